@@ -1,0 +1,135 @@
+//! What an agent is told of its task, put together from job, plan and findings.
+
+use std::collections::BTreeMap;
+
+use super::prompt::{
+    Brief, CheckBrief, FileBrief, FindingBrief, RuleBrief, ScopeBrief, TaskBrief,
+};
+use crate::domain::id::{Oid, RunId};
+use crate::domain::plan::Task;
+use crate::domain::verdict::Finding;
+use crate::job::{Job, ScopePattern, placeholders};
+
+/// Everything that a brief is about.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// Its name.
+    pub name: &'a str,
+    /// The run.
+    pub run: &'a RunId,
+    /// The task.
+    pub task: &'a Task,
+    /// The commit from which the attempt starts.
+    pub base: &'a Oid,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Lines of the task's files, where they are known.
+    pub lines: &'a BTreeMap<String, u64>,
+    /// Every finding so far.
+    pub findings: &'a [Finding],
+}
+
+/// The brief of an attempt.
+#[must_use]
+pub fn brief(subject: &Subject) -> Brief {
+    let job = subject.job;
+    let file = |path: &String| FileBrief::new(path, subject.lines.get(path).copied());
+    let finding = |f: &Finding| FindingBrief {
+        attempt: f.attempt,
+        check: f.check.clone(),
+        text: f.text.clone(),
+    };
+    Brief {
+        goal: job.job.goal.trim().to_owned(),
+        job: subject.name.to_owned(),
+        run: subject.run.to_string(),
+        task: TaskBrief {
+            id: subject.task.id.to_string(),
+            files: subject.task.files.iter().map(file).collect(),
+        },
+        attempt: subject.attempt,
+        output: None,
+        allow_empty: job.agent.allow_empty,
+        checks: checks(subject),
+        scope: ScopeBrief {
+            write: job.scope.write.iter().flat_map(|p| patterns(p, &subject.task.files)).collect(),
+            always: job.scope.always.patterns().to_vec(),
+            read_only: job.scope.read_only.patterns().to_vec(),
+        },
+        findings: subject.findings.iter().map(finding).collect(),
+        rules: Vec::<RuleBrief>::new(),
+        vars: job.plan.vars.clone(),
+    }
+}
+
+fn checks(subject: &Subject) -> Vec<CheckBrief> {
+    let values = placeholders::Values {
+        task_id: subject.task.id.as_str(),
+        task_files: &subject.task.files,
+        worktree: ".",
+        base: subject.base.as_str(),
+        run: subject.run.as_str(),
+        attempt: subject.attempt,
+        ..placeholders::Values::default()
+    };
+    let one = |check: &crate::job::Check| {
+        let argv = placeholders::expand(&check.run, &values);
+        let mut when = Vec::new();
+        if check.when.task {
+            when.push("task".to_owned());
+        }
+        if check.when.landing {
+            when.push("landing".to_owned());
+        }
+        CheckBrief {
+            name: check.name.clone(),
+            command: argv.iter().map(|a| quote(a)).collect::<Vec<_>>().join(" "),
+            timeout_seconds: check.timeout.as_secs(),
+            when,
+        }
+    };
+    subject.job.checks.iter().map(one).collect()
+}
+
+/// What a scope pattern means for these files.
+fn patterns(pattern: &ScopePattern, files: &[String]) -> Vec<String> {
+    match pattern {
+        ScopePattern::Glob(globs) => globs.patterns().to_vec(),
+        ScopePattern::TaskFiles { ext: None } => files.to_vec(),
+        ScopePattern::TaskFiles { ext: Some(ext) } => {
+            let swap = |path: &String| {
+                let stem = match path.rsplit_once('.') {
+                    Some((stem, end)) if !end.contains('/') => stem,
+                    Some(_) | None => path,
+                };
+                format!("{stem}.{ext}")
+            };
+            files.iter().map(swap).collect()
+        }
+    }
+}
+
+/// An argument as a shell reads it.
+#[must_use]
+pub fn quote(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote;
+
+    #[test]
+    fn arguments_are_quoted_as_a_shell_reads_them() {
+        assert_eq!(quote("src/a.js"), "src/a.js");
+        assert_eq!(quote("two words"), "'two words'");
+        assert_eq!(quote("it's"), "'it'\\''s'");
+        assert_eq!(quote(""), "''");
+    }
+}

@@ -1,0 +1,92 @@
+//! The only reader of the clock, of randomness and of the environment. Everybody else is handed them.
+#![expect(clippy::disallowed_methods, reason = "this is the module that may")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::domain::id::Timestamp;
+
+/// The present moment by the wall clock: for display and back-off across restarts only.
+#[must_use]
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A monotonic clock, for how long something took.
+#[must_use]
+pub fn instant() -> Instant {
+    Instant::now()
+}
+
+/// A text that no other process makes: 32 hex digits. Two processes can build byte-identical commits in one second, and
+/// then both would believe that they moved a ref (measured); a nonce in every event keeps them apart.
+#[must_use]
+pub fn nonce() -> String {
+    let mut bytes = [0u8; 16];
+    let read = std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes));
+    if read.is_err() {
+        // Without a random device, process and time still tell processes of one machine apart.
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        bytes = (time ^ (u128::from(std::process::id()) << 96)).to_be_bytes();
+    }
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The environment of this process.
+#[must_use]
+pub fn environment() -> BTreeMap<OsString, OsString> {
+    std::env::vars_os().collect()
+}
+
+/// One variable of the environment, if it is set and not empty.
+#[must_use]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+/// The folder in which the command was given.
+///
+/// # Errors
+/// If it is gone.
+pub fn current_dir() -> std::io::Result<PathBuf> {
+    std::env::current_dir()
+}
+
+/// The folder for temporary files.
+#[must_use]
+pub fn temp_dir() -> PathBuf {
+    std::env::temp_dir()
+}
+
+/// This program's own file, to start keepers from. An upgrade under a running supervisor leaves ` (deleted)` behind the
+/// name; the file that took its place is as good.
+///
+/// # Errors
+/// If the system does not say.
+pub fn program() -> std::io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let text = path.to_string_lossy();
+    Ok(text.strip_suffix(" (deleted)").map_or(path.clone(), PathBuf::from))
+}
+
+/// This machine's name.
+#[must_use]
+pub fn host() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".into() } else { name }
+}
+
+/// This process.
+#[must_use]
+pub fn process_id() -> u32 {
+    std::process::id()
+}
+
+/// Lets a moment pass while another process gets on with its work (only where there is nothing to wait on).
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}

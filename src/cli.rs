@@ -1,0 +1,295 @@
+//! The command line: types only. Their comments are the help and the man pages.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Carry out large AI-coding jobs reliably: many small agent sessions, checked and landed, all state in git
+///
+/// A job file (`harness.toml`) says what to do. It is planned into tasks, each task is worked on by an independent agent
+/// process in a git worktree and branch of its own, programs check the result, and what passed lands on the target
+/// branch. Everything that a run knows is in `refs/harness/*`: kill it at any moment, start it again, and nothing
+/// finished is lost or done twice.
+#[derive(Debug, Parser)]
+#[command(name = "git-harness", bin_name = "git harness", version, max_term_width = 100)]
+pub struct Cli {
+    /// Do as if started in this folder
+    #[arg(short = 'C', global = true, value_name = "DIR", hide_short_help = true)]
+    pub directory: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Plan a job and carry it out, or go on with its run
+    Start(Start),
+    /// Show how a run stands
+    Status(Status),
+    /// Take one step: record what ended, fill free slots, land what is ready
+    Poll(Poll),
+    /// Start nothing new; running agents finish, or are stopped with `--now`
+    Stop(Stop),
+    /// Show the tasks that a job would have
+    Plan(Plan),
+    /// Check a job file without running anything
+    Validate(JobArgument),
+    /// Tell whether everything is there that a job needs
+    Doctor(Doctor),
+    /// Show what has happened in a run, or to one task
+    Log(Log),
+    /// Show one task in full
+    Show(Show),
+    /// Run the checks of a task's candidate again
+    Verify(Verify),
+    /// Try failed tasks again, with all their budgets new
+    Retry(Retry),
+    /// Take tasks out of a run
+    Skip(Skip),
+    /// Give a run up; what has landed stays landed
+    Cancel(RunArgument),
+    /// Remove worktrees, branches and refs of what has landed
+    Sweep(RunArgument),
+    /// Run a whole job in a small repository made for it, with a scripted agent
+    Demo(Demo),
+    /// Install the man pages, so that `git help harness` works
+    Man(Man),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// What a supervisor starts for each attempt and each verification
+    #[command(hide = true)]
+    Keeper {
+        /// The keeper's folder
+        dir: PathBuf,
+    },
+}
+
+/// A job file.
+#[derive(Debug, Args)]
+pub struct JobArgument {
+    /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A run.
+#[derive(Debug, Args)]
+pub struct RunArgument {
+    /// The run; may be left out where only one is active
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `start`
+#[derive(Debug, Args)]
+pub struct Start {
+    /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
+    /// The run to go on with, or the name of a new one; default the job's last run, else `<job>-1`
+    #[arg(long, value_name = "NAME")]
+    pub run: Option<String>,
+    /// Agents at a time; default `[limits] jobs`
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub jobs: Option<u32>,
+    /// Only files below this folder
+    #[arg(long, value_name = "DIR")]
+    pub scope_dir: Option<String>,
+    /// Only files that match this glob
+    #[arg(long, value_name = "GLOB")]
+    pub scope_files: Option<String>,
+    /// Only this task; may be repeated
+    #[arg(long, value_name = "TASK")]
+    pub only: Vec<String>,
+    /// Show what would be done and write nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Make the run with all its refs, but start nothing
+    #[arg(long)]
+    pub paused: bool,
+    /// Go on in the background
+    #[arg(long)]
+    pub detach: bool,
+    /// Say nothing but errors and the last line
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// What `--detach` starts
+    #[arg(long, hide = true)]
+    pub in_background: bool,
+}
+
+/// `status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The run; may be left out where only one is active
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "porcelain")]
+    pub json: bool,
+    /// Print a line a task in a stable format: state, task, attempts, landed commit or `-`
+    #[arg(long)]
+    pub porcelain: bool,
+    /// Show it again and again until the run has ended
+    #[arg(short, long, conflicts_with_all = ["json", "porcelain"])]
+    pub watch: bool,
+    /// Exit with 0 if every task has ended, 1 if some have not, 2 if there is no such run
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// `poll`
+#[derive(Debug, Args)]
+pub struct Poll {
+    /// The run; may be left out where only one is active
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// Agents at a time; default `[limits] jobs`
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub jobs: Option<u32>,
+}
+
+/// `stop`
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// The run; may be left out where only one is active
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// Stop running agents too; what they did so far is kept
+    #[arg(long)]
+    pub now: bool,
+}
+
+/// `plan`
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
+    /// Only files below this folder
+    #[arg(long, value_name = "DIR")]
+    pub scope_dir: Option<String>,
+    /// Only files that match this glob
+    #[arg(long, value_name = "GLOB")]
+    pub scope_files: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `log`
+#[derive(Debug, Args)]
+pub struct Log {
+    /// A run, or a task as RUN/TASK or TASK
+    #[arg(value_name = "RUN|TASK", num_args = 0..=2)]
+    pub names: Vec<String>,
+    /// Print JSON, a line an event
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `show`
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The task, as RUN/TASK or TASK
+    pub task: String,
+    /// Show what the candidate changes
+    #[arg(long)]
+    pub diff: bool,
+    /// Show the prompt
+    #[arg(long)]
+    pub prompt: bool,
+    /// Show what the agent printed
+    #[arg(long)]
+    pub transcript: bool,
+    /// Of this attempt; default the last
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The task, as RUN/TASK or TASK
+    pub task: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `retry`
+#[derive(Debug, Args)]
+pub struct Retry {
+    /// The tasks, as RUN/TASK or TASK
+    #[arg(required_unless_present = "failed")]
+    pub tasks: Vec<String>,
+    /// Every failed task of the run
+    #[arg(long, conflicts_with = "tasks")]
+    pub failed: bool,
+    /// The run; may be left out where only one is active
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+}
+
+/// `skip`
+#[derive(Debug, Args)]
+pub struct Skip {
+    /// The tasks, as RUN/TASK or TASK
+    #[arg(required = true)]
+    pub tasks: Vec<String>,
+    /// Why
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: String,
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Where to make the repository; it must not exist. Default: a new folder in the temporary one
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `man`
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Write the pages where `man` looks for those of this program
+    #[arg(long)]
+    pub install: bool,
+    /// Write them below this folder instead of the one beside the program
+    #[arg(long, value_name = "DIR", requires = "install")]
+    pub prefix: Option<PathBuf>,
+    /// Show this page; default git-harness
+    #[arg(value_name = "PAGE")]
+    pub page: Option<String>,
+}
+
+/// `completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,131 @@
+//! `demo`: a whole job on a machine that has nothing but git, in a repository made for it, with a scripted agent.
+
+mod files;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{opened, start};
+use crate::ambient;
+use crate::cli;
+use crate::domain::id::RunId;
+use crate::domain::state::RunState;
+use crate::repo::{self, Repo};
+use crate::store::chain::findings;
+use crate::store::{Expected, Move, Store};
+use crate::ui::{Ui, human, table};
+
+/// `git harness demo`
+pub fn run(args: &cli::Demo, ui: &Ui) -> Result<u8> {
+    let dir = match &args.dir {
+        Some(dir) => ambient::current_dir()?.join(dir),
+        None => ambient::temp_dir().join(format!("git-harness-demo-{}", &ambient::nonce()[..6])),
+    };
+    let repository = dir.join("tally");
+    if dir.symlink_metadata().is_ok() {
+        bail!("something is there already; name a folder that does not exist: {}", dir.display());
+    }
+    make(&repository).with_context(|| format!("cannot make the demo's repository in {}", dir.display()))?;
+    ui.say(&format!(
+        "a small JavaScript library of {} files is in {}\n\
+         its job (`harness.toml`): turn every CommonJS module into an ES module\n\
+         the agent is SCRIPTED, a shell script: no model, no key, no network. On purpose some of its first attempts go\n\
+         wrong: two leave a check unsatisfied, one crashes, one writes where it may not, one does nothing, one leaves a\n\
+         process behind, one commits by itself\n",
+        files::FILES.len(),
+        repository.display()
+    ));
+    let began = ambient::instant();
+    let code = start::run(&repository, &start_arguments(), ui)?;
+    let wall = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let store = opened::store(&repository)?;
+    let run = opened::run(&store, None)?;
+    ui.result(&story(&store, &run, wall)?);
+    ui.result(&commands(&repository, &run));
+    Ok(code)
+}
+
+fn start_arguments() -> cli::Start {
+    cli::Start {
+        job: None,
+        run: None,
+        jobs: None,
+        scope_dir: None,
+        scope_files: None,
+        only: Vec::new(),
+        dry_run: false,
+        paused: false,
+        detach: false,
+        quiet: false,
+        in_background: false,
+    }
+}
+
+/// Writes the project and commits it, with the identity that git has or a stated one.
+fn make(folder: &Path) -> Result<()> {
+    for (path, text) in files::FILES {
+        let to = folder.join(path);
+        std::fs::create_dir_all(to.parent().unwrap_or(folder))?;
+        std::fs::write(&to, text).with_context(|| format!("cannot write {}", to.display()))?;
+    }
+    let made = gix::init(folder)?;
+    let branch = made.head_name()?.context("a new repository has a branch")?;
+    let repo = Repo::discover(folder)?;
+    let mut entries = Vec::new();
+    for (path, text) in files::FILES {
+        entries.push(((*path).to_owned(), repo::write_blob(&repo, text.as_bytes())?));
+    }
+    let tree = repo::write_tree(&repo, &entries)?;
+    let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
+    let message = "tally: a small library of CommonJS modules";
+    let commit = repo::commit(&repo, &tree, &[], message, &repo.identity(), time)?;
+    let store = opened::store(folder)?;
+    store.transact(&[Move::to(branch.to_string(), commit, Expected::Absent)])?;
+    let id = gix::ObjectId::from_hex(tree.as_str().as_bytes())?;
+    let mut index = made.index_from_tree(&id)?;
+    index.write(gix::index::write::Options::default())?;
+    Ok(())
+}
+
+/// What happened, for those tasks to which something happened.
+fn story(store: &Store, run: &RunId, wall: u64) -> Result<String> {
+    let loaded = opened::load(store, run)?;
+    let state: &RunState = &loaded.ledger.state;
+    let attempts: u32 = state.tasks.values().map(|t| t.attempt).sum();
+    let mut rows = Vec::new();
+    for (task, s) in state.tasks.iter().filter(|(_, s)| s.attempt > 1 || s.landed.is_none()) {
+        let found = match loaded.ledger.tips.get(task) {
+            Some(tip) => findings(store, &tip.tree)?,
+            None => Vec::new(),
+        };
+        let why = found.first().map_or(String::new(), |f| {
+            let line = f.text.lines().find(|l| !l.trim().is_empty()).unwrap_or("");
+            let short: String = line.chars().take(70).collect();
+            format!("{}: {short}", f.check)
+        });
+        rows.push(vec![format!("  {task}"), format!("{} attempts", s.attempt), s.phase.as_str().into(), why]);
+    }
+    Ok(format!(
+        "\n{} of {} tasks landed on `{}` in {}, in {attempts} attempts. What was sent back:\n\n{}",
+        state.count(&crate::domain::state::Phase::Done),
+        state.tasks.len(),
+        opened::short(&loaded.manifest.target),
+        human::duration(wall),
+        table::columns(&rows)
+    ))
+}
+
+fn commands(repository: &Path, run: &RunId) -> String {
+    let cd: PathBuf = repository.to_path_buf();
+    format!(
+        "\nLook at it with plain git:\n\n  cd {}\n\
+         \x20 git log --oneline harness/{run}/result\n\
+         \x20 git diff --stat HEAD harness/{run}/result\n\
+         \x20 git log --notes=harness -1 harness/{run}/result            who made it, and what proved it\n\
+         \x20 git for-each-ref refs/harness                              all state of the run\n\
+         \x20 git log --format=%s refs/harness/tasks/{run}/src__text__pad_dot_js   the life of one task\n\
+         \x20 git harness status\n\nThe agent was scripted: these changes were made by a shell script, not by a model.\n",
+        cd.display()
+    )
+}

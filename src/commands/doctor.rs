@@ -1,0 +1,185 @@
+//! `doctor`: is everything there that a job needs?
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::{jobfile, opened, plan};
+use crate::ambient;
+use crate::cli;
+use crate::domain::id::RunId;
+use crate::error;
+use crate::job::{Job, placeholders};
+use crate::store::Store;
+use crate::ui::{Ui, table};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Ok,
+    Note,
+    Problem,
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Problem => "PROBLEM",
+        }
+    }
+}
+
+type Finding = (Level, String, String);
+
+/// `git harness doctor`
+pub fn run(here: &Path, args: &cli::Doctor, ui: &Ui) -> Result<u8> {
+    let mut found: Vec<Finding> = Vec::new();
+    let store = opened::store(here)?;
+    found.push((Level::Ok, "git".into(), format!("version {}", store.git().version())));
+    let place = store.repo().common_dir().display().to_string();
+    found.push((Level::Ok, "repository".into(), place));
+    state(&store, &mut found)?;
+    match jobfile::find(store.repo(), here, args.job.as_deref()) {
+        Err(problem) if args.job.is_none() && !has_default(&store) => {
+            drop(problem);
+            found.push((Level::Note, "job".into(), "no `harness.toml` here; name one to have it checked".into()));
+        }
+        Err(problem) => found.push((Level::Problem, "job".into(), format!("{problem:#}"))),
+        Ok(job) => {
+            found.push((Level::Ok, "job".into(), format!("{} (`{}`)", job.file, job.name)));
+            check_job(&store, &job, &mut found);
+        }
+    }
+    manual(&mut found);
+    let bad = found.iter().filter(|f| f.0 == Level::Problem).count();
+    if args.json {
+        let list: Vec<_> = found
+            .iter()
+            .map(|(l, what, said)| serde_json::json!({"level": l.word().to_lowercase(), "what": what, "said": said}))
+            .collect();
+        ui.result(&format!("{}\n", serde_json::json!({"v": 1, "problems": bad, "findings": list})));
+    } else {
+        let rows: Vec<_> =
+            found.iter().map(|(l, what, said)| vec![l.word().into(), what.clone(), said.clone()]).collect();
+        ui.result(&crate::ui::printable(&table::columns(&rows)));
+    }
+    Ok(if bad > 0 { error::INCOMPLETE } else { error::OK })
+}
+
+fn has_default(store: &Store) -> bool {
+    store.repo().work_dir().is_some_and(|top| top.join(crate::job::FILE_NAME).is_file())
+}
+
+fn state(store: &Store, found: &mut Vec<Finding>) -> Result<()> {
+    let broken = store.broken_refs()?;
+    if broken.is_empty() {
+        found.push((Level::Ok, "refs".into(), "none of ours is broken".into()));
+    }
+    for name in broken {
+        let advice = "broken; the next `git harness start` of its run puts it into quarantine";
+        found.push((Level::Problem, name, advice.into()));
+    }
+    let runs = store.runs()?;
+    let driven = runs.iter().filter_map(|r: &RunId| Some((r, opened::driver(store, r)?)));
+    for (run, driver) in driven {
+        found.push((Level::Note, format!("run {run}"), format!("driven by {driver}")));
+    }
+    Ok(())
+}
+
+fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>) {
+    let job = &found_job.job;
+    let repo = store.repo();
+    let base = match repo.resolve_commit(&job.job.base) {
+        Ok(base) => base,
+        Err(problem) => {
+            found.push((Level::Problem, "base".into(), format!("{problem:#}")));
+            return;
+        }
+    };
+    match plan::make(repo, job, &base, plan::Scope::default()) {
+        Ok(p) => found.push((Level::Ok, "plan".into(), format!("{} tasks at {}", p.plan.tasks.len(), base.short()))),
+        Err(problem) => found.push((Level::Problem, "plan".into(), format!("{problem:#}"))),
+    }
+    if let Err(problem) = plan::check_prompt(repo, found_job) {
+        found.push((Level::Problem, "prompt".into(), format!("{problem:#}")));
+    }
+    programs(repo.work_dir(), job, found);
+    for name in &job.agent.env {
+        if ambient::variable(name).is_none() {
+            let said = "named in `[agent] env` but not set".to_owned();
+            found.push((Level::Note, format!("variable {name}"), said));
+        }
+    }
+    if let Some(target) = &job.job.target {
+        let full = format!("refs/heads/{target}");
+        let places = repo.checked_out_at(&full).unwrap_or_default();
+        for path in places {
+            let said = format!("checked out in {}: landing will wait until it is not", path.display());
+            found.push((Level::Note, format!("target {target}"), said));
+        }
+    }
+    let places = opened::places(store, job, &RunId::parse("x").unwrap_or_else(|_| unreachable_run()));
+    let root = places.parent().unwrap_or(&places).to_path_buf();
+    found.push(writable(&root));
+}
+
+/// The name above is a constant that is right.
+fn unreachable_run() -> RunId {
+    RunId::parse("run").expect("a constant name is valid")
+}
+
+fn writable(root: &Path) -> Finding {
+    let mut existing = root.to_path_buf();
+    while !existing.exists() && existing.pop() {}
+    let probe = rustix::fs::access(&existing, rustix::fs::Access::WRITE_OK);
+    match probe {
+        Ok(()) => (Level::Ok, "worktrees".into(), format!("will be in {}", root.display())),
+        Err(problem) => {
+            let said = format!("cannot be made in {}: {problem}", existing.display());
+            (Level::Problem, "worktrees".into(), said)
+        }
+    }
+}
+
+fn programs(top: Option<&Path>, job: &Job, found: &mut Vec<Finding>) {
+    let mut needed: Vec<(String, &String)> = Vec::new();
+    needed.extend(job.agent.command.first().map(|p| ("agent".to_owned(), p)));
+    for check in &job.checks {
+        needed.extend(check.run.first().map(|p| (format!("check {}", check.name), p)));
+    }
+    for argv in &job.worktree.setup {
+        needed.extend(argv.first().map(|p| ("setup".to_owned(), p)));
+    }
+    for (what, program) in needed {
+        if placeholders::mentions_task(std::slice::from_ref(program)) {
+            continue;
+        }
+        match locate(top, program) {
+            Some(path) => found.push((Level::Ok, what, path.display().to_string())),
+            None => found.push((Level::Problem, what, format!("program not found: {program}"))),
+        }
+    }
+}
+
+fn locate(top: Option<&Path>, program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        let path = top.map_or_else(|| PathBuf::from(program), |top| top.join(program));
+        return path.is_file().then_some(path);
+    }
+    let path = ambient::variable("PATH")?;
+    path.split(':').map(|dir| Path::new(dir).join(program)).find(|p| {
+        p.is_file() && rustix::fs::access(p, rustix::fs::Access::EXEC_OK).is_ok()
+    })
+}
+
+fn manual(found: &mut Vec<Finding>) {
+    let installed = super::man::prefix().is_some_and(|p| p.join("share/man/man1/git-harness.1").is_file());
+    found.push(if installed {
+        (Level::Ok, "manual".into(), "`git help harness` works".into())
+    } else {
+        (Level::Note, "manual".into(), "not installed; `git harness man --install` does it".into())
+    });
+}

@@ -1,0 +1,132 @@
+//! Finding the job file and what it names.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::domain::id::Oid;
+use crate::error::Advice;
+use crate::job::{self, Job};
+use crate::repo::Repo;
+
+/// A job as a person wrote it.
+#[derive(Debug)]
+pub struct Found {
+    /// Where it is, as one would name it.
+    pub file: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// What it says.
+    pub job: Job,
+    /// Its name: its own, or the repository's.
+    pub name: String,
+}
+
+/// Finds and reads a job: a file, a name below `.harness`, or `harness.toml` at the top.
+///
+/// # Errors
+/// If there is none, or it is not right.
+pub fn find(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<Found> {
+    let top = repo.work_dir().map_or_else(|| here.to_path_buf(), Path::to_path_buf);
+    let path = match argument {
+        None => {
+            let path = top.join(job::FILE_NAME);
+            if !path.is_file() {
+                return Err(Advice::new(
+                    format!("no job file: {}", path.display()),
+                    "name one, or write one; `man githarness-job` says how",
+                )
+                .into());
+            }
+            path
+        }
+        Some(name) => {
+            let tried = [here.join(name), top.join(".harness").join(name).join(job::FILE_NAME)];
+            let found = tried.iter().find(|p| p.is_file()).cloned();
+            found.ok_or_else(|| {
+                let [file, named] = &tried;
+                Advice::new(
+                    format!("no job file: {name}"),
+                    format!("looked for {} and {}", file.display(), named.display()),
+                )
+            })?
+        }
+    };
+    let file = path.strip_prefix(&top).unwrap_or(&path).display().to_string();
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read the job file: {}", path.display()))?;
+    let job = job::parse(&text, &file)?;
+    let name = match &job.job.name {
+        Some(name) => name.clone(),
+        None => {
+            // `.harness/NAME/harness.toml` is called NAME, a file at the top as the repository is.
+            let folder = path.parent().filter(|p| *p != top).and_then(Path::file_name);
+            let plain = folder.map_or_else(|| repo.name(), |f| f.to_string_lossy().into_owned());
+            job::slug(&plain)
+        }
+    };
+    let folder = path.parent().unwrap_or(&top).to_path_buf();
+    Ok(Found { file, folder, text, job, name })
+}
+
+/// The files that a job names and that are pinned with it: path as named, and content.
+///
+/// # Errors
+/// If the prompt is not there, or a file cannot be read.
+pub fn pinned(repo: &Repo, found: &Found, base: &Oid) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut pinned = BTreeMap::new();
+    let tree = repo.tree_of(base)?;
+    if let Some(prompt) = &found.job.agent.prompt {
+        let bytes = read(repo, &found.folder, prompt, &tree)?.ok_or_else(|| {
+            Advice::new(
+                format!("{}: the prompt template is not there: {prompt}", found.file),
+                "`[agent] prompt` is relative to the job file or to the repository's top",
+            )
+        })?;
+        pinned.insert(plain(prompt), bytes);
+    }
+    for name in job::files_named(&found.job) {
+        let name = plain(&name);
+        if pinned.contains_key(&name) || is_ignored(repo, &name) {
+            continue;
+        }
+        if let Some(bytes) = read(repo, &found.folder, &name, &tree)? {
+            pinned.insert(name, bytes);
+        }
+    }
+    Ok(pinned.into_iter().collect())
+}
+
+fn plain(name: &str) -> String {
+    name.strip_prefix("./").unwrap_or(name).to_owned()
+}
+
+/// Beside the job file, at the repository's top, or in the base commit, in this order.
+fn read(repo: &Repo, folder: &Path, name: &str, tree: &Oid) -> Result<Option<Vec<u8>>> {
+    let places = [Some(folder), repo.work_dir()];
+    for place in places.into_iter().flatten() {
+        let path = place.join(name);
+        if path.is_file() {
+            let bytes = std::fs::read(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            return Ok(Some(bytes));
+        }
+    }
+    repo.read_blob_at(tree, &plain(name))
+}
+
+/// Whether git ignores a path: then it is no part of the job but of an environment, such as `node_modules/.bin/tsc`.
+fn is_ignored(repo: &Repo, name: &str) -> bool {
+    use gix::worktree::stack::state::ignore::Source;
+    let repo = repo.local();
+    let Ok(index) = repo.index_or_empty() else { return false };
+    let Ok(mut stack) =
+        repo.excludes(&index, None, Source::WorktreeThenIdMappingIfNotSkipped)
+    else {
+        return false;
+    };
+    stack.at_path(name, None).is_ok_and(|platform| platform.is_excluded())
+}

@@ -1,0 +1,91 @@
+//! `log`: what has happened, from the chains.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::opened;
+use crate::cli;
+use crate::domain::id::{Oid, RunId, TaskId};
+use crate::error;
+use crate::store::{Store, codec, layout};
+use crate::ui::{Ui, human, printable};
+
+struct Entry {
+    at: u64,
+    chain: String,
+    commit: Oid,
+    message: String,
+}
+
+/// `git harness log`
+pub fn run(here: &Path, args: &cli::Log, ui: &Ui) -> Result<u8> {
+    let store = opened::store(here)?;
+    let (run, task) = which(&store, &args.names)?;
+    let mut entries = Vec::new();
+    match &task {
+        Some(task) => read(&store, &layout::task(&run, task), task.as_str(), &mut entries)?,
+        None => {
+            read(&store, &layout::run(&run), "", &mut entries)?;
+            for (name, _) in store.list(&layout::tasks(&run))? {
+                let task = name.rsplit('/').next().unwrap_or("").to_owned();
+                read(&store, &name, &task, &mut entries)?;
+            }
+        }
+    }
+    entries.sort_by(|a, b| (a.at, &a.chain).cmp(&(b.at, &b.chain)));
+    for entry in entries {
+        let map = codec::trailers(&entry.message);
+        let text = if args.json {
+            let data = map.get("Harness-Data").copied().unwrap_or("{}");
+            let data: serde_json::Value = serde_json::from_str(data)?;
+            let task = if entry.chain.is_empty() { serde_json::Value::Null } else { entry.chain.into() };
+            let line = serde_json::json!({
+                "v": 1, "run": run.as_str(), "task": task, "at": entry.at,
+                "commit": entry.commit.as_str(), "event": data,
+            });
+            format!("{line}\n")
+        } else {
+            let at = human::moment(crate::domain::id::Timestamp(entry.at));
+            let subject = entry.message.lines().next().unwrap_or("");
+            format!("{at}  {subject}\n")
+        };
+        ui.result(&if args.json { text } else { printable(&text) });
+    }
+    Ok(error::OK)
+}
+
+fn read(store: &Store, name: &str, chain: &str, entries: &mut Vec<Entry>) -> Result<()> {
+    let Some(tip) = store.read(name)? else {
+        anyhow::bail!("there is nothing at `{name}`; a task that was swept is in the archive of its run");
+    };
+    // Newest first on the chain; events of one moment keep their order by being turned round before the stable sort.
+    for (commit, message) in store.messages(&tip)?.into_iter().rev() {
+        let at = codec::trailers(&message).get("Harness-At").and_then(|v| v.parse().ok());
+        let (at, chain) = (at.unwrap_or(0), chain.to_owned());
+        entries.push(Entry { at, chain, commit, message });
+    }
+    Ok(())
+}
+
+/// `[RUN] [TASK]`, `RUN/TASK`, or a single name that is a run's or a task's.
+fn which(store: &Store, names: &[String]) -> Result<(RunId, Option<TaskId>)> {
+    match names {
+        [] => Ok((opened::run(store, None)?, None)),
+        [run, task] => {
+            let (run, task) = opened::task(store, task, Some(run))?;
+            Ok((run, Some(task)))
+        }
+        [name, ..] => {
+            let is_run = RunId::parse(name).is_ok_and(|r| {
+                store.runs().is_ok_and(|runs| runs.contains(&r))
+            });
+            if is_run {
+                return Ok((RunId::parse(name)?, None));
+            }
+            let (run, task) = opened::task(store, name, None)?;
+            opened::known(&opened::load(store, &run)?, &task)?;
+            Ok((run, Some(task)))
+        }
+    }
+}

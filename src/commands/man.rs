@@ -1,0 +1,59 @@
+//! `man`: the manual pages, embedded.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::ambient;
+use crate::cli;
+use crate::error::{self, Advice};
+use crate::process::write_atomic;
+use crate::ui::Ui;
+
+/// Embeds pages by their file names.
+macro_rules! pages {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../man/", $name)))),*]
+    };
+}
+
+/// Every page: file name and text.
+pub const PAGES: &[(&str, &str)] = pages![];
+
+/// `git harness man`
+pub fn run(args: &cli::Man, ui: &Ui) -> Result<u8> {
+    if !args.install {
+        let wanted = args.page.as_deref().unwrap_or("git-harness");
+        let page = PAGES.iter().find(|(name, _)| {
+            name.rsplit_once('.').is_some_and(|(stem, _)| stem == wanted) || *name == wanted
+        });
+        let Some((_, text)) = page else {
+            let names: Vec<_> = PAGES.iter().map(|(n, _)| *n).collect();
+            let hint = format!("there is: {}", names.join(", "));
+            return Err(Advice::new(format!("no such page: {wanted}"), hint).into());
+        };
+        ui.result(text);
+        return Ok(error::OK);
+    }
+    let prefix = match &args.prefix {
+        Some(prefix) => prefix.clone(),
+        None => prefix().context("cannot tell where this program is installed; name a folder with `--prefix`")?,
+    };
+    for (name, text) in PAGES {
+        let section = name.rsplit_once('.').map_or("1", |(_, s)| s);
+        let folder = prefix.join("share/man").join(format!("man{section}"));
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let path = folder.join(name);
+        write_atomic(&path, text.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    ui.say(&format!("wrote {} pages below {}", PAGES.len(), prefix.join("share/man").display()));
+    Ok(error::OK)
+}
+
+/// The folder beside which `man` looks for this program's pages: it searches `../share/man` of every folder in PATH.
+pub fn prefix() -> Option<PathBuf> {
+    let program = ambient::program().ok()?;
+    Some(program.parent()?.parent()?.to_path_buf())
+}

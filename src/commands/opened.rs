@@ -1,0 +1,302 @@
+//! Opening what a command works on: the repository's state, a run, a task.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::ambient;
+use crate::domain::id::{RunId, TaskId};
+use crate::engine::{self, Context};
+use crate::error::Advice;
+use crate::job;
+use crate::landing::contained::Contained;
+use crate::process::{Git, Holder, write_atomic};
+use crate::repo::Repo;
+use crate::store::load::LoadedRun;
+use crate::store::{Held, RunProof, Store, layout};
+
+/// Opens the state of the repository around a folder.
+///
+/// # Errors
+/// If there is no repository, one that is not supported, or no usable `git`.
+pub fn store(here: &Path) -> Result<Store> {
+    let repo = Repo::discover(here)?;
+    let private = repo.common_dir().join("harness").join("git");
+    let git = Git::find(repo.common_dir(), &private, &ambient::environment())?;
+    Store::open(repo, git)
+}
+
+/// The run that is meant: the one that is named, or the only one that has not ended, or the only one.
+///
+/// # Errors
+/// If there is none or more than one; the message lists them.
+pub fn run(store: &Store, name: Option<&str>) -> Result<RunId> {
+    let runs = store.runs()?;
+    if let Some(name) = name {
+        let run = RunId::parse(name)?;
+        if runs.contains(&run) {
+            return Ok(run);
+        }
+        let known = list(&runs);
+        return Err(NoRun(format!("no run is called `{name}`; there is: {known}")).into());
+    }
+    match runs.as_slice() {
+        [] => Err(NoRun("there is no run yet: `git harness start` makes one".into()).into()),
+        [only] => Ok(only.clone()),
+        _ => {
+            let mut active = Vec::new();
+            for run in &runs {
+                let open = store.load(run)?.is_some_and(|r| {
+                    let state = &r.ledger.state;
+                    !state.ended() && state.phase != crate::domain::state::RunPhase::Cancelled
+                });
+                if open {
+                    active.push(run.clone());
+                }
+            }
+            match active.as_slice() {
+                [only] => Ok(only.clone()),
+                [] => Err(NoRun(format!("no run is active; name one of: {}", list(&runs))).into()),
+                _ => bail!("more than one run is active; name one of: {}", list(&active)),
+            }
+        }
+    }
+}
+
+/// There is no such run.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoRun(pub String);
+
+fn list(runs: &[RunId]) -> String {
+    if runs.is_empty() {
+        return "none".into();
+    }
+    runs.iter().map(RunId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// A task as a person names it: RUN/TASK, or TASK of the run that is meant.
+///
+/// # Errors
+/// If there is no such run.
+pub fn task(store: &Store, name: &str, run_name: Option<&str>) -> Result<(RunId, TaskId)> {
+    let name = name.strip_prefix("refs/heads/").unwrap_or(name);
+    let name = name.strip_prefix("harness/").unwrap_or(name);
+    let (run_name, task) = match name.split_once('/') {
+        Some((run, task)) => (Some(run), task),
+        None => (run_name, name),
+    };
+    let run = run(store, run_name)?;
+    Ok((run, TaskId::parse(task)?))
+}
+
+/// Loads a run that exists.
+///
+/// # Errors
+/// If its state is damaged.
+pub fn load(store: &Store, run: &RunId) -> Result<LoadedRun> {
+    store.load(run)?.with_context(|| format!("the run `{run}` is gone"))
+}
+
+/// The state of one task of a loaded run.
+///
+/// # Errors
+/// If the run has no such task; the message names the nearest.
+pub fn known<'a>(
+    loaded: &'a LoadedRun,
+    task: &TaskId,
+) -> Result<(&'a crate::domain::plan::Task, &'a crate::domain::state::TaskState)> {
+    let state = &loaded.ledger.state;
+    let planned = state.plan.tasks.iter().find(|t| t.id == *task);
+    if let (Some(planned), Some(s)) = (planned, state.tasks.get(task)) {
+        return Ok((planned, s));
+    }
+    let near = |t: &&TaskId| strsim::jaro_winkler(t.as_str(), task.as_str());
+    let nearest = state
+        .tasks
+        .keys()
+        .max_by(|a, b| near(a).total_cmp(&near(b)))
+        .map_or("this run has no tasks".to_owned(), |t| format!("did you mean `{t}`?"));
+    Err(Advice::new(format!("no task `{task}` in the run `{}`", state.id), nearest).into())
+}
+
+/// Takes the run's lock.
+///
+/// # Errors
+/// [`Held`] in the chain when another process has it.
+pub fn hold(store: &Store, run: &RunId) -> Result<RunProof> {
+    Ok(try_hold(store, run)??)
+}
+
+/// Takes the run's lock, or says who has it.
+///
+/// # Errors
+/// If the lock file cannot be made.
+pub fn try_hold(store: &Store, run: &RunId) -> Result<std::result::Result<RunProof, Held>> {
+    store.hold(run, &Holder::this_process().to_string())
+}
+
+/// Who drives a run at the moment, as `host/pid`.
+#[must_use]
+pub fn driver(store: &Store, run: &RunId) -> Option<String> {
+    let path = store.local().run_lock(run);
+    if !crate::process::Lock::is_held(&path).ok()? {
+        return None;
+    }
+    let words = crate::process::Lock::last_words(&path).ok()?;
+    Some(words.holder().map_or(words.to_string(), |h| format!("{}/{}", h.host, h.pid)))
+}
+
+/// Everything that carrying out a run needs.
+///
+/// # Errors
+/// If what is pinned cannot be read or written out.
+pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
+    let manifest = loaded.manifest.clone();
+    let run = loaded.ledger.state.id.clone();
+    let job = job::parse(&loaded.job_text, &format!("{} (as pinned in `{run}`)", manifest.file))?;
+    let mut pinned = store.pinned(&loaded.ledger.run_tip.tree)?;
+    let prompt = job.agent.prompt.as_ref().map(|p| p.strip_prefix("./").unwrap_or(p).to_owned());
+    let template = match prompt {
+        None => None,
+        Some(name) => {
+            let bytes = pinned.remove(&name).context("the pinned prompt is missing")?;
+            let text = String::from_utf8(bytes)
+                .with_context(|| format!("the prompt template is not UTF-8: {name}"))?;
+            Some((name, text))
+        }
+    };
+    let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
+    let mut overlay = Vec::new();
+    let folder = store.local().pinned(&run);
+    for (path, bytes) in &pinned {
+        let to = folder.join(path);
+        write_out(&to, bytes)?;
+        hasher.update(path.as_bytes());
+        hasher.update(&[0]);
+        hasher.update(&(bytes.len() as u64).to_be_bytes());
+        hasher.update(bytes);
+        overlay.push((path.clone(), to));
+    }
+    let salt = hasher.try_finalize()?.to_string();
+    let tasks = loaded.ledger.state.plan.tasks.iter().map(|t| (t.id.clone(), t.clone())).collect();
+    Ok(Context {
+        store: store.clone(),
+        base: manifest.base()?,
+        places: places(store, &job, &run),
+        manifest,
+        job,
+        template,
+        tasks,
+        program: ambient::program().context("cannot find this program's own file")?,
+        environment: ambient::environment(),
+        owner: format!("{}/{}", ambient::host(), repository_id(store)?),
+        identity: store.repo().identity(),
+        overlay,
+        salt,
+        contained: Mutex::new(Contained::default()),
+        run,
+    })
+}
+
+/// Where the places of a run are.
+#[must_use]
+pub fn places(store: &Store, job: &job::Job, run: &RunId) -> PathBuf {
+    let repo = store.repo();
+    let top = repo.work_dir().unwrap_or_else(|| repo.common_dir());
+    let root = top.join(job.worktree.root_for(&repo.name()));
+    clean(&root).join(run.as_str())
+}
+
+/// A path without `.` and `..`, by its words alone: what it names need not exist.
+fn clean(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => out.push(part),
+        }
+    }
+    out
+}
+
+/// Pinned files are scripts as often as not, so they can be run. The mode of a script that is in the tree is the tree's.
+fn write_out(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if std::fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let parent = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(parent)
+        .with_context(|| format!("cannot make the folder {}", parent.display()))?;
+    write_atomic(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// A name for this copy of the repository, made once.
+fn repository_id(store: &Store) -> Result<String> {
+    let path = store.local().repository_id();
+    if let Ok(id) = std::fs::read_to_string(&path)
+        && !id.trim().is_empty()
+    {
+        return Ok(id.trim().to_owned());
+    }
+    let id = ambient::nonce();
+    std::fs::create_dir_all(store.local().root())?;
+    write_atomic(&path, id.as_bytes())?;
+    Ok(id)
+}
+
+/// Loads a run that we hold, mended, with everything that carrying it out needs.
+///
+/// # Errors
+/// If state cannot be mended or read.
+pub fn engine<'a>(
+    store: &Store,
+    proof: RunProof,
+    jobs: Option<u32>,
+    options: engine::Options,
+    report: &'a mut dyn FnMut(engine::Report<'_>),
+) -> Result<engine::Engine<'a>> {
+    for said in engine::recover::mend(store, &proof)? {
+        report(engine::Report::Note(said));
+    }
+    let loaded = load(store, proof.run())?;
+    let ctx = context(store, &loaded)?;
+    let jobs = jobs.map_or(ctx.job.limits.jobs, |n| n as usize);
+    let policy = engine::policy(&ctx.job, jobs);
+    engine::prepare(ctx, proof, loaded.ledger, &loaded.missing, policy, options, report)
+}
+
+/// Whether a landing of a run is journaled and not settled, and of which task.
+///
+/// # Errors
+/// If the journal is damaged.
+pub fn landing_task(store: &Store, loaded: &LoadedRun) -> Result<Option<TaskId>> {
+    use crate::store::journal::Entry;
+    Ok(match store.journal(&loaded.manifest.target)? {
+        Some(Entry::Landing(l)) if l.run == loaded.ledger.state.id => Some(l.task),
+        Some(Entry::Landing(_) | Entry::Settled) | None => None,
+    })
+}
+
+/// A ref's name for people: without what git leaves out, too.
+#[must_use]
+pub fn short(name: &str) -> &str {
+    name.strip_prefix("refs/heads/").unwrap_or(name)
+}
+
+/// The full name of the branch that a job's work goes to.
+#[must_use]
+pub fn target(job: &job::Job, run: &RunId) -> String {
+    match &job.job.target {
+        Some(name) => format!("refs/heads/{name}"),
+        None => layout::default_target(run),
+    }
+}

@@ -1,0 +1,52 @@
+//! `poll`: one step of the loop. `while git harness poll; do sleep 60; done` is a complete driver.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::opened;
+use crate::cli;
+use crate::domain::state::RunPhase;
+use crate::engine::{Options, Report, Stopped};
+use crate::error;
+use crate::ui::{Ui, human};
+
+/// `git harness poll`
+pub fn run(here: &Path, args: &cli::Poll, ui: &Ui) -> Result<u8> {
+    let store = opened::store(here)?;
+    let run = opened::run(&store, args.run.as_deref())?;
+    let proof = match opened::try_hold(&store, &run)? {
+        Ok(proof) => proof,
+        Err(held) => {
+            // Somebody else takes the steps; what there is to say is how it stands.
+            ui.say(&format!("note: {held}"));
+            let state = opened::load(&store, &run)?.ledger.state;
+            return Ok(if state.ended() { error::ENDED } else { error::OK });
+        }
+    };
+    let state = opened::load(&store, &run)?.ledger.state;
+    if state.ended() {
+        ui.say(&format!("run {run}: {}", human::counts(&state)));
+        return Ok(error::ENDED);
+    }
+    if state.phase == RunPhase::Cancelled {
+        ui.say(&format!("the run `{run}` is cancelled"));
+        return Ok(error::ENDED);
+    }
+    let mut lines = Ui::new(false);
+    let mut report = |report: Report<'_>| lines.report(&report);
+    let options = Options { wait: false, ..Options::default() };
+    let mut engine = opened::engine(&store, proof, args.jobs, options, &mut report)?;
+    let stopped = engine.run()?;
+    let counts = human::counts(engine.state());
+    drop(engine);
+    ui.say(&format!("run {run}: {counts}"));
+    Ok(match stopped {
+        Stopped::Ended => error::ENDED,
+        Stopped::Later | Stopped::Interrupted(_) => error::OK,
+        Stopped::Person(why) => {
+            ui.say(&format!("needs a person: {why}"));
+            error::PERSON
+        }
+    })
+}

@@ -1,0 +1,130 @@
+//! `retry` and `skip`: asking a run for something, whoever holds it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::opened;
+use crate::ambient;
+use crate::cli;
+use crate::domain::id::RunId;
+use crate::domain::state::Phase;
+use crate::engine::Options;
+use crate::engine::requests::{self, Answer, Wire};
+use crate::error;
+use crate::store::Store;
+use crate::ui::Ui;
+
+/// Makes requests of a run and waits until they are carried out: by whoever holds the run, else by this process.
+///
+/// # Errors
+/// If a request cannot be written, or the run's state is damaged.
+pub fn ask(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result<Vec<Answer>> {
+    let mut open: Vec<PathBuf> = Vec::new();
+    for wire in wires {
+        open.push(requests::ask(store, run, wire)?);
+    }
+    let mut told = false;
+    let mut answers: Vec<Option<Answer>> = vec![None; open.len()];
+    loop {
+        for (path, answer) in open.iter().zip(answers.iter_mut()) {
+            if answer.is_none() {
+                *answer = requests::collect(path);
+            }
+        }
+        if answers.iter().all(Option::is_some) {
+            return Ok(answers.into_iter().flatten().collect());
+        }
+        match opened::try_hold(store, run)? {
+            Ok(proof) => {
+                let mut quiet = |_: crate::engine::Report<'_>| {};
+                let options = Options::default();
+                let mut engine = opened::engine(store, proof, None, options, &mut quiet)?;
+                engine.serve_requests()?;
+            }
+            Err(held) => {
+                if !told {
+                    ui.say(&format!("asking the process that holds the run ({})", held.holder));
+                    told = true;
+                }
+                ambient::pause(Duration::from_millis(50));
+            }
+        }
+    }
+}
+
+/// Makes requests and tells the answers; the exit code is 1 if one had no effect.
+///
+/// # Errors
+/// As [`ask`].
+pub fn tell(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result<u8> {
+    let answers = ask(store, run, wires, ui)?;
+    for answer in &answers {
+        ui.insist(&if answer.done { answer.said.clone() } else { format!("error: {}", answer.said) });
+    }
+    Ok(if answers.iter().all(|a| a.done) { error::OK } else { error::INCOMPLETE })
+}
+
+/// `git harness retry`
+pub fn retry(here: &Path, args: &cli::Retry, ui: &Ui) -> Result<u8> {
+    let store = opened::store(here)?;
+    if args.failed {
+        let run = opened::run(&store, args.run.as_deref())?;
+        let state = opened::load(&store, &run)?.ledger.state;
+        let failed = state.tasks.iter().filter(|(_, s)| s.phase == Phase::Failed);
+        let wires: Vec<_> = failed.map(|(t, _)| Wire::Retry { task: t.to_string() }).collect();
+        if wires.is_empty() {
+            ui.insist(&format!("no task of the run `{run}` has failed"));
+            return Ok(error::OK);
+        }
+        let code = tell(&store, &run, &wires, ui)?;
+        hint_start(&store, &run, ui);
+        return Ok(code);
+    }
+    let (run, wires) = named(&store, &args.tasks, args.run.as_deref(), |task| Wire::Retry { task })?;
+    let code = tell(&store, &run, &wires, ui)?;
+    hint_start(&store, &run, ui);
+    Ok(code)
+}
+
+fn hint_start(store: &Store, run: &RunId, ui: &Ui) {
+    if opened::driver(store, run).is_none() {
+        ui.say(&format!("hint: `git harness start --run {run}` carries it out"));
+    }
+}
+
+/// `git harness skip`
+pub fn skip(here: &Path, args: &cli::Skip, ui: &Ui) -> Result<u8> {
+    let store = opened::store(here)?;
+    let message = args.message.clone();
+    let wire = |task| Wire::Skip { task, message: message.clone() };
+    let (run, wires) = named(&store, &args.tasks, None, wire)?;
+    tell(&store, &run, &wires, ui)
+}
+
+/// The tasks that are named, all of one run and all of them known, as requests.
+fn named(
+    store: &Store,
+    names: &[String],
+    run: Option<&str>,
+    wire: impl Fn(String) -> Wire,
+) -> Result<(RunId, Vec<Wire>)> {
+    let mut wires = Vec::new();
+    let mut of: Option<RunId> = None;
+    for name in names {
+        let (run, task) = opened::task(store, name, run)?;
+        let loaded = opened::load(store, &run)?;
+        opened::known(&loaded, &task)?;
+        if of.as_ref().is_some_and(|o| *o != run) {
+            anyhow::bail!("the tasks are of two runs; name those of one at a time");
+        }
+        of = Some(run);
+        wires.push(wire(task.to_string()));
+    }
+    let run = match of {
+        Some(run) => run,
+        None => opened::run(store, run)?,
+    };
+    Ok((run, wires))
+}

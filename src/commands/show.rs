@@ -1,0 +1,102 @@
+//! `show`: one task in full.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::opened;
+use crate::cli;
+use crate::domain::id::Oid;
+use crate::domain::state::TaskState;
+use crate::error;
+use crate::repo;
+use crate::store::Store;
+use crate::store::chain::findings;
+use crate::ui::{Ui, human, json, printable, table};
+
+/// `git harness show`
+pub fn run(here: &Path, args: &cli::Show, ui: &Ui) -> Result<u8> {
+    let store = opened::store(here)?;
+    let (run, task) = opened::task(&store, &args.task, None)?;
+    let loaded = opened::load(&store, &run)?;
+    let (planned, s) = opened::known(&loaded, &task)?;
+    let tree = loaded.ledger.tips.get(&task).map(|t| t.tree.clone());
+    let attempt = args.attempt.unwrap_or(s.attempt);
+    let file = |name: &str| -> Result<Option<Vec<u8>>> {
+        let Some(tree) = &tree else { return Ok(None) };
+        store.repo().read_blob_at(tree, &format!("attempts/{attempt}/{name}"))
+    };
+    if args.diff {
+        ui.result(&printable(&diff(&store, s)?));
+        return Ok(error::OK);
+    }
+    if args.prompt || args.transcript {
+        let names: &[&str] = if args.prompt { &["prompt.md"] } else { &["stdout", "stderr"] };
+        let mut any = false;
+        for name in names {
+            if let Some(bytes) = file(name)? {
+                any = true;
+                ui.result(&printable(&String::from_utf8_lossy(&bytes)));
+            }
+        }
+        if !any {
+            anyhow::bail!("attempt {attempt} of `{run}/{task}` has left none yet");
+        }
+        return Ok(error::OK);
+    }
+    let found = match &tree {
+        Some(tree) => findings(&store, tree)?,
+        None => Vec::new(),
+    };
+    if args.json {
+        let around = json::Surroundings::default();
+        let word = json::shown(&loaded.ledger.state, planned, s, &around);
+        let mut value = json::task(run.as_str(), planned, s, word);
+        let list: Vec<_> = found
+            .iter()
+            .map(|f| serde_json::json!({"attempt": f.attempt, "check": f.check, "text": f.text}))
+            .collect();
+        value["v"] = 1.into();
+        value["run"] = run.as_str().into();
+        value["findings"] = list.into();
+        ui.result(&format!("{value}\n"));
+        return Ok(error::OK);
+    }
+    let none = || "-".to_owned();
+    let oid = |o: Option<&Oid>| o.map_or_else(none, ToString::to_string);
+    let row = |a: &str, b: String| vec![a.to_owned(), b];
+    let mut rows = vec![
+        row("task", format!("{run}/{task}")),
+        row("state", s.phase.as_str().to_owned()),
+        row("attempts", format!("{}{}", s.attempt, s.ending.as_ref().map_or(String::new(), |e| format!(", the last: {e}")))),
+        row("base", oid(s.base.as_ref())),
+        row("candidate", oid(s.candidate.as_ref().map(|c| &c.commit))),
+        row("landed", oid(s.landed.as_ref())),
+        row("since", human::moment(s.at)),
+    ];
+    if let Some(reason) = &s.reason {
+        rows.push(row("reason", reason.clone()));
+    }
+    let mut text = table::columns(&rows);
+    text.push_str("\nfiles:\n");
+    for path in &planned.files {
+        text.push_str(&format!("  {path}\n"));
+    }
+    for finding in &found {
+        text.push_str(&format!("\nattempt {}, {}:\n", finding.attempt, finding.check));
+        for line in finding.text.lines() {
+            text.push_str(&format!("  {line}\n"));
+        }
+    }
+    text.push_str(&format!(
+        "\nmore: `git harness show {run}/{task} --diff`, `--prompt`, `--transcript`; `git harness log {run}/{task}`\n"
+    ));
+    ui.result(&printable(&text));
+    Ok(error::OK)
+}
+
+fn diff(store: &Store, s: &TaskState) -> Result<String> {
+    let candidate = s.candidate.as_ref().context("the task has no candidate yet")?;
+    let base = store.repo().tree_of(&candidate.base)?;
+    repo::unified_diff(store.repo(), &base, &candidate.tree)
+}

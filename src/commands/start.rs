@@ -1,0 +1,318 @@
+//! `start`: plan and carry out, or go on.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::plan::Scope;
+use super::{jobfile, opened, plan};
+use crate::cli;
+use crate::domain::id::{RunId, TaskId};
+use crate::domain::machine::{Observation, Request};
+use crate::domain::state::{Phase, RunPhase, RunState};
+use crate::engine::{self, Options, Stopped};
+use crate::error::{self, Advice};
+use crate::planning;
+use crate::process;
+use crate::store::create::{NewRun, next_run, refuse_collisions};
+use crate::store::load::{LoadedRun, Manifest};
+use crate::store::{RunProof, Store, codec, layout};
+use crate::ui::{Ui, human};
+
+/// `git harness start`
+pub fn run(here: &Path, args: &cli::Start, ui: &Ui) -> Result<u8> {
+    if args.in_background {
+        // Its standard input is a lock that says it was started; from here on it is nobody's child.
+        process::adopt_lock()?;
+    }
+    let store = opened::store(here)?;
+    let ui = if args.quiet { &Ui::new(true) } else { ui };
+    let Some(run) = choose(&store, here, args, ui)? else { return Ok(error::OK) };
+    let loaded = opened::load(&store, &run)?;
+    let state = &loaded.ledger.state;
+    if state.ended() {
+        ui.insist(&format!("the run `{run}` has ended: {}", human::counts(state)));
+        return Ok(ended_code(state));
+    }
+    if state.phase == RunPhase::Cancelled {
+        bail!("the run `{run}` is cancelled; `git harness start --run NAME` makes a new one");
+    }
+    if args.paused {
+        let tasks = state.tasks.len();
+        ui.say(&format!("the run `{run}` waits with {tasks} tasks; `git harness start` goes on with it"));
+        return Ok(error::OK);
+    }
+    let only = only(&loaded, &args.only)?;
+    if args.detach {
+        return detach(&store, &run, args, ui);
+    }
+    let proof = opened::hold(&store, &run)?;
+    carry_out(&store, proof, args, only, ui)
+}
+
+/// The run to carry out: an existing one, or one made now. `None`: a dry run, which ends here.
+fn choose(store: &Store, here: &Path, args: &cli::Start, ui: &Ui) -> Result<Option<RunId>> {
+    if let (Some(name), None) = (&args.run, &args.job) {
+        let run = RunId::parse(name)?;
+        if store.runs()?.contains(&run) {
+            return going_on(store, run, args, ui);
+        }
+    }
+    let found = jobfile::find(store.repo(), here, args.job.as_deref())?;
+    let (run, exists) = match &args.run {
+        Some(name) => {
+            let run = RunId::parse(name)?;
+            let exists = store.runs()?.contains(&run);
+            (run, exists)
+        }
+        None => match latest(store, &found.name)? {
+            Some(run) => {
+                let loaded = opened::load(store, &run)?;
+                let over = loaded.ledger.state.ended()
+                    || loaded.ledger.state.phase == RunPhase::Cancelled;
+                if over && loaded.job_text != found.text {
+                    (next_run(store, &found.name)?, false)
+                } else {
+                    (run, true)
+                }
+            }
+            None => (next_run(store, &found.name)?, false),
+        },
+    };
+    if exists {
+        let (manifest, text) = store.manifest(&run)?.context("the run went away")?;
+        if text != found.text && manifest.job == found.name {
+            ui.say(&format!(
+                "note: {} has changed since the run `{run}` was made; the run goes on with the job that it pinned \
+                 (`--run NAME` makes a new run)",
+                found.file
+            ));
+        }
+        return going_on(store, run, args, ui);
+    }
+    make(store, &found, run, args, ui)
+}
+
+fn going_on(store: &Store, run: RunId, args: &cli::Start, ui: &Ui) -> Result<Option<RunId>> {
+    if args.scope_dir.is_some() || args.scope_files.is_some() {
+        bail!("the run `{run}` has its plan already; a changed scope needs a new run: `--run NAME`");
+    }
+    if args.dry_run {
+        let loaded = opened::load(store, &run)?;
+        ui.result(&format!("would go on with the run `{run}`: {}\n", human::counts(&loaded.ledger.state)));
+        return Ok(None);
+    }
+    Ok(Some(run))
+}
+
+/// The job's last run: the one with the highest number.
+fn latest(store: &Store, job: &str) -> Result<Option<RunId>> {
+    let mut best: Option<(u32, RunId)> = None;
+    for run in store.runs()? {
+        let number = run.as_str().strip_prefix(job).and_then(|r| r.strip_prefix('-'));
+        if let Some(number) = number.and_then(|n| n.parse().ok())
+            && best.as_ref().is_none_or(|(n, _)| number > *n)
+        {
+            best = Some((number, run));
+        }
+    }
+    Ok(best.map(|(_, run)| run))
+}
+
+fn make(
+    store: &Store,
+    found: &jobfile::Found,
+    run: RunId,
+    args: &cli::Start,
+    ui: &Ui,
+) -> Result<Option<RunId>> {
+    let repo = store.repo();
+    plan::check_prompt(repo, found)?;
+    let base = repo.resolve_commit(&found.job.job.base)?;
+    let scope = Scope { dir: args.scope_dir.as_deref(), files: args.scope_files.as_deref() };
+    let planned = plan::make(repo, &found.job, &base, scope)?;
+    let target = opened::target(&found.job, &run);
+    let exists = store.read(&target)?;
+    if let Some(tip) = &exists
+        && repo_unrelated(store, tip, &base)?
+    {
+        bail!("the target `{}` and the base {} have no common history", opened::short(&target), base.short());
+    }
+    let probe = format!("{}x", layout::branches(&run));
+    refuse_collisions(store, &[target.clone(), layout::run(&run), probe])?;
+    let manifest = Manifest {
+        v: codec::VERSION,
+        run: run.to_string(),
+        job: found.name.clone(),
+        file: found.file.clone(),
+        base: base.to_string(),
+        target: target.clone(),
+        plan: planning::plan_id(&planned.plan)?.to_string(),
+        target_created: exists.is_none(),
+    };
+    let jobs = args.jobs.map_or(found.job.limits.jobs, |n| n as usize);
+    let tasks = planned.plan.tasks.len();
+    let headline = format!(
+        "run {run}: {tasks} tasks from {}, {jobs} at a time, landing on {}",
+        base.short(),
+        opened::short(&target)
+    );
+    if args.dry_run {
+        ui.result(&format!("would make the {headline}\n"));
+        for task in &planned.plan.tasks {
+            ui.result(&format!("  {} ({} files, {} lines)\n", task.id, task.files.len(), task.lines));
+        }
+        return Ok(None);
+    }
+    let pinned = jobfile::pinned(repo, found, &base)?;
+    let proof = opened::hold(store, &run)?;
+    let new = NewRun {
+        manifest: &manifest,
+        job_text: &found.text,
+        plan: &planned.plan,
+        pinned: &pinned,
+        paused: args.paused,
+    };
+    store.create(&proof, &new)?;
+    drop(proof);
+    ui.say(&headline);
+    for note in plan::left_out(&planned) {
+        ui.say(&note);
+    }
+    for path in repo.checked_out_at(&target)? {
+        ui.say(&format!(
+            "hint: the target `{}` is checked out in {}: work will wait there until that work tree is on another branch",
+            opened::short(&target),
+            path.display()
+        ));
+    }
+    Ok(Some(run))
+}
+
+fn repo_unrelated(
+    store: &Store,
+    tip: &crate::domain::id::Oid,
+    base: &crate::domain::id::Oid,
+) -> Result<bool> {
+    Ok(crate::repo::merge_base(store.repo(), tip, base)?.is_none())
+}
+
+fn only(loaded: &LoadedRun, names: &[String]) -> Result<BTreeSet<TaskId>> {
+    let mut only = BTreeSet::new();
+    for name in names {
+        let name = name.rsplit_once('/').map_or(name.as_str(), |(_, task)| task);
+        let task = TaskId::parse(name)?;
+        opened::known(loaded, &task)?;
+        only.insert(task);
+    }
+    Ok(only)
+}
+
+fn carry_out(
+    store: &Store,
+    proof: RunProof,
+    args: &cli::Start,
+    only: BTreeSet<TaskId>,
+    ui: &Ui,
+) -> Result<u8> {
+    let run = proof.run().clone();
+    let total = opened::load(store, &run)?.ledger.state.tasks.len();
+    let mut live = Ui::with_progress(args.quiet, total);
+    let stopped = {
+        let mut report = |report: engine::Report<'_>| live.report(&report);
+        let options = Options { wait: true, only, signals: true };
+        let mut engine = opened::engine(store, proof, args.jobs, options, &mut report)?;
+        engine.ask(Observation::Asked(Request::Resume))?;
+        let stopped = engine.run();
+        stopped.map(|stopped| (stopped, engine.state().clone()))
+    };
+    live.finish();
+    let (stopped, state) = stopped?;
+    Ok(conclude(&run, &stopped, &state, ui))
+}
+
+/// The last words, and the exit code.
+fn conclude(run: &RunId, stopped: &Stopped, state: &RunState, ui: &Ui) -> u8 {
+    ui.insist(&format!("run {run}: {}", human::counts(state)));
+    match stopped {
+        Stopped::Ended => {
+            let failed = state.tasks.iter().filter(|(_, t)| t.phase == Phase::Failed);
+            for (task, s) in failed.take(10) {
+                let reason = s.reason.as_deref().unwrap_or("");
+                ui.insist(&format!("failed: {task}: {reason}"));
+            }
+            if state.count(&Phase::Failed) > 0 {
+                ui.insist(&format!(
+                    "hint: `git harness show {run}/TASK` tells what happened, `git harness retry --failed --run {run}` \
+                     tries again"
+                ));
+            }
+            if state.ended() { ended_code(state) } else { error::OK }
+        }
+        Stopped::Person(why) => {
+            ui.insist(&format!("stopped for a person: {why}"));
+            error::PERSON
+        }
+        Stopped::Later => error::PERSON,
+        Stopped::Interrupted(signal) => {
+            ui.insist("interrupted; `git harness start` goes on where it stopped");
+            error::SIGNAL.saturating_add(u8::try_from(*signal).unwrap_or(0))
+        }
+    }
+}
+
+/// What `start` returns for a run in which every task has ended.
+fn ended_code(state: &RunState) -> u8 {
+    if state.count(&Phase::Failed) > 0 { error::INCOMPLETE } else { error::OK }
+}
+
+/// Starts a supervisor that outlives this command, and waits until it holds the run.
+fn detach(store: &Store, run: &RunId, args: &cli::Start, ui: &Ui) -> Result<u8> {
+    if let Some(holder) = opened::driver(store, run) {
+        return Err(Advice::new(
+            format!("the run `{run}` is held by another process ({holder}); nothing was changed"),
+            "`git harness status --watch` shows what it does",
+        )
+        .into());
+    }
+    let folder = store.local().run(run);
+    let path = folder.join("detached.lock");
+    let lock = process::Lock::try_take(&path, "")?
+        .map_err(|holder| anyhow::anyhow!("the run is being started already: {holder}"))?;
+    let mut words: Vec<std::ffi::OsString> =
+        vec!["start".into(), "--run".into(), run.as_str().into(), "--quiet".into()];
+    if let Some(jobs) = args.jobs {
+        words.extend(["--jobs".into(), jobs.to_string().into()]);
+    }
+    for task in &args.only {
+        words.extend(["--only".into(), task.into()]);
+    }
+    let mut line: Vec<std::ffi::OsString> =
+        vec!["-C".into(), store.repo().common_dir().as_os_str().to_owned()];
+    line.extend(words);
+    line.push("--in-background".into());
+    let mut env = process::Environ::empty();
+    for (name, value) in crate::ambient::environment() {
+        env.set(name, value);
+    }
+    let log = folder.join("supervisor.log");
+    let program = crate::ambient::program()?;
+    let child = process::start_keeper(&program, &line, &lock, &env, &log)?;
+    drop(lock);
+    loop {
+        if opened::driver(store, run).is_some() {
+            break;
+        }
+        if child.has_ended()? {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            bail!("the supervisor ended at once: {}", said.lines().next_back().unwrap_or("it left no word"));
+        }
+        crate::ambient::pause(std::time::Duration::from_millis(20));
+    }
+    ui.insist(&format!(
+        "run {run} goes on in the background; `git harness status {run} --watch` shows it, {} has its words",
+        log.display()
+    ));
+    Ok(error::OK)
+}

@@ -1,0 +1,167 @@
+//! `status`: how a run stands, at a glance.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::opened::{self, NoRun};
+use crate::ambient;
+use crate::cli;
+use crate::domain::id::RunId;
+use crate::domain::state::{Phase, RunPhase, RunState};
+use crate::error;
+use crate::store::Store;
+use crate::store::load::LoadedRun;
+use crate::ui::{Ui, human, json, table};
+
+/// How often `--watch` looks.
+const WATCH: Duration = Duration::from_secs(1);
+/// How many tasks of each kind are named.
+const NAMED: usize = 10;
+
+/// `git harness status`
+pub fn run(here: &Path, args: &cli::Status, ui: &Ui) -> Result<u8> {
+    let store = opened::store(here)?;
+    let run = match opened::run(&store, args.run.as_deref()) {
+        Ok(run) => run,
+        Err(problem) if args.exit_code && problem.is::<NoRun>() => {
+            ui.error("error", &problem);
+            return Ok(error::ENDED);
+        }
+        Err(problem) => return Err(problem),
+    };
+    loop {
+        let loaded = opened::load(&store, &run)?;
+        let around = surroundings(&store, &loaded)?;
+        let state = &loaded.ledger.state;
+        if args.json {
+            let value = json::status(&loaded.manifest, state, &around);
+            ui.result(&format!("{value}\n"));
+        } else if args.porcelain {
+            ui.result(&porcelain(state, &around));
+        } else {
+            let text = picture(&loaded, &around);
+            if args.watch { ui.redraw(&text) } else { ui.result(&text) }
+        }
+        if !args.watch || state.ended() || state.phase == RunPhase::Cancelled {
+            let open = !state.ended();
+            return Ok(if args.exit_code && open { error::INCOMPLETE } else { error::OK });
+        }
+        ambient::pause(WATCH);
+    }
+}
+
+/// What is known beside the refs: who drives, what waits for a person.
+fn surroundings(store: &Store, loaded: &LoadedRun) -> Result<json::Surroundings> {
+    let run: &RunId = &loaded.ledger.state.id;
+    let mut around = json::Surroundings {
+        driver: opened::driver(store, run),
+        reason: None,
+        landing: opened::landing_task(store, loaded)?,
+    };
+    if loaded.ledger.state.count(&Phase::Queued) > 0 {
+        let places = store.repo().checked_out_at(&loaded.manifest.target)?;
+        if let Some(path) = places.first() {
+            around.reason = Some(format!(
+                "landing waits: the target `{}` is checked out in {}; switch that work tree to another branch",
+                opened::short(&loaded.manifest.target),
+                path.display()
+            ));
+        }
+    }
+    Ok(around)
+}
+
+fn porcelain(state: &RunState, around: &json::Surroundings) -> String {
+    let mut text = String::new();
+    for task in &state.plan.tasks {
+        if let Some(s) = state.tasks.get(&task.id) {
+            let landed = s.landed.as_ref().map_or("-", crate::domain::id::Oid::as_str);
+            let word = json::shown(state, task, s, around);
+            text.push_str(&format!("{word} {} {} {landed}\n", task.id, s.attempt));
+        }
+    }
+    text
+}
+
+fn picture(loaded: &LoadedRun, around: &json::Surroundings) -> String {
+    let state = &loaded.ledger.state;
+    let driver = match (&around.driver, state.summary()) {
+        (Some(who), _) => format!("driven by {who}"),
+        (None, "ended" | "cancelled") => "nothing left to do".to_owned(),
+        (None, _) => "nobody drives it: `git harness start` goes on".to_owned(),
+    };
+    let done = state.count(&Phase::Done);
+    let row = |a: &str, b: String| vec![a.to_owned(), b];
+    let mut rows = vec![
+        row("run", format!("{} ({}; {driver})", state.id, state.summary())),
+        row("target", format!("{}, {done} landed", opened::short(&loaded.manifest.target))),
+        row("tasks", format!("{}: {}", state.tasks.len(), human::counts(state))),
+    ];
+    rows.extend(rate(state).map(|text| row("rate", text)));
+    rows.push(row("cost", "unknown: the agent is a plain command that reports none".into()));
+    let mut text = table::columns(&rows);
+    let reason = around.reason.as_ref().or(state.reason.as_ref());
+    if let (Some(reason), false) = (reason, state.ended()) {
+        text.push_str(&format!("\nneeds you:\n  {reason}\n"));
+    }
+    for (phase, title) in
+        [(Phase::Running, "running"), (Phase::Failed, "failed"), (Phase::Skipped, "skipped")]
+    {
+        text.push_str(&section(state, &phase, title));
+    }
+    let waiting = state.tasks.iter().filter(|(_, s)| !s.phase.ended() && s.reason.is_some());
+    let lines: Vec<_> = waiting
+        .take(NAMED)
+        .map(|(t, s)| format!("  {t}: {}\n", s.reason.as_deref().unwrap_or("")))
+        .collect();
+    if !lines.is_empty() {
+        text.push_str(&format!("\nwaiting:\n{}", lines.concat()));
+    }
+    crate::ui::printable(&text)
+}
+
+fn section(state: &RunState, phase: &Phase, title: &str) -> String {
+    let found: Vec<_> = state.tasks.iter().filter(|(_, s)| s.phase == *phase).collect();
+    if found.is_empty() {
+        return String::new();
+    }
+    let mut rows = Vec::new();
+    for (task, s) in found.iter().take(NAMED) {
+        let what = match phase {
+            Phase::Running => format!(
+                "attempt {} in {}, for {}",
+                s.attempt,
+                s.place.as_deref().unwrap_or("?"),
+                human::duration(ambient::now().since_ms(s.at))
+            ),
+            _ => s.reason.clone().unwrap_or_default(),
+        };
+        rows.push(vec![format!("  {task}"), what]);
+    }
+    if found.len() > NAMED {
+        rows.push(vec![format!("  … and {} more", found.len() - NAMED)]);
+    }
+    format!("\n{title}:\n{}", table::columns(&rows))
+}
+
+/// Tasks a minute since the first that ended, and what that means for the rest.
+fn rate(state: &RunState) -> Option<String> {
+    let ended: Vec<_> = state.tasks.values().filter(|t| t.phase == Phase::Done).collect();
+    let first = ended.iter().map(|t| t.at).min()?;
+    let last = ended.iter().map(|t| t.at).max()?;
+    let left = state.tasks.values().filter(|t| !t.phase.ended()).count();
+    let span = last.since_ms(first);
+    if ended.len() < 3 || span == 0 {
+        return None;
+    }
+    let each = span / (ended.len() as u64 - 1);
+    let per_minute = 60_000.0 / each.max(1) as f64;
+    let rest = if left > 0 {
+        format!(", about {} left", human::duration(each * left as u64))
+    } else {
+        String::new()
+    };
+    Some(format!("{per_minute:.1} tasks a minute{rest}"))
+}

@@ -1,0 +1,37 @@
+//! `stop` and `cancel`.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{opened, request};
+use crate::cli;
+use crate::engine::recover;
+use crate::engine::requests::Wire;
+use crate::ui::Ui;
+
+/// `git harness stop`
+pub fn run(here: &Path, args: &cli::Stop, ui: &Ui) -> Result<u8> {
+    let store = opened::store(here)?;
+    let run = opened::run(&store, args.run.as_deref())?;
+    let code = request::tell(&store, &run, &[Wire::Stop { now: args.now }], ui)?;
+    if args.now {
+        // Also when the run was paused already, or its supervisor was killed: agents may still be running.
+        let asked = recover::stop_all(&store, &run);
+        if asked > 0 {
+            ui.say(&format!("asked {asked} agents to stop; what they did so far is saved"));
+        }
+    }
+    Ok(code)
+}
+
+/// `git harness cancel`
+pub fn cancel(here: &Path, args: &cli::RunArgument, ui: &Ui) -> Result<u8> {
+    let store = opened::store(here)?;
+    let run = opened::run(&store, args.run.as_deref())?;
+    let code = request::tell(&store, &run, &[Wire::Cancel], ui)?;
+    if args.json {
+        ui.result(&format!("{}\n", serde_json::json!({"v": 1, "run": run.as_str(), "cancelled": code == 0})));
+    }
+    Ok(code)
+}

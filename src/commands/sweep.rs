@@ -1,0 +1,36 @@
+//! `sweep`: away with worktrees, branches and refs of what has landed; never what has not.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::opened;
+use crate::cli;
+use crate::engine::sweep_places;
+use crate::error;
+use crate::ui::Ui;
+
+/// `git harness sweep`
+pub fn run(here: &Path, args: &cli::RunArgument, ui: &Ui) -> Result<u8> {
+    let store = opened::store(here)?;
+    let run = opened::run(&store, args.run.as_deref())?;
+    let proof = opened::hold(&store, &run)?;
+    let loaded = opened::load(&store, &run)?;
+    let ctx = opened::context(&store, &loaded)?;
+    let places = sweep_places(&ctx, &loaded.ledger.state)?;
+    let swept = store.sweep(&proof, &loaded.ledger.state, ctx.job.queue.keep_branches)?;
+    if args.json {
+        let value = serde_json::json!({
+            "v": 1, "run": run.as_str(), "worktrees": places, "branches": swept.branches, "chains": swept.chains,
+        });
+        ui.result(&format!("{value}\n"));
+    } else {
+        ui.result(&format!(
+            "run {run}: removed {places} worktrees and {} branches, folded {} task chains into {}\n",
+            swept.branches,
+            swept.chains,
+            crate::store::layout::archive(&run)
+        ));
+    }
+    Ok(error::OK)
+}

@@ -1,0 +1,62 @@
+//! `verify`: a candidate's checks once more, whatever was known of them.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::{opened, request};
+use crate::cli;
+use crate::domain::state::Phase;
+use crate::domain::verdict::Judgement;
+use crate::engine::requests::Wire;
+use crate::engine::verify_again;
+use crate::error;
+use crate::ui::{Ui, human, printable};
+
+/// `git harness verify`
+pub fn run(here: &Path, args: &cli::Verify, ui: &Ui) -> Result<u8> {
+    let store = opened::store(here)?;
+    let (run, task) = opened::task(&store, &args.task, None)?;
+    let loaded = opened::load(&store, &run)?;
+    let (_, s) = opened::known(&loaded, &task)?;
+    let (phase, attempt) = (s.phase.clone(), s.attempt);
+    let candidate = s.candidate.clone().with_context(|| {
+        format!("`{run}/{task}` has no candidate to verify: it is {}", s.phase.as_str())
+    })?;
+    let ctx = opened::context(&store, &loaded)?;
+    let verdict = verify_again(&ctx, &task, attempt, &candidate)?;
+    let passed = verdict.judgement == Judgement::Accepted;
+    if args.json {
+        let checks: Vec<_> = verdict
+            .results
+            .iter()
+            .map(|r| serde_json::json!({"name": r.name, "passed": r.passed, "ms": r.ms}))
+            .collect();
+        let value = serde_json::json!({
+            "v": 1, "run": run.as_str(), "task": task.as_str(), "candidate": candidate.commit.as_str(),
+            "tree": candidate.tree.as_str(), "passed": passed, "checks": checks,
+        });
+        ui.result(&format!("{value}\n"));
+    } else {
+        let commit = candidate.commit.short();
+        ui.result(&format!("{run}/{task}, attempt {attempt}, candidate {commit}:\n"));
+        for r in &verdict.results {
+            let word = if r.passed { "passed" } else { "FAILED" };
+            ui.result(&format!("  {word}  {}  ({})\n", r.name, human::duration(r.ms)));
+        }
+        match &verdict.judgement {
+            Judgement::Accepted => {}
+            Judgement::Rejected(findings) => {
+                for finding in findings {
+                    ui.result(&format!("\n{}:\n{}\n", finding.check, printable(&finding.text)));
+                }
+            }
+            Judgement::Inconclusive(why) => anyhow::bail!("it could not be judged: {why}"),
+        }
+    }
+    if passed && phase == Phase::Failed {
+        let wire = Wire::Reconsider { task: task.to_string() };
+        request::tell(&store, &run, &[wire], ui)?;
+    }
+    Ok(if passed { error::OK } else { error::INCOMPLETE })
+}

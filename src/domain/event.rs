@@ -1,0 +1,154 @@
+//! What happened, in the past tense. Events are facts: once one is journaled, it is never refused.
+
+use super::id::{Oid, Timestamp};
+use super::retry::Layer;
+use super::verdict::{Candidate, CheckResult, Finding};
+
+/// Something that happened to one task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskEvent {
+    /// When, for people and for back-off.
+    pub at: Timestamp,
+    /// What.
+    pub kind: TaskEventKind,
+}
+
+/// How an attempt's agent process ended. It never decides whether the work is good: the checks do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// It exited by itself, with this code.
+    Exited(i32),
+    /// A signal that was not ours ended it.
+    Signalled(i32),
+    /// It ran longer than `timeout`.
+    TimedOut,
+    /// It printed nothing for `idle-timeout`.
+    Idle,
+    /// We were asked to stop it.
+    Stopped,
+    /// It could not be started at all; why.
+    NotStarted(String),
+    /// Its keeper died before it could say.
+    Lost,
+}
+
+/// The kinds of events on a task's chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskEventKind {
+    /// The task exists.
+    Created,
+    /// An attempt has a place and a base; its keeper is about to start.
+    Started {
+        /// Counted from 1 over the life of the task.
+        attempt: u32,
+        /// The target's tip from which it starts.
+        base: Oid,
+        /// The slot it works in, such as `p01`.
+        place: String,
+        /// The repository and machine on which it runs: void anywhere else.
+        owner: String,
+    },
+    /// The attempt is over, with what it left.
+    Ended {
+        /// Which one.
+        attempt: u32,
+        /// How.
+        ending: Ending,
+        /// What it proposes: nothing when it changed nothing or nothing could be saved.
+        candidate: Option<Candidate>,
+    },
+    /// The checks have said what they think of the candidate's tree, or of the tree that would have landed.
+    Judged {
+        /// Which attempt's work.
+        attempt: u32,
+        /// The tree that was judged.
+        tree: Oid,
+        /// `None`: accepted. Otherwise what was found.
+        findings: Option<Vec<Finding>>,
+        /// The results.
+        results: Vec<CheckResult>,
+        /// True for the tree as it would land; false for the candidate's own.
+        landing: bool,
+    },
+    /// The candidate does not merge onto the target.
+    Conflicted {
+        /// The target's tip.
+        onto: Oid,
+        /// What the next attempt is told.
+        finding: Finding,
+    },
+    /// It gets another try.
+    Retried {
+        /// Why.
+        layer: Layer,
+        /// Not before this moment.
+        not_before: Timestamp,
+        /// What was wrong, for people (infrastructure faults).
+        because: Option<String>,
+    },
+    /// It is on the target branch.
+    Landed {
+        /// The commit on the target.
+        commit: Oid,
+        /// Results earned on the tree that landed.
+        results: Vec<CheckResult>,
+    },
+    /// No try is left.
+    Failed {
+        /// Why, in a sentence.
+        reason: String,
+    },
+    /// A person took it out.
+    Skipped {
+        /// Why, in that person's words.
+        message: String,
+    },
+}
+
+/// Something that happened to the run as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunEvent {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub kind: RunEventKind,
+}
+
+/// The kinds of events on a run's chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunEventKind {
+    /// Job, plan, base and target are pinned.
+    Created {
+        /// Whether it waits for `start` before it dispatches anything.
+        paused: bool,
+    },
+    /// The landing checks have been run on the base.
+    BaseJudged {
+        /// Whether all passed.
+        passed: bool,
+        /// The results.
+        results: Vec<CheckResult>,
+    },
+    /// Somebody asked to stop; why.
+    Paused(String),
+    /// It goes on.
+    Resumed,
+    /// It stopped by itself and wants a person; why.
+    Halted(String),
+    /// It is given up. What has landed stays landed.
+    Cancelled,
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exit {code}"),
+            Self::Signalled(signal) => write!(f, "signal {signal}"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Idle => f.write_str("went silent"),
+            Self::Stopped => f.write_str("was stopped"),
+            Self::NotStarted(why) => write!(f, "could not be started: {why}"),
+            Self::Lost => f.write_str("was lost with its keeper"),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Names that cannot be confused with each other.
+
+use std::fmt;
+
+/// Why a name was refused; the text says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadName(pub String);
+
+impl fmt::Display for BadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadName {}
+
+/// The id of a git object, in lower-case hex (40 or 64 digits). Never empty, so that it can never mean "delete" to
+/// `git update-ref` (an empty new value does, as git-update-ref(1) documents).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Oid(Box<str>);
+
+impl Oid {
+    /// Reads an id as git prints it.
+    ///
+    /// # Errors
+    /// If the text is not 40 or 64 lower-case hex digits.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        let hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if hex && (text.len() == 40 || text.len() == 64) {
+            Ok(Self(text.into()))
+        } else {
+            Err(BadName(format!("not an object id: {text:?}")))
+        }
+    }
+
+    /// The hex digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first seven digits, for people.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..7]
+    }
+}
+
+impl fmt::Display for Oid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Oid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
+    }
+}
+
+/// The longest name that becomes part of a ref, in bytes. Measured: components of 260 bytes are I/O errors.
+pub const MAX_NAME: usize = 100;
+
+fn check_component(text: &str, what: &str) -> Result<(), BadName> {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    if text.is_empty() || text.len() > MAX_NAME {
+        return Err(BadName(format!("{what} must have 1 to {MAX_NAME} characters: {text:?}")));
+    }
+    if !text.bytes().all(good) || text.starts_with('-') {
+        return Err(BadName(format!(
+            "{what} may hold only a-z, 0-9, `-` and `_`, and not start with `-`: {text:?}"
+        )));
+    }
+    Ok(())
+}
+
+/// The name of a run: a component of its refs, `[a-z0-9_-]`, at most [`MAX_NAME`] bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(Box<str>);
+
+impl RunId {
+    /// Accepts a name that is safe in a ref on every file system.
+    ///
+    /// # Errors
+    /// If it is empty, too long or has characters outside `[a-z0-9_-]`.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        check_component(text, "a run's name")?;
+        Ok(Self(text.into()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a task in its run: a component of its refs. `result` is no task's name: the default target branch
+/// `harness/<run>/result` lives beside the tasks' branches.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(Box<str>);
+
+impl TaskId {
+    /// Accepts a name that is safe in a ref on every file system.
+    ///
+    /// # Errors
+    /// If it is empty, too long, `result`, or has characters outside `[a-z0-9_-]`.
+    pub fn parse(text: &str) -> Result<Self, BadName> {
+        check_component(text, "a task's name")?;
+        if text == "result" {
+            return Err(BadName("no task may be called `result`: that is the target branch".into()));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A moment, in milliseconds since the Unix epoch. For display and back-off across restarts only: leases and time-outs
+/// inside a process use a monotonic clock.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// This moment plus some milliseconds.
+    #[must_use]
+    pub fn after_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds from `earlier` to this moment; 0 if the clock went backwards.
+    #[must_use]
+    pub fn since_ms(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}

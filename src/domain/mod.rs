@@ -1,0 +1,12 @@
+//! What a run is: names, plans, events, the fold over them, and the machine that decides.
+//!
+//! This layer imports `std` and nothing else: no I/O, no clock, no randomness, no threads. Everything here can be run
+//! a hundred thousand times in a simulation, and is.
+
+pub mod event;
+pub mod id;
+pub mod machine;
+pub mod plan;
+pub mod retry;
+pub mod state;
+pub mod verdict;

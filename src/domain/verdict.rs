@@ -1,0 +1,60 @@
+//! What the checks said of one tree, and whom a failure blames.
+
+use super::id::Oid;
+
+/// The commit an attempt proposes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The commit.
+    pub commit: Oid,
+    /// Its tree: what the checks judge.
+    pub tree: Oid,
+    /// The commit from which the attempt started.
+    pub base: Oid,
+}
+
+/// One thing that is wrong, in words that the next attempt is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The attempt that earned it.
+    pub attempt: u32,
+    /// The check that found it, or one of the built-in names: `agent`, `scope`, `merge`, `review`.
+    pub check: String,
+    /// What it said (capped by whoever made it).
+    pub text: String,
+}
+
+/// One check's result on one tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckResult {
+    /// The check's name in the job.
+    pub name: String,
+    /// What makes the result reusable: a hash of expanded argv, OS, architecture and version output.
+    pub key: String,
+    /// Whether it passed.
+    pub passed: bool,
+    /// How long it ran, in milliseconds; 0 when it was known.
+    pub ms: u64,
+    /// The id under which this run's chain vouches for the verdict's note. The same id means the same evaluation.
+    pub id: String,
+}
+
+/// What was said of a tree as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// Every check passed.
+    Accepted,
+    /// At least one found something. Never empty.
+    Rejected(Vec<Finding>),
+    /// It could not be judged: a fault of the infrastructure, never of the task.
+    Inconclusive(String),
+}
+
+/// A judgement with the results it rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What follows from the results.
+    pub judgement: Judgement,
+    /// The results, in the job's order, as far as checks were run.
+    pub results: Vec<CheckResult>,
+}

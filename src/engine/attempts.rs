@@ -1,0 +1,297 @@
+//! An attempt seen from the supervisor: its keeper is started, waited for, and its outcome read.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::Context;
+use crate::agent::{brief, prompt};
+use crate::ambient;
+use crate::domain::event::Ending;
+use crate::domain::id::{Oid, TaskId};
+use crate::domain::machine::Observation;
+use crate::domain::verdict::{Candidate, Finding};
+use crate::failpoint;
+use crate::job::placeholders;
+use crate::keeper::spec::{AttemptWork, Outcome, PlaceSpec, Spec, VERSION, Work, millis};
+use crate::keeper::{self, files};
+use crate::landing::message;
+use crate::planning;
+use crate::process::{self, Environ, Identity, KeeperHandle, Lock};
+use crate::store::chain::Payload;
+use crate::store::layout;
+
+/// What became of an attempt, as far as it can be seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// What to tell the machine; nothing while the keeper lives and we do not wait.
+    pub observation: Option<Observation>,
+    /// What goes onto the task's chain with it.
+    pub payload: Option<Payload>,
+    /// The published ref, to be dropped when the event is durable.
+    pub published: Option<Oid>,
+    /// Something a person should know.
+    pub note: Option<String>,
+}
+
+/// What a new attempt needs beside the run.
+#[derive(Debug, Clone)]
+pub(super) struct Launch {
+    /// The slot.
+    pub place: String,
+    /// The commit to start from.
+    pub base: Oid,
+    /// Every finding so far.
+    pub findings: Vec<Finding>,
+}
+
+/// Starts an attempt's keeper.
+pub(super) fn launch(
+    ctx: &Context,
+    task: &TaskId,
+    attempt: u32,
+    launch: &Launch,
+) -> Result<KeeperHandle> {
+    let dir = ctx.attempt_dir(task, attempt);
+    std::fs::create_dir_all(dir.join(files::TMP))
+        .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let lock = Lock::try_take(&dir.join(files::LOCK), "")?
+        .map_err(|holder| anyhow::anyhow!("the attempt is being carried out already: {holder}"))?;
+    let place = place_spec(ctx, task, launch);
+    link_task(ctx, task, &place.path);
+    let prompt = dir.join(files::PROMPT);
+    std::fs::write(&prompt, render(ctx, task, attempt, launch)?)?;
+    let feedback = dir.join(files::FEEDBACK);
+    std::fs::write(&feedback, feedback_text(&launch.findings))?;
+    let feedback_arg = if launch.findings.is_empty() { String::new() } else { text(&feedback) };
+    let values = placeholders::Values {
+        prompt_file: &text(&prompt),
+        task_id: task.as_str(),
+        task_files: &ctx.task(task)?.files,
+        worktree: &text(&place.path),
+        output: "",
+        base: launch.base.as_str(),
+        run: ctx.run.as_str(),
+        attempt,
+        feedback_file: &feedback_arg,
+    };
+    let argv = placeholders::expand(&ctx.job.agent.command, &values);
+    let argv = pinned_argv(ctx, &launch.base, argv)?;
+    let takes_file = ctx.job.agent.command.iter().any(|a| a.contains("{prompt_file}"));
+    let spec = Spec {
+        v: VERSION,
+        common_dir: ctx.store.repo().common_dir().to_path_buf(),
+        marker: format!("{}.{task}.{attempt}.{}", ctx.run, ambient::nonce()),
+        place,
+        work: Work::Attempt(AttemptWork {
+            run: ctx.run.to_string(),
+            task: task.to_string(),
+            attempt,
+            publish: ctx.attempt_ref(task, attempt),
+            argv,
+            prompt_on_stdin: !takes_file,
+            timeout_ms: millis(ctx.job.agent.timeout),
+            idle_ms: Some(millis(ctx.job.agent.idle_timeout)),
+            secrets: ctx.job.agent.env.clone(),
+            author: (ctx.identity.name.clone(), ctx.identity.email.clone()),
+            message: message::candidate(&ctx.subject(task, attempt)?),
+        }),
+    };
+    spec.write(&dir)?;
+    failpoint::hit("attempt.spec-written");
+    let mut env = environment(ctx, &dir, &ctx.job.agent.env);
+    env.set("HARNESS_RUN", ctx.run.as_str());
+    env.set("HARNESS_TASK", task.as_str());
+    env.set("HARNESS_ATTEMPT", attempt.to_string());
+    env.set("HARNESS_WORKTREE", spec.place.path.as_os_str());
+    env.set("HARNESS_OUTPUT", "");
+    env.set("HARNESS_PROMPT_FILE", prompt.as_os_str());
+    env.set("HARNESS_FEEDBACK_FILE", feedback_arg);
+    let handle = start(ctx, &dir, &lock, &env)?;
+    failpoint::hit("attempt.keeper-started");
+    Ok(handle)
+}
+
+/// Starts the keeper of a folder.
+pub(super) fn start(ctx: &Context, dir: &Path, lock: &Lock, env: &Environ) -> Result<KeeperHandle> {
+    let args = ["keeper".into(), dir.as_os_str().to_owned()];
+    process::start_keeper(&ctx.program, &args, lock, env, &dir.join(files::LOG))
+        .with_context(|| format!("cannot start a keeper from {}", ctx.program.display()))
+}
+
+/// The environment of a keeper and what it starts: from nothing, plus what the job names.
+pub(super) fn environment(ctx: &Context, dir: &Path, pass: &[String]) -> Environ {
+    let who =
+        Identity { name: ctx.identity.name.clone(), email: ctx.identity.email.clone() };
+    let mut env = Environ::for_command(&ctx.environment, &dir.join(files::TMP), &who, pass);
+    if cfg!(debug_assertions) {
+        for name in [failpoint::COUNTER, failpoint::AT] {
+            if let Some(value) = ctx.environment.get(std::ffi::OsStr::new(name)) {
+                env.set(name, value);
+            }
+        }
+    }
+    env
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn place_spec(ctx: &Context, task: &TaskId, launch: &Launch) -> PlaceSpec {
+    PlaceSpec {
+        name: launch.place.clone(),
+        path: ctx.places.join(&launch.place),
+        index: ctx.store.local().places(&ctx.run).join(&launch.place),
+        commit: launch.base.to_string(),
+        branch: Some(layout::branch(&ctx.run, task)),
+        setup: ctx.job.worktree.setup.clone(),
+        keep: ctx.job.worktree.keep.patterns().to_vec(),
+        overlay: Vec::new(),
+    }
+}
+
+/// A link named after the task, for people. It is a convenience: failing to make it harms nothing.
+fn link_task(ctx: &Context, task: &TaskId, place: &Path) {
+    let folder = ctx.places.join("tasks");
+    let link = folder.join(task.as_str());
+    if std::fs::create_dir_all(&folder).is_ok() {
+        std::fs::remove_file(&link).ok();
+        std::os::unix::fs::symlink(place, &link).ok();
+    }
+}
+
+/// A script that the job names is part of the worktree when the base has it as it was pinned; otherwise the pinned copy
+/// is used, so that a job whose scripts are not committed works the same everywhere.
+fn pinned_argv(ctx: &Context, base: &Oid, argv: Vec<String>) -> Result<Vec<String>> {
+    let tree = ctx.store.repo().tree_of(base)?;
+    let mut out = Vec::with_capacity(argv.len());
+    for arg in argv {
+        let path = arg.strip_prefix("./").unwrap_or(&arg);
+        let Some((_, source)) = ctx.overlay.iter().find(|(p, _)| p == path) else {
+            out.push(arg);
+            continue;
+        };
+        let there = ctx.store.repo().read_blob_at(&tree, path)?;
+        let same = there.is_some_and(|bytes| std::fs::read(source).is_ok_and(|s| s == bytes));
+        out.push(if same { arg } else { text(source) });
+    }
+    Ok(out)
+}
+
+fn render(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch) -> Result<String> {
+    let template = ctx.template.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    let task = ctx.task(task)?;
+    let base = gix::ObjectId::from_hex(launch.base.as_str().as_bytes())?;
+    let counted = planning::line_counts(&ctx.store.repo().local(), base, &task.files)?;
+    let lines = task.files.iter().cloned().zip(counted);
+    let lines = lines.filter_map(|(path, n)| Some((path, n?))).collect();
+    let subject = brief::Subject {
+        job: &ctx.job,
+        name: &ctx.manifest.job,
+        run: &ctx.run,
+        task,
+        base: &launch.base,
+        attempt,
+        lines: &lines,
+        findings: &launch.findings,
+    };
+    prompt::render(template, &brief::brief(&subject))
+}
+
+fn feedback_text(findings: &[Finding]) -> String {
+    let one = |f: &Finding| format!("## Attempt {}, {}\n\n{}\n\n", f.attempt, f.check, f.text);
+    findings.iter().map(one).collect()
+}
+
+/// What has become of an attempt: published, lost, never begun, or still under way.
+pub(super) fn look(
+    ctx: &Context,
+    task: &TaskId,
+    attempt: u32,
+    base: &Oid,
+    keeper: Option<KeeperHandle>,
+    wait: bool,
+) -> Result<Seen> {
+    let dir = ctx.attempt_dir(task, attempt);
+    let lock_path = dir.join(files::LOCK);
+    if dir.is_dir() {
+        if wait {
+            Lock::wait(&lock_path)?;
+            if let Some(keeper) = keeper {
+                // Only to leave no zombie behind; how it went is in the ref.
+                keeper.wait().ok();
+            }
+        } else if Lock::is_held(&lock_path)? {
+            return Ok(Seen::default());
+        }
+    }
+    if let Some(published) = ctx.store.read(&ctx.attempt_ref(task, attempt))? {
+        return read_published(ctx, task, attempt, base, published);
+    }
+    let Ok(spec) = Spec::read(&dir) else {
+        let observation = Some(Observation::NeverBegan { task: task.clone(), attempt });
+        return Ok(Seen { observation, ..Seen::default() });
+    };
+    // The keeper died without a word. What it kept is ended and saved before the place is used again.
+    let saved = keeper::rescue(ctx.store.repo(), &spec);
+    let changed = saved.as_ref().is_some_and(|s| s.2);
+    let candidate = saved.map(|(commit, tree, _)| Candidate { commit, tree, base: base.clone() });
+    let said = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();
+    let last = said.lines().next_back().unwrap_or("it left no word");
+    Ok(Seen {
+        observation: Some(Observation::AttemptEnded {
+            task: task.clone(),
+            attempt,
+            ending: Ending::Lost,
+            candidate,
+            changed,
+        }),
+        note: Some(format!("{task}: the keeper of attempt {attempt} died: {last}")),
+        ..Seen::default()
+    })
+}
+
+/// Reads what a keeper published. The ref is in a place where an agent can write, so it only proposes: the tree is the
+/// commit's own, the base is the one this run started the attempt from, and whether anything changed is looked up.
+fn read_published(
+    ctx: &Context,
+    task: &TaskId,
+    attempt: u32,
+    base: &Oid,
+    published: Oid,
+) -> Result<Seen> {
+    let repo = ctx.store.repo();
+    let tree = repo.tree_of(&published)?;
+    let name = ctx.attempt_ref(task, attempt);
+    let bytes = repo
+        .read_blob_at(&tree, files::OUTCOME)?
+        .with_context(|| format!("`{name}` holds no outcome"))?;
+    let outcome: Outcome =
+        serde_json::from_slice(&bytes).with_context(|| format!("`{name}` cannot be read"))?;
+    let candidate = match &outcome.candidate {
+        None => None,
+        Some((commit, _)) => {
+            let commit = Oid::parse(commit)?;
+            let tree = repo.tree_of(&commit)?;
+            Some(Candidate { commit, tree, base: base.clone() })
+        }
+    };
+    let base_tree = repo.tree_of(base)?;
+    let changed = candidate.as_ref().is_some_and(|c| c.tree != base_tree);
+    let leftover = (outcome.leftover > 0).then(|| {
+        format!("{task}: attempt {attempt} left {} processes behind, they were ended", outcome.leftover)
+    });
+    Ok(Seen {
+        observation: Some(Observation::AttemptEnded {
+            task: task.clone(),
+            attempt,
+            ending: outcome.ending.into(),
+            candidate,
+            changed,
+        }),
+        payload: Some(Payload { path: format!("attempts/{attempt}"), id: tree, is_tree: true }),
+        published: Some(published),
+        note: leftover,
+    })
+}

@@ -1,0 +1,483 @@
+//! The loop: what is owed is begun, what is seen is journaled, then told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::attempts::{self, Launch};
+use super::landings::{self, Ready};
+use super::slots::{ATTEMPTS, CHECKS, Slots};
+use super::verifications::{self, Case, Judged};
+use super::{Context, Options, Report, Stopped, recover, signals};
+use crate::ambient;
+use crate::domain::event::Ending;
+use crate::domain::id::TaskId;
+use crate::domain::machine::{Decision, Effect, Observation, decide, next_wake, owed};
+use crate::domain::retry::Policy;
+use crate::domain::state::{Phase, RunPhase};
+use crate::domain::verdict::{Finding, Judgement, Verdict};
+use crate::store::chain::{Batch, Ledger, findings};
+use crate::store::{Expected, Move, RunProof, layout};
+use crate::verify::Stage;
+
+/// How often requests are looked for and the display is brought up to date.
+const TICK: Duration = Duration::from_millis(200);
+/// How long a landing that cannot happen now is left alone.
+const HELD: Duration = Duration::from_secs(2);
+/// How long keepers that were asked to stop are waited for: their grace, and time to save.
+const STOPPING: Duration = Duration::from_secs(20);
+
+/// What a thread brings back.
+pub(super) enum Seen {
+    /// An attempt.
+    Attempt(attempts::Seen),
+    /// A verification; `None`: a keeper is at it.
+    Judged(Box<Case>, Option<Judged>),
+    /// The scope said no; no check was run.
+    OutOfScope(crate::domain::verdict::Candidate, Finding),
+    /// A landing.
+    Ready(Ready),
+}
+
+pub(super) enum News {
+    Done(Effect, Result<Seen>),
+    Signal(i32),
+}
+
+/// A run being carried out.
+pub struct Engine<'a> {
+    pub(super) ctx: Arc<Context>,
+    pub(super) proof: RunProof,
+    pub(super) ledger: Ledger,
+    pub(super) policy: Policy,
+    pub(super) options: Options,
+    pub(super) report: &'a mut dyn FnMut(Report<'_>),
+    pub(super) batch: Batch,
+    pub(super) slots: Slots,
+    /// Effects that threads are at, with the places they use.
+    pub(super) flight: BTreeMap<Effect, Option<String>>,
+    /// Effects on which a keeper is at work and for which we do not wait (`poll`).
+    pub(super) later: BTreeSet<Effect>,
+    /// Places of check keepers that an earlier supervisor started, by the name of their folder.
+    pub(super) adopted: BTreeMap<String, String>,
+    /// Published attempts whose events are not durable yet.
+    pub(super) published: Vec<Move>,
+    /// Why landing waits, and since when.
+    pub(super) held: Option<(String, Instant)>,
+    pub(super) interrupted: Option<i32>,
+    signals: u32,
+    asked_to_stop: Option<Instant>,
+    sender: Sender<News>,
+    receiver: Receiver<News>,
+}
+
+/// Makes an engine for a run that is held, and mends what an earlier supervisor left half-done.
+///
+/// # Errors
+/// If state cannot be read or mended.
+pub fn prepare<'a>(
+    ctx: Context,
+    proof: RunProof,
+    ledger: Ledger,
+    missing: &[TaskId],
+    policy: Policy,
+    options: Options,
+    report: &'a mut dyn FnMut(Report<'_>),
+) -> Result<Engine<'a>> {
+    let (sender, receiver) = channel();
+    let mut engine = Engine {
+        ctx: Arc::new(ctx),
+        proof,
+        ledger,
+        policy,
+        options,
+        report,
+        batch: Batch::default(),
+        slots: Slots::default(),
+        flight: BTreeMap::new(),
+        later: BTreeSet::new(),
+        adopted: BTreeMap::new(),
+        published: Vec::new(),
+        held: None,
+        interrupted: None,
+        signals: 0,
+        asked_to_stop: None,
+        sender,
+        receiver,
+    };
+    recover::recover(&mut engine, missing)?;
+    Ok(engine)
+}
+
+impl Engine<'_> {
+    /// Carries the run out until there is a reason to stop.
+    ///
+    /// # Errors
+    /// If state cannot be written: then nothing more is begun, and keepers finish on their own.
+    pub fn run(&mut self) -> Result<Stopped> {
+        if self.options.signals {
+            let sender = self.sender.clone();
+            signals::listen(move |signal| {
+                sender.send(News::Signal(signal)).ok();
+            })?;
+        }
+        loop {
+            self.apply_requests()?;
+            let begun = self.begin()?;
+            if !begun && let Some(stopped) = self.stopped() {
+                self.flush()?;
+                return Ok(stopped);
+            }
+            if begun && self.flight.is_empty() {
+                continue;
+            }
+            match self.receiver.recv_timeout(self.patience()) {
+                Ok(news) => {
+                    self.take(news)?;
+                    while let Ok(news) = self.receiver.try_recv() {
+                        self.take(news)?;
+                    }
+                    self.flush()?;
+                }
+                Err(RecvTimeoutError::Timeout) => (self.report)(Report::Tick(&self.ledger.state)),
+                Err(RecvTimeoutError::Disconnected) => {}
+            }
+        }
+    }
+
+    /// Journals what an observation from outside means.
+    ///
+    /// # Errors
+    /// If state cannot be written.
+    pub fn ask(&mut self, observation: Observation) -> Result<()> {
+        self.observe(observation);
+        self.flush()
+    }
+
+    /// Carries out the requests that wait, and nothing else.
+    ///
+    /// # Errors
+    /// If state cannot be written.
+    pub fn serve_requests(&mut self) -> Result<()> {
+        self.apply_requests()
+    }
+
+    /// What is so at the moment.
+    #[must_use]
+    pub fn state(&self) -> &crate::domain::state::RunState {
+        &self.ledger.state
+    }
+
+    /// What an observation means is added to what will be journaled.
+    pub(super) fn observe(&mut self, observation: Observation) -> Vec<Decision> {
+        let decisions =
+            decide(&self.ledger.state, observation, ambient::now(), &self.policy);
+        self.batch.decisions.extend(decisions.iter().cloned());
+        decisions
+    }
+
+    /// Journals what was decided, makes it durable, then tells it and drops what is no longer needed.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let decisions = self.batch.decisions.clone();
+        let store = self.ctx.store.clone();
+        self.ledger.record(&store, &self.proof, &mut self.batch)?;
+        store.barrier()?;
+        for decision in &decisions {
+            match decision {
+                Decision::Run(event) => (self.report)(Report::Run(event, &self.ledger.state)),
+                Decision::Task(task, event) => {
+                    (self.report)(Report::Task(task, event, &self.ledger.state));
+                }
+            }
+        }
+        self.drop_published();
+        Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        let now = ambient::now();
+        let wake = next_wake(&self.ledger.state, now).map(|t| Duration::from_millis(t.since_ms(now)));
+        wake.map_or(TICK, |w| w.min(TICK)).max(Duration::from_millis(1))
+    }
+
+    /// Begins every owed effect for which there is room. Says whether anything was begun.
+    fn begin(&mut self) -> Result<bool> {
+        let effects = owed(&self.ledger.state, ambient::now(), &self.policy);
+        let mut begun = false;
+        let mut launches = Vec::new();
+        for effect in effects {
+            if self.flight.contains_key(&effect) || self.later.contains(&effect) {
+                continue;
+            }
+            begun |= match &effect {
+                Effect::JudgeBase => self.judge_base(effect),
+                Effect::Await(task, _) => {
+                    let place = self.ledger.state.tasks.get(task).and_then(|t| t.place.clone());
+                    self.spawn_await(effect, place, None)
+                }
+                Effect::Verify(task, attempt) => self.verify(&task.clone(), *attempt, effect),
+                Effect::Land(task) => self.examine(&task.clone(), effect),
+                Effect::Start(task, attempt) => {
+                    launches.extend(self.dispatch(task, *attempt)?);
+                    false
+                }
+            };
+        }
+        if !launches.is_empty() {
+            // Journal first: an attempt exists before its keeper does.
+            let decisions = self.batch.decisions.clone();
+            let store = self.ctx.store.clone();
+            self.ledger.record(&store, &self.proof, &mut self.batch)?;
+            crate::failpoint::hit("attempt.journaled");
+            for decision in &decisions {
+                if let Decision::Task(task, event) = decision {
+                    (self.report)(Report::Task(task, event, &self.ledger.state));
+                }
+            }
+            for (task, attempt, launch) in launches {
+                let place = Some(launch.place.clone());
+                begun |= self.spawn_await(Effect::Await(task, attempt), place, Some(launch));
+            }
+        }
+        Ok(begun)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the engine is the module with threads")]
+    fn spawn(
+        &mut self,
+        effect: Effect,
+        place: Option<String>,
+        work: impl FnOnce(&Context) -> Result<Seen> + Send + 'static,
+    ) -> bool {
+        let (ctx, sender) = (Arc::clone(&self.ctx), self.sender.clone());
+        self.flight.insert(effect.clone(), place);
+        // Not a scoped thread: a supervisor that leaves does not wait for keepers.
+        std::thread::spawn(move || {
+            let seen = work(&ctx);
+            sender.send(News::Done(effect, seen)).ok();
+        });
+        true
+    }
+
+    fn spawn_await(&mut self, effect: Effect, place: Option<String>, launch: Option<Launch>) -> bool {
+        let Effect::Await(task, attempt) = effect.clone() else { return false };
+        let wait = self.options.wait;
+        if let Some(place) = &place {
+            self.slots.occupy(place);
+        }
+        let base = self.ledger.state.tasks.get(&task).and_then(|t| t.base.clone());
+        let base = base.unwrap_or_else(|| self.ctx.base.clone());
+        self.spawn(effect, place, move |ctx| {
+            let keeper = match &launch {
+                None => None,
+                Some(launch) => match attempts::launch(ctx, &task, attempt, launch) {
+                    Ok(keeper) => Some(keeper),
+                    Err(error) => {
+                        let ending = Ending::NotStarted(format!("{error:#}"));
+                        let candidate = None;
+                        let observation = Observation::AttemptEnded {
+                            task,
+                            attempt,
+                            ending,
+                            candidate,
+                            changed: false,
+                        };
+                        let observation = Some(observation);
+                        let seen = attempts::Seen { observation, ..attempts::Seen::default() };
+                        return Ok(Seen::Attempt(seen));
+                    }
+                },
+            };
+            attempts::look(ctx, &task, attempt, &base, keeper, wait).map(Seen::Attempt)
+        })
+    }
+
+    /// Claims a slot for a task's next attempt: the event goes into the batch.
+    fn dispatch(&mut self, task: &TaskId, attempt: u32) -> Result<Option<(TaskId, u32, Launch)>> {
+        let only = &self.options.only;
+        if self.interrupted.is_some() || !(only.is_empty() || only.contains(task)) {
+            return Ok(None);
+        }
+        let base = self.ctx.tip()?;
+        let place = self.slots.take(ATTEMPTS);
+        let observation = Observation::Dispatched {
+            task: task.clone(),
+            attempt,
+            base: base.clone(),
+            place: place.clone(),
+            owner: self.ctx.owner.clone(),
+        };
+        if self.observe(observation).is_empty() {
+            self.slots.free(&place);
+            return Ok(None);
+        }
+        let branch = layout::branch(&self.ctx.run, task);
+        let old = self.ctx.store.read(&branch)?;
+        let state = self.ledger.state.tasks.get(task);
+        let ours = [
+            state.and_then(|s| s.candidate.as_ref()).map(|c| &c.commit),
+            state.and_then(|s| s.base.as_ref()),
+        ];
+        if let Some(tip) = old.as_ref().filter(|tip| !ours.contains(&Some(*tip))) {
+            // Somebody else committed there. The branch starts anew; that work stays on the chain.
+            self.batch.keep.insert(task.clone(), tip.clone());
+        }
+        if old.as_ref() != Some(&base) {
+            self.batch.moves.push(Move::to(branch, base.clone(), Expected::from_read(old)));
+        }
+        let findings = match self.ledger.tips.get(task) {
+            Some(tip) => findings(&self.ctx.store, &tip.tree)?,
+            None => Vec::new(),
+        };
+        Ok(Some((task.clone(), attempt, Launch { place, base, findings })))
+    }
+
+    fn judge_base(&mut self, effect: Effect) -> bool {
+        let ctx = &self.ctx;
+        let Ok(tree) = ctx.store.repo().tree_of(&ctx.base) else { return false };
+        let base = ctx.base.clone();
+        let case = Case { stage: Stage::Landing, task: None, commit: base.clone(), tree, base };
+        if verifications::steps(ctx, &case, "c01").is_ok_and(|steps| steps.is_empty()) {
+            let verdict = Verdict { judgement: Judgement::Accepted, results: Vec::new() };
+            self.observe(Observation::BaseJudged(verdict));
+            return self.flush().is_ok();
+        }
+        let place = self.check_place("base");
+        self.spawn_judge(effect, place, case)
+    }
+
+    fn spawn_judge(&mut self, effect: Effect, place: String, case: Case) -> bool {
+        let wait = self.options.wait;
+        self.spawn(effect, Some(place.clone()), move |ctx| {
+            let judged = verifications::judge(ctx, &case, &place, wait)?;
+            Ok(Seen::Judged(Box::new(case), judged))
+        })
+    }
+
+    /// The place for a verification: the one its keeper is in already, else a free one.
+    fn check_place(&mut self, key: &str) -> String {
+        let mut adopted = self.adopted.iter().filter(|(k, _)| k.starts_with(key));
+        match adopted.next().map(|(k, place)| (k.clone(), place.clone())) {
+            Some((key, place)) => {
+                self.adopted.remove(&key);
+                place
+            }
+            None => self.slots.take(CHECKS),
+        }
+    }
+
+    fn verify(&mut self, task: &TaskId, attempt: u32, effect: Effect) -> bool {
+        let busy = self.flight.keys().filter(|e| matches!(e, Effect::Verify(..))).count();
+        let state = self.ledger.state.tasks.get(task);
+        let Some(candidate) = state.and_then(|s| s.candidate.clone()) else { return false };
+        if busy >= self.policy.verifications {
+            return false;
+        }
+        let place = self.check_place(&format!("t.{task}.{attempt}"));
+        let wait = self.options.wait;
+        let task = task.clone();
+        self.spawn(effect, Some(place.clone()), move |ctx| {
+            if let Some(finding) = verifications::scope_finding(ctx, &task, attempt, &candidate)? {
+                return Ok(Seen::OutOfScope(candidate, finding));
+            }
+            let case = Case {
+                stage: Stage::Task,
+                task: Some((task, attempt)),
+                commit: candidate.commit,
+                tree: candidate.tree,
+                base: candidate.base,
+            };
+            let judged = verifications::judge(ctx, &case, &place, wait)?;
+            Ok(Seen::Judged(Box::new(case), judged))
+        })
+    }
+
+    /// Landing is serial: one candidate at a time is held against the target.
+    fn examine(&mut self, task: &TaskId, effect: Effect) -> bool {
+        let landing = |e: &Effect| matches!(e, Effect::Land(_));
+        if self.flight.keys().any(landing) || self.later.iter().any(landing) {
+            return false;
+        }
+        if self.held.as_ref().is_some_and(|(_, since)| since.elapsed() < HELD) {
+            return false;
+        }
+        let Some(state) = self.ledger.state.tasks.get(task) else { return false };
+        let Some(candidate) = state.candidate.clone() else { return false };
+        let attempt = state.attempt;
+        let place = self.check_place(&format!("l.{task}."));
+        let wait = self.options.wait;
+        let task = task.clone();
+        self.spawn(effect, Some(place.clone()), move |ctx| {
+            landings::examine(ctx, &task, attempt, &candidate, &place, wait).map(Seen::Ready)
+        })
+    }
+
+    /// Whether there is a reason to stop, given that nothing could be begun.
+    fn stopped(&mut self) -> Option<Stopped> {
+        if let Some(signal) = self.interrupted {
+            let patience = self.asked_to_stop.is_some_and(|t| t.elapsed() > STOPPING);
+            if self.flight.is_empty() || patience || self.signals > 2 {
+                return Some(Stopped::Interrupted(signal));
+            }
+            return None;
+        }
+        if !self.flight.is_empty() {
+            return None;
+        }
+        let state = &self.ledger.state;
+        let only = &self.options.only;
+        let ended = |t: &TaskId| state.tasks.get(t).is_none_or(|s| s.phase.ended());
+        if state.ended() || (!only.is_empty() && only.iter().all(ended)) {
+            return Some(Stopped::Ended);
+        }
+        if !self.later.is_empty() {
+            return Some(Stopped::Later);
+        }
+        let queued = state.count(&Phase::Queued) > 0;
+        if let (Some((why, _)), true) = (&self.held, queued) {
+            let others = state.tasks.values().any(|t| !t.phase.ended() && t.phase != Phase::Queued);
+            if !others || state.phase != RunPhase::Active {
+                return Some(Stopped::Person(why.clone()));
+            }
+        }
+        match state.phase {
+            RunPhase::Active => {}
+            RunPhase::Paused | RunPhase::Halted => {
+                let waiting = state.tasks.values().any(|t| {
+                    matches!(t.phase, Phase::Verifying) || (t.phase == Phase::Queued && self.held.is_none())
+                });
+                if !waiting {
+                    let why = state.reason.clone().unwrap_or_else(|| "it was stopped".into());
+                    return Some(Stopped::Person(why));
+                }
+            }
+            RunPhase::Cancelled => return Some(Stopped::Person("the run is cancelled".into())),
+        }
+        (!self.options.wait).then_some(Stopped::Later)
+    }
+
+    /// A signal: drain, then stop the agents, then leave.
+    pub(super) fn signal(&mut self, signal: i32) {
+        self.signals += 1;
+        self.interrupted = Some(signal);
+        let gentle = signal == signal_hook::consts::SIGINT && self.signals == 1;
+        if gentle {
+            let running = self.ledger.state.count(&Phase::Running);
+            let note = format!(
+                "starting nothing new, {running} agents finish their attempts; Ctrl-C again stops them"
+            );
+            (self.report)(Report::Note(note));
+        } else if self.asked_to_stop.is_none() {
+            self.asked_to_stop = Some(ambient::instant());
+            let asked = recover::stop_keepers(&self.ctx, None);
+            let note = format!("asked {asked} agents to stop; Ctrl-C again leaves them to finish on their own");
+            (self.report)(Report::Note(note));
+        }
+    }
+}

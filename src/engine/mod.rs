@@ -1,0 +1,182 @@
+//! Carrying out a run: the only module with threads.
+//!
+//! One loop (`dispatcher`) owns the state. It begins the effects that are owed, each on a thread of its own, and turns
+//! what they see into events: journal first, act second, report third. Everything an effect does may have been done
+//! before by a supervisor that was killed; so each looks first.
+
+mod attempts;
+mod dispatcher;
+mod landings;
+mod news;
+pub mod recover;
+pub mod requests;
+mod signals;
+mod slots;
+mod verifications;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result};
+
+use crate::domain::event::{RunEvent, TaskEvent};
+use crate::domain::id::{Oid, RunId, TaskId};
+use crate::domain::plan::Task;
+use crate::domain::retry::Policy;
+use crate::domain::state::RunState;
+use crate::job::Job;
+use crate::landing::contained::Contained;
+use crate::repo::Identity;
+use crate::store::load::Manifest;
+use crate::store::{Store, layout};
+
+pub use dispatcher::{Engine, prepare};
+
+/// Everything about a run that does not change while it is carried out.
+#[derive(Debug)]
+pub struct Context {
+    /// The state.
+    pub store: Store,
+    /// The run.
+    pub run: RunId,
+    /// What is pinned.
+    pub manifest: Manifest,
+    /// The run's base.
+    pub base: Oid,
+    /// The job as pinned.
+    pub job: Job,
+    /// The prompt template's name and text, if the job names one.
+    pub template: Option<(String, String)>,
+    /// The tasks of the plan.
+    pub tasks: BTreeMap<TaskId, Task>,
+    /// This program, to start keepers from.
+    pub program: PathBuf,
+    /// The environment that this process was given.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// Where the run's places are.
+    pub places: PathBuf,
+    /// Names this copy of the repository on this machine.
+    pub owner: String,
+    /// Who authors commits.
+    pub identity: Identity,
+    /// Pinned files that are laid over the places of checks: path, and where it is written out.
+    pub overlay: Vec<(String, PathBuf)>,
+    /// A hash of those files.
+    pub salt: String,
+    /// What the target contains.
+    pub contained: Mutex<Contained>,
+}
+
+impl Context {
+    /// A task of the plan.
+    pub(crate) fn task(&self, task: &TaskId) -> Result<&Task> {
+        self.tasks.get(task).with_context(|| format!("no task `{task}` in the plan"))
+    }
+
+    /// The target's tip.
+    pub(crate) fn tip(&self) -> Result<Oid> {
+        let target = &self.manifest.target;
+        self.store.read(target)?.with_context(|| {
+            format!("the target branch `{target}` is gone: make it again where it was, then `git harness start`")
+        })
+    }
+
+    /// What a landing or a candidate is about, in words.
+    pub(crate) fn subject<'a>(
+        &'a self,
+        task: &'a TaskId,
+        attempt: u32,
+    ) -> Result<crate::landing::Subject<'a>> {
+        Ok(crate::landing::Subject {
+            run: &self.run,
+            task,
+            files: &self.task(task)?.files,
+            attempt,
+            job: &self.manifest.job,
+            goal: &self.job.job.goal,
+        })
+    }
+
+    /// The folder of an attempt's keeper.
+    pub(crate) fn attempt_dir(&self, task: &TaskId, attempt: u32) -> PathBuf {
+        self.store.local().attempt(&self.run, task, attempt)
+    }
+
+    /// The ref that an attempt's keeper publishes.
+    pub(crate) fn attempt_ref(&self, task: &TaskId, attempt: u32) -> String {
+        layout::attempt(&self.run, task, attempt)
+    }
+}
+
+/// The numbers by which a job's runs are decided.
+#[must_use]
+pub fn policy(job: &Job, jobs: usize) -> Policy {
+    Policy {
+        jobs,
+        verifications: jobs,
+        feedback: job.retry.feedback,
+        infra: job.retry.infra,
+        allow_empty: job.agent.allow_empty,
+        base_must_pass: job.job.base_check == crate::job::BaseCheck::Stop,
+    }
+}
+
+/// How a run is carried out this time.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Whether to wait for keepers; `poll` does not.
+    pub wait: bool,
+    /// Only these tasks get attempts; all when empty.
+    pub only: BTreeSet<TaskId>,
+    /// Whether to listen to signals.
+    pub signals: bool,
+}
+
+/// Judges a candidate once more, whatever is known of its tree, in a place of its own.
+///
+/// # Errors
+/// If it cannot be judged because the place cannot be made.
+pub fn verify_again(
+    ctx: &Context,
+    task: &TaskId,
+    attempt: u32,
+    candidate: &crate::domain::verdict::Candidate,
+) -> Result<crate::domain::verdict::Verdict> {
+    verifications::again(ctx, task, attempt, candidate)
+}
+
+/// Removes the places of a run of which no keeper uses one. Says how many there were.
+///
+/// # Errors
+/// If a place cannot be removed, or a keeper is still at work.
+pub fn sweep_places(ctx: &Context, state: &RunState) -> Result<usize> {
+    recover::sweep_places(ctx, state)
+}
+
+/// Something to tell the person who watches.
+#[derive(Debug)]
+pub enum Report<'a> {
+    /// A task's event was journaled.
+    Task(&'a TaskId, &'a TaskEvent, &'a RunState),
+    /// A run's event was journaled.
+    Run(&'a RunEvent, &'a RunState),
+    /// Something worth knowing that is no event.
+    Note(String),
+    /// Time has passed.
+    Tick(&'a RunState),
+}
+
+/// Why the loop came to an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every task has ended (or every task of `--only`).
+    Ended,
+    /// A person is needed; why.
+    Person(String),
+    /// Nothing more can be done without waiting (`poll`).
+    Later,
+    /// A signal, by its number.
+    Interrupted(i32),
+}

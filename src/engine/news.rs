@@ -1,0 +1,342 @@
+//! What threads bring back becomes events; landings happen here, on the one thread that moves refs.
+
+use anyhow::Result;
+
+use super::attempts;
+use super::dispatcher::{Engine, News, Seen};
+use super::landings::{self, Ready};
+use super::requests::{self, Answer, Wire};
+use super::verifications::{self, Case, Judged};
+use super::{Report, recover};
+use crate::ambient;
+use crate::domain::event::Ending;
+use crate::domain::id::{Oid, TaskId};
+use crate::domain::machine::{Decision, Effect, Observation};
+use crate::domain::verdict::{Judgement, Verdict};
+use crate::failpoint;
+use crate::store::journal::{Landing, Moved};
+use crate::store::{Expected, Move, layout};
+
+impl Engine<'_> {
+    pub(super) fn take(&mut self, news: News) -> Result<()> {
+        let (effect, seen) = match news {
+            News::Signal(signal) => {
+                self.signal(signal);
+                return Ok(());
+            }
+            News::Done(effect, seen) => (effect, seen),
+        };
+        let place = self.flight.remove(&effect).flatten();
+        let under_way = match seen {
+            Ok(Seen::Attempt(seen)) => self.attempt(&effect, seen)?,
+            Ok(Seen::Judged(case, judged)) => self.judged(&case, judged)?,
+            Ok(Seen::OutOfScope(candidate, finding)) => {
+                self.out_of_scope(&effect, candidate.tree, finding);
+                false
+            }
+            Ok(Seen::Ready(ready)) => self.ready(&effect, ready)?,
+            Err(error) => {
+                self.broken(&effect, &format!("{error:#}"));
+                false
+            }
+        };
+        if under_way {
+            self.later.insert(effect);
+        } else if let Some(place) = place {
+            self.slots.free(&place);
+        }
+        Ok(())
+    }
+
+    /// Says whether the attempt is still under way.
+    fn attempt(&mut self, effect: &Effect, seen: attempts::Seen) -> Result<bool> {
+        let Effect::Await(task, attempt) = effect else { return Ok(false) };
+        let Some(observation) = seen.observation else { return Ok(true) };
+        if let Some(note) = seen.note {
+            (self.report)(Report::Note(note));
+        }
+        let candidate = match &observation {
+            Observation::AttemptEnded { candidate, .. } => candidate.clone(),
+            _ => None,
+        };
+        let decisions = self.observe(observation);
+        if !decisions.is_empty()
+            && let Some(payload) = seen.payload
+        {
+            self.batch.payloads.entry(task.clone()).or_default().push(payload);
+        }
+        if let Some(published) = seen.published {
+            let name = self.ctx.attempt_ref(task, *attempt);
+            self.published.push(Move::delete(name, published));
+        }
+        failpoint::hit("attempt.seen");
+        self.flush()?;
+        failpoint::hit("attempt.recorded");
+        if let (Some(candidate), false) = (candidate, decisions.is_empty()) {
+            self.show_candidate(task, &candidate.commit);
+        }
+        // Its files are on the chain now, or are worth nothing.
+        std::fs::remove_dir_all(self.ctx.attempt_dir(task, *attempt)).ok();
+        Ok(false)
+    }
+
+    /// The task's branch shows the candidate to people. What counts is on the chain, so this may fail.
+    fn show_candidate(&mut self, task: &TaskId, commit: &Oid) {
+        let branch = layout::branch(&self.ctx.run, task);
+        let moved = self.ctx.store.read(&branch).and_then(|old| {
+            if old.as_ref() == Some(commit) {
+                return Ok(());
+            }
+            let expected = Expected::from_read(old);
+            self.ctx.store.transact(&[Move::to(branch.clone(), commit.clone(), expected)])
+        });
+        if let Err(error) = moved {
+            (self.report)(Report::Note(format!("the branch `{branch}` could not follow: {error:#}")));
+        }
+    }
+
+    /// Says whether a keeper is still at it.
+    fn judged(&mut self, case: &Case, judged: Option<Judged>) -> Result<bool> {
+        let Some(judged) = judged else { return Ok(true) };
+        self.write_verdict(&case.tree, judged.lines)?;
+        let observation = match &case.task {
+            None => {
+                self.tell_base(&judged.verdict);
+                Observation::BaseJudged(judged.verdict)
+            }
+            Some((task, attempt)) => Observation::Verified {
+                task: task.clone(),
+                attempt: *attempt,
+                tree: case.tree.clone(),
+                verdict: judged.verdict,
+            },
+        };
+        self.observe(observation);
+        self.flush()?;
+        failpoint::hit("verify.recorded");
+        verifications::forget(&self.ctx, case);
+        Ok(false)
+    }
+
+    /// A base that fails is for a person to mend: the whole output is told at once.
+    fn tell_base(&mut self, verdict: &Verdict) {
+        if let Judgement::Rejected(findings) = &verdict.judgement {
+            for finding in findings {
+                let text = format!("on the base, `{}` fails: {}", finding.check, finding.text);
+                (self.report)(Report::Note(text));
+            }
+        }
+    }
+
+    /// The note first, then the event that vouches for it.
+    fn write_verdict(&mut self, tree: &Oid, lines: Vec<String>) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let lines = [(tree.clone(), lines)].into_iter().collect();
+        self.ctx.store.add_notes(verifications::NOTES, &lines)?;
+        failpoint::hit("verify.noted");
+        Ok(())
+    }
+
+    fn out_of_scope(&mut self, effect: &Effect, tree: Oid, finding: crate::domain::verdict::Finding) {
+        let Effect::Verify(task, attempt) = effect else { return };
+        let judgement = Judgement::Rejected(vec![finding]);
+        let verdict = Verdict { judgement, results: Vec::new() };
+        let (task, attempt) = (task.clone(), *attempt);
+        self.observe(Observation::Verified { task, attempt, tree, verdict });
+    }
+
+    /// An effect that could not be carried out is a fault of the infrastructure.
+    fn broken(&mut self, effect: &Effect, why: &str) {
+        let inconclusive =
+            || Verdict { judgement: Judgement::Inconclusive(why.to_owned()), results: Vec::new() };
+        match effect {
+            Effect::JudgeBase => {
+                self.observe(Observation::BaseJudged(inconclusive()));
+            }
+            Effect::Await(task, attempt) => {
+                let ending = Ending::NotStarted(why.to_owned());
+                let (task, attempt) = (task.clone(), *attempt);
+                let candidate = None;
+                self.observe(Observation::AttemptEnded {
+                    task,
+                    attempt,
+                    ending,
+                    candidate,
+                    changed: false,
+                });
+            }
+            Effect::Verify(task, attempt) => {
+                let candidate =
+                    self.ledger.state.tasks.get(task).and_then(|s| s.candidate.clone());
+                if let Some(candidate) = candidate {
+                    let (task, attempt) = (task.clone(), *attempt);
+                    let (tree, verdict) = (candidate.tree, inconclusive());
+                    self.observe(Observation::Verified { task, attempt, tree, verdict });
+                }
+            }
+            Effect::Land(_) => self.hold_landing(format!("landing does not work: {why}")),
+            Effect::Start(..) => {}
+        }
+    }
+
+    fn hold_landing(&mut self, why: String) {
+        let news = self.held.as_ref().is_none_or(|(old, _)| *old != why);
+        self.held = Some((why.clone(), ambient::instant()));
+        if news {
+            (self.report)(Report::Note(why));
+        }
+    }
+
+    /// Says whether a keeper is still at it.
+    fn ready(&mut self, effect: &Effect, ready: Ready) -> Result<bool> {
+        let Effect::Land(task) = effect else { return Ok(false) };
+        let candidate = self.ledger.state.tasks.get(task).and_then(|s| s.candidate.clone());
+        let Some(candidate) = candidate else { return Ok(false) };
+        if !matches!(ready, Ready::Held(_)) {
+            self.held = None;
+        }
+        let (task, candidate) = (task.clone(), candidate.commit);
+        match ready {
+            Ready::Later => return Ok(true),
+            Ready::Held(why) => self.hold_landing(why),
+            Ready::Contained(commit) => {
+                self.observe(Observation::Landed { task, commit, results: Vec::new() });
+            }
+            Ready::Conflict { onto, paths } => {
+                self.observe(Observation::LandingConflict { task, candidate, onto, paths });
+            }
+            Ready::Judged { tree, verdict, lines, case } => {
+                self.write_verdict(&tree, lines)?;
+                self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
+                self.flush()?;
+                verifications::forget(&self.ctx, &case);
+            }
+            Ready::Land(landing) => self.land(&landing)?,
+        }
+        Ok(false)
+    }
+
+    /// Moves the target and writes everything that follows from it.
+    fn land(&mut self, landing: &Landing) -> Result<()> {
+        // Somebody may have asked meanwhile that it does not land.
+        self.apply_requests()?;
+        let queued = self.ledger.state.tasks.get(&landing.task);
+        if queued.is_none_or(|s| s.phase != crate::domain::state::Phase::Queued) {
+            return Ok(());
+        }
+        let ctx = std::sync::Arc::clone(&self.ctx);
+        let queue = ctx.store.hold_queue(&ctx.manifest.target)?;
+        if let Some(why) = landings::held(&ctx)? {
+            self.hold_landing(why);
+            return Ok(());
+        }
+        match ctx.store.land(&queue, landing) {
+            Ok(Moved::TargetMoved) => Ok(()),
+            Ok(Moved::Landed) => self.landed(&queue, landing),
+            Err(error) => {
+                self.hold_landing(format!("landing does not work: {error:#}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes, the task's chain and the journal follow a target that has moved. Also what recovery does.
+    pub(super) fn landed(
+        &mut self,
+        queue: &crate::store::journal::QueueProof,
+        landing: &Landing,
+    ) -> Result<()> {
+        let ctx = std::sync::Arc::clone(&self.ctx);
+        if let Some(tip) = self.ledger.tips.get(&landing.task) {
+            landings::annotate(&ctx, landing, &tip.tree)?;
+        }
+        failpoint::hit("land.noted");
+        let branch = layout::branch(&ctx.run, &landing.task);
+        if !ctx.job.queue.keep_branches
+            && let Some(tip) = ctx.store.read(&branch)?
+            && tip == landing.candidate
+        {
+            self.batch.moves.push(Move::delete(branch, tip));
+        }
+        self.batch.moves.push(ctx.store.settle(queue, landing, true)?);
+        self.observe(Observation::Landed {
+            task: landing.task.clone(),
+            commit: landing.new.clone(),
+            results: landing.results.clone(),
+        });
+        self.flush()?;
+        failpoint::hit("land.recorded");
+        Ok(())
+    }
+
+    /// Published attempts go when their events are durable.
+    pub(super) fn drop_published(&mut self) {
+        if self.published.is_empty() {
+            return;
+        }
+        let moves = std::mem::take(&mut self.published);
+        failpoint::hit("attempt.before-drop");
+        if let Err(error) = self.ctx.store.transact(&moves) {
+            // They are only in the way: the events are on the chains.
+            (self.report)(Report::Note(format!("published attempts could not be dropped: {error:#}")));
+        }
+        failpoint::hit("attempt.dropped");
+    }
+
+    /// Carries out what people asked for, and answers.
+    pub(super) fn apply_requests(&mut self) -> Result<()> {
+        for waiting in requests::waiting(&self.ctx.store, &self.ctx.run) {
+            let answer = match waiting.wire.request() {
+                Err(error) => Answer { done: false, said: error.to_string() },
+                Ok(request) => {
+                    let before = self.batch.decisions.len();
+                    self.observe(Observation::Asked(request));
+                    let decisions = self.batch.decisions[before..].to_vec();
+                    self.flush()?;
+                    failpoint::hit("request.applied");
+                    self.follow_request(&waiting.wire);
+                    Answer { done: !decisions.is_empty(), said: said(&waiting.wire, &decisions) }
+                }
+            };
+            requests::answer(&waiting, &answer)?;
+        }
+        Ok(())
+    }
+
+    fn follow_request(&mut self, wire: &Wire) {
+        match wire {
+            Wire::Stop { now: true } | Wire::Cancel => {
+                recover::stop_keepers(&self.ctx, None);
+            }
+            Wire::Skip { task, .. } => {
+                recover::stop_keepers(&self.ctx, Some(task.as_str()));
+            }
+            Wire::Retry { .. } | Wire::Reconsider { .. } | Wire::Stop { now: false } => {}
+        }
+    }
+}
+
+fn said(wire: &Wire, decisions: &[Decision]) -> String {
+    let (yes, no) = match wire {
+        Wire::Retry { task } => (
+            format!("{task} will be tried again"),
+            format!("{task} is not failed or skipped, there is nothing to retry"),
+        ),
+        Wire::Skip { task, .. } => {
+            (format!("{task} is skipped"), format!("{task} has ended already"))
+        }
+        Wire::Reconsider { task } => {
+            (format!("{task} is taken up again"), format!("{task} has not failed"))
+        }
+        Wire::Stop { now } => (
+            if *now { "stopping the agents" } else { "starting nothing new" }.to_owned(),
+            "the run is not active".to_owned(),
+        ),
+        Wire::Cancel => {
+            ("the run is cancelled".to_owned(), "the run is cancelled already".to_owned())
+        }
+    };
+    if decisions.is_empty() { no } else { yes }
+}

@@ -1,0 +1,260 @@
+//! What a start finds. Recovery is not a mode: it puts the state right that the loop goes by, and the loop does the rest.
+//!
+//! Attempts that run are waited for by the loop, those whose keeper died are rescued there. Here: stale locks and broken
+//! refs of ours, landings that were under way, work that the target has already, and keepers of attempts that no longer
+//! matter.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::dispatcher::Engine;
+use super::slots;
+use super::{Context, Report, landings};
+use crate::domain::id::{Oid, TaskId};
+use crate::domain::machine::Observation;
+use crate::domain::state::Phase;
+use crate::keeper::files;
+use crate::keeper::spec::{Spec, Work};
+use crate::process::{self, Lock};
+use crate::store::journal::{Entry, Landing, Moved};
+use crate::store::{Expected, Move};
+
+/// Puts the state right.
+pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()> {
+    let ctx = std::sync::Arc::clone(&engine.ctx);
+    remake_tasks(engine, &ctx, missing)?;
+    remake_target(&ctx)?;
+    finish_landing(engine, &ctx)?;
+    let tip = ctx.tip()?;
+    take_contained(engine, &ctx, &tip)?;
+    find_keepers(engine, &ctx)?;
+    drop_stale_attempts(engine, &ctx)
+}
+
+/// Removes stale locks and quarantines broken refs, before anything of the run is read.
+///
+/// # Errors
+/// If the files cannot be looked at.
+pub fn mend(
+    store: &crate::store::Store,
+    proof: &crate::store::RunProof,
+) -> Result<Vec<String>> {
+    let run = proof.run().clone();
+    let prefix = crate::store::layout::attempts(&run);
+    store.mend(proof, &|name| {
+        // The lock of an attempt's ref belongs to its keeper, if that lives.
+        let parts = name.strip_prefix(&prefix).and_then(|rest| rest.split_once('/'));
+        parts.is_some_and(|(task, attempt)| {
+            let dir = store.local().attempts(&run).join(format!("{task}.{attempt}"));
+            Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false)
+        })
+    })
+}
+
+fn remake_tasks(engine: &mut Engine<'_>, ctx: &Context, missing: &[TaskId]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let plan = engine.ledger.state.plan.clone();
+    for (task, tip, state) in ctx.store.recreate_tasks(&engine.proof, &plan, missing)? {
+        let note = format!("the chain of `{task}` was lost; it begins anew");
+        (engine.report)(Report::Note(note));
+        engine.ledger.tips.insert(task.clone(), tip);
+        engine.ledger.state.tasks.insert(task, state);
+    }
+    Ok(())
+}
+
+/// A copy of the repository can lack the target: the journal has the tip as a parent.
+fn remake_target(ctx: &Context) -> Result<()> {
+    let target = &ctx.manifest.target;
+    if ctx.store.read(target)?.is_some() {
+        return Ok(());
+    }
+    let tip = ctx.store.journal_target(target)?.unwrap_or_else(|| ctx.base.clone());
+    ctx.store
+        .transact(&[Move::to(target.clone(), tip, Expected::Absent)])
+        .with_context(|| format!("cannot make the target branch `{target}` again"))
+}
+
+/// A landing that was journaled either happened, and is written down to its end, or it did not, and happens now.
+fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
+    let target = ctx.manifest.target.clone();
+    let queue = ctx.store.hold_queue(&target)?;
+    let Some(Entry::Landing(landing)) = ctx.store.journal(&target)? else { return Ok(()) };
+    if landing.run != ctx.run {
+        // Another run's; its own supervisor settles it.
+        return Ok(());
+    }
+    let tip = ctx.tip()?;
+    let contained = tip == landing.new || ctx.store.repo().is_ancestor(&landing.new, &tip)?;
+    if !contained {
+        let done = |s: &crate::domain::state::TaskState| s.phase == Phase::Done;
+        let unwanted = engine.ledger.state.tasks.get(&landing.task).is_none_or(|s| {
+            done(s) || s.candidate.as_ref().is_none_or(|c| c.commit != landing.candidate)
+        });
+        let free = landings::held(ctx)?.is_none();
+        if tip != landing.old
+            || unwanted
+            || !free
+            || ctx.store.advance(&queue, &landing)? == Moved::TargetMoved
+        {
+            let settled = ctx.store.settle(&queue, &landing, false)?;
+            return ctx.store.transact(&[settled]);
+        }
+    }
+    tell(engine, &landing);
+    engine.landed(&queue, &landing)
+}
+
+fn tell(engine: &mut Engine<'_>, landing: &Landing) {
+    let note = format!("the landing of {} was under way; it is finished", landing.task);
+    (engine.report)(Report::Note(note));
+}
+
+/// What the target has already is done, whatever the chains say: they can be older than the target in a copy.
+fn take_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<()> {
+    // Also fills the index, from which every later look grows.
+    let first = engine.ledger.state.tasks.keys().next().cloned();
+    if let Some(first) = first {
+        landings::contained(ctx, &first, tip)?;
+    }
+    let found: Vec<(TaskId, Oid)> = {
+        let contained =
+            ctx.contained.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        contained.tasks().map(|(t, c)| (t.clone(), c.clone())).collect()
+    };
+    for (task, commit) in found {
+        engine.observe(Observation::Landed { task, commit, results: Vec::new() });
+    }
+    engine.flush()
+}
+
+/// Keepers that an earlier supervisor started: their places are in use. Those that nobody waits for are asked to stop.
+fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
+    for state in engine.ledger.state.tasks.values() {
+        if let (Phase::Running, Some(place)) = (&state.phase, &state.place) {
+            engine.slots.occupy(place);
+        }
+    }
+    for dir in folders(&ctx.store.local().attempts(&ctx.run)) {
+        let Ok(spec) = Spec::read(&dir) else { continue };
+        let Work::Attempt(work) = &spec.work else { continue };
+        let wanted = TaskId::parse(&work.task).ok().and_then(|t| engine.ledger.state.tasks.get(&t));
+        let wanted =
+            wanted.is_some_and(|s| s.phase == Phase::Running && s.attempt == work.attempt);
+        if wanted {
+            continue;
+        }
+        if Lock::is_held(&dir.join(files::LOCK))? {
+            engine.slots.occupy(&spec.place.name);
+            stop_keeper(&dir);
+        } else {
+            process::end_marked(&spec.marker);
+            std::fs::remove_dir_all(&dir).ok();
+        }
+    }
+    for dir in folders(&ctx.store.local().verifications(&ctx.run)) {
+        let Ok(spec) = Spec::read(&dir) else { continue };
+        if Lock::is_held(&dir.join(files::LOCK))? {
+            engine.slots.occupy(&spec.place.name);
+            if let Some(key) = dir.file_name() {
+                let key = key.to_string_lossy().into_owned();
+                engine.adopted.insert(key, spec.place.name);
+            }
+        } else {
+            process::end_marked(&spec.marker);
+        }
+    }
+    debug_assert!(engine.slots.used(slots::CHECKS) >= engine.adopted.len());
+    Ok(())
+}
+
+/// Published attempts whose events are on the chains already.
+fn drop_stale_attempts(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
+    let prefix = crate::store::layout::attempts(&ctx.run);
+    for (name, id) in ctx.store.list(&prefix)? {
+        let Some((task, attempt)) = name.strip_prefix(&prefix).and_then(|r| r.split_once('/'))
+        else {
+            continue;
+        };
+        let state = TaskId::parse(task).ok().and_then(|t| engine.ledger.state.tasks.get(&t));
+        let awaited = state
+            .is_some_and(|s| s.phase == Phase::Running && attempt.parse() == Ok(s.attempt));
+        if !awaited {
+            engine.published.push(Move::delete(name, id));
+        }
+    }
+    engine.drop_published();
+    Ok(())
+}
+
+/// The folders in a folder.
+fn folders(root: &Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
+    entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir()).collect()
+}
+
+/// Asks the keepers of a run to stop: those of one task, or all. Returns how many were asked.
+pub(super) fn stop_keepers(ctx: &Context, only: Option<&str>) -> usize {
+    let mut asked = 0;
+    for dir in folders(&ctx.store.local().attempts(&ctx.run)) {
+        let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let task = name.rsplit_once('.').map_or("", |(task, _)| task);
+        if only.is_none_or(|o| o == task) && stop_keeper(&dir) {
+            asked += 1;
+        }
+    }
+    asked
+}
+
+/// Asks the keeper of a folder to stop, if it lives. Only the process that holds the lock is meant: its number and
+/// start time are in the file, so a reused number is never signalled.
+fn stop_keeper(dir: &Path) -> bool {
+    let path = dir.join(files::LOCK);
+    if !Lock::is_held(&path).unwrap_or(false) {
+        return false;
+    }
+    let Ok(words) = Lock::last_words(&path) else { return false };
+    words.holder().is_some_and(|h| process::ask_to_stop(h.pid, h.start).unwrap_or(false))
+}
+
+/// Asks the keepers of a run to stop when no supervisor holds it.
+#[must_use]
+pub fn stop_all(store: &crate::store::Store, run: &crate::domain::id::RunId) -> usize {
+    folders(&store.local().attempts(run)).iter().filter(|dir| stop_keeper(dir)).count()
+}
+
+/// See [`super::sweep_places`].
+pub(super) fn sweep_places(ctx: &Context, state: &crate::domain::state::RunState) -> Result<usize> {
+    let mut used = Vec::new();
+    let roots = [ctx.store.local().attempts(&ctx.run), ctx.store.local().verifications(&ctx.run)];
+    for dir in roots.iter().flat_map(|root| folders(root)) {
+        if Lock::is_held(&dir.join(files::LOCK))? {
+            used.extend(Spec::read(&dir).ok().map(|spec| spec.place.name));
+        }
+    }
+    // A place that an attempt was using when its keeper died holds work that is not saved yet.
+    let unsaved = state.tasks.values().filter(|t| t.phase == Phase::Running);
+    used.extend(unsaved.filter_map(|t| t.place.clone()));
+    let mut removed = 0;
+    for path in folders(&ctx.places) {
+        let Some(name) = path.file_name().map(|n| n.to_string_lossy().into_owned()) else { continue };
+        let index = ctx.store.local().places(&ctx.run).join(&name);
+        if name == "tasks" || used.contains(&name) || !index.exists() {
+            continue;
+        }
+        crate::repo::remove_at(ctx.store.repo(), &path, &index)
+            .with_context(|| format!("cannot remove the worktree {}", path.display()))?;
+        std::fs::remove_file(index.with_extension("setup")).ok();
+        removed += 1;
+    }
+    if used.is_empty() {
+        std::fs::remove_dir_all(ctx.places.join("tasks")).ok();
+        // Only when they are empty: a person may keep something there.
+        std::fs::remove_dir(&ctx.places).ok();
+        ctx.places.parent().map(std::fs::remove_dir);
+    }
+    Ok(removed)
+}

@@ -1,0 +1,59 @@
+//! Slots: which places are in use. A place has a stable path and is recycled from task to task.
+
+use std::collections::BTreeSet;
+
+/// Places for attempts begin with this; no check ever runs there.
+pub const ATTEMPTS: char = 'p';
+/// Places for checks begin with this; no agent ever runs there.
+pub const CHECKS: char = 'c';
+
+/// The names of the places in use.
+#[derive(Debug, Default)]
+pub struct Slots {
+    busy: BTreeSet<String>,
+}
+
+impl Slots {
+    /// Marks a place as in use.
+    pub fn occupy(&mut self, name: &str) {
+        self.busy.insert(name.to_owned());
+    }
+
+    /// Takes the free place with the lowest number: the one that is most likely to be there and warm already.
+    pub fn take(&mut self, kind: char) -> String {
+        let name = (1u32..)
+            .map(|n| format!("{kind}{n:02}"))
+            .find(|name| !self.busy.contains(name))
+            .unwrap_or_default();
+        self.busy.insert(name.clone());
+        name
+    }
+
+    /// Gives a place back.
+    pub fn free(&mut self, name: &str) {
+        self.busy.remove(name);
+    }
+
+    /// How many of a kind are in use.
+    #[must_use]
+    pub fn used(&self, kind: char) -> usize {
+        self.busy.iter().filter(|name| name.starts_with(kind)).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ATTEMPTS, CHECKS, Slots};
+
+    #[test]
+    fn the_lowest_free_place_is_taken_and_kinds_do_not_mix() {
+        let mut slots = Slots::default();
+        slots.occupy("p02");
+        assert_eq!(slots.take(ATTEMPTS), "p01");
+        assert_eq!(slots.take(ATTEMPTS), "p03");
+        assert_eq!(slots.take(CHECKS), "c01");
+        slots.free("p01");
+        assert_eq!(slots.take(ATTEMPTS), "p01");
+        assert_eq!((slots.used(ATTEMPTS), slots.used(CHECKS)), (3, 1));
+    }
+}

@@ -1,0 +1,255 @@
+//! A verification seen from the supervisor: known verdicts first, then a keeper in a place that no agent has used.
+
+use anyhow::{Context as _, Result};
+
+use super::{Context, attempts};
+use crate::ambient;
+use crate::domain::id::{Oid, TaskId};
+use crate::domain::verdict::{Candidate, Judgement, Verdict};
+use crate::failpoint;
+use crate::keeper::spec::{ChecksOutcome, ChecksWork, PlaceSpec, Spec, VERSION, Work};
+use crate::keeper::{files, spec::CheckStep};
+use crate::process::{self, Lock};
+use crate::repo;
+use crate::store::layout;
+use crate::verify::{self, Stage, Subject, scope};
+
+/// What is to be judged.
+#[derive(Debug, Clone)]
+pub(super) struct Case {
+    /// Which checks.
+    pub stage: Stage,
+    /// The task and its attempt; none for the base.
+    pub task: Option<(TaskId, u32)>,
+    /// The commit to check out: any commit with the tree that is judged.
+    pub commit: Oid,
+    /// That tree.
+    pub tree: Oid,
+    /// The commit from which the work started.
+    pub base: Oid,
+}
+
+/// What was said, and the lines for the notes.
+#[derive(Debug)]
+pub(super) struct Judged {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Lines for the tree's note.
+    pub lines: Vec<String>,
+}
+
+impl Case {
+    fn key(&self) -> String {
+        match (&self.task, self.stage) {
+            (None, _) => "base".to_owned(),
+            (Some((task, attempt)), Stage::Task) => format!("t.{task}.{attempt}"),
+            (Some((task, _)), Stage::Landing) => format!("l.{task}.{}", &self.tree.as_str()[..12]),
+        }
+    }
+}
+
+/// The scope's word on a candidate, which needs no checks.
+pub(super) fn scope_finding(
+    ctx: &Context,
+    task: &TaskId,
+    attempt: u32,
+    candidate: &Candidate,
+) -> Result<Option<crate::domain::verdict::Finding>> {
+    let store = &ctx.store;
+    let base = store.repo().tree_of(&candidate.base)?;
+    let changes = repo::changed_paths(store.repo(), &base, &candidate.tree)?;
+    let changed: Vec<String> = changes.into_iter().map(|c| c.path).collect();
+    let files = &ctx.task(task)?.files;
+    Ok(scope::violation(&ctx.job.scope, files, &changed, attempt))
+}
+
+/// The steps of a case, with what is known about its tree.
+pub(super) fn steps(ctx: &Context, case: &Case, place: &str) -> Result<Vec<CheckStep>> {
+    let files: &[String] = match &case.task {
+        Some((task, _)) => &ctx.task(task)?.files,
+        None => &[],
+    };
+    let worktree = ctx.places.join(place).to_string_lossy().into_owned();
+    let subject = Subject {
+        run: &ctx.run,
+        task: case.task.as_ref().map(|(task, attempt)| (task, files, *attempt)),
+        base: &case.base,
+        worktree: &worktree,
+    };
+    let mut steps = verify::steps(&ctx.job, case.stage, &subject, &ctx.salt);
+    let who = case.task.as_ref().map(|(task, attempt)| (task, *attempt));
+    verify::recall(&ctx.store, &ctx.job, &ctx.run, &case.tree, who, &mut steps)?;
+    Ok(steps)
+}
+
+/// Judges a tree. `None`: a keeper is at it, and we do not wait.
+pub(super) fn judge(ctx: &Context, case: &Case, place: &str, wait: bool) -> Result<Option<Judged>> {
+    let steps = steps(ctx, case, place)?;
+    if let Some(mut verdict) = verify::foregone(&steps) {
+        if let (Judgement::Rejected(findings), Some((_, attempt))) =
+            (&mut verdict.judgement, &case.task)
+        {
+            findings.iter_mut().for_each(|f| f.attempt = *attempt);
+        }
+        return Ok(Some(Judged { verdict, lines: Vec::new() }));
+    }
+    let dir = ctx.store.local().verification(&ctx.run, &case.key());
+    std::fs::create_dir_all(dir.join(files::TMP))
+        .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let lock_path = dir.join(files::LOCK);
+    let mut started = false;
+    loop {
+        let lock = match (Lock::try_take(&lock_path, "")?, wait) {
+            (Ok(lock), _) => lock,
+            (Err(_), true) => Lock::wait(&lock_path)?,
+            (Err(_), false) => return Ok(None),
+        };
+        if let Some(outcome) = ChecksOutcome::read(&dir).filter(|o| o.tree == case.tree.as_str()) {
+            drop(lock);
+            return conclude(ctx, case, &dir, &outcome, &steps).map(Some);
+        }
+        if let Ok(old) = Spec::read(&dir) {
+            // A keeper died here, or judged another tree; nothing of it may linger.
+            process::end_marked(&old.marker);
+        }
+        if started {
+            let said = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();
+            let last = said.lines().next_back().unwrap_or("it left no word").to_owned();
+            clear(&dir)?;
+            let fault = format!("the keeper of the checks died: {last}");
+            let verdict =
+                Verdict { judgement: Judgement::Inconclusive(fault), results: Vec::new() };
+            return Ok(Some(Judged { verdict, lines: Vec::new() }));
+        }
+        clear(&dir)?;
+        std::fs::create_dir_all(dir.join(files::TMP))?;
+        write_spec(ctx, case, place, &dir, &steps)?;
+        failpoint::hit("checks.spec-written");
+        let env = attempts::environment(ctx, &dir, &[]);
+        let keeper = attempts::start(ctx, &dir, &lock, &env)?;
+        failpoint::hit("checks.keeper-started");
+        drop(lock);
+        if !wait {
+            return Ok(None);
+        }
+        keeper.wait().ok();
+        started = true;
+    }
+}
+
+/// See [`super::verify_again`].
+pub(super) fn again(
+    ctx: &Context,
+    task: &TaskId,
+    attempt: u32,
+    candidate: &Candidate,
+) -> Result<Verdict> {
+    if let Some(finding) = scope_finding(ctx, task, attempt, candidate)? {
+        let judgement = Judgement::Rejected(vec![finding]);
+        return Ok(Verdict { judgement, results: Vec::new() });
+    }
+    let places = ctx.store.local().places(&ctx.run);
+    std::fs::create_dir_all(&places)?;
+    // A place of its own, and a lock for it: the supervisor's places are the supervisor's.
+    let mut place = None;
+    for n in 1..100 {
+        let name = format!("v{n:02}");
+        if let Ok(lock) = Lock::try_take(&places.join(format!("{name}.lock")), "")? {
+            place = Some((name, lock));
+            break;
+        }
+    }
+    let (place, _lock) = place.context("too many verifications at a time")?;
+    let case = Case {
+        stage: Stage::Task,
+        task: Some((task.clone(), attempt)),
+        commit: candidate.commit.clone(),
+        tree: candidate.tree.clone(),
+        base: candidate.base.clone(),
+    };
+    let mut steps = steps(ctx, &case, &place)?;
+    steps.iter_mut().for_each(|s| s.known.clear());
+    let dir = ctx.store.local().verification(&ctx.run, &format!("v.{place}"));
+    std::fs::create_dir_all(&dir)?;
+    let lock = Lock::wait(&dir.join(files::LOCK))?;
+    clear(&dir)?;
+    std::fs::create_dir_all(dir.join(files::TMP))?;
+    write_spec(ctx, &case, &place, &dir, &steps)?;
+    let keeper = attempts::start(ctx, &dir, &lock, &attempts::environment(ctx, &dir, &[]))?;
+    drop(lock);
+    keeper.wait()?;
+    let outcome = ChecksOutcome::read(&dir).context("the keeper of the checks left no word")?;
+    let verdict = verify::verdict(&outcome, &steps, attempt);
+    std::fs::remove_dir_all(&dir)?;
+    Ok(verdict)
+}
+
+/// Removes what an earlier keeper left in the folder, but not the lock that we hold.
+fn clear(dir: &std::path::Path) -> Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name() == files::LOCK {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn write_spec(
+    ctx: &Context,
+    case: &Case,
+    place: &str,
+    dir: &std::path::Path,
+    steps: &[CheckStep],
+) -> Result<()> {
+    let spec = Spec {
+        v: VERSION,
+        common_dir: ctx.store.repo().common_dir().to_path_buf(),
+        marker: format!("{}.{}.{}", ctx.run, case.key(), ambient::nonce()),
+        place: PlaceSpec {
+            name: place.to_owned(),
+            path: ctx.places.join(place),
+            index: ctx.store.local().places(&ctx.run).join(place),
+            commit: case.commit.to_string(),
+            branch: None,
+            setup: ctx.job.worktree.setup.clone(),
+            keep: ctx.job.worktree.keep.patterns().to_vec(),
+            overlay: ctx.overlay.clone(),
+        },
+        work: Work::Checks(ChecksWork { tree: case.tree.to_string(), checks: steps.to_vec() }),
+    };
+    spec.write(dir)
+}
+
+fn conclude(
+    ctx: &Context,
+    case: &Case,
+    dir: &std::path::Path,
+    outcome: &ChecksOutcome,
+    steps: &[CheckStep],
+) -> Result<Judged> {
+    let attempt = case.task.as_ref().map_or(0, |(_, n)| *n);
+    let verdict = verify::verdict(outcome, steps, attempt);
+    let who = case.task.as_ref().map(|(task, attempt)| (task, *attempt));
+    let lines = verify::lines(outcome, &verdict, &ctx.run, who);
+    if let Judgement::Inconclusive(_) = verdict.judgement {
+        // It will be tried again: with nothing left of this time.
+        clear(dir)?;
+    }
+    Ok(Judged { verdict, lines })
+}
+
+/// Forgets the files of a case whose verdict is on a chain.
+pub(super) fn forget(ctx: &Context, case: &Case) {
+    let dir = ctx.store.local().verification(&ctx.run, &case.key());
+    // What stays behind is found and reused or replaced; it is only disk space.
+    std::fs::remove_dir_all(dir).ok();
+}
+
+/// The name of the notes that verdicts go to.
+pub(super) const NOTES: &str = layout::VERDICTS;

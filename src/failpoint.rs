@@ -1,0 +1,39 @@
+//! Points at which a test may have the process killed. Compiled out of release builds.
+//!
+//! Supervisor and keepers share one counter file, so "the Nth step of the whole run" is one number: a test kills at
+//! N = 1, 2, 3 … until a run ends without having been hit, and has then tried every step there is.
+
+/// Names the file that holds the count.
+pub const COUNTER: &str = "GIT_HARNESS_FAILPOINT_COUNTER";
+/// Names the step at which to be killed.
+pub const AT: &str = "GIT_HARNESS_FAILPOINT_AT";
+
+/// A durable step is about to be made, or was just made.
+#[cfg(debug_assertions)]
+pub fn hit(name: &str) {
+    use crate::ambient::variable;
+    let (Some(counter), Some(at)) = (variable(COUNTER), variable(AT)) else { return };
+    let Ok(at) = at.parse::<u64>() else { return };
+    if count(&counter, name) == Some(at) {
+        let me = rustix::process::getpid();
+        rustix::process::kill_process(me, rustix::process::Signal::KILL).ok();
+    }
+}
+
+/// Adds one to the shared count and returns it; the names make a log that a failed test can show.
+#[cfg(debug_assertions)]
+fn count(path: &str, name: &str) -> Option<u64> {
+    use std::io::{Read, Write};
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.create(true).read(true).append(true).open(path).ok()?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).ok()?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    file.write_all(format!("{name}\n").as_bytes()).ok()?;
+    u64::try_from(text.lines().count()).ok().map(|n| n + 1)
+}
+
+/// In a release build there are no failpoints.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub fn hit(_name: &str) {}

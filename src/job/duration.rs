@@ -1,0 +1,81 @@
+//! Durations as people write them: `30m`, `90s`, `1h30m`, `500ms`.
+
+use std::time::Duration;
+
+use super::errors::Fault;
+
+/// The units, longest first, in milliseconds.
+const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// Reads a duration: whole numbers with the units `h`, `m`, `s` and `ms`, longest first, each at most once.
+///
+/// # Errors
+/// If the text is anything else, or the duration is zero or beyond what fits.
+pub fn parse_duration(text: &str) -> Result<Duration, Fault> {
+    let bad = || {
+        let fault = Fault::new(format!("is not a duration: \"{text}\""));
+        match text.parse::<u64>() {
+            Ok(seconds) => fault.hint(format!("a duration needs a unit, such as \"{seconds}s\"")),
+            Err(_) => fault.hint("write it like \"30m\", \"90s\", \"1h30m\" or \"500ms\""),
+        }
+    };
+    let mut rest = text;
+    let mut units = UNITS.iter();
+    let mut total = 0_u64;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, after) = rest.split_at(digits);
+        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, after) = after.split_at(letters);
+        // Taking from one iterator holds the order: a unit that came before cannot come again.
+        let (_, factor) = units.find(|(name, _)| *name == unit).ok_or_else(bad)?;
+        let amount = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|n| n.checked_mul(*factor));
+        total = amount
+            .and_then(|ms| total.checked_add(ms))
+            .ok_or_else(bad)?;
+        rest = after;
+    }
+    match (text.is_empty(), total) {
+        (true, _) => Err(bad()),
+        (false, 0) => Err(Fault::new(format!(
+            "must be longer than nothing: \"{text}\""
+        ))),
+        (false, ms) => Ok(Duration::from_millis(ms)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_units_longest_first() {
+        for (text, ms) in [
+            ("30m", 1_800_000),
+            ("90s", 90_000),
+            ("1h30m", 5_400_000),
+            ("500ms", 500),
+            ("1s1ms", 1_001),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(ms)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let huge = format!("{}h", u64::MAX);
+        for text in [
+            "", "30", "m", "1.5h", "-1s", " 1s", "1s ", "1m1h", "1s1s", "1d", "1M", "1h 2m", "0s",
+            &huge,
+        ] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

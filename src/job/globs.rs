@@ -1,0 +1,264 @@
+//! Globs over repository-relative paths, and what a task may change in terms of them.
+
+use globset::{Glob, GlobBuilder, GlobSet};
+
+use super::errors::Fault;
+use super::placeholders::{self, Name};
+
+/// A set of globs. `*` and `?` stop at `/`, `**` does not, `{a,b}` is either, `[ab]` is one of them. Paths are
+/// repository-relative and `/`-separated. A pattern whose last part is plain (`tests`, `tests/`, `src/*/fixtures`)
+/// also matches everything below.
+#[derive(Debug, Clone, Default)]
+pub struct Globs {
+    patterns: Vec<String>,
+    set: GlobSet,
+}
+
+impl PartialEq for Globs {
+    fn eq(&self, other: &Self) -> bool {
+        self.patterns == other.patterns
+    }
+}
+
+impl Eq for Globs {}
+
+impl Globs {
+    /// Compiles patterns.
+    ///
+    /// # Errors
+    /// If one is empty, absolute, leaves the repository, is no valid glob or holds a placeholder.
+    pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Self, Fault> {
+        let mut builder = GlobSet::builder();
+        for pattern in patterns {
+            for glob in compile(pattern.as_ref())? {
+                builder.add(glob);
+            }
+        }
+        let set = builder
+            .build()
+            .map_err(|e| Fault::new(format!("is not a valid glob: {e}")))?;
+        Ok(Self {
+            patterns: patterns.iter().map(|p| p.as_ref().to_owned()).collect(),
+            set,
+        })
+    }
+
+    /// Whether any of them matches the path. An empty set matches nothing.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        self.set.is_match(path)
+    }
+
+    /// The patterns as they were written.
+    #[must_use]
+    pub fn patterns(&self) -> &[String] {
+        &self.patterns
+    }
+
+    /// Whether there is no pattern at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+}
+
+/// The globs that one pattern stands for.
+fn compile(pattern: &str) -> Result<Vec<Glob>, Fault> {
+    if let Some(name) = placeholder_like(pattern) {
+        return Err(match placeholders::parse_name(name) {
+            Some(Name::TaskFiles { .. }) => Fault::new(format!(
+                "cannot hold `{{{name}}}`: it has a meaning only in `[scope] write`"
+            )),
+            Some(_) | None => unknown_in_glob(name),
+        });
+    }
+    let plain = pattern.strip_prefix("./").unwrap_or(pattern);
+    if plain.is_empty() {
+        return Err(Fault::new("holds an empty glob").hint("everything is \"**\""));
+    }
+    if plain.starts_with('/') {
+        return Err(Fault::new(format!("holds an absolute path: \"{pattern}\""))
+            .hint("globs are matched from the repository's top: leave the leading `/` out"));
+    }
+    if plain.starts_with('!') {
+        return Err(Fault::new(format!("holds a negated glob: \"{pattern}\""))
+            .hint("globs are not negated with `!`; `[plan] exclude` and `[scope] read-only` take away"));
+    }
+    if plain.split('/').any(|part| part == "..") {
+        return Err(Fault::new(format!(
+            "holds a glob that leaves the repository: \"{pattern}\""
+        )));
+    }
+    let bare = plain.trim_end_matches('/');
+    let last = bare.rsplit('/').next().unwrap_or(bare);
+    let mut globs = Vec::new();
+    if bare.len() == plain.len() {
+        globs.push(compile_one(pattern, bare)?);
+    }
+    if bare.len() < plain.len() || !last.contains(['*', '?', '[', ']', '{', '}', '\\', ',']) {
+        globs.push(compile_one(pattern, &format!("{bare}/**"))?);
+    }
+    Ok(globs)
+}
+
+fn compile_one(written: &str, glob: &str) -> Result<Glob, Fault> {
+    GlobBuilder::new(glob)
+        .literal_separator(true)
+        // Its default depends on the system, and a plan must be the same everywhere.
+        .backslash_escape(true)
+        .empty_alternates(true)
+        .build()
+        .map_err(|e| {
+            Fault::new(format!(
+                "holds an invalid glob: {}: \"{written}\"",
+                e.kind()
+            ))
+        })
+}
+
+/// The first brace group that is not an alternation but looks like a placeholder.
+fn placeholder_like(pattern: &str) -> Option<&str> {
+    let mut rest = pattern;
+    while let Some(open) = rest.find('{') {
+        let escaped = rest[..open].ends_with(['\\', '[']);
+        rest = &rest[open + 1..];
+        let body = &rest[..rest.find('}')?];
+        let word = body.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let alternation = body.contains(',') && !body.starts_with("task.");
+        if !escaped && word && !alternation && !body.contains(['*', '?', '[', '/']) {
+            return Some(body);
+        }
+    }
+    None
+}
+
+fn unknown_in_glob(name: &str) -> Fault {
+    Fault::new(format!("holds an unknown placeholder: `{{{name}}}`")).hint(
+        "known are `{task.files}` and `{task.files|ext:ts}`, in `[scope] write`; `{a,b}` is either",
+    )
+}
+
+/// One pattern of what a task may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScopePattern {
+    /// `{task.files}`: the task's own files; `{task.files|ext:ts}`: these with another extension.
+    TaskFiles {
+        /// The extension that replaces their own, without the dot.
+        ext: Option<String>,
+    },
+    /// Whatever the glob matches, the same for every task.
+    Glob(Globs),
+}
+
+impl ScopePattern {
+    /// Reads a pattern: a placeholder that stands alone, or a glob.
+    ///
+    /// # Errors
+    /// If the glob is invalid or the placeholder unknown or not alone.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        let Some(name) = placeholder_like(text) else {
+            return Ok(Self::Glob(Globs::new(&[text])?));
+        };
+        match placeholders::parse_name(name) {
+            Some(Name::TaskFiles { ext }) if text.len() == name.len() + 2 => Ok(Self::TaskFiles {
+                ext: ext.map(str::to_owned),
+            }),
+            Some(Name::TaskFiles { .. }) => Err(Fault::new(format!(
+                "must hold `{{{name}}}` as a pattern of its own: \"{text}\""
+            ))),
+            Some(_) | None => Err(unknown_in_glob(name)),
+        }
+    }
+
+    /// Whether a path is covered for a task with these files.
+    #[must_use]
+    pub fn matches(&self, task_files: &[String], path: &str) -> bool {
+        match self {
+            Self::TaskFiles { ext: None } => task_files.iter().any(|f| f == path),
+            Self::TaskFiles { ext: Some(ext) } => task_files
+                .iter()
+                .any(|f| placeholders::with_extension(f, ext) == path),
+            Self::Glob(globs) => globs.matches(path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stop_at_slashes_and_plain_ends_reach_below() {
+        let table = [
+            ("src/*.js", "src/a.js", true),
+            ("src/*.js", "src/a/b.js", false),
+            ("src/**/*.js", "src/b.js", true),
+            ("src/**/*.js", "src/a/b/c.js", true),
+            ("**", "any/thing", true),
+            ("**/*.test.js", "a.test.js", true),
+            ("tests/", "tests/a/b", true),
+            ("tests/", "tests", false),
+            ("tests", "tests/a/b", true),
+            ("tests", "tests", true),
+            ("tests", "contests/a", false),
+            ("./tests", "tests/a", true),
+            ("src/*/fixtures", "src/a/fixtures/b/c", true),
+            ("src/*", "src/a/b", false),
+            ("*.{js,ts}", "a.ts", true),
+            ("*.{js,ts}", "a.tsx", false),
+            ("a{,.min}.js", "a.js", true),
+            ("a?c", "a/c", false),
+            ("\\{x\\}", "{x}", true),
+        ];
+        for (pattern, path, expected) in table {
+            let globs = Globs::new(&[pattern]).unwrap();
+            assert_eq!(globs.matches(path), expected, "{pattern} on {path}");
+        }
+        assert!(!Globs::default().matches("a"));
+    }
+
+    #[test]
+    fn invalid_globs_are_refused() {
+        for bad in [
+            "",
+            "/a",
+            "../a",
+            "a/../b",
+            "a[",
+            "{a,b",
+            "{filez}",
+            "{task.files}",
+            "!a",
+            "{task.files,b}",
+        ] {
+            assert!(Globs::new(&[bad]).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn scope_patterns_follow_the_task() {
+        let files = vec![
+            "src/a.js".to_owned(),
+            "src/b.test.js".to_owned(),
+            "Makefile".to_owned(),
+        ];
+        let own = ScopePattern::parse("{task.files}").unwrap();
+        assert!(own.matches(&files, "src/a.js") && !own.matches(&files, "src/c.js"));
+        let ts = ScopePattern::parse("{task.files|ext:ts}").unwrap();
+        assert!(ts.matches(&files, "src/b.test.ts") && !ts.matches(&files, "src/a.js"));
+        let dotted = ScopePattern::parse("{task.files|ext:.d.ts}").unwrap();
+        assert!(dotted.matches(&files, "src/a.d.ts") && dotted.matches(&files, "Makefile.d.ts"));
+        let either = ScopePattern::parse("docs/{a,b}.md").unwrap();
+        assert!(either.matches(&files, "docs/a.md"));
+        for bad in [
+            "{task.foo}",
+            "{filez}",
+            "x/{task.files}",
+            "{task.files|ext:}",
+            "{task.files|up:x}",
+            "{run}",
+        ] {
+            assert!(ScopePattern::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

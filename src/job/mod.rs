@@ -1,0 +1,118 @@
+//! The job file, `harness.toml`: text in, a validated [`Job`] out, or everything that is wrong with it, by position.
+//!
+//! Nothing here touches the file system: callers read the file, and ask [`files_named`] what else belongs to the job.
+//! All keys of the documentation are known. One whose feature is still to come is refused with a sentence, never
+//! ignored.
+//!
+//! - `keys` lists the keys; `section` finds them, `values` reads them by type; `read` says what each means and its default.
+//! - `schema` is what comes out.
+//! - `globs`, `placeholders`, `duration` and `names` are the little languages inside the strings.
+
+mod duration;
+mod errors;
+mod globs;
+mod keys;
+mod names;
+pub mod placeholders;
+mod read;
+#[cfg(test)]
+mod refusals;
+mod schema;
+mod section;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use duration::parse_duration;
+pub use errors::{Fault, JobError, JobErrors};
+pub use globs::{Globs, ScopePattern};
+pub use names::{MAX_JOB_NAME, slug};
+pub use schema::{
+    Agent, BaseCheck, Check, Group, Job, JobSection, Kind, Limits, Merge, Order, PlanSection,
+    Preset, Queue, Retry, Sandbox, Scope, When, Worktree,
+};
+
+use errors::position;
+use section::{Report, Section};
+use toml::de::{DeTable, Error};
+
+/// The name of the file where nobody gives another.
+pub const FILE_NAME: &str = "harness.toml";
+
+/// Reads a job file. `file` is its name as messages show it.
+///
+/// # Errors
+/// Everything that is wrong, by position; of a text that is not TOML, the first thing.
+pub fn parse(text: &str, file: &str) -> Result<Job, JobErrors> {
+    let failed = |errors| JobErrors {
+        file: file.to_owned(),
+        errors,
+    };
+    let document =
+        DeTable::parse(text).map_err(|error| failed(vec![syntax_error(text, &error)]))?;
+    let report = Report::new(text);
+    let job = read::job(&Section::top(&report, document.get_ref()));
+    let errors = report.into_errors();
+    if errors.is_empty() {
+        Ok(job)
+    } else {
+        Err(failed(errors))
+    }
+}
+
+/// What the TOML parser says, as one of ours.
+fn syntax_error(text: &str, error: &Error) -> JobError {
+    let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+    let message = error.message().lines().collect::<Vec<_>>().join(", ");
+    JobError {
+        line,
+        column,
+        key: String::new(),
+        message: format!("not valid TOML: {message}"),
+        hint: None,
+    }
+}
+
+/// The paths, relative to the repository's top, that the job may mean as files of its own: the prompt, and every part
+/// of a command that looks like a relative path. The caller tests which of them exist. In the order of the file,
+/// each once, without `./` in front.
+#[must_use]
+pub fn files_named(job: &Job) -> Vec<String> {
+    let checks = job
+        .checks
+        .iter()
+        .flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
+    let setup = job.worktree.setup.iter().flatten();
+    let arguments = job.agent.command.iter().chain(setup).chain(checks);
+    let mut files: Vec<String> = job.agent.prompt.iter().cloned().collect();
+    for file in arguments.filter_map(|argument| as_relative_path(argument)) {
+        if !files.contains(&file) {
+            files.push(file);
+        }
+    }
+    files
+}
+
+/// The argument as a path below the repository's top, if it looks like one.
+fn as_relative_path(argument: &str) -> Option<String> {
+    // Options and whole scripts are no paths; the limit is that of Linux.
+    let never = argument.starts_with(['/', '-']) || argument.len() > 4096;
+    if never || argument.contains(char::is_control) || placeholders::has_placeholder(argument) {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for part in argument.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            name => parts.push(name),
+        }
+    }
+    let last = parts.last()?;
+    let extension = last
+        .rfind('.')
+        .is_some_and(|dot| dot > 0 && dot + 1 < last.len());
+    (extension || argument.contains('/')).then(|| parts.join("/"))
+}

@@ -1,0 +1,163 @@
+//! `[agent]` and the places it works in, `[worktree]`.
+
+use toml::de::DeValue;
+
+use super::{MINUTE, inside_repository, noted};
+use crate::job::errors::Fault;
+use crate::job::placeholders::Audience;
+use crate::job::schema::{Agent, Preset, REPO, Sandbox, Worktree};
+use crate::job::section::Section;
+use crate::job::values::Choice;
+
+pub(super) fn agent(top: &Section<'_>) -> Agent {
+    const EXAMPLE: &str = "command = [\"./my-agent\", \"{prompt_file}\"]";
+    const PRESETS: &str = "the agent presets";
+    let section = top.section("agent");
+    if !section.present() {
+        let hint = format!("add a section [agent] with `{EXAMPLE}`");
+        top.missing("agent", &hint);
+    } else if section.find("command").is_none() {
+        section.missing("command", &format!("write it like `{EXAMPLE}`"));
+    }
+    let prompt = section.text("prompt").and_then(|prompt| {
+        noted(
+            &section,
+            "prompt",
+            prompt,
+            inside_repository(prompt.text).map(str::to_owned),
+        )
+    });
+    Agent {
+        preset: section.choice(
+            "preset",
+            &[
+                Choice::Now("command", Preset::Command),
+                Choice::Later("claude", PRESETS),
+                Choice::Later("codex", PRESETS),
+                Choice::Later("gemini", PRESETS),
+                Choice::Later("opencode", PRESETS),
+                Choice::Later("aider", PRESETS),
+            ],
+            Preset::Command,
+        ),
+        command: section.argv("command", Audience::Agent).unwrap_or_default(),
+        prompt,
+        timeout: section.duration("timeout", 30 * MINUTE),
+        idle_timeout: section.duration("idle-timeout", 10 * MINUTE),
+        env: environment(&section),
+        sandbox: section.choice(
+            "sandbox",
+            &[
+                Choice::Now("off", Sandbox::Off),
+                Choice::Later("auto", "the sandbox"),
+                Choice::Later("require", "the sandbox"),
+            ],
+            Sandbox::Off,
+        ),
+        allow_empty: section.flag("allow-empty", false),
+    }
+}
+
+/// The names of the variables that are passed through.
+fn environment(section: &Section<'_>) -> Vec<String> {
+    let names = section.texts("env", "[\"MY_API_KEY\"]").unwrap_or_default();
+    for name in &names {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let fault = if name.text.contains('=') {
+            // The value is not repeated in the message: it may be a secret.
+            Fault::new("holds names only, not `NAME=value`")
+                .hint("the value comes from the environment of `git harness start`")
+        } else if name.text.is_empty() || !name.text.chars().all(good) {
+            Fault::new(format!(
+                "holds what is no name of a variable: \"{}\"",
+                name.text
+            ))
+        } else if name.text.starts_with("GIT_") {
+            Fault::new(format!("cannot pass `GIT_*` on: \"{}\"", name.text))
+                .hint("these would point the agent at another repository or index than its own")
+        } else if name.text.starts_with("HARNESS_") || matches!(name.text, "TERM" | "TMPDIR") {
+            Fault::new(format!(
+                "cannot pass on what is set for every attempt: \"{}\"",
+                name.text
+            ))
+        } else {
+            continue;
+        };
+        section.refuse(name.at, "env", fault);
+    }
+    names.iter().map(|name| name.text.to_owned()).collect()
+}
+
+pub(super) fn worktree(section: &Section<'_>) -> Worktree {
+    const DEFAULT_ROOT: &str = "../{repo}.harness";
+    let root = section
+        .text("root")
+        .and_then(|root| noted(section, "root", root, worktree_root(root.text)))
+        .unwrap_or(DEFAULT_ROOT);
+    if let Some(value) = section.find("sparse")
+        && section.flag("sparse", false)
+    {
+        let at = value.span().start;
+        section.later(
+            at,
+            "sparse",
+            "true",
+            "sparse worktrees",
+            "use `sparse = false`",
+        );
+    }
+    Worktree {
+        root: root.into(),
+        setup: setup(section),
+        keep: section.globs("keep").unwrap_or_default(),
+    }
+}
+
+fn worktree_root(text: &str) -> Result<&str, Fault> {
+    let plain = text.replace(REPO, "");
+    if plain.contains(['{', '}']) {
+        return Err(Fault::new(format!(
+            "knows no other placeholder than `{REPO}`: \"{text}\""
+        )));
+    }
+    // `.` and `..` are looked at by their names only: nothing here reads the file system.
+    let parts: Vec<&str> = text
+        .split('/')
+        .filter(|part| !matches!(*part, "" | "."))
+        .collect();
+    let inside = match parts.as_slice() {
+        _ if text.starts_with('/') => false,
+        ["..", next, ..] => *next == REPO,
+        _ => true,
+    };
+    if inside {
+        return Err(Fault::new(format!(
+            "must lie outside the repository's work tree: \"{text}\""
+        ))
+        .hint("use a folder beside it, such as \"../{repo}.harness\", or an absolute path"));
+    }
+    Ok(text)
+}
+
+fn setup(section: &Section<'_>) -> Vec<Vec<String>> {
+    let Some(value) = section.find("setup") else {
+        return Vec::new();
+    };
+    let hint = || Some("it is a list of commands: `setup = [[\"npm\", \"ci\"]]`".to_owned());
+    let DeValue::Array(list) = value.get_ref() else {
+        section.wrong("setup", value, "a list of commands", hint());
+        return Vec::new();
+    };
+    if let Some(flat) = list.iter().find(|item| !item.get_ref().is_array()) {
+        section.wrong(
+            "setup",
+            flat,
+            "a list of commands, each a list of strings",
+            hint(),
+        );
+        return Vec::new();
+    }
+    list.iter()
+        .filter_map(|item| section.argv_of("setup", item, Audience::Setup))
+        .collect()
+}

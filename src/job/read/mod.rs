@@ -1,0 +1,263 @@
+//! From sections to a job: what each key means, its default, and what is refused.
+
+mod agent;
+mod plan;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::errors::Fault;
+use super::globs::ScopePattern;
+use super::names::{branch_name, check_job_name};
+use super::placeholders::Audience;
+use super::schema::{
+    BaseCheck, Check, Job, JobSection, Kind, Limits, Merge, Queue, Retry, Scope, When,
+};
+use super::section::Section;
+use super::values::{Choice, Text, unknown_word};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Reads all sections. The result means something only if nothing was noted as wrong.
+pub(super) fn job(top: &Section<'_>) -> Job {
+    // Looked at for the sentence that says with what they come.
+    let _ = (top.section("output"), top.section("evaluate"));
+    Job {
+        job: job_section(&top.section("job")),
+        plan: plan::plan(&top.section("plan")),
+        agent: agent::agent(top),
+        worktree: agent::worktree(&top.section("worktree")),
+        checks: checks(&top.sections("check")),
+        scope: scope(&top.section("scope")),
+        retry: retry(&top.section("retry")),
+        limits: Limits {
+            jobs: count(&top.section("limits"), "jobs", 1, 4),
+        },
+        queue: queue(&top.section("queue")),
+    }
+}
+
+/// A whole number of at least `least`. The ceiling keeps every sum of such numbers far from overflow.
+fn count<T: TryFrom<u64>>(section: &Section<'_>, key: &'static str, least: u64, default: T) -> T {
+    const MOST: u64 = 1_000_000_000;
+    let written = section.whole(key, least..=MOST);
+    written
+        .and_then(|(n, _)| T::try_from(n).ok())
+        .unwrap_or(default)
+}
+
+/// What a checker says of a text, noted at the text.
+fn noted<T>(section: &Section<'_>, key: &str, text: Text<'_>, said: Result<T, Fault>) -> Option<T> {
+    said.map_err(|fault| section.refuse(text.at, key, fault))
+        .ok()
+}
+
+fn job_section(section: &Section<'_>) -> JobSection {
+    let goal = section.text("goal");
+    if section.find("goal").is_none() {
+        section.missing(
+            "goal",
+            "say in a sentence what is to be done: `goal = \"…\"` in [job]",
+        );
+    }
+    let name = section.any_text("name").and_then(|name| {
+        noted(section, "name", name, check_job_name(name.text)).map(|()| name.text.to_owned())
+    });
+    let base = section.text("base").and_then(|base| {
+        let good = !base.text.starts_with('-') && !base.text.contains(char::is_control);
+        let fault = || Fault::new(format!("is not a revision: \"{}\"", base.text));
+        noted(
+            section,
+            "base",
+            base,
+            good.then(|| base.text.to_owned()).ok_or_else(fault),
+        )
+    });
+    let target = section
+        .text("target")
+        .and_then(|target| noted(section, "target", target, branch_name(target.text)));
+    JobSection {
+        name,
+        goal: goal.map_or_else(String::new, |goal| goal.text.trim().to_owned()),
+        base: base.unwrap_or_else(|| "HEAD".into()),
+        target,
+        kind: section.choice(
+            "kind",
+            &[
+                Choice::Now("change", Kind::Change),
+                Choice::Later("report", "outputs"),
+            ],
+            Kind::Change,
+        ),
+        base_check: section.choice(
+            "base-check",
+            &[
+                Choice::Now("stop", BaseCheck::Stop),
+                Choice::Now("warn", BaseCheck::Warn),
+            ],
+            BaseCheck::Stop,
+        ),
+    }
+}
+
+/// The names under which findings appear that no check of the job has made.
+const BUILT_IN: [&str; 4] = ["agent", "scope", "merge", "review"];
+
+fn checks(sections: &[Section<'_>]) -> Vec<Check> {
+    let mut names = BTreeSet::new();
+    let mut checks = Vec::with_capacity(sections.len());
+    for section in sections {
+        if section.find("name").is_none() {
+            section.missing(
+                "name",
+                "every check needs a name of its own: `name = \"types\"`",
+            );
+        }
+        if section.find("run").is_none()
+            && ["ast-equal", "output"]
+                .iter()
+                .all(|k| section.find(k).is_none())
+        {
+            section.missing("run", "write it like `run = [\"npm\", \"test\"]`");
+        }
+        let name = section.text("name");
+        if let Some(name) = name {
+            let said = check_name(name.text, names.insert(name.text));
+            noted(section, "name", name, said);
+        }
+        checks.push(Check {
+            name: name.map_or_else(String::new, |name| name.text.to_owned()),
+            run: section.argv("run", Audience::Check).unwrap_or_default(),
+            timeout: section.duration("timeout", 5 * MINUTE),
+            when: when(section),
+            version: section.argv("version", Audience::Check),
+            cache: section.flag("cache", true),
+        });
+    }
+    checks
+}
+
+fn check_name(name: &str, new: bool) -> Result<(), Fault> {
+    const LONGEST: usize = 100;
+    if !new {
+        return Err(Fault::new(format!("is used twice: \"{name}\""))
+            .hint("give every check a name of its own"));
+    }
+    if BUILT_IN.contains(&name) {
+        return Err(
+            Fault::new(format!("is the name of a built-in check: \"{name}\""))
+                .hint(format!("use another, such as \"{name}-check\"")),
+        );
+    }
+    if name.len() > LONGEST || name.contains(char::is_control) || name.trim() != name {
+        return Err(Fault::new(format!(
+            "must be one line of at most {LONGEST} bytes without spaces around it: {name:?}"
+        )));
+    }
+    Ok(())
+}
+
+fn when(section: &Section<'_>) -> When {
+    let both = When {
+        task: true,
+        landing: true,
+    };
+    let Some(words) = section.texts("when", "[\"task\", \"landing\"]") else {
+        return both;
+    };
+    let mut when = When {
+        task: false,
+        landing: false,
+    };
+    for word in &words {
+        match word.text {
+            "task" => when.task = true,
+            "landing" => when.landing = true,
+            other => {
+                let fault = unknown_word(other, ["task", "landing"].into_iter());
+                section.refuse(word.at, "when", fault);
+            }
+        }
+    }
+    if words.is_empty() {
+        let at = section.find("when").map_or(0, |value| value.span().start);
+        let fault = Fault::new("may not be empty: the check would never run");
+        section.refuse(at, "when", fault.hint("leave it out for both"));
+    }
+    when
+}
+
+fn scope(section: &Section<'_>) -> Scope {
+    let write = section
+        .texts("write", "[\"{task.files}\"]")
+        .map(|patterns| {
+            let parse = |p: Text<'_>| noted(section, "write", p, ScopePattern::parse(p.text));
+            patterns.into_iter().filter_map(parse).collect()
+        });
+    Scope {
+        write: write.unwrap_or_else(|| vec![ScopePattern::TaskFiles { ext: None }]),
+        always: section.globs("always").unwrap_or_default(),
+        read_only: section.globs("read-only").unwrap_or_default(),
+    }
+}
+
+fn retry(section: &Section<'_>) -> Retry {
+    only(section, "resume", 0, "resuming agent sessions");
+    Retry {
+        feedback: count(section, "feedback", 0, 3),
+        infra: count(section, "infra", 0, 3),
+    }
+}
+
+/// A number that must keep its only value until a feature comes.
+fn only(section: &Section<'_>, key: &'static str, value: u64, feature: &str) {
+    if let Some((written, at)) = section.whole(key, value..=1_000_000_000)
+        && written != value
+    {
+        section.later(
+            at,
+            key,
+            &written.to_string(),
+            feature,
+            &format!("use `{key} = {value}`"),
+        );
+    }
+}
+
+fn queue(section: &Section<'_>) -> Queue {
+    only(section, "batch", 1, "the merge queue's trains");
+    only(section, "ahead", 1, "the merge queue's trains");
+    section.choice(
+        "review",
+        &[
+            Choice::Now("none", ()),
+            Choice::Later("required", "reviews"),
+        ],
+        (),
+    );
+    Queue {
+        merge: section.choice(
+            "merge",
+            &[
+                Choice::Now("squash", Merge::Squash),
+                Choice::Now("merge", Merge::Merge),
+            ],
+            Merge::Squash,
+        ),
+        keep_branches: section.flag("keep-branches", false),
+        trust_verdicts: section.flag("trust-verdicts", false),
+    }
+}
+
+/// A relative path that stays in the repository, without `./` in front and `/` behind.
+fn inside_repository(text: &str) -> Result<&str, Fault> {
+    let plain = text.strip_prefix("./").unwrap_or(text);
+    if plain.starts_with('/') || plain.split('/').any(|part| part == "..") {
+        return Err(
+            Fault::new(format!("must be a path inside the repository: \"{text}\"")).hint(
+                "write it relative to the repository's top, without a leading `/` and without `..`",
+            ),
+        );
+    }
+    Ok(plain.trim_end_matches('/'))
+}

@@ -1,0 +1,157 @@
+//! `[plan]`.
+
+use std::collections::BTreeMap;
+
+use toml::de::DeValue;
+
+use super::{count, inside_repository, noted};
+use crate::job::errors::Fault;
+use crate::job::globs::Globs;
+use crate::job::schema::{Group, Order, PlanSection};
+use crate::job::section::{Section, Value};
+use crate::job::values::Choice;
+
+pub(super) fn plan(section: &Section<'_>) -> PlanSection {
+    if let Some(value) = section.find("include")
+        && value
+            .get_ref()
+            .as_array()
+            .is_some_and(|list| list.is_empty())
+    {
+        let fault = Fault::new("may not be empty: no file would be planned");
+        let fault = fault.hint("everything is `include = [\"**\"]`");
+        section.refuse(value.span().start, "include", fault);
+    }
+    token_budget(section);
+    let scope = section.section("scope");
+    let scope_dir = scope.any_text("dir").and_then(|dir| {
+        noted(
+            &scope,
+            "dir",
+            dir,
+            inside_repository(dir.text).map(str::to_owned),
+        )
+    });
+    let scope_files = scope.any_text("files").and_then(|files| {
+        let good = files
+            .text
+            .is_empty()
+            .then(Globs::default)
+            .map_or_else(|| Globs::new(&[files.text]), Ok);
+        noted(&scope, "files", files, good).map(|_| files.text.to_owned())
+    });
+    let everything = || Globs::new(&["**"]).unwrap_or_default();
+    PlanSection {
+        include: section.globs("include").unwrap_or_else(everything),
+        exclude: section.globs("exclude").unwrap_or_default(),
+        group: section.choice(
+            "group",
+            &[
+                Choice::Now("file", Group::File),
+                Choice::Now("directory", Group::Directory),
+                Choice::Later("dependency", "dependency planning"),
+                Choice::Later("command", "planning by a command"),
+                Choice::Later("list", "planning from a list"),
+            ],
+            Group::File,
+        ),
+        order: section.choice(
+            "order",
+            &[
+                Choice::Now("none", Order::None),
+                Choice::Later("dependency", "dependency planning"),
+                Choice::Later("priority", "task priorities"),
+            ],
+            Order::None,
+        ),
+        max_files: count(section, "max-files", 1, 40),
+        max_lines: count(section, "max-lines", 1, 3000),
+        scope_dir: scope_dir.unwrap_or_default(),
+        scope_files: scope_files.unwrap_or_default(),
+        vars: vars(&section.section("vars"), section),
+    }
+}
+
+/// Budgets in tokens are validated, and refused for now.
+fn token_budget(section: &Section<'_>) {
+    const FEATURE: &str = "token budgets";
+    const INSTEAD: &str = "leave it out and use `max-files` and `max-lines`";
+    if let Some((window, at)) = section.whole("context-window", 1..=1_000_000_000) {
+        section.later(at, "context-window", &window.to_string(), FEATURE, INSTEAD);
+    }
+    let Some(value) = section.find("fill") else {
+        return;
+    };
+    let text = match value.get_ref() {
+        DeValue::Float(number) => number.as_str(),
+        DeValue::Integer(number) => number.as_str(),
+        DeValue::String(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => return section.wrong("fill", value, "a share such as 0.30", None),
+    };
+    let at = value.span().start;
+    if text
+        .parse::<f64>()
+        .is_ok_and(|share| share > 0.0 && share <= 0.8)
+    {
+        section.later(at, "fill", text, FEATURE, INSTEAD);
+    } else {
+        section.refuse(
+            at,
+            "fill",
+            Fault::new(format!("must be above 0 and at most 0.8: {text}")),
+        );
+    }
+}
+
+fn vars(section: &Section<'_>, plan: &Section<'_>) -> BTreeMap<String, toml::Value> {
+    let Some(table) = section.table() else {
+        return BTreeMap::new();
+    };
+    let read = |value: &Value<'_>| {
+        variable(value).map_err(|at| {
+            let fault = Fault::new("cannot hold a date, an infinity or a number beyond 64 bits");
+            plan.refuse(at, "vars", fault.hint("write it as a string"));
+        })
+    };
+    table
+        .iter()
+        .filter_map(|(key, value)| Some((key.get_ref().to_string(), read(value).ok()?)))
+        .collect()
+}
+
+/// A value for the template; the offset of what cannot be one.
+fn variable(value: &Value<'_>) -> Result<toml::Value, usize> {
+    let at = value.span().start;
+    Ok(match value.get_ref() {
+        DeValue::String(text) => toml::Value::String(text.to_string()),
+        DeValue::Integer(number) => {
+            let number = i64::from_str_radix(number.as_str(), number.radix());
+            toml::Value::Integer(number.map_err(|_| at)?)
+        }
+        DeValue::Float(number) => {
+            let number = number
+                .as_str()
+                .parse::<f64>()
+                .ok()
+                .filter(|n| n.is_finite());
+            toml::Value::Float(number.ok_or(at)?)
+        }
+        DeValue::Boolean(flag) => toml::Value::Boolean(*flag),
+        DeValue::Datetime(_) => return Err(at),
+        DeValue::Array(list) => {
+            toml::Value::Array(list.iter().map(variable).collect::<Result<_, _>>()?)
+        }
+        DeValue::Table(table) => {
+            let entry =
+                |(k, v): (&toml::Spanned<_>, _)| Ok((String::from(key_text(k)), variable(v)?));
+            toml::Value::Table(table.iter().map(entry).collect::<Result<_, usize>>()?)
+        }
+    })
+}
+
+fn key_text<'k>(key: &'k toml::Spanned<toml::de::DeString<'_>>) -> &'k str {
+    key.get_ref()
+}

@@ -1,0 +1,308 @@
+//! What is wrong in a job file, and exactly how it is said.
+
+use super::parse;
+
+/// Whole files.
+const WHOLE: &[(&str, &str)] = &[
+    ("", r#"j:1:1: `goal` is missing in [job]
+hint: say in a sentence what is to be done: `goal = "…"` in [job]
+j:1:1: `agent` is missing in the job file
+hint: add a section [agent] with `command = ["./my-agent", "{prompt_file}"]`"#),
+    (r#"[job]
+[agent]
+command = ["a"]"#, r#"j:1:1: `goal` is missing in [job]
+hint: say in a sentence what is to be done: `goal = "…"` in [job]"#),
+    (r#"[job]
+goal = " "
+[agent]
+command = ["a"]"#, "j:2:8: `goal` in [job] may not be empty"),
+    (r#"job = 1
+[agent]
+command = ["a"]"#, "j:1:7: `job` must be a section, not a whole number
+hint: write it as [job], with its keys in the lines below"),
+    (r#"[job]
+goal = "g""#, r#"j:1:1: `agent` is missing in the job file
+hint: add a section [agent] with `command = ["./my-agent", "{prompt_file}"]`"#),
+    (r#"[job]
+goal = "g"
+[agent]
+timeout = "1m""#, r#"j:3:1: `command` is missing in [agent]
+hint: write it like `command = ["./my-agent", "{prompt_file}"]`"#),
+    ("[job", "j:1:5: not valid TOML: unclosed table, expected `]`"),
+    (r#"[job]
+goal = "g"
+goal = "h"
+[agent]
+command = ["a"]"#, "j:3:1: not valid TOML: duplicate key"),
+    (r#"goal = "g"
+[agent]
+command = ["a"]"#, r#"j:1:1: unknown key `goal` in the job file
+hint: `goal` belongs in [job]
+j:1:1: `goal` is missing in [job]
+hint: say in a sentence what is to be done: `goal = "…"` in [job]"#),
+    (r#"[job]
+goal = "g"
+[[agent]]
+command = ["a"]"#, "j:3:1: `agent` must be a single section, not a list
+hint: write it as [agent], with its keys in the lines below"),
+    ("[job]
+goal = unquoted", "j:2:8: not valid TOML: string values must be quoted, expected literal string"),
+    (r#"[job]
+goal = "g"
+[agent]
+command = "run {prompt_file}""#, r#"j:4:11: `command` in [agent] must be a list of program and arguments, not a string
+hint: for a shell command write ["sh", "-c", "run {prompt_file}"]"#),
+    (r#"[job]
+goal = "g"
+[agent]
+command = []"#, r#"j:4:11: `command` in [agent] may not be empty
+hint: write it like ["program", "argument"]"#),
+    (r#"[job]
+goal = "g"
+[agent]
+command = [""]"#, "j:4:12: `command` in [agent] must begin with a program"),
+    (r#"[job]
+goal = "g"
+[agent]
+command = ["a", "{promt_file}"]"#, "j:4:17: `command` in [agent] holds an unknown placeholder: `{promt_file}`
+hint: did you mean `{prompt_file}`? for the text itself write `{{promt_file}}`"),
+    (r#"[job]
+goal = "g"
+[agent]
+command = ["a", "--f={task.files}"]"#, r#"j:4:17: `command` in [agent] must hold `{task.files}` as an argument of its own: "--f={task.files}"
+hint: it becomes one argument per file; a shell script sees them as "$@""#),
+    (r#"[job]
+goal = "g"
+[agent]
+command = ["a", "{print}"]"#, "j:4:17: `command` in [agent] holds an unknown placeholder: `{print}`
+hint: known are `{worktree}`, `{run}`, `{base}`, `{task.id}`, `{task.files}`, `{attempt}`, `{output}`, `{prompt_file}` and `{feedback_file}`; for the text itself write `{{print}}`"),
+    (r#"[job]
+goal = "g"
+[agent]
+command = ["a", 1]"#, r#"j:4:17: `command` in [agent] must hold only strings, not a whole number
+hint: write it like `command = ["program", "argument"]`"#),
+];
+
+/// Lines that follow an `[agent]` and a `[job]`, at line 5.
+const IN_JOB: &[(&str, &str)] = &[
+    (
+        r#"name = "JS to TS""#,
+        r#"j:5:8: `name` in [job] may hold only a-z, 0-9, `-` and `_`, and not start with `-`: "JS to TS"
+hint: use "js-to-ts""#,
+    ),
+    (
+        r#"name = """#,
+        r#"j:5:8: `name` in [job] must have 1 to 80 characters: ""
+hint: use "job""#,
+    ),
+    (
+        r#"base = "-x""#,
+        r#"j:5:8: `base` in [job] is not a revision: "-x""#,
+    ),
+    (
+        r#"target = "refs/harness/x""#,
+        r#"j:5:10: `target` in [job] is not the name of a branch: it may not lie in another namespace than `refs/heads/`: "refs/harness/x""#,
+    ),
+    (
+        r#"target = "a..b""#,
+        r#"j:5:10: `target` in [job] is not the name of a branch: it may not hold `..` or `@{`: "a..b""#,
+    ),
+    (
+        r#"kind = "report""#,
+        r#"j:5:8: `kind = "report"` is not available yet: it comes with outputs; use `kind = "change"`"#,
+    ),
+    (
+        r#"kind = "chnage""#,
+        r#"j:5:8: `kind` in [job] has an unknown value: "chnage"
+hint: did you mean "change"?"#,
+    ),
+    (
+        r#"timeout = "3m""#,
+        "j:5:1: unknown key `timeout` in [job]
+hint: `timeout` belongs in [agent] or [[check]]",
+    ),
+    (
+        "colour = 1",
+        "j:5:1: unknown key `colour` in [job]
+hint: known are `name`, `goal`, `base`, `target`, `kind` and `base-check`",
+    ),
+];
+
+/// Lines that follow a `[job]` and an `[agent]`, at line 5: keys of `[agent]`, then other sections.
+const AFTERWARDS: &[(&str, &str)] = &[
+    (r#"tiemout = "30m""#, "j:5:1: unknown key `tiemout` in [agent]
+hint: did you mean `timeout`?"),
+    (r#"idle_timeout = "30m""#, "j:5:1: unknown key `idle_timeout` in [agent]
+hint: did you mean `idle-timeout`?"),
+    ("timeout = 30", r#"j:5:11: `timeout` in [agent] must be a duration such as "30m", not a whole number
+hint: for seconds write `timeout = "30s"`"#),
+    (r#"timeout = "30 minutes""#, r#"j:5:11: `timeout` in [agent] is not a duration: "30 minutes"
+hint: write it like "30m", "90s", "1h30m" or "500ms""#),
+    (r#"timeout = "90""#, r#"j:5:11: `timeout` in [agent] is not a duration: "90"
+hint: a duration needs a unit, such as "90s""#),
+    (r#"timeout = "0s""#, r#"j:5:11: `timeout` in [agent] must be longer than nothing: "0s""#),
+    (r#"preset = "claude""#, r#"j:5:10: `preset = "claude"` is not available yet: it comes with the agent presets; use `preset = "command"`"#),
+    (r#"model = "x""#, "j:5:1: `model` in [agent] is not available yet: it comes with the agent presets; leave it out for now"),
+    (r#"env = "KEY""#, r#"j:5:7: `env` in [agent] must be a list of strings, not a string
+hint: write it like `env = ["MY_API_KEY"]`"#),
+    (r#"env = ["KEY=secret"]"#, "j:5:8: `env` in [agent] holds names only, not `NAME=value`
+hint: the value comes from the environment of `git harness start`"),
+    (r#"env = ["GIT_DIR"]"#, r#"j:5:8: `env` in [agent] cannot pass `GIT_*` on: "GIT_DIR"
+hint: these would point the agent at another repository or index than its own"#),
+    (r#"env = ["KEY", 3]"#, r#"j:5:15: `env` in [agent] must hold only strings, not a whole number
+hint: write it like `env = ["MY_API_KEY"]`"#),
+    (r#"prompt = "/etc/passwd""#, r#"j:5:10: `prompt` in [agent] must be a path inside the repository: "/etc/passwd"
+hint: write it relative to the repository's top, without a leading `/` and without `..`"#),
+    (r#"[plan]
+order = "dependency""#, r#"j:6:9: `order = "dependency"` is not available yet: it comes with dependency planning; use `order = "none"`"#),
+    (r#"[plan]
+group = "folder""#, r#"j:6:9: `group` in [plan] has an unknown value: "folder"
+hint: known are "file", "directory", "dependency", "command", "list""#),
+    (r#"[plan]
+group="direcotry""#, r#"j:6:7: `group` in [plan] has an unknown value: "direcotry"
+hint: did you mean "directory"?"#),
+    ("[plan]
+include = []", r#"j:6:11: `include` in [plan] may not be empty: no file would be planned
+hint: everything is `include = ["**"]`"#),
+    (r#"[plan]
+include = ["src/[a"]"#, r#"j:6:12: `include` in [plan] holds an invalid glob: unclosed character class; missing ']': "src/[a""#),
+    (r#"[plan]
+include = "src/**""#, r#"j:6:11: `include` in [plan] must be a list of strings, not a string
+hint: write it like `include = ["src/**"]`"#),
+    (r#"[plan]
+exclude = ["/abs", "{filez}", "../up", "!no"]"#, r#"j:6:12: `exclude` in [plan] holds an absolute path: "/abs"
+hint: globs are matched from the repository's top: leave the leading `/` out
+j:6:20: `exclude` in [plan] holds an unknown placeholder: `{filez}`
+hint: known are `{task.files}` and `{task.files|ext:ts}`, in `[scope] write`; `{a,b}` is either
+j:6:31: `exclude` in [plan] holds a glob that leaves the repository: "../up"
+j:6:40: `exclude` in [plan] holds a negated glob: "!no"
+hint: globs are not negated with `!`; `[plan] exclude` and `[scope] read-only` take away"#),
+    (r#"[plan]
+include = ["{task.files}"]"#, "j:6:12: `include` in [plan] cannot hold `{task.files}`: it has a meaning only in `[scope] write`"),
+    ("[plan]
+max-files = 0", "j:6:13: `max-files` in [plan] must be at least 1: 0"),
+    ("[plan]
+max-lines = -5", "j:6:13: `max-lines` in [plan] must be at least 1: -5"),
+    ("[plan]
+context-window = 0", "j:6:18: `context-window` in [plan] must be at least 1: 0"),
+    ("[plan]
+context-window = 200_000", "j:6:18: `context-window = 200000` is not available yet: it comes with token budgets; leave it out and use `max-files` and `max-lines`"),
+    ("[plan]
+fill = 0.9", "j:6:8: `fill` in [plan] must be above 0 and at most 0.8: 0.9"),
+    ("[plan]
+fill = 0.30", "j:6:8: `fill = 0.30` is not available yet: it comes with token budgets; leave it out and use `max-files` and `max-lines`"),
+    (r#"[plan.scope]
+dir = "../x""#, r#"j:6:7: `dir` in [plan.scope] must be a path inside the repository: "../x"
+hint: write it relative to the repository's top, without a leading `/` and without `..`"#),
+    (r#"[plan.scope]
+files = "[a""#, r#"j:6:9: `files` in [plan.scope] holds an invalid glob: unclosed character class; missing ']': "[a""#),
+    (r#"[plan.scope]
+file = """#, "j:6:1: unknown key `file` in [plan.scope]
+hint: did you mean `files`?"),
+    ("[plan.vars]
+day = 2024-01-01", "j:6:7: `vars` in [plan] cannot hold a date, an infinity or a number beyond 64 bits
+hint: write it as a string"),
+    (r#"[worktree]
+root = "places""#, r#"j:6:8: `root` in [worktree] must lie outside the repository's work tree: "places"
+hint: use a folder beside it, such as "../{repo}.harness", or an absolute path"#),
+    (r#"[worktree]
+root = "../{repo}/x""#, r#"j:6:8: `root` in [worktree] must lie outside the repository's work tree: "../{repo}/x"
+hint: use a folder beside it, such as "../{repo}.harness", or an absolute path"#),
+    (r#"[worktree]
+setup = ["npm", "ci"]"#, r#"j:6:10: `setup` in [worktree] must be a list of commands, each a list of strings, not a string
+hint: it is a list of commands: `setup = [["npm", "ci"]]`"#),
+    (r#"[worktree]
+setup = [["npm", "{task.files}"]]"#, "j:6:18: `setup` in [worktree] cannot hold `{task.files}`: a setup command does not know it
+hint: known here are `{worktree}` and `{run}`"),
+    ("[worktree]
+sparse = true", "j:6:10: `sparse = true` is not available yet: it comes with sparse worktrees; use `sparse = false`"),
+    (r#"[check]
+name = "x""#, "j:5:1: `check` must be a list of sections, not a single one
+hint: write it as [[check]], with its keys in the lines below"),
+    (r#"[[check]]
+run = ["x"]"#, r#"j:5:1: `name` is missing in [[check]]
+hint: every check needs a name of its own: `name = "types"`"#),
+    (r#"[[check]]
+name = "x""#, r#"j:5:1: `run` is missing in [[check]]
+hint: write it like `run = ["npm", "test"]`"#),
+    (r#"[[check]]
+name = "x"
+run = ["x"]
+[[check]]
+name = "x"
+run = ["y"]"#, r#"j:9:8: `name` in [[check]] is used twice: "x"
+hint: give every check a name of its own"#),
+    (r#"[[check]]
+name = "scope"
+run = ["x"]"#, r#"j:6:8: `name` in [[check]] is the name of a built-in check: "scope"
+hint: use another, such as "scope-check""#),
+    (r#"[[check]]
+name = "x"
+run = ["x", "{prompt_file}"]"#, "j:7:13: `run` in [[check]] cannot hold `{prompt_file}`: a check does not know it
+hint: known here are `{worktree}`, `{run}`, `{base}`, `{task.id}`, `{task.files}`, `{attempt}` and `{output}`"),
+    (r#"[[check]]
+name = "x"
+run = ["x"]
+when = ["tsak"]"#, r#"j:8:9: `when` in [[check]] has an unknown value: "tsak"
+hint: did you mean "task"?"#),
+    (r#"[[check]]
+name = "x"
+run = ["x"]
+when = []"#, "j:8:8: `when` in [[check]] may not be empty: the check would never run
+hint: leave it out for both"),
+    (r#"[[check]]
+name = "x"
+ast-equal = { from = "a", to = "b" }"#, "j:7:1: `ast-equal` in [[check]] is not available yet: it comes with the built-in program comparison; leave it out for now"),
+    (r#"[[check]]
+name = "x"
+output = "r.json"
+schema = "s.json""#, "j:7:1: `output` in [[check]] is not available yet: it comes with outputs; leave it out for now
+j:8:1: `schema` in [[check]] is not available yet: it comes with outputs; leave it out for now"),
+    (r#"[[chek]]
+name = "x""#, "j:5:3: unknown key `chek` in the job file
+hint: did you mean [[check]]?"),
+    (r#"[scope]
+write = ["{task.foo}"]"#, "j:6:10: `write` in [scope] holds an unknown placeholder: `{task.foo}`
+hint: known are `{task.files}` and `{task.files|ext:ts}`, in `[scope] write`; `{a,b}` is either"),
+    (r#"[scope]
+write = ["src/{task.files}"]"#, r#"j:6:10: `write` in [scope] must hold `{task.files}` as a pattern of its own: "src/{task.files}""#),
+    (r#"[scope]
+always = ["{task.files|ext:ts}"]"#, "j:6:11: `always` in [scope] cannot hold `{task.files|ext:ts}`: it has a meaning only in `[scope] write`"),
+    (r#"[output]
+path = "r.json""#, "j:5:1: [output] is not available yet: it comes with outputs; leave it out for now"),
+    ("[retry]
+resume = 2", "j:6:10: `resume = 2` is not available yet: it comes with resuming agent sessions; use `resume = 0`"),
+    (r#"[retry]
+feedback = "3""#, "j:6:12: `feedback` in [retry] must be a whole number, not a string"),
+    ("[limits]
+jobs = 0", "j:6:8: `jobs` in [limits] must be at least 1: 0"),
+    (r#"[queue]
+merge = "rebase""#, r#"j:6:9: `merge` in [queue] has an unknown value: "rebase"
+hint: known are "squash", "merge""#),
+    ("[queue]
+batch = 8", "j:6:9: `batch = 8` is not available yet: it comes with the merge queue's trains; use `batch = 1`"),
+    (r#"[queue]
+review = "required""#, r#"j:6:10: `review = "required"` is not available yet: it comes with reviews; use `review = "none"`"#),
+];
+
+#[test]
+fn everything_wrong_is_said_exactly() {
+    let tables = [
+        ("", WHOLE),
+        ("[agent]\ncommand = [\"a\"]\n[job]\ngoal = \"g\"\n", IN_JOB),
+        (
+            "[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n",
+            AFTERWARDS,
+        ),
+    ];
+    for (before, rows) in tables {
+        for (lines, expected) in rows {
+            let said = parse(&format!("{before}{lines}\n"), "j").map_err(|e| e.to_string());
+            assert_eq!(
+                said.err().as_deref(),
+                Some(*expected),
+                "of this file:\n{before}{lines}"
+            );
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What a job says, validated, with every default filled in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::globs::{Globs, ScopePattern};
+
+/// A job: what to do, in which pieces, by whom, and what makes it good.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// `[job]`.
+    pub job: JobSection,
+    /// `[plan]`.
+    pub plan: PlanSection,
+    /// `[agent]`.
+    pub agent: Agent,
+    /// `[worktree]`.
+    pub worktree: Worktree,
+    /// `[[check]]`, in the order in which they run. May be empty.
+    pub checks: Vec<Check>,
+    /// `[scope]`.
+    pub scope: Scope,
+    /// `[retry]`.
+    pub retry: Retry,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[queue]`.
+    pub queue: Queue,
+}
+
+/// `[job]`: what the whole is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSection {
+    /// `name`, safe in a ref; absent when the folder's name is to be used (see [`super::slug`]).
+    pub name: Option<String>,
+    /// `goal`: what every prompt begins with. Never blank.
+    pub goal: String,
+    /// `base`: the revision from which the plan is made; default `HEAD`.
+    pub base: String,
+    /// `target`: the branch that receives the landed work, without `refs/heads/`; absent for the run's own.
+    pub target: Option<String>,
+    /// `kind`: what tasks hand in.
+    pub kind: Kind,
+    /// `base-check`: what a landing check means that fails on the base already.
+    pub base_check: BaseCheck,
+}
+
+/// What the tasks of a job hand in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Commits.
+    Change,
+}
+
+/// What happens when a landing check fails on the base commit already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BaseCheck {
+    /// `start` stops with the check's output: every attempt would fail the same way.
+    Stop,
+    /// `start` says so and goes on.
+    Warn,
+}
+
+/// `[plan]`: which files, and how they become tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanSection {
+    /// `include`: the files of the job; default everything.
+    pub include: Globs,
+    /// `exclude`: what is taken out again; default nothing.
+    pub exclude: Globs,
+    /// `group`: what becomes one task.
+    pub group: Group,
+    /// `order`: what waits for what.
+    pub order: Order,
+    /// `max-files`: at most this many files per task, at least 1; default 40.
+    pub max_files: usize,
+    /// `max-lines`: at most this many lines per task unless a single file has more, at least 1; default 3000.
+    pub max_lines: u64,
+    /// `[plan.scope] dir`: only files below this folder, without a trailing `/`; empty for all.
+    pub scope_dir: String,
+    /// `[plan.scope] files`: only files that this glob matches (compile it with [`Globs::new`]); empty for all.
+    pub scope_files: String,
+    /// `[plan.vars]`: handed to the prompt template. Holds no dates.
+    pub vars: BTreeMap<String, toml::Value>,
+}
+
+/// What becomes one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Each file.
+    File,
+    /// The files of a folder, within the limits.
+    Directory,
+}
+
+/// What waits for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing for anything.
+    None,
+}
+
+/// `[agent]`: who does the work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// `preset`: what is known about the program.
+    pub preset: Preset,
+    /// `command`: program and arguments with placeholders; never empty.
+    pub command: Vec<String>,
+    /// `prompt`: the template's path, relative and inside the repository; absent for the built-in one.
+    pub prompt: Option<String>,
+    /// `timeout`: the longest that an attempt may take; default 30 minutes.
+    pub timeout: Duration,
+    /// `idle-timeout`: no output for this long means that it hangs; default 10 minutes.
+    pub idle_timeout: Duration,
+    /// `env`: names of variables that are passed through.
+    pub env: Vec<String>,
+    /// `sandbox`.
+    pub sandbox: Sandbox,
+    /// `allow-empty`: whether an attempt that changes nothing may be good; default not.
+    pub allow_empty: bool,
+}
+
+/// What is known about the agent's program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// Nothing: any program.
+    Command,
+}
+
+/// Whether the agent is fenced in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandbox {
+    /// It is not.
+    Off,
+}
+
+/// `[worktree]`: the places in which attempts and checks work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worktree {
+    /// `root`: where they lie, absolute or relative to the repository's top, with `{repo}` (see
+    /// [`Worktree::root_for`]); default `../{repo}.harness`.
+    pub root: String,
+    /// `setup`: commands that make a new place usable, in order.
+    pub setup: Vec<Vec<String>>,
+    /// `keep`: paths that git ignores and that stay from task to task.
+    pub keep: Globs,
+}
+
+impl Worktree {
+    /// The root with the name of the repository's folder put in.
+    #[must_use]
+    pub fn root_for(&self, repo: &str) -> String {
+        self.root.replace(REPO, repo)
+    }
+}
+
+/// The one placeholder of `[worktree] root`.
+pub(super) const REPO: &str = "{repo}";
+
+/// One `[[check]]`: a command that exits with 0 on a tree that is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// `name`: unique in the job.
+    pub name: String,
+    /// `run`: program and arguments with placeholders; never empty.
+    pub run: Vec<String>,
+    /// `timeout`: default 5 minutes. Running longer is not the task's fault.
+    pub timeout: Duration,
+    /// `when`: on which trees it runs.
+    pub when: When,
+    /// `version`: a command whose output is part of the verdict's key.
+    pub version: Option<Vec<String>>,
+    /// `cache`: whether a verdict is used again for the same tree; default yes.
+    pub cache: bool,
+}
+
+/// On which trees a check runs: at least one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct When {
+    /// On the candidate's own tree.
+    pub task: bool,
+    /// On the tree that will land.
+    pub landing: bool,
+}
+
+/// `[scope]`: what a task may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// `write`: default the task's own files.
+    pub write: Vec<ScopePattern>,
+    /// `always`: what every task may touch besides.
+    pub always: Globs,
+    /// `read-only`: what no task may touch, whatever the others say.
+    pub read_only: Globs,
+}
+
+impl Scope {
+    /// Whether a task with these files may change this path.
+    #[must_use]
+    pub fn allows(&self, task_files: &[String], path: &str) -> bool {
+        !self.read_only.matches(path)
+            && (self.always.matches(path) || self.write.iter().any(|p| p.matches(task_files, path)))
+    }
+}
+
+/// `[retry]`: how often what is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// `feedback`: new attempts with every finding so far; default 3.
+    pub feedback: u32,
+    /// `infra`: repetitions of one task, with back-off, after faults of the infrastructure; not charged to
+    /// `feedback`; default 3.
+    pub infra: u32,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `jobs`: agents at a time, at least 1; default 4.
+    pub jobs: usize,
+}
+
+/// `[queue]`: how accepted work lands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// `merge`: the shape of what lands; default squash.
+    pub merge: Merge,
+    /// `keep-branches`: whether a task's branch stays when it has landed; default not.
+    pub keep_branches: bool,
+    /// `trust-verdicts`: whether verdicts count that this run's own chain does not vouch for; default not.
+    pub trust_verdicts: bool,
+}
+
+/// The shape of what lands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merge {
+    /// One commit per task.
+    Squash,
+    /// A merge commit per task, with the attempt's commits behind it.
+    Merge,
+}

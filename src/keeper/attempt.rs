@@ -1,0 +1,186 @@
+//! Keeping an attempt: the agent runs, its tree is ended, what it left is saved and published as one ref.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::files;
+use super::place::{environment, prepare};
+use super::spec::{AttemptWork, Outcome, Spec, VERSION, millis};
+use crate::ambient;
+use crate::domain::event::Ending;
+use crate::domain::id::Oid;
+use crate::failpoint;
+use crate::process::{self, Command, Ended, Git, RefMove, RefUpdates, Stdin, StopFlag};
+use crate::repo::{self, Identity, Place, Repo};
+use crate::store::wire::WireEnding;
+
+/// How long an agent has between being asked to stop and being killed.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// How much of each stream is kept, in bytes. A transcript is for reading; a gigabyte of it is for nobody.
+const CAP: u64 = 4 * 1024 * 1024;
+
+/// Runs the attempt to its end.
+pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag) -> Result<()> {
+    let repo = Repo::discover(&spec.common_dir)?;
+    let began = ambient::instant();
+    let base = Oid::parse(&spec.place.commit)?;
+    let (place, ended) = match prepare(&repo, dir, spec, stop) {
+        Ok(place) => {
+            let prepared = began.elapsed();
+            failpoint::hit("keeper.before-agent");
+            let ended = process::run(&command(dir, spec, work), stop)?;
+            failpoint::hit("keeper.agent-ended");
+            (Some((place, prepared)), Ok(ended))
+        }
+        Err(error) => (None, Err(format!("{error:#}"))),
+    };
+    let saving = ambient::instant();
+    let mut outcome = Outcome {
+        v: VERSION,
+        ending: WireEnding::NotStarted(String::new()),
+        candidate: None,
+        base: base.to_string(),
+        changed: false,
+        wall_ms: 0,
+        output: [0; 4],
+        leftover: 0,
+        prepare_ms: 0,
+        save_ms: 0,
+    };
+    match ended {
+        Err(why) if stop.is_asked() => {
+            outcome.ending = WireEnding::from(&Ending::Stopped);
+            drop(why);
+        }
+        Err(why) => outcome.ending = WireEnding::NotStarted(why),
+        Ok(ended) => fill(&mut outcome, ended),
+    }
+    if let Some((place, prepared)) = &place {
+        outcome.prepare_ms = millis(*prepared);
+        let saved = save(&repo, place, &base, work)?;
+        outcome.changed = saved.2;
+        outcome.candidate = Some((saved.0.to_string(), saved.1.to_string()));
+        failpoint::hit("keeper.saved");
+    }
+    outcome.save_ms = millis(saving.elapsed());
+    publish(&repo, dir, work, &outcome)
+}
+
+fn command(dir: &Path, spec: &Spec, work: &AttemptWork) -> Command {
+    let prompt = dir.join(files::PROMPT);
+    Command {
+        argv: work.argv.iter().map(Into::into).collect(),
+        cwd: spec.place.path.clone(),
+        env: environment(),
+        stdin: if work.prompt_on_stdin { Stdin::File(prompt) } else { Stdin::Null },
+        stdout: dir.join(files::STDOUT),
+        stderr: dir.join(files::STDERR),
+        cap: CAP,
+        timeout: Duration::from_millis(work.timeout_ms),
+        idle: work.idle_ms.map(Duration::from_millis),
+        marker: spec.marker.clone(),
+        grace: GRACE,
+        own_process: true,
+    }
+}
+
+fn fill(outcome: &mut Outcome, ended: Ended) {
+    outcome.wall_ms = millis(ended.wall);
+    outcome.output =
+        [ended.stdout_bytes, ended.stdout_kept, ended.stderr_bytes, ended.stderr_kept];
+    outcome.leftover = ended.leftover;
+    outcome.ending = WireEnding::from(&Ending::from(ended.ending));
+}
+
+/// Saves what is in the place as a commit: the commit, its tree, whether that differs from the base.
+fn save(
+    repo: &Repo,
+    place: &Place,
+    base: &Oid,
+    work: &AttemptWork,
+) -> Result<(Oid, Oid, bool)> {
+    let base_tree = repo.tree_of(base)?;
+    let snapshot = repo::snapshot(repo, place, &base_tree).context("cannot save what was left")?;
+    let changed = snapshot.tree != base_tree;
+    // An agent may have committed. What it built on top of the base is kept as it is; a branch from elsewhere is not
+    // the task's history, so its content alone is taken.
+    let head = place.head_commit(repo).filter(|h| repo.is_ancestor(base, h).unwrap_or(false));
+    let parent = head.unwrap_or_else(|| base.clone());
+    if parent != *base && repo.tree_of(&parent)? == snapshot.tree {
+        return Ok((parent, snapshot.tree, changed));
+    }
+    let author = Identity { name: work.author.0.clone(), email: work.author.1.clone() };
+    let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
+    let commit = repo::commit(repo, &snapshot.tree, &[parent], &work.message, &author, time)?;
+    Ok((commit, snapshot.tree, changed))
+}
+
+/// What is left in the place of an attempt whose keeper died: its tree is ended, then the place is saved as the keeper
+/// would have. Nothing if that cannot be done.
+#[must_use]
+pub fn rescue(repo: &Repo, spec: &Spec) -> Option<(Oid, Oid, bool)> {
+    process::end_marked(&spec.marker);
+    let super::spec::Work::Attempt(work) = &spec.work else { return None };
+    let place = repo::open(repo, &spec.place.path, &spec.place.index).ok()?;
+    let base = Oid::parse(&spec.place.commit).ok()?;
+    save(repo, &place, &base, work).ok()
+}
+
+/// One compare-and-swap makes the attempt's work part of the repository before any supervisor looks.
+fn publish(repo: &Repo, dir: &Path, work: &AttemptWork, outcome: &Outcome) -> Result<()> {
+    let mut entries = Vec::new();
+    let json = serde_json::to_vec_pretty(outcome)?;
+    entries.push((files::OUTCOME.to_owned(), repo::write_blob(repo, &json)?));
+    for name in [files::STDOUT, files::STDERR, files::PROMPT] {
+        if let Ok(bytes) = std::fs::read(dir.join(name)) {
+            let bytes = redact(bytes, &work.secrets);
+            entries.push((name.to_owned(), repo::write_blob(repo, &bytes)?));
+        }
+    }
+    let tree = repo::write_tree(repo, &entries)?;
+    let mut parents = Vec::new();
+    if let Some((commit, _)) = &outcome.candidate {
+        parents.push(Oid::parse(commit)?);
+    }
+    let ending = Ending::from(outcome.ending.clone());
+    let message = format!(
+        "{}: attempt {} {ending}\n\nHarness-Run: {}\nHarness-Task: {}\nHarness-Attempt: {}\nHarness-Nonce: {}\n",
+        work.task,
+        work.attempt,
+        work.run,
+        work.task,
+        work.attempt,
+        ambient::nonce()
+    );
+    let who = Identity { name: "git-harness".into(), email: "git-harness@localhost".into() };
+    let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
+    let commit = repo::commit(repo, &tree, &parents, &message, &who, time)?;
+    failpoint::hit("keeper.before-publish");
+    let private = repo.common_dir().join("harness").join("git");
+    let git = Git::find(repo.common_dir(), &private, &ambient::environment())?;
+    let moves = [RefMove {
+        name: work.publish.clone(),
+        new: Some(commit),
+        old: process::Expected::Absent,
+    }];
+    RefUpdates::start(&git)
+        .transact(&moves)?
+        .with_context(|| format!("cannot publish `{}`", work.publish))?;
+    failpoint::hit("keeper.published");
+    process::sync_fs(repo.common_dir()).context("the disk did not take what was written")
+}
+
+/// Takes secret values out of what is kept: an agent's transcript ends in refs that people push.
+fn redact(mut bytes: Vec<u8>, names: &[String]) -> Vec<u8> {
+    for name in names {
+        let Some(value) = ambient::variable(name).filter(|v| v.len() >= 8) else { continue };
+        let text = String::from_utf8_lossy(&bytes);
+        if text.contains(&value) {
+            bytes = text.replace(&value, &format!("[value of {name}]")).into_bytes();
+        }
+    }
+    bytes
+}

@@ -1,0 +1,147 @@
+//! Keeping a verification: checks run one after the other on a tree, in a place that no agent has used.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::attempt::GRACE;
+use super::place::{environment, prepare};
+use super::spec::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, Spec, VERSION, millis};
+use crate::ambient;
+use crate::domain::event::Ending as DomainEnding;
+use crate::failpoint;
+use crate::process::{self, Command, Ended, Ending, Stdin, StopFlag};
+use crate::repo::Repo;
+
+/// How much of each stream of a check is kept, in bytes.
+const CAP: u64 = 256 * 1024;
+
+/// How much of a check's output a finding quotes, in bytes.
+const QUOTE: usize = 4_000;
+
+/// How long a `version` command may take.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Runs the checks and writes down what they said.
+pub(super) fn keep(dir: &Path, spec: &Spec, work: &ChecksWork, stop: &StopFlag) -> Result<()> {
+    let repo = Repo::discover(&spec.common_dir)?;
+    let mut outcome = ChecksOutcome {
+        v: VERSION,
+        tree: work.tree.clone(),
+        fault: None,
+        checks: Vec::with_capacity(work.checks.len()),
+    };
+    match prepare(&repo, dir, spec, stop) {
+        Err(error) => outcome.fault = Some(format!("{error:#}")),
+        Ok(_) => {
+            for (number, step) in work.checks.iter().enumerate() {
+                failpoint::hit("keeper.before-check");
+                match check(dir, spec, number, step, stop) {
+                    Ok(Ok(result)) => outcome.checks.push(result),
+                    Ok(Err(fault)) => outcome.fault = Some(fault),
+                    Err(error) => outcome.fault = Some(format!("`{}`: {error:#}", step.name)),
+                }
+                if outcome.fault.is_some() {
+                    break;
+                }
+            }
+        }
+    }
+    failpoint::hit("keeper.before-outcome");
+    outcome.write(dir)
+}
+
+/// One check; the inner error says why it could not be run.
+fn check(
+    dir: &Path,
+    spec: &Spec,
+    number: usize,
+    step: &CheckStep,
+    stop: &StopFlag,
+) -> Result<std::result::Result<CheckOutcome, String>> {
+    let name = &step.name;
+    let mut version = String::new();
+    if let Some(argv) = &step.version {
+        let (ended, said) = run(dir, spec, &format!("version-{number}"), argv, VERSION_TIMEOUT, stop)?;
+        if ended.ending != Ending::Exited(0) {
+            let how = DomainEnding::from(ended.ending);
+            return Ok(Err(format!("the version command of the check `{name}`: {how}: {said}")));
+        }
+        version = said;
+    }
+    let key = verdict_key(step, &version);
+    if let Some(known) = step.known.iter().find(|k| k.key == key) {
+        return Ok(Ok(CheckOutcome {
+            name: name.clone(),
+            key,
+            passed: known.passed,
+            known: Some(known.id.clone()),
+            ms: 0,
+            text: known.text.clone(),
+        }));
+    }
+    let timeout = Duration::from_millis(step.timeout_ms);
+    let (ended, said) = run(dir, spec, &format!("check-{number}"), &step.argv, timeout, stop)?;
+    let ms = millis(ended.wall);
+    let (passed, how) = match ended.ending {
+        Ending::Exited(0) => (true, String::new()),
+        // By the shell's convention these mean that the program could not be run (POSIX, 2.8.2).
+        Ending::Exited(code @ (126 | 127)) => {
+            return Ok(Err(format!("the check `{name}` could not be run (exit {code}): {said}")));
+        }
+        Ending::Exited(code) => (false, format!("exit {code}")),
+        // What the kernel or a person killed says nothing about the tree; a crash of the check itself does.
+        Ending::Signalled(9 | 15) => {
+            return Ok(Err(format!("the check `{name}` was killed from outside")));
+        }
+        Ending::Signalled(signal) => (false, format!("signal {signal}")),
+        Ending::TimedOut | Ending::Idle => {
+            let limit = step.timeout_ms / 1000;
+            return Ok(Err(format!("the check `{name}` took longer than its limit of {limit} s")));
+        }
+        Ending::Stopped => return Ok(Err("the verification was stopped".into())),
+        Ending::NotStarted(why) => {
+            return Ok(Err(format!("the check `{name}` could not be started: {why}")));
+        }
+    };
+    let text = if passed { String::new() } else { format!("{how}\n{said}") };
+    Ok(Ok(CheckOutcome { name: name.clone(), key, passed, known: None, ms, text }))
+}
+
+/// What makes a verdict reusable beside the tree: arguments, pinned files, system, and what the version command says.
+#[must_use]
+pub fn verdict_key(step: &CheckStep, version: &str) -> String {
+    let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+    let parts = serde_json::json!([step.key_argv, step.salt, system, version]);
+    let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
+    hasher.update(parts.to_string().as_bytes());
+    hasher.try_finalize().map_or_else(|_| String::new(), |id| id.to_string())
+}
+
+fn run(
+    dir: &Path,
+    spec: &Spec,
+    file: &str,
+    argv: &[String],
+    timeout: Duration,
+    stop: &StopFlag,
+) -> Result<(Ended, String)> {
+    let command = Command {
+        argv: argv.iter().map(Into::into).collect(),
+        cwd: spec.place.path.clone(),
+        env: environment(),
+        stdin: Stdin::Null,
+        stdout: dir.join(format!("{file}.out")),
+        stderr: dir.join(format!("{file}.err")),
+        cap: CAP,
+        timeout,
+        idle: None,
+        marker: format!("{}.{}", spec.marker, ambient::nonce()),
+        grace: GRACE,
+        own_process: true,
+    };
+    let ended = process::run(&command, stop)?;
+    let said = super::excerpt(&command.stdout, &command.stderr, QUOTE);
+    Ok((ended, said))
+}

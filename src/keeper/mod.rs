@@ -1,0 +1,122 @@
+//! The keeper: a small process of our own between supervisor and agent, one for each attempt and each verification.
+//!
+//! It outlives the supervisor, prepares the place, runs the command, ends the whole process tree, saves what is left and
+//! says how it went in one place: a keeper of an attempt publishes one ref, a keeper of checks writes one file. The
+//! keeper records, the supervisor decides. Its lock is the only sign of its life.
+
+mod attempt;
+mod checks;
+mod place;
+pub mod spec;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::domain::event::Ending;
+use crate::failpoint;
+use crate::process::{self, Holder, StopFlag};
+
+pub use attempt::rescue;
+pub use checks::verdict_key;
+
+/// File names in a keeper's folder.
+pub mod files {
+    /// What to do.
+    pub const SPEC: &str = "spec.json";
+    /// Held while the keeper lives; the text names its process.
+    pub const LOCK: &str = "lock";
+    /// What the keeper itself had to say.
+    pub const LOG: &str = "keeper.log";
+    /// The prompt.
+    pub const PROMPT: &str = "prompt.md";
+    /// The findings so far, for the agent.
+    pub const FEEDBACK: &str = "feedback.md";
+    /// What the agent printed.
+    pub const STDOUT: &str = "stdout";
+    /// Its diagnostics.
+    pub const STDERR: &str = "stderr";
+    /// How it went.
+    pub const OUTCOME: &str = "outcome.json";
+    /// The folder for temporary files of the command.
+    pub const TMP: &str = "tmp";
+}
+
+/// The life of a keeper: `dir` is its folder.
+///
+/// # Errors
+/// If it cannot say how it went; the log beside the specification has the reason.
+pub fn main(dir: &Path) -> Result<()> {
+    let lock = process::adopt_lock().context("this command is started by `git harness` itself")?;
+    lock.describe(&Holder::this_process().to_string())?;
+    let stop = StopFlag::on_terminate()?;
+    failpoint::hit("keeper.started");
+    let spec = spec::Spec::read(dir)?;
+    match &spec.work {
+        spec::Work::Attempt(work) => attempt::keep(dir, &spec, work, &stop)?,
+        spec::Work::Checks(work) => checks::keep(dir, &spec, work, &stop)?,
+    }
+    failpoint::hit("keeper.done");
+    drop(lock);
+    Ok(())
+}
+
+impl From<process::Ending> for Ending {
+    fn from(ending: process::Ending) -> Self {
+        match ending {
+            process::Ending::Exited(code) => Self::Exited(code),
+            process::Ending::Signalled(signal) => Self::Signalled(signal),
+            process::Ending::TimedOut => Self::TimedOut,
+            process::Ending::Idle => Self::Idle,
+            process::Ending::Stopped => Self::Stopped,
+            process::Ending::NotStarted(why) => Self::NotStarted(why),
+        }
+    }
+}
+
+/// What two output files say together, cut in the middle to about `limit` bytes, without control characters.
+fn excerpt(stdout: &Path, stderr: &Path, limit: usize) -> String {
+    let mut text = String::new();
+    for path in [stdout, stderr] {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        let part = String::from_utf8_lossy(&bytes);
+        let part = part.trim_end();
+        if !text.is_empty() && !part.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(part);
+    }
+    let clean: String =
+        text.chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect();
+    shorten(&clean, limit)
+}
+
+/// Cuts the middle out of a long text: the beginning names the problem, the end sums it up.
+fn shorten(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let floor = |mut at: usize| {
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let head = floor(limit * 3 / 4);
+    let tail = floor(text.len() - limit / 4);
+    format!("{}\n[… {} bytes left out …]\n{}", &text[..head], tail - head, &text[tail..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shorten;
+
+    #[test]
+    fn a_long_text_loses_its_middle_at_character_boundaries() {
+        let text = format!("first{}last", "é".repeat(1000));
+        let short = shorten(&text, 100);
+        assert!(short.starts_with("first") && short.ends_with("last"), "{short}");
+        assert!(short.len() < 160, "{}", short.len());
+        assert_eq!(shorten("short", 100), "short");
+    }
+}

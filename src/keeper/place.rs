@@ -1,0 +1,133 @@
+//! Making a place ready: registered if it is new, reset to a commit, set up once, with the pinned files laid over it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::files;
+use super::spec::{PlaceSpec, Spec};
+use crate::ambient;
+use crate::domain::id::Oid;
+use crate::failpoint;
+use crate::process::{self, Command, Ending, Environ, Stdin, StopFlag};
+use crate::repo::{self, Head, Place, Repo};
+
+/// How long one setup command may take.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// How much of a setup command's output is kept, in bytes.
+const SETUP_CAP: u64 = 64 * 1024;
+
+/// The environment of the commands that this keeper starts: its own, which was built for them.
+pub(super) fn environment() -> Environ {
+    let mut env = Environ::empty();
+    for (name, value) in ambient::environment() {
+        env.set(name, value);
+    }
+    env
+}
+
+/// Makes the place ready.
+///
+/// # Errors
+/// If that cannot be done. It never falls back to another folder.
+pub(super) fn prepare(repo: &Repo, dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<Place> {
+    let wanted = &spec.place;
+    let commit = Oid::parse(&wanted.commit)?;
+    let head = wanted.branch.clone().map_or(Head::Detached, Head::Branch);
+    let place = open_or_make(repo, wanted, &commit)?;
+    failpoint::hit("keeper.place-made");
+    place
+        .reset_to(repo, &commit, &head, &wanted.keep)
+        .with_context(|| format!("cannot reset the place {}", wanted.path.display()))?;
+    failpoint::hit("keeper.place-reset");
+    if set_up(dir, spec, stop)? {
+        place.reset_to(repo, &commit, &head, &wanted.keep)?;
+    }
+    for (path, source) in &wanted.overlay {
+        let to = wanted.path.join(path);
+        let bytes = std::fs::read(source)
+            .with_context(|| format!("the pinned file {} is gone", source.display()))?;
+        if std::fs::read(&to).is_ok_and(|old| old == bytes) {
+            continue;
+        }
+        lay_over(&to, source).with_context(|| format!("cannot put the pinned `{path}` in place"))?;
+    }
+    Ok(place)
+}
+
+fn lay_over(to: &Path, source: &Path) -> Result<()> {
+    if let Some(parent) = to.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    // Removed first: what an attempt left there may be a link to somewhere else.
+    if to.symlink_metadata().is_ok() {
+        std::fs::remove_file(to)?;
+    }
+    std::fs::copy(source, to)?;
+    Ok(())
+}
+
+fn open_or_make(repo: &Repo, wanted: &PlaceSpec, commit: &Oid) -> Result<Place> {
+    if wanted.path.symlink_metadata().is_ok() {
+        if let Ok(place) = repo::open(repo, &wanted.path, &wanted.index) {
+            return Ok(place);
+        }
+        repo::remove_at(repo, &wanted.path, &wanted.index)
+            .with_context(|| format!("cannot renew the place {}", wanted.path.display()))?;
+    }
+    forget_setup(wanted);
+    repo::create(repo, &wanted.path, commit, &wanted.index)
+        .with_context(|| format!("cannot make the worktree {}", wanted.path.display()))
+}
+
+/// The file that says with which setup a place was made.
+fn setup_mark(wanted: &PlaceSpec) -> std::path::PathBuf {
+    wanted.index.with_extension("setup")
+}
+
+fn forget_setup(wanted: &PlaceSpec) {
+    // Missing is as good as removed; anything else shows when it is written anew.
+    std::fs::remove_file(setup_mark(wanted)).ok();
+}
+
+/// Runs the setup commands if the place has not seen them. Says whether they ran.
+fn set_up(dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<bool> {
+    let wanted = &spec.place;
+    if wanted.setup.is_empty() {
+        return Ok(false);
+    }
+    let text = serde_json::to_string(&wanted.setup)?;
+    let mark = setup_mark(wanted);
+    if std::fs::read_to_string(&mark).is_ok_and(|old| old == text) {
+        return Ok(false);
+    }
+    for (number, argv) in wanted.setup.iter().enumerate() {
+        let stdout = dir.join(format!("setup-{number}.out"));
+        let command = Command {
+            argv: argv.iter().map(Into::into).collect(),
+            cwd: wanted.path.clone(),
+            env: environment(),
+            stdin: Stdin::Null,
+            stdout: stdout.clone(),
+            stderr: dir.join(format!("setup-{number}.err")),
+            cap: SETUP_CAP,
+            timeout: SETUP_TIMEOUT,
+            idle: None,
+            marker: spec.marker.clone(),
+            grace: super::attempt::GRACE,
+            own_process: true,
+        };
+        let ended = process::run(&command, stop)?;
+        if ended.ending != Ending::Exited(0) {
+            let said = super::excerpt(&stdout, &command.stderr, 600);
+            bail!("the setup command `{}` did not succeed ({}): {said}", argv.join(" "), {
+                crate::domain::event::Ending::from(ended.ending)
+            });
+        }
+    }
+    process::write_atomic(&mark, text.as_bytes())?;
+    std::fs::create_dir_all(dir.join(files::TMP))?;
+    Ok(true)
+}

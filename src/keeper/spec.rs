@@ -1,0 +1,238 @@
+//! What a keeper is told, and what it says: files between processes of one machine, never state.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::files;
+use crate::process::write_atomic;
+use crate::store::wire::WireEnding;
+
+/// The version of the format; a keeper and its supervisor are usually one program, but an upgrade can come between.
+pub const VERSION: u32 = 1;
+
+/// Everything that a keeper needs to know. Variables come with its environment, so that no key is ever in a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// The format's version.
+    pub v: u32,
+    /// The repository's common directory.
+    pub common_dir: PathBuf,
+    /// Unique to this keeper; every process it starts carries it in its environment.
+    pub marker: String,
+    /// Where it works.
+    pub place: PlaceSpec,
+    /// What it does there.
+    pub work: Work,
+}
+
+/// The place, and the state it must be in before anything runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlaceSpec {
+    /// Its slot, such as `p01`.
+    pub name: String,
+    /// The worktree.
+    pub path: PathBuf,
+    /// Our own copy of its index.
+    pub index: PathBuf,
+    /// The commit it must show.
+    pub commit: String,
+    /// The branch it is on; detached when absent.
+    pub branch: Option<String>,
+    /// Commands that make a new place fit for work.
+    pub setup: Vec<Vec<String>>,
+    /// Ignored paths that stay from task to task.
+    pub keep: Vec<String>,
+    /// Files that are put over the commit's own: those that the job pinned. Pairs of path and source file.
+    pub overlay: Vec<(String, PathBuf)>,
+}
+
+/// The two kinds of work.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Work {
+    /// An agent on a task.
+    Attempt(AttemptWork),
+    /// Checks on a tree.
+    Checks(ChecksWork),
+}
+
+/// An attempt.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttemptWork {
+    /// The run.
+    pub run: String,
+    /// The task.
+    pub task: String,
+    /// Its attempt.
+    pub attempt: u32,
+    /// The ref that says how it went.
+    pub publish: String,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Whether the prompt goes to standard input.
+    pub prompt_on_stdin: bool,
+    /// Milliseconds.
+    pub timeout_ms: u64,
+    /// Milliseconds without output.
+    pub idle_ms: Option<u64>,
+    /// Names of variables whose values must not appear in what is kept.
+    pub secrets: Vec<String>,
+    /// Author of the candidate commit.
+    pub author: (String, String),
+    /// The task in words: the candidate commit's message.
+    pub message: String,
+}
+
+/// Checks on a tree.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChecksWork {
+    /// The tree that is judged.
+    pub tree: String,
+    /// The checks, in order.
+    pub checks: Vec<CheckStep>,
+}
+
+/// One check.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckStep {
+    /// Its name.
+    pub name: String,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// A command whose output is part of the key.
+    pub version: Option<Vec<String>>,
+    /// Milliseconds.
+    pub timeout_ms: u64,
+    /// The arguments as they count for the key: without what differs from place to place.
+    pub key_argv: Vec<String>,
+    /// What else counts for the key: the content of the files that the job pinned.
+    pub salt: String,
+    /// Verdicts on this tree that are known and trusted. Empty when it must run.
+    pub known: Vec<Known>,
+}
+
+/// A verdict that need not be earned again.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Known {
+    /// Its key.
+    pub key: String,
+    /// What it says.
+    pub passed: bool,
+    /// The id under which it is vouched for.
+    pub id: String,
+    /// What the check printed when it failed.
+    pub text: String,
+}
+
+/// How an attempt went; part of what its ref holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The format's version.
+    pub v: u32,
+    /// How the agent ended.
+    pub ending: WireEnding,
+    /// The candidate commit, and its tree; absent when nothing could be saved.
+    pub candidate: Option<(String, String)>,
+    /// The commit from which it started.
+    pub base: String,
+    /// Whether the candidate differs from the base.
+    pub changed: bool,
+    /// Milliseconds that the agent ran.
+    pub wall_ms: u64,
+    /// Bytes printed, and bytes kept, on standard output and standard error.
+    pub output: [u64; 4],
+    /// Processes that were left behind and had to be ended.
+    pub leftover: usize,
+    /// Milliseconds that making the place ready took.
+    pub prepare_ms: u64,
+    /// Milliseconds that saving took.
+    pub save_ms: u64,
+}
+
+/// What a keeper of checks says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChecksOutcome {
+    /// The format's version.
+    pub v: u32,
+    /// The tree that was judged.
+    pub tree: String,
+    /// What could not be done, if anything: then nothing is judged.
+    pub fault: Option<String>,
+    /// Each check in order, as far as they went.
+    pub checks: Vec<CheckOutcome>,
+}
+
+/// One check's outcome.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckOutcome {
+    /// Its name.
+    pub name: String,
+    /// The key of the verdict.
+    pub key: String,
+    /// Whether it passed.
+    pub passed: bool,
+    /// The id of the verdict, when it was known and nothing ran.
+    pub known: Option<String>,
+    /// Milliseconds.
+    pub ms: u64,
+    /// What it printed, shortened for a prompt.
+    pub text: String,
+}
+
+impl Spec {
+    /// Writes the specification into a keeper's folder.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        // Not durable on purpose: after a power cut there is no keeper that could read it.
+        let text = serde_json::to_vec_pretty(self)?;
+        let path = dir.join(files::SPEC);
+        let new = dir.join("spec.json.new");
+        std::fs::write(&new, text)
+            .and_then(|()| std::fs::rename(&new, &path))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If there is none, or it is of another version.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(files::SPEC);
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let spec: Self = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is not a specification", path.display()))?;
+        if spec.v != VERSION {
+            bail!("{} has format version {}", path.display(), spec.v);
+        }
+        Ok(spec)
+    }
+}
+
+impl ChecksOutcome {
+    /// Writes it, durably.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        write_atomic(&dir.join(files::OUTCOME), &serde_json::to_vec_pretty(self)?)
+            .context("cannot write the outcome of the checks")
+    }
+
+    /// Reads it, if there is one.
+    #[must_use]
+    pub fn read(dir: &Path) -> Option<Self> {
+        let bytes = std::fs::read(dir.join(files::OUTCOME)).ok()?;
+        serde_json::from_slice(&bytes).ok().filter(|o: &Self| o.v == VERSION)
+    }
+}
+
+/// A duration as milliseconds on the wire.
+#[must_use]
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,54 @@
+//! Messages of commits that people read on the target branch: the task in words, then trailers.
+
+use super::Subject;
+
+/// How many files a message lists.
+const LISTED: usize = 20;
+/// The width that a subject line should keep to.
+const SUBJECT: usize = 72;
+
+/// The message of the commit that lands.
+#[must_use]
+pub fn landing(subject: &Subject) -> String {
+    let mut text = format!("{}\n\n{}\n\n", title(subject), subject.goal.trim());
+    for file in subject.files.iter().take(LISTED) {
+        text.push_str(&format!("- {file}\n"));
+    }
+    if subject.files.len() > LISTED {
+        text.push_str(&format!("- and {} more\n", subject.files.len() - LISTED));
+    }
+    text.push_str(&trailers(subject));
+    text
+}
+
+/// The message of the commit that an attempt proposes.
+#[must_use]
+pub fn candidate(subject: &Subject) -> String {
+    format!("{}\n\nAttempt {}.\n{}", title(subject), subject.attempt, trailers(subject))
+}
+
+fn title(subject: &Subject) -> String {
+    let what = match subject.files {
+        [one] => one.clone(),
+        [first, ..] => {
+            let folder = first.rsplit_once('/').map_or(".", |(folder, _)| folder);
+            format!("{folder} ({} files)", subject.files.len())
+        }
+        [] => subject.task.to_string(),
+    };
+    let title = format!("{}: {what}", subject.job);
+    if title.chars().count() <= SUBJECT {
+        return title;
+    }
+    // The end of a path says more than its beginning.
+    let keep = SUBJECT.saturating_sub(subject.job.chars().count() + 3).max(10);
+    let skip = what.chars().count().saturating_sub(keep);
+    format!("{}: …{}", subject.job, what.chars().skip(skip).collect::<String>())
+}
+
+fn trailers(subject: &Subject) -> String {
+    format!(
+        "\nHarness-Run: {}\nHarness-Task: {}\nHarness-Attempt: {}\n",
+        subject.run, subject.task, subject.attempt
+    )
+}

@@ -1,0 +1,76 @@
+//! Bringing an accepted candidate onto the target: merged in memory onto the target's tip of this moment, with a message
+//! worth reading. Nothing here moves a ref.
+
+pub mod contained;
+pub mod message;
+
+use anyhow::{Context, Result};
+
+use crate::ambient;
+use crate::domain::id::{Oid, RunId, TaskId};
+use crate::domain::verdict::Candidate;
+use crate::job::Merge;
+use crate::repo::{self, Identity, Merged, Repo};
+
+/// What a candidate is on the target's present tip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Onto {
+    /// It merges to this tree.
+    Tree(Oid),
+    /// It conflicts in these paths.
+    Conflict(Vec<String>),
+}
+
+/// Merges a candidate onto a tip, in memory.
+///
+/// # Errors
+/// If the two have no common history, or objects are missing.
+pub fn merge_onto(repo: &Repo, tip: &Oid, candidate: &Candidate) -> Result<Onto> {
+    if candidate.base == *tip {
+        return Ok(Onto::Tree(candidate.tree.clone()));
+    }
+    let base = repo::merge_base(repo, tip, &candidate.commit)?
+        .context("the target and the candidate have no common history")?;
+    Ok(match repo::merge(repo, &base, tip, &candidate.commit)? {
+        Merged::Clean { tree } => Onto::Tree(tree),
+        Merged::Conflict { paths } => Onto::Conflict(paths),
+    })
+}
+
+/// Who and what a landing is about.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// The run.
+    pub run: &'a RunId,
+    /// The task.
+    pub task: &'a TaskId,
+    /// Its files.
+    pub files: &'a [String],
+    /// Whose work.
+    pub attempt: u32,
+    /// The job's name.
+    pub job: &'a str,
+    /// The job's goal.
+    pub goal: &'a str,
+}
+
+/// Makes the commit that would land: one parent for a squash, two for a merge.
+///
+/// # Errors
+/// If the object cannot be written.
+pub fn commit(
+    repo: &Repo,
+    subject: &Subject,
+    tip: &Oid,
+    candidate: &Candidate,
+    tree: &Oid,
+    merge: Merge,
+    who: &Identity,
+) -> Result<Oid> {
+    let mut parents = vec![tip.clone()];
+    if merge == Merge::Merge {
+        parents.push(candidate.commit.clone());
+    }
+    let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
+    repo::commit(repo, tree, &parents, &message::landing(subject), who, time)
+}

@@ -1,0 +1,253 @@
+//! Task ids: readable, valid in a ref, and never two alike.
+//!
+//! `src/app.js` becomes `src__app_dot_js`. Where the path cannot be read back from that, its hash is added, so ids that
+//! carry no hash differ because their paths do. What could still clash (a path that looks like another one's id with its
+//! hash) is found at the end and gets longer hashes. Only lower-case letters are used, so file systems that ignore case
+//! make no difference.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::domain::id::{MAX_NAME, TaskId};
+
+/// How many digits of the hash an id carries: by how often it clashed. The last is the whole hash.
+const HASH_DIGITS: [usize; 3] = [8, 16, 40];
+/// The name of the top directory, which has an empty path.
+const TOP: &str = "root";
+
+/// Makes the ids of all tasks of a plan from what they are named after: a path (empty for the top directory) and, if
+/// that was split, the number of the part. The pairs are distinct.
+pub fn task_ids(tasks: &[(&str, Option<usize>)]) -> Result<Vec<TaskId>> {
+    let mut clashes = vec![0_usize; tasks.len()];
+    loop {
+        let mut names = Vec::with_capacity(tasks.len());
+        for (&(path, part), &clashed) in tasks.iter().zip(&clashes) {
+            names.push(name(path, part, clashed)?);
+        }
+        let mut seen: HashMap<&str, usize> = HashMap::with_capacity(names.len());
+        for name in &names {
+            *seen.entry(name).or_default() += 1;
+        }
+        let again: Vec<_> = (0..names.len())
+            .filter(|&i| seen[names[i].as_str()] > 1)
+            .collect();
+        if again.is_empty() {
+            return names
+                .iter()
+                .map(|name| TaskId::parse(name).with_context(|| format!("a bad task id: {name}")))
+                .collect();
+        }
+        for index in again {
+            if clashes[index] > HASH_DIGITS.len() {
+                bail!("two tasks have the same path: `{}`", tasks[index].0);
+            }
+            clashes[index] += 1;
+        }
+    }
+}
+
+/// The name of one task. `clashed` is how often its shorter names were another's too.
+fn name(path: &str, part: Option<usize>, clashed: usize) -> Result<String> {
+    let suffix = part.map_or(String::new(), |n| format!("_part_{n}"));
+    let plain = if path.is_empty() {
+        TOP.to_owned()
+    } else {
+        encode(path)
+    };
+    if clashed == 0 && is_faithful(path, &plain) && plain.len() + suffix.len() <= MAX_NAME {
+        return Ok(plain + &suffix);
+    }
+    let digits = HASH_DIGITS[clashed.saturating_sub(1).min(HASH_DIGITS.len() - 1)];
+    let hash = hash(path)?;
+    let room = MAX_NAME - suffix.len() - digits - 1;
+    // The end of a long path tells more than its beginning, which it shares with its neighbours.
+    let kept = plain[plain.len().saturating_sub(room)..].trim_start_matches('-');
+    let kept = if kept.is_empty() { "path" } else { kept };
+    Ok(format!("{kept}-{}{suffix}", &hash[..digits]))
+}
+
+/// The path in the letters of an id, ASCII only. Different paths may give the same.
+fn encode(path: &str) -> String {
+    let mut out = String::with_capacity(path.len() + 8);
+    for c in path.chars() {
+        match c {
+            '/' => out.push_str("__"),
+            '.' => out.push_str("_dot_"),
+            'a'..='z' | '0'..='9' | '_' | '-' => out.push(c),
+            'A'..='Z' => out.push(c.to_ascii_lowercase()),
+            _ => out.push('-'),
+        }
+    }
+    out
+}
+
+/// The path that a reader would take an encoded one for.
+fn decode(plain: &str) -> String {
+    let mut out = String::with_capacity(plain.len());
+    let mut rest = plain;
+    while let Some(c) = rest.chars().next() {
+        let (meant, taken) = if rest.starts_with("_dot_") {
+            ('.', 5)
+        } else if rest.starts_with("__") {
+            ('/', 2)
+        } else {
+            (c, c.len_utf8())
+        };
+        out.push(meant);
+        rest = &rest[taken..];
+    }
+    out
+}
+
+/// Whether the encoded path stands for this path only, and may be an id. Two paths for which this holds and that are
+/// encoded alike would be decoded alike, and so be the same.
+fn is_faithful(path: &str, plain: &str) -> bool {
+    if path.is_empty() {
+        return true;
+    }
+    decode(plain) == path
+        && plain != TOP
+        && plain != "result"
+        && !plain.starts_with('-')
+        && !looks_split(plain)
+}
+
+/// Whether a name ends as that of a part does.
+fn looks_split(plain: &str) -> bool {
+    let stem = plain.trim_end_matches(|c: char| c.is_ascii_digit());
+    stem.len() < plain.len() && stem.ends_with("_part_")
+}
+
+/// The SHA-1 of the path's bytes in hex (`printf %s PATH | sha1sum`), whatever hash the repository uses.
+fn hash(path: &str) -> Result<String> {
+    let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
+    hasher.update(path.as_bytes());
+    let id = hasher.try_finalize().map_err(|err| anyhow::anyhow!(err))?;
+    Ok(id.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ids(tasks: &[(&str, Option<usize>)]) -> Vec<String> {
+        task_ids(tasks)
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn id(path: &str) -> String {
+        ids(&[(path, None)]).remove(0)
+    }
+
+    /// Whether the id is `plain` with eight digits of a hash.
+    fn is_hashed(id: &str, plain: &str) -> bool {
+        let Some((kept, hash)) = id.rsplit_once('-') else {
+            return false;
+        };
+        kept == plain && hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit())
+    }
+
+    #[test]
+    fn a_plain_path_is_readable() {
+        assert_eq!(id("src/app.js"), "src__app_dot_js");
+        assert_eq!(id("src/.env"), "src___dot_env");
+        assert_eq!(id("a_b/c-d_1.tar.gz"), "a_b__c-d_1_dot_tar_dot_gz");
+        assert_eq!(id("a..b"), "a_dot__dot_b");
+        assert_eq!(id("src"), "src");
+        assert_eq!(id(""), "root");
+        assert_eq!(
+            ids(&[("src", Some(1)), ("src", Some(12))]),
+            ["src_part_1", "src_part_12"]
+        );
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_path() {
+        // `printf %s src/App.js | sha1sum`
+        assert_eq!(id("src/App.js"), "src__app_dot_js-1e43fa63");
+    }
+
+    #[test]
+    fn what_cannot_be_read_back_has_a_hash() {
+        for (path, plain) in [
+            ("README", "readme"),
+            ("a b", "a-b"),
+            ("a__b", "a__b"),
+            ("a_dot_b", "a_dot_b"),
+            ("a_/b", "a___b"),
+            ("a_.b", "a__dot_b"),
+            ("a_dot/dot_b", "a_dot__dot_b"),
+            ("x_part_2", "x_part_2"),
+            ("x/part_2", "x__part_2"),
+            ("result", "result"),
+            ("root", "root"),
+            ("-x", "x"),
+            ("日本", "path"),
+            ("été.md", "t-_dot_md"),
+        ] {
+            assert!(is_hashed(&id(path), plain), "{path} -> {}", id(path));
+        }
+        assert!(is_hashed(
+            ids(&[("A", Some(3))])[0].strip_suffix("_part_3").unwrap(),
+            "a"
+        ));
+    }
+
+    #[test]
+    fn a_long_path_keeps_its_end() {
+        let long = format!("{}/last.js", "deep/".repeat(40));
+        for task in [(long.as_str(), None), (long.as_str(), Some(1234))] {
+            let id = ids(&[task]).remove(0);
+            assert_eq!(id.len(), MAX_NAME);
+            assert!(id.contains("__last_dot_js-"), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_looks_like_an_id_with_its_hash_clashes_with_none() {
+        let taken = id("A");
+        let longer = name("A", None, 2).unwrap();
+        let whole = name("A", None, 3).unwrap();
+        let ids = ids(&[("A", None), (&taken, None), (&longer, None), (&whole, None)]);
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 4, "{ids:?}");
+    }
+
+    #[test]
+    fn the_same_task_twice_is_an_error() {
+        assert!(task_ids(&[("a", None), ("a", None)]).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn different_paths_have_different_ids(
+            paths in prop::collection::hash_set("(/|\\.|_|-|_dot_|__|_part_|[abA01é ]){1,6}", 1..60),
+            parts in 0_usize..3,
+        ) {
+            let part = (parts > 0).then_some(parts);
+            let mut tasks: Vec<_> = paths.iter().map(|p| (p.as_str(), None)).collect();
+            // Some directories are split: their parts stand beside the other names.
+            tasks.extend(paths.iter().filter_map(|p| part.map(|n| (p.as_str(), Some(n)))));
+            tasks.push(("", None));
+            let ids = task_ids(&tasks).unwrap();
+            prop_assert_eq!(ids.iter().collect::<HashSet<_>>().len(), tasks.len());
+            for id in &ids {
+                prop_assert!(TaskId::parse(id.as_str()).is_ok());
+            }
+            prop_assert_eq!(&ids, &task_ids(&tasks).unwrap());
+            // Without a clash, an id depends on nothing but its own task.
+            tasks.reverse();
+            let mut again = task_ids(&tasks).unwrap();
+            again.reverse();
+            prop_assert_eq!(&ids, &again);
+        }
+    }
+}

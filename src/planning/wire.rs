@@ -1,0 +1,197 @@
+//! The plan as JSON: the one form in which it is shown and kept.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::id::{Oid, TaskId};
+use crate::domain::plan::{Plan, Task};
+
+/// The version of the form.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireTask {
+    id: String,
+    files: Vec<String>,
+    after: Vec<String>,
+    tokens: u64,
+    lines: u64,
+    level: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WirePlan {
+    v: u32,
+    plan: String,
+    tasks: Vec<WireTask>,
+}
+
+/// The plan in its canonical bytes: one task a line, a newline at the end.
+///
+/// # Errors
+/// If the plan's id cannot be made; see [`plan_id`].
+pub fn to_json(plan: &Plan) -> Result<String> {
+    let tasks = task_lines(plan)?;
+    let id = hash(&tasks)?;
+    let mut out = format!("{{\"v\":{VERSION},\"plan\":\"{id}\",\"tasks\":[");
+    for (index, task) in tasks.iter().enumerate() {
+        out.push_str(if index == 0 { "\n" } else { ",\n" });
+        out.push_str(task);
+    }
+    out.push_str(if tasks.is_empty() { "]}\n" } else { "\n]}\n" });
+    Ok(out)
+}
+
+/// The id of a plan's content: that of the git blob (SHA-1, whatever the repository uses) that holds its tasks as
+/// compact JSON, so `jq -cj .tasks | git hash-object --stdin` of the plan.
+///
+/// # Errors
+/// If the content is one made to attack SHA-1.
+pub fn plan_id(plan: &Plan) -> Result<Oid> {
+    hash(&task_lines(plan)?)
+}
+
+/// Reads what [`to_json`] wrote.
+///
+/// # Errors
+/// If it is of another version, damaged (its id is not that of its content), or no valid plan.
+pub fn from_json(text: &str) -> Result<Plan> {
+    let wire: WirePlan = serde_json::from_str(text).context("cannot read the plan")?;
+    if wire.v != VERSION {
+        bail!(
+            "the plan has a version that this `git harness` does not know: {}",
+            wire.v
+        );
+    }
+    let mut tasks: Vec<Task> = Vec::with_capacity(wire.tasks.len());
+    let mut seen = std::collections::HashSet::new();
+    for task in wire.tasks {
+        ensure!(
+            !task.files.is_empty(),
+            "the plan has a task without files: `{}`",
+            task.id
+        );
+        let after = task
+            .after
+            .iter()
+            .map(|id| TaskId::parse(id))
+            .collect::<Result<_, _>>()?;
+        let id = TaskId::parse(&task.id)?;
+        ensure!(
+            seen.insert(id.clone()),
+            "the plan has two tasks of the same name: `{id}`"
+        );
+        let WireTask {
+            files,
+            tokens,
+            lines,
+            level,
+            ..
+        } = task;
+        tasks.push(Task {
+            id,
+            files,
+            after,
+            lines,
+            tokens,
+            level,
+        });
+    }
+    let plan = Plan { tasks };
+    let id = plan_id(&plan)?;
+    ensure!(
+        id.as_str() == wire.plan,
+        "the plan is damaged: its tasks hash to {id}, not to: {}",
+        wire.plan
+    );
+    Ok(plan)
+}
+
+/// Each task as compact JSON.
+fn task_lines(plan: &Plan) -> Result<Vec<String>> {
+    let line = |task: &Task| {
+        serde_json::to_string(&WireTask {
+            id: task.id.to_string(),
+            files: task.files.clone(),
+            after: task.after.iter().map(ToString::to_string).collect(),
+            tokens: task.tokens,
+            lines: task.lines,
+            level: task.level,
+        })
+    };
+    plan.tasks
+        .iter()
+        .map(|task| line(task).context("cannot write the plan"))
+        .collect()
+}
+
+fn hash(tasks: &[String]) -> Result<Oid> {
+    let content = format!("[{}]", tasks.join(","));
+    let (sha1, blob) = (gix::hash::Kind::Sha1, gix::objs::Kind::Blob);
+    let id = gix::objs::compute_hash(sha1, blob, content.as_bytes())
+        .map_err(|err| anyhow::anyhow!(err).context("cannot hash the plan"))?;
+    Ok(Oid::parse(&id.to_string())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Plan {
+        let task = |id: &str, files: &[&str], after: &[&str]| Task {
+            id: TaskId::parse(id).unwrap(),
+            files: files.iter().map(ToString::to_string).collect(),
+            after: after.iter().map(|id| TaskId::parse(id).unwrap()).collect(),
+            lines: 12,
+            tokens: 90,
+            level: 0,
+        };
+        Plan {
+            tasks: vec![
+                task("a", &["a/ü \"x\".js"], &[]),
+                task("b", &["b.js", "c.js"], &["a"]),
+            ],
+        }
+    }
+
+    #[test]
+    fn the_form_is_this_one() {
+        // The id: `jq -cj .tasks | git hash-object --stdin`.
+        let text = concat!(
+            r#"{"v":1,"plan":"45db8f4d84ad944d5acd30e16104588206f6e119","tasks":["#,
+            "\n",
+            r#"{"id":"a","files":["a/ü \"x\".js"],"after":[],"tokens":90,"lines":12,"level":0},"#,
+            "\n",
+            r#"{"id":"b","files":["b.js","c.js"],"after":["a"],"tokens":90,"lines":12,"level":0}"#,
+            "\n]}\n"
+        );
+        assert_eq!(to_json(&sample()).unwrap(), text);
+        assert_eq!(from_json(text).unwrap(), sample());
+    }
+
+    #[test]
+    fn a_plan_without_tasks_is_a_plan() {
+        // The id: `printf '[]' | git hash-object --stdin`.
+        let text = "{\"v\":1,\"plan\":\"0637a088a01e8ddab3bf3fa98dbe804cbde1a0dc\",\"tasks\":[]}\n";
+        assert_eq!(to_json(&Plan::default()).unwrap(), text);
+        assert_eq!(from_json(text).unwrap(), Plan::default());
+    }
+
+    #[test]
+    fn what_is_no_plan_of_ours_is_refused() {
+        let good = to_json(&sample()).unwrap();
+        for (from, to, words) in [
+            ("\"v\":1", "\"v\":2", "version"),
+            ("b.js", "x.js", "damaged"),
+            ("\"id\":\"b\"", "\"id\":\"a\"", "same name"),
+            ("\"id\":\"b\"", "\"id\":\"result\"", "result"),
+            ("[\"b.js\",\"c.js\"]", "[]", "without files"),
+            ("\"level\"", "\"depth\"", "depth"),
+        ] {
+            let err = format!("{:#}", from_json(&good.replace(from, to)).unwrap_err());
+            assert!(err.contains(words), "{from} -> {to}: {err}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! A control group per command, where one can be made: the one way to end a tree that no tree can outrun.
+//!
+//! It needs a writable cgroup version 2, as in a container, as root, or under `systemd-run --user --scope`. Wherever
+//! anything is missing there is none, silently, and the sweep over `/proc` does the work alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the kernel may take to end the members of a group.
+const PATIENCE: Duration = Duration::from_secs(5);
+const APART: Duration = Duration::from_millis(2);
+
+/// A group of our own. It is removed on drop, if it is empty by then.
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    dir: PathBuf,
+    parent: PathBuf,
+}
+
+impl Cgroup {
+    /// Makes a group below that of this process and moves this process into it, so that a child is born there: no
+    /// moment is left in which a child is outside. [`leave`](Self::leave) must follow.
+    pub(super) fn enter(marker: &str) -> Option<Self> {
+        let parent = own_dir()?;
+        // A group that hands controllers down may not have members of its own, and so could not be returned to.
+        let handed_down = fs::read_to_string(parent.join("cgroup.subtree_control")).ok()?;
+        if !handed_down.trim().is_empty() {
+            return None;
+        }
+        let dir = parent.join(name(marker));
+        fs::create_dir(&dir).ok()?;
+        let group = Self { dir, parent };
+        let killable = group.dir.join("cgroup.kill").exists();
+        (killable && move_self(&group.dir)).then_some(group)
+    }
+
+    /// Moves this process back out. `None` if that fails: then the group must never be ended, since we are in it.
+    pub(super) fn leave(self) -> Option<Self> {
+        move_self(&self.parent).then_some(self)
+    }
+
+    /// The processes in the group.
+    pub(super) fn members(&self) -> Vec<i32> {
+        let text = fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// Ends all processes in the group at once, and waits until they have ended.
+    pub(super) fn end(&self) {
+        if fs::write(self.dir.join("cgroup.kill"), "1").is_err() {
+            return;
+        }
+        let until = Instant::now() + PATIENCE;
+        while self.is_populated() && Instant::now() < until {
+            std::thread::sleep(APART);
+        }
+    }
+
+    fn is_populated(&self) -> bool {
+        fs::read_to_string(self.dir.join("cgroup.events"))
+            .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.dir).ok();
+    }
+}
+
+/// The group that a dead keeper has left behind, if it was a sibling of this process.
+pub(super) fn left_behind(marker: &str) -> Option<Cgroup> {
+    let parent = own_dir()?;
+    let dir = parent.join(name(marker));
+    let group = dir.is_dir().then_some(Cgroup { dir, parent })?;
+    // The keeper may have died inside; this process is never inside.
+    let me = std::process::id().cast_signed();
+    (!group.members().contains(&me)).then_some(group)
+}
+
+fn move_self(to: &Path) -> bool {
+    fs::write(to.join("cgroup.procs"), "0").is_ok()
+}
+
+fn name(marker: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
+    format!(
+        "git-harness-{}",
+        marker.chars().map(plain).collect::<String>()
+    )
+}
+
+/// Makes the group of a marker so that nobody else can, and the sweep has to do without.
+#[cfg(test)]
+pub(super) fn occupy(marker: &str) -> Option<Cgroup> {
+    let parent = own_dir()?;
+    let dir = parent.join(name(marker));
+    fs::create_dir(&dir).ok()?;
+    Some(Cgroup { dir, parent })
+}
+
+/// Where the group of this process is in the file system.
+fn own_dir() -> Option<PathBuf> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    place(&groups, &mounts)
+}
+
+/// The same from the text of the two files.
+fn place(groups: &str, mounts: &str) -> Option<PathBuf> {
+    let own = Path::new(groups.lines().find_map(|line| line.strip_prefix("0::"))?);
+    mounts.lines().find_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        kind.starts_with("cgroup2 ").then_some(())?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, at) = (fields.next()?, fields.next()?);
+        Some(Path::new(at).join(own.strip_prefix(root).ok()?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_its_place_from_mounts_and_groups() {
+        let mounts = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:1 - cgroup2 cgroup2 rw\n";
+        let at = |groups: &str| place(groups, mounts);
+        assert_eq!(at("0::/\n"), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(
+            at("1:cpu:/x\n0::/a/b\n"),
+            Some("/sys/fs/cgroup/unified/a/b".into())
+        );
+        assert_eq!(at("1:cpu:/x\n"), None);
+        let below = "41 31 0:38 /pod /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(place("0::/pod/a\n", below), Some("/sys/fs/cgroup/a".into()));
+        assert_eq!(place("0::/other\n", below), None);
+    }
+
+    #[test]
+    fn a_marker_cannot_leave_the_directory() {
+        assert_eq!(name("../r 1"), "git-harness-___r_1");
+    }
+}

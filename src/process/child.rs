@@ -1,0 +1,405 @@
+//! Running one command under supervision, in a keeper.
+
+use std::ffi::OsString;
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::cgroup::Cgroup;
+use super::detach::become_reaper;
+use super::output::{Drained, Kept};
+use super::program::{self, explain, expression, start};
+use super::tree::{Felled, Tree};
+use super::{Environ, StopFlag};
+
+/// What a command reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stdin {
+    /// Nothing.
+    Null,
+    /// A file.
+    File(PathBuf),
+}
+
+/// A command, and the limits it runs under.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// The program and its arguments. A program with a `/` is taken from `cwd`, one without from PATH.
+    pub argv: Vec<OsString>,
+    /// Where it runs.
+    pub cwd: PathBuf,
+    /// All its variables; the marker is added.
+    pub env: Environ,
+    /// What it reads.
+    pub stdin: Stdin,
+    /// Where its output is kept. Made anew.
+    pub stdout: PathBuf,
+    /// Where its diagnostics are kept. Made anew.
+    pub stderr: PathBuf,
+    /// How many bytes of each stream are kept: the first three quarters and the last quarter of it.
+    pub cap: u64,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// How long it may be silent on both streams.
+    pub idle: Option<Duration>,
+    /// The value of `HARNESS_MARK` in all its processes, unique for each keeper.
+    pub marker: String,
+    /// How long its processes have between being asked to stop and being killed.
+    pub grace: Duration,
+    /// Whether this process exists for the command alone, as a keeper does. Then every child that was not there before
+    /// is the command's, however it got here, and is ended with it.
+    pub own_process: bool,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// On its own, with this code.
+    Exited(i32),
+    /// By a signal that was not ours.
+    Signalled(i32),
+    /// It took too long.
+    TimedOut,
+    /// It was silent for too long.
+    Idle,
+    /// We were asked to stop.
+    Stopped,
+    /// It could not be started; the sentence says why.
+    NotStarted(String),
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// How it ended.
+    pub ending: Ending,
+    /// How much it wrote.
+    pub stdout_bytes: u64,
+    /// How much of that is in the file (without the line that stands for what was left out).
+    pub stdout_kept: u64,
+    /// How much it wrote to its diagnostics.
+    pub stderr_bytes: u64,
+    /// How much of that is in the file.
+    pub stderr_kept: u64,
+    /// How long it took, until it had ended itself.
+    pub wall: Duration,
+    /// How many of its processes had outlived it, and were ended.
+    pub leftover: usize,
+    /// How many of them could not be ended (stuck in the kernel).
+    pub survivors: usize,
+}
+
+/// How long a poll waits where the end of the main process does not wake it, or while others are waited for.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How much of what is left in a pipe is still read when all its writers should be gone.
+const LAST_READS: usize = 16;
+
+/// Runs a command to its end and beyond: when it returns, no process of it is left, whatever those did to hide.
+///
+/// The ending is told by the wait status of the process that was started, and by nothing else; if that was asked to
+/// stop, by why it was. Its output is read until it has ended, not until its pipe is closed, which a daemon would never
+/// do.
+///
+/// # Errors
+/// If the machine fails us (no process, no file, no space for the output), which says nothing about the command.
+pub fn run(command: &Command, stop: &StopFlag) -> io::Result<Ended> {
+    let mut stdout = Stream::new(Kept::create(&command.stdout, command.cap)?)?;
+    let mut stderr = Stream::new(Kept::create(&command.stderr, command.cap)?)?;
+    if stop.is_asked() {
+        return Ok(Ended::before_start(Ending::Stopped));
+    }
+    let program = match program::find(command) {
+        Ok(program) => program,
+        Err(why) => return Ok(Ended::before_start(Ending::NotStarted(why))),
+    };
+    if command.own_process {
+        become_reaper()?;
+    }
+    let mut tree = Tree::of_command(&command.marker, command.own_process);
+    let begun = Instant::now();
+    let handle = {
+        let expression = expression(command, &program, stdout.writer()?, stderr.writer()?)?;
+        let group = command
+            .own_process
+            .then(|| Cgroup::enter(&command.marker))
+            .flatten();
+        let started = start(&expression);
+        let group = group.and_then(Cgroup::leave);
+        match started {
+            Ok(handle) => {
+                tree.started(
+                    handle.pids().first().map_or(0, |pid| pid.cast_signed()),
+                    group,
+                );
+                handle
+            }
+            Err(error) => {
+                return explain(&error, &program).map_or(Err(error), |why| {
+                    Ok(Ended::before_start(Ending::NotStarted(why)))
+                });
+            }
+        }
+        // The expression goes here, and with it our copies of the writing ends.
+    };
+    let mut watch = Watch {
+        command,
+        stop,
+        tree,
+        handle,
+        begun,
+        stdout,
+        stderr,
+        asked: None,
+    };
+    let watched = watch.until_over();
+    // However that went, nothing may be left running.
+    let felled = watch.tree.end();
+    let wall = watched
+        .as_ref()
+        .map_or_else(|_| begun.elapsed(), |&wall| wall);
+    watched?;
+    watch.finish(wall, felled)
+}
+
+impl Ended {
+    fn before_start(ending: Ending) -> Self {
+        Self {
+            ending,
+            stdout_bytes: 0,
+            stdout_kept: 0,
+            stderr_bytes: 0,
+            stderr_kept: 0,
+            wall: Duration::ZERO,
+            leftover: 0,
+            survivors: 0,
+        }
+    }
+}
+
+/// One stream of the command: a pipe, and what is kept of it.
+struct Stream {
+    reader: Option<PipeReader>,
+    writer: Option<PipeWriter>,
+    kept: Kept,
+}
+
+impl Stream {
+    fn new(kept: Kept) -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        // Of the reading end only: a command that finds its output not blocking loses some of it.
+        rustix::io::ioctl_fionbio(&reader, true)?;
+        // Fewer changes between it and us. The limit for all pipes of a user may be reached, which does not matter.
+        #[cfg(target_os = "linux")]
+        rustix::pipe::fcntl_setpipe_size(&reader, 256 * 1024).ok();
+        Ok(Self {
+            reader: Some(reader),
+            writer: Some(writer),
+            kept,
+        })
+    }
+
+    fn writer(&mut self) -> io::Result<PipeWriter> {
+        self.writer
+            .take()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Reads for one turn. Whether there was anything.
+    fn drain(&mut self) -> io::Result<bool> {
+        let Some(reader) = &mut self.reader else {
+            return Ok(false);
+        };
+        match self.kept.drain(reader)? {
+            Drained::Nothing => Ok(false),
+            Drained::Some(_) => Ok(true),
+            Drained::Closed => {
+                self.reader = None;
+                Ok(false)
+            }
+        }
+    }
+
+    fn finish(mut self) -> io::Result<(u64, u64)> {
+        for _ in 0..LAST_READS {
+            if !self.drain()? {
+                break;
+            }
+        }
+        self.kept.finish()
+    }
+}
+
+/// Why the command was asked to stop, and until when it may take.
+struct Asked {
+    why: Ending,
+    until: Instant,
+    looked: Instant,
+}
+
+/// A command that runs, and all that is needed to watch it.
+struct Watch<'a> {
+    command: &'a Command,
+    stop: &'a StopFlag,
+    tree: Tree,
+    handle: duct::Handle,
+    begun: Instant,
+    stdout: Stream,
+    stderr: Stream,
+    asked: Option<Asked>,
+}
+
+impl Watch<'_> {
+    /// Watches until the command has ended, or was asked to and did not in time. Gives how long the main process ran.
+    fn until_over(&mut self) -> io::Result<Duration> {
+        #[cfg(target_os = "linux")]
+        let pidfd = self.pidfd()?;
+        #[cfg(not(target_os = "linux"))]
+        let pidfd: Option<OwnedFd> = None;
+        let mut spoke = self.begun;
+        let mut ran = None;
+        loop {
+            if ran.is_none() && self.handle.try_wait()?.is_some() {
+                ran = Some(self.begun.elapsed());
+            }
+            let now = Instant::now();
+            let due = match &mut self.asked {
+                None => {
+                    if let Some(ran) = ran {
+                        return Ok(ran);
+                    }
+                    let limit = self.begun.checked_add(self.command.timeout);
+                    let silence = self.command.idle.and_then(|idle| spoke.checked_add(idle));
+                    let past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+                    let why = if self.stop.is_asked() {
+                        Some(Ending::Stopped)
+                    } else if past(limit) {
+                        Some(Ending::TimedOut)
+                    } else if past(silence) {
+                        Some(Ending::Idle)
+                    } else {
+                        None
+                    };
+                    if let Some(why) = why {
+                        self.tree.ask();
+                        self.asked = Some(Asked {
+                            why,
+                            until: now + self.command.grace,
+                            looked: now,
+                        });
+                        continue;
+                    }
+                    [limit, silence]
+                        .into_iter()
+                        .flatten()
+                        .min()
+                        .map(|at| at - now)
+                }
+                Some(asked) => {
+                    // The main process may be a wrapper that goes at once: what it wrapped has the same grace.
+                    let over = ran.is_some() && now >= asked.looked + TICK && {
+                        asked.looked = now;
+                        self.tree.living().is_empty()
+                    };
+                    if over || now >= asked.until {
+                        return Ok(ran.unwrap_or_else(|| self.begun.elapsed()));
+                    }
+                    Some((asked.until - now).min(TICK))
+                }
+            };
+            let wakes = pidfd.as_ref().filter(|_| ran.is_none());
+            self.wait(wakes, due)?;
+            if self.stdout.drain()? | self.stderr.drain()? {
+                spoke = Instant::now();
+            }
+        }
+    }
+
+    /// A descriptor that becomes readable when the main process ends. `None` if it has already ended and was reaped.
+    #[cfg(target_os = "linux")]
+    fn pidfd(&self) -> io::Result<Option<OwnedFd>> {
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        let pid = self
+            .handle
+            .pids()
+            .first()
+            .and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        Ok(pid
+            .map(|pid| pidfd_open(pid, PidfdFlags::empty()))
+            .transpose()?)
+    }
+
+    /// Waits until there is something to read, the main process ends, we are asked to stop, or `due` has passed.
+    fn wait(&self, pidfd: Option<&OwnedFd>, due: Option<Duration>) -> io::Result<()> {
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
+        fds.extend(
+            [&self.stdout.reader, &self.stderr.reader]
+                .into_iter()
+                .flatten()
+                .map(readable),
+        );
+        fds.extend(pidfd.map(readable));
+        if self.asked.is_none() {
+            fds.push(readable(self.stop));
+        }
+        let due = if cfg!(target_os = "linux") {
+            due
+        } else {
+            Some(due.map_or(TICK, |due| due.min(TICK)))
+        };
+        // Rounded up, so that a deadline is past when the poll returns at it.
+        let timeout = due
+            .map(|due| due + Duration::from_millis(1))
+            .map(|due| Timespec {
+                tv_sec: due.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: due.subsec_nanos().into(),
+            });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads what is left and puts the account together.
+    fn finish(self, wall: Duration, felled: Felled) -> io::Result<Ended> {
+        let (stdout_bytes, stdout_kept) = self.stdout.finish()?;
+        let (stderr_bytes, stderr_kept) = self.stderr.finish()?;
+        let ending = match self.asked {
+            Some(asked) => {
+                // To reap it; one that is stuck in the kernel is left to whoever comes after us.
+                self.handle.try_wait()?;
+                asked.why
+            }
+            None => {
+                let status = self.handle.wait()?.status;
+                match (status.code(), status.signal()) {
+                    (Some(code), _) => Ending::Exited(code),
+                    (None, signal) => Ending::Signalled(signal.unwrap_or(0)),
+                }
+            }
+        };
+        let Felled {
+            ended: leftover,
+            survivors,
+        } = felled;
+        Ok(Ended {
+            ending,
+            stdout_bytes,
+            stdout_kept,
+            stderr_bytes,
+            stderr_kept,
+            wall,
+            leftover,
+            survivors,
+        })
+    }
+}
+
+fn readable(fd: &impl AsFd) -> PollFd<'_> {
+    PollFd::new(fd, PollFlags::IN)
+}

@@ -1,0 +1,136 @@
+//! Starting a keeper, and becoming one.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
+
+use super::{Environ, Lock};
+
+/// A keeper that this process has started. Dropping it does nothing to the keeper.
+#[derive(Debug)]
+pub struct KeeperHandle {
+    pid: i32,
+    handle: duct::Handle,
+}
+
+impl KeeperHandle {
+    /// The number of its process.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Waits until the keeper has ended. How it ended says nothing: its ref does.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub fn wait(self) -> io::Result<()> {
+        self.handle.wait().map(drop)
+    }
+
+    /// Whether the keeper has ended, without waiting.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub fn has_ended(&self) -> io::Result<bool> {
+        Ok(self.handle.try_wait()?.is_some())
+    }
+}
+
+/// Starts `exe` with `args` as a keeper. It gets the open file of `lock` as its standard input, so that the lock is
+/// held without a gap, by this process until it drops `lock` and by the keeper until it ends; its own output goes to
+/// the end of `log`. The first thing it must do is [`adopt_lock`].
+///
+/// It is not put into a process group of its own here: the leader of a group cannot become the leader of a session.
+///
+/// # Errors
+/// If the log cannot be opened or the program cannot be started.
+pub fn start_keeper(
+    exe: &Path,
+    args: &[OsString],
+    lock: &Lock,
+    env: &Environ,
+    log: &Path,
+) -> io::Result<KeeperHandle> {
+    let log = OpenOptions::new().create(true).append(true).open(log)?;
+    let handle = duct::cmd(exe, args)
+        .full_env(env.pairs())
+        .stdin_file(lock.open_file()?)
+        .stdout_file(log.try_clone()?)
+        .stderr_file(log)
+        .unchecked()
+        .start()?;
+    let pid = handle.pids().first().map_or(0, |pid| pid.cast_signed());
+    Ok(KeeperHandle { pid, handle })
+}
+
+/// Makes this process a keeper: takes the lock from standard input, which becomes `/dev/null`, and detaches from the
+/// session and terminal of who started it. From here on, orphans among its descendants become its children.
+///
+/// The lock is closed on exec: an agent that inherited it would hold it beyond the keeper's death.
+///
+/// # Errors
+/// If standard input is no lock, which means that this process was started by hand.
+pub fn adopt_lock() -> io::Result<Lock> {
+    let stdin = rustix::stdio::stdin();
+    let stat = rustix::fs::fstat(stdin)?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+        let text = "a keeper is started by git-harness itself: standard input is not a lock";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let lock = Lock::from(rustix::io::fcntl_dupfd_cloexec(stdin, 3)?);
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    match rustix::process::setsid() {
+        // EPERM: it leads a group already, as when a shell has started it; the session is then the shell's.
+        Ok(_) | Err(Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    become_reaper()?;
+    Ok(lock)
+}
+
+/// Lets orphans among the descendants become children of this process, where the platform can.
+pub(super) fn become_reaper() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    Ok(())
+}
+
+/// Asks the process to stop (SIGTERM), if it is still the one that started at `start_time` (see
+/// [`start_time`](super::start_time); 0 for one that is not known). Says whether it was asked.
+///
+/// # Errors
+/// If the process may not be signalled.
+pub fn ask_to_stop(pid: i32, start_time: u64) -> io::Result<bool> {
+    let Some(process) = Pid::from_raw(pid).filter(|_| pid > 1) else {
+        return Ok(false);
+    };
+    let sent = signal_checked(process, start_time);
+    match sent {
+        Ok(asked) => Ok(asked),
+        Err(Errno::SRCH) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn signal_checked(process: Pid, start: u64) -> rustix::io::Result<bool> {
+    // The pidfd first: from then on the number cannot come to mean another process unnoticed.
+    let pidfd = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())?;
+    let now = super::start_time(process.as_raw_nonzero().get());
+    if now.is_none() || (start != 0 && now != Some(start)) {
+        return Ok(false);
+    }
+    rustix::process::pidfd_send_signal(&pidfd, Signal::TERM)?;
+    Ok(true)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn signal_checked(process: Pid, _start: u64) -> rustix::io::Result<bool> {
+    rustix::process::kill_process(process, Signal::TERM)?;
+    Ok(true)
+}

@@ -1,0 +1,89 @@
+//! Files that survive a power cut.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tells the temporary files of this process apart.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// A file name that no other call, in this process or another, uses at the same time.
+pub(super) fn unique(stem: &str) -> OsString {
+    let nth = COUNT.fetch_add(1, Ordering::Relaxed);
+    OsString::from(format!(".{stem}.{}.{nth}.tmp", std::process::id()))
+}
+
+/// Forces everything that was written to the file system of `path` (a directory or a file) to the disk: the barrier
+/// before anything is acknowledged. One call covers any number of objects and refs, with the directories they were
+/// renamed in, which git itself never forces.
+///
+/// Where the platform has no such call the directory itself is forced, and who wrote the files must have forced those.
+///
+/// # Errors
+/// If the path cannot be opened or the disk reports an error.
+pub fn sync_fs(path: &Path) -> io::Result<()> {
+    let at = File::open(path)?;
+    #[cfg(target_os = "linux")]
+    return Ok(rustix::fs::syncfs(&at)?);
+    #[cfg(not(target_os = "linux"))]
+    return at.sync_all();
+}
+
+/// Puts `bytes` at `path` so that a reader sees the old file or the new one and never a part, and so that the new one
+/// is on the disk when this returns. The only way this program writes a file that matters.
+///
+/// # Errors
+/// If the directory is missing, or writing fails; the old file is then untouched.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        let text = format!("not the path of a file: {}", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    };
+    let dir = if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    };
+    let tmp = dir.join(unique(&name.to_string_lossy()));
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&tmp)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&tmp, path)?;
+        File::open(dir)?.sync_all()
+    })();
+    if written.is_err() {
+        // After a failed rename the temporary file is still there; after a failed sync of the directory it is not.
+        fs::remove_file(&tmp).ok();
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_whole_files_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        write_atomic(&path, b"one, which is longer").unwrap();
+        write_atomic(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        sync_fs(dir.path()).unwrap();
+        sync_fs(&path).unwrap();
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("taken");
+        fs::create_dir(&path).unwrap();
+        assert!(write_atomic(&path, b"x").is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(write_atomic(&dir.path().join("gone/file"), b"x").is_err());
+    }
+}

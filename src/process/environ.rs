@@ -1,0 +1,154 @@
+//! Environments, built from nothing.
+//!
+//! What the user's shell happens to export must not decide what an agent does: an inherited `GIT_DIR` or
+//! `GIT_INDEX_FILE` would point its commits at the user's own repository. So nothing passes that is not named here or
+//! by the job.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+/// Where programs are looked for when the user's own PATH is not known.
+const PLAIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Who commits: a name and an address, as git wants them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The name, as in `user.name`.
+    pub name: String,
+    /// The address, as in `user.email`.
+    pub email: String,
+}
+
+/// The variables a child gets: these and no others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environ(BTreeMap<OsString, OsString>);
+
+impl Environ {
+    /// No variables at all.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// What every command of a job gets: PATH, HOME and LANG as the user has them, `TERM=dumb`, a TMPDIR of its own, an
+    /// identity for commits (a fresh machine has none), and git told not to start maintenance behind our back. Of the
+    /// ambient variables those in `pass` are added when they are set; `GIT_*` never, even if named.
+    #[must_use]
+    pub fn for_command(
+        ambient: &BTreeMap<OsString, OsString>,
+        tmpdir: &Path,
+        who: &Identity,
+        pass: &[String],
+    ) -> Self {
+        let or = |name: &str, plain: &str| {
+            ambient
+                .get(OsStr::new(name))
+                .cloned()
+                .unwrap_or_else(|| OsString::from(plain))
+        };
+        let mut env = Self::empty();
+        env.set("PATH", or("PATH", PLAIN_PATH));
+        env.set("HOME", or("HOME", "/"));
+        env.set("LANG", or("LANG", "C.UTF-8"));
+        env.set("TERM", "dumb");
+        env.set("TMPDIR", tmpdir);
+        for role in ["AUTHOR", "COMMITTER"] {
+            env.set(format!("GIT_{role}_NAME"), &who.name);
+            env.set(format!("GIT_{role}_EMAIL"), &who.email);
+        }
+        // Maintenance detaches itself from the command that starts it; in a place that is about to be recycled it
+        // would be a process that nobody waits for.
+        for (at, (key, value)) in [("gc.auto", "0"), ("maintenance.auto", "false")]
+            .into_iter()
+            .enumerate()
+        {
+            env.set(format!("GIT_CONFIG_KEY_{at}"), key);
+            env.set(format!("GIT_CONFIG_VALUE_{at}"), value);
+        }
+        env.set("GIT_CONFIG_COUNT", "2");
+        for name in pass.iter().filter(|name| !name.starts_with("GIT_")) {
+            if let Some(value) = ambient.get(OsStr::new(name)) {
+                env.set(name, value);
+            }
+        }
+        env
+    }
+
+    /// Sets one variable, over what was there.
+    pub fn set(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> &mut Self {
+        self.0.insert(name.into(), value.into());
+        self
+    }
+
+    /// The same with one variable set.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.set(name, value);
+        self
+    }
+
+    /// The value of one variable.
+    #[must_use]
+    pub fn value(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
+        self.0.get(name.as_ref()).map(OsString::as_os_str)
+    }
+
+    /// All variables, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+    }
+
+    /// The variables as `duct` takes them.
+    pub(super) fn pairs(&self) -> BTreeMap<OsString, OsString> {
+        self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ambient() -> BTreeMap<OsString, OsString> {
+        [
+            ("PATH", "/opt/bin"),
+            ("GIT_DIR", "/elsewhere"),
+            ("GIT_CONFIG_COUNT", "9"),
+            ("KEY", "secret"),
+            ("OTHER", "x"),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
+    }
+
+    fn who() -> Identity {
+        Identity {
+            name: "A".into(),
+            email: "a@b".into(),
+        }
+    }
+
+    #[test]
+    fn only_what_is_named_passes() {
+        let pass = ["KEY".to_owned(), "UNSET".to_owned()];
+        let env = Environ::for_command(&ambient(), Path::new("/t"), &who(), &pass);
+        assert_eq!(env.value("PATH"), Some(OsStr::new("/opt/bin")));
+        assert_eq!(env.value("HOME"), Some(OsStr::new("/")));
+        assert_eq!(env.value("TMPDIR"), Some(OsStr::new("/t")));
+        assert_eq!(env.value("KEY"), Some(OsStr::new("secret")));
+        assert_eq!(env.value("OTHER"), None);
+        assert_eq!(env.value("UNSET"), None);
+        assert_eq!(env.value("GIT_COMMITTER_EMAIL"), Some(OsStr::new("a@b")));
+    }
+
+    #[test]
+    fn git_variables_never_pass_even_if_named() {
+        let pass = ["GIT_DIR".to_owned(), "GIT_CONFIG_COUNT".to_owned()];
+        let env = Environ::for_command(&ambient(), Path::new("/t"), &who(), &pass);
+        assert_eq!(env.value("GIT_DIR"), None);
+        assert_eq!(env.value("GIT_CONFIG_COUNT"), Some(OsStr::new("2")));
+    }
+}

@@ -1,0 +1,367 @@
+//! The one way to the `git` executable.
+
+//!
+//! Whatever git reads can make it run something: hooks, filters, a file-system monitor, an editor, a credential helper.
+//! In a repository in which agents work, none of that may be taken from where an agent could have written it. So git is
+//! never left to discover its repository, gets an environment built from nothing with an empty home and an empty
+//! configuration, and every way to run something that can be switched off is. What cannot be (filters, merge drivers)
+//! is avoided by calling only plumbing that does not use it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Environ, write_atomic};
+
+/// The oldest git that will do: 2.31 reads its configuration from `GIT_CONFIG_COUNT`, which agents rely on, and has the
+/// transactions of `update-ref --stdin`.
+const OLDEST: GitVersion = GitVersion {
+    major: 2,
+    minor: 31,
+    patch: 0,
+};
+
+/// Settings over whatever the repository says.
+const SETTINGS: [&str; 17] = [
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.untrackedCache=false",
+    "core.attributesFile=/dev/null",
+    "core.sshCommand=/bin/false",
+    "core.protectHFS=true",
+    "core.protectNTFS=true",
+    "core.quotePath=true",
+    "core.logAllRefUpdates=true",
+    "core.fsync=all",
+    "credential.helper=",
+    "protocol.allow=never",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "submodule.recurse=false",
+    "commit.gpgSign=false",
+    "rerere.enabled=false",
+];
+
+/// Variables beside those that name places.
+const VARIABLES: [(&str, &str); 14] = [
+    ("LC_ALL", "C"),
+    ("TZ", "UTC"),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_ATTR_NOSYSTEM", "1"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_ASKPASS", "/bin/false"),
+    ("GIT_OPTIONAL_LOCKS", "0"),
+    ("GIT_LITERAL_PATHSPECS", "1"),
+    ("GIT_NO_REPLACE_OBJECTS", "1"),
+    ("GIT_NO_LAZY_FETCH", "1"),
+    ("GIT_ADVICE", "0"),
+    ("GIT_PAGER", "cat"),
+    ("GIT_EDITOR", "/bin/false"),
+    ("GIT_MERGE_AUTOEDIT", "no"),
+];
+
+/// Who moves refs, for the log of the target branch; commits name their own people.
+const WHO: (&str, &str) = ("git-harness", "git-harness@localhost");
+
+/// The version of an installed git.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GitVersion {
+    /// As in **2**.47.3.
+    pub major: u32,
+    /// As in 2.**47**.3.
+    pub minor: u32,
+    /// As in 2.47.**3**.
+    pub patch: u32,
+}
+
+impl fmt::Display for GitVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// What a call of git gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitOutput {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote.
+    pub stdout: Vec<u8>,
+    /// Its diagnostics, as text.
+    pub stderr: String,
+}
+
+/// The `git` executable, bound to one repository and shielded from everything else.
+#[derive(Debug, Clone)]
+pub struct Git {
+    exe: PathBuf,
+    version: GitVersion,
+    common_dir: PathBuf,
+    private: PathBuf,
+    env: Environ,
+}
+
+impl Git {
+    /// Finds `git` in the PATH of `ambient` and binds it to the repository whose common directory (its `.git`) is given.
+    /// `private` is a directory of ours, made if missing, for an empty HOME and an empty configuration.
+    ///
+    /// # Errors
+    /// If there is no git, or one that is too old.
+    pub fn find(
+        common_dir: &Path,
+        private: &Path,
+        ambient: &BTreeMap<OsString, OsString>,
+    ) -> Result<Self> {
+        let path = ambient
+            .get(OsStr::new("PATH"))
+            .map_or(OsStr::new(""), OsString::as_os_str);
+        let exe = std::env::split_paths(path)
+            .filter(|dir| dir.is_absolute())
+            .map(|dir| dir.join("git"))
+            .find(|exe| exe.is_file());
+        let Some(exe) = exe else {
+            bail!(
+                "there is no `git` in PATH; install git {OLDEST} or newer: {}",
+                path.display()
+            )
+        };
+        let version = ask_version(&exe, path)?;
+        if version < OLDEST {
+            bail!(
+                "git {OLDEST} or newer is needed; `{}` is version {version}",
+                exe.display()
+            );
+        }
+        let common_dir = std::path::absolute(common_dir)
+            .with_context(|| format!("not a directory: {}", common_dir.display()))?;
+        let private = std::path::absolute(private)
+            .with_context(|| format!("not a directory: {}", private.display()))?;
+        let env = shield(&private, path)
+            .with_context(|| format!("cannot prepare a home for git: {}", private.display()))?
+            .with("GIT_DIR", &common_dir);
+        Ok(Self {
+            exe,
+            version,
+            common_dir,
+            private,
+            env,
+        })
+    }
+
+    /// The version of git.
+    #[must_use]
+    pub fn version(&self) -> GitVersion {
+        self.version
+    }
+
+    /// The common directory of the repository.
+    #[must_use]
+    pub fn common_dir(&self) -> &Path {
+        &self.common_dir
+    }
+
+    /// The same with one more variable, such as `GIT_INDEX_FILE`.
+    #[must_use]
+    pub fn with(&self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        let mut git = self.clone();
+        git.env.set(name.as_ref(), value.as_ref());
+        git
+    }
+
+    /// Runs git once with `args`, gives it `stdin`, and waits. A non-zero exit code is no error here.
+    ///
+    /// # Errors
+    /// If git cannot be started.
+    pub fn output(&self, args: &[&str], stdin: &[u8]) -> Result<GitOutput> {
+        let run = self
+            .expression(&[], args)
+            .stdin_bytes(stdin)
+            .stdout_capture()
+            .stderr_capture()
+            .run()
+            .with_context(|| format!("cannot start git: {}", self.exe.display()))?;
+        Ok(GitOutput {
+            code: run.status.code(),
+            stdout: run.stdout,
+            stderr: String::from_utf8_lossy(&run.stderr).trim_end().to_owned(),
+        })
+    }
+
+    /// The call as `duct` takes it, with settings over the usual ones.
+    pub(super) fn expression(&self, settings: &[&str], args: &[&str]) -> duct::Expression {
+        let mut argv = vec!["--no-pager"];
+        for setting in SETTINGS.iter().chain(settings) {
+            argv.extend(["-c", setting]);
+        }
+        argv.extend(args);
+        // With a directory of git given and none for work, git takes where it runs for that.
+        let dir = self
+            .env
+            .value("GIT_WORK_TREE")
+            .map_or(self.private.as_path(), Path::new);
+        isolated(
+            duct::cmd(&self.exe, argv)
+                .dir(dir)
+                .full_env(self.env.pairs()),
+        )
+    }
+
+    /// The directory that is ours.
+    pub(super) fn private(&self) -> &Path {
+        &self.private
+    }
+}
+
+/// In a process group of its own: a Ctrl-C is for us to hear, and would kill git in the middle of a transaction.
+fn isolated(expression: duct::Expression) -> duct::Expression {
+    expression.unchecked().before_spawn(|spawning| {
+        spawning.process_group(0);
+        Ok(())
+    })
+}
+
+/// The environment of every call, and the empty places that it names.
+fn shield(private: &Path, path: &OsStr) -> std::io::Result<Environ> {
+    let home = private.join("empty-home");
+    std::fs::create_dir_all(&home)?;
+    // An empty file and not `/dev/null`, which a `git config --global` run as root would replace.
+    let config = private.join("empty-config");
+    if !config
+        .metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.len() == 0)
+    {
+        write_atomic(&config, b"")?;
+    }
+    let mut env = Environ::empty();
+    for (name, value) in VARIABLES {
+        env.set(name, value);
+    }
+    for role in ["AUTHOR", "COMMITTER"] {
+        env.set(format!("GIT_{role}_NAME"), WHO.0);
+        env.set(format!("GIT_{role}_EMAIL"), WHO.1);
+    }
+    Ok(env
+        .with("PATH", path)
+        .with("HOME", home)
+        .with("GIT_CONFIG_GLOBAL", config))
+}
+
+fn ask_version(exe: &Path, path: &OsStr) -> Result<GitVersion> {
+    let env = Environ::empty().with("PATH", path).with("LC_ALL", "C");
+    let run = isolated(duct::cmd(exe, ["--version"]).full_env(env.pairs()))
+        .stdin_null()
+        .stdout_capture()
+        .stderr_null()
+        .run()
+        .with_context(|| format!("cannot start git: {}", exe.display()))?;
+    let text = OsStr::from_bytes(run.stdout.trim_ascii_end());
+    match GitVersion::parse(&text.to_string_lossy()) {
+        Some(version) => Ok(version),
+        None => bail!(
+            "`{} --version` does not name a version: {}",
+            exe.display(),
+            text.display()
+        ),
+    }
+}
+
+impl GitVersion {
+    /// Reads what `git --version` prints, with whatever a vendor adds.
+    fn parse(text: &str) -> Option<Self> {
+        let word = text
+            .strip_prefix("git version ")?
+            .split_ascii_whitespace()
+            .next()?;
+        let mut parts = word.split(['.', '-']);
+        Some(Self {
+            major: parts.next()?.parse().ok()?,
+            minor: parts.next()?.parse().ok()?,
+            patch: parts
+                .next()
+                .and_then(|patch| patch.parse().ok())
+                .unwrap_or(0),
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A repository without commits, with git bound to it.
+    pub(in super::super) fn repository() -> (tempfile::TempDir, Git) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = OsString::from("/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin");
+        let ambient = BTreeMap::from([(OsString::from("PATH"), path)]);
+        let common = dir.path().join("repo");
+        let git = Git::find(&common, &dir.path().join("private"), &ambient).unwrap();
+        let made = git.output(&["init", "--quiet", "--bare"], b"").unwrap();
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+        (dir, git)
+    }
+
+    #[test]
+    fn versions_are_read_with_what_vendors_add() {
+        let read = |text: &str| GitVersion::parse(text).map(|version| version.to_string());
+        assert_eq!(read("git version 2.47.3").as_deref(), Some("2.47.3"));
+        assert_eq!(
+            read("git version 2.39.5 (Apple Git-154)").as_deref(),
+            Some("2.39.5")
+        );
+        assert_eq!(
+            read("git version 2.52.0.windows.1").as_deref(),
+            Some("2.52.0")
+        );
+        assert_eq!(read("git version 2.50-rc1").as_deref(), Some("2.50.0"));
+        assert_eq!(read("hub version 2"), None);
+        assert!(GitVersion::parse("git version 2.9.5").unwrap() < OLDEST);
+    }
+
+    #[test]
+    fn no_git_and_an_old_git_are_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let bin = dir.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        let ambient = BTreeMap::from([(OsString::from("PATH"), bin.clone().into_os_string())]);
+        let find = || Git::find(dir.path(), &dir.path().join("private"), &ambient).unwrap_err();
+        assert!(find().to_string().contains("there is no `git` in PATH"));
+        let made = duct::cmd!(
+            "/bin/sh",
+            "-c",
+            "printf '#!/bin/sh\necho git version 2.20.1\n' > git; chmod +x git"
+        );
+        made.dir(&bin).run().unwrap();
+        assert!(find().to_string().contains("is version 2.20.1"));
+    }
+
+    #[test]
+    fn what_the_repository_would_run_is_not_run() {
+        let (dir, git) = repository();
+        let witness = dir.path().join("ran");
+        let command = format!("touch {}; false", witness.display());
+        for key in [
+            "core.fsmonitor",
+            "core.sshCommand",
+            "core.editor",
+            "core.pager",
+        ] {
+            git.output(&["config", key, &command], b"").unwrap();
+        }
+        let work = dir.path().join("work");
+        std::fs::create_dir(&work).unwrap();
+        git.output(&["config", "core.bare", "false"], b"").unwrap();
+        let inside = git.with("GIT_WORK_TREE", &work);
+        let status = inside.output(&["status", "--porcelain"], b"").unwrap();
+        assert_eq!((status.code, status.stderr.as_str()), (Some(0), ""));
+        let blob = inside
+            .output(&["hash-object", "-w", "--stdin"], b"text")
+            .unwrap();
+        assert_eq!(blob.stdout.trim_ascii_end().len(), 40);
+        assert!(!witness.exists());
+    }
+}

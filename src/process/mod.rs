@@ -1,0 +1,44 @@
+//! The only module that spawns.
+//!
+//! Three things leave this program: the commands of a job (agents, checks, the setup of a place), which a *keeper*
+//! runs under supervision ([`run`]); the keepers themselves ([`start_keeper`]), which outlive whoever started them; and
+//! `git`, where its own code is wanted ([`Git`], [`RefUpdates`]). Each gets an environment built from nothing
+//! ([`Environ`]), and no process of ours is ever grouped, signalled or waited for anywhere else.
+//!
+//! Liveness is a lock and never a process number ([`Lock`]): the kernel gives a lock back when its holder dies, however
+//! it dies. A process number is only ever used together with its start time, through a pidfd, to ask or to end.
+//!
+//! Beside these it owns what makes a file survive a power cut ([`write_atomic`], [`sync_fs`]).
+//!
+//! Linux is the platform. Elsewhere the module compiles and the plain parts work; ending a tree is then ending its
+//! process group, and a process that left the group is not found.
+
+mod cgroup;
+mod child;
+mod detach;
+mod durable;
+mod environ;
+mod git;
+mod lock;
+mod output;
+mod procfs;
+mod program;
+mod refs;
+mod stop;
+mod tree;
+#[cfg(test)]
+mod trials;
+
+pub use child::{Command, Ended, Ending, Stdin, run};
+pub use detach::{KeeperHandle, adopt_lock, ask_to_stop, start_keeper};
+pub use durable::{sync_fs, write_atomic};
+pub use environ::{Environ, Identity};
+pub use git::{Git, GitOutput, GitVersion};
+pub use lock::{HeldBy, Holder, Lock, start_time};
+pub use refs::{Ambiguous, Expected, RefMove, RefUpdates, Refused};
+pub use stop::StopFlag;
+pub use tree::{alive_marked, end_marked};
+
+/// The variable that marks every process of one command, so that those which escaped a dead keeper can be found. Its
+/// value is unique for each keeper.
+pub const MARK: &str = "HARNESS_MARK";

@@ -1,0 +1,175 @@
+//! Keeping the two ends of a stream of any length, in constant memory.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+/// How much is read at once, and how often in a row before the other stream and the deadlines have their turn.
+const CHUNK: usize = 64 * 1024;
+const TURN: usize = 16;
+
+/// What a read of a stream came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drained {
+    /// Nothing was there.
+    Nothing,
+    /// So many bytes were read; there may be more.
+    Some(usize),
+    /// Nobody holds the other end any more.
+    Closed,
+}
+
+/// A file that takes the first three quarters of what may be kept as they come, and the last quarter at the end.
+#[derive(Debug)]
+pub(super) struct Kept {
+    file: File,
+    head_left: u64,
+    head: u64,
+    tail: Vec<u8>,
+    tail_cap: usize,
+    /// Where the oldest byte of a full tail is.
+    oldest: usize,
+    total: u64,
+    failed: Option<io::Error>,
+}
+
+impl Kept {
+    /// Makes the file anew; at most `cap` bytes of the stream are kept.
+    pub(super) fn create(path: &Path, cap: u64) -> io::Result<Self> {
+        let tail_cap = usize::try_from(cap / 4).unwrap_or(usize::MAX);
+        Ok(Self {
+            file: File::create(path)?,
+            head_left: cap - tail_cap as u64,
+            head: 0,
+            tail: Vec::new(),
+            tail_cap,
+            oldest: 0,
+            total: 0,
+            failed: None,
+        })
+    }
+
+    /// Reads what a stream that does not block has to give, for one turn.
+    pub(super) fn drain(&mut self, from: &mut impl Read) -> io::Result<Drained> {
+        let mut chunk = [0; CHUNK];
+        let mut read = 0;
+        for _ in 0..TURN {
+            match from.read(&mut chunk) {
+                Ok(0) => {
+                    return Ok(if read == 0 {
+                        Drained::Closed
+                    } else {
+                        Drained::Some(read)
+                    });
+                }
+                Ok(n) => {
+                    self.add(&chunk[..n]);
+                    read += n;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(if read == 0 {
+            Drained::Nothing
+        } else {
+            Drained::Some(read)
+        })
+    }
+
+    /// Takes the next bytes of the stream. An error of the disk is kept for the end: the stream must go on being drained
+    /// meanwhile, or its writer would hang.
+    fn add(&mut self, bytes: &[u8]) {
+        self.total += bytes.len() as u64;
+        let fits = usize::try_from(self.head_left)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        let (head, rest) = bytes.split_at(fits);
+        if !head.is_empty() {
+            self.head_left -= head.len() as u64;
+            self.head += head.len() as u64;
+            self.write(head);
+        }
+        self.add_to_tail(rest);
+    }
+
+    fn add_to_tail(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[bytes.len().saturating_sub(self.tail_cap)..];
+        let grows = (self.tail_cap - self.tail.len()).min(bytes.len());
+        let (new, mut over) = bytes.split_at(grows);
+        self.tail.extend_from_slice(new);
+        while !over.is_empty() {
+            let run = (self.tail_cap - self.oldest).min(over.len());
+            self.tail[self.oldest..self.oldest + run].copy_from_slice(&over[..run]);
+            self.oldest = (self.oldest + run) % self.tail_cap;
+            over = &over[run..];
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.failed.is_none() {
+            self.failed = self.file.write_all(bytes).err();
+        }
+    }
+
+    /// Writes the tail. Says how many bytes there were in total and how many of them are in the file.
+    pub(super) fn finish(mut self) -> io::Result<(u64, u64)> {
+        let kept = self.head + self.tail.len() as u64;
+        if kept < self.total {
+            let gap = format!("\n[git-harness: {} bytes left out]\n", self.total - kept);
+            self.write(gap.as_bytes());
+        }
+        let mut tail = std::mem::take(&mut self.tail);
+        tail.rotate_left(self.oldest);
+        self.write(&tail);
+        self.failed.map_or(Ok((self.total, kept)), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is kept of `0123…`, given in pieces of `step` bytes.
+    fn kept(length: usize, cap: u64, step: usize) -> (String, (u64, u64)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let mut kept = Kept::create(&path, cap).unwrap();
+        let text: Vec<u8> = (0..length).map(|at| b"0123456789"[at % 10]).collect();
+        for mut piece in text.chunks(step) {
+            kept.drain(&mut piece).unwrap();
+        }
+        let counts = kept.finish().unwrap();
+        (std::fs::read_to_string(&path).unwrap(), counts)
+    }
+
+    #[test]
+    fn what_fits_is_whole() {
+        for step in [1, 3, 7, 100] {
+            for length in 0..=8 {
+                let text: String = "01234567".chars().take(length).collect();
+                assert_eq!(
+                    kept(length, 8, step),
+                    (text, (length as u64, length as u64))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn of_more_both_ends_are_kept_and_the_gap_is_counted() {
+        for step in [1, 3, 7, 100] {
+            let text = "012345\n[git-harness: 30 bytes left out]\n67".to_owned();
+            assert_eq!(kept(38, 8, step), (text, (38, 8)));
+        }
+        assert_eq!(
+            kept(5, 0, 2),
+            ("\n[git-harness: 5 bytes left out]\n".into(), (5, 0))
+        );
+        assert_eq!(
+            kept(5, 3, 2),
+            ("012\n[git-harness: 2 bytes left out]\n".into(), (5, 3))
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! Finding the program of a command, starting it, and saying why it cannot be.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::MARK;
+use super::child::{Command, Stdin};
+
+/// How often and how long apart a program is tried that somebody still has open for writing.
+const TRIES: u32 = 20;
+const APART: Duration = Duration::from_millis(10);
+
+/// The file of the command's program, or a sentence that says why there is none.
+pub(super) fn find(command: &Command) -> Result<PathBuf, String> {
+    let Some(program) = command.argv.first().filter(|program| !program.is_empty()) else {
+        return Err("the command is empty".to_owned());
+    };
+    if !command.cwd.is_dir() {
+        let (name, cwd) = (program.display(), command.cwd.display());
+        return Err(format!(
+            "the directory that `{name}` should run in does not exist: {cwd}"
+        ));
+    }
+    let name = program.display();
+    if program.as_bytes().contains(&b'/') {
+        let path = command.cwd.join(program);
+        return match fitness(&path) {
+            Fitness::Fit => Ok(path),
+            Fitness::Absent => Err(format!("there is no program `{name}`: {}", path.display())),
+            Fitness::Unfit => Err(format!(
+                "`{name}` is not an executable file (`chmod +x` makes one): {}",
+                path.display()
+            )),
+        };
+    }
+    let dirs = command.env.value("PATH").unwrap_or(OsStr::new(""));
+    let mut unfit = None;
+    for dir in std::env::split_paths(dirs) {
+        let path = command.cwd.join(dir).join(program);
+        match fitness(&path) {
+            Fitness::Fit => return Ok(path),
+            Fitness::Unfit => unfit = unfit.or(Some(path)),
+            Fitness::Absent => {}
+        }
+    }
+    Err(match unfit {
+        Some(path) => format!(
+            "`{name}` is found, but not an executable file: {}",
+            path.display()
+        ),
+        None => format!("there is no program `{name}` in PATH: {}", dirs.display()),
+    })
+}
+
+enum Fitness {
+    Fit,
+    Unfit,
+    Absent,
+}
+
+fn fitness(path: &Path) -> Fitness {
+    match path.metadata() {
+        Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => Fitness::Fit,
+        Ok(_) => Fitness::Unfit,
+        Err(_) => Fitness::Absent,
+    }
+}
+
+/// The command as `duct` takes it, in a process group of its own.
+pub(super) fn expression(
+    command: &Command,
+    program: &Path,
+    stdout: io::PipeWriter,
+    stderr: io::PipeWriter,
+) -> io::Result<duct::Expression> {
+    let env = command.env.clone().with(MARK, &command.marker);
+    let expression = duct::cmd(program, command.argv.iter().skip(1))
+        .dir(&command.cwd)
+        .full_env(env.pairs())
+        .stdout_file(stdout)
+        .stderr_file(stderr)
+        .unchecked()
+        .before_spawn(|spawning| {
+            spawning.process_group(0);
+            Ok(())
+        });
+    Ok(match &command.stdin {
+        Stdin::Null => expression.stdin_null(),
+        Stdin::File(path) => expression.stdin_file(std::fs::File::open(path)?),
+    })
+}
+
+/// Starts it, and tries again while the program is open for writing: when another thread of another process of ours
+/// forks while a script is being checked out, the child holds the script open until its own exec.
+pub(super) fn start(expression: &duct::Expression) -> io::Result<duct::Handle> {
+    for _ in 0..TRIES {
+        match expression.start() {
+            Err(error) if error.raw_os_error() == Some(Errno::TXTBSY.raw_os_error()) => {
+                std::thread::sleep(APART);
+            }
+            other => return other,
+        }
+    }
+    expression.start()
+}
+
+/// Why the program could not be started, if that is the command's own fault and not the machine's.
+pub(super) fn explain(error: &io::Error, program: &Path) -> Option<String> {
+    let program = program.display();
+    match Errno::from_io_error(error)? {
+        Errno::NOENT | Errno::NOTDIR => Some(format!(
+            "the interpreter that the `#!` line of the program names does not exist: {program}"
+        )),
+        Errno::ACCESS | Errno::PERM => Some(format!("the program may not be executed: {program}")),
+        Errno::NOEXEC => Some(format!(
+            "the program is neither an executable for this system nor begins with `#!`: {program}"
+        )),
+        Errno::TOOBIG => Some(format!(
+            "the arguments and variables are too long for the system; give the prompt on standard \
+             input or as a file: {program}"
+        )),
+        _ => None,
+    }
+}

@@ -1,0 +1,434 @@
+//! Moving refs through one long-lived `git update-ref --stdin`.
+//!
+//! Git itself moves refs because it takes exactly the locks it needs: for one ref that is `<ref>.lock`, also when the
+//! ref is packed. One process serves many transactions, which takes the start of a process out of each. When git
+//! refuses a transaction it ends, so then the next one starts another.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write};
+use std::os::unix::fs::FileExt;
+
+use anyhow::{Context, Result, bail};
+
+use super::Git;
+use super::durable::unique;
+use crate::domain::id::Oid;
+
+/// Refs are forced to the disk as they are written, and a lock of somebody else is waited for (milliseconds): a `git gc`
+/// of the user's holds packed-refs.lock for as long as it rewrites it.
+const SETTINGS: [&str; 4] = [
+    "core.fsync=reference",
+    "core.fsyncMethod=fsync",
+    "core.filesRefLockTimeout=2000",
+    "core.packedRefsTimeout=10000",
+];
+
+/// What a ref must be for a move to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// It must not exist.
+    Absent,
+    /// It must be this.
+    Is(Oid),
+    /// It may be anything.
+    Any,
+}
+
+/// One move of a ref. `new` equal to the expected value moves nothing and verifies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefMove {
+    /// The full name, such as `refs/harness/x`.
+    pub name: String,
+    /// What it becomes; `None` deletes it.
+    pub new: Option<Oid>,
+    /// What it must be.
+    pub old: Expected,
+}
+
+/// Git refused a transaction, and nothing was moved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("git refused to move refs: {message}")]
+pub struct Refused {
+    /// What git said.
+    pub message: String,
+}
+
+/// It is not known whether a transaction happened: re-read the refs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("ambiguous: re-read the refs, since git ended in the middle of moving them: {message}")]
+pub struct Ambiguous {
+    /// What is known.
+    pub message: String,
+}
+
+/// A `git update-ref --stdin` that is started when first needed and again after a refusal. It ends with this value, or
+/// with this process however that ends, since its standard input is then closed.
+#[derive(Debug)]
+pub struct RefUpdates {
+    git: Git,
+    running: Option<Running>,
+}
+
+impl RefUpdates {
+    /// Prepares to move refs; git itself is started by the first transaction.
+    #[must_use]
+    pub fn start(git: &Git) -> Self {
+        Self {
+            git: git.clone(),
+            running: None,
+        }
+    }
+
+    /// Moves all refs or none, each only if it is what is expected, and waits at most some seconds for a lock. Symbolic
+    /// refs are not followed: the ref that is named is the one that moves.
+    ///
+    /// # Errors
+    /// [`Ambiguous`] (to be found with `downcast_ref`) if git ended before it answered; another error if it could not be
+    /// started or a move is malformed, and then nothing was moved.
+    pub fn transact(&mut self, moves: &[RefMove]) -> Result<Result<(), Refused>> {
+        if moves.is_empty() {
+            return Ok(Ok(()));
+        }
+        let request = request(moves)?;
+        // An idle git that somebody has killed had no transaction to be ambiguous about.
+        let mut running = match self.running.take() {
+            Some(running) if running.is_alive() => running,
+            Some(_) | None => Running::start(&self.git).context("cannot start `git update-ref`")?,
+        };
+        if running
+            .ask(&request, &["start: ok", "prepare: ok"])
+            .is_err()
+        {
+            let (code, message) = running.end()?;
+            return match code {
+                Some(_) => Ok(Err(Refused { message })),
+                None => Err(Ambiguous { message }.into()),
+            };
+        }
+        // Only now can anything move, and only now is it unknown whether it did.
+        if running.ask(b"commit\0", &["commit: ok"]).is_err() {
+            let (_, message) = running.end()?;
+            return Err(Ambiguous { message }.into());
+        }
+        self.running = Some(running);
+        Ok(Ok(()))
+    }
+
+    /// The process number of git, while it runs.
+    #[cfg(test)]
+    fn pid(&self) -> Option<u32> {
+        self.running
+            .as_ref()
+            .and_then(|running| running.handle.pids().first().copied())
+    }
+}
+
+/// The text of a transaction up to the point of no return.
+fn request(moves: &[RefMove]) -> Result<Vec<u8>> {
+    let mut text = String::from("start\0");
+    for RefMove { name, new, old } in moves {
+        if !name.starts_with("refs/") || name.contains(|c: char| c.is_control() || c == ' ') {
+            bail!("not the full name of a ref: {name:?}");
+        }
+        // Zeros would delete in one place and forbid in the other.
+        for id in [
+            new.as_ref(),
+            if let Expected::Is(old) = old {
+                Some(old)
+            } else {
+                None
+            },
+        ] {
+            if id.is_some_and(|id| id.as_str().bytes().all(|digit| digit == b'0')) {
+                bail!("the null id is not something that a ref can be: {name}");
+            }
+        }
+        text.push_str("option no-deref\0");
+        text.push_str(&match (new, old) {
+            (Some(new), Expected::Absent) => format!("create {name}\0{new}\0"),
+            (Some(new), Expected::Is(old)) => format!("update {name}\0{new}\0{old}\0"),
+            (Some(new), Expected::Any) => format!("update {name}\0{new}\0\0"),
+            (None, Expected::Is(old)) => format!("delete {name}\0{old}\0"),
+            (None, Expected::Any) => format!("delete {name}\0\0"),
+            (None, Expected::Absent) => {
+                bail!("a ref that must not exist cannot be deleted: {name}")
+            }
+        });
+    }
+    text.push_str("prepare\0");
+    Ok(text.into_bytes())
+}
+
+/// One git process.
+#[derive(Debug)]
+struct Running {
+    handle: duct::Handle,
+    /// `None` only while it is being ended.
+    stdin: Option<PipeWriter>,
+    stdout: BufReader<PipeReader>,
+    /// A file without a name: git can write to it for ever and never waits for us to read.
+    stderr: File,
+}
+
+impl Running {
+    fn start(git: &Git) -> io::Result<Self> {
+        let path = git.private().join(unique("update-ref"));
+        let stderr = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create_new(true)
+            .open(&path)?;
+        std::fs::remove_file(&path)?;
+        let (stdin_reader, stdin) = io::pipe()?;
+        let (stdout, stdout_writer) = io::pipe()?;
+        let handle = git
+            .expression(&SETTINGS, &["update-ref", "--stdin", "-z"])
+            .stdin_file(stdin_reader)
+            .stdout_file(stdout_writer)
+            .stderr_file(stderr.try_clone()?)
+            .start()?;
+        Ok(Self {
+            handle,
+            stdin: Some(stdin),
+            stdout: BufReader::new(stdout),
+            stderr,
+        })
+    }
+
+    fn is_alive(&self) -> bool {
+        self.handle.try_wait().is_ok_and(|ended| ended.is_none())
+    }
+
+    /// Sends a request and reads the answers to it, which are these and no others unless something is wrong.
+    fn ask(&mut self, request: &[u8], answers: &[&str]) -> io::Result<()> {
+        let Some(stdin) = &mut self.stdin else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        stdin.write_all(request)?;
+        for answer in answers {
+            let mut line = String::new();
+            self.stdout.read_line(&mut line)?;
+            if line.trim_end() != *answer {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, line));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets git end. Gives its exit code, if no signal has ended it, and what it said.
+    fn end(mut self) -> io::Result<(Option<i32>, String)> {
+        drop(self.stdin.take());
+        let code = self.handle.wait()?.status.code();
+        let mut said = vec![0; 4096];
+        let length = self.stderr.read_at(&mut said, 0)?;
+        let said = String::from_utf8_lossy(&said[..length]);
+        let said = said.trim_end();
+        let message = match (said.strip_prefix("fatal: "), code) {
+            (Some(said), _) => said.to_owned(),
+            (None, _) if !said.is_empty() => said.to_owned(),
+            (None, Some(code)) => format!("it exited with {code}"),
+            (None, None) => "it was killed".to_owned(),
+        };
+        Ok((code, message))
+    }
+}
+
+/// Reaped, so that a supervisor that lives for days leaves no dead children about.
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        self.handle.wait().ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::super::git::tests::repository;
+    use super::*;
+
+    fn oid(git: &Git, text: &str) -> Oid {
+        let made = git
+            .output(&["hash-object", "-w", "--stdin"], text.as_bytes())
+            .unwrap();
+        Oid::parse(String::from_utf8(made.stdout).unwrap().trim_end()).unwrap()
+    }
+
+    fn read(git: &Git, name: &str) -> Option<Oid> {
+        let shown = git
+            .output(&["rev-parse", "--verify", "--quiet", name], b"")
+            .unwrap();
+        Oid::parse(String::from_utf8(shown.stdout).unwrap().trim_end()).ok()
+    }
+
+    fn to(name: &str, new: Option<&Oid>, old: Expected) -> RefMove {
+        RefMove {
+            name: name.to_owned(),
+            new: new.cloned(),
+            old,
+        }
+    }
+
+    #[test]
+    fn moves_all_or_none_and_goes_on_after_a_refusal() {
+        let (_dir, git) = repository();
+        let (one, two) = (oid(&git, "one"), oid(&git, "two"));
+        let mut refs = RefUpdates::start(&git);
+        let (a, b) = ("refs/harness/a", "refs/harness/b");
+        refs.transact(&[to(a, Some(&one), Expected::Absent)])
+            .unwrap()
+            .unwrap();
+        let first = refs.pid().unwrap();
+        refs.transact(&[to(a, Some(&two), Expected::Is(one.clone()))])
+            .unwrap()
+            .unwrap();
+        assert_eq!(refs.pid(), Some(first));
+
+        let stale = [
+            to(b, Some(&one), Expected::Absent),
+            to(a, None, Expected::Is(one.clone())),
+        ];
+        let refused = refs.transact(&stale).unwrap().unwrap_err();
+        assert!(refused.message.contains(a), "{refused}");
+        assert_eq!((read(&git, a), read(&git, b)), (Some(two.clone()), None));
+        assert!(
+            refs.transact(&[to(a, Some(&one), Expected::Absent)])
+                .unwrap()
+                .is_err()
+        );
+
+        let both = [
+            to(b, Some(&one), Expected::Any),
+            to(a, None, Expected::Is(two)),
+        ];
+        refs.transact(&both).unwrap().unwrap();
+        assert_eq!((read(&git, a), read(&git, b)), (None, Some(one.clone())));
+        refs.transact(&[to(b, Some(&one), Expected::Is(one.clone()))])
+            .unwrap()
+            .unwrap();
+        refs.transact(&[to(b, None, Expected::Any)])
+            .unwrap()
+            .unwrap();
+        assert_eq!(read(&git, b), None);
+    }
+
+    #[test]
+    fn large_transactions_pass() {
+        let (_dir, git) = repository();
+        let one = oid(&git, "one");
+        let moves: Vec<_> = (0..1500)
+            .map(|n| {
+                to(
+                    &format!("refs/harness/many/{n}"),
+                    Some(&one),
+                    Expected::Absent,
+                )
+            })
+            .collect();
+        let mut refs = RefUpdates::start(&git);
+        refs.transact(&moves).unwrap().unwrap();
+        assert!(refs.transact(&moves).unwrap().is_err());
+        assert_eq!(read(&git, "refs/harness/many/1499"), Some(one));
+    }
+
+    #[test]
+    fn a_symbolic_ref_is_not_followed() {
+        let (_dir, git) = repository();
+        let one = oid(&git, "one");
+        git.output(&["symbolic-ref", "refs/harness/s", "refs/heads/main"], b"")
+            .unwrap();
+        let mut refs = RefUpdates::start(&git);
+        refs.transact(&[to("refs/harness/s", Some(&one), Expected::Any)])
+            .unwrap()
+            .unwrap();
+        assert_eq!(read(&git, "refs/heads/main"), None);
+        assert_eq!(read(&git, "refs/harness/s"), Some(one));
+    }
+
+    #[test]
+    fn what_would_mean_something_else_is_refused_before_git_sees_it() {
+        let (_dir, git) = repository();
+        let one = oid(&git, "one");
+        let null = Oid::parse(&"0".repeat(40)).unwrap();
+        let mut refs = RefUpdates::start(&git);
+        for bad in [
+            to("refs/harness/a", Some(&null), Expected::Any),
+            to("refs/harness/a", Some(&one), Expected::Is(null.clone())),
+            to("refs/harness/a b", Some(&one), Expected::Any),
+            to("refs/harness/a\0b", Some(&one), Expected::Any),
+            to("HEAD", Some(&one), Expected::Any),
+            to("refs/harness/a", None, Expected::Absent),
+        ] {
+            assert!(refs.transact(&[bad]).is_err());
+        }
+        assert_eq!(refs.pid(), None);
+    }
+
+    #[test]
+    fn goes_on_after_its_git_was_killed() {
+        let (_dir, git) = repository();
+        let (one, two) = (oid(&git, "one"), oid(&git, "two"));
+        let mut refs = RefUpdates::start(&git);
+        refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)])
+            .unwrap()
+            .unwrap();
+        let pid = Pid::from_raw(refs.pid().unwrap().cast_signed()).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        refs.running.as_ref().unwrap().handle.wait().unwrap();
+        refs.transact(&[to("refs/harness/a", Some(&two), Expected::Is(one))])
+            .unwrap()
+            .unwrap();
+        assert_eq!(read(&git, "refs/harness/a"), Some(two));
+    }
+
+    #[test]
+    fn a_git_that_is_killed_in_the_middle_is_ambiguous() {
+        let (_dir, git) = repository();
+        let one = oid(&git, "one");
+        let mut refs = RefUpdates::start(&git);
+        refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)])
+            .unwrap()
+            .unwrap();
+        let pid = Pid::from_raw(refs.pid().unwrap().cast_signed()).unwrap();
+        // Stopped, it takes the request and cannot answer; then it is killed.
+        kill_process(pid, Signal::STOP).unwrap();
+        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).unwrap();
+        let pipe = refs
+            .running
+            .as_ref()
+            .unwrap()
+            .stdin
+            .as_ref()
+            .unwrap()
+            .try_clone()
+            .unwrap();
+        std::thread::scope(|scope| {
+            let moved =
+                scope.spawn(|| refs.transact(&[to("refs/harness/b", Some(&one), Expected::Any)]));
+            while rustix::io::ioctl_fionread(&pipe).unwrap() == 0 {
+                std::thread::yield_now();
+            }
+            kill_process(pid, Signal::KILL).unwrap();
+            let error = moved.join().unwrap().unwrap_err();
+            assert!(error.downcast_ref::<Ambiguous>().is_some(), "{error}");
+            assert!(error.to_string().starts_with("ambiguous: re-read"));
+        });
+        refs.transact(&[to("refs/harness/b", Some(&one), Expected::Absent)])
+            .unwrap()
+            .unwrap();
+    }
+
+    #[test]
+    fn git_ends_with_us() {
+        let (_dir, git) = repository();
+        let one = oid(&git, "one");
+        let mut refs = RefUpdates::start(&git);
+        refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)])
+            .unwrap()
+            .unwrap();
+        let pid = Pid::from_raw(refs.pid().unwrap().cast_signed()).unwrap();
+        drop(refs);
+        assert!(rustix::process::test_kill_process(pid).is_err());
+    }
+}

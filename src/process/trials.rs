@@ -1,0 +1,462 @@
+//! Real processes that misbehave, and keepers that are really killed.
+//!
+//! All tests of a binary share one process, which is the parent of everything they start. So most of them tell their
+//! processes by the marker alone, and those that need a keeper start this binary once more, for the one test
+//! [`keeper`], which does nothing unless it is told where its trial is.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(120);
+
+/// A directory, and a command in it that runs a script in a marked shell.
+struct Trial {
+    dir: tempfile::TempDir,
+}
+
+impl Trial {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    fn marker(&self) -> String {
+        marker(self.dir.path())
+    }
+
+    fn command(&self, script: &str) -> Command {
+        command(self.dir.path(), script)
+    }
+
+    fn run(&self, script: &str) -> Ended {
+        run(&self.command(script), &StopFlag::new().unwrap()).unwrap()
+    }
+
+    fn assert_nobody_left(&self) {
+        assert_eq!(alive_marked(&self.marker()), Vec::<i32>::new());
+    }
+
+    /// Starts a keeper of this trial for the script.
+    fn keeper(&self, script: &str) -> KeeperHandle {
+        fs::write(self.path("script"), script).unwrap();
+        let lock = Lock::try_take(&self.path("lock"), "starting")
+            .unwrap()
+            .unwrap();
+        let exe = std::env::current_exe().unwrap();
+        let (_, module) = module_path!().split_once("::").unwrap();
+        let args = [
+            "--exact".to_owned(),
+            format!("{module}::keeper"),
+            "--nocapture".to_owned(),
+            format!("trial={}", self.dir.path().display()),
+        ];
+        start_keeper(
+            &exe,
+            &args.map(OsString::from),
+            &lock,
+            &environ(),
+            &self.path("log"),
+        )
+        .unwrap()
+    }
+
+    /// Waits until a file has something in it.
+    fn await_file(&self, name: &str) {
+        while self.read(name).is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn marker(dir: &Path) -> String {
+    dir.display().to_string()
+}
+
+fn environ() -> Environ {
+    Environ::empty().with("PATH", "/usr/local/bin:/usr/bin:/bin")
+}
+
+fn command(dir: &Path, script: &str) -> Command {
+    Command {
+        argv: ["sh", "-c", script].map(OsString::from).to_vec(),
+        cwd: dir.to_owned(),
+        env: environ(),
+        stdin: Stdin::Null,
+        stdout: dir.join("out"),
+        stderr: dir.join("err"),
+        cap: 1 << 20,
+        timeout: LONG,
+        idle: None,
+        marker: marker(dir),
+        grace: Duration::from_millis(200),
+        own_process: false,
+    }
+}
+
+/// A keeper when it is told of a trial, and nothing otherwise.
+#[test]
+fn keeper() {
+    let told = std::env::args().find_map(|arg| arg.strip_prefix("trial=").map(PathBuf::from));
+    let Some(dir) = told else { return };
+    let lock = adopt_lock().unwrap();
+    let stop = StopFlag::on_terminate().unwrap();
+    lock.describe(&Holder::this_process().to_string()).unwrap();
+    let script = fs::read_to_string(dir.join("script")).unwrap();
+    let mut command = command(&dir, &script);
+    command.own_process = true;
+    // Kept to the end of the trial: the name is taken, and no control group can be made.
+    let _occupied = dir
+        .join("no-cgroup")
+        .exists()
+        .then(|| cgroup::occupy(&command.marker));
+    let ended = run(&command, &stop).unwrap();
+    write_atomic(&dir.join("ended"), format!("{ended:?}").as_bytes()).unwrap();
+}
+
+#[test]
+fn the_main_process_alone_tells_the_ending() {
+    let trial = Trial::new();
+    assert_eq!(trial.run("exit 0").ending, Ending::Exited(0));
+    assert_eq!(trial.run("exit 41").ending, Ending::Exited(41));
+    assert_eq!(trial.run("kill -ABRT $$").ending, Ending::Signalled(6));
+    assert_eq!(trial.run("kill -KILL $$").ending, Ending::Signalled(9));
+    assert_eq!(trial.run("(exit 3) & exit 5").ending, Ending::Exited(5));
+}
+
+#[test]
+fn streams_and_surroundings_are_as_asked_for() {
+    let trial = Trial::new();
+    fs::write(trial.path("in"), "from a file").unwrap();
+    let mut command = trial.command("cat; echo $V, $HARNESS_MARK >&2; pwd >&2");
+    command.stdin = Stdin::File(trial.path("in"));
+    command.env.set("V", "value");
+    let ended = run(&command, &StopFlag::new().unwrap()).unwrap();
+    assert_eq!((ended.stdout_bytes, ended.stdout_kept), (11, 11));
+    assert_eq!(trial.read("out"), "from a file");
+    let cwd = trial.dir.path().canonicalize().unwrap();
+    assert_eq!(
+        trial.read("err"),
+        format!("value, {}\n{}\n", trial.marker(), cwd.display())
+    );
+    assert_eq!(trial.run("cat").ending, Ending::Exited(0));
+}
+
+#[test]
+fn what_cannot_be_started_is_explained() {
+    let trial = Trial::new();
+    fs::write(trial.path("plain"), "exit 0").unwrap();
+    let script = |name: &str, text: &str| {
+        let made = duct::cmd!(
+            "/bin/sh",
+            "-c",
+            "printf %s \"$2\" > $1; chmod +x $1",
+            "sh",
+            name,
+            text
+        );
+        made.dir(trial.dir.path()).run().unwrap();
+    };
+    script("no-interpreter", "#!/no/such/program\n");
+    script("no-program", "exit 0");
+    script("good", "#!/bin/sh\nexit 7\n");
+    let end = |program: &str, change: fn(&mut Command)| {
+        let mut command = trial.command("");
+        command.argv = vec![OsString::from(program)];
+        change(&mut command);
+        run(&command, &StopFlag::new().unwrap()).unwrap().ending
+    };
+    let why = |program: &str, change: fn(&mut Command), wanted: &str| {
+        let ending = end(program, change);
+        assert!(
+            matches!(&ending, Ending::NotStarted(why) if why.contains(wanted)),
+            "{ending:?}"
+        );
+    };
+    why(
+        "no-such-program",
+        |_| {},
+        "no program `no-such-program` in PATH: /usr/local/bin:",
+    );
+    why("./absent", |_| {}, "there is no program `./absent`: /");
+    why("./plain", |_| {}, "`./plain` is not an executable file");
+    why("./no-interpreter", |_| {}, "`#!` line");
+    why("./no-program", |_| {}, "nor begins with `#!`");
+    why(
+        "sh",
+        |command| command.cwd = "/no/such/place".into(),
+        "does not exist: /no/such/place",
+    );
+    why("", |_| {}, "the command is empty");
+    why("sh", |command| command.argv.clear(), "the command is empty");
+    assert_eq!(end("./good", |_| {}), Ending::Exited(7));
+}
+
+#[test]
+fn a_flood_is_counted_and_its_ends_are_kept() {
+    let trial = Trial::new();
+    let ended = trial.run("echo first; yes | head -c 200000000; echo last; echo small >&2");
+    assert_eq!(ended.ending, Ending::Exited(0));
+    assert_eq!(
+        (ended.stdout_bytes, ended.stdout_kept),
+        (200_000_011, 1 << 20)
+    );
+    assert_eq!((ended.stderr_bytes, ended.stderr_kept), (6, 6));
+    let out = trial.read("out");
+    assert!(out.starts_with("first\ny\n") && out.ends_with("y\nlast\n"));
+    let gap = format!(
+        "\n[git-harness: {} bytes left out]\n",
+        200_000_011 - (1 << 20)
+    );
+    assert_eq!(out.len(), (1 << 20) + gap.len());
+    assert!(out.contains(&gap));
+}
+
+#[test]
+fn limits_end_what_takes_too_long_or_says_nothing() {
+    let trial = Trial::new();
+    let end = |script: &str, change: fn(&mut Command)| {
+        let mut command = trial.command(script);
+        change(&mut command);
+        let ended = run(&command, &StopFlag::new().unwrap()).unwrap();
+        trial.assert_nobody_left();
+        ended.ending
+    };
+    let hang = "trap '' TERM; while :; do echo still here; sleep 0.05; done";
+    assert_eq!(
+        end(hang, |command| command.timeout = Duration::from_millis(300)),
+        Ending::TimedOut
+    );
+    let silent = "echo a; sleep 1000";
+    assert_eq!(
+        end(silent, |command| command.idle =
+            Some(Duration::from_millis(300))),
+        Ending::Idle
+    );
+    // Longer than the limit in all, and never silent for as long.
+    let talks = "for i in $(seq 25); do echo $i >&2; sleep 0.1; done";
+    assert_eq!(
+        end(talks, |command| command.idle = Some(Duration::from_secs(2))),
+        Ending::Exited(0)
+    );
+}
+
+#[test]
+fn who_is_asked_to_stop_has_time_to_tidy_up() {
+    let trial = Trial::new();
+    let stop = StopFlag::new().unwrap();
+    let mut command = trial.command(
+        "(trap 'sleep 0.2; echo wrapped > tidy; exit' TERM; echo > up; while :; do sleep 0.01; done) &
+         trap 'exit 0' TERM; while :; do sleep 0.01; done",
+    );
+    command.grace = LONG;
+    std::thread::scope(|scope| {
+        let ended = scope.spawn(|| run(&command, &stop).unwrap());
+        trial.await_file("up");
+        stop.ask();
+        let ended = ended.join().unwrap();
+        assert_eq!((ended.ending, ended.survivors), (Ending::Stopped, 0));
+    });
+    assert_eq!(trial.read("tidy"), "wrapped\n");
+    trial.assert_nobody_left();
+    assert_eq!(run(&command, &stop).unwrap().ending, Ending::Stopped);
+}
+
+#[test]
+fn a_daemon_that_holds_the_output_delays_nothing() {
+    let trial = Trial::new();
+    let ended = trial.run("echo said; sleep 1000 & exit 0");
+    assert_eq!((ended.ending, ended.leftover), (Ending::Exited(0), 1));
+    assert_eq!(trial.read("out"), "said\n");
+    trial.assert_nobody_left();
+}
+
+/// Ignores TERM, forks twice, and leaves session, group and output behind.
+const EVADER: &str = r#"
+    evade='trap "" TERM HUP INT; echo $$ >> pids; sleep 1000 & sleep 1000; sleep 1000; :'
+    for i in 1 2 3; do
+        (setsid nohup sh -c "$evade" < /dev/null > /dev/null 2>&1 &)
+        (sh -c "$evade" < /dev/null > /dev/null 2>&1 &)
+    done
+    while [ "$(wc -l < pids 2> /dev/null || echo 0)" -lt 6 ]; do sleep 0.01; done
+"#;
+
+#[test]
+fn nobody_gets_away_by_detaching() {
+    let trial = Trial::new();
+    let ended = trial.run(EVADER);
+    assert_eq!((ended.ending, ended.survivors), (Ending::Exited(0), 0));
+    assert!(ended.leftover >= 12, "{}", ended.leftover);
+    assert_eq!(trial.read("pids").lines().count(), 6);
+    trial.assert_nobody_left();
+}
+
+/// The numbers in the file `pids` that are still those of processes.
+fn alive(trial: &Trial) -> Vec<String> {
+    let lives = |pid: &str| procfs::stat(pid.parse().unwrap()).is_some_and(|seen| !seen.ended);
+    trial
+        .read("pids")
+        .lines()
+        .filter(|pid| lives(pid))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_keeper_finds_even_those_without_the_marker() {
+    for cgroup in [true, false] {
+        let trial = Trial::new();
+        if !cgroup {
+            fs::write(trial.path("no-cgroup"), "").unwrap();
+        }
+        let script = EVADER.replace("setsid nohup", "setsid env -i PATH=\"$PATH\" nohup");
+        trial.keeper(&script).wait().unwrap();
+        let ended = trial.read("ended");
+        assert!(
+            ended.contains("Exited(0)") && ended.contains("survivors: 0"),
+            "{ended}"
+        );
+        assert_eq!(trial.read("pids").lines().count(), 6);
+        assert_eq!(alive(&trial), Vec::<String>::new());
+        drop(Lock::wait(&trial.path("lock")).unwrap());
+    }
+}
+
+/// Forks as fast as it can, in sessions of their own: some stay and fork on, some run through the process numbers.
+const FORKER: &str = r#"
+    printf '%s\n' 'trap "" TERM; sh ./run < /dev/null > /dev/null 2>&1 & exit' > run
+    printf '%s\n' 'trap "" TERM; while :; do (sleep 1000 &); sleep 0.01; done' > fork
+    for i in 1 2 3 4; do setsid sh ./fork & done
+    setsid sh ./run &
+    sleep 0.5
+"#;
+
+#[test]
+fn a_fork_loop_loses() {
+    let trial = Trial::new();
+    let ended = trial.run(FORKER);
+    assert_eq!((ended.ending, ended.survivors), (Ending::Exited(0), 0));
+    assert!(ended.leftover > 8, "{}", ended.leftover);
+    trial.assert_nobody_left();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_fork_loop_loses_against_a_keeper() {
+    for cgroup in [true, false] {
+        let trial = Trial::new();
+        if !cgroup {
+            fs::write(trial.path("no-cgroup"), "").unwrap();
+        }
+        trial.keeper(FORKER).wait().unwrap();
+        let ended = trial.read("ended");
+        assert!(
+            ended.contains("Exited(0)") && ended.contains("survivors: 0"),
+            "{ended}"
+        );
+        trial.assert_nobody_left();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_tree_of_a_killed_keeper_is_found_and_ended() {
+    let trial = Trial::new();
+    let keeper = trial.keeper(&format!("{EVADER} echo > up; sleep 1000"));
+    trial.await_file("up");
+    let path = trial.path("lock");
+    assert!(Lock::is_held(&path).unwrap());
+    kill_process(Pid::from_raw(keeper.pid()).unwrap(), Signal::KILL).unwrap();
+    // The agent, which lives on, has not inherited the lock.
+    drop(Lock::wait(&path).unwrap());
+    keeper.wait().unwrap();
+    assert!(alive_marked(&trial.marker()).len() >= 13);
+    assert!(end_marked(&trial.marker()) >= 13);
+    trial.assert_nobody_left();
+    assert_eq!(alive(&trial), Vec::<String>::new());
+    assert_eq!(end_marked(&trial.marker()), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_keeper_is_asked_to_stop_by_what_it_wrote_into_its_lock() {
+    let trial = Trial::new();
+    let keeper = trial.keeper("echo > up; sleep 1000");
+    trial.await_file("up");
+    let by = Lock::try_take(&trial.path("lock"), "me")
+        .unwrap()
+        .unwrap_err();
+    let holder = by.holder().unwrap();
+    assert_eq!(holder.pid, keeper.pid());
+    assert!(!ask_to_stop(holder.pid, holder.start + 1).unwrap());
+    assert!(!keeper.has_ended().unwrap());
+    // Signals of a terminal do not concern it.
+    let pid = Pid::from_raw(keeper.pid()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    assert!(ask_to_stop(holder.pid, holder.start).unwrap());
+    keeper.wait().unwrap();
+    assert!(
+        trial.read("ended").contains("Stopped"),
+        "{}",
+        trial.read("ended")
+    );
+    assert!(!ask_to_stop(holder.pid, holder.start).unwrap());
+    trial.assert_nobody_left();
+}
+
+#[test]
+fn a_lock_is_handed_over_without_a_gap() {
+    let trial = Trial::new();
+    let path = trial.path("lock");
+    let lock = Lock::try_take(&path, "starter").unwrap().unwrap();
+    let args = ["-c", "echo up; exec sleep 1000"].map(OsString::from);
+    let keeper = start_keeper(
+        Path::new("/bin/sh"),
+        &args,
+        &lock,
+        &environ(),
+        &trial.path("log"),
+    )
+    .unwrap();
+    drop(lock);
+    assert!(Lock::is_held(&path).unwrap());
+    trial.await_file("log");
+    assert!(Lock::is_held(&path).unwrap());
+    assert!(Lock::try_take(&path, "other").unwrap().is_err());
+    kill_process(Pid::from_raw(keeper.pid()).unwrap(), Signal::KILL).unwrap();
+    keeper.wait().unwrap();
+    drop(Lock::wait(&path).unwrap());
+}
+
+#[test]
+fn only_a_lock_makes_a_keeper() {
+    let trial = Trial::new();
+    let exe = std::env::current_exe().unwrap();
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let told = format!("trial={}", trial.dir.path().display());
+    let by_hand = duct::cmd!(exe, "--exact", format!("{module}::keeper"), told);
+    let run = by_hand
+        .stdin_null()
+        .stdout_capture()
+        .stderr_capture()
+        .unchecked()
+        .run()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&run.stdout).contains("standard input is not a lock"));
+}

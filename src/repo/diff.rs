@@ -1,0 +1,249 @@
+//! What differs between two trees: as a list of paths, and as text for people and agents.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result};
+use gix::objs::tree::EntryKind;
+
+use super::{Repo, object_id, tree};
+use crate::domain::id::Oid;
+
+/// How a path differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Deleted,
+    /// Its content or its executable bit changed.
+    Modified,
+    /// It became another kind of thing: a file a symbolic link, or the other way round.
+    TypeChanged,
+}
+
+/// One path that differs. A rename is a path that went and one that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The path; bytes that are not UTF-8 are replaced.
+    pub path: String,
+    /// How it differs.
+    pub kind: ChangeKind,
+}
+
+/// The paths that differ between two trees (or commits), sorted.
+///
+/// # Errors
+/// If a tree cannot be read.
+pub fn changed_paths(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<Change>> {
+    let local = repo.local();
+    let (a, b) = (
+        tree::of(&local, object_id(a)?)?,
+        tree::of(&local, object_id(b)?)?,
+    );
+    let differences = tree::differences(&local, a, b)?;
+    Ok(differences
+        .into_iter()
+        .map(|d| Change {
+            path: d.path.to_string(),
+            kind: kind_of(&d),
+        })
+        .collect())
+}
+
+fn kind_of(difference: &tree::Difference) -> ChangeKind {
+    match (difference.before, difference.after) {
+        (None, _) => ChangeKind::Added,
+        (Some(_), None) => ChangeKind::Deleted,
+        (Some(a), Some(b)) if a.mode.is_blob() == b.mode.is_blob() => ChangeKind::Modified,
+        (Some(_), Some(_)) => ChangeKind::TypeChanged,
+    }
+}
+
+/// The difference between two trees (or commits) as `git diff --no-renames` would show it, with three lines of
+/// context. Files with a NUL byte near their start are only said to differ; other bytes that are not UTF-8 are replaced.
+///
+/// # Errors
+/// If a tree or a file cannot be read.
+pub fn unified_diff(repo: &Repo, a: &Oid, b: &Oid) -> Result<String> {
+    let local = repo.local();
+    let (a, b) = (
+        tree::of(&local, object_id(a)?)?,
+        tree::of(&local, object_id(b)?)?,
+    );
+    let mut text = String::new();
+    for difference in tree::differences(&local, a, b)? {
+        // Git shows a change of type as a removal and an addition.
+        if kind_of(&difference) == ChangeKind::TypeChanged {
+            let removal = tree::Difference {
+                after: None,
+                ..difference.clone()
+            };
+            show(&local, &removal, &mut text)?;
+            let addition = tree::Difference {
+                before: None,
+                ..difference
+            };
+            show(&local, &addition, &mut text)?;
+        } else {
+            show(&local, &difference, &mut text)?;
+        }
+    }
+    Ok(text)
+}
+
+fn show(local: &gix::Repository, difference: &tree::Difference, text: &mut String) -> Result<()> {
+    let path = difference.path.to_string();
+    let content = |entry: Option<tree::Entry>| -> Result<Vec<u8>> {
+        match entry {
+            // A submodule has no content here; git shows its id.
+            Some(e) if e.mode.is_commit() => Ok(format!("Subproject commit {}\n", e.id).into()),
+            Some(e) => Ok(local
+                .find_blob(e.id)
+                .with_context(|| super::at(&path))?
+                .take_data()),
+            None => Ok(Vec::new()),
+        }
+    };
+    let (old, new) = (content(difference.before)?, content(difference.after)?);
+    let mode = |e: &tree::Entry| mode_text(e.mode.kind());
+    let old_name = quoted(&path, "a/");
+    let new_name = quoted(&path, "b/");
+    let _ = writeln!(text, "diff --git {old_name} {new_name}");
+    match (&difference.before, &difference.after) {
+        (None, Some(b)) => {
+            let _ = writeln!(text, "new file mode {}", mode(b));
+        }
+        (Some(a), None) => {
+            let _ = writeln!(text, "deleted file mode {}", mode(a));
+        }
+        (Some(a), Some(b)) if a.mode != b.mode => {
+            let _ = writeln!(text, "old mode {}\nnew mode {}", mode(a), mode(b));
+        }
+        (Some(_) | None, Some(_) | None) => {}
+    }
+    if old == new {
+        return Ok(());
+    }
+    let old_name = if difference.before.is_some() {
+        old_name
+    } else {
+        "/dev/null".into()
+    };
+    let new_name = if difference.after.is_some() {
+        new_name
+    } else {
+        "/dev/null".into()
+    };
+    if is_binary(&old) || is_binary(&new) {
+        let _ = writeln!(text, "Binary files {old_name} and {new_name} differ");
+        return Ok(());
+    }
+    let (old, new) = (String::from_utf8_lossy(&old), String::from_utf8_lossy(&new));
+    let diff = similar::TextDiff::from_lines(old.as_ref(), new.as_ref());
+    text.push_str(
+        &diff
+            .unified_diff()
+            .context_radius(3)
+            .header(&old_name, &new_name)
+            .to_string(),
+    );
+    Ok(())
+}
+
+fn mode_text(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::Tree => "040000",
+        EntryKind::Blob => "100644",
+        EntryKind::BlobExecutable => "100755",
+        EntryKind::Link => "120000",
+        EntryKind::Commit => "160000",
+    }
+}
+
+/// Git's own rule: a NUL byte in the first 8000.
+fn is_binary(content: &[u8]) -> bool {
+    content.iter().take(8000).any(|b| *b == 0)
+}
+
+/// A name as git prints it: in quotes if it has characters that would spoil the line.
+fn quoted(path: &str, prefix: &str) -> String {
+    if path
+        .chars()
+        .any(|c| c.is_control() || c == '"' || c == '\\')
+    {
+        format!("{:?}", format!("{prefix}{path}"))
+    } else {
+        format!("{prefix}{path}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Fixture;
+    use super::*;
+
+    #[test]
+    fn lists_paths_of_every_kind() {
+        let fx = Fixture::new();
+        let a = fx.tree(&[("same", "1"), ("gone", "1"), ("d/edit", "1"), ("swap", "1")]);
+        let b = fx.tree(&[
+            ("same", "1"),
+            ("d/edit", "2"),
+            ("swap/in", "1"),
+            ("new", "1"),
+        ]);
+        let found: Vec<_> = changed_paths(&fx.repo, &a, &b)
+            .unwrap()
+            .into_iter()
+            .map(|c| (c.path, c.kind))
+            .collect();
+        let want = [
+            ("d/edit", ChangeKind::Modified),
+            ("gone", ChangeKind::Deleted),
+            ("new", ChangeKind::Added),
+            ("swap", ChangeKind::Deleted),
+            ("swap/in", ChangeKind::Added),
+        ];
+        assert_eq!(found, want.map(|(p, k)| (p.to_owned(), k)));
+    }
+
+    #[test]
+    fn shows_what_git_shows() {
+        let fx = Fixture::new();
+        let long: String = (0..40).map(|n| format!("line {n}\n")).collect();
+        let edited = long
+            .replace("line 5\n", "line five\n")
+            .replace("line 30\n", "");
+        let a = fx.tree(&[
+            ("gone", "x\ny\n"),
+            ("long", &long),
+            ("no-end", "a"),
+            ("bin", "\0a"),
+        ]);
+        let b = fx.tree(&[
+            ("new", "x\n"),
+            ("long", &edited),
+            ("no-end", "b"),
+            ("bin", "\0b"),
+        ]);
+        let ours = unified_diff(&fx.repo, &a, &b).unwrap();
+        let args = ["diff", "--no-renames", "--no-color", a.as_str(), b.as_str()];
+        let theirs = fx.git(&args);
+        // Git adds index lines, and what it thinks a hunk belongs to.
+        let tidy = |text: &str| -> Vec<String> {
+            text.lines()
+                .filter(|l| !l.starts_with("index "))
+                .map(|l| {
+                    match l
+                        .strip_prefix("@@ ")
+                        .and_then(|rest| rest.split_once(" @@"))
+                    {
+                        Some((place, _)) => format!("@@ {place} @@"),
+                        None => l.to_owned(),
+                    }
+                })
+                .collect()
+        };
+        assert_eq!(tidy(&ours), tidy(&theirs));
+    }
+}

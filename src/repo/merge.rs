@@ -1,0 +1,245 @@
+//! Merging in memory: three trees in, one tree or a list of conflicts out. No work tree, no index, no ref.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use gix::ObjectId;
+use gix::bstr::{BStr, BString, ByteSlice};
+use gix::merge::tree::TreatAsUnresolved;
+
+use super::{Repo, object_id, oid, tree};
+use crate::domain::id::Oid;
+
+/// What a merge came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Merged {
+    /// Everything fitted.
+    Clean {
+        /// The merged tree.
+        tree: Oid,
+    },
+    /// Both sides changed the same thing.
+    Conflict {
+        /// The paths at which they did, sorted; bytes that are not UTF-8 are replaced.
+        paths: Vec<String>,
+    },
+}
+
+/// The best common ancestor of two commits; none if they share no history.
+///
+/// # Errors
+/// If history cannot be read.
+pub fn merge_base(repo: &Repo, a: &Oid, b: &Oid) -> Result<Option<Oid>> {
+    if a == b {
+        return Ok(Some(a.clone()));
+    }
+    let local = repo.local();
+    let bases = local
+        .merge_bases_many(object_id(a)?, &[object_id(b)?])
+        .context("cannot read the history")?;
+    Ok(bases.first().map(|base| oid(base.detach())))
+}
+
+/// Merges what changed from `base` to `theirs` into `ours`. Each may be a commit or a tree.
+///
+/// # Errors
+/// If an object cannot be read or written. A conflict is not an error.
+pub fn merge(repo: &Repo, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<Merged> {
+    let local = repo.local();
+    let base = tree::of(&local, object_id(base)?)?;
+    let ours = tree::of(&local, object_id(ours)?)?;
+    let theirs = tree::of(&local, object_id(theirs)?)?;
+    if let Some(merged) = merge_by_path(&local, base, ours, theirs)? {
+        return Ok(Merged::Clean { tree: oid(merged) });
+    }
+    merge_by_content(&local, base, ours, theirs)
+}
+
+/// The usual case, at a cost that follows the size of *their* change and not how far `ours` has moved on: every path
+/// they changed is still in `ours` as it was in `base`, so their side is taken there. Nothing if that cannot be said
+/// for sure, renames included: a path that `ours` moved away is missing there, and a folder that they moved away must
+/// be untouched in `ours`.
+fn merge_by_path(
+    local: &gix::Repository,
+    base: ObjectId,
+    ours: ObjectId,
+    theirs: ObjectId,
+) -> Result<Option<ObjectId>> {
+    if base == ours || ours == theirs {
+        return Ok(Some(theirs));
+    }
+    if base == theirs {
+        return Ok(Some(ours));
+    }
+    let mut edits: Vec<tree::Edit> = Vec::new();
+    let mut folders: BTreeSet<BString> = BTreeSet::new();
+    for change in tree::differences(local, base, theirs)? {
+        if tree::entry_at(local, ours, &change.path)? != change.before {
+            return Ok(None);
+        }
+        // An addition or a removal may be half of a rename, or stand in the way of one. That is only certain not to
+        // matter where both sides have the same folder around it.
+        let is_edit = change.before.is_some() && change.after.is_some();
+        if !is_edit && let Some(slash) = change.path.rfind_byte(b'/') {
+            folders.insert(change.path[..slash].into());
+        }
+        edits.push((change.path, change.after.map(|e| (e.mode.kind(), e.id))));
+    }
+    for folder in folders {
+        if !folder_is_safe(local, base, ours, theirs, folder.as_bstr())? {
+            return Ok(None);
+        }
+    }
+    tree::apply(local, ours, &edits).map(Some)
+}
+
+/// Whether adding to or removing from a folder means the same in `ours` as it did in `base`: no part of its path has
+/// become something else in `ours`, `ours` did not drop or make it, and if they dropped it, `ours` did not touch it.
+fn folder_is_safe(
+    local: &gix::Repository,
+    base: ObjectId,
+    ours: ObjectId,
+    theirs: ObjectId,
+    folder: &BStr,
+) -> Result<bool> {
+    let ends = folder.find_iter(b"/").chain(std::iter::once(folder.len()));
+    for end in ends {
+        let part = &folder[..end];
+        let in_base = tree::entry_at(local, base, part)?;
+        let in_ours = tree::entry_at(local, ours, part)?;
+        let in_theirs = tree::entry_at(local, theirs, part)?;
+        let is_tree = |e: Option<tree::Entry>| e.is_some_and(|e| e.mode.is_tree());
+        if is_tree(in_base) != is_tree(in_ours) || (in_base.is_some() != in_ours.is_some()) {
+            return Ok(false);
+        }
+        if is_tree(in_base) && !is_tree(in_theirs) && in_ours != in_base {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The whole three-way merge, line by line where both changed a file, with renames followed.
+fn merge_by_content(
+    local: &gix::Repository,
+    base: ObjectId,
+    ours: ObjectId,
+    theirs: ObjectId,
+) -> Result<Merged> {
+    let labels = gix::merge::blob::builtin_driver::text::Labels {
+        ancestor: Some("base".into()),
+        current: Some("target".into()),
+        other: Some("task".into()),
+    };
+    let options = local
+        .tree_merge_options()
+        .context("cannot read the merge settings")?;
+    let mut outcome = local
+        .merge_trees(base, ours, theirs, labels, options)
+        .context("cannot merge")?;
+    let how = TreatAsUnresolved::git();
+    if !outcome.has_unresolved_conflicts(how) {
+        let written = super::objects::persist(|| outcome.tree.write().map(gix::Id::detach))?;
+        return Ok(Merged::Clean { tree: oid(written) });
+    }
+    let paths: BTreeSet<String> = outcome
+        .conflicts
+        .iter()
+        .filter(|c| c.is_unresolved(how))
+        .flat_map(|c| {
+            [
+                c.ours.location().to_string(),
+                c.theirs.location().to_string(),
+            ]
+        })
+        .filter(|path| !path.is_empty())
+        .collect();
+    Ok(Merged::Conflict {
+        paths: paths.into_iter().collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Fixture, Random};
+    use super::*;
+
+    fn tree(fx: &Fixture, files: &[(&str, &str)]) -> Oid {
+        fx.tree(files)
+    }
+
+    #[test]
+    fn takes_both_sides_and_names_conflicts() {
+        let fx = Fixture::new();
+        let base = tree(&fx, &[("a", "1\n"), ("d/b", "1\n"), ("d/c", "1\n")]);
+        let ours = tree(&fx, &[("a", "2\n"), ("d/b", "1\n"), ("d/c", "1\n")]);
+        let theirs = tree(&fx, &[("a", "1\n"), ("d/b", "2\n"), ("e/new", "1\n")]);
+        let want = tree(&fx, &[("a", "2\n"), ("d/b", "2\n"), ("e/new", "1\n")]);
+        assert_eq!(
+            merge(&fx.repo, &base, &ours, &theirs).unwrap(),
+            Merged::Clean { tree: want }
+        );
+
+        let theirs = tree(&fx, &[("a", "3\n"), ("d/b", "1\n"), ("d/c", "1\n")]);
+        let conflict = Merged::Conflict {
+            paths: vec!["a".into()],
+        };
+        assert_eq!(merge(&fx.repo, &base, &ours, &theirs).unwrap(), conflict);
+    }
+
+    #[test]
+    fn a_file_where_they_need_a_folder_is_no_clean_merge() {
+        let fx = Fixture::new();
+        let base = tree(&fx, &[("a", "1\n")]);
+        let ours = tree(&fx, &[("a", "1\n"), ("x", "file\n")]);
+        let theirs = tree(&fx, &[("a", "1\n"), ("x/y", "1\n")]);
+        let merged = merge(&fx.repo, &base, &ours, &theirs).unwrap();
+        assert!(matches!(merged, Merged::Conflict { .. }), "{merged:?}");
+    }
+
+    #[test]
+    fn the_quick_way_gives_what_the_whole_merge_gives() {
+        let fx = Fixture::new();
+        let local = fx.repo.local();
+        let (mut quick, mut clean) = (0, 0);
+        for seed in 0..400 {
+            let mut random = Random::new(seed);
+            let base = random.files(12);
+            let ours = random.edited(&base);
+            let theirs = random.edited(&base);
+            let [base, ours, theirs] =
+                [base, ours, theirs].map(|files| object_id(&fx.tree_of(&files)).unwrap());
+            let Some(by_path) = merge_by_path(&local, base, ours, theirs).unwrap() else {
+                continue;
+            };
+            quick += 1;
+            match merge_by_content(&local, base, ours, theirs).unwrap() {
+                Merged::Clean { tree } => {
+                    assert_eq!(tree, oid(by_path), "seed {seed}");
+                    clean += 1;
+                }
+                Merged::Conflict { paths } => panic!("seed {seed}: conflict at {paths:?}"),
+            }
+        }
+        assert!(
+            quick > 50 && clean > 50,
+            "the quick way was hardly tried: {quick}, {clean}"
+        );
+    }
+
+    #[test]
+    fn finds_the_common_ancestor() {
+        let fx = Fixture::new();
+        let root = fx.commit(&[("a", "1")], &[]);
+        let left = fx.commit(&[("a", "2")], std::slice::from_ref(&root));
+        let right = fx.commit(&[("a", "3")], std::slice::from_ref(&root));
+        let alone = fx.commit(&[("a", "4")], &[]);
+        assert_eq!(
+            merge_base(&fx.repo, &left, &right).unwrap(),
+            Some(root.clone())
+        );
+        assert_eq!(merge_base(&fx.repo, &left, &alone).unwrap(), None);
+        assert!(fx.repo.is_ancestor(&root, &left).unwrap());
+        assert!(!fx.repo.is_ancestor(&left, &right).unwrap());
+    }
+}

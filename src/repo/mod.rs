@@ -1,0 +1,321 @@
+//! The user's repository: reading it, writing objects, and making places to work in.
+//!
+//! Everything here goes through `gix`, without a process per call. Nothing here moves a ref: only module `store` does.
+//! The one exception is a place's own `HEAD`, a file in its admin folder that belongs to that place alone.
+//!
+//! Two rules hold for every function that touches a place: paths come from our own records, never from files that an
+//! agent can write (`.git`, `commondir`), and nothing ever goes through a symbolic link.
+
+mod diff;
+mod heads;
+mod link;
+mod merge;
+mod objects;
+mod place;
+mod record;
+mod reset;
+mod snapshot;
+mod tree;
+mod walk;
+
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod misbehaviour;
+#[cfg(test)]
+mod random;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::domain::id::Oid;
+
+pub use diff::{Change, ChangeKind, changed_paths, unified_diff};
+pub use merge::{Merged, merge, merge_base};
+pub use objects::{
+    CommitInfo, commit, commit_info, edit_tree, read_blob, restore_paths, write_blob, write_tree,
+};
+pub use place::{Place, create, open, remove_at};
+pub use reset::ResetStats;
+pub use snapshot::{Snapshot, snapshot};
+pub use tree::refuse_submodules;
+
+/// What a place's `HEAD` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Head {
+    /// On a branch, given by its full name (`refs/heads/...`). Who moves that branch is not our business.
+    Branch(String),
+    /// At the commit itself.
+    Detached,
+}
+
+/// A name and an address, as commits carry them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The name.
+    pub name: String,
+    /// The address.
+    pub email: String,
+}
+
+/// A repository, opened once at its common folder. Cheap to clone; each thread takes its own handle with [`Repo::local`].
+#[derive(Clone)]
+pub struct Repo {
+    shared: gix::ThreadSafeRepository,
+    common_dir: PathBuf,
+    work_dir: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Repo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repo")
+            .field("common_dir", &self.common_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings that hold for our own handle only. With a packed-refs file every ref update takes its lock, and the
+/// default waits (100 ms and 1 s) were measured to be too short for eight writers. `safecrlf` only warns about line
+/// ends; as an error it would make a finished piece of work impossible to keep.
+const OVERRIDES: [&str; 3] = [
+    "core.packedRefsTimeout=30000",
+    "core.filesRefLockTimeout=10000",
+    "core.safecrlf=false",
+];
+
+/// Options under which the repository is opened: without the `GIT_*` variables that point into some other
+/// repository, as a hook or an alias leaves them behind.
+fn open_options() -> gix::open::Options {
+    let mut permissions = gix::open::Permissions::all();
+    permissions.env.objects = gix::sec::Permission::Deny;
+    gix::open::Options::default()
+        .permissions(permissions)
+        .open_path_as_is(true)
+        .config_overrides(OVERRIDES)
+}
+
+impl Repo {
+    /// Opens the repository that a folder belongs to: any folder of its work tree, a linked worktree, its `.git`
+    /// folder, or a bare or mirror clone.
+    ///
+    /// # Errors
+    /// If there is no repository, or it is of a kind in which results could be lost: with `reftable` refs, shallow, or
+    /// a partial clone. The text says what to do.
+    pub fn discover(dir: &Path) -> Result<Self> {
+        let (found, _trust) = gix::discover::upwards(dir)
+            .with_context(|| format!("no git repository here or above: {}", dir.display()))?;
+        let (git_dir, _work_dir) = found.into_repository_and_work_tree_directories();
+        let common_dir = link::common_dir_of(&git_dir)?;
+        let common_dir = std::fs::canonicalize(&common_dir).with_context(|| {
+            format!(
+                "cannot find the repository's folder: {}",
+                common_dir.display()
+            )
+        })?;
+        let shared = gix::ThreadSafeRepository::open_opts(&common_dir, open_options())
+            .with_context(|| format!("cannot open the repository: {}", common_dir.display()))?;
+        let local = shared.to_thread_local();
+        refuse_unsupported(&local, &common_dir)?;
+        let bare = local.is_bare();
+        let work_dir = match local.workdir() {
+            Some(path) if !bare => Some(
+                std::fs::canonicalize(path)
+                    .with_context(|| format!("cannot find the work tree: {}", path.display()))?,
+            ),
+            Some(_) | None => None,
+        };
+        Ok(Self {
+            shared,
+            common_dir,
+            work_dir,
+        })
+    }
+
+    /// The folder that all worktrees share: `.git`, or the whole of a bare repository. Absolute, without links.
+    #[must_use]
+    pub fn common_dir(&self) -> &Path {
+        &self.common_dir
+    }
+
+    /// The main work tree; none in a bare repository. Absolute, without links.
+    #[must_use]
+    pub fn work_dir(&self) -> Option<&Path> {
+        self.work_dir.as_deref()
+    }
+
+    /// What people call this repository: the name of its folder, without `.git`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let folder = match &self.work_dir {
+            Some(work_dir) => work_dir.as_path(),
+            // A bare repository may itself be called `.git`, in a folder that has the name.
+            None if self.common_dir.file_name().is_some_and(|n| n == ".git") => {
+                self.common_dir.parent().unwrap_or(&self.common_dir)
+            }
+            None => &self.common_dir,
+        };
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.strip_suffix(".git").unwrap_or(&name);
+        if name.is_empty() {
+            "repository".into()
+        } else {
+            name.into()
+        }
+    }
+
+    /// A handle for this thread.
+    #[must_use]
+    pub fn local(&self) -> gix::Repository {
+        let mut local = self.shared.to_thread_local();
+        // Diffs and merges read the same few trees again and again.
+        local.object_cache_size_if_unset(4 * 1024 * 1024);
+        local
+    }
+
+    /// The commit that a revision names (`HEAD`, a branch, a tag, an id).
+    ///
+    /// # Errors
+    /// If it names nothing, or something that is not a commit.
+    pub fn resolve_commit(&self, rev: &str) -> Result<Oid> {
+        let local = self.local();
+        let found = local
+            .rev_parse_single(rev)
+            .with_context(|| format!("no commit has this name: {rev}"))?
+            .object()
+            .with_context(|| format!("cannot read what this names: {rev}"))?;
+        let commit = found
+            .peel_to_kind(gix::object::Kind::Commit)
+            .with_context(|| format!("this does not name a commit: {rev}"))?;
+        Ok(oid(commit.id))
+    }
+
+    /// The tree of a commit; a tree's id is given back as it is.
+    ///
+    /// # Errors
+    /// If there is no such object, or it has no tree.
+    pub fn tree_of(&self, id: &Oid) -> Result<Oid> {
+        Ok(oid(tree::of(&self.local(), object_id(id)?)?))
+    }
+
+    /// The content of a file in a tree (or a commit's tree); nothing if there is no *file* at that path.
+    ///
+    /// # Errors
+    /// If the tree or the file cannot be read.
+    pub fn read_blob_at(&self, tree: &Oid, path: &str) -> Result<Option<Vec<u8>>> {
+        let local = self.local();
+        let root = tree::of(&local, object_id(tree)?)?;
+        match tree::entry_at(&local, root, path.as_bytes())? {
+            Some(entry) if entry.mode.is_blob() => Ok(Some(
+                local
+                    .find_blob(entry.id)
+                    .with_context(|| at(path))?
+                    .take_data(),
+            )),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Who commits: as the user's configuration says, or a stand-in on a machine that has no identity.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let local = self.local();
+        let configured = match local.committer() {
+            Some(Ok(signature)) => Some(Identity {
+                name: signature.name.to_string(),
+                email: signature.email.to_string(),
+            }),
+            Some(Err(_)) | None => None,
+        };
+        configured
+            .filter(|i| !i.name.trim().is_empty() && !i.email.trim().is_empty())
+            .unwrap_or_else(|| Identity {
+                name: "git-harness".into(),
+                email: "git-harness@localhost".into(),
+            })
+    }
+
+    /// Every work tree whose `HEAD` is this branch, or in which a rebase will put it there: the main one (not if the
+    /// repository is bare) and the linked ones. A broken admin folder is passed over.
+    ///
+    /// # Errors
+    /// If the list of worktrees cannot be read at all.
+    pub fn checked_out_at(&self, full_ref: &str) -> Result<Vec<PathBuf>> {
+        heads::checked_out_at(self, full_ref)
+    }
+
+    /// Whether `a` is `b` or one of its ancestors.
+    ///
+    /// # Errors
+    /// If history cannot be read.
+    pub fn is_ancestor(&self, a: &Oid, b: &Oid) -> Result<bool> {
+        if a == b {
+            return Ok(true);
+        }
+        let local = self.local();
+        let (a, b) = (object_id(a)?, object_id(b)?);
+        let bases = local
+            .merge_bases_many(a, &[b])
+            .context("cannot read the history")?;
+        Ok(bases.iter().any(|base| base.detach() == a))
+    }
+}
+
+/// Refuses repositories in which our writes would be lost or our reads incomplete.
+fn refuse_unsupported(local: &gix::Repository, common_dir: &Path) -> Result<()> {
+    let config = local.config_snapshot();
+    if let Some(storage) = config.string("extensions.refStorage")
+        && storage.as_slice() != b"files"
+    {
+        bail!(
+            "refs of this repository are kept in a format that git-harness cannot write; convert it with \
+             `git refs migrate --ref-format=files`: {storage}"
+        );
+    }
+    if local
+        .is_shallow()
+        .context("cannot tell whether the clone is shallow")?
+    {
+        bail!(
+            "this clone is shallow, so that results could not be merged; fetch the rest with \
+             `git fetch --unshallow`: {}",
+            common_dir.display()
+        );
+    }
+    let promisor = config
+        .plumbing()
+        .sections_by_name("remote")
+        .into_iter()
+        .flatten()
+        .any(|s| {
+            s.value("promisor").is_some_and(|v| {
+                let value = v.to_ascii_lowercase();
+                value != b"false" && value != b"no" && value != b"off" && value != b"0"
+            })
+        });
+    if config.string("extensions.partialClone").is_some() || promisor {
+        bail!(
+            "this is a partial clone, so that files may be missing when they are needed; make a full one with \
+             `git clone` without `--filter`: {}",
+            common_dir.display()
+        );
+    }
+    Ok(())
+}
+
+/// Our name for an object id.
+fn oid(id: gix::ObjectId) -> Oid {
+    Oid::parse(&id.to_string()).expect("gix prints ids as lower-case hex")
+}
+
+/// The library's name for one of our ids.
+fn object_id(id: &Oid) -> Result<gix::ObjectId> {
+    gix::ObjectId::from_hex(id.as_str().as_bytes()).with_context(|| format!("not an id here: {id}"))
+}
+
+/// A context line that names a path.
+fn at(path: impl std::fmt::Display) -> String {
+    format!("at this path: {path}")
+}

@@ -1,0 +1,230 @@
+//! Objects: blobs, trees and commits, read and written. No ref is touched.
+
+use anyhow::{Context, Result, bail};
+use gix::ObjectId;
+use gix::bstr::BString;
+use gix::objs::tree::EntryKind;
+
+use super::{Identity, Repo, object_id, oid, tree};
+use crate::domain::id::Oid;
+
+/// What a commit says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitInfo {
+    /// Its tree.
+    pub tree: Oid,
+    /// Its parents, in order.
+    pub parents: Vec<Oid>,
+    /// Its whole message; bytes that are not UTF-8 are replaced.
+    pub message: String,
+    /// The committer's time, in seconds since the Unix epoch.
+    pub time: i64,
+}
+
+/// How often a write is tried: `git repack` and `git prune` remove an empty fan-out folder between our making it and
+/// our renaming the object into it.
+const WRITE_ATTEMPTS: usize = 8;
+
+/// Runs a write again while it fails because a folder vanished under it.
+pub(super) fn persist<T>(mut write: impl FnMut() -> gix::Result<T>) -> Result<T> {
+    let mut attempt = 1;
+    loop {
+        match write() {
+            Ok(written) => return Ok(written),
+            Err(error) => {
+                let vanished = error
+                    .downcast_any_ref::<std::io::Error>()
+                    .is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+                if !vanished || attempt == WRITE_ATTEMPTS {
+                    return Err(error).context("cannot write to the object database");
+                }
+                attempt += 1;
+            }
+        }
+    }
+}
+
+/// Writes one object.
+pub(super) fn write(
+    local: &gix::Repository,
+    object: impl gix::objs::WriteTo + Copy,
+) -> Result<ObjectId> {
+    persist(|| local.write_object(object).map(gix::Id::detach))
+}
+
+/// Writes a file's content.
+///
+/// # Errors
+/// If the object database cannot be written.
+pub fn write_blob(repo: &Repo, content: &[u8]) -> Result<Oid> {
+    let local = repo.local();
+    Ok(oid(persist(|| {
+        local.write_blob(content).map(gix::Id::detach)
+    })?))
+}
+
+/// Reads a file's content.
+///
+/// # Errors
+/// If there is no such blob.
+pub fn read_blob(repo: &Repo, id: &Oid) -> Result<Vec<u8>> {
+    let local = repo.local();
+    let mut blob = local
+        .find_blob(object_id(id)?)
+        .with_context(|| format!("no file has this id: {id}"))?;
+    Ok(blob.take_data())
+}
+
+/// Writes a tree of plain files from nothing. Paths have `/` between their parts.
+///
+/// # Errors
+/// If a path is not allowed in a tree, or the object database cannot be written.
+pub fn write_tree(repo: &Repo, entries: &[(String, Oid)]) -> Result<Oid> {
+    let edits: Vec<_> = entries
+        .iter()
+        .map(|(p, id)| (p.clone(), Some(id.clone())))
+        .collect();
+    edit_tree(repo, None, &edits)
+}
+
+/// Writes a tree with some paths set to a blob (`Some`) or dropped (`None`). A path that was an executable file or a
+/// link stays one; new ones are plain files.
+///
+/// # Errors
+/// If a path is not allowed in a tree, or the object database cannot be read or written.
+pub fn edit_tree(
+    repo: &Repo,
+    base_tree: Option<&Oid>,
+    upserts: &[(String, Option<Oid>)],
+) -> Result<Oid> {
+    let local = repo.local();
+    let base = match base_tree {
+        Some(id) => tree::of(&local, object_id(id)?)?,
+        None => empty_tree(&local),
+    };
+    let mut edits: Vec<tree::Edit> = Vec::with_capacity(upserts.len());
+    for (path, id) in upserts {
+        tree::check_path(path.as_bytes())?;
+        let entry = match id {
+            None => None,
+            Some(id) => {
+                let kind = match base_tree {
+                    None => EntryKind::Blob,
+                    Some(_) => match tree::entry_at(&local, base, path.as_bytes())? {
+                        Some(old) if old.mode.is_blob_or_symlink() => old.mode.kind(),
+                        Some(_) | None => EntryKind::Blob,
+                    },
+                };
+                Some((kind, object_id(id)?))
+            }
+        };
+        edits.push((BString::from(path.as_str()), entry));
+    }
+    if base_tree.is_none() {
+        // The empty tree need not exist as an object for git, but our result may be it.
+        write(&local, &gix::objs::Tree::empty())?;
+    }
+    Ok(oid(tree::apply(&local, base, &edits)?))
+}
+
+/// Writes `tree` with some paths as they are in `source` (kind and content; absent there means dropped).
+///
+/// # Errors
+/// If a path is not allowed in a tree, or the object database cannot be read or written.
+pub fn restore_paths(repo: &Repo, tree: &Oid, source: &Oid, paths: &[String]) -> Result<Oid> {
+    let local = repo.local();
+    let base = tree::of(&local, object_id(tree)?)?;
+    let source = tree::of(&local, object_id(source)?)?;
+    let mut edits: Vec<tree::Edit> = Vec::with_capacity(paths.len());
+    for path in paths {
+        tree::check_path(path.as_bytes())?;
+        let entry = tree::entry_at(&local, source, path.as_bytes())?;
+        edits.push((
+            BString::from(path.as_str()),
+            entry.map(|e| (e.mode.kind(), e.id)),
+        ));
+    }
+    Ok(oid(tree::apply(&local, base, &edits)?))
+}
+
+/// The tree without entries.
+pub(super) fn empty_tree(local: &gix::Repository) -> ObjectId {
+    ObjectId::empty_tree(local.object_hash())
+}
+
+/// Writes a commit object; author and committer are the same, the time is UTC.
+///
+/// # Errors
+/// If the tree does not exist, or the object database cannot be written.
+pub fn commit(
+    repo: &Repo,
+    tree: &Oid,
+    parents: &[Oid],
+    message: &str,
+    author: &Identity,
+    time_secs: i64,
+) -> Result<Oid> {
+    let local = repo.local();
+    let tree = object_id(tree)?;
+    // A commit whose tree is missing would break every later `git fsck` of the user.
+    if !local.has_object(tree) {
+        bail!("cannot commit a tree that is not there: {tree}");
+    }
+    if tree.is_empty_tree() {
+        write(&local, &gix::objs::Tree::empty())?;
+    }
+    let signature = gix::actor::Signature {
+        name: printable(&author.name).into(),
+        email: printable(&author.email).into(),
+        time: gix::date::Time {
+            seconds: time_secs,
+            offset: 0,
+        },
+    };
+    let mut message = message.to_owned();
+    if !message.ends_with('\n') {
+        message.push('\n');
+    }
+    let commit = gix::objs::Commit {
+        tree,
+        parents: parents.iter().map(object_id).collect::<Result<_>>()?,
+        author: signature.clone(),
+        committer: signature,
+        encoding: None,
+        message: message.into(),
+        extra_headers: Vec::new(),
+    };
+    Ok(oid(write(&local, &commit)?))
+}
+
+/// What git itself does to names: without the characters that would end the field.
+fn printable(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control() && *c != '<' && *c != '>')
+        .collect::<String>()
+        .trim()
+        .into()
+}
+
+/// Reads a commit.
+///
+/// # Errors
+/// If there is no such commit.
+pub fn commit_info(repo: &Repo, id: &Oid) -> Result<CommitInfo> {
+    let local = repo.local();
+    let commit = local
+        .find_commit(object_id(id)?)
+        .with_context(|| format!("no commit has this id: {id}"))?;
+    let decoded = commit
+        .decode()
+        .with_context(|| format!("cannot read a commit: {id}"))?;
+    let time = decoded
+        .committer()
+        .with_context(|| format!("a commit without a time: {id}"))?;
+    Ok(CommitInfo {
+        tree: oid(decoded.tree()),
+        parents: decoded.parents().map(oid).collect(),
+        message: decoded.message.to_string(),
+        time: time.seconds(),
+    })
+}

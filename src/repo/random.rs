@@ -1,0 +1,63 @@
+//! Random trees: whatever an agent makes of a place, a snapshot and a reset agree with what was written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::fixture::{Fixture, Random, git_in};
+use super::snapshot;
+
+/// Makes a folder hold exactly these files, touching only what differs.
+fn realise(root: &Path, before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
+    for path in before.keys().filter(|p| !after.contains_key(*p)) {
+        fs::remove_file(root.join(path)).unwrap();
+        let mut folder = Path::new(path).parent().unwrap();
+        while folder != Path::new("") && fs::remove_dir(root.join(folder)).is_ok() {
+            folder = folder.parent().unwrap();
+        }
+    }
+    for (path, content) in after {
+        if before.get(path) != Some(content) {
+            fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+            fs::write(root.join(path), content).unwrap();
+        }
+    }
+}
+
+#[test]
+fn snapshots_and_resets_follow_random_work() {
+    let fx = Fixture::new();
+    let mut random = Random::new(7);
+    let mut base = random.files(20);
+    let mut commit = fx.commit_tree(&fx.tree_of(&base), &[]);
+    let place = fx.place("p01", &commit);
+    for round in 0..150 {
+        let mut work = base.clone();
+        for _ in 0..random.below(4) {
+            work = random.edited(&work);
+        }
+        realise(&place.path, &base, &work);
+        let taken = snapshot(&fx.repo, &place, &commit).unwrap();
+        assert_eq!(taken.tree, fx.tree_of(&work), "round {round}");
+        // On to some other tree, from whatever state the agent left.
+        let next = if random.below(3) == 0 {
+            random.files(20)
+        } else {
+            random.edited(&work)
+        };
+        let next_commit = fx.commit_tree(&fx.tree_of(&next), &[]);
+        fx.reset(&place, &next_commit, &[]);
+        let clean = snapshot(&fx.repo, &place, &next_commit).unwrap();
+        assert!(
+            clean.changed.is_empty(),
+            "round {round}: {:?}",
+            clean.changed
+        );
+        if round % 10 == 0 {
+            assert_eq!(Fixture::status(&place), "", "round {round}");
+            git_in(&place.path, &["diff", "--exit-code", "HEAD"]);
+        }
+        (base, commit) = (next, next_commit);
+    }
+    fx.git(&["fsck", "--strict", "--no-dangling"]);
+}

@@ -1,0 +1,167 @@
+//! Our own note of what a place holds: whose it is, which tree was put there, and the stat data of each file then.
+//!
+//! It is an index as git knows it, behind a few lines of text, and lies where an agent does not normally write. From it
+//! a walk tells what changed without reading files.
+
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use gix::ObjectId;
+use gix::index::State;
+
+/// A moment on the clock of the place's file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Stamp {
+    pub secs: u32,
+    pub nanos: u32,
+}
+
+/// See the module.
+pub(super) struct Record {
+    /// The place.
+    pub path: PathBuf,
+    /// Its admin folder.
+    pub admin: PathBuf,
+    /// The tree that was put there.
+    pub tree: ObjectId,
+    /// When that was done. Files at least as young may have changed again without looking different.
+    pub stamp: Stamp,
+    /// The files of that tree.
+    pub state: State,
+}
+
+const MAGIC: &[u8] = b"git-harness place 1\n";
+
+/// A cheap sum that tells a torn file from a whole one; nothing here defends against forgery.
+fn sum(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+    let sum = words.iter().fold(bytes.len() as u64, |sum, w| {
+        mix(sum, u64::from_le_bytes(*w))
+    });
+    rest.iter().fold(sum, |sum, b| mix(sum, u64::from(*b)))
+}
+
+impl Record {
+    /// A note that knows of no file.
+    pub(super) fn empty(path: &Path, admin: &Path, hash: gix::hash::Kind) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            admin: admin.to_path_buf(),
+            tree: ObjectId::empty_tree(hash),
+            stamp: Stamp::default(),
+            state: State::new(hash),
+        }
+    }
+
+    /// Reads a note; nothing if there is none.
+    ///
+    /// # Errors
+    /// If the file is there and cannot be read, or is torn.
+    pub(super) fn load(file: &Path, hash: gix::hash::Kind) -> Result<Option<Self>> {
+        let bytes = match std::fs::read(file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot read a place's note: {}", file.display()));
+            }
+        };
+        Self::parse(&bytes, hash)
+            .with_context(|| format!("a place's note is damaged: {}", file.display()))
+            .map(Some)
+    }
+
+    fn parse(bytes: &[u8], hash: gix::hash::Kind) -> Result<Self> {
+        let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
+            bail!("it does not start as one")
+        };
+        let mut field = |key: &str| -> Result<&[u8]> {
+            let end = rest
+                .iter()
+                .position(|b| *b == b'\n')
+                .context("it ends too soon")?;
+            let (line, after) = rest.split_at(end);
+            rest = &after[1..];
+            line.strip_prefix(key.as_bytes())
+                .with_context(|| format!("it lacks `{key}`"))
+        };
+        let path = PathBuf::from(std::ffi::OsString::from_vec(field("path ")?.to_vec()));
+        let admin = PathBuf::from(std::ffi::OsString::from_vec(field("admin ")?.to_vec()));
+        let tree = ObjectId::from_hex(field("tree ")?)?;
+        let stamp = std::str::from_utf8(field("stamp ")?)?;
+        let (secs, nanos) = stamp.split_once(' ').context("its time is no time")?;
+        let stamp = Stamp {
+            secs: secs.parse()?,
+            nanos: nanos.parse()?,
+        };
+        let want: u64 = std::str::from_utf8(field("sum ")?)?.parse()?;
+        if sum(rest) != want {
+            bail!("its end is missing or wrong");
+        }
+        // Git's index keeps its own time stamp; ours is kept above.
+        let epoch = State::new(hash).timestamp();
+        let (state, _) =
+            State::from_bytes(rest, epoch, hash, gix::index::decode::Options::default())?;
+        Ok(Self {
+            path,
+            admin,
+            tree,
+            stamp,
+            state,
+        })
+    }
+
+    /// Writes the note, and gives back the plain index inside it, for git.
+    pub(super) fn save(self, file: &Path) -> Result<Vec<u8>> {
+        let as_line = |path: &Path| -> Result<Vec<u8>> {
+            let bytes = path.as_os_str().as_bytes();
+            if bytes.contains(&b'\n') {
+                bail!(
+                    "a place's path must not hold a line break: {}",
+                    path.display()
+                );
+            }
+            Ok(bytes.to_vec())
+        };
+        let mut head = MAGIC.to_vec();
+        head.extend_from_slice(b"path ");
+        head.extend(as_line(&self.path)?);
+        head.extend_from_slice(b"\nadmin ");
+        head.extend(as_line(&self.admin)?);
+        let stamp = self.stamp;
+        let mut bytes = Vec::with_capacity(self.state.entries().len() * 112);
+        let options = gix::index::write::Options {
+            extensions: gix::index::write::Extensions::None,
+            skip_hash: false,
+        };
+        self.state
+            .write_to(&mut bytes, options)
+            .context("cannot write an index")?;
+        // In one go: hashing each of many small writes takes several times as long.
+        let mut hasher = gix::hash::hasher(self.state.object_hash());
+        hasher.update(&bytes);
+        bytes.extend_from_slice(
+            hasher
+                .try_finalize()
+                .context("cannot hash an index")?
+                .as_slice(),
+        );
+        let middle = format!(
+            "\ntree {}\nstamp {} {}\nsum {}\n",
+            self.tree,
+            stamp.secs,
+            stamp.nanos,
+            sum(&bytes)
+        );
+        head.extend_from_slice(middle.as_bytes());
+        head.extend_from_slice(&bytes);
+        if let Some(parent) = file.parent() {
+            std::fs::create_dir_all(parent)
+                .with_context(|| format!("cannot make a folder: {}", parent.display()))?;
+        }
+        super::link::replace_file(file, &head)?;
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,237 @@
+//! What an agent left behind, written as a tree.
+
+use std::ffi::OsStr;
+use std::fs::Permissions;
+use std::io::ErrorKind;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use gix::ObjectId;
+use gix::bstr::{BStr, BString, ByteSlice};
+use gix::filter::Pipeline;
+use gix::filter::plumbing::pipeline::convert::ToGitOutcome;
+use gix::index::State;
+use gix::index::entry::Mode;
+use gix::objs::tree::EntryKind;
+use gix::worktree::stack::state::{attributes, ignore};
+
+use super::record::Record;
+use super::walk::{self, Kind};
+use super::{Place, Repo, object_id, objects, oid, tree};
+use crate::domain::id::Oid;
+
+/// See [`snapshot`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The tree.
+    pub tree: Oid,
+    /// The paths that differ from the base, sorted; bytes that are not UTF-8 are replaced.
+    pub changed: Vec<String>,
+}
+
+/// Writes what a place holds as a tree: the files that git knew there, as they are now, and the new ones that are not
+/// ignored. Whatever the agent did to its own index, `HEAD` or `.git` makes no difference. Files of a repository
+/// within are taken as plain files; pipes, sockets and devices are left out.
+///
+/// # Errors
+/// If a file cannot be read or a filter fails: better no result than half of one.
+pub fn snapshot(repo: &Repo, place: &Place, base_tree: &Oid) -> Result<Snapshot> {
+    let mut local = repo.local();
+    let base = tree::of(&local, object_id(base_tree)?)?;
+    local
+        .set_workdir(place.path.clone())
+        .with_context(|| super::at(place.path.display()))?;
+    let record = match Record::load(&place.index, local.object_hash()) {
+        Ok(Some(record)) if record.path == place.path => record,
+        // Without a note every file is read and compared.
+        Ok(_) | Err(_) => Record {
+            tree: base,
+            state: state_of(&local, base)?,
+            ..Record::empty(&place.path, &place.admin, local.object_hash())
+        },
+    };
+    let found = walk::walk(&place.path, &record.state, record.stamp)?;
+    let mut edits: Vec<tree::Edit> = Vec::new();
+    for at in &found.missing {
+        edits.push((record.state.entry(*at).path(&record.state).to_owned(), None));
+    }
+    if !found.doubtful.is_empty() || !found.untracked.is_empty() {
+        let mut reader = Reader::new(&local, &record.state, &place.path)?;
+        for at in &found.doubtful {
+            let entry = record.state.entry(*at);
+            let path = entry.path(&record.state);
+            let now = reader.read(path, Some(entry.mode))?;
+            let was = entry
+                .mode
+                .to_tree_entry_mode()
+                .map(|mode| (mode.kind(), entry.id));
+            if now != was {
+                edits.push((path.to_owned(), now));
+            }
+        }
+        let mut new = Vec::new();
+        let mut rules = local
+            .excludes(
+                &record.state,
+                None,
+                ignore::Source::WorktreeThenIdMappingIfNotSkipped,
+            )
+            .context("cannot read the ignore rules")?;
+        for (path, kind) in &found.untracked {
+            collect(&place.path, &mut rules, path.as_bstr(), *kind, &mut new)?;
+        }
+        for path in new {
+            if let Some(entry) = reader.read(path.as_bstr(), None)? {
+                edits.push((path, Some(entry)));
+            }
+        }
+    }
+    let written = tree::apply(&local, record.tree, &edits)?;
+    if written.is_empty_tree() {
+        objects::write(&local, &gix::objs::Tree::empty())?;
+    }
+    let changed = tree::differences(&local, base, written)?;
+    Ok(Snapshot {
+        tree: oid(written),
+        changed: changed.into_iter().map(|d| d.path.to_string()).collect(),
+    })
+}
+
+/// The files of a tree, with nothing known about them on disk.
+fn state_of(local: &gix::Repository, root: ObjectId) -> Result<State> {
+    State::from_tree(&root, &local.objects, tree::name_rules())
+        .with_context(|| format!("cannot list a tree: {root}"))
+}
+
+/// The new files at and below a path that are not ignored.
+fn collect(
+    root: &Path,
+    rules: &mut gix::AttributeStack<'_>,
+    path: &BStr,
+    kind: Kind,
+    out: &mut Vec<BString>,
+) -> Result<()> {
+    let name = path
+        .rfind_byte(b'/')
+        .map_or(path, |slash| path[slash + 1..].as_bstr());
+    // `.git`, and its other spellings: no tree may hold them.
+    if gix::validate::path::component(name, None, tree::name_rules()).is_err() {
+        return Ok(());
+    }
+    let mode = match kind {
+        Kind::Other => return Ok(()),
+        Kind::File => Mode::FILE,
+        Kind::Folder => Mode::DIR,
+    };
+    if rules
+        .at_entry(path, Some(mode))
+        .with_context(|| super::at(path))?
+        .is_excluded()
+    {
+        return Ok(());
+    }
+    if kind == Kind::File {
+        out.push(path.to_owned());
+        return Ok(());
+    }
+    for (name, kind) in walk::children(&root.join(OsStr::from_bytes(path)))? {
+        collect(
+            root,
+            rules,
+            tree::join(path, name.as_bstr()).as_bstr(),
+            kind,
+            out,
+        )?;
+    }
+    Ok(())
+}
+
+/// Reads files of a place as git would add them.
+struct Reader<'a> {
+    local: &'a gix::Repository,
+    state: &'a State,
+    root: &'a Path,
+    filters: Pipeline<'a>,
+    trust_executable: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn new(local: &'a gix::Repository, state: &'a State, root: &'a Path) -> Result<Self> {
+        let attributes = local
+            .attributes_only(state, attributes::Source::WorktreeThenIdMapping)
+            .context("cannot read the attributes")?;
+        let filters =
+            Pipeline::new(local, attributes.detach()).context("cannot read the filters")?;
+        let trust_executable = local.config_snapshot().boolean("core.fileMode") != Some(false);
+        Ok(Self {
+            local,
+            state,
+            root,
+            filters,
+            trust_executable,
+        })
+    }
+
+    /// Writes one file's content as a blob. Nothing if no file or link is there.
+    fn read(&mut self, path: &BStr, known: Option<Mode>) -> Result<Option<(EntryKind, ObjectId)>> {
+        let full = self.root.join(OsStr::from_bytes(path));
+        let failed = || format!("cannot read what the agent left: {}", full.display());
+        let meta = match std::fs::symlink_metadata(&full) {
+            Ok(meta) => meta,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).with_context(failed),
+        };
+        if meta.is_symlink() {
+            let target = std::fs::read_link(&full)
+                .with_context(failed)?
+                .into_os_string()
+                .into_vec();
+            let id = objects::persist(|| self.local.write_blob(&target).map(gix::Id::detach))?;
+            return Ok(Some((EntryKind::Link, id)));
+        }
+        if !meta.is_file() {
+            return Ok(None);
+        }
+        let file = match std::fs::File::open(&full) {
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                // An agent that closed its file to itself still meant to leave it.
+                let mode = meta.permissions().mode() | 0o400;
+                std::fs::set_permissions(&full, Permissions::from_mode(mode))
+                    .with_context(failed)?;
+                std::fs::File::open(&full)
+            }
+            other => other,
+        }
+        .with_context(failed)?;
+        let relative = Path::new(OsStr::from_bytes(path));
+        let outcome = self
+            .filters
+            .convert_to_git(file, relative, self.state)
+            .with_context(failed)?;
+        let mut content = Vec::new();
+        match outcome {
+            ToGitOutcome::Unchanged(mut file) => {
+                std::io::Read::read_to_end(&mut file, &mut content).with_context(failed)?;
+            }
+            ToGitOutcome::Buffer(buffer) => content.extend_from_slice(buffer),
+            ToGitOutcome::Process(mut stream) => {
+                std::io::Read::read_to_end(&mut stream, &mut content).with_context(failed)?;
+            }
+        }
+        let id = objects::persist(|| self.local.write_blob(&content).map(gix::Id::detach))?;
+        let executable = if self.trust_executable {
+            // Git looks at the owner's bit only.
+            meta.permissions().mode() & 0o100 != 0
+        } else {
+            known == Some(Mode::FILE_EXECUTABLE)
+        };
+        let kind = if executable {
+            EntryKind::BlobExecutable
+        } else {
+            EntryKind::Blob
+        };
+        Ok(Some((kind, id)))
+    }
+}

@@ -1,0 +1,258 @@
+//! Trees: looking things up, comparing two of them, and writing changed ones.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use gix::ObjectId;
+use gix::bstr::{BStr, BString, ByteSlice};
+use gix::objs::tree::{EntryKind, EntryMode};
+
+use super::{Repo, object_id};
+use crate::domain::id::Oid;
+
+/// One name in a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub mode: EntryMode,
+    pub id: ObjectId,
+}
+
+/// What one path is before and after; never both absent, and never a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Difference {
+    pub path: BString,
+    pub before: Option<Entry>,
+    pub after: Option<Entry>,
+}
+
+/// One path to set (`Some`) or to drop (`None`) in a tree.
+pub(super) type Edit = (BString, Option<(EntryKind, ObjectId)>);
+
+/// The tree of a commit or tag, or the tree itself.
+pub(super) fn of(local: &gix::Repository, id: ObjectId) -> Result<ObjectId> {
+    let object = local
+        .find_object(id)
+        .with_context(|| format!("no such object: {id}"))?;
+    if object.kind == gix::object::Kind::Tree {
+        return Ok(id);
+    }
+    let tree = object
+        .peel_to_tree()
+        .with_context(|| format!("this has no tree: {id}"))?;
+    Ok(tree.id)
+}
+
+/// The entries of one tree, by name.
+fn entries(local: &gix::Repository, id: ObjectId) -> Result<BTreeMap<BString, Entry>> {
+    let tree = local
+        .find_tree(id)
+        .with_context(|| format!("cannot read a tree: {id}"))?;
+    let decoded = tree
+        .decode()
+        .with_context(|| format!("cannot read a tree: {id}"))?;
+    Ok(decoded
+        .entries
+        .iter()
+        .map(|e| {
+            (
+                e.filename.to_owned(),
+                Entry {
+                    mode: e.mode,
+                    id: e.oid.to_owned(),
+                },
+            )
+        })
+        .collect())
+}
+
+/// What is at a path, reading one tree per folder.
+pub(super) fn entry_at(
+    local: &gix::Repository,
+    root: ObjectId,
+    path: &[u8],
+) -> Result<Option<Entry>> {
+    let mut at = Entry {
+        mode: EntryKind::Tree.into(),
+        id: root,
+    };
+    for name in path.split(|b| *b == b'/') {
+        if !at.mode.is_tree() {
+            return Ok(None);
+        }
+        let tree = local
+            .find_tree(at.id)
+            .with_context(|| format!("cannot read a tree: {}", at.id))?;
+        let decoded = tree
+            .decode()
+            .with_context(|| format!("cannot read a tree: {}", tree.id))?;
+        let Some(found) = decoded
+            .entries
+            .iter()
+            .find(|e| e.filename == name.as_bstr())
+        else {
+            return Ok(None);
+        };
+        at = Entry {
+            mode: found.mode,
+            id: found.oid.to_owned(),
+        };
+    }
+    Ok(Some(at))
+}
+
+/// Every path that differs between two trees, without guessing at renames, sorted by path. The cost follows the
+/// difference: equal folders are not read.
+pub(super) fn differences(
+    local: &gix::Repository,
+    before: ObjectId,
+    after: ObjectId,
+) -> Result<Vec<Difference>> {
+    let mut out = Vec::new();
+    compare(local, Some(before), Some(after), BStr::new(""), &mut out)?;
+    out.sort_by(|a, b| a.path.cmp(&b.path));
+    // A folder that replaces a file gives two entries only at different paths, so paths are unique here.
+    Ok(out)
+}
+
+fn compare(
+    local: &gix::Repository,
+    before: Option<ObjectId>,
+    after: Option<ObjectId>,
+    prefix: &BStr,
+    out: &mut Vec<Difference>,
+) -> Result<()> {
+    if before == after {
+        return Ok(());
+    }
+    let old = before
+        .map(|id| entries(local, id))
+        .transpose()?
+        .unwrap_or_default();
+    let mut new = after
+        .map(|id| entries(local, id))
+        .transpose()?
+        .unwrap_or_default();
+    let mut pairs: Vec<(BString, Option<Entry>, Option<Entry>)> = Vec::new();
+    for (name, entry) in old {
+        let other = new.remove(&name);
+        if other != Some(entry) {
+            pairs.push((name, Some(entry), other));
+        }
+    }
+    pairs.extend(
+        new.into_iter()
+            .map(|(name, entry)| (name, None, Some(entry))),
+    );
+    for (name, a, b) in pairs {
+        let path = join(prefix, name.as_bstr());
+        let subtree = |e: Option<Entry>| e.filter(|e| e.mode.is_tree()).map(|e| e.id);
+        let leaf = |e: Option<Entry>| e.filter(|e| !e.mode.is_tree());
+        if subtree(a).is_some() || subtree(b).is_some() {
+            compare(local, subtree(a), subtree(b), path.as_bstr(), out)?;
+        }
+        if leaf(a).is_some() || leaf(b).is_some() {
+            out.push(Difference {
+                path,
+                before: leaf(a),
+                after: leaf(b),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// `prefix/name`, or `name` at the root.
+pub(super) fn join(prefix: &BStr, name: &BStr) -> BString {
+    let mut path = BString::from(Vec::with_capacity(prefix.len() + 1 + name.len()));
+    if !prefix.is_empty() {
+        path.extend_from_slice(prefix);
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+/// Writes a tree with some paths set or dropped. Drops come first, so that a file can become a folder and the other
+/// way round in one call. Folders that become empty go.
+pub(super) fn apply(local: &gix::Repository, base: ObjectId, edits: &[Edit]) -> Result<ObjectId> {
+    if edits.is_empty() {
+        return Ok(base);
+    }
+    let root = local
+        .find_tree(base)
+        .with_context(|| format!("cannot read a tree: {base}"))?;
+    // The plain editor: the one with checks looks up every neighbour of a changed file in the object database.
+    let mut editor = root.edit().context("cannot read a tree")?.detach();
+    for (path, _) in edits.iter().filter(|(_, entry)| entry.is_none()) {
+        editor
+            .remove(components(path))
+            .with_context(|| super::at(path))?;
+    }
+    for (path, entry) in edits {
+        if let Some((kind, id)) = entry {
+            editor
+                .upsert(components(path), *kind, *id)
+                .with_context(|| super::at(path))?;
+        }
+    }
+    editor.write(|tree| super::objects::write(local, tree))
+}
+
+fn components(path: &BString) -> impl Iterator<Item = &BStr> {
+    path.split(|b| *b == b'/').map(ByteSlice::as_bstr)
+}
+
+/// Refuses a path that git could not check out again: empty parts, `.`, `..`, `.git`.
+pub(super) fn check_path(path: &[u8]) -> Result<()> {
+    for name in path.split(|b| *b == b'/') {
+        if gix::validate::path::component(name.as_bstr(), None, name_rules()).is_err() {
+            bail!("git does not allow this path in a tree: {}", path.as_bstr());
+        }
+    }
+    Ok(())
+}
+
+/// Which names a tree may hold: those that are safe on the file systems that git protects by default.
+pub(super) fn name_rules() -> gix::validate::path::component::Options {
+    gix::validate::path::component::Options {
+        protect_windows: false,
+        protect_hfs: true,
+        protect_ntfs: true,
+    }
+}
+
+/// Refuses a tree (or a commit's tree) that holds submodules: a place would lack their content, and a snapshot could
+/// not keep what an agent changed in them.
+///
+/// # Errors
+/// If there is one; the text names the first.
+pub fn refuse_submodules(repo: &Repo, tree: &Oid) -> Result<()> {
+    let local = repo.local();
+    let root = of(&local, object_id(tree)?)?;
+    match first_submodule(&local, root, BStr::new(""))? {
+        None => Ok(()),
+        Some(path) => bail!(
+            "the base holds a submodule, and git-harness cannot work on those yet; start from a commit without: {path}"
+        ),
+    }
+}
+
+fn first_submodule(
+    local: &gix::Repository,
+    tree: ObjectId,
+    prefix: &BStr,
+) -> Result<Option<BString>> {
+    // Submodules need a `.gitmodules` to be of use, but a stray link in a tree does the same harm: look at all.
+    for (name, entry) in entries(local, tree)? {
+        let path = join(prefix, name.as_bstr());
+        if entry.mode.is_commit() {
+            return Ok(Some(path));
+        }
+        if entry.mode.is_tree()
+            && let Some(found) = first_submodule(local, entry.id, path.as_bstr())?
+        {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,238 @@
+//! A run held in memory and written to its chains: events are folded, committed and become visible in one transaction.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+
+use super::layout;
+use super::{Expected, Move, RunProof, Store, codec, wire};
+use crate::ambient;
+use crate::repo;
+use crate::domain::event::{RunEvent, TaskEvent, TaskEventKind};
+use crate::domain::id::{Oid, TaskId};
+use crate::domain::machine::Decision;
+use crate::domain::state::{RunState, TaskState};
+use crate::domain::verdict::Finding;
+
+/// The tip of a chain: the last event's commit and its tree of payloads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tip {
+    /// The commit.
+    pub commit: Oid,
+    /// Its tree.
+    pub tree: Oid,
+}
+
+/// Something that an event carries beside its words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// Where in the chain's tree.
+    pub path: String,
+    /// A blob or a tree.
+    pub id: Oid,
+    /// Which of the two.
+    pub is_tree: bool,
+}
+
+/// A run in memory, in step with its chains.
+#[derive(Debug)]
+pub struct Ledger {
+    /// What is so.
+    pub state: RunState,
+    /// The run's tip.
+    pub run_tip: Tip,
+    /// How many events the run's chain has.
+    pub run_seq: u64,
+    /// The tasks' tips.
+    pub tips: BTreeMap<TaskId, Tip>,
+}
+
+/// Events and payloads that go into one transaction.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The events, in order.
+    pub decisions: Vec<Decision>,
+    /// What tasks' next events carry.
+    pub payloads: BTreeMap<TaskId, Vec<Payload>>,
+    /// Commits that a task's next event keeps reachable.
+    pub keep: BTreeMap<TaskId, Oid>,
+    /// Refs to move in the same transaction (dropped attempts, branches).
+    pub moves: Vec<Move>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.decisions.is_empty() && self.moves.is_empty()
+    }
+}
+
+impl Ledger {
+    /// Commits a batch to the chains and folds it into the state. Visible to every process when this returns; proof
+    /// against a power cut after the store's barrier.
+    ///
+    /// # Errors
+    /// [`super::Lost`] when another process wrote to the run although we hold its lock: then stop at once.
+    pub fn record(&mut self, store: &Store, proof: &RunProof, batch: &mut Batch) -> Result<()> {
+        debug_assert_eq!(proof.run(), &self.state.id, "a proof is for one run");
+        let mut next: BTreeMap<TaskId, (TaskState, Tip)> = BTreeMap::new();
+        let mut run_tip = self.run_tip.clone();
+        let mut run_seq = self.run_seq;
+        for decision in &batch.decisions {
+            match decision {
+                Decision::Run(event) => {
+                    run_seq += 1;
+                    run_tip = self.commit_run(store, event, run_seq, &run_tip)?;
+                }
+                Decision::Task(task, event) => {
+                    let (mut state, tip) = match next.remove(task) {
+                        Some(pair) => pair,
+                        None => self.current(task)?,
+                    };
+                    let mut payloads = batch.payloads.remove(task).unwrap_or_default();
+                    payloads.extend(findings_payload(store, &tip.tree, event)?);
+                    state.apply(event);
+                    let keep = batch.keep.remove(task);
+                    let tip = Tip { tree: put(store, &tip.tree, &payloads)?, ..tip };
+                    let tip = self.commit_task(store, task, event, &state, &tip, keep)?;
+                    next.insert(task.clone(), (state, tip));
+                }
+            }
+        }
+        let mut moves = std::mem::take(&mut batch.moves);
+        if run_tip != self.run_tip {
+            let old = Expected::Value(self.run_tip.commit.clone());
+            moves.push(Move::to(layout::run(&self.state.id), run_tip.commit.clone(), old));
+        }
+        for (task, (_, tip)) in &next {
+            let old = self.tips.get(task).map(|t| t.commit.clone());
+            let name = layout::task(&self.state.id, task);
+            moves.push(Move::to(name, tip.commit.clone(), Expected::from_read(old)));
+        }
+        store.transact(&moves)?;
+        for decision in batch.decisions.drain(..) {
+            match decision {
+                Decision::Run(event) => self.state.apply_run(&event),
+                Decision::Task(task, event) => self.state.apply_task(&task, &event),
+            }
+        }
+        for (task, (_, tip)) in next {
+            self.tips.insert(task, tip);
+        }
+        self.run_tip = run_tip;
+        self.run_seq = run_seq;
+        Ok(())
+    }
+
+    fn current(&self, task: &TaskId) -> Result<(TaskState, Tip)> {
+        let state = self.state.tasks.get(task).with_context(|| format!("no task `{task}`"))?;
+        let tip = self.tips.get(task).with_context(|| format!("the task `{task}` has no chain"))?;
+        Ok((state.clone(), tip.clone()))
+    }
+
+    fn commit_run(&self, store: &Store, event: &RunEvent, seq: u64, tip: &Tip) -> Result<Tip> {
+        let message = codec::write_run(self.state.id.as_str(), event, seq, &ambient::nonce())?;
+        let parents = [tip.commit.clone()];
+        let commit = state_commit(store, &tip.tree, &parents, &message)?;
+        Ok(Tip { commit, tree: tip.tree.clone() })
+    }
+
+    fn commit_task(
+        &self,
+        store: &Store,
+        task: &TaskId,
+        event: &TaskEvent,
+        after: &TaskState,
+        tip: &Tip,
+        keep: Option<Oid>,
+    ) -> Result<Tip> {
+        let run = self.state.id.as_str();
+        let message = codec::write_task(run, task, event, after, &ambient::nonce())?;
+        let mut parents = vec![tip.commit.clone()];
+        parents.extend(work(&event.kind));
+        parents.extend(keep);
+        let commit = state_commit(store, &tip.tree, &parents, &message)?;
+        Ok(Tip { commit, tree: tip.tree.clone() })
+    }
+}
+
+/// Writes a commit that holds state: by the program, at the present moment.
+pub(super) fn state_commit(
+    store: &Store,
+    tree: &Oid,
+    parents: &[Oid],
+    message: &str,
+) -> Result<Oid> {
+    let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
+    let identity = crate::repo::Identity {
+        name: "git-harness".into(),
+        email: "git-harness@localhost".into(),
+    };
+    repo::commit(store.repo(), tree, parents, message, &identity, time)
+}
+
+/// The work that an event is about: a second parent, so that nothing an agent made is ever unreachable.
+fn work(kind: &TaskEventKind) -> Option<Oid> {
+    match kind {
+        TaskEventKind::Ended { candidate, .. } => candidate.as_ref().map(|c| c.commit.clone()),
+        TaskEventKind::Landed { commit, .. } => Some(commit.clone()),
+        TaskEventKind::Created
+        | TaskEventKind::Started { .. }
+        | TaskEventKind::Judged { .. }
+        | TaskEventKind::Conflicted { .. }
+        | TaskEventKind::Retried { .. }
+        | TaskEventKind::Failed { .. }
+        | TaskEventKind::Skipped { .. } => None,
+    }
+}
+
+/// Puts payloads into a tree.
+pub(super) fn put(store: &Store, tree: &Oid, payloads: &[Payload]) -> Result<Oid> {
+    if payloads.is_empty() {
+        return Ok(tree.clone());
+    }
+    use gix::objs::tree::EntryKind;
+    let repo = store.repo().local();
+    let id = gix::ObjectId::from_hex(tree.as_str().as_bytes())?;
+    let mut editor = repo.edit_tree(id)?;
+    for payload in payloads {
+        let kind = if payload.is_tree { EntryKind::Tree } else { EntryKind::Blob };
+        let id = gix::ObjectId::from_hex(payload.id.as_str().as_bytes())?;
+        editor.upsert(payload.path.as_str(), kind, id)?;
+    }
+    Ok(Oid::parse(&editor.write()?.to_string())?)
+}
+
+/// The file in a chain's tree that holds every finding so far.
+pub const FINDINGS: &str = "findings.json";
+
+fn findings_payload(store: &Store, tree: &Oid, event: &TaskEvent) -> Result<Option<Payload>> {
+    let new: &[Finding] = match &event.kind {
+        TaskEventKind::Judged { findings: Some(findings), .. } => findings,
+        TaskEventKind::Conflicted { finding, .. } => std::slice::from_ref(finding),
+        TaskEventKind::Judged { findings: None, .. }
+        | TaskEventKind::Created
+        | TaskEventKind::Started { .. }
+        | TaskEventKind::Ended { .. }
+        | TaskEventKind::Retried { .. }
+        | TaskEventKind::Landed { .. }
+        | TaskEventKind::Failed { .. }
+        | TaskEventKind::Skipped { .. } => return Ok(None),
+    };
+    let mut all = findings(store, tree)?;
+    all.extend_from_slice(new);
+    let wire: Vec<wire::WireFinding> = all.iter().map(wire::WireFinding::from).collect();
+    let id = repo::write_blob(store.repo(), &serde_json::to_vec_pretty(&wire)?)?;
+    Ok(Some(Payload { path: FINDINGS.into(), id, is_tree: false }))
+}
+
+/// Every finding that a task's tree holds, oldest first.
+///
+/// # Errors
+/// If the file is not what this program writes.
+pub fn findings(store: &Store, tree: &Oid) -> Result<Vec<Finding>> {
+    let Some(bytes) = store.repo().read_blob_at(tree, FINDINGS)? else { return Ok(Vec::new()) };
+    let wire: Vec<wire::WireFinding> = serde_json::from_slice(&bytes)?;
+    Ok(wire.into_iter().map(Finding::from).collect())
+}

@@ -1,0 +1,397 @@
+//! Events and state as commit messages: the only wire types of the chains.
+//!
+//! A message is a sentence for people, then trailers. The trailers of the tip say all of a task's state, so reading a
+//! run costs one commit a task; `Harness-Data` holds the event itself, so that a chain can be folded again and compared
+//! (which the tests do).
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+
+use super::wire::{WireResult, WireRun, WireTask};
+use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
+use crate::domain::id::{Oid, TaskId, Timestamp};
+use crate::domain::retry::Layer;
+use crate::domain::state::{Phase, TaskState};
+use crate::domain::verdict::{Candidate, CheckResult, Finding};
+
+/// The version of the format. A change of meaning is a new number, before the first new value is written.
+pub const VERSION: u32 = 1;
+
+/// The longest text that goes into a trailer.
+const TRAILER_LIMIT: usize = 1_000;
+
+/// Text on one line, without control characters, cut to what a trailer may hold.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let words = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    let mut line = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.len() > TRAILER_LIMIT {
+        let end = (0..=TRAILER_LIMIT).rev().find(|i| line.is_char_boundary(*i)).unwrap_or(0);
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
+/// The trailers of a message: the last paragraph's `Key: value` lines.
+#[must_use]
+pub fn trailers(message: &str) -> BTreeMap<&str, &str> {
+    let body = message.trim_end();
+    let start = body.rfind("\n\n").map_or(0, |i| i + 2);
+    body[start..].lines().filter_map(|l| l.split_once(": ")).collect()
+}
+
+fn wire_results(results: &[CheckResult]) -> Vec<WireResult> {
+    results.iter().map(WireResult::from).collect()
+}
+
+fn results(wire: Vec<WireResult>) -> Vec<CheckResult> {
+    wire.into_iter().map(CheckResult::from).collect()
+}
+
+/// The event's word, its sentence and its data.
+struct Told {
+    word: &'static str,
+    sentence: String,
+    data: String,
+}
+
+fn names(findings: &[Finding]) -> String {
+    findings.iter().map(|f| format!("`{}`", f.check)).collect::<Vec<_>>().join(", ")
+}
+
+fn tell_task(kind: &TaskEventKind) -> Result<Told> {
+    let (word, sentence, wire) = match kind {
+        TaskEventKind::Created => ("created", "created".to_owned(), WireTask::Created),
+        TaskEventKind::Started { attempt, base, place, owner } => (
+            "started",
+            format!("attempt {attempt} started from {} in {place}", base.short()),
+            WireTask::Started {
+                attempt: *attempt,
+                base: base.to_string(),
+                place: place.clone(),
+                owner: owner.clone(),
+            },
+        ),
+        TaskEventKind::Ended { attempt, ending, candidate } => (
+            "ended",
+            match candidate {
+                Some(c) => format!("attempt {attempt} {ending}, it left {}", c.commit.short()),
+                None => format!("attempt {attempt} {ending}, nothing was saved"),
+            },
+            WireTask::Ended {
+                attempt: *attempt,
+                ending: ending.into(),
+                candidate: candidate
+                    .as_ref()
+                    .map(|c| [c.commit.to_string(), c.tree.to_string(), c.base.to_string()]),
+            },
+        ),
+        TaskEventKind::Judged { attempt, tree, findings, results, landing } => {
+            let what = if *landing { "as it would land" } else { "as it is" };
+            let sentence = match findings {
+                None => format!("attempt {attempt} accepted, {what}"),
+                Some(f) => format!("attempt {attempt} rejected, {what}: {}", names(f)),
+            };
+            let wire = WireTask::Judged {
+                attempt: *attempt,
+                tree: tree.to_string(),
+                accepted: findings.is_none(),
+                results: wire_results(results),
+                landing: *landing,
+            };
+            ("judged", sentence, wire)
+        }
+        TaskEventKind::Conflicted { onto, .. } => (
+            "conflicted",
+            format!("conflicts with {}", onto.short()),
+            WireTask::Conflicted { onto: onto.to_string() },
+        ),
+        TaskEventKind::Retried { layer, not_before, because } => (
+            "retried",
+            match because {
+                Some(why) => format!("to be tried again ({layer}): {why}"),
+                None => format!("to be tried again ({layer})"),
+            },
+            WireTask::Retried {
+                layer: layer.to_string(),
+                not_before: not_before.0,
+                because: because.clone(),
+            },
+        ),
+        TaskEventKind::Landed { commit, results } => (
+            "landed",
+            format!("landed as {}", commit.short()),
+            WireTask::Landed { commit: commit.to_string(), results: wire_results(results) },
+        ),
+        TaskEventKind::Failed { reason } => {
+            ("failed", format!("failed: {reason}"), WireTask::Failed { reason: reason.clone() })
+        }
+        TaskEventKind::Skipped { message } => {
+            let wire = WireTask::Skipped { message: message.clone() };
+            ("skipped", format!("skipped: {message}"), wire)
+        }
+    };
+    Ok(Told { word, sentence: one_line(&sentence), data: serde_json::to_string(&wire)? })
+}
+
+fn oid(text: &str) -> Result<Oid> {
+    Ok(Oid::parse(text)?)
+}
+
+fn layer(text: &str) -> Result<Layer> {
+    [Layer::Feedback, Layer::Infra, Layer::Interrupted, Layer::Manual]
+        .into_iter()
+        .find(|l| l.as_str() == text)
+        .with_context(|| format!("unknown retry layer: {text:?}"))
+}
+
+fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
+    Ok(match wire {
+        WireTask::Created => TaskEventKind::Created,
+        WireTask::Started { attempt, base, place, owner } => {
+            TaskEventKind::Started { attempt, base: oid(&base)?, place, owner }
+        }
+        WireTask::Ended { attempt, ending, candidate } => TaskEventKind::Ended {
+            attempt,
+            ending: ending.into(),
+            candidate: match candidate {
+                None => None,
+                Some([commit, tree, base]) => {
+                    Some(Candidate { commit: oid(&commit)?, tree: oid(&tree)?, base: oid(&base)? })
+                }
+            },
+        },
+        WireTask::Judged { attempt, tree, accepted, results: r, landing } => {
+            TaskEventKind::Judged {
+                attempt,
+                tree: oid(&tree)?,
+                // The texts live in the chain's tree; the fold needs only that there were some.
+                findings: (!accepted).then(Vec::new),
+                results: results(r),
+                landing,
+            }
+        }
+        WireTask::Conflicted { onto } => TaskEventKind::Conflicted {
+            onto: oid(&onto)?,
+            finding: Finding { attempt: 0, check: "merge".into(), text: String::new() },
+        },
+        WireTask::Retried { layer: l, not_before, because } => {
+            TaskEventKind::Retried { layer: layer(&l)?, not_before: Timestamp(not_before), because }
+        }
+        WireTask::Landed { commit, results: r } => {
+            TaskEventKind::Landed { commit: oid(&commit)?, results: results(r) }
+        }
+        WireTask::Failed { reason } => TaskEventKind::Failed { reason },
+        WireTask::Skipped { message } => TaskEventKind::Skipped { message },
+    })
+}
+
+/// A task event with the state after it, as a commit message.
+///
+/// # Errors
+/// If the event cannot be serialised.
+pub fn write_task(
+    run: &str,
+    task: &TaskId,
+    event: &TaskEvent,
+    after: &TaskState,
+    nonce: &str,
+) -> Result<String> {
+    use std::fmt::Write as _;
+    let told = tell_task(&event.kind)?;
+    let mut text = format!("{task}: {}\n\n", told.sentence);
+    let mut line = |key: &str, value: &str| {
+        // Writing to a String cannot fail.
+        writeln!(text, "Harness-{key}: {value}").ok();
+    };
+    line("V", &VERSION.to_string());
+    line("Run", run);
+    line("Task", task.as_str());
+    line("Event", told.word);
+    line("State", after.phase.as_str());
+    line("Seq", &after.seq.to_string());
+    line("At", &after.at.0.to_string());
+    line("Attempt", &after.attempt.to_string());
+    let optional = [
+        ("Place", after.place.as_deref()),
+        ("Owner", after.owner.as_deref()),
+        ("Base", after.base.as_ref().map(Oid::as_str)),
+        ("Ending", after.ending.as_deref()),
+        ("Work", after.candidate.as_ref().map(|c| c.commit.as_str())),
+        ("Work-Tree", after.candidate.as_ref().map(|c| c.tree.as_str())),
+        ("Work-Base", after.candidate.as_ref().map(|c| c.base.as_str())),
+        ("Landed", after.landed.as_ref().map(Oid::as_str)),
+        ("Reason", after.reason.as_deref()),
+    ];
+    for (key, value) in optional {
+        if let Some(value) = value.map(one_line).filter(|v| !v.is_empty()) {
+            line(key, &value);
+        }
+    }
+    let counts = [
+        ("Rejections", u64::from(after.rejections)),
+        ("Conflicts", u64::from(after.conflicts)),
+        ("Faults", u64::from(after.faults)),
+        ("Not-Before", after.not_before.0),
+    ];
+    for (key, value) in counts.into_iter().filter(|(_, v)| *v > 0) {
+        line(key, &value.to_string());
+    }
+    for id in vouched(&event.kind) {
+        line("Verdict", id);
+    }
+    line("Data", &told.data);
+    line("Nonce", nonce);
+    Ok(text)
+}
+
+fn vouched(kind: &TaskEventKind) -> Vec<&str> {
+    match kind {
+        TaskEventKind::Judged { results, .. } | TaskEventKind::Landed { results, .. } => {
+            results.iter().map(|r| r.id.as_str()).collect()
+        }
+        TaskEventKind::Created
+        | TaskEventKind::Started { .. }
+        | TaskEventKind::Ended { .. }
+        | TaskEventKind::Conflicted { .. }
+        | TaskEventKind::Retried { .. }
+        | TaskEventKind::Failed { .. }
+        | TaskEventKind::Skipped { .. } => Vec::new(),
+    }
+}
+
+fn version(map: &BTreeMap<&str, &str>) -> Result<()> {
+    let found = map.get("Harness-V").copied().unwrap_or("none");
+    if found != VERSION.to_string() {
+        bail!("the state has format version {found}, this program reads version {VERSION}: use a newer `git-harness`");
+    }
+    Ok(())
+}
+
+fn phase(text: &str) -> Result<Phase> {
+    let all = [
+        Phase::Todo,
+        Phase::Running,
+        Phase::Verifying,
+        Phase::Queued,
+        Phase::Done,
+        Phase::Failed,
+        Phase::Skipped,
+    ];
+    all.into_iter().find(|p| p.as_str() == text).with_context(|| format!("unknown state: {text:?}"))
+}
+
+/// The state that a task's tip says.
+///
+/// # Errors
+/// If a trailer is missing or is not what this version writes.
+pub fn read_state(message: &str) -> Result<TaskState> {
+    let map = trailers(message);
+    version(&map)?;
+    let text = |key: &str| map.get(key).map(|v| (*v).to_owned());
+    let number = |key: &str| -> Result<u64> {
+        map.get(key).map_or(Ok(0), |v| v.parse().with_context(|| format!("bad {key}: {v:?}")))
+    };
+    let id = |key: &str| -> Result<Option<Oid>> { map.get(key).map(|v| oid(v)).transpose() };
+    let small = |key: &str| -> Result<u32> { Ok(u32::try_from(number(key)?)?) };
+    let candidate = match (id("Harness-Work")?, id("Harness-Work-Tree")?, id("Harness-Work-Base")?)
+    {
+        (Some(commit), Some(tree), Some(base)) => Some(Candidate { commit, tree, base }),
+        _ => None,
+    };
+    Ok(TaskState {
+        phase: phase(map.get("Harness-State").copied().unwrap_or(""))?,
+        seq: number("Harness-Seq")?,
+        attempt: small("Harness-Attempt")?,
+        place: text("Harness-Place"),
+        owner: text("Harness-Owner"),
+        base: id("Harness-Base")?,
+        ending: text("Harness-Ending"),
+        candidate,
+        rejections: small("Harness-Rejections")?,
+        conflicts: small("Harness-Conflicts")?,
+        faults: small("Harness-Faults")?,
+        not_before: Timestamp(number("Harness-Not-Before")?),
+        landed: id("Harness-Landed")?,
+        reason: text("Harness-Reason"),
+        at: Timestamp(number("Harness-At")?),
+    })
+}
+
+/// The event that a commit of a task's chain records.
+///
+/// # Errors
+/// If it is not one of this version.
+pub fn read_task_event(message: &str) -> Result<TaskEvent> {
+    let map = trailers(message);
+    version(&map)?;
+    let data = map.get("Harness-Data").context("the commit has no `Harness-Data` trailer")?;
+    let at = map.get("Harness-At").and_then(|v| v.parse().ok()).unwrap_or(0);
+    Ok(TaskEvent { at: Timestamp(at), kind: task_kind(serde_json::from_str(data)?)? })
+}
+
+/// A run event as a commit message.
+///
+/// # Errors
+/// If the event cannot be serialised.
+pub fn write_run(run: &str, event: &RunEvent, seq: u64, nonce: &str) -> Result<String> {
+    let (word, sentence, wire) = match &event.kind {
+        RunEventKind::Created { paused } => {
+            ("created", "created".to_owned(), WireRun::Created { paused: *paused })
+        }
+        RunEventKind::BaseJudged { passed, results } => (
+            "base-judged",
+            format!("the landing checks {} on the base", if *passed { "pass" } else { "fail" }),
+            WireRun::BaseJudged { passed: *passed, results: wire_results(results) },
+        ),
+        RunEventKind::Paused(reason) => {
+            ("paused", format!("paused: {reason}"), WireRun::Paused { reason: reason.clone() })
+        }
+        RunEventKind::Resumed => ("resumed", "goes on".to_owned(), WireRun::Resumed),
+        RunEventKind::Halted(reason) => {
+            ("halted", format!("halted: {reason}"), WireRun::Halted { reason: reason.clone() })
+        }
+        RunEventKind::Cancelled => ("cancelled", "cancelled".to_owned(), WireRun::Cancelled),
+    };
+    let ids = match &event.kind {
+        RunEventKind::BaseJudged { results, .. } => {
+            results.iter().map(|r| format!("Harness-Verdict: {}\n", r.id)).collect()
+        }
+        RunEventKind::Created { .. }
+        | RunEventKind::Paused(_)
+        | RunEventKind::Resumed
+        | RunEventKind::Halted(_)
+        | RunEventKind::Cancelled => String::new(),
+    };
+    let sentence = one_line(&sentence);
+    let data = serde_json::to_string(&wire)?;
+    Ok(format!(
+        "{run}: {sentence}\n\nHarness-V: {VERSION}\nHarness-Run: {run}\nHarness-Event: {word}\nHarness-Seq: {seq}\n\
+         Harness-At: {}\n{ids}Harness-Data: {data}\nHarness-Nonce: {nonce}\n",
+        event.at.0
+    ))
+}
+
+/// The event that a commit of a run's chain records.
+///
+/// # Errors
+/// If it is not one of this version.
+pub fn read_run_event(message: &str) -> Result<RunEvent> {
+    let map = trailers(message);
+    version(&map)?;
+    let data = map.get("Harness-Data").context("the commit has no `Harness-Data` trailer")?;
+    let at = map.get("Harness-At").and_then(|v| v.parse().ok()).unwrap_or(0);
+    let kind = match serde_json::from_str(data)? {
+        WireRun::Created { paused } => RunEventKind::Created { paused },
+        WireRun::BaseJudged { passed, results: r } => {
+            RunEventKind::BaseJudged { passed, results: results(r) }
+        }
+        WireRun::Paused { reason } => RunEventKind::Paused(reason),
+        WireRun::Resumed => RunEventKind::Resumed,
+        WireRun::Halted { reason } => RunEventKind::Halted(reason),
+        WireRun::Cancelled => RunEventKind::Cancelled,
+    };
+    Ok(RunEvent { at: Timestamp(at), kind })
+}

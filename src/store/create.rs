@@ -1,0 +1,172 @@
+//! Making a run: everything is pinned, and the run's ref is written last.
+
+use anyhow::{Context, Result, bail};
+
+use super::chain::{Payload, Tip, put, state_commit};
+use super::load::{Manifest, files};
+use super::{Expected, Move, RunProof, Store, codec, layout};
+use crate::ambient;
+use crate::repo;
+use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
+use crate::domain::id::{RunId, TaskId};
+use crate::domain::plan::{Plan, Task};
+use crate::domain::state::TaskState;
+use crate::failpoint;
+
+/// How many refs go into one transaction: large enough to be quick, small enough to hold few locks at a time.
+const REFS_AT_ONCE: usize = 1_000;
+
+/// What a run is made of.
+#[derive(Debug)]
+pub struct NewRun<'a> {
+    /// What is pinned.
+    pub manifest: &'a Manifest,
+    /// The job file's text.
+    pub job_text: &'a str,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Files that the job names: path and content.
+    pub pinned: &'a [(String, Vec<u8>)],
+    /// Whether it waits for `start`.
+    pub paused: bool,
+}
+
+impl Store {
+    /// Makes a run. Killed half-way, it leaves no run: the run's ref is the commit point and comes last.
+    ///
+    /// # Errors
+    /// If a ref cannot be made, or the run exists.
+    pub fn create(&self, proof: &RunProof, new: &NewRun) -> Result<()> {
+        let run = proof.run();
+        if self.read(&layout::run(run))?.is_some() {
+            bail!("the run `{run}` exists already");
+        }
+        let base = new.manifest.base()?;
+        self.create_tasks(run, new.plan)?;
+        failpoint::hit("create.tasks");
+        let target = &new.manifest.target;
+        if self.read(target)?.is_none() {
+            self.transact(&[Move::to(target.clone(), base.clone(), Expected::Absent)])
+                .with_context(|| format!("cannot make the target branch `{target}`"))?;
+        }
+        failpoint::hit("create.target");
+        let empty = repo::write_tree(self.repo(), &[])?;
+        let mut payloads = vec![
+            self.payload(files::MANIFEST, serde_json::to_string_pretty(new.manifest)?.as_bytes())?,
+            self.payload(files::JOB, new.job_text.as_bytes())?,
+            self.payload(files::PLAN, crate::planning::to_json(new.plan)?.as_bytes())?,
+        ];
+        for (path, bytes) in new.pinned {
+            payloads.push(self.payload(&format!("{}/{path}", files::PINNED), bytes)?);
+        }
+        let tree = put(self, &empty, &payloads)?;
+        let kind = RunEventKind::Created { paused: new.paused };
+        let event = RunEvent { at: ambient::now(), kind };
+        let message = codec::write_run(run.as_str(), &event, 1, &ambient::nonce())?;
+        // The base is a parent, so that it stays reachable whatever becomes of the user's branches.
+        let commit = state_commit(self, &tree, &[base], &message)?;
+        self.barrier()?;
+        failpoint::hit("create.before-run");
+        self.transact(&[Move::to(layout::run(run), commit, Expected::Absent)])?;
+        failpoint::hit("create.run");
+        self.barrier()
+    }
+
+    fn payload(&self, path: &str, bytes: &[u8]) -> Result<Payload> {
+        let id = repo::write_blob(self.repo(), bytes)?;
+        Ok(Payload { path: path.to_owned(), id, is_tree: false })
+    }
+
+    /// Chains for the tasks of a plan; leftovers of a run that was never finished being made are replaced.
+    fn create_tasks(&self, run: &RunId, plan: &Plan) -> Result<()> {
+        let old = self.list(&layout::tasks(run))?;
+        let old: std::collections::BTreeMap<_, _> = old.into_iter().collect();
+        for tasks in plan.tasks.chunks(REFS_AT_ONCE) {
+            let mut moves = Vec::with_capacity(tasks.len());
+            for task in tasks {
+                let (tip, _) = self.first_event(run, task)?;
+                let name = layout::task(run, &task.id);
+                let expected = Expected::from_read(old.get(&name).cloned());
+                moves.push(Move::to(name, tip.commit, expected));
+            }
+            self.transact(&moves).context("cannot make the refs of the tasks")?;
+        }
+        Ok(())
+    }
+
+    fn first_event(&self, run: &RunId, task: &Task) -> Result<(Tip, TaskState)> {
+        let json = serde_json::json!({
+            "v": codec::VERSION, "id": task.id.as_str(), "files": task.files,
+            "lines": task.lines, "tokens": task.tokens,
+        });
+        let blob = repo::write_blob(self.repo(), &serde_json::to_vec_pretty(&json)?)?;
+        let tree = repo::write_tree(self.repo(), &[("task.json".to_owned(), blob)])?;
+        let event = TaskEvent { at: ambient::now(), kind: TaskEventKind::Created };
+        let mut state = TaskState::default();
+        state.apply(&event);
+        let nonce = ambient::nonce();
+        let message = codec::write_task(run.as_str(), &task.id, &event, &state, &nonce)?;
+        let commit = state_commit(self, &tree, &[], &message)?;
+        Ok((Tip { commit, tree }, state))
+    }
+
+    /// Makes chains anew for tasks whose ref was lost or quarantined; their work is found again on the target, if it
+    /// had landed, and done again otherwise.
+    ///
+    /// # Errors
+    /// If a ref cannot be made.
+    pub fn recreate_tasks(
+        &self,
+        proof: &RunProof,
+        plan: &Plan,
+        missing: &[TaskId],
+    ) -> Result<Vec<(TaskId, Tip, TaskState)>> {
+        let mut made = Vec::new();
+        let mut moves = Vec::new();
+        for task in plan.tasks.iter().filter(|t| missing.contains(&t.id)) {
+            let (tip, state) = self.first_event(proof.run(), task)?;
+            let name = layout::task(proof.run(), &task.id);
+            moves.push(Move::to(name, tip.commit.clone(), Expected::Absent));
+            made.push((task.id.clone(), tip, state));
+        }
+        self.transact(&moves)?;
+        Ok(made)
+    }
+}
+
+/// Refuses names that git could not hold beside what exists: `a` and `a/b` cannot both be refs.
+///
+/// # Errors
+/// If a name collides; the message names both.
+pub fn refuse_collisions(store: &Store, names: &[String]) -> Result<()> {
+    for name in names {
+        let mut parent = name.as_str();
+        while let Some((shorter, _)) = parent.rsplit_once('/') {
+            parent = shorter;
+            if parent.matches('/').count() < 2 {
+                break;
+            }
+            if store.read(parent)?.is_some() {
+                bail!("`{name}` cannot exist beside the ref `{parent}`: rename one of them");
+            }
+        }
+        if let Some((below, _)) = store.list(&format!("{name}/"))?.into_iter().next() {
+            bail!("`{name}` cannot exist beside the ref `{below}`: rename one of them");
+        }
+    }
+    Ok(())
+}
+
+/// The next free name for a run of this job: `<job>-1`, `<job>-2`, …
+///
+/// # Errors
+/// If the job's name cannot be part of a ref.
+pub fn next_run(store: &Store, job: &str) -> Result<RunId> {
+    let runs = store.runs()?;
+    let number = |run: &RunId| -> Option<u32> {
+        run.as_str().strip_prefix(job)?.strip_prefix('-')?.parse().ok()
+    };
+    let last = runs.iter().filter_map(number).max().unwrap_or(0);
+    Ok(RunId::parse(&format!("{job}-{}", last + 1))?)
+}
+

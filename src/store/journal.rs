@@ -1,0 +1,213 @@
+//! The journal of a target branch, and the one way in which the branch moves.
+//!
+//! Order: the landing is journaled and durable; then the target moves by compare-and-swap, which is the only commit
+//! point; notes and the task's chain follow. A crash anywhere is mended by looking at the journal's tip: either the
+//! target contains the landing, and the rest is rolled forward, or it does not, and nothing has happened.
+
+use anyhow::{Context, Result};
+
+use super::wire::WireResult;
+use super::{Expected, Lost, Move, Store, codec, layout};
+use crate::ambient;
+use crate::repo;
+use crate::domain::id::{Oid, RunId, TaskId};
+use crate::domain::verdict::CheckResult;
+use crate::failpoint;
+use crate::process::Lock;
+
+/// The proof that this process alone moves a target branch.
+#[derive(Debug)]
+pub struct QueueProof {
+    target: String,
+    key: String,
+    _lock: Lock,
+}
+
+impl QueueProof {
+    /// The full name of the branch.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+}
+
+/// One landing: what moves where, and what proved it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Landing {
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// Whose work.
+    pub attempt: u32,
+    /// The commit that was accepted.
+    pub candidate: Oid,
+    /// The target before.
+    pub old: Oid,
+    /// The target after.
+    pub new: Oid,
+    /// The tree of `new`: the one that was verified.
+    pub tree: Oid,
+    /// The results earned on that tree.
+    pub results: Vec<CheckResult>,
+}
+
+/// What the journal's tip says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// The target was about to move, or has moved.
+    Landing(Landing),
+    /// The landing is over and everything about it is written.
+    Settled,
+}
+
+/// How an attempt to move the target ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// It holds the landing.
+    Landed,
+    /// Somebody moved it first: merge and verify anew.
+    TargetMoved,
+}
+
+impl Store {
+    /// Takes the lock of a target's queue, waiting for whoever lands there at the moment.
+    ///
+    /// # Errors
+    /// If the lock file cannot be made.
+    pub fn hold_queue(&self, target: &str) -> Result<QueueProof> {
+        let key = layout::queue_key(target);
+        let path = self.local().queue_lock(&key);
+        super::make_parent(&path)?;
+        let lock = Lock::wait(&path)
+            .with_context(|| format!("cannot use the lock file {}", path.display()))?;
+        Ok(QueueProof { target: target.to_owned(), key, _lock: lock })
+    }
+
+    /// What the journal of a target says last.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub fn journal(&self, target: &str) -> Result<Option<Entry>> {
+        let name = layout::queue(&layout::queue_key(target));
+        let Some(tip) = self.read(&name)? else { return Ok(None) };
+        let info = repo::commit_info(self.repo(), &tip)?;
+        read_entry(&info.message).with_context(|| format!("`{name}` cannot be read")).map(Some)
+    }
+
+    /// The tip that the journal last recorded for a target: its commits have it as their last parent.
+    ///
+    /// # Errors
+    /// If the journal is damaged.
+    pub fn journal_target(&self, target: &str) -> Result<Option<Oid>> {
+        let name = layout::queue(&layout::queue_key(target));
+        let Some(tip) = self.read(&name)? else { return Ok(None) };
+        let info = repo::commit_info(self.repo(), &tip)?;
+        let landed = codec::trailers(&info.message).get("Harness-Event") != Some(&"aborted");
+        Ok(if landed { info.parents.last().cloned() } else { None })
+    }
+
+    fn append(&self, proof: &QueueProof, word: &str, landing: &Landing) -> Result<Move> {
+        let name = layout::queue(&proof.key);
+        let old = self.read(&name)?;
+        let tree = repo::write_tree(self.repo(), &[])?;
+        let mut parents: Vec<Oid> = old.iter().cloned().collect();
+        // The landed tip is a parent, so that the target can be made again from the journal alone.
+        parents.push(landing.new.clone());
+        let message = write_entry(proof.target(), word, landing)?;
+        let commit = super::chain::state_commit(self, &tree, &parents, &message)?;
+        Ok(Move::to(name, commit, Expected::from_read(old)))
+    }
+
+    /// Moves the target. Everything that the landing needs must be written; it is made durable here first.
+    ///
+    /// # Errors
+    /// If the journal cannot be written, or the disk fails: then the target has not moved, or says so when read again.
+    pub fn land(&self, proof: &QueueProof, landing: &Landing) -> Result<Moved> {
+        let intent = self.append(proof, "landing", landing)?;
+        failpoint::hit("land.before-journal");
+        self.transact(&[intent])?;
+        self.barrier()?;
+        failpoint::hit("land.journaled");
+        self.advance(proof, landing)
+    }
+
+    /// Moves the target as a journaled landing says: the commit point.
+    ///
+    /// # Errors
+    /// As [`Store::land`].
+    pub fn advance(&self, proof: &QueueProof, landing: &Landing) -> Result<Moved> {
+        let old = Expected::Value(landing.old.clone());
+        let moved = self.transact(&[Move::to(proof.target.clone(), landing.new.clone(), old)]);
+        failpoint::hit("land.target-moved");
+        match moved {
+            Ok(()) => Ok(Moved::Landed),
+            Err(error) if error.is::<Lost>() => {
+                if self.read(proof.target())?.as_ref() == Some(&landing.old) {
+                    // Nobody moved it: git could not, for a reason that a person must see.
+                    return Err(error).with_context(|| {
+                        format!(
+                            "the target branch `{}` cannot be moved; a stale `{}.lock` in the repository is a likely \
+                             reason",
+                            proof.target(),
+                            proof.target()
+                        )
+                    });
+                }
+                Ok(Moved::TargetMoved)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The journal entry that ends a landing; it goes into the transaction that records it on the task's chain.
+    ///
+    /// # Errors
+    /// If the entry cannot be written.
+    pub fn settle(&self, proof: &QueueProof, landing: &Landing, landed: bool) -> Result<Move> {
+        self.append(proof, if landed { "landed" } else { "aborted" }, landing)
+    }
+}
+
+fn write_entry(target: &str, word: &str, landing: &Landing) -> Result<String> {
+    let wire: Vec<WireResult> = landing.results.iter().map(WireResult::from).collect();
+    Ok(format!(
+        "{word} {}/{} as {}\n\nHarness-V: {}\nHarness-Event: {word}\nHarness-Target: {target}\nHarness-Run: {}\n\
+         Harness-Task: {}\nHarness-Attempt: {}\nHarness-Work: {}\nHarness-Old: {}\nHarness-New: {}\nHarness-Tree: {}\n\
+         Harness-Results: {}\nHarness-At: {}\nHarness-Nonce: {}\n",
+        landing.run,
+        landing.task,
+        landing.new.short(),
+        codec::VERSION,
+        landing.run,
+        landing.task,
+        landing.attempt,
+        landing.candidate,
+        landing.old,
+        landing.new,
+        landing.tree,
+        serde_json::to_string(&wire)?,
+        ambient::now().0,
+        ambient::nonce(),
+    ))
+}
+
+fn read_entry(message: &str) -> Result<Entry> {
+    let map = codec::trailers(message);
+    let text = |key: &str| map.get(key).copied().with_context(|| format!("no `{key}` trailer"));
+    if text("Harness-Event")? != "landing" {
+        return Ok(Entry::Settled);
+    }
+    let id = |key: &str| -> Result<Oid> { Ok(Oid::parse(text(key)?)?) };
+    let wire: Vec<WireResult> = serde_json::from_str(text("Harness-Results")?)?;
+    Ok(Entry::Landing(Landing {
+        run: RunId::parse(text("Harness-Run")?)?,
+        task: TaskId::parse(text("Harness-Task")?)?,
+        attempt: text("Harness-Attempt")?.parse()?,
+        candidate: id("Harness-Work")?,
+        old: id("Harness-Old")?,
+        new: id("Harness-New")?,
+        tree: id("Harness-Tree")?,
+        results: wire.into_iter().map(CheckResult::from).collect(),
+    }))
+}

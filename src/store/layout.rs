@@ -1,0 +1,184 @@
+//! Every name that this program gives to a ref, a note or a folder of its own, and what it means.
+//!
+//! Names have a fixed depth (git and gix disagree about `a` beside `a/b`) and are lower-case, so that no two are alike on
+//! a disk that ignores case.
+
+use std::path::{Path, PathBuf};
+
+use crate::domain::id::{RunId, TaskId};
+
+/// Where all state lives.
+pub const ROOT: &str = "refs/harness/";
+/// Provenance of landed commits.
+pub const NOTES: &str = "refs/notes/harness";
+/// Verdicts on trees.
+pub const VERDICTS: &str = "refs/notes/harness-verdicts";
+
+/// The chain of a run: job, plan, policy; created, paused, halted.
+#[must_use]
+pub fn run(run: &RunId) -> String {
+    format!("refs/harness/runs/{run}")
+}
+
+/// The prefix of all runs.
+pub const RUNS: &str = "refs/harness/runs/";
+
+/// The chain of a task.
+#[must_use]
+pub fn task(run: &RunId, task: &TaskId) -> String {
+    format!("refs/harness/tasks/{run}/{task}")
+}
+
+/// The prefix of a run's task chains.
+#[must_use]
+pub fn tasks(run: &RunId) -> String {
+    format!("refs/harness/tasks/{run}/")
+}
+
+/// What the keeper of an attempt published.
+#[must_use]
+pub fn attempt(run: &RunId, task: &TaskId, attempt: u32) -> String {
+    format!("refs/harness/attempts/{run}/{task}/{attempt}")
+}
+
+/// The prefix of a run's published attempts.
+#[must_use]
+pub fn attempts(run: &RunId) -> String {
+    format!("refs/harness/attempts/{run}/")
+}
+
+/// The journal of one target branch; `key` is [`queue_key`].
+#[must_use]
+pub fn queue(key: &str) -> String {
+    format!("refs/harness/queues/{key}")
+}
+
+/// What `sweep` folded away of a run.
+#[must_use]
+pub fn archive(run: &RunId) -> String {
+    format!("refs/harness/archive/{run}")
+}
+
+/// Names a target branch in a ref: 12 hex digits of the SHA-1 of its full name.
+#[must_use]
+pub fn queue_key(target: &str) -> String {
+    let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
+    hasher.update(target.as_bytes());
+    hasher.try_finalize().map_or_else(|_| "collision".into(), |id| id.to_hex_with_len(12).to_string())
+}
+
+/// A task's branch, for people and for its worktree.
+#[must_use]
+pub fn branch(run: &RunId, task: &TaskId) -> String {
+    format!("refs/heads/harness/{run}/{task}")
+}
+
+/// The prefix of a run's branches; the default target lives there too.
+#[must_use]
+pub fn branches(run: &RunId) -> String {
+    format!("refs/heads/harness/{run}/")
+}
+
+/// The target of a run whose job names none.
+#[must_use]
+pub fn default_target(run: &RunId) -> String {
+    format!("refs/heads/harness/{run}/result")
+}
+
+/// The folders and files in the repository's common directory that are derived or local to this machine.
+#[derive(Debug, Clone)]
+pub struct Local {
+    root: PathBuf,
+}
+
+impl Local {
+    /// Those of one repository.
+    #[must_use]
+    pub fn new(common_dir: &Path) -> Self {
+        Self { root: common_dir.join("harness") }
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Everything about one run.
+    #[must_use]
+    pub fn run(&self, run: &RunId) -> PathBuf {
+        self.root.join("runs").join(run.as_str())
+    }
+
+    /// Held by the supervisor of a run for life.
+    #[must_use]
+    pub fn run_lock(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("lock")
+    }
+
+    /// Held while a target branch is moved.
+    #[must_use]
+    pub fn queue_lock(&self, key: &str) -> PathBuf {
+        self.root.join("queues").join(format!("{key}.lock"))
+    }
+
+    /// Held while a worktree is registered: git and gix lose entries when that happens side by side (measured).
+    #[must_use]
+    pub fn places_lock(&self) -> PathBuf {
+        self.root.join("places.lock")
+    }
+
+    /// Files of one attempt: prompt, outputs, lock of its keeper.
+    #[must_use]
+    pub fn attempt(&self, run: &RunId, task: &TaskId, attempt: u32) -> PathBuf {
+        self.run(run).join("attempts").join(format!("{task}.{attempt}"))
+    }
+
+    /// The folder of all attempts of a run.
+    #[must_use]
+    pub fn attempts(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("attempts")
+    }
+
+    /// Files of one verification; `key` names what is judged.
+    #[must_use]
+    pub fn verification(&self, run: &RunId, key: &str) -> PathBuf {
+        self.run(run).join("checks").join(key)
+    }
+
+    /// The folder of all verifications of a run.
+    #[must_use]
+    pub fn verifications(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("checks")
+    }
+
+    /// Private indexes of a run's places.
+    #[must_use]
+    pub fn places(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("places")
+    }
+
+    /// The job's pinned files, written out for processes to read.
+    #[must_use]
+    pub fn pinned(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("pinned")
+    }
+
+    /// Requests of people, waiting for the holder of the run.
+    #[must_use]
+    pub fn requests(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("requests")
+    }
+
+    /// Names this copy of the repository: claims of another are void here.
+    #[must_use]
+    pub fn repository_id(&self) -> PathBuf {
+        self.root.join("id")
+    }
+
+    /// Where refs that were broken are put.
+    #[must_use]
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+}

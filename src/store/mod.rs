@@ -1,0 +1,247 @@
+//! The only module that moves refs. Everything that a run knows is here: chains of commits, one a task, and journals.
+//!
+//! Every move states the value it expects. A multi-ref transaction of git is atomic against conflicts but not against a
+//! crash (measured), so nothing here relies on one: there is always one ref whose move is the commit point, and the
+//! rest is rolled forward.
+
+pub mod chain;
+pub mod codec;
+pub mod create;
+pub mod journal;
+pub mod layout;
+pub mod load;
+pub mod notes;
+pub mod recover;
+pub mod sweep;
+pub mod wire;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
+
+use crate::domain::id::Oid;
+use crate::process::{self, Expected as GitExpected, Git, Lock, RefMove, RefUpdates};
+use crate::repo::Repo;
+
+/// What a ref must hold for a move to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// Exactly this.
+    Value(Oid),
+    /// Nothing: the ref must not exist.
+    Absent,
+}
+
+impl Expected {
+    /// What was read before: a value, or nothing.
+    #[must_use]
+    pub fn from_read(read: Option<Oid>) -> Self {
+        read.map_or(Self::Absent, Self::Value)
+    }
+}
+
+/// One ref and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// The full name.
+    pub name: String,
+    /// The new value; `None` deletes.
+    pub new: Option<Oid>,
+    /// What it must hold now.
+    pub old: Expected,
+}
+
+impl Move {
+    /// A move to a new value.
+    #[must_use]
+    pub fn to(name: String, new: Oid, old: Expected) -> Self {
+        Self { name, new: Some(new), old }
+    }
+
+    /// A deletion of what was read.
+    #[must_use]
+    pub fn delete(name: String, old: Oid) -> Self {
+        Self { name, new: None, old: Expected::Value(old) }
+    }
+}
+
+/// Somebody else moved a ref first, or holds its lock.
+#[derive(Debug, thiserror::Error)]
+#[error("git refused to move a ref: {message}")]
+pub struct Lost {
+    /// What git said.
+    pub message: String,
+}
+
+/// The proof that this process holds a run's lock: without it, nothing can be written to the run's chains.
+#[derive(Debug)]
+pub struct RunProof {
+    run: crate::domain::id::RunId,
+    _lock: Lock,
+}
+
+impl RunProof {
+    /// The run that is held.
+    #[must_use]
+    pub fn run(&self) -> &crate::domain::id::RunId {
+        &self.run
+    }
+}
+
+/// Who holds a run that we wanted to hold.
+#[derive(Debug, thiserror::Error)]
+#[error("the run `{run}` is held by another process ({holder}); nothing was changed")]
+pub struct Held {
+    /// The run.
+    pub run: String,
+    /// `host/pid since when`, as the holder wrote it.
+    pub holder: String,
+}
+
+/// The state of a repository. Cheap to clone; the clones share one `git update-ref`.
+#[derive(Debug, Clone)]
+pub struct Store {
+    repo: Repo,
+    git: Git,
+    refs: Arc<Mutex<RefUpdates>>,
+    local: layout::Local,
+}
+
+impl Store {
+    /// The state of this repository. Writes nothing.
+    ///
+    /// # Errors
+    /// If there is no usable `git`.
+    pub fn open(repo: Repo, git: Git) -> Result<Self> {
+        let local = layout::Local::new(repo.common_dir());
+        let refs = Arc::new(Mutex::new(RefUpdates::start(&git)));
+        Ok(Self { repo, git, refs, local })
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn repo(&self) -> &Repo {
+        &self.repo
+    }
+
+    /// The way to the `git` executable.
+    #[must_use]
+    pub fn git(&self) -> &Git {
+        &self.git
+    }
+
+    /// Where local files are.
+    #[must_use]
+    pub fn local(&self) -> &layout::Local {
+        &self.local
+    }
+
+    /// What a ref holds. A ref that is broken is an error that names it.
+    ///
+    /// # Errors
+    /// If the ref cannot be read.
+    pub fn read(&self, name: &str) -> Result<Option<Oid>> {
+        let repo = self.repo.local();
+        let Some(mut reference) = repo
+            .try_find_reference(name)
+            .with_context(|| format!("cannot read the ref `{name}`; `git harness doctor` mends what is ours"))?
+        else {
+            return Ok(None);
+        };
+        let id = reference.peel_to_id().with_context(|| format!("the ref `{name}` is broken"))?;
+        Ok(Some(Oid::parse(&id.to_string())?))
+    }
+
+    /// All refs below a prefix, by name. Broken ones are left out: recovery quarantines them.
+    ///
+    /// # Errors
+    /// If the refs cannot be listed.
+    pub fn list(&self, prefix: &str) -> Result<Vec<(String, Oid)>> {
+        let repo = self.repo.local();
+        let platform = repo.references()?;
+        let mut found = Vec::new();
+        for reference in platform.prefixed(prefix)? {
+            let Ok(reference) = reference else { continue };
+            if let Some(id) = reference.target().try_id() {
+                let name = reference.name().as_bstr().to_string();
+                found.push((name, Oid::parse(&id.to_string())?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Moves refs, all or none as far as conflicts go.
+    ///
+    /// When git says no but the refs hold what we wanted, that is success: an answer can be lost after the deed.
+    ///
+    /// # Errors
+    /// [`Lost`] in the chain when somebody else was first.
+    pub fn transact(&self, moves: &[Move]) -> Result<()> {
+        if moves.is_empty() {
+            return Ok(());
+        }
+        let wire: Vec<_> = moves
+            .iter()
+            .map(|m| RefMove {
+                name: m.name.clone(),
+                new: m.new.clone(),
+                old: match &m.old {
+                    Expected::Value(oid) => GitExpected::Is(oid.clone()),
+                    Expected::Absent => GitExpected::Absent,
+                },
+            })
+            .collect();
+        let answer = {
+            let mut refs = self.refs.lock().unwrap_or_else(PoisonError::into_inner);
+            refs.transact(&wire)
+        };
+        let message = match answer {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(refused)) => refused.message,
+            Err(error) => format!("{error:#}"),
+        };
+        for m in moves {
+            if self.read(&m.name)? != m.new {
+                bail!(Lost { message });
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything written so far would survive a power cut.
+    ///
+    /// Measured: neither git's default nor `core.fsync=all` keeps acknowledged refs; one `syncfs` does.
+    ///
+    /// # Errors
+    /// If the disk reports an error: then nothing may be acknowledged.
+    pub fn barrier(&self) -> Result<()> {
+        process::sync_fs(self.repo.common_dir()).context("the disk did not take what was written")
+    }
+
+    /// Takes the run's lock, or says who has it.
+    ///
+    /// # Errors
+    /// If the lock file cannot be made.
+    pub fn hold(
+        &self,
+        run: &crate::domain::id::RunId,
+        info: &str,
+    ) -> Result<std::result::Result<RunProof, Held>> {
+        let path = self.local.run_lock(run);
+        make_parent(&path)?;
+        let taken = Lock::try_take(&path, info)
+            .with_context(|| format!("cannot use the lock file {}", path.display()))?;
+        Ok(match taken {
+            Ok(lock) => Ok(RunProof { run: run.clone(), _lock: lock }),
+            Err(holder) => Err(Held { run: run.to_string(), holder: holder.to_string() }),
+        })
+    }
+}
+
+/// Makes the folder that a file goes into.
+pub(crate) fn make_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(parent)
+        .with_context(|| format!("cannot make the folder {}", parent.display()))
+}

@@ -1,0 +1,90 @@
+//! Putting away what has landed: task chains are folded into one archive ref. Nothing that has not landed is touched.
+
+use anyhow::Result;
+
+use super::chain::{Payload, put, state_commit};
+use super::load::files;
+use super::{Expected, Move, RunProof, Store, layout};
+use crate::repo;
+use crate::domain::id::Oid;
+use crate::domain::state::{Phase, RunState};
+
+/// Parents that one archive commit may have; git handles more, people's tools do not.
+const PARENTS: usize = 256;
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Task chains folded into the archive.
+    pub chains: usize,
+    /// Branches dropped.
+    pub branches: usize,
+}
+
+impl Store {
+    /// Folds the chains of landed tasks into the run's archive and drops their refs and branches. `keep_branches`
+    /// leaves the branches.
+    ///
+    /// # Errors
+    /// If a ref cannot be moved; the archive is written before anything is dropped.
+    pub fn sweep(
+        &self,
+        proof: &RunProof,
+        state: &RunState,
+        keep_branches: bool,
+    ) -> Result<Swept> {
+        let run = proof.run();
+        let mut payloads = Vec::new();
+        let mut tips = Vec::new();
+        let mut moves = Vec::new();
+        let mut swept = Swept::default();
+        for (task, s) in state.tasks.iter().filter(|(_, s)| s.phase == Phase::Done) {
+            let branch = layout::branch(run, task);
+            if let (false, Some(tip)) = (keep_branches, self.read(&branch)?) {
+                // Only a branch whose work the chain keeps; a person may have committed on it since.
+                if s.candidate.as_ref().is_some_and(|c| c.commit == tip) {
+                    moves.push(Move::delete(branch, tip));
+                    swept.branches += 1;
+                }
+            }
+            let name = layout::task(run, task);
+            let Some(tip) = self.read(&name)? else { continue };
+            let info = repo::commit_info(self.repo(), &tip)?;
+            let id = repo::write_blob(self.repo(), info.message.as_bytes())?;
+            payloads.push(Payload { path: format!("{}/{task}", files::TASKS), id, is_tree: false });
+            tips.push(tip.clone());
+            moves.push(Move::delete(name, tip));
+            swept.chains += 1;
+        }
+        if !tips.is_empty() {
+            self.archive(proof, &payloads, &tips)?;
+            self.barrier()?;
+        }
+        for some in moves.chunks(1_000) {
+            self.transact(some)?;
+        }
+        self.barrier()?;
+        Ok(swept)
+    }
+
+    fn archive(&self, proof: &RunProof, payloads: &[Payload], tips: &[Oid]) -> Result<()> {
+        let name = layout::archive(proof.run());
+        let old = self.read(&name)?;
+        let tree = match &old {
+            Some(commit) => self.repo().tree_of(commit)?,
+            None => repo::write_tree(self.repo(), &[])?,
+        };
+        let tree = put(self, &tree, payloads)?;
+        let mut last = old.clone();
+        for some in tips.chunks(PARENTS) {
+            let mut parents: Vec<Oid> = last.iter().cloned().collect();
+            parents.extend_from_slice(some);
+            let message = format!("{}: {} task chains put away\n", proof.run(), some.len());
+            last = Some(state_commit(self, &tree, &parents, &message)?);
+        }
+        match last {
+            Some(new) => self.transact(&[Move::to(name, new, Expected::from_read(old))]),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The JSON that scripts rely on: as the manual pages say, with a `v` field.
+
+use serde_json::{Value, json};
+
+use crate::domain::id::{Oid, TaskId};
+use crate::domain::plan::Task;
+use crate::domain::state::{Phase, RunState, TaskState};
+use crate::store::layout;
+use crate::store::load::Manifest;
+
+/// What `status` knows beside the state.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// `host/pid` of the supervisor.
+    pub driver: Option<String>,
+    /// What needs a person.
+    pub reason: Option<String>,
+    /// The task whose landing is under way.
+    pub landing: Option<TaskId>,
+}
+
+/// The state that a task shows.
+#[must_use]
+pub fn shown(state: &RunState, task: &Task, s: &TaskState, around: &Surroundings) -> &'static str {
+    match s.phase {
+        Phase::Queued if around.landing.as_ref() == Some(&task.id) => "landing",
+        Phase::Todo if !state.unblocked(&task.after) => "blocked",
+        Phase::Todo
+        | Phase::Running
+        | Phase::Verifying
+        | Phase::Queued
+        | Phase::Done
+        | Phase::Failed
+        | Phase::Skipped => s.phase.as_str(),
+    }
+}
+
+/// `status --json`.
+#[must_use]
+pub fn status(manifest: &Manifest, state: &RunState, around: &Surroundings) -> Value {
+    let words = [
+        "todo", "blocked", "running", "verifying", "reviewing", "queued", "landing", "done", "failed",
+        "skipped",
+    ];
+    let mut counts: serde_json::Map<String, Value> =
+        words.iter().map(|w| ((*w).to_owned(), json!(0))).collect();
+    let mut tasks = Vec::with_capacity(state.plan.tasks.len());
+    for task in &state.plan.tasks {
+        let Some(s) = state.tasks.get(&task.id) else { continue };
+        let word = shown(state, task, s, around);
+        if let Some(n) = counts.get_mut(word) {
+            *n = json!(n.as_u64().unwrap_or(0) + 1);
+        }
+        tasks.push(self::task(&manifest.run, task, s, word));
+    }
+    json!({
+        "v": 1, "run": manifest.run, "job": manifest.job, "state": state.summary(),
+        "driver": around.driver, "reason": around.reason.clone().or_else(|| state.reason.clone()),
+        "base": manifest.base, "target": manifest.target, "plan": manifest.plan,
+        "counts": counts, "tokens": tokens(), "cost_usd": null, "tasks": tasks,
+    })
+}
+
+/// A command that is no model reports no tokens: zero of each kind were seen, and the cost is not known.
+fn tokens() -> Value {
+    json!({"input": 0, "output": 0, "cache_read": 0, "cache_write": 0})
+}
+
+/// One task, as `status --json` and `show --json` have it.
+#[must_use]
+pub fn task(run: &str, task: &Task, s: &TaskState, word: &str) -> Value {
+    let branch = crate::domain::id::RunId::parse(run).map(|r| layout::branch(&r, &task.id)).ok();
+    json!({
+        "id": task.id.as_str(), "state": word, "files": task.files,
+        "after": task.after.iter().map(TaskId::as_str).collect::<Vec<_>>(),
+        "attempts": s.attempt, "branch": branch,
+        "candidate": s.candidate.as_ref().map(|c| c.commit.as_str()),
+        "landed": s.landed.as_ref().map(Oid::as_str), "output": null, "reason": s.reason,
+        "tokens": {}, "cost_usd": null,
+    })
+}

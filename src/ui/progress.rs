@@ -1,0 +1,67 @@
+//! The live display: a few lines at the bottom of the terminal, whatever the number of tasks.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::human;
+use crate::domain::state::{Phase, RunState};
+
+/// How many running tasks are named.
+const NAMED: usize = 4;
+
+/// The display.
+#[derive(Debug)]
+pub struct Display {
+    bar: ProgressBar,
+}
+
+impl Display {
+    /// One for so many tasks.
+    pub fn new(total: usize) -> Self {
+        let bar = ProgressBar::with_draw_target(
+            Some(total as u64),
+            ProgressDrawTarget::stderr_with_hz(10),
+        );
+        let template = "{spinner} {wide_bar} {pos}/{len}  {elapsed}  {prefix}\n  {wide_msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("━╸─").tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
+        }
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { bar }
+    }
+
+    /// Brings it up to date.
+    pub fn update(&self, state: &RunState) {
+        let ended = state.tasks.values().filter(|t| t.phase.ended()).count();
+        self.bar.set_position(ended as u64);
+        let failed = state.count(&Phase::Failed);
+        self.bar.set_prefix(if failed > 0 { format!("{failed} failed") } else { String::new() });
+        let running: Vec<_> = state
+            .tasks
+            .iter()
+            .filter(|(_, t)| t.phase == Phase::Running)
+            .map(|(id, _)| id.as_str())
+            .collect();
+        let mut text = human::counts(state);
+        if !running.is_empty() {
+            let more = running.len().saturating_sub(NAMED);
+            let named = running.iter().take(NAMED).copied().collect::<Vec<_>>().join(" ");
+            text = format!("{text} · {named}");
+            if more > 0 {
+                text.push_str(&format!(" and {more} more"));
+            }
+        }
+        self.bar.set_message(text);
+    }
+
+    /// Prints a line above it.
+    pub fn line(&self, text: &str) {
+        self.bar.println(text);
+    }
+
+    /// Takes it away.
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}

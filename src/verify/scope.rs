@@ -1,0 +1,34 @@
+//! What a task may change, held against what it changed.
+
+use crate::domain::verdict::Finding;
+use crate::job::Scope;
+
+/// How many paths a finding lists.
+const LISTED: usize = 50;
+
+/// The finding about changes outside of the scope, if there are any.
+#[must_use]
+pub fn violation(
+    scope: &Scope,
+    task_files: &[String],
+    changed: &[String],
+    attempt: u32,
+) -> Option<Finding> {
+    let outside: Vec<_> = changed.iter().filter(|p| !scope.allows(task_files, p)).collect();
+    if outside.is_empty() {
+        return None;
+    }
+    let mut text = format!(
+        "{} of the changed paths may not be changed by this task:\n",
+        outside.len()
+    );
+    for path in outside.iter().take(LISTED) {
+        let why = if scope.read_only.matches(path) { " (read-only)" } else { "" };
+        text.push_str(&format!("- `{path}`{why}\n"));
+    }
+    if outside.len() > LISTED {
+        text.push_str(&format!("- … and {} more\n", outside.len() - LISTED));
+    }
+    text.push_str("Leave them exactly as they are.");
+    Some(Finding { attempt, check: "scope".into(), text })
+}
