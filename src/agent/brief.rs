@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::prompt::{
-    Brief, CheckBrief, FileBrief, FindingBrief, RuleBrief, ScopeBrief, TaskBrief,
-};
+use super::prompt::{Brief, CheckBrief, FileBrief, FindingBrief, RuleBrief, ScopeBrief, TaskBrief};
 use crate::domain::id::{Oid, RunId};
 use crate::domain::plan::Task;
 use crate::domain::verdict::Finding;

@@ -18,10 +18,7 @@ pub fn describe(path: &str) -> &'static str {
         return what;
     }
     // A name that only starts with a dot has no extension.
-    let extension = name
-        .rsplit_once('.')
-        .filter(|(stem, _)| !stem.is_empty())
-        .map(|(_, end)| end);
+    let extension = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, end)| end);
     let Some(extension) = extension else {
         return "file";
     };

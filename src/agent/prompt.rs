@@ -74,11 +74,7 @@ impl FileBrief {
     /// A file, described by its name.
     #[must_use]
     pub fn new(path: &str, lines: Option<u64>) -> Self {
-        Self {
-            path: path.to_owned(),
-            lines,
-            what: filetype::describe(path).to_owned(),
-        }
+        Self { path: path.to_owned(), lines, what: filetype::describe(path).to_owned() }
     }
 }
 
@@ -151,10 +147,7 @@ impl Brief {
             output: None,
             allow_empty: false,
             checks: Vec::new(),
-            scope: ScopeBrief {
-                write: vec!["src/a.js".into()],
-                ..ScopeBrief::default()
-            },
+            scope: ScopeBrief { write: vec!["src/a.js".into()], ..ScopeBrief::default() },
             findings: Vec::new(),
             rules: Vec::new(),
             vars: BTreeMap::new(),
@@ -183,21 +176,9 @@ pub fn render(template: Option<(&str, &str)>, brief: &Brief) -> Result<String> {
 /// # Errors
 /// As [`render`].
 pub fn validate(template: (&str, &str), like: &Brief) -> Result<()> {
-    let first = Brief {
-        attempt: 1,
-        findings: Vec::new(),
-        ..like.clone()
-    };
-    let finding = FindingBrief {
-        attempt: 1,
-        check: "agent".into(),
-        text: "…".into(),
-    };
-    let retry = Brief {
-        attempt: 2,
-        findings: vec![finding],
-        ..like.clone()
-    };
+    let first = Brief { attempt: 1, findings: Vec::new(), ..like.clone() };
+    let finding = FindingBrief { attempt: 1, check: "agent".into(), text: "…".into() };
+    let retry = Brief { attempt: 2, findings: vec![finding], ..like.clone() };
     render(Some(template), &first)?;
     render(Some(template), &retry)?;
     Ok(())
@@ -225,10 +206,7 @@ fn fence(text: &str, language: &str) -> String {
     let fence = "`".repeat(longest_row(text).max(2) + 1);
     // A NUL could not be handed over in an argument.
     let text = text.replace('\0', "\u{FFFD}");
-    format!(
-        "{fence}{language}\n{}\n{fence}",
-        text.trim_end_matches('\n')
-    )
+    format!("{fence}{language}\n{}\n{fence}", text.trim_end_matches('\n'))
 }
 
 /// Literal text within a line; what would end the line or the literal text is made harmless.
@@ -242,11 +220,7 @@ fn code(text: &str) -> String {
         }
     }
     let tick = "`".repeat(longest_row(&shown) + 1);
-    let space = if shown.starts_with('`') || shown.ends_with('`') {
-        " "
-    } else {
-        ""
-    };
+    let space = if shown.starts_with('`') || shown.ends_with('`') { " " } else { "" };
     format!("{tick}{space}{shown}{space}{tick}")
 }
 
@@ -257,22 +231,10 @@ fn longest_row(text: &str) -> usize {
 
 /// Seconds in words: `1 minute 30 seconds`.
 fn duration(seconds: u64) -> String {
-    let parts = [
-        (seconds / 3600, "hour"),
-        (seconds / 60 % 60, "minute"),
-        (seconds % 60, "second"),
-    ];
+    let parts = [(seconds / 3600, "hour"), (seconds / 60 % 60, "minute"), (seconds % 60, "second")];
     let word = |(n, unit): (u64, &str)| format!("{n} {unit}{}", if n == 1 { "" } else { "s" });
-    let words: Vec<_> = parts
-        .into_iter()
-        .filter(|(n, _)| *n > 0)
-        .map(word)
-        .collect();
-    if words.is_empty() {
-        word((0, "second"))
-    } else {
-        words.join(" ")
-    }
+    let words: Vec<_> = parts.into_iter().filter(|(n, _)| *n > 0).map(word).collect();
+    if words.is_empty() { word((0, "second")) } else { words.join(" ") }
 }
 
 /// A template's error for the person who wrote it.
@@ -304,10 +266,7 @@ fn explain(
 fn known_names(values: &Value) -> Vec<String> {
     let mut names = Vec::new();
     for key in keys(values) {
-        let fields = values
-            .get_attr(&key)
-            .map(|value| keys(&value))
-            .unwrap_or_default();
+        let fields = values.get_attr(&key).map(|value| keys(&value)).unwrap_or_default();
         if fields.is_empty() {
             names.push(key);
         } else {
@@ -322,8 +281,7 @@ fn keys(value: &Value) -> Vec<String> {
         return Vec::new();
     }
     let keys = value.try_iter().into_iter().flatten();
-    keys.filter_map(|key| key.as_str().map(str::to_owned))
-        .collect()
+    keys.filter_map(|key| key.as_str().map(str::to_owned)).collect()
 }
 
 /// The names that the template uses and that do not exist, sorted.
@@ -333,9 +291,7 @@ fn unknown_names(name: &str, source: &str, env: &Environment<'_>, values: &Value
     };
     let globals: Vec<_> = env.globals().map(|(name, _)| name.to_owned()).collect();
     let exists = |path: &String| {
-        let found = path
-            .split('.')
-            .try_fold(values.clone(), |value, part| value.get_attr(part));
+        let found = path.split('.').try_fold(values.clone(), |value, part| value.get_attr(part));
         found.is_ok_and(|value| !value.is_undefined()) || globals.contains(path)
     };
     let used = template.undeclared_variables(true);

@@ -44,7 +44,11 @@ pub fn run(here: &Path, args: &cli::Doctor, ui: &Ui) -> Result<u8> {
     match jobfile::find(store.repo(), here, args.job.as_deref()) {
         Err(problem) if args.job.is_none() && !has_default(&store) => {
             drop(problem);
-            found.push((Level::Note, "job".into(), "no `harness.toml` here; name one to have it checked".into()));
+            found.push((
+                Level::Note,
+                "job".into(),
+                "no `harness.toml` here; name one to have it checked".into(),
+            ));
         }
         Err(problem) => found.push((Level::Problem, "job".into(), format!("{problem:#}"))),
         Ok(job) => {
@@ -61,8 +65,10 @@ pub fn run(here: &Path, args: &cli::Doctor, ui: &Ui) -> Result<u8> {
             .collect();
         ui.result(&format!("{}\n", serde_json::json!({"v": 1, "problems": bad, "findings": list})));
     } else {
-        let rows: Vec<_> =
-            found.iter().map(|(l, what, said)| vec![l.word().into(), what.clone(), said.clone()]).collect();
+        let rows: Vec<_> = found
+            .iter()
+            .map(|(l, what, said)| vec![l.word().into(), what.clone(), said.clone()])
+            .collect();
         ui.result(&crate::ui::printable(&table::columns(&rows)));
     }
     Ok(if bad > 0 { error::INCOMPLETE } else { error::OK })
@@ -100,7 +106,11 @@ fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>
         }
     };
     match plan::make(repo, job, &base, plan::Scope::default()) {
-        Ok(p) => found.push((Level::Ok, "plan".into(), format!("{} tasks at {}", p.plan.tasks.len(), base.short()))),
+        Ok(p) => found.push((
+            Level::Ok,
+            "plan".into(),
+            format!("{} tasks at {}", p.plan.tasks.len(), base.short()),
+        )),
         Err(problem) => found.push((Level::Problem, "plan".into(), format!("{problem:#}"))),
     }
     if let Err(problem) = plan::check_prompt(repo, found_job) {
@@ -117,11 +127,13 @@ fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>
         let full = format!("refs/heads/{target}");
         let places = repo.checked_out_at(&full).unwrap_or_default();
         for path in places {
-            let said = format!("checked out in {}: landing will wait until it is not", path.display());
+            let said =
+                format!("checked out in {}: landing will wait until it is not", path.display());
             found.push((Level::Note, format!("target {target}"), said));
         }
     }
-    let places = opened::places(store, job, &RunId::parse("x").unwrap_or_else(|_| unreachable_run()));
+    let places =
+        opened::places(store, job, &RunId::parse("x").unwrap_or_else(|_| unreachable_run()));
     let root = places.parent().unwrap_or(&places).to_path_buf();
     found.push(writable(&root));
 }
@@ -170,13 +182,14 @@ fn locate(top: Option<&Path>, program: &str) -> Option<PathBuf> {
         return path.is_file().then_some(path);
     }
     let path = ambient::variable("PATH")?;
-    path.split(':').map(|dir| Path::new(dir).join(program)).find(|p| {
-        p.is_file() && rustix::fs::access(p, rustix::fs::Access::EXEC_OK).is_ok()
-    })
+    path.split(':')
+        .map(|dir| Path::new(dir).join(program))
+        .find(|p| p.is_file() && rustix::fs::access(p, rustix::fs::Access::EXEC_OK).is_ok())
 }
 
 fn manual(found: &mut Vec<Finding>) {
-    let installed = super::man::prefix().is_some_and(|p| p.join("share/man/man1/git-harness.1").is_file());
+    let installed =
+        super::man::prefix().is_some_and(|p| p.join("share/man/man1/git-harness.1").is_file());
     found.push(if installed {
         (Level::Ok, "manual".into(), "`git help harness` works".into())
     } else {

@@ -110,8 +110,8 @@ fn read(repo: &Repo, folder: &Path, name: &str, tree: &Oid) -> Result<Option<Vec
     for place in places.into_iter().flatten() {
         let path = place.join(name);
         if path.is_file() {
-            let bytes = std::fs::read(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
+            let bytes =
+                std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             return Ok(Some(bytes));
         }
     }
@@ -123,8 +123,7 @@ fn is_ignored(repo: &Repo, name: &str) -> bool {
     use gix::worktree::stack::state::ignore::Source;
     let repo = repo.local();
     let Ok(index) = repo.index_or_empty() else { return false };
-    let Ok(mut stack) =
-        repo.excludes(&index, None, Source::WorktreeThenIdMappingIfNotSkipped)
+    let Ok(mut stack) = repo.excludes(&index, None, Source::WorktreeThenIdMappingIfNotSkipped)
     else {
         return false;
     };

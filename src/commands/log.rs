@@ -39,7 +39,8 @@ pub fn run(here: &Path, args: &cli::Log, ui: &Ui) -> Result<u8> {
         let text = if args.json {
             let data = map.get("Harness-Data").copied().unwrap_or("{}");
             let data: serde_json::Value = serde_json::from_str(data)?;
-            let task = if entry.chain.is_empty() { serde_json::Value::Null } else { entry.chain.into() };
+            let task =
+                if entry.chain.is_empty() { serde_json::Value::Null } else { entry.chain.into() };
             let line = serde_json::json!({
                 "v": 1, "run": run.as_str(), "task": task, "at": entry.at,
                 "commit": entry.commit.as_str(), "event": data,
@@ -57,7 +58,9 @@ pub fn run(here: &Path, args: &cli::Log, ui: &Ui) -> Result<u8> {
 
 fn read(store: &Store, name: &str, chain: &str, entries: &mut Vec<Entry>) -> Result<()> {
     let Some(tip) = store.read(name)? else {
-        anyhow::bail!("there is nothing at `{name}`; a task that was swept is in the archive of its run");
+        anyhow::bail!(
+            "there is nothing at `{name}`; a task that was swept is in the archive of its run"
+        );
     };
     // Newest first on the chain; events of one moment keep their order by being turned round before the stable sort.
     for (commit, message) in store.messages(&tip)?.into_iter().rev() {
@@ -77,9 +80,8 @@ fn which(store: &Store, names: &[String]) -> Result<(RunId, Option<TaskId>)> {
             Ok((run, Some(task)))
         }
         [name, ..] => {
-            let is_run = RunId::parse(name).is_ok_and(|r| {
-                store.runs().is_ok_and(|runs| runs.contains(&r))
-            });
+            let is_run =
+                RunId::parse(name).is_ok_and(|r| store.runs().is_ok_and(|runs| runs.contains(&r)));
             if is_run {
                 return Ok((RunId::parse(name)?, None));
             }

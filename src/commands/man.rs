@@ -37,7 +37,9 @@ pub fn run(args: &cli::Man, ui: &Ui) -> Result<u8> {
     }
     let prefix = match &args.prefix {
         Some(prefix) => prefix.clone(),
-        None => prefix().context("cannot tell where this program is installed; name a folder with `--prefix`")?,
+        None => prefix().context(
+            "cannot tell where this program is installed; name a folder with `--prefix`",
+        )?,
     };
     for (name, text) in PAGES {
         let section = name.rsplit_once('.').map_or("1", |(_, s)| s);

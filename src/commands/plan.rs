@@ -101,7 +101,11 @@ pub fn left_out(planned: &Planned) -> Vec<String> {
     let mut notes = Vec::new();
     let mut list = |what: &str, paths: &[String]| {
         if let Some(first) = paths.first() {
-            let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
+            let more = if paths.len() > 1 {
+                format!(" and {} more", paths.len() - 1)
+            } else {
+                String::new()
+            };
             notes.push(format!("note: left out, {what}: {first}{more}"));
         }
     };
@@ -118,10 +122,14 @@ pub fn validate(here: &Path, args: &cli::JobArgument, ui: &Ui) -> Result<u8> {
     check_prompt(&repo, &found)?;
     let checks = found.job.checks.len();
     if args.json {
-        let value = serde_json::json!({"v": 1, "file": found.file, "job": found.name, "checks": checks});
+        let value =
+            serde_json::json!({"v": 1, "file": found.file, "job": found.name, "checks": checks});
         ui.result(&format!("{value}\n"));
     } else {
-        ui.result(&format!("{}: the job `{}` is valid, with {checks} checks\n", found.file, found.name));
+        ui.result(&format!(
+            "{}: the job `{}` is valid, with {checks} checks\n",
+            found.file, found.name
+        ));
         for hint in advice(&found.job) {
             ui.say(&format!("hint: {hint}"));
         }
@@ -150,10 +158,13 @@ fn advice(job: &Job) -> Vec<String> {
     let mut hints = Vec::new();
     if job.checks.is_empty() {
         hints.push(
-            "there is no [[check]]: everything that stays in scope would land, whatever it is".into(),
+            "there is no [[check]]: everything that stays in scope would land, whatever it is"
+                .into(),
         );
     } else if !job.checks.iter().any(|c| c.when.landing) {
-        hints.push("no [[check]] runs when = [\"landing\"]: what lands is not checked as it lands".into());
+        hints.push(
+            "no [[check]] runs when = [\"landing\"]: what lands is not checked as it lands".into(),
+        );
     }
     if !job.worktree.setup.is_empty() && job.worktree.keep.is_empty() {
         hints.push(

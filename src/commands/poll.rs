@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::opened;
 use crate::cli;
+use crate::domain::machine::{Observation, Request};
 use crate::domain::state::RunPhase;
 use crate::engine::{Options, Report, Stopped};
 use crate::error;
@@ -37,6 +38,11 @@ pub fn run(here: &Path, args: &cli::Poll, ui: &Ui) -> Result<u8> {
     let mut report = |report: Report<'_>| lines.report(&report);
     let options = Options { wait: false, ..Options::default() };
     let mut engine = opened::engine(&store, proof, args.jobs, options, &mut report)?;
+    if engine.state().waits_to_begin {
+        // `start --paused` only made the run; driving it by `poll` is how it begins. A run that somebody stopped stays
+        // stopped.
+        engine.ask(Observation::Asked(Request::Resume))?;
+    }
     let stopped = engine.run()?;
     let counts = human::counts(engine.state());
     drop(engine);

@@ -61,7 +61,11 @@ pub fn ask(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result<Vec<An
 pub fn tell(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result<u8> {
     let answers = ask(store, run, wires, ui)?;
     for answer in &answers {
-        ui.insist(&if answer.done { answer.said.clone() } else { format!("error: {}", answer.said) });
+        ui.insist(&if answer.done {
+            answer.said.clone()
+        } else {
+            format!("error: {}", answer.said)
+        });
     }
     Ok(if answers.iter().all(|a| a.done) { error::OK } else { error::INCOMPLETE })
 }
@@ -82,7 +86,8 @@ pub fn retry(here: &Path, args: &cli::Retry, ui: &Ui) -> Result<u8> {
         hint_start(&store, &run, ui);
         return Ok(code);
     }
-    let (run, wires) = named(&store, &args.tasks, args.run.as_deref(), |task| Wire::Retry { task })?;
+    let (run, wires) =
+        named(&store, &args.tasks, args.run.as_deref(), |task| Wire::Retry { task })?;
     let code = tell(&store, &run, &wires, ui)?;
     hint_start(&store, &run, ui);
     Ok(code)

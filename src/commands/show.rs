@@ -68,7 +68,14 @@ pub fn run(here: &Path, args: &cli::Show, ui: &Ui) -> Result<u8> {
     let mut rows = vec![
         row("task", format!("{run}/{task}")),
         row("state", s.phase.as_str().to_owned()),
-        row("attempts", format!("{}{}", s.attempt, s.ending.as_ref().map_or(String::new(), |e| format!(", the last: {e}")))),
+        row(
+            "attempts",
+            format!(
+                "{}{}",
+                s.attempt,
+                s.ending.as_ref().map_or(String::new(), |e| format!(", the last: {e}"))
+            ),
+        ),
         row("base", oid(s.base.as_ref())),
         row("candidate", oid(s.candidate.as_ref().map(|c| &c.commit))),
         row("landed", oid(s.landed.as_ref())),

@@ -40,7 +40,9 @@ pub fn run(here: &Path, args: &cli::Start, ui: &Ui) -> Result<u8> {
     }
     if args.paused {
         let tasks = state.tasks.len();
-        ui.say(&format!("the run `{run}` waits with {tasks} tasks; `git harness start` goes on with it"));
+        ui.say(&format!(
+            "the run `{run}` waits with {tasks} tasks; `git harness start` goes on with it"
+        ));
         return Ok(error::OK);
     }
     let only = only(&loaded, &args.only)?;
@@ -69,8 +71,8 @@ fn choose(store: &Store, here: &Path, args: &cli::Start, ui: &Ui) -> Result<Opti
         None => match latest(store, &found.name)? {
             Some(run) => {
                 let loaded = opened::load(store, &run)?;
-                let over = loaded.ledger.state.ended()
-                    || loaded.ledger.state.phase == RunPhase::Cancelled;
+                let over =
+                    loaded.ledger.state.ended() || loaded.ledger.state.phase == RunPhase::Cancelled;
                 if over && loaded.job_text != found.text {
                     (next_run(store, &found.name)?, false)
                 } else {
@@ -96,11 +98,16 @@ fn choose(store: &Store, here: &Path, args: &cli::Start, ui: &Ui) -> Result<Opti
 
 fn going_on(store: &Store, run: RunId, args: &cli::Start, ui: &Ui) -> Result<Option<RunId>> {
     if args.scope_dir.is_some() || args.scope_files.is_some() {
-        bail!("the run `{run}` has its plan already; a changed scope needs a new run: `--run NAME`");
+        bail!(
+            "the run `{run}` has its plan already; a changed scope needs a new run: `--run NAME`"
+        );
     }
     if args.dry_run {
         let loaded = opened::load(store, &run)?;
-        ui.result(&format!("would go on with the run `{run}`: {}\n", human::counts(&loaded.ledger.state)));
+        ui.result(&format!(
+            "would go on with the run `{run}`: {}\n",
+            human::counts(&loaded.ledger.state)
+        ));
         return Ok(None);
     }
     Ok(Some(run))
@@ -137,7 +144,11 @@ fn make(
     if let Some(tip) = &exists
         && repo_unrelated(store, tip, &base)?
     {
-        bail!("the target `{}` and the base {} have no common history", opened::short(&target), base.short());
+        bail!(
+            "the target `{}` and the base {} have no common history",
+            opened::short(&target),
+            base.short()
+        );
     }
     let probe = format!("{}x", layout::branches(&run));
     refuse_collisions(store, &[target.clone(), layout::run(&run), probe])?;
@@ -161,7 +172,12 @@ fn make(
     if args.dry_run {
         ui.result(&format!("would make the {headline}\n"));
         for task in &planned.plan.tasks {
-            ui.result(&format!("  {} ({} files, {} lines)\n", task.id, task.files.len(), task.lines));
+            ui.result(&format!(
+                "  {} ({} files, {} lines)\n",
+                task.id,
+                task.files.len(),
+                task.lines
+            ));
         }
         return Ok(None);
     }
@@ -306,7 +322,10 @@ fn detach(store: &Store, run: &RunId, args: &cli::Start, ui: &Ui) -> Result<u8> 
         }
         if child.has_ended()? {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
-            bail!("the supervisor ended at once: {}", said.lines().next_back().unwrap_or("it left no word"));
+            bail!(
+                "the supervisor ended at once: {}",
+                said.lines().next_back().unwrap_or("it left no word")
+            );
         }
         crate::ambient::pause(std::time::Duration::from_millis(20));
     }

@@ -31,7 +31,10 @@ pub fn cancel(here: &Path, args: &cli::RunArgument, ui: &Ui) -> Result<u8> {
     let run = opened::run(&store, args.run.as_deref())?;
     let code = request::tell(&store, &run, &[Wire::Cancel], ui)?;
     if args.json {
-        ui.result(&format!("{}\n", serde_json::json!({"v": 1, "run": run.as_str(), "cancelled": code == 0})));
+        ui.result(&format!(
+            "{}\n",
+            serde_json::json!({"v": 1, "run": run.as_str(), "cancelled": code == 0})
+        ));
     }
     Ok(code)
 }

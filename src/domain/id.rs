@@ -120,7 +120,9 @@ impl TaskId {
     pub fn parse(text: &str) -> Result<Self, BadName> {
         check_component(text, "a task's name")?;
         if text == "result" {
-            return Err(BadName("no task may be called `result`: that is the target branch".into()));
+            return Err(BadName(
+                "no task may be called `result`: that is the target branch".into(),
+            ));
         }
         Ok(Self(text.into()))
     }

@@ -296,7 +296,9 @@ impl Decider<'_> {
             Judgement::Rejected(mut findings) => {
                 let smooth = state.ending.as_deref().is_none_or(|e| e == "exit 0");
                 if let (false, false, Some(ending)) = (landing, smooth, &state.ending) {
-                    let text = format!("The agent of this attempt did not end by itself with success: {ending}.");
+                    let text = format!(
+                        "The agent of this attempt did not end by itself with success: {ending}."
+                    );
                     let agent = Finding { attempt: state.attempt, check: "agent".into(), text };
                     findings.insert(0, agent);
                 }
@@ -337,7 +339,8 @@ impl Decider<'_> {
         self.task(task, TaskEventKind::Conflicted { onto, finding });
         // A conflict is nobody's fault, so it has a count of its own; it is bounded all the same.
         if state.conflicts + 1 > self.policy.feedback.max(1) {
-            let reason = format!("conflicts with the target every time, last in {}", paths.join(", "));
+            let reason =
+                format!("conflicts with the target every time, last in {}", paths.join(", "));
             self.task(task, TaskEventKind::Failed { reason });
         } else {
             self.retry(task, Layer::Feedback, self.now, None);

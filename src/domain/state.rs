@@ -197,6 +197,8 @@ pub struct RunState {
     pub plan: Plan,
     /// Whether it goes on.
     pub phase: RunPhase,
+    /// Whether it has waited since it was made, and nobody has asked it to stop: whoever drives it next may go on.
+    pub waits_to_begin: bool,
     /// Why it is paused or halted.
     pub reason: Option<String>,
     /// What the landing checks said of the base; `None` before they were run.
@@ -210,14 +212,24 @@ impl RunState {
     #[must_use]
     pub fn new(id: RunId, plan: Plan) -> Self {
         let tasks = plan.tasks.iter().map(|t| (t.id.clone(), TaskState::default())).collect();
-        Self { id, plan, phase: RunPhase::Active, reason: None, base_passed: None, tasks }
+        Self {
+            id,
+            plan,
+            phase: RunPhase::Active,
+            waits_to_begin: false,
+            reason: None,
+            base_passed: None,
+            tasks,
+        }
     }
 
     /// Folds an event of the run's chain.
     pub fn apply_run(&mut self, event: &RunEvent) {
+        self.waits_to_begin = false;
         match &event.kind {
             RunEventKind::Created { paused } => {
                 if *paused {
+                    self.waits_to_begin = true;
                     self.phase = RunPhase::Paused;
                     self.reason = Some("made with `--paused`".into());
                 }

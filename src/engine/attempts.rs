@@ -121,8 +121,7 @@ pub(super) fn start(ctx: &Context, dir: &Path, lock: &Lock, env: &Environ) -> Re
 
 /// The environment of a keeper and what it starts: from nothing, plus what the job names.
 pub(super) fn environment(ctx: &Context, dir: &Path, pass: &[String]) -> Environ {
-    let who =
-        Identity { name: ctx.identity.name.clone(), email: ctx.identity.email.clone() };
+    let who = Identity { name: ctx.identity.name.clone(), email: ctx.identity.email.clone() };
     let mut env = Environ::for_command(&ctx.environment, &dir.join(files::TMP), &who, pass);
     if cfg!(debug_assertions) {
         for name in [failpoint::COUNTER, failpoint::AT] {
@@ -280,7 +279,10 @@ fn read_published(
     let base_tree = repo.tree_of(base)?;
     let changed = candidate.as_ref().is_some_and(|c| c.tree != base_tree);
     let leftover = (outcome.leftover > 0).then(|| {
-        format!("{task}: attempt {attempt} left {} processes behind, they were ended", outcome.leftover)
+        format!(
+            "{task}: attempt {attempt} left {} processes behind, they were ended",
+            outcome.leftover
+        )
     });
     Ok(Seen {
         observation: Some(Observation::AttemptEnded {

@@ -173,8 +173,7 @@ impl Engine<'_> {
 
     /// What an observation means is added to what will be journaled.
     pub(super) fn observe(&mut self, observation: Observation) -> Vec<Decision> {
-        let decisions =
-            decide(&self.ledger.state, observation, ambient::now(), &self.policy);
+        let decisions = decide(&self.ledger.state, observation, ambient::now(), &self.policy);
         self.batch.decisions.extend(decisions.iter().cloned());
         decisions
     }
@@ -202,7 +201,8 @@ impl Engine<'_> {
 
     fn patience(&self) -> Duration {
         let now = ambient::now();
-        let wake = next_wake(&self.ledger.state, now).map(|t| Duration::from_millis(t.since_ms(now)));
+        let wake =
+            next_wake(&self.ledger.state, now).map(|t| Duration::from_millis(t.since_ms(now)));
         wake.map_or(TICK, |w| w.min(TICK)).max(Duration::from_millis(1))
     }
 
@@ -265,7 +265,12 @@ impl Engine<'_> {
         true
     }
 
-    fn spawn_await(&mut self, effect: Effect, place: Option<String>, launch: Option<Launch>) -> bool {
+    fn spawn_await(
+        &mut self,
+        effect: Effect,
+        place: Option<String>,
+        launch: Option<Launch>,
+    ) -> bool {
         let Effect::Await(task, attempt) = effect.clone() else { return false };
         let wait = self.options.wait;
         if let Some(place) = &place {
@@ -450,7 +455,8 @@ impl Engine<'_> {
             RunPhase::Active => {}
             RunPhase::Paused | RunPhase::Halted => {
                 let waiting = state.tasks.values().any(|t| {
-                    matches!(t.phase, Phase::Verifying) || (t.phase == Phase::Queued && self.held.is_none())
+                    matches!(t.phase, Phase::Verifying)
+                        || (t.phase == Phase::Queued && self.held.is_none())
                 });
                 if !waiting {
                     let why = state.reason.clone().unwrap_or_else(|| "it was stopped".into());
@@ -476,7 +482,9 @@ impl Engine<'_> {
         } else if self.asked_to_stop.is_none() {
             self.asked_to_stop = Some(ambient::instant());
             let asked = recover::stop_keepers(&self.ctx, None);
-            let note = format!("asked {asked} agents to stop; Ctrl-C again leaves them to finish on their own");
+            let note = format!(
+                "asked {asked} agents to stop; Ctrl-C again leaves them to finish on their own"
+            );
             (self.report)(Report::Note(note));
         }
     }

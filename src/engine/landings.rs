@@ -4,8 +4,8 @@ use std::sync::PoisonError;
 
 use anyhow::{Context as _, Result};
 
-use super::verifications::{self, Case};
 use super::Context;
+use super::verifications::{self, Case};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::verdict::{Candidate, CheckResult, Judgement, Verdict};
 use crate::landing::{self, Onto};

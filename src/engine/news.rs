@@ -91,7 +91,9 @@ impl Engine<'_> {
             self.ctx.store.transact(&[Move::to(branch.clone(), commit.clone(), expected)])
         });
         if let Err(error) = moved {
-            (self.report)(Report::Note(format!("the branch `{branch}` could not follow: {error:#}")));
+            (self.report)(Report::Note(format!(
+                "the branch `{branch}` could not follow: {error:#}"
+            )));
         }
     }
 
@@ -139,7 +141,12 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn out_of_scope(&mut self, effect: &Effect, tree: Oid, finding: crate::domain::verdict::Finding) {
+    fn out_of_scope(
+        &mut self,
+        effect: &Effect,
+        tree: Oid,
+        finding: crate::domain::verdict::Finding,
+    ) {
         let Effect::Verify(task, attempt) = effect else { return };
         let judgement = Judgement::Rejected(vec![finding]);
         let verdict = Verdict { judgement, results: Vec::new() };
@@ -168,8 +175,7 @@ impl Engine<'_> {
                 });
             }
             Effect::Verify(task, attempt) => {
-                let candidate =
-                    self.ledger.state.tasks.get(task).and_then(|s| s.candidate.clone());
+                let candidate = self.ledger.state.tasks.get(task).and_then(|s| s.candidate.clone());
                 if let Some(candidate) = candidate {
                     let (task, attempt) = (task.clone(), *attempt);
                     let (tree, verdict) = (candidate.tree, inconclusive());
@@ -280,7 +286,9 @@ impl Engine<'_> {
         failpoint::hit("attempt.before-drop");
         if let Err(error) = self.ctx.store.transact(&moves) {
             // They are only in the way: the events are on the chains.
-            (self.report)(Report::Note(format!("published attempts could not be dropped: {error:#}")));
+            (self.report)(Report::Note(format!(
+                "published attempts could not be dropped: {error:#}"
+            )));
         }
         failpoint::hit("attempt.dropped");
     }

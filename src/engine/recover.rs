@@ -36,10 +36,7 @@ pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()>
 ///
 /// # Errors
 /// If the files cannot be looked at.
-pub fn mend(
-    store: &crate::store::Store,
-    proof: &crate::store::RunProof,
-) -> Result<Vec<String>> {
+pub fn mend(store: &crate::store::Store, proof: &crate::store::RunProof) -> Result<Vec<String>> {
     let run = proof.run().clone();
     let prefix = crate::store::layout::attempts(&run);
     store.mend(proof, &|name| {
@@ -121,8 +118,7 @@ fn take_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<(
         landings::contained(ctx, &first, tip)?;
     }
     let found: Vec<(TaskId, Oid)> = {
-        let contained =
-            ctx.contained.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let contained = ctx.contained.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         contained.tasks().map(|(t, c)| (t.clone(), c.clone())).collect()
     };
     for (task, commit) in found {
@@ -142,8 +138,7 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
         let Ok(spec) = Spec::read(&dir) else { continue };
         let Work::Attempt(work) = &spec.work else { continue };
         let wanted = TaskId::parse(&work.task).ok().and_then(|t| engine.ledger.state.tasks.get(&t));
-        let wanted =
-            wanted.is_some_and(|s| s.phase == Phase::Running && s.attempt == work.attempt);
+        let wanted = wanted.is_some_and(|s| s.phase == Phase::Running && s.attempt == work.attempt);
         if wanted {
             continue;
         }
@@ -180,8 +175,8 @@ fn drop_stale_attempts(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
             continue;
         };
         let state = TaskId::parse(task).ok().and_then(|t| engine.ledger.state.tasks.get(&t));
-        let awaited = state
-            .is_some_and(|s| s.phase == Phase::Running && attempt.parse() == Ok(s.attempt));
+        let awaited =
+            state.is_some_and(|s| s.phase == Phase::Running && attempt.parse() == Ok(s.attempt));
         if !awaited {
             engine.published.push(Move::delete(name, id));
         }
@@ -240,7 +235,9 @@ pub(super) fn sweep_places(ctx: &Context, state: &crate::domain::state::RunState
     used.extend(unsaved.filter_map(|t| t.place.clone()));
     let mut removed = 0;
     for path in folders(&ctx.places) {
-        let Some(name) = path.file_name().map(|n| n.to_string_lossy().into_owned()) else { continue };
+        let Some(name) = path.file_name().map(|n| n.to_string_lossy().into_owned()) else {
+            continue;
+        };
         let index = ctx.store.local().places(&ctx.run).join(&name);
         if name == "tasks" || used.contains(&name) || !index.exists() {
             continue;

@@ -29,20 +29,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, Fault> {
         let (unit, after) = after.split_at(letters);
         // Taking from one iterator holds the order: a unit that came before cannot come again.
         let (_, factor) = units.find(|(name, _)| *name == unit).ok_or_else(bad)?;
-        let amount = number
-            .parse::<u64>()
-            .ok()
-            .and_then(|n| n.checked_mul(*factor));
-        total = amount
-            .and_then(|ms| total.checked_add(ms))
-            .ok_or_else(bad)?;
+        let amount = number.parse::<u64>().ok().and_then(|n| n.checked_mul(*factor));
+        total = amount.and_then(|ms| total.checked_add(ms)).ok_or_else(bad)?;
         rest = after;
     }
     match (text.is_empty(), total) {
         (true, _) => Err(bad()),
-        (false, 0) => Err(Fault::new(format!(
-            "must be longer than nothing: \"{text}\""
-        ))),
+        (false, 0) => Err(Fault::new(format!("must be longer than nothing: \"{text}\""))),
         (false, ms) => Ok(Duration::from_millis(ms)),
     }
 }
@@ -60,11 +53,7 @@ mod tests {
             ("500ms", 500),
             ("1s1ms", 1_001),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(ms)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
     }
 

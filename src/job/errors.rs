@@ -14,10 +14,7 @@ pub struct Fault {
 impl Fault {
     /// A fault whose message says everything.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-        }
+        Self { message: message.into(), hint: None }
     }
 
     /// The same fault, with something to do about it.
@@ -30,9 +27,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        self.hint
-            .iter()
-            .try_for_each(|hint| write!(f, "\nhint: {hint}"))
+        self.hint.iter().try_for_each(|hint| write!(f, "\nhint: {hint}"))
     }
 }
 
@@ -68,17 +63,9 @@ impl fmt::Display for JobErrors {
             if n > 0 {
                 f.write_str("\n")?;
             }
-            let JobError {
-                line,
-                column,
-                message,
-                ..
-            } = error;
+            let JobError { line, column, message, .. } = error;
             write!(f, "{}:{line}:{column}: {message}", self.file)?;
-            error
-                .hint
-                .iter()
-                .try_for_each(|hint| write!(f, "\nhint: {hint}"))?;
+            error.hint.iter().try_for_each(|hint| write!(f, "\nhint: {hint}"))?;
         }
         Ok(())
     }
@@ -94,10 +81,7 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     }
     let before = &text[..end];
     let line_start = before.rfind('\n').map_or(0, |n| n + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[line_start..].chars().count() + 1,
-    )
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 /// The candidate that is nearest to what was written, if any is near enough to be meant.
@@ -111,10 +95,7 @@ pub(super) fn nearest<'k>(
     candidates
         .into_iter()
         .map(|name| {
-            (
-                strsim::damerau_levenshtein(&lower, &name.to_lowercase().replace('_', "-")),
-                name,
-            )
+            (strsim::damerau_levenshtein(&lower, &name.to_lowercase().replace('_', "-")), name)
         })
         .filter(|(distance, _)| *distance <= allowed)
         .min()
@@ -146,10 +127,7 @@ mod tests {
     #[test]
     fn only_what_is_near_is_suggested() {
         assert_eq!(nearest("tiemout", ["timeout", "prompt"]), Some("timeout"));
-        assert_eq!(
-            nearest("idle_timeout", ["timeout", "idle-timeout"]),
-            Some("idle-timeout")
-        );
+        assert_eq!(nearest("idle_timeout", ["timeout", "idle-timeout"]), Some("idle-timeout"));
         assert_eq!(nearest("colour", ["goal", "name"]), None);
     }
 }

@@ -34,13 +34,8 @@ impl Globs {
                 builder.add(glob);
             }
         }
-        let set = builder
-            .build()
-            .map_err(|e| Fault::new(format!("is not a valid glob: {e}")))?;
-        Ok(Self {
-            patterns: patterns.iter().map(|p| p.as_ref().to_owned()).collect(),
-            set,
-        })
+        let set = builder.build().map_err(|e| Fault::new(format!("is not a valid glob: {e}")))?;
+        Ok(Self { patterns: patterns.iter().map(|p| p.as_ref().to_owned()).collect(), set })
     }
 
     /// Whether any of them matches the path. An empty set matches nothing.
@@ -81,13 +76,12 @@ fn compile(pattern: &str) -> Result<Vec<Glob>, Fault> {
             .hint("globs are matched from the repository's top: leave the leading `/` out"));
     }
     if plain.starts_with('!') {
-        return Err(Fault::new(format!("holds a negated glob: \"{pattern}\""))
-            .hint("globs are not negated with `!`; `[plan] exclude` and `[scope] read-only` take away"));
+        return Err(Fault::new(format!("holds a negated glob: \"{pattern}\"")).hint(
+            "globs are not negated with `!`; `[plan] exclude` and `[scope] read-only` take away",
+        ));
     }
     if plain.split('/').any(|part| part == "..") {
-        return Err(Fault::new(format!(
-            "holds a glob that leaves the repository: \"{pattern}\""
-        )));
+        return Err(Fault::new(format!("holds a glob that leaves the repository: \"{pattern}\"")));
     }
     let bare = plain.trim_end_matches('/');
     let last = bare.rsplit('/').next().unwrap_or(bare);
@@ -108,12 +102,7 @@ fn compile_one(written: &str, glob: &str) -> Result<Glob, Fault> {
         .backslash_escape(true)
         .empty_alternates(true)
         .build()
-        .map_err(|e| {
-            Fault::new(format!(
-                "holds an invalid glob: {}: \"{written}\"",
-                e.kind()
-            ))
-        })
+        .map_err(|e| Fault::new(format!("holds an invalid glob: {}: \"{written}\"", e.kind())))
 }
 
 /// The first brace group that is not an alternation but looks like a placeholder.
@@ -160,9 +149,9 @@ impl ScopePattern {
             return Ok(Self::Glob(Globs::new(&[text])?));
         };
         match placeholders::parse_name(name) {
-            Some(Name::TaskFiles { ext }) if text.len() == name.len() + 2 => Ok(Self::TaskFiles {
-                ext: ext.map(str::to_owned),
-            }),
+            Some(Name::TaskFiles { ext }) if text.len() == name.len() + 2 => {
+                Ok(Self::TaskFiles { ext: ext.map(str::to_owned) })
+            }
             Some(Name::TaskFiles { .. }) => Err(Fault::new(format!(
                 "must hold `{{{name}}}` as a pattern of its own: \"{text}\""
             ))),
@@ -175,9 +164,9 @@ impl ScopePattern {
     pub fn matches(&self, task_files: &[String], path: &str) -> bool {
         match self {
             Self::TaskFiles { ext: None } => task_files.iter().any(|f| f == path),
-            Self::TaskFiles { ext: Some(ext) } => task_files
-                .iter()
-                .any(|f| placeholders::with_extension(f, ext) == path),
+            Self::TaskFiles { ext: Some(ext) } => {
+                task_files.iter().any(|f| placeholders::with_extension(f, ext) == path)
+            }
             Self::Glob(globs) => globs.matches(path),
         }
     }
@@ -237,11 +226,7 @@ mod tests {
 
     #[test]
     fn scope_patterns_follow_the_task() {
-        let files = vec![
-            "src/a.js".to_owned(),
-            "src/b.test.js".to_owned(),
-            "Makefile".to_owned(),
-        ];
+        let files = vec!["src/a.js".to_owned(), "src/b.test.js".to_owned(), "Makefile".to_owned()];
         let own = ScopePattern::parse("{task.files}").unwrap();
         assert!(own.matches(&files, "src/a.js") && !own.matches(&files, "src/c.js"));
         let ts = ScopePattern::parse("{task.files|ext:ts}").unwrap();

@@ -89,12 +89,7 @@ pub(super) const SECTIONS: &[Known] = &[
         fate: Now,
         keys: &[("dir", Now), ("files", Now)],
     },
-    Known {
-        path: "plan.vars",
-        header: "[plan.vars]",
-        fate: Now,
-        keys: &[],
-    },
+    Known { path: "plan.vars", header: "[plan.vars]", fate: Now, keys: &[] },
     Known {
         path: "agent",
         header: "[agent]",
@@ -115,12 +110,7 @@ pub(super) const SECTIONS: &[Known] = &[
         path: "worktree",
         header: "[worktree]",
         fate: Now,
-        keys: &[
-            ("root", Now),
-            ("setup", Now),
-            ("keep", Now),
-            ("sparse", Now),
-        ],
+        keys: &[("root", Now), ("setup", Now), ("keep", Now), ("sparse", Now)],
     },
     Known {
         path: "check",
@@ -200,18 +190,12 @@ pub(super) const SECTIONS: &[Known] = &[
 impl Known {
     /// The section with this path. Unknown paths are mistakes of ours and behave like the file itself.
     pub(super) fn of(path: &str) -> &'static Self {
-        SECTIONS
-            .iter()
-            .find(|s| s.path == path)
-            .unwrap_or(&SECTIONS[0])
+        SECTIONS.iter().find(|s| s.path == path).unwrap_or(&SECTIONS[0])
     }
 
     /// What is known of a key.
     pub(super) fn fate_of(&self, key: &str) -> Option<Fate> {
-        self.keys
-            .iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, fate)| *fate)
+        self.keys.iter().find(|(name, _)| *name == key).map(|(_, fate)| *fate)
     }
 
     /// The names of its keys.
@@ -221,23 +205,16 @@ impl Known {
 
     /// As which the key is written when it is a section of its own: `[plan.scope]`, `[[check]]`.
     pub(super) fn as_section(&self, key: &str) -> String {
-        let path = if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        };
+        let path =
+            if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
         let known = SECTIONS.iter().find(|s| s.path == path);
         known.map_or_else(|| format!("[{path}]"), |s| s.header.to_owned())
     }
 
     /// The headers of the other sections that have this key.
     pub(super) fn elsewhere(&self, key: &str) -> Vec<&'static str> {
-        let others = SECTIONS
-            .iter()
-            .filter(|s| s.path != self.path && s.fate == Now && !s.path.is_empty());
-        others
-            .filter(|s| s.fate_of(key) == Some(Now))
-            .map(|s| s.header)
-            .collect()
+        let others =
+            SECTIONS.iter().filter(|s| s.path != self.path && s.fate == Now && !s.path.is_empty());
+        others.filter(|s| s.fate_of(key) == Some(Now)).map(|s| s.header).collect()
     }
 }

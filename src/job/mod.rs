@@ -44,20 +44,13 @@ pub const FILE_NAME: &str = "harness.toml";
 /// # Errors
 /// Everything that is wrong, by position; of a text that is not TOML, the first thing.
 pub fn parse(text: &str, file: &str) -> Result<Job, JobErrors> {
-    let failed = |errors| JobErrors {
-        file: file.to_owned(),
-        errors,
-    };
+    let failed = |errors| JobErrors { file: file.to_owned(), errors };
     let document =
         DeTable::parse(text).map_err(|error| failed(vec![syntax_error(text, &error)]))?;
     let report = Report::new(text);
     let job = read::job(&Section::top(&report, document.get_ref()));
     let errors = report.into_errors();
-    if errors.is_empty() {
-        Ok(job)
-    } else {
-        Err(failed(errors))
-    }
+    if errors.is_empty() { Ok(job) } else { Err(failed(errors)) }
 }
 
 /// What the TOML parser says, as one of ours.
@@ -78,10 +71,7 @@ fn syntax_error(text: &str, error: &Error) -> JobError {
 /// each once, without `./` in front.
 #[must_use]
 pub fn files_named(job: &Job) -> Vec<String> {
-    let checks = job
-        .checks
-        .iter()
-        .flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
+    let checks = job.checks.iter().flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
     let setup = job.worktree.setup.iter().flatten();
     let arguments = job.agent.command.iter().chain(setup).chain(checks);
     let mut files: Vec<String> = job.agent.prompt.iter().cloned().collect();
@@ -111,8 +101,6 @@ fn as_relative_path(argument: &str) -> Option<String> {
         }
     }
     let last = parts.last()?;
-    let extension = last
-        .rfind('.')
-        .is_some_and(|dot| dot > 0 && dot + 1 < last.len());
+    let extension = last.rfind('.').is_some_and(|dot| dot > 0 && dot + 1 < last.len());
     (extension || argument.contains('/')).then(|| parts.join("/"))
 }

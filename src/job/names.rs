@@ -19,20 +19,14 @@ pub fn slug(text: &str) -> String {
     }
     name.truncate(MAX_JOB_NAME);
     let name = name.trim_end_matches('-');
-    if name.is_empty() {
-        "job".into()
-    } else {
-        name.into()
-    }
+    if name.is_empty() { "job".into() } else { name.into() }
 }
 
 /// Holds a job's name against what is safe in a ref on every file system.
 pub(super) fn check_job_name(text: &str) -> Result<(), Fault> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     let fault = if text.is_empty() || text.len() > MAX_JOB_NAME {
-        Fault::new(format!(
-            "must have 1 to {MAX_JOB_NAME} characters: \"{text}\""
-        ))
+        Fault::new(format!("must have 1 to {MAX_JOB_NAME} characters: \"{text}\""))
     } else if !text.chars().all(good) || text.starts_with('-') {
         Fault::new(format!(
             "may hold only a-z, 0-9, `-` and `_`, and not start with `-`: \"{text}\""
@@ -46,11 +40,8 @@ pub(super) fn check_job_name(text: &str) -> Result<(), Fault> {
 /// Reads a branch's name, with or without `refs/heads/`, and returns it without.
 pub(super) fn branch_name(text: &str) -> Result<String, Fault> {
     let name = text.strip_prefix("refs/heads/").unwrap_or(text);
-    let refused = |why: &str| {
-        Err(Fault::new(format!(
-            "is not the name of a branch: {why}: \"{text}\""
-        )))
-    };
+    let refused =
+        |why: &str| Err(Fault::new(format!("is not the name of a branch: {why}: \"{text}\"")));
     if name.starts_with("refs/") {
         return refused("it may not lie in another namespace than `refs/heads/`");
     }

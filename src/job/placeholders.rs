@@ -93,20 +93,14 @@ pub(super) fn parse_name(name: &str) -> Option<Name<'_>> {
         return (!ext.is_empty() && ext.chars().all(good))
             .then_some(Name::TaskFiles { ext: Some(ext) });
     }
-    Audience::Agent
-        .names()
-        .contains(&name)
-        .then_some(Name::Simple(name))
+    Audience::Agent.names().contains(&name).then_some(Name::Simple(name))
 }
 
 /// A path with another extension; one without an extension gets it behind its name.
 pub(super) fn with_extension(path: &str, ext: &str) -> String {
     let file = path.rfind('/').map_or(0, |n| n + 1);
     // A dot in front makes a hidden file, not an extension.
-    let stem = path[file..]
-        .rfind('.')
-        .filter(|dot| *dot > 0)
-        .map_or(path.len(), |dot| file + dot);
+    let stem = path[file..].rfind('.').filter(|dot| *dot > 0).map_or(path.len(), |dot| file + dot);
     format!("{}.{ext}", &path[..stem])
 }
 
@@ -126,9 +120,7 @@ fn name_before<'t>(text: &'t str, close: &str) -> Option<(&'t str, &'t str)> {
     let good = |c: char| c.is_ascii_alphanumeric() || "_.-|:".contains(c);
     let word = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     // `{key:value}` is an object of some language; only a filter behind a bar has a colon.
-    let plain = name
-        .find(':')
-        .is_none_or(|colon| name[..colon].contains('|'));
+    let plain = name.find(':').is_none_or(|colon| name[..colon].contains('|'));
     (word && plain && name.chars().all(good) && text[end..].starts_with(close))
         .then(|| (name, &text[end + close.len()..]))
 }
@@ -160,12 +152,10 @@ fn pieces(argument: &str) -> Vec<Piece<'_>> {
 
 /// The names in single braces of an argument.
 fn names(argument: &str) -> impl Iterator<Item = &str> {
-    pieces(argument)
-        .into_iter()
-        .filter_map(|piece| match piece {
-            Piece::Name(name) => Some(name),
-            Piece::Text(_) => None,
-        })
+    pieces(argument).into_iter().filter_map(|piece| match piece {
+        Piece::Name(name) => Some(name),
+        Piece::Text(_) => None,
+    })
 }
 
 /// Holds one argument against what its audience knows.
@@ -202,7 +192,7 @@ pub fn validate(argument: &str, audience: Audience) -> Result<(), Fault> {
                     }
                 };
                 return Err(
-                    Fault::new(format!("holds an unknown placeholder: `{{{name}}}`")).hint(hint),
+                    Fault::new(format!("holds an unknown placeholder: `{{{name}}}`")).hint(hint)
                 );
             }
         }
@@ -222,13 +212,11 @@ pub(super) fn has_placeholder(argument: &str) -> bool {
 /// Whether a command can only be run for a task: it names something that is not known on the base commit.
 #[must_use]
 pub fn mentions_task(argv: &[String]) -> bool {
-    argv.iter()
-        .flat_map(|argument| names(argument))
-        .any(|name| match parse_name(name) {
-            Some(Name::TaskFiles { .. }) => true,
-            Some(Name::Simple(simple)) => !matches!(simple, "worktree" | "run" | "base"),
-            None => false,
-        })
+    argv.iter().flat_map(|argument| names(argument)).any(|name| match parse_name(name) {
+        Some(Name::TaskFiles { .. }) => true,
+        Some(Name::Simple(simple)) => !matches!(simple, "worktree" | "run" | "base"),
+        None => false,
+    })
 }
 
 /// Puts the values in. `{task.files}` becomes one argument per file, and none where there are none. Unknown names
@@ -241,12 +229,7 @@ pub fn expand(argv: &[String], values: &Values<'_>) -> Vec<String> {
         if let [Piece::Name(name)] = pieces[..]
             && let Some(Name::TaskFiles { ext }) = parse_name(name)
         {
-            expanded.extend(
-                values
-                    .task_files
-                    .iter()
-                    .map(|file| file_argument(file, ext)),
-            );
+            expanded.extend(values.task_files.iter().map(|file| file_argument(file, ext)));
             continue;
         }
         let mut text = String::with_capacity(argument.len());
@@ -264,11 +247,7 @@ pub fn expand(argv: &[String], values: &Values<'_>) -> Vec<String> {
 /// A file as an argument. One whose name starts with `-` must not be taken for an option.
 fn file_argument(file: &str, ext: Option<&str>) -> String {
     let file = ext.map_or_else(|| file.to_owned(), |ext| with_extension(file, ext));
-    if file.starts_with('-') {
-        format!("./{file}")
-    } else {
-        file
-    }
+    if file.starts_with('-') { format!("./{file}") } else { file }
 }
 
 fn push_value(text: &mut String, name: &str, values: &Values<'_>) {
@@ -315,15 +294,7 @@ mod tests {
             "--at={worktree}/{run}.{attempt}",
             "{feedback_file}",
         ];
-        let expected = [
-            "x",
-            "src/a.js",
-            "./-b.js",
-            "src/a.ts",
-            "./-b.ts",
-            "--at=/w/r-1.2",
-            "",
-        ];
+        let expected = ["x", "src/a.js", "./-b.js", "src/a.ts", "./-b.ts", "--at=/w/r-1.2", ""];
         assert_eq!(expand(&argv(&given), &values), argv(&expected));
     }
 
@@ -354,10 +325,7 @@ mod tests {
     #[test]
     fn doubled_braces_are_literal() {
         let given = ["{{run}}", "{{{run}}}", "a{{nonsense}}b", "{{run}}{run}"];
-        let values = Values {
-            run: "R",
-            ..Values::default()
-        };
+        let values = Values { run: "R", ..Values::default() };
         assert_eq!(
             expand(&argv(&given), &values),
             argv(&["{run}", "{{run}}", "a{nonsense}b", "{run}R"])
@@ -384,11 +352,6 @@ mod tests {
     fn what_the_base_cannot_know() {
         assert!(mentions_task(&argv(&["x", "--id={task.id}"])));
         assert!(mentions_task(&argv(&["{task.files|ext:ts}"])));
-        assert!(!mentions_task(&argv(&[
-            "{worktree}",
-            "{base}",
-            "{{task.id}}",
-            "${attempt}"
-        ])));
+        assert!(!mentions_task(&argv(&["{worktree}", "{base}", "{{task.id}}", "${attempt}"])));
     }
 }

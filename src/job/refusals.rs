@@ -95,10 +95,7 @@ hint: use "js-to-ts""#,
         r#"j:5:8: `name` in [job] must have 1 to 80 characters: ""
 hint: use "job""#,
     ),
-    (
-        r#"base = "-x""#,
-        r#"j:5:8: `base` in [job] is not a revision: "-x""#,
-    ),
+    (r#"base = "-x""#, r#"j:5:8: `base` in [job] is not a revision: "-x""#),
     (
         r#"target = "refs/harness/x""#,
         r#"j:5:10: `target` in [job] is not the name of a branch: it may not lie in another namespace than `refs/heads/`: "refs/harness/x""#,
@@ -290,19 +287,12 @@ fn everything_wrong_is_said_exactly() {
     let tables = [
         ("", WHOLE),
         ("[agent]\ncommand = [\"a\"]\n[job]\ngoal = \"g\"\n", IN_JOB),
-        (
-            "[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n",
-            AFTERWARDS,
-        ),
+        ("[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n", AFTERWARDS),
     ];
     for (before, rows) in tables {
         for (lines, expected) in rows {
             let said = parse(&format!("{before}{lines}\n"), "j").map_err(|e| e.to_string());
-            assert_eq!(
-                said.err().as_deref(),
-                Some(*expected),
-                "of this file:\n{before}{lines}"
-            );
+            assert_eq!(said.err().as_deref(), Some(*expected), "of this file:\n{before}{lines}");
         }
     }
 }

@@ -210,7 +210,7 @@ pub struct Retry {
     /// `feedback`: new attempts with every finding so far; default 3.
     pub feedback: u32,
     /// `infra`: repetitions of one task, with back-off, after faults of the infrastructure; not charged to
-    /// `feedback`; default 3.
+    /// `feedback`; default 5.
     pub infra: u32,
 }
 

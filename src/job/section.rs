@@ -21,23 +21,14 @@ pub(super) struct Report<'a> {
 impl<'a> Report<'a> {
     /// Nothing is wrong with this text so far.
     pub(super) fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            found: RefCell::new(Vec::new()),
-        }
+        Self { text, found: RefCell::new(Vec::new()) }
     }
 
     /// Notes a fault at a byte offset.
     pub(super) fn add(&self, offset: usize, key: &str, fault: Fault) {
         let (line, column) = position(self.text, offset);
         let Fault { message, hint } = fault;
-        self.found.borrow_mut().push(JobError {
-            line,
-            column,
-            key: key.to_owned(),
-            message,
-            hint,
-        });
+        self.found.borrow_mut().push(JobError { line, column, key: key.to_owned(), message, hint });
     }
 
     /// Everything noted, by position.
@@ -62,13 +53,7 @@ impl<'a> Section<'a> {
     /// The file as a whole.
     pub(super) fn top(report: &'a Report<'a>, table: &'a DeTable<'a>) -> Self {
         let known = Known::of("");
-        let top = Self {
-            report,
-            known,
-            path: String::new(),
-            table: Some(table),
-            at: Some(0),
-        };
+        let top = Self { report, known, path: String::new(), table: Some(table), at: Some(0) };
         top.check_keys(table);
         top
     }
@@ -78,13 +63,7 @@ impl<'a> Section<'a> {
         let path = self.path_of(key);
         let known = Known::of(&path);
         match self.find(key) {
-            None => Self {
-                report: self.report,
-                known,
-                path,
-                table: None,
-                at: None,
-            },
+            None => Self { report: self.report, known, path, table: None, at: None },
             Some(value) => self.table_of(known, path, value),
         }
     }
@@ -97,11 +76,7 @@ impl<'a> Section<'a> {
             return Vec::new();
         };
         let Some(list) = value.get_ref().as_array() else {
-            self.report.add(
-                value.span().start,
-                &path,
-                self.not_a_table(key, value.get_ref()),
-            );
+            self.report.add(value.span().start, &path, self.not_a_table(key, value.get_ref()));
             return Vec::new();
         };
         let open = |(n, value)| self.table_of(known, format!("{path}[{n}]"), value);
@@ -110,13 +85,7 @@ impl<'a> Section<'a> {
 
     fn table_of(&self, known: &'static Known, path: String, value: &'a Value<'a>) -> Self {
         let at = value.span().start;
-        let mut section = Self {
-            report: self.report,
-            known,
-            path,
-            table: None,
-            at: Some(at),
-        };
+        let mut section = Self { report: self.report, known, path, table: None, at: Some(at) };
         if let Some(table) = value.get_ref().as_table() {
             section.table = Some(table);
             if let Fate::Later(feature) = known.fate {
@@ -126,8 +95,7 @@ impl<'a> Section<'a> {
             }
         } else {
             let key = known.path.rsplit('.').next().unwrap_or(known.path);
-            self.report
-                .add(at, &section.path, self.not_a_table(key, value.get_ref()));
+            self.report.add(at, &section.path, self.not_a_table(key, value.get_ref()));
         }
         section
     }
@@ -143,9 +111,8 @@ impl<'a> Section<'a> {
             | DeValue::Boolean(_)
             | DeValue::Datetime(_) => format!("a section, not {}", type_name(value)),
         };
-        Fault::new(format!("`{key}` must be {expected}")).hint(format!(
-            "write it as {header}, with its keys in the lines below"
-        ))
+        Fault::new(format!("`{key}` must be {expected}"))
+            .hint(format!("write it as {header}, with its keys in the lines below"))
     }
 
     fn refuse_all(&self, feature: &str) {
@@ -174,8 +141,7 @@ impl<'a> Section<'a> {
                 )),
                 None => self.unknown(name),
             };
-            self.report
-                .add(key.span().start, &self.path_of(name), fault);
+            self.report.add(key.span().start, &self.path_of(name), fault);
         }
     }
 
@@ -196,11 +162,7 @@ impl<'a> Section<'a> {
 
     /// The path of a key of this section.
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     /// Whether the file has this section.
@@ -215,24 +177,14 @@ impl<'a> Section<'a> {
 
     /// The value of a key.
     pub(super) fn find(&self, key: &'static str) -> Option<&'a Value<'a>> {
-        debug_assert!(
-            self.known.fate_of(key).is_some(),
-            "`{key}` is missing in keys.rs"
-        );
+        debug_assert!(self.known.fate_of(key).is_some(), "`{key}` is missing in keys.rs");
         self.table.and_then(|table| table.get(key))
     }
 
     /// Notes a fault of a key's value. The message goes on after "`key` in [section] ".
     pub(super) fn refuse(&self, at: usize, key: &str, fault: Fault) {
         let message = format!("`{key}` in {} {}", self.known.header, fault.message);
-        self.report.add(
-            at,
-            &self.path_of(key),
-            Fault {
-                message,
-                hint: fault.hint,
-            },
-        );
+        self.report.add(at, &self.path_of(key), Fault { message, hint: fault.hint });
     }
 
     /// Notes that a key is missing, unless the whole section is broken.
@@ -240,8 +192,7 @@ impl<'a> Section<'a> {
         if self.table.is_some() || self.at.is_none() {
             let fault =
                 Fault::new(format!("`{key}` is missing in {}", self.known.header)).hint(hint);
-            self.report
-                .add(self.at.unwrap_or(0), &self.path_of(key), fault);
+            self.report.add(self.at.unwrap_or(0), &self.path_of(key), fault);
         }
     }
 

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use super::*;
 
-const COMPLETE: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/fixtures/jobs/complete.toml"
-));
+const COMPLETE: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/jobs/complete.toml"));
 
 /// The least that is a job, on four lines.
 const LEAST: &str = "[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n";
@@ -32,15 +30,9 @@ fn every_key_that_is_available_is_read() {
     );
     assert!(job.plan.include.matches("lib/a/b.mjs") && !job.plan.include.matches("lib/a.ts"));
     assert!(job.plan.exclude.matches("src/vendor/x.js"));
-    assert_eq!(
-        (job.plan.group, job.plan.order),
-        (Group::Directory, Order::None)
-    );
+    assert_eq!((job.plan.group, job.plan.order), (Group::Directory, Order::None));
     assert_eq!((job.plan.max_files, job.plan.max_lines), (12, 1500));
-    assert_eq!(
-        (&*job.plan.scope_dir, &*job.plan.scope_files),
-        ("src/utils", "**/*.js")
-    );
+    assert_eq!((&*job.plan.scope_dir, &*job.plan.scope_files), ("src/utils", "**/*.js"));
     assert_eq!(job.plan.vars.len(), 6);
     assert_eq!(job.plan.vars["names"]["new"].as_str(), Some("ts"));
     assert_eq!(job.plan.vars["targets"][1].as_str(), Some("browser"));
@@ -65,10 +57,7 @@ fn every_key_that_is_available_is_read() {
         }
     );
     assert_eq!(job.worktree.root_for("proj"), "../proj.places");
-    assert_eq!(
-        job.worktree.setup[1],
-        strings(&["sh", "tools/setup.sh", "{worktree}"])
-    );
+    assert_eq!(job.worktree.setup[1], strings(&["sh", "tools/setup.sh", "{worktree}"]));
     assert!(job.worktree.keep.matches("node_modules/a/b"));
     assert_eq!(
         job.checks[0],
@@ -76,29 +65,15 @@ fn every_key_that_is_available_is_read() {
             name: "types".into(),
             run: strings(&["npx", "tsc", "--noEmit", "-p", "."]),
             timeout: Duration::from_millis(500),
-            when: When {
-                task: false,
-                landing: true
-            },
+            when: When { task: false, landing: true },
             version: Some(strings(&["npx", "tsc", "--version"])),
             cache: false,
         }
     );
     assert_eq!(job.checks[1].timeout, Duration::from_secs(300));
-    assert_eq!(
-        job.checks[1].when,
-        When {
-            task: true,
-            landing: true
-        }
-    );
+    assert_eq!(job.checks[1].when, When { task: true, landing: true });
     assert!(job.checks[1].cache && job.checks.len() == 2);
-    assert_eq!(
-        job.scope.write[1],
-        ScopePattern::TaskFiles {
-            ext: Some("ts".into())
-        }
-    );
+    assert_eq!(job.scope.write[1], ScopePattern::TaskFiles { ext: Some("ts".into()) });
     let files = strings(&["src/a.js"]);
     for (path, allowed) in [
         ("src/a.ts", true),
@@ -109,28 +84,13 @@ fn every_key_that_is_available_is_read() {
     ] {
         assert_eq!(job.scope.allows(&files, path), allowed, "{path}");
     }
-    assert_eq!(
-        job.retry,
-        Retry {
-            feedback: 5,
-            infra: 7
-        }
-    );
+    assert_eq!(job.retry, Retry { feedback: 5, infra: 7 });
     assert_eq!(job.limits, Limits { jobs: 8 });
-    let queue = Queue {
-        merge: Merge::Merge,
-        keep_branches: true,
-        trust_verdicts: true,
-    };
+    let queue = Queue { merge: Merge::Merge, keep_branches: true, trust_verdicts: true };
     assert_eq!(job.queue, queue);
     assert_eq!(
         files_named(&job),
-        [
-            "tools/prompt.md",
-            "tools/my-agent",
-            "tools/setup.sh",
-            "tools/test.sh"
-        ]
+        ["tools/prompt.md", "tools/my-agent", "tools/setup.sh", "tools/test.sh"]
     );
 }
 
@@ -138,46 +98,28 @@ fn every_key_that_is_available_is_read() {
 fn the_fixture_holds_every_key() {
     for section in keys::SECTIONS {
         for (key, fate) in section.keys {
-            let shown = COMPLETE
-                .lines()
-                .any(|l| l.starts_with(&format!("{key} = ")));
+            let shown = COMPLETE.lines().any(|l| l.starts_with(&format!("{key} = ")));
             let available = *fate == keys::Fate::Now && !section.path.is_empty();
             let elsewhere = ["scope", "vars", "context-window", "fill"];
-            assert!(
-                shown || !available || elsewhere.contains(key),
-                "{} {key}",
-                section.header
-            );
+            assert!(shown || !available || elsewhere.contains(key), "{} {key}", section.header);
         }
     }
 }
 
 #[test]
 fn the_demonstration_is_a_good_job() {
-    let text = include_str!(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/fixtures/demo/harness.toml"
-    ));
+    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo/harness.toml"));
     let job = parse(text, "harness.toml").unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(
-        files_named(&job),
-        [".harness/agent.sh", ".harness/check-esm.sh"]
-    );
+    assert_eq!(files_named(&job), [".harness/agent.sh", ".harness/check-esm.sh"]);
 }
 
 #[test]
 fn everything_has_a_default() {
     let job = parse(LEAST, "j").unwrap();
-    assert_eq!(
-        (&*job.job.base, &job.job.target, &job.job.name),
-        ("HEAD", &None, &None)
-    );
+    assert_eq!((&*job.job.base, &job.job.target, &job.job.name), ("HEAD", &None, &None));
     assert_eq!(job.job.base_check, BaseCheck::Stop);
     assert!(job.plan.include.matches("a/b") && job.plan.exclude.is_empty());
-    assert_eq!(
-        (job.plan.group, job.plan.max_files, job.plan.max_lines),
-        (Group::File, 40, 3000)
-    );
+    assert_eq!((job.plan.group, job.plan.max_files, job.plan.max_lines), (Group::File, 40, 3000));
     assert_eq!((&*job.plan.scope_dir, &*job.plan.scope_files), ("", ""));
     assert_eq!(job.agent.timeout, Duration::from_secs(1800));
     assert_eq!(job.agent.idle_timeout, Duration::from_secs(600));
@@ -185,19 +127,9 @@ fn everything_has_a_default() {
     assert_eq!(job.worktree.root, "../{repo}.harness");
     assert!(job.worktree.setup.is_empty() && job.worktree.keep.is_empty() && job.checks.is_empty());
     assert_eq!(job.scope.write, [ScopePattern::TaskFiles { ext: None }]);
-    assert_eq!(
-        job.retry,
-        Retry {
-            feedback: 3,
-            infra: 3
-        }
-    );
+    assert_eq!(job.retry, Retry { feedback: 3, infra: 3 });
     assert_eq!(job.limits.jobs, 4);
-    let queue = Queue {
-        merge: Merge::Squash,
-        keep_branches: false,
-        trust_verdicts: false,
-    };
+    let queue = Queue { merge: Merge::Squash, keep_branches: false, trust_verdicts: false };
     assert_eq!(job.queue, queue);
     assert_eq!(files_named(&job), Vec::<String>::new());
 }
@@ -219,11 +151,7 @@ fn files_are_what_looks_like_a_path_inside() {
         ("{{run}}/a.sh", Some("{{run}}/a.sh")),
     ];
     for (argument, expected) in table {
-        assert_eq!(
-            as_relative_path(argument).as_deref(),
-            expected,
-            "{argument}"
-        );
+        assert_eq!(as_relative_path(argument).as_deref(), expected, "{argument}");
     }
 }
 
@@ -231,16 +159,8 @@ fn files_are_what_looks_like_a_path_inside() {
 fn all_faults_are_listed_in_order() {
     let text = "[agent]\ntimeout = 3\ncommand = []\n[job]\nnam = 1\n";
     let errors = parse(text, "j").unwrap_err();
-    let places: Vec<_> = errors
-        .errors
-        .iter()
-        .map(|e| (e.line, e.column, &*e.key))
-        .collect();
-    let expected = [
-        (2, 11, "agent.timeout"),
-        (3, 11, "agent.command"),
-        (4, 1, "job.goal"),
-        (5, 1, "job.nam"),
-    ];
+    let places: Vec<_> = errors.errors.iter().map(|e| (e.line, e.column, &*e.key)).collect();
+    let expected =
+        [(2, 11, "agent.timeout"), (3, 11, "agent.command"), (4, 1, "job.goal"), (5, 1, "job.nam")];
     assert_eq!(places, expected);
 }

@@ -53,10 +53,7 @@ impl<'a> Section<'a> {
         if text.is_none() {
             self.wrong(key, value, "a string", None);
         }
-        text.map(|text| Text {
-            text,
-            at: value.span().start,
-        })
+        text.map(|text| Text { text, at: value.span().start })
     }
 
     /// True or false.
@@ -86,17 +83,9 @@ impl<'a> Section<'a> {
         let number = i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i128::MAX);
         let (least, most) = (*range.start(), *range.end());
         if number < i128::from(least) {
-            self.refuse(
-                at,
-                key,
-                Fault::new(format!("must be at least {least}: {number}")),
-            );
+            self.refuse(at, key, Fault::new(format!("must be at least {least}: {number}")));
         } else if number > i128::from(most) {
-            self.refuse(
-                at,
-                key,
-                Fault::new(format!("must be at most {most}: {integer}")),
-            );
+            self.refuse(at, key, Fault::new(format!("must be at most {most}: {integer}")));
         } else {
             return u64::try_from(number).ok().map(|n| (n, at));
         }
@@ -169,20 +158,10 @@ impl<'a> Section<'a> {
         for item in list {
             let Some(text) = item.get_ref().as_str() else {
                 let message = format!("must hold only strings, not {}", type_name(item.get_ref()));
-                self.refuse(
-                    item.span().start,
-                    key,
-                    Fault {
-                        message,
-                        hint: hint(),
-                    },
-                );
+                self.refuse(item.span().start, key, Fault { message, hint: hint() });
                 return None;
             };
-            texts.push(Text {
-                text,
-                at: item.span().start,
-            });
+            texts.push(Text { text, at: item.span().start });
         }
         Some(texts)
     }
@@ -233,11 +212,7 @@ impl<'a> Section<'a> {
         }
         for Text { text, at } in &texts {
             if text.contains('\0') {
-                self.refuse(
-                    *at,
-                    key,
-                    Fault::new("holds a NUL byte, which no argument can"),
-                );
+                self.refuse(*at, key, Fault::new("holds a NUL byte, which no argument can"));
             }
             if let Err(fault) = placeholders::validate(text, audience) {
                 self.refuse(*at, key, fault);

@@ -13,7 +13,7 @@ use crate::domain::event::Ending;
 use crate::domain::id::Oid;
 use crate::failpoint;
 use crate::process::{self, Command, Ended, Git, RefMove, RefUpdates, Stdin, StopFlag};
-use crate::repo::{self, Identity, Place, Repo};
+use crate::repo::{self, Head, Identity, Place, Repo};
 use crate::store::wire::WireEnding;
 
 /// How long an agent has between being asked to stop and being killed.
@@ -66,7 +66,12 @@ pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag)
         failpoint::hit("keeper.saved");
     }
     outcome.save_ms = millis(saving.elapsed());
-    publish(&repo, dir, work, &outcome)
+    publish(&repo, dir, work, &outcome)?;
+    if let Some((place, _)) = &place {
+        // The branch is dropped when the task lands; a place that stayed on it would show a branch that is not there.
+        place.set_head(&Head::Detached, &base)?;
+    }
+    Ok(())
 }
 
 fn command(dir: &Path, spec: &Spec, work: &AttemptWork) -> Command {
@@ -89,19 +94,13 @@ fn command(dir: &Path, spec: &Spec, work: &AttemptWork) -> Command {
 
 fn fill(outcome: &mut Outcome, ended: Ended) {
     outcome.wall_ms = millis(ended.wall);
-    outcome.output =
-        [ended.stdout_bytes, ended.stdout_kept, ended.stderr_bytes, ended.stderr_kept];
+    outcome.output = [ended.stdout_bytes, ended.stdout_kept, ended.stderr_bytes, ended.stderr_kept];
     outcome.leftover = ended.leftover;
     outcome.ending = WireEnding::from(&Ending::from(ended.ending));
 }
 
 /// Saves what is in the place as a commit: the commit, its tree, whether that differs from the base.
-fn save(
-    repo: &Repo,
-    place: &Place,
-    base: &Oid,
-    work: &AttemptWork,
-) -> Result<(Oid, Oid, bool)> {
+fn save(repo: &Repo, place: &Place, base: &Oid, work: &AttemptWork) -> Result<(Oid, Oid, bool)> {
     let base_tree = repo.tree_of(base)?;
     let snapshot = repo::snapshot(repo, place, &base_tree).context("cannot save what was left")?;
     let changed = snapshot.tree != base_tree;
@@ -126,7 +125,9 @@ pub fn rescue(repo: &Repo, spec: &Spec) -> Option<(Oid, Oid, bool)> {
     let super::spec::Work::Attempt(work) = &spec.work else { return None };
     let place = repo::open(repo, &spec.place.path, &spec.place.index).ok()?;
     let base = Oid::parse(&spec.place.commit).ok()?;
-    save(repo, &place, &base, work).ok()
+    let saved = save(repo, &place, &base, work).ok();
+    place.set_head(&Head::Detached, &base).ok();
+    saved
 }
 
 /// One compare-and-swap makes the attempt's work part of the repository before any supervisor looks.
@@ -161,11 +162,8 @@ fn publish(repo: &Repo, dir: &Path, work: &AttemptWork, outcome: &Outcome) -> Re
     failpoint::hit("keeper.before-publish");
     let private = repo.common_dir().join("harness").join("git");
     let git = Git::find(repo.common_dir(), &private, &ambient::environment())?;
-    let moves = [RefMove {
-        name: work.publish.clone(),
-        new: Some(commit),
-        old: process::Expected::Absent,
-    }];
+    let moves =
+        [RefMove { name: work.publish.clone(), new: Some(commit), old: process::Expected::Absent }];
     RefUpdates::start(&git)
         .transact(&moves)?
         .with_context(|| format!("cannot publish `{}`", work.publish))?;

@@ -63,7 +63,8 @@ fn check(
     let name = &step.name;
     let mut version = String::new();
     if let Some(argv) = &step.version {
-        let (ended, said) = run(dir, spec, &format!("version-{number}"), argv, VERSION_TIMEOUT, stop)?;
+        let (ended, said) =
+            run(dir, spec, &format!("version-{number}"), argv, VERSION_TIMEOUT, stop)?;
         if ended.ending != Ending::Exited(0) {
             let how = DomainEnding::from(ended.ending);
             return Ok(Err(format!("the version command of the check `{name}`: {how}: {said}")));

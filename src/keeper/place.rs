@@ -52,7 +52,8 @@ pub(super) fn prepare(repo: &Repo, dir: &Path, spec: &Spec, stop: &StopFlag) -> 
         if std::fs::read(&to).is_ok_and(|old| old == bytes) {
             continue;
         }
-        lay_over(&to, source).with_context(|| format!("cannot put the pinned `{path}` in place"))?;
+        lay_over(&to, source)
+            .with_context(|| format!("cannot put the pinned `{path}` in place"))?;
     }
     Ok(place)
 }
@@ -74,12 +75,30 @@ fn open_or_make(repo: &Repo, wanted: &PlaceSpec, commit: &Oid) -> Result<Place> 
         if let Ok(place) = repo::open(repo, &wanted.path, &wanted.index) {
             return Ok(place);
         }
-        repo::remove_at(repo, &wanted.path, &wanted.index)
+        renew(repo, wanted)
             .with_context(|| format!("cannot renew the place {}", wanted.path.display()))?;
     }
     forget_setup(wanted);
     repo::create(repo, &wanted.path, commit, &wanted.index)
         .with_context(|| format!("cannot make the worktree {}", wanted.path.display()))
+}
+
+/// Removes a place whose record is damaged. The path is one of ours, below the run's own folder, and what an attempt
+/// left in it was saved when the attempt ended.
+fn renew(repo: &Repo, wanted: &PlaceSpec) -> Result<()> {
+    if repo::remove_at(repo, &wanted.path, &wanted.index).is_ok() {
+        return Ok(());
+    }
+    if wanted.index.symlink_metadata().is_ok() {
+        std::fs::remove_file(&wanted.index)?;
+    }
+    let meta = wanted.path.symlink_metadata()?;
+    if meta.is_dir() {
+        std::fs::remove_dir_all(&wanted.path)?
+    } else {
+        std::fs::remove_file(&wanted.path)?
+    }
+    Ok(())
 }
 
 /// The file that says with which setup a place was made.

@@ -203,7 +203,8 @@ impl Spec {
     /// If there is none, or it is of another version.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(files::SPEC);
-        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let spec: Self = serde_json::from_slice(&bytes)
             .with_context(|| format!("{} is not a specification", path.display()))?;
         if spec.v != VERSION {

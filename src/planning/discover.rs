@@ -126,10 +126,7 @@ fn walk(
                     left_out.not_utf8.push(path);
                 }
                 EntryKind::Blob | EntryKind::BlobExecutable => {
-                    wanted.push(Wanted {
-                        path,
-                        id: entry.oid.to_owned(),
-                    });
+                    wanted.push(Wanted { path, id: entry.oid.to_owned() });
                 }
                 EntryKind::Tree => {}
             }
@@ -148,10 +145,7 @@ fn scope_tree(repo: &gix::Repository, base: ObjectId, dir: &str) -> Result<(Obje
         .find_object(base)
         .and_then(gix::Object::peel_to_tree)
         .with_context(|| format!("cannot read the base commit: {base}"))?;
-    let parts: Vec<_> = dir
-        .split('/')
-        .filter(|part| !part.is_empty() && *part != ".")
-        .collect();
+    let parts: Vec<_> = dir.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     if parts.is_empty() {
         return Ok((tree.id, Vec::new()));
     }
@@ -186,17 +180,11 @@ fn measure_all(repo: &gix::Repository, ids: &[Option<ObjectId>]) -> Vec<Result<O
 }
 
 fn measure(repo: &gix::Repository, id: ObjectId, buf: &mut Vec<u8>) -> Result<Measure> {
-    let blob = repo
-        .objects
-        .find_blob(&id, buf)
-        .map_err(|err| anyhow::anyhow!(err))?;
+    let blob = repo.objects.find_blob(&id, buf).map_err(|err| anyhow::anyhow!(err))?;
     let data = blob.data;
     if data[..data.len().min(TEXT_PROBE)].contains(&0) {
         return Ok(Measure::Binary);
     }
     let lines = data.split_inclusive(|byte| *byte == b'\n').count();
-    Ok(Measure::Text {
-        lines: lines as u64,
-        bytes: data.len() as u64,
-    })
+    Ok(Measure::Text { lines: lines as u64, bytes: data.len() as u64 })
 }

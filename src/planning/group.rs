@@ -19,11 +19,7 @@ pub struct Draft {
 pub fn by_file(files: Vec<File>) -> Vec<Draft> {
     files
         .into_iter()
-        .map(|file| Draft {
-            path: file.path.clone(),
-            part: None,
-            files: vec![file],
-        })
+        .map(|file| Draft { path: file.path.clone(), part: None, files: vec![file] })
         .collect()
 }
 
@@ -74,28 +70,16 @@ mod tests {
     use super::*;
 
     fn files(list: &[(&str, u64)]) -> Vec<File> {
-        let file = |&(path, lines): &(&str, u64)| File {
-            path: path.into(),
-            lines,
-            bytes: 0,
-        };
+        let file = |&(path, lines): &(&str, u64)| File { path: path.into(), lines, bytes: 0 };
         list.iter().map(file).collect()
     }
 
     /// The drafts as text: `path#part: files`.
     fn shown(drafts: &[Draft]) -> Vec<String> {
-        let names = |d: &Draft| {
-            d.files
-                .iter()
-                .map(|f| f.path.as_str())
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
+        let names =
+            |d: &Draft| d.files.iter().map(|f| f.path.as_str()).collect::<Vec<_>>().join(" ");
         let part = |d: &Draft| d.part.map_or(String::new(), |n| format!("#{n}"));
-        drafts
-            .iter()
-            .map(|d| format!("{}{}: {}", d.path, part(d), names(d)))
-            .collect()
+        drafts.iter().map(|d| format!("{}{}: {}", d.path, part(d), names(d))).collect()
     }
 
     #[test]
@@ -111,44 +95,26 @@ mod tests {
     fn tasks_are_in_the_order_of_their_first_paths() {
         // By directory name `m` comes before `m/a`; by first path it is the other way round.
         let all = files(&[("m/a/x.js", 1), ("m/b.js", 1)]);
-        assert_eq!(
-            shown(&by_directory(all, 40, 3000)),
-            ["m/a: m/a/x.js", "m: m/b.js"]
-        );
+        assert_eq!(shown(&by_directory(all, 40, 3000)), ["m/a: m/a/x.js", "m: m/b.js"]);
     }
 
     #[test]
     fn a_limit_is_reached_but_not_exceeded() {
         let all = files(&[("a", 10), ("b", 10), ("c", 10), ("d", 10), ("e", 1)]);
-        assert_eq!(
-            shown(&by_directory(all.clone(), 2, 99)),
-            ["#1: a b", "#2: c d", "#3: e"]
-        );
-        assert_eq!(
-            shown(&by_directory(all.clone(), 9, 20)),
-            ["#1: a b", "#2: c d", "#3: e"]
-        );
+        assert_eq!(shown(&by_directory(all.clone(), 2, 99)), ["#1: a b", "#2: c d", "#3: e"]);
+        assert_eq!(shown(&by_directory(all.clone(), 9, 20)), ["#1: a b", "#2: c d", "#3: e"]);
         assert_eq!(shown(&by_directory(all, 5, 41)), [": a b c d e"]);
     }
 
     #[test]
     fn a_file_above_the_limit_is_a_task_by_itself() {
         let all = files(&[("a", 1), ("b", 5000), ("c", 1)]);
-        assert_eq!(
-            shown(&by_directory(all, 40, 3000)),
-            ["#1: a", "#2: b", "#3: c"]
-        );
-        assert_eq!(
-            shown(&by_directory(files(&[("b", 5000)]), 40, 3000)),
-            [": b"]
-        );
+        assert_eq!(shown(&by_directory(all, 40, 3000)), ["#1: a", "#2: b", "#3: c"]);
+        assert_eq!(shown(&by_directory(files(&[("b", 5000)]), 40, 3000)), [": b"]);
     }
 
     #[test]
     fn a_limit_of_nothing_still_drops_no_file() {
-        assert_eq!(
-            shown(&by_directory(files(&[("a", 1), ("b", 1)]), 0, 0)),
-            ["#1: a", "#2: b"]
-        );
+        assert_eq!(shown(&by_directory(files(&[("a", 1), ("b", 1)]), 0, 0)), ["#1: a", "#2: b"]);
     }
 }

@@ -82,12 +82,8 @@ pub fn plan(repo: &gix::Repository, base: ObjectId, spec: &Spec<'_>) -> Result<P
         Group::File => group::by_file(files),
         Group::Directory => group::by_directory(files, spec.max_files, spec.max_lines),
     };
-    let ids = names::task_ids(
-        &drafts
-            .iter()
-            .map(|d| (d.path.as_str(), d.part))
-            .collect::<Vec<_>>(),
-    )?;
+    let ids =
+        names::task_ids(&drafts.iter().map(|d| (d.path.as_str(), d.part)).collect::<Vec<_>>())?;
     let tasks = drafts.into_iter().zip(ids).map(|(draft, id)| Task {
         id,
         after: Vec::new(),
@@ -96,12 +92,7 @@ pub fn plan(repo: &gix::Repository, base: ObjectId, spec: &Spec<'_>) -> Result<P
         level: 0,
         files: draft.files.into_iter().map(|f| f.path).collect(),
     });
-    Ok(Planned {
-        plan: Plan {
-            tasks: tasks.collect(),
-        },
-        left_out,
-    })
+    Ok(Planned { plan: Plan { tasks: tasks.collect() }, left_out })
 }
 
 /// The tokens that a file of so many bytes is taken to be: one for every 3.5 bytes, rounded up.

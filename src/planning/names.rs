@@ -29,9 +29,7 @@ pub fn task_ids(tasks: &[(&str, Option<usize>)]) -> Result<Vec<TaskId>> {
         for name in &names {
             *seen.entry(name).or_default() += 1;
         }
-        let again: Vec<_> = (0..names.len())
-            .filter(|&i| seen[names[i].as_str()] > 1)
-            .collect();
+        let again: Vec<_> = (0..names.len()).filter(|&i| seen[names[i].as_str()] > 1).collect();
         if again.is_empty() {
             return names
                 .iter()
@@ -50,11 +48,7 @@ pub fn task_ids(tasks: &[(&str, Option<usize>)]) -> Result<Vec<TaskId>> {
 /// The name of one task. `clashed` is how often its shorter names were another's too.
 fn name(path: &str, part: Option<usize>, clashed: usize) -> Result<String> {
     let suffix = part.map_or(String::new(), |n| format!("_part_{n}"));
-    let plain = if path.is_empty() {
-        TOP.to_owned()
-    } else {
-        encode(path)
-    };
+    let plain = if path.is_empty() { TOP.to_owned() } else { encode(path) };
     if clashed == 0 && is_faithful(path, &plain) && plain.len() + suffix.len() <= MAX_NAME {
         return Ok(plain + &suffix);
     }
@@ -136,11 +130,7 @@ mod tests {
     use super::*;
 
     fn ids(tasks: &[(&str, Option<usize>)]) -> Vec<String> {
-        task_ids(tasks)
-            .unwrap()
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        task_ids(tasks).unwrap().iter().map(ToString::to_string).collect()
     }
 
     fn id(path: &str) -> String {
@@ -163,10 +153,7 @@ mod tests {
         assert_eq!(id("a..b"), "a_dot__dot_b");
         assert_eq!(id("src"), "src");
         assert_eq!(id(""), "root");
-        assert_eq!(
-            ids(&[("src", Some(1)), ("src", Some(12))]),
-            ["src_part_1", "src_part_12"]
-        );
+        assert_eq!(ids(&[("src", Some(1)), ("src", Some(12))]), ["src_part_1", "src_part_12"]);
     }
 
     #[test]
@@ -195,10 +182,7 @@ mod tests {
         ] {
             assert!(is_hashed(&id(path), plain), "{path} -> {}", id(path));
         }
-        assert!(is_hashed(
-            ids(&[("A", Some(3))])[0].strip_suffix("_part_3").unwrap(),
-            "a"
-        ));
+        assert!(is_hashed(ids(&[("A", Some(3))])[0].strip_suffix("_part_3").unwrap(), "a"));
     }
 
     #[test]

@@ -18,9 +18,7 @@ fn tree<'a>(
     repo: &gix::Repository,
     entries: impl IntoIterator<Item = (&'a [u8], EntryKind, &'a [u8])>,
 ) -> ObjectId {
-    let mut editor = repo
-        .edit_tree(ObjectId::empty_tree(gix::hash::Kind::Sha1))
-        .unwrap();
+    let mut editor = repo.edit_tree(ObjectId::empty_tree(gix::hash::Kind::Sha1)).unwrap();
     for (path, kind, content) in entries {
         let id = match kind {
             EntryKind::Commit => ObjectId::from_bytes_or_panic(&[7; 20]),
@@ -34,12 +32,7 @@ fn tree<'a>(
 }
 
 fn blobs(repo: &gix::Repository, files: &[(&str, &str)]) -> ObjectId {
-    tree(
-        repo,
-        files
-            .iter()
-            .map(|(p, c)| (p.as_bytes(), EntryKind::Blob, c.as_bytes())),
-    )
+    tree(repo, files.iter().map(|(p, c)| (p.as_bytes(), EntryKind::Blob, c.as_bytes())))
 }
 
 fn is_js(path: &str) -> bool {
@@ -63,10 +56,7 @@ fn spec(group: Group) -> Spec<'static> {
 
 /// The tasks as text: `id: files`.
 fn shown(plan: &Plan) -> Vec<String> {
-    plan.tasks
-        .iter()
-        .map(|t| format!("{}: {}", t.id, t.files.join(" ")))
-        .collect()
+    plan.tasks.iter().map(|t| format!("{}: {}", t.id, t.files.join(" "))).collect()
 }
 
 #[test]
@@ -92,87 +82,28 @@ fn files_and_directories_become_tasks() {
             "top_dot_js: top.js"
         ]
     );
-    assert_eq!(
-        files.plan.tasks.iter().map(|t| t.lines).collect::<Vec<_>>(),
-        [2, 2, 1, 0]
-    );
-    assert_eq!(
-        files
-            .plan
-            .tasks
-            .iter()
-            .map(|t| t.tokens)
-            .collect::<Vec<_>>(),
-        [1, 2, 1, 0]
-    );
-    assert_eq!(
-        files.left_out,
-        LeftOut {
-            excluded: 1,
-            ..LeftOut::default()
-        }
-    );
+    assert_eq!(files.plan.tasks.iter().map(|t| t.lines).collect::<Vec<_>>(), [2, 2, 1, 0]);
+    assert_eq!(files.plan.tasks.iter().map(|t| t.tokens).collect::<Vec<_>>(), [1, 2, 1, 0]);
+    assert_eq!(files.left_out, LeftOut { excluded: 1, ..LeftOut::default() });
 
     let dirs = plan(&repo, base, &spec(Group::Directory)).unwrap();
-    assert_eq!(
-        shown(&dirs.plan),
-        [
-            "src: src/a.js src/b.js",
-            "src__x: src/x/c.js",
-            "root: top.js"
-        ]
-    );
+    assert_eq!(shown(&dirs.plan), ["src: src/a.js src/b.js", "src__x: src/x/c.js", "root: top.js"]);
     assert_eq!(dirs.plan.tasks[0].lines, 4);
 
-    let parts = plan(
-        &repo,
-        base,
-        &Spec {
-            max_lines: 3,
-            ..spec(Group::Directory)
-        },
-    )
-    .unwrap();
+    let parts = plan(&repo, base, &Spec { max_lines: 3, ..spec(Group::Directory) }).unwrap();
     assert_eq!(
         shown(&parts.plan),
-        [
-            "src_part_1: src/a.js",
-            "src_part_2: src/b.js",
-            "src__x: src/x/c.js",
-            "root: top.js"
-        ]
+        ["src_part_1: src/a.js", "src_part_2: src/b.js", "src__x: src/x/c.js", "root: top.js"]
     );
 }
 
 #[test]
 fn a_scope_is_a_part_of_the_same_plan() {
     let (_dir, repo) = repository();
-    let base = blobs(
-        &repo,
-        &[
-            ("a/x.js", ""),
-            ("a/y.js", ""),
-            ("ab/x.js", ""),
-            ("a/b/x.js", ""),
-        ],
-    );
+    let base = blobs(&repo, &[("a/x.js", ""), ("a/y.js", ""), ("ab/x.js", ""), ("a/b/x.js", "")]);
     let run = |scope_dir, scope_files: &dyn Fn(&str) -> bool| {
-        let planned = plan(
-            &repo,
-            base,
-            &Spec {
-                scope_dir,
-                scope_files,
-                ..spec(Group::File)
-            },
-        );
-        planned.map(|p| {
-            p.plan
-                .tasks
-                .iter()
-                .map(|t| t.files.join(" "))
-                .collect::<Vec<_>>()
-        })
+        let planned = plan(&repo, base, &Spec { scope_dir, scope_files, ..spec(Group::File) });
+        planned.map(|p| p.plan.tasks.iter().map(|t| t.files.join(" ")).collect::<Vec<_>>())
     };
     for dir in ["a", "a/", "./a"] {
         assert_eq!(run(dir, &all).unwrap(), ["a/b/x.js", "a/x.js", "a/y.js"]);
@@ -181,18 +112,8 @@ fn a_scope_is_a_part_of_the_same_plan() {
         assert_eq!(run(dir, &|p| p.ends_with("y.js")).unwrap(), ["a/y.js"]);
     }
     assert_eq!(run("a/b", &all).unwrap(), ["a/b/x.js"]);
-    assert!(
-        run("b", &all)
-            .unwrap_err()
-            .to_string()
-            .contains("not in the base commit")
-    );
-    assert!(
-        run("a/x.js", &all)
-            .unwrap_err()
-            .to_string()
-            .contains("not a directory")
-    );
+    assert!(run("b", &all).unwrap_err().to_string().contains("not in the base commit"));
+    assert!(run("a/x.js", &all).unwrap_err().to_string().contains("not a directory"));
 }
 
 #[test]
@@ -217,12 +138,7 @@ fn what_is_no_text_file_is_left_out_and_told() {
         ],
     );
     let planned = plan(&repo, base, &spec(Group::File)).unwrap();
-    let files: Vec<_> = planned
-        .plan
-        .tasks
-        .iter()
-        .map(|t| t.files.join(" "))
-        .collect();
+    let files: Vec<_> = planned.plan.tasks.iter().map(|t| t.files.join(" ")).collect();
     assert_eq!(files, ["good.js", "late.js", "run.js"]);
     assert_eq!(
         planned.left_out,
@@ -239,10 +155,7 @@ fn what_is_no_text_file_is_left_out_and_told() {
 #[test]
 fn a_missing_object_is_an_error_that_names_the_file() {
     let (dir, repo) = repository();
-    let base = blobs(
-        &repo,
-        &[("src/a.js", "some text"), ("src/b.js", "other text")],
-    );
+    let base = blobs(&repo, &[("src/a.js", "some text"), ("src/b.js", "other text")]);
     let id = repo.write_blob("some text").unwrap().to_string();
     std::fs::remove_file(dir.path().join("objects").join(&id[..2]).join(&id[2..])).unwrap();
     let err = plan(&repo, base, &spec(Group::File)).unwrap_err();
@@ -259,10 +172,7 @@ fn a_commit_is_planned_as_its_tree_is() {
         time: "0 +0000",
     };
     let none = Vec::<ObjectId>::new();
-    let commit = repo
-        .commit_as(who, who, "refs/heads/x", "m", tree, none)
-        .unwrap()
-        .detach();
+    let commit = repo.commit_as(who, who, "refs/heads/x", "m", tree, none).unwrap().detach();
     let of_commit = plan(&repo, commit, &spec(Group::File)).unwrap();
     assert_eq!(of_commit, plan(&repo, tree, &spec(Group::File)).unwrap());
     assert_eq!(of_commit.plan.tasks.len(), 1);
@@ -273,10 +183,7 @@ fn lines_are_counted_for_files_that_are_there() {
     let (_dir, repo) = repository();
     let base = blobs(&repo, &[("a/x.js", "1\n2\n3"), ("bin", "\0")]);
     let paths = ["a/x.js", "a", "gone/y.js", "bin"].map(String::from);
-    assert_eq!(
-        line_counts(&repo, base, &paths).unwrap(),
-        [Some(3), None, None, None]
-    );
+    assert_eq!(line_counts(&repo, base, &paths).unwrap(), [Some(3), None, None, None]);
 }
 
 #[test]
@@ -288,41 +195,25 @@ fn ten_thousand_files_are_each_in_one_task_and_twice_the_same_bytes() {
             0 => format!("packages/p{}/src/m{i}.js", i % 97),
             1 => format!("packages/p{}/SRC/M{i}.js", i % 97),
             2 => format!("lib/some dir/x {i}.js"),
-            3 => format!(
-                "{}/f_{i}.test.js",
-                "a/very/deep/tree/of/folders".repeat(1 + i % 7)
-            ),
+            3 => format!("{}/f_{i}.test.js", "a/very/deep/tree/of/folders".repeat(1 + i % 7)),
             _ => format!("top_{}_{i}.js", i % 13),
         };
         (path, "let x = 1;\n".repeat(1 + i % 50))
     };
     let files: Vec<_> = (0..10_000).map(file).collect();
-    let base = tree(
-        &repo,
-        files
-            .iter()
-            .map(|(p, c)| (p.as_bytes(), EntryKind::Blob, c.as_bytes())),
-    );
+    let base =
+        tree(&repo, files.iter().map(|(p, c)| (p.as_bytes(), EntryKind::Blob, c.as_bytes())));
     for group in [Group::File, Group::Directory] {
         let spec = spec(group);
         let first = plan(&repo, base, &spec).unwrap();
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(7)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(7).build().unwrap();
         let other = gix::open(repo.path()).unwrap().into_sync();
         let second = pool.install(|| {
             // Another handle and another number of threads.
             plan(&other.to_thread_local(), base, &super::tests::spec(group)).unwrap()
         });
-        assert_eq!(
-            to_json(&first.plan).unwrap(),
-            to_json(&second.plan).unwrap()
-        );
-        assert_eq!(
-            from_json(&to_json(&first.plan).unwrap()).unwrap(),
-            first.plan
-        );
+        assert_eq!(to_json(&first.plan).unwrap(), to_json(&second.plan).unwrap());
+        assert_eq!(from_json(&to_json(&first.plan).unwrap()).unwrap(), first.plan);
 
         let planned: Vec<_> = first.plan.tasks.iter().flat_map(|t| &t.files).collect();
         assert_eq!(planned.len(), files.len());

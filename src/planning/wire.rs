@@ -60,44 +60,17 @@ pub fn plan_id(plan: &Plan) -> Result<Oid> {
 pub fn from_json(text: &str) -> Result<Plan> {
     let wire: WirePlan = serde_json::from_str(text).context("cannot read the plan")?;
     if wire.v != VERSION {
-        bail!(
-            "the plan has a version that this `git harness` does not know: {}",
-            wire.v
-        );
+        bail!("the plan has a version that this `git harness` does not know: {}", wire.v);
     }
     let mut tasks: Vec<Task> = Vec::with_capacity(wire.tasks.len());
     let mut seen = std::collections::HashSet::new();
     for task in wire.tasks {
-        ensure!(
-            !task.files.is_empty(),
-            "the plan has a task without files: `{}`",
-            task.id
-        );
-        let after = task
-            .after
-            .iter()
-            .map(|id| TaskId::parse(id))
-            .collect::<Result<_, _>>()?;
+        ensure!(!task.files.is_empty(), "the plan has a task without files: `{}`", task.id);
+        let after = task.after.iter().map(|id| TaskId::parse(id)).collect::<Result<_, _>>()?;
         let id = TaskId::parse(&task.id)?;
-        ensure!(
-            seen.insert(id.clone()),
-            "the plan has two tasks of the same name: `{id}`"
-        );
-        let WireTask {
-            files,
-            tokens,
-            lines,
-            level,
-            ..
-        } = task;
-        tasks.push(Task {
-            id,
-            files,
-            after,
-            lines,
-            tokens,
-            level,
-        });
+        ensure!(seen.insert(id.clone()), "the plan has two tasks of the same name: `{id}`");
+        let WireTask { files, tokens, lines, level, .. } = task;
+        tasks.push(Task { id, files, after, lines, tokens, level });
     }
     let plan = Plan { tasks };
     let id = plan_id(&plan)?;
@@ -121,10 +94,7 @@ fn task_lines(plan: &Plan) -> Result<Vec<String>> {
             level: task.level,
         })
     };
-    plan.tasks
-        .iter()
-        .map(|task| line(task).context("cannot write the plan"))
-        .collect()
+    plan.tasks.iter().map(|task| line(task).context("cannot write the plan")).collect()
 }
 
 fn hash(tasks: &[String]) -> Result<Oid> {
@@ -149,10 +119,7 @@ mod tests {
             level: 0,
         };
         Plan {
-            tasks: vec![
-                task("a", &["a/ü \"x\".js"], &[]),
-                task("b", &["b.js", "c.js"], &["a"]),
-            ],
+            tasks: vec![task("a", &["a/ü \"x\".js"], &[]), task("b", &["b.js", "c.js"], &["a"])],
         }
     }
 

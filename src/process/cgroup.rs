@@ -85,16 +85,9 @@ fn move_self(to: &Path) -> bool {
 
 fn name(marker: &str) -> String {
     let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || c == '-' {
-            c
-        } else {
-            '_'
-        }
+        if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }
     };
-    format!(
-        "git-harness-{}",
-        marker.chars().map(plain).collect::<String>()
-    )
+    format!("git-harness-{}", marker.chars().map(plain).collect::<String>())
 }
 
 /// Makes the group of a marker so that nobody else can, and the sweep has to do without.
@@ -135,10 +128,7 @@ mod tests {
             41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:1 - cgroup2 cgroup2 rw\n";
         let at = |groups: &str| place(groups, mounts);
         assert_eq!(at("0::/\n"), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(
-            at("1:cpu:/x\n0::/a/b\n"),
-            Some("/sys/fs/cgroup/unified/a/b".into())
-        );
+        assert_eq!(at("1:cpu:/x\n0::/a/b\n"), Some("/sys/fs/cgroup/unified/a/b".into()));
         assert_eq!(at("1:cpu:/x\n"), None);
         let below = "41 31 0:38 /pod /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
         assert_eq!(place("0::/pod/a\n", below), Some("/sys/fs/cgroup/a".into()));

@@ -125,44 +125,26 @@ pub fn run(command: &Command, stop: &StopFlag) -> io::Result<Ended> {
     let begun = Instant::now();
     let handle = {
         let expression = expression(command, &program, stdout.writer()?, stderr.writer()?)?;
-        let group = command
-            .own_process
-            .then(|| Cgroup::enter(&command.marker))
-            .flatten();
+        let group = command.own_process.then(|| Cgroup::enter(&command.marker)).flatten();
         let started = start(&expression);
         let group = group.and_then(Cgroup::leave);
         match started {
             Ok(handle) => {
-                tree.started(
-                    handle.pids().first().map_or(0, |pid| pid.cast_signed()),
-                    group,
-                );
+                tree.started(handle.pids().first().map_or(0, |pid| pid.cast_signed()), group);
                 handle
             }
             Err(error) => {
-                return explain(&error, &program).map_or(Err(error), |why| {
-                    Ok(Ended::before_start(Ending::NotStarted(why)))
-                });
+                return explain(&error, &program)
+                    .map_or(Err(error), |why| Ok(Ended::before_start(Ending::NotStarted(why))));
             }
         }
         // The expression goes here, and with it our copies of the writing ends.
     };
-    let mut watch = Watch {
-        command,
-        stop,
-        tree,
-        handle,
-        begun,
-        stdout,
-        stderr,
-        asked: None,
-    };
+    let mut watch = Watch { command, stop, tree, handle, begun, stdout, stderr, asked: None };
     let watched = watch.until_over();
     // However that went, nothing may be left running.
     let felled = watch.tree.end();
-    let wall = watched
-        .as_ref()
-        .map_or_else(|_| begun.elapsed(), |&wall| wall);
+    let wall = watched.as_ref().map_or_else(|_| begun.elapsed(), |&wall| wall);
     watched?;
     watch.finish(wall, felled)
 }
@@ -197,17 +179,11 @@ impl Stream {
         // Fewer changes between it and us. The limit for all pipes of a user may be reached, which does not matter.
         #[cfg(target_os = "linux")]
         rustix::pipe::fcntl_setpipe_size(&reader, 256 * 1024).ok();
-        Ok(Self {
-            reader: Some(reader),
-            writer: Some(writer),
-            kept,
-        })
+        Ok(Self { reader: Some(reader), writer: Some(writer), kept })
     }
 
     fn writer(&mut self) -> io::Result<PipeWriter> {
-        self.writer
-            .take()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.writer.take().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Reads for one turn. Whether there was anything.
@@ -287,18 +263,11 @@ impl Watch<'_> {
                     };
                     if let Some(why) = why {
                         self.tree.ask();
-                        self.asked = Some(Asked {
-                            why,
-                            until: now + self.command.grace,
-                            looked: now,
-                        });
+                        self.asked =
+                            Some(Asked { why, until: now + self.command.grace, looked: now });
                         continue;
                     }
-                    [limit, silence]
-                        .into_iter()
-                        .flatten()
-                        .min()
-                        .map(|at| at - now)
+                    [limit, silence].into_iter().flatten().min().map(|at| at - now)
                 }
                 Some(asked) => {
                     // The main process may be a wrapper that goes at once: what it wrapped has the same grace.
@@ -324,25 +293,14 @@ impl Watch<'_> {
     #[cfg(target_os = "linux")]
     fn pidfd(&self) -> io::Result<Option<OwnedFd>> {
         use rustix::process::{Pid, PidfdFlags, pidfd_open};
-        let pid = self
-            .handle
-            .pids()
-            .first()
-            .and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        Ok(pid
-            .map(|pid| pidfd_open(pid, PidfdFlags::empty()))
-            .transpose()?)
+        let pid = self.handle.pids().first().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        Ok(pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())).transpose()?)
     }
 
     /// Waits until there is something to read, the main process ends, we are asked to stop, or `due` has passed.
     fn wait(&self, pidfd: Option<&OwnedFd>, due: Option<Duration>) -> io::Result<()> {
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
-        fds.extend(
-            [&self.stdout.reader, &self.stderr.reader]
-                .into_iter()
-                .flatten()
-                .map(readable),
-        );
+        fds.extend([&self.stdout.reader, &self.stderr.reader].into_iter().flatten().map(readable));
         fds.extend(pidfd.map(readable));
         if self.asked.is_none() {
             fds.push(readable(self.stop));
@@ -353,12 +311,10 @@ impl Watch<'_> {
             Some(due.map_or(TICK, |due| due.min(TICK)))
         };
         // Rounded up, so that a deadline is past when the poll returns at it.
-        let timeout = due
-            .map(|due| due + Duration::from_millis(1))
-            .map(|due| Timespec {
-                tv_sec: due.as_secs().try_into().unwrap_or(i64::MAX),
-                tv_nsec: due.subsec_nanos().into(),
-            });
+        let timeout = due.map(|due| due + Duration::from_millis(1)).map(|due| Timespec {
+            tv_sec: due.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: due.subsec_nanos().into(),
+        });
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -383,10 +339,7 @@ impl Watch<'_> {
                 }
             }
         };
-        let Felled {
-            ended: leftover,
-            survivors,
-        } = felled;
+        let Felled { ended: leftover, survivors } = felled;
         Ok(Ended {
             ending,
             stdout_bytes,

@@ -42,10 +42,7 @@ impl Environ {
         pass: &[String],
     ) -> Self {
         let or = |name: &str, plain: &str| {
-            ambient
-                .get(OsStr::new(name))
-                .cloned()
-                .unwrap_or_else(|| OsString::from(plain))
+            ambient.get(OsStr::new(name)).cloned().unwrap_or_else(|| OsString::from(plain))
         };
         let mut env = Self::empty();
         env.set("PATH", or("PATH", PLAIN_PATH));
@@ -59,9 +56,8 @@ impl Environ {
         }
         // Maintenance detaches itself from the command that starts it; in a place that is about to be recycled it
         // would be a process that nobody waits for.
-        for (at, (key, value)) in [("gc.auto", "0"), ("maintenance.auto", "false")]
-            .into_iter()
-            .enumerate()
+        for (at, (key, value)) in
+            [("gc.auto", "0"), ("maintenance.auto", "false")].into_iter().enumerate()
         {
             env.set(format!("GIT_CONFIG_KEY_{at}"), key);
             env.set(format!("GIT_CONFIG_VALUE_{at}"), value);
@@ -96,9 +92,7 @@ impl Environ {
 
     /// All variables, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+        self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
     }
 
     /// The variables as `duct` takes them.
@@ -125,10 +119,7 @@ mod tests {
     }
 
     fn who() -> Identity {
-        Identity {
-            name: "A".into(),
-            email: "a@b".into(),
-        }
+        Identity { name: "A".into(), email: "a@b".into() }
     }
 
     #[test]

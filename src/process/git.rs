@@ -20,11 +20,7 @@ use super::{Environ, write_atomic};
 
 /// The oldest git that will do: 2.31 reads its configuration from `GIT_CONFIG_COUNT`, which agents rely on, and has the
 /// transactions of `update-ref --stdin`.
-const OLDEST: GitVersion = GitVersion {
-    major: 2,
-    minor: 31,
-    patch: 0,
-};
+const OLDEST: GitVersion = GitVersion { major: 2, minor: 31, patch: 0 };
 
 /// Settings over whatever the repository says.
 const SETTINGS: [&str; 17] = [
@@ -117,25 +113,17 @@ impl Git {
         private: &Path,
         ambient: &BTreeMap<OsString, OsString>,
     ) -> Result<Self> {
-        let path = ambient
-            .get(OsStr::new("PATH"))
-            .map_or(OsStr::new(""), OsString::as_os_str);
+        let path = ambient.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
         let exe = std::env::split_paths(path)
             .filter(|dir| dir.is_absolute())
             .map(|dir| dir.join("git"))
             .find(|exe| exe.is_file());
         let Some(exe) = exe else {
-            bail!(
-                "there is no `git` in PATH; install git {OLDEST} or newer: {}",
-                path.display()
-            )
+            bail!("there is no `git` in PATH; install git {OLDEST} or newer: {}", path.display())
         };
         let version = ask_version(&exe, path)?;
         if version < OLDEST {
-            bail!(
-                "git {OLDEST} or newer is needed; `{}` is version {version}",
-                exe.display()
-            );
+            bail!("git {OLDEST} or newer is needed; `{}` is version {version}", exe.display());
         }
         let common_dir = std::path::absolute(common_dir)
             .with_context(|| format!("not a directory: {}", common_dir.display()))?;
@@ -144,13 +132,7 @@ impl Git {
         let env = shield(&private, path)
             .with_context(|| format!("cannot prepare a home for git: {}", private.display()))?
             .with("GIT_DIR", &common_dir);
-        Ok(Self {
-            exe,
-            version,
-            common_dir,
-            private,
-            env,
-        })
+        Ok(Self { exe, version, common_dir, private, env })
     }
 
     /// The version of git.
@@ -200,15 +182,8 @@ impl Git {
         }
         argv.extend(args);
         // With a directory of git given and none for work, git takes where it runs for that.
-        let dir = self
-            .env
-            .value("GIT_WORK_TREE")
-            .map_or(self.private.as_path(), Path::new);
-        isolated(
-            duct::cmd(&self.exe, argv)
-                .dir(dir)
-                .full_env(self.env.pairs()),
-        )
+        let dir = self.env.value("GIT_WORK_TREE").map_or(self.private.as_path(), Path::new);
+        isolated(duct::cmd(&self.exe, argv).dir(dir).full_env(self.env.pairs()))
     }
 
     /// The directory that is ours.
@@ -231,10 +206,7 @@ fn shield(private: &Path, path: &OsStr) -> std::io::Result<Environ> {
     std::fs::create_dir_all(&home)?;
     // An empty file and not `/dev/null`, which a `git config --global` run as root would replace.
     let config = private.join("empty-config");
-    if !config
-        .metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.len() == 0)
-    {
+    if !config.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0) {
         write_atomic(&config, b"")?;
     }
     let mut env = Environ::empty();
@@ -245,10 +217,7 @@ fn shield(private: &Path, path: &OsStr) -> std::io::Result<Environ> {
         env.set(format!("GIT_{role}_NAME"), WHO.0);
         env.set(format!("GIT_{role}_EMAIL"), WHO.1);
     }
-    Ok(env
-        .with("PATH", path)
-        .with("HOME", home)
-        .with("GIT_CONFIG_GLOBAL", config))
+    Ok(env.with("PATH", path).with("HOME", home).with("GIT_CONFIG_GLOBAL", config))
 }
 
 fn ask_version(exe: &Path, path: &OsStr) -> Result<GitVersion> {
@@ -262,29 +231,19 @@ fn ask_version(exe: &Path, path: &OsStr) -> Result<GitVersion> {
     let text = OsStr::from_bytes(run.stdout.trim_ascii_end());
     match GitVersion::parse(&text.to_string_lossy()) {
         Some(version) => Ok(version),
-        None => bail!(
-            "`{} --version` does not name a version: {}",
-            exe.display(),
-            text.display()
-        ),
+        None => bail!("`{} --version` does not name a version: {}", exe.display(), text.display()),
     }
 }
 
 impl GitVersion {
     /// Reads what `git --version` prints, with whatever a vendor adds.
     fn parse(text: &str) -> Option<Self> {
-        let word = text
-            .strip_prefix("git version ")?
-            .split_ascii_whitespace()
-            .next()?;
+        let word = text.strip_prefix("git version ")?.split_ascii_whitespace().next()?;
         let mut parts = word.split(['.', '-']);
         Some(Self {
             major: parts.next()?.parse().ok()?,
             minor: parts.next()?.parse().ok()?,
-            patch: parts
-                .next()
-                .and_then(|patch| patch.parse().ok())
-                .unwrap_or(0),
+            patch: parts.next().and_then(|patch| patch.parse().ok()).unwrap_or(0),
         })
     }
 }
@@ -309,14 +268,8 @@ pub(super) mod tests {
     fn versions_are_read_with_what_vendors_add() {
         let read = |text: &str| GitVersion::parse(text).map(|version| version.to_string());
         assert_eq!(read("git version 2.47.3").as_deref(), Some("2.47.3"));
-        assert_eq!(
-            read("git version 2.39.5 (Apple Git-154)").as_deref(),
-            Some("2.39.5")
-        );
-        assert_eq!(
-            read("git version 2.52.0.windows.1").as_deref(),
-            Some("2.52.0")
-        );
+        assert_eq!(read("git version 2.39.5 (Apple Git-154)").as_deref(), Some("2.39.5"));
+        assert_eq!(read("git version 2.52.0.windows.1").as_deref(), Some("2.52.0"));
         assert_eq!(read("git version 2.50-rc1").as_deref(), Some("2.50.0"));
         assert_eq!(read("hub version 2"), None);
         assert!(GitVersion::parse("git version 2.9.5").unwrap() < OLDEST);
@@ -344,12 +297,7 @@ pub(super) mod tests {
         let (dir, git) = repository();
         let witness = dir.path().join("ran");
         let command = format!("touch {}; false", witness.display());
-        for key in [
-            "core.fsmonitor",
-            "core.sshCommand",
-            "core.editor",
-            "core.pager",
-        ] {
+        for key in ["core.fsmonitor", "core.sshCommand", "core.editor", "core.pager"] {
             git.output(&["config", key, &command], b"").unwrap();
         }
         let work = dir.path().join("work");
@@ -358,9 +306,7 @@ pub(super) mod tests {
         let inside = git.with("GIT_WORK_TREE", &work);
         let status = inside.output(&["status", "--porcelain"], b"").unwrap();
         assert_eq!((status.code, status.stderr.as_str()), (Some(0), ""));
-        let blob = inside
-            .output(&["hash-object", "-w", "--stdin"], b"text")
-            .unwrap();
+        let blob = inside.output(&["hash-object", "-w", "--stdin"], b"text").unwrap();
         assert_eq!(blob.stdout.trim_ascii_end().len(), 40);
         assert!(!witness.exists());
     }

@@ -37,11 +37,7 @@ impl HeldBy {
 
 impl fmt::Display for HeldBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() {
-            "a process that did not say"
-        } else {
-            &self.0
-        })
+        f.write_str(if self.0.is_empty() { "a process that did not say" } else { &self.0 })
     }
 }
 
@@ -61,15 +57,8 @@ impl Holder {
     #[must_use]
     pub fn this_process() -> Self {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        let host = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned();
-        Self {
-            pid,
-            start: start_time(pid).unwrap_or(0),
-            host,
-        }
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Self { pid, start: start_time(pid).unwrap_or(0), host }
     }
 
     /// Reads what [`Display`](fmt::Display) writes.
@@ -78,21 +67,13 @@ impl Holder {
         let rest = text.trim_end().strip_prefix("process ")?;
         let (pid, rest) = rest.split_once(" on ")?;
         let (host, start) = rest.rsplit_once(", started at tick ")?;
-        Some(Self {
-            pid: pid.parse().ok()?,
-            start: start.parse().ok()?,
-            host: host.to_owned(),
-        })
+        Some(Self { pid: pid.parse().ok()?, start: start.parse().ok()?, host: host.to_owned() })
     }
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "process {} on {}, started at tick {}",
-            self.pid, self.host, self.start
-        )
+        write!(f, "process {} on {}, started at tick {}", self.pid, self.host, self.start)
     }
 }
 
@@ -195,12 +176,7 @@ impl From<OwnedFd> for Lock {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 /// Whether the open file is still the one at the path.
@@ -216,9 +192,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 fn words(file: &File) -> io::Result<HeldBy> {
     let mut bytes = Vec::new();
     file.take(4096).read_to_end(&mut bytes)?;
-    Ok(HeldBy(
-        String::from_utf8_lossy(&bytes).trim_end().to_owned(),
-    ))
+    Ok(HeldBy(String::from_utf8_lossy(&bytes).trim_end().to_owned()))
 }
 
 /// When the process started, in clock ticks since the machine did (field 22 of `/proc/<pid>/stat`). `None` if there is
@@ -238,9 +212,7 @@ mod tests {
         let path = dir.path().join("lock");
         assert!(!Lock::is_held(&path).unwrap());
         assert!(!path.exists());
-        let held = Lock::try_take(&path, &Holder::this_process().to_string())
-            .unwrap()
-            .unwrap();
+        let held = Lock::try_take(&path, &Holder::this_process().to_string()).unwrap().unwrap();
         assert!(Lock::is_held(&path).unwrap());
         let by = Lock::try_take(&path, "me").unwrap().unwrap_err();
         assert_eq!(by.holder().unwrap(), Holder::this_process());
@@ -278,11 +250,7 @@ mod tests {
 
     #[test]
     fn a_holder_reads_what_it_writes() {
-        let one = Holder {
-            pid: 7,
-            start: 99,
-            host: "a, b on c".into(),
-        };
+        let one = Holder { pid: 7, start: 99, host: "a, b on c".into() };
         assert_eq!(Holder::parse(&one.to_string()), Some(one));
         assert_eq!(Holder::parse("somebody"), None);
     }

@@ -56,11 +56,7 @@ impl Kept {
         for _ in 0..TURN {
             match from.read(&mut chunk) {
                 Ok(0) => {
-                    return Ok(if read == 0 {
-                        Drained::Closed
-                    } else {
-                        Drained::Some(read)
-                    });
+                    return Ok(if read == 0 { Drained::Closed } else { Drained::Some(read) });
                 }
                 Ok(n) => {
                     self.add(&chunk[..n]);
@@ -71,20 +67,14 @@ impl Kept {
                 Err(error) => return Err(error),
             }
         }
-        Ok(if read == 0 {
-            Drained::Nothing
-        } else {
-            Drained::Some(read)
-        })
+        Ok(if read == 0 { Drained::Nothing } else { Drained::Some(read) })
     }
 
     /// Takes the next bytes of the stream. An error of the disk is kept for the end: the stream must go on being drained
     /// meanwhile, or its writer would hang.
     fn add(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;
-        let fits = usize::try_from(self.head_left)
-            .unwrap_or(usize::MAX)
-            .min(bytes.len());
+        let fits = usize::try_from(self.head_left).unwrap_or(usize::MAX).min(bytes.len());
         let (head, rest) = bytes.split_at(fits);
         if !head.is_empty() {
             self.head_left -= head.len() as u64;
@@ -149,10 +139,7 @@ mod tests {
         for step in [1, 3, 7, 100] {
             for length in 0..=8 {
                 let text: String = "01234567".chars().take(length).collect();
-                assert_eq!(
-                    kept(length, 8, step),
-                    (text, (length as u64, length as u64))
-                );
+                assert_eq!(kept(length, 8, step), (text, (length as u64, length as u64)));
             }
         }
     }
@@ -163,13 +150,7 @@ mod tests {
             let text = "012345\n[git-harness: 30 bytes left out]\n67".to_owned();
             assert_eq!(kept(38, 8, step), (text, (38, 8)));
         }
-        assert_eq!(
-            kept(5, 0, 2),
-            ("\n[git-harness: 5 bytes left out]\n".into(), (5, 0))
-        );
-        assert_eq!(
-            kept(5, 3, 2),
-            ("012\n[git-harness: 2 bytes left out]\n".into(), (5, 3))
-        );
+        assert_eq!(kept(5, 0, 2), ("\n[git-harness: 5 bytes left out]\n".into(), (5, 0)));
+        assert_eq!(kept(5, 3, 2), ("012\n[git-harness: 2 bytes left out]\n".into(), (5, 3)));
     }
 }

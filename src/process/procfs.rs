@@ -33,21 +33,14 @@ pub(super) fn all() -> Vec<Seen> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| number(&entry.file_name()))
-        .filter_map(stat)
-        .collect()
+    entries.flatten().filter_map(|entry| number(&entry.file_name())).filter_map(stat).collect()
 }
 
 /// Whether the process was started with the variable at this value. One that may not be asked was not.
 pub(super) fn carries(pid: i32, name: &str, value: &str) -> bool {
     let wanted = format!("{name}={value}");
-    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
-        environ
-            .split(|&byte| byte == 0)
-            .any(|pair| pair == wanted.as_bytes())
-    })
+    fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(|pair| pair == wanted.as_bytes()))
 }
 
 /// Reads a line of `/proc/<pid>/stat`. The name comes second, in parentheses, and may itself hold anything.
@@ -83,11 +76,7 @@ mod tests {
         let me = std::process::id().cast_signed();
         let seen = stat(me).unwrap();
         assert!(!seen.ended && seen.start > 0);
-        assert!(
-            all()
-                .iter()
-                .any(|other| (other.pid, other.start) == (me, seen.start))
-        );
+        assert!(all().iter().any(|other| (other.pid, other.start) == (me, seen.start)));
         assert!(!carries(me, super::super::MARK, "nobody"));
     }
 }

@@ -24,9 +24,7 @@ pub(super) fn find(command: &Command) -> Result<PathBuf, String> {
     };
     if !command.cwd.is_dir() {
         let (name, cwd) = (program.display(), command.cwd.display());
-        return Err(format!(
-            "the directory that `{name}` should run in does not exist: {cwd}"
-        ));
+        return Err(format!("the directory that `{name}` should run in does not exist: {cwd}"));
     }
     let name = program.display();
     if program.as_bytes().contains(&b'/') {
@@ -51,10 +49,7 @@ pub(super) fn find(command: &Command) -> Result<PathBuf, String> {
         }
     }
     Err(match unfit {
-        Some(path) => format!(
-            "`{name}` is found, but not an executable file: {}",
-            path.display()
-        ),
+        Some(path) => format!("`{name}` is found, but not an executable file: {}", path.display()),
         None => format!("there is no program `{name}` in PATH: {}", dirs.display()),
     })
 }

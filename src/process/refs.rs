@@ -73,10 +73,7 @@ impl RefUpdates {
     /// Prepares to move refs; git itself is started by the first transaction.
     #[must_use]
     pub fn start(git: &Git) -> Self {
-        Self {
-            git: git.clone(),
-            running: None,
-        }
+        Self { git: git.clone(), running: None }
     }
 
     /// Moves all refs or none, each only if it is what is expected, and waits at most some seconds for a lock. Symbolic
@@ -95,10 +92,7 @@ impl RefUpdates {
             Some(running) if running.is_alive() => running,
             Some(_) | None => Running::start(&self.git).context("cannot start `git update-ref`")?,
         };
-        if running
-            .ask(&request, &["start: ok", "prepare: ok"])
-            .is_err()
-        {
+        if running.ask(&request, &["start: ok", "prepare: ok"]).is_err() {
             let (code, message) = running.end()?;
             return match code {
                 Some(_) => Ok(Err(Refused { message })),
@@ -117,9 +111,7 @@ impl RefUpdates {
     /// The process number of git, while it runs.
     #[cfg(test)]
     fn pid(&self) -> Option<u32> {
-        self.running
-            .as_ref()
-            .and_then(|running| running.handle.pids().first().copied())
+        self.running.as_ref().and_then(|running| running.handle.pids().first().copied())
     }
 }
 
@@ -131,14 +123,7 @@ fn request(moves: &[RefMove]) -> Result<Vec<u8>> {
             bail!("not the full name of a ref: {name:?}");
         }
         // Zeros would delete in one place and forbid in the other.
-        for id in [
-            new.as_ref(),
-            if let Expected::Is(old) = old {
-                Some(old)
-            } else {
-                None
-            },
-        ] {
+        for id in [new.as_ref(), if let Expected::Is(old) = old { Some(old) } else { None }] {
             if id.is_some_and(|id| id.as_str().bytes().all(|digit| digit == b'0')) {
                 bail!("the null id is not something that a ref can be: {name}");
             }
@@ -173,11 +158,7 @@ struct Running {
 impl Running {
     fn start(git: &Git) -> io::Result<Self> {
         let path = git.private().join(unique("update-ref"));
-        let stderr = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create_new(true)
-            .open(&path)?;
+        let stderr = OpenOptions::new().read(true).append(true).create_new(true).open(&path)?;
         std::fs::remove_file(&path)?;
         let (stdin_reader, stdin) = io::pipe()?;
         let (stdout, stdout_writer) = io::pipe()?;
@@ -187,12 +168,7 @@ impl Running {
             .stdout_file(stdout_writer)
             .stderr_file(stderr.try_clone()?)
             .start()?;
-        Ok(Self {
-            handle,
-            stdin: Some(stdin),
-            stdout: BufReader::new(stdout),
-            stderr,
-        })
+        Ok(Self { handle, stdin: Some(stdin), stdout: BufReader::new(stdout), stderr })
     }
 
     fn is_alive(&self) -> bool {
@@ -249,25 +225,17 @@ mod tests {
     use super::*;
 
     fn oid(git: &Git, text: &str) -> Oid {
-        let made = git
-            .output(&["hash-object", "-w", "--stdin"], text.as_bytes())
-            .unwrap();
+        let made = git.output(&["hash-object", "-w", "--stdin"], text.as_bytes()).unwrap();
         Oid::parse(String::from_utf8(made.stdout).unwrap().trim_end()).unwrap()
     }
 
     fn read(git: &Git, name: &str) -> Option<Oid> {
-        let shown = git
-            .output(&["rev-parse", "--verify", "--quiet", name], b"")
-            .unwrap();
+        let shown = git.output(&["rev-parse", "--verify", "--quiet", name], b"").unwrap();
         Oid::parse(String::from_utf8(shown.stdout).unwrap().trim_end()).ok()
     }
 
     fn to(name: &str, new: Option<&Oid>, old: Expected) -> RefMove {
-        RefMove {
-            name: name.to_owned(),
-            new: new.cloned(),
-            old,
-        }
+        RefMove { name: name.to_owned(), new: new.cloned(), old }
     }
 
     #[test]
@@ -276,40 +244,22 @@ mod tests {
         let (one, two) = (oid(&git, "one"), oid(&git, "two"));
         let mut refs = RefUpdates::start(&git);
         let (a, b) = ("refs/harness/a", "refs/harness/b");
-        refs.transact(&[to(a, Some(&one), Expected::Absent)])
-            .unwrap()
-            .unwrap();
+        refs.transact(&[to(a, Some(&one), Expected::Absent)]).unwrap().unwrap();
         let first = refs.pid().unwrap();
-        refs.transact(&[to(a, Some(&two), Expected::Is(one.clone()))])
-            .unwrap()
-            .unwrap();
+        refs.transact(&[to(a, Some(&two), Expected::Is(one.clone()))]).unwrap().unwrap();
         assert_eq!(refs.pid(), Some(first));
 
-        let stale = [
-            to(b, Some(&one), Expected::Absent),
-            to(a, None, Expected::Is(one.clone())),
-        ];
+        let stale = [to(b, Some(&one), Expected::Absent), to(a, None, Expected::Is(one.clone()))];
         let refused = refs.transact(&stale).unwrap().unwrap_err();
         assert!(refused.message.contains(a), "{refused}");
         assert_eq!((read(&git, a), read(&git, b)), (Some(two.clone()), None));
-        assert!(
-            refs.transact(&[to(a, Some(&one), Expected::Absent)])
-                .unwrap()
-                .is_err()
-        );
+        assert!(refs.transact(&[to(a, Some(&one), Expected::Absent)]).unwrap().is_err());
 
-        let both = [
-            to(b, Some(&one), Expected::Any),
-            to(a, None, Expected::Is(two)),
-        ];
+        let both = [to(b, Some(&one), Expected::Any), to(a, None, Expected::Is(two))];
         refs.transact(&both).unwrap().unwrap();
         assert_eq!((read(&git, a), read(&git, b)), (None, Some(one.clone())));
-        refs.transact(&[to(b, Some(&one), Expected::Is(one.clone()))])
-            .unwrap()
-            .unwrap();
-        refs.transact(&[to(b, None, Expected::Any)])
-            .unwrap()
-            .unwrap();
+        refs.transact(&[to(b, Some(&one), Expected::Is(one.clone()))]).unwrap().unwrap();
+        refs.transact(&[to(b, None, Expected::Any)]).unwrap().unwrap();
         assert_eq!(read(&git, b), None);
     }
 
@@ -318,13 +268,7 @@ mod tests {
         let (_dir, git) = repository();
         let one = oid(&git, "one");
         let moves: Vec<_> = (0..1500)
-            .map(|n| {
-                to(
-                    &format!("refs/harness/many/{n}"),
-                    Some(&one),
-                    Expected::Absent,
-                )
-            })
+            .map(|n| to(&format!("refs/harness/many/{n}"), Some(&one), Expected::Absent))
             .collect();
         let mut refs = RefUpdates::start(&git);
         refs.transact(&moves).unwrap().unwrap();
@@ -336,12 +280,9 @@ mod tests {
     fn a_symbolic_ref_is_not_followed() {
         let (_dir, git) = repository();
         let one = oid(&git, "one");
-        git.output(&["symbolic-ref", "refs/harness/s", "refs/heads/main"], b"")
-            .unwrap();
+        git.output(&["symbolic-ref", "refs/harness/s", "refs/heads/main"], b"").unwrap();
         let mut refs = RefUpdates::start(&git);
-        refs.transact(&[to("refs/harness/s", Some(&one), Expected::Any)])
-            .unwrap()
-            .unwrap();
+        refs.transact(&[to("refs/harness/s", Some(&one), Expected::Any)]).unwrap().unwrap();
         assert_eq!(read(&git, "refs/heads/main"), None);
         assert_eq!(read(&git, "refs/harness/s"), Some(one));
     }
@@ -370,15 +311,11 @@ mod tests {
         let (_dir, git) = repository();
         let (one, two) = (oid(&git, "one"), oid(&git, "two"));
         let mut refs = RefUpdates::start(&git);
-        refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)])
-            .unwrap()
-            .unwrap();
+        refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)]).unwrap().unwrap();
         let pid = Pid::from_raw(refs.pid().unwrap().cast_signed()).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
         refs.running.as_ref().unwrap().handle.wait().unwrap();
-        refs.transact(&[to("refs/harness/a", Some(&two), Expected::Is(one))])
-            .unwrap()
-            .unwrap();
+        refs.transact(&[to("refs/harness/a", Some(&two), Expected::Is(one))]).unwrap().unwrap();
         assert_eq!(read(&git, "refs/harness/a"), Some(two));
     }
 
@@ -387,22 +324,12 @@ mod tests {
         let (_dir, git) = repository();
         let one = oid(&git, "one");
         let mut refs = RefUpdates::start(&git);
-        refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)])
-            .unwrap()
-            .unwrap();
+        refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)]).unwrap().unwrap();
         let pid = Pid::from_raw(refs.pid().unwrap().cast_signed()).unwrap();
         // Stopped, it takes the request and cannot answer; then it is killed.
         kill_process(pid, Signal::STOP).unwrap();
         rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).unwrap();
-        let pipe = refs
-            .running
-            .as_ref()
-            .unwrap()
-            .stdin
-            .as_ref()
-            .unwrap()
-            .try_clone()
-            .unwrap();
+        let pipe = refs.running.as_ref().unwrap().stdin.as_ref().unwrap().try_clone().unwrap();
         std::thread::scope(|scope| {
             let moved =
                 scope.spawn(|| refs.transact(&[to("refs/harness/b", Some(&one), Expected::Any)]));
@@ -414,9 +341,7 @@ mod tests {
             assert!(error.downcast_ref::<Ambiguous>().is_some(), "{error}");
             assert!(error.to_string().starts_with("ambiguous: re-read"));
         });
-        refs.transact(&[to("refs/harness/b", Some(&one), Expected::Absent)])
-            .unwrap()
-            .unwrap();
+        refs.transact(&[to("refs/harness/b", Some(&one), Expected::Absent)]).unwrap().unwrap();
     }
 
     #[test]
@@ -424,9 +349,7 @@ mod tests {
         let (_dir, git) = repository();
         let one = oid(&git, "one");
         let mut refs = RefUpdates::start(&git);
-        refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)])
-            .unwrap()
-            .unwrap();
+        refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)]).unwrap().unwrap();
         let pid = Pid::from_raw(refs.pid().unwrap().cast_signed()).unwrap();
         drop(refs);
         assert!(rustix::process::test_kill_process(pid).is_err());

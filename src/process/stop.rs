@@ -25,11 +25,7 @@ impl StopFlag {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
-        Ok(Self {
-            asked: Arc::new(AtomicBool::new(false)),
-            wake,
-            waker,
-        })
+        Ok(Self { asked: Arc::new(AtomicBool::new(false)), wake, waker })
     }
 
     /// The flag of a keeper: SIGTERM raises it. SIGINT and SIGHUP are let pass, since they come from a terminal that the

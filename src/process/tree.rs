@@ -96,10 +96,7 @@ impl Tree {
         for seen in &all {
             let ours = self.main == Some(id(seen))
                 || (seen.parent == me
-                    && self
-                        .others
-                        .as_ref()
-                        .is_some_and(|others| !others.contains(&id(seen))));
+                    && self.others.as_ref().is_some_and(|others| !others.contains(&id(seen))));
             if ours {
                 add(seen);
             }
@@ -115,10 +112,7 @@ impl Tree {
 
     /// The processes of the tree that live.
     pub(super) fn living(&self) -> Vec<Seen> {
-        self.members()
-            .into_iter()
-            .filter(|seen| !seen.ended)
-            .collect()
+        self.members().into_iter().filter(|seen| !seen.ended).collect()
     }
 
     /// Asks all of them to stop.
@@ -138,10 +132,7 @@ impl Tree {
         // It may be removed only now that it is empty.
         self.cgroup = None;
         let main = self.main;
-        Felled {
-            ended: self.found.iter().filter(|&&one| Some(one) != main).count(),
-            survivors,
-        }
+        Felled { ended: self.found.iter().filter(|&&one| Some(one) != main).count(), survivors }
     }
 
     fn sweep(&mut self) -> usize {
@@ -153,13 +144,7 @@ impl Tree {
         if let Some(group) = self.cgroup.take() {
             // Looked at first, since nothing is left to count afterwards.
             self.note(&self.members());
-            self.note(
-                &group
-                    .members()
-                    .into_iter()
-                    .filter_map(procfs::stat)
-                    .collect::<Vec<_>>(),
-            );
+            self.note(&group.members().into_iter().filter_map(procfs::stat).collect::<Vec<_>>());
             group.end();
             self.cgroup = Some(group);
         }
@@ -168,11 +153,7 @@ impl Tree {
             let living: Vec<_> = members.iter().filter(|seen| !seen.ended).copied().collect();
             kill_all(&living);
             let reaped = self.reap(&members);
-            quiet = if living.is_empty() && reaped == 0 {
-                quiet + 1
-            } else {
-                0
-            };
+            quiet = if living.is_empty() && reaped == 0 { quiet + 1 } else { 0 };
             if quiet == 2 {
                 return 0;
             }
@@ -191,10 +172,7 @@ impl Tree {
         for _ in 0..STOPS {
             let members = self.members();
             self.note(&members);
-            let mut running = members
-                .iter()
-                .filter(|seen| !seen.ended && !seen.stopped)
-                .peekable();
+            let mut running = members.iter().filter(|seen| !seen.ended && !seen.stopped).peekable();
             if running.peek().is_none() {
                 return members;
             }
@@ -204,8 +182,7 @@ impl Tree {
     }
 
     fn note(&mut self, seen: &[Seen]) {
-        self.found
-            .extend(seen.iter().filter(|seen| !seen.ended).map(id));
+        self.found.extend(seen.iter().filter(|seen| !seen.ended).map(id));
     }
 
     /// Reaps the orphans that came to us, each by its number: whoever started the main process waits for that one.
@@ -214,17 +191,11 @@ impl Tree {
             return 0;
         }
         let me = std::process::id().cast_signed();
-        let orphans = members
-            .iter()
-            .filter(|seen| seen.ended && seen.parent == me);
-        let reaped = orphans
-            .filter(|seen| self.main != Some(id(seen)))
-            .filter_map(|seen| {
-                let pid = Pid::from_raw(seen.pid)?;
-                rustix::process::waitpid(Some(pid), WaitOptions::NOHANG)
-                    .ok()
-                    .flatten()
-            });
+        let orphans = members.iter().filter(|seen| seen.ended && seen.parent == me);
+        let reaped = orphans.filter(|seen| self.main != Some(id(seen))).filter_map(|seen| {
+            let pid = Pid::from_raw(seen.pid)?;
+            rustix::process::waitpid(Some(pid), WaitOptions::NOHANG).ok().flatten()
+        });
         reaped.count()
     }
 
@@ -243,10 +214,7 @@ fn id(seen: &Seen) -> Id {
 /// The children of this process.
 fn children() -> Vec<Seen> {
     let me = std::process::id().cast_signed();
-    procfs::all()
-        .into_iter()
-        .filter(|seen| seen.parent == me)
-        .collect()
+    procfs::all().into_iter().filter(|seen| seen.parent == me).collect()
 }
 
 /// Kills these processes and, since they can no longer leave them, their groups.
@@ -301,9 +269,5 @@ pub fn end_marked(marker: &str) -> usize {
 /// The living processes that carry the marker, with all their descendants.
 #[must_use]
 pub fn alive_marked(marker: &str) -> Vec<i32> {
-    Tree::of_command(marker, false)
-        .living()
-        .iter()
-        .map(|seen| seen.pid)
-        .collect()
+    Tree::of_command(marker, false).living().iter().map(|seen| seen.pid).collect()
 }

@@ -22,9 +22,7 @@ struct Trial {
 
 impl Trial {
     fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-        }
+        Self { dir: tempfile::tempdir().unwrap() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -54,9 +52,7 @@ impl Trial {
     /// Starts a keeper of this trial for the script.
     fn keeper(&self, script: &str) -> KeeperHandle {
         fs::write(self.path("script"), script).unwrap();
-        let lock = Lock::try_take(&self.path("lock"), "starting")
-            .unwrap()
-            .unwrap();
+        let lock = Lock::try_take(&self.path("lock"), "starting").unwrap().unwrap();
         let exe = std::env::current_exe().unwrap();
         let (_, module) = module_path!().split_once("::").unwrap();
         let args = [
@@ -65,14 +61,7 @@ impl Trial {
             "--nocapture".to_owned(),
             format!("trial={}", self.dir.path().display()),
         ];
-        start_keeper(
-            &exe,
-            &args.map(OsString::from),
-            &lock,
-            &environ(),
-            &self.path("log"),
-        )
-        .unwrap()
+        start_keeper(&exe, &args.map(OsString::from), &lock, &environ(), &self.path("log")).unwrap()
     }
 
     /// Waits until a file has something in it.
@@ -120,10 +109,7 @@ fn keeper() {
     let mut command = command(&dir, &script);
     command.own_process = true;
     // Kept to the end of the trial: the name is taken, and no control group can be made.
-    let _occupied = dir
-        .join("no-cgroup")
-        .exists()
-        .then(|| cgroup::occupy(&command.marker));
+    let _occupied = dir.join("no-cgroup").exists().then(|| cgroup::occupy(&command.marker));
     let ended = run(&command, &stop).unwrap();
     write_atomic(&dir.join("ended"), format!("{ended:?}").as_bytes()).unwrap();
 }
@@ -149,10 +135,7 @@ fn streams_and_surroundings_are_as_asked_for() {
     assert_eq!((ended.stdout_bytes, ended.stdout_kept), (11, 11));
     assert_eq!(trial.read("out"), "from a file");
     let cwd = trial.dir.path().canonicalize().unwrap();
-    assert_eq!(
-        trial.read("err"),
-        format!("value, {}\n{}\n", trial.marker(), cwd.display())
-    );
+    assert_eq!(trial.read("err"), format!("value, {}\n{}\n", trial.marker(), cwd.display()));
     assert_eq!(trial.run("cat").ending, Ending::Exited(0));
 }
 
@@ -161,14 +144,8 @@ fn what_cannot_be_started_is_explained() {
     let trial = Trial::new();
     fs::write(trial.path("plain"), "exit 0").unwrap();
     let script = |name: &str, text: &str| {
-        let made = duct::cmd!(
-            "/bin/sh",
-            "-c",
-            "printf %s \"$2\" > $1; chmod +x $1",
-            "sh",
-            name,
-            text
-        );
+        let made =
+            duct::cmd!("/bin/sh", "-c", "printf %s \"$2\" > $1; chmod +x $1", "sh", name, text);
         made.dir(trial.dir.path()).run().unwrap();
     };
     script("no-interpreter", "#!/no/such/program\n");
@@ -182,25 +159,14 @@ fn what_cannot_be_started_is_explained() {
     };
     let why = |program: &str, change: fn(&mut Command), wanted: &str| {
         let ending = end(program, change);
-        assert!(
-            matches!(&ending, Ending::NotStarted(why) if why.contains(wanted)),
-            "{ending:?}"
-        );
+        assert!(matches!(&ending, Ending::NotStarted(why) if why.contains(wanted)), "{ending:?}");
     };
-    why(
-        "no-such-program",
-        |_| {},
-        "no program `no-such-program` in PATH: /usr/local/bin:",
-    );
+    why("no-such-program", |_| {}, "no program `no-such-program` in PATH: /usr/local/bin:");
     why("./absent", |_| {}, "there is no program `./absent`: /");
     why("./plain", |_| {}, "`./plain` is not an executable file");
     why("./no-interpreter", |_| {}, "`#!` line");
     why("./no-program", |_| {}, "nor begins with `#!`");
-    why(
-        "sh",
-        |command| command.cwd = "/no/such/place".into(),
-        "does not exist: /no/such/place",
-    );
+    why("sh", |command| command.cwd = "/no/such/place".into(), "does not exist: /no/such/place");
     why("", |_| {}, "the command is empty");
     why("sh", |command| command.argv.clear(), "the command is empty");
     assert_eq!(end("./good", |_| {}), Ending::Exited(7));
@@ -211,17 +177,11 @@ fn a_flood_is_counted_and_its_ends_are_kept() {
     let trial = Trial::new();
     let ended = trial.run("echo first; yes | head -c 200000000; echo last; echo small >&2");
     assert_eq!(ended.ending, Ending::Exited(0));
-    assert_eq!(
-        (ended.stdout_bytes, ended.stdout_kept),
-        (200_000_011, 1 << 20)
-    );
+    assert_eq!((ended.stdout_bytes, ended.stdout_kept), (200_000_011, 1 << 20));
     assert_eq!((ended.stderr_bytes, ended.stderr_kept), (6, 6));
     let out = trial.read("out");
     assert!(out.starts_with("first\ny\n") && out.ends_with("y\nlast\n"));
-    let gap = format!(
-        "\n[git-harness: {} bytes left out]\n",
-        200_000_011 - (1 << 20)
-    );
+    let gap = format!("\n[git-harness: {} bytes left out]\n", 200_000_011 - (1 << 20));
     assert_eq!(out.len(), (1 << 20) + gap.len());
     assert!(out.contains(&gap));
 }
@@ -237,14 +197,10 @@ fn limits_end_what_takes_too_long_or_says_nothing() {
         ended.ending
     };
     let hang = "trap '' TERM; while :; do echo still here; sleep 0.05; done";
-    assert_eq!(
-        end(hang, |command| command.timeout = Duration::from_millis(300)),
-        Ending::TimedOut
-    );
+    assert_eq!(end(hang, |command| command.timeout = Duration::from_millis(300)), Ending::TimedOut);
     let silent = "echo a; sleep 1000";
     assert_eq!(
-        end(silent, |command| command.idle =
-            Some(Duration::from_millis(300))),
+        end(silent, |command| command.idle = Some(Duration::from_millis(300))),
         Ending::Idle
     );
     // Longer than the limit in all, and never silent for as long.
@@ -308,12 +264,7 @@ fn nobody_gets_away_by_detaching() {
 /// The numbers in the file `pids` that are still those of processes.
 fn alive(trial: &Trial) -> Vec<String> {
     let lives = |pid: &str| procfs::stat(pid.parse().unwrap()).is_some_and(|seen| !seen.ended);
-    trial
-        .read("pids")
-        .lines()
-        .filter(|pid| lives(pid))
-        .map(str::to_owned)
-        .collect()
+    trial.read("pids").lines().filter(|pid| lives(pid)).map(str::to_owned).collect()
 }
 
 #[cfg(target_os = "linux")]
@@ -327,10 +278,7 @@ fn a_keeper_finds_even_those_without_the_marker() {
         let script = EVADER.replace("setsid nohup", "setsid env -i PATH=\"$PATH\" nohup");
         trial.keeper(&script).wait().unwrap();
         let ended = trial.read("ended");
-        assert!(
-            ended.contains("Exited(0)") && ended.contains("survivors: 0"),
-            "{ended}"
-        );
+        assert!(ended.contains("Exited(0)") && ended.contains("survivors: 0"), "{ended}");
         assert_eq!(trial.read("pids").lines().count(), 6);
         assert_eq!(alive(&trial), Vec::<String>::new());
         drop(Lock::wait(&trial.path("lock")).unwrap());
@@ -365,10 +313,7 @@ fn a_fork_loop_loses_against_a_keeper() {
         }
         trial.keeper(FORKER).wait().unwrap();
         let ended = trial.read("ended");
-        assert!(
-            ended.contains("Exited(0)") && ended.contains("survivors: 0"),
-            "{ended}"
-        );
+        assert!(ended.contains("Exited(0)") && ended.contains("survivors: 0"), "{ended}");
         trial.assert_nobody_left();
     }
 }
@@ -398,9 +343,7 @@ fn a_keeper_is_asked_to_stop_by_what_it_wrote_into_its_lock() {
     let trial = Trial::new();
     let keeper = trial.keeper("echo > up; sleep 1000");
     trial.await_file("up");
-    let by = Lock::try_take(&trial.path("lock"), "me")
-        .unwrap()
-        .unwrap_err();
+    let by = Lock::try_take(&trial.path("lock"), "me").unwrap().unwrap_err();
     let holder = by.holder().unwrap();
     assert_eq!(holder.pid, keeper.pid());
     assert!(!ask_to_stop(holder.pid, holder.start + 1).unwrap());
@@ -411,11 +354,7 @@ fn a_keeper_is_asked_to_stop_by_what_it_wrote_into_its_lock() {
     kill_process(pid, Signal::HUP).unwrap();
     assert!(ask_to_stop(holder.pid, holder.start).unwrap());
     keeper.wait().unwrap();
-    assert!(
-        trial.read("ended").contains("Stopped"),
-        "{}",
-        trial.read("ended")
-    );
+    assert!(trial.read("ended").contains("Stopped"), "{}", trial.read("ended"));
     assert!(!ask_to_stop(holder.pid, holder.start).unwrap());
     trial.assert_nobody_left();
 }
@@ -426,14 +365,8 @@ fn a_lock_is_handed_over_without_a_gap() {
     let path = trial.path("lock");
     let lock = Lock::try_take(&path, "starter").unwrap().unwrap();
     let args = ["-c", "echo up; exec sleep 1000"].map(OsString::from);
-    let keeper = start_keeper(
-        Path::new("/bin/sh"),
-        &args,
-        &lock,
-        &environ(),
-        &trial.path("log"),
-    )
-    .unwrap();
+    let keeper =
+        start_keeper(Path::new("/bin/sh"), &args, &lock, &environ(), &trial.path("log")).unwrap();
     drop(lock);
     assert!(Lock::is_held(&path).unwrap());
     trial.await_file("log");
@@ -451,12 +384,6 @@ fn only_a_lock_makes_a_keeper() {
     let (_, module) = module_path!().split_once("::").unwrap();
     let told = format!("trial={}", trial.dir.path().display());
     let by_hand = duct::cmd!(exe, "--exact", format!("{module}::keeper"), told);
-    let run = by_hand
-        .stdin_null()
-        .stdout_capture()
-        .stderr_capture()
-        .unchecked()
-        .run()
-        .unwrap();
+    let run = by_hand.stdin_null().stdout_capture().stderr_capture().unchecked().run().unwrap();
     assert!(String::from_utf8_lossy(&run.stdout).contains("standard input is not a lock"));
 }

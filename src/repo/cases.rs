@@ -41,16 +41,8 @@ pub(super) fn chmod(path: &Path, mode: u32) {
 }
 
 pub(super) const CASES: &[Case] = &[
-    Case {
-        name: "nothing",
-        act: |_, _| {},
-        changed: &[],
-    },
-    Case {
-        name: "edit",
-        act: |p, _| write(p, "a.txt", "changed\n"),
-        changed: &["a.txt"],
-    },
+    Case { name: "nothing", act: |_, _| {}, changed: &[] },
+    Case { name: "edit", act: |p, _| write(p, "a.txt", "changed\n"), changed: &["a.txt"] },
     Case {
         name: "edit of the same size at once",
         act: |p, _| write(p, "a.txt", "eno\n"),
@@ -60,10 +52,7 @@ pub(super) const CASES: &[Case] = &[
         name: "edit of the same size with the old time put back",
         act: |p, _| {
             let time = fs::metadata(p.join("a.txt")).unwrap().modified().unwrap();
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .open(p.join("a.txt"))
-                .unwrap();
+            let mut file = fs::OpenOptions::new().write(true).open(p.join("a.txt")).unwrap();
             std::io::Write::write_all(&mut file, b"eno\n").unwrap();
             file.set_modified(time).unwrap();
         },
@@ -125,10 +114,7 @@ pub(super) const CASES: &[Case] = &[
             git_in(&p.join("inner"), &["init", "-q"]);
             git_in(&p.join("inner"), &["add", "."]);
             let who = ["-c", "user.name=A", "-c", "user.email=a@b.c"];
-            git_in(
-                &p.join("inner"),
-                &[&who[..], &["commit", "-qm", "x"]].concat(),
-            );
+            git_in(&p.join("inner"), &[&who[..], &["commit", "-qm", "x"]].concat());
         },
         changed: &["inner/file.txt", "inner/sub/x.txt"],
     },
@@ -222,11 +208,8 @@ pub(super) const CASES: &[Case] = &[
             let admin = Path::new(text.trim().strip_prefix("gitdir: ").unwrap()).to_path_buf();
             fs::write(admin.join("index.lock"), "").unwrap();
             fs::write(admin.join("HEAD.lock"), "").unwrap();
-            fs::write(
-                admin.join("MERGE_HEAD"),
-                "0000000000000000000000000000000000000000\n",
-            )
-            .unwrap();
+            fs::write(admin.join("MERGE_HEAD"), "0000000000000000000000000000000000000000\n")
+                .unwrap();
             fs::create_dir(admin.join("rebase-merge")).unwrap();
             fs::write(admin.join("index"), "garbage").unwrap();
             fs::write(admin.join("gitdir"), "/nowhere/.git\n").unwrap();
@@ -261,13 +244,7 @@ pub(super) const CASES: &[Case] = &[
         act: |p, _| {
             fs::remove_file(p.join("a.txt")).unwrap();
             for name in ["pipe", "a.txt"] {
-                assert!(
-                    Command::new("mkfifo")
-                        .arg(p.join(name))
-                        .status()
-                        .unwrap()
-                        .success()
-                );
+                assert!(Command::new("mkfifo").arg(p.join(name)).status().unwrap().success());
             }
         },
         changed: &["a.txt"],
@@ -285,12 +262,8 @@ pub(super) const CASES: &[Case] = &[
         act: |p, _| {
             for entry in fs::read_dir(p).unwrap() {
                 let path = entry.unwrap().path();
-                if path.is_dir() {
-                    fs::remove_dir_all(path)
-                } else {
-                    fs::remove_file(path)
-                }
-                .unwrap();
+                if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+                    .unwrap();
             }
         },
         changed: &[

@@ -36,17 +36,11 @@ pub struct Change {
 /// If a tree cannot be read.
 pub fn changed_paths(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<Change>> {
     let local = repo.local();
-    let (a, b) = (
-        tree::of(&local, object_id(a)?)?,
-        tree::of(&local, object_id(b)?)?,
-    );
+    let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
     let differences = tree::differences(&local, a, b)?;
     Ok(differences
         .into_iter()
-        .map(|d| Change {
-            path: d.path.to_string(),
-            kind: kind_of(&d),
-        })
+        .map(|d| Change { path: d.path.to_string(), kind: kind_of(&d) })
         .collect())
 }
 
@@ -66,23 +60,14 @@ fn kind_of(difference: &tree::Difference) -> ChangeKind {
 /// If a tree or a file cannot be read.
 pub fn unified_diff(repo: &Repo, a: &Oid, b: &Oid) -> Result<String> {
     let local = repo.local();
-    let (a, b) = (
-        tree::of(&local, object_id(a)?)?,
-        tree::of(&local, object_id(b)?)?,
-    );
+    let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
     let mut text = String::new();
     for difference in tree::differences(&local, a, b)? {
         // Git shows a change of type as a removal and an addition.
         if kind_of(&difference) == ChangeKind::TypeChanged {
-            let removal = tree::Difference {
-                after: None,
-                ..difference.clone()
-            };
+            let removal = tree::Difference { after: None, ..difference.clone() };
             show(&local, &removal, &mut text)?;
-            let addition = tree::Difference {
-                before: None,
-                ..difference
-            };
+            let addition = tree::Difference { before: None, ..difference };
             show(&local, &addition, &mut text)?;
         } else {
             show(&local, &difference, &mut text)?;
@@ -97,10 +82,7 @@ fn show(local: &gix::Repository, difference: &tree::Difference, text: &mut Strin
         match entry {
             // A submodule has no content here; git shows its id.
             Some(e) if e.mode.is_commit() => Ok(format!("Subproject commit {}\n", e.id).into()),
-            Some(e) => Ok(local
-                .find_blob(e.id)
-                .with_context(|| super::at(&path))?
-                .take_data()),
+            Some(e) => Ok(local.find_blob(e.id).with_context(|| super::at(&path))?.take_data()),
             None => Ok(Vec::new()),
         }
     };
@@ -124,29 +106,15 @@ fn show(local: &gix::Repository, difference: &tree::Difference, text: &mut Strin
     if old == new {
         return Ok(());
     }
-    let old_name = if difference.before.is_some() {
-        old_name
-    } else {
-        "/dev/null".into()
-    };
-    let new_name = if difference.after.is_some() {
-        new_name
-    } else {
-        "/dev/null".into()
-    };
+    let old_name = if difference.before.is_some() { old_name } else { "/dev/null".into() };
+    let new_name = if difference.after.is_some() { new_name } else { "/dev/null".into() };
     if is_binary(&old) || is_binary(&new) {
         let _ = writeln!(text, "Binary files {old_name} and {new_name} differ");
         return Ok(());
     }
     let (old, new) = (String::from_utf8_lossy(&old), String::from_utf8_lossy(&new));
     let diff = similar::TextDiff::from_lines(old.as_ref(), new.as_ref());
-    text.push_str(
-        &diff
-            .unified_diff()
-            .context_radius(3)
-            .header(&old_name, &new_name)
-            .to_string(),
-    );
+    text.push_str(&diff.unified_diff().context_radius(3).header(&old_name, &new_name).to_string());
     Ok(())
 }
 
@@ -167,10 +135,7 @@ fn is_binary(content: &[u8]) -> bool {
 
 /// A name as git prints it: in quotes if it has characters that would spoil the line.
 fn quoted(path: &str, prefix: &str) -> String {
-    if path
-        .chars()
-        .any(|c| c.is_control() || c == '"' || c == '\\')
-    {
+    if path.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
         format!("{:?}", format!("{prefix}{path}"))
     } else {
         format!("{prefix}{path}")
@@ -186,12 +151,7 @@ mod tests {
     fn lists_paths_of_every_kind() {
         let fx = Fixture::new();
         let a = fx.tree(&[("same", "1"), ("gone", "1"), ("d/edit", "1"), ("swap", "1")]);
-        let b = fx.tree(&[
-            ("same", "1"),
-            ("d/edit", "2"),
-            ("swap/in", "1"),
-            ("new", "1"),
-        ]);
+        let b = fx.tree(&[("same", "1"), ("d/edit", "2"), ("swap/in", "1"), ("new", "1")]);
         let found: Vec<_> = changed_paths(&fx.repo, &a, &b)
             .unwrap()
             .into_iter()
@@ -211,21 +171,9 @@ mod tests {
     fn shows_what_git_shows() {
         let fx = Fixture::new();
         let long: String = (0..40).map(|n| format!("line {n}\n")).collect();
-        let edited = long
-            .replace("line 5\n", "line five\n")
-            .replace("line 30\n", "");
-        let a = fx.tree(&[
-            ("gone", "x\ny\n"),
-            ("long", &long),
-            ("no-end", "a"),
-            ("bin", "\0a"),
-        ]);
-        let b = fx.tree(&[
-            ("new", "x\n"),
-            ("long", &edited),
-            ("no-end", "b"),
-            ("bin", "\0b"),
-        ]);
+        let edited = long.replace("line 5\n", "line five\n").replace("line 30\n", "");
+        let a = fx.tree(&[("gone", "x\ny\n"), ("long", &long), ("no-end", "a"), ("bin", "\0a")]);
+        let b = fx.tree(&[("new", "x\n"), ("long", &edited), ("no-end", "b"), ("bin", "\0b")]);
         let ours = unified_diff(&fx.repo, &a, &b).unwrap();
         let args = ["diff", "--no-renames", "--no-color", a.as_str(), b.as_str()];
         let theirs = fx.git(&args);
@@ -233,14 +181,9 @@ mod tests {
         let tidy = |text: &str| -> Vec<String> {
             text.lines()
                 .filter(|l| !l.starts_with("index "))
-                .map(|l| {
-                    match l
-                        .strip_prefix("@@ ")
-                        .and_then(|rest| rest.split_once(" @@"))
-                    {
-                        Some((place, _)) => format!("@@ {place} @@"),
-                        None => l.to_owned(),
-                    }
+                .map(|l| match l.strip_prefix("@@ ").and_then(|rest| rest.split_once(" @@")) {
+                    Some((place, _)) => format!("@@ {place} @@"),
+                    None => l.to_owned(),
                 })
                 .collect()
         };

@@ -60,31 +60,20 @@ impl Fixture {
     }
 
     pub(super) fn tree(&self, files: &[(&str, &str)]) -> Oid {
-        let files = files
-            .iter()
-            .map(|(p, c)| ((*p).to_owned(), (*c).to_owned()))
-            .collect();
+        let files = files.iter().map(|(p, c)| ((*p).to_owned(), (*c).to_owned())).collect();
         self.tree_of(&files)
     }
 
     pub(super) fn tree_of(&self, files: &BTreeMap<String, String>) -> Oid {
         let entries: Vec<_> = files
             .iter()
-            .map(|(p, c)| {
-                (
-                    p.clone(),
-                    super::write_blob(&self.repo, c.as_bytes()).unwrap(),
-                )
-            })
+            .map(|(p, c)| (p.clone(), super::write_blob(&self.repo, c.as_bytes()).unwrap()))
             .collect();
         super::write_tree(&self.repo, &entries).unwrap()
     }
 
     pub(super) fn commit_tree(&self, tree: &Oid, parents: &[Oid]) -> Oid {
-        let who = Identity {
-            name: "T".into(),
-            email: "t@example.org".into(),
-        };
+        let who = Identity { name: "T".into(), email: "t@example.org".into() };
         super::commit(&self.repo, tree, parents, "a commit", &who, 1_700_000_000).unwrap()
     }
 
@@ -99,22 +88,12 @@ impl Fixture {
 
     /// What real git says about a place: nothing at all if it is exactly its `HEAD`.
     pub(super) fn status(place: &Place) -> String {
-        git_in(
-            &place.path,
-            &[
-                "status",
-                "--porcelain",
-                "--ignored",
-                "--untracked-files=all",
-            ],
-        )
+        git_in(&place.path, &["status", "--porcelain", "--ignored", "--untracked-files=all"])
     }
 
     pub(super) fn reset(&self, place: &Place, commit: &Oid, keep: &[&str]) -> super::ResetStats {
         let keep: Vec<String> = keep.iter().map(|k| (*k).to_owned()).collect();
-        place
-            .reset_to(&self.repo, commit, &Head::Detached, &keep)
-            .unwrap()
+        place.reset_to(&self.repo, commit, &Head::Detached, &keep).unwrap()
     }
 }
 
@@ -123,10 +102,7 @@ pub(super) struct Random(u64);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        Self(
-            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                .wrapping_add(0x1234_5678_9abc_def1),
-        )
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x1234_5678_9abc_def1))
     }
 
     pub(super) fn below(&mut self, limit: usize) -> usize {
@@ -139,16 +115,11 @@ impl Random {
     pub(super) fn path(&mut self) -> String {
         const NAMES: [&str; 7] = ["a", "b", "a-b", "c.txt", "dir", "é", "z"];
         let depth = 1 + self.below(3);
-        (0..depth)
-            .map(|_| NAMES[self.below(NAMES.len())])
-            .collect::<Vec<_>>()
-            .join("/")
+        (0..depth).map(|_| NAMES[self.below(NAMES.len())]).collect::<Vec<_>>().join("/")
     }
 
     pub(super) fn content(&mut self) -> String {
-        (0..1 + self.below(6))
-            .map(|_| format!("line {}\n", self.below(30)))
-            .collect()
+        (0..1 + self.below(6)).map(|_| format!("line {}\n", self.below(30))).collect()
     }
 
     /// Some files; no path is a folder of another.

@@ -35,9 +35,7 @@ pub(super) fn admin_dirs(common_dir: &Path) -> Result<Vec<PathBuf>> {
                 .with_context(|| format!("cannot list the worktrees: {}", folder.display()));
         }
     };
-    let mut dirs: Vec<PathBuf> = listing
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
+    let mut dirs: Vec<PathBuf> = listing.filter_map(|entry| Some(entry.ok()?.path())).collect();
     dirs.sort();
     Ok(dirs)
 }
@@ -45,10 +43,8 @@ pub(super) fn admin_dirs(common_dir: &Path) -> Result<Vec<PathBuf>> {
 /// Whether the work tree of this folder is on the branch, or will be when its rebase ends.
 fn reserves(git_dir: &Path, full_ref: &str) -> bool {
     let on = |file: &str, prefix: &str| {
-        std::fs::read_to_string(git_dir.join(file)).is_ok_and(|text| {
-            text.strip_prefix(prefix)
-                .is_some_and(|name| name.trim() == full_ref)
-        })
+        std::fs::read_to_string(git_dir.join(file))
+            .is_ok_and(|text| text.strip_prefix(prefix).is_some_and(|name| name.trim() == full_ref))
     };
     on("HEAD", "ref:") || on("rebase-merge/head-name", "") || on("rebase-apply/head-name", "")
 }

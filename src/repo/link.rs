@@ -30,10 +30,7 @@ pub(super) fn work_dir_of(admin: &Path) -> Option<PathBuf> {
 
 /// A path as one line of a file holds it.
 fn path_of_line(text: &[u8]) -> PathBuf {
-    let end = text
-        .iter()
-        .rposition(|b| *b != b'\n' && *b != b'\r')
-        .map_or(0, |last| last + 1);
+    let end = text.iter().rposition(|b| *b != b'\n' && *b != b'\r').map_or(0, |last| last + 1);
     PathBuf::from(OsStr::from_bytes(&text[..end]))
 }
 
@@ -53,10 +50,7 @@ pub(super) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
     let fresh = path.with_file_name(name);
     let written = (|| {
         super::place::remove_any(&fresh)?;
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&fresh)?;
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&fresh)?;
         file.write_all(content)?;
         drop(file);
         // A folder in the way cannot be replaced by rename.

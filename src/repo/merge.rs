@@ -131,12 +131,9 @@ fn merge_by_content(
         current: Some("target".into()),
         other: Some("task".into()),
     };
-    let options = local
-        .tree_merge_options()
-        .context("cannot read the merge settings")?;
-    let mut outcome = local
-        .merge_trees(base, ours, theirs, labels, options)
-        .context("cannot merge")?;
+    let options = local.tree_merge_options().context("cannot read the merge settings")?;
+    let mut outcome =
+        local.merge_trees(base, ours, theirs, labels, options).context("cannot merge")?;
     let how = TreatAsUnresolved::git();
     if !outcome.has_unresolved_conflicts(how) {
         let written = super::objects::persist(|| outcome.tree.write().map(gix::Id::detach))?;
@@ -146,17 +143,10 @@ fn merge_by_content(
         .conflicts
         .iter()
         .filter(|c| c.is_unresolved(how))
-        .flat_map(|c| {
-            [
-                c.ours.location().to_string(),
-                c.theirs.location().to_string(),
-            ]
-        })
+        .flat_map(|c| [c.ours.location().to_string(), c.theirs.location().to_string()])
         .filter(|path| !path.is_empty())
         .collect();
-    Ok(Merged::Conflict {
-        paths: paths.into_iter().collect(),
-    })
+    Ok(Merged::Conflict { paths: paths.into_iter().collect() })
 }
 
 #[cfg(test)]
@@ -175,15 +165,10 @@ mod tests {
         let ours = tree(&fx, &[("a", "2\n"), ("d/b", "1\n"), ("d/c", "1\n")]);
         let theirs = tree(&fx, &[("a", "1\n"), ("d/b", "2\n"), ("e/new", "1\n")]);
         let want = tree(&fx, &[("a", "2\n"), ("d/b", "2\n"), ("e/new", "1\n")]);
-        assert_eq!(
-            merge(&fx.repo, &base, &ours, &theirs).unwrap(),
-            Merged::Clean { tree: want }
-        );
+        assert_eq!(merge(&fx.repo, &base, &ours, &theirs).unwrap(), Merged::Clean { tree: want });
 
         let theirs = tree(&fx, &[("a", "3\n"), ("d/b", "1\n"), ("d/c", "1\n")]);
-        let conflict = Merged::Conflict {
-            paths: vec!["a".into()],
-        };
+        let conflict = Merged::Conflict { paths: vec!["a".into()] };
         assert_eq!(merge(&fx.repo, &base, &ours, &theirs).unwrap(), conflict);
     }
 
@@ -221,10 +206,7 @@ mod tests {
                 Merged::Conflict { paths } => panic!("seed {seed}: conflict at {paths:?}"),
             }
         }
-        assert!(
-            quick > 50 && clean > 50,
-            "the quick way was hardly tried: {quick}, {clean}"
-        );
+        assert!(quick > 50 && clean > 50, "the quick way was hardly tried: {quick}, {clean}");
     }
 
     #[test]
@@ -234,10 +216,7 @@ mod tests {
         let left = fx.commit(&[("a", "2")], std::slice::from_ref(&root));
         let right = fx.commit(&[("a", "3")], std::slice::from_ref(&root));
         let alone = fx.commit(&[("a", "4")], &[]);
-        assert_eq!(
-            merge_base(&fx.repo, &left, &right).unwrap(),
-            Some(root.clone())
-        );
+        assert_eq!(merge_base(&fx.repo, &left, &right).unwrap(), Some(root.clone()));
         assert_eq!(merge_base(&fx.repo, &left, &alone).unwrap(), None);
         assert!(fx.repo.is_ancestor(&root, &left).unwrap());
         assert!(!fx.repo.is_ancestor(&left, &right).unwrap());

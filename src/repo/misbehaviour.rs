@@ -23,11 +23,9 @@ fn outside(fx: &Fixture) -> std::path::PathBuf {
 }
 
 fn assert_outside(outside: &Path, case: &str) {
-    for (file, content) in [
-        ("precious.txt", "precious\n"),
-        ("b.txt", "not yours\n"),
-        ("deep/c.txt", "nor this\n"),
-    ] {
+    for (file, content) in
+        [("precious.txt", "precious\n"), ("b.txt", "not yours\n"), ("deep/c.txt", "nor this\n")]
+    {
         let found = fs::read_to_string(outside.join(file)).unwrap_or_default();
         assert_eq!(found, content, "{case}: {file} outside was touched");
     }
@@ -38,11 +36,7 @@ fn assert_exact(fx: &Fixture, place: &Place, commit: &Oid, case: &str) {
     assert_eq!(Fixture::status(place), "", "{case}: git status");
     let head = git_in(&place.path, &["rev-parse", "HEAD"]);
     assert_eq!(head.trim(), commit.as_str(), "{case}: HEAD");
-    assert_eq!(
-        place.head_commit(&fx.repo).as_ref(),
-        Some(commit),
-        "{case}: our idea of HEAD"
-    );
+    assert_eq!(place.head_commit(&fx.repo).as_ref(), Some(commit), "{case}: our idea of HEAD");
     // Without git's own stat cache: every byte, and every bit that git keeps.
     let index = place.path.with_extension("check");
     let output = Command::new("git")
@@ -60,28 +54,14 @@ fn assert_exact(fx: &Fixture, place: &Place, commit: &Oid, case: &str) {
         .output()
         .unwrap();
     let tree = String::from_utf8_lossy(&tree.stdout).trim().to_owned();
-    assert_eq!(
-        tree,
-        fx.repo.tree_of(commit).unwrap().as_str(),
-        "{case}: content"
-    );
+    assert_eq!(tree, fx.repo.tree_of(commit).unwrap().as_str(), "{case}: content");
     fs::remove_file(&index).unwrap();
     let list = fx.git(&["worktree", "list", "--porcelain"]);
-    assert!(
-        list.contains(place.path.to_str().unwrap()),
-        "{case}: {list}"
-    );
+    assert!(list.contains(place.path.to_str().unwrap()), "{case}: {list}");
     assert!(!list.contains("prunable"), "{case}: {list}");
-    let empty = Command::new("find")
-        .arg(&place.path)
-        .args(["-type", "d", "-empty"])
-        .output()
-        .unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&empty.stdout),
-        "",
-        "{case}: empty folders"
-    );
+    let empty =
+        Command::new("find").arg(&place.path).args(["-type", "d", "-empty"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&empty.stdout), "", "{case}: empty folders");
 }
 
 #[test]
@@ -130,16 +110,9 @@ fn content_kind_and_target_of_links_are_kept() {
     chmod(&place.path.join("run.sh"), 0o755);
     let taken = snapshot(&fx.repo, &place, &base).unwrap();
     let listing = fx.git(&["ls-tree", "-r", taken.tree.as_str()]);
+    assert!(listing.lines().any(|l| l.starts_with("120000") && l.ends_with("\tlink")), "{listing}");
     assert!(
-        listing
-            .lines()
-            .any(|l| l.starts_with("120000") && l.ends_with("\tlink")),
-        "{listing}"
-    );
-    assert!(
-        listing
-            .lines()
-            .any(|l| l.starts_with("100755") && l.ends_with("\trun.sh")),
+        listing.lines().any(|l| l.starts_with("100755") && l.ends_with("\trun.sh")),
         "{listing}"
     );
     let link = fx.git(&["rev-parse", &format!("{}:link", taken.tree)]);
@@ -147,10 +120,7 @@ fn content_kind_and_target_of_links_are_kept() {
     assert_eq!(read_blob(&fx.repo, &link).unwrap(), b"dir/b.txt");
     let commit = fx.commit_tree(&taken.tree, &[]);
     fx.reset(&place, &commit, &[]);
-    assert_eq!(
-        fs::read_link(place.path.join("link")).unwrap(),
-        Path::new("dir/b.txt")
-    );
+    assert_eq!(fs::read_link(place.path.join("link")).unwrap(), Path::new("dir/b.txt"));
     assert_eq!(Fixture::status(&place), "");
 }
 
@@ -175,23 +145,13 @@ fn only_ignored_things_are_kept_and_only_those_named() {
     let listed = Fixture::status(&place);
     let mut kept: Vec<&str> = listed.lines().collect();
     kept.sort_unstable();
-    assert_eq!(
-        kept,
-        [
-            "!! build/cache/x",
-            "!! dir/node_modules/n/i.js",
-            "!! node_modules/m/i.js"
-        ]
-    );
+    assert_eq!(kept, ["!! build/cache/x", "!! dir/node_modules/n/i.js", "!! node_modules/m/i.js"]);
     // A commit that has a file there wins.
     let mut files = FILES.to_vec();
     files.push(("node_modules", "a file now\n"));
     let other = fx.commit(&files, &[]);
     fx.reset(&place, &other, &["node_modules"]);
-    assert_eq!(
-        fs::read_to_string(place.path.join("node_modules")).unwrap(),
-        "a file now\n"
-    );
+    assert_eq!(fs::read_to_string(place.path.join("node_modules")).unwrap(), "a file now\n");
     fx.reset(&place, &base, &[]);
     assert_exact(&fx, &place, &base, "without keep");
 }
@@ -221,10 +181,7 @@ fn a_place_can_be_opened_lost_and_removed() {
     assert!(!place.path.exists() && !place.admin.exists() && !place.index.exists());
     assert_eq!(fx.git(&["worktree", "list"]).lines().count(), 1);
     remove_at(&fx.repo, &place.path, &place.index).unwrap();
-    assert!(
-        place.remove(&fx.repo).is_err(),
-        "a place without a note is not ours to remove"
-    );
+    assert!(place.remove(&fx.repo).is_err(), "a place without a note is not ours to remove");
 }
 
 #[test]
@@ -238,10 +195,7 @@ fn what_is_not_ours_stays() {
     let error = super::create(&fx.repo, &inside, &base, &state).unwrap_err();
     assert!(error.to_string().contains("outside"), "{error}");
     assert!(!inside.exists());
-    assert!(
-        remove_at(&fx.repo, &fx.path("theirs"), &state).is_ok(),
-        "no note, nothing to do"
-    );
+    assert!(remove_at(&fx.repo, &fx.path("theirs"), &state).is_ok(), "no note, nothing to do");
     assert!(fx.path("theirs/file").exists());
 }
 
@@ -253,23 +207,12 @@ fn heads_are_set_and_seen() {
     let place = fx.place("p01", &base);
     let branch = "refs/heads/harness/run/task";
     assert!(fx.repo.checked_out_at(branch).unwrap().is_empty());
-    place
-        .reset_to(&fx.repo, &base, &Head::Branch(branch.into()), &[])
-        .unwrap();
+    place.reset_to(&fx.repo, &base, &Head::Branch(branch.into()), &[]).unwrap();
     assert_eq!(Fixture::status(&place), "");
-    assert_eq!(
-        git_in(&place.path, &["symbolic-ref", "HEAD"]).trim(),
-        branch
-    );
+    assert_eq!(git_in(&place.path, &["symbolic-ref", "HEAD"]).trim(), branch);
     fs::create_dir_all(fx.repo.common_dir().join("worktrees/broken")).unwrap();
-    assert_eq!(
-        fx.repo.checked_out_at(branch).unwrap(),
-        [place.path.clone()]
-    );
-    assert_eq!(
-        fx.repo.checked_out_at("refs/heads/main").unwrap(),
-        [fx.repo.work_dir().unwrap()]
-    );
+    assert_eq!(fx.repo.checked_out_at(branch).unwrap(), [place.path.clone()]);
+    assert_eq!(fx.repo.checked_out_at("refs/heads/main").unwrap(), [fx.repo.work_dir().unwrap()]);
     place.set_head(&Head::Detached, &base).unwrap();
     assert_eq!(place.head_commit(&fx.repo), Some(base));
     let from_place = super::Repo::discover(&place.path).unwrap();
@@ -286,29 +229,12 @@ fn line_ends_and_filters_are_honoured() {
     // Settings are read when the repository is opened.
     fx.repo = super::Repo::discover(fx.repo.work_dir().unwrap()).unwrap();
     let rules = "*.crlf text eol=crlf\n*.loud filter=shout\n";
-    let base = fx.commit(
-        &[
-            (".gitattributes", rules),
-            ("t.crlf", "a\nb\n"),
-            ("s.loud", "HELLO\n"),
-        ],
-        &[],
-    );
+    let base =
+        fx.commit(&[(".gitattributes", rules), ("t.crlf", "a\nb\n"), ("s.loud", "HELLO\n")], &[]);
     let place = fx.place("p01", &base);
-    assert_eq!(
-        fs::read_to_string(place.path.join("t.crlf")).unwrap(),
-        "a\r\nb\r\n"
-    );
-    assert_eq!(
-        fs::read_to_string(place.path.join("s.loud")).unwrap(),
-        "hello\n"
-    );
-    assert!(
-        snapshot(&fx.repo, &place, &base)
-            .unwrap()
-            .changed
-            .is_empty()
-    );
+    assert_eq!(fs::read_to_string(place.path.join("t.crlf")).unwrap(), "a\r\nb\r\n");
+    assert_eq!(fs::read_to_string(place.path.join("s.loud")).unwrap(), "hello\n");
+    assert!(snapshot(&fx.repo, &place, &base).unwrap().changed.is_empty());
     write(&place.path, "t.crlf", "a\r\nc\r\n");
     write(&place.path, "n.loud", "new\n");
     let taken = snapshot(&fx.repo, &place, &base).unwrap();
@@ -317,18 +243,9 @@ fn line_ends_and_filters_are_honoured() {
     assert_eq!(blob("t.crlf"), b"a\nc\n");
     assert_eq!(blob("n.loud"), b"NEW\n");
     // A file whose content is the same looks different once the attributes change.
-    let plain = fx.commit(
-        &[
-            (".gitattributes", ""),
-            ("t.crlf", "a\nb\n"),
-            ("s.loud", "HELLO\n"),
-        ],
-        &[],
-    );
+    let plain =
+        fx.commit(&[(".gitattributes", ""), ("t.crlf", "a\nb\n"), ("s.loud", "HELLO\n")], &[]);
     fx.reset(&place, &plain, &[]);
-    assert_eq!(
-        fs::read_to_string(place.path.join("t.crlf")).unwrap(),
-        "a\nb\n"
-    );
+    assert_eq!(fs::read_to_string(place.path.join("t.crlf")).unwrap(), "a\nb\n");
     assert_eq!(Fixture::status(&place), "");
 }

@@ -71,26 +71,22 @@ pub struct Repo {
 
 impl std::fmt::Debug for Repo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Repo")
-            .field("common_dir", &self.common_dir)
-            .finish_non_exhaustive()
+        f.debug_struct("Repo").field("common_dir", &self.common_dir).finish_non_exhaustive()
     }
 }
 
 /// Settings that hold for our own handle only. With a packed-refs file every ref update takes its lock, and the
 /// default waits (100 ms and 1 s) were measured to be too short for eight writers. `safecrlf` only warns about line
 /// ends; as an error it would make a finished piece of work impossible to keep.
-const OVERRIDES: [&str; 3] = [
-    "core.packedRefsTimeout=30000",
-    "core.filesRefLockTimeout=10000",
-    "core.safecrlf=false",
-];
+const OVERRIDES: [&str; 3] =
+    ["core.packedRefsTimeout=30000", "core.filesRefLockTimeout=10000", "core.safecrlf=false"];
 
 /// Options under which the repository is opened: without the `GIT_*` variables that point into some other
 /// repository, as a hook or an alias leaves them behind.
 fn open_options() -> gix::open::Options {
     let mut permissions = gix::open::Permissions::all();
     permissions.env.objects = gix::sec::Permission::Deny;
+    permissions.env.git_prefix = gix::sec::Permission::Deny;
     gix::open::Options::default()
         .permissions(permissions)
         .open_path_as_is(true)
@@ -110,10 +106,7 @@ impl Repo {
         let (git_dir, _work_dir) = found.into_repository_and_work_tree_directories();
         let common_dir = link::common_dir_of(&git_dir)?;
         let common_dir = std::fs::canonicalize(&common_dir).with_context(|| {
-            format!(
-                "cannot find the repository's folder: {}",
-                common_dir.display()
-            )
+            format!("cannot find the repository's folder: {}", common_dir.display())
         })?;
         let shared = gix::ThreadSafeRepository::open_opts(&common_dir, open_options())
             .with_context(|| format!("cannot open the repository: {}", common_dir.display()))?;
@@ -127,11 +120,7 @@ impl Repo {
             ),
             Some(_) | None => None,
         };
-        Ok(Self {
-            shared,
-            common_dir,
-            work_dir,
-        })
+        Ok(Self { shared, common_dir, work_dir })
     }
 
     /// The folder that all worktrees share: `.git`, or the whole of a bare repository. Absolute, without links.
@@ -159,11 +148,7 @@ impl Repo {
         };
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let name = name.strip_suffix(".git").unwrap_or(&name);
-        if name.is_empty() {
-            "repository".into()
-        } else {
-            name.into()
-        }
+        if name.is_empty() { "repository".into() } else { name.into() }
     }
 
     /// A handle for this thread.
@@ -208,12 +193,9 @@ impl Repo {
         let local = self.local();
         let root = tree::of(&local, object_id(tree)?)?;
         match tree::entry_at(&local, root, path.as_bytes())? {
-            Some(entry) if entry.mode.is_blob() => Ok(Some(
-                local
-                    .find_blob(entry.id)
-                    .with_context(|| at(path))?
-                    .take_data(),
-            )),
+            Some(entry) if entry.mode.is_blob() => {
+                Ok(Some(local.find_blob(entry.id).with_context(|| at(path))?.take_data()))
+            }
             Some(_) | None => Ok(None),
         }
     }
@@ -256,9 +238,7 @@ impl Repo {
         }
         let local = self.local();
         let (a, b) = (object_id(a)?, object_id(b)?);
-        let bases = local
-            .merge_bases_many(a, &[b])
-            .context("cannot read the history")?;
+        let bases = local.merge_bases_many(a, &[b]).context("cannot read the history")?;
         Ok(bases.iter().any(|base| base.detach() == a))
     }
 }
@@ -274,27 +254,19 @@ fn refuse_unsupported(local: &gix::Repository, common_dir: &Path) -> Result<()> 
              `git refs migrate --ref-format=files`: {storage}"
         );
     }
-    if local
-        .is_shallow()
-        .context("cannot tell whether the clone is shallow")?
-    {
+    if local.is_shallow().context("cannot tell whether the clone is shallow")? {
         bail!(
             "this clone is shallow, so that results could not be merged; fetch the rest with \
              `git fetch --unshallow`: {}",
             common_dir.display()
         );
     }
-    let promisor = config
-        .plumbing()
-        .sections_by_name("remote")
-        .into_iter()
-        .flatten()
-        .any(|s| {
-            s.value("promisor").is_some_and(|v| {
-                let value = v.to_ascii_lowercase();
-                value != b"false" && value != b"no" && value != b"off" && value != b"0"
-            })
-        });
+    let promisor = config.plumbing().sections_by_name("remote").into_iter().flatten().any(|s| {
+        s.value("promisor").is_some_and(|v| {
+            let value = v.to_ascii_lowercase();
+            value != b"false" && value != b"no" && value != b"off" && value != b"0"
+        })
+    });
     if config.string("extensions.partialClone").is_some() || promisor {
         bail!(
             "this is a partial clone, so that files may be missing when they are needed; make a full one with \

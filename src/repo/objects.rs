@@ -58,9 +58,7 @@ pub(super) fn write(
 /// If the object database cannot be written.
 pub fn write_blob(repo: &Repo, content: &[u8]) -> Result<Oid> {
     let local = repo.local();
-    Ok(oid(persist(|| {
-        local.write_blob(content).map(gix::Id::detach)
-    })?))
+    Ok(oid(persist(|| local.write_blob(content).map(gix::Id::detach))?))
 }
 
 /// Reads a file's content.
@@ -69,9 +67,8 @@ pub fn write_blob(repo: &Repo, content: &[u8]) -> Result<Oid> {
 /// If there is no such blob.
 pub fn read_blob(repo: &Repo, id: &Oid) -> Result<Vec<u8>> {
     let local = repo.local();
-    let mut blob = local
-        .find_blob(object_id(id)?)
-        .with_context(|| format!("no file has this id: {id}"))?;
+    let mut blob =
+        local.find_blob(object_id(id)?).with_context(|| format!("no file has this id: {id}"))?;
     Ok(blob.take_data())
 }
 
@@ -80,10 +77,7 @@ pub fn read_blob(repo: &Repo, id: &Oid) -> Result<Vec<u8>> {
 /// # Errors
 /// If a path is not allowed in a tree, or the object database cannot be written.
 pub fn write_tree(repo: &Repo, entries: &[(String, Oid)]) -> Result<Oid> {
-    let edits: Vec<_> = entries
-        .iter()
-        .map(|(p, id)| (p.clone(), Some(id.clone())))
-        .collect();
+    let edits: Vec<_> = entries.iter().map(|(p, id)| (p.clone(), Some(id.clone()))).collect();
     edit_tree(repo, None, &edits)
 }
 
@@ -139,10 +133,7 @@ pub fn restore_paths(repo: &Repo, tree: &Oid, source: &Oid, paths: &[String]) ->
     for path in paths {
         tree::check_path(path.as_bytes())?;
         let entry = tree::entry_at(&local, source, path.as_bytes())?;
-        edits.push((
-            BString::from(path.as_str()),
-            entry.map(|e| (e.mode.kind(), e.id)),
-        ));
+        edits.push((BString::from(path.as_str()), entry.map(|e| (e.mode.kind(), e.id))));
     }
     Ok(oid(tree::apply(&local, base, &edits)?))
 }
@@ -176,10 +167,7 @@ pub fn commit(
     let signature = gix::actor::Signature {
         name: printable(&author.name).into(),
         email: printable(&author.email).into(),
-        time: gix::date::Time {
-            seconds: time_secs,
-            offset: 0,
-        },
+        time: gix::date::Time { seconds: time_secs, offset: 0 },
     };
     let mut message = message.to_owned();
     if !message.ends_with('\n') {
@@ -215,12 +203,8 @@ pub fn commit_info(repo: &Repo, id: &Oid) -> Result<CommitInfo> {
     let commit = local
         .find_commit(object_id(id)?)
         .with_context(|| format!("no commit has this id: {id}"))?;
-    let decoded = commit
-        .decode()
-        .with_context(|| format!("cannot read a commit: {id}"))?;
-    let time = decoded
-        .committer()
-        .with_context(|| format!("a commit without a time: {id}"))?;
+    let decoded = commit.decode().with_context(|| format!("cannot read a commit: {id}"))?;
+    let time = decoded.committer().with_context(|| format!("a commit without a time: {id}"))?;
     Ok(CommitInfo {
         tree: oid(decoded.tree()),
         parents: decoded.parents().map(oid).collect(),

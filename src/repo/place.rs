@@ -52,10 +52,7 @@ fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Res
         .join(name);
     let inside = |root: &Path| path.starts_with(root);
     if repo.work_dir().is_some_and(inside) && !inside(repo.common_dir()) {
-        bail!(
-            "a place must lie outside the repository's work tree: {}",
-            path.display()
-        );
+        bail!("a place must lie outside the repository's work tree: {}", path.display());
     }
     remove_any(&aside(&path)).with_context(|| format!("cannot remove: {}", path.display()))?;
     match std::fs::symlink_metadata(&path) {
@@ -81,19 +78,12 @@ fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Res
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make a folder: {}", folder.display()))?;
     for number in 0..10_000 {
-        let admin = if number == 0 {
-            folder.join(&id)
-        } else {
-            folder.join(format!("{id}{number}"))
-        };
+        let admin =
+            if number == 0 { folder.join(&id) } else { folder.join(format!("{id}{number}")) };
         if std::fs::symlink_metadata(&admin).is_ok() {
             continue;
         }
-        let place = Place {
-            path: path.clone(),
-            admin,
-            index: private_index.to_path_buf(),
-        };
+        let place = Place { path: path.clone(), admin, index: private_index.to_path_buf() };
         if place.install_admin(repo, commit)? {
             Record::empty(&place.path, &place.admin, repo.local().object_hash())
                 .save(&place.index)?;
@@ -144,16 +134,9 @@ fn recorded(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Option<Pla
         bail!("our note is of another place: {}", record.path.display());
     }
     if record.admin.parent() != Some(&repo.common_dir().join("worktrees")) {
-        bail!(
-            "our note is of a place of another repository: {}",
-            record.admin.display()
-        );
+        bail!("our note is of a place of another repository: {}", record.admin.display());
     }
-    Ok(Some(Place {
-        path: record.path,
-        admin: record.admin,
-        index: private_index.to_path_buf(),
-    }))
+    Ok(Some(Place { path: record.path, admin: record.admin, index: private_index.to_path_buf() }))
 }
 
 impl Place {
@@ -210,15 +193,8 @@ impl Place {
     /// Makes the admin folder afresh, whole or not at all. Says no if one appeared meanwhile.
     fn install_admin(&self, repo: &Repo, commit: &Oid) -> Result<bool> {
         let failed = || format!("cannot register a worktree: {}", self.admin.display());
-        let name = self
-            .admin
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let building = repo
-            .common_dir()
-            .join(format!("harness-{name}-{}.new", std::process::id()));
+        let name = self.admin.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let building = repo.common_dir().join(format!("harness-{name}-{}.new", std::process::id()));
         remove_any(&building).with_context(failed)?;
         std::fs::create_dir(&building).with_context(failed)?;
         let files = [
@@ -230,10 +206,7 @@ impl Place {
             std::fs::write(building.join(file), content).with_context(failed)?;
         }
         // `git worktree prune` drops an entry whose `.git` is missing, so that one comes first.
-        link::replace_file(
-            &self.path.join(".git"),
-            &link::line("gitdir: ", &self.admin),
-        )?;
+        link::replace_file(&self.path.join(".git"), &link::line("gitdir: ", &self.admin))?;
         match std::fs::rename(&building, &self.admin) {
             Ok(()) => Ok(true),
             Err(e)
@@ -268,18 +241,14 @@ impl Place {
             let folder = repo.common_dir().join("worktrees");
             std::fs::create_dir_all(&folder).with_context(|| failed(&folder))?;
             if !self.install_admin(repo, commit)? {
-                bail!(
-                    "the registration of a place is in use: {}",
-                    self.admin.display()
-                );
+                bail!("the registration of a place is in use: {}", self.admin.display());
             }
             return Ok(());
         }
         for entry in super::walk::list(&self.admin)? {
             let name = entry.file_name();
-            let ours = ["HEAD", "commondir", "gitdir", "index", "locked"]
-                .iter()
-                .any(|n| name == *n);
+            let ours =
+                ["HEAD", "commondir", "gitdir", "index", "locked"].iter().any(|n| name == *n);
             let plain = entry.file_type().is_ok_and(|t| t.is_file());
             if !(ours && plain) {
                 let path = entry.path();
@@ -306,24 +275,15 @@ impl Place {
         let meta = std::fs::symlink_metadata(&path)
             .with_context(|| format!("cannot read: {}", path.display()))?;
         let time = super::walk::stat_of(&meta).mtime;
-        Ok(super::record::Stamp {
-            secs: time.secs,
-            nanos: time.nsecs,
-        })
+        Ok(super::record::Stamp { secs: time.secs, nanos: time.nsecs })
     }
 }
 
 /// Takes a registration out of git's sight at once, then deletes it.
 fn drop_admin(repo: &Repo, admin: &Path) -> Result<()> {
     let failed = || format!("cannot remove a registration: {}", admin.display());
-    let name = admin
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let aside = repo
-        .common_dir()
-        .join(format!("harness-{name}-{}.gone", std::process::id()));
+    let name = admin.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let aside = repo.common_dir().join(format!("harness-{name}-{}.gone", std::process::id()));
     remove_any(&aside).with_context(failed)?;
     match std::fs::rename(admin, &aside) {
         Ok(()) => remove_any(&aside).with_context(failed),
@@ -343,20 +303,10 @@ fn aside(path: &Path) -> PathBuf {
 fn admin_name(name: &str) -> String {
     let tame: String = name
         .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '-' || c == '_' {
-                c
-            } else {
-                '-'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
         .take(80)
         .collect();
-    if tame.trim_matches('-').is_empty() {
-        "place".into()
-    } else {
-        tame
-    }
+    if tame.trim_matches('-').is_empty() { "place".into() } else { tame }
 }
 
 /// Deletes whatever is at a path, without following a link, and even if an agent took away the right to. Nothing there
@@ -370,11 +320,7 @@ pub(super) fn remove_any(path: &Path) -> std::io::Result<()> {
         Err(e) => return Err(e),
     };
     let remove = || {
-        if meta.is_dir() {
-            std::fs::remove_dir_all(path)
-        } else {
-            std::fs::remove_file(path)
-        }
+        if meta.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
     };
     match remove() {
         Ok(()) => Ok(()),

@@ -40,19 +40,11 @@ fn snapshots_and_resets_follow_random_work() {
         let taken = snapshot(&fx.repo, &place, &commit).unwrap();
         assert_eq!(taken.tree, fx.tree_of(&work), "round {round}");
         // On to some other tree, from whatever state the agent left.
-        let next = if random.below(3) == 0 {
-            random.files(20)
-        } else {
-            random.edited(&work)
-        };
+        let next = if random.below(3) == 0 { random.files(20) } else { random.edited(&work) };
         let next_commit = fx.commit_tree(&fx.tree_of(&next), &[]);
         fx.reset(&place, &next_commit, &[]);
         let clean = snapshot(&fx.repo, &place, &next_commit).unwrap();
-        assert!(
-            clean.changed.is_empty(),
-            "round {round}: {:?}",
-            clean.changed
-        );
+        assert!(clean.changed.is_empty(), "round {round}: {:?}", clean.changed);
         if round % 10 == 0 {
             assert_eq!(Fixture::status(&place), "", "round {round}");
             git_in(&place.path, &["diff", "--exit-code", "HEAD"]);

@@ -37,9 +37,7 @@ const MAGIC: &[u8] = b"git-harness place 1\n";
 fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
-    let sum = words.iter().fold(bytes.len() as u64, |sum, w| {
-        mix(sum, u64::from_le_bytes(*w))
-    });
+    let sum = words.iter().fold(bytes.len() as u64, |sum, w| mix(sum, u64::from_le_bytes(*w)));
     rest.iter().fold(sum, |sum, b| mix(sum, u64::from(*b)))
 }
 
@@ -74,28 +72,19 @@ impl Record {
     }
 
     fn parse(bytes: &[u8], hash: gix::hash::Kind) -> Result<Self> {
-        let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
-            bail!("it does not start as one")
-        };
+        let Some(mut rest) = bytes.strip_prefix(MAGIC) else { bail!("it does not start as one") };
         let mut field = |key: &str| -> Result<&[u8]> {
-            let end = rest
-                .iter()
-                .position(|b| *b == b'\n')
-                .context("it ends too soon")?;
+            let end = rest.iter().position(|b| *b == b'\n').context("it ends too soon")?;
             let (line, after) = rest.split_at(end);
             rest = &after[1..];
-            line.strip_prefix(key.as_bytes())
-                .with_context(|| format!("it lacks `{key}`"))
+            line.strip_prefix(key.as_bytes()).with_context(|| format!("it lacks `{key}`"))
         };
         let path = PathBuf::from(std::ffi::OsString::from_vec(field("path ")?.to_vec()));
         let admin = PathBuf::from(std::ffi::OsString::from_vec(field("admin ")?.to_vec()));
         let tree = ObjectId::from_hex(field("tree ")?)?;
         let stamp = std::str::from_utf8(field("stamp ")?)?;
         let (secs, nanos) = stamp.split_once(' ').context("its time is no time")?;
-        let stamp = Stamp {
-            secs: secs.parse()?,
-            nanos: nanos.parse()?,
-        };
+        let stamp = Stamp { secs: secs.parse()?, nanos: nanos.parse()? };
         let want: u64 = std::str::from_utf8(field("sum ")?)?.parse()?;
         if sum(rest) != want {
             bail!("its end is missing or wrong");
@@ -104,13 +93,7 @@ impl Record {
         let epoch = State::new(hash).timestamp();
         let (state, _) =
             State::from_bytes(rest, epoch, hash, gix::index::decode::Options::default())?;
-        Ok(Self {
-            path,
-            admin,
-            tree,
-            stamp,
-            state,
-        })
+        Ok(Self { path, admin, tree, stamp, state })
     }
 
     /// Writes the note, and gives back the plain index inside it, for git.
@@ -118,10 +101,7 @@ impl Record {
         let as_line = |path: &Path| -> Result<Vec<u8>> {
             let bytes = path.as_os_str().as_bytes();
             if bytes.contains(&b'\n') {
-                bail!(
-                    "a place's path must not hold a line break: {}",
-                    path.display()
-                );
+                bail!("a place's path must not hold a line break: {}", path.display());
             }
             Ok(bytes.to_vec())
         };
@@ -136,18 +116,11 @@ impl Record {
             extensions: gix::index::write::Extensions::None,
             skip_hash: false,
         };
-        self.state
-            .write_to(&mut bytes, options)
-            .context("cannot write an index")?;
+        self.state.write_to(&mut bytes, options).context("cannot write an index")?;
         // In one go: hashing each of many small writes takes several times as long.
         let mut hasher = gix::hash::hasher(self.state.object_hash());
         hasher.update(&bytes);
-        bytes.extend_from_slice(
-            hasher
-                .try_finalize()
-                .context("cannot hash an index")?
-                .as_slice(),
-        );
+        bytes.extend_from_slice(hasher.try_finalize().context("cannot hash an index")?.as_slice());
         let middle = format!(
             "\ntree {}\nstamp {} {}\nsum {}\n",
             self.tree,

@@ -50,9 +50,7 @@ impl Place {
         let mut local = repo.local();
         let target = tree::of(&local, object_id(commit)?)?;
         self.repair(repo, commit)?;
-        local
-            .set_workdir(self.path.clone())
-            .with_context(|| super::at(self.path.display()))?;
+        local.set_workdir(self.path.clone()).with_context(|| super::at(self.path.display()))?;
 
         // Without a note everything is a stranger: slow, and still right.
         let record = match Record::load(&self.index, local.object_hash()) {
@@ -63,15 +61,8 @@ impl Place {
         let differences = tree::differences(&local, record.tree, target)?;
         let mut plan = plan(record.state, &found, differences);
 
-        let mut stats = ResetStats {
-            written: plan.write,
-            ..ResetStats::default()
-        };
-        let sweep = Sweep {
-            root: &self.path,
-            state: &plan.state,
-            keep: &keep,
-        };
+        let mut stats = ResetStats { written: plan.write, ..ResetStats::default() };
+        let sweep = Sweep { root: &self.path, state: &plan.state, keep: &keep };
         sweep.run(&local, found.untracked, &mut stats)?;
         for path in &plan.unlink {
             let path = self.path.join(OsStr::from_bytes(path));
@@ -174,13 +165,7 @@ fn plan(mut state: State, found: &walk::Walk, differences: Vec<tree::Difference>
     if grew {
         state.sort_entries();
     }
-    Plan {
-        state,
-        write,
-        unlink,
-        dropped,
-        emptied,
-    }
+    Plan { state, write, unlink, dropped, emptied }
 }
 
 /// Removing what git does not know.
@@ -225,16 +210,10 @@ impl Sweep<'_> {
         kind: Kind,
         stats: &mut ResetStats,
     ) -> Result<bool> {
-        let mode = if kind == Kind::Folder {
-            Mode::DIR
-        } else {
-            Mode::FILE
-        };
+        let mode = if kind == Kind::Folder { Mode::DIR } else { Mode::FILE };
         if keep.is_match(OsStr::from_bytes(path)) && !self.target_needs(path) {
-            let ignored = rules
-                .at_entry(path, Some(mode))
-                .with_context(|| super::at(path))?
-                .is_excluded();
+            let ignored =
+                rules.at_entry(path, Some(mode)).with_context(|| super::at(path))?.is_excluded();
             if ignored {
                 stats.kept += 1;
                 return Ok(true);
@@ -303,16 +282,9 @@ fn is_real_folder(root: &Path, folder: &[u8]) -> bool {
 /// Writes the files that carry [`Flags::UPDATE`], and notes their stat data.
 fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<()> {
     let mut part = State::new(local.object_hash());
-    for entry in state
-        .entries()
-        .iter()
-        .filter(|e| e.flags.contains(Flags::UPDATE))
-    {
+    for entry in state.entries().iter().filter(|e| e.flags.contains(Flags::UPDATE)) {
         if entry.mode == Mode::COMMIT {
-            bail!(
-                "git-harness cannot check out a submodule: {}",
-                entry.path(state)
-            );
+            bail!("git-harness cannot check out a submodule: {}", entry.path(state));
         }
         part.dangerously_push_entry(
             Stat::default(),
@@ -334,11 +306,7 @@ fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<
     options.destination_is_initially_empty = true;
     options.overwrite_existing = false;
     options.keep_going = false;
-    let objects = local
-        .objects
-        .clone()
-        .into_arc()
-        .context("cannot open the object database")?;
+    let objects = local.objects.clone().into_arc().context("cannot open the object database")?;
     let nothing = gix::progress::Discard;
     let outcome = gix::worktree::state::checkout(
         &mut part,
@@ -360,10 +328,7 @@ fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<
         bail!("a filter process did not deliver a file: {path}");
     }
     let written = part.entries().iter().map(|e| e.stat);
-    let wanted = state
-        .entries_mut()
-        .iter_mut()
-        .filter(|e| e.flags.contains(Flags::UPDATE));
+    let wanted = state.entries_mut().iter_mut().filter(|e| e.flags.contains(Flags::UPDATE));
     for (entry, stat) in wanted.zip(written) {
         entry.stat = stat;
         entry.flags.remove(Flags::UPDATE);
@@ -380,11 +345,7 @@ fn keep_set(patterns: &[String]) -> Result<Option<GlobSet>> {
     for pattern in patterns {
         let bare = pattern.trim_start_matches('/').trim_end_matches('/');
         let anywhere = !pattern.trim_end_matches('/').contains('/');
-        let full = if anywhere {
-            format!("**/{bare}")
-        } else {
-            bare.to_owned()
-        };
+        let full = if anywhere { format!("**/{bare}") } else { bare.to_owned() };
         let glob = GlobBuilder::new(&full)
             .literal_separator(true)
             .build()

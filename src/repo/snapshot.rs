@@ -40,9 +40,7 @@ pub struct Snapshot {
 pub fn snapshot(repo: &Repo, place: &Place, base_tree: &Oid) -> Result<Snapshot> {
     let mut local = repo.local();
     let base = tree::of(&local, object_id(base_tree)?)?;
-    local
-        .set_workdir(place.path.clone())
-        .with_context(|| super::at(place.path.display()))?;
+    local.set_workdir(place.path.clone()).with_context(|| super::at(place.path.display()))?;
     let record = match Record::load(&place.index, local.object_hash()) {
         Ok(Some(record)) if record.path == place.path => record,
         // Without a note every file is read and compared.
@@ -63,21 +61,14 @@ pub fn snapshot(repo: &Repo, place: &Place, base_tree: &Oid) -> Result<Snapshot>
             let entry = record.state.entry(*at);
             let path = entry.path(&record.state);
             let now = reader.read(path, Some(entry.mode))?;
-            let was = entry
-                .mode
-                .to_tree_entry_mode()
-                .map(|mode| (mode.kind(), entry.id));
+            let was = entry.mode.to_tree_entry_mode().map(|mode| (mode.kind(), entry.id));
             if now != was {
                 edits.push((path.to_owned(), now));
             }
         }
         let mut new = Vec::new();
         let mut rules = local
-            .excludes(
-                &record.state,
-                None,
-                ignore::Source::WorktreeThenIdMappingIfNotSkipped,
-            )
+            .excludes(&record.state, None, ignore::Source::WorktreeThenIdMappingIfNotSkipped)
             .context("cannot read the ignore rules")?;
         for (path, kind) in &found.untracked {
             collect(&place.path, &mut rules, path.as_bstr(), *kind, &mut new)?;
@@ -113,9 +104,7 @@ fn collect(
     kind: Kind,
     out: &mut Vec<BString>,
 ) -> Result<()> {
-    let name = path
-        .rfind_byte(b'/')
-        .map_or(path, |slash| path[slash + 1..].as_bstr());
+    let name = path.rfind_byte(b'/').map_or(path, |slash| path[slash + 1..].as_bstr());
     // `.git`, and its other spellings: no tree may hold them.
     if gix::validate::path::component(name, None, tree::name_rules()).is_err() {
         return Ok(());
@@ -125,11 +114,7 @@ fn collect(
         Kind::File => Mode::FILE,
         Kind::Folder => Mode::DIR,
     };
-    if rules
-        .at_entry(path, Some(mode))
-        .with_context(|| super::at(path))?
-        .is_excluded()
-    {
+    if rules.at_entry(path, Some(mode)).with_context(|| super::at(path))?.is_excluded() {
         return Ok(());
     }
     if kind == Kind::File {
@@ -137,13 +122,7 @@ fn collect(
         return Ok(());
     }
     for (name, kind) in walk::children(&root.join(OsStr::from_bytes(path)))? {
-        collect(
-            root,
-            rules,
-            tree::join(path, name.as_bstr()).as_bstr(),
-            kind,
-            out,
-        )?;
+        collect(root, rules, tree::join(path, name.as_bstr()).as_bstr(), kind, out)?;
     }
     Ok(())
 }
@@ -165,13 +144,7 @@ impl<'a> Reader<'a> {
         let filters =
             Pipeline::new(local, attributes.detach()).context("cannot read the filters")?;
         let trust_executable = local.config_snapshot().boolean("core.fileMode") != Some(false);
-        Ok(Self {
-            local,
-            state,
-            root,
-            filters,
-            trust_executable,
-        })
+        Ok(Self { local, state, root, filters, trust_executable })
     }
 
     /// Writes one file's content as a blob. Nothing if no file or link is there.
@@ -184,10 +157,8 @@ impl<'a> Reader<'a> {
             Err(e) => return Err(e).with_context(failed),
         };
         if meta.is_symlink() {
-            let target = std::fs::read_link(&full)
-                .with_context(failed)?
-                .into_os_string()
-                .into_vec();
+            let target =
+                std::fs::read_link(&full).with_context(failed)?.into_os_string().into_vec();
             let id = objects::persist(|| self.local.write_blob(&target).map(gix::Id::detach))?;
             return Ok(Some((EntryKind::Link, id)));
         }
@@ -206,10 +177,8 @@ impl<'a> Reader<'a> {
         }
         .with_context(failed)?;
         let relative = Path::new(OsStr::from_bytes(path));
-        let outcome = self
-            .filters
-            .convert_to_git(file, relative, self.state)
-            .with_context(failed)?;
+        let outcome =
+            self.filters.convert_to_git(file, relative, self.state).with_context(failed)?;
         let mut content = Vec::new();
         match outcome {
             ToGitOutcome::Unchanged(mut file) => {
@@ -227,11 +196,7 @@ impl<'a> Reader<'a> {
         } else {
             known == Some(Mode::FILE_EXECUTABLE)
         };
-        let kind = if executable {
-            EntryKind::BlobExecutable
-        } else {
-            EntryKind::Blob
-        };
+        let kind = if executable { EntryKind::BlobExecutable } else { EntryKind::Blob };
         Ok(Some((kind, id)))
     }
 }

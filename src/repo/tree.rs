@@ -30,38 +30,22 @@ pub(super) type Edit = (BString, Option<(EntryKind, ObjectId)>);
 
 /// The tree of a commit or tag, or the tree itself.
 pub(super) fn of(local: &gix::Repository, id: ObjectId) -> Result<ObjectId> {
-    let object = local
-        .find_object(id)
-        .with_context(|| format!("no such object: {id}"))?;
+    let object = local.find_object(id).with_context(|| format!("no such object: {id}"))?;
     if object.kind == gix::object::Kind::Tree {
         return Ok(id);
     }
-    let tree = object
-        .peel_to_tree()
-        .with_context(|| format!("this has no tree: {id}"))?;
+    let tree = object.peel_to_tree().with_context(|| format!("this has no tree: {id}"))?;
     Ok(tree.id)
 }
 
 /// The entries of one tree, by name.
 fn entries(local: &gix::Repository, id: ObjectId) -> Result<BTreeMap<BString, Entry>> {
-    let tree = local
-        .find_tree(id)
-        .with_context(|| format!("cannot read a tree: {id}"))?;
-    let decoded = tree
-        .decode()
-        .with_context(|| format!("cannot read a tree: {id}"))?;
+    let tree = local.find_tree(id).with_context(|| format!("cannot read a tree: {id}"))?;
+    let decoded = tree.decode().with_context(|| format!("cannot read a tree: {id}"))?;
     Ok(decoded
         .entries
         .iter()
-        .map(|e| {
-            (
-                e.filename.to_owned(),
-                Entry {
-                    mode: e.mode,
-                    id: e.oid.to_owned(),
-                },
-            )
-        })
+        .map(|e| (e.filename.to_owned(), Entry { mode: e.mode, id: e.oid.to_owned() }))
         .collect())
 }
 
@@ -71,31 +55,18 @@ pub(super) fn entry_at(
     root: ObjectId,
     path: &[u8],
 ) -> Result<Option<Entry>> {
-    let mut at = Entry {
-        mode: EntryKind::Tree.into(),
-        id: root,
-    };
+    let mut at = Entry { mode: EntryKind::Tree.into(), id: root };
     for name in path.split(|b| *b == b'/') {
         if !at.mode.is_tree() {
             return Ok(None);
         }
-        let tree = local
-            .find_tree(at.id)
-            .with_context(|| format!("cannot read a tree: {}", at.id))?;
-        let decoded = tree
-            .decode()
-            .with_context(|| format!("cannot read a tree: {}", tree.id))?;
-        let Some(found) = decoded
-            .entries
-            .iter()
-            .find(|e| e.filename == name.as_bstr())
-        else {
+        let tree =
+            local.find_tree(at.id).with_context(|| format!("cannot read a tree: {}", at.id))?;
+        let decoded = tree.decode().with_context(|| format!("cannot read a tree: {}", tree.id))?;
+        let Some(found) = decoded.entries.iter().find(|e| e.filename == name.as_bstr()) else {
             return Ok(None);
         };
-        at = Entry {
-            mode: found.mode,
-            id: found.oid.to_owned(),
-        };
+        at = Entry { mode: found.mode, id: found.oid.to_owned() };
     }
     Ok(Some(at))
 }
@@ -124,14 +95,8 @@ fn compare(
     if before == after {
         return Ok(());
     }
-    let old = before
-        .map(|id| entries(local, id))
-        .transpose()?
-        .unwrap_or_default();
-    let mut new = after
-        .map(|id| entries(local, id))
-        .transpose()?
-        .unwrap_or_default();
+    let old = before.map(|id| entries(local, id)).transpose()?.unwrap_or_default();
+    let mut new = after.map(|id| entries(local, id)).transpose()?.unwrap_or_default();
     let mut pairs: Vec<(BString, Option<Entry>, Option<Entry>)> = Vec::new();
     for (name, entry) in old {
         let other = new.remove(&name);
@@ -139,10 +104,7 @@ fn compare(
             pairs.push((name, Some(entry), other));
         }
     }
-    pairs.extend(
-        new.into_iter()
-            .map(|(name, entry)| (name, None, Some(entry))),
-    );
+    pairs.extend(new.into_iter().map(|(name, entry)| (name, None, Some(entry))));
     for (name, a, b) in pairs {
         let path = join(prefix, name.as_bstr());
         let subtree = |e: Option<Entry>| e.filter(|e| e.mode.is_tree()).map(|e| e.id);
@@ -151,11 +113,7 @@ fn compare(
             compare(local, subtree(a), subtree(b), path.as_bstr(), out)?;
         }
         if leaf(a).is_some() || leaf(b).is_some() {
-            out.push(Difference {
-                path,
-                before: leaf(a),
-                after: leaf(b),
-            });
+            out.push(Difference { path, before: leaf(a), after: leaf(b) });
         }
     }
     Ok(())
@@ -178,21 +136,15 @@ pub(super) fn apply(local: &gix::Repository, base: ObjectId, edits: &[Edit]) -> 
     if edits.is_empty() {
         return Ok(base);
     }
-    let root = local
-        .find_tree(base)
-        .with_context(|| format!("cannot read a tree: {base}"))?;
+    let root = local.find_tree(base).with_context(|| format!("cannot read a tree: {base}"))?;
     // The plain editor: the one with checks looks up every neighbour of a changed file in the object database.
     let mut editor = root.edit().context("cannot read a tree")?.detach();
     for (path, _) in edits.iter().filter(|(_, entry)| entry.is_none()) {
-        editor
-            .remove(components(path))
-            .with_context(|| super::at(path))?;
+        editor.remove(components(path)).with_context(|| super::at(path))?;
     }
     for (path, entry) in edits {
         if let Some((kind, id)) = entry {
-            editor
-                .upsert(components(path), *kind, *id)
-                .with_context(|| super::at(path))?;
+            editor.upsert(components(path), *kind, *id).with_context(|| super::at(path))?;
         }
     }
     editor.write(|tree| super::objects::write(local, tree))

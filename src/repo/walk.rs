@@ -85,8 +85,7 @@ impl Walker<'_> {
             let looked = known.remove(name.as_bytes());
             let Some(kind) = kind_of(&entry, dir)? else {
                 // It went while we looked; what we knew there is missing.
-                walk.missing
-                    .extend(looked.into_iter().flat_map(Known::into_range));
+                walk.missing.extend(looked.into_iter().flat_map(Known::into_range));
                 continue;
             };
             match (looked, kind) {
@@ -100,14 +99,12 @@ impl Walker<'_> {
                     folders.push((entry.path(), join(prefix, name), range));
                 }
                 (looked, kind) => {
-                    walk.missing
-                        .extend(looked.into_iter().flat_map(Known::into_range));
+                    walk.missing.extend(looked.into_iter().flat_map(Known::into_range));
                     walk.untracked.push((join(prefix, name), kind));
                 }
             }
         }
-        walk.missing
-            .extend(known.into_values().flat_map(Known::into_range));
+        walk.missing.extend(known.into_values().flat_map(Known::into_range));
         let below = folders
             .into_par_iter()
             .map(|(dir, prefix, range)| self.folder(&dir, prefix.as_bstr(), range))
@@ -117,11 +114,7 @@ impl Walker<'_> {
 
     /// What the index has in a folder, by name. Entries of one folder are neighbours.
     fn children(&self, prefix: &BStr, range: Range<usize>) -> HashMap<&[u8], Known> {
-        let skip = if prefix.is_empty() {
-            0
-        } else {
-            prefix.len() + 1
-        };
+        let skip = if prefix.is_empty() { 0 } else { prefix.len() + 1 };
         let mut known: HashMap<&[u8], Known> = HashMap::new();
         let entries = &self.state.entries()[range.clone()];
         for (at, entry) in range.zip(entries) {
@@ -157,21 +150,11 @@ impl Known {
 }
 
 /// Stat data as git's index keeps it; numbers are cut to 32 bits there.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "as in git's index"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as in git's index")]
 pub(super) fn stat_of(meta: &Metadata) -> Stat {
     Stat {
-        mtime: Time {
-            secs: meta.mtime() as u32,
-            nsecs: meta.mtime_nsec() as u32,
-        },
-        ctime: Time {
-            secs: meta.ctime() as u32,
-            nsecs: meta.ctime_nsec() as u32,
-        },
+        mtime: Time { secs: meta.mtime() as u32, nsecs: meta.mtime_nsec() as u32 },
+        ctime: Time { secs: meta.ctime() as u32, nsecs: meta.ctime_nsec() as u32 },
         dev: meta.dev() as u32,
         ino: meta.ino() as u32,
         uid: meta.uid(),
@@ -187,11 +170,7 @@ const TICK_NANOS: u64 = 11_000_000;
 /// system that keeps whole seconds (or two, as FAT) shows no nanoseconds at all.
 fn is_too_young(stat: &Stat, stamp: Stamp) -> bool {
     let nanos = |secs: u32, nanos: u32| u64::from(secs) * 1_000_000_000 + u64::from(nanos);
-    let margin = if stat.mtime.nsecs == 0 {
-        2_000_000_000
-    } else {
-        TICK_NANOS
-    };
+    let margin = if stat.mtime.nsecs == 0 { 2_000_000_000 } else { TICK_NANOS };
     nanos(stat.mtime.secs, stat.mtime.nsecs) + margin >= nanos(stamp.secs, stamp.nanos)
 }
 
@@ -229,9 +208,7 @@ pub(super) fn unlock(dir: &Path, meta: &Metadata) -> Result<()> {
 /// The entries of a folder; none if it is gone.
 pub(super) fn list(dir: &Path) -> Result<Vec<DirEntry>> {
     match std::fs::read_dir(dir) {
-        Ok(listing) => listing
-            .collect::<std::io::Result<_>>()
-            .with_context(|| cannot_read(dir)),
+        Ok(listing) => listing.collect::<std::io::Result<_>>().with_context(|| cannot_read(dir)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e).with_context(|| cannot_read(dir)),
     }

@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 use super::layout;
 use super::{Expected, Move, RunProof, Store, codec, wire};
 use crate::ambient;
-use crate::repo;
 use crate::domain::event::{RunEvent, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Decision;
 use crate::domain::state::{RunState, TaskState};
 use crate::domain::verdict::Finding;
+use crate::repo;
 
 /// The tip of a chain: the last event's commit and its tree of payloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,10 +165,8 @@ pub(super) fn state_commit(
     message: &str,
 ) -> Result<Oid> {
     let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
-    let identity = crate::repo::Identity {
-        name: "git-harness".into(),
-        email: "git-harness@localhost".into(),
-    };
+    let identity =
+        crate::repo::Identity { name: "git-harness".into(), email: "git-harness@localhost".into() };
     repo::commit(store.repo(), tree, parents, message, &identity, time)
 }
 

@@ -265,7 +265,9 @@ fn vouched(kind: &TaskEventKind) -> Vec<&str> {
 fn version(map: &BTreeMap<&str, &str>) -> Result<()> {
     let found = map.get("Harness-V").copied().unwrap_or("none");
     if found != VERSION.to_string() {
-        bail!("the state has format version {found}, this program reads version {VERSION}: use a newer `git-harness`");
+        bail!(
+            "the state has format version {found}, this program reads version {VERSION}: use a newer `git-harness`"
+        );
     }
     Ok(())
 }

@@ -6,12 +6,12 @@ use super::chain::{Payload, Tip, put, state_commit};
 use super::load::{Manifest, files};
 use super::{Expected, Move, RunProof, Store, codec, layout};
 use crate::ambient;
-use crate::repo;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{RunId, TaskId};
 use crate::domain::plan::{Plan, Task};
 use crate::domain::state::TaskState;
 use crate::failpoint;
+use crate::repo;
 
 /// How many refs go into one transaction: large enough to be quick, small enough to hold few locks at a time.
 const REFS_AT_ONCE: usize = 1_000;
@@ -169,4 +169,3 @@ pub fn next_run(store: &Store, job: &str) -> Result<RunId> {
     let last = runs.iter().filter_map(number).max().unwrap_or(0);
     Ok(RunId::parse(&format!("{job}-{}", last + 1))?)
 }
-

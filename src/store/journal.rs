@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 use super::wire::WireResult;
 use super::{Expected, Lost, Move, Store, codec, layout};
 use crate::ambient;
-use crate::repo;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::verdict::CheckResult;
 use crate::failpoint;
 use crate::process::Lock;
+use crate::repo;
 
 /// The proof that this process alone moves a target branch.
 #[derive(Debug)]

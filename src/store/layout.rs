@@ -64,7 +64,9 @@ pub fn archive(run: &RunId) -> String {
 pub fn queue_key(target: &str) -> String {
     let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
     hasher.update(target.as_bytes());
-    hasher.try_finalize().map_or_else(|_| "collision".into(), |id| id.to_hex_with_len(12).to_string())
+    hasher
+        .try_finalize()
+        .map_or_else(|_| "collision".into(), |id| id.to_hex_with_len(12).to_string())
 }
 
 /// A task's branch, for people and for its worktree.

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::{Ledger, Tip};
 use super::{Store, codec, layout};
-use crate::repo;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::state::{RunState, TaskState};
+use crate::repo;
 
 /// What is pinned about a run beside job and plan.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]

@@ -143,9 +143,9 @@ impl Store {
     /// If the ref cannot be read.
     pub fn read(&self, name: &str) -> Result<Option<Oid>> {
         let repo = self.repo.local();
-        let Some(mut reference) = repo
-            .try_find_reference(name)
-            .with_context(|| format!("cannot read the ref `{name}`; `git harness doctor` mends what is ours"))?
+        let Some(mut reference) = repo.try_find_reference(name).with_context(|| {
+            format!("cannot read the ref `{name}`; `git harness doctor` mends what is ours")
+        })?
         else {
             return Ok(None);
         };

@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use gix::objs::tree::EntryKind;
 
 use super::{Expected, Lost, Move, Store};
-use crate::repo;
 use crate::domain::id::Oid;
+use crate::repo;
 
 /// How often a batch is tried again when another process wrote notes at the same moment.
 const TRIES: u32 = 20;

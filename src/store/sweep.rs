@@ -5,9 +5,9 @@ use anyhow::Result;
 use super::chain::{Payload, put, state_commit};
 use super::load::files;
 use super::{Expected, Move, RunProof, Store, layout};
-use crate::repo;
 use crate::domain::id::Oid;
 use crate::domain::state::{Phase, RunState};
+use crate::repo;
 
 /// Parents that one archive commit may have; git handles more, people's tools do not.
 const PARENTS: usize = 256;
@@ -27,12 +27,7 @@ impl Store {
     ///
     /// # Errors
     /// If a ref cannot be moved; the archive is written before anything is dropped.
-    pub fn sweep(
-        &self,
-        proof: &RunProof,
-        state: &RunState,
-        keep_branches: bool,
-    ) -> Result<Swept> {
+    pub fn sweep(&self, proof: &RunProof, state: &RunState, keep_branches: bool) -> Result<Swept> {
         let run = proof.run();
         let mut payloads = Vec::new();
         let mut tips = Vec::new();

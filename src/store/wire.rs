@@ -22,7 +22,13 @@ pub struct WireResult {
 
 impl From<&CheckResult> for WireResult {
     fn from(r: &CheckResult) -> Self {
-        Self { name: r.name.clone(), key: r.key.clone(), passed: r.passed, ms: r.ms, id: r.id.clone() }
+        Self {
+            name: r.name.clone(),
+            key: r.key.clone(),
+            passed: r.passed,
+            ms: r.ms,
+            id: r.id.clone(),
+        }
     }
 }
 

@@ -21,9 +21,10 @@ pub fn task_line(
     };
     match &event.kind {
         TaskEventKind::Created => None,
-        TaskEventKind::Started { attempt, .. } if !alive => {
-            word("started", if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() })
-        }
+        TaskEventKind::Started { attempt, .. } if !alive => word(
+            "started",
+            if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() },
+        ),
         TaskEventKind::Started { .. } => None,
         TaskEventKind::Ended { attempt, ending, .. } => match ending {
             Ending::Exited(0) => None,
@@ -64,7 +65,9 @@ pub fn run_line(event: &RunEvent) -> Option<String> {
     match &event.kind {
         RunEventKind::Created { .. } => None,
         RunEventKind::BaseJudged { passed: true, results } if results.is_empty() => None,
-        RunEventKind::BaseJudged { passed: true, .. } => Some("the landing checks pass on the base".into()),
+        RunEventKind::BaseJudged { passed: true, .. } => {
+            Some("the landing checks pass on the base".into())
+        }
         RunEventKind::BaseJudged { passed: false, .. } => {
             Some("the landing checks FAIL on the base".into())
         }

@@ -39,7 +39,15 @@ pub fn shown(state: &RunState, task: &Task, s: &TaskState, around: &Surroundings
 #[must_use]
 pub fn status(manifest: &Manifest, state: &RunState, around: &Surroundings) -> Value {
     let words = [
-        "todo", "blocked", "running", "verifying", "reviewing", "queued", "landing", "done", "failed",
+        "todo",
+        "blocked",
+        "running",
+        "verifying",
+        "reviewing",
+        "queued",
+        "landing",
+        "done",
+        "failed",
         "skipped",
     ];
     let mut counts: serde_json::Map<String, Value> =

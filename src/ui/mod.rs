@@ -1,5 +1,8 @@
 //! The only module that prints: results to standard output, everything else to standard error.
-#![expect(clippy::disallowed_methods, reason = "this is the module that may use the standard streams")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the module that may use the standard streams"
+)]
 
 pub mod human;
 pub mod json;
@@ -64,7 +67,9 @@ impl Ui {
         let mut causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
         // Libraries like to repeat what their own error says.
         causes.dedup();
-        for cause in causes.iter().filter(|c| !text.contains(c.as_str())).cloned().collect::<Vec<_>>() {
+        for cause in
+            causes.iter().filter(|c| !text.contains(c.as_str())).cloned().collect::<Vec<_>>()
+        {
             text.push_str(": ");
             text.push_str(&cause);
         }
@@ -87,8 +92,10 @@ impl Ui {
         if let Some(line) = line {
             self.say(&line);
         }
-        if let (Some(display), Report::Task(_, _, state) | Report::Run(_, state) | Report::Tick(state)) =
-            (&mut self.progress, report)
+        if let (
+            Some(display),
+            Report::Task(_, _, state) | Report::Run(_, state) | Report::Tick(state),
+        ) = (&mut self.progress, report)
         {
             display.update(state);
         }

@@ -18,10 +18,8 @@ pub fn violation(
     if outside.is_empty() {
         return None;
     }
-    let mut text = format!(
-        "{} of the changed paths may not be changed by this task:\n",
-        outside.len()
-    );
+    let mut text =
+        format!("{} of the changed paths may not be changed by this task:\n", outside.len());
     for path in outside.iter().take(LISTED) {
         let why = if scope.read_only.matches(path) { " (read-only)" } else { "" };
         text.push_str(&format!("- `{path}`{why}\n"));

@@ -26,7 +26,8 @@ pub fn run(args: &cli::Demo, ui: &Ui) -> Result<u8> {
     if dir.symlink_metadata().is_ok() {
         bail!("something is there already; name a folder that does not exist: {}", dir.display());
     }
-    make(&repository).with_context(|| format!("cannot make the demo's repository in {}", dir.display()))?;
+    make(&repository)
+        .with_context(|| format!("cannot make the demo's repository in {}", dir.display()))?;
     ui.say(&format!(
         "a small JavaScript library of {} files is in {}\n\
          its job (`harness.toml`): turn every CommonJS module into an ES module\n\
@@ -104,7 +105,12 @@ fn story(store: &Store, run: &RunId, wall: u64) -> Result<String> {
             let short: String = line.chars().take(70).collect();
             format!("{}: {short}", f.check)
         });
-        rows.push(vec![format!("  {task}"), format!("{} attempts", s.attempt), s.phase.as_str().into(), why]);
+        rows.push(vec![
+            format!("  {task}"),
+            format!("{} attempts", s.attempt),
+            s.phase.as_str().into(),
+            why,
+        ]);
     }
     Ok(format!(
         "\n{} of {} tasks landed on `{}` in {}, in {attempts} attempts. What was sent back:\n\n{}",
@@ -124,7 +130,7 @@ fn commands(repository: &Path, run: &RunId) -> String {
          \x20 git diff --stat HEAD harness/{run}/result\n\
          \x20 git log --notes=harness -1 harness/{run}/result            who made it, and what proved it\n\
          \x20 git for-each-ref refs/harness                              all state of the run\n\
-         \x20 git log --format=%s refs/harness/tasks/{run}/src__text__pad_dot_js   the life of one task\n\
+         \x20 git log --first-parent --format=%s refs/harness/tasks/{run}/src__text__pad_dot_js\n\
          \x20 git harness status\n\nThe agent was scripted: these changes were made by a shell script, not by a model.\n",
         cd.display()
     )

@@ -20,12 +20,7 @@ pub(super) fn agent(top: &Section<'_>) -> Agent {
         section.missing("command", &format!("write it like `{EXAMPLE}`"));
     }
     let prompt = section.text("prompt").and_then(|prompt| {
-        noted(
-            &section,
-            "prompt",
-            prompt,
-            inside_repository(prompt.text).map(str::to_owned),
-        )
+        noted(&section, "prompt", prompt, inside_repository(prompt.text).map(str::to_owned))
     });
     Agent {
         preset: section.choice(
@@ -68,18 +63,12 @@ fn environment(section: &Section<'_>) -> Vec<String> {
             Fault::new("holds names only, not `NAME=value`")
                 .hint("the value comes from the environment of `git harness start`")
         } else if name.text.is_empty() || !name.text.chars().all(good) {
-            Fault::new(format!(
-                "holds what is no name of a variable: \"{}\"",
-                name.text
-            ))
+            Fault::new(format!("holds what is no name of a variable: \"{}\"", name.text))
         } else if name.text.starts_with("GIT_") {
             Fault::new(format!("cannot pass `GIT_*` on: \"{}\"", name.text))
                 .hint("these would point the agent at another repository or index than its own")
         } else if name.text.starts_with("HARNESS_") || matches!(name.text, "TERM" | "TMPDIR") {
-            Fault::new(format!(
-                "cannot pass on what is set for every attempt: \"{}\"",
-                name.text
-            ))
+            Fault::new(format!("cannot pass on what is set for every attempt: \"{}\"", name.text))
         } else {
             continue;
         };
@@ -98,13 +87,7 @@ pub(super) fn worktree(section: &Section<'_>) -> Worktree {
         && section.flag("sparse", false)
     {
         let at = value.span().start;
-        section.later(
-            at,
-            "sparse",
-            "true",
-            "sparse worktrees",
-            "use `sparse = false`",
-        );
+        section.later(at, "sparse", "true", "sparse worktrees", "use `sparse = false`");
     }
     Worktree {
         root: root.into(),
@@ -116,25 +99,18 @@ pub(super) fn worktree(section: &Section<'_>) -> Worktree {
 fn worktree_root(text: &str) -> Result<&str, Fault> {
     let plain = text.replace(REPO, "");
     if plain.contains(['{', '}']) {
-        return Err(Fault::new(format!(
-            "knows no other placeholder than `{REPO}`: \"{text}\""
-        )));
+        return Err(Fault::new(format!("knows no other placeholder than `{REPO}`: \"{text}\"")));
     }
     // `.` and `..` are looked at by their names only: nothing here reads the file system.
-    let parts: Vec<&str> = text
-        .split('/')
-        .filter(|part| !matches!(*part, "" | "."))
-        .collect();
+    let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     let inside = match parts.as_slice() {
         _ if text.starts_with('/') => false,
         ["..", next, ..] => *next == REPO,
         _ => true,
     };
     if inside {
-        return Err(Fault::new(format!(
-            "must lie outside the repository's work tree: \"{text}\""
-        ))
-        .hint("use a folder beside it, such as \"../{repo}.harness\", or an absolute path"));
+        return Err(Fault::new(format!("must lie outside the repository's work tree: \"{text}\""))
+            .hint("use a folder beside it, such as \"../{repo}.harness\", or an absolute path"));
     }
     Ok(text)
 }
@@ -149,15 +125,8 @@ fn setup(section: &Section<'_>) -> Vec<Vec<String>> {
         return Vec::new();
     };
     if let Some(flat) = list.iter().find(|item| !item.get_ref().is_array()) {
-        section.wrong(
-            "setup",
-            flat,
-            "a list of commands, each a list of strings",
-            hint(),
-        );
+        section.wrong("setup", flat, "a list of commands, each a list of strings", hint());
         return Vec::new();
     }
-    list.iter()
-        .filter_map(|item| section.argv_of("setup", item, Audience::Setup))
-        .collect()
+    list.iter().filter_map(|item| section.argv_of("setup", item, Audience::Setup)).collect()
 }

