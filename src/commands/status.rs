@@ -129,14 +129,15 @@ fn section(state: &RunState, phase: &Phase, title: &str) -> String {
     }
     let mut rows = Vec::new();
     for (task, s) in found.iter().take(NAMED) {
-        let what = match phase {
-            Phase::Running => format!(
+        let what = if *phase == Phase::Running {
+            format!(
                 "attempt {} in {}, for {}",
                 s.attempt,
                 s.place.as_deref().unwrap_or("?"),
                 human::duration(ambient::now().since_ms(s.at))
-            ),
-            _ => s.reason.clone().unwrap_or_default(),
+            )
+        } else {
+            s.reason.clone().unwrap_or_default()
         };
         rows.push(vec![format!("  {task}"), what]);
     }

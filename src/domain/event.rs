@@ -139,6 +139,17 @@ pub enum RunEventKind {
     Cancelled,
 }
 
+impl Ending {
+    /// Whether the attempt was broken off from outside, so that what it left is no answer to its task.
+    #[must_use]
+    pub fn cut_off(&self) -> bool {
+        match self {
+            Self::Stopped | Self::NotStarted(_) | Self::Lost => true,
+            Self::Exited(_) | Self::Signalled(_) | Self::TimedOut | Self::Idle => false,
+        }
+    }
+}
+
 impl std::fmt::Display for Ending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

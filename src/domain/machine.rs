@@ -186,7 +186,7 @@ impl Decider<'_> {
             Observation::Verified { task, attempt, tree, verdict } => {
                 let Some(state) = self.state.tasks.get(&task).cloned() else { return };
                 let same = state.candidate.as_ref().is_some_and(|c| c.tree == tree);
-                if state.phase == Phase::Verifying && state.attempt == attempt && same {
+                if state.phase == Phase::Verifying && state.attempt == attempt && same && self.due(&state) {
                     self.judged(&task, &state, tree, verdict, false);
                 }
             }
@@ -196,7 +196,7 @@ impl Decider<'_> {
                 }
             }
             Observation::LandingJudged { task, candidate, tree, verdict } => {
-                if let Some(state) = self.queued(&task, &candidate) {
+                if let Some(state) = self.queued(&task, &candidate).filter(|s| self.due(s)) {
                     self.judged(&task, &state, tree, verdict, true);
                 }
             }
@@ -221,8 +221,13 @@ impl Decider<'_> {
         (state.phase == Phase::Queued && same).then(|| state.clone())
     }
 
+    /// Whether a judgement can be news. During a pause after a fault nobody judges: what comes then was said before it.
+    fn due(&self, state: &TaskState) -> bool {
+        state.not_before <= self.now
+    }
+
     fn base_judged(&mut self, verdict: Verdict) {
-        if self.state.base_passed.is_some() {
+        if self.state.base_passed.is_some() || self.state.phase == RunPhase::Cancelled {
             return;
         }
         let (passed, problem) = match verdict.judgement {

@@ -106,7 +106,10 @@ impl TaskState {
                 self.reason = None;
             }
             TaskEventKind::Ended { attempt, ending, candidate } => {
-                self.phase = Phase::Verifying;
+                // What was cut off is kept on the chain, but nobody judges it: checks that pass on an untouched tree would
+                // land a task for which nothing was done.
+                let whole = candidate.is_some() && !ending.cut_off();
+                self.phase = if whole { Phase::Verifying } else { Phase::Todo };
                 self.attempt = *attempt;
                 self.place = None;
                 self.owner = None;
@@ -114,6 +117,8 @@ impl TaskState {
                 self.candidate.clone_from(candidate);
             }
             TaskEventKind::Judged { findings, landing, .. } => {
+                // It could be judged, so the infrastructure works.
+                self.faults = 0;
                 if findings.is_some() {
                     self.rejections += 1;
                     self.phase = Phase::Todo;
@@ -121,7 +126,6 @@ impl TaskState {
                     if !landing {
                         self.phase = Phase::Queued;
                     }
-                    self.faults = 0;
                     self.reason = None;
                 }
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::Context;
+use super::{Context, verifications};
 use crate::agent::{brief, prompt};
 use crate::ambient;
 use crate::domain::event::Ending;
@@ -232,6 +232,12 @@ pub(super) fn look(
         let observation = Some(Observation::NeverBegan { task: task.clone(), attempt });
         return Ok(Seen { observation, ..Seen::default() });
     };
+    if verifications::never_took_over(&lock_path) {
+        // It died in its first milliseconds: nothing began that could have failed.
+        process::end_marked(&spec.marker);
+        let observation = Some(Observation::NeverBegan { task: task.clone(), attempt });
+        return Ok(Seen { observation, ..Seen::default() });
+    }
     // The keeper died without a word. What it kept is ended and saved before the place is used again.
     let saved = keeper::rescue(ctx.store.repo(), &spec);
     let changed = saved.as_ref().is_some_and(|s| s.2);

@@ -30,6 +30,9 @@ const HELD: Duration = Duration::from_secs(2);
 /// How long keepers that were asked to stop are waited for: their grace, and time to save.
 const STOPPING: Duration = Duration::from_secs(20);
 
+/// How long after a signal another one is its echo.
+const ECHO: Duration = Duration::from_millis(300);
+
 /// What a thread brings back.
 pub(super) enum Seen {
     /// An attempt.
@@ -39,7 +42,7 @@ pub(super) enum Seen {
     /// The scope said no; no check was run.
     OutOfScope(crate::domain::verdict::Candidate, Finding),
     /// A landing.
-    Ready(Ready),
+    Ready(Box<Ready>),
 }
 
 pub(super) enum News {
@@ -69,6 +72,7 @@ pub struct Engine<'a> {
     pub(super) held: Option<(String, Instant)>,
     pub(super) interrupted: Option<i32>,
     signals: u32,
+    last_signal: Option<Instant>,
     asked_to_stop: Option<Instant>,
     sender: Sender<News>,
     receiver: Receiver<News>,
@@ -104,6 +108,7 @@ pub fn prepare<'a>(
         held: None,
         interrupted: None,
         signals: 0,
+        last_signal: None,
         asked_to_stop: None,
         sender,
         receiver,
@@ -419,7 +424,8 @@ impl Engine<'_> {
         let wait = self.options.wait;
         let task = task.clone();
         self.spawn(effect, Some(place.clone()), move |ctx| {
-            landings::examine(ctx, &task, attempt, &candidate, &place, wait).map(Seen::Ready)
+            landings::examine(ctx, &task, attempt, &candidate, &place, wait)
+                .map(|ready| Seen::Ready(Box::new(ready)))
         })
     }
 
@@ -470,6 +476,12 @@ impl Engine<'_> {
 
     /// A signal: drain, then stop the agents, then leave.
     pub(super) fn signal(&mut self, signal: i32) {
+        // `git` passes Ctrl-C on to its subcommands, which the terminal has told already (seen with git 2.47): both are
+        // one.
+        if self.last_signal.is_some_and(|t| t.elapsed() < ECHO) {
+            return;
+        }
+        self.last_signal = Some(ambient::instant());
         self.signals += 1;
         self.interrupted = Some(signal);
         let gentle = signal == signal_hook::consts::SIGINT && self.signals == 1;

@@ -34,7 +34,7 @@ impl Engine<'_> {
                 self.out_of_scope(&effect, candidate.tree, finding);
                 false
             }
-            Ok(Seen::Ready(ready)) => self.ready(&effect, ready)?,
+            Ok(Seen::Ready(ready)) => self.ready(&effect, *ready)?,
             Err(error) => {
                 self.broken(&effect, &format!("{error:#}"));
                 false
@@ -55,9 +55,10 @@ impl Engine<'_> {
         if let Some(note) = seen.note {
             (self.report)(Report::Note(note));
         }
-        let candidate = match &observation {
-            Observation::AttemptEnded { candidate, .. } => candidate.clone(),
-            _ => None,
+        let candidate = if let Observation::AttemptEnded { candidate, .. } = &observation {
+            candidate.clone()
+        } else {
+            None
         };
         let decisions = self.observe(observation);
         if !decisions.is_empty()

@@ -98,6 +98,7 @@ pub(super) fn judge(ctx: &Context, case: &Case, place: &str, wait: bool) -> Resu
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let lock_path = dir.join(files::LOCK);
     let mut started = false;
+    let mut stillborn = 0;
     loop {
         let lock = match (Lock::try_take(&lock_path, "")?, wait) {
             (Ok(lock), _) => lock,
@@ -133,7 +134,12 @@ pub(super) fn judge(ctx: &Context, case: &Case, place: &str, wait: bool) -> Resu
             return Ok(None);
         }
         keeper.wait().ok();
-        started = true;
+        // A keeper that died before it could take its lock over (a Ctrl-C in its first milliseconds) began nothing.
+        if never_took_over(&lock_path) && stillborn < STILLBORN {
+            stillborn += 1;
+        } else {
+            started = true;
+        }
     }
 }
 
@@ -182,6 +188,14 @@ pub(super) fn again(
     let verdict = verify::verdict(&outcome, &steps, attempt);
     std::fs::remove_dir_all(&dir)?;
     Ok(verdict)
+}
+
+/// How often a keeper that never began is started anew.
+const STILLBORN: u32 = 3;
+
+/// Whether a keeper that has ended never came to write its name into its lock.
+pub(super) fn never_took_over(lock: &std::path::Path) -> bool {
+    Lock::last_words(lock).is_ok_and(|words| words.0.trim().is_empty())
 }
 
 /// Removes what an earlier keeper left in the folder, but not the lock that we hold.

@@ -94,9 +94,9 @@ fn renew(repo: &Repo, wanted: &PlaceSpec) -> Result<()> {
     }
     let meta = wanted.path.symlink_metadata()?;
     if meta.is_dir() {
-        std::fs::remove_dir_all(&wanted.path)?
+        std::fs::remove_dir_all(&wanted.path)?;
     } else {
-        std::fs::remove_file(&wanted.path)?
+        std::fs::remove_file(&wanted.path)?;
     }
     Ok(())
 }

@@ -12,6 +12,10 @@
 //!
 //! Linux is the platform. Elsewhere the module compiles and the plain parts work; ending a tree is then ending its
 //! process group, and a process that left the group is not found.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the module that may spawn, and it times what it waits for"
+)]
 
 mod cgroup;
 mod child;

@@ -35,7 +35,7 @@ pub fn create(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> R
     let place = register(repo, dest, commit, private_index)?;
     if let Err(error) = place.reset_to(repo, commit, &Head::Detached, &[]) {
         // The first error is the one that explains; what cannot be removed now is found by `remove_at` later.
-        let _ = place.remove(repo);
+        drop(place.remove(repo));
         return Err(error);
     }
     Ok(place)

@@ -166,7 +166,7 @@ pub(super) fn state_commit(
 ) -> Result<Oid> {
     let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
     let identity =
-        crate::repo::Identity { name: "git-harness".into(), email: "git-harness@localhost".into() };
+        repo::Identity { name: "git-harness".into(), email: "git-harness@localhost".into() };
     repo::commit(store.repo(), tree, parents, message, &identity, time)
 }
 

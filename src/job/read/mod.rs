@@ -21,7 +21,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Reads all sections. The result means something only if nothing was noted as wrong.
 pub(super) fn job(top: &Section<'_>) -> Job {
     // Looked at for the sentence that says with what they come.
-    let _ = (top.section("output"), top.section("evaluate"));
+    drop((top.section("output"), top.section("evaluate")));
     Job {
         job: job_section(&top.section("job")),
         plan: plan::plan(&top.section("plan")),
