@@ -186,7 +186,11 @@ impl Decider<'_> {
             Observation::Verified { task, attempt, tree, verdict } => {
                 let Some(state) = self.state.tasks.get(&task).cloned() else { return };
                 let same = state.candidate.as_ref().is_some_and(|c| c.tree == tree);
-                if state.phase == Phase::Verifying && state.attempt == attempt && same && self.due(&state) {
+                if state.phase == Phase::Verifying
+                    && state.attempt == attempt
+                    && same
+                    && self.due(&state)
+                {
                     self.judged(&task, &state, tree, verdict, false);
                 }
             }

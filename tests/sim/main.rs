@@ -1,0 +1,12 @@
+//! Two tests of models: whole runs of the state machine in a simulated world, and the store under several handles.
+//!
+//! The simulation is attacked by hand now and then: a mutant of `src/domain/machine.rs` or `state.rs` that it does not
+//! notice is a gap in it. Its oracle (`book.rs`) says in its own words what every observation must mean.
+
+mod book;
+mod runs;
+mod script;
+mod store;
+mod tape;
+mod told;
+mod world;

@@ -1,0 +1,1 @@
+//! The store under several handles, compared with a model.

@@ -1,0 +1,131 @@
+//! The journal of a simulated run: every event as the commit message that the store would write, read back.
+
+use std::collections::BTreeMap;
+
+use git_harness::domain::event::{RunEvent, TaskEvent, TaskEventKind};
+use git_harness::domain::id::{RunId, TaskId};
+use git_harness::domain::machine::Decision;
+use git_harness::domain::plan::Plan;
+use git_harness::domain::state::{RunState, TaskState};
+use git_harness::store::codec;
+
+/// What survives the supervisor.
+#[derive(Debug, Default)]
+pub struct Journal {
+    pub decisions: Vec<Decision>,
+    tips: BTreeMap<TaskId, String>,
+    events: BTreeMap<TaskId, Vec<TaskEvent>>,
+    run: Vec<RunEvent>,
+}
+
+/// A task's state as its tip says it: texts are cut to one line there.
+fn as_told(state: &TaskState) -> TaskState {
+    let line =
+        |text: &Option<String>| text.as_deref().map(codec::one_line).filter(|t| !t.is_empty());
+    TaskState {
+        place: line(&state.place),
+        owner: line(&state.owner),
+        ending: line(&state.ending),
+        reason: line(&state.reason),
+        ..state.clone()
+    }
+}
+
+/// An event without the texts that live in the chain's tree and not in the message.
+fn without_texts(event: &TaskEvent) -> TaskEvent {
+    let mut event = event.clone();
+    match &mut event.kind {
+        TaskEventKind::Judged { findings: Some(findings), .. } => findings.clear(),
+        TaskEventKind::Conflicted { finding, .. } => {
+            finding.attempt = 0;
+            finding.text.clear();
+        }
+        _ => {}
+    }
+    event
+}
+
+impl Journal {
+    /// Writes a decision and folds it.
+    pub fn write(&mut self, state: &mut RunState, decision: &Decision) {
+        let run = state.id.to_string();
+        let number = self.decisions.len();
+        match decision {
+            Decision::Run(event) => {
+                state.apply_run(event);
+                let seq = self.run.len() as u64 + 1;
+                let message =
+                    codec::write_run(&run, event, seq, &format!("{number:032x}")).unwrap();
+                let read = codec::read_run_event(&message).unwrap();
+                assert_eq!(read, *event, "a run's event is read as it was written:\n{message}");
+                self.run.push(read);
+            }
+            Decision::Task(task, event) => {
+                state.apply_task(task, event);
+                let after = &state.tasks[task];
+                let nonce = format!("{number:032x}");
+                let message = codec::write_task(&run, task, event, after, &nonce).unwrap();
+                let read = codec::read_task_event(&message).unwrap();
+                assert_eq!(
+                    read,
+                    without_texts(event),
+                    "an event is read as it was written:\n{message}"
+                );
+                let told = codec::read_state(&message).unwrap();
+                assert_eq!(told, as_told(after), "the tip says the state:\n{message}");
+                let title = message.lines().next().unwrap();
+                assert!(title.starts_with(&format!("{task}: ")), "{title}");
+                let trailers = codec::trailers(&message);
+                assert_eq!(trailers["Harness-Task"], task.as_str());
+                assert_eq!(trailers["Harness-Nonce"], nonce);
+                self.tips.insert(task.clone(), message);
+                self.events.entry(task.clone()).or_default().push(read);
+            }
+        }
+        self.decisions.push(decision.clone());
+    }
+
+    /// What a new supervisor knows: the run's chain folded, and the tips of the tasks.
+    pub fn reload(&self, id: &RunId, plan: &Plan) -> RunState {
+        let mut state = RunState::new(id.clone(), plan.clone());
+        for event in &self.run {
+            state.apply_run(event);
+        }
+        for (task, message) in &self.tips {
+            state.tasks.insert(task.clone(), codec::read_state(message).unwrap());
+        }
+        state
+    }
+
+    /// Folding what happened, and folding what was read back, give the state.
+    pub fn compare(&self, state: &RunState) {
+        let mut again = RunState::new(state.id.clone(), state.plan.clone());
+        for decision in &self.decisions {
+            match decision {
+                Decision::Run(event) => again.apply_run(event),
+                Decision::Task(task, event) => again.apply_task(task, event),
+            }
+        }
+        let mut read = RunState::new(state.id.clone(), state.plan.clone());
+        for event in &self.run {
+            read.apply_run(event);
+        }
+        for (task, events) in &self.events {
+            for event in events {
+                read.apply_task(task, event);
+            }
+        }
+        for folded in [again, read] {
+            assert_eq!(folded.phase, state.phase);
+            assert_eq!(folded.base_passed, state.base_passed);
+            assert_eq!(folded.reason, state.reason);
+            for (task, now) in &state.tasks {
+                assert_eq!(
+                    as_told(&folded.tasks[task]),
+                    as_told(now),
+                    "{task}: replay gives the state"
+                );
+            }
+        }
+    }
+}
