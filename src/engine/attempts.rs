@@ -232,14 +232,10 @@ pub(super) fn look(
         let observation = Some(Observation::NeverBegan { task: task.clone(), attempt });
         return Ok(Seen { observation, ..Seen::default() });
     };
-    if verifications::never_took_over(&lock_path) {
-        // It died in its first milliseconds: nothing began that could have failed.
-        process::end_marked(&spec.marker);
-        let observation = Some(Observation::NeverBegan { task: task.clone(), attempt });
-        return Ok(Seen { observation, ..Seen::default() });
-    }
-    // The keeper died without a word. What it kept is ended and saved before the place is used again.
-    let saved = keeper::rescue(ctx.store.repo(), &spec);
+    // The keeper died without a word. What it kept is ended and saved before the place is used again; one that died in
+    // its first milliseconds had touched nothing.
+    let began = !verifications::never_took_over(&lock_path);
+    let saved = if began { keeper::rescue(ctx.store.repo(), &spec) } else { None };
     let changed = saved.as_ref().is_some_and(|s| s.2);
     let candidate = saved.map(|(commit, tree, _)| Candidate { commit, tree, base: base.clone() });
     let said = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();

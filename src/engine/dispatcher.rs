@@ -46,7 +46,7 @@ pub(super) enum Seen {
 }
 
 pub(super) enum News {
-    Done(Effect, Result<Seen>),
+    Done(Effect, Box<Result<Seen>>),
     Signal(i32),
 }
 
@@ -131,6 +131,10 @@ impl Engine<'_> {
         }
         loop {
             self.apply_requests()?;
+            if let (true, Some(signal)) = (self.signals > 2, self.interrupted) {
+                self.flush()?;
+                return Ok(Stopped::Interrupted(signal));
+            }
             let begun = self.begin()?;
             if !begun && let Some(stopped) = self.stopped() {
                 self.flush()?;
@@ -217,7 +221,11 @@ impl Engine<'_> {
         let mut begun = false;
         let mut launches = Vec::new();
         for effect in effects {
-            if self.flight.contains_key(&effect) || self.later.contains(&effect) {
+            let ends_something = matches!(effect, Effect::Await(..));
+            if self.flight.contains_key(&effect)
+                || self.later.contains(&effect)
+                || (self.asked_to_stop.is_some() && !ends_something)
+            {
                 continue;
             }
             begun |= match &effect {
@@ -265,7 +273,7 @@ impl Engine<'_> {
         // Not a scoped thread: a supervisor that leaves does not wait for keepers.
         std::thread::spawn(move || {
             let seen = work(&ctx);
-            sender.send(News::Done(effect, seen)).ok();
+            sender.send(News::Done(effect, Box::new(seen))).ok();
         });
         true
     }
@@ -433,7 +441,7 @@ impl Engine<'_> {
     fn stopped(&mut self) -> Option<Stopped> {
         if let Some(signal) = self.interrupted {
             let patience = self.asked_to_stop.is_some_and(|t| t.elapsed() > STOPPING);
-            if self.flight.is_empty() || patience || self.signals > 2 {
+            if self.flight.is_empty() || patience {
                 return Some(Stopped::Interrupted(signal));
             }
             return None;

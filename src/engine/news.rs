@@ -24,7 +24,7 @@ impl Engine<'_> {
                 self.signal(signal);
                 return Ok(());
             }
-            News::Done(effect, seen) => (effect, seen),
+            News::Done(effect, seen) => (effect, *seen),
         };
         let place = self.flight.remove(&effect).flatten();
         let under_way = match seen {

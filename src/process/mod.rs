@@ -16,6 +16,7 @@
     clippy::disallowed_methods,
     reason = "this is the module that may spawn, and it times what it waits for"
 )]
+#![cfg_attr(test, expect(clippy::disallowed_macros, reason = "its tests start plain commands"))]
 
 mod cgroup;
 mod child;
