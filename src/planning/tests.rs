@@ -204,13 +204,12 @@ fn ten_thousand_files_are_each_in_one_task_and_twice_the_same_bytes() {
     let base =
         tree(&repo, files.iter().map(|(p, c)| (p.as_bytes(), EntryKind::Blob, c.as_bytes())));
     for group in [Group::File, Group::Directory] {
-        let spec = spec(group);
-        let first = plan(&repo, base, &spec).unwrap();
+        let first = plan(&repo, base, &spec(group)).unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(7).build().unwrap();
         let other = gix::open(repo.path()).unwrap().into_sync();
         let second = pool.install(|| {
             // Another handle and another number of threads.
-            plan(&other.to_thread_local(), base, &super::tests::spec(group)).unwrap()
+            plan(&other.to_thread_local(), base, &spec(group)).unwrap()
         });
         assert_eq!(to_json(&first.plan).unwrap(), to_json(&second.plan).unwrap());
         assert_eq!(from_json(&to_json(&first.plan).unwrap()).unwrap(), first.plan);

@@ -211,7 +211,7 @@ fn heads_are_set_and_seen() {
     assert_eq!(Fixture::status(&place), "");
     assert_eq!(git_in(&place.path, &["symbolic-ref", "HEAD"]).trim(), branch);
     fs::create_dir_all(fx.repo.common_dir().join("worktrees/broken")).unwrap();
-    assert_eq!(fx.repo.checked_out_at(branch).unwrap(), [place.path.clone()]);
+    assert_eq!(fx.repo.checked_out_at(branch).unwrap(), std::slice::from_ref(&place.path));
     assert_eq!(fx.repo.checked_out_at("refs/heads/main").unwrap(), [fx.repo.work_dir().unwrap()]);
     place.set_head(&Head::Detached, &base).unwrap();
     assert_eq!(place.head_commit(&fx.repo), Some(base));

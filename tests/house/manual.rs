@@ -1,0 +1,174 @@
+//! The manual pages: assembled from the command line's own words and hand-written sections, compared with `man/`.
+//!
+//! `UPDATE_MAN=1 cargo test --test house` writes them anew.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clap::{Command, CommandFactory as _};
+use clap_mangen::Man;
+use git_harness::cli::Cli;
+use git_harness::commands::man::PAGES;
+
+use super::{files, read, top};
+
+/// Pages written wholly by hand.
+const GUIDES: [&str; 2] = ["githarness-job.5", "githarness-internals.7"];
+/// The date that all pages carry: pages that change with the calendar could not be compared.
+const DATE: &str = "2026-11-22";
+
+fn header(page: &str, section: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let (about, page) = ("git-harness manual", page.to_uppercase());
+    format!(".TH \"{page}\" \"{section}\" \"{DATE}\" \"git-harness {version}\" \"{about}\"\n")
+}
+
+/// One page of section 1: the generated part, then `fixtures/man/<name>.roff`.
+fn assemble(command: &Command, page: &str, by_hand: &str) -> String {
+    let man = Man::new(command.clone().bin_name(spoken(page)));
+    let mut out: Vec<u8> = Vec::new();
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let name =
+        format!(".SH NAME\n{} \\- {}\n", page.replace('-', "\\-"), roff(&lower_first(&about)));
+    man.render_synopsis_section(&mut out).unwrap();
+    man.render_description_section(&mut out).unwrap();
+    man.render_options_section(&mut out).unwrap();
+    let mut generated = String::from_utf8(out).unwrap();
+    if page == "git-harness" {
+        generated.push_str(&commands(command));
+    }
+    // A word in backticks is something to type.
+    let generated = bold(&generated);
+    format!("{}{name}{generated}{}", header(page, "1"), bold(by_hand))
+}
+
+fn spoken(page: &str) -> String {
+    page.replacen("git-harness", "git harness", 1).replacen("harness-", "harness ", 1)
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |c| c.to_lowercase().chain(chars).collect())
+}
+
+fn roff(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+fn commands(command: &Command) -> String {
+    let mut text = ".SH COMMANDS\n".to_owned();
+    for verb in verbs(command) {
+        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+        let name = roff(&format!("git-harness-{}", verb.get_name()));
+        text.push_str(&format!(".TP\n\\fB{name}\\fR(1)\n{}\n", roff(&about)));
+    }
+    text
+}
+
+fn bold(text: &str) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let parts: Vec<_> = line.split('`').collect();
+        if parts.len() % 2 == 0 {
+            out.push_str(line);
+        } else {
+            for (n, part) in parts.iter().enumerate() {
+                out.push_str(part);
+                if n + 1 < parts.len() {
+                    out.push_str(if n % 2 == 0 { "\\fB" } else { "\\fR" });
+                }
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn verbs(command: &Command) -> Vec<&Command> {
+    command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help").collect()
+}
+
+/// Every page by its file name, as it should be.
+fn wanted() -> BTreeMap<String, String> {
+    let mut command = Cli::command();
+    command.build();
+    let mut pages = BTreeMap::new();
+    let mut add = |command: &Command, page: String| {
+        let by_hand = read(&format!("fixtures/man/{page}.roff"));
+        pages.insert(format!("{page}.1"), assemble(command, &page, &by_hand));
+    };
+    let global = command.clone().mut_subcommands(|c| c.hide(true));
+    add(&global, "git-harness".into());
+    let main = pages.get_mut("git-harness.1").unwrap();
+    let list = commands(&command);
+    *main = main.replacen(".SH COMMANDS\n", &list, 1);
+    for verb in verbs(&command) {
+        let page = format!("git-harness-{}", verb.get_name());
+        let by_hand = read(&format!("fixtures/man/{page}.roff"));
+        pages.insert(format!("{page}.1"), assemble(verb, &page, &by_hand));
+    }
+    for guide in GUIDES {
+        let (page, section) = guide.rsplit_once('.').unwrap();
+        let by_hand = read(&format!("fixtures/man/{page}.roff"));
+        pages.insert(guide.to_owned(), format!("{}{}", header(page, section), bold(&by_hand)));
+    }
+    pages
+}
+
+#[test]
+fn the_pages_are_fresh() {
+    let update = std::env::var_os("UPDATE_MAN").is_some();
+    let mut stale = Vec::new();
+    for (name, text) in wanted() {
+        let path = top().join("man").join(&name);
+        if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
+            continue;
+        }
+        if update {
+            std::fs::write(&path, text).unwrap();
+        } else {
+            stale.push(name);
+        }
+    }
+    assert!(stale.is_empty(), "write them with `UPDATE_MAN=1 cargo test --test house`: {stale:?}");
+}
+
+#[test]
+fn no_page_is_forgotten() {
+    let wanted: Vec<String> = wanted().into_keys().collect();
+    let on_disk: Vec<String> =
+        files("man").iter().map(|f| f.trim_start_matches("man/").to_owned()).collect();
+    assert_eq!(on_disk, wanted, "a page in `man/` that nothing makes, or one that is missing");
+    let mut embedded: Vec<String> = PAGES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    embedded.sort();
+    assert_eq!(embedded, wanted, "`src/commands/man.rs` embeds other pages");
+}
+
+#[test]
+fn every_page_has_an_example_and_points_on() {
+    for (name, text) in wanted() {
+        let section = Path::new(&name).extension().and_then(|e| e.to_str()).unwrap();
+        if section == "1" {
+            assert!(text.contains(".SH EXAMPLES\n"), "{name} has no EXAMPLES");
+        }
+        assert!(text.contains(".SH \"SEE ALSO\"\n"), "{name} has no SEE ALSO");
+    }
+}
+
+#[test]
+fn the_page_on_the_job_file_has_every_key() {
+    let page = read("fixtures/man/githarness-job.roff").replace("\\-", "-");
+    let keys = read("src/job/keys.rs");
+    let mut count = 0;
+    for line in keys.lines() {
+        for entry in line.split("(\"").skip(1) {
+            let Some((key, rest)) = entry.split_once("\", ") else { continue };
+            if !(rest.starts_with("Now") || rest.starts_with("Later")) {
+                continue;
+            }
+            count += 1;
+            assert!(page.contains(key), "githarness-job(5) does not know the key `{key}`");
+        }
+    }
+    assert!(count > 60, "the keys are written differently now: {count}");
+}
