@@ -183,6 +183,8 @@ fn make(
     }
     let pinned = jobfile::pinned(repo, found, &base)?;
     let proof = opened::hold(store, &run)?;
+    // A run of this name may have been half-made before a power cut.
+    engine::recover::mend(store, &proof)?;
     let new = NewRun {
         manifest: &manifest,
         job_text: &found.text,

@@ -89,7 +89,7 @@ impl Store {
                 let expected = Expected::from_read(old.get(&name).cloned());
                 moves.push(Move::to(name, tip.commit, expected));
             }
-            self.transact(&moves).context("cannot make the refs of the tasks")?;
+            self.transact_in_bulk(&moves).context("cannot make the refs of the tasks")?;
         }
         Ok(())
     }

@@ -178,6 +178,19 @@ impl Store {
     /// # Errors
     /// [`Lost`] in the chain when somebody else was first.
     pub fn transact(&self, moves: &[Move]) -> Result<()> {
+        let mut refs = self.refs.lock().unwrap_or_else(PoisonError::into_inner);
+        self.transact_by(&mut refs, moves)
+    }
+
+    /// The same for refs that count for nothing before the next barrier.
+    ///
+    /// # Errors
+    /// As [`Store::transact`].
+    pub(crate) fn transact_in_bulk(&self, moves: &[Move]) -> Result<()> {
+        self.transact_by(&mut RefUpdates::in_bulk(&self.git), moves)
+    }
+
+    fn transact_by(&self, refs: &mut RefUpdates, moves: &[Move]) -> Result<()> {
         if moves.is_empty() {
             return Ok(());
         }
@@ -192,10 +205,7 @@ impl Store {
                 },
             })
             .collect();
-        let answer = {
-            let mut refs = self.refs.lock().unwrap_or_else(PoisonError::into_inner);
-            refs.transact(&wire)
-        };
+        let answer = refs.transact(&wire);
         let message = match answer {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(refused)) => refused.message,

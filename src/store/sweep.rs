@@ -56,7 +56,7 @@ impl Store {
             self.barrier()?;
         }
         for some in moves.chunks(1_000) {
-            self.transact(some)?;
+            self.transact_in_bulk(some)?;
         }
         self.barrier()?;
         Ok(swept)

@@ -1,0 +1,186 @@
+//! Words, exit codes, and shapes of JSON.
+
+use crate::invariants::Claim;
+use crate::job::Job;
+use crate::sandbox::Sandbox;
+
+#[test]
+fn usage_errors_exit_with_129() {
+    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    for args in [&["frobnicate"][..], &["start", "--jobs", "0"], &["status", "--nope"], &["skip", "alpha"], &[]] {
+        sandbox.run(args).exits(129);
+    }
+    sandbox.run(&["--help"]).exits(0).says("start");
+    sandbox.run(&["start", "--help"]).exits(0).says("--dry-run");
+    sandbox.run(&["--version"]).exits(0).says("git-harness");
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_place_and_the_nearest() {
+    let sandbox = Sandbox::new(Job::new(&["alpha"]).set("agent", "idle-timout = \"5s\""));
+    let line = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
+    let line = line.lines().position(|l| l.starts_with("idle-timout")).unwrap() + 1;
+    let place = format!("harness.toml:{line}:1");
+    for command in ["validate", "start", "plan"] {
+        sandbox
+            .run(&[command])
+            .exits(128)
+            .says(&place)
+            .says("idle-timout")
+            .says("did you mean `idle-timeout`");
+    }
+    assert!(sandbox.harmed().is_empty());
+    assert_eq!(sandbox.git(&["for-each-ref", "refs/harness", "refs/heads/harness"]), "");
+}
+
+#[test]
+fn what_comes_later_is_refused_with_a_sentence() {
+    let sandbox = Sandbox::new(Job::new(&["alpha"]).set("limits", "cost-usd = 5.0"));
+    sandbox.run(&["start"]).exits(128).says("cost-usd").says("budgets");
+}
+
+#[test]
+fn outside_of_a_repository() {
+    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let home = sandbox.root().join("home");
+    for command in ["start", "status", "plan"] {
+        sandbox.run_in(&home, &[command], &[]).exits(128).says("repository");
+    }
+    sandbox.run(&["status"]).exits(128).says("git harness start");
+    sandbox.run(&["status", "--exit-code"]).exits(2);
+    sandbox.run(&["-C", &home.to_string_lossy(), "status"]).exits(128);
+}
+
+#[test]
+fn plan_is_the_same_every_time() {
+    let sandbox = Sandbox::new(Job::new(&["beta", "alpha"]));
+    let first = sandbox.run(&["plan", "--json"]).exits(0);
+    let second = sandbox.run(&["plan", "--json"]).exits(0);
+    assert_eq!(first.out, second.out);
+    let value: serde_json::Value = serde_json::from_str(&first.out).unwrap();
+    assert_eq!(value["v"], 1);
+    let ids: Vec<_> = value["tasks"].as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["alpha", "beta"]);
+    for key in ["id", "files", "after", "tokens", "lines", "level"] {
+        assert!(!value["tasks"][0][key].is_null(), "{key} is missing: {value}");
+    }
+    // The tree of the commit counts, not what lies in the work tree.
+    sandbox.write("alpha", "many\nmore\nlines\n");
+    std::fs::remove_file(sandbox.repo.join("beta")).unwrap();
+    assert_eq!(sandbox.run(&["plan", "--json"]).exits(0).out, first.out);
+    sandbox.run(&["start", "--paused"]).exits(0);
+    assert_eq!(sandbox.status()["plan"], value["plan"]);
+}
+
+#[test]
+fn status_has_the_shape_that_is_promised() {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]).set("retry", "feedback = 0"));
+    sandbox.script("beta", "edit beta BAD");
+    sandbox.run(&["start"]).exits(1);
+    let status = sandbox.status();
+    assert_eq!(status["v"], 1);
+    assert_eq!(status["run"], "job-1");
+    assert_eq!(status["job"], "job");
+    assert_eq!(status["state"], "ended");
+    assert_eq!(status["base"], sandbox.base.as_str());
+    assert_eq!(status["target"], "refs/heads/harness/job-1/result");
+    for word in
+        ["todo", "blocked", "running", "verifying", "reviewing", "queued", "landing", "done", "failed", "skipped"]
+    {
+        let expected = u64::from(word == "done" || word == "failed");
+        assert_eq!(status["counts"][word], expected, "{word}");
+    }
+    for key in ["driver", "reason", "tokens", "cost_usd"] {
+        assert!(status.as_object().unwrap().contains_key(key), "{key}");
+    }
+    let alpha = sandbox.task("alpha");
+    for key in
+        ["id", "state", "files", "after", "attempts", "branch", "candidate", "landed", "output", "reason", "tokens", "cost_usd"]
+    {
+        assert!(alpha.as_object().unwrap().contains_key(key), "{key}: {alpha}");
+    }
+    assert_eq!(alpha["landed"], sandbox.git(&["rev-parse", "harness/job-1/result"]).as_str());
+    assert_eq!(alpha["branch"], "refs/heads/harness/job-1/alpha");
+    let said = sandbox.run(&["status", "--porcelain"]).exits(0);
+    let lines: Vec<_> = said.out.lines().collect();
+    assert_eq!(lines, [&format!("done alpha 1 {}", alpha["landed"].as_str().unwrap()), "failed beta 1 -"]);
+    sandbox.run(&["status"]).exits(0).says("1 done").says("1 failed").says("beta");
+    sandbox.run(&["status", "--watch"]).exits(0);
+}
+
+#[test]
+fn show_log_and_verify_tell_what_happened() {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
+    sandbox.script("alpha.1", "say 'first try'; edit alpha 'so BAD'");
+    sandbox.script("alpha.2", "say 'second try'; edit alpha fine");
+    sandbox.run(&["start"]).exits(0);
+    let said = sandbox.run(&["show", "alpha"]).exits(0);
+    said.says("job-1/alpha").says("so BAD").says("no-bad").says("done");
+    sandbox.run(&["show", "job-1/alpha", "--transcript", "--attempt", "1"]).exits(0).says("first try");
+    sandbox.run(&["show", "alpha", "--transcript"]).exits(0).says("second try");
+    sandbox.run(&["show", "alpha", "--prompt"]).exits(0).says("so BAD").says("grep -n BAD");
+    sandbox.run(&["show", "alpha", "--diff"]).exits(0).says("+fine").says("-to be done");
+    let said = sandbox.run(&["show", "alpha", "--json"]).exits(0);
+    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(value["findings"][0]["check"], "no-bad");
+    sandbox.run(&["show", "alhpa"]).exits(128).says("did you mean `alpha`");
+    let said = sandbox.run(&["log", "alpha"]).exits(0);
+    assert!(said.out.lines().count() >= 7, "{said}");
+    sandbox.run(&["log", "job-1"]).exits(0).says("beta");
+    for line in sandbox.run(&["log", "--json"]).exits(0).out.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(value["v"], 1, "{line}");
+        assert!(value["at"].as_u64().unwrap() > 0 && value["event"].is_object(), "{line}");
+    }
+    sandbox.run(&["verify", "alpha"]).exits(0).says("passed  no-bad");
+    sandbox.run(&["validate"]).exits(0);
+    sandbox.run(&["doctor"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn sweep_takes_only_what_has_landed() {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]).set("retry", "feedback = 0"));
+    sandbox.script("beta", "edit beta 'BAD but precious'");
+    sandbox.run(&["start"]).exits(1);
+    let candidate = sandbox.task("beta")["candidate"].as_str().unwrap().to_owned();
+    sandbox.run(&["sweep"]).exits(0);
+    let refs = sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness", "refs/heads/harness"]);
+    assert!(!refs.contains("tasks/job-1/alpha"), "{refs}");
+    assert!(refs.contains("refs/harness/tasks/job-1/beta"), "{refs}");
+    assert_eq!(sandbox.git(&["worktree", "list"]).lines().count(), 1);
+    sandbox.git(&["gc", "--quiet", "--prune=now"]);
+    assert_eq!(sandbox.git(&["show", &format!("{candidate}:beta")]), "BAD but precious");
+    assert_eq!(sandbox.task("alpha")["state"], "done");
+    sandbox.script("beta", "edit beta good");
+    sandbox.run(&["retry", "beta"]).exits(0);
+    sandbox.run(&["start"]).exits(0);
+    sandbox.run(&["sweep", "--json"]).exits(0);
+    sandbox.run(&["sweep"]).exits(0);
+    assert_eq!(sandbox.landed("beta"), "good");
+    let left = std::fs::read_dir(sandbox.root()).unwrap().flatten();
+    let left: Vec<_> = left.map(|e| e.file_name()).filter(|n| n.to_string_lossy().contains(".harness")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_new_run_begins_when_the_job_changes() {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
+    sandbox.run(&["start"]).exits(0);
+    sandbox.run(&["start"]).exits(0).says("has ended");
+    let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
+    sandbox.write("harness.toml", &text.replace("Do what", "Do again what"));
+    sandbox.remember();
+    sandbox.run(&["start"]).exits(0).says("job-2");
+    Claim::all(&sandbox).holds();
+    sandbox.run(&["status", "job-2", "--exit-code"]).exits(0);
+    sandbox.run(&["start", "--run", "third"]).exits(0).says("third");
+}
+
+#[test]
+fn names_that_git_cannot_hold_are_refused_before_anything_is_written() {
+    let sandbox = Sandbox::new(Job::new(&["alpha"]).set("job", "target = \"feature/deep\""));
+    let refs = sandbox.git(&["for-each-ref"]);
+    sandbox.run(&["start"]).exits(128).says("refs/heads/feature");
+    assert_eq!(refs, sandbox.git(&["for-each-ref"]));
+}

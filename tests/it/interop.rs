@@ -1,0 +1,181 @@
+//! Plain git reads all that is written, and may do with it what git does.
+
+use std::path::PathBuf;
+
+use crate::invariants::Claim;
+use crate::job::Job;
+use crate::sandbox::{Sandbox, Said};
+
+fn done() -> Sandbox {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
+    sandbox.script("alpha.1", "edit alpha BAD");
+    sandbox.run(&["start"]).exits(0);
+    sandbox
+}
+
+/// A run with one task landed and one to go.
+fn half_done() -> Sandbox {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
+    sandbox.script("alpha.1", "edit alpha BAD");
+    sandbox.run(&["start", "--only", "alpha"]).exits(0);
+    sandbox
+}
+
+#[test]
+fn git_shows_chains_notes_and_worktrees() {
+    let sandbox = done();
+    let refs = sandbox.git(&["for-each-ref", "--format=%(refname) %(objecttype)"]);
+    for name in [
+        "refs/harness/runs/job-1",
+        "refs/harness/tasks/job-1/alpha",
+        "refs/notes/harness",
+        "refs/notes/harness-verdicts",
+        "refs/heads/harness/job-1/result",
+    ] {
+        assert!(refs.contains(&format!("{name} commit")), "{name} is missing:\n{refs}");
+    }
+    let chain = sandbox.git(&["log", "--first-parent", "--reverse", "--format=%s", "refs/harness/tasks/job-1/alpha"]);
+    assert!(chain.lines().count() >= 7, "{chain}");
+    for word in ["created", "attempt 1", "rejected", "attempt 2", "landed"] {
+        assert!(chain.contains(word), "no `{word}` in\n{chain}");
+    }
+    let note = sandbox.git(&["notes", "--ref=harness", "show", "harness/job-1/result"]);
+    let note: serde_json::Value = serde_json::from_str(&note).unwrap();
+    assert_eq!(note["run"], "job-1");
+    assert_eq!(note["checks"][0]["name"], "no-bad");
+    let log = sandbox.git(&["log", "-1", "--notes=harness", "harness/job-1/result"]);
+    assert!(log.contains("Notes (harness)") && log.contains("Harness-Task: "), "{log}");
+    let worktrees = sandbox.git(&["worktree", "list", "--porcelain"]);
+    assert!(!worktrees.contains("prunable"), "{worktrees}");
+    let attempts = sandbox.git(&["ls-tree", "--name-only", "refs/harness/tasks/job-1/alpha:attempts"]);
+    assert_eq!(attempts, "1\n2");
+    sandbox.git(&["worktree", "prune"]);
+    sandbox.git(&["status"]);
+}
+
+#[test]
+fn a_worktree_of_ours_is_one_of_gits() {
+    let sandbox = done();
+    let list = sandbox.git(&["worktree", "list", "--porcelain"]);
+    let places: Vec<PathBuf> = list.lines().filter_map(|l| l.strip_prefix("worktree ")).map(PathBuf::from).collect();
+    assert!(places.len() > 1, "{list}");
+    for place in &places[1..] {
+        let said: Said = sandbox.try_git(place, &["status", "--porcelain"]).exits(0);
+        assert_eq!(said.err, "");
+    }
+}
+
+#[test]
+fn git_may_pack_and_collect_between_two_starts() {
+    let sandbox = half_done();
+    sandbox.git(&["pack-refs", "--all", "--prune"]);
+    sandbox.git(&["repack", "-a", "-d", "--quiet"]);
+    sandbox.git(&["gc", "--quiet", "--prune=now"]);
+    sandbox.git(&["reflog", "expire", "--expire=now", "--all"]);
+    sandbox.git(&["prune", "--expire=now"]);
+    sandbox.remember();
+    sandbox.run(&["status"]).exits(0).says("1 done");
+    sandbox.run(&["start"]).exits(0);
+    sandbox.git(&["gc", "--quiet", "--prune=now"]);
+    sandbox.remember();
+    Claim::all(&sandbox).holds();
+    sandbox.run(&["show", "alpha", "--transcript", "--attempt", "1"]).exits(0);
+}
+
+#[test]
+fn git_may_pack_while_a_run_goes_on() {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma", "delta"]).set("limits", "jobs = 2"));
+    sandbox.script("alpha.1", "edit alpha BAD");
+    let mut start = sandbox.spawn(&["start"]);
+    while !start.has_ended() {
+        sandbox.git(&["pack-refs", "--all"]);
+        sandbox.git(&["repack", "-d", "--quiet"]);
+    }
+    start.wait().exits(0);
+    let harmed: Vec<_> = sandbox.harmed().into_iter().filter(|h| !h.contains("info/")).collect();
+    assert!(harmed.is_empty(), "{harmed:?}");
+    sandbox.remember();
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn refs_that_are_fetched_go_on_elsewhere() {
+    let sandbox = half_done();
+    let other = sandbox.root().join("other");
+    sandbox.git(&["clone", "--quiet", &sandbox.repo.to_string_lossy(), &other.to_string_lossy()]);
+    let git = |args: &[&str]| sandbox.try_git(&other, args).exits(0);
+    let _ = git(&["fetch", "--quiet", "origin", "refs/harness/*:refs/harness/*", "refs/notes/harness*:refs/notes/harness*"]);
+    sandbox.run_in(&other, &["start"], &[]).exits(0);
+    Claim::all(&sandbox).of(&other).holds();
+    assert_eq!(sandbox.task("beta")["state"], "todo", "the copy wrote into the original");
+}
+
+#[test]
+fn a_mirror_made_in_the_middle_completes_in_the_copy() {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 1"));
+    sandbox.script("beta", ": >\"$HOME/up\"; wait_for \"$HOME/go\"; edit beta done");
+    let start = sandbox.spawn(&["start"]);
+    sandbox.await_sign("up");
+    let copy = sandbox.root().join("copy.git");
+    sandbox.git(&["clone", "--quiet", "--mirror", &sandbox.repo.to_string_lossy(), &copy.to_string_lossy()]);
+    sandbox.give_sign("go");
+    sandbox.run_in(&copy, &["start"], &[]).exits(0);
+    Claim::all(&sandbox).of(&copy).holds();
+    start.wait().exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn a_copy_without_the_target_makes_it_again() {
+    let sandbox = half_done();
+    let copy = sandbox.root().join("copy.git");
+    sandbox.git(&["init", "--quiet", "--bare", &copy.to_string_lossy()]);
+    let url = copy.to_string_lossy().into_owned();
+    sandbox.git(&["push", "--quiet", &url, "refs/harness/*:refs/harness/*", "refs/notes/harness*:refs/notes/harness*"]);
+    sandbox.run_in(&copy, &["start", "--run", "job-1"], &[]).exits(0);
+    Claim::all(&sandbox).of(&copy).holds();
+}
+
+#[test]
+fn a_target_that_has_the_work_already_gets_it_once() {
+    let sandbox = half_done();
+    // A copy whose chains are older than its target.
+    let chain = "refs/harness/tasks/job-1/alpha";
+    let first = sandbox.git(&["rev-list", "--first-parent", "--reverse", chain]);
+    let first = first.lines().next().unwrap();
+    sandbox.git(&["update-ref", chain, first]);
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn a_broken_ref_of_ours_is_put_aside_so_that_git_works() {
+    let sandbox = half_done();
+    let path = sandbox.repo.join(".git/refs/harness/tasks/job-1/beta");
+    assert!(path.exists());
+    std::fs::write(&path, "").unwrap();
+    let url = sandbox.repo.to_string_lossy().into_owned();
+    let fetch = ["fetch", "--quiet", &url, "+refs/harness/*:refs/copies/*"];
+    assert_ne!(sandbox.try_git(&sandbox.repo, &fetch).code, 0, "then this test tests nothing");
+    sandbox.run(&["start"]).exits(0).says("quarantine");
+    assert_eq!(sandbox.try_git(&sandbox.repo, &["gc", "--quiet"]).code, 0);
+    let said = sandbox.try_git(&sandbox.repo, &["fetch", "--quiet", &url, "HEAD"]).exits(0);
+    drop(said);
+    std::fs::remove_file(sandbox.repo.join(".git/FETCH_HEAD")).unwrap();
+    sandbox.remember();
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn a_stale_lock_of_a_ref_of_ours_is_removed() {
+    let sandbox = half_done();
+    for name in ["tasks/job-1/beta.lock", "runs/job-1.lock"] {
+        std::fs::write(sandbox.repo.join(".git/refs/harness").join(name), "").unwrap();
+    }
+    // One that is not ours is left alone.
+    let theirs = sandbox.repo.join(".git/refs/heads/feature.lock");
+    std::fs::write(&theirs, "").unwrap();
+    sandbox.run(&["start"]).exits(0).says("stale lock");
+    std::fs::remove_file(theirs).unwrap();
+    Claim::all(&sandbox).holds();
+}

@@ -1,0 +1,13 @@
+//! The real binary in real repositories with scripted agents: whole runs, kills, and what plain git says afterwards.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+#![expect(clippy::disallowed_methods, reason = "tests start processes, wait and read the environment themselves")]
+
+mod chaos;
+mod cli;
+mod interop;
+mod invariants;
+mod job;
+mod misbehaviour;
+mod requests;
+mod sandbox;
+mod scenarios;

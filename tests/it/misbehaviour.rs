@@ -1,0 +1,205 @@
+//! Agents that do what agents have been seen to do. Whatever it is, the task is tried again and nothing else is harmed.
+
+use rustix::process::Signal;
+
+use crate::invariants::Claim;
+use crate::job::Job;
+use crate::sandbox::{Sandbox, is_alive, send};
+
+/// A run of two tasks in which the first attempt of `alpha` does this. In the end all has landed, in the second attempt.
+#[track_caller]
+fn first_attempt(job: Job, body: &str) -> Sandbox {
+    let sandbox = Sandbox::new(job);
+    sandbox.script("alpha.1", body);
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.landed("alpha"), "done in attempt 2");
+    assert_eq!(sandbox.landed("beta"), "done in attempt 1");
+    sandbox
+}
+
+fn two() -> Job {
+    Job::new(&["alpha", "beta"])
+}
+
+#[test]
+fn an_edit_a_proposal_and_a_commit_of_its_own_all_land() {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma"]));
+    sandbox.script("beta", "edit beta 'proposed'; propose 'a proposal'");
+    sandbox.script("gamma", "edit gamma 'one'; commit_self 'first'; edit gamma 'two'; commit_self 'second'");
+    sandbox.run(&["start"]).exits(0).says("3 done");
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.landed("alpha"), "done in attempt 1");
+    assert_eq!(sandbox.landed("beta"), "proposed");
+    assert_eq!(sandbox.landed("gamma"), "two");
+    let count = sandbox.git(&["rev-list", "--count", "main..harness/job-1/result"]);
+    assert_eq!(count, "3", "a task is one commit on the target, however often its agent committed");
+}
+
+#[test]
+fn doing_nothing_is_rejected_and_fails_in_the_end() {
+    let sandbox = Sandbox::new(two().set("retry", "feedback = 1"));
+    sandbox.script("alpha.1", "say 'all done!'");
+    sandbox.script("alpha.2", "commit_nothing");
+    sandbox.run(&["start"]).exits(1).says("failed: alpha: `agent` not passed in the last attempt");
+    Claim::all(&sandbox).landed(&["beta"]).holds();
+    let task = sandbox.task("alpha");
+    assert_eq!(task["state"], "failed");
+    assert_eq!(task["attempts"], 2);
+    sandbox.run(&["show", "alpha"]).exits(0).says("Doing nothing is not success");
+    sandbox.run(&["start"]).exits(1).says("has ended");
+}
+
+#[test]
+fn an_empty_change_is_accepted_where_the_job_says_so() {
+    let sandbox = Sandbox::new(two().set("agent", "allow-empty = true"));
+    sandbox.script("alpha", "say 'nothing to do here'");
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.task("alpha")["state"], "done");
+    assert_eq!(sandbox.landed("beta"), "done in attempt 1");
+}
+
+#[test]
+fn a_crash_is_not_success_and_the_next_attempt_is_told() {
+    let job = two().set("retry", "feedback = 1");
+    let sandbox = Sandbox::new(job);
+    sandbox.script("alpha.1", "edit alpha 'half BAD'; crash");
+    sandbox.script("alpha.2", "expect_feedback 'signal 9'; expect_brief 'half BAD'; edit alpha 'whole'");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.landed("alpha"), "whole");
+}
+
+#[test]
+fn silence_ends_an_attempt() {
+    let sandbox = first_attempt(two().only("agent", "idle-timeout = \"1s\""), "hang");
+    sandbox.run(&["log", "alpha"]).exits(0).says("no output");
+}
+
+#[test]
+fn an_agent_that_ignores_polite_signals_is_killed() {
+    let body = "echo $$ >\"$HOME/agent.pid\"; ignore_term; hang";
+    let sandbox = first_attempt(two().only("agent", "timeout = \"1s\""), body);
+    let pid = std::fs::read_to_string(sandbox.sign("agent.pid")).unwrap();
+    assert!(!is_alive(pid.trim().parse().unwrap()), "the agent outlived its attempt");
+}
+
+#[test]
+fn a_daemon_does_not_outlive_its_attempt() {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma"]));
+    for task in ["alpha", "beta"] {
+        let held = if task == "beta" { "keep-output" } else { "" };
+        let body = format!("orphan \"$HOME/{task}.pid\" {held}; edit {task} done");
+        sandbox.script(task, &body);
+    }
+    sandbox.run(&["start"]).exits(0);
+    let mut alive = Vec::new();
+    for task in ["alpha", "beta"] {
+        let pid = std::fs::read_to_string(sandbox.sign(&format!("{task}.pid"))).unwrap();
+        let pid = pid.trim().parse().unwrap();
+        if is_alive(pid) {
+            alive.push(task);
+            send(pid, Signal::KILL);
+        }
+    }
+    assert!(alive.is_empty(), "daemons live on: {alive:?}");
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn a_flood_of_output_is_kept_only_in_part() {
+    let sandbox = Sandbox::new(two());
+    sandbox.script("alpha", "edit alpha done; flood 30000000");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    let size = sandbox.git(&["cat-file", "-s", "refs/harness/tasks/job-1/alpha:attempts/1/stdout"]);
+    let size: u64 = size.parse().unwrap();
+    assert!(size > 1_000 && size < 10_000_000, "{size} bytes of the transcript are kept");
+}
+
+#[test]
+fn work_out_of_scope_is_sent_back_but_kept() {
+    let job = two().set("scope", "read-only = [\"shared\"]").set("retry", "feedback = 2");
+    let sandbox = Sandbox::new(job);
+    sandbox.script("alpha.1", "edit alpha 'much work'; touch_outside README");
+    sandbox.script("alpha.2", "expect_feedback README; edit alpha done; touch_outside shared");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.landed("alpha"), "done in attempt 1".replace('1', "3"));
+    let stray = sandbox.git(&["log", "--format=%h", "main..harness/job-1/result", "--", "README", "shared"]);
+    assert_eq!(stray, "", "a landed commit touches what is out of scope");
+    // The rejected work is still there for a person to use.
+    let chain = sandbox.git(&["rev-list", "refs/harness/tasks/job-1/alpha"]);
+    let kept = chain.lines().any(|commit| {
+        let readme = sandbox.try_git(&sandbox.repo, &["show", &format!("{commit}:README")]);
+        let alpha = sandbox.try_git(&sandbox.repo, &["show", &format!("{commit}:alpha")]);
+        readme.out.contains("the scripted agent was here") && alpha.out.contains("much work")
+    });
+    assert!(kept, "the rejected patch is nowhere on the chain");
+}
+
+#[test]
+fn a_deleted_worktree_is_made_again() {
+    first_attempt(two(), "edit alpha BAD; clobber");
+}
+
+#[test]
+fn a_replaced_git_file_leads_nobody_elsewhere() {
+    let sandbox = Sandbox::new(two());
+    // It points at the user's own repository: nothing of ours may follow it there.
+    let user = sandbox.repo.join(".git");
+    let body = format!("edit alpha 'done in attempt 1'; replace_git '{}'", user.display());
+    sandbox.script("alpha.1", &body);
+    sandbox.script("beta.1", "edit beta 'done in attempt 1'; replace_git");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert!(sandbox.landed("alpha").starts_with("done"));
+    assert!(sandbox.landed("beta").starts_with("done"));
+}
+
+#[test]
+fn work_on_another_branch_is_found() {
+    let sandbox = Sandbox::new(two());
+    sandbox.script("alpha", "switch_branch elsewhere; edit alpha 'on another branch'; commit_self 'there'");
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.landed("alpha"), "on another branch");
+    // The agent made that branch itself, with git, in the repository it shares. That is not ours to take away.
+    assert_eq!(sandbox.git(&["log", "-1", "--format=%s", "elsewhere"]), "there");
+    sandbox.git(&["branch", "-D", "elsewhere"]);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn a_repository_within_does_not_land_as_a_link_to_nowhere() {
+    let job = two().set("scope", "write = [\"{task.files}\", \"nested/**\", \"nested\"]");
+    let sandbox = Sandbox::new(job);
+    sandbox.script("alpha.1", "edit alpha 'done in attempt 1'; nested_repo nested; git add --all");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    let tree = sandbox.git(&["ls-tree", "-r", "harness/job-1/result"]);
+    assert!(!tree.contains("160000"), "a commit that exists nowhere else has landed:\n{tree}");
+}
+
+#[test]
+fn a_lock_that_a_killed_git_left_stops_nobody() {
+    let sandbox = Sandbox::new(two());
+    sandbox.script("default", "edit \"$HARNESS_TASK\" done; stale_lock; stale_lock HEAD.lock");
+    sandbox.run(&["start", "--jobs", "1"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn the_next_attempt_is_told_what_the_check_said() {
+    let job = two().set("retry", "feedback = 1");
+    let sandbox = Sandbox::new(job);
+    sandbox.script("alpha.1", "[ -z \"$HARNESS_FEEDBACK_FILE\" ] || exit 95; edit alpha 'so BAD'");
+    sandbox.script(
+        "alpha.2",
+        "expect_feedback 'no-bad'; expect_feedback '1:so BAD'; expect_brief '1:so BAD'; edit alpha better",
+    );
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.landed("alpha"), "better");
+    let said = sandbox.run(&["show", "alpha", "--prompt", "--attempt", "1"]).exits(0);
+    assert!(!said.out.contains("so BAD"), "the first prompt knew the future");
+}

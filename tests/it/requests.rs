@@ -1,0 +1,203 @@
+//! A run that somebody holds: a second supervisor, requests of people, signals, and a kill in between.
+
+use rustix::process::Signal;
+
+use crate::invariants::Claim;
+use crate::job::Job;
+use crate::sandbox::{Background, Sandbox};
+
+/// A run of which a supervisor waits for agents, until the sign `go` is given.
+fn waiting(job: Job) -> (Sandbox, Background) {
+    let sandbox = Sandbox::new(job);
+    sandbox.script("default", WAITS);
+    let start = sandbox.spawn(&["start"]);
+    sandbox.await_sign("alpha.up");
+    (sandbox, start)
+}
+
+const WAITS: &str = ": >\"$HOME/$HARNESS_TASK.up\"; wait_for \"$HOME/go\"; edit \"$HARNESS_TASK\" done";
+
+fn one_at_a_time() -> Job {
+    Job::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 1").set("retry", "feedback = 0")
+}
+
+#[test]
+fn the_second_supervisor_says_who_holds_the_run() {
+    let (sandbox, start) = waiting(one_at_a_time());
+    let refs = sandbox.git(&["for-each-ref"]);
+    let pid = start.pid().to_string();
+    sandbox.run(&["start"]).exits(128).says("held by another process").says(&pid);
+    sandbox.run(&["poll"]).exits(0).says(&pid);
+    assert_eq!(refs, sandbox.git(&["for-each-ref"]), "the second one wrote something");
+    sandbox.give_sign("go");
+    start.wait().exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn stop_drains_and_start_goes_on() {
+    let (sandbox, mut start) = waiting(one_at_a_time());
+    sandbox.run(&["stop"]).exits(0);
+    assert!(!start.has_ended(), "it did not wait for the running agent");
+    assert_eq!(sandbox.status()["state"], "draining");
+    sandbox.give_sign("go");
+    start.wait().exits(3);
+    assert_eq!(sandbox.task("alpha")["state"], "done");
+    assert_eq!(sandbox.task("beta")["attempts"], 0);
+    assert_eq!(sandbox.status()["state"], "paused");
+    sandbox.run(&["poll"]).exits(3);
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn stop_now_ends_the_agents_and_charges_nobody() {
+    let (sandbox, start) = waiting(one_at_a_time());
+    sandbox.run(&["stop", "--now"]).exits(0);
+    start.wait().exits(3);
+    assert!(sandbox.processes().is_empty(), "{:?}", sandbox.processes());
+    assert_eq!(sandbox.task("alpha")["state"], "todo");
+    sandbox.give_sign("go");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn skip_retry_and_cancel_while_somebody_holds_the_run() {
+    let (sandbox, start) = waiting(one_at_a_time());
+    sandbox.run(&["skip", "beta", "-m", "not this one"]).exits(0);
+    assert_eq!(sandbox.task("beta")["state"], "skipped");
+    sandbox.run(&["skip", "alpha", "--message", "nor the running one"]).exits(0);
+    assert_eq!(sandbox.task("alpha")["state"], "skipped");
+    sandbox.run(&["retry", "job-1/beta"]).exits(0);
+    assert_eq!(sandbox.task("beta")["state"], "todo");
+    sandbox.run(&["retry", "beta"]).exits(1);
+    sandbox.run(&["cancel"]).exits(0);
+    sandbox.give_sign("go");
+    start.wait().exits(3).says("cancelled");
+    assert_eq!(sandbox.status()["state"], "cancelled");
+    sandbox.run(&["start"]).exits(128).says("is cancelled");
+    let landed: Vec<&str> = Vec::new();
+    Claim::all(&sandbox).landed(&landed).holds();
+}
+
+#[test]
+fn requests_when_nobody_holds_the_run() {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma"]).set("retry", "feedback = 0"));
+    sandbox.script("alpha", "edit alpha BAD");
+    sandbox.run(&["start", "--paused"]).exits(0);
+    sandbox.run(&["skip", "beta", "-m", "a person does it"]).exits(0);
+    sandbox.run(&["skip", "delta", "-m", "x"]).exits(128).says("no task `delta`");
+    sandbox.run(&["start"]).exits(1).says("failed: alpha");
+    assert_eq!(sandbox.task("beta")["reason"], "a person does it");
+    sandbox.run(&["retry", "--failed"]).exits(0).says("git harness start");
+    assert_eq!(sandbox.task("alpha")["state"], "todo");
+    sandbox.script("alpha", "edit alpha good");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).landed(&["alpha", "gamma"]).holds();
+    sandbox.run(&["retry", "gamma"]).exits(1);
+    Claim::all(&sandbox).landed(&["alpha", "gamma"]).holds();
+}
+
+#[test]
+fn verify_takes_up_a_failed_task_that_passes_now() {
+    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let job = Job::new(&["alpha"])
+        .check("flag", &["test", "-e", &sandbox.sign("flag").to_string_lossy()], "when = [\"task\"]")
+        .set("retry", "feedback = 0");
+    sandbox.write("other.toml", &job.text(&sandbox.root().join("scripts").to_string_lossy()));
+    sandbox.remember();
+    sandbox.run(&["start", "other.toml"]).exits(1).says("`flag` not passed");
+    sandbox.run(&["verify", "alpha"]).exits(1).says("FAILED  flag");
+    assert_eq!(sandbox.task("alpha")["state"], "failed");
+    sandbox.give_sign("flag");
+    sandbox.run(&["verify", "alpha"]).exits(0).says("passed  flag");
+    sandbox.run(&["start", "other.toml"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.task("alpha")["attempts"], 1, "the work that was there is what landed");
+}
+
+#[test]
+fn interrupted_once_it_drains() {
+    let (sandbox, mut start) = waiting(one_at_a_time());
+    start.signal(Signal::INT);
+    sandbox.await_that("a word", || start.said().contains("starting nothing new"));
+    assert!(!start.has_ended());
+    sandbox.give_sign("go");
+    start.wait().exits(130).says("goes on where it stopped");
+    assert_eq!(sandbox.task("beta")["attempts"], 0);
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.task("alpha")["attempts"], 1);
+}
+
+#[test]
+fn interrupted_twice_it_stops_the_agents() {
+    let (sandbox, start) = waiting(one_at_a_time());
+    start.signal(Signal::INT);
+    sandbox.await_that("a word", || start.said().contains("starting nothing new"));
+    start.signal(Signal::INT);
+    start.wait().exits(130);
+    assert!(sandbox.processes().is_empty(), "{:?}", sandbox.processes());
+    sandbox.give_sign("go");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn terminated_it_stops_the_agents() {
+    let (sandbox, start) = waiting(one_at_a_time());
+    start.signal(Signal::TERM);
+    start.wait().exits(143);
+    assert!(sandbox.processes().is_empty(), "{:?}", sandbox.processes());
+    sandbox.give_sign("go");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn agents_outlive_a_killed_supervisor_and_are_waited_for() {
+    let (sandbox, start) = waiting(Job::new(&["alpha", "beta"]));
+    sandbox.await_sign("beta.up");
+    start.signal(Signal::KILL);
+    start.wait().exits(137);
+    assert_eq!(sandbox.keepers().len(), 2, "{:?}", sandbox.processes());
+    assert!(sandbox.status()["driver"].is_null());
+    let again = sandbox.spawn(&["start"]);
+    sandbox.await_that("the new holder", || sandbox.status()["driver"].is_string());
+    sandbox.give_sign("go");
+    again.wait().exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.task("alpha")["attempts"], 1, "the attempt was begun again");
+}
+
+#[test]
+fn work_that_ended_while_nobody_watched_is_taken() {
+    let (sandbox, start) = waiting(Job::new(&["alpha", "beta"]));
+    sandbox.await_sign("beta.up");
+    start.signal(Signal::KILL);
+    start.wait().exits(137);
+    sandbox.give_sign("go");
+    sandbox.await_that("the keepers' end", || sandbox.processes().is_empty());
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.task("beta")["attempts"], 1, "the attempt was begun again");
+}
+
+#[test]
+fn a_killed_keepers_agent_is_ended_and_its_work_kept() {
+    let sandbox = Sandbox::new(Job::new(&["alpha"]).set("retry", "feedback = 0\ninfra = 1"));
+    sandbox.script("alpha.1", "edit alpha 'half done'; : >\"$HOME/alpha.up\"; hang");
+    let start = sandbox.spawn(&["start"]);
+    sandbox.await_sign("alpha.up");
+    for pid in sandbox.keepers() {
+        crate::sandbox::send(pid, Signal::KILL);
+    }
+    start.wait().exits(0).says("keeper of attempt 1 died");
+    Claim::all(&sandbox).holds();
+    let chain = sandbox.git(&["rev-list", "refs/harness/tasks/job-1/alpha"]);
+    let kept = chain.lines().any(|commit| {
+        sandbox.try_git(&sandbox.repo, &["show", &format!("{commit}:alpha")]).out == "half done\n"
+    });
+    assert!(kept, "what the agent had done is lost");
+}

@@ -1,0 +1,295 @@
+//! Whole runs: what is checked, what is blamed, what lands where, and how a run is limited to a part.
+
+use std::time::Instant;
+
+use crate::invariants::{Claim, done};
+use crate::job::Job;
+use crate::sandbox::Sandbox;
+
+fn two() -> Job {
+    Job::new(&["alpha", "beta"])
+}
+
+#[test]
+fn a_check_that_cannot_be_run_blames_nobody() {
+    let job = two()
+        .check("absent", &["no-such-program"], "when = [\"task\"]")
+        .set("retry", "infra = 1\nfeedback = 0");
+    let sandbox = Sandbox::new(job);
+    let since = Instant::now();
+    sandbox.run(&["start"]).exits(1).says("infrastructure, 2 times in a row").says("no-such-program");
+    assert!(since.elapsed().as_millis() >= 1_000, "it was not backed off");
+    let task = sandbox.task("alpha");
+    assert_eq!(task["state"], "failed");
+    let reason = task["reason"].as_str().unwrap();
+    assert!(reason.contains("absent") && reason.contains("no-such-program"), "{reason}");
+    sandbox.run(&["log", "alpha"]).exits(0).says("infra");
+    Claim::all(&sandbox).landed(&[]).holds();
+}
+
+#[test]
+fn a_check_that_takes_too_long_blames_nobody() {
+    let job = Job::new(&["alpha"])
+        .check("slow", &["sleep", "60"], "when = [\"task\"]\ntimeout = \"500ms\"")
+        .set("retry", "infra = 0\nfeedback = 0");
+    let sandbox = Sandbox::new(job);
+    sandbox.run(&["start"]).exits(1).says("infrastructure, 1 times in a row").says("`slow` took longer");
+    Claim::all(&sandbox).landed(&[]).holds();
+}
+
+#[test]
+fn a_program_that_comes_back_is_used_again() {
+    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let tool = sandbox.sign("tool");
+    let job = Job::new(&["alpha"])
+        .check("tool", &[&tool.to_string_lossy()], "when = [\"task\"]")
+        .set("retry", "infra = 3\nfeedback = 0");
+    sandbox.write("other.toml", &job.text(&sandbox.root().join("scripts").to_string_lossy()));
+    sandbox.remember();
+    let start = sandbox.spawn(&["start", "other.toml"]);
+    sandbox.await_that("a fault", || start.said().contains("again"));
+    std::fs::write(&tool, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    start.wait().exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn a_conflict_goes_back_with_the_path() {
+    let job = two().set("scope", "always = [\"shared\"]").set("retry", "feedback = 1");
+    let sandbox = Sandbox::new(job);
+    // Both begin before either ends, so both begin on the base.
+    let first = ": >\"$HOME/$HARNESS_TASK\"; wait_for \"$HOME/alpha\"; wait_for \"$HOME/beta\"\n\
+                 edit \"$HARNESS_TASK\" done; edit shared \"by $HARNESS_TASK\"";
+    let second = "expect_feedback '`shared`'; expect_brief shared; edit \"$HARNESS_TASK\" again; echo two >>shared";
+    for task in ["alpha", "beta"] {
+        sandbox.script(&format!("{task}.1"), first);
+        sandbox.script(&format!("{task}.2"), second);
+    }
+    sandbox.run(&["start", "--jobs", "2"]).exits(0).says("conflict");
+    Claim::all(&sandbox).holds();
+    let shared = sandbox.landed("shared");
+    assert!(shared == "by alpha\ntwo" || shared == "by beta\ntwo", "{shared}");
+}
+
+#[test]
+fn two_that_are_good_alone_and_bad_together_do_not_both_land() {
+    let job = two()
+        .check("not-both", &["sh", "-c", "! (grep -q X alpha && grep -q X beta)"], "")
+        .set("retry", "feedback = 1");
+    let sandbox = Sandbox::new(job);
+    let both = ": >\"$HOME/$HARNESS_TASK\"; wait_for \"$HOME/alpha\"; wait_for \"$HOME/beta\"; edit \"$HARNESS_TASK\" X";
+    sandbox.script("alpha.1", both);
+    sandbox.script("beta.1", both);
+    sandbox.script("default", "expect_feedback not-both; edit \"$HARNESS_TASK\" Y");
+    sandbox.run(&["start", "--jobs", "2"]).exits(0);
+    Claim::all(&sandbox).holds();
+    let (alpha, beta) = (sandbox.landed("alpha"), sandbox.landed("beta"));
+    assert!((alpha == "X") != (beta == "X"), "alpha is {alpha}, beta is {beta}");
+}
+
+#[test]
+fn a_base_that_fails_costs_no_attempt() {
+    let job = two().check("ready", &["sh", "-c", "echo the base is not ready; exit 7"], "");
+    let sandbox = Sandbox::new(job.clone());
+    let said = sandbox.run(&["start"]).exits(3);
+    said.says("ready").says("the base is not ready").says("already fails on the base");
+    assert_eq!(sandbox.task("alpha")["attempts"], 0);
+    assert_eq!(sandbox.status()["state"], "halted");
+    sandbox.run(&["status"]).exits(0).says("already fails on the base");
+    sandbox.run(&["poll"]).exits(3);
+    Claim::all(&sandbox).landed(&[]).holds();
+
+    let job = job.set("job", "base-check = \"warn\"").set("retry", "feedback = 0");
+    let sandbox = Sandbox::new(job);
+    sandbox.run(&["start"]).exits(1).says("`ready` not passed");
+    assert_eq!(sandbox.task("alpha")["attempts"], 1);
+}
+
+#[test]
+fn a_target_that_is_checked_out_is_waited_for() {
+    let sandbox = Sandbox::new(two().set("job", "target = \"main\""));
+    sandbox.run(&["start"]).exits(3).says("is checked out in").says("git switch --detach");
+    assert!(sandbox.harmed().is_empty(), "{:?}", sandbox.harmed());
+    assert_eq!(sandbox.git(&["rev-parse", "main"]), sandbox.base);
+    sandbox.run(&["status"]).exits(0).says("is checked out in");
+    assert_eq!(sandbox.status()["counts"]["queued"], 2);
+    sandbox.run(&["poll"]).exits(3).says("is checked out in");
+    sandbox.git(&["switch", "--quiet", "--detach"]);
+    sandbox.run(&["start"]).exits(0);
+    // The target is the one branch of the user's that may move.
+    let harmed: Vec<_> =
+        sandbox.harmed().into_iter().filter(|h| !h.contains("HEAD ") && !h.contains("refs/heads/main")).collect();
+    assert!(harmed.is_empty(), "{harmed:?}");
+    sandbox.remember();
+    Claim::all(&sandbox).on("refs/heads/main").holds();
+}
+
+#[test]
+fn a_target_that_a_person_moves_keeps_their_work() {
+    let sandbox = Sandbox::new(two().set("job", "target = \"line\""));
+    sandbox.script("default", ": >\"$HOME/up\"; wait_for \"$HOME/go\"; edit \"$HARNESS_TASK\" done");
+    sandbox.git(&["branch", "line"]);
+    let start = sandbox.spawn(&["start"]);
+    sandbox.await_sign("up");
+    let tree = sandbox.git(&["rev-parse", "main^{tree}"]);
+    let mine = sandbox.git(&["commit-tree", &tree, "-p", "line", "-m", "a person's"]);
+    sandbox.git(&["update-ref", "refs/heads/line", &mine]);
+    sandbox.give_sign("go");
+    start.wait().exits(0);
+    let line = sandbox.git(&["rev-list", "--first-parent", "line"]);
+    assert!(line.lines().any(|c| c == mine), "a person's commit is no longer on the target");
+    for task in ["alpha", "beta"] {
+        assert_eq!(sandbox.git(&["show", &format!("line:{task}")]), "done");
+    }
+}
+
+#[test]
+fn only_some_tasks() {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma"]));
+    sandbox.run(&["start", "--only", "gamma", "--only", "alpha"]).exits(0);
+    assert_eq!(done(&sandbox.status()).into_iter().collect::<Vec<_>>(), ["alpha", "gamma"]);
+    Claim::all(&sandbox).landed(&["alpha", "gamma"]).holds();
+    sandbox.run(&["status", "--exit-code"]).exits(1);
+    sandbox.run(&["start", "--only", "delta"]).exits(128).says("did you mean");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    sandbox.run(&["status", "--exit-code"]).exits(0);
+}
+
+#[test]
+fn paused_makes_everything_and_starts_nothing() {
+    let sandbox = Sandbox::new(two());
+    sandbox.run(&["start", "--paused"]).exits(0);
+    let status = sandbox.status();
+    assert_eq!(status["state"], "paused");
+    assert_eq!(status["counts"]["todo"], 2);
+    let refs = sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness"]);
+    assert_eq!(
+        refs.lines().collect::<Vec<_>>(),
+        ["refs/harness/runs/job-1", "refs/harness/tasks/job-1/alpha", "refs/harness/tasks/job-1/beta"]
+    );
+    assert!(sandbox.processes().is_empty());
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let sandbox = Sandbox::new(two());
+    let refs = || sandbox.git(&["for-each-ref"]);
+    let objects = || sandbox.git(&["count-objects", "-v"]);
+    let before = (refs(), objects());
+    sandbox.run(&["start", "--dry-run"]).exits(0).says("alpha").says("beta");
+    assert_eq!(before, (refs(), objects()));
+    assert!(sandbox.harmed().is_empty(), "{:?}", sandbox.harmed());
+    sandbox.run(&["status", "--exit-code"]).exits(2);
+}
+
+#[test]
+fn detached_goes_on_by_itself() {
+    let sandbox = Sandbox::new(two());
+    sandbox.script("default", "wait_for \"$HOME/go\"; edit \"$HARNESS_TASK\" done");
+    sandbox.run(&["start", "--detach"]).exits(0).says("goes on in the background");
+    assert!(sandbox.status()["driver"].is_string());
+    sandbox.run(&["start", "--detach"]).exits(128).says("held by");
+    sandbox.give_sign("go");
+    sandbox.await_that("the end", || sandbox.status()["state"] == "ended");
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn polls_alone_complete_a_run() {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 2"));
+    sandbox.script("beta.1", "edit beta BAD");
+    sandbox.run(&["start", "--paused"]).exits(0);
+    let mut polls = 0;
+    loop {
+        let said = sandbox.run(&["poll"]);
+        polls += 1;
+        assert!(polls < 500, "it does not come to an end: {said}");
+        match said.code {
+            0 => std::thread::sleep(std::time::Duration::from_millis(30)),
+            2 => break,
+            _ => panic!("{said}"),
+        }
+    }
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.task("beta")["attempts"], 2);
+    sandbox.run(&["poll"]).exits(2);
+}
+
+#[test]
+fn merge_commits_where_the_job_wants_them() {
+    let sandbox = Sandbox::new(two().set("queue", "merge = \"merge\"\nkeep-branches = true"));
+    sandbox.script("alpha", "edit alpha 1; commit_self 'the agent said this'; edit alpha 2; commit_self 'and this'");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    let parents = sandbox.git(&["log", "--first-parent", "--format=%P", "main..harness/job-1/result"]);
+    assert!(parents.lines().all(|p| p.split(' ').count() == 2), "{parents}");
+    let all = sandbox.git(&["log", "--format=%s", "harness/job-1/result"]);
+    assert!(all.contains("the agent said this") && all.contains("and this"), "{all}");
+    for task in ["alpha", "beta"] {
+        sandbox.git(&["merge-base", "--is-ancestor", &format!("harness/job-1/{task}"), "harness/job-1/result"]);
+    }
+}
+
+#[test]
+fn a_script_that_is_not_committed_is_pinned() {
+    let job = two().only("agent", "command = [\"sh\", \"./agent.sh\"]");
+    let sandbox = Sandbox::new(job);
+    sandbox.write("agent.sh", "echo by the pinned agent >\"$HARNESS_TASK\"\n");
+    sandbox.remember();
+    sandbox.run(&["start", "--paused"]).exits(0);
+    std::fs::remove_file(sandbox.repo.join("agent.sh")).unwrap();
+    sandbox.remember();
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.landed("alpha"), "by the pinned agent");
+    let tree = sandbox.git(&["ls-tree", "--name-only", "harness/job-1/result"]);
+    assert!(!tree.contains("agent.sh"), "{tree}");
+}
+
+#[test]
+fn setup_runs_once_in_a_place_and_kept_files_stay() {
+    let job = two()
+        .set("worktree", "setup = [[\"sh\", \"-c\", \"echo x >>warm; echo x >>\\\"$HOME/setups\\\"\"]]\nkeep = [\"warm\"]")
+        .set("limits", "jobs = 1");
+    let sandbox = Sandbox::new(job);
+    sandbox.write(".gitignore", "warm\n");
+    sandbox.git(&["add", ".gitignore"]);
+    sandbox.git(&["commit", "--quiet", "--message", "ignore"]);
+    sandbox.remember();
+    sandbox.script("default", "[ -f warm ] || exit 94; edit \"$HARNESS_TASK\" done");
+    sandbox.run(&["start"]).exits(0);
+    let setups = std::fs::read_to_string(sandbox.sign("setups")).unwrap().lines().count();
+    let places = sandbox.git(&["worktree", "list"]).lines().count() - 1;
+    assert_eq!(setups, places, "a place is set up once");
+}
+
+#[test]
+fn an_environment_from_nothing() {
+    let job = Job::new(&["alpha"]).set("agent", "env = [\"MY_KEY\"]");
+    let sandbox = Sandbox::new(job);
+    sandbox.script("alpha", "env >\"$HOME/env\"; edit alpha done; say \"the key is $MY_KEY\"");
+    let more = [("MY_KEY", "a-secret-value"), ("OTHER", "leaks"), ("GIT_INDEX_FILE", "/nowhere")];
+    let repo = sandbox.repo.clone();
+    sandbox.run_in(&repo, &["start"], &more).exits(0);
+    let env = std::fs::read_to_string(sandbox.sign("env")).unwrap();
+    assert!(env.contains("MY_KEY=a-secret-value") && env.contains("HARNESS_TASK=alpha"), "{env}");
+    assert!(!env.contains("leaks") && !env.contains("GIT_INDEX_FILE"), "{env}");
+    let said = sandbox.run(&["show", "alpha", "--transcript"]).exits(0).says("the key is");
+    assert!(!said.out.contains("a-secret-value"), "a secret is in a ref that people push:\n{said}");
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn it_works_in_a_linked_worktree_and_from_a_folder() {
+    let sandbox = Sandbox::new(two());
+    let linked = sandbox.root().join("linked");
+    sandbox.git(&["worktree", "add", "--quiet", "--detach", &linked.to_string_lossy()]);
+    sandbox.remember();
+    std::fs::create_dir(linked.join("deep")).unwrap();
+    sandbox.run_in(&linked.join("deep"), &["start"], &[]).exits(0);
+    Claim::all(&sandbox).holds();
+}
