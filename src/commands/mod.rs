@@ -4,7 +4,7 @@ mod demo;
 mod doctor;
 mod jobfile;
 mod log;
-mod man;
+pub mod man;
 mod opened;
 mod plan;
 mod poll;

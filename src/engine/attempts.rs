@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::{Context, verifications};
 use crate::agent::{brief, prompt};
@@ -20,6 +20,9 @@ use crate::planning;
 use crate::process::{self, Environ, Identity, KeeperHandle, Lock};
 use crate::store::chain::Payload;
 use crate::store::layout;
+
+/// The longest argument that Linux takes (`MAX_ARG_STRLEN`, 128 KiB with its end), in bytes, and some room.
+const ARGUMENT: usize = 130_000;
 
 /// What became of an attempt, as far as it can be seen.
 #[derive(Debug, Default)]
@@ -60,11 +63,20 @@ pub(super) fn launch(
     let place = place_spec(ctx, task, launch);
     link_task(ctx, task, &place.path);
     let prompt = dir.join(files::PROMPT);
-    std::fs::write(&prompt, render(ctx, task, attempt, launch)?)?;
+    let words = render(ctx, task, attempt, launch)?;
+    std::fs::write(&prompt, &words)?;
     let feedback = dir.join(files::FEEDBACK);
     std::fs::write(&feedback, feedback_text(&launch.findings))?;
     let feedback_arg = if launch.findings.is_empty() { String::new() } else { text(&feedback) };
+    let in_argument = ctx.job.agent.command.iter().any(|a| a.contains("{prompt}"));
+    if in_argument && words.len() > ARGUMENT {
+        bail!(
+            "the prompt has {} bytes, too many for an argument: use `{{prompt_file}}` or standard input",
+            words.len()
+        );
+    }
     let values = placeholders::Values {
+        prompt: &words,
         prompt_file: &text(&prompt),
         task_id: task.as_str(),
         task_files: &ctx.task(task)?.files,
@@ -77,7 +89,7 @@ pub(super) fn launch(
     };
     let argv = placeholders::expand(&ctx.job.agent.command, &values);
     let argv = pinned_argv(ctx, &launch.base, argv)?;
-    let takes_file = ctx.job.agent.command.iter().any(|a| a.contains("{prompt_file}"));
+    let in_file = ctx.job.agent.command.iter().any(|a| a.contains("{prompt_file}"));
     let spec = Spec {
         v: VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
@@ -89,7 +101,7 @@ pub(super) fn launch(
             attempt,
             publish: ctx.attempt_ref(task, attempt),
             argv,
-            prompt_on_stdin: !takes_file,
+            prompt_on_stdin: !in_file && !in_argument,
             timeout_ms: millis(ctx.job.agent.timeout),
             idle_ms: Some(millis(ctx.job.agent.idle_timeout)),
             secrets: ctx.job.agent.env.clone(),

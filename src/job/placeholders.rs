@@ -9,6 +9,8 @@ use super::errors::{Fault, in_prose, nearest};
 /// What the placeholders stand for. What is not known in a place stays empty.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Values<'a> {
+    /// `{prompt}`: the prompt itself, for programs that take it as an argument.
+    pub prompt: &'a str,
     /// `{prompt_file}`: the path of the prompt.
     pub prompt_file: &'a str,
     /// `{task.id}`: the task's name.
@@ -53,6 +55,7 @@ impl Audience {
             "output",
             "prompt_file",
             "feedback_file",
+            "prompt",
         ];
         match self {
             Self::Agent => ALL,
@@ -252,6 +255,7 @@ fn file_argument(file: &str, ext: Option<&str>) -> String {
 
 fn push_value(text: &mut String, name: &str, values: &Values<'_>) {
     match name {
+        "prompt" => text.push_str(values.prompt),
         "prompt_file" => text.push_str(values.prompt_file),
         "task.id" => text.push_str(values.task_id),
         "worktree" => text.push_str(values.worktree),

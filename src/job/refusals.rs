@@ -75,7 +75,7 @@ hint: it becomes one argument per file; a shell script sees them as "$@""#),
 goal = "g"
 [agent]
 command = ["a", "{print}"]"#, "j:4:17: `command` in [agent] holds an unknown placeholder: `{print}`
-hint: known are `{worktree}`, `{run}`, `{base}`, `{task.id}`, `{task.files}`, `{attempt}`, `{output}`, `{prompt_file}` and `{feedback_file}`; for the text itself write `{{print}}`"),
+hint: known are `{worktree}`, `{run}`, `{base}`, `{task.id}`, `{task.files}`, `{attempt}`, `{output}`, `{prompt_file}`, `{feedback_file}` and `{prompt}`; for the text itself write `{{print}}`"),
     (r#"[job]
 goal = "g"
 [agent]

@@ -127,7 +127,7 @@ fn everything_has_a_default() {
     assert_eq!(job.worktree.root, "../{repo}.harness");
     assert!(job.worktree.setup.is_empty() && job.worktree.keep.is_empty() && job.checks.is_empty());
     assert_eq!(job.scope.write, [ScopePattern::TaskFiles { ext: None }]);
-    assert_eq!(job.retry, Retry { feedback: 3, infra: 3 });
+    assert_eq!(job.retry, Retry { feedback: 3, infra: 5 });
     assert_eq!(job.limits.jobs, 4);
     let queue = Queue { merge: Merge::Squash, keep_branches: false, trust_verdicts: false };
     assert_eq!(job.queue, queue);
