@@ -141,14 +141,12 @@ impl Page {
             let said = (state.place.is_some(), state.owner.is_some());
             assert_eq!(said, (working, working), "{task}: place and owner of a running attempt");
         }
-        if matches!(state.phase, Phase::Verifying | Phase::Queued) {
-            let offered = state.candidate.as_ref().expect("there is something to judge");
-            assert_eq!(
-                Some(offered),
-                self.left.as_ref(),
-                "{task}: what is judged is what was left"
-            );
-        }
+        assert_eq!(
+            state.candidate, self.left,
+            "{task}: the candidate is what the last attempt left"
+        );
+        let judged = matches!(state.phase, Phase::Verifying | Phase::Queued);
+        assert!(!judged || state.candidate.is_some(), "{task}: there is something to judge");
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! The simulation is attacked by hand now and then: a mutant of `src/domain/machine.rs` or `state.rs` that it does not
 //! notice is a gap in it. Its oracle (`book.rs`) says in its own words what every observation must mean.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod book;
+mod mending;
 mod runs;
 mod script;
 mod store;

@@ -1,10 +1,10 @@
 //! Whole runs: whatever the world does, they come to an end and keep their promises.
 
-use git_harness::domain::id::TaskId;
-use git_harness::domain::machine::{Observation, Request};
+use git_harness::domain::id::{RunId, TaskId, Timestamp};
+use git_harness::domain::machine::{Observation, Request, owed};
 use git_harness::domain::plan::{Plan, Task};
 use git_harness::domain::retry::Policy;
-use git_harness::domain::state::RunPhase;
+use git_harness::domain::state::{RunPhase, RunState};
 use proptest::prelude::*;
 
 use crate::script::{MOODS, Mood};
@@ -99,4 +99,21 @@ fn in_a_kind_world_everything_lands_at_once() {
     let mut world = World::new(plan(7, true), policy, false, Mood::Kind, Tape::new(Vec::new()));
     carry_out(&mut world);
     assert!(world.state.tasks.values().all(|t| t.attempt == 1 && t.landed.is_some()));
+}
+
+/// Nothing starts on a base that must pass and does not, even if nobody has halted the run.
+#[test]
+fn a_base_that_fails_keeps_everything_from_starting() {
+    let policy = |base_must_pass| Policy {
+        jobs: 2,
+        verifications: 2,
+        feedback: 0,
+        infra: 0,
+        allow_empty: false,
+        base_must_pass,
+    };
+    let mut state = RunState::new(RunId::parse("sim-1").unwrap(), plan(2, false));
+    state.base_passed = Some(false);
+    assert_eq!(owed(&state, Timestamp(0), &policy(true)), []);
+    assert_eq!(owed(&state, Timestamp(0), &policy(false)).len(), 2);
 }

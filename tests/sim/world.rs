@@ -244,9 +244,11 @@ impl World {
             self.finish(effect);
             return true;
         }
-        match next_wake(&self.state, self.now) {
+        let pauses = self.book.pages.values().filter(|p| !p.phase().ended()).map(|p| p.pause);
+        let first = pauses.filter(|p| *p > self.now).min();
+        assert_eq!(next_wake(&self.state, self.now), first, "when to look again");
+        match first {
             Some(wake) => {
-                assert!(wake > self.now, "the clock does not stand still");
                 self.now = wake;
                 true
             }
@@ -304,7 +306,12 @@ impl World {
             }
             let mood = self.mood_now();
             let left = script::attempt(&mut self.tape, mood);
-            let (commit, tree, base) = (self.oid(), self.oid(), self.tip());
+            let (commit, mut tree, base) = (self.oid(), self.oid(), self.tip());
+            let before = self.candidates.iter().rfind(|c| c.0 == *task);
+            if let (Some((_, _, old, _)), 1) = (before, self.tape.pick(3)) {
+                // It did the same once more.
+                tree = old.tree.clone();
+            }
             let candidate = left.saved.then_some(Candidate { commit, tree, base });
             if let Some(candidate) = &candidate {
                 self.candidates.push((task.clone(), attempt, candidate.clone(), left.changed));
@@ -414,7 +421,7 @@ impl World {
         let number = self.turn as u64;
         let verdict = script::verdict(&mut self.tape, Mood::Kind, false, number);
         let (commit, tree) = (candidate.commit.clone(), candidate.tree.clone());
-        let news = match self.tape.pick(7) {
+        let news = match self.tape.pick(8) {
             0 => Observation::Verified { task, attempt, tree, verdict },
             1 => Observation::LandingJudged { task, candidate: commit, tree, verdict },
             2 => Observation::LandingConflict {
@@ -434,6 +441,7 @@ impl World {
                 }
             }
             4 => Observation::NeverBegan { task, attempt },
+            7 => Observation::BaseJudged(verdict),
             5 => {
                 let tree = self.oid();
                 Observation::Verified { task, attempt, tree, verdict }
@@ -455,7 +463,7 @@ impl World {
             5..=16 => Request::Resume,
             17..=20 => Request::Skip(task, script::text(&mut self.tape)),
             21..=32 => Request::Retry(task),
-            33..=38 => Request::Reconsider(task),
+            33..=37 => Request::Reconsider(task),
             _ => Request::Cancel,
         };
         self.tell(Observation::Asked(request));
