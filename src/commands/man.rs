@@ -18,7 +18,28 @@ macro_rules! pages {
 }
 
 /// Every page: file name and text.
-pub const PAGES: &[(&str, &str)] = pages![];
+pub const PAGES: &[(&str, &str)] = pages![
+    "git-harness.1",
+    "git-harness-start.1",
+    "git-harness-status.1",
+    "git-harness-poll.1",
+    "git-harness-stop.1",
+    "git-harness-plan.1",
+    "git-harness-validate.1",
+    "git-harness-doctor.1",
+    "git-harness-log.1",
+    "git-harness-show.1",
+    "git-harness-verify.1",
+    "git-harness-retry.1",
+    "git-harness-skip.1",
+    "git-harness-cancel.1",
+    "git-harness-sweep.1",
+    "git-harness-demo.1",
+    "git-harness-man.1",
+    "git-harness-completions.1",
+    "githarness-job.5",
+    "githarness-internals.7",
+];
 
 /// `git harness man`
 pub fn run(args: &cli::Man, ui: &Ui) -> Result<u8> {

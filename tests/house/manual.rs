@@ -23,8 +23,8 @@ fn header(page: &str, section: &str) -> String {
     format!(".TH \"{page}\" \"{section}\" \"{DATE}\" \"git-harness {version}\" \"{about}\"\n")
 }
 
-/// One page of section 1: the generated part, then `fixtures/man/<name>.roff`.
-fn assemble(command: &Command, page: &str, by_hand: &str) -> String {
+/// One page of section 1: the generated part with a list of commands, then `fixtures/man/<name>.roff`.
+fn assemble(command: &Command, page: &str, list: &str) -> String {
     let man = Man::new(command.clone().bin_name(spoken(page)));
     let mut out: Vec<u8> = Vec::new();
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
@@ -34,12 +34,11 @@ fn assemble(command: &Command, page: &str, by_hand: &str) -> String {
     man.render_description_section(&mut out).unwrap();
     man.render_options_section(&mut out).unwrap();
     let mut generated = String::from_utf8(out).unwrap();
-    if page == "git-harness" {
-        generated.push_str(&commands(command));
-    }
+    generated.push_str(list);
     // A word in backticks is something to type.
     let generated = bold(&generated);
-    format!("{}{name}{generated}{}", header(page, "1"), bold(by_hand))
+    let by_hand = read(&format!("fixtures/man/{page}.roff"));
+    format!("{}{name}{generated}{}", header(page, "1"), bold(&by_hand))
 }
 
 fn spoken(page: &str) -> String {
@@ -93,19 +92,12 @@ fn wanted() -> BTreeMap<String, String> {
     let mut command = Cli::command();
     command.build();
     let mut pages = BTreeMap::new();
-    let mut add = |command: &Command, page: String| {
-        let by_hand = read(&format!("fixtures/man/{page}.roff"));
-        pages.insert(format!("{page}.1"), assemble(command, &page, &by_hand));
-    };
-    let global = command.clone().mut_subcommands(|c| c.hide(true));
-    add(&global, "git-harness".into());
-    let main = pages.get_mut("git-harness.1").unwrap();
-    let list = commands(&command);
-    *main = main.replacen(".SH COMMANDS\n", &list, 1);
+    // The list of commands is ours: it names their pages, and not the command `help`.
+    let main = command.clone().mut_subcommands(|c| c.hide(true));
+    pages.insert("git-harness.1".to_owned(), assemble(&main, "git-harness", &commands(&command)));
     for verb in verbs(&command) {
         let page = format!("git-harness-{}", verb.get_name());
-        let by_hand = read(&format!("fixtures/man/{page}.roff"));
-        pages.insert(format!("{page}.1"), assemble(verb, &page, &by_hand));
+        pages.insert(format!("{page}.1"), assemble(verb, &page, ""));
     }
     for guide in GUIDES {
         let (page, section) = guide.rsplit_once('.').unwrap();
