@@ -6,6 +6,7 @@
 
 mod attempts;
 mod dispatcher;
+mod effects;
 mod landings;
 mod news;
 pub mod recover;

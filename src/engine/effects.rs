@@ -1,0 +1,248 @@
+//! Beginning what is owed: each effect on a thread of its own, in a place of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::attempts::{self, Launch};
+use super::dispatcher::{Engine, News, Seen};
+use super::landings;
+use super::slots::{ATTEMPTS, CHECKS};
+use super::verifications::{self, Case};
+use super::{Context, Report};
+use crate::ambient;
+use crate::domain::event::Ending;
+use crate::domain::id::TaskId;
+use crate::domain::machine::{Decision, Effect, Observation, owed};
+use crate::domain::verdict::{Judgement, Verdict};
+use crate::store::chain::findings;
+use crate::store::{Expected, Move, layout};
+use crate::verify::Stage;
+
+/// How long a landing that cannot happen now is left alone.
+const HELD: Duration = Duration::from_secs(2);
+
+impl Engine<'_> {
+    /// Begins every owed effect for which there is room. Says whether anything was begun.
+    pub(super) fn begin(&mut self) -> Result<bool> {
+        let effects = owed(&self.ledger.state, ambient::now(), &self.policy);
+        let mut begun = false;
+        let mut launches = Vec::new();
+        for effect in effects {
+            let ends_something = matches!(effect, Effect::Await(..));
+            if self.flight.contains_key(&effect)
+                || self.later.contains(&effect)
+                || (self.asked_to_stop.is_some() && !ends_something)
+            {
+                continue;
+            }
+            begun |= match &effect {
+                Effect::JudgeBase => self.judge_base(effect),
+                Effect::Await(task, _) => {
+                    let place = self.ledger.state.tasks.get(task).and_then(|t| t.place.clone());
+                    self.spawn_await(effect, place, None)
+                }
+                Effect::Verify(task, attempt) => self.verify(&task.clone(), *attempt, effect),
+                Effect::Land(task) => self.examine(&task.clone(), effect),
+                Effect::Start(task, attempt) => {
+                    launches.extend(self.dispatch(task, *attempt)?);
+                    false
+                }
+            };
+        }
+        if !launches.is_empty() {
+            // Journal first: an attempt exists before its keeper does.
+            let decisions = self.batch.decisions.clone();
+            let store = self.ctx.store.clone();
+            self.ledger.record(&store, &self.proof, &mut self.batch)?;
+            crate::failpoint::hit("attempt.journaled");
+            for decision in &decisions {
+                if let Decision::Task(task, event) = decision {
+                    (self.report)(Report::Task(task, event, &self.ledger.state));
+                }
+            }
+            for (task, attempt, launch) in launches {
+                let place = Some(launch.place.clone());
+                begun |= self.spawn_await(Effect::Await(task, attempt), place, Some(launch));
+            }
+        }
+        Ok(begun)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the engine is the module with threads")]
+    fn spawn(
+        &mut self,
+        effect: Effect,
+        place: Option<String>,
+        work: impl FnOnce(&Context) -> Result<Seen> + Send + 'static,
+    ) -> bool {
+        let (ctx, sender) = (Arc::clone(&self.ctx), self.sender.clone());
+        self.flight.insert(effect.clone(), place);
+        // Not a scoped thread: a supervisor that leaves does not wait for keepers.
+        std::thread::spawn(move || {
+            let seen = work(&ctx);
+            sender.send(News::Done(effect, Box::new(seen))).ok();
+        });
+        true
+    }
+
+    fn spawn_await(
+        &mut self,
+        effect: Effect,
+        place: Option<String>,
+        launch: Option<Launch>,
+    ) -> bool {
+        let Effect::Await(task, attempt) = effect.clone() else { return false };
+        let wait = self.options.wait;
+        if let Some(place) = &place {
+            self.slots.occupy(place);
+        }
+        let base = self.ledger.state.tasks.get(&task).and_then(|t| t.base.clone());
+        let base = base.unwrap_or_else(|| self.ctx.base.clone());
+        self.spawn(effect, place, move |ctx| {
+            let keeper = match &launch {
+                None => None,
+                Some(launch) => match attempts::launch(ctx, &task, attempt, launch) {
+                    Ok(keeper) => Some(keeper),
+                    Err(error) => {
+                        let ending = Ending::NotStarted(format!("{error:#}"));
+                        let candidate = None;
+                        let observation = Observation::AttemptEnded {
+                            task,
+                            attempt,
+                            ending,
+                            candidate,
+                            changed: false,
+                        };
+                        let observation = Some(observation);
+                        let seen = attempts::Seen { observation, ..attempts::Seen::default() };
+                        return Ok(Seen::Attempt(seen));
+                    }
+                },
+            };
+            attempts::look(ctx, &task, attempt, &base, keeper, wait).map(Seen::Attempt)
+        })
+    }
+
+    /// Claims a slot for a task's next attempt: the event goes into the batch.
+    fn dispatch(&mut self, task: &TaskId, attempt: u32) -> Result<Option<(TaskId, u32, Launch)>> {
+        let only = &self.options.only;
+        if self.interrupted.is_some() || !(only.is_empty() || only.contains(task)) {
+            return Ok(None);
+        }
+        let base = self.ctx.tip()?;
+        let place = self.slots.take(ATTEMPTS);
+        let observation = Observation::Dispatched {
+            task: task.clone(),
+            attempt,
+            base: base.clone(),
+            place: place.clone(),
+            owner: self.ctx.owner.clone(),
+        };
+        if self.observe(observation).is_empty() {
+            self.slots.free(&place);
+            return Ok(None);
+        }
+        let branch = layout::branch(&self.ctx.run, task);
+        let old = self.ctx.store.read(&branch)?;
+        let state = self.ledger.state.tasks.get(task);
+        let ours = [
+            state.and_then(|s| s.candidate.as_ref()).map(|c| &c.commit),
+            state.and_then(|s| s.base.as_ref()),
+        ];
+        if let Some(tip) = old.as_ref().filter(|tip| !ours.contains(&Some(*tip))) {
+            // Somebody else committed there. The branch starts anew; that work stays on the chain.
+            self.batch.keep.insert(task.clone(), tip.clone());
+        }
+        if old.as_ref() != Some(&base) {
+            self.batch.moves.push(Move::to(branch, base.clone(), Expected::from_read(old)));
+        }
+        let findings = match self.ledger.tips.get(task) {
+            Some(tip) => findings(&self.ctx.store, &tip.tree)?,
+            None => Vec::new(),
+        };
+        Ok(Some((task.clone(), attempt, Launch { place, base, findings })))
+    }
+
+    fn judge_base(&mut self, effect: Effect) -> bool {
+        let ctx = &self.ctx;
+        let Ok(tree) = ctx.store.repo().tree_of(&ctx.base) else { return false };
+        let base = ctx.base.clone();
+        let case = Case { stage: Stage::Landing, task: None, commit: base.clone(), tree, base };
+        if verifications::steps(ctx, &case, "c01").is_ok_and(|steps| steps.is_empty()) {
+            let verdict = Verdict { judgement: Judgement::Accepted, results: Vec::new() };
+            self.observe(Observation::BaseJudged(verdict));
+            return self.flush().is_ok();
+        }
+        let place = self.check_place("base");
+        self.spawn_judge(effect, place, case)
+    }
+
+    fn spawn_judge(&mut self, effect: Effect, place: String, case: Case) -> bool {
+        let wait = self.options.wait;
+        self.spawn(effect, Some(place.clone()), move |ctx| {
+            let judged = verifications::judge(ctx, &case, &place, wait)?;
+            Ok(Seen::Judged(Box::new(case), judged))
+        })
+    }
+
+    /// The place for a verification: the one its keeper is in already, else a free one.
+    fn check_place(&mut self, key: &str) -> String {
+        let mut adopted = self.adopted.iter().filter(|(k, _)| k.starts_with(key));
+        match adopted.next().map(|(k, place)| (k.clone(), place.clone())) {
+            Some((key, place)) => {
+                self.adopted.remove(&key);
+                place
+            }
+            None => self.slots.take(CHECKS),
+        }
+    }
+
+    fn verify(&mut self, task: &TaskId, attempt: u32, effect: Effect) -> bool {
+        let busy = self.flight.keys().filter(|e| matches!(e, Effect::Verify(..))).count();
+        let state = self.ledger.state.tasks.get(task);
+        let Some(candidate) = state.and_then(|s| s.candidate.clone()) else { return false };
+        if busy >= self.policy.verifications {
+            return false;
+        }
+        let place = self.check_place(&format!("t.{task}.{attempt}"));
+        let wait = self.options.wait;
+        let task = task.clone();
+        self.spawn(effect, Some(place.clone()), move |ctx| {
+            if let Some(finding) = verifications::scope_finding(ctx, &task, attempt, &candidate)? {
+                return Ok(Seen::OutOfScope(candidate, finding));
+            }
+            let case = Case {
+                stage: Stage::Task,
+                task: Some((task, attempt)),
+                commit: candidate.commit,
+                tree: candidate.tree,
+                base: candidate.base,
+            };
+            let judged = verifications::judge(ctx, &case, &place, wait)?;
+            Ok(Seen::Judged(Box::new(case), judged))
+        })
+    }
+
+    /// Landing is serial: one candidate at a time is held against the target.
+    fn examine(&mut self, task: &TaskId, effect: Effect) -> bool {
+        let landing = |e: &Effect| matches!(e, Effect::Land(_));
+        if self.flight.keys().any(landing) || self.later.iter().any(landing) {
+            return false;
+        }
+        if self.held.as_ref().is_some_and(|(_, since)| since.elapsed() < HELD) {
+            return false;
+        }
+        let Some(state) = self.ledger.state.tasks.get(task) else { return false };
+        let Some(candidate) = state.candidate.clone() else { return false };
+        let attempt = state.attempt;
+        let place = self.check_place(&format!("l.{task}."));
+        let wait = self.options.wait;
+        let task = task.clone();
+        self.spawn(effect, Some(place.clone()), move |ctx| {
+            landings::examine(ctx, &task, attempt, &candidate, &place, wait)
+                .map(|ready| Seen::Ready(Box::new(ready)))
+        })
+    }
+}
