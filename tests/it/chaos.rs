@@ -63,7 +63,10 @@ mod every_step {
         let counter = sandbox.sign("steps");
         let at = n.to_string();
         let file = counter.to_string_lossy().into_owned();
-        let more = [("GIT_HARNESS_FAILPOINT_COUNTER", file.as_str()), ("GIT_HARNESS_FAILPOINT_AT", at.as_str())];
+        let more = [
+            ("GIT_HARNESS_FAILPOINT_COUNTER", file.as_str()),
+            ("GIT_HARNESS_FAILPOINT_AT", at.as_str()),
+        ];
         let repo = sandbox.repo.clone();
         let said = sandbox.run_in(&repo, &["start"], &more);
         let mut seen = BTreeSet::new();
@@ -72,7 +75,12 @@ mod every_step {
         }
         let name = steps(&counter).get(usize::try_from(n).unwrap() - 1).cloned();
         let what = name.clone().unwrap_or_else(|| "no step".into());
-        assert!(matches!(said.code, 0 | 137), "killed at step {n}, {what}: an unexpected end\n{said}");
+        // Where even the base could not be judged there is nothing to go on with: that is for a person to see.
+        let halted = said.code == 3 && said.err.contains("the keeper of the checks died");
+        assert!(
+            halted || matches!(said.code, 0 | 137),
+            "killed at step {n}, {what}: an unexpected end\n{said}"
+        );
         assert!(name.is_some() || said.code == 0, "nothing was killed, and yet:\n{said}");
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             go_on(&sandbox, &mut seen);
@@ -117,7 +125,13 @@ mod every_step {
             since.elapsed()
         );
         // If the failpoints were gone, every run would complete unharmed and this test would prove nothing.
-        for kind in ["create.run", "attempt.journaled", "keeper.before-agent", "keeper.published", "verify.recorded"] {
+        for kind in [
+            "create.run",
+            "attempt.journaled",
+            "keeper.before-agent",
+            "keeper.published",
+            "verify.recorded",
+        ] {
             assert!(kinds.contains(kind), "the step {kind} never came");
         }
         assert!(names.len() > 40, "only {} steps", names.len());
@@ -127,7 +141,8 @@ mod every_step {
 /// Kills supervisor and keepers at random moments. `GIT_HARNESS_KILLS` says how often, `GIT_HARNESS_SEED` which moments.
 #[test]
 fn killed_at_random_it_completes_all_the_same() {
-    let number = |name: &str, or: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(or);
+    let number =
+        |name: &str, or: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(or);
     let kills = number("GIT_HARNESS_KILLS", 20);
     let seed = number("GIT_HARNESS_SEED", 20_261_122);
     let mut random = Random(seed.max(1));
@@ -168,6 +183,7 @@ fn killed_at_random_it_completes_all_the_same() {
             match said.code {
                 0 => break,
                 137 => {}
+                3 if said.err.contains("the keeper of the checks died") => {}
                 _ => panic!("seed {seed}, after {killed} kills\n{said}"),
             }
         }

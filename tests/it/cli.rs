@@ -7,7 +7,13 @@ use crate::sandbox::Sandbox;
 #[test]
 fn usage_errors_exit_with_129() {
     let sandbox = Sandbox::new(Job::new(&["alpha"]));
-    for args in [&["frobnicate"][..], &["start", "--jobs", "0"], &["status", "--nope"], &["skip", "alpha"], &[]] {
+    for args in [
+        &["frobnicate"][..],
+        &["start", "--jobs", "0"],
+        &["status", "--nope"],
+        &["skip", "alpha"],
+        &[],
+    ] {
         sandbox.run(args).exits(129);
     }
     sandbox.run(&["--help"]).exits(0).says("start");
@@ -59,7 +65,8 @@ fn plan_is_the_same_every_time() {
     assert_eq!(first.out, second.out);
     let value: serde_json::Value = serde_json::from_str(&first.out).unwrap();
     assert_eq!(value["v"], 1);
-    let ids: Vec<_> = value["tasks"].as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap()).collect();
+    let ids: Vec<_> =
+        value["tasks"].as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["alpha", "beta"]);
     for key in ["id", "files", "after", "tokens", "lines", "level"] {
         assert!(!value["tasks"][0][key].is_null(), "{key} is missing: {value}");
@@ -84,9 +91,18 @@ fn status_has_the_shape_that_is_promised() {
     assert_eq!(status["state"], "ended");
     assert_eq!(status["base"], sandbox.base.as_str());
     assert_eq!(status["target"], "refs/heads/harness/job-1/result");
-    for word in
-        ["todo", "blocked", "running", "verifying", "reviewing", "queued", "landing", "done", "failed", "skipped"]
-    {
+    for word in [
+        "todo",
+        "blocked",
+        "running",
+        "verifying",
+        "reviewing",
+        "queued",
+        "landing",
+        "done",
+        "failed",
+        "skipped",
+    ] {
         let expected = u64::from(word == "done" || word == "failed");
         assert_eq!(status["counts"][word], expected, "{word}");
     }
@@ -94,16 +110,30 @@ fn status_has_the_shape_that_is_promised() {
         assert!(status.as_object().unwrap().contains_key(key), "{key}");
     }
     let alpha = sandbox.task("alpha");
-    for key in
-        ["id", "state", "files", "after", "attempts", "branch", "candidate", "landed", "output", "reason", "tokens", "cost_usd"]
-    {
+    for key in [
+        "id",
+        "state",
+        "files",
+        "after",
+        "attempts",
+        "branch",
+        "candidate",
+        "landed",
+        "output",
+        "reason",
+        "tokens",
+        "cost_usd",
+    ] {
         assert!(alpha.as_object().unwrap().contains_key(key), "{key}: {alpha}");
     }
     assert_eq!(alpha["landed"], sandbox.git(&["rev-parse", "harness/job-1/result"]).as_str());
     assert_eq!(alpha["branch"], "refs/heads/harness/job-1/alpha");
     let said = sandbox.run(&["status", "--porcelain"]).exits(0);
     let lines: Vec<_> = said.out.lines().collect();
-    assert_eq!(lines, [&format!("done alpha 1 {}", alpha["landed"].as_str().unwrap()), "failed beta 1 -"]);
+    assert_eq!(
+        lines,
+        [&format!("done alpha 1 {}", alpha["landed"].as_str().unwrap()), "failed beta 1 -"]
+    );
     sandbox.run(&["status"]).exits(0).says("1 done").says("1 failed").says("beta");
     sandbox.run(&["status", "--watch"]).exits(0);
 }
@@ -116,7 +146,10 @@ fn show_log_and_verify_tell_what_happened() {
     sandbox.run(&["start"]).exits(0);
     let said = sandbox.run(&["show", "alpha"]).exits(0);
     said.says("job-1/alpha").says("so BAD").says("no-bad").says("done");
-    sandbox.run(&["show", "job-1/alpha", "--transcript", "--attempt", "1"]).exits(0).says("first try");
+    sandbox
+        .run(&["show", "job-1/alpha", "--transcript", "--attempt", "1"])
+        .exits(0)
+        .says("first try");
     sandbox.run(&["show", "alpha", "--transcript"]).exits(0).says("second try");
     sandbox.run(&["show", "alpha", "--prompt"]).exits(0).says("so BAD").says("grep -n BAD");
     sandbox.run(&["show", "alpha", "--diff"]).exits(0).says("+fine").says("-to be done");
@@ -145,7 +178,8 @@ fn sweep_takes_only_what_has_landed() {
     sandbox.run(&["start"]).exits(1);
     let candidate = sandbox.task("beta")["candidate"].as_str().unwrap().to_owned();
     sandbox.run(&["sweep"]).exits(0);
-    let refs = sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness", "refs/heads/harness"]);
+    let refs =
+        sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness", "refs/heads/harness"]);
     assert!(!refs.contains("tasks/job-1/alpha"), "{refs}");
     assert!(refs.contains("refs/harness/tasks/job-1/beta"), "{refs}");
     assert_eq!(sandbox.git(&["worktree", "list"]).lines().count(), 1);
@@ -159,7 +193,8 @@ fn sweep_takes_only_what_has_landed() {
     sandbox.run(&["sweep"]).exits(0);
     assert_eq!(sandbox.landed("beta"), "good");
     let left = std::fs::read_dir(sandbox.root()).unwrap().flatten();
-    let left: Vec<_> = left.map(|e| e.file_name()).filter(|n| n.to_string_lossy().contains(".harness")).collect();
+    let left: Vec<_> =
+        left.map(|e| e.file_name()).filter(|n| n.to_string_lossy().contains(".harness")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 

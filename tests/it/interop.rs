@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::invariants::Claim;
 use crate::job::Job;
-use crate::sandbox::{Sandbox, Said};
+use crate::sandbox::Sandbox;
 
 fn done() -> Sandbox {
     let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
@@ -34,7 +34,13 @@ fn git_shows_chains_notes_and_worktrees() {
     ] {
         assert!(refs.contains(&format!("{name} commit")), "{name} is missing:\n{refs}");
     }
-    let chain = sandbox.git(&["log", "--first-parent", "--reverse", "--format=%s", "refs/harness/tasks/job-1/alpha"]);
+    let chain = sandbox.git(&[
+        "log",
+        "--first-parent",
+        "--reverse",
+        "--format=%s",
+        "refs/harness/tasks/job-1/alpha",
+    ]);
     assert!(chain.lines().count() >= 7, "{chain}");
     for word in ["created", "attempt 1", "rejected", "attempt 2", "landed"] {
         assert!(chain.contains(word), "no `{word}` in\n{chain}");
@@ -47,7 +53,8 @@ fn git_shows_chains_notes_and_worktrees() {
     assert!(log.contains("Notes (harness)") && log.contains("Harness-Task: "), "{log}");
     let worktrees = sandbox.git(&["worktree", "list", "--porcelain"]);
     assert!(!worktrees.contains("prunable"), "{worktrees}");
-    let attempts = sandbox.git(&["ls-tree", "--name-only", "refs/harness/tasks/job-1/alpha:attempts"]);
+    let attempts =
+        sandbox.git(&["ls-tree", "--name-only", "refs/harness/tasks/job-1/alpha:attempts"]);
     assert_eq!(attempts, "1\n2");
     sandbox.git(&["worktree", "prune"]);
     sandbox.git(&["status"]);
@@ -57,11 +64,12 @@ fn git_shows_chains_notes_and_worktrees() {
 fn a_worktree_of_ours_is_one_of_gits() {
     let sandbox = done();
     let list = sandbox.git(&["worktree", "list", "--porcelain"]);
-    let places: Vec<PathBuf> = list.lines().filter_map(|l| l.strip_prefix("worktree ")).map(PathBuf::from).collect();
+    let places: Vec<PathBuf> =
+        list.lines().filter_map(|l| l.strip_prefix("worktree ")).map(PathBuf::from).collect();
     assert!(places.len() > 1, "{list}");
     for place in &places[1..] {
-        let said: Said = sandbox.try_git(place, &["status", "--porcelain"]).exits(0);
-        assert_eq!(said.err, "");
+        let said = sandbox.try_git(place, &["status", "--porcelain"]);
+        assert_eq!((said.code, said.err.as_str()), (0, ""));
     }
 }
 
@@ -84,7 +92,8 @@ fn git_may_pack_and_collect_between_two_starts() {
 
 #[test]
 fn git_may_pack_while_a_run_goes_on() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma", "delta"]).set("limits", "jobs = 2"));
+    let sandbox =
+        Sandbox::new(Job::new(&["alpha", "beta", "gamma", "delta"]).set("limits", "jobs = 2"));
     sandbox.script("alpha.1", "edit alpha BAD");
     let mut start = sandbox.spawn(&["start"]);
     while !start.has_ended() {
@@ -103,8 +112,8 @@ fn refs_that_are_fetched_go_on_elsewhere() {
     let sandbox = half_done();
     let other = sandbox.root().join("other");
     sandbox.git(&["clone", "--quiet", &sandbox.repo.to_string_lossy(), &other.to_string_lossy()]);
-    let git = |args: &[&str]| sandbox.try_git(&other, args).exits(0);
-    let _ = git(&["fetch", "--quiet", "origin", "refs/harness/*:refs/harness/*", "refs/notes/harness*:refs/notes/harness*"]);
+    let refs = ["refs/harness/*:refs/harness/*", "refs/notes/harness*:refs/notes/harness*"];
+    sandbox.try_git(&other, &["fetch", "--quiet", "origin", refs[0], refs[1]]).exits(0);
     sandbox.run_in(&other, &["start"], &[]).exits(0);
     Claim::all(&sandbox).of(&other).holds();
     assert_eq!(sandbox.task("beta")["state"], "todo", "the copy wrote into the original");
@@ -117,7 +126,13 @@ fn a_mirror_made_in_the_middle_completes_in_the_copy() {
     let start = sandbox.spawn(&["start"]);
     sandbox.await_sign("up");
     let copy = sandbox.root().join("copy.git");
-    sandbox.git(&["clone", "--quiet", "--mirror", &sandbox.repo.to_string_lossy(), &copy.to_string_lossy()]);
+    sandbox.git(&[
+        "clone",
+        "--quiet",
+        "--mirror",
+        &sandbox.repo.to_string_lossy(),
+        &copy.to_string_lossy(),
+    ]);
     sandbox.give_sign("go");
     sandbox.run_in(&copy, &["start"], &[]).exits(0);
     Claim::all(&sandbox).of(&copy).holds();
@@ -131,7 +146,13 @@ fn a_copy_without_the_target_makes_it_again() {
     let copy = sandbox.root().join("copy.git");
     sandbox.git(&["init", "--quiet", "--bare", &copy.to_string_lossy()]);
     let url = copy.to_string_lossy().into_owned();
-    sandbox.git(&["push", "--quiet", &url, "refs/harness/*:refs/harness/*", "refs/notes/harness*:refs/notes/harness*"]);
+    sandbox.git(&[
+        "push",
+        "--quiet",
+        &url,
+        "refs/harness/*:refs/harness/*",
+        "refs/notes/harness*:refs/notes/harness*",
+    ]);
     sandbox.run_in(&copy, &["start", "--run", "job-1"], &[]).exits(0);
     Claim::all(&sandbox).of(&copy).holds();
 }
@@ -145,7 +166,7 @@ fn a_target_that_has_the_work_already_gets_it_once() {
     let first = first.lines().next().unwrap();
     sandbox.git(&["update-ref", chain, first]);
     sandbox.run(&["start"]).exits(0);
-    Claim::all(&sandbox).holds();
+    Claim::all(&sandbox).with_lost_chains().holds();
 }
 
 #[test]
@@ -159,8 +180,7 @@ fn a_broken_ref_of_ours_is_put_aside_so_that_git_works() {
     assert_ne!(sandbox.try_git(&sandbox.repo, &fetch).code, 0, "then this test tests nothing");
     sandbox.run(&["start"]).exits(0).says("quarantine");
     assert_eq!(sandbox.try_git(&sandbox.repo, &["gc", "--quiet"]).code, 0);
-    let said = sandbox.try_git(&sandbox.repo, &["fetch", "--quiet", &url, "HEAD"]).exits(0);
-    drop(said);
+    sandbox.try_git(&sandbox.repo, &["fetch", "--quiet", &url, "HEAD"]).exits(0);
     std::fs::remove_file(sandbox.repo.join(".git/FETCH_HEAD")).unwrap();
     sandbox.remember();
     Claim::all(&sandbox).holds();

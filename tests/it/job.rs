@@ -69,7 +69,8 @@ impl Job {
         for (section, lines) in &self.sections {
             writeln!(text, "[{section}]\n{}", lines.join("\n")).unwrap();
             if *section == "agent" && !lines.concat().contains("command") {
-                writeln!(text, "command = [\"sh\", \"{FIXTURES}/run-agent.sh\", \"{scripts}\"]").unwrap();
+                writeln!(text, "command = [\"sh\", \"{FIXTURES}/run-agent.sh\", \"{scripts}\"]")
+                    .unwrap();
             }
         }
         text.push_str(&self.checks);

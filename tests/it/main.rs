@@ -1,6 +1,9 @@
 //! The real binary in real repositories with scripted agents: whole runs, kills, and what plain git says afterwards.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
-#![expect(clippy::disallowed_methods, reason = "tests start processes, wait and read the environment themselves")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start processes, wait and read the environment themselves"
+)]
 
 mod chaos;
 mod cli;

@@ -48,14 +48,6 @@ impl Said {
         assert!(there, "it should have said: {what}\n{self}");
         self
     }
-
-    /// It did not say this.
-    #[track_caller]
-    pub(crate) fn is_silent_about(self, what: &str) -> Self {
-        let there = self.out.contains(what) || self.err.contains(what);
-        assert!(!there, "it should not have said: {what}\n{self}");
-        self
-    }
 }
 
 /// A command that runs beside the test.
@@ -102,7 +94,8 @@ impl Background {
             }
             std::thread::sleep(Duration::from_millis(5));
         };
-        let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+        let read =
+            |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         Said { code, out: read(&self.out), err: read(&self.err) }
     }
@@ -219,7 +212,13 @@ impl Sandbox {
     }
 
     /// Starts a program in a folder.
-    fn begin(&self, program: &Path, folder: &Path, args: &[&str], more: &[(&str, &str)]) -> Background {
+    fn begin(
+        &self,
+        program: &Path,
+        folder: &Path,
+        args: &[&str],
+        more: &[(&str, &str)],
+    ) -> Background {
         let n = self.count.get() + 1;
         self.count.set(n);
         let file = |end: &str| self.root().join("said").join(format!("{n}.{end}"));
@@ -323,7 +322,8 @@ impl Sandbox {
                 Some(_) => {}
             }
         }
-        harmed.extend(now.keys().filter(|n| !before.contains_key(*n)).map(|n| format!("{n} is new")));
+        harmed
+            .extend(now.keys().filter(|n| !before.contains_key(*n)).map(|n| format!("{n} is new")));
         harmed
     }
 
@@ -333,7 +333,8 @@ impl Sandbox {
         collect(&self.repo, &self.repo, &mut found);
         let not_plain =
             [".git/objects/", ".git/harness/", ".git/worktrees/", ".git/refs/", ".git/packed-refs"];
-        let ours = [".git/logs/refs/harness/", ".git/logs/refs/heads/harness/", ".git/logs/refs/notes/"];
+        let ours =
+            [".git/logs/refs/harness/", ".git/logs/refs/heads/harness/", ".git/logs/refs/notes/"];
         found.retain(|name, _| !not_plain.iter().chain(&ours).any(|p| name.starts_with(p)));
         for line in self.git(&["for-each-ref", "--format=%(refname) %(objectname)"]).lines() {
             let (name, id) = line.split_once(' ').unwrap();

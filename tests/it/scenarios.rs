@@ -17,7 +17,11 @@ fn a_check_that_cannot_be_run_blames_nobody() {
         .set("retry", "infra = 1\nfeedback = 0");
     let sandbox = Sandbox::new(job);
     let since = Instant::now();
-    sandbox.run(&["start"]).exits(1).says("infrastructure, 2 times in a row").says("no-such-program");
+    sandbox
+        .run(&["start"])
+        .exits(1)
+        .says("infrastructure, 2 times in a row")
+        .says("no-such-program");
     assert!(since.elapsed().as_millis() >= 1_000, "it was not backed off");
     let task = sandbox.task("alpha");
     assert_eq!(task["state"], "failed");
@@ -33,7 +37,11 @@ fn a_check_that_takes_too_long_blames_nobody() {
         .check("slow", &["sleep", "60"], "when = [\"task\"]\ntimeout = \"500ms\"")
         .set("retry", "infra = 0\nfeedback = 0");
     let sandbox = Sandbox::new(job);
-    sandbox.run(&["start"]).exits(1).says("infrastructure, 1 times in a row").says("`slow` took longer");
+    sandbox
+        .run(&["start"])
+        .exits(1)
+        .says("infrastructure, 1 times in a row")
+        .says("`slow` took longer");
     Claim::all(&sandbox).landed(&[]).holds();
 }
 
@@ -47,7 +55,7 @@ fn a_program_that_comes_back_is_used_again() {
     sandbox.write("other.toml", &job.text(&sandbox.root().join("scripts").to_string_lossy()));
     sandbox.remember();
     let start = sandbox.spawn(&["start", "other.toml"]);
-    sandbox.await_that("a fault", || start.said().contains("again"));
+    sandbox.await_that("a fault", || start.said().contains("waits "));
     std::fs::write(&tool, "#!/bin/sh\n").unwrap();
     std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     start.wait().exits(0);
@@ -118,8 +126,11 @@ fn a_target_that_is_checked_out_is_waited_for() {
     sandbox.git(&["switch", "--quiet", "--detach"]);
     sandbox.run(&["start"]).exits(0);
     // The target is the one branch of the user's that may move.
-    let harmed: Vec<_> =
-        sandbox.harmed().into_iter().filter(|h| !h.contains("HEAD ") && !h.contains("refs/heads/main")).collect();
+    let harmed: Vec<_> = sandbox
+        .harmed()
+        .into_iter()
+        .filter(|h| !h.contains("HEAD ") && !h.contains("refs/heads/main"))
+        .collect();
     assert!(harmed.is_empty(), "{harmed:?}");
     sandbox.remember();
     Claim::all(&sandbox).on("refs/heads/main").holds();
@@ -128,7 +139,8 @@ fn a_target_that_is_checked_out_is_waited_for() {
 #[test]
 fn a_target_that_a_person_moves_keeps_their_work() {
     let sandbox = Sandbox::new(two().set("job", "target = \"line\""));
-    sandbox.script("default", ": >\"$HOME/up\"; wait_for \"$HOME/go\"; edit \"$HARNESS_TASK\" done");
+    sandbox
+        .script("default", ": >\"$HOME/up\"; wait_for \"$HOME/go\"; edit \"$HARNESS_TASK\" done");
     sandbox.git(&["branch", "line"]);
     let start = sandbox.spawn(&["start"]);
     sandbox.await_sign("up");
@@ -167,7 +179,11 @@ fn paused_makes_everything_and_starts_nothing() {
     let refs = sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness"]);
     assert_eq!(
         refs.lines().collect::<Vec<_>>(),
-        ["refs/harness/runs/job-1", "refs/harness/tasks/job-1/alpha", "refs/harness/tasks/job-1/beta"]
+        [
+            "refs/harness/runs/job-1",
+            "refs/harness/tasks/job-1/alpha",
+            "refs/harness/tasks/job-1/beta"
+        ]
     );
     assert!(sandbox.processes().is_empty());
     sandbox.run(&["start"]).exits(0);
@@ -222,15 +238,24 @@ fn polls_alone_complete_a_run() {
 #[test]
 fn merge_commits_where_the_job_wants_them() {
     let sandbox = Sandbox::new(two().set("queue", "merge = \"merge\"\nkeep-branches = true"));
-    sandbox.script("alpha", "edit alpha 1; commit_self 'the agent said this'; edit alpha 2; commit_self 'and this'");
+    sandbox.script(
+        "alpha",
+        "edit alpha 1; commit_self 'the agent said this'; edit alpha 2; commit_self 'and this'",
+    );
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();
-    let parents = sandbox.git(&["log", "--first-parent", "--format=%P", "main..harness/job-1/result"]);
+    let parents =
+        sandbox.git(&["log", "--first-parent", "--format=%P", "main..harness/job-1/result"]);
     assert!(parents.lines().all(|p| p.split(' ').count() == 2), "{parents}");
     let all = sandbox.git(&["log", "--format=%s", "harness/job-1/result"]);
     assert!(all.contains("the agent said this") && all.contains("and this"), "{all}");
     for task in ["alpha", "beta"] {
-        sandbox.git(&["merge-base", "--is-ancestor", &format!("harness/job-1/{task}"), "harness/job-1/result"]);
+        sandbox.git(&[
+            "merge-base",
+            "--is-ancestor",
+            &format!("harness/job-1/{task}"),
+            "harness/job-1/result",
+        ]);
     }
 }
 
