@@ -261,9 +261,11 @@ impl Engine<'_> {
         }
         failpoint::hit("land.noted");
         let branch = layout::branch(&ctx.run, &landing.task);
+        // Only a branch whose work the chain keeps: it can be behind the candidate when a supervisor was killed before
+        // it showed the candidate there, and a person may have committed on it.
         if !ctx.job.queue.keep_branches
             && let Some(tip) = ctx.store.read(&branch)?
-            && tip == landing.candidate
+            && ctx.store.repo().is_ancestor(&tip, &landing.candidate)?
         {
             self.batch.moves.push(Move::delete(branch, tip));
         }

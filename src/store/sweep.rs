@@ -37,7 +37,11 @@ impl Store {
             let branch = layout::branch(run, task);
             if let (false, Some(tip)) = (keep_branches, self.read(&branch)?) {
                 // Only a branch whose work the chain keeps; a person may have committed on it since.
-                if s.candidate.as_ref().is_some_and(|c| c.commit == tip) {
+                let kept = match &s.candidate {
+                    Some(candidate) => self.repo().is_ancestor(&tip, &candidate.commit)?,
+                    None => false,
+                };
+                if kept {
                     moves.push(Move::delete(branch, tip));
                     swept.branches += 1;
                 }
