@@ -25,12 +25,13 @@ fn header(page: &str, section: &str) -> String {
 
 /// One page of section 1: the generated part with a list of commands, then `fixtures/man/<name>.roff`.
 fn assemble(command: &Command, page: &str, list: &str) -> String {
-    let man = Man::new(command.clone().bin_name(spoken(page)));
+    let whole = command.clone().mut_arg("directory", |a| a.hide_short_help(false));
+    let man = Man::new(whole.bin_name(spoken(page)));
     let mut out: Vec<u8> = Vec::new();
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let name =
         format!(".SH NAME\n{} \\- {}\n", page.replace('-', "\\-"), roff(&lower_first(&about)));
-    man.render_synopsis_section(&mut out).unwrap();
+    let synopsis = synopsis(command, page);
     man.render_description_section(&mut out).unwrap();
     man.render_options_section(&mut out).unwrap();
     let mut generated = String::from_utf8(out).unwrap();
@@ -38,7 +39,15 @@ fn assemble(command: &Command, page: &str, list: &str) -> String {
     // A word in backticks is something to type.
     let generated = bold(&generated);
     let by_hand = read(&format!("fixtures/man/{page}.roff"));
-    format!("{}{name}{generated}{}", header(page, "1"), bold(&by_hand))
+    format!("{}{name}{synopsis}{generated}{}", header(page, "1"), bold(&by_hand))
+}
+
+/// The words of a usage line: program bold, the rest as it is.
+fn synopsis(command: &Command, page: &str) -> String {
+    let usage = command.clone().bin_name(spoken(page)).render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ");
+    let rest = usage.strip_prefix(&spoken(page)).unwrap_or(usage).trim();
+    format!(".SH SYNOPSIS\n\\fB{}\\fR {}\n", spoken(page), roff(rest))
 }
 
 fn spoken(page: &str) -> String {
