@@ -181,7 +181,7 @@ impl<'a> Section<'a> {
         self.table.and_then(|table| table.get(key))
     }
 
-    /// Notes a fault of a key's value. The message goes on after "`key` in [section] ".
+    /// Notes a fault of a key's value. The message goes on after "`key` in \[section\] ".
     pub(super) fn refuse(&self, at: usize, key: &str, fault: Fault) {
         let message = format!("`{key}` in {} {}", self.known.header, fault.message);
         self.report.add(at, &self.path_of(key), Fault { message, hint: fault.hint });

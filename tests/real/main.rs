@@ -1,8 +1,12 @@
 //! Real input: every module of a real npm package through a whole job, with kills, by polls, and in copies.
 //!
 //! Needs npm with a registry, node and perl. Where one of them is missing, every test says that it is skipped, and why.
+#![expect(clippy::print_stdout, reason = "what is skipped is told")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
-#![expect(clippy::disallowed_methods, reason = "tests start processes, wait and read the environment")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start processes, wait and read the environment"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -89,7 +93,9 @@ fn assert_whole(repo: &Path, run: &str, tasks: usize) {
     let target = format!("harness/{run}/result");
     let landed = text(
         repo,
-        &format!("git log --first-parent --format='%(trailers:key=Harness-Task,valueonly)' {target}"),
+        &format!(
+            "git log --first-parent --format='%(trailers:key=Harness-Task,valueonly)' {target}"
+        ),
     );
     let mut count = BTreeMap::new();
     for task in landed.lines().filter(|l| !l.is_empty()) {
@@ -99,7 +105,8 @@ fn assert_whole(repo: &Path, run: &str, tasks: usize) {
     assert!(count.values().all(|n| *n == 1), "none twice: {count:?}");
     let out = tempfile::tempdir().unwrap();
     text(repo, &format!("git archive {target} | tar x -C {}", out.path().display()));
-    let marked = text(out.path(), "grep -c '^// transformed by task' modules/*.js | grep -c ':1$' || true");
+    let marked =
+        text(out.path(), "grep -c '^// transformed by task' modules/*.js | grep -c ':1$' || true");
     assert_eq!(marked, tasks.to_string(), "every module is transformed once");
     text(out.path(), "for f in modules/*.js; do node --check $f || exit 1; done");
     let broken = text(repo, "git fsck --strict 2>&1 | grep -v dangling || true");
@@ -115,7 +122,8 @@ fn modules(repo: &Path) -> usize {
 #[test]
 fn killed_ten_times_every_module_lands_once() {
     let Some(repo) = clone("kills") else { return };
-    let before = text(&repo, "git status --porcelain; cat .git/HEAD; cat .git/config; git rev-parse main");
+    let before =
+        text(&repo, "git status --porcelain; cat .git/HEAD; cat .git/config; git rev-parse main");
     for round in 0..10u64 {
         let mut child = Command::new(program())
             .args(["start", "--run", "k", "--quiet"])
@@ -133,7 +141,8 @@ fn killed_ten_times_every_module_lands_once() {
     }
     assert_eq!(harness(&repo, &["start", "--run", "k", "--quiet"]), 0);
     assert_whole(&repo, "k", modules(&repo));
-    let after = text(&repo, "git status --porcelain; cat .git/HEAD; cat .git/config; git rev-parse main");
+    let after =
+        text(&repo, "git status --porcelain; cat .git/HEAD; cat .git/config; git rev-parse main");
     assert_eq!(before, after, "the user's checkout is as it was");
 }
 
@@ -166,7 +175,8 @@ fn polls_alone_complete_a_run() {
     let Some(repo) = clone("polled") else { return };
     let scope = "modules/_*.js";
     assert_eq!(harness(&repo, &["start", "--paused", "--run", "p", "--scope-files", scope]), 0);
-    let tasks: usize = text(&repo, "git ls-tree --name-only HEAD modules/ | grep -c 'modules/_'").parse().unwrap();
+    let tasks: usize =
+        text(&repo, "git ls-tree --name-only HEAD modules/ | grep -c 'modules/_'").parse().unwrap();
     let mut polls = 0;
     let code = loop {
         let code = harness(&repo, &["poll"]);

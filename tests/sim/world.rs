@@ -49,8 +49,8 @@ pub struct World {
 impl World {
     pub fn new(plan: Plan, policy: Policy, paused: bool, mood: Mood, tape: Tape) -> Self {
         let id = RunId::parse("sim-1").unwrap();
-        let mut book = Book::default();
-        book.pages = plan.tasks.iter().map(|t| (t.id.clone(), Page::default())).collect();
+        let pages = plan.tasks.iter().map(|t| (t.id.clone(), Page::default())).collect();
+        let book = Book { pages, ..Book::default() };
         let state = RunState::new(id, plan.clone());
         let mut world = Self {
             tape,
@@ -109,7 +109,7 @@ impl World {
         }
         match &observation {
             Observation::Dispatched { task, attempt, .. } if news => {
-                self.check_dispatch(&before, task, *attempt)
+                self.check_dispatch(&before, task, *attempt);
             }
             Observation::BaseJudged(verdict) => self.check_base(&before, verdict, news),
             Observation::Asked(Request::Cancel) => self.book.cancelled = true,
@@ -486,7 +486,7 @@ impl World {
             assert_eq!(times == 1, state.phase == Phase::Done, "{task}: {state:?}");
             match self.state.phase {
                 RunPhase::Active => {
-                    assert!(state.phase.ended() || blocked(task), "{task}: {state:?}")
+                    assert!(state.phase.ended() || blocked(task), "{task}: {state:?}");
                 }
                 RunPhase::Paused | RunPhase::Halted => {
                     assert!(state.phase.ended() || state.phase == Phase::Todo, "{task}: {state:?}");
