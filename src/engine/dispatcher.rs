@@ -13,7 +13,7 @@ use super::slots::Slots;
 use super::verifications::{Case, Judged};
 use super::{Context, Options, Report, Stopped, recover, signals};
 use crate::ambient;
-use crate::domain::id::TaskId;
+use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Decision, Effect, Observation, decide, next_wake};
 use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunPhase};
@@ -37,8 +37,8 @@ pub(super) enum Seen {
     Judged(Box<Case>, Option<Judged>),
     /// The scope said no; no check was run.
     OutOfScope(crate::domain::verdict::Candidate, Finding),
-    /// A landing.
-    Ready(Box<Ready>),
+    /// What landing this candidate would mean.
+    Ready(Oid, Box<Ready>),
 }
 
 pub(super) enum News {

@@ -242,7 +242,7 @@ impl Engine<'_> {
         let task = task.clone();
         self.spawn(effect, Some(place.clone()), move |ctx| {
             landings::examine(ctx, &task, attempt, &candidate, &place, wait)
-                .map(|ready| Seen::Ready(Box::new(ready)))
+                .map(|ready| Seen::Ready(candidate.commit, Box::new(ready)))
         })
     }
 }

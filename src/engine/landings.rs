@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use anyhow::{Context as _, Result};
 
 use super::Context;
-use super::verifications::{self, Case};
+use super::verifications::{self, Case, Judged};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::verdict::{Candidate, CheckResult, Judgement, Verdict};
 use crate::landing::{self, Onto};
@@ -36,6 +36,9 @@ pub(super) enum Ready {
         lines: Vec<String>,
         /// For forgetting its files.
         case: Box<Case>,
+        /// What moves then, if the verdict is good and the target has not moved meanwhile. It is not looked up again: a
+        /// verdict of a check with `cache = false` could not be found again.
+        landing: Option<Box<Landing>>,
     },
     /// The verdict on the tree is known and good: the target can move.
     Land(Landing),
@@ -77,40 +80,38 @@ pub(super) fn examine(
         base: candidate.base.clone(),
     };
     let steps = verifications::steps(ctx, &case, place)?;
-    let known = crate::verify::foregone(&steps);
-    let results = match known {
-        Some(Verdict { judgement: Judgement::Accepted, results }) => results,
-        Some(_) | None => {
-            let Some(judged) = verifications::judge(ctx, &case, place, wait)? else {
-                return Ok(Ready::Later);
-            };
-            let accepted = judged.verdict.judgement == Judgement::Accepted;
-            // With a version command the keeper alone can tell that a verdict is known: then nothing new was said,
-            // and there is nothing to journal first.
-            if !(accepted && judged.lines.is_empty()) {
-                let case = Box::new(case);
-                return Ok(Ready::Judged {
-                    tree,
-                    verdict: judged.verdict,
-                    lines: judged.lines,
-                    case,
-                });
-            }
-            verifications::forget(ctx, &case);
-            judged.verdict.results
-        }
+    let landing = |results| -> Result<Landing> {
+        assert_faithful(ctx, task, candidate, &tip, &new)?;
+        Ok(Landing {
+            run: ctx.run.clone(),
+            task: task.clone(),
+            attempt,
+            candidate: candidate.commit.clone(),
+            old: tip.clone(),
+            new: new.clone(),
+            tree: tree.clone(),
+            results,
+        })
     };
-    assert_faithful(ctx, task, candidate, &tip, &new)?;
-    Ok(Ready::Land(Landing {
-        run: ctx.run.clone(),
-        task: task.clone(),
-        attempt,
-        candidate: candidate.commit.clone(),
-        old: tip,
-        new,
-        tree,
-        results,
-    }))
+    if let Some(Verdict { judgement: Judgement::Accepted, results }) =
+        crate::verify::foregone(&steps)
+    {
+        return Ok(Ready::Land(landing(results)?));
+    }
+    let Some(Judged { verdict, lines }) = verifications::judge(ctx, &case, place, wait)? else {
+        return Ok(Ready::Later);
+    };
+    let accepted = verdict.judgement == Judgement::Accepted;
+    let moves = if accepted { Some(Box::new(landing(verdict.results.clone())?)) } else { None };
+    // With a version command the keeper alone can tell that a verdict is known: then nothing new was said, and there is
+    // nothing to journal first.
+    match moves {
+        Some(landing) if lines.is_empty() => {
+            verifications::forget(ctx, &case);
+            Ok(Ready::Land(*landing))
+        }
+        landing => Ok(Ready::Judged { tree, verdict, lines, case: Box::new(case), landing }),
+    }
 }
 
 /// A landing may change what the candidate changed and nothing else. A famous queue once reverted other people's code

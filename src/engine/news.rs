@@ -12,6 +12,7 @@ use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Decision, Effect, Observation};
+use crate::domain::state::Phase;
 use crate::domain::verdict::{Judgement, Verdict};
 use crate::failpoint;
 use crate::store::journal::{Landing, Moved};
@@ -34,7 +35,7 @@ impl Engine<'_> {
                 self.out_of_scope(&effect, candidate.tree, finding);
                 false
             }
-            Ok(Seen::Ready(ready)) => self.ready(&effect, *ready)?,
+            Ok(Seen::Ready(candidate, ready)) => self.ready(&effect, candidate, *ready)?,
             Err(error) => {
                 self.broken(&effect, &format!("{error:#}"));
                 false
@@ -197,14 +198,12 @@ impl Engine<'_> {
     }
 
     /// Says whether a keeper is still at it.
-    fn ready(&mut self, effect: &Effect, ready: Ready) -> Result<bool> {
+    fn ready(&mut self, effect: &Effect, candidate: Oid, ready: Ready) -> Result<bool> {
         let Effect::Land(task) = effect else { return Ok(false) };
-        let candidate = self.ledger.state.tasks.get(task).and_then(|s| s.candidate.clone());
-        let Some(candidate) = candidate else { return Ok(false) };
         if !matches!(ready, Ready::Held(_)) {
             self.held = None;
         }
-        let (task, candidate) = (task.clone(), candidate.commit);
+        let task = task.clone();
         match ready {
             Ready::Later => return Ok(true),
             Ready::Held(why) => self.hold_landing(why),
@@ -214,11 +213,14 @@ impl Engine<'_> {
             Ready::Conflict { onto, paths } => {
                 self.observe(Observation::LandingConflict { task, candidate, onto, paths });
             }
-            Ready::Judged { tree, verdict, lines, case } => {
+            Ready::Judged { tree, verdict, lines, case, landing } => {
                 self.write_verdict(&tree, lines)?;
                 self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
                 self.flush()?;
                 verifications::forget(&self.ctx, &case);
+                if let Some(landing) = landing {
+                    self.land(&landing)?;
+                }
             }
             Ready::Land(landing) => self.land(&landing)?,
         }
@@ -229,8 +231,12 @@ impl Engine<'_> {
     fn land(&mut self, landing: &Landing) -> Result<()> {
         // Somebody may have asked meanwhile that it does not land.
         self.apply_requests()?;
-        let queued = self.ledger.state.tasks.get(&landing.task);
-        if queued.is_none_or(|s| s.phase != crate::domain::state::Phase::Queued) {
+        // Or that it is tried again: then it has another candidate by now.
+        let wanted = self.ledger.state.tasks.get(&landing.task).is_some_and(|s| {
+            s.phase == Phase::Queued
+                && s.candidate.as_ref().is_some_and(|c| c.commit == landing.candidate)
+        });
+        if !wanted {
             return Ok(());
         }
         let ctx = std::sync::Arc::clone(&self.ctx);

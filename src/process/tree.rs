@@ -128,11 +128,17 @@ impl Tree {
 
     /// Ends all of them.
     pub(super) fn end(&mut self) -> Felled {
-        let survivors = self.sweep();
+        let survivors = if self.is_gone() { 0 } else { self.sweep() };
         // It may be removed only now that it is empty.
         self.cgroup = None;
         let main = self.main;
         Felled { ended: self.found.iter().filter(|&&one| Some(one) != main).count(), survivors }
+    }
+
+    /// Whether nothing can be left, which the kernel tells at once and a sweep only after several looks at every process
+    /// of the machine: orphans come to this process, all its children are the command's, and it has none.
+    fn is_gone(&self) -> bool {
+        self.others.as_ref().is_some_and(BTreeSet::is_empty) && is_childless()
     }
 
     fn sweep(&mut self) -> usize {
@@ -211,8 +217,26 @@ fn id(seen: &Seen) -> Id {
     (seen.pid, seen.start)
 }
 
+/// Whether this process is known to have no child, neither living nor waiting to be reaped. Children of all threads
+/// count, and so do orphans that came to us: the kernel makes each of them one that can be waited for.
+#[cfg(target_os = "linux")]
+fn is_childless() -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::All, look), Err(rustix::io::Errno::CHILD))
+}
+
+/// Elsewhere orphans go to another process, so having no child proves nothing.
+#[cfg(not(target_os = "linux"))]
+fn is_childless() -> bool {
+    false
+}
+
 /// The children of this process.
 fn children() -> Vec<Seen> {
+    if is_childless() {
+        return Vec::new();
+    }
     let me = std::process::id().cast_signed();
     procfs::all().into_iter().filter(|seen| seen.parent == me).collect()
 }

@@ -5,6 +5,7 @@ use git_harness::domain::machine::{Observation, Request, owed};
 use git_harness::domain::plan::{Plan, Task};
 use git_harness::domain::retry::Policy;
 use git_harness::domain::state::{RunPhase, RunState};
+use git_harness::domain::verdict::{Judgement, Verdict};
 use proptest::prelude::*;
 
 use crate::script::{MOODS, Mood};
@@ -116,4 +117,23 @@ fn a_base_that_fails_keeps_everything_from_starting() {
     state.base_passed = Some(false);
     assert_eq!(owed(&state, Timestamp(0), &policy(true)), []);
     assert_eq!(owed(&state, Timestamp(0), &policy(false)).len(), 2);
+}
+
+/// What is given up stays so, whatever is still said about its base.
+#[test]
+fn a_late_word_on_the_base_does_not_revive_a_run() {
+    let policy = Policy {
+        jobs: 1,
+        verifications: 1,
+        feedback: 0,
+        infra: 0,
+        allow_empty: false,
+        base_must_pass: true,
+    };
+    let mut world = World::new(plan(1, false), policy, false, Mood::Kind, Tape::new(Vec::new()));
+    assert!(world.tell(Observation::Asked(Request::Cancel)));
+    let judgement = Judgement::Inconclusive("too late".into());
+    let verdict = Verdict { judgement, results: Vec::new() };
+    assert!(!world.tell(Observation::BaseJudged(verdict)));
+    carry_out(&mut world);
 }
