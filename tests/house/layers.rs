@@ -47,13 +47,20 @@ fn test_files() -> BTreeSet<String> {
 
 /// A file's code without comments and without its module of tests, with its line numbers.
 fn code(text: &str) -> Vec<(usize, &str)> {
-    let lines: Vec<&str> = text.lines().collect();
-    let tests = lines.windows(2).position(|w| {
-        w[0].trim() == "#[cfg(test)]" && w[1].starts_with("mod ") && w[1].ends_with('{')
-    });
-    let end = tests.unwrap_or(lines.len());
-    let plain = |l: &&'_ str| !l.trim_start().starts_with("//");
-    lines[..end].iter().enumerate().filter(|(_, l)| plain(l)).map(|(n, l)| (n + 1, *l)).collect()
+    let mut found = Vec::new();
+    let mut in_tests = false;
+    let mut before = "";
+    for (n, line) in text.lines().enumerate() {
+        in_tests |= before == "#[cfg(test)]" && line.starts_with("mod ") && line.ends_with('{');
+        if !in_tests && !line.trim_start().starts_with("//") {
+            found.push((n + 1, line));
+        }
+        if line == "}" {
+            in_tests = false;
+        }
+        before = line;
+    }
+    found
 }
 
 /// The first names behind each occurrence of a path's root; a `{` list gives all of its first names.
@@ -116,6 +123,22 @@ fn a_module_names_only_what_the_layer_table_grants() {
         }
     }
     assert!(wrong.is_empty(), "see the layer table of ARCHITECTURE.md: {wrong:#?}");
+}
+
+#[test]
+fn nothing_climbs_out_of_its_module() {
+    let tests = test_files();
+    let mut wrong = Vec::new();
+    for file in rust("src").into_iter().filter(|f| !tests.contains(f)) {
+        let inside = file.trim_start_matches("src/").trim_end_matches("/mod.rs");
+        let climb = "super::".repeat(inside.split('/').count());
+        for (n, line) in code(&read(&file)) {
+            if line.contains(&climb) {
+                wrong.push(format!("{file}:{n}: {}", line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "name other modules by `crate::`: {wrong:#?}");
 }
 
 #[test]
