@@ -61,6 +61,14 @@ fn choose(store: &Store, here: &Path, args: &cli::Start, ui: &Ui) -> Result<Opti
             return going_on(store, run, args, ui);
         }
     }
+    // A bare copy has no job file in a work tree; the run that it carries has the job pinned.
+    if args.job.is_none()
+        && args.run.is_none()
+        && store.repo().work_dir().is_none()
+        && let Ok(run) = opened::run(store, None)
+    {
+        return going_on(store, run, args, ui);
+    }
     let found = jobfile::find(store.repo(), here, args.job.as_deref())?;
     let (run, exists) = match &args.run {
         Some(name) => {

@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// How long keepers that were asked to stop are waited for: their grace, and time to save.
 const STOPPING: Duration = Duration::from_secs(20);
 
-/// How long after a signal another one is its echo.
+/// How long after a signal another one of its kind is its echo.
 const ECHO: Duration = Duration::from_millis(300);
 
 /// What a thread brings back.
@@ -68,7 +68,7 @@ pub struct Engine<'a> {
     pub(super) held: Option<(String, Instant)>,
     pub(super) interrupted: Option<i32>,
     signals: u32,
-    last_signal: Option<Instant>,
+    last_signal: Option<(i32, Instant)>,
     pub(super) asked_to_stop: Option<Instant>,
     pub(super) sender: Sender<News>,
     receiver: Receiver<News>,
@@ -260,10 +260,10 @@ impl Engine<'_> {
     pub(super) fn signal(&mut self, signal: i32) {
         // `git` passes Ctrl-C on to its subcommands, which the terminal has told already (seen with git 2.47): both are
         // one.
-        if self.last_signal.is_some_and(|t| t.elapsed() < ECHO) {
+        if self.last_signal.is_some_and(|(of, t)| of == signal && t.elapsed() < ECHO) {
             return;
         }
-        self.last_signal = Some(ambient::instant());
+        self.last_signal = Some((signal, ambient::instant()));
         self.signals += 1;
         self.interrupted = Some(signal);
         let gentle = signal == signal_hook::consts::SIGINT && self.signals == 1;

@@ -141,14 +141,36 @@ fn interrupted_twice_it_stops_the_agents() {
     let (sandbox, start) = waiting(one_at_a_time());
     start.signal(Signal::INT);
     sandbox.await_that("a word", || start.said().contains("starting nothing new"));
-    // As fast as a person can: two signals of one kind within a millisecond are one to the system.
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    // Two signals in quick succession are one Ctrl-C: git passes on what the terminal sends to both.
+    std::thread::sleep(std::time::Duration::from_millis(700));
     start.signal(Signal::INT);
     start.wait().exits(130);
     assert!(sandbox.processes().is_empty(), "{:?}", sandbox.processes());
     sandbox.give_sign("go");
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn an_echo_of_a_signal_is_no_second_one() {
+    let (sandbox, mut start) = waiting(one_at_a_time());
+    start.signal(Signal::INT);
+    sandbox.await_that("a word", || start.said().contains("starting nothing new"));
+    start.signal(Signal::INT);
+    sandbox.give_sign("go");
+    sandbox.await_that("the end", || start.has_ended());
+    start.wait().exits(130);
+    assert_eq!(sandbox.task("alpha")["state"], "done", "its agent was stopped");
+}
+
+#[test]
+fn another_signal_is_no_echo() {
+    let (sandbox, start) = waiting(one_at_a_time());
+    start.signal(Signal::INT);
+    start.signal(Signal::TERM);
+    start.wait().exits(143);
+    assert!(sandbox.processes().is_empty(), "{:?}", sandbox.processes());
+    assert_eq!(sandbox.task("alpha")["state"], "todo");
 }
 
 #[test]
