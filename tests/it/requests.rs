@@ -167,6 +167,7 @@ fn an_echo_of_a_signal_is_no_second_one() {
 fn another_signal_is_no_echo() {
     let (sandbox, start) = waiting(one_at_a_time());
     start.signal(Signal::INT);
+    sandbox.await_that("a word", || start.said().contains("starting nothing new"));
     start.signal(Signal::TERM);
     start.wait().exits(143);
     assert!(sandbox.processes().is_empty(), "{:?}", sandbox.processes());
