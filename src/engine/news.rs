@@ -90,7 +90,7 @@ impl Engine<'_> {
                 return Ok(());
             }
             let expected = Expected::from_read(old);
-            self.ctx.store.transact(&[Move::to(branch.clone(), commit.clone(), expected)])
+            self.ctx.store.transact_in_bulk(&[Move::to(branch.clone(), commit.clone(), expected)])
         });
         if let Err(error) = moved {
             (self.report)(Report::Note(format!(
@@ -293,7 +293,7 @@ impl Engine<'_> {
         }
         let moves = std::mem::take(&mut self.published);
         failpoint::hit("attempt.before-drop");
-        if let Err(error) = self.ctx.store.transact(&moves) {
+        if let Err(error) = self.ctx.store.transact_in_bulk(&moves) {
             // They are only in the way: the events are on the chains.
             (self.report)(Report::Note(format!(
                 "published attempts could not be dropped: {error:#}"

@@ -164,7 +164,8 @@ fn publish(repo: &Repo, dir: &Path, work: &AttemptWork, outcome: &Outcome) -> Re
     let git = Git::find(repo.common_dir(), &private, &ambient::environment())?;
     let moves =
         [RefMove { name: work.publish.clone(), new: Some(commit), old: process::Expected::Absent }];
-    RefUpdates::start(&git)
+    // The barrier below forces this ref to the disk together with the work.
+    RefUpdates::in_bulk(&git)
         .transact(&moves)?
         .with_context(|| format!("cannot publish `{}`", work.publish))?;
     failpoint::hit("keeper.published");

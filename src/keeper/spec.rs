@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use crate::process::write_atomic;
 use crate::store::wire::WireEnding;
 
 /// The version of the format; a keeper and its supervisor are usually one program, but an upgrade can come between.
@@ -215,12 +214,15 @@ impl Spec {
 }
 
 impl ChecksOutcome {
-    /// Writes it, durably.
+    /// Writes it, at once or not at all.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&self, dir: &Path) -> Result<()> {
-        write_atomic(&dir.join(files::OUTCOME), &serde_json::to_vec_pretty(self)?)
+        // Not durable on purpose: what a power cut takes is judged once more.
+        let new = dir.join("outcome.json.new");
+        std::fs::write(&new, serde_json::to_vec_pretty(self)?)
+            .and_then(|()| std::fs::rename(&new, dir.join(files::OUTCOME)))
             .context("cannot write the outcome of the checks")
     }
 

@@ -110,7 +110,7 @@ impl Ledger {
             let name = layout::task(&self.state.id, task);
             moves.push(Move::to(name, tip.commit.clone(), Expected::from_read(old)));
         }
-        store.transact(&moves)?;
+        store.transact_in_bulk(&moves)?;
         for decision in batch.decisions.drain(..) {
             match decision {
                 Decision::Run(event) => self.state.apply_run(&event),

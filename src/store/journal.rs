@@ -126,7 +126,7 @@ impl Store {
     pub fn land(&self, proof: &QueueProof, landing: &Landing) -> Result<Moved> {
         let intent = self.append(proof, "landing", landing)?;
         failpoint::hit("land.before-journal");
-        self.transact(&[intent])?;
+        self.transact_in_bulk(&[intent])?;
         self.barrier()?;
         failpoint::hit("land.journaled");
         self.advance(proof, landing)

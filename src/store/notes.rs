@@ -32,7 +32,7 @@ impl Store {
             let old = self.read(name)?;
             let Some(commit) = self.notes_commit(old.as_ref(), lines)? else { return Ok(()) };
             let expected = Expected::from_read(old);
-            match self.transact(&[Move::to(name.to_owned(), commit, expected)]) {
+            match self.transact_in_bulk(&[Move::to(name.to_owned(), commit, expected)]) {
                 Err(error) if error.is::<Lost>() && tries < TRIES => tries += 1,
                 other => return other.with_context(|| format!("cannot write notes to `{name}`")),
             }
