@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -23,7 +23,8 @@ const LOOP: &str = r#"
 set -e
 f=$1
 n=$(basename "$f" .txt)
-git worktree add -q -b "loop/$n" "$BENCH/wt/$n" base
+# Side by side it fails now and then, when it meets the half-made worktree of another.
+until git worktree add -q -f -B "loop/$n" "$BENCH/wt/$n" base 2>/dev/null; do rm -rf "$BENCH/wt/$n"; done
 cd "$BENCH/wt/$n"
 sh -c "$AGENT" sh "$f"
 sh -c "$CHECK" sh "$f"
@@ -136,6 +137,7 @@ fn ours(root: &Path, files: usize, tasks: usize, jobs: usize) -> Result<Side> {
     );
     std::fs::write(repo.join("harness.toml"), job)?;
     make(&repo, files, tasks)?;
+    settle();
     let began = Instant::now();
     run(command(env!("CARGO_BIN_EXE_git-harness"), &repo).args(["start", "--quiet"]))?;
     let mut side = Side { wall: ms(began), ..Side::default() };
@@ -196,6 +198,7 @@ fn plain(root: &Path, files: usize, tasks: usize, jobs: usize) -> Result<Side> {
     std::fs::write(root.join("loop.sh"), LOOP)?;
     let names: String = (0..tasks).map(|n| format!("tasks/t{n:03}.txt\n")).collect();
     std::fs::write(root.join("names"), names)?;
+    settle();
     let began = Instant::now();
     let each = format!("xargs -P{jobs} -n1 sh '{0}/loop.sh' < '{0}/names'", root.display());
     let mut shell = command("sh", &repo);
@@ -220,6 +223,13 @@ fn alone(root: &Path) -> Result<f64> {
     Ok(ms(began) / 20.0)
 }
 
+/// ext4 leaves the inodes of deleted files alone for five seconds, and looks for others one by one meanwhile: what one
+/// side has deleted must not slow the other down.
+fn settle() {
+    Command::new("sync").status().ok();
+    std::thread::sleep(Duration::from_secs(7));
+}
+
 fn main() -> Result<()> {
     let options = options()?;
     println!("files  tasks  ours ms/task  (steady)  loop ms/task  ratio  agent+check alone");
@@ -228,8 +238,8 @@ fn main() -> Result<()> {
         let root: PathBuf = tempfile::tempdir()?.keep();
         let root = root.canonicalize()?;
         let alone = alone(&root)?;
-        let loop_side = plain(&root, *files, tasks, options.jobs)?;
         let our_side = ours(&root, *files, tasks, options.jobs)?;
+        let loop_side = plain(&root, *files, tasks, options.jobs)?;
         let each = |side: &Side| side.wall / tasks as f64;
         println!(
             "{files:>5}  {tasks:>5}  {:>12.1}  {:>8.1}  {:>12.1}  {:>5.3}  {alone:>17.1}",
@@ -244,6 +254,7 @@ fn main() -> Result<()> {
             println!("       kept in {}", root.display());
         } else {
             std::fs::remove_dir_all(&root)?;
+            settle();
         }
     }
     Ok(())
