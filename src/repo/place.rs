@@ -7,12 +7,16 @@ use std::fs::Permissions;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::record::Record;
 use super::{Head, Repo, heads, link, oid};
 use crate::domain::id::Oid;
+
+/// After this long, what is being registered is left over from somebody who was killed.
+const RUIN: Duration = Duration::from_secs(60);
 
 /// A linked worktree of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,9 +198,11 @@ impl Place {
     fn install_admin(&self, repo: &Repo, commit: &Oid) -> Result<bool> {
         let failed = || format!("cannot register a worktree: {}", self.admin.display());
         let name = self.admin.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let building = repo.common_dir().join(format!("harness-{name}-{}.new", std::process::id()));
+        let site = repo.common_dir().join("harness").join("building");
+        let building = site.join(format!("{name}-{}", std::process::id()));
+        drop_ruins(&site);
         remove_any(&building).with_context(failed)?;
-        std::fs::create_dir(&building).with_context(failed)?;
+        std::fs::create_dir_all(&building).with_context(failed)?;
         let files = [
             ("HEAD", format!("{commit}\n").into_bytes()),
             ("commondir", b"../..\n".to_vec()),
@@ -276,6 +282,20 @@ impl Place {
             .with_context(|| format!("cannot read: {}", path.display()))?;
         let time = super::walk::stat_of(&meta).mtime;
         Ok(super::record::Stamp { secs: time.secs, nanos: time.nsecs })
+    }
+}
+
+/// Removes what keepers left that were killed while they registered a worktree. Whoever is at it takes milliseconds. It
+/// is only disk space: what cannot be removed is left to the next.
+fn drop_ruins(site: &Path) {
+    let old = |path: &Path| {
+        let age = path.symlink_metadata().and_then(|m| m.modified()).map(|t| t.elapsed());
+        age.is_ok_and(|age| age.is_ok_and(|age| age > RUIN))
+    };
+    for entry in std::fs::read_dir(site).into_iter().flatten().flatten() {
+        if old(&entry.path()) {
+            remove_any(&entry.path()).ok();
+        }
     }
 }
 
