@@ -1,6 +1,7 @@
 //! The loop: what is owed is begun, what is seen is journaled, then told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunPhase};
 use crate::domain::verdict::Finding;
 use crate::store::chain::{Batch, Ledger};
-use crate::store::{Move, RunProof};
+use crate::store::notes::Lines;
+use crate::store::{Move, RunProof, layout};
 
 /// How often requests are looked for and the display is brought up to date.
 const TICK: Duration = Duration::from_millis(200);
@@ -62,8 +64,16 @@ pub struct Engine<'a> {
     pub(super) later: BTreeSet<Effect>,
     /// Places of check keepers that an earlier supervisor started, by the name of their folder.
     pub(super) adopted: BTreeMap<String, String>,
+    /// Events that are journaled and not durable yet, or not told.
+    pub(super) untold: Vec<Decision>,
     /// Published attempts whose events are not durable yet.
     pub(super) published: Vec<Move>,
+    /// Folders whose content is not durable elsewhere yet.
+    pub(super) litter: Vec<PathBuf>,
+    /// Lines for the notes on trees, to be written with the next events.
+    pub(super) verdicts: Lines,
+    /// Lines for the notes on landed commits.
+    pub(super) notes: Lines,
     /// Why landing waits, and since when.
     pub(super) held: Option<(String, Instant)>,
     pub(super) interrupted: Option<i32>,
@@ -100,7 +110,11 @@ pub fn prepare<'a>(
         flight: BTreeMap::new(),
         later: BTreeSet::new(),
         adopted: BTreeMap::new(),
+        untold: Vec::new(),
         published: Vec::new(),
+        litter: Vec::new(),
+        verdicts: Lines::new(),
+        notes: Lines::new(),
         held: None,
         interrupted: None,
         signals: 0,
@@ -183,25 +197,62 @@ impl Engine<'_> {
         decisions
     }
 
-    /// Journals what was decided, makes it durable, then tells it and drops what is no longer needed.
-    pub(super) fn flush(&mut self) -> Result<()> {
+    /// Journals what was decided and notes what was said: visible to every process, but not proof against a power cut
+    /// and not told yet.
+    pub(super) fn record(&mut self) -> Result<()> {
+        let store = self.ctx.store.clone();
+        let lines = [
+            (layout::VERDICTS, std::mem::take(&mut self.verdicts)),
+            (layout::NOTES, std::mem::take(&mut self.notes)),
+        ];
+        for (name, lines) in &lines {
+            self.batch.extras.extend(store.notes_move(name, lines)?);
+        }
         if self.batch.is_empty() {
             return Ok(());
         }
         let decisions = self.batch.decisions.clone();
-        let store = self.ctx.store.clone();
-        self.ledger.record(&store, &self.proof, &mut self.batch)?;
-        store.barrier()?;
-        for decision in &decisions {
+        if !self.ledger.record(&store, &self.proof, &mut self.batch)? {
+            // Another run wrote notes at the same moment. What else was moved along is only for people.
+            for (name, lines) in &lines {
+                store.add_notes(name, lines)?;
+            }
+        }
+        self.untold.extend(decisions);
+        Ok(())
+    }
+
+    /// Makes durable what was journaled, then tells it and removes what is no longer needed.
+    pub(super) fn acknowledge(&mut self) -> Result<()> {
+        if self.untold.is_empty() && self.litter.is_empty() && self.published.is_empty() {
+            return Ok(());
+        }
+        self.ctx.store.barrier()?;
+        self.tell();
+        Ok(())
+    }
+
+    /// Journals, makes durable and tells.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.record()?;
+        self.acknowledge()
+    }
+
+    /// Tells what is durable, and removes what was kept until it was.
+    pub(super) fn tell(&mut self) {
+        for decision in std::mem::take(&mut self.untold) {
             match decision {
-                Decision::Run(event) => (self.report)(Report::Run(event, &self.ledger.state)),
+                Decision::Run(event) => (self.report)(Report::Run(&event, &self.ledger.state)),
                 Decision::Task(task, event) => {
-                    (self.report)(Report::Task(task, event, &self.ledger.state));
+                    (self.report)(Report::Task(&task, &event, &self.ledger.state));
                 }
             }
         }
         self.drop_published();
-        Ok(())
+        for folder in std::mem::take(&mut self.litter) {
+            // What stays behind is found and replaced; it is only disk space.
+            std::fs::remove_dir_all(folder).ok();
+        }
     }
 
     fn patience(&self) -> Duration {

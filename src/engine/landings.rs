@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::Context;
 use super::verifications::{self, Case, Judged};
@@ -10,8 +10,8 @@ use crate::domain::id::{Oid, TaskId};
 use crate::domain::verdict::{Candidate, CheckResult, Judgement, Verdict};
 use crate::landing::{self, Onto};
 use crate::repo;
+use crate::store::codec;
 use crate::store::journal::Landing;
-use crate::store::{codec, layout};
 use crate::verify::Stage;
 
 /// What a look at a candidate and its target has shown.
@@ -107,7 +107,7 @@ pub(super) fn examine(
     // nothing to journal first.
     match moves {
         Some(landing) if lines.is_empty() => {
-            verifications::forget(ctx, &case);
+            std::fs::remove_dir_all(verifications::folder(ctx, &case)).ok();
             Ok(Ready::Land(*landing))
         }
         landing => Ok(Ready::Judged { tree, verdict, lines, case: Box::new(case), landing }),
@@ -184,13 +184,4 @@ pub(super) fn provenance(ctx: &Context, landing: &Landing, chain_tree: &Oid) -> 
 
 fn check_json(r: &CheckResult) -> serde_json::Value {
     serde_json::json!({"name": r.name, "passed": r.passed, "ms": r.ms, "key": r.key})
-}
-
-/// Writes the provenance of a landing.
-pub(super) fn annotate(ctx: &Context, landing: &Landing, chain_tree: &Oid) -> Result<()> {
-    let line = provenance(ctx, landing, chain_tree)?;
-    let lines = [(landing.new.clone(), vec![line])].into_iter().collect();
-    ctx.store
-        .add_notes(layout::NOTES, &lines)
-        .with_context(|| format!("cannot write the note on {}", landing.new))
 }

@@ -71,38 +71,32 @@ impl Engine<'_> {
             let name = self.ctx.attempt_ref(task, *attempt);
             self.published.push(Move::delete(name, published));
         }
-        failpoint::hit("attempt.seen");
-        self.flush()?;
-        failpoint::hit("attempt.recorded");
         if let (Some(candidate), false) = (candidate, decisions.is_empty()) {
-            self.show_candidate(task, &candidate.commit);
+            self.show_candidate(task, &candidate.commit)?;
         }
-        // Its files are on the chain now, or are worth nothing.
-        std::fs::remove_dir_all(self.ctx.attempt_dir(task, *attempt)).ok();
+        failpoint::hit("attempt.seen");
+        self.record()?;
+        failpoint::hit("attempt.recorded");
+        // Its files are on the chain, or are worth nothing.
+        self.litter.push(self.ctx.attempt_dir(task, *attempt));
         Ok(false)
     }
 
-    /// The task's branch shows the candidate to people. What counts is on the chain, so this may fail.
-    fn show_candidate(&mut self, task: &TaskId, commit: &Oid) {
+    /// The task's branch shows the candidate to people. What counts is on the chain, so this may come to nothing.
+    fn show_candidate(&mut self, task: &TaskId, commit: &Oid) -> Result<()> {
         let branch = layout::branch(&self.ctx.run, task);
-        let moved = self.ctx.store.read(&branch).and_then(|old| {
-            if old.as_ref() == Some(commit) {
-                return Ok(());
-            }
+        let old = self.ctx.store.read(&branch)?;
+        if old.as_ref() != Some(commit) {
             let expected = Expected::from_read(old);
-            self.ctx.store.transact_in_bulk(&[Move::to(branch.clone(), commit.clone(), expected)])
-        });
-        if let Err(error) = moved {
-            (self.report)(Report::Note(format!(
-                "the branch `{branch}` could not follow: {error:#}"
-            )));
+            self.batch.extras.push(Move::to(branch, commit.clone(), expected));
         }
+        Ok(())
     }
 
     /// Says whether a keeper is still at it.
     fn judged(&mut self, case: &Case, judged: Option<Judged>) -> Result<bool> {
         let Some(judged) = judged else { return Ok(true) };
-        self.write_verdict(&case.tree, judged.lines)?;
+        self.note_verdict(&case.tree, judged.lines);
         let observation = match &case.task {
             None => {
                 self.tell_base(&judged.verdict);
@@ -116,9 +110,9 @@ impl Engine<'_> {
             },
         };
         self.observe(observation);
-        self.flush()?;
+        self.record()?;
         failpoint::hit("verify.recorded");
-        verifications::forget(&self.ctx, case);
+        self.litter.push(verifications::folder(&self.ctx, case));
         Ok(false)
     }
 
@@ -132,15 +126,11 @@ impl Engine<'_> {
         }
     }
 
-    /// The note first, then the event that vouches for it.
-    fn write_verdict(&mut self, tree: &Oid, lines: Vec<String>) -> Result<()> {
-        if lines.is_empty() {
-            return Ok(());
+    /// The note goes with the event that vouches for it.
+    fn note_verdict(&mut self, tree: &Oid, lines: Vec<String>) {
+        if !lines.is_empty() {
+            self.verdicts.entry(tree.clone()).or_default().extend(lines);
         }
-        let lines = [(tree.clone(), lines)].into_iter().collect();
-        self.ctx.store.add_notes(verifications::NOTES, &lines)?;
-        failpoint::hit("verify.noted");
-        Ok(())
     }
 
     fn out_of_scope(
@@ -214,10 +204,10 @@ impl Engine<'_> {
                 self.observe(Observation::LandingConflict { task, candidate, onto, paths });
             }
             Ready::Judged { tree, verdict, lines, case, landing } => {
-                self.write_verdict(&tree, lines)?;
+                self.note_verdict(&tree, lines);
                 self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
-                self.flush()?;
-                verifications::forget(&self.ctx, &case);
+                self.record()?;
+                self.litter.push(verifications::folder(&self.ctx, &case));
                 if let Some(landing) = landing {
                     self.land(&landing)?;
                 }
@@ -245,7 +235,13 @@ impl Engine<'_> {
             self.hold_landing(why);
             return Ok(());
         }
-        match ctx.store.land(&queue, landing) {
+        self.record()?;
+        let moved = ctx.store.land(&queue, landing);
+        if moved.is_ok() {
+            // The barrier before the target moved was one for everything that had been journaled.
+            self.tell();
+        }
+        match moved {
             Ok(Moved::TargetMoved) => Ok(()),
             Ok(Moved::Landed) => self.landed(&queue, landing),
             Err(error) => {
@@ -263,9 +259,9 @@ impl Engine<'_> {
     ) -> Result<()> {
         let ctx = std::sync::Arc::clone(&self.ctx);
         if let Some(tip) = self.ledger.tips.get(&landing.task) {
-            landings::annotate(&ctx, landing, &tip.tree)?;
+            let line = landings::provenance(&ctx, landing, &tip.tree)?;
+            self.notes.entry(landing.new.clone()).or_default().push(line);
         }
-        failpoint::hit("land.noted");
         let branch = layout::branch(&ctx.run, &landing.task);
         // Only a branch whose work the chain keeps: it can be behind the candidate when a supervisor was killed before
         // it showed the candidate there, and a person may have committed on it.
@@ -273,7 +269,7 @@ impl Engine<'_> {
             && let Some(tip) = ctx.store.read(&branch)?
             && ctx.store.repo().is_ancestor(&tip, &landing.candidate)?
         {
-            self.batch.moves.push(Move::delete(branch, tip));
+            self.batch.extras.push(Move::delete(branch, tip));
         }
         self.batch.moves.push(ctx.store.settle(queue, landing, true)?);
         self.observe(Observation::Landed {
@@ -281,7 +277,7 @@ impl Engine<'_> {
             commit: landing.new.clone(),
             results: landing.results.clone(),
         });
-        self.flush()?;
+        self.record()?;
         failpoint::hit("land.recorded");
         Ok(())
     }

@@ -95,7 +95,7 @@ fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
         if tip != landing.old
             || unwanted
             || !free
-            || ctx.store.advance(&queue, &landing)? == Moved::TargetMoved
+            || ctx.store.advance(&queue, &landing, None)? == Moved::TargetMoved
         {
             let settled = ctx.store.settle(&queue, &landing, false)?;
             return ctx.store.transact(&[settled]);

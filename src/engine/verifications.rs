@@ -11,7 +11,6 @@ use crate::keeper::spec::{ChecksOutcome, ChecksWork, PlaceSpec, Spec, VERSION, W
 use crate::keeper::{files, spec::CheckStep};
 use crate::process::{self, Lock};
 use crate::repo;
-use crate::store::layout;
 use crate::verify::{self, Stage, Subject, scope};
 
 /// What is to be judged.
@@ -258,12 +257,7 @@ fn conclude(
     Ok(Judged { verdict, lines })
 }
 
-/// Forgets the files of a case whose verdict is on a chain.
-pub(super) fn forget(ctx: &Context, case: &Case) {
-    let dir = ctx.store.local().verification(&ctx.run, &case.key());
-    // What stays behind is found and reused or replaced; it is only disk space.
-    std::fs::remove_dir_all(dir).ok();
+/// The folder of a case, which nobody needs when its verdict is on a chain.
+pub(super) fn folder(ctx: &Context, case: &Case) -> std::path::PathBuf {
+    ctx.store.local().verification(&ctx.run, &case.key())
 }
-
-/// The name of the notes that verdicts go to.
-pub(super) const NOTES: &str = layout::VERDICTS;

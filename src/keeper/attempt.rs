@@ -161,7 +161,7 @@ fn publish(repo: &Repo, dir: &Path, work: &AttemptWork, outcome: &Outcome) -> Re
     let commit = repo::commit(repo, &tree, &parents, &message, &who, time)?;
     failpoint::hit("keeper.before-publish");
     let private = repo.common_dir().join("harness").join("git");
-    let git = Git::find(repo.common_dir(), &private, &ambient::environment())?;
+    let git = Git::find_known(repo.common_dir(), &private, &ambient::environment())?;
     let moves =
         [RefMove { name: work.publish.clone(), new: Some(commit), old: process::Expected::Absent }];
     // The barrier below forces this ref to the disk together with the work.

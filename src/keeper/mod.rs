@@ -50,6 +50,8 @@ pub fn main(dir: &Path) -> Result<()> {
     let lock = process::adopt_lock().context("this command is started by `git harness` itself")?;
     lock.describe(&Holder::this_process().to_string())?;
     let stop = StopFlag::on_terminate()?;
+    // As many keepers as there are jobs work side by side: more threads in each would only wait for each other.
+    rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global().ok();
     failpoint::hit("keeper.started");
     let spec = spec::Spec::read(dir)?;
     match &spec.work {

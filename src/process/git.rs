@@ -113,6 +113,24 @@ impl Git {
         private: &Path,
         ambient: &BTreeMap<OsString, OsString>,
     ) -> Result<Self> {
+        let git = Self::find_known(common_dir, private, ambient)?;
+        let path = ambient.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
+        let version = ask_version(&git.exe, path)?;
+        if version < OLDEST {
+            bail!("git {OLDEST} or newer is needed; `{}` is version {version}", git.exe.display());
+        }
+        Ok(Self { version, ..git })
+    }
+
+    /// The same without asking for its version: for a keeper, whose supervisor has asked.
+    ///
+    /// # Errors
+    /// If there is no git.
+    pub fn find_known(
+        common_dir: &Path,
+        private: &Path,
+        ambient: &BTreeMap<OsString, OsString>,
+    ) -> Result<Self> {
         let path = ambient.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
         let exe = std::env::split_paths(path)
             .filter(|dir| dir.is_absolute())
@@ -121,10 +139,6 @@ impl Git {
         let Some(exe) = exe else {
             bail!("there is no `git` in PATH; install git {OLDEST} or newer: {}", path.display())
         };
-        let version = ask_version(&exe, path)?;
-        if version < OLDEST {
-            bail!("git {OLDEST} or newer is needed; `{}` is version {version}", exe.display());
-        }
         let common_dir = std::path::absolute(common_dir)
             .with_context(|| format!("not a directory: {}", common_dir.display()))?;
         let private = std::path::absolute(private)
@@ -132,7 +146,7 @@ impl Git {
         let env = shield(&private, path)
             .with_context(|| format!("cannot prepare a home for git: {}", private.display()))?
             .with("GIT_DIR", &common_dir);
-        Ok(Self { exe, version, common_dir, private, env })
+        Ok(Self { exe, version: OLDEST, common_dir, private, env })
     }
 
     /// The version of git.

@@ -103,7 +103,9 @@ impl RefUpdates {
         // An idle git that somebody has killed had no transaction to be ambiguous about.
         let mut running = match self.running.take() {
             Some(running) if running.is_alive() => running,
-            Some(_) | None => Running::start(&self.git, self.settings).context("cannot start `git update-ref`")?,
+            Some(_) | None => {
+                Running::start(&self.git, self.settings).context("cannot start `git update-ref`")?
+            }
         };
         if running.ask(&request, &["start: ok", "prepare: ok"]).is_err() {
             let (code, message) = running.end()?;

@@ -280,6 +280,9 @@ fn is_real_folder(root: &Path, folder: &[u8]) -> bool {
 }
 
 /// Writes the files that carry [`Flags::UPDATE`], and notes their stat data.
+/// From how many files on they are written by more than one thread.
+const PARALLEL_FROM: usize = 100;
+
 fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<()> {
     let mut part = State::new(local.object_hash());
     for entry in state.entries().iter().filter(|e| e.flags.contains(Flags::UPDATE)) {
@@ -301,7 +304,8 @@ fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<
     let mut options = local
         .checkout_options(attributes::Source::IdMappingThenWorktree)
         .context("cannot read the checkout settings")?;
-    options.thread_limit = None;
+    // Starting threads costs more than writing a few files.
+    options.thread_limit = (part.entries().len() < PARALLEL_FROM).then_some(1);
     // Nothing is in the way any more, and what is all the same must not be written through.
     options.destination_is_initially_empty = true;
     options.overwrite_existing = false;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 
 use super::layout;
-use super::{Expected, Move, RunProof, Store, codec, wire};
+use super::{Expected, Lost, Move, RunProof, Store, codec, wire};
 use crate::ambient;
 use crate::domain::event::{RunEvent, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId};
@@ -56,25 +56,27 @@ pub struct Batch {
     pub payloads: BTreeMap<TaskId, Vec<Payload>>,
     /// Commits that a task's next event keeps reachable.
     pub keep: BTreeMap<TaskId, Oid>,
-    /// Refs to move in the same transaction (dropped attempts, branches).
+    /// Refs to move in the same transaction.
     pub moves: Vec<Move>,
+    /// Refs to move in the same transaction if nobody was faster; else they are left to the caller.
+    pub extras: Vec<Move>,
 }
 
 impl Batch {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.decisions.is_empty() && self.moves.is_empty()
+        self.decisions.is_empty() && self.moves.is_empty() && self.extras.is_empty()
     }
 }
 
 impl Ledger {
     /// Commits a batch to the chains and folds it into the state. Visible to every process when this returns; proof
-    /// against a power cut after the store's barrier.
+    /// against a power cut after the store's barrier. Says whether the batch's extras were moved, too.
     ///
     /// # Errors
     /// [`super::Lost`] when another process wrote to the run although we hold its lock: then stop at once.
-    pub fn record(&mut self, store: &Store, proof: &RunProof, batch: &mut Batch) -> Result<()> {
+    pub fn record(&mut self, store: &Store, proof: &RunProof, batch: &mut Batch) -> Result<bool> {
         debug_assert_eq!(proof.run(), &self.state.id, "a proof is for one run");
         let mut next: BTreeMap<TaskId, (TaskState, Tip)> = BTreeMap::new();
         let mut run_tip = self.run_tip.clone();
@@ -110,7 +112,15 @@ impl Ledger {
             let name = layout::task(&self.state.id, task);
             moves.push(Move::to(name, tip.commit.clone(), Expected::from_read(old)));
         }
-        store.transact_in_bulk(&moves)?;
+        let extras = std::mem::take(&mut batch.extras);
+        let all = [moves.as_slice(), &extras].concat();
+        let moved = match store.transact_in_bulk(&all) {
+            Err(error) if error.is::<Lost>() && !extras.is_empty() => {
+                store.transact_in_bulk(&moves)?;
+                false
+            }
+            other => other.map(|()| true)?,
+        };
         for decision in batch.decisions.drain(..) {
             match decision {
                 Decision::Run(event) => self.state.apply_run(&event),
@@ -122,7 +132,7 @@ impl Ledger {
         }
         self.run_tip = run_tip;
         self.run_seq = run_seq;
-        Ok(())
+        Ok(moved)
     }
 
     fn current(&self, task: &TaskId) -> Result<(TaskState, Tip)> {

@@ -1,8 +1,9 @@
 //! The journal of a target branch, and the one way in which the branch moves.
 //!
-//! Order: the landing is journaled and durable; then the target moves by compare-and-swap, which is the only commit
-//! point; notes and the task's chain follow. A crash anywhere is mended by looking at the journal's tip: either the
-//! target contains the landing, and the rest is rolled forward, or it does not, and nothing has happened.
+//! Order: all objects are made durable; then the journal's entry and the target move, in one transaction and by
+//! compare-and-swap; the target is the only commit point. Notes and the task's chain follow. A crash anywhere is mended by
+//! looking at the journal's tip: either the target contains the landing, and the rest is rolled forward, or it does not,
+//! and it happens then or never.
 
 use anyhow::{Context, Result};
 
@@ -125,20 +126,28 @@ impl Store {
     /// If the journal cannot be written, or the disk fails: then the target has not moved, or says so when read again.
     pub fn land(&self, proof: &QueueProof, landing: &Landing) -> Result<Moved> {
         let intent = self.append(proof, "landing", landing)?;
-        failpoint::hit("land.before-journal");
-        self.transact_in_bulk(&[intent])?;
+        failpoint::hit("land.before-barrier");
+        // What the target is about to name, and what led to it, is on the disk before the target names it.
         self.barrier()?;
-        failpoint::hit("land.journaled");
-        self.advance(proof, landing)
+        failpoint::hit("land.durable");
+        self.advance(proof, landing, Some(intent))
     }
 
-    /// Moves the target as a journaled landing says: the commit point.
+    /// Moves the target as a landing says: the commit point. The journal's entry moves in the same transaction, when it
+    /// is not there yet.
     ///
     /// # Errors
     /// As [`Store::land`].
-    pub fn advance(&self, proof: &QueueProof, landing: &Landing) -> Result<Moved> {
+    pub fn advance(
+        &self,
+        proof: &QueueProof,
+        landing: &Landing,
+        intent: Option<Move>,
+    ) -> Result<Moved> {
         let old = Expected::Value(landing.old.clone());
-        let moved = self.transact(&[Move::to(proof.target.clone(), landing.new.clone(), old)]);
+        let mut moves: Vec<Move> = intent.into_iter().collect();
+        moves.push(Move::to(proof.target.clone(), landing.new.clone(), old));
+        let moved = self.transact(&moves);
         failpoint::hit("land.target-moved");
         match moved {
             Ok(()) => Ok(Moved::Landed),

@@ -39,6 +39,20 @@ impl Store {
         }
     }
 
+    /// The move that adds lines, if any of them is new: for a transaction with other refs. When that is refused,
+    /// [`Store::add_notes`] does it.
+    ///
+    /// # Errors
+    /// If the notes are damaged.
+    pub fn notes_move(&self, name: &str, lines: &Lines) -> Result<Option<Move>> {
+        if lines.is_empty() {
+            return Ok(None);
+        }
+        let old = self.read(name)?;
+        let commit = self.notes_commit(old.as_ref(), lines)?;
+        Ok(commit.map(|commit| Move::to(name.to_owned(), commit, Expected::from_read(old))))
+    }
+
     fn notes_commit(&self, old: Option<&Oid>, lines: &Lines) -> Result<Option<Oid>> {
         let repo = self.repo().local();
         let tree = match old {

@@ -23,7 +23,7 @@ impl Store {
     pub fn mend(&self, proof: &RunProof, alive: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
         let run = proof.run();
         let mut said = Vec::new();
-        let folders = [layout::tasks(run), layout::attempts(run)];
+        let folders = [layout::tasks(run), layout::attempts(run), layout::branches(run)];
         let mut loose = Vec::new();
         for folder in &folders {
             files_below(&self.repo().common_dir().join(folder), &mut loose)?;
