@@ -28,6 +28,10 @@ const TICK: Duration = Duration::from_millis(200);
 /// How long keepers that were asked to stop are waited for: their grace, and time to save.
 const STOPPING: Duration = Duration::from_secs(20);
 
+/// How many folders of keepers are removed at a time. On ext4, making files soon after others were removed costs many
+/// times as much (measured): so they are removed rarely and in bulk.
+const LITTER: usize = 500;
+
 /// How long after a signal another one of its kind is its echo.
 const ECHO: Duration = Duration::from_millis(300);
 
@@ -133,6 +137,14 @@ impl Engine<'_> {
     /// # Errors
     /// If state cannot be written: then nothing more is begun, and keepers finish on their own.
     pub fn run(&mut self) -> Result<Stopped> {
+        let stopped = self.carry_out();
+        if stopped.is_ok() {
+            self.clear_away();
+        }
+        stopped
+    }
+
+    fn carry_out(&mut self) -> Result<Stopped> {
         if self.options.signals {
             let sender = self.sender.clone();
             signals::listen(move |signal| {
@@ -224,7 +236,7 @@ impl Engine<'_> {
 
     /// Makes durable what was journaled, then tells it and removes what is no longer needed.
     pub(super) fn acknowledge(&mut self) -> Result<()> {
-        if self.untold.is_empty() && self.litter.is_empty() && self.published.is_empty() {
+        if self.untold.is_empty() && self.published.is_empty() {
             return Ok(());
         }
         self.ctx.store.barrier()?;
@@ -249,8 +261,14 @@ impl Engine<'_> {
             }
         }
         self.drop_published();
+        if self.litter.len() >= LITTER {
+            self.clear_away();
+        }
+    }
+
+    /// Removes folders that nobody needs any more. What stays behind is found and replaced; it is only disk space.
+    fn clear_away(&mut self) {
         for folder in std::mem::take(&mut self.litter) {
-            // What stays behind is found and replaced; it is only disk space.
             std::fs::remove_dir_all(folder).ok();
         }
     }
