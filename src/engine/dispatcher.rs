@@ -1,6 +1,6 @@
 //! The loop: what is owed is begun, what is seen is journaled, then told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::attempts;
-use super::landings::Ready;
+use super::landings::Car;
 use super::slots::Slots;
 use super::verifications::{Case, Judged};
 use super::{Context, Options, Report, Stopped, recover, signals};
 use crate::ambient;
-use crate::domain::id::{Oid, TaskId};
+use crate::domain::id::TaskId;
 use crate::domain::machine::{Decision, Effect, Observation, decide, next_wake};
 use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunPhase};
@@ -43,8 +43,6 @@ pub(super) enum Seen {
     Judged(Box<Case>, Option<Judged>),
     /// The scope said no; no check was run.
     OutOfScope(crate::domain::verdict::Candidate, Finding),
-    /// What landing this candidate would mean.
-    Ready(Oid, Box<Ready>),
 }
 
 pub(super) enum News {
@@ -78,6 +76,8 @@ pub struct Engine<'a> {
     pub(super) verdicts: Lines,
     /// Lines for the notes on landed commits.
     pub(super) notes: Lines,
+    /// Candidates on their way to the target.
+    pub(super) train: VecDeque<Car>,
     /// Why landing waits, and since when.
     pub(super) held: Option<(String, Instant)>,
     pub(super) interrupted: Option<i32>,
@@ -119,6 +119,7 @@ pub fn prepare<'a>(
         litter: Vec::new(),
         verdicts: Lines::new(),
         notes: Lines::new(),
+        train: VecDeque::new(),
         held: None,
         interrupted: None,
         signals: 0,
@@ -157,7 +158,7 @@ impl Engine<'_> {
                 self.flush()?;
                 return Ok(Stopped::Interrupted(signal));
             }
-            let begun = self.begin()?;
+            let begun = self.begin()? | self.pull()?;
             if !begun && let Some(stopped) = self.stopped() {
                 self.flush()?;
                 return Ok(stopped);

@@ -1,13 +1,11 @@
 //! Beginning what is owed: each effect on a thread of its own, in a place of its own.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 
 use super::attempts::{self, Launch};
 use super::dispatcher::{Engine, News, Seen};
-use super::landings;
 use super::slots::{ATTEMPTS, CHECKS};
 use super::verifications::{self, Case};
 use super::{Context, Report};
@@ -19,9 +17,6 @@ use crate::domain::verdict::{Judgement, Verdict};
 use crate::store::chain::findings;
 use crate::store::{Expected, Move, layout};
 use crate::verify::Stage;
-
-/// How long a landing that cannot happen now is left alone.
-const HELD: Duration = Duration::from_secs(2);
 
 impl Engine<'_> {
     /// Begins every owed effect for which there is room. Says whether anything was begun.
@@ -44,7 +39,7 @@ impl Engine<'_> {
                     self.spawn_await(effect, place, None)
                 }
                 Effect::Verify(task, attempt) => self.verify(&task.clone(), *attempt, effect),
-                Effect::Land(task) => self.examine(&task.clone(), effect),
+                Effect::Land(task) => self.couple(task, &effect)?,
                 Effect::Start(task, attempt) => {
                     launches.extend(self.dispatch(task, *attempt)?);
                     false
@@ -71,7 +66,7 @@ impl Engine<'_> {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the engine is the module with threads")]
-    fn spawn(
+    pub(super) fn spawn(
         &mut self,
         effect: Effect,
         place: Option<String>,
@@ -188,7 +183,7 @@ impl Engine<'_> {
     }
 
     /// The place for a verification: the one its keeper is in already, else a free one.
-    fn check_place(&mut self, key: &str) -> String {
+    pub(super) fn check_place(&mut self, key: &str) -> String {
         let mut adopted = self.adopted.iter().filter(|(k, _)| k.starts_with(key));
         match adopted.next().map(|(k, place)| (k.clone(), place.clone())) {
             Some((key, place)) => {
@@ -222,27 +217,6 @@ impl Engine<'_> {
             };
             let judged = verifications::judge(ctx, &case, &place, wait)?;
             Ok(Seen::Judged(Box::new(case), judged))
-        })
-    }
-
-    /// Landing is serial: one candidate at a time is held against the target.
-    fn examine(&mut self, task: &TaskId, effect: Effect) -> bool {
-        let landing = |e: &Effect| matches!(e, Effect::Land(_));
-        if self.flight.keys().any(landing) || self.later.iter().any(landing) {
-            return false;
-        }
-        if self.held.as_ref().is_some_and(|(_, since)| since.elapsed() < HELD) {
-            return false;
-        }
-        let Some(state) = self.ledger.state.tasks.get(task) else { return false };
-        let Some(candidate) = state.candidate.clone() else { return false };
-        let attempt = state.attempt;
-        let place = self.check_place(&format!("l.{task}."));
-        let wait = self.options.wait;
-        let task = task.clone();
-        self.spawn(effect, Some(place.clone()), move |ctx| {
-            landings::examine(ctx, &task, attempt, &candidate, &place, wait)
-                .map(|ready| Seen::Ready(candidate.commit, Box::new(ready)))
         })
     }
 }

@@ -7,111 +7,101 @@ use anyhow::Result;
 use super::Context;
 use super::verifications::{self, Case, Judged};
 use crate::domain::id::{Oid, TaskId};
-use crate::domain::verdict::{Candidate, CheckResult, Judgement, Verdict};
+use crate::domain::verdict::{Candidate, CheckResult, Judgement};
 use crate::landing::{self, Onto};
 use crate::repo;
 use crate::store::codec;
 use crate::store::journal::Landing;
 use crate::verify::Stage;
 
-/// What a look at a candidate and its target has shown.
+/// A candidate merged onto what the target will be when those before it have landed.
 #[derive(Debug)]
-pub(super) enum Ready {
-    /// The target has it already.
-    Contained(Oid),
-    /// It conflicts.
-    Conflict {
-        /// The tip.
-        onto: Oid,
-        /// The paths.
-        paths: Vec<String>,
-    },
-    /// The merged tree was judged just now; the verdict must be journaled before anything moves.
-    Judged {
-        /// The tree.
-        tree: Oid,
-        /// What was said.
-        verdict: Verdict,
-        /// Note lines.
-        lines: Vec<String>,
-        /// For forgetting its files.
-        case: Box<Case>,
-        /// What moves then, if the verdict is good and the target has not moved meanwhile. It is not looked up again: a
-        /// verdict of a check with `cache = false` could not be found again.
-        landing: Option<Box<Landing>>,
-    },
-    /// The verdict on the tree is known and good: the target can move.
-    Land(Landing),
-    /// The target is checked out there; landing waits.
-    Held(String),
-    /// A keeper is at it, and we do not wait.
-    Later,
+pub(super) struct Car {
+    /// The task.
+    pub task: TaskId,
+    /// Whose work.
+    pub attempt: u32,
+    /// The work.
+    pub candidate: Candidate,
+    /// The tip that the target must have for this to land.
+    pub onto: Oid,
+    /// The commit that would land.
+    pub new: Oid,
+    /// Its tree.
+    pub tree: Oid,
+    /// What was said of that tree; nothing while it is being judged.
+    pub judged: Option<Judged>,
 }
 
-/// Looks at what landing a candidate would mean at this moment, and verifies it where that is needed.
-pub(super) fn examine(
+impl Car {
+    /// What is to be judged.
+    pub(super) fn case(&self) -> Case {
+        Case {
+            stage: Stage::Landing,
+            task: Some((self.task.clone(), self.attempt)),
+            commit: self.new.clone(),
+            tree: self.tree.clone(),
+            base: self.candidate.base.clone(),
+        }
+    }
+
+    /// The landing, with the results that prove it.
+    pub(super) fn landing(&self, ctx: &Context, results: Vec<CheckResult>) -> Landing {
+        Landing {
+            run: ctx.run.clone(),
+            task: self.task.clone(),
+            attempt: self.attempt,
+            candidate: self.candidate.commit.clone(),
+            old: self.onto.clone(),
+            new: self.new.clone(),
+            tree: self.tree.clone(),
+            results,
+        }
+    }
+}
+
+/// What merging a candidate onto a tip has shown.
+#[derive(Debug)]
+pub(super) enum Coupled {
+    /// It merges.
+    Car(Box<Car>),
+    /// It conflicts in these paths.
+    Conflict(Vec<String>),
+}
+
+/// Merges a candidate onto a tip and makes the commit that would land. If its tree is known to be good, nothing need be
+/// judged.
+pub(super) fn couple(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,
     candidate: &Candidate,
-    place: &str,
-    wait: bool,
-) -> Result<Ready> {
-    let tip = ctx.tip()?;
-    if let Some(commit) = contained(ctx, task, &tip)? {
-        return Ok(Ready::Contained(commit));
-    }
-    if let Some(why) = held(ctx)? {
-        return Ok(Ready::Held(why));
-    }
+    onto: &Oid,
+) -> Result<Coupled> {
     let repo = ctx.store.repo();
-    let tree = match landing::merge_onto(repo, &tip, candidate)? {
-        Onto::Conflict(paths) => return Ok(Ready::Conflict { onto: tip, paths }),
+    let tree = match landing::merge_onto(repo, onto, candidate)? {
+        Onto::Conflict(paths) => return Ok(Coupled::Conflict(paths)),
         Onto::Tree(tree) => tree,
     };
     let subject = ctx.subject(task, attempt)?;
     let merge = ctx.job.queue.merge;
-    let new = landing::commit(repo, &subject, &tip, candidate, &tree, merge, &ctx.identity)?;
-    let case = Case {
-        stage: Stage::Landing,
-        task: Some((task.clone(), attempt)),
-        commit: new.clone(),
-        tree: tree.clone(),
-        base: candidate.base.clone(),
+    let new = landing::commit(repo, &subject, onto, candidate, &tree, merge, &ctx.identity)?;
+    assert_faithful(ctx, task, candidate, onto, &new)?;
+    let mut car = Car {
+        task: task.clone(),
+        attempt,
+        candidate: candidate.clone(),
+        onto: onto.clone(),
+        new,
+        tree,
+        judged: None,
     };
-    let steps = verifications::steps(ctx, &case, place)?;
-    let landing = |results| -> Result<Landing> {
-        assert_faithful(ctx, task, candidate, &tip, &new)?;
-        Ok(Landing {
-            run: ctx.run.clone(),
-            task: task.clone(),
-            attempt,
-            candidate: candidate.commit.clone(),
-            old: tip.clone(),
-            new: new.clone(),
-            tree: tree.clone(),
-            results,
-        })
-    };
-    if let Some(Verdict { judgement: Judgement::Accepted, results }) =
-        crate::verify::foregone(&steps)
-    {
-        return Ok(Ready::Land(landing(results)?));
-    }
-    let Some(Judged { verdict, lines }) = verifications::judge(ctx, &case, place, wait)? else {
-        return Ok(Ready::Later);
-    };
-    let accepted = verdict.judgement == Judgement::Accepted;
-    let moves = if accepted { Some(Box::new(landing(verdict.results.clone())?)) } else { None };
-    // With a version command the keeper alone can tell that a verdict is known: then nothing new was said, and there is
-    // nothing to journal first.
-    match moves {
-        Some(landing) if lines.is_empty() => {
-            std::fs::remove_dir_all(verifications::folder(ctx, &case)).ok();
-            Ok(Ready::Land(*landing))
-        }
-        landing => Ok(Ready::Judged { tree, verdict, lines, case: Box::new(case), landing }),
-    }
+    let steps = verifications::steps(ctx, &car.case(), "")?;
+    let known = crate::verify::foregone(&steps);
+    car.judged = known
+        .filter(|verdict| verdict.judgement == Judgement::Accepted)
+        .map(|verdict| Judged { verdict, lines: Vec::new() });
+    Ok(Coupled::Car(Box::new(car)))
 }
 
 /// A landing may change what the candidate changed and nothing else. A famous queue once reverted other people's code

@@ -13,6 +13,7 @@ pub mod recover;
 pub mod requests;
 mod signals;
 mod slots;
+mod train;
 mod verifications;
 
 use std::collections::{BTreeMap, BTreeSet};

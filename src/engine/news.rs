@@ -4,19 +4,18 @@ use anyhow::Result;
 
 use super::attempts;
 use super::dispatcher::{Engine, News, Seen};
-use super::landings::{self, Ready};
+use super::landings;
 use super::requests::{self, Answer, Wire};
 use super::verifications::{self, Case, Judged};
 use super::{Report, recover};
-use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Decision, Effect, Observation};
-use crate::domain::state::Phase;
 use crate::domain::verdict::{Judgement, Verdict};
 use crate::failpoint;
-use crate::store::journal::{Landing, Moved};
+use crate::store::journal::Landing;
 use crate::store::{Expected, Move, layout};
+use crate::verify::Stage;
 
 impl Engine<'_> {
     pub(super) fn take(&mut self, news: News) -> Result<()> {
@@ -35,7 +34,6 @@ impl Engine<'_> {
                 self.out_of_scope(&effect, candidate.tree, finding);
                 false
             }
-            Ok(Seen::Ready(candidate, ready)) => self.ready(&effect, candidate, *ready)?,
             Err(error) => {
                 self.broken(&effect, &format!("{error:#}"));
                 false
@@ -96,6 +94,10 @@ impl Engine<'_> {
     /// Says whether a keeper is still at it.
     fn judged(&mut self, case: &Case, judged: Option<Judged>) -> Result<bool> {
         let Some(judged) = judged else { return Ok(true) };
+        if case.stage == Stage::Landing && case.task.is_some() {
+            self.car_judged(case, judged);
+            return Ok(false);
+        }
         self.note_verdict(&case.tree, judged.lines);
         let observation = match &case.task {
             None => {
@@ -127,7 +129,7 @@ impl Engine<'_> {
     }
 
     /// The note goes with the event that vouches for it.
-    fn note_verdict(&mut self, tree: &Oid, lines: Vec<String>) {
+    pub(super) fn note_verdict(&mut self, tree: &Oid, lines: Vec<String>) {
         if !lines.is_empty() {
             self.verdicts.entry(tree.clone()).or_default().extend(lines);
         }
@@ -176,78 +178,6 @@ impl Engine<'_> {
             }
             Effect::Land(_) => self.hold_landing(format!("landing does not work: {why}")),
             Effect::Start(..) => {}
-        }
-    }
-
-    fn hold_landing(&mut self, why: String) {
-        let news = self.held.as_ref().is_none_or(|(old, _)| *old != why);
-        self.held = Some((why.clone(), ambient::instant()));
-        if news {
-            (self.report)(Report::Note(why));
-        }
-    }
-
-    /// Says whether a keeper is still at it.
-    fn ready(&mut self, effect: &Effect, candidate: Oid, ready: Ready) -> Result<bool> {
-        let Effect::Land(task) = effect else { return Ok(false) };
-        if !matches!(ready, Ready::Held(_)) {
-            self.held = None;
-        }
-        let task = task.clone();
-        match ready {
-            Ready::Later => return Ok(true),
-            Ready::Held(why) => self.hold_landing(why),
-            Ready::Contained(commit) => {
-                self.observe(Observation::Landed { task, commit, results: Vec::new() });
-            }
-            Ready::Conflict { onto, paths } => {
-                self.observe(Observation::LandingConflict { task, candidate, onto, paths });
-            }
-            Ready::Judged { tree, verdict, lines, case, landing } => {
-                self.note_verdict(&tree, lines);
-                self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
-                self.record()?;
-                self.litter.push(verifications::folder(&self.ctx, &case));
-                if let Some(landing) = landing {
-                    self.land(&landing)?;
-                }
-            }
-            Ready::Land(landing) => self.land(&landing)?,
-        }
-        Ok(false)
-    }
-
-    /// Moves the target and writes everything that follows from it.
-    fn land(&mut self, landing: &Landing) -> Result<()> {
-        // Somebody may have asked meanwhile that it does not land.
-        self.apply_requests()?;
-        // Or that it is tried again: then it has another candidate by now.
-        let wanted = self.ledger.state.tasks.get(&landing.task).is_some_and(|s| {
-            s.phase == Phase::Queued
-                && s.candidate.as_ref().is_some_and(|c| c.commit == landing.candidate)
-        });
-        if !wanted {
-            return Ok(());
-        }
-        let ctx = std::sync::Arc::clone(&self.ctx);
-        let queue = ctx.store.hold_queue(&ctx.manifest.target)?;
-        if let Some(why) = landings::held(&ctx)? {
-            self.hold_landing(why);
-            return Ok(());
-        }
-        self.record()?;
-        let moved = ctx.store.land(&queue, landing);
-        if moved.is_ok() {
-            // The barrier before the target moved was one for everything that had been journaled.
-            self.tell();
-        }
-        match moved {
-            Ok(Moved::TargetMoved) => Ok(()),
-            Ok(Moved::Landed) => self.landed(&queue, landing),
-            Err(error) => {
-                self.hold_landing(format!("landing does not work: {error:#}"));
-                Ok(())
-            }
         }
     }
 

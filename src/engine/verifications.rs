@@ -133,8 +133,10 @@ pub(super) fn judge(ctx: &Context, case: &Case, place: &str, wait: bool) -> Resu
             return Ok(None);
         }
         keeper.wait().ok();
-        // A keeper that died before it could take its lock over (a Ctrl-C in its first milliseconds) began nothing.
-        if never_took_over(&lock_path) && stillborn < STILLBORN {
+        // A keeper that died before it could take its lock over (a Ctrl-C in its first milliseconds) began nothing. For the
+        // base there is no back-off later: a keeper of it that was killed is replaced here.
+        let again = never_took_over(&lock_path) || case.task.is_none();
+        if again && stillborn < STILLBORN {
             stillborn += 1;
         } else {
             started = true;

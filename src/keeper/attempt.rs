@@ -89,6 +89,7 @@ fn command(dir: &Path, spec: &Spec, work: &AttemptWork) -> Command {
         marker: spec.marker.clone(),
         grace: GRACE,
         own_process: true,
+        cgroup: true,
     }
 }
 

@@ -141,6 +141,7 @@ fn run(
         marker: format!("{}.{}", spec.marker, ambient::nonce()),
         grace: GRACE,
         own_process: true,
+        cgroup: false,
     };
     let ended = process::run(&command, stop)?;
     let said = super::excerpt(&command.stdout, &command.stderr, QUOTE);

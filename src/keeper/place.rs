@@ -137,6 +137,7 @@ fn set_up(dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<bool> {
             marker: spec.marker.clone(),
             grace: super::attempt::GRACE,
             own_process: true,
+            cgroup: false,
         };
         let ended = process::run(&command, stop)?;
         if ended.ending != Ending::Exited(0) {

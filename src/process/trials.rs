@@ -94,6 +94,7 @@ fn command(dir: &Path, script: &str) -> Command {
         marker: marker(dir),
         grace: Duration::from_millis(200),
         own_process: false,
+        cgroup: true,
     }
 }
 

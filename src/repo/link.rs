@@ -45,12 +45,6 @@ pub(super) fn line(prefix: &str, path: &Path) -> Vec<u8> {
 /// Replaces a file by way of a new one beside it. Never writes through a link: what stands at either path is replaced,
 /// not followed.
 pub(super) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
-    // Making and removing files is what costs most in a place that is used again and again.
-    let plain = std::fs::symlink_metadata(path)
-        .is_ok_and(|m| m.is_file() && m.len() == content.len() as u64);
-    if plain && std::fs::read(path).is_ok_and(|old| old == content) {
-        return Ok(());
-    }
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".harness-new");
     let fresh = path.with_file_name(name);
