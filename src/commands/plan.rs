@@ -12,7 +12,7 @@ use crate::error::{self, Advice};
 use crate::job::{Globs, Group, Job};
 use crate::planning::{self, Planned};
 use crate::repo::{self, Repo};
-use crate::ui::{Ui, table};
+use crate::ui::{Ui, human, table};
 
 /// A job's scope, as narrowed on the command line.
 #[derive(Debug, Clone, Copy, Default)]
@@ -87,9 +87,10 @@ fn describe(planned: &Planned, base: &Oid) -> Result<String> {
     let tokens: u64 = tasks.iter().map(|t| t.tokens).sum();
     let id = planning::plan_id(&planned.plan)?;
     Ok(format!(
-        "{}\n{} tasks, {files} files, {lines} lines, about {tokens} tokens of source; plan {} of commit {}\n",
+        "{}\n{}, {}, {lines} lines, about {tokens} tokens of source; plan {} of commit {}\n",
         table::columns(&rows),
-        tasks.len(),
+        human::number(tasks.len(), "task"),
+        human::number(files, "file"),
         id.short(),
         base.short()
     ))
@@ -127,8 +128,10 @@ pub fn validate(here: &Path, args: &cli::JobArgument, ui: &Ui) -> Result<u8> {
         ui.result(&format!("{value}\n"));
     } else {
         ui.result(&format!(
-            "{}: the job `{}` is valid, with {checks} checks\n",
-            found.file, found.name
+            "{}: the job `{}` is valid, with {}\n",
+            found.file,
+            found.name,
+            human::number(checks, "check")
         ));
         for hint in advice(&found.job) {
             ui.say(&format!("hint: {hint}"));

@@ -41,7 +41,8 @@ pub fn run(here: &Path, args: &cli::Start, ui: &Ui) -> Result<u8> {
     if args.paused {
         let tasks = state.tasks.len();
         ui.say(&format!(
-            "the run `{run}` waits with {tasks} tasks; `git harness start` goes on with it"
+            "the run `{run}` waits with {}; `git harness start` goes on with it",
+            human::number(tasks, "task")
         ));
         return Ok(error::OK);
     }
@@ -173,7 +174,8 @@ fn make(
     let jobs = args.jobs.map_or(found.job.limits.jobs, |n| n as usize);
     let tasks = planned.plan.tasks.len();
     let headline = format!(
-        "run {run}: {tasks} tasks from {}, {jobs} at a time, landing on {}",
+        "run {run}: {} from {}, {jobs} at a time, landing on {}",
+        human::number(tasks, "task"),
         base.short(),
         opened::short(&target)
     );
@@ -181,9 +183,9 @@ fn make(
         ui.result(&format!("would make the {headline}\n"));
         for task in &planned.plan.tasks {
             ui.result(&format!(
-                "  {} ({} files, {} lines)\n",
+                "  {} ({}, {} lines)\n",
                 task.id,
-                task.files.len(),
+                human::number(task.files.len(), "file"),
                 task.lines
             ));
         }

@@ -8,7 +8,7 @@ use super::opened;
 use crate::cli;
 use crate::engine::sweep_places;
 use crate::error;
-use crate::ui::Ui;
+use crate::ui::{Ui, human};
 
 /// `git harness sweep`
 pub fn run(here: &Path, args: &cli::RunArgument, ui: &Ui) -> Result<u8> {
@@ -26,9 +26,14 @@ pub fn run(here: &Path, args: &cli::RunArgument, ui: &Ui) -> Result<u8> {
         ui.result(&format!("{value}\n"));
     } else {
         ui.result(&format!(
-            "run {run}: removed {places} worktrees and {} branches, folded {} task chains into {}\n",
-            swept.branches,
-            swept.chains,
+            "run {run}: removed {} and {}, folded {} into {}\n",
+            human::number(places, "worktree"),
+            if swept.branches == 1 {
+                "1 branch".into()
+            } else {
+                format!("{} branches", swept.branches)
+            },
+            human::number(swept.chains, "task chain"),
             crate::store::layout::archive(&run)
         ));
     }

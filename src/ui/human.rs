@@ -99,6 +99,12 @@ pub fn counts(state: &RunState) -> String {
     some.join(", ")
 }
 
+/// A number of things: `1 task`, `24 tasks`.
+#[must_use]
+pub fn number(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
 /// A length of time in one or two units: `850 ms`, `42 s`, `3 min 5 s`, `2 h 10 min`.
 #[must_use]
 pub fn duration(ms: u64) -> String {
@@ -122,11 +128,12 @@ pub fn moment(at: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{duration, moment};
+    use super::{duration, moment, number};
     use crate::domain::id::Timestamp;
 
     #[test]
     fn times_are_short() {
+        assert_eq!((&*number(1, "task"), &*number(0, "task")), ("1 task", "0 tasks"));
         assert_eq!(duration(0), "0 ms");
         assert_eq!(duration(1_250), "1.2 s");
         assert_eq!(duration(185_000), "3 min 5 s");
