@@ -195,7 +195,9 @@ impl Engine<'_> {
     }
 
     fn verify(&mut self, task: &TaskId, attempt: u32, effect: Effect) -> bool {
-        let busy = self.flight.keys().filter(|e| matches!(e, Effect::Verify(..))).count();
+        // Judging for the target counts, too: every place for checks is a checkout of the whole tree.
+        let judging = |e: &&Effect| matches!(e, Effect::Verify(..) | Effect::Land(_));
+        let busy = self.flight.keys().chain(&self.later).filter(judging).count();
         let state = self.ledger.state.tasks.get(task);
         let Some(candidate) = state.and_then(|s| s.candidate.clone()) else { return false };
         if busy >= self.policy.verifications {

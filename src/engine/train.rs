@@ -27,7 +27,7 @@ impl Engine<'_> {
     pub(super) fn couple(&mut self, task: &TaskId, effect: &Effect) -> Result<bool> {
         let coupled = self.train.iter().any(|car| car.task == *task);
         let waits = self.held.as_ref().is_some_and(|(_, since)| since.elapsed() < HELD);
-        if coupled || waits || self.train.len() >= self.policy.verifications {
+        if coupled || waits || self.train.len() >= self.policy.verifications.div_ceil(2) {
             return Ok(false);
         }
         let ctx = std::sync::Arc::clone(&self.ctx);
