@@ -80,12 +80,6 @@ pub fn host() -> String {
     if name.is_empty() { "localhost".into() } else { name }
 }
 
-/// This process.
-#[must_use]
-pub fn process_id() -> u32 {
-    std::process::id()
-}
-
 /// Lets a moment pass while another process gets on with its work (only where there is nothing to wait on).
 pub fn pause(time: Duration) {
     std::thread::sleep(time);

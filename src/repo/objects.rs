@@ -121,23 +121,6 @@ pub fn edit_tree(
     Ok(oid(tree::apply(&local, base, &edits)?))
 }
 
-/// Writes `tree` with some paths as they are in `source` (kind and content; absent there means dropped).
-///
-/// # Errors
-/// If a path is not allowed in a tree, or the object database cannot be read or written.
-pub fn restore_paths(repo: &Repo, tree: &Oid, source: &Oid, paths: &[String]) -> Result<Oid> {
-    let local = repo.local();
-    let base = tree::of(&local, object_id(tree)?)?;
-    let source = tree::of(&local, object_id(source)?)?;
-    let mut edits: Vec<tree::Edit> = Vec::with_capacity(paths.len());
-    for path in paths {
-        tree::check_path(path.as_bytes())?;
-        let entry = tree::entry_at(&local, source, path.as_bytes())?;
-        edits.push((BString::from(path.as_str()), entry.map(|e| (e.mode.kind(), e.id))));
-    }
-    Ok(oid(tree::apply(&local, base, &edits)?))
-}
-
 /// The tree without entries.
 pub(super) fn empty_tree(local: &gix::Repository) -> ObjectId {
     ObjectId::empty_tree(local.object_hash())

@@ -124,12 +124,6 @@ impl Local {
         self.root.join("queues").join(format!("{key}.lock"))
     }
 
-    /// Held while a worktree is registered: git and gix lose entries when that happens side by side (measured).
-    #[must_use]
-    pub fn places_lock(&self) -> PathBuf {
-        self.root.join("places.lock")
-    }
-
     /// Files of one attempt: prompt, outputs, lock of its keeper.
     #[must_use]
     pub fn attempt(&self, run: &RunId, task: &TaskId, attempt: u32) -> PathBuf {

@@ -11,7 +11,6 @@ pub mod table;
 
 use std::io::{IsTerminal, Write};
 
-use crate::domain::id::TaskId;
 use crate::engine::Report;
 use crate::error::Advice;
 
@@ -137,12 +136,6 @@ pub fn printable(text: &str) -> String {
         }
     }
     shown
-}
-
-/// A task's name with its run, as a branch is named.
-#[must_use]
-pub fn full_name(run: &str, task: &TaskId) -> String {
-    format!("{run}/{task}")
 }
 
 #[cfg(test)]
