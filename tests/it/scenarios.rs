@@ -97,6 +97,22 @@ fn two_that_are_good_alone_and_bad_together_do_not_both_land() {
 }
 
 #[test]
+fn what_is_judged_ahead_is_not_blamed_for_what_does_not_land() {
+    let check = "sleep 1; ! grep -q BAD alpha";
+    let job =
+        Job::bare(&["alpha", "beta"]).check("slow", &["sh", "-c", check], "when = [\"landing\"]");
+    let sandbox = Sandbox::new(job);
+    // While alpha is judged as it would land, beta is coupled behind it and is judged with what is bad in alpha.
+    sandbox.script("alpha.1", "edit alpha BAD");
+    sandbox.script("alpha.2", "expect_feedback slow; edit alpha good");
+    sandbox.script("beta", "sleep 0.4; edit beta good");
+    sandbox.run(&["start", "--jobs", "4"]).exits(0);
+    Claim::all(&sandbox).holds();
+    let attempts = ["alpha", "beta"].map(|task| sandbox.task(task)["attempts"].as_u64());
+    assert_eq!(attempts, [Some(2), Some(1)]);
+}
+
+#[test]
 fn a_base_that_fails_costs_no_attempt() {
     let job = two().check("ready", &["sh", "-c", "echo the base is not ready; exit 7"], "");
     let sandbox = Sandbox::new(job.clone());
