@@ -8,5 +8,6 @@ pub mod id;
 pub mod machine;
 pub mod plan;
 pub mod retry;
+pub mod session;
 pub mod state;
 pub mod verdict;

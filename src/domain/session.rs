@@ -1,0 +1,217 @@
+//! How an agent's session ended in the agent's own terms, and what it used.
+
+use std::fmt;
+
+use super::id::Timestamp;
+
+/// How a session ended, told from what the agent printed, what changed, and its exit code, in this order of weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// It says that it did its work. Whether that is true is for the checks.
+    Ok,
+    /// It ended without saying how: killed, out of memory, a truncated or garbled stream.
+    Crashed,
+    /// A timer of ours ran out.
+    TimedOut,
+    /// The account's quota or rate is used up.
+    RateLimited,
+    /// The service cannot be reached or cannot keep up; it will pass.
+    Overloaded,
+    /// The account is not known, not allowed or not paid for; it will not pass.
+    Auth,
+    /// The task does not fit the model's context window.
+    ContextExceeded,
+    /// A cap on turns, budget or output was reached.
+    Limit,
+    /// The model declined.
+    Refused,
+    /// Tools were denied, so that nothing could be done.
+    Blocked,
+    /// The session to be resumed is not there.
+    SessionLost,
+    /// The session to be begun is there already.
+    SessionInUse,
+    /// The agent does not accept how it was called, or where.
+    BadInput,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Ok,
+        Self::Crashed,
+        Self::TimedOut,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::Auth,
+        Self::ContextExceeded,
+        Self::Limit,
+        Self::Refused,
+        Self::Blocked,
+        Self::SessionLost,
+        Self::SessionInUse,
+        Self::BadInput,
+    ];
+
+    /// The word used in refs, presets and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Crashed => "crashed",
+            Self::TimedOut => "timed_out",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::Auth => "auth",
+            Self::ContextExceeded => "context_exceeded",
+            Self::Limit => "limit",
+            Self::Refused => "refused",
+            Self::Blocked => "blocked",
+            Self::SessionLost => "session_lost",
+            Self::SessionInUse => "session_in_use",
+            Self::BadInput => "bad_input",
+        }
+    }
+
+    /// The class with this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == word)
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Tokens, as the agent's own report counts them. `input` is what was not read from a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tokens {
+    /// Read by the model, and neither from the cache nor written to it.
+    pub input: u64,
+    /// Written by the model, with its reasoning.
+    pub output: u64,
+    /// Read from the cache.
+    pub cache_read: u64,
+    /// Written to the cache.
+    pub cache_write: u64,
+}
+
+impl Tokens {
+    /// All of them, for a budget.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        [self.input, self.output, self.cache_read, self.cache_write]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+
+    /// With those of another session.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            output: self.output.saturating_add(other.output),
+            cache_read: self.cache_read.saturating_add(other.cache_read),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+        }
+    }
+
+    /// What came on top of an earlier count of the same thread; nothing is ever below zero.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            input: self.input.saturating_sub(earlier.input),
+            output: self.output.saturating_sub(earlier.output),
+            cache_read: self.cache_read.saturating_sub(earlier.cache_read),
+            cache_write: self.cache_write.saturating_sub(earlier.cache_write),
+        }
+    }
+}
+
+/// Money in billionths of a US dollar: whole numbers add up without error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Cost(pub u64);
+
+impl Cost {
+    /// From dollars; `None` for what is no amount.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is looked at first"
+    )]
+    pub fn from_usd(usd: f64) -> Option<Self> {
+        (usd.is_finite() && (0.0..=1e9).contains(&usd)).then(|| Self((usd * 1e9).round() as u64))
+    }
+
+    /// In dollars.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "for people and JSON; sums are made of whole numbers"
+    )]
+    pub fn usd(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+}
+
+/// What one session, or several, used. `None` is unknown, which is not nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Tokens.
+    pub tokens: Option<Tokens>,
+    /// Money.
+    pub cost: Option<Cost>,
+}
+
+/// What can be told of a session from what it left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// How it ended.
+    pub class: Class,
+    /// The words that say so, on one line: for findings and for people.
+    pub detail: Option<String>,
+    /// The session's id.
+    pub session: Option<String>,
+    /// What this invocation used; of a thread that counts on over several, see `cumulative`.
+    pub usage: Usage,
+    /// Whether `usage` counts everything since the thread began and not since this invocation did.
+    pub cumulative: bool,
+    /// When a limit lifts, if it was said.
+    pub resets_at: Option<Timestamp>,
+    /// Tools that were denied.
+    pub denials: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Class, Cost, Tokens};
+
+    #[test]
+    fn every_class_is_found_by_its_word() {
+        for class in Class::ALL {
+            assert_eq!(Class::parse(class.as_str()), Some(class));
+        }
+        assert_eq!(Class::parse("fine"), None);
+    }
+
+    #[test]
+    fn money_adds_up_and_nonsense_is_no_amount() {
+        assert_eq!(Cost::from_usd(0.000_123_456), Some(Cost(123_456)));
+        for nonsense in [f64::NAN, f64::INFINITY, -0.01, 1e10] {
+            assert_eq!(Cost::from_usd(nonsense), None);
+        }
+    }
+
+    #[test]
+    fn a_thread_that_counts_on_is_subtracted() {
+        let first = Tokens { input: 130, output: 7, cache_read: 0, cache_write: 0 };
+        let second = Tokens { input: 390, output: 21, cache_read: 5, cache_write: 0 };
+        let since = second.since(first);
+        assert_eq!((since.input, since.output, since.cache_read), (260, 14, 5));
+        assert_eq!(first.since(second).total(), 0);
+    }
+}
