@@ -36,6 +36,27 @@ pub fn nonce() -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// A random UUID (RFC 9562, version 4), for sessions whose id we choose.
+#[must_use]
+pub fn uuid() -> String {
+    let hex = nonce();
+    // The variant's two bits are 10: 8, 9, a or b.
+    let variant = match hex.as_bytes()[16] & 3 {
+        0 => '8',
+        1 => '9',
+        2 => 'a',
+        _ => 'b',
+    };
+    format!(
+        "{}-{}-4{}-{variant}{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[13..16],
+        &hex[17..20],
+        &hex[20..]
+    )
+}
+
 /// The environment of this process.
 #[must_use]
 pub fn environment() -> BTreeMap<OsString, OsString> {

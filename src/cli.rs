@@ -118,6 +118,9 @@ pub struct Start {
     /// Go on in the background
     #[arg(long)]
     pub detach: bool,
+    /// Go on with a run that halted because too many tasks failed, though its job has not changed
+    #[arg(long)]
+    pub force: bool,
     /// Say nothing but errors and the last line
     #[arg(short, long)]
     pub quiet: bool,

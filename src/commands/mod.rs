@@ -1,5 +1,6 @@
 //! One file a verb. What a verb does lives in a layer below; here it is put together and told.
 
+mod adopt;
 mod demo;
 mod doctor;
 mod jobfile;

@@ -1,7 +1,7 @@
 //! Opening what a command works on: the repository's state, a run, a task.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -180,7 +180,8 @@ pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
         overlay.push((path.clone(), to));
     }
     let salt = hasher.try_finalize()?.to_string();
-    let tasks = loaded.ledger.state.plan.tasks.iter().map(|t| (t.id.clone(), t.clone())).collect();
+    let plan = &loaded.ledger.state.plan;
+    let tasks = plan.tasks.iter().map(|t| (t.id.clone(), Arc::new(t.clone()))).collect();
     Ok(Context {
         store: store.clone(),
         base: manifest.base()?,
@@ -188,7 +189,7 @@ pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
         manifest,
         job,
         template,
-        tasks,
+        tasks: Mutex::new(tasks),
         program: ambient::program().context("cannot find this program's own file")?,
         environment: ambient::environment(),
         owner: format!("{}/{}", ambient::host(), repository_id(store)?),

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use super::plan::Scope;
-use super::{jobfile, opened, plan};
+use super::{adopt, jobfile, opened, plan};
 use crate::cli;
+use crate::domain::event::Halt;
 use crate::domain::id::{RunId, TaskId};
 use crate::domain::machine::{Observation, Request};
 use crate::domain::state::{Phase, RunPhase, RunState};
@@ -28,7 +29,12 @@ pub fn run(here: &Path, args: &cli::Start, ui: &Ui) -> Result<u8> {
     }
     let store = opened::store(here)?;
     let ui = if args.quiet { &Ui::new(true) } else { ui };
-    let Some(run) = choose(&store, here, args, ui)? else { return Ok(error::OK) };
+    let Some(chosen) = choose(&store, here, args, ui)? else { return Ok(error::OK) };
+    let run = chosen.run;
+    let changed = match &chosen.changed {
+        Some(found) => adopt::adopt(&store, &run, found, ui)?,
+        None => false,
+    };
     let loaded = opened::load(&store, &run)?;
     let state = &loaded.ledger.state;
     if state.ended() {
@@ -47,19 +53,34 @@ pub fn run(here: &Path, args: &cli::Start, ui: &Ui) -> Result<u8> {
         return Ok(error::OK);
     }
     let only = only(&loaded, &args.only)?;
+    let force = args.force || changed;
+    if state.halt == Some(Halt::Failures) && state.phase == RunPhase::Halted && !force {
+        return Ok(still_halted(&run, state, ui));
+    }
     if args.detach {
-        return detach(&store, &run, args, ui);
+        return detach(&store, &run, args, force, ui);
     }
     let proof = opened::hold(&store, &run)?;
     carry_out(&store, proof, args, only, ui)
 }
 
+/// A run to carry out.
+struct Chosen {
+    run: RunId,
+    /// The job file as it is now, if the run is one that goes on.
+    changed: Option<jobfile::Found>,
+}
+
 /// The run to carry out: an existing one, or one made now. `None`: a dry run, which ends here.
-fn choose(store: &Store, here: &Path, args: &cli::Start, ui: &Ui) -> Result<Option<RunId>> {
+fn choose(store: &Store, here: &Path, args: &cli::Start, ui: &Ui) -> Result<Option<Chosen>> {
     if let (Some(name), None) = (&args.run, &args.job) {
         let run = RunId::parse(name)?;
         if store.runs()?.contains(&run) {
-            return going_on(store, run, args, ui);
+            let found = store.repo().work_dir().and_then(|top| {
+                let there = top.join(crate::job::FILE_NAME).is_file();
+                there.then(|| jobfile::find(store.repo(), here, None))
+            });
+            return going_on(store, run, found.transpose()?, args, ui);
         }
     }
     // A bare copy has no job file in a work tree; the run that it carries has the job pinned.
@@ -68,7 +89,7 @@ fn choose(store: &Store, here: &Path, args: &cli::Start, ui: &Ui) -> Result<Opti
         && store.repo().work_dir().is_none()
         && let Ok(run) = opened::run(store, None)
     {
-        return going_on(store, run, args, ui);
+        return going_on(store, run, None, args, ui);
     }
     let found = jobfile::find(store.repo(), here, args.job.as_deref())?;
     let (run, exists) = match &args.run {
@@ -92,20 +113,19 @@ fn choose(store: &Store, here: &Path, args: &cli::Start, ui: &Ui) -> Result<Opti
         },
     };
     if exists {
-        let (manifest, text) = store.manifest(&run)?.context("the run went away")?;
-        if text != found.text && manifest.job == found.name {
-            ui.say(&format!(
-                "note: {} has changed since the run `{run}` was made; the run goes on with the job that it pinned \
-                 (`--run NAME` makes a new run)",
-                found.file
-            ));
-        }
-        return going_on(store, run, args, ui);
+        return going_on(store, run, Some(found), args, ui);
     }
-    make(store, &found, run, args, ui)
+    let made = make(store, &found, run, args, ui)?;
+    Ok(made.map(|run| Chosen { run, changed: None }))
 }
 
-fn going_on(store: &Store, run: RunId, args: &cli::Start, ui: &Ui) -> Result<Option<RunId>> {
+fn going_on(
+    store: &Store,
+    run: RunId,
+    changed: Option<jobfile::Found>,
+    args: &cli::Start,
+    ui: &Ui,
+) -> Result<Option<Chosen>> {
     if args.scope_dir.is_some() || args.scope_files.is_some() {
         bail!(
             "the run `{run}` has its plan already; a changed scope needs a new run: `--run NAME`"
@@ -119,7 +139,20 @@ fn going_on(store: &Store, run: RunId, args: &cli::Start, ui: &Ui) -> Result<Opt
         ));
         return Ok(None);
     }
-    Ok(Some(run))
+    Ok(Some(Chosen { run, changed }))
+}
+
+/// A run that halted because of a pattern goes on when a person has done something about it.
+fn still_halted(run: &RunId, state: &RunState, ui: &Ui) -> u8 {
+    ui.insist(&format!("run {run}: {}", human::counts(state)));
+    ui.insist(&format!("halted: {}", state.reason.as_deref().unwrap_or("too many tasks failed")));
+    for line in human::failures(state) {
+        ui.insist(&line);
+    }
+    ui.insist(
+        "change the job and `git harness start`, or `git harness start --force`: one task then goes first",
+    );
+    error::PERSON
 }
 
 /// The job's last run: the one with the highest number.
@@ -280,6 +313,15 @@ fn conclude(run: &RunId, stopped: &Stopped, state: &RunState, ui: &Ui) -> u8 {
         }
         Stopped::Person(why) => {
             ui.insist(&format!("stopped for a person: {why}"));
+            if state.halt == Some(Halt::Failures) {
+                for line in human::failures(state) {
+                    ui.insist(&line);
+                }
+                ui.insist(
+                    "hint: `git harness show TASK` tells what happened; change the job and `git harness start`, or \
+                     `git harness start --force`: one task then goes first",
+                );
+            }
             error::PERSON
         }
         Stopped::Later => error::PERSON,
@@ -296,7 +338,7 @@ fn ended_code(state: &RunState) -> u8 {
 }
 
 /// Starts a supervisor that outlives this command, and waits until it holds the run.
-fn detach(store: &Store, run: &RunId, args: &cli::Start, ui: &Ui) -> Result<u8> {
+fn detach(store: &Store, run: &RunId, args: &cli::Start, force: bool, ui: &Ui) -> Result<u8> {
     if let Some(holder) = opened::driver(store, run) {
         return Err(Advice::new(
             format!("the run `{run}` is held by another process ({holder}); nothing was changed"),
@@ -312,6 +354,9 @@ fn detach(store: &Store, run: &RunId, args: &cli::Start, ui: &Ui) -> Result<u8> 
         vec!["start".into(), "--run".into(), run.as_str().into(), "--quiet".into()];
     if let Some(jobs) = args.jobs {
         words.extend(["--jobs".into(), jobs.to_string().into()]);
+    }
+    if force {
+        words.push("--force".into());
     }
     for task in &args.only {
         words.extend(["--only".into(), task.into()]);

@@ -100,17 +100,19 @@ fn picture(loaded: &LoadedRun, around: &json::Surroundings) -> String {
         row("tasks", format!("{}: {}", state.tasks.len(), human::counts(state))),
     ];
     rows.extend(rate(state).map(|text| row("rate", text)));
-    rows.push(row("cost", "unknown: the agent is a plain command that reports none".into()));
+    rows.push(row("cost", human::spend(state.spend())));
+    rows.extend(account(state).map(|text| row("account", text)));
     let mut text = table::columns(&rows);
     let reason = around.reason.as_ref().or(state.reason.as_ref());
     if let (Some(reason), false) = (reason, state.ended()) {
         text.push_str(&format!("\nneeds you:\n  {reason}\n"));
     }
-    for (phase, title) in
-        [(Phase::Running, "running"), (Phase::Failed, "failed"), (Phase::Skipped, "skipped")]
-    {
-        text.push_str(&section(state, &phase, title));
+    text.push_str(&section(state, &Phase::Running, "running"));
+    let failures = human::failures(state);
+    if !failures.is_empty() {
+        text.push_str(&format!("\nfailed:\n{}\n", failures.join("\n")));
     }
+    text.push_str(&section(state, &Phase::Skipped, "skipped"));
     let waiting = state.tasks.iter().filter(|(_, s)| !s.phase.ended() && s.reason.is_some());
     let lines: Vec<_> = waiting
         .take(NAMED)
@@ -120,6 +122,20 @@ fn picture(loaded: &LoadedRun, around: &json::Surroundings) -> String {
         text.push_str(&format!("\nwaiting:\n{}", lines.concat()));
     }
     crate::ui::printable(&text)
+}
+
+/// What keeps agents from starting, or fewer of them than the job allows.
+fn account(state: &RunState) -> Option<String> {
+    let account = &state.account;
+    let because = account.because.as_deref()?;
+    let left = account.closed_until.since_ms(ambient::now());
+    if left > 0 {
+        let until = human::moment(account.closed_until);
+        let left = human::duration(left);
+        return Some(format!("no agent starts before {until} UTC (in {left}): {because}"));
+    }
+    let slots = account.slots?;
+    Some(format!("{} at a time after an overload: {because}", human::number(slots, "agent")))
 }
 
 fn section(state: &RunState, phase: &Phase, title: &str) -> String {

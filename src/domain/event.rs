@@ -1,7 +1,9 @@
 //! What happened, in the past tense. Events are facts: once one is journaled, it is never refused.
 
-use super::id::{Oid, Timestamp};
+use super::account::Account;
+use super::id::{Oid, TaskId, Timestamp};
 use super::retry::Layer;
+use super::session::Reading;
 use super::verdict::{Candidate, CheckResult, Finding};
 
 /// Something that happened to one task.
@@ -47,6 +49,10 @@ pub enum TaskEventKind {
         place: String,
         /// The repository and machine on which it runs: void anywhere else.
         owner: String,
+        /// The id of its session, where the program gives it one.
+        session: Option<String>,
+        /// Whether it goes on with the session of the attempt before, in its place and with what that had changed.
+        resumed: bool,
     },
     /// The attempt is over, with what it left.
     Ended {
@@ -56,6 +62,8 @@ pub enum TaskEventKind {
         ending: Ending,
         /// What it proposes: nothing when it changed nothing or nothing could be saved.
         candidate: Option<Candidate>,
+        /// What its session said of itself; nothing when that was lost.
+        reading: Option<Box<Reading>>,
     },
     /// The checks have said what they think of the candidate's tree, or of the tree that would have landed.
     Judged {
@@ -97,8 +105,10 @@ pub enum TaskEventKind {
     Failed {
         /// Why, in a sentence.
         reason: String,
+        /// What it has in common with others that failed in the same way: a check, or the class of an ending.
+        cause: String,
     },
-    /// A person took it out.
+    /// A person took it out, or parts of it took its place.
     Skipped {
         /// Why, in that person's words.
         message: String,
@@ -132,14 +142,80 @@ pub enum RunEventKind {
     /// Somebody asked to stop; why.
     Paused(String),
     /// It goes on.
-    Resumed,
-    /// It stopped by itself and wants a person; why.
-    Halted(String),
+    Resumed {
+        /// Tasks that had landed by then.
+        done: u32,
+        /// Tasks that had failed by then: they are not held against what comes.
+        failed: u32,
+        /// Whether one task goes first, and the others only if it lands.
+        canary: bool,
+    },
+    /// It stopped by itself and wants a person.
+    Halted {
+        /// What kind of trouble it is.
+        halt: Halt,
+        /// In a sentence.
+        reason: String,
+    },
+    /// The account's standing has changed.
+    Account(Account),
+    /// A task that did not fit the model's context window is replaced by parts of it.
+    Split {
+        /// The task.
+        task: TaskId,
+        /// The parts, each with its files.
+        parts: Vec<(TaskId, Vec<String>)>,
+    },
+    /// The job file has changed, and the run goes on with it; which sections.
+    JobChanged(Vec<String>),
     /// It is given up. What has landed stays landed.
     Cancelled,
 }
 
+/// What kind of trouble halts a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// The landing checks fail on the base, or could not be run there.
+    Base,
+    /// Too many tasks fail, or the first ones all in the same way.
+    Failures,
+    /// The agent's account is refused, or how the agent is called.
+    Agent,
+    /// A budget is used up.
+    Budget,
+    /// The account has been closed again and again without any success in between.
+    Account,
+}
+
+impl Halt {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Base, Self::Failures, Self::Agent, Self::Budget, Self::Account];
+
+    /// The word used in refs and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Failures => "failures",
+            Self::Agent => "agent",
+            Self::Budget => "budget",
+            Self::Account => "account",
+        }
+    }
+}
+
 impl Ending {
+    /// Whether there was an agent at all.
+    #[must_use]
+    pub fn began(&self) -> bool {
+        match self {
+            Self::NotStarted(_) => false,
+            Self::Exited(_) | Self::Signalled(_) | Self::TimedOut | Self::Idle => true,
+            Self::Stopped | Self::Lost => true,
+        }
+    }
+
     /// Whether the attempt was broken off from outside, so that what it left is no answer to its task.
     #[must_use]
     pub fn cut_off(&self) -> bool {

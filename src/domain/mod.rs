@@ -3,6 +3,7 @@
 //! This layer imports `std` and nothing else: no I/O, no clock, no randomness, no threads. Everything here can be run
 //! a hundred thousand times in a simulation, and is.
 
+pub mod account;
 pub mod event;
 pub mod id;
 pub mod machine;

@@ -2,11 +2,21 @@
 
 use std::fmt;
 
+use super::session::{Cost, Spend};
+
 /// Why a task gets another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layer {
     /// The middle layer: a new attempt from a clean start, told every finding so far. Charged to the task.
     Feedback,
+    /// The inner layer: the same session goes on, in the same place, with what it had changed.
+    Resume,
+    /// The session is gone, or its id is taken: a new one from a clean start. Counted like a resume.
+    Restart,
+    /// The account is closed or overloaded. Not charged; the same session goes on where it can.
+    Account,
+    /// The outer layer: from scratch, when the first pass is over and few have failed.
+    Redispatch,
     /// A fault of the infrastructure. Not charged to the task; repeated with back-off.
     Infra,
     /// Somebody stopped the attempt, or it never began. Neither charged nor delayed.
@@ -16,11 +26,36 @@ pub enum Layer {
 }
 
 impl Layer {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Feedback,
+        Self::Resume,
+        Self::Restart,
+        Self::Account,
+        Self::Redispatch,
+        Self::Infra,
+        Self::Interrupted,
+        Self::Manual,
+    ];
+
+    /// Whether the attempt that follows goes on with the session of the last one, if there is one.
+    #[must_use]
+    pub fn keeps_session(self) -> bool {
+        match self {
+            Self::Resume | Self::Account | Self::Interrupted => true,
+            Self::Feedback | Self::Restart | Self::Redispatch | Self::Infra | Self::Manual => false,
+        }
+    }
+
     /// The word used in refs and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Feedback => "feedback",
+            Self::Resume => "resume",
+            Self::Restart => "restart",
+            Self::Account => "account",
+            Self::Redispatch => "redispatch",
             Self::Infra => "infra",
             Self::Interrupted => "interrupted",
             Self::Manual => "manual",
@@ -34,6 +69,18 @@ impl fmt::Display for Layer {
     }
 }
 
+/// A share of a whole, in millionths: whole numbers compare without error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(pub u32);
+
+impl Share {
+    /// Whether `part` of `whole` is more than this share.
+    #[must_use]
+    pub fn exceeded(self, part: usize, whole: usize) -> bool {
+        part as u128 * 1_000_000 > whole as u128 * u128::from(self.0)
+    }
+}
+
 /// All the numbers that decisions depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -41,14 +88,83 @@ pub struct Policy {
     pub jobs: usize,
     /// Verifications at a time.
     pub verifications: usize,
+    /// Whether the agent can go on with a session.
+    pub resumable: bool,
+    /// Whether one agent goes first to find out whether the account is good.
+    pub probe: bool,
+    /// How often a session goes on after a crash or a time-out, per task (`[retry] resume`).
+    pub resume: u32,
     /// New attempts with findings, per task (`[retry] feedback`).
     pub feedback: u32,
     /// Repetitions after infrastructure faults, per task (`[retry] infra`).
     pub infra: u32,
+    /// How often failed tasks are done from scratch when all have ended (`[retry] redispatch`).
+    pub redispatch: u32,
+    /// Only if at most this share failed (`[retry] redispatch-below`).
+    pub redispatch_below: Share,
+    /// More failures than this share halt the run (`[retry] halt-above`).
+    pub halt_above: Share,
+    /// But not before so many tasks have ended (`[retry] halt-after`).
+    pub halt_after: usize,
+    /// Tokens for the run (`[limits] tokens`).
+    pub tokens: Option<u64>,
+    /// Tokens for a task (`[limits] tokens-per-task`).
+    pub tokens_per_task: Option<u64>,
+    /// Money for the run (`[limits] cost-usd`).
+    pub cost: Option<Cost>,
+    /// Money for a task (`[limits] cost-per-task`).
+    pub cost_per_task: Option<Cost>,
     /// Whether an attempt may leave everything as it was (`[agent] allow-empty`).
     pub allow_empty: bool,
     /// Whether a landing check that fails on the base stops the run (`[job] base-check`).
     pub base_must_pass: bool,
+}
+
+impl Policy {
+    /// Which budget of the run is used up, in words.
+    #[must_use]
+    pub fn over_budget(&self, spend: &Spend) -> Option<String> {
+        let tokens = spend.tokens.total();
+        if let Some(limit) = self.tokens.filter(|limit| tokens >= *limit) {
+            return Some(format!("the budget of {limit} tokens is used up ({tokens} used)"));
+        }
+        let over = self.cost.filter(|limit| spend.cost >= *limit)?;
+        let (limit, used) = (over.usd(), spend.cost.usd());
+        Some(format!("the budget of ${limit:.2} is used up (${used:.2} used)"))
+    }
+
+    /// Which budget of a task is used up, in words.
+    #[must_use]
+    pub fn over_task_budget(&self, spend: &Spend) -> Option<String> {
+        let task =
+            Self { tokens: self.tokens_per_task, cost: self.cost_per_task, ..Self::default() };
+        task.over_budget(spend)
+    }
+}
+
+impl Default for Policy {
+    /// What a job that says nothing gets.
+    fn default() -> Self {
+        Self {
+            jobs: 4,
+            verifications: 4,
+            resumable: false,
+            probe: false,
+            resume: 2,
+            feedback: 3,
+            infra: 5,
+            redispatch: 1,
+            redispatch_below: Share(50_000),
+            halt_above: Share(100_000),
+            halt_after: 20,
+            tokens: None,
+            tokens_per_task: None,
+            cost: None,
+            cost_per_task: None,
+            allow_empty: false,
+            base_must_pass: true,
+        }
+    }
 }
 
 /// The first pause after an infrastructure fault, in milliseconds.

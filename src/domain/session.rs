@@ -167,6 +167,81 @@ pub struct Usage {
     pub cost: Option<Cost>,
 }
 
+/// What several sessions used in sum, and how many of them did not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spend {
+    /// The tokens that were reported.
+    pub tokens: Tokens,
+    /// The money that was reported.
+    pub cost: Cost,
+    /// Sessions that reported tokens.
+    pub told_tokens: u32,
+    /// Sessions that did not.
+    pub untold_tokens: u32,
+    /// Sessions that reported a cost.
+    pub told_cost: u32,
+    /// Sessions that did not.
+    pub untold_cost: u32,
+}
+
+impl Spend {
+    /// Adds what a session used.
+    pub fn add(&mut self, usage: Usage) {
+        match usage.tokens {
+            None => self.untold_tokens += 1,
+            Some(tokens) => {
+                self.told_tokens += 1;
+                self.tokens = self.tokens.plus(tokens);
+            }
+        }
+        match usage.cost {
+            None => self.untold_cost += 1,
+            Some(cost) => {
+                self.told_cost += 1;
+                self.cost = Cost(self.cost.0.saturating_add(cost.0));
+            }
+        }
+    }
+
+    /// With what others used.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.plus(other.tokens),
+            cost: Cost(self.cost.0.saturating_add(other.cost.0)),
+            told_tokens: self.told_tokens.saturating_add(other.told_tokens),
+            untold_tokens: self.untold_tokens.saturating_add(other.untold_tokens),
+            told_cost: self.told_cost.saturating_add(other.told_cost),
+            untold_cost: self.untold_cost.saturating_add(other.untold_cost),
+        }
+    }
+
+    /// The tokens; `None` when sessions ended and none of them said.
+    #[must_use]
+    pub fn known_tokens(self) -> Option<Tokens> {
+        (self.told_tokens > 0 || self.untold_tokens == 0).then_some(self.tokens)
+    }
+
+    /// The money; `None` when no session has said.
+    #[must_use]
+    pub fn known_cost(self) -> Option<Cost> {
+        (self.told_cost > 0).then_some(self.cost)
+    }
+}
+
+/// A session that may be gone on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: String,
+    /// The place in which it worked: some agents find a session again only there.
+    pub place: String,
+    /// On which repository and machine: it is nowhere else.
+    pub owner: String,
+    /// What of a count that goes on over the whole thread has been added up already.
+    pub counted: Option<Tokens>,
+}
+
 /// What can be told of a session from what it left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
+use super::account::Account;
+use super::event::{Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use super::id::{Oid, RunId, TaskId, Timestamp};
-use super::plan::Plan;
+use super::plan::{Plan, Task};
 use super::retry::Layer;
+use super::session::{Class, Reading, Session, Spend, Usage};
 use super::verdict::Candidate;
 
 /// Where a task stands.
@@ -70,6 +72,16 @@ pub struct TaskState {
     pub base: Option<Oid>,
     /// How the last attempt ended, as a short phrase.
     pub ending: Option<String>,
+    /// How its session ended, in the agent's own terms.
+    pub class: Option<Class>,
+    /// The session of the last attempt, while it may be gone on with.
+    pub session: Option<Session>,
+    /// How often a session was gone on with since the budgets were last made new.
+    pub resumes: u32,
+    /// How often it was dispatched from scratch in the outer layer.
+    pub redispatches: u32,
+    /// What all its attempts used.
+    pub spend: Spend,
     /// What the last attempt proposes.
     pub candidate: Option<Candidate>,
     /// Attempts charged to the task since its budgets were last made new.
@@ -84,6 +96,8 @@ pub struct TaskState {
     pub landed: Option<Oid>,
     /// Why it failed, was skipped, or waits.
     pub reason: Option<String>,
+    /// What a failure has in common with others.
+    pub cause: Option<String>,
     /// When the last event happened.
     pub at: Timestamp,
 }
@@ -95,7 +109,7 @@ impl TaskState {
         self.at = event.at;
         match &event.kind {
             TaskEventKind::Created => {}
-            TaskEventKind::Started { attempt, base, place, owner } => {
+            TaskEventKind::Started { attempt, base, place, owner, session, resumed } => {
                 self.phase = Phase::Running;
                 self.attempt = *attempt;
                 self.base = Some(base.clone());
@@ -103,14 +117,24 @@ impl TaskState {
                 self.owner = Some(owner.clone());
                 self.candidate = None;
                 self.ending = None;
+                self.class = None;
                 self.reason = None;
+                if !resumed {
+                    self.session = session.as_ref().map(|id| Session {
+                        id: id.clone(),
+                        place: place.clone(),
+                        owner: owner.clone(),
+                        counted: None,
+                    });
+                }
             }
-            TaskEventKind::Ended { attempt, ending, candidate } => {
+            TaskEventKind::Ended { attempt, ending, candidate, reading } => {
                 // What was cut off is kept on the chain, but nobody judges it: checks that pass on an untouched tree would
                 // land a task for which nothing was done.
                 let whole = candidate.is_some() && !ending.cut_off();
                 self.phase = if whole { Phase::Verifying } else { Phase::Todo };
                 self.attempt = *attempt;
+                self.read(reading.as_deref(), !ending.began());
                 self.place = None;
                 self.owner = None;
                 self.ending = Some(ending.to_string());
@@ -136,8 +160,24 @@ impl TaskState {
             TaskEventKind::Retried { layer, not_before, because } => {
                 self.not_before = *not_before;
                 self.reason.clone_from(because);
+                if !layer.keeps_session() {
+                    self.session = None;
+                }
                 match layer {
-                    Layer::Feedback => self.phase = Phase::Todo,
+                    Layer::Feedback => {
+                        self.resumes = 0;
+                        self.phase = Phase::Todo;
+                    }
+                    Layer::Resume | Layer::Restart => {
+                        self.resumes += 1;
+                        self.phase = Phase::Todo;
+                    }
+                    Layer::Redispatch => {
+                        self.renew();
+                        self.redispatches += 1;
+                        self.phase = Phase::Todo;
+                    }
+                    Layer::Account => self.phase = Phase::Todo,
                     Layer::Infra => {
                         self.faults += 1;
                         // A verification that could not be run is repeated; an attempt that broke starts anew.
@@ -149,10 +189,8 @@ impl TaskState {
                     }
                     Layer::Interrupted => self.phase = Phase::Todo,
                     Layer::Manual => {
-                        self.rejections = 0;
-                        self.conflicts = 0;
-                        self.faults = 0;
-                        self.candidate = None;
+                        self.renew();
+                        self.redispatches = 0;
                         self.phase = Phase::Todo;
                     }
                 }
@@ -166,15 +204,50 @@ impl TaskState {
                 self.landed = Some(commit.clone());
                 self.reason = None;
             }
-            TaskEventKind::Failed { reason } => {
+            TaskEventKind::Failed { reason, cause } => {
                 self.phase = Phase::Failed;
                 self.reason = Some(reason.clone());
+                self.cause = Some(cause.clone());
             }
             TaskEventKind::Skipped { message } => {
                 self.phase = Phase::Skipped;
                 self.reason = Some(message.clone());
             }
         }
+    }
+
+    /// What the last attempt's session said of itself.
+    fn read(&mut self, reading: Option<&Reading>, never_began: bool) {
+        self.class = reading.map(|r| r.class);
+        let Some(reading) = reading else {
+            if !never_began {
+                self.spend.add(Usage::default());
+            }
+            return;
+        };
+        let told = reading.usage.tokens;
+        let before = self.session.as_ref().and_then(|s| s.counted).filter(|_| reading.cumulative);
+        let tokens = told.map(|told| before.map_or(told, |before| told.since(before)));
+        self.spend.add(Usage { tokens, ..reading.usage });
+        // The agent's word counts, where it has one: the id that it was given may be one of several.
+        if let (Some(id), Some(place), Some(owner)) = (&reading.session, &self.place, &self.owner) {
+            self.session = Some(Session {
+                id: id.clone(),
+                place: place.clone(),
+                owner: owner.clone(),
+                counted: told.filter(|_| reading.cumulative).or(before),
+            });
+        }
+    }
+
+    /// New budgets, from a clean start.
+    fn renew(&mut self) {
+        self.rejections = 0;
+        self.conflicts = 0;
+        self.faults = 0;
+        self.resumes = 0;
+        self.candidate = None;
+        self.cause = None;
     }
 }
 
@@ -205,6 +278,16 @@ pub struct RunState {
     pub waits_to_begin: bool,
     /// Why it is paused or halted.
     pub reason: Option<String>,
+    /// What kind of trouble halted it.
+    pub halt: Option<Halt>,
+    /// The standing of the account in whose name its agents work.
+    pub account: Account,
+    /// Tasks that had landed, and tasks that had failed, when a person last let it go on after a halt.
+    pub forgiven: (u32, u32),
+    /// Whether since then one task goes first.
+    pub canary: bool,
+    /// Tasks that were replaced by parts of them.
+    pub split: BTreeMap<TaskId, Vec<TaskId>>,
     /// What the landing checks said of the base; `None` before they were run.
     pub base_passed: Option<bool>,
     /// Every task of the plan.
@@ -222,6 +305,11 @@ impl RunState {
             phase: RunPhase::Active,
             waits_to_begin: false,
             reason: None,
+            halt: None,
+            account: Account::default(),
+            forgiven: (0, 0),
+            canary: false,
+            split: BTreeMap::new(),
             base_passed: None,
             tasks,
         }
@@ -243,23 +331,64 @@ impl RunState {
                 self.phase = RunPhase::Paused;
                 self.reason = Some(reason.clone());
             }
-            RunEventKind::Resumed => {
+            RunEventKind::Resumed { done, failed, canary } => {
                 self.phase = RunPhase::Active;
                 self.reason = None;
+                if self.halt.take().is_some() {
+                    self.forgiven = (*done, *failed);
+                    self.canary = *canary;
+                    self.account.proven = false;
+                    self.account.strikes = 0;
+                }
                 // Whoever resumes after a base that failed wants it looked at again.
                 if self.base_passed == Some(false) {
                     self.base_passed = None;
                 }
             }
-            RunEventKind::Halted(reason) => {
+            RunEventKind::Halted { halt, reason } => {
                 self.phase = RunPhase::Halted;
+                self.halt = Some(*halt);
                 self.reason = Some(reason.clone());
             }
+            RunEventKind::Account(account) => self.account = account.clone(),
+            RunEventKind::Split { task, parts } => self.replace(task, parts, event.at),
+            RunEventKind::JobChanged(_) => {}
             RunEventKind::Cancelled => {
                 self.phase = RunPhase::Cancelled;
                 self.reason = None;
             }
         }
+    }
+
+    /// Puts parts of a task where it was in the plan. Its own line stays, for those that look at what it has done.
+    fn replace(&mut self, task: &TaskId, parts: &[(TaskId, Vec<String>)], at: Timestamp) {
+        let Some(place) = self.plan.tasks.iter().position(|t| t.id == *task) else { return };
+        let whole = self.plan.tasks[place].clone();
+        let share =
+            |n: u64, part: &[String]| n * part.len() as u64 / whole.files.len().max(1) as u64;
+        let ids: Vec<TaskId> = parts.iter().map(|(id, _)| id.clone()).collect();
+        for other in self.plan.tasks.iter_mut().filter(|t| t.after.contains(task)) {
+            other.after.retain(|t| t != task);
+            other.after.extend(ids.iter().cloned());
+        }
+        let new = parts.iter().map(|(id, files)| Task {
+            id: id.clone(),
+            files: files.clone(),
+            after: whole.after.clone(),
+            lines: share(whole.lines, files),
+            tokens: share(whole.tokens, files),
+            level: whole.level,
+        });
+        self.plan.tasks.splice(place + 1..place + 1, new);
+        let begun = TaskState { seq: 1, at, ..TaskState::default() };
+        self.tasks.extend(ids.iter().map(|id| (id.clone(), begun.clone())));
+        self.split.insert(task.clone(), ids);
+    }
+
+    /// What all attempts used.
+    #[must_use]
+    pub fn spend(&self) -> Spend {
+        self.tasks.values().fold(Spend::default(), |sum, t| sum.plus(t.spend))
     }
 
     /// Folds an event of a task's chain; an unknown task is left alone.

@@ -24,6 +24,19 @@ pub struct Finding {
     pub text: String,
 }
 
+impl Finding {
+    /// The first line that says more than which command was run and how it ended.
+    #[must_use]
+    pub fn telling_line(&self) -> Option<&str> {
+        let said = self.text.strip_prefix('`').and_then(|t| t.split_once("`: ")).map(|(_, t)| t);
+        let said = said.unwrap_or(&self.text);
+        let lines =
+            || said.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("```"));
+        let bare = |line: &&str| line.starts_with("exit ") || line.starts_with("signal ");
+        lines().find(|l| !bare(l)).or_else(|| lines().next())
+    }
+}
+
 /// One check's result on one tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckResult {

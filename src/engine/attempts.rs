@@ -10,6 +10,7 @@ use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Observation;
+use crate::domain::session::{Class, Reading, Usage};
 use crate::domain::verdict::{Candidate, Finding};
 use crate::failpoint;
 use crate::job::placeholders;
@@ -42,8 +43,14 @@ pub(super) struct Seen {
 pub(super) struct Launch {
     /// The slot.
     pub place: String,
-    /// The commit to start from.
+    /// The commit on which the task builds.
     pub base: Oid,
+    /// What the place shows at first: the base, or what the session that goes on had left.
+    pub shown: Oid,
+    /// The session, where the agent has such.
+    pub session: Option<String>,
+    /// Whether it goes on with that, and why that was needed.
+    pub resumed: Option<String>,
     /// Every finding so far.
     pub findings: Vec<Finding>,
 }
@@ -154,7 +161,7 @@ fn place_spec(ctx: &Context, task: &TaskId, launch: &Launch) -> PlaceSpec {
         name: launch.place.clone(),
         path: ctx.places.join(&launch.place),
         index: ctx.store.local().places(&ctx.run).join(&launch.place),
-        commit: launch.base.to_string(),
+        commit: launch.shown.to_string(),
         branch: Some(layout::branch(&ctx.run, task)),
         setup: ctx.job.worktree.setup.clone(),
         keep: ctx.job.worktree.keep.patterns().to_vec(),
@@ -201,7 +208,7 @@ fn render(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch) -> Result
         job: &ctx.job,
         name: &ctx.manifest.job,
         run: &ctx.run,
-        task,
+        task: &task,
         base: &launch.base,
         attempt,
         lines: &lines,
@@ -259,9 +266,24 @@ pub(super) fn look(
             ending: Ending::Lost,
             candidate,
             changed,
+            reading: learned(&dir).map(Box::new),
         }),
         note: Some(format!("{task}: the keeper of attempt {attempt} died: {last}")),
         ..Seen::default()
+    })
+}
+
+/// What a keeper that died had learned of its session.
+fn learned(dir: &Path) -> Option<Reading> {
+    let session = std::fs::read_to_string(dir.join(files::SESSION)).ok()?;
+    Some(Reading {
+        class: Class::Crashed,
+        detail: None,
+        session: Some(session.trim().to_owned()).filter(|id| !id.is_empty()),
+        usage: Usage::default(),
+        cumulative: false,
+        resets_at: None,
+        denials: 0,
     })
 }
 
@@ -305,6 +327,7 @@ fn read_published(
             ending: outcome.ending.into(),
             candidate,
             changed,
+            reading: outcome.reading.map(|r| Box::new(r.into())),
         }),
         payload: Some(Payload { path: format!("attempts/{attempt}"), id: tree, is_tree: true }),
         published: Some(published),

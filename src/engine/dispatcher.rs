@@ -14,6 +14,7 @@ use super::slots::Slots;
 use super::verifications::{Case, Judged};
 use super::{Context, Options, Report, Stopped, recover, signals};
 use crate::ambient;
+use crate::domain::event::{RunEvent, RunEventKind};
 use crate::domain::id::TaskId;
 use crate::domain::machine::{Decision, Effect, Observation, decide, next_wake};
 use crate::domain::retry::Policy;
@@ -154,6 +155,7 @@ impl Engine<'_> {
         }
         loop {
             self.apply_requests()?;
+            self.look_for_answers()?;
             if let (true, Some(signal)) = (self.signals > 2, self.interrupted) {
                 self.flush()?;
                 return Ok(Stopped::Interrupted(signal));
@@ -230,6 +232,12 @@ impl Engine<'_> {
             for (name, lines) in &lines {
                 store.add_notes(name, lines)?;
             }
+        }
+        let split = |d: &Decision| {
+            matches!(d, Decision::Run(RunEvent { kind: RunEventKind::Split { .. }, .. }))
+        };
+        if decisions.iter().any(split) {
+            self.ctx.learn(&self.ledger.state.plan);
         }
         self.untold.extend(decisions);
         Ok(())

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::attempts::{self, Launch};
 use super::dispatcher::{Engine, News, Seen};
-use super::slots::{ATTEMPTS, CHECKS};
+use super::slots::CHECKS;
 use super::verifications::{self, Case};
 use super::{Context, Report};
 use crate::ambient;
@@ -14,8 +14,6 @@ use crate::domain::event::Ending;
 use crate::domain::id::TaskId;
 use crate::domain::machine::{Decision, Effect, Observation, owed};
 use crate::domain::verdict::{Judgement, Verdict};
-use crate::store::chain::findings;
-use crate::store::{Expected, Move, layout};
 use crate::verify::Stage;
 
 impl Engine<'_> {
@@ -43,6 +41,11 @@ impl Engine<'_> {
                 Effect::Start(task, attempt) => {
                     launches.extend(self.dispatch(task, *attempt)?);
                     false
+                }
+                Effect::Redispatch => {
+                    self.observe(Observation::PassOver);
+                    self.flush()?;
+                    true
                 }
             };
         }
@@ -109,6 +112,7 @@ impl Engine<'_> {
                             ending,
                             candidate,
                             changed: false,
+                            reading: None,
                         };
                         let observation = Some(observation);
                         let seen = attempts::Seen { observation, ..attempts::Seen::default() };
@@ -118,46 +122,6 @@ impl Engine<'_> {
             };
             attempts::look(ctx, &task, attempt, &base, keeper, wait).map(Seen::Attempt)
         })
-    }
-
-    /// Claims a slot for a task's next attempt: the event goes into the batch.
-    fn dispatch(&mut self, task: &TaskId, attempt: u32) -> Result<Option<(TaskId, u32, Launch)>> {
-        let only = &self.options.only;
-        if self.interrupted.is_some() || !(only.is_empty() || only.contains(task)) {
-            return Ok(None);
-        }
-        let base = self.ctx.tip()?;
-        let place = self.slots.take(ATTEMPTS);
-        let observation = Observation::Dispatched {
-            task: task.clone(),
-            attempt,
-            base: base.clone(),
-            place: place.clone(),
-            owner: self.ctx.owner.clone(),
-        };
-        if self.observe(observation).is_empty() {
-            self.slots.free(&place);
-            return Ok(None);
-        }
-        let branch = layout::branch(&self.ctx.run, task);
-        let old = self.ctx.store.read(&branch)?;
-        let state = self.ledger.state.tasks.get(task);
-        let ours = [
-            state.and_then(|s| s.candidate.as_ref()).map(|c| &c.commit),
-            state.and_then(|s| s.base.as_ref()),
-        ];
-        if let Some(tip) = old.as_ref().filter(|tip| !ours.contains(&Some(*tip))) {
-            // Somebody else committed there. The branch starts anew; that work stays on the chain.
-            self.batch.keep.insert(task.clone(), tip.clone());
-        }
-        if old.as_ref() != Some(&base) {
-            self.batch.moves.push(Move::to(branch, base.clone(), Expected::from_read(old)));
-        }
-        let findings = match self.ledger.tips.get(task) {
-            Some(tip) => findings(&self.ctx.store, &tip.tree)?,
-            None => Vec::new(),
-        };
-        Ok(Some((task.clone(), attempt, Launch { place, base, findings })))
     }
 
     fn judge_base(&mut self, effect: Effect) -> bool {

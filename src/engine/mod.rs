@@ -5,6 +5,7 @@
 //! before by a supervisor that was killed; so each looks first.
 
 mod attempts;
+mod dispatch;
 mod dispatcher;
 mod effects;
 mod landings;
@@ -19,14 +20,15 @@ mod verifications;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 
 use crate::domain::event::{RunEvent, TaskEvent};
 use crate::domain::id::{Oid, RunId, TaskId};
-use crate::domain::plan::Task;
-use crate::domain::retry::Policy;
+use crate::domain::plan::{Plan, Task};
+use crate::domain::retry::{Policy, Share};
+use crate::domain::session::Cost;
 use crate::domain::state::RunState;
 use crate::job::Job;
 use crate::landing::contained::Contained;
@@ -51,8 +53,8 @@ pub struct Context {
     pub job: Job,
     /// The prompt template's name and text, if the job names one.
     pub template: Option<(String, String)>,
-    /// The tasks of the plan.
-    pub tasks: BTreeMap<TaskId, Task>,
+    /// The tasks of the plan, and the parts into which some were split since.
+    pub tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
     /// This program, to start keepers from.
     pub program: PathBuf,
     /// The environment that this process was given.
@@ -73,8 +75,17 @@ pub struct Context {
 
 impl Context {
     /// A task of the plan.
-    pub(crate) fn task(&self, task: &TaskId) -> Result<&Task> {
-        self.tasks.get(task).with_context(|| format!("no task `{task}` in the plan"))
+    pub(crate) fn task(&self, task: &TaskId) -> Result<Arc<Task>> {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.get(task).cloned().with_context(|| format!("no task `{task}` in the plan"))
+    }
+
+    /// Takes up the tasks of a plan that are new.
+    pub(crate) fn learn(&self, plan: &Plan) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for task in &plan.tasks {
+            tasks.entry(task.id.clone()).or_insert_with(|| Arc::new(task.clone()));
+        }
     }
 
     /// The target's tip.
@@ -83,6 +94,11 @@ impl Context {
         self.store.read(target)?.with_context(|| {
             format!("the target branch `{target}` is gone: make it again where it was, then `git harness start`")
         })
+    }
+
+    /// Whether this program chooses the ids of sessions.
+    pub(crate) fn gives_session_ids(&self) -> bool {
+        false
     }
 
     /// What a landing or a candidate is about, in words.
@@ -94,7 +110,7 @@ impl Context {
         Ok(crate::landing::Subject {
             run: &self.run,
             task,
-            files: &self.task(task)?.files,
+            planned: self.task(task)?,
             attempt,
             job: &self.manifest.job,
             goal: &self.job.job.goal,
@@ -115,11 +131,24 @@ impl Context {
 /// The numbers by which a job's runs are decided.
 #[must_use]
 pub fn policy(job: &Job, jobs: usize) -> Policy {
+    let (retry, limits) = (&job.retry, &job.limits);
+    let usd = |usd: Option<f64>| usd.and_then(Cost::from_usd);
     Policy {
         jobs,
         verifications: jobs,
-        feedback: job.retry.feedback,
-        infra: job.retry.infra,
+        resumable: false,
+        probe: false,
+        resume: retry.resume,
+        feedback: retry.feedback,
+        infra: retry.infra,
+        redispatch: retry.redispatch,
+        redispatch_below: Share(retry.redispatch_below),
+        halt_above: Share(retry.halt_above),
+        halt_after: retry.halt_after,
+        tokens: limits.tokens,
+        tokens_per_task: limits.tokens_per_task,
+        cost: usd(limits.cost_usd),
+        cost_per_task: usd(limits.cost_per_task),
         allow_empty: job.agent.allow_empty,
         base_must_pass: job.job.base_check == crate::job::BaseCheck::Stop,
     }

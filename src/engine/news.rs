@@ -166,6 +166,7 @@ impl Engine<'_> {
                     ending,
                     candidate,
                     changed: false,
+                    reading: None,
                 });
             }
             Effect::Verify(task, attempt) => {
@@ -177,7 +178,7 @@ impl Engine<'_> {
                 }
             }
             Effect::Land(_) => self.hold_landing(format!("landing does not work: {why}")),
-            Effect::Start(..) => {}
+            Effect::Start(..) | Effect::Redispatch => {}
         }
     }
 

@@ -21,12 +21,23 @@ impl Slots {
 
     /// Takes the free place with the lowest number: the one that is most likely to be there and warm already.
     pub fn take(&mut self, kind: char) -> String {
+        self.take_beside(kind, &BTreeSet::new())
+    }
+
+    /// Takes the free place with the lowest number that nobody keeps for going on there.
+    pub fn take_beside(&mut self, kind: char, kept: &BTreeSet<&str>) -> String {
         let name = (1u32..)
             .map(|n| format!("{kind}{n:02}"))
-            .find(|name| !self.busy.contains(name))
+            .find(|name| !self.busy.contains(name) && !kept.contains(name.as_str()))
             .unwrap_or_default();
         self.busy.insert(name.clone());
         name
+    }
+
+    /// Whether a place is in use.
+    #[must_use]
+    pub fn is_busy(&self, name: &str) -> bool {
+        self.busy.contains(name)
     }
 
     /// Gives a place back.
@@ -55,5 +66,7 @@ mod tests {
         slots.free("p01");
         assert_eq!(slots.take(ATTEMPTS), "p01");
         assert_eq!((slots.used(ATTEMPTS), slots.used(CHECKS)), (3, 1));
+        assert_eq!(slots.take_beside(ATTEMPTS, &["p04"].into()), "p05");
+        assert!(slots.is_busy("p05") && !slots.is_busy("p04"));
     }
 }

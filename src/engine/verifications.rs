@@ -58,16 +58,14 @@ pub(super) fn scope_finding(
     let base = store.repo().tree_of(&candidate.base)?;
     let changes = repo::changed_paths(store.repo(), &base, &candidate.tree)?;
     let changed: Vec<String> = changes.into_iter().map(|c| c.path).collect();
-    let files = &ctx.task(task)?.files;
-    Ok(scope::violation(&ctx.job.scope, files, &changed, attempt))
+    let planned = ctx.task(task)?;
+    Ok(scope::violation(&ctx.job.scope, &planned.files, &changed, attempt))
 }
 
 /// The steps of a case, with what is known about its tree.
 pub(super) fn steps(ctx: &Context, case: &Case, place: &str) -> Result<Vec<CheckStep>> {
-    let files: &[String] = match &case.task {
-        Some((task, _)) => &ctx.task(task)?.files,
-        None => &[],
-    };
+    let planned = case.task.as_ref().map(|(task, _)| ctx.task(task)).transpose()?;
+    let files: &[String] = planned.as_ref().map_or(&[], |task| &task.files);
     let worktree = ctx.places.join(place).to_string_lossy().into_owned();
     let subject = Subject {
         run: &ctx.run,

@@ -28,9 +28,7 @@ const AST: &str = "the built-in program comparison";
 const COMMAND: &str = "planning by a command";
 const EVALUATION: &str = "evaluation by an independent agent";
 const OUTPUTS: &str = "outputs";
-const OUTER: &str = "the outer retry layer";
 const PRESETS: &str = "the agent presets";
-const BUDGETS: &str = "budgets";
 
 /// The sections in the order of the documentation; the file itself comes first, with an empty path.
 pub(super) const SECTIONS: &[Known] = &[
@@ -154,10 +152,10 @@ pub(super) const SECTIONS: &[Known] = &[
             ("resume", Now),
             ("feedback", Now),
             ("infra", Now),
-            ("redispatch", Later(OUTER)),
-            ("redispatch-below", Later(OUTER)),
-            ("halt-above", Later(OUTER)),
-            ("halt-after", Later(OUTER)),
+            ("redispatch", Now),
+            ("redispatch-below", Now),
+            ("halt-above", Now),
+            ("halt-after", Now),
         ],
     },
     Known {
@@ -166,10 +164,10 @@ pub(super) const SECTIONS: &[Known] = &[
         fate: Now,
         keys: &[
             ("jobs", Now),
-            ("tokens", Later(BUDGETS)),
-            ("tokens-per-task", Later(BUDGETS)),
-            ("cost-usd", Later(BUDGETS)),
-            ("cost-per-task", Later(BUDGETS)),
+            ("tokens", Now),
+            ("tokens-per-task", Now),
+            ("cost-usd", Now),
+            ("cost-per-task", Now),
         ],
     },
     Known {

@@ -268,7 +268,15 @@ always = ["{task.files|ext:ts}"]"#, "j:6:11: `always` in [scope] cannot hold `{t
     (r#"[output]
 path = "r.json""#, "j:5:1: [output] is not available yet: it comes with outputs; leave it out for now"),
     ("[retry]
-resume = 2", "j:6:10: `resume = 2` is not available yet: it comes with resuming agent sessions; use `resume = 0`"),
+halt-above = 1.5", "j:6:14: `halt-above` in [retry] must be from 0 to 1: 1.5"),
+    ("[retry]
+redispatch-below = \"5%\"", "j:6:20: `redispatch-below` in [retry] must be a share such as 0.05, not a string"),
+    ("[retry]
+halt-after = 0", "j:6:14: `halt-after` in [retry] must be at least 1: 0"),
+    ("[limits]
+tokens = 0", "j:6:10: `tokens` in [limits] must be at least 1: 0"),
+    ("[limits]
+cost-usd = -1", "j:6:12: `cost-usd` in [limits] must be from 0.000001 to 1000000000: -1"),
     (r#"[retry]
 feedback = "3""#, "j:6:12: `feedback` in [retry] must be a whole number, not a string"),
     ("[limits]

@@ -204,21 +204,39 @@ impl Scope {
     }
 }
 
-/// `[retry]`: how often what is tried again.
+/// `[retry]`: how often what is tried again, and when a person is asked instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
+    /// `resume`: how often the same session goes on after a crash, a time-out or a dropped connection; default 2.
+    pub resume: u32,
     /// `feedback`: new attempts with every finding so far; default 3.
     pub feedback: u32,
     /// `infra`: repetitions of one task, with back-off, after faults of the infrastructure; not charged to
     /// `feedback`; default 5.
     pub infra: u32,
+    /// `redispatch`: how often failed tasks are done from scratch when all have ended; default 1.
+    pub redispatch: u32,
+    /// `redispatch-below`: only if at most this share failed, in millionths; default 0.05.
+    pub redispatch_below: u32,
+    /// `halt-above`: more failures than this share halt the run, in millionths; default 0.10.
+    pub halt_above: u32,
+    /// `halt-after`: but not before so many tasks have ended; default 20.
+    pub halt_after: usize,
 }
 
-/// `[limits]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// `[limits]`: what may be used at a time and in all.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// `jobs`: agents at a time, at least 1; default 4.
     pub jobs: usize,
+    /// `tokens`: for the run.
+    pub tokens: Option<u64>,
+    /// `tokens-per-task`: for a task with all its attempts.
+    pub tokens_per_task: Option<u64>,
+    /// `cost-usd`: US dollars for the run.
+    pub cost_usd: Option<f64>,
+    /// `cost-per-task`: US dollars for a task with all its attempts.
+    pub cost_per_task: Option<f64>,
 }
 
 /// `[queue]`: how accepted work lands.

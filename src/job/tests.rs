@@ -84,8 +84,24 @@ fn every_key_that_is_available_is_read() {
     ] {
         assert_eq!(job.scope.allows(&files, path), allowed, "{path}");
     }
-    assert_eq!(job.retry, Retry { feedback: 5, infra: 7 });
-    assert_eq!(job.limits, Limits { jobs: 8 });
+    let retry = Retry {
+        resume: 1,
+        feedback: 5,
+        infra: 7,
+        redispatch: 2,
+        redispatch_below: 20_000,
+        halt_above: 500_000,
+        halt_after: 10,
+    };
+    assert_eq!(job.retry, retry);
+    let limits = Limits {
+        jobs: 8,
+        tokens: Some(50_000_000),
+        tokens_per_task: Some(2_000_000),
+        cost_usd: Some(100.0),
+        cost_per_task: Some(5.0),
+    };
+    assert_eq!(job.limits, limits);
     let queue = Queue { merge: Merge::Merge, keep_branches: true, trust_verdicts: true };
     assert_eq!(job.queue, queue);
     assert_eq!(
@@ -127,7 +143,16 @@ fn everything_has_a_default() {
     assert_eq!(job.worktree.root, "../{repo}.harness");
     assert!(job.worktree.setup.is_empty() && job.worktree.keep.is_empty() && job.checks.is_empty());
     assert_eq!(job.scope.write, [ScopePattern::TaskFiles { ext: None }]);
-    assert_eq!(job.retry, Retry { feedback: 3, infra: 5 });
+    let retry = Retry {
+        resume: 2,
+        feedback: 3,
+        infra: 5,
+        redispatch: 1,
+        redispatch_below: 50_000,
+        halt_above: 100_000,
+        halt_after: 20,
+    };
+    assert_eq!(job.retry, retry);
     assert_eq!(job.limits.jobs, 4);
     let queue = Queue { merge: Merge::Squash, keep_branches: false, trust_verdicts: false };
     assert_eq!(job.queue, queue);

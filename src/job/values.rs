@@ -92,6 +92,37 @@ impl<'a> Section<'a> {
         None
     }
 
+    /// A number, with or without a fraction.
+    pub(super) fn decimal(
+        &self,
+        key: &'static str,
+        range: RangeInclusive<f64>,
+        expected: &str,
+    ) -> Option<f64> {
+        let value = self.find(key)?;
+        let written = match value.get_ref() {
+            DeValue::Float(number) => number.as_str(),
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+            DeValue::Integer(_)
+            | DeValue::String(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => {
+                self.wrong(key, value, expected, None);
+                return None;
+            }
+        };
+        let number: f64 = written.parse().unwrap_or(f64::NAN);
+        if range.contains(&number) {
+            return Some(number);
+        }
+        let (least, most) = (range.start(), range.end());
+        let fault = Fault::new(format!("must be from {least} to {most}: {written}"));
+        self.refuse(value.span().start, key, fault);
+        None
+    }
+
     /// A duration.
     pub(super) fn duration(&self, key: &'static str, default: Duration) -> Duration {
         let Some(value) = self.find(key) else {

@@ -44,6 +44,7 @@ pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag)
         candidate: None,
         base: base.to_string(),
         changed: false,
+        reading: None,
         wall_ms: 0,
         output: [0; 4],
         leftover: 0,

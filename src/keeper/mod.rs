@@ -36,6 +36,10 @@ pub mod files {
     pub const STDOUT: &str = "stdout";
     /// Its diagnostics.
     pub const STDERR: &str = "stderr";
+    /// The id of the agent's session, once it is known.
+    pub const SESSION: &str = "session";
+    /// Is there once the agent has got an answer from its service.
+    pub const ANSWERED: &str = "answered";
     /// How it went.
     pub const OUTCOME: &str = "outcome.json";
     /// The folder for temporary files of the command.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use crate::store::wire::WireEnding;
+use crate::store::wire::{WireEnding, WireReading};
 
 /// The version of the format; a keeper and its supervisor are usually one program, but an upgrade can come between.
 pub const VERSION: u32 = 1;
@@ -139,6 +139,9 @@ pub struct Outcome {
     pub base: String,
     /// Whether the candidate differs from the base.
     pub changed: bool,
+    /// What its session said of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<WireReading>,
     /// Milliseconds that the agent ran.
     pub wall_ms: u64,
     /// Bytes printed, and bytes kept, on standard output and standard error.

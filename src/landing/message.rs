@@ -11,11 +11,11 @@ const SUBJECT: usize = 72;
 #[must_use]
 pub fn landing(subject: &Subject) -> String {
     let mut text = format!("{}\n\n{}\n\n", title(subject), subject.goal.trim());
-    for file in subject.files.iter().take(LISTED) {
+    for file in subject.planned.files.iter().take(LISTED) {
         text.push_str(&format!("- {file}\n"));
     }
-    if subject.files.len() > LISTED {
-        text.push_str(&format!("- and {} more\n", subject.files.len() - LISTED));
+    if subject.planned.files.len() > LISTED {
+        text.push_str(&format!("- and {} more\n", subject.planned.files.len() - LISTED));
     }
     text.push_str(&trailers(subject));
     text
@@ -28,11 +28,11 @@ pub fn candidate(subject: &Subject) -> String {
 }
 
 fn title(subject: &Subject) -> String {
-    let what = match subject.files {
+    let what = match subject.planned.files.as_slice() {
         [one] => one.clone(),
         [first, ..] => {
             let folder = first.rsplit_once('/').map_or(".", |(folder, _)| folder);
-            format!("{folder} ({} files)", subject.files.len())
+            format!("{folder} ({} files)", subject.planned.files.len())
         }
         [] => subject.task.to_string(),
     };

@@ -44,8 +44,8 @@ pub struct Subject<'a> {
     pub run: &'a RunId,
     /// The task.
     pub task: &'a TaskId,
-    /// Its files.
-    pub files: &'a [String],
+    /// What the plan says of it.
+    pub planned: std::sync::Arc<crate::domain::plan::Task>,
     /// Whose work.
     pub attempt: u32,
     /// The job's name.

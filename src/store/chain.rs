@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::layout;
 use super::{Expected, Lost, Move, RunProof, Store, codec, wire};
 use crate::ambient;
-use crate::domain::event::{RunEvent, TaskEvent, TaskEventKind};
+use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Decision;
 use crate::domain::state::{RunState, TaskState};
@@ -56,6 +56,8 @@ pub struct Batch {
     pub payloads: BTreeMap<TaskId, Vec<Payload>>,
     /// Commits that a task's next event keeps reachable.
     pub keep: BTreeMap<TaskId, Oid>,
+    /// The tree of the run's chain from its next event on, if that changes.
+    pub run_tree: Option<Oid>,
     /// Refs to move in the same transaction.
     pub moves: Vec<Move>,
     /// Refs to move in the same transaction if nobody was faster; else they are left to the caller.
@@ -85,7 +87,13 @@ impl Ledger {
             match decision {
                 Decision::Run(event) => {
                     run_seq += 1;
+                    if let Some(tree) = batch.run_tree.take() {
+                        run_tip.tree = tree;
+                    }
                     run_tip = self.commit_run(store, event, run_seq, &run_tip)?;
+                    if let RunEventKind::Split { .. } = &event.kind {
+                        next.extend(self.parts(store, event)?);
+                    }
                 }
                 Decision::Task(task, event) => {
                     let (mut state, tip) = match next.remove(task) {
@@ -133,6 +141,18 @@ impl Ledger {
         self.run_tip = run_tip;
         self.run_seq = run_seq;
         Ok(moved)
+    }
+
+    /// Chains for the parts into which a task is split.
+    fn parts(&self, store: &Store, event: &RunEvent) -> Result<BTreeMap<TaskId, (TaskState, Tip)>> {
+        let mut after = self.state.clone();
+        after.apply_run(event);
+        let new = after.plan.tasks.iter().filter(|t| !self.state.tasks.contains_key(&t.id));
+        new.map(|task| {
+            let (tip, state) = store.first_event(&self.state.id, task)?;
+            Ok((task.id.clone(), (state, tip)))
+        })
+        .collect()
     }
 
     fn current(&self, task: &TaskId) -> Result<(TaskState, Tip)> {
@@ -209,6 +229,14 @@ pub(super) fn put(store: &Store, tree: &Oid, payloads: &[Payload]) -> Result<Oid
         let id = gix::ObjectId::from_hex(payload.id.as_str().as_bytes())?;
         editor.upsert(payload.path.as_str(), kind, id)?;
     }
+    Ok(Oid::parse(&editor.write()?.to_string())?)
+}
+
+/// A tree without one of its entries.
+pub(super) fn without(store: &Store, tree: &Oid, path: &str) -> Result<Oid> {
+    let repo = store.repo().local();
+    let mut editor = repo.edit_tree(gix::ObjectId::from_hex(tree.as_str().as_bytes())?)?;
+    editor.remove(path)?;
     Ok(Oid::parse(&editor.write()?.to_string())?)
 }
 

@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::chain::{Payload, Tip, put, state_commit};
+use super::chain::{Payload, Tip, put, state_commit, without};
 use super::load::{Manifest, files};
 use super::{Expected, Move, RunProof, Store, codec, layout};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
-use crate::domain::id::{RunId, TaskId};
+use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::plan::{Plan, Task};
 use crate::domain::state::TaskState;
 use crate::failpoint;
@@ -72,6 +72,19 @@ impl Store {
         self.barrier()
     }
 
+    /// The tree of a run's chain with another job and the files that this one names.
+    ///
+    /// # Errors
+    /// If an object cannot be written.
+    pub fn repinned(&self, tree: &Oid, job: &str, pinned: &[(String, Vec<u8>)]) -> Result<Oid> {
+        let bare = without(self, tree, files::PINNED)?;
+        let mut payloads = vec![self.payload(files::JOB, job.as_bytes())?];
+        for (path, bytes) in pinned {
+            payloads.push(self.payload(&format!("{}/{path}", files::PINNED), bytes)?);
+        }
+        put(self, &bare, &payloads)
+    }
+
     fn payload(&self, path: &str, bytes: &[u8]) -> Result<Payload> {
         let id = repo::write_blob(self.repo(), bytes)?;
         Ok(Payload { path: path.to_owned(), id, is_tree: false })
@@ -94,7 +107,8 @@ impl Store {
         Ok(())
     }
 
-    fn first_event(&self, run: &RunId, task: &Task) -> Result<(Tip, TaskState)> {
+    /// The first commit of a task's chain, which no ref names yet.
+    pub(super) fn first_event(&self, run: &RunId, task: &Task) -> Result<(Tip, TaskState)> {
         let json = serde_json::json!({
             "v": codec::VERSION, "id": task.id.as_str(), "files": task.files,
             "lines": task.lines, "tokens": task.tokens,

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::Ending;
+use crate::domain::id::Timestamp;
+use crate::domain::session::{Class, Cost, Reading, Tokens, Usage};
 use crate::domain::verdict::{CheckResult, Finding};
 
 /// A check's result on the wire.
@@ -109,27 +111,157 @@ impl From<WireEnding> for Ending {
     }
 }
 
+/// What a session said of itself, on the wire; keepers write it too.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct WireReading {
+    class: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
+    /// Input, output, read from the cache, written to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tokens: Option<[u64; 4]>,
+    /// Billionths of a US dollar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cost_nano_usd: Option<u64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cumulative: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resets_at: Option<u64>,
+    #[serde(default)]
+    denials: u32,
+}
+
+/// Tokens as four numbers: input, output, read from the cache, written to it.
+pub(super) fn four(t: Tokens) -> [u64; 4] {
+    [t.input, t.output, t.cache_read, t.cache_write]
+}
+
+/// Four numbers as tokens.
+pub(super) fn tokens([input, output, cache_read, cache_write]: [u64; 4]) -> Tokens {
+    Tokens { input, output, cache_read, cache_write }
+}
+
+impl From<&Reading> for WireReading {
+    fn from(r: &Reading) -> Self {
+        Self {
+            class: r.class.to_string(),
+            detail: r.detail.clone(),
+            session: r.session.clone(),
+            tokens: r.usage.tokens.map(four),
+            cost_nano_usd: r.usage.cost.map(|c| c.0),
+            cumulative: r.cumulative,
+            resets_at: r.resets_at.map(|t| t.0),
+            denials: r.denials,
+        }
+    }
+}
+
+impl From<WireReading> for Reading {
+    fn from(w: WireReading) -> Self {
+        Self {
+            // A word of a newer version is no success.
+            class: Class::parse(&w.class).unwrap_or(Class::Crashed),
+            detail: w.detail,
+            session: w.session,
+            usage: Usage { tokens: w.tokens.map(tokens), cost: w.cost_nano_usd.map(Cost) },
+            cumulative: w.cumulative,
+            resets_at: w.resets_at.map(Timestamp),
+            denials: w.denials,
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum WireTask {
     Created,
-    Started { attempt: u32, base: String, place: String, owner: String },
-    Ended { attempt: u32, ending: WireEnding, candidate: Option<[String; 3]> },
-    Judged { attempt: u32, tree: String, accepted: bool, results: Vec<WireResult>, landing: bool },
-    Conflicted { onto: String },
-    Retried { layer: String, not_before: u64, because: Option<String> },
-    Landed { commit: String, results: Vec<WireResult> },
-    Failed { reason: String },
-    Skipped { message: String },
+    Started {
+        attempt: u32,
+        base: String,
+        place: String,
+        owner: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<String>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        resumed: bool,
+    },
+    Ended {
+        attempt: u32,
+        ending: WireEnding,
+        candidate: Option<[String; 3]>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reading: Option<WireReading>,
+    },
+    Judged {
+        attempt: u32,
+        tree: String,
+        accepted: bool,
+        results: Vec<WireResult>,
+        landing: bool,
+    },
+    Conflicted {
+        onto: String,
+    },
+    Retried {
+        layer: String,
+        not_before: u64,
+        because: Option<String>,
+    },
+    Landed {
+        commit: String,
+        results: Vec<WireResult>,
+    },
+    Failed {
+        reason: String,
+        #[serde(default)]
+        cause: String,
+    },
+    Skipped {
+        message: String,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum WireRun {
-    Created { paused: bool },
-    BaseJudged { passed: bool, results: Vec<WireResult> },
-    Paused { reason: String },
-    Resumed,
-    Halted { reason: String },
+    Created {
+        paused: bool,
+    },
+    BaseJudged {
+        passed: bool,
+        results: Vec<WireResult>,
+    },
+    Paused {
+        reason: String,
+    },
+    Resumed {
+        #[serde(default)]
+        done: u32,
+        #[serde(default)]
+        failed: u32,
+        #[serde(default)]
+        canary: bool,
+    },
+    Halted {
+        #[serde(default)]
+        halt: Option<String>,
+        reason: String,
+    },
+    Account {
+        closed_until: u64,
+        proven: bool,
+        strikes: u32,
+        slots: Option<usize>,
+        because: Option<String>,
+    },
+    Split {
+        task: String,
+        parts: Vec<(String, Vec<String>)>,
+    },
+    JobChanged {
+        sections: Vec<String>,
+    },
     Cancelled,
 }

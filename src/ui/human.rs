@@ -1,8 +1,11 @@
 //! Events as lines, numbers as words.
 
+use crate::domain::account::Account;
 use crate::domain::event::{Ending, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{TaskId, Timestamp};
+use crate::domain::machine::alike;
 use crate::domain::retry::Layer;
+use crate::domain::session::{Class, Spend};
 use crate::domain::state::{Phase, RunState};
 
 /// An event of a task as a line of the progress; nothing for those that a person need not read. Where a live display
@@ -21,11 +24,15 @@ pub fn task_line(
     };
     match &event.kind {
         TaskEventKind::Created => None,
-        TaskEventKind::Started { attempt, .. } if !alive => word(
-            "started",
+        TaskEventKind::Started { attempt, resumed, .. } if !alive => word(
+            if *resumed { "resumed" } else { "started" },
             if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() },
         ),
         TaskEventKind::Started { .. } => None,
+        TaskEventKind::Ended { attempt, reading: Some(r), .. } if r.class != Class::Ok => {
+            let detail = r.detail.as_deref().map_or_else(String::new, |d| format!(": {d}"));
+            word("ended", format!(": attempt {attempt} {}{detail}", r.class))
+        }
         TaskEventKind::Ended { attempt, ending, .. } => match ending {
             Ending::Exited(0) => None,
             Ending::Exited(_)
@@ -47,14 +54,18 @@ pub fn task_line(
         }
         TaskEventKind::Retried { layer, because, .. } => match (layer, because) {
             (Layer::Infra, Some(why)) => word("waits", format!(": {why}")),
-            (Layer::Infra, None) | (Layer::Feedback | Layer::Interrupted, _) => None,
-            (Layer::Manual, _) => word("retry", String::new()),
+            (Layer::Resume, Some(why)) => word("resumes", format!(": {why}")),
+            (Layer::Restart, Some(why)) => word("restarts", format!(": {why}")),
+            (Layer::Account, Some(why)) => word("waits", format!(": {why}")),
+            (Layer::Infra | Layer::Resume | Layer::Restart | Layer::Account, None)
+            | (Layer::Feedback | Layer::Interrupted, _) => None,
+            (Layer::Manual | Layer::Redispatch, _) => word("retry", String::new()),
         },
         TaskEventKind::Landed { commit, .. } => {
             let tries = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
             word("landed", format!(" ({}{tries})", commit.short()))
         }
-        TaskEventKind::Failed { reason } => word("FAILED", format!(": {reason}")),
+        TaskEventKind::Failed { reason, .. } => word("FAILED", format!(": {reason}")),
         TaskEventKind::Skipped { message } => word("skipped", format!(": {message}")),
     }
 }
@@ -72,10 +83,29 @@ pub fn run_line(event: &RunEvent) -> Option<String> {
             Some("the landing checks FAIL on the base".into())
         }
         RunEventKind::Paused(why) => Some(format!("starting nothing new: {why}")),
-        RunEventKind::Resumed => Some("going on".into()),
-        RunEventKind::Halted(why) => Some(format!("halted: {why}")),
+        RunEventKind::Resumed { canary: true, .. } => Some("going on, one task first".into()),
+        RunEventKind::Resumed { .. } => Some("going on".into()),
+        RunEventKind::Halted { reason, .. } => Some(format!("halted: {reason}")),
+        RunEventKind::Account(account) => account_line(account, event.at),
+        RunEventKind::Split { task, parts } => {
+            let names: Vec<_> = parts.iter().map(|(id, _)| id.as_str()).collect();
+            Some(format!("{task} is split into {}", names.join(" and ")))
+        }
+        RunEventKind::JobChanged(sections) => {
+            Some(format!("the job has changed: {}", sections.join(", ")))
+        }
         RunEventKind::Cancelled => Some("cancelled".into()),
     }
+}
+
+fn account_line(account: &Account, at: Timestamp) -> Option<String> {
+    let because = account.because.as_deref()?;
+    let pause = account.closed_until.since_ms(at);
+    let slots = account.slots.map_or_else(String::new, |n| format!(", then {n} at a time"));
+    (pause > 0).then(|| {
+        let until = moment(account.closed_until);
+        format!("no agent starts for {} (until {until} UTC){slots}: {because}", duration(pause))
+    })
 }
 
 /// Counts in words: `12 done, 4 running, 8 todo`; what is zero is left out.
@@ -97,6 +127,50 @@ pub fn counts(state: &RunState) -> String {
         .map(|(n, word)| format!("{n} {word}"))
         .collect();
     some.join(", ")
+}
+
+/// How many failed tasks of a group are named.
+const NAMED: usize = 5;
+
+/// The failed tasks by what they have in common, each group with what the first one said.
+#[must_use]
+pub fn failures(state: &RunState) -> Vec<String> {
+    let mut lines = Vec::new();
+    for group in alike(state) {
+        let tasks = number(group.tasks.len(), "task");
+        let more = if group.tasks.len() > NAMED { ", …" } else { "" };
+        let names: Vec<_> = group.tasks.iter().take(NAMED).map(TaskId::as_str).collect();
+        lines.push(format!("  {tasks} failed alike ({}): {}{more}", group.cause, names.join(", ")));
+        let said = group.tasks.first().and_then(|t| state.tasks.get(t)?.reason.clone());
+        lines.extend(said.map(|said| format!("    {said}")));
+    }
+    lines
+}
+
+/// Tokens and money in words; what is unknown is called so.
+#[must_use]
+pub fn spend(spend: Spend) -> String {
+    let sessions = spend.told_tokens + spend.untold_tokens;
+    if sessions == 0 {
+        return "nothing yet".into();
+    }
+    let mut parts = Vec::new();
+    match spend.known_cost() {
+        Some(cost) => parts.push(format!("${:.2}", cost.usd())),
+        None => parts.push("cost unknown".to_owned()),
+    }
+    match spend.known_tokens() {
+        None => parts.push("tokens unknown: the agent reports none".to_owned()),
+        Some(t) => parts.push(format!(
+            "tokens: {} in, {} out, {} read from the cache, {} written to it",
+            t.input, t.output, t.cache_read, t.cache_write
+        )),
+    }
+    let silent = spend.untold_tokens.max(spend.untold_cost);
+    if silent > 0 && silent < sessions {
+        parts.push(format!("without {} that did not say", number(silent as usize, "session")));
+    }
+    parts.join("; ")
 }
 
 /// A number of things: `1 task`, `24 tasks`.

@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::domain::event::Halt;
 use crate::domain::id::{Oid, TaskId};
+use crate::domain::machine::{Alike, alike};
 use crate::domain::plan::Task;
+use crate::domain::session::{Class, Cost, Spend};
 use crate::domain::state::{Phase, RunState, TaskState};
 use crate::store::layout;
 use crate::store::load::Manifest;
@@ -65,13 +68,44 @@ pub fn status(manifest: &Manifest, state: &RunState, around: &Surroundings) -> V
         "v": 1, "run": manifest.run, "job": manifest.job, "state": state.summary(),
         "driver": around.driver, "reason": around.reason.clone().or_else(|| state.reason.clone()),
         "base": manifest.base, "target": manifest.target, "plan": manifest.plan,
-        "counts": counts, "tokens": tokens(), "cost_usd": null, "tasks": tasks,
+        "counts": counts, "tokens": tokens(state.spend()), "cost_usd": cost(state.spend()),
+        "unreported": unreported(state.spend()), "halt": state.halt.map(Halt::as_str),
+        "closed_until": closed_until(state), "failures": failures(state), "tasks": tasks,
     })
 }
 
-/// A command that is no model reports no tokens: zero of each kind were seen, and the cost is not known.
-fn tokens() -> Value {
-    json!({"input": 0, "output": 0, "cache_read": 0, "cache_write": 0})
+/// Tokens by kind; null where sessions have ended and none has said.
+fn tokens(spend: Spend) -> Value {
+    match spend.known_tokens() {
+        None => json!({"input": null, "output": null, "cache_read": null, "cache_write": null}),
+        Some(t) => json!({
+            "input": t.input, "output": t.output, "cache_read": t.cache_read, "cache_write": t.cache_write,
+        }),
+    }
+}
+
+/// US dollars; null where none is known.
+fn cost(spend: Spend) -> Option<f64> {
+    spend.known_cost().map(Cost::usd)
+}
+
+/// How many sessions said nothing of their use: sums are without those.
+fn unreported(spend: Spend) -> Value {
+    json!({"tokens": spend.untold_tokens, "cost": spend.untold_cost})
+}
+
+/// Until when no agent starts, in milliseconds since the Unix epoch.
+fn closed_until(state: &RunState) -> Option<u64> {
+    let account = &state.account;
+    (account.because.is_some() && account.closed_until.0 > 0).then_some(account.closed_until.0)
+}
+
+fn failures(state: &RunState) -> Vec<Value> {
+    let group = |alike: Alike| {
+        let tasks: Vec<_> = alike.tasks.iter().map(TaskId::as_str).collect();
+        json!({"cause": alike.cause, "tasks": tasks})
+    };
+    alike(state).into_iter().map(group).collect()
 }
 
 /// One task, as `status --json` and `show --json` have it.
@@ -84,6 +118,8 @@ pub fn task(run: &str, task: &Task, s: &TaskState, word: &str) -> Value {
         "attempts": s.attempt, "branch": branch,
         "candidate": s.candidate.as_ref().map(|c| c.commit.as_str()),
         "landed": s.landed.as_ref().map(Oid::as_str), "output": null, "reason": s.reason,
-        "tokens": {}, "cost_usd": null,
+        "tokens": if s.spend.told_tokens > 0 { tokens(s.spend) } else { json!({}) },
+        "cost_usd": cost(s.spend), "class": s.class.map(Class::as_str), "cause": s.cause,
+        "session": s.session.as_ref().map(|session| session.id.as_str()),
     })
 }

@@ -160,7 +160,10 @@ impl Book {
     ) -> Option<bool> {
         let cancelled = self.cancelled;
         let task = match observation {
-            Observation::BaseJudged(_) => return None,
+            Observation::BaseJudged(_) | Observation::PassOver | Observation::JobChanged(_) => {
+                return None;
+            }
+            Observation::Answered { .. } => return None,
             Observation::Dispatched { task, .. }
             | Observation::AttemptEnded { task, .. }
             | Observation::NeverBegan { task, .. }

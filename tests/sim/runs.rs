@@ -3,7 +3,7 @@
 use git_harness::domain::id::{RunId, TaskId, Timestamp};
 use git_harness::domain::machine::{Observation, Request, owed};
 use git_harness::domain::plan::{Plan, Task};
-use git_harness::domain::retry::Policy;
+use git_harness::domain::retry::{Policy, Share};
 use git_harness::domain::state::{RunPhase, RunState};
 use git_harness::domain::verdict::{Judgement, Verdict};
 use proptest::prelude::*;
@@ -28,6 +28,11 @@ fn plan(tasks: usize, chained: bool) -> Plan {
     Plan { tasks: (0..tasks).map(task).collect() }
 }
 
+/// Neither halts nor an outer layer.
+fn quiet() -> Policy {
+    Policy { redispatch: 0, halt_above: Share(1_000_000), ..Policy::default() }
+}
+
 fn policy() -> impl Strategy<Value = Policy> {
     (1usize..4, 0u32..4, 0u32..4, any::<bool>(), any::<bool>()).prop_map(
         |(jobs, feedback, infra, allow_empty, base_must_pass)| Policy {
@@ -37,6 +42,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             infra,
             allow_empty,
             base_must_pass,
+            ..quiet()
         },
     )
 }
@@ -96,6 +102,7 @@ fn in_a_kind_world_everything_lands_at_once() {
         infra: 0,
         allow_empty: false,
         base_must_pass: true,
+        ..quiet()
     };
     let mut world = World::new(plan(7, true), policy, false, Mood::Kind, Tape::new(Vec::new()));
     carry_out(&mut world);
@@ -112,6 +119,7 @@ fn a_base_that_fails_keeps_everything_from_starting() {
         infra: 0,
         allow_empty: false,
         base_must_pass,
+        ..quiet()
     };
     let mut state = RunState::new(RunId::parse("sim-1").unwrap(), plan(2, false));
     state.base_passed = Some(false);
@@ -129,6 +137,7 @@ fn a_late_word_on_the_base_does_not_revive_a_run() {
         infra: 0,
         allow_empty: false,
         base_must_pass: true,
+        ..quiet()
     };
     let mut world = World::new(plan(1, false), policy, false, Mood::Kind, Tape::new(Vec::new()));
     assert!(world.tell(Observation::Asked(Request::Cancel)));

@@ -9,6 +9,7 @@ use git_harness::domain::event::{Ending, RunEvent, RunEventKind, TaskEvent, Task
 use git_harness::domain::id::{Oid, RunId, TaskId, Timestamp};
 use git_harness::domain::machine::Decision;
 use git_harness::domain::plan::{Plan, Task};
+use git_harness::domain::session::{Class, Cost, Reading, Tokens, Usage};
 use git_harness::domain::state::Phase;
 use git_harness::domain::verdict::{Candidate, CheckResult, Finding};
 use git_harness::process::Git;
@@ -223,6 +224,24 @@ fn moves_of_several_handles_agree_with_a_model() {
     assert!(done > 50 && refused > 20, "both happen: {done} done, {refused} refused");
 }
 
+/// What a session says of itself, never twice the same.
+fn reading(round: usize) -> Reading {
+    let n = round as u64;
+    let tokens = Tokens { input: n, output: 2 * n, cache_read: 3 * n, cache_write: 4 };
+    Reading {
+        class: Class::ALL[round % Class::ALL.len()],
+        detail: Some(format!("line\n\nHarness-Class: ok {round}")),
+        session: round.is_multiple_of(3).then(|| format!("learned {round}")),
+        usage: Usage {
+            tokens: (!round.is_multiple_of(5)).then_some(tokens),
+            cost: Cost::from_usd(0.25),
+        },
+        cumulative: round.is_multiple_of(4),
+        resets_at: round.is_multiple_of(7).then_some(Timestamp(n)),
+        denials: 1,
+    }
+}
+
 #[test]
 fn notes_of_several_writers_are_all_kept() {
     let fixture = Fixture::new();
@@ -278,11 +297,14 @@ fn chains_are_read_by_others_as_they_were_written() {
                 base: fixture.base.clone(),
                 place: "p01".into(),
                 owner: owner.clone(),
+                session: (round % 2 == 0).then(|| format!("session {round}")),
+                resumed: round % 4 == 0,
             },
             2 => TaskEventKind::Ended {
                 attempt,
                 ending: Ending::NotStarted("Harness-State: done".into()),
                 candidate: Some(Candidate { commit, tree, base: fixture.base.clone() }),
+                reading: (round % 2 == 0).then(|| Box::new(reading(round))),
             },
             3 => TaskEventKind::Judged {
                 attempt,
@@ -292,7 +314,10 @@ fn chains_are_read_by_others_as_they_were_written() {
                 landing: false,
             },
             4 => TaskEventKind::Conflicted { onto: fixture.base.clone(), finding },
-            _ => TaskEventKind::Failed { reason: format!("round {round}") },
+            _ => TaskEventKind::Failed {
+                reason: format!("round {round}"),
+                cause: "Harness-Cause: none".into(),
+            },
         };
         let told = matches!(kind, TaskEventKind::Judged { .. } | TaskEventKind::Conflicted { .. });
         record(&writer, &proof, &mut ledger, n, kind);
@@ -388,7 +413,7 @@ fn what_landed_is_put_away_and_read_again_as_it_was() {
         assert_eq!(reader.read(&target).unwrap(), Some(planned.new));
         housekeeping(&fixture, &mut dice);
     }
-    let failed = TaskEventKind::Failed { reason: "for good".into() };
+    let failed = TaskEventKind::Failed { reason: "for good".into(), cause: "types".into() };
     record(&store, &proof, &mut ledger, 4, failed);
     let swept = store.sweep(&proof, &ledger.state, false).unwrap();
     assert_eq!(swept.chains, 3);

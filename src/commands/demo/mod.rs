@@ -58,6 +58,7 @@ fn start_arguments() -> cli::Start {
         dry_run: false,
         paused: false,
         detach: false,
+        force: false,
         quiet: false,
         in_background: false,
     }

@@ -30,7 +30,7 @@ pub(super) fn job(top: &Section<'_>) -> Job {
         checks: checks(&top.sections("check")),
         scope: scope(&top.section("scope")),
         retry: retry(&top.section("retry")),
-        limits: Limits { jobs: count(&top.section("limits"), "jobs", 1, 4) },
+        limits: limits(&top.section("limits")),
         queue: queue(&top.section("queue")),
     }
 }
@@ -168,8 +168,35 @@ fn scope(section: &Section<'_>) -> Scope {
 }
 
 fn retry(section: &Section<'_>) -> Retry {
-    only(section, "resume", 0, "resuming agent sessions");
-    Retry { feedback: count(section, "feedback", 0, 3), infra: count(section, "infra", 0, 5) }
+    let share = |key, default: f64| {
+        let share = section.decimal(key, 0.0..=1.0, "a share such as 0.05").unwrap_or(default);
+        // In range, so that nothing is cut off.
+        (share * 1e6).round() as u32
+    };
+    Retry {
+        resume: count(section, "resume", 0, 2),
+        feedback: count(section, "feedback", 0, 3),
+        infra: count(section, "infra", 0, 5),
+        redispatch: count(section, "redispatch", 0, 1),
+        redispatch_below: share("redispatch-below", 0.05),
+        halt_above: share("halt-above", 0.10),
+        halt_after: count(section, "halt-after", 1, 20),
+    }
+}
+
+fn limits(section: &Section<'_>) -> Limits {
+    /// More than any run will ever have.
+    const MOST_TOKENS: u64 = 1_000_000_000_000_000;
+    const MOST_USD: f64 = 1e9;
+    let tokens = |key| section.whole(key, 1..=MOST_TOKENS).map(|(n, _)| n);
+    let usd = |key| section.decimal(key, 0.000_001..=MOST_USD, "an amount such as 100.0");
+    Limits {
+        jobs: count(section, "jobs", 1, 4),
+        tokens: tokens("tokens"),
+        tokens_per_task: tokens("tokens-per-task"),
+        cost_usd: usd("cost-usd"),
+        cost_per_task: usd("cost-per-task"),
+    }
 }
 
 /// A number that must keep its only value until a feature comes.

@@ -1,5 +1,7 @@
 //! A world in which a run is carried out: keepers that outlive the supervisor, checks, a target branch, people, crashes.
 
+mod promises;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use git_harness::domain::event::{Ending, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
@@ -163,54 +165,6 @@ impl World {
         assert!(fresh, "{task}: the attempt {attempt} was used twice");
     }
 
-    /// What must be owed, said in other words.
-    fn check_owed(&self) {
-        let effects = owed(&self.state, self.now, &self.policy);
-        let state = &self.state;
-        let active = state.phase == RunPhase::Active;
-        let alive = state.phase != RunPhase::Cancelled;
-        let ready = state.base_passed.is_some_and(|p| p || !self.policy.base_must_pass);
-        let mut wanted = BTreeSet::new();
-        if active && state.base_passed.is_none() && !state.ended() {
-            wanted.insert(Effect::JudgeBase);
-        }
-        let running = self.book.pages.values().filter(|p| p.stage == Stage::Open).count();
-        let mut free = self.policy.jobs.saturating_sub(running);
-        for planned in &state.plan.tasks {
-            let page = &self.book.pages[&planned.id];
-            let (task, due) = (planned.id.clone(), page.pause <= self.now);
-            let landed = |t: &TaskId| self.book.pages[t].stage == Stage::Landed;
-            match &page.stage {
-                Stage::Open => {
-                    wanted.insert(Effect::Await(task, page.attempt));
-                }
-                Stage::Offered(_) if due && alive => {
-                    wanted.insert(Effect::Verify(task, page.attempt));
-                }
-                Stage::Accepted(_) if due && alive => {
-                    wanted.insert(Effect::Land(task));
-                }
-                Stage::Waiting
-                    if due && active && ready && free > 0 && planned.after.iter().all(landed) =>
-                {
-                    free -= 1;
-                    wanted.insert(Effect::Start(task, page.attempt + 1));
-                }
-                _ => {}
-            }
-        }
-        assert_eq!(effects.len(), wanted.len(), "{effects:?} but {wanted:?}");
-        assert_eq!(effects.iter().cloned().collect::<BTreeSet<_>>(), wanted);
-        let rank = |e: &Effect| match e {
-            Effect::JudgeBase => 0,
-            Effect::Await(..) | Effect::Land(_) => 1,
-            Effect::Verify(..) => 2,
-            Effect::Start(..) => 3,
-        };
-        assert!(effects.is_sorted_by_key(rank), "what frees resources comes first: {effects:?}");
-        assert!(running <= self.policy.jobs, "{running} attempts run");
-    }
-
     /// One step. Says whether anything can still happen.
     pub fn step(&mut self) -> bool {
         self.turn += 1;
@@ -262,7 +216,15 @@ impl World {
         let owner = script::text(&mut self.tape) + "owner";
         let (task, observation) = (
             task.clone(),
-            Observation::Dispatched { task: task.clone(), attempt, base, place, owner },
+            Observation::Dispatched {
+                task: task.clone(),
+                attempt,
+                base,
+                place,
+                owner,
+                session: None,
+                resumed: false,
+            },
         );
         assert!(self.tell(observation), "{task}: what is owed is not refused");
         self.flight.insert(Effect::Await(task, attempt));
@@ -284,6 +246,9 @@ impl World {
             }
             Effect::Land(task) => self.land(&task),
             Effect::Start(..) => {}
+            Effect::Redispatch => {
+                self.tell(Observation::PassOver);
+            }
         }
     }
 
@@ -322,6 +287,7 @@ impl World {
                 ending: left.ending,
                 changed: left.changed && candidate.is_some(),
                 candidate,
+                reading: None,
             };
             self.keepers.insert(key.clone(), Some(ended));
         }
@@ -438,6 +404,7 @@ impl World {
                     ending,
                     candidate: Some(candidate),
                     changed,
+                    reading: None,
                 }
             }
             4 => Observation::NeverBegan { task, attempt },
@@ -449,7 +416,15 @@ impl World {
             _ => {
                 let (base, place) = (self.tip(), "p09".to_owned());
                 let attempt = attempt + u32::try_from(self.tape.pick(3)).unwrap();
-                Observation::Dispatched { task, attempt, base, place, owner: "elsewhere".into() }
+                Observation::Dispatched {
+                    task,
+                    attempt,
+                    base,
+                    place,
+                    owner: "elsewhere".into(),
+                    session: None,
+                    resumed: false,
+                }
             }
         };
         self.tell(news);
@@ -471,28 +446,5 @@ impl World {
 
     pub fn calm(&self) -> bool {
         self.tape.over()
-    }
-
-    /// What must hold when nothing more happens.
-    pub fn check_end(&self) {
-        self.journal.compare(&self.state);
-        let blocked = |task: &TaskId| {
-            let planned = self.state.plan.tasks.iter().find(|t| t.id == *task).unwrap();
-            planned.after.iter().any(|t| self.state.tasks[t].phase != Phase::Done)
-        };
-        for (task, state) in &self.state.tasks {
-            let times = self.target.iter().filter(|c| c.task.as_ref() == Some(task)).count();
-            assert!(times <= 1, "{task} is on the target {times} times");
-            assert_eq!(times == 1, state.phase == Phase::Done, "{task}: {state:?}");
-            match self.state.phase {
-                RunPhase::Active => {
-                    assert!(state.phase.ended() || blocked(task), "{task}: {state:?}");
-                }
-                RunPhase::Paused | RunPhase::Halted => {
-                    assert!(state.phase.ended() || state.phase == Phase::Todo, "{task}: {state:?}");
-                }
-                RunPhase::Cancelled => assert_ne!(state.phase, Phase::Running, "{task}: {state:?}"),
-            }
-        }
     }
 }

@@ -4,16 +4,22 @@
 //! run costs one commit a task; `Harness-Data` holds the event itself, so that a chain can be folded again and compared
 //! (which the tests do).
 
+mod run;
+mod session;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 
-use super::wire::{WireResult, WireRun, WireTask};
-use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
+use super::wire::{WireReading, WireResult, WireTask};
+use crate::domain::event::{TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::Layer;
+use crate::domain::session::{Class, Reading};
 use crate::domain::state::{Phase, TaskState};
 use crate::domain::verdict::{Candidate, CheckResult, Finding};
+
+pub use run::{read_run_event, write_run};
 
 /// The version of the format. A change of meaning is a new number, before the first new value is written.
 pub const VERSION: u32 = 1;
@@ -64,21 +70,33 @@ fn names(findings: &[Finding]) -> String {
 fn tell_task(kind: &TaskEventKind) -> Result<Told> {
     let (word, sentence, wire) = match kind {
         TaskEventKind::Created => ("created", "created".to_owned(), WireTask::Created),
-        TaskEventKind::Started { attempt, base, place, owner } => (
+        TaskEventKind::Started { attempt, base, place, owner, session, resumed } => (
             "started",
-            format!("attempt {attempt} started from {} in {place}", base.short()),
+            if *resumed {
+                format!("attempt {attempt} goes on with the session in {place}")
+            } else {
+                format!("attempt {attempt} started from {} in {place}", base.short())
+            },
             WireTask::Started {
                 attempt: *attempt,
                 base: base.to_string(),
                 place: place.clone(),
                 owner: owner.clone(),
+                session: session.clone(),
+                resumed: *resumed,
             },
         ),
-        TaskEventKind::Ended { attempt, ending, candidate } => (
+        TaskEventKind::Ended { attempt, ending, candidate, reading } => (
             "ended",
-            match candidate {
-                Some(c) => format!("attempt {attempt} {ending}, it left {}", c.commit.short()),
-                None => format!("attempt {attempt} {ending}, nothing was saved"),
+            {
+                let class = reading.as_ref().map(|r| r.class).filter(|c| *c != Class::Ok);
+                let class = class.map_or_else(String::new, |class| format!(" ({class})"));
+                match candidate {
+                    Some(c) => {
+                        format!("attempt {attempt} {ending}{class}, it left {}", c.commit.short())
+                    }
+                    None => format!("attempt {attempt} {ending}{class}, nothing was saved"),
+                }
             },
             WireTask::Ended {
                 attempt: *attempt,
@@ -86,6 +104,7 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
                 candidate: candidate
                     .as_ref()
                     .map(|c| [c.commit.to_string(), c.tree.to_string(), c.base.to_string()]),
+                reading: reading.as_deref().map(WireReading::from),
             },
         ),
         TaskEventKind::Judged { attempt, tree, findings, results, landing } => {
@@ -125,9 +144,11 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
             format!("landed as {}", commit.short()),
             WireTask::Landed { commit: commit.to_string(), results: wire_results(results) },
         ),
-        TaskEventKind::Failed { reason } => {
-            ("failed", format!("failed: {reason}"), WireTask::Failed { reason: reason.clone() })
-        }
+        TaskEventKind::Failed { reason, cause } => (
+            "failed",
+            format!("failed: {reason}"),
+            WireTask::Failed { reason: reason.clone(), cause: cause.clone() },
+        ),
         TaskEventKind::Skipped { message } => {
             let wire = WireTask::Skipped { message: message.clone() };
             ("skipped", format!("skipped: {message}"), wire)
@@ -141,7 +162,7 @@ fn oid(text: &str) -> Result<Oid> {
 }
 
 fn layer(text: &str) -> Result<Layer> {
-    [Layer::Feedback, Layer::Infra, Layer::Interrupted, Layer::Manual]
+    Layer::ALL
         .into_iter()
         .find(|l| l.as_str() == text)
         .with_context(|| format!("unknown retry layer: {text:?}"))
@@ -150,12 +171,13 @@ fn layer(text: &str) -> Result<Layer> {
 fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
     Ok(match wire {
         WireTask::Created => TaskEventKind::Created,
-        WireTask::Started { attempt, base, place, owner } => {
-            TaskEventKind::Started { attempt, base: oid(&base)?, place, owner }
+        WireTask::Started { attempt, base, place, owner, session, resumed } => {
+            TaskEventKind::Started { attempt, base: oid(&base)?, place, owner, session, resumed }
         }
-        WireTask::Ended { attempt, ending, candidate } => TaskEventKind::Ended {
+        WireTask::Ended { attempt, ending, candidate, reading } => TaskEventKind::Ended {
             attempt,
             ending: ending.into(),
+            reading: reading.map(|r| Box::new(Reading::from(r))),
             candidate: match candidate {
                 None => None,
                 Some([commit, tree, base]) => {
@@ -183,7 +205,7 @@ fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
         WireTask::Landed { commit, results: r } => {
             TaskEventKind::Landed { commit: oid(&commit)?, results: results(r) }
         }
-        WireTask::Failed { reason } => TaskEventKind::Failed { reason },
+        WireTask::Failed { reason, cause } => TaskEventKind::Failed { reason, cause },
         WireTask::Skipped { message } => TaskEventKind::Skipped { message },
     })
 }
@@ -224,6 +246,8 @@ pub fn write_task(
         ("Work-Base", after.candidate.as_ref().map(|c| c.base.as_str())),
         ("Landed", after.landed.as_ref().map(Oid::as_str)),
         ("Reason", after.reason.as_deref()),
+        ("Cause", after.cause.as_deref()),
+        ("Class", after.class.map(Class::as_str)),
     ];
     for (key, value) in optional {
         if let Some(value) = value.map(one_line).filter(|v| !v.is_empty()) {
@@ -234,10 +258,15 @@ pub fn write_task(
         ("Rejections", u64::from(after.rejections)),
         ("Conflicts", u64::from(after.conflicts)),
         ("Faults", u64::from(after.faults)),
+        ("Resumes", u64::from(after.resumes)),
+        ("Redispatches", u64::from(after.redispatches)),
         ("Not-Before", after.not_before.0),
     ];
     for (key, value) in counts.into_iter().filter(|(_, v)| *v > 0) {
         line(key, &value.to_string());
+    }
+    for (key, value) in session::write(after) {
+        line(key, &value);
     }
     for id in vouched(&event.kind) {
         line("Verdict", id);
@@ -318,6 +347,12 @@ pub fn read_state(message: &str) -> Result<TaskState> {
         not_before: Timestamp(number("Harness-Not-Before")?),
         landed: id("Harness-Landed")?,
         reason: text("Harness-Reason"),
+        cause: text("Harness-Cause"),
+        class: map.get("Harness-Class").and_then(|word| Class::parse(word)),
+        session: session::read(&map)?,
+        spend: session::read_spend(&map)?,
+        resumes: small("Harness-Resumes")?,
+        redispatches: small("Harness-Redispatches")?,
         at: Timestamp(number("Harness-At")?),
     })
 }
@@ -332,68 +367,4 @@ pub fn read_task_event(message: &str) -> Result<TaskEvent> {
     let data = map.get("Harness-Data").context("the commit has no `Harness-Data` trailer")?;
     let at = map.get("Harness-At").and_then(|v| v.parse().ok()).unwrap_or(0);
     Ok(TaskEvent { at: Timestamp(at), kind: task_kind(serde_json::from_str(data)?)? })
-}
-
-/// A run event as a commit message.
-///
-/// # Errors
-/// If the event cannot be serialised.
-pub fn write_run(run: &str, event: &RunEvent, seq: u64, nonce: &str) -> Result<String> {
-    let (word, sentence, wire) = match &event.kind {
-        RunEventKind::Created { paused } => {
-            ("created", "created".to_owned(), WireRun::Created { paused: *paused })
-        }
-        RunEventKind::BaseJudged { passed, results } => (
-            "base-judged",
-            format!("the landing checks {} on the base", if *passed { "pass" } else { "fail" }),
-            WireRun::BaseJudged { passed: *passed, results: wire_results(results) },
-        ),
-        RunEventKind::Paused(reason) => {
-            ("paused", format!("paused: {reason}"), WireRun::Paused { reason: reason.clone() })
-        }
-        RunEventKind::Resumed => ("resumed", "goes on".to_owned(), WireRun::Resumed),
-        RunEventKind::Halted(reason) => {
-            ("halted", format!("halted: {reason}"), WireRun::Halted { reason: reason.clone() })
-        }
-        RunEventKind::Cancelled => ("cancelled", "cancelled".to_owned(), WireRun::Cancelled),
-    };
-    let ids = match &event.kind {
-        RunEventKind::BaseJudged { results, .. } => {
-            results.iter().map(|r| format!("Harness-Verdict: {}\n", r.id)).collect()
-        }
-        RunEventKind::Created { .. }
-        | RunEventKind::Paused(_)
-        | RunEventKind::Resumed
-        | RunEventKind::Halted(_)
-        | RunEventKind::Cancelled => String::new(),
-    };
-    let sentence = one_line(&sentence);
-    let data = serde_json::to_string(&wire)?;
-    Ok(format!(
-        "{run}: {sentence}\n\nHarness-V: {VERSION}\nHarness-Run: {run}\nHarness-Event: {word}\nHarness-Seq: {seq}\n\
-         Harness-At: {}\n{ids}Harness-Data: {data}\nHarness-Nonce: {nonce}\n",
-        event.at.0
-    ))
-}
-
-/// The event that a commit of a run's chain records.
-///
-/// # Errors
-/// If it is not one of this version.
-pub fn read_run_event(message: &str) -> Result<RunEvent> {
-    let map = trailers(message);
-    version(&map)?;
-    let data = map.get("Harness-Data").context("the commit has no `Harness-Data` trailer")?;
-    let at = map.get("Harness-At").and_then(|v| v.parse().ok()).unwrap_or(0);
-    let kind = match serde_json::from_str(data)? {
-        WireRun::Created { paused } => RunEventKind::Created { paused },
-        WireRun::BaseJudged { passed, results: r } => {
-            RunEventKind::BaseJudged { passed, results: results(r) }
-        }
-        WireRun::Paused { reason } => RunEventKind::Paused(reason),
-        WireRun::Resumed => RunEventKind::Resumed,
-        WireRun::Halted { reason } => RunEventKind::Halted(reason),
-        WireRun::Cancelled => RunEventKind::Cancelled,
-    };
-    Ok(RunEvent { at: Timestamp(at), kind })
 }

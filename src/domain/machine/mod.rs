@@ -3,11 +3,20 @@
 //! Observations may be late, doubled or stale; `decide` looks at the state again and gives no events for what no longer
 //! matters. `owed` is level-triggered: it depends on the state alone, so recovery is calling it again.
 
-use super::event::{Ending, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
+mod attempt;
+mod failing;
+mod owed;
+
+use super::event::{Ending, Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use super::id::{Oid, TaskId, Timestamp};
-use super::retry::{Layer, Policy, backoff_ms};
+use super::retry::{Layer, Policy};
+use super::session::Reading;
 use super::state::{Phase, RunPhase, RunState, TaskState};
 use super::verdict::{Candidate, CheckResult, Finding, Judgement, Verdict};
+
+pub use self::failing::{Alike, alike};
+use self::owed::owed_start;
+pub use self::owed::{held_back, next_wake, owed};
 
 /// Something that was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +35,17 @@ pub enum Observation {
         place: String,
         /// The repository and machine.
         owner: String,
+        /// The id that its session is given, if the program gives one.
+        session: Option<String>,
+        /// Whether it goes on with the session that the task has.
+        resumed: bool,
+    },
+    /// A running attempt has got an answer from its service.
+    Answered {
+        /// The task.
+        task: TaskId,
+        /// Which attempt.
+        attempt: u32,
     },
     /// An attempt is over.
     AttemptEnded {
@@ -39,6 +59,8 @@ pub enum Observation {
         candidate: Option<Candidate>,
         /// Whether that differs from the base.
         changed: bool,
+        /// What its session said of itself.
+        reading: Option<Box<Reading>>,
     },
     /// An attempt never began: no supervisor got as far as starting its keeper.
     NeverBegan {
@@ -89,6 +111,10 @@ pub enum Observation {
         /// Results earned on its tree.
         results: Vec<CheckResult>,
     },
+    /// Every task has ended, and some that failed may be tried once more.
+    PassOver,
+    /// The job file has changed in these sections, and the run goes on with it.
+    JobChanged(Vec<String>),
     /// A person asked for something.
     Asked(Request),
 }
@@ -132,6 +158,8 @@ pub enum Effect {
     Land(TaskId),
     /// Begin a new attempt with this number.
     Start(TaskId, u32),
+    /// Try those that failed from scratch.
+    Redispatch,
 }
 
 struct Decider<'a> {
@@ -166,16 +194,23 @@ impl Decider<'_> {
     fn observe(&mut self, observation: Observation) {
         match observation {
             Observation::BaseJudged(verdict) => self.base_judged(verdict),
-            Observation::Dispatched { task, attempt, base, place, owner } => {
+            Observation::Dispatched { task, attempt, base, place, owner, session, resumed } => {
                 let Some(state) = self.state.tasks.get(&task) else { return };
                 let due = owed_start(self.state, self.policy, self.now);
                 if state.attempt + 1 == attempt && due.contains(&(task.clone(), attempt)) {
-                    self.task(&task, TaskEventKind::Started { attempt, base, place, owner });
+                    let started =
+                        TaskEventKind::Started { attempt, base, place, owner, session, resumed };
+                    self.task(&task, started);
                 }
             }
-            Observation::AttemptEnded { task, attempt, ending, candidate, changed } => {
+            Observation::Answered { task, attempt } => {
                 if let Some(state) = self.running(&task, attempt) {
-                    self.attempt_ended(&task, &state, ending, candidate, changed);
+                    self.account(&self.state.account.answered(state.at));
+                }
+            }
+            Observation::AttemptEnded { task, attempt, ending, candidate, changed, reading } => {
+                if let Some(state) = self.running(&task, attempt) {
+                    self.attempt_ended(&task, &state, ending, candidate, changed, reading);
                 }
             }
             Observation::NeverBegan { task, attempt } => {
@@ -210,6 +245,8 @@ impl Decider<'_> {
                     self.task(&task, TaskEventKind::Landed { commit, results });
                 }
             }
+            Observation::PassOver => self.pass_over(),
+            Observation::JobChanged(sections) => self.run(RunEventKind::JobChanged(sections)),
             Observation::Asked(request) => self.asked(request),
         }
     }
@@ -241,45 +278,19 @@ impl Decider<'_> {
                 (false, Some(format!("the landing check `{first}` already fails on the base")))
             }
             Judgement::Inconclusive(why) => {
-                self.run(RunEventKind::Halted(format!(
-                    "the landing checks could not be run on the base: {why}"
-                )));
+                let reason = format!("the landing checks could not be run on the base: {why}");
+                self.halt(Halt::Base, reason);
                 return;
             }
         };
         self.run(RunEventKind::BaseJudged { passed, results: verdict.results });
         if let (Some(problem), true) = (problem, self.policy.base_must_pass) {
-            self.run(RunEventKind::Halted(problem));
+            self.halt(Halt::Base, problem);
         }
     }
 
-    fn attempt_ended(
-        &mut self,
-        task: &TaskId,
-        state: &TaskState,
-        ending: Ending,
-        candidate: Option<Candidate>,
-        changed: bool,
-    ) {
-        let attempt = state.attempt;
-        let tree = candidate.as_ref().map(|c| c.tree.clone());
-        self.task(task, TaskEventKind::Ended { attempt, ending: ending.clone(), candidate });
-        match (&ending, tree) {
-            (Ending::Stopped, _) => self.retry(task, Layer::Interrupted, self.now, None),
-            (Ending::NotStarted(why), _) => self.fault(task, state, why),
-            (Ending::Lost, _) => self.fault(task, state, "the keeper of the attempt died"),
-            (_, None) => self.fault(task, state, "what the attempt left could not be saved"),
-            (_, Some(tree)) if !changed && !self.policy.allow_empty => {
-                let text = format!(
-                    "The attempt changed nothing (its agent ended with: {ending}). Doing nothing is not success: \
-                     the task asks for a change in its files."
-                );
-                let finding = Finding { attempt, check: "agent".into(), text };
-                self.rejected(task, state, tree, vec![finding], Vec::new(), false);
-            }
-            // How the process ended decides nothing more: the checks do.
-            (_, Some(_)) => {}
-        }
+    fn halt(&mut self, halt: Halt, reason: String) {
+        self.run(RunEventKind::Halted { halt, reason });
     }
 
     fn judged(
@@ -327,14 +338,16 @@ impl Decider<'_> {
         landing: bool,
     ) {
         let names: Vec<_> = findings.iter().map(|f| format!("`{}`", f.check)).collect();
+        let said = findings.last().and_then(Finding::telling_line).map(|line| format!(": {line}"));
         let attempt = state.attempt;
         let findings = Some(findings);
         self.task(task, TaskEventKind::Judged { attempt, tree, findings, results, landing });
         if state.rejections + 1 > self.policy.feedback {
-            let reason = format!("{} not passed in the last attempt", names.join(", "));
-            self.task(task, TaskEventKind::Failed { reason });
+            let said = said.unwrap_or_default();
+            let reason = format!("{} not passed in the last attempt{said}", names.join(", "));
+            self.failed(task, reason, names.join(", "));
         } else {
-            self.retry(task, Layer::Feedback, self.now, None);
+            self.next_try(task, state, Layer::Feedback, self.now, None);
         }
     }
 
@@ -350,25 +363,10 @@ impl Decider<'_> {
         if state.conflicts + 1 > self.policy.feedback.max(1) {
             let reason =
                 format!("conflicts with the target every time, last in {}", paths.join(", "));
-            self.task(task, TaskEventKind::Failed { reason });
+            self.failed(task, reason, "conflicts with the target".into());
         } else {
-            self.retry(task, Layer::Feedback, self.now, None);
+            self.next_try(task, state, Layer::Feedback, self.now, None);
         }
-    }
-
-    fn fault(&mut self, task: &TaskId, state: &TaskState, because: &str) {
-        let fault = state.faults + 1;
-        if fault > self.policy.infra {
-            let reason = format!("infrastructure, {fault} times in a row: {because}");
-            self.task(task, TaskEventKind::Failed { reason });
-        } else {
-            let not_before = self.now.after_ms(backoff_ms(fault));
-            self.retry(task, Layer::Infra, not_before, Some(because.to_owned()));
-        }
-    }
-
-    fn retry(&mut self, task: &TaskId, layer: Layer, not_before: Timestamp, why: Option<String>) {
-        self.task(task, TaskEventKind::Retried { layer, not_before, because: why });
     }
 
     fn asked(&mut self, request: Request) {
@@ -376,7 +374,8 @@ impl Decider<'_> {
         match request {
             Request::Retry(task) => {
                 let phase = self.state.tasks.get(&task).map(|s| s.phase.clone());
-                if active && matches!(phase, Some(Phase::Failed | Phase::Skipped)) {
+                let whole = !self.state.split.contains_key(&task);
+                if active && whole && matches!(phase, Some(Phase::Failed | Phase::Skipped)) {
                     self.retry(&task, Layer::Manual, self.now, None);
                 }
             }
@@ -387,8 +386,15 @@ impl Decider<'_> {
                 {
                     let attempt = state.attempt;
                     let ending = Ending::Exited(0);
-                    let candidate = Some(candidate);
-                    self.task(&task, TaskEventKind::Ended { attempt, ending, candidate });
+                    self.task(
+                        &task,
+                        TaskEventKind::Ended {
+                            attempt,
+                            ending,
+                            candidate: Some(candidate),
+                            reading: None,
+                        },
+                    );
                 }
             }
             Request::Skip(task, message) => {
@@ -412,7 +418,7 @@ impl Decider<'_> {
             }
             Request::Resume => {
                 if matches!(self.state.phase, RunPhase::Paused | RunPhase::Halted) {
-                    self.run(RunEventKind::Resumed);
+                    self.resumed();
                 }
             }
             Request::Cancel => {
@@ -422,59 +428,4 @@ impl Decider<'_> {
             }
         }
     }
-}
-
-/// The attempts that may begin now, in plan order, as many as there are free slots.
-fn owed_start(state: &RunState, policy: &Policy, now: Timestamp) -> Vec<(TaskId, u32)> {
-    let base_ready = match state.base_passed {
-        None => false,
-        Some(passed) => passed || !policy.base_must_pass,
-    };
-    if state.phase != RunPhase::Active || !base_ready {
-        return Vec::new();
-    }
-    let free = policy.jobs.saturating_sub(state.count(&Phase::Running));
-    let due = |task: &&super::plan::Task| {
-        state.tasks.get(&task.id).is_some_and(|s| {
-            s.phase == Phase::Todo && s.not_before <= now && state.unblocked(&task.after)
-        })
-    };
-    let number = |task: &super::plan::Task| {
-        let last = state.tasks.get(&task.id).map_or(0, |s| s.attempt);
-        (task.id.clone(), last + 1)
-    };
-    state.plan.tasks.iter().filter(due).take(free).map(number).collect()
-}
-
-/// Everything that is owed in a state, in the order in which it should be begun: what frees resources first.
-#[must_use]
-pub fn owed(state: &RunState, now: Timestamp, policy: &Policy) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    let cancelled = state.phase == RunPhase::Cancelled;
-    if state.base_passed.is_none() && state.phase == RunPhase::Active && !state.ended() {
-        effects.push(Effect::JudgeBase);
-    }
-    let mut verify = Vec::new();
-    for task in &state.plan.tasks {
-        let Some(s) = state.tasks.get(&task.id) else { continue };
-        let due = s.not_before <= now && !cancelled;
-        match s.phase {
-            Phase::Running => effects.push(Effect::Await(task.id.clone(), s.attempt)),
-            Phase::Queued if due => effects.push(Effect::Land(task.id.clone())),
-            Phase::Verifying if due => verify.push(Effect::Verify(task.id.clone(), s.attempt)),
-            Phase::Queued | Phase::Verifying => {}
-            Phase::Todo | Phase::Done | Phase::Failed | Phase::Skipped => {}
-        }
-    }
-    effects.extend(verify);
-    let start = owed_start(state, policy, now);
-    effects.extend(start.into_iter().map(|(task, attempt)| Effect::Start(task, attempt)));
-    effects
-}
-
-/// The earliest moment after `now` at which more may be owed without anything being seen.
-#[must_use]
-pub fn next_wake(state: &RunState, now: Timestamp) -> Option<Timestamp> {
-    let waits = |s: &&TaskState| !s.phase.ended() && s.not_before > now;
-    state.tasks.values().filter(waits).map(|s| s.not_before).min()
 }

@@ -1,0 +1,260 @@
+//! What the end of an attempt means, by the class of its session's ending, and which retry layer takes over.
+
+use super::{Decider, TaskEventKind};
+use crate::domain::account::{Account, STRIKES};
+use crate::domain::event::{Ending, Halt, RunEventKind};
+use crate::domain::id::{TaskId, Timestamp};
+use crate::domain::retry::{Layer, backoff_ms};
+use crate::domain::session::{Class, Reading, Spend};
+use crate::domain::state::{Phase, RunPhase, TaskState};
+use crate::domain::verdict::{Candidate, Finding};
+
+impl Decider<'_> {
+    pub(super) fn account(&mut self, account: &Account) {
+        if *account != self.state.account {
+            self.run(RunEventKind::Account(account.clone()));
+        }
+    }
+
+    pub(super) fn attempt_ended(
+        &mut self,
+        task: &TaskId,
+        state: &TaskState,
+        ending: Ending,
+        candidate: Option<Candidate>,
+        changed: bool,
+        reading: Option<Box<Reading>>,
+    ) {
+        let attempt = state.attempt;
+        let left = candidate.as_ref().map(|c| c.tree.clone());
+        let told = reading.as_deref().cloned();
+        let event = TaskEventKind::Ended { attempt, ending: ending.clone(), candidate, reading };
+        self.task(task, event.clone());
+        // What follows goes by the state after that, in which the session and its use are known.
+        let mut after = state.clone();
+        after.apply(&crate::domain::event::TaskEvent { at: self.now, kind: event });
+        self.watch_budget(state, &after);
+        match (&ending, left) {
+            (Ending::Stopped, _) => self.retry(task, Layer::Interrupted, self.now, None),
+            (Ending::NotStarted(why), _) => self.fault(task, state, why),
+            (Ending::Lost, _) if self.can_resume(&after) => self.resume(task, &after, "was lost"),
+            (Ending::Lost, _) => self.fault(task, state, "the keeper of the attempt died"),
+            (_, left) => match told.as_ref().map(|r| (r, r.class)) {
+                Some((reading, class)) if self.handled(task, &after, reading, class) => {}
+                reading => {
+                    let detail = reading.and_then(|(r, _)| r.detail.as_deref());
+                    self.account(&self.state.account.served(state.at, self.policy.jobs));
+                    self.for_the_checks(task, &after, &ending, left, changed, detail);
+                }
+            },
+        }
+    }
+
+    /// Endings that the checks have nothing to say about. How else a process ended decides nothing: the checks do.
+    fn handled(&mut self, task: &TaskId, state: &TaskState, told: &Reading, class: Class) -> bool {
+        let began = self.state.tasks.get(task).map_or(self.now, |s| s.at);
+        let said = told.detail.as_deref().unwrap_or("it did not say why");
+        match class {
+            Class::Ok | Class::Limit | Class::Refused | Class::Blocked => false,
+            Class::Crashed | Class::TimedOut => {
+                let resumed = self.can_resume(state);
+                if resumed {
+                    self.resume(task, state, said);
+                }
+                resumed
+            }
+            Class::RateLimited | Class::Overloaded => {
+                self.turned_away(task, state, began, told, said);
+                true
+            }
+            Class::Auth | Class::BadInput => {
+                let what = if class == Class::Auth {
+                    "the agent's account is not accepted"
+                } else {
+                    "the agent does not accept how or where it is called"
+                };
+                self.retry(task, Layer::Interrupted, self.now, Some(said.to_owned()));
+                if self.state.phase == RunPhase::Active {
+                    let reason = format!(
+                        "{what} ({task}, attempt {}): {said}. Put it right, then `git harness start` goes on",
+                        state.attempt
+                    );
+                    self.halt(Halt::Agent, reason);
+                }
+                true
+            }
+            Class::ContextExceeded => {
+                self.does_not_fit(task, state, said);
+                true
+            }
+            Class::SessionLost | Class::SessionInUse => {
+                if state.resumes >= self.policy.resume.max(1) {
+                    self.fault(task, state, said);
+                } else {
+                    self.inner(task, state, Layer::Restart, said);
+                }
+                true
+            }
+        }
+    }
+
+    fn for_the_checks(
+        &mut self,
+        task: &TaskId,
+        state: &TaskState,
+        ending: &Ending,
+        left: Option<crate::domain::id::Oid>,
+        changed: bool,
+        detail: Option<&str>,
+    ) {
+        let Some(tree) = left else {
+            self.fault(task, state, "what the attempt left could not be saved");
+            return;
+        };
+        if changed || self.policy.allow_empty {
+            return;
+        }
+        let class = state.class.filter(|class| *class != Class::Ok);
+        let how = match (class, detail) {
+            (Some(class), Some(detail)) => format!("{ending}, {class}: {detail}"),
+            (Some(class), None) => format!("{ending}, {class}"),
+            (None, _) => ending.to_string(),
+        };
+        let text = format!(
+            "The attempt changed nothing (its agent ended with: {how}). Doing nothing is not success: the task asks for \
+             a change in its files."
+        );
+        let finding = Finding { attempt: state.attempt, check: "agent".into(), text };
+        self.rejected(task, state, tree, vec![finding], Vec::new(), false);
+    }
+
+    fn can_resume(&self, state: &TaskState) -> bool {
+        self.policy.resumable && state.session.is_some() && state.resumes < self.policy.resume
+    }
+
+    /// The inner layer. With a pause that grows, since what broke once may break again at once.
+    fn resume(&mut self, task: &TaskId, state: &TaskState, why: &str) {
+        self.inner(task, state, Layer::Resume, why);
+    }
+
+    fn inner(&mut self, task: &TaskId, state: &TaskState, layer: Layer, why: &str) {
+        let not_before = self.now.after_ms(backoff_ms(state.resumes + 1));
+        self.next_try(task, state, layer, not_before, Some(why.to_owned()));
+    }
+
+    /// The account is closed or overloaded: nothing is charged, and the account waits.
+    fn turned_away(
+        &mut self,
+        task: &TaskId,
+        state: &TaskState,
+        began: Timestamp,
+        told: &Reading,
+        said: &str,
+    ) {
+        let class = told.class;
+        self.next_try(task, state, Layer::Account, self.now, Some(format!("{class}: {said}")));
+        let account = &self.state.account;
+        let mut account = if class == Class::RateLimited {
+            account.limited(began, self.now, told.resets_at)
+        } else {
+            account.overloaded(began, self.now, self.policy.jobs)
+        };
+        account.because = Some(format!("{class}: {said}"));
+        let strikes = account.strikes;
+        self.account(&account);
+        if strikes > STRIKES && self.state.phase == RunPhase::Active {
+            let reason = format!("the account was {class} {strikes} times in a row, last: {said}");
+            self.halt(Halt::Account, reason);
+        }
+    }
+
+    /// A task that is too large for the model is done in two parts.
+    fn does_not_fit(&mut self, task: &TaskId, state: &TaskState, said: &str) {
+        let planned = self.state.plan.tasks.iter().find(|t| t.id == *task);
+        let files = planned.map(|t| t.files.clone()).unwrap_or_default();
+        let parts = self.part_names(task).filter(|_| files.len() > 1);
+        let Some((one, two)) = parts else {
+            let reason = format!(
+                "it does not fit the model's context window, and cannot be split any further ({} in {}): {said}",
+                if files.len() == 1 { "one file" } else { "its files" },
+                files.join(", "),
+            );
+            self.failed(task, reason, Class::ContextExceeded.to_string());
+            return;
+        };
+        let (left, right) = files.split_at(files.len().div_ceil(2));
+        let message = format!(
+            "split into {one} and {two}: attempt {} did not fit the model's context window",
+            state.attempt
+        );
+        let parts = vec![(one, left.to_vec()), (two, right.to_vec())];
+        self.run(RunEventKind::Split { task: task.clone(), parts });
+        self.task(task, TaskEventKind::Skipped { message });
+    }
+
+    /// Names for the two halves of a task that nothing in the plan has yet.
+    fn part_names(&self, task: &TaskId) -> Option<(TaskId, TaskId)> {
+        let name = |n: usize| TaskId::parse(&format!("{task}_part_{n}")).ok();
+        let free = (1..).map_while(name).filter(|id| !self.state.tasks.contains_key(id));
+        let mut free = free.take(2);
+        Some((free.next()?, free.next()?))
+    }
+
+    pub(super) fn fault(&mut self, task: &TaskId, state: &TaskState, because: &str) {
+        let fault = state.faults + 1;
+        if fault > self.policy.infra {
+            let reason = format!("infrastructure, {fault} times in a row: {because}");
+            self.failed(task, reason, "infrastructure".into());
+        } else {
+            let not_before = self.now.after_ms(backoff_ms(fault));
+            self.retry(task, Layer::Infra, not_before, Some(because.to_owned()));
+        }
+    }
+
+    /// Another try, if the task's budget allows one.
+    pub(super) fn next_try(
+        &mut self,
+        task: &TaskId,
+        state: &TaskState,
+        layer: Layer,
+        not_before: Timestamp,
+        because: Option<String>,
+    ) {
+        match self.policy.over_task_budget(&state.spend) {
+            None => self.retry(task, layer, not_before, because),
+            Some(over) => {
+                let reason = match because {
+                    None => over,
+                    Some(because) => format!("{over}, and it would need another try: {because}"),
+                };
+                self.failed(task, reason, "over its budget".into());
+            }
+        }
+    }
+
+    /// Another try that is not for the task's budget to refuse.
+    pub(super) fn retry(
+        &mut self,
+        task: &TaskId,
+        layer: Layer,
+        not_before: Timestamp,
+        because: Option<String>,
+    ) {
+        self.task(task, TaskEventKind::Retried { layer, not_before, because });
+    }
+
+    /// Whether the attempt that ended has used up the run's budget.
+    fn watch_budget(&mut self, before: &TaskState, after: &TaskState) {
+        let rest: Spend = self
+            .state
+            .tasks
+            .values()
+            .filter(|s| !(s.phase == Phase::Running && *s == before))
+            .fold(Spend::default(), |sum, s| sum.plus(s.spend));
+        let over = self.policy.over_budget(&rest.plus(after.spend));
+        if let (Some(over), RunPhase::Active) = (over, &self.state.phase) {
+            let reason = format!("{over}; raise it in the job file and `git harness start` again");
+            self.halt(Halt::Budget, reason);
+        }
+    }
+}

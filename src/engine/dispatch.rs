@@ -1,0 +1,119 @@
+//! Giving a task its next attempt: a place, a base, and the session to go on with, if there is one.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::attempts::Launch;
+use super::dispatcher::Engine;
+use super::slots::ATTEMPTS;
+use crate::ambient;
+use crate::domain::id::{Oid, TaskId};
+use crate::domain::machine::Observation;
+use crate::domain::state::{Phase, TaskState};
+use crate::keeper::files;
+use crate::store::chain::findings;
+use crate::store::{Expected, Move, layout};
+
+impl Engine<'_> {
+    /// Claims a slot for a task's next attempt: the event goes into the batch.
+    pub(super) fn dispatch(
+        &mut self,
+        task: &TaskId,
+        attempt: u32,
+    ) -> Result<Option<(TaskId, u32, Launch)>> {
+        let only = &self.options.only;
+        if self.interrupted.is_some() || !(only.is_empty() || only.contains(task)) {
+            return Ok(None);
+        }
+        let Some(state) = self.ledger.state.tasks.get(task).cloned() else { return Ok(None) };
+        let mut launch = match self.going_on(&state) {
+            // Another attempt is in the place to which the session belongs: it will be free again.
+            Some(launch) if self.slots.is_busy(&launch.place) => return Ok(None),
+            Some(launch) => launch,
+            None => self.afresh()?,
+        };
+        self.slots.occupy(&launch.place);
+        let observation = Observation::Dispatched {
+            task: task.clone(),
+            attempt,
+            base: launch.base.clone(),
+            place: launch.place.clone(),
+            owner: self.ctx.owner.clone(),
+            session: launch.session.clone(),
+            resumed: launch.resumed.is_some(),
+        };
+        if self.observe(observation).is_empty() {
+            self.slots.free(&launch.place);
+            return Ok(None);
+        }
+        self.point_branch(task, &state, &launch.shown)?;
+        if let Some(tip) = self.ledger.tips.get(task) {
+            launch.findings = findings(&self.ctx.store, &tip.tree)?;
+        }
+        Ok(Some((task.clone(), attempt, launch)))
+    }
+
+    /// The attempt that goes on with the task's session, in its place and with what it had changed.
+    fn going_on(&self, state: &TaskState) -> Option<Launch> {
+        let session = state.session.as_ref().filter(|s| s.owner == self.ctx.owner)?;
+        let base = state.base.clone().filter(|_| self.policy.resumable)?;
+        let left = state.candidate.as_ref().map(|c| c.commit.clone());
+        Some(Launch {
+            place: session.place.clone(),
+            shown: left.unwrap_or_else(|| base.clone()),
+            base,
+            session: Some(session.id.clone()),
+            resumed: Some(state.reason.clone().unwrap_or_else(|| "it was stopped".into())),
+            findings: Vec::new(),
+        })
+    }
+
+    fn afresh(&mut self) -> Result<Launch> {
+        let tip = self.ctx.tip()?;
+        let states = self.ledger.state.tasks.values();
+        let waits = |s: &&TaskState| s.phase == Phase::Todo && self.policy.resumable;
+        let sessions = states.filter(waits).filter_map(|s| s.session.as_ref());
+        let kept: BTreeSet<&str> =
+            sessions.filter(|s| s.owner == self.ctx.owner).map(|s| s.place.as_str()).collect();
+        Ok(Launch {
+            place: self.slots.take_beside(ATTEMPTS, &kept),
+            base: tip.clone(),
+            shown: tip,
+            session: self.ctx.gives_session_ids().then(ambient::uuid),
+            resumed: None,
+            findings: Vec::new(),
+        })
+    }
+
+    /// The task's branch shows where the attempt begins.
+    fn point_branch(&mut self, task: &TaskId, state: &TaskState, to: &Oid) -> Result<()> {
+        let branch = layout::branch(&self.ctx.run, task);
+        let old = self.ctx.store.read(&branch)?;
+        let ours = [state.candidate.as_ref().map(|c| &c.commit), state.base.as_ref()];
+        if let Some(tip) = old.as_ref().filter(|tip| !ours.contains(&Some(*tip))) {
+            // Somebody else committed there. The branch starts anew; that work stays on the chain.
+            self.batch.keep.insert(task.clone(), tip.clone());
+        }
+        if old.as_ref() != Some(to) {
+            self.batch.moves.push(Move::to(branch, to.clone(), Expected::from_read(old)));
+        }
+        Ok(())
+    }
+
+    /// While one agent goes first: whether it has got an answer, of which its keeper leaves a mark.
+    pub(super) fn look_for_answers(&mut self) -> Result<()> {
+        if !self.policy.probe || self.ledger.state.account.proven {
+            return Ok(());
+        }
+        let running = self.ledger.state.tasks.iter().filter(|(_, s)| s.phase == Phase::Running);
+        let answered = |(task, s): &(&TaskId, &TaskState)| {
+            self.ctx.attempt_dir(task, s.attempt).join(files::ANSWERED).exists()
+        };
+        let found: Vec<_> = running.filter(answered).map(|(t, s)| (t.clone(), s.attempt)).collect();
+        for (task, attempt) in found {
+            self.observe(Observation::Answered { task, attempt });
+        }
+        self.flush()
+    }
+}

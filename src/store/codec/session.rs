@@ -1,0 +1,66 @@
+//! The trailers of a task's tip that are about its session and what its attempts used.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+
+use super::one_line;
+use crate::domain::session::{Cost, Session, Spend};
+use crate::domain::state::TaskState;
+use crate::store::wire::{four, tokens};
+
+fn numbers(numbers: &[u64]) -> String {
+    numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn parse<const N: usize>(text: &str) -> Result<[u64; N]> {
+    let parsed: Option<Vec<u64>> = text.split(' ').map(|n| n.parse().ok()).collect();
+    let parsed = parsed.and_then(|n| <[u64; N]>::try_from(n).ok());
+    parsed.with_context(|| format!("these are not {N} numbers: {text:?}"))
+}
+
+/// What a tip says of session and use.
+pub(super) fn write(after: &TaskState) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let Some(session) = &after.session {
+        lines.push(("Session", one_line(&session.id)));
+        lines.push(("Session-Place", one_line(&session.place)));
+        lines.push(("Session-Owner", one_line(&session.owner)));
+        lines.extend(session.counted.map(|t| ("Session-Counted", numbers(&four(t)))));
+    }
+    let s = after.spend;
+    if s != Spend::default() {
+        let told = [s.told_tokens, s.untold_tokens, s.told_cost, s.untold_cost].map(u64::from);
+        let all = [&four(s.tokens)[..], &[s.cost.0], &told].concat();
+        lines.push(("Spend", numbers(&all)));
+    }
+    lines
+}
+
+/// The session that a tip names.
+pub(super) fn read(map: &BTreeMap<&str, &str>) -> Result<Option<Session>> {
+    let text = |key: &str| map.get(key).map(|v| (*v).to_owned());
+    let (Some(id), Some(place), Some(owner)) =
+        (text("Harness-Session"), text("Harness-Session-Place"), text("Harness-Session-Owner"))
+    else {
+        return Ok(None);
+    };
+    let counted = map.get("Harness-Session-Counted").map(|v| parse(v)).transpose()?;
+    Ok(Some(Session { id, place, owner, counted: counted.map(tokens) }))
+}
+
+/// What a tip says was used.
+pub(super) fn read_spend(map: &BTreeMap<&str, &str>) -> Result<Spend> {
+    let Some(text) = map.get("Harness-Spend") else { return Ok(Spend::default()) };
+    let [input, output, cache_read, cache_write, cost, rest @ ..] = parse::<9>(text)?;
+    let [told_tokens, untold_tokens, told_cost, untold_cost] =
+        rest.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+    Ok(Spend {
+        tokens: tokens([input, output, cache_read, cache_write]),
+        cost: Cost(cost),
+        told_tokens,
+        untold_tokens,
+        told_cost,
+        untold_cost,
+    })
+}
