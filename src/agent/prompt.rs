@@ -300,5 +300,15 @@ fn unknown_names(name: &str, source: &str, env: &Environment<'_>, values: &Value
     unknown.into_iter().map(|path| code(&path)).collect()
 }
 
+/// What a session is told that goes on after it was broken off: what happened, that its work is still there, and the
+/// task once more, since it may have been cut off before it had read it.
+#[must_use]
+pub fn continuation(why: &str, prompt: &str) -> String {
+    format!(
+        "Your session was interrupted ({why}). All that you had changed is still in the worktree as you left it. Look at \
+         what is done already, then go on from there; do not start over. The task, once more:\n\n{prompt}"
+    )
+}
+
 #[cfg(test)]
 mod tests;

@@ -71,6 +71,10 @@ pub(super) fn launch(
     link_task(ctx, task, &place.path);
     let prompt = dir.join(files::PROMPT);
     let words = render(ctx, task, attempt, launch)?;
+    let words = match &launch.resumed {
+        None => words,
+        Some(why) => prompt::continuation(why, &words),
+    };
     std::fs::write(&prompt, &words)?;
     let feedback = dir.join(files::FEEDBACK);
     std::fs::write(&feedback, feedback_text(&launch.findings))?;
