@@ -19,6 +19,9 @@ use crate::store::wire::WireEnding;
 /// How long an agent has between being asked to stop and being killed.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
+/// How long an agent that has said that it has finished may still take to leave.
+const LINGER: Duration = Duration::from_secs(10);
+
 /// How much of each stream is kept, in bytes. A transcript is for reading; a gigabyte of it is for nobody.
 const CAP: u64 = 4 * 1024 * 1024;
 
@@ -88,6 +91,8 @@ fn command(dir: &Path, spec: &Spec, work: &AttemptWork) -> Command {
         timeout: Duration::from_millis(work.timeout_ms),
         idle: work.idle_ms.map(Duration::from_millis),
         marker: spec.marker.clone(),
+        linger: LINGER,
+        stop: Vec::new(),
         grace: GRACE,
         own_process: true,
         cgroup: true,

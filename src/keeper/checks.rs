@@ -97,7 +97,8 @@ fn check(
             return Ok(Err(format!("the check `{name}` was killed from outside")));
         }
         Ending::Signalled(signal) => (false, format!("signal {signal}")),
-        Ending::TimedOut | Ending::Idle => {
+        // Nobody listens to a check, so the last two cannot be.
+        Ending::TimedOut | Ending::Idle | Ending::Lingered | Ending::Hopeless => {
             let limit = step.timeout_ms / 1000;
             return Ok(Err(format!("the check `{name}` took longer than its limit of {limit} s")));
         }
@@ -139,6 +140,8 @@ fn run(
         timeout,
         idle: None,
         marker: format!("{}.{}", spec.marker, ambient::nonce()),
+        linger: Duration::ZERO,
+        stop: Vec::new(),
         grace: GRACE,
         own_process: true,
         cgroup: false,

@@ -135,6 +135,8 @@ fn set_up(dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<bool> {
             timeout: SETUP_TIMEOUT,
             idle: None,
             marker: spec.marker.clone(),
+            linger: Duration::ZERO,
+            stop: Vec::new(),
             grace: super::attempt::GRACE,
             own_process: true,
             cgroup: false,

@@ -12,12 +12,14 @@ use rustix::io::Errno;
 
 use super::cgroup::Cgroup;
 use super::detach::become_reaper;
+use super::ear::{Ear, Listener, Source};
 use super::output::{Drained, Kept};
 use super::program::{self, explain, expression, start};
+use super::stop::{Signal, StopStep, Whom};
 use super::tree::{Felled, Tree};
 use super::{Environ, StopFlag};
 
-/// What a command reads.
+/// What a command reads. It always comes to an end: there are programs that wait for ever on one that does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stdin {
     /// Nothing.
@@ -45,11 +47,16 @@ pub struct Command {
     pub cap: u64,
     /// How long it may take.
     pub timeout: Duration,
-    /// How long it may be silent on both streams.
+    /// How long it may be silent on both streams, or, with a listener, not get on.
     pub idle: Option<Duration>,
+    /// How long it may still take, silent, when a listener has heard that it had finished.
+    pub linger: Duration,
     /// The value of `HARNESS_MARK` in all its processes, unique for each keeper.
     pub marker: String,
-    /// How long its processes have between being asked to stop and being killed.
+    /// How it is asked to stop, step after step until all its processes have gone. After the last step, and whatever the
+    /// steps say, what is left is killed. When empty, its processes are asked to terminate and have `grace` for it.
+    pub stop: Vec<StopStep>,
+    /// How long its processes have between being asked to stop and being killed, where `stop` is empty.
     pub grace: Duration,
     /// Whether this process exists for the command alone, as a keeper does. Then every child that was not there before
     /// is the command's, however it got here, and is ended with it.
@@ -71,6 +78,10 @@ pub enum Ending {
     TimedOut,
     /// It was silent for too long.
     Idle,
+    /// It had finished and did not leave, so it was stopped.
+    Lingered,
+    /// It could not succeed any more, so it was stopped.
+    Hopeless,
     /// We were asked to stop.
     Stopped,
     /// It could not be started; the sentence says why.
@@ -113,8 +124,28 @@ const LAST_READS: usize = 16;
 /// # Errors
 /// If the machine fails us (no process, no file, no space for the output), which says nothing about the command.
 pub fn run(command: &Command, stop: &StopFlag) -> io::Result<Ended> {
-    let mut stdout = Stream::new(Kept::create(&command.stdout, command.cap)?)?;
-    let mut stderr = Stream::new(Kept::create(&command.stderr, command.cap)?)?;
+    supervise(command, stop, None)
+}
+
+/// The same, with somebody who understands what the command prints.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_heard(
+    command: &Command,
+    stop: &StopFlag,
+    listener: &mut dyn Listener,
+) -> io::Result<Ended> {
+    supervise(command, stop, Some(listener))
+}
+
+fn supervise(
+    command: &Command,
+    stop: &StopFlag,
+    listener: Option<&mut dyn Listener>,
+) -> io::Result<Ended> {
+    let mut stdout = Stream::new(Source::Stdout, Kept::create(&command.stdout, command.cap)?)?;
+    let mut stderr = Stream::new(Source::Stderr, Kept::create(&command.stderr, command.cap)?)?;
     if stop.is_asked() {
         return Ok(Ended::before_start(Ending::Stopped));
     }
@@ -145,7 +176,8 @@ pub fn run(command: &Command, stop: &StopFlag) -> io::Result<Ended> {
         }
         // The expression goes here, and with it our copies of the writing ends.
     };
-    let mut watch = Watch { command, stop, tree, handle, begun, stdout, stderr, asked: None };
+    let ear = Ear::new(listener, begun);
+    let mut watch = Watch { command, stop, tree, handle, begun, stdout, stderr, ear, asked: None };
     let watched = watch.until_over();
     // However that went, nothing may be left running.
     let felled = watch.tree.end();
@@ -171,20 +203,21 @@ impl Ended {
 
 /// One stream of the command: a pipe, and what is kept of it.
 struct Stream {
+    source: Source,
     reader: Option<PipeReader>,
     writer: Option<PipeWriter>,
     kept: Kept,
 }
 
 impl Stream {
-    fn new(kept: Kept) -> io::Result<Self> {
+    fn new(source: Source, kept: Kept) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         // Of the reading end only: a command that finds its output not blocking loses some of it.
         rustix::io::ioctl_fionbio(&reader, true)?;
         // Fewer changes between it and us. The limit for all pipes of a user may be reached, which does not matter.
         #[cfg(target_os = "linux")]
         rustix::pipe::fcntl_setpipe_size(&reader, 256 * 1024).ok();
-        Ok(Self { reader: Some(reader), writer: Some(writer), kept })
+        Ok(Self { source, reader: Some(reader), writer: Some(writer), kept })
     }
 
     fn writer(&mut self) -> io::Result<PipeWriter> {
@@ -192,11 +225,12 @@ impl Stream {
     }
 
     /// Reads for one turn. Whether there was anything.
-    fn drain(&mut self) -> io::Result<bool> {
+    fn drain(&mut self, ear: &mut Ear<'_>) -> io::Result<bool> {
         let Some(reader) = &mut self.reader else {
             return Ok(false);
         };
-        match self.kept.drain(reader)? {
+        let mut heard = |bytes: &[u8]| ear.hear(self.source, bytes, Instant::now());
+        match self.kept.drain(reader, &mut heard)? {
             Drained::Nothing => Ok(false),
             Drained::Some(_) => Ok(true),
             Drained::Closed => {
@@ -206,9 +240,9 @@ impl Stream {
         }
     }
 
-    fn finish(mut self) -> io::Result<(u64, u64)> {
+    fn finish(mut self, ear: &mut Ear<'_>) -> io::Result<(u64, u64)> {
         for _ in 0..LAST_READS {
-            if !self.drain()? {
+            if !self.drain(ear)? {
                 break;
             }
         }
@@ -216,15 +250,17 @@ impl Stream {
     }
 }
 
-/// Why the command was asked to stop, and until when it may take.
+/// Why the command was asked to stop, what was done about it last, and until when that may take.
 struct Asked {
     why: Ending,
+    /// The number of the next step.
+    next: usize,
     until: Instant,
     looked: Instant,
 }
 
 /// A command that runs, and all that is needed to watch it.
-struct Watch<'a> {
+struct Watch<'a, 'l> {
     command: &'a Command,
     stop: &'a StopFlag,
     tree: Tree,
@@ -232,17 +268,17 @@ struct Watch<'a> {
     begun: Instant,
     stdout: Stream,
     stderr: Stream,
+    ear: Ear<'l>,
     asked: Option<Asked>,
 }
 
-impl Watch<'_> {
+impl Watch<'_, '_> {
     /// Watches until the command has ended, or was asked to and did not in time. Gives how long the main process ran.
     fn until_over(&mut self) -> io::Result<Duration> {
         #[cfg(target_os = "linux")]
         let pidfd = self.pidfd()?;
         #[cfg(not(target_os = "linux"))]
         let pidfd: Option<OwnedFd> = None;
-        let mut spoke = self.begun;
         let mut ran = None;
         loop {
             if ran.is_none() && self.handle.try_wait()?.is_some() {
@@ -255,24 +291,20 @@ impl Watch<'_> {
                         return Ok(ran);
                     }
                     let limit = self.begun.checked_add(self.command.timeout);
-                    let silence = self.command.idle.and_then(|idle| spoke.checked_add(idle));
-                    let past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-                    let why = if self.stop.is_asked() {
-                        Some(Ending::Stopped)
-                    } else if past(limit) {
-                        Some(Ending::TimedOut)
-                    } else if past(silence) {
-                        Some(Ending::Idle)
-                    } else {
-                        None
+                    let limit = limit.map(|at| (at, Ending::TimedOut));
+                    let silence = self.ear.deadline(self.command.idle, self.command.linger);
+                    let first = [limit, silence].into_iter().flatten().min_by_key(|(at, _)| *at);
+                    let why = match &first {
+                        _ if self.stop.is_asked() => Some(Ending::Stopped),
+                        Some((at, why)) if *at <= now => Some(why.clone()),
+                        Some(_) | None => None,
                     };
                     if let Some(why) = why {
-                        self.tree.ask();
-                        self.asked =
-                            Some(Asked { why, until: now + self.command.grace, looked: now });
+                        self.asked = Some(Asked { why, next: 0, until: now, looked: now });
+                        self.ask(true);
                         continue;
                     }
-                    [limit, silence].into_iter().flatten().min().map(|at| at - now)
+                    first.map(|(at, _)| at - now)
                 }
                 Some(asked) => {
                     // The main process may be a wrapper that goes at once: what it wrapped has the same grace.
@@ -280,18 +312,38 @@ impl Watch<'_> {
                         asked.looked = now;
                         self.tree.living().is_empty()
                     };
-                    if over || now >= asked.until {
+                    let until = asked.until;
+                    if over || now >= until && !self.ask(ran.is_none()) {
                         return Ok(ran.unwrap_or_else(|| self.begun.elapsed()));
                     }
-                    Some((asked.until - now).min(TICK))
+                    Some(until.saturating_duration_since(now).min(TICK))
                 }
             };
             let wakes = pidfd.as_ref().filter(|_| ran.is_none());
             self.wait(wakes, due)?;
-            if self.stdout.drain()? | self.stderr.drain()? {
-                spoke = Instant::now();
-            }
+            self.stdout.drain(&mut self.ear)?;
+            self.stderr.drain(&mut self.ear)?;
         }
+    }
+
+    /// Takes the next step that has anybody to signal. Whether there was one.
+    fn ask(&mut self, main_lives: bool) -> bool {
+        let plain =
+            [StopStep { signal: Signal::Terminate, whom: Whom::Tree, wait: self.command.grace }];
+        let steps: &[StopStep] =
+            if self.command.stop.is_empty() { &plain } else { &self.command.stop };
+        let Some(asked) = &mut self.asked else { return false };
+        while let Some(step) = steps.get(asked.next) {
+            asked.next += 1;
+            if step.whom == Whom::Leader && !main_lives {
+                continue;
+            }
+            self.tree.ask(step.signal, step.whom);
+            asked.looked = Instant::now();
+            asked.until = asked.looked.checked_add(step.wait).unwrap_or(asked.looked);
+            return true;
+        }
+        false
     }
 
     /// A descriptor that becomes readable when the main process ends. `None` if it has already ended and was reaped.
@@ -327,9 +379,9 @@ impl Watch<'_> {
     }
 
     /// Reads what is left and puts the account together.
-    fn finish(self, wall: Duration, felled: Felled) -> io::Result<Ended> {
-        let (stdout_bytes, stdout_kept) = self.stdout.finish()?;
-        let (stderr_bytes, stderr_kept) = self.stderr.finish()?;
+    fn finish(mut self, wall: Duration, felled: Felled) -> io::Result<Ended> {
+        let (stdout_bytes, stdout_kept) = self.stdout.finish(&mut self.ear)?;
+        let (stderr_bytes, stderr_kept) = self.stderr.finish(&mut self.ear)?;
         let ending = match self.asked {
             Some(asked) => {
                 // To reap it; one that is stuck in the kernel is left to whoever comes after us.

@@ -22,6 +22,9 @@ mod cgroup;
 mod child;
 mod detach;
 mod durable;
+mod ear;
+#[cfg(test)]
+mod endings;
 mod environ;
 mod git;
 mod lock;
@@ -34,14 +37,15 @@ mod tree;
 #[cfg(test)]
 mod trials;
 
-pub use child::{Command, Ended, Ending, Stdin, run};
+pub use child::{Command, Ended, Ending, Stdin, run, run_heard};
 pub use detach::{KeeperHandle, adopt_lock, ask_to_stop, start_keeper};
 pub use durable::{sync_fs, write_atomic};
+pub use ear::{Heard, Listener, Source};
 pub use environ::{Environ, Identity};
 pub use git::{Git, GitOutput, GitVersion};
 pub use lock::{HeldBy, Holder, Lock, start_time};
 pub use refs::{Ambiguous, Expected, RefMove, RefUpdates, Refused};
-pub use stop::StopFlag;
+pub use stop::{Signal, StopFlag, StopStep, Whom};
 pub use tree::{alive_marked, end_marked};
 
 /// The variable that marks every process of one command, so that those which escaped a dead keeper can be found. Its

@@ -49,8 +49,12 @@ impl Kept {
         })
     }
 
-    /// Reads what a stream that does not block has to give, for one turn.
-    pub(super) fn drain(&mut self, from: &mut impl Read) -> io::Result<Drained> {
+    /// Reads what a stream that does not block has to give, for one turn, and passes it on as it came.
+    pub(super) fn drain(
+        &mut self,
+        from: &mut impl Read,
+        heard: &mut impl FnMut(&[u8]),
+    ) -> io::Result<Drained> {
         let mut chunk = [0; CHUNK];
         let mut read = 0;
         for _ in 0..TURN {
@@ -60,6 +64,7 @@ impl Kept {
                 }
                 Ok(n) => {
                     self.add(&chunk[..n]);
+                    heard(&chunk[..n]);
                     read += n;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -128,7 +133,7 @@ mod tests {
         let mut kept = Kept::create(&path, cap).unwrap();
         let text: Vec<u8> = (0..length).map(|at| b"0123456789"[at % 10]).collect();
         for mut piece in text.chunks(step) {
-            kept.drain(&mut piece).unwrap();
+            kept.drain(&mut piece, &mut |_| {}).unwrap();
         }
         let counts = kept.finish().unwrap();
         (std::fs::read_to_string(&path).unwrap(), counts)

@@ -1,12 +1,47 @@
-//! Being asked to stop, in a form that `poll` can wait for.
+//! Being asked to stop, in a form that `poll` can wait for; and how others are asked.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// A signal that asks a process to stop, or ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT, as from a terminal.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+    /// SIGKILL.
+    Kill,
+}
+
+/// Which processes of a command get a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    /// The one that was started.
+    Leader,
+    /// Those that stayed in its process group.
+    Group,
+    /// All of them, wherever they are.
+    Tree,
+}
+
+/// One step of the way in which a command is asked to stop. Programs differ in what makes them tidy up: some hear
+/// SIGINT, and only if their tools do not get it too; some pass on nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StopStep {
+    /// The signal.
+    pub signal: Signal,
+    /// Who gets it.
+    pub whom: Whom,
+    /// How long all of the command's processes have then to go, before the next step.
+    pub wait: Duration,
+}
 
 /// Says whether this process was asked to stop. Once asked, always asked.
 #[derive(Debug)]

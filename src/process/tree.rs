@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::cgroup::{self, Cgroup};
+use super::stop::Whom;
 use super::{MARK, procfs};
 use procfs::Seen;
 
@@ -115,15 +116,30 @@ impl Tree {
         self.members().into_iter().filter(|seen| !seen.ended).collect()
     }
 
-    /// Asks all of them to stop.
-    pub(super) fn ask(&self) {
-        for seen in self.living() {
-            signal(&seen, Signal::TERM);
+    /// Asks some of them to stop.
+    pub(super) fn ask(&self, how: super::Signal, whom: Whom) {
+        let how = match how {
+            super::Signal::Interrupt => Signal::INT,
+            super::Signal::Terminate => Signal::TERM,
+            super::Signal::Kill => Signal::KILL,
+        };
+        let meant = |seen: &Seen| match whom {
+            Whom::Leader => self.main == Some(id(seen)),
+            Whom::Group => self.main.is_some_and(|(pid, _)| seen.group == pid),
+            Whom::Tree => true,
+        };
+        // One by one also where it is a group: its number may be another's as soon as its leader was reaped.
+        for seen in self.living().iter().filter(|seen| meant(seen)) {
+            signal(seen, how);
             // A stopped process would not hear it.
-            signal(&seen, Signal::CONT);
+            signal(seen, Signal::CONT);
         }
         #[cfg(not(target_os = "linux"))]
-        self.signal_main_group(Signal::TERM);
+        match (whom, self.main.and_then(|(pid, _)| Pid::from_raw(pid))) {
+            (Whom::Leader, Some(main)) => drop(rustix::process::kill_process(main, how)),
+            (Whom::Leader, None) => {}
+            (Whom::Group | Whom::Tree, _) => self.signal_main_group(how),
+        }
     }
 
     /// Ends all of them.

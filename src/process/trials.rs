@@ -13,23 +13,23 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 
-const LONG: Duration = Duration::from_secs(120);
+pub(super) const LONG: Duration = Duration::from_secs(120);
 
 /// A directory, and a command in it that runs a script in a marked shell.
-struct Trial {
-    dir: tempfile::TempDir,
+pub(super) struct Trial {
+    pub(super) dir: tempfile::TempDir,
 }
 
 impl Trial {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn read(&self, name: &str) -> String {
+    pub(super) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
@@ -37,7 +37,7 @@ impl Trial {
         marker(self.dir.path())
     }
 
-    fn command(&self, script: &str) -> Command {
+    pub(super) fn command(&self, script: &str) -> Command {
         command(self.dir.path(), script)
     }
 
@@ -45,7 +45,7 @@ impl Trial {
         run(&self.command(script), &StopFlag::new().unwrap()).unwrap()
     }
 
-    fn assert_nobody_left(&self) {
+    pub(super) fn assert_nobody_left(&self) {
         assert_eq!(alive_marked(&self.marker()), Vec::<i32>::new());
     }
 
@@ -65,7 +65,7 @@ impl Trial {
     }
 
     /// Waits until a file has something in it.
-    fn await_file(&self, name: &str) {
+    pub(super) fn await_file(&self, name: &str) {
         while self.read(name).is_empty() {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -92,6 +92,8 @@ fn command(dir: &Path, script: &str) -> Command {
         timeout: LONG,
         idle: None,
         marker: marker(dir),
+        linger: Duration::ZERO,
+        stop: Vec::new(),
         grace: Duration::from_millis(200),
         own_process: false,
         cgroup: true,

@@ -1,0 +1,178 @@
+//! Real processes that are asked to stop in steps, and listened to.
+
+use std::time::Duration;
+
+use super::trials::{LONG, Trial};
+use super::*;
+
+/// Takes each line for the word it begins with.
+#[derive(Default)]
+struct Words {
+    patience: Option<Duration>,
+    line: Vec<u8>,
+    heard: Vec<u8>,
+    errors: Vec<u8>,
+}
+
+impl Listener for Words {
+    fn hear(&mut self, from: Source, bytes: &[u8]) -> Heard {
+        match from {
+            Source::Stdout => self.heard.extend_from_slice(bytes),
+            Source::Stderr => self.errors.extend_from_slice(bytes),
+        }
+        let mut heard = Heard::Nothing;
+        for &byte in bytes {
+            if byte != b'\n' {
+                self.line.push(byte);
+                continue;
+            }
+            let word = std::mem::take(&mut self.line);
+            heard = heard.max(match &*word {
+                b"noise" => Heard::Noise,
+                b"progress" => Heard::Progress,
+                b"final" => Heard::Final,
+                b"hopeless" => Heard::Hopeless,
+                _ => Heard::Nothing,
+            });
+        }
+        heard
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+}
+
+/// Runs a script with somebody who listens. It lingers for half a second.
+fn listen(words: &mut Words, script: &str, change: fn(&mut Command)) -> (Trial, Ended) {
+    let trial = Trial::new();
+    let mut command = trial.command(script);
+    command.linger = Duration::from_millis(500);
+    change(&mut command);
+    let ended = run_heard(&command, &StopFlag::new().unwrap(), words).unwrap();
+    trial.assert_nobody_left();
+    (trial, ended)
+}
+
+fn ending(script: &str, change: fn(&mut Command)) -> Ending {
+    listen(&mut Words::default(), script, change).1.ending
+}
+
+#[test]
+fn noise_is_no_sign_of_life() {
+    let idle = |command: &mut Command| command.idle = Some(Duration::from_secs(1));
+    let noise = "echo progress; while :; do echo noise; sleep 0.05; done";
+    assert_eq!(ending(noise, idle), Ending::Idle);
+    let gets_on = "for i in $(seq 20); do echo progress; sleep 0.1; done; exit 3";
+    assert_eq!(ending(gets_on, idle), Ending::Exited(3));
+}
+
+#[test]
+fn patience_with_noise_alone_runs_out() {
+    let mut words = Words { patience: Some(Duration::from_millis(300)), ..Words::default() };
+    let script = "while :; do echo noise; sleep 0.05; done";
+    let (_, ended) = listen(&mut words, script, |_| {});
+    assert_eq!(ended.ending, Ending::Hopeless);
+    // One line and then silence is no better.
+    let (_, ended) = listen(&mut words, "echo noise; sleep 1000", |_| {});
+    assert_eq!(ended.ending, Ending::Hopeless);
+}
+
+#[test]
+fn what_cannot_succeed_any_more_is_not_waited_for() {
+    assert_eq!(ending("echo hopeless; sleep 1000", |_| {}), Ending::Hopeless);
+}
+
+#[test]
+fn who_has_finished_and_does_not_leave_is_sent_away() {
+    let (trial, ended) = listen(&mut Words::default(), "echo final; sleep 1000", |_| {});
+    assert_eq!(ended.ending, Ending::Lingered);
+    assert_eq!(trial.read("out"), "final\n");
+    let chatter = "echo final; while :; do echo progress; sleep 0.02; done";
+    assert_eq!(ending(chatter, |_| {}), Ending::Lingered);
+    // Who leaves is not hurried.
+    assert_eq!(
+        ending("echo final; sleep 0.3; exit 4", |command| command.linger = LONG),
+        Ending::Exited(4)
+    );
+}
+
+#[test]
+fn a_listener_hears_everything() {
+    let mut words = Words::default();
+    let script = "trap 'echo said in the end; exit' TERM; yes | head -c 3000000; echo err >&2;
+                  echo hopeless; while :; do sleep 0.01; done";
+    let (_, ended) = listen(&mut words, script, |command| {
+        command.grace = LONG;
+        command.cap = 100;
+    });
+    assert_eq!((ended.ending, ended.stdout_kept), (Ending::Hopeless, 100));
+    assert_eq!(words.heard.len() as u64, ended.stdout_bytes);
+    assert!(words.heard.ends_with(b"hopeless\nsaid in the end\n"));
+    assert!(words.errors.starts_with(b"err\n"));
+    // What is still in the pipe when the command is gone, too.
+    let (_, ended) = listen(&mut words, "yes | head -c 200000", |_| {});
+    assert_eq!(words.heard.len() as u64, 3_000_025 + ended.stdout_bytes);
+}
+
+/// Stops a command by these steps as soon as all its processes are up.
+fn stop_by(script: &str, up: &[&str], steps: &[StopStep]) -> Trial {
+    let trial = Trial::new();
+    let stop = StopFlag::new().unwrap();
+    let mut command = trial.command(script);
+    command.stop = steps.to_vec();
+    std::thread::scope(|scope| {
+        let ended = scope.spawn(|| run(&command, &stop).unwrap());
+        up.iter().for_each(|name| trial.await_file(name));
+        stop.ask();
+        let ended = ended.join().unwrap();
+        assert_eq!((ended.ending, ended.survivors), (Ending::Stopped, 0));
+    });
+    trial.assert_nobody_left();
+    trial
+}
+
+/// A function `waits NAME`: writes down in the file NAME that it was asked, if it was within half a minute.
+const WAITS: &str = r#"
+    waits() {
+        trap "echo asked > $1; exit" TERM
+        echo > "$1.up"
+        i=0; while [ $i -lt 3000 ]; do sleep 0.01; i=$((i + 1)); done
+        echo "not asked" > "$1"
+    }
+"#;
+
+fn step(signal: Signal, whom: Whom, wait: Duration) -> StopStep {
+    StopStep { signal, whom, wait }
+}
+
+#[test]
+fn the_leader_may_be_asked_alone_and_the_tree_afterwards() {
+    // The leader leaves in its own time, and is not asked again when it has gone.
+    let script = format!(
+        "{WAITS} waits tool & trap 'sleep 0.2; cat tool > seen; echo int > leader; exit' INT
+         while :; do sleep 0.01; done"
+    );
+    let steps = [
+        step(Signal::Interrupt, Whom::Leader, Duration::from_secs(1)),
+        step(Signal::Terminate, Whom::Leader, LONG),
+        step(Signal::Terminate, Whom::Tree, LONG),
+    ];
+    let trial = stop_by(&script, &["tool.up"], &steps);
+    assert_eq!((&*trial.read("leader"), &*trial.read("seen")), ("int\n", ""));
+    assert_eq!(trial.read("tool"), "asked\n");
+}
+
+#[test]
+fn a_group_is_asked_without_those_that_left_it() {
+    let script = format!(
+        "{WAITS} waits inside & setsid sh -c '{WAITS} waits outside' & trap '' TERM; wait; wait; sleep 1000"
+    );
+    let steps = [
+        step(Signal::Terminate, Whom::Group, Duration::from_secs(1)),
+        step(Signal::Kill, Whom::Leader, Duration::from_millis(100)),
+    ];
+    let trial = stop_by(&script, &["inside.up", "outside.up"], &steps);
+    // Whatever the steps leave is killed.
+    assert_eq!((&*trial.read("inside"), &*trial.read("outside")), ("asked\n", ""));
+}
