@@ -26,6 +26,10 @@ pub enum Ending {
     TimedOut,
     /// It printed nothing for `idle-timeout`.
     Idle,
+    /// It had finished and did not leave, so it was sent away. Its work is as whole as if it had left.
+    Lingered,
+    /// It could not succeed any more, so it was ended before its time.
+    Hopeless,
     /// We were asked to stop it.
     Stopped,
     /// It could not be started at all; why.
@@ -212,7 +216,7 @@ impl Ending {
         match self {
             Self::NotStarted(_) => false,
             Self::Exited(_) | Self::Signalled(_) | Self::TimedOut | Self::Idle => true,
-            Self::Stopped | Self::Lost => true,
+            Self::Stopped | Self::Lost | Self::Lingered | Self::Hopeless => true,
         }
     }
 
@@ -221,7 +225,12 @@ impl Ending {
     pub fn cut_off(&self) -> bool {
         match self {
             Self::Stopped | Self::NotStarted(_) | Self::Lost => true,
-            Self::Exited(_) | Self::Signalled(_) | Self::TimedOut | Self::Idle => false,
+            Self::Exited(_)
+            | Self::Signalled(_)
+            | Self::TimedOut
+            | Self::Idle
+            | Self::Lingered
+            | Self::Hopeless => false,
         }
     }
 }
@@ -233,6 +242,8 @@ impl std::fmt::Display for Ending {
             Self::Signalled(signal) => write!(f, "signal {signal}"),
             Self::TimedOut => f.write_str("timed out"),
             Self::Idle => f.write_str("went silent"),
+            Self::Lingered => f.write_str("had finished and did not leave"),
+            Self::Hopeless => f.write_str("was ended, it could not succeed any more"),
             Self::Stopped => f.write_str("was stopped"),
             Self::NotStarted(why) => write!(f, "could not be started: {why}"),
             Self::Lost => f.write_str("was lost with its keeper"),

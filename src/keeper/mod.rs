@@ -74,8 +74,8 @@ impl From<process::Ending> for Ending {
             process::Ending::Signalled(signal) => Self::Signalled(signal),
             process::Ending::TimedOut => Self::TimedOut,
             process::Ending::Idle => Self::Idle,
-            process::Ending::Lingered => Self::Exited(0),
-            process::Ending::Hopeless => Self::Signalled(15),
+            process::Ending::Lingered => Self::Lingered,
+            process::Ending::Hopeless => Self::Hopeless,
             process::Ending::Stopped => Self::Stopped,
             process::Ending::NotStarted(why) => Self::NotStarted(why),
         }

@@ -75,6 +75,10 @@ pub enum WireEnding {
     TimedOut,
     /// Silent.
     Idle,
+    /// Finished, and stayed.
+    Lingered,
+    /// Not able to succeed.
+    Hopeless,
     /// Asked to.
     Stopped,
     /// Never began; why.
@@ -90,6 +94,8 @@ impl From<&Ending> for WireEnding {
             Ending::Signalled(signal) => Self::Signalled(*signal),
             Ending::TimedOut => Self::TimedOut,
             Ending::Idle => Self::Idle,
+            Ending::Lingered => Self::Lingered,
+            Ending::Hopeless => Self::Hopeless,
             Ending::Stopped => Self::Stopped,
             Ending::NotStarted(why) => Self::NotStarted(why.clone()),
             Ending::Lost => Self::Lost,
@@ -104,6 +110,8 @@ impl From<WireEnding> for Ending {
             WireEnding::Signalled(signal) => Self::Signalled(signal),
             WireEnding::TimedOut => Self::TimedOut,
             WireEnding::Idle => Self::Idle,
+            WireEnding::Lingered => Self::Lingered,
+            WireEnding::Hopeless => Self::Hopeless,
             WireEnding::Stopped => Self::Stopped,
             WireEnding::NotStarted(why) => Self::NotStarted(why),
             WireEnding::Lost => Self::Lost,
@@ -264,4 +272,25 @@ pub(super) enum WireRun {
         sections: Vec<String>,
     },
     Cancelled,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What earlier versions have written, and what this one adds.
+    const ENDINGS: &str = r#"[{"exited":3},{"signalled":9},"timed_out","idle","stopped",{"not_started":"why"},"lost",
+        "lingered","hopeless"]"#;
+
+    #[test]
+    fn endings_keep_their_form() {
+        let read: Vec<WireEnding> = serde_json::from_str(ENDINGS).unwrap();
+        let meant: Vec<Ending> = read.iter().cloned().map(Ending::from).collect();
+        assert_eq!(meant[..2], [Ending::Exited(3), Ending::Signalled(9)]);
+        assert_eq!(meant[7..], [Ending::Lingered, Ending::Hopeless]);
+        let written: Vec<WireEnding> = meant.iter().map(WireEnding::from).collect();
+        assert_eq!(written, read);
+        let text: String = ENDINGS.split_whitespace().collect();
+        assert_eq!(serde_json::to_string(&written).unwrap(), text);
+    }
 }

@@ -34,8 +34,9 @@ pub fn task_line(
             word("ended", format!(": attempt {attempt} {}{detail}", r.class))
         }
         TaskEventKind::Ended { attempt, ending, .. } => match ending {
-            Ending::Exited(0) => None,
+            Ending::Exited(0) | Ending::Lingered => None,
             Ending::Exited(_)
+            | Ending::Hopeless
             | Ending::Signalled(_)
             | Ending::TimedOut
             | Ending::Idle

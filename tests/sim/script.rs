@@ -85,7 +85,11 @@ pub fn attempt(tape: &mut Tape, mood: Mood) -> Left {
         8 => left(Ending::TimedOut, true, true),
         9 => left(Ending::Signalled(11), true, tape.pick(2) == 0),
         10 => left(Ending::Lost, tape.pick(2) == 0, tape.pick(2) == 0),
-        11 => left(Ending::Idle, true, true),
+        11 => match tape.pick(3) {
+            0 => left(Ending::Idle, true, true),
+            1 => left(Ending::Lingered, true, true),
+            _ => left(Ending::Hopeless, true, true),
+        },
         12 => left(Ending::Stopped, true, tape.pick(2) == 0),
         13 => left(Ending::NotStarted(text(tape)), tape.pick(2) == 0, false),
         14 => left(Ending::Exited(0), false, false),
