@@ -202,7 +202,7 @@ impl Ended {
 }
 
 /// One stream of the command: a pipe, and what is kept of it.
-struct Stream {
+pub(super) struct Stream {
     source: Source,
     reader: Option<PipeReader>,
     writer: Option<PipeWriter>,
@@ -210,7 +210,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(source: Source, kept: Kept) -> io::Result<Self> {
+    pub(super) fn new(source: Source, kept: Kept) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         // Of the reading end only: a command that finds its output not blocking loses some of it.
         rustix::io::ioctl_fionbio(&reader, true)?;
@@ -220,7 +220,7 @@ impl Stream {
         Ok(Self { source, reader: Some(reader), writer: Some(writer), kept })
     }
 
-    fn writer(&mut self) -> io::Result<PipeWriter> {
+    pub(super) fn writer(&mut self) -> io::Result<PipeWriter> {
         self.writer.take().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
@@ -240,7 +240,7 @@ impl Stream {
         }
     }
 
-    fn finish(mut self, ear: &mut Ear<'_>) -> io::Result<(u64, u64)> {
+    pub(super) fn finish(mut self, ear: &mut Ear<'_>) -> io::Result<(u64, u64)> {
         for _ in 0..LAST_READS {
             if !self.drain(ear)? {
                 break;
