@@ -1,0 +1,92 @@
+//! How the CLIs end, by themselves, when the server does not do as it should: what the presets build upon.
+
+use std::time::Duration;
+
+use crate::cage::scenario;
+use crate::server::{Fault, Limit, Script};
+use crate::world::World;
+
+/// A CLI's line for a shell, and the end it comes to for each of [`faults`].
+struct Cli {
+    words: &'static [&'static str],
+    /// What it must say, in the order of [`faults`].
+    says: [&'static str; 8],
+}
+
+/// What goes wrong with every request, by name.
+fn faults() -> [(&'static str, Fault); 8] {
+    let limit = Limit::lifting_in(Duration::from_secs(120), true);
+    [
+        ("a limit that lifts later", Fault::Limited(limit)),
+        ("overload", Fault::Overloaded),
+        ("a wrong key", Fault::Unauthorized),
+        ("context exceeded", Fault::ContextExceeded),
+        ("dropped streams", Fault::Dropped),
+        ("an answer that stops in the middle", Fault::HangMidway),
+        ("no answer at all", Fault::HangAtOnce),
+        ("a slow model", Fault::Slow(Duration::from_secs(2))),
+    ]
+}
+
+const PROMPT: &str = "As the harness would ask.\n\n# Your task\n\nThe list is complete.\n\n- `src/a.txt` (file)\n\nThis is task `a`.\n";
+
+fn ends_as_known(world: &mut World, cli: &Cli) {
+    let file = "src/a.txt".to_owned();
+    world.begin(Script { steps: 2, ..Script::default() }, std::slice::from_ref(&file), "");
+    for ((name, fault), says) in faults().into_iter().zip(cli.says) {
+        let slow = matches!(fault, Fault::Slow(_));
+        let hangs = matches!(fault, Fault::HangMidway | Fault::HangAtOnce);
+        world.server().clear();
+        world.server().plan(move |_| Some(fault.clone()));
+        // A CLI waits for minutes, and `timeout` for this long, exiting with 124.
+        let limit = if hangs { "timeout 4 env" } else { "env" };
+        let line = [&[limit], cli.words].concat();
+        let code = if slow { 0 } else { if hangs { 124 } else { 1 } };
+        let said = world.cli(&line, PROMPT).exits(code);
+        let log = world.server().log();
+        println!("{name}: exit code {}, {} requests", said.code, log.len());
+        assert!(said.out.contains(says), "after {name}, it should have said {says:?}\n{said}");
+        assert!(!slow || log.last().unwrap().steps == 2, "{log:#?}");
+        assert!(log.iter().all(|entry| entry.usage.is_some() == slow), "{log:#?}");
+        assert!(log.iter().enumerate().all(|(at, entry)| entry.index == at), "{log:#?}");
+    }
+}
+
+#[test]
+fn of_claude() {
+    let cli = Cli {
+        words: &[
+            "CLAUDE_CODE_MAX_RETRIES=1 claude -p --output-format stream-json --verbose",
+            "--permission-mode bypassPermissions",
+        ],
+        says: [
+            "\"api_error_status\":429",
+            "\"api_error_status\":529",
+            "\"error\":\"authentication_failed\"",
+            "Prompt is too long",
+            "Unable to connect to API",
+            "\"subtype\":\"init\"",
+            "\"subtype\":\"init\"",
+            "\"is_error\":false",
+        ],
+    };
+    scenario(|world| ends_as_known(world, &cli));
+}
+
+#[test]
+fn of_codex() {
+    let cli = Cli {
+        words: &["codex exec --json --dangerously-bypass-approvals-and-sandbox -"],
+        says: [
+            "hit your usage limit",
+            "Selected model is at capacity",
+            "401 Unauthorized",
+            "ran out of room in the model's context window",
+            "stream disconnected before completion",
+            "turn.started",
+            "turn.started",
+            "turn.completed",
+        ],
+    };
+    scenario(|world| ends_as_known(world, &cli));
+}

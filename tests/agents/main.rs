@@ -1,0 +1,16 @@
+//! The real `claude` and `codex`, driven by the real binary, against a model that is a script.
+//!
+//! Needs root, namespaces, and npm with a registry. Where one of them is missing, every test says that it is skipped, and
+//! why. `KEEP_SANDBOX=1` keeps the folder of a scenario that did not hold: `requests.jsonl` there is what the server saw.
+#![expect(clippy::print_stdout, reason = "what is skipped and measured is told")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start processes and threads, wait, and read clock and environment"
+)]
+
+mod cage;
+mod endings;
+mod landing;
+mod server;
+mod world;

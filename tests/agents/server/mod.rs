@@ -1,0 +1,236 @@
+//! A model server on the loopback device, with a script for a model, a plan of faults and a log of every request.
+
+mod anthropic;
+mod fault;
+mod http;
+mod responses;
+mod script;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+pub(crate) use fault::{Fault, Limit};
+use http::Connection;
+pub(crate) use script::Script;
+
+/// Tokens of one answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) input: u64,
+    pub(crate) output: u64,
+    pub(crate) cache_read: u64,
+    pub(crate) cache_write: u64,
+}
+
+/// One request of a task's conversation, as the plan of faults and the log see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// When it came, from the server's start.
+    pub(crate) at: Duration,
+    /// The path it came to.
+    pub(crate) path: String,
+    /// Which of the main requests it is, from 0.
+    pub(crate) index: usize,
+    /// The CLI's own name of its session.
+    pub(crate) session: String,
+    /// Which session that is, in the order of their first requests, from 0.
+    pub(crate) number: usize,
+    /// Which request of its session it is, from 0.
+    pub(crate) turn: usize,
+    /// The files of the task.
+    pub(crate) files: Vec<String>,
+    /// Whether the conversation holds an earlier session's words before the newest prompt.
+    pub(crate) earlier: bool,
+    /// How many steps of the task the conversation holds already.
+    pub(crate) steps: usize,
+    /// What went wrong, by its name in the log.
+    pub(crate) fault: Option<&'static str>,
+    /// What the answer cost, if there was one.
+    pub(crate) usage: Option<Usage>,
+}
+
+/// Which request gets which fault. It sees the request before its fault and usage are known.
+pub(crate) type Plan = Box<dyn FnMut(&Entry) -> Option<Fault> + Send>;
+
+/// An answer in the making.
+struct Answer {
+    id: String,
+    text: String,
+    command: Option<String>,
+    usage: Usage,
+    fault: Option<Fault>,
+}
+
+struct State {
+    script: Script,
+    plan: Plan,
+    log: Vec<Entry>,
+    others: usize,
+    limit: Option<Limit>,
+    file: std::fs::File,
+}
+
+/// The server. It ends with the process.
+#[derive(Clone)]
+pub(crate) struct Server {
+    state: Arc<Mutex<State>>,
+    begun: Instant,
+    port: u16,
+}
+
+impl Server {
+    /// Starts a server that logs to a file, one JSON object a line.
+    pub(crate) fn start(log: &Path, script: Script) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let file = std::fs::File::create(log).unwrap();
+        let plan: Plan = Box::new(|_| None);
+        let state = State { script, plan, log: Vec::new(), others: 0, limit: None, file };
+        let server = Self { state: Arc::new(Mutex::new(state)), begun: Instant::now(), port };
+        let accepting = server.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let server = accepting.clone();
+                // A client that goes away in the middle is no fault of the server's.
+                std::thread::spawn(move || server.serve(stream).ok());
+            }
+        });
+        server
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Takes a plan of faults from here on.
+    pub(crate) fn plan(&self, plan: impl FnMut(&Entry) -> Option<Fault> + Send + 'static) {
+        self.state().plan = Box::new(plan);
+    }
+
+    /// Every request of a task's conversation so far.
+    pub(crate) fn log(&self) -> Vec<Entry> {
+        self.state().log.clone()
+    }
+
+    /// Forgets what was, limits included.
+    pub(crate) fn clear(&self) {
+        let mut state = self.state();
+        state.log.clear();
+        state.limit = None;
+    }
+
+    /// How many requests there were besides.
+    pub(crate) fn others(&self) -> usize {
+        self.state().others
+    }
+
+    /// The script it follows.
+    pub(crate) fn script(&self) -> Script {
+        self.state().script.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn serve(&self, stream: TcpStream) -> io::Result<()> {
+        let mut to = Connection::new(stream);
+        let request = to.read()?;
+        let messages = match (request.method.as_str(), request.path.as_str()) {
+            ("POST", "/v1/messages") => true,
+            ("POST", "/v1/responses") => false,
+            ("POST", "/v1/messages/count_tokens") => {
+                return to.json(200, &json!({"input_tokens": 1234}));
+            }
+            _ if request.path.ends_with("/models") => {
+                return to.json(200, &json!({"data": [], "models": [], "object": "list"}));
+            }
+            _ => return to.json(404, &json!({"error": {"message": "not scripted"}})),
+        };
+        let body = &request.body;
+        let seen = if messages { anthropic::read(body) } else { responses::read(body) };
+        let (reply, think) = self.decide(&request.path, &seen);
+        if let Some(fault) = &reply.fault {
+            let refuse = if messages { anthropic::refusal } else { responses::refusal };
+            if let Some(refusal) = refuse(fault) {
+                return to.refuse(&refusal);
+            }
+            if matches!(fault, Fault::HangAtOnce) {
+                to.hang();
+                return Ok(());
+            }
+            if let Fault::Slow(time) = fault {
+                std::thread::sleep(*time);
+            }
+        }
+        std::thread::sleep(think);
+        let send = if messages { anthropic::answer } else { responses::answer };
+        send(&mut to, body, &reply)
+    }
+
+    /// Decides what becomes of a request, and logs it.
+    fn decide(&self, path: &str, seen: &script::Conversation) -> (Answer, Duration) {
+        let mut state = self.state();
+        let index = state.log.len();
+        let id = format!("{:08}{:08}", index, state.others);
+        let plain = Usage { input: 10, output: 2, ..Usage::default() };
+        if !seen.main {
+            state.others += 1;
+            let text = "Nothing to add.".to_owned();
+            return (Answer { id, text, command: None, usage: plain, fault: None }, Duration::ZERO);
+        }
+        let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+        for entry in &state.log {
+            numbers.insert(&entry.session, entry.number);
+        }
+        let number = numbers.get(seen.session.as_str()).copied().unwrap_or(numbers.len());
+        let turn = state.log.iter().filter(|e| e.session == seen.session).count();
+        let steps = seen.steps_seen();
+        let mut entry = Entry {
+            at: self.begun.elapsed(),
+            path: path.to_owned(),
+            index,
+            session: seen.session.clone(),
+            number,
+            turn,
+            files: seen.files(),
+            earlier: seen.earlier,
+            steps,
+            fault: None,
+            usage: None,
+        };
+        let standing = state.limit.filter(|limit| limit.until > Instant::now());
+        let fault = standing.map(Fault::Limited).or_else(|| (state.plan)(&entry));
+        if let Some(Fault::Limited(limit)) = &fault {
+            state.limit = Some(*limit);
+        }
+        let step = u64::try_from(steps).unwrap();
+        let usage = Usage {
+            input: 100 + step,
+            output: 7 + step,
+            cache_read: 1000 * step,
+            cache_write: 500,
+        };
+        entry.fault = fault.as_ref().map(Fault::name);
+        entry.usage = fault.as_ref().is_none_or(Fault::answers).then_some(usage);
+        let line = json!({
+            "ms": u64::try_from(entry.at.as_millis()).unwrap(), "path": entry.path, "index": index,
+            "session": entry.session, "number": number, "turn": turn, "files": entry.files,
+            "earlier": entry.earlier, "steps": steps, "fault": entry.fault,
+            "tokens": entry.usage.map(|u| [u.input, u.output, u.cache_read, u.cache_write]),
+        });
+        writeln!(state.file, "{line}").unwrap();
+        state.log.push(entry);
+        let command = state.script.command(seen);
+        let text =
+            if command.is_some() { format!("Step {}.", steps + 1) } else { "All is done.".into() };
+        (Answer { id, text, command, usage, fault }, state.script.think)
+    }
+}

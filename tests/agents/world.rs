@@ -1,0 +1,251 @@
+//! One scenario's world, in the cage: a repository with a job, a model server, and the CLIs' configuration.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::server::{Script, Server};
+
+/// How long a whole run may take before the scenario gives it up.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+/// The variables that an agent of these scenarios needs beyond those that the harness gives it.
+pub(crate) const PASSED: &str = r#"["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_AUTOUPDATER", "IS_SANDBOX", "CODEX_HOME", "OPENAI_API_KEY"]"#;
+
+/// What a command said and how it ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Said {
+    /// The exit code; 128 and the signal's number when one ended it.
+    pub(crate) code: i32,
+    /// Standard output.
+    pub(crate) out: String,
+    /// Standard error.
+    pub(crate) err: String,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--- stdout\n{}--- stderr\n{}--- exit {}\n", self.out, self.err, self.code)
+    }
+}
+
+impl Said {
+    /// It ended with this code.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "another exit code was expected\n{self}");
+        self
+    }
+}
+
+/// A command that runs beside the scenario.
+pub(crate) struct Background {
+    child: Child,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Background {
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> Said {
+        let since = Instant::now();
+        while !self.has_ended() {
+            if since.elapsed() > PATIENCE {
+                self.child.kill().ok();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let status = self.child.wait().unwrap();
+        let read =
+            |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        Said { code, out: read(&self.out), err: read(&self.err) }
+    }
+}
+
+/// The world.
+pub(crate) struct World {
+    root: PathBuf,
+    /// The user's repository.
+    pub(crate) repo: PathBuf,
+    /// The program under test: a link of its own, so that a build meanwhile does not change it.
+    program: PathBuf,
+    /// The model server, once there is one.
+    server: Option<Server>,
+    count: u32,
+}
+
+impl World {
+    pub(crate) fn new(root: &Path) -> Self {
+        for name in ["repo", "home", "tmp", "said", "claude", "codex"] {
+            std::fs::create_dir(root.join(name)).unwrap();
+        }
+        let program = root.join("git-harness");
+        let built = Path::new(env!("CARGO_BIN_EXE_git-harness"));
+        if std::fs::hard_link(built, &program).is_err() {
+            std::fs::copy(built, &program).unwrap();
+        }
+        let root = root.to_owned();
+        let repo = root.join("repo");
+        Self { root, repo, program, server: None, count: 0 }
+    }
+
+    /// Begins: a server with this script, and a repository with these files and this job.
+    pub(crate) fn begin(&mut self, script: Script, files: &[String], job: &str) {
+        let untouched = |name: &String| (name.clone(), script.untouched(name));
+        let files: Vec<_> = files.iter().map(untouched).collect();
+        let server = Server::start(&self.root.join("requests.jsonl"), script);
+        std::fs::write(self.root.join("codex/config.toml"), codex_config(&server)).unwrap();
+        self.server = Some(server);
+        for (name, text) in files {
+            self.write(&name, &text);
+        }
+        self.write("harness.toml", job);
+        self.git(&["init", "--quiet", "--initial-branch=main"]);
+        self.git(&["config", "user.name", "A User"]);
+        self.git(&["config", "user.email", "user@example.com"]);
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--message", "base"]);
+    }
+
+    /// The model server.
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    /// Writes a file of the user's work tree.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let path = self.repo.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn environment(&self) -> BTreeMap<&'static str, OsString> {
+        let home = |name: &str| self.root.join(name).into_os_string();
+        BTreeMap::from([
+            ("PATH", std::env::var_os("PATH").unwrap()),
+            ("HOME", home("home")),
+            ("TMPDIR", home("tmp")),
+            ("LANG", "C.UTF-8".into()),
+            ("GIT_CONFIG_NOSYSTEM", "1".into()),
+            ("ANTHROPIC_BASE_URL", self.server().address().into()),
+            ("ANTHROPIC_API_KEY", "sk-ant-not-a-key-000".into()),
+            ("OPENAI_API_KEY", "sk-not-a-key-either-000".into()),
+            ("CLAUDE_CONFIG_DIR", home("claude")),
+            ("CODEX_HOME", home("codex")),
+            ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
+            ("DISABLE_AUTOUPDATER", "1".into()),
+            ("IS_SANDBOX", "1".into()),
+        ])
+    }
+
+    fn spawn_program(&mut self, program: &Path, args: &[&str]) -> Background {
+        self.count += 1;
+        let file = |end: &str| self.root.join("said").join(format!("{}.{end}", self.count));
+        let (out, err) = (file("out"), file("err"));
+        let child = Command::new(program)
+            .args(args)
+            .current_dir(&self.repo)
+            .env_clear()
+            .envs(self.environment())
+            .stdin(Stdio::null())
+            .stdout(File::create(&out).unwrap())
+            .stderr(File::create(&err).unwrap())
+            .spawn()
+            .unwrap();
+        Background { child, out, err }
+    }
+
+    /// Starts the program under test beside the scenario.
+    pub(crate) fn spawn(&mut self, args: &[&str]) -> Background {
+        let program = self.program.clone();
+        self.spawn_program(&program, args)
+    }
+
+    /// Runs the program under test to its end.
+    pub(crate) fn run(&mut self, args: &[&str]) -> Said {
+        self.spawn(args).wait()
+    }
+
+    /// Runs one of the CLIs by itself, with a prompt on its standard input.
+    pub(crate) fn cli(&mut self, words: &[&str], prompt: &str) -> Said {
+        let file = self.root.join("prompt");
+        std::fs::write(&file, prompt).unwrap();
+        let line = format!("exec {} <{}", words.join(" "), file.display());
+        self.spawn_program(Path::new("sh"), &["-c", &line]).wait()
+    }
+
+    /// Runs git in the user's repository; it must succeed.
+    #[track_caller]
+    pub(crate) fn git(&mut self, args: &[&str]) -> String {
+        let said = self.spawn_program(Path::new("git"), args).wait();
+        assert_eq!(said.code, 0, "git {}\n{said}", args.join(" "));
+        said.out.trim_end().to_owned()
+    }
+
+    /// `status --json`.
+    #[track_caller]
+    pub(crate) fn status(&mut self) -> Value {
+        let said = self.run(&["status", "--json"]).exits(0);
+        serde_json::from_str(&said.out).unwrap()
+    }
+
+    /// Every line of every one of these files is done, on the target.
+    #[track_caller]
+    pub(crate) fn all_landed(&mut self, files: &[String]) {
+        let run = self.status()["run"].as_str().unwrap().to_owned();
+        for file in files {
+            let text = self.git(&["show", &format!("harness/{run}/result:{file}")]);
+            let wanted = self.server().script().untouched(file).replace(": todo", ": done");
+            assert_eq!(format!("{text}\n"), wanted, "{file} as it landed");
+        }
+    }
+
+    /// No process is there but this one and those in front of it: the cage has a list of its own.
+    #[track_caller]
+    pub(crate) fn nothing_is_left(&self) {
+        let left = processes();
+        assert!(left.is_empty(), "these processes are left: {left:#?}");
+    }
+}
+
+/// Every process that a scenario has started, with its command line. Zombies are none.
+pub(crate) fn processes() -> Vec<(i32, String)> {
+    let own = i32::try_from(std::process::id()).unwrap();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let text = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
+        let stat = String::from_utf8_lossy(&text("stat")).into_owned();
+        let alive = stat.rsplit_once(") ").is_some_and(|(_, s)| !s.starts_with(['Z', 'X']));
+        if pid != 1 && pid != own && alive {
+            let line = String::from_utf8_lossy(&text("cmdline")).replace('\0', " ");
+            found.push((pid, line.trim().to_owned()));
+        }
+    }
+    found
+}
+
+/// A provider that is the server, which codex knows by its configuration alone.
+fn codex_config(server: &Server) -> String {
+    format!(
+        "model = \"scripted\"\nmodel_provider = \"scripted\"\ncheck_for_update_on_startup = false\n\
+         [analytics]\nenabled = false\n\
+         [model_providers.scripted]\nname = \"scripted\"\nbase_url = \"{}/v1\"\n\
+         env_key = \"OPENAI_API_KEY\"\nwire_api = \"responses\"\n\
+         request_max_retries = 1\nstream_max_retries = 1\n",
+        server.address()
+    )
+}
