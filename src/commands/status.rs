@@ -90,6 +90,7 @@ fn picture(loaded: &LoadedRun, around: &json::Surroundings) -> String {
     let driver = match (&around.driver, state.summary()) {
         (Some(who), _) => format!("driven by {who}"),
         (None, "ended" | "cancelled") => "nothing left to do".to_owned(),
+        (None, "halted") => "it waits for you".to_owned(),
         (None, _) => "nobody drives it: `git harness start` goes on".to_owned(),
     };
     let done = state.count(&Phase::Done);

@@ -158,10 +158,10 @@ pub fn spend(spend: Spend) -> String {
     let mut parts = Vec::new();
     match spend.known_cost() {
         Some(cost) => parts.push(format!("${:.2}", cost.usd())),
-        None => parts.push("cost unknown".to_owned()),
+        None => parts.push("unknown".to_owned()),
     }
     match spend.known_tokens() {
-        None => parts.push("tokens unknown: the agent reports none".to_owned()),
+        None => parts.push("the agent reports no tokens".to_owned()),
         Some(t) => parts.push(format!(
             "tokens: {} in, {} out, {} read from the cache, {} written to it",
             t.input, t.output, t.cache_read, t.cache_write

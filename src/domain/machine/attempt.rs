@@ -6,7 +6,7 @@ use crate::domain::event::{Ending, Halt, RunEventKind};
 use crate::domain::id::{TaskId, Timestamp};
 use crate::domain::retry::{Layer, backoff_ms};
 use crate::domain::session::{Class, Reading, Spend};
-use crate::domain::state::{Phase, RunPhase, TaskState};
+use crate::domain::state::{RunPhase, TaskState};
 use crate::domain::verdict::{Candidate, Finding};
 
 impl Decider<'_> {
@@ -33,7 +33,7 @@ impl Decider<'_> {
         // What follows goes by the state after that, in which the session and its use are known.
         let mut after = state.clone();
         after.apply(&crate::domain::event::TaskEvent { at: self.now, kind: event });
-        self.watch_budget(state, &after);
+        self.watch_budget(task, &after);
         match (&ending, left) {
             (Ending::Stopped, _) => self.retry(task, Layer::Interrupted, self.now, None),
             (Ending::NotStarted(why), _) => self.fault(task, state, why),
@@ -244,13 +244,9 @@ impl Decider<'_> {
     }
 
     /// Whether the attempt that ended has used up the run's budget.
-    fn watch_budget(&mut self, before: &TaskState, after: &TaskState) {
-        let rest: Spend = self
-            .state
-            .tasks
-            .values()
-            .filter(|s| !(s.phase == Phase::Running && *s == before))
-            .fold(Spend::default(), |sum, s| sum.plus(s.spend));
+    fn watch_budget(&mut self, task: &TaskId, after: &TaskState) {
+        let others = self.state.tasks.iter().filter(|(other, _)| *other != task);
+        let rest = others.fold(Spend::default(), |sum, (_, s)| sum.plus(s.spend));
         let over = self.policy.over_budget(&rest.plus(after.spend));
         if let (Some(over), RunPhase::Active) = (over, &self.state.phase) {
             let reason = format!("{over}; raise it in the job file and `git harness start` again");
