@@ -1,7 +1,9 @@
-//! The agent: what it is told.
+//! The agent: what it is told, how it is called, and what its output says.
 //!
 //! An agent is any program that works on files. It never learns more than its prompt says, so the prompt says all.
 
 pub mod brief;
+pub mod classify;
 pub mod filetype;
+pub mod preset;
 pub mod prompt;

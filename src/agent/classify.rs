@@ -1,0 +1,90 @@
+//! How a session ended, told from what it left: pure, by the rules of its preset.
+//!
+//! What is structured counts before words, and words before the exit code, which proves nothing on its own. A stream
+//! that stops in the middle or holds what cannot be read is never good, whatever else it says.
+
+mod events;
+mod judge;
+mod resets;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod watch;
+mod words;
+
+pub use events::{cut_mark, is_cut_mark};
+pub use watch::{Pulse, Stream, Watcher};
+
+use super::preset::{Format, Preset};
+use crate::domain::id::Timestamp;
+use crate::domain::session::{Class, Reading};
+use events::Heard;
+use judge::Case;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exit {
+    /// Its exit code, unless a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// What we did to it.
+    pub ours: Option<Ours>,
+}
+
+/// What we did to end a process. Its exit code means nothing then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ours {
+    /// It ran for too long.
+    TimedOut,
+    /// It made no progress for too long.
+    Idle,
+    /// Somebody asked for it, or nothing could come of it.
+    Stopped,
+    /// It had said its last word and did not go.
+    Lingered,
+}
+
+/// Reads what a session left. `last_message` is the file in which the program leaves its last message; `changed` says
+/// whether the worktree changed, where that is known; `now` is when it ended, for limits that lift at a time of day.
+/// A time of day without a zone is read in UTC. What was printed may have been cut in the middle, see [`cut_mark`].
+#[must_use]
+pub fn classify(
+    preset: &Preset,
+    ended: Exit,
+    stdout: &[u8],
+    stderr: &[u8],
+    last_message: Option<&[u8]>,
+    changed: Option<bool>,
+    now: Timestamp,
+) -> Reading {
+    let structured = preset.output.format != Format::Text;
+    let out = if structured { events::read(stdout) } else { Heard::text(stdout) };
+    let err = if structured { events::read(stderr) } else { Heard::text(stderr) };
+    let last_message = last_message.map(String::from_utf8_lossy);
+    let case = Case {
+        preset,
+        ended,
+        out: &out,
+        err: &err,
+        last_message: last_message.as_deref(),
+        changed,
+    };
+    let verdict = case.verdict();
+    let every: Vec<_> = out.events.iter().chain(&err.events).collect();
+    let session = every
+        .iter()
+        .find_map(|event| preset.session.pointers.iter().find_map(|pointer| pointer.text(event)));
+    let lifts = matches!(verdict.class, Class::RateLimited | Class::Overloaded);
+    let told = || resets::find(preset, &every, &verdict.words, now);
+    let used = usage::read(preset, &out);
+    Reading {
+        class: verdict.class,
+        detail: verdict.detail,
+        session: session.map(str::to_owned),
+        usage: used.usage,
+        cumulative: used.cumulative,
+        resets_at: lifts.then(told).flatten(),
+        denials: case.denials(),
+    }
+}

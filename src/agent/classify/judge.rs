@@ -1,0 +1,343 @@
+//! The judgement itself: is there an end, does it say that all is well, and if not, what does?
+
+use serde_json::Value;
+
+use super::events::{Heard, words};
+use super::words::{Saying, exit_class};
+use super::{Exit, Ours};
+use crate::agent::preset::{Format, Preset, Said, pattern::any};
+use crate::domain::session::Class;
+
+/// What is known of a session.
+pub(super) struct Case<'a> {
+    pub(super) preset: &'a Preset,
+    pub(super) ended: Exit,
+    pub(super) out: &'a Heard,
+    pub(super) err: &'a Heard,
+    pub(super) last_message: Option<&'a str>,
+    pub(super) changed: Option<bool>,
+}
+
+/// What is to be made of it.
+pub(super) struct Verdict {
+    pub(super) class: Class,
+    pub(super) detail: Option<String>,
+    /// Everything that was said about it, newest first.
+    pub(super) words: Vec<String>,
+}
+
+impl Verdict {
+    fn new(class: Class, detail: impl Into<String>) -> Self {
+        Self { class, detail: line(&detail.into()), words: Vec::new() }
+    }
+}
+
+impl<'a> Case<'a> {
+    pub(super) fn verdict(&self) -> Verdict {
+        let good = match self.preset.output.format {
+            Format::Text => self.text_end(),
+            Format::Json | Format::Jsonl | Format::JsonArray => self.end(),
+        };
+        good.map_or_else(|| self.failed(), |message| self.done(message))
+    }
+
+    /// The last event that says that it is over, unless work went on behind it.
+    fn last(&self) -> Option<&'a Value> {
+        let output = &self.preset.output;
+        let at = self.out.events.iter().rposition(|event| any(&output.end, event))?;
+        let reopened = self.out.events[at + 1..].iter().any(|event| any(&output.work, event));
+        (!reopened).then(|| &self.out.events[at])
+    }
+
+    /// Whether the process ended as one that is content, or was only ended because it did not go.
+    fn left_well(&self) -> bool {
+        self.ended.ours.is_some() || (self.ended.code == Some(0) && self.ended.signal.is_none())
+    }
+
+    /// The final message of a session whose end is there and good.
+    fn end(&self) -> Option<String> {
+        let output = &self.preset.output;
+        if self.out.broken || !self.left_well() {
+            return None;
+        }
+        let message = match self.last() {
+            Some(end) => any(&output.ok, end).then(|| self.message(end))?,
+            // Text for people, if a job's own arguments ask for it: a change is the proof.
+            None if self.out.events.is_empty() && self.changed == Some(true) => {
+                (self.ended.ours.is_none() && !self.out.plain.trim().is_empty())
+                    .then(|| self.out.plain.clone())?
+            }
+            None => return None,
+        };
+        let lies = output.lie.as_ref().is_some_and(|lie| lie.matches(&words(&message)));
+        (!lies).then_some(message)
+    }
+
+    /// The final message: in the end's event, in the last event that has one, or in its file.
+    fn message(&self, end: &Value) -> String {
+        let output = &self.preset.output;
+        let here = output.message.iter().find_map(|pointer| pointer.text(end));
+        let texts = |event: &Value| -> Option<String> {
+            let said = output.messages.iter().find(|said| said.when.fits(event))?;
+            said.text.iter().find_map(|pointer| pointer.text(event)).map(str::to_owned)
+        };
+        here.map(str::to_owned)
+            .or_else(|| self.out.events.iter().rev().find_map(texts))
+            .or_else(|| self.last_message.map(str::to_owned))
+            .unwrap_or_default()
+    }
+
+    /// Of text, everything behind the last sign of an answer; all of it where there is none.
+    fn tail(&self) -> (bool, &'a str) {
+        let plain = self.out.plain.as_str();
+        let Some(text) = &self.preset.output.text else {
+            return (true, "");
+        };
+        let last = text.end.regex().find_iter(plain).last();
+        (last.is_some(), last.map_or(plain, |last| &plain[last.end()..]))
+    }
+
+    fn text_end(&self) -> Option<String> {
+        if !self.left_well() {
+            return None;
+        }
+        // A program of which nothing is known says by its exit code how it went, and by nothing else.
+        let Some(text) = &self.preset.output.text else {
+            let zero = self.ended.code == Some(0) && self.ended.signal.is_none();
+            return zero.then(|| "ok".to_owned());
+        };
+        let plain = self.out.plain.as_str();
+        let (ended, tail) = self.tail();
+        if self.out.broken || !ended || !plain.ends_with('\n') {
+            return None;
+        }
+        if Saying::words(tail.to_owned()).own_class(self.preset).is_some() {
+            return None;
+        }
+        let promised = text.promise.as_ref().and_then(|p| p.regex().find_iter(plain).last());
+        let kept = text.kept.as_ref().and_then(|p| p.regex().find_iter(plain).last());
+        let open = match (promised, kept) {
+            (Some(promised), Some(kept)) => kept.start() < promised.start(),
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        (!open).then(|| "ok".to_owned())
+    }
+
+    /// How many tools were denied.
+    pub(super) fn denials(&self) -> u32 {
+        let output = &self.preset.output;
+        let told = self.out.events.iter().rev().find(|event| any(&output.end, event));
+        let in_end: usize =
+            told.map_or(0, |end| output.denials.iter().map(|pointer| pointer.all(end).len()).sum());
+        let each = self.out.events.iter().filter(|event| any(&output.denied, event)).count();
+        u32::try_from(in_end.max(each)).unwrap_or(u32::MAX)
+    }
+
+    /// What was begun and not finished.
+    fn unfinished(&self) -> usize {
+        let Some(rule) = &self.preset.output.unfinished else {
+            return 0;
+        };
+        let mut open: Vec<&str> = Vec::new();
+        for event in &self.out.events {
+            let Some(id) = rule.id.text(event) else { continue };
+            if rule.done.fits(event) {
+                open.retain(|other| *other != id);
+            } else if rule.begun.fits(event) {
+                open.push(id);
+            }
+        }
+        // What was left out may have had the ends.
+        if self.out.cut { 0 } else { open.len() }
+    }
+
+    /// It says that it is done. What changed decides whether it could do anything.
+    fn done(&self, message: String) -> Verdict {
+        let output = &self.preset.output;
+        let denials = self.denials();
+        if self.changed != Some(true) {
+            if denials > 0 {
+                return Verdict::new(Class::Blocked, format!("{denials} denied: {message}"));
+            }
+            if self.unfinished() > 0 {
+                let said = "ended its turn while a command was still running, which was killed";
+                return Verdict::new(Class::Blocked, said);
+            }
+            let speaks = !output.message.is_empty() || !output.messages.is_empty();
+            if speaks && message.trim().is_empty() && !self.out.cut {
+                return Verdict::new(Class::Crashed, "ended without an answer");
+            }
+        }
+        if output.unchanged_is_blocked && self.changed == Some(false) {
+            let said =
+                "says that it is done and changed nothing: it may not have been allowed to write";
+            return Verdict::new(Class::Blocked, said);
+        }
+        Verdict { class: Class::Ok, detail: None, words: Vec::new() }
+    }
+
+    /// It is not good; what does it say?
+    fn failed(&self) -> Verdict {
+        let newest = self.newest();
+        let (noise, evidence): (Vec<&Value>, Vec<&Value>) =
+            newest.into_iter().partition(|event| any(&self.preset.watch.noise, event));
+        let raw = self.raw();
+        let told = self.told(&evidence);
+        let mut verdict = match (&told, self.ended.ours) {
+            (Some((class, said)), None | Some(Ours::Lingered)) => {
+                Verdict::new(*class, said.clone())
+            }
+            (Some((class, said)), Some(_)) if *class != Class::Crashed => {
+                Verdict::new(*class, said.clone())
+            }
+            _ => match (self.told(&noise), self.ended.ours) {
+                (Some((class, said)), _) if self.last().is_none() => Verdict::new(class, said),
+                (_, Some(Ours::TimedOut)) => Verdict::new(Class::TimedOut, "ran for too long"),
+                (_, Some(Ours::Idle)) => {
+                    Verdict::new(Class::TimedOut, "made no progress for too long")
+                }
+                (_, Some(Ours::Stopped)) => Verdict::new(Class::Crashed, "was stopped"),
+                (_, None | Some(Ours::Lingered)) => self.unstructured(&raw, &evidence),
+            },
+        };
+        let sayings = evidence.iter().chain(&noise).map(|event| self.saying(event).text);
+        verdict.words = sayings.chain([raw.text]).filter(|text| !text.is_empty()).collect();
+        verdict
+    }
+
+    /// The events behind the last work, newest first.
+    fn newest(&self) -> Vec<&'a Value> {
+        let work = &self.preset.output.work;
+        let out = self.out.events.iter().rev().take_while(|event| !any(work, event));
+        self.err.events.iter().rev().chain(out).collect()
+    }
+
+    /// What events say: by their shape, the newest first; then by status and words, the newest first.
+    fn told(&self, events: &[&Value]) -> Option<(Class, String)> {
+        let by_shape = |event: &&Value| {
+            let fits = |shape: &crate::agent::preset::pattern::Shape| shape.fits(event);
+            let rule =
+                self.preset.errors.iter().find(|rule| rule.when.as_ref().is_some_and(fits))?;
+            Some((rule.class, self.saying(event).text))
+        };
+        let by_words = |event: &&Value| {
+            let saying = self.saying(event);
+            Some((saying.class(self.preset)?, saying.text))
+        };
+        let found =
+            events.iter().find_map(by_shape).or_else(|| events.iter().find_map(by_words))?;
+        if !found.1.trim().is_empty() {
+            return Some(found);
+        }
+        // The shape was enough for the class; the words are another event's.
+        let spoken =
+            events.iter().map(|event| self.saying(event).text).find(|t| !t.trim().is_empty());
+        Some((found.0, spoken.unwrap_or_default()))
+    }
+
+    /// What an event says. An end that is good says nothing, unless it lies: its message is not about a failure.
+    fn saying(&self, event: &Value) -> Saying {
+        let output = &self.preset.output;
+        let good = any(&output.end, event) && any(&output.ok, event);
+        if good && !output.lie.as_ref().is_some_and(|lie| lie.matches(&words(&self.message(event))))
+        {
+            return Saying::default();
+        }
+        let mut saying = Saying::default();
+        for Said { text, status, .. } in
+            self.preset.said.iter().filter(|said| said.when.fits(event))
+        {
+            for found in text.iter().flat_map(|pointer| pointer.all(event)) {
+                if let Some(text) = found.as_str() {
+                    saying.text.push_str(&words(text));
+                    saying.text.push('\n');
+                }
+            }
+            for found in status.iter().flat_map(|pointer| pointer.all(event)) {
+                let number = found.as_i64().or_else(|| found.as_str()?.parse().ok());
+                saying.status.extend(number.and_then(|n| i32::try_from(n).ok()));
+            }
+        }
+        if good && saying.is_empty() {
+            saying.text = words(&self.message(event));
+        }
+        saying
+    }
+
+    /// The lines that are no events: of standard error, and of standard output.
+    fn raw(&self) -> Saying {
+        let noise = self.preset.watch.noise_text.as_ref();
+        let lines = |heard: &Heard| -> String {
+            let keep = |line: &&str| !noise.is_some_and(|noise| noise.matches(line));
+            heard.plain.lines().filter(keep).flat_map(|line| [line, "\n"]).collect()
+        };
+        let mut text = lines(self.err);
+        if self.preset.output.format == Format::Text {
+            // Of what it says itself only the end: before that stands its work.
+            let (_, tail) = self.tail();
+            let from = tail.len().saturating_sub(4096);
+            let from = (from..=tail.len()).find(|n| tail.is_char_boundary(*n)).unwrap_or(0);
+            text.push_str(&tail[from..]);
+        } else {
+            text.push_str(&lines(self.out));
+        }
+        Saying::words(text)
+    }
+
+    /// What is left where no event says anything: the lines, then the exit code.
+    fn unstructured(&self, raw: &Saying, evidence: &[&Value]) -> Verdict {
+        let spoken =
+            evidence.iter().map(|event| self.saying(event).text).find(|t| !t.trim().is_empty());
+        let code = self.ended.code.filter(|_| self.ended.signal.is_none());
+        let by_exit = code.and_then(|code| exit_class(self.preset, code));
+        let killed = self.ended.signal.is_some()
+            || (by_exit.is_none() && code.is_some_and(|code| (129..=160).contains(&code)));
+        let known = self.preset.output.format != Format::Text || self.preset.output.text.is_some();
+        let by_words = if killed || !known {
+            None
+        } else if self.preset.output.format == Format::Text && code == Some(0) {
+            raw.own_class(self.preset)
+        } else {
+            raw.class(self.preset)
+        };
+        let class = by_words.or(by_exit).unwrap_or(Class::Crashed);
+        let last = raw.text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+        let detail = spoken.or_else(|| by_words.and_then(|class| self.telling_line(raw, class)));
+        let detail =
+            detail.or_else(|| last.map(str::to_owned)).unwrap_or_else(|| self.how_it_went());
+        Verdict::new(
+            class,
+            if self.out.broken && by_words.is_none() { self.how_it_went() } else { detail },
+        )
+    }
+
+    /// The line that has the class.
+    fn telling_line(&self, raw: &Saying, class: Class) -> Option<String> {
+        let tells =
+            |line: &&str| Saying::words((*line).to_owned()).class(self.preset) == Some(class);
+        raw.text.lines().find(tells).map(str::to_owned)
+    }
+
+    fn how_it_went(&self) -> String {
+        let what = if self.out.broken {
+            "what it printed is cut off or garbled"
+        } else {
+            "it did not say how it ended"
+        };
+        match (self.ended.signal, self.ended.code) {
+            (Some(signal), _) => format!("{what}; signal {signal} ended it"),
+            (None, Some(code)) => format!("{what}; exit code {code}"),
+            (None, None) => what.to_owned(),
+        }
+    }
+}
+
+/// On one line, and not too long.
+fn line(text: &str) -> Option<String> {
+    const MOST: usize = 300;
+    let one: Vec<&str> = text.split_whitespace().collect();
+    let one = one.join(" ");
+    let short: String = one.chars().filter(|c| !c.is_control()).take(MOST).collect();
+    (!short.is_empty()).then_some(short)
+}

@@ -1,0 +1,279 @@
+//! When a limit lifts: a moment, a span of time, or a time of day, as programs and servers tell it.
+
+use std::sync::LazyLock;
+
+use jiff::civil::{Date, DateTime, Time, Weekday};
+use jiff::tz::TimeZone;
+use jiff::{Span, Zoned};
+use regex::{Captures, Regex};
+use serde_json::Value;
+
+use super::events::words;
+use crate::agent::preset::Preset;
+use crate::domain::id::Timestamp;
+
+/// The longest that anybody is told to wait; what is further away is no such moment.
+const FARTHEST_MS: u64 = 40 * 24 * 3_600_000;
+
+/// Finds the moment: in the events' fields, the newest first, and then in words.
+pub(super) fn find(
+    preset: &Preset,
+    events: &[&Value],
+    said: &[String],
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let field = |event: &&Value| {
+        preset.output.resets.iter().find_map(|pointer| in_field(pointer.first(event)?, now))
+    };
+    events
+        .iter()
+        .rev()
+        .find_map(field)
+        .or_else(|| said.iter().find_map(|said| in_words(&words(said), now)))
+}
+
+/// A field: seconds from now, a moment since the epoch in seconds or milliseconds, or a text.
+fn in_field(value: &Value, now: Timestamp) -> Option<Timestamp> {
+    match value {
+        Value::Number(number) => number_of(number.as_f64()?, now),
+        Value::String(text) => text.trim().parse().map_or_else(
+            |_| moment(text.trim(), now).or_else(|| in_words(text, now)),
+            |number| number_of(number, now),
+        ),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the range is looked at first"
+)]
+fn number_of(number: f64, now: Timestamp) -> Option<Timestamp> {
+    match number {
+        n if !(0.0..1e14).contains(&n) => None,
+        n if n >= 1e12 => near(Timestamp(n as u64), now),
+        n if n >= 1e9 => near(Timestamp((n * 1000.0) as u64), now),
+        n => near(now.after_ms((n * 1000.0).ceil() as u64), now),
+    }
+}
+
+/// A moment that is not absurdly far. One that has passed is good: the limit has lifted.
+fn near(moment: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let close = moment.since_ms(now) <= FARTHEST_MS && now.since_ms(moment) <= FARTHEST_MS;
+    close.then_some(moment)
+}
+
+/// Words that stand before a moment.
+const BEFORE: &str = r"(?:resets?|reset|again|until|available|regain\w*(?: access)?|lifts?|renews?|refresh(?:es)?|retry|wait|expires?|back)";
+
+/// What may stand between these and a span of time. "retry wait time: 5 s" has been waited for already.
+const BETWEEN: &str = r#"["']?\s*[:=]?\s*["']?(?:(?:in|after|for|within|is|at least|about|approximately|around|another|delay|automatically)\b["']?\s*[:=]?\s*["']?){0,3}~?"#;
+
+fn compiled(pattern: &str) -> Option<Regex> {
+    regex::RegexBuilder::new(pattern).case_insensitive(true).build().ok()
+}
+
+static EPOCH: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    compiled(&format!(r"(?:{BEFORE}|limit reached)\w*[^\d\n]{{0,40}}\b([12]\d{{9}}(?:\d{{3}})?)\b"))
+});
+static SPAN: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    compiled(&format!(
+        r"\b{BEFORE}\w*{BETWEEN}((?:\d+(?:\.\d+)?\s*(?:days?|d|hours?|hrs?|hr|h|minutes?|mins?|min|milliseconds?|msecs?|ms|m|seconds?|secs?|sec|s)[\s,]*(?:and\s+)?)+)(?:\W|$)"
+    ))
+});
+static PART: LazyLock<Option<Regex>> =
+    LazyLock::new(|| compiled(r"(\d+(?:\.\d+)?)\s*(milli|ms|d|h|m|s)"));
+static SECONDS: LazyLock<Option<Regex>> =
+    LazyLock::new(|| compiled(r#"retry[ _-]?after["']?\s*[:=]?\s*["']?(\d+(?:\.\d+)?)\b"#));
+static DATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    compiled(
+        r"(\d{4})-(\d\d)-(\d\d)(?:T|\s+at\s+|\s+)(\d\d):(\d\d)(?::(\d\d))?(?:\.\d+)?\s*(Z\b|UTC|GMT|[+-]\d\d:?\d\d)?",
+    )
+});
+static CLOCK: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    compiled(&format!(
+        concat!(
+            r"\b{}\w*[^\d\n]{{0,40}}?",
+            r"(?:(?P<weekday>mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+(?:at\s+)?)?",
+            r"(?:(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?:(?P<year>\d{{4}}),?\s+)?(?:at\s+)?)?",
+            r"(?P<hour>\d{{1,2}})(?::(?P<minute>\d\d))?(?::\d\d)?\s*(?:(?P<half>[ap])\.?m\b\.?)?",
+            r"\s*(?:\((?P<zone>[a-z_]+(?:/[a-z0-9_+-]+)*)\)|(?P<plain>utc|gmt|z)\b)?",
+        ),
+        BEFORE
+    ))
+});
+
+fn captures<'t>(pattern: &LazyLock<Option<Regex>>, text: &'t str) -> Option<Captures<'t>> {
+    pattern.as_ref().and_then(|pattern| pattern.captures(text))
+}
+
+fn in_words(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let epoch = || {
+        let number = captures(&EPOCH, text)?.get(1)?.as_str().parse().ok()?;
+        number_of(number, now)
+    };
+    epoch()
+        .or_else(|| moment(text, now))
+        .or_else(|| span(text, now))
+        .or_else(|| {
+            let seconds = captures(&SECONDS, text)?.get(1)?.as_str().parse().ok()?;
+            number_of(seconds, now)
+        })
+        .or_else(|| clock(text, now))
+}
+
+/// A date with a time, in UTC where it has no offset.
+fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let found = captures(&DATE, text)?;
+    let part = |n| found.get(n).map_or(Some(0), |m| m.as_str().parse::<i8>().ok());
+    let year = found.get(1)?.as_str().parse().ok()?;
+    let date = Date::new(year, part(2)?, part(3)?).ok()?;
+    let time = Time::new(part(4)?, part(5)?, part(6)?, 0).ok()?;
+    let offset = found.get(7).map_or("", |m| m.as_str());
+    let ahead = match offset.strip_prefix(['+', '-']) {
+        None => 0,
+        Some(digits) => {
+            let digits = digits.replace(':', "");
+            let minutes = digits.get(..2)?.parse::<i64>().ok()? * 60
+                + digits.get(2..)?.parse::<i64>().ok()?;
+            if offset.starts_with('-') { -minutes } else { minutes }
+        }
+    };
+    let at = DateTime::from_parts(date, time).checked_sub(Span::new().minutes(ahead)).ok()?;
+    near(stamp(&at.to_zoned(TimeZone::UTC).ok()?)?, now)
+}
+
+/// `in 2 days 3 hours`, `after 13h25m30s`, `retry in 34.07s`.
+fn span(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let written = captures(&SPAN, text)?;
+    let mut seconds = 0.0;
+    for part in PART.as_ref()?.captures_iter(written.get(1)?.as_str()) {
+        let number: f64 = part.get(1)?.as_str().parse().ok()?;
+        seconds += number
+            * match part.get(2)?.as_str().to_ascii_lowercase().as_str() {
+                "milli" | "ms" => 0.001,
+                "d" => 86_400.0,
+                "h" => 3_600.0,
+                "m" => 60.0,
+                _ => 1.0,
+            };
+    }
+    (seconds < 1e9).then(|| number_of(seconds, now)).flatten()
+}
+
+/// A time of day, with or without a day: the next such moment. A zone is respected where it is named.
+fn clock(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let every = CLOCK.as_ref()?.captures_iter(text);
+    // A bare number is no time of day.
+    let found =
+        every.into_iter().find(|found| found.name("minute").or(found.name("half")).is_some())?;
+    let number = |name| found.name(name).and_then(|m| m.as_str().parse::<i8>().ok());
+    let lower = |name| found.name(name).map(|m| m.as_str().to_ascii_lowercase());
+    let hour = match (number("hour")?, lower("half").as_deref()) {
+        (12, Some("a")) => 0,
+        (hour @ 1..=11, Some("p")) => hour + 12,
+        (hour, _) => hour,
+    };
+    let time = Time::new(hour, number("minute").unwrap_or(0), 0, 0).ok()?;
+    let zone =
+        found.name("zone").and_then(|m| TimeZone::get(m.as_str()).ok()).unwrap_or(TimeZone::UTC);
+    let millis = i64::try_from(now.0).ok()?;
+    let here = jiff::Timestamp::from_millisecond(millis).ok()?.to_zoned(zone.clone());
+    let today = here.date();
+    let at = |date: Date| DateTime::from_parts(date, time).to_zoned(zone.clone()).ok();
+    let day = |n: i64| today.checked_add(Span::new().days(n)).ok();
+    let next = if let Some(month) = lower("month") {
+        let months =
+            ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+        let month = i8::try_from(months.iter().position(|name| month == *name)?).ok()? + 1;
+        let year = found.name("year").and_then(|m| m.as_str().parse().ok());
+        let this = at(Date::new(year.unwrap_or(today.year()), month, number("day")?).ok()?)?;
+        let past =
+            year.is_none() && here.timestamp().duration_since(this.timestamp()).as_hours() > 24;
+        if past { at(Date::new(today.year() + 1, month, number("day")?).ok()?)? } else { this }
+    } else if let Some(weekday) = lower("weekday") {
+        let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+        let number = i8::try_from(days.iter().position(|name| weekday == *name)?).ok()? + 1;
+        let weekday = Weekday::from_monday_one_offset(number).ok()?;
+        (0..=7)
+            .filter_map(day)
+            .filter(|d| d.weekday() == weekday)
+            .filter_map(at)
+            .find(|z| *z > here)?
+    } else {
+        (0..=2).filter_map(day).filter_map(at).find(|z| *z > here)?
+    };
+    near(stamp(&next)?, now)
+}
+
+fn stamp(at: &Zoned) -> Option<Timestamp> {
+    u64::try_from(at.timestamp().as_millisecond()).ok().map(Timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sunday, 2026-11-22 15:10:00 UTC.
+    const NOW: Timestamp = Timestamp(1_795_360_200_000);
+
+    fn at(utc: &str) -> Option<Timestamp> {
+        stamp(&utc.parse::<jiff::Timestamp>().unwrap().to_zoned(TimeZone::UTC))
+    }
+
+    #[test]
+    fn moments_as_they_are_told() {
+        for (text, utc) in [
+            ("You've hit your session limit · resets 4:25pm (UTC)", "2026-11-22T16:25:00Z"),
+            ("resets 3pm (UTC)", "2026-11-23T15:00:00Z"),
+            ("limit reached ∙ resets 12am (America/New_York)", "2026-11-23T05:00:00Z"),
+            ("resets Nov 25, 4pm (Europe/Berlin)", "2026-11-25T15:00:00Z"),
+            ("resets Jan 2 at 9:30am", "2026-11-22T15:10:00Z"),
+            ("or try again at 7:18 PM.", "2026-11-22T19:18:00Z"),
+            ("or try again at Nov 28th, 2026 9:15 AM.", "2026-11-28T09:15:00Z"),
+            ("resets Thu 10:00 PM", "2026-11-26T22:00:00Z"),
+            ("available again at 16:05", "2026-11-22T16:05:00Z"),
+            ("Please try again in 1s.", "2026-11-22T15:10:01Z"),
+            ("Please retry in 34.07s.", "2026-11-22T15:10:34.07Z"),
+            ("try again in 2 days 3 hours 4 minutes", "2026-11-24T18:14:00Z"),
+            ("Your quota will reset after 13h25m30s.", "2026-11-23T04:35:30Z"),
+            ("\"retryDelay\": \"90s\"", "2026-11-22T15:11:30Z"),
+            ("retry-after: 3600", "2026-11-22T16:10:00Z"),
+            ("Retry after 500ms", "2026-11-22T15:10:00.5Z"),
+            ("Claude AI usage limit reached|1795370000", "2026-11-22T17:53:20Z"),
+            ("You will regain access on 2026-12-01 at 00:00 UTC.", "2026-12-01T00:00:00Z"),
+            ("resets at 2026-11-22T18:00:00+02:00", "2026-11-22T16:00:00Z"),
+        ] {
+            let expected = if text.starts_with("resets Jan") { None } else { at(utc) };
+            assert_eq!(in_words(text, NOW), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_tells_no_moment_tells_none() {
+        for text in [
+            "Request rejected (429) · This request would exceed your organization's rate limit",
+            "exceeded retry limit, last status: 429 Too Many Requests",
+            "Try again in a moment. If it persists, check your gateway (127.0.0.1:8099).",
+            "retried 5 times (total retry wait time: 5.49 seconds)",
+            "resets 99:99pm",
+            "retry 3",
+            "try again in 99999999999999999999 days",
+        ] {
+            assert_eq!(in_words(text, NOW), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn fields_are_moments_or_seconds() {
+        let field = |json: &str| in_field(&serde_json::from_str(json).unwrap(), NOW);
+        assert_eq!(field("1795364748"), at("2026-11-22T16:25:48Z"));
+        assert_eq!(field("1795364748000"), at("2026-11-22T16:25:48Z"));
+        assert_eq!(field("\"60\""), at("2026-11-22T15:11:00Z"));
+        assert_eq!(field("\"2026-11-22T15:30:00Z\""), at("2026-11-22T15:30:00Z"));
+        for nonsense in ["-1", "1e300", "null", "true", "\"\"", "5"] {
+            assert_eq!(field(nonsense).is_some(), nonsense == "5", "{nonsense}");
+        }
+    }
+}

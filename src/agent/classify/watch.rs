@@ -1,0 +1,299 @@
+//! Listening to a session while it runs: is there progress, is it over, is it hopeless?
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::events::words;
+use crate::agent::preset::{Format, Preset, Said, pattern::any};
+use crate::domain::session::Class;
+
+/// The longest line of which everything is kept.
+const LONGEST: usize = 4 << 20;
+
+/// On which stream something was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// What was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// Nothing that means anything.
+    Nothing,
+    /// It tries again: no progress.
+    Noise,
+    /// It works.
+    Progress,
+    /// Its last event: it should end now.
+    Final,
+    /// Nothing will come of it any more.
+    Hopeless(Class),
+}
+
+/// Listens to one session. Of what was heard, only the line that is not complete yet is kept.
+#[derive(Debug)]
+pub struct Watcher {
+    preset: Preset,
+    stdout: Line,
+    stderr: Line,
+    session: Option<String>,
+    /// How often each rule of hopelessness has fitted since the last progress.
+    times: Vec<u32>,
+    patience: Option<(Duration, Class)>,
+}
+
+/// A line of which the end has not been heard.
+#[derive(Debug, Default)]
+struct Line {
+    bytes: Vec<u8>,
+    too_long: bool,
+}
+
+impl Line {
+    /// Takes what comes up to the end of a line; the line when it is complete.
+    fn take(&mut self, bytes: &[u8], complete: bool) -> Option<Vec<u8>> {
+        let room = LONGEST.saturating_sub(self.bytes.len());
+        self.too_long |= bytes.len() > room;
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        complete.then(|| std::mem::take(&mut self.bytes))
+    }
+}
+
+impl Watcher {
+    /// Nothing has been heard yet.
+    #[must_use]
+    pub fn new(preset: &Preset) -> Self {
+        Self {
+            times: vec![0; preset.watch.hopeless.len()],
+            preset: preset.clone(),
+            stdout: Line::default(),
+            stderr: Line::default(),
+            session: None,
+            patience: None,
+        }
+    }
+
+    /// Hears some bytes: what the complete lines in them mean together.
+    pub fn hear(&mut self, from: Stream, bytes: &[u8]) -> Pulse {
+        if self.preset.output.format != Format::Jsonl {
+            return self.hear_text(from, bytes);
+        }
+        let mut pulse = Pulse::Nothing;
+        for part in bytes.split_inclusive(|b| *b == b'\n') {
+            let complete = part.ends_with(b"\n");
+            let line = match from {
+                Stream::Stdout => &mut self.stdout,
+                Stream::Stderr => &mut self.stderr,
+            };
+            let Some(whole) = line.take(part, complete) else { continue };
+            let too_long = std::mem::take(&mut line.too_long);
+            let (heard, works) = self.line(from, &whole, too_long);
+            pulse = match (pulse, heard) {
+                (Pulse::Hopeless(class), _) | (_, Pulse::Hopeless(class)) => Pulse::Hopeless(class),
+                // A notice behind the end does not take it back; work does.
+                (Pulse::Final, Pulse::Progress) if !works => Pulse::Final,
+                (_, Pulse::Final) => Pulse::Final,
+                (_, Pulse::Progress) => Pulse::Progress,
+                (Pulse::Nothing, Pulse::Noise) => Pulse::Noise,
+                (earlier, Pulse::Nothing | Pulse::Noise) => earlier,
+            };
+        }
+        pulse
+    }
+
+    /// The session's name, once it was told.
+    #[must_use]
+    pub fn session(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
+    /// How long to go on listening if nothing but noise is heard, counted from what was heard last, and how the
+    /// session has ended if so.
+    #[must_use]
+    pub fn patience(&self) -> Option<(Duration, Class)> {
+        self.patience
+    }
+
+    /// Where output is no stream of events, all of it is progress, but lines that are known not to be.
+    fn hear_text(&self, from: Stream, bytes: &[u8]) -> Pulse {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Pulse::Nothing;
+        }
+        if from == Stream::Stderr && self.preset.output.format != Format::Text {
+            return Pulse::Noise;
+        }
+        let text = words(&String::from_utf8_lossy(bytes));
+        let noise = self.preset.watch.noise_text.as_ref();
+        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+        if lines.all(|line| noise.is_some_and(|noise| noise.matches(line))) {
+            Pulse::Noise
+        } else {
+            Pulse::Progress
+        }
+    }
+
+    /// One line, and whether it is work.
+    fn line(&mut self, from: Stream, line: &[u8], too_long: bool) -> (Pulse, bool) {
+        if too_long {
+            // Only what tools print is so long.
+            self.progress();
+            return (Pulse::Progress, true);
+        }
+        let Some(event @ Value::Object(_)) = serde_json::from_slice(line).ok() else {
+            let text = words(&String::from_utf8_lossy(line));
+            let noise = self.preset.watch.noise_text.as_ref();
+            let noisy = noise.is_some_and(|noise| noise.matches(&text));
+            return match (from, text.trim().is_empty()) {
+                (_, true) => (Pulse::Nothing, false),
+                (Stream::Stderr, false) if noisy => (Pulse::Noise, false),
+                (Stream::Stderr, false) => (Pulse::Nothing, false),
+                (Stream::Stdout, false) => (Pulse::Noise, false),
+            };
+        };
+        self.event(&event)
+    }
+
+    fn event(&mut self, event: &Value) -> (Pulse, bool) {
+        let pointers = &self.preset.session.pointers;
+        if self.session.is_none() {
+            self.session =
+                pointers.iter().find_map(|pointer| pointer.text(event)).map(str::to_owned);
+        }
+        let works = any(&self.preset.output.work, event);
+        if let Some(pulse) = self.hopeless(event) {
+            return (pulse, works);
+        }
+        if any(&self.preset.output.end, event) && self.ends(event) {
+            return (Pulse::Final, works);
+        }
+        let watch = &self.preset.watch;
+        let progress = if watch.progress.is_empty() {
+            works || !any(&watch.noise, event)
+        } else {
+            any(&watch.progress, event)
+        };
+        if progress {
+            self.progress();
+            return (Pulse::Progress, works);
+        }
+        (Pulse::Noise, works)
+    }
+
+    /// Whether an event that looks like an end says how it ended.
+    fn ends(&self, event: &Value) -> bool {
+        let Preset { output, said, errors, .. } = &self.preset;
+        any(&output.ok, event)
+            || said.iter().any(|Said { when, .. }| when.fits(event))
+            || errors.iter().filter_map(|rule| rule.when.as_ref()).any(|when| when.fits(event))
+    }
+
+    fn hopeless(&mut self, event: &Value) -> Option<Pulse> {
+        for (rule, times) in self.preset.watch.hopeless.iter().zip(&mut self.times) {
+            if !rule.when.fits(event) {
+                continue;
+            }
+            *times += 1;
+            if *times < rule.times.unwrap_or(1) {
+                continue;
+            }
+            let Some(after) = rule.after else {
+                return Some(Pulse::Hopeless(rule.class));
+            };
+            self.patience = Some((after.0, rule.class));
+        }
+        None
+    }
+
+    fn progress(&mut self) {
+        self.patience = None;
+        self.times.fill(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::preset::builtin;
+
+    fn hear(watcher: &mut Watcher, line: &str) -> Pulse {
+        watcher.hear(Stream::Stdout, format!("{line}\n").as_bytes())
+    }
+
+    #[test]
+    fn a_codex_that_waits_for_a_quota_is_given_up_after_a_while() {
+        let mut watcher = Watcher::new(&builtin("codex").unwrap());
+        let begun = r#"{"type":"thread.started","thread_id":"01a2"}"#;
+        assert_eq!(hear(&mut watcher, begun), Pulse::Progress);
+        assert_eq!(watcher.session(), Some("01a2"));
+        let again = r#"{"type":"error","message":"Reconnecting... 1/5 (exceeded retry limit, last status: 429 Too Many Requests)"}"#;
+        assert_eq!(hear(&mut watcher, again), Pulse::Noise);
+        assert_eq!(watcher.patience(), Some((Duration::from_secs(20), Class::RateLimited)));
+        let works = r#"{"type":"item.completed","item":{"id":"item_1","type":"agent_message","text":"Step 1."}}"#;
+        assert_eq!(hear(&mut watcher, works), Pulse::Progress);
+        assert_eq!(watcher.patience(), None);
+        assert_eq!(
+            hear(&mut watcher, r#"{"type":"turn.completed","usage":{"input_tokens":1}}"#),
+            Pulse::Final
+        );
+    }
+
+    #[test]
+    fn a_wrong_key_and_a_loop_are_hopeless_at_once() {
+        let mut claude = Watcher::new(&builtin("claude").unwrap());
+        let retry = r#"{"type":"system","subtype":"api_retry","attempt":1,"error_status":401,"error":"authentication_failed"}"#;
+        assert_eq!(hear(&mut claude, retry), Pulse::Hopeless(Class::Auth));
+        let mut opencode = Watcher::new(&builtin("opencode").unwrap());
+        let over = r#"{"type":"error","sessionID":"ses_1","error":{"name":"ContextOverflowError","data":{"message":"x"}}}"#;
+        assert_eq!(hear(&mut opencode, over), Pulse::Hopeless(Class::ContextExceeded));
+        assert_eq!(opencode.session(), Some("ses_1"));
+    }
+
+    #[test]
+    fn an_end_stands_until_work_goes_on() {
+        let mut watcher = Watcher::new(&builtin("claude").unwrap());
+        let end = r#"{"type":"result","subtype":"success","is_error":false,"result":"x"}"#;
+        let notice = r#"{"type":"system","subtype":"task_notification"}"#;
+        let work = r#"{"type":"assistant","message":{"content":[]}}"#;
+        assert_eq!(hear(&mut watcher, &format!("{end}\n{notice}")), Pulse::Final);
+        assert_eq!(hear(&mut watcher, &format!("{end}\n{work}")), Pulse::Progress);
+        let step = r#"{"type":"step_finish","part":{"reason":"tool-calls"}}"#;
+        assert_eq!(hear(&mut Watcher::new(&builtin("opencode").unwrap()), step), Pulse::Progress);
+    }
+
+    #[test]
+    fn lines_come_in_pieces_and_long_ones_are_not_kept() {
+        let mut watcher = Watcher::new(&builtin("codex").unwrap());
+        assert_eq!(watcher.hear(Stream::Stdout, b"{\"type\":\"turn.comp"), Pulse::Nothing);
+        assert_eq!(watcher.hear(Stream::Stdout, b"leted\",\"usage\":{}}\n"), Pulse::Final);
+        let piece = vec![b'x'; LONGEST];
+        for _ in 0..3 {
+            assert_eq!(watcher.hear(Stream::Stdout, &piece), Pulse::Nothing);
+            assert!(watcher.stdout.bytes.len() <= LONGEST);
+        }
+        assert_eq!(
+            watcher.hear(Stream::Stdout, b"\n{\"type\":\"error\",\"message\":\"x\"}\n"),
+            Pulse::Progress
+        );
+        assert!(watcher.stdout.bytes.is_empty());
+    }
+
+    #[test]
+    fn of_text_everything_is_progress_but_known_noise() {
+        let mut any = Watcher::new(&builtin("command").unwrap());
+        assert_eq!(any.hear(Stream::Stderr, b"working"), Pulse::Progress);
+        assert_eq!(any.hear(Stream::Stdout, b"\n"), Pulse::Nothing);
+        let mut aider = Watcher::new(&builtin("aider").unwrap());
+        assert_eq!(aider.hear(Stream::Stdout, b"Retrying in 0.2 seconds...\n"), Pulse::Noise);
+        let mut gemini = Watcher::new(&builtin("gemini").unwrap());
+        assert_eq!(
+            gemini.hear(Stream::Stderr, b"Attempt 1 failed: x. Retrying after 5705ms...\n"),
+            Pulse::Noise
+        );
+        assert_eq!(gemini.hear(Stream::Stderr, b"some warning\n"), Pulse::Nothing);
+    }
+}

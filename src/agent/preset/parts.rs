@@ -1,0 +1,159 @@
+//! Values of a preset that are written in more than one way.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::domain::session::Class;
+use crate::job::parse_duration;
+
+/// An argument, or a group of arguments that is left out when one of its placeholders has no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Argument {
+    /// Always there.
+    One(String),
+    /// There when everything in it has a value: `["--model", "{model}"]`.
+    Group(Vec<String>),
+}
+
+impl Argument {
+    /// Its texts.
+    #[must_use]
+    pub fn texts(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Group(texts) => texts,
+        }
+    }
+}
+
+impl Serialize for Argument {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::One(text) => to.serialize_str(text),
+            Self::Group(texts) => texts.serialize(to),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Argument {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ArgumentVisitor)
+    }
+}
+
+struct ArgumentVisitor;
+
+impl<'de> Visitor<'de> for ArgumentVisitor {
+    type Value = Argument;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an argument, or a list of arguments that stand or fall together")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Argument, E> {
+        Ok(Argument::One(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Argument, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(text) = list.next_element()? {
+            texts.push(text);
+        }
+        Ok(Argument::Group(texts))
+    }
+}
+
+/// A duration, written as in a job file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period(pub Duration);
+
+impl Serialize for Period {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{}ms", self.0.as_millis()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        parse_duration(&String::deserialize(from)?).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// Numbers from one to another, both included: `429` or `"500-599"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Codes {
+    first: i32,
+    last: i32,
+}
+
+impl Codes {
+    /// Whether the number is one of them.
+    #[must_use]
+    pub fn hold(self, number: i32) -> bool {
+        (self.first..=self.last).contains(&number)
+    }
+}
+
+impl Serialize for Codes {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if self.first == self.last {
+            to.serialize_i32(self.first)
+        } else {
+            to.collect_str(&format_args!("{}-{}", self.first, self.last))
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Codes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(CodesVisitor)
+    }
+}
+
+struct CodesVisitor;
+
+impl Visitor<'_> for CodesVisitor {
+    type Value = Codes;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, or a range such as \"500-599\"")
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Codes, E> {
+        let number = i32::try_from(number).map_err(E::custom)?;
+        Ok(Codes { first: number, last: number })
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Codes, E> {
+        let number = i32::try_from(number).map_err(E::custom)?;
+        Ok(Codes { first: number, last: number })
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Codes, E> {
+        let range = text.split_once('-').and_then(|(first, last)| {
+            let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+            (first <= last).then_some(Codes { first, last })
+        });
+        range.ok_or_else(|| E::custom(format!("is no range such as \"500-599\": `{text}`")))
+    }
+}
+
+/// A class by its word.
+pub(super) mod class {
+    use super::{Class, Deserialize, Deserializer, Error, Serializer};
+
+    pub fn serialize<S: Serializer>(class: &Class, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(class.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Class, D::Error> {
+        let word = String::deserialize(from)?;
+        Class::parse(&word).ok_or_else(|| {
+            let known: Vec<&str> = Class::ALL.iter().map(|class| class.as_str()).collect();
+            D::Error::custom(format!("is no class: `{word}`; known are {}", known.join(", ")))
+        })
+    }
+}
