@@ -5,12 +5,14 @@
 
 mod builtin;
 mod faults;
+mod invocation;
 mod parts;
 pub mod pattern;
 mod prices;
 mod schema;
 
 pub use builtin::{NAMES, builtin, common};
+pub use invocation::{Ask, Invocation, Unfit, invocation};
 pub use parts::{Argument, Codes, Period};
 pub use prices::Price;
 pub use schema::{
