@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Carry out large AI-coding jobs reliably: many small agent sessions, checked and landed, all state in git
 ///
@@ -38,6 +38,8 @@ pub enum Command {
     Validate(JobArgument),
     /// Tell whether everything is there that a job needs
     Doctor(Doctor),
+    /// Show what is known about agents' programs, and what an ending of one would count as
+    Agent(Agent),
     /// Show what has happened in a run, or to one task
     Log(Log),
     /// Show one task in full
@@ -197,6 +199,75 @@ pub struct Doctor {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `agent`
+#[derive(Debug, Args)]
+pub struct Agent {
+    /// What to do
+    #[command(subcommand)]
+    pub command: AgentCommand,
+}
+
+/// The commands of `agent`.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// List the presets: with which version each was tried, and what it can do
+    List(AgentList),
+    /// Tell what a captured ending would count as, as JSON
+    Classify(AgentClassify),
+}
+
+/// `agent list`
+#[derive(Debug, Args)]
+pub struct AgentList {
+    /// Also the presets of this job file
+    #[arg(long, value_name = "FILE")]
+    pub job: Option<PathBuf>,
+    /// Print JSON: the presets in full
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `agent classify`
+#[derive(Debug, Args)]
+pub struct AgentClassify {
+    /// The preset
+    #[arg(value_name = "PRESET")]
+    pub preset: String,
+    /// The exit code with which the program ended
+    #[arg(long, value_name = "N", required_unless_present = "signal")]
+    pub exit: Option<i32>,
+    /// The signal that ended it
+    #[arg(long, value_name = "N", conflicts_with = "exit")]
+    pub signal: Option<i32>,
+    /// Whether the worktree had changed, where that is known
+    #[arg(long, value_enum, value_name = "yes|no")]
+    pub changed: Option<Changed>,
+    /// The model, for its price, where the program does not tell it
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// The file into which the program wrote its last message
+    #[arg(long, value_name = "FILE")]
+    pub last_message: Option<PathBuf>,
+    /// Take the presets of this job file
+    #[arg(long, value_name = "FILE")]
+    pub job: Option<PathBuf>,
+    /// What the program printed
+    #[arg(value_name = "STDOUT")]
+    pub stdout: PathBuf,
+    /// What it printed on standard error
+    #[arg(value_name = "STDERR")]
+    pub stderr: Option<PathBuf>,
+}
+
+/// Whether something had changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Changed {
+    /// It had.
+    Yes,
+    /// It had not.
+    No,
 }
 
 /// `log`

@@ -12,7 +12,6 @@ mod usage;
 mod watch;
 mod words;
 
-pub use events::{cut_mark, is_cut_mark};
 pub use watch::{Pulse, Stream, Watcher};
 
 use super::preset::{Format, Preset};
@@ -47,7 +46,7 @@ pub enum Ours {
 
 /// Reads what a session left. `last_message` is the file in which the program leaves its last message; `changed` says
 /// whether the worktree changed, where that is known; `now` is when it ended, for limits that lift at a time of day.
-/// A time of day without a zone is read in UTC. What was printed may have been cut in the middle, see [`cut_mark`].
+/// A time of day without a zone is read in UTC. What was printed may have been cut in the middle, as keepers do.
 #[must_use]
 pub fn classify(
     preset: &Preset,

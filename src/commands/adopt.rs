@@ -102,6 +102,7 @@ fn changed(old: &Job, new: &Job) -> Vec<String> {
     let differs = [
         ("[job]", old.job != new.job),
         ("[agent]", old.agent != new.agent),
+        ("[presets]", old.presets != new.presets),
         ("[worktree]", old.worktree != new.worktree),
         ("[[check]]", old.checks != new.checks),
         ("[scope]", old.scope != new.scope),

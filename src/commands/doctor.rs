@@ -1,5 +1,7 @@
 //! `doctor`: is everything there that a job needs?
 
+mod agents;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -41,6 +43,7 @@ pub fn run(here: &Path, args: &cli::Doctor, ui: &Ui) -> Result<u8> {
     let place = store.repo().common_dir().display().to_string();
     found.push((Level::Ok, "repository".into(), place));
     state(&store, &mut found)?;
+    let mut wanted = None;
     match jobfile::find(store.repo(), here, args.job.as_deref()) {
         Err(problem) if args.job.is_none() && !has_default(&store) => {
             drop(problem);
@@ -54,8 +57,10 @@ pub fn run(here: &Path, args: &cli::Doctor, ui: &Ui) -> Result<u8> {
         Ok(job) => {
             found.push((Level::Ok, "job".into(), format!("{} (`{}`)", job.file, job.name)));
             check_job(&store, &job, &mut found);
+            wanted = Some(job);
         }
     }
+    agents::check(here, wanted.as_ref(), &mut found);
     manual(&mut found);
     let bad = found.iter().filter(|f| f.0 == Level::Problem).count();
     if args.json {
@@ -158,7 +163,9 @@ fn writable(root: &Path) -> Finding {
 
 fn programs(top: Option<&Path>, job: &Job, found: &mut Vec<Finding>) {
     let mut needed: Vec<(String, &String)> = Vec::new();
-    needed.extend(job.agent.command.first().map(|p| ("agent".to_owned(), p)));
+    if job.agent.preset == "command" {
+        needed.extend(job.agent.command.first().map(|p| ("agent".to_owned(), p)));
+    }
     for check in &job.checks {
         needed.extend(check.run.first().map(|p| (format!("check {}", check.name), p)));
     }

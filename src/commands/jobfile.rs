@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::agent::preset::{self, Preset};
 use crate::domain::id::Oid;
 use crate::error::Advice;
 use crate::job::{self, Job};
@@ -23,6 +24,8 @@ pub struct Found {
     pub job: Job,
     /// Its name: its own, or the repository's.
     pub name: String,
+    /// What is known about its agent.
+    pub preset: Preset,
 }
 
 /// Finds and reads a job: a file, a name below `.harness`, or `harness.toml` at the top.
@@ -59,6 +62,7 @@ pub fn find(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<Found> {
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read the job file: {}", path.display()))?;
     let job = job::parse(&text, &file)?;
+    let preset = preset::resolve(&job)?;
     let name = match &job.job.name {
         Some(name) => name.clone(),
         None => {
@@ -69,7 +73,7 @@ pub fn find(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<Found> {
         }
     };
     let folder = path.parent().unwrap_or(&top).to_path_buf();
-    Ok(Found { file, folder, text, job, name })
+    Ok(Found { file, folder, text, job, name, preset })
 }
 
 /// The files that a job names and that are pinned with it: path as named, and content.

@@ -27,6 +27,7 @@ pub const PAGES: &[(&str, &str)] = pages![
     "git-harness-plan.1",
     "git-harness-validate.1",
     "git-harness-doctor.1",
+    "git-harness-agent.1",
     "git-harness-log.1",
     "git-harness-show.1",
     "git-harness-verify.1",
@@ -38,6 +39,7 @@ pub const PAGES: &[(&str, &str)] = pages![
     "git-harness-man.1",
     "git-harness-completions.1",
     "githarness-job.5",
+    "githarness-preset.7",
     "githarness-internals.7",
 ];
 

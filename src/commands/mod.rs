@@ -1,6 +1,7 @@
 //! One file a verb. What a verb does lives in a layer below; here it is put together and told.
 
 mod adopt;
+mod agent;
 mod demo;
 mod doctor;
 mod jobfile;
@@ -66,6 +67,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         Command::Plan(args) => plan::run(&here, args, ui),
         Command::Validate(args) => plan::validate(&here, args, ui),
         Command::Doctor(args) => doctor::run(&here, args, ui),
+        Command::Agent(args) => agent::run(&here, args, ui),
         Command::Log(args) => log::run(&here, args, ui),
         Command::Show(args) => show::run(&here, args, ui),
         Command::Verify(args) => verify::run(&here, args, ui),

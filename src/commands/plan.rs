@@ -123,8 +123,7 @@ pub fn validate(here: &Path, args: &cli::JobArgument, ui: &Ui) -> Result<u8> {
     check_prompt(&repo, &found)?;
     let checks = found.job.checks.len();
     if args.json {
-        let value =
-            serde_json::json!({"v": 1, "file": found.file, "job": found.name, "checks": checks});
+        let value = serde_json::json!({"v": 1, "file": found.file, "job": found.name, "preset": found.preset.name, "checks": checks});
         ui.result(&format!("{value}\n"));
     } else {
         ui.result(&format!(

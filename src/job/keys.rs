@@ -28,7 +28,6 @@ const AST: &str = "the built-in program comparison";
 const COMMAND: &str = "planning by a command";
 const EVALUATION: &str = "evaluation by an independent agent";
 const OUTPUTS: &str = "outputs";
-const PRESETS: &str = "the agent presets";
 
 /// The sections in the order of the documentation; the file itself comes first, with an empty path.
 pub(super) const SECTIONS: &[Known] = &[
@@ -48,6 +47,7 @@ pub(super) const SECTIONS: &[Known] = &[
             ("retry", Now),
             ("limits", Now),
             ("queue", Now),
+            ("presets", Now),
         ],
     },
     Known {
@@ -94,8 +94,11 @@ pub(super) const SECTIONS: &[Known] = &[
         fate: Now,
         keys: &[
             ("preset", Now),
-            ("model", Later(PRESETS)),
             ("command", Now),
+            ("model", Now),
+            ("permissions", Now),
+            ("args", Now),
+            ("max-turns", Now),
             ("prompt", Now),
             ("timeout", Now),
             ("idle-timeout", Now),
@@ -183,6 +186,8 @@ pub(super) const SECTIONS: &[Known] = &[
             ("trust-verdicts", Now),
         ],
     },
+    // Their keys are those of the presets, which are looked at where the preset is put together.
+    Known { path: "presets", header: "[presets]", fate: Now, keys: &[] },
 ];
 
 impl Known {

@@ -24,15 +24,14 @@ mod tests;
 mod values;
 
 pub use duration::parse_duration;
-pub use errors::{Fault, JobError, JobErrors};
+pub use errors::{Fault, JobError, JobErrors, in_prose, nearest, position};
 pub use globs::{Globs, ScopePattern};
 pub use names::{MAX_JOB_NAME, slug};
 pub use schema::{
     Agent, BaseCheck, Check, Group, Job, JobSection, Kind, Limits, Merge, Order, PlanSection,
-    Preset, Queue, Retry, Sandbox, Scope, When, Worktree,
+    Presets, Queue, Retry, Sandbox, Scope, When, Worktree,
 };
 
-use errors::position;
 use section::{Report, Section};
 use toml::de::{DeTable, Error};
 
@@ -48,7 +47,10 @@ pub fn parse(text: &str, file: &str) -> Result<Job, JobErrors> {
     let document =
         DeTable::parse(text).map_err(|error| failed(vec![syntax_error(text, &error)]))?;
     let report = Report::new(text);
-    let job = read::job(&Section::top(&report, document.get_ref()));
+    let mut job = read::job(&Section::top(&report, document.get_ref()));
+    let whole: toml::Table = toml::from_str(text).unwrap_or_default();
+    let tables = whole.get("presets").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    job.presets = Presets { tables, file: file.to_owned(), text: text.to_owned() };
     let errors = report.into_errors();
     if errors.is_empty() { Ok(job) } else { Err(failed(errors)) }
 }

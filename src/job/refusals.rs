@@ -7,7 +7,7 @@ const WHOLE: &[(&str, &str)] = &[
     ("", r#"j:1:1: `goal` is missing in [job]
 hint: say in a sentence what is to be done: `goal = "…"` in [job]
 j:1:1: `agent` is missing in the job file
-hint: add a section [agent] with `command = ["./my-agent", "{prompt_file}"]`"#),
+hint: add a section [agent] with `preset = "claude"`, or with `command = ["./my-agent", "{prompt_file}"]`"#),
     (r#"[job]
 [agent]
 command = ["a"]"#, r#"j:1:1: `goal` is missing in [job]
@@ -22,12 +22,12 @@ command = ["a"]"#, "j:1:7: `job` must be a section, not a whole number
 hint: write it as [job], with its keys in the lines below"),
     (r#"[job]
 goal = "g""#, r#"j:1:1: `agent` is missing in the job file
-hint: add a section [agent] with `command = ["./my-agent", "{prompt_file}"]`"#),
+hint: add a section [agent] with `preset = "claude"`, or with `command = ["./my-agent", "{prompt_file}"]`"#),
     (r#"[job]
 goal = "g"
 [agent]
 timeout = "1m""#, r#"j:3:1: `command` is missing in [agent]
-hint: write it like `command = ["./my-agent", "{prompt_file}"]`"#),
+hint: write it like `command = ["./my-agent", "{prompt_file}"]`, or name a preset such as "claude""#),
     ("[job", "j:1:5: not valid TOML: unclosed table, expected `]`"),
     (r#"[job]
 goal = "g"
@@ -138,8 +138,15 @@ hint: write it like "30m", "90s", "1h30m" or "500ms""#),
     (r#"timeout = "90""#, r#"j:5:11: `timeout` in [agent] is not a duration: "90"
 hint: a duration needs a unit, such as "90s""#),
     (r#"timeout = "0s""#, r#"j:5:11: `timeout` in [agent] must be longer than nothing: "0s""#),
-    (r#"preset = "claude""#, r#"j:5:10: `preset = "claude"` is not available yet: it comes with the agent presets; use `preset = "command"`"#),
-    (r#"model = "x""#, "j:5:1: `model` in [agent] is not available yet: it comes with the agent presets; leave it out for now"),
+    ("preset = 1", "j:5:10: `preset` in [agent] must be a string, not a whole number"),
+    (r#"permissions = "edit+shel""#, r#"j:5:15: `permissions` in [agent] has an unknown value: "edit+shel"
+hint: did you mean "edit+shell"?"#),
+    ("max-turns = 0", "j:5:13: `max-turns` in [agent] must be at least 1: 0"),
+    (r#"args = "--fast""#, r#"j:5:8: `args` in [agent] must be a list of strings, not a string
+hint: write it like `args = ["--option", "value"]`"#),
+    ("[presets]
+claude = 1", "j:6:10: `presets` in the job file must hold tables, and `claude` is none
+hint: write it as [presets.claude], with its keys in the lines below"),
     (r#"env = "KEY""#, r#"j:5:7: `env` in [agent] must be a list of strings, not a string
 hint: write it like `env = ["MY_API_KEY"]`"#),
     (r#"env = ["KEY=secret"]"#, "j:5:8: `env` in [agent] holds names only, not `NAME=value`

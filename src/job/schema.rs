@@ -26,6 +26,8 @@ pub struct Job {
     pub limits: Limits,
     /// `[queue]`.
     pub queue: Queue,
+    /// `[presets.NAME]`, not looked into here.
+    pub presets: Presets,
 }
 
 /// `[job]`: what the whole is for.
@@ -103,16 +105,27 @@ pub enum Order {
 /// `[agent]`: who does the work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
-    /// `preset`: what is known about the program.
-    pub preset: Preset,
-    /// `command`: program and arguments with placeholders; never empty.
+    /// `preset`: the name of what is known about the program; default `command`, of which nothing is.
+    pub preset: String,
+    /// `command`: program and arguments with placeholders. Never empty with the preset `command`; with any other it
+    /// takes the place of the preset's program, or is empty.
     pub command: Vec<String>,
+    /// `model`: the model, where it is not the program's own choice.
+    pub model: Option<String>,
+    /// `permissions`: the profile of what it may do; absent for the preset's own default.
+    pub permissions: Option<String>,
+    /// `args`: more arguments for the preset's program.
+    pub args: Vec<String>,
+    /// `max-turns`: at most so many turns for each session.
+    pub max_turns: Option<u32>,
     /// `prompt`: the template's path, relative and inside the repository; absent for the built-in one.
     pub prompt: Option<String>,
     /// `timeout`: the longest that an attempt may take; default 30 minutes.
     pub timeout: Duration,
-    /// `idle-timeout`: no output for this long means that it hangs; default 10 minutes.
+    /// `idle-timeout`: no progress for this long means that it hangs; default 10 minutes.
     pub idle_timeout: Duration,
+    /// Whether the file says `timeout`, and whether `idle-timeout`: a preset's own stand behind what it says.
+    pub timeouts_said: (bool, bool),
     /// `env`: names of variables that are passed through.
     pub env: Vec<String>,
     /// `sandbox`.
@@ -121,18 +134,29 @@ pub struct Agent {
     pub allow_empty: bool,
 }
 
-/// What is known about the agent's program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Preset {
-    /// Nothing: any program.
-    Command,
-}
-
 /// Whether the agent is fenced in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sandbox {
     /// It is not.
     Off,
+}
+
+/// `[presets.NAME]`: what the file says about programs. Their schema is that of the presets, which are no business of
+/// this module: here they are data, with the text in which they stand.
+#[derive(Debug, Clone, Default)]
+pub struct Presets {
+    /// The tables, by name.
+    pub tables: toml::Table,
+    /// The file's name, as messages show it.
+    pub file: String,
+    /// The whole file.
+    pub text: String,
+}
+
+impl PartialEq for Presets {
+    fn eq(&self, other: &Self) -> bool {
+        self.tables == other.tables
+    }
 }
 
 /// `[worktree]`: the places in which attempts and checks work.

@@ -39,7 +39,7 @@ fn every_key_that_is_available_is_read() {
     assert_eq!(
         job.agent,
         Agent {
-            preset: Preset::Command,
+            preset: "my-agent".into(),
             command: strings(&[
                 "./tools/my-agent",
                 "--prompt",
@@ -48,9 +48,14 @@ fn every_key_that_is_available_is_read() {
                 "{worktree}",
                 "{task.files}",
             ]),
+            model: Some("large".into()),
+            permissions: Some("edit+shell".into()),
+            args: strings(&["--fast"]),
+            max_turns: Some(60),
             prompt: Some("tools/prompt.md".into()),
             timeout: Duration::from_secs(5400),
             idle_timeout: Duration::from_secs(90),
+            timeouts_said: (true, true),
             env: strings(&["ANTHROPIC_API_KEY"]),
             sandbox: Sandbox::Off,
             allow_empty: true,
@@ -104,6 +109,7 @@ fn every_key_that_is_available_is_read() {
     assert_eq!(job.limits, limits);
     let queue = Queue { merge: Merge::Merge, keep_branches: true, trust_verdicts: true };
     assert_eq!(job.queue, queue);
+    assert_eq!(job.presets.tables["my-agent"]["extends"].as_str(), Some("claude"));
     assert_eq!(
         files_named(&job),
         ["tools/prompt.md", "tools/my-agent", "tools/setup.sh", "tools/test.sh"]
@@ -139,6 +145,8 @@ fn everything_has_a_default() {
     assert_eq!((&*job.plan.scope_dir, &*job.plan.scope_files), ("", ""));
     assert_eq!(job.agent.timeout, Duration::from_secs(1800));
     assert_eq!(job.agent.idle_timeout, Duration::from_secs(600));
+    assert_eq!((&*job.agent.preset, job.agent.timeouts_said), ("command", (false, false)));
+    assert!(job.presets.tables.is_empty());
     assert!(!job.agent.allow_empty && job.agent.prompt.is_none() && job.agent.env.is_empty());
     assert_eq!(job.worktree.root, "../{repo}.harness");
     assert!(job.worktree.setup.is_empty() && job.worktree.keep.is_empty() && job.checks.is_empty());

@@ -13,7 +13,7 @@ use git_harness::commands::man::PAGES;
 use super::{files, read, top};
 
 /// Pages written wholly by hand.
-const GUIDES: [&str; 2] = ["githarness-job.5", "githarness-internals.7"];
+const GUIDES: [&str; 3] = ["githarness-job.5", "githarness-preset.7", "githarness-internals.7"];
 /// The date that all pages carry: pages that change with the calendar could not be compared.
 const DATE: &str = "2026-11-22";
 
@@ -172,4 +172,25 @@ fn the_page_on_the_job_file_has_every_key() {
         }
     }
     assert!(count > 60, "the keys are written differently now: {count}");
+}
+
+#[test]
+fn the_page_on_presets_has_every_key() {
+    let page = read("fixtures/man/githarness-preset.roff").replace("\\-", "-");
+    let schema = read("src/agent/preset/schema.rs") + &read("src/agent/preset/prices.rs");
+    let mut count = 0;
+    for line in schema.lines() {
+        let field = line.strip_prefix("    pub ").and_then(|l| l.split_once(": "));
+        let Some((field, _)) = field.filter(|(f, _)| !f.contains([' ', '('])) else { continue };
+        // These two are called otherwise in the file, and the last is no file of a preset.
+        let key = match field {
+            "end" => "final".to_owned(),
+            "edit_shell" => "edit+shell".to_owned(),
+            "status_in_words" => continue,
+            field => field.replace('_', "-"),
+        };
+        count += 1;
+        assert!(page.contains(&key), "githarness-preset(7) does not know the key `{key}`");
+    }
+    assert!(count > 70, "the keys are written differently now: {count}");
 }

@@ -5,6 +5,7 @@
     reason = "tests start processes, wait and read the environment themselves"
 )]
 
+mod agents;
 mod chaos;
 mod cli;
 mod interop;

@@ -15,18 +15,10 @@ pub(super) struct Heard {
     pub(super) cut: bool,
 }
 
-const CUT: (&str, &str) = ("[git-harness left out ", " bytes here]");
-
-/// The line that stands where the middle of a stream was left out. What is beside it may be half a line.
-#[must_use]
-pub fn cut_mark(bytes: u64) -> String {
-    format!("{}{bytes}{}", CUT.0, CUT.1)
-}
-
-/// Whether a line is such a mark.
-#[must_use]
-pub fn is_cut_mark(line: &str) -> bool {
-    let number = line.trim().strip_prefix(CUT.0).and_then(|rest| rest.strip_suffix(CUT.1));
+/// Whether a line stands where the keeper left out the middle of a stream. What is beside it may be half a line.
+fn is_mark(line: &str) -> bool {
+    let number = line.trim().strip_prefix("[git-harness: ");
+    let number = number.and_then(|rest| rest.strip_suffix(" bytes left out]"));
     number.is_some_and(|number| number.parse::<u64>().is_ok())
 }
 
@@ -34,7 +26,7 @@ impl Heard {
     /// A stream of text for people.
     pub(super) fn text(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
-        let cut = text.lines().any(is_cut_mark);
+        let cut = text.lines().any(is_mark);
         let broken = !cut && (std::str::from_utf8(bytes).is_err() || bytes.contains(&0));
         Self { events: Vec::new(), plain: words(&text), broken, cut }
     }
@@ -83,7 +75,7 @@ pub(super) fn read(bytes: &[u8]) -> Heard {
             continue;
         }
         match std::str::from_utf8(line) {
-            Ok(text) if is_cut_mark(text) => marks.push(number),
+            Ok(text) if is_mark(text) => marks.push(number),
             Ok(text) if !scrap(text) => {
                 plain.push_str(text);
                 plain.push('\n');
@@ -177,8 +169,8 @@ mod tests {
 
     #[test]
     fn half_lines_beside_a_mark_are_no_fault() {
-        let mark = cut_mark(70_000);
-        assert!(is_cut_mark(&mark) && !is_cut_mark("[git-harness left out some bytes here]"));
+        let mark = "[git-harness: 70000 bytes left out]";
+        assert!(is_mark(mark) && !is_mark("[git-harness: many bytes left out]"));
         let heard =
             read(format!("{{\"a\":1}}\n{{\"b\":\"xx\n{mark}\nyy\"}}\n{{\"c\":1}}\n").as_bytes());
         assert_eq!((heard.events.len(), heard.broken, heard.cut), (2, false, true));

@@ -9,12 +9,14 @@ mod invocation;
 mod parts;
 pub mod pattern;
 mod prices;
+mod resolve;
 mod schema;
 
 pub use builtin::{NAMES, builtin, common};
 pub use invocation::{Ask, Invocation, Unfit, invocation};
 pub use parts::{Argument, Codes, Period};
 pub use prices::Price;
+pub use resolve::{named, resolve};
 pub use schema::{
     Call, Common, Counted, Detect, Env, ErrorRule, Format, Hopeless, Output, Permission,
     Permissions, Preset, PromptVia, Root, Said, Session, SessionSource, Signal, StopStep, Text,

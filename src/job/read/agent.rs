@@ -5,40 +5,37 @@ use toml::de::DeValue;
 use super::{MINUTE, inside_repository, noted};
 use crate::job::errors::Fault;
 use crate::job::placeholders::Audience;
-use crate::job::schema::{Agent, Preset, REPO, Sandbox, Worktree};
+use crate::job::schema::{Agent, REPO, Sandbox, Worktree};
 use crate::job::section::Section;
 use crate::job::values::Choice;
 
 pub(super) fn agent(top: &Section<'_>) -> Agent {
     const EXAMPLE: &str = "command = [\"./my-agent\", \"{prompt_file}\"]";
-    const PRESETS: &str = "the agent presets";
     let section = top.section("agent");
+    let preset = section.text("preset").map_or("command", |preset| preset.text);
     if !section.present() {
-        let hint = format!("add a section [agent] with `{EXAMPLE}`");
+        let hint = format!("add a section [agent] with `preset = \"claude\"`, or with `{EXAMPLE}`");
         top.missing("agent", &hint);
-    } else if section.find("command").is_none() {
-        section.missing("command", &format!("write it like `{EXAMPLE}`"));
+    } else if preset == "command" && section.find("command").is_none() {
+        let hint = format!("write it like `{EXAMPLE}`, or name a preset such as \"claude\"");
+        section.missing("command", &hint);
     }
     let prompt = section.text("prompt").and_then(|prompt| {
         noted(&section, "prompt", prompt, inside_repository(prompt.text).map(str::to_owned))
     });
     Agent {
-        preset: section.choice(
-            "preset",
-            &[
-                Choice::Now("command", Preset::Command),
-                Choice::Later("claude", PRESETS),
-                Choice::Later("codex", PRESETS),
-                Choice::Later("gemini", PRESETS),
-                Choice::Later("opencode", PRESETS),
-                Choice::Later("aider", PRESETS),
-            ],
-            Preset::Command,
-        ),
+        preset: preset.to_owned(),
         command: section.argv("command", Audience::Agent).unwrap_or_default(),
+        model: section.text("model").map(|model| model.text.to_owned()),
+        permissions: permissions(&section),
+        args: arguments(&section),
+        max_turns: section
+            .whole("max-turns", 1..=1_000_000)
+            .and_then(|(turns, _)| u32::try_from(turns).ok()),
         prompt,
         timeout: section.duration("timeout", 30 * MINUTE),
         idle_timeout: section.duration("idle-timeout", 10 * MINUTE),
+        timeouts_said: (section.find("timeout").is_some(), section.find("idle-timeout").is_some()),
         env: environment(&section),
         sandbox: section.choice(
             "sandbox",
@@ -51,6 +48,21 @@ pub(super) fn agent(top: &Section<'_>) -> Agent {
         ),
         allow_empty: section.flag("allow-empty", false),
     }
+}
+
+/// The profile of what the program may do.
+fn permissions(section: &Section<'_>) -> Option<String> {
+    let profiles = ["edit", "edit+shell", "all"].map(|profile| Choice::Now(profile, Some(profile)));
+    section.choice("permissions", &profiles, None).map(str::to_owned)
+}
+
+/// More arguments for a preset's program, as they are: no placeholder is replaced.
+fn arguments(section: &Section<'_>) -> Vec<String> {
+    let texts = section.texts("args", "[\"--option\", \"value\"]").unwrap_or_default();
+    for text in texts.iter().filter(|text| text.text.contains('\0')) {
+        section.refuse(text.at, "args", Fault::new("holds a NUL byte, which no argument can"));
+    }
+    texts.into_iter().map(|text| text.text.to_owned()).collect()
 }
 
 /// The names of the variables that are passed through.

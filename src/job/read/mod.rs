@@ -11,7 +11,7 @@ use super::globs::ScopePattern;
 use super::names::{branch_name, check_job_name};
 use super::placeholders::Audience;
 use super::schema::{
-    BaseCheck, Check, Job, JobSection, Kind, Limits, Merge, Queue, Retry, Scope, When,
+    BaseCheck, Check, Job, JobSection, Kind, Limits, Merge, Presets, Queue, Retry, Scope, When,
 };
 use super::section::Section;
 use super::values::{Choice, Text, unknown_word};
@@ -32,7 +32,24 @@ pub(super) fn job(top: &Section<'_>) -> Job {
         retry: retry(&top.section("retry")),
         limits: limits(&top.section("limits")),
         queue: queue(&top.section("queue")),
+        presets: presets(top),
     }
+}
+
+/// What is no table is refused here; the rest is looked at where presets are put together.
+fn presets(top: &Section<'_>) -> Presets {
+    let section = top.section("presets");
+    for (name, value) in section.table().into_iter().flatten() {
+        if !value.get_ref().is_table() {
+            let fault = Fault::new(format!("must hold tables, and `{}` is none", name.get_ref()))
+                .hint(format!(
+                    "write it as [presets.{}], with its keys in the lines below",
+                    name.get_ref()
+                ));
+            top.refuse(value.span().start, "presets", fault);
+        }
+    }
+    Presets::default()
 }
 
 /// A whole number of at least `least`. The ceiling keeps every sum of such numbers far from overflow.

@@ -1,0 +1,111 @@
+//! Which agents are there, and in which version.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Finding, Level, locate};
+use crate::agent::preset::{NAMES, Preset, builtin};
+use crate::ambient;
+use crate::commands::jobfile::Found;
+use crate::process::{self, Command, Ending, Environ, Identity, Stdin, StopFlag};
+
+/// How long a program may take to say its version: some are slow to start.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Looks for the program of each preset; without that of the job nothing goes.
+pub(super) fn check(here: &Path, job: Option<&Found>, found: &mut Vec<Finding>) {
+    let wanted = job.map(|job| &job.preset);
+    for name in NAMES.into_iter().filter(|name| wanted.is_none_or(|wanted| wanted.name != *name)) {
+        if let Ok(preset) = builtin(name) {
+            look(here, &preset, false, found);
+        }
+    }
+    if let Some(preset) = wanted {
+        look(here, preset, true, found);
+    }
+}
+
+fn look(here: &Path, preset: &Preset, needed: bool, found: &mut Vec<Finding>) {
+    let Some(program) = &preset.detect.program else { return };
+    let what = format!("agent {}", preset.name);
+    let Some(path) = locate(Some(here), program) else {
+        let level = if needed { Level::Problem } else { Level::Note };
+        found.push((level, what, format!("program not found: {program}; tried: {}", preset.tried)));
+        return;
+    };
+    let said = match version(here, preset) {
+        Ok(version) => version,
+        Err(problem) => format!("does not say its version: {problem:#}"),
+    };
+    let path = path.display();
+    found.push((Level::Ok, what.clone(), format!("{path}: {said}; tried: {}", preset.tried)));
+    let matters = needed && (preset.root.refused || !preset.root.env.is_empty());
+    if let Some(note) = preset.root.note.as_ref().filter(|_| matters && is_root()) {
+        let level = if preset.root.refused { Level::Problem } else { Level::Note };
+        found.push((level, what, format!("you are root: {note}")));
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// What the program says of its version, in an environment of its own and under a short limit.
+fn version(here: &Path, preset: &Preset) -> Result<String> {
+    if preset.detect.version.is_empty() {
+        return Ok("its version is not known".into());
+    }
+    let dir = ambient::temp_dir().join(format!("git-harness-{}", ambient::nonce()));
+    std::fs::create_dir_all(&dir)?;
+    let said = ask(here, preset, &dir);
+    std::fs::remove_dir_all(&dir)?;
+    said
+}
+
+fn ask(here: &Path, preset: &Preset, dir: &Path) -> Result<String> {
+    let nobody = Identity { name: "git harness".into(), email: "harness@localhost".into() };
+    let mut env = Environ::for_command(&ambient::environment(), dir, &nobody, &[]);
+    for (name, value) in &preset.env.set {
+        env.set(name, value);
+    }
+    let command = Command {
+        argv: preset.detect.version.iter().map(Into::into).collect(),
+        cwd: here.to_path_buf(),
+        env,
+        stdin: Stdin::Null,
+        stdout: dir.join("stdout"),
+        stderr: dir.join("stderr"),
+        cap: 16 * 1024,
+        timeout: PATIENCE,
+        idle: None,
+        linger: Duration::from_secs(1),
+        marker: ambient::nonce(),
+        stop: Vec::new(),
+        grace: Duration::from_secs(1),
+        own_process: false,
+        cgroup: false,
+    };
+    let ended = process::run(&command, &StopFlag::new()?)?;
+    let text = std::fs::read(&command.stdout)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty());
+    match (ended.ending, line) {
+        (Ending::Exited(0), Some(line)) => Ok(line.chars().take(80).collect()),
+        (ending, _) => anyhow::bail!("{}", how(&ending)),
+    }
+}
+
+fn how(ending: &Ending) -> String {
+    match ending {
+        Ending::Exited(0) => "it printed nothing".into(),
+        Ending::Exited(code) => format!("exit code {code}"),
+        Ending::Signalled(signal) => format!("signal {signal}"),
+        Ending::TimedOut => format!("nothing in {} seconds", PATIENCE.as_secs()),
+        Ending::NotStarted(why) => why.clone(),
+        Ending::Idle | Ending::Lingered | Ending::Hopeless | Ending::Stopped => {
+            "it was stopped".into()
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `agent list`, `agent classify`, presets in job files, and what `doctor` finds of the programs.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value;
+
+use crate::job::{FIXTURES, Job};
+use crate::sandbox::Sandbox;
+
+fn capture(name: &str) -> String {
+    format!("{FIXTURES}/captures/{name}")
+}
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(Job::new(&["alpha"]))
+}
+
+#[test]
+fn the_presets_are_listed_also_those_of_a_job() {
+    let sandbox = sandbox();
+    let said = sandbox.run(&["agent", "list"]).exits(0).says("claude").says("documentation only");
+    assert_eq!(said.out.lines().count(), 12, "{said}");
+    let text =
+        "[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n[presets.mine]\nextends = \"qwen\"\n";
+    sandbox.write("other.toml", text);
+    let said = sandbox.run(&["agent", "list", "--json", "--job", "other.toml"]).exits(0);
+    let value: Value = serde_json::from_str(&said.out).unwrap();
+    let presets = value["presets"].as_array().unwrap();
+    assert_eq!((presets.len(), &value["v"]), (12, &1.into()));
+    assert_eq!(presets[11]["name"], "mine");
+    assert_eq!(presets[11]["call"], presets[4]["call"]);
+}
+
+#[test]
+fn a_captured_ending_is_told_outside_of_any_repository() {
+    let sandbox = sandbox();
+    let home = sandbox.root().join("home");
+    let tell = |args: &[&str]| -> Value {
+        let args = [&["agent", "classify"], args].concat();
+        serde_json::from_str(&sandbox.run_in(&home, &args, &[]).exits(0).out).unwrap()
+    };
+    let limit = capture("ce4_oauth_limit.stdout");
+    let told = tell(&["claude", "--exit", "1", &limit]);
+    assert_eq!((&told["class"], &told["v"]), (&"rate_limited".into(), &1.into()));
+    assert_eq!(told["resets_at"], "2026-11-22T16:25:48Z");
+    assert_eq!(told["session"], "e562c8e5-d482-4bd1-a3ad-310d038fdf53");
+    let (out, err) = (capture("xe4_ro.stdout"), capture("xe4_ro.stderr"));
+    for (changed, class) in [("yes", "ok"), ("no", "blocked")] {
+        let told = tell(&["codex", "--exit", "0", "--changed", changed, &out, &err]);
+        assert_eq!(told["class"], class);
+        assert_eq!(told["tokens"]["input"], 220);
+        assert_eq!((&told["cumulative"], &told["cost_usd"]), (&true.into(), &Value::Null));
+    }
+    let priced = tell(&["codex", "--exit", "0", "--changed", "yes", "--model", "gpt-5", &out]);
+    assert!((priced["cost_usd"].as_f64().unwrap() - 0.00042).abs() < 1e-9, "{priced}");
+    assert_eq!(tell(&["codex", "--signal", "9", &out])["class"], "crashed");
+}
+
+#[test]
+fn what_cannot_be_told_is_an_error_with_advice() {
+    let sandbox = sandbox();
+    let out = capture("fin_claude.stdout");
+    let classify = |args: &[&str]| sandbox.run(&[&["agent", "classify"], args].concat());
+    classify(&["cladue", "--exit", "0", &out]).exits(128).says("did you mean \"claude\"");
+    classify(&["claude", "--exit", "0", "nothing-here"]).exits(128).says("nothing-here");
+    classify(&["claude", &out]).exits(129).says("--exit");
+    classify(&["claude", "--exit", "0", "--changed", "maybe", &out]).exits(129);
+    sandbox.run(&["agent"]).exits(129);
+}
+
+#[test]
+fn a_job_file_changes_what_an_ending_counts_as() {
+    let sandbox = sandbox();
+    let job =
+        "[job]\ngoal = \"g\"\n[agent]\npreset = \"mine\"\n[presets.mine]\nextends = \"codex\"\n";
+    let rule = "[[presets.mine.errors]]\nclass = \"refused\"\nsays = \"quota exceeded\"\n";
+    sandbox.write("mine.toml", &format!("{job}{rule}"));
+    let out = capture("xe_429quota.stdout");
+    let args = ["agent", "classify", "mine", "--exit", "1", "--job", "mine.toml", &out];
+    sandbox.run(&args).exits(0).says("\"class\":\"refused\"");
+    sandbox.write("mine.toml", &format!("{job}{}", rule.replace("says", "sasy")));
+    sandbox.run(&args).exits(128).says("mine.toml:9:1").says("did you mean `says`");
+    sandbox.run(&["validate", "mine.toml"]).exits(128).says("mine.toml:9:1");
+    sandbox.run(&["start", "mine.toml"]).exits(128).says("mine.toml:9:1");
+    sandbox.write("mine.toml", &format!("{job}{rule}"));
+    sandbox.run(&["validate", "--json", "mine.toml"]).exits(0).says("\"preset\":\"mine\"");
+}
+
+#[test]
+fn doctor_tells_where_the_programs_are_and_in_which_version() {
+    let sandbox = sandbox();
+    sandbox.write("q.toml", "[job]\ngoal = \"g\"\n[agent]\npreset = \"qwen\"\n");
+    let bin = sandbox.root().join("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    let program = |name: &str, script: &str| {
+        let path = bin.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    program("claude", "echo '9.9.9 (a script)'");
+    program("codex", "exit 3");
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let doctor = || sandbox.run_in(&sandbox.repo, &["doctor", "q.toml"], &[("PATH", &path)]);
+    let said = doctor().exits(1);
+    let line = |what: &str| said.out.lines().find(|line| line.contains(what)).unwrap().to_owned();
+    assert!(line("agent claude").contains("9.9.9 (a script); tried: 2.1.197"), "{said}");
+    assert!(line("agent codex").contains("does not say its version: exit code 3"), "{said}");
+    assert!(line("agent aider").starts_with("note"), "{said}");
+    assert!(line("agent qwen").starts_with("PROBLEM"), "{said}");
+    program("qwen", "echo 1.0");
+    doctor().exits(0).says("bin/qwen: 1.0");
+}
