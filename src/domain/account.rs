@@ -23,6 +23,8 @@ pub const STRIKES: u32 = 20;
 /// The pauses after a refusal that names no moment, in milliseconds.
 const FIRST_MS: u64 = 5_000;
 const LONGEST_MS: u64 = 15 * 60_000;
+/// A moment without seconds may be any within its minute: programs leave them away.
+const MINUTE_MS: u64 = 60_000;
 /// A moment that lies further away than a weekly quota's is not believed, in milliseconds.
 const BELIEVED_MS: u64 = 8 * 24 * 3_600_000;
 
@@ -53,7 +55,9 @@ impl Account {
     #[must_use]
     pub fn limited(&self, began: Timestamp, now: Timestamp, resets_at: Option<Timestamp>) -> Self {
         let strikes = self.strikes + u32::from(self.concerns(began));
-        let named = resets_at.filter(|at| *at > now && at.since_ms(now) <= BELIEVED_MS);
+        let named = resets_at
+            .map(|at| if at.0.is_multiple_of(MINUTE_MS) { at.after_ms(MINUTE_MS) } else { at })
+            .filter(|at| *at > now && at.since_ms(now) <= BELIEVED_MS);
         let until = named.unwrap_or_else(|| now.after_ms(pause_ms(strikes, now)));
         let closed_until = self.closed_until.max(until);
         Self { closed_until, proven: false, strikes, ..self.clone() }
@@ -103,12 +107,21 @@ mod tests {
     #[test]
     fn a_named_moment_is_kept_to_and_nonsense_is_not() {
         let account = Account::default();
-        let reset = NOW.after_ms(20_000);
+        let reset = NOW.after_ms(21_000);
         assert_eq!(account.limited(NOW, NOW, Some(reset)).closed_until, reset);
         let past = account.limited(NOW, NOW, Some(Timestamp(5))).closed_until;
         assert!(past >= NOW.after_ms(FIRST_MS));
         let far = account.limited(NOW, NOW, Some(NOW.after_ms(BELIEVED_MS + 1))).closed_until;
         assert!(far <= NOW.after_ms(2 * FIRST_MS));
+    }
+
+    #[test]
+    fn a_minute_is_over_when_the_next_begins() {
+        let minute = Timestamp(NOW.0.next_multiple_of(60_000));
+        for (now, told) in [(NOW, minute), (minute.after_ms(59_999), minute)] {
+            let account = Account::default().limited(now, now, Some(told));
+            assert_eq!(account.closed_until, minute.after_ms(60_000));
+        }
     }
 
     #[test]

@@ -162,7 +162,8 @@ fn span(text: &str, now: Timestamp) -> Option<Timestamp> {
     (seconds < 1e9).then(|| number_of(seconds, now)).flatten()
 }
 
-/// A time of day, with or without a day: the next such moment. A zone is respected where it is named.
+/// A time of day, with or without a day: the next such moment. A zone is respected where it is named. The minute that
+/// is running is not over: programs leave the seconds away, and a limit that lifts in it would otherwise be tomorrow's.
 fn clock(text: &str, now: Timestamp) -> Option<Timestamp> {
     let every = CLOCK.as_ref()?.captures_iter(text);
     // A bare number is no time of day.
@@ -181,6 +182,7 @@ fn clock(text: &str, now: Timestamp) -> Option<Timestamp> {
     let millis = i64::try_from(now.0).ok()?;
     let here = jiff::Timestamp::from_millisecond(millis).ok()?.to_zoned(zone.clone());
     let today = here.date();
+    let over = here.checked_sub(Span::new().minutes(1)).ok()?;
     let at = |date: Date| DateTime::from_parts(date, time).to_zoned(zone.clone()).ok();
     let day = |n: i64| today.checked_add(Span::new().days(n)).ok();
     let next = if let Some(month) = lower("month") {
@@ -200,9 +202,9 @@ fn clock(text: &str, now: Timestamp) -> Option<Timestamp> {
             .filter_map(day)
             .filter(|d| d.weekday() == weekday)
             .filter_map(at)
-            .find(|z| *z > here)?
+            .find(|z| *z > over)?
     } else {
-        (0..=2).filter_map(day).filter_map(at).find(|z| *z > here)?
+        (0..=2).filter_map(day).filter_map(at).find(|z| *z > over)?
     };
     near(stamp(&next)?, now)
 }
@@ -248,6 +250,16 @@ mod tests {
             let expected = if text.starts_with("resets Jan") { None } else { at(utc) };
             assert_eq!(in_words(text, NOW), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn the_minute_that_is_running_is_not_tomorrows() {
+        let later = NOW.after_ms(8 * 60_000 + 59_999);
+        assert_eq!(in_words("or try again at 3:18 PM.", later), at("2026-11-22T15:18:00Z"));
+        assert_eq!(
+            in_words("or try again at 3:18 PM.", later.after_ms(1)),
+            at("2026-11-23T15:18:00Z")
+        );
     }
 
     #[test]
