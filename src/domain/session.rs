@@ -167,6 +167,24 @@ pub struct Usage {
     pub cost: Option<Cost>,
 }
 
+impl Usage {
+    /// What came on top of an earlier count of the same thread.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        let less = |now: Cost, then: Cost| Cost(now.0.saturating_sub(then.0));
+        Self {
+            tokens: self.tokens.map(|now| earlier.tokens.map_or(now, |then| now.since(then))),
+            cost: self.cost.map(|now| earlier.cost.map_or(now, |then| less(now, then))),
+        }
+    }
+
+    /// This, and where it says nothing, what was said earlier.
+    #[must_use]
+    pub fn or(self, earlier: Self) -> Self {
+        Self { tokens: self.tokens.or(earlier.tokens), cost: self.cost.or(earlier.cost) }
+    }
+}
+
 /// What several sessions used in sum, and how many of them did not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spend {
@@ -216,6 +234,17 @@ impl Spend {
         }
     }
 
+    /// What came on top of what was excused.
+    #[must_use]
+    pub fn beyond(self, excused: Usage) -> Self {
+        let told = Usage { tokens: Some(self.tokens), cost: Some(self.cost) }.since(excused);
+        Self {
+            tokens: told.tokens.unwrap_or_default(),
+            cost: told.cost.unwrap_or_default(),
+            ..self
+        }
+    }
+
     /// The tokens; `None` when sessions ended and none of them said.
     #[must_use]
     pub fn known_tokens(self) -> Option<Tokens> {
@@ -239,7 +268,7 @@ pub struct Session {
     /// On which repository and machine: it is nowhere else.
     pub owner: String,
     /// What of a count that goes on over the whole thread has been added up already.
-    pub counted: Option<Tokens>,
+    pub counted: Usage,
 }
 
 /// What can be told of a session from what it left.

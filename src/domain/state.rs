@@ -82,6 +82,8 @@ pub struct TaskState {
     pub redispatches: u32,
     /// What all its attempts used.
     pub spend: Spend,
+    /// What of that no budget is charged with, since a person had the task tried again.
+    pub excused: Usage,
     /// What the last attempt proposes.
     pub candidate: Option<Candidate>,
     /// Attempts charged to the task since its budgets were last made new.
@@ -115,16 +117,17 @@ impl TaskState {
                 self.base = Some(base.clone());
                 self.place = Some(place.clone());
                 self.owner = Some(owner.clone());
-                self.candidate = None;
                 self.ending = None;
                 self.class = None;
                 self.reason = None;
                 if !resumed {
+                    // A session that goes on does so with what it had changed, also if it is lost once more.
+                    self.candidate = None;
                     self.session = session.as_ref().map(|id| Session {
                         id: id.clone(),
                         place: place.clone(),
                         owner: owner.clone(),
-                        counted: None,
+                        counted: Usage::default(),
                     });
                 }
             }
@@ -132,9 +135,16 @@ impl TaskState {
                 // What was cut off is kept on the chain, but nobody judges it: checks that pass on an untouched tree would
                 // land a task for which nothing was done.
                 let whole = candidate.is_some() && !ending.cut_off();
-                self.phase = if whole { Phase::Verifying } else { Phase::Todo };
+                // What was taken out meanwhile stays so; its attempt is still accounted for.
+                let out = matches!(self.phase, Phase::Done | Phase::Skipped);
+                if !out {
+                    self.phase = if whole { Phase::Verifying } else { Phase::Todo };
+                }
                 self.attempt = *attempt;
-                self.read(reading.as_deref(), !ending.began());
+                // Without a place no attempt was under way: a person has work judged once more.
+                if self.place.is_some() {
+                    self.read(reading.as_deref(), !ending.began());
+                }
                 self.place = None;
                 self.owner = None;
                 self.ending = Some(ending.to_string());
@@ -191,6 +201,8 @@ impl TaskState {
                     Layer::Manual => {
                         self.renew();
                         self.redispatches = 0;
+                        let Spend { tokens, cost, .. } = self.spend;
+                        self.excused = Usage { tokens: Some(tokens), cost: Some(cost) };
                         self.phase = Phase::Todo;
                     }
                 }
@@ -225,19 +237,23 @@ impl TaskState {
             }
             return;
         };
-        let told = reading.usage.tokens;
-        let before = self.session.as_ref().and_then(|s| s.counted).filter(|_| reading.cumulative);
-        let tokens = told.map(|told| before.map_or(told, |before| told.since(before)));
-        self.spend.add(Usage { tokens, ..reading.usage });
+        let named = reading.session.as_ref();
+        let same = self.session.as_ref().filter(|s| named.is_none_or(|id| *id == s.id));
+        let before = same.filter(|_| reading.cumulative).map(|s| s.counted).unwrap_or_default();
+        self.spend.add(reading.usage.since(before));
+        let counted = if reading.cumulative { reading.usage.or(before) } else { Usage::default() };
         // The agent's word counts, where it has one: the id that it was given may be one of several.
-        if let (Some(id), Some(place), Some(owner)) = (&reading.session, &self.place, &self.owner) {
-            self.session = Some(Session {
-                id: id.clone(),
-                place: place.clone(),
-                owner: owner.clone(),
-                counted: told.filter(|_| reading.cumulative).or(before),
-            });
+        let id = named.cloned().or_else(|| self.session.as_ref().map(|s| s.id.clone()));
+        if let (Some(id), Some(place), Some(owner)) = (id, &self.place, &self.owner) {
+            self.session =
+                Some(Session { id, place: place.clone(), owner: owner.clone(), counted });
         }
+    }
+
+    /// What the task's budget is charged with.
+    #[must_use]
+    pub fn charged(&self) -> Spend {
+        self.spend.beyond(self.excused)
     }
 
     /// New budgets, from a clean start.
@@ -282,7 +298,7 @@ pub struct RunState {
     pub halt: Option<Halt>,
     /// The standing of the account in whose name its agents work.
     pub account: Account,
-    /// Tasks that had landed, and tasks that had failed, when a person last let it go on after a halt.
+    /// Tasks that had landed, and tasks that had failed, when a person last let it go on in spite of failures.
     pub forgiven: (u32, u32),
     /// Whether since then one task goes first.
     pub canary: bool,
@@ -334,9 +350,13 @@ impl RunState {
             RunEventKind::Resumed { done, failed, canary } => {
                 self.phase = RunPhase::Active;
                 self.reason = None;
-                if self.halt.take().is_some() {
+                let halt = self.halt.take();
+                // Who mends something else has not looked at the failures, and has seen no task go first.
+                if halt == Some(Halt::Failures) {
                     self.forgiven = (*done, *failed);
                     self.canary = *canary;
+                }
+                if halt.is_some() {
                     self.account.proven = false;
                     self.account.strikes = 0;
                 }

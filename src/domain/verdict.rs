@@ -71,3 +71,32 @@ pub struct Verdict {
     /// The results, in the job's order, as far as checks were run.
     pub results: Vec<CheckResult>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Finding;
+
+    #[test]
+    fn the_telling_line_is_what_was_said_and_not_what_was_run() {
+        let cases = [
+            (
+                "`sh -c x`: exit 1\n\n```\nerror: no such field\nmore\n```",
+                Some("error: no such field"),
+            ),
+            ("`sh -c x`: signal 9", Some("signal 9")),
+            ("`a`: exit 2\n\n```\n\n```\n", Some("exit 2")),
+            (
+                "It touched `b`, which is not its own.",
+                Some("It touched `b`, which is not its own."),
+            ),
+            ("\n  first  \nsecond", Some("first")),
+            ("exit strategy\n", Some("exit strategy")),
+            ("", None),
+            ("\n \n", None),
+        ];
+        for (text, said) in cases {
+            let finding = Finding { attempt: 1, check: "c".into(), text: text.into() };
+            assert_eq!(finding.telling_line(), said, "{text:?}");
+        }
+    }
+}

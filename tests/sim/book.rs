@@ -27,6 +27,8 @@ pub enum Stage {
 pub struct Page {
     pub stage: Stage,
     pub attempt: u32,
+    /// Whether its end is still news, also when the task was taken out meanwhile.
+    pub open: bool,
     pub rejections: u32,
     pub conflicts: u32,
     pub faults: u32,
@@ -93,6 +95,7 @@ impl Page {
         now: Timestamp,
     ) {
         self.left = candidate.cloned();
+        self.open = false;
         match (ending, candidate) {
             (Ending::Stopped, _) => {
                 self.stage = Stage::Waiting;
@@ -190,7 +193,16 @@ impl Book {
                 page.ended(ending, candidate.as_ref(), *changed, policy, now);
                 true
             }
+            (
+                Observation::AttemptEnded { attempt, candidate, .. },
+                Stage::Skipped | Stage::Landed,
+            ) if *attempt == page.attempt && page.open => {
+                page.open = false;
+                page.left.clone_from(candidate);
+                true
+            }
             (Observation::NeverBegan { attempt, .. }, Stage::Open) if *attempt == page.attempt => {
+                page.open = false;
                 page.stage = Stage::Waiting;
                 page.pause = now;
                 true
@@ -228,6 +240,7 @@ impl Book {
                 if !cancelled =>
             {
                 (page.rejections, page.conflicts, page.faults, page.again) = (0, 0, 0, 0);
+                page.open = false;
                 (page.stage, page.pause, page.left) = (Stage::Waiting, now, None);
                 true
             }

@@ -1,13 +1,19 @@
 //! What the end of an attempt means, by the class of its session's ending, and which retry layer takes over.
 
+use super::failing::used_up;
 use super::{Decider, TaskEventKind};
 use crate::domain::account::{Account, STRIKES};
 use crate::domain::event::{Ending, Halt, RunEventKind};
 use crate::domain::id::{TaskId, Timestamp};
 use crate::domain::retry::{Layer, backoff_ms};
 use crate::domain::session::{Class, Reading, Spend};
-use crate::domain::state::{RunPhase, TaskState};
+use crate::domain::state::{Phase, RunPhase, TaskState};
 use crate::domain::verdict::{Candidate, Finding};
+
+fn split_into(parts: &[TaskId]) -> String {
+    let names: Vec<_> = parts.iter().map(TaskId::as_str).collect();
+    format!("split into {}: it did not fit the model's context window", names.join(" and "))
+}
 
 impl Decider<'_> {
     pub(super) fn account(&mut self, account: &Account) {
@@ -34,16 +40,30 @@ impl Decider<'_> {
         let mut after = state.clone();
         after.apply(&crate::domain::event::TaskEvent { at: self.now, kind: event });
         self.watch_budget(task, &after);
+        if after.phase.ended() {
+            return;
+        }
+        if self.was_split(task) {
+            // A supervisor that was killed had got only half of that onto the chains.
+            self.skip_split(task);
+            return;
+        }
         match (&ending, left) {
-            (Ending::Stopped, _) => self.retry(task, Layer::Interrupted, self.now, None),
-            (Ending::NotStarted(why), _) => self.fault(task, state, why),
+            (Ending::Stopped, _) => {
+                self.next_try(task, &after, Layer::Interrupted, self.now, None);
+            }
+            (Ending::NotStarted(why), _) => self.fault(task, &after, why),
             (Ending::Lost, _) if self.can_resume(&after) => self.resume(task, &after, "was lost"),
-            (Ending::Lost, _) => self.fault(task, state, "the keeper of the attempt died"),
+            (Ending::Lost, _) => self.fault(task, &after, "the keeper of the attempt died"),
             (_, left) => match told.as_ref().map(|r| (r, r.class)) {
                 Some((reading, class)) if self.handled(task, &after, reading, class) => {}
                 reading => {
                     let detail = reading.and_then(|(r, _)| r.detail.as_deref());
-                    self.account(&self.state.account.served(state.at, self.policy.jobs));
+                    // What broke off has proven nothing of the account.
+                    if reading.is_some_and(|(_, c)| !matches!(c, Class::Crashed | Class::TimedOut))
+                    {
+                        self.account(&self.state.account.served(state.at, self.policy.jobs));
+                    }
                     self.for_the_checks(task, &after, &ending, left, changed, detail);
                 }
             },
@@ -73,7 +93,8 @@ impl Decider<'_> {
                 } else {
                     "the agent does not accept how or where it is called"
                 };
-                self.retry(task, Layer::Interrupted, self.now, Some(said.to_owned()));
+                let because = Some(said.to_owned());
+                self.next_try(task, state, Layer::Interrupted, self.now, because);
                 if self.state.phase == RunPhase::Active {
                     let reason = format!(
                         "{what} ({task}, attempt {}): {said}. Put it right, then `git harness start` goes on",
@@ -84,12 +105,15 @@ impl Decider<'_> {
                 true
             }
             Class::ContextExceeded => {
-                self.does_not_fit(task, state, said);
+                self.does_not_fit(task, said);
                 true
             }
             Class::SessionLost | Class::SessionInUse => {
-                if state.resumes >= self.policy.resume.max(1) {
-                    self.fault(task, state, said);
+                // Not the infrastructure's layer: that would have what the attempt left judged.
+                let most = self.policy.resume.max(1).saturating_add(self.policy.infra);
+                if state.resumes >= most {
+                    let reason = format!("no session could be had, {most} times: {said}");
+                    self.failed(task, reason, class.to_string());
                 } else {
                     self.inner(task, state, Layer::Restart, said);
                 }
@@ -169,7 +193,7 @@ impl Decider<'_> {
     }
 
     /// A task that is too large for the model is done in two parts.
-    fn does_not_fit(&mut self, task: &TaskId, state: &TaskState, said: &str) {
+    fn does_not_fit(&mut self, task: &TaskId, said: &str) {
         let planned = self.state.plan.tasks.iter().find(|t| t.id == *task);
         let files = planned.map(|t| t.files.clone()).unwrap_or_default();
         let parts = self.part_names(task).filter(|_| files.len() > 1);
@@ -183,13 +207,20 @@ impl Decider<'_> {
             return;
         };
         let (left, right) = files.split_at(files.len().div_ceil(2));
-        let message = format!(
-            "split into {one} and {two}: attempt {} did not fit the model's context window",
-            state.attempt
-        );
+        let message = split_into(&[one.clone(), two.clone()]);
         let parts = vec![(one, left.to_vec()), (two, right.to_vec())];
         self.run(RunEventKind::Split { task: task.clone(), parts });
         self.task(task, TaskEventKind::Skipped { message });
+    }
+
+    pub(super) fn was_split(&self, task: &TaskId) -> bool {
+        self.state.split.contains_key(task)
+    }
+
+    /// The task's parts do its work.
+    pub(super) fn skip_split(&mut self, task: &TaskId) {
+        let parts = self.state.split.get(task).cloned().unwrap_or_default();
+        self.task(task, TaskEventKind::Skipped { message: split_into(&parts) });
     }
 
     /// Names for the two halves of a task that nothing in the plan has yet.
@@ -205,9 +236,18 @@ impl Decider<'_> {
         if fault > self.policy.infra {
             let reason = format!("infrastructure, {fault} times in a row: {because}");
             self.failed(task, reason, "infrastructure".into());
-        } else {
-            let not_before = self.now.after_ms(backoff_ms(fault));
-            self.retry(task, Layer::Infra, not_before, Some(because.to_owned()));
+            return;
+        }
+        let not_before = self.now.after_ms(backoff_ms(fault));
+        let because = Some(because.to_owned());
+        match state.phase {
+            // Judging once more costs no session.
+            Phase::Verifying | Phase::Queued => {
+                self.retry(task, Layer::Infra, not_before, because);
+            }
+            Phase::Todo | Phase::Running | Phase::Done | Phase::Failed | Phase::Skipped => {
+                self.next_try(task, state, Layer::Infra, not_before, because);
+            }
         }
     }
 
@@ -220,7 +260,7 @@ impl Decider<'_> {
         not_before: Timestamp,
         because: Option<String>,
     ) {
-        match self.policy.over_task_budget(&state.spend) {
+        match self.policy.over_task_budget(&state.charged()) {
             None => self.retry(task, layer, not_before, because),
             Some(over) => {
                 let reason = match because {
@@ -249,8 +289,7 @@ impl Decider<'_> {
         let rest = others.fold(Spend::default(), |sum, (_, s)| sum.plus(s.spend));
         let over = self.policy.over_budget(&rest.plus(after.spend));
         if let (Some(over), RunPhase::Active) = (over, &self.state.phase) {
-            let reason = format!("{over}; raise it in the job file and `git harness start` again");
-            self.halt(Halt::Budget, reason);
+            self.halt(Halt::Budget, used_up(&over));
         }
     }
 }

@@ -50,18 +50,28 @@ pub(super) fn again(state: &RunState, policy: &Policy) -> Vec<TaskId> {
     // What does not fit the model does not fit it tomorrow.
     let hopeless = Class::ContextExceeded.as_str();
     let worth = |s: &crate::domain::state::TaskState| {
-        s.redispatches < policy.redispatch && s.cause.as_deref() != Some(hopeless)
+        s.redispatches < policy.redispatch
+            && s.cause.as_deref() != Some(hopeless)
+            && policy.over_task_budget(&s.charged()).is_none()
     };
     failed.into_iter().filter(|(_, s)| worth(s)).map(|(task, _)| task.clone()).collect()
+}
+
+/// What a person is told of a budget that is used up.
+pub(super) fn used_up(over: &str) -> String {
+    format!("{over}; raise it in the job file and `git harness start` again")
 }
 
 impl Decider<'_> {
     /// The task has no try left. That may be one failure too many.
     pub(super) fn failed(&mut self, task: &TaskId, reason: String, cause: String) {
         self.task(task, TaskEventKind::Failed { reason: reason.clone(), cause: cause.clone() });
-        // All of them are never too many: this job does not want to be asked.
+        // All of them are never too many: this job does not want to be asked. And with nothing left there is nothing to
+        // stop.
         let asks = self.policy.halt_above < Share(1_000_000);
+        let left = self.state.tasks.iter().any(|(other, s)| other != task && !s.phase.ended());
         if asks
+            && left
             && self.state.phase == RunPhase::Active
             && let Some(reason) = self.too_many(task, &reason, &cause)
         {
@@ -98,10 +108,18 @@ impl Decider<'_> {
     }
 
     /// A person lets the run go on; after too many failures, with one task first. Not while a budget is used up: then
-    /// nothing could start.
+    /// nothing could start, and whoever waits for it would wait for ever.
     pub(super) fn resumed(&mut self) {
         let state = self.state;
-        if state.halt == Some(Halt::Budget) && self.policy.over_budget(&state.spend()).is_some() {
+        if let Some(over) = self.policy.over_budget(&state.spend()).filter(|_| !state.ended()) {
+            let reason = used_up(&over);
+            if state.reason.as_ref() != Some(&reason) {
+                let failures = state.halt == Some(Halt::Failures);
+                self.halt(if failures { Halt::Failures } else { Halt::Budget }, reason);
+            }
+            return;
+        }
+        if state.phase == RunPhase::Active {
             return;
         }
         let count = |phase| u32::try_from(state.count(&phase)).unwrap_or(u32::MAX);

@@ -6,6 +6,8 @@
 mod attempt;
 mod failing;
 mod owed;
+#[cfg(test)]
+mod tests;
 
 use super::event::{Ending, Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use super::id::{Oid, TaskId, Timestamp};
@@ -197,10 +199,10 @@ impl Decider<'_> {
             Observation::Dispatched { task, attempt, base, place, owner, session, resumed } => {
                 let Some(state) = self.state.tasks.get(&task) else { return };
                 let due = owed_start(self.state, self.policy, self.now);
-                if state.attempt + 1 == attempt && due.contains(&(task.clone(), attempt)) {
-                    let started =
-                        TaskEventKind::Started { attempt, base, place, owner, session, resumed };
-                    self.task(&task, started);
+                let due = due.contains(&(task.clone(), attempt));
+                let kind = TaskEventKind::Started { attempt, base, place, owner, session, resumed };
+                if due && (!resumed || self.goes_on(state, &kind)) {
+                    self.task(&task, kind);
                 }
             }
             Observation::Answered { task, attempt } => {
@@ -209,13 +211,18 @@ impl Decider<'_> {
                 }
             }
             Observation::AttemptEnded { task, attempt, ending, candidate, changed, reading } => {
-                if let Some(state) = self.running(&task, attempt) {
+                let open = self.running(&task, attempt).or_else(|| self.taken_out(&task, attempt));
+                if let Some(state) = open {
                     self.attempt_ended(&task, &state, ending, candidate, changed, reading);
                 }
             }
             Observation::NeverBegan { task, attempt } => {
                 if self.running(&task, attempt).is_some() {
-                    self.retry(&task, Layer::Interrupted, self.now, None);
+                    if self.was_split(&task) {
+                        self.skip_split(&task);
+                    } else {
+                        self.retry(&task, Layer::Interrupted, self.now, None);
+                    }
                 }
             }
             Observation::Verified { task, attempt, tree, verdict } => {
@@ -254,6 +261,35 @@ impl Decider<'_> {
     fn running(&self, task: &TaskId, attempt: u32) -> Option<TaskState> {
         let state = self.state.tasks.get(task)?;
         (state.phase == Phase::Running && state.attempt == attempt).then(|| state.clone())
+    }
+
+    /// A task that was taken out while its attempt was under way: what that used and left is still news.
+    fn taken_out(&self, task: &TaskId, attempt: u32) -> Option<TaskState> {
+        let state = self.state.tasks.get(task)?;
+        let out = matches!(state.phase, Phase::Skipped | Phase::Done);
+        (out && state.attempt == attempt && state.place.is_some()).then(|| state.clone())
+    }
+
+    /// Whether an attempt goes on with just the session that the task has: in its place, and from its base.
+    fn goes_on(&self, state: &TaskState, started: &TaskEventKind) -> bool {
+        let Some(kept) = state.session.as_ref().filter(|_| self.policy.resumable) else {
+            return false;
+        };
+        match started {
+            TaskEventKind::Started { base, place, owner, session, .. } => {
+                state.base.as_ref() == Some(base)
+                    && (place, owner, session.as_ref())
+                        == (&kept.place, &kept.owner, Some(&kept.id))
+            }
+            TaskEventKind::Created
+            | TaskEventKind::Ended { .. }
+            | TaskEventKind::Judged { .. }
+            | TaskEventKind::Conflicted { .. }
+            | TaskEventKind::Retried { .. }
+            | TaskEventKind::Landed { .. }
+            | TaskEventKind::Failed { .. }
+            | TaskEventKind::Skipped { .. } => false,
+        }
     }
 
     fn queued(&self, task: &TaskId, candidate: &Oid) -> Option<TaskState> {
@@ -314,7 +350,8 @@ impl Decider<'_> {
                 },
             ),
             Judgement::Rejected(mut findings) => {
-                let smooth = state.ending.as_deref().is_none_or(|e| e == "exit 0");
+                let well = [Ending::Exited(0), Ending::Lingered].map(|e| e.to_string());
+                let smooth = state.ending.as_ref().is_none_or(|e| well.contains(e));
                 if let (false, false, Some(ending)) = (landing, smooth, &state.ending) {
                     let text = format!(
                         "The agent of this attempt did not end by itself with success: {ending}."
@@ -417,7 +454,7 @@ impl Decider<'_> {
                 }
             }
             Request::Resume => {
-                if matches!(self.state.phase, RunPhase::Paused | RunPhase::Halted) {
+                if active {
                     self.resumed();
                 }
             }

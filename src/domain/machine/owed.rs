@@ -48,9 +48,9 @@ fn canary_alone(state: &RunState) -> bool {
     state.canary && state.count(&Phase::Done) <= state.forgiven.0 as usize
 }
 
-/// Whether one agent is to show that the account is good.
+/// Whether one agent is to show that the account is good: where the job's agent begins so, and whenever it was closed.
 fn probe_alone(state: &RunState, policy: &Policy) -> bool {
-    policy.probe && !state.account.proven
+    !state.account.proven && (policy.probe || state.account.closed_until > Timestamp(0))
 }
 
 /// The attempts that may begin now, as many as there are free slots: first those that hold a place for their session,

@@ -351,6 +351,7 @@ pub fn read_state(message: &str) -> Result<TaskState> {
         class: map.get("Harness-Class").and_then(|word| Class::parse(word)),
         session: session::read(&map)?,
         spend: session::read_spend(&map)?,
+        excused: session::read_excused(&map)?,
         resumes: small("Harness-Resumes")?,
         redispatches: small("Harness-Redispatches")?,
         at: Timestamp(number("Harness-At")?),

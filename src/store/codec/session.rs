@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 
 use super::one_line;
-use crate::domain::session::{Cost, Session, Spend};
+use crate::domain::session::{Cost, Session, Spend, Usage};
 use crate::domain::state::TaskState;
 use crate::store::wire::{four, tokens};
 
@@ -26,7 +26,8 @@ pub(super) fn write(after: &TaskState) -> Vec<(&'static str, String)> {
         lines.push(("Session", one_line(&session.id)));
         lines.push(("Session-Place", one_line(&session.place)));
         lines.push(("Session-Owner", one_line(&session.owner)));
-        lines.extend(session.counted.map(|t| ("Session-Counted", numbers(&four(t)))));
+        lines.extend(session.counted.tokens.map(|t| ("Session-Counted", numbers(&four(t)))));
+        lines.extend(session.counted.cost.map(|c| ("Session-Counted-Cost", numbers(&[c.0]))));
     }
     let s = after.spend;
     if s != Spend::default() {
@@ -34,6 +35,8 @@ pub(super) fn write(after: &TaskState) -> Vec<(&'static str, String)> {
         let all = [&four(s.tokens)[..], &[s.cost.0], &told].concat();
         lines.push(("Spend", numbers(&all)));
     }
+    lines.extend(after.excused.tokens.map(|t| ("Excused", numbers(&four(t)))));
+    lines.extend(after.excused.cost.map(|c| ("Excused-Cost", numbers(&[c.0]))));
     lines
 }
 
@@ -45,8 +48,19 @@ pub(super) fn read(map: &BTreeMap<&str, &str>) -> Result<Option<Session>> {
     else {
         return Ok(None);
     };
-    let counted = map.get("Harness-Session-Counted").map(|v| parse(v)).transpose()?;
-    Ok(Some(Session { id, place, owner, counted: counted.map(tokens) }))
+    let counted = usage(map, "Harness-Session-Counted", "Harness-Session-Counted-Cost")?;
+    Ok(Some(Session { id, place, owner, counted }))
+}
+
+/// What a tip says is charged to no budget.
+pub(super) fn read_excused(map: &BTreeMap<&str, &str>) -> Result<Usage> {
+    usage(map, "Harness-Excused", "Harness-Excused-Cost")
+}
+
+fn usage(map: &BTreeMap<&str, &str>, of_tokens: &str, of_cost: &str) -> Result<Usage> {
+    let told = map.get(of_tokens).map(|v| parse(v)).transpose()?.map(tokens);
+    let cost = map.get(of_cost).map(|v| parse::<1>(v)).transpose()?.map(|[nano]| Cost(nano));
+    Ok(Usage { tokens: told, cost })
 }
 
 /// What a tip says was used.

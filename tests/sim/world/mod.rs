@@ -159,6 +159,7 @@ impl World {
         assert!(page.pause <= self.now, "{task} has to wait");
         assert_eq!(attempt, page.attempt + 1, "{task}: numbers are not left out");
         page.stage = Stage::Open;
+        page.open = true;
         page.attempt = attempt;
         page.left = None;
         let fresh = self.keepers.insert((task.clone(), attempt), None).is_none();

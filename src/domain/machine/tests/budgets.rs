@@ -1,0 +1,170 @@
+//! Tokens and money: what is added up, and what stops when it is used up.
+
+use super::*;
+
+fn used(tokens: u64, cost: u64) -> Reading {
+    let tokens = Some(Tokens { input: tokens, ..Tokens::default() });
+    Reading { usage: Usage { tokens, cost: Some(Cost(cost)) }, ..reading(Class::Ok) }
+}
+
+#[test]
+fn when_the_runs_budget_is_used_up_nothing_more_starts_until_it_is_raised() {
+    let policy = Policy { tokens: Some(100), jobs: 2, ..lenient() };
+    let mut bench = Bench::new(&["one", "two", "three", "four"], policy);
+    assert!(bench.start("one") && bench.start("two"));
+    bench.end("one", Some(used(99, 0)));
+    assert_eq!(bench.state.phase, RunPhase::Active);
+    assert!(bench.start("three"));
+    bench.end("two", Some(used(1, 0)));
+    assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Halted, Some(Halt::Budget)));
+    assert_eq!(bench.startable(), [""; 0]);
+    assert_eq!(bench.resume(), [], "it is still used up");
+    bench.policy.tokens = Some(101);
+    bench.resume();
+    assert_eq!(bench.startable(), ["four"]);
+}
+
+#[test]
+fn money_is_a_budget_too() {
+    let mut bench = Bench::new(&["one", "two"], Policy { cost: Some(Cost(50)), ..lenient() });
+    assert!(bench.start("one"));
+    bench.end("one", Some(used(1_000_000, 50)));
+    assert_eq!(bench.state.halt, Some(Halt::Budget));
+}
+
+#[test]
+fn a_budget_that_was_lowered_stops_a_run_that_goes_on() {
+    for before in [RunPhase::Active, RunPhase::Paused] {
+        let mut bench = Bench::new(&["one", "two"], lenient());
+        assert!(bench.start("one"));
+        bench.end("one", Some(used(10, 0)));
+        bench.state.phase = before;
+        bench.policy.tokens = Some(10);
+        bench.resume();
+        assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Halted, Some(Halt::Budget)));
+        assert_eq!(bench.resume(), [], "it was said");
+    }
+}
+
+#[test]
+fn failures_are_not_forgotten_over_a_budget() {
+    let mut bench = Bench::new(&["one", "two"], Policy { tokens: Some(10), ..lenient() });
+    bench.state.phase = RunPhase::Halted;
+    bench.state.halt = Some(Halt::Failures);
+    bench.state.reason = Some("too many".into());
+    bench.state.tasks.get_mut(&id("two")).unwrap().spend.tokens.input = 10;
+    bench.resume();
+    assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Halted, Some(Halt::Failures)));
+    assert!(bench.state.reason.clone().unwrap().contains("budget of 10 tokens"));
+    bench.policy.tokens = None;
+    bench.resume();
+    assert!(bench.state.canary);
+}
+
+#[test]
+fn a_task_that_has_used_up_its_budget_gets_no_other_try() {
+    let policy = Policy { tokens_per_task: Some(10), infra: 9, ..lenient() };
+    let ends = [
+        (Ending::Exited(0), Class::Crashed),
+        (Ending::Exited(0), Class::Overloaded),
+        (Ending::Exited(0), Class::SessionLost),
+        (Ending::Stopped, Class::Ok),
+    ];
+    for (ending, class) in ends {
+        let mut bench = Bench::new(&["one", "two"], policy.clone());
+        assert!(bench.start("one"));
+        let told = Reading { class, ..used(10, 0) };
+        bench.end_with("one", ending, Some(told), true);
+        let task = bench.task("one");
+        assert_eq!((&task.phase, task.cause.as_deref()), (&Phase::Failed, Some("over its budget")));
+    }
+    // What is accepted lands all the same, and judging costs nothing.
+    let mut bench = Bench::new(&["one"], policy);
+    assert!(bench.start("one"));
+    bench.end("one", Some(used(11, 0)));
+    bench.judge("one", Judgement::Inconclusive("no such program".into()));
+    assert_eq!(bench.task("one").phase, Phase::Verifying);
+}
+
+#[test]
+fn a_lost_keeper_does_not_get_around_the_tasks_budget() {
+    let policy = Policy { tokens_per_task: Some(10), resumable: false, ..lenient() };
+    let mut bench = Bench::new(&["one", "two"], policy);
+    assert!(bench.start("one"));
+    bench.end_with("one", Ending::Lost, Some(used(10, 0)), true);
+    assert_eq!(bench.task("one").phase, Phase::Failed);
+}
+
+#[test]
+fn a_person_who_asks_again_pays_again() {
+    let policy = Policy { tokens_per_task: Some(10), ..lenient() };
+    let mut bench = Bench::new(&["one", "two"], policy);
+    assert!(bench.start("one"));
+    bench.end("one", Some(Reading { class: Class::Crashed, ..used(10, 0) }));
+    bench.tell(Observation::Asked(Request::Retry(id("one"))));
+    assert!(bench.start("one"));
+    let decisions = bench.end("one", Some(Reading { class: Class::Crashed, ..used(9, 0) }));
+    assert_eq!(layer(&decisions), Some(Layer::Resume));
+    assert_eq!(bench.task("one").spend.tokens.input, 19, "what was used stays told");
+}
+
+#[test]
+fn what_is_over_its_budget_is_not_tried_from_scratch() {
+    let policy = Policy {
+        tokens_per_task: Some(10),
+        redispatch_below: crate::domain::retry::Share(1_000_000),
+        ..lenient()
+    };
+    let mut bench = Bench::new(&["one"], policy);
+    assert!(bench.start("one"));
+    bench.end("one", Some(Reading { class: Class::Crashed, ..used(10, 0) }));
+    assert_eq!(owed(&bench.state, bench.now, &bench.policy), []);
+}
+
+#[test]
+fn a_count_that_goes_on_over_the_thread_is_added_up_once() {
+    let mut bench = Bench::new(&["one"], Policy { resume: 9, ..lenient() });
+    let counts = [("thread", 130, 7), ("thread", 390, 20), ("another", 50, 5), ("another", 60, 5)];
+    for (thread, tokens, cost) in counts {
+        assert!(bench.start("one"));
+        let told = Reading {
+            class: Class::Crashed,
+            session: Some(thread.into()),
+            cumulative: true,
+            ..used(tokens, cost)
+        };
+        bench.end("one", Some(told));
+        bench.now = bench.task("one").not_before;
+    }
+    let spend = bench.task("one").spend;
+    assert_eq!((spend.tokens.input, spend.cost), (390 + 60, Cost(20 + 5)));
+}
+
+#[test]
+fn a_count_outlives_a_session_that_did_not_say() {
+    let mut bench = Bench::new(&["one"], Policy { resume: 9, ..lenient() });
+    let crash = Reading { class: Class::Crashed, cumulative: true, ..used(130, 7) };
+    let silent = Reading { cumulative: true, ..reading(Class::Crashed) };
+    let last = Reading { class: Class::Crashed, cumulative: true, ..used(150, 9) };
+    for told in [crash, silent, last] {
+        assert!(bench.start("one"));
+        bench.end("one", Some(told));
+        bench.now = bench.task("one").not_before;
+    }
+    let spend = bench.task("one").spend;
+    assert_eq!((spend.tokens.input, spend.cost), (150, Cost(9)));
+    assert_eq!((spend.told_tokens, spend.untold_tokens), (2, 1));
+}
+
+#[test]
+fn unknown_is_not_nothing() {
+    let mut bench = Bench::new(&["one", "two"], lenient());
+    assert_eq!(bench.state.spend().known_cost(), None);
+    assert!(bench.start("one") && bench.start("two"));
+    bench.end("one", None);
+    assert_eq!(bench.state.spend().known_tokens(), None);
+    bench.end("two", Some(used(5, 3)));
+    let spend = bench.state.spend();
+    assert_eq!((spend.known_tokens().unwrap().input, spend.untold_tokens), (5, 1));
+    assert_eq!(spend.known_cost(), Some(Cost(3)));
+}

@@ -1,0 +1,176 @@
+//! What each way in which a session can end means for its task.
+
+use super::*;
+
+#[test]
+fn each_class_has_its_layer() {
+    let cases = [
+        (Class::Ok, None, Phase::Verifying),
+        (Class::Limit, None, Phase::Verifying),
+        (Class::Refused, None, Phase::Verifying),
+        (Class::Blocked, None, Phase::Verifying),
+        (Class::Crashed, Some(Layer::Resume), Phase::Todo),
+        (Class::TimedOut, Some(Layer::Resume), Phase::Todo),
+        (Class::RateLimited, Some(Layer::Account), Phase::Todo),
+        (Class::Overloaded, Some(Layer::Account), Phase::Todo),
+        (Class::Auth, Some(Layer::Interrupted), Phase::Todo),
+        (Class::BadInput, Some(Layer::Interrupted), Phase::Todo),
+        (Class::SessionLost, Some(Layer::Restart), Phase::Todo),
+        (Class::SessionInUse, Some(Layer::Restart), Phase::Todo),
+        (Class::ContextExceeded, None, Phase::Skipped),
+    ];
+    assert_eq!(cases.len(), Class::ALL.len());
+    for (class, expected, phase) in cases {
+        let mut bench = Bench::new(&["one", "two"], lenient());
+        let decisions = bench.meet("one", class);
+        assert_eq!(layer(&decisions), expected, "{class}");
+        assert_eq!(bench.task("one").phase, phase, "{class}");
+        assert_eq!(bench.task("one").rejections, 0, "{class} is charged");
+    }
+}
+
+#[test]
+fn nothing_done_is_charged_with_what_the_session_said() {
+    for class in [Class::Refused, Class::Blocked, Class::Limit] {
+        let mut bench = Bench::new(&["one"], lenient());
+        assert!(bench.start("one"));
+        let decisions = bench.end_with("one", Ending::Exited(1), Some(reading(class)), false);
+        assert_eq!(layer(&decisions), Some(Layer::Feedback));
+        assert_eq!(bench.task("one").rejections, 1);
+        let said = format!("exit 1, {class}: so it said");
+        assert!(format!("{decisions:?}").contains(&said), "{decisions:?}");
+    }
+}
+
+#[test]
+fn a_crash_is_gone_on_with_so_often_and_then_judged() {
+    let mut bench = Bench::new(&["one"], Policy { resume: 2, ..lenient() });
+    for n in 1..=2 {
+        let decisions = bench.meet("one", Class::Crashed);
+        assert_eq!((layer(&decisions), bench.task("one").resumes), (Some(Layer::Resume), n));
+        assert_eq!(bench.task("one").session.as_ref().unwrap().id, "s-one-1");
+        assert_eq!(bench.startable(), [""; 0], "there is a pause first");
+        bench.now = bench.task("one").not_before;
+    }
+    bench.meet("one", Class::Crashed);
+    assert_eq!(bench.task("one").phase, Phase::Verifying);
+}
+
+#[test]
+fn what_cannot_be_gone_on_with_is_judged_at_once() {
+    let mut bench = Bench::new(&["one"], Policy { resumable: false, ..lenient() });
+    bench.meet("one", Class::Crashed);
+    assert_eq!(bench.task("one").phase, Phase::Verifying);
+}
+
+#[test]
+fn a_keeper_that_died_leaves_a_session_to_go_on_with() {
+    let mut bench = Bench::new(&["one"], lenient());
+    assert!(bench.start("one"));
+    let decisions = bench.end_with("one", Ending::Lost, None, true);
+    assert_eq!(layer(&decisions), Some(Layer::Resume));
+    let mut bench = Bench::new(&["one"], Policy { resume: 0, ..lenient() });
+    assert!(bench.start("one"));
+    let decisions = bench.end_with("one", Ending::Lost, None, true);
+    assert_eq!(layer(&decisions), Some(Layer::Infra));
+    assert_eq!(bench.task("one").session, None);
+}
+
+#[test]
+fn a_session_that_is_never_there_is_no_work_for_the_checks() {
+    let policy = Policy { resume: 1, infra: 2, ..lenient() };
+    let mut bench = Bench::new(&["one", "two"], policy);
+    for _ in 0..3 {
+        assert_eq!(layer(&bench.meet("one", Class::SessionLost)), Some(Layer::Restart));
+        assert_eq!((&bench.task("one").phase, &bench.task("one").session), (&Phase::Todo, &None));
+        bench.now = bench.task("one").not_before;
+    }
+    bench.meet("one", Class::SessionLost);
+    let task = bench.task("one");
+    assert_eq!((&task.phase, task.cause.as_deref()), (&Phase::Failed, Some("session_lost")));
+    assert_eq!(task.rejections, 0);
+}
+
+#[test]
+fn a_session_goes_on_only_where_it_was() {
+    let mut bench = Bench::new(&["one"], lenient());
+    bench.meet("one", Class::Overloaded);
+    bench.now = bench.state.account.closed_until;
+    let good = Observation::Dispatched {
+        task: id("one"),
+        attempt: 2,
+        base: oid('a'),
+        place: "p-one".into(),
+        owner: "here".into(),
+        session: Some("s-one-1".into()),
+        resumed: true,
+    };
+    let mut others = [good.clone(), good.clone(), good.clone(), good.clone()];
+    for (n, other) in others.iter_mut().enumerate() {
+        if let Observation::Dispatched { base, place, owner, session, .. } = other {
+            match n {
+                0 => *base = oid('b'),
+                1 => *place = "p09".into(),
+                2 => *owner = "elsewhere".into(),
+                _ => *session = Some("another".into()),
+            }
+        }
+    }
+    for other in others {
+        assert_eq!(decide(&bench.state, other.clone(), bench.now, &bench.policy), [], "{other:?}");
+    }
+    assert_eq!(bench.tell(good).len(), 1);
+    let task = bench.task("one");
+    assert!(task.candidate.is_some(), "what it had changed is not forgotten");
+    assert_eq!(task.session.as_ref().unwrap().id, "s-one-1");
+}
+
+#[test]
+fn findings_begin_a_new_session() {
+    let mut bench = Bench::new(&["one"], lenient());
+    bench.fail("one", "tests");
+    assert_eq!(bench.task("one").session, None);
+    assert!(bench.start("one"));
+    assert_eq!(bench.task("one").session.as_ref().unwrap().id, "s-one-2");
+    assert_eq!(bench.task("one").candidate, None);
+}
+
+#[test]
+fn refused_credentials_stop_the_run_before_another_task() {
+    for class in [Class::Auth, Class::BadInput] {
+        let mut bench = Bench::new(&["one", "two"], Policy { jobs: 1, ..lenient() });
+        bench.meet("one", class);
+        assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Halted, Some(Halt::Agent)));
+        assert_eq!(bench.startable(), [""; 0]);
+        let reason = bench.state.reason.clone().unwrap();
+        assert!(reason.contains("so it said") && reason.contains("git harness start"), "{reason}");
+        bench.resume();
+        assert_eq!(bench.startable(), ["one"]);
+        assert!(!bench.state.canary);
+    }
+}
+
+#[test]
+fn what_was_taken_out_is_accounted_for_and_stays_out() {
+    let mut bench = Bench::new(&["one", "two"], lenient());
+    assert!(bench.start("one"));
+    bench.tell(Observation::Asked(Request::Skip(id("one"), "not needed".into())));
+    let mut late = reading(Class::Ok);
+    late.usage.tokens = Some(Tokens { input: 7, ..Tokens::default() });
+    assert_eq!(bench.end("one", Some(late.clone())).len(), 1);
+    let task = bench.task("one");
+    assert_eq!((&task.phase, task.spend.tokens.input), (&Phase::Skipped, 7));
+    assert_eq!(task.reason.as_deref(), Some("not needed"));
+    assert_eq!(bench.end("one", Some(late)), [], "told twice");
+}
+
+#[test]
+fn work_that_is_taken_up_again_is_no_session() {
+    let policy = Policy { feedback: 0, ..lenient() };
+    let mut bench = Bench::new(&["one", "two"], policy);
+    bench.fail("one", "tests");
+    assert_eq!(bench.task("one").phase, Phase::Failed);
+    let spend = bench.task("one").spend;
+    bench.tell(Observation::Asked(Request::Reconsider(id("one"))));
+    assert_eq!((&bench.task("one").phase, bench.task("one").spend), (&Phase::Verifying, spend));
+}

@@ -1,0 +1,203 @@
+//! The machine on small cases that a person can follow. Whole runs are in `tests/sim`.
+
+mod accounts;
+mod budgets;
+mod classes;
+mod halting;
+mod splitting;
+
+use super::{Decision, Effect, Observation, Request, decide, owed};
+use crate::domain::event::{Ending, Halt, RunEventKind, TaskEventKind};
+use crate::domain::id::{Oid, RunId, TaskId, Timestamp};
+use crate::domain::plan::{Plan, Task};
+use crate::domain::retry::{Layer, Policy};
+use crate::domain::session::{Class, Cost, Reading, Tokens, Usage};
+use crate::domain::state::{Phase, RunPhase, RunState, TaskState};
+use crate::domain::verdict::{Candidate, Finding, Judgement, Verdict};
+
+fn id(name: &str) -> TaskId {
+    TaskId::parse(name).unwrap()
+}
+
+fn oid(digit: char) -> Oid {
+    Oid::parse(&digit.to_string().repeat(40)).unwrap()
+}
+
+fn reading(class: Class) -> Reading {
+    Reading {
+        class,
+        detail: Some("so it said".into()),
+        session: None,
+        usage: Usage::default(),
+        cumulative: false,
+        resets_at: None,
+        denials: 0,
+    }
+}
+
+/// An agent that can be gone on with, and nothing that stops a run.
+fn lenient() -> Policy {
+    Policy {
+        resumable: true,
+        halt_above: crate::domain::retry::Share(999_999),
+        ..Policy::default()
+    }
+}
+
+/// A run, its numbers and the time.
+struct Bench {
+    state: RunState,
+    policy: Policy,
+    now: Timestamp,
+}
+
+impl Bench {
+    /// Tasks of two files each, on a base that is good.
+    fn new(tasks: &[&str], policy: Policy) -> Self {
+        let task = |name: &&str| Task {
+            id: id(name),
+            files: vec![format!("{name}.a"), format!("{name}.b")],
+            after: Vec::new(),
+            lines: 10,
+            tokens: 100,
+            level: 0,
+        };
+        let plan = Plan { tasks: tasks.iter().map(task).collect() };
+        let mut state = RunState::new(RunId::parse("run-1").unwrap(), plan);
+        state.base_passed = Some(true);
+        Self { state, policy, now: Timestamp(1_000_000) }
+    }
+
+    /// Folds what an observation means, and gives it.
+    fn tell(&mut self, observation: Observation) -> Vec<Decision> {
+        let decisions = decide(&self.state, observation, self.now, &self.policy);
+        for decision in &decisions {
+            match decision {
+                Decision::Run(event) => self.state.apply_run(event),
+                Decision::Task(task, event) => self.state.apply_task(task, event),
+            }
+        }
+        self.now = self.now.after_ms(1);
+        decisions
+    }
+
+    /// Begins a task's next attempt, with a session where the policy can go on with one. Says whether it may begin.
+    fn start(&mut self, task: &str) -> bool {
+        let (task, kept) = (id(task), self.task(task).clone());
+        let attempt = kept.attempt + 1;
+        let session = kept.session.clone().filter(|_| self.policy.resumable);
+        let resumed = session.is_some();
+        let place = session.as_ref().map_or_else(|| format!("p-{task}"), |s| s.place.clone());
+        let given = self.policy.resumable.then(|| format!("s-{task}-{attempt}"));
+        let observation = Observation::Dispatched {
+            task,
+            attempt,
+            base: oid('a'),
+            place,
+            owner: "here".into(),
+            session: session.map(|s| s.id).or(given),
+            resumed,
+        };
+        !self.tell(observation).is_empty()
+    }
+
+    /// Ends a task's attempt with changed work and this reading.
+    fn end(&mut self, task: &str, reading: Option<Reading>) -> Vec<Decision> {
+        self.end_with(task, Ending::Exited(0), reading, true)
+    }
+
+    fn end_with(
+        &mut self,
+        task: &str,
+        ending: Ending,
+        reading: Option<Reading>,
+        changed: bool,
+    ) -> Vec<Decision> {
+        let candidate = Candidate { commit: oid('c'), tree: oid('d'), base: oid('a') };
+        self.tell(Observation::AttemptEnded {
+            task: id(task),
+            attempt: self.task(task).attempt,
+            ending,
+            candidate: Some(candidate),
+            changed,
+            reading: reading.map(Box::new),
+        })
+    }
+
+    /// Starts an attempt and ends it in this way.
+    fn meet(&mut self, task: &str, class: Class) -> Vec<Decision> {
+        assert!(self.start(task), "{task} may not start");
+        self.end(task, Some(reading(class)))
+    }
+
+    /// Has a task's candidate judged.
+    fn judge(&mut self, task: &str, judgement: Judgement) -> Vec<Decision> {
+        let verdict = Verdict { judgement, results: Vec::new() };
+        let attempt = self.task(task).attempt;
+        self.tell(Observation::Verified { task: id(task), attempt, tree: oid('d'), verdict })
+    }
+
+    /// An attempt whose work a check rejects.
+    fn fail(&mut self, task: &str, check: &str) -> Vec<Decision> {
+        assert!(self.start(task), "{task} may not start");
+        self.end(task, None);
+        let finding =
+            Finding { attempt: 1, check: check.into(), text: "`x`: exit 1\n\nbad line".into() };
+        self.judge(task, Judgement::Rejected(vec![finding]))
+    }
+
+    /// An attempt whose work lands.
+    fn land(&mut self, task: &str) {
+        assert!(self.start(task), "{task} may not start");
+        self.end(task, Some(reading(Class::Ok)));
+        self.judge(task, Judgement::Accepted);
+        self.tell(Observation::Landed { task: id(task), commit: oid('e'), results: Vec::new() });
+    }
+
+    fn task(&self, name: &str) -> &TaskState {
+        &self.state.tasks[&id(name)]
+    }
+
+    /// The tasks that may start now.
+    fn startable(&self) -> Vec<String> {
+        let start = |effect| match effect {
+            Effect::Start(task, _) => Some(task.to_string()),
+            Effect::JudgeBase
+            | Effect::Await(..)
+            | Effect::Verify(..)
+            | Effect::Land(_)
+            | Effect::Redispatch => None,
+        };
+        owed(&self.state, self.now, &self.policy).into_iter().filter_map(start).collect()
+    }
+
+    fn resume(&mut self) -> Vec<Decision> {
+        self.tell(Observation::Asked(Request::Resume))
+    }
+}
+
+/// The layer by which a task gets its next try.
+fn layer(decisions: &[Decision]) -> Option<Layer> {
+    decisions.iter().find_map(|decision| match decision {
+        Decision::Task(_, event) => match &event.kind {
+            TaskEventKind::Retried { layer, .. } => Some(*layer),
+            TaskEventKind::Created
+            | TaskEventKind::Started { .. }
+            | TaskEventKind::Ended { .. }
+            | TaskEventKind::Judged { .. }
+            | TaskEventKind::Conflicted { .. }
+            | TaskEventKind::Landed { .. }
+            | TaskEventKind::Failed { .. }
+            | TaskEventKind::Skipped { .. } => None,
+        },
+        Decision::Run(_) => None,
+    })
+}
+
+/// Whether an event of the run is among these.
+fn told(decisions: &[Decision], kind: impl Fn(&RunEventKind) -> bool) -> bool {
+    decisions.iter().any(|d| match d {
+        Decision::Run(event) => kind(&event.kind),
+        Decision::Task(..) => false,
+    })
+}
