@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::opened;
+use super::{opened, start};
 use crate::cli;
 use crate::domain::machine::{Observation, Request};
 use crate::domain::state::RunPhase;
@@ -25,9 +25,10 @@ pub fn run(here: &Path, args: &cli::Poll, ui: &Ui) -> Result<u8> {
             return Ok(if state.ended() { error::ENDED } else { error::OK });
         }
     };
-    let state = opened::load(&store, &run)?.ledger.state;
-    if state.ended() {
-        ui.say(&format!("run {run}: {}", human::counts(&state)));
+    let loaded = opened::load(&store, &run)?;
+    let state = &loaded.ledger.state;
+    if start::over(&loaded) {
+        ui.say(&format!("run {run}: {}", human::counts(state)));
         return Ok(error::ENDED);
     }
     if state.phase == RunPhase::Cancelled {

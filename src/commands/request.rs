@@ -8,8 +8,9 @@ use anyhow::Result;
 use super::opened;
 use crate::ambient;
 use crate::cli;
+use crate::domain::event::Halt;
 use crate::domain::id::RunId;
-use crate::domain::state::Phase;
+use crate::domain::state::{Phase, RunPhase};
 use crate::engine::Options;
 use crate::engine::requests::{self, Answer, Wire};
 use crate::error;
@@ -94,9 +95,15 @@ pub fn retry(here: &Path, args: &cli::Retry, ui: &Ui) -> Result<u8> {
 }
 
 fn hint_start(store: &Store, run: &RunId, ui: &Ui) {
-    if opened::driver(store, run).is_none() {
-        ui.say(&format!("hint: `git harness start --run {run}` carries it out"));
+    if opened::driver(store, run).is_some() {
+        return;
     }
+    let halted = opened::load(store, run).is_ok_and(|loaded| {
+        let state = &loaded.ledger.state;
+        state.phase == RunPhase::Halted && state.halt == Some(Halt::Failures)
+    });
+    let force = if halted { " --force" } else { "" };
+    ui.say(&format!("hint: `git harness start --run {run}{force}` carries it out"));
 }
 
 /// `git harness skip`

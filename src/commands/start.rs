@@ -10,7 +10,7 @@ use super::{adopt, jobfile, opened, plan};
 use crate::cli;
 use crate::domain::event::Halt;
 use crate::domain::id::{RunId, TaskId};
-use crate::domain::machine::{Observation, Request};
+use crate::domain::machine::{Observation, Request, owed};
 use crate::domain::state::{Phase, RunPhase, RunState};
 use crate::engine::{self, Options, Stopped};
 use crate::error::{self, Advice};
@@ -37,7 +37,7 @@ pub fn run(here: &Path, args: &cli::Start, ui: &Ui) -> Result<u8> {
     };
     let loaded = opened::load(&store, &run)?;
     let state = &loaded.ledger.state;
-    if state.ended() {
+    if over(&loaded) {
         ui.insist(&format!("the run `{run}` has ended: {}", human::counts(state)));
         return Ok(ended_code(state));
     }
@@ -101,8 +101,7 @@ fn choose(store: &Store, here: &Path, args: &cli::Start, ui: &Ui) -> Result<Opti
         None => match latest(store, &found.name)? {
             Some(run) => {
                 let loaded = opened::load(store, &run)?;
-                let over =
-                    loaded.ledger.state.ended() || loaded.ledger.state.phase == RunPhase::Cancelled;
+                let over = over(&loaded) || loaded.ledger.state.phase == RunPhase::Cancelled;
                 if over && loaded.job_text != found.text {
                     (next_run(store, &found.name)?, false)
                 } else {
@@ -140,6 +139,15 @@ fn going_on(
         return Ok(None);
     }
     Ok(Some(Chosen { run, changed }))
+}
+
+/// Whether nothing is left to do in a run: every task has ended, and none that failed is owed another try.
+pub(super) fn over(loaded: &LoadedRun) -> bool {
+    let state = &loaded.ledger.state;
+    let policy = crate::job::parse(&loaded.job_text, &loaded.manifest.file)
+        .map(|job| engine::policy(&job, job.limits.jobs));
+    state.ended()
+        && !policy.is_ok_and(|policy| !owed(state, crate::ambient::now(), &policy).is_empty())
 }
 
 /// A run that halted because of a pattern goes on when a person has done something about it.

@@ -8,6 +8,7 @@
 mod agents;
 mod chaos;
 mod cli;
+mod halting;
 mod interop;
 mod invariants;
 mod job;

@@ -1,0 +1,266 @@
+//! Retry from the outside in: runs that halt and go on, the outer layer, jobs that change under way.
+
+use crate::invariants::Claim;
+use crate::job::{Job, NO_BAD};
+use crate::sandbox::Sandbox;
+
+const TASKS: [&str; 9] = ["t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"];
+
+/// Nine tasks of one attempt each.
+fn nine() -> Job {
+    Job::new(&TASKS).set("retry", "feedback = 0\ninfra = 0").set("limits", "jobs = 2")
+}
+
+/// When the events of a kind happened, of all tasks or of the run, in milliseconds.
+fn moments(sandbox: &Sandbox, chains: &str, event: &str) -> Vec<u64> {
+    let only = |key: &str| format!("%(trailers:key=Harness-{key},valueonly,separator=%x2c)");
+    let format = format!("--format={} {}", only("Event"), only("At"));
+    let glob = format!("--glob=refs/harness/{chains}");
+    let text = sandbox.git(&["log", &format, &glob]);
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    let mut found: Vec<u64> =
+        lines.filter(|(e, _)| *e == event).map(|(_, at)| at.parse().unwrap()).collect();
+    found.sort_unstable();
+    found
+}
+
+fn started(sandbox: &Sandbox) -> Vec<u64> {
+    moments(sandbox, "tasks/job-1", "started")
+}
+
+fn change_job(sandbox: &Sandbox, job: &Job) {
+    sandbox.write("harness.toml", &job.text(&sandbox.root().join("scripts").to_string_lossy()));
+    sandbox.remember();
+}
+
+/// A run of nine that halted over its first three.
+fn halted() -> Sandbox {
+    let sandbox = Sandbox::new(nine());
+    sandbox.script("default", "edit \"$HARNESS_TASK\" BAD");
+    let said = sandbox.run(&["start"]).exits(3);
+    said.says("tasks that ended all failed in the same way")
+        .says("failed alike (`no-bad`): t1, t2, t3");
+    sandbox
+}
+
+#[test]
+fn three_alike_halt_the_run_and_start_says_why_and_starts_nothing() {
+    let sandbox = halted();
+    let stop = moments(&sandbox, "runs/job-*", "halted");
+    let begun = started(&sandbox);
+    assert_eq!(stop.len(), 1);
+    assert!(begun.iter().all(|at| *at <= stop[0]), "{begun:?} after {stop:?}");
+    // Two at a time, and an attempt makes room when its work is judged.
+    assert!((3..=7).contains(&begun.len()), "{begun:?}");
+    let status = sandbox.status();
+    assert_eq!((&status["state"], &status["halt"]), (&"halted".into(), &"failures".into()));
+    let group = &status["failures"][0];
+    assert_eq!(group["cause"], format!("`{NO_BAD}`"));
+    assert_eq!(group["tasks"].as_array().unwrap().len(), begun.len());
+    assert_eq!(sandbox.task("t1")["cause"], format!("`{NO_BAD}`"));
+    sandbox.run(&["status"]).exits(0).says("failed alike (`no-bad`)").says("BAD");
+    for _ in 0..2 {
+        let said = sandbox.run(&["start"]).exits(3).says("halted: the first");
+        said.says("failed alike (`no-bad`)").says("git harness start --force");
+    }
+    sandbox.run(&["poll"]).exits(3);
+    sandbox.run(&["retry", "t1"]).exits(0).says("--force");
+    sandbox.run(&["start"]).exits(3);
+    assert_eq!(started(&sandbox), begun);
+    Claim::all(&sandbox).landed(&[]).holds();
+}
+
+#[test]
+fn forced_it_goes_on_with_one_first() {
+    let sandbox = halted();
+    let before = started(&sandbox).len();
+    sandbox.run(&["start", "--force"]).exits(3).says("the task that went first failed, too");
+    assert_eq!(started(&sandbox).len(), before + 1);
+
+    sandbox.script("default", "edit \"$HARNESS_TASK\" good");
+    sandbox.run(&["start", "--force"]).exits(1).says("going on, one task first");
+    let landed = moments(&sandbox, "tasks/job-1", "landed");
+    let begun = started(&sandbox);
+    assert!(begun[before + 2..].iter().all(|at| *at >= landed[0]), "{begun:?}, {landed:?}");
+    assert_eq!(begun.len(), TASKS.len());
+    let good = &TASKS[before + 1..];
+    Claim::all(&sandbox).landed(good).holds();
+}
+
+#[test]
+fn a_changed_job_lets_it_go_on_with_one_first() {
+    let sandbox = halted();
+    let before = started(&sandbox).len();
+    let words = sandbox.job.clone().set("job", "# A comment is no change.");
+    change_job(&sandbox, &words);
+    sandbox.run(&["start"]).exits(3).says("its words only");
+    assert_eq!(started(&sandbox).len(), before);
+
+    sandbox.script("default", "expect_brief 'Do it well.'; edit \"$HARNESS_TASK\" good");
+    let changed = nine().only("job", "name = \"job\"\ngoal = \"Do it well.\"");
+    change_job(&sandbox, &changed);
+    let said = sandbox.run(&["start"]).exits(1);
+    said.says("has changed ([job]); the run `job-1` goes on with it").says("one task first");
+    let landed = moments(&sandbox, "tasks/job-1", "landed");
+    let begun = started(&sandbox);
+    assert!(begun[before + 1..].iter().all(|at| *at >= landed[0]), "{begun:?}, {landed:?}");
+    assert_eq!(moments(&sandbox, "runs/job-*", "job-changed").len(), 2);
+    Claim::all(&sandbox).landed(&TASKS[before..]).holds();
+}
+
+#[test]
+fn too_large_a_share_halts_when_enough_have_ended() {
+    let job = nine()
+        .check("other", &["sh", "-c", "! grep -n UGLY t*"], "")
+        .set("retry", "halt-above = 0.4\nhalt-after = 5");
+    let sandbox = Sandbox::new(job.set("limits", "").only("limits", "jobs = 1"));
+    let after = |n: u32| {
+        format!(
+            "until [ \"$(git rev-list --count main..harness/job-1/result)\" -ge {n} ]; do sleep 0.05; done"
+        )
+    };
+    // Two of three, and two of four, are too early to tell; three of five are not.
+    sandbox.script("t1", "edit t1 BAD");
+    sandbox.script("t3", "edit t3 UGLY");
+    sandbox.script("t5", &format!("{}; edit t5 BAD", after(2)));
+    sandbox.script("default", "edit \"$HARNESS_TASK\" good");
+    for late in ["t6", "t7", "t8", "t9"] {
+        sandbox.script(late, &format!("edit {late} good; wait_for \"$HOME/go\""));
+    }
+    let start = sandbox.spawn(&["start"]);
+    sandbox.await_that("the halt", || start.said().contains("halted: "));
+    sandbox.give_sign("go");
+    start
+        .wait()
+        .exits(3)
+        .says("3 of 5 tasks that ended have failed, last t5")
+        .says("failed alike (`other`): t3");
+    let status = sandbox.status();
+    assert_eq!(status["failures"][0]["tasks"], serde_json::json!(["t1", "t5"]));
+    assert_eq!(status["failures"][1]["tasks"], serde_json::json!(["t3"]));
+    // What ran when it halted has landed.
+    Claim::all(&sandbox).landed(&["t2", "t4", "t6"]).holds();
+}
+
+/// Three tasks, of which one is done only from scratch.
+fn one_of_three() -> Sandbox {
+    let job = Job::new(&["alpha", "beta", "gamma"])
+        .set("retry", "feedback = 0\nredispatch-below = 0.5")
+        .set("limits", "jobs = 1");
+    let sandbox = Sandbox::new(job);
+    sandbox.script("alpha.1", "edit alpha BAD");
+    sandbox.script(
+        "alpha.2",
+        "[ \"$(cat beta) $(cat gamma)\" = 'done in attempt 1 done in attempt 1' ]; edit alpha good",
+    );
+    sandbox
+}
+
+#[test]
+fn few_failures_are_done_from_scratch_when_all_have_ended() {
+    let sandbox = one_of_three();
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.task("alpha")["attempts"], 2);
+    sandbox.run(&["log", "alpha"]).exits(0).says("redispatch");
+    Claim::all(&sandbox).holds();
+
+    let sandbox = one_of_three();
+    change_job(&sandbox, &sandbox.job.clone().set("retry", "redispatch = 0"));
+    sandbox.run(&["start"]).exits(1);
+    assert_eq!(sandbox.task("alpha")["attempts"], 1);
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn killed_before_the_outer_layer_it_is_not_over() {
+    let job = Job::new(&["alpha"]).set("retry", "feedback = 0\nredispatch-below = 1.0");
+    let go = |at: usize| {
+        let sandbox = Sandbox::new(job.clone());
+        sandbox.script("alpha.1", "edit alpha BAD");
+        let (steps, at) = (sandbox.sign("steps"), at.to_string());
+        let file = steps.to_string_lossy().into_owned();
+        let more = [
+            ("GIT_HARNESS_FAILPOINT_COUNTER", file.as_str()),
+            ("GIT_HARNESS_FAILPOINT_AT", at.as_str()),
+        ];
+        let said = sandbox.run_in(&sandbox.repo, &["start"], &more);
+        let names = std::fs::read_to_string(steps).unwrap();
+        (said, names, sandbox)
+    };
+    let (said, names, _) = go(1_000_000);
+    said.exits(0);
+    // The first is about the base, the second says that alpha has failed.
+    let judged = names.lines().enumerate().filter(|(_, name)| *name == "verify.recorded");
+    let at = judged.map(|(n, _)| n + 1).nth(1).unwrap();
+    for command in ["start", "poll"] {
+        let (said, _, sandbox) = go(at);
+        said.exits(137);
+        assert_eq!(sandbox.task("alpha")["state"], "failed");
+        if command == "poll" {
+            sandbox.run(&["poll"]).exits(0);
+        }
+        sandbox.run(&["start"]).exits(0);
+        assert_eq!(sandbox.task("alpha")["attempts"], 2);
+        Claim::all(&sandbox).holds();
+    }
+}
+
+#[test]
+fn with_nothing_left_to_do_a_pattern_stops_nobody() {
+    let sandbox = Sandbox::new(Job::new(&["t1", "t2", "t3"]).set("retry", "feedback = 0"));
+    sandbox.script("default", "edit \"$HARNESS_TASK\" BAD");
+    sandbox.run(&["start"]).exits(1);
+    sandbox.script("default", "edit \"$HARNESS_TASK\" good");
+    sandbox.run(&["retry", "--failed"]).exits(0);
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn a_changed_job_is_taken_over_in_all_but_its_plan() {
+    let job = Job::new(&["alpha", "beta"]);
+    let sandbox = Sandbox::new(job.clone());
+    sandbox.run(&["start", "--only", "alpha"]).exits(0);
+    let other_plan = Job::new(&["alpha"]).set("limits", "jobs = 3");
+    change_job(&sandbox, &other_plan);
+    let pinned = || sandbox.git(&["show", "refs/harness/runs/job-1:job.toml"]);
+    let before = pinned();
+    sandbox.run(&["start", "--only", "alpha"]).exits(0).says("has changed in [plan] since the run");
+    assert_eq!(pinned(), before);
+    assert_eq!(sandbox.task("beta")["state"], "todo");
+
+    let changed =
+        job.check("more", &["sh", "-c", "! grep -n ODD beta"], "").set("limits", "jobs = 3");
+    change_job(&sandbox, &changed);
+    sandbox.script("beta.1", "edit beta ODD");
+    sandbox.script("beta.2", "expect_feedback more; edit beta even");
+    let said = sandbox.run(&["start"]).exits(0);
+    said.says("has changed ([[check]], [limits]); the run `job-1` goes on with it").says("by more");
+    assert!(pinned().contains("jobs = 3"));
+    assert_eq!(sandbox.task("beta")["attempts"], 2);
+    assert_eq!(moments(&sandbox, "runs/job-*", "job-changed").len(), 1);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn what_a_program_does_not_report_is_unknown_and_not_nothing() {
+    let job = Job::new(&["alpha", "beta"]).set("retry", "feedback = 1");
+    let sandbox = Sandbox::new(job);
+    sandbox.script("alpha.1", "edit alpha BAD");
+    sandbox.run(&["start", "--paused"]).exits(0);
+    let nothing = serde_json::json!({"input": 0, "output": 0, "cache_read": 0, "cache_write": 0});
+    assert_eq!(sandbox.status()["tokens"], nothing);
+    sandbox.run(&["start"]).exits(0);
+    let status = sandbox.status();
+    let unknown = serde_json::json!(
+        {"input": null, "output": null, "cache_read": null, "cache_write": null}
+    );
+    assert_eq!((&status["tokens"], &status["cost_usd"]), (&unknown, &serde_json::Value::Null));
+    assert_eq!(status["unreported"], serde_json::json!({"tokens": 3, "cost": 3}));
+    assert_eq!((&status["halt"], &status["closed_until"]), (&().into(), &().into()));
+    assert_eq!(status["failures"], serde_json::json!([]));
+    let alpha = sandbox.task("alpha");
+    assert_eq!((&alpha["class"], &alpha["session"]), (&().into(), &().into()));
+    assert_eq!(moments(&sandbox, "runs/job-*", "account"), [0; 0]);
+    sandbox.run(&["status"]).exits(0).says("unknown; the agent reports no tokens");
+}
