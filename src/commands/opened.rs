@@ -156,6 +156,7 @@ pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
     let manifest = loaded.manifest.clone();
     let run = loaded.ledger.state.id.clone();
     let job = job::parse(&loaded.job_text, &format!("{} (as pinned in `{run}`)", manifest.file))?;
+    let preset = crate::agent::preset::resolve(&job)?;
     let mut pinned = store.pinned(&loaded.ledger.run_tip.tree)?;
     let prompt = job.agent.prompt.as_ref().map(|p| p.strip_prefix("./").unwrap_or(p).to_owned());
     let template = match prompt {
@@ -188,6 +189,7 @@ pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
         places: places(store, &job, &run),
         manifest,
         job,
+        preset,
         template,
         tasks: Mutex::new(tasks),
         program: ambient::program().context("cannot find this program's own file")?,
@@ -271,7 +273,7 @@ pub fn engine<'a>(
     let loaded = load(store, proof.run())?;
     let ctx = context(store, &loaded)?;
     let jobs = jobs.map_or(ctx.job.limits.jobs, |n| n as usize);
-    let policy = engine::policy(&ctx.job, jobs);
+    let policy = engine::policy(&ctx.job, &ctx.preset, jobs);
     engine::prepare(ctx, proof, loaded.ledger, &loaded.missing, policy, options, report)
 }
 

@@ -80,7 +80,10 @@ pub fn run(here: &Path, args: &cli::Show, ui: &Ui) -> Result<u8> {
         row("candidate", oid(s.candidate.as_ref().map(|c| &c.commit))),
         row("landed", oid(s.landed.as_ref())),
         row("since", human::moment(s.at)),
+        row("used", human::spend(s.spend)),
     ];
+    rows.extend(s.class.map(|class| row("session ended", class.to_string())));
+    rows.extend(s.session.as_ref().map(|session| row("session", session.id.clone())));
     if let Some(reason) = &s.reason {
         rows.push(row("reason", reason.clone()));
     }

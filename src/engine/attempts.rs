@@ -2,18 +2,18 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
+use super::call::{self, Words};
 use super::{Context, verifications};
 use crate::agent::{brief, prompt};
 use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Observation;
-use crate::domain::session::{Class, Reading, Usage};
+use crate::domain::session::{Class, Cost, Reading, Usage};
 use crate::domain::verdict::{Candidate, Finding};
 use crate::failpoint;
-use crate::job::placeholders;
 use crate::keeper::spec::{AttemptWork, Outcome, PlaceSpec, Spec, VERSION, Work, millis};
 use crate::keeper::{self, files};
 use crate::landing::message;
@@ -21,9 +21,6 @@ use crate::planning;
 use crate::process::{self, Environ, Identity, KeeperHandle, Lock};
 use crate::store::chain::Payload;
 use crate::store::layout;
-
-/// The longest argument that Linux takes (`MAX_ARG_STRLEN`, 128 KiB with its end), in bytes, and some room.
-const ARGUMENT: usize = 130_000;
 
 /// What became of an attempt, as far as it can be seen.
 #[derive(Debug, Default)]
@@ -53,6 +50,8 @@ pub(super) struct Launch {
     pub resumed: Option<String>,
     /// Every finding so far.
     pub findings: Vec<Finding>,
+    /// What it may cost, where the job has a limit.
+    pub budget: Option<Cost>,
 }
 
 /// Starts an attempt's keeper.
@@ -79,28 +78,14 @@ pub(super) fn launch(
     let feedback = dir.join(files::FEEDBACK);
     std::fs::write(&feedback, feedback_text(&launch.findings))?;
     let feedback_arg = if launch.findings.is_empty() { String::new() } else { text(&feedback) };
-    let in_argument = ctx.job.agent.command.iter().any(|a| a.contains("{prompt}"));
-    if in_argument && words.len() > ARGUMENT {
-        bail!(
-            "the prompt has {} bytes, too many for an argument: use `{{prompt_file}}` or standard input",
-            words.len()
-        );
-    }
-    let values = placeholders::Values {
+    let words = Words {
+        dir: &dir,
+        place: &place.path,
         prompt: &words,
-        prompt_file: &text(&prompt),
-        task_id: task.as_str(),
-        task_files: &ctx.task(task)?.files,
-        worktree: &text(&place.path),
-        output: "",
-        base: launch.base.as_str(),
-        run: ctx.run.as_str(),
-        attempt,
+        prompt_file: &prompt,
         feedback_file: &feedback_arg,
     };
-    let argv = placeholders::expand(&ctx.job.agent.command, &values);
-    let argv = pinned_argv(ctx, &launch.base, argv)?;
-    let in_file = ctx.job.agent.command.iter().any(|a| a.contains("{prompt_file}"));
+    let call = call::call(ctx, task, attempt, launch, words)?;
     let spec = Spec {
         v: VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
@@ -111,18 +96,21 @@ pub(super) fn launch(
             task: task.to_string(),
             attempt,
             publish: ctx.attempt_ref(task, attempt),
-            argv,
-            prompt_on_stdin: !in_file && !in_argument,
-            timeout_ms: millis(ctx.job.agent.timeout),
-            idle_ms: Some(millis(ctx.job.agent.idle_timeout)),
-            secrets: ctx.job.agent.env.clone(),
+            argv: call.argv.clone(),
+            prompt_on_stdin: call.prompt_on_stdin,
+            timeout_ms: millis(call.timeout),
+            idle_ms: Some(millis(call.idle)),
+            preset: call.preset.clone(),
+            base: launch.base.to_string(),
+            secrets: call.secrets.clone(),
             author: (ctx.identity.name.clone(), ctx.identity.email.clone()),
             message: message::candidate(&ctx.subject(task, attempt)?),
         }),
     };
     spec.write(&dir)?;
     failpoint::hit("attempt.spec-written");
-    let mut env = environment(ctx, &dir, &ctx.job.agent.env);
+    let mut env = environment(ctx, &dir, &call.pass);
+    call.adorn(&mut env);
     env.set("HARNESS_RUN", ctx.run.as_str());
     env.set("HARNESS_TASK", task.as_str());
     env.set("HARNESS_ATTEMPT", attempt.to_string());
@@ -156,7 +144,7 @@ pub(super) fn environment(ctx: &Context, dir: &Path, pass: &[String]) -> Environ
     env
 }
 
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
@@ -185,7 +173,7 @@ fn link_task(ctx: &Context, task: &TaskId, place: &Path) {
 
 /// A script that the job names is part of the worktree when the base has it as it was pinned; otherwise the pinned copy
 /// is used, so that a job whose scripts are not committed works the same everywhere.
-fn pinned_argv(ctx: &Context, base: &Oid, argv: Vec<String>) -> Result<Vec<String>> {
+pub(super) fn pinned_argv(ctx: &Context, base: &Oid, argv: Vec<String>) -> Result<Vec<String>> {
     let tree = ctx.store.repo().tree_of(base)?;
     let mut out = Vec::with_capacity(argv.len());
     for arg in argv {
@@ -259,8 +247,9 @@ pub(super) fn look(
     // its first milliseconds had touched nothing.
     let began = !verifications::never_took_over(&lock_path);
     let saved = if began { keeper::rescue(ctx.store.repo(), &spec) } else { None };
-    let changed = saved.as_ref().is_some_and(|s| s.2);
-    let candidate = saved.map(|(commit, tree, _)| Candidate { commit, tree, base: base.clone() });
+    let base_tree = ctx.store.repo().tree_of(base)?;
+    let changed = saved.as_ref().is_some_and(|(_, tree)| *tree != base_tree);
+    let candidate = saved.map(|(commit, tree)| Candidate { commit, tree, base: base.clone() });
     let said = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();
     let last = said.lines().next_back().unwrap_or("it left no word");
     Ok(Seen {

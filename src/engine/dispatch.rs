@@ -10,6 +10,7 @@ use super::slots::ATTEMPTS;
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Observation;
+use crate::domain::session::Cost;
 use crate::domain::state::{Phase, TaskState};
 use crate::keeper::files;
 use crate::store::chain::findings;
@@ -31,7 +32,7 @@ impl Engine<'_> {
             // Another attempt is in the place to which the session belongs: it will be free again.
             Some(launch) if self.slots.is_busy(&launch.place) => return Ok(None),
             Some(launch) => launch,
-            None => self.afresh()?,
+            None => self.afresh(&state)?,
         };
         self.slots.occupy(&launch.place);
         let observation = Observation::Dispatched {
@@ -66,10 +67,19 @@ impl Engine<'_> {
             session: Some(session.id.clone()),
             resumed: Some(state.reason.clone().unwrap_or_else(|| "it was stopped".into())),
             findings: Vec::new(),
+            budget: self.budget(state),
         })
     }
 
-    fn afresh(&mut self) -> Result<Launch> {
+    /// What an attempt may cost: what is left of the task's budget and of the run's.
+    fn budget(&self, state: &TaskState) -> Option<Cost> {
+        let left = |limit: Option<Cost>, used: Cost| Some(Cost(limit?.0.saturating_sub(used.0)));
+        let task = left(self.policy.cost_per_task, state.spend.cost);
+        let run = left(self.policy.cost, self.ledger.state.spend().cost);
+        [task, run].into_iter().flatten().min()
+    }
+
+    fn afresh(&mut self, state: &TaskState) -> Result<Launch> {
         let tip = self.ctx.tip()?;
         let states = self.ledger.state.tasks.values();
         let waits = |s: &&TaskState| s.phase == Phase::Todo && self.policy.resumable;
@@ -83,6 +93,7 @@ impl Engine<'_> {
             session: self.ctx.gives_session_ids().then(ambient::uuid),
             resumed: None,
             findings: Vec::new(),
+            budget: self.budget(state),
         })
     }
 

@@ -7,11 +7,13 @@ use anyhow::Result;
 use super::Context;
 use super::verifications::{self, Case, Judged};
 use crate::domain::id::{Oid, TaskId};
+use crate::domain::session::{Cost, Reading};
 use crate::domain::verdict::{Candidate, CheckResult, Judgement};
 use crate::landing::{self, Onto};
 use crate::repo;
 use crate::store::codec;
 use crate::store::journal::Landing;
+use crate::store::wire::WireReading;
 use crate::verify::Stage;
 
 /// A candidate merged onto what the target will be when those before it have landed.
@@ -158,14 +160,22 @@ pub(super) fn provenance(ctx: &Context, landing: &Landing, chain_tree: &Oid) -> 
     let outcome = repo.read_blob_at(chain_tree, &format!("{folder}/outcome.json"))?;
     let outcome: serde_json::Value =
         outcome.map_or(Ok(serde_json::Value::Null), |b| serde_json::from_slice(&b))?;
+    let reading: Option<WireReading> =
+        outcome.get("reading").and_then(|r| serde_json::from_value(r.clone()).ok());
+    let reading = reading.map(Reading::from);
     let prompt = repo.read_blob_at(chain_tree, &format!("{folder}/prompt.md"))?;
     let prompt = prompt.map(|bytes| repo::write_blob(repo, &bytes)).transpose()?;
     let checks: Vec<_> = landing.results.iter().map(check_json).collect();
     let note = serde_json::json!({
         "v": codec::VERSION, "run": landing.run.as_str(), "task": landing.task.as_str(),
-        "attempt": landing.attempt, "agent": "command",
-        "command": ctx.job.agent.command.first(), "model": null, "session": null,
-        "prompt": prompt.map(|p| p.to_string()), "tokens": null, "cost_usd": null,
+        "attempt": landing.attempt, "agent": ctx.preset.name,
+        "command": ctx.job.agent.command.first(), "model": ctx.job.agent.model,
+        "session": reading.as_ref().and_then(|r| r.session.clone()),
+        "prompt": prompt.map(|p| p.to_string()),
+        "tokens": reading.as_ref().and_then(|r| r.usage.tokens).map(|t| serde_json::json!({
+            "input": t.input, "output": t.output, "cache_read": t.cache_read, "cache_write": t.cache_write,
+        })),
+        "cost_usd": reading.as_ref().and_then(|r| r.usage.cost).map(Cost::usd),
         "candidate": landing.candidate.as_str(), "tree": landing.tree.as_str(),
         "ending": outcome.get("ending"), "wall_ms": outcome.get("wall_ms"), "checks": checks,
     });

@@ -5,6 +5,7 @@
 //! before by a supervisor that was killed; so each looks first.
 
 mod attempts;
+mod call;
 mod dispatch;
 mod dispatcher;
 mod effects;
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 
+use crate::agent::preset::{Preset, SessionSource};
 use crate::domain::event::{RunEvent, TaskEvent};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::plan::{Plan, Task};
@@ -38,6 +40,9 @@ use crate::store::{Store, layout};
 
 pub use dispatcher::{Engine, prepare};
 
+/// The preset of which nothing is known.
+const COMMAND: &str = "command";
+
 /// Everything about a run that does not change while it is carried out.
 #[derive(Debug)]
 pub struct Context {
@@ -51,6 +56,8 @@ pub struct Context {
     pub base: Oid,
     /// The job as pinned.
     pub job: Job,
+    /// What is known of the agent's program.
+    pub preset: Preset,
     /// The prompt template's name and text, if the job names one.
     pub template: Option<(String, String)>,
     /// The tasks of the plan, and the parts into which some were split since.
@@ -98,7 +105,12 @@ impl Context {
 
     /// Whether this program chooses the ids of sessions.
     pub(crate) fn gives_session_ids(&self) -> bool {
-        false
+        self.preset.session.source == SessionSource::Ours
+    }
+
+    /// Whether nothing is known of the agent's program.
+    pub(crate) fn is_plain_command(&self) -> bool {
+        self.preset.name == COMMAND
     }
 
     /// What a landing or a candidate is about, in words.
@@ -130,14 +142,14 @@ impl Context {
 
 /// The numbers by which a job's runs are decided.
 #[must_use]
-pub fn policy(job: &Job, jobs: usize) -> Policy {
+pub fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
     let (retry, limits) = (&job.retry, &job.limits);
     let usd = |usd: Option<f64>| usd.and_then(Cost::from_usd);
     Policy {
         jobs,
         verifications: jobs,
-        resumable: false,
-        probe: false,
+        resumable: !preset.call.resume.is_empty() && preset.session.source != SessionSource::None,
+        probe: preset.name != COMMAND,
         resume: retry.resume,
         feedback: retry.feedback,
         infra: retry.infra,

@@ -7,14 +7,16 @@ use anyhow::{Context, Result};
 
 use super::files;
 use super::place::{environment, prepare};
+use super::session;
 use super::spec::{AttemptWork, Outcome, Spec, VERSION, millis};
+use crate::agent::preset::Preset;
 use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::id::Oid;
 use crate::failpoint;
 use crate::process::{self, Command, Ended, Git, RefMove, RefUpdates, Stdin, StopFlag};
 use crate::repo::{self, Head, Identity, Place, Repo};
-use crate::store::wire::WireEnding;
+use crate::store::wire::{WireEnding, WireReading};
 
 /// How long an agent has between being asked to stop and being killed.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -29,12 +31,22 @@ const CAP: u64 = 4 * 1024 * 1024;
 pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag) -> Result<()> {
     let repo = Repo::discover(&spec.common_dir)?;
     let began = ambient::instant();
-    let base = Oid::parse(&spec.place.commit)?;
+    let base = Oid::parse(&work.base)?;
+    let mut given_up = None;
     let (place, ended) = match prepare(&repo, dir, spec, stop) {
         Ok(place) => {
             let prepared = began.elapsed();
             failpoint::hit("keeper.before-agent");
-            let ended = process::run(&command(dir, spec, work), stop)?;
+            let ended = match &work.preset {
+                None => process::run(&command(dir, spec, work), stop)?,
+                Some(preset) => {
+                    let mut ear = session::Ear::new(preset, dir);
+                    let ended = process::run_heard(&command(dir, spec, work), stop, &mut ear)?;
+                    given_up = ear.given_up();
+                    clear_litter(&repo, &spec.place.path, preset, &base)?;
+                    ended
+                }
+            };
             failpoint::hit("keeper.agent-ended");
             (Some((place, prepared)), Ok(ended))
         }
@@ -64,9 +76,14 @@ pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag)
     }
     if let Some((place, prepared)) = &place {
         outcome.prepare_ms = millis(*prepared);
-        let saved = save(&repo, place, &base, work)?;
-        outcome.changed = saved.2;
+        let saved = save(&repo, place, &Oid::parse(&spec.place.commit)?, work)?;
+        outcome.changed = saved.1 != repo.tree_of(&base)?;
         outcome.candidate = Some((saved.0.to_string(), saved.1.to_string()));
+        let ending = Ending::from(outcome.ending.clone());
+        if let (Some(preset), true) = (&work.preset, ending.began()) {
+            let reading = session::read(preset, dir, &ending, given_up, outcome.changed);
+            outcome.reading = Some(WireReading::from(&reading));
+        }
         failpoint::hit("keeper.saved");
     }
     outcome.save_ms = millis(saving.elapsed());
@@ -80,6 +97,7 @@ pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag)
 
 fn command(dir: &Path, spec: &Spec, work: &AttemptWork) -> Command {
     let prompt = dir.join(files::PROMPT);
+    let preset = work.preset.as_ref();
     Command {
         argv: work.argv.iter().map(Into::into).collect(),
         cwd: spec.place.path.clone(),
@@ -91,8 +109,8 @@ fn command(dir: &Path, spec: &Spec, work: &AttemptWork) -> Command {
         timeout: Duration::from_millis(work.timeout_ms),
         idle: work.idle_ms.map(Duration::from_millis),
         marker: spec.marker.clone(),
-        linger: LINGER,
-        stop: Vec::new(),
+        linger: preset.and_then(|p| p.timeouts.grace).map_or(LINGER, |grace| grace.0),
+        stop: preset.map(session::stop_steps).unwrap_or_default(),
         grace: GRACE,
         own_process: true,
         cgroup: true,
@@ -106,28 +124,55 @@ fn fill(outcome: &mut Outcome, ended: Ended) {
     outcome.ending = WireEnding::from(&Ending::from(ended.ending));
 }
 
-/// Saves what is in the place as a commit: the commit, its tree, whether that differs from the base.
-fn save(repo: &Repo, place: &Place, base: &Oid, work: &AttemptWork) -> Result<(Oid, Oid, bool)> {
+/// Removes what the agent's program leaves for itself at the top of the place, unless it is part of the project.
+fn clear_litter(repo: &Repo, folder: &Path, preset: &Preset, base: &Oid) -> Result<()> {
+    if preset.litter.is_empty() {
+        return Ok(());
+    }
+    let tree = repo.tree_of(base)?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if session::is_litter(preset, &name) && !repo.has_entry(&tree, &name)? {
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(path)?;
+            } else {
+                std::fs::remove_file(path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Saves what is in the place as a commit on what it showed at first: the commit and its tree.
+fn save(repo: &Repo, place: &Place, base: &Oid, work: &AttemptWork) -> Result<(Oid, Oid)> {
     let base_tree = repo.tree_of(base)?;
     let snapshot = repo::snapshot(repo, place, &base_tree).context("cannot save what was left")?;
-    let changed = snapshot.tree != base_tree;
+    if work.base != base.as_str() && snapshot.tree == base_tree {
+        // A session that went on and changed nothing more: what it had left before stands.
+        let head = place.head_commit(repo).filter(|head| head != base);
+        if head.is_none() {
+            return Ok((base.clone(), snapshot.tree));
+        }
+    }
     // An agent may have committed. What it built on top of the base is kept as it is; a branch from elsewhere is not
     // the task's history, so its content alone is taken.
     let head = place.head_commit(repo).filter(|h| repo.is_ancestor(base, h).unwrap_or(false));
     let parent = head.unwrap_or_else(|| base.clone());
     if parent != *base && repo.tree_of(&parent)? == snapshot.tree {
-        return Ok((parent, snapshot.tree, changed));
+        return Ok((parent, snapshot.tree));
     }
     let author = Identity { name: work.author.0.clone(), email: work.author.1.clone() };
     let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
     let commit = repo::commit(repo, &snapshot.tree, &[parent], &work.message, &author, time)?;
-    Ok((commit, snapshot.tree, changed))
+    Ok((commit, snapshot.tree))
 }
 
 /// What is left in the place of an attempt whose keeper died: its tree is ended, then the place is saved as the keeper
 /// would have. Nothing if that cannot be done.
 #[must_use]
-pub fn rescue(repo: &Repo, spec: &Spec) -> Option<(Oid, Oid, bool)> {
+pub fn rescue(repo: &Repo, spec: &Spec) -> Option<(Oid, Oid)> {
     process::end_marked(&spec.marker);
     let super::spec::Work::Attempt(work) = &spec.work else { return None };
     let place = repo::open(repo, &spec.place.path, &spec.place.index).ok()?;

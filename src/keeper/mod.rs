@@ -7,6 +7,7 @@
 mod attempt;
 mod checks;
 mod place;
+mod session;
 pub mod spec;
 
 use std::path::Path;
@@ -36,6 +37,8 @@ pub mod files {
     pub const STDOUT: &str = "stdout";
     /// Its diagnostics.
     pub const STDERR: &str = "stderr";
+    /// What the agent leaves as its last message, where its program writes one.
+    pub const LAST_MESSAGE: &str = "last-message";
     /// The id of the agent's session, once it is known.
     pub const SESSION: &str = "session";
     /// Is there once the agent has got an answer from its service.

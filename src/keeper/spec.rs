@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::files;
+use crate::agent::preset::Preset;
 use crate::store::wire::{WireEnding, WireReading};
 
 /// The version of the format; a keeper and its supervisor are usually one program, but an upgrade can come between.
@@ -77,6 +78,11 @@ pub struct AttemptWork {
     pub timeout_ms: u64,
     /// Milliseconds without output.
     pub idle_ms: Option<u64>,
+    /// What is known of the agent's program; nothing for a plain command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
+    /// The commit on which the task builds; the place shows a later one where a session goes on.
+    pub base: String,
     /// Names of variables whose values must not appear in what is kept.
     pub secrets: Vec<String>,
     /// Author of the candidate commit.

@@ -84,6 +84,16 @@ impl Environ {
         self
     }
 
+    /// Takes a variable out; of a name that ends in `*`, all that begin so.
+    pub fn remove_all(&mut self, name: &str) {
+        match name.strip_suffix('*') {
+            None => {
+                self.0.remove(OsStr::new(name));
+            }
+            Some(prefix) => self.0.retain(|n, _| !n.to_string_lossy().starts_with(prefix)),
+        }
+    }
+
     /// The value of one variable.
     #[must_use]
     pub fn value(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {

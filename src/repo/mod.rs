@@ -198,6 +198,16 @@ impl Repo {
         }
     }
 
+    /// Whether a tree has anything at a path.
+    ///
+    /// # Errors
+    /// If the tree cannot be read.
+    pub fn has_entry(&self, tree: &Oid, path: &str) -> Result<bool> {
+        let local = self.local();
+        let root = tree::of(&local, object_id(tree)?)?;
+        Ok(tree::entry_at(&local, root, path.as_bytes())?.is_some())
+    }
+
     /// Who commits: as the user's configuration says, or a stand-in on a machine that has no identity.
     #[must_use]
     pub fn identity(&self) -> Identity {

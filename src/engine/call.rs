@@ -1,0 +1,164 @@
+//! How the agent is called for one attempt: a plain command as the job has it, any other program by its preset.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::Context;
+use super::attempts::{Launch, pinned_argv, text};
+use crate::agent::preset::{Ask, Preset, invocation};
+use crate::domain::id::TaskId;
+use crate::job::placeholders;
+use crate::keeper::files;
+use crate::process::Environ;
+
+/// The longest argument that Linux takes (`MAX_ARG_STRLEN`, 128 KiB with its end), in bytes, and some room.
+const ARGUMENT: usize = 130_000;
+
+/// What in a variable's name says that its value is a secret. What a preset passes on has addresses and regions among
+/// it, and a transcript without these would be hard to read.
+const SECRET: [&str; 7] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "HEADER", "COOKIE"];
+
+/// How the agent is called.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Whether the prompt goes to standard input.
+    pub prompt_on_stdin: bool,
+    /// What is known of the program, for its keeper; nothing of a plain command.
+    pub preset: Option<Preset>,
+    /// Names of variables that are passed on.
+    pub pass: Vec<String>,
+    /// Names of those among them whose values are kept out of transcripts.
+    pub secrets: Vec<String>,
+    /// Variables with values.
+    set: Vec<(String, String)>,
+    /// Variables that must not be there.
+    unset: Vec<String>,
+    /// How long it may make no progress.
+    pub idle: Duration,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+impl Call {
+    /// Puts the preset's own variables in place.
+    pub(super) fn adorn(&self, env: &mut Environ) {
+        for name in &self.unset {
+            env.remove_all(name);
+        }
+        for (name, value) in &self.set {
+            env.set(name, value);
+        }
+    }
+}
+
+/// The words and files of an attempt, as far as a call may name them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Words<'a> {
+    /// The keeper's folder.
+    pub dir: &'a Path,
+    /// The worktree.
+    pub place: &'a Path,
+    /// The prompt…
+    pub prompt: &'a str,
+    /// … and its file.
+    pub prompt_file: &'a Path,
+    /// The file with the findings, or nothing.
+    pub feedback_file: &'a str,
+}
+
+/// How the agent is called for an attempt.
+pub(super) fn call(
+    ctx: &Context,
+    task: &TaskId,
+    attempt: u32,
+    launch: &Launch,
+    words: Words<'_>,
+) -> Result<Call> {
+    if ctx.is_plain_command() {
+        return plain(ctx, task, attempt, launch, words);
+    }
+    let (agent, preset) = (&ctx.job.agent, &ctx.preset);
+    let last_message = text(&words.dir.join(files::LAST_MESSAGE));
+    let asked = invocation(
+        preset,
+        &Ask {
+            resume: launch.resumed.is_some(),
+            session_id: launch.session.as_deref(),
+            model: agent.model.as_deref(),
+            prompt: words.prompt,
+            prompt_file: &text(words.prompt_file),
+            cwd: &text(words.place),
+            last_message_file: Some(&last_message),
+            max_turns: agent.max_turns,
+            budget_usd: launch.budget.map(|cost| cost.usd()),
+            permissions: agent.permissions.as_deref(),
+            args: &agent.args,
+            is_root: rustix::process::geteuid().is_root(),
+        },
+    )?;
+    let mut argv = asked.argv;
+    if !agent.command.is_empty() {
+        argv.splice(..1, agent.command.iter().cloned());
+    }
+    let of_preset = |name: &&String| SECRET.iter().any(|word| name.contains(word));
+    let secrets = agent.env.iter().chain(asked.env_pass.iter().filter(of_preset)).cloned();
+    let said = agent.timeouts_said;
+    let own = |said: bool, job: Duration, preset: Option<Duration>| {
+        if said { job } else { preset.unwrap_or(job) }
+    };
+    Ok(Call {
+        argv: pinned_argv(ctx, &launch.base, argv)?,
+        prompt_on_stdin: asked.stdin_prompt,
+        preset: Some(preset.clone()),
+        secrets: secrets.collect(),
+        pass: agent.env.iter().chain(&asked.env_pass).cloned().collect(),
+        set: asked.env_set,
+        unset: asked.env_unset,
+        idle: own(said.1, agent.idle_timeout, preset.timeouts.idle.map(|t| t.0)),
+        timeout: own(said.0, agent.timeout, preset.timeouts.wall.map(|t| t.0)),
+    })
+}
+
+fn plain(
+    ctx: &Context,
+    task: &TaskId,
+    attempt: u32,
+    launch: &Launch,
+    words: Words<'_>,
+) -> Result<Call> {
+    let agent = &ctx.job.agent;
+    let names = |placeholder: &str| agent.command.iter().any(|a| a.contains(placeholder));
+    if names("{prompt}") && words.prompt.len() > ARGUMENT {
+        bail!(
+            "the prompt has {} bytes, too many for an argument: use `{{prompt_file}}` or standard input",
+            words.prompt.len()
+        );
+    }
+    let values = placeholders::Values {
+        prompt: words.prompt,
+        prompt_file: &text(words.prompt_file),
+        task_id: task.as_str(),
+        task_files: &ctx.task(task)?.files,
+        worktree: &text(words.place),
+        output: "",
+        base: launch.base.as_str(),
+        run: ctx.run.as_str(),
+        attempt,
+        feedback_file: words.feedback_file,
+    };
+    Ok(Call {
+        argv: pinned_argv(ctx, &launch.base, placeholders::expand(&agent.command, &values))?,
+        prompt_on_stdin: !names("{prompt_file}") && !names("{prompt}"),
+        preset: None,
+        pass: agent.env.clone(),
+        secrets: agent.env.clone(),
+        set: Vec::new(),
+        unset: Vec::new(),
+        idle: agent.idle_timeout,
+        timeout: agent.timeout,
+    })
+}
