@@ -144,10 +144,12 @@ fn going_on(
 /// Whether nothing is left to do in a run: every task has ended, and none that failed is owed another try.
 pub(super) fn over(loaded: &LoadedRun) -> bool {
     let state = &loaded.ledger.state;
-    let policy = crate::job::parse(&loaded.job_text, &loaded.manifest.file)
-        .map(|job| engine::policy(&job, job.limits.jobs));
+    let policy = crate::job::parse(&loaded.job_text, &loaded.manifest.file).ok().and_then(|job| {
+        let preset = crate::agent::preset::resolve(&job).ok()?;
+        Some(engine::policy(&job, &preset, job.limits.jobs))
+    });
     state.ended()
-        && !policy.is_ok_and(|policy| !owed(state, crate::ambient::now(), &policy).is_empty())
+        && !policy.is_some_and(|policy| !owed(state, crate::ambient::now(), &policy).is_empty())
 }
 
 /// A run that halted because of a pattern goes on when a person has done something about it.
