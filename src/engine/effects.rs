@@ -1,5 +1,6 @@
 //! Beginning what is owed: each effect on a thread of its own, in a place of its own.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -79,7 +80,9 @@ impl Engine<'_> {
         self.flight.insert(effect.clone(), place);
         // Not a scoped thread: a supervisor that leaves does not wait for keepers.
         std::thread::spawn(move || {
-            let seen = work(&ctx);
+            // A thread that panics must not be waited for: it is a fault like any other, and said so.
+            let seen = catch_unwind(AssertUnwindSafe(|| work(&ctx)))
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of ours panicked")));
             sender.send(News::Done(effect, Box::new(seen))).ok();
         });
         true

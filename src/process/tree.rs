@@ -259,7 +259,9 @@ fn children() -> Vec<Seen> {
 
 /// Kills these processes and, since they can no longer leave them, their groups.
 fn kill_all(living: &[Seen]) {
-    let own = rustix::process::getpgrp().as_raw_nonzero().get();
+    // Not asked of the kernel by a call: in a pid namespace whose first process kept its group, the answer is 0, which
+    // `rustix` does not expect (it panics, seen with `unshare --fork`).
+    let own = procfs::stat(std::process::id().cast_signed()).map_or(0, |me| me.group);
     let mut groups = BTreeSet::new();
     for seen in living {
         let still = procfs::stat(seen.pid).is_some_and(|now| {

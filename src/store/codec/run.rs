@@ -37,7 +37,8 @@ fn tell(kind: &RunEventKind) -> (&'static str, String, WireRun) {
             let standing = match (&a.because, a.proven) {
                 (Some(because), false) => format!("closed: {because}"),
                 (Some(because), true) => format!("strained: {because}"),
-                (None, _) => "in order".to_owned(),
+                (None, true) => "good: it has answered".to_owned(),
+                (None, false) => "to be tried".to_owned(),
             };
             (
                 "account",
