@@ -100,10 +100,6 @@ pub(super) fn call(
             is_root: rustix::process::geteuid().is_root(),
         },
     )?;
-    let mut argv = asked.argv;
-    if !agent.command.is_empty() {
-        argv.splice(..1, agent.command.iter().cloned());
-    }
     let of_preset = |name: &&String| SECRET.iter().any(|word| name.contains(word));
     let secrets = agent.env.iter().chain(asked.env_pass.iter().filter(of_preset)).cloned();
     let said = agent.timeouts_said;
@@ -111,7 +107,7 @@ pub(super) fn call(
         if said { job } else { preset.unwrap_or(job) }
     };
     Ok(Call {
-        argv: pinned_argv(ctx, &launch.base, argv)?,
+        argv: pinned_argv(ctx, &launch.base, asked.argv)?,
         prompt_on_stdin: asked.stdin_prompt,
         preset: Some(preset.clone()),
         secrets: secrets.collect(),

@@ -16,3 +16,4 @@ mod misbehaviour;
 mod requests;
 mod sandbox;
 mod scenarios;
+mod sessions;

@@ -1,0 +1,166 @@
+//! Agents with sessions: the scripted agent stands for the program of the preset `codex` and prints what that would.
+
+use serde_json::{Value, json};
+
+use crate::invariants::Claim;
+use crate::job::Job;
+use crate::sandbox::Sandbox;
+
+/// How a session of this thread begins.
+const BEGIN: &str = r#"
+echo "$*" >>"$HOME/calls.$HARNESS_TASK"
+echo '{"type":"thread.started","thread_id":"thread-of-'"$HARNESS_TASK"'"}'
+echo '{"type":"turn.started"}'
+echo '{"type":"item.completed","item":{"id":"i0","type":"agent_message","text":"at work"}}'
+"#;
+
+/// How it ends well, having used so much since the thread began.
+fn end(input: u32, output: u32) -> String {
+    let usage = json!({"input_tokens": input, "cached_input_tokens": 10, "output_tokens": output});
+    format!("echo '{}'", json!({"type": "turn.completed", "usage": usage}))
+}
+
+/// How it ends badly, with these words.
+fn failure(words: &str) -> String {
+    let event = json!({"type": "turn.failed", "error": {"message": words}});
+    format!("echo '{event}'\nexit 1")
+}
+
+fn job(tasks: &[&str]) -> Job {
+    Job::new(tasks).set("agent", "preset = \"codex\"")
+}
+
+fn script(sandbox: &Sandbox, name: &str, parts: &[&str]) {
+    sandbox.script(name, &format!("{BEGIN}{}", parts.join("\n")));
+}
+
+fn calls(sandbox: &Sandbox, task: &str) -> Vec<String> {
+    let path = sandbox.sign(&format!("calls.{task}"));
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// When the events of a kind happened, in milliseconds.
+fn moments(sandbox: &Sandbox, chains: &str, event: &str) -> Vec<u64> {
+    let only = |key: &str| format!("%(trailers:key=Harness-{key},valueonly,separator=%x2c)");
+    let format = format!("--format={} {}", only("Event"), only("At"));
+    let text = sandbox.git(&["log", &format, &format!("--glob=refs/harness/{chains}")]);
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    let found = lines.filter(|(e, _)| *e == event).map(|(_, at)| at.parse().unwrap());
+    let mut found: Vec<u64> = found.collect();
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn a_session_that_crashed_goes_on_where_it_was() {
+    let sandbox = Sandbox::new(job(&["alpha"]));
+    script(&sandbox, "alpha.1", &["echo half >alpha", "pwd >\"$HOME/place\"", "kill -9 $$"]);
+    let there =
+        "[ \"$(cat alpha)\" = half ] && [ \"$(pwd)\" = \"$(cat \"$HOME/place\")\" ] || exit 3";
+    script(&sandbox, "alpha.2", &[there, "echo whole >>alpha", &end(300, 30)]);
+    sandbox.run(&["start"]).exits(0).says("resume");
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.landed("alpha"), "half\nwhole");
+    let calls = calls(&sandbox, "alpha");
+    assert_eq!(calls.len(), 2, "{calls:?}");
+    assert!(calls[0].starts_with("exec --json") && !calls[0].contains("thread-of"), "{calls:?}");
+    assert!(calls[1].starts_with("exec resume") && calls[1].contains("thread-of-alpha"));
+    let task = sandbox.task("alpha");
+    assert_eq!(task["tokens"]["output"], 30, "{task}");
+    let prompt = sandbox.run(&["show", "alpha", "--prompt"]).exits(0);
+    prompt.says("Your session was interrupted").says("Do what the script says.");
+}
+
+#[test]
+fn what_a_thread_counts_on_is_counted_once() {
+    let sandbox = Sandbox::new(job(&["alpha"]).set("retry", "feedback = 2"));
+    let lost = failure("stream disconnected before completion: error sending request");
+    // It reports, is cut off from its service, goes on, and reports all of the thread.
+    script(&sandbox, "alpha.1", &["echo one >alpha", &end(130, 7), &lost]);
+    script(&sandbox, "alpha.2", &["echo two >>alpha", &end(390, 21)]);
+    sandbox.run(&["start"]).exits(0);
+    let status = sandbox.status();
+    let total = ["input", "output", "cache_read"].map(|k| status["tokens"][k].as_u64().unwrap());
+    assert_eq!((total[0] + total[2], total[1]), (390, 21), "{status}");
+    assert_eq!(status["cost_usd"], Value::Null);
+}
+
+#[test]
+fn after_a_kill_of_everything_the_same_session_goes_on() {
+    let sandbox = Sandbox::new(job(&["alpha"]));
+    script(&sandbox, "alpha.1", &["echo half >alpha", "touch \"$HOME/there\"", "sleep 600"]);
+    script(&sandbox, "alpha.2", &["echo whole >>alpha", &end(50, 5)]);
+    let supervisor = sandbox.spawn(&["start"]);
+    sandbox.await_sign("there");
+    supervisor.signal(rustix::process::Signal::KILL);
+    for pid in sandbox.keepers() {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+    }
+    drop(supervisor.wait());
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.landed("alpha"), "half\nwhole");
+    assert!(calls(&sandbox, "alpha")[1].contains("resume"));
+}
+
+#[test]
+fn nothing_starts_before_a_limit_lifts_and_nobody_is_charged() {
+    let tasks = ["alpha", "beta", "gamma", "delta"];
+    let job = job(&tasks).set("limits", "jobs = 2").set("retry", "feedback = 0");
+    let sandbox = Sandbox::new(job);
+    // The preset's own rule reads a moment only to the minute: this one has none, so there is a pause.
+    script(
+        &sandbox,
+        "alpha.1",
+        &[&failure("exceeded retry limit, last status: 429 Too Many Requests")],
+    );
+    script(&sandbox, "default", &["echo done >\"$HARNESS_TASK\"", &end(10, 1)]);
+    sandbox.run(&["start"]).exits(0).says("no agent starts").says("429");
+    Claim::all(&sandbox).holds();
+    let started = moments(&sandbox, "tasks/job-1", "started");
+    let account = sandbox.git(&["log", "--format=%B", "refs/harness/runs/job-1"]);
+    let closed = account.lines().find_map(|line| {
+        let data: Value = serde_json::from_str(line.strip_prefix("Harness-Data: ")?).ok()?;
+        (data["event"] == "account" && data["proven"] == false)
+            .then(|| data["closed_until"].clone())
+    });
+    let until = closed.unwrap().as_u64().unwrap();
+    let ended = moments(&sandbox, "tasks/job-1", "retried")[0];
+    let early: Vec<_> = started.iter().filter(|at| **at > ended && **at < until).collect();
+    assert!(early.is_empty(), "started while the account was closed: {early:?}");
+    assert!(started.iter().filter(|at| **at >= until).count() >= 3, "{started:?} {until}");
+    assert_eq!(sandbox.task("alpha")["attempts"], 2);
+}
+
+#[test]
+fn an_account_that_is_refused_ends_the_run_before_a_second_task() {
+    let sandbox = Sandbox::new(job(&["alpha", "beta", "gamma"]));
+    let refused = failure("unexpected status 401 Unauthorized: no such key");
+    sandbox.script("default", &format!("sleep 0.3\n{refused}"));
+    let said = sandbox.run(&["start"]).exits(3).says("account is not accepted").says("401");
+    assert!(said.err.contains("git harness start"), "{said}");
+    assert_eq!(moments(&sandbox, "tasks/job-1", "started").len(), 1, "{said}");
+    assert_eq!(sandbox.status()["halt"], "agent");
+    sandbox.script("default", &format!("{BEGIN}echo done >\"$HARNESS_TASK\"\n{}", end(1, 1)));
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn a_task_that_does_not_fit_is_done_in_parts() {
+    let job = job(&["alpha", "beta", "gamma"]).set("plan", "group = \"directory\"");
+    let sandbox = Sandbox::new(job);
+    let full = failure("Codex ran out of room in the context window of the model.");
+    let all = format!("[ -z \"${{HARNESS_TASK##*part*}}\" ] || {{\n{full}\n}}");
+    let some = "for f in alpha beta gamma; do\n\
+                if grep -q \"\\`$f\\`\" \"$HARNESS_PROMPT_FILE\"; then echo done >$f; fi\ndone";
+    script(&sandbox, "default", &[&all, some, &end(5, 5)]);
+    sandbox.run(&["start"]).exits(0).says("split into");
+    let status = sandbox.status();
+    assert_eq!((&status["counts"]["done"], &status["counts"]["skipped"]), (&2.into(), &1.into()));
+    for file in ["alpha", "beta", "gamma"] {
+        assert_eq!(sandbox.landed(file), "done");
+    }
+}
