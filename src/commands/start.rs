@@ -149,7 +149,7 @@ pub(super) fn over(loaded: &LoadedRun) -> bool {
         Some(engine::policy(&job, &preset, job.limits.jobs))
     });
     state.ended()
-        && !policy.is_some_and(|policy| !owed(state, crate::ambient::now(), &policy).is_empty())
+        && policy.is_none_or(|policy| owed(state, crate::ambient::now(), &policy).is_empty())
 }
 
 /// A run that halted because of a pattern goes on when a person has done something about it.

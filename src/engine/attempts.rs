@@ -100,7 +100,7 @@ pub(super) fn launch(
             prompt_on_stdin: call.prompt_on_stdin,
             timeout_ms: millis(call.timeout),
             idle_ms: Some(millis(call.idle)),
-            preset: call.preset.clone(),
+            preset: call.preset.clone().map(Box::new),
             base: launch.base.to_string(),
             secrets: call.secrets.clone(),
             author: (ctx.identity.name.clone(), ctx.identity.email.clone()),

@@ -97,7 +97,7 @@ pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag)
 
 fn command(dir: &Path, spec: &Spec, work: &AttemptWork) -> Command {
     let prompt = dir.join(files::PROMPT);
-    let preset = work.preset.as_ref();
+    let preset = work.preset.as_deref();
     Command {
         argv: work.argv.iter().map(Into::into).collect(),
         cwd: spec.place.path.clone(),

@@ -80,7 +80,7 @@ pub struct AttemptWork {
     pub idle_ms: Option<u64>,
     /// What is known of the agent's program; nothing for a plain command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preset: Option<Preset>,
+    pub preset: Option<Box<Preset>>,
     /// The commit on which the task builds; the place shows a later one where a session goes on.
     pub base: String,
     /// Names of variables whose values must not appear in what is kept.
