@@ -34,11 +34,24 @@ impl Verdict {
 
 impl<'a> Case<'a> {
     pub(super) fn verdict(&self) -> Verdict {
+        // It ended on its own and well, or what was seen cannot come to any good.
+        let well = self.ended.ours.is_none() && self.left_well();
+        if !well && let Some((class, said)) = self.for_good() {
+            return Verdict::new(class, said);
+        }
         let good = match self.preset.output.format {
             Format::Text => self.text_end(),
             Format::Json | Format::Jsonl | Format::JsonArray => self.end(),
         };
         good.map_or_else(|| self.failed(), |message| self.done(message))
+    }
+
+    /// What nothing that came later takes back.
+    fn for_good(&self) -> Option<(Class, String)> {
+        let rules = || self.preset.watch.hopeless.iter().filter(|rule| rule.for_good);
+        let events = self.out.events.iter().rev();
+        let class = |event| rules().find(|rule| rule.when.fits(event)).map(|rule| rule.class);
+        events.into_iter().find_map(|event| Some((class(event)?, self.saying(event).text)))
     }
 
     /// The last event that says that it is over, unless work went on behind it.
@@ -233,7 +246,8 @@ impl<'a> Case<'a> {
         // The shape was enough for the class; the words are another event's.
         let spoken =
             events.iter().map(|event| self.saying(event).text).find(|t| !t.trim().is_empty());
-        Some((found.0, spoken.unwrap_or_default()))
+        let shape = || events.first().map(ToString::to_string).unwrap_or_default();
+        Some((found.0, spoken.unwrap_or_else(shape)))
     }
 
     /// What an event says. An end that is good says nothing, unless it lies: its message is not about a failure.

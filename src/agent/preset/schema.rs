@@ -357,6 +357,9 @@ pub struct Hopeless {
     /// … seen so often without progress between; default once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
+    /// Whether work behind it does not take it back.
+    #[serde(default)]
+    pub for_good: bool,
     /// … and followed by nothing but noise for so long; at once where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Period>,
