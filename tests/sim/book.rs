@@ -1,174 +1,170 @@
-//! The oracle: what an observation must mean for a task, kept in its own words and compared with the machine.
+//! The oracle of a whole run: what an observation must mean, and what may begin, in other words than the machine's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use git_harness::domain::event::Ending;
-use git_harness::domain::id::{Oid, TaskId, Timestamp};
+use git_harness::domain::event::Halt;
+use git_harness::domain::id::{TaskId, Timestamp};
 use git_harness::domain::machine::{Observation, Request};
+use git_harness::domain::plan::Plan;
 use git_harness::domain::retry::Policy;
-use git_harness::domain::state::{Phase, TaskState};
-use git_harness::domain::verdict::{Candidate, Judgement, Verdict};
+use git_harness::domain::session::Class;
+use git_harness::domain::state::{RunPhase, RunState};
+use git_harness::domain::verdict::{Judgement, Verdict};
 
-/// Where a task stands in the book.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Stage {
-    #[default]
-    Waiting,
-    Open,
-    Offered(Candidate),
-    Accepted(Candidate),
-    Landed,
-    Failed,
-    Skipped,
-}
+use crate::page::{Consequence, Page, Rules, Stage};
+use crate::purse;
+use crate::standing::Standing;
 
-/// One task's page.
-#[derive(Debug, Clone, Default)]
-pub struct Page {
-    pub stage: Stage,
-    pub attempt: u32,
-    /// Whether its end is still news, also when the task was taken out meanwhile.
-    pub open: bool,
-    pub rejections: u32,
-    pub conflicts: u32,
-    pub faults: u32,
-    /// How often a person had failed work taken up again since the budgets were made new.
-    pub again: u32,
-    /// Nothing that was asked before this moment can still be news.
-    pub pause: Timestamp,
-    /// What the last attempt left: a person may have it taken up again.
-    pub left: Option<Candidate>,
-    /// Every candidate that the checks have accepted as it is.
-    pub accepted: BTreeSet<Oid>,
+/// A task as the book has it planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    pub id: TaskId,
+    pub files: Vec<String>,
+    pub after: BTreeSet<TaskId>,
 }
 
 /// The book of a run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
 pub struct Book {
+    pub plan: Vec<Planned>,
     pub pages: BTreeMap<TaskId, Page>,
-    pub cancelled: bool,
-}
-
-impl Page {
-    pub fn phase(&self) -> Phase {
-        match self.stage {
-            Stage::Waiting => Phase::Todo,
-            Stage::Open => Phase::Running,
-            Stage::Offered(_) => Phase::Verifying,
-            Stage::Accepted(_) => Phase::Queued,
-            Stage::Landed => Phase::Done,
-            Stage::Failed => Phase::Failed,
-            Stage::Skipped => Phase::Skipped,
-        }
-    }
-
-    fn fault(&mut self, policy: &Policy, now: Timestamp, stay: bool) {
-        if self.faults == policy.infra {
-            self.stage = Stage::Failed;
-            return;
-        }
-        self.faults += 1;
-        if !stay {
-            self.stage = Stage::Waiting;
-        }
-        // One second, doubled each time, one minute at most.
-        let pause = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000];
-        self.pause = now.after_ms(pause[(self.faults as usize - 1).min(6)]);
-    }
-
-    fn rejected(&mut self, policy: &Policy, now: Timestamp) {
-        self.rejections += 1;
-        self.faults = 0;
-        let out = self.rejections > policy.feedback;
-        self.stage = if out { Stage::Failed } else { Stage::Waiting };
-        if !out {
-            self.pause = now;
-        }
-    }
-
-    fn ended(
-        &mut self,
-        ending: &Ending,
-        candidate: Option<&Candidate>,
-        changed: bool,
-        policy: &Policy,
-        now: Timestamp,
-    ) {
-        self.left = candidate.cloned();
-        self.open = false;
-        match (ending, candidate) {
-            (Ending::Stopped, _) => {
-                self.stage = Stage::Waiting;
-                self.pause = now;
-            }
-            (Ending::Lost | Ending::NotStarted(_), _) | (_, None) => self.fault(policy, now, false),
-            (_, Some(_)) if !changed && !policy.allow_empty => self.rejected(policy, now),
-            (_, Some(candidate)) => self.stage = Stage::Offered(candidate.clone()),
-        }
-    }
-
-    fn judged(
-        &mut self,
-        candidate: &Candidate,
-        verdict: &Verdict,
-        landing: bool,
-        policy: &Policy,
-        now: Timestamp,
-    ) {
-        match &verdict.judgement {
-            Judgement::Accepted => {
-                self.faults = 0;
-                if !landing {
-                    self.accepted.insert(candidate.commit.clone());
-                    self.stage = Stage::Accepted(candidate.clone());
-                }
-            }
-            Judgement::Rejected(_) => self.rejected(policy, now),
-            Judgement::Inconclusive(_) => self.fault(policy, now, true),
-        }
-    }
-
-    /// Compares with what the machine says of the task.
-    pub fn compare(&self, task: &TaskId, state: &TaskState, policy: &Policy) {
-        assert_eq!(self.phase(), state.phase, "{task}: {self:?}\n{state:?}");
-        assert_eq!(self.attempt, state.attempt, "{task}: number of the last attempt");
-        let here = (self.rejections, self.conflicts, self.faults);
-        let there = (state.rejections, state.conflicts, state.faults);
-        assert_eq!(here, there, "{task}: rejections, conflicts, faults");
-        assert!(self.rejections <= policy.feedback + 1 + self.again, "{task}: {self:?}");
-        assert!(self.conflicts <= policy.feedback.max(1) + 1 + self.again, "{task}: {self:?}");
-        assert!(self.faults <= policy.infra, "{task}: {self:?}");
-        // An attempt whose task was taken out works on in its place until it ends.
-        if !state.phase.ended() {
-            let working = state.phase == Phase::Running;
-            let said = (state.place.is_some(), state.owner.is_some());
-            assert_eq!(said, (working, working), "{task}: place and owner of a running attempt");
-        }
-        assert_eq!(
-            state.candidate, self.left,
-            "{task}: the candidate is what the last attempt left"
-        );
-        let judged = matches!(state.phase, Phase::Verifying | Phase::Queued);
-        assert!(!judged || state.candidate.is_some(), "{task}: there is something to judge");
-    }
+    /// Tasks that were split.
+    pub parts: BTreeMap<TaskId, [TaskId; 2]>,
+    pub standing: Standing,
+    pub phase: RunPhase,
+    pub base: Option<bool>,
 }
 
 impl Book {
-    /// Whether an observation is news, and what it means if so. Dispatching is judged by the world.
+    pub fn new(plan: &Plan, paused: bool, policy: &Policy) -> Self {
+        let planned = |t: &git_harness::domain::plan::Task| Planned {
+            id: t.id.clone(),
+            files: t.files.clone(),
+            after: t.after.iter().cloned().collect(),
+        };
+        Self {
+            plan: plan.tasks.iter().map(planned).collect(),
+            pages: plan.tasks.iter().map(|t| (t.id.clone(), Page::default())).collect(),
+            parts: BTreeMap::new(),
+            standing: Standing::new(policy),
+            phase: if paused { RunPhase::Paused } else { RunPhase::Active },
+            base: None,
+        }
+    }
+
+    fn count(&self, stage: &Stage) -> usize {
+        self.pages.values().filter(|p| p.stage == *stage).count()
+    }
+
+    pub fn all_over(&self) -> bool {
+        self.pages.values().all(|p| p.phase().ended())
+    }
+
+    pub fn broke(&self, policy: &Policy) -> bool {
+        purse::all_empty(self.pages.values().map(|p| &p.purse), policy)
+    }
+
+    /// Whether one task is to go alone, since the last ones have failed.
+    pub fn wary(&self) -> bool {
+        self.standing.wary && self.count(&Stage::Landed) <= self.standing.amnesty.0
+    }
+
+    /// What may begin: as many as there is room for, those that have somewhere to go on first.
+    pub fn may_begin(&self, rules: Rules<'_>) -> Vec<(TaskId, u32)> {
+        let Rules { policy, now } = rules;
+        let ready = self.base.is_some_and(|good| good || !policy.base_must_pass);
+        let closed = now < self.standing.lifts;
+        if self.phase != RunPhase::Active || !ready || closed || self.broke(policy) {
+            return Vec::new();
+        }
+        let pages = self.pages.values();
+        let running: Vec<_> = pages.filter(|p| p.stage == Stage::Open).collect();
+        let mut room = self.standing.room.min(policy.jobs).saturating_sub(running.len());
+        if self.wary() {
+            let under_way = |p: &Page| !matches!(p.stage, Stage::Waiting) && !p.phase().ended();
+            room = room.min(usize::from(!self.pages.values().any(under_way)));
+        }
+        if self.standing.doubts(policy) {
+            let asks = running.iter().any(|p| p.began >= self.standing.lifts);
+            room = room.min(usize::from(!asks));
+        }
+        let landed = |t: &TaskId| self.pages[t].stage == Stage::Landed;
+        let due = |p: &&Planned| {
+            let page = &self.pages[&p.id];
+            page.stage == Stage::Waiting && page.pause <= now && p.after.iter().all(landed)
+        };
+        let (first, then): (Vec<_>, Vec<_>) = self
+            .plan
+            .iter()
+            .filter(due)
+            .partition(|p| policy.resumable && self.pages[&p.id].thread.is_some());
+        let all = first.into_iter().chain(then).take(room);
+        all.map(|p| (p.id.clone(), self.pages[&p.id].attempt + 1)).collect()
+    }
+
+    /// Those that failed and are tried once more when all is over.
+    pub fn second_round(&self, policy: &Policy) -> Vec<TaskId> {
+        let failed: Vec<_> = self.pages.iter().filter(|(_, p)| p.stage == Stage::Failed).collect();
+        let all = failed.len() + self.count(&Stage::Landed);
+        let few =
+            failed.len() as u64 * 1_000_000 <= u64::from(policy.redispatch_below.0) * all as u64;
+        if self.phase != RunPhase::Active || !self.all_over() || !few {
+            return Vec::new();
+        }
+        let hope = |p: &Page| {
+            p.cause != "context_exceeded"
+                && p.redispatches < policy.redispatch
+                && !p.purse.empty(policy)
+        };
+        failed.into_iter().filter(|(_, p)| hope(p)).map(|(t, _)| t.clone()).collect()
+    }
+
+    /// When something may begin of itself.
+    pub fn wakes(&self, now: Timestamp) -> Option<Timestamp> {
+        let pages = self.pages.values().filter(|p| !p.phase().ended()).map(|p| p.pause);
+        pages.chain([self.standing.lifts]).filter(|at| *at > now).min()
+    }
+
+    /// Whether an observation is news, and what it means if so; `None` where the book cannot tell. Dispatching is judged
+    /// by the world. `found` is what the machine made of it.
     pub fn take(
         &mut self,
         observation: &Observation,
-        policy: &Policy,
-        now: Timestamp,
+        rules: Rules<'_>,
+        found: &RunState,
     ) -> Option<bool> {
-        let cancelled = self.cancelled;
-        let task = match observation {
-            Observation::BaseJudged(_) | Observation::PassOver | Observation::JobChanged(_) => {
-                return None;
+        match observation {
+            Observation::Dispatched { .. } => None,
+            Observation::BaseJudged(verdict) => Some(self.base_judged(verdict, rules.policy)),
+            Observation::JobChanged(_) => Some(true),
+            Observation::PassOver => {
+                let again = self.second_round(rules.policy);
+                for task in &again {
+                    let page = self.pages.get_mut(task).unwrap();
+                    page.anew(rules);
+                    page.redispatches += 1;
+                }
+                Some(!again.is_empty())
             }
-            Observation::Answered { .. } => return None,
-            Observation::Dispatched { task, .. }
-            | Observation::AttemptEnded { task, .. }
+            Observation::Answered { task, attempt } => {
+                let page = self.pages.get(task)?;
+                let runs = page.stage == Stage::Open && page.attempt == *attempt;
+                Some(runs && self.standing.answered(page.began))
+            }
+            Observation::Asked(Request::Stop(_)) => {
+                let stops = self.phase == RunPhase::Active && !self.all_over();
+                if stops {
+                    self.phase = RunPhase::Paused;
+                }
+                Some(stops)
+            }
+            Observation::Asked(Request::Resume) => self.resume(rules.policy),
+            Observation::Asked(Request::Cancel) => {
+                let news = self.phase != RunPhase::Cancelled;
+                self.phase = RunPhase::Cancelled;
+                Some(news)
+            }
+            Observation::AttemptEnded { task, .. }
             | Observation::NeverBegan { task, .. }
             | Observation::Verified { task, .. }
             | Observation::LandingConflict { task, .. }
@@ -176,60 +172,142 @@ impl Book {
             | Observation::Landed { task, .. }
             | Observation::Asked(
                 Request::Retry(task) | Request::Reconsider(task) | Request::Skip(task, _),
-            ) => task,
-            Observation::Asked(Request::Stop(_) | Request::Resume | Request::Cancel) => {
-                return None;
+            ) => {
+                let before = self.pages.get(task)?.stage.clone();
+                let mut halts = Vec::new();
+                let news = self.of_task(task, observation, rules, found, &mut halts);
+                if before != Stage::Failed && self.pages[task].stage == Stage::Failed {
+                    let place = usize::from(halts.first() == Some(&Halt::Budget));
+                    halts.splice(place..place, self.despairs(task, rules.policy));
+                }
+                if let (Some(last), RunPhase::Active) = (halts.last(), &self.phase) {
+                    (self.phase, self.standing.stop) = (RunPhase::Halted, Some(*last));
+                }
+                Some(news)
             }
+        }
+    }
+
+    /// One more has failed: whether that is too much.
+    fn despairs(&self, task: &TaskId, policy: &Policy) -> Option<Halt> {
+        let failed: Vec<_> = self.pages.values().filter(|p| p.stage == Stage::Failed).collect();
+        let alike = failed.iter().all(|p| p.cause == self.pages[task].cause);
+        let landed = self.count(&Stage::Landed);
+        let too_many = self.standing.despairs(landed, failed.len(), alike, policy);
+        (too_many && !self.all_over()).then_some(Halt::Failures)
+    }
+
+    fn base_judged(&mut self, verdict: &Verdict, policy: &Policy) -> bool {
+        if self.base.is_some() || self.phase == RunPhase::Cancelled {
+            return false;
+        }
+        let bad = match verdict.judgement {
+            Judgement::Accepted => false,
+            Judgement::Rejected(_) => policy.base_must_pass,
+            Judgement::Inconclusive(_) => true,
         };
-        let Some(page) = self.pages.get_mut(task) else { return Some(false) };
+        self.base = match verdict.judgement {
+            Judgement::Accepted => Some(true),
+            Judgement::Rejected(_) => Some(false),
+            Judgement::Inconclusive(_) => None,
+        };
+        if bad {
+            (self.phase, self.standing.stop) = (RunPhase::Halted, Some(Halt::Base));
+        }
+        true
+    }
+
+    fn resume(&mut self, policy: &Policy) -> Option<bool> {
+        if self.phase == RunPhase::Cancelled {
+            return Some(false);
+        }
+        if self.broke(policy) && !self.all_over() {
+            let failures = self.standing.stop == Some(Halt::Failures);
+            let stop = if failures { Halt::Failures } else { Halt::Budget };
+            (self.phase, self.standing.stop) = (RunPhase::Halted, Some(stop));
+            // Whether it has been said in these words before.
+            return None;
+        }
+        if self.phase == RunPhase::Active {
+            return Some(false);
+        }
+        self.phase = RunPhase::Active;
+        self.standing.goes_on(self.count(&Stage::Landed), self.count(&Stage::Failed));
+        self.base = self.base.filter(|good| *good);
+        Some(true)
+    }
+
+    fn of_task(
+        &mut self,
+        task: &TaskId,
+        observation: &Observation,
+        rules: Rules<'_>,
+        found: &RunState,
+        halts: &mut Vec<Halt>,
+    ) -> bool {
+        let cancelled = self.phase == RunPhase::Cancelled;
+        let split = self.parts.contains_key(task);
+        let Some(page) = self.pages.get_mut(task) else { return false };
         let stage = page.stage.clone();
-        let due = page.pause <= now;
-        Some(match (observation, &stage) {
-            (Observation::Dispatched { .. }, _) => return None,
+        let due = page.pause <= rules.now;
+        match (observation, &stage) {
             (
-                Observation::AttemptEnded { attempt, ending, candidate, changed, .. },
-                Stage::Open,
-            ) if *attempt == page.attempt => {
-                page.ended(ending, candidate.as_ref(), *changed, policy, now);
-                true
-            }
-            (
-                Observation::AttemptEnded { attempt, candidate, .. },
-                Stage::Skipped | Stage::Landed,
-            ) if *attempt == page.attempt && page.open => {
-                page.open = false;
-                page.left.clone_from(candidate);
+                Observation::AttemptEnded { attempt, ending, candidate, changed, reading, .. },
+                stage,
+            ) if *attempt == page.attempt && page.open.is_some() => {
+                let (told, began) = (reading.as_deref(), page.began);
+                page.close(ending, candidate.as_ref(), told);
+                let mut consequence = Consequence::Nothing;
+                if *stage == Stage::Open && split {
+                    page.stage = Stage::Skipped;
+                } else if *stage == Stage::Open {
+                    consequence = page.ended(ending, *changed, told, rules);
+                }
+                if self.broke(rules.policy) {
+                    halts.push(Halt::Budget);
+                }
+                match consequence {
+                    Consequence::Nothing => {}
+                    Consequence::Heard => {
+                        let Rules { policy, now } = rules;
+                        let said = told.unwrap();
+                        self.standing.hear(said, began, now, policy, &found.account);
+                        let refused = matches!(said.class, Class::RateLimited | Class::Overloaded);
+                        if refused && self.standing.refusals > 20 {
+                            halts.push(Halt::Account);
+                        }
+                    }
+                    Consequence::Hopeless => halts.push(Halt::Agent),
+                    Consequence::TooLarge => self.split(task),
+                }
                 true
             }
             (Observation::NeverBegan { attempt, .. }, Stage::Open) if *attempt == page.attempt => {
-                page.open = false;
-                page.stage = Stage::Waiting;
-                page.pause = now;
+                if split {
+                    page.stage = Stage::Skipped;
+                } else {
+                    (page.stage, page.open, page.pause) = (Stage::Waiting, None, rules.now);
+                }
                 true
             }
             (Observation::Verified { attempt, tree, verdict, .. }, Stage::Offered(candidate))
                 if *attempt == page.attempt && *tree == candidate.tree && due =>
             {
-                page.judged(candidate, verdict, false, policy, now);
+                page.judged(candidate, verdict, false, rules);
                 true
             }
             (
                 Observation::LandingJudged { candidate: commit, verdict, .. },
                 Stage::Accepted(candidate),
             ) if *commit == candidate.commit && due => {
-                page.judged(candidate, verdict, true, policy, now);
+                page.judged(candidate, verdict, true, rules);
                 true
             }
             (
                 Observation::LandingConflict { candidate: commit, .. },
                 Stage::Accepted(candidate),
             ) if *commit == candidate.commit => {
-                page.conflicts += 1;
-                let out = page.conflicts > policy.feedback.max(1);
-                page.stage = if out { Stage::Failed } else { Stage::Waiting };
-                if !out {
-                    page.pause = now;
-                }
+                page.conflicted(rules);
                 true
             }
             (Observation::Landed { .. }, stage) if *stage != Stage::Landed => {
@@ -237,22 +315,19 @@ impl Book {
                 true
             }
             (Observation::Asked(Request::Retry(_)), Stage::Failed | Stage::Skipped)
-                if !cancelled =>
+                if !cancelled && !split =>
             {
-                (page.rejections, page.conflicts, page.faults, page.again) = (0, 0, 0, 0);
-                page.open = false;
-                (page.stage, page.pause, page.left) = (Stage::Waiting, now, None);
+                page.anew(rules);
+                page.purse.excuse();
+                page.redispatches = 0;
                 true
             }
             (Observation::Asked(Request::Reconsider(_)), Stage::Failed) if !cancelled => {
-                match &page.left {
-                    Some(left) => {
-                        page.again += 1;
-                        page.stage = Stage::Offered(left.clone());
-                        true
-                    }
-                    None => false,
-                }
+                let Some(left) = page.left.clone() else { return false };
+                page.again += 1;
+                page.content = true;
+                page.stage = Stage::Offered(left);
+                true
             }
             (Observation::Asked(Request::Skip(..)), stage)
                 if !matches!(stage, Stage::Landed | Stage::Skipped) =>
@@ -261,6 +336,53 @@ impl Book {
                 true
             }
             _ => false,
-        })
+        }
+    }
+
+    /// A task of several files becomes two, and whoever waits for it waits for both.
+    fn split(&mut self, task: &TaskId) {
+        let at = self.plan.iter().position(|p| p.id == *task).unwrap();
+        let whole = self.plan[at].clone();
+        if whole.files.len() < 2 {
+            self.pages.get_mut(task).unwrap().fail("context_exceeded");
+            return;
+        }
+        let names = (1..).map(|n| TaskId::parse(&format!("{task}_part_{n}")).unwrap());
+        let mut free = names.filter(|name| !self.pages.contains_key(name));
+        let ids = [free.next().unwrap(), free.next().unwrap()];
+        for other in &mut self.plan {
+            if other.after.remove(task) {
+                other.after.extend(ids.clone());
+            }
+        }
+        let half = whole.files.len() - whole.files.len() / 2;
+        let (one, two) = whole.files.split_at(half);
+        for (n, (id, files)) in ids.iter().zip([one, two]).enumerate() {
+            let (id, files) = (id.clone(), files.to_vec());
+            self.pages.insert(id.clone(), Page::default());
+            self.plan.insert(at + 1 + n, Planned { id, files, after: whole.after.clone() });
+        }
+        self.parts.insert(task.clone(), ids);
+        self.pages.get_mut(task).unwrap().stage = Stage::Skipped;
+    }
+
+    /// Compares with what the machine says of the run.
+    pub fn compare(&self, state: &RunState, policy: &Policy) {
+        assert_eq!(state.phase, self.phase, "{:?}", state.reason);
+        assert_eq!(state.base_passed, self.base);
+        if self.phase == RunPhase::Halted {
+            assert_eq!(state.halt, self.standing.stop, "{:?}", state.reason);
+        }
+        self.standing.compare(&state.account, policy);
+        let planned = |t: &git_harness::domain::plan::Task| Planned {
+            id: t.id.clone(),
+            files: t.files.clone(),
+            after: t.after.iter().cloned().collect(),
+        };
+        assert_eq!(state.plan.tasks.iter().map(planned).collect::<Vec<_>>(), self.plan);
+        assert_eq!(state.tasks.len(), self.pages.len());
+        for (task, page) in &self.pages {
+            page.compare(task, &state.tasks[task], policy);
+        }
     }
 }

@@ -1,25 +1,33 @@
 //! Whole runs: whatever the world does, they come to an end and keep their promises.
 
+use std::collections::BTreeMap;
+
+use git_harness::domain::event::Halt;
 use git_harness::domain::id::{RunId, TaskId, Timestamp};
 use git_harness::domain::machine::{Observation, Request, owed};
 use git_harness::domain::plan::{Plan, Task};
-use git_harness::domain::retry::{Policy, Share};
+use git_harness::domain::retry::{Layer, Policy, Share};
+use git_harness::domain::session::{Class, Cost};
 use git_harness::domain::state::{RunPhase, RunState};
 use git_harness::domain::verdict::{Judgement, Verdict};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 
-use crate::script::{MOODS, Mood};
+use crate::script::{MOODS, Mood, Program};
 use crate::tape::Tape;
 use crate::world::World;
 
 /// More steps than any run of this size may need once the world is calm.
-const BOUND: usize = 3_000;
+const BOUND: usize = 6_000;
+/// How often a person lets a run go on whose agent or account is refused.
+const PATIENCE: u32 = 3;
 
 fn plan(tasks: usize, chained: bool) -> Plan {
     let name = |n: usize| TaskId::parse(&format!("t{n}")).unwrap();
     let task = |n: usize| Task {
         id: name(n),
-        files: vec![format!("src/{n}.txt")],
+        files: (0..=n % 4).map(|part| format!("src/{n}.{part}.txt")).collect(),
         after: if chained && n % 3 == 2 { vec![name(n - 1)] } else { Vec::new() },
         lines: 1,
         tokens: 1,
@@ -34,21 +42,44 @@ fn quiet() -> Policy {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    (1usize..4, 0u32..4, 0u32..4, any::<bool>(), any::<bool>()).prop_map(
-        |(jobs, feedback, infra, allow_empty, base_must_pass)| Policy {
+    let numbers = (1usize..5, 0u32..4, 0u32..4, 0u32..3, 0u32..3);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let some = |most: u64| proptest::option::of(1..most);
+    let budgets = (some(300), some(60), some(600), some(150));
+    let shares = (0u32..=10, 0u32..=10, 1usize..6);
+    (numbers, flags, budgets, shares).prop_map(|(numbers, flags, budgets, shares)| {
+        let (jobs, feedback, infra, resume, redispatch) = numbers;
+        let (allow_empty, base_must_pass, resumable, probe) = flags;
+        let (tokens, tokens_per_task, cost, cost_per_task) = budgets;
+        let (below, above, halt_after) = shares;
+        Policy {
             jobs,
             verifications: jobs,
+            resumable,
+            probe,
+            resume,
             feedback,
             infra,
+            redispatch,
+            redispatch_below: Share(below * 100_000),
+            halt_above: Share(above * 100_000),
+            halt_after,
+            tokens,
+            tokens_per_task,
+            cost: cost.map(Cost),
+            cost_per_task: cost_per_task.map(Cost),
             allow_empty,
             base_must_pass,
-            ..quiet()
-        },
-    )
+        }
+    })
+}
+
+fn program() -> impl Strategy<Value = Program> {
+    (0u8..8).prop_map(|n| Program { talks: n > 0, takes_ids: n % 2 == 0, cumulative: n % 4 > 1 })
 }
 
 fn carry_out(world: &mut World) {
-    let mut calm = 0;
+    let (mut calm, mut asked) = (0, 0);
     loop {
         let more = world.step();
         if world.calm() {
@@ -61,6 +92,13 @@ fn carry_out(world: &mut World) {
         // In the end a person lets a run go on that waits for one.
         if matches!(world.state.phase, RunPhase::Paused | RunPhase::Halted) {
             world.check_end();
+            // Where nothing is ever put right, they give up.
+            let in_vain = matches!(world.state.halt, Some(Halt::Agent | Halt::Account));
+            asked += u32::from(in_vain);
+            if asked > PATIENCE {
+                break;
+            }
+            world.raise_budgets();
             assert!(world.tell(Observation::Asked(Request::Resume)));
             continue;
         }
@@ -80,15 +118,56 @@ proptest! {
     #[test]
     fn every_run_ends_and_keeps_its_promises(
         numbers in proptest::collection::vec(any::<u16>(), 0..260),
-        tasks in 1usize..6,
+        tasks in 1usize..9,
         chained in any::<bool>(),
         paused in any::<bool>(),
         mood in 0usize..MOODS.len(),
         policy in policy(),
+        program in program(),
     ) {
         let tape = Tape::new(numbers);
-        let mut world = World::new(plan(tasks, chained), policy, paused, MOODS[mood], tape);
+        let plan = plan(tasks, chained);
+        let mut world = World::with(plan, policy, paused, (MOODS[mood], program), tape);
         carry_out(&mut world);
+    }
+}
+
+/// What the worlds above go through, so that no promise is kept only because nothing happens.
+#[test]
+fn the_simulated_worlds_have_everything_in_them() {
+    let numbers = proptest::collection::vec(any::<u16>(), 0..260);
+    let worlds = (numbers, 1usize..9, any::<bool>(), 0..MOODS.len(), policy(), program());
+    let mut runner = TestRunner::deterministic();
+    let mut seen = BTreeMap::new();
+    for _ in 0..500 {
+        let tree = worlds.new_tree(&mut runner).unwrap();
+        let (numbers, tasks, chained, mood, policy, program) = tree.current();
+        let (plan, tape) = (plan(tasks, chained), Tape::new(numbers));
+        let mut world = World::with(plan, policy, false, (MOODS[mood], program), tape);
+        carry_out(&mut world);
+        for word in world.happened() {
+            *seen.entry(word).or_insert(0) += 1;
+        }
+    }
+    let layers = Layer::ALL.map(|layer| format!("again: {layer}"));
+    let classes = Class::ALL.map(|class| format!("ended: {class}"));
+    let halts = Halt::ALL.map(|halt| format!("halted: {}", halt.as_str()));
+    let others = [
+        "goes on with its session",
+        "one first after failures",
+        "fewer slots",
+        "an answer proves the account",
+        "split",
+        "split again",
+        "half written",
+        "taken out while under way",
+        "over its budget",
+        "the job has changed",
+    ];
+    let others = others.map(str::to_owned);
+    for word in layers.iter().chain(&classes).chain(&halts).chain(&others) {
+        let times = seen.get(word).copied().unwrap_or(0);
+        assert!(times >= 5, "`{word}` in {times} of 500 worlds: {seen:#?}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! What may go wrong, and how often: outcomes of attempts, checks and landings.
 
 use git_harness::domain::event::Ending;
+use git_harness::domain::id::Timestamp;
+use git_harness::domain::session::{Class, Cost, Reading, Tokens, Usage};
 use git_harness::domain::verdict::{CheckResult, Finding, Judgement, Verdict};
 
 use crate::tape::Tape;
@@ -26,11 +28,23 @@ pub enum Mood {
     Gate,
     /// The landing checks cannot be run.
     GateBlind,
+    /// The quota is always used up.
+    Limited,
+    /// The service can never keep up.
+    Overloaded,
+    /// The account is not known.
+    Unknown,
+    /// No task fits the model.
+    Large,
+    /// No session is found again.
+    Forgetful,
+    /// No session comes to its end.
+    Crashing,
     /// All of these in turn.
     Changing,
 }
 
-pub const MOODS: [Mood; 10] = [
+pub const MOODS: [Mood; 16] = [
     Mood::Kind,
     Mood::Rejecting,
     Mood::Idle,
@@ -40,6 +54,12 @@ pub const MOODS: [Mood; 10] = [
     Mood::Conflicting,
     Mood::Gate,
     Mood::GateBlind,
+    Mood::Limited,
+    Mood::Overloaded,
+    Mood::Unknown,
+    Mood::Large,
+    Mood::Forgetful,
+    Mood::Crashing,
     Mood::Changing,
 ];
 
@@ -78,7 +98,9 @@ pub fn attempt(tape: &mut Tape, mood: Mood) -> Left {
             _ => left(Ending::Exited(0), true, true),
         };
     }
-    match tape.pick(16) {
+    match tape.pick(18) {
+        16 => left(Ending::Lingered, true, true),
+        17 => left(Ending::Hopeless, true, tape.pick(2) == 0),
         0..=5 => left(Ending::Exited(0), true, true),
         6 => left(Ending::Exited(3), true, true),
         7 => left(Ending::Exited(0), true, false),
@@ -114,7 +136,8 @@ pub fn verdict(tape: &mut Tape, mood: Mood, landing: bool, number: u64) -> Verdi
         ms: number,
         id: format!("id{number:030x}"),
     };
-    let finding = |text| Finding { attempt: 0, check: "tests".into(), text };
+    let check = if tape.over() || tape.pick(3) > 0 { "tests" } else { "lint" };
+    let finding = |text| Finding { attempt: 0, check: check.into(), text };
     match what {
         0..=5 => Verdict { judgement: Judgement::Accepted, results: vec![result("tests", true)] },
         6 | 7 => Verdict {
@@ -127,4 +150,78 @@ pub fn verdict(tape: &mut Tape, mood: Mood, landing: bool, number: u64) -> Verdi
 
 pub fn conflicts(tape: &mut Tape, mood: Mood) -> bool {
     if tape.over() { mood == Mood::Conflicting } else { tape.pick(5) == 4 }
+}
+
+/// How a session ends, where the agent is one that says so. Nothing: its words were lost.
+fn class(tape: &mut Tape, mood: Mood) -> Option<Class> {
+    if tape.over() {
+        return Some(match mood {
+            Mood::Limited => Class::RateLimited,
+            Mood::Overloaded => Class::Overloaded,
+            Mood::Unknown => Class::Auth,
+            Mood::Large => Class::ContextExceeded,
+            Mood::Forgetful => Class::SessionLost,
+            Mood::Crashing => Class::Crashed,
+            _ => Class::Ok,
+        });
+    }
+    match tape.pick(30) {
+        n @ 0..=12 => Some(Class::ALL[n]),
+        13..=16 => Some(Class::RateLimited),
+        17 => Some(Class::Overloaded),
+        18 => None,
+        19 | 20 => Some(Class::Crashed),
+        _ => Some(Class::Ok),
+    }
+}
+
+/// How sessions tell of themselves: a property of the program.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// Whether it says anything at all.
+    pub talks: bool,
+    /// Whether it is told the ids of its sessions, or makes them.
+    pub takes_ids: bool,
+    /// Whether what it used is counted on over a whole thread.
+    pub cumulative: bool,
+}
+
+/// What a thread has used so far.
+pub type Count = (Tokens, Cost);
+
+/// What a session says of itself at its end. `thread` is the one that it works in; one that strays says so.
+pub fn reading(
+    tape: &mut Tape,
+    mood: Mood,
+    program: Program,
+    now: Timestamp,
+    (thread, strays): (&str, bool),
+    count: &mut Count,
+) -> Option<Reading> {
+    let class = class(tape, mood).filter(|_| program.talks)?;
+    let n = tape.pick(9) as u64;
+    let used = Tokens { input: n + 1, output: n / 2, cache_read: 3 * n, cache_write: n % 3 };
+    let paid = Cost(10 * n + 1);
+    *count = (count.0.plus(used), Cost(count.1.0 + paid.0));
+    let (tokens, cost) = if program.cumulative { *count } else { (used, paid) };
+    let silent = if tape.over() { 0 } else { tape.pick(8) };
+    let resets_at = match tape.pick(7) {
+        0 | 1 => None,
+        2 => Some(Timestamp(5)),
+        3 => Some(now.after_ms(9 * 24 * 3_600_000)),
+        4 => Some(Timestamp((now.0 / 60_000 + 2) * 60_000)),
+        _ => Some(now.after_ms(20_001)),
+    };
+    Some(Reading {
+        class,
+        detail: (tape.pick(3) > 0).then(|| text(tape)),
+        session: (strays || silent != 7).then(|| thread.to_owned()),
+        usage: Usage {
+            tokens: (silent != 6).then_some(tokens),
+            cost: (silent < 5).then_some(cost),
+        },
+        cumulative: program.cumulative,
+        resets_at,
+        denials: 0,
+    })
 }

@@ -3,48 +3,42 @@
 use std::collections::BTreeSet;
 
 use git_harness::domain::id::TaskId;
-use git_harness::domain::machine::{Effect, owed};
+use git_harness::domain::machine::{Effect, Observation, owed};
 use git_harness::domain::state::{Phase, RunPhase};
 
 use super::World;
-use crate::book::Stage;
+use crate::page::{Page, Rules, Stage, Thread};
 
 impl World {
     /// What must be owed, said in other words.
     pub(super) fn check_owed(&self) {
         let effects = owed(&self.state, self.now, &self.policy);
-        let state = &self.state;
-        let active = state.phase == RunPhase::Active;
-        let alive = state.phase != RunPhase::Cancelled;
-        let ready = state.base_passed.is_some_and(|p| p || !self.policy.base_must_pass);
+        let book = &self.book;
         let mut wanted = BTreeSet::new();
-        if active && state.base_passed.is_none() && !state.ended() {
+        if book.phase == RunPhase::Active && book.base.is_none() && !book.all_over() {
             wanted.insert(Effect::JudgeBase);
         }
-        let running = self.book.pages.values().filter(|p| p.stage == Stage::Open).count();
-        let mut free = self.policy.jobs.saturating_sub(running);
-        for planned in &state.plan.tasks {
-            let page = &self.book.pages[&planned.id];
-            let (task, due) = (planned.id.clone(), page.pause <= self.now);
-            let landed = |t: &TaskId| self.book.pages[t].stage == Stage::Landed;
+        for (task, page) in &book.pages {
+            let due = page.pause <= self.now && book.phase != RunPhase::Cancelled;
             match &page.stage {
-                Stage::Open => {
-                    wanted.insert(Effect::Await(task, page.attempt));
+                Stage::Open => wanted.insert(Effect::Await(task.clone(), page.attempt)),
+                Stage::Offered(_) if due => {
+                    wanted.insert(Effect::Verify(task.clone(), page.attempt))
                 }
-                Stage::Offered(_) if due && alive => {
-                    wanted.insert(Effect::Verify(task, page.attempt));
-                }
-                Stage::Accepted(_) if due && alive => {
-                    wanted.insert(Effect::Land(task));
-                }
-                Stage::Waiting
-                    if due && active && ready && free > 0 && planned.after.iter().all(landed) =>
-                {
-                    free -= 1;
-                    wanted.insert(Effect::Start(task, page.attempt + 1));
-                }
-                _ => {}
-            }
+                Stage::Accepted(_) if due => wanted.insert(Effect::Land(task.clone())),
+                _ => false,
+            };
+        }
+        let rules = Rules { policy: &self.policy, now: self.now };
+        let begin = book.may_begin(rules);
+        let start = |effect: &Effect| match effect {
+            Effect::Start(task, attempt) => Some((task.clone(), *attempt)),
+            _ => None,
+        };
+        assert_eq!(effects.iter().filter_map(start).collect::<Vec<_>>(), begin, "in this order");
+        wanted.extend(begin.into_iter().map(|(task, attempt)| Effect::Start(task, attempt)));
+        if !book.second_round(&self.policy).is_empty() {
+            wanted.insert(Effect::Redispatch);
         }
         assert_eq!(effects.len(), wanted.len(), "{effects:?} but {wanted:?}");
         assert_eq!(effects.iter().cloned().collect::<BTreeSet<_>>(), wanted);
@@ -56,12 +50,84 @@ impl World {
             Effect::Redispatch => 4,
         };
         assert!(effects.is_sorted_by_key(rank), "what frees resources comes first: {effects:?}");
-        assert!(running <= self.policy.jobs, "{running} attempts run");
+    }
+
+    /// An attempt begins: whether it may, promise by promise, and where it goes on.
+    pub(super) fn check_dispatch(&mut self, news: &Observation) {
+        let Observation::Dispatched { task, attempt, base, place, owner, session, resumed } = news
+        else {
+            return;
+        };
+        let (book, policy, now) = (&self.book, &self.policy, self.now);
+        assert_eq!(book.phase, RunPhase::Active, "nothing new starts");
+        assert!(book.base.is_some_and(|p| p || !policy.base_must_pass), "the base is not good");
+        let running: Vec<_> = book.pages.values().filter(|p| p.stage == Stage::Open).collect();
+        let room = book.standing.room.min(policy.jobs);
+        assert!(running.len() < room, "a slot too many");
+        assert!(now >= book.standing.lifts, "an agent starts while the account is closed");
+        if book.standing.doubts(policy) {
+            let asks = running.iter().filter(|p| p.began >= book.standing.lifts).count();
+            assert_eq!(asks, 0, "one goes first, and nobody with it");
+        }
+        if book.wary() {
+            let busy = |p: &&Page| !matches!(p.stage, Stage::Waiting) && !p.phase().ended();
+            assert_eq!(
+                book.pages.values().filter(busy).count(),
+                0,
+                "one goes first until it lands"
+            );
+        }
+        assert!(!book.broke(policy), "an attempt is begun that nobody pays for");
+        assert!(!book.parts.contains_key(task), "{task} was split");
+        let page = &book.pages[task];
+        assert!(!page.purse.empty(policy), "{task}: an attempt that its budget does not bear");
+        assert_eq!(page.stage, Stage::Waiting, "{task} was not waiting");
+        assert!(page.pause <= now, "{task} has to wait");
+        assert_eq!(*attempt, page.attempt + 1, "{task}: numbers are not left out");
+        let planned = book.plan.iter().find(|p| p.id == *task).unwrap();
+        let landed = |t: &TaskId| self.book.pages[t].stage == Stage::Landed;
+        assert!(planned.after.iter().all(landed), "{task} has to wait for others");
+        let id = session.clone().unwrap_or_default();
+        let here = Thread { id, place: place.clone(), owner: owner.clone(), base: base.clone() };
+        if *resumed {
+            assert!(policy.resumable);
+            assert_eq!(page.thread.as_ref(), Some(&here), "{task} goes on with what it had");
+        } else {
+            let kept = page.thread.as_ref().filter(|t| policy.resumable && t.owner == *owner);
+            assert!(kept.is_none() || place == "p09", "{task} gives up {kept:?}");
+        }
+        let page = self.book.pages.get_mut(task).unwrap();
+        (page.stage, page.attempt, page.began) = (Stage::Open, *attempt, now);
+        page.named = session.is_some();
+        if !resumed {
+            page.left = None;
+            page.thread = session.is_some().then(|| here.clone());
+        }
+        page.open = Some(here);
+        self.threads.insert((task.clone(), *attempt), session.clone());
+        let fresh = self.keepers.insert((task.clone(), *attempt), None).is_none();
+        assert!(fresh, "{task}: the attempt {attempt} was used twice");
+    }
+
+    /// The files of a task, or of what it was split into.
+    fn files(&self, task: &TaskId) -> Vec<String> {
+        match self.state.split.get(task) {
+            Some(parts) => parts.iter().flat_map(|part| self.files(part)).collect(),
+            None => {
+                let planned = self.state.plan.tasks.iter().find(|t| t.id == *task);
+                planned.unwrap().files.clone()
+            }
+        }
     }
 
     /// What must hold when nothing more happens.
     pub fn check_end(&self) {
-        self.journal.compare(&self.state);
+        self.journal.compare(&self.state, &self.plan);
+        for task in &self.plan.tasks {
+            assert_eq!(self.files(&task.id), task.files, "{} is done once", task.id);
+            let split = self.state.split.contains_key(&task.id);
+            assert!(!split || self.state.tasks[&task.id].phase != Phase::Done);
+        }
         let blocked = |task: &TaskId| {
             let planned = self.state.plan.tasks.iter().find(|t| t.id == *task).unwrap();
             planned.after.iter().any(|t| self.state.tasks[t].phase != Phase::Done)

@@ -1,0 +1,294 @@
+//! The oracle: what an observation must mean for a task, kept in its own words and compared with the machine.
+
+use std::collections::BTreeSet;
+
+use git_harness::domain::event::Ending;
+use git_harness::domain::id::{Oid, TaskId, Timestamp};
+use git_harness::domain::retry::Policy;
+use git_harness::domain::session::{Class, Reading};
+use git_harness::domain::state::{Phase, TaskState};
+use git_harness::domain::verdict::{Candidate, Judgement, Verdict};
+
+use crate::purse::Purse;
+
+/// Where a task stands in the book.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Stage {
+    #[default]
+    Waiting,
+    Open,
+    Offered(Candidate),
+    Accepted(Candidate),
+    Landed,
+    Failed,
+    Skipped,
+}
+
+/// A conversation that can be gone on with, where it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thread {
+    pub id: String,
+    pub place: String,
+    pub owner: String,
+    pub base: Oid,
+}
+
+/// One task's page.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    pub stage: Stage,
+    pub attempt: u32,
+    pub began: Timestamp,
+    /// Where the attempt under way is, also when its task was taken out meanwhile: its end is still news.
+    pub open: Option<Thread>,
+    /// Whether the attempt under way has a thread whose id is known.
+    pub named: bool,
+    pub thread: Option<Thread>,
+    pub rejections: u32,
+    pub conflicts: u32,
+    pub faults: u32,
+    pub resumes: u32,
+    pub redispatches: u32,
+    pub purse: Purse,
+    /// What it failed of, in the book's words.
+    pub cause: String,
+    /// Whether the last agent left as one leaves that is content.
+    pub content: bool,
+    /// How often a person had failed work taken up again since the budgets were made new.
+    pub again: u32,
+    /// Nothing that was asked before this moment can still be news.
+    pub pause: Timestamp,
+    /// What the last attempt left: a person may have it taken up again.
+    pub left: Option<Candidate>,
+    /// Every candidate that the checks have accepted as it is.
+    pub accepted: BTreeSet<Oid>,
+}
+
+/// What the end of an attempt asks of the run as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consequence {
+    Nothing,
+    /// The service has said something of itself.
+    Heard,
+    /// Nobody need try before a person has looked.
+    Hopeless,
+    /// It has to be split.
+    TooLarge,
+}
+
+/// The numbers by which things are decided, and the time.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    pub policy: &'a Policy,
+    pub now: Timestamp,
+}
+
+impl Rules<'_> {
+    /// One second, doubled each time, one minute at most.
+    fn after(self, nth: u32) -> Timestamp {
+        let pause = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000];
+        self.now.after_ms(pause[(nth as usize - 1).min(6)])
+    }
+}
+
+impl Page {
+    pub fn phase(&self) -> Phase {
+        match self.stage {
+            Stage::Waiting => Phase::Todo,
+            Stage::Open => Phase::Running,
+            Stage::Offered(_) => Phase::Verifying,
+            Stage::Accepted(_) => Phase::Queued,
+            Stage::Landed => Phase::Done,
+            Stage::Failed => Phase::Failed,
+            Stage::Skipped => Phase::Skipped,
+        }
+    }
+
+    pub fn fail(&mut self, cause: &str) {
+        self.stage = Stage::Failed;
+        cause.clone_into(&mut self.cause);
+    }
+
+    /// Another attempt, if there is money for one. Says whether there is.
+    fn try_again(&mut self, rules: Rules<'_>, at: Timestamp) -> bool {
+        if self.purse.empty(rules.policy) {
+            self.fail("money");
+            return false;
+        }
+        self.stage = Stage::Waiting;
+        self.pause = at;
+        true
+    }
+
+    /// Something of ours broke. `judging`: not the attempt, but what judges it.
+    fn fault(&mut self, rules: Rules<'_>, judging: bool) {
+        if self.faults == rules.policy.infra {
+            self.fail("infrastructure");
+            return;
+        }
+        let at = rules.after(self.faults + 1);
+        if judging {
+            self.pause = at;
+        } else if !self.try_again(rules, at) {
+            return;
+        }
+        self.thread = None;
+        self.faults += 1;
+    }
+
+    fn rejected(&mut self, rules: Rules<'_>, cause: &str) {
+        self.rejections += 1;
+        self.faults = 0;
+        if self.rejections > rules.policy.feedback {
+            self.fail(cause);
+        } else {
+            self.begin_anew(rules);
+        }
+    }
+
+    fn begin_anew(&mut self, rules: Rules<'_>) {
+        if self.try_again(rules, rules.now) {
+            self.thread = None;
+            self.resumes = 0;
+        }
+    }
+
+    pub fn conflicted(&mut self, rules: Rules<'_>) {
+        self.conflicts += 1;
+        if self.conflicts > rules.policy.feedback.max(1) {
+            self.fail("conflict");
+        } else {
+            self.begin_anew(rules);
+        }
+    }
+
+    /// All counts are made new: by a person, or because few have failed.
+    pub fn anew(&mut self, rules: Rules<'_>) {
+        (self.rejections, self.conflicts, self.faults, self.again, self.resumes) = (0, 0, 0, 0, 0);
+        (self.stage, self.pause, self.left) = (Stage::Waiting, rules.now, None);
+        (self.thread, self.open) = (None, None);
+    }
+
+    /// The attempt under way, or that of a task that was taken out, is over: what it had is known.
+    pub fn close(&mut self, ending: &Ending, left: Option<&Candidate>, told: Option<&Reading>) {
+        self.left = left.cloned();
+        self.content = matches!(ending, Ending::Exited(0) | Ending::Lingered);
+        let Some(here) = self.open.take() else { return };
+        let id = told.and_then(|r| r.session.clone());
+        let id = id.or_else(|| self.named.then(|| here.id.clone()));
+        if told.is_some() || !matches!(ending, Ending::NotStarted(_)) {
+            self.purse.pay(told, id.as_deref());
+        }
+        if let (Some(id), true) = (id, told.is_some()) {
+            self.thread = Some(Thread { id, ..here });
+        }
+    }
+
+    /// What follows from that for a task that is wanted.
+    pub fn ended(
+        &mut self,
+        ending: &Ending,
+        changed: bool,
+        told: Option<&Reading>,
+        rules: Rules<'_>,
+    ) -> Consequence {
+        let lives = rules.policy.resumable && self.thread.is_some();
+        let may_go_on = lives && self.resumes < rules.policy.resume;
+        match (ending, told.map(|r| r.class)) {
+            (Ending::Stopped, _) => drop(self.try_again(rules, rules.now)),
+            (Ending::NotStarted(_), _) => self.fault(rules, false),
+            (Ending::Lost, _) | (_, Some(Class::Crashed | Class::TimedOut)) if may_go_on => {
+                self.once_more(rules);
+            }
+            (Ending::Lost, _) => self.fault(rules, false),
+            (_, Some(Class::RateLimited | Class::Overloaded)) => {
+                self.try_again(rules, rules.now);
+                return Consequence::Heard;
+            }
+            (_, Some(Class::Auth | Class::BadInput)) => {
+                self.try_again(rules, rules.now);
+                return Consequence::Hopeless;
+            }
+            (_, Some(Class::ContextExceeded)) => return Consequence::TooLarge,
+            (_, Some(class @ (Class::SessionLost | Class::SessionInUse))) => {
+                if self.resumes >= rules.policy.resume.max(1) + rules.policy.infra {
+                    self.fail(class.as_str());
+                } else if self.once_more(rules) {
+                    self.thread = None;
+                }
+            }
+            (_, class) => {
+                match self.left.clone() {
+                    None => self.fault(rules, false),
+                    Some(_) if !changed && !rules.policy.allow_empty => {
+                        self.rejected(rules, "idle");
+                    }
+                    Some(candidate) => self.stage = Stage::Offered(candidate),
+                }
+                if class.is_some() {
+                    return Consequence::Heard;
+                }
+            }
+        }
+        Consequence::Nothing
+    }
+
+    fn once_more(&mut self, rules: Rules<'_>) -> bool {
+        let again = self.try_again(rules, rules.after(self.resumes + 1));
+        self.resumes += u32::from(again);
+        again
+    }
+
+    pub fn judged(
+        &mut self,
+        candidate: &Candidate,
+        verdict: &Verdict,
+        landing: bool,
+        rules: Rules<'_>,
+    ) {
+        match &verdict.judgement {
+            Judgement::Accepted => {
+                self.faults = 0;
+                if !landing {
+                    self.accepted.insert(candidate.commit.clone());
+                    self.stage = Stage::Accepted(candidate.clone());
+                }
+            }
+            Judgement::Rejected(findings) => {
+                let noted = if landing || self.content { "" } else { "discontent, " };
+                self.rejected(rules, &format!("{noted}{}", findings[0].check));
+            }
+            Judgement::Inconclusive(_) => self.fault(rules, true),
+        }
+    }
+
+    /// Compares with what the machine says of the task.
+    pub fn compare(&self, task: &TaskId, state: &TaskState, policy: &Policy) {
+        assert_eq!(self.phase(), state.phase, "{task}: {self:?}\n{state:?}");
+        assert_eq!(self.attempt, state.attempt, "{task}: number of the last attempt");
+        let here = (self.rejections, self.conflicts, self.faults);
+        let there = (state.rejections, state.conflicts, state.faults);
+        assert_eq!(here, there, "{task}: rejections, conflicts, faults");
+        let here = (self.resumes, self.redispatches);
+        assert_eq!(here, (state.resumes, state.redispatches), "{task}: resumes, redispatches");
+        assert!(self.rejections <= policy.feedback + 1 + self.again, "{task}: {self:?}");
+        assert!(self.conflicts <= policy.feedback.max(1) + 1 + self.again, "{task}: {self:?}");
+        assert!(self.faults <= policy.infra, "{task}: {self:?}");
+        assert!(self.resumes <= policy.resume.max(1) + policy.infra, "{task}: {self:?}");
+        assert!(self.redispatches <= policy.redispatch, "{task}: {self:?}");
+        // An attempt whose task was taken out works on in its place until it ends.
+        let place = self.open.as_ref().map(|t| &t.place);
+        assert_eq!(state.place.as_ref(), place, "{task}: the place of a running attempt");
+        assert_eq!(state.owner.is_some(), self.open.is_some(), "{task}: its owner");
+        assert_eq!(
+            state.candidate, self.left,
+            "{task}: the candidate is what the last attempt left"
+        );
+        let judged = matches!(state.phase, Phase::Verifying | Phase::Queued);
+        assert!(!judged || state.candidate.is_some(), "{task}: there is something to judge");
+        let thread = self.thread.as_ref().map(|t| (&t.id, &t.place, &t.owner));
+        let session = state.session.as_ref().map(|s| (&s.id, &s.place, &s.owner));
+        assert_eq!(session, thread, "{task}: the session to go on with");
+        self.purse.compare(state.spend);
+    }
+}
