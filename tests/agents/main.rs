@@ -11,6 +11,10 @@
 
 mod cage;
 mod endings;
+mod faults;
+mod job;
+mod kills;
 mod landing;
+mod limits;
 mod server;
 mod world;

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
-use crate::server::{Script, Server};
+use crate::server::{Entry, Script, Server, Usage};
 
 /// How long a whole run may take before the scenario gives it up.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -84,6 +85,7 @@ pub(crate) struct World {
     program: PathBuf,
     /// The model server, once there is one.
     server: Option<Server>,
+    subscribed: bool,
     count: u32,
 }
 
@@ -99,7 +101,7 @@ impl World {
         }
         let root = root.to_owned();
         let repo = root.join("repo");
-        Self { root, repo, program, server: None, count: 0 }
+        Self { root, repo, program, server: None, subscribed: false, count: 0 }
     }
 
     /// Begins: a server with this script, and a repository with these files and this job.
@@ -134,14 +136,18 @@ impl World {
 
     fn environment(&self) -> BTreeMap<&'static str, OsString> {
         let home = |name: &str| self.root.join(name).into_os_string();
+        let key = match self.subscribed {
+            true => ("CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat01-not-a-token".into()),
+            false => ("ANTHROPIC_API_KEY", "sk-ant-not-a-key-000".into()),
+        };
         BTreeMap::from([
+            key,
             ("PATH", std::env::var_os("PATH").unwrap()),
             ("HOME", home("home")),
             ("TMPDIR", home("tmp")),
             ("LANG", "C.UTF-8".into()),
             ("GIT_CONFIG_NOSYSTEM", "1".into()),
             ("ANTHROPIC_BASE_URL", self.server().address().into()),
-            ("ANTHROPIC_API_KEY", "sk-ant-not-a-key-000".into()),
             ("OPENAI_API_KEY", "sk-not-a-key-either-000".into()),
             ("CLAUDE_CONFIG_DIR", home("claude")),
             ("CODEX_HOME", home("codex")),
@@ -213,6 +219,43 @@ impl World {
         }
     }
 
+    /// `status --json` has the tokens that the server has given, and the cost that claude makes of them.
+    #[track_caller]
+    pub(crate) fn tokens_are_as_the_server_counts(&mut self, log: &[Entry]) {
+        let given: Usage = log.iter().filter_map(|e| e.usage).sum();
+        let status = self.status();
+        let told = &status["tokens"];
+        let wanted = json!({
+            "input": given.input, "output": given.output,
+            "cache_read": given.cache_read, "cache_write": given.cache_write,
+        });
+        assert_eq!(*told, wanted, "the tokens that were given: {status:#}");
+        if log[0].path != "/v1/messages" {
+            assert_eq!(status["cost_usd"], Value::Null, "codex tells no cost");
+            return;
+        }
+        // Prices of the model that it takes when none is named, for a million tokens.
+        let prices = [
+            (given.input, 5.0),
+            (given.output, 25.0),
+            (given.cache_read, 0.5),
+            (given.cache_write, 6.25),
+        ];
+        let wanted: f64 = prices.iter().map(|(tokens, price)| *tokens as f64 * price / 1e6).sum();
+        let told = status["cost_usd"].as_f64().unwrap_or_default();
+        assert!((told - wanted).abs() < 1e-6, "cost {told} instead of {wanted}: {status:#}");
+    }
+
+    /// From here on the agents have a subscription and no key.
+    pub(crate) fn subscribe(&mut self) {
+        self.subscribed = true;
+    }
+
+    /// What the agents have written down of their daemons.
+    pub(crate) fn daemons(&self) -> String {
+        std::fs::read_to_string(self.root.join("codex/daemons")).unwrap_or_default()
+    }
+
     /// No process is there but this one and those in front of it: the cage has a list of its own.
     #[track_caller]
     pub(crate) fn nothing_is_left(&self) {
@@ -221,21 +264,47 @@ impl World {
     }
 }
 
-/// Every process that a scenario has started, with its command line. Zombies are none.
-pub(crate) fn processes() -> Vec<(i32, String)> {
+/// A process that a scenario has started.
+#[derive(Clone)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    /// Its command line.
+    pub(crate) line: String,
+    /// Its variables, with a zero byte after each.
+    pub(crate) environ: String,
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pid, self.line)
+    }
+}
+
+/// Every such process. Zombies are none.
+pub(crate) fn processes() -> Vec<Process> {
     let own = i32::try_from(std::process::id()).unwrap();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
-        let text = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
-        let stat = String::from_utf8_lossy(&text("stat")).into_owned();
+        let text = |name: &str| {
+            let bytes = std::fs::read(entry.path().join(name)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let stat = text("stat");
         let alive = stat.rsplit_once(") ").is_some_and(|(_, s)| !s.starts_with(['Z', 'X']));
         if pid != 1 && pid != own && alive {
-            let line = String::from_utf8_lossy(&text("cmdline")).replace('\0', " ");
-            found.push((pid, line.trim().to_owned()));
+            let line = text("cmdline").replace('\0', " ").trim().to_owned();
+            found.push(Process { pid, line, environ: text("environ") });
         }
     }
     found
+}
+
+/// Kills a process, if it still exists.
+pub(crate) fn kill(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        kill_process(pid, Signal::KILL).ok();
+    }
 }
 
 /// A provider that is the server, which codex knows by its configuration alone.

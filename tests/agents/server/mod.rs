@@ -28,6 +28,34 @@ pub(crate) struct Usage {
     pub(crate) cache_write: u64,
 }
 
+impl std::iter::Sum for Usage {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            input: a.input + b.input,
+            output: a.output + b.output,
+            cache_read: a.cache_read + b.cache_read,
+            cache_write: a.cache_write + b.cache_write,
+        })
+    }
+}
+
+impl Usage {
+    /// What an answer costs when the conversation holds so many steps. One of the protocols has no word for what is
+    /// written to a cache.
+    pub(crate) fn of(steps: u64, writes_cache: bool) -> Self {
+        Self {
+            input: 100 + steps,
+            output: 7 + steps,
+            cache_read: 1000 * steps,
+            cache_write: if writes_cache { 500 } else { 0 },
+        }
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.input + self.output + self.cache_read + self.cache_write
+    }
+}
+
 /// One request of a task's conversation, as the plan of faults and the log see it.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
@@ -211,13 +239,7 @@ impl Server {
         if let Some(Fault::Limited(limit)) = &fault {
             state.limit = Some(*limit);
         }
-        let step = u64::try_from(steps).unwrap();
-        let usage = Usage {
-            input: 100 + step,
-            output: 7 + step,
-            cache_read: 1000 * step,
-            cache_write: 500,
-        };
+        let usage = Usage::of(u64::try_from(steps).unwrap(), path == "/v1/messages");
         entry.fault = fault.as_ref().map(Fault::name);
         entry.usage = fault.as_ref().is_none_or(Fault::answers).then_some(usage);
         let line = json!({

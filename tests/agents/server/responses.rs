@@ -69,7 +69,7 @@ pub(super) fn refusal(fault: &Fault) -> Option<Refusal> {
 }
 
 fn usage(used: &Usage) -> Value {
-    let input = used.input + used.cache_read + used.cache_write;
+    let input = used.input + used.cache_read;
     json!({
         "input_tokens": input,
         "input_tokens_details": {"cached_tokens": used.cache_read},

@@ -1,0 +1,89 @@
+//! A model service as it is on a bad day: every task lands all the same, and nothing is spent on a closed door.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::cage::scenario;
+use crate::job::{Job, many};
+use crate::server::{Entry, Fault, Limit, Script};
+use crate::world::{World, processes};
+
+/// How far away the reset is.
+const AWAY: Duration = Duration::from_secs(20);
+
+/// How long a CLI may take to tell of a limit that it has met, and the harness to read it, on a busy machine.
+const TO_BE_READ: Duration = Duration::from_secs(4);
+
+/// 529, 429, dropped streams and a hang, each for a session in its turn. `window`: the limit is told with its moment.
+fn bad_day(window: bool) -> impl FnMut(&Entry) -> Option<Fault> + Send {
+    let mut limited = false;
+    move |entry| match (entry.number, entry.turn) {
+        (3, 0..4) => Some(Fault::Overloaded),
+        (7, 1) if !limited => {
+            limited = true;
+            Some(Fault::Limited(Limit::lifting_in(AWAY, window)))
+        }
+        (11, 1..6) => Some(Fault::Dropped),
+        // At its first request: what the session would have told of itself later is nothing.
+        (15, 0) => Some(Fault::HangMidway),
+        _ => None,
+    }
+}
+
+/// No session was begun, and none gone on with, while the limit stood and was known.
+fn nothing_new_while_closed(log: &[Entry]) {
+    let first = log.iter().find(|e| e.fault == Some("limited")).expect("the limit was met");
+    let (from, to) = (first.at + TO_BE_READ, first.at + AWAY);
+    let mut known: BTreeSet<&str> = BTreeSet::new();
+    for entry in log {
+        let new = known.insert(&entry.session);
+        let closed = from < entry.at && entry.at < to;
+        assert!(!(new && closed), "a new session behind a closed door: {entry:#?}");
+        assert!(!(closed && entry.fault.is_none()), "the door was open: {entry:#?}");
+    }
+    let met = log.iter().filter(|e| e.fault == Some("limited")).count();
+    println!("{met} requests met the limit");
+}
+
+fn a_bad_day(world: &mut World, preset: &'static str, window: bool) {
+    let job = Job::of(many(), preset);
+    let files = job.files.clone();
+    let think = Duration::from_millis(50);
+    world.begin(Script { steps: 3, think, ..Script::default() }, &files, &job.text());
+    world.server().plan(bad_day(window));
+    let said = world.run(&["start", "--jobs", "4"]);
+    let left = processes();
+    let log = world.server().log();
+    println!("{}\n{} requests for {} tasks", said.err, log.len(), files.len());
+    let said = said.exits(0);
+    assert!(left.is_empty(), "left behind: {left:#?}\n{said}");
+    world.all_landed(&files);
+    for fault in ["overloaded", "limited", "dropped", "hang-midway"] {
+        assert!(log.iter().any(|e| e.fault == Some(fault)), "nobody met {fault}");
+    }
+    nothing_new_while_closed(&log);
+    world.tokens_are_as_the_server_counts(&log);
+}
+
+#[test]
+fn claude_with_a_key() {
+    scenario(|world| a_bad_day(world, "claude", false));
+}
+
+#[test]
+fn claude_with_a_subscription() {
+    scenario(|world| {
+        world.subscribe();
+        a_bad_day(world, "claude", true);
+    });
+}
+
+#[test]
+fn codex_with_a_key() {
+    scenario(|world| a_bad_day(world, "codex", false));
+}
+
+#[test]
+fn codex_with_a_subscription() {
+    scenario(|world| a_bad_day(world, "codex", true));
+}

@@ -1,0 +1,65 @@
+//! Jobs for the scenarios: files to work on, and a job file that has a preset do it.
+
+use std::fmt::Write as _;
+
+/// The number of tasks of the long scenarios; `GIT_HARNESS_AGENT_TASKS` asks for more.
+pub(crate) fn many() -> usize {
+    let asked = std::env::var("GIT_HARNESS_AGENT_TASKS").ok();
+    asked.map_or(24, |n| n.parse().unwrap())
+}
+
+/// A job that one of the CLIs does.
+pub(crate) struct Job {
+    /// The files, each a task of its own unless they are grouped.
+    pub(crate) files: Vec<String>,
+    preset: &'static str,
+    sections: Vec<(&'static str, String)>,
+}
+
+impl Job {
+    /// A job of so many tasks.
+    pub(crate) fn of(tasks: usize, preset: &'static str) -> Self {
+        let files = (1..=tasks).map(|n| format!("src/a{n:02}.txt")).collect();
+        Self::with(files, preset)
+    }
+
+    /// A job on these files.
+    pub(crate) fn with(files: Vec<String>, preset: &'static str) -> Self {
+        let agent = "timeout = \"2m\"\nidle-timeout = \"10s\"".to_owned();
+        Self { files, preset, sections: vec![("agent", agent)] }
+    }
+
+    /// Adds lines to a section.
+    pub(crate) fn set(mut self, section: &'static str, lines: &str) -> Self {
+        self.sections.push((section, lines.to_owned()));
+        self
+    }
+
+    /// The text of the job file.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::from(
+            "[job]\nname = \"job\"\ngoal = \"Mark every step as done.\"\n\
+             [[check]]\nname = \"done\"\nwhen = [\"task\"]\n\
+             run = [\"sh\", \"-c\", \"! grep -n 'todo$' \\\"$@\\\"\", \"sh\", \"{task.files}\"]\n",
+        );
+        let own = |section: &str| match section {
+            "plan" => "include = [\"src/**\"]\n".to_owned(),
+            "agent" => format!("preset = \"{}\"\nenv = {PASSED}\n", self.preset),
+            _ => String::new(),
+        };
+        let mut names: Vec<_> = self.sections.iter().map(|(name, _)| *name).collect();
+        names.extend(["plan", "agent"]);
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            write!(text, "[{name}]\n{}", own(name)).unwrap();
+            for (_, lines) in self.sections.iter().filter(|(section, _)| *section == name) {
+                writeln!(text, "{lines}").unwrap();
+            }
+        }
+        text
+    }
+}
+
+/// What the CLIs need of the environment: where the model is, a key, and a folder for what they remember.
+const PASSED: &str = r#"["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CONFIG_DIR", "CODEX_HOME", "OPENAI_API_KEY"]"#;

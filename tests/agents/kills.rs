@@ -1,0 +1,145 @@
+//! Agents, keepers and the harness are killed, and what was done is not done again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::cage::scenario;
+use crate::job::{Job, many};
+use crate::server::{Entry, Script};
+use crate::world::{World, kill, processes};
+
+/// Random numbers from a seed: xorshift, so that a failure can be had again.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+const STEPS: usize = 5;
+const THINK: Duration = Duration::from_millis(150);
+
+fn script() -> Script {
+    Script { steps: STEPS, think: THINK, ..Script::default() }
+}
+
+/// Kills the agent of a task: its first process alone, or all that there are.
+fn kill_agent(task: &str, preset: &str, all: bool) {
+    let mark = format!("HARNESS_TASK={task}");
+    let mut of_task: Vec<_> = processes()
+        .into_iter()
+        .filter(|p| p.environ.split('\0').any(|pair| pair == mark) && p.line.contains(preset))
+        .collect();
+    of_task.sort_by_key(|p| p.pid);
+    for process in of_task.iter().take(if all { usize::MAX } else { 1 }) {
+        kill(process.pid);
+    }
+}
+
+/// One session in five dies at a random moment of its life.
+fn one_in_five_dies(preset: &'static str, seed: u64) -> impl FnMut(&Entry) + Send {
+    let mut random = Random(seed);
+    let mut fates: BTreeMap<usize, Option<(usize, u64, bool)>> = BTreeMap::new();
+    move |entry| {
+        let fate = fates.entry(entry.number).or_insert_with(|| {
+            let turn = usize::try_from(random.below(STEPS as u64 + 1)).unwrap();
+            let (late, all) = (random.below(200), random.below(2) == 0);
+            (entry.number % 5 == 2).then_some((turn, late, all))
+        });
+        let Some((_, late, all)) = fate.take_if(|(turn, _, _)| *turn == entry.turn) else { return };
+        let task = entry.files[0].replace('/', "__").replace('.', "_dot_");
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(late));
+            kill_agent(&task, preset, all);
+        });
+    }
+}
+
+fn waste(world: &mut World, preset: &'static str) {
+    let job = Job::of(many(), preset);
+    let files = job.files.clone();
+    world.begin(script(), &files, &job.text());
+    let mut dies = one_in_five_dies(preset, 20_261_122);
+    world.server().plan(move |entry| {
+        dies(entry);
+        None
+    });
+    let said = world.run(&["start", "--jobs", "4"]);
+    let log = world.server().log();
+    println!("{}", said.err);
+    said.exits(0);
+    world.all_landed(&files);
+    let sessions: BTreeSet<_> = log.iter().map(|e| &e.session).collect();
+    let resumed: BTreeSet<_> = log.iter().filter(|e| e.earlier).map(|e| &e.session).collect();
+    // What is undisturbed is known: a request for each step, and one for the last word.
+    let (undisturbed, tasks) = (STEPS + 1, files.len());
+    let (requests, wanted) = (log.len(), undisturbed * tasks);
+    println!(
+        "undisturbed: {undisturbed}.00 requests a landed task; with one session in five killed: \
+         {}.{:02} ({requests} requests, {} sessions, {} of them gone on with, {tasks} tasks)",
+        requests / tasks,
+        requests * 100 / tasks % 100,
+        sessions.len(),
+        resumed.len()
+    );
+    assert!(requests > wanted && !resumed.is_empty(), "nobody was killed");
+    assert!(requests * 4 <= wanted * 5, "{requests} requests instead of {wanted}");
+}
+
+#[test]
+fn claude_wastes_little() {
+    scenario(|world| waste(world, "claude"));
+}
+
+#[test]
+fn codex_wastes_little() {
+    scenario(|world| waste(world, "codex"));
+}
+
+/// Kills everything there is, until there is nothing.
+fn kill_everything() {
+    while let Some(process) = processes().first() {
+        kill(process.pid);
+    }
+}
+
+fn goes_on(world: &mut World, preset: &'static str) {
+    let job = Job::of(2, preset);
+    let files = job.files.clone();
+    world.begin(script(), &files, &job.text());
+    let mut running = world.spawn(&["start", "--jobs", "2"]);
+    let server = world.server().clone();
+    // In the middle: both sessions have seen the end of a step.
+    let both = || server.log().iter().filter(|e| e.steps == 2).count() == 2;
+    while !both() {
+        assert!(!running.has_ended(), "{}", running.wait());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill_everything();
+    running.wait().exits(137);
+    let before = world.server().log();
+    let said = world.run(&["start", "--jobs", "2"]).exits(0);
+    println!("{}", said.err);
+    world.all_landed(&files);
+    let after = world.server().log().split_off(before.len());
+    let names = |log: &[Entry]| log.iter().map(|e| e.session.clone()).collect::<BTreeSet<_>>();
+    assert_eq!(names(&before), names(&after), "the same sessions, and no other");
+    for session in names(&after) {
+        let first = after.iter().find(|e| e.session == session).unwrap();
+        assert!(first.earlier && first.steps > 0, "the conversation is lost: {first:#?}");
+    }
+}
+
+#[test]
+fn claude_goes_on_after_the_end_of_everything() {
+    scenario(|world| goes_on(world, "claude"));
+}
+
+#[test]
+fn codex_goes_on_after_the_end_of_everything() {
+    scenario(|world| goes_on(world, "codex"));
+}
