@@ -1,4 +1,5 @@
-//! How the CLIs end, by themselves, when the server does not do as it should: what the presets build upon.
+//! How the CLIs end, by themselves, when the server does not do as it should: what the presets build upon, and what they
+//! make of it.
 
 use std::time::Duration;
 
@@ -8,23 +9,24 @@ use crate::world::World;
 
 /// A CLI's line for a shell, and the end it comes to for each of [`faults`].
 struct Cli {
+    preset: &'static str,
     words: &'static [&'static str],
     /// What it must say, in the order of [`faults`].
     says: [&'static str; 8],
 }
 
-/// What goes wrong with every request, by name.
+/// What goes wrong with every request, and what that is called.
 fn faults() -> [(&'static str, Fault); 8] {
     let limit = Limit::lifting_in(Duration::from_secs(120), true);
     [
-        ("a limit that lifts later", Fault::Limited(limit)),
-        ("overload", Fault::Overloaded),
-        ("a wrong key", Fault::Unauthorized),
-        ("context exceeded", Fault::ContextExceeded),
-        ("dropped streams", Fault::Dropped),
-        ("an answer that stops in the middle", Fault::HangMidway),
-        ("no answer at all", Fault::HangAtOnce),
-        ("a slow model", Fault::Slow(Duration::from_secs(2))),
+        ("rate_limited", Fault::Limited(limit)),
+        ("overloaded", Fault::Overloaded),
+        ("auth", Fault::Unauthorized),
+        ("context_exceeded", Fault::ContextExceeded),
+        ("overloaded", Fault::Dropped),
+        ("crashed", Fault::HangMidway),
+        ("crashed", Fault::HangAtOnce),
+        ("ok", Fault::Slow(Duration::from_secs(2))),
     ]
 }
 
@@ -33,7 +35,7 @@ const PROMPT: &str = "As the harness would ask.\n\n# Your task\n\nThe list is co
 fn ends_as_known(world: &mut World, cli: &Cli) {
     let file = "src/a.txt".to_owned();
     world.begin(Script { steps: 2, ..Script::default() }, std::slice::from_ref(&file), "");
-    for ((name, fault), says) in faults().into_iter().zip(cli.says) {
+    for ((class, fault), says) in faults().into_iter().zip(cli.says) {
         let slow = matches!(fault, Fault::Slow(_));
         let hangs = matches!(fault, Fault::HangMidway | Fault::HangAtOnce);
         world.server().clear();
@@ -44,8 +46,9 @@ fn ends_as_known(world: &mut World, cli: &Cli) {
         let code = if slow { 0 } else { if hangs { 124 } else { 1 } };
         let said = world.cli(&line, PROMPT).exits(code);
         let log = world.server().log();
-        println!("{name}: exit code {}, {} requests", said.code, log.len());
-        assert!(said.out.contains(says), "after {name}, it should have said {says:?}\n{said}");
+        println!("{class}: exit code {}, {} requests", said.code, log.len());
+        assert!(said.out.contains(says), "{class}: it should have said {says:?}\n{said}");
+        assert_eq!(world.classified(cli.preset, &said)["class"], class, "{said}");
         assert!(!slow || log.last().unwrap().steps == 2, "{log:#?}");
         assert!(log.iter().all(|entry| entry.usage.is_some() == slow), "{log:#?}");
         assert!(log.iter().enumerate().all(|(at, entry)| entry.index == at), "{log:#?}");
@@ -55,6 +58,7 @@ fn ends_as_known(world: &mut World, cli: &Cli) {
 #[test]
 fn of_claude() {
     let cli = Cli {
+        preset: "claude",
         words: &[
             "CLAUDE_CODE_MAX_RETRIES=1 claude -p --output-format stream-json --verbose",
             "--permission-mode bypassPermissions",
@@ -76,6 +80,7 @@ fn of_claude() {
 #[test]
 fn of_codex() {
     let cli = Cli {
+        preset: "codex",
         words: &["codex exec --json --dangerously-bypass-approvals-and-sandbox -"],
         says: [
             "hit your usage limit",

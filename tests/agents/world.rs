@@ -193,6 +193,17 @@ impl World {
         self.spawn_program(Path::new("sh"), &["-c", &line]).wait()
     }
 
+    /// What a preset makes of what a CLI has said.
+    #[track_caller]
+    pub(crate) fn classified(&mut self, preset: &str, said: &Said) -> Value {
+        let [out, err] = ["out", "err"].map(|end| self.root.join(end).display().to_string());
+        std::fs::write(&out, &said.out).unwrap();
+        std::fs::write(&err, &said.err).unwrap();
+        let code = said.code.to_string();
+        let classify = ["agent", "classify", preset, "--exit", &code, &out, &err];
+        serde_json::from_str(&self.run(&classify).exits(0).out).unwrap()
+    }
+
     /// Runs git in the user's repository; it must succeed.
     #[track_caller]
     pub(crate) fn git(&mut self, args: &[&str]) -> String {
