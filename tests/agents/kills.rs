@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cage::scenario;
 use crate::job::{Job, many};
 use crate::server::{Entry, Script};
-use crate::world::{World, kill, processes};
+use crate::world::{World, kill, kill_everything, processes};
 
 /// Random numbers from a seed: xorshift, so that a failure can be had again.
 struct Random(u64);
@@ -115,13 +115,6 @@ fn codex_wastes_little() {
     scenario(|world| waste(world, "codex"));
 }
 
-/// Kills everything there is, until there is nothing.
-fn kill_everything() {
-    while let Some(process) = processes().first() {
-        kill(process.pid);
-    }
-}
-
 fn goes_on(world: &mut World, preset: &'static str) {
     let job = Job::of(2, preset);
     let files = job.files.clone();
@@ -130,10 +123,7 @@ fn goes_on(world: &mut World, preset: &'static str) {
     let server = world.server().clone();
     // In the middle: both sessions have seen the end of a step.
     let both = || server.log().iter().filter(|e| e.steps == 2).count() == 2;
-    while !both() {
-        assert!(!running.has_ended(), "{}", running.wait());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    running.await_that("two sessions in the middle of their tasks", both);
     kill_everything();
     running.wait().exits(137);
     let before = world.server().log();

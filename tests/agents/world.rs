@@ -54,6 +54,25 @@ pub(crate) struct Background {
 }
 
 impl Background {
+    /// Waits until it has said this.
+    #[track_caller]
+    pub(crate) fn await_word(&mut self, word: &str) {
+        let out = self.out.clone();
+        let said = || std::fs::read_to_string(&out).is_ok_and(|said| said.contains(word));
+        self.await_that(word, said);
+    }
+
+    /// Waits until something is so, while this runs.
+    #[track_caller]
+    pub(crate) fn await_that(&mut self, what: &str, so: impl Fn() -> bool) {
+        let since = Instant::now();
+        while !so() {
+            let late = since.elapsed() > PATIENCE || self.has_ended();
+            assert!(!late || so(), "waited in vain for {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Whether it has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
@@ -185,12 +204,12 @@ impl World {
         self.spawn(args).wait()
     }
 
-    /// Runs one of the CLIs by itself, with a prompt on its standard input.
-    pub(crate) fn cli(&mut self, words: &[&str], prompt: &str) -> Said {
+    /// Starts one of the CLIs by itself, with a prompt on its standard input.
+    pub(crate) fn cli(&mut self, words: &[&str], prompt: &str) -> Background {
         let file = self.root.join("prompt");
         std::fs::write(&file, prompt).unwrap();
-        let line = format!("exec {} <{}", words.join(" "), file.display());
-        self.spawn_program(Path::new("sh"), &["-c", &line]).wait()
+        let line = format!("exec env {} <{}", words.join(" "), file.display());
+        self.spawn_program(Path::new("sh"), &["-c", &line])
     }
 
     /// What a preset makes of what a CLI has said.
@@ -315,6 +334,13 @@ pub(crate) fn processes() -> Vec<Process> {
 pub(crate) fn kill(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid) {
         kill_process(pid, Signal::KILL).ok();
+    }
+}
+
+/// Kills everything there is, until there is nothing.
+pub(crate) fn kill_everything() {
+    while let Some(process) = processes().first() {
+        kill(process.pid);
     }
 }
 
