@@ -75,7 +75,8 @@ pub fn classify(
         .iter()
         .find_map(|event| preset.session.pointers.iter().find_map(|pointer| pointer.text(event)));
     let lifts = matches!(verdict.class, Class::RateLimited | Class::Overloaded);
-    let told = || resets::find(preset, &every, &verdict.words, now);
+    let stopped = ended.ours == Some(Ours::Stopped);
+    let told = || resets::find(preset, &every, &verdict.words, stopped, now);
     let used = usage::read(preset, &out);
     Reading {
         class: verdict.class,

@@ -15,13 +15,19 @@ use crate::domain::id::Timestamp;
 /// The longest that anybody is told to wait; what is further away is no such moment.
 const FARTHEST_MS: u64 = 40 * 24 * 3_600_000;
 
-/// Finds the moment: in the events' fields, the newest first, and then in words.
+/// Finds the moment: in the events' fields, the newest first, and then in words. What a session said it would wait
+/// counts from now if it was stopped at that; else nobody knows how long it has waited already.
 pub(super) fn find(
     preset: &Preset,
     events: &[&Value],
     said: &[String],
+    stopped: bool,
     now: Timestamp,
 ) -> Option<Timestamp> {
+    let waits = |event: &&Value| {
+        let waits = preset.output.waits_ms.iter().find_map(|p| p.first(event)?.as_f64())?;
+        number_of(waits / 1000.0, now)
+    };
     let field = |event: &&Value| {
         preset.output.resets.iter().find_map(|pointer| in_field(pointer.first(event)?, now))
     };
@@ -29,6 +35,7 @@ pub(super) fn find(
         .iter()
         .rev()
         .find_map(field)
+        .or_else(|| events.iter().rev().filter(|_| stopped).find_map(waits))
         .or_else(|| said.iter().find_map(|said| in_words(&words(said), now)))
 }
 

@@ -218,7 +218,9 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::classify::{Exit, Ours, classify};
     use crate::agent::preset::builtin;
+    use crate::domain::id::Timestamp;
 
     fn hear(watcher: &mut Watcher, line: &str) -> Pulse {
         watcher.hear(Stream::Stdout, format!("{line}\n").as_bytes())
@@ -251,6 +253,28 @@ mod tests {
         let over = r#"{"type":"error","sessionID":"ses_1","error":{"name":"ContextOverflowError","data":{"message":"x"}}}"#;
         assert_eq!(hear(&mut opencode, over), Pulse::Hopeless(Class::ContextExceeded));
         assert_eq!(opencode.session(), Some("ses_1"));
+    }
+
+    #[test]
+    fn a_claude_that_would_wait_out_a_limit_is_stopped_and_the_limit_known() {
+        let line = |ms: u32| {
+            format!(
+                r#"{{"type":"system","subtype":"api_retry","attempt":1,"retry_delay_ms":{ms},"error_status":429,"error":"rate_limit","session_id":"s"}}"#
+            )
+        };
+        let preset = builtin("claude").unwrap();
+        assert_eq!(hear(&mut Watcher::new(&preset), &line(509)), Pulse::Noise);
+        let limited = Pulse::Hopeless(Class::RateLimited);
+        assert_eq!(hear(&mut Watcher::new(&preset), &line(20_000)), limited);
+        let now = Timestamp(1_795_360_200_000);
+        let read = |ours| {
+            let ended = Exit { code: Some(1), ours, ..Exit::default() };
+            let reading =
+                classify(&preset, ended, line(20_000).as_bytes(), b"", None, Some(false), now);
+            (reading.class, reading.resets_at)
+        };
+        assert_eq!(read(Some(Ours::Stopped)), (Class::RateLimited, Some(now.after_ms(20_000))));
+        assert_eq!(read(None), (Class::RateLimited, None));
     }
 
     #[test]

@@ -14,11 +14,11 @@ mod schema;
 
 pub use builtin::{NAMES, builtin, common};
 pub use invocation::{Ask, Invocation, Unfit, invocation};
-pub use parts::{Argument, Codes, Period};
+pub use parts::{Argument, Codes, Period, Signal, Whom};
 pub use prices::Price;
 pub use resolve::{named, resolve};
 pub use schema::{
     Call, Common, Counted, Detect, Env, ErrorRule, Format, Hopeless, Output, Permission,
-    Permissions, Preset, PromptVia, Root, Said, Session, SessionSource, Signal, StopStep, Text,
-    Timeouts, Unfinished, UsageRule, UsageScope, Watch, Whom,
+    Permissions, Preset, PromptVia, Root, Said, Session, SessionSource, StopStep, Text, Timeouts,
+    Unfinished, UsageRule, UsageScope, Watch,
 };

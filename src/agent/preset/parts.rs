@@ -9,6 +9,30 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::domain::session::Class;
 use crate::job::parse_duration;
 
+/// A signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Signal {
+    /// SIGINT.
+    Int,
+    /// SIGTERM.
+    Term,
+    /// SIGKILL.
+    Kill,
+}
+
+/// Who gets a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Whom {
+    /// The process that we started.
+    Leader,
+    /// Its process group.
+    Group,
+    /// Everything that descends from it.
+    Tree,
+}
+
 /// An argument, or a group of arguments that is left out when one of its placeholders has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Argument {

@@ -178,6 +178,9 @@ struct Test {
     /// Whether anything but `null` is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     present: Option<bool>,
+    /// A number that is at least this.
+    #[serde(default, rename = "at-least", skip_serializing_if = "Option::is_none")]
+    least: Option<f64>,
 }
 
 impl Want {
@@ -191,6 +194,9 @@ impl Want {
                 test.present.is_none_or(|present| present != found.is_empty())
                     && test.matches.as_ref().is_none_or(|pattern| {
                         found.iter().filter_map(|v| v.as_str()).any(|t| pattern.matches(t))
+                    })
+                    && test.least.is_none_or(|least| {
+                        found.iter().filter_map(|v| v.as_f64()).any(|number| number >= least)
                     })
             }
         }
@@ -252,7 +258,7 @@ impl<'de> Visitor<'de> for WantVisitor {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Want, A::Error> {
         let test = Test::deserialize(MapAccessDeserializer::new(map))?;
         if test == Test::default() {
-            return Err(A::Error::custom("needs `matches` or `present`"));
+            return Err(A::Error::custom("needs `matches`, `present` or `at-least`"));
         }
         Ok(Want::Test(test))
     }
@@ -298,6 +304,9 @@ mod tests {
             (r#"when = { "/type" = { matches = "^es" } }"#, false),
             (r#"when = { "/x" = { present = false }, "/n" = { present = true } }"#, true),
             (r#"when = { "/x" = { present = true } }"#, false),
+            (r#"when = { "/n" = { at-least = 3 } }"#, true),
+            (r#"when = { "/n" = { at-least = 3.5 } }"#, false),
+            (r#"when = { "/type" = { at-least = 0 } }"#, false),
         ] {
             assert_eq!(shape(toml).fits(&event), fits, "{toml}");
             let json = serde_json::to_string(&shape(toml)).unwrap();

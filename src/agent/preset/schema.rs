@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::parts::{Argument, Codes, Period, class};
+use super::parts::{Argument, Codes, Period, Signal, Whom, class};
 use super::pattern::{Pattern, Pointer, Shape};
 use super::prices::{self, Price};
 use crate::domain::session::Class;
@@ -187,6 +187,9 @@ pub struct Output {
     /// When a limit lifts, in any event: a moment, or seconds from now.
     #[serde(default)]
     pub resets: Vec<Pointer>,
+    /// For how many milliseconds it says that it will wait, in any event. That counts from when it was stopped for it.
+    #[serde(default)]
+    pub waits_ms: Vec<Pointer>,
     /// How text is read, where there are no events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<Text>,
@@ -460,30 +463,6 @@ pub struct StopStep {
     pub whom: Whom,
     /// How long it is waited for.
     pub wait: Period,
-}
-
-/// A signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Signal {
-    /// SIGINT.
-    Int,
-    /// SIGTERM.
-    Term,
-    /// SIGKILL.
-    Kill,
-}
-
-/// Who gets a signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Whom {
-    /// The process that we started.
-    Leader,
-    /// Its process group.
-    Group,
-    /// Everything that descends from it.
-    Tree,
 }
 
 /// `[timeouts]`: how long it may take, where the job does not say.
