@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::files;
-use super::place::{environment, prepare};
+use super::place::{environment, prepare, redactor};
 use super::session;
 use super::spec::{AttemptWork, Outcome, Spec, VERSION, millis};
 use crate::agent::preset::Preset;
@@ -14,7 +14,7 @@ use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::id::Oid;
 use crate::failpoint;
-use crate::process::{self, Command, Ended, Git, RefMove, RefUpdates, Stdin, StopFlag};
+use crate::process::{self, Command, Ended, Git, Redactor, RefMove, RefUpdates, Stdin, StopFlag};
 use crate::repo::{self, Head, Identity, Place, Repo};
 use crate::store::wire::{WireEnding, WireReading};
 
@@ -32,16 +32,18 @@ pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag)
     let repo = Repo::discover(&spec.common_dir)?;
     let began = ambient::instant();
     let base = Oid::parse(&work.base)?;
+    let redactor = redactor(spec)?;
     let mut given_up = None;
     let (place, ended) = match prepare(&repo, dir, spec, stop) {
         Ok(place) => {
             let prepared = began.elapsed();
             failpoint::hit("keeper.before-agent");
+            let command = command(dir, spec, work, &redactor);
             let ended = match &work.preset {
-                None => process::run(&command(dir, spec, work), stop)?,
+                None => process::run(&command, stop)?,
                 Some(preset) => {
                     let mut ear = session::Ear::new(preset, dir);
-                    let ended = process::run_heard(&command(dir, spec, work), stop, &mut ear)?;
+                    let ended = process::run_heard(&command, stop, &mut ear)?;
                     given_up = ear.given_up();
                     clear_litter(&repo, &spec.place.path, preset, &base)?;
                     ended
@@ -87,7 +89,7 @@ pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag)
         failpoint::hit("keeper.saved");
     }
     outcome.save_ms = millis(saving.elapsed());
-    publish(&repo, dir, work, &outcome)?;
+    publish(&repo, dir, work, &outcome, &redactor)?;
     if let Some((place, _)) = &place {
         // The branch is dropped when the task lands; a place that stayed on it would show a branch that is not there.
         place.set_head(&Head::Detached, &base)?;
@@ -95,7 +97,7 @@ pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag)
     Ok(())
 }
 
-fn command(dir: &Path, spec: &Spec, work: &AttemptWork) -> Command {
+fn command(dir: &Path, spec: &Spec, work: &AttemptWork, redactor: &Redactor) -> Command {
     let prompt = dir.join(files::PROMPT);
     let preset = work.preset.as_deref();
     Command {
@@ -103,6 +105,7 @@ fn command(dir: &Path, spec: &Spec, work: &AttemptWork) -> Command {
         cwd: spec.place.path.clone(),
         env: environment(),
         stdin: if work.prompt_on_stdin { Stdin::File(prompt) } else { Stdin::Null },
+        redactor: redactor.clone(),
         stdout: dir.join(files::STDOUT),
         stderr: dir.join(files::STDERR),
         cap: CAP,
@@ -183,13 +186,20 @@ pub fn rescue(repo: &Repo, spec: &Spec) -> Option<(Oid, Oid)> {
 }
 
 /// One compare-and-swap makes the attempt's work part of the repository before any supervisor looks.
-fn publish(repo: &Repo, dir: &Path, work: &AttemptWork, outcome: &Outcome) -> Result<()> {
+fn publish(
+    repo: &Repo,
+    dir: &Path,
+    work: &AttemptWork,
+    outcome: &Outcome,
+    redactor: &Redactor,
+) -> Result<()> {
     let mut entries = Vec::new();
     let json = serde_json::to_vec_pretty(outcome)?;
     entries.push((files::OUTCOME.to_owned(), repo::write_blob(repo, &json)?));
     for name in [files::STDOUT, files::STDERR, files::PROMPT] {
         if let Ok(bytes) = std::fs::read(dir.join(name)) {
-            let bytes = redact(bytes, &work.secrets);
+            // The outputs were filtered before they were written; a prompt quotes what others have said.
+            let bytes = if name == files::PROMPT { redactor.clean(&bytes) } else { bytes };
             entries.push((name.to_owned(), repo::write_blob(repo, &bytes)?));
         }
     }
@@ -222,16 +232,4 @@ fn publish(repo: &Repo, dir: &Path, work: &AttemptWork, outcome: &Outcome) -> Re
         .with_context(|| format!("cannot publish `{}`", work.publish))?;
     failpoint::hit("keeper.published");
     process::sync_fs(repo.common_dir()).context("the disk did not take what was written")
-}
-
-/// Takes secret values out of what is kept: an agent's transcript ends in refs that people push.
-fn redact(mut bytes: Vec<u8>, names: &[String]) -> Vec<u8> {
-    for name in names {
-        let Some(value) = ambient::variable(name).filter(|v| v.len() >= 8) else { continue };
-        let text = String::from_utf8_lossy(&bytes);
-        if text.contains(&value) {
-            bytes = text.replace(&value, &format!("[value of {name}]")).into_bytes();
-        }
-    }
-    bytes
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::attempt::GRACE;
-use super::place::{environment, prepare};
+use super::place::{environment, prepare, redactor};
 use super::spec::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, Spec, VERSION, millis};
 use crate::ambient;
 use crate::domain::event::Ending as DomainEnding;
@@ -134,6 +134,7 @@ fn run(
         cwd: spec.place.path.clone(),
         env: environment(),
         stdin: Stdin::Null,
+        redactor: redactor(spec)?,
         stdout: dir.join(format!("{file}.out")),
         stderr: dir.join(format!("{file}.err")),
         cap: CAP,

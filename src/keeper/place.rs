@@ -1,16 +1,18 @@
 //! Making a place ready: registered if it is new, reset to a commit, set up once, with the pinned files laid over it.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::files;
-use super::spec::{PlaceSpec, Spec};
+use super::spec::{PlaceSpec, Spec, Work};
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::failpoint;
-use crate::process::{self, Command, Ending, Environ, Stdin, StopFlag};
+use crate::process::{self, Command, Ending, Environ, Redactor, Stdin, StopFlag};
 use crate::repo::{self, Head, Place, Repo};
 
 /// How long one setup command may take.
@@ -26,6 +28,19 @@ pub(super) fn environment() -> Environ {
         env.set(name, value);
     }
     env
+}
+
+/// What is taken out of all that is kept of the commands: the values of the variables that the job passes on, and keys.
+pub(super) fn redactor(spec: &Spec) -> Result<Redactor> {
+    let names: &[String] = match &spec.work {
+        Work::Attempt(work) => &work.secrets,
+        Work::Checks(_) => &[],
+    };
+    let env = environment();
+    let values: Vec<_> =
+        names.iter().filter_map(|name| env.value(name)).map(OsStr::as_bytes).collect();
+    Redactor::new(&values)
+        .context("the values of the variables in `[agent] env` cannot be redacted")
 }
 
 /// Makes the place ready.
@@ -122,6 +137,7 @@ fn set_up(dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<bool> {
     if std::fs::read_to_string(&mark).is_ok_and(|old| old == text) {
         return Ok(false);
     }
+    let redactor = redactor(spec)?;
     for (number, argv) in wanted.setup.iter().enumerate() {
         let stdout = dir.join(format!("setup-{number}.out"));
         let command = Command {
@@ -129,6 +145,7 @@ fn set_up(dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<bool> {
             cwd: wanted.path.clone(),
             env: environment(),
             stdin: Stdin::Null,
+            redactor: redactor.clone(),
             stdout: stdout.clone(),
             stderr: dir.join(format!("setup-{number}.err")),
             cap: SETUP_CAP,

@@ -15,6 +15,7 @@ use super::detach::become_reaper;
 use super::ear::{Ear, Listener, Source};
 use super::output::{Drained, Kept};
 use super::program::{self, explain, expression, start};
+use super::redact::Redactor;
 use super::stop::{Signal, StopStep, Whom};
 use super::tree::{Felled, Tree};
 use super::{Environ, StopFlag};
@@ -39,6 +40,8 @@ pub struct Command {
     pub env: Environ,
     /// What it reads.
     pub stdin: Stdin,
+    /// What is taken out of its output before that is kept.
+    pub redactor: Redactor,
     /// Where its output is kept. Made anew.
     pub stdout: PathBuf,
     /// Where its diagnostics are kept. Made anew.
@@ -144,8 +147,14 @@ fn supervise(
     stop: &StopFlag,
     listener: Option<&mut dyn Listener>,
 ) -> io::Result<Ended> {
-    let mut stdout = Stream::new(Source::Stdout, Kept::create(&command.stdout, command.cap)?)?;
-    let mut stderr = Stream::new(Source::Stderr, Kept::create(&command.stderr, command.cap)?)?;
+    let mut stdout = Stream::new(
+        Source::Stdout,
+        Kept::create(&command.stdout, command.cap, &command.redactor)?,
+    )?;
+    let mut stderr = Stream::new(
+        Source::Stderr,
+        Kept::create(&command.stderr, command.cap, &command.redactor)?,
+    )?;
     if stop.is_asked() {
         return Ok(Ended::before_start(Ending::Stopped));
     }

@@ -116,7 +116,8 @@ fn a_listener_hears_everything() {
 fn what_is_left_in_the_pipe_is_heard_too() {
     use std::io::Write as _;
     let trial = Trial::new();
-    let kept = output::Kept::create(&trial.path("out"), 100).unwrap();
+    let kept = output::Kept::create(&trial.path("out"), 100, &Redactor::new::<&str>(&[]).unwrap())
+        .unwrap();
     let mut stream = child::Stream::new(Source::Stdout, kept).unwrap();
     stream.writer().unwrap().write_all(b"last words\n").unwrap();
     let mut words = Words::default();

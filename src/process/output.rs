@@ -1,8 +1,10 @@
-//! Keeping the two ends of a stream of any length, in constant memory.
+//! Keeping the two ends of a stream of any length, without its secrets, in constant memory.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
+
+use super::redact::{Redaction, Redactor};
 
 /// How much is read at once, and how often in a row before the other stream and the deadlines have their turn.
 const CHUNK: usize = 64 * 1024;
@@ -23,6 +25,11 @@ pub(super) enum Drained {
 #[derive(Debug)]
 pub(super) struct Kept {
     file: File,
+    redaction: Redaction,
+    /// What the filter gave last.
+    clean: Vec<u8>,
+    /// How much came, before anything was redacted.
+    came: u64,
     head_left: u64,
     head: u64,
     tail: Vec<u8>,
@@ -35,10 +42,13 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Makes the file anew; at most `cap` bytes of the stream are kept.
-    pub(super) fn create(path: &Path, cap: u64) -> io::Result<Self> {
+    pub(super) fn create(path: &Path, cap: u64, redactor: &Redactor) -> io::Result<Self> {
         let tail_cap = usize::try_from(cap / 4).unwrap_or(usize::MAX);
         Ok(Self {
             file: File::create(path)?,
+            redaction: redactor.stream(),
+            clean: Vec::new(),
+            came: 0,
             head_left: cap - tail_cap as u64,
             head: 0,
             tail: Vec::new(),
@@ -63,7 +73,7 @@ impl Kept {
                     return Ok(if read == 0 { Drained::Closed } else { Drained::Some(read) });
                 }
                 Ok(n) => {
-                    self.add(&chunk[..n]);
+                    self.take(&chunk[..n]);
                     heard(&chunk[..n]);
                     read += n;
                 }
@@ -75,7 +85,16 @@ impl Kept {
         Ok(if read == 0 { Drained::Nothing } else { Drained::Some(read) })
     }
 
-    /// Takes the next bytes of the stream. An error of the disk is kept for the end: the stream must go on being drained
+    fn take(&mut self, bytes: &[u8]) {
+        self.came += bytes.len() as u64;
+        let mut clean = std::mem::take(&mut self.clean);
+        self.redaction.push(bytes, &mut clean);
+        self.add(&clean);
+        clean.clear();
+        self.clean = clean;
+    }
+
+    /// Takes the next bytes of what is to be kept. An error of the disk is kept for the end: the stream must go on being drained
     /// meanwhile, or its writer would hang.
     fn add(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;
@@ -108,8 +127,11 @@ impl Kept {
         }
     }
 
-    /// Writes the tail. Says how many bytes there were in total and how many of them are in the file.
+    /// Writes the tail. Says how many bytes came, and how many are in the file.
     pub(super) fn finish(mut self) -> io::Result<(u64, u64)> {
+        let mut clean = std::mem::take(&mut self.clean);
+        self.redaction.finish(&mut clean);
+        self.add(&clean);
         let kept = self.head + self.tail.len() as u64;
         if kept < self.total {
             let gap = format!("\n[git-harness: {} bytes left out]\n", self.total - kept);
@@ -118,7 +140,7 @@ impl Kept {
         let mut tail = std::mem::take(&mut self.tail);
         tail.rotate_left(self.oldest);
         self.write(&tail);
-        self.failed.map_or(Ok((self.total, kept)), Err)
+        self.failed.map_or(Ok((self.came, kept)), Err)
     }
 }
 
@@ -130,7 +152,8 @@ mod tests {
     fn kept(length: usize, cap: u64, step: usize) -> (String, (u64, u64)) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
-        let mut kept = Kept::create(&path, cap).unwrap();
+        let nothing = Redactor::new::<&str>(&[]).unwrap();
+        let mut kept = Kept::create(&path, cap, &nothing).unwrap();
         let text: Vec<u8> = (0..length).map(|at| b"0123456789"[at % 10]).collect();
         for mut piece in text.chunks(step) {
             kept.drain(&mut piece, &mut |_| {}).unwrap();

@@ -86,6 +86,7 @@ fn command(dir: &Path, script: &str) -> Command {
         cwd: dir.to_owned(),
         env: environ(),
         stdin: Stdin::Null,
+        redactor: Redactor::new::<&str>(&[]).unwrap(),
         stdout: dir.join("out"),
         stderr: dir.join("err"),
         cap: 1 << 20,

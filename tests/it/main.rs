@@ -17,3 +17,4 @@ mod requests;
 mod sandbox;
 mod scenarios;
 mod sessions;
+mod transcripts;

@@ -251,7 +251,12 @@ impl Sandbox {
 
     /// Runs the program under test beside the test.
     pub(crate) fn spawn(&self, args: &[&str]) -> Background {
-        self.begin(program(), &self.repo, args, &[])
+        self.spawn_with(args, &[])
+    }
+
+    /// The same with more variables.
+    pub(crate) fn spawn_with(&self, args: &[&str], more: &[(&str, &str)]) -> Background {
+        self.begin(program(), &self.repo, args, more)
     }
 
     /// Runs git with an identity, in a folder; whatever comes of it.

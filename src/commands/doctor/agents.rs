@@ -9,7 +9,7 @@ use super::{Finding, Level, locate};
 use crate::agent::preset::{NAMES, Preset, builtin};
 use crate::ambient;
 use crate::commands::jobfile::Found;
-use crate::process::{self, Command, Ending, Environ, Identity, Stdin, StopFlag};
+use crate::process::{self, Command, Ending, Environ, Identity, Redactor, Stdin, StopFlag};
 
 /// How long a program may take to say its version: some are slow to start.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -75,6 +75,7 @@ fn ask(here: &Path, preset: &Preset, dir: &Path) -> Result<String> {
         cwd: here.to_path_buf(),
         env,
         stdin: Stdin::Null,
+        redactor: Redactor::new::<&str>(&[])?,
         stdout: dir.join("stdout"),
         stderr: dir.join("stderr"),
         cap: 16 * 1024,

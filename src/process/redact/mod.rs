@@ -1,0 +1,319 @@
+//! Taking secrets out of what is kept, before it reaches the disk: transcripts end in refs that people push.
+//!
+//! Secret are the values of the variables that a job passes on, as they are and as JSON and base64 write them, and what
+//! looks like a key. The stream comes in pieces that end anywhere, so what may be the beginning of a secret is held back
+//! until more has come; what is held is bounded by the longest secret, or by the longest private key. How the pieces are
+//! cut makes no difference to what comes out.
+
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+
+use rules::{Class, JWT, PEM, RULES, Rule, Text, Verdict};
+
+/// What stands for a secret.
+pub const REDACTED: &str = "[redacted]";
+
+/// A shorter value is no secret, and would be found everywhere.
+const SHORTEST: usize = 6;
+
+/// How much there may be to look for, so that the fastest search for it is still small.
+const SMALL: usize = 16 * 1024;
+
+/// The one without values, which the keeper of checks needs for each of them.
+static PLAIN: OnceLock<Redactor> = OnceLock::new();
+
+/// What is found of a secret first.
+#[derive(Clone, Copy)]
+enum Sign {
+    /// All of it.
+    Value,
+    /// The beginning of a key.
+    Rule(&'static Rule),
+    /// The beginning of a web token.
+    Jwt,
+    /// The beginning of a private key.
+    Pem,
+}
+
+struct Known {
+    search: AhoCorasick,
+    /// By the numbers of the search.
+    signs: Vec<(Vec<u8>, Sign)>,
+    longest: usize,
+    /// With which bytes they begin.
+    first: [bool; 256],
+}
+
+/// Knows what is secret.
+#[derive(Clone)]
+pub struct Redactor(Arc<Known>);
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the values.
+        write!(f, "Redactor({} signs)", self.0.signs.len())
+    }
+}
+
+impl Redactor {
+    /// One for these values and for everything that looks like a key. Values of less than six bytes are left alone.
+    ///
+    /// # Errors
+    /// If the values are too large to be looked for.
+    pub fn new<V: AsRef<[u8]>>(values: &[V]) -> io::Result<Self> {
+        if values.is_empty()
+            && let Some(plain) = PLAIN.get()
+        {
+            return Ok(plain.clone());
+        }
+        let made = Self::make(values)?;
+        if values.is_empty() {
+            // Whoever is second has made the same.
+            PLAIN.set(made.clone()).ok();
+        }
+        Ok(made)
+    }
+
+    fn make<V: AsRef<[u8]>>(values: &[V]) -> io::Result<Self> {
+        let mut signs: Vec<(Vec<u8>, Sign)> = Vec::new();
+        for value in values {
+            let value = value.as_ref().trim_ascii();
+            if value.len() >= SHORTEST {
+                signs.extend(forms(value).into_iter().map(|form| (form, Sign::Value)));
+            }
+        }
+        signs.sort_by(|(a, _), (b, _)| a.cmp(b));
+        signs.dedup_by(|(a, _), (b, _)| a == b);
+        let prefixes = RULES.iter().map(|rule| (rule.prefix, Sign::Rule(rule)));
+        let prefixes = prefixes.chain([(JWT, Sign::Jwt), (PEM, Sign::Pem)]);
+        signs.extend(prefixes.map(|(prefix, sign)| (prefix.as_bytes().to_vec(), sign)));
+        let size: usize = signs.iter().map(|(text, _)| text.len()).sum();
+        let kind =
+            if size <= SMALL { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
+        let search = AhoCorasick::builder()
+            .match_kind(MatchKind::Standard)
+            .kind(Some(kind))
+            .build(signs.iter().map(|(text, _)| text))
+            .map_err(io::Error::other)?;
+        let longest = signs.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
+        let mut first = [false; 256];
+        for byte in signs.iter().filter_map(|(text, _)| text.first()) {
+            first[usize::from(*byte)] = true;
+        }
+        Ok(Self(Arc::new(Known { search, signs, longest, first })))
+    }
+
+    /// A whole text without its secrets.
+    #[must_use]
+    pub fn clean(&self, text: &[u8]) -> Vec<u8> {
+        let mut clean = Vec::with_capacity(text.len());
+        let mut stream = self.stream();
+        stream.push(text, &mut clean);
+        stream.finish(&mut clean);
+        clean
+    }
+
+    /// The beginning of a stream.
+    pub(super) fn stream(&self) -> Redaction {
+        Redaction {
+            known: Arc::clone(&self.0),
+            held: Vec::new(),
+            before: *b"\n\n",
+            covered: 0,
+            goes_on: None,
+            suspect: 0,
+        }
+    }
+}
+
+/// A value as it may be written: as it is, in a JSON string, in a JSON string within one, in base64 alone or together
+/// with something else, as `user:password` is.
+fn forms(value: &[u8]) -> Vec<Vec<u8>> {
+    let mut forms = vec![value.to_vec()];
+    if let Ok(text) = std::str::from_utf8(value) {
+        let once = in_json(text);
+        forms.push(in_json(&once).into_bytes());
+        forms.push(once.into_bytes());
+    }
+    for (plus, slash) in [(b'+', b'/'), (b'-', b'_')] {
+        forms.push(base64(value, plus, slash));
+        for lead in 0..3 {
+            let mut with = vec![0; lead];
+            with.extend_from_slice(value);
+            // Only the digits that are made of the value alone.
+            let whole = with.len() * 8 / 6;
+            let digits = base64(&with, plus, slash);
+            forms.push(digits[(lead * 8).div_ceil(6)..whole].to_vec());
+        }
+    }
+    forms.retain(|form| form.len() >= SHORTEST);
+    forms
+}
+
+/// As a JSON string has it, without the quotes.
+fn in_json(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+/// In base64 without padding.
+fn base64(bytes: &[u8], plus: u8, slash: u8) -> Vec<u8> {
+    let digit = |n: u32| match u8::try_from(n & 63).unwrap_or(0) {
+        n @ 0..26 => b'A' + n,
+        n @ 26..52 => b'a' + n - 26,
+        n @ 52..62 => b'0' + n - 52,
+        62 => plus,
+        _ => slash,
+    };
+    let mut text = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let at = |i: usize| u32::from(three.get(i).copied().unwrap_or(0));
+        let all = at(0) << 16 | at(1) << 8 | at(2);
+        let digits = [all >> 18, all >> 12, all >> 6, all].map(digit);
+        text.extend_from_slice(&digits[..=three.len()]);
+    }
+    text
+}
+
+/// One stream on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Redaction {
+    known: Arc<Known>,
+    /// What has come and not gone on yet.
+    held: Vec<u8>,
+    /// What came right before that.
+    before: [u8; 2],
+    /// How much of what is held belongs to a secret that has been replaced already.
+    covered: usize,
+    /// The class of bytes that belong to that secret too, if they follow.
+    goes_on: Option<Class>,
+    /// How much of what is held follows the beginning of a private key that does not end.
+    suspect: usize,
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Known({} signs)", self.signs.len())
+    }
+}
+
+/// What is known of a text so far.
+struct Seen {
+    /// Where secrets are, by their beginnings; they may overlap. With the class of bytes that go on with it.
+    secrets: Vec<(usize, usize, Option<Class>)>,
+    /// From where on more text is needed.
+    open: usize,
+    /// To where parts of private keys are looked for.
+    suspect: usize,
+}
+
+impl Redaction {
+    /// Takes the next piece of the stream, and gives what of it is known to be no secret.
+    pub(super) fn push(&mut self, bytes: &[u8], clean: &mut Vec<u8>) {
+        if self.held.is_empty() {
+            self.step(bytes, 0, false, clean);
+        } else {
+            let mut text = std::mem::take(&mut self.held);
+            let was = text.len();
+            text.extend_from_slice(bytes);
+            self.step(&text, was, false, clean);
+        }
+    }
+
+    /// The stream has ended: gives what was held.
+    pub(super) fn finish(&mut self, clean: &mut Vec<u8>) {
+        let text = std::mem::take(&mut self.held);
+        self.step(&text, text.len(), true, clean);
+    }
+
+    /// Goes through the text, of which the first `was` bytes were held, and holds what is open.
+    fn step(&mut self, text: &[u8], was: usize, last: bool, clean: &mut Vec<u8>) {
+        let mut seen = self.known.look(text, self.before, self.suspect, last);
+        // The secret that was begun goes on.
+        let mut end = self.covered;
+        let mut class = None;
+        if let Some(goes_on) = self.goes_on {
+            end = goes_on.run(text, was);
+            class = (end == text.len()).then_some(goes_on);
+        }
+        seen.secrets.sort_unstable_by_key(|&(from, to, _)| (from, to));
+        let mut at = end.min(seen.open);
+        for (from, to, on) in seen.secrets {
+            if from >= seen.open {
+                break;
+            }
+            if from >= end {
+                clean.extend_from_slice(&text[at..from]);
+                clean.extend_from_slice(REDACTED.as_bytes());
+            }
+            end = end.max(to);
+            class = class.max(on);
+            at = end.min(seen.open);
+        }
+        clean.extend_from_slice(&text[at..seen.open]);
+        self.covered = end.saturating_sub(seen.open);
+        self.goes_on = class;
+        self.suspect = seen.suspect.saturating_sub(seen.open);
+        for &byte in text[..seen.open].iter().skip(seen.open.saturating_sub(2)) {
+            self.before = [self.before[1], byte];
+        }
+        self.held.extend_from_slice(&text[seen.open..]);
+    }
+}
+
+impl Known {
+    /// Finds the secrets of a text.
+    fn look(&self, text: &[u8], before: [u8; 2], suspect: usize, last: bool) -> Seen {
+        let open = if last { text.len() } else { self.begun(text) };
+        let mut seen = Seen { secrets: Vec::new(), open, suspect };
+        let mut suspects = vec![(0, suspect)];
+        let whole = Text::new(text, before, last);
+        for found in self.search.find_overlapping_iter(text) {
+            let (start, end) = (found.start(), found.end());
+            let verdict = match self.signs[found.pattern().as_usize()].1 {
+                Sign::Value => Verdict::Key(end, None),
+                Sign::Rule(rule) => rule.judge(&whole, start, end),
+                Sign::Jwt => rules::judge_jwt(&whole, start),
+                Sign::Pem => rules::judge_pem(&whole, start, end),
+            };
+            match verdict {
+                Verdict::No => {}
+                Verdict::Open => seen.open = seen.open.min(start),
+                Verdict::Key(to, class) => seen.secrets.push((start, to, class)),
+                Verdict::Parts(from, to) => {
+                    seen.suspect = seen.suspect.max(to);
+                    match suspects.last_mut() {
+                        Some((_, end)) if from <= *end => *end = to.max(*end),
+                        Some(_) | None => suspects.push((from, to)),
+                    }
+                }
+            }
+        }
+        for (from, to) in suspects {
+            let parts = rules::parts(text, from, to).into_iter();
+            seen.secrets.extend(parts.map(|(from, to)| (from, to, None)));
+        }
+        seen
+    }
+
+    /// Where the longest end of the text begins with which something might begin that is looked for.
+    fn begun(&self, text: &[u8]) -> usize {
+        let most = text.len().min(self.longest.saturating_sub(1));
+        let begins = |end: &[u8]| {
+            self.first[usize::from(end[0])]
+                && self
+                    .signs
+                    .iter()
+                    .any(|(sign, _)| sign.len() > end.len() && sign.starts_with(end))
+        };
+        let at = (text.len() - most..text.len()).find(|&at| begins(&text[at..]));
+        at.unwrap_or(text.len())
+    }
+}
