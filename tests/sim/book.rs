@@ -221,7 +221,7 @@ impl Book {
         if self.phase == RunPhase::Cancelled {
             return Some(false);
         }
-        if self.broke(policy) && !self.all_over() {
+        if self.broke(policy) {
             let failures = self.standing.stop == Some(Halt::Failures);
             let stop = if failures { Halt::Failures } else { Halt::Budget };
             (self.phase, self.standing.stop) = (RunPhase::Halted, Some(stop));

@@ -47,6 +47,18 @@ fn a_budget_that_was_lowered_stops_a_run_that_goes_on() {
 }
 
 #[test]
+fn a_run_that_has_ended_does_not_get_around_its_budget() {
+    let policy = Policy { tokens: Some(10), feedback: 0, ..lenient() };
+    let mut bench = Bench::new(&["one"], policy);
+    assert!(bench.start("one"));
+    bench.end_with("one", Ending::Exited(0), Some(used(10, 0)), false);
+    assert_eq!((&bench.task("one").phase, bench.state.halt), (&Phase::Failed, Some(Halt::Budget)));
+    bench.tell(Observation::Asked(Request::Retry(id("one"))));
+    bench.resume();
+    assert_eq!(bench.state.halt, Some(Halt::Budget), "or it would wait for ever");
+}
+
+#[test]
 fn failures_are_not_forgotten_over_a_budget() {
     let mut bench = Bench::new(&["one", "two"], Policy { tokens: Some(10), ..lenient() });
     bench.state.phase = RunPhase::Halted;
