@@ -31,11 +31,11 @@ impl<'a> Ear<'a> {
     }
 
     /// Words for supervisors. A disk that does not take them is met again by everything else.
-    fn leave_word(&mut self, heard: Pulse) {
+    fn leave_word(&mut self) {
         if let (false, Some(id)) = (self.known, self.watcher.session()) {
             self.known = std::fs::write(self.dir.join(files::SESSION), id).is_ok();
         }
-        if !self.answered && matches!(heard, Pulse::Progress | Pulse::Final) {
+        if !self.answered && self.watcher.answered() {
             self.answered = std::fs::write(self.dir.join(files::ANSWERED), "").is_ok();
         }
     }
@@ -48,7 +48,7 @@ impl Listener for Ear<'_> {
             Source::Stderr => Stream::Stderr,
         };
         let heard = self.watcher.hear(stream, bytes);
-        self.leave_word(heard);
+        self.leave_word();
         match heard {
             Pulse::Nothing => Heard::Nothing,
             Pulse::Noise => Heard::Noise,

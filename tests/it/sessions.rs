@@ -93,6 +93,9 @@ fn after_a_kill_of_everything_the_same_session_goes_on() {
     script(&sandbox, "alpha.2", &["echo whole >>alpha", &end(50, 5)]);
     let supervisor = sandbox.spawn(&["start"]);
     sandbox.await_sign("there");
+    // What is not heard yet is not known.
+    let heard = sandbox.repo.join(".git/harness/runs/job-1/attempts/alpha.1/session");
+    sandbox.await_that("the session's id", || heard.exists());
     supervisor.signal(rustix::process::Signal::KILL);
     for pid in sandbox.keepers() {
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
@@ -110,12 +113,9 @@ fn nothing_starts_before_a_limit_lifts_and_nobody_is_charged() {
     let tasks = ["alpha", "beta", "gamma", "delta"];
     let job = job(&tasks).set("limits", "jobs = 2").set("retry", "feedback = 0");
     let sandbox = Sandbox::new(job);
-    // The preset's own rule reads a moment only to the minute: this one has none, so there is a pause.
-    script(
-        &sandbox,
-        "alpha.1",
-        &[&failure("exceeded retry limit, last status: 429 Too Many Requests")],
-    );
+    // It names no moment, so there is a pause. Nobody else has started before it: no answer has been seen.
+    let limit = "exceeded retry limit, last status: 429 Too Many Requests";
+    sandbox.script("alpha.1", &failure(limit));
     script(&sandbox, "default", &["echo done >\"$HARNESS_TASK\"", &end(10, 1)]);
     sandbox.run(&["start"]).exits(0).says("no agent starts").says("429");
     Claim::all(&sandbox).holds();
@@ -130,7 +130,7 @@ fn nothing_starts_before_a_limit_lifts_and_nobody_is_charged() {
     let ended = moments(&sandbox, "tasks/job-1", "retried")[0];
     let early: Vec<_> = started.iter().filter(|at| **at > ended && **at < until).collect();
     assert!(early.is_empty(), "started while the account was closed: {early:?}");
-    assert!(started.iter().filter(|at| **at >= until).count() >= 3, "{started:?} {until}");
+    assert_eq!(started.iter().filter(|at| **at >= until).count(), 4, "{started:?} {until}");
     assert_eq!(sandbox.task("alpha")["attempts"], 2);
 }
 

@@ -42,6 +42,7 @@ pub struct Watcher {
     stdout: Line,
     stderr: Line,
     session: Option<String>,
+    answered: bool,
     /// How often each rule of hopelessness has fitted since the last progress.
     times: Vec<u32>,
     patience: Option<(Duration, Class)>,
@@ -74,6 +75,7 @@ impl Watcher {
             stdout: Line::default(),
             stderr: Line::default(),
             session: None,
+            answered: false,
             patience: None,
         }
     }
@@ -110,6 +112,12 @@ impl Watcher {
     #[must_use]
     pub fn session(&self) -> Option<&str> {
         self.session.as_deref()
+    }
+
+    /// Whether the service has answered: then account and network are good.
+    #[must_use]
+    pub fn answered(&self) -> bool {
+        self.answered
     }
 
     /// How long to go on listening if nothing but noise is heard, counted from what was heard last, and how the
@@ -165,6 +173,8 @@ impl Watcher {
                 pointers.iter().find_map(|pointer| pointer.text(event)).map(str::to_owned);
         }
         let works = any(&self.preset.output.work, event);
+        let answer = &self.preset.watch.answer;
+        self.answered |= if answer.is_empty() { works } else { any(answer, event) };
         if let Some(pulse) = self.hopeless(event) {
             return (pulse, works);
         }

@@ -343,6 +343,9 @@ pub struct Watch {
     /// Events that are progress; everything that is not noise where none is given.
     #[serde(default)]
     pub progress: Vec<Shape>,
+    /// Events that only come when the service has answered; those of work where none is given.
+    #[serde(default)]
+    pub answer: Vec<Shape>,
     /// Lines of text that are no progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise_text: Option<Pattern>,
