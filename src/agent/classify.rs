@@ -3,6 +3,8 @@
 //! What is structured counts before words, and words before the exit code, which proves nothing on its own. A stream
 //! that stops in the middle or holds what cannot be read is never good, whatever else it says.
 
+#[cfg(test)]
+mod endings;
 mod events;
 mod judge;
 mod resets;

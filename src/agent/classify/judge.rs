@@ -287,6 +287,15 @@ impl<'a> Case<'a> {
             heard.plain.lines().filter(keep).flat_map(|line| [line, "\n"]).collect()
         };
         let mut text = lines(self.err);
+        // Errors in a form that the preset does not know, as a server or a library put them.
+        let known = |event: &&Value| self.preset.said.iter().any(|said| said.when.fits(event));
+        let strange = |event: &&&Value| {
+            event.get("error").is_some() && !any(&self.preset.watch.noise, event) && !known(event)
+        };
+        for event in self.newest().iter().filter(strange) {
+            text.push_str(&words(&event.to_string()));
+            text.push('\n');
+        }
         if self.preset.output.format == Format::Text {
             // Of what it says itself only the end: before that stands its work.
             let (_, tail) = self.tail();

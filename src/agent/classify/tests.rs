@@ -145,7 +145,7 @@ fn is_long(capture: &Capture) -> bool {
 
 #[test]
 fn what_was_cut_out_of_the_middle_does_not_matter() {
-    for capture in good().into_iter().filter(|c| is_long(c)) {
+    for capture in good().into_iter().filter(is_long) {
         // As the keeper cuts: the head and the tail, and a line between. The tail has the end.
         let end = String::from_utf8_lossy(&capture.stdout).trim_end().rfind('\n').unwrap();
         let (head, tail) = (end / 3, end / 2);

@@ -1,0 +1,184 @@
+//! Endings that no capture has: what servers, networks and other versions say, and the corners of the judgement.
+
+use super::{Exit, Ours, classify};
+use crate::agent::preset::builtin;
+use crate::domain::id::Timestamp;
+use crate::domain::session::Class;
+
+const NOW: Timestamp = Timestamp(1_795_360_200_000);
+
+fn class(preset: &str, ended: Exit, stdout: &str, stderr: &str, changed: Option<bool>) -> Class {
+    let preset = builtin(preset).unwrap();
+    classify(&preset, ended, stdout.as_bytes(), stderr.as_bytes(), None, changed, NOW).class
+}
+
+fn exit(code: i32) -> Exit {
+    Exit { code: Some(code), ..Exit::default() }
+}
+
+#[test]
+fn words_of_servers_and_networks() {
+    for (said, expected) in [
+        ("API Error: 502 Bad Gateway", Class::Overloaded),
+        ("API Error: 520 <html>cloudflare</html>", Class::Overloaded),
+        ("Error code: 504 - gateway", Class::Overloaded),
+        (
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+            Class::Overloaded,
+        ),
+        ("getaddrinfo ENOTFOUND api.example.com", Class::Overloaded),
+        ("connect ECONNREFUSED 127.0.0.1:443", Class::Overloaded),
+        ("request to https://x failed, reason: ETIMEDOUT", Class::Overloaded),
+        ("TypeError: fetch failed", Class::Overloaded),
+        ("socket hang up", Class::Overloaded),
+        (
+            "insufficient_quota: You exceeded your current quota, please check your plan and billing details.",
+            Class::RateLimited,
+        ),
+        ("You’ve hit your weekly limit · resets Nov 25, 4pm (UTC)", Class::RateLimited),
+        ("Claude AI usage limit reached|1795370000", Class::RateLimited),
+        ("RESOURCE_EXHAUSTED", Class::RateLimited),
+        (
+            "Request too large for gpt-5 on tokens per min (TPM): Limit 30000, Requested 212345",
+            Class::RateLimited,
+        ),
+        (
+            "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.",
+            Class::RateLimited,
+        ),
+        ("403 secondary rate limit exceeded", Class::RateLimited),
+        ("context_length_exceeded", Class::ContextExceeded),
+        (
+            "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000",
+            Class::ContextExceeded,
+        ),
+        ("This model's maximum context length is 128000 tokens", Class::ContextExceeded),
+        ("413 Request Entity Too Large", Class::ContextExceeded),
+        ("invalid_api_key", Class::Auth),
+        ("API key not valid. Please pass a valid API key.", Class::Auth),
+        ("Your credit balance is too low to access the API", Class::Auth),
+        ("402 Payment Required", Class::Auth),
+        ("OAuth token has expired. Please run /login", Class::Auth),
+        ("The model `x-9` does not exist or you do not have access to it.", Class::Auth),
+        ("This organization has been disabled.", Class::Auth),
+        ("Your prompt was flagged as potentially violating our usage policy", Class::Refused),
+        ("finishReason: SAFETY", Class::Refused),
+        ("Reached max turns (30)", Class::Limit),
+        ("No conversation found with session ID: x", Class::SessionLost),
+        ("session x not found", Class::SessionLost),
+        ("Session ID \"x\" already exists.", Class::SessionInUse),
+        ("error: unknown option '--x'", Class::BadInput),
+        ("error: unexpected argument '--x' found", Class::BadInput),
+        ("Error: no such file or directory: prompt.md", Class::BadInput),
+        ("Segmentation fault", Class::Crashed),
+        ("TypeError: Cannot read properties of undefined (reading 'x')", Class::Crashed),
+    ] {
+        assert_eq!(class("claude", exit(1), "", said, None), expected, "on standard error: {said}");
+        let event = serde_json::json!({
+            "type": "result", "subtype": "success", "is_error": true, "result": said,
+        });
+        assert_eq!(class("claude", exit(1), &format!("{event}\n"), "", None), expected, "{said}");
+        let event = serde_json::json!({"type": "turn.failed", "error": {"message": said}});
+        assert_eq!(class("codex", exit(1), &format!("{event}\n"), "", None), expected, "{said}");
+    }
+}
+
+#[test]
+fn what_the_agent_says_of_its_work_is_no_failure() {
+    let prose = "Fixed the 429 handling: rate limit, unauthorized, prompt is too long, timeout.";
+    let end = serde_json::json!({
+        "type": "result", "subtype": "success", "is_error": false, "result": prose,
+    });
+    let end = format!("{end}\n");
+    assert_eq!(class("claude", exit(0), &end, "", None), Class::Ok);
+    // It is well, but its process is not; what it said about its work does not explain that.
+    assert_eq!(class("claude", exit(1), &end, "", None), Class::Crashed);
+}
+
+#[test]
+fn killed_is_crashed_whatever_was_on_standard_error() {
+    let begun = "{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"s\"}\n";
+    let warned = "warning: connection reset, trying again";
+    for ended in [exit(137), exit(130), Exit { signal: Some(9), ..Exit::default() }] {
+        assert_eq!(class("claude", ended, begun, warned, None), Class::Crashed, "{ended:?}");
+    }
+    assert_eq!(class("claude", exit(127), "", "", None), Class::BadInput);
+    // Of these two an exit code is more than a signal's.
+    assert_eq!(class("gemini", exit(145), "", "", None), Class::Auth);
+    assert_eq!(class("gemini", exit(173), "", "", None), Class::RateLimited);
+}
+
+#[test]
+fn work_makes_an_error_past_and_an_end_none() {
+    let work = "{\"type\":\"assistant\",\"message\":{\"content\":[]}}\n";
+    let end = "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"x\"}\n";
+    let notice = "{\"type\":\"system\",\"subtype\":\"task_notification\"}\n";
+    let limit = "{\"type\":\"rate_limit_event\",\"rate_limit_info\":{\"status\":\"rejected\"}}\n";
+    for (stdout, code, expected) in [
+        (format!("{work}{end}"), 0, Class::Ok),
+        (format!("{work}{end}{notice}"), 0, Class::Ok),
+        (format!("{end}{work}"), 0, Class::Crashed),
+        (format!("{limit}{work}{end}"), 0, Class::Ok),
+        (format!("{work}{limit}"), 143, Class::RateLimited),
+        (format!("{limit}{work}"), 143, Class::Crashed),
+    ] {
+        assert_eq!(class("claude", exit(code), &stdout, "", None), expected, "{stdout}");
+    }
+}
+
+#[test]
+fn what_changed_decides_where_the_outcome_cannot_tell() {
+    let denied = "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"x\",\"permission_denials\":[{}]}\n";
+    let mute = "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"\"}\n";
+    for (stdout, changed, expected) in [
+        (denied, None, Class::Blocked),
+        (denied, Some(false), Class::Blocked),
+        (denied, Some(true), Class::Ok),
+        (mute, None, Class::Crashed),
+        (mute, Some(true), Class::Ok),
+        ("All done.\n", Some(true), Class::Ok),
+        ("All done.\n", None, Class::Crashed),
+        ("API Error: 529 Overloaded\n", Some(true), Class::Overloaded),
+        ("", Some(true), Class::Crashed),
+    ] {
+        assert_eq!(class("claude", exit(0), stdout, "", changed), expected, "{stdout} {changed:?}");
+    }
+}
+
+#[test]
+fn a_loop_that_looks_like_an_end_is_none_when_it_had_to_be_ended() {
+    let over = "{\"type\":\"error\",\"error\":{\"name\":\"ContextOverflowError\",\"data\":{\"message\":\"too long\"}}}\n";
+    let end = "{\"type\":\"text\",\"part\":{\"text\":\"x\"}}\n{\"type\":\"step_finish\",\"part\":{\"reason\":\"stop\"}}\n";
+    let stdout = format!("{over}{end}");
+    assert_eq!(class("opencode", exit(0), &stdout, "", Some(true)), Class::Ok);
+    for ours in [Ours::Lingered, Ours::Idle, Ours::Stopped] {
+        let ended = Exit { signal: Some(9), ours: Some(ours), ..Exit::default() };
+        let found = class("opencode", ended, &stdout, "", Some(true));
+        assert_eq!(found, Class::ContextExceeded, "{ours:?}");
+    }
+}
+
+#[test]
+fn text_alone_is_judged_behind_its_last_answer() {
+    let answer = "Tokens: 1.2k sent, 30 received.\n";
+    let fence = "a.js\n```\n<<<<<<< SEARCH\nx\n=======\ny\n>>>>>>> REPLACE\n```\n";
+    let retry = "litellm.RateLimitError: x\nRetrying in 0.2 seconds...\n";
+    let dead = "litellm.AuthenticationError: x\n";
+    for (stdout, code, expected) in [
+        (format!("{fence}{answer}Applied edit to a.js\n"), 0, Class::Ok),
+        (format!("{retry}{fence}{answer}Applied edit to a.js\n"), 0, Class::Ok),
+        (format!("{fence}{answer}"), 0, Class::Crashed),
+        (format!("It is fine as it is.\n{answer}"), 0, Class::Ok),
+        (retry.to_owned(), 0, Class::RateLimited),
+        (format!("{answer}Applied edit to a.js\n{dead}"), 0, Class::Auth),
+        (
+            "usage: aider [-h]\naider: error: unrecognized arguments: --x\n".to_owned(),
+            2,
+            Class::BadInput,
+        ),
+    ] {
+        assert_eq!(class("aider", exit(code), &stdout, "", None), expected, "{stdout}");
+    }
+    assert_eq!(class("command", exit(0), "429 rate limit", "", None), Class::Ok);
+    assert_eq!(class("command", exit(1), "429 rate limit", "", None), Class::Crashed);
+}
