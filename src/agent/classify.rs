@@ -40,8 +40,10 @@ pub enum Ours {
     TimedOut,
     /// It made no progress for too long.
     Idle,
-    /// Somebody asked for it, or nothing could come of it.
+    /// Somebody asked for it.
     Stopped,
+    /// Nothing could come of it any more, for this reason; what it printed when it was stopped is about that alone.
+    GivenUp(Class),
     /// It had said its last word and did not go.
     Lingered,
 }
@@ -77,7 +79,7 @@ pub fn classify(
         .iter()
         .find_map(|event| preset.session.pointers.iter().find_map(|pointer| pointer.text(event)));
     let lifts = matches!(verdict.class, Class::RateLimited | Class::Overloaded);
-    let stopped = ended.ours == Some(Ours::Stopped);
+    let stopped = matches!(ended.ours, Some(Ours::GivenUp(_)));
     let told = || resets::find(preset, &every, &verdict.words, stopped, now);
     let used = usage::read(preset, &out);
     Reading {

@@ -104,22 +104,18 @@ pub(super) fn read(
 ) -> Reading {
     let bytes = |name: &str| std::fs::read(dir.join(name)).unwrap_or_default();
     let last_message = std::fs::read(dir.join(files::LAST_MESSAGE)).ok();
-    let mut reading = classify(
+    classify(
         preset,
-        exit(ending),
+        exit(ending, given_up),
         &bytes(files::STDOUT),
         &bytes(files::STDERR),
         last_message.as_deref(),
         Some(changed),
         ambient::now(),
-    );
-    if let (Ending::Hopeless, Some(class)) = (ending, given_up) {
-        reading.class = class;
-    }
-    reading
+    )
 }
 
-fn exit(ending: &Ending) -> Exit {
+fn exit(ending: &Ending, given_up: Option<Class>) -> Exit {
     let ours = |ours| Exit { ours: Some(ours), ..Exit::default() };
     match ending {
         Ending::Exited(code) => Exit { code: Some(*code), ..Exit::default() },
@@ -127,8 +123,7 @@ fn exit(ending: &Ending) -> Exit {
         Ending::TimedOut => ours(Ours::TimedOut),
         Ending::Idle => ours(Ours::Idle),
         Ending::Lingered => ours(Ours::Lingered),
-        Ending::Stopped | Ending::Hopeless | Ending::NotStarted(_) | Ending::Lost => {
-            ours(Ours::Stopped)
-        }
+        Ending::Hopeless => ours(given_up.map_or(Ours::Stopped, Ours::GivenUp)),
+        Ending::Stopped | Ending::NotStarted(_) | Ending::Lost => ours(Ours::Stopped),
     }
 }

@@ -35,6 +35,11 @@ impl Job {
         self
     }
 
+    /// The model whose prices the scenarios know. The other CLI has its own from its configuration.
+    fn model(&self) -> &'static str {
+        if self.preset == "claude" { "model = \"claude-opus-4-8\"\n" } else { "" }
+    }
+
     /// The text of the job file.
     pub(crate) fn text(&self) -> String {
         let mut text = String::from(
@@ -44,7 +49,7 @@ impl Job {
         );
         let own = |section: &str| match section {
             "plan" => "include = [\"src/**\"]\n".to_owned(),
-            "agent" => format!("preset = \"{}\"\nenv = {PASSED}\n", self.preset),
+            "agent" => format!("preset = \"{}\"\nenv = {PASSED}\n{}", self.preset, self.model()),
             _ => String::new(),
         };
         let mut names: Vec<_> = self.sections.iter().map(|(name, _)| *name).collect();

@@ -264,7 +264,7 @@ impl World {
             assert_eq!(status["cost_usd"], Value::Null, "codex tells no cost");
             return;
         }
-        // Prices of the model that it takes when none is named, for a million tokens.
+        // Prices of the model that the jobs name, for a million tokens.
         let prices = [
             (given.input, 5.0),
             (given.output, 25.0),

@@ -198,6 +198,13 @@ impl<'a> Case<'a> {
         let raw = self.raw();
         let told = self.told(&evidence);
         let mut verdict = match (&told, self.ended.ours) {
+            (_, Some(Ours::GivenUp(class))) => {
+                let all = evidence.iter().chain(&noise);
+                let fitting = |event: &&Value| self.told(&[event]).filter(|told| told.0 == class);
+                let said = all.copied().find_map(|event| fitting(&event));
+                let said = said.map(|(_, said)| said).filter(|said| !said.trim().is_empty());
+                Verdict::new(class, said.unwrap_or_else(|| "was given up".to_owned()))
+            }
             (Some((class, said)), None | Some(Ours::Lingered)) => {
                 Verdict::new(*class, said.clone())
             }
@@ -210,6 +217,7 @@ impl<'a> Case<'a> {
                 (_, Some(Ours::Idle)) => {
                     Verdict::new(Class::TimedOut, "made no progress for too long")
                 }
+                (_, Some(Ours::GivenUp(class))) => Verdict::new(class, "was given up"),
                 (_, Some(Ours::Stopped)) => Verdict::new(Class::Crashed, "was stopped"),
                 (_, None | Some(Ours::Lingered)) => self.unstructured(&raw, &evidence),
             },

@@ -277,13 +277,16 @@ mod tests {
         let limited = Pulse::Hopeless(Class::RateLimited);
         assert_eq!(hear(&mut Watcher::new(&preset), &line(20_000)), limited);
         let now = Timestamp(1_795_360_200_000);
-        let read = |ours| {
+        // What it prints when it is interrupted.
+        let aborted = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"terminal_reason":"aborted_streaming"}"#;
+        let read = |ours: Option<Ours>| {
             let ended = Exit { code: Some(1), ours, ..Exit::default() };
-            let reading =
-                classify(&preset, ended, line(20_000).as_bytes(), b"", None, Some(false), now);
+            let out = [line(20_000).as_str(), if ours.is_some() { aborted } else { "" }].join("\n");
+            let reading = classify(&preset, ended, out.as_bytes(), b"", None, Some(false), now);
             (reading.class, reading.resets_at)
         };
-        assert_eq!(read(Some(Ours::Stopped)), (Class::RateLimited, Some(now.after_ms(20_000))));
+        let given_up = Ours::GivenUp(Class::RateLimited);
+        assert_eq!(read(Some(given_up)), (Class::RateLimited, Some(now.after_ms(20_000))));
         assert_eq!(read(None), (Class::RateLimited, None));
     }
 
