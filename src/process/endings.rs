@@ -128,6 +128,8 @@ fn what_is_left_in_the_pipe_is_heard_too() {
 
 /// Stops a command by these steps as soon as all its processes are up.
 fn stop_by(script: &str, up: &[&str], steps: &[StopStep]) -> Trial {
+    // As a keeper does: where the tests run with SIGINT ignored (a background job of a script), so would the command.
+    drop(StopFlag::on_terminate().unwrap());
     let trial = Trial::new();
     let stop = StopFlag::new().unwrap();
     let mut command = trial.command(script);
