@@ -91,7 +91,7 @@ pub(super) fn launch(
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
         marker: format!("{}.{task}.{attempt}.{}", ctx.run, ambient::nonce()),
         place,
-        work: Work::Attempt(AttemptWork {
+        work: Work::Attempt(Box::new(AttemptWork {
             run: ctx.run.to_string(),
             task: task.to_string(),
             attempt,
@@ -100,12 +100,12 @@ pub(super) fn launch(
             prompt_on_stdin: call.prompt_on_stdin,
             timeout_ms: millis(call.timeout),
             idle_ms: Some(millis(call.idle)),
-            preset: call.preset.clone().map(Box::new),
+            preset: call.preset.clone(),
             base: launch.base.to_string(),
             secrets: call.secrets.clone(),
             author: (ctx.identity.name.clone(), ctx.identity.email.clone()),
             message: message::candidate(&ctx.subject(task, attempt)?),
-        }),
+        })),
     };
     spec.write(&dir)?;
     failpoint::hit("attempt.spec-written");

@@ -99,7 +99,7 @@ pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag)
 
 fn command(dir: &Path, spec: &Spec, work: &AttemptWork, redactor: &Redactor) -> Command {
     let prompt = dir.join(files::PROMPT);
-    let preset = work.preset.as_deref();
+    let preset = work.preset.as_ref();
     Command {
         argv: work.argv.iter().map(Into::into).collect(),
         cwd: spec.place.path.clone(),

@@ -54,7 +54,7 @@ pub struct PlaceSpec {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Work {
     /// An agent on a task.
-    Attempt(AttemptWork),
+    Attempt(Box<AttemptWork>),
     /// Checks on a tree.
     Checks(ChecksWork),
 }
@@ -80,7 +80,7 @@ pub struct AttemptWork {
     pub idle_ms: Option<u64>,
     /// What is known of the agent's program; nothing for a plain command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preset: Option<Box<Preset>>,
+    pub preset: Option<Preset>,
     /// The commit on which the task builds; the place shows a later one where a session goes on.
     pub base: String,
     /// Names of variables whose values must not appear in what is kept.

@@ -26,7 +26,10 @@ pub struct CommitInfo {
 const WRITE_ATTEMPTS: usize = 8;
 
 /// Runs a write again while it fails because a folder vanished under it.
-pub(super) fn persist<T>(mut write: impl FnMut() -> gix::Result<T>) -> Result<T> {
+///
+/// # Errors
+/// If it fails for another reason, or every time.
+pub fn persist<T>(mut write: impl FnMut() -> gix::Result<T>) -> Result<T> {
     let mut attempt = 1;
     loop {
         match write() {
