@@ -132,12 +132,10 @@ fn merge_by_content(
         other: Some("task".into()),
     };
     let options = local.tree_merge_options().context("cannot read the merge settings")?;
-    let mut outcome =
-        local.merge_trees(base, ours, theirs, labels, options).context("cannot merge")?;
+    let outcome = local.merge_trees(base, ours, theirs, labels, options).context("cannot merge")?;
     let how = TreatAsUnresolved::git();
     if !outcome.has_unresolved_conflicts(how) {
-        let written = super::objects::persist(|| outcome.tree.write().map(gix::Id::detach))?;
-        return Ok(Merged::Clean { tree: oid(written) });
+        return Ok(Merged::Clean { tree: super::objects::write_edited(local, outcome.tree)? });
     }
     let paths: BTreeSet<String> = outcome
         .conflicts

@@ -25,11 +25,16 @@ pub struct CommitInfo {
 /// our renaming the object into it.
 const WRITE_ATTEMPTS: usize = 8;
 
-/// Runs a write again while it fails because a folder vanished under it.
+/// Writes a tree that was edited, object by object: an editor that has failed half-way cannot be asked again.
 ///
 /// # Errors
-/// If it fails for another reason, or every time.
-pub fn persist<T>(mut write: impl FnMut() -> gix::Result<T>) -> Result<T> {
+/// If the object database cannot be written.
+pub fn write_edited(local: &gix::Repository, editor: gix::object::tree::Editor<'_>) -> Result<Oid> {
+    Ok(oid(editor.detach().write(|tree| write(local, tree))?))
+}
+
+/// Runs a write again while it fails because a folder vanished under it.
+pub(super) fn persist<T>(mut write: impl FnMut() -> gix::Result<T>) -> Result<T> {
     let mut attempt = 1;
     loop {
         match write() {

@@ -239,20 +239,16 @@ pub(super) fn without(store: &Store, tree: &Oid, path: &str) -> Result<Oid> {
     })
 }
 
-/// A tree after some edits. They are made anew for each try at writing it.
+/// A tree after some edits.
 fn edited(
     store: &Store,
     tree: &Oid,
-    edit: impl Fn(&mut gix::object::tree::Editor<'_>) -> gix::Result<()>,
+    edit: impl FnOnce(&mut gix::object::tree::Editor<'_>) -> Result<()>,
 ) -> Result<Oid> {
-    let repo = store.repo().local();
-    let id = gix::ObjectId::from_hex(tree.as_str().as_bytes())?;
-    let written = repo::persist(|| {
-        let mut editor = repo.edit_tree(id)?;
-        edit(&mut editor)?;
-        editor.write().map(gix::Id::detach)
-    })?;
-    Ok(Oid::parse(&written.to_string())?)
+    let local = store.repo().local();
+    let mut editor = local.edit_tree(gix::ObjectId::from_hex(tree.as_str().as_bytes())?)?;
+    edit(&mut editor)?;
+    repo::write_edited(&local, editor)
 }
 
 /// The file in a chain's tree that holds every finding so far.

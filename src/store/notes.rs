@@ -82,7 +82,7 @@ impl Store {
         if !changed {
             return Ok(None);
         }
-        let tree = Oid::parse(&editor.write()?.to_string())?;
+        let tree = repo::write_edited(&repo, editor)?;
         let parents: Vec<Oid> = old.into_iter().cloned().collect();
         super::chain::state_commit(self, &tree, &parents, "notes of git-harness\n").map(Some)
     }
