@@ -276,6 +276,9 @@ pub struct Log {
     /// A run, or a task as RUN/TASK or TASK
     #[arg(value_name = "RUN|TASK", num_args = 0..=2)]
     pub names: Vec<String>,
+    /// Show what a task's agent says and does, until its attempt has ended
+    #[arg(short, long)]
+    pub follow: bool,
     /// Print JSON, a line an event
     #[arg(long)]
     pub json: bool,
@@ -292,7 +295,7 @@ pub struct Show {
     /// Show the prompt
     #[arg(long)]
     pub prompt: bool,
-    /// Show what the agent printed
+    /// Show what the agent said and did
     #[arg(long)]
     pub transcript: bool,
     /// Of this attempt; default the last

@@ -7,3 +7,4 @@ pub mod classify;
 pub mod filetype;
 pub mod preset;
 pub mod prompt;
+pub mod transcript;

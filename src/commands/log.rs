@@ -4,10 +4,11 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::opened;
+use super::{opened, transcript};
 use crate::cli;
 use crate::domain::id::{Oid, RunId, TaskId};
-use crate::error;
+use crate::domain::state::Phase;
+use crate::error::{self, Advice};
 use crate::store::{Store, codec, layout};
 use crate::ui::{Ui, human, printable};
 
@@ -22,6 +23,10 @@ struct Entry {
 pub fn run(here: &Path, args: &cli::Log, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let (run, task) = which(&store, &args.names)?;
+    if args.follow {
+        let Some(task) = task else { return Err(no_task(&store, &run)?) };
+        return transcript::follow(&store, &run, &task, args.json, ui);
+    }
     let mut entries = Vec::new();
     match &task {
         Some(task) => read(&store, &layout::task(&run, task), task.as_str(), &mut entries)?,
@@ -54,6 +59,19 @@ pub fn run(here: &Path, args: &cli::Log, ui: &Ui) -> Result<u8> {
         ui.result(&if args.json { text } else { printable(&text) });
     }
     Ok(error::OK)
+}
+
+/// Only a task can be followed: names those that are running.
+fn no_task(store: &Store, run: &RunId) -> Result<anyhow::Error> {
+    let loaded = opened::load(store, run)?;
+    let state = &loaded.ledger.state;
+    let running = state.tasks.iter().filter(|(_, task)| task.phase == Phase::Running);
+    let names: Vec<_> = running.map(|(id, _)| format!("`{run}/{id}`")).collect();
+    let hint = match names.as_slice() {
+        [] => format!("none is running now; `git harness status {run}` lists them"),
+        names => format!("running now: {}", names.join(", ")),
+    };
+    Ok(Advice::new("`--follow` follows one task, and none is named".to_owned(), hint).into())
 }
 
 fn read(store: &Store, name: &str, chain: &str, entries: &mut Vec<Entry>) -> Result<()> {

@@ -16,6 +16,7 @@ mod start;
 mod status;
 mod stop;
 mod sweep;
+mod transcript;
 mod verify;
 
 use clap::{CommandFactory, Parser};

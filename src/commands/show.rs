@@ -4,11 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::opened;
+use super::{opened, transcript};
 use crate::cli;
 use crate::domain::id::Oid;
 use crate::domain::state::TaskState;
-use crate::error;
+use crate::error::{self, Advice};
 use crate::repo;
 use crate::store::Store;
 use crate::store::chain::findings;
@@ -30,18 +30,33 @@ pub fn run(here: &Path, args: &cli::Show, ui: &Ui) -> Result<u8> {
         ui.result(&printable(&diff(&store, s)?));
         return Ok(error::OK);
     }
-    if args.prompt || args.transcript {
-        let names: &[&str] = if args.prompt { &["prompt.md"] } else { &["stdout", "stderr"] };
-        let mut any = false;
-        for name in names {
-            if let Some(bytes) = file(name)? {
-                any = true;
-                ui.result(&printable(&String::from_utf8_lossy(&bytes)));
+    let none = |what: &str| {
+        let known = match s.attempt {
+            0 => "no attempt of it was made yet".to_owned(),
+            1 => "there was one attempt".to_owned(),
+            n => format!("there were {n} attempts"),
+        };
+        Advice::new(format!("attempt {attempt} of `{run}/{task}` has left no {what}"), known)
+    };
+    if args.prompt {
+        let bytes = file("prompt.md")?.ok_or_else(|| none("prompt"))?;
+        ui.result(&printable(&String::from_utf8_lossy(&bytes)));
+        return Ok(error::OK);
+    }
+    if args.transcript {
+        let outputs = match file("stdout")? {
+            Some(out) => [out, file("stderr")?.unwrap_or_default()],
+            None => {
+                let outputs = transcript::so_far(&store, &run, &task, attempt);
+                let outputs = outputs.ok_or_else(|| none("transcript"))?;
+                ui.say(&format!("so far; `git harness log --follow {run}/{task}` shows the rest"));
+                outputs
             }
-        }
-        if !any {
-            anyhow::bail!("attempt {attempt} of `{run}/{task}` has left none yet");
-        }
+        };
+        let head = serde_json::json!({
+            "v": 1, "run": run.as_str(), "task": task.as_str(), "attempt": attempt,
+        });
+        transcript::show(&outputs, args.json.then_some(head), ui);
         return Ok(error::OK);
     }
     let found = match &tree {

@@ -27,6 +27,9 @@ const LINGER: Duration = Duration::from_secs(10);
 /// How much of each stream is kept, in bytes. A transcript is for reading; a gigabyte of it is for nobody.
 const CAP: u64 = 4 * 1024 * 1024;
 
+/// How much of that is there while the agent runs; the rest is the end of what it prints, and written then.
+pub const OUTPUT_HEAD: u64 = CAP - CAP / 4;
+
 /// Runs the attempt to its end.
 pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag) -> Result<()> {
     let repo = Repo::discover(&spec.common_dir)?;

@@ -18,7 +18,7 @@ use crate::domain::event::Ending;
 use crate::failpoint;
 use crate::process::{self, Holder, StopFlag};
 
-pub use attempt::rescue;
+pub use attempt::{OUTPUT_HEAD, rescue};
 pub use checks::verdict_key;
 
 /// File names in a keeper's folder.

@@ -39,8 +39,8 @@ pub trait Listener {
     /// what is printed after the command was asked to stop.
     fn hear(&mut self, from: Source, bytes: &[u8]) -> Heard;
 
-    /// For how long nothing but [`Heard::Noise`] may come; asked again after everything that was heard. `None` leaves
-    /// that to the limits of the command.
+    /// For how long nothing but [`Heard::Noise`] may come; asked again after everything that was heard, and counted from
+    /// the first noise after which it is not `None`. That leaves it to the limits of the command.
     fn patience(&self) -> Option<Duration>;
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Ear<'a> {
     listener: Option<&'a mut dyn Listener>,
     /// When it last got on.
     progress: Instant,
-    /// Since when there has been noise and no progress.
+    /// Since when there has been noise that patience is running out with, and no progress.
     noise: Option<Instant>,
     /// When it said that it had finished, and when it last printed anything.
     over: Option<(Instant, Instant)>,
@@ -82,7 +82,8 @@ impl<'a> Ear<'a> {
         match heard {
             Heard::Nothing => {}
             Heard::Noise => {
-                self.noise.get_or_insert(now);
+                // What came before the listener began to lose patience does not count.
+                self.noise = self.patience().and(self.noise.or(Some(now)));
             }
             Heard::Progress => {
                 self.progress = now;
@@ -99,6 +100,10 @@ impl<'a> Ear<'a> {
         }
     }
 
+    fn patience(&self) -> Option<Duration> {
+        self.listener.as_ref().and_then(|listener| listener.patience())
+    }
+
     /// When the command is to be stopped if nothing else comes, and as what. Who has finished is waited for a little, and
     /// nothing else counts against it any more.
     pub(super) fn deadline(
@@ -111,8 +116,8 @@ impl<'a> Ear<'a> {
             let longest = finished.checked_add(linger.saturating_mul(LINGERS));
             return [quiet, longest].into_iter().flatten().min().map(|at| (at, Ending::Lingered));
         }
-        let patience = self.listener.as_ref().and_then(|listener| listener.patience());
-        let tried = self.noise.zip(patience).and_then(|(since, most)| since.checked_add(most));
+        let tried =
+            self.noise.zip(self.patience()).and_then(|(since, most)| since.checked_add(most));
         let hopeless = [self.hopeless, tried].into_iter().flatten().min();
         let idle = idle.and_then(|idle| self.progress.checked_add(idle));
         match (hopeless, idle) {
@@ -131,12 +136,14 @@ mod tests {
     /// Takes bytes for what they are to mean.
     struct Told {
         patience: Option<Duration>,
+        calm: bool,
     }
 
     impl Listener for Told {
         fn hear(&mut self, _: Source, bytes: &[u8]) -> Heard {
+            self.calm = bytes == b"harmless";
             match bytes {
-                b"noise" => Heard::Noise,
+                b"noise" | b"harmless" => Heard::Noise,
                 b"progress" => Heard::Progress,
                 b"final" => Heard::Final,
                 b"hopeless" => Heard::Hopeless,
@@ -145,14 +152,14 @@ mod tests {
         }
 
         fn patience(&self) -> Option<Duration> {
-            self.patience
+            self.patience.filter(|_| !self.calm)
         }
     }
 
     /// What is due, in seconds from the start, after things were heard at the seconds given. Idle is 60, lingering 10.
     fn due(patience: Option<u64>, heard: &[(u64, &str)]) -> Option<(u64, Ending)> {
         let begun = Instant::now();
-        let mut told = Told { patience: patience.map(Duration::from_secs) };
+        let mut told = Told { patience: patience.map(Duration::from_secs), calm: false };
         let mut ear = Ear::new(Some(&mut told), begun);
         for (at, what) in heard {
             ear.hear(Source::Stdout, what.as_bytes(), begun + Duration::from_secs(*at));
@@ -181,6 +188,8 @@ mod tests {
         let again = [(1, "noise"), (2, "progress"), (9, "noise")];
         assert_eq!(due(Some(20), &again), Some((29, Ending::Hopeless)));
         assert_eq!(due(Some(20), &[(1, "noise"), (2, "progress")]), Some((62, Ending::Idle)));
+        let harmless = [(1, "harmless"), (30, "harmless"), (40, "noise")];
+        assert_eq!(due(Some(15), &harmless), Some((55, Ending::Hopeless)));
         assert_eq!(due(Some(100), &[(1, "noise")]), Some((60, Ending::Idle)));
         assert_eq!(due(None, &[(1, "progress"), (2, "hopeless")]), Some((2, Ending::Hopeless)));
     }

@@ -8,6 +8,7 @@ pub mod human;
 pub mod json;
 mod progress;
 pub mod table;
+pub mod tone;
 
 use std::io::{IsTerminal, Write};
 
@@ -39,6 +40,12 @@ impl Ui {
     pub fn result(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+    }
+
+    /// Whether results go to a terminal.
+    #[must_use]
+    pub fn on_terminal(&self) -> bool {
+        std::io::stdout().is_terminal()
     }
 
     /// Says something to the person.

@@ -68,6 +68,11 @@ impl Background {
         std::fs::read_to_string(&self.err).unwrap_or_default()
     }
 
+    /// What it has printed so far on standard output.
+    pub(crate) fn printed(&self) -> String {
+        std::fs::read_to_string(&self.out).unwrap_or_default()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         send(self.pid(), signal);

@@ -81,3 +81,87 @@ fn secrets_do_not_reach_the_disk_and_the_work_stays_as_it_is() {
     assert_eq!(sandbox.landed("alpha"), format!("two {TOKEN}"));
     Claim::all(&sandbox).holds();
 }
+
+/// What a `claude` prints, to be told in words.
+const EVENTS: &str = r#"
+    say '{"type":"system","subtype":"init","session_id":"5e55","model":"m-1"}'
+    say '{"type":"assistant","message":{"content":[{"type":"text","text":"I will \u001b[31mlook\u001b[0m."}]}}'
+    say '{"type":"assistant","message":{"content":[{"type":"tool_use","name":"Bash","input":{"command":"ls"}}]}}'
+"#;
+
+/// And at its end.
+const LAST: &str = r#"
+    say '{"type":"user","message":{"content":[{"type":"tool_result","content":"a\nb"}]}}'
+    echo 'a warning' >&2; printf 'no \a bell, no \033]0;title\a' >&2
+    say '{"type":"result","subtype":"success","result":"Done.","num_turns":2,"usage":{"input_tokens":1300}}'
+    edit "$HARNESS_TASK" done
+"#;
+
+const TOLD: &str = "note    session 5e55, m-1\nagent   I will look.\ntool    Bash  ls\n";
+const TOLD_LAST: &str = "result  a\n        b\nagent   Done.\nend     success: 2 turns, 1,300 in\n";
+
+#[test]
+fn a_running_attempt_is_followed_to_its_end() {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
+    let alpha = format!("{EVENTS} : >\"$HOME/up\"; wait_for \"$HOME/go\"; {LAST}");
+    sandbox.script("alpha", &alpha);
+    sandbox.script("beta", &format!("{EVENTS} {LAST}"));
+    let run = sandbox.spawn(&["start", "--jobs", "1"]);
+    sandbox.await_sign("up");
+    let follower = sandbox.spawn(&["log", "-f", "alpha"]);
+    let waiting = sandbox.spawn(&["log", "-f", "job-1/beta", "--json"]);
+    sandbox.await_that("the first words", || follower.printed() == TOLD);
+    sandbox.await_that("the wait", || waiting.said().contains("waiting for the next"));
+    // The same without waiting for the rest, and without a task to follow.
+    let so_far =
+        sandbox.run(&["show", "alpha", "--transcript"]).exits(0).says("--follow job-1/alpha");
+    assert_eq!(so_far.out, TOLD);
+    sandbox.run(&["log", "-f"]).exits(128).says("running now: `job-1/alpha`");
+    sandbox.give_sign("go");
+    let said = follower.wait().exits(0).says("attempt 1 exit 0, it left");
+    // Which stream is first at the last look is not told.
+    let (out, err): (Vec<_>, Vec<_>) =
+        said.out.lines().partition(|line| !line.starts_with("stderr"));
+    assert_eq!(out.join("\n") + "\n", format!("{TOLD}{TOLD_LAST}"));
+    assert_eq!(err, ["stderr  a warning", "stderr  no \\u{7} bell, no "]);
+    let said = waiting.wait().exits(0);
+    let lines: Vec<serde_json::Value> =
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[1]["kind"], "agent", "{said}");
+    assert!(lines.iter().any(|line| line["stream"] == "stderr"), "{said}");
+    let last = lines.last().unwrap();
+    assert!(last["ending"].as_str().unwrap().contains("attempt 1 exit 0"), "{said}");
+    run.wait().exits(0);
+    sandbox.run(&["log", "--follow", "alpha"]).exits(0).says("the task is done");
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn who_follows_what_nobody_starts_is_told_so() {
+    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    sandbox.run(&["start", "--paused"]).exits(0);
+    sandbox.run(&["log", "-f", "alpha"]).exits(0).says("nothing starts one");
+    sandbox.run(&["log", "-f"]).exits(128).says("none is running now");
+    sandbox.run(&["show", "alpha", "--transcript"]).exits(128).says("no attempt of it was made");
+}
+
+#[test]
+fn a_transcript_that_was_kept_is_told_in_words() {
+    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    sandbox.script("alpha", &format!("{EVENTS} {LAST}"));
+    sandbox.run(&["start"]).exits(0);
+    let said = sandbox.run(&["show", "alpha", "--transcript"]).exits(0);
+    let err = "stderr  a warning\nstderr  no \\u{7} bell, no \n";
+    assert_eq!(said.out, format!("{TOLD}{TOLD_LAST}{err}"));
+    let said = sandbox.run(&["show", "alpha", "--transcript", "--json"]).exits(0);
+    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&value["v"], &value["attempt"]), (&1.into(), &1.into()));
+    let tool = serde_json::json!({"kind": "tool", "text": "Bash  ls"});
+    assert_eq!(value["stdout"][2], tool);
+    assert_eq!(value["stderr"][0]["kind"], "text");
+    sandbox
+        .run(&["show", "alpha", "--transcript", "--attempt", "7"])
+        .exits(128)
+        .says("attempt 7 of `job-1/alpha` has left no transcript")
+        .says("there was one attempt");
+}
