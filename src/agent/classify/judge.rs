@@ -199,9 +199,9 @@ impl<'a> Case<'a> {
         let told = self.told(&evidence);
         let mut verdict = match (&told, self.ended.ours) {
             (_, Some(Ours::GivenUp(class))) => {
-                let all = evidence.iter().chain(&noise);
-                let fitting = |event: &&Value| self.told(&[event]).filter(|told| told.0 == class);
-                let said = all.copied().find_map(|event| fitting(&event));
+                // Being interrupted may have looked like work: not only the newest.
+                let fitting = |event| self.told(&[event]).filter(|told| told.0 == class);
+                let said = self.out.events.iter().rev().find_map(fitting);
                 let said = said.map(|(_, said)| said).filter(|said| !said.trim().is_empty());
                 Verdict::new(class, said.unwrap_or_else(|| "was given up".to_owned()))
             }
