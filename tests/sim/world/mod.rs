@@ -180,6 +180,8 @@ impl World {
         self.turn += 1;
         let action = if self.tape.over() { 0 } else { self.tape.pick(20) };
         match action {
+            // Agents take longer than pauses last.
+            12 => self.now = self.book.wakes(self.now).unwrap_or(self.now),
             13 => {
                 let sections = vec![script::text(&mut self.tape)];
                 self.tell(Observation::JobChanged(sections));

@@ -39,6 +39,19 @@ fn then_one_goes_first_until_it_has_an_answer() {
 }
 
 #[test]
+fn who_still_runs_from_before_keeps_nobody_from_going_first() {
+    let mut bench = Bench::new(&["one", "two", "three"], lenient());
+    assert!(bench.start("one") && bench.start("two"));
+    let reset = bench.now.after_ms(60_001);
+    bench.end("one", Some(limited(reset)));
+    bench.now = reset;
+    assert_eq!(
+        (bench.startable(), &bench.task("two").phase),
+        (vec!["one".into()], &Phase::Running)
+    );
+}
+
+#[test]
 fn an_answer_from_before_it_was_closed_proves_nothing() {
     let mut bench = Bench::new(&["one", "two", "three"], lenient());
     assert!(bench.start("one") && bench.start("two"));
