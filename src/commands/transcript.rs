@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -137,26 +137,60 @@ pub(super) fn follow(
     if !as_json {
         ui.say(&format!("attempt {attempt} of `{run}/{task}`:"));
     }
-    let printer = Printer::new(ui);
-    let tell = |stream: &str, entries: &[Entry]| {
-        if as_json {
-            for entry in entries {
-                let value = json!({
-                    "v": 1, "attempt": attempt, "stream": stream, "kind": entry.kind.as_str(), "text": entry.text,
-                });
-                ui.result(&format!("{value}\n"));
+    let how = match dir {
+        Some(dir) => {
+            listen(&dir, attempt, as_json, ui);
+            ending(store, run, task, attempt)?
+        }
+        None => {
+            let how = ending(store, run, task, attempt)?;
+            for (stream, bytes) in STREAMS.iter().zip(kept(store, run, task, attempt)?) {
+                tell(attempt, stream, &read(&bytes), as_json, ui);
             }
-        } else {
-            printer.print(stream, entries);
+            how
         }
     };
+    if as_json {
+        let value = json!({"v": 1, "attempt": attempt, "ending": how});
+        ui.result(&format!("{value}\n"));
+    } else {
+        let gone = "its keeper has gone without a word; the next `start` looks after what it left";
+        ui.say(how.as_deref().unwrap_or(gone));
+    }
+    Ok(error::OK)
+}
+
+/// Tells entries of an attempt that is followed.
+fn tell(attempt: u32, stream: &str, entries: &[Entry], as_json: bool, ui: &Ui) {
+    if !as_json {
+        return Printer::new(ui).print(stream, entries);
+    }
+    for entry in entries {
+        let value = json!({
+            "v": 1, "attempt": attempt, "stream": stream, "kind": entry.kind.as_str(), "text": entry.text,
+        });
+        ui.result(&format!("{value}\n"));
+    }
+}
+
+/// What the record of the task has of an attempt that is over.
+fn kept(store: &Store, run: &RunId, task: &TaskId, attempt: u32) -> Result<[Vec<u8>; 2]> {
+    let Some(tip) = store.read(&layout::task(run, task))? else { return Ok([vec![], vec![]]) };
+    let tree = store.repo().tree_of(&tip)?;
+    let read = |name| store.repo().read_blob_at(&tree, &format!("attempts/{attempt}/{name}"));
+    let [out, err] = STREAMS.map(read);
+    Ok([out?.unwrap_or_default(), err?.unwrap_or_default()])
+}
+
+/// Tells what a running attempt prints, to its end.
+fn listen(dir: &Path, attempt: u32, as_json: bool, ui: &Ui) {
     let mut tails = STREAMS.map(|name| Tail::new(dir.join(name)));
     let mut warned = false;
     loop {
         // Asked before the last look, so that nothing is missed.
         let over = !Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false);
         for tail in &mut tails {
-            tell(tail.stream, &tail.look());
+            tell(attempt, tail.stream, &tail.look(), as_json, ui);
         }
         if over {
             break;
@@ -168,17 +202,8 @@ pub(super) fn follow(
         ambient::pause(LOOK);
     }
     for tail in tails {
-        tell(tail.stream, &tail.reader.finish());
+        tell(attempt, tail.stream, &tail.reader.finish(), as_json, ui);
     }
-    let how = ending(store, run, task, attempt)?;
-    if as_json {
-        let value = json!({"v": 1, "attempt": attempt, "ending": how});
-        ui.result(&format!("{value}\n"));
-    } else {
-        let gone = "its keeper has gone without a word; the next `start` looks after what it left";
-        ui.say(how.as_deref().unwrap_or(gone));
-    }
-    Ok(error::OK)
 }
 
 /// A file that grows.
@@ -210,10 +235,15 @@ impl Tail {
     }
 }
 
-/// The attempt that runs, and the folder of its keeper. Waits for one where one may begin; `None`, and said, where none
-/// will.
-fn running(store: &Store, run: &RunId, task: &TaskId, ui: &Ui) -> Result<Option<(u32, PathBuf)>> {
-    let mut told = false;
+/// The attempt that runs, and the folder of its keeper; no folder if it began and was over between two looks. Waits for
+/// one where one may begin; `None`, and said, where none will.
+fn running(
+    store: &Store,
+    run: &RunId,
+    task: &TaskId,
+    ui: &Ui,
+) -> Result<Option<(u32, Option<PathBuf>)>> {
+    let mut seen = None;
     loop {
         // Before the state: who has ended meanwhile has written it down.
         let driver = opened::driver(store, run);
@@ -221,7 +251,11 @@ fn running(store: &Store, run: &RunId, task: &TaskId, ui: &Ui) -> Result<Option<
         let dir = store.local().attempt(run, task, state.attempt);
         let kept = Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false);
         if state.phase == Phase::Running && kept {
-            return Ok(Some((state.attempt, dir)));
+            return Ok(Some((state.attempt, Some(dir))));
+        }
+        let begun = seen.is_some_and(|attempt| attempt < state.attempt);
+        if begun && !kept && state.phase != Phase::Running {
+            return Ok(Some((state.attempt, None)));
         }
         if state.phase.ended() {
             let word = state.phase.as_str();
@@ -238,8 +272,8 @@ fn running(store: &Store, run: &RunId, task: &TaskId, ui: &Ui) -> Result<Option<
             ));
             return Ok(None);
         }
-        if !told {
-            told = true;
+        if seen.is_none() {
+            seen = Some(state.attempt);
             ui.say(&format!("no attempt of `{run}/{task}` is running; waiting for the next"));
         }
         ambient::pause(LOOK);
