@@ -12,6 +12,7 @@ mod link;
 mod merge;
 mod objects;
 mod place;
+mod recall;
 mod record;
 mod reset;
 mod snapshot;
@@ -39,6 +40,7 @@ pub use objects::{
     CommitInfo, commit, commit_info, edit_tree, persist, read_blob, write_blob, write_tree,
 };
 pub use place::{Place, create, open, remove_at};
+pub use recall::trust;
 pub use reset::ResetStats;
 pub use snapshot::{Snapshot, snapshot};
 pub use tree::refuse_submodules;

@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use gix::ObjectId;
 use gix::index::State;
 
+use super::recall;
+
 /// A moment on the clock of the place's file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Stamp {
@@ -18,6 +20,7 @@ pub(super) struct Stamp {
 }
 
 /// See the module.
+#[derive(Clone)]
 pub(super) struct Record {
     /// The place.
     pub path: PathBuf,
@@ -58,6 +61,9 @@ impl Record {
     /// # Errors
     /// If the file is there and cannot be read, or is torn.
     pub(super) fn load(file: &Path, hash: gix::hash::Kind) -> Result<Option<Self>> {
+        if let Some(record) = recall::record(file) {
+            return Ok(Some(record));
+        }
         let bytes = match std::fs::read(file) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -91,8 +97,8 @@ impl Record {
         }
         // Git's index keeps its own time stamp; ours is kept above.
         let epoch = State::new(hash).timestamp();
-        let (state, _) =
-            State::from_bytes(rest, epoch, hash, gix::index::decode::Options::default())?;
+        let options = gix::index::decode::Options { thread_limit: Some(1), ..Default::default() };
+        let (state, _) = State::from_bytes(rest, epoch, hash, options)?;
         Ok(Self { path, admin, tree, stamp, state })
     }
 
@@ -135,6 +141,7 @@ impl Record {
                 .with_context(|| format!("cannot make a folder: {}", parent.display()))?;
         }
         super::link::replace_file(file, &head)?;
+        recall::keep(file, self);
         Ok(bytes)
     }
 }

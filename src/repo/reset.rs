@@ -13,6 +13,7 @@ use gix::index::entry::{Flags, Mode, Stat};
 use gix::worktree::stack::state::{attributes, ignore};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+use super::recall;
 use super::record::Record;
 use super::walk::{self, Kind};
 use super::{Head, Place, Repo, object_id, place, tree};
@@ -57,7 +58,10 @@ impl Place {
             Ok(Some(record)) if record.path == self.path && record.admin == self.admin => record,
             Ok(_) | Err(_) => Record::empty(&self.path, &self.admin, local.object_hash()),
         };
-        let found = walk::walk(&self.path, &record.state, record.stamp)?;
+        let found = match recall::walk(&self.index) {
+            Some(found) => found,
+            None => walk::walk(&self.path, &record.state, record.stamp)?,
+        };
         let differences = tree::differences(&local, record.tree, target)?;
         let mut plan = plan(record.state, &found, differences);
 
