@@ -37,7 +37,7 @@ use crate::domain::id::Oid;
 pub use diff::{Change, ChangeKind, changed_paths, unified_diff};
 pub use merge::{Merged, merge, merge_base};
 pub use objects::{
-    CommitInfo, commit, commit_info, edit_tree, persist, read_blob, write_blob, write_tree,
+    CommitInfo, Graft, commit, commit_info, edit_tree, graft, read_blob, write_blob, write_tree,
 };
 pub use place::{Place, create, open, remove_at};
 pub use recall::trust;

@@ -46,6 +46,20 @@ pub(super) fn keep(file: &Path, record: Record) {
     *kept() = seal(&file).map(|seal| Kept { file, seal, record, walk: None });
 }
 
+/// Remembers a note without writing it, if what this process wrote is there still and is good enough for whoever comes
+/// after it; otherwise gives it back, to be written.
+pub(super) fn renew(file: &Path, record: Record) -> Option<Record> {
+    let mut kept = kept();
+    match kept.as_mut().filter(|kept| kept.file == file) {
+        Some(kept) if seal(file) == Some(kept.seal) => {
+            kept.record = record;
+            kept.walk = None;
+            None
+        }
+        Some(_) | None => Some(record),
+    }
+}
+
 /// The note, if this process wrote it last.
 pub(super) fn record(file: &Path) -> Option<Record> {
     let kept = kept();

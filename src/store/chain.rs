@@ -220,39 +220,13 @@ pub(super) fn put(store: &Store, tree: &Oid, payloads: &[Payload]) -> Result<Oid
     if payloads.is_empty() {
         return Ok(tree.clone());
     }
-    use gix::objs::tree::EntryKind;
-    edited(store, tree, |editor| {
-        for payload in payloads {
-            let kind = if payload.is_tree { EntryKind::Tree } else { EntryKind::Blob };
-            let id = gix::ObjectId::from_hex(payload.id.as_str().as_bytes())?;
-            editor.upsert(payload.path.as_str(), kind, id)?;
-        }
-        Ok(())
-    })
+    let graft = |p: &Payload| (p.path.clone(), Some((p.id.clone(), p.is_tree)));
+    repo::graft(store.repo(), tree, &payloads.iter().map(graft).collect::<Vec<_>>())
 }
 
 /// A tree without one of its entries.
 pub(super) fn without(store: &Store, tree: &Oid, path: &str) -> Result<Oid> {
-    edited(store, tree, |editor| {
-        editor.remove(path)?;
-        Ok(())
-    })
-}
-
-/// A tree after some edits. They are made anew for each try at writing it.
-fn edited(
-    store: &Store,
-    tree: &Oid,
-    edit: impl Fn(&mut gix::object::tree::Editor<'_>) -> gix::Result<()>,
-) -> Result<Oid> {
-    let repo = store.repo().local();
-    let id = gix::ObjectId::from_hex(tree.as_str().as_bytes())?;
-    let written = repo::persist(|| {
-        let mut editor = repo.edit_tree(id)?;
-        edit(&mut editor)?;
-        editor.write().map(gix::Id::detach)
-    })?;
-    Ok(Oid::parse(&written.to_string())?)
+    repo::graft(store.repo(), tree, &[(path.to_owned(), None)])
 }
 
 /// The file in a chain's tree that holds every finding so far.
