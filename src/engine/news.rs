@@ -223,11 +223,13 @@ impl Engine<'_> {
                 commit: landing.new.clone(),
                 results: landing.results.clone(),
             });
+            if landings.last() == Some(landing) {
+                // For all of them: until then recovery finds each.
+                self.batch.moves.push(ctx.store.settle(queue, landing, true)?);
+            }
+            // One by one: what an event means depends on those before it.
+            self.record()?;
         }
-        if let Some(last) = landings.last() {
-            self.batch.moves.push(ctx.store.settle(queue, last, true)?);
-        }
-        self.record()?;
         failpoint::hit("land.recorded");
         Ok(())
     }

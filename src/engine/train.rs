@@ -134,6 +134,7 @@ impl Engine<'_> {
                 let candidate = car.candidate.commit.clone();
                 let (task, tree, verdict) = (car.task.clone(), car.tree.clone(), judged.verdict);
                 self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
+                self.record()?;
             }
             self.litter.push(verifications::folder(&self.ctx, &car.case()));
             let landing = car.landing(&self.ctx, results);
@@ -144,7 +145,6 @@ impl Engine<'_> {
             onto = car.new;
             landings.push(landing);
         }
-        self.record()?;
         if !landings.is_empty() {
             self.depart(landings)?;
         }

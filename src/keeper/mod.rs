@@ -87,6 +87,8 @@ pub fn main(dir: &Path) -> Result<()> {
             }
         };
         let since = ambient::instant();
+        // Who asked meant this case; whoever sees its lock free may hand us the next.
+        stop.lower();
         if !clean {
             drop(desk);
             return Ok(());
@@ -105,7 +107,6 @@ pub fn main(dir: &Path) -> Result<()> {
 /// One case, from taking it over to having said how it went. Says whether nothing that it started is left.
 fn case(bench: &mut Bench, handed: &Handed, stop: &StopFlag) -> Result<bool> {
     let Handed { dir, lock, env } = handed;
-    stop.lower();
     lock.describe(&Holder::this_process().to_string())?;
     failpoint::hit("keeper.started");
     let spec = Spec { env: env.clone(), ..Spec::read(dir)? };
