@@ -193,6 +193,7 @@ pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
         template,
         tasks: Mutex::new(tasks),
         program: ambient::program().context("cannot find this program's own file")?,
+        keepers: engine::Keepers::default(),
         environment: ambient::environment(),
         owner: format!("{}/{}", ambient::host(), repository_id(store)?),
         identity: store.repo().identity(),

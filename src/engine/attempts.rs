@@ -18,7 +18,7 @@ use crate::keeper::spec::{AttemptWork, Outcome, PlaceSpec, Spec, VERSION, Work, 
 use crate::keeper::{self, files};
 use crate::landing::message;
 use crate::planning;
-use crate::process::{self, Environ, Identity, KeeperHandle, Lock};
+use crate::process::{Environ, Identity, Lock};
 use crate::store::chain::Payload;
 use crate::store::layout;
 
@@ -55,12 +55,7 @@ pub(super) struct Launch {
 }
 
 /// Starts an attempt's keeper.
-pub(super) fn launch(
-    ctx: &Context,
-    task: &TaskId,
-    attempt: u32,
-    launch: &Launch,
-) -> Result<KeeperHandle> {
+pub(super) fn launch(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch) -> Result<()> {
     let dir = ctx.attempt_dir(task, attempt);
     std::fs::create_dir_all(dir.join(files::TMP))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
@@ -106,6 +101,7 @@ pub(super) fn launch(
             author: (ctx.identity.name.clone(), ctx.identity.email.clone()),
             message: message::candidate(&ctx.subject(task, attempt)?),
         })),
+        env: Environ::empty(),
     };
     spec.write(&dir)?;
     failpoint::hit("attempt.spec-written");
@@ -118,16 +114,20 @@ pub(super) fn launch(
     env.set("HARNESS_OUTPUT", "");
     env.set("HARNESS_PROMPT_FILE", prompt.as_os_str());
     env.set("HARNESS_FEEDBACK_FILE", feedback_arg);
-    let handle = start(ctx, &dir, &lock, &env)?;
+    start(ctx, &launch.place, &dir, &lock, &env)?;
     failpoint::hit("attempt.keeper-started");
-    Ok(handle)
+    Ok(())
 }
 
-/// Starts the keeper of a folder.
-pub(super) fn start(ctx: &Context, dir: &Path, lock: &Lock, env: &Environ) -> Result<KeeperHandle> {
-    let args = ["keeper".into(), dir.as_os_str().to_owned()];
-    process::start_keeper(&ctx.program, &args, lock, env, &dir.join(files::LOG))
-        .with_context(|| format!("cannot start a keeper from {}", ctx.program.display()))
+/// Gives a folder to the keeper of a place.
+pub(super) fn start(
+    ctx: &Context,
+    place: &str,
+    dir: &Path,
+    lock: &Lock,
+    env: &Environ,
+) -> Result<()> {
+    ctx.keepers.give(&ctx.program, place, dir, lock, env)
 }
 
 /// The environment of a keeper and what it starts: from nothing, plus what the job names.
@@ -220,7 +220,6 @@ pub(super) fn look(
     task: &TaskId,
     attempt: u32,
     base: &Oid,
-    keeper: Option<KeeperHandle>,
     wait: bool,
 ) -> Result<Seen> {
     let dir = ctx.attempt_dir(task, attempt);
@@ -228,10 +227,6 @@ pub(super) fn look(
     if dir.is_dir() {
         if wait {
             Lock::wait(&lock_path)?;
-            if let Some(keeper) = keeper {
-                // Only to leave no zombie behind; how it went is in the ref.
-                keeper.wait().ok();
-            }
         } else if Lock::is_held(&lock_path)? {
             return Ok(Seen::default());
         }

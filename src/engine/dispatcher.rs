@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::attempts;
+use super::barrier::Barriers;
 use super::landings::Car;
+use super::news::Sinking;
 use super::slots::Slots;
+use super::train::Leaving;
 use super::verifications::{Case, Judged};
 use super::{Context, Options, Report, Stopped, recover, signals};
 use crate::ambient;
@@ -48,6 +51,8 @@ pub(super) enum Seen {
 
 pub(super) enum News {
     Done(Effect, Box<Result<Seen>>),
+    /// Everything that was written before the barrier of this number was asked for is on the disk.
+    Durable(u64, Result<()>),
     Signal(i32),
 }
 
@@ -67,10 +72,13 @@ pub struct Engine<'a> {
     pub(super) later: BTreeSet<Effect>,
     /// Places of check keepers that an earlier supervisor started, by the name of their folder.
     pub(super) adopted: BTreeMap<String, String>,
-    /// Events that are journaled and not durable yet, or not told.
+    /// Events that are journaled, for which no barrier was asked yet.
     pub(super) untold: Vec<Decision>,
-    /// Published attempts whose events are not durable yet.
+    /// Published attempts whose events are journaled, for which no barrier was asked yet.
     pub(super) published: Vec<Move>,
+    /// What waits for a barrier, in order.
+    pub(super) sinking: Vec<Sinking>,
+    pub(super) barriers: Barriers,
     /// Folders whose content is not durable elsewhere yet.
     pub(super) litter: Vec<PathBuf>,
     /// Lines for the notes on trees, to be written with the next events.
@@ -79,6 +87,8 @@ pub struct Engine<'a> {
     pub(super) notes: Lines,
     /// Candidates on their way to the target.
     pub(super) train: VecDeque<Car>,
+    /// Landings that wait for a barrier.
+    pub(super) leaving: Option<Leaving>,
     /// Why landing waits, and since when.
     pub(super) held: Option<(String, Instant)>,
     pub(super) interrupted: Option<i32>,
@@ -103,6 +113,7 @@ pub fn prepare<'a>(
     report: &'a mut dyn FnMut(Report<'_>),
 ) -> Result<Engine<'a>> {
     let (sender, receiver) = channel();
+    let barriers = Barriers::start(ctx.store.repo().common_dir().to_path_buf(), sender.clone());
     let mut engine = Engine {
         ctx: Arc::new(ctx),
         proof,
@@ -117,10 +128,13 @@ pub fn prepare<'a>(
         adopted: BTreeMap::new(),
         untold: Vec::new(),
         published: Vec::new(),
+        sinking: Vec::new(),
+        barriers,
         litter: Vec::new(),
         verdicts: Lines::new(),
         notes: Lines::new(),
         train: VecDeque::new(),
+        leaving: None,
         held: None,
         interrupted: None,
         signals: 0,
@@ -157,12 +171,12 @@ impl Engine<'_> {
             self.apply_requests()?;
             self.look_for_answers()?;
             if let (true, Some(signal)) = (self.signals > 2, self.interrupted) {
-                self.flush()?;
+                self.settle()?;
                 return Ok(Stopped::Interrupted(signal));
             }
             let begun = self.begin()? | self.pull()?;
             if !begun && let Some(stopped) = self.stopped() {
-                self.flush()?;
+                self.settle()?;
                 return Ok(stopped);
             }
             if begun && self.flight.is_empty() {
@@ -188,7 +202,7 @@ impl Engine<'_> {
     /// If state cannot be written.
     pub fn ask(&mut self, observation: Observation) -> Result<()> {
         self.observe(observation);
-        self.flush()
+        self.settle()
     }
 
     /// Carries out the requests that wait, and nothing else.
@@ -243,33 +257,23 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Makes durable what was journaled, then tells it and removes what is no longer needed.
-    pub(super) fn acknowledge(&mut self) -> Result<()> {
-        if self.untold.is_empty() && self.published.is_empty() {
-            return Ok(());
-        }
-        self.ctx.store.barrier()?;
-        self.tell();
-        Ok(())
-    }
-
-    /// Journals, makes durable and tells.
-    pub(super) fn flush(&mut self) -> Result<()> {
-        self.record()?;
-        self.acknowledge()
-    }
-
-    /// Tells what is durable, and removes what was kept until it was.
-    pub(super) fn tell(&mut self) {
-        for decision in std::mem::take(&mut self.untold) {
-            match decision {
-                Decision::Run(event) => (self.report)(Report::Run(&event, &self.ledger.state)),
-                Decision::Task(task, event) => {
-                    (self.report)(Report::Task(&task, &event, &self.ledger.state));
+    /// Tells what is durable by the barrier of this number, and removes what was kept until it was.
+    pub(super) fn tell(&mut self, number: u64) {
+        let later = self.sinking.iter().position(|s| s.number > number);
+        let durable = self.sinking.drain(..later.unwrap_or(self.sinking.len()));
+        let mut dropped = Vec::new();
+        for sunk in durable.collect::<Vec<_>>() {
+            for decision in sunk.decisions {
+                match decision {
+                    Decision::Run(event) => (self.report)(Report::Run(&event, &self.ledger.state)),
+                    Decision::Task(task, event) => {
+                        (self.report)(Report::Task(&task, &event, &self.ledger.state));
+                    }
                 }
             }
+            dropped.extend(sunk.published);
         }
-        self.drop_published();
+        self.drop_published(&dropped);
         if self.litter.len() >= LITTER {
             self.clear_away();
         }
@@ -293,12 +297,12 @@ impl Engine<'_> {
     fn stopped(&mut self) -> Option<Stopped> {
         if let Some(signal) = self.interrupted {
             let patience = self.asked_to_stop.is_some_and(|t| t.elapsed() > STOPPING);
-            if self.flight.is_empty() || patience {
+            if (self.flight.is_empty() && self.leaving.is_none()) || patience {
                 return Some(Stopped::Interrupted(signal));
             }
             return None;
         }
-        if !self.flight.is_empty() {
+        if !self.flight.is_empty() || self.leaving.is_some() {
             return None;
         }
         let state = &self.ledger.state;

@@ -102,28 +102,21 @@ impl Engine<'_> {
         let base = self.ledger.state.tasks.get(&task).and_then(|t| t.base.clone());
         let base = base.unwrap_or_else(|| self.ctx.base.clone());
         self.spawn(effect, place, move |ctx| {
-            let keeper = match &launch {
-                None => None,
-                Some(launch) => match attempts::launch(ctx, &task, attempt, launch) {
-                    Ok(keeper) => Some(keeper),
-                    Err(error) => {
-                        let ending = Ending::NotStarted(format!("{error:#}"));
-                        let candidate = None;
-                        let observation = Observation::AttemptEnded {
-                            task,
-                            attempt,
-                            ending,
-                            candidate,
-                            changed: false,
-                            reading: None,
-                        };
-                        let observation = Some(observation);
-                        let seen = attempts::Seen { observation, ..attempts::Seen::default() };
-                        return Ok(Seen::Attempt(seen));
-                    }
-                },
-            };
-            attempts::look(ctx, &task, attempt, &base, keeper, wait).map(Seen::Attempt)
+            if let Some(launch) = &launch
+                && let Err(error) = attempts::launch(ctx, &task, attempt, launch)
+            {
+                let observation = Some(Observation::AttemptEnded {
+                    task,
+                    attempt,
+                    ending: Ending::NotStarted(format!("{error:#}")),
+                    candidate: None,
+                    changed: false,
+                    reading: None,
+                });
+                let seen = attempts::Seen { observation, ..attempts::Seen::default() };
+                return Ok(Seen::Attempt(seen));
+            }
+            attempts::look(ctx, &task, attempt, &base, wait).map(Seen::Attempt)
         })
     }
 

@@ -5,10 +5,12 @@
 //! before by a supervisor that was killed; so each looks first.
 
 mod attempts;
+mod barrier;
 mod call;
 mod dispatch;
 mod dispatcher;
 mod effects;
+mod keepers;
 mod landings;
 mod news;
 pub mod recover;
@@ -39,6 +41,7 @@ use crate::store::load::Manifest;
 use crate::store::{Store, layout};
 
 pub use dispatcher::{Engine, prepare};
+pub use keepers::Keepers;
 
 /// The preset of which nothing is known.
 const COMMAND: &str = "command";
@@ -64,6 +67,8 @@ pub struct Context {
     pub tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
     /// This program, to start keepers from.
     pub program: PathBuf,
+    /// Those that were started.
+    pub keepers: Keepers,
     /// The environment that this process was given.
     pub environment: BTreeMap<OsString, OsString>,
     /// Where the run's places are.

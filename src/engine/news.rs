@@ -17,12 +17,27 @@ use crate::store::journal::Landing;
 use crate::store::{Expected, Move, layout};
 use crate::verify::Stage;
 
+/// What is journaled and waits for a barrier.
+#[derive(Debug)]
+pub(super) struct Sinking {
+    /// The barrier's number.
+    pub number: u64,
+    /// Events, to be told.
+    pub decisions: Vec<Decision>,
+    /// Published attempts, to be dropped.
+    pub published: Vec<Move>,
+}
+
 impl Engine<'_> {
     pub(super) fn take(&mut self, news: News) -> Result<()> {
         let (effect, seen) = match news {
             News::Signal(signal) => {
                 self.signal(signal);
                 return Ok(());
+            }
+            News::Durable(number, result) => {
+                result?;
+                return self.durable(number);
             }
             News::Done(effect, seen) => (effect, *seen),
         };
@@ -182,45 +197,50 @@ impl Engine<'_> {
         }
     }
 
-    /// Notes, the task's chain and the journal follow a target that has moved. Also what recovery does.
+    /// Notes, the tasks' chains and the journal follow a target that has moved. Also what recovery does.
     pub(super) fn landed(
         &mut self,
         queue: &crate::store::journal::QueueProof,
-        landing: &Landing,
+        landings: &[Landing],
     ) -> Result<()> {
         let ctx = std::sync::Arc::clone(&self.ctx);
-        if let Some(tip) = self.ledger.tips.get(&landing.task) {
-            let line = landings::provenance(&ctx, landing, &tip.tree)?;
-            self.notes.entry(landing.new.clone()).or_default().push(line);
+        for landing in landings {
+            if let Some(tip) = self.ledger.tips.get(&landing.task) {
+                let line = landings::provenance(&ctx, landing, &tip.tree)?;
+                self.notes.entry(landing.new.clone()).or_default().push(line);
+            }
+            let branch = layout::branch(&ctx.run, &landing.task);
+            // Only a branch whose work the chain keeps: it can be behind the candidate when a supervisor was killed
+            // before it showed the candidate there, and a person may have committed on it.
+            if !ctx.job.queue.keep_branches
+                && let Some(tip) = ctx.store.read(&branch)?
+                && ctx.store.repo().is_ancestor(&tip, &landing.candidate)?
+            {
+                self.batch.extras.push(Move::delete(branch, tip));
+            }
+            self.observe(Observation::Landed {
+                task: landing.task.clone(),
+                commit: landing.new.clone(),
+                results: landing.results.clone(),
+            });
+            if landings.last() == Some(landing) {
+                // For all of them: until then recovery finds each.
+                self.batch.moves.push(ctx.store.settle(queue, landing, true)?);
+            }
+            // One by one: what an event means depends on those before it.
+            self.record()?;
         }
-        let branch = layout::branch(&ctx.run, &landing.task);
-        // Only a branch whose work the chain keeps: it can be behind the candidate when a supervisor was killed before
-        // it showed the candidate there, and a person may have committed on it.
-        if !ctx.job.queue.keep_branches
-            && let Some(tip) = ctx.store.read(&branch)?
-            && ctx.store.repo().is_ancestor(&tip, &landing.candidate)?
-        {
-            self.batch.extras.push(Move::delete(branch, tip));
-        }
-        self.batch.moves.push(ctx.store.settle(queue, landing, true)?);
-        self.observe(Observation::Landed {
-            task: landing.task.clone(),
-            commit: landing.new.clone(),
-            results: landing.results.clone(),
-        });
-        self.record()?;
         failpoint::hit("land.recorded");
         Ok(())
     }
 
     /// Published attempts go when their events are durable.
-    pub(super) fn drop_published(&mut self) {
-        if self.published.is_empty() {
+    pub(super) fn drop_published(&mut self, moves: &[Move]) {
+        if moves.is_empty() {
             return;
         }
-        let moves = std::mem::take(&mut self.published);
         failpoint::hit("attempt.before-drop");
-        if let Err(error) = self.ctx.store.transact_in_bulk(&moves) {
+        if let Err(error) = self.ctx.store.transact_in_bulk(moves) {
             // They are only in the way: the events are on the chains.
             (self.report)(Report::Note(format!(
                 "published attempts could not be dropped: {error:#}"
@@ -238,7 +258,8 @@ impl Engine<'_> {
                     let before = self.batch.decisions.len();
                     self.observe(Observation::Asked(request));
                     let decisions = self.batch.decisions[before..].to_vec();
-                    self.flush()?;
+                    // Whoever asked is told only what is durable.
+                    self.settle()?;
                     failpoint::hit("request.applied");
                     self.follow_request(&waiting.wire);
                     Answer { done: !decisions.is_empty(), said: said(&waiting.wire, &decisions) }

@@ -17,7 +17,7 @@ use crate::domain::state::Phase;
 use crate::keeper::files;
 use crate::keeper::spec::{Spec, Work};
 use crate::process::{self, Lock};
-use crate::store::journal::{Entry, Landing, Moved};
+use crate::store::journal::{Landing, Moved};
 use crate::store::{Expected, Move};
 
 /// Puts the state right.
@@ -75,39 +75,41 @@ fn remake_target(ctx: &Context) -> Result<()> {
         .with_context(|| format!("cannot make the target branch `{target}` again"))
 }
 
-/// A landing that was journaled either happened, and is written down to its end, or it did not, and happens now.
+/// Landings that were journaled together either happened, and are written down to their end, or they did not, and
+/// happen now.
 fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     let target = ctx.manifest.target.clone();
     let queue = ctx.store.hold_queue(&target)?;
-    let Some(Entry::Landing(landing)) = ctx.store.journal(&target)? else { return Ok(()) };
-    if landing.run != ctx.run {
+    let landings = ctx.store.open_landings(&target)?;
+    let (Some(first), Some(last)) = (landings.first(), landings.last()) else { return Ok(()) };
+    if last.run != ctx.run {
         // Another run's; its own supervisor settles it.
         return Ok(());
     }
     let tip = ctx.tip()?;
-    let contained = tip == landing.new || ctx.store.repo().is_ancestor(&landing.new, &tip)?;
+    let contained = tip == last.new || ctx.store.repo().is_ancestor(&last.new, &tip)?;
     if !contained {
         let done = |s: &crate::domain::state::TaskState| s.phase == Phase::Done;
-        let unwanted = engine.ledger.state.tasks.get(&landing.task).is_none_or(|s| {
-            done(s) || s.candidate.as_ref().is_none_or(|c| c.commit != landing.candidate)
-        });
+        let unwanted = |landing: &Landing| {
+            engine.ledger.state.tasks.get(&landing.task).is_none_or(|s| {
+                done(s) || s.candidate.as_ref().is_none_or(|c| c.commit != landing.candidate)
+            })
+        };
         let free = landings::held(ctx)?.is_none();
-        if tip != landing.old
-            || unwanted
+        if tip != first.old
+            || landings.iter().any(unwanted)
             || !free
-            || ctx.store.advance(&queue, &landing, None)? == Moved::TargetMoved
+            || ctx.store.advance(&queue, &landings, None)? == Moved::TargetMoved
         {
-            let settled = ctx.store.settle(&queue, &landing, false)?;
+            let settled = ctx.store.settle(&queue, last, false)?;
             return ctx.store.transact(&[settled]);
         }
     }
-    tell(engine, &landing);
-    engine.landed(&queue, &landing)
-}
-
-fn tell(engine: &mut Engine<'_>, landing: &Landing) {
-    let note = format!("the landing of {} was under way; it is finished", landing.task);
-    (engine.report)(Report::Note(note));
+    for landing in &landings {
+        let note = format!("the landing of {} was under way; it is finished", landing.task);
+        (engine.report)(Report::Note(note));
+    }
+    engine.landed(&queue, &landings)
 }
 
 /// What the target has already is done, whatever the chains say: they can be older than the target in a copy.
@@ -124,7 +126,7 @@ fn take_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<(
     for (task, commit) in found {
         engine.observe(Observation::Landed { task, commit, results: Vec::new() });
     }
-    engine.flush()
+    engine.settle()
 }
 
 /// Keepers that an earlier supervisor started: their places are in use. Those that nobody waits for are asked to stop.
@@ -169,6 +171,7 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
 /// Published attempts whose events are on the chains already.
 fn drop_stale_attempts(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     let prefix = crate::store::layout::attempts(&ctx.run);
+    let mut stale = Vec::new();
     for (name, id) in ctx.store.list(&prefix)? {
         let Some((task, attempt)) = name.strip_prefix(&prefix).and_then(|r| r.split_once('/'))
         else {
@@ -178,10 +181,10 @@ fn drop_stale_attempts(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
         let awaited =
             state.is_some_and(|s| s.phase == Phase::Running && attempt.parse() == Ok(s.attempt));
         if !awaited {
-            engine.published.push(Move::delete(name, id));
+            stale.push(Move::delete(name, id));
         }
     }
-    engine.drop_published();
+    engine.drop_published(&stale);
     Ok(())
 }
 

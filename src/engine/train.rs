@@ -16,16 +16,31 @@ use crate::domain::id::TaskId;
 use crate::domain::machine::{Effect, Observation};
 use crate::domain::state::Phase;
 use crate::domain::verdict::Judgement;
-use crate::store::journal::{Landing, Moved};
+use crate::failpoint;
+use crate::store::Move;
+use crate::store::journal::{Landing, Moved, QueueProof};
 use std::time::Duration;
 
 /// How long a landing that cannot happen now is left alone.
 const HELD: Duration = Duration::from_secs(2);
 
+/// Landings on their way: their journal's entries are written and become durable.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    queue: QueueProof,
+    /// Each is built on the one before.
+    landings: Vec<Landing>,
+    intent: Move,
+    /// The number of the barrier that makes them durable.
+    after: u64,
+}
+
 impl Engine<'_> {
     /// Couples a candidate to the train, if there is room, and has it judged. Says whether anything was begun.
     pub(super) fn couple(&mut self, task: &TaskId, effect: &Effect) -> Result<bool> {
-        let coupled = self.train.iter().any(|car| car.task == *task);
+        let leaving = self.leaving.as_ref().map_or(&[][..], |leaving| &leaving.landings);
+        let coupled = self.train.iter().any(|car| car.task == *task)
+            || leaving.iter().any(|landing| landing.task == *task);
         let waits = self.held.as_ref().is_some_and(|(_, since)| since.elapsed() < HELD);
         if coupled || waits || self.train.len() >= self.policy.verifications.div_ceil(2) {
             return Ok(false);
@@ -38,9 +53,8 @@ impl Engine<'_> {
             self.record()?;
             return Ok(true);
         }
-        if self.train.is_empty()
-            && let Some(why) = landings::held(&ctx)?
-        {
+        let first = self.train.is_empty() && self.leaving.is_none();
+        if first && let Some(why) = landings::held(&ctx)? {
             self.hold_landing(why);
             return Ok(false);
         }
@@ -49,9 +63,11 @@ impl Engine<'_> {
         let (Some(candidate), attempt) = (state.candidate.clone(), state.attempt) else {
             return Ok(false);
         };
-        let onto = self.train.back().map_or(tip, |car| car.new.clone());
+        let left = self.leaving.as_ref().and_then(|leaving| leaving.landings.last());
+        let behind = self.train.back().map(|car| &car.new).or(left.map(|landing| &landing.new));
+        let onto = behind.cloned().unwrap_or(tip);
         match landings::couple(&ctx, task, attempt, &candidate, &onto) {
-            Ok(Coupled::Conflict(paths)) if self.train.is_empty() => {
+            Ok(Coupled::Conflict(paths)) if first => {
                 let (task, candidate) = (task.clone(), candidate.commit);
                 self.observe(Observation::LandingConflict { task, candidate, onto, paths });
                 self.record()?;
@@ -91,19 +107,27 @@ impl Engine<'_> {
         }
     }
 
-    /// Lands what has been judged, from the front, as far as it goes. Says whether anything happened.
+    /// Sends off what has been judged, from the front, as far as it goes. Says whether anything happened.
     pub(super) fn pull(&mut self) -> Result<bool> {
-        let mut pulled = false;
-        while self.train.front().is_some_and(|car| car.judged.is_some()) {
+        if self.leaving.is_some() || self.train.front().is_none_or(|car| car.judged.is_none()) {
+            return Ok(false);
+        }
+        let mut onto = self.ctx.tip()?;
+        let mut landings: Vec<Landing> = Vec::new();
+        while let Some(car) = self.train.front() {
+            let Some(judged) = &car.judged else { break };
+            let accepted = judged.verdict.judgement == Judgement::Accepted;
+            if !accepted && !landings.is_empty() {
+                // Held against it only when those before it have landed.
+                break;
+            }
             let Some(mut car) = self.train.pop_front() else { break };
             let Some(judged) = car.judged.take() else { break };
-            pulled = true;
-            if self.ctx.tip()? != car.onto {
+            if onto != car.onto {
                 // Somebody else moved the target.
                 self.derail();
                 break;
             }
-            let accepted = judged.verdict.judgement == Judgement::Accepted;
             let results = judged.verdict.results.clone();
             if !(accepted && judged.lines.is_empty()) {
                 self.note_verdict(&car.tree, judged.lines);
@@ -113,11 +137,77 @@ impl Engine<'_> {
                 self.record()?;
             }
             self.litter.push(verifications::folder(&self.ctx, &car.case()));
-            if !(accepted && self.land(&car.landing(&self.ctx, results))?) {
+            let landing = car.landing(&self.ctx, results);
+            if !(accepted && self.is_wanted(&landing)) {
                 self.derail();
+                break;
+            }
+            onto = car.new;
+            landings.push(landing);
+        }
+        if !landings.is_empty() {
+            self.depart(landings)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether somebody asked meanwhile that it does not land, or that it is tried again: then it has another candidate.
+    fn is_wanted(&self, landing: &Landing) -> bool {
+        self.ledger.state.tasks.get(&landing.task).is_some_and(|s| {
+            s.phase == Phase::Queued
+                && s.candidate.as_ref().is_some_and(|c| c.commit == landing.candidate)
+        })
+    }
+
+    /// Writes the journal's entries for landings and asks for the barrier before they happen.
+    fn depart(&mut self, landings: Vec<Landing>) -> Result<()> {
+        let ctx = std::sync::Arc::clone(&self.ctx);
+        let queue = ctx.store.hold_queue(&ctx.manifest.target)?;
+        if let Some(why) = landings::held(&ctx)? {
+            self.hold_landing(why);
+            return Ok(());
+        }
+        match ctx.store.intend(&queue, &landings) {
+            Ok(intent) => {
+                failpoint::hit("land.before-barrier");
+                // It serves everything that was journaled, too.
+                self.acknowledge();
+                let after = self.barriers.ask();
+                self.leaving = Some(Leaving { queue, landings, intent, after });
+            }
+            Err(error) => self.hold_landing(format!("landing does not work: {error:#}")),
+        }
+        Ok(())
+    }
+
+    /// Moves the target, if what waits for it is durable, and writes everything that follows from it.
+    pub(super) fn arrive(&mut self, number: u64) -> Result<()> {
+        let Some(leaving) = self.leaving.take_if(|leaving| leaving.after <= number) else {
+            return Ok(());
+        };
+        failpoint::hit("land.durable");
+        self.apply_requests()?;
+        let ctx = std::sync::Arc::clone(&self.ctx);
+        if !leaving.landings.iter().all(|landing| self.is_wanted(landing)) {
+            self.derail();
+            return Ok(());
+        }
+        // Looked at again: the disk took its time.
+        if let Some(why) = landings::held(&ctx)? {
+            self.hold_landing(why);
+            return Ok(());
+        }
+        match ctx.store.advance(&leaving.queue, &leaving.landings, Some(leaving.intent)) {
+            Ok(Moved::Landed) => self.landed(&leaving.queue, &leaving.landings),
+            Ok(Moved::TargetMoved) => {
+                self.derail();
+                Ok(())
+            }
+            Err(error) => {
+                self.hold_landing(format!("landing does not work: {error:#}"));
+                Ok(())
             }
         }
-        Ok(pulled)
     }
 
     /// Those behind one that does not land are coupled anew. Their keepers finish; nobody listens.
@@ -131,40 +221,6 @@ impl Engine<'_> {
         self.derail();
         if news {
             (self.report)(Report::Note(why));
-        }
-    }
-
-    /// Moves the target and writes everything that follows from it. Says whether it did.
-    fn land(&mut self, landing: &Landing) -> Result<bool> {
-        // Somebody may have asked meanwhile that it does not land.
-        self.apply_requests()?;
-        // Or that it is tried again: then it has another candidate by now.
-        let wanted = self.ledger.state.tasks.get(&landing.task).is_some_and(|s| {
-            s.phase == Phase::Queued
-                && s.candidate.as_ref().is_some_and(|c| c.commit == landing.candidate)
-        });
-        if !wanted {
-            return Ok(false);
-        }
-        let ctx = std::sync::Arc::clone(&self.ctx);
-        let queue = ctx.store.hold_queue(&ctx.manifest.target)?;
-        if let Some(why) = landings::held(&ctx)? {
-            self.hold_landing(why);
-            return Ok(false);
-        }
-        self.record()?;
-        let moved = ctx.store.land(&queue, landing);
-        if moved.is_ok() {
-            // The barrier before the target moved was one for everything that had been journaled.
-            self.tell();
-        }
-        match moved {
-            Ok(Moved::TargetMoved) => Ok(false),
-            Ok(Moved::Landed) => self.landed(&queue, landing).map(|()| true),
-            Err(error) => {
-                self.hold_landing(format!("landing does not work: {error:#}"));
-                Ok(false)
-            }
         }
     }
 }

@@ -124,13 +124,13 @@ pub(super) fn judge(ctx: &Context, case: &Case, place: &str, wait: bool) -> Resu
         write_spec(ctx, case, place, &dir, &steps)?;
         failpoint::hit("checks.spec-written");
         let env = attempts::environment(ctx, &dir, &[]);
-        let keeper = attempts::start(ctx, &dir, &lock, &env)?;
+        attempts::start(ctx, place, &dir, &lock, &env)?;
         failpoint::hit("checks.keeper-started");
         drop(lock);
         if !wait {
             return Ok(None);
         }
-        keeper.wait().ok();
+        drop(Lock::wait(&lock_path)?);
         // A keeper that died before it could take its lock over (a Ctrl-C in its first milliseconds) began nothing. For the
         // base there is no back-off later: a keeper of it that was killed is replaced here.
         let again = never_took_over(&lock_path) || case.task.is_none();
@@ -180,9 +180,9 @@ pub(super) fn again(
     clear(&dir)?;
     std::fs::create_dir_all(dir.join(files::TMP))?;
     write_spec(ctx, &case, &place, &dir, &steps)?;
-    let keeper = attempts::start(ctx, &dir, &lock, &attempts::environment(ctx, &dir, &[]))?;
+    attempts::start(ctx, &place, &dir, &lock, &attempts::environment(ctx, &dir, &[]))?;
     drop(lock);
-    keeper.wait()?;
+    drop(Lock::wait(&dir.join(files::LOCK))?);
     let outcome = ChecksOutcome::read(&dir).context("the keeper of the checks left no word")?;
     let verdict = verify::verdict(&outcome, &steps, attempt);
     std::fs::remove_dir_all(&dir)?;
@@ -235,6 +235,7 @@ fn write_spec(
             overlay: ctx.overlay.clone(),
         },
         work: Work::Checks(ChecksWork { tree: case.tree.to_string(), checks: steps.to_vec() }),
+        env: process::Environ::empty(),
     };
     spec.write(dir)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::files;
-use super::place::{environment, prepare, redactor};
+use super::place::{prepare, redactor};
 use super::session;
 use super::spec::{AttemptWork, Outcome, Spec, VERSION, millis};
 use crate::agent::preset::Preset;
@@ -30,14 +30,19 @@ const CAP: u64 = 4 * 1024 * 1024;
 /// How much of that is there while the agent runs; the rest is the end of what it prints, and written then.
 pub const OUTPUT_HEAD: u64 = CAP - CAP / 4;
 
-/// Runs the attempt to its end.
-pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag) -> Result<()> {
-    let repo = Repo::discover(&spec.common_dir)?;
+/// Runs the attempt to its end. Says whether nothing that it started is left.
+pub(super) fn keep(
+    repo: &Repo,
+    dir: &Path,
+    spec: &Spec,
+    work: &AttemptWork,
+    stop: &StopFlag,
+) -> Result<bool> {
     let began = ambient::instant();
     let base = Oid::parse(&work.base)?;
     let redactor = redactor(spec)?;
     let mut given_up = None;
-    let (place, ended) = match prepare(&repo, dir, spec, stop) {
+    let (place, ended) = match prepare(repo, dir, spec, stop) {
         Ok(place) => {
             let prepared = began.elapsed();
             failpoint::hit("keeper.before-agent");
@@ -48,7 +53,7 @@ pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag)
                     let mut ear = session::Ear::new(preset, dir);
                     let ended = process::run_heard(&command, stop, &mut ear)?;
                     given_up = ear.given_up();
-                    clear_litter(&repo, &spec.place.path, preset, &base)?;
+                    clear_litter(repo, &spec.place.path, preset, &base)?;
                     ended
                 }
             };
@@ -71,17 +76,21 @@ pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag)
         prepare_ms: 0,
         save_ms: 0,
     };
+    let mut clean = true;
     match ended {
         Err(why) if stop.is_asked() => {
             outcome.ending = WireEnding::from(&Ending::Stopped);
             drop(why);
         }
         Err(why) => outcome.ending = WireEnding::NotStarted(why),
-        Ok(ended) => fill(&mut outcome, ended),
+        Ok(ended) => {
+            clean = ended.survivors == 0;
+            fill(&mut outcome, ended);
+        }
     }
     if let Some((place, prepared)) = &place {
         outcome.prepare_ms = millis(*prepared);
-        let saved = save(&repo, place, &Oid::parse(&spec.place.commit)?, work)?;
+        let saved = save(repo, place, &Oid::parse(&spec.place.commit)?, work)?;
         outcome.changed = saved.1 != repo.tree_of(&base)?;
         outcome.candidate = Some((saved.0.to_string(), saved.1.to_string()));
         let ending = Ending::from(outcome.ending.clone());
@@ -92,12 +101,12 @@ pub(super) fn keep(dir: &Path, spec: &Spec, work: &AttemptWork, stop: &StopFlag)
         failpoint::hit("keeper.saved");
     }
     outcome.save_ms = millis(saving.elapsed());
-    publish(&repo, dir, work, &outcome, &redactor)?;
+    publish(repo, dir, spec, work, &outcome, &redactor)?;
     if let Some((place, _)) = &place {
         // The branch is dropped when the task lands; a place that stayed on it would show a branch that is not there.
         place.set_head(&Head::Detached, &base)?;
     }
-    Ok(())
+    Ok(clean)
 }
 
 fn command(dir: &Path, spec: &Spec, work: &AttemptWork, redactor: &Redactor) -> Command {
@@ -106,7 +115,7 @@ fn command(dir: &Path, spec: &Spec, work: &AttemptWork, redactor: &Redactor) -> 
     Command {
         argv: work.argv.iter().map(Into::into).collect(),
         cwd: spec.place.path.clone(),
-        env: environment(),
+        env: spec.env.clone(),
         stdin: if work.prompt_on_stdin { Stdin::File(prompt) } else { Stdin::Null },
         redactor: redactor.clone(),
         stdout: dir.join(files::STDOUT),
@@ -192,6 +201,7 @@ pub fn rescue(repo: &Repo, spec: &Spec) -> Option<(Oid, Oid)> {
 fn publish(
     repo: &Repo,
     dir: &Path,
+    spec: &Spec,
     work: &AttemptWork,
     outcome: &Outcome,
     redactor: &Redactor,
@@ -225,14 +235,16 @@ fn publish(
     let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
     let commit = repo::commit(repo, &tree, &parents, &message, &who, time)?;
     failpoint::hit("keeper.before-publish");
-    let private = repo.common_dir().join("harness").join("git");
-    let git = Git::find_known(repo.common_dir(), &private, &ambient::environment())?;
-    let moves =
-        [RefMove { name: work.publish.clone(), new: Some(commit), old: process::Expected::Absent }];
     // The barrier below forces this ref to the disk together with the work.
-    RefUpdates::in_bulk(&git)
-        .transact(&moves)?
-        .with_context(|| format!("cannot publish `{}`", work.publish))?;
+    if !process::create_plain_ref(repo.common_dir(), &work.publish, &commit)? {
+        let private = repo.common_dir().join("harness").join("git");
+        let env = spec.env.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let git = Git::find_known(repo.common_dir(), &private, &env)?;
+        let (new, old) = (Some(commit), process::Expected::Absent);
+        RefUpdates::in_bulk(&git)
+            .transact(&[RefMove { name: work.publish.clone(), new, old }])?
+            .with_context(|| format!("cannot publish `{}`", work.publish))?;
+    }
     failpoint::hit("keeper.published");
     process::sync_fs(repo.common_dir()).context("the disk did not take what was written")
 }

@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::attempt::GRACE;
-use super::place::{environment, prepare, redactor};
+use super::place::{prepare, redactor};
 use super::spec::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, Spec, VERSION, millis};
-use crate::ambient;
 use crate::domain::event::Ending as DomainEnding;
 use crate::failpoint;
 use crate::process::{self, Command, Ended, Ending, Stdin, StopFlag};
@@ -23,16 +22,21 @@ const QUOTE: usize = 4_000;
 /// How long a `version` command may take.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs the checks and writes down what they said.
-pub(super) fn keep(dir: &Path, spec: &Spec, work: &ChecksWork, stop: &StopFlag) -> Result<()> {
-    let repo = Repo::discover(&spec.common_dir)?;
+/// Runs the checks and writes down what they said. Says whether nothing that it started is left.
+pub(super) fn keep(
+    repo: &Repo,
+    dir: &Path,
+    spec: &Spec,
+    work: &ChecksWork,
+    stop: &StopFlag,
+) -> Result<bool> {
     let mut outcome = ChecksOutcome {
         v: VERSION,
         tree: work.tree.clone(),
         fault: None,
         checks: Vec::with_capacity(work.checks.len()),
     };
-    match prepare(&repo, dir, spec, stop) {
+    match prepare(repo, dir, spec, stop) {
         Err(error) => outcome.fault = Some(format!("{error:#}")),
         Ok(_) => {
             for (number, step) in work.checks.iter().enumerate() {
@@ -49,7 +53,9 @@ pub(super) fn keep(dir: &Path, spec: &Spec, work: &ChecksWork, stop: &StopFlag) 
         }
     }
     failpoint::hit("keeper.before-outcome");
-    outcome.write(dir)
+    outcome.write(dir)?;
+    // The place is looked at again before the next.
+    Ok(true)
 }
 
 /// One check; the inner error says why it could not be run.
@@ -132,7 +138,7 @@ fn run(
     let command = Command {
         argv: argv.iter().map(Into::into).collect(),
         cwd: spec.place.path.clone(),
-        env: environment(),
+        env: spec.env.clone(),
         stdin: Stdin::Null,
         redactor: redactor(spec)?,
         stdout: dir.join(format!("{file}.out")),
@@ -140,7 +146,7 @@ fn run(
         cap: CAP,
         timeout,
         idle: None,
-        marker: format!("{}.{}", spec.marker, ambient::nonce()),
+        marker: spec.marker.clone(),
         linger: Duration::ZERO,
         stop: Vec::new(),
         grace: GRACE,

@@ -1,4 +1,8 @@
-//! The keeper: a small process of our own between supervisor and agent, one for each attempt and each verification.
+//! The keeper: a small process of our own between supervisor and agent, one for each place at a time.
+//!
+//! It takes case after case over the line to its supervisor, an attempt or a verification each, and ends when the
+//! supervisor has gone and its case is done: starting a process and opening the repository costs several times what a
+//! small case does.
 //!
 //! It outlives the supervisor, prepares the place, runs the command, ends the whole process tree, saves what is left and
 //! says how it went in one place: a keeper of an attempt publishes one ref, a keeper of checks writes one file. The
@@ -10,13 +14,17 @@ mod place;
 mod session;
 pub mod spec;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::ambient;
 use crate::domain::event::Ending;
 use crate::failpoint;
-use crate::process::{self, Holder, StopFlag};
+use crate::process::{self, Desk, Environ, Handed, Holder, StopFlag};
+use crate::repo::{self, Repo};
+use spec::Spec;
 
 pub use attempt::{OUTPUT_HEAD, rescue};
 pub use checks::verdict_key;
@@ -49,25 +57,85 @@ pub mod files {
     pub const TMP: &str = "tmp";
 }
 
-/// The life of a keeper: `dir` is its folder.
+/// How long a place that was saved is taken to look the same still: nobody goes there between two cases that follow each
+/// other at once.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The life of a keeper: `dir` is the folder of its first case.
 ///
 /// # Errors
-/// If it cannot say how it went; the log beside the specification has the reason.
+/// If it cannot say how a case went; the log beside the specification has the reason.
 pub fn main(dir: &Path) -> Result<()> {
     let lock = process::adopt_lock().context("this command is started by `git harness` itself")?;
-    lock.describe(&Holder::this_process().to_string())?;
+    let desk = Desk::adopt()?;
     let stop = StopFlag::on_terminate()?;
     // As many keepers as there are jobs work side by side: more threads in each would only wait for each other.
     rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global().ok();
-    failpoint::hit("keeper.started");
-    let spec = spec::Spec::read(dir)?;
-    match &spec.work {
-        spec::Work::Attempt(work) => attempt::keep(dir, &spec, work, &stop)?,
-        spec::Work::Checks(work) => checks::keep(dir, &spec, work, &stop)?,
+    let mut env = Environ::empty();
+    for (name, value) in ambient::environment() {
+        env.set(name, value);
     }
+    let mut bench = Bench::default();
+    let mut handed = Handed { dir: dir.to_path_buf(), lock, env };
+    loop {
+        let clean = match case(&mut bench, &handed, &stop) {
+            Ok(clean) => clean,
+            Err(error) => {
+                // Before the lock: whoever sees that it is free must not hand us anything more.
+                drop(desk);
+                return Err(error);
+            }
+        };
+        let since = ambient::instant();
+        // Who asked meant this case; whoever sees its lock free may hand us the next.
+        stop.lower();
+        if !clean {
+            drop(desk);
+            return Ok(());
+        }
+        drop(handed);
+        let Some(desk) = &desk else { return Ok(()) };
+        handed = match desk.next(&stop)? {
+            Some(next) => next,
+            None => return Ok(()),
+        };
+        process::speak_into(&handed.dir.join(files::LOG))?;
+        repo::trust(since.elapsed() < FRESH);
+    }
+}
+
+/// One case, from taking it over to having said how it went. Says whether nothing that it started is left.
+fn case(bench: &mut Bench, handed: &Handed, stop: &StopFlag) -> Result<bool> {
+    let Handed { dir, lock, env } = handed;
+    lock.describe(&Holder::this_process().to_string())?;
+    failpoint::hit("keeper.started");
+    let spec = Spec { env: env.clone(), ..Spec::read(dir)? };
+    let repo = bench.repo(&spec.common_dir)?;
+    let clean = match &spec.work {
+        spec::Work::Attempt(work) => attempt::keep(&repo, dir, &spec, work, stop)?,
+        spec::Work::Checks(work) => checks::keep(&repo, dir, &spec, work, stop)?,
+    };
     failpoint::hit("keeper.done");
-    drop(lock);
-    Ok(())
+    Ok(clean)
+}
+
+/// What stays from case to case.
+#[derive(Debug, Default)]
+struct Bench {
+    repo: Option<(PathBuf, Repo)>,
+}
+
+impl Bench {
+    fn repo(&mut self, common_dir: &Path) -> Result<Repo> {
+        if let Some((dir, repo)) = &self.repo
+            && dir == common_dir
+        {
+            return Ok(repo.clone());
+        }
+        let repo = Repo::discover(common_dir)?;
+        self.repo = Some((common_dir.to_path_buf(), repo.clone()));
+        Ok(repo)
+    }
 }
 
 impl From<process::Ending> for Ending {

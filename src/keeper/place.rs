@@ -9,10 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use super::files;
 use super::spec::{PlaceSpec, Spec, Work};
-use crate::ambient;
 use crate::domain::id::Oid;
 use crate::failpoint;
-use crate::process::{self, Command, Ending, Environ, Redactor, Stdin, StopFlag};
+use crate::process::{self, Command, Ending, Redactor, Stdin, StopFlag};
 use crate::repo::{self, Head, Place, Repo};
 
 /// How long one setup command may take.
@@ -21,24 +20,14 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// How much of a setup command's output is kept, in bytes.
 const SETUP_CAP: u64 = 64 * 1024;
 
-/// The environment of the commands that this keeper starts: its own, which was built for them.
-pub(super) fn environment() -> Environ {
-    let mut env = Environ::empty();
-    for (name, value) in ambient::environment() {
-        env.set(name, value);
-    }
-    env
-}
-
 /// What is taken out of all that is kept of the commands: the values of the variables that the job passes on, and keys.
 pub(super) fn redactor(spec: &Spec) -> Result<Redactor> {
     let names: &[String] = match &spec.work {
         Work::Attempt(work) => &work.secrets,
         Work::Checks(_) => &[],
     };
-    let env = environment();
     let values: Vec<_> =
-        names.iter().filter_map(|name| env.value(name)).map(OsStr::as_bytes).collect();
+        names.iter().filter_map(|name| spec.env.value(name)).map(OsStr::as_bytes).collect();
     Redactor::new(&values)
         .context("the values of the variables in `[agent] env` cannot be redacted")
 }
@@ -143,7 +132,7 @@ fn set_up(dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<bool> {
         let command = Command {
             argv: argv.iter().map(Into::into).collect(),
             cwd: wanted.path.clone(),
-            env: environment(),
+            env: spec.env.clone(),
             stdin: Stdin::Null,
             redactor: redactor.clone(),
             stdout: stdout.clone(),

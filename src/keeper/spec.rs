@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use crate::agent::preset::Preset;
+use crate::process::Environ;
 use crate::store::wire::{WireEnding, WireReading};
 
 /// The version of the format; a keeper and its supervisor are usually one program, but an upgrade can come between.
 pub const VERSION: u32 = 1;
 
-/// Everything that a keeper needs to know. Variables come with its environment, so that no key is ever in a file.
+/// Everything that a keeper needs to know. Variables are handed over beside it, so that no key is ever in a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
     /// The format's version.
@@ -26,6 +27,9 @@ pub struct Spec {
     pub place: PlaceSpec,
     /// What it does there.
     pub work: Work,
+    /// The variables of what it starts.
+    #[serde(skip)]
+    pub env: Environ,
 }
 
 /// The place, and the state it must be in before anything runs.

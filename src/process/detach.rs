@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
-use super::{Environ, Lock};
+use super::{Environ, Line, Lock, line};
 
 /// A keeper that this process has started. Dropping it does nothing to the keeper.
 #[derive(Debug)]
@@ -66,6 +66,30 @@ pub fn start_keeper(
         .start()?;
     let pid = handle.pids().first().map_or(0, |pid| pid.cast_signed());
     Ok(KeeperHandle { pid, handle })
+}
+
+/// The same with a line to the keeper, by which it can be handed more when it is done.
+///
+/// # Errors
+/// As [`start_keeper`].
+pub fn start_standing_keeper(
+    exe: &Path,
+    args: &[OsString],
+    lock: &Lock,
+    env: &Environ,
+    log: &Path,
+) -> io::Result<(KeeperHandle, Line)> {
+    let log = OpenOptions::new().create(true).append(true).open(log)?;
+    let (ours, theirs) = line::pair()?;
+    let handle = duct::cmd(exe, args)
+        .full_env(env.pairs())
+        .stdin_file(lock.open_file()?)
+        .stdout_file(File::from(theirs))
+        .stderr_file(log)
+        .unchecked()
+        .start()?;
+    let pid = handle.pids().first().map_or(0, |pid| pid.cast_signed());
+    Ok((KeeperHandle { pid, handle }, ours))
 }
 
 /// Makes this process a keeper: takes the lock from standard input, which becomes `/dev/null`, and detaches from the

@@ -1,6 +1,6 @@
 //! Being asked to stop, in a form that `poll` can wait for; and how others are asked.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub struct StopStep {
     pub wait: Duration,
 }
 
-/// Says whether this process was asked to stop. Once asked, always asked.
+/// Says whether this process was asked to stop. Once asked, always asked, until it is lowered.
 #[derive(Debug)]
 pub struct StopFlag {
     asked: Arc<AtomicBool>,
@@ -84,6 +84,14 @@ impl StopFlag {
         self.asked.store(true, Ordering::SeqCst);
         // A full pipe has woken everybody already.
         (&self.waker).write_all(&[0]).ok();
+    }
+
+    /// Lowers the flag, for somebody who goes on with something else after having stopped.
+    pub fn lower(&self) {
+        self.asked.store(false, Ordering::SeqCst);
+        // Until nothing is left to read.
+        let mut sink = [0; 64];
+        while (&self.wake).read(&mut sink).is_ok_and(|n| n > 0) {}
     }
 
     /// Whether the flag was raised.

@@ -12,6 +12,7 @@ mod link;
 mod merge;
 mod objects;
 mod place;
+mod recall;
 mod record;
 mod reset;
 mod snapshot;
@@ -36,9 +37,10 @@ use crate::domain::id::Oid;
 pub use diff::{Change, ChangeKind, changed_paths, unified_diff};
 pub use merge::{Merged, merge, merge_base};
 pub use objects::{
-    CommitInfo, commit, commit_info, edit_tree, read_blob, write_blob, write_edited, write_tree,
+    CommitInfo, Graft, commit, commit_info, edit_tree, graft, read_blob, write_blob, write_tree,
 };
 pub use place::{Place, create, open, remove_at};
+pub use recall::trust;
 pub use reset::ResetStats;
 pub use snapshot::{Snapshot, snapshot};
 pub use tree::refuse_submodules;

@@ -26,10 +26,10 @@ pub struct CommitInfo {
 const WRITE_ATTEMPTS: usize = 8;
 
 /// Writes a tree that was edited, object by object: an editor that has failed half-way cannot be asked again.
-///
-/// # Errors
-/// If the object database cannot be written.
-pub fn write_edited(local: &gix::Repository, editor: gix::object::tree::Editor<'_>) -> Result<Oid> {
+pub(super) fn write_edited(
+    local: &gix::Repository,
+    editor: gix::object::tree::Editor<'_>,
+) -> Result<Oid> {
     Ok(oid(editor.detach().write(|tree| write(local, tree))?))
 }
 
@@ -127,6 +127,31 @@ pub fn edit_tree(
         write(&local, &gix::objs::Tree::empty())?;
     }
     Ok(oid(tree::apply(&local, base, &edits)?))
+}
+
+/// One path to put into a tree, and what: an object and whether that is a tree. `None` drops the path.
+pub type Graft = (String, Option<(Oid, bool)>);
+
+/// Writes a tree with some paths set to blobs or trees that exist, or dropped. The cost follows the change: what else is
+/// in the tree is not looked up.
+///
+/// # Errors
+/// If a path is not allowed in a tree, or the object database cannot be read or written.
+pub fn graft(repo: &Repo, base_tree: &Oid, grafts: &[Graft]) -> Result<Oid> {
+    let local = repo.local();
+    let mut edits: Vec<tree::Edit> = Vec::with_capacity(grafts.len());
+    for (path, what) in grafts {
+        tree::check_path(path.as_bytes())?;
+        let entry = match what {
+            None => None,
+            Some((id, is_tree)) => {
+                let kind = if *is_tree { EntryKind::Tree } else { EntryKind::Blob };
+                Some((kind, object_id(id)?))
+            }
+        };
+        edits.push((BString::from(path.as_str()), entry));
+    }
+    Ok(oid(tree::apply(&local, object_id(base_tree)?, &edits)?))
 }
 
 /// The tree without entries.

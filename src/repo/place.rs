@@ -89,8 +89,9 @@ fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Res
         }
         let place = Place { path: path.clone(), admin, index: private_index.to_path_buf() };
         if place.install_admin(repo, commit)? {
-            Record::empty(&place.path, &place.admin, repo.local().object_hash())
-                .save(&place.index)?;
+            let record = Record::empty(&place.path, &place.admin, repo.local().object_hash());
+            let index = record.index()?;
+            record.save(&place.index, &index)?;
             return Ok(place);
         }
     }

@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use gix::ObjectId;
 use gix::index::State;
 
+use super::recall;
+
 /// A moment on the clock of the place's file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Stamp {
@@ -18,6 +20,7 @@ pub(super) struct Stamp {
 }
 
 /// See the module.
+#[derive(Clone)]
 pub(super) struct Record {
     /// The place.
     pub path: PathBuf,
@@ -58,6 +61,9 @@ impl Record {
     /// # Errors
     /// If the file is there and cannot be read, or is torn.
     pub(super) fn load(file: &Path, hash: gix::hash::Kind) -> Result<Option<Self>> {
+        if let Some(record) = recall::record(file) {
+            return Ok(Some(record));
+        }
         let bytes = match std::fs::read(file) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -91,13 +97,28 @@ impl Record {
         }
         // Git's index keeps its own time stamp; ours is kept above.
         let epoch = State::new(hash).timestamp();
-        let (state, _) =
-            State::from_bytes(rest, epoch, hash, gix::index::decode::Options::default())?;
+        let options = gix::index::decode::Options { thread_limit: Some(1), ..Default::default() };
+        let (state, _) = State::from_bytes(rest, epoch, hash, options)?;
         Ok(Self { path, admin, tree, stamp, state })
     }
 
-    /// Writes the note, and gives back the plain index inside it, for git.
-    pub(super) fn save(self, file: &Path) -> Result<Vec<u8>> {
+    /// The files as git's index has them.
+    pub(super) fn index(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.state.entries().len() * 112);
+        let options = gix::index::write::Options {
+            extensions: gix::index::write::Extensions::None,
+            skip_hash: false,
+        };
+        self.state.write_to(&mut bytes, options).context("cannot write an index")?;
+        // In one go: hashing each of many small writes takes several times as long.
+        let mut hasher = gix::hash::hasher(self.state.object_hash());
+        hasher.update(&bytes);
+        bytes.extend_from_slice(hasher.try_finalize().context("cannot hash an index")?.as_slice());
+        Ok(bytes)
+    }
+
+    /// Writes the note, with the index inside it.
+    pub(super) fn save(self, file: &Path, index: &[u8]) -> Result<()> {
         let as_line = |path: &Path| -> Result<Vec<u8>> {
             let bytes = path.as_os_str().as_bytes();
             if bytes.contains(&b'\n') {
@@ -111,30 +132,21 @@ impl Record {
         head.extend_from_slice(b"\nadmin ");
         head.extend(as_line(&self.admin)?);
         let stamp = self.stamp;
-        let mut bytes = Vec::with_capacity(self.state.entries().len() * 112);
-        let options = gix::index::write::Options {
-            extensions: gix::index::write::Extensions::None,
-            skip_hash: false,
-        };
-        self.state.write_to(&mut bytes, options).context("cannot write an index")?;
-        // In one go: hashing each of many small writes takes several times as long.
-        let mut hasher = gix::hash::hasher(self.state.object_hash());
-        hasher.update(&bytes);
-        bytes.extend_from_slice(hasher.try_finalize().context("cannot hash an index")?.as_slice());
         let middle = format!(
             "\ntree {}\nstamp {} {}\nsum {}\n",
             self.tree,
             stamp.secs,
             stamp.nanos,
-            sum(&bytes)
+            sum(index)
         );
         head.extend_from_slice(middle.as_bytes());
-        head.extend_from_slice(&bytes);
+        head.extend_from_slice(index);
         if let Some(parent) = file.parent() {
             std::fs::create_dir_all(parent)
                 .with_context(|| format!("cannot make a folder: {}", parent.display()))?;
         }
         super::link::replace_file(file, &head)?;
-        Ok(bytes)
+        recall::keep(file, self);
+        Ok(())
     }
 }

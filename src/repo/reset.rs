@@ -13,6 +13,7 @@ use gix::index::entry::{Flags, Mode, Stat};
 use gix::worktree::stack::state::{attributes, ignore};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+use super::recall;
 use super::record::Record;
 use super::walk::{self, Kind};
 use super::{Head, Place, Repo, object_id, place, tree};
@@ -57,7 +58,10 @@ impl Place {
             Ok(Some(record)) if record.path == self.path && record.admin == self.admin => record,
             Ok(_) | Err(_) => Record::empty(&self.path, &self.admin, local.object_hash()),
         };
-        let found = walk::walk(&self.path, &record.state, record.stamp)?;
+        let found = match recall::walk(&self.index) {
+            Some(found) => found,
+            None => walk::walk(&self.path, &record.state, record.stamp)?,
+        };
         let differences = tree::differences(&local, record.tree, target)?;
         let mut plan = plan(record.state, &found, differences);
 
@@ -81,11 +85,21 @@ impl Place {
             stamp,
             state: plan.state,
         };
-        let index = record.save(&self.index)?;
+        let index = record.index()?;
+        // An older note is as good when it names the same files: those that were written since look different from what
+        // it says of them.
+        let minor = plan.same_paths && stats.written < MINOR;
+        if let Some(record) = if minor { recall::renew(&self.index, record) } else { Some(record) }
+        {
+            record.save(&self.index, &index)?;
+        }
         super::link::replace_file(&self.admin.join("index"), &index)?;
         Ok(stats)
     }
 }
+
+/// How many files may be written without our note being written anew.
+const MINOR: usize = 100;
 
 /// What is to be done to the files that git knows.
 struct Plan {
@@ -98,6 +112,8 @@ struct Plan {
     unlink: Vec<BString>,
     /// How many of those are not in the target.
     dropped: usize,
+    /// Whether the files have the same names as before.
+    same_paths: bool,
     /// Folders that may be empty now.
     emptied: BTreeSet<BString>,
 }
@@ -146,7 +162,9 @@ fn plan(mut state: State, found: &walk::Walk, differences: Vec<tree::Difference>
             write += 1;
         }
     }
+    let before = state.entries().len();
     state.remove_entries(|_, _, entry| entry.flags.contains(Flags::REMOVE));
+    let shrank = state.entries().len() < before;
     let mut grew = false;
     for (path, entry) in after {
         if let Some(new) = entry {
@@ -165,7 +183,7 @@ fn plan(mut state: State, found: &walk::Walk, differences: Vec<tree::Difference>
     if grew {
         state.sort_entries();
     }
-    Plan { state, write, unlink, dropped, emptied }
+    Plan { state, write, unlink, dropped, same_paths: !(grew || shrank), emptied }
 }
 
 /// Removing what git does not know.

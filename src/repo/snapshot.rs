@@ -17,6 +17,7 @@ use gix::index::entry::Mode;
 use gix::objs::tree::EntryKind;
 use gix::worktree::stack::state::{attributes, ignore};
 
+use super::recall;
 use super::record::Record;
 use super::walk::{self, Kind};
 use super::{Place, Repo, object_id, objects, oid, tree};
@@ -79,6 +80,7 @@ pub fn snapshot(repo: &Repo, place: &Place, base_tree: &Oid) -> Result<Snapshot>
             }
         }
     }
+    recall::keep_walk(&place.index, found);
     let written = tree::apply(&local, record.tree, &edits)?;
     if written.is_empty_tree() {
         objects::write(&local, &gix::objs::Tree::empty())?;

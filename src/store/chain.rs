@@ -220,35 +220,13 @@ pub(super) fn put(store: &Store, tree: &Oid, payloads: &[Payload]) -> Result<Oid
     if payloads.is_empty() {
         return Ok(tree.clone());
     }
-    use gix::objs::tree::EntryKind;
-    edited(store, tree, |editor| {
-        for payload in payloads {
-            let kind = if payload.is_tree { EntryKind::Tree } else { EntryKind::Blob };
-            let id = gix::ObjectId::from_hex(payload.id.as_str().as_bytes())?;
-            editor.upsert(payload.path.as_str(), kind, id)?;
-        }
-        Ok(())
-    })
+    let graft = |p: &Payload| (p.path.clone(), Some((p.id.clone(), p.is_tree)));
+    repo::graft(store.repo(), tree, &payloads.iter().map(graft).collect::<Vec<_>>())
 }
 
 /// A tree without one of its entries.
 pub(super) fn without(store: &Store, tree: &Oid, path: &str) -> Result<Oid> {
-    edited(store, tree, |editor| {
-        editor.remove(path)?;
-        Ok(())
-    })
-}
-
-/// A tree after some edits.
-fn edited(
-    store: &Store,
-    tree: &Oid,
-    edit: impl FnOnce(&mut gix::object::tree::Editor<'_>) -> Result<()>,
-) -> Result<Oid> {
-    let local = store.repo().local();
-    let mut editor = local.edit_tree(gix::ObjectId::from_hex(tree.as_str().as_bytes())?)?;
-    edit(&mut editor)?;
-    repo::write_edited(&local, editor)
+    repo::graft(store.repo(), tree, &[(path.to_owned(), None)])
 }
 
 /// The file in a chain's tree that holds every finding so far.

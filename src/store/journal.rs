@@ -108,51 +108,96 @@ impl Store {
         Ok(if landed { info.parents.last().cloned() } else { None })
     }
 
-    fn append(&self, proof: &QueueProof, word: &str, landing: &Landing) -> Result<Move> {
-        let name = layout::queue(&proof.key);
-        let old = self.read(&name)?;
-        let tree = repo::write_tree(self.repo(), &[])?;
-        let mut parents: Vec<Oid> = old.iter().cloned().collect();
-        // The landed tip is a parent, so that the target can be made again from the journal alone.
-        parents.push(landing.new.clone());
-        let message = write_entry(proof.target(), word, landing)?;
-        let commit = super::chain::state_commit(self, &tree, &parents, &message)?;
-        Ok(Move::to(name, commit, Expected::from_read(old)))
+    /// The landings at the journal's tip that are not settled, oldest first: those that were journaled together.
+    ///
+    /// # Errors
+    /// If the journal is damaged.
+    pub fn open_landings(&self, target: &str) -> Result<Vec<Landing>> {
+        let name = layout::queue(&layout::queue_key(target));
+        let mut landings: Vec<Landing> = Vec::new();
+        let mut next = self.read(&name)?;
+        while let Some(entry) = next {
+            let info = repo::commit_info(self.repo(), &entry)?;
+            let landing = match read_entry(&info.message) {
+                Ok(Entry::Landing(landing)) => landing,
+                Ok(Entry::Settled) => break,
+                Err(error) => {
+                    return Err(error).with_context(|| format!("`{name}` cannot be read"));
+                }
+            };
+            let together = |next: &Landing| next.run == landing.run && next.old == landing.new;
+            if !landings.last().is_none_or(together) {
+                break;
+            }
+            landings.push(landing);
+            // The last parent is what landed; before it is the entry before, if there is one.
+            next = if info.parents.len() > 1 { info.parents.into_iter().next() } else { None };
+        }
+        landings.reverse();
+        Ok(landings)
     }
 
-    /// Moves the target. Everything that the landing needs must be written; it is made durable here first.
+    fn append(&self, proof: &QueueProof, word: &str, landing: &Landing) -> Result<Move> {
+        let old = self.read(&layout::queue(&proof.key))?;
+        self.append_to(proof, old, word, std::slice::from_ref(landing))
+    }
+
+    /// Entries one after the other, of which the last is what the journal will hold.
+    fn append_to(
+        &self,
+        proof: &QueueProof,
+        old: Option<Oid>,
+        word: &str,
+        landings: &[Landing],
+    ) -> Result<Move> {
+        let name = layout::queue(&proof.key);
+        let tree = repo::write_tree(self.repo(), &[])?;
+        let mut tip = old.clone();
+        for landing in landings {
+            let mut parents: Vec<Oid> = tip.into_iter().collect();
+            // The landed tip is a parent, so that the target can be made again from the journal alone.
+            parents.push(landing.new.clone());
+            let message = write_entry(proof.target(), word, landing)?;
+            tip = Some(super::chain::state_commit(self, &tree, &parents, &message)?);
+        }
+        let tip = tip.context("a journal's entry needs a landing")?;
+        Ok(Move::to(name, tip, Expected::from_read(old)))
+    }
+
+    /// Writes the journal's entries for landings, each onto the one before. They count from [`Store::advance`] on, before
+    /// which there must be a barrier: what the target is about to name, and what led to it, is on the disk before the
+    /// target names it.
+    ///
+    /// # Errors
+    /// If the entries cannot be written.
+    pub fn intend(&self, proof: &QueueProof, landings: &[Landing]) -> Result<Move> {
+        let old = self.read(&layout::queue(&proof.key))?;
+        self.append_to(proof, old, "landing", landings)
+    }
+
+    /// Moves the target over landings of which each is built on the one before: the commit point. The journal's entries
+    /// come into force in the same transaction, when they are not there yet.
     ///
     /// # Errors
     /// If the journal cannot be written, or the disk fails: then the target has not moved, or says so when read again.
-    pub fn land(&self, proof: &QueueProof, landing: &Landing) -> Result<Moved> {
-        let intent = self.append(proof, "landing", landing)?;
-        failpoint::hit("land.before-barrier");
-        // What the target is about to name, and what led to it, is on the disk before the target names it.
-        self.barrier()?;
-        failpoint::hit("land.durable");
-        self.advance(proof, landing, Some(intent))
-    }
-
-    /// Moves the target as a landing says: the commit point. The journal's entry moves in the same transaction, when it
-    /// is not there yet.
-    ///
-    /// # Errors
-    /// As [`Store::land`].
     pub fn advance(
         &self,
         proof: &QueueProof,
-        landing: &Landing,
+        landings: &[Landing],
         intent: Option<Move>,
     ) -> Result<Moved> {
-        let old = Expected::Value(landing.old.clone());
+        let (Some(first), Some(last)) = (landings.first(), landings.last()) else {
+            return Ok(Moved::Landed);
+        };
+        let old = Expected::Value(first.old.clone());
         let mut moves: Vec<Move> = intent.into_iter().collect();
-        moves.push(Move::to(proof.target.clone(), landing.new.clone(), old));
+        moves.push(Move::to(proof.target.clone(), last.new.clone(), old));
         let moved = self.transact(&moves);
         failpoint::hit("land.target-moved");
         match moved {
             Ok(()) => Ok(Moved::Landed),
             Err(error) if error.is::<Lost>() => {
-                if self.read(proof.target())?.as_ref() == Some(&landing.old) {
+                if self.read(proof.target())?.as_ref() == Some(&first.old) {
                     // Nobody moved it: git could not, for a reason that a person must see.
                     return Err(error).with_context(|| {
                         format!(

@@ -230,7 +230,7 @@ impl Store {
     /// # Errors
     /// If the disk reports an error: then nothing may be acknowledged.
     pub fn barrier(&self) -> Result<()> {
-        process::sync_fs(self.repo.common_dir()).context("the disk did not take what was written")
+        barrier_at(self.repo.common_dir())
     }
 
     /// Takes the run's lock, or says who has it.
@@ -251,6 +251,14 @@ impl Store {
             Err(holder) => Err(Held { run: run.to_string(), holder: holder.to_string() }),
         })
     }
+}
+
+/// The barrier of the file system on which a path is; see [`Store::barrier`].
+///
+/// # Errors
+/// As there.
+pub fn barrier_at(path: &Path) -> Result<()> {
+    process::sync_fs(path).context("the disk did not take what was written")
 }
 
 /// Makes the folder that a file goes into.

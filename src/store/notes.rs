@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use gix::objs::tree::EntryKind;
 
 use super::{Expected, Lost, Move, Store};
 use crate::domain::id::Oid;
@@ -54,13 +53,11 @@ impl Store {
     }
 
     fn notes_commit(&self, old: Option<&Oid>, lines: &Lines) -> Result<Option<Oid>> {
-        let repo = self.repo().local();
         let tree = match old {
             Some(commit) => self.repo().tree_of(commit)?,
             None => repo::write_tree(self.repo(), &[])?,
         };
-        let tree_id = gix::ObjectId::from_hex(tree.as_str().as_bytes())?;
-        let mut editor = repo.edit_tree(tree_id)?;
+        let mut grafts: Vec<repo::Graft> = Vec::with_capacity(lines.len());
         let mut changed = false;
         for (object, new) in lines {
             let found = self.note_in(&tree, object)?;
@@ -76,13 +73,13 @@ impl Store {
                 }
             }
             let blob = repo::write_blob(self.repo(), text.as_bytes())?;
-            let blob = gix::ObjectId::from_hex(blob.as_str().as_bytes())?;
-            editor.upsert(path.as_str(), EntryKind::Blob, blob)?;
+            grafts.push((path, Some((blob, false))));
         }
         if !changed {
             return Ok(None);
         }
-        let tree = repo::write_edited(&repo, editor)?;
+        // Notes become many: a look at each of them for each that is added would take over in the end.
+        let tree = repo::graft(self.repo(), &tree, &grafts)?;
         let parents: Vec<Oid> = old.into_iter().cloned().collect();
         super::chain::state_commit(self, &tree, &parents, "notes of git-harness\n").map(Some)
     }

@@ -12,6 +12,7 @@ mod halting;
 mod interop;
 mod invariants;
 mod job;
+mod keepers;
 mod misbehaviour;
 mod requests;
 mod sandbox;

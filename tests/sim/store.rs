@@ -16,7 +16,7 @@ use git_harness::process::Git;
 use git_harness::repo::{self, Repo};
 use git_harness::store::chain::{Batch, Ledger, findings};
 use git_harness::store::create::NewRun;
-use git_harness::store::journal::{Entry, Landing, Moved};
+use git_harness::store::journal::{Entry, Landing, Moved, QueueProof};
 use git_harness::store::load::{LoadedRun, Manifest};
 use git_harness::store::{Expected, Lost, Move, RunProof, Store, layout};
 
@@ -378,6 +378,37 @@ fn landing(fixture: &Fixture, store: &Store, n: usize) -> Landing {
     Landing { run, task, attempt: 1, candidate, old, new, tree, results: vec![result] }
 }
 
+fn land(store: &Store, queue: &QueueProof, landings: &[Landing]) -> anyhow::Result<Moved> {
+    let intent = store.intend(queue, landings)?;
+    store.barrier()?;
+    store.advance(queue, landings, Some(intent))
+}
+
+#[test]
+fn what_is_journaled_together_moves_together_and_is_read_together() {
+    let fixture = Fixture::new();
+    let (store, reader) = (fixture.open(), fixture.open());
+    let target = layout::default_target(&run_id());
+    let (_proof, _run) = fixture.run(&store, 4);
+    let queue = store.hold_queue(&target).unwrap();
+    assert_eq!(reader.open_landings(&target).unwrap(), Vec::new());
+    for n in [0, 2] {
+        let first = landing(&fixture, &store, n);
+        let (new, tree) = fixture.commit(&store, "the second", &first.new);
+        let second =
+            Landing { task: task(n + 1), old: first.new.clone(), new, tree, ..first.clone() };
+        let both = [first, second.clone()];
+        let intent = store.intend(&queue, &both).unwrap();
+        assert_eq!(reader.open_landings(&target).unwrap(), Vec::new(), "only meant so far");
+        assert_eq!(store.advance(&queue, &both, Some(intent)).unwrap(), Moved::Landed);
+        assert_eq!(reader.read(&target).unwrap(), Some(second.new.clone()));
+        assert_eq!(reader.open_landings(&target).unwrap(), both);
+        let over = store.settle(&queue, &second, true).unwrap();
+        store.transact(&[over]).unwrap();
+        assert_eq!(reader.open_landings(&target).unwrap(), Vec::new());
+    }
+}
+
 #[test]
 fn what_landed_is_put_away_and_read_again_as_it_was() {
     let fixture = Fixture::new();
@@ -392,7 +423,10 @@ fn what_landed_is_put_away_and_read_again_as_it_was() {
             // Somebody else is faster: nothing is moved and nothing journaled.
             let (elsewhere, _) = fixture.commit(&store, "somebody else", &planned.old);
             fixture.git(&["update-ref", &target, elsewhere.as_str()]);
-            assert_eq!(store.land(&queue, &planned).unwrap(), Moved::TargetMoved);
+            assert_eq!(
+                land(&store, &queue, std::slice::from_ref(&planned)).unwrap(),
+                Moved::TargetMoved
+            );
             assert_eq!(reader.journal(&target).unwrap(), Some(Entry::Settled));
             assert_eq!(reader.read(&target).unwrap(), Some(elsewhere));
             let over = store.settle(&queue, &planned, false).unwrap();
@@ -401,7 +435,7 @@ fn what_landed_is_put_away_and_read_again_as_it_was() {
             assert_eq!(reader.journal_target(&target).unwrap(), None, "nothing landed there");
             continue;
         }
-        assert_eq!(store.land(&queue, &planned).unwrap(), Moved::Landed);
+        assert_eq!(land(&store, &queue, std::slice::from_ref(&planned)).unwrap(), Moved::Landed);
         assert_eq!(reader.journal(&target).unwrap(), Some(Entry::Landing(planned.clone())));
         let moves = vec![store.settle(&queue, &planned, true).unwrap()];
         let kind =

@@ -1,0 +1,85 @@
+//! Barriers on a thread of their own, so that the loop goes on while the disk works.
+//!
+//! What was written before a barrier is asked for is on the disk when its news comes. However many were asked for while
+//! one is under way, the next one serves them all.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+
+use anyhow::Result;
+
+use super::dispatcher::{Engine, News};
+use super::news::Sinking;
+use crate::store;
+
+/// The way to ask for barriers. The thread ends with this value.
+#[derive(Debug)]
+pub(super) struct Barriers {
+    ask: Sender<u64>,
+    /// The number of the last one that was asked for.
+    last: u64,
+}
+
+impl Barriers {
+    /// Starts the thread; `disk` is any path on the file system that is meant.
+    #[expect(clippy::disallowed_methods, reason = "the engine is the module with threads")]
+    pub(super) fn start(disk: PathBuf, news: Sender<News>) -> Self {
+        let (ask, asked) = channel::<u64>();
+        std::thread::spawn(move || {
+            while let Ok(number) = asked.recv() {
+                let number = asked.try_iter().last().unwrap_or(number);
+                if news.send(News::Durable(number, store::barrier_at(&disk))).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { ask, last: 0 }
+    }
+
+    /// Asks for a barrier behind everything that is written by now. Gives its number, of which the news will be, or of
+    /// a later one.
+    pub(super) fn ask(&mut self) -> u64 {
+        self.last += 1;
+        // The thread ends only with this value.
+        self.ask.send(self.last).ok();
+        self.last
+    }
+}
+
+impl Engine<'_> {
+    /// Sees to it that what was journaled becomes durable, and is told then.
+    pub(super) fn acknowledge(&mut self) {
+        if self.untold.is_empty() && self.published.is_empty() {
+            return;
+        }
+        let number = self.barriers.ask();
+        let (decisions, published) =
+            (std::mem::take(&mut self.untold), std::mem::take(&mut self.published));
+        self.sinking.push(Sinking { number, decisions, published });
+    }
+
+    /// Journals what was decided; it is told when it is durable.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.record()?;
+        self.acknowledge();
+        Ok(())
+    }
+
+    /// Journals, and waits until everything is durable and told.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.record()?;
+        self.acknowledge();
+        if let Some(last) = self.sinking.last() {
+            let number = last.number;
+            self.ctx.store.barrier()?;
+            self.tell(number);
+        }
+        Ok(())
+    }
+
+    /// A barrier is done: what it was for is told, and lands.
+    pub(super) fn durable(&mut self, number: u64) -> Result<()> {
+        self.tell(number);
+        self.arrive(number)
+    }
+}

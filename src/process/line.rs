@@ -1,0 +1,234 @@
+//! The line between a supervisor and a keeper that stays: case after case is handed over without a process for each.
+//!
+//! What is handed over is a folder, the variables for it, and the open file of its lock, which travels in the message:
+//! the lock is held without a gap by who hands it over, by the message on its way, and by the keeper. If the keeper dies
+//! before it has read the message, the kernel drops the message and with it the lock.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+use super::{Environ, Lock, StopFlag};
+
+/// The bytes before each message, which hold its length and carry the lock.
+const HEAD: usize = 8;
+/// No folder and no environment is as long as this: what claims to be is not from a supervisor.
+const LONGEST: u64 = 64 * 1024 * 1024;
+
+/// The supervisor's end. When it is dropped the keeper finishes its case and ends.
+#[derive(Debug)]
+pub struct Line(UnixStream);
+
+/// The keeper's end.
+#[derive(Debug)]
+pub struct Desk(UnixStream);
+
+/// One case, handed over.
+#[derive(Debug)]
+pub struct Handed {
+    /// The keeper's folder for it.
+    pub dir: PathBuf,
+    /// Held as long as the case is worked on.
+    pub lock: Lock,
+    /// Its variables.
+    pub env: Environ,
+}
+
+/// Both ends. The keeper's is a plain descriptor, to become its standard output.
+pub(super) fn pair() -> io::Result<(Line, OwnedFd)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    Ok((Line(ours), theirs.into()))
+}
+
+impl Line {
+    /// Hands a case over. The keeper has the lock from here on, whatever becomes of ours.
+    ///
+    /// # Errors
+    /// If the keeper has ended: then nothing was handed over.
+    pub fn hand_over(&self, dir: &Path, lock: &Lock, env: &Environ) -> io::Result<()> {
+        let mut body = dir.as_os_str().as_bytes().to_vec();
+        for (name, value) in env.iter() {
+            body.push(0);
+            body.extend_from_slice(name.as_bytes());
+            body.push(b'=');
+            body.extend_from_slice(value.as_bytes());
+        }
+        let head = (body.len() as u64).to_le_bytes();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fds = [lock.as_fd()];
+        if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let flags = SendFlags::NOSIGNAL;
+        let sent = loop {
+            match sendmsg(&self.0, &[IoSlice::new(&head)], &mut ancillary, flags) {
+                Err(Errno::INTR) => {}
+                other => break other?,
+            }
+        };
+        (&self.0).write_all(&head[sent..])?;
+        (&self.0).write_all(&body)
+    }
+}
+
+impl Desk {
+    /// Takes the line over that this process was started with as standard output, if it was; diagnostics go to where
+    /// that was meant to go from now on.
+    ///
+    /// # Errors
+    /// If descriptors cannot be moved.
+    pub fn adopt() -> io::Result<Option<Self>> {
+        let stdout = rustix::stdio::stdout();
+        let stat = rustix::fs::fstat(stdout)?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Socket {
+            return Ok(None);
+        }
+        let line = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(stdout, 3)?);
+        rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+        Ok(Some(Self(line)))
+    }
+
+    /// Waits for the next case. Nothing when the supervisor has gone, or this process is asked to stop.
+    ///
+    /// # Errors
+    /// If what comes is no case.
+    pub fn next(&self, stop: &StopFlag) -> io::Result<Option<Handed>> {
+        loop {
+            let mut fds = [PollFd::new(&self.0, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            if stop.is_asked() {
+                return Ok(None);
+            }
+            if !fds[0].revents().is_empty() {
+                return self.receive();
+            }
+        }
+    }
+
+    fn receive(&self) -> io::Result<Option<Handed>> {
+        let mut head = [0; HEAD];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let mut slices = [IoSliceMut::new(&mut head)];
+            match recvmsg(&self.0, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Err(Errno::INTR) => {}
+                Err(Errno::CONNRESET) => return Ok(None),
+                other => break other?.bytes,
+            }
+        };
+        if received == 0 {
+            return Ok(None);
+        }
+        let rights = ancillary.drain().find_map(|message| {
+            if let RecvAncillaryMessage::ScmRights(mut fds) = message { fds.next() } else { None }
+        });
+        let no_case = || io::Error::new(io::ErrorKind::InvalidData, "not a case for a keeper");
+        let lock = Lock::from(rights.ok_or_else(no_case)?);
+        (&self.0).read_exact(&mut head[received..])?;
+        let length = u64::from_le_bytes(head);
+        if length > LONGEST {
+            return Err(no_case());
+        }
+        let mut body = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        (&self.0).read_exact(&mut body)?;
+        let mut parts = body.split(|byte| *byte == 0);
+        let dir = OsString::from_vec(parts.next().unwrap_or_default().to_vec());
+        let mut env = Environ::empty();
+        for pair in parts {
+            let at = pair.iter().position(|byte| *byte == b'=').ok_or_else(no_case)?;
+            env.set(OsStr::from_bytes(&pair[..at]), OsStr::from_bytes(&pair[at + 1..]));
+        }
+        Ok(Some(Handed { dir: dir.into(), lock, env }))
+    }
+}
+
+/// Sends everything that this process says to the end of a file, until it is called again.
+///
+/// # Errors
+/// If the file cannot be opened.
+pub fn speak_into(log: &Path) -> io::Result<()> {
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+    rustix::stdio::dup2_stdout(&file)?;
+    rustix::stdio::dup2_stderr(&file)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends() -> (Line, Desk) {
+        let (line, theirs) = pair().unwrap();
+        (line, Desk(theirs.into()))
+    }
+
+    fn env() -> Environ {
+        let mut env = Environ::empty();
+        env.set("PLAIN", "a=b c").set("EMPTY", "").set("LONG", "x".repeat(100_000));
+        env
+    }
+
+    #[test]
+    fn a_case_arrives_whole_and_its_lock_is_never_free() {
+        let (line, desk) = ends();
+        let stop = StopFlag::new().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        for _ in 0..3 {
+            let lock = Lock::try_take(&path, "").unwrap().unwrap();
+            line.hand_over(dir.path(), &lock, &env()).unwrap();
+            drop(lock);
+            assert!(Lock::is_held(&path).unwrap(), "nobody held it on its way");
+            let handed = desk.next(&stop).unwrap().unwrap();
+            assert_eq!((handed.dir.as_path(), &handed.env), (dir.path(), &env()));
+            assert!(Lock::is_held(&path).unwrap());
+            drop(handed);
+            drop(Lock::wait(&path).unwrap());
+        }
+        drop(line);
+        assert!(desk.next(&stop).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_was_not_read_is_nobodys_and_the_lock_is_free() {
+        let (line, desk) = ends();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = Lock::try_take(&path, "").unwrap().unwrap();
+        line.hand_over(dir.path(), &lock, &Environ::empty()).unwrap();
+        drop((lock, desk));
+        let lock = Lock::wait(&path).unwrap();
+        assert!(line.hand_over(dir.path(), &lock, &Environ::empty()).is_err());
+        assert!(Lock::is_held(&path).unwrap(), "it is still ours to hand to another");
+    }
+
+    #[test]
+    fn somebody_who_is_asked_to_stop_takes_nothing_more() {
+        let (line, desk) = ends();
+        let stop = StopFlag::new().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::try_take(&dir.path().join("lock"), "").unwrap().unwrap();
+        line.hand_over(dir.path(), &lock, &Environ::empty()).unwrap();
+        stop.ask();
+        assert!(desk.next(&stop).unwrap().is_none());
+        stop.lower();
+        assert!(desk.next(&stop).unwrap().is_some());
+    }
+}

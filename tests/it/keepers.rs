@@ -1,0 +1,47 @@
+//! Keepers that stay by their places: one for many cases, gone when nobody needs them.
+
+use std::collections::BTreeSet;
+
+use rustix::process::Signal;
+
+use crate::invariants::Claim;
+use crate::job::Job;
+use crate::sandbox::{Sandbox, send};
+
+const TELLS: &str = "echo $PPID >>\"$HOME/keepers\"; edit \"$HARNESS_TASK\" done";
+
+fn told(sandbox: &Sandbox) -> Vec<String> {
+    let text = std::fs::read_to_string(sandbox.sign("keepers")).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn one_keeper_takes_all_attempts_of_a_place_and_goes_with_the_run() {
+    let tasks = ["alpha", "beta", "gamma", "delta"];
+    let sandbox = Sandbox::new(Job::new(&tasks).set("limits", "jobs = 1"));
+    sandbox.script("default", TELLS);
+    sandbox.run(&["start"]).exits(0);
+    let keepers = told(&sandbox);
+    assert_eq!(keepers.len(), tasks.len());
+    assert_eq!(keepers.iter().collect::<BTreeSet<_>>().len(), 1, "{keepers:?}");
+    assert!(sandbox.processes().is_empty(), "{:?}", sandbox.processes());
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn a_place_whose_keeper_was_killed_gets_another() {
+    let job = Job::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 1");
+    let sandbox = Sandbox::new(job.set("retry", "infra = 3"));
+    let waits = format!("{TELLS}; : >\"$HOME/up\"; wait_for \"$HOME/go\"");
+    sandbox.script("default", TELLS);
+    sandbox.script("beta.1", &waits);
+    let start = sandbox.spawn(&["start"]);
+    sandbox.await_sign("up");
+    let first = told(&sandbox).pop().unwrap();
+    send(first.parse().unwrap(), Signal::KILL);
+    sandbox.give_sign("go");
+    start.wait().exits(0);
+    let keepers = told(&sandbox);
+    assert_ne!(keepers.last(), Some(&first), "{keepers:?}");
+    Claim::all(&sandbox).holds();
+}
