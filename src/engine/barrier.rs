@@ -5,12 +5,18 @@
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::dispatcher::{Engine, News};
 use super::news::Sinking;
+use crate::ambient;
 use crate::store;
+
+/// How long the disk is left alone between two barriers. Each writes out everything that is dirty on the file system, the
+/// places of the agents included; what comes and goes between two never costs anything.
+const PACE: Duration = Duration::from_millis(25);
 
 /// The way to ask for barriers. The thread ends with this value.
 #[derive(Debug)]
@@ -26,11 +32,14 @@ impl Barriers {
     pub(super) fn start(disk: PathBuf, news: Sender<News>) -> Self {
         let (ask, asked) = channel::<u64>();
         std::thread::spawn(move || {
+            let mut ended = ambient::instant() - PACE;
             while let Ok(number) = asked.recv() {
+                ambient::pause(PACE.saturating_sub(ended.elapsed()));
                 let number = asked.try_iter().last().unwrap_or(number);
                 if news.send(News::Durable(number, store::barrier_at(&disk))).is_err() {
                     break;
                 }
+                ended = ambient::instant();
             }
         });
         Self { ask, last: 0 }

@@ -7,20 +7,24 @@ use anyhow::Result;
 
 use super::attempts::{self, Launch};
 use super::dispatcher::{Engine, News, Seen};
-use super::slots::CHECKS;
 use super::verifications::{self, Case};
 use super::{Context, Report};
 use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::id::TaskId;
 use crate::domain::machine::{Decision, Effect, Observation, owed};
+use crate::domain::state::Phase;
 use crate::domain::verdict::{Judgement, Verdict};
 use crate::verify::Stage;
+
+/// How many candidates may wait for each verification that can be under way.
+const CROWD: usize = 2;
 
 impl Engine<'_> {
     /// Begins every owed effect for which there is room. Says whether anything was begun.
     pub(super) fn begin(&mut self) -> Result<bool> {
         let effects = owed(&self.ledger.state, ambient::now(), &self.policy);
+        let crowded = self.is_crowded();
         let mut begun = false;
         let mut launches = Vec::new();
         for effect in effects {
@@ -39,6 +43,7 @@ impl Engine<'_> {
                 }
                 Effect::Verify(task, attempt) => self.verify(&task.clone(), *attempt, effect),
                 Effect::Land(task) => self.couple(task, &effect)?,
+                Effect::Start(..) if crowded => false,
                 Effect::Start(task, attempt) => {
                     launches.extend(self.dispatch(task, *attempt)?);
                     false
@@ -67,6 +72,15 @@ impl Engine<'_> {
             }
         }
         Ok(begun)
+    }
+
+    /// Whether so much work waits to be judged that more would only grow old: what is begun now would be made on a tip
+    /// that is far behind when its turn comes. While nothing can land for another reason, agents go on.
+    fn is_crowded(&self) -> bool {
+        let state = &self.ledger.state;
+        let queued = if self.held.is_some() { 0 } else { state.count(&Phase::Queued) };
+        let waiting = queued + state.count(&Phase::Verifying);
+        waiting >= CROWD * self.policy.verifications
     }
 
     #[expect(clippy::disallowed_methods, reason = "the engine is the module with threads")]
@@ -130,7 +144,7 @@ impl Engine<'_> {
             self.observe(Observation::BaseJudged(verdict));
             return self.flush().is_ok();
         }
-        let place = self.check_place("base");
+        let place = self.check_place("base", Stage::Landing);
         self.spawn_judge(effect, place, case)
     }
 
@@ -143,27 +157,29 @@ impl Engine<'_> {
     }
 
     /// The place for a verification: the one its keeper is in already, else a free one.
-    pub(super) fn check_place(&mut self, key: &str) -> String {
+    pub(super) fn check_place(&mut self, key: &str, stage: Stage) -> String {
         let mut adopted = self.adopted.iter().filter(|(k, _)| k.starts_with(key));
         match adopted.next().map(|(k, place)| (k.clone(), place.clone())) {
             Some((key, place)) => {
                 self.adopted.remove(&key);
                 place
             }
-            None => self.slots.take(CHECKS),
+            None => self.slots.take_for(stage),
         }
     }
 
     fn verify(&mut self, task: &TaskId, attempt: u32, effect: Effect) -> bool {
-        // Judging for the target counts, too: every place for checks is a checkout of the whole tree.
-        let judging = |e: &&Effect| matches!(e, Effect::Verify(..) | Effect::Land(_));
-        let busy = self.flight.keys().chain(&self.later).filter(judging).count();
+        // Judging for the target counts, too: every place for checks is a checkout of the whole tree. What is nearest to
+        // its end goes first, but never alone.
+        let flight = || self.flight.keys().chain(&self.later);
+        let own = flight().filter(|e| matches!(e, Effect::Verify(..))).count();
+        let busy = own + flight().filter(|e| matches!(e, Effect::Land(_))).count();
         let state = self.ledger.state.tasks.get(task);
         let Some(candidate) = state.and_then(|s| s.candidate.clone()) else { return false };
-        if busy >= self.policy.verifications {
+        if busy >= self.policy.verifications && own > 0 {
             return false;
         }
-        let place = self.check_place(&format!("t.{task}.{attempt}"));
+        let place = self.check_place(&format!("t.{task}.{attempt}"), Stage::Task);
         let wait = self.options.wait;
         let task = task.clone();
         self.spawn(effect, Some(place.clone()), move |ctx| {

@@ -9,6 +9,7 @@ use super::verifications::{self, Case, Judged};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::session::{Cost, Reading};
 use crate::domain::verdict::{Candidate, CheckResult, Judgement};
+use crate::job::Merge;
 use crate::landing::{self, Onto};
 use crate::repo;
 use crate::store::codec;
@@ -81,14 +82,15 @@ pub(super) fn couple(
     onto: &Oid,
 ) -> Result<Coupled> {
     let repo = ctx.store.repo();
-    let tree = match landing::merge_onto(repo, onto, candidate)? {
+    let base = merge_base(ctx, candidate, onto)?;
+    let tree = match landing::merge_onto(repo, &base, onto, candidate)? {
         Onto::Conflict(paths) => return Ok(Coupled::Conflict(paths)),
         Onto::Tree(tree) => tree,
     };
     let subject = ctx.subject(task, attempt)?;
     let merge = ctx.job.queue.merge;
     let new = landing::commit(repo, &subject, onto, candidate, &tree, merge, &ctx.identity)?;
-    assert_faithful(ctx, task, candidate, onto, &new)?;
+    assert_faithful(ctx, task, candidate, &base, onto, &new)?;
     let mut car = Car {
         task: task.clone(),
         attempt,
@@ -106,12 +108,31 @@ pub(super) fn couple(
     Ok(Coupled::Car(Box::new(car)))
 }
 
+/// Where a candidate and what the target will be part. History is walked only where it is not a plain line: how long it
+/// has become since the candidate was made must not matter.
+fn merge_base(ctx: &Context, candidate: &Candidate, onto: &Oid) -> Result<Oid> {
+    let repo = ctx.store.repo();
+    // Those that are judged ahead of the target's tip are squashed, too.
+    if ctx.job.queue.merge == Merge::Squash {
+        let contained = ctx.contained.lock().unwrap_or_else(PoisonError::into_inner);
+        if contained.is_plain_since(&candidate.base) {
+            drop(contained);
+            let parents = repo::commit_info(repo, &candidate.commit)?.parents;
+            if parents == [candidate.base.clone()] {
+                return Ok(candidate.base.clone());
+            }
+        }
+    }
+    landing::merge_base(repo, onto, candidate)
+}
+
 /// A landing may change what the candidate changed and nothing else. A famous queue once reverted other people's code
 /// with all checks green, because its squash commits were built on a wrong merge base.
 fn assert_faithful(
     ctx: &Context,
     task: &TaskId,
     candidate: &Candidate,
+    base: &Oid,
     tip: &Oid,
     new: &Oid,
 ) -> Result<()> {
@@ -120,8 +141,7 @@ fn assert_faithful(
         let changes = repo::changed_paths(repo, &repo.tree_of(a)?, &repo.tree_of(b)?)?;
         Ok(changes.into_iter().map(|c| c.path).collect())
     };
-    let base = repo::merge_base(repo, tip, &candidate.commit)?.unwrap_or_else(|| tip.clone());
-    let allowed = paths(&base, &candidate.commit)?;
+    let allowed = paths(base, &candidate.commit)?;
     let stray = paths(tip, new)?.into_iter().find(|p| allowed.binary_search(p).is_err());
     match stray {
         None => Ok(()),

@@ -1,6 +1,8 @@
 //! Slots: which places are in use. A place has a stable path and is recycled from task to task.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::verify::Stage;
 
 /// Places for attempts begin with this; no check ever runs there.
 pub const ATTEMPTS: char = 'p';
@@ -11,6 +13,8 @@ pub const CHECKS: char = 'c';
 #[derive(Debug, Default)]
 pub struct Slots {
     busy: BTreeSet<String>,
+    /// What a place was used for last.
+    last: BTreeMap<String, Stage>,
 }
 
 impl Slots {
@@ -22,6 +26,22 @@ impl Slots {
     /// Takes the free place with the lowest number: the one that is most likely to be there and warm already.
     pub fn take(&mut self, kind: char) -> String {
         self.take_beside(kind, &BTreeSet::new())
+    }
+
+    /// Takes a place for checks: one that was used for the same stage last, if there is one, since what it holds is
+    /// nearest to what is judged next there; else the free place with the lowest number.
+    pub fn take_for(&mut self, stage: Stage) -> String {
+        let alike = |(name, last): &(&String, &Stage)| **last == stage && !self.is_busy(name);
+        let name = self.last.iter().find(alike).map(|(name, _)| name.clone());
+        let name = match name {
+            Some(name) => {
+                self.busy.insert(name.clone());
+                name
+            }
+            None => self.take(CHECKS),
+        };
+        self.last.insert(name.clone(), stage);
+        name
     }
 
     /// Takes the free place with the lowest number that nobody keeps for going on there.
@@ -54,7 +74,7 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
-    use super::{ATTEMPTS, CHECKS, Slots};
+    use super::{ATTEMPTS, CHECKS, Slots, Stage};
 
     #[test]
     fn the_lowest_free_place_is_taken_and_kinds_do_not_mix() {
@@ -68,5 +88,17 @@ mod tests {
         assert_eq!((slots.used(ATTEMPTS), slots.used(CHECKS)), (3, 1));
         assert_eq!(slots.take_beside(ATTEMPTS, &["p04"].into()), "p05");
         assert!(slots.is_busy("p05") && !slots.is_busy("p04"));
+    }
+
+    #[test]
+    fn a_place_goes_on_with_what_it_was_used_for() {
+        let mut slots = Slots::default();
+        assert_eq!(slots.take_for(Stage::Task), "c01");
+        assert_eq!(slots.take_for(Stage::Landing), "c02");
+        slots.free("c01");
+        slots.free("c02");
+        assert_eq!(slots.take_for(Stage::Landing), "c02");
+        assert_eq!(slots.take_for(Stage::Landing), "c01", "one more than there are is not made");
+        assert_eq!(slots.take_for(Stage::Task), "c03");
     }
 }

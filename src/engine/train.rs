@@ -19,6 +19,7 @@ use crate::domain::verdict::Judgement;
 use crate::failpoint;
 use crate::store::Move;
 use crate::store::journal::{Landing, Moved, QueueProof};
+use crate::verify::Stage;
 use std::time::Duration;
 
 /// How long a landing that cannot happen now is left alone.
@@ -42,7 +43,7 @@ impl Engine<'_> {
         let coupled = self.train.iter().any(|car| car.task == *task)
             || leaving.iter().any(|landing| landing.task == *task);
         let waits = self.held.as_ref().is_some_and(|(_, since)| since.elapsed() < HELD);
-        if coupled || waits || self.train.len() >= self.policy.verifications.div_ceil(2) {
+        if coupled || waits || self.train.len() >= self.policy.verifications {
             return Ok(false);
         }
         let ctx = std::sync::Arc::clone(&self.ctx);
@@ -89,7 +90,8 @@ impl Engine<'_> {
     fn judge_car(&mut self, car: Car, effect: Effect) {
         if car.judged.is_none() {
             let case = car.case();
-            let place = self.check_place(&format!("l.{}.{}", car.task, &car.tree.as_str()[..12]));
+            let key = format!("l.{}.{}", car.task, &car.tree.as_str()[..12]);
+            let place = self.check_place(&key, Stage::Landing);
             let wait = self.options.wait;
             self.spawn(effect, Some(place.clone()), move |ctx| {
                 let judged = verifications::judge(ctx, &case, &place, wait)?;

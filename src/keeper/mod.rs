@@ -78,7 +78,7 @@ pub fn main(dir: &Path) -> Result<()> {
     let mut bench = Bench::default();
     let mut handed = Handed { dir: dir.to_path_buf(), lock, env };
     loop {
-        let clean = match case(&mut bench, &handed, &stop) {
+        let clean = match case(&mut bench, &handed, desk.as_ref(), &stop) {
             Ok(clean) => clean,
             Err(error) => {
                 // Before the lock: whoever sees that it is free must not hand us anything more.
@@ -105,7 +105,7 @@ pub fn main(dir: &Path) -> Result<()> {
 }
 
 /// One case, from taking it over to having said how it went. Says whether nothing that it started is left.
-fn case(bench: &mut Bench, handed: &Handed, stop: &StopFlag) -> Result<bool> {
+fn case(bench: &mut Bench, handed: &Handed, desk: Option<&Desk>, stop: &StopFlag) -> Result<bool> {
     let Handed { dir, lock, env } = handed;
     lock.describe(&Holder::this_process().to_string())?;
     failpoint::hit("keeper.started");
@@ -115,6 +115,10 @@ fn case(bench: &mut Bench, handed: &Handed, stop: &StopFlag) -> Result<bool> {
         spec::Work::Attempt(work) => attempt::keep(&repo, dir, &spec, work, stop)?,
         spec::Work::Checks(work) => checks::keep(&repo, dir, &spec, work, stop)?,
     };
+    // Who hands us cases makes what we did durable before anybody hears of it; without them, nobody else would.
+    if !desk.is_some_and(Desk::is_attended) {
+        process::sync_fs(repo.common_dir()).context("the disk did not take what was written")?;
+    }
     failpoint::hit("keeper.done");
     Ok(clean)
 }

@@ -2,7 +2,7 @@
 //!
 //! A mirror that was taken in the middle of a push can hold a target that is newer than its journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
@@ -15,6 +15,10 @@ use crate::store::codec;
 pub struct Contained {
     seen: Option<Oid>,
     tasks: BTreeMap<TaskId, Oid>,
+    /// The line's commits from the base on, and how far from it.
+    line: HashMap<Oid, usize>,
+    /// How far from the base the newest commit with several parents is.
+    merge: usize,
 }
 
 impl Contained {
@@ -25,11 +29,19 @@ impl Contained {
     pub fn update(&mut self, repo: &Repo, run: &RunId, tip: &Oid, base: &Oid) -> Result<()> {
         let mut next = Some(tip.clone());
         let mut found = Vec::new();
+        let mut added = Vec::new();
         while let Some(commit) = next {
-            if commit == *base || self.seen.as_ref() == Some(&commit) {
+            if self.seen.as_ref() == Some(&commit) {
+                break;
+            }
+            if commit == *base {
+                // The first look, or the branch was set back.
+                self.line = HashMap::from([(commit, 0)]);
+                self.merge = 0;
                 break;
             }
             let info = repo::commit_info(repo, &commit)?;
+            added.push((commit.clone(), info.parents.len() > 1));
             let trailers = codec::trailers(&info.message);
             if trailers.get("Harness-Run") == Some(&run.as_str())
                 && let Some(task) = trailers.get("Harness-Task").and_then(|t| TaskId::parse(t).ok())
@@ -38,9 +50,24 @@ impl Contained {
             }
             next = info.parents.into_iter().next();
         }
+        for (commit, merges) in added.into_iter().rev() {
+            let at = self.line.len();
+            if merges {
+                self.merge = at;
+            }
+            self.line.insert(commit, at);
+        }
         self.tasks.extend(found);
         self.seen = Some(tip.clone());
         Ok(())
+    }
+
+    /// Whether everything that the branch has beyond this commit is a plain line of commits with one parent each. Then
+    /// the commit is the merge base of the branch and of whatever has it for its only parent, and nobody need walk
+    /// history to find that out.
+    #[must_use]
+    pub fn is_plain_since(&self, commit: &Oid) -> bool {
+        self.line.get(commit).is_some_and(|at| *at >= self.merge)
     }
 
     /// The commit by which a task's work is on the branch.
@@ -52,5 +79,31 @@ impl Contained {
     /// All of them.
     pub fn tasks(&self) -> impl Iterator<Item = (&TaskId, &Oid)> {
         self.tasks.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::fixture::Fixture;
+
+    #[test]
+    fn a_line_is_plain_behind_its_last_merge() {
+        let fx = Fixture::new();
+        let run = RunId::parse("r-1").unwrap();
+        let base = fx.commit(&[("a", "0")], &[]);
+        let one = fx.commit(&[("a", "1")], std::slice::from_ref(&base));
+        let side = fx.commit(&[("a", "s")], std::slice::from_ref(&base));
+        let merge = fx.commit(&[("a", "2")], &[one.clone(), side.clone()]);
+        let tip = fx.commit(&[("a", "3")], std::slice::from_ref(&merge));
+        let mut contained = Contained::default();
+        let mut plain = |tip: &Oid| {
+            contained.update(&fx.repo, &run, tip, &base).unwrap();
+            [&base, &one, &side, &merge].map(|commit| contained.is_plain_since(commit))
+        };
+        assert_eq!(plain(&one), [true, true, false, false]);
+        assert_eq!(plain(&tip), [false, false, false, true]);
+        assert_eq!(plain(&one), [true, true, false, false], "set back by a person");
+        assert_eq!(plain(&tip), [false, false, false, true]);
     }
 }

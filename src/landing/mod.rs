@@ -21,17 +21,24 @@ pub enum Onto {
     Conflict(Vec<String>),
 }
 
-/// Merges a candidate onto a tip, in memory.
+/// Where a candidate and a tip part.
 ///
 /// # Errors
 /// If the two have no common history, or objects are missing.
-pub fn merge_onto(repo: &Repo, tip: &Oid, candidate: &Candidate) -> Result<Onto> {
-    if candidate.base == *tip {
+pub fn merge_base(repo: &Repo, tip: &Oid, candidate: &Candidate) -> Result<Oid> {
+    repo::merge_base(repo, tip, &candidate.commit)?
+        .context("the target and the candidate have no common history")
+}
+
+/// Merges a candidate onto a tip, in memory; `base` is where they part.
+///
+/// # Errors
+/// If objects are missing.
+pub fn merge_onto(repo: &Repo, base: &Oid, tip: &Oid, candidate: &Candidate) -> Result<Onto> {
+    if base == tip {
         return Ok(Onto::Tree(candidate.tree.clone()));
     }
-    let base = repo::merge_base(repo, tip, &candidate.commit)?
-        .context("the target and the candidate have no common history")?;
-    Ok(match repo::merge(repo, &base, tip, &candidate.commit)? {
+    Ok(match repo::merge(repo, base, tip, &candidate.commit)? {
         Merged::Clean { tree } => Onto::Tree(tree),
         Merged::Conflict { paths } => Onto::Conflict(paths),
     })

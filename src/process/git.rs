@@ -23,7 +23,7 @@ use super::{Environ, write_atomic};
 const OLDEST: GitVersion = GitVersion { major: 2, minor: 31, patch: 0 };
 
 /// Settings over whatever the repository says.
-const SETTINGS: [&str; 17] = [
+const SETTINGS: [&str; 18] = [
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.untrackedCache=false",
@@ -32,6 +32,8 @@ const SETTINGS: [&str; 17] = [
     "core.protectHFS=true",
     "core.protectNTFS=true",
     "core.quotePath=true",
+    // An id that git is given is an id; it need not look for refs of that name.
+    "core.warnAmbiguousRefs=false",
     "core.logAllRefUpdates=true",
     "core.fsync=all",
     "credential.helper=",

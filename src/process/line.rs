@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -121,6 +121,13 @@ impl Desk {
         }
     }
 
+    /// Whether the supervisor is there still.
+    #[must_use]
+    pub fn is_attended(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+        poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().is_empty()
+    }
+
     fn receive(&self) -> io::Result<Option<Handed>> {
         let mut head = [0; HEAD];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -202,7 +209,9 @@ mod tests {
             drop(handed);
             drop(Lock::wait(&path).unwrap());
         }
+        assert!(desk.is_attended());
         drop(line);
+        assert!(!desk.is_attended());
         assert!(desk.next(&stop).unwrap().is_none());
     }
 

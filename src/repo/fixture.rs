@@ -10,13 +10,13 @@ use super::{Head, Identity, Place, Repo};
 use crate::domain::id::Oid;
 
 /// A repository in a temporary folder, with room for places beside it.
-pub(super) struct Fixture {
+pub(crate) struct Fixture {
     pub dir: tempfile::TempDir,
     pub repo: Repo,
 }
 
 /// Runs git in a folder, without the user's settings, and returns what it printed.
-pub(super) fn git_in(dir: &Path, args: &[&str]) -> String {
+pub(crate) fn git_in(dir: &Path, args: &[&str]) -> String {
     let output = Command::new("git")
         .args(["-c", "gc.auto=0", "-c", "core.quotePath=false"])
         .args(args)
@@ -39,7 +39,7 @@ pub(super) fn git_in(dir: &Path, args: &[&str]) -> String {
 }
 
 impl Fixture {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let work = dir.path().join("work");
         std::fs::create_dir(&work).unwrap();
@@ -51,20 +51,20 @@ impl Fixture {
     }
 
     /// Plain git in the main work tree.
-    pub(super) fn git(&self, args: &[&str]) -> String {
+    pub(crate) fn git(&self, args: &[&str]) -> String {
         git_in(self.repo.work_dir().unwrap(), args)
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         std::fs::canonicalize(self.dir.path()).unwrap().join(name)
     }
 
-    pub(super) fn tree(&self, files: &[(&str, &str)]) -> Oid {
+    pub(crate) fn tree(&self, files: &[(&str, &str)]) -> Oid {
         let files = files.iter().map(|(p, c)| ((*p).to_owned(), (*c).to_owned())).collect();
         self.tree_of(&files)
     }
 
-    pub(super) fn tree_of(&self, files: &BTreeMap<String, String>) -> Oid {
+    pub(crate) fn tree_of(&self, files: &BTreeMap<String, String>) -> Oid {
         let entries: Vec<_> = files
             .iter()
             .map(|(p, c)| (p.clone(), super::write_blob(&self.repo, c.as_bytes()).unwrap()))
@@ -72,58 +72,58 @@ impl Fixture {
         super::write_tree(&self.repo, &entries).unwrap()
     }
 
-    pub(super) fn commit_tree(&self, tree: &Oid, parents: &[Oid]) -> Oid {
+    pub(crate) fn commit_tree(&self, tree: &Oid, parents: &[Oid]) -> Oid {
         let who = Identity { name: "T".into(), email: "t@example.org".into() };
         super::commit(&self.repo, tree, parents, "a commit", &who, 1_700_000_000).unwrap()
     }
 
-    pub(super) fn commit(&self, files: &[(&str, &str)], parents: &[Oid]) -> Oid {
+    pub(crate) fn commit(&self, files: &[(&str, &str)], parents: &[Oid]) -> Oid {
         self.commit_tree(&self.tree(files), parents)
     }
 
-    pub(super) fn place(&self, name: &str, commit: &Oid) -> Place {
+    pub(crate) fn place(&self, name: &str, commit: &Oid) -> Place {
         let index = self.path(&format!("state-{name}"));
         super::create(&self.repo, &self.path(name), commit, &index).unwrap()
     }
 
     /// What real git says about a place: nothing at all if it is exactly its `HEAD`.
-    pub(super) fn status(place: &Place) -> String {
+    pub(crate) fn status(place: &Place) -> String {
         git_in(&place.path, &["status", "--porcelain", "--ignored", "--untracked-files=all"])
     }
 
-    pub(super) fn reset(&self, place: &Place, commit: &Oid, keep: &[&str]) -> super::ResetStats {
+    pub(crate) fn reset(&self, place: &Place, commit: &Oid, keep: &[&str]) -> super::ResetStats {
         let keep: Vec<String> = keep.iter().map(|k| (*k).to_owned()).collect();
         place.reset_to(&self.repo, commit, &Head::Detached, &keep).unwrap()
     }
 }
 
 /// A generator with a fixed seed, good enough to make odd trees.
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x1234_5678_9abc_def1))
     }
 
-    pub(super) fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         usize::try_from((self.0 >> 16) % limit as u64).unwrap()
     }
 
-    pub(super) fn path(&mut self) -> String {
+    pub(crate) fn path(&mut self) -> String {
         const NAMES: [&str; 7] = ["a", "b", "a-b", "c.txt", "dir", "é", "z"];
         let depth = 1 + self.below(3);
         (0..depth).map(|_| NAMES[self.below(NAMES.len())]).collect::<Vec<_>>().join("/")
     }
 
-    pub(super) fn content(&mut self) -> String {
+    pub(crate) fn content(&mut self) -> String {
         (0..1 + self.below(6)).map(|_| format!("line {}\n", self.below(30))).collect()
     }
 
     /// Some files; no path is a folder of another.
-    pub(super) fn files(&mut self, count: usize) -> BTreeMap<String, String> {
+    pub(crate) fn files(&mut self, count: usize) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
         for _ in 0..count {
             let (path, content) = (self.path(), self.content());
@@ -133,7 +133,7 @@ impl Random {
     }
 
     /// The same with a few edits, removals, additions and moves.
-    pub(super) fn edited(&mut self, files: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    pub(crate) fn edited(&mut self, files: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut files = files.clone();
         for _ in 0..1 + self.below(3) {
             let keys: Vec<String> = files.keys().cloned().collect();
@@ -160,7 +160,7 @@ impl Random {
 }
 
 /// Sets a path, dropping what would be a folder where it is a file, or a file where it needs a folder.
-pub(super) fn put(files: &mut BTreeMap<String, String>, path: String, content: String) {
+pub(crate) fn put(files: &mut BTreeMap<String, String>, path: String, content: String) {
     let below = format!("{path}/");
     files.retain(|other, _| !other.starts_with(&below) && !path.starts_with(&format!("{other}/")));
     files.insert(path, content);

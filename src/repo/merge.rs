@@ -132,7 +132,9 @@ fn merge_by_content(
         other: Some("task".into()),
     };
     let options = local.tree_merge_options().context("cannot read the merge settings")?;
-    let outcome = local.merge_trees(base, ours, theirs, labels, options).context("cannot merge")?;
+    // It writes merged files.
+    let merge = || local.merge_trees(base, ours, theirs, labels, options.clone());
+    let outcome = super::objects::persist(merge).context("cannot merge")?;
     let how = TreatAsUnresolved::git();
     if !outcome.has_unresolved_conflicts(how) {
         return Ok(Merged::Clean { tree: super::objects::write_edited(local, outcome.tree)? });

@@ -7,6 +7,7 @@
 //! agent can write (`.git`, `commondir`), and nothing ever goes through a symbolic link.
 
 mod diff;
+mod handle;
 mod heads;
 mod link;
 mod merge;
@@ -22,7 +23,7 @@ mod walk;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod misbehaviour;
 #[cfg(test)]
@@ -33,8 +34,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::domain::id::Oid;
+use handle::Handles;
 
 pub use diff::{Change, ChangeKind, changed_paths, unified_diff};
+pub use handle::Handle;
 pub use merge::{Merged, merge, merge_base};
 pub use objects::{
     CommitInfo, Graft, commit, commit_info, edit_tree, graft, read_blob, write_blob, write_tree,
@@ -67,6 +70,7 @@ pub struct Identity {
 #[derive(Clone)]
 pub struct Repo {
     shared: gix::ThreadSafeRepository,
+    handles: Handles,
     common_dir: PathBuf,
     work_dir: Option<PathBuf>,
 }
@@ -122,7 +126,7 @@ impl Repo {
             ),
             Some(_) | None => None,
         };
-        Ok(Self { shared, common_dir, work_dir })
+        Ok(Self { shared, handles: Handles::default(), common_dir, work_dir })
     }
 
     /// The folder that all worktrees share: `.git`, or the whole of a bare repository. Absolute, without links.
@@ -153,13 +157,15 @@ impl Repo {
         if name.is_empty() { "repository".into() } else { name.into() }
     }
 
-    /// A handle for this thread.
+    /// A handle for this thread, for as long as it is needed.
     #[must_use]
-    pub fn local(&self) -> gix::Repository {
-        let mut local = self.shared.to_thread_local();
-        // Diffs and merges read the same few trees again and again.
-        local.object_cache_size_if_unset(4 * 1024 * 1024);
-        local
+    pub fn local(&self) -> Handle {
+        self.handles.take(&self.shared)
+    }
+
+    /// A handle whose settings may be changed.
+    fn own_local(&self) -> gix::Repository {
+        handle::fresh(&self.shared)
     }
 
     /// The commit that a revision names (`HEAD`, a branch, a tag, an id).

@@ -48,7 +48,7 @@ impl Place {
         keep: &[String],
     ) -> Result<ResetStats> {
         let keep = keep_set(keep)?;
-        let mut local = repo.local();
+        let mut local = repo.own_local();
         let target = tree::of(&local, object_id(commit)?)?;
         self.repair(repo, commit)?;
         local.set_workdir(self.path.clone()).with_context(|| super::at(self.path.display()))?;

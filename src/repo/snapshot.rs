@@ -39,7 +39,7 @@ pub struct Snapshot {
 /// # Errors
 /// If a file cannot be read or a filter fails: better no result than half of one.
 pub fn snapshot(repo: &Repo, place: &Place, base_tree: &Oid) -> Result<Snapshot> {
-    let mut local = repo.local();
+    let mut local = repo.own_local();
     let base = tree::of(&local, object_id(base_tree)?)?;
     local.set_workdir(place.path.clone()).with_context(|| super::at(place.path.display()))?;
     let record = match Record::load(&place.index, local.object_hash()) {

@@ -1,0 +1,62 @@
+//! Handles of a repository for one thread at a time, kept for the next who needs one: what a handle has read of the
+//! object database, it need not read again.
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How many handles wait at most; each remembers up to [`CACHE`] bytes.
+const SPARE: usize = 8;
+
+/// How much a handle remembers of what it has read, in bytes.
+const CACHE: usize = 4 * 1024 * 1024;
+
+/// Handles that nobody uses at the moment.
+#[derive(Clone, Default)]
+pub(super) struct Handles(Arc<Mutex<Vec<gix::Repository>>>);
+
+impl Handles {
+    fn spare(&self) -> MutexGuard<'_, Vec<gix::Repository>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn take(&self, shared: &gix::ThreadSafeRepository) -> Handle {
+        let waiting = self.spare().pop();
+        let local = waiting.unwrap_or_else(|| fresh(shared));
+        Handle { local: Some(local), home: self.clone() }
+    }
+}
+
+/// A handle of its own, for whoever changes its settings.
+pub(super) fn fresh(shared: &gix::ThreadSafeRepository) -> gix::Repository {
+    let mut local = shared.to_thread_local();
+    // Diffs and merges read the same few trees again and again.
+    local.object_cache_size_if_unset(CACHE);
+    local
+}
+
+/// A handle that is given back when it is dropped.
+pub struct Handle {
+    /// `None` only while it is being dropped.
+    local: Option<gix::Repository>,
+    home: Handles,
+}
+
+impl Deref for Handle {
+    type Target = gix::Repository;
+
+    fn deref(&self) -> &gix::Repository {
+        match &self.local {
+            Some(local) => local,
+            None => unreachable!("only a drop takes it"),
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut spare = self.home.spare();
+        if spare.len() < SPARE {
+            spare.extend(self.local.take());
+        }
+    }
+}
