@@ -6,6 +6,7 @@
 pub mod domain;
 
 pub mod ambient;
+pub mod contract;
 pub mod failpoint;
 pub mod process;
 pub mod repo;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::prompt::{Brief, CheckBrief, FileBrief, FindingBrief, RuleBrief, ScopeBrief, TaskBrief};
+use crate::contract::ast_equal::terms;
 use crate::domain::id::{Oid, RunId};
 use crate::domain::plan::Task;
 use crate::domain::verdict::Finding;
@@ -81,8 +82,13 @@ fn checks(subject: &Subject) -> Vec<CheckBrief> {
         if check.when.landing {
             when.push("landing".to_owned());
         }
+        let words = |wanted: &crate::job::AstEqual| {
+            let globs = |globs: &crate::job::Globs| globs.patterns().join("`, `");
+            terms(&globs(&wanted.from), &globs(&wanted.to), &wanted.options)
+        };
         CheckBrief {
             name: check.name.clone(),
+            statement: check.ast_equal.as_ref().map(words).unwrap_or_default(),
             command: argv.iter().map(|a| quote(a)).collect::<Vec<_>>().join(" "),
             timeout_seconds: check.timeout.as_secs(),
             when,

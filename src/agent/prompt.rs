@@ -92,8 +92,10 @@ pub struct OutputBrief {
 pub struct CheckBrief {
     /// Its name.
     pub name: String,
-    /// Its command as a line for a shell.
+    /// Its command as a line for a shell; empty for one that is built in.
     pub command: String,
+    /// What a check that is built in demands, in Markdown; empty for a command.
+    pub statement: String,
     /// The longest that it may take, in seconds.
     pub timeout_seconds: u64,
     /// Where it runs, in the job file's words: `task`, `landing`.

@@ -24,7 +24,6 @@ pub(super) struct Known {
     pub(super) keys: &'static [(&'static str, Fate)],
 }
 
-const AST: &str = "the built-in program comparison";
 const COMMAND: &str = "planning by a command";
 const EVALUATION: &str = "evaluation by an independent agent";
 const OUTPUTS: &str = "outputs";
@@ -124,9 +123,23 @@ pub(super) const SECTIONS: &[Known] = &[
             ("when", Now),
             ("version", Now),
             ("cache", Now),
-            ("ast-equal", Later(AST)),
+            ("ast-equal", Now),
             ("output", Later(OUTPUTS)),
             ("schema", Later(OUTPUTS)),
+        ],
+    },
+    Known {
+        path: "check.ast-equal",
+        header: "[check.ast-equal]",
+        fate: Now,
+        keys: &[
+            ("from", Now),
+            ("to", Now),
+            ("extensions", Now),
+            ("type-imports", Now),
+            ("define-fields", Now),
+            ("allow-ts-comments", Now),
+            ("max-any", Now),
         ],
     },
     Known {

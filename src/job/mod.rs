@@ -28,8 +28,8 @@ pub use errors::{Fault, JobError, JobErrors, in_prose, nearest, position};
 pub use globs::{Globs, ScopePattern};
 pub use names::{MAX_JOB_NAME, slug};
 pub use schema::{
-    Agent, BaseCheck, Check, Group, Job, JobSection, Kind, Limits, Merge, Order, PlanSection,
-    Presets, Queue, Retry, Sandbox, Scope, When, Worktree,
+    Agent, AstEqual, BaseCheck, Check, Group, Job, JobSection, Kind, Limits, Merge, Order,
+    PlanSection, Presets, Queue, Retry, Sandbox, Scope, When, Worktree,
 };
 
 use section::{Report, Section};

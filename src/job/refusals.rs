@@ -256,7 +256,27 @@ when = []"#, "j:8:8: `when` in [[check]] may not be empty: the check would never
 hint: leave it out for both"),
     (r#"[[check]]
 name = "x"
-ast-equal = { from = "a", to = "b" }"#, "j:7:1: `ast-equal` in [[check]] is not available yet: it comes with the built-in program comparison; leave it out for now"),
+ast-equal = { from = "**/*.js" }"#, r#"j:7:13: `to` is missing in [check.ast-equal]
+hint: write it like `{ from = "**/*.js", to = "**/*.ts" }`"#),
+    (r#"[[check]]
+name = "x"
+ast-equal = { from = "/a.js", to = "**/*.ts", max-any = -1, extension = true }"#, r#"j:7:22: `from` in [check.ast-equal] holds an absolute path: "/a.js"
+hint: globs are matched from the repository's top: leave the leading `/` out
+j:7:57: `max-any` in [check.ast-equal] must be at least 0: -1
+j:7:61: unknown key `extension` in [check.ast-equal]
+hint: did you mean `extensions`?"#),
+    (r#"[[check]]
+name = "x"
+ast-equal = "**/*.ts""#, "j:7:13: `ast-equal` must be a section, not a string
+hint: write it as [check.ast-equal], with its keys in the lines below"),
+    (r#"[[check]]
+name = "x"
+run = ["x"]
+timeout = "1m"
+ast-equal = { from = "**/*.js", to = "**/*.ts" }"#, "j:7:7: `run` in [[check]] cannot be used together with `ast-equal`
+hint: make two checks of them
+j:8:11: `timeout` in [[check]] cannot be used together with `ast-equal`
+hint: a built-in check has no limit"),
     (r#"[[check]]
 name = "x"
 output = "r.json"

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::globs::{Globs, ScopePattern};
+use crate::contract::ast_equal::Options;
 
 /// A job: what to do, in which pieces, by whom, and what makes it good.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,13 +183,15 @@ impl Worktree {
 /// The one placeholder of `[worktree] root`.
 pub(super) const REPO: &str = "{repo}";
 
-/// One `[[check]]`: a command that exits with 0 on a tree that is good.
+/// One `[[check]]`: a command that exits with 0 on a tree that is good, or one that is built in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// `name`: unique in the job.
     pub name: String,
-    /// `run`: program and arguments with placeholders; never empty.
+    /// `run`: program and arguments with placeholders; empty for a check that is built in, and for no other.
     pub run: Vec<String>,
+    /// `ast-equal`: the built-in comparison of programs.
+    pub ast_equal: Option<AstEqual>,
     /// `timeout`: default 5 minutes. Running longer is not the task's fault.
     pub timeout: Duration,
     /// `when`: on which trees it runs.
@@ -197,6 +200,17 @@ pub struct Check {
     pub version: Option<Vec<String>>,
     /// `cache`: whether a verdict is used again for the same tree; default yes.
     pub cache: bool,
+}
+
+/// `ast-equal = { … }`: files that must be the programs that they were, without their types.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AstEqual {
+    /// `from`: the files before.
+    pub from: Globs,
+    /// `to`: the files after.
+    pub to: Globs,
+    /// `extensions`, `type-imports`, `define-fields`, `allow-ts-comments`, `max-any`: what is allowed beside types.
+    pub options: Options,
 }
 
 /// On which trees a check runs: at least one of them.

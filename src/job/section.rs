@@ -61,7 +61,10 @@ impl<'a> Section<'a> {
     /// The section below this one under `key`; without keys when the file does not have it or has no table there.
     pub(super) fn section(&self, key: &'static str) -> Self {
         let path = self.path_of(key);
-        let known = Known::of(&path);
+        // Of one section of a list the path has a number, and what is known of it has none.
+        let below = self.known.path;
+        let known =
+            Known::of(&if below.is_empty() { key.to_owned() } else { format!("{below}.{key}") });
         match self.find(key) {
             None => Self { report: self.report, known, path, table: None, at: None },
             Some(value) => self.table_of(known, path, value),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::contract::ast_equal::Options;
 
 const COMPLETE: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/jobs/complete.toml"));
@@ -69,6 +70,7 @@ fn every_key_that_is_available_is_read() {
         Check {
             name: "types".into(),
             run: strings(&["npx", "tsc", "--noEmit", "-p", "."]),
+            ast_equal: None,
             timeout: Duration::from_millis(500),
             when: When { task: false, landing: true },
             version: Some(strings(&["npx", "tsc", "--version"])),
@@ -77,7 +79,17 @@ fn every_key_that_is_available_is_read() {
     );
     assert_eq!(job.checks[1].timeout, Duration::from_secs(300));
     assert_eq!(job.checks[1].when, When { task: true, landing: true });
-    assert!(job.checks[1].cache && job.checks.len() == 2);
+    assert!(job.checks[1].cache && job.checks.len() == 3);
+    let ast_equal = job.checks[2].ast_equal.as_ref().unwrap();
+    assert!(ast_equal.from.matches("src/a.js") && ast_equal.to.matches("src/a.tsx"));
+    let options = Options {
+        extensions: true,
+        type_imports: true,
+        define_fields: false,
+        ts_comments: true,
+        max_any: Some(3),
+    };
+    assert_eq!(ast_equal.options, options);
     assert_eq!(job.scope.write[1], ScopePattern::TaskFiles { ext: Some("ts".into()) });
     let files = strings(&["src/a.js"]);
     for (path, allowed) in [
@@ -122,7 +134,7 @@ fn the_fixture_holds_every_key() {
         for (key, fate) in section.keys {
             let shown = COMPLETE.lines().any(|l| l.starts_with(&format!("{key} = ")));
             let available = *fate == keys::Fate::Now && !section.path.is_empty();
-            let elsewhere = ["scope", "vars", "context-window", "fill"];
+            let elsewhere = ["scope", "vars", "context-window", "fill", "ast-equal"];
             assert!(shown || !available || elsewhere.contains(key), "{} {key}", section.header);
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::attempt::GRACE;
+use super::built_in;
 use super::place::{prepare, redactor};
 use super::spec::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, Spec, VERSION, millis};
 use crate::domain::event::Ending as DomainEnding;
@@ -17,7 +18,7 @@ use crate::repo::Repo;
 const CAP: u64 = 256 * 1024;
 
 /// How much of a check's output a finding quotes, in bytes.
-const QUOTE: usize = 4_000;
+pub(super) const QUOTE: usize = 4_000;
 
 /// How long a `version` command may take.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(120);
@@ -36,12 +37,19 @@ pub(super) fn keep(
         fault: None,
         checks: Vec::with_capacity(work.checks.len()),
     };
-    match prepare(repo, dir, spec, stop) {
+    // What is built in looks at trees and needs no place.
+    let place = work.checks.iter().any(|step| step.built_in.is_none());
+    let ready = if place { prepare(repo, dir, spec, stop).map(drop) } else { Ok(()) };
+    match ready {
         Err(error) => outcome.fault = Some(format!("{error:#}")),
-        Ok(_) => {
+        Ok(()) => {
             for (number, step) in work.checks.iter().enumerate() {
                 failpoint::hit("keeper.before-check");
-                match check(dir, spec, number, step, stop) {
+                let said = match &step.built_in {
+                    Some(what) => built_in::check(repo, &work.tree, step, what).map(Ok),
+                    None => check(dir, spec, number, step, stop),
+                };
+                match said {
                     Ok(Ok(result)) => outcome.checks.push(result),
                     Ok(Err(fault)) => outcome.fault = Some(fault),
                     Err(error) => outcome.fault = Some(format!("`{}`: {error:#}", step.name)),
@@ -78,15 +86,8 @@ fn check(
         version = said;
     }
     let key = verdict_key(step, &version);
-    if let Some(known) = step.known.iter().find(|k| k.key == key) {
-        return Ok(Ok(CheckOutcome {
-            name: name.clone(),
-            key,
-            passed: known.passed,
-            known: Some(known.id.clone()),
-            ms: 0,
-            text: known.text.clone(),
-        }));
+    if let Some(outcome) = known(step, &key) {
+        return Ok(Ok(outcome));
     }
     let timeout = Duration::from_millis(step.timeout_ms);
     let (ended, said) = run(dir, spec, &format!("check-{number}"), &step.argv, timeout, stop)?;
@@ -115,6 +116,19 @@ fn check(
     };
     let text = if passed { String::new() } else { format!("{how}\n{said}") };
     Ok(Ok(CheckOutcome { name: name.clone(), key, passed, known: None, ms, text }))
+}
+
+/// The outcome that need not be earned again, if there is one with this key.
+pub(super) fn known(step: &CheckStep, key: &str) -> Option<CheckOutcome> {
+    let known = step.known.iter().find(|k| k.key == key)?;
+    Some(CheckOutcome {
+        name: step.name.clone(),
+        key: key.to_owned(),
+        passed: known.passed,
+        known: Some(known.id.clone()),
+        ms: 0,
+        text: known.text.clone(),
+    })
 }
 
 /// What makes a verdict reusable beside the tree: arguments, pinned files, system, and what the version command says.

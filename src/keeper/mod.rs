@@ -9,6 +9,7 @@
 //! keeper records, the supervisor decides. Its lock is the only sign of its life.
 
 mod attempt;
+mod built_in;
 mod checks;
 mod place;
 mod session;

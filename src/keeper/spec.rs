@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use crate::agent::preset::Preset;
+use crate::contract::ast_equal::Options;
 use crate::process::Environ;
 use crate::store::wire::{WireEnding, WireReading};
 
@@ -121,6 +122,34 @@ pub struct CheckStep {
     pub salt: String,
     /// Verdicts on this tree that are known and trusted. Empty when it must run.
     pub known: Vec<Known>,
+    /// What is done instead of running a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_in: Option<BuiltIn>,
+}
+
+/// A check that is built in.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum BuiltIn {
+    /// Whether the task's files are the programs that they were.
+    AstEqual(AstEqual),
+}
+
+/// See [`crate::contract::ast_equal`].
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct AstEqual {
+    /// Globs of the files before.
+    pub from: Vec<String>,
+    /// Globs of those after.
+    pub to: Vec<String>,
+    /// What is allowed beside types.
+    pub options: Options,
+    /// The commit that has the files before.
+    pub base: String,
+    /// The task's files.
+    pub files: Vec<String>,
+    /// Whether the tree holds the work of others too.
+    pub merged: bool,
 }
 
 /// A verdict that need not be earned again.

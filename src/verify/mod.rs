@@ -8,10 +8,11 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::ambient;
+use crate::contract;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::verdict::{CheckResult, Finding, Judgement, Verdict};
-use crate::job::{Check, Job, placeholders};
-use crate::keeper::spec::{CheckStep, ChecksOutcome, Known, millis};
+use crate::job::{AstEqual, Check, Job, placeholders};
+use crate::keeper::spec::{self, BuiltIn, CheckStep, ChecksOutcome, Known, millis};
 use crate::keeper::verdict_key;
 use crate::store::{Store, codec, layout};
 
@@ -45,7 +46,8 @@ pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<Chec
             Stage::Task => check.when.task,
             Stage::Landing => check.when.landing,
         };
-        stage && (subject.task.is_some() || !placeholders::mentions_task(&check.run))
+        let of_a_task = placeholders::mentions_task(&check.run) || check.ast_equal.is_some();
+        stage && (subject.task.is_some() || !of_a_task)
     };
     let step = |check: &Check| {
         let values = |worktree: &str, argv: &[String]| {
@@ -60,17 +62,37 @@ pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<Chec
             };
             placeholders::expand(argv, &values)
         };
+        let built_in = check.ast_equal.as_ref().map(|wanted| ast_equal(wanted, stage, subject));
+        // Whatever it looks at beside the tree, and what looks. A candidate that lands as it is needs no second look: alone
+        // it was looked at more closely.
+        let key = check.ast_equal.as_ref().map(|wanted| {
+            let alone = serde_json::to_string(&ast_equal(wanted, Stage::Task, subject));
+            let engine = contract::ast_equal::ENGINE;
+            vec!["ast-equal".to_owned(), engine.to_owned(), alone.unwrap_or_default()]
+        });
         CheckStep {
             name: check.name.clone(),
             argv: values(subject.worktree, &check.run),
             version: check.version.as_ref().map(|v| values(subject.worktree, v)),
             timeout_ms: millis(check.timeout),
-            key_argv: values("{worktree}", &check.run),
+            key_argv: key.unwrap_or_else(|| values("{worktree}", &check.run)),
             salt: salt.to_owned(),
             known: Vec::new(),
+            built_in,
         }
     };
     job.checks.iter().filter(wanted).map(step).collect()
+}
+
+fn ast_equal(wanted: &AstEqual, stage: Stage, subject: &Subject) -> BuiltIn {
+    BuiltIn::AstEqual(spec::AstEqual {
+        from: wanted.from.patterns().to_vec(),
+        to: wanted.to.patterns().to_vec(),
+        options: wanted.options,
+        base: subject.base.to_string(),
+        files: subject.task.map_or(&[][..], |(_, files, _)| files).to_vec(),
+        merged: stage == Stage::Landing,
+    })
 }
 
 /// One line of a verdict note.
@@ -97,7 +119,7 @@ pub struct Line {
     pub attempt: u32,
     /// The id that the chain names.
     pub id: String,
-    /// What a failed check printed, shortened.
+    /// What a failed check printed, shortened; what a built-in check has counted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
 }
@@ -198,8 +220,12 @@ pub fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32) -> Ve
             id,
         });
         if !check.passed {
-            let argv = steps.iter().find(|s| s.name == check.name).map(|s| s.key_argv.join(" "));
-            let text = format!("`{}`: {}", argv.unwrap_or_default(), check.text);
+            let step = steps.iter().find(|s| s.name == check.name);
+            let text = match step {
+                Some(CheckStep { built_in: Some(_), .. }) => check.text.clone(),
+                Some(step) => format!("`{}`: {}", step.key_argv.join(" "), check.text),
+                None => format!("``: {}", check.text),
+            };
             findings.push(Finding { attempt, check: check.name.clone(), text });
         }
     }

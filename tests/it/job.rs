@@ -63,6 +63,13 @@ impl Job {
         self
     }
 
+    /// Adds a check that is built in; `table` are the lines of its own section, with the header.
+    pub(crate) fn built_in(mut self, name: &str, table: &str) -> Self {
+        writeln!(self.checks, "[[check]]\nname = \"{name}\"\n{table}").unwrap();
+        self.landing_checks.push(name.to_owned());
+        self
+    }
+
     /// The file's text. `scripts` is the folder of the scripted agent's scripts.
     pub(crate) fn text(&self, scripts: &str) -> String {
         let mut text = String::new();

@@ -6,6 +6,7 @@
 )]
 
 mod agents;
+mod ast_equal;
 mod chaos;
 mod cli;
 mod halting;

@@ -1,4 +1,5 @@
-//! Real input: every module of a real npm package through a whole job, with kills, by polls, and in copies.
+//! Real input: every module of a real npm package through a whole job, with kills, by polls, and in copies; and the
+//! built-in checks on real files.
 //!
 //! Needs npm with a registry, node and perl. Where one of them is missing, every test says that it is skipped, and why.
 #![expect(clippy::print_stdout, reason = "what is skipped is told")]
@@ -7,6 +8,8 @@
     clippy::disallowed_methods,
     reason = "tests start processes, wait and read the environment"
 )]
+
+mod stripped;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ fn first() -> Brief {
     let check = |name: &str, command: &str, seconds, when: &[&str]| CheckBrief {
         name: name.into(),
         command: command.into(),
+        statement: String::new(),
         timeout_seconds: seconds,
         when: when.iter().map(ToString::to_string).collect(),
     };
@@ -70,6 +71,17 @@ fn a_first_prompt_in_full() {
 #[test]
 fn a_third_prompt_in_full() {
     assert_eq!(render(None, &third()).unwrap(), include_str!("third.md"));
+}
+
+#[test]
+fn a_built_in_check_is_told_in_its_own_words() {
+    let statement = "Each file must be the same program.\n- No enums.".to_owned();
+    let check = CheckBrief { command: String::new(), statement, ..first().checks[0].clone() };
+    let prompt = render(None, &Brief { checks: vec![check], ..first() }).unwrap();
+    let told = "## Check 1, `types`\n\nOn your work, and again after it is merged with that of others:\n\n\
+                Each file must be the same program.\n- No enums.\n";
+    assert!(prompt.contains(told), "{prompt}");
+    assert!(!prompt.contains("```"), "{prompt}");
 }
 
 #[test]

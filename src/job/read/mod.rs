@@ -1,6 +1,7 @@
 //! From sections to a job: what each key means, its default, and what is refused.
 
 mod agent;
+mod ast_equal;
 mod plan;
 
 use std::collections::BTreeSet;
@@ -108,9 +109,8 @@ fn checks(sections: &[Section<'_>]) -> Vec<Check> {
         if section.find("name").is_none() {
             section.missing("name", "every check needs a name of its own: `name = \"types\"`");
         }
-        if section.find("run").is_none()
-            && ["ast-equal", "output"].iter().all(|k| section.find(k).is_none())
-        {
+        let built_in = section.find("ast-equal").is_some();
+        if section.find("run").is_none() && !built_in && section.find("output").is_none() {
             section.missing("run", "write it like `run = [\"npm\", \"test\"]`");
         }
         let name = section.text("name");
@@ -121,6 +121,7 @@ fn checks(sections: &[Section<'_>]) -> Vec<Check> {
         checks.push(Check {
             name: name.map_or_else(String::new, |name| name.text.to_owned()),
             run: section.argv("run", Audience::Check).unwrap_or_default(),
+            ast_equal: if built_in { ast_equal::ast_equal(section) } else { None },
             timeout: section.duration("timeout", 5 * MINUTE),
             when: when(section),
             version: section.argv("version", Audience::Check),

@@ -1,0 +1,286 @@
+//! Imports and exports: where two spellings are one program, and where one spelling is two.
+
+use std::collections::BTreeMap;
+
+use super::erase::gone;
+use super::tree::{Node, Value};
+
+/// What makes a file a module.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Syntax {
+    /// An import or export that stays when types are taken away.
+    pub values: bool,
+    /// One that goes.
+    pub types: bool,
+}
+
+/// By what a program is a module. The program still has its types.
+pub(super) fn syntax(program: &Node, options: &super::Options) -> Syntax {
+    let mut found = Syntax::default();
+    for node in program.get("body").list().iter().filter_map(Value::node) {
+        if matches!(
+            node.kind,
+            "ImportDeclaration"
+                | "ExportAllDeclaration"
+                | "ExportNamedDeclaration"
+                | "ExportDefaultDeclaration"
+        ) {
+            let what = if gone(node, options) { &mut found.types } else { &mut found.values };
+            *what = true;
+        }
+    }
+    found
+}
+
+/// Takes `export {}` out, which only says that a file is a module: see [`syntax`]. Gives the place of the first.
+pub(super) fn without_marks(program: &mut Node) -> Option<(usize, usize)> {
+    let mut mark = None;
+    if let Some(Value::List(body)) = program.get_mut("body") {
+        body.retain(|value| {
+            let empty = value.node().filter(|node| {
+                node.kind == "ExportNamedDeclaration"
+                    && node.get("declaration") == &Value::NULL
+                    && node.get("source") == &Value::NULL
+                    && node.get("specifiers").list().is_empty()
+            });
+            mark = mark.or(empty.map(|node| (node.start, node.end)));
+            empty.is_none()
+        });
+    }
+    mark
+}
+
+/// Puts the line that names the interpreter among the statements, where it is compared and shown like one.
+pub(super) fn hashbang_first(program: &mut Node) {
+    let Some(line) = program.get_mut("hashbang") else { return };
+    let line = std::mem::replace(line, Value::NULL);
+    if let (Value::Node(_), Some(Value::List(body))) = (&line, program.get_mut("body")) {
+        body.insert(0, line);
+    }
+}
+
+/// Makes the extension of every relative specifier one for its family: `./a.js`, `./a.ts` and `./a` are the same file
+/// before and after; `./a.mjs` and `./a.cjs` are others.
+pub(super) fn same_extensions(value: &mut Value) {
+    match value {
+        Value::Leaf(_) => {}
+        Value::List(list) => list.iter_mut().for_each(same_extensions),
+        Value::Node(node) => {
+            match node.kind {
+                "ImportDeclaration"
+                | "ImportExpression"
+                | "ExportAllDeclaration"
+                | "ExportNamedDeclaration" => {
+                    node.get_mut("source").into_iter().for_each(same_extension);
+                }
+                "CallExpression" if calls_require(node) => {
+                    if let Some(Value::List(arguments)) = node.get_mut("arguments") {
+                        arguments.iter_mut().for_each(same_extension);
+                    }
+                }
+                "TSExternalModuleReference" => {
+                    node.get_mut("expression").into_iter().for_each(same_extension);
+                }
+                _ => {}
+            }
+            node.fields.iter_mut().for_each(|(_, value)| same_extensions(value));
+        }
+    }
+}
+
+fn calls_require(call: &Node) -> bool {
+    let callee = call.get("callee").node();
+    callee.is_some_and(|c| c.kind == "Identifier" && c.get("name").text() == Some("require"))
+        && call.get("arguments").list().len() == 1
+}
+
+fn same_extension(specifier: &mut Value) {
+    const FAMILIES: [(&str, &[&str]); 3] =
+        [("c", &[".cjs", ".cts"]), ("m", &[".mjs", ".mts"]), ("", &[".js", ".jsx", ".ts", ".tsx"])];
+    let Value::Node(literal) = specifier else { return };
+    if literal.kind != "Literal" {
+        return;
+    }
+    let Some(value) = literal.get_mut("value") else { return };
+    let Some(text) = value.text().filter(|t| t.starts_with("./") || t.starts_with("../")) else {
+        return;
+    };
+    let family = FAMILIES.iter().find_map(|(family, extensions)| {
+        let stem = extensions.iter().find_map(|extension| text.strip_suffix(extension))?;
+        Some((stem, *family))
+    });
+    // A file's own name is left: `./.js` has no extension.
+    let (stem, family) = family.filter(|(stem, _)| !stem.ends_with('/')).unwrap_or((text, ""));
+    *value = Value::List(vec![Value::Leaf(stem), Value::Leaf(family)]);
+}
+
+/// Turns TypeScript's spelling of CommonJS into what it means, where that is certain: `import x = require("y")` is
+/// `const x = require("y")` if `x` is used (a compiler may leave it out otherwise), and `export = x` is
+/// `module.exports = x` where it stands last (a compiler moves it there).
+pub(super) fn common_js(program: &mut Node) {
+    let body = program.get("body").list();
+    let used = |name: &str| body.iter().any(|value| refers(value, name));
+    let imports: Vec<bool> = body
+        .iter()
+        .map(|value| {
+            let Some(node) = value.node().filter(|n| n.kind == "TSImportEqualsDeclaration") else {
+                return false;
+            };
+            let external = node
+                .get("moduleReference")
+                .node()
+                .is_some_and(|reference| reference.kind == "TSExternalModuleReference");
+            let name = node.get("id").node().and_then(|id| id.get("name").text());
+            external && name.is_some_and(used)
+        })
+        .collect();
+    let Some(Value::List(body)) = program.get_mut("body") else { return };
+    let last = body.len();
+    for (at, value) in body.iter_mut().enumerate() {
+        let Value::Node(node) = value else { continue };
+        if imports[at] {
+            required(node);
+        } else if node.kind == "TSExportAssignment" && at + 1 == last {
+            exported(node);
+        }
+    }
+}
+
+/// A node that stands where another stands.
+fn made<'s>(like: &Node<'s>, kind: &'static str, fields: Vec<(&'s str, Value<'s>)>) -> Value<'s> {
+    Value::Node(Box::new(Node { kind, start: like.start, end: like.end, fields }))
+}
+
+fn name<'s>(like: &Node<'s>, name: &'static str) -> Value<'s> {
+    made(like, "Identifier", vec![("name", Value::Leaf(name))])
+}
+
+fn required(node: &mut Node) {
+    let reference = match node.get_mut("moduleReference") {
+        Some(Value::Node(reference)) => reference.get_mut("expression").cloned(),
+        Some(_) | None => None,
+    };
+    let specifier = reference.unwrap_or(Value::NULL);
+    let id = node.get("id").clone();
+    let call = made(
+        node,
+        "CallExpression",
+        vec![
+            ("callee", name(node, "\"require\"")),
+            ("arguments", Value::List(vec![specifier])),
+            ("optional", Value::Leaf("false")),
+        ],
+    );
+    let declarator = made(node, "VariableDeclarator", vec![("id", id), ("init", call)]);
+    node.kind = "VariableDeclaration";
+    node.fields =
+        vec![("kind", Value::Leaf("\"const\"")), ("declarations", Value::List(vec![declarator]))];
+}
+
+fn exported(node: &mut Node) {
+    let right = node.get("expression").clone();
+    let left = made(
+        node,
+        "MemberExpression",
+        vec![
+            ("object", name(node, "\"module\"")),
+            ("property", name(node, "\"exports\"")),
+            ("optional", Value::Leaf("false")),
+            ("computed", Value::Leaf("false")),
+        ],
+    );
+    let assigned = made(
+        node,
+        "AssignmentExpression",
+        vec![("operator", Value::Leaf("\"=\"")), ("left", left), ("right", right)],
+    );
+    node.kind = "ExpressionStatement";
+    node.fields = vec![("expression", assigned), ("directive", Value::NULL)];
+}
+
+/// Whether a program without its types uses a name, other than to import it. Keys and members are other names.
+fn refers(value: &Value, wanted: &str) -> bool {
+    match value {
+        Value::Leaf(_) => false,
+        Value::List(list) => list.iter().any(|value| refers(value, wanted)),
+        Value::Node(node) => {
+            if matches!(node.kind, "ImportDeclaration" | "TSImportEqualsDeclaration") {
+                return false;
+            }
+            let other = |field: &str| {
+                !node.is("computed")
+                    && match node.kind {
+                        "MemberExpression" => field == "property",
+                        "Property" | "MethodDefinition" | "PropertyDefinition" => field == "key",
+                        _ => false,
+                    }
+            };
+            (matches!(node.kind, "Identifier" | "JSXIdentifier")
+                && node.get("name").text() == Some(wanted))
+                || node.fields.iter().any(|(field, v)| !other(field) && refers(v, wanted))
+        }
+    }
+}
+
+/// The names that a program imports for their types only.
+#[derive(Debug, Default)]
+pub(super) struct TypeNames<'s> {
+    /// By module and local name, whether the whole import is one of types.
+    names: BTreeMap<(String, &'s str), bool>,
+}
+
+impl<'s> TypeNames<'s> {
+    /// Collects them. The program still has its types.
+    pub(super) fn of(program: &Node<'s>) -> Self {
+        let mut names = BTreeMap::new();
+        let imports = program.get("body").list().iter().filter_map(Value::node);
+        for import in imports.filter(|n| n.kind == "ImportDeclaration") {
+            let whole = import.get("importKind").text() == Some("type");
+            for specifier in import.get("specifiers").list().iter().filter_map(Value::node) {
+                if (whole || specifier.get("importKind").text() == Some("type"))
+                    && let Some(local) = local(specifier)
+                {
+                    names.insert((module(import), local), whole);
+                }
+            }
+        }
+        Self { names }
+    }
+
+    /// Takes those names out of the imports of the program that was there before, where it does not use them.
+    pub(super) fn take_out_of(&self, program: &mut Node<'s>) {
+        let body = program.get("body").list();
+        let used = |name: &str| body.iter().any(|value| refers(value, name));
+        let unused: Vec<_> = self.names.keys().filter(|(_, name)| !used(name)).cloned().collect();
+        let Some(Value::List(body)) = program.get_mut("body") else { return };
+        body.retain_mut(|value| {
+            let Value::Node(import) = value else { return true };
+            if import.kind != "ImportDeclaration" {
+                return true;
+            }
+            let from = module(import);
+            let Some(Value::List(specifiers)) = import.get_mut("specifiers") else { return true };
+            let mut whole = !specifiers.is_empty();
+            specifiers.retain(|specifier| {
+                let key = specifier.node().and_then(local).map(|local| (from.clone(), local));
+                let key = key.filter(|key| unused.contains(key));
+                whole &= key.as_ref().is_some_and(|key| self.names.get(key) == Some(&true));
+                key.is_none()
+            });
+            !(whole && specifiers.is_empty())
+        });
+    }
+}
+
+fn local<'s>(specifier: &Node<'s>) -> Option<&'s str> {
+    specifier.get("local").node()?.get("name").text()
+}
+
+/// The module of an import, as one text.
+fn module(import: &Node) -> String {
+    let value = import.get("source").node().map_or(&Value::NULL, |literal| literal.get("value"));
+    match value {
+        Value::Leaf(text) => (*text).to_owned(),
+        Value::List(_) | Value::Node(_) => format!("{value:?}"),
+    }
+}

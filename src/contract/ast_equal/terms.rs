@@ -1,0 +1,81 @@
+//! The rules in words, for whoever has to keep to them.
+
+use super::Options;
+
+/// What is compared and what may be added, as it is told to an agent. `from` and `to` are globs.
+#[must_use]
+pub fn terms(from: &str, to: &str, options: &Options) -> String {
+    let mut said = vec![
+        format!(
+            "Each file that matches `{to}` must be the same program as the file of the same name that matched `{from}` before, \
+             once the types are taken away from it; each of your files that matched `{from}` must have such a successor and be \
+             gone itself. New files may hold types only. A parser compares them; no command is run."
+        ),
+        "- What may be added: annotations, interfaces, type aliases, generics, overloads, `declare`, `as`, `satisfies`, `!`, \
+         `import type` and `export type`, and modifiers of class members. Comments, parentheses, quotes, semicolons and \
+         trailing commas do not count."
+            .to_owned(),
+        "- What must stay as it is: everything else. No operator, argument, default, `await`, directive, literal or order \
+         changes, and `var`, `let` and `const` stay what they are. No enums, no namespaces with values, no parameter \
+         properties, no new decorators. `require` stays `require`; `import x = require(…)` may replace `const x = \
+         require(…)`, and `export =` a last `module.exports =`."
+            .to_owned(),
+    ];
+    said.push(if options.define_fields {
+        "- A class field without a value is code: declare it as `declare name: T`.".to_owned()
+    } else {
+        "- A class field without a value may be declared as `name: T`.".to_owned()
+    });
+    said.push(if options.type_imports {
+        "- An import without `type` stays an import, unless no code uses its names: then it may become `import type`. What \
+         you import for its types alone is `import type`."
+            .to_owned()
+    } else {
+        "- An import without `type` stays as it is, even if no code uses its names; what you import for its types alone is \
+         `import type`."
+            .to_owned()
+    });
+    said.push(if options.extensions {
+        "- The extension of a relative import may change: `./a.js` to `./a.ts` or `./a`.".to_owned()
+    } else {
+        "- Import specifiers stay as they are, with their extensions.".to_owned()
+    });
+    if !options.ts_comments {
+        said.push(
+            "- `@ts-nocheck`, `@ts-ignore` and `@ts-expect-error` may not be added.".to_owned(),
+        );
+    }
+    if let Some(most) = options.max_any {
+        said.push(match most {
+            0 => "- The type `any` may not be used.".to_owned(),
+            1 => "- A file may say `any` once at most.".to_owned(),
+            _ => format!("- A file may say `any` {most} times at most."),
+        });
+    }
+    said.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Options;
+    use super::terms;
+
+    #[test]
+    fn every_option_changes_what_is_said() {
+        let plain = Options::default();
+        let all = [
+            plain,
+            Options { extensions: true, ..plain },
+            Options { type_imports: true, ..plain },
+            Options { define_fields: false, ..plain },
+            Options { ts_comments: true, ..plain },
+            Options { max_any: Some(0), ..plain },
+            Options { max_any: Some(1), ..plain },
+            Options { max_any: Some(7), ..plain },
+        ];
+        let said: std::collections::BTreeSet<_> =
+            all.iter().map(|options| terms("**/*.js", "**/*.ts", options)).collect();
+        assert_eq!(said.len(), all.len());
+        assert!(said.iter().all(|s| s.contains("`**/*.js`") && s.contains("`**/*.ts`")));
+    }
+}

@@ -1,0 +1,267 @@
+//! Tables of pairs, and what must hold for every text.
+
+use super::{CompareError, Comparison, ENGINE, Options, Source, compare};
+
+/// A pair of the tables.
+struct Case {
+    title: String,
+    options: Options,
+    from: (String, String),
+    to: (String, String),
+    /// The lines at which a difference is shown.
+    at: Option<(Option<usize>, Option<usize>)>,
+}
+
+fn cases(table: &str) -> Vec<Case> {
+    let cases = table.split("\n== ").skip(1);
+    cases.map(|text| case(text).unwrap_or_else(|| panic!("not a case: {text}"))).collect()
+}
+
+fn case(text: &str) -> Option<Case> {
+    let (head, body) = text.split_once('\n')?;
+    let (from, to) = body.split_once("\n--\n")?;
+    let mut options = Options::default();
+    let mut extensions = vec!["js", "ts"];
+    if let Some((_, rest)) = head.split_once('{') {
+        let words: Vec<_> = rest.split_once('}')?.0.split_whitespace().collect();
+        for word in &words {
+            match *word {
+                "extensions" => options.extensions = true,
+                "type-imports" => options.type_imports = true,
+                "assigned-fields" => options.define_fields = false,
+                "ts-comments" => options.ts_comments = true,
+                "max-any=1" => options.max_any = Some(1),
+                _ if words.len() == 2 => extensions.clone_from(&words),
+                _ => return None,
+            }
+        }
+    }
+    let at = head.split_once('@').map(|(_, rest)| {
+        let (a, b) = rest.split_whitespace().next()?.split_once(':')?;
+        Some((a.parse().ok(), b.parse().ok()))
+    });
+    Some(Case {
+        title: head.to_owned(),
+        options,
+        from: (format!("a.{}", extensions[0]), from.to_owned()),
+        to: (format!("a.{}", extensions[1]), to.trim_end().to_owned()),
+        at: at.flatten(),
+    })
+}
+
+fn run(case: &Case) -> Result<Comparison, CompareError> {
+    let source =
+        |(path, text): &(String, String)| -> (String, String) { (path.clone(), text.clone()) };
+    let (from, to) = (source(&case.from), source(&case.to));
+    between((&from.0, &from.1), (&to.0, &to.1), &case.options)
+}
+
+fn between(
+    from: (&str, &str),
+    to: (&str, &str),
+    options: &Options,
+) -> Result<Comparison, CompareError> {
+    let source = |(path, text)| Source { path, text };
+    compare(&source(from), &source(to), options)
+}
+
+fn shown(comparison: &Comparison) -> String {
+    comparison.differences.iter().map(|d| format!("{d}\n")).collect()
+}
+
+const FAITHFUL: &str = include_str!("../../../fixtures/contract/faithful.txt");
+const CHANGED: &str = include_str!("../../../fixtures/contract/changed.txt");
+
+#[test]
+fn every_faithful_pair_is_accepted() {
+    let cases = cases(FAITHFUL);
+    assert!(cases.len() >= 40, "{}", cases.len());
+    let mut wrong = String::new();
+    for case in &cases {
+        match run(case) {
+            Ok(found) if found.is_equal() => {}
+            Ok(found) => wrong.push_str(&format!("== {}\n{}", case.title, shown(&found))),
+            Err(e) => wrong.push_str(&format!("== {}\n{e}\n", case.title)),
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+#[test]
+fn every_changed_pair_is_caught_where_it_changed() {
+    let cases = cases(CHANGED);
+    assert!(cases.len() >= 100, "{}", cases.len());
+    let mut wrong = String::new();
+    for case in &cases {
+        let said = match run(case) {
+            Ok(found) if found.is_equal() => "nothing is found\n".to_owned(),
+            Ok(found) => {
+                let first = &found.differences[0];
+                let line = |e: &Option<super::Excerpt>| e.as_ref().map(|e| e.line);
+                if case.at == Some((line(&first.from), line(&first.to))) {
+                    continue;
+                }
+                shown(&found)
+            }
+            Err(e) => format!("{e}\n"),
+        };
+        wrong.push_str(&format!("== {}\n{said}", case.title));
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// Every file of the tables, as path and text.
+fn corpus() -> Vec<(String, String)> {
+    let all = cases(FAITHFUL).into_iter().chain(cases(CHANGED));
+    let mut files: Vec<_> = all.flat_map(|case| [case.from, case.to]).collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+#[test]
+fn every_file_is_equal_to_itself() {
+    for (path, text) in corpus() {
+        let file = (path.as_str(), text.as_str());
+        let found = between(file, file, &Options::default()).unwrap();
+        assert!(found.is_equal(), "{text}\n{}", shown(&found));
+        let other = text.replace('\n', "\r\n");
+        let found = between(file, (&path, &other), &Options::default()).unwrap();
+        assert!(found.is_equal(), "with other line ends: {text}\n{}", shown(&found));
+        let found = between(file, (&path, &format!("\u{feff}{text}")), &Options::default());
+        assert!(found.is_ok_and(|found| found.is_equal()), "with a byte order mark: {text}");
+    }
+}
+
+/// The tokens of a text, roughly: words, and signs one by one or as operators. Comments are none.
+fn tokens(text: &str) -> Vec<std::ops::Range<usize>> {
+    const SIGNS: &str = "+-*/%&|^<>=!?.~";
+    let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let class = |c: char| if word(c) { 1 } else { 2 * u8::from(SIGNS.contains(c)) };
+    let mut found: Vec<std::ops::Range<usize>> = Vec::new();
+    let mut before = 0;
+    for (at, c) in text.char_indices().filter(|(_, c)| !c.is_whitespace()) {
+        match found.last_mut() {
+            Some(last) if last.end == at && class(c) > 0 && class(c) == before => {
+                last.end = at + c.len_utf8();
+            }
+            Some(_) | None => found.push(at..at + c.len_utf8()),
+        }
+        before = class(c);
+    }
+    found.retain(|t| !text[..t.start].ends_with('@') && !text[t.clone()].starts_with("//"));
+    found
+}
+
+/// What a token can be mistaken for.
+fn mutations(token: &str) -> Vec<String> {
+    const SWAPS: [(&str, &str); 22] = [
+        ("+", "-"),
+        ("-", "+"),
+        ("*", "/"),
+        ("<", "<="),
+        (">", ">="),
+        ("===", "=="),
+        ("!==", "!="),
+        ("==", "==="),
+        ("&&", "||"),
+        ("||", "??"),
+        ("??", "||"),
+        ("=", "+="),
+        ("?.", "."),
+        (".", "?."),
+        ("++", "--"),
+        ("const", "let"),
+        ("let", "var"),
+        ("of", "in"),
+        ("break", "continue"),
+        ("get", "set"),
+        ("true", "false"),
+        ("await", "yield"),
+    ];
+    let mut found: Vec<String> =
+        SWAPS.iter().filter(|(a, _)| *a == token).map(|(_, b)| (*b).to_owned()).collect();
+    if token != ";" {
+        found.push(String::new());
+    }
+    if token.chars().all(|c| c.is_ascii_digit()) {
+        found.push(format!("{token}1"));
+    } else if token.starts_with(char::is_alphanumeric) {
+        found.push(format!("{token}_"));
+        found.push(format!("_{token}"));
+    }
+    found
+}
+
+#[test]
+fn every_changed_token_is_caught() {
+    let mut passed = Vec::new();
+    let (mut tried, mut parsed) = (0, 0);
+    let scripts = corpus().into_iter().filter(|(path, text)| {
+        !path.contains("ts") && !text.contains("@ts-") && !text.contains("/*")
+    });
+    for (path, text) in scripts {
+        for token in tokens(&text) {
+            for word in mutations(&text[token.clone()]) {
+                let changed = format!("{}{word}{}", &text[..token.start], &text[token.end..]);
+                tried += 1;
+                let (from, to) =
+                    (Source { path: &path, text: &text }, Source { path: &path, text: &changed });
+                let found = super::on_this_stack(&from, &to, &Options::default());
+                parsed += usize::from(found.is_ok());
+                if found.is_ok_and(|found| found.is_equal()) {
+                    passed.push(format!(
+                        "{text}\n-- {:?} became {word:?} at {token:?}",
+                        &text[token.clone()]
+                    ));
+                }
+            }
+        }
+    }
+    assert!(parsed > 1000, "{parsed} of {tried} are programs");
+    assert!(passed.is_empty(), "{} of {tried}:\n{}", passed.len(), passed.join("\n"));
+}
+
+#[test]
+fn a_tree_may_be_deep() {
+    let terms = "a + ".repeat(20_000);
+    let (old, new) = (format!("f({terms}b);"), format!("f({terms}c);"));
+    let options = Options::default();
+    assert!(between(("a.js", &old), ("a.ts", &old), &options).unwrap().is_equal());
+    let found = between(("a.js", &old), ("a.ts", &new), &options).unwrap();
+    assert_eq!(found.differences.len(), 1);
+    assert!(shown(&found).len() < 1000, "{}", shown(&found));
+}
+
+#[test]
+fn a_difference_is_shown_as_the_smallest_statements_with_their_lines() {
+    let old = "function f(a) {\n  if (a) {\n    g(a);\n    return a - 1;\n  }\n}\nh({\n  a: 1,\n  b: 2,\n  c: 3,\n});\n";
+    let new = "interface A {}\nfunction f(a: any) {\n  if (a) {\n    g(a as any);\n    return a + 1;\n  }\n}\nh({\n  a: 1,\n  b: 3,\n  c: 3,\n});\nenum B { C }\n";
+    let found = between(("a.js", old), ("a.ts", new), &Options::default()).unwrap();
+    let want = "- 4: return a - 1;\n+ 5: return a + 1;\n- 9: b: 2,\n+ 10: b: 3,\n\
+                + 13: enum B { C }\n  (an enum is code: keep the object, and derive a type from it)\n";
+    assert_eq!(shown(&found), want);
+    assert_eq!(found.any, 2);
+}
+
+#[test]
+fn what_cannot_be_compared_is_named_with_its_place() {
+    let options = Options::default();
+    let error = |from, to| between(from, to, &options).unwrap_err().to_string();
+    assert!(error(("a.js", "f();"), ("a.ts", "f();\nlet = = 1;")).starts_with("a.ts:2: "));
+    assert!(error(("b/a.js", "f(;"), ("a.ts", "f();")).starts_with("b/a.js:1: "));
+    assert!(error(("a.js", "f();"), ("a.py", "f()")).starts_with("a.py: the extension is none of"));
+    // This parser has no place for such a decorator: it is refused and not overlooked.
+    let decorated = ("a.ts", "class A { m(@dec ...a) {} }");
+    assert!(error(("a.js", "class A { m(...a) {} }"), decorated).starts_with("a.ts:1: "));
+    // A cast in front is JSX where the extension says so, and the other way round.
+    assert!(error(("a.js", "f(a);"), ("a.tsx", "f(<A>a);")).starts_with("a.tsx:1: "));
+    assert!(error(("a.js", "f(<A/>);"), ("a.ts", "f(<A/>);")).starts_with("a.ts:1: "));
+}
+
+#[test]
+fn the_version_of_the_parser_is_the_one_that_is_built_in() {
+    let manifest = include_str!("../../../Cargo.toml");
+    let version = ENGINE.split_once("oxc ").and_then(|(_, rest)| rest.split(',').next()).unwrap();
+    assert!(manifest.contains(&format!("oxc_parser = {{ version = \"={version}\"")), "{version}");
+}

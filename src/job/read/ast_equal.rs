@@ -1,0 +1,43 @@
+//! `ast-equal = { … }` of a check.
+
+use super::super::errors::Fault;
+use super::super::globs::Globs;
+use super::super::schema::AstEqual;
+use super::super::section::Section;
+use super::noted;
+use crate::contract::ast_equal::Options;
+
+/// Reads it, and refuses what has no meaning beside it.
+pub(super) fn ast_equal(check: &Section<'_>) -> Option<AstEqual> {
+    for (key, why) in [
+        ("run", "make two checks of them"),
+        ("version", "the version of the comparison is part of the verdict's key by itself"),
+        ("timeout", "a built-in check has no limit"),
+    ] {
+        if let Some(value) = check.find(key) {
+            let fault = Fault::new("cannot be used together with `ast-equal`").hint(why);
+            check.refuse(value.span().start, key, fault);
+        }
+    }
+    let section = check.section("ast-equal");
+    section.table()?;
+    let glob = |key: &'static str| {
+        if section.find(key).is_none() {
+            section.missing(key, "write it like `{ from = \"**/*.js\", to = \"**/*.ts\" }`");
+        }
+        let pattern = section.text(key)?;
+        noted(&section, key, pattern, Globs::new(&[pattern.text]))
+    };
+    let (from, to) = (glob("from"), glob("to"));
+    let plain = Options::default();
+    /// More than any file has.
+    const MOST: u64 = 1_000_000;
+    let options = Options {
+        extensions: section.flag("extensions", plain.extensions),
+        type_imports: section.flag("type-imports", plain.type_imports),
+        define_fields: section.flag("define-fields", plain.define_fields),
+        ts_comments: section.flag("allow-ts-comments", plain.ts_comments),
+        max_any: section.whole("max-any", 0..=MOST).and_then(|(n, _)| usize::try_from(n).ok()),
+    };
+    Some(AstEqual { from: from?, to: to?, options })
+}

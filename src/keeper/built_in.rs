@@ -1,0 +1,145 @@
+//! Checks that are built in: they look at trees, in the keeper itself.
+
+use anyhow::{Context as _, Result};
+
+use super::checks::{QUOTE, known, verdict_key};
+use super::spec::{AstEqual, BuiltIn, CheckOutcome, CheckStep, millis};
+use crate::ambient;
+use crate::contract::ast_equal::{self, CompareError, Comparison, Source};
+use crate::contract::pairs::{self, Globs, Pair, Side};
+use crate::domain::id::Oid;
+use crate::job;
+use crate::repo::{self, Repo};
+
+/// So many differences of one file are shown.
+const SHOWN: usize = 5;
+
+/// One check on a tree.
+///
+/// # Errors
+/// If the repository cannot be read.
+pub(super) fn check(
+    repo: &Repo,
+    tree: &str,
+    step: &CheckStep,
+    what: &BuiltIn,
+) -> Result<CheckOutcome> {
+    let key = verdict_key(step, "");
+    if let Some(outcome) = known(step, &key) {
+        return Ok(outcome);
+    }
+    let begun = ambient::instant();
+    let (wrong, said) = match what {
+        BuiltIn::AstEqual(wanted) => same_programs(repo, &Oid::parse(tree)?, wanted)?,
+    };
+    let text = super::shorten(&said, QUOTE);
+    let ms = millis(begun.elapsed());
+    Ok(CheckOutcome { name: step.name.clone(), key, passed: !wrong, known: None, ms, text })
+}
+
+/// Whether something is wrong with the task's files, and what there is to say of them.
+fn same_programs(repo: &Repo, after: &Oid, wanted: &AstEqual) -> Result<(bool, String)> {
+    let globs = |patterns: &[String]| {
+        job::Globs::new(patterns).map_err(|fault| anyhow::anyhow!("a glob {}", fault.message))
+    };
+    let (from, to) = (globs(&wanted.from)?, globs(&wanted.to)?);
+    let before = repo.tree_of(&Oid::parse(&wanted.base)?)?;
+    let changed: Option<Vec<String>> = if wanted.merged {
+        None
+    } else {
+        let changes = repo::changed_paths(repo, &before, after)?;
+        Some(changes.into_iter().map(|change| change.path).collect())
+    };
+    let globs =
+        Globs { from: &|path: &str| from.matches(path), to: &|path: &str| to.matches(path) };
+    let tree = |side| match side {
+        Side::Before => &before,
+        Side::After => after,
+    };
+    let has = |side, path: &str| repo.has_entry(tree(side), path);
+    let found = pairs::pairs(&globs, &wanted.files, changed.as_deref(), has)?;
+    let mut wrong = found.problems;
+    let mut any = 0;
+    for pair in &found.pairs {
+        match compare(repo, (&before, after), pair, wanted)? {
+            Ok(comparison) => {
+                any += comparison.any;
+                wrong.extend(in_words(pair, &comparison));
+            }
+            Err(why) => wrong.push(why),
+        }
+    }
+    let count = found.pairs.len();
+    let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+    let sum = format!("{files} compared, {any} times `any`");
+    Ok(if wrong.is_empty() {
+        (false, sum)
+    } else {
+        (
+            true,
+            format!(
+                "{sum}; not the same program once the types are taken away:\n{}",
+                wrong.join("\n")
+            ),
+        )
+    })
+}
+
+/// Compares one pair; the inner error says what is wrong with a file.
+fn compare(
+    repo: &Repo,
+    (before, after): (&Oid, &Oid),
+    pair: &Pair,
+    wanted: &AstEqual,
+) -> Result<std::result::Result<Comparison, String>> {
+    let read = |tree: &Oid, path: &str| -> Result<std::result::Result<String, String>> {
+        let bytes = repo.read_blob_at(tree, path)?.with_context(|| format!("{path} is no file"))?;
+        Ok(String::from_utf8(bytes).map_err(|_| format!("{path}: it is not UTF-8")))
+    };
+    let new = match read(after, &pair.to)? {
+        Ok(text) => text,
+        Err(why) => return Ok(Err(why)),
+    };
+    let said =
+        |result: std::result::Result<Comparison, CompareError>| result.map_err(|e| e.to_string());
+    let to = Source { path: &pair.to, text: &new };
+    let Some(from) = &pair.from else {
+        // A new file may hold types, and may say that it is a module.
+        let nothing =
+            |text| ast_equal::compare(&Source { path: &pair.to, text }, &to, &wanted.options);
+        let script = nothing("");
+        return Ok(said(match script {
+            Ok(comparison) if comparison.is_equal() => Ok(comparison),
+            Ok(comparison) => match nothing("export {};") {
+                Ok(module) if module.is_equal() => Ok(module),
+                Ok(_) | Err(_) => Ok(comparison),
+            },
+            Err(e) => Err(e),
+        }));
+    };
+    let old = match read(before, from)? {
+        Ok(text) => text,
+        Err(why) => return Ok(Err(why)),
+    };
+    Ok(said(ast_equal::compare(&Source { path: from, text: &old }, &to, &wanted.options)))
+}
+
+/// What is wrong with a pair.
+fn in_words(pair: &Pair, comparison: &Comparison) -> Option<String> {
+    if comparison.is_equal() {
+        return None;
+    }
+    let mut words = match &pair.from {
+        Some(from) if *from != pair.to => format!("{from} became {}:", pair.to),
+        Some(_) => format!("{}:", pair.to),
+        None => format!("{} is new and may hold types only:", pair.to),
+    };
+    for difference in comparison.differences.iter().take(SHOWN) {
+        words.push_str(&format!("\n{difference}"));
+    }
+    let more = comparison.differences.len().saturating_sub(SHOWN);
+    if more > 0 {
+        words.push_str(&format!("\n… and {more} more differences"));
+    }
+    Some(words)
+}

@@ -1,0 +1,81 @@
+//! The built-in comparison of programs, in whole runs.
+
+use crate::invariants::Claim;
+use crate::job::Job;
+use crate::sandbox::Sandbox;
+
+const BEFORE: &str = "function sub(a, b) {\n  return a - b;\n}\nmodule.exports = sub;\n";
+
+/// A repository with one JavaScript file, and a job that migrates it.
+fn migration() -> Sandbox {
+    let table = "[check.ast-equal]\nfrom = \"**/*.js\"\nto = \"**/*.ts\"\nmax-any = 1";
+    let job = Job::bare(&["a.js"])
+        .built_in("same-program", table)
+        .set("scope", "write = [\"{task.files}\", \"*.ts\"]")
+        .set("retry", "feedback = 3");
+    let mut sandbox = Sandbox::new(job);
+    sandbox.write("a.js", BEFORE);
+    sandbox.git(&["commit", "--quiet", "--message", "a program", "--", "a.js"]);
+    sandbox.base = sandbox.git(&["rev-parse", "HEAD"]);
+    sandbox.remember();
+    sandbox
+}
+
+/// The script that writes `a.ts` with these types, this operator and these lines behind.
+fn typed(kind: &str, operator: &str, more: &str) -> String {
+    format!(
+        "edit a.ts 'function sub(a: {kind}, b: {kind}): number {{\n  return a {operator} b;\n}}{more}\nmodule.exports = sub;'"
+    )
+}
+
+#[test]
+fn a_migration_lands_once_it_is_the_same_program() {
+    let sandbox = migration();
+    let told = "expect_brief 'must be the same program'; expect_brief 'once at most'";
+    sandbox.script("a_dot_js.1", &format!("{told}\nrm a.js\n{}", typed("number", "+", "")));
+    let seen = "expect_feedback 'a.js became a.ts'; expect_feedback '- 2: return a - b;'; \
+                expect_feedback '+ 2: return a + b;'";
+    sandbox.script("a_dot_js.2", &format!("{seen}\n{}", typed("number", "-", "")));
+    let seen = "expect_feedback 'a.js: it is still there beside a.ts'";
+    let types = "edit types.ts 'export type N = number;'; edit other.ts 'f();'";
+    sandbox.script(
+        "a_dot_js.3",
+        &format!("{seen}\nrm a.js; {types}\n{}", typed("any", "-", "\nenum E { A }")),
+    );
+    let seen = "expect_feedback 'says `any` 2 times'; expect_feedback 'an enum is code'; \
+                expect_feedback 'other.ts is new and may hold types only'; \
+                ! grep -q 'types.ts' \"$HARNESS_FEEDBACK_FILE\" || exit 99";
+    let types = "edit types.ts 'export type N = number;'";
+    sandbox
+        .script("a_dot_js.4", &format!("{seen}\nrm a.js; {types}\n{}", typed("number", "-", "")));
+    sandbox.run(&["start"]).exits(0);
+    assert!(sandbox.landed("a.ts").contains("a: number"));
+    assert_eq!(sandbox.git(&["ls-tree", "--name-only", "harness/job-1/result", "a.js"]), "");
+    // It looks at trees: no place was made for it.
+    let places: Vec<_> = walk(&sandbox.root().join("repo.harness"));
+    assert!(places.iter().any(|p| p.starts_with('p')), "{places:?}");
+    assert!(!places.iter().any(|p| p.starts_with('c')), "{places:?}");
+    Claim::all(&sandbox).landed(&["a_dot_js"]).holds();
+}
+
+/// The names of the places below a folder.
+fn walk(root: &std::path::Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for run in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        for place in std::fs::read_dir(run.path()).into_iter().flatten().flatten() {
+            names.push(place.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names
+}
+
+#[test]
+fn a_file_that_was_not_migrated_fails_the_check() {
+    let sandbox = migration();
+    sandbox.script("default", "edit types.ts 'export interface A {}'");
+    sandbox.run(&["start"]).exits(1);
+    let task = sandbox.task("a_dot_js");
+    assert_eq!(task["state"], "failed");
+    let said = sandbox.run(&["show", "a_dot_js"]).exits(0);
+    said.says("a.js: it was not migrated");
+}
