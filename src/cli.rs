@@ -123,6 +123,9 @@ pub struct Start {
     /// Go on with a run that halted because too many tasks failed, though its job has not changed
     #[arg(long)]
     pub force: bool,
+    /// Try tasks although one that they wait for has failed or was skipped
+    #[arg(long)]
+    pub keep_going: bool,
     /// Say nothing but errors and the last line
     #[arg(short, long)]
     pub quiet: bool,
@@ -186,8 +189,14 @@ pub struct Plan {
     #[arg(long, value_name = "GLOB")]
     pub scope_files: Option<String>,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["dot", "edges"])]
     pub json: bool,
+    /// Print the graph of the tasks for Graphviz; an arrow leads to what a task waits for
+    #[arg(long, conflicts_with = "edges")]
+    pub dot: bool,
+    /// Print which file imports which, as JSON: an object of paths, each with a list of paths
+    #[arg(long)]
+    pub edges: bool,
 }
 
 /// `doctor`

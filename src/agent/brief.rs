@@ -59,8 +59,17 @@ pub fn brief(subject: &Subject) -> Brief {
         },
         findings: subject.findings.iter().map(finding).collect(),
         rules: Vec::<RuleBrief>::new(),
-        vars: job.plan.vars.clone(),
+        vars: variables(job, &subject.task.vars),
     }
+}
+
+/// What the plan's variables are for a task: its own, a JSON object or nothing, go over the job's.
+#[must_use]
+pub fn variables(job: &Job, own: &str) -> BTreeMap<String, toml::Value> {
+    let mut vars = job.plan.vars.clone();
+    // What cannot be read was refused when the plan was made.
+    vars.extend(serde_json::from_str::<BTreeMap<String, toml::Value>>(own).unwrap_or_default());
+    vars
 }
 
 fn checks(subject: &Subject) -> Vec<CheckBrief> {

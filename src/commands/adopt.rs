@@ -51,7 +51,7 @@ pub fn adopt(store: &Store, run: &RunId, found: &jobfile::Found, ui: &Ui) -> Res
     if tree == loaded.ledger.run_tip.tree {
         return Ok(false);
     }
-    plan::check_prompt(store.repo(), found)?;
+    plan::check_prompt(store.repo(), found, &loaded.ledger.state.plan.tasks)?;
     let mut sections = changed(&old, &found.job);
     if sections.is_empty() {
         let same = loaded.job_text == found.text;

@@ -110,15 +110,16 @@ fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>
             return;
         }
     };
-    match plan::make(repo, job, &base, plan::Scope::default()) {
-        Ok(p) => found.push((
-            Level::Ok,
-            "plan".into(),
-            format!("{} tasks at {}", p.plan.tasks.len(), base.short()),
-        )),
+    let mut tasks = Vec::new();
+    match plan::make(repo, found_job, &base, plan::Scope::default()) {
+        Ok(made) => {
+            tasks = made.planned.plan.tasks;
+            let said = format!("{} tasks at {}", tasks.len(), base.short());
+            found.push((Level::Ok, "plan".into(), said));
+        }
         Err(problem) => found.push((Level::Problem, "plan".into(), format!("{problem:#}"))),
     }
-    if let Err(problem) = plan::check_prompt(repo, found_job) {
+    if let Err(problem) = plan::check_prompt(repo, found_job, &tasks) {
         found.push((Level::Problem, "prompt".into(), format!("{problem:#}")));
     }
     programs(repo.work_dir(), job, found);

@@ -9,6 +9,7 @@ mod log;
 pub mod man;
 mod opened;
 mod plan;
+mod planner;
 mod poll;
 mod request;
 mod show;

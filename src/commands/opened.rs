@@ -207,10 +207,14 @@ pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
 /// Where the places of a run are.
 #[must_use]
 pub fn places(store: &Store, job: &job::Job, run: &RunId) -> PathBuf {
-    let repo = store.repo();
+    places_root(store.repo(), job).join(run.as_str())
+}
+
+/// Where the places of all runs of a job are.
+#[must_use]
+pub fn places_root(repo: &Repo, job: &job::Job) -> PathBuf {
     let top = repo.work_dir().unwrap_or_else(|| repo.common_dir());
-    let root = top.join(job.worktree.root_for(&repo.name()));
-    clean(&root).join(run.as_str())
+    clean(&top.join(job.worktree.root_for(&repo.name())))
 }
 
 /// A path without `.` and `..`, by its words alone: what it names need not exist.
@@ -229,8 +233,12 @@ fn clean(path: &Path) -> PathBuf {
     out
 }
 
-/// Pinned files are scripts as often as not, so they can be run. The mode of a script that is in the tree is the tree's.
-fn write_out(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes out a pinned file. They are scripts as often as not, so they can be run. The mode of a script that is in the
+/// tree is the tree's.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_out(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     if std::fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
@@ -274,7 +282,9 @@ pub fn engine<'a>(
     let loaded = load(store, proof.run())?;
     let ctx = context(store, &loaded)?;
     let jobs = jobs.map_or(ctx.job.limits.jobs, |n| n as usize);
+    let keep_going = options.keep_going;
     let policy = engine::policy(&ctx.job, &ctx.preset, jobs);
+    let policy = crate::domain::retry::Policy { keep_going, ..policy };
     engine::prepare(ctx, proof, loaded.ledger, &loaded.missing, policy, options, report)
 }
 

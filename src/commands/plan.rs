@@ -4,14 +4,17 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::jobfile;
-use crate::agent::prompt;
+use super::{jobfile, planner};
+use crate::agent::{brief, prompt};
 use crate::cli;
-use crate::domain::id::Oid;
+use crate::domain::id::{Oid, TaskId};
+use crate::domain::plan::Task;
 use crate::error::{self, Advice};
-use crate::job::{Globs, Group, Job};
-use crate::planning::{self, Planned};
+use crate::job::{Globs, Group, Job, Order};
+use crate::planning::{self, Cache, Planned, Shape};
+use crate::process::write_atomic;
 use crate::repo::{self, Repo};
+use crate::store::layout::Local;
 use crate::ui::{Ui, human, table};
 
 /// A job's scope, as narrowed on the command line.
@@ -23,29 +26,77 @@ pub struct Scope<'a> {
     pub files: Option<&'a str>,
 }
 
-/// Plans a job at a commit.
-///
-/// # Errors
-/// If the commit cannot be read, or nothing matches.
-pub fn make(repo: &Repo, job: &Job, base: &Oid, scope: Scope) -> Result<Planned> {
-    let tree = repo.tree_of(base)?;
-    repo::refuse_submodules(repo, &tree)?;
+/// A plan, and what other programs said of it.
+#[derive(Debug)]
+pub struct Made {
+    /// The plan.
+    pub planned: Planned,
+    /// Their words, by a name.
+    pub said: Vec<(String, Vec<u8>)>,
+}
+
+/// Does something with what a job says of its plan, and keeps what was learnt of the base's blobs.
+fn with_spec<T>(
+    repo: &Repo,
+    job: &Job,
+    inputs: &planner::Inputs,
+    scope: Scope,
+    what: impl FnOnce(&planning::Spec<'_>, &mut Cache) -> Result<T>,
+) -> Result<T> {
     let dir = scope.dir.unwrap_or(&job.plan.scope_dir);
     let files = scope.files.unwrap_or(&job.plan.scope_files);
     let files = if files.is_empty() { None } else { Some(Globs::new(&[files])?) };
     let spec = planning::Spec {
         include: &|path| job.plan.include.matches(path) && !job.plan.exclude.matches(path),
         group: match job.plan.group {
-            Group::File => planning::Group::File,
+            // Of tasks that are handed in, nothing is grouped.
+            Group::File | Group::Command | Group::List => planning::Group::File,
             Group::Directory => planning::Group::Directory,
+            Group::Dependency => planning::Group::Dependency,
+        },
+        order: match job.plan.order {
+            Order::None => planning::Order::None,
+            Order::Dependency => planning::Order::Dependency,
+            Order::Priority => planning::Order::Priority,
         },
         max_files: job.plan.max_files,
         max_lines: job.plan.max_lines,
         scope_dir: dir,
         scope_files: &|path| files.as_ref().is_none_or(|g| g.matches(path)),
+        edges: inputs.edges.as_ref(),
+        listed: inputs.listed.as_deref(),
     };
-    let id = gix::ObjectId::from_hex(base.as_str().as_bytes())?;
-    let planned = planning::plan(&repo.local(), id, &spec)?;
+    let cached = Local::new(repo.common_dir()).plan_cache();
+    let mut cache = std::fs::read(&cached).map_or_else(|_| Cache::default(), |b| Cache::read(&b));
+    let made = what(&spec, &mut cache)?;
+    if let (Some(bytes), Some(folder)) = (cache.written(), cached.parent()) {
+        // Without it the next plan takes longer, and nothing else: a repository may be one that we only read.
+        std::fs::create_dir_all(folder).and_then(|()| write_atomic(&cached, &bytes)).ok();
+    }
+    Ok(made)
+}
+
+fn object_id(base: &Oid) -> Result<gix::ObjectId> {
+    Ok(gix::ObjectId::from_hex(base.as_str().as_bytes())?)
+}
+
+/// Plans a job at a commit.
+///
+/// # Errors
+/// If the commit cannot be read, nothing matches, or a program of the plan fails.
+pub fn make(repo: &Repo, found: &jobfile::Found, base: &Oid, scope: Scope) -> Result<Made> {
+    let job = &found.job;
+    let tree = repo.tree_of(base)?;
+    repo::refuse_submodules(repo, &tree)?;
+    let inputs = planner::inputs(repo, found, base)?;
+    let id = object_id(base)?;
+    let planned = with_spec(repo, job, &inputs, scope, |spec, cache| {
+        planning::plan(&repo.local(), id, spec, cache)
+    })?;
+    if planned.plan.tasks.is_empty() && inputs.listed.is_some() {
+        let hint = "what is listed counts as far as `include`, `exclude` and the scope leave it in the plan";
+        return Err(Advice::new("the plan has no tasks: none is listed", hint).into());
+    }
     if planned.plan.tasks.is_empty() {
         let include = job.plan.include.patterns().join(", ");
         return Err(Advice::new(
@@ -54,7 +105,7 @@ pub fn make(repo: &Repo, job: &Job, base: &Oid, scope: Scope) -> Result<Planned>
         )
         .into());
     }
-    Ok(planned)
+    Ok(Made { planned, said: inputs.said })
 }
 
 /// `git harness plan`
@@ -63,13 +114,28 @@ pub fn run(here: &Path, args: &cli::Plan, ui: &Ui) -> Result<u8> {
     let found = jobfile::find(&repo, here, args.job.as_deref())?;
     let base = repo.resolve_commit(&found.job.job.base)?;
     let scope = Scope { dir: args.scope_dir.as_deref(), files: args.scope_files.as_deref() };
-    let planned = make(&repo, &found.job, &base, scope)?;
+    if args.edges {
+        let inputs = planner::inputs(&repo, &found, &base)?;
+        let (edges, warnings) = with_spec(&repo, &found.job, &inputs, scope, |spec, cache| {
+            planning::edges(&repo.local(), object_id(&base)?, spec, cache)
+        })?;
+        ui.result(&format!("{}\n", serde_json::to_string_pretty(&edges)?));
+        for warning in warnings {
+            ui.say(&format!("warning: {warning}"));
+        }
+        return Ok(error::OK);
+    }
+    let planned = make(&repo, &found, &base, scope)?.planned;
     if args.json {
         ui.result(&planning::to_json(&planned.plan)?);
         return Ok(error::OK);
     }
-    ui.result(&describe(&planned, &base)?);
-    for note in left_out(&planned) {
+    if args.dot {
+        ui.result(&planning::dot(&planned.plan));
+    } else {
+        ui.result(&describe(&planned, &base)?);
+    }
+    for note in notes(&planned) {
         ui.say(&note);
     }
     Ok(error::OK)
@@ -77,18 +143,28 @@ pub fn run(here: &Path, args: &cli::Plan, ui: &Ui) -> Result<u8> {
 
 fn describe(planned: &Planned, base: &Oid) -> Result<String> {
     let tasks = &planned.plan.tasks;
-    let mut rows = vec![["TASK", "FILES", "LINES", "TOKENS"].map(String::from).to_vec()];
+    let ordered = tasks.iter().any(|t| t.level > 0);
+    let mut heading = vec!["TASK", "FILES", "LINES", "TOKENS"];
+    if ordered {
+        heading.extend(["LEVEL", "AFTER"]);
+    }
+    let mut rows = vec![heading.into_iter().map(String::from).collect::<Vec<_>>()];
     for t in tasks {
         let numbers = [t.files.len().to_string(), t.lines.to_string(), t.tokens.to_string()];
-        rows.push([vec![t.id.to_string()], numbers.to_vec()].concat());
+        let mut row = [vec![t.id.to_string()], numbers.to_vec()].concat();
+        if ordered {
+            row.extend([t.level.to_string(), waits_for(t)]);
+        }
+        rows.push(row);
     }
     let files: usize = tasks.iter().map(|t| t.files.len()).sum();
     let lines: u64 = tasks.iter().map(|t| t.lines).sum();
     let tokens: u64 = tasks.iter().map(|t| t.tokens).sum();
     let id = planning::plan_id(&planned.plan)?;
     Ok(format!(
-        "{}\n{}, {}, {lines} lines, about {tokens} tokens of source; plan {} of commit {}\n",
+        "{}\n{}{}, {}, {lines} lines, about {tokens} tokens of source; plan {} of commit {}\n",
         table::columns(&rows),
+        if ordered { levels(&Shape::of(&planned.plan)) } else { String::new() },
         human::number(tasks.len(), "task"),
         human::number(files, "file"),
         id.short(),
@@ -96,10 +172,40 @@ fn describe(planned: &Planned, base: &Oid) -> Result<String> {
     ))
 }
 
-/// What a person may miss in the plan.
-pub fn left_out(planned: &Planned) -> Vec<String> {
+/// What a task waits for, in a few words.
+fn waits_for(task: &Task) -> String {
+    match task.after.as_slice() {
+        [] => "-".to_owned(),
+        [one] => one.to_string(),
+        [one, more @ ..] => format!("{one} and {} more", more.len()),
+    }
+}
+
+/// How deep the plan is, and what that costs.
+fn levels(shape: &Shape) -> String {
+    const SHOWN: usize = 8;
+    let (level, width) = shape.widest().unwrap_or_default();
+    let ids: Vec<_> = shape.critical.iter().map(TaskId::as_str).collect();
+    let way = match ids.as_slice() {
+        few if few.len() <= SHOWN => few.join(" → "),
+        many => {
+            let (first, last) = (&many[..SHOWN / 2], &many[many.len() - SHOWN / 2..]);
+            format!("{} → … → {}", first.join(" → "), last.join(" → "))
+        }
+    };
+    format!(
+        "{}, the widest is level {level} with {}; critical path: {}, about {} tokens of source:\n  {way}\n",
+        human::number(shape.levels.len(), "level"),
+        human::number(width, "task"),
+        human::number(ids.len(), "task"),
+        shape.critical_tokens,
+    )
+}
+
+/// What a person may miss in the plan, and what is not as one would wish.
+pub fn notes(planned: &Planned) -> Vec<String> {
     let out = &planned.left_out;
-    let mut notes = Vec::new();
+    let mut notes: Vec<_> = planned.warnings.iter().map(|w| format!("warning: {w}")).collect();
     let mut list = |what: &str, paths: &[String]| {
         if let Some(first) = paths.first() {
             let more = if paths.len() > 1 {
@@ -120,7 +226,10 @@ pub fn left_out(planned: &Planned) -> Vec<String> {
 pub fn validate(here: &Path, args: &cli::JobArgument, ui: &Ui) -> Result<u8> {
     let repo = Repo::discover(here)?;
     let found = jobfile::find(&repo, here, args.job.as_deref())?;
-    check_prompt(&repo, &found)?;
+    // What tasks that are handed in tell their prompts is known when they are.
+    if !matches!(found.job.plan.group, Group::Command | Group::List) {
+        check_prompt(&repo, &found, &[])?;
+    }
     let checks = found.job.checks.len();
     if args.json {
         let value = serde_json::json!({"v": 1, "file": found.file, "job": found.name, "preset": found.preset.name, "checks": checks});
@@ -139,11 +248,12 @@ pub fn validate(here: &Path, args: &cli::JobArgument, ui: &Ui) -> Result<u8> {
     Ok(error::OK)
 }
 
-/// The template must render for a first attempt and for a retry, before anything is paid for.
+/// The template must render for a first attempt and for a retry, before anything is paid for: with the job's variables,
+/// and with those of each of the tasks.
 ///
 /// # Errors
 /// If it does not.
-pub fn check_prompt(repo: &Repo, found: &jobfile::Found) -> Result<()> {
+pub fn check_prompt(repo: &Repo, found: &jobfile::Found, tasks: &[Task]) -> Result<()> {
     let Some(name) = &found.job.agent.prompt else { return Ok(()) };
     let base = repo.resolve_commit(&found.job.job.base)?;
     let pinned = jobfile::pinned(repo, found, &base)?;
@@ -151,8 +261,15 @@ pub fn check_prompt(repo: &Repo, found: &jobfile::Found) -> Result<()> {
     let bytes = pinned.iter().find(|(n, _)| n == plain).map(|(_, b)| b.clone());
     let text = String::from_utf8(bytes.unwrap_or_default())
         .with_context(|| format!("the prompt template is not UTF-8: {name}"))?;
-    let like = prompt::Brief { vars: found.job.plan.vars.clone(), ..prompt::Brief::example() };
-    prompt::validate((name, &text), &like)
+    let mut seen = std::collections::BTreeSet::new();
+    let own = tasks.iter().map(|task| task.vars.as_str());
+    for own in own.chain(tasks.is_empty().then_some("")) {
+        let vars = brief::variables(&found.job, own);
+        if seen.insert(vars.keys().cloned().collect::<Vec<_>>()) {
+            prompt::validate((name, &text), &prompt::Brief { vars, ..prompt::Brief::example() })?;
+        }
+    }
+    Ok(())
 }
 
 /// What is allowed but rarely meant.

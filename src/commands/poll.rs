@@ -45,12 +45,18 @@ pub fn run(here: &Path, args: &cli::Poll, ui: &Ui) -> Result<u8> {
         engine.ask(Observation::Asked(Request::Resume))?;
     }
     let stopped = engine.run()?;
-    let counts = human::counts(engine.state());
+    let state = engine.state().clone();
     drop(engine);
-    ui.say(&format!("run {run}: {counts}"));
+    ui.say(&format!("run {run}: {}", human::counts(&state)));
     Ok(match stopped {
         Stopped::Ended => error::ENDED,
         Stopped::Later | Stopped::Interrupted(_) => error::OK,
+        Stopped::Blocked => {
+            for line in human::blocked(&state) {
+                ui.say(&line);
+            }
+            error::PERSON
+        }
         Stopped::Person(why) => {
             ui.say(&format!("needs a person: {why}"));
             error::PERSON

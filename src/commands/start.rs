@@ -10,7 +10,7 @@ use super::{adopt, jobfile, opened, plan};
 use crate::cli;
 use crate::domain::event::Halt;
 use crate::domain::id::{RunId, TaskId};
-use crate::domain::machine::{Observation, Request, owed};
+use crate::domain::machine::{Observation, Request, blocked, owed};
 use crate::domain::state::{Phase, RunPhase, RunState};
 use crate::engine::{self, Options, Stopped};
 use crate::error::{self, Advice};
@@ -187,10 +187,10 @@ fn make(
     ui: &Ui,
 ) -> Result<Option<RunId>> {
     let repo = store.repo();
-    plan::check_prompt(repo, found)?;
     let base = repo.resolve_commit(&found.job.job.base)?;
     let scope = Scope { dir: args.scope_dir.as_deref(), files: args.scope_files.as_deref() };
-    let planned = plan::make(repo, &found.job, &base, scope)?;
+    let plan::Made { planned, said } = plan::make(repo, found, &base, scope)?;
+    plan::check_prompt(repo, found, &planned.plan.tasks)?;
     let target = opened::target(&found.job, &run);
     let exists = store.read(&target)?;
     if let Some(tip) = &exists
@@ -243,12 +243,13 @@ fn make(
         job_text: &found.text,
         plan: &planned.plan,
         pinned: &pinned,
+        inputs: &said,
         paused: args.paused,
     };
     store.create(&proof, &new)?;
     drop(proof);
     ui.say(&headline);
-    for note in plan::left_out(&planned) {
+    for note in plan::notes(&planned) {
         ui.say(&note);
     }
     for path in repo.checked_out_at(&target)? {
@@ -292,7 +293,7 @@ fn carry_out(
     let mut live = Ui::with_progress(args.quiet, total);
     let stopped = {
         let mut report = |report: engine::Report<'_>| live.report(&report);
-        let options = Options { wait: true, only, signals: true };
+        let options = Options { wait: true, only, signals: true, keep_going: args.keep_going };
         let mut engine = opened::engine(store, proof, args.jobs, options, &mut report)?;
         engine.ask(Observation::Asked(Request::Resume))?;
         let stopped = engine.run();
@@ -320,6 +321,21 @@ fn conclude(run: &RunId, stopped: &Stopped, state: &RunState, ui: &Ui) -> u8 {
                 ));
             }
             if state.ended() { ended_code(state) } else { error::OK }
+        }
+        Stopped::Blocked => {
+            for line in human::blocked(state) {
+                ui.insist(&line);
+            }
+            let left = blocked(state);
+            if left.is_empty() {
+                ui.insist("what is left waits for tasks that `--only` does not name");
+            } else {
+                ui.insist(&format!(
+                    "hint: `git harness retry --failed --run {run}`, or `git harness start --keep-going` tries them \
+                     all the same"
+                ));
+            }
+            error::INCOMPLETE
         }
         Stopped::Person(why) => {
             ui.insist(&format!("stopped for a person: {why}"));
@@ -367,6 +383,9 @@ fn detach(store: &Store, run: &RunId, args: &cli::Start, force: bool, ui: &Ui) -
     }
     if force {
         words.push("--force".into());
+    }
+    if args.keep_going {
+        words.push("--keep-going".into());
     }
     for task in &args.only {
         words.extend(["--only".into(), task.into()]);

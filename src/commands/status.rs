@@ -9,6 +9,7 @@ use super::opened::{self, NoRun};
 use crate::ambient;
 use crate::cli;
 use crate::domain::id::RunId;
+use crate::domain::machine::{blocked, stalled};
 use crate::domain::state::{Phase, RunPhase, RunState};
 use crate::error;
 use crate::store::Store;
@@ -70,6 +71,14 @@ fn surroundings(store: &Store, loaded: &LoadedRun) -> Result<json::Surroundings>
             ));
         }
     }
+    let state = &loaded.ledger.state;
+    if stalled(state) && state.phase == RunPhase::Active && around.driver.is_none() {
+        around.reason = Some(format!(
+            "what is left waits for tasks that failed or were skipped: {}; `git harness retry` them, or \
+             `git harness start --keep-going`",
+            human::number(blocked(state).len(), "task")
+        ));
+    }
     Ok(around)
 }
 
@@ -114,6 +123,10 @@ fn picture(loaded: &LoadedRun, around: &json::Surroundings) -> String {
         text.push_str(&format!("\nfailed:\n{}\n", failures.join("\n")));
     }
     text.push_str(&section(state, &Phase::Skipped, "skipped"));
+    let stuck = human::blocked(state);
+    if !stuck.is_empty() {
+        text.push_str(&format!("\n{}\n", stuck.join("\n")));
+    }
     let waiting = state.tasks.iter().filter(|(_, s)| !s.phase.ended() && s.reason.is_some());
     let lines: Vec<_> = waiting
         .take(NAMED)

@@ -9,7 +9,7 @@ pub struct Task {
     pub id: TaskId,
     /// Repository-relative paths (`/`-separated, UTF-8), sorted. Never empty.
     pub files: Vec<String>,
-    /// Tasks that must be done first, sorted. Always empty until dependency order exists.
+    /// Tasks that must be done first, sorted. No task waits for itself, be it through others.
     pub after: Vec<TaskId>,
     /// Sum of the lines of its files.
     pub lines: u64,
@@ -17,6 +17,8 @@ pub struct Task {
     pub tokens: u64,
     /// How deep in the dependency graph it is; 0 for a task without dependencies.
     pub level: u32,
+    /// What its prompt is told besides the job's variables: a JSON object, or empty.
+    pub vars: String,
 }
 
 /// All tasks of a run, in the order in which they are dispatched.

@@ -398,6 +398,7 @@ impl RunState {
             lines: share(whole.lines, files),
             tokens: share(whole.tokens, files),
             level: whole.level,
+            vars: whole.vars.clone(),
         });
         self.plan.tasks.splice(place + 1..place + 1, new);
         let begun = TaskState { seq: 1, at, ..TaskState::default() };
@@ -437,6 +438,8 @@ impl RunState {
             RunPhase::Cancelled => "cancelled",
             _ if self.ended() => "ended",
             RunPhase::Paused if self.count(&Phase::Running) > 0 => "draining",
+            // Nobody need say so: what is left cannot begin.
+            RunPhase::Active if super::machine::stalled(self) => "halted",
             RunPhase::Active => "active",
             RunPhase::Paused => "paused",
             RunPhase::Halted => "halted",

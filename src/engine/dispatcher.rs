@@ -19,7 +19,7 @@ use super::{Context, Options, Report, Stopped, recover, signals};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind};
 use crate::domain::id::TaskId;
-use crate::domain::machine::{Decision, Effect, Observation, decide, next_wake};
+use crate::domain::machine::{Decision, Effect, Observation, at_rest, decide, next_wake};
 use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunPhase};
 use crate::domain::verdict::Finding;
@@ -313,6 +313,10 @@ impl Engine<'_> {
         }
         if !self.later.is_empty() {
             return Some(Stopped::Later);
+        }
+        let chosen = |t: &TaskId| only.is_empty() || only.contains(t);
+        if state.phase == RunPhase::Active && at_rest(state, &self.policy, &chosen) {
+            return Some(Stopped::Blocked);
         }
         let queued = state.count(&Phase::Queued) > 0;
         if let (Some((why, _)), true) = (&self.held, queued) {

@@ -168,6 +168,7 @@ pub fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
         cost_per_task: usd(limits.cost_per_task),
         allow_empty: job.agent.allow_empty,
         base_must_pass: job.job.base_check == crate::job::BaseCheck::Stop,
+        keep_going: false,
     }
 }
 
@@ -180,6 +181,8 @@ pub struct Options {
     pub only: BTreeSet<TaskId>,
     /// Whether to listen to signals.
     pub signals: bool,
+    /// Whether tasks are tried although one that they wait for has failed or was skipped.
+    pub keep_going: bool,
 }
 
 /// Judges a candidate once more, whatever is known of its tree, in a place of its own.
@@ -221,6 +224,8 @@ pub enum Report<'a> {
 pub enum Stopped {
     /// Every task has ended (or every task of `--only`).
     Ended,
+    /// What is left waits for tasks that have failed, were skipped, or are not of `--only`.
+    Blocked,
     /// A person is needed; why.
     Person(String),
     /// Nothing more can be done without waiting (`poll`).

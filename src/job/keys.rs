@@ -24,7 +24,6 @@ pub(super) struct Known {
     pub(super) keys: &'static [(&'static str, Fate)],
 }
 
-const COMMAND: &str = "planning by a command";
 const EVALUATION: &str = "evaluation by an independent agent";
 const OUTPUTS: &str = "outputs";
 
@@ -75,9 +74,12 @@ pub(super) const SECTIONS: &[Known] = &[
             ("max-lines", Now),
             ("context-window", Now),
             ("fill", Now),
-            ("command", Later(COMMAND)),
+            ("command", Now),
+            ("list", Now),
+            ("edges", Now),
             ("scope", Now),
             ("vars", Now),
+            ("task", Now),
         ],
     },
     Known {
@@ -87,6 +89,12 @@ pub(super) const SECTIONS: &[Known] = &[
         keys: &[("dir", Now), ("files", Now)],
     },
     Known { path: "plan.vars", header: "[plan.vars]", fate: Now, keys: &[] },
+    Known {
+        path: "plan.task",
+        header: "[[plan.task]]",
+        fate: Now,
+        keys: &[("id", Now), ("files", Now), ("after", Now), ("priority", Now), ("vars", Now)],
+    },
     Known {
         path: "agent",
         header: "[agent]",

@@ -28,8 +28,8 @@ pub use errors::{Fault, JobError, JobErrors, in_prose, nearest, position};
 pub use globs::{Globs, ScopePattern};
 pub use names::{MAX_JOB_NAME, slug};
 pub use schema::{
-    Agent, AstEqual, BaseCheck, Check, Group, Job, JobSection, Kind, Limits, Merge, Order,
-    PlanSection, Presets, Queue, Retry, Sandbox, Scope, When, Worktree,
+    Agent, AstEqual, BaseCheck, Check, Group, Job, JobSection, Kind, Limits, ListedTask, Merge,
+    Order, PlanSection, Presets, Queue, Retry, Sandbox, Scope, When, Worktree,
 };
 
 use section::{Report, Section};
@@ -75,8 +75,9 @@ fn syntax_error(text: &str, error: &Error) -> JobError {
 pub fn files_named(job: &Job) -> Vec<String> {
     let checks = job.checks.iter().flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
     let setup = job.worktree.setup.iter().flatten();
-    let arguments = job.agent.command.iter().chain(setup).chain(checks);
-    let mut files: Vec<String> = job.agent.prompt.iter().cloned().collect();
+    let plan = job.plan.command.iter().chain(&job.plan.edges).flatten();
+    let arguments = job.agent.command.iter().chain(setup).chain(checks).chain(plan);
+    let mut files: Vec<String> = job.agent.prompt.iter().chain(&job.plan.list).cloned().collect();
     for file in arguments.filter_map(|argument| as_relative_path(argument)) {
         if !files.contains(&file) {
             files.push(file);

@@ -40,6 +40,8 @@ pub enum Audience {
     Check,
     /// `[worktree] setup`: runs before there is a task.
     Setup,
+    /// `[plan] command` and `edges`: run before there is a plan.
+    Plan,
 }
 
 impl Audience {
@@ -61,6 +63,7 @@ impl Audience {
             Self::Agent => ALL,
             Self::Check => &ALL[..7],
             Self::Setup => &ALL[..2],
+            Self::Plan => &["worktree", "base"],
         }
     }
 
@@ -69,6 +72,7 @@ impl Audience {
             Self::Agent => "the agent's command",
             Self::Check => "a check",
             Self::Setup => "a setup command",
+            Self::Plan => "a command of the plan",
         }
     }
 }

@@ -158,7 +158,38 @@ hint: write it like `env = ["MY_API_KEY"]`"#),
     (r#"prompt = "/etc/passwd""#, r#"j:5:10: `prompt` in [agent] must be a path inside the repository: "/etc/passwd"
 hint: write it relative to the repository's top, without a leading `/` and without `..`"#),
     (r#"[plan]
-order = "dependency""#, r#"j:6:9: `order = "dependency"` is not available yet: it comes with dependency planning; use `order = "none"`"#),
+order = "priority""#, r#"j:6:9: `order` in [plan] is for tasks that say their priority
+hint: these come with `group = "command"` or `group = "list"`"#),
+    (r#"[plan]
+group = "command""#, r#"j:5:1: `command` is missing in [plan]
+hint: write it like `command = ["node", "discover.js"]`"#),
+    (r#"[plan]
+command = ["x"]
+list = "x"
+edges = ["x"]
+task = []"#, r#"j:6:11: `command` in [plan] means nothing without `group = "command"`
+j:7:8: `list` in [plan] means nothing without `group = "list"`
+j:8:9: `edges` in [plan] means nothing without `order = "dependency"`
+j:9:8: `task` in [plan] means nothing without `group = "list"`"#),
+    (r#"[plan]
+group = "list""#, r#"j:5:1: `list` is missing in [plan]
+hint: name a file with a task a line as JSON, or write sections [[plan.task]]"#),
+    (r#"[plan]
+group = "list"
+list = "../x"
+[[plan.task]]
+id = "a"
+file = ["x"]"#, r#"j:7:8: `list` in [plan] must be a path inside the repository: "../x"
+hint: write it relative to the repository's top, without a leading `/` and without `..`
+j:7:8: `list` in [plan] cannot be used beside sections [[plan.task]]
+j:8:1: `files` is missing in [[plan.task]]
+hint: every task needs some: `files = ["src/a.js"]`
+j:10:1: unknown key `file` in [[plan.task]]
+hint: did you mean `files`?"#),
+    (r#"[plan]
+group = "command"
+command = ["x", "{task.id}"]"#, r#"j:7:17: `command` in [plan] cannot hold `{task.id}`: a command of the plan does not know it
+hint: known here are `{worktree}` and `{base}`"#),
     (r#"[plan]
 group = "folder""#, r#"j:6:9: `group` in [plan] has an unknown value: "folder"
 hint: known are "file", "directory", "dependency", "command", "list""#),

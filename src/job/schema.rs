@@ -85,6 +85,29 @@ pub struct PlanSection {
     pub scope_files: String,
     /// `[plan.vars]`: handed to the prompt template. Holds no dates.
     pub vars: BTreeMap<String, toml::Value>,
+    /// `command`: prints the tasks; given exactly with `group = "command"`.
+    pub command: Option<Vec<String>>,
+    /// `list`: the file that lists the tasks, relative and inside the repository; only with `group = "list"`.
+    pub list: Option<String>,
+    /// `[[plan.task]]`: the tasks themselves; only with `group = "list"`.
+    pub tasks: Vec<ListedTask>,
+    /// `edges`: prints which file needs which, instead of reading it from the files.
+    pub edges: Option<Vec<String>>,
+}
+
+/// A `[[plan.task]]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ListedTask {
+    /// `id`: absent when it is to be named after its files.
+    pub id: Option<String>,
+    /// `files`: never empty.
+    pub files: Vec<String>,
+    /// `after`: the ids of tasks that land before it.
+    pub after: Vec<String>,
+    /// `priority`: higher goes first; default 0.
+    pub priority: u32,
+    /// `vars`: handed to the prompt template over those of the plan. Holds no dates.
+    pub vars: BTreeMap<String, toml::Value>,
 }
 
 /// What becomes one task.
@@ -92,8 +115,14 @@ pub struct PlanSection {
 pub enum Group {
     /// Each file.
     File,
-    /// The files of a folder, within the limits.
+    /// A folder with all below it, within the limits.
     Directory,
+    /// Files that have to do with each other by what they import.
+    Dependency,
+    /// What a command prints.
+    Command,
+    /// What is listed in a file or in the job.
+    List,
 }
 
 /// What waits for what.
@@ -101,6 +130,10 @@ pub enum Group {
 pub enum Order {
     /// Nothing for anything.
     None,
+    /// A task for those whose files its own import.
+    Dependency,
+    /// Nothing but what a task says itself; those with a higher priority go first.
+    Priority,
 }
 
 /// `[agent]`: who does the work.

@@ -6,12 +6,13 @@ use gix::objs::FindExt as _;
 use gix::objs::tree::EntryKind;
 use rayon::prelude::*;
 
+use super::cache::Cache;
 use super::{LeftOut, Spec};
 
 /// How many of its first bytes decide whether a file is text; git's own number.
 const TEXT_PROBE: usize = 8000;
 /// How many files one unit of work measures: enough to make a repository handle worth its while.
-const CHUNK: usize = 128;
+pub(super) const CHUNK: usize = 128;
 
 /// A file that is planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct File {
     pub lines: u64,
     /// Its size in bytes.
     pub bytes: u64,
+    /// Its blob.
+    pub id: ObjectId,
 }
 
 /// A blob that a glob asked for, not read yet.
@@ -41,15 +44,22 @@ pub fn discover(
     repo: &gix::Repository,
     base: ObjectId,
     spec: &Spec<'_>,
+    cache: &mut Cache,
 ) -> Result<(Vec<File>, LeftOut)> {
     let mut left_out = LeftOut::default();
     let wanted = walk(repo, base, spec, &mut left_out)?;
-    let ids: Vec<_> = wanted.iter().map(|w| Some(w.id)).collect();
+    let unknown = |w: &Wanted| cache.size(w.id).is_none().then_some(w.id);
+    let ids: Vec<_> = wanted.iter().map(unknown).collect();
     let mut files = Vec::with_capacity(wanted.len());
-    for (Wanted { path, .. }, measure) in wanted.into_iter().zip(measure_all(repo, &ids)) {
+    for (Wanted { path, id }, measure) in wanted.into_iter().zip(measure_all(repo, &ids)) {
         match measure.with_context(|| format!("cannot read a file of the base commit: `{path}`"))? {
-            Some(Measure::Text { lines, bytes }) => files.push(File { path, lines, bytes }),
-            Some(Measure::Binary) | None => left_out.binary.push(path),
+            Some(Measure::Text { lines, bytes }) => cache.keep_size(id, Some((lines, bytes))),
+            Some(Measure::Binary) => cache.keep_size(id, None),
+            None => {}
+        }
+        match cache.size(id).flatten() {
+            Some((lines, bytes)) => files.push(File { path, lines, bytes, id }),
+            None => left_out.binary.push(path),
         }
     }
     Ok((files, left_out))

@@ -4,29 +4,56 @@
 //! the same job and commit give the same bytes everywhere: nothing here depends on the order in which threads end, on
 //! a hash map's order or on the locale.
 //!
-//! `discover` walks the tree and measures the files, `group` makes tasks of them, `names` gives the tasks their
-//! ids, and `wire` is the one written form.
+//! `discover` walks the tree and measures the files, `imports` says which of them need which, `group` and `cluster` make
+//! tasks of them, `order` knows about circles and levels, `names` gives the tasks their ids, and `wire` is the one
+//! written form. `shape` tells what a plan looks like.
 
+mod cache;
+mod cluster;
 mod discover;
 mod group;
+mod imports;
+mod listed;
 mod names;
+mod order;
+mod shape;
+mod snapshot;
 mod wire;
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use gix::ObjectId;
 
 use crate::domain::plan::{Plan, Task};
 
+pub use cache::Cache;
 pub use discover::line_counts;
+pub use imports::{Given, parse as parse_edges};
+pub use listed::{Listed, parse as parse_tasks};
+pub use shape::{Shape, dot};
 pub use wire::{from_json, plan_id, to_json};
 
 /// What is one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
-    /// Each file.
+    /// Each file; files that need each other in a circle together.
     File,
-    /// The files of one directory, without those of the directories in it; split where a limit is exceeded.
+    /// A directory with all below it, if that fits; else split along its sub-directories.
     Directory,
+    /// Files that have to do with each other.
+    Dependency,
+}
+
+/// What waits for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing for anything.
+    None,
+    /// A task for those that have the files that its own need.
+    Dependency,
+    /// Nothing but what listed tasks say themselves; of those the ones with a higher priority go first.
+    Priority,
 }
 
 /// What to plan. The globs are the caller's: paths are repository-relative and `/`-separated.
@@ -35,14 +62,20 @@ pub struct Spec<'a> {
     pub include: &'a dyn Fn(&str) -> bool,
     /// What is one task.
     pub group: Group,
-    /// The most files in one task of a directory; 0 counts as 1.
+    /// What waits for what.
+    pub order: Order,
+    /// The most files in one task; 0 counts as 1.
     pub max_files: usize,
-    /// The most lines in one task of a directory. A single file with more is a task by itself.
+    /// The most lines in one task. A single file with more is a task by itself.
     pub max_lines: u64,
     /// Only what is under this directory; empty or `.` for the whole tree. A trailing `/` and a leading `./` are fine.
     pub scope_dir: &'a str,
     /// Whether a wanted path is also in the part on which the job is tried.
     pub scope_files: &'a dyn Fn(&str) -> bool,
+    /// What needs what, as another tool sees it; else it is read from the files.
+    pub edges: Option<&'a Given>,
+    /// The tasks, where somebody else has made them; `group` then means nothing.
+    pub listed: Option<&'a [Listed]>,
 }
 
 /// What is in the tree (below the scope's directory), but not in the plan.
@@ -63,10 +96,12 @@ pub struct LeftOut {
 /// A plan, and what was not taken into it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Planned {
-    /// The tasks, in the order of their first paths.
+    /// The tasks, in the order in which they are dispatched: by level, then by their first paths.
     pub plan: Plan,
     /// What a person may have expected to find in it.
     pub left_out: LeftOut,
+    /// What is not as one would wish, in sentences.
+    pub warnings: Vec<String>,
 }
 
 /// Plans a job over `base`, a commit or a tree.
@@ -74,25 +109,125 @@ pub struct Planned {
 /// A plan without tasks is not an error here: the caller knows which globs to name.
 ///
 /// # Errors
-/// If an object cannot be read (the plan would then differ from machine to machine), or `scope_dir` is no directory
-/// of the tree.
-pub fn plan(repo: &gix::Repository, base: ObjectId, spec: &Spec<'_>) -> Result<Planned> {
-    let (files, left_out) = discover::discover(repo, base, spec)?;
-    let drafts = match spec.group {
-        Group::File => group::by_file(files),
-        Group::Directory => group::by_directory(files, spec.max_files, spec.max_lines),
+/// If an object cannot be read (the plan would then differ from machine to machine), `scope_dir` is no directory of the
+/// tree, or what was handed in makes no sense.
+pub fn plan(
+    repo: &gix::Repository,
+    base: ObjectId,
+    spec: &Spec<'_>,
+    cache: &mut Cache,
+) -> Result<Planned> {
+    let (files, left_out) = discover::discover(repo, base, spec, cache)?;
+    let mut warnings = Vec::new();
+    let ordered = spec.order == Order::Dependency;
+    let clustered = spec.group == Group::Dependency && spec.listed.is_none();
+    let needs = if ordered || clustered {
+        needs(repo, base, spec, &files, cache, &mut warnings)?
+    } else {
+        vec![Vec::new(); files.len()]
     };
+    if let Some(listed) = spec.listed {
+        let snapshot = snapshot::Snapshot::of(repo, base)?;
+        let rules = listed::Rules { needs: &needs, by_priority: spec.order == Order::Priority };
+        let (tasks, notes) = listed::tasks(listed, &files, &snapshot, rules)?;
+        warnings.extend(notes);
+        return Ok(Planned { plan: Plan { tasks }, left_out, warnings });
+    }
+    let limits = group::Limits {
+        files: &files,
+        max_files: spec.max_files.max(1),
+        max_lines: spec.max_lines,
+    };
+    let clusters = cluster::clusters(spec.group, &limits, needs);
+    warnings.extend(clusters.warnings);
+    let drafts = group::finish(clusters.drafts);
+    let needs = if ordered { clusters.needs } else { vec![Vec::new(); files.len()] };
+    let tasks = tasks(&files, &drafts, &needs)?;
+    Ok(Planned { plan: Plan { tasks }, left_out, warnings })
+}
+
+/// What each file of a plan needs.
+fn needs(
+    repo: &gix::Repository,
+    base: ObjectId,
+    spec: &Spec<'_>,
+    files: &[discover::File],
+    cache: &mut Cache,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Vec<usize>>> {
+    let graph = match spec.edges {
+        Some(given) => {
+            let (graph, notes) = imports::given_graph(repo, base, given, files)?;
+            warnings.extend(notes);
+            graph
+        }
+        None => imports::graph(repo, base, files, cache)?,
+    };
+    if let Some(first) = graph.unread.first() {
+        let more = graph.unread.len() - 1;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        warnings.push(format!(
+            "what these files need is not known, since they cannot be parsed: {first}{more}"
+        ));
+    }
+    Ok(graph.needs)
+}
+
+/// What each file needs, by paths.
+pub type Edges = BTreeMap<String, Vec<String>>;
+
+/// Which file of a plan needs which, by their paths, whatever is made of that, and what a person should know of it.
+///
+/// # Errors
+/// As [`plan`].
+pub fn edges(
+    repo: &gix::Repository,
+    base: ObjectId,
+    spec: &Spec<'_>,
+    cache: &mut Cache,
+) -> Result<(Edges, Vec<String>)> {
+    let (files, _) = discover::discover(repo, base, spec, cache)?;
+    let mut warnings = Vec::new();
+    let needs = needs(repo, base, spec, &files, cache, &mut warnings)?;
+    let path = |number: &usize| files[*number].path.clone();
+    let each = needs.iter().enumerate();
+    let edges = each.map(|(from, to)| (path(&from), to.iter().map(path).collect())).collect();
+    Ok((edges, warnings))
+}
+
+/// Tasks with their names, from drafts and what their files need.
+fn tasks(
+    files: &[discover::File],
+    drafts: &[group::Draft],
+    needs: &[Vec<usize>],
+) -> Result<Vec<Task>> {
     let ids =
         names::task_ids(&drafts.iter().map(|d| (d.path.as_str(), d.part)).collect::<Vec<_>>())?;
-    let tasks = drafts.into_iter().zip(ids).map(|(draft, id)| Task {
-        id,
-        after: Vec::new(),
-        lines: draft.files.iter().map(|f| f.lines).sum(),
-        tokens: draft.files.iter().map(|f| estimate_tokens(f.bytes)).sum(),
-        level: 0,
-        files: draft.files.into_iter().map(|f| f.path).collect(),
-    });
-    Ok(Planned { plan: Plan { tasks: tasks.collect() }, left_out })
+    let mut home = vec![0; files.len()];
+    for (number, draft) in drafts.iter().enumerate() {
+        for file in &draft.files {
+            home[*file] = number;
+        }
+    }
+    let after = order::between(needs, &home, drafts.len());
+    let levels = order::levels(&after);
+    let mut order: Vec<usize> = (0..drafts.len()).collect();
+    order.sort_by_key(|number| (levels[*number], *number));
+    let task = |number: usize| {
+        let own = || drafts[number].files.iter().map(|f| &files[*f]);
+        let mut after: Vec<_> = after[number].iter().map(|to| ids[*to].clone()).collect();
+        after.sort_unstable();
+        Task {
+            id: ids[number].clone(),
+            after,
+            lines: own().map(|f| f.lines).sum(),
+            tokens: own().map(|f| estimate_tokens(f.bytes)).sum(),
+            level: levels[number],
+            vars: String::new(),
+            files: own().map(|f| f.path.clone()).collect(),
+        }
+    };
+    Ok(order.into_iter().map(task).collect())
 }
 
 /// The tokens that a file of so many bytes is taken to be: one for every 3.5 bytes, rounded up.
@@ -104,5 +239,7 @@ pub fn estimate_tokens(bytes: u64) -> u64 {
     bytes.saturating_mul(2).div_ceil(7)
 }
 
+#[cfg(test)]
+mod ordered;
 #[cfg(test)]
 mod tests;

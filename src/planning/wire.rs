@@ -18,6 +18,8 @@ struct WireTask {
     tokens: u64,
     lines: u64,
     level: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vars: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +72,13 @@ pub fn from_json(text: &str) -> Result<Plan> {
         let id = TaskId::parse(&task.id)?;
         ensure!(seen.insert(id.clone()), "the plan has two tasks of the same name: `{id}`");
         let WireTask { files, tokens, lines, level, .. } = task;
-        tasks.push(Task { id, files, after, lines, tokens, level });
+        let vars = task.vars.map_or_else(String::new, |v| serde_json::Value::Object(v).to_string());
+        tasks.push(Task { id, files, after, lines, tokens, level, vars });
+    }
+    for task in &tasks {
+        if let Some(gone) = task.after.iter().find(|id| !seen.contains(*id)) {
+            bail!("the plan's task `{}` waits for one that is not there: `{gone}`", task.id);
+        }
     }
     let plan = Plan { tasks };
     let id = plan_id(&plan)?;
@@ -85,7 +93,9 @@ pub fn from_json(text: &str) -> Result<Plan> {
 /// Each task as compact JSON.
 fn task_lines(plan: &Plan) -> Result<Vec<String>> {
     let line = |task: &Task| {
+        let vars = Some(&task.vars).filter(|v| !v.is_empty()).map(|v| serde_json::from_str(v));
         serde_json::to_string(&WireTask {
+            vars: vars.transpose()?,
             id: task.id.to_string(),
             files: task.files.clone(),
             after: task.after.iter().map(ToString::to_string).collect(),
@@ -117,6 +127,7 @@ mod tests {
             lines: 12,
             tokens: 90,
             level: 0,
+            vars: String::new(),
         };
         Plan {
             tasks: vec![task("a", &["a/ü \"x\".js"], &[]), task("b", &["b.js", "c.js"], &["a"])],
@@ -156,6 +167,7 @@ mod tests {
             ("\"id\":\"b\"", "\"id\":\"result\"", "result"),
             ("[\"b.js\",\"c.js\"]", "[]", "without files"),
             ("\"level\"", "\"depth\"", "depth"),
+            ("[\"a\"]", "[\"c\"]", "waits for one that is not there: `c`"),
         ] {
             let err = format!("{:#}", from_json(&good.replace(from, to)).unwrap_err());
             assert!(err.contains(words), "{from} -> {to}: {err}");

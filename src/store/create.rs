@@ -27,6 +27,8 @@ pub struct NewRun<'a> {
     pub plan: &'a Plan,
     /// Files that the job names: path and content.
     pub pinned: &'a [(String, Vec<u8>)],
+    /// What other programs said of the plan: a name, and their words.
+    pub inputs: &'a [(String, Vec<u8>)],
     /// Whether it waits for `start`.
     pub paused: bool,
 }
@@ -58,6 +60,9 @@ impl Store {
         ];
         for (path, bytes) in new.pinned {
             payloads.push(self.payload(&format!("{}/{path}", files::PINNED), bytes)?);
+        }
+        for (name, bytes) in new.inputs {
+            payloads.push(self.payload(&format!("{}/{name}", files::INPUTS), bytes)?);
         }
         let tree = put(self, &empty, &payloads)?;
         let kind = RunEventKind::Created { paused: new.paused };

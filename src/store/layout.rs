@@ -172,6 +172,18 @@ impl Local {
         self.root.join("id")
     }
 
+    /// What the programs of a plan write, and the lock of whoever asks them.
+    #[must_use]
+    pub fn planning(&self) -> PathBuf {
+        self.root.join("planning")
+    }
+
+    /// What is known of blobs, for plans that are made again. It may go at any time.
+    #[must_use]
+    pub fn plan_cache(&self) -> PathBuf {
+        self.root.join("plan-cache")
+    }
+
     /// Where refs that were broken are put.
     #[must_use]
     pub fn quarantine(&self) -> PathBuf {

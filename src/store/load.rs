@@ -66,6 +66,8 @@ pub(super) mod files {
     pub(in crate::store) const PLAN: &str = "plan.json";
     /// The folder of pinned files.
     pub(in crate::store) const PINNED: &str = "pinned";
+    /// The folder of what other programs said of the plan.
+    pub(in crate::store) const INPUTS: &str = "plan-inputs";
     /// In an archive: the folder of task states.
     pub(in crate::store) const TASKS: &str = "tasks";
 }

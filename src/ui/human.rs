@@ -3,7 +3,7 @@
 use crate::domain::account::Account;
 use crate::domain::event::{Ending, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{TaskId, Timestamp};
-use crate::domain::machine::alike;
+use crate::domain::machine::{self, alike};
 use crate::domain::retry::Layer;
 use crate::domain::session::{Class, Spend};
 use crate::domain::state::{Phase, RunState};
@@ -146,6 +146,31 @@ pub fn failures(state: &RunState) -> Vec<String> {
         lines.extend(said.map(|said| format!("    {said}")));
     }
     lines
+}
+
+/// The tasks that cannot begin, by the failed or skipped one that they wait for; nothing where none is blocked.
+#[must_use]
+pub fn blocked(state: &RunState) -> Vec<String> {
+    let mut by: std::collections::BTreeMap<TaskId, Vec<TaskId>> = Default::default();
+    for (task, cause) in machine::blocked(state) {
+        by.entry(cause).or_default().push(task);
+    }
+    let line = |(cause, tasks): (TaskId, Vec<TaskId>)| {
+        let names: Vec<_> = tasks.iter().take(NAMED).map(TaskId::as_str).collect();
+        let more = if tasks.len() > NAMED { ", …" } else { "" };
+        let all = number(tasks.len(), "task");
+        format!("blocked: {all} by {}: {}{more}", because(state, &cause), names.join(", "))
+    };
+    by.into_iter().map(line).collect()
+}
+
+/// A task that others wait for in vain, and why.
+#[must_use]
+pub fn because(state: &RunState, cause: &TaskId) -> String {
+    let s = state.tasks.get(cause);
+    let what = if s.is_some_and(|s| s.phase == Phase::Skipped) { "was skipped" } else { "failed" };
+    let said = s.and_then(|s| s.reason.as_deref()).map_or_else(String::new, |r| format!(": {r}"));
+    format!("`{cause}`, which {what}{said}")
 }
 
 /// Tokens and money in words; what is unknown is called so.

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::human::because;
 use crate::domain::event::Halt;
 use crate::domain::id::{Oid, TaskId};
-use crate::domain::machine::{Alike, alike};
+use crate::domain::machine::{Alike, alike, blocked};
 use crate::domain::plan::Task;
 use crate::domain::session::{Class, Cost, Spend};
 use crate::domain::state::{Phase, RunState, TaskState};
@@ -56,13 +57,18 @@ pub fn status(manifest: &Manifest, state: &RunState, around: &Surroundings) -> V
     let mut counts: serde_json::Map<String, Value> =
         words.iter().map(|w| ((*w).to_owned(), json!(0))).collect();
     let mut tasks = Vec::with_capacity(state.plan.tasks.len());
+    let blocked = blocked(state);
     for task in &state.plan.tasks {
         let Some(s) = state.tasks.get(&task.id) else { continue };
         let word = shown(state, task, s, around);
         if let Some(n) = counts.get_mut(word) {
             *n = json!(n.as_u64().unwrap_or(0) + 1);
         }
-        tasks.push(self::task(&manifest.run, task, s, word));
+        let mut value = self::task(&manifest.run, task, s, word);
+        if let Some(cause) = blocked.get(&task.id) {
+            value["reason"] = json!(format!("waits for {}", because(state, cause)));
+        }
+        tasks.push(value);
     }
     json!({
         "v": 1, "run": manifest.run, "job": manifest.job, "state": state.summary(),

@@ -15,6 +15,7 @@ mod invariants;
 mod job;
 mod keepers;
 mod misbehaviour;
+mod order;
 mod requests;
 mod sandbox;
 mod scenarios;

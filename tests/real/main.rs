@@ -9,6 +9,7 @@
     reason = "tests start processes, wait and read the environment"
 )]
 
+mod graphs;
 mod stripped;
 
 use std::collections::BTreeMap;

@@ -60,6 +60,22 @@ impl Book {
         self.pages.values().all(|p| p.phase().ended())
     }
 
+    /// Whether those that a task waits for let it go.
+    pub fn let_go(&self, planned: &Planned, policy: &Policy) -> bool {
+        let stage = |t: &TaskId| &self.pages[t].stage;
+        let over = |t: &TaskId| self.pages[t].phase().ended();
+        planned.after.iter().all(|t| *stage(t) == Stage::Landed)
+            || (policy.keep_going && planned.after.iter().all(over))
+    }
+
+    /// Whether nobody does anything, and nobody could: all is over, or waits for what has gone wrong.
+    fn all_quiet(&self, policy: &Policy) -> bool {
+        self.plan.iter().all(|p| match self.pages[&p.id].stage {
+            Stage::Waiting => !self.let_go(p, policy),
+            _ => self.pages[&p.id].phase().ended(),
+        })
+    }
+
     pub fn broke(&self, policy: &Policy) -> bool {
         purse::all_empty(self.pages.values().map(|p| &p.purse), policy)
     }
@@ -88,10 +104,9 @@ impl Book {
             let asks = running.iter().any(|p| p.began >= self.standing.lifts);
             room = room.min(usize::from(!asks));
         }
-        let landed = |t: &TaskId| self.pages[t].stage == Stage::Landed;
         let due = |p: &&Planned| {
             let page = &self.pages[&p.id];
-            page.stage == Stage::Waiting && page.pause <= now && p.after.iter().all(landed)
+            page.stage == Stage::Waiting && page.pause <= now && self.let_go(p, policy)
         };
         let (first, then): (Vec<_>, Vec<_>) = self
             .plan
@@ -102,13 +117,13 @@ impl Book {
         all.map(|p| (p.id.clone(), self.pages[&p.id].attempt + 1)).collect()
     }
 
-    /// Those that failed and are tried once more when all is over.
+    /// Those that failed and are tried once more when nothing else is left to do.
     pub fn second_round(&self, policy: &Policy) -> Vec<TaskId> {
         let failed: Vec<_> = self.pages.iter().filter(|(_, p)| p.stage == Stage::Failed).collect();
         let all = failed.len() + self.count(&Stage::Landed);
         let few =
             failed.len() as u64 * 1_000_000 <= u64::from(policy.redispatch_below.0) * all as u64;
-        if self.phase != RunPhase::Active || !self.all_over() || !few {
+        if self.phase != RunPhase::Active || !self.all_quiet(policy) || !few {
             return Vec::new();
         }
         let hope = |p: &Page| {

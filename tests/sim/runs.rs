@@ -28,10 +28,16 @@ fn plan(tasks: usize, chained: bool) -> Plan {
     let task = |n: usize| Task {
         id: name(n),
         files: (0..=n % 4).map(|part| format!("src/{n}.{part}.txt")).collect(),
-        after: if chained && n % 3 == 2 { vec![name(n - 1)] } else { Vec::new() },
+        after: match (chained, n) {
+            (true, 5) => vec![name(3), name(4)],
+            (true, n) if n % 3 == 2 => vec![name(n - 1)],
+            (true, 3) => vec![name(2)],
+            (_, _) => Vec::new(),
+        },
         lines: 1,
         tokens: 1,
         level: 0,
+        vars: String::new(),
     };
     Plan { tasks: (0..tasks).map(task).collect() }
 }
@@ -43,13 +49,13 @@ fn quiet() -> Policy {
 
 fn policy() -> impl Strategy<Value = Policy> {
     let numbers = (1usize..5, 0u32..4, 0u32..4, 0u32..3, 0u32..3);
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let some = |most: u64| proptest::option::of(1..most);
     let budgets = (some(300), some(60), some(600), some(150));
     let shares = (0u32..=10, 0u32..=10, 1usize..6);
     (numbers, flags, budgets, shares).prop_map(|(numbers, flags, budgets, shares)| {
         let (jobs, feedback, infra, resume, redispatch) = numbers;
-        let (allow_empty, base_must_pass, resumable, probe) = flags;
+        let (allow_empty, base_must_pass, resumable, probe, keep_going) = flags;
         let (tokens, tokens_per_task, cost, cost_per_task) = budgets;
         let (below, above, halt_after) = shares;
         Policy {
@@ -70,6 +76,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             cost_per_task: cost_per_task.map(Cost),
             allow_empty,
             base_must_pass,
+            keep_going,
         }
     })
 }

@@ -55,6 +55,7 @@ fn plan(tasks: usize) -> Plan {
         lines: 1,
         tokens: 1,
         level: 0,
+        vars: String::new(),
     };
     Plan { tasks: (0..tasks).map(one).collect() }
 }
@@ -118,8 +119,14 @@ impl Fixture {
             target_created: true,
         };
         let proof = store.hold(&run_id(), "test").unwrap().unwrap();
-        let new =
-            NewRun { manifest: &manifest, job_text: JOB, plan: &plan, pinned: &[], paused: false };
+        let new = NewRun {
+            manifest: &manifest,
+            job_text: JOB,
+            plan: &plan,
+            pinned: &[],
+            inputs: &[],
+            paused: false,
+        };
         store.create(&proof, &new).unwrap();
         let loaded = store.load(&run_id()).unwrap().unwrap();
         assert_eq!(loaded.missing, []);

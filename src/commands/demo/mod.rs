@@ -59,6 +59,7 @@ fn start_arguments() -> cli::Start {
         paused: false,
         detach: false,
         force: false,
+        keep_going: false,
         quiet: false,
         in_background: false,
     }

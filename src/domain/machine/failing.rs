@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::blocked::at_rest;
 use super::{Decider, Phase, TaskEventKind};
 use crate::domain::event::{Halt, RunEventKind};
 use crate::domain::id::TaskId;
@@ -37,9 +38,9 @@ pub fn alike(state: &RunState) -> Vec<Alike> {
     groups
 }
 
-/// The failed tasks that the outer layer tries again: all tasks have ended, few have failed, and rounds are left.
+/// The failed tasks that the outer layer tries again: nothing else is left to do, few have failed, and rounds are left.
 pub(super) fn again(state: &RunState, policy: &Policy) -> Vec<TaskId> {
-    if state.phase != RunPhase::Active || !state.ended() {
+    if state.phase != RunPhase::Active || !at_rest(state, policy, &|_| true) {
         return Vec::new();
     }
     let failed: Vec<_> = state.tasks.iter().filter(|(_, s)| s.phase == Phase::Failed).collect();

@@ -4,6 +4,7 @@
 //! matters. `owed` is level-triggered: it depends on the state alone, so recovery is calling it again.
 
 mod attempt;
+mod blocked;
 mod failing;
 mod owed;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use super::session::Reading;
 use super::state::{Phase, RunPhase, RunState, TaskState};
 use super::verdict::{Candidate, CheckResult, Finding, Judgement, Verdict};
 
+pub use self::blocked::{at_rest, blocked, stalled};
 pub use self::failing::{Alike, alike};
 use self::owed::owed_start;
 pub use self::owed::{held_back, next_wake, owed};

@@ -1,7 +1,7 @@
 //! What is owed next: a function of the state alone, so recovery is calling it again.
 
-use super::Effect;
 use super::failing::again;
+use super::{Effect, blocked};
 use crate::domain::id::{TaskId, Timestamp};
 use crate::domain::plan::Task;
 use crate::domain::retry::Policy;
@@ -62,7 +62,9 @@ pub(super) fn owed_start(state: &RunState, policy: &Policy, now: Timestamp) -> V
     }
     let due = |task: &&Task| {
         state.tasks.get(&task.id).is_some_and(|s| {
-            s.phase == Phase::Todo && s.not_before <= now && state.unblocked(&task.after)
+            s.phase == Phase::Todo
+                && s.not_before <= now
+                && blocked::free(state, policy, &task.after)
         })
     };
     let number = |task: &Task| {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use toml::de::DeValue;
+use toml::de::{DeTable, DeValue};
 
 use super::{count, inside_repository, noted};
 use crate::job::errors::Fault;
 use crate::job::globs::Globs;
-use crate::job::schema::{Group, Order, PlanSection};
+use crate::job::placeholders::Audience;
+use crate::job::schema::{Group, ListedTask, Order, PlanSection};
 use crate::job::section::{Section, Value};
 use crate::job::values::Choice;
 
@@ -33,7 +34,10 @@ pub(super) fn plan(section: &Section<'_>) -> PlanSection {
         noted(&scope, "files", files, good).map(|_| files.text.to_owned())
     });
     let everything = || Globs::new(&["**"]).unwrap_or_default();
-    PlanSection {
+    let list = section.text("list").and_then(|list| {
+        noted(section, "list", list, inside_repository(list.text).map(str::to_owned))
+    });
+    let plan = PlanSection {
         include: section.globs("include").unwrap_or_else(everything),
         exclude: section.globs("exclude").unwrap_or_default(),
         group: section.choice(
@@ -41,9 +45,9 @@ pub(super) fn plan(section: &Section<'_>) -> PlanSection {
             &[
                 Choice::Now("file", Group::File),
                 Choice::Now("directory", Group::Directory),
-                Choice::Later("dependency", "dependency planning"),
-                Choice::Later("command", "planning by a command"),
-                Choice::Later("list", "planning from a list"),
+                Choice::Now("dependency", Group::Dependency),
+                Choice::Now("command", Group::Command),
+                Choice::Now("list", Group::List),
             ],
             Group::File,
         ),
@@ -51,8 +55,8 @@ pub(super) fn plan(section: &Section<'_>) -> PlanSection {
             "order",
             &[
                 Choice::Now("none", Order::None),
-                Choice::Later("dependency", "dependency planning"),
-                Choice::Later("priority", "task priorities"),
+                Choice::Now("dependency", Order::Dependency),
+                Choice::Now("priority", Order::Priority),
             ],
             Order::None,
         ),
@@ -60,7 +64,75 @@ pub(super) fn plan(section: &Section<'_>) -> PlanSection {
         max_lines: count(section, "max-lines", 1, 3000),
         scope_dir: scope_dir.unwrap_or_default(),
         scope_files: scope_files.unwrap_or_default(),
-        vars: vars(&section.section("vars"), section),
+        vars: section.section("vars").table().map_or_else(BTreeMap::new, |t| vars(t, section)),
+        command: section.argv("command", Audience::Plan),
+        list,
+        tasks: section.sections("task").iter().map(task).collect(),
+        edges: section.argv("edges", Audience::Plan),
+    };
+    belongs_together(section, &plan);
+    plan
+}
+
+/// Keys that mean something only beside another.
+fn belongs_together(section: &Section<'_>, plan: &PlanSection) {
+    let at = |key| section.find(key).map(|value| value.span().start);
+    let only_with = |key, good: bool, other: &str| {
+        if let (Some(at), false) = (at(key), good) {
+            section.refuse(at, key, Fault::new(format!("means nothing without `{other}`")));
+        }
+    };
+    let listed = matches!(plan.group, Group::Command | Group::List);
+    only_with("command", plan.group == Group::Command, "group = \"command\"");
+    only_with("list", plan.group == Group::List, "group = \"list\"");
+    only_with("task", plan.group == Group::List, "group = \"list\"");
+    let reads = plan.order == Order::Dependency || plan.group == Group::Dependency;
+    only_with("edges", reads, "order = \"dependency\"");
+    if plan.order == Order::Priority && !listed {
+        let fault = Fault::new("is for tasks that say their priority");
+        let fault = fault.hint("these come with `group = \"command\"` or `group = \"list\"`");
+        section.refuse(at("order").unwrap_or(0), "order", fault);
+    }
+    if plan.group == Group::Command && at("command").is_none() {
+        section.missing("command", "write it like `command = [\"node\", \"discover.js\"]`");
+    }
+    if plan.group == Group::List {
+        match (at("list"), at("task")) {
+            (None, None) => section.missing(
+                "list",
+                "name a file with a task a line as JSON, or write sections [[plan.task]]",
+            ),
+            (Some(at), Some(_)) => {
+                let fault = Fault::new("cannot be used beside sections [[plan.task]]");
+                section.refuse(at, "list", fault);
+            }
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+    }
+}
+
+fn task(section: &Section<'_>) -> ListedTask {
+    let words = |key, example| -> Vec<String> {
+        let texts = section.texts(key, example).unwrap_or_default();
+        texts.iter().map(|t| t.text.to_owned()).collect()
+    };
+    let files = words("files", "[\"src/a.js\"]");
+    if files.is_empty() {
+        section.missing("files", "every task needs some: `files = [\"src/a.js\"]`");
+    }
+    let table = section.find("vars").and_then(|value| {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            section.wrong("vars", value, "a table such as { style = \"strict\" }", None);
+        }
+        table
+    });
+    ListedTask {
+        id: section.text("id").map(|id| id.text.to_owned()),
+        files,
+        after: words("after", "[\"other-task\"]"),
+        priority: count(section, "priority", 0, 0),
+        vars: table.map_or_else(BTreeMap::new, |table| vars(table, section)),
     }
 }
 
@@ -91,10 +163,7 @@ fn token_budget(section: &Section<'_>) {
     }
 }
 
-fn vars(section: &Section<'_>, plan: &Section<'_>) -> BTreeMap<String, toml::Value> {
-    let Some(table) = section.table() else {
-        return BTreeMap::new();
-    };
+fn vars(table: &DeTable<'_>, plan: &Section<'_>) -> BTreeMap<String, toml::Value> {
     let read = |value: &Value<'_>| {
         variable(value).map_err(|at| {
             let fault = Fault::new("cannot hold a date, an infinity or a number beyond 64 bits");

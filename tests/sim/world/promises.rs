@@ -85,8 +85,7 @@ impl World {
         assert!(page.pause <= now, "{task} has to wait");
         assert_eq!(*attempt, page.attempt + 1, "{task}: numbers are not left out");
         let planned = book.plan.iter().find(|p| p.id == *task).unwrap();
-        let landed = |t: &TaskId| self.book.pages[t].stage == Stage::Landed;
-        assert!(planned.after.iter().all(landed), "{task} has to wait for others");
+        assert!(book.let_go(planned, policy), "{task} has to wait for others");
         let id = session.clone().unwrap_or_default();
         let here = Thread { id, place: place.clone(), owner: owner.clone(), base: base.clone() };
         if *resumed {
@@ -130,7 +129,9 @@ impl World {
         }
         let blocked = |task: &TaskId| {
             let planned = self.state.plan.tasks.iter().find(|t| t.id == *task).unwrap();
-            planned.after.iter().any(|t| self.state.tasks[t].phase != Phase::Done)
+            let phase = |t: &TaskId| &self.state.tasks[t].phase;
+            let tried = self.policy.keep_going && planned.after.iter().all(|t| phase(t).ended());
+            !tried && planned.after.iter().any(|t| *phase(t) != Phase::Done)
         };
         for (task, state) in &self.state.tasks {
             let times = self.target.iter().filter(|c| c.task.as_ref() == Some(task)).count();

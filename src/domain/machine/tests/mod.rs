@@ -61,6 +61,7 @@ impl Bench {
             lines: 10,
             tokens: 100,
             level: 0,
+            vars: String::new(),
         };
         let plan = Plan { tasks: tasks.iter().map(task).collect() };
         let mut state = RunState::new(RunId::parse("run-1").unwrap(), plan);

@@ -1,0 +1,216 @@
+//! Asking a job's own programs for the tasks and for what needs what.
+//!
+//! They run in a checkout of the base that is made for them and removed again, after the job's setup: not in the user's
+//! work tree, which may hold anything.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{jobfile, opened};
+use crate::ambient;
+use crate::domain::id::Oid;
+use crate::error::Advice;
+use crate::job::placeholders::{self, Values};
+use crate::job::{Group, ListedTask};
+use crate::planning::{self, Given, Listed};
+use crate::process::{self, Command, Ending, Environ, Identity, Lock, Redactor, Stdin, StopFlag};
+use crate::repo::{self, Repo};
+use crate::store::layout::Local;
+
+/// How long one program may take.
+const TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// How long it has between being asked to stop and being killed.
+const GRACE: Duration = Duration::from_secs(5);
+/// How much it may print. A program that prints more is not understood by halves.
+const CAP: u64 = 1 << 30;
+/// How much of its diagnostics an error shows, in bytes.
+const SHOWN: usize = 1_000;
+
+/// What programs and lists say of a plan.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    /// The tasks, where the job does not leave them to us.
+    pub listed: Option<Vec<Listed>>,
+    /// What needs what, where the job does not leave that to us.
+    pub edges: Option<Given>,
+    /// What programs printed, by a name: pinned with the run.
+    pub said: Vec<(String, Vec<u8>)>,
+}
+
+/// Everything that a plan needs beside the tree.
+///
+/// # Errors
+/// If a program fails or prints nonsense, or a list cannot be read.
+pub fn inputs(repo: &Repo, found: &jobfile::Found, base: &Oid) -> Result<Inputs> {
+    let plan = &found.job.plan;
+    let mut inputs = Inputs::default();
+    match plan.group {
+        Group::List => {
+            inputs.listed = Some(match &plan.list {
+                Some(file) => list(repo, found, base, file)?,
+                None => plan.tasks.iter().map(listed).collect::<Result<_>>()?,
+            });
+        }
+        Group::File | Group::Directory | Group::Dependency | Group::Command => {}
+    }
+    if plan.command.is_none() && plan.edges.is_none() {
+        return Ok(inputs);
+    }
+    let desk = Desk::open(repo, found, base)?;
+    let asked = (|| {
+        if let Some(argv) = &plan.command {
+            let said = desk.ask("[plan] command", argv)?;
+            let tasks =
+                planning::parse_tasks(&said).context("`[plan] command` printed no tasks")?;
+            inputs.listed = Some(tasks);
+            inputs.said.push(("tasks.jsonl".to_owned(), said.into_bytes()));
+        }
+        if let Some(argv) = &plan.edges {
+            let said = desk.ask("[plan] edges", argv)?;
+            let folders = argv.get(1..).unwrap_or_default().to_vec();
+            inputs.edges = Some(Given { edges: planning::parse_edges(&said)?, folders });
+            inputs.said.push(("edges.json".to_owned(), said.into_bytes()));
+        }
+        Ok(())
+    })();
+    // The first error is the one that explains.
+    let closed = desk.close();
+    asked.and(closed)?;
+    Ok(inputs)
+}
+
+/// The tasks of the file that `[plan] list` names.
+fn list(repo: &Repo, found: &jobfile::Found, base: &Oid, file: &str) -> Result<Vec<Listed>> {
+    let plain = file.strip_prefix("./").unwrap_or(file);
+    let pinned = jobfile::pinned(repo, found, base)?;
+    let Some((_, bytes)) = pinned.into_iter().find(|(path, _)| path == plain) else {
+        return Err(Advice::new(
+            format!("{}: the list of tasks is not there: {file}", found.file),
+            "`[plan] list` is relative to the job file or to the repository's top, and is not ignored by git",
+        )
+        .into());
+    };
+    let text = String::from_utf8(bytes).with_context(|| format!("not UTF-8: {file}"))?;
+    planning::parse_tasks(&text).with_context(|| format!("the list of tasks is wrong: {file}"))
+}
+
+/// A task of the job file as one that is handed in.
+fn listed(task: &ListedTask) -> Result<Listed> {
+    let serde_json::Value::Object(vars) = serde_json::to_value(&task.vars)? else {
+        bail!("the variables of a [[plan.task]] are no table");
+    };
+    Ok(Listed {
+        id: task.id.clone(),
+        files: task.files.clone(),
+        after: task.after.clone(),
+        priority: i64::from(task.priority),
+        vars,
+    })
+}
+
+/// A checkout of the base in which programs are asked.
+struct Desk<'a> {
+    repo: &'a Repo,
+    base: &'a Oid,
+    place: repo::Place,
+    /// Where what they print is kept.
+    folder: PathBuf,
+    /// Only one at a time: the place has one name.
+    _lock: Lock,
+}
+
+impl<'a> Desk<'a> {
+    fn open(repo: &'a Repo, found: &jobfile::Found, base: &'a Oid) -> Result<Self> {
+        let folder = Local::new(repo.common_dir()).planning();
+        std::fs::create_dir_all(folder.join("tmp"))
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let lock =
+            Lock::try_take(&folder.join("lock"), &process::Holder::this_process().to_string())?
+                .map_err(|holder| {
+                    Advice::new(
+                        format!("another process asks the programs of a plan: {holder}"),
+                        "wait until it is done",
+                    )
+                })?;
+        let path = opened::places_root(repo, &found.job).join(".planning");
+        let index = folder.join("place");
+        // What somebody left who was killed.
+        repo::remove_at(repo, &path, &index)?;
+        let place = repo::create(repo, &path, base, &index)
+            .with_context(|| format!("cannot make the worktree {}", path.display()))?;
+        let desk = Self { repo, base, place, folder, _lock: lock };
+        if let Err(problem) = desk.furnish(found) {
+            drop(desk.close());
+            return Err(problem);
+        }
+        Ok(desk)
+    }
+
+    /// The job's setup, and the scripts that the job names.
+    fn furnish(&self, found: &jobfile::Found) -> Result<()> {
+        for (path, bytes) in jobfile::pinned(self.repo, found, self.base)? {
+            let to = self.place.path.join(path);
+            if std::fs::read(&to).is_ok_and(|old| old == bytes) {
+                continue;
+            }
+            opened::write_out(&to, &bytes)?;
+        }
+        for argv in &found.job.worktree.setup {
+            self.ask("[worktree] setup", argv)?;
+        }
+        Ok(())
+    }
+
+    /// What a program prints.
+    fn ask(&self, key: &str, argv: &[String]) -> Result<String> {
+        let worktree = self.place.path.to_string_lossy().into_owned();
+        let values = Values { worktree: &worktree, base: self.base.as_str(), ..Values::default() };
+        let who = self.repo.identity();
+        let who = Identity { name: who.name, email: who.email };
+        let (stdout, stderr) = (self.folder.join("stdout"), self.folder.join("stderr"));
+        let tmp = self.folder.join("tmp");
+        let command = Command {
+            argv: placeholders::expand(argv, &values).into_iter().map(Into::into).collect(),
+            cwd: self.place.path.clone(),
+            env: Environ::for_command(&ambient::environment(), &tmp, &who, &[]),
+            stdin: Stdin::Null,
+            redactor: Redactor::new::<&[u8]>(&[]).context("cannot look for secrets")?,
+            stdout: stdout.clone(),
+            stderr: stderr.clone(),
+            cap: CAP,
+            timeout: TIMEOUT,
+            idle: None,
+            linger: Duration::ZERO,
+            marker: ambient::nonce(),
+            stop: Vec::new(),
+            grace: GRACE,
+            own_process: false,
+            cgroup: false,
+        };
+        let ended = process::run(&command, &StopFlag::new()?)?;
+        let shown = argv.join(" ");
+        if ended.ending != Ending::Exited(0) {
+            let how = crate::domain::event::Ending::from(ended.ending);
+            let said = tail(&stderr).or_else(|| tail(&stdout)).unwrap_or_default();
+            bail!("`{key}` did not succeed ({how}): {shown}{said}");
+        }
+        if ended.stdout_kept < ended.stdout_bytes {
+            bail!("`{key}` printed more than {} MB: {shown}", CAP >> 20);
+        }
+        let bytes = std::fs::read(&stdout)?;
+        String::from_utf8(bytes).with_context(|| format!("`{key}` printed no UTF-8: {shown}"))
+    }
+
+    fn close(self) -> Result<()> {
+        self.place.remove(self.repo)
+    }
+}
+
+/// The end of what a program said, in lines of its own.
+fn tail(path: &Path) -> Option<String> {
+    let bytes = std::fs::read(path).ok()?;
+    let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(SHOWN)..]).into_owned();
+    (!text.trim().is_empty()).then(|| format!("\n{}", text.trim_end()))
+}

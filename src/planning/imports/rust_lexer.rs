@@ -1,0 +1,319 @@
+//! What a Rust file declares and names: a small lexer and the little that has to be understood of what it gives.
+
+/// A piece of a file. Comments and literals are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token<'a> {
+    Word(&'a str),
+    /// `::`
+    Path,
+    Mark(char),
+    /// A string, without its quotes.
+    Text(&'a str),
+}
+
+/// What is said in a file, each once and sorted: `m:a::b` for `mod b;` inside `mod a { … }`, `p:b=x.rs` where its file is
+/// named by `#[path]`, `u:a::b|crate::x::y` for a path named inside `mod a { mod b { … } }`, and `e:x` for `extern crate`.
+#[must_use]
+pub fn facts(text: &str) -> Vec<String> {
+    let tokens = tokens(text);
+    let mut reader =
+        Reader { tokens: &tokens, at: 0, inside: Vec::new(), depth: 0, found: Vec::new() };
+    reader.read();
+    let mut found = reader.found;
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+struct Reader<'t, 'a> {
+    tokens: &'t [Token<'a>],
+    at: usize,
+    /// Modules whose braces are open, and how deep each began.
+    inside: Vec<(&'a str, usize)>,
+    depth: usize,
+    found: Vec<String>,
+}
+
+/// The words with which a path can begin that is looked for wherever it stands.
+fn is_root(word: &str) -> bool {
+    matches!(word, "crate" | "self" | "super")
+}
+
+impl<'a> Reader<'_, 'a> {
+    fn peek(&self, ahead: usize) -> Option<Token<'a>> {
+        self.tokens.get(self.at + ahead).copied()
+    }
+
+    fn modules(&self) -> String {
+        self.inside.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("::")
+    }
+
+    fn read(&mut self) {
+        let mut file: Option<&'a str> = None;
+        while let Some(token) = self.peek(0) {
+            match (token, self.peek(1), self.peek(2)) {
+                (Token::Mark('#'), Some(Token::Mark('[')), Some(Token::Word("path"))) => {
+                    if let (Some(Token::Mark('=')), Some(Token::Text(text))) =
+                        (self.peek(3), self.peek(4))
+                    {
+                        file = Some(text);
+                        self.at += 5;
+                    }
+                }
+                (Token::Word("mod"), Some(Token::Word(name)), Some(Token::Mark(';'))) => {
+                    let mut path: Vec<_> = self.inside.iter().map(|(n, _)| *n).collect();
+                    path.push(plain(name));
+                    let path = path.join("::");
+                    self.found.push(match file.take() {
+                        Some(file) => format!("p:{path}={file}"),
+                        None => format!("m:{path}"),
+                    });
+                    self.at += 2;
+                }
+                (Token::Word("mod"), Some(Token::Word(name)), Some(Token::Mark('{'))) => {
+                    file = None;
+                    self.inside.push((plain(name), self.depth));
+                    self.depth += 1;
+                    self.at += 2;
+                }
+                (Token::Mark('{'), ..) => self.depth += 1,
+                (Token::Mark('}'), ..) => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.inside.last().is_some_and(|(_, depth)| *depth == self.depth) {
+                        self.inside.pop();
+                    }
+                }
+                (Token::Word("extern"), Some(Token::Word("crate")), Some(Token::Word(name))) => {
+                    self.found.push(format!("e:{}", plain(name)));
+                    self.at += 2;
+                }
+                (Token::Word("use"), Some(_), _) => {
+                    self.at += 1;
+                    if self.peek(0) == Some(Token::Path) {
+                        self.at += 1;
+                    }
+                    self.tree(&mut Vec::new());
+                    continue;
+                }
+                // A path in an expression or a type; `self.x` is none.
+                (Token::Word(word), Some(Token::Path), Some(Token::Word(_))) => {
+                    let after_path = self.at > 0 && self.tokens[self.at - 1] == Token::Path;
+                    let lower = word.starts_with(|c: char| c.is_lowercase() || c == '_');
+                    if !after_path && (is_root(word) || lower) {
+                        self.plain_path();
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            self.at += 1;
+        }
+    }
+
+    /// A path without branches.
+    fn plain_path(&mut self) {
+        let mut parts = Vec::new();
+        while let Some(Token::Word(word)) = self.peek(0) {
+            parts.push(plain(word));
+            self.at += 1;
+            match (self.peek(0), self.peek(1)) {
+                (Some(Token::Path), Some(Token::Word(_))) => self.at += 1,
+                _ => break,
+            }
+        }
+        self.name(&parts);
+    }
+
+    /// What follows a `use`, with its branches, up to where it ends.
+    fn tree(&mut self, stem: &mut Vec<&'a str>) {
+        let before = stem.len();
+        while let Some(token) = self.peek(0) {
+            match token {
+                Token::Word("as") => self.at += 2,
+                Token::Word(word) => {
+                    stem.push(plain(word));
+                    self.at += 1;
+                }
+                Token::Path => self.at += 1,
+                Token::Mark('*') => {
+                    stem.push("*");
+                    self.at += 1;
+                }
+                Token::Mark('{') => {
+                    self.at += 1;
+                    loop {
+                        self.tree(stem);
+                        let next = self.peek(0);
+                        if matches!(next, Some(Token::Mark(',' | '}'))) {
+                            self.at += 1;
+                        }
+                        if next != Some(Token::Mark(',')) {
+                            break;
+                        }
+                    }
+                    stem.truncate(before);
+                    return;
+                }
+                Token::Mark(_) | Token::Text(_) => break,
+            }
+        }
+        if stem.len() > before {
+            let path = stem.clone();
+            self.name(&path);
+        }
+        stem.truncate(before);
+    }
+
+    fn name(&mut self, parts: &[&str]) {
+        if parts.len() > 1 || parts.first().is_some_and(|p| !is_root(p)) {
+            self.found.push(format!("u:{}|{}", self.modules(), parts.join("::")));
+        }
+    }
+}
+
+/// A name without the mark of a raw identifier.
+fn plain(word: &str) -> &str {
+    word.strip_prefix("r#").unwrap_or(word)
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+fn tokens(text: &str) -> Vec<Token<'_>> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let mut taken = c.len_utf8();
+        if rest.starts_with("//") {
+            taken = rest.find('\n').unwrap_or(rest.len());
+        } else if rest.starts_with("/*") {
+            taken = block_comment(rest);
+        } else if let Some((length, inside)) = raw_string(rest) {
+            taken = length;
+            found.push(Token::Text(inside));
+        } else if c == '"' {
+            taken = string(rest);
+            found.push(Token::Text(rest.get(1..taken - 1).unwrap_or_default()));
+        } else if c == '\'' {
+            taken = character(rest);
+        } else if rest.starts_with("r#") && rest[2..].starts_with(is_word) {
+            taken = 2 + rest[2..].find(|c| !is_word(c)).unwrap_or(rest.len() - 2);
+            found.push(Token::Word(&rest[..taken]));
+        } else if is_word(c) {
+            taken = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+            found.push(Token::Word(&rest[..taken]));
+        } else if rest.starts_with("::") {
+            taken = 2;
+            found.push(Token::Path);
+        } else if !c.is_whitespace() {
+            found.push(Token::Mark(c));
+        }
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    found
+}
+
+/// Comments nest.
+fn block_comment(text: &str) -> usize {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while at < text.len() {
+        let rest = &text.as_bytes()[at..];
+        if rest.starts_with(b"/*") {
+            depth += 1;
+            at += 2;
+        } else if rest.starts_with(b"*/") {
+            depth -= 1;
+            at += 2;
+            if depth == 0 {
+                return at;
+            }
+        } else {
+            at += 1;
+        }
+    }
+    text.len()
+}
+
+/// The length of a raw string with which a text begins (`r"…"`, `br##"…"##`), and what is inside.
+fn raw_string(text: &str) -> Option<(usize, &str)> {
+    let start = ["r", "br", "cr"].into_iter().find(|p| {
+        text.strip_prefix(p).is_some_and(|t| t.trim_start_matches('#').starts_with('"'))
+    })?;
+    let hashes = text[start.len()..].chars().take_while(|c| *c == '#').count();
+    let open = start.len() + hashes + 1;
+    let close = format!("\"{}", "#".repeat(hashes));
+    let end = text[open..].find(&close).map_or(text.len(), |at| open + at);
+    Some(((end + close.len()).min(text.len()), &text[open..end]))
+}
+
+fn string(text: &str) -> usize {
+    let mut chars = text.char_indices().skip(1);
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => drop(chars.next()),
+            '"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// A character, or the mark of a lifetime or a label.
+fn character(text: &str) -> usize {
+    let mut chars = text.char_indices().skip(1);
+    match chars.next() {
+        Some((_, '\\')) => {
+            chars.next();
+            chars.find(|(_, c)| *c == '\'').map_or(text.len(), |(at, _)| at + 1)
+        }
+        Some((_, _)) => match chars.next() {
+            Some((at, '\'')) => at + 1,
+            Some(_) | None => 1,
+        },
+        None => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_and_paths_are_found_where_they_are_code() {
+        let table = [
+            ("mod a; pub(crate) mod b;", "m:a m:b"),
+            ("#[path = \"x/y.rs\"]\nmod a; mod b;", "m:b p:a=x/y.rs"),
+            ("#[path = r\"x.rs\"] #[cfg(test)] pub mod a;", "p:a=x.rs"),
+            ("mod a { mod b; mod c { mod d; } } mod e;", "m:a::b m:a::c::d m:e"),
+            ("use crate::a::b;", "u:|crate::a::b"),
+            (
+                "use crate::{a, b::{self, c as d}, e::*};",
+                "u:|crate::a u:|crate::b::c u:|crate::b::self u:|crate::e::*",
+            ),
+            ("pub use super::x; use self::y::z;", "u:|self::y::z u:|super::x"),
+            ("use other::{x};", "u:|other::x"),
+            ("use ::other::x; use r#try::x;", "u:|other::x u:|try::x"),
+            ("use {a::b, c};", "u:|a::b u:|c"),
+            ("mod t { use super::*; fn f() { crate::x::y() } }", "u:t|crate::x::y u:t|super::*"),
+            ("fn f() { if a { mod b {} } use c::d; }", "u:|c::d"),
+            ("fn f(x: crate::a::T) -> super::b::U { self.c() }", "u:|crate::a::T u:|super::b::U"),
+            ("let x = other::call(); let y = Vec::new(); a.b::<c::D>()", "u:|c::D u:|other::call"),
+            ("extern crate foo as bar;", "e:foo"),
+            ("// mod no;\n/* mod no; /* use no::x; */ mod no; */ mod a;", "m:a"),
+            (
+                "let s = \"mod no; \\\" use no::x;\"; let r = r#\"mod no;\"use no::x\"#; mod a;",
+                "m:a",
+            ),
+            ("let c = '\"'; let d = '\\''; fn f<'a>(x: &'a str) {} mod a;", "m:a"),
+            ("let b = b\"mod no;\"; let c = b'\"'; mod a;", "m:a"),
+            ("'outer: loop { break 'outer; } mod a;", "m:a"),
+            ("cfg_if! { if #[cfg(unix)] { mod a; } }", "m:a"),
+            ("mod r#async;", "m:async"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(facts(text).join(" "), expected, "of {text:?}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What has to come before what: cycles, orders and levels of a graph. Everything is by number, so that the same graph
+//! gives the same answer everywhere; nothing recurses, since graphs of real code are deep.
+
+/// For each node, the nodes that it needs.
+pub type Needs = [Vec<usize>];
+
+/// The groups of nodes that need each other, each sorted; what needs nothing of the others comes first.
+#[must_use]
+pub fn components(needs: &Needs) -> Vec<Vec<usize>> {
+    const UNSEEN: usize = usize::MAX;
+    let mut index = vec![UNSEEN; needs.len()];
+    let mut low = vec![0; needs.len()];
+    let mut on_stack = vec![false; needs.len()];
+    let (mut stack, mut found, mut next) = (Vec::new(), Vec::new(), 0);
+    for root in 0..needs.len() {
+        if index[root] != UNSEEN {
+            continue;
+        }
+        let mut path = vec![(root, 0_usize)];
+        while let Some((node, edge)) = path.last_mut() {
+            let node = *node;
+            if *edge == 0 {
+                index[node] = next;
+                low[node] = next;
+                next += 1;
+                stack.push(node);
+                on_stack[node] = true;
+            }
+            if let Some(&to) = needs[node].get(*edge) {
+                *edge += 1;
+                if index[to] == UNSEEN {
+                    path.push((to, 0));
+                } else if on_stack[to] {
+                    low[node] = low[node].min(index[to]);
+                }
+                continue;
+            }
+            path.pop();
+            if let Some((parent, _)) = path.last() {
+                low[*parent] = low[*parent].min(low[node]);
+            }
+            if low[node] == index[node] {
+                let at = stack.iter().rposition(|n| *n == node).unwrap_or(0);
+                let mut group = stack.split_off(at);
+                for member in &group {
+                    on_stack[*member] = false;
+                }
+                group.sort_unstable();
+                found.push(group);
+            }
+        }
+    }
+    found
+}
+
+/// Some of the nodes, each after those of them that it needs, as far as there is no cycle: what is needed by the first
+/// of them comes first. What is asked for together stands together.
+#[must_use]
+pub fn depth_first(needs: &Needs, nodes: &[usize]) -> Vec<usize> {
+    let mut asked = vec![false; needs.len()];
+    for node in nodes {
+        asked[*node] = true;
+    }
+    let mut order = Vec::with_capacity(nodes.len());
+    for root in nodes {
+        if !std::mem::replace(&mut asked[*root], false) {
+            continue;
+        }
+        let mut path = vec![(*root, 0_usize)];
+        while let Some((node, edge)) = path.last_mut() {
+            match needs[*node].get(*edge) {
+                Some(&to) => {
+                    *edge += 1;
+                    if std::mem::replace(&mut asked[to], false) {
+                        path.push((to, 0));
+                    }
+                }
+                None => {
+                    order.push(*node);
+                    path.pop();
+                }
+            }
+        }
+    }
+    order
+}
+
+/// How deep each node is: 0 if it needs nothing, else one more than the deepest that it needs. There are no cycles.
+#[must_use]
+pub fn levels(needs: &Needs) -> Vec<u32> {
+    let all: Vec<_> = (0..needs.len()).collect();
+    let mut levels = vec![0; needs.len()];
+    for node in depth_first(needs, &all) {
+        levels[node] = needs[node].iter().map(|to| levels[*to] + 1).max().unwrap_or(0);
+    }
+    levels
+}
+
+/// A shortest way from a node back to itself inside a group whose members need each other.
+#[must_use]
+pub fn cycle(needs: &Needs, group: &[usize]) -> Vec<usize> {
+    let Some(&start) = group.first() else { return Vec::new() };
+    let mut came_from: std::collections::BTreeMap<usize, usize> = Default::default();
+    let mut queue = std::collections::VecDeque::from([start]);
+    while let Some(node) = queue.pop_front() {
+        let inside = |to: &&usize| **to != node && group.binary_search(to).is_ok();
+        for &to in needs[node].iter().filter(inside) {
+            if to == start {
+                let mut way = vec![node];
+                while let Some(before) = way.last().and_then(|last| came_from.get(last)) {
+                    way.push(*before);
+                }
+                way.reverse();
+                way.push(start);
+                return way;
+            }
+            if let std::collections::btree_map::Entry::Vacant(unseen) = came_from.entry(to) {
+                unseen.insert(node);
+                queue.push_back(to);
+            }
+        }
+    }
+    vec![start]
+}
+
+/// What groups of nodes need of each other; `home` is the group of each node.
+#[must_use]
+pub fn between(needs: &Needs, home: &[usize], groups: usize) -> Vec<Vec<usize>> {
+    let mut found = vec![Vec::new(); groups];
+    for (node, list) in needs.iter().enumerate() {
+        found[home[node]].extend(list.iter().map(|to| home[*to]).filter(|to| *to != home[node]));
+    }
+    for list in &mut found {
+        list.sort_unstable();
+        list.dedup();
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn cycles_are_groups_and_the_rest_is_in_order() {
+        // 0 → 1 → 2 → 1, 3 → 0, 4 alone.
+        let needs = [vec![1], vec![2], vec![1], vec![0], vec![]];
+        assert_eq!(components(&needs), [vec![1, 2], vec![0], vec![3], vec![4]]);
+        assert_eq!(cycle(&needs, &[1, 2]), [1, 2, 1]);
+        assert_eq!(depth_first(&[vec![2], vec![], vec![1]], &[0, 1, 2]), [1, 2, 0]);
+        assert_eq!(levels(&[vec![2], vec![], vec![1], vec![]]), [2, 0, 1, 0]);
+    }
+
+    #[test]
+    fn a_chain_of_a_hundred_thousand_overflows_nothing() {
+        let needs: Vec<Vec<usize>> =
+            (0..100_000).map(|n| if n + 1 < 100_000 { vec![n + 1] } else { vec![] }).collect();
+        assert_eq!(components(&needs).len(), 100_000);
+        assert_eq!(levels(&needs)[0], 99_999);
+    }
+
+    proptest! {
+        /// Against the definition: two nodes are in a group if each can be reached from the other.
+        #[test]
+        fn groups_are_what_reaches_each_other(
+            edges in prop::collection::vec((0_usize..9, 0_usize..9), 0..25),
+        ) {
+            let mut needs = vec![Vec::new(); 9];
+            let mut reach = vec![vec![false; 9]; 9];
+            for (a, b) in edges {
+                needs[a].push(b);
+                reach[a][b] = true;
+            }
+            for via in 0..9 {
+                for a in 0..9 {
+                    for b in 0..9 {
+                        reach[a][b] |= reach[a][via] && reach[via][b];
+                    }
+                }
+            }
+            let groups = components(&needs);
+            let mut home = [usize::MAX; 9];
+            for (number, group) in groups.iter().enumerate() {
+                for node in group {
+                    home[*node] = number;
+                }
+            }
+            for a in 0..9 {
+                for b in (0..9).filter(|b| *b != a) {
+                    prop_assert_eq!(home[a] == home[b], reach[a][b] && reach[b][a]);
+                    // What is needed comes first.
+                    prop_assert!(!(reach[a][b] && home[a] != home[b]) || home[b] < home[a]);
+                }
+            }
+            for group in groups.iter().filter(|g| g.len() > 1) {
+                let way = cycle(&needs, group);
+                prop_assert!(way.len() > 2 && way.first() == way.last());
+                prop_assert!(way.windows(2).all(|w| needs[w[0]].contains(&w[1])));
+            }
+        }
+    }
+}

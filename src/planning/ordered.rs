@@ -1,0 +1,205 @@
+//! Orders and groups: whatever the graph is, no task waits in a circle, nothing is lost, and it is the same each time.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::tests::{all, blobs, repository};
+use super::*;
+use crate::domain::id::TaskId;
+
+fn spec(group: Group, max_files: usize) -> Spec<'static> {
+    Spec {
+        include: &all,
+        group,
+        order: Order::Dependency,
+        max_files,
+        max_lines: 3000,
+        scope_dir: "",
+        scope_files: &all,
+        edges: None,
+        listed: None,
+    }
+}
+
+fn planned(files: &[(&str, &str)], spec: &Spec<'_>) -> Planned {
+    let (_dir, repo) = repository();
+    plan(&repo, blobs(&repo, files), spec, &mut Cache::default()).unwrap()
+}
+
+/// The tasks as text: `level id: files > what it waits for`.
+fn shown(planned: &Planned) -> Vec<String> {
+    let each = planned.plan.tasks.iter().map(|t| {
+        let after: Vec<_> = t.after.iter().map(TaskId::as_str).collect();
+        let wait = if after.is_empty() { String::new() } else { format!(" > {}", after.join(" ")) };
+        format!("{} {}: {}{wait}", t.level, t.id, t.files.join(" "))
+    });
+    each.collect()
+}
+
+const CHAIN: [(&str, &str); 4] = [
+    ("a.js", "import './m/b'; import './m/c'"),
+    ("m/b.js", "import './c'"),
+    ("m/c.js", ""),
+    ("z.js", ""),
+];
+
+#[test]
+fn what_is_needed_comes_first() {
+    let made = planned(&CHAIN, &spec(Group::File, 40));
+    assert_eq!(
+        shown(&made),
+        [
+            "0 m__c_dot_js: m/c.js",
+            "0 z_dot_js: z.js",
+            "1 m__b_dot_js: m/b.js > m__c_dot_js",
+            "2 a_dot_js: a.js > m__b_dot_js m__c_dot_js"
+        ]
+    );
+    assert_eq!(made.warnings, [""; 0]);
+    let free = planned(&CHAIN, &Spec { order: Order::None, ..spec(Group::File, 40) });
+    assert_eq!(
+        shown(&free),
+        ["0 a_dot_js: a.js", "0 m__b_dot_js: m/b.js", "0 m__c_dot_js: m/c.js", "0 z_dot_js: z.js"]
+    );
+}
+
+#[test]
+fn a_circle_is_one_task_or_is_split_and_named() {
+    let circle = [
+        ("a.js", "import './b'"),
+        ("b.js", "import './c'"),
+        ("c.js", "import './a'; import './leaf'"),
+        ("leaf.js", ""),
+        ("top.js", "import './b'"),
+    ];
+    let made = planned(&circle, &spec(Group::File, 3));
+    assert_eq!(
+        shown(&made),
+        [
+            "0 leaf_dot_js: leaf.js",
+            "1 a_dot_js: a.js b.js c.js > leaf_dot_js",
+            "2 top_dot_js: top.js > a_dot_js"
+        ]
+    );
+    assert_eq!(made.warnings, [""; 0]);
+    let made = planned(&circle, &spec(Group::File, 2));
+    assert_eq!(
+        shown(&made),
+        [
+            "0 leaf_dot_js: leaf.js",
+            "1 a_dot_js_part_2: b.js c.js > leaf_dot_js",
+            "2 a_dot_js_part_1: a.js > a_dot_js_part_2",
+            "2 top_dot_js: top.js > a_dot_js_part_2"
+        ]
+    );
+    assert_eq!(made.warnings.len(), 1);
+    assert!(made.warnings[0].ends_with(": a.js → b.js → c.js → a.js"), "{:?}", made.warnings);
+}
+
+#[test]
+fn files_that_belong_together_are_one_task() {
+    let files = [
+        ("page1.js", "import './part1'; import './shared'"),
+        ("page2.js", "import './part2'; import './shared'"),
+        ("part1.js", ""),
+        ("part2.js", ""),
+        ("shared.js", ""),
+        ("alone.js", ""),
+    ];
+    assert_eq!(
+        shown(&planned(&files, &spec(Group::Dependency, 3))),
+        [
+            "0 alone_dot_js: alone.js",
+            "0 page1_dot_js: page1.js part1.js shared.js",
+            "1 page2_dot_js: page2.js part2.js > page1_dot_js",
+        ]
+    );
+}
+
+#[test]
+fn folders_that_need_each_other_are_put_together_or_taken_apart() {
+    let files = [
+        ("m/1.js", "import '../n/1'"),
+        ("m/2.js", ""),
+        ("n/1.js", "import '../m/2'"),
+        ("n/2.js", "import '../m/1'"),
+        ("o/1.js", "import '../n/2'"),
+        ("o/2.js", ""),
+    ];
+    let made = planned(&files, &spec(Group::Directory, 4));
+    assert_eq!(shown(&made), ["0 root: m/1.js m/2.js n/1.js n/2.js", "1 o: o/1.js o/2.js > root"]);
+    let made = planned(&files, &spec(Group::Directory, 2));
+    assert_eq!(
+        shown(&made),
+        [
+            "0 m_part_2: m/2.js",
+            "1 n_part_1: n/1.js > m_part_2",
+            "2 m_part_1: m/1.js > n_part_1",
+            "3 n_part_2: n/2.js > m_part_1",
+            "4 o: o/1.js o/2.js > n_part_2"
+        ]
+    );
+    assert_eq!(made.warnings.len(), 1, "{:?}", made.warnings);
+    assert!(made.warnings[0].ends_with(": m, n"), "{:?}", made.warnings);
+}
+
+/// A tree of files that import each other at random, and the edges.
+fn random(edges: &[(usize, usize)]) -> BTreeMap<String, String> {
+    let path =
+        |n: usize| format!("{}/{}f{n}.js", n % 4, if n.is_multiple_of(3) { "deep/" } else { "" });
+    let mut files: BTreeMap<String, String> = (0..24).map(|n| (path(n), "\n".repeat(n))).collect();
+    for (from, to) in edges {
+        let up = if from.is_multiple_of(3) { "../../" } else { "../" };
+        files.entry(path(*from)).or_default().push_str(&format!("import '{up}{}';\n", path(*to)));
+    }
+    files
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn no_graph_makes_a_circle_or_loses_a_file(
+        edges in prop::collection::vec((0_usize..24, 0_usize..24), 0..60),
+        max_files in 1_usize..9,
+        max_lines in 10_u64..200,
+    ) {
+        let tree = random(&edges);
+        let files: Vec<_> = tree.iter().map(|(p, c)| (p.as_str(), c.as_str())).collect();
+        let (_dir, repo) = repository();
+        let base = blobs(&repo, &files);
+        for group in [Group::File, Group::Directory, Group::Dependency] {
+            let spec = Spec { max_lines, ..spec(group, max_files) };
+            let mut cache = Cache::default();
+            let made = plan(&repo, base, &spec, &mut cache).unwrap();
+            prop_assert_eq!(&plan(&repo, base, &spec, &mut cache).unwrap(), &made);
+            let tasks = &made.plan.tasks;
+            let mut all: Vec<_> = tasks.iter().flat_map(|t| &t.files).collect();
+            all.sort();
+            prop_assert_eq!(all, tree.keys().collect::<Vec<_>>());
+            let levels: BTreeMap<_, _> = tasks.iter().map(|t| (&t.id, t.level)).collect();
+            let home: BTreeMap<_, _> =
+                tasks.iter().flat_map(|t| t.files.iter().map(move |f| (f, t))).collect();
+            for task in tasks {
+                // A level above everything that it waits for: there is no circle.
+                let deepest = task.after.iter().map(|id| levels[id] + 1).max().unwrap_or(0);
+                prop_assert_eq!(task.level, deepest);
+                prop_assert!(task.files.len() == 1
+                    || (task.files.len() <= max_files && task.lines <= max_lines));
+                prop_assert!(!task.after.contains(&task.id));
+            }
+            // Every import is waited for, but for circles that were split.
+            if made.warnings.iter().all(|w| !w.contains("do not fit into one task")) {
+                let (files, _) = discover::discover(&repo, base, &spec, &mut cache).unwrap();
+                let graph = imports::graph(&repo, base, &files, &mut cache).unwrap();
+                for (from, needs) in graph.needs.iter().enumerate() {
+                    let task = home[&files[from].path];
+                    for to in needs {
+                        let other = home[&files[*to].path];
+                        prop_assert!(task.id == other.id || task.after.contains(&other.id));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a plan looks like as a graph: levels, the longest way through it, a picture.
+
+use std::collections::HashMap;
+
+use crate::domain::id::TaskId;
+use crate::domain::plan::{Plan, Task};
+
+/// The form of a plan in which tasks wait for each other.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shape {
+    /// How many tasks are on each level.
+    pub levels: Vec<usize>,
+    /// The longest chain of tasks of which each waits for the one before; of two that are as long, the one with more
+    /// tokens.
+    pub critical: Vec<TaskId>,
+    /// The tokens of its tasks.
+    pub critical_tokens: u64,
+}
+
+impl Shape {
+    /// That of a plan.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        let mut levels = Vec::new();
+        for task in &plan.tasks {
+            let level = task.level as usize;
+            if levels.len() <= level {
+                levels.resize(level + 1, 0);
+            }
+            levels[level] += 1;
+        }
+        let numbers: HashMap<&TaskId, usize> =
+            plan.tasks.iter().enumerate().map(|(n, t)| (&t.id, n)).collect();
+        // By rising level, so that what a task waits for is known before it.
+        let mut order: Vec<usize> = (0..plan.tasks.len()).collect();
+        order.sort_by_key(|n| plan.tasks[*n].level);
+        let mut longest: Vec<(usize, u64, Option<usize>)> = vec![(0, 0, None); plan.tasks.len()];
+        for number in order {
+            let task: &Task = &plan.tasks[number];
+            let before = task.after.iter().filter_map(|id| numbers.get(id).copied());
+            let best = before.max_by_key(|n| (longest[*n].0, longest[*n].1, std::cmp::Reverse(*n)));
+            let (length, tokens) = best.map_or((0, 0), |n| (longest[n].0, longest[n].1));
+            longest[number] = (length + 1, tokens + task.tokens, best);
+        }
+        let ends = 0..plan.tasks.len();
+        let end = ends.max_by_key(|n| (longest[*n].0, longest[*n].1, std::cmp::Reverse(*n)));
+        let critical_tokens = end.map_or(0, |n| longest[n].1);
+        let mut critical = Vec::new();
+        let mut at = end;
+        while let Some(number) = at {
+            critical.push(plan.tasks[number].id.clone());
+            at = longest[number].2;
+        }
+        critical.reverse();
+        Self { levels, critical, critical_tokens }
+    }
+
+    /// The level with the most tasks, and how many those are.
+    #[must_use]
+    pub fn widest(&self) -> Option<(usize, usize)> {
+        let each = self.levels.iter().copied().enumerate();
+        each.max_by_key(|(level, tasks)| (*tasks, std::cmp::Reverse(*level)))
+    }
+}
+
+/// The plan as a graph for Graphviz: an arrow leads from a task to one that it waits for.
+#[must_use]
+pub fn dot(plan: &Plan) -> String {
+    let mut text = "digraph plan {\n  rankdir = LR;\n  node [shape = box];\n".to_owned();
+    for task in &plan.tasks {
+        let files = task.files.len();
+        let s = if files == 1 { "" } else { "s" };
+        // Ids have no character that would have to be escaped.
+        text.push_str(&format!(
+            "  \"{0}\" [label = \"{0}\\n{files} file{s}, {1} lines\"];\n",
+            task.id, task.lines
+        ));
+    }
+    for task in &plan.tasks {
+        for before in &task.after {
+            text.push_str(&format!("  \"{}\" -> \"{before}\";\n", task.id));
+        }
+    }
+    text.push_str("}\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(tasks: &[(&str, &[&str], u32, u64)]) -> Plan {
+        let id = |id: &str| TaskId::parse(id).unwrap();
+        let task = |&(name, after, level, tokens): &(&str, &[&str], u32, u64)| Task {
+            id: id(name),
+            files: vec![format!("{name}.js")],
+            after: after.iter().map(|a| id(a)).collect(),
+            lines: 1,
+            tokens,
+            level,
+            vars: String::new(),
+        };
+        Plan { tasks: tasks.iter().map(task).collect() }
+    }
+
+    #[test]
+    fn the_longest_chain_is_critical() {
+        let plan = plan(&[
+            ("a", &[], 0, 5),
+            ("b", &[], 0, 90),
+            ("c", &[], 0, 900),
+            ("d", &["a", "b"], 1, 1),
+            ("e", &["d"], 2, 1),
+        ]);
+        let shape = Shape::of(&plan);
+        assert_eq!(shape.levels, [3, 1, 1]);
+        assert_eq!(shape.widest(), Some((0, 3)));
+        let names: Vec<_> = shape.critical.iter().map(TaskId::as_str).collect();
+        assert_eq!((names, shape.critical_tokens), (vec!["b", "d", "e"], 92));
+        assert_eq!(Shape::of(&Plan::default()).widest(), None);
+    }
+
+    #[test]
+    fn the_picture_has_every_task_and_every_arrow() {
+        let text = dot(&plan(&[("a", &[], 0, 1), ("b", &["a"], 1, 1)]));
+        assert!(text.contains("\"a\" [label = \"a\\n1 file, 1 lines\"];"), "{text}");
+        assert!(text.contains("  \"b\" -> \"a\";\n"), "{text}");
+    }
+}

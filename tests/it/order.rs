@@ -1,0 +1,196 @@
+//! Tasks that wait for each other: in which order they land, what a failure blocks, and where their order comes from.
+
+use crate::invariants::Claim;
+use crate::job::Job;
+use crate::sandbox::Sandbox;
+
+/// `a`, `b` after it, `c` after that, and `d` alone; each attempt once.
+fn chain() -> Job {
+    let tasks = "group = \"list\"\n\
+        [[plan.task]]\nid = \"a\"\nfiles = [\"a\"]\n\
+        [[plan.task]]\nid = \"b\"\nfiles = [\"b\"]\nafter = [\"a\"]\n\
+        [[plan.task]]\nid = \"c\"\nfiles = [\"c\"]\nafter = [\"b\"]\n\
+        [[plan.task]]\nid = \"d\"\nfiles = [\"d\"]";
+    Job::new(&["a", "b", "c", "d"])
+        .set("plan", tasks)
+        .set("retry", "feedback = 0\nredispatch = 0\nhalt-above = 1.0")
+}
+
+/// The tasks in the order in which they landed.
+fn landed(sandbox: &Sandbox) -> Vec<String> {
+    let format = "--format=%(trailers:key=Harness-Task,valueonly,separator=)";
+    let log = sandbox.git(&["log", "--reverse", "--first-parent", format, "harness/job-1/result"]);
+    log.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect()
+}
+
+fn states(sandbox: &Sandbox) -> String {
+    let status = sandbox.status();
+    let tasks = status["tasks"].as_array().unwrap();
+    let word = |t: &serde_json::Value| t["state"].as_str().unwrap().to_owned();
+    tasks.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_task_starts_from_a_tree_in_which_what_it_waits_for_has_landed() {
+    let sandbox = Sandbox::new(chain());
+    for (task, before) in [("b", "a"), ("c", "b")] {
+        sandbox.script(task, &format!("grep -q done {before} && edit {task} done"));
+    }
+    sandbox.script("default", "edit \"$HARNESS_TASK\" done");
+    sandbox.run(&["start", "--jobs", "4"]).exits(0);
+    let order: Vec<_> = landed(&sandbox).into_iter().filter(|t| t != "d").collect();
+    assert_eq!(order, ["a", "b", "c"]);
+    Claim::all(&sandbox).holds();
+}
+
+/// A run of the chain in which `a` fails.
+fn failed() -> Sandbox {
+    let sandbox = Sandbox::new(chain());
+    sandbox.script("a", "edit a BAD");
+    let said = sandbox.run(&["start"]).exits(1);
+    said.says("blocked: 2 tasks by `a`, which failed: `no-bad` not passed")
+        .says(": b, c")
+        .says("--keep-going");
+    sandbox
+}
+
+#[test]
+fn a_failure_blocks_what_waits_for_it_and_the_run_stops() {
+    let sandbox = failed();
+    assert_eq!(states(&sandbox), "failed done blocked blocked");
+    let status = sandbox.status();
+    assert_eq!(status["state"], "halted");
+    assert_eq!(status["counts"]["blocked"], 2);
+    assert!(status["reason"].as_str().unwrap().contains("2 tasks"), "{status}");
+    let reason = sandbox.task("c")["reason"].as_str().unwrap().to_owned();
+    assert!(reason.starts_with("waits for `a`, which failed: `no-bad`"), "{reason}");
+    sandbox.run(&["status"]).exits(0).says("blocked: 2 tasks by `a`, which failed");
+    sandbox.run(&["status", "--exit-code"]).exits(1);
+    let attempts = |task: &str| sandbox.task(task)["attempts"].clone();
+    assert_eq!((attempts("b"), attempts("c")), (0.into(), 0.into()));
+    // Nothing more happens by itself, and nobody waits for it.
+    sandbox.run(&["poll"]).exits(3).says("blocked: 2 tasks by `a`");
+    sandbox.run(&["start"]).exits(1).says("blocked: 2 tasks by `a`");
+    assert_eq!((attempts("a"), attempts("b")), (1.into(), 0.into()));
+    Claim::all(&sandbox).landed(&["d"]).holds();
+}
+
+#[test]
+fn a_retry_of_what_failed_unblocks() {
+    let sandbox = failed();
+    sandbox.script("a", "edit a good");
+    sandbox.run(&["retry", "a"]).exits(0);
+    assert_eq!(states(&sandbox), "todo done blocked blocked");
+    assert_eq!(sandbox.task("b")["reason"], serde_json::Value::Null);
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(landed(&sandbox), ["d", "a", "b", "c"]);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn who_wants_to_keep_going_tries_all_the_same() {
+    let sandbox = failed();
+    sandbox.run(&["start", "--keep-going"]).exits(1);
+    assert_eq!(states(&sandbox), "failed done done done");
+    assert_eq!(landed(&sandbox), ["d", "b", "c"]);
+    assert_eq!(sandbox.status()["state"], "ended");
+    Claim::all(&sandbox).landed(&["b", "c", "d"]).holds();
+}
+
+#[test]
+fn what_was_skipped_blocks_too_and_so_does_what_nobody_chose() {
+    let sandbox = Sandbox::new(chain());
+    sandbox.run(&["start", "--only", "c"]).exits(1).says("that `--only` does not name");
+    sandbox.run(&["skip", "b", "-m", "not today"]).exits(0);
+    sandbox
+        .run(&["start"])
+        .exits(1)
+        .says("blocked: 1 task by `b`, which was skipped: not today: c");
+    assert_eq!(states(&sandbox), "done done skipped blocked");
+    sandbox.run(&["skip", "c", "-m", "nor this"]).exits(0);
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).landed(&["a", "d"]).holds();
+}
+
+#[test]
+fn the_outer_layer_tries_what_blocks_others_before_the_run_stops() {
+    let job = chain()
+        .only("retry", "feedback = 0\nredispatch = 1\nredispatch-below = 0.9\nhalt-above = 1.0");
+    let sandbox = Sandbox::new(job);
+    sandbox.script("a.1", "edit a BAD");
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.task("a")["attempts"], 2);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn a_command_names_the_tasks_and_what_it_said_is_pinned() {
+    let command =
+        "group = \"command\"\norder = \"priority\"\ncommand = [\"sh\", \"tasks.sh\", \"{base}\"]";
+    let job = Job::new(&["a", "b"])
+        .set("plan", command)
+        .set("worktree", "setup = [[\"touch\", \"made\"]]");
+    let sandbox = Sandbox::new(job);
+    // Beside the job and not committed; it sees the base and not the user's work tree, and runs after the setup.
+    sandbox.write(
+        "tasks.sh",
+        "test -f made && test \"$(cat README)\" = \"nobody's business\" && test -n \"$1\" || exit 3\n\
+         echo '{\"id\": \"a\", \"files\": [\"a\"], \"vars\": {\"tone\": \"calm\"}}'\n\
+         echo '{\"id\": \"b\", \"files\": [\"b\"], \"priority\": 7}'\n",
+    );
+    sandbox.remember();
+    let first = sandbox.run(&["plan", "--json"]).exits(0).out;
+    assert_eq!(first, sandbox.run(&["plan", "--json"]).exits(0).out);
+    let plan: serde_json::Value = serde_json::from_str(&first).unwrap();
+    assert_eq!((&plan["tasks"][0]["id"], &plan["tasks"][1]["id"]), (&"b".into(), &"a".into()));
+    sandbox.run(&["start"]).exits(0);
+    let said = sandbox.git(&["show", "refs/harness/runs/job-1:plan-inputs/tasks.jsonl"]);
+    assert!(said.contains("\"priority\": 7"), "{said}");
+    assert_eq!(sandbox.git(&["worktree", "list"]).matches("planning").count(), 0);
+    Claim::all(&sandbox).holds();
+
+    sandbox.write("tasks.sh", "echo broken >&2; exit 4\n");
+    let said = sandbox.run(&["plan"]).exits(128);
+    said.says("`[plan] command` did not succeed (exit 4): sh tasks.sh").says("broken");
+    sandbox.write("tasks.sh", "echo nonsense\n");
+    sandbox.run(&["plan"]).exits(128).says("line 1 is not a task as JSON: nonsense");
+    assert_eq!(sandbox.git(&["worktree", "list"]).matches("planning").count(), 0);
+}
+
+#[test]
+fn another_tools_edges_order_files_of_any_kind() {
+    let edges = "order = \"dependency\"\nedges = [\"cat\", \"edges.json\"]";
+    let sandbox = Sandbox::new(Job::new(&["a", "b"]).set("plan", edges));
+    sandbox.write("edges.json", "{\"a\": [\"b\"]}");
+    sandbox.remember();
+    sandbox.run(&["plan"]).exits(0).says("2 levels").says("b → a");
+    sandbox.run(&["plan", "--dot"]).exits(0).says("\"a\" -> \"b\";");
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(landed(&sandbox), ["b", "a"]);
+    sandbox.git(&["cat-file", "-e", "refs/harness/runs/job-1:plan-inputs/edges.json"]);
+}
+
+#[test]
+fn imports_order_a_run_and_a_second_plan_reads_nothing() {
+    let job = Job::bare(&["main.py", "lib.py"]).set("plan", "order = \"dependency\"");
+    let sandbox = Sandbox::new(job);
+    sandbox.write("main.py", "import lib\n");
+    sandbox.write("lib.py", "x = 1\n");
+    sandbox.git(&["commit", "--quiet", "--all", "--message", "an import"]);
+    sandbox.remember();
+    let plan = || sandbox.run(&["plan", "--json"]).exits(0).out;
+    let first = plan();
+    assert!(first.contains("\"after\":[\"lib_dot_py\"]"), "{first}");
+    let cache = sandbox.repo.join(".git/harness/plan-cache");
+    let kept = std::fs::read(&cache).unwrap();
+    assert_eq!(plan(), first);
+    assert_eq!(std::fs::read(&cache).unwrap(), kept);
+    std::fs::write(&cache, "nonsense").unwrap();
+    assert_eq!(plan(), first);
+    sandbox.script(
+        "default",
+        "for f in main lib; do case $HARNESS_TASK in $f*) echo '# done' >>$f.py;; esac; done",
+    );
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(landed(&sandbox), ["lib_dot_py", "main_dot_py"]);
+}
