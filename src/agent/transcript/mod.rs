@@ -1,7 +1,7 @@
 //! Transcripts for people: what an agent printed, as who said and did what.
 //!
 //! Agents print events as JSON, each in its own terms, or plain text, or both mixed; and what is kept may begin or end
-//! anywhere. So nothing is expected: what is known is told ([`events`]), JSON that is not known is shown shortened, and
+//! anywhere. So nothing is expected: what is known is told (`events`), JSON that is not known is shown shortened, and
 //! the rest is shown as it is. It works while the agent runs, with what has been printed so far.
 
 mod events;
