@@ -49,7 +49,7 @@ fn too_large(world: &mut World, preset: &'static str) {
     let files = ["src/one/a.txt", "src/two/b.txt", "src/two/c.txt", "src/z/d.txt", "src/z/e.txt"];
     let files: Vec<_> = files.map(str::to_owned).to_vec();
     // `one` never fits, `two` does in two parts, `z` fits.
-    let job = Job::with(files.clone(), preset).set("plan", "group = \"directory\"");
+    let job = Job::with(files.clone(), preset).set("plan", "group = \"directory\"\nmax-files = 2");
     let job = job.set("retry", "halt-above = 1\nredispatch = 0");
     world.begin(script(), &files, &job.text());
     world.server().plan(|entry| {
