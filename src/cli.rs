@@ -44,6 +44,8 @@ pub enum Command {
     Log(Log),
     /// Show one task in full
     Show(Show),
+    /// Join what the tasks of a run have handed in; also of a run that is under way
+    Collect(Collect),
     /// Run the checks of a task's candidate again
     Verify(Verify),
     /// Try failed tasks again, with all their budgets new
@@ -313,6 +315,23 @@ pub struct Show {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `collect`
+#[derive(Debug, Args)]
+pub struct Collect {
+    /// The run; may be left out where only one is active
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print JSON: how much is there, what is missing, and each task's output by itself
+    #[arg(long, conflicts_with = "page")]
+    pub json: bool,
+    /// Print the page that the job's template makes of it (`[output] page`)
+    #[arg(long)]
+    pub page: bool,
 }
 
 /// `verify`

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::prompt::{Brief, CheckBrief, FileBrief, FindingBrief, RuleBrief, ScopeBrief, TaskBrief};
+use super::prompt::{
+    Brief, CheckBrief, FileBrief, FindingBrief, OutputBrief, RuleBrief, ScopeBrief, TaskBrief,
+    fence,
+};
 use crate::contract::ast_equal::terms;
 use crate::domain::id::{Oid, RunId};
 use crate::domain::plan::Task;
 use crate::domain::verdict::Finding;
-use crate::job::{Job, ScopePattern, placeholders};
+use crate::job::{HandedIn, Job, ScopePattern, placeholders};
 
 /// Everything that a brief is about.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub struct Subject<'a> {
     pub lines: &'a BTreeMap<String, u64>,
     /// Every finding so far.
     pub findings: &'a [Finding],
+    /// What the job's example and schemas say, by their names.
+    pub pinned: &'a BTreeMap<String, String>,
 }
 
 /// The brief of an attempt.
@@ -49,7 +54,10 @@ pub fn brief(subject: &Subject) -> Brief {
             files: subject.task.files.iter().map(file).collect(),
         },
         attempt: subject.attempt,
-        output: None,
+        output: job.output.as_ref().map(|output| OutputBrief {
+            path: output.path.clone(),
+            example: output.example.as_ref().and_then(|name| subject.pinned.get(name).cloned()),
+        }),
         allow_empty: job.agent.allow_empty,
         checks: checks(subject),
         scope: ScopeBrief {
@@ -80,6 +88,7 @@ fn checks(subject: &Subject) -> Vec<CheckBrief> {
         base: subject.base.as_str(),
         run: subject.run.as_str(),
         attempt: subject.attempt,
+        output: subject.job.output.as_ref().map_or("", |output| &output.path),
         ..placeholders::Values::default()
     };
     let one = |check: &crate::job::Check| {
@@ -95,15 +104,28 @@ fn checks(subject: &Subject) -> Vec<CheckBrief> {
             let globs = |globs: &crate::job::Globs| globs.patterns().join("`, `");
             terms(&globs(&wanted.from), &globs(&wanted.to), &wanted.options)
         };
+        let statement = match (&check.ast_equal, &check.handed_in) {
+            (Some(wanted), _) => words(wanted),
+            (None, Some(wanted)) => handed_in(wanted, subject.pinned),
+            (None, None) => String::new(),
+        };
         CheckBrief {
             name: check.name.clone(),
-            statement: check.ast_equal.as_ref().map(words).unwrap_or_default(),
+            statement,
             command: argv.iter().map(|a| quote(a)).collect::<Vec<_>>().join(" "),
             timeout_seconds: check.timeout.as_secs(),
             when,
         }
     };
     subject.job.checks.iter().map(one).collect()
+}
+
+/// What is demanded of the file that is handed in.
+fn handed_in(wanted: &HandedIn, pinned: &BTreeMap<String, String>) -> String {
+    let path = &wanted.path;
+    let Some(name) = &wanted.schema else { return format!("`{path}` is there.") };
+    let schema = pinned.get(name).map_or("", |text| text.trim_end());
+    format!("`{path}` is valid by this JSON Schema:\n\n{}", fence(schema, "json"))
 }
 
 /// What a scope pattern means for these files.

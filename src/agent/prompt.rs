@@ -163,9 +163,17 @@ impl Brief {
 /// # Errors
 /// If the template is wrong, or uses a name that does not exist: with its name, the line, and what is known there.
 pub fn render(template: Option<(&str, &str)>, brief: &Brief) -> Result<String> {
-    let (name, source) = template.unwrap_or((BUILT_IN_NAME, BUILT_IN));
+    page(template.unwrap_or((BUILT_IN_NAME, BUILT_IN)), brief)
+}
+
+/// Makes a page of any values, by the rules of prompts.
+///
+/// # Errors
+/// As [`render`].
+pub fn page(template: (&str, &str), values: &impl Serialize) -> Result<String> {
+    let (name, source) = template;
     let env = environment();
-    let values = Value::from(Serde(brief));
+    let values = Value::from(Serde(values));
     let text = env
         .template_from_named_str(name, source)
         .and_then(|template| template.render(values.clone()))
@@ -204,7 +212,7 @@ fn environment() -> Environment<'static> {
 
 /// A Markdown block of literal text. Its fence is longer than any row of backticks in the text, which therefore cannot
 /// end the block, whoever wrote it.
-fn fence(text: &str, language: &str) -> String {
+pub(super) fn fence(text: &str, language: &str) -> String {
     let fence = "`".repeat(longest_row(text).max(2) + 1);
     // A NUL could not be handed over in an argument.
     let text = text.replace('\0', "\u{FFFD}");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::agent::preset::{self, Preset};
+use crate::contract::schema::Schema;
 use crate::domain::id::Oid;
 use crate::error::Advice;
 use crate::job::{self, Job};
@@ -83,6 +84,15 @@ pub fn find(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<Found> {
 pub fn pinned(repo: &Repo, found: &Found, base: &Oid) -> Result<Vec<(String, Vec<u8>)>> {
     let mut pinned = BTreeMap::new();
     let tree = repo.tree_of(base)?;
+    if let Some(output) = &found.job.output
+        && repo.has_entry(&tree, &output.path)?
+    {
+        return Err(Advice::new(
+            format!("{}: the base has a file already at [output] path: {}", found.file, output.path),
+            "choose a path at which there is none, so that what was there is not taken for what a task hands in",
+        )
+        .into());
+    }
     if let Some(prompt) = &found.job.agent.prompt {
         let bytes = read(repo, &found.folder, prompt, &tree)?.ok_or_else(|| {
             Advice::new(
@@ -91,6 +101,19 @@ pub fn pinned(repo: &Repo, found: &Found, base: &Oid) -> Result<Vec<(String, Vec
             )
         })?;
         pinned.insert(plain(prompt), bytes);
+    }
+    for (key, name) in job::must_exist(&found.job) {
+        let bytes = read(repo, &found.folder, name, &tree)?.ok_or_else(|| {
+            Advice::new(
+                format!("{}: the file that `{key}` names is not there: {name}", found.file),
+                "its path is relative to the job file or to the repository's top",
+            )
+        })?;
+        if key == "schema" {
+            let text = String::from_utf8_lossy(&bytes);
+            Schema::parse(&text).with_context(|| format!("the schema is wrong: {name}"))?;
+        }
+        pinned.insert(plain(name), bytes);
     }
     for name in job::files_named(&found.job) {
         let name = plain(&name);

@@ -34,6 +34,7 @@ pub const PAGES: &[(&str, &str)] = pages![
     "git-harness-retry.1",
     "git-harness-skip.1",
     "git-harness-cancel.1",
+    "git-harness-collect.1",
     "git-harness-sweep.1",
     "git-harness-demo.1",
     "git-harness-man.1",

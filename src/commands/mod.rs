@@ -2,6 +2,7 @@
 
 mod adopt;
 mod agent;
+mod collect;
 mod demo;
 mod doctor;
 mod jobfile;
@@ -72,6 +73,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         Command::Agent(args) => agent::run(&here, args, ui),
         Command::Log(args) => log::run(&here, args, ui),
         Command::Show(args) => show::run(&here, args, ui),
+        Command::Collect(args) => collect::run(&here, args, ui),
         Command::Verify(args) => verify::run(&here, args, ui),
         Command::Retry(args) => request::retry(&here, args, ui),
         Command::Skip(args) => request::skip(&here, args, ui),

@@ -204,6 +204,13 @@ pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
     })
 }
 
+/// The path of the file that each task of a run hands in; none where they hand in changes.
+#[must_use]
+pub fn output_path(loaded: &LoadedRun) -> Option<String> {
+    let job = job::parse(&loaded.job_text, &loaded.manifest.file).ok()?;
+    job.output.map(|output| output.path)
+}
+
 /// Where the places of a run are.
 #[must_use]
 pub fn places(store: &Store, job: &job::Job, run: &RunId) -> PathBuf {

@@ -67,6 +67,8 @@ pub fn run(here: &Path, args: &cli::Show, ui: &Ui) -> Result<u8> {
         let around = json::Surroundings::default();
         let word = json::shown(&loaded.ledger.state, planned, s, &around);
         let mut value = json::task(run.as_str(), planned, s, word);
+        value["output"] =
+            serde_json::json!(json::output(s, opened::output_path(&loaded).as_deref()));
         let list: Vec<_> = found
             .iter()
             .map(|f| serde_json::json!({"attempt": f.attempt, "check": f.check, "text": f.text}))
@@ -94,6 +96,10 @@ pub fn run(here: &Path, args: &cli::Show, ui: &Ui) -> Result<u8> {
         row("base", oid(s.base.as_ref())),
         row("candidate", oid(s.candidate.as_ref().map(|c| &c.commit))),
         row("landed", oid(s.landed.as_ref())),
+        row(
+            "output",
+            json::output(s, opened::output_path(&loaded).as_deref()).unwrap_or_else(none),
+        ),
         row("since", human::moment(s.at)),
         row("used", human::spend(s.spend)),
     ];

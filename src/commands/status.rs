@@ -60,6 +60,7 @@ fn surroundings(store: &Store, loaded: &LoadedRun) -> Result<json::Surroundings>
         driver: opened::driver(store, run),
         reason: None,
         landing: opened::landing_task(store, loaded)?,
+        output: opened::output_path(loaded),
     };
     if loaded.ledger.state.count(&Phase::Queued) > 0 {
         let places = store.repo().checked_out_at(&loaded.manifest.target)?;
@@ -106,7 +107,15 @@ fn picture(loaded: &LoadedRun, around: &json::Surroundings) -> String {
     let row = |a: &str, b: String| vec![a.to_owned(), b];
     let mut rows = vec![
         row("run", format!("{} ({}; {driver})", state.id, state.summary())),
-        row("target", format!("{}, {done} landed", opened::short(&loaded.manifest.target))),
+        match &around.output {
+            None => {
+                row("target", format!("{}, {done} landed", opened::short(&loaded.manifest.target)))
+            }
+            Some(path) => {
+                let how = format!("`git harness collect {}` joins them", state.id);
+                row("outputs", format!("{path}, {done} handed in; {how}"))
+            }
+        },
         row("tasks", format!("{}: {}", state.tasks.len(), human::counts(state))),
     ];
     rows.extend(rate(state).map(|text| row("rate", text)));

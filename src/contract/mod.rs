@@ -2,3 +2,4 @@
 
 pub mod ast_equal;
 pub mod pairs;
+pub mod schema;

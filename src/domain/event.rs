@@ -105,6 +105,8 @@ pub enum TaskEventKind {
         /// Results earned on the tree that landed.
         results: Vec<CheckResult>,
     },
+    /// What it hands in is good, and nothing of it goes to the target branch.
+    HandedIn,
     /// No try is left.
     Failed {
         /// Why, in a sentence.

@@ -118,6 +118,8 @@ pub struct Policy {
     pub allow_empty: bool,
     /// Whether a landing check that fails on the base stops the run (`[job] base-check`).
     pub base_must_pass: bool,
+    /// Whether tasks hand in a report, which is done when it is accepted, and no change that has to land.
+    pub report: bool,
     /// Whether a task is tried although one that it waits for has failed or was skipped.
     pub keep_going: bool,
 }
@@ -165,6 +167,7 @@ impl Default for Policy {
             cost_per_task: None,
             allow_empty: false,
             base_must_pass: true,
+            report: false,
             keep_going: false,
         }
     }

@@ -216,6 +216,10 @@ impl TaskState {
                 self.landed = Some(commit.clone());
                 self.reason = None;
             }
+            TaskEventKind::HandedIn => {
+                self.phase = Phase::Done;
+                self.reason = None;
+            }
             TaskEventKind::Failed { reason, cause } => {
                 self.phase = Phase::Failed;
                 self.reason = Some(reason.clone());

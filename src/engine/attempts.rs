@@ -1,5 +1,6 @@
 //! An attempt seen from the supervisor: its keeper is started, waited for, and its outcome read.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -14,6 +15,7 @@ use crate::domain::machine::Observation;
 use crate::domain::session::{Class, Cost, Reading, Usage};
 use crate::domain::verdict::{Candidate, Finding};
 use crate::failpoint;
+use crate::job;
 use crate::keeper::spec::{AttemptWork, Outcome, PlaceSpec, Spec, VERSION, Work, millis};
 use crate::keeper::{self, files};
 use crate::landing::message;
@@ -100,6 +102,7 @@ pub(super) fn launch(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch
             secrets: call.secrets.clone(),
             author: (ctx.identity.name.clone(), ctx.identity.email.clone()),
             message: message::candidate(&ctx.subject(task, attempt)?),
+            output: ctx.job.output.as_ref().map(|output| output.path.clone()),
         })),
         env: Environ::empty(),
     };
@@ -111,7 +114,8 @@ pub(super) fn launch(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch
     env.set("HARNESS_TASK", task.as_str());
     env.set("HARNESS_ATTEMPT", attempt.to_string());
     env.set("HARNESS_WORKTREE", spec.place.path.as_os_str());
-    env.set("HARNESS_OUTPUT", "");
+    let output = ctx.job.output.as_ref().map(|output| spec.place.path.join(&output.path));
+    env.set("HARNESS_OUTPUT", output.as_deref().unwrap_or(Path::new("")).as_os_str());
     env.set("HARNESS_PROMPT_FILE", prompt.as_os_str());
     env.set("HARNESS_FEEDBACK_FILE", feedback_arg);
     start(ctx, &launch.place, &dir, &lock, &env)?;
@@ -154,7 +158,8 @@ fn place_spec(ctx: &Context, task: &TaskId, launch: &Launch) -> PlaceSpec {
         path: ctx.places.join(&launch.place),
         index: ctx.store.local().places(&ctx.run).join(&launch.place),
         commit: launch.shown.to_string(),
-        branch: Some(layout::branch(&ctx.run, task)),
+        // What is handed in is no branch to build on: `collect` and `show` have it.
+        branch: ctx.job.output.is_none().then(|| layout::branch(&ctx.run, task)),
         setup: ctx.job.worktree.setup.clone(),
         keep: ctx.job.worktree.keep.patterns().to_vec(),
         overlay: Vec::new(),
@@ -196,6 +201,12 @@ fn render(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch) -> Result
     let counted = planning::line_counts(&ctx.store.repo().local(), base, &task.files)?;
     let lines = task.files.iter().cloned().zip(counted);
     let lines = lines.filter_map(|(path, n)| Some((path, n?))).collect();
+    let mut pinned = BTreeMap::new();
+    for (_, name) in job::must_exist(&ctx.job) {
+        if let Some((_, source)) = ctx.overlay.iter().find(|(path, _)| path == name) {
+            pinned.insert(name.clone(), std::fs::read_to_string(source)?);
+        }
+    }
     let subject = brief::Subject {
         job: &ctx.job,
         name: &ctx.manifest.job,
@@ -205,6 +216,7 @@ fn render(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch) -> Result
         attempt,
         lines: &lines,
         findings: &launch.findings,
+        pinned: &pinned,
     };
     prompt::render(template, &brief::brief(&subject))
 }

@@ -99,6 +99,9 @@ impl Engine<'_> {
 
     /// The task's branch shows where the attempt begins.
     fn point_branch(&mut self, task: &TaskId, state: &TaskState, to: &Oid) -> Result<()> {
+        if self.ctx.job.output.is_some() {
+            return Ok(());
+        }
         let branch = layout::branch(&self.ctx.run, task);
         let old = self.ctx.store.read(&branch)?;
         let ours = [state.candidate.as_ref().map(|c| &c.commit), state.base.as_ref()];

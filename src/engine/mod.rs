@@ -168,6 +168,7 @@ pub fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
         cost_per_task: usd(limits.cost_per_task),
         allow_empty: job.agent.allow_empty,
         base_must_pass: job.job.base_check == crate::job::BaseCheck::Stop,
+        report: job.job.kind == crate::job::Kind::Report,
         keep_going: false,
     }
 }

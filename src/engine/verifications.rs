@@ -47,7 +47,7 @@ impl Case {
     }
 }
 
-/// The scope's word on a candidate, which needs no checks.
+/// The scope's word on a candidate, which needs no checks; also on a report that is not there.
 pub(super) fn scope_finding(
     ctx: &Context,
     task: &TaskId,
@@ -59,7 +59,13 @@ pub(super) fn scope_finding(
     let changes = repo::changed_paths(store.repo(), &base, &candidate.tree)?;
     let changed: Vec<String> = changes.into_iter().map(|c| c.path).collect();
     let planned = ctx.task(task)?;
-    Ok(scope::violation(&ctx.job.scope, &planned.files, &changed, attempt))
+    let violation = scope::violation(&ctx.job.scope, &planned.files, &changed, attempt);
+    if let (None, Some(output)) = (&violation, &ctx.job.output)
+        && !store.repo().has_entry(&candidate.tree, &output.path)?
+    {
+        return Ok(Some(scope::nothing_handed_in(&output.path, attempt)));
+    }
+    Ok(violation)
 }
 
 /// The steps of a case, with what is known about its tree.

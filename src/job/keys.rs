@@ -25,7 +25,6 @@ pub(super) struct Known {
 }
 
 const EVALUATION: &str = "evaluation by an independent agent";
-const OUTPUTS: &str = "outputs";
 
 /// The sections in the order of the documentation; the file itself comes first, with an empty path.
 pub(super) const SECTIONS: &[Known] = &[
@@ -132,8 +131,8 @@ pub(super) const SECTIONS: &[Known] = &[
             ("version", Now),
             ("cache", Now),
             ("ast-equal", Now),
-            ("output", Later(OUTPUTS)),
-            ("schema", Later(OUTPUTS)),
+            ("output", Now),
+            ("schema", Now),
         ],
     },
     Known {
@@ -159,8 +158,8 @@ pub(super) const SECTIONS: &[Known] = &[
     Known {
         path: "output",
         header: "[output]",
-        fate: Later(OUTPUTS),
-        keys: &[("path", Later(OUTPUTS)), ("merge", Later(OUTPUTS))],
+        fate: Now,
+        keys: &[("path", Now), ("merge", Now), ("command", Now), ("example", Now), ("page", Now)],
     },
     Known {
         path: "evaluate",

@@ -28,8 +28,9 @@ pub use errors::{Fault, JobError, JobErrors, in_prose, nearest, position};
 pub use globs::{Globs, ScopePattern};
 pub use names::{MAX_JOB_NAME, slug};
 pub use schema::{
-    Agent, AstEqual, BaseCheck, Check, Group, Job, JobSection, Kind, Limits, ListedTask, Merge,
-    Order, PlanSection, Presets, Queue, Retry, Sandbox, Scope, When, Worktree,
+    Agent, AstEqual, BaseCheck, Check, Group, HandedIn, Job, JobSection, Join, Kind, Limits,
+    ListedTask, Merge, Order, Output, PlanSection, Presets, Queue, Retry, Sandbox, Scope, When,
+    Worktree,
 };
 
 use section::{Report, Section};
@@ -76,14 +77,30 @@ pub fn files_named(job: &Job) -> Vec<String> {
     let checks = job.checks.iter().flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
     let setup = job.worktree.setup.iter().flatten();
     let plan = job.plan.command.iter().chain(&job.plan.edges).flatten();
-    let arguments = job.agent.command.iter().chain(setup).chain(checks).chain(plan);
-    let mut files: Vec<String> = job.agent.prompt.iter().chain(&job.plan.list).cloned().collect();
+    let join = match job.output.as_ref().map(|o| &o.merge) {
+        Some(Join::Command(argv)) => argv.as_slice(),
+        Some(Join::JsonArray | Join::Jsonl | Join::Concat) | None => &[],
+    };
+    let arguments = job.agent.command.iter().chain(setup).chain(checks).chain(plan).chain(join);
+    let data = job.agent.prompt.iter().chain(&job.plan.list).chain(must_exist(job).map(|(_, f)| f));
+    let mut files: Vec<String> = data.cloned().collect();
     for file in arguments.filter_map(|argument| as_relative_path(argument)) {
         if !files.contains(&file) {
             files.push(file);
         }
     }
     files
+}
+
+/// The files that must be there beside the prompt, each with the key that names it.
+pub fn must_exist(job: &Job) -> impl Iterator<Item = (&'static str, &String)> {
+    let schemas = job.checks.iter().filter_map(|c| c.handed_in.as_ref()?.schema.as_ref());
+    let example = job.output.iter().filter_map(|o| o.example.as_ref());
+    let page = job.output.iter().filter_map(|o| o.page.as_ref());
+    let texts = example
+        .map(|file| ("[output] example", file))
+        .chain(page.map(|file| ("[output] page", file)));
+    schemas.map(|file| ("schema", file)).chain(texts)
 }
 
 /// The argument as a path below the repository's top, if it looks like one.

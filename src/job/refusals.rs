@@ -106,7 +106,8 @@ hint: use "job""#,
     ),
     (
         r#"kind = "report""#,
-        r#"j:5:8: `kind = "report"` is not available yet: it comes with outputs; use `kind = "change"`"#,
+        r#"j:1:1: `path` is missing in [output]
+hint: say which file each task hands in: `path = "review.json"` in [output]"#,
     ),
     (
         r#"kind = "chnage""#,
@@ -311,8 +312,11 @@ hint: a built-in check has no limit"),
     (r#"[[check]]
 name = "x"
 output = "r.json"
-schema = "s.json""#, "j:7:1: `output` in [[check]] is not available yet: it comes with outputs; leave it out for now
-j:8:1: `schema` in [[check]] is not available yet: it comes with outputs; leave it out for now"),
+schema = "s.json""#, r#"j:7:10: `output` in [[check]] has a meaning only with `kind = "report"` in [job] and a `path` in [output]"#),
+    (r#"[[check]]
+name = "x"
+run = ["a"]
+schema = "s.json""#, r#"j:8:10: `schema` in [[check]] has a meaning only beside `output`"#),
     (r#"[[chek]]
 name = "x""#, "j:5:3: unknown key `chek` in the job file
 hint: did you mean [[check]]?"),
@@ -324,7 +328,8 @@ write = ["src/{task.files}"]"#, r#"j:6:10: `write` in [scope] must hold `{task.f
     (r#"[scope]
 always = ["{task.files|ext:ts}"]"#, "j:6:11: `always` in [scope] cannot hold `{task.files|ext:ts}`: it has a meaning only in `[scope] write`"),
     (r#"[output]
-path = "r.json""#, "j:5:1: [output] is not available yet: it comes with outputs; leave it out for now"),
+path = "r.json""#, r#"j:5:1: `output` in the job file has a meaning only with `kind = "report"`
+hint: write that in [job], or leave [output] out: the work is the change itself"#),
     ("[retry]
 halt-above = 1.5", "j:6:14: `halt-above` in [retry] must be from 0 to 1: 1.5"),
     ("[retry]
@@ -348,12 +353,83 @@ batch = 8", "j:6:9: `batch = 8` is not available yet: it comes with the merge qu
 review = "required""#, r#"j:6:10: `review = "required"` is not available yet: it comes with reviews; use `review = "none"`"#),
 ];
 
+/// Lines that follow a job with `kind = "report"`, at line 6.
+const IN_REPORT: &[(&str, &str)] = &[
+    (
+        r#"[output]
+path = "../r.json""#,
+        r#"j:7:8: `path` in [output] must be a path inside the repository: "../r.json"
+hint: write it relative to the repository's top, without a leading `/` and without `..`"#,
+    ),
+    (
+        r#"[output]
+path = "a/.git/r.json""#,
+        r#"j:7:8: `path` in [output] must be the path of a file: "a/.git/r.json""#,
+    ),
+    (
+        r#"[output]
+path = "out/""#,
+        r#"j:7:8: `path` in [output] must be the path of a file: "out/""#,
+    ),
+    (
+        r#"[output]
+path = "r.json"
+merge = "command""#,
+        r#"j:6:1: `command` is missing in [output]
+hint: it is told a line of JSON for each output: `command = ["./join.py"]`"#,
+    ),
+    (
+        r#"[output]
+path = "r.json"
+command = ["a"]"#,
+        r#"j:8:11: `command` in [output] has a meaning only with `merge = "command"`"#,
+    ),
+    (
+        r#"[output]
+path = "r.json"
+[scope]
+write = ["a"]"#,
+        r#"j:9:9: `write` in [scope] cannot be used with `kind = "report"`
+hint: its tasks may write what they hand in and nothing else"#,
+    ),
+    (
+        r#"[output]
+path = "r.json"
+[[check]]
+name = "x"
+output = "s.json"
+when = ["landing"]"#,
+        r#"j:10:10: `output` in [[check]] is not the file that is handed in: "s.json"
+hint: [output] says `path = "r.json"`
+j:11:9: `when` in [[check]] cannot be "landing" with `kind = "report"`
+hint: what is handed in does not land: leave `when` out"#,
+    ),
+    (
+        r#"[output]
+path = "r.json"
+[[check]]
+name = "x"
+output = "r.json"
+run = ["a"]"#,
+        "j:11:7: `run` in [[check]] cannot be used together with `output`
+hint: make two checks of them",
+    ),
+];
+
+#[test]
+fn a_report_cannot_be_nothing() {
+    let text = "[job]\ngoal = \"g\"\nkind = \"report\"\n[agent]\ncommand = [\"a\"]\nallow-empty = true\n[output]\npath = \"r\"\n";
+    let said = parse(text, "j").unwrap_err().to_string();
+    assert!(said.starts_with("j:6:15: `allow-empty` in [agent] cannot be used with"), "{said}");
+}
+
 #[test]
 fn everything_wrong_is_said_exactly() {
     let tables = [
         ("", WHOLE),
         ("[agent]\ncommand = [\"a\"]\n[job]\ngoal = \"g\"\n", IN_JOB),
         ("[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n", AFTERWARDS),
+        ("[agent]\ncommand = [\"a\"]\n[job]\ngoal = \"g\"\nkind = \"report\"\n", IN_REPORT),
     ];
     for (before, rows) in tables {
         for (lines, expected) in rows {

@@ -21,6 +21,8 @@ pub struct Job {
     pub checks: Vec<Check>,
     /// `[scope]`.
     pub scope: Scope,
+    /// `[output]`: there exactly with `kind = "report"`.
+    pub output: Option<Output>,
     /// `[retry]`.
     pub retry: Retry,
     /// `[limits]`.
@@ -53,6 +55,34 @@ pub struct JobSection {
 pub enum Kind {
     /// Commits.
     Change,
+    /// A file each, of which nothing goes to the target.
+    Report,
+}
+
+/// `[output]`: the file that each task hands in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// `path`: relative to the worktree, inside it.
+    pub path: String,
+    /// `merge`: how `collect` joins them; default `json-array`.
+    pub merge: Join,
+    /// `example`: a file that shows what is wanted, for the prompt; relative and inside the repository.
+    pub example: Option<String>,
+    /// `page`: the template of `collect --page`; relative and inside the repository.
+    pub page: Option<String>,
+}
+
+/// How handed-in files become one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Join {
+    /// One JSON array: of what their arrays hold, and of what is no array as it is.
+    JsonArray,
+    /// The same, an item a line.
+    Jsonl,
+    /// One after the other, each ending its last line.
+    Concat,
+    /// What `command` prints, which is told a line of JSON for each of them.
+    Command(Vec<String>),
 }
 
 /// What happens when a landing check fails on the base commit already.
@@ -225,6 +255,8 @@ pub struct Check {
     pub run: Vec<String>,
     /// `ast-equal`: the built-in comparison of programs.
     pub ast_equal: Option<AstEqual>,
+    /// `output`, with `schema`: the built-in look at what was handed in.
+    pub handed_in: Option<HandedIn>,
     /// `timeout`: default 5 minutes. Running longer is not the task's fault.
     pub timeout: Duration,
     /// `when`: on which trees it runs.
@@ -233,6 +265,15 @@ pub struct Check {
     pub version: Option<Vec<String>>,
     /// `cache`: whether a verdict is used again for the same tree; default yes.
     pub cache: bool,
+}
+
+/// `output = "…"` of a check: the file must be there, and must be what a schema says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandedIn {
+    /// `output`: the path of `[output]`.
+    pub path: String,
+    /// `schema`: the JSON Schema's file, relative and inside the repository.
+    pub schema: Option<String>,
 }
 
 /// `ast-equal = { … }`: files that must be the programs that they were, without their types.

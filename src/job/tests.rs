@@ -8,6 +8,9 @@ use crate::contract::ast_equal::Options;
 const COMPLETE: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/jobs/complete.toml"));
 
+const REPORT: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/jobs/report.toml"));
+
 /// The least that is a job, on four lines.
 const LEAST: &str = "[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n";
 
@@ -71,6 +74,7 @@ fn every_key_that_is_available_is_read() {
             name: "types".into(),
             run: strings(&["npx", "tsc", "--noEmit", "-p", "."]),
             ast_equal: None,
+            handed_in: None,
             timeout: Duration::from_millis(500),
             when: When { task: false, landing: true },
             version: Some(strings(&["npx", "tsc", "--version"])),
@@ -133,12 +137,28 @@ fn the_fixture_holds_every_key() {
     // A job has one source of tasks: the others stand in tests of their own.
     for section in keys::SECTIONS.iter().filter(|s| s.path != "plan.task") {
         for (key, fate) in section.keys {
-            let shown = COMPLETE.lines().any(|l| l.starts_with(&format!("{key} = ")));
+            let shown =
+                COMPLETE.lines().chain(REPORT.lines()).any(|l| l.starts_with(&format!("{key} = ")));
             let available = *fate == keys::Fate::Now && !section.path.is_empty();
             let elsewhere =
                 ["scope", "vars", "context-window", "fill", "ast-equal", "list", "edges", "task"];
             assert!(shown || !available || elsewhere.contains(key), "{} {key}", section.header);
         }
+    }
+}
+
+#[test]
+fn a_job_of_reports_is_read() {
+    let job = parse(REPORT, "report.toml").unwrap_or_else(|e| panic!("{e}"));
+    let output = job.output.clone().unwrap();
+    assert_eq!((job.job.kind, &*output.path), (Kind::Report, "out/review.json"));
+    assert_eq!(output.merge, Join::Command(strings(&["./join.py"])));
+    assert_eq!(job.checks[0].when, When { task: true, landing: false });
+    assert!(job.scope.allows(&[], "out/review.json") && !job.scope.allows(&[], "out/other.json"));
+    let named = files_named(&job);
+    for file in ["reviewer", "join.py", "review.example.json", "review.md.j2", "review.schema.json"]
+    {
+        assert!(named.iter().any(|name| name == file), "{file}: {named:?}");
     }
 }
 

@@ -45,6 +45,9 @@ pub(super) fn keep(
     let (place, ended) = match prepare(repo, dir, spec, stop) {
         Ok(place) => {
             let prepared = began.elapsed();
+            if let Some(folder) = work.output.as_ref().and_then(|o| Path::new(o).parent()) {
+                std::fs::create_dir_all(place.path.join(folder))?;
+            }
             failpoint::hit("keeper.before-agent");
             let command = command(dir, spec, work, &redactor);
             let ended = match &work.preset {
@@ -163,7 +166,11 @@ fn clear_litter(repo: &Repo, folder: &Path, preset: &Preset, base: &Oid) -> Resu
 /// Saves what is in the place as a commit on what it showed at first: the commit and its tree.
 fn save(repo: &Repo, place: &Place, base: &Oid, work: &AttemptWork) -> Result<(Oid, Oid)> {
     let base_tree = repo.tree_of(base)?;
-    let snapshot = repo::snapshot(repo, place, &base_tree).context("cannot save what was left")?;
+    let mut snapshot =
+        repo::snapshot(repo, place, &base_tree).context("cannot save what was left")?;
+    if let Some(output) = &work.output {
+        snapshot.tree = with_output(repo, place, &snapshot.tree, output)?;
+    }
     if work.base != base.as_str() && snapshot.tree == base_tree {
         // A session that went on and changed nothing more: what it had left before stands.
         let head = place.head_commit(repo).filter(|head| head != base);
@@ -182,6 +189,18 @@ fn save(repo: &Repo, place: &Place, base: &Oid, work: &AttemptWork) -> Result<(O
     let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
     let commit = repo::commit(repo, &snapshot.tree, &[parent], &work.message, &author, time)?;
     Ok((commit, snapshot.tree))
+}
+
+/// The tree with the file that is handed in, which git may ignore in this repository.
+fn with_output(repo: &Repo, place: &Place, tree: &Oid, output: &str) -> Result<Oid> {
+    let path = place.path.join(output);
+    let plain = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
+    if !plain || repo.has_entry(tree, output)? {
+        return Ok(tree.clone());
+    }
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let blob = repo::write_blob(repo, &bytes)?;
+    repo::edit_tree(repo, Some(tree), &[(output.to_owned(), Some(blob))])
 }
 
 /// What is left in the place of an attempt whose keeper died: its tree is ended, then the place is saved as the keeper

@@ -3,10 +3,11 @@
 use anyhow::{Context as _, Result};
 
 use super::checks::{QUOTE, known, verdict_key};
-use super::spec::{AstEqual, BuiltIn, CheckOutcome, CheckStep, millis};
+use super::spec::{AstEqual, BuiltIn, CheckOutcome, CheckStep, HandedIn, Spec, millis};
 use crate::ambient;
 use crate::contract::ast_equal::{self, CompareError, Comparison, Source};
 use crate::contract::pairs::{self, Globs, Pair, Side};
+use crate::contract::schema::Schema;
 use crate::domain::id::Oid;
 use crate::job;
 use crate::repo::{self, Repo};
@@ -14,12 +15,16 @@ use crate::repo::{self, Repo};
 /// So many differences of one file are shown.
 const SHOWN: usize = 5;
 
+/// So many violations of a schema are shown.
+const VIOLATIONS: usize = 20;
+
 /// One check on a tree.
 ///
 /// # Errors
 /// If the repository cannot be read.
 pub(super) fn check(
     repo: &Repo,
+    spec: &Spec,
     tree: &str,
     step: &CheckStep,
     what: &BuiltIn,
@@ -31,10 +36,39 @@ pub(super) fn check(
     let begun = ambient::instant();
     let (wrong, said) = match what {
         BuiltIn::AstEqual(wanted) => same_programs(repo, &Oid::parse(tree)?, wanted)?,
+        BuiltIn::HandedIn(wanted) => handed_in(repo, spec, &Oid::parse(tree)?, wanted)?,
     };
     let text = super::shorten(&said, QUOTE);
     let ms = millis(begun.elapsed());
     Ok(CheckOutcome { name: step.name.clone(), key, passed: !wrong, known: None, ms, text })
+}
+
+/// Whether something is wrong with what was handed in, and what.
+fn handed_in(repo: &Repo, spec: &Spec, tree: &Oid, wanted: &HandedIn) -> Result<(bool, String)> {
+    let path = &wanted.path;
+    let Some(document) = repo.read_blob_at(tree, path)? else {
+        return Ok((true, format!("`{path}` is not there")));
+    };
+    let Some(name) = &wanted.schema else { return Ok((false, String::new())) };
+    let pinned = spec.place.overlay.iter().find(|(path, _)| path == name);
+    let (_, source) =
+        pinned.with_context(|| format!("the job has not pinned its schema: {name}"))?;
+    let text = std::fs::read_to_string(source)
+        .with_context(|| format!("cannot read {}", source.display()))?;
+    let schema = Schema::parse(&text).with_context(|| format!("the schema is wrong: {name}"))?;
+    let wrong = schema.violations(&document);
+    if wrong.is_empty() {
+        return Ok((false, String::new()));
+    }
+    let mut said = format!("`{path}` is not what the schema `{name}` says:");
+    for line in wrong.iter().take(VIOLATIONS) {
+        said.push_str(&format!("\n- {line}"));
+    }
+    let more = wrong.len().saturating_sub(VIOLATIONS);
+    if more > 0 {
+        said.push_str(&format!("\n- … and {more} more"));
+    }
+    Ok((true, said))
 }
 
 /// Whether something is wrong with the task's files, and what there is to say of them.

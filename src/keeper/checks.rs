@@ -46,7 +46,7 @@ pub(super) fn keep(
             for (number, step) in work.checks.iter().enumerate() {
                 failpoint::hit("keeper.before-check");
                 let said = match &step.built_in {
-                    Some(what) => built_in::check(repo, &work.tree, step, what).map(Ok),
+                    Some(what) => built_in::check(repo, spec, &work.tree, step, what).map(Ok),
                     None => check(dir, spec, number, step, stop),
                 };
                 match said {

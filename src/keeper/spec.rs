@@ -94,6 +94,9 @@ pub struct AttemptWork {
     pub author: (String, String),
     /// The task in words: the candidate commit's message.
     pub message: String,
+    /// The file to hand in, relative to the place; part of the work although git may ignore it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
 }
 
 /// Checks on a tree.
@@ -133,6 +136,17 @@ pub struct CheckStep {
 pub enum BuiltIn {
     /// Whether the task's files are the programs that they were.
     AstEqual(AstEqual),
+    /// Whether the file that was to be handed in is there, and is what its schema says.
+    HandedIn(HandedIn),
+}
+
+/// See [`crate::contract::schema`].
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct HandedIn {
+    /// The file's path.
+    pub path: String,
+    /// The name of the JSON Schema among the files that the job pinned.
+    pub schema: Option<String>,
 }
 
 /// See [`crate::contract::ast_equal`].

@@ -210,6 +210,7 @@ fn work(kind: &TaskEventKind) -> Option<Oid> {
         | TaskEventKind::Judged { .. }
         | TaskEventKind::Conflicted { .. }
         | TaskEventKind::Retried { .. }
+        | TaskEventKind::HandedIn
         | TaskEventKind::Failed { .. }
         | TaskEventKind::Skipped { .. } => None,
     }
@@ -242,6 +243,7 @@ fn findings_payload(store: &Store, tree: &Oid, event: &TaskEvent) -> Result<Opti
         | TaskEventKind::Ended { .. }
         | TaskEventKind::Retried { .. }
         | TaskEventKind::Landed { .. }
+        | TaskEventKind::HandedIn
         | TaskEventKind::Failed { .. }
         | TaskEventKind::Skipped { .. } => return Ok(None),
     };

@@ -172,6 +172,12 @@ impl Local {
         self.root.join("id")
     }
 
+    /// What is handed to a program that joins a run's outputs, and what it writes.
+    #[must_use]
+    pub fn collecting(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("collecting")
+    }
+
     /// What the programs of a plan write, and the lock of whoever asks them.
     #[must_use]
     pub fn planning(&self) -> PathBuf {

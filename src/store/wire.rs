@@ -221,6 +221,7 @@ pub(super) enum WireTask {
         commit: String,
         results: Vec<WireResult>,
     },
+    HandedIn,
     Failed {
         reason: String,
         #[serde(default)]

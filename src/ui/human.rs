@@ -66,6 +66,10 @@ pub fn task_line(
             let tries = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
             word("landed", format!(" ({}{tries})", commit.short()))
         }
+        TaskEventKind::HandedIn => {
+            let tries = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+            word("handed in", tries)
+        }
         TaskEventKind::Failed { reason, .. } => word("FAILED", format!(": {reason}")),
         TaskEventKind::Skipped { message } => word("skipped", format!(": {message}")),
     }

@@ -21,6 +21,8 @@ pub struct Surroundings {
     pub reason: Option<String>,
     /// The task whose landing is under way.
     pub landing: Option<TaskId>,
+    /// The path of the file that each task hands in, where that is what they do.
+    pub output: Option<String>,
 }
 
 /// The state that a task shows.
@@ -65,6 +67,7 @@ pub fn status(manifest: &Manifest, state: &RunState, around: &Surroundings) -> V
             *n = json!(n.as_u64().unwrap_or(0) + 1);
         }
         let mut value = self::task(&manifest.run, task, s, word);
+        value["output"] = json!(output(s, around.output.as_deref()));
         if let Some(cause) = blocked.get(&task.id) {
             value["reason"] = json!(format!("waits for {}", because(state, cause)));
         }
@@ -112,6 +115,14 @@ fn failures(state: &RunState) -> Vec<Value> {
         json!({"cause": alike.cause, "tasks": tasks})
     };
     alike(state).into_iter().map(group).collect()
+}
+
+/// Where git finds what a task has handed in: `<commit>:<path>`.
+#[must_use]
+pub fn output(s: &TaskState, path: Option<&str>) -> Option<String> {
+    let done = s.phase == Phase::Done && s.landed.is_none();
+    let candidate = s.candidate.as_ref().filter(|_| done)?;
+    Some(format!("{}:{}", candidate.commit, path?))
 }
 
 /// One task, as `status --json` and `show --json` have it.

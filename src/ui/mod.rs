@@ -42,6 +42,16 @@ impl Ui {
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
     }
 
+    /// Prints a result that need not be text. A terminal gets what cannot do anything to it.
+    pub fn result_bytes(&self, bytes: &[u8]) {
+        if self.on_terminal() {
+            self.result(&printable(&String::from_utf8_lossy(bytes)));
+        } else {
+            let mut out = std::io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush()).ok();
+        }
+    }
+
     /// Whether results go to a terminal.
     #[must_use]
     pub fn on_terminal(&self) -> bool {

@@ -11,7 +11,7 @@ use crate::ambient;
 use crate::contract;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::verdict::{CheckResult, Finding, Judgement, Verdict};
-use crate::job::{AstEqual, Check, Job, placeholders};
+use crate::job::{AstEqual, Check, HandedIn, Job, placeholders};
 use crate::keeper::spec::{self, BuiltIn, CheckStep, ChecksOutcome, Known, millis};
 use crate::keeper::verdict_key;
 use crate::store::{Store, codec, layout};
@@ -46,7 +46,9 @@ pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<Chec
             Stage::Task => check.when.task,
             Stage::Landing => check.when.landing,
         };
-        let of_a_task = placeholders::mentions_task(&check.run) || check.ast_equal.is_some();
+        let of_a_task = placeholders::mentions_task(&check.run)
+            || check.ast_equal.is_some()
+            || check.handed_in.is_some();
         stage && (subject.task.is_some() || !of_a_task)
     };
     let step = |check: &Check| {
@@ -58,17 +60,26 @@ pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<Chec
                 base: subject.base.as_str(),
                 run: subject.run.as_str(),
                 attempt: subject.task.map_or(0, |(_, _, n)| n),
+                output: job.output.as_ref().map_or("", |output| &output.path),
                 ..placeholders::Values::default()
             };
             placeholders::expand(argv, &values)
         };
-        let built_in = check.ast_equal.as_ref().map(|wanted| ast_equal(wanted, stage, subject));
+        let built_in = match (&check.ast_equal, &check.handed_in) {
+            (Some(wanted), _) => Some(ast_equal(wanted, stage, subject)),
+            (None, wanted) => wanted.as_ref().map(handed_in),
+        };
         // Whatever it looks at beside the tree, and what looks. A candidate that lands as it is needs no second look: alone
         // it was looked at more closely.
-        let key = check.ast_equal.as_ref().map(|wanted| {
-            let alone = serde_json::to_string(&ast_equal(wanted, Stage::Task, subject));
-            let engine = contract::ast_equal::ENGINE;
-            vec!["ast-equal".to_owned(), engine.to_owned(), alone.unwrap_or_default()]
+        let (engine, alone) = match (&check.ast_equal, &built_in) {
+            (Some(wanted), _) => {
+                (contract::ast_equal::ENGINE, Some(ast_equal(wanted, Stage::Task, subject)))
+            }
+            (None, built_in) => (contract::schema::ENGINE, built_in.clone()),
+        };
+        let key = alone.map(|alone| {
+            let alone = serde_json::to_string(&alone).unwrap_or_default();
+            vec!["built-in".to_owned(), engine.to_owned(), alone]
         });
         CheckStep {
             name: check.name.clone(),
@@ -82,6 +93,11 @@ pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<Chec
         }
     };
     job.checks.iter().filter(wanted).map(step).collect()
+}
+
+fn handed_in(wanted: &HandedIn) -> BuiltIn {
+    let (path, schema) = (wanted.path.clone(), wanted.schema.clone());
+    BuiltIn::HandedIn(spec::HandedIn { path, schema })
 }
 
 fn ast_equal(wanted: &AstEqual, stage: Stage, subject: &Subject) -> BuiltIn {

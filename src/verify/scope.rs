@@ -6,6 +6,15 @@ use crate::job::Scope;
 /// How many paths a finding lists.
 const LISTED: usize = 50;
 
+/// The finding about a file that was to be handed in and is not there.
+#[must_use]
+pub fn nothing_handed_in(path: &str, attempt: u32) -> Finding {
+    let text = format!(
+        "`{path}` is not there, and that is the file to hand in. What is printed does not count."
+    );
+    Finding { attempt, check: "agent".into(), text }
+}
+
 /// The finding about changes outside of the scope, if there are any.
 #[must_use]
 pub fn violation(

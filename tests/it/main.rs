@@ -16,6 +16,7 @@ mod job;
 mod keepers;
 mod misbehaviour;
 mod order;
+mod outputs;
 mod requests;
 mod sandbox;
 mod scenarios;

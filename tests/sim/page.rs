@@ -251,7 +251,10 @@ impl Page {
                 self.faults = 0;
                 if !landing {
                     self.accepted.insert(candidate.commit.clone());
-                    self.stage = Stage::Accepted(candidate.clone());
+                    // What is handed in does not land.
+                    let done = rules.policy.report;
+                    self.stage =
+                        if done { Stage::Landed } else { Stage::Accepted(candidate.clone()) };
                 }
             }
             Judgement::Rejected(findings) => {

@@ -49,13 +49,13 @@ fn quiet() -> Policy {
 
 fn policy() -> impl Strategy<Value = Policy> {
     let numbers = (1usize..5, 0u32..4, 0u32..4, 0u32..3, 0u32..3);
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), 0u8..4);
     let some = |most: u64| proptest::option::of(1..most);
     let budgets = (some(300), some(60), some(600), some(150));
     let shares = (0u32..=10, 0u32..=10, 1usize..6);
     (numbers, flags, budgets, shares).prop_map(|(numbers, flags, budgets, shares)| {
         let (jobs, feedback, infra, resume, redispatch) = numbers;
-        let (allow_empty, base_must_pass, resumable, probe, keep_going) = flags;
+        let (allow_empty, base_must_pass, resumable, probe, keep_going, report) = flags;
         let (tokens, tokens_per_task, cost, cost_per_task) = budgets;
         let (below, above, halt_after) = shares;
         Policy {
@@ -74,8 +74,10 @@ fn policy() -> impl Strategy<Value = Policy> {
             tokens_per_task,
             cost: cost.map(Cost),
             cost_per_task: cost_per_task.map(Cost),
-            allow_empty,
+            // A report that may be nothing is none.
+            allow_empty: allow_empty && report > 0,
             base_must_pass,
+            report: report == 0,
             keep_going,
         }
     })

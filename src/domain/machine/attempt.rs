@@ -144,10 +144,17 @@ impl Decider<'_> {
             (Some(class), None) => format!("{ending}, {class}"),
             (None, _) => ending.to_string(),
         };
-        let text = format!(
-            "The attempt changed nothing (its agent ended with: {how}). Doing nothing is not success: the task asks for \
-             a change in its files."
-        );
+        let text = if self.policy.report {
+            format!(
+                "The attempt handed in nothing (its agent ended with: {how}). What it prints does not count: the file that \
+                 is asked for must be there."
+            )
+        } else {
+            format!(
+                "The attempt changed nothing (its agent ended with: {how}). Doing nothing is not success: the task asks \
+                 for a change in its files."
+            )
+        };
         let finding = Finding { attempt: state.attempt, check: "agent".into(), text };
         self.rejected(task, state, tree, vec![finding], Vec::new(), false);
     }

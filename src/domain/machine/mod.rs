@@ -289,6 +289,7 @@ impl Decider<'_> {
             | TaskEventKind::Conflicted { .. }
             | TaskEventKind::Retried { .. }
             | TaskEventKind::Landed { .. }
+            | TaskEventKind::HandedIn
             | TaskEventKind::Failed { .. }
             | TaskEventKind::Skipped { .. } => false,
         }
@@ -341,16 +342,15 @@ impl Decider<'_> {
     ) {
         let results = verdict.results;
         match verdict.judgement {
-            Judgement::Accepted => self.task(
-                task,
-                TaskEventKind::Judged {
-                    attempt: state.attempt,
-                    tree,
-                    findings: None,
-                    results,
-                    landing,
-                },
-            ),
+            Judgement::Accepted => {
+                let attempt = state.attempt;
+                let findings = None;
+                let judged = TaskEventKind::Judged { attempt, tree, findings, results, landing };
+                self.task(task, judged);
+                if self.policy.report {
+                    self.task(task, TaskEventKind::HandedIn);
+                }
+            }
             Judgement::Rejected(mut findings) => {
                 let well = [Ending::Exited(0), Ending::Lingered].map(|e| e.to_string());
                 let smooth = state.ending.as_ref().is_none_or(|e| well.contains(e));

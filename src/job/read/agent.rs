@@ -5,11 +5,11 @@ use toml::de::DeValue;
 use super::{MINUTE, inside_repository, noted};
 use crate::job::errors::Fault;
 use crate::job::placeholders::Audience;
-use crate::job::schema::{Agent, REPO, Sandbox, Worktree};
+use crate::job::schema::{Agent, Kind, REPO, Sandbox, Worktree};
 use crate::job::section::Section;
 use crate::job::values::Choice;
 
-pub(super) fn agent(top: &Section<'_>) -> Agent {
+pub(super) fn agent(top: &Section<'_>, kind: Kind) -> Agent {
     const EXAMPLE: &str = "command = [\"./my-agent\", \"{prompt_file}\"]";
     let section = top.section("agent");
     let preset = section.text("preset").map_or("command", |preset| preset.text);
@@ -23,6 +23,12 @@ pub(super) fn agent(top: &Section<'_>) -> Agent {
     let prompt = section.text("prompt").and_then(|prompt| {
         noted(&section, "prompt", prompt, inside_repository(prompt.text).map(str::to_owned))
     });
+    let allow_empty = section.flag("allow-empty", false);
+    if let (Some(value), true, Kind::Report) = (section.find("allow-empty"), allow_empty, kind) {
+        let fault = Fault::new("cannot be used with `kind = \"report\"`")
+            .hint("a report that finds nothing is a file that says so, such as `[]`");
+        section.refuse(value.span().start, "allow-empty", fault);
+    }
     Agent {
         preset: preset.to_owned(),
         command: section.argv("command", Audience::Agent).unwrap_or_default(),
@@ -46,7 +52,7 @@ pub(super) fn agent(top: &Section<'_>) -> Agent {
             ],
             Sandbox::Off,
         ),
-        allow_empty: section.flag("allow-empty", false),
+        allow_empty,
     }
 }
 

@@ -2,17 +2,19 @@
 
 mod agent;
 mod ast_equal;
+mod output;
 mod plan;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::errors::Fault;
-use super::globs::ScopePattern;
+use super::globs::{Globs, ScopePattern};
 use super::names::{branch_name, check_job_name};
 use super::placeholders::Audience;
 use super::schema::{
-    BaseCheck, Check, Job, JobSection, Kind, Limits, Merge, Presets, Queue, Retry, Scope, When,
+    BaseCheck, Check, Job, JobSection, Kind, Limits, Merge, Output, Presets, Queue, Retry, Scope,
+    When,
 };
 use super::section::Section;
 use super::values::{Choice, Text, unknown_word};
@@ -22,18 +24,21 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Reads all sections. The result means something only if nothing was noted as wrong.
 pub(super) fn job(top: &Section<'_>) -> Job {
     // Looked at for the sentence that says with what they come.
-    drop((top.section("output"), top.section("evaluate")));
+    drop(top.section("evaluate"));
+    let job = job_section(&top.section("job"));
+    let output = output::output(top, job.kind);
     Job {
-        job: job_section(&top.section("job")),
         plan: plan::plan(&top.section("plan")),
-        agent: agent::agent(top),
+        agent: agent::agent(top, job.kind),
         worktree: agent::worktree(&top.section("worktree")),
-        checks: checks(&top.sections("check")),
-        scope: scope(&top.section("scope")),
+        checks: checks(&top.sections("check"), output.as_ref()),
+        scope: scope(&top.section("scope"), output.as_ref()),
         retry: retry(&top.section("retry")),
         limits: limits(&top.section("limits")),
         queue: queue(&top.section("queue")),
         presets: presets(top),
+        job,
+        output,
     }
 }
 
@@ -88,7 +93,7 @@ fn job_section(section: &Section<'_>) -> JobSection {
         target,
         kind: section.choice(
             "kind",
-            &[Choice::Now("change", Kind::Change), Choice::Later("report", "outputs")],
+            &[Choice::Now("change", Kind::Change), Choice::Now("report", Kind::Report)],
             Kind::Change,
         ),
         base_check: section.choice(
@@ -102,7 +107,7 @@ fn job_section(section: &Section<'_>) -> JobSection {
 /// The names under which findings appear that no check of the job has made.
 const BUILT_IN: [&str; 4] = ["agent", "scope", "merge", "review"];
 
-fn checks(sections: &[Section<'_>]) -> Vec<Check> {
+fn checks(sections: &[Section<'_>], output: Option<&Output>) -> Vec<Check> {
     let mut names = BTreeSet::new();
     let mut checks = Vec::with_capacity(sections.len());
     for section in sections {
@@ -110,7 +115,8 @@ fn checks(sections: &[Section<'_>]) -> Vec<Check> {
             section.missing("name", "every check needs a name of its own: `name = \"types\"`");
         }
         let built_in = section.find("ast-equal").is_some();
-        if section.find("run").is_none() && !built_in && section.find("output").is_none() {
+        let handed_in = section.find("output").is_some();
+        if section.find("run").is_none() && !built_in && !handed_in {
             section.missing("run", "write it like `run = [\"npm\", \"test\"]`");
         }
         let name = section.text("name");
@@ -118,12 +124,17 @@ fn checks(sections: &[Section<'_>]) -> Vec<Check> {
             let said = check_name(name.text, names.insert(name.text));
             noted(section, "name", name, said);
         }
+        if let (Some(value), false) = (section.find("schema"), handed_in) {
+            let fault = Fault::new("has a meaning only beside `output`");
+            section.refuse(value.span().start, "schema", fault);
+        }
         checks.push(Check {
             name: name.map_or_else(String::new, |name| name.text.to_owned()),
             run: section.argv("run", Audience::Check).unwrap_or_default(),
             ast_equal: if built_in { ast_equal::ast_equal(section) } else { None },
+            handed_in: if handed_in { output::handed_in(section, output) } else { None },
             timeout: section.duration("timeout", 5 * MINUTE),
-            when: when(section),
+            when: when(section, output.is_some()),
             version: section.argv("version", Audience::Check),
             cache: section.flag("cache", true),
         });
@@ -149,15 +160,21 @@ fn check_name(name: &str, new: bool) -> Result<(), Fault> {
     Ok(())
 }
 
-fn when(section: &Section<'_>) -> When {
-    let both = When { task: true, landing: true };
+fn when(section: &Section<'_>, report: bool) -> When {
+    // Reports do not land.
+    let default = When { task: true, landing: !report };
     let Some(words) = section.texts("when", "[\"task\", \"landing\"]") else {
-        return both;
+        return default;
     };
     let mut when = When { task: false, landing: false };
     for word in &words {
         match word.text {
             "task" => when.task = true,
+            "landing" if report => {
+                let fault = Fault::new("cannot be \"landing\" with `kind = \"report\"`")
+                    .hint("what is handed in does not land: leave `when` out");
+                section.refuse(word.at, "when", fault);
+            }
             "landing" => when.landing = true,
             other => {
                 let fault = unknown_word(other, ["task", "landing"].into_iter());
@@ -173,7 +190,22 @@ fn when(section: &Section<'_>) -> When {
     when
 }
 
-fn scope(section: &Section<'_>) -> Scope {
+fn scope(section: &Section<'_>, output: Option<&Output>) -> Scope {
+    if let Some(output) = output {
+        for key in ["write", "always"] {
+            if let Some(value) = section.find(key) {
+                let fault = Fault::new("cannot be used with `kind = \"report\"`")
+                    .hint("its tasks may write what they hand in and nothing else");
+                section.refuse(value.span().start, key, fault);
+            }
+        }
+        let path = Globs::new(&[&globset::escape(&output.path)]).unwrap_or_default();
+        return Scope {
+            write: vec![ScopePattern::Glob(path)],
+            always: Globs::default(),
+            read_only: section.globs("read-only").unwrap_or_default(),
+        };
+    }
     let write = section.texts("write", "[\"{task.files}\"]").map(|patterns| {
         let parse = |p: Text<'_>| noted(section, "write", p, ScopePattern::parse(p.text));
         patterns.into_iter().filter_map(parse).collect()

@@ -144,6 +144,9 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
             format!("landed as {}", commit.short()),
             WireTask::Landed { commit: commit.to_string(), results: wire_results(results) },
         ),
+        TaskEventKind::HandedIn => {
+            ("handed-in", "handed in what was asked for".to_owned(), WireTask::HandedIn)
+        }
         TaskEventKind::Failed { reason, cause } => (
             "failed",
             format!("failed: {reason}"),
@@ -202,6 +205,7 @@ fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
         WireTask::Retried { layer: l, not_before, because } => {
             TaskEventKind::Retried { layer: layer(&l)?, not_before: Timestamp(not_before), because }
         }
+        WireTask::HandedIn => TaskEventKind::HandedIn,
         WireTask::Landed { commit, results: r } => {
             TaskEventKind::Landed { commit: oid(&commit)?, results: results(r) }
         }
@@ -286,6 +290,7 @@ fn vouched(kind: &TaskEventKind) -> Vec<&str> {
         | TaskEventKind::Ended { .. }
         | TaskEventKind::Conflicted { .. }
         | TaskEventKind::Retried { .. }
+        | TaskEventKind::HandedIn
         | TaskEventKind::Failed { .. }
         | TaskEventKind::Skipped { .. } => Vec::new(),
     }

@@ -188,6 +188,7 @@ fn layer(decisions: &[Decision]) -> Option<Layer> {
             | TaskEventKind::Judged { .. }
             | TaskEventKind::Conflicted { .. }
             | TaskEventKind::Landed { .. }
+            | TaskEventKind::HandedIn
             | TaskEventKind::Failed { .. }
             | TaskEventKind::Skipped { .. } => None,
         },

@@ -1,0 +1,190 @@
+//! Jobs whose tasks hand in files, and what `collect` makes of them.
+
+use serde_json::{Value, json};
+
+use crate::job::Job;
+use crate::sandbox::Sandbox;
+
+const SCHEMA: &str = r#"{
+  "type": "array",
+  "items": {
+    "type": "object", "required": ["file", "line"], "additionalProperties": false,
+    "properties": {"file": {"type": "string"}, "line": {"type": "integer", "minimum": 1}}
+  }
+}"#;
+
+/// A review of some files with a schema; `output` are more lines of its section.
+fn review(tasks: &[&str], output: &str) -> Sandbox {
+    let job = Job::bare(tasks)
+        .set("job", "kind = \"report\"")
+        .set("output", &format!("path = \"review.json\"\n{output}"))
+        .set("retry", "feedback = 1\nredispatch = 0\nhalt-above = 1")
+        .built_in("handed-in", "output = \"review.json\"\nschema = \"review.schema.json\"");
+    let sandbox = Sandbox::new(job);
+    sandbox.write("review.schema.json", SCHEMA);
+    sandbox
+}
+
+/// A script that hands in findings at these lines.
+fn finds(file: &str, lines: &[u32]) -> String {
+    let all: Vec<_> = lines.iter().map(|line| json!({"file": file, "line": line})).collect();
+    format!("edit review.json '{}'", Value::from(all))
+}
+
+#[test]
+fn outputs_are_checked_kept_and_collected_in_the_order_of_the_plan() {
+    let sandbox = review(&["a.txt", "b.txt", "c.txt"], "");
+    let told = "expect_brief 'review.json'; expect_brief '\"minimum\": 1'";
+    sandbox.script("a_dot_txt.1", &format!("{told}; sleep 1\n{}", finds("a.txt", &[3, 1])));
+    // A finding names the place in the document.
+    sandbox.script("b_dot_txt.1", &finds("b.txt", &[7, 0]));
+    let seen = "expect_feedback 'at `/1/line`: 0 is less than the minimum of 1'";
+    sandbox.script("b_dot_txt.2", &format!("{seen}\n{}", finds("b.txt", &[7])));
+    // An empty list is a result; the place had no file before.
+    sandbox
+        .script("c_dot_txt.1", &format!("[ ! -e review.json ] || exit 9\n{}", finds("c.txt", &[])));
+    let before = sandbox.git(&["rev-parse", "HEAD"]);
+    let said = sandbox.run(&["start"]).exits(0);
+    assert!(said.err.contains("handed in b_dot_txt (attempt 2)"), "{}", said.err);
+
+    let collected = sandbox.run(&["collect"]).exits(0);
+    let items: Value = serde_json::from_str(&collected.out).unwrap();
+    let at = |file: &str, line: u32| json!({"file": file, "line": line});
+    assert_eq!(items, json!([at("a.txt", 3), at("a.txt", 1), at("b.txt", 7)]));
+    assert!(collected.err.contains("3 of 3 tasks handed in (100.0 %)"), "{}", collected.err);
+
+    // Nothing of it is in the history, and no branch of a task is left.
+    assert_eq!(sandbox.git(&["rev-parse", "harness/job-1/result"]), before);
+    assert_eq!(sandbox.git(&["for-each-ref", "refs/heads/harness/job-1/*_txt"]), "");
+    let status = sandbox.status();
+    for task in status["tasks"].as_array().unwrap() {
+        assert_eq!(task["state"], "done");
+        let content = sandbox.git(&["cat-file", "blob", task["output"].as_str().unwrap()]);
+        assert!(content.starts_with('['), "{content}");
+    }
+    // What is swept is not lost.
+    sandbox.run(&["sweep"]).exits(0);
+    assert_eq!(sandbox.run(&["collect"]).exits(0).out, collected.out);
+    // What was accepted is not done again.
+    sandbox.run(&["start"]).exits(0);
+    let attempts = sandbox.status()["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["attempts"].as_u64().unwrap())
+        .sum::<u64>();
+    assert_eq!(attempts, 4);
+}
+
+#[test]
+fn a_part_is_collected_with_its_share_and_what_is_missing() {
+    let sandbox = review(&["a.txt", "b.txt", "c.txt"], "merge = \"jsonl\"");
+    sandbox.script("a_dot_txt", &finds("a.txt", &[1]));
+    // Never valid, and never there.
+    sandbox.script("b_dot_txt", "edit review.json '{}'");
+    sandbox.script("c_dot_txt", "say '[{\"file\": \"c.txt\", \"line\": 1}]'");
+    sandbox.run(&["start"]).exits(1);
+    let collected = sandbox.run(&["collect", "-o", "all.jsonl"]).exits(0);
+    assert_eq!(
+        std::fs::read_to_string(sandbox.repo.join("all.jsonl")).unwrap(),
+        "{\"file\":\"a.txt\",\"line\":1}\n"
+    );
+    let share = "1 of 3 tasks handed in (33.3 %); not in it: 2 failed";
+    assert!(collected.err.contains(share), "{}", collected.err);
+    let told: Value =
+        serde_json::from_str(&sandbox.run(&["collect", "--json"]).exits(0).out).unwrap();
+    assert_eq!((&told["summary"]["tasks"], &told["summary"]["done"]), (&json!(3), &json!(1)));
+    assert_eq!(told["summary"]["missing"][1]["id"], "c_dot_txt");
+    assert_eq!(told["outputs"][0]["output"], json!([{"file": "a.txt", "line": 1}]));
+    let failed = sandbox.run(&["show", "c_dot_txt"]).exits(0).out;
+    assert!(failed.contains("handed in nothing"), "{failed}");
+}
+
+#[test]
+fn a_review_that_changes_a_file_is_refused() {
+    let sandbox = review(&["a.txt"], "");
+    sandbox.script("a_dot_txt.1", &format!("edit a.txt changed\n{}", finds("a.txt", &[1])));
+    let seen = "expect_feedback 'may not be changed by this task'; expect_feedback '`a.txt`'";
+    sandbox.script("a_dot_txt.2", &format!("{seen}\n{}", finds("a.txt", &[2])));
+    sandbox.run(&["start"]).exits(0);
+    let items: Value = serde_json::from_str(&sandbox.run(&["collect"]).exits(0).out).unwrap();
+    assert_eq!(items, json!([{"file": "a.txt", "line": 2}]));
+}
+
+#[test]
+fn an_ignored_output_in_a_folder_is_handed_in_all_the_same() {
+    let job = Job::bare(&["a.txt", "b.txt"])
+        .set("job", "kind = \"report\"")
+        .set("output", "path = \"out/notes.md\"\nmerge = \"concat\"");
+    let sandbox = Sandbox::new(job);
+    sandbox.write(".gitignore", "out/\n");
+    sandbox.git(&["add", ".gitignore"]);
+    sandbox.git(&["commit", "--quiet", "--message", "ignore"]);
+    sandbox.script(
+        "a_dot_txt",
+        "[ \"$HARNESS_OUTPUT\" = \"$PWD/out/notes.md\" ] || exit 9\nprintf 'of a' > out/notes.md",
+    );
+    sandbox.script("b_dot_txt", "printf 'of b\\n' > \"$HARNESS_OUTPUT\"");
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.run(&["collect"]).exits(0).out, "of a\nof b\n");
+}
+
+#[test]
+fn a_program_and_a_page_join_outputs_as_the_job_says() {
+    let output = "merge = \"command\"\ncommand = [\"sh\", \"join.sh\"]\npage = \"page.md.j2\"";
+    let sandbox = review(&["a.txt", "b.txt"], output);
+    sandbox.write(
+        "join.sh",
+        "while read -r line; do echo \"$line\" | grep -o '\"task\":\"[a-z_]*\"'; done; echo end",
+    );
+    sandbox.write(
+        "page.md.j2",
+        "# {{ job }}: {{ summary.done }} of {{ summary.tasks }}\n{% for item in items %}\n- {{ item.file|code }}:{{ item.line }}\n{% endfor %}\n",
+    );
+    sandbox.script("a_dot_txt", &finds("a.txt", &[1, 2]));
+    sandbox.script("b_dot_txt", &finds("b.txt", &[3]));
+    sandbox.run(&["start"]).exits(0);
+    let joined = sandbox.run(&["collect"]).exits(0).out;
+    assert_eq!(joined, "\"task\":\"a_dot_txt\"\n\"task\":\"b_dot_txt\"\nend\n");
+    let page = sandbox.run(&["collect", "--page"]).exits(0).out;
+    assert_eq!(page, "# job: 2 of 2\n- `a.txt`:1\n- `a.txt`:2\n- `b.txt`:3\n");
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_starts() {
+    let sandbox = review(&["a.txt"], "");
+    sandbox.write("review.schema.json", "{\"type\": \"nothing\"}");
+    let said = sandbox.run(&["start"]).exits(128).err;
+    assert!(
+        said.contains("the schema is wrong: review.schema.json") && said.contains("`/type`"),
+        "{said}"
+    );
+    std::fs::remove_file(sandbox.repo.join("review.schema.json")).unwrap();
+    let said = sandbox.run(&["start"]).exits(128).err;
+    assert!(said.contains("the file that `schema` names is not there"), "{said}");
+    sandbox.write("review.schema.json", SCHEMA);
+    sandbox.write("review.json", "[]");
+    sandbox.git(&["add", "review.json"]);
+    sandbox.git(&["commit", "--quiet", "--message", "in the way"]);
+    let said = sandbox.run(&["start"]).exits(128).err;
+    assert!(said.contains("the base has a file already at [output] path: review.json"), "{said}");
+    assert_eq!(sandbox.git(&["for-each-ref", "refs/harness"]), "");
+}
+
+#[test]
+fn of_changes_collect_tells_which_commit_did_what() {
+    let job = Job::bare(&["a.txt"]).only(
+        "plan",
+        "group = \"list\"\n[[plan.task]]\nfiles = [\"a.txt\"]\nvars = {finding = \"a typo\"}",
+    );
+    let sandbox = Sandbox::new(job);
+    sandbox.script("a_dot_txt", "edit a.txt better");
+    sandbox.run(&["start"]).exits(0);
+    let told: Value = serde_json::from_str(&sandbox.run(&["collect"]).exits(0).out).unwrap();
+    let landed = sandbox.git(&["rev-parse", "harness/job-1/result"]);
+    assert_eq!(told[0]["commit"], landed);
+    assert_eq!(
+        (&told[0]["state"], &told[0]["vars"]["finding"]),
+        (&json!("done"), &json!("a typo"))
+    );
+}
