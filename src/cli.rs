@@ -128,6 +128,9 @@ pub struct Start {
     /// Try tasks although one that they wait for has failed or was skipped
     #[arg(long)]
     pub keep_going: bool,
+    /// Plan a run again from its base as that is now, and keep what is done
+    #[arg(long)]
+    pub update: bool,
     /// Say nothing but errors and the last line
     #[arg(short, long)]
     pub quiet: bool,
@@ -197,8 +200,17 @@ pub struct Plan {
     #[arg(long, conflicts_with = "edges")]
     pub dot: bool,
     /// Print which file imports which, as JSON: an object of paths, each with a list of paths
-    #[arg(long)]
+    #[arg(long, conflicts_with = "diff")]
     pub edges: bool,
+    /// Show what `start` would change in the plan of the job's last run: what is kept, new, begun anew, left out
+    #[arg(long, conflicts_with = "dot")]
+    pub diff: bool,
+    /// With `--diff`: in the plan of this run
+    #[arg(long, value_name = "NAME", requires = "diff")]
+    pub run: Option<String>,
+    /// With `--diff`: as `start --update` would, from the base as it is now
+    #[arg(long, requires = "diff")]
+    pub update: bool,
 }
 
 /// `doctor`

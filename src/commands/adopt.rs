@@ -1,32 +1,42 @@
-//! Going on with a run after its job file has changed: what may change is pinned anew, the plan stays.
+//! Going on with a run after its job file has changed: what may change is pinned anew, and planned again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
+use super::replan::{self, Look, Wish};
 use super::{jobfile, opened, plan};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind};
-use crate::domain::id::RunId;
+use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::machine::Decision;
+use crate::engine;
+use crate::failpoint;
 use crate::job::{self, Job};
 use crate::store::Store;
 use crate::store::chain::Batch;
 use crate::store::load::LoadedRun;
 use crate::ui::Ui;
 
-/// Pins a changed job in its run. Says whether anything had changed.
+/// Pins a changed job in its run, with a plan that is made again where the job or somebody asks for another. Says
+/// whether anything had changed.
 ///
 /// # Errors
 /// If another process holds the run, or the new job cannot be used.
-pub fn adopt(store: &Store, run: &RunId, found: &jobfile::Found, ui: &Ui) -> Result<bool> {
+pub fn adopt(
+    store: &Store,
+    run: &RunId,
+    found: &jobfile::Found,
+    wish: &Wish,
+    ui: &Ui,
+) -> Result<bool> {
     let loaded = opened::load(store, run)?;
     if loaded.manifest.job != found.name {
         return Ok(false);
     }
     let file = format!("{} (as pinned in `{run}`)", loaded.manifest.file);
     let old = job::parse(&loaded.job_text, &file)?;
-    let stays = planned(&old, &found.job);
+    let stays = stays(&old, &found.job);
     if !stays.is_empty() {
         ui.say(&format!(
             "note: {} has changed in {} since the run `{run}` was made; the run goes on with the job that it pinned \
@@ -36,7 +46,11 @@ pub fn adopt(store: &Store, run: &RunId, found: &jobfile::Found, ui: &Ui) -> Res
         ));
         return Ok(false);
     }
-    let base = loaded.manifest.base()?;
+    let look = replan::look(store, &loaded, found, wish)?;
+    let base = match &look {
+        Some(look) => look.manifest.base()?,
+        None => loaded.manifest.base()?,
+    };
     let mut pinned: BTreeMap<_, _> =
         jobfile::pinned(store.repo(), found, &base)?.into_iter().collect();
     // What is not there any more stays as it was: a run carries what it needs.
@@ -47,47 +61,79 @@ pub fn adopt(store: &Store, run: &RunId, found: &jobfile::Found, ui: &Ui) -> Res
         }
     }
     let pinned: Vec<_> = pinned.into_iter().collect();
-    let tree = store.repinned(&loaded.ledger.run_tip.tree, &found.text, &pinned)?;
+    let mut tree = store.repinned(&loaded.ledger.run_tip.tree, &found.text, &pinned)?;
+    if let Some(look) = &look {
+        tree = store.replanned(&tree, &look.manifest, &look.again.plan, &look.said)?;
+    }
     if tree == loaded.ledger.run_tip.tree {
         return Ok(false);
     }
-    plan::check_prompt(store.repo(), found, &loaded.ledger.state.plan.tasks)?;
+    let tasks =
+        look.as_ref().map_or(&loaded.ledger.state.plan.tasks, |look| &look.again.plan.tasks);
+    plan::check_prompt(store.repo(), found, tasks)?;
     let mut sections = changed(&old, &found.job);
-    if sections.is_empty() {
+    if sections.is_empty() && (look.is_none() || loaded.job_text != found.text) {
         let same = loaded.job_text == found.text;
         sections.push(if same { "a file that it names" } else { "its words only" }.to_owned());
     }
-    ui.say(&format!(
-        "{} has changed ({}); the run `{run}` goes on with it",
-        found.file,
-        sections.join(", ")
-    ));
-    let real = sections != ["its words only"];
-    pin(store, loaded, tree, sections)?;
+    if !sections.is_empty() {
+        ui.say(&format!(
+            "{} has changed ({}); the run `{run}` goes on with it",
+            found.file,
+            sections.join(", ")
+        ));
+    }
+    if let Some(look) = &look {
+        ui.say(look.listing(run).trim_end());
+        look.notes.iter().for_each(|note| ui.say(note));
+    }
+    let words = sections.is_empty() || sections == ["its words only"];
+    let real = !words || look.as_ref().is_some_and(|look| !look.again.is_nothing());
+    pin(store, loaded, tree, sections, look.as_ref())?;
     Ok(real)
 }
 
 fn pin(
     store: &Store,
     loaded: LoadedRun,
-    tree: crate::domain::id::Oid,
+    tree: Oid,
     sections: Vec<String>,
+    look: Option<&Look>,
 ) -> Result<()> {
     let mut ledger = loaded.ledger;
     let proof = opened::hold(store, &ledger.state.id)?;
-    let event = RunEvent { at: ambient::now(), kind: RunEventKind::JobChanged(sections) };
-    let mut batch =
-        Batch { decisions: vec![Decision::Run(event)], run_tree: Some(tree), ..Batch::default() };
+    let mut batch = Batch { run_tree: Some(tree), ..Batch::default() };
+    if !sections.is_empty() {
+        let kind = RunEventKind::JobChanged(sections);
+        batch.decisions.push(Decision::Run(RunEvent { at: ambient::now(), kind }));
+    }
+    if let Some(look) = look {
+        let chains: BTreeSet<_> = ledger.tips.keys().cloned().collect();
+        let has_chain = |task: &TaskId| chains.contains(task);
+        store.create_tasks(proof.run(), &look.begun(&has_chain))?;
+        failpoint::hit("replan.tasks");
+        batch.decisions.extend(look.decisions(&ledger.state, &has_chain));
+        batch.moves.extend(look.target.clone());
+    }
     ledger.record(store, &proof, &mut batch)?;
-    store.barrier()
+    failpoint::hit("replan.recorded");
+    store.barrier()?;
+    for task in look.iter().flat_map(|look| look.dropped()) {
+        engine::recover::stop_one(store, proof.run(), task);
+    }
+    Ok(())
 }
 
-/// What the plan was made from, as far as that has changed.
-fn planned(old: &Job, new: &Job) -> Vec<&'static str> {
+/// Whether a job is about something else than the run was: then what is done says nothing of it.
+pub fn is_other_work(loaded: &LoadedRun, found: &jobfile::Found) -> bool {
+    let Ok(old) = job::parse(&loaded.job_text, &loaded.manifest.file) else { return true };
+    const SAME: [&str; 5] = ["[plan]", "[worktree]", "[retry]", "[limits]", "[queue]"];
+    changed(&old, &found.job).iter().any(|section| !SAME.contains(&section.as_str()))
+}
+
+/// What a run cannot take over, as far as that has changed.
+fn stays(old: &Job, new: &Job) -> Vec<&'static str> {
     let mut sections = Vec::new();
-    if old.plan != new.plan {
-        sections.push("[plan]");
-    }
     let (a, b) = (&old.job, &new.job);
     if (&a.base, &a.target, a.kind) != (&b.base, &b.target, b.kind) {
         sections.push("[job]");
@@ -101,11 +147,13 @@ fn planned(old: &Job, new: &Job) -> Vec<&'static str> {
 fn changed(old: &Job, new: &Job) -> Vec<String> {
     let differs = [
         ("[job]", old.job != new.job),
+        ("[plan]", old.plan != new.plan),
         ("[agent]", old.agent != new.agent),
         ("[presets]", old.presets != new.presets),
         ("[worktree]", old.worktree != new.worktree),
         ("[[check]]", old.checks != new.checks),
         ("[scope]", old.scope != new.scope),
+        ("[output]", old.output != new.output),
         ("[retry]", old.retry != new.retry),
         ("[limits]", old.limits != new.limits),
         ("[queue]", old.queue != new.queue),

@@ -12,6 +12,7 @@ mod opened;
 mod plan;
 mod planner;
 mod poll;
+mod replan;
 mod request;
 mod show;
 mod start;

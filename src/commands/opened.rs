@@ -64,6 +64,23 @@ pub fn run(store: &Store, name: Option<&str>) -> Result<RunId> {
     }
 }
 
+/// The job's last run: the one with the highest number.
+///
+/// # Errors
+/// If the refs cannot be listed.
+pub fn latest(store: &Store, job: &str) -> Result<Option<RunId>> {
+    let mut best: Option<(u32, RunId)> = None;
+    for run in store.runs()? {
+        let number = run.as_str().strip_prefix(job).and_then(|r| r.strip_prefix('-'));
+        if let Some(number) = number.and_then(|n| n.parse().ok())
+            && best.as_ref().is_none_or(|(n, _)| number > *n)
+        {
+            best = Some((number, run));
+        }
+    }
+    Ok(best.map(|(_, run)| run))
+}
+
 /// There is no such run.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

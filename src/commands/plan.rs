@@ -1,10 +1,11 @@
 //! `plan` and `validate`: what a job says, and what it would be.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{jobfile, planner};
+use super::{jobfile, opened, planner, replan};
 use crate::agent::{brief, prompt};
 use crate::cli;
 use crate::domain::id::{Oid, TaskId};
@@ -17,13 +18,15 @@ use crate::repo::{self, Repo};
 use crate::store::layout::Local;
 use crate::ui::{Ui, human, table};
 
-/// A job's scope, as narrowed on the command line.
+/// A job's scope, as narrowed on the command line and by what is done already.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Scope<'a> {
     /// `--scope-dir`
     pub dir: Option<&'a str>,
     /// `--scope-files`
     pub files: Option<&'a str>,
+    /// Files that need no task any more.
+    pub settled: Option<&'a BTreeSet<&'a str>>,
 }
 
 /// A plan, and what other programs said of it.
@@ -65,6 +68,7 @@ fn with_spec<T>(
         scope_files: &|path| files.as_ref().is_none_or(|g| g.matches(path)),
         edges: inputs.edges.as_ref(),
         listed: inputs.listed.as_deref(),
+        settled: &|path| scope.settled.is_some_and(|settled| settled.contains(path)),
     };
     let cached = Local::new(repo.common_dir()).plan_cache();
     let mut cache = std::fs::read(&cached).map_or_else(|_| Cache::default(), |b| Cache::read(&b));
@@ -80,19 +84,32 @@ fn object_id(base: &Oid) -> Result<gix::ObjectId> {
     Ok(gix::ObjectId::from_hex(base.as_str().as_bytes())?)
 }
 
+/// Plans a job at a commit, be it without a task.
+///
+/// # Errors
+/// If the commit cannot be read.
+pub fn planned(
+    repo: &Repo,
+    found: &jobfile::Found,
+    base: &Oid,
+    scope: Scope,
+    inputs: &planner::Inputs,
+) -> Result<Planned> {
+    repo::refuse_submodules(repo, &repo.tree_of(base)?)?;
+    let id = object_id(base)?;
+    with_spec(repo, &found.job, inputs, scope, |spec, cache| {
+        planning::plan(&repo.local(), id, spec, cache)
+    })
+}
+
 /// Plans a job at a commit.
 ///
 /// # Errors
 /// If the commit cannot be read, nothing matches, or a program of the plan fails.
 pub fn make(repo: &Repo, found: &jobfile::Found, base: &Oid, scope: Scope) -> Result<Made> {
-    let job = &found.job;
-    let tree = repo.tree_of(base)?;
-    repo::refuse_submodules(repo, &tree)?;
     let inputs = planner::inputs(repo, found, base)?;
-    let id = object_id(base)?;
-    let planned = with_spec(repo, job, &inputs, scope, |spec, cache| {
-        planning::plan(&repo.local(), id, spec, cache)
-    })?;
+    let planned = planned(repo, found, base, scope, &inputs)?;
+    let job = &found.job;
     if planned.plan.tasks.is_empty() && inputs.listed.is_some() {
         let hint = "what is listed counts as far as `include`, `exclude` and the scope leave it in the plan";
         return Err(Advice::new("the plan has no tasks: none is listed", hint).into());
@@ -113,7 +130,11 @@ pub fn run(here: &Path, args: &cli::Plan, ui: &Ui) -> Result<u8> {
     let repo = Repo::discover(here)?;
     let found = jobfile::find(&repo, here, args.job.as_deref())?;
     let base = repo.resolve_commit(&found.job.job.base)?;
-    let scope = Scope { dir: args.scope_dir.as_deref(), files: args.scope_files.as_deref() };
+    let scope =
+        Scope { dir: args.scope_dir.as_deref(), files: args.scope_files.as_deref(), settled: None };
+    if args.diff {
+        return diff(here, &found, args, ui);
+    }
     if args.edges {
         let inputs = planner::inputs(&repo, &found, &base)?;
         let (edges, warnings) = with_spec(&repo, &found.job, &inputs, scope, |spec, cache| {
@@ -137,6 +158,35 @@ pub fn run(here: &Path, args: &cli::Plan, ui: &Ui) -> Result<u8> {
     }
     for note in notes(&planned) {
         ui.say(&note);
+    }
+    Ok(error::OK)
+}
+
+/// What `start` would make of the job's run.
+fn diff(here: &Path, found: &jobfile::Found, args: &cli::Plan, ui: &Ui) -> Result<u8> {
+    let store = opened::store(here)?;
+    let run = match &args.run {
+        Some(name) => opened::run(&store, Some(name))?,
+        None => opened::latest(&store, &found.name)?.ok_or_else(|| {
+            let hint = "`git harness plan` shows the plan of a new one";
+            Advice::new(format!("the job `{}` has no run yet", found.name), hint)
+        })?,
+    };
+    let loaded = opened::load(&store, &run)?;
+    let wish = replan::Wish {
+        scope_dir: args.scope_dir.clone(),
+        scope_files: args.scope_files.clone(),
+        update: args.update,
+    };
+    let look = replan::look(&store, &loaded, found, &wish)?;
+    let text = match &look {
+        None => format!("the plan of the run `{run}` stays as it is\n"),
+        Some(look) if args.json => format!("{}\n", look.json(&run)),
+        Some(look) => look.listing(&run),
+    };
+    ui.result(&text);
+    for note in look.iter().flat_map(|look| &look.notes) {
+        ui.say(note);
     }
     Ok(error::OK)
 }
@@ -261,7 +311,7 @@ pub fn check_prompt(repo: &Repo, found: &jobfile::Found, tasks: &[Task]) -> Resu
     let bytes = pinned.iter().find(|(n, _)| n == plain).map(|(_, b)| b.clone());
     let text = String::from_utf8(bytes.unwrap_or_default())
         .with_context(|| format!("the prompt template is not UTF-8: {name}"))?;
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let own = tasks.iter().map(|task| task.vars.as_str());
     for own in own.chain(tasks.is_empty().then_some("")) {
         let vars = brief::variables(&found.job, own);

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::plan::Scope;
-use super::{adopt, jobfile, opened, plan};
+use super::{adopt, jobfile, opened, plan, replan};
 use crate::cli;
 use crate::domain::event::Halt;
 use crate::domain::id::{RunId, TaskId};
@@ -32,7 +32,7 @@ pub fn run(here: &Path, args: &cli::Start, ui: &Ui) -> Result<u8> {
     let Some(chosen) = choose(&store, here, args, ui)? else { return Ok(error::OK) };
     let run = chosen.run;
     let changed = match &chosen.changed {
-        Some(found) => adopt::adopt(&store, &run, found, ui)?,
+        Some(found) => adopt::adopt(&store, &run, found, &wish(args), ui)?,
         None => false,
     };
     let loaded = opened::load(&store, &run)?;
@@ -98,11 +98,12 @@ fn choose(store: &Store, here: &Path, args: &cli::Start, ui: &Ui) -> Result<Opti
             let exists = store.runs()?.contains(&run);
             (run, exists)
         }
-        None => match latest(store, &found.name)? {
+        None => match opened::latest(store, &found.name)? {
             Some(run) => {
                 let loaded = opened::load(store, &run)?;
-                let over = over(&loaded) || loaded.ledger.state.phase == RunPhase::Cancelled;
-                if over && loaded.job_text != found.text {
+                let given_up = loaded.ledger.state.phase == RunPhase::Cancelled;
+                let other = loaded.job_text != found.text;
+                if other && (given_up || over(&loaded) && adopt::is_other_work(&loaded, &found)) {
                     (next_run(store, &found.name)?, false)
                 } else {
                     (run, true)
@@ -125,20 +126,29 @@ fn going_on(
     args: &cli::Start,
     ui: &Ui,
 ) -> Result<Option<Chosen>> {
-    if args.scope_dir.is_some() || args.scope_files.is_some() {
-        bail!(
-            "the run `{run}` has its plan already; a changed scope needs a new run: `--run NAME`"
-        );
-    }
     if args.dry_run {
         let loaded = opened::load(store, &run)?;
         ui.result(&format!(
             "would go on with the run `{run}`: {}\n",
             human::counts(&loaded.ledger.state)
         ));
+        if let Some(found) = &changed
+            && let Some(look) = replan::look(store, &loaded, found, &wish(args))?
+        {
+            ui.result(&look.listing(&run));
+        }
         return Ok(None);
     }
     Ok(Some(Chosen { run, changed }))
+}
+
+/// What the command line says of the plan of a run that there is.
+fn wish(args: &cli::Start) -> replan::Wish {
+    replan::Wish {
+        scope_dir: args.scope_dir.clone(),
+        scope_files: args.scope_files.clone(),
+        update: args.update,
+    }
 }
 
 /// Whether nothing is left to do in a run: every task has ended, and none that failed is owed another try.
@@ -165,20 +175,6 @@ fn still_halted(run: &RunId, state: &RunState, ui: &Ui) -> u8 {
     error::PERSON
 }
 
-/// The job's last run: the one with the highest number.
-fn latest(store: &Store, job: &str) -> Result<Option<RunId>> {
-    let mut best: Option<(u32, RunId)> = None;
-    for run in store.runs()? {
-        let number = run.as_str().strip_prefix(job).and_then(|r| r.strip_prefix('-'));
-        if let Some(number) = number.and_then(|n| n.parse().ok())
-            && best.as_ref().is_none_or(|(n, _)| number > *n)
-        {
-            best = Some((number, run));
-        }
-    }
-    Ok(best.map(|(_, run)| run))
-}
-
 fn make(
     store: &Store,
     found: &jobfile::Found,
@@ -188,7 +184,8 @@ fn make(
 ) -> Result<Option<RunId>> {
     let repo = store.repo();
     let base = repo.resolve_commit(&found.job.job.base)?;
-    let scope = Scope { dir: args.scope_dir.as_deref(), files: args.scope_files.as_deref() };
+    let scope =
+        Scope { dir: args.scope_dir.as_deref(), files: args.scope_files.as_deref(), settled: None };
     let plan::Made { planned, said } = plan::make(repo, found, &base, scope)?;
     plan::check_prompt(repo, found, &planned.plan.tasks)?;
     let target = opened::target(&found.job, &run);
@@ -213,6 +210,8 @@ fn make(
         target: target.clone(),
         plan: planning::plan_id(&planned.plan)?.to_string(),
         target_created: exists.is_none(),
+        scope_dir: args.scope_dir.clone(),
+        scope_files: args.scope_files.clone(),
     };
     let jobs = args.jobs.map_or(found.job.limits.jobs, |n| n as usize);
     let tasks = planned.plan.tasks.len();

@@ -172,6 +172,13 @@ pub enum RunEventKind {
         /// The parts, each with its files.
         parts: Vec<(TaskId, Vec<String>)>,
     },
+    /// The plan was made again, and what is done was kept.
+    Replanned {
+        /// The commit from which it was made, if that is another one.
+        base: Option<Oid>,
+        /// How many tasks are done, as they were, begun anew, new, wanted again, left out.
+        counts: [usize; 6],
+    },
     /// The job file has changed, and the run goes on with it; which sections.
     JobChanged(Vec<String>),
     /// It is given up. What has landed stays landed.

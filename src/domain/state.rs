@@ -376,6 +376,12 @@ impl RunState {
             }
             RunEventKind::Account(account) => self.account = account.clone(),
             RunEventKind::Split { task, parts } => self.replace(task, parts, event.at),
+            // The plan itself is pinned beside the chain: whoever has made it anew loads the run again.
+            RunEventKind::Replanned { base, .. } => {
+                if base.is_some() {
+                    self.base_passed = None;
+                }
+            }
             RunEventKind::JobChanged(_) => {}
             RunEventKind::Cancelled => {
                 self.phase = RunPhase::Cancelled;

@@ -218,6 +218,16 @@ fn stop_keeper(dir: &Path) -> bool {
     words.holder().is_some_and(|h| process::ask_to_stop(h.pid, h.start).unwrap_or(false))
 }
 
+/// Asks the keepers of one task to stop when no supervisor holds its run.
+pub fn stop_one(store: &crate::store::Store, run: &crate::domain::id::RunId, task: &TaskId) {
+    for dir in folders(&store.local().attempts(run)) {
+        let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.rsplit_once('.').map_or("", |(task, _)| task) == task.as_str() {
+            stop_keeper(&dir);
+        }
+    }
+}
+
 /// Asks the keepers of a run to stop when no supervisor holds it.
 #[must_use]
 pub fn stop_all(store: &crate::store::Store, run: &crate::domain::id::RunId) -> usize {

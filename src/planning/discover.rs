@@ -58,6 +58,7 @@ pub fn discover(
             None => {}
         }
         match cache.size(id).flatten() {
+            Some(_) if (spec.settled)(&path) => {}
             Some((lines, bytes)) => files.push(File { path, lines, bytes, id }),
             None => left_out.binary.push(path),
         }

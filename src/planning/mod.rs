@@ -6,8 +6,9 @@
 //!
 //! `discover` walks the tree and measures the files, `imports` says which of them need which, `group` and `cluster` make
 //! tasks of them, `order` knows about circles and levels, `names` gives the tasks their ids, and `wire` is the one
-//! written form. `shape` tells what a plan looks like.
+//! written form. `shape` tells what a plan looks like, `again` puts a plan together with what a run has done already.
 
+mod again;
 mod cache;
 mod cluster;
 mod discover;
@@ -27,6 +28,7 @@ use gix::ObjectId;
 
 use crate::domain::plan::{Plan, Task};
 
+pub use again::{Again, Known, Standing, again};
 pub use cache::Cache;
 pub use discover::line_counts;
 pub use imports::{Given, parse as parse_edges};
@@ -76,6 +78,8 @@ pub struct Spec<'a> {
     pub edges: Option<&'a Given>,
     /// The tasks, where somebody else has made them; `group` then means nothing.
     pub listed: Option<&'a [Listed]>,
+    /// Whether a file is done already: it is then in no task, and nothing waits for it.
+    pub settled: &'a dyn Fn(&str) -> bool,
 }
 
 /// What is in the tree (below the scope's directory), but not in the plan.

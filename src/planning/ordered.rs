@@ -19,6 +19,7 @@ fn spec(group: Group, max_files: usize) -> Spec<'static> {
         scope_files: &all,
         edges: None,
         listed: None,
+        settled: &|_| false,
     }
 }
 

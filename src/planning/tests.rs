@@ -50,6 +50,7 @@ fn spec(group: Group) -> Spec<'static> {
         order: Order::None,
         edges: None,
         listed: None,
+        settled: &|_| false,
         max_files: 40,
         max_lines: 3000,
         scope_dir: "",

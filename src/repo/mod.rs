@@ -218,6 +218,16 @@ impl Repo {
         Ok(tree::entry_at(&local, root, path.as_bytes())?.is_some())
     }
 
+    /// The id of what a tree has at a path.
+    ///
+    /// # Errors
+    /// If the tree cannot be read.
+    pub fn entry_id(&self, tree: &Oid, path: &str) -> Result<Option<Oid>> {
+        let local = self.local();
+        let root = tree::of(&local, object_id(tree)?)?;
+        Ok(tree::entry_at(&local, root, path.as_bytes())?.map(|entry| oid(entry.id)))
+    }
+
     /// Who commits: as the user's configuration says, or a stand-in on a machine that has no identity.
     #[must_use]
     pub fn identity(&self) -> Identity {

@@ -163,7 +163,11 @@ impl Ledger {
 
     fn commit_run(&self, store: &Store, event: &RunEvent, seq: u64, tip: &Tip) -> Result<Tip> {
         let message = codec::write_run(self.state.id.as_str(), event, seq, &ambient::nonce())?;
-        let parents = [tip.commit.clone()];
+        let mut parents = vec![tip.commit.clone()];
+        if let RunEventKind::Replanned { base: Some(base), .. } = &event.kind {
+            // So that it stays reachable whatever becomes of the user's branches.
+            parents.push(base.clone());
+        }
         let commit = state_commit(store, &tip.tree, &parents, &message)?;
         Ok(Tip { commit, tree: tip.tree.clone() })
     }

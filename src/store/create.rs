@@ -90,13 +90,39 @@ impl Store {
         put(self, &bare, &payloads)
     }
 
+    /// The tree of a run's chain with another plan.
+    ///
+    /// # Errors
+    /// If an object cannot be written.
+    pub fn replanned(
+        &self,
+        tree: &Oid,
+        manifest: &Manifest,
+        plan: &Plan,
+        inputs: &[(String, Vec<u8>)],
+    ) -> Result<Oid> {
+        let bare = without(self, tree, files::INPUTS)?;
+        let mut payloads = vec![
+            self.payload(files::MANIFEST, serde_json::to_string_pretty(manifest)?.as_bytes())?,
+            self.payload(files::PLAN, crate::planning::to_json(plan)?.as_bytes())?,
+        ];
+        for (name, bytes) in inputs {
+            payloads.push(self.payload(&format!("{}/{name}", files::INPUTS), bytes)?);
+        }
+        put(self, &bare, &payloads)
+    }
+
     fn payload(&self, path: &str, bytes: &[u8]) -> Result<Payload> {
         let id = repo::write_blob(self.repo(), bytes)?;
         Ok(Payload { path: path.to_owned(), id, is_tree: false })
     }
 
-    /// Chains for the tasks of a plan; leftovers of a run that was never finished being made are replaced.
-    fn create_tasks(&self, run: &RunId, plan: &Plan) -> Result<()> {
+    /// Chains for the tasks of a plan; leftovers of a run that was never finished being made, or planned again, are
+    /// replaced.
+    ///
+    /// # Errors
+    /// If a ref cannot be made.
+    pub fn create_tasks(&self, run: &RunId, plan: &Plan) -> Result<()> {
         let old = self.list(&layout::tasks(run))?;
         let old: std::collections::BTreeMap<_, _> = old.into_iter().collect();
         for tasks in plan.tasks.chunks(REFS_AT_ONCE) {

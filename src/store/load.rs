@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::{Ledger, Tip};
 use super::{Store, codec, layout};
+use crate::domain::event::{RunEvent, RunEventKind};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::state::{RunState, TaskState};
 use crate::repo;
@@ -31,6 +32,12 @@ pub struct Manifest {
     pub plan: String,
     /// Whether the target was made by this run.
     pub target_created: bool,
+    /// `--scope-dir`, where it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope_dir: Option<String>,
+    /// `--scope-files`, where it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope_files: Option<String>,
 }
 
 impl Manifest {
@@ -141,8 +148,18 @@ impl Store {
 
     fn replay_run(&self, tip: &Oid, state: &mut RunState) -> Result<u64> {
         let messages = self.messages(tip)?;
-        for (_, message) in messages.iter().rev() {
-            state.apply_run(&codec::read_run_event(message)?);
+        let read = |(_, message): &(Oid, String)| codec::read_run_event(message);
+        let events: Vec<_> = messages.iter().rev().map(read).collect::<Result<_>>()?;
+        let is_replanned = |e: &RunEvent| matches!(e.kind, RunEventKind::Replanned { .. });
+        let last = events.iter().rposition(is_replanned).unwrap_or(0);
+        for (number, event) in events.iter().enumerate() {
+            if let (RunEventKind::Split { task, parts }, true) = (&event.kind, number < last) {
+                // The plan that is pinned was made after that, and has the parts.
+                let ids = parts.iter().map(|(id, _)| id.clone()).collect();
+                state.split.insert(task.clone(), ids);
+            } else {
+                state.apply_run(event);
+            }
         }
         Ok(messages.len() as u64)
     }

@@ -269,6 +269,10 @@ pub(super) enum WireRun {
         task: String,
         parts: Vec<(String, Vec<String>)>,
     },
+    Replanned {
+        base: Option<String>,
+        counts: [usize; 6],
+    },
     JobChanged {
         sections: Vec<String>,
     },

@@ -96,6 +96,7 @@ pub fn run_line(event: &RunEvent) -> Option<String> {
             let names: Vec<_> = parts.iter().map(|(id, _)| id.as_str()).collect();
             Some(format!("{task} is split into {}", names.join(" and ")))
         }
+        RunEventKind::Replanned { .. } => Some("the plan was made again".into()),
         RunEventKind::JobChanged(sections) => {
             Some(format!("the job has changed: {}", sections.join(", ")))
         }

@@ -224,15 +224,15 @@ fn with_nothing_left_to_do_a_pattern_stops_nobody() {
 }
 
 #[test]
-fn a_changed_job_is_taken_over_in_all_but_its_plan() {
+fn a_changed_job_is_taken_over() {
     let job = Job::new(&["alpha", "beta"]);
     let sandbox = Sandbox::new(job.clone());
     sandbox.run(&["start", "--only", "alpha"]).exits(0);
-    let other_plan = Job::new(&["alpha"]).set("limits", "jobs = 3");
-    change_job(&sandbox, &other_plan);
+    let other_target = job.clone().set("job", "target = \"elsewhere\"");
+    change_job(&sandbox, &other_target);
     let pinned = || sandbox.git(&["show", "refs/harness/runs/job-1:job.toml"]);
     let before = pinned();
-    sandbox.run(&["start", "--only", "alpha"]).exits(0).says("has changed in [plan] since the run");
+    sandbox.run(&["start", "--only", "alpha"]).exits(0).says("has changed in [job] since the run");
     assert_eq!(pinned(), before);
     assert_eq!(sandbox.task("beta")["state"], "todo");
 

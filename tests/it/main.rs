@@ -17,6 +17,7 @@ mod keepers;
 mod misbehaviour;
 mod order;
 mod outputs;
+mod replan;
 mod requests;
 mod sandbox;
 mod scenarios;

@@ -117,6 +117,8 @@ impl Fixture {
             target: layout::default_target(&run_id()),
             plan: String::new(),
             target_created: true,
+            scope_dir: None,
+            scope_files: None,
         };
         let proof = store.hold(&run_id(), "test").unwrap().unwrap();
         let new = NewRun {

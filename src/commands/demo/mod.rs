@@ -60,6 +60,7 @@ fn start_arguments() -> cli::Start {
         detach: false,
         force: false,
         keep_going: false,
+        update: false,
         quiet: false,
         in_background: false,
     }

@@ -18,6 +18,7 @@ fn edges(files: &[(&str, &str)]) -> String {
         scope_files: &all,
         edges: None,
         listed: None,
+        settled: &|_| false,
     };
     let mut cache = Cache::default();
     let (files, _) = discover::discover(&repo, base, &spec, &mut cache).unwrap();

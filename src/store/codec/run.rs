@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use super::{VERSION, one_line, results, trailers, version, wire_results};
 use crate::domain::account::Account;
 use crate::domain::event::{Halt, RunEvent, RunEventKind};
-use crate::domain::id::{TaskId, Timestamp};
+use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::store::wire::WireRun;
 
 fn tell(kind: &RunEventKind) -> (&'static str, String, WireRun) {
@@ -61,6 +61,11 @@ fn tell(kind: &RunEventKind) -> (&'static str, String, WireRun) {
                 WireRun::Split { task: task.to_string(), parts: parts.collect() },
             )
         }
+        RunEventKind::Replanned { base, counts } => (
+            "replanned",
+            format!("the plan was made again: {}", counted(*counts)),
+            WireRun::Replanned { base: base.as_ref().map(Oid::to_string), counts: *counts },
+        ),
         RunEventKind::JobChanged(sections) => (
             "job-changed",
             format!("the job has changed: {}", sections.join(", ")),
@@ -92,8 +97,18 @@ fn kind(wire: WireRun) -> Result<RunEventKind> {
             let parts: Result<Vec<_>> = parts.into_iter().map(part).collect();
             RunEventKind::Split { task: TaskId::parse(&task)?, parts: parts? }
         }
+        WireRun::Replanned { base, counts } => {
+            RunEventKind::Replanned { base: base.map(|b| Oid::parse(&b)).transpose()?, counts }
+        }
         WireRun::JobChanged { sections } => RunEventKind::JobChanged(sections),
     })
+}
+
+/// What became of the tasks, in words.
+fn counted(counts: [usize; 6]) -> String {
+    let words = ["done", "as before", "begun anew", "new", "wanted again", "left out"];
+    let some = counts.iter().zip(words).filter(|(n, _)| **n > 0);
+    some.map(|(n, word)| format!("{n} {word}")).collect::<Vec<_>>().join(", ")
 }
 
 /// A run event as a commit message.

@@ -47,6 +47,7 @@ fn of_run(kind: &RunEventKind) -> Option<String> {
             "split again".into()
         }
         RunEventKind::Split { .. } => "split".into(),
+        RunEventKind::Replanned { .. } => "the plan was made again".into(),
         RunEventKind::JobChanged(_) => "the job has changed".into(),
         _ => return None,
     })

@@ -1,0 +1,118 @@
+//! Runs that are planned again: scope first and the whole later, a changed plan, a newer base.
+
+use serde_json::{Value, json};
+
+use crate::invariants::Claim;
+use crate::job::Job;
+use crate::sandbox::Sandbox;
+
+/// A repository with files in folders, and a job for all of them.
+fn folders(paths: &[&str], plan: &str) -> Sandbox {
+    let job = Job::bare(&["top"]).only("plan", &format!("include = [\"src/**\"]\n{plan}"));
+    let mut sandbox = Sandbox::new(job);
+    sandbox.script("default", "for f in $(grep -o 'src/[a-z/]*' \"$HARNESS_PROMPT_FILE\" | sort -u); do [ -f \"$f\" ] && edit \"$f\" \"done $HARNESS_TASK\"; done");
+    for path in paths {
+        sandbox.write(path, "to be done\n");
+    }
+    sandbox.git(&["add", "src"]);
+    sandbox.git(&["commit", "--quiet", "--message", "sources"]);
+    sandbox.base = sandbox.git(&["rev-parse", "HEAD"]);
+    sandbox.remember();
+    sandbox
+}
+
+/// `id state attempts` of each task, in the order of the plan.
+fn standing(sandbox: &Sandbox) -> Vec<String> {
+    let status = sandbox.status();
+    let tasks = status["tasks"].as_array().unwrap();
+    let word = |t: &Value| t.as_str().unwrap().to_owned();
+    tasks
+        .iter()
+        .map(|t| format!("{} {} {}", word(&t["id"]), word(&t["state"]), t["attempts"]))
+        .collect()
+}
+
+fn change_plan(sandbox: &Sandbox, from: &str, to: &str) {
+    let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
+    assert!(text.contains(from), "{text}");
+    sandbox.write("harness.toml", &text.replace(from, to));
+    sandbox.remember();
+}
+
+#[test]
+fn a_part_first_and_the_whole_later() {
+    let paths = ["src/a/one", "src/a/two", "src/b/one", "src/c/one"];
+    let sandbox = folders(&paths, "group = \"directory\"");
+    sandbox.run(&["start", "--scope-dir", "src/a"]).exits(0);
+    assert_eq!(standing(&sandbox), ["src__a done 1"]);
+    let landed = sandbox.landed("src/a/one");
+    // It is shown first, and nothing is written for that.
+    let refs = sandbox.git(&["for-each-ref"]);
+    let diff: Value =
+        serde_json::from_str(&sandbox.run(&["plan", "--diff", "--json"]).exits(0).out).unwrap();
+    assert_eq!((&diff["kept"], &diff["new"]), (&json!(["src__a"]), &json!(["src"])));
+    sandbox.run(&["plan", "--diff"]).exits(0);
+    assert_eq!(refs, sandbox.git(&["for-each-ref"]));
+
+    sandbox.run(&["start"]).exits(0).says("1 done, 0 as before, 1 new");
+    assert_eq!(standing(&sandbox), ["src__a done 1", "src done 1"]);
+    assert_eq!(sandbox.landed("src/a/one"), landed, "the folder is not run again");
+    assert_eq!(sandbox.landed("src/b/one"), "done src");
+    sandbox.run(&["start"]).exits(0).says("has ended");
+    sandbox.run(&["plan", "--diff"]).exits(0).says("stays as it is");
+    Claim::all(&sandbox).landed(&["src__a", "src"]).holds();
+}
+
+#[test]
+fn a_part_that_has_not_ended_is_gone_on_with() {
+    let sandbox = folders(&["src/a/one", "src/a/two", "src/b/one"], "");
+    sandbox.run(&["start", "--scope-dir", "src/a", "--only", "src__a__one"]).exits(0);
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(standing(&sandbox), ["src__a__one done 1", "src__a__two done 1"]);
+    sandbox.run(&["start", "--scope-files", "**/b/*"]).exits(0);
+    let after = ["src__a__one done 1", "src__a__two done 1", "src__b__one done 1"];
+    assert_eq!(standing(&sandbox), after);
+}
+
+#[test]
+fn what_leaves_the_plan_is_skipped_and_comes_back() {
+    let sandbox = folders(&["src/a", "src/b", "src/c"], "exclude = [\"none\"]");
+    sandbox.run(&["start", "--only", "src__a"]).exits(0);
+    change_plan(&sandbox, "\"none\"", "\"src/b\"");
+    sandbox.run(&["start", "--only", "src__c"]).exits(0).says("1 left out");
+    assert_eq!(standing(&sandbox), ["src__a done 1", "src__c done 1", "src__b skipped 0"]);
+    change_plan(&sandbox, "\"src/b\"", "\"none\"");
+    sandbox.run(&["start"]).exits(0).says("1 wanted again");
+    assert_eq!(standing(&sandbox), ["src__a done 1", "src__b done 1", "src__c done 1"]);
+    assert_eq!(sandbox.landed("src/b"), "done src__b");
+    Claim::all(&sandbox).landed(&["src__a", "src__b", "src__c"]).holds();
+}
+
+#[test]
+fn a_newer_base_adds_what_is_new_and_does_again_what_somebody_changed() {
+    let sandbox = folders(&["src/a", "src/b"], "");
+    sandbox.run(&["start"]).exits(0);
+    sandbox.write("src/b", "changed by a person\n");
+    sandbox.write("src/c", "to be done\n");
+    let commit = |message: &str| {
+        sandbox.git(&["add", "src"]);
+        sandbox.git(&["commit", "--quiet", "--message", message]);
+        sandbox.remember();
+    };
+    commit("later");
+    // Without a word the run is over, and says so.
+    sandbox.run(&["start"]).exits(0).says("has ended");
+    let said = sandbox.run(&["start", "--update"]).exits(128);
+    said.says("does not hold the new base").says("git merge harness/job-1/result");
+    assert_eq!(standing(&sandbox), ["src__a done 1", "src__b done 1"]);
+
+    sandbox.git(&["reset", "--quiet", "--hard", "harness/job-1/result"]);
+    sandbox.write("src/b", "changed by a person\n");
+    sandbox.write("src/c", "to be done\n");
+    commit("later, on top of what landed");
+    let said = sandbox.run(&["start", "--update"]).exits(0);
+    said.says("1 done, 0 as before, 1 new, 0 wanted again, 1 begun anew");
+    assert_eq!(standing(&sandbox), ["src__a done 1", "src__b done 2", "src__c done 1"]);
+    assert_eq!(sandbox.landed("src/b"), "done src__b");
+    assert_eq!(sandbox.landed("src/a"), "done src__a");
+}
