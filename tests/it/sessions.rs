@@ -163,4 +163,10 @@ fn a_task_that_does_not_fit_is_done_in_parts() {
     for file in ["alpha", "beta", "gamma"] {
         assert_eq!(sandbox.landed(file), "done");
     }
+    // Parts stay what they are when the run is planned again.
+    let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
+    let text = text.replace("group = \"directory\"", "group = \"directory\"\nmax-lines = 2000");
+    sandbox.write("harness.toml", &text);
+    sandbox.run(&["start"]).exits(0).says("2 done, 0 as before, 0 new").says("has ended");
+    assert_eq!(sandbox.status()["counts"], status["counts"]);
 }
