@@ -24,6 +24,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a job from a recipe
+    Init(Init),
     /// Plan a job and carry it out, or go on with its run
     Start(Start),
     /// Show how a run stands
@@ -90,6 +92,23 @@ pub struct RunArgument {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `init`
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Write it to `.harness/NAME/` instead of `harness.toml` at the repository's top
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// The recipe; default `blank`
+    #[arg(short, long, value_name = "RECIPE")]
+    pub recipe: Option<String>,
+    /// List the recipes
+    #[arg(long, conflicts_with_all = ["name", "recipe", "force"])]
+    pub list: bool,
+    /// Write over what is there
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 /// `start`
@@ -202,6 +221,9 @@ pub struct Plan {
     /// Print which file imports which, as JSON: an object of paths, each with a list of paths
     #[arg(long, conflicts_with = "diff")]
     pub edges: bool,
+    /// Write the prompt of each task's first attempt into this folder, and start nothing
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "dot", "edges", "diff"])]
+    pub prompts: Option<PathBuf>,
     /// Show what `start` would change in the plan of the job's last run: what is kept, new, begun anew, left out
     #[arg(long, conflicts_with = "dot")]
     pub diff: bool,

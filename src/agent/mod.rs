@@ -5,6 +5,7 @@
 pub mod brief;
 pub mod classify;
 pub mod filetype;
+pub mod lint;
 pub mod preset;
 pub mod prompt;
 pub mod transcript;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 
 use super::replan::{self, Look, Wish};
-use super::{jobfile, opened, plan};
+use super::{jobfile, opened, prompts};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind};
 use crate::domain::id::{Oid, RunId, TaskId};
@@ -70,7 +70,7 @@ pub fn adopt(
     }
     let tasks =
         look.as_ref().map_or(&loaded.ledger.state.plan.tasks, |look| &look.again.plan.tasks);
-    plan::check_prompt(store.repo(), found, tasks)?;
+    prompts::check(store.repo(), found, tasks)?;
     let mut sections = changed(&old, &found.job);
     if sections.is_empty() && (look.is_none() || loaded.job_text != found.text) {
         let same = loaded.job_text == found.text;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{jobfile, opened, plan};
+use super::{jobfile, opened, plan, prompts};
 use crate::ambient;
 use crate::cli;
 use crate::domain::id::RunId;
@@ -119,8 +119,9 @@ fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>
         }
         Err(problem) => found.push((Level::Problem, "plan".into(), format!("{problem:#}"))),
     }
-    if let Err(problem) = plan::check_prompt(repo, found_job, &tasks) {
-        found.push((Level::Problem, "prompt".into(), format!("{problem:#}")));
+    match prompts::check(repo, found_job, &tasks) {
+        Ok(said) => found.extend(said.into_iter().map(|s| (Level::Note, "prompt".into(), s))),
+        Err(problem) => found.push((Level::Problem, "prompt".into(), format!("{problem:#}"))),
     }
     programs(repo.work_dir(), job, found);
     for name in &job.agent.env {

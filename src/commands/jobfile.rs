@@ -41,7 +41,7 @@ pub fn find(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<Found> {
             if !path.is_file() {
                 return Err(Advice::new(
                     format!("no job file: {}", path.display()),
-                    "name one, or write one; `man githarness-job` says how",
+                    "name one, or write one: `git harness init`; `man githarness-job` has every key",
                 )
                 .into());
             }

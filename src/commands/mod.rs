@@ -5,6 +5,7 @@ mod agent;
 mod collect;
 mod demo;
 mod doctor;
+mod init;
 mod jobfile;
 mod log;
 pub mod man;
@@ -12,6 +13,7 @@ mod opened;
 mod plan;
 mod planner;
 mod poll;
+mod prompts;
 mod replan;
 mod request;
 mod show;
@@ -64,6 +66,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         None => ambient::current_dir()?,
     };
     match &cli.command {
+        Command::Init(args) => init::run(&here, args, ui),
         Command::Start(args) => start::run(&here, args, ui),
         Command::Status(args) => status::run(&here, args, ui),
         Command::Poll(args) => poll::run(&here, args, ui),

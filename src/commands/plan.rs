@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::{jobfile, opened, planner, replan};
-use crate::agent::{brief, prompt};
+use super::{jobfile, opened, planner, prompts, replan};
 use crate::cli;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::plan::Task;
@@ -151,6 +150,21 @@ pub fn run(here: &Path, args: &cli::Plan, ui: &Ui) -> Result<u8> {
         ui.result(&planning::to_json(&planned.plan)?);
         return Ok(error::OK);
     }
+    if let Some(folder) = &args.prompts {
+        let desk = prompts::Desk::open(&repo, &found)?;
+        let tasks = &planned.plan.tasks;
+        let said = desk.check(tasks)?;
+        desk.write(tasks, &here.join(folder))?;
+        ui.result(&format!(
+            "wrote {} into {}\n",
+            human::number(tasks.len(), "prompt"),
+            folder.display()
+        ));
+        for hint in said {
+            ui.say(&format!("hint: {hint}"));
+        }
+        return Ok(error::OK);
+    }
     if args.dot {
         ui.result(&planning::dot(&planned.plan));
     } else {
@@ -277,8 +291,10 @@ pub fn validate(here: &Path, args: &cli::JobArgument, ui: &Ui) -> Result<u8> {
     let repo = Repo::discover(here)?;
     let found = jobfile::find(&repo, here, args.job.as_deref())?;
     // What tasks that are handed in tell their prompts is known when they are.
-    if !matches!(found.job.plan.group, Group::Command | Group::List) {
-        check_prompt(&repo, &found, &[])?;
+    let told_later = matches!(found.job.plan.group, Group::Command | Group::List);
+    let mut hints = advice(&found.job);
+    if !told_later {
+        hints.extend(prompts::check(&repo, &found, &[prompts::example(&found)?])?);
     }
     let checks = found.job.checks.len();
     if args.json {
@@ -291,35 +307,11 @@ pub fn validate(here: &Path, args: &cli::JobArgument, ui: &Ui) -> Result<u8> {
             found.name,
             human::number(checks, "check")
         ));
-        for hint in advice(&found.job) {
+        for hint in hints {
             ui.say(&format!("hint: {hint}"));
         }
     }
     Ok(error::OK)
-}
-
-/// The template must render for a first attempt and for a retry, before anything is paid for: with the job's variables,
-/// and with those of each of the tasks.
-///
-/// # Errors
-/// If it does not.
-pub fn check_prompt(repo: &Repo, found: &jobfile::Found, tasks: &[Task]) -> Result<()> {
-    let Some(name) = &found.job.agent.prompt else { return Ok(()) };
-    let base = repo.resolve_commit(&found.job.job.base)?;
-    let pinned = jobfile::pinned(repo, found, &base)?;
-    let plain = name.strip_prefix("./").unwrap_or(name);
-    let bytes = pinned.iter().find(|(n, _)| n == plain).map(|(_, b)| b.clone());
-    let text = String::from_utf8(bytes.unwrap_or_default())
-        .with_context(|| format!("the prompt template is not UTF-8: {name}"))?;
-    let mut seen = BTreeSet::new();
-    let own = tasks.iter().map(|task| task.vars.as_str());
-    for own in own.chain(tasks.is_empty().then_some("")) {
-        let vars = brief::variables(&found.job, own);
-        if seen.insert(vars.keys().cloned().collect::<Vec<_>>()) {
-            prompt::validate((name, &text), &prompt::Brief { vars, ..prompt::Brief::example() })?;
-        }
-    }
-    Ok(())
 }
 
 /// What is allowed but rarely meant.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::plan::Scope;
-use super::{adopt, jobfile, opened, plan, replan};
+use super::{adopt, jobfile, opened, plan, prompts, replan};
 use crate::cli;
 use crate::domain::event::Halt;
 use crate::domain::id::{RunId, TaskId};
@@ -187,7 +187,7 @@ fn make(
     let scope =
         Scope { dir: args.scope_dir.as_deref(), files: args.scope_files.as_deref(), settled: None };
     let plan::Made { planned, said } = plan::make(repo, found, &base, scope)?;
-    plan::check_prompt(repo, found, &planned.plan.tasks)?;
+    prompts::check(repo, found, &planned.plan.tasks)?;
     let target = opened::target(&found.job, &run);
     let exists = store.read(&target)?;
     if let Some(tip) = &exists

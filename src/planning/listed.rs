@@ -27,11 +27,14 @@ pub struct Listed {
     pub vars: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Reads tasks, one a line; blank lines are none.
+/// Reads tasks, one a line; blank lines are none. A JSON array is one of findings.
 ///
 /// # Errors
 /// If a line is no task; the text names it.
 pub fn parse(text: &str) -> Result<Vec<Listed>> {
+    if text.trim_start().starts_with('[') {
+        return of_findings(text);
+    }
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
         let at = || format!("line {} is not a task as JSON: {line}", number + 1);
@@ -42,6 +45,32 @@ pub fn parse(text: &str) -> Result<Vec<Listed>> {
         found.push(task);
     }
     Ok(found)
+}
+
+/// Tasks from findings, as a review hands them in: one for each file, in the order in which the files come up, with its
+/// findings as the variable `findings`.
+fn of_findings(text: &str) -> Result<Vec<Listed>> {
+    let findings: Vec<serde_json::Map<String, serde_json::Value>> =
+        serde_json::from_str(text).context("not a JSON array of findings")?;
+    let mut order: Vec<String> = Vec::new();
+    let mut of: HashMap<String, Vec<serde_json::Value>> = HashMap::new();
+    for (number, mut finding) in findings.into_iter().enumerate() {
+        let file = finding.get("file").and_then(serde_json::Value::as_str).map(str::to_owned);
+        let file = file.with_context(|| format!("the finding {} has no `file`", number + 1))?;
+        // What is not known is not said.
+        finding.retain(|_, value| !has_null(value));
+        let those = of.entry(file.clone()).or_insert_with(|| {
+            order.push(file);
+            Vec::new()
+        });
+        those.push(finding.into());
+    }
+    let task = |file: String| {
+        let found = of.remove(&file).unwrap_or_default();
+        let vars = [("findings".to_owned(), found.into())].into_iter().collect();
+        Listed { files: vec![file], vars, ..Listed::default() }
+    };
+    Ok(order.into_iter().map(task).collect())
 }
 
 fn has_null(value: &serde_json::Value) -> bool {

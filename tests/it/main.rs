@@ -10,6 +10,7 @@ mod ast_equal;
 mod chaos;
 mod cli;
 mod halting;
+mod init;
 mod interop;
 mod invariants;
 mod job;

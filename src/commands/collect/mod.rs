@@ -173,9 +173,23 @@ fn changes(loaded: &LoadedRun) -> Vec<Value> {
             continue;
         };
         let vars: Value = serde_json::from_str(&task.vars).unwrap_or_else(|_| json!({}));
+        let word = told::shown(state, task, s, &around);
+        let commit = s.landed.as_ref().map(crate::domain::id::Oid::as_str);
+        if let Some(findings) =
+            vars["findings"].as_array().filter(|all| all.iter().all(Value::is_object))
+        {
+            for finding in findings {
+                let mut fixed = finding.clone();
+                fixed["task"] = json!(task.id.as_str());
+                fixed["state"] = json!(word);
+                fixed["commit"] = json!(commit);
+                tasks.push(fixed);
+            }
+            continue;
+        }
         tasks.push(json!({
-            "task": task.id.as_str(), "files": task.files, "state": told::shown(state, task, s, &around),
-            "commit": s.landed.as_ref().map(crate::domain::id::Oid::as_str), "reason": s.reason, "vars": vars,
+            "task": task.id.as_str(), "files": task.files, "state": word,
+            "commit": commit, "reason": s.reason, "vars": vars,
         }));
     }
     tasks

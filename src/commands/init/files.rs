@@ -1,0 +1,64 @@
+//! The recipes, embedded: a test holds this list against the folder.
+
+/// Embeds files of a recipe by their names.
+macro_rules! files {
+    ($recipe:literal: $($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"), "/fixtures/recipes/", $recipe, "/", $name
+        )))),*]
+    };
+}
+
+/// A recipe: its files by their names, and what to do with them.
+#[derive(Debug)]
+pub(super) struct Recipe {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// The job file and what it names.
+    pub(super) files: &'static [(&'static str, &'static str)],
+    /// What to look at before it can be used.
+    pub(super) first: &'static str,
+}
+
+/// All of them.
+pub(super) const RECIPES: &[Recipe] = &[
+    Recipe {
+        name: "blank",
+        files: files!["blank": "harness.toml", "prompt.md"],
+        first: "write the goal, the files and a check into the job, and what an agent must know into the prompt",
+    },
+    Recipe {
+        name: "review",
+        files: files!["review": "example.json", "harness.toml", "page.md.j2", "prompt.md", "review.schema.json"],
+        first: "look at `include`: which files are to be reviewed?",
+    },
+    Recipe {
+        name: "review-fix",
+        files: files!["review-fix": "harness.toml", "prompt.md"],
+        first: "write the findings beside the prompt with `git harness collect REVIEW-RUN -o FOLDER/findings.json`, and \
+                your tests into the job's check",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_file_of_the_recipes_is_embedded() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/recipes");
+        let names = |folder: &std::path::Path| {
+            let entries = std::fs::read_dir(folder).unwrap().flatten();
+            let mut names: Vec<_> =
+                entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+            names.sort();
+            names
+        };
+        let root = std::path::Path::new(root);
+        let mut embedded: Vec<_> = super::RECIPES.iter().map(|r| r.name.to_owned()).collect();
+        embedded.sort();
+        assert_eq!(names(root), embedded);
+        for recipe in super::RECIPES {
+            let files: Vec<_> = recipe.files.iter().map(|(name, _)| (*name).to_owned()).collect();
+            assert_eq!(names(&root.join(recipe.name)), files, "{}", recipe.name);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Prompts before there is a run: tried, looked at for what makes prompts fail, and written out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::jobfile;
+use crate::agent::{brief, lint, prompt};
+use crate::domain::id::{Oid, RunId, TaskId};
+use crate::domain::plan::Task;
+use crate::job;
+use crate::planning;
+use crate::repo::Repo;
+
+/// What all prompts of a job are made from.
+#[derive(Debug)]
+pub struct Desk<'a> {
+    repo: &'a Repo,
+    found: &'a jobfile::Found,
+    base: Oid,
+    run: RunId,
+    /// The user's template: its name and text.
+    template: Option<(String, String)>,
+    /// What examples and schemas say.
+    pinned: BTreeMap<String, String>,
+}
+
+impl<'a> Desk<'a> {
+    /// Reads what the job names.
+    ///
+    /// # Errors
+    /// If something is missing.
+    pub fn open(repo: &'a Repo, found: &'a jobfile::Found) -> Result<Self> {
+        let base = repo.resolve_commit(&found.job.job.base)?;
+        let files: BTreeMap<String, Vec<u8>> =
+            jobfile::pinned(repo, found, &base)?.into_iter().collect();
+        let text = |name: &str| -> Result<Option<String>> {
+            let plain = name.strip_prefix("./").unwrap_or(name);
+            let bytes = files.get(plain).cloned();
+            bytes
+                .map(|bytes| String::from_utf8(bytes).with_context(|| format!("not UTF-8: {name}")))
+                .transpose()
+        };
+        let template = match &found.job.agent.prompt {
+            None => None,
+            Some(name) => Some((name.clone(), text(name)?.unwrap_or_default())),
+        };
+        let mut pinned = BTreeMap::new();
+        for (_, name) in job::must_exist(&found.job) {
+            pinned.extend(text(name)?.map(|text| (name.clone(), text)));
+        }
+        let run = RunId::parse(&format!("{}-1", found.name))?;
+        Ok(Self { repo, found, base, run, template, pinned })
+    }
+
+    /// What the first attempt on a task is told.
+    fn brief(&self, task: &Task) -> Result<prompt::Brief> {
+        let base = gix::ObjectId::from_hex(self.base.as_str().as_bytes())?;
+        let counted = planning::line_counts(&self.repo.local(), base, &task.files)?;
+        let lines = task.files.iter().cloned().zip(counted);
+        let lines = lines.filter_map(|(path, n)| Some((path, n?))).collect();
+        Ok(brief::brief(&brief::Subject {
+            job: &self.found.job,
+            name: &self.found.name,
+            run: &self.run,
+            task,
+            base: &self.base,
+            attempt: 1,
+            lines: &lines,
+            findings: &[],
+            pinned: &self.pinned,
+        }))
+    }
+
+    fn template(&self) -> Option<(&str, &str)> {
+        self.template.as_ref().map(|(name, text)| (name.as_str(), text.as_str()))
+    }
+
+    /// The template must render for a first attempt and for a retry, before anything is paid for: with the job's
+    /// variables, and with those of each of the tasks. What is told of its faults.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn check(&self, tasks: &[Task]) -> Result<Vec<String>> {
+        let Some(template) = self.template() else { return Ok(Vec::new()) };
+        let mut seen = BTreeSet::new();
+        let mut said = Vec::new();
+        for task in tasks {
+            let vars = brief::variables(&self.found.job, &task.vars);
+            if !seen.insert(vars.keys().cloned().collect::<Vec<_>>()) {
+                continue;
+            }
+            let brief = self.brief(task)?;
+            prompt::validate(template, &brief)?;
+            if said.is_empty() {
+                said = lint::lint(template, &brief)?;
+            }
+        }
+        Ok(said)
+    }
+
+    /// Writes the first prompt of each task into a folder, named like the task.
+    ///
+    /// # Errors
+    /// If a prompt cannot be made or written.
+    pub fn write(&self, tasks: &[Task], folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        for task in tasks {
+            let text = prompt::render(self.template(), &self.brief(task)?)?;
+            let path = folder.join(format!("{}.md", task.id));
+            std::fs::write(&path, text)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A task that stands for those of a job whose plan is not known yet.
+///
+/// # Errors
+/// Never, with the names that are used.
+pub fn example(found: &jobfile::Found) -> Result<Task> {
+    // The prompt of a job of findings needs some.
+    let vars = if found.job.plan.list.is_some() && !found.job.plan.vars.contains_key("findings") {
+        r#"{"findings":[{"file":"src/a.js"}]}"#
+    } else {
+        ""
+    };
+    Ok(Task {
+        id: TaskId::parse("src__a_dot_js")?,
+        files: vec!["src/a.js".into()],
+        after: Vec::new(),
+        lines: 0,
+        tokens: 0,
+        level: 0,
+        vars: vars.into(),
+    })
+}
+
+/// See [`Desk::check`].
+///
+/// # Errors
+/// As there.
+pub fn check(repo: &Repo, found: &jobfile::Found, tasks: &[Task]) -> Result<Vec<String>> {
+    Desk::open(repo, found)?.check(tasks)
+}

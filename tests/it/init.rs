@@ -1,0 +1,139 @@
+//! Jobs from recipes, and the two that belong together: a review, and putting right what it has found.
+
+use serde_json::{Value, json};
+
+use crate::job::Job;
+use crate::sandbox::Sandbox;
+
+/// A repository without a job, with some sources.
+fn project() -> Sandbox {
+    let sandbox = Sandbox::new(Job::bare(&["top.txt"]));
+    sandbox.git(&["rm", "--quiet", "--cached", "harness.toml"]);
+    std::fs::remove_file(sandbox.repo.join("harness.toml")).unwrap();
+    for (path, text) in [("src/a.js", "a(1)\na(2)\n"), ("src/b.js", "b()\n"), ("lib/c.py", "c\n")] {
+        sandbox.write(path, text);
+    }
+    sandbox.git(&["add", "src", "lib"]);
+    sandbox.git(&["commit", "--quiet", "--message", "sources"]);
+    sandbox
+}
+
+/// Gives a job of the sandbox the scripted agent.
+fn scripted(sandbox: &Sandbox, job: &str) {
+    let path = sandbox.repo.join(job);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let scripts = sandbox.root().join("scripts");
+    let agent = crate::job::FIXTURES;
+    let command = format!("command = [\"sh\", \"{agent}/run-agent.sh\", {scripts:?}]");
+    let mut lines: Vec<&str> = text.lines().filter(|l| !l.starts_with("env = ")).collect();
+    let at = lines.iter().position(|l| l.starts_with("preset = ")).unwrap();
+    lines[at] = &command;
+    std::fs::write(path, lines.join("\n")).unwrap();
+}
+
+#[test]
+fn every_recipe_is_a_good_job_at_the_top_and_in_a_folder() {
+    let listed = project().run(&["init", "--list"]).exits(0).out;
+    let recipes: Vec<&str> = listed.lines().collect();
+    assert!(recipes.contains(&"review") && recipes.contains(&"blank"), "{listed}");
+    for recipe in recipes {
+        let sandbox = project();
+        let said = sandbox.run(&["init", "--recipe", recipe]).exits(0);
+        said.says("wrote harness.toml").says("git harness plan ");
+        // What nothing is known of yet.
+        sandbox.write(".harness/findings.json", "[{\"file\": \"src/a.js\"}]");
+        sandbox.run(&["validate"]).exits(0);
+        sandbox.run(&["plan"]).exits(0);
+        // Nothing that makes prompts fail is in it, and the prompts can be read before anything runs.
+        let said = sandbox.run(&["plan", "--prompts", "prompts"]).exits(0);
+        assert!(said.err.is_empty(), "{recipe}: {}", said.err);
+        let prompt = std::fs::read_to_string(
+            sandbox.repo.join("prompts").read_dir().unwrap().next().unwrap().unwrap().path(),
+        );
+        assert!(prompt.unwrap().contains("src/"));
+        std::fs::remove_dir_all(sandbox.repo.join("prompts")).unwrap();
+        let said = sandbox.run(&["init", "--recipe", recipe]).exits(128);
+        said.says("there is one already").says("--force");
+        sandbox.run(&["init", "--recipe", recipe, "--force"]).exits(0);
+        sandbox
+            .run(&["init", "--recipe", recipe, "other"])
+            .exits(0)
+            .says(".harness/other/harness.toml");
+        sandbox.write(".harness/other/findings.json", "[{\"file\": \"src/a.js\"}]");
+        sandbox.run(&["validate", "other"]).exits(0).says("the job `other` is valid");
+        sandbox.run(&["start", "other", "--dry-run"]).exits(0);
+    }
+}
+
+#[test]
+fn what_cannot_be_is_said() {
+    let sandbox = project();
+    sandbox
+        .run(&["init", "--recipe", "jsts"])
+        .exits(128)
+        .says("no recipe is called `jsts`")
+        .says("review-fix");
+    sandbox.run(&["init", "My Job"]).exits(128).says("such as `my-job`");
+}
+
+fn finding(file: &str, line: u32, title: &str) -> Value {
+    json!({
+        "file": file, "line": line, "severity": "high", "title": title, "trigger": "t", "impact": "i", "suggestion": "s",
+    })
+}
+
+#[test]
+fn a_review_is_collected_and_put_right() {
+    let sandbox = project();
+    sandbox.run(&["init", "--recipe", "review", "review"]).exits(0);
+    scripted(&sandbox, ".harness/review/harness.toml");
+    let job = std::fs::read_to_string(sandbox.repo.join(".harness/review/harness.toml")).unwrap();
+    sandbox.write(".harness/review/harness.toml", &job.replace("max-files = 60", "max-files = 2"));
+    let found = json!([
+        finding("src/a.js", 1, "one"),
+        finding("src/a.js", 2, "two"),
+        finding("src/b.js", 1, "three")
+    ]);
+    sandbox.script(
+        "src",
+        &format!(
+            "expect_brief 'applyDiscount'; expect_brief '\"severity\"'\nedit review.json '{found}'"
+        ),
+    );
+    // In no form at first; then nothing is found, which is good.
+    sandbox.script("lib.1", "edit review.json '[{\"file\": \"lib/c.py\"}]'");
+    sandbox.script(
+        "lib.2",
+        "expect_feedback '\"line\" is a required property'; edit review.json '[]'",
+    );
+    sandbox.run(&["start", "review"]).exits(0);
+    sandbox.run(&["collect", "review-1", "-o", "findings.json"]).exits(0).says("2 of 2 tasks");
+    let page = sandbox.run(&["collect", "review-1", "--page"]).exits(0).out;
+    assert!(page.contains("# Review review-1") && page.contains("`src/b.js:1`"), "{page}");
+
+    sandbox.run(&["init", "--recipe", "review-fix", "fix"]).exits(0);
+    scripted(&sandbox, ".harness/fix/harness.toml");
+    let job = std::fs::read_to_string(sandbox.repo.join(".harness/fix/harness.toml")).unwrap();
+    let job = job.replace("[\"npm\", \"test\"]", "[\"sh\", \"-c\", \"! grep -rn BAD src\"]");
+    sandbox.write(".harness/fix/harness.toml", &job);
+    std::fs::rename(
+        sandbox.repo.join("findings.json"),
+        sandbox.repo.join(".harness/fix/findings.json"),
+    )
+    .unwrap();
+    sandbox.script("src__a_dot_js", "expect_brief 'Line 2: two'; edit src/a.js 'a(3)'");
+    sandbox.script("src__b_dot_js", "edit src/b.js BAD");
+    sandbox.run(&["start", "fix"]).exits(1);
+    let fixed: Value =
+        serde_json::from_str(&sandbox.run(&["collect", "fix-1"]).exits(0).out).unwrap();
+    let told: Vec<_> = fixed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| (f["title"].clone(), f["state"].clone()))
+        .collect();
+    let expected = [("one", "done"), ("two", "done"), ("three", "failed")];
+    assert_eq!(told, expected.map(|(title, state)| (json!(title), json!(state))));
+    assert_eq!(fixed[0]["commit"], sandbox.git(&["rev-parse", "harness/fix-1/result"]));
+    assert_eq!(fixed[2]["commit"], Value::Null);
+}
