@@ -140,7 +140,7 @@ fn plain(
         task_id: task.as_str(),
         task_files: &ctx.task(task)?.files,
         worktree: &text(words.place),
-        output: "",
+        output: ctx.job.output.as_ref().map_or("", |output| &output.path),
         base: launch.base.as_str(),
         run: ctx.run.as_str(),
         attempt,

@@ -120,6 +120,10 @@ fn an_ignored_output_in_a_folder_is_handed_in_all_the_same() {
     sandbox.write(".gitignore", "out/\n");
     sandbox.git(&["add", ".gitignore"]);
     sandbox.git(&["commit", "--quiet", "--message", "ignore"]);
+    // The command can name it, too.
+    let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
+    let named = "command = [\"sh\", \"-c\", 'test \"$1\" = out/notes.md && shift && exec sh \"$@\"', \"agent\", \"{output}\", ";
+    sandbox.write("harness.toml", &text.replace("command = [\"sh\", ", named));
     sandbox.script(
         "a_dot_txt",
         "[ \"$HARNESS_OUTPUT\" = \"$PWD/out/notes.md\" ] || exit 9\nprintf 'of a' > out/notes.md",

@@ -10,6 +10,7 @@
 )]
 
 mod graphs;
+mod review;
 mod stripped;
 
 use std::collections::BTreeMap;
