@@ -11,7 +11,7 @@ use crate::domain::id::{Oid, TaskId};
 use crate::domain::plan::Task;
 use crate::error::{self, Advice};
 use crate::job::{Globs, Group, Job, Order};
-use crate::planning::{self, Cache, Planned, Shape};
+use crate::planning::{self, Budget, Cache, Planned, Shape};
 use crate::process::write_atomic;
 use crate::repo::{self, Repo};
 use crate::store::layout::Local;
@@ -26,6 +26,8 @@ pub struct Scope<'a> {
     pub files: Option<&'a str>,
     /// Files that need no task any more.
     pub settled: Option<&'a BTreeSet<&'a str>>,
+    /// How many tokens a task may have.
+    pub budget: Option<Budget>,
 }
 
 /// A plan, and what other programs said of it.
@@ -63,6 +65,7 @@ fn with_spec<T>(
         },
         max_files: job.plan.max_files,
         max_lines: job.plan.max_lines,
+        budget: scope.budget,
         scope_dir: dir,
         scope_files: &|path| files.as_ref().is_none_or(|g| g.matches(path)),
         edges: inputs.edges.as_ref(),
@@ -96,6 +99,7 @@ pub fn planned(
 ) -> Result<Planned> {
     repo::refuse_submodules(repo, &repo.tree_of(base)?)?;
     let id = object_id(base)?;
+    let scope = Scope { budget: budget(repo, found)?, ..scope };
     with_spec(repo, &found.job, inputs, scope, |spec, cache| {
         planning::plan(&repo.local(), id, spec, cache)
     })
@@ -124,13 +128,33 @@ pub fn make(repo: &Repo, found: &jobfile::Found, base: &Oid, scope: Scope) -> Re
     Ok(Made { planned, said: inputs.said })
 }
 
+/// The tokens that the sources of a task may have, beside the prompt that this job gives.
+fn budget(repo: &Repo, found: &jobfile::Found) -> Result<Option<Budget>> {
+    let Some(budget) = found.job.plan.budget else { return Ok(None) };
+    let prompt = prompts::Desk::open(repo, found)?.example_tokens()?;
+    let plain = Budget { most: 0, factor: budget.factor };
+    let prompt = plain.of_the_model(prompt);
+    let most = budget.sources(prompt);
+    if most == 0 {
+        let said = format!(
+            "the prompt alone has about {prompt} tokens, too many for [plan] `context-window`"
+        );
+        let hint = "make the prompt shorter, or name the window that the model has";
+        return Err(Advice::new(said, hint).into());
+    }
+    Ok(Some(Budget { most, ..plain }))
+}
+
 /// `git harness plan`
 pub fn run(here: &Path, args: &cli::Plan, ui: &Ui) -> Result<u8> {
     let repo = Repo::discover(here)?;
     let found = jobfile::find(&repo, here, args.job.as_deref())?;
     let base = repo.resolve_commit(&found.job.job.base)?;
-    let scope =
-        Scope { dir: args.scope_dir.as_deref(), files: args.scope_files.as_deref(), settled: None };
+    let scope = Scope {
+        dir: args.scope_dir.as_deref(),
+        files: args.scope_files.as_deref(),
+        ..Scope::default()
+    };
     if args.diff {
         return diff(here, &found, args, ui);
     }
@@ -148,6 +172,7 @@ pub fn run(here: &Path, args: &cli::Plan, ui: &Ui) -> Result<u8> {
     let planned = make(&repo, &found, &base, scope)?.planned;
     if args.json {
         ui.result(&planning::to_json(&planned.plan)?);
+        notes(&planned).iter().for_each(|note| ui.say(note));
         return Ok(error::OK);
     }
     if let Some(folder) = &args.prompts {

@@ -100,6 +100,15 @@ impl<'a> Desk<'a> {
         Ok(said)
     }
 
+    /// The tokens of a prompt on one file, as they are counted here.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn example_tokens(&self) -> Result<u64> {
+        let text = prompt::render(self.template(), &self.brief(&example(self.found)?)?)?;
+        Ok(planning::count_tokens(text.as_bytes()))
+    }
+
     /// Writes the first prompt of each task into a folder, named like the task.
     ///
     /// # Errors

@@ -96,10 +96,10 @@ pub fn look(
     let scope = Scope {
         dir: manifest.scope_dir.as_deref(),
         files: manifest.scope_files.as_deref(),
-        settled: None,
+        ..Scope::default()
     };
     // Which part is planned now says nothing of the order.
-    let everything = Scope { dir: Some(""), files: Some(""), settled: None };
+    let everything = Scope { dir: Some(""), files: Some(""), ..Scope::default() };
     let whole = plan::planned(repo, found, &base, everything, &inputs)?;
     let rest = Scope { settled: Some(&settled), ..scope };
     let fresh = plan::planned(repo, found, &base, rest, &inputs)?;

@@ -184,8 +184,11 @@ fn make(
 ) -> Result<Option<RunId>> {
     let repo = store.repo();
     let base = repo.resolve_commit(&found.job.job.base)?;
-    let scope =
-        Scope { dir: args.scope_dir.as_deref(), files: args.scope_files.as_deref(), settled: None };
+    let scope = Scope {
+        dir: args.scope_dir.as_deref(),
+        files: args.scope_files.as_deref(),
+        ..Scope::default()
+    };
     let plan::Made { planned, said } = plan::make(repo, found, &base, scope)?;
     prompts::check(repo, found, &planned.plan.tasks)?;
     let target = opened::target(&found.job, &run);

@@ -73,6 +73,7 @@ pub(super) const SECTIONS: &[Known] = &[
             ("max-lines", Now),
             ("context-window", Now),
             ("fill", Now),
+            ("token-factor", Now),
             ("command", Now),
             ("list", Now),
             ("edges", Now),

@@ -29,8 +29,8 @@ pub use globs::{Globs, ScopePattern};
 pub use names::{MAX_JOB_NAME, slug};
 pub use schema::{
     Agent, AstEqual, BaseCheck, Check, Group, HandedIn, Job, JobSection, Join, Kind, Limits,
-    ListedTask, Merge, Order, Output, PlanSection, Presets, Queue, Retry, Sandbox, Scope, When,
-    Worktree,
+    ListedTask, Merge, Order, Output, PlanSection, Presets, Queue, Retry, Sandbox, Scope,
+    TokenBudget, When, Worktree,
 };
 
 use section::{Report, Section};

@@ -220,13 +220,11 @@ max-files = 0", "j:6:13: `max-files` in [plan] must be at least 1: 0"),
     ("[plan]
 max-lines = -5", "j:6:13: `max-lines` in [plan] must be at least 1: -5"),
     ("[plan]
-context-window = 0", "j:6:18: `context-window` in [plan] must be at least 1: 0"),
+context-window = 0", "j:6:18: `context-window` in [plan] must be at least 1000: 0"),
     ("[plan]
-context-window = 200_000", "j:6:18: `context-window = 200000` is not available yet: it comes with token budgets; leave it out and use `max-files` and `max-lines`"),
+fill = 0.9", "j:6:8: `fill` in [plan] must be from 0.01 to 0.8: 0.9"),
     ("[plan]
-fill = 0.9", "j:6:8: `fill` in [plan] must be above 0 and at most 0.8: 0.9"),
-    ("[plan]
-fill = 0.30", "j:6:8: `fill = 0.30` is not available yet: it comes with token budgets; leave it out and use `max-files` and `max-lines`"),
+token-factor = true", "j:6:16: `token-factor` in [plan] must be a number such as 1.15, not `true` or `false`"),
     (r#"[plan.scope]
 dir = "../x""#, r#"j:6:7: `dir` in [plan.scope] must be a path inside the repository: "../x"
 hint: write it relative to the repository's top, without a leading `/` and without `..`"#),

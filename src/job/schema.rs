@@ -109,6 +109,8 @@ pub struct PlanSection {
     pub max_files: usize,
     /// `max-lines`: at most this many lines per task unless a single file has more, at least 1; default 3000.
     pub max_lines: u64,
+    /// `context-window`, `fill` and `token-factor`: how many tokens a task may have; absent where none of them is said.
+    pub budget: Option<TokenBudget>,
     /// `[plan.scope] dir`: only files below this folder, without a trailing `/`; empty for all.
     pub scope_dir: String,
     /// `[plan.scope] files`: only files that this glob matches (compile it with [`Globs::new`]); empty for all.
@@ -123,6 +125,36 @@ pub struct PlanSection {
     pub tasks: Vec<ListedTask>,
     /// `edges`: prints which file needs which, instead of reading it from the files.
     pub edges: Option<Vec<String>>,
+}
+
+/// `[plan] context-window`, `fill` and `token-factor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenBudget {
+    /// `context-window`: what the model can hold, in tokens; default 200,000.
+    pub context_window: u64,
+    /// `fill`: how much of it a task's sources may take, in thousandths; default 0.30.
+    pub fill: u64,
+    /// `token-factor`: what the model counts for what is counted here, in thousandths; default 1.15.
+    pub factor: u64,
+}
+
+/// So much of the window may be taken by the sources, the prompt and the work, which is taken to be as long as the sources
+/// are: models were seen to work badly long before the window is full.
+const MOST_OF_WINDOW: u64 = 800;
+
+impl TokenBudget {
+    /// The most tokens of sources, by the model's count, beside a prompt of so many.
+    #[must_use]
+    pub fn sources(self, prompt: u64) -> u64 {
+        let share = |thousandths: u64| self.context_window.saturating_mul(thousandths) / 1_000;
+        share(self.fill).min(share(MOST_OF_WINDOW).saturating_sub(prompt) / 2)
+    }
+}
+
+impl Default for TokenBudget {
+    fn default() -> Self {
+        Self { context_window: 200_000, fill: 300, factor: 1_150 }
+    }
 }
 
 /// A `[[plan.task]]`.

@@ -17,6 +17,8 @@ pub struct Cache {
     sizes: HashMap<ObjectId, Option<(u64, u64)>>,
     /// What is found in it, read as a file of this kind; nothing for what cannot be understood.
     facts: HashMap<(ObjectId, String), Option<Vec<String>>>,
+    /// Tokens.
+    tokens: HashMap<ObjectId, u64>,
     changed: bool,
 }
 
@@ -25,6 +27,8 @@ struct Wire {
     v: u32,
     sizes: Vec<(String, Option<(u64, u64)>)>,
     facts: Vec<(String, String, Option<Vec<String>>)>,
+    #[serde(default)]
+    tokens: Vec<(String, u64)>,
 }
 
 impl Cache {
@@ -38,7 +42,13 @@ impl Cache {
         let id = |text: &str| ObjectId::from_hex(text.as_bytes()).ok();
         let sizes = wire.sizes.into_iter().filter_map(|(i, size)| Some((id(&i)?, size)));
         let facts = wire.facts.into_iter().filter_map(|(i, kind, f)| Some(((id(&i)?, kind), f)));
-        Self { sizes: sizes.collect(), facts: facts.collect(), changed: false }
+        let tokens = wire.tokens.into_iter().filter_map(|(i, n)| Some((id(&i)?, n)));
+        Self {
+            sizes: sizes.collect(),
+            facts: facts.collect(),
+            tokens: tokens.collect(),
+            changed: false,
+        }
     }
 
     /// All that is known, if something new is.
@@ -53,7 +63,9 @@ impl Cache {
         let mut facts: Vec<_> =
             each.map(|((i, k), f)| (i.to_string(), k.clone(), f.clone())).collect();
         facts.sort_unstable();
-        serde_json::to_vec(&Wire { v: VERSION, sizes, facts }).ok()
+        let mut tokens: Vec<_> = self.tokens.iter().map(|(i, n)| (i.to_string(), *n)).collect();
+        tokens.sort_unstable();
+        serde_json::to_vec(&Wire { v: VERSION, sizes, facts, tokens }).ok()
     }
 
     /// The lines and bytes of a blob, if known; nothing inside for what is no text.
@@ -63,6 +75,15 @@ impl Cache {
 
     pub(super) fn keep_size(&mut self, id: ObjectId, size: Option<(u64, u64)>) {
         self.changed |= self.sizes.insert(id, size).is_none();
+    }
+
+    /// The tokens of a blob, if known.
+    pub(super) fn tokens(&self, id: ObjectId) -> Option<u64> {
+        self.tokens.get(&id).copied()
+    }
+
+    pub(super) fn keep_tokens(&mut self, id: ObjectId, tokens: u64) {
+        self.changed |= self.tokens.insert(id, tokens).is_none();
     }
 
     /// What is found in a blob, if known.

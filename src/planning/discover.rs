@@ -7,7 +7,7 @@ use gix::objs::tree::EntryKind;
 use rayon::prelude::*;
 
 use super::cache::Cache;
-use super::{LeftOut, Spec};
+use super::{LeftOut, Spec, estimate_tokens, tokens};
 
 /// How many of its first bytes decide whether a file is text; git's own number.
 const TEXT_PROBE: usize = 8000;
@@ -23,6 +23,8 @@ pub struct File {
     pub lines: u64,
     /// Its size in bytes.
     pub bytes: u64,
+    /// Its tokens: estimated, or counted where there is a budget.
+    pub tokens: u64,
     /// Its blob.
     pub id: ObjectId,
 }
@@ -59,11 +61,46 @@ pub fn discover(
         }
         match cache.size(id).flatten() {
             Some(_) if (spec.settled)(&path) => {}
-            Some((lines, bytes)) => files.push(File { path, lines, bytes, id }),
+            Some((lines, bytes)) => {
+                let tokens = estimate_tokens(bytes);
+                files.push(File { path, lines, bytes, tokens, id });
+            }
             None => left_out.binary.push(path),
         }
     }
+    if let Some(budget) = spec.budget {
+        count_all(repo, &files, cache)?;
+        for file in &mut files {
+            file.tokens = budget.of_the_model(cache.tokens(file.id).unwrap_or(file.tokens));
+        }
+    }
     Ok((files, left_out))
+}
+
+/// Counts the tokens of files of which that is not known, on all cores.
+fn count_all(repo: &gix::Repository, files: &[File], cache: &mut Cache) -> Result<()> {
+    let unknown: Vec<_> = files.iter().filter(|file| cache.tokens(file.id).is_none()).collect();
+    let shared = repo.clone().into_sync();
+    // Few at a time: a large file keeps one thread busy, not all that come after it.
+    let parts: Vec<Vec<(ObjectId, u64)>> = unknown
+        .par_chunks(8)
+        .map(|chunk| {
+            let repo = shared.to_thread_local();
+            let mut buf = Vec::new();
+            let count = |file: &&File| {
+                let blob = repo.objects.find_blob(&file.id, &mut buf).map_err(|err| {
+                    anyhow::anyhow!(err)
+                        .context(format!("cannot read a file of the base commit: `{}`", file.path))
+                })?;
+                Ok((file.id, tokens::count(blob.data)))
+            };
+            chunk.iter().map(count).collect::<Result<Vec<_>>>()
+        })
+        .collect::<Result<_>>()?;
+    for (id, tokens) in parts.into_iter().flatten() {
+        cache.keep_tokens(id, tokens);
+    }
+    Ok(())
 }
 
 /// The number of lines of each path in the tree of `base` (a commit or a tree): `None` where there is no such file in

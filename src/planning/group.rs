@@ -31,13 +31,19 @@ pub struct Limits<'f> {
     pub max_files: usize,
     /// The most lines. A single file always fits.
     pub max_lines: u64,
+    /// The most tokens. A single file always fits.
+    pub max_tokens: u64,
 }
 
 impl Limits<'_> {
     /// Whether these files may be one task.
     pub fn fit(&self, files: &[usize]) -> bool {
         let lines: u64 = files.iter().map(|f| self.files[*f].lines).sum();
-        files.len() <= 1 || (files.len() <= self.max_files && lines <= self.max_lines)
+        let tokens: u64 = files.iter().map(|f| self.files[*f].tokens).sum();
+        files.len() <= 1
+            || (files.len() <= self.max_files
+                && lines <= self.max_lines
+                && tokens <= self.max_tokens)
     }
 
     /// Whether both together may be one task.
@@ -49,16 +55,21 @@ impl Limits<'_> {
     /// itself: no file is ever dropped.
     pub fn split(&self, files: &[usize]) -> Vec<Vec<usize>> {
         let mut parts: Vec<Vec<usize>> = Vec::new();
-        let mut lines = 0_u64;
+        let (mut lines, mut tokens) = (0_u64, 0_u64);
         for file in files {
-            let more = self.files[*file].lines;
+            let (more, heavier) = (self.files[*file].lines, self.files[*file].tokens);
             match parts.last_mut() {
-                Some(part) if part.len() < self.max_files && lines + more <= self.max_lines => {
+                Some(part)
+                    if part.len() < self.max_files
+                        && lines + more <= self.max_lines
+                        && tokens + heavier <= self.max_tokens =>
+                {
                     lines += more;
+                    tokens += heavier;
                     part.push(*file);
                 }
                 Some(_) | None => {
-                    lines = more;
+                    (lines, tokens) = (more, heavier);
                     parts.push(vec![*file]);
                 }
             }
@@ -161,14 +172,20 @@ mod tests {
 
     fn files(list: &[(&str, u64)]) -> Vec<File> {
         let id = gix::ObjectId::null(gix::hash::Kind::Sha1);
-        let file = |&(path, lines): &(&str, u64)| File { path: path.into(), lines, bytes: 0, id };
+        let file = |&(path, lines): &(&str, u64)| File {
+            path: path.into(),
+            lines,
+            bytes: 0,
+            tokens: 0,
+            id,
+        };
         list.iter().map(file).collect()
     }
 
     /// The tasks as text: `path#part: files`.
     fn shown(list: &[(&str, u64)], max_files: usize, max_lines: u64) -> Vec<String> {
         let files = files(list);
-        let limits = Limits { files: &files, max_files, max_lines };
+        let limits = Limits { files: &files, max_files, max_lines, max_tokens: u64::MAX };
         let drafts = by_directory(&limits);
         let drafts = drafts.into_iter().map(|f| Draft::new(limits.folder(&f), f)).collect();
         let text = |d: &Draft| {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::order::{components, levels};
 use super::snapshot::{Snapshot, normal};
-use super::{discover::File, estimate_tokens, names};
+use super::{discover::File, names};
 use crate::domain::id::TaskId;
 use crate::domain::plan::Task;
 
@@ -172,7 +172,7 @@ pub fn tasks(
             files: own().map(|f| f.path.clone()).collect(),
             after,
             lines: own().map(|f| f.lines).sum(),
-            tokens: own().map(|f| estimate_tokens(f.bytes)).sum(),
+            tokens: own().map(|f| f.tokens).sum(),
             level: levels[number],
             vars: if listed.vars.is_empty() {
                 String::new()
@@ -278,7 +278,7 @@ mod tests {
         let (_dir, repo) = repository();
         let base = blobs(&repo, &TREE.map(|path| (path, "x\n")));
         let snapshot = Snapshot::of(&repo, base).unwrap();
-        let file = |p: &&str| File { path: (*p).into(), lines: 1, bytes: 2, id: base };
+        let file = |p: &&str| File { path: (*p).into(), lines: 1, bytes: 2, tokens: 1, id: base };
         let files: Vec<_> = planned.iter().map(file).collect();
         let rules = Rules { needs, by_priority };
         let (tasks, warnings) = tasks(&parse(lines)?, &files, &snapshot, rules)?;

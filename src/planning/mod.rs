@@ -19,6 +19,7 @@ mod names;
 mod order;
 mod shape;
 mod snapshot;
+mod tokens;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub use discover::line_counts;
 pub use imports::{Given, parse as parse_edges};
 pub use listed::{Listed, parse as parse_tasks};
 pub use shape::{Shape, dot};
+pub use tokens::{Budget, count as count_tokens};
 pub use wire::{from_json, plan_id, to_json};
 
 /// What is one task.
@@ -70,6 +72,8 @@ pub struct Spec<'a> {
     pub max_files: usize,
     /// The most lines in one task. A single file with more is a task by itself.
     pub max_lines: u64,
+    /// The most tokens in one task, which are then counted and not estimated. A single file with more is a task by itself.
+    pub budget: Option<Budget>,
     /// Only what is under this directory; empty or `.` for the whole tree. A trailing `/` and a leading `./` are fine.
     pub scope_dir: &'a str,
     /// Whether a wanted path is also in the part on which the job is tried.
@@ -122,7 +126,7 @@ pub fn plan(
     cache: &mut Cache,
 ) -> Result<Planned> {
     let (files, left_out) = discover::discover(repo, base, spec, cache)?;
-    let mut warnings = Vec::new();
+    let mut warnings = spec.budget.map_or_else(Vec::new, |budget| too_large(&files, budget));
     let ordered = spec.order == Order::Dependency;
     let clustered = spec.group == Group::Dependency && spec.listed.is_none();
     let needs = if ordered || clustered {
@@ -141,6 +145,7 @@ pub fn plan(
         files: &files,
         max_files: spec.max_files.max(1),
         max_lines: spec.max_lines,
+        max_tokens: spec.budget.map_or(u64::MAX, |budget| budget.most),
     };
     let clusters = cluster::clusters(spec.group, &limits, needs);
     warnings.extend(clusters.warnings);
@@ -148,6 +153,19 @@ pub fn plan(
     let needs = if ordered { clusters.needs } else { vec![Vec::new(); files.len()] };
     let tasks = tasks(&files, &drafts, &needs)?;
     Ok(Planned { plan: Plan { tasks }, left_out, warnings })
+}
+
+/// The files that are too large for a task, each with what to do.
+fn too_large(files: &[discover::File], budget: Budget) -> Vec<String> {
+    let large = files.iter().filter(|file| file.tokens > budget.most);
+    let said = large.map(|file| {
+        format!(
+            "{} has about {} tokens, more than the {} that a task may have: split it, leave it out, or raise \
+             `context-window` or `fill` in [plan]",
+            file.path, file.tokens, budget.most
+        )
+    });
+    said.collect()
 }
 
 /// What each file of a plan needs.
@@ -225,7 +243,7 @@ fn tasks(
             id: ids[number].clone(),
             after,
             lines: own().map(|f| f.lines).sum(),
-            tokens: own().map(|f| estimate_tokens(f.bytes)).sum(),
+            tokens: own().map(|f| f.tokens).sum(),
             level: levels[number],
             vars: String::new(),
             files: own().map(|f| f.path.clone()).collect(),
@@ -239,7 +257,7 @@ fn tasks(
 /// This is an estimate, made without a tokenizer: over large sources it is some percent low in sum, for a single file
 /// it may be a third off.
 #[must_use]
-pub fn estimate_tokens(bytes: u64) -> u64 {
+fn estimate_tokens(bytes: u64) -> u64 {
     bytes.saturating_mul(2).div_ceil(7)
 }
 

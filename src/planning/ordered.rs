@@ -20,6 +20,7 @@ fn spec(group: Group, max_files: usize) -> Spec<'static> {
         edges: None,
         listed: None,
         settled: &|_| false,
+        budget: None,
     }
 }
 

@@ -51,6 +51,7 @@ fn spec(group: Group) -> Spec<'static> {
         edges: None,
         listed: None,
         settled: &|_| false,
+        budget: None,
         max_files: 40,
         max_lines: 3000,
         scope_dir: "",
@@ -233,4 +234,31 @@ fn ten_thousand_files_are_each_in_one_task_and_twice_the_same_bytes() {
             assert!(task.files.len() <= 40 && task.lines <= 3000 && task.files.is_sorted());
         }
     }
+}
+
+#[test]
+fn a_budget_of_tokens_cuts_where_lines_do_not() {
+    let (_dir, repo) = repository();
+    let heavy = "const word = another + word * 3;\n".repeat(10);
+    let files: Vec<(String, String)> =
+        (0..6).map(|n| (format!("src/f{n}.js"), heavy.clone())).collect();
+    let list: Vec<_> = files.iter().map(|(p, c)| (p.as_str(), c.as_str())).collect();
+    let base = blobs(&repo, &list);
+    let counted = count_tokens(heavy.as_bytes());
+    let most =
+        |most| Spec { budget: Some(Budget { most, factor: 1_000 }), ..spec(Group::Directory) };
+    let sizes = |most_tokens| {
+        let planned = planned(&repo, base, &most(most_tokens)).unwrap();
+        let sizes: Vec<_> = planned.plan.tasks.iter().map(|t| t.files.len()).collect();
+        assert!(planned.plan.tasks.iter().all(|t| t.tokens == counted * t.files.len() as u64));
+        (sizes, planned.warnings.len())
+    };
+    assert_eq!(sizes(counted * 6), (vec![6], 0));
+    assert_eq!(sizes(counted * 2), (vec![2, 2, 2], 0));
+    assert_eq!(sizes(counted * 6 - 1), (vec![5, 1], 0));
+    // What is too large by itself is a task by itself, and is told.
+    let (alone, warnings) = sizes(counted - 1);
+    assert_eq!((alone.len(), warnings), (6, 6));
+    let said = planned(&repo, base, &most(counted - 1)).unwrap().warnings;
+    assert!(said[0].starts_with("src/f0.js has about ") && said[0].contains("`fill`"), "{said:?}");
 }

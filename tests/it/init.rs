@@ -66,6 +66,47 @@ fn every_recipe_is_a_good_job_at_the_top_and_in_a_folder() {
 }
 
 #[test]
+fn a_budget_of_tokens_makes_the_tasks_and_is_told_where_it_cannot_hold() {
+    let sandbox = project();
+    sandbox.write("src/large.js", &"const word = another * 3;\n".repeat(400));
+    sandbox.git(&["add", "src"]);
+    sandbox.git(&["commit", "--quiet", "--message", "a large one"]);
+    let job = |plan: &str| {
+        let text = format!(
+            "[job]\ngoal = \"g\"\n[plan]\ninclude = [\"src/**\"]\ngroup = \"directory\"\n{plan}\n[agent]\ncommand = [\"a\"]\n"
+        );
+        sandbox.write("harness.toml", &text);
+        let said = sandbox.run(&["plan", "--json"]).exits(0);
+        let plan: Value = serde_json::from_str(&said.out).unwrap();
+        let tasks = plan["tasks"].as_array().unwrap().clone();
+        (tasks.len(), tasks.iter().map(|t| t["tokens"].as_u64().unwrap()).sum::<u64>(), said.err)
+    };
+    let (whole, estimated, _) = job("");
+    let (all, counted, said) = job("context-window = 200_000\nfill = 0.30\ntoken-factor = 1.0");
+    assert_eq!((whole, all, &*said), (1, 1, ""));
+    assert!(counted != estimated && counted > 2_000, "{counted} {estimated}");
+    let (_, more, _) = job("token-factor = 2.0");
+    assert_eq!(more, 2 * counted);
+    // A window of which 0.30 are just enough, and one in which even the large file alone is too much.
+    let window = |share: u64| {
+        format!("context-window = {}\ntoken-factor = 1.0", counted * 10 / 3 * share / 100)
+    };
+    assert_eq!(job(&window(102)).0, 1);
+    let (cut, _, said) = job(&window(90));
+    assert_eq!(cut, 2);
+    assert!(
+        said.contains("warning: src/large.js has about") && said.contains("split it"),
+        "{said}"
+    );
+    let long = "more words ".repeat(500);
+    let text = format!(
+        "[job]\ngoal = \"{long}\"\n[plan]\ncontext-window = 1_000\n[agent]\ncommand = [\"a\"]\n"
+    );
+    sandbox.write("harness.toml", &text);
+    sandbox.run(&["plan"]).exits(128).says("the prompt alone has about");
+}
+
+#[test]
 fn what_cannot_be_is_said() {
     let sandbox = project();
     sandbox

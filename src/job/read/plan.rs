@@ -8,7 +8,7 @@ use super::{count, inside_repository, noted};
 use crate::job::errors::Fault;
 use crate::job::globs::Globs;
 use crate::job::placeholders::Audience;
-use crate::job::schema::{Group, ListedTask, Order, PlanSection};
+use crate::job::schema::{Group, ListedTask, Order, PlanSection, TokenBudget};
 use crate::job::section::{Section, Value};
 use crate::job::values::Choice;
 
@@ -20,7 +20,6 @@ pub(super) fn plan(section: &Section<'_>) -> PlanSection {
         let fault = fault.hint("everything is `include = [\"**\"]`");
         section.refuse(value.span().start, "include", fault);
     }
-    token_budget(section);
     let scope = section.section("scope");
     let scope_dir = scope
         .any_text("dir")
@@ -62,6 +61,7 @@ pub(super) fn plan(section: &Section<'_>) -> PlanSection {
         ),
         max_files: count(section, "max-files", 1, 40),
         max_lines: count(section, "max-lines", 1, 3000),
+        budget: token_budget(section),
         scope_dir: scope_dir.unwrap_or_default(),
         scope_files: scope_files.unwrap_or_default(),
         vars: section.section("vars").table().map_or_else(BTreeMap::new, |t| vars(t, section)),
@@ -136,31 +136,25 @@ fn task(section: &Section<'_>) -> ListedTask {
     }
 }
 
-/// Budgets in tokens are validated, and refused for now.
-fn token_budget(section: &Section<'_>) {
-    const FEATURE: &str = "token budgets";
-    const INSTEAD: &str = "leave it out and use `max-files` and `max-lines`";
-    if let Some((window, at)) = section.whole("context-window", 1..=1_000_000_000) {
-        section.later(at, "context-window", &window.to_string(), FEATURE, INSTEAD);
+/// Budgets in tokens: there is one if any of its keys is there.
+fn token_budget(section: &Section<'_>) -> Option<TokenBudget> {
+    /// More than any model has.
+    const LARGEST: u64 = 1_000_000_000;
+    let keys = ["context-window", "fill", "token-factor"];
+    if keys.into_iter().all(|key| section.find(key).is_none()) {
+        return None;
     }
-    let Some(value) = section.find("fill") else {
-        return;
-    };
-    let text = match value.get_ref() {
-        DeValue::Float(number) => number.as_str(),
-        DeValue::Integer(number) => number.as_str(),
-        DeValue::String(_)
-        | DeValue::Boolean(_)
-        | DeValue::Datetime(_)
-        | DeValue::Array(_)
-        | DeValue::Table(_) => return section.wrong("fill", value, "a share such as 0.30", None),
-    };
-    let at = value.span().start;
-    if text.parse::<f64>().is_ok_and(|share| share > 0.0 && share <= 0.8) {
-        section.later(at, "fill", text, FEATURE, INSTEAD);
-    } else {
-        section.refuse(at, "fill", Fault::new(format!("must be above 0 and at most 0.8: {text}")));
-    }
+    let window = section.whole("context-window", 1_000..=LARGEST);
+    let fill = section.decimal("fill", 0.01..=0.8, "a share such as 0.30");
+    let factor = section.decimal("token-factor", 0.1..=10.0, "a number such as 1.15");
+    // In range, so that nothing is cut off.
+    let thousandths = |number: f64| (number * 1_000.0).round() as u64;
+    let plain = TokenBudget::default();
+    Some(TokenBudget {
+        context_window: window.map_or(plain.context_window, |(n, _)| n),
+        fill: fill.map_or(plain.fill, thousandths),
+        factor: factor.map_or(plain.factor, thousandths),
+    })
 }
 
 fn vars(table: &DeTable<'_>, plan: &Section<'_>) -> BTreeMap<String, toml::Value> {

@@ -19,6 +19,7 @@ fn edges(files: &[(&str, &str)]) -> String {
         edges: None,
         listed: None,
         settled: &|_| false,
+        budget: None,
     };
     let mut cache = Cache::default();
     let (files, _) = discover::discover(&repo, base, &spec, &mut cache).unwrap();
@@ -307,7 +308,7 @@ fn another_tools_graph_is_taken_as_it_is() {
     let base =
         blobs(&repo, &[("src/a.js", ""), ("src/b.js", ""), ("src/in/c.x", ""), ("d.js", "")]);
     let id = base;
-    let file = |path: &str| File { path: path.into(), lines: 1, bytes: 1, id };
+    let file = |path: &str| File { path: path.into(), lines: 1, bytes: 1, tokens: 1, id };
     let files = ["d.js", "src/a.js", "src/b.js", "src/in/c.x"].map(file);
     let read = |text: &str, folders: &[&str]| {
         let folders = folders.iter().map(ToString::to_string).collect();
