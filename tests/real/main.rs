@@ -10,6 +10,7 @@
 )]
 
 mod graphs;
+mod migration;
 mod stripped;
 
 use std::collections::BTreeMap;
