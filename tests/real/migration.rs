@@ -50,11 +50,12 @@ fn repository(repo: &Path, job: &str) {
 }
 
 /// The job as someone would edit it for this package, with an agent that needs no model.
-fn edited() -> String {
+fn edited(group: &str) -> String {
     let mut job = recipe("harness.toml");
     let agent = job.find("[agent]\n").unwrap()..job.find("[worktree]\n").unwrap();
     job.replace_range(agent, AGENT);
     for (from, to) in [
+        ("group = \"file\"", group),
         ("include = [\"src/**/*.{js,jsx,mjs,cjs}\"]", "include = [\"modules/**/*.{js,mjs,cjs}\"]"),
         ("# setup = [[\"npm\", \"ci\"]]", "setup = [[\"npm\", \"ci\", \"--prefer-offline\"]]"),
     ] {
@@ -65,7 +66,7 @@ fn edited() -> String {
 }
 
 /// The package with its tools and the job, or why there is none.
-fn package(folder: &Path) -> Result<PathBuf, String> {
+fn package(folder: &Path, group: &str) -> Result<PathBuf, String> {
     for tool in ["npm", "node"] {
         if !sh(Path::new("/"), &format!("{tool} --version")).status.success() {
             return Err(format!("`{tool}` is not installed"));
@@ -88,7 +89,7 @@ fn package(folder: &Path) -> Result<PathBuf, String> {
         let said = String::from_utf8_lossy(&fetched.stderr).trim().to_owned();
         return Err(format!("npm cannot fetch {PACKAGE} {TOOLS}: {said}"));
     }
-    repository(&repo, &edited());
+    repository(&repo, &edited(group));
     Ok(repo)
 }
 
@@ -133,9 +134,21 @@ fn assert_order(repo: &Path, landings: &[Vec<String>], modules: usize) {
 }
 
 #[test]
-fn migration_of_a_package_to_typescript() {
+fn a_package_migrates_to_typescript() {
+    // A compiler for each of 161 modules is more than a test may take: about five a task.
+    migrates("group = \"dependency\"\nmax-files = 5", 30);
+}
+
+#[test]
+#[ignore = "the same with a task for each module: five minutes on two idle cores"]
+fn a_package_migrates_to_typescript_file_by_file() {
+    migrates("group = \"file\"", 161);
+}
+
+/// The package from its base to the last landing, in at least so many tasks.
+fn migrates(group: &str, least: usize) {
     let folder = tempfile::Builder::new().prefix("harness-migration-").tempdir().unwrap();
-    let repo = match package(folder.path()) {
+    let repo = match package(folder.path(), group) {
         Ok(repo) => repo,
         Err(why) => return println!("SKIPPED the migration to TypeScript: {why}"),
     };
@@ -156,6 +169,7 @@ fn migration_of_a_package_to_typescript() {
         status.lines().count()
     );
     assert!(status.lines().all(|l| l.starts_with("done")), "{status}");
+    assert!(status.lines().count() >= least, "{status}");
     let target = "harness/m/result";
     assert_order(&repo, &landings(&repo, target), modules);
 
