@@ -60,6 +60,8 @@ pub enum Command {
     Sweep(RunArgument),
     /// Run a whole job in a small repository made for it, with a scripted agent
     Demo(Demo),
+    /// Print what an agent must know to drive this program, as a SKILL.md
+    Skill,
     /// Install the man pages, so that `git help harness` works
     Man(Man),
     /// Print a completion script for a shell

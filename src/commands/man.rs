@@ -33,6 +33,7 @@ pub const PAGES: &[(&str, &str)] = pages![
     "git-harness-show.1",
     "git-harness-verify.1",
     "git-harness-retry.1",
+    "git-harness-skill.1",
     "git-harness-skip.1",
     "git-harness-cancel.1",
     "git-harness-collect.1",

@@ -17,6 +17,7 @@ mod prompts;
 mod replan;
 mod request;
 mod show;
+mod skill;
 mod start;
 mod status;
 mod stop;
@@ -84,6 +85,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         Command::Cancel(args) => stop::cancel(&here, args, ui),
         Command::Sweep(args) => sweep::run(&here, args, ui),
         Command::Demo(args) => demo::run(args, ui),
+        Command::Skill => skill::run(ui),
         Command::Man(args) => man::run(args, ui),
         Command::Completions(args) => {
             let mut text = Vec::new();

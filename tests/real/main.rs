@@ -10,6 +10,7 @@
 )]
 
 mod graphs;
+mod migration;
 mod review;
 mod stripped;
 

@@ -28,6 +28,11 @@ pub(super) const RECIPES: &[Recipe] = &[
         first: "write the goal, the files and a check into the job, and what an agent must know into the prompt",
     },
     Recipe {
+        name: "js-to-ts",
+        files: files!["js-to-ts": "harness.toml", "prompt.md"],
+        first: "look at what is marked EDIT in the job; the base needs a tsconfig.json and `typescript`",
+    },
+    Recipe {
         name: "review",
         files: files!["review": "example.json", "harness.toml", "page.md.j2", "prompt.md", "review.schema.json"],
         first: "look at `include`: which files are to be reviewed?",

@@ -1,0 +1,39 @@
+//! `skill`: what an agent must know to drive this program.
+
+use anyhow::Result;
+
+use crate::error;
+use crate::ui::Ui;
+
+/// In the form that agents' programs look for: front matter with a name and when to use it, then Markdown.
+const SKILL: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/SKILL.md"));
+
+/// `git harness skill`
+pub fn run(ui: &Ui) -> Result<u8> {
+    ui.result(SKILL);
+    Ok(error::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    /// Every command and option that the text names is there.
+    #[test]
+    fn it_names_nothing_that_is_not_there() {
+        let cli = crate::cli::Cli::command();
+        let mut named = 0;
+        for words in super::SKILL.split("`git harness ").skip(1) {
+            let line = words.split('`').next().unwrap();
+            let mut parts = line.split_whitespace();
+            let verb = parts.next().unwrap();
+            let command = cli.find_subcommand(verb).unwrap_or_else(|| panic!("no command {verb}"));
+            for option in parts.filter_map(|word| word.strip_prefix("--")) {
+                let known = command.get_arguments().any(|a| a.get_long() == Some(option));
+                assert!(known, "{verb} has no --{option}");
+            }
+            named += 1;
+        }
+        assert!(named > 15, "{named}");
+    }
+}
