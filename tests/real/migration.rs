@@ -96,7 +96,7 @@ fn package(folder: &Path, group: &str) -> Result<PathBuf, String> {
 /// What landed, in its order: for each commit the modules that it renames. It does nothing else.
 fn landings(repo: &Path, target: &str) -> Vec<Vec<String>> {
     let log =
-        format!("git log --first-parent --reverse -M --format=: --name-status main..{target}");
+        format!("git log --first-parent --reverse -M --format=%x3a --name-status main..{target}");
     let mut commits = Vec::new();
     for line in text(repo, &log).lines().filter(|l| !l.is_empty()) {
         if line == ":" {
@@ -135,8 +135,8 @@ fn assert_order(repo: &Path, landings: &[Vec<String>], modules: usize) {
 
 #[test]
 fn a_package_migrates_to_typescript() {
-    // A compiler for each of 161 modules is more than a test may take: about five a task.
-    migrates("group = \"dependency\"\nmax-files = 5", 30);
+    // A compiler for each of 161 modules is more than a test may take: about six a task.
+    migrates("group = \"dependency\"\nmax-files = 8", 25);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn migrates(group: &str, least: usize) {
     let seconds = began.elapsed().as_secs();
 
     let status = text(&repo, &format!("{} status --porcelain m", program()));
-    let again = status.lines().filter(|l| !l.contains("\t1\t")).count();
+    let again = status.lines().filter(|l| l.split(' ').nth(2) != Some("1")).count();
     println!(
         "{PACKAGE}: {modules} modules in {} tasks, {again} with more than one attempt, {seconds} s",
         status.lines().count()
