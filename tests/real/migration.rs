@@ -163,7 +163,7 @@ fn migrates(group: &str, least: usize) {
     let seconds = began.elapsed().as_secs();
 
     let status = text(&repo, &format!("{} status --porcelain m", program()));
-    let again = status.lines().filter(|l| !l.contains(" 1 ")).count();
+    let again = status.lines().filter(|l| l.split(' ').nth(2) != Some("1")).count();
     println!(
         "{PACKAGE}: {modules} modules in {} tasks, {again} with more than one attempt, {seconds} s",
         status.lines().count()
