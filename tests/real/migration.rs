@@ -81,7 +81,7 @@ fn package(folder: &Path, group: &str) -> Result<PathBuf, String> {
     let fetched = sh(
         &repo,
         &format!(
-            "(cd .. && npm pack --silent {PACKAGE} && tar xf *.tgz) && cp -r ../package/modules . && rm modules/package.json \
+            "(cd .. && npm pack --silent {PACKAGE} && tar xf *.tgz) && cp -r ../package/modules . && rm modules/package.json modules/.eslintrc \
              && npm install --silent --save-dev --save-exact {TOOLS}"
         ),
     );
