@@ -5,6 +5,7 @@ mod agent;
 mod collect;
 mod demo;
 mod doctor;
+mod estimate;
 mod init;
 mod jobfile;
 mod log;

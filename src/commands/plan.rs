@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{jobfile, opened, planner, prompts, replan};
+use super::{estimate, jobfile, opened, planner, prompts, replan};
+use crate::agent::preset::COMMAND;
 use crate::cli;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::plan::Task;
@@ -194,6 +195,11 @@ pub fn run(here: &Path, args: &cli::Plan, ui: &Ui) -> Result<u8> {
         ui.result(&planning::dot(&planned.plan));
     } else {
         ui.result(&describe(&planned, &base)?);
+        // Of any program one cannot know what it costs.
+        if found.preset.name != COMMAND {
+            let prompt = prompts::Desk::open(&repo, &found)?.example_tokens()?;
+            ui.result(&format!("{}\n", estimate::words(&found, &planned.plan, prompt)));
+        }
     }
     for note in notes(&planned) {
         ui.say(&note);

@@ -100,13 +100,16 @@ impl<'a> Desk<'a> {
         Ok(said)
     }
 
-    /// The tokens of a prompt on one file, as they are counted here.
+    /// The tokens of a prompt on one file: counted where the job has a budget of tokens, else estimated.
     ///
     /// # Errors
     /// If it cannot be made.
     pub fn example_tokens(&self) -> Result<u64> {
         let text = prompt::render(self.template(), &self.brief(&example(self.found)?)?)?;
-        Ok(planning::count_tokens(text.as_bytes()))
+        Ok(match self.found.job.plan.budget {
+            Some(_) => planning::count_tokens(text.as_bytes()),
+            None => planning::estimate_tokens(text.len() as u64),
+        })
     }
 
     /// Writes the first prompt of each task into a folder, named like the task.

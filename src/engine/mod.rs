@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 
-use crate::agent::preset::{Preset, SessionSource};
+use crate::agent::preset::{COMMAND, Preset, SessionSource};
 use crate::domain::event::{RunEvent, TaskEvent};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::plan::{Plan, Task};
@@ -42,9 +42,6 @@ use crate::store::{Store, layout};
 
 pub use dispatcher::{Engine, prepare};
 pub use keepers::Keepers;
-
-/// The preset of which nothing is known.
-const COMMAND: &str = "command";
 
 /// Everything about a run that does not change while it is carried out.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 //!
 //! `discover` walks the tree and measures the files, `imports` says which of them need which, `group` and `cluster` make
 //! tasks of them, `order` knows about circles and levels, `names` gives the tasks their ids, and `wire` is the one
-//! written form. `shape` tells what a plan looks like, `again` puts a plan together with what a run has done already.
+//! written form. `shape` tells what a plan looks like, `schedule` how long it takes, `again` puts a plan together with what a run has done already.
 
 mod again;
 mod cache;
@@ -17,6 +17,7 @@ mod imports;
 mod listed;
 mod names;
 mod order;
+mod schedule;
 mod shape;
 mod snapshot;
 mod tokens;
@@ -34,6 +35,7 @@ pub use cache::Cache;
 pub use discover::line_counts;
 pub use imports::{Given, parse as parse_edges};
 pub use listed::{Listed, parse as parse_tasks};
+pub use schedule::makespan;
 pub use shape::{Shape, dot};
 pub use tokens::{Budget, count as count_tokens};
 pub use wire::{from_json, plan_id, to_json};
@@ -257,7 +259,7 @@ fn tasks(
 /// This is an estimate, made without a tokenizer: over large sources it is some percent low in sum, for a single file
 /// it may be a third off.
 #[must_use]
-fn estimate_tokens(bytes: u64) -> u64 {
+pub fn estimate_tokens(bytes: u64) -> u64 {
     bytes.saturating_mul(2).div_ceil(7)
 }
 

@@ -98,6 +98,15 @@ fn a_budget_of_tokens_makes_the_tasks_and_is_told_where_it_cannot_hold() {
         said.contains("warning: src/large.js has about") && said.contains("split it"),
         "{said}"
     );
+    // What it costs is told before anything is spent, where a price is known.
+    for (model, said) in
+        [("gpt-5", "at the price of gpt-5"), ("gpt-0", "an unknown sum (no price of gpt-0")]
+    {
+        let agent = format!("[agent]\npreset = \"codex\"\nmodel = \"{model}\"\n");
+        sandbox.write("harness.toml", &format!("[job]\ngoal = \"g\"\n{agent}"));
+        let out = sandbox.run(&["plan"]).exits(0).out;
+        assert!(out.contains(said) && out.contains("with 4 agents at a time"), "{out}");
+    }
     let long = "more words ".repeat(500);
     let text = format!(
         "[job]\ngoal = \"{long}\"\n[plan]\ncontext-window = 1_000\n[agent]\ncommand = [\"a\"]\n"

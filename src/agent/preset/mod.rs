@@ -22,3 +22,6 @@ pub use schema::{
     Permissions, Preset, PromptVia, Root, Said, Session, SessionSource, StopStep, Text, Timeouts,
     Unfinished, UsageRule, UsageScope, Watch,
 };
+
+/// The preset of any program, of which nothing is known.
+pub const COMMAND: &str = "command";
