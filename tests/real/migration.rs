@@ -81,8 +81,8 @@ fn package(folder: &Path, group: &str) -> Result<PathBuf, String> {
     let fetched = sh(
         &repo,
         &format!(
-            "(cd .. && npm pack --silent {PACKAGE} && tar xf *.tgz) && cp -r ../package/modules . && rm modules/package.json modules/.eslintrc \
-             && npm install --silent --save-dev --save-exact {TOOLS}"
+            "(cd .. && npm pack --loglevel=error {PACKAGE} && tar xf *.tgz) && cp -r ../package/modules . \
+             && rm modules/package.json modules/.eslintrc && npm install --loglevel=error --no-audit --no-fund --save-dev --save-exact {TOOLS}"
         ),
     );
     if !fetched.status.success() {
