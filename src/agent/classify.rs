@@ -48,6 +48,29 @@ pub enum Ours {
     Lingered,
 }
 
+/// The last message of a session that ended well, as its program's preset says where that is.
+#[must_use]
+pub fn final_message(
+    preset: &Preset,
+    ended: Exit,
+    stdout: &[u8],
+    last_message: Option<&[u8]>,
+) -> Option<String> {
+    let structured = preset.output.format != Format::Text;
+    let out = if structured { events::read(stdout) } else { Heard::text(stdout) };
+    let last_message = last_message.map(String::from_utf8_lossy);
+    let err = Heard::text(&[]);
+    let case = Case {
+        preset,
+        ended,
+        out: &out,
+        err: &err,
+        last_message: last_message.as_deref(),
+        changed: None,
+    };
+    case.said()
+}
+
 /// Reads what a session left. `last_message` is the file in which the program leaves its last message; `changed` says
 /// whether the worktree changed, where that is known; `now` is when it ended, for limits that lift at a time of day.
 /// A time of day without a zone is read in UTC. What was printed may have been cut in the middle, as keepers do.

@@ -4,6 +4,7 @@
 
 pub mod brief;
 pub mod classify;
+pub mod evaluate;
 pub mod filetype;
 pub mod lint;
 pub mod preset;

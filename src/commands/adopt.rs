@@ -154,6 +154,7 @@ fn changed(old: &Job, new: &Job) -> Vec<String> {
         ("[[check]]", old.checks != new.checks),
         ("[scope]", old.scope != new.scope),
         ("[output]", old.output != new.output),
+        ("[evaluate]", old.evaluate != new.evaluate),
         ("[retry]", old.retry != new.retry),
         ("[limits]", old.limits != new.limits),
         ("[queue]", old.queue != new.queue),

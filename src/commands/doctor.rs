@@ -124,9 +124,11 @@ fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>
         Err(problem) => found.push((Level::Problem, "prompt".into(), format!("{problem:#}"))),
     }
     programs(repo.work_dir(), job, found);
-    for name in &job.agent.env {
-        if ambient::variable(name).is_none() {
-            let said = "named in `[agent] env` but not set".to_owned();
+    let callers =
+        [Some(("agent", &job.agent)), job.evaluate.as_ref().map(|e| ("evaluate", &e.agent))];
+    for (section, agent) in callers.into_iter().flatten() {
+        for name in agent.env.iter().filter(|name| ambient::variable(name).is_none()) {
+            let said = format!("named in `[{section}] env` but not set");
             found.push((Level::Note, format!("variable {name}"), said));
         }
     }
@@ -167,6 +169,9 @@ fn programs(top: Option<&Path>, job: &Job, found: &mut Vec<Finding>) {
     let mut needed: Vec<(String, &String)> = Vec::new();
     if job.agent.preset == "command" {
         needed.extend(job.agent.command.first().map(|p| ("agent".to_owned(), p)));
+    }
+    if let Some(judge) = job.evaluate.as_ref().filter(|e| e.agent.preset == "command") {
+        needed.extend(judge.agent.command.first().map(|p| ("evaluator".to_owned(), p)));
     }
     for check in &job.checks {
         needed.extend(check.run.first().map(|p| (format!("check {}", check.name), p)));

@@ -27,6 +27,8 @@ pub struct Found {
     pub name: String,
     /// What is known about its agent.
     pub preset: Preset,
+    /// What is known about its evaluator, if it has one.
+    pub evaluator: Option<Preset>,
 }
 
 /// Finds and reads a job: a file, a name below `.harness`, or `harness.toml` at the top.
@@ -64,6 +66,7 @@ pub fn find(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<Found> {
         .with_context(|| format!("cannot read the job file: {}", path.display()))?;
     let job = job::parse(&text, &file)?;
     let preset = preset::resolve(&job)?;
+    let evaluator = preset::resolve_evaluator(&job)?;
     let name = match &job.job.name {
         Some(name) => name.clone(),
         None => {
@@ -74,7 +77,7 @@ pub fn find(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<Found> {
         }
     };
     let folder = path.parent().unwrap_or(&top).to_path_buf();
-    Ok(Found { file, folder, text, job, name, preset })
+    Ok(Found { file, folder, text, job, name, preset, evaluator })
 }
 
 /// The files that a job names and that are pinned with it: path as named, and content.

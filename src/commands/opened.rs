@@ -1,5 +1,6 @@
 //! Opening what a command works on: the repository's state, a run, a task.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -175,15 +176,13 @@ pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
     let job = job::parse(&loaded.job_text, &format!("{} (as pinned in `{run}`)", manifest.file))?;
     let preset = crate::agent::preset::resolve(&job)?;
     let mut pinned = store.pinned(&loaded.ledger.run_tip.tree)?;
-    let prompt = job.agent.prompt.as_ref().map(|p| p.strip_prefix("./").unwrap_or(p).to_owned());
-    let template = match prompt {
-        None => None,
-        Some(name) => {
-            let bytes = pinned.remove(&name).context("the pinned prompt is missing")?;
-            let text = String::from_utf8(bytes)
-                .with_context(|| format!("the prompt template is not UTF-8: {name}"))?;
-            Some((name, text))
+    let template = template_of(&mut pinned, job.agent.prompt.as_deref())?;
+    let evaluator = match (&job.evaluate, crate::agent::preset::resolve_evaluator(&job)?) {
+        (Some(evaluate), Some(preset)) => {
+            let template = template_of(&mut pinned, evaluate.agent.prompt.as_deref())?;
+            Some(engine::Evaluator { agent: evaluate.agent.clone(), preset, template })
         }
+        (_, _) => None,
     };
     let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
     let mut overlay = Vec::new();
@@ -208,6 +207,7 @@ pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
         job,
         preset,
         template,
+        evaluator,
         tasks: Mutex::new(tasks),
         program: ambient::program().context("cannot find this program's own file")?,
         keepers: engine::Keepers::default(),
@@ -219,6 +219,18 @@ pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
         contained: Mutex::new(Contained::default()),
         run,
     })
+}
+
+/// A prompt's template, taken out of what is pinned: checks have no business with it.
+fn template_of(
+    pinned: &mut BTreeMap<String, Vec<u8>>,
+    prompt: Option<&str>,
+) -> Result<Option<(String, String)>> {
+    let Some(name) = prompt.map(|p| p.strip_prefix("./").unwrap_or(p)) else { return Ok(None) };
+    let bytes = pinned.remove(name).context("the pinned prompt is missing")?;
+    let text = String::from_utf8(bytes)
+        .with_context(|| format!("the prompt template is not UTF-8: {name}"))?;
+    Ok(Some((name.to_owned(), text)))
 }
 
 /// The path of the file that each task of a run hands in; none where they hand in changes.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::jobfile;
-use crate::agent::{brief, lint, prompt};
+use crate::agent::{brief, evaluate, lint, prompt};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::plan::Task;
 use crate::job;
@@ -22,6 +22,8 @@ pub struct Desk<'a> {
     run: RunId,
     /// The user's template: its name and text.
     template: Option<(String, String)>,
+    /// The same of the evaluator's prompt.
+    evaluator: Option<(String, String)>,
     /// What examples and schemas say.
     pinned: BTreeMap<String, String>,
 }
@@ -42,16 +44,19 @@ impl<'a> Desk<'a> {
                 .map(|bytes| String::from_utf8(bytes).with_context(|| format!("not UTF-8: {name}")))
                 .transpose()
         };
-        let template = match &found.job.agent.prompt {
-            None => None,
-            Some(name) => Some((name.clone(), text(name)?.unwrap_or_default())),
+        let template_of = |prompt: Option<&String>| -> Result<Option<(String, String)>> {
+            let Some(name) = prompt else { return Ok(None) };
+            Ok(Some((name.clone(), text(name)?.unwrap_or_default())))
         };
+        let template = template_of(found.job.agent.prompt.as_ref())?;
+        let judge = found.job.evaluate.as_ref().and_then(|e| e.agent.prompt.as_ref());
+        let evaluator = template_of(judge)?;
         let mut pinned = BTreeMap::new();
         for (_, name) in job::must_exist(&found.job) {
             pinned.extend(text(name)?.map(|text| (name.clone(), text)));
         }
         let run = RunId::parse(&format!("{}-1", found.name))?;
-        Ok(Self { repo, found, base, run, template, pinned })
+        Ok(Self { repo, found, base, run, template, evaluator, pinned })
     }
 
     /// What the first attempt on a task is told.
@@ -83,7 +88,9 @@ impl<'a> Desk<'a> {
     /// # Errors
     /// If it does not.
     pub fn check(&self, tasks: &[Task]) -> Result<Vec<String>> {
-        let Some(template) = self.template() else { return Ok(Vec::new()) };
+        if self.template.is_none() && self.evaluator.is_none() {
+            return Ok(Vec::new());
+        }
         let mut seen = BTreeSet::new();
         let mut said = Vec::new();
         for task in tasks {
@@ -92,9 +99,14 @@ impl<'a> Desk<'a> {
                 continue;
             }
             let brief = self.brief(task)?;
-            prompt::validate(template, &brief)?;
-            if said.is_empty() {
-                said = lint::lint(template, &brief)?;
+            if let Some((name, text)) = &self.evaluator {
+                evaluate::validate((name, text), &brief)?;
+            }
+            if let Some(template) = self.template() {
+                prompt::validate(template, &brief)?;
+                if said.is_empty() {
+                    said = lint::lint(template, &brief)?;
+                }
             }
         }
         Ok(said)

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use super::{opened, transcript};
 use crate::cli;
 use crate::domain::id::Oid;
+use crate::domain::session::Spend;
 use crate::domain::state::TaskState;
 use crate::error::{self, Advice};
 use crate::repo;
@@ -103,6 +104,9 @@ pub fn run(here: &Path, args: &cli::Show, ui: &Ui) -> Result<u8> {
         row("since", human::moment(s.at)),
         row("used", human::spend(s.spend)),
     ];
+    if s.evaluation.spend != Spend::default() {
+        rows.push(row("evaluators", human::spend(s.evaluation.spend)));
+    }
     rows.extend(s.class.map(|class| row("session ended", class.to_string())));
     rows.extend(s.session.as_ref().map(|session| row("session", session.id.clone())));
     if let Some(reason) = &s.reason {

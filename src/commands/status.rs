@@ -8,8 +8,10 @@ use anyhow::Result;
 use super::opened::{self, NoRun};
 use crate::ambient;
 use crate::cli;
+use crate::domain::account::Account;
 use crate::domain::id::RunId;
 use crate::domain::machine::{blocked, stalled};
+use crate::domain::session::Spend;
 use crate::domain::state::{Phase, RunPhase, RunState};
 use crate::error;
 use crate::store::Store;
@@ -120,7 +122,11 @@ fn picture(loaded: &LoadedRun, around: &json::Surroundings) -> String {
     ];
     rows.extend(rate(state).map(|text| row("rate", text)));
     rows.push(row("cost", human::spend(state.spend())));
-    rows.extend(account(state).map(|text| row("account", text)));
+    if state.evaluation_spend() != Spend::default() {
+        rows.push(row("evaluators", human::spend(state.evaluation_spend())));
+    }
+    rows.extend(account(&state.account, "agent").map(|text| row("account", text)));
+    rows.extend(account(&state.evaluator, "evaluator").map(|text| row("account", text)));
     let mut text = table::columns(&rows);
     let reason = around.reason.as_ref().or(state.reason.as_ref());
     if let (Some(reason), false) = (reason, state.ended()) {
@@ -148,17 +154,16 @@ fn picture(loaded: &LoadedRun, around: &json::Surroundings) -> String {
 }
 
 /// What keeps agents from starting, or fewer of them than the job allows.
-fn account(state: &RunState) -> Option<String> {
-    let account = &state.account;
+fn account(account: &Account, whom: &str) -> Option<String> {
     let because = account.because.as_deref()?;
     let left = account.closed_until.since_ms(ambient::now());
     if left > 0 {
         let until = human::moment(account.closed_until);
         let left = human::duration(left);
-        return Some(format!("no agent starts before {until} UTC (in {left}): {because}"));
+        return Some(format!("no {whom} starts before {until} UTC (in {left}): {because}"));
     }
     let slots = account.slots?;
-    Some(format!("{} at a time after an overload: {because}", human::number(slots, "agent")))
+    Some(format!("{} at a time after an overload: {because}", human::number(slots, whom)))
 }
 
 fn section(state: &RunState, phase: &Phase, title: &str) -> String {

@@ -1,6 +1,7 @@
 //! What happened, in the past tense. Events are facts: once one is journaled, it is never refused.
 
 use super::account::Account;
+use super::evaluation::Opinion;
 use super::id::{Oid, TaskId, Timestamp};
 use super::retry::Layer;
 use super::session::Reading;
@@ -81,6 +82,19 @@ pub enum TaskEventKind {
         results: Vec<CheckResult>,
         /// True for the tree as it would land; false for the candidate's own.
         landing: bool,
+    },
+    /// The checks are content, and an evaluator is asked.
+    Presented,
+    /// An evaluator has said what it thinks of the candidate, or has not.
+    Evaluated {
+        /// Which attempt's work.
+        attempt: u32,
+        /// The tree that it was shown.
+        tree: Oid,
+        /// What it said.
+        opinion: Opinion,
+        /// What its session said of itself; nothing when that was lost.
+        reading: Option<Box<Reading>>,
     },
     /// The candidate does not merge onto the target.
     Conflicted {
@@ -165,6 +179,8 @@ pub enum RunEventKind {
     },
     /// The account's standing has changed.
     Account(Account),
+    /// The standing of the evaluator's account, where that is another one.
+    EvaluatorAccount(Account),
     /// A task that did not fit the model's context window is replaced by parts of it.
     Split {
         /// The task.

@@ -4,6 +4,7 @@
 //! a hundred thousand times in a simulation, and is.
 
 pub mod account;
+pub mod evaluation;
 pub mod event;
 pub mod id;
 pub mod machine;

@@ -122,6 +122,12 @@ pub struct Policy {
     pub report: bool,
     /// Whether a task is tried although one that it waits for has failed or was skipped.
     pub keep_going: bool,
+    /// Whether an evaluator is asked about what the checks have accepted.
+    pub evaluates: bool,
+    /// How many opinions with findings a task may get (`[evaluate] rounds`); the last of them fails it.
+    pub rounds: u32,
+    /// Whether evaluators use the account that the agents use.
+    pub one_account: bool,
 }
 
 impl Policy {
@@ -169,6 +175,9 @@ impl Default for Policy {
             base_must_pass: true,
             report: false,
             keep_going: false,
+            evaluates: false,
+            rounds: 3,
+            one_account: true,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::account::Account;
+use super::evaluation::{Evaluation, Opinion};
 use super::event::{Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use super::id::{Oid, RunId, TaskId, Timestamp};
 use super::plan::{Plan, Task};
@@ -94,6 +95,8 @@ pub struct TaskState {
     pub faults: u32,
     /// No effect is owed before this moment.
     pub not_before: Timestamp,
+    /// Where it stands with its evaluator.
+    pub evaluation: Evaluation,
     /// The commit on the target.
     pub landed: Option<Oid>,
     /// Why it failed, was skipped, or waits.
@@ -120,6 +123,7 @@ impl TaskState {
                 self.ending = None;
                 self.class = None;
                 self.reason = None;
+                self.evaluation.rest();
                 if !resumed {
                     // A session that goes on does so with what it had changed, also if it is lost once more.
                     self.candidate = None;
@@ -140,6 +144,7 @@ impl TaskState {
                 if !out {
                     self.phase = if whole { Phase::Verifying } else { Phase::Todo };
                 }
+                self.evaluation.rest();
                 self.attempt = *attempt;
                 // Without a place no attempt was under way: a person has work judged once more.
                 if self.place.is_some() {
@@ -153,6 +158,7 @@ impl TaskState {
             TaskEventKind::Judged { findings, landing, .. } => {
                 // It could be judged, so the infrastructure works.
                 self.faults = 0;
+                self.evaluation.rest();
                 if findings.is_some() {
                     self.rejections += 1;
                     self.phase = Phase::Todo;
@@ -161,6 +167,20 @@ impl TaskState {
                         self.phase = Phase::Queued;
                     }
                     self.reason = None;
+                }
+            }
+            TaskEventKind::Presented => {
+                self.phase = Phase::Verifying;
+                self.evaluation.waiting = true;
+            }
+            TaskEventKind::Evaluated { opinion, reading, .. } => {
+                let used = reading.as_ref().map(|r| r.usage).unwrap_or_default();
+                self.evaluation.spend.add(used);
+                if self.evaluation.apply(opinion) && !self.phase.ended() {
+                    self.faults = 0;
+                    self.reason = None;
+                    let good = *opinion == Opinion::Passed;
+                    self.phase = if good { Phase::Queued } else { Phase::Todo };
                 }
             }
             TaskEventKind::Conflicted { .. } => {
@@ -173,7 +193,10 @@ impl TaskState {
                 if !layer.keeps_session() {
                     self.session = None;
                 }
+                // An evaluator is asked once more; nothing that the task did is in question.
+                let asks = self.phase == Phase::Verifying && self.evaluation.waiting;
                 match layer {
+                    Layer::Account | Layer::Interrupted if asks => {}
                     Layer::Feedback => {
                         self.resumes = 0;
                         self.phase = Phase::Todo;
@@ -266,6 +289,7 @@ impl TaskState {
         self.conflicts = 0;
         self.faults = 0;
         self.resumes = 0;
+        self.evaluation.renew();
         self.candidate = None;
         self.cause = None;
     }
@@ -302,6 +326,8 @@ pub struct RunState {
     pub halt: Option<Halt>,
     /// The standing of the account in whose name its agents work.
     pub account: Account,
+    /// The standing of the account of its evaluators, where that is another one.
+    pub evaluator: Account,
     /// Tasks that had landed, and tasks that had failed, when a person last let it go on in spite of failures.
     pub forgiven: (u32, u32),
     /// Whether since then one task goes first.
@@ -327,6 +353,7 @@ impl RunState {
             reason: None,
             halt: None,
             account: Account::default(),
+            evaluator: Account::default(),
             forgiven: (0, 0),
             canary: false,
             split: BTreeMap::new(),
@@ -361,8 +388,10 @@ impl RunState {
                     self.canary = *canary;
                 }
                 if halt.is_some() {
-                    self.account.proven = false;
-                    self.account.strikes = 0;
+                    for account in [&mut self.account, &mut self.evaluator] {
+                        account.proven = false;
+                        account.strikes = 0;
+                    }
                 }
                 // Whoever resumes after a base that failed wants it looked at again.
                 if self.base_passed == Some(false) {
@@ -375,6 +404,7 @@ impl RunState {
                 self.reason = Some(reason.clone());
             }
             RunEventKind::Account(account) => self.account = account.clone(),
+            RunEventKind::EvaluatorAccount(account) => self.evaluator = account.clone(),
             RunEventKind::Split { task, parts } => self.replace(task, parts, event.at),
             // The plan itself is pinned beside the chain: whoever has made it anew loads the run again.
             RunEventKind::Replanned { base, .. } => {

@@ -18,7 +18,8 @@ pub struct Candidate {
 pub struct Finding {
     /// The attempt that earned it.
     pub attempt: u32,
-    /// The check that found it, or one of the built-in names: `agent`, `scope`, `merge`, `review`.
+    /// The check that found it, or one of the built-in names: `agent`, `scope`, `merge`, `review`,
+    /// `evaluate`.
     pub check: String,
     /// What it said (capped by whoever made it).
     pub text: String,

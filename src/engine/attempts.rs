@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::call::{self, Words};
+use super::call::{self, Who, Words};
 use super::{Context, verifications};
 use crate::agent::{brief, prompt};
 use crate::ambient;
@@ -16,7 +16,9 @@ use crate::domain::session::{Class, Cost, Reading, Usage};
 use crate::domain::verdict::{Candidate, Finding};
 use crate::failpoint;
 use crate::job;
-use crate::keeper::spec::{AttemptWork, Outcome, PlaceSpec, Spec, VERSION, Work, millis};
+use crate::keeper::spec::{
+    AttemptWork, Outcome, PlaceSpec, SessionWork, Spec, VERSION, Work, millis,
+};
 use crate::keeper::{self, files};
 use crate::landing::message;
 use crate::planning;
@@ -81,8 +83,10 @@ pub(super) fn launch(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch
         prompt: &words,
         prompt_file: &prompt,
         feedback_file: &feedback_arg,
+        output: ctx.job.output.as_ref().map_or("", |output| &output.path),
     };
-    let call = call::call(ctx, task, attempt, launch, words)?;
+    let who = Who { agent: &ctx.job.agent, preset: &ctx.preset };
+    let call = call::call(ctx, who, task, attempt, launch, words)?;
     let spec = Spec {
         v: VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
@@ -93,13 +97,15 @@ pub(super) fn launch(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch
             task: task.to_string(),
             attempt,
             publish: ctx.attempt_ref(task, attempt),
-            argv: call.argv.clone(),
-            prompt_on_stdin: call.prompt_on_stdin,
-            timeout_ms: millis(call.timeout),
-            idle_ms: Some(millis(call.idle)),
-            preset: call.preset.clone(),
+            session: SessionWork {
+                argv: call.argv.clone(),
+                prompt_on_stdin: call.prompt_on_stdin,
+                timeout_ms: millis(call.timeout),
+                idle_ms: Some(millis(call.idle)),
+                preset: call.preset.clone(),
+                secrets: call.secrets.clone(),
+            },
             base: launch.base.to_string(),
-            secrets: call.secrets.clone(),
             author: (ctx.identity.name.clone(), ctx.identity.email.clone()),
             message: message::candidate(&ctx.subject(task, attempt)?),
             output: ctx.job.output.as_ref().map(|output| output.path.clone()),
@@ -196,8 +202,19 @@ pub(super) fn pinned_argv(ctx: &Context, base: &Oid, argv: Vec<String>) -> Resul
 
 fn render(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch) -> Result<String> {
     let template = ctx.template.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    prompt::render(template, &brief_of(ctx, task, attempt, &launch.base, &launch.findings)?)
+}
+
+/// What there is to say of a task, with its files as they are in a commit.
+pub(super) fn brief_of(
+    ctx: &Context,
+    task: &TaskId,
+    attempt: u32,
+    commit: &Oid,
+    findings: &[Finding],
+) -> Result<prompt::Brief> {
     let task = ctx.task(task)?;
-    let base = gix::ObjectId::from_hex(launch.base.as_str().as_bytes())?;
+    let base = gix::ObjectId::from_hex(commit.as_str().as_bytes())?;
     let counted = planning::line_counts(&ctx.store.repo().local(), base, &task.files)?;
     let lines = task.files.iter().cloned().zip(counted);
     let lines = lines.filter_map(|(path, n)| Some((path, n?))).collect();
@@ -212,13 +229,13 @@ fn render(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch) -> Result
         name: &ctx.manifest.job,
         run: &ctx.run,
         task: &task,
-        base: &launch.base,
+        base: commit,
         attempt,
         lines: &lines,
-        findings: &launch.findings,
+        findings,
         pinned: &pinned,
     };
-    prompt::render(template, &brief::brief(&subject))
+    Ok(brief::brief(&subject))
 }
 
 fn feedback_text(findings: &[Finding]) -> String {

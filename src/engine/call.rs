@@ -7,9 +7,9 @@ use anyhow::{Result, bail};
 
 use super::Context;
 use super::attempts::{Launch, pinned_argv, text};
-use crate::agent::preset::{Ask, Preset, invocation};
+use crate::agent::preset::{Ask, COMMAND, Preset, invocation};
 use crate::domain::id::TaskId;
-use crate::job::placeholders;
+use crate::job::{Agent, placeholders};
 use crate::keeper::files;
 use crate::process::Environ;
 
@@ -58,6 +58,8 @@ impl Call {
 /// The words and files of an attempt, as far as a call may name them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Words<'a> {
+    /// Where the result goes; nothing where that is the change itself.
+    pub output: &'a str,
     /// The keeper's folder.
     pub dir: &'a Path,
     /// The worktree.
@@ -70,18 +72,28 @@ pub(super) struct Words<'a> {
     pub feedback_file: &'a str,
 }
 
-/// How the agent is called for an attempt.
+/// Whose program it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Who<'a> {
+    /// How the job calls it.
+    pub agent: &'a Agent,
+    /// What is known of it.
+    pub preset: &'a Preset,
+}
+
+/// How a program is called for an attempt.
 pub(super) fn call(
     ctx: &Context,
+    who: Who<'_>,
     task: &TaskId,
     attempt: u32,
     launch: &Launch,
     words: Words<'_>,
 ) -> Result<Call> {
-    if ctx.is_plain_command() {
-        return plain(ctx, task, attempt, launch, words);
+    let Who { agent, preset } = who;
+    if preset.name == COMMAND {
+        return plain(ctx, agent, task, attempt, launch, words);
     }
-    let (agent, preset) = (&ctx.job.agent, &ctx.preset);
     let last_message = text(&words.dir.join(files::LAST_MESSAGE));
     let asked = invocation(
         preset,
@@ -107,7 +119,7 @@ pub(super) fn call(
         if said { job } else { preset.unwrap_or(job) }
     };
     Ok(Call {
-        argv: pinned_argv(ctx, &launch.base, asked.argv)?,
+        argv: pinned_argv(ctx, &launch.shown, asked.argv)?,
         prompt_on_stdin: asked.stdin_prompt,
         preset: Some(preset.clone()),
         secrets: secrets.collect(),
@@ -121,12 +133,12 @@ pub(super) fn call(
 
 fn plain(
     ctx: &Context,
+    agent: &Agent,
     task: &TaskId,
     attempt: u32,
     launch: &Launch,
     words: Words<'_>,
 ) -> Result<Call> {
-    let agent = &ctx.job.agent;
     let names = |placeholder: &str| agent.command.iter().any(|a| a.contains(placeholder));
     if names("{prompt}") && words.prompt.len() > ARGUMENT {
         bail!(
@@ -140,14 +152,14 @@ fn plain(
         task_id: task.as_str(),
         task_files: &ctx.task(task)?.files,
         worktree: &text(words.place),
-        output: ctx.job.output.as_ref().map_or("", |output| &output.path),
+        output: words.output,
         base: launch.base.as_str(),
         run: ctx.run.as_str(),
         attempt,
         feedback_file: words.feedback_file,
     };
     Ok(Call {
-        argv: pinned_argv(ctx, &launch.base, placeholders::expand(&agent.command, &values))?,
+        argv: pinned_argv(ctx, &launch.shown, placeholders::expand(&agent.command, &values))?,
         prompt_on_stdin: !names("{prompt_file}") && !names("{prompt}"),
         preset: None,
         pass: agent.env.clone(),

@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use super::attempts;
 use super::barrier::Barriers;
+use super::evaluations;
 use super::landings::Car;
 use super::news::Sinking;
 use super::slots::Slots;
@@ -45,6 +46,8 @@ pub(super) enum Seen {
     Attempt(attempts::Seen),
     /// A verification; `None`: a keeper is at it.
     Judged(Box<Case>, Option<Judged>),
+    /// An evaluation; `None`: a keeper is at it.
+    Evaluated(Option<Box<evaluations::Evaluated>>),
     /// The scope said no; no check was run.
     OutOfScope(crate::domain::verdict::Candidate, Finding),
 }
@@ -329,7 +332,8 @@ impl Engine<'_> {
             RunPhase::Active => {}
             RunPhase::Paused | RunPhase::Halted => {
                 let waiting = state.tasks.values().any(|t| {
-                    matches!(t.phase, Phase::Verifying)
+                    let asks = t.evaluation.waiting && self.policy.evaluates;
+                    (t.phase == Phase::Verifying && !asks)
                         || (t.phase == Phase::Queued && self.held.is_none())
                 });
                 if !waiting {

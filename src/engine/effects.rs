@@ -42,6 +42,9 @@ impl Engine<'_> {
                     self.spawn_await(effect, place, None)
                 }
                 Effect::Verify(task, attempt) => self.verify(&task.clone(), *attempt, effect),
+                Effect::Evaluate(task, attempt) => {
+                    self.evaluate(&task.clone(), *attempt, effect)?
+                }
                 Effect::Land(task) => self.couple(task, &effect)?,
                 Effect::Start(..) if crowded => false,
                 Effect::Start(task, attempt) => {

@@ -10,6 +10,7 @@ mod call;
 mod dispatch;
 mod dispatcher;
 mod effects;
+mod evaluations;
 mod keepers;
 mod landings;
 mod news;
@@ -34,7 +35,7 @@ use crate::domain::plan::{Plan, Task};
 use crate::domain::retry::{Policy, Share};
 use crate::domain::session::Cost;
 use crate::domain::state::RunState;
-use crate::job::Job;
+use crate::job::{Agent, Job};
 use crate::landing::contained::Contained;
 use crate::repo::Identity;
 use crate::store::load::Manifest;
@@ -60,6 +61,8 @@ pub struct Context {
     pub preset: Preset,
     /// The prompt template's name and text, if the job names one.
     pub template: Option<(String, String)>,
+    /// Who is asked about what the checks have accepted, if anybody is.
+    pub evaluator: Option<Evaluator>,
     /// The tasks of the plan, and the parts into which some were split since.
     pub tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
     /// This program, to start keepers from.
@@ -80,6 +83,24 @@ pub struct Context {
     pub salt: String,
     /// What the target contains.
     pub contained: Mutex<Contained>,
+}
+
+/// An agent that judges candidates.
+#[derive(Debug)]
+pub struct Evaluator {
+    /// How the job calls it.
+    pub agent: Agent,
+    /// What is known of its program.
+    pub preset: Preset,
+    /// The name and text of its prompt's template, if the job names one.
+    pub template: Option<(String, String)>,
+}
+
+impl Evaluator {
+    /// Whether this program chooses the ids of its sessions.
+    fn gives_session_ids(&self) -> bool {
+        self.preset.session.source == SessionSource::Ours
+    }
 }
 
 impl Context {
@@ -108,11 +129,6 @@ impl Context {
     /// Whether this program chooses the ids of sessions.
     pub(crate) fn gives_session_ids(&self) -> bool {
         self.preset.session.source == SessionSource::Ours
-    }
-
-    /// Whether nothing is known of the agent's program.
-    pub(crate) fn is_plain_command(&self) -> bool {
-        self.preset.name == COMMAND
     }
 
     /// What a landing or a candidate is about, in words.
@@ -167,6 +183,12 @@ pub fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
         base_must_pass: job.job.base_check == crate::job::BaseCheck::Stop,
         report: job.job.kind == crate::job::Kind::Report,
         keep_going: false,
+        evaluates: job.evaluate.is_some(),
+        rounds: job.evaluate.as_ref().map_or(0, |evaluate| evaluate.rounds),
+        one_account: job
+            .evaluate
+            .as_ref()
+            .is_none_or(|evaluate| evaluate.agent.preset == preset.name),
     }
 }
 

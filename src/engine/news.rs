@@ -8,6 +8,8 @@ use super::landings;
 use super::requests::{self, Answer, Wire};
 use super::verifications::{self, Case, Judged};
 use super::{Report, recover};
+use crate::ambient;
+use crate::domain::evaluation::Opinion;
 use crate::domain::event::Ending;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Decision, Effect, Observation};
@@ -45,6 +47,7 @@ impl Engine<'_> {
         let under_way = match seen {
             Ok(Seen::Attempt(seen)) => self.attempt(&effect, seen)?,
             Ok(Seen::Judged(case, judged)) => self.judged(&case, judged)?,
+            Ok(Seen::Evaluated(seen)) => self.evaluated(&effect, seen.map(|seen| *seen))?,
             Ok(Seen::OutOfScope(candidate, finding)) => {
                 self.out_of_scope(&effect, candidate.tree, finding);
                 false
@@ -193,6 +196,20 @@ impl Engine<'_> {
                     let (task, attempt) = (task.clone(), *attempt);
                     let (tree, verdict) = (candidate.tree, inconclusive());
                     self.observe(Observation::Verified { task, attempt, tree, verdict });
+                }
+            }
+            Effect::Evaluate(task, attempt) => {
+                let candidate = self.ledger.state.tasks.get(task).and_then(|s| s.candidate.clone());
+                if let Some(candidate) = candidate {
+                    self.observe(Observation::Evaluated {
+                        task: task.clone(),
+                        attempt: *attempt,
+                        tree: candidate.tree,
+                        began: ambient::now(),
+                        ending: Ending::NotStarted(why.to_owned()),
+                        opinion: Opinion::None(why.to_owned()),
+                        reading: None,
+                    });
                 }
             }
             Effect::Land(_) => self.hold_landing(format!("landing does not work: {why}")),

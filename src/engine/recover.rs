@@ -10,15 +10,15 @@ use anyhow::{Context as _, Result};
 
 use super::dispatcher::Engine;
 use super::slots;
-use super::{Context, Report, landings};
-use crate::domain::id::{Oid, TaskId};
+use super::{Context, Report, evaluations, landings};
+use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::machine::Observation;
 use crate::domain::state::Phase;
 use crate::keeper::files;
 use crate::keeper::spec::{Spec, Work};
 use crate::process::{self, Lock};
 use crate::store::journal::{Landing, Moved};
-use crate::store::{Expected, Move};
+use crate::store::{Expected, Move, Store};
 
 /// Puts the state right.
 pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()> {
@@ -36,7 +36,7 @@ pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()>
 ///
 /// # Errors
 /// If the files cannot be looked at.
-pub fn mend(store: &crate::store::Store, proof: &crate::store::RunProof) -> Result<Vec<String>> {
+pub fn mend(store: &Store, proof: &crate::store::RunProof) -> Result<Vec<String>> {
     let run = proof.run().clone();
     let prefix = crate::store::layout::attempts(&run);
     store.mend(proof, &|name| {
@@ -152,6 +152,7 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
             std::fs::remove_dir_all(&dir).ok();
         }
     }
+    find_evaluators(engine, ctx)?;
     for dir in folders(&ctx.store.local().verifications(&ctx.run)) {
         let Ok(spec) = Spec::read(&dir) else { continue };
         if Lock::is_held(&dir.join(files::LOCK))? {
@@ -164,7 +165,41 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
             process::end_marked(&spec.marker);
         }
     }
-    debug_assert!(engine.slots.used(slots::CHECKS) >= engine.adopted.len());
+    let places = [slots::CHECKS, slots::EVALUATIONS].map(|kind| engine.slots.used(kind));
+    debug_assert!(places.iter().sum::<usize>() >= engine.adopted.len());
+    Ok(())
+}
+
+/// Evaluators that an earlier supervisor started: those whose opinion is still wanted are waited for.
+fn find_evaluators(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
+    for dir in folders(&ctx.store.local().evaluations(&ctx.run)) {
+        let Ok(spec) = Spec::read(&dir) else { continue };
+        let Work::Evaluation(work) = &spec.work else { continue };
+        let task = TaskId::parse(&work.task).ok();
+        let state = task.as_ref().and_then(|t| engine.ledger.state.tasks.get(t));
+        let wanted = state.is_some_and(|s| {
+            s.phase == Phase::Verifying && s.evaluation.waiting && s.attempt == work.attempt
+        });
+        let held = Lock::is_held(&dir.join(files::LOCK))?;
+        if held {
+            engine.slots.occupy(&spec.place.name);
+        } else {
+            process::end_marked(&spec.marker);
+        }
+        match (held, wanted, task) {
+            (true, true, Some(task)) => {
+                let key = evaluations::key(&task, work.attempt);
+                engine.adopted.insert(key, spec.place.name.clone());
+            }
+            (true, _, _) => {
+                stop_keeper(&dir);
+            }
+            (false, true, _) => {}
+            (false, false, _) => {
+                std::fs::remove_dir_all(&dir).ok();
+            }
+        }
+    }
     Ok(())
 }
 
@@ -194,10 +229,16 @@ fn folders(root: &Path) -> Vec<std::path::PathBuf> {
     entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir()).collect()
 }
 
+/// The folders of the keepers of a run that have agents: of attempts and of evaluations.
+fn agents(store: &Store, run: &RunId) -> Vec<std::path::PathBuf> {
+    let local = store.local();
+    [local.attempts(run), local.evaluations(run)].iter().flat_map(|root| folders(root)).collect()
+}
+
 /// Asks the keepers of a run to stop: those of one task, or all. Returns how many were asked.
 pub(super) fn stop_keepers(ctx: &Context, only: Option<&str>) -> usize {
     let mut asked = 0;
-    for dir in folders(&ctx.store.local().attempts(&ctx.run)) {
+    for dir in agents(&ctx.store, &ctx.run) {
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let task = name.rsplit_once('.').map_or("", |(task, _)| task);
         if only.is_none_or(|o| o == task) && stop_keeper(&dir) {
@@ -219,8 +260,8 @@ fn stop_keeper(dir: &Path) -> bool {
 }
 
 /// Asks the keepers of one task to stop when no supervisor holds its run.
-pub fn stop_one(store: &crate::store::Store, run: &crate::domain::id::RunId, task: &TaskId) {
-    for dir in folders(&store.local().attempts(run)) {
+pub fn stop_one(store: &Store, run: &RunId, task: &TaskId) {
+    for dir in agents(store, run) {
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         if name.rsplit_once('.').map_or("", |(task, _)| task) == task.as_str() {
             stop_keeper(&dir);
@@ -230,15 +271,15 @@ pub fn stop_one(store: &crate::store::Store, run: &crate::domain::id::RunId, tas
 
 /// Asks the keepers of a run to stop when no supervisor holds it.
 #[must_use]
-pub fn stop_all(store: &crate::store::Store, run: &crate::domain::id::RunId) -> usize {
-    folders(&store.local().attempts(run)).iter().filter(|dir| stop_keeper(dir)).count()
+pub fn stop_all(store: &Store, run: &RunId) -> usize {
+    agents(store, run).iter().filter(|dir| stop_keeper(dir)).count()
 }
 
 /// See [`super::sweep_places`].
 pub(super) fn sweep_places(ctx: &Context, state: &crate::domain::state::RunState) -> Result<usize> {
     let mut used = Vec::new();
-    let roots = [ctx.store.local().attempts(&ctx.run), ctx.store.local().verifications(&ctx.run)];
-    for dir in roots.iter().flat_map(|root| folders(root)) {
+    let checks = folders(&ctx.store.local().verifications(&ctx.run));
+    for dir in agents(&ctx.store, &ctx.run).into_iter().chain(checks) {
         if Lock::is_held(&dir.join(files::LOCK))? {
             used.extend(Spec::read(&dir).ok().map(|spec| spec.place.name));
         }

@@ -9,6 +9,9 @@ pub const ATTEMPTS: char = 'p';
 /// Places for checks begin with this; no agent ever runs there.
 pub const CHECKS: char = 'c';
 
+/// Places for evaluators begin with this; nothing that is done there is kept.
+pub const EVALUATIONS: char = 'e';
+
 /// The names of the places in use.
 #[derive(Debug, Default)]
 pub struct Slots {

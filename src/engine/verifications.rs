@@ -204,7 +204,7 @@ pub(super) fn never_took_over(lock: &std::path::Path) -> bool {
 }
 
 /// Removes what an earlier keeper left in the folder, but not the lock that we hold.
-fn clear(dir: &std::path::Path) -> Result<()> {
+pub(super) fn clear(dir: &std::path::Path) -> Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_name() == files::LOCK {

@@ -1,15 +1,4 @@
-//! Every key that a job file may hold, and what those that are not available yet come with.
-
-/// Whether a key can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// It can; its value is looked at where the section is read.
-    Now,
-    /// It comes with this.
-    Later(&'static str),
-}
-
-use Fate::{Later, Now};
+//! Every key that a job file may hold.
 
 /// A section and its keys.
 #[derive(Debug)]
@@ -18,197 +7,148 @@ pub(super) struct Known {
     pub(super) path: &'static str,
     /// As it is written: `[plan.scope]`.
     pub(super) header: &'static str,
-    /// Whether it can be used at all.
-    pub(super) fate: Fate,
     /// Its keys in the order of the documentation. Sub-sections are listed as keys. None: every name is good.
-    pub(super) keys: &'static [(&'static str, Fate)],
+    pub(super) keys: &'static [&'static str],
 }
-
-const EVALUATION: &str = "evaluation by an independent agent";
 
 /// The sections in the order of the documentation; the file itself comes first, with an empty path.
 pub(super) const SECTIONS: &[Known] = &[
     Known {
         path: "",
         header: "the job file",
-        fate: Now,
         keys: &[
-            ("job", Now),
-            ("plan", Now),
-            ("agent", Now),
-            ("worktree", Now),
-            ("check", Now),
-            ("scope", Now),
-            ("output", Now),
-            ("evaluate", Now),
-            ("retry", Now),
-            ("limits", Now),
-            ("queue", Now),
-            ("presets", Now),
+            "job", "plan", "agent", "worktree", "check", "scope", "output", "evaluate", "retry",
+            "limits", "queue", "presets",
         ],
     },
     Known {
         path: "job",
         header: "[job]",
-        fate: Now,
-        keys: &[
-            ("name", Now),
-            ("goal", Now),
-            ("base", Now),
-            ("target", Now),
-            ("kind", Now),
-            ("base-check", Now),
-        ],
+        keys: &["name", "goal", "base", "target", "kind", "base-check"],
     },
     Known {
         path: "plan",
         header: "[plan]",
-        fate: Now,
         keys: &[
-            ("include", Now),
-            ("exclude", Now),
-            ("group", Now),
-            ("order", Now),
-            ("max-files", Now),
-            ("max-lines", Now),
-            ("context-window", Now),
-            ("fill", Now),
-            ("token-factor", Now),
-            ("command", Now),
-            ("list", Now),
-            ("edges", Now),
-            ("scope", Now),
-            ("vars", Now),
-            ("task", Now),
+            "include",
+            "exclude",
+            "group",
+            "order",
+            "max-files",
+            "max-lines",
+            "context-window",
+            "fill",
+            "token-factor",
+            "command",
+            "list",
+            "edges",
+            "scope",
+            "vars",
+            "task",
         ],
     },
-    Known {
-        path: "plan.scope",
-        header: "[plan.scope]",
-        fate: Now,
-        keys: &[("dir", Now), ("files", Now)],
-    },
-    Known { path: "plan.vars", header: "[plan.vars]", fate: Now, keys: &[] },
+    Known { path: "plan.scope", header: "[plan.scope]", keys: &["dir", "files"] },
+    Known { path: "plan.vars", header: "[plan.vars]", keys: &[] },
     Known {
         path: "plan.task",
         header: "[[plan.task]]",
-        fate: Now,
-        keys: &[("id", Now), ("files", Now), ("after", Now), ("priority", Now), ("vars", Now)],
+        keys: &["id", "files", "after", "priority", "vars"],
     },
     Known {
         path: "agent",
         header: "[agent]",
-        fate: Now,
         keys: &[
-            ("preset", Now),
-            ("command", Now),
-            ("model", Now),
-            ("permissions", Now),
-            ("args", Now),
-            ("max-turns", Now),
-            ("prompt", Now),
-            ("timeout", Now),
-            ("idle-timeout", Now),
-            ("env", Now),
-            ("sandbox", Now),
-            ("allow-empty", Now),
+            "preset",
+            "command",
+            "model",
+            "permissions",
+            "args",
+            "max-turns",
+            "prompt",
+            "timeout",
+            "idle-timeout",
+            "env",
+            "sandbox",
+            "allow-empty",
         ],
     },
-    Known {
-        path: "worktree",
-        header: "[worktree]",
-        fate: Now,
-        keys: &[("root", Now), ("setup", Now), ("keep", Now), ("sparse", Now)],
-    },
+    Known { path: "worktree", header: "[worktree]", keys: &["root", "setup", "keep", "sparse"] },
     Known {
         path: "check",
         header: "[[check]]",
-        fate: Now,
         keys: &[
-            ("name", Now),
-            ("run", Now),
-            ("timeout", Now),
-            ("when", Now),
-            ("version", Now),
-            ("cache", Now),
-            ("ast-equal", Now),
-            ("output", Now),
-            ("schema", Now),
+            "name",
+            "run",
+            "timeout",
+            "when",
+            "version",
+            "cache",
+            "ast-equal",
+            "output",
+            "schema",
         ],
     },
     Known {
         path: "check.ast-equal",
         header: "[check.ast-equal]",
-        fate: Now,
         keys: &[
-            ("from", Now),
-            ("to", Now),
-            ("extensions", Now),
-            ("type-imports", Now),
-            ("define-fields", Now),
-            ("allow-ts-comments", Now),
-            ("max-any", Now),
+            "from",
+            "to",
+            "extensions",
+            "type-imports",
+            "define-fields",
+            "allow-ts-comments",
+            "max-any",
         ],
     },
-    Known {
-        path: "scope",
-        header: "[scope]",
-        fate: Now,
-        keys: &[("write", Now), ("always", Now), ("read-only", Now)],
-    },
+    Known { path: "scope", header: "[scope]", keys: &["write", "always", "read-only"] },
     Known {
         path: "output",
         header: "[output]",
-        fate: Now,
-        keys: &[("path", Now), ("merge", Now), ("command", Now), ("example", Now), ("page", Now)],
+        keys: &["path", "merge", "command", "example", "page"],
     },
     Known {
         path: "evaluate",
         header: "[evaluate]",
-        fate: Later(EVALUATION),
-        keys: &[("preset", Later(EVALUATION)), ("prompt", Later(EVALUATION))],
+        keys: &[
+            "preset",
+            "command",
+            "model",
+            "permissions",
+            "args",
+            "max-turns",
+            "prompt",
+            "timeout",
+            "idle-timeout",
+            "env",
+            "rounds",
+        ],
     },
     Known {
         path: "retry",
         header: "[retry]",
-        fate: Now,
         keys: &[
-            ("resume", Now),
-            ("feedback", Now),
-            ("infra", Now),
-            ("redispatch", Now),
-            ("redispatch-below", Now),
-            ("halt-above", Now),
-            ("halt-after", Now),
+            "resume",
+            "feedback",
+            "infra",
+            "redispatch",
+            "redispatch-below",
+            "halt-above",
+            "halt-after",
         ],
     },
     Known {
         path: "limits",
         header: "[limits]",
-        fate: Now,
-        keys: &[
-            ("jobs", Now),
-            ("tokens", Now),
-            ("tokens-per-task", Now),
-            ("cost-usd", Now),
-            ("cost-per-task", Now),
-        ],
+        keys: &["jobs", "tokens", "tokens-per-task", "cost-usd", "cost-per-task"],
     },
     Known {
         path: "queue",
         header: "[queue]",
-        fate: Now,
-        keys: &[
-            ("merge", Now),
-            ("batch", Now),
-            ("ahead", Now),
-            ("review", Now),
-            ("keep-branches", Now),
-            ("trust-verdicts", Now),
-        ],
+        keys: &["merge", "batch", "ahead", "review", "keep-branches", "trust-verdicts"],
     },
     // Their keys are those of the presets, which are looked at where the preset is put together.
-    Known { path: "presets", header: "[presets]", fate: Now, keys: &[] },
+    Known { path: "presets", header: "[presets]", keys: &[] },
 ];
 
 impl Known {
@@ -217,14 +157,14 @@ impl Known {
         SECTIONS.iter().find(|s| s.path == path).unwrap_or(&SECTIONS[0])
     }
 
-    /// What is known of a key.
-    pub(super) fn fate_of(&self, key: &str) -> Option<Fate> {
-        self.keys.iter().find(|(name, _)| *name == key).map(|(_, fate)| *fate)
+    /// Whether it has this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.keys.contains(&key)
     }
 
     /// The names of its keys.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
-        self.keys.iter().map(|(name, _)| *name)
+        self.keys.iter().copied()
     }
 
     /// As which the key is written when it is a section of its own: `[plan.scope]`, `[[check]]`.
@@ -237,8 +177,7 @@ impl Known {
 
     /// The headers of the other sections that have this key.
     pub(super) fn elsewhere(&self, key: &str) -> Vec<&'static str> {
-        let others =
-            SECTIONS.iter().filter(|s| s.path != self.path && s.fate == Now && !s.path.is_empty());
-        others.filter(|s| s.fate_of(key) == Some(Now)).map(|s| s.header).collect()
+        let others = SECTIONS.iter().filter(|s| s.path != self.path && !s.path.is_empty());
+        others.filter(|s| s.has(key)).map(|s| s.header).collect()
     }
 }

@@ -28,8 +28,8 @@ pub use errors::{Fault, JobError, JobErrors, in_prose, nearest, position};
 pub use globs::{Globs, ScopePattern};
 pub use names::{MAX_JOB_NAME, slug};
 pub use schema::{
-    Agent, AstEqual, BaseCheck, Check, Group, HandedIn, Job, JobSection, Join, Kind, Limits,
-    ListedTask, Merge, Order, Output, PlanSection, Presets, Queue, Retry, Sandbox, Scope,
+    Agent, AstEqual, BaseCheck, Check, Evaluate, Group, HandedIn, Job, JobSection, Join, Kind,
+    Limits, ListedTask, Merge, Order, Output, PlanSection, Presets, Queue, Retry, Sandbox, Scope,
     TokenBudget, When, Worktree,
 };
 
@@ -81,7 +81,16 @@ pub fn files_named(job: &Job) -> Vec<String> {
         Some(Join::Command(argv)) => argv.as_slice(),
         Some(Join::JsonArray | Join::Jsonl | Join::Concat) | None => &[],
     };
-    let arguments = job.agent.command.iter().chain(setup).chain(checks).chain(plan).chain(join);
+    let evaluator = job.evaluate.iter().flat_map(|evaluate| &evaluate.agent.command);
+    let arguments = job
+        .agent
+        .command
+        .iter()
+        .chain(evaluator)
+        .chain(setup)
+        .chain(checks)
+        .chain(plan)
+        .chain(join);
     let data = job.agent.prompt.iter().chain(&job.plan.list).chain(must_exist(job).map(|(_, f)| f));
     let mut files: Vec<String> = data.cloned().collect();
     for file in arguments.filter_map(|argument| as_relative_path(argument)) {
@@ -100,7 +109,9 @@ pub fn must_exist(job: &Job) -> impl Iterator<Item = (&'static str, &String)> {
     let texts = example
         .map(|file| ("[output] example", file))
         .chain(page.map(|file| ("[output] page", file)));
-    schemas.map(|file| ("schema", file)).chain(texts)
+    let judge = job.evaluate.iter().filter_map(|evaluate| evaluate.agent.prompt.as_ref());
+    let judge = judge.map(|file| ("[evaluate] prompt", file));
+    schemas.map(|file| ("schema", file)).chain(texts).chain(judge)
 }
 
 /// The argument as a path below the repository's top, if it looks like one.

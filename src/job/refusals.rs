@@ -117,7 +117,7 @@ hint: did you mean "change"?"#,
     (
         r#"timeout = "3m""#,
         "j:5:1: unknown key `timeout` in [job]
-hint: `timeout` belongs in [agent] or [[check]]",
+hint: `timeout` belongs in [agent] or [[check]] or [evaluate]",
     ),
     (
         "colour = 1",
@@ -142,6 +142,16 @@ hint: a duration needs a unit, such as "90s""#),
     ("preset = 1", "j:5:10: `preset` in [agent] must be a string, not a whole number"),
     (r#"permissions = "edit+shel""#, r#"j:5:15: `permissions` in [agent] has an unknown value: "edit+shel"
 hint: did you mean "edit+shell"?"#),
+    ("[evaluate]
+prompt = \"e.md\"", "j:5:1: `command` is missing in [evaluate]
+hint: write it like `command = [\"./my-agent\", \"{prompt_file}\"]`, or name a preset such as \"claude\""),
+    ("[evaluate]
+preset = \"claude\"
+rounds = 0", "j:7:10: `rounds` in [evaluate] must be at least 1: 0"),
+    ("[[check]]
+name = \"evaluate\"
+run = [\"a\"]", "j:6:8: `name` in [[check]] is the name of a built-in check: \"evaluate\"
+hint: use another, such as \"evaluate-check\""),
     ("max-turns = 0", "j:5:13: `max-turns` in [agent] must be at least 1: 0"),
     (r#"args = "--fast""#, r#"j:5:8: `args` in [agent] must be a list of strings, not a string
 hint: write it like `args = ["--option", "value"]`"#),

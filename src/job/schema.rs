@@ -23,6 +23,8 @@ pub struct Job {
     pub scope: Scope,
     /// `[output]`: there exactly with `kind = "report"`.
     pub output: Option<Output>,
+    /// `[evaluate]`: absent where nobody is asked about what the checks have accepted.
+    pub evaluate: Option<Evaluate>,
     /// `[retry]`.
     pub retry: Retry,
     /// `[limits]`.
@@ -228,6 +230,15 @@ pub struct Agent {
     pub sandbox: Sandbox,
     /// `allow-empty`: whether an attempt that changes nothing may be good; default not.
     pub allow_empty: bool,
+}
+
+/// `[evaluate]`: an agent of its own that judges what the checks have accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evaluate {
+    /// The program and how it is called; its `prompt` is the evaluator's.
+    pub agent: Agent,
+    /// `rounds`: how many opinions with findings a task may get, the last of which fails it; default 3.
+    pub rounds: u32,
 }
 
 /// Whether the agent is fenced in.

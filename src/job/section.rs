@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::errors::{Fault, JobError, in_prose, nearest, position};
-use super::keys::{Fate, Known};
+use super::keys::Known;
 
 /// A value and where it stands.
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
@@ -91,11 +91,7 @@ impl<'a> Section<'a> {
         let mut section = Self { report: self.report, known, path, table: None, at: Some(at) };
         if let Some(table) = value.get_ref().as_table() {
             section.table = Some(table);
-            if let Fate::Later(feature) = known.fate {
-                section.refuse_all(feature);
-            } else {
-                section.check_keys(table);
-            }
+            section.check_keys(table);
         } else {
             let key = known.path.rsplit('.').next().unwrap_or(known.path);
             self.report.add(at, &section.path, self.not_a_table(key, value.get_ref()));
@@ -118,33 +114,16 @@ impl<'a> Section<'a> {
             .hint(format!("write it as {header}, with its keys in the lines below"))
     }
 
-    fn refuse_all(&self, feature: &str) {
-        let header = self.known.header;
-        self.report.add(
-            self.at.unwrap_or(0),
-            &self.path,
-            Fault::new(format!(
-                "{header} is not available yet: it comes with {feature}; leave it out for now"
-            )),
-        );
-    }
-
-    /// Refuses keys that do not exist or cannot be used yet.
+    /// Refuses keys that do not exist.
     fn check_keys(&self, table: &DeTable<'_>) {
         if self.known.keys.is_empty() {
             return;
         }
         for key in table.keys() {
             let name: &str = key.get_ref();
-            let fault = match self.known.fate_of(name) {
-                Some(Fate::Now) => continue,
-                Some(Fate::Later(feature)) => Fault::new(format!(
-                    "`{name}` in {} is not available yet: it comes with {feature}; leave it out for now",
-                    self.known.header
-                )),
-                None => self.unknown(name),
-            };
-            self.report.add(key.span().start, &self.path_of(name), fault);
+            if !self.known.has(name) {
+                self.report.add(key.span().start, &self.path_of(name), self.unknown(name));
+            }
         }
     }
 
@@ -180,7 +159,7 @@ impl<'a> Section<'a> {
 
     /// The value of a key.
     pub(super) fn find(&self, key: &'static str) -> Option<&'a Value<'a>> {
-        debug_assert!(self.known.fate_of(key).is_some(), "`{key}` is missing in keys.rs");
+        debug_assert!(self.known.has(key), "`{key}` is missing in keys.rs");
         self.table.and_then(|table| table.get(key))
     }
 

@@ -1,7 +1,6 @@
 //! Keeping an attempt: the agent runs, its tree is ended, what it left is saved and published as one ref.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -14,21 +13,9 @@ use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::id::Oid;
 use crate::failpoint;
-use crate::process::{self, Command, Ended, Git, Redactor, RefMove, RefUpdates, Stdin, StopFlag};
+use crate::process::{self, Ended, Git, Redactor, RefMove, RefUpdates, StopFlag};
 use crate::repo::{self, Head, Identity, Place, Repo};
 use crate::store::wire::{WireEnding, WireReading};
-
-/// How long an agent has between being asked to stop and being killed.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
-
-/// How long an agent that has said that it has finished may still take to leave.
-const LINGER: Duration = Duration::from_secs(10);
-
-/// How much of each stream is kept, in bytes. A transcript is for reading; a gigabyte of it is for nobody.
-const CAP: u64 = 4 * 1024 * 1024;
-
-/// How much of that is there while the agent runs; the rest is the end of what it prints, and written then.
-pub const OUTPUT_HEAD: u64 = CAP - CAP / 4;
 
 /// Runs the attempt to its end. Says whether nothing that it started is left.
 pub(super) fn keep(
@@ -49,17 +36,12 @@ pub(super) fn keep(
                 std::fs::create_dir_all(place.path.join(folder))?;
             }
             failpoint::hit("keeper.before-agent");
-            let command = command(dir, spec, work, &redactor);
-            let ended = match &work.preset {
-                None => process::run(&command, stop)?,
-                Some(preset) => {
-                    let mut ear = session::Ear::new(preset, dir);
-                    let ended = process::run_heard(&command, stop, &mut ear)?;
-                    given_up = ear.given_up();
-                    clear_litter(repo, &spec.place.path, preset, &base)?;
-                    ended
-                }
-            };
+            let command = session::command(dir, spec, &work.session, &redactor);
+            let (ended, why) = session::run(&command, dir, &work.session, stop)?;
+            given_up = why;
+            if let Some(preset) = &work.session.preset {
+                clear_litter(repo, &spec.place.path, preset, &base)?;
+            }
             failpoint::hit("keeper.agent-ended");
             (Some((place, prepared)), Ok(ended))
         }
@@ -97,8 +79,8 @@ pub(super) fn keep(
         outcome.changed = saved.1 != repo.tree_of(&base)?;
         outcome.candidate = Some((saved.0.to_string(), saved.1.to_string()));
         let ending = Ending::from(outcome.ending.clone());
-        if let (Some(preset), true) = (&work.preset, ending.began()) {
-            let reading = session::read(preset, dir, &ending, given_up, outcome.changed);
+        if let (Some(preset), true) = (&work.session.preset, ending.began()) {
+            let reading = session::read(preset, dir, &ending, given_up, Some(outcome.changed));
             outcome.reading = Some(WireReading::from(&reading));
         }
         failpoint::hit("keeper.saved");
@@ -110,29 +92,6 @@ pub(super) fn keep(
         place.set_head(&Head::Detached, &base)?;
     }
     Ok(clean)
-}
-
-fn command(dir: &Path, spec: &Spec, work: &AttemptWork, redactor: &Redactor) -> Command {
-    let prompt = dir.join(files::PROMPT);
-    let preset = work.preset.as_ref();
-    Command {
-        argv: work.argv.iter().map(Into::into).collect(),
-        cwd: spec.place.path.clone(),
-        env: spec.env.clone(),
-        stdin: if work.prompt_on_stdin { Stdin::File(prompt) } else { Stdin::Null },
-        redactor: redactor.clone(),
-        stdout: dir.join(files::STDOUT),
-        stderr: dir.join(files::STDERR),
-        cap: CAP,
-        timeout: Duration::from_millis(work.timeout_ms),
-        idle: work.idle_ms.map(Duration::from_millis),
-        marker: spec.marker.clone(),
-        linger: preset.and_then(|p| p.timeouts.grace).map_or(LINGER, |grace| grace.0),
-        stop: preset.map(session::stop_steps).unwrap_or_default(),
-        grace: GRACE,
-        own_process: true,
-        cgroup: true,
-    }
 }
 
 fn fill(outcome: &mut Outcome, ended: Ended) {

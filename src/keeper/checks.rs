@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::attempt::GRACE;
 use super::built_in;
 use super::place::{prepare, redactor};
+use super::session::GRACE;
 use super::spec::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, Spec, VERSION, millis};
 use crate::domain::event::Ending as DomainEnding;
 use crate::failpoint;

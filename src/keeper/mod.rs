@@ -11,6 +11,7 @@
 mod attempt;
 mod built_in;
 mod checks;
+mod evaluation;
 mod place;
 mod session;
 pub mod spec;
@@ -27,8 +28,9 @@ use crate::process::{self, Desk, Environ, Handed, Holder, StopFlag};
 use crate::repo::{self, Repo};
 use spec::Spec;
 
-pub use attempt::{OUTPUT_HEAD, rescue};
+pub use attempt::rescue;
 pub use checks::verdict_key;
+pub use session::OUTPUT_HEAD;
 
 /// File names in a keeper's folder.
 pub mod files {
@@ -115,6 +117,7 @@ fn case(bench: &mut Bench, handed: &Handed, desk: Option<&Desk>, stop: &StopFlag
     let clean = match &spec.work {
         spec::Work::Attempt(work) => attempt::keep(&repo, dir, &spec, work, stop)?,
         spec::Work::Checks(work) => checks::keep(&repo, dir, &spec, work, stop)?,
+        spec::Work::Evaluation(work) => evaluation::keep(&repo, dir, &spec, work, stop)?,
     };
     // Who hands us cases makes what we did durable before anybody hears of it; without them, nobody else would.
     if !desk.is_some_and(Desk::is_attended) {

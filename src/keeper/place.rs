@@ -23,7 +23,8 @@ const SETUP_CAP: u64 = 64 * 1024;
 /// What is taken out of all that is kept of the commands: the values of the variables that the job passes on, and keys.
 pub(super) fn redactor(spec: &Spec) -> Result<Redactor> {
     let names: &[String] = match &spec.work {
-        Work::Attempt(work) => &work.secrets,
+        Work::Attempt(work) => &work.session.secrets,
+        Work::Evaluation(work) => &work.session.secrets,
         Work::Checks(_) => &[],
     };
     let values: Vec<_> =
@@ -143,7 +144,7 @@ fn set_up(dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<bool> {
             marker: spec.marker.clone(),
             linger: Duration::ZERO,
             stop: Vec::new(),
-            grace: super::attempt::GRACE,
+            grace: super::session::GRACE,
             own_process: true,
             cgroup: false,
         };

@@ -3,13 +3,31 @@
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Result;
+
 use super::files;
-use crate::agent::classify::{Exit, Ours, Pulse, Stream, Watcher, classify};
+use super::spec::{SessionWork, Spec};
+use crate::agent::classify::{Exit, Ours, Pulse, Stream, Watcher, classify, final_message};
 use crate::agent::preset::{self, Preset};
 use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::session::{Class, Reading};
-use crate::process::{Heard, Listener, Signal, Source, StopStep, Whom};
+use crate::process::{
+    self, Command, Ended, Heard, Listener, Redactor, Signal, Source, Stdin, StopFlag, StopStep,
+    Whom,
+};
+
+/// How long an agent has between being asked to stop and being killed.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// How long an agent that has said that it has finished may still take to leave.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// How much of each stream is kept, in bytes. A transcript is for reading; a gigabyte of it is for nobody.
+const CAP: u64 = 4 * 1024 * 1024;
+
+/// How much of that is there while the agent runs; the rest is the end of what it prints, and written then.
+pub const OUTPUT_HEAD: u64 = CAP - CAP / 4;
 
 /// Listens to an agent, and leaves word for supervisors: its session's id, and that it has got an answer.
 pub(super) struct Ear<'a> {
@@ -66,6 +84,68 @@ impl Listener for Ear<'_> {
     }
 }
 
+/// The command that begins a session.
+pub(super) fn command(dir: &Path, spec: &Spec, work: &SessionWork, redactor: &Redactor) -> Command {
+    let prompt = dir.join(files::PROMPT);
+    let preset = work.preset.as_ref();
+    Command {
+        argv: work.argv.iter().map(Into::into).collect(),
+        cwd: spec.place.path.clone(),
+        env: spec.env.clone(),
+        stdin: if work.prompt_on_stdin { Stdin::File(prompt) } else { Stdin::Null },
+        redactor: redactor.clone(),
+        stdout: dir.join(files::STDOUT),
+        stderr: dir.join(files::STDERR),
+        cap: CAP,
+        timeout: Duration::from_millis(work.timeout_ms),
+        idle: work.idle_ms.map(Duration::from_millis),
+        marker: spec.marker.clone(),
+        linger: preset.and_then(|p| p.timeouts.grace).map_or(LINGER, |grace| grace.0),
+        stop: preset.map(stop_steps).unwrap_or_default(),
+        grace: GRACE,
+        own_process: true,
+        cgroup: true,
+    }
+}
+
+/// Runs a session's program. Beside how it ended: why it was given up, if it was.
+pub(super) fn run(
+    command: &Command,
+    dir: &Path,
+    work: &SessionWork,
+    stop: &StopFlag,
+) -> Result<(Ended, Option<Class>)> {
+    let Some(preset) = &work.preset else { return Ok((process::run(command, stop)?, None)) };
+    let mut ear = Ear::new(preset, dir);
+    let ended = process::run_heard(command, stop, &mut ear)?;
+    Ok((ended, ear.given_up()))
+}
+
+/// Runs a session's program of which only the words count: how it ended, what is to be read of it, and its last message.
+/// A program of which nothing is known says it on its standard output.
+pub(super) fn hold(
+    command: &Command,
+    dir: &Path,
+    work: &SessionWork,
+    stop: &StopFlag,
+) -> Result<(Ended, Option<Reading>, Option<String>)> {
+    let (ended, given_up) = run(command, dir, work, stop)?;
+    let ending = Ending::from(ended.ending.clone());
+    let bytes = |name: &str| std::fs::read(dir.join(name)).unwrap_or_default();
+    let (reading, said) = match &work.preset {
+        None => (None, Some(String::from_utf8_lossy(&bytes(files::STDOUT)).into_owned())),
+        Some(_) if !ending.began() => (None, None),
+        Some(preset) => {
+            let last = std::fs::read(dir.join(files::LAST_MESSAGE)).ok();
+            let ended = exit(&ending, given_up);
+            let stdout = bytes(files::STDOUT);
+            let said = final_message(preset, ended, &stdout, last.as_deref());
+            (Some(read(preset, dir, &ending, given_up, None)), said)
+        }
+    };
+    Ok((ended, reading, said))
+}
+
 /// Whether a name is that of something the program leaves in its folder and nobody wants.
 pub(super) fn is_litter(preset: &Preset, name: &str) -> bool {
     preset.litter.iter().any(|pattern| match pattern.split_once('*') {
@@ -100,7 +180,7 @@ pub(super) fn read(
     dir: &Path,
     ending: &Ending,
     given_up: Option<Class>,
-    changed: bool,
+    changed: Option<bool>,
 ) -> Reading {
     let bytes = |name: &str| std::fs::read(dir.join(name)).unwrap_or_default();
     let last_message = std::fs::read(dir.join(files::LAST_MESSAGE)).ok();
@@ -110,7 +190,7 @@ pub(super) fn read(
         &bytes(files::STDOUT),
         &bytes(files::STDERR),
         last_message.as_deref(),
-        Some(changed),
+        changed,
         ambient::now(),
     )
 }

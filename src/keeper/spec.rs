@@ -54,7 +54,7 @@ pub struct PlaceSpec {
     pub overlay: Vec<(String, PathBuf)>,
 }
 
-/// The two kinds of work.
+/// The kinds of work.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Work {
@@ -62,6 +62,42 @@ pub enum Work {
     Attempt(Box<AttemptWork>),
     /// Checks on a tree.
     Checks(ChecksWork),
+    /// An agent that judges a candidate.
+    Evaluation(Box<EvaluationWork>),
+}
+
+/// An agent's session: how its program is called.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionWork {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Whether the prompt goes to standard input.
+    pub prompt_on_stdin: bool,
+    /// Milliseconds.
+    pub timeout_ms: u64,
+    /// Milliseconds without output.
+    pub idle_ms: Option<u64>,
+    /// What is known of the agent's program; nothing for a plain command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
+    /// Names of variables whose values must not appear in what is kept.
+    pub secrets: Vec<String>,
+}
+
+/// An evaluation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EvaluationWork {
+    /// The task.
+    pub task: String,
+    /// Its attempt.
+    pub attempt: u32,
+    /// The candidate that is shown.
+    pub commit: String,
+    /// Where it may write its answer; else its last message is taken.
+    pub answer: PathBuf,
+    /// How it is called.
+    #[serde(flatten)]
+    pub session: SessionWork,
 }
 
 /// An attempt.
@@ -75,21 +111,11 @@ pub struct AttemptWork {
     pub attempt: u32,
     /// The ref that says how it went.
     pub publish: String,
-    /// Program and arguments.
-    pub argv: Vec<String>,
-    /// Whether the prompt goes to standard input.
-    pub prompt_on_stdin: bool,
-    /// Milliseconds.
-    pub timeout_ms: u64,
-    /// Milliseconds without output.
-    pub idle_ms: Option<u64>,
-    /// What is known of the agent's program; nothing for a plain command.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preset: Option<Preset>,
+    /// How its program is called.
+    #[serde(flatten)]
+    pub session: SessionWork,
     /// The commit on which the task builds; the place shows a later one where a session goes on.
     pub base: String,
-    /// Names of variables whose values must not appear in what is kept.
-    pub secrets: Vec<String>,
     /// Author of the candidate commit.
     pub author: (String, String),
     /// The task in words: the candidate commit's message.
@@ -220,6 +246,29 @@ pub struct ChecksOutcome {
     pub checks: Vec<CheckOutcome>,
 }
 
+/// What a keeper of an evaluation says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EvaluationOutcome {
+    /// The format's version.
+    pub v: u32,
+    /// The candidate that was shown.
+    pub commit: String,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub began: u64,
+    /// How the evaluator ended.
+    pub ending: WireEnding,
+    /// What its session said of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<WireReading>,
+    /// Its answer, as it gave it.
+    pub answer: Option<String>,
+    /// Milliseconds that it ran.
+    pub wall_ms: u64,
+    /// The tree of its prompt, its outputs and this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
+}
+
 /// One check's outcome.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CheckOutcome {
@@ -269,24 +318,48 @@ impl Spec {
     }
 }
 
+/// Writes an outcome, at once or not at all. Not durable on purpose: what a power cut takes is judged once more.
+fn write_outcome(dir: &Path, outcome: &impl Serialize) -> Result<()> {
+    let new = dir.join("outcome.json.new");
+    std::fs::write(&new, serde_json::to_vec_pretty(outcome)?)
+        .and_then(|()| std::fs::rename(&new, dir.join(files::OUTCOME)))
+        .context("cannot write the outcome")
+}
+
+/// Reads an outcome, if there is one.
+fn read_outcome<T: for<'a> Deserialize<'a>>(dir: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(dir.join(files::OUTCOME)).ok()?).ok()
+}
+
 impl ChecksOutcome {
     /// Writes it, at once or not at all.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&self, dir: &Path) -> Result<()> {
-        // Not durable on purpose: what a power cut takes is judged once more.
-        let new = dir.join("outcome.json.new");
-        std::fs::write(&new, serde_json::to_vec_pretty(self)?)
-            .and_then(|()| std::fs::rename(&new, dir.join(files::OUTCOME)))
-            .context("cannot write the outcome of the checks")
+        write_outcome(dir, self)
     }
 
     /// Reads it, if there is one.
     #[must_use]
     pub fn read(dir: &Path) -> Option<Self> {
-        let bytes = std::fs::read(dir.join(files::OUTCOME)).ok()?;
-        serde_json::from_slice(&bytes).ok().filter(|o: &Self| o.v == VERSION)
+        read_outcome(dir).filter(|o: &Self| o.v == VERSION)
+    }
+}
+
+impl EvaluationOutcome {
+    /// Writes it, at once or not at all.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        write_outcome(dir, self)
+    }
+
+    /// Reads it, if there is one.
+    #[must_use]
+    pub fn read(dir: &Path) -> Option<Self> {
+        read_outcome(dir).filter(|o: &Self| o.v == VERSION)
     }
 }
 

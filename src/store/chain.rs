@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use super::layout;
 use super::{Expected, Lost, Move, RunProof, Store, codec, wire};
 use crate::ambient;
+use crate::domain::evaluation::Opinion;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Decision;
@@ -212,6 +213,8 @@ fn work(kind: &TaskEventKind) -> Option<Oid> {
         TaskEventKind::Created
         | TaskEventKind::Started { .. }
         | TaskEventKind::Judged { .. }
+        | TaskEventKind::Presented
+        | TaskEventKind::Evaluated { .. }
         | TaskEventKind::Conflicted { .. }
         | TaskEventKind::Retried { .. }
         | TaskEventKind::HandedIn
@@ -240,8 +243,11 @@ pub const FINDINGS: &str = "findings.json";
 fn findings_payload(store: &Store, tree: &Oid, event: &TaskEvent) -> Result<Option<Payload>> {
     let new: &[Finding] = match &event.kind {
         TaskEventKind::Judged { findings: Some(findings), .. } => findings,
+        TaskEventKind::Evaluated { opinion: Opinion::Failed { findings, .. }, .. } => findings,
         TaskEventKind::Conflicted { finding, .. } => std::slice::from_ref(finding),
         TaskEventKind::Judged { findings: None, .. }
+        | TaskEventKind::Presented
+        | TaskEventKind::Evaluated { opinion: Opinion::Passed | Opinion::None(_), .. }
         | TaskEventKind::Created
         | TaskEventKind::Started { .. }
         | TaskEventKind::Ended { .. }

@@ -148,6 +148,12 @@ impl Local {
         self.run(run).join("checks")
     }
 
+    /// The folder of all evaluations of a run: one folder for each attempt that is judged.
+    #[must_use]
+    pub fn evaluations(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("evaluations")
+    }
+
     /// Private indexes of a run's places.
     #[must_use]
     pub fn places(&self, run: &RunId) -> PathBuf {

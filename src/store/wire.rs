@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::evaluation::Opinion;
 use crate::domain::event::Ending;
 use crate::domain::id::Timestamp;
 use crate::domain::session::{Class, Cost, Reading, Tokens, Usage};
@@ -181,6 +182,35 @@ impl From<WireReading> for Reading {
     }
 }
 
+/// What an evaluator said, on the wire; the texts of findings live in the chain's tree.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum WireOpinion {
+    Passed,
+    Failed { digest: String },
+    None(String),
+}
+
+impl From<&Opinion> for WireOpinion {
+    fn from(opinion: &Opinion) -> Self {
+        match opinion {
+            Opinion::Passed => Self::Passed,
+            Opinion::Failed { digest, .. } => Self::Failed { digest: digest.clone() },
+            Opinion::None(why) => Self::None(why.clone()),
+        }
+    }
+}
+
+impl From<WireOpinion> for Opinion {
+    fn from(wire: WireOpinion) -> Self {
+        match wire {
+            WireOpinion::Passed => Self::Passed,
+            WireOpinion::Failed { digest } => Self::Failed { findings: Vec::new(), digest },
+            WireOpinion::None(why) => Self::None(why),
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum WireTask {
@@ -208,6 +238,14 @@ pub(super) enum WireTask {
         accepted: bool,
         results: Vec<WireResult>,
         landing: bool,
+    },
+    Presented,
+    Evaluated {
+        attempt: u32,
+        tree: String,
+        opinion: WireOpinion,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reading: Option<WireReading>,
     },
     Conflicted {
         onto: String,
@@ -264,6 +302,9 @@ pub(super) enum WireRun {
         strikes: u32,
         slots: Option<usize>,
         because: Option<String>,
+        /// The evaluators', where that is another one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        evaluator: bool,
     },
     Split {
         task: String,

@@ -1,6 +1,7 @@
 //! Events as lines, numbers as words.
 
 use crate::domain::account::Account;
+use crate::domain::evaluation::Opinion;
 use crate::domain::event::{Ending, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{TaskId, Timestamp};
 use crate::domain::machine::{self, alike};
@@ -50,6 +51,16 @@ pub fn task_line(
             let place = if *landing { " on the merged tree" } else { "" };
             word("rejected", format!(": attempt {attempt}{place}, by {}", names.join(", ")))
         }
+        TaskEventKind::Presented => None,
+        TaskEventKind::Evaluated { attempt, opinion, .. } => match opinion {
+            Opinion::Passed => None,
+            Opinion::Failed { .. } => {
+                word("rejected", format!(": attempt {attempt}, by the evaluator"))
+            }
+            Opinion::None(why) => {
+                word("waits", format!(": no opinion of attempt {attempt}: {why}"))
+            }
+        },
         TaskEventKind::Conflicted { .. } => {
             word("conflict", format!(": attempt {attempt} does not merge onto the target"))
         }
@@ -91,7 +102,8 @@ pub fn run_line(event: &RunEvent) -> Option<String> {
         RunEventKind::Resumed { canary: true, .. } => Some("going on, one task first".into()),
         RunEventKind::Resumed { .. } => Some("going on".into()),
         RunEventKind::Halted { reason, .. } => Some(format!("halted: {reason}")),
-        RunEventKind::Account(account) => account_line(account, event.at),
+        RunEventKind::Account(account) => account_line("agent", account, event.at),
+        RunEventKind::EvaluatorAccount(account) => account_line("evaluator", account, event.at),
         RunEventKind::Split { task, parts } => {
             let names: Vec<_> = parts.iter().map(|(id, _)| id.as_str()).collect();
             Some(format!("{task} is split into {}", names.join(" and ")))
@@ -104,13 +116,13 @@ pub fn run_line(event: &RunEvent) -> Option<String> {
     }
 }
 
-fn account_line(account: &Account, at: Timestamp) -> Option<String> {
+fn account_line(whom: &str, account: &Account, at: Timestamp) -> Option<String> {
     let because = account.because.as_deref()?;
     let pause = account.closed_until.since_ms(at);
     let slots = account.slots.map_or_else(String::new, |n| format!(", then {n} at a time"));
     (pause > 0).then(|| {
         let until = moment(account.closed_until);
-        format!("no agent starts for {} (until {until} UTC){slots}: {because}", duration(pause))
+        format!("no {whom} starts for {} (until {until} UTC){slots}: {because}", duration(pause))
     })
 }
 

@@ -78,7 +78,7 @@ pub fn status(manifest: &Manifest, state: &RunState, around: &Surroundings) -> V
         "driver": around.driver, "reason": around.reason.clone().or_else(|| state.reason.clone()),
         "base": manifest.base, "target": manifest.target, "plan": manifest.plan,
         "counts": counts, "tokens": tokens(state.spend()), "cost_usd": cost(state.spend()),
-        "unreported": unreported(state.spend()), "halt": state.halt.map(Halt::as_str),
+        "unreported": unreported(state.spend()), "evaluation": evaluation(state.evaluation_spend()), "halt": state.halt.map(Halt::as_str),
         "closed_until": closed_until(state), "failures": failures(state), "tasks": tasks,
     })
 }
@@ -101,6 +101,14 @@ fn cost(spend: Spend) -> Option<f64> {
 /// How many sessions said nothing of their use: sums are without those.
 fn unreported(spend: Spend) -> Value {
     json!({"tokens": spend.untold_tokens, "cost": spend.untold_cost})
+}
+
+/// What evaluators used, apart from what agents did; null where there was none.
+fn evaluation(spend: Spend) -> Value {
+    if spend == Spend::default() {
+        return Value::Null;
+    }
+    json!({"tokens": tokens(spend), "cost_usd": cost(spend), "unreported": unreported(spend)})
 }
 
 /// Until when no agent starts, in milliseconds since the Unix epoch.
@@ -138,5 +146,6 @@ pub fn task(run: &str, task: &Task, s: &TaskState, word: &str) -> Value {
         "tokens": if s.spend.told_tokens > 0 { tokens(s.spend) } else { json!({}) },
         "cost_usd": cost(s.spend), "class": s.class.map(Class::as_str), "cause": s.cause,
         "session": s.session.as_ref().map(|session| session.id.as_str()),
+        "evaluation": evaluation(s.evaluation.spend), "rounds": s.evaluation.rounds,
     })
 }

@@ -1,5 +1,6 @@
 //! What a tree must satisfy: the checks of a job as steps for a keeper, their outcome as a verdict, and the scope.
 
+pub mod opinion;
 pub mod scope;
 
 use std::collections::BTreeMap;

@@ -56,8 +56,9 @@ mod every_step {
 
     /// A fresh run that is killed at its Nth step and goes on. The step's name; none if there are not so many.
     fn killed_at(n: u64) -> Option<String> {
-        let job = Job::new(&["alpha", "beta"]).set("limits", "jobs = 1");
+        let job = Job::new(&["alpha", "beta"]).set("limits", "jobs = 1").set("evaluate", "");
         let sandbox = Sandbox::new(job);
+        sandbox.script("judges/default", "echo '{\"pass\": true}'");
         sandbox.script("alpha.1", "edit alpha BAD");
         sandbox.script("default", "echo done >\"$HARNESS_TASK\"");
         let counter = sandbox.sign("steps");
@@ -130,6 +131,8 @@ mod every_step {
             "attempt.journaled",
             "keeper.before-agent",
             "keeper.published",
+            "keeper.before-opinion",
+            "evaluation.recorded",
             "verify.recorded",
         ] {
             assert!(kinds.contains(kind), "the step {kind} never came");

@@ -25,9 +25,15 @@ fn scripted(sandbox: &Sandbox, job: &str) {
     let scripts = sandbox.root().join("scripts");
     let agent = crate::job::FIXTURES;
     let command = format!("command = [\"sh\", \"{agent}/run-agent.sh\", {scripts:?}]");
+    let judge =
+        format!("command = [\"sh\", \"{agent}/run-agent.sh\", \"{}/judges\"]", scripts.display());
     let mut lines: Vec<&str> = text.lines().filter(|l| !l.starts_with("env = ")).collect();
-    let at = lines.iter().position(|l| l.starts_with("preset = ")).unwrap();
-    lines[at] = &command;
+    let at = |lines: &[&str]| lines.iter().position(|l| l.starts_with("preset = "));
+    let agent = at(&lines).unwrap();
+    lines[agent] = &command;
+    if let Some(evaluator) = at(&lines) {
+        lines[evaluator] = &judge;
+    }
     std::fs::write(path, lines.join("\n")).unwrap();
 }
 
@@ -156,6 +162,16 @@ fn a_review_is_collected_and_put_right() {
         "lib.2",
         "expect_feedback '\"line\" is a required property'; edit review.json '[]'",
     );
+    // The evaluator takes one of the findings back.
+    let objection =
+        json!({"pass": false, "findings": [{"file": "src/b.js", "problem": "it is not so"}]});
+    let looks = "expect_brief '\"title\":\"three\"'";
+    sandbox.script("judges/src.1", &format!("{looks}; echo '{objection}'"));
+    sandbox.script(
+        "src.2",
+        &format!("expect_feedback '`src/b.js`: it is not so'\nedit review.json '{found}'"),
+    );
+    sandbox.script("judges/default", "echo '{\"pass\": true, \"findings\": []}'");
     sandbox.run(&["start", "review"]).exits(0);
     sandbox.run(&["collect", "review-1", "-o", "findings.json"]).exits(0).says("2 of 2 tasks");
     let page = sandbox.run(&["collect", "review-1", "--page"]).exits(0).out;

@@ -79,6 +79,13 @@ impl Job {
                 writeln!(text, "command = [\"sh\", \"{FIXTURES}/run-agent.sh\", \"{scripts}\"]")
                     .unwrap();
             }
+            if *section == "evaluate" && !lines.concat().contains("command") {
+                writeln!(
+                    text,
+                    "command = [\"sh\", \"{FIXTURES}/run-agent.sh\", \"{scripts}/judges\"]"
+                )
+                .unwrap();
+            }
         }
         text.push_str(&self.checks);
         text

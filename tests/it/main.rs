@@ -9,6 +9,7 @@ mod agents;
 mod ast_equal;
 mod chaos;
 mod cli;
+mod evaluations;
 mod halting;
 mod init;
 mod interop;

@@ -195,10 +195,13 @@ impl Sandbox {
         std::fs::write(path, text).unwrap();
     }
 
-    /// Writes the script of a task (`alpha`), an attempt (`alpha.1`) or all (`default`).
+    /// Writes the script of a task (`alpha`), an attempt (`alpha.1`) or all (`default`); those of evaluators are in
+    /// `judges/`.
     pub(crate) fn script(&self, name: &str, body: &str) {
         let text = format!(". \"$HARNESS_FIXTURES/agent.sh\"\n{body}\n");
-        std::fs::write(self.root().join("scripts").join(format!("{name}.sh")), text).unwrap();
+        let path = self.root().join("scripts").join(format!("{name}.sh"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
     }
 
     fn environment(&self) -> BTreeMap<OsString, OsString> {

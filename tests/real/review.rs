@@ -49,13 +49,28 @@ fn with_linter(dir: &Path, spoilt: bool) {
         dir.join("agent.sh").display(),
         dir.join("tools").display()
     );
+    // The evaluator lints once more, and wants what was handed in to be just that.
+    let again = "\"$TMPDIR/again.json\"";
+    let judge = format!(
+        "node {} \"$1\" {again} $(shift; echo \"$@\") || exit 1\n\
+         if cmp -s review.json {again}; then echo '{{\"pass\": true}}'\n\
+         else echo '{{\"pass\": false, \"findings\": [\"the linter says something else\"]}}'; fi\n",
+        lint.display()
+    );
+    std::fs::write(dir.join("judge.sh"), judge).unwrap();
+    let judge = format!(
+        "command = [\"sh\", \"{}\", \"{}\", \"{{task.files}}\"]",
+        dir.join("judge.sh").display(),
+        dir.join("tools").display()
+    );
     let recipe = std::fs::read_to_string(&job).unwrap();
+    let mut commands = [command, judge].into_iter();
     let lines = recipe.lines().map(|line| match line {
-        line if line.starts_with("preset = ") => command.as_str(),
-        line if line.starts_with("env = ") => "",
+        line if line.starts_with("preset = ") => commands.next().unwrap(),
+        line if line.starts_with("env = ") => String::new(),
         // What is spoilt is a large share of this code base.
-        "[retry]" => "[retry]\nhalt-above = 1",
-        line => line,
+        "[retry]" => "[retry]\nhalt-above = 1".to_owned(),
+        line => line.to_owned(),
     });
     std::fs::write(&job, lines.collect::<Vec<_>>().join("\n")).unwrap();
 }

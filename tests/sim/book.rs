@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use git_harness::domain::evaluation::Opinion;
 use git_harness::domain::event::Halt;
 use git_harness::domain::id::{TaskId, Timestamp};
 use git_harness::domain::machine::{Observation, Request};
@@ -77,7 +78,18 @@ impl Book {
     }
 
     pub fn broke(&self, policy: &Policy) -> bool {
-        purse::all_empty(self.pages.values().map(|p| &p.purse), policy)
+        purse::all_empty(self.pages.values().flat_map(|p| [&p.purse, &p.jury]), policy)
+    }
+
+    /// The tasks of which a jury may speak now.
+    pub fn shown(&self, rules: Rules<'_>) -> Vec<(TaskId, u32)> {
+        let closed = self.phase != RunPhase::Active || rules.now < self.standing.lifts;
+        if closed || self.broke(rules.policy) {
+            return Vec::new();
+        }
+        let due = |p: &Page| matches!(p.stage, Stage::Shown(_)) && p.pause <= rules.now;
+        let all = self.plan.iter().map(|p| (&p.id, &self.pages[&p.id]));
+        all.filter(|(_, p)| due(p)).map(|(id, p)| (id.clone(), p.attempt)).collect()
     }
 
     /// Whether one task is to go alone, since the last ones have failed.
@@ -95,7 +107,11 @@ impl Book {
         }
         let pages = self.pages.values();
         let running: Vec<_> = pages.filter(|p| p.stage == Stage::Open).collect();
-        let mut room = self.standing.room.min(policy.jobs).saturating_sub(running.len());
+        let shown = self.shown(rules).len();
+        let mut room = self.standing.room.min(policy.jobs).saturating_sub(running.len() + shown);
+        if shown > 0 && self.standing.has_refused && !self.standing.trusted {
+            return Vec::new();
+        }
         if self.wary() {
             let under_way = |p: &Page| !matches!(p.stage, Stage::Waiting) && !p.phase().ended();
             room = room.min(usize::from(!self.pages.values().any(under_way)));
@@ -182,6 +198,7 @@ impl Book {
             Observation::AttemptEnded { task, .. }
             | Observation::NeverBegan { task, .. }
             | Observation::Verified { task, .. }
+            | Observation::Evaluated { task, .. }
             | Observation::LandingConflict { task, .. }
             | Observation::LandingJudged { task, .. }
             | Observation::Landed { task, .. }
@@ -312,6 +329,32 @@ impl Book {
                 true
             }
             (
+                Observation::Evaluated { attempt, tree, began, ending, opinion, reading, .. },
+                stage,
+            ) if *attempt == page.attempt
+                && page.asked.as_ref().is_some_and(|c| c.tree == *tree)
+                && (matches!(stage, Stage::Shown(_)) || page.phase().ended()) =>
+            {
+                let told = reading.as_deref();
+                let consequence = page.heard(opinion, ending, told, rules);
+                if self.broke(rules.policy) {
+                    halts.push(Halt::Budget);
+                }
+                let Rules { policy, now } = rules;
+                match (consequence, told) {
+                    (Consequence::Hopeless, _) => halts.push(Halt::Agent),
+                    (Consequence::Heard, Some(told)) if matches!(opinion, Opinion::None(_)) => {
+                        self.standing.hear(told, *began, now, policy, &found.account);
+                        if self.standing.refusals > 20 {
+                            halts.push(Halt::Account);
+                        }
+                    }
+                    (Consequence::Heard, _) => self.standing.serves(*began, policy),
+                    (_, _) => {}
+                }
+                true
+            }
+            (
                 Observation::LandingJudged { candidate: commit, verdict, .. },
                 Stage::Accepted(candidate),
             ) if *commit == candidate.commit && due => {
@@ -340,6 +383,7 @@ impl Book {
             (Observation::Asked(Request::Reconsider(_)), Stage::Failed) if !cancelled => {
                 let Some(left) = page.left.clone() else { return false };
                 page.again += 1;
+                page.asked = None;
                 page.content = true;
                 page.stage = Stage::Offered(left);
                 true

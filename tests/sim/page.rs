@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use git_harness::domain::evaluation::Opinion;
 use git_harness::domain::event::Ending;
 use git_harness::domain::id::{Oid, TaskId, Timestamp};
 use git_harness::domain::retry::Policy;
@@ -18,6 +19,8 @@ pub enum Stage {
     Waiting,
     Open,
     Offered(Candidate),
+    /// With the jury.
+    Shown(Candidate),
     Accepted(Candidate),
     Landed,
     Failed,
@@ -50,6 +53,12 @@ pub struct Page {
     pub resumes: u32,
     pub redispatches: u32,
     pub purse: Purse,
+    /// The work that a jury was last asked about and has not judged.
+    pub asked: Option<Candidate>,
+    /// How often a jury has found something since the budgets were made new, and what the last time.
+    pub rounds: (u32, Option<String>),
+    /// What juries used.
+    pub jury: Purse,
     /// What it failed of, in the book's words.
     pub cause: String,
     /// Whether the last agent left as one leaves that is content.
@@ -96,7 +105,7 @@ impl Page {
         match self.stage {
             Stage::Waiting => Phase::Todo,
             Stage::Open => Phase::Running,
-            Stage::Offered(_) => Phase::Verifying,
+            Stage::Offered(_) | Stage::Shown(_) => Phase::Verifying,
             Stage::Accepted(_) => Phase::Queued,
             Stage::Landed => Phase::Done,
             Stage::Failed => Phase::Failed,
@@ -167,11 +176,13 @@ impl Page {
         (self.rejections, self.conflicts, self.faults, self.again, self.resumes) = (0, 0, 0, 0, 0);
         (self.stage, self.pause, self.left) = (Stage::Waiting, rules.now, None);
         (self.thread, self.open) = (None, None);
+        (self.asked, self.rounds) = (None, (0, None));
     }
 
     /// The attempt under way, or that of a task that was taken out, is over: what it had is known.
     pub fn close(&mut self, ending: &Ending, left: Option<&Candidate>, told: Option<&Reading>) {
         self.left = left.cloned();
+        self.asked = None;
         self.content = matches!(ending, Ending::Exited(0) | Ending::Lingered);
         let Some(here) = self.open.take() else { return };
         let id = told.and_then(|r| r.session.clone());
@@ -249,12 +260,11 @@ impl Page {
         match &verdict.judgement {
             Judgement::Accepted => {
                 self.faults = 0;
-                if !landing {
-                    self.accepted.insert(candidate.commit.clone());
-                    // What is handed in does not land.
-                    let done = rules.policy.report;
-                    self.stage =
-                        if done { Stage::Landed } else { Stage::Accepted(candidate.clone()) };
+                if !landing && rules.policy.evaluates {
+                    self.stage = Stage::Shown(candidate.clone());
+                    self.asked = Some(candidate.clone());
+                } else if !landing {
+                    self.good(candidate, rules);
                 }
             }
             Judgement::Rejected(findings) => {
@@ -263,6 +273,61 @@ impl Page {
             }
             Judgement::Inconclusive(_) => self.fault(rules, true),
         }
+    }
+
+    fn good(&mut self, candidate: &Candidate, rules: Rules<'_>) {
+        self.accepted.insert(candidate.commit.clone());
+        // What is handed in does not land.
+        let done = rules.policy.report;
+        self.stage = if done { Stage::Landed } else { Stage::Accepted(candidate.clone()) };
+    }
+
+    /// What a jury has to say, of work that is wanted still or not.
+    pub fn heard(
+        &mut self,
+        opinion: &Opinion,
+        ending: &Ending,
+        told: Option<&Reading>,
+        rules: Rules<'_>,
+    ) -> Consequence {
+        self.jury.pay(told, None);
+        let wanted = matches!(self.stage, Stage::Shown(_));
+        let Some(candidate) = self.asked.clone() else { return Consequence::Nothing };
+        if !matches!(opinion, Opinion::None(_)) {
+            self.asked = None;
+            self.faults = if wanted { 0 } else { self.faults };
+        }
+        let before = self.rounds.1.clone();
+        if let Opinion::Failed { digest, .. } = opinion {
+            self.rounds = (self.rounds.0 + 1, Some(digest.clone()));
+        }
+        match (opinion, ending, told.map(|r| r.class)) {
+            _ if !wanted => return Consequence::Nothing,
+            (Opinion::Passed, _, _) => {
+                self.good(&candidate, rules);
+                return Consequence::Heard;
+            }
+            (Opinion::Failed { .. }, _, _) => {
+                if before == self.rounds.1 || self.rounds.0 >= rules.policy.rounds {
+                    self.fail("jury");
+                } else {
+                    self.begin_anew(rules);
+                }
+                return Consequence::Heard;
+            }
+            (_, Ending::Stopped, _) => self.pause = rules.now,
+            (_, _, Some(Class::RateLimited | Class::Overloaded)) => {
+                self.pause = rules.now;
+                return Consequence::Heard;
+            }
+            (_, _, Some(Class::Auth | Class::BadInput)) => {
+                self.pause = rules.now;
+                return Consequence::Hopeless;
+            }
+            (_, _, Some(Class::ContextExceeded)) => self.fail("jury: too large"),
+            (_, _, _) => self.fault(rules, true),
+        }
+        Consequence::Nothing
     }
 
     /// Compares with what the machine says of the task.
@@ -293,5 +358,10 @@ impl Page {
         let session = state.session.as_ref().map(|s| (&s.id, &s.place, &s.owner));
         assert_eq!(session, thread, "{task}: the session to go on with");
         self.purse.compare(state.spend);
+        let jury = &state.evaluation;
+        assert_eq!(jury.waiting, self.asked.is_some(), "{task}: with the jury");
+        assert_eq!((jury.rounds, jury.objection.clone()), self.rounds, "{task}: of the jury");
+        assert!(self.rounds.0 <= policy.rounds + self.again, "{task}: {self:?}");
+        self.jury.compare(jury.spend);
     }
 }

@@ -50,10 +50,11 @@ fn quiet() -> Policy {
 fn policy() -> impl Strategy<Value = Policy> {
     let numbers = (1usize..5, 0u32..4, 0u32..4, 0u32..3, 0u32..3);
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), 0u8..4);
+    let jury = (any::<bool>(), 1u32..4);
     let some = |most: u64| proptest::option::of(1..most);
     let budgets = (some(300), some(60), some(600), some(150));
     let shares = (0u32..=10, 0u32..=10, 1usize..6);
-    (numbers, flags, budgets, shares).prop_map(|(numbers, flags, budgets, shares)| {
+    (numbers, flags, budgets, shares, jury).prop_map(|(numbers, flags, budgets, shares, jury)| {
         let (jobs, feedback, infra, resume, redispatch) = numbers;
         let (allow_empty, base_must_pass, resumable, probe, keep_going, report) = flags;
         let (tokens, tokens_per_task, cost, cost_per_task) = budgets;
@@ -79,6 +80,9 @@ fn policy() -> impl Strategy<Value = Policy> {
             base_must_pass,
             report: report == 0,
             keep_going,
+            evaluates: jury.0,
+            rounds: jury.1,
+            one_account: true,
         }
     })
 }
@@ -172,6 +176,9 @@ fn the_simulated_worlds_have_everything_in_them() {
         "taken out while under way",
         "over its budget",
         "the job has changed",
+        "the evaluator is content",
+        "the evaluator objects",
+        "the evaluator is silent",
     ];
     let others = others.map(str::to_owned);
     for word in layers.iter().chain(&classes).chain(&halts).chain(&others) {

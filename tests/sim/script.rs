@@ -1,5 +1,6 @@
 //! What may go wrong, and how often: outcomes of attempts, checks and landings.
 
+use git_harness::domain::evaluation::Opinion;
 use git_harness::domain::event::Ending;
 use git_harness::domain::id::Timestamp;
 use git_harness::domain::session::{Class, Cost, Reading, Tokens, Usage};
@@ -145,6 +146,30 @@ pub fn verdict(tape: &mut Tape, mood: Mood, landing: bool, number: u64) -> Verdi
             results: vec![result("lint", true), result("tests", false)],
         },
         _ => Verdict { judgement: Judgement::Inconclusive(text(tape)), results: Vec::new() },
+    }
+}
+
+/// What an evaluator says, and how it ended. Only a session that came to its end has an opinion.
+pub fn opinion(tape: &mut Tape, mood: Mood, told: Option<&Reading>) -> (Ending, Opinion) {
+    let none = || Opinion::None("no answer".into());
+    if told.is_some_and(|r| r.class != Class::Ok) {
+        return (Ending::Exited(1), none());
+    }
+    if tape.over() {
+        let deadly = matches!(mood, Mood::Deadly | Mood::Dead);
+        return if deadly { (Ending::Lost, none()) } else { (Ending::Exited(0), Opinion::Passed) };
+    }
+    let findings = |tape: &mut Tape| {
+        let digest = ["one", "two"][tape.pick(2)].to_owned();
+        let text = text(tape);
+        let finding = Finding { attempt: 0, check: "evaluate".into(), text };
+        Opinion::Failed { findings: vec![finding], digest }
+    };
+    match tape.pick(10) {
+        0..=4 => (Ending::Exited(0), Opinion::Passed),
+        5..=7 => (Ending::Exited(0), findings(tape)),
+        8 => (Ending::Stopped, none()),
+        _ => (Ending::Lost, none()),
     }
 }
 

@@ -74,11 +74,18 @@ impl Standing {
                 self.room = (self.room / 2).max(1);
                 self.lifts = self.pause(now, found);
             }
-            Class::Ok | Class::Limit | Class::Refused | Class::Blocked if news => {
-                (self.trusted, self.refusals) = (true, 0);
-                self.room = (self.room + 1).min(policy.jobs);
+            Class::Ok | Class::Limit | Class::Refused | Class::Blocked => {
+                self.serves(began, policy);
             }
             _ => {}
+        }
+    }
+
+    /// A session had its answers.
+    pub fn serves(&mut self, began: Timestamp, policy: &Policy) {
+        if began >= self.lifts {
+            (self.trusted, self.refusals) = (true, 0);
+            self.room = (self.room + 1).min(policy.jobs);
         }
     }
 

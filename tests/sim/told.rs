@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use git_harness::domain::evaluation::Opinion;
 use git_harness::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use git_harness::domain::id::{RunId, TaskId};
 use git_harness::domain::machine::Decision;
@@ -37,6 +38,9 @@ fn without_texts(event: &TaskEvent) -> TaskEvent {
     let mut event = event.clone();
     match &mut event.kind {
         TaskEventKind::Judged { findings: Some(findings), .. } => findings.clear(),
+        TaskEventKind::Evaluated { opinion: Opinion::Failed { findings, .. }, .. } => {
+            findings.clear();
+        }
         TaskEventKind::Conflicted { finding, .. } => {
             finding.attempt = 0;
             finding.text.clear();
@@ -49,7 +53,9 @@ fn without_texts(event: &TaskEvent) -> TaskEvent {
 /// What a service said is kept on one line.
 fn on_a_line(event: &RunEvent) -> RunEvent {
     let mut event = event.clone();
-    if let RunEventKind::Account(account) = &mut event.kind {
+    if let RunEventKind::Account(account) | RunEventKind::EvaluatorAccount(account) =
+        &mut event.kind
+    {
         account.because = account.because.as_deref().map(codec::one_line);
     }
     event

@@ -86,6 +86,16 @@ impl<'a> Case<'a> {
         (!lies).then_some(message)
     }
 
+    /// The final message, for those who want to read it. Of text for people, everything is taken.
+    pub(super) fn said(&self) -> Option<String> {
+        let said = match self.last() {
+            Some(end) => self.message(end),
+            None if self.out.events.is_empty() => self.out.plain.clone(),
+            None => return None,
+        };
+        Some(said).filter(|said| !said.trim().is_empty())
+    }
+
     /// The final message: in the end's event, in the last event that has one, or in its file.
     fn message(&self, end: &Value) -> String {
         let output = &self.preset.output;

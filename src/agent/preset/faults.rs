@@ -3,6 +3,7 @@
 use super::parts::Argument;
 use super::pattern::Shape;
 use super::schema::{Call, ErrorRule, Format, Permissions, Preset, PromptVia, SessionSource};
+use crate::job::{Agent, in_prose};
 
 /// The placeholders of arguments.
 pub(super) const PLACEHOLDERS: [&str; 8] = [
@@ -166,4 +167,51 @@ fn argument_faults(argument: &Argument, note: &mut impl FnMut(String)) {
             }
         }
     }
+}
+
+/// What the job asks for and the preset cannot do: the key, what is wrong, and what to do.
+pub(super) fn misfits(
+    preset: &Preset,
+    agent: &Agent,
+) -> Vec<(&'static str, String, Option<String>)> {
+    let takes = |placeholder: &str| {
+        let texts = preset.call.start.iter().flat_map(Argument::texts);
+        texts.into_iter().any(|text| text.contains(placeholder))
+    };
+    let name = &preset.name;
+    let mut found = Vec::new();
+    let own = name == "command";
+    let hint =
+        |instead: &str| Some(if own { instead.to_owned() } else { "leave it out".to_owned() });
+    if agent.model.is_some() && !takes("{model}") {
+        found.push((
+            "model",
+            format!("cannot be told to `{name}`"),
+            hint("write it into `command`"),
+        ));
+    }
+    if agent.max_turns.is_some() && !takes("{max_turns}") {
+        found.push((
+            "max-turns",
+            format!("cannot be told to `{name}`, which has no such cap"),
+            hint("leave it out"),
+        ));
+    }
+    if own && !agent.args.is_empty() {
+        let message = "has no meaning for the preset `command`".to_owned();
+        found.push(("args", message, Some("write them into `command`".into())));
+    }
+    if let Some(profile) = &agent.permissions
+        && preset.permissions.get(profile).is_none()
+    {
+        let known = Permissions::NAMES.into_iter().filter(|p| preset.permissions.get(p).is_some());
+        let known = in_prose(known, "and");
+        let hint = if known.is_empty() { "leave it out".into() } else { format!("it has {known}") };
+        found.push((
+            "permissions",
+            format!("cannot be `{profile}`: `{name}` has no such profile"),
+            Some(hint),
+        ));
+    }
+    found
 }

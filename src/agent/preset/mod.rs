@@ -16,7 +16,7 @@ pub use builtin::{NAMES, builtin, common};
 pub use invocation::{Ask, Invocation, Unfit, invocation};
 pub use parts::{Argument, Codes, Period, Signal, Whom};
 pub use prices::Price;
-pub use resolve::{named, resolve};
+pub use resolve::{named, resolve, resolve_evaluator};
 pub use schema::{
     Call, Common, Counted, Detect, Env, ErrorRule, Format, Hopeless, Output, Permission,
     Permissions, Preset, PromptVia, Root, Said, Session, SessionSource, StopStep, Text, Timeouts,

@@ -7,45 +7,59 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
 
 use super::builtin::{NAMES, text as builtin_text};
+use super::faults::misfits;
 use super::parts::{Argument, Period};
-use super::schema::{Permissions, Preset};
-use crate::job::{Job, JobError, JobErrors, in_prose, nearest, position};
+use super::schema::Preset;
+use crate::job::{Agent, Job, JobError, JobErrors, in_prose, nearest, position};
 
-/// The preset of a job, with the job's model, program and time-outs in it.
+/// The preset of a job's agent, with the job's model, program and time-outs in it.
 ///
 /// # Errors
 /// Everything that is wrong with its tables, by position.
 pub fn resolve(job: &Job) -> Result<Preset, JobErrors> {
-    let tables = Tables::read(job)?;
-    let mut preset = tables.preset(&job.agent.preset)?;
+    called(job, "agent", &job.agent)
+}
+
+/// The same for the job's evaluator, if it has one.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_evaluator(job: &Job) -> Result<Option<Preset>, JobErrors> {
+    job.evaluate.as_ref().map(|evaluate| called(job, "evaluate", &evaluate.agent)).transpose()
+}
+
+/// A preset for what a section of the job says of a program.
+fn called(job: &Job, section: &'static str, agent: &Agent) -> Result<Preset, JobErrors> {
+    let tables = Tables::read(job, section)?;
+    let mut preset = tables.preset(&agent.preset)?;
     let mut wrong = Vec::new();
-    for name in job.presets.tables.keys().filter(|name| **name != job.agent.preset) {
+    for name in job.presets.tables.keys().filter(|name| **name != agent.preset) {
         // What is not used today must not be wrong either.
         if let Err(faults) = tables.preset(name) {
             wrong.extend(faults.errors);
         }
     }
-    wrong.extend(misfits(&preset, job).into_iter().map(|(key, message, hint)| {
-        let at = tables.agent_key(key);
-        tables.error(at, &format!("agent.{key}"), message, hint)
+    wrong.extend(misfits(&preset, agent).into_iter().map(|(key, message, hint)| {
+        let at = tables.caller_key(key);
+        tables.error(at, &format!("{section}.{key}"), message, hint)
     }));
     if !wrong.is_empty() {
         return Err(tables.errors(wrong));
     }
-    preset.model = job.agent.model.clone().or(preset.model);
-    if preset.name != "command" && !job.agent.command.is_empty() {
+    preset.model = agent.model.clone().or(preset.model);
+    if preset.name != "command" && !agent.command.is_empty() {
         for call in [&mut preset.call.start, &mut preset.call.resume] {
-            replace_program(call, &job.agent.command);
+            replace_program(call, &agent.command);
         }
-        preset.detect.program = job.agent.command.first().cloned();
+        preset.detect.program = agent.command.first().cloned();
         preset.detect.version.clear();
     }
-    let (wall, idle) = job.agent.timeouts_said;
+    let (wall, idle) = agent.timeouts_said;
     if wall || preset.timeouts.wall.is_none() {
-        preset.timeouts.wall = Some(Period(job.agent.timeout));
+        preset.timeouts.wall = Some(Period(agent.timeout));
     }
     if idle || preset.timeouts.idle.is_none() {
-        preset.timeouts.idle = Some(Period(job.agent.idle_timeout));
+        preset.timeouts.idle = Some(Period(agent.idle_timeout));
     }
     Ok(preset)
 }
@@ -56,8 +70,10 @@ pub fn resolve(job: &Job) -> Result<Preset, JobErrors> {
 /// If there is none, or everything that is wrong with it.
 pub fn named(name: &str, job: Option<&Job>) -> Result<Preset, JobErrors> {
     match job {
-        Some(job) => Tables::read(job)?.preset(name),
-        None => Tables { file: String::new(), text: "", document: None }.preset(name),
+        Some(job) => Tables::read(job, "agent")?.preset(name),
+        None => {
+            Tables { section: "agent", file: String::new(), text: "", document: None }.preset(name)
+        }
     }
 }
 
@@ -68,65 +84,23 @@ fn replace_program(call: &mut Vec<Argument>, command: &[String]) {
     }
 }
 
-/// What the job asks for and the preset cannot do: the key, what is wrong, and what to do.
-fn misfits(preset: &Preset, job: &Job) -> Vec<(&'static str, String, Option<String>)> {
-    let takes = |placeholder: &str| {
-        let texts = preset.call.start.iter().flat_map(Argument::texts);
-        texts.into_iter().any(|text| text.contains(placeholder))
-    };
-    let name = &preset.name;
-    let mut found = Vec::new();
-    let own = name == "command";
-    let hint =
-        |instead: &str| Some(if own { instead.to_owned() } else { "leave it out".to_owned() });
-    if job.agent.model.is_some() && !takes("{model}") {
-        found.push((
-            "model",
-            format!("cannot be told to `{name}`"),
-            hint("write it into `command`"),
-        ));
-    }
-    if job.agent.max_turns.is_some() && !takes("{max_turns}") {
-        found.push((
-            "max-turns",
-            format!("cannot be told to `{name}`, which has no such cap"),
-            hint("leave it out"),
-        ));
-    }
-    if own && !job.agent.args.is_empty() {
-        let message = "has no meaning for the preset `command`".to_owned();
-        found.push(("args", message, Some("write them into `command`".into())));
-    }
-    if let Some(profile) = &job.agent.permissions
-        && preset.permissions.get(profile).is_none()
-    {
-        let known = Permissions::NAMES.into_iter().filter(|p| preset.permissions.get(p).is_some());
-        let known = in_prose(known, "and");
-        let hint = if known.is_empty() { "leave it out".into() } else { format!("it has {known}") };
-        found.push((
-            "permissions",
-            format!("cannot be `{profile}`: `{name}` has no such profile"),
-            Some(hint),
-        ));
-    }
-    found
-}
-
 /// The tables of a job file, with their places in it.
 struct Tables<'j> {
+    /// The section whose program it is about.
+    section: &'static str,
     file: String,
     text: &'j str,
     document: Option<DeTable<'j>>,
 }
 
 impl<'j> Tables<'j> {
-    fn read(job: &'j Job) -> Result<Self, JobErrors> {
+    fn read(job: &'j Job, section: &'static str) -> Result<Self, JobErrors> {
         let text = job.presets.text.as_str();
         let file = job.presets.file.clone();
         match DeTable::parse(text) {
-            Ok(document) => Ok(Self { file, text, document: Some(document.into_inner()) }),
+            Ok(document) => Ok(Self { section, file, text, document: Some(document.into_inner()) }),
             Err(e) => {
-                let tables = Self { file, text, document: None };
+                let tables = Self { section, file, text, document: None };
                 let at = e.span().map_or(0, |span| span.start);
                 let error = tables.error(at, "", e.message().to_owned(), None);
                 Err(tables.errors(vec![error]))
@@ -141,8 +115,8 @@ impl<'j> Tables<'j> {
         Some((value.get_ref().as_table()?, key.span().start))
     }
 
-    fn agent_key(&self, key: &str) -> usize {
-        let agent = self.document.as_ref().and_then(|document| document.get("agent"));
+    fn caller_key(&self, key: &str) -> usize {
+        let agent = self.document.as_ref().and_then(|document| document.get(self.section));
         let value = agent.and_then(|agent| agent.get_ref().as_table()?.get(key));
         value.map_or(0, |value| value.span().start)
     }
@@ -248,8 +222,14 @@ impl<'j> Tables<'j> {
             ),
         };
         let message = format!("there is no preset \"{name}\"");
-        let (line, column) = position(self.text, self.agent_key("preset"));
-        JobError { line, column, key: "agent.preset".into(), message, hint: Some(hint) }
+        let (line, column) = position(self.text, self.caller_key("preset"));
+        JobError {
+            line,
+            column,
+            key: format!("{}.preset", self.section),
+            message,
+            hint: Some(hint),
+        }
     }
 
     /// What the reader says, as one of ours.

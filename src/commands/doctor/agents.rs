@@ -16,13 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Looks for the program of each preset; without that of the job nothing goes.
 pub(super) fn check(here: &Path, job: Option<&Found>, found: &mut Vec<Finding>) {
-    let wanted = job.map(|job| &job.preset);
-    for name in NAMES.into_iter().filter(|name| wanted.is_none_or(|wanted| wanted.name != *name)) {
+    let evaluator = job.and_then(|job| job.evaluator.as_ref());
+    let wanted: Vec<&Preset> = job.map(|job| &job.preset).into_iter().chain(evaluator).collect();
+    let rest = |name: &&str| wanted.iter().all(|wanted| wanted.name != *name);
+    for name in NAMES.into_iter().filter(rest) {
         if let Ok(preset) = builtin(name) {
             look(here, &preset, false, found);
         }
     }
-    if let Some(preset) = wanted {
+    for preset in wanted {
         look(here, preset, true, found);
     }
 }

@@ -34,7 +34,7 @@ pub(super) const RECIPES: &[Recipe] = &[
     },
     Recipe {
         name: "review",
-        files: files!["review": "example.json", "harness.toml", "page.md.j2", "prompt.md", "review.schema.json"],
+        files: files!["review": "evaluate.md", "example.json", "harness.toml", "page.md.j2", "prompt.md", "review.schema.json"],
         first: "look at `include`: which files are to be reviewed?",
     },
     Recipe {

@@ -22,6 +22,15 @@ impl Decider<'_> {
         }
     }
 
+    /// The same for the account of the evaluators.
+    pub(super) fn evaluators_account(&mut self, account: &Account) {
+        if self.policy.one_account {
+            self.account(account);
+        } else if *account != self.state.evaluator {
+            self.run(RunEventKind::EvaluatorAccount(account.clone()));
+        }
+    }
+
     pub(super) fn attempt_ended(
         &mut self,
         task: &TaskId,
@@ -290,11 +299,12 @@ impl Decider<'_> {
         self.task(task, TaskEventKind::Retried { layer, not_before, because });
     }
 
-    /// Whether the attempt that ended has used up the run's budget.
-    fn watch_budget(&mut self, task: &TaskId, after: &TaskState) {
+    /// Whether the session that ended has used up the run's budget.
+    pub(super) fn watch_budget(&mut self, task: &TaskId, after: &TaskState) {
         let others = self.state.tasks.iter().filter(|(other, _)| *other != task);
-        let rest = others.fold(Spend::default(), |sum, (_, s)| sum.plus(s.spend));
-        let over = self.policy.over_budget(&rest.plus(after.spend));
+        let every = others.map(|(_, s)| s).chain([after]);
+        let sum = every.fold(Spend::default(), |sum, s| sum.plus(s.spend).plus(s.evaluation.spend));
+        let over = self.policy.over_budget(&sum);
         if let (Some(over), RunPhase::Active) = (over, &self.state.phase) {
             self.halt(Halt::Budget, used_up(&over));
         }

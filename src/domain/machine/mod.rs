@@ -6,21 +6,23 @@
 mod attempt;
 mod blocked;
 mod failing;
+mod judged;
 mod owed;
 #[cfg(test)]
 mod tests;
 
+use super::evaluation::Opinion;
 use super::event::{Ending, Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use super::id::{Oid, TaskId, Timestamp};
 use super::retry::{Layer, Policy};
 use super::session::Reading;
 use super::state::{Phase, RunPhase, RunState, TaskState};
-use super::verdict::{Candidate, CheckResult, Finding, Judgement, Verdict};
+use super::verdict::{Candidate, CheckResult, Judgement, Verdict};
 
 pub use self::blocked::{at_rest, blocked, stalled};
 pub use self::failing::{Alike, alike};
 use self::owed::owed_start;
-pub use self::owed::{held_back, next_wake, owed};
+pub use self::owed::{evaluators, held_back, next_wake, owed};
 
 /// Something that was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +108,23 @@ pub enum Observation {
         /// What was said.
         verdict: Verdict,
     },
+    /// An evaluator has ended.
+    Evaluated {
+        /// The task.
+        task: TaskId,
+        /// Its attempt.
+        attempt: u32,
+        /// The tree that it was shown.
+        tree: Oid,
+        /// When it began.
+        began: Timestamp,
+        /// How its process ended.
+        ending: Ending,
+        /// What it said.
+        opinion: Opinion,
+        /// What its session said of itself.
+        reading: Option<Box<Reading>>,
+    },
     /// The target contains the task's work.
     Landed {
         /// The task.
@@ -158,6 +177,8 @@ pub enum Effect {
     Await(TaskId, u32),
     /// Judge a candidate.
     Verify(TaskId, u32),
+    /// Ask an evaluator about a candidate that the checks have accepted.
+    Evaluate(TaskId, u32),
     /// Bring an accepted candidate onto the target.
     Land(TaskId),
     /// Begin a new attempt with this number.
@@ -231,11 +252,18 @@ impl Decider<'_> {
                 let Some(state) = self.state.tasks.get(&task).cloned() else { return };
                 let same = state.candidate.as_ref().is_some_and(|c| c.tree == tree);
                 if state.phase == Phase::Verifying
+                    && !(state.evaluation.waiting && self.policy.evaluates)
                     && state.attempt == attempt
                     && same
                     && self.due(&state)
                 {
                     self.judged(&task, &state, tree, verdict, false);
+                }
+            }
+            Observation::Evaluated { task, attempt, tree, began, ending, opinion, reading } => {
+                if let Some(state) = self.presented(&task, attempt, &tree) {
+                    let told = judged::Told { tree, began, ending, opinion, reading };
+                    self.evaluated(&task, &state, told);
                 }
             }
             Observation::LandingConflict { task, candidate, onto, paths } => {
@@ -286,6 +314,8 @@ impl Decider<'_> {
             TaskEventKind::Created
             | TaskEventKind::Ended { .. }
             | TaskEventKind::Judged { .. }
+            | TaskEventKind::Presented
+            | TaskEventKind::Evaluated { .. }
             | TaskEventKind::Conflicted { .. }
             | TaskEventKind::Retried { .. }
             | TaskEventKind::Landed { .. }
@@ -330,82 +360,6 @@ impl Decider<'_> {
 
     fn halt(&mut self, halt: Halt, reason: String) {
         self.run(RunEventKind::Halted { halt, reason });
-    }
-
-    fn judged(
-        &mut self,
-        task: &TaskId,
-        state: &TaskState,
-        tree: Oid,
-        verdict: Verdict,
-        landing: bool,
-    ) {
-        let results = verdict.results;
-        match verdict.judgement {
-            Judgement::Accepted => {
-                let attempt = state.attempt;
-                let findings = None;
-                let judged = TaskEventKind::Judged { attempt, tree, findings, results, landing };
-                self.task(task, judged);
-                if self.policy.report {
-                    self.task(task, TaskEventKind::HandedIn);
-                }
-            }
-            Judgement::Rejected(mut findings) => {
-                let well = [Ending::Exited(0), Ending::Lingered].map(|e| e.to_string());
-                let smooth = state.ending.as_ref().is_none_or(|e| well.contains(e));
-                if let (false, false, Some(ending)) = (landing, smooth, &state.ending) {
-                    let text = format!(
-                        "The agent of this attempt did not end by itself with success: {ending}."
-                    );
-                    let agent = Finding { attempt: state.attempt, check: "agent".into(), text };
-                    findings.insert(0, agent);
-                }
-                self.rejected(task, state, tree, findings, results, landing);
-            }
-            Judgement::Inconclusive(why) => self.fault(task, state, &why),
-        }
-    }
-
-    fn rejected(
-        &mut self,
-        task: &TaskId,
-        state: &TaskState,
-        tree: Oid,
-        findings: Vec<Finding>,
-        results: Vec<CheckResult>,
-        landing: bool,
-    ) {
-        let names: Vec<_> = findings.iter().map(|f| format!("`{}`", f.check)).collect();
-        let said = findings.last().and_then(Finding::telling_line).map(|line| format!(": {line}"));
-        let attempt = state.attempt;
-        let findings = Some(findings);
-        self.task(task, TaskEventKind::Judged { attempt, tree, findings, results, landing });
-        if state.rejections + 1 > self.policy.feedback {
-            let said = said.unwrap_or_default();
-            let reason = format!("{} not passed in the last attempt{said}", names.join(", "));
-            self.failed(task, reason, names.join(", "));
-        } else {
-            self.next_try(task, state, Layer::Feedback, self.now, None);
-        }
-    }
-
-    fn conflicted(&mut self, task: &TaskId, state: &TaskState, onto: Oid, paths: &[String]) {
-        let list: String = paths.iter().map(|p| format!("- `{p}`\n")).collect();
-        let text = format!(
-            "The work of this attempt conflicts with what has landed meanwhile, in these paths:\n{list}Start again from \
-             the files as they are now."
-        );
-        let finding = Finding { attempt: state.attempt, check: "merge".into(), text };
-        self.task(task, TaskEventKind::Conflicted { onto, finding });
-        // A conflict is nobody's fault, so it has a count of its own; it is bounded all the same.
-        if state.conflicts + 1 > self.policy.feedback.max(1) {
-            let reason =
-                format!("conflicts with the target every time, last in {}", paths.join(", "));
-            self.failed(task, reason, "conflicts with the target".into());
-        } else {
-            self.next_try(task, state, Layer::Feedback, self.now, None);
-        }
     }
 
     fn asked(&mut self, request: Request) {

@@ -17,7 +17,8 @@ fn free(state: &RunState, policy: &Policy, now: Timestamp) -> usize {
         return 0;
     }
     let slots = state.account.slots.unwrap_or(policy.jobs).min(policy.jobs);
-    let free = slots.saturating_sub(state.count(&Phase::Running));
+    let busy = state.count(&Phase::Running) + presented(state, policy, now).len();
+    let free = slots.saturating_sub(busy);
     if canary_alone(state) || probe_alone(state, policy) { free.min(1) } else { free }
 }
 
@@ -28,7 +29,7 @@ pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<St
         let because = state.account.because.as_deref().unwrap_or("the account is closed");
         return Some(because.to_owned());
     }
-    if policy.over_budget(&state.spend()).is_some() {
+    if policy.over_budget(&state.spend().plus(state.evaluation_spend())).is_some() {
         return Some("the budget is used up".into());
     }
     let busy =
@@ -40,7 +41,49 @@ pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<St
     if probe_alone(state, policy) && state.tasks.values().any(probing) {
         return Some("one agent goes first, the others when it gets an answer".into());
     }
+    if policy.one_account
+        && state.account.closed_until > Timestamp(0)
+        && !state.account.proven
+        && !presented(state, policy, now).is_empty()
+    {
+        return Some("an evaluator goes first, the agents when it gets an answer".into());
+    }
     None
+}
+
+/// The candidates that may be with an evaluator now, in plan order.
+fn presented(state: &RunState, policy: &Policy, now: Timestamp) -> Vec<(TaskId, u32)> {
+    let open = state.evaluators_account(policy).open(now);
+    let over = || policy.over_budget(&state.spend().plus(state.evaluation_spend())).is_some();
+    let waits = |s: &TaskState| s.phase == Phase::Verifying && s.evaluation.waiting;
+    if !policy.evaluates
+        || !open
+        || state.phase != RunPhase::Active
+        || !state.tasks.values().any(waits)
+        || over()
+    {
+        return Vec::new();
+    }
+    let due = |task: &Task| {
+        let s = state.tasks.get(&task.id).filter(|s| waits(s) && s.not_before <= now)?;
+        Some((task.id.clone(), s.attempt))
+    };
+    state.plan.tasks.iter().filter_map(due).collect()
+}
+
+/// How many evaluators may be at work at the same time, beside the agents that run.
+#[must_use]
+pub fn evaluators(state: &RunState, policy: &Policy) -> usize {
+    let account = state.evaluators_account(policy);
+    let slots = account.slots.unwrap_or(policy.jobs).min(policy.jobs);
+    let running = state.tasks.values().filter(|s| s.phase == Phase::Running);
+    let free = slots.saturating_sub(running.clone().count());
+    if account.proven || account.closed_until == Timestamp(0) {
+        return free;
+    }
+    // It was closed, and somebody has to find out whether it is open again: one alone.
+    let probing = policy.one_account && running.clone().any(|s| account.concerns(s.at));
+    free.min(usize::from(!probing))
 }
 
 /// Whether one task is to show that it was worth going on after a halt.
@@ -94,12 +137,15 @@ pub fn owed(state: &RunState, now: Timestamp, policy: &Policy) -> Vec<Effect> {
         match s.phase {
             Phase::Running => effects.push(Effect::Await(task.id.clone(), s.attempt)),
             Phase::Queued if due => effects.push(Effect::Land(task.id.clone())),
+            Phase::Verifying if s.evaluation.waiting && policy.evaluates => {}
             Phase::Verifying if due => verify.push(Effect::Verify(task.id.clone(), s.attempt)),
             Phase::Queued | Phase::Verifying => {}
             Phase::Todo | Phase::Done | Phase::Failed | Phase::Skipped => {}
         }
     }
     effects.extend(verify);
+    let evaluate = presented(state, policy, now);
+    effects.extend(evaluate.into_iter().map(|(task, attempt)| Effect::Evaluate(task, attempt)));
     let start = owed_start(state, policy, now);
     effects.extend(start.into_iter().map(|(task, attempt)| Effect::Start(task, attempt)));
     if !again(state, policy).is_empty() {
@@ -113,6 +159,6 @@ pub fn owed(state: &RunState, now: Timestamp, policy: &Policy) -> Vec<Effect> {
 pub fn next_wake(state: &RunState, now: Timestamp) -> Option<Timestamp> {
     let waits = |s: &&TaskState| !s.phase.ended() && s.not_before > now;
     let tasks = state.tasks.values().filter(waits).map(|s| s.not_before);
-    let account = Some(state.account.closed_until).filter(|at| *at > now);
-    tasks.chain(account).min()
+    let accounts = [&state.account, &state.evaluator].map(|a| a.closed_until);
+    tasks.chain(accounts.into_iter().filter(|at| *at > now)).min()
 }

@@ -2,27 +2,21 @@
 
 use toml::de::DeValue;
 
-use super::{MINUTE, inside_repository, noted};
+use super::{MINUTE, count, inside_repository, noted};
 use crate::job::errors::Fault;
 use crate::job::placeholders::Audience;
-use crate::job::schema::{Agent, Kind, REPO, Sandbox, Worktree};
+use crate::job::schema::{Agent, Evaluate, Kind, REPO, Sandbox, Worktree};
 use crate::job::section::Section;
 use crate::job::values::Choice;
 
+const EXAMPLE: &str = "command = [\"./my-agent\", \"{prompt_file}\"]";
+
 pub(super) fn agent(top: &Section<'_>, kind: Kind) -> Agent {
-    const EXAMPLE: &str = "command = [\"./my-agent\", \"{prompt_file}\"]";
     let section = top.section("agent");
-    let preset = section.text("preset").map_or("command", |preset| preset.text);
     if !section.present() {
         let hint = format!("add a section [agent] with `preset = \"claude\"`, or with `{EXAMPLE}`");
         top.missing("agent", &hint);
-    } else if preset == "command" && section.find("command").is_none() {
-        let hint = format!("write it like `{EXAMPLE}`, or name a preset such as \"claude\"");
-        section.missing("command", &hint);
     }
-    let prompt = section.text("prompt").and_then(|prompt| {
-        noted(&section, "prompt", prompt, inside_repository(prompt.text).map(str::to_owned))
-    });
     let allow_empty = section.flag("allow-empty", false);
     if let (Some(value), true, Kind::Report) = (section.find("allow-empty"), allow_empty, kind) {
         let fault = Fault::new("cannot be used with `kind = \"report\"`")
@@ -30,19 +24,6 @@ pub(super) fn agent(top: &Section<'_>, kind: Kind) -> Agent {
         section.refuse(value.span().start, "allow-empty", fault);
     }
     Agent {
-        preset: preset.to_owned(),
-        command: section.argv("command", Audience::Agent).unwrap_or_default(),
-        model: section.text("model").map(|model| model.text.to_owned()),
-        permissions: permissions(&section),
-        args: arguments(&section),
-        max_turns: section
-            .whole("max-turns", 1..=1_000_000)
-            .and_then(|(turns, _)| u32::try_from(turns).ok()),
-        prompt,
-        timeout: section.duration("timeout", 30 * MINUTE),
-        idle_timeout: section.duration("idle-timeout", 10 * MINUTE),
-        timeouts_said: (section.find("timeout").is_some(), section.find("idle-timeout").is_some()),
-        env: environment(&section),
         sandbox: section.choice(
             "sandbox",
             &[
@@ -53,6 +34,44 @@ pub(super) fn agent(top: &Section<'_>, kind: Kind) -> Agent {
             Sandbox::Off,
         ),
         allow_empty,
+        ..caller(&section)
+    }
+}
+
+/// `[evaluate]`, where the file has it.
+pub(super) fn evaluate(top: &Section<'_>) -> Option<Evaluate> {
+    let section = top.section("evaluate");
+    section
+        .present()
+        .then(|| Evaluate { agent: caller(&section), rounds: count(&section, "rounds", 1, 3) })
+}
+
+/// How a program is called: what `[agent]` and `[evaluate]` have in common.
+fn caller(section: &Section<'_>) -> Agent {
+    let preset = section.text("preset").map_or("command", |preset| preset.text);
+    if section.present() && preset == "command" && section.find("command").is_none() {
+        let hint = format!("write it like `{EXAMPLE}`, or name a preset such as \"claude\"");
+        section.missing("command", &hint);
+    }
+    let prompt = section.text("prompt").and_then(|prompt| {
+        noted(section, "prompt", prompt, inside_repository(prompt.text).map(str::to_owned))
+    });
+    Agent {
+        preset: preset.to_owned(),
+        command: section.argv("command", Audience::Agent).unwrap_or_default(),
+        model: section.text("model").map(|model| model.text.to_owned()),
+        permissions: permissions(section),
+        args: arguments(section),
+        max_turns: section
+            .whole("max-turns", 1..=1_000_000)
+            .and_then(|(turns, _)| u32::try_from(turns).ok()),
+        prompt,
+        timeout: section.duration("timeout", 30 * MINUTE),
+        idle_timeout: section.duration("idle-timeout", 10 * MINUTE),
+        timeouts_said: (section.find("timeout").is_some(), section.find("idle-timeout").is_some()),
+        env: environment(section),
+        sandbox: Sandbox::Off,
+        allow_empty: false,
     }
 }
 

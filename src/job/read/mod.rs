@@ -23,8 +23,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// Reads all sections. The result means something only if nothing was noted as wrong.
 pub(super) fn job(top: &Section<'_>) -> Job {
-    // Looked at for the sentence that says with what they come.
-    drop(top.section("evaluate"));
     let job = job_section(&top.section("job"));
     let output = output::output(top, job.kind);
     Job {
@@ -33,6 +31,7 @@ pub(super) fn job(top: &Section<'_>) -> Job {
         worktree: agent::worktree(&top.section("worktree")),
         checks: checks(&top.sections("check"), output.as_ref()),
         scope: scope(&top.section("scope"), output.as_ref()),
+        evaluate: agent::evaluate(top),
         retry: retry(&top.section("retry")),
         limits: limits(&top.section("limits")),
         queue: queue(&top.section("queue")),
@@ -105,7 +104,7 @@ fn job_section(section: &Section<'_>) -> JobSection {
 }
 
 /// The names under which findings appear that no check of the job has made.
-const BUILT_IN: [&str; 4] = ["agent", "scope", "merge", "review"];
+const BUILT_IN: [&str; 5] = ["agent", "scope", "merge", "review", "evaluate"];
 
 fn checks(sections: &[Section<'_>], output: Option<&Output>) -> Vec<Check> {
     let mut names = BTreeSet::new();

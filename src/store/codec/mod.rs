@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 
-use super::wire::{WireReading, WireResult, WireTask};
+use super::wire::{WireOpinion, WireReading, WireResult, WireTask};
+use crate::domain::evaluation::{Evaluation, Opinion};
 use crate::domain::event::{TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::Layer;
@@ -122,6 +123,25 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
             };
             ("judged", sentence, wire)
         }
+        TaskEventKind::Presented => {
+            ("presented", "presented to the evaluator".to_owned(), WireTask::Presented)
+        }
+        TaskEventKind::Evaluated { attempt, tree, opinion, reading } => {
+            let sentence = match opinion {
+                Opinion::Passed => format!("attempt {attempt} convinced the evaluator"),
+                Opinion::Failed { .. } => {
+                    format!("attempt {attempt} did not convince the evaluator")
+                }
+                Opinion::None(why) => format!("no opinion of attempt {attempt}: {why}"),
+            };
+            let wire = WireTask::Evaluated {
+                attempt: *attempt,
+                tree: tree.to_string(),
+                opinion: WireOpinion::from(opinion),
+                reading: reading.as_deref().map(WireReading::from),
+            };
+            ("evaluated", sentence, wire)
+        }
         TaskEventKind::Conflicted { onto, .. } => (
             "conflicted",
             format!("conflicts with {}", onto.short()),
@@ -198,6 +218,13 @@ fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
                 landing,
             }
         }
+        WireTask::Presented => TaskEventKind::Presented,
+        WireTask::Evaluated { attempt, tree, opinion, reading } => TaskEventKind::Evaluated {
+            attempt,
+            tree: oid(&tree)?,
+            opinion: opinion.into(),
+            reading: reading.map(|r| Box::new(Reading::from(r))),
+        },
         WireTask::Conflicted { onto } => TaskEventKind::Conflicted {
             onto: oid(&onto)?,
             finding: Finding { attempt: 0, check: "merge".into(), text: String::new() },
@@ -252,6 +279,8 @@ pub fn write_task(
         ("Reason", after.reason.as_deref()),
         ("Cause", after.cause.as_deref()),
         ("Class", after.class.map(Class::as_str)),
+        ("Evaluating", after.evaluation.waiting.then_some("yes")),
+        ("Objection", after.evaluation.objection.as_deref()),
     ];
     for (key, value) in optional {
         if let Some(value) = value.map(one_line).filter(|v| !v.is_empty()) {
@@ -264,6 +293,7 @@ pub fn write_task(
         ("Faults", u64::from(after.faults)),
         ("Resumes", u64::from(after.resumes)),
         ("Redispatches", u64::from(after.redispatches)),
+        ("Rounds", u64::from(after.evaluation.rounds)),
         ("Not-Before", after.not_before.0),
     ];
     for (key, value) in counts.into_iter().filter(|(_, v)| *v > 0) {
@@ -288,6 +318,8 @@ fn vouched(kind: &TaskEventKind) -> Vec<&str> {
         TaskEventKind::Created
         | TaskEventKind::Started { .. }
         | TaskEventKind::Ended { .. }
+        | TaskEventKind::Presented
+        | TaskEventKind::Evaluated { .. }
         | TaskEventKind::Conflicted { .. }
         | TaskEventKind::Retried { .. }
         | TaskEventKind::HandedIn
@@ -350,12 +382,18 @@ pub fn read_state(message: &str) -> Result<TaskState> {
         conflicts: small("Harness-Conflicts")?,
         faults: small("Harness-Faults")?,
         not_before: Timestamp(number("Harness-Not-Before")?),
+        evaluation: Evaluation {
+            waiting: map.contains_key("Harness-Evaluating"),
+            rounds: small("Harness-Rounds")?,
+            objection: text("Harness-Objection"),
+            spend: session::read_spend(&map, "Harness-Evaluation-Spend")?,
+        },
         landed: id("Harness-Landed")?,
         reason: text("Harness-Reason"),
         cause: text("Harness-Cause"),
         class: map.get("Harness-Class").and_then(|word| Class::parse(word)),
         session: session::read(&map)?,
-        spend: session::read_spend(&map)?,
+        spend: session::read_spend(&map, "Harness-Spend")?,
         excused: session::read_excused(&map)?,
         resumes: small("Harness-Resumes")?,
         redispatches: small("Harness-Redispatches")?,

@@ -32,7 +32,9 @@ fn tell(kind: &RunEventKind) -> (&'static str, String, WireRun) {
             WireRun::Halted { halt: Some(halt.as_str().into()), reason: reason.clone() },
         ),
         RunEventKind::Cancelled => ("cancelled", "cancelled".to_owned(), WireRun::Cancelled),
-        RunEventKind::Account(a) => {
+        RunEventKind::Account(a) | RunEventKind::EvaluatorAccount(a) => {
+            let evaluator = matches!(kind, RunEventKind::EvaluatorAccount(_));
+            let whose = if evaluator { "the evaluator's account" } else { "the account" };
             let slots = a.slots.map_or_else(String::new, |n| format!(", {n} slots"));
             let standing = match (&a.because, a.proven) {
                 (Some(because), false) => format!("closed: {because}"),
@@ -42,13 +44,14 @@ fn tell(kind: &RunEventKind) -> (&'static str, String, WireRun) {
             };
             (
                 "account",
-                format!("the account is {standing}{slots}"),
+                format!("{whose} is {standing}{slots}"),
                 WireRun::Account {
                     closed_until: a.closed_until.0,
                     proven: a.proven,
                     strikes: a.strikes,
                     slots: a.slots,
                     because: a.because.as_deref().map(one_line),
+                    evaluator,
                 },
             )
         }
@@ -88,9 +91,14 @@ fn kind(wire: WireRun) -> Result<RunEventKind> {
             RunEventKind::Halted { halt: known.unwrap_or(Halt::Base), reason }
         }
         WireRun::Cancelled => RunEventKind::Cancelled,
-        WireRun::Account { closed_until, proven, strikes, slots, because } => {
+        WireRun::Account { closed_until, proven, strikes, slots, because, evaluator } => {
             let closed_until = Timestamp(closed_until);
-            RunEventKind::Account(Account { closed_until, proven, strikes, slots, because })
+            let account = Account { closed_until, proven, strikes, slots, because };
+            if evaluator {
+                RunEventKind::EvaluatorAccount(account)
+            } else {
+                RunEventKind::Account(account)
+            }
         }
         WireRun::Split { task, parts } => {
             let part = |(id, files): (String, Vec<String>)| Ok((TaskId::parse(&id)?, files));

@@ -29,11 +29,12 @@ pub(super) fn write(after: &TaskState) -> Vec<(&'static str, String)> {
         lines.extend(session.counted.tokens.map(|t| ("Session-Counted", numbers(&four(t)))));
         lines.extend(session.counted.cost.map(|c| ("Session-Counted-Cost", numbers(&[c.0]))));
     }
-    let s = after.spend;
-    if s != Spend::default() {
-        let told = [s.told_tokens, s.untold_tokens, s.told_cost, s.untold_cost].map(u64::from);
-        let all = [&four(s.tokens)[..], &[s.cost.0], &told].concat();
-        lines.push(("Spend", numbers(&all)));
+    for (key, s) in [("Spend", after.spend), ("Evaluation-Spend", after.evaluation.spend)] {
+        if s != Spend::default() {
+            let told = [s.told_tokens, s.untold_tokens, s.told_cost, s.untold_cost].map(u64::from);
+            let all = [&four(s.tokens)[..], &[s.cost.0], &told].concat();
+            lines.push((key, numbers(&all)));
+        }
     }
     lines.extend(after.excused.tokens.map(|t| ("Excused", numbers(&four(t)))));
     lines.extend(after.excused.cost.map(|c| ("Excused-Cost", numbers(&[c.0]))));
@@ -64,8 +65,8 @@ fn usage(map: &BTreeMap<&str, &str>, of_tokens: &str, of_cost: &str) -> Result<U
 }
 
 /// What a tip says was used.
-pub(super) fn read_spend(map: &BTreeMap<&str, &str>) -> Result<Spend> {
-    let Some(text) = map.get("Harness-Spend") else { return Ok(Spend::default()) };
+pub(super) fn read_spend(map: &BTreeMap<&str, &str>, key: &str) -> Result<Spend> {
+    let Some(text) = map.get(key) else { return Ok(Spend::default()) };
     let [input, output, cache_read, cache_write, cost, rest @ ..] = parse::<9>(text)?;
     let [told_tokens, untold_tokens, told_cost, untold_cost] =
         rest.map(|n| u32::try_from(n).unwrap_or(u32::MAX));

@@ -1,7 +1,7 @@
 //! What the world does of itself: supervisors begin what is owed, agents work, checks judge, the target moves.
 
 use git_harness::domain::id::{Oid, TaskId};
-use git_harness::domain::machine::{Effect, Observation, next_wake, owed};
+use git_harness::domain::machine::{Effect, Observation, evaluators, next_wake, owed};
 use git_harness::domain::session::Reading;
 use git_harness::domain::verdict::{Candidate, Judgement};
 
@@ -16,6 +16,7 @@ impl World {
             match effect {
                 Effect::Start(task, attempt) => self.dispatch(&task, attempt),
                 Effect::Land(_) if self.flight.iter().any(|e| matches!(e, Effect::Land(_))) => {}
+                Effect::Evaluate(task, attempt) => self.ask_jury(task, attempt),
                 effect => {
                     self.flight.insert(effect);
                 }
@@ -69,6 +70,31 @@ impl World {
         }
     }
 
+    /// As the engine does it: one more if there is a slot.
+    fn ask_jury(&mut self, task: TaskId, attempt: u32) {
+        let effect = Effect::Evaluate(task.clone(), attempt);
+        let juries = self.flight.iter().filter(|e| matches!(e, Effect::Evaluate(..))).count();
+        if !self.flight.contains(&effect) && juries < evaluators(&self.state, &self.policy) {
+            self.check_jury(&task);
+            self.juries.insert(task, self.now);
+            self.flight.insert(effect);
+        }
+    }
+
+    /// What a jury says of a task's work.
+    fn jury(&mut self, task: TaskId, attempt: u32) {
+        let Some(candidate) = self.state.tasks[&task].candidate.clone() else { return };
+        let (mood, mut count) = (self.mood_now(), Default::default());
+        let thread = ("jury", false);
+        let reading =
+            script::reading(&mut self.tape, mood, self.program, self.now, thread, &mut count);
+        let (ending, opinion) = script::opinion(&mut self.tape, mood, reading.as_ref());
+        let began = self.juries[&task];
+        let reading = reading.map(Box::new);
+        let tree = candidate.tree;
+        self.tell(Observation::Evaluated { task, attempt, tree, began, ending, opinion, reading });
+    }
+
     pub(super) fn finish(&mut self, effect: Effect) {
         match effect {
             Effect::JudgeBase => {
@@ -83,6 +109,7 @@ impl World {
                 let verdict = script::verdict(&mut self.tape, mood, false, self.turn as u64);
                 self.tell(Observation::Verified { task, attempt, tree: candidate.tree, verdict });
             }
+            Effect::Evaluate(task, attempt) => self.jury(task, attempt),
             Effect::Land(task) => self.land(&task),
             Effect::Start(..) => {}
             Effect::Redispatch => {

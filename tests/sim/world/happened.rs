@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use git_harness::domain::evaluation::Opinion;
 use git_harness::domain::event::{RunEventKind, TaskEventKind};
 use git_harness::domain::machine::Decision;
 
@@ -59,6 +60,11 @@ fn of_task(kind: &TaskEventKind) -> Option<String> {
         TaskEventKind::Ended { reading: Some(reading), .. } => format!("ended: {}", reading.class),
         TaskEventKind::Retried { layer, .. } => format!("again: {layer}"),
         TaskEventKind::Failed { cause, .. } => cause.clone(),
+        TaskEventKind::Evaluated { opinion, .. } => match opinion {
+            Opinion::Passed => "the evaluator is content".into(),
+            Opinion::Failed { .. } => "the evaluator objects".into(),
+            Opinion::None(_) => "the evaluator is silent".into(),
+        },
         _ => return None,
     })
 }

@@ -45,6 +45,8 @@ pub struct World {
     /// What threads have used.
     counts: BTreeMap<String, Count>,
     answered: BTreeSet<(TaskId, u32)>,
+    /// When the last jury of a task began.
+    juries: BTreeMap<TaskId, Timestamp>,
     /// Whether the last thing that was told was only half written.
     torn: bool,
     was_torn: bool,
@@ -92,6 +94,7 @@ impl World {
             threads: BTreeMap::new(),
             counts: BTreeMap::new(),
             answered: BTreeSet::new(),
+            juries: BTreeMap::new(),
             torn: false,
             was_torn: false,
             flight: BTreeSet::new(),

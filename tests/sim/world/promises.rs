@@ -30,6 +30,8 @@ impl World {
             };
         }
         let rules = Rules { policy: &self.policy, now: self.now };
+        let jury = book.shown(rules).into_iter();
+        wanted.extend(jury.map(|(task, attempt)| Effect::Evaluate(task, attempt)));
         let begin = book.may_begin(rules);
         let start = |effect: &Effect| match effect {
             Effect::Start(task, attempt) => Some((task.clone(), *attempt)),
@@ -46,8 +48,9 @@ impl World {
             Effect::JudgeBase => 0,
             Effect::Await(..) | Effect::Land(_) => 1,
             Effect::Verify(..) => 2,
-            Effect::Start(..) => 3,
-            Effect::Redispatch => 4,
+            Effect::Evaluate(..) => 3,
+            Effect::Start(..) => 4,
+            Effect::Redispatch => 5,
         };
         assert!(effects.is_sorted_by_key(rank), "what frees resources comes first: {effects:?}");
     }
@@ -108,6 +111,26 @@ impl World {
         assert!(fresh, "{task}: the attempt {attempt} was used twice");
     }
 
+    /// A jury is asked: whether it may, promise by promise.
+    pub(super) fn check_jury(&self, task: &TaskId) {
+        let (book, policy) = (&self.book, &self.policy);
+        assert_eq!(book.phase, RunPhase::Active, "nothing new starts");
+        assert!(self.now >= book.standing.lifts, "a jury is asked while the account is closed");
+        assert!(!book.broke(policy), "a jury that nobody pays for");
+        assert!(
+            matches!(book.pages[task].stage, Stage::Shown(_)),
+            "{task}: there is nothing to see"
+        );
+        let juries = self.flight.iter().filter(|e| matches!(e, Effect::Evaluate(..))).count();
+        let running: Vec<_> = book.pages.values().filter(|p| p.stage == Stage::Open).collect();
+        let room = book.standing.room.min(policy.jobs);
+        assert!(running.len() + juries < room, "a slot too many");
+        if book.standing.has_refused && !book.standing.trusted {
+            let asks = running.iter().filter(|p| p.began >= book.standing.lifts).count();
+            assert_eq!((asks, juries), (0, 0), "one goes first, and nobody with it");
+        }
+    }
+
     /// The files of a task, or of what it was split into.
     fn files(&self, task: &TaskId) -> Vec<String> {
         match self.state.split.get(task) {
@@ -143,7 +166,9 @@ impl World {
                     assert!(state.phase.ended() || blocked(task), "{task}: {state:?}");
                 }
                 RunPhase::Paused | RunPhase::Halted => {
-                    assert!(state.phase.ended() || state.phase == Phase::Todo, "{task}: {state:?}");
+                    let shown = state.phase == Phase::Verifying && state.evaluation.waiting;
+                    let rests = state.phase.ended() || state.phase == Phase::Todo || shown;
+                    assert!(rests, "{task}: {state:?}");
                 }
                 RunPhase::Cancelled => assert_ne!(state.phase, Phase::Running, "{task}: {state:?}"),
             }

@@ -3,6 +3,7 @@
 mod accounts;
 mod budgets;
 mod classes;
+mod evaluations;
 mod halting;
 mod splitting;
 
@@ -166,6 +167,7 @@ impl Bench {
             Effect::JudgeBase
             | Effect::Await(..)
             | Effect::Verify(..)
+            | Effect::Evaluate(..)
             | Effect::Land(_)
             | Effect::Redispatch => None,
         };
@@ -186,6 +188,8 @@ fn layer(decisions: &[Decision]) -> Option<Layer> {
             | TaskEventKind::Started { .. }
             | TaskEventKind::Ended { .. }
             | TaskEventKind::Judged { .. }
+            | TaskEventKind::Presented
+            | TaskEventKind::Evaluated { .. }
             | TaskEventKind::Conflicted { .. }
             | TaskEventKind::Landed { .. }
             | TaskEventKind::HandedIn

@@ -1,0 +1,212 @@
+//! What was said of a candidate, by checks, by the merge and by an evaluator, and what follows.
+
+use super::{Decider, Judgement, Phase, TaskEventKind};
+use crate::domain::account::STRIKES;
+use crate::domain::evaluation::Opinion;
+use crate::domain::event::{Ending, Halt, TaskEvent};
+use crate::domain::id::{Oid, TaskId, Timestamp};
+use crate::domain::retry::Layer;
+use crate::domain::session::{Class, Reading};
+use crate::domain::state::{RunPhase, TaskState};
+use crate::domain::verdict::{CheckResult, Finding, Verdict};
+
+/// What an evaluator left.
+pub(super) struct Told {
+    pub tree: Oid,
+    pub began: Timestamp,
+    pub ending: Ending,
+    pub opinion: Opinion,
+    pub reading: Option<Box<Reading>>,
+}
+
+/// What findings of an evaluator are filed under.
+const EVALUATE: &str = "evaluate";
+
+impl Decider<'_> {
+    pub(super) fn judged(
+        &mut self,
+        task: &TaskId,
+        state: &TaskState,
+        tree: Oid,
+        verdict: Verdict,
+        landing: bool,
+    ) {
+        let results = verdict.results;
+        match verdict.judgement {
+            Judgement::Accepted => {
+                let attempt = state.attempt;
+                let findings = None;
+                let judged = TaskEventKind::Judged { attempt, tree, findings, results, landing };
+                self.task(task, judged);
+                if self.policy.evaluates && !landing {
+                    self.task(task, TaskEventKind::Presented);
+                } else if self.policy.report {
+                    self.task(task, TaskEventKind::HandedIn);
+                }
+            }
+            Judgement::Rejected(mut findings) => {
+                let well = [Ending::Exited(0), Ending::Lingered].map(|e| e.to_string());
+                let smooth = state.ending.as_ref().is_none_or(|e| well.contains(e));
+                if let (false, false, Some(ending)) = (landing, smooth, &state.ending) {
+                    let text = format!(
+                        "The agent of this attempt did not end by itself with success: {ending}."
+                    );
+                    let agent = Finding { attempt: state.attempt, check: "agent".into(), text };
+                    findings.insert(0, agent);
+                }
+                self.rejected(task, state, tree, findings, results, landing);
+            }
+            Judgement::Inconclusive(why) => self.fault(task, state, &why),
+        }
+    }
+
+    pub(super) fn rejected(
+        &mut self,
+        task: &TaskId,
+        state: &TaskState,
+        tree: Oid,
+        findings: Vec<Finding>,
+        results: Vec<CheckResult>,
+        landing: bool,
+    ) {
+        let names: Vec<_> = findings.iter().map(|f| format!("`{}`", f.check)).collect();
+        let said = findings.last().and_then(Finding::telling_line).map(|line| format!(": {line}"));
+        let attempt = state.attempt;
+        let findings = Some(findings);
+        self.task(task, TaskEventKind::Judged { attempt, tree, findings, results, landing });
+        if state.rejections + 1 > self.policy.feedback {
+            let said = said.unwrap_or_default();
+            let reason = format!("{} not passed in the last attempt{said}", names.join(", "));
+            self.failed(task, reason, names.join(", "));
+        } else {
+            self.next_try(task, state, Layer::Feedback, self.now, None);
+        }
+    }
+
+    pub(super) fn conflicted(
+        &mut self,
+        task: &TaskId,
+        state: &TaskState,
+        onto: Oid,
+        paths: &[String],
+    ) {
+        let list: String = paths.iter().map(|p| format!("- `{p}`\n")).collect();
+        let text = format!(
+            "The work of this attempt conflicts with what has landed meanwhile, in these paths:\n{list}Start again from \
+             the files as they are now."
+        );
+        let finding = Finding { attempt: state.attempt, check: "merge".into(), text };
+        self.task(task, TaskEventKind::Conflicted { onto, finding });
+        // A conflict is nobody's fault, so it has a count of its own; it is bounded all the same.
+        if state.conflicts + 1 > self.policy.feedback.max(1) {
+            let reason =
+                format!("conflicts with the target every time, last in {}", paths.join(", "));
+            self.failed(task, reason, "conflicts with the target".into());
+        } else {
+            self.next_try(task, state, Layer::Feedback, self.now, None);
+        }
+    }
+
+    /// The task, if its candidate is with the evaluator, or was when somebody took the task out: what that used is news.
+    pub(super) fn presented(&self, task: &TaskId, attempt: u32, tree: &Oid) -> Option<TaskState> {
+        let state = self.state.tasks.get(task)?;
+        let same = state.candidate.as_ref().is_some_and(|c| c.tree == *tree);
+        let open = state.phase == Phase::Verifying || state.phase.ended();
+        (open && state.evaluation.waiting && state.attempt == attempt && same)
+            .then(|| state.clone())
+    }
+
+    pub(super) fn evaluated(&mut self, task: &TaskId, state: &TaskState, told: Told) {
+        let Told { tree, began, ending, opinion, reading } = told;
+        let attempt = state.attempt;
+        let session = reading.as_deref().cloned();
+        let said = opinion.clone();
+        let event = TaskEventKind::Evaluated { attempt, tree, opinion, reading };
+        self.task(task, event.clone());
+        let mut after = state.clone();
+        after.apply(&TaskEvent { at: self.now, kind: event });
+        self.watch_budget(task, &after);
+        if after.phase.ended() {
+            return;
+        }
+        if !matches!(said, Opinion::None(_)) {
+            let account = self.state.evaluators_account(self.policy);
+            self.evaluators_account(&account.served(began, self.policy.jobs));
+        }
+        match said {
+            Opinion::Passed if self.policy.report => self.task(task, TaskEventKind::HandedIn),
+            Opinion::Passed => {}
+            Opinion::Failed { findings, digest } => {
+                let line = findings.iter().find_map(Finding::telling_line).unwrap_or_default();
+                let rounds = after.evaluation.rounds;
+                let end = if state.evaluation.objection.as_ref() == Some(&digest) {
+                    "the evaluator found the same twice in a row".to_owned()
+                } else if rounds >= self.policy.rounds {
+                    format!("the evaluator was not content in any of {rounds} rounds")
+                } else {
+                    self.next_try(task, &after, Layer::Feedback, self.now, None);
+                    return;
+                };
+                self.failed(task, format!("{end}: {line}"), format!("`{EVALUATE}`"));
+            }
+            Opinion::None(why) => self.unanswered(task, &after, &ending, session, began, &why),
+        }
+    }
+
+    /// There is no opinion. The candidate stays as it is, and an evaluator is asked once more.
+    fn unanswered(
+        &mut self,
+        task: &TaskId,
+        state: &TaskState,
+        ending: &Ending,
+        session: Option<Reading>,
+        began: Timestamp,
+        why: &str,
+    ) {
+        let class = session.as_ref().map(|r| r.class);
+        match (ending, class, session) {
+            (Ending::Stopped, _, _) => self.retry(task, Layer::Interrupted, self.now, None),
+            (_, Some(class @ (Class::RateLimited | Class::Overloaded)), Some(told)) => {
+                let because = format!("evaluator, {class}: {why}");
+                self.retry(task, Layer::Account, self.now, Some(because.clone()));
+                let account = self.state.evaluators_account(self.policy);
+                let mut account = if class == Class::RateLimited {
+                    account.limited(began, self.now, told.resets_at)
+                } else {
+                    account.overloaded(began, self.now, self.policy.jobs)
+                };
+                account.because = Some(because);
+                let strikes = account.strikes;
+                self.evaluators_account(&account);
+                if strikes > STRIKES && self.state.phase == RunPhase::Active {
+                    let reason = format!(
+                        "the evaluator's account was {class} {strikes} times in a row, last: {why}"
+                    );
+                    self.halt(Halt::Account, reason);
+                }
+            }
+            (_, Some(class @ (Class::Auth | Class::BadInput)), _) => {
+                self.retry(task, Layer::Interrupted, self.now, Some(why.to_owned()));
+                if self.state.phase == RunPhase::Active {
+                    let what = if class == Class::Auth {
+                        "the evaluator's account is not accepted"
+                    } else {
+                        "the evaluator does not accept how or where it is called"
+                    };
+                    let reason = format!(
+                        "{what} ({task}, attempt {}): {why}. Put it right, then `git harness start` goes on",
+                        state.attempt
+                    );
+                    self.halt(Halt::Agent, reason);
+                }
+            }
+            (_, Some(class @ Class::ContextExceeded), _) => {
+                let reason = format!(
+                    "what it did does not fit the context window of the evaluator's model: {why}"
+                );
+                self.failed(task, reason, format!("evaluator, {class}"));
+            }
+            (_, _, _) => self.fault(task, state, &format!("the evaluator gave no answer: {why}")),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! An evaluation seen from the supervisor: a keeper with an agent of its own, in a place where neither attempts nor
+//! checks ever are, and what it answered.
+
+use anyhow::{Context as _, Result};
+
+use super::attempts::{self, Launch, text};
+use super::call::{self, Who, Words};
+use super::dispatcher::{Engine, Seen};
+use super::slots::EVALUATIONS;
+use super::{Context, verifications};
+use crate::agent::evaluate::{self, ChangeBrief, EvaluationBrief};
+use crate::ambient;
+use crate::domain::evaluation::Opinion;
+use crate::domain::event::Ending;
+use crate::domain::id::{Oid, TaskId, Timestamp};
+use crate::domain::machine::{Effect, Observation, evaluators};
+use crate::domain::session::{Class, Cost, Reading};
+use crate::domain::verdict::{Candidate, Finding};
+use crate::failpoint;
+use crate::keeper::files;
+use crate::keeper::spec::{
+    EvaluationOutcome, EvaluationWork, PlaceSpec, SessionWork, Spec, VERSION, Work, millis,
+};
+use crate::process::{self, Environ, Lock};
+use crate::repo;
+use crate::store::chain::{Payload, findings};
+use crate::verify;
+
+/// What is judged, and what an evaluator needs for it.
+#[derive(Debug, Clone)]
+pub(super) struct Case {
+    /// The task.
+    pub task: TaskId,
+    /// Its attempt.
+    pub attempt: u32,
+    /// The work.
+    pub candidate: Candidate,
+    /// Every finding so far.
+    pub findings: Vec<Finding>,
+    /// What it may cost, where the run has a limit.
+    pub budget: Option<Cost>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) struct Evaluated {
+    /// What to tell the machine.
+    pub observation: Observation,
+    /// What goes onto the task's chain with it.
+    pub payload: Option<Payload>,
+}
+
+impl Engine<'_> {
+    /// Asks an evaluator, if there is a slot. Says whether anything was begun.
+    pub(super) fn evaluate(&mut self, task: &TaskId, attempt: u32, effect: Effect) -> Result<bool> {
+        let only = &self.options.only;
+        if self.interrupted.is_some() || !(only.is_empty() || only.contains(task)) {
+            return Ok(false);
+        }
+        let flight = self.flight.keys().chain(&self.later);
+        let busy = flight.filter(|e| matches!(e, Effect::Evaluate(..))).count();
+        if busy >= evaluators(&self.ledger.state, &self.policy) {
+            return Ok(false);
+        }
+        let state = self.ledger.state.tasks.get(task);
+        let (Some(candidate), Some(tip)) =
+            (state.and_then(|s| s.candidate.clone()), self.ledger.tips.get(task))
+        else {
+            return Ok(false);
+        };
+        let used = self.ledger.state.spend().plus(self.ledger.state.evaluation_spend()).cost;
+        let case = Case {
+            task: task.clone(),
+            attempt,
+            candidate,
+            findings: findings(&self.ctx.store, &tip.tree)?,
+            budget: self.policy.cost.map(|limit| Cost(limit.0.saturating_sub(used.0))),
+        };
+        let place = match self.adopted.remove(&key(task, attempt)) {
+            Some(place) => place,
+            None => self.slots.take(EVALUATIONS),
+        };
+        let wait = self.options.wait;
+        Ok(self.spawn(effect, Some(place.clone()), move |ctx| {
+            Ok(Seen::Evaluated(evaluate(ctx, &case, &place, wait)?.map(Box::new)))
+        }))
+    }
+
+    /// Says whether the evaluator is still at work.
+    pub(super) fn evaluated(&mut self, effect: &Effect, seen: Option<Evaluated>) -> Result<bool> {
+        let Effect::Evaluate(task, attempt) = effect else { return Ok(false) };
+        let Some(seen) = seen else { return Ok(true) };
+        let decisions = self.observe(seen.observation);
+        if let (Some(payload), false) = (seen.payload, decisions.is_empty()) {
+            self.batch.payloads.entry(task.clone()).or_default().push(payload);
+        }
+        self.record()?;
+        failpoint::hit("evaluation.recorded");
+        // Without an opinion the next evaluator needs the folder, and finds it empty.
+        clear(&self.ctx, task, *attempt)?;
+        Ok(false)
+    }
+}
+
+/// The name of an evaluation's folder.
+pub(super) fn key(task: &TaskId, attempt: u32) -> String {
+    format!("{task}.{attempt}")
+}
+
+fn clear(ctx: &Context, task: &TaskId, attempt: u32) -> Result<()> {
+    let dir = ctx.store.local().evaluations(&ctx.run).join(key(task, attempt));
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)
+            .with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    Ok(())
+}
+
+/// Has a candidate judged. `None`: a keeper is at it, and we do not wait.
+fn evaluate(ctx: &Context, case: &Case, place: &str, wait: bool) -> Result<Option<Evaluated>> {
+    let dir = ctx.store.local().evaluations(&ctx.run).join(key(&case.task, case.attempt));
+    std::fs::create_dir_all(dir.join(files::TMP))
+        .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let lock_path = dir.join(files::LOCK);
+    let mut started = false;
+    loop {
+        let lock = match (Lock::try_take(&lock_path, "")?, wait) {
+            (Ok(lock), _) => lock,
+            (Err(_), true) => Lock::wait(&lock_path)?,
+            (Err(_), false) => return Ok(None),
+        };
+        let commit = case.candidate.commit.as_str();
+        if let Some(outcome) = EvaluationOutcome::read(&dir).filter(|o| o.commit == commit) {
+            return conclude(case, outcome).map(Some);
+        }
+        if let Ok(old) = Spec::read(&dir) {
+            // A keeper died here, or looked at something else; nothing of it may linger.
+            process::end_marked(&old.marker);
+        }
+        if started {
+            let why = "its keeper died".to_owned();
+            return Ok(Some(none(case, ambient::now(), Ending::Lost, why)));
+        }
+        verifications::clear(&dir)?;
+        std::fs::create_dir_all(dir.join(files::TMP))?;
+        begin(ctx, case, place, &dir, &lock)?;
+        drop(lock);
+        if !wait {
+            return Ok(None);
+        }
+        drop(Lock::wait(&lock_path)?);
+        started = true;
+    }
+}
+
+/// Starts the keeper.
+fn begin(
+    ctx: &Context,
+    case: &Case,
+    place: &str,
+    dir: &std::path::Path,
+    lock: &Lock,
+) -> Result<()> {
+    let evaluator = ctx.evaluator.as_ref().context("the job has no evaluator")?;
+    let Case { task, attempt, candidate, .. } = case;
+    let path = ctx.places.join(place);
+    let prompt = dir.join(files::PROMPT);
+    let words = prompt_of(ctx, case)?;
+    std::fs::write(&prompt, &words)?;
+    // In the folder that any sandbox lets an agent write to.
+    let answer = dir.join(files::TMP).join("evaluation.json");
+    let launch = Launch {
+        place: place.to_owned(),
+        base: candidate.base.clone(),
+        shown: candidate.commit.clone(),
+        session: evaluator.gives_session_ids().then(ambient::uuid),
+        resumed: None,
+        findings: Vec::new(),
+        budget: case.budget,
+    };
+    let told = Words {
+        dir,
+        place: &path,
+        prompt: &words,
+        prompt_file: &prompt,
+        feedback_file: "",
+        output: &text(&answer),
+    };
+    let who = Who { agent: &evaluator.agent, preset: &evaluator.preset };
+    let call = call::call(ctx, who, task, *attempt, &launch, told)?;
+    let spec = Spec {
+        v: VERSION,
+        common_dir: ctx.store.repo().common_dir().to_path_buf(),
+        marker: format!("{}.e.{task}.{attempt}.{}", ctx.run, ambient::nonce()),
+        place: PlaceSpec {
+            name: place.to_owned(),
+            path: path.clone(),
+            index: ctx.store.local().places(&ctx.run).join(place),
+            commit: candidate.commit.to_string(),
+            branch: None,
+            setup: ctx.job.worktree.setup.clone(),
+            keep: ctx.job.worktree.keep.patterns().to_vec(),
+            overlay: Vec::new(),
+        },
+        work: Work::Evaluation(Box::new(EvaluationWork {
+            task: task.to_string(),
+            attempt: *attempt,
+            commit: candidate.commit.to_string(),
+            answer: answer.clone(),
+            session: SessionWork {
+                argv: call.argv.clone(),
+                prompt_on_stdin: call.prompt_on_stdin,
+                timeout_ms: millis(call.timeout),
+                idle_ms: Some(millis(call.idle)),
+                preset: call.preset.clone(),
+                secrets: call.secrets.clone(),
+            },
+        })),
+        env: Environ::empty(),
+    };
+    spec.write(dir)?;
+    failpoint::hit("evaluation.spec-written");
+    let mut env = attempts::environment(ctx, dir, &call.pass);
+    call.adorn(&mut env);
+    env.set("HARNESS_RUN", ctx.run.as_str());
+    env.set("HARNESS_TASK", task.as_str());
+    env.set("HARNESS_ATTEMPT", attempt.to_string());
+    env.set("HARNESS_WORKTREE", path.as_os_str());
+    env.set("HARNESS_OUTPUT", answer.as_os_str());
+    env.set("HARNESS_PROMPT_FILE", prompt.as_os_str());
+    env.set("HARNESS_FEEDBACK_FILE", "");
+    attempts::start(ctx, place, dir, lock, &env)?;
+    failpoint::hit("evaluation.keeper-started");
+    Ok(())
+}
+
+fn prompt_of(ctx: &Context, case: &Case) -> Result<String> {
+    let evaluator = ctx.evaluator.as_ref().context("the job has no evaluator")?;
+    let store = &ctx.store;
+    let Candidate { commit, tree, base } = &case.candidate;
+    let brief = attempts::brief_of(ctx, &case.task, case.attempt, commit, &case.findings)?;
+    let handed_in = match &ctx.job.output {
+        None => None,
+        Some(output) => store.repo().read_blob_at(tree, &output.path)?,
+    };
+    let diff = match &handed_in {
+        Some(_) => String::new(),
+        None => repo::unified_diff(store.repo(), base, commit)?,
+    };
+    let brief = EvaluationBrief {
+        brief,
+        change: ChangeBrief::new(base.as_str(), commit.as_str(), &diff),
+        handed_in: handed_in.map(|bytes| evaluate::quoted(&bytes)),
+    };
+    let template = evaluator.template.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    evaluate::render(template, &brief)
+}
+
+fn none(case: &Case, began: Timestamp, ending: Ending, why: String) -> Evaluated {
+    told(case, began, ending, Opinion::None(why), None)
+}
+
+fn told(
+    case: &Case,
+    began: Timestamp,
+    ending: Ending,
+    opinion: Opinion,
+    reading: Option<Reading>,
+) -> Evaluated {
+    Evaluated {
+        observation: Observation::Evaluated {
+            task: case.task.clone(),
+            attempt: case.attempt,
+            tree: case.candidate.tree.clone(),
+            began,
+            ending,
+            opinion,
+            reading: reading.map(Box::new),
+        },
+        payload: None,
+    }
+}
+
+/// What an outcome means. What an evaluator says counts only if its session came to its end.
+fn conclude(case: &Case, outcome: EvaluationOutcome) -> Result<Evaluated> {
+    let began = Timestamp(outcome.began);
+    let ending = Ending::from(outcome.ending);
+    let reading = outcome.reading.map(Reading::from);
+    let opinion = opinion_of(case, &ending, reading.as_ref(), outcome.answer.as_deref())?;
+    let mut evaluated = told(case, began, ending, opinion, reading);
+    if let Some(tree) = outcome.files {
+        let path = format!("evaluations/{}", case.attempt);
+        evaluated.payload = Some(Payload { path, id: Oid::parse(&tree)?, is_tree: true });
+    }
+    Ok(evaluated)
+}
+
+fn opinion_of(
+    case: &Case,
+    ending: &Ending,
+    reading: Option<&Reading>,
+    answer: Option<&str>,
+) -> Result<Opinion> {
+    let well = match reading {
+        Some(reading) => reading.class == Class::Ok,
+        None => matches!(ending, Ending::Exited(0) | Ending::Lingered),
+    };
+    if well {
+        return match answer {
+            Some(answer) => verify::opinion::of(answer, case.attempt),
+            None => Ok(Opinion::None("it said nothing".to_owned())),
+        };
+    }
+    Ok(Opinion::None(match reading {
+        Some(Reading { class, detail: Some(detail), .. }) => format!("{class}: {detail}"),
+        Some(Reading { class, detail: None, .. }) => class.to_string(),
+        None => ending.to_string(),
+    }))
+}

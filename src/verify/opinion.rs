@@ -1,0 +1,55 @@
+//! An evaluator's answer, as what the machine is told of it.
+
+use anyhow::Result;
+
+use crate::contract::opinion;
+use crate::domain::evaluation::Opinion;
+use crate::domain::verdict::Finding;
+
+/// What an answer says of an attempt.
+///
+/// # Errors
+/// If it cannot be put into one word.
+pub fn of(answer: &str, attempt: u32) -> Result<Opinion> {
+    let answer = match opinion::read(answer) {
+        Ok(answer) => answer,
+        Err(fault) => return Ok(Opinion::None(format!("its answer {fault}"))),
+    };
+    if answer.pass {
+        return Ok(Opinion::Passed);
+    }
+    let digest = digest(answer.findings.iter().map(|remark| remark.key.as_str()))?;
+    let finding = |text| Finding { attempt, check: "evaluate".into(), text };
+    let findings = answer.findings.into_iter().map(|remark| finding(remark.text)).collect();
+    Ok(Opinion::Failed { findings, digest })
+}
+
+/// The findings as one word, whatever their order.
+fn digest<'a>(keys: impl Iterator<Item = &'a str>) -> Result<String> {
+    let sorted: std::collections::BTreeSet<&str> = keys.collect();
+    let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
+    for key in sorted {
+        hasher.update(key.as_bytes());
+        hasher.update(&[0]);
+    }
+    Ok(hasher.try_finalize()?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Opinion, digest, of};
+
+    #[test]
+    fn the_digest_does_not_depend_on_the_order() {
+        let of = |keys: &[&str]| digest(keys.iter().copied()).unwrap();
+        assert_eq!(of(&["a", "b"]), of(&["b", "a", "b"]));
+        assert_ne!(of(&["a", "b"]), of(&["ab"]));
+    }
+
+    #[test]
+    fn praise_is_no_answer_and_remarks_on_good_work_change_nothing() {
+        assert!(matches!(of("Looks good to me.", 1).unwrap(), Opinion::None(_)));
+        let remarks = r#"{"pass": true, "findings": ["a matter of taste"]}"#;
+        assert_eq!(of(remarks, 1).unwrap(), Opinion::Passed);
+    }
+}
