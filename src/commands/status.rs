@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::estimate::Measured;
 use super::opened::{self, NoRun};
 use crate::ambient;
 use crate::cli;
@@ -14,6 +15,8 @@ use crate::domain::machine::{blocked, stalled};
 use crate::domain::session::Spend;
 use crate::domain::state::{Phase, RunPhase, RunState};
 use crate::error;
+use crate::job::{self, TokenBudget};
+use crate::planning;
 use crate::store::Store;
 use crate::store::load::LoadedRun;
 use crate::ui::{Ui, human, json, table};
@@ -44,7 +47,7 @@ pub fn run(here: &Path, args: &cli::Status, ui: &Ui) -> Result<u8> {
         } else if args.porcelain {
             ui.result(&porcelain(state, &around));
         } else {
-            let text = picture(&loaded, &around);
+            let text = picture(&loaded, &around, measured(&store, &loaded)?);
             if args.watch { ui.redraw(&text) } else { ui.result(&text) }
         }
         if !args.watch || state.ended() || state.phase == RunPhase::Cancelled {
@@ -63,6 +66,7 @@ fn surroundings(store: &Store, loaded: &LoadedRun) -> Result<json::Surroundings>
         reason: None,
         landing: opened::landing_task(store, loaded)?,
         output: opened::output_path(loaded),
+        measured: measured(store, loaded)?.map(|(m, _)| [m.planned, m.reported, m.factor]),
     };
     if loaded.ledger.state.count(&Phase::Queued) > 0 {
         let places = store.repo().checked_out_at(&loaded.manifest.target)?;
@@ -97,7 +101,11 @@ fn porcelain(state: &RunState, around: &json::Surroundings) -> String {
     text
 }
 
-fn picture(loaded: &LoadedRun, around: &json::Surroundings) -> String {
+fn picture(
+    loaded: &LoadedRun,
+    around: &json::Surroundings,
+    measured: Option<(Measured, TokenBudget)>,
+) -> String {
     let state = &loaded.ledger.state;
     let driver = match (&around.driver, state.summary()) {
         (Some(who), _) => format!("driven by {who}"),
@@ -122,6 +130,7 @@ fn picture(loaded: &LoadedRun, around: &json::Surroundings) -> String {
     ];
     rows.extend(rate(state).map(|text| row("rate", text)));
     rows.push(row("cost", human::spend(state.spend())));
+    rows.extend(measured.map(|(measured, budget)| row("tokens", measured.words(budget))));
     if state.evaluation_spend() != Spend::default() {
         rows.push(row("evaluators", human::spend(state.evaluation_spend())));
     }
@@ -151,6 +160,25 @@ fn picture(loaded: &LoadedRun, around: &json::Surroundings) -> String {
         text.push_str(&format!("\nwaiting:\n{}", lines.concat()));
     }
     crate::ui::printable(&text)
+}
+
+/// How far the tokens of the plan were from those that sessions have reported, where the job has a budget of tokens.
+fn measured(store: &Store, loaded: &LoadedRun) -> Result<Option<(Measured, TokenBudget)>> {
+    // Parsing the job for nothing would cost more than all the rest of a small run.
+    if !["context-window", "fill", "token-factor"].iter().any(|key| loaded.job_text.contains(key)) {
+        return Ok(None);
+    }
+    let job = job::parse(&loaded.job_text, &loaded.manifest.file)?;
+    let state = &loaded.ledger.state;
+    let done = state.tasks.iter().find(|(_, s)| s.phase == Phase::Done && s.attempt == 1);
+    let (Some(budget), Some((task, _))) = (job.plan.budget, done) else { return Ok(None) };
+    let tree = loaded.ledger.tips.get(task).map(|tip| &tip.tree);
+    let prompt = match tree {
+        Some(tree) => store.repo().read_blob_at(tree, "attempts/1/prompt.md")?.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let prompt = planning::estimate_tokens(prompt.len() as u64) * budget.factor / 1_000;
+    Ok(Measured::of(state, budget, prompt).map(|measured| (measured, budget)))
 }
 
 /// What keeps agents from starting, or fewer of them than the job allows.

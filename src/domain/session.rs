@@ -290,6 +290,22 @@ pub struct Reading {
     pub denials: u32,
 }
 
+impl Reading {
+    /// Of a session that was not even begun, since the task does not fit the model: it used nothing.
+    #[must_use]
+    pub fn too_large(why: String) -> Self {
+        Self {
+            class: Class::ContextExceeded,
+            detail: Some(why),
+            session: None,
+            usage: Usage { tokens: Some(Tokens::default()), cost: Some(Cost(0)) },
+            cumulative: false,
+            resets_at: None,
+            denials: 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Class, Cost, Tokens};

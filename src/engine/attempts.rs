@@ -58,8 +58,13 @@ pub(super) struct Launch {
     pub budget: Option<Cost>,
 }
 
-/// Starts an attempt's keeper.
-pub(super) fn launch(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch) -> Result<()> {
+/// Starts an attempt's keeper. If it is not worth it, since the task does not fit the model, says so instead.
+pub(super) fn launch(
+    ctx: &Context,
+    task: &TaskId,
+    attempt: u32,
+    launch: &Launch,
+) -> Result<Option<String>> {
     let dir = ctx.attempt_dir(task, attempt);
     std::fs::create_dir_all(dir.join(files::TMP))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
@@ -70,8 +75,12 @@ pub(super) fn launch(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch
     let prompt = dir.join(files::PROMPT);
     let words = render(ctx, task, attempt, launch)?;
     let words = match &launch.resumed {
-        None => words,
+        // What a session has read already cannot be measured here: the agent says when it is too much.
         Some(why) => prompt::continuation(why, &words),
+        None => match too_large(ctx, task, launch, &words)? {
+            Some(why) => return Ok(Some(why)),
+            None => words,
+        },
     };
     std::fs::write(&prompt, &words)?;
     let feedback = dir.join(files::FEEDBACK);
@@ -126,7 +135,31 @@ pub(super) fn launch(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch
     env.set("HARNESS_FEEDBACK_FILE", feedback_arg);
     start(ctx, &launch.place, &dir, &lock, &env)?;
     failpoint::hit("attempt.keeper-started");
-    Ok(())
+    Ok(None)
+}
+
+/// Why a task does not fit the model with the prompt as it is now, if it does not: findings make it longer, and what has
+/// landed meanwhile may have made the sources longer.
+fn too_large(ctx: &Context, task: &TaskId, launch: &Launch, words: &str) -> Result<Option<String>> {
+    let Some(budget) = ctx.job.plan.budget else { return Ok(None) };
+    let repo = ctx.store.repo();
+    let tree = repo.tree_of(&launch.base)?;
+    let mut sources = 0;
+    for path in &ctx.task(task)?.files {
+        if let Some(bytes) = repo.read_blob_at(&tree, path)? {
+            sources += planning::count_tokens(&bytes);
+        }
+    }
+    let factor = planning::Budget { most: 0, factor: budget.factor };
+    let sources = factor.of_the_model(sources);
+    let prompt = factor.of_the_model(planning::count_tokens(words.as_bytes()));
+    Ok((!budget.holds(prompt, sources)).then(|| {
+        format!(
+            "the prompt has about {prompt} tokens and the sources {sources}: with as much again for the work that is more \
+             than four fifths of {} (`context-window`)",
+            budget.context_window
+        )
+    }))
 }
 
 /// Gives a folder to the keeper of a place.

@@ -13,6 +13,7 @@ use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::id::TaskId;
 use crate::domain::machine::{Decision, Effect, Observation, owed};
+use crate::domain::session::Reading;
 use crate::domain::state::Phase;
 use crate::domain::verdict::{Judgement, Verdict};
 use crate::verify::Stage;
@@ -119,21 +120,23 @@ impl Engine<'_> {
         let base = self.ledger.state.tasks.get(&task).and_then(|t| t.base.clone());
         let base = base.unwrap_or_else(|| self.ctx.base.clone());
         self.spawn(effect, place, move |ctx| {
-            if let Some(launch) = &launch
-                && let Err(error) = attempts::launch(ctx, &task, attempt, launch)
-            {
-                let observation = Some(Observation::AttemptEnded {
-                    task,
-                    attempt,
-                    ending: Ending::NotStarted(format!("{error:#}")),
-                    candidate: None,
-                    changed: false,
-                    reading: None,
-                });
-                let seen = attempts::Seen { observation, ..attempts::Seen::default() };
-                return Ok(Seen::Attempt(seen));
-            }
-            attempts::look(ctx, &task, attempt, &base, wait).map(Seen::Attempt)
+            let (why, reading) = match launch.map(|l| attempts::launch(ctx, &task, attempt, &l)) {
+                None | Some(Ok(None)) => {
+                    return attempts::look(ctx, &task, attempt, &base, wait).map(Seen::Attempt);
+                }
+                Some(Ok(Some(why))) => (why.clone(), Some(Box::new(Reading::too_large(why)))),
+                Some(Err(error)) => (format!("{error:#}"), None),
+            };
+            let observation = Some(Observation::AttemptEnded {
+                task,
+                attempt,
+                ending: Ending::NotStarted(why),
+                candidate: None,
+                changed: false,
+                reading,
+            });
+            let seen = attempts::Seen { observation, ..attempts::Seen::default() };
+            Ok(Seen::Attempt(seen))
         })
     }
 

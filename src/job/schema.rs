@@ -151,6 +151,13 @@ impl TokenBudget {
         let share = |thousandths: u64| self.context_window.saturating_mul(thousandths) / 1_000;
         share(self.fill).min(share(MOST_OF_WINDOW).saturating_sub(prompt) / 2)
     }
+
+    /// Whether a prompt and sources of so many tokens leave room for the work.
+    #[must_use]
+    pub fn holds(self, prompt: u64, sources: u64) -> bool {
+        let room = self.context_window.saturating_mul(MOST_OF_WINDOW) / 1_000;
+        prompt.saturating_add(sources.saturating_mul(2)) <= room
+    }
 }
 
 impl Default for TokenBudget {

@@ -23,6 +23,8 @@ pub struct Surroundings {
     pub landing: Option<TaskId>,
     /// The path of the file that each task hands in, where that is what they do.
     pub output: Option<String>,
+    /// Tokens planned, tokens reported, and the factor that would have fitted, in thousandths.
+    pub measured: Option<[u64; 3]>,
 }
 
 /// The state that a task shows.
@@ -79,7 +81,7 @@ pub fn status(manifest: &Manifest, state: &RunState, around: &Surroundings) -> V
         "base": manifest.base, "target": manifest.target, "plan": manifest.plan,
         "counts": counts, "tokens": tokens(state.spend()), "cost_usd": cost(state.spend()),
         "unreported": unreported(state.spend()), "evaluation": evaluation(state.evaluation_spend()), "halt": state.halt.map(Halt::as_str),
-        "closed_until": closed_until(state), "failures": failures(state), "tasks": tasks,
+        "measured": around.measured.map(measured), "closed_until": closed_until(state), "failures": failures(state), "tasks": tasks,
     })
 }
 
@@ -101,6 +103,11 @@ fn cost(spend: Spend) -> Option<f64> {
 /// How many sessions said nothing of their use: sums are without those.
 fn unreported(spend: Spend) -> Value {
     json!({"tokens": spend.untold_tokens, "cost": spend.untold_cost})
+}
+
+fn measured([planned, reported, factor]: [u64; 3]) -> Value {
+    let factor = f64::from(u32::try_from(factor).unwrap_or(u32::MAX)) / 1_000.0;
+    json!({"planned": planned, "reported": reported, "token_factor": factor})
 }
 
 /// What evaluators used, apart from what agents did; null where there was none.

@@ -170,3 +170,57 @@ fn a_task_that_does_not_fit_is_done_in_parts() {
     sandbox.run(&["start"]).exits(0).says("2 done, 0 as before, 0 new").says("has ended");
     assert_eq!(sandbox.status()["counts"], status["counts"]);
 }
+
+/// What findings add to a prompt counts, too: a task that fitted at first is split before its next session is paid for.
+#[test]
+fn a_task_that_outgrows_the_model_is_split_before_it_is_begun_again() {
+    let noise = "if grep -q BAD *.txt; then seq 1 3000 | tr '\\n' ';'; exit 1; fi";
+    let job = Job::bare(&["a.txt", "b.txt"])
+        .set("plan", "group = \"directory\"\ncontext-window = 3_400\nfill = 0.3")
+        .set("retry", "redispatch = 0\nhalt-above = 1")
+        .check("quiet", &["sh", "-c", noise], "");
+    let sandbox = Sandbox::new(job);
+    let tasks: Value =
+        serde_json::from_str(&sandbox.run(&["plan", "--json"]).exits(0).out).unwrap();
+    let whole = tasks["tasks"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(tasks["tasks"].as_array().unwrap().len(), 1, "{tasks}");
+    sandbox.script(&format!("{whole}.1"), "echo BAD >a.txt; echo BAD >b.txt");
+    for part in ["1", "2"] {
+        let file = if part == "1" { "a.txt" } else { "b.txt" };
+        sandbox.script(&format!("{whole}_part_{part}"), &format!("echo good >{file}"));
+    }
+    let said = sandbox.run(&["start"]).exits(0);
+    assert!(said.err.contains("is split into"), "{}", said.err);
+    let status = sandbox.status();
+    let of = |id: &str| {
+        let tasks = status["tasks"].as_array().unwrap();
+        tasks.iter().find(|t| t["id"] == id).unwrap().clone()
+    };
+    assert_eq!(of(&whole)["state"], "skipped");
+    assert_eq!((sandbox.landed("a.txt"), sandbox.landed("b.txt")), ("good".into(), "good".into()));
+    // No session was paid for on the second attempt of the whole.
+    assert!(sandbox.git(&["for-each-ref", "refs/harness/attempts"]).is_empty());
+    assert_eq!(
+        (of(&whole)["attempts"].clone(), of(&whole)["class"].clone()),
+        (2.into(), "context_exceeded".into())
+    );
+}
+
+#[test]
+fn afterwards_it_is_told_how_far_the_plan_was_from_what_was_read() {
+    let sandbox = Sandbox::new(
+        job(&["alpha", "beta"]).set("plan", "context-window = 100_000\ntoken-factor = 1.5"),
+    );
+    for task in ["alpha", "beta"] {
+        script(&sandbox, task, &[&format!("echo good >{task}"), &end(9_000, 50)]);
+    }
+    assert!(!sandbox.run(&["start", "--paused"]).exits(0).out.contains("token-factor"));
+    assert!(sandbox.status()["measured"].is_null());
+    sandbox.run(&["start"]).exits(0);
+    let measured = sandbox.status()["measured"].clone();
+    assert_eq!(measured["reported"], 2 * (9_000 - 10));
+    let planned = measured["planned"].as_f64().unwrap();
+    let factor = 1.5 * 17_980.0 / planned;
+    assert!((measured["token_factor"].as_f64().unwrap() - factor).abs() < 0.01, "{measured}");
+    sandbox.run(&["status"]).exits(0).says("would have fitted (it was 1.50)");
+}

@@ -207,6 +207,7 @@ impl Page {
         let may_go_on = lives && self.resumes < rules.policy.resume;
         match (ending, told.map(|r| r.class)) {
             (Ending::Stopped, _) => drop(self.try_again(rules, rules.now)),
+            (Ending::NotStarted(_), Some(Class::ContextExceeded)) => return Consequence::TooLarge,
             (Ending::NotStarted(_), _) => self.fault(rules, false),
             (Ending::Lost, _) | (_, Some(Class::Crashed | Class::TimedOut)) if may_go_on => {
                 self.once_more(rules);

@@ -61,7 +61,11 @@ impl Decider<'_> {
             (Ending::Stopped, _) => {
                 self.next_try(task, &after, Layer::Interrupted, self.now, None);
             }
-            (Ending::NotStarted(why), _) => self.fault(task, &after, why),
+            (Ending::NotStarted(why), _) => match after.class {
+                // It was measured before anything was paid for.
+                Some(Class::ContextExceeded) => self.does_not_fit(task, why),
+                _ => self.fault(task, &after, why),
+            },
             (Ending::Lost, _) if self.can_resume(&after) => self.resume(task, &after, "was lost"),
             (Ending::Lost, _) => self.fault(task, &after, "the keeper of the attempt died"),
             (_, left) => match told.as_ref().map(|r| (r, r.class)) {
