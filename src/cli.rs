@@ -37,9 +37,11 @@ pub enum Command {
     /// Show the tasks that a job would have
     Plan(Plan),
     /// Check a job file without running anything
-    Validate(JobArgument),
+    Validate(Validate),
     /// Tell whether everything is there that a job needs
     Doctor(Doctor),
+    /// Have an agent write a job, checked by a program and graded by another session
+    New(New),
     /// Show what is known about agents' programs, and what an ending of one would count as
     Agent(Agent),
     /// Show what has happened in a run, or to one task
@@ -74,15 +76,38 @@ pub enum Command {
     },
 }
 
-/// A job file.
+/// `validate`
 #[derive(Debug, Args)]
-pub struct JobArgument {
+pub struct Validate {
     /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Make the plan, too, and fail where it has no tasks; exit with 1 where there is any warning or hint
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// `new`
+#[derive(Debug, Args)]
+pub struct New {
+    /// What is to be done, and how one sees that it is done
+    #[arg(value_name = "DESCRIPTION")]
+    pub description: String,
+    /// The job's name; default the first words of the description
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The agent that writes and grades it; default that of `harness.toml`, else `claude`
+    #[arg(long, value_name = "PRESET")]
+    pub preset: Option<String>,
+    /// Its model
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// The job whose [agent] is to write it
+    #[arg(long, value_name = "JOB")]
+    pub job: Option<String>,
 }
 
 /// A run.

@@ -29,6 +29,7 @@ pub const PAGES: &[(&str, &str)] = pages![
     "git-harness-doctor.1",
     "git-harness-agent.1",
     "git-harness-init.1",
+    "git-harness-new.1",
     "git-harness-log.1",
     "git-harness-show.1",
     "git-harness-verify.1",

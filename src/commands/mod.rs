@@ -10,6 +10,7 @@ mod init;
 mod jobfile;
 mod log;
 pub mod man;
+mod new;
 mod opened;
 mod plan;
 mod planner;
@@ -24,6 +25,7 @@ mod status;
 mod stop;
 mod sweep;
 mod transcript;
+mod validate;
 mod verify;
 
 use clap::{CommandFactory, Parser};
@@ -69,12 +71,13 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
     };
     match &cli.command {
         Command::Init(args) => init::run(&here, args, ui),
+        Command::New(args) => new::run(&here, args, ui),
         Command::Start(args) => start::run(&here, args, ui),
         Command::Status(args) => status::run(&here, args, ui),
         Command::Poll(args) => poll::run(&here, args, ui),
         Command::Stop(args) => stop::run(&here, args, ui),
         Command::Plan(args) => plan::run(&here, args, ui),
-        Command::Validate(args) => plan::validate(&here, args, ui),
+        Command::Validate(args) => validate::run(&here, args, ui),
         Command::Doctor(args) => doctor::run(&here, args, ui),
         Command::Agent(args) => agent::run(&here, args, ui),
         Command::Log(args) => log::run(&here, args, ui),

@@ -77,7 +77,7 @@ pub struct Context {
     pub owner: String,
     /// Who authors commits.
     pub identity: Identity,
-    /// Pinned files that are laid over the places of checks: path, and where it is written out.
+    /// Pinned files: path, and where it is written out.
     pub overlay: Vec<(String, PathBuf)>,
     /// A hash of those files.
     pub salt: String,
@@ -108,6 +108,14 @@ impl Context {
     pub(crate) fn task(&self, task: &TaskId) -> Result<Arc<Task>> {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.get(task).cloned().with_context(|| format!("no task `{task}` in the plan"))
+    }
+
+    /// What the job pinned, as far as it is laid over the places of checks: all but the tasks' own files. Those are the
+    /// work, also where a check names one of them.
+    pub(crate) fn laid_over(&self) -> Vec<(String, PathBuf)> {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let work: BTreeSet<&String> = tasks.values().flat_map(|task| &task.files).collect();
+        self.overlay.iter().filter(|(path, _)| !work.contains(path)).cloned().collect()
     }
 
     /// Takes up the tasks of a plan that are new.

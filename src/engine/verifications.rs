@@ -238,7 +238,7 @@ fn write_spec(
             branch: None,
             setup: ctx.job.worktree.setup.clone(),
             keep: ctx.job.worktree.keep.patterns().to_vec(),
-            overlay: ctx.overlay.clone(),
+            overlay: ctx.laid_over(),
         },
         work: Work::Checks(ChecksWork { tree: case.tree.to_string(), checks: steps.to_vec() }),
         env: process::Environ::empty(),

@@ -17,6 +17,7 @@ mod invariants;
 mod job;
 mod keepers;
 mod misbehaviour;
+mod new;
 mod order;
 mod outputs;
 mod replan;

@@ -334,3 +334,19 @@ fn it_works_in_a_linked_worktree_and_from_a_folder() {
     sandbox.run_in(&linked.join("deep"), &["start"], &[]).exits(0);
     Claim::all(&sandbox).holds();
 }
+
+/// What a check names is pinned, so that nobody passes by changing it; but what is to be changed is the work.
+#[test]
+fn a_check_that_names_a_file_of_a_task_sees_what_the_task_made_of_it() {
+    let job = Job::bare(&["a.txt"])
+        .check("good", &["grep", "-q", "good", "./a.txt"], "when = [\"task\"]")
+        .check("rule", &["sh", "rule.sh"], "")
+        .set("scope", "write = [\"*\"]")
+        .set("retry", "feedback = 1");
+    let sandbox = Sandbox::new(job);
+    sandbox.write("rule.sh", "! grep -q BAD a.txt");
+    sandbox.script("a_dot_txt.1", "echo good BAD >a.txt; echo true >rule.sh");
+    sandbox.script("a_dot_txt.2", "expect_feedback '`sh rule.sh`: exit 1'; echo good >a.txt");
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.landed("a.txt"), "good");
+}

@@ -29,6 +29,12 @@ pub fn run(here: &Path, args: &cli::Init, ui: &Ui) -> Result<u8> {
     write(here, args, recipe(name)?, ui)
 }
 
+/// A file of a recipe.
+pub(super) fn recipe_file(name: &str, file: &str) -> Option<&'static str> {
+    let recipe = RECIPES.iter().find(|recipe| recipe.name == name)?;
+    recipe.files.iter().find(|(name, _)| *name == file).map(|(_, text)| *text)
+}
+
 fn recipe(name: &str) -> Result<&'static Recipe> {
     let found = RECIPES.iter().find(|recipe| recipe.name == name);
     found.ok_or_else(|| {

@@ -1,0 +1,107 @@
+//! `new`: an agent writes a job, a program checks it, another session grades it.
+
+use serde_json::json;
+
+use crate::job::Job;
+use crate::sandbox::Sandbox;
+
+/// A job that `validate --strict` is content with, as an agent would write it.
+const GOOD: &str = r#"cat >.harness/upper/harness.toml <<'END'
+[job]
+name = "upper"
+goal = "Write every text in capital letters."
+[plan]
+include = ["*.txt"]
+[agent]
+command = ["sh", "-c", "true"]
+prompt = "prompt.md"
+[[check]]
+name = "capitals"
+run = ["sh", "-c", "! grep -n '[a-z]' \"$@\"", "capitals", "{task.files}"]
+[[check]]
+name = "whole"
+run = ["git", "--version"]
+when = ["landing"]
+END"#;
+
+/// The grader is the same program in another place.
+fn script(sandbox: &Sandbox, name: &str, writes: &str, says: &serde_json::Value) {
+    let body = format!("case $PWD in\n*/e01) echo '{says}' ;;\n*) {writes}\n;;\nesac");
+    sandbox.script(name, &body);
+}
+
+#[test]
+fn a_job_is_written_checked_graded_and_delivered() {
+    let sandbox = Sandbox::new(Job::bare(&["a.txt", "b.txt"]));
+    let head = sandbox.git(&["rev-parse", "HEAD"]);
+    let content = json!({"pass": true, "findings": []});
+    let told = "expect_brief 'in capital letters, please'; expect_brief 'context-window'";
+    // No job at all, then one that is well formed and not good, then one that is.
+    script(
+        &sandbox,
+        "upper.1",
+        &format!("{told}\necho '[job]' >.harness/upper/harness.toml"),
+        &content,
+    );
+    let objection = json!({"pass": false, "findings": [{"problem": "a rule without its reason"}]});
+    let second = format!("expect_feedback '`goal` is missing in [job]'\n{GOOD}");
+    script(&sandbox, "upper.2", &second, &objection);
+    let third = format!(
+        "expect_feedback 'a rule without its reason'\n{GOOD}\necho 'Why: nobody knows.' >>.harness/upper/prompt.md"
+    );
+    script(&sandbox, "upper.3", &third, &content);
+    let wish = "Write all texts in capital letters, please.\nNo letter \"a\" may be left.";
+    let status = sandbox.git(&["status", "--porcelain"]);
+    let said = sandbox.run(&["new", wish, "--name", "upper"]).exits(0);
+    for file in ["harness.toml", "prompt.md", "SKILL.md"] {
+        assert!(said.out.contains(&format!("wrote .harness/upper/{file}")), "{said}");
+    }
+    sandbox.run(&["validate", "upper", "--strict"]).exits(0);
+    assert_eq!(sandbox.git(&["rev-parse", "HEAD"]), head);
+    let now = sandbox.git(&["status", "--porcelain"]);
+    assert_eq!(now.replace("?? .harness/\n", ""), status, "nothing else was written");
+    assert_ne!(now, status);
+    let skill = std::fs::read_to_string(sandbox.repo.join(".harness/upper/SKILL.md")).unwrap();
+    let head: Vec<_> = skill.lines().take(4).collect();
+    assert_eq!((head[0], head[1], head[3]), ("---", "name: upper", "---"));
+    assert!(
+        head[2].starts_with("description: \"Write all texts") && head[2].ends_with('"'),
+        "{skill}"
+    );
+    assert!(head[2].contains("\\\"a\\\""), "{skill}");
+    let prompt = std::fs::read_to_string(sandbox.repo.join(".harness/upper/prompt.md")).unwrap();
+    assert!(prompt.ends_with("Why: nobody knows.\n"), "{prompt}");
+    sandbox.run(&["new", "another", "--name", "upper"]).exits(128).says("there is one already");
+}
+
+#[test]
+fn what_is_not_finished_is_gone_on_with_and_nothing_is_written_before() {
+    let sandbox = Sandbox::new(Job::bare(&["a.txt"]));
+    let content = json!({"pass": true, "findings": []});
+    script(&sandbox, "upper", "[ -e \"$HOME/go\" ] || hang\n".to_owned().as_str(), &content);
+    let begun = sandbox.spawn(&["new", "Everything in capital letters", "--name", "upper"]);
+    sandbox.await_that("an attempt", || {
+        sandbox.run(&["status", "--json"]).out.contains("\"running\":1")
+    });
+    sandbox.run(&["stop", "--now"]).exits(0);
+    begun.wait().exits(3).says("the same command goes on");
+    assert!(!sandbox.repo.join(".harness").exists());
+    script(&sandbox, "upper", GOOD, &content);
+    sandbox.run(&["new", "Everything in capital letters", "--name", "upper"]).exits(0);
+    assert_eq!(
+        sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness/runs"]),
+        "refs/harness/runs/new-upper-1"
+    );
+    assert!(sandbox.repo.join(".harness/upper/harness.toml").is_file());
+}
+
+#[test]
+fn strict_is_stricter_than_valid() {
+    let sandbox = Sandbox::new(Job::bare(&["a.txt"]));
+    sandbox.run(&["validate"]).exits(0).says("there is no [[check]]");
+    sandbox.run(&["validate", "--strict"]).exits(1).says("not as it should be");
+    let sandbox = Sandbox::new(Job::new(&["a.txt"]).only("plan", "include = [\"*.nothing\"]"));
+    sandbox.run(&["validate"]).exits(0);
+    sandbox.run(&["validate", "--strict"]).exits(128).says("the plan has no tasks");
+    sandbox.run(&["new", "  "]).exits(128).says("the description is empty");
+}
