@@ -2,6 +2,12 @@
 
 use std::path::PathBuf;
 
+mod jobs;
+mod reviews;
+
+pub use jobs::{Init, New, Validate};
+pub use reviews::{Approve, Reject, Review, ReviewFormat};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Carry out large AI-coding jobs reliably: many small agent sessions, checked and landed, all state in git
@@ -50,6 +56,12 @@ pub enum Command {
     Show(Show),
     /// Join what the tasks of a run have handed in; also of a run that is under way
     Collect(Collect),
+    /// List the candidates that wait for a review, or show one
+    Review(Review),
+    /// Let reviewed candidates land
+    Approve(Approve),
+    /// Send a candidate back, with the words as feedback for a new attempt
+    Reject(Reject),
     /// Run the checks of a task's candidate again
     Verify(Verify),
     /// Try failed tasks again, with all their budgets new
@@ -76,40 +88,6 @@ pub enum Command {
     },
 }
 
-/// `validate`
-#[derive(Debug, Args)]
-pub struct Validate {
-    /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
-    #[arg(value_name = "JOB")]
-    pub job: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Make the plan, too, and fail where it has no tasks; exit with 1 where there is any warning or hint
-    #[arg(long)]
-    pub strict: bool,
-}
-
-/// `new`
-#[derive(Debug, Args)]
-pub struct New {
-    /// What is to be done, and how one sees that it is done
-    #[arg(value_name = "DESCRIPTION")]
-    pub description: String,
-    /// The job's name; default the first words of the description
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// The agent that writes and grades it; default that of `harness.toml`, else `claude`
-    #[arg(long, value_name = "PRESET")]
-    pub preset: Option<String>,
-    /// Its model
-    #[arg(long, value_name = "MODEL")]
-    pub model: Option<String>,
-    /// The job whose [agent] is to write it
-    #[arg(long, value_name = "JOB")]
-    pub job: Option<String>,
-}
-
 /// A run.
 #[derive(Debug, Args)]
 pub struct RunArgument {
@@ -119,23 +97,6 @@ pub struct RunArgument {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// `init`
-#[derive(Debug, Args)]
-pub struct Init {
-    /// Write it to `.harness/NAME/` instead of `harness.toml` at the repository's top
-    #[arg(value_name = "NAME")]
-    pub name: Option<String>,
-    /// The recipe; default `blank`
-    #[arg(short, long, value_name = "RECIPE")]
-    pub recipe: Option<String>,
-    /// List the recipes
-    #[arg(long, conflicts_with_all = ["name", "recipe", "force"])]
-    pub list: bool,
-    /// Write over what is there
-    #[arg(short, long)]
-    pub force: bool,
 }
 
 /// `start`

@@ -18,6 +18,7 @@ mod poll;
 mod prompts;
 mod replan;
 mod request;
+mod review;
 mod show;
 mod skill;
 mod start;
@@ -78,6 +79,9 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         Command::Stop(args) => stop::run(&here, args, ui),
         Command::Plan(args) => plan::run(&here, args, ui),
         Command::Validate(args) => validate::run(&here, args, ui),
+        Command::Review(args) => review::run(&here, args, ui),
+        Command::Approve(args) => review::approve(&here, args, ui),
+        Command::Reject(args) => review::reject(&here, args, ui),
         Command::Doctor(args) => doctor::run(&here, args, ui),
         Command::Agent(args) => agent::run(&here, args, ui),
         Command::Log(args) => log::run(&here, args, ui),

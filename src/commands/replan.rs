@@ -135,9 +135,12 @@ fn standing(state: &RunState, task: &Task) -> Standing {
         Phase::Done => Standing::Done,
         Phase::Skipped if s.reason.as_deref() == Some(LEFT) => Standing::LeftOut,
         Phase::Skipped => Standing::SetAside,
-        Phase::Todo | Phase::Running | Phase::Verifying | Phase::Queued | Phase::Failed => {
-            Standing::Open
-        }
+        Phase::Todo
+        | Phase::Running
+        | Phase::Verifying
+        | Phase::Reviewing
+        | Phase::Queued
+        | Phase::Failed => Standing::Open,
     }
 }
 
@@ -211,7 +214,10 @@ impl Look {
         }
         for task in again.updated.iter().chain(&again.back).filter(|t| has_chain(t)) {
             let phase = state.tasks.get(task).map(|s| &s.phase);
-            if matches!(phase, Some(Phase::Running | Phase::Verifying | Phase::Queued)) {
+            if matches!(
+                phase,
+                Some(Phase::Running | Phase::Verifying | Phase::Reviewing | Phase::Queued)
+            ) {
                 tell(task, skipped());
             }
             if phase != Some(&Phase::Todo) {

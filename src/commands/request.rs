@@ -94,7 +94,8 @@ pub fn retry(here: &Path, args: &cli::Retry, ui: &Ui) -> Result<u8> {
     Ok(code)
 }
 
-fn hint_start(store: &Store, run: &RunId, ui: &Ui) {
+/// Says how what was asked gets carried out when nobody holds the run.
+pub fn hint_start(store: &Store, run: &RunId, ui: &Ui) {
     if opened::driver(store, run).is_some() {
         return;
     }

@@ -4,6 +4,7 @@ use super::account::Account;
 use super::evaluation::Opinion;
 use super::id::{Oid, TaskId, Timestamp};
 use super::retry::Layer;
+use super::review::Approval;
 use super::session::Reading;
 use super::verdict::{Candidate, CheckResult, Finding};
 
@@ -95,6 +96,22 @@ pub enum TaskEventKind {
         opinion: Opinion,
         /// What its session said of itself; nothing when that was lost.
         reading: Option<Box<Reading>>,
+    },
+    /// Checks, and an evaluator where there is one, are content, and a person is asked.
+    ReviewAsked,
+    /// A person lets the candidate land.
+    Approved(Approval),
+    /// A person wants it done anew.
+    SentBack {
+        /// Who.
+        by: String,
+        /// What the next attempt is told.
+        finding: Finding,
+    },
+    /// A person has committed on the task's branch: that is the candidate now.
+    Revised {
+        /// The work as it is now.
+        candidate: Candidate,
     },
     /// The candidate does not merge onto the target.
     Conflicted {

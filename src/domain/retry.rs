@@ -126,6 +126,8 @@ pub struct Policy {
     pub evaluates: bool,
     /// How many opinions with findings a task may get (`[evaluate] rounds`); the last of them fails it.
     pub rounds: u32,
+    /// Whether a person has to approve what lands (`[queue] review`).
+    pub review: bool,
     /// Whether evaluators use the account that the agents use.
     pub one_account: bool,
 }
@@ -178,6 +180,7 @@ impl Default for Policy {
             evaluates: false,
             rounds: 3,
             one_account: true,
+            review: false,
         }
     }
 }

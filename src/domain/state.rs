@@ -6,55 +6,12 @@ use super::account::Account;
 use super::evaluation::{Evaluation, Opinion};
 use super::event::{Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use super::id::{Oid, RunId, TaskId, Timestamp};
+pub use super::phase::Phase;
 use super::plan::{Plan, Task};
 use super::retry::Layer;
+use super::review::Review;
 use super::session::{Class, Reading, Session, Spend, Usage};
 use super::verdict::Candidate;
-
-/// Where a task stands.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Phase {
-    /// Waiting for an attempt.
-    #[default]
-    Todo,
-    /// An attempt is under way (or its end has not been seen yet).
-    Running,
-    /// A candidate waits for its checks, or is being checked.
-    Verifying,
-    /// Accepted; waits to land.
-    Queued,
-    /// On the target branch.
-    Done,
-    /// No try is left.
-    Failed,
-    /// Taken out by a person.
-    Skipped,
-}
-
-impl Phase {
-    /// Whether nothing more will happen to the task by itself.
-    #[must_use]
-    pub fn ended(&self) -> bool {
-        match self {
-            Self::Done | Self::Failed | Self::Skipped => true,
-            Self::Todo | Self::Running | Self::Verifying | Self::Queued => false,
-        }
-    }
-
-    /// The word that users see.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Todo => "todo",
-            Self::Running => "running",
-            Self::Verifying => "verifying",
-            Self::Queued => "queued",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-        }
-    }
-}
 
 /// Everything that a task's tip says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -97,6 +54,8 @@ pub struct TaskState {
     pub not_before: Timestamp,
     /// Where it stands with its evaluator.
     pub evaluation: Evaluation,
+    /// Where it stands with its reviewers.
+    pub review: Review,
     /// The commit on the target.
     pub landed: Option<Oid>,
     /// Why it failed, was skipped, or waits.
@@ -124,6 +83,7 @@ impl TaskState {
                 self.class = None;
                 self.reason = None;
                 self.evaluation.rest();
+                self.review = Review::default();
                 if !resumed {
                     // A session that goes on does so with what it had changed, also if it is lost once more.
                     self.candidate = None;
@@ -145,6 +105,7 @@ impl TaskState {
                     self.phase = if whole { Phase::Verifying } else { Phase::Todo };
                 }
                 self.evaluation.rest();
+                self.review = Review::default();
                 self.attempt = *attempt;
                 // Without a place no attempt was under way: a person has work judged once more.
                 if self.place.is_some() {
@@ -182,6 +143,21 @@ impl TaskState {
                     let good = *opinion == Opinion::Passed;
                     self.phase = if good { Phase::Queued } else { Phase::Todo };
                 }
+            }
+            TaskEventKind::ReviewAsked => self.phase = Phase::Reviewing,
+            TaskEventKind::Approved(approval) => {
+                self.phase = Phase::Queued;
+                self.review.approval = Some(approval.clone());
+            }
+            TaskEventKind::SentBack { .. } => {
+                self.phase = Phase::Todo;
+                self.review = Review::default();
+            }
+            TaskEventKind::Revised { candidate } => {
+                self.phase = Phase::Verifying;
+                self.candidate = Some(candidate.clone());
+                self.evaluation.rest();
+                self.review = Review { approval: None, revised: true };
             }
             TaskEventKind::Conflicted { .. } => {
                 self.conflicts += 1;

@@ -13,6 +13,7 @@ use super::barrier::Barriers;
 use super::evaluations;
 use super::landings::Car;
 use super::news::Sinking;
+use super::reviews::Branches;
 use super::slots::Slots;
 use super::train::Leaving;
 use super::verifications::{Case, Judged};
@@ -20,7 +21,9 @@ use super::{Context, Options, Report, Stopped, recover, signals};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind};
 use crate::domain::id::TaskId;
-use crate::domain::machine::{Decision, Effect, Observation, at_rest, decide, next_wake};
+use crate::domain::machine::{
+    Decision, Effect, Observation, at_rest, awaits_review, decide, next_wake,
+};
 use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunPhase};
 use crate::domain::verdict::Finding;
@@ -92,6 +95,8 @@ pub struct Engine<'a> {
     pub(super) train: VecDeque<Car>,
     /// Landings that wait for a barrier.
     pub(super) leaving: Option<Leaving>,
+    /// What is known of branches under review.
+    pub(super) branches: Branches,
     /// Why landing waits, and since when.
     pub(super) held: Option<(String, Instant)>,
     pub(super) interrupted: Option<i32>,
@@ -138,6 +143,7 @@ pub fn prepare<'a>(
         notes: Lines::new(),
         train: VecDeque::new(),
         leaving: None,
+        branches: Branches::default(),
         held: None,
         interrupted: None,
         signals: 0,
@@ -173,6 +179,7 @@ impl Engine<'_> {
         loop {
             self.apply_requests()?;
             self.look_for_answers()?;
+            self.look_at_branches()?;
             if let (true, Some(signal)) = (self.signals > 2, self.interrupted) {
                 self.settle()?;
                 return Ok(Stopped::Interrupted(signal));
@@ -320,6 +327,14 @@ impl Engine<'_> {
         let chosen = |t: &TaskId| only.is_empty() || only.contains(t);
         if state.phase == RunPhase::Active && at_rest(state, &self.policy, &chosen) {
             return Some(Stopped::Blocked);
+        }
+        if awaits_review(state, &self.policy, &chosen) {
+            let waiting = match state.count(&Phase::Reviewing) {
+                1 => "1 candidate waits".to_owned(),
+                n => format!("{n} candidates wait"),
+            };
+            let why = format!("{waiting} for a review: `git harness review` lists them");
+            return Some(Stopped::Person(why));
         }
         let queued = state.count(&Phase::Queued) > 0;
         if let (Some((why, _)), true) = (&self.held, queued) {

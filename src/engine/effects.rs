@@ -182,6 +182,8 @@ impl Engine<'_> {
         let busy = own + flight().filter(|e| matches!(e, Effect::Land(_))).count();
         let state = self.ledger.state.tasks.get(task);
         let Some(candidate) = state.and_then(|s| s.candidate.clone()) else { return false };
+        // The scope is for agents: a person may change what needs to be.
+        let scoped = state.is_some_and(|s| !s.review.revised);
         if busy >= self.policy.verifications && own > 0 {
             return false;
         }
@@ -189,7 +191,10 @@ impl Engine<'_> {
         let wait = self.options.wait;
         let task = task.clone();
         self.spawn(effect, Some(place.clone()), move |ctx| {
-            if let Some(finding) = verifications::scope_finding(ctx, &task, attempt, &candidate)? {
+            if scoped
+                && let Some(finding) =
+                    verifications::scope_finding(ctx, &task, attempt, &candidate)?
+            {
                 return Ok(Seen::OutOfScope(candidate, finding));
             }
             let case = Case {

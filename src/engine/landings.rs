@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::Context;
 use super::verifications::{self, Case, Judged};
 use crate::domain::id::{Oid, TaskId};
+use crate::domain::review::Approval;
 use crate::domain::session::{Cost, Reading};
 use crate::domain::verdict::{Candidate, CheckResult, Judgement};
 use crate::job::Merge;
@@ -174,7 +175,12 @@ pub(crate) fn held(ctx: &Context) -> Result<Option<String>> {
 }
 
 /// The note on a landed commit: who made it, how, and what proved it.
-pub(super) fn provenance(ctx: &Context, landing: &Landing, chain_tree: &Oid) -> Result<String> {
+pub(super) fn provenance(
+    ctx: &Context,
+    landing: &Landing,
+    chain_tree: &Oid,
+    approval: Option<&Approval>,
+) -> Result<String> {
     let repo = ctx.store.repo();
     let folder = format!("attempts/{}", landing.attempt);
     let outcome = repo.read_blob_at(chain_tree, &format!("{folder}/outcome.json"))?;
@@ -197,6 +203,9 @@ pub(super) fn provenance(ctx: &Context, landing: &Landing, chain_tree: &Oid) -> 
         })),
         "cost_usd": reading.as_ref().and_then(|r| r.usage.cost).map(Cost::usd),
         "candidate": landing.candidate.as_str(), "tree": landing.tree.as_str(),
+        "approved": approval.map(|a| serde_json::json!({
+            "by": a.by, "at": a.at.0, "commit": a.commit.as_str(), "tree": a.tree.as_str(),
+        })),
         "ending": outcome.get("ending"), "wall_ms": outcome.get("wall_ms"), "checks": checks,
     });
     Ok(note.to_string())

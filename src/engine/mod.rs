@@ -16,6 +16,7 @@ mod landings;
 mod news;
 pub mod recover;
 pub mod requests;
+mod reviews;
 mod signals;
 mod slots;
 mod train;
@@ -191,6 +192,7 @@ pub fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
         base_must_pass: job.job.base_check == crate::job::BaseCheck::Stop,
         report: job.job.kind == crate::job::Kind::Report,
         keep_going: false,
+        review: job.queue.review,
         evaluates: job.evaluate.is_some(),
         rounds: job.evaluate.as_ref().map_or(0, |evaluate| evaluate.rounds),
         one_account: job

@@ -226,7 +226,9 @@ impl Engine<'_> {
         let ctx = std::sync::Arc::clone(&self.ctx);
         for landing in landings {
             if let Some(tip) = self.ledger.tips.get(&landing.task) {
-                let line = landings::provenance(&ctx, landing, &tip.tree)?;
+                let state = self.ledger.state.tasks.get(&landing.task);
+                let approval = state.and_then(|s| s.review.approval.as_ref());
+                let line = landings::provenance(&ctx, landing, &tip.tree, approval)?;
                 self.notes.entry(landing.new.clone()).or_default().push(line);
             }
             let branch = layout::branch(&ctx.run, &landing.task);
@@ -298,9 +300,17 @@ impl Engine<'_> {
             Wire::Skip { task, .. } => {
                 recover::stop_keepers(&self.ctx, Some(task.as_str()));
             }
-            Wire::Retry { .. } | Wire::Reconsider { .. } | Wire::Stop { now: false } => {}
+            Wire::Retry { .. }
+            | Wire::Reconsider { .. }
+            | Wire::Approve { .. }
+            | Wire::SendBack { .. }
+            | Wire::Stop { now: false } => {}
         }
     }
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..10).unwrap_or(commit)
 }
 
 fn said(wire: &Wire, decisions: &[Decision]) -> String {
@@ -315,6 +325,14 @@ fn said(wire: &Wire, decisions: &[Decision]) -> String {
         Wire::Reconsider { task } => {
             (format!("{task} is taken up again"), format!("{task} has not failed"))
         }
+        Wire::Approve { task, commit, .. } => (
+            format!("{task} is approved"),
+            format!("{task} does not wait for a review of {}: look at it again", short(commit)),
+        ),
+        Wire::SendBack { task, commit, .. } => (
+            format!("{task} is sent back"),
+            format!("{task} does not wait for a review of {}: look at it again", short(commit)),
+        ),
         Wire::Stop { now } => (
             if *now { "stopping the agents" } else { "starting nothing new" }.to_owned(),
             "the run is not active".to_owned(),

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::ambient;
-use crate::domain::id::{RunId, TaskId};
+use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::machine::Request;
 use crate::process;
 use crate::store::Store;
@@ -33,6 +33,26 @@ pub enum Wire {
     Reconsider {
         /// Which.
         task: String,
+    },
+    /// Let a candidate land.
+    Approve {
+        /// Of which task.
+        task: String,
+        /// Which.
+        commit: String,
+        /// Who says so.
+        by: String,
+    },
+    /// Have a candidate done anew.
+    SendBack {
+        /// Of which task.
+        task: String,
+        /// Which.
+        commit: String,
+        /// Who says so.
+        by: String,
+        /// Why.
+        message: String,
     },
     /// Start nothing new; with `now`, stop what runs.
     Stop {
@@ -62,6 +82,13 @@ impl Wire {
             Self::Retry { task } => Request::Retry(TaskId::parse(task)?),
             Self::Skip { task, message } => Request::Skip(TaskId::parse(task)?, message.clone()),
             Self::Reconsider { task } => Request::Reconsider(TaskId::parse(task)?),
+            Self::Approve { task, commit, by } => {
+                Request::Approve(TaskId::parse(task)?, Oid::parse(commit)?, by.clone())
+            }
+            Self::SendBack { task, commit, by, message } => {
+                let (task, commit) = (TaskId::parse(task)?, Oid::parse(commit)?);
+                Request::SendBack(task, commit, by.clone(), message.clone())
+            }
             Self::Stop { .. } => Request::Stop("`git harness stop`".into()),
             Self::Cancel => Request::Cancel,
         })

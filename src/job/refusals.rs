@@ -358,11 +358,20 @@ hint: known are "squash", "merge""#),
     ("[queue]
 batch = 8", "j:6:9: `batch = 8` is not available yet: it comes with the merge queue's trains; use `batch = 1`"),
     (r#"[queue]
-review = "required""#, r#"j:6:10: `review = "required"` is not available yet: it comes with reviews; use `review = "none"`"#),
+review = "always""#, r#"j:6:10: `review` in [queue] has an unknown value: "always"
+hint: known are "none", "required""#),
 ];
 
 /// Lines that follow a job with `kind = "report"`, at line 6.
 const IN_REPORT: &[(&str, &str)] = &[
+    (
+        r#"[output]
+path = "a"
+[queue]
+review = "required""#,
+        r#"j:9:10: `review` in [queue] cannot be "required" with `kind = "report"`
+hint: what is handed in does not land; `[evaluate]` can judge it"#,
+    ),
     (
         r#"[output]
 path = "../r.json""#,

@@ -408,6 +408,8 @@ pub struct Queue {
     pub merge: Merge,
     /// `keep-branches`: whether a task's branch stays when it has landed; default not.
     pub keep_branches: bool,
+    /// `review`: whether a person has to approve what lands; default not.
+    pub review: bool,
     /// `trust-verdicts`: whether verdicts count that this run's own chain does not vouch for; default not.
     pub trust_verdicts: bool,
 }

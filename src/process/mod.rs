@@ -36,6 +36,7 @@ mod program;
 mod redact;
 mod refs;
 mod stop;
+mod terminal;
 mod tree;
 #[cfg(test)]
 mod trials;
@@ -52,6 +53,7 @@ pub use loose::create_plain_ref;
 pub use redact::Redactor;
 pub use refs::{Ambiguous, Expected, RefMove, RefUpdates, Refused};
 pub use stop::{Signal, StopFlag, StopStep, Whom};
+pub use terminal::{interact, page};
 pub use tree::{alive_marked, end_marked};
 
 /// The variable that marks every process of one command, so that those which escaped a dead keeper can be found. Its

@@ -129,7 +129,7 @@ fn mode_text(kind: EntryKind) -> &'static str {
 }
 
 /// Git's own rule: a NUL byte in the first 8000.
-fn is_binary(content: &[u8]) -> bool {
+pub(super) fn is_binary(content: &[u8]) -> bool {
     content.iter().take(8000).any(|b| *b == 0)
 }
 

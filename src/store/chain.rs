@@ -210,11 +210,15 @@ fn work(kind: &TaskEventKind) -> Option<Oid> {
     match kind {
         TaskEventKind::Ended { candidate, .. } => candidate.as_ref().map(|c| c.commit.clone()),
         TaskEventKind::Landed { commit, .. } => Some(commit.clone()),
+        TaskEventKind::Revised { candidate } => Some(candidate.commit.clone()),
         TaskEventKind::Created
         | TaskEventKind::Started { .. }
         | TaskEventKind::Judged { .. }
         | TaskEventKind::Presented
         | TaskEventKind::Evaluated { .. }
+        | TaskEventKind::ReviewAsked
+        | TaskEventKind::Approved(_)
+        | TaskEventKind::SentBack { .. }
         | TaskEventKind::Conflicted { .. }
         | TaskEventKind::Retried { .. }
         | TaskEventKind::HandedIn
@@ -244,9 +248,14 @@ fn findings_payload(store: &Store, tree: &Oid, event: &TaskEvent) -> Result<Opti
     let new: &[Finding] = match &event.kind {
         TaskEventKind::Judged { findings: Some(findings), .. } => findings,
         TaskEventKind::Evaluated { opinion: Opinion::Failed { findings, .. }, .. } => findings,
-        TaskEventKind::Conflicted { finding, .. } => std::slice::from_ref(finding),
+        TaskEventKind::Conflicted { finding, .. } | TaskEventKind::SentBack { finding, .. } => {
+            std::slice::from_ref(finding)
+        }
         TaskEventKind::Judged { findings: None, .. }
         | TaskEventKind::Presented
+        | TaskEventKind::ReviewAsked
+        | TaskEventKind::Approved(_)
+        | TaskEventKind::Revised { .. }
         | TaskEventKind::Evaluated { opinion: Opinion::Passed | Opinion::None(_), .. }
         | TaskEventKind::Created
         | TaskEventKind::Started { .. }

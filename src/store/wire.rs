@@ -247,6 +247,19 @@ pub(super) enum WireTask {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reading: Option<WireReading>,
     },
+    ReviewAsked,
+    Approved {
+        by: String,
+        at: u64,
+        commit: String,
+        tree: String,
+    },
+    SentBack {
+        by: String,
+    },
+    Revised {
+        candidate: [String; 3],
+    },
     Conflicted {
         onto: String,
     },

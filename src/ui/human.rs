@@ -61,6 +61,12 @@ pub fn task_line(
                 word("waits", format!(": no opinion of attempt {attempt}: {why}"))
             }
         },
+        TaskEventKind::ReviewAsked => word("to review", String::new()),
+        TaskEventKind::Approved(a) => word("approved", format!(" by {}", a.by)),
+        TaskEventKind::SentBack { by, .. } => word("sent back", format!(" by {by}")),
+        TaskEventKind::Revised { candidate } => {
+            word("revised", format!(": {} is the candidate now", candidate.commit.short()))
+        }
         TaskEventKind::Conflicted { .. } => {
             word("conflict", format!(": attempt {attempt} does not merge onto the target"))
         }
@@ -135,6 +141,7 @@ pub fn counts(state: &RunState) -> String {
         Phase::Skipped,
         Phase::Running,
         Phase::Verifying,
+        Phase::Reviewing,
         Phase::Queued,
         Phase::Todo,
     ];

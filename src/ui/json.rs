@@ -7,6 +7,7 @@ use crate::domain::event::Halt;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Alike, alike, blocked};
 use crate::domain::plan::Task;
+use crate::domain::review::Approval;
 use crate::domain::session::{Class, Cost, Spend};
 use crate::domain::state::{Phase, RunState, TaskState};
 use crate::store::layout;
@@ -36,6 +37,7 @@ pub fn shown(state: &RunState, task: &Task, s: &TaskState, around: &Surroundings
         Phase::Todo
         | Phase::Running
         | Phase::Verifying
+        | Phase::Reviewing
         | Phase::Queued
         | Phase::Done
         | Phase::Failed
@@ -105,6 +107,11 @@ fn unreported(spend: Spend) -> Value {
     json!({"tokens": spend.untold_tokens, "cost": spend.untold_cost})
 }
 
+/// Who lets a candidate land, and when, in milliseconds since the Unix epoch.
+fn approved(a: &Approval) -> Value {
+    json!({"by": a.by, "at": a.at.0, "commit": a.commit.as_str(), "tree": a.tree.as_str()})
+}
+
 fn measured([planned, reported, factor]: [u64; 3]) -> Value {
     let factor = f64::from(u32::try_from(factor).unwrap_or(u32::MAX)) / 1_000.0;
     json!({"planned": planned, "reported": reported, "token_factor": factor})
@@ -153,6 +160,7 @@ pub fn task(run: &str, task: &Task, s: &TaskState, word: &str) -> Value {
         "tokens": if s.spend.told_tokens > 0 { tokens(s.spend) } else { json!({}) },
         "cost_usd": cost(s.spend), "class": s.class.map(Class::as_str), "cause": s.cause,
         "session": s.session.as_ref().map(|session| session.id.as_str()),
+        "approved": s.review.approval.as_ref().map(approved),
         "evaluation": evaluation(s.evaluation.spend), "rounds": s.evaluation.rounds,
     })
 }

@@ -13,6 +13,14 @@ pub enum Tone {
     Action,
     /// What went wrong.
     Bad,
+    /// A line that is new.
+    Added,
+    /// A line that is gone.
+    Removed,
+    /// Words in a line that are new.
+    AddedWord,
+    /// Words in a line that are gone.
+    RemovedWord,
 }
 
 impl Tone {
@@ -25,7 +33,10 @@ impl Tone {
             Self::Faint => "2",
             Self::Strong => "1",
             Self::Action => "36",
-            Self::Bad => "31",
+            Self::Bad | Self::Removed => "31",
+            Self::Added => "32",
+            Self::AddedWord => "7;32",
+            Self::RemovedWord => "7;31",
         };
         format!("\x1b[{code}m{text}\x1b[0m")
     }

@@ -41,8 +41,8 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest() {
 
 #[test]
 fn what_comes_later_is_refused_with_a_sentence() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]).set("queue", "review = \"required\""));
-    sandbox.run(&["start"]).exits(128).says("review").says("comes with reviews");
+    let sandbox = Sandbox::new(Job::new(&["alpha"]).set("agent", "sandbox = \"require\""));
+    sandbox.run(&["start"]).exits(128).says("sandbox").says("comes with the sandbox");
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod order;
 mod outputs;
 mod replan;
 mod requests;
+mod reviews;
 mod sandbox;
 mod scenarios;
 mod sessions;

@@ -199,11 +199,16 @@ impl Book {
             | Observation::NeverBegan { task, .. }
             | Observation::Verified { task, .. }
             | Observation::Evaluated { task, .. }
+            | Observation::BranchMoved { task, .. }
             | Observation::LandingConflict { task, .. }
             | Observation::LandingJudged { task, .. }
             | Observation::Landed { task, .. }
             | Observation::Asked(
-                Request::Retry(task) | Request::Reconsider(task) | Request::Skip(task, _),
+                Request::Retry(task)
+                | Request::Reconsider(task)
+                | Request::Skip(task, _)
+                | Request::Approve(task, ..)
+                | Request::SendBack(task, ..),
             ) => {
                 let before = self.pages.get(task)?.stage.clone();
                 let mut halts = Vec::new();
@@ -372,6 +377,27 @@ impl Book {
                 page.stage = Stage::Landed;
                 true
             }
+            (Observation::Asked(Request::Approve(_, commit, _)), Stage::Read(candidate))
+                if !cancelled && *commit == candidate.commit =>
+            {
+                page.stage = Stage::Accepted(candidate.clone());
+                page.read.0 = Some(commit.clone());
+                true
+            }
+            (
+                Observation::Asked(Request::SendBack(_, commit, ..)),
+                Stage::Read(candidate) | Stage::Accepted(candidate),
+            ) if !cancelled && rules.policy.review && *commit == candidate.commit => {
+                page.sent_back(rules);
+                true
+            }
+            (
+                Observation::BranchMoved { candidate: new, .. },
+                Stage::Read(candidate) | Stage::Accepted(candidate),
+            ) if rules.policy.review && new != candidate => {
+                page.revised(new);
+                true
+            }
             (Observation::Asked(Request::Retry(_)), Stage::Failed | Stage::Skipped)
                 if !cancelled && !split =>
             {
@@ -383,7 +409,7 @@ impl Book {
             (Observation::Asked(Request::Reconsider(_)), Stage::Failed) if !cancelled => {
                 let Some(left) = page.left.clone() else { return false };
                 page.again += 1;
-                page.asked = None;
+                (page.asked, page.read) = (None, (None, false));
                 page.content = true;
                 page.stage = Stage::Offered(left);
                 true

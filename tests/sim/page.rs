@@ -21,6 +21,8 @@ pub enum Stage {
     Offered(Candidate),
     /// With the jury.
     Shown(Candidate),
+    /// With a reader.
+    Read(Candidate),
     Accepted(Candidate),
     Landed,
     Failed,
@@ -57,6 +59,8 @@ pub struct Page {
     pub asked: Option<Candidate>,
     /// How often a jury has found something since the budgets were made new, and what the last time.
     pub rounds: (u32, Option<String>),
+    /// The work that a person lets land, and whether a person has made it.
+    pub read: (Option<Oid>, bool),
     /// What juries used.
     pub jury: Purse,
     /// What it failed of, in the book's words.
@@ -106,6 +110,7 @@ impl Page {
             Stage::Waiting => Phase::Todo,
             Stage::Open => Phase::Running,
             Stage::Offered(_) | Stage::Shown(_) => Phase::Verifying,
+            Stage::Read(_) => Phase::Reviewing,
             Stage::Accepted(_) => Phase::Queued,
             Stage::Landed => Phase::Done,
             Stage::Failed => Phase::Failed,
@@ -179,10 +184,23 @@ impl Page {
         (self.asked, self.rounds) = (None, (0, None));
     }
 
+    /// A person wants it done anew.
+    pub fn sent_back(&mut self, rules: Rules<'_>) {
+        self.read = (None, false);
+        self.begin_anew(rules);
+    }
+
+    /// A person has made other work of it.
+    pub fn revised(&mut self, candidate: &Candidate) {
+        self.stage = Stage::Offered(candidate.clone());
+        (self.left, self.asked) = (Some(candidate.clone()), None);
+        self.read = (None, true);
+    }
+
     /// The attempt under way, or that of a task that was taken out, is over: what it had is known.
     pub fn close(&mut self, ending: &Ending, left: Option<&Candidate>, told: Option<&Reading>) {
         self.left = left.cloned();
-        self.asked = None;
+        (self.asked, self.read) = (None, (None, false));
         self.content = matches!(ending, Ending::Exited(0) | Ending::Lingered);
         let Some(here) = self.open.take() else { return };
         let id = told.and_then(|r| r.session.clone());
@@ -279,8 +297,11 @@ impl Page {
     fn good(&mut self, candidate: &Candidate, rules: Rules<'_>) {
         self.accepted.insert(candidate.commit.clone());
         // What is handed in does not land.
-        let done = rules.policy.report;
-        self.stage = if done { Stage::Landed } else { Stage::Accepted(candidate.clone()) };
+        self.stage = match (rules.policy.report, rules.policy.review) {
+            (true, _) => Stage::Landed,
+            (false, true) => Stage::Read(candidate.clone()),
+            (false, false) => Stage::Accepted(candidate.clone()),
+        };
     }
 
     /// What a jury has to say, of work that is wanted still or not.
@@ -353,12 +374,14 @@ impl Page {
             state.candidate, self.left,
             "{task}: the candidate is what the last attempt left"
         );
-        let judged = matches!(state.phase, Phase::Verifying | Phase::Queued);
+        let judged = matches!(state.phase, Phase::Verifying | Phase::Reviewing | Phase::Queued);
         assert!(!judged || state.candidate.is_some(), "{task}: there is something to judge");
         let thread = self.thread.as_ref().map(|t| (&t.id, &t.place, &t.owner));
         let session = state.session.as_ref().map(|s| (&s.id, &s.place, &s.owner));
         assert_eq!(session, thread, "{task}: the session to go on with");
         self.purse.compare(state.spend);
+        let approved = state.review.approval.as_ref().map(|a| a.commit.clone());
+        assert_eq!((approved, state.review.revised), self.read, "{task}: approved, revised");
         let jury = &state.evaluation;
         assert_eq!(jury.waiting, self.asked.is_some(), "{task}: with the jury");
         assert_eq!((jury.rounds, jury.objection.clone()), self.rounds, "{task}: of the jury");

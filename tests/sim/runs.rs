@@ -8,7 +8,7 @@ use git_harness::domain::machine::{Observation, Request, owed};
 use git_harness::domain::plan::{Plan, Task};
 use git_harness::domain::retry::{Layer, Policy, Share};
 use git_harness::domain::session::{Class, Cost};
-use git_harness::domain::state::{RunPhase, RunState};
+use git_harness::domain::state::{Phase, RunPhase, RunState};
 use git_harness::domain::verdict::{Judgement, Verdict};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -50,7 +50,7 @@ fn quiet() -> Policy {
 fn policy() -> impl Strategy<Value = Policy> {
     let numbers = (1usize..5, 0u32..4, 0u32..4, 0u32..3, 0u32..3);
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), 0u8..4);
-    let jury = (any::<bool>(), 1u32..4);
+    let jury = (any::<bool>(), 1u32..4, any::<bool>());
     let some = |most: u64| proptest::option::of(1..most);
     let budgets = (some(300), some(60), some(600), some(150));
     let shares = (0u32..=10, 0u32..=10, 1usize..6);
@@ -83,6 +83,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             evaluates: jury.0,
             rounds: jury.1,
             one_account: true,
+            review: jury.2,
         }
     })
 }
@@ -102,7 +103,10 @@ fn carry_out(world: &mut World) {
         if more || !world.calm() {
             continue;
         }
-        // In the end a person lets a run go on that waits for one.
+        // In the end a person reads what waits for that, and lets a run go on that waits for one.
+        if world.state.tasks.values().any(|t| t.phase == Phase::Reviewing) && world.review() {
+            continue;
+        }
         if matches!(world.state.phase, RunPhase::Paused | RunPhase::Halted) {
             world.check_end();
             // Where nothing is ever put right, they give up.
@@ -179,6 +183,9 @@ fn the_simulated_worlds_have_everything_in_them() {
         "the evaluator is content",
         "the evaluator objects",
         "the evaluator is silent",
+        "approved",
+        "sent back",
+        "revised",
     ];
     let others = others.map(str::to_owned);
     for word in layers.iter().chain(&classes).chain(&halts).chain(&others) {

@@ -41,7 +41,7 @@ fn without_texts(event: &TaskEvent) -> TaskEvent {
         TaskEventKind::Evaluated { opinion: Opinion::Failed { findings, .. }, .. } => {
             findings.clear();
         }
-        TaskEventKind::Conflicted { finding, .. } => {
+        TaskEventKind::Conflicted { finding, .. } | TaskEventKind::SentBack { finding, .. } => {
             finding.attempt = 0;
             finding.text.clear();
         }

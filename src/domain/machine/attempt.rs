@@ -265,7 +265,12 @@ impl Decider<'_> {
             Phase::Verifying | Phase::Queued => {
                 self.retry(task, Layer::Infra, not_before, because);
             }
-            Phase::Todo | Phase::Running | Phase::Done | Phase::Failed | Phase::Skipped => {
+            Phase::Todo
+            | Phase::Running
+            | Phase::Reviewing
+            | Phase::Done
+            | Phase::Failed
+            | Phase::Skipped => {
                 self.next_try(task, state, Layer::Infra, not_before, because);
             }
         }

@@ -17,10 +17,22 @@ pub(super) fn free(state: &RunState, policy: &Policy, after: &[TaskId]) -> bool 
 #[must_use]
 pub fn at_rest(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
     state.plan.tasks.iter().all(|task| match state.tasks.get(&task.id).map(|s| &s.phase) {
-        Some(Phase::Running | Phase::Verifying | Phase::Queued) => false,
+        Some(Phase::Running | Phase::Verifying | Phase::Reviewing | Phase::Queued) => false,
         Some(Phase::Todo) => !chosen(&task.id) || !free(state, policy, &task.after),
         Some(Phase::Done | Phase::Failed | Phase::Skipped) | None => true,
     })
+}
+
+/// Whether nothing more will happen before a person has read something: what has not ended waits for that, or cannot begin.
+#[must_use]
+pub fn awaits_review(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
+    let reviewing = |t: &TaskId| state.tasks.get(t).is_some_and(|s| s.phase == Phase::Reviewing);
+    state.plan.tasks.iter().any(|task| reviewing(&task.id))
+        && state.plan.tasks.iter().all(|task| match state.tasks.get(&task.id).map(|s| &s.phase) {
+            Some(Phase::Running | Phase::Verifying | Phase::Queued) => false,
+            Some(Phase::Todo) => !chosen(&task.id) || !free(state, policy, &task.after),
+            Some(Phase::Reviewing | Phase::Done | Phase::Failed | Phase::Skipped) | None => true,
+        })
 }
 
 /// The tasks that cannot begin, each with the failed or skipped one that it waits for, be it through others.

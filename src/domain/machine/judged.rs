@@ -6,9 +6,10 @@ use crate::domain::evaluation::Opinion;
 use crate::domain::event::{Ending, Halt, TaskEvent};
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::Layer;
+use crate::domain::review::Approval;
 use crate::domain::session::{Class, Reading};
 use crate::domain::state::{RunPhase, TaskState};
-use crate::domain::verdict::{CheckResult, Finding, Verdict};
+use crate::domain::verdict::{Candidate, CheckResult, Finding, Verdict};
 
 /// What an evaluator left.
 pub(super) struct Told {
@@ -17,6 +18,16 @@ pub(super) struct Told {
     pub ending: Ending,
     pub opinion: Opinion,
     pub reading: Option<Box<Reading>>,
+}
+
+/// What a person said of a candidate.
+pub(super) enum Word {
+    /// It may land, says somebody.
+    Approve(String),
+    /// Somebody wants it done anew, and why.
+    SendBack(String, String),
+    /// This is the work now.
+    Revise(Candidate),
 }
 
 /// What findings of an evaluator are filed under.
@@ -40,8 +51,8 @@ impl Decider<'_> {
                 self.task(task, judged);
                 if self.policy.evaluates && !landing {
                     self.task(task, TaskEventKind::Presented);
-                } else if self.policy.report {
-                    self.task(task, TaskEventKind::HandedIn);
+                } else if !landing {
+                    self.accepted(task);
                 }
             }
             Judgement::Rejected(mut findings) => {
@@ -57,6 +68,39 @@ impl Decider<'_> {
                 self.rejected(task, state, tree, findings, results, landing);
             }
             Judgement::Inconclusive(why) => self.fault(task, state, &why),
+        }
+    }
+
+    /// Nothing has anything against the candidate any more.
+    fn accepted(&mut self, task: &TaskId) {
+        if self.policy.report {
+            self.task(task, TaskEventKind::HandedIn);
+        } else if self.policy.review {
+            self.task(task, TaskEventKind::ReviewAsked);
+        }
+    }
+
+    /// A person has said something of a candidate, or has made another of it.
+    pub(super) fn reviewed(&mut self, task: &TaskId, state: &TaskState, word: Word) {
+        match word {
+            Word::Approve(by) => {
+                let Some(candidate) = &state.candidate else { return };
+                let (commit, tree) = (candidate.commit.clone(), candidate.tree.clone());
+                self.task(
+                    task,
+                    TaskEventKind::Approved(Approval { by, at: self.now, commit, tree }),
+                );
+            }
+            Word::SendBack(by, message) => {
+                let finding = Finding {
+                    attempt: state.attempt,
+                    check: "review".into(),
+                    text: format!("{by} has read the work and wants it done otherwise:\n{message}"),
+                };
+                self.task(task, TaskEventKind::SentBack { by, finding });
+                self.next_try(task, state, Layer::Feedback, self.now, None);
+            }
+            Word::Revise(candidate) => self.task(task, TaskEventKind::Revised { candidate }),
         }
     }
 
@@ -134,8 +178,7 @@ impl Decider<'_> {
             self.evaluators_account(&account.served(began, self.policy.jobs));
         }
         match said {
-            Opinion::Passed if self.policy.report => self.task(task, TaskEventKind::HandedIn),
-            Opinion::Passed => {}
+            Opinion::Passed => self.accepted(task),
             Opinion::Failed { findings, digest } => {
                 let line = findings.iter().find_map(Finding::telling_line).unwrap_or_default();
                 let rounds = after.evaluation.rounds;

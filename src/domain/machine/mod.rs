@@ -11,6 +11,7 @@ mod owed;
 #[cfg(test)]
 mod tests;
 
+use self::judged::Word;
 use super::evaluation::Opinion;
 use super::event::{Ending, Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use super::id::{Oid, TaskId, Timestamp};
@@ -19,7 +20,7 @@ use super::session::Reading;
 use super::state::{Phase, RunPhase, RunState, TaskState};
 use super::verdict::{Candidate, CheckResult, Judgement, Verdict};
 
-pub use self::blocked::{at_rest, blocked, stalled};
+pub use self::blocked::{at_rest, awaits_review, blocked, stalled};
 pub use self::failing::{Alike, alike};
 use self::owed::owed_start;
 pub use self::owed::{evaluators, held_back, next_wake, owed};
@@ -125,6 +126,13 @@ pub enum Observation {
         /// What its session said of itself.
         reading: Option<Box<Reading>>,
     },
+    /// Somebody has committed on the branch of a task that waits for a person, or to land.
+    BranchMoved {
+        /// The task.
+        task: TaskId,
+        /// The work as it is there.
+        candidate: Candidate,
+    },
     /// The target contains the task's work.
     Landed {
         /// The task.
@@ -151,6 +159,10 @@ pub enum Request {
     Skip(TaskId, String),
     /// A person had the checks of an ended task's candidate run again, and they passed: take it up once more.
     Reconsider(TaskId),
+    /// This candidate may land, says somebody.
+    Approve(TaskId, Oid, String),
+    /// Somebody wants this candidate done anew; why.
+    SendBack(TaskId, Oid, String, String),
     /// Start nothing new.
     Stop(String),
     /// Go on.
@@ -266,6 +278,13 @@ impl Decider<'_> {
                     self.evaluated(&task, &state, told);
                 }
             }
+            Observation::BranchMoved { task, candidate } => {
+                if let Some(state) = self.reviewable(&task, None)
+                    && state.candidate.as_ref() != Some(&candidate)
+                {
+                    self.reviewed(&task, &state, Word::Revise(candidate));
+                }
+            }
             Observation::LandingConflict { task, candidate, onto, paths } => {
                 if let Some(state) = self.queued(&task, &candidate) {
                     self.conflicted(&task, &state, onto, &paths);
@@ -315,6 +334,10 @@ impl Decider<'_> {
             | TaskEventKind::Ended { .. }
             | TaskEventKind::Judged { .. }
             | TaskEventKind::Presented
+            | TaskEventKind::ReviewAsked
+            | TaskEventKind::Approved(_)
+            | TaskEventKind::SentBack { .. }
+            | TaskEventKind::Revised { .. }
             | TaskEventKind::Evaluated { .. }
             | TaskEventKind::Conflicted { .. }
             | TaskEventKind::Retried { .. }
@@ -329,6 +352,14 @@ impl Decider<'_> {
         let state = self.state.tasks.get(task)?;
         let same = state.candidate.as_ref().is_some_and(|c| c.commit == *candidate);
         (state.phase == Phase::Queued && same).then(|| state.clone())
+    }
+
+    /// The task, if a person may say something of its candidate: of this one, where it is named.
+    fn reviewable(&self, task: &TaskId, commit: Option<&Oid>) -> Option<TaskState> {
+        let state = self.state.tasks.get(task)?;
+        let waits = matches!(state.phase, Phase::Reviewing | Phase::Queued) && self.policy.review;
+        let same = commit.is_none() || state.candidate.as_ref().map(|c| &c.commit) == commit;
+        (waits && same).then(|| state.clone())
     }
 
     /// Whether a judgement can be news. During a pause after a fault nobody judges: what comes then was said before it.
@@ -397,11 +428,23 @@ impl Decider<'_> {
                         Phase::Todo
                             | Phase::Running
                             | Phase::Verifying
+                            | Phase::Reviewing
                             | Phase::Queued
                             | Phase::Failed
                     )
                 }) {
                     self.task(&task, TaskEventKind::Skipped { message });
+                }
+            }
+            Request::Approve(task, commit, by) => {
+                let state = self.reviewable(&task, Some(&commit));
+                if let Some(state) = state.filter(|s| active && s.phase == Phase::Reviewing) {
+                    self.reviewed(&task, &state, Word::Approve(by));
+                }
+            }
+            Request::SendBack(task, commit, by, message) => {
+                if let Some(state) = self.reviewable(&task, Some(&commit)).filter(|_| active) {
+                    self.reviewed(&task, &state, Word::SendBack(by, message));
                 }
             }
             Request::Stop(reason) => {

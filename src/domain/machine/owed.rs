@@ -32,8 +32,9 @@ pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<St
     if policy.over_budget(&state.spend().plus(state.evaluation_spend())).is_some() {
         return Some("the budget is used up".into());
     }
-    let busy =
-        |s: &&TaskState| matches!(s.phase, Phase::Running | Phase::Verifying | Phase::Queued);
+    let busy = |s: &&TaskState| {
+        matches!(s.phase, Phase::Running | Phase::Verifying | Phase::Reviewing | Phase::Queued)
+    };
     if canary_alone(state) && state.tasks.values().any(|s| busy(&s)) {
         return Some("one task goes first, the others if it lands".into());
     }
@@ -140,7 +141,7 @@ pub fn owed(state: &RunState, now: Timestamp, policy: &Policy) -> Vec<Effect> {
             Phase::Verifying if s.evaluation.waiting && policy.evaluates => {}
             Phase::Verifying if due => verify.push(Effect::Verify(task.id.clone(), s.attempt)),
             Phase::Queued | Phase::Verifying => {}
-            Phase::Todo | Phase::Done | Phase::Failed | Phase::Skipped => {}
+            Phase::Todo | Phase::Reviewing | Phase::Done | Phase::Failed | Phase::Skipped => {}
         }
     }
     effects.extend(verify);

@@ -34,7 +34,7 @@ pub(super) fn job(top: &Section<'_>) -> Job {
         evaluate: agent::evaluate(top),
         retry: retry(&top.section("retry")),
         limits: limits(&top.section("limits")),
-        queue: queue(&top.section("queue")),
+        queue: queue(&top.section("queue"), job.kind),
         presets: presets(top),
         job,
         output,
@@ -257,11 +257,21 @@ fn only(section: &Section<'_>, key: &'static str, value: u64, feature: &str) {
     }
 }
 
-fn queue(section: &Section<'_>) -> Queue {
+fn queue(section: &Section<'_>, kind: Kind) -> Queue {
     only(section, "batch", 1, "the merge queue's trains");
     only(section, "ahead", 1, "the merge queue's trains");
-    section.choice("review", &[Choice::Now("none", ()), Choice::Later("required", "reviews")], ());
+    let review = section.choice(
+        "review",
+        &[Choice::Now("none", false), Choice::Now("required", true)],
+        false,
+    );
+    if let (Some(value), true, Kind::Report) = (section.find("review"), review, kind) {
+        let fault = Fault::new("cannot be \"required\" with `kind = \"report\"`")
+            .hint("what is handed in does not land; `[evaluate]` can judge it");
+        section.refuse(value.span().start, "review", fault);
+    }
     Queue {
+        review,
         merge: section.choice(
             "merge",
             &[Choice::Now("squash", Merge::Squash), Choice::Now("merge", Merge::Merge)],

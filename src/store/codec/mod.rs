@@ -16,6 +16,7 @@ use crate::domain::evaluation::{Evaluation, Opinion};
 use crate::domain::event::{TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::Layer;
+use crate::domain::review::{Approval, Review};
 use crate::domain::session::{Class, Reading};
 use crate::domain::state::{Phase, TaskState};
 use crate::domain::verdict::{Candidate, CheckResult, Finding};
@@ -102,9 +103,7 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
             WireTask::Ended {
                 attempt: *attempt,
                 ending: ending.into(),
-                candidate: candidate
-                    .as_ref()
-                    .map(|c| [c.commit.to_string(), c.tree.to_string(), c.base.to_string()]),
+                candidate: candidate.as_ref().map(three),
                 reading: reading.as_deref().map(WireReading::from),
             },
         ),
@@ -142,6 +141,30 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
             };
             ("evaluated", sentence, wire)
         }
+        TaskEventKind::ReviewAsked => {
+            ("review-asked", "waits for a review".to_owned(), WireTask::ReviewAsked)
+        }
+        TaskEventKind::Approved(a) => (
+            "approved",
+            format!("{} approved by {}", a.commit.short(), a.by),
+            WireTask::Approved {
+                by: a.by.clone(),
+                at: a.at.0,
+                commit: a.commit.to_string(),
+                tree: a.tree.to_string(),
+            },
+        ),
+        TaskEventKind::SentBack { by, .. } => {
+            ("sent-back", format!("sent back by {by}"), WireTask::SentBack { by: by.clone() })
+        }
+        TaskEventKind::Revised { candidate } => (
+            "revised",
+            format!(
+                "the branch was moved to {}, which is the candidate now",
+                candidate.commit.short()
+            ),
+            WireTask::Revised { candidate: three(candidate) },
+        ),
         TaskEventKind::Conflicted { onto, .. } => (
             "conflicted",
             format!("conflicts with {}", onto.short()),
@@ -184,6 +207,15 @@ fn oid(text: &str) -> Result<Oid> {
     Ok(Oid::parse(text)?)
 }
 
+fn three(candidate: &Candidate) -> [String; 3] {
+    let Candidate { commit, tree, base } = candidate;
+    [commit, tree, base].map(ToString::to_string)
+}
+
+fn of_three([commit, tree, base]: [String; 3]) -> Result<Candidate> {
+    Ok(Candidate { commit: oid(&commit)?, tree: oid(&tree)?, base: oid(&base)? })
+}
+
 fn layer(text: &str) -> Result<Layer> {
     Layer::ALL
         .into_iter()
@@ -201,12 +233,7 @@ fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
             attempt,
             ending: ending.into(),
             reading: reading.map(|r| Box::new(Reading::from(r))),
-            candidate: match candidate {
-                None => None,
-                Some([commit, tree, base]) => {
-                    Some(Candidate { commit: oid(&commit)?, tree: oid(&tree)?, base: oid(&base)? })
-                }
-            },
+            candidate: candidate.map(of_three).transpose()?,
         },
         WireTask::Judged { attempt, tree, accepted, results: r, landing } => {
             TaskEventKind::Judged {
@@ -225,6 +252,20 @@ fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
             opinion: opinion.into(),
             reading: reading.map(|r| Box::new(Reading::from(r))),
         },
+        WireTask::ReviewAsked => TaskEventKind::ReviewAsked,
+        WireTask::Approved { by, at, commit, tree } => TaskEventKind::Approved(Approval {
+            by,
+            at: Timestamp(at),
+            commit: oid(&commit)?,
+            tree: oid(&tree)?,
+        }),
+        WireTask::SentBack { by } => {
+            let finding = Finding { attempt: 0, check: "review".into(), text: String::new() };
+            TaskEventKind::SentBack { by, finding }
+        }
+        WireTask::Revised { candidate } => {
+            TaskEventKind::Revised { candidate: of_three(candidate)? }
+        }
         WireTask::Conflicted { onto } => TaskEventKind::Conflicted {
             onto: oid(&onto)?,
             finding: Finding { attempt: 0, check: "merge".into(), text: String::new() },
@@ -259,6 +300,7 @@ pub fn write_task(
         // Writing to a String cannot fail.
         writeln!(text, "Harness-{key}: {value}").ok();
     };
+    let approval = after.review.approval.as_ref();
     line("V", &VERSION.to_string());
     line("Run", run);
     line("Task", task.as_str());
@@ -281,6 +323,10 @@ pub fn write_task(
         ("Class", after.class.map(Class::as_str)),
         ("Evaluating", after.evaluation.waiting.then_some("yes")),
         ("Objection", after.evaluation.objection.as_deref()),
+        ("Revised", after.review.revised.then_some("yes")),
+        ("Approved", approval.map(|a| a.commit.as_str())),
+        ("Approved-Tree", approval.map(|a| a.tree.as_str())),
+        ("Approved-By", approval.map(|a| a.by.as_str())),
     ];
     for (key, value) in optional {
         if let Some(value) = value.map(one_line).filter(|v| !v.is_empty()) {
@@ -294,6 +340,7 @@ pub fn write_task(
         ("Resumes", u64::from(after.resumes)),
         ("Redispatches", u64::from(after.redispatches)),
         ("Rounds", u64::from(after.evaluation.rounds)),
+        ("Approved-At", approval.map_or(0, |a| a.at.0)),
         ("Not-Before", after.not_before.0),
     ];
     for (key, value) in counts.into_iter().filter(|(_, v)| *v > 0) {
@@ -320,6 +367,10 @@ fn vouched(kind: &TaskEventKind) -> Vec<&str> {
         | TaskEventKind::Ended { .. }
         | TaskEventKind::Presented
         | TaskEventKind::Evaluated { .. }
+        | TaskEventKind::ReviewAsked
+        | TaskEventKind::Approved(_)
+        | TaskEventKind::SentBack { .. }
+        | TaskEventKind::Revised { .. }
         | TaskEventKind::Conflicted { .. }
         | TaskEventKind::Retried { .. }
         | TaskEventKind::HandedIn
@@ -343,6 +394,7 @@ fn phase(text: &str) -> Result<Phase> {
         Phase::Todo,
         Phase::Running,
         Phase::Verifying,
+        Phase::Reviewing,
         Phase::Queued,
         Phase::Done,
         Phase::Failed,
@@ -387,6 +439,18 @@ pub fn read_state(message: &str) -> Result<TaskState> {
             rounds: small("Harness-Rounds")?,
             objection: text("Harness-Objection"),
             spend: session::read_spend(&map, "Harness-Evaluation-Spend")?,
+        },
+        review: Review {
+            approval: match (id("Harness-Approved")?, id("Harness-Approved-Tree")?) {
+                (Some(commit), Some(tree)) => Some(Approval {
+                    by: text("Harness-Approved-By").unwrap_or_default(),
+                    at: Timestamp(number("Harness-Approved-At")?),
+                    commit,
+                    tree,
+                }),
+                (_, _) => None,
+            },
+            revised: map.contains_key("Harness-Revised"),
         },
         landed: id("Harness-Landed")?,
         reason: text("Harness-Reason"),

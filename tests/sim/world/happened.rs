@@ -60,6 +60,9 @@ fn of_task(kind: &TaskEventKind) -> Option<String> {
         TaskEventKind::Ended { reading: Some(reading), .. } => format!("ended: {}", reading.class),
         TaskEventKind::Retried { layer, .. } => format!("again: {layer}"),
         TaskEventKind::Failed { cause, .. } => cause.clone(),
+        TaskEventKind::Approved(_) => "approved".into(),
+        TaskEventKind::SentBack { .. } => "sent back".into(),
+        TaskEventKind::Revised { .. } => "revised".into(),
         TaskEventKind::Evaluated { opinion, .. } => match opinion {
             Opinion::Passed => "the evaluator is content".into(),
             Opinion::Failed { .. } => "the evaluator objects".into(),

@@ -15,7 +15,7 @@ use git_harness::domain::state::RunState;
 use git_harness::domain::verdict::Candidate;
 
 use crate::book::Book;
-use crate::page::{Page, Rules};
+use crate::page::{Page, Rules, Stage};
 use crate::script::{self, Count, Mood, Program};
 use crate::tape::Tape;
 use crate::told::Journal;
@@ -314,11 +314,44 @@ impl World {
                 let open = self.book.pages.iter().find(open).map(|(task, _)| task.clone());
                 Request::Skip(open.unwrap_or(task), script::text(&mut self.tape))
             }
+            21..=32 if self.policy.review => {
+                self.review();
+                return;
+            }
             21..=32 => Request::Retry(task),
             33..=37 => Request::Reconsider(task),
             _ => Request::Cancel,
         };
         self.tell(Observation::Asked(request));
+    }
+
+    /// A person reads one of the candidates that wait for it. Says whether there was one.
+    pub fn review(&mut self) -> bool {
+        let waits = |p: &Page| match &p.stage {
+            Stage::Read(candidate) | Stage::Accepted(candidate) => Some(candidate.clone()),
+            _ => None,
+        };
+        let pages = self.book.pages.iter();
+        let all: Vec<_> =
+            pages.filter_map(|(t, p)| Some((t.clone(), waits(p)?, p.attempt))).collect();
+        let Some((task, candidate, attempt)) = self.tape.one(&all) else { return false };
+        let by = "somebody".to_owned();
+        let what = if self.tape.over() { 0 } else { self.tape.pick(8) };
+        let commit = if what == 7 { self.oid() } else { candidate.commit.clone() };
+        let news = match what {
+            4 | 5 => {
+                let words = script::text(&mut self.tape);
+                Observation::Asked(Request::SendBack(task, commit, by, words))
+            }
+            6 => {
+                let (commit, tree) = (self.oid(), self.oid());
+                let candidate = Candidate { commit, tree, ..candidate };
+                self.candidates.push((task.clone(), attempt, candidate.clone(), true));
+                Observation::BranchMoved { task, candidate }
+            }
+            _ => Observation::Asked(Request::Approve(task, commit, by)),
+        };
+        self.tell(news)
     }
 
     pub fn calm(&self) -> bool {

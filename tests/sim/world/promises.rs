@@ -103,6 +103,7 @@ impl World {
         page.named = session.is_some();
         if !resumed {
             page.left = None;
+            page.read = (None, false);
             page.thread = session.is_some().then(|| here.clone());
         }
         page.open = Some(here);
@@ -167,7 +168,8 @@ impl World {
                 }
                 RunPhase::Paused | RunPhase::Halted => {
                     let shown = state.phase == Phase::Verifying && state.evaluation.waiting;
-                    let rests = state.phase.ended() || state.phase == Phase::Todo || shown;
+                    let waits = matches!(state.phase, Phase::Todo | Phase::Reviewing) || shown;
+                    let rests = state.phase.ended() || waits;
                     assert!(rests, "{task}: {state:?}");
                 }
                 RunPhase::Cancelled => assert_ne!(state.phase, Phase::Running, "{task}: {state:?}"),

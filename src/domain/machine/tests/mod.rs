@@ -189,6 +189,10 @@ fn layer(decisions: &[Decision]) -> Option<Layer> {
             | TaskEventKind::Ended { .. }
             | TaskEventKind::Judged { .. }
             | TaskEventKind::Presented
+            | TaskEventKind::ReviewAsked
+            | TaskEventKind::Approved(_)
+            | TaskEventKind::SentBack { .. }
+            | TaskEventKind::Revised { .. }
             | TaskEventKind::Evaluated { .. }
             | TaskEventKind::Conflicted { .. }
             | TaskEventKind::Landed { .. }

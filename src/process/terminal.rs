@@ -1,0 +1,35 @@
+//! Programs that a person uses in their own terminal, with their own environment: a pager, a difftool.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::process::{Command, Stdio};
+
+/// Shows a text through a pager, which is a line for a shell. Says whether the pager could be started; a person who leaves
+/// it early is no error.
+#[expect(clippy::disallowed_methods, reason = "this module spawns")]
+#[must_use]
+pub fn page(pager: &str, text: &str) -> bool {
+    let mut command = Command::new("sh");
+    command.args(["-c", pager]).stdin(Stdio::piped());
+    // As git does: a short text is not paged, colours are passed on, and the screen is left as it is.
+    if std::env::var_os("LESS").is_none() {
+        command.env("LESS", "FRX");
+    }
+    let Ok(mut child) = command.spawn() else { return false };
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(text.as_bytes()).ok();
+    }
+    child.wait().is_ok()
+}
+
+/// Runs a program of a person's, and waits for its end: the exit code, if it had one.
+///
+/// # Errors
+/// If it cannot be started.
+#[expect(clippy::disallowed_methods, reason = "this module spawns")]
+pub fn interact(argv: &[OsString], folder: &std::path::Path) -> io::Result<Option<i32>> {
+    let (program, args) = argv
+        .split_first()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no program"))?;
+    Command::new(program).args(args).current_dir(folder).status().map(|status| status.code())
+}

@@ -1,0 +1,121 @@
+//! What differs between two trees as a reader wants it: file by file, with both contents, and renames as such.
+
+use anyhow::{Context, Result};
+use gix::object::tree::diff::ChangeDetached;
+
+use super::{Repo, object_id, tree};
+use crate::domain::id::Oid;
+
+/// One file that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileChange {
+    /// Its path after, or before where it is gone; bytes that are not UTF-8 are replaced.
+    pub path: String,
+    /// Its path before, where that is another.
+    pub from: Option<String>,
+    /// What it held; nothing where it is new.
+    pub before: Option<Vec<u8>>,
+    /// What it holds; nothing where it is gone.
+    pub after: Option<Vec<u8>>,
+    /// Whether either is no text, by git's own rule.
+    pub binary: bool,
+}
+
+/// The files that differ between two trees (or commits), by path. What git would call a rename (half of its lines are the
+/// same) is one change.
+///
+/// # Errors
+/// If a tree or a file cannot be read.
+pub fn file_changes(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<FileChange>> {
+    let local = repo.local();
+    let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
+    let mut options = gix::diff::Options::default();
+    options.track_path().track_rewrites(Some(gix::diff::Rewrites::default()));
+    let (a, b) = (local.find_tree(a)?, local.find_tree(b)?);
+    let changes = local.diff_tree_to_tree(Some(&a), Some(&b), options)?;
+    let content = |mode: gix::object::tree::EntryMode, id: gix::ObjectId| -> Result<Vec<u8>> {
+        if mode.is_commit() {
+            // A submodule has no content here; git shows its id.
+            return Ok(format!("Subproject commit {id}\n").into());
+        }
+        Ok(local.find_blob(id).context("a file cannot be read")?.take_data())
+    };
+    let mut found = Vec::new();
+    for change in changes {
+        let (path, from, before, after) = match change {
+            ChangeDetached::Addition { location, entry_mode, id, .. } => {
+                if entry_mode.is_tree() {
+                    continue;
+                }
+                (location, None, None, Some(content(entry_mode, id)?))
+            }
+            ChangeDetached::Deletion { location, entry_mode, id, .. } => {
+                if entry_mode.is_tree() {
+                    continue;
+                }
+                (location, None, Some(content(entry_mode, id)?), None)
+            }
+            ChangeDetached::Modification {
+                location,
+                previous_entry_mode,
+                previous_id,
+                entry_mode,
+                id,
+            } => {
+                if entry_mode.is_tree() || previous_entry_mode.is_tree() {
+                    continue;
+                }
+                let before = content(previous_entry_mode, previous_id)?;
+                (location, None, Some(before), Some(content(entry_mode, id)?))
+            }
+            ChangeDetached::Rewrite {
+                source_location,
+                source_entry_mode,
+                source_id,
+                location,
+                entry_mode,
+                id,
+                ..
+            } => {
+                if entry_mode.is_tree() {
+                    continue;
+                }
+                let before = content(source_entry_mode, source_id)?;
+                (location, Some(source_location), Some(before), Some(content(entry_mode, id)?))
+            }
+        };
+        let binary =
+            [&before, &after].into_iter().flatten().any(|content| super::diff::is_binary(content));
+        let text = |path: gix::bstr::BString| path.to_string();
+        found.push(FileChange { path: text(path), from: from.map(text), before, after, binary });
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Fixture;
+    use super::*;
+
+    #[test]
+    fn renames_are_one_change_and_folders_none() {
+        let fx = Fixture::new();
+        let long: String = (0..40).map(|n| format!("line {n}\n")).collect();
+        let edited = long.replace("line 5\n", "line five\n");
+        let a = fx.tree(&[("d/old", &long), ("gone", "x\n"), ("bin", "\0a"), ("same", "s")]);
+        let b = fx.tree(&[("e/new", &edited), ("fresh", "y\n"), ("bin", "\0b"), ("same", "s")]);
+        let found = file_changes(&fx.repo, &a, &b).unwrap();
+        let told: Vec<_> =
+            found.iter().map(|c| (c.path.as_str(), c.from.as_deref(), c.binary)).collect();
+        let want = [
+            ("bin", None, true),
+            ("e/new", Some("d/old"), false),
+            ("fresh", None, false),
+            ("gone", None, false),
+        ];
+        assert_eq!(told, want);
+        assert_eq!(found[1].after.as_deref(), Some(edited.as_bytes()));
+        assert_eq!((found[2].before.is_none(), found[3].after.is_none()), (true, true));
+    }
+}

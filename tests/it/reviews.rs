@@ -1,0 +1,143 @@
+//! Jobs with `[queue] review = "required"`: nothing lands that nobody has read.
+
+use serde_json::{Value, json};
+
+use crate::invariants::Claim;
+use crate::job::Job;
+use crate::sandbox::Sandbox;
+
+fn reviewed(tasks: &[&str]) -> Sandbox {
+    Sandbox::new(Job::new(tasks).set("queue", "review = \"required\""))
+}
+
+/// `review --format json` of a task.
+fn read(sandbox: &Sandbox, task: &str) -> Value {
+    let said = sandbox.run(&["review", task, "--format", "json"]).exits(0);
+    serde_json::from_str(&said.out).unwrap()
+}
+
+/// What a person commits on a branch, in a worktree of their own: files with their contents.
+fn commit(sandbox: &Sandbox, branch: &str, files: &[(&str, &str)]) {
+    let place = sandbox.root().join("mine");
+    let path = place.to_str().unwrap();
+    sandbox.git(&["worktree", "add", "--quiet", path, branch]);
+    for (file, text) in files {
+        std::fs::write(place.join(file), format!("{text}\n")).unwrap();
+    }
+    for args in [&["add", "--all"][..], &["commit", "--quiet", "--message", "by hand"]] {
+        assert_eq!(sandbox.try_git(&place, args).code, 0);
+    }
+    sandbox.git(&["worktree", "remove", path]);
+}
+
+#[test]
+fn a_candidate_waits_is_sent_back_with_words_and_lands_when_it_is_approved() {
+    let sandbox = reviewed(&["alpha"]);
+    sandbox.script("alpha.1", "edit alpha 'let total = a + b'; say 'I have added them.'");
+    let told = "expect_feedback '`alpha:1`: it must be a product'\nexpect_feedback '> let total = a + b'\n\
+                expect_feedback 'And name it.'";
+    sandbox.script("alpha.2", &format!("{told}\nedit alpha 'let product = a * b'"));
+    let said = sandbox.run(&["start"]).exits(3);
+    said.says("1 candidate waits for a review");
+    assert_eq!(sandbox.status()["counts"]["reviewing"], 1);
+    assert_eq!(sandbox.status()["state"], "active");
+    sandbox.run(&["poll"]).exits(3);
+
+    sandbox.run(&["review"]).exits(0).says("job-1/alpha").says("+1 -");
+    let page = sandbox.run(&["review", "alpha"]).exits(0).out;
+    for part in ["+let total = a + b", "passed  no-bad", "I have added them.", "lands on"] {
+        assert!(page.contains(part), "{part} is not in:\n{page}");
+    }
+    assert!(!page.contains('\u{1b}'), "nothing is painted where nobody looks");
+    let patch = sandbox.run(&["review", "alpha", "--format", "patch"]).exits(0).out;
+    std::fs::write(sandbox.root().join("p"), patch).unwrap();
+    let value = read(&sandbox, "alpha");
+    assert_eq!(
+        (&value["files"][0]["path"], &value["checks"][0]["passed"]),
+        (&json!("alpha"), &json!(true))
+    );
+
+    sandbox.run(&["reject", "alpha", "-m", "alpha:9:nothing"]).exits(128).says("has no line 9");
+    let words = ["reject", "alpha", "-m", "alpha:1:it must be a product", "-m", "And name it."];
+    sandbox.run(&words).exits(0).says("alpha is sent back");
+    sandbox.run(&["approve", "alpha"]).exits(128).says("does not wait for a review: it is todo");
+    sandbox.run(&["start"]).exits(3);
+    let task = sandbox.task("alpha");
+    assert_eq!((&task["attempts"], &task["state"]), (&json!(2), &json!("reviewing")));
+    sandbox.run(&["approve", "alpha"]).exits(0).says("alpha is approved");
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.landed("alpha"), "let product = a * b");
+    Claim::all(&sandbox).holds();
+    let note = sandbox.git(&["notes", "--ref=harness", "show", "harness/job-1/result"]);
+    let note: Value = serde_json::from_str(&note).unwrap();
+    assert!(note["approved"]["by"].as_str().unwrap().contains('<'), "{note}");
+    let log = sandbox.run(&["log", "job-1", "alpha"]).exits(0).out;
+    assert!(log.contains("sent back by") && log.contains("approved by"), "{log}");
+}
+
+#[test]
+fn what_a_person_commits_on_the_branch_is_the_work_and_voids_an_approval() {
+    let sandbox = reviewed(&["alpha"]);
+    sandbox.script("alpha", "edit alpha first");
+    sandbox.run(&["start"]).exits(3);
+    sandbox.run(&["approve", "alpha"]).exits(0);
+    // Checked anew, and bad: the next attempt is told, and begins from what the target is.
+    commit(&sandbox, "harness/job-1/alpha", &[("alpha", "BAD"), ("notes.txt", "a person may")]);
+    sandbox.script("alpha.2", "expect_feedback 'BAD'; edit alpha second");
+    let said = sandbox.run(&["start"]).exits(3);
+    assert!(said.err.contains("is the candidate now"), "{}", said.err);
+    assert_eq!(sandbox.task("alpha")["attempts"], 2);
+    // And good: it waits for a review again.
+    commit(&sandbox, "harness/job-1/alpha", &[("alpha", "by hand"), ("notes.txt", "a person may")]);
+    sandbox.run(&["start"]).exits(3);
+    let task = sandbox.task("alpha");
+    assert_eq!(
+        (&task["attempts"], &task["state"], &task["approved"]),
+        (&json!(2), &json!("reviewing"), &Value::Null)
+    );
+    assert_eq!(read(&sandbox, "alpha")["revised"], true);
+    sandbox.run(&["approve", "--all", "--passing"]).exits(0);
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(
+        (sandbox.landed("alpha"), sandbox.landed("notes.txt")),
+        ("by hand".into(), "a person may".into())
+    );
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn while_others_are_at_work_what_is_approved_lands_and_the_rest_waits() {
+    let sandbox = reviewed(&["alpha", "beta", "gamma"]);
+    sandbox.script("default", "edit \"$HARNESS_TASK\" good");
+    sandbox.script("gamma", "wait_for \"$HOME/go\"; edit gamma good");
+    let start = sandbox.spawn(&["start"]);
+    sandbox.await_that("two reviews", || {
+        sandbox.run(&["status", "--json"]).out.contains("\"reviewing\":2")
+    });
+    sandbox.run(&["approve", "alpha"]).exits(0);
+    sandbox.await_that("the landing", || sandbox.task("alpha")["state"] == "done");
+    sandbox.run(&["approve", "alpha"]).exits(128).says("it is done");
+    assert_eq!(sandbox.task("beta")["state"], "reviewing");
+    sandbox.give_sign("go");
+    start.wait().exits(3).says("2 candidates wait for a review");
+    sandbox.run(&["skip", "gamma", "-m", "not needed"]).exits(0);
+    sandbox.run(&["approve", "--all"]).exits(0);
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).landed(&["alpha", "beta"]).holds();
+    sandbox.run(&["review"]).exits(0).says("no candidate waits");
+}
+
+#[test]
+fn a_branch_without_work_changes_nothing() {
+    let sandbox = reviewed(&["alpha"]);
+    sandbox.script("alpha", "edit alpha good");
+    sandbox.run(&["start"]).exits(3);
+    let candidate = sandbox.task("alpha")["candidate"].clone();
+    sandbox.git(&["update-ref", "refs/heads/harness/job-1/alpha", &sandbox.base]);
+    let said = sandbox.run(&["start"]).exits(3);
+    assert!(said.err.contains("which changes nothing; the candidate stays"), "{}", said.err);
+    assert_eq!(sandbox.task("alpha")["candidate"], candidate);
+    sandbox.run(&["approve", "alpha"]).exits(0);
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.landed("alpha"), "good");
+}
