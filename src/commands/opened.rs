@@ -28,6 +28,17 @@ pub fn store(here: &Path) -> Result<Store> {
     Store::open(repo, git)
 }
 
+/// The same for somebody who only looks, which no version of git can get wrong: it is not asked for its own.
+///
+/// # Errors
+/// If there is no repository, one that is not supported, or no `git`.
+pub fn looking(here: &Path) -> Result<Store> {
+    let repo = Repo::discover(here)?;
+    let private = repo.common_dir().join("harness").join("git");
+    let git = Git::find_known(repo.common_dir(), &private, &ambient::environment())?;
+    Store::open(repo, git)
+}
+
 /// The run that is meant: the one that is named, or the only one that has not ended, or the only one.
 ///
 /// # Errors
@@ -48,7 +59,7 @@ pub fn run(store: &Store, name: Option<&str>) -> Result<RunId> {
         _ => {
             let mut active = Vec::new();
             for run in &runs {
-                let open = store.load(run)?.is_some_and(|r| {
+                let open = store.look(run)?.is_some_and(|r| {
                     let state = &r.ledger.state;
                     !state.ended() && state.phase != crate::domain::state::RunPhase::Cancelled
                 });
@@ -115,6 +126,14 @@ pub fn task(store: &Store, name: &str, run_name: Option<&str>) -> Result<(RunId,
 /// If its state is damaged.
 pub fn load(store: &Store, run: &RunId) -> Result<LoadedRun> {
     store.load(run)?.with_context(|| format!("the run `{run}` is gone"))
+}
+
+/// The same for somebody who only looks: see [`Store::look`].
+///
+/// # Errors
+/// As [`load`].
+pub fn look(store: &Store, run: &RunId) -> Result<LoadedRun> {
+    store.look(run)?.with_context(|| format!("the run `{run}` is gone"))
 }
 
 /// The state of one task of a loaded run.

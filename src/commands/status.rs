@@ -1,5 +1,6 @@
 //! `status`: how a run stands, at a glance.
 
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ const NAMED: usize = 10;
 
 /// `git harness status`
 pub fn run(here: &Path, args: &cli::Status, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
+    let store = opened::looking(here)?;
     let run = match opened::run(&store, args.run.as_deref()) {
         Ok(run) => run,
         Err(problem) if args.exit_code && problem.is::<NoRun>() => {
@@ -38,7 +39,9 @@ pub fn run(here: &Path, args: &cli::Status, ui: &Ui) -> Result<u8> {
         Err(problem) => return Err(problem),
     };
     loop {
-        let loaded = opened::load(&store, &run)?;
+        // Never given back: the process ends when it has been shown, and giving back what thousands of tasks say takes as long
+        // as reading it.
+        let loaded = ManuallyDrop::new(opened::look(&store, &run)?);
         let around = surroundings(&store, &loaded)?;
         let state = &loaded.ledger.state;
         if args.json {
@@ -54,6 +57,8 @@ pub fn run(here: &Path, args: &cli::Status, ui: &Ui) -> Result<u8> {
             let open = !state.ended();
             return Ok(if args.exit_code && open { error::INCOMPLETE } else { error::OK });
         }
+        // Who watches looks again and again.
+        drop(ManuallyDrop::into_inner(loaded));
         ambient::pause(WATCH);
     }
 }

@@ -23,6 +23,18 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Todo,
+        Self::Running,
+        Self::Verifying,
+        Self::Reviewing,
+        Self::Queued,
+        Self::Done,
+        Self::Failed,
+        Self::Skipped,
+    ];
+
     /// Whether nothing more will happen to the task by itself.
     #[must_use]
     pub fn ended(&self) -> bool {
@@ -30,6 +42,12 @@ impl Phase {
             Self::Done | Self::Failed | Self::Skipped => true,
             Self::Todo | Self::Running | Self::Verifying | Self::Reviewing | Self::Queued => false,
         }
+    }
+
+    /// The phase with this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.as_str() == word)
     }
 
     /// The word that users see.

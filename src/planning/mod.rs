@@ -38,7 +38,7 @@ pub use listed::{Listed, parse as parse_tasks};
 pub use schedule::makespan;
 pub use shape::{Shape, dot};
 pub use tokens::{Budget, count as count_tokens};
-pub use wire::{from_json, plan_id, to_json};
+pub use wire::{from_json, glance, plan_id, to_json};
 
 /// What is one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

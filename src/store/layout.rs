@@ -196,6 +196,18 @@ impl Local {
         self.root.join("plan-cache")
     }
 
+    /// What the tips of a run say, for those who only look. It may go at any time.
+    #[must_use]
+    pub fn index(&self, run: &RunId) -> PathBuf {
+        self.root.join("index").join(run.as_str())
+    }
+
+    /// The same in one piece with the plan, for as long as no ref has moved.
+    #[must_use]
+    pub fn whole(&self, run: &RunId) -> PathBuf {
+        self.root.join("index").join(format!("{run}.whole"))
+    }
+
     /// Where refs that were broken are put.
     #[must_use]
     pub fn quarantine(&self) -> PathBuf {

@@ -1,17 +1,32 @@
 //! Reading a run: job, plan and state, from nothing but refs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Ledger, Tip};
+use super::index::Index;
+use super::index::whole::{Stamps, Whole};
 use super::{Store, codec, layout};
 use crate::domain::event::{RunEvent, RunEventKind};
 use crate::domain::id::{Oid, RunId, TaskId};
+use crate::domain::plan::Plan;
 use crate::domain::state::{RunState, TaskState};
+use crate::planning;
 use crate::repo;
+
+/// A task, its tip, and the state that this says.
+pub(super) type TaskTip = (TaskId, Tip, TaskState);
+
+/// How plan and tips are read, given the plan's id and a way to its text.
+type Reader<'a> =
+    dyn Fn(&str, &(dyn Fn() -> Result<String> + Sync)) -> Result<(Plan, Vec<TaskTip>)> + 'a;
+
+/// So many tips that an index does not know make it worth writing anew.
+const WORTH_WRITING: usize = 64;
 
 /// What is pinned about a run beside job and plan.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
@@ -116,20 +131,48 @@ impl Store {
     /// # Errors
     /// If its refs are damaged.
     pub fn load(&self, run: &RunId) -> Result<Option<LoadedRun>> {
+        self.load_with(run, &|_, text| {
+            Ok((planning::from_json(text()?.as_str())?, self.task_tips(run)?))
+        })
+    }
+
+    /// A whole run for somebody who only looks: with what an index says, which is quicker, and which an agent could have
+    /// written. `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// If its refs are damaged.
+    pub fn look(&self, run: &RunId) -> Result<Option<LoadedRun>> {
+        self.load_with(run, &|plan, text| self.indexed(run, plan, text))
+    }
+
+    fn load_with(&self, run: &RunId, read: &Reader<'_>) -> Result<Option<LoadedRun>> {
         let Some((manifest, job_text)) = self.manifest(run)? else { return Ok(None) };
         let commit = self.read(&layout::run(run))?.context("the run's ref went away")?;
         let tree = self.repo().tree_of(&commit)?;
-        let plan = self.repo().read_blob_at(&tree, files::PLAN)?.context("the run has no plan")?;
-        let plan = crate::planning::from_json(std::str::from_utf8(&plan)?)?;
-        let mut state = RunState::new(run.clone(), plan);
+        let text = || -> Result<String> {
+            let plan = self.repo().read_blob_at(&tree, files::PLAN)?;
+            Ok(String::from_utf8(plan.context("the run has no plan")?)?)
+        };
+        let (plan, task_tips) = read(&manifest.plan, &text)?;
+        // First without any task: what the run's chain says of new ones is less than what their own say.
+        let mut state = RunState::new(run.clone(), Plan { tasks: Vec::new() });
+        state.plan = plan;
         let run_seq = self.replay_run(&commit, &mut state)?;
-        let mut tips = BTreeMap::new();
-        for (task, tip, task_state) in self.task_tips(run)? {
-            if let Some(slot) = state.tasks.get_mut(&task) {
-                *slot = task_state;
-                tips.insert(task, tip);
-            }
+        let planned: HashSet<&TaskId> = state.plan.tasks.iter().map(|t| &t.id).collect();
+        let mut tips = Vec::with_capacity(task_tips.len());
+        // In the memory that they are in: states are large, and copying thousands of them takes longer than reading them.
+        let known = task_tips.into_iter().filter(|(task, ..)| planned.contains(task));
+        let known = known.map(|(task, tip, state)| {
+            tips.push((task.clone(), tip));
+            (task, state)
+        });
+        let mut tasks: BTreeMap<TaskId, TaskState> = known.collect();
+        let tips: BTreeMap<TaskId, Tip> = tips.into_iter().collect();
+        for task in state.plan.tasks.iter().filter(|t| !tips.contains_key(&t.id)) {
+            let begun = state.tasks.remove(&task.id).unwrap_or_default();
+            tasks.insert(task.id.clone(), begun);
         }
+        state.tasks = tasks;
         let archived = self.archived(run)?;
         let mut missing = Vec::new();
         for (task, slot) in &mut state.tasks {
@@ -183,7 +226,64 @@ impl Store {
         Ok(found)
     }
 
-    fn task_tips(&self, run: &RunId) -> Result<Vec<(TaskId, Tip, TaskState)>> {
+    /// The plan and the tips, from an index as far as there is one.
+    fn indexed(
+        &self,
+        run: &RunId,
+        plan_id: &str,
+        text: &(dyn Fn() -> Result<String> + Sync),
+    ) -> Result<(Plan, Vec<TaskTip>)> {
+        let common = self.repo().common_dir();
+        let prefix = layout::tasks(run);
+        let stamps = || Stamps::of(&common.join("packed-refs"), &common.join(&prefix));
+        let (path, whole) = (self.local().index(run), self.local().whole(run));
+        // Before anything is listed: what moves meanwhile makes it void.
+        let stamps = stamps();
+        if let Some(known) = stamps.and_then(|stamps| Whole::read(&whole, stamps, plan_id)) {
+            return Ok((known.plan, known.tips));
+        }
+        let index = Index::read(&path);
+        let misses = AtomicUsize::new(0);
+        let (plan, tips) = rayon::join(
+            || planning::glance(&text()?),
+            || {
+                self.tips(run, &|commit| {
+                    if let Some(known) = index.as_ref().and_then(|index| index.get(commit)) {
+                        return Ok(known);
+                    }
+                    misses.fetch_add(1, Ordering::Relaxed);
+                    self.tip_state(commit)
+                })
+            },
+        );
+        let (plan, tips) = (plan?, tips?);
+        if tips.len() >= WORTH_WRITING {
+            if misses.into_inner() >= WORTH_WRITING {
+                let of_tips = tips.iter().map(|(_, tip, state)| (&tip.commit, &tip.tree, state));
+                Index::write(&path, of_tips);
+            }
+            if let Some(stamps) = stamps {
+                Whole::write(&whole, stamps, plan_id, &plan, &tips);
+            }
+        }
+        Ok((plan, tips))
+    }
+
+    fn task_tips(&self, run: &RunId) -> Result<Vec<TaskTip>> {
+        self.tips(run, &|commit| self.tip_state(commit))
+    }
+
+    /// What a tip says itself: its tree and the state.
+    fn tip_state(&self, commit: &Oid) -> Result<(Oid, TaskState)> {
+        let info = repo::commit_info(self.repo(), commit)?;
+        Ok((info.tree, codec::read_state(&info.message)?))
+    }
+
+    fn tips(
+        &self,
+        run: &RunId,
+        of: &(dyn Fn(&Oid) -> Result<(Oid, TaskState)> + Sync),
+    ) -> Result<Vec<TaskTip>> {
         let prefix = layout::tasks(run);
         let refs = self.list(&prefix)?;
         refs.par_iter()
@@ -192,11 +292,9 @@ impl Store {
                 Some((task, commit))
             })
             .map(|(task, commit)| {
-                let info = repo::commit_info(self.repo(), commit)?;
-                let state = codec::read_state(&info.message)
+                let (tree, state) = of(commit)
                     .with_context(|| format!("the chain of the task `{task}` cannot be read"))?;
-                let tip = Tip { commit: commit.clone(), tree: info.tree };
-                Ok((task, tip, state))
+                Ok((task, Tip { commit: commit.clone(), tree }, state))
             })
             .collect()
     }

@@ -7,6 +7,7 @@
 pub mod chain;
 pub mod codec;
 pub mod create;
+mod index;
 pub mod journal;
 pub mod layout;
 pub mod load;

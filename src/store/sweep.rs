@@ -55,6 +55,9 @@ impl Store {
             moves.push(Move::delete(name, tip));
             swept.chains += 1;
         }
+        for index in [self.local().index(run), self.local().whole(run)] {
+            std::fs::remove_file(index).ok();
+        }
         if !tips.is_empty() {
             self.archive(proof, &payloads, &tips)?;
             self.barrier()?;

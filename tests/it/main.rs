@@ -11,6 +11,7 @@ mod chaos;
 mod cli;
 mod evaluations;
 mod halting;
+mod index;
 mod init;
 mod interop;
 mod invariants;

@@ -390,17 +390,7 @@ fn version(map: &BTreeMap<&str, &str>) -> Result<()> {
 }
 
 fn phase(text: &str) -> Result<Phase> {
-    let all = [
-        Phase::Todo,
-        Phase::Running,
-        Phase::Verifying,
-        Phase::Reviewing,
-        Phase::Queued,
-        Phase::Done,
-        Phase::Failed,
-        Phase::Skipped,
-    ];
-    all.into_iter().find(|p| p.as_str() == text).with_context(|| format!("unknown state: {text:?}"))
+    Phase::parse(text).with_context(|| format!("unknown state: {text:?}"))
 }
 
 /// The state that a task's tip says.

@@ -1,0 +1,165 @@
+//! The index on tips that have something in every field.
+
+use super::whole::{Stamps, Whole};
+use super::*;
+use crate::domain::evaluation::Evaluation;
+use crate::domain::id::{TaskId, Timestamp};
+use crate::domain::plan::{Plan, Task};
+use crate::domain::review::{Approval, Review};
+use crate::domain::session::{Class, Cost, Session, Spend, Usage};
+use crate::domain::state::Phase;
+use crate::domain::verdict::Candidate;
+use crate::store::chain::Tip;
+use crate::store::wire::tokens;
+
+fn oid(n: u32) -> Oid {
+    Oid::parse(&format!("{n:040x}")).unwrap()
+}
+
+/// A state with something in every field.
+fn full(n: u32) -> TaskState {
+    let text = |word: &str| Some(format!("{word} {n}"));
+    let tokens = tokens([1, 2, 3, u64::from(n)]);
+    let counted = Usage { tokens: Some(tokens), cost: Some(Cost(7)) };
+    let mut spend = Spend::default();
+    spend.add(counted);
+    let candidate = Candidate { commit: oid(n + 1), tree: oid(n + 2), base: oid(n + 3) };
+    TaskState {
+        phase: Phase::Queued,
+        seq: 3,
+        attempt: n,
+        place: text("p01"),
+        owner: text("here"),
+        base: Some(oid(n)),
+        ending: text("exit 0"),
+        class: Some(Class::Ok),
+        session: Some(Session {
+            id: "id".into(),
+            place: "p01".into(),
+            owner: "here".into(),
+            counted,
+        }),
+        resumes: 1,
+        redispatches: 2,
+        spend,
+        excused: counted,
+        candidate: Some(candidate.clone()),
+        rejections: 3,
+        conflicts: 4,
+        faults: 5,
+        not_before: Timestamp(6),
+        evaluation: Evaluation { waiting: true, rounds: 7, objection: text("digest"), spend },
+        review: Review {
+            approval: Some(Approval {
+                by: "somebody".into(),
+                at: Timestamp(8),
+                commit: candidate.commit,
+                tree: candidate.tree,
+            }),
+            revised: true,
+        },
+        landed: Some(oid(9)),
+        reason: text("because"),
+        cause: text("cause"),
+        at: Timestamp(u64::from(n)),
+    }
+}
+
+fn written(count: u32) -> (tempfile::TempDir, std::path::PathBuf, Vec<(Oid, Oid, TaskState)>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index").join("run-1");
+    // Not in the order of the ids.
+    let tip = |n: u32| {
+        let state = if n % 3 == 0 { full(n) } else { TaskState::default() };
+        (oid(n.wrapping_mul(2_654_435_761) >> 4), oid(n), state)
+    };
+    let tips: Vec<_> = (0..count).map(tip).collect();
+    Index::write(&path, tips.iter().map(|(c, t, s)| (c, t, s)));
+    (folder, path, tips)
+}
+
+#[test]
+fn what_is_written_is_read_by_the_id_of_its_commit() {
+    for count in [0, 1, 2, 500] {
+        let (_folder, path, tips) = written(count);
+        let index = Index::read(&path).unwrap();
+        for (commit, tree, state) in &tips {
+            assert_eq!(index.get(commit), Some((tree.clone(), state.clone())));
+        }
+        assert_eq!(index.get(&oid(u32::MAX)), None);
+    }
+}
+
+#[test]
+fn what_is_damaged_is_no_index() {
+    let (_folder, path, tips) = written(40);
+    let good = std::fs::read(&path).unwrap();
+    for at in (0..good.len()).step_by(7) {
+        let mut bad = good.clone();
+        bad[at] ^= 0x40;
+        std::fs::write(&path, &bad).unwrap();
+        assert!(Index::read(&path).is_none(), "byte {at}");
+        std::fs::write(&path, &good[..at]).unwrap();
+        assert!(Index::read(&path).is_none(), "cut at {at}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert!(Index::read(&path).is_none());
+    // And another is written in its place.
+    Index::write(&path, tips.iter().map(|(c, t, s)| (c, t, s)));
+    assert!(Index::read(&path).is_some());
+    assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 1, "nothing lies around");
+}
+
+#[test]
+fn the_whole_is_read_only_while_nothing_has_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("whole");
+    let task = |n: u32| Task {
+        id: TaskId::parse(&format!("t{n}")).unwrap(),
+        files: vec![format!("f{n}")],
+        after: Vec::new(),
+        lines: 3,
+        tokens: 4,
+        level: 5,
+        vars: if n == 1 { "{}".into() } else { String::new() },
+    };
+    let plan = Plan { tasks: (0..3).map(task).collect() };
+    let tip = |n| (task(n).id, Tip { commit: oid(n), tree: oid(n + 10) }, full(n));
+    let tips: Vec<_> = (0..3).map(tip).collect();
+    let old = Stamps { packed: Some((5, 6, 7)), folder: Some((8, 9)) };
+    let moved = [
+        Stamps { packed: Some((6, 6, 7)), ..old },
+        Stamps { packed: None, ..old },
+        Stamps { folder: Some((9, 9)), ..old },
+        Stamps { folder: None, ..old },
+    ];
+    Whole::write(&path, old, "plan", &plan, &tips);
+    let whole = Whole::read(&path, old, "plan").unwrap();
+    assert_eq!((whole.plan, whole.tips), (plan, tips));
+    assert!(Whole::read(&path, old, "another plan").is_none());
+    for stamps in moved {
+        assert!(Whole::read(&path, stamps, "plan").is_none(), "{stamps:?}");
+    }
+    let good = std::fs::read(&path).unwrap();
+    for at in (0..good.len()).step_by(5) {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        std::fs::write(&path, &bad).unwrap();
+        assert!(Whole::read(&path, old, "plan").is_none(), "byte {at}");
+    }
+}
+
+#[test]
+fn what_has_just_moved_has_no_stamp_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let packed = folder.path().join("packed-refs");
+    std::fs::write(&packed, "x").unwrap();
+    let tasks = folder.path().join("tasks");
+    assert_eq!(Stamps::of(&packed, &tasks), None, "it may move again without looking different");
+    let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    std::fs::File::open(&packed).unwrap().set_modified(old).unwrap();
+    let stamps = Stamps::of(&packed, &tasks).unwrap();
+    assert_eq!((stamps.packed.map(|p| p.1), stamps.folder), (Some(1), None));
+    std::fs::create_dir(&tasks).unwrap();
+    assert_eq!(Stamps::of(&packed, &tasks), None);
+}
