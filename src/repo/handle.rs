@@ -4,10 +4,12 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many handles wait at most; each remembers up to [`CACHE`] bytes.
+use gix::odb::pack::cache::lru::MemoryCappedHashmap;
+
+/// How many handles wait at most; each remembers up to twice [`CACHE`] bytes.
 const SPARE: usize = 8;
 
-/// How much a handle remembers of what it has read, in bytes.
+/// How much a handle remembers of what it has read, and as much of what that was made from, in bytes.
 const CACHE: usize = 4 * 1024 * 1024;
 
 /// Handles that nobody uses at the moment.
@@ -31,6 +33,8 @@ pub(super) fn fresh(shared: &gix::ThreadSafeRepository) -> gix::Repository {
     let mut local = shared.to_thread_local();
     // Diffs and merges read the same few trees again and again.
     local.object_cache_size_if_unset(CACHE);
+    // Objects in a pack are deltas of others in it, up to fifty deep; without this, all of them are unpacked for each.
+    local.objects.set_pack_cache(|| Box::new(MemoryCappedHashmap::new(CACHE)));
     local
 }
 

@@ -6,6 +6,7 @@
 //! Two rules hold for every function that touches a place: paths come from our own records, never from files that an
 //! agent can write (`.git`, `commondir`), and nothing ever goes through a symbolic link.
 
+mod bulk;
 mod changes;
 mod diff;
 mod handle;
@@ -37,6 +38,7 @@ use anyhow::{Context, Result, bail};
 use crate::domain::id::Oid;
 use handle::Handles;
 
+pub use bulk::commit_infos;
 pub use changes::{FileChange, file_changes};
 pub use diff::{Change, ChangeKind, changed_paths, unified_diff};
 pub use handle::Handle;

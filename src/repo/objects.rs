@@ -220,11 +220,15 @@ pub fn commit_info(repo: &Repo, id: &Oid) -> Result<CommitInfo> {
         .find_commit(object_id(id)?)
         .with_context(|| format!("no commit has this id: {id}"))?;
     let decoded = commit.decode().with_context(|| format!("cannot read a commit: {id}"))?;
-    let time = decoded.committer().with_context(|| format!("a commit without a time: {id}"))?;
+    said(&decoded).with_context(|| format!("a commit without a time: {id}"))
+}
+
+/// What a commit says that has been taken apart.
+pub(super) fn said(commit: &gix::objs::CommitRef<'_>) -> Result<CommitInfo> {
     Ok(CommitInfo {
-        tree: oid(decoded.tree()),
-        parents: decoded.parents().map(oid).collect(),
-        message: decoded.message.to_string(),
-        time: time.seconds(),
+        tree: oid(commit.tree()),
+        parents: commit.parents().map(oid).collect(),
+        message: commit.message.to_string(),
+        time: commit.committer()?.seconds(),
     })
 }

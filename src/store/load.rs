@@ -1,7 +1,6 @@
 //! Reading a run: job, plan and state, from nothing but refs.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
@@ -23,7 +22,7 @@ pub(super) type TaskTip = (TaskId, Tip, TaskState);
 
 /// How plan and tips are read, given the plan's id and a way to its text.
 type Reader<'a> =
-    dyn Fn(&str, &(dyn Fn() -> Result<String> + Sync)) -> Result<(Plan, Vec<TaskTip>)> + 'a;
+    dyn Fn(&str, &(dyn Fn() -> Result<String> + Sync)) -> Result<(Plan, Vec<Vec<TaskTip>>)> + 'a;
 
 /// So many tips that an index does not know make it worth writing anew.
 const WORTH_WRITING: usize = 64;
@@ -132,7 +131,7 @@ impl Store {
     /// If its refs are damaged.
     pub fn load(&self, run: &RunId) -> Result<Option<LoadedRun>> {
         self.load_with(run, &|_, text| {
-            Ok((planning::from_json(text()?.as_str())?, self.task_tips(run)?))
+            Ok((planning::from_json(text()?.as_str())?, vec![self.tips(run, None)?.0]))
         })
     }
 
@@ -159,15 +158,15 @@ impl Store {
         state.plan = plan;
         let run_seq = self.replay_run(&commit, &mut state)?;
         let planned: HashSet<&TaskId> = state.plan.tasks.iter().map(|t| &t.id).collect();
-        let mut tips = Vec::with_capacity(task_tips.len());
-        // In the memory that they are in: states are large, and copying thousands of them takes longer than reading them.
-        let known = task_tips.into_iter().filter(|(task, ..)| planned.contains(task));
-        let known = known.map(|(task, tip, state)| {
-            tips.push((task.clone(), tip));
-            (task, state)
-        });
-        let mut tasks: BTreeMap<TaskId, TaskState> = known.collect();
-        let tips: BTreeMap<TaskId, Tip> = tips.into_iter().collect();
+        let mut tasks: BTreeMap<TaskId, TaskState> = BTreeMap::new();
+        let mut tips: BTreeMap<TaskId, Tip> = BTreeMap::new();
+        // One by one: states are large, and copying thousands of them takes longer than reading them.
+        for (task, tip, state) in task_tips.into_iter().flatten() {
+            if planned.contains(&task) {
+                tips.insert(task.clone(), tip);
+                tasks.insert(task, state);
+            }
+        }
         for task in state.plan.tasks.iter().filter(|t| !tips.contains_key(&t.id)) {
             let begun = state.tasks.remove(&task.id).unwrap_or_default();
             tasks.insert(task.id.clone(), begun);
@@ -232,7 +231,7 @@ impl Store {
         run: &RunId,
         plan_id: &str,
         text: &(dyn Fn() -> Result<String> + Sync),
-    ) -> Result<(Plan, Vec<TaskTip>)> {
+    ) -> Result<(Plan, Vec<Vec<TaskTip>>)> {
         let common = self.repo().common_dir();
         let prefix = layout::tasks(run);
         let stamps = || Stamps::of(&common.join("packed-refs"), &common.join(&prefix));
@@ -243,60 +242,50 @@ impl Store {
             return Ok((known.plan, known.tips));
         }
         let index = Index::read(&path);
-        let misses = AtomicUsize::new(0);
-        let (plan, tips) = rayon::join(
-            || planning::glance(&text()?),
-            || {
-                self.tips(run, &|commit| {
-                    if let Some(known) = index.as_ref().and_then(|index| index.get(commit)) {
-                        return Ok(known);
-                    }
-                    misses.fetch_add(1, Ordering::Relaxed);
-                    self.tip_state(commit)
-                })
-            },
-        );
-        let (plan, tips) = (plan?, tips?);
+        let (plan, tips) =
+            rayon::join(|| planning::glance(&text()?), || self.tips(run, index.as_ref()));
+        let (plan, (tips, unknown)) = (plan?, tips?);
         if tips.len() >= WORTH_WRITING {
-            if misses.into_inner() >= WORTH_WRITING {
+            if let Some(stamps) = stamps {
+                Whole::write(&whole, stamps, plan_id, &plan, &tips);
+            } else if unknown >= WORTH_WRITING {
+                // While refs move, what is known of those that do not is worth keeping.
                 let of_tips = tips.iter().map(|(_, tip, state)| (&tip.commit, &tip.tree, state));
                 Index::write(&path, of_tips);
             }
-            if let Some(stamps) = stamps {
-                Whole::write(&whole, stamps, plan_id, &plan, &tips);
-            }
         }
-        Ok((plan, tips))
+        Ok((plan, vec![tips]))
     }
 
-    fn task_tips(&self, run: &RunId) -> Result<Vec<TaskTip>> {
-        self.tips(run, &|commit| self.tip_state(commit))
-    }
-
-    /// What a tip says itself: its tree and the state.
-    fn tip_state(&self, commit: &Oid) -> Result<(Oid, TaskState)> {
-        let info = repo::commit_info(self.repo(), commit)?;
-        Ok((info.tree, codec::read_state(&info.message)?))
-    }
-
-    fn tips(
-        &self,
-        run: &RunId,
-        of: &(dyn Fn(&Oid) -> Result<(Oid, TaskState)> + Sync),
-    ) -> Result<Vec<TaskTip>> {
+    /// The tips, and how many of them the index did not know.
+    fn tips(&self, run: &RunId, index: Option<&Index>) -> Result<(Vec<TaskTip>, usize)> {
         let prefix = layout::tasks(run);
         let refs = self.list(&prefix)?;
-        refs.par_iter()
-            .filter_map(|(name, commit)| {
-                let task = TaskId::parse(name.strip_prefix(&prefix)?).ok()?;
-                Some((task, commit))
-            })
-            .map(|(task, commit)| {
-                let (tree, state) = of(commit)
-                    .with_context(|| format!("the chain of the task `{task}` cannot be read"))?;
-                Ok((task, Tip { commit: commit.clone(), tree }, state))
-            })
-            .collect()
+        let named = refs.into_iter().filter_map(|(name, commit)| {
+            Some((TaskId::parse(name.strip_prefix(&prefix)?).ok()?, commit))
+        });
+        let named: Vec<(TaskId, Oid)> = named.collect();
+        let mut known: Vec<Option<(Oid, TaskState)>> = match index {
+            Some(index) => named.par_iter().map(|(_, commit)| index.get(commit)).collect(),
+            None => named.iter().map(|_| None).collect(),
+        };
+        let unknown = named.iter().zip(&mut known).filter(|(_, known)| known.is_none());
+        let unknown: Vec<(&(TaskId, Oid), &mut Option<(Oid, TaskState)>)> = unknown.collect();
+        let ids: Vec<&Oid> = unknown.iter().map(|((_, commit), _)| commit).collect();
+        let infos = repo::commit_infos(self.repo(), &ids)?;
+        let count = ids.len();
+        unknown.into_par_iter().zip(infos).try_for_each(|(((task, _), slot), info)| {
+            let info = info.and_then(|info| Ok((codec::read_state(&info.message)?, info.tree)));
+            let (state, tree) =
+                info.with_context(|| format!("the chain of the task `{task}` cannot be read"))?;
+            *slot = Some((tree, state));
+            anyhow::Ok(())
+        })?;
+        let tips = named.into_iter().zip(known).filter_map(|((task, commit), known)| {
+            let (tree, state) = known?;
+            Some((task, Tip { commit, tree }, state))
+        });
+        Ok((tips.collect(), count))
     }
 
     fn archived(&self, run: &RunId) -> Result<BTreeMap<TaskId, TaskState>> {

@@ -135,7 +135,7 @@ fn the_whole_is_read_only_while_nothing_has_moved() {
     ];
     Whole::write(&path, old, "plan", &plan, &tips);
     let whole = Whole::read(&path, old, "plan").unwrap();
-    assert_eq!((whole.plan, whole.tips), (plan, tips));
+    assert_eq!((whole.plan, whole.tips.concat()), (plan, tips));
     assert!(Whole::read(&path, old, "another plan").is_none());
     for stamps in moved {
         assert!(Whole::read(&path, stamps, "plan").is_none(), "{stamps:?}");

@@ -8,6 +8,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::put;
@@ -22,6 +23,9 @@ use crate::store::load::TaskTip;
 const MAGIC: &[u8; 8] = b"GHWHOLE1";
 /// The length of that and of a checksum.
 const HEAD: usize = 12;
+
+/// How many tips are read or written by one thread on end.
+const STRETCH: usize = 1024;
 
 /// How long ago something must have changed to have a stamp, in nanoseconds: many times the resolution of any file system.
 const SETTLED: i128 = 1_000_000_000;
@@ -65,7 +69,8 @@ impl Stamps {
 #[derive(Debug)]
 pub(in crate::store) struct Whole {
     pub(in crate::store) plan: Plan,
-    pub(in crate::store) tips: Vec<TaskTip>,
+    /// In stretches, as they were read.
+    pub(in crate::store) tips: Vec<Vec<TaskTip>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,8 +78,8 @@ struct File {
     stamps: Stamps,
     plan: String,
     tasks: Vec<Planned>,
-    /// How many tips follow. They are read one by one: all at once they would be in memory twice.
-    tips: u32,
+    /// The tips follow in stretches of so many bytes, which are read side by side.
+    stretches: Vec<usize>,
 }
 
 /// A tip in the file: task, commit, and what it says.
@@ -109,14 +114,27 @@ impl Whole {
             let after = after.iter().map(|name| id(name)).collect::<Option<_>>()?;
             tasks.push(Task { id: id(&name)?, files, after, lines, tokens, level, vars });
         }
-        let mut tips = Vec::with_capacity(usize::try_from(file.tips).ok()?.min(rest.len()));
-        for _ in 0..file.tips {
-            let ((name, commit, record), behind) = postcard::take_from_bytes::<Entry>(rest).ok()?;
+        let mut stretches = Vec::with_capacity(file.stretches.len());
+        for length in file.stretches {
+            let (stretch, behind) = rest.split_at_checked(length)?;
+            stretches.push(stretch);
             rest = behind;
-            let (tree, state) = record.state()?;
-            tips.push((id(&name)?, Tip { commit: Oid::parse(&commit).ok()?, tree }, state));
         }
+        let tips = stretches.into_par_iter().map(Self::tips).collect::<Option<_>>()?;
         Some(Self { plan: Plan { tasks }, tips })
+    }
+
+    fn tips(mut stretch: &[u8]) -> Option<Vec<TaskTip>> {
+        let mut tips = Vec::with_capacity(STRETCH);
+        while !stretch.is_empty() {
+            let ((name, commit, record), behind) =
+                postcard::take_from_bytes::<Entry>(stretch).ok()?;
+            stretch = behind;
+            let (tree, state) = record.state()?;
+            let commit = Oid::parse(&commit).ok()?;
+            tips.push((TaskId::parse(&name).ok()?, Tip { commit, tree }, state));
+        }
+        Some(tips)
     }
 
     /// Writes a file. At once or not at all; a repository that cannot be written to has none.
@@ -135,18 +153,19 @@ impl Whole {
         let entry = |(task, tip, state): &TaskTip| -> Entry {
             (task.to_string(), tip.commit.to_string(), Record::of(&tip.tree, state))
         };
-        let Ok(count) = u32::try_from(tips.len()) else { return };
+        let stretch = |tips: &[TaskTip]| -> postcard::Result<Vec<u8>> {
+            tips.iter().try_fold(Vec::new(), |bytes, tip| postcard::to_extend(&entry(tip), bytes))
+        };
+        let stretches = tips.par_chunks(STRETCH).map(stretch).collect::<Result<Vec<_>, _>>();
+        let Ok(stretches) = stretches else { return };
         let file = File {
             stamps,
             plan: id.to_owned(),
             tasks: plan.tasks.iter().map(planned).collect(),
-            tips: count,
+            stretches: stretches.iter().map(Vec::len).collect(),
         };
         let Ok(mut body) = postcard::to_stdvec(&file) else { return };
-        for tip in tips {
-            let Ok(entry) = postcard::to_stdvec(&entry(tip)) else { return };
-            body.extend(entry);
-        }
+        body.extend(stretches.concat());
         let mut bytes = MAGIC.to_vec();
         bytes.extend(crc32fast::hash(&body).to_le_bytes());
         bytes.extend(body);
