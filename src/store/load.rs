@@ -270,7 +270,7 @@ impl Store {
             None => named.iter().map(|_| None).collect(),
         };
         let unknown = named.iter().zip(&mut known).filter(|(_, known)| known.is_none());
-        let unknown: Vec<(&(TaskId, Oid), &mut Option<(Oid, TaskState)>)> = unknown.collect();
+        let unknown: Vec<_> = unknown.collect();
         let ids: Vec<&Oid> = unknown.iter().map(|((_, commit), _)| commit).collect();
         let infos = repo::commit_infos(self.repo(), &ids)?;
         let count = ids.len();

@@ -70,7 +70,7 @@ fn written(count: u32) -> (tempfile::TempDir, std::path::PathBuf, Vec<(Oid, Oid,
     let path = folder.path().join("index").join("run-1");
     // Not in the order of the ids.
     let tip = |n: u32| {
-        let state = if n % 3 == 0 { full(n) } else { TaskState::default() };
+        let state = if n.is_multiple_of(3) { full(n) } else { TaskState::default() };
         (oid(n.wrapping_mul(2_654_435_761) >> 4), oid(n), state)
     };
     let tips: Vec<_> = (0..count).map(tip).collect();
