@@ -8,6 +8,7 @@ pub mod event;
 pub mod id;
 pub mod machine;
 pub mod plan;
+pub mod queue;
 pub mod retry;
 pub mod session;
 pub mod state;
