@@ -14,9 +14,10 @@ impl Queue {
         loop {
             let mut more = self.wind_up();
             if self.stop.is_none() {
+                // What is there goes before what could be.
+                more |= self.ask();
                 more |= self.confirm();
                 more |= self.integrate();
-                more |= self.ask();
                 more |= self.screen();
             }
             if !more {
@@ -185,12 +186,6 @@ impl Queue {
         })
     }
 
-    /// Whether all that a train's entries come after is where it should be.
-    pub(super) fn in_order(&self, train: &Train) -> bool {
-        let entries: Vec<EntryId> = train.entries().cloned().collect();
-        self.can_follow(&entries, &BTreeSet::new())
-    }
-
     fn pick(&self) -> Vec<EntryId> {
         let batch = self.settings.batch;
         // Where every commit is verified anyway, a failure costs a long train no more than a short one.
@@ -214,13 +209,13 @@ impl Queue {
         more
     }
 
-    /// Has prefixes verified, as far as there are places: the integrator's first, then suspects, then lanes.
+    /// Has prefixes verified, as far as there are places: of suspects first, then the integrator's, then those of lanes.
     fn ask(&mut self) -> bool {
         let mut ids: Vec<(Kind, TrainId)> =
             self.trains.iter().map(|(id, t)| (t.kind, *id)).collect();
         let order = |kind: Kind| match kind {
-            Kind::Integrate => 0,
-            Kind::Confirm => 1,
+            Kind::Confirm => 0,
+            Kind::Integrate => 1,
             Kind::Lane => 2,
         };
         ids.sort_by_key(|(kind, id)| (order(*kind), *id));

@@ -40,11 +40,32 @@ impl Queue {
                 self.eject(&entry, Why::Conflict { paths });
             }
         }
-        // What comes after an entry that was left out must not go ahead of it.
-        if self.trains.get(&id).is_some_and(|train| !self.in_order(train)) {
-            self.dissolve(id);
-        }
+        self.shorten(id);
         self.refresh(id);
+    }
+
+    /// What comes after an entry that was left out must not go ahead of it: the train ends before that. What goes back
+    /// then waits for this train as the other one does, so that they do not meet in the same train at once again.
+    fn shorten(&mut self, id: TrainId) {
+        let Some(train) = self.trains.get(&id) else { return };
+        let entries: Vec<EntryId> = train.entries().cloned().collect();
+        let follows = |n: &usize| {
+            let before = entries.get(..*n).unwrap_or_default();
+            let met = |dep: &EntryId| self.has_landed(dep) || before.contains(dep);
+            let item = entries.get(*n).and_then(|id| self.items.get(id));
+            item.is_some_and(|item| item.entry.after.iter().all(met))
+        };
+        let Some(end) = (0..entries.len()).find(|n| !follows(n)) else { return };
+        let cut = |range: &[usize]| entries.get(range[0].max(end)..range[1]).map(<[_]>::to_vec);
+        let bounds: Vec<usize> = std::iter::once(0).chain(train.bounds.iter().copied()).collect();
+        let behind = bounds.windows(2).filter_map(cut).collect();
+        match train.kind {
+            Kind::Integrate => self.take_back(behind),
+            Kind::Lane | Kind::Confirm => behind.iter().flatten().for_each(|e| self.wait(e)),
+        }
+        if let Some(train) = self.trains.get_mut(&id) {
+            train.shorten(end);
+        }
     }
 
     pub(super) fn judged(&mut self, id: TrainId, prefix: usize, attempt: u32, ruling: Ruling) {

@@ -35,10 +35,24 @@ impl Queue {
             self.items.insert(id.clone(), item);
             new.push(id);
         }
+        self.call_back(&new.iter().collect());
         for id in new {
             if let Some(by) = self.in_vain(&id) {
                 self.eject(&id, Why::Blocked { by });
             }
+        }
+    }
+
+    /// Something has come, perhaps for the second time, that others come after: they must not go ahead of it now.
+    fn call_back(&mut self, new: &BTreeSet<&EntryId>) {
+        let under_way = |item: &&Item| {
+            item.entry.after.iter().any(|dep| new.contains(dep))
+                && matches!(item.standing, Standing::Integrating(_) | Standing::Confirming(_))
+        };
+        let behind = self.items.values().filter(under_way).map(|i| i.entry.id.clone());
+        for other in behind.collect::<Vec<_>>() {
+            self.take_out(&other);
+            self.wait(&other);
         }
     }
 

@@ -5,7 +5,7 @@ const START: u32 = 50_000;
 /// How many entries the estimate remembers, about.
 const MEMORY: u32 = 32;
 /// What makes a group of one entry per this share of failures the cheapest, about.
-const IDEAL: u32 = 400_000;
+const IDEAL: u32 = 700_000;
 /// The largest group. With larger ones, conflicts in meaning make the integrator fail too often.
 pub const LARGEST: usize = 16;
 

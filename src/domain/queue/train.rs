@@ -134,6 +134,16 @@ impl Train {
         Some(())
     }
 
+    /// Ends a built train after so many steps.
+    pub(super) fn shorten(&mut self, end: usize) {
+        self.candidates.truncate(end);
+        self.bounds.retain(|bound| *bound < end);
+        self.bounds.extend((end > 0).then_some(end));
+        if let Some(steps) = &mut self.steps {
+            steps.truncate(end);
+        }
+    }
+
     /// The shortest prefix that failed and is longer than what is good.
     pub(super) fn bad(&self) -> Option<usize> {
         self.red.range(self.good + 1..).next().map(|(prefix, _)| *prefix)

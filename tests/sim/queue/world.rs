@@ -1,6 +1,6 @@
 //! A repository and its checks, as far as a queue can see them: changes, commits, trees, verdicts and one branch.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use git_harness::domain::id::Oid;
 use git_harness::domain::queue::{Clash, EntryId, Ruling, Step};
@@ -36,7 +36,7 @@ impl Node {
 }
 
 fn oid(kind: char, hash: u64) -> Oid {
-    Oid::parse(&format!("{kind}{:039x}", u128::from(hash) << 64 | u128::from(mix(hash)))).unwrap()
+    Oid::parse(&format!("{kind}{hash:016x}{:023x}", mix(hash))).unwrap()
 }
 
 /// Conflicts, from the side of either.
@@ -117,11 +117,11 @@ impl World {
         (self.tip.clone(), self.nodes[&self.tip].tree.clone())
     }
 
-    /// Whether a change, put on the target alone, would pass and merge.
-    pub fn welcome(&self, number: usize) -> bool {
-        let tip = &self.nodes[&self.tip];
+    /// Whether a change, alone on a commit, would merge and break nothing.
+    pub fn welcome(&self, onto: &Oid, number: usize) -> bool {
+        let onto = &self.nodes[onto];
         let with =
-            |pairs: &Pairs| pairs.get(&number).is_some_and(|o| o.iter().any(|o| tip.has(*o)));
+            |pairs: &Pairs| pairs.get(&number).is_some_and(|o| o.iter().any(|o| onto.has(*o)));
         !self.changes[number].bad && !with(&self.breaks) && !with(&self.clashes)
     }
 
@@ -135,7 +135,7 @@ impl World {
         let hash = parent.hash ^ mix(u64::try_from(number).unwrap() + 1);
         let tree = oid('d', hash);
         self.fails.insert(tree.clone(), fails);
-        let name = mix(u64::from_str_radix(&onto.as_str()[8..24], 16).unwrap());
+        let name = mix(u64::from_str_radix(&onto.as_str()[1..17], 16).unwrap());
         let commit = oid('c', mix(name ^ hash));
         let (parent, change) = (Some(onto.clone()), Some(number));
         self.nodes.insert(commit.clone(), Node { tree, set, hash, fails, parent, change });
@@ -221,19 +221,5 @@ impl World {
         if let Some(parent) = self.nodes[&self.tip].parent.clone() {
             self.tip = parent;
         }
-    }
-
-    /// How many commits of each change are on the target, by number.
-    pub fn count(&self) -> BTreeMap<usize, usize> {
-        let mut count = BTreeMap::new();
-        let mut at = Some(self.tip.clone());
-        while let Some(commit) = at {
-            let node = &self.nodes[&commit];
-            if let Some(change) = node.change {
-                *count.entry(change).or_insert(0) += 1;
-            }
-            at = node.parent.clone();
-        }
-        count
     }
 }
