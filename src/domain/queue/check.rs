@@ -44,7 +44,8 @@ impl Queue {
         for item in self.items.values() {
             let id = &item.entry.id;
             let found = places.remove(id).unwrap_or_default();
-            let expected = if item.standing.ended() { &[][..] } else { &[item.standing.clone()] };
+            let expected =
+                if item.standing.ended() { &[][..] } else { std::slice::from_ref(&item.standing) };
             if found != expected {
                 faults.push(format!("{id} stands at {:?} and is in {found:?}", item.standing));
             }

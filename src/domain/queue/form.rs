@@ -1,6 +1,6 @@
 //! Which trains there are, and which of their prefixes are asked about: everything that follows without being told.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use super::entry::{EntryId, Standing};
 use super::train::Train;
@@ -79,15 +79,16 @@ impl Queue {
         group.into_iter().map(|id| vec![id]).collect()
     }
 
-    /// Tries suspects alone.
+    /// Tries suspects alone, once those in whose company they failed have landed or failed, as far as that can happen.
     fn confirm(&mut self) -> bool {
         let mut more = false;
-        while self.free() > 0 {
-            // With nothing else going on, nothing will change by waiting for company.
-            let alone = self.trains.is_empty() && self.green.is_empty();
-            let Some(at) = self.suspects.iter().position(|s| self.is_ready(s, alone)) else {
-                break;
-            };
+        while !self.suspects.is_empty() && self.free() > 0 {
+            let mut coming: Vec<EntryId> =
+                self.integrator().map(|(_, t)| t.entries().cloned().collect()).unwrap_or_default();
+            coming.extend(self.choose(&coming, usize::MAX).concat());
+            let coming: BTreeSet<EntryId> = coming.into_iter().collect();
+            let ready = |s: &Suspect| self.is_ready(s, &coming);
+            let Some(at) = self.suspects.iter().position(ready) else { break };
             let Some(suspect) = self.suspects.remove(at) else { break };
             self.form(Kind::Confirm, &[vec![suspect.entry]]);
             more = true;
@@ -95,15 +96,10 @@ impl Queue {
         more
     }
 
-    fn is_ready(&self, suspect: &Suspect, alone: bool) -> bool {
-        let on_its_way = |id: &EntryId| {
-            self.items.get(id).is_some_and(|i| {
-                matches!(i.standing, Standing::Screened | Standing::Integrating(_))
-            })
-        };
+    fn is_ready(&self, suspect: &Suspect, coming: &BTreeSet<EntryId>) -> bool {
         let after = self.items.get(&suspect.entry).map(|i| i.entry.after.as_slice());
         after.is_some_and(|after| after.iter().all(|dep| self.has_landed(dep)))
-            && (alone || !suspect.company.iter().any(on_its_way))
+            && !suspect.company.iter().any(|id| coming.contains(id) && !self.has_landed(id))
     }
 
     /// The integrator, as long as there is one.
@@ -117,7 +113,8 @@ impl Queue {
         if let Some((id, train)) = self.integrator() {
             // What is not built yet can be put together anew with what has come since.
             let there: Vec<EntryId> = train.entries().cloned().collect();
-            let larger = !train.built() && !self.direct() && self.choose(&there) > 0;
+            let larger =
+                !train.built() && !self.direct() && !self.choose(&there, self.span).is_empty();
             if larger {
                 self.dissolve(id);
                 self.put_together();
@@ -139,51 +136,39 @@ impl Queue {
     }
 
     fn put_together(&mut self) -> bool {
-        let count = self.choose(&[]);
-        if count == 0 {
+        let groups = self.choose(&[], self.span);
+        if groups.is_empty() {
             return false;
         }
-        let (mut taken, mut left) = (Vec::new(), VecDeque::new());
-        let mut there = BTreeSet::new();
-        for group in std::mem::take(&mut self.green) {
-            if taken.len() < count && self.can_follow(&group, &there) {
-                there.extend(group.iter().cloned());
-                taken.push(group);
-            } else {
-                left.push_back(group);
-            }
-        }
-        self.green = left;
-        self.form(Kind::Integrate, &taken);
+        let taken: BTreeSet<&EntryId> = groups.iter().flatten().collect();
+        self.green.iter_mut().for_each(|group| group.retain(|id| !taken.contains(id)));
+        self.green.retain(|group| !group.is_empty());
+        self.form(Kind::Integrate, &groups);
         true
     }
 
-    /// How many groups of those that have passed can be integrated behind what is there, the oldest first.
-    fn choose(&self, there: &[EntryId]) -> usize {
-        let (mut size, mut count) = (there.len(), 0);
-        let mut there: BTreeSet<EntryId> = there.iter().cloned().collect();
-        for group in self.green.iter() {
-            if !self.can_follow(group, &there) {
-                continue;
-            }
-            size += group.len();
-            if size > self.span && !there.is_empty() {
+    /// What of that which has passed can be integrated behind what is there, the oldest first. Of a group, entries that
+    /// come after something that is missing stay behind.
+    fn choose(&self, there: &[EntryId], most: usize) -> Vec<Vec<EntryId>> {
+        let mut there: BTreeSet<&EntryId> = there.iter().collect();
+        let mut chosen = Vec::new();
+        for group in &self.green {
+            if there.len() + group.len() > most && !there.is_empty() {
                 break;
             }
-            there.extend(group.iter().cloned());
-            count += 1;
+            let mut follows = Vec::new();
+            for id in group {
+                let met = |dep: &EntryId| self.has_landed(dep) || there.contains(dep);
+                if self.items.get(id).is_some_and(|i| i.entry.after.iter().all(met)) {
+                    there.insert(id);
+                    follows.push(id.clone());
+                }
+            }
+            if !follows.is_empty() {
+                chosen.push(follows);
+            }
         }
-        count
-    }
-
-    /// Whether everything that a group comes after has landed or is there.
-    fn can_follow(&self, group: &[EntryId], there: &BTreeSet<EntryId>) -> bool {
-        group.iter().enumerate().all(|(n, id)| {
-            let before = group.get(..n).unwrap_or_default();
-            let met =
-                |dep: &EntryId| self.has_landed(dep) || there.contains(dep) || before.contains(dep);
-            self.items.get(id).is_some_and(|i| i.entry.after.iter().all(met))
-        })
+        chosen
     }
 
     fn pick(&self) -> Vec<EntryId> {

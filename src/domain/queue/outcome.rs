@@ -56,7 +56,10 @@ impl Queue {
             item.is_some_and(|item| item.entry.after.iter().all(met))
         };
         let Some(end) = (0..entries.len()).find(|n| !follows(n)) else { return };
-        let cut = |range: &[usize]| entries.get(range[0].max(end)..range[1]).map(<[_]>::to_vec);
+        let cut = |range: &[usize]| {
+            let [start, stop] = range else { return None };
+            entries.get(end.max(*start)..*stop).map(<[_]>::to_vec)
+        };
         let bounds: Vec<usize> = std::iter::once(0).chain(train.bounds.iter().copied()).collect();
         let behind = bounds.windows(2).filter_map(cut).collect();
         match train.kind {
@@ -253,13 +256,13 @@ impl Queue {
         if let [one] = suspects.as_slice() {
             self.suspect(one.clone(), Vec::new());
         } else {
-            self.to_lane(train, culprit);
+            self.hand_to_lane(train, culprit);
         }
         true
     }
 
     /// A group of which it is known that it fails on the tip goes to a lane, with the commits that it has.
-    fn to_lane(&mut self, train: Train, group: std::ops::Range<usize>) {
+    fn hand_to_lane(&mut self, train: Train, group: std::ops::Range<usize>) {
         let Some((commit, tree)) = train.at(group.start) else { return };
         let onto = (commit.clone(), tree.clone());
         let steps = train.steps().get(group.clone()).unwrap_or_default().to_vec();

