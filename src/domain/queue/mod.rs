@@ -29,13 +29,13 @@ mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::pool::Pool;
 use super::id::Oid;
-use pool::Pool;
 
-pub use entry::{Entry, EntryId, Item, Standing, Why};
-pub use rate::{LARGEST, Rate};
-pub use train::{Red, Train};
-pub use words::{Clash, Kind, Owed, Ruling, Seen, Step, Stop};
+pub use self::entry::{Entry, EntryId, Item, Standing, Why};
+pub use self::rate::{LARGEST, Rate};
+pub use self::train::{Red, Train};
+pub use self::words::{Clash, Kind, Owed, Ruling, Seen, Step, Stop};
 
 /// The number of a train. It is never given twice in one queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
