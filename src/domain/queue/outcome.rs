@@ -40,7 +40,6 @@ impl Queue {
                 self.eject(&entry, Why::Conflict { paths });
             }
         }
-        self.shorten(id);
         self.refresh(id);
     }
 
