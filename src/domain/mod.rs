@@ -10,6 +10,7 @@ pub mod id;
 pub mod machine;
 pub mod phase;
 pub mod plan;
+pub mod queue;
 pub mod retry;
 pub mod review;
 pub mod session;

@@ -10,6 +10,7 @@ mod book;
 mod mending;
 mod page;
 mod purse;
+mod queue;
 mod runs;
 mod script;
 mod standing;

@@ -1,0 +1,266 @@
+//! Which trains there are, and which of their prefixes are asked about: everything that follows without being told.
+
+use std::collections::BTreeSet;
+
+use super::entry::{EntryId, Standing};
+use super::train::Train;
+use super::words::Kind;
+use super::{Queue, Suspect, TrainId};
+use crate::domain::id::Oid;
+
+impl Queue {
+    /// Draws all conclusions, until there are no more.
+    pub(super) fn settle(&mut self) {
+        loop {
+            let mut more = self.wind_up();
+            if self.stop.is_none() {
+                // What is there goes before what could be.
+                more |= self.ask();
+                more |= self.confirm();
+                more |= self.integrate();
+                more |= self.screen();
+            }
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// How many places are in use or about to be.
+    pub(super) fn busy(&self) -> usize {
+        let demand = |train: &Train| train.running.len().max(usize::from(!train.built()));
+        self.trains.values().map(demand).sum()
+    }
+
+    /// How many places lanes may still take: one is the integrator's.
+    fn free(&self) -> usize {
+        let idle = |train: &Train| train.kind == Kind::Integrate && !train.running.is_empty();
+        let reserved = usize::from(!self.direct() && !self.trains.values().any(idle));
+        self.settings.places.saturating_sub(self.busy() + reserved)
+    }
+
+    pub(super) fn new_train(&mut self) -> TrainId {
+        self.trains_made += 1;
+        TrainId(self.trains_made)
+    }
+
+    /// Entries with their candidates.
+    fn plan(&self, ids: &[EntryId]) -> Vec<(EntryId, Oid)> {
+        let item =
+            |id: &EntryId| self.items.get(id).map(|i| (id.clone(), i.entry.candidate.clone()));
+        ids.iter().filter_map(item).collect()
+    }
+
+    /// Puts groups on the target's tip.
+    pub(super) fn form(&mut self, kind: Kind, groups: &[Vec<EntryId>]) {
+        let id = self.new_train();
+        let mut end = 0;
+        let bounds = groups.iter().map(|group| {
+            end += group.len();
+            end
+        });
+        let bounds = bounds.collect();
+        let plan = self.plan(&groups.concat());
+        for entry in groups.iter().flatten() {
+            self.stand(
+                entry,
+                match kind {
+                    Kind::Lane => Standing::Screening(id),
+                    Kind::Integrate => Standing::Integrating(id),
+                    Kind::Confirm => Standing::Confirming(id),
+                },
+            );
+        }
+        let onto = (self.tip.clone(), self.tree.clone());
+        self.trains.insert(id, Train::new(kind, onto, plan, bounds));
+    }
+
+    fn singles(group: Vec<EntryId>) -> Vec<Vec<EntryId>> {
+        group.into_iter().map(|id| vec![id]).collect()
+    }
+
+    /// Tries suspects alone, once those in whose company they failed have landed or failed, as far as that can happen.
+    fn confirm(&mut self) -> bool {
+        let mut more = false;
+        while !self.suspects.is_empty() && self.free() > 0 {
+            let mut coming: Vec<EntryId> =
+                self.integrator().map(|(_, t)| t.entries().cloned().collect()).unwrap_or_default();
+            coming.extend(self.choose(&coming, usize::MAX).concat());
+            let coming: BTreeSet<EntryId> = coming.into_iter().collect();
+            let ready = |s: &Suspect| self.is_ready(s, &coming);
+            let Some(at) = self.suspects.iter().position(ready) else { break };
+            let Some(suspect) = self.suspects.remove(at) else { break };
+            self.form(Kind::Confirm, &[vec![suspect.entry]]);
+            more = true;
+        }
+        more
+    }
+
+    fn is_ready(&self, suspect: &Suspect, coming: &BTreeSet<EntryId>) -> bool {
+        let after = self.items.get(&suspect.entry).map(|i| i.entry.after.as_slice());
+        after.is_some_and(|after| after.iter().all(|dep| self.has_landed(dep)))
+            && !suspect.company.iter().any(|id| coming.contains(id) && !self.has_landed(id))
+    }
+
+    /// The integrator, as long as there is one.
+    pub(super) fn integrator(&self) -> Option<(TrainId, &Train)> {
+        let found = self.trains.iter().find(|(_, train)| train.kind == Kind::Integrate);
+        found.map(|(id, train)| (*id, train))
+    }
+
+    /// Puts together what has passed; without lanes, what waits.
+    fn integrate(&mut self) -> bool {
+        if let Some((id, train)) = self.integrator() {
+            // What is not built yet can be put together anew with what has come since.
+            let there: Vec<EntryId> = train.entries().cloned().collect();
+            let larger =
+                !train.built() && !self.direct() && !self.choose(&there, self.span).is_empty();
+            if larger {
+                self.dissolve(id);
+                self.put_together();
+            }
+            return larger;
+        }
+        if self.direct() && self.busy() >= self.settings.places {
+            return false;
+        }
+        if self.put_together() {
+            return true;
+        }
+        let group = if self.direct() { self.pick() } else { Vec::new() };
+        let found = !group.is_empty();
+        if found {
+            self.form(Kind::Integrate, &Self::singles(group));
+        }
+        found
+    }
+
+    fn put_together(&mut self) -> bool {
+        let groups = self.choose(&[], self.span);
+        if groups.is_empty() {
+            return false;
+        }
+        let taken: BTreeSet<&EntryId> = groups.iter().flatten().collect();
+        self.green.iter_mut().for_each(|group| group.retain(|id| !taken.contains(id)));
+        self.green.retain(|group| !group.is_empty());
+        self.form(Kind::Integrate, &groups);
+        true
+    }
+
+    /// What of that which has passed can be integrated behind what is there, the oldest first. Of a group, entries that
+    /// come after something that is missing stay behind.
+    fn choose(&self, there: &[EntryId], most: usize) -> Vec<Vec<EntryId>> {
+        let mut there: BTreeSet<&EntryId> = there.iter().collect();
+        let mut chosen = Vec::new();
+        for group in &self.green {
+            if there.len() + group.len() > most && !there.is_empty() {
+                break;
+            }
+            let mut follows = Vec::new();
+            for id in group {
+                let met = |dep: &EntryId| self.has_landed(dep) || there.contains(dep);
+                if self.items.get(id).is_some_and(|i| i.entry.after.iter().all(met)) {
+                    there.insert(id);
+                    follows.push(id.clone());
+                }
+            }
+            if !follows.is_empty() {
+                chosen.push(follows);
+            }
+        }
+        chosen
+    }
+
+    fn pick(&self) -> Vec<EntryId> {
+        let batch = self.settings.batch;
+        // Where every commit is verified anyway, a failure costs a long train no more than a short one.
+        let size = if self.settings.each { batch } else { self.rate.group(batch) };
+        self.pool.pick(&self.items, &self.trains, size)
+    }
+
+    /// Gives free lanes a group each.
+    fn screen(&mut self) -> bool {
+        // The integrator's sections go first: everybody waits for them.
+        let sections = self.integrator().is_some_and(|(_, train)| train.sectioning());
+        let mut more = false;
+        while !self.direct() && !sections && !self.pool.is_empty() && self.free() > 0 {
+            let group = self.pick();
+            if group.is_empty() {
+                break;
+            }
+            self.form(Kind::Lane, &Self::singles(group));
+            more = true;
+        }
+        more
+    }
+
+    /// Has prefixes verified, as far as there are places: of suspects first, then the integrator's, then those of lanes.
+    fn ask(&mut self) -> bool {
+        let mut ids: Vec<(Kind, TrainId)> =
+            self.trains.iter().map(|(id, t)| (t.kind, *id)).collect();
+        let order = |kind: Kind| match kind {
+            Kind::Confirm => 0,
+            Kind::Integrate => 1,
+            Kind::Lane => 2,
+        };
+        ids.sort_by_key(|(kind, id)| (order(*kind), *id));
+        ids.into_iter().fold(false, |more, (kind, id)| self.ask_of(kind, id) || more)
+    }
+
+    fn ask_of(&mut self, kind: Kind, id: TrainId) -> bool {
+        let mut more = false;
+        loop {
+            let (busy, free) = (self.busy(), self.free());
+            let Some(train) = self.trains.get(&id) else { return more };
+            let next = match kind {
+                Kind::Lane if !train.running.is_empty() => None,
+                Kind::Lane | Kind::Integrate => {
+                    train.next(&|tree| self.known.contains(tree), self.settings.each)
+                }
+                Kind::Confirm => self.next_of_suspect(train),
+            };
+            let Some((prefix, (_, tree))) = next.and_then(|n| Some((n, train.at(n)?))) else {
+                return more;
+            };
+            if self.known.contains(tree) {
+                self.refresh(id);
+                more = true;
+                continue;
+            }
+            let sections = train.running.len();
+            let room = match kind {
+                Kind::Integrate if self.direct() => busy < self.settings.places,
+                Kind::Integrate => {
+                    busy < self.settings.places && sections < (self.settings.places - 1).max(1)
+                }
+                Kind::Lane | Kind::Confirm => free > 0,
+            };
+            let Some(train) = self.trains.get_mut(&id).filter(|_| room) else { return more };
+            let attempt = train.asked.entry(prefix).or_insert(0);
+            *attempt += 1;
+            train.running.insert(prefix, *attempt);
+            more = true;
+        }
+    }
+
+    /// One that fails alone is held against it only where the tip itself passes.
+    fn next_of_suspect(&self, train: &Train) -> Option<usize> {
+        if !train.built() || train.good > 0 || train.len() == 0 || !train.running.is_empty() {
+            return None;
+        }
+        let proven = self.known.contains(&train.onto_tree);
+        match (train.red.contains_key(&1), proven) {
+            (false, _) => Some(1),
+            (true, false) => Some(0),
+            (true, true) => None,
+        }
+    }
+
+    /// Looks again which prefixes of a train pass.
+    pub(super) fn refresh(&mut self, id: TrainId) {
+        let (known, each) = (&self.known, self.settings.each);
+        if let Some(train) = self.trains.get_mut(&id) {
+            train.look(&|tree| known.contains(tree), each);
+        }
+    }
+}

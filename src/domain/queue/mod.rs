@@ -1,0 +1,274 @@
+//! The merge queue of one target: what is tried with what, what lands, and what leaves.
+//!
+//! A fold over what was seen, and what is owed is a function of the state alone, so recovery is folding again and asking
+//! again. Entries wait in the [`pool`]; groups of them are built into a [`train`] each and verified.
+//!
+//! - With one place, a train stands on the target's tip. Green: it lands. Red: it is bisected, left half first; the
+//!   prefix that passes lands, the first entry behind it that makes it fail is tried once more alone on the tip, and what
+//!   is behind that goes back, because nothing is known of it.
+//! - With more, all but one of the places are lanes, which screen groups beside each other in the same way but land
+//!   nothing. The integrator puts together what has passed, verifies the union on the real tip and lands it. Red: it is
+//!   asked for prefixes that end with groups; the longest that passes lands, the group behind it goes to a lane, known to
+//!   fail, and the rest is put together anew.
+//!
+//! The gate: what lands is a prefix of a train that stands on the target's tip, and its tree has passed. Only what
+//! fails alone on the tip, or does not merge with it, is to blame, and only if the tip itself passes. Everything else,
+//! from lanes to groups, is there to find out fast and may be wrong.
+
+mod check;
+mod entry;
+mod form;
+mod outcome;
+mod place;
+mod pool;
+mod rate;
+#[cfg(test)]
+mod tests;
+mod train;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use self::pool::Pool;
+use super::id::Oid;
+
+pub use self::entry::{Entry, EntryId, Item, Standing, Why};
+pub use self::rate::{LARGEST, Rate};
+pub use self::train::{Red, Train};
+pub use self::words::{Clash, Kind, Owed, Ruling, Seen, Step, Stop};
+
+/// The number of a train. It is never given twice in one queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrainId(pub u64);
+
+/// How a queue works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// The most entries in a group, 1 to [`LARGEST`].
+    pub batch: usize,
+    /// How many verifications may be under way.
+    pub places: usize,
+    /// Whether every commit that lands needs a verdict, and not only a train's last one.
+    pub each: bool,
+    /// Waiting for so many milliseconds is worth one point of priority.
+    pub ageing: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { batch: 8, places: 1, each: false, ageing: 3_600_000 }
+    }
+}
+
+/// An entry that is to be tried alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Suspect {
+    entry: EntryId,
+    /// What was before it in the train that failed with it. It may be only together with these that it fails, so it is
+    /// tried when they have landed or failed.
+    company: Vec<EntryId>,
+}
+
+/// The queue of one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    settings: Settings,
+    tip: Oid,
+    tree: Oid,
+    items: BTreeMap<EntryId, Item>,
+    pool: Pool,
+    /// Groups that have passed in a lane, or entries alone on the tip, oldest first.
+    green: VecDeque<Vec<EntryId>>,
+    suspects: VecDeque<Suspect>,
+    trains: BTreeMap<TrainId, Train>,
+    /// Trees that pass.
+    known: BTreeSet<Oid>,
+    rate: Rate,
+    /// The most entries that are integrated at a time: less after a union that failed.
+    span: usize,
+    /// Entries that have left, and nobody was told.
+    leaving: BTreeSet<EntryId>,
+    trains_made: u64,
+    items_made: u64,
+    stop: Option<Stop>,
+}
+
+impl Queue {
+    /// An empty queue before a target, given by its tip and that commit's tree.
+    #[must_use]
+    pub fn new(settings: Settings, tip: Oid, tree: Oid) -> Self {
+        let batch = settings.batch.clamp(1, LARGEST);
+        let settings = Settings { batch, places: settings.places.max(1), ..settings };
+        let mut queue = Self {
+            settings,
+            tip,
+            tree,
+            items: BTreeMap::new(),
+            pool: Pool::default(),
+            green: VecDeque::new(),
+            suspects: VecDeque::new(),
+            trains: BTreeMap::new(),
+            known: BTreeSet::new(),
+            rate: Rate::default(),
+            span: 0,
+            leaving: BTreeSet::new(),
+            trains_made: 0,
+            items_made: 0,
+            stop: None,
+        };
+        queue.span = queue.widest();
+        queue
+    }
+
+    /// Folds what was seen. Total: whatever comes, and however late, has a meaning or none.
+    pub fn apply(&mut self, seen: Seen) {
+        match seen {
+            Seen::Added(entries) => self.added(entries),
+            Seen::Removed(entry) => self.removed(&entry),
+            Seen::Replaced { entry, candidate } => self.replaced(&entry, candidate),
+            Seen::Held(entry) => self.held(&entry, true),
+            Seen::Released(entry) => self.held(&entry, false),
+            Seen::Built { train, steps, clashes } => self.built(train, steps, clashes),
+            Seen::Judged { train, prefix, attempt, ruling } => {
+                self.judged(train, prefix, attempt, ruling);
+            }
+            Seen::Known(tree) => self.learn(tree),
+            Seen::Landed { tip, tree, entries } => self.landed(tip, tree, &entries),
+            Seen::TargetMoved { tip, tree } => self.target_moved(tip, tree),
+            Seen::Left { entry, candidate } => {
+                if self.items.get(&entry).is_some_and(|i| i.entry.candidate == candidate) {
+                    self.leaving.remove(&entry);
+                }
+            }
+            Seen::Paused => self.stop = Some(Stop::Paused),
+            Seen::Resumed => self.stop = None,
+        }
+        self.settle();
+    }
+
+    /// What is owed, what frees most first.
+    #[must_use]
+    pub fn owed(&self) -> Vec<Owed> {
+        let stopped = self.stop.is_some();
+        let trains = || self.trains.iter().filter(|_| !stopped);
+        let mut owed: Vec<Owed> =
+            trains().filter_map(|(id, train)| self.owed_landing(*id, train)).collect();
+        owed.extend(self.leaving.iter().filter_map(|id| self.owed_ejection(id)));
+        owed.extend(trains().filter(|(_, train)| !train.built()).map(|(id, train)| Owed::Build {
+            train: *id,
+            onto: train.onto.clone(),
+            entries: train.plan.clone(),
+        }));
+        for (id, train) in trains() {
+            owed.extend(train.running.iter().filter_map(|(prefix, attempt)| {
+                let (commit, tree) = train.at(*prefix)?;
+                Some(Owed::Verify {
+                    train: *id,
+                    prefix: *prefix,
+                    attempt: *attempt,
+                    kind: train.kind,
+                    commit: commit.clone(),
+                    tree: tree.clone(),
+                })
+            }));
+        }
+        owed
+    }
+
+    fn owed_landing(&self, id: TrainId, train: &Train) -> Option<Owed> {
+        let lands = train.landed..train.good;
+        if train.kind != Kind::Integrate || lands.is_empty() || *train.base() != self.tip {
+            return None;
+        }
+        let (commit, tree) = train.at(train.good)?;
+        let steps = train.steps().get(lands.clone())?;
+        // Never without a verdict for just this tree, whatever led here.
+        let proven = |step: &Step| self.known.contains(&step.tree);
+        let whole = !self.settings.each || steps.iter().all(proven);
+        if !whole || !self.known.contains(tree) {
+            return None;
+        }
+        let candidates = train.candidates.get(lands)?;
+        let entries = steps.iter().map(|s| s.entry.clone()).zip(candidates.iter().cloned());
+        Some(Owed::Land {
+            train: id,
+            onto: self.tip.clone(),
+            commit: commit.clone(),
+            tree: tree.clone(),
+            entries: entries.collect(),
+        })
+    }
+
+    fn owed_ejection(&self, id: &EntryId) -> Option<Owed> {
+        let item = self.items.get(id)?;
+        match &item.standing {
+            Standing::Out(why) => Some(Owed::Eject {
+                entry: id.clone(),
+                candidate: item.entry.candidate.clone(),
+                why: why.clone(),
+            }),
+            Standing::Waiting
+            | Standing::Screening(_)
+            | Standing::Screened
+            | Standing::Integrating(_)
+            | Standing::Suspected
+            | Standing::Confirming(_)
+            | Standing::Landed => None,
+        }
+    }
+
+    /// The target's tip.
+    #[must_use]
+    pub fn tip(&self) -> &Oid {
+        &self.tip
+    }
+
+    /// How often entries fail, as far as is known.
+    #[must_use]
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// An entry, also when it is over.
+    #[must_use]
+    pub fn item(&self, id: &EntryId) -> Option<&Item> {
+        self.items.get(id)
+    }
+
+    /// All entries, also those that are over, by name.
+    pub fn items(&self) -> impl Iterator<Item = &Item> {
+        self.items.values()
+    }
+
+    /// The trains that there are, oldest first.
+    pub fn trains(&self) -> impl Iterator<Item = (TrainId, &Train)> {
+        self.trains.iter().map(|(id, train)| (*id, train))
+    }
+
+    /// The entries that are in no train, in the order in which they will be taken.
+    pub fn waiting(&self) -> impl Iterator<Item = &Item> {
+        self.pool.ids().filter_map(|id| self.items.get(id))
+    }
+
+    /// Why nothing happens, if something keeps it from happening.
+    #[must_use]
+    pub fn stopped(&self) -> Option<Stop> {
+        self.stop
+    }
+
+    /// Whether every entry has landed or left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.leaving.is_empty() && self.items.values().all(|i| i.standing.ended())
+    }
+
+    /// Whether the integrator takes entries as they come, because there are no lanes.
+    fn direct(&self) -> bool {
+        self.settings.places == 1 || self.settings.each
+    }
+
+    /// The most entries that are ever integrated at a time.
+    fn widest(&self) -> usize {
+        2 * self.settings.places * self.settings.batch
+    }
+}

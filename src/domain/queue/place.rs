@@ -1,0 +1,259 @@
+//! Entries come, go and change; each is in one place at a time.
+
+use std::collections::BTreeSet;
+
+use super::entry::{Entry, EntryId, Item, Standing, Why};
+use super::words::Kind;
+use super::{Queue, Suspect, TrainId};
+use crate::domain::id::Oid;
+
+impl Queue {
+    pub(super) fn added(&mut self, entries: Vec<Entry>) {
+        let mut new = Vec::new();
+        for entry in entries {
+            let id = entry.id.clone();
+            let (mut seq, mut flakes) = (self.items_made, 0);
+            if let Some(item) = self.items.get(&id) {
+                let same = item.entry.candidate == entry.candidate;
+                if item.standing == Standing::Landed && same {
+                    continue;
+                }
+                if !item.standing.ended() {
+                    (seq, flakes) = (item.seq, item.flakes);
+                    if !same || item.entry.after != entry.after || item.entry.held != entry.held {
+                        self.take_out(&id);
+                    } else {
+                        self.reprioritise(&id, &entry);
+                        continue;
+                    }
+                }
+            }
+            self.items_made += u64::from(seq == self.items_made);
+            self.leaving.remove(&id);
+            let item = Item { entry, standing: Standing::Waiting, flakes, seq, clashed: None };
+            self.pool.insert(&item, self.settings.ageing);
+            self.items.insert(id.clone(), item);
+            new.push(id);
+        }
+        self.call_back(&new.iter().collect());
+        for id in new {
+            if let Some(by) = self.in_vain(&id) {
+                self.eject(&id, Why::Blocked { by });
+            }
+        }
+    }
+
+    /// Something has come, perhaps for the second time, that others come after: they must not go ahead of it now.
+    fn call_back(&mut self, new: &BTreeSet<&EntryId>) {
+        let under_way = |item: &&Item| {
+            item.entry.after.iter().any(|dep| new.contains(dep))
+                && matches!(item.standing, Standing::Integrating(_) | Standing::Confirming(_))
+        };
+        let behind = self.items.values().filter(under_way).map(|i| i.entry.id.clone());
+        for other in behind.collect::<Vec<_>>() {
+            self.take_out(&other);
+            self.wait(&other);
+        }
+    }
+
+    /// The same entry with another priority or age: it stays where it is.
+    fn reprioritise(&mut self, id: &EntryId, entry: &Entry) {
+        let ageing = self.settings.ageing;
+        let Some(item) = self.items.get_mut(id) else { return };
+        let waits = item.standing == Standing::Waiting;
+        if waits {
+            self.pool.remove(item, ageing);
+        }
+        (item.entry.priority, item.entry.since) = (entry.priority, entry.since);
+        if waits {
+            self.pool.insert(item, ageing);
+        }
+    }
+
+    /// What keeps an entry from ever landing: something before it has left, or it comes after itself.
+    fn in_vain(&self, id: &EntryId) -> Option<EntryId> {
+        let item = self.items.get(id)?;
+        let left = |dep: &&EntryId| {
+            let gone = |i: &Item| matches!(i.standing, Standing::Out(_));
+            self.items.get(*dep).is_some_and(gone)
+        };
+        if let Some(by) = item.entry.after.iter().find(left) {
+            return Some(by.clone());
+        }
+        for first in &item.entry.after {
+            let (mut open, mut seen) = (vec![first], BTreeSet::new());
+            while let Some(dep) = open.pop() {
+                if dep == id {
+                    return Some(first.clone());
+                }
+                let Some(item) = self.items.get(dep).filter(|i| !i.standing.ended()) else {
+                    continue;
+                };
+                open.extend(item.entry.after.iter().filter(|next| seen.insert(*next)));
+            }
+        }
+        None
+    }
+
+    pub(super) fn removed(&mut self, id: &EntryId) {
+        if self.live(id) {
+            self.take_out(id);
+            self.items.remove(id);
+        }
+    }
+
+    pub(super) fn replaced(&mut self, id: &EntryId, candidate: Oid) {
+        let differs = self.items.get(id).is_some_and(|i| i.entry.candidate != candidate);
+        if self.live(id) && differs {
+            self.take_out(id);
+            if let Some(item) = self.items.get_mut(id) {
+                (item.entry.candidate, item.clashed) = (candidate, None);
+            }
+            self.wait(id);
+        }
+    }
+
+    pub(super) fn held(&mut self, id: &EntryId, held: bool) {
+        if self.live(id) && self.items.get(id).is_some_and(|i| i.entry.held != held) {
+            self.take_out(id);
+            if let Some(item) = self.items.get_mut(id) {
+                item.entry.held = held;
+            }
+            self.wait(id);
+        }
+    }
+
+    pub(super) fn live(&self, id: &EntryId) -> bool {
+        self.items.get(id).is_some_and(|i| !i.standing.ended())
+    }
+
+    pub(super) fn has_landed(&self, id: &EntryId) -> bool {
+        self.items.get(id).is_some_and(|i| i.standing == Standing::Landed)
+    }
+
+    /// Back among those that wait, at its old place.
+    pub(super) fn wait(&mut self, id: &EntryId) {
+        if let Some(item) = self.items.get_mut(id) {
+            item.standing = Standing::Waiting;
+            self.pool.insert(item, self.settings.ageing);
+        }
+    }
+
+    pub(super) fn stand(&mut self, id: &EntryId, standing: Standing) {
+        if let Some(item) = self.items.get_mut(id) {
+            if item.standing == Standing::Waiting {
+                self.pool.remove(item, self.settings.ageing);
+            }
+            item.standing = standing;
+        }
+    }
+
+    /// A group has passed.
+    pub(super) fn screened(&mut self, group: Vec<EntryId>) {
+        for id in &group {
+            self.stand(id, Standing::Screened);
+        }
+        if !group.is_empty() {
+            self.green.push_back(group);
+        }
+    }
+
+    pub(super) fn suspect(&mut self, entry: EntryId, company: Vec<EntryId>) {
+        self.stand(&entry, Standing::Suspected);
+        self.suspects.push_back(Suspect { entry, company });
+    }
+
+    /// Takes a living entry out of wherever it is. What it was tried with goes back to where it was before that, because
+    /// what was found out about them together is worth nothing now. Whoever calls this gives it a new standing.
+    pub(super) fn take_out(&mut self, id: &EntryId) {
+        let Some(standing) = self.items.get(id).map(|i| i.standing.clone()) else { return };
+        match standing {
+            Standing::Waiting => {
+                if let Some(item) = self.items.get(id) {
+                    self.pool.remove(item, self.settings.ageing);
+                }
+            }
+            Standing::Screening(train) | Standing::Integrating(train) => {
+                self.dissolve(train);
+                // Now it is among those that wait or that were screened.
+                let now = self.items.get(id).map(|i| i.standing.clone());
+                if !matches!(now, Some(Standing::Screening(_) | Standing::Integrating(_))) {
+                    self.take_out(id);
+                }
+            }
+            Standing::Confirming(train) => {
+                self.trains.remove(&train);
+            }
+            Standing::Screened => {
+                self.green.iter_mut().for_each(|group| group.retain(|other| other != id));
+                self.green.retain(|group| !group.is_empty());
+            }
+            Standing::Suspected => self.suspects.retain(|suspect| suspect.entry != *id),
+            Standing::Landed | Standing::Out(_) => {}
+        }
+    }
+
+    /// Gives up a train. What it holds goes back to where it was before.
+    pub(super) fn dissolve(&mut self, id: TrainId) {
+        let Some(train) = self.trains.remove(&id) else { return };
+        let own = match train.kind {
+            Kind::Lane => Standing::Screening(id),
+            Kind::Integrate => Standing::Integrating(id),
+            Kind::Confirm => Standing::Confirming(id),
+        };
+        let mine = |entry: &&EntryId| self.items.get(*entry).is_some_and(|i| i.standing == own);
+        let entries: Vec<&EntryId> = train.entries().collect();
+        let mut start = 0;
+        let mut groups = Vec::new();
+        for end in &train.bounds {
+            let group = entries.get(start..*end).unwrap_or_default().iter().copied();
+            groups.push(group.filter(mine).cloned().collect::<Vec<_>>());
+            start = *end;
+        }
+        match train.kind {
+            Kind::Lane => groups.iter().flatten().for_each(|entry| self.wait(entry)),
+            Kind::Confirm => groups.iter().flatten().for_each(|entry| self.again_suspect(entry)),
+            Kind::Integrate => self.take_back(groups),
+        }
+    }
+
+    pub(super) fn again_suspect(&mut self, id: &EntryId) {
+        self.stand(id, Standing::Suspected);
+        self.suspects.push_front(Suspect { entry: id.clone(), company: Vec::new() });
+    }
+
+    /// Groups that the integrator had and did not land.
+    pub(super) fn take_back(&mut self, groups: Vec<Vec<EntryId>>) {
+        let direct = self.direct();
+        for group in groups.into_iter().rev().filter(|group| !group.is_empty()) {
+            for id in &group {
+                if direct {
+                    self.wait(id);
+                } else {
+                    self.stand(id, Standing::Screened);
+                }
+            }
+            if !direct {
+                self.green.push_front(group);
+            }
+        }
+    }
+
+    /// An entry leaves, and what comes after it cannot stay.
+    pub(super) fn eject(&mut self, id: &EntryId, why: Why) {
+        let mut leaving = vec![(id.clone(), why)];
+        while let Some((id, why)) = leaving.pop() {
+            if !self.live(&id) {
+                continue;
+            }
+            self.take_out(&id);
+            if let Some(item) = self.items.get_mut(&id) {
+                item.standing = Standing::Out(why);
+            }
+            let behind = self.items.values().filter(|item| item.entry.after.contains(&id));
+            let blocked = behind.map(|i| (i.entry.id.clone(), Why::Blocked { by: id.clone() }));
+            leaving.extend(blocked);
+            self.leaving.insert(id);
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! One rule at a time; whole worlds are simulated in `tests/sim/queue`.
+
+use super::*;
+use crate::domain::id::Timestamp;
+
+fn oid(kind: char, n: usize) -> Oid {
+    Oid::parse(&format!("{kind}{n:039x}")).unwrap()
+}
+
+fn id(name: &str) -> EntryId {
+    EntryId::parse(name).unwrap()
+}
+
+fn entry(name: &str, after: &[&str]) -> Entry {
+    let number = name.bytes().fold(0, |n, b| n * 256 + usize::from(b));
+    Entry {
+        id: id(name),
+        priority: 0,
+        after: after.iter().map(|name| id(name)).collect(),
+        since: Timestamp(0),
+        candidate: oid('b', number),
+        held: false,
+    }
+}
+
+/// A queue, and a repository in which the same on the same is the same.
+struct Bench {
+    queue: Queue,
+    made: Vec<(Oid, EntryId)>,
+}
+
+impl Bench {
+    fn new(batch: usize, places: usize, each: bool) -> Self {
+        let settings = Settings { batch, places, each, ..Settings::default() };
+        let mut queue = Queue::new(settings, oid('c', 0), oid('d', 0));
+        queue.apply(Seen::Known(oid('d', 0)));
+        Self { queue, made: Vec::new() }
+    }
+
+    fn add(&mut self, names: &[&str]) {
+        let entries = names.iter().map(|name| entry(name, &[])).collect();
+        self.queue.apply(Seen::Added(entries));
+    }
+
+    fn steps(&mut self, onto: &Oid, entries: impl IntoIterator<Item = EntryId>) -> Vec<Step> {
+        let mut at = onto.clone();
+        let mut step = |entry: EntryId| {
+            let key = (at.clone(), entry.clone());
+            let known = self.made.iter().position(|made| *made == key);
+            let n = known.unwrap_or(self.made.len()) + 1;
+            if known.is_none() {
+                self.made.push(key);
+            }
+            at = oid('c', n);
+            Step { entry, commit: at.clone(), tree: oid('d', n) }
+        };
+        entries.into_iter().map(&mut step).collect()
+    }
+
+    /// Builds all trains that are to be built.
+    fn build(&mut self) {
+        for owed in self.queue.owed() {
+            if let Owed::Build { train, onto, entries } = owed {
+                let steps = self.steps(&onto, entries.into_iter().map(|(id, _)| id));
+                self.queue.apply(Seen::Built { train, steps, clashes: Vec::new() });
+            }
+        }
+    }
+
+    /// What is to be verified: kind, and the entries up to there.
+    fn asked(&self) -> Vec<(Kind, String)> {
+        let names = |train: TrainId, prefix: usize| {
+            let train = &self.queue.trains[&train];
+            train.entries().take(prefix).map(EntryId::as_str).collect::<String>()
+        };
+        let asked = self.queue.owed().into_iter().filter_map(|owed| match owed {
+            Owed::Verify { train, prefix, kind, .. } => Some((kind, names(train, prefix))),
+            Owed::Build { .. } | Owed::Land { .. } | Owed::Eject { .. } => None,
+        });
+        asked.collect()
+    }
+
+    /// Answers the verification of these.
+    fn judge(&mut self, what: &str, ruling: Ruling) {
+        let at = self.asked().iter().position(|(_, names)| names == what).unwrap();
+        let owed = self.queue.owed();
+        let mut verify = owed.iter().filter(|o| matches!(o, Owed::Verify { .. }));
+        let Some(Owed::Verify { train, prefix, attempt, .. }) = verify.nth(at) else { panic!() };
+        let (train, prefix, attempt) = (*train, *prefix, *attempt);
+        self.queue.apply(Seen::Judged { train, prefix, attempt, ruling });
+        self.build();
+        assert_eq!(self.queue.faults(), Vec::<String>::new());
+    }
+
+    fn green(&mut self, what: &str) {
+        self.judge(what, Ruling::Green);
+    }
+
+    fn red(&mut self, what: &str) {
+        self.judge(what, Ruling::Red(format!("log of {what}")));
+    }
+
+    /// Lands what is to land; what that is.
+    fn land(&mut self) -> String {
+        for owed in self.queue.owed() {
+            if let Owed::Land { commit, tree, entries, .. } = owed {
+                let names = entries.iter().map(|(id, _)| id.as_str()).collect();
+                self.queue.apply(Seen::Landed { tip: commit, tree, entries });
+                self.build();
+                return names;
+            }
+        }
+        String::new()
+    }
+
+    fn standing(&self, name: &str) -> &Standing {
+        &self.queue.item(&id(name)).unwrap().standing
+    }
+}
+
+#[test]
+fn the_left_half_goes_first_and_what_follows_is_not_run_again() {
+    let mut bench = Bench::new(8, 1, false);
+    bench.add(&["a", "b", "c", "d", "e", "f", "g", "h"]);
+    bench.build();
+    assert_eq!(bench.asked(), [(Kind::Integrate, "abcdefgh".into())]);
+    bench.red("abcdefgh");
+    bench.green("abcd");
+    assert_eq!(bench.land(), "abcd");
+    // That `efgh` fails is known. Its left half is asked about on top of what has landed.
+    bench.red("abcdef");
+    bench.green("abcde");
+    assert_eq!(bench.land(), "e");
+    // `f` alone on the tip, and nothing else meanwhile: there is one place.
+    assert_eq!(bench.asked(), [(Kind::Confirm, "f".into())]);
+    bench.red("f");
+    let finding = "log of f".into();
+    assert_eq!(*bench.standing("f"), Standing::Out(Why::Rejected { finding }));
+    // Of what was behind it nothing is known, so it is put together anew.
+    bench.green("gh");
+    assert_eq!(bench.land(), "gh");
+}
+
+#[test]
+fn a_flake_is_recorded_and_lands() {
+    let mut bench = Bench::new(1, 1, false);
+    bench.add(&["a"]);
+    bench.build();
+    bench.red("a");
+    assert_eq!(bench.asked(), [(Kind::Confirm, "a".into())]);
+    bench.green("a");
+    assert_eq!(bench.queue.item(&id("a")).unwrap().flakes, 1);
+}
+
+#[test]
+fn lanes_screen_and_one_place_is_the_integrators() {
+    let mut bench = Bench::new(2, 3, false);
+    bench.add(&["a", "b", "c", "d", "e", "f"]);
+    bench.build();
+    assert_eq!(bench.asked(), [(Kind::Lane, "ab".into()), (Kind::Lane, "cd".into())]);
+    bench.red("ab");
+    bench.green("cd");
+    // What passed alone on just this tip is known to pass there.
+    assert_eq!(bench.land(), "cd");
+    assert_eq!(bench.asked(), [(Kind::Lane, "a".into()), (Kind::Lane, "ef".into())]);
+    bench.green("a");
+    bench.green("ef");
+    assert!(bench.asked().contains(&(Kind::Integrate, "a".into())), "{:?}", bench.asked());
+}
+
+#[test]
+fn a_union_that_fails_is_cut_between_groups() {
+    let mut bench = Bench::new(2, 4, false);
+    bench.add(&["a", "b", "c", "d", "e", "f"]);
+    bench.build();
+    // The target moves meanwhile, so that nothing is known of the groups on the new tip.
+    bench.queue.apply(Seen::TargetMoved { tip: oid('c', 900), tree: oid('d', 900) });
+    ["ab", "cd", "ef"].iter().for_each(|group| {
+        let at = bench.queue.owed().into_iter().find_map(|o| match o {
+            Owed::Verify { train, prefix, attempt, .. } => {
+                let names: String =
+                    bench.queue.trains[&train].entries().map(EntryId::as_str).collect();
+                (names == *group).then_some((train, prefix, attempt))
+            }
+            Owed::Build { .. } | Owed::Land { .. } | Owed::Eject { .. } => None,
+        });
+        let (train, prefix, attempt) = at.unwrap();
+        bench.queue.apply(Seen::Judged { train, prefix, attempt, ruling: Ruling::Green });
+    });
+    bench.build();
+    let span = bench.queue.span;
+    bench.red("abcdef");
+    assert!(bench.queue.span < span, "less is put together after that");
+    assert_eq!(bench.asked(), [(Kind::Integrate, "ab".into()), (Kind::Integrate, "abcd".into())]);
+    bench.red("abcd");
+    bench.green("ab");
+    assert_eq!(bench.land(), "ab");
+    // `cd` is known to fail on this tip; `ef` is put together anew.
+    let asked = bench.asked();
+    assert_eq!(asked, [(Kind::Lane, "c".into()), (Kind::Integrate, "ef".into())]);
+}
+
+#[test]
+fn where_each_commit_needs_a_verdict_only_a_row_of_them_lands() {
+    let mut bench = Bench::new(4, 2, true);
+    bench.add(&["a", "b", "c", "d"]);
+    bench.build();
+    assert_eq!(bench.asked(), [(Kind::Integrate, "a".into()), (Kind::Integrate, "ab".into())]);
+    bench.green("ab");
+    assert_eq!(bench.land(), "");
+    bench.green("a");
+    assert_eq!(bench.land(), "ab");
+    bench.red("abc");
+    // The next one behind it is not waited for.
+    assert_eq!(bench.asked()[0], (Kind::Confirm, "c".into()));
+}
+
+#[test]
+fn nobody_is_blamed_while_the_tip_itself_fails() {
+    let mut bench = Bench::new(1, 1, false);
+    bench.queue.apply(Seen::TargetMoved { tip: oid('c', 900), tree: oid('d', 900) });
+    bench.add(&["a"]);
+    bench.build();
+    bench.red("a");
+    bench.red("a");
+    bench.red("");
+    assert_eq!(bench.queue.stopped(), None);
+    bench.red("");
+    assert_eq!(bench.queue.stopped(), Some(Stop::TipFails));
+    assert_eq!(bench.queue.owed(), []);
+    bench.queue.apply(Seen::TargetMoved { tip: oid('c', 901), tree: oid('d', 901) });
+    bench.build();
+    bench.red("a");
+    bench.green("");
+    assert!(matches!(bench.standing("a"), Standing::Out(Why::Rejected { .. })));
+}
+
+#[test]
+fn a_fault_of_the_infrastructure_is_asked_again_and_blames_nobody() {
+    let mut bench = Bench::new(2, 1, false);
+    bench.add(&["a", "b"]);
+    bench.build();
+    for attempt in 1..4 {
+        let asked = bench.queue.owed();
+        let again = |o: &Owed| matches!(o, Owed::Verify { attempt: n, .. } if *n == attempt);
+        assert!(asked.len() == 1 && asked.iter().all(again), "{asked:?}");
+        bench.judge("ab", Ruling::Broken("no space".into()));
+    }
+    assert_eq!(bench.asked(), [(Kind::Integrate, "ab".into())]);
+}
+
+#[test]
+fn a_conflict_with_the_tip_leaves_and_one_with_company_waits() {
+    let mut bench = Bench::new(4, 1, false);
+    let mut entries = vec![entry("a", &[]), entry("b", &[]), entry("c", &[]), entry("d", &["c"])];
+    entries.push(entry("e", &["d"]));
+    bench.queue.apply(Seen::Added(entries));
+    let Some(Owed::Build { train, entries, .. }) = bench.queue.owed().pop() else { panic!() };
+    assert_eq!(entries.len(), 4);
+    let clash = |name: &str, alone| Clash { entry: id(name), paths: vec!["x".into()], alone };
+    let steps = bench.steps(&oid('c', 0), ["a", "d"].map(id));
+    let clashes = vec![clash("b", false), clash("c", true)];
+    bench.queue.apply(Seen::Built { train, steps, clashes });
+    assert_eq!(*bench.standing("c"), Standing::Out(Why::Conflict { paths: vec!["x".into()] }));
+    assert_eq!(*bench.standing("d"), Standing::Out(Why::Blocked { by: id("c") }));
+    assert_eq!(*bench.standing("e"), Standing::Out(Why::Blocked { by: id("d") }));
+    assert_eq!(bench.queue.faults(), Vec::<String>::new());
+    assert!(!bench.queue.is_empty(), "somebody is to be told");
+    for name in ["c", "d", "e"] {
+        let candidate = bench.queue.item(&id(name)).unwrap().entry.candidate.clone();
+        bench.queue.apply(Seen::Left { entry: id(name), candidate });
+    }
+    assert!(!bench.queue.owed().iter().any(|o| matches!(o, Owed::Eject { .. })));
+}
+
+#[test]
+fn a_landing_is_a_fact_even_when_it_is_heard_of_late() {
+    let mut bench = Bench::new(2, 1, false);
+    bench.add(&["a", "b"]);
+    bench.build();
+    bench.green("ab");
+    let Some(Owed::Land { commit, tree, entries, .. }) = bench.queue.owed().pop() else { panic!() };
+    bench.queue.apply(Seen::Replaced { entry: id("b"), candidate: oid('b', 900) });
+    assert!(!bench.queue.owed().iter().any(|o| matches!(o, Owed::Land { .. })));
+    bench.queue.apply(Seen::Landed { tip: commit.clone(), tree, entries });
+    assert_eq!(*bench.standing("a"), Standing::Landed);
+    assert!(!bench.standing("b").ended(), "its new commit has not landed");
+    assert_eq!(*bench.queue.tip(), commit);
+    assert_eq!(bench.queue.faults(), Vec::<String>::new());
+}
+
+#[test]
+fn the_oldest_is_in_the_next_group_and_dependencies_come_first() {
+    let mut bench = Bench::new(3, 1, false);
+    let old = Entry { priority: -1_000, ..entry("o", &[]) };
+    let young = |name, after: &[&str], priority| Entry {
+        priority,
+        since: Timestamp(1_000),
+        ..entry(name, after)
+    };
+    let held = Entry { held: true, ..young("h", &[], 99) };
+    let all = vec![
+        young("l", &[], -5),
+        young("m", &[], 3),
+        young("n", &["l"], 7),
+        young("x", &["h"], 50),
+        young("y", &["nowhere"], 50),
+        held,
+        old,
+    ];
+    bench.queue.apply(Seen::Added(all));
+    bench.build();
+    assert_eq!(bench.asked(), [(Kind::Integrate, "oln".into())]);
+    bench.green("oln");
+    assert_eq!(bench.land(), "oln");
+    assert_eq!(bench.asked(), [(Kind::Integrate, "m".into())]);
+    bench.queue.apply(Seen::Released(id("h")));
+    bench.green("m");
+    assert_eq!(bench.land(), "m");
+    assert_eq!(bench.asked(), [(Kind::Integrate, "hx".into())]);
+}
+
+#[test]
+fn waiting_long_is_worth_priority() {
+    let mut bench = Bench::new(1, 1, false);
+    let hour: u64 = 3_600_000;
+    let aged = |name, priority, hours: u64| Entry {
+        priority,
+        since: Timestamp(hours * hour),
+        ..entry(name, &[])
+    };
+    bench.queue.apply(Seen::Added(vec![aged("a", 0, 10), aged("b", 6, 15), aged("c", 3, 14)]));
+    let order: String = bench.queue.waiting().map(|i| i.entry.id.as_str()).collect();
+    // `a` is under way as the oldest; `b` has waited an hour less than `c` and is worth three more.
+    assert_eq!(order, "bc");
+}
+
+#[test]
+fn a_circle_leaves_at_once() {
+    let mut bench = Bench::new(4, 1, false);
+    let all = vec![entry("a", &["c"]), entry("b", &["a"]), entry("c", &["b"]), entry("d", &[])];
+    bench.queue.apply(Seen::Added(all));
+    for name in ["a", "b", "c"] {
+        assert!(matches!(bench.standing(name), Standing::Out(Why::Blocked { .. })), "{name}");
+    }
+    assert_eq!(*bench.standing("d"), Standing::Integrating(TrainId(1)));
+}
+
+#[test]
+fn an_answer_that_was_not_asked_for_changes_nothing() {
+    let mut bench = Bench::new(2, 1, false);
+    bench.add(&["a", "b"]);
+    let before = bench.queue.clone();
+    let train = TrainId(1);
+    let foreign = bench.steps(&oid('c', 0), ["b", "a"].map(id));
+    bench.queue.apply(Seen::Built { train, steps: foreign, clashes: Vec::new() });
+    let ruling = Ruling::Green;
+    bench.queue.apply(Seen::Judged { train, prefix: 2, attempt: 1, ruling: ruling.clone() });
+    bench.queue.apply(Seen::Judged { train: TrainId(7), prefix: 2, attempt: 1, ruling });
+    bench.queue.apply(Seen::TargetMoved { tip: oid('c', 0), tree: oid('d', 0) });
+    assert_eq!(bench.queue, before);
+    bench.build();
+    let before = bench.queue.clone();
+    bench.queue.apply(Seen::Judged { train, prefix: 2, attempt: 2, ruling: Ruling::Green });
+    assert_eq!(bench.queue, before);
+}

@@ -1,0 +1,191 @@
+//! What a queue is told, and what it owes.
+
+use super::TrainId;
+use super::entry::{Entry, EntryId, Why};
+use crate::domain::id::Oid;
+
+/// What a train is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It screens, beside others. What passes here is still to be integrated.
+    Lane,
+    /// It decides, on the real tip. What passes here lands.
+    Integrate,
+    /// One entry alone on the real tip: what fails here, too, is rejected.
+    Confirm,
+}
+
+impl Kind {
+    /// The word that users see.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lane => "screen",
+            Self::Integrate => "integrate",
+            Self::Confirm => "confirm",
+        }
+    }
+}
+
+/// One commit of a train.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Whose change it is.
+    pub entry: EntryId,
+    /// The commit; its parent is that of the step before.
+    pub commit: Oid,
+    /// Its tree.
+    pub tree: Oid,
+}
+
+/// An entry that could not be merged into a train; it was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clash {
+    /// Which one.
+    pub entry: EntryId,
+    /// The paths in conflict.
+    pub paths: Vec<String>,
+    /// Whether it conflicts with the commit on which the train stands, and not only with those before it in the train.
+    pub alone: bool,
+}
+
+/// What was said of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ruling {
+    /// It passes.
+    Green,
+    /// It does not; where to read why.
+    Red(String),
+    /// The checks could not be run. Nobody in the train is to blame.
+    Broken(String),
+}
+
+/// Something that was seen. What comes late, twice or for a train that is no more changes nothing, except for landings:
+/// those are facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// These want to land. Together in one word, so that they can share a train.
+    Added(Vec<Entry>),
+    /// A person takes it out.
+    Removed(EntryId),
+    /// The branch has another tip.
+    Replaced {
+        /// Which entry.
+        entry: EntryId,
+        /// What wants to land now.
+        candidate: Oid,
+    },
+    /// It waits for an approval.
+    Held(EntryId),
+    /// It is approved.
+    Released(EntryId),
+    /// A train was built, with whatever could be merged.
+    Built {
+        /// Which train.
+        train: TrainId,
+        /// Its commits, in order.
+        steps: Vec<Step>,
+        /// Those that are left out.
+        clashes: Vec<Clash>,
+    },
+    /// A verification that was owed is over.
+    Judged {
+        /// Which train.
+        train: TrainId,
+        /// How many of its steps.
+        prefix: usize,
+        /// Which time, as it was asked.
+        attempt: u32,
+        /// What was said.
+        ruling: Ruling,
+    },
+    /// A verdict of somebody else: this tree passes.
+    Known(Oid),
+    /// The target has these candidates on it, whoever brought them there.
+    Landed {
+        /// The target's tip now.
+        tip: Oid,
+        /// Its tree.
+        tree: Oid,
+        /// What has landed: entries with the candidates that they had.
+        entries: Vec<(EntryId, Oid)>,
+    },
+    /// Somebody else moved the target.
+    TargetMoved {
+        /// To here.
+        tip: Oid,
+        /// Its tree.
+        tree: Oid,
+    },
+    /// An entry's leaving has been told and written.
+    Left {
+        /// Which one.
+        entry: EntryId,
+        /// The candidate that it had.
+        candidate: Oid,
+    },
+    /// A person stops the queue.
+    Paused,
+    /// It goes on.
+    Resumed,
+}
+
+/// Something that is owed. It stays owed until the answer is seen; to do it twice is to do it once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owed {
+    /// Merge these, one after the other, in memory. Answer: [`Seen::Built`].
+    Build {
+        /// Which train.
+        train: TrainId,
+        /// The commit on which it stands.
+        onto: Oid,
+        /// Entries with their candidates.
+        entries: Vec<(EntryId, Oid)>,
+    },
+    /// Run the checks. Answer: [`Seen::Judged`]. What is no longer owed may be ended before its time.
+    Verify {
+        /// Which train.
+        train: TrainId,
+        /// How many of its steps; 0 is the commit on which it stands.
+        prefix: usize,
+        /// Which time.
+        attempt: u32,
+        /// What for.
+        kind: Kind,
+        /// The commit of the prefix's last step.
+        commit: Oid,
+        /// Its tree.
+        tree: Oid,
+    },
+    /// Move the target, by compare-and-swap. Answer: [`Seen::Landed`] or [`Seen::TargetMoved`].
+    Land {
+        /// Which train.
+        train: TrainId,
+        /// The tip as it has to be.
+        onto: Oid,
+        /// The tip as it is to be.
+        commit: Oid,
+        /// Its tree, which passed.
+        tree: Oid,
+        /// What lands, in order.
+        entries: Vec<(EntryId, Oid)>,
+    },
+    /// Tell and write that an entry has left. Answer: [`Seen::Left`].
+    Eject {
+        /// Which one.
+        entry: EntryId,
+        /// Its candidate.
+        candidate: Oid,
+        /// Why.
+        why: Why,
+    },
+}
+
+/// Why nothing is owed although entries wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// A person said so.
+    Paused,
+    /// The target's own tip does not pass, so nothing can be said of what is put on top of it.
+    TipFails,
+}

@@ -1,0 +1,409 @@
+//! A queue where everything comes late, twice or never, where people change their minds and where it is killed all the
+//! time; in the end it is left alone, and must have kept its promises.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use git_harness::domain::id::{Oid, Timestamp};
+use git_harness::domain::queue::{
+    Entry, EntryId, LARGEST, Owed, Queue, Ruling, Seen, Settings, Standing, Stop, Why,
+};
+
+use super::world::{Change, World};
+
+/// So many worlds. Thousands have been tried.
+const SEEDS: u64 = 160;
+/// More steps than are needed once nobody interferes.
+const CALM: usize = 4_000;
+
+/// A landing that has happened: the tip and tree after it, and what landed.
+type Landing = (Oid, Oid, Vec<(EntryId, Oid)>);
+
+pub struct Chaos {
+    pub world: World,
+    settings: Settings,
+    pub queue: Queue,
+    /// Everything that the queue was told, as its journal has it.
+    journal: Vec<Seen>,
+    /// Answers under way, in no order.
+    mail: Vec<Seen>,
+    /// What is heard of the target, in order.
+    news: VecDeque<Seen>,
+    /// Landings that the queue has not been told of; they are in the journal of the target.
+    landings: Vec<Landing>,
+    names: Vec<EntryId>,
+    /// What a person put on the target that fails.
+    spoiled: bool,
+    now: u64,
+    pub happened: BTreeSet<&'static str>,
+}
+
+impl Chaos {
+    pub fn new(seed: u64) -> Self {
+        let mut world = World::new(seed, 0);
+        world.flakes = [0, 0, 0, 10_000, 100_000][world.dice.below(5)];
+        let settings = Settings {
+            batch: 1 + world.dice.below(LARGEST),
+            places: [1, 1, 2, 3, 8][world.dice.below(5)],
+            each: world.dice.chance(200_000),
+            ageing: 1 + u64::try_from(world.dice.below(50)).unwrap(),
+        };
+        let (tip, tree) = world.tip();
+        Self {
+            queue: Queue::new(settings, tip, tree),
+            world,
+            settings,
+            journal: Vec::new(),
+            mail: Vec::new(),
+            news: VecDeque::new(),
+            landings: Vec::new(),
+            names: Vec::new(),
+            spoiled: false,
+            now: 0,
+            happened: BTreeSet::new(),
+        }
+    }
+
+    fn tell(&mut self, seen: Seen) {
+        let before: BTreeMap<EntryId, Standing> =
+            self.queue.items().map(|i| (i.entry.id.clone(), i.standing.clone())).collect();
+        self.queue.apply(seen.clone());
+        assert_eq!(self.queue.faults(), Vec::<String>::new(), "after {seen:?}");
+        for item in self.queue.items() {
+            let id = &item.entry.id;
+            if before.get(id) != Some(&item.standing) {
+                self.check_change(id);
+            }
+        }
+        for (id, standing) in before.iter().filter(|(id, _)| self.queue.item(id).is_none()) {
+            assert!(matches!(&seen, Seen::Removed(one) if one == id), "{id} is lost: {standing:?}");
+        }
+        self.journal.push(seen);
+    }
+
+    /// Nobody is sent away without a reason that holds.
+    fn check_change(&self, id: &EntryId) {
+        let item = self.queue.item(id).unwrap();
+        let number = self.world.number(&item.entry.candidate);
+        let welcome = self.world.welcome(self.queue.tip(), number);
+        match &item.standing {
+            Standing::Out(Why::Rejected { .. }) => {
+                assert!(self.world.flakes > 0 || !welcome, "{id} is rejected and was good");
+            }
+            Standing::Out(Why::Conflict { paths }) => {
+                assert!(!welcome && *paths == [format!("src/{number}.rs")], "{id} merges");
+            }
+            Standing::Out(Why::Blocked { by }) => {
+                assert!(item.entry.after.contains(by), "{id} does not come after {by}");
+            }
+            Standing::Landed => {
+                assert!(self.world.landed.contains(&number), "{id} has not landed");
+            }
+            _ => {}
+        }
+    }
+
+    fn name(&mut self) -> EntryId {
+        let name = EntryId::parse(&format!("b{}", self.names.len())).unwrap();
+        self.names.push(name.clone());
+        name
+    }
+
+    fn some_name(&mut self) -> Option<EntryId> {
+        self.world.dice.one(&self.names).cloned()
+    }
+
+    fn some_change(&mut self) -> Oid {
+        let count = self.names.len();
+        let mut some = |chance| {
+            let dice = &mut self.world.dice;
+            (0..count).filter(|_| dice.chance(chance)).collect::<Vec<_>>()
+        };
+        let (breaks, clashes) = (some(20_000), some(30_000));
+        let bad = self.world.dice.chance(150_000);
+        // The numbers of changes run ahead of those of names: what they mean is some older change.
+        self.world.change(Change { bad, breaks, clashes }).1
+    }
+
+    fn entry(&mut self) -> Entry {
+        let id = self.name();
+        let mut after = Vec::new();
+        while self.world.dice.chance(250_000) {
+            after.extend(self.some_name());
+        }
+        // Some come after what is added later, or never.
+        if self.world.dice.chance(30_000) {
+            after.push(EntryId::parse(&format!("b{}", self.names.len() + 1)).unwrap());
+        }
+        let priority = i64::try_from(self.world.dice.below(5)).unwrap() - 2;
+        let held = self.world.dice.chance(100_000);
+        let candidate = self.some_change();
+        Entry { id, priority, after, since: Timestamp(self.now), candidate, held }
+    }
+
+    /// People do something.
+    fn people(&mut self) {
+        let Some(id) = self.some_name() else { return };
+        match self.world.dice.below(12) {
+            0 => self.tell(Seen::Removed(id)),
+            1 | 2 => {
+                let candidate = self.some_change();
+                self.tell(Seen::Replaced { entry: id, candidate });
+            }
+            3 => self.tell(Seen::Held(id)),
+            4 | 5 => self.tell(Seen::Released(id)),
+            6 => {
+                // What has left or is there already is added once more, perhaps as another commit.
+                let mut entry = self.entry();
+                entry.id = id;
+                let old = self.queue.item(&entry.id).map(|i| i.entry.candidate.clone());
+                if let (Some(old), true) = (old, self.world.dice.chance(500_000)) {
+                    entry.candidate = old;
+                }
+                self.tell(Seen::Added(vec![entry]));
+            }
+            7 => self.tell(Seen::Paused),
+            8 => self.tell(Seen::Resumed),
+            9 => {
+                let trees: Vec<_> = self
+                    .queue
+                    .owed()
+                    .into_iter()
+                    .filter_map(|o| match o {
+                        Owed::Verify { tree, .. } => Some(tree),
+                        _ => None,
+                    })
+                    .collect();
+                let tree = self.world.dice.one(&trees).cloned();
+                if let Some(tree) = tree.filter(|tree| self.world.passes(tree)) {
+                    self.world.proven.insert(tree.clone());
+                    self.tell(Seen::Known(tree));
+                    self.happened.insert("somebody else's verdict");
+                }
+            }
+            10 if !self.spoiled => {
+                let candidate = self.some_change();
+                let number = self.world.number(&candidate);
+                self.world.push(number);
+                self.spoiled = !self.world.passes(&self.world.tip().1);
+                self.moved();
+            }
+            _ => self.mend(),
+        }
+    }
+
+    /// Takes from the target what makes it fail.
+    fn mend(&mut self) {
+        if std::mem::take(&mut self.spoiled) {
+            self.world.pull_back();
+            self.moved();
+        }
+    }
+
+    fn moved(&mut self) {
+        let (tip, tree) = self.world.tip();
+        self.news.push_back(Seen::TargetMoved { tip, tree });
+    }
+
+    /// Does something that is owed, if anything is. The answer is under way then.
+    fn work(&mut self) -> bool {
+        let owed = self.queue.owed();
+        let Some(owed) = self.world.dice.one(&owed).cloned() else { return false };
+        match owed {
+            Owed::Build { train, onto, entries } => {
+                let (steps, clashes) = self.world.merge(&onto, &entries);
+                self.mail.push(Seen::Built { train, steps, clashes });
+            }
+            Owed::Verify { train, prefix, attempt, tree, .. } => {
+                let ruling = if self.world.dice.chance(50_000) {
+                    Ruling::Broken("no space left on device".into())
+                } else {
+                    self.world.verify(&tree)
+                };
+                self.mail.push(Seen::Judged { train, prefix, attempt, ruling });
+            }
+            Owed::Land { onto, commit, tree, entries, .. } => {
+                let each = self.settings.each;
+                if self.world.land(&onto, &commit, &entries, each) {
+                    self.landings.push((commit.clone(), tree.clone(), entries.clone()));
+                    self.news.push_back(Seen::Landed { tip: commit, tree, entries });
+                } else if self.news.is_empty() {
+                    self.moved();
+                }
+            }
+            Owed::Eject { entry, candidate, .. } => {
+                self.mail.push(Seen::Left { entry, candidate });
+            }
+        }
+        true
+    }
+
+    /// Hears of the target.
+    fn hear(&mut self) -> bool {
+        let Some(news) = self.news.pop_front() else { return false };
+        if let Seen::Landed { entries, .. } = &news {
+            self.landings.retain(|(_, _, landed)| landed != entries);
+            let late = |(id, candidate): &(EntryId, Oid)| {
+                self.queue.item(id).is_none_or(|i| i.entry.candidate != *candidate)
+            };
+            if entries.iter().any(late) {
+                self.happened.insert("landed and changed at once");
+            }
+        }
+        self.tell(news);
+        true
+    }
+
+    /// Reads some letter.
+    fn read(&mut self) -> bool {
+        if self.mail.is_empty() {
+            return false;
+        }
+        let at = self.world.dice.below(self.mail.len());
+        let letter = self.mail.swap_remove(at);
+        if self.world.dice.chance(100_000) {
+            self.mail.push(letter.clone());
+        }
+        self.tell(letter);
+        true
+    }
+
+    /// Everything that is in memory is gone. The journal is folded again, and the target is looked at.
+    fn crash(&mut self) {
+        let root = World::new(0, 0).tip();
+        let mut again = Queue::new(self.settings, root.0, root.1);
+        self.journal.iter().cloned().for_each(|seen| again.apply(seen));
+        assert_eq!(again, self.queue, "folded again, it is something else");
+        self.mail.clear();
+        self.news.clear();
+        for (tip, tree, entries) in std::mem::take(&mut self.landings) {
+            self.happened.insert("killed after the target moved");
+            self.tell(Seen::Landed { tip, tree, entries });
+        }
+        let (tip, tree) = self.world.tip();
+        self.tell(Seen::TargetMoved { tip, tree });
+    }
+
+    /// Something happens.
+    pub fn step(&mut self) {
+        self.now += 1;
+        match self.world.dice.below(40) {
+            0..2 => {
+                let count = 1 + self.world.dice.below(6);
+                let entries = (0..count).map(|_| self.entry()).collect();
+                self.tell(Seen::Added(entries));
+            }
+            2..4 => self.people(),
+            4 => self.crash(),
+            5..20 => drop(self.work()),
+            20..36 => drop(self.read()),
+            _ => drop(self.hear()),
+        }
+        self.remember();
+    }
+
+    fn remember(&mut self) {
+        if self.queue.stopped() == Some(Stop::TipFails) {
+            self.happened.insert("the tip fails");
+        }
+        for item in self.queue.items() {
+            self.happened.extend(match &item.standing {
+                Standing::Out(Why::Rejected { .. }) => Some("rejected"),
+                Standing::Out(Why::Conflict { .. }) => Some("conflict"),
+                Standing::Out(Why::Blocked { .. }) => Some("blocked"),
+                _ if item.flakes > 0 => Some("a flake"),
+                _ => None,
+            });
+        }
+    }
+
+    /// Nobody interferes any more.
+    pub fn calm_down(&mut self) {
+        self.mend();
+        for id in self.names.clone() {
+            self.tell(Seen::Released(id));
+        }
+        self.world.flakes = self.world.flakes.min(10_000);
+        self.tell(Seen::Resumed);
+        let before = self.world.runs;
+        for step in 0.. {
+            assert!(step < CALM, "it does not end: {:#?}", self.queue.trains().collect::<Vec<_>>());
+            // Letters are read before more are asked for.
+            let more = self.hear() || self.read() || self.work();
+            self.remember();
+            if self.queue.stopped() == Some(Stop::TipFails) {
+                // By flakes alone: the tip is good.
+                assert!(self.world.flakes > 0);
+                self.tell(Seen::Resumed);
+            } else if !more {
+                break;
+            }
+        }
+        // Each of those that are there is looked for at most in the group around it, and confirmed.
+        let runs = self.world.runs - before;
+        assert!(runs <= 40 + 8 * self.names.len(), "{runs} for {}", self.names.len());
+    }
+
+    /// Whoever is still there waits for something that is not.
+    pub fn check_end(&self) {
+        let landed =
+            |id: &EntryId| self.queue.item(id).is_some_and(|i| i.standing == Standing::Landed);
+        for item in self.queue.items().filter(|i| !i.standing.ended()) {
+            let waits = item.entry.after.iter().any(|dep| !landed(dep));
+            let rests = matches!(
+                item.standing,
+                Standing::Waiting | Standing::Screened | Standing::Suspected
+            );
+            assert!(waits && rests, "{item:?} is left over");
+        }
+        // What they wait for was never added, or was taken out.
+        let absent = |id: &EntryId| self.queue.item(id).is_none();
+        let mut open: Vec<&EntryId> = Vec::new();
+        for item in self.queue.items().filter(|i| !i.standing.ended()) {
+            let mut seen = BTreeSet::new();
+            open.push(&item.entry.id);
+            let mut reason = false;
+            while let Some(id) = open.pop() {
+                reason |= absent(id);
+                let after = self.queue.item(id).map(|i| i.entry.after.as_slice());
+                open.extend(
+                    after.unwrap_or_default().iter().filter(|d| !landed(d) && seen.insert(*d)),
+                );
+            }
+            assert!(reason, "{} waits for nothing", item.entry.id);
+        }
+        assert!(self.queue.owed().is_empty());
+        let (tip, tree) = self.world.tip();
+        assert!(*self.queue.tip() == tip && self.world.passes(&tree));
+    }
+}
+
+#[test]
+fn whatever_happens_the_promises_are_kept() {
+    let mut happened: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for seed in 0..SEEDS {
+        let mut chaos = Chaos::new(seed);
+        for _ in 0..300 {
+            chaos.step();
+        }
+        chaos.calm_down();
+        chaos.check_end();
+        for word in &chaos.happened {
+            *happened.entry(word).or_default() += 1;
+        }
+    }
+    let words = [
+        "a flake",
+        "blocked",
+        "conflict",
+        "killed after the target moved",
+        "landed and changed at once",
+        "rejected",
+        "somebody else's verdict",
+        "the tip fails",
+    ];
+    for word in words {
+        let times = happened.get(word).copied().unwrap_or(0);
+        assert!(times >= 3, "`{word}` in {times} of {SEEDS} worlds: {happened:?}");
+    }
+    println!("{happened:?}");
+}

@@ -1,0 +1,39 @@
+//! Numbers that look random and are the same every time: SplitMix64.
+
+/// A generator, given by its seed.
+#[derive(Debug, Clone)]
+pub struct Dice(u64);
+
+/// One step of the generator, which is a good hash as well.
+pub fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(mix(seed))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.0)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(n.max(1)).unwrap()).unwrap()
+    }
+
+    /// Whether something happens that does so this often in a million times.
+    pub fn chance(&mut self, millionths: u64) -> bool {
+        self.next() % 1_000_000 < millionths
+    }
+
+    /// One of these.
+    pub fn one<'a, T>(&mut self, some: &'a [T]) -> Option<&'a T> {
+        some.get(self.below(some.len()))
+    }
+}

@@ -1,0 +1,214 @@
+//! A thousand entries at once, verifications that all take one unit of time: how many there are, and how long it takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use git_harness::domain::id::{Oid, Timestamp};
+use git_harness::domain::queue::{
+    Entry, EntryId, Owed, Queue, Seen, Settings, Standing, TrainId, Why,
+};
+
+use super::world::{Change, World};
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Figures {
+    runs: usize,
+    time: usize,
+    landed: usize,
+    /// Rejected although nothing was wrong with them.
+    wronged: usize,
+}
+
+/// How the world is: how often, in a million, a change is bad, a pair breaks, a check fails for nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Luck {
+    pub bad: u64,
+    pub pairs: u64,
+    pub flakes: u64,
+}
+
+/// Makes `n` entries at once.
+pub fn crowd(world: &mut World, n: usize, luck: Luck) -> Vec<Entry> {
+    let entry = |number: usize| {
+        let bad = world.dice.chance(luck.bad);
+        let older = 0..if luck.pairs > 0 { number } else { 0 };
+        let breaks = older.filter(|_| world.dice.chance(luck.pairs)).collect();
+        let (_, candidate) = world.change(Change { bad, breaks, ..Change::default() });
+        Entry {
+            id: EntryId::parse(&format!("b{number:04}")).unwrap(),
+            priority: 0,
+            after: Vec::new(),
+            since: Timestamp(u64::try_from(number).unwrap()),
+            candidate,
+            held: false,
+        }
+    };
+    (0..n).map(entry).collect()
+}
+
+/// A queue at work: builds and landings take no time, verifications one unit.
+pub struct Site {
+    settings: Settings,
+    pub world: World,
+    pub queue: Queue,
+    /// Verifications under way: their trees, and when they are over.
+    flight: BTreeMap<(TrainId, usize, u32), (Oid, usize)>,
+    pub now: usize,
+    wronged: usize,
+}
+
+impl Site {
+    pub fn new(settings: Settings, world: World) -> Self {
+        let (tip, tree) = world.tip();
+        let queue = Queue::new(settings, tip, tree);
+        Self { settings, world, queue, flight: BTreeMap::new(), now: 0, wronged: 0 }
+    }
+
+    /// Does all that takes no time, and begins verifications.
+    fn act(&mut self) {
+        let mut more = true;
+        while more {
+            more = false;
+            let mut wanted = BTreeSet::new();
+            for owed in self.queue.owed() {
+                if let Owed::Verify { train, prefix, attempt, tree, .. } = owed {
+                    wanted.insert((train, prefix, attempt));
+                    let over = (tree, self.now + 1);
+                    self.flight.entry((train, prefix, attempt)).or_insert(over);
+                    continue;
+                }
+                more = true;
+                self.answer(owed);
+            }
+            if !more {
+                // What was begun and is not wanted any more was paid for.
+                let begun = self.flight.len();
+                self.flight.retain(|key, _| wanted.contains(key));
+                self.world.runs += begun - self.flight.len();
+            }
+        }
+        assert!(self.flight.len() <= self.settings.places, "more verifications than places");
+    }
+
+    fn answer(&mut self, owed: Owed) {
+        match owed {
+            Owed::Build { train, onto, entries } => {
+                let (steps, clashes) = self.world.merge(&onto, &entries);
+                self.queue.apply(Seen::Built { train, steps, clashes });
+            }
+            Owed::Land { onto, commit, tree, entries, .. } => {
+                if self.world.land(&onto, &commit, &entries, self.settings.each) {
+                    self.queue.apply(Seen::Landed { tip: commit, tree, entries });
+                }
+            }
+            Owed::Eject { entry, candidate, why } => {
+                let right = !self.world.welcome(self.queue.tip(), self.world.number(&candidate));
+                self.wronged += usize::from(!right && matches!(why, Why::Rejected { .. }));
+                self.queue.apply(Seen::Left { entry, candidate });
+            }
+            Owed::Verify { .. } => {}
+        }
+    }
+
+    /// Lets the time pass until something is over. Says whether anything was under way.
+    pub fn pass(&mut self) -> bool {
+        self.act();
+        let Some(now) = self.flight.values().map(|(_, at)| *at).min() else { return false };
+        self.now = now;
+        let (over, on): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.flight).into_iter().partition(|(_, (_, at))| *at == now);
+        self.flight = on.into_iter().collect();
+        for ((train, prefix, attempt), (tree, _)) in over {
+            let ruling = self.world.verify(&tree);
+            self.queue.apply(Seen::Judged { train, prefix, attempt, ruling });
+        }
+        true
+    }
+}
+
+/// Carries a queue out until it is empty.
+fn carry_out(settings: Settings, n: usize, luck: Luck, seed: u64) -> Figures {
+    let mut site = Site::new(settings, World::new(seed, luck.flakes));
+    let entries = crowd(&mut site.world, n, luck);
+    site.queue.apply(Seen::Added(entries));
+    while site.pass() {}
+    assert_eq!(site.queue.faults(), Vec::<String>::new());
+    assert!(site.queue.is_empty(), "something is left");
+    let landed = site.world.landed.len();
+    let told = site.queue.items().filter(|i| i.standing == Standing::Landed).count();
+    assert_eq!(told, landed);
+    Figures { runs: site.world.runs, time: site.now, landed, wronged: site.wronged }
+}
+
+/// The mean of several worlds.
+fn mean(settings: Settings, luck: Luck, seeds: u64) -> (f64, f64, f64, f64) {
+    let all: Vec<Figures> = (0..seeds).map(|seed| carry_out(settings, 1_000, luck, seed)).collect();
+    let mean = |of: fn(&Figures) -> usize| {
+        f64::from(u32::try_from(all.iter().map(of).sum::<usize>()).unwrap()) / all.len() as f64
+    };
+    (mean(|f| f.runs), mean(|f| f.time), mean(|f| f.landed), mean(|f| f.wronged))
+}
+
+/// What the design was simulated with: failures in a million, then verifications and time with one place, then with
+/// eight.
+const DESIGN: [(u64, [f64; 2], [f64; 2]); 4] = [
+    (0, [125.0, 125.0], [144.0, 20.0]),
+    (10_000, [180.0, 180.0], [208.0, 29.0]),
+    (50_000, [374.0, 374.0], [430.0, 57.0]),
+    (100_000, [602.0, 602.0], [689.0, 89.0]),
+];
+
+#[test]
+fn as_few_verifications_and_as_short_as_designed() {
+    println!("a thousand entries, groups of eight: verifications / time, beside the design's");
+    for (bad, one, eight) in DESIGN {
+        for (places, design) in [(1, one), (8, eight)] {
+            let luck = Luck { bad, ..Luck::default() };
+            let settings = Settings { batch: 8, places, ..Settings::default() };
+            let (runs, time, landed, wronged) = mean(settings, luck, 20);
+            let [most, longest] = design;
+            let share = bad / 10_000;
+            println!(
+                "{places} places, {share:2} % bad: {runs:5.0} / {time:5.1}   {most} / {longest}"
+            );
+            assert!(
+                runs <= most * 1.1 && time <= longest * 1.1,
+                "{runs} / {time} against {design:?}"
+            );
+            assert_eq!(wronged, 0.0);
+            assert!(landed > 850.0);
+        }
+    }
+}
+
+/// The same with conflicts in meaning, in one of ten thousand pairs, and checks of which one in a hundred fails for
+/// nothing.
+const HARDER: [(u64, [f64; 2], [f64; 2]); 4] = [
+    (0, [373.0, 373.0], [475.0, 63.0]),
+    (10_000, [418.0, 418.0], [503.0, 66.0]),
+    (50_000, [579.0, 579.0], [670.0, 87.0]),
+    (100_000, [772.0, 772.0], [889.0, 114.0]),
+];
+
+#[test]
+fn conflicts_in_meaning_and_flakes_cost_no_more_than_designed() {
+    println!("the same with conflicts in pairs and flakes: verifications / time, wrongly rejected");
+    for (bad, one, eight) in HARDER {
+        for (places, design) in [(1, one), (8, eight)] {
+            let luck = Luck { bad, pairs: 100, flakes: 10_000 };
+            let settings = Settings { batch: 8, places, ..Settings::default() };
+            let (runs, time, landed, wronged) = mean(settings, luck, 6);
+            let [most, longest] = design;
+            let share = bad / 10_000;
+            println!(
+                "{places} places, {share:2} % bad: {runs:5.0} / {time:5.1}   {most} / {longest}; {wronged:.1} of {landed:.0}"
+            );
+            assert!(
+                runs <= most * 1.1 && time <= longest * 1.1,
+                "{runs} / {time} against {design:?}"
+            );
+            // Two false alarms in a row, both alone: one in ten thousand.
+            assert!(wronged <= 0.2, "{wronged} were good and are rejected");
+        }
+    }
+}

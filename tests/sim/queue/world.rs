@@ -1,0 +1,225 @@
+//! A repository and its checks, as far as a queue can see them: changes, commits, trees, verdicts and one branch.
+
+use std::collections::{HashMap, HashSet};
+
+use git_harness::domain::id::Oid;
+use git_harness::domain::queue::{Clash, EntryId, Ruling, Step};
+
+use super::dice::{Dice, mix};
+
+/// What one candidate does to the target.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// It fails wherever it is.
+    pub bad: bool,
+    /// It fails together with these, which are older, in whatever order they land.
+    pub breaks: Vec<usize>,
+    /// It does not merge with these, which are older.
+    pub clashes: Vec<usize>,
+}
+
+/// A commit: which changes are in it, and whether its tree passes.
+#[derive(Debug, Clone)]
+pub struct Node {
+    tree: Oid,
+    set: Vec<u64>,
+    hash: u64,
+    fails: bool,
+    parent: Option<Oid>,
+    change: Option<usize>,
+}
+
+impl Node {
+    fn has(&self, change: usize) -> bool {
+        self.set.get(change / 64).is_some_and(|word| word >> (change % 64) & 1 == 1)
+    }
+}
+
+fn oid(kind: char, hash: u64) -> Oid {
+    Oid::parse(&format!("{kind}{hash:016x}{:023x}", mix(hash))).unwrap()
+}
+
+/// Conflicts, from the side of either.
+type Pairs = HashMap<usize, Vec<usize>>;
+
+#[derive(Debug)]
+pub struct World {
+    pub dice: Dice,
+    /// How often, in a million times, checks fail that should pass.
+    pub flakes: u64,
+    changes: Vec<Change>,
+    breaks: Pairs,
+    clashes: Pairs,
+    numbers: HashMap<Oid, usize>,
+    nodes: HashMap<Oid, Node>,
+    fails: HashMap<Oid, bool>,
+    /// Trees that were really verified, and passed.
+    pub proven: HashSet<Oid>,
+    tip: Oid,
+    /// What has landed, in order.
+    pub landed: Vec<usize>,
+    /// Verifications so far.
+    pub runs: usize,
+    /// How often a check failed that should have passed.
+    pub flaked: usize,
+}
+
+impl World {
+    pub fn new(seed: u64, flakes: u64) -> Self {
+        let (tip, tree) = (oid('c', mix(0)), oid('d', 0));
+        let root = Node {
+            tree: tree.clone(),
+            set: Vec::new(),
+            hash: 0,
+            fails: false,
+            parent: None,
+            change: None,
+        };
+        Self {
+            dice: Dice::new(seed),
+            flakes,
+            changes: Vec::new(),
+            breaks: Pairs::new(),
+            clashes: Pairs::new(),
+            numbers: HashMap::new(),
+            nodes: HashMap::from([(tip.clone(), root)]),
+            fails: HashMap::from([(tree, false)]),
+            proven: HashSet::new(),
+            tip,
+            landed: Vec::new(),
+            runs: 0,
+            flaked: 0,
+        }
+    }
+
+    /// Makes a candidate; its number and its commit.
+    pub fn change(&mut self, change: Change) -> (usize, Oid) {
+        let number = self.changes.len();
+        let name = oid('b', mix(u64::try_from(number).unwrap()));
+        for other in &change.breaks {
+            self.breaks.entry(*other).or_default().push(number);
+            self.breaks.entry(number).or_default().push(*other);
+        }
+        for other in &change.clashes {
+            self.clashes.entry(*other).or_default().push(number);
+            self.clashes.entry(number).or_default().push(*other);
+        }
+        self.changes.push(change);
+        self.numbers.insert(name.clone(), number);
+        (number, name)
+    }
+
+    pub fn number(&self, candidate: &Oid) -> usize {
+        self.numbers[candidate]
+    }
+
+    pub fn tip(&self) -> (Oid, Oid) {
+        (self.tip.clone(), self.nodes[&self.tip].tree.clone())
+    }
+
+    /// Whether a change, alone on a commit, would merge and break nothing.
+    pub fn welcome(&self, onto: &Oid, number: usize) -> bool {
+        let onto = &self.nodes[onto];
+        let with =
+            |pairs: &Pairs| pairs.get(&number).is_some_and(|o| o.iter().any(|o| onto.has(*o)));
+        !self.changes[number].bad && !with(&self.breaks) && !with(&self.clashes)
+    }
+
+    fn put(&mut self, onto: &Oid, number: usize) -> Oid {
+        let parent = &self.nodes[onto];
+        let broken = self.breaks.get(&number).is_some_and(|o| o.iter().any(|o| parent.has(*o)));
+        let fails = parent.fails || self.changes[number].bad || broken;
+        let mut set = parent.set.clone();
+        set.resize(set.len().max(number / 64 + 1), 0);
+        set[number / 64] |= 1 << (number % 64);
+        let hash = parent.hash ^ mix(u64::try_from(number).unwrap() + 1);
+        let tree = oid('d', hash);
+        self.fails.insert(tree.clone(), fails);
+        let name = mix(u64::from_str_radix(&onto.as_str()[1..17], 16).unwrap());
+        let commit = oid('c', mix(name ^ hash));
+        let (parent, change) = (Some(onto.clone()), Some(number));
+        self.nodes.insert(commit.clone(), Node { tree, set, hash, fails, parent, change });
+        commit
+    }
+
+    /// Merges candidates in memory.
+    pub fn merge(&mut self, onto: &Oid, entries: &[(EntryId, Oid)]) -> (Vec<Step>, Vec<Clash>) {
+        let (mut at, mut steps, mut clashes) = (onto.clone(), Vec::new(), Vec::new());
+        for (entry, candidate) in entries {
+            let number = self.numbers[candidate];
+            let others = self.clashes.get(&number).cloned().unwrap_or_default();
+            let meets = |at: &Oid| others.iter().any(|other| self.nodes[at].has(*other));
+            if meets(&at) {
+                let (entry, paths) = (entry.clone(), vec![format!("src/{number}.rs")]);
+                clashes.push(Clash { entry, paths, alone: meets(onto) });
+                continue;
+            }
+            at = self.put(&at, number);
+            let (entry, tree) = (entry.clone(), self.nodes[&at].tree.clone());
+            steps.push(Step { entry, commit: at.clone(), tree });
+        }
+        (steps, clashes)
+    }
+
+    /// Runs the checks.
+    pub fn verify(&mut self, tree: &Oid) -> Ruling {
+        self.runs += 1;
+        if self.fails[tree] {
+            return Ruling::Red("a check".into());
+        }
+        if self.dice.chance(self.flakes) {
+            self.flaked += 1;
+            return Ruling::Red("a check that does not say the same twice".into());
+        }
+        self.proven.insert(tree.clone());
+        Ruling::Green
+    }
+
+    pub fn passes(&self, tree: &Oid) -> bool {
+        !self.fails[tree]
+    }
+
+    /// Moves the target, if it is where it is expected. What lands was verified, passes, and was not there before.
+    pub fn land(
+        &mut self,
+        onto: &Oid,
+        commit: &Oid,
+        entries: &[(EntryId, Oid)],
+        each: bool,
+    ) -> bool {
+        if self.tip != *onto {
+            return false;
+        }
+        let (mut at, mut found) = (commit.clone(), Vec::new());
+        while at != *onto {
+            let node = &self.nodes[&at];
+            if each || at == *commit {
+                assert!(self.proven.contains(&node.tree), "{at} lands and was never verified");
+                assert!(!node.fails, "the target is red");
+            }
+            found.push(node.change.unwrap());
+            at = node.parent.clone().unwrap();
+        }
+        found.reverse();
+        let told: Vec<_> = entries.iter().map(|(_, candidate)| self.numbers[candidate]).collect();
+        assert_eq!(found, told, "what lands is what is said to land");
+        for number in found {
+            assert!(!self.nodes[onto].has(number), "{number} lands twice");
+            self.landed.push(number);
+        }
+        self.tip = commit.clone();
+        true
+    }
+
+    /// Somebody else puts a change on the target, without asking.
+    pub fn push(&mut self, number: usize) {
+        self.tip = self.put(&self.tip.clone(), number);
+    }
+
+    /// Somebody else takes the target back to where it was before its last commit.
+    pub fn pull_back(&mut self) {
+        if let Some(parent) = self.nodes[&self.tip].parent.clone() {
+            self.tip = parent;
+        }
+    }
+}
