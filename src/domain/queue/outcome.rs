@@ -40,6 +40,7 @@ impl Queue {
                 self.eject(&entry, Why::Conflict { paths });
             }
         }
+        self.shorten(id);
         self.refresh(id);
     }
 
