@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 mod jobs;
+mod queue;
 mod reviews;
 
 pub use jobs::{Init, New, Validate};
+pub use queue::{Queue, QueueAction, QueueAdd, QueueBranches, QueueList, QueueRun};
 pub use reviews::{Approve, Reject, Review, ReviewFormat};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -62,6 +64,8 @@ pub enum Command {
     Approve(Approve),
     /// Send a candidate back, with the words as feedback for a new attempt
     Reject(Reject),
+    /// Let branches land when the target's own checks pass with them: the merge queue
+    Queue(Queue),
     /// Run the checks of a task's candidate again
     Verify(Verify),
     /// Try failed tasks again, with all their budgets new

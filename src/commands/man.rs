@@ -35,6 +35,7 @@ pub const PAGES: &[(&str, &str)] = pages![
     "git-harness-review.1",
     "git-harness-approve.1",
     "git-harness-reject.1",
+    "git-harness-queue.1",
     "git-harness-verify.1",
     "git-harness-retry.1",
     "git-harness-skill.1",

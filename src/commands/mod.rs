@@ -16,6 +16,7 @@ mod plan;
 mod planner;
 mod poll;
 mod prompts;
+mod queue;
 mod replan;
 mod request;
 mod review;
@@ -87,6 +88,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         Command::Log(args) => log::run(&here, args, ui),
         Command::Show(args) => show::run(&here, args, ui),
         Command::Collect(args) => collect::run(&here, args, ui),
+        Command::Queue(args) => queue::run(&here, args, ui),
         Command::Verify(args) => verify::run(&here, args, ui),
         Command::Retry(args) => request::retry(&here, args, ui),
         Command::Skip(args) => request::skip(&here, args, ui),

@@ -14,6 +14,7 @@ mod evaluations;
 mod keepers;
 mod landings;
 mod news;
+pub mod queue;
 pub mod recover;
 pub mod requests;
 mod reviews;

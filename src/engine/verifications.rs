@@ -256,7 +256,7 @@ fn conclude(
     let attempt = case.task.as_ref().map_or(0, |(_, n)| *n);
     let verdict = verify::verdict(outcome, steps, attempt);
     let who = case.task.as_ref().map(|(task, attempt)| (task, *attempt));
-    let lines = verify::lines(outcome, &verdict, &ctx.run, who);
+    let lines = verify::lines(outcome, &verdict, ctx.run.as_str(), who);
     if let Judgement::Inconclusive(_) = verdict.judgement {
         // It will be tried again: with nothing left of this time.
         clear(dir)?;

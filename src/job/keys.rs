@@ -145,7 +145,7 @@ pub(super) const SECTIONS: &[Known] = &[
     Known {
         path: "queue",
         header: "[queue]",
-        keys: &["merge", "batch", "ahead", "review", "keep-branches", "trust-verdicts"],
+        keys: &["merge", "batch", "ahead", "each", "review", "keep-branches", "trust-verdicts"],
     },
     // Their keys are those of the presets, which are looked at where the preset is put together.
     Known { path: "presets", header: "[presets]", keys: &[] },

@@ -56,6 +56,25 @@ pub fn parse(text: &str, file: &str) -> Result<Job, JobErrors> {
     if errors.is_empty() { Ok(job) } else { Err(failed(errors)) }
 }
 
+/// Reads what a job file says of branches that want to land: `[queue]`, `[[check]]` and `[worktree]`. The rest of it may be
+/// there or not, and is not looked at: a repository can have a queue without a job.
+///
+/// # Errors
+/// Everything that is wrong with those sections, by position; of a text that is not TOML, the first thing.
+pub fn parse_queue(text: &str, file: &str) -> Result<Job, JobErrors> {
+    let failed = |errors| JobErrors { file: file.to_owned(), errors };
+    let document =
+        DeTable::parse(text).map_err(|error| failed(vec![syntax_error(text, &error)]))?;
+    let report = Report::new(text);
+    let job = read::job(&Section::top(&report, document.get_ref()));
+    let ours = |error: &JobError| {
+        let section = error.key.split(['.', '[']).next().unwrap_or_default();
+        ["queue", "check", "worktree"].contains(&section)
+    };
+    let errors: Vec<JobError> = report.into_errors().into_iter().filter(ours).collect();
+    if errors.is_empty() { Ok(job) } else { Err(failed(errors)) }
+}
+
 /// What the TOML parser says, as one of ours.
 fn syntax_error(text: &str, error: &Error) -> JobError {
     let (line, column) = position(text, error.span().map_or(0, |span| span.start));
@@ -98,6 +117,17 @@ pub fn files_named(job: &Job) -> Vec<String> {
             files.push(file);
         }
     }
+    files
+}
+
+/// The same for the checks alone and what makes a place ready for them.
+#[must_use]
+pub fn files_of_checks(job: &Job) -> Vec<String> {
+    let checks = job.checks.iter().flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
+    let arguments = job.worktree.setup.iter().flatten().chain(checks);
+    let mut files: Vec<String> = arguments.filter_map(|a| as_relative_path(a)).collect();
+    files.sort();
+    files.dedup();
     files
 }
 

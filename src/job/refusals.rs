@@ -356,7 +356,7 @@ jobs = 0", "j:6:8: `jobs` in [limits] must be at least 1: 0"),
 merge = "rebase""#, r#"j:6:9: `merge` in [queue] has an unknown value: "rebase"
 hint: known are "squash", "merge""#),
     ("[queue]
-batch = 8", "j:6:9: `batch = 8` is not available yet: it comes with the merge queue's trains; use `batch = 1`"),
+batch = 17", "j:6:9: `batch` in [queue] must be at most 16: 17"),
     (r#"[queue]
 review = "always""#, r#"j:6:10: `review` in [queue] has an unknown value: "always"
 hint: known are "none", "required""#),

@@ -406,6 +406,12 @@ pub struct Limits {
 pub struct Queue {
     /// `merge`: the shape of what lands; default squash.
     pub merge: Merge,
+    /// `batch`: the most branches that are verified together; default 8.
+    pub batch: usize,
+    /// `ahead`: how many verifications of branches may be under way; default 1.
+    pub ahead: usize,
+    /// `each`: whether every commit that lands has a verdict, and not only the last of a train; default not.
+    pub each: bool,
     /// `keep-branches`: whether a task's branch stays when it has landed; default not.
     pub keep_branches: bool,
     /// `review`: whether a person has to approve what lands; default not.

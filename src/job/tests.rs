@@ -128,8 +128,15 @@ fn every_key_that_is_available_is_read() {
         cost_per_task: Some(5.0),
     };
     assert_eq!(job.limits, limits);
-    let queue =
-        Queue { merge: Merge::Merge, keep_branches: true, review: true, trust_verdicts: true };
+    let queue = Queue {
+        merge: Merge::Merge,
+        keep_branches: true,
+        review: true,
+        trust_verdicts: true,
+        batch: 16,
+        ahead: 4,
+        each: true,
+    };
     assert_eq!(job.queue, queue);
     assert_eq!(job.presets.tables["my-agent"]["extends"].as_str(), Some("claude"));
     assert_eq!(
@@ -207,8 +214,15 @@ fn everything_has_a_default() {
     };
     assert_eq!(job.retry, retry);
     assert_eq!(job.limits.jobs, 4);
-    let queue =
-        Queue { merge: Merge::Squash, keep_branches: false, review: false, trust_verdicts: false };
+    let queue = Queue {
+        merge: Merge::Squash,
+        keep_branches: false,
+        review: false,
+        trust_verdicts: false,
+        batch: 8,
+        ahead: 1,
+        each: false,
+    };
     assert_eq!(job.queue, queue);
     assert_eq!(files_named(&job), Vec::<String>::new());
 }

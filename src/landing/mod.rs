@@ -1,6 +1,7 @@
 //! Bringing an accepted candidate onto the target: merged in memory onto the target's tip of this moment, with a message
 //! worth reading. Nothing here moves a ref.
 
+pub mod branch;
 pub mod contained;
 pub mod message;
 

@@ -6,22 +6,39 @@ use anyhow::{Context, Result};
 
 use super::{Repo, link};
 
-/// See [`Repo::checked_out_at`].
-pub(super) fn checked_out_at(repo: &Repo, full_ref: &str) -> Result<Vec<PathBuf>> {
+/// A work tree that has a branch checked out, or will have when its rebase ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// Its own git folder.
+    pub git_dir: PathBuf,
+    /// Where its files are.
+    pub work_dir: PathBuf,
+    /// Whether a rebase of that branch is under way.
+    pub rebasing: bool,
+}
+
+/// The work trees of a branch. A broken admin folder is passed over.
+///
+/// # Errors
+/// If the list of worktrees cannot be read at all.
+pub fn checkouts(repo: &Repo, full_ref: &str) -> Result<Vec<Checkout>> {
     let mut found = Vec::new();
-    if let Some(work_dir) = repo.work_dir()
-        && reserves(repo.common_dir(), full_ref)
-    {
-        found.push(work_dir.to_path_buf());
-    }
-    for admin in admin_dirs(repo.common_dir())? {
-        if reserves(&admin, full_ref)
-            && let Some(work_dir) = link::work_dir_of(&admin)
-        {
-            found.push(work_dir);
+    let mut add = |git_dir: &Path, work_dir: Option<PathBuf>| {
+        if let (Some(how), Some(work_dir)) = (reserved(git_dir, full_ref), work_dir) {
+            let (git_dir, rebasing) = (git_dir.to_path_buf(), how == Reserved::ByRebase);
+            found.push(Checkout { git_dir, work_dir, rebasing });
         }
+    };
+    add(repo.common_dir(), repo.work_dir().map(Path::to_path_buf));
+    for admin in admin_dirs(repo.common_dir())? {
+        add(&admin, link::work_dir_of(&admin));
     }
     Ok(found)
+}
+
+/// See [`Repo::checked_out_at`].
+pub(super) fn checked_out_at(repo: &Repo, full_ref: &str) -> Result<Vec<PathBuf>> {
+    Ok(checkouts(repo, full_ref)?.into_iter().map(|checkout| checkout.work_dir).collect())
 }
 
 /// The admin folders of all linked worktrees, sorted.
@@ -40,11 +57,22 @@ pub(super) fn admin_dirs(common_dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(dirs)
 }
 
+/// How a work tree has a branch.
+#[derive(Debug, PartialEq, Eq)]
+enum Reserved {
+    OnIt,
+    ByRebase,
+}
+
 /// Whether the work tree of this folder is on the branch, or will be when its rebase ends.
-fn reserves(git_dir: &Path, full_ref: &str) -> bool {
+fn reserved(git_dir: &Path, full_ref: &str) -> Option<Reserved> {
     let on = |file: &str, prefix: &str| {
         std::fs::read_to_string(git_dir.join(file))
             .is_ok_and(|text| text.strip_prefix(prefix).is_some_and(|name| name.trim() == full_ref))
     };
-    on("HEAD", "ref:") || on("rebase-merge/head-name", "") || on("rebase-apply/head-name", "")
+    if on("HEAD", "ref:") {
+        return Some(Reserved::OnIt);
+    }
+    let rebasing = on("rebase-merge/head-name", "") || on("rebase-apply/head-name", "");
+    rebasing.then_some(Reserved::ByRebase)
 }

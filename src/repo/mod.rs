@@ -42,9 +42,11 @@ pub use bulk::commit_infos;
 pub use changes::{FileChange, file_changes};
 pub use diff::{Change, ChangeKind, changed_paths, unified_diff};
 pub use handle::Handle;
+pub use heads::{Checkout, checkouts};
 pub use merge::{Merged, merge, merge_base};
 pub use objects::{
-    CommitInfo, Graft, commit, commit_info, edit_tree, graft, read_blob, write_blob, write_tree,
+    CommitInfo, Graft, commit, commit_as, commit_info, edit_tree, graft, read_blob, write_blob,
+    write_tree,
 };
 pub use place::{Place, create, open, remove_at};
 pub use recall::trust;

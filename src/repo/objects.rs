@@ -171,6 +171,45 @@ pub fn commit(
     author: &Identity,
     time_secs: i64,
 ) -> Result<Oid> {
+    let who = signature(author, time_secs);
+    write_commit(repo, tree, parents, message, who.clone(), who)
+}
+
+/// The same for somebody else's work: the author, and when it was made, are those of another commit.
+///
+/// # Errors
+/// As [`commit`], and if that other commit cannot be read.
+pub fn commit_as(
+    repo: &Repo,
+    like: &Oid,
+    tree: &Oid,
+    parents: &[Oid],
+    message: &str,
+    committer: &Identity,
+    time_secs: i64,
+) -> Result<Oid> {
+    let local = repo.local();
+    let like = local.find_commit(object_id(like)?)?;
+    let author = like.author().context("a commit without an author")?.to_owned()?;
+    write_commit(repo, tree, parents, message, author, signature(committer, time_secs))
+}
+
+fn signature(who: &Identity, seconds: i64) -> gix::actor::Signature {
+    gix::actor::Signature {
+        name: printable(&who.name).into(),
+        email: printable(&who.email).into(),
+        time: gix::date::Time { seconds, offset: 0 },
+    }
+}
+
+fn write_commit(
+    repo: &Repo,
+    tree: &Oid,
+    parents: &[Oid],
+    message: &str,
+    author: gix::actor::Signature,
+    committer: gix::actor::Signature,
+) -> Result<Oid> {
     let local = repo.local();
     let tree = object_id(tree)?;
     // A commit whose tree is missing would break every later `git fsck` of the user.
@@ -180,11 +219,6 @@ pub fn commit(
     if tree.is_empty_tree() {
         write(&local, &gix::objs::Tree::empty())?;
     }
-    let signature = gix::actor::Signature {
-        name: printable(&author.name).into(),
-        email: printable(&author.email).into(),
-        time: gix::date::Time { seconds: time_secs, offset: 0 },
-    };
     let mut message = message.to_owned();
     if !message.ends_with('\n') {
         message.push('\n');
@@ -192,8 +226,8 @@ pub fn commit(
     let commit = gix::objs::Commit {
         tree,
         parents: parents.iter().map(object_id).collect::<Result<_>>()?,
-        author: signature.clone(),
-        committer: signature,
+        author,
+        committer,
         encoding: None,
         message: message.into(),
         extra_headers: Vec::new(),

@@ -7,6 +7,8 @@
 
 use anyhow::{Context, Result};
 
+use super::book::BookEvent;
+use super::notes::Lines;
 use super::wire::WireResult;
 use super::{Expected, Lost, Move, Store, codec, layout};
 use crate::ambient;
@@ -15,6 +17,9 @@ use crate::domain::verdict::CheckResult;
 use crate::failpoint;
 use crate::process::Lock;
 use crate::repo;
+
+/// How often a transaction is tried again when somebody else wrote to one of its refs.
+const TRIES: u32 = 20;
 
 /// The proof that this process alone moves a target branch.
 #[derive(Debug)]
@@ -212,6 +217,72 @@ impl Store {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Moves the target over branches that land together: the commit point. Journal, book and notes follow in the same
+    /// transaction; what is missing of them after a crash is found on the target.
+    ///
+    /// There must have been a barrier: what the target is about to name is on the disk.
+    ///
+    /// # Errors
+    /// If the refs cannot be moved although nobody moved the target.
+    pub fn advance_over_branches(
+        &self,
+        proof: &QueueProof,
+        (old, new): (&Oid, &Oid),
+        event: &BookEvent,
+        notes: &Lines,
+    ) -> Result<Moved> {
+        let mut tries = 0;
+        loop {
+            let expected = Expected::Value(old.clone());
+            let mut moves = vec![Move::to(proof.target.clone(), new.clone(), expected)];
+            moves.push(self.journal_of_branches(proof, new)?);
+            moves.extend(self.book_move(proof.target(), std::slice::from_ref(event))?);
+            moves.extend(self.notes_move(layout::NOTES, notes)?);
+            let moved = self.transact(&moves);
+            failpoint::hit("land.target-moved");
+            match moved {
+                Ok(()) => return Ok(Moved::Landed),
+                Err(error) if error.is::<Lost>() => {
+                    let now = self.read(proof.target())?;
+                    if now.as_ref() != Some(old) {
+                        return Ok(Moved::TargetMoved);
+                    }
+                    // Somebody wrote into the book or a note.
+                    if tries == TRIES {
+                        let target = proof.target();
+                        return Err(error).with_context(|| {
+                            format!(
+                                "the target branch `{target}` cannot be moved; a stale `{target}.lock` in the \
+                                 repository is a likely reason"
+                            )
+                        });
+                    }
+                    tries += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A settled entry whose last parent is what landed.
+    fn journal_of_branches(&self, proof: &QueueProof, new: &Oid) -> Result<Move> {
+        let name = layout::queue(&proof.key);
+        let old = self.read(&name)?;
+        let parents: Vec<Oid> = old.iter().chain([new]).cloned().collect();
+        let message = format!(
+            "landed branches as {}\n\nHarness-V: {}\nHarness-Event: landed\nHarness-Target: {}\nHarness-New: {new}\n\
+             Harness-At: {}\nHarness-Nonce: {}\n",
+            new.short(),
+            codec::VERSION,
+            proof.target(),
+            ambient::now().0,
+            ambient::nonce(),
+        );
+        let tree = repo::write_tree(self.repo(), &[])?;
+        let tip = super::chain::state_commit(self, &tree, &parents, &message)?;
+        Ok(Move::to(name, tip, Expected::from_read(old)))
     }
 
     /// The journal entry that ends a landing; it goes into the transaction that records it on the task's chain.

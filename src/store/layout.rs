@@ -53,6 +53,15 @@ pub fn queue(key: &str) -> String {
     format!("refs/harness/queues/{key}")
 }
 
+/// The book of a target's queue; `key` is [`queue_key`].
+#[must_use]
+pub fn book(key: &str) -> String {
+    format!("{BOOKS}{key}")
+}
+
+/// The prefix of all books.
+pub const BOOKS: &str = "refs/harness/books/";
+
 /// What `sweep` folded away of a run.
 #[must_use]
 pub fn archive(run: &RunId) -> String {
@@ -122,6 +131,18 @@ impl Local {
     #[must_use]
     pub fn queue_lock(&self, key: &str) -> PathBuf {
         self.root.join("queues").join(format!("{key}.lock"))
+    }
+
+    /// Held by the process that works off a queue.
+    #[must_use]
+    pub fn queue_worker_lock(&self, key: &str) -> PathBuf {
+        self.queue(key).join("worker.lock")
+    }
+
+    /// Everything about one queue.
+    #[must_use]
+    pub fn queue(&self, key: &str) -> PathBuf {
+        self.root.join("queues").join(key)
     }
 
     /// Files of one attempt: prompt, outputs, lock of its keeper.

@@ -4,7 +4,9 @@
 //! crash (measured), so nothing here relies on one: there is always one ref whose move is the commit point, and the
 //! rest is rolled forward.
 
+pub mod book;
 pub mod chain;
+pub mod checkouts;
 pub mod codec;
 pub mod create;
 mod index;

@@ -127,7 +127,7 @@ pub struct Line {
     pub ms: u64,
     /// When, in milliseconds since the Unix epoch.
     pub at: u64,
-    /// The run whose chain vouches for it.
+    /// The run whose chain vouches for it, or the queue whose book does.
     pub run: String,
     /// The task on whose chain that is; none: the run's own.
     pub task: Option<String>,
@@ -157,17 +157,30 @@ pub fn recall(
     who: Option<(&TaskId, u32)>,
     steps: &mut [CheckStep],
 ) -> Result<()> {
-    let Some(note) = store.note(layout::VERDICTS, tree)? else { return Ok(()) };
-    for line in note.lines() {
-        let Ok(line) = serde_json::from_str::<Line>(line) else { continue };
+    recall_by(store, job, tree, steps, &|line| {
         let own = who.is_some_and(|(task, attempt)| {
             line.task.as_deref() == Some(task.as_str()) && line.attempt == attempt
         });
-        if own && !line.pass {
-            continue;
-        }
+        Ok((line.pass || !own) && trusted(store, job, run, line)?)
+    })
+}
+
+/// The same, with another opinion on which lines count.
+///
+/// # Errors
+/// If notes or chains are damaged.
+pub fn recall_by(
+    store: &Store,
+    job: &Job,
+    tree: &Oid,
+    steps: &mut [CheckStep],
+    counts: &dyn Fn(&Line) -> Result<bool>,
+) -> Result<()> {
+    let Some(note) = store.note(layout::VERDICTS, tree)? else { return Ok(()) };
+    for line in note.lines() {
+        let Ok(line) = serde_json::from_str::<Line>(line) else { continue };
         let cached = job.checks.iter().any(|c| c.name == line.check && c.cache);
-        if line.v != codec::VERSION || !cached || !trusted(store, job, run, &line)? {
+        if line.v != codec::VERSION || !cached || !counts(&line)? {
             continue;
         }
         for step in steps.iter_mut().filter(|s| s.name == line.check) {
@@ -259,7 +272,7 @@ pub fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32) -> Ve
 pub fn lines(
     outcome: &ChecksOutcome,
     verdict: &Verdict,
-    run: &RunId,
+    by: &str,
     who: Option<(&TaskId, u32)>,
 ) -> Vec<String> {
     let texts: BTreeMap<_, _> = outcome.checks.iter().map(|c| (&c.name, c)).collect();
@@ -271,7 +284,7 @@ pub fn lines(
         pass: r.passed,
         ms: r.ms,
         at: ambient::now().0,
-        run: run.to_string(),
+        run: by.to_owned(),
         task: who.map(|(task, _)| task.to_string()),
         attempt: who.map_or(0, |(_, attempt)| attempt),
         id: r.id.clone(),

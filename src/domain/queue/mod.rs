@@ -33,6 +33,7 @@ use self::pool::Pool;
 use super::id::Oid;
 
 pub use self::entry::{Entry, EntryId, Item, Standing, Why};
+pub use self::pool::rank;
 pub use self::rate::{LARGEST, Rate};
 pub use self::train::{Red, Train};
 pub use self::words::{Clash, Kind, Owed, Ruling, Seen, Step, Stop};
@@ -135,11 +136,10 @@ impl Queue {
             Seen::Known(tree) => self.learn(tree),
             Seen::Landed { tip, tree, entries } => self.landed(tip, tree, &entries),
             Seen::TargetMoved { tip, tree } => self.target_moved(tip, tree),
-            Seen::Left { entry, candidate } => {
-                if self.items.get(&entry).is_some_and(|i| i.entry.candidate == candidate) {
-                    self.leaving.remove(&entry);
-                }
+            Seen::Conflicts { entry, candidate, tip, paths } => {
+                self.conflicts(&entry, &candidate, &tip, paths);
             }
+            Seen::Left { entry, candidate } => self.left(&entry, &candidate),
             Seen::Paused => self.stop = Some(Stop::Paused),
             Seen::Resumed => self.stop = None,
         }

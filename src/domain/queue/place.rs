@@ -102,6 +102,35 @@ impl Queue {
         }
     }
 
+    /// Told and written. One that is still there was found to fail by an earlier process, of which this is all that is known.
+    pub(super) fn left(&mut self, id: &EntryId, candidate: &Oid) {
+        if self.items.get(id).is_none_or(|item| item.entry.candidate != *candidate) {
+            return;
+        }
+        self.leaving.remove(id);
+        if self.live(id) {
+            self.rate.note(true);
+            self.take_out(id);
+            self.items.remove(id);
+        }
+    }
+
+    /// Only what waits: of what is in a train, the train tells.
+    pub(super) fn conflicts(
+        &mut self,
+        id: &EntryId,
+        candidate: &Oid,
+        tip: &Oid,
+        paths: Vec<String>,
+    ) {
+        let Some(item) = self.items.get(id) else { return };
+        let ready = item.entry.after.iter().all(|dep| self.has_landed(dep));
+        let same = item.entry.candidate == *candidate && *tip == self.tip;
+        if ready && same && item.standing == Standing::Waiting {
+            self.eject(id, Why::Conflict { paths });
+        }
+    }
+
     pub(super) fn replaced(&mut self, id: &EntryId, candidate: Oid) {
         let differs = self.items.get(id).is_some_and(|i| i.entry.candidate != candidate);
         if self.live(id) && differs {

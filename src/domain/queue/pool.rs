@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::TrainId;
 use super::entry::{Entry, EntryId, Item, Standing};
+use crate::domain::id::Timestamp;
 
 /// The waiting entries, by score and by age.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,9 +16,15 @@ pub struct Pool {
     by_age: BTreeSet<(u64, u64, EntryId)>,
 }
 
+/// The less, the earlier it is taken: an entry's age and priority in one number. `ageing` is as in [`super::Settings`].
+#[must_use]
+pub fn rank(since: Timestamp, priority: i64, ageing: u64) -> i128 {
+    i128::from(since.0) - i128::from(priority) * i128::from(ageing.max(1))
+}
+
 impl Pool {
     fn score(entry: &Entry, ageing: u64) -> i128 {
-        i128::from(entry.since.0) - i128::from(entry.priority) * i128::from(ageing.max(1))
+        rank(entry.since, entry.priority, ageing)
     }
 
     pub(super) fn insert(&mut self, item: &Item, ageing: u64) {

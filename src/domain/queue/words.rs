@@ -117,7 +117,18 @@ pub enum Seen {
         /// Its tree.
         tree: Oid,
     },
-    /// An entry's leaving has been told and written.
+    /// It does not merge with the target's tip, as was found while it waited.
+    Conflicts {
+        /// Which entry.
+        entry: EntryId,
+        /// The candidate that was tried.
+        candidate: Oid,
+        /// The tip on which it was tried.
+        tip: Oid,
+        /// In these paths.
+        paths: Vec<String>,
+    },
+    /// An entry's leaving has been told and written: after it was owed, or by an earlier process.
     Left {
         /// Which one.
         entry: EntryId,

@@ -248,18 +248,14 @@ fn limits(section: &Section<'_>) -> Limits {
     }
 }
 
-/// A number that must keep its only value until a feature comes.
-fn only(section: &Section<'_>, key: &'static str, value: u64, feature: &str) {
-    if let Some((written, at)) = section.whole(key, value..=1_000_000_000)
-        && written != value
-    {
-        section.later(at, key, &written.to_string(), feature, &format!("use `{key} = {value}`"));
-    }
-}
-
 fn queue(section: &Section<'_>, kind: Kind) -> Queue {
-    only(section, "batch", 1, "the merge queue's trains");
-    only(section, "ahead", 1, "the merge queue's trains");
+    /// As many as the merge queue ever takes together.
+    const LARGEST: u64 = 16;
+    /// More than this many places are no machine's.
+    const MOST_PLACES: u64 = 256;
+    let size = |key, most: u64, default| {
+        section.whole(key, 1..=most).and_then(|(n, _)| usize::try_from(n).ok()).unwrap_or(default)
+    };
     let review = section.choice(
         "review",
         &[Choice::Now("none", false), Choice::Now("required", true)],
@@ -272,6 +268,9 @@ fn queue(section: &Section<'_>, kind: Kind) -> Queue {
     }
     Queue {
         review,
+        batch: size("batch", LARGEST, 8),
+        ahead: size("ahead", MOST_PLACES, 1),
+        each: section.flag("each", false),
         merge: section.choice(
             "merge",
             &[Choice::Now("squash", Merge::Squash), Choice::Now("merge", Merge::Merge)],

@@ -1,0 +1,80 @@
+//! What `queue` takes.
+
+use clap::{Args, Subcommand};
+
+/// `queue`
+#[derive(Debug, Args)]
+pub struct Queue {
+    /// The branch that receives the work; default the only one with a queue, else `main` or `master`
+    #[arg(long, global = true, value_name = "BRANCH")]
+    pub target: Option<String>,
+    /// What to do; without it, the queue is listed
+    #[command(subcommand)]
+    pub action: Option<QueueAction>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Also those that have landed or left
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// What to do with a queue.
+#[derive(Debug, Subcommand)]
+pub enum QueueAction {
+    /// Let branches land when the checks of the target's own `harness.toml` pass with them
+    Add(QueueAdd),
+    /// Take branches out
+    Remove(QueueBranches),
+    /// Say that branches have been read and may land, where `[queue] review = "required"`
+    Approve(QueueBranches),
+    /// List what waits, and what is being verified
+    List(QueueList),
+    /// Work the queue off, until it is empty
+    Run(QueueRun),
+    /// Begin nothing more, until `resume`
+    Pause,
+    /// Go on after `pause`
+    Resume,
+}
+
+/// `queue add`
+#[derive(Debug, Args)]
+pub struct QueueAdd {
+    /// The branches
+    #[arg(value_name = "BRANCH", required = true)]
+    pub branches: Vec<String>,
+    /// Higher goes first; an hour of waiting is worth one
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub priority: i64,
+    /// They land only when this branch has; may be repeated
+    #[arg(long, value_name = "BRANCH")]
+    pub after: Vec<String>,
+}
+
+/// Branches.
+#[derive(Debug, Args)]
+pub struct QueueBranches {
+    /// The branches
+    #[arg(value_name = "BRANCH", required = true)]
+    pub branches: Vec<String>,
+}
+
+/// `queue list`
+#[derive(Debug, Args)]
+pub struct QueueList {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Also those that have landed or left
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `queue run`
+#[derive(Debug, Args)]
+pub struct QueueRun {
+    /// Stay when it is empty, and wait for more
+    #[arg(long)]
+    pub follow: bool,
+}

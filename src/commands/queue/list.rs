@@ -1,0 +1,265 @@
+//! `queue list`: what waits, what is being verified, and what became of the rest.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{desk, work};
+use crate::ambient;
+use crate::domain::id::{Oid, Timestamp};
+use crate::domain::queue::{Settings, rank};
+use crate::engine::queue::{Now, now};
+use crate::error;
+use crate::process::Lock;
+use crate::store::book::{BookEvent, Left, Written};
+use crate::store::{Store, layout};
+use crate::ui::{Ui, human, printable, table};
+
+/// So many verifications are asked how long they take.
+const RECENT: usize = 20;
+
+/// What became of a branch.
+#[derive(Debug, Clone, PartialEq)]
+enum State {
+    Waits,
+    Landed(Oid),
+    Left(Left),
+    Removed(String),
+}
+
+#[derive(Debug, Clone)]
+struct Row {
+    /// How many were added before it.
+    seq: usize,
+    commit: Oid,
+    priority: i64,
+    after: Vec<String>,
+    since: Timestamp,
+    approved: Option<Oid>,
+    state: State,
+}
+
+/// How a queue stands, as its book has it.
+#[derive(Debug)]
+pub(super) struct Standing {
+    rows: BTreeMap<String, Row>,
+    paused: bool,
+    /// How long the last verifications took, in milliseconds.
+    took: Vec<u64>,
+    verified: usize,
+    worked_off: bool,
+}
+
+impl Standing {
+    pub(super) fn of(store: &Store, target: &str) -> Result<Self> {
+        let lock = store.local().queue_worker_lock(&layout::queue_key(target));
+        let worked_off = lock.is_file() && Lock::is_held(&lock)?;
+        let (rows, took) = (BTreeMap::new(), Vec::new());
+        let mut standing = Self { rows, paused: false, took, verified: 0, worked_off };
+        for written in store.book(target, None)?.1 {
+            standing.fold(written);
+        }
+        Ok(standing)
+    }
+
+    fn fold(&mut self, Written { at, event }: Written) {
+        match event {
+            BookEvent::Added { candidate: c, priority, after, .. } => {
+                // Added again while it waits, it keeps its age.
+                let old = self.rows.get(&c.entry).filter(|row| row.state == State::Waits);
+                let since = old.map_or(at, |row| row.since);
+                let seq = old.map_or(self.rows.len(), |row| row.seq);
+                let (commit, state) = (c.commit, State::Waits);
+                let row = Row { seq, commit, priority, after, since, approved: None, state };
+                self.rows.insert(c.entry, row);
+            }
+            BookEvent::Replaced(c) => {
+                if let Some(row) = self.rows.get_mut(&c.entry) {
+                    row.commit = c.commit;
+                }
+            }
+            BookEvent::Approved { candidate: c, .. } => {
+                if let Some(row) = self.rows.get_mut(&c.entry) {
+                    row.approved = Some(c.commit);
+                }
+            }
+            BookEvent::Removed { entry, why } => self.ends(&entry, State::Removed(why)),
+            BookEvent::Left { candidate, why } => self.ends(&candidate.entry, State::Left(why)),
+            BookEvent::Landed { new, entries, .. } => {
+                entries.iter().for_each(|c| self.ends(&c.entry, State::Landed(new.clone())));
+            }
+            BookEvent::Paused { .. } => self.paused = true,
+            BookEvent::Resumed { .. } => self.paused = false,
+            BookEvent::Judged { ms, .. } => {
+                self.took.push(ms);
+                self.verified += 1;
+            }
+        }
+    }
+
+    fn ends(&mut self, entry: &str, state: State) {
+        if let Some(row) = self.rows.get_mut(entry) {
+            row.state = state;
+        }
+    }
+
+    pub(super) fn waits(&self, entry: &str) -> bool {
+        self.rows.get(entry).is_some_and(|row| row.state == State::Waits)
+    }
+
+    pub(super) fn landed(&self, entry: &str) -> bool {
+        self.rows.get(entry).is_some_and(|row| matches!(row.state, State::Landed(_)))
+    }
+
+    pub(super) fn is_worked_off(&self) -> bool {
+        self.worked_off
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.values().all(|row| row.state != State::Waits)
+    }
+
+    pub(super) fn left_any(&self) -> bool {
+        self.rows.values().any(|row| matches!(row.state, State::Left(_)))
+    }
+
+    /// In a line.
+    pub(super) fn summary(&self) -> String {
+        let count =
+            |of: fn(&State) -> bool| self.rows.values().filter(|row| of(&row.state)).count();
+        let landed = count(|state| matches!(state, State::Landed(_)));
+        let left = count(|state| matches!(state, State::Left(_)));
+        let verified = match self.verified {
+            1 => "1 verification".to_owned(),
+            n => format!("{n} verifications"),
+        };
+        format!("{landed} landed, {left} did not, {verified}")
+    }
+
+    /// In the order in which they are taken; those that are over last.
+    fn ordered(&self) -> Vec<(&String, &Row)> {
+        let ageing = Settings::default().ageing;
+        let mut rows: Vec<_> = self.rows.iter().collect();
+        rows.sort_by_key(|(_, row)| {
+            (row.state != State::Waits, rank(row.since, row.priority, ageing), row.seq)
+        });
+        rows
+    }
+}
+
+fn word(row: &Row, entry: &str, review: bool, now: &[Now]) -> String {
+    match &row.state {
+        State::Landed(_) => "landed".into(),
+        State::Left(Left::Rejected { .. }) => "rejected".into(),
+        State::Left(Left::Conflict { .. }) => "conflict".into(),
+        State::Left(Left::Blocked { .. }) => "blocked".into(),
+        State::Removed(_) => "removed".into(),
+        State::Waits if review && row.approved.as_ref() != Some(&row.commit) => "reviewing".into(),
+        State::Waits if now.iter().any(|n| n.entries.iter().any(|e| e == entry)) => {
+            "verifying".into()
+        }
+        State::Waits => "queued".into(),
+    }
+}
+
+pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -> Result<u8> {
+    let standing = Standing::of(store, target)?;
+    let desk = desk(store.clone(), target.to_owned())?;
+    let tip = desk.tip()?;
+    let rules = desk.rules(&tip).ok();
+    let review = rules.as_ref().is_some_and(|rules| rules.job.queue.review);
+    let batch = rules.as_ref().map_or(1, |rules| rules.job.queue.batch.max(1));
+    let under_way = if standing.worked_off { now(&desk) } else { Vec::new() };
+    let rows = standing.ordered();
+    let shown = rows.iter().filter(|(_, row)| all || row.state == State::Waits);
+    let waiting = rows.iter().filter(|(_, row)| row.state == State::Waits).count();
+    let recent = &standing.took[standing.took.len().saturating_sub(RECENT)..];
+    let estimate = (!recent.is_empty() && waiting > 0).then(|| {
+        let mean = recent.iter().sum::<u64>() / recent.len() as u64;
+        mean * waiting.div_ceil(batch) as u64
+    });
+    let behind = store.behind(target)?;
+    let entries: Vec<_> =
+        shown.map(|(entry, row)| (*entry, *row, word(row, entry, review, &under_way))).collect();
+    if json {
+        let entries: Vec<_> = entries
+            .iter()
+            .enumerate()
+            .map(|(n, (entry, row, word))| {
+                json!({
+                    "branch": entry, "state": word, "commit": row.commit.as_str(), "priority": row.priority,
+                    "after": row.after, "since": row.since.0,
+                    "position": (row.state == State::Waits).then_some(n + 1),
+                    "landed_as": if let State::Landed(id) = &row.state { Some(id.as_str()) } else { None },
+                    "why": match &row.state {
+                        State::Left(why) => Some(work::left(entry, why).join("\n")),
+                        State::Removed(why) => Some(why.clone()),
+                        State::Waits | State::Landed(_) => None,
+                    },
+                })
+            })
+            .collect();
+        let verifying: Vec<_> = under_way
+            .iter()
+            .map(|n| json!({"what": n.kind, "branches": n.entries, "since": n.since}))
+            .collect();
+        let value = json!({
+            "v": 1, "target": target, "tip": tip.as_str(), "paused": standing.paused, "running": standing.worked_off,
+            "entries": entries, "verifying": verifying, "verifications": standing.verified, "left_ms": estimate,
+            "behind": behind.iter().map(|b| json!({"path": b.path, "repair": b.repair(&tip)})).collect::<Vec<_>>(),
+        });
+        ui.result(&format!("{value}\n"));
+        return Ok(error::OK);
+    }
+    let mut text = String::new();
+    if !entries.is_empty() {
+        let header = ["", "BRANCH", "COMMIT", "STATE", "SINCE", "PRIORITY", "AFTER"];
+        let mut cells = vec![header.map(String::from).to_vec()];
+        for (n, (entry, row, word)) in entries.iter().enumerate() {
+            let position =
+                if row.state == State::Waits { (n + 1).to_string() } else { String::new() };
+            cells.push(vec![
+                position,
+                (*entry).clone(),
+                row.commit.short().to_owned(),
+                word.clone(),
+                human::duration(ambient::now().since_ms(row.since)),
+                if row.priority == 0 { String::new() } else { row.priority.to_string() },
+                row.after.join(" "),
+            ]);
+        }
+        text.push_str(&table::columns(&cells));
+    }
+    for n in &under_way {
+        let since = human::duration(ambient::now().since_ms(Timestamp(n.since)));
+        text.push_str(&format!("{} {} for {since}\n", n.kind, n.entries.join(", ")));
+    }
+    if all {
+        for (entry, row, _) in &entries {
+            if let State::Left(why) = &row.state {
+                text.push_str(&work::left(entry, why).join("\n"));
+                text.push('\n');
+            }
+        }
+    }
+    ui.result(&printable(&text));
+    for one in &behind {
+        ui.say(&format!(
+            "landed, checkout behind: {} ({}); when that is mended: `{}`",
+            one.path.display(),
+            one.why,
+            one.repair(&tip)
+        ));
+    }
+    let short = desk.short();
+    let mut last = format!("{waiting} wait to land on `{short}`; {}", standing.summary());
+    if let Some(ms) = estimate {
+        last.push_str(&format!("; about {} left", human::duration(ms)));
+    }
+    if standing.paused {
+        last.push_str("; paused");
+    }
+    ui.say(&last);
+    Ok(error::OK)
+}

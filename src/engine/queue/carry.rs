@@ -1,0 +1,189 @@
+//! Carrying out what is owed of trains: building them, having them judged, and telling who leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::judge::{self, Case, Judged};
+use super::{FAULTS, Flight, News, Question, Told, Worker};
+use crate::ambient;
+use crate::domain::id::Oid;
+use crate::domain::queue::{Clash, EntryId, Kind, Ruling, Seen, Standing, TrainId, Why};
+use crate::domain::verdict::{Judgement, Verdict};
+use crate::landing::branch::Built;
+use crate::store::book::{self, BookEvent};
+use crate::store::layout;
+use crate::store::notes::Lines;
+use crate::store::wire::WireResult;
+use crate::verify;
+
+/// How long nothing is begun after the first verification that could not be run. Each further one doubles it.
+const BACK_OFF: Duration = Duration::from_secs(1);
+
+impl Worker<'_> {
+    pub(super) fn build(
+        &mut self,
+        train: TrainId,
+        onto: &Oid,
+        entries: &[(EntryId, Oid)],
+    ) -> Result<bool> {
+        let built = match self.builder().build(onto, entries, &self.known) {
+            Ok(built) => built,
+            // One of them cannot be merged at all: each by itself tells which.
+            Err(_) => self.build_one_by_one(onto, entries)?,
+        };
+        let Built { steps, clashes } = built;
+        self.queue.apply(Seen::Built { train, steps, clashes });
+        Ok(true)
+    }
+
+    fn build_one_by_one(&self, onto: &Oid, entries: &[(EntryId, Oid)]) -> Result<Built> {
+        let mut good = Vec::new();
+        let mut clashes = Vec::new();
+        for one in entries {
+            match self.builder().build(onto, std::slice::from_ref(one), &self.known) {
+                Ok(_) => good.push(one.clone()),
+                Err(error) => clashes.push(Clash {
+                    entry: one.0.clone(),
+                    paths: vec![format!("{error:#}")],
+                    alone: true,
+                }),
+            }
+        }
+        let mut built = self.builder().build(onto, &good, &self.known)?;
+        built.clashes.extend(clashes);
+        Ok(built)
+    }
+
+    /// The branches in a prefix of a train that are not on the target yet.
+    fn in_prefix(&self, train: TrainId, prefix: usize) -> Vec<EntryId> {
+        let found = self.queue.trains().find(|(id, _)| *id == train);
+        let landed = |entry: &EntryId| {
+            self.queue.item(entry).is_some_and(|item| item.standing == Standing::Landed)
+        };
+        let entries = found.map(|(_, train)| train.entries().take(prefix)).into_iter().flatten();
+        entries.filter(|entry| !landed(entry)).cloned().collect()
+    }
+
+    pub(super) fn verify(
+        &mut self,
+        question: Question,
+        kind: Kind,
+        commit: Oid,
+        tree: Oid,
+    ) -> Result<bool> {
+        let same = |flight: &Flight| flight.question == question || flight.case.tree == tree;
+        if self.flights.values().any(same) {
+            return Ok(false);
+        }
+        let case = Case { commit, tree, tip: self.queue.tip().clone() };
+        let again = kind == Kind::Confirm;
+        let Some(place) = self.free_place() else { return Ok(false) };
+        let steps = judge::steps(&self.desk, &self.rules, &case, &place, &self.vouched, again)?;
+        if let Some(verdict) = verify::foregone(&steps) {
+            self.ruled(question, &verdict);
+            return Ok(true);
+        }
+        if self.pauses() {
+            return Ok(false);
+        }
+        let (train, prefix, _) = question;
+        let entries = self.in_prefix(train, prefix);
+        (self.report)(Told::Verifies(kind, &entries));
+        let (since, rules) = (ambient::instant(), Arc::clone(&self.rules));
+        let flight = Flight { question, kind, case, entries, place, since, rules };
+        self.flights.insert(question, flight.clone());
+        self.show();
+        let desk = Arc::clone(&self.desk);
+        self.spawn(flight, move |flight| {
+            judge::judge(&desk, &flight.rules, &flight.case, &steps, &flight.place)
+        });
+        Ok(true)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the engine is the module with threads")]
+    fn spawn(&self, flight: Flight, work: impl FnOnce(&Flight) -> Result<Judged> + Send + 'static) {
+        let tell = self.news.0.clone();
+        std::thread::spawn(move || {
+            let judged = work(&flight);
+            tell.send(News::Judged(Box::new(flight), judged)).ok();
+        });
+    }
+
+    /// The free place with the lowest number: the one that is most likely to be there and warm already.
+    fn free_place(&self) -> Option<String> {
+        let names = (1..=self.rules.job.queue.ahead).map(|n| format!("q{n:02}"));
+        let busy = |name: &String| self.flights.values().any(|flight| flight.place == *name);
+        names.into_iter().find(|name| !busy(name))
+    }
+
+    /// Writes down what was said of a tree, and acts on it then.
+    pub(super) fn judged(&mut self, flight: &Flight, judged: Result<Judged>) -> Result<()> {
+        let judged = judged.unwrap_or_else(|error| {
+            let judgement = Judgement::Inconclusive(format!("{error:#}"));
+            Judged { verdict: Verdict { judgement, results: Vec::new() }, lines: Vec::new() }
+        });
+        let (verdict, tree) = (judged.verdict, &flight.case.tree);
+        if let Judgement::Inconclusive(fault) = &verdict.judgement {
+            let (times, _) = self.faults;
+            let pause = BACK_OFF * 2u32.saturating_pow(times.min(6));
+            self.faults = (times + 1, Some(ambient::instant() + pause));
+            self.note(format!(
+                "the checks could not be run, which is held against nobody: {fault}"
+            ));
+            if times + 1 >= FAULTS {
+                self.person =
+                    Some(format!("the checks could not be run {FAULTS} times in a row: {fault}"));
+            }
+        } else {
+            self.faults = (0, None);
+            let store = &self.desk.store;
+            store.add_notes(layout::VERDICTS, &Lines::from([(tree.clone(), judged.lines)]))?;
+            let event = BookEvent::Judged {
+                commit: flight.case.commit.clone(),
+                tree: tree.clone(),
+                entries: flight.entries.iter().map(ToString::to_string).collect(),
+                passed: verdict.judgement == Judgement::Accepted,
+                results: verdict.results.iter().map(WireResult::from).collect(),
+                ms: u64::try_from(flight.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            };
+            // Durable before anything lands because of it; if it is lost until then, the tree is judged again.
+            store.write_book(&self.desk.target, &[event])?;
+            self.read_book(true)?;
+        }
+        if Arc::ptr_eq(&flight.rules, &self.rules) {
+            self.ruled(flight.question, &verdict);
+            if verdict.judgement == Judgement::Accepted {
+                // Also if nobody asks any more: another train may come to the same tree.
+                self.queue.apply(Seen::Known(tree.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn ruled(&mut self, (train, prefix, attempt): Question, verdict: &Verdict) {
+        let ruling = match &verdict.judgement {
+            Judgement::Accepted => Ruling::Green,
+            Judgement::Rejected(findings) => {
+                let said = findings.iter().map(|f| format!("check `{}`: {}", f.check, f.text));
+                Ruling::Red(said.collect::<Vec<_>>().join("\n"))
+            }
+            Judgement::Inconclusive(fault) => Ruling::Broken(fault.clone()),
+        };
+        self.queue.apply(Seen::Judged { train, prefix, attempt, ruling });
+    }
+
+    pub(super) fn eject(&mut self, entry: &EntryId, candidate: &Oid, why: &Why) -> Result<bool> {
+        let why = match why {
+            Why::Rejected { finding } => book::Left::Rejected { finding: finding.clone() },
+            Why::Conflict { paths } => {
+                book::Left::Conflict { sides: self.sides(candidate, paths)? }
+            }
+            Why::Blocked { by } => book::Left::Blocked { by: by.to_string() },
+        };
+        let candidate = book::Candidate { entry: entry.to_string(), commit: candidate.clone() };
+        self.write(&[BookEvent::Left { candidate, why }])?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,161 @@
+//! What the work on a queue needs and does not change: the repository, the target, and the rules of the target's own tip.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+
+use crate::domain::id::Oid;
+use crate::engine::Keepers;
+use crate::error::Advice;
+use crate::job::{self, Job};
+use crate::process::write_atomic;
+use crate::repo::Identity;
+use crate::store::{Store, layout};
+
+/// What does not change while a queue is worked off.
+#[derive(Debug)]
+pub struct Desk {
+    /// The state.
+    pub store: Store,
+    /// The full name of the target.
+    pub target: String,
+    /// This program, to start keepers from.
+    pub program: PathBuf,
+    /// Those that were started.
+    pub keepers: Keepers,
+    /// The environment that this process was given.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// Who commits.
+    pub identity: Identity,
+    /// The rules of the tip that was asked about last.
+    pub(super) rules: Mutex<Option<(Oid, Arc<Rules>)>>,
+}
+
+/// What a commit of the target says of branches that want to land on it.
+#[derive(Debug, PartialEq)]
+pub struct Rules {
+    /// Its `harness.toml`, of which `[queue]`, `[[check]]` and `[worktree]` count.
+    pub job: Job,
+    /// Files that checks and setup name, as that commit has them, and where they are written out.
+    pub overlay: Vec<(String, PathBuf)>,
+    /// A hash of those files.
+    pub salt: String,
+    /// Where the places are.
+    pub places: PathBuf,
+}
+
+impl Desk {
+    /// A desk for a target.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        target: String,
+        program: PathBuf,
+        environment: BTreeMap<OsString, OsString>,
+    ) -> Self {
+        let identity = store.repo().identity();
+        let (keepers, rules) = (Keepers::default(), Mutex::new(None));
+        Self { store, target, program, keepers, environment, identity, rules }
+    }
+
+    /// The target as people call it.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.target.strip_prefix("refs/heads/").unwrap_or(&self.target)
+    }
+
+    /// The name of the queue in refs and folders.
+    #[must_use]
+    pub fn key(&self) -> String {
+        layout::queue_key(&self.target)
+    }
+
+    /// The name under which verdicts are noted for which the queue's book vouches. No run is called so.
+    #[must_use]
+    pub fn voucher(&self) -> String {
+        format!("queue:{}", self.key())
+    }
+
+    /// The target's tip.
+    ///
+    /// # Errors
+    /// If there is no such branch.
+    pub fn tip(&self) -> Result<Oid> {
+        self.store.read(&self.target)?.ok_or_else(|| {
+            let what = format!("there is no branch `{}`", self.short());
+            Advice::new(what, "name the branch that receives the work with `--target`").into()
+        })
+    }
+
+    /// The rules of a commit of the target: never those of a branch that wants to land.
+    ///
+    /// # Errors
+    /// If it has no `harness.toml`, or that is not right, or it has no check that says anything of a branch.
+    pub fn rules(&self, tip: &Oid) -> Result<Arc<Rules>> {
+        let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, rules)) = &*known
+            && of == tip
+        {
+            return Ok(Arc::clone(rules));
+        }
+        let new = self.read_rules(tip)?;
+        let rules = match known.take() {
+            Some((_, old)) if *old == new => old,
+            Some(_) | None => Arc::new(new),
+        };
+        *known = Some((tip.clone(), Arc::clone(&rules)));
+        Ok(rules)
+    }
+
+    fn read_rules(&self, tip: &Oid) -> Result<Rules> {
+        let (repo, short) = (self.store.repo(), self.short());
+        let tree = repo.tree_of(tip)?;
+        let Some(bytes) = repo.read_blob_at(&tree, job::FILE_NAME)? else {
+            let what = format!("the tip of `{short}` has no `{}`", job::FILE_NAME);
+            let hint = "commit one there with the checks that a branch must pass: `[[check]]` with `name` and `run`; \
+                        `man githarness-job` has every key";
+            return Err(Advice::new(what, hint).into());
+        };
+        let text = String::from_utf8(bytes)
+            .with_context(|| format!("`{short}:{}` is not UTF-8", job::FILE_NAME))?;
+        let job = job::parse_queue(&text, &format!("{short}:{}", job::FILE_NAME))?;
+        let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
+        let mut found = Vec::new();
+        for path in job::files_of_checks(&job) {
+            let Some(bytes) = repo.read_blob_at(&tree, &path)? else { continue };
+            for part in [path.as_bytes(), &[0], &(bytes.len() as u64).to_be_bytes(), &bytes] {
+                hasher.update(part);
+            }
+            found.push((path, bytes));
+        }
+        let salt = hasher.try_finalize()?.to_string();
+        // One folder for each set of files: a keeper that still has the old ones must not find the new.
+        let folder = self.store.local().queue(&self.key()).join("pinned").join(&salt);
+        let mut overlay = Vec::with_capacity(found.len());
+        for (path, bytes) in found {
+            let to = folder.join(&path);
+            write_out(&to, &bytes)?;
+            overlay.push((path, to));
+        }
+        let top = repo.work_dir().unwrap_or_else(|| repo.common_dir());
+        let places = top.join(job.worktree.root_for(&repo.name()));
+        let places = places.join(format!("queue-{}", self.key()));
+        Ok(Rules { job, overlay, salt, places })
+    }
+}
+
+fn write_out(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if std::fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let parent = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(parent)
+        .with_context(|| format!("cannot make the folder {}", parent.display()))?;
+    write_atomic(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}

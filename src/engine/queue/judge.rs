@@ -1,0 +1,168 @@
+//! A tree that the queue wants to know about: known verdicts first, then a keeper in a place that no branch's author has used.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use super::desk::{Desk, Rules};
+use crate::ambient;
+use crate::domain::id::{Oid, RunId};
+use crate::domain::verdict::{Judgement, Verdict};
+use crate::engine::verifications::{clear, never_took_over};
+use crate::error::Advice;
+use crate::failpoint;
+use crate::keeper::files;
+use crate::keeper::spec::{CheckStep, ChecksOutcome, ChecksWork, PlaceSpec, Spec, VERSION, Work};
+use crate::process::{self, Environ, Identity, Lock};
+use crate::verify::{self, Stage, Subject};
+
+/// How often a keeper that never began is started anew.
+const STILLBORN: u32 = 3;
+
+/// A tree to be judged.
+#[derive(Debug, Clone)]
+pub(super) struct Case {
+    /// A commit with that tree.
+    pub commit: Oid,
+    /// The tree.
+    pub tree: Oid,
+    /// The target's tip, whose rules hold.
+    pub tip: Oid,
+}
+
+/// What was said of it, and the lines for its note.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub verdict: Verdict,
+    pub lines: Vec<String>,
+}
+
+/// The checks of a tree as steps, with what is known of it; `vouched` are the ids that the book names. When a failure is looked at
+/// once more, that it failed before says nothing.
+pub(super) fn steps(
+    desk: &Desk,
+    rules: &Rules,
+    case: &Case,
+    place: &str,
+    vouched: &HashSet<String>,
+    again: bool,
+) -> Result<Vec<CheckStep>> {
+    let run = RunId::parse("queue")?;
+    let worktree = rules.places.join(place).to_string_lossy().into_owned();
+    let subject = Subject { run: &run, task: None, base: &case.tip, worktree: &worktree };
+    let mut steps = verify::steps(&rules.job, Stage::Landing, &subject, &rules.salt);
+    if steps.is_empty() {
+        let short = desk.short();
+        let what =
+            format!("no check in `{short}:{}` says anything of a branch", crate::job::FILE_NAME);
+        let hint = "add a `[[check]]` with `run` and without `{task…}`; without one everything would land unseen";
+        return Err(Advice::new(what, hint).into());
+    }
+    let (voucher, trusts) = (desk.voucher(), rules.job.queue.trust_verdicts);
+    verify::recall_by(&desk.store, &rules.job, &case.tree, &mut steps, &|line| {
+        let vouched = trusts || (line.run == voucher && vouched.contains(&line.id));
+        Ok(vouched && (line.pass || !again))
+    })?;
+    Ok(steps)
+}
+
+/// Judges a tree that is not known, in a place of the queue.
+pub(super) fn judge(
+    desk: &Desk,
+    rules: &Arc<Rules>,
+    case: &Case,
+    steps: &[CheckStep],
+    place: &str,
+) -> Result<Judged> {
+    let dir = desk.store.local().queue(&desk.key()).join("checks").join(place);
+    std::fs::create_dir_all(dir.join(files::TMP))
+        .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let lock_path = dir.join(files::LOCK);
+    let (mut started, mut stillborn) = (false, 0);
+    loop {
+        // A keeper of an earlier process may be at work there: what it says may be just what is wanted.
+        let lock = Lock::wait(&lock_path)?;
+        let before = Spec::read(&dir).ok();
+        if let Some(outcome) = ChecksOutcome::read(&dir)
+            && before.as_ref().is_some_and(|spec| is_of(spec, case, steps))
+        {
+            let verdict = verify::verdict(&outcome, steps, 0);
+            let lines = verify::lines(&outcome, &verdict, &desk.voucher(), None);
+            clear(&dir)?;
+            return Ok(Judged { verdict, lines });
+        }
+        if let Some(old) = before {
+            // A keeper died here, or judged another tree; nothing of it may linger.
+            process::end_marked(&old.marker);
+        }
+        if started {
+            let said = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();
+            let last = said.lines().next_back().unwrap_or("it left no word").to_owned();
+            clear(&dir)?;
+            let fault = format!("the keeper of the checks died: {last}");
+            let judgement = Judgement::Inconclusive(fault);
+            return Ok(Judged {
+                verdict: Verdict { judgement, results: Vec::new() },
+                lines: Vec::new(),
+            });
+        }
+        clear(&dir)?;
+        std::fs::create_dir_all(dir.join(files::TMP))?;
+        spec(desk, rules, case, steps, place).write(&dir)?;
+        failpoint::hit("checks.spec-written");
+        let env = environment(desk, &dir);
+        desk.keepers.give(&desk.program, place, &dir, &lock, &env)?;
+        failpoint::hit("checks.keeper-started");
+        drop(lock);
+        drop(Lock::wait(&lock_path)?);
+        if never_took_over(&lock_path) && stillborn < STILLBORN {
+            stillborn += 1;
+        } else {
+            started = true;
+        }
+    }
+}
+
+/// Whether an outcome is of this tree and of these checks: the rules may have changed since.
+fn is_of(spec: &Spec, case: &Case, steps: &[CheckStep]) -> bool {
+    let Work::Checks(work) = &spec.work else { return false };
+    let what = |step: &CheckStep| {
+        (step.name.clone(), step.key_argv.clone(), step.version.clone(), step.salt.clone())
+    };
+    work.tree == case.tree.as_str() && work.checks.iter().map(what).eq(steps.iter().map(what))
+}
+
+fn spec(desk: &Desk, rules: &Rules, case: &Case, steps: &[CheckStep], place: &str) -> Spec {
+    let local = desk.store.local().queue(&desk.key());
+    Spec {
+        v: VERSION,
+        common_dir: desk.store.repo().common_dir().to_path_buf(),
+        marker: format!("queue.{}.{place}.{}", desk.key(), ambient::nonce()),
+        place: PlaceSpec {
+            name: place.to_owned(),
+            path: rules.places.join(place),
+            index: local.join("places").join(place),
+            commit: case.commit.to_string(),
+            branch: None,
+            setup: rules.job.worktree.setup.clone(),
+            keep: rules.job.worktree.keep.patterns().to_vec(),
+            overlay: rules.overlay.clone(),
+        },
+        work: Work::Checks(ChecksWork { tree: case.tree.to_string(), checks: steps.to_vec() }),
+        env: Environ::empty(),
+    }
+}
+
+fn environment(desk: &Desk, dir: &std::path::Path) -> Environ {
+    let who = Identity { name: desk.identity.name.clone(), email: desk.identity.email.clone() };
+    let mut env = Environ::for_command(&desk.environment, &dir.join(files::TMP), &who, &[]);
+    if cfg!(debug_assertions) {
+        for name in [failpoint::COUNTER, failpoint::AT] {
+            if let Some(value) = desk.environment.get(std::ffi::OsStr::new(name)) {
+                env.set(name, value);
+            }
+        }
+    }
+    env
+}

@@ -1,0 +1,126 @@
+//! The landing of a train: everything it names is on the disk, every work tree of the target can follow, and then one ref moves.
+
+use anyhow::Result;
+
+use super::{HELD, Worker};
+use crate::ambient;
+use crate::domain::id::Oid;
+use crate::domain::queue::{EntryId, TrainId};
+use crate::failpoint;
+use crate::store::book::{BookEvent, Candidate};
+use crate::store::checkouts::Behind;
+use crate::store::codec;
+use crate::store::journal::Moved;
+use crate::store::notes::Lines;
+
+impl Worker<'_> {
+    pub(super) fn land(
+        &mut self,
+        train: TrainId,
+        onto: &Oid,
+        commit: &Oid,
+        tree: &Oid,
+        entries: &[(EntryId, Oid)],
+    ) -> Result<bool> {
+        if self.held.as_ref().is_some_and(|(_, since)| since.elapsed() < HELD) {
+            return Ok(false);
+        }
+        // A person may have committed on a branch since: then it is not what was verified.
+        let names: Vec<EntryId> = entries.iter().map(|(entry, _)| entry.clone()).collect();
+        if !self.meet_branches(&names)? {
+            return Ok(true);
+        }
+        let target = self.desk.target.clone();
+        let store = self.desk.store.clone();
+        let proof = store.hold_queue(&target)?;
+        if let Some(why) = store.holds_landing(&target, onto, commit)? {
+            self.hold(why);
+            return Ok(false);
+        }
+        let (steps, notes) = self.provenance(train, commit, tree, entries)?;
+        // The gate, once more: this and nothing else is what was judged.
+        anyhow::ensure!(
+            store.repo().tree_of(commit)? == *tree && steps.last() == Some(commit),
+            "the train is not what was verified: {}",
+            commit.short()
+        );
+        failpoint::hit("land.before-barrier");
+        store.barrier()?;
+        failpoint::hit("land.durable");
+        let landed = |(entry, commit): &(EntryId, Oid)| Candidate {
+            entry: entry.to_string(),
+            commit: commit.clone(),
+        };
+        let event = BookEvent::Landed {
+            old: onto.clone(),
+            new: commit.clone(),
+            entries: entries.iter().map(landed).collect(),
+        };
+        match store.advance_over_branches(&proof, (onto, commit), &event, &notes)? {
+            Moved::TargetMoved => self.meet_target()?,
+            Moved::Landed => {
+                let behind = store.follow(&target, onto, commit)?;
+                failpoint::hit("land.followed");
+                store.barrier()?;
+                drop(proof);
+                for step in steps {
+                    let merges = self.rules.job.queue.merge == crate::job::Merge::Merge;
+                    self.known.grows(step, merges);
+                }
+                self.read_book(true)?;
+                self.take_rules(commit)?;
+                self.tell_behind(&behind, commit);
+                self.find_conflicts()?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The commits that land, and a note for each: whose work it is and what has proved it.
+    fn provenance(
+        &self,
+        train: TrainId,
+        commit: &Oid,
+        tree: &Oid,
+        entries: &[(EntryId, Oid)],
+    ) -> Result<(Vec<Oid>, Lines)> {
+        let mut steps = Vec::with_capacity(entries.len());
+        let mut next = commit.clone();
+        for _ in entries {
+            let parents = crate::repo::commit_info(self.desk.store.repo(), &next)?.parents;
+            steps.push(next);
+            match parents.into_iter().next() {
+                Some(parent) => next = parent,
+                None => break,
+            }
+        }
+        steps.reverse();
+        let mut notes = Lines::new();
+        for (step, (entry, candidate)) in steps.iter().zip(entries) {
+            let note = serde_json::json!({
+                "v": codec::VERSION, "branch": entry.as_str(), "candidate": candidate.as_str(),
+                "target": self.desk.target, "train": train.0, "verified": commit.as_str(), "tree": tree.as_str(),
+            });
+            notes.insert(step.clone(), vec![note.to_string()]);
+        }
+        Ok((steps, notes))
+    }
+
+    fn hold(&mut self, why: String) {
+        if self.held.as_ref().is_none_or(|(old, _)| *old != why) {
+            self.note(format!("landing waits: {why}"));
+        }
+        self.held = Some((why, ambient::instant()));
+    }
+
+    pub(super) fn tell_behind(&mut self, behind: &[Behind], tip: &Oid) {
+        for one in behind {
+            self.note(format!(
+                "landed, checkout behind: {} could not follow ({}); when that is mended: `{}`",
+                one.path.display(),
+                one.why,
+                one.repair(tip)
+            ));
+        }
+    }
+}

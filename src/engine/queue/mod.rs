@@ -1,0 +1,276 @@
+//! Working off the queue of a target: one loop that owns the state, verifications on threads beside it.
+//!
+//! The book is the state (`store::book`); it is folded into the pure queue (`domain::queue`), which says what is owed. What is
+//! done is written into the book first and comes back to the queue by being read there, in the order in which the book has it,
+//! whoever wrote it. Trains are not written down: after a crash they are formed anew, and what was said of their trees is known.
+
+mod carry;
+mod desk;
+mod judge;
+mod land;
+mod now;
+mod watch;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+pub use desk::{Desk, Rules};
+pub use now::{Now, now};
+
+use self::judge::{Case, Judged};
+use super::signals;
+use crate::ambient;
+use crate::domain::id::Oid;
+use crate::domain::queue::{EntryId, Kind, Owed, Queue, Settings, Stop, TrainId};
+use crate::landing::branch::{Builder, Known};
+use crate::store::book::BookEvent;
+
+/// How long the loop waits for news before it looks around.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How long a landing that cannot happen now is left alone.
+const HELD: Duration = Duration::from_secs(2);
+
+/// So many verifications in a row that could not be run are enough.
+const FAULTS: u32 = 5;
+
+/// How a queue is worked off.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Whether to stay when nothing is left.
+    pub follow: bool,
+}
+
+/// Something to tell the person who watches.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// Something was written into the book, by whomever.
+    Book(&'a BookEvent),
+    /// A verification begins: what for, and of which branches.
+    Verifies(Kind, &'a [EntryId]),
+    /// Anything else worth knowing.
+    Note(String),
+}
+
+/// Why the work came to an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Every branch has landed or left.
+    Empty,
+    /// Those that are left wait for something that does not happen here; what.
+    Waits(String),
+    /// A person is needed; why.
+    Person(String),
+    /// A signal, by its number.
+    Interrupted(i32),
+}
+
+/// News from a thread.
+#[derive(Debug)]
+enum News {
+    Judged(Box<Flight>, Result<Judged>),
+    Signal(i32),
+}
+
+/// Names a verification that is owed.
+type Question = (TrainId, usize, u32);
+
+/// A verification under way.
+#[derive(Debug, Clone)]
+struct Flight {
+    question: Question,
+    kind: Kind,
+    case: Case,
+    entries: Vec<EntryId>,
+    place: String,
+    since: Instant,
+    /// The rules that were asked.
+    rules: Arc<Rules>,
+}
+
+/// The work on one queue.
+pub struct Worker<'a> {
+    desk: Arc<Desk>,
+    options: Options,
+    rules: Arc<Rules>,
+    queue: Queue,
+    /// How far the book was read.
+    book: Option<Oid>,
+    /// The target's tip when each branch was added.
+    added_on: BTreeMap<EntryId, Oid>,
+    known: Known,
+    /// From where to where the target moved last.
+    last_landing: Option<(Oid, Oid)>,
+    /// The ids of verdicts that the book names.
+    vouched: HashSet<String>,
+    flights: BTreeMap<Question, Flight>,
+    news: (Sender<News>, Receiver<News>),
+    /// Verifications in a row that could not be run, and when the next may begin.
+    faults: (u32, Option<Instant>),
+    held: Option<(String, Instant)>,
+    /// When the branches were looked at last.
+    looked: Option<Instant>,
+    /// Why a person is needed.
+    person: Option<String>,
+    report: &'a mut dyn FnMut(Told<'_>),
+}
+
+impl<'a> Worker<'a> {
+    /// Reads the book of a target and its rules.
+    ///
+    /// # Errors
+    /// If the target, its rules or the book cannot be read.
+    pub fn new(
+        desk: Arc<Desk>,
+        options: Options,
+        report: &'a mut dyn FnMut(Told<'_>),
+    ) -> Result<Self> {
+        let tip = desk.tip()?;
+        let rules = desk.rules(&tip)?;
+        let queue = Queue::new(settings(&rules), tip.clone(), desk.store.repo().tree_of(&tip)?);
+        let mut worker = Self {
+            desk,
+            options,
+            rules,
+            queue,
+            book: None,
+            added_on: BTreeMap::new(),
+            known: Known::default(),
+            last_landing: None,
+            vouched: HashSet::new(),
+            flights: BTreeMap::new(),
+            news: channel(),
+            faults: (0, None),
+            held: None,
+            looked: None,
+            person: None,
+            report,
+        };
+        worker.read_book(false)?;
+        worker.recover()?;
+        Ok(worker)
+    }
+
+    /// Works until nothing is left that can be done.
+    ///
+    /// # Errors
+    /// If the state cannot be read or written.
+    pub fn work(mut self) -> Result<Ended> {
+        let tell = self.news.0.clone();
+        signals::listen(move |signal| {
+            tell.send(News::Signal(signal)).ok();
+        })?;
+        loop {
+            self.look_around()?;
+            while self.carry_on()? {}
+            if let Some(why) = self.person.take() {
+                return Ok(Ended::Person(why));
+            }
+            if let Some(ended) = self.ended() {
+                return Ok(ended);
+            }
+            match self.news.1.recv_timeout(TICK) {
+                Ok(News::Signal(signal)) => return Ok(Ended::Interrupted(signal)),
+                Ok(News::Judged(flight, judged)) => {
+                    self.flights.remove(&flight.question);
+                    self.show();
+                    self.judged(&flight, judged)?;
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+        }
+    }
+
+    /// Does what is owed and can be done now. Says whether that may have changed anything.
+    fn carry_on(&mut self) -> Result<bool> {
+        for owed in self.queue.owed() {
+            let done = match owed {
+                Owed::Build { train, onto, entries } => self.build(train, &onto, &entries)?,
+                Owed::Verify { train, prefix, attempt, kind, commit, tree } => {
+                    self.verify((train, prefix, attempt), kind, commit, tree)?
+                }
+                Owed::Land { onto, commit, tree, entries, train } => {
+                    self.land(train, &onto, &commit, &tree, &entries)?
+                }
+                Owed::Eject { entry, candidate, why } => self.eject(&entry, &candidate, &why)?,
+            };
+            if done {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn ended(&self) -> Option<Ended> {
+        if !self.flights.is_empty() || self.options.follow {
+            return None;
+        }
+        if self.queue.is_empty() {
+            return Some(Ended::Empty);
+        }
+        if let Some((why, _)) = &self.held {
+            return Some(Ended::Person(format!("landing waits: {why}")));
+        }
+        let short = self.desk.short();
+        match self.queue.stopped() {
+            Some(Stop::Paused) => {
+                let what = format!(
+                    "the queue of `{short}` is paused: `git harness queue resume` lets it go on"
+                );
+                return Some(Ended::Waits(what));
+            }
+            Some(Stop::TipFails) => {
+                let what = format!(
+                    "the tip of `{short}` fails its own checks, so nothing can be said of what is put on it: mend that first"
+                );
+                return Some(Ended::Person(what));
+            }
+            None => {}
+        }
+        if self.queue.owed().is_empty() {
+            return Some(Ended::Waits(
+                "those that are left wait for an approval or for others".into(),
+            ));
+        }
+        None
+    }
+
+    fn builder(&self) -> Builder<'_> {
+        Builder {
+            repo: self.desk.store.repo(),
+            merge: self.rules.job.queue.merge,
+            who: &self.desk.identity,
+        }
+    }
+
+    /// Takes up the rules of the target's tip. Where they have changed, what is known of trees is void.
+    fn take_rules(&mut self, tip: &Oid) -> Result<()> {
+        let rules = self.desk.rules(tip)?;
+        if !Arc::ptr_eq(&rules, &self.rules) {
+            self.rules = rules;
+            let tree = self.desk.store.repo().tree_of(tip)?;
+            self.queue = Queue::new(settings(&self.rules), tip.clone(), tree);
+            self.book = None;
+            self.read_book(false)?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, text: String) {
+        (self.report)(Told::Note(text));
+    }
+
+    fn pauses(&self) -> bool {
+        self.faults.1.is_some_and(|until| ambient::instant() < until)
+    }
+}
+
+fn settings(rules: &Rules) -> Settings {
+    let queue = &rules.job.queue;
+    let (batch, places, each) = (queue.batch, queue.ahead, queue.each);
+    Settings { batch, places, each, ..Settings::default() }
+}

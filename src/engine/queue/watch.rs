@@ -1,0 +1,288 @@
+//! What others do: those who write into the book, move the target, commit on branches or remove them.
+
+use anyhow::Result;
+use rayon::prelude::*;
+
+use super::{HELD, Told, Worker};
+use crate::ambient;
+use crate::domain::id::{Oid, Timestamp};
+use crate::domain::queue::{Entry, EntryId, Seen, Standing};
+use crate::landing::branch::brought;
+use crate::repo;
+use crate::store::book::{BookEvent, Candidate, Left, Sides, Written};
+
+/// How many commits of the target are looked at.
+const LINE: usize = 10_000;
+
+/// How many landed commits are named with a path in conflict.
+const NAMED: usize = 3;
+
+/// How often the branches are looked at.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl Worker<'_> {
+    /// Writes into the book and takes up what it says since it was read last. It is durable then.
+    pub(super) fn write(&mut self, events: &[BookEvent]) -> Result<()> {
+        self.desk.store.write_book(&self.desk.target, events)?;
+        self.desk.store.barrier()?;
+        self.read_book(true)
+    }
+
+    /// Takes up what the book says since it was read last, and tells it if that is news.
+    pub(super) fn read_book(&mut self, tell: bool) -> Result<()> {
+        let (tip, written) = self.desk.store.book(&self.desk.target, self.book.as_ref())?;
+        self.book = tip;
+        let mut added = Vec::new();
+        for Written { at, event } in written {
+            if tell {
+                (self.report)(Told::Book(&event));
+            }
+            if let BookEvent::Added { .. } = &event {
+                added.extend(self.entry(at, event)?);
+                continue;
+            }
+            // Those that were added one after the other can share a train.
+            if !added.is_empty() {
+                self.queue.apply(Seen::Added(std::mem::take(&mut added)));
+            }
+            self.fold(event)?;
+        }
+        if !added.is_empty() {
+            self.queue.apply(Seen::Added(added));
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, since: Timestamp, event: BookEvent) -> Result<Option<Entry>> {
+        let BookEvent::Added { candidate, priority, after, tip, .. } = event else {
+            return Ok(None);
+        };
+        let id = EntryId::parse(&candidate.entry)?;
+        self.added_on.insert(id.clone(), tip);
+        let after = after.iter().map(|name| EntryId::parse(name)).collect::<Result<_, _>>()?;
+        let held = self.rules.job.queue.review;
+        Ok(Some(Entry { id, priority, after, since, candidate: candidate.commit, held }))
+    }
+
+    fn fold(&mut self, event: BookEvent) -> Result<()> {
+        let seen = match event {
+            BookEvent::Added { .. } => return Ok(()),
+            BookEvent::Replaced(c) => {
+                let entry = EntryId::parse(&c.entry)?;
+                let replaced = Seen::Replaced { entry: entry.clone(), candidate: c.commit };
+                if self.rules.job.queue.review {
+                    // What was approved was another commit.
+                    self.queue.apply(replaced);
+                    Seen::Held(entry)
+                } else {
+                    replaced
+                }
+            }
+            BookEvent::Approved { candidate, .. } => {
+                let entry = EntryId::parse(&candidate.entry)?;
+                let item = self.queue.item(&entry);
+                if item.is_none_or(|item| item.entry.candidate != candidate.commit) {
+                    return Ok(());
+                }
+                Seen::Released(entry)
+            }
+            BookEvent::Removed { entry, .. } => Seen::Removed(EntryId::parse(&entry)?),
+            BookEvent::Paused { .. } => Seen::Paused,
+            BookEvent::Resumed { .. } => Seen::Resumed,
+            BookEvent::Judged { results, .. } => {
+                self.vouched.extend(results.into_iter().map(|r| r.id));
+                return Ok(());
+            }
+            BookEvent::Landed { old, new, entries } => {
+                self.last_landing = Some((old, new.clone()));
+                let tree = self.desk.store.repo().tree_of(&new)?;
+                let mut landed = Vec::with_capacity(entries.len());
+                for Candidate { entry, commit } in entries {
+                    self.known.has_landed(commit.clone());
+                    landed.push((EntryId::parse(&entry)?, commit));
+                }
+                Seen::Landed { tip: new, tree, entries: landed }
+            }
+            BookEvent::Left { candidate, why } => {
+                let entry = EntryId::parse(&candidate.entry)?;
+                let live = self.queue.item(&entry).is_some_and(|item| !item.standing.ended());
+                match why {
+                    Left::Conflict { .. } | Left::Blocked { .. } if live => Seen::Removed(entry),
+                    Left::Rejected { .. } | Left::Conflict { .. } | Left::Blocked { .. } => {
+                        Seen::Left { entry, candidate: candidate.commit }
+                    }
+                }
+            }
+        };
+        self.queue.apply(seen);
+        Ok(())
+    }
+
+    /// What a process that was killed has left: landings of which only the target knows, work trees that did not follow.
+    pub(super) fn recover(&mut self) -> Result<()> {
+        let target = self.desk.target.clone();
+        self.meet_target()?;
+        if let Some((old, new)) = self.last_landing.clone()
+            && new == *self.queue.tip()
+        {
+            let behind = self.desk.store.follow(&target, &old, &new)?;
+            self.tell_behind(&behind, &new);
+        }
+        Ok(())
+    }
+
+    /// Looks at the book, the target and the branches.
+    pub(super) fn look_around(&mut self) -> Result<()> {
+        self.read_book(true)?;
+        self.meet_target()?;
+        if self.held.as_ref().is_some_and(|(_, since)| since.elapsed() >= HELD) {
+            self.held = None;
+        }
+        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            self.looked = Some(ambient::instant());
+            let live: Vec<EntryId> = self.live().into_iter().map(|(entry, _)| entry).collect();
+            self.meet_branches(&live)?;
+        }
+        Ok(())
+    }
+
+    fn live(&self) -> Vec<(EntryId, Oid)> {
+        let live = self.queue.items().filter(|item| !item.standing.ended());
+        live.map(|item| (item.entry.id.clone(), item.entry.candidate.clone())).collect()
+    }
+
+    /// Looks whether branches still are what they were. Says whether they are.
+    pub(super) fn meet_branches(&mut self, entries: &[EntryId]) -> Result<bool> {
+        let mut events = Vec::new();
+        for entry in entries {
+            let Some(item) = self.queue.item(entry) else { continue };
+            match self.desk.store.read(&format!("refs/heads/{entry}"))? {
+                Some(commit) if commit == item.entry.candidate => {}
+                Some(commit) => {
+                    events
+                        .push(BookEvent::Replaced(Candidate { entry: entry.to_string(), commit }));
+                }
+                None => {
+                    let why = "its branch was deleted".to_owned();
+                    events.push(BookEvent::Removed { entry: entry.to_string(), why });
+                }
+            }
+        }
+        if !events.is_empty() {
+            self.write(&events)?;
+        }
+        Ok(events.is_empty())
+    }
+
+    /// Looks where the target is. What has landed without the book knowing is written there.
+    pub(super) fn meet_target(&mut self) -> Result<()> {
+        let tip = self.desk.tip()?;
+        if self.known.has(&tip) && tip == *self.queue.tip() {
+            return Ok(());
+        }
+        self.take_rules(&tip)?;
+        let landed = self.walk(&tip)?;
+        let tree = self.desk.store.repo().tree_of(&tip)?;
+        self.queue.apply(Seen::TargetMoved { tip: tip.clone(), tree });
+        // Merged by a person, or by a process that was killed before it could say so.
+        let contained = |(entry, commit): (EntryId, Oid)| -> Result<Option<Candidate>> {
+            let here = landed.contains(&(entry.clone(), commit.clone()))
+                || self.desk.store.repo().is_ancestor(&commit, &tip)?;
+            Ok(here.then(|| Candidate { entry: entry.to_string(), commit }))
+        };
+        let entries = self.live().into_iter().map(contained).collect::<Result<Vec<_>>>()?;
+        let entries: Vec<Candidate> = entries.into_iter().flatten().collect();
+        if !entries.is_empty() {
+            self.write(&[BookEvent::Landed { old: tip.clone(), new: tip, entries }])?;
+        }
+        self.find_conflicts()
+    }
+
+    /// Takes up the target's line as far as it is new. Gives the branches that it has brought since each was added.
+    fn walk(&mut self, tip: &Oid) -> Result<Vec<(EntryId, Oid)>> {
+        let mut line = Vec::new();
+        let mut next = Some(tip.clone());
+        while let Some(commit) = next.take().filter(|commit| !self.known.has(commit)) {
+            let info = repo::commit_info(self.desk.store.repo(), &commit)?;
+            line.push((commit, info.parents.len() > 1, brought(&info.message)));
+            next = info.parents.into_iter().next().filter(|_| line.len() < LINE);
+        }
+        let mut landed = Vec::new();
+        for (at, (_, _, found)) in line.iter().enumerate() {
+            let Some((entry, commit)) = found else { continue };
+            let before = |tip: &Oid| line[..at].iter().any(|(id, ..)| id == tip);
+            if !self.added_on.get(entry).is_some_and(before) {
+                landed.push((entry.clone(), commit.clone()));
+            }
+        }
+        for (commit, merges, found) in line.into_iter().rev() {
+            self.known.grows(commit, merges);
+            if let Some((_, candidate)) = found {
+                self.known.has_landed(candidate);
+            }
+        }
+        Ok(landed)
+    }
+
+    /// Merges every waiting branch with the target's tip in memory: who conflicts hears of it at once.
+    pub(super) fn find_conflicts(&mut self) -> Result<()> {
+        let tip = self.queue.tip().clone();
+        let waiting: Vec<(EntryId, Oid)> = self
+            .queue
+            .waiting()
+            .filter(|item| item.standing == Standing::Waiting)
+            .map(|item| (item.entry.id.clone(), item.entry.candidate.clone()))
+            .collect();
+        let builder = self.builder();
+        let found: Vec<Option<Vec<String>>> = waiting
+            .par_iter()
+            // What cannot be merged for another reason says so when its train is built.
+            .map(|(_, candidate)| builder.conflict(&tip, candidate, &self.known).ok().flatten())
+            .collect();
+        for ((entry, candidate), paths) in waiting.into_iter().zip(found) {
+            if let Some(paths) = paths {
+                let tip = tip.clone();
+                self.queue.apply(Seen::Conflicts { entry, candidate, tip, paths });
+            }
+        }
+        Ok(())
+    }
+
+    /// What each side has at paths in conflict, and which commits of the target touched them since the two parted.
+    pub(super) fn sides(&self, candidate: &Oid, paths: &[String]) -> Result<Vec<Sides>> {
+        let (repo, tip) = (self.desk.store.repo(), self.queue.tip().clone());
+        let base = self.builder().base(&tip, candidate, &self.known).ok();
+        let mut sides: Vec<Sides> = Vec::with_capacity(paths.len());
+        for path in paths {
+            let blob = |of: Option<&Oid>| -> Option<String> {
+                repo.entry_id(&repo.tree_of(of?).ok()?, path)
+                    .ok()
+                    .flatten()
+                    .map(|id| id.to_string())
+            };
+            sides.push(Sides {
+                path: path.clone(),
+                base: blob(base.as_ref()),
+                target: blob(Some(&tip)),
+                branch: blob(Some(candidate)),
+                landed: Vec::new(),
+            });
+        }
+        let mut next = Some(tip);
+        let mut looked = 0;
+        while let Some(commit) = next.take().filter(|commit| Some(commit) != base.as_ref()) {
+            let info = repo::commit_info(repo, &commit)?;
+            let Some(parent) = info.parents.first() else { break };
+            let changed = repo::changed_paths(repo, parent, &commit)?;
+            for side in sides.iter_mut().filter(|side| side.landed.len() < NAMED) {
+                if changed.iter().any(|change| change.path == side.path) {
+                    let title = info.message.lines().next().unwrap_or_default().to_owned();
+                    side.landed.push((commit.to_string(), title));
+                }
+            }
+            looked += 1;
+            next = info.parents.into_iter().next().filter(|_| looked < LINE / 10);
+        }
+        Ok(sides)
+    }
+}

@@ -1,0 +1,266 @@
+//! Trains of branches: each merged in memory onto what the one before it has made of the target. Nothing here moves a ref.
+
+use std::collections::{BTreeSet, HashMap};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::ambient;
+use crate::domain::id::Oid;
+use crate::domain::queue::{Clash, EntryId, Step};
+use crate::job::Merge;
+use crate::repo::{self, Identity, Merged, Repo};
+use crate::store::codec;
+
+/// How many commits of a branch are looked at for where it left the target, before history is searched in general.
+const LONGEST: usize = 256;
+
+/// How many commits a message lists.
+const LISTED: usize = 20;
+
+/// What came of building a train.
+#[derive(Debug, Default)]
+pub struct Built {
+    /// Its commits.
+    pub steps: Vec<Step>,
+    /// What could not be merged.
+    pub clashes: Vec<Clash>,
+}
+
+/// What a target is known to contain.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Commits of its first-parent line, and how far along it they are.
+    line: HashMap<Oid, usize>,
+    /// How far along the newest commit with several parents is.
+    merge: usize,
+    /// Branches that have landed. Squashed, their commits are not on the target.
+    landed: BTreeSet<Oid>,
+}
+
+impl Known {
+    /// Takes up the target's newest commit; `merges` if it has several parents.
+    pub fn grows(&mut self, commit: Oid, merges: bool) {
+        let at = self.line.len();
+        if merges {
+            self.merge = at;
+        }
+        self.line.entry(commit).or_insert(at);
+    }
+
+    /// Whether a commit is known to be on the target's first-parent line.
+    #[must_use]
+    pub fn has(&self, commit: &Oid) -> bool {
+        self.line.contains_key(commit)
+    }
+
+    /// Takes up a branch that has landed.
+    pub fn has_landed(&mut self, candidate: Oid) {
+        self.landed.insert(candidate);
+    }
+
+    /// Whether everything that the target has beyond a commit is a plain line.
+    fn is_plain_since(&self, commit: &Oid) -> bool {
+        self.line.get(commit).is_some_and(|at| *at >= self.merge)
+    }
+}
+
+/// How branches are put on a target.
+#[derive(Debug)]
+pub struct Builder<'a> {
+    /// The repository.
+    pub repo: &'a Repo,
+    /// The shape of what lands.
+    pub merge: Merge,
+    /// Who commits.
+    pub who: &'a Identity,
+}
+
+/// Where a branch begins: what it brings is what differs between this and its tip.
+#[derive(Debug)]
+struct Own {
+    base: Oid,
+    /// Its commits, newest first, as far as they were looked at.
+    commits: Vec<Oid>,
+}
+
+impl Builder<'_> {
+    /// Puts branches on a commit, in order. One that conflicts is left out.
+    ///
+    /// # Errors
+    /// If objects are missing, a branch has nothing in common with the target, or a merge would change what a branch does not.
+    pub fn build(&self, onto: &Oid, entries: &[(EntryId, Oid)], known: &Known) -> Result<Built> {
+        let mut built = Built::default();
+        let mut tip = onto.clone();
+        // Those before it in the train land before it.
+        let mut ahead: BTreeSet<Oid> = BTreeSet::new();
+        for (entry, candidate) in entries {
+            let own = self.own(&tip, candidate, known, &ahead)?;
+            match repo::merge(self.repo, &own.base, &tip, candidate)? {
+                Merged::Clean { tree } => {
+                    let commit = self.commit(entry, candidate, &own, &tip, &tree)?;
+                    self.assert_faithful(entry, candidate, &own.base, &tip, &commit)?;
+                    ahead.extend(own.commits);
+                    tip = commit.clone();
+                    built.steps.push(Step { entry: entry.clone(), commit, tree });
+                }
+                Merged::Conflict { paths } => {
+                    let alone = tip == *onto || self.conflict(onto, candidate, known)?.is_some();
+                    built.clashes.push(Clash { entry: entry.clone(), paths, alone });
+                }
+            }
+        }
+        Ok(built)
+    }
+
+    /// The paths in which a branch conflicts with a commit; none if it merges.
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn conflict(
+        &self,
+        onto: &Oid,
+        candidate: &Oid,
+        known: &Known,
+    ) -> Result<Option<Vec<String>>> {
+        let own = self.own(onto, candidate, known, &BTreeSet::new())?;
+        Ok(match repo::merge(self.repo, &own.base, onto, candidate)? {
+            Merged::Clean { .. } => None,
+            Merged::Conflict { paths } => Some(paths),
+        })
+    }
+
+    /// The commit at which a branch begins.
+    ///
+    /// # Errors
+    /// If it has nothing in common with the target.
+    pub fn base(&self, onto: &Oid, candidate: &Oid, known: &Known) -> Result<Oid> {
+        Ok(self.own(onto, candidate, known, &BTreeSet::new())?.base)
+    }
+
+    /// Where it left the target, or what it is stacked on if that has landed in another shape: then only what is behind that is
+    /// its own.
+    ///
+    /// A commit's only parent is what it has in common with a branch that has the parent and not the commit. So, where the target
+    /// is a plain line too, a plain line of commits is followed back to the first that is there, however long both have become.
+    fn own(
+        &self,
+        onto: &Oid,
+        candidate: &Oid,
+        known: &Known,
+        ahead: &BTreeSet<Oid>,
+    ) -> Result<Own> {
+        let plain = |commit: &Oid| self.merge == Merge::Squash && known.is_plain_since(commit);
+        let landed = |commit: &Oid| known.landed.contains(commit) || ahead.contains(commit);
+        let mut commits = Vec::new();
+        let mut next = candidate.clone();
+        while commits.len() < LONGEST {
+            if next != *candidate && (landed(&next) || plain(&next)) {
+                return Ok(Own { base: next, commits });
+            }
+            let mut parents = repo::commit_info(self.repo, &next)?.parents;
+            commits.push(next);
+            match (parents.pop(), parents.is_empty()) {
+                (Some(parent), true) => next = parent,
+                (_, _) => break,
+            }
+        }
+        let base = repo::merge_base(self.repo, onto, candidate)?.with_context(|| {
+            format!("{} has no history in common with the target", candidate.short())
+        })?;
+        commits.retain(|commit| *commit != base);
+        Ok(Own { base, commits })
+    }
+
+    fn commit(
+        &self,
+        entry: &EntryId,
+        candidate: &Oid,
+        own: &Own,
+        tip: &Oid,
+        tree: &Oid,
+    ) -> Result<Oid> {
+        let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
+        let message = self.message(entry, candidate, own)?;
+        match self.merge {
+            Merge::Merge => {
+                let parents = [tip.clone(), candidate.clone()];
+                repo::commit(self.repo, tree, &parents, &message, self.who, time)
+            }
+            Merge::Squash => {
+                let parents = std::slice::from_ref(tip);
+                repo::commit_as(self.repo, candidate, tree, parents, &message, self.who, time)
+            }
+        }
+    }
+
+    /// The one commit's own message; of several, the newest one's title and the titles of all.
+    fn message(&self, entry: &EntryId, candidate: &Oid, own: &Own) -> Result<String> {
+        let said = repo::commit_info(self.repo, candidate)?.message;
+        let title = |message: &str| message.lines().next().unwrap_or_default().to_owned();
+        let mut text = match (self.merge, own.commits.as_slice()) {
+            (Merge::Squash, [_]) => said.trim_end().to_owned(),
+            (merge, commits) => {
+                let mut text = match merge {
+                    Merge::Merge => format!("Merge branch '{entry}'"),
+                    Merge::Squash => title(&said),
+                };
+                text.push('\n');
+                for commit in commits.iter().take(LISTED) {
+                    let said = repo::commit_info(self.repo, commit)?.message;
+                    text.push_str(&format!("\n- {}", title(&said)));
+                }
+                if commits.len() > LISTED {
+                    text.push_str(&format!("\n- and {} more", commits.len() - LISTED));
+                }
+                text
+            }
+        };
+        let last = text.rsplit("\n\n").next().unwrap_or_default();
+        let is_trailer = |line: &str| {
+            line.split_once(": ").is_some_and(|(key, _)| {
+                !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            })
+        };
+        let trailers = text.contains("\n\n") && last.lines().all(is_trailer);
+        text.push_str(if trailers { "\n" } else { "\n\n" });
+        text.push_str(&format!("{BRANCH}: {entry}\n{WORK}: {candidate}\n"));
+        Ok(text)
+    }
+
+    /// What lands may change what the branch changed and nothing else: a famous queue once reverted other people's code with
+    /// all checks green, because its squash commits were built on a wrong merge base.
+    fn assert_faithful(
+        &self,
+        entry: &EntryId,
+        candidate: &Oid,
+        base: &Oid,
+        tip: &Oid,
+        new: &Oid,
+    ) -> Result<()> {
+        let paths = |a: &Oid, b: &Oid| -> Result<Vec<String>> {
+            let changes = repo::changed_paths(self.repo, a, b)?;
+            Ok(changes.into_iter().map(|c| c.path).collect())
+        };
+        let allowed = paths(base, candidate)?;
+        match paths(tip, new)?.into_iter().find(|path| allowed.binary_search(path).is_err()) {
+            None => Ok(()),
+            Some(path) => bail!(
+                "the landing of `{entry}` would change `{path}`, which {} does not: nothing was moved",
+                candidate.short()
+            ),
+        }
+    }
+}
+
+/// The trailer that names the branch of a landed commit.
+const BRANCH: &str = "Harness-Branch";
+/// The trailer that names the commit that landed.
+const WORK: &str = "Harness-Work";
+
+/// Which branch, at which commit, a commit of the target has brought; nothing if it is not one of the queue's.
+#[must_use]
+pub fn brought(message: &str) -> Option<(EntryId, Oid)> {
+    let trailers = codec::trailers(message);
+    let entry = EntryId::parse(trailers.get(BRANCH)?).ok()?;
+    Some((entry, Oid::parse(trailers.get(WORK)?).ok()?))
+}
