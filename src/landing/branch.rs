@@ -167,7 +167,8 @@ impl Builder<'_> {
         let base = repo::merge_base(self.repo, onto, candidate)?.with_context(|| {
             format!("{} has no history in common with the target", candidate.short())
         })?;
-        commits.retain(|commit| *commit != base);
+        // What is behind the base is the target's; where the line does not lead there, only the tip is known to be the branch's.
+        commits.truncate(commits.iter().position(|commit| *commit == base).unwrap_or(1));
         Ok(Own { base, commits })
     }
 

@@ -21,6 +21,7 @@ mod misbehaviour;
 mod new;
 mod order;
 mod outputs;
+mod queue;
 mod replan;
 mod requests;
 mod reviews;

@@ -139,7 +139,12 @@ impl Queue {
             Seen::Conflicts { entry, candidate, tip, paths } => {
                 self.conflicts(&entry, &candidate, &tip, paths);
             }
-            Seen::Left { entry, candidate } => self.left(&entry, &candidate),
+            Seen::Rejected(entry) => self.rejected(&entry),
+            Seen::Left { entry, candidate } => {
+                if self.items.get(&entry).is_some_and(|i| i.entry.candidate == candidate) {
+                    self.leaving.remove(&entry);
+                }
+            }
             Seen::Paused => self.stop = Some(Stop::Paused),
             Seen::Resumed => self.stop = None,
         }

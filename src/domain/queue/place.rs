@@ -102,12 +102,8 @@ impl Queue {
         }
     }
 
-    /// Told and written. One that is still there was found to fail by an earlier process, of which this is all that is known.
-    pub(super) fn left(&mut self, id: &EntryId, candidate: &Oid) {
-        if self.items.get(id).is_none_or(|item| item.entry.candidate != *candidate) {
-            return;
-        }
-        self.leaving.remove(id);
+    /// Found to fail, and gone.
+    pub(super) fn rejected(&mut self, id: &EntryId) {
         if self.live(id) {
             self.rate.note(true);
             self.take_out(id);

@@ -128,7 +128,9 @@ pub enum Seen {
         /// In these paths.
         paths: Vec<String>,
     },
-    /// An entry's leaving has been told and written: after it was owed, or by an earlier process.
+    /// An earlier process has rejected it, of which this is all that is known. A fact, like a landing.
+    Rejected(EntryId),
+    /// An entry's leaving has been told and written.
     Left {
         /// Which one.
         entry: EntryId,

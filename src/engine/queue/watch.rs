@@ -106,11 +106,11 @@ impl Worker<'_> {
             BookEvent::Left { candidate, why } => {
                 let entry = EntryId::parse(&candidate.entry)?;
                 let live = self.queue.item(&entry).is_some_and(|item| !item.standing.ended());
-                match why {
-                    Left::Conflict { .. } | Left::Blocked { .. } if live => Seen::Removed(entry),
-                    Left::Rejected { .. } | Left::Conflict { .. } | Left::Blocked { .. } => {
-                        Seen::Left { entry, candidate: candidate.commit }
-                    }
+                // Owed by this process, it is over there already.
+                match (live, why) {
+                    (false, _) => Seen::Left { entry, candidate: candidate.commit },
+                    (true, Left::Rejected { .. }) => Seen::Rejected(entry),
+                    (true, Left::Conflict { .. } | Left::Blocked { .. }) => Seen::Removed(entry),
                 }
             }
         };

@@ -1,0 +1,264 @@
+//! The merge queue of branches, with the real binary on real repositories.
+
+mod faults;
+mod ways;
+mod work_trees;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::job::Job;
+use crate::sandbox::Sandbox;
+
+/// A repository whose `main` has a check: no file may hold `BAD`, `m1` and `m2` do not go together, and each time it is run
+/// is counted. `more` are lines for `[queue]`.
+pub(crate) struct Line {
+    pub(crate) sandbox: Sandbox,
+}
+
+/// A change: the path and its new text.
+type Change<'a> = (&'a str, &'a str);
+
+impl Line {
+    pub(crate) fn new(more: &str) -> Self {
+        let check = "echo ran >>\"$HOME/runs\"\n\
+                     if grep -rn BAD --include='f*' .; then exit 1; fi\n\
+                     if [ -e m1 ] && [ -e m2 ]; then echo 'm1 and m2 do not go together'; exit 1; fi\n\
+                     if [ -e \"$HOME/held\" ]; then touch \"$HOME/waiting\"; while [ -e \"$HOME/held\" ]; do sleep 0.02; done; fi\n\
+                     if [ -e flaky ] && [ ! -e \"$HOME/once\" ]; then touch \"$HOME/once\"; echo 'it happens'; exit 1; fi\n";
+        let job = Job::bare(&["alpha"]).check("tests", &["sh", "check.sh"], "").set("queue", more);
+        let sandbox = Sandbox::new(job);
+        let line = Self { sandbox };
+        let repo = &line.sandbox.repo;
+        std::fs::write(repo.join("check.sh"), check).unwrap();
+        for n in 0..10 {
+            std::fs::write(repo.join(format!("f{n}")), format!("this is {n}\n")).unwrap();
+        }
+        line.sandbox
+            .git(&["add", "check.sh", "f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8", "f9"]);
+        line.sandbox.git(&["commit", "--quiet", "--message", "a check"]);
+        line.sandbox.remember();
+        line
+    }
+
+    /// A branch with one more commit.
+    pub(crate) fn branch(&self, name: &str, from: &str, changes: &[Change<'_>]) {
+        let place = self.sandbox.root().join("mine");
+        let path = place.to_str().unwrap();
+        self.sandbox.git(&["worktree", "add", "--quiet", "--force", "-B", name, path, from]);
+        for (file, text) in changes {
+            std::fs::write(place.join(file), text).unwrap();
+        }
+        for args in
+            [&["add", "--all"][..], &["commit", "--quiet", "--message", &format!("work of {name}")]]
+        {
+            assert_eq!(self.sandbox.try_git(&place, args).code, 0);
+        }
+        self.sandbox.git(&["worktree", "remove", "--force", path]);
+    }
+
+    /// Branches `b0` … that are good and have nothing to do with each other.
+    pub(crate) fn good(&self, count: usize) -> Vec<String> {
+        let names: Vec<String> = (0..count).map(|n| format!("b{n}")).collect();
+        for name in &names {
+            self.branch(name, "main", &[(&format!("new-{name}"), "more\n")]);
+        }
+        names
+    }
+
+    pub(crate) fn add(&self, names: &[&str]) {
+        let mut args = vec!["queue", "add"];
+        args.extend(names);
+        self.sandbox.run(&args).exits(0);
+    }
+
+    /// How often the check was run.
+    pub(crate) fn runs(&self) -> usize {
+        std::fs::read_to_string(self.sandbox.sign("runs")).unwrap_or_default().lines().count()
+    }
+
+    pub(crate) fn list(&self) -> Value {
+        let said = self.sandbox.run(&["queue", "list", "--all", "--json"]).exits(0);
+        serde_json::from_str(&said.out).unwrap()
+    }
+
+    /// What became of each branch.
+    pub(crate) fn states(&self) -> BTreeMap<String, String> {
+        let list = self.list();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let entries = list["entries"].as_array().unwrap();
+        entries.iter().map(|e| (text(&e["branch"]), text(&e["state"]))).collect()
+    }
+
+    /// The branches in the order in which they have landed, by the trailers on the target.
+    pub(crate) fn landed(&self) -> Vec<String> {
+        let format = "--format=%(trailers:key=Harness-Branch,valueonly,separator=)";
+        let log = self.sandbox.git(&["log", "--first-parent", "--reverse", format, "main"]);
+        log.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// The promises of the queue that hold at any moment: no branch is on the target twice, what is there passes the check,
+    /// and the commits that the book calls landed have a verdict and a note.
+    pub(crate) fn holds(&self) {
+        let mut landed = self.landed();
+        let count = landed.len();
+        landed.sort();
+        landed.dedup();
+        assert_eq!(landed.len(), count, "twice on the target: {:?}", self.landed());
+        self.sandbox.git(&["fsck", "--no-dangling"]);
+        let books =
+            self.sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness/books"]);
+        let log = self.sandbox.git(&[
+            "log",
+            "--first-parent",
+            "--format=%(trailers:key=Harness-Data,valueonly)",
+            &books,
+        ]);
+        for event in log.lines().filter(|l| !l.is_empty()) {
+            let event: Value = serde_json::from_str(event).unwrap();
+            if event["event"] != "landed" || event["old"] == event["new"] {
+                continue;
+            }
+            let new = event["new"].as_str().unwrap();
+            let tree = self.sandbox.git(&["rev-parse", &format!("{new}^{{tree}}")]);
+            let verdicts = self.sandbox.git(&["notes", "--ref=harness-verdicts", "show", &tree]);
+            let passes = |line: &str| {
+                let line: Value = serde_json::from_str(line).unwrap();
+                line["check"] == "tests" && line["pass"] == true
+            };
+            assert!(verdicts.lines().any(passes), "no verdict on {new}: {verdicts}");
+            let note = self.sandbox.git(&["notes", "--ref=harness", "show", new]);
+            assert!(note.contains("\"candidate\""), "{note}");
+        }
+    }
+
+    /// What is the user's own is as it was; what has landed is in the work tree.
+    pub(crate) fn left_alone(&self) {
+        let read = |file: &str| std::fs::read_to_string(self.sandbox.repo.join(file)).unwrap();
+        assert!(read("README").contains("not committed") && read("untracked") == "mine\n");
+        assert_eq!(self.sandbox.git(&["status", "--porcelain"]), " M README\n?? untracked");
+    }
+}
+
+#[test]
+fn good_branches_land_and_bad_ones_are_named() {
+    let line = Line::new("");
+    let good = line.good(12);
+    line.branch("bad", "main", &[("f3", "BAD\n")]);
+    line.branch("c1", "main", &[("shared", "1\n")]);
+    line.branch("c2", "main", &[("shared", "2\n")]);
+    line.branch("m1", "main", &[("m1", "")]);
+    line.branch("m2", "main", &[("m2", "")]);
+    let mut names: Vec<&str> = good.iter().map(String::as_str).collect();
+    names.extend(["bad", "c1", "c2", "m1", "m2"]);
+    line.sandbox.run(&["queue"]).exits(0).says("0 wait");
+    line.add(&names);
+    line.sandbox.run(&["queue"]).exits(0).says("b11").says("queued").says("17 wait");
+    let said = line.sandbox.run(&["queue", "run"]).exits(2);
+    for part in [
+        "bad: rejected",
+        "f3:1:BAD",
+        "c2: conflicts with the target",
+        "changed on the target by",
+        "m2: rejected",
+        "m1 and m2 do not go together",
+        "14 landed, 3 did not",
+    ] {
+        assert!(said.err.contains(part), "{part} is not in\n{said}");
+    }
+    let mut landed = line.landed();
+    landed.sort();
+    let mut wanted = good.clone();
+    wanted.extend(["c1", "m1"].map(str::to_owned));
+    wanted.sort();
+    assert_eq!(landed, wanted);
+    assert!(line.runs() <= 12, "{} runs of the check for 17 branches", line.runs());
+    assert_eq!(std::fs::read_to_string(line.sandbox.repo.join("new-b7")).unwrap(), "more\n");
+    let author = line.sandbox.git(&["log", "-1", "--format=%an", "main"]);
+    assert_eq!(author, line.sandbox.git(&["log", "-1", "--format=%an", "b1"]));
+    line.holds();
+    line.left_alone();
+    // Nothing is left to do, and adding what has landed says so.
+    line.sandbox.run(&["queue", "run"]).exits(2).says("the queue is empty");
+    line.sandbox.run(&["queue", "add", "main"]).exits(128).says("is the target itself");
+    line.sandbox.run(&["queue", "add", "nothing"]).exits(128).says("there is no branch `nothing`");
+    line.sandbox.run(&["queue", "remove", "b1"]).exits(128).says("is not in the queue");
+}
+
+#[test]
+fn what_comes_after_another_waits_for_it_and_is_blocked_with_it() {
+    let line = Line::new("batch = 3");
+    let names = line.good(4);
+    line.branch("bad", "main", &[("f3", "BAD\n")]);
+    line.branch("behind", "main", &[("f4", "fine\n")]);
+    line.branch("further", "main", &[("f5", "fine\n")]);
+    line.sandbox.run(&["queue", "add", "behind", "--after", "bad"]).exits(128).says("add it first");
+    line.add(&["bad"]);
+    line.sandbox.run(&["queue", "add", "behind", "--after", "bad", "--priority", "9"]).exits(0);
+    line.sandbox.run(&["queue", "add", "further", "--after", "behind"]).exits(0);
+    line.add(&[&names[0], &names[1]]);
+    line.sandbox.run(&["queue", "add", &names[2], "--priority", "100"]).exits(0);
+    line.sandbox.run(&["queue", "add", &names[3], "--after", &names[0]]).exits(0);
+    line.sandbox.run(&["queue", "run"]).exits(2).says("behind: blocked: it comes after `bad`");
+    let states = line.states();
+    assert_eq!(
+        [&states["bad"], &states["behind"], &states["further"]],
+        ["rejected", "blocked", "blocked"]
+    );
+    let landed = line.landed();
+    let at = |name: &str| landed.iter().position(|l| l == name).unwrap();
+    assert!(at("b0") < at("b3") && at("b2") < at("b1"), "{landed:?}");
+    line.holds();
+}
+
+#[test]
+fn a_branch_stacked_on_one_that_was_squashed_brings_only_its_own() {
+    let line = Line::new("batch = 1");
+    line.branch("below", "main", &[("f1", "one\ntwo\nthree\n")]);
+    line.branch("above", "below", &[("f1", "one\ntwo and more\nthree\n")]);
+    line.add(&["below"]);
+    line.sandbox.run(&["queue", "run"]).exits(0);
+    line.sandbox.run(&["queue", "add", "above", "--after", "below"]).exits(0);
+    line.sandbox.run(&["queue", "run"]).exits(0);
+    let patch = line.sandbox.git(&["show", "--format=%s", "main"]);
+    assert!(patch.starts_with("work of above") && patch.contains("+two and more"), "{patch}");
+    assert!(!patch.contains("+three"), "{patch}");
+    line.holds();
+}
+
+#[test]
+fn branches_are_judged_by_the_targets_own_rules() {
+    let line = Line::new("");
+    let gutted = "[[check]]\nname = \"nothing\"\nrun = [\"true\"]\n";
+    line.branch(
+        "sly",
+        "main",
+        &[("harness.toml", gutted), ("check.sh", "exit 0\n"), ("f1", "BAD\n")],
+    );
+    line.add(&["sly"]);
+    line.sandbox.run(&["queue", "run"]).exits(2).says("check `tests`").says("f1:1:BAD");
+    // Good, it lands, and what comes next is judged by what it has brought.
+    line.branch("honest", "main", &[("harness.toml", gutted)]);
+    line.branch("later", "main", &[("f2", "BAD\n")]);
+    line.add(&["honest"]);
+    line.sandbox.run(&["queue", "run"]).exits(2).says("landed: honest");
+    line.add(&["later"]);
+    line.sandbox.run(&["queue", "run"]).exits(2).says("landed: later");
+    assert_eq!(line.states()["later"], "landed");
+}
+
+#[test]
+fn without_rules_nothing_is_taken() {
+    let line = Line::new("");
+    line.branch("bare", "main", &[("f1", "fine\n")]);
+    line.sandbox.git(&["rm", "--quiet", "harness.toml"]);
+    line.sandbox.git(&["commit", "--quiet", "--message", "no rules"]);
+    line.sandbox.run(&["queue", "add", "bare"]).exits(128).says("has no `harness.toml`");
+    line.sandbox.write("harness.toml", "[queue]\nbatch = 4\n");
+    line.sandbox.git(&["add", "harness.toml"]);
+    line.sandbox.git(&["commit", "--quiet", "--message", "no check"]);
+    line.add(&["bare"]);
+    line.sandbox.run(&["queue", "run"]).exits(128).says("no check in `main:harness.toml`");
+    assert!(line.landed().is_empty());
+}

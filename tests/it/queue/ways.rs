@@ -1,0 +1,84 @@
+//! The ways in which a queue can be set: merges, every commit judged, places side by side, reviews, pauses.
+
+use super::Line;
+
+#[test]
+fn merges_keep_the_branches_own_commits() {
+    let line = Line::new("merge = \"merge\"");
+    line.good(2);
+    line.branch("two", "main", &[("f1", "first\n")]);
+    line.branch("two", "two", &[("f2", "second\n")]);
+    line.add(&["b0", "two", "b1"]);
+    let said = line.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(line.landed(), ["b0", "two", "b1"], "{said}");
+    for name in ["b0", "b1", "two"] {
+        line.sandbox.git(&["merge-base", "--is-ancestor", name, "main"]);
+    }
+    let subjects = line.sandbox.git(&["log", "--first-parent", "-3", "--format=%s", "main"]);
+    assert_eq!(subjects, "Merge branch 'b1'\nMerge branch 'two'\nMerge branch 'b0'");
+    // Merged by hand, it is on the target, and the queue sees that.
+    line.branch("mine", "main", &[("f4", "fine\n")]);
+    line.add(&["mine"]);
+    line.sandbox.git(&["merge", "--quiet", "--no-edit", "--no-ff", "mine"]);
+    line.sandbox.run(&["queue", "run"]).exits(0).says("landed: mine");
+    line.holds();
+    line.left_alone();
+}
+
+#[test]
+fn each_commit_that_lands_has_a_verdict_where_that_is_asked_for() {
+    let line = Line::new("each = true");
+    line.good(3);
+    line.add(&["b0", "b1", "b2"]);
+    line.sandbox.run(&["queue", "run"]).exits(0);
+    for commit in ["main", "main~1", "main~2"] {
+        let tree = line.sandbox.git(&["rev-parse", &format!("{commit}^{{tree}}")]);
+        let note = line.sandbox.git(&["notes", "--ref=harness-verdicts", "show", &tree]);
+        assert!(note.contains("\"pass\":true"), "{note}");
+    }
+    assert_eq!(line.runs(), 3);
+    line.holds();
+}
+
+#[test]
+fn groups_are_screened_side_by_side() {
+    let line = Line::new("ahead = 3\nbatch = 2");
+    let names = line.good(8);
+    line.branch("bad", "main", &[("f3", "BAD\n")]);
+    let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
+    all.insert(3, "bad");
+    line.add(&all);
+    line.sandbox.run(&["queue", "run"]).exits(2).says("screens").says("8 landed, 1 did not");
+    line.holds();
+}
+
+#[test]
+fn where_reviews_are_asked_for_nothing_lands_unread() {
+    let line = Line::new("review = \"required\"");
+    line.good(2);
+    line.add(&["b0", "b1"]);
+    line.sandbox.run(&["queue", "run"]).exits(1).says("wait for an approval");
+    assert_eq!(line.states()["b0"], "reviewing");
+    line.sandbox.run(&["queue", "approve", "b0", "b1"]).exits(0).says("b0: approved at");
+    line.branch("b1", "b1", &[("f5", "after the approval\n")]);
+    line.sandbox.run(&["queue", "run"]).exits(1).says("landed: b0");
+    assert_eq!(line.landed(), ["b0"]);
+    assert_eq!(line.states()["b1"], "reviewing");
+    line.sandbox.run(&["queue", "approve", "b1"]).exits(0);
+    line.sandbox.run(&["queue", "run"]).exits(0).says("landed: b1");
+    line.holds();
+}
+
+#[test]
+fn a_paused_queue_begins_nothing() {
+    let line = Line::new("");
+    line.good(2);
+    line.add(&["b0", "b1"]);
+    line.sandbox.run(&["queue", "pause"]).exits(0);
+    line.sandbox.run(&["queue"]).exits(0).says("paused");
+    line.sandbox.run(&["queue", "run"]).exits(1).says("queue resume");
+    line.sandbox.run(&["queue", "remove", "b1"]).exits(0).says("the branch is as it was");
+    line.sandbox.run(&["queue", "resume"]).exits(0);
+    line.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(line.landed(), ["b0"]);
+}
