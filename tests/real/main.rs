@@ -11,6 +11,7 @@
 
 mod graphs;
 mod migration;
+mod queue;
 mod review;
 mod stripped;
 
