@@ -123,10 +123,15 @@ impl Builder<'_> {
         known: &Known,
     ) -> Result<Option<Vec<String>>> {
         let own = self.own(onto, candidate, known, &BTreeSet::new())?;
-        Ok(match repo::merge(self.repo, &own.base, onto, candidate)? {
-            Merged::Clean { .. } => None,
-            Merged::Conflict { paths } => Some(paths),
-        })
+        repo::conflicts(self.repo, &own.base, onto, candidate)
+    }
+
+    /// The paths that a branch changes; none if that cannot be told.
+    #[must_use]
+    pub fn touched(&self, onto: &Oid, candidate: &Oid, known: &Known) -> Vec<String> {
+        let base = self.base(onto, candidate, known);
+        let changes = base.and_then(|base| repo::changed_paths(self.repo, &base, candidate));
+        changes.into_iter().flatten().map(|change| change.path).collect()
     }
 
     /// The commit at which a branch begins.

@@ -45,6 +45,16 @@ pub struct Handle {
     home: Handles,
 }
 
+impl Handle {
+    /// From now on it writes to memory only, of which it has nothing yet.
+    pub(super) fn forget(&mut self) {
+        if let Some(local) = &mut self.local {
+            local.objects.enable_object_memory();
+            local.objects.reset_object_memory();
+        }
+    }
+}
+
 impl Deref for Handle {
     type Target = gix::Repository;
 

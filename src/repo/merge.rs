@@ -45,14 +45,29 @@ pub fn merge_base(repo: &Repo, a: &Oid, b: &Oid) -> Result<Option<Oid>> {
 /// # Errors
 /// If an object cannot be read or written. A conflict is not an error.
 pub fn merge(repo: &Repo, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<Merged> {
-    let local = repo.local();
-    let base = tree::of(&local, object_id(base)?)?;
-    let ours = tree::of(&local, object_id(ours)?)?;
-    let theirs = tree::of(&local, object_id(theirs)?)?;
-    if let Some(merged) = merge_by_path(&local, base, ours, theirs)? {
+    merge_in(&repo.local(), base, ours, theirs)
+}
+
+/// The paths in which they conflict; none if it would merge. Nothing is written: thousands of branches can be asked about after
+/// each landing.
+///
+/// # Errors
+/// As [`merge`].
+pub fn conflicts(repo: &Repo, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<Option<Vec<String>>> {
+    Ok(match merge_in(&repo.in_memory(), base, ours, theirs)? {
+        Merged::Clean { .. } => None,
+        Merged::Conflict { paths } => Some(paths),
+    })
+}
+
+fn merge_in(local: &gix::Repository, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<Merged> {
+    let base = tree::of(local, object_id(base)?)?;
+    let ours = tree::of(local, object_id(ours)?)?;
+    let theirs = tree::of(local, object_id(theirs)?)?;
+    if let Some(merged) = merge_by_path(local, base, ours, theirs)? {
         return Ok(Merged::Clean { tree: oid(merged) });
     }
-    merge_by_content(&local, base, ours, theirs)
+    merge_by_content(local, base, ours, theirs)
 }
 
 /// The usual case, at a cost that follows the size of *their* change and not how far `ours` has moved on: every path

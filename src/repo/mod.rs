@@ -43,7 +43,7 @@ pub use changes::{FileChange, file_changes};
 pub use diff::{Change, ChangeKind, changed_paths, unified_diff};
 pub use handle::Handle;
 pub use heads::{Checkout, checkouts};
-pub use merge::{Merged, merge, merge_base};
+pub use merge::{Merged, conflicts, merge, merge_base};
 pub use objects::{
     CommitInfo, Graft, commit, commit_as, commit_info, edit_tree, graft, read_blob, write_blob,
     write_tree,
@@ -77,6 +77,8 @@ pub struct Identity {
 pub struct Repo {
     shared: gix::ThreadSafeRepository,
     handles: Handles,
+    /// Those that write nothing to the disk.
+    dreaming: Handles,
     common_dir: PathBuf,
     work_dir: Option<PathBuf>,
 }
@@ -132,7 +134,13 @@ impl Repo {
             ),
             Some(_) | None => None,
         };
-        Ok(Self { shared, handles: Handles::default(), common_dir, work_dir })
+        Ok(Self {
+            shared,
+            handles: Handles::default(),
+            dreaming: Handles::default(),
+            common_dir,
+            work_dir,
+        })
     }
 
     /// The folder that all worktrees share: `.git`, or the whole of a bare repository. Absolute, without links.
@@ -167,6 +175,13 @@ impl Repo {
     #[must_use]
     pub fn local(&self) -> Handle {
         self.handles.take(&self.shared)
+    }
+
+    /// A handle that keeps what it writes in memory, until it is given back.
+    fn in_memory(&self) -> Handle {
+        let mut local = self.dreaming.take(&self.shared);
+        local.forget();
+        local
     }
 
     /// A handle whose settings may be changed.

@@ -90,6 +90,7 @@ impl Worker<'_> {
         }
         let (train, prefix, _) = question;
         let entries = self.in_prefix(train, prefix);
+        self.settle()?;
         (self.report)(Told::Verifies(kind, &entries));
         let (since, rules) = (ambient::instant(), Arc::clone(&self.rules));
         let flight = Flight { question, kind, case, entries, place, since, rules };

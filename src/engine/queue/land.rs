@@ -46,6 +46,8 @@ impl Worker<'_> {
         );
         failpoint::hit("land.before-barrier");
         store.barrier()?;
+        // It serves the landing before this one, too.
+        self.tell_untold();
         failpoint::hit("land.durable");
         let landed = |(entry, commit): &(EntryId, Oid)| Candidate {
             entry: entry.to_string(),
@@ -61,7 +63,6 @@ impl Worker<'_> {
             Moved::Landed => {
                 let behind = store.follow(&target, onto, commit)?;
                 failpoint::hit("land.followed");
-                store.barrier()?;
                 drop(proof);
                 for step in steps {
                     let merges = self.rules.job.queue.merge == crate::job::Merge::Merge;
@@ -70,7 +71,7 @@ impl Worker<'_> {
                 self.read_book(true)?;
                 self.take_rules(commit)?;
                 self.tell_behind(&behind, commit);
-                self.find_conflicts()?;
+                self.find_conflicts(onto)?;
             }
         }
         Ok(true)

@@ -11,7 +11,7 @@ mod land;
 mod now;
 mod watch;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -103,6 +103,8 @@ pub struct Worker<'a> {
     /// The target's tip when each branch was added.
     added_on: BTreeMap<EntryId, Oid>,
     known: Known,
+    /// The paths that each branch changes, by its commit.
+    touched: HashMap<Oid, Vec<String>>,
     /// From where to where the target moved last.
     last_landing: Option<(Oid, Oid)>,
     /// The ids of verdicts that the book names.
@@ -114,6 +116,8 @@ pub struct Worker<'a> {
     held: Option<(String, Instant)>,
     /// When the branches were looked at last.
     looked: Option<Instant>,
+    /// What the book says of landings of which it is not certain that a power cut would leave them.
+    untold: Vec<BookEvent>,
     /// Why a person is needed.
     person: Option<String>,
     report: &'a mut dyn FnMut(Told<'_>),
@@ -140,6 +144,7 @@ impl<'a> Worker<'a> {
             book: None,
             added_on: BTreeMap::new(),
             known: Known::default(),
+            touched: HashMap::new(),
             last_landing: None,
             vouched: HashSet::new(),
             flights: BTreeMap::new(),
@@ -147,6 +152,7 @@ impl<'a> Worker<'a> {
             faults: (0, None),
             held: None,
             looked: None,
+            untold: Vec::new(),
             person: None,
             report,
         };
@@ -167,6 +173,7 @@ impl<'a> Worker<'a> {
         loop {
             self.look_around()?;
             while self.carry_on()? {}
+            self.settle()?;
             if let Some(why) = self.person.take() {
                 return Ok(Ended::Person(why));
             }

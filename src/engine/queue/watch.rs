@@ -1,5 +1,7 @@
 //! What others do: those who write into the book, move the target, commit on branches or remove them.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 use rayon::prelude::*;
 
@@ -25,7 +27,24 @@ impl Worker<'_> {
     pub(super) fn write(&mut self, events: &[BookEvent]) -> Result<()> {
         self.desk.store.write_book(&self.desk.target, events)?;
         self.desk.store.barrier()?;
+        self.tell_untold();
         self.read_book(true)
+    }
+
+    /// Waits until everything written is on the disk, if something has landed of which nobody was told.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        if !self.untold.is_empty() {
+            self.desk.store.barrier()?;
+            self.tell_untold();
+        }
+        Ok(())
+    }
+
+    /// Tells what is on the disk now.
+    pub(super) fn tell_untold(&mut self) {
+        for event in std::mem::take(&mut self.untold) {
+            (self.report)(Told::Book(&event));
+        }
     }
 
     /// Takes up what the book says since it was read last, and tells it if that is news.
@@ -34,7 +53,9 @@ impl Worker<'_> {
         self.book = tip;
         let mut added = Vec::new();
         for Written { at, event } in written {
-            if tell {
+            if let (true, BookEvent::Landed { .. }) = (tell, &event) {
+                self.untold.push(event.clone());
+            } else if tell {
                 (self.report)(Told::Book(&event));
             }
             if let BookEvent::Added { .. } = &event {
@@ -180,6 +201,7 @@ impl Worker<'_> {
         if self.known.has(&tip) && tip == *self.queue.tip() {
             return Ok(());
         }
+        let before = self.queue.tip().clone();
         self.take_rules(&tip)?;
         let landed = self.walk(&tip)?;
         let tree = self.desk.store.repo().tree_of(&tip)?;
@@ -195,7 +217,7 @@ impl Worker<'_> {
         if !entries.is_empty() {
             self.write(&[BookEvent::Landed { old: tip.clone(), new: tip, entries }])?;
         }
-        self.find_conflicts()
+        self.find_conflicts(&before)
     }
 
     /// Takes up the target's line as far as it is new. Gives the branches that it has brought since each was added.
@@ -224,9 +246,12 @@ impl Worker<'_> {
         Ok(landed)
     }
 
-    /// Merges every waiting branch with the target's tip in memory: who conflicts hears of it at once.
-    pub(super) fn find_conflicts(&mut self) -> Result<()> {
+    /// Merges the waiting branches that touch what has landed with the target's tip, in memory: who conflicts hears of it at once.
+    /// What is not seen by the paths alone, as where something was renamed, is found when its train is built.
+    pub(super) fn find_conflicts(&mut self, old: &Oid) -> Result<()> {
         let tip = self.queue.tip().clone();
+        let changes = repo::changed_paths(self.desk.store.repo(), old, &tip)?;
+        let landed: HashSet<String> = changes.into_iter().map(|change| change.path).collect();
         let waiting: Vec<(EntryId, Oid)> = self
             .queue
             .waiting()
@@ -234,16 +259,27 @@ impl Worker<'_> {
             .map(|item| (item.entry.id.clone(), item.entry.candidate.clone()))
             .collect();
         let builder = self.builder();
-        let found: Vec<Option<Vec<String>>> = waiting
-            .par_iter()
-            // What cannot be merged for another reason says so when its train is built.
-            .map(|(_, candidate)| builder.conflict(&tip, candidate, &self.known).ok().flatten())
+        let unknown = waiting.par_iter().filter(|(_, commit)| !self.touched.contains_key(commit));
+        let touched: Vec<(Oid, Vec<String>)> = unknown
+            .map(|(_, commit)| (commit.clone(), builder.touched(&tip, commit, &self.known)))
             .collect();
-        for ((entry, candidate), paths) in waiting.into_iter().zip(found) {
-            if let Some(paths) = paths {
-                let tip = tip.clone();
-                self.queue.apply(Seen::Conflicts { entry, candidate, tip, paths });
-            }
+        self.touched.extend(touched);
+        let builder = self.builder();
+        let meets = |commit: &Oid| {
+            self.touched.get(commit).is_some_and(|paths| paths.iter().any(|p| landed.contains(p)))
+        };
+        let found: Vec<(EntryId, Oid, Vec<String>)> = waiting
+            .into_par_iter()
+            .filter(|(_, commit)| meets(commit))
+            .filter_map(|(entry, commit)| {
+                // What cannot be merged for another reason says so when its train is built.
+                let paths = builder.conflict(&tip, &commit, &self.known).ok()??;
+                Some((entry, commit, paths))
+            })
+            .collect();
+        for (entry, candidate, paths) in found {
+            let tip = tip.clone();
+            self.queue.apply(Seen::Conflicts { entry, candidate, tip, paths });
         }
         Ok(())
     }
