@@ -136,8 +136,7 @@ fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>
         let full = format!("refs/heads/{target}");
         let places = repo.checked_out_at(&full).unwrap_or_default();
         for path in places {
-            let said =
-                format!("checked out in {}: landing will wait until it is not", path.display());
+            let said = format!("checked out in {}: it will follow what lands", path.display());
             found.push((Level::Note, format!("target {target}"), said));
         }
     }

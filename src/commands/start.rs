@@ -256,7 +256,8 @@ fn make(
     }
     for path in repo.checked_out_at(&target)? {
         ui.say(&format!(
-            "hint: the target `{}` is checked out in {}: work will wait there until that work tree is on another branch",
+            "hint: the target `{}` is checked out in {}: that work tree will follow; what is not committed there is not touched, \
+             and holds up whatever would",
             opened::short(&target),
             path.display()
         ));

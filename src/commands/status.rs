@@ -17,7 +17,9 @@ use crate::domain::session::Spend;
 use crate::domain::state::{Phase, RunPhase, RunState};
 use crate::error;
 use crate::job::{self, TokenBudget};
+use crate::landing;
 use crate::planning;
+use crate::repo;
 use crate::store::Store;
 use crate::store::load::LoadedRun;
 use crate::ui::{Ui, human, json, table};
@@ -74,14 +76,7 @@ fn surroundings(store: &Store, loaded: &LoadedRun) -> Result<json::Surroundings>
         measured: measured(store, loaded)?.map(|(m, _)| [m.planned, m.reported, m.factor]),
     };
     if loaded.ledger.state.count(&Phase::Queued) > 0 {
-        let places = store.repo().checked_out_at(&loaded.manifest.target)?;
-        if let Some(path) = places.first() {
-            around.reason = Some(format!(
-                "landing waits: the target `{}` is checked out in {}; switch that work tree to another branch",
-                opened::short(&loaded.manifest.target),
-                path.display()
-            ));
-        }
+        around.reason = in_the_way(store, loaded)?;
     }
     let state = &loaded.ledger.state;
     if stalled(state) && state.phase == RunPhase::Active && around.driver.is_none() {
@@ -92,6 +87,27 @@ fn surroundings(store: &Store, loaded: &LoadedRun) -> Result<json::Surroundings>
         ));
     }
     Ok(around)
+}
+
+/// Why what waits to land cannot land, if a work tree of the target is in the way.
+fn in_the_way(store: &Store, loaded: &LoadedRun) -> Result<Option<String>> {
+    let target = &loaded.manifest.target;
+    let queued = loaded.ledger.state.tasks.values().filter(|s| s.phase == Phase::Queued);
+    let (Some(candidate), Some(tip)) =
+        (queued.filter_map(|s| s.candidate.as_ref()).next(), store.read(target)?)
+    else {
+        return Ok(None);
+    };
+    if repo::checkouts(store.repo(), target)?.is_empty() {
+        return Ok(None);
+    }
+    let base = landing::merge_base(store.repo(), &tip, candidate)?;
+    let landing::Onto::Tree(tree) = landing::merge_onto(store.repo(), &base, &tip, candidate)?
+    else {
+        return Ok(None);
+    };
+    let why = store.holds_landing(target, &tip, &tree)?;
+    Ok(why.map(|why| format!("landing on `{}` waits: {why}", opened::short(target))))
 }
 
 fn porcelain(state: &RunState, around: &json::Surroundings) -> String {

@@ -160,18 +160,24 @@ pub(super) fn contained(ctx: &Context, task: &TaskId, tip: &Oid) -> Result<Optio
     Ok(contained.landed(task).cloned())
 }
 
-/// Why the target cannot move at the moment: somebody works on it, and a moved branch would turn into changes there.
-pub(crate) fn held(ctx: &Context) -> Result<Option<String>> {
+/// Why the target cannot move over these landings at the moment; see [`crate::store::checkouts`].
+pub(super) fn held(ctx: &Context, landings: &[Landing]) -> Result<Option<String>> {
+    let (Some(first), Some(last)) = (landings.first(), landings.last()) else { return Ok(None) };
     let target = &ctx.manifest.target;
-    let places = ctx.store.repo().checked_out_at(target)?;
-    let short = target.strip_prefix("refs/heads/").unwrap_or(target);
-    Ok(places.first().map(|path| {
-        format!(
-            "landing waits: the target `{short}` is checked out in {}; switch that work tree to another branch, for \
-             example with `git switch --detach`",
-            path.display()
-        )
+    let why = ctx.store.holds_landing(target, &first.old, &last.new)?;
+    Ok(why.map(|why| {
+        let short = target.strip_prefix("refs/heads/").unwrap_or(target);
+        format!("landing on `{short}` waits: {why}")
     }))
+}
+
+/// Makes the work trees of the target follow. What there is to say of those that could not.
+pub(super) fn follow(ctx: &Context, landings: &[Landing]) -> Result<Vec<String>> {
+    let (Some(first), Some(last)) = (landings.first(), landings.last()) else {
+        return Ok(Vec::new());
+    };
+    let behind = ctx.store.follow(&ctx.manifest.target, &first.old, &last.new)?;
+    Ok(behind.iter().map(|one| one.told(&last.new)).collect())
 }
 
 /// The note on a landed commit: who made it, how, and what proved it.

@@ -224,6 +224,9 @@ impl Engine<'_> {
         landings: &[Landing],
     ) -> Result<()> {
         let ctx = std::sync::Arc::clone(&self.ctx);
+        for behind in landings::follow(&ctx, landings)? {
+            (self.report)(Report::Note(behind));
+        }
         for landing in landings {
             if let Some(tip) = self.ledger.tips.get(&landing.task) {
                 let state = self.ledger.state.tasks.get(&landing.task);

@@ -95,7 +95,7 @@ fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
                 done(s) || s.candidate.as_ref().is_none_or(|c| c.commit != landing.candidate)
             })
         };
-        let free = landings::held(ctx)?.is_none();
+        let free = landings::held(ctx, &landings)?.is_none();
         if tip != first.old
             || landings.iter().any(unwanted)
             || !free

@@ -55,10 +55,6 @@ impl Engine<'_> {
             return Ok(true);
         }
         let first = self.train.is_empty() && self.leaving.is_none();
-        if first && let Some(why) = landings::held(&ctx)? {
-            self.hold_landing(why);
-            return Ok(false);
-        }
         self.held = None;
         let Some(state) = self.ledger.state.tasks.get(task) else { return Ok(false) };
         let (Some(candidate), attempt) = (state.candidate.clone(), state.attempt) else {
@@ -165,7 +161,7 @@ impl Engine<'_> {
     fn depart(&mut self, landings: Vec<Landing>) -> Result<()> {
         let ctx = std::sync::Arc::clone(&self.ctx);
         let queue = ctx.store.hold_queue(&ctx.manifest.target)?;
-        if let Some(why) = landings::held(&ctx)? {
+        if let Some(why) = landings::held(&ctx, &landings)? {
             self.hold_landing(why);
             return Ok(());
         }
@@ -195,7 +191,7 @@ impl Engine<'_> {
             return Ok(());
         }
         // Looked at again: the disk took its time.
-        if let Some(why) = landings::held(&ctx)? {
+        if let Some(why) = landings::held(&ctx, &leaving.landings)? {
             self.hold_landing(why);
             return Ok(());
         }

@@ -32,6 +32,17 @@ impl Behind {
         let path = self.path.display();
         format!("git -C {path} read-tree -m -u {} {}", self.shows.short(), tip.short())
     }
+
+    /// All of it in a line.
+    #[must_use]
+    pub fn told(&self, tip: &Oid) -> String {
+        format!(
+            "landed, checkout behind: {} ({}); when that is mended: `{}`",
+            self.path.display(),
+            self.why,
+            self.repair(tip)
+        )
+    }
 }
 
 impl Store {

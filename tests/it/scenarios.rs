@@ -131,23 +131,30 @@ fn a_base_that_fails_costs_no_attempt() {
 }
 
 #[test]
-fn a_target_that_is_checked_out_is_waited_for() {
+fn a_target_that_is_checked_out_follows_and_nothing_of_the_users_is_touched() {
     let sandbox = Sandbox::new(two().set("job", "target = \"main\""));
-    sandbox.run(&["start"]).exits(3).says("is checked out in").says("git switch --detach");
+    // What is not committed is in the way of both.
+    sandbox.write("alpha", "mine\n");
+    sandbox.write("beta", "mine\n");
+    sandbox.remember();
+    sandbox.run(&["start"]).exits(3).says("is checked out in").says("not uptodate");
     assert!(sandbox.harmed().is_empty(), "{:?}", sandbox.harmed());
     assert_eq!(sandbox.git(&["rev-parse", "main"]), sandbox.base);
     sandbox.run(&["status"]).exits(0).says("is checked out in");
     assert_eq!(sandbox.status()["counts"]["queued"], 2);
-    sandbox.run(&["poll"]).exits(3).says("is checked out in");
-    sandbox.git(&["switch", "--quiet", "--detach"]);
+    // What is judged ahead may still be under way.
+    sandbox.await_that("a poll that says so", || {
+        let said = sandbox.run(&["poll"]);
+        said.code == 3 && said.err.contains("is checked out in")
+    });
+    let attempts = sandbox.task("alpha")["attempts"].clone();
+    sandbox.git(&["checkout", "--quiet", "--", "alpha", "beta"]);
     sandbox.run(&["start"]).exits(0);
-    // The target is the one branch of the user's that may move.
-    let harmed: Vec<_> = sandbox
-        .harmed()
-        .into_iter()
-        .filter(|h| !h.contains("HEAD ") && !h.contains("refs/heads/main"))
-        .collect();
-    assert!(harmed.is_empty(), "{harmed:?}");
+    assert_eq!(sandbox.task("alpha")["attempts"], attempts);
+    let read = |file: &str| std::fs::read_to_string(sandbox.repo.join(file)).unwrap();
+    assert!(read("alpha").contains("done in attempt 1"), "{}", read("alpha"));
+    assert!(read("README").contains("not committed") && read("untracked") == "mine\n");
+    assert_eq!(sandbox.git(&["status", "--porcelain"]), " M README\n?? untracked");
     sandbox.remember();
     Claim::all(&sandbox).on("refs/heads/main").holds();
 }

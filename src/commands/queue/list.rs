@@ -245,12 +245,7 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
     }
     ui.result(&printable(&text));
     for one in &behind {
-        ui.say(&format!(
-            "landed, checkout behind: {} ({}); when that is mended: `{}`",
-            one.path.display(),
-            one.why,
-            one.repair(&tip)
-        ));
+        ui.say(&one.told(&tip));
     }
     let short = desk.short();
     let mut last = format!("{waiting} wait to land on `{short}`; {}", standing.summary());

@@ -116,12 +116,7 @@ impl Worker<'_> {
 
     pub(super) fn tell_behind(&mut self, behind: &[Behind], tip: &Oid) {
         for one in behind {
-            self.note(format!(
-                "landed, checkout behind: {} could not follow ({}); when that is mended: `{}`",
-                one.path.display(),
-                one.why,
-                one.repair(tip)
-            ));
+            self.note(one.told(tip));
         }
     }
 }
