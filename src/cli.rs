@@ -5,10 +5,12 @@ use std::path::PathBuf;
 mod jobs;
 mod queue;
 mod reviews;
+mod why;
 
 pub use jobs::{Init, New, Validate};
 pub use queue::{Queue, QueueAction, QueueAdd, QueueBranches, QueueList, QueueRun};
 pub use reviews::{Approve, Reject, Review, ReviewFormat};
+pub use why::{Blame, Why};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -66,6 +68,10 @@ pub enum Command {
     Reject(Reject),
     /// Let branches land when the target's own checks pass with them: the merge queue
     Queue(Queue),
+    /// Tell which run, task, agent and checks a commit comes from, also after a rebase or a squash
+    Why(Why),
+    /// Show for each line of a file which work it comes from
+    Blame(Blame),
     /// Run the checks of a task's candidate again
     Verify(Verify),
     /// Try failed tasks again, with all their budgets new

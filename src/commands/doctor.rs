@@ -12,7 +12,7 @@ use crate::cli;
 use crate::domain::id::RunId;
 use crate::error;
 use crate::job::{Job, placeholders};
-use crate::store::Store;
+use crate::store::{Store, layout};
 use crate::ui::{Ui, table};
 
 /// How bad a finding is.
@@ -92,12 +92,36 @@ fn state(store: &Store, found: &mut Vec<Finding>) -> Result<()> {
         let advice = "broken; the next `git harness start` of its run puts it into quarantine";
         found.push((Level::Problem, name, advice.into()));
     }
+    notes(store, found);
     let runs = store.runs()?;
     let driven = runs.iter().filter_map(|r: &RunId| Some((r, opened::driver(store, r)?)));
     for (run, driver) in driven {
         found.push((Level::Note, format!("run {run}"), format!("driven by {driver}")));
     }
     Ok(())
+}
+
+/// What makes provenance survive a rebase, and be seen. Offered, and never set behind anybody's back.
+fn notes(store: &Store, found: &mut Vec<Finding>) {
+    let settings = [
+        (
+            "notes.rewriteRef",
+            "lets a note on a landed commit go with it through `git rebase` and `git commit --amend`",
+        ),
+        ("notes.displayRef", "makes `git log` show it"),
+    ];
+    for (key, what) in settings {
+        if !store.repo().settings(key).iter().any(|value| covers(value)) {
+            let said = format!("`git config --add {key} {}` {what}", layout::NOTES);
+            found.push((Level::Note, key.into(), said));
+        }
+    }
+}
+
+/// Whether a setting of git's that names refs, perhaps with a star at the end, means the notes on landed commits.
+fn covers(value: &str) -> bool {
+    value == layout::NOTES
+        || value.strip_suffix('*').is_some_and(|start| layout::NOTES.starts_with(start))
 }
 
 fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>) {

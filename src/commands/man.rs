@@ -36,6 +36,8 @@ pub const PAGES: &[(&str, &str)] = pages![
     "git-harness-approve.1",
     "git-harness-reject.1",
     "git-harness-queue.1",
+    "git-harness-why.1",
+    "git-harness-blame.1",
     "git-harness-verify.1",
     "git-harness-retry.1",
     "git-harness-skill.1",

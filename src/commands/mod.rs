@@ -29,6 +29,7 @@ mod sweep;
 mod transcript;
 mod validate;
 mod verify;
+mod why;
 
 use clap::{CommandFactory, Parser};
 
@@ -89,6 +90,8 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         Command::Show(args) => show::run(&here, args, ui),
         Command::Collect(args) => collect::run(&here, args, ui),
         Command::Queue(args) => queue::run(&here, args, ui),
+        Command::Why(args) => why::run(&here, args, ui),
+        Command::Blame(args) => why::blame(&here, args, ui),
         Command::Verify(args) => verify::run(&here, args, ui),
         Command::Retry(args) => request::retry(&here, args, ui),
         Command::Skip(args) => request::skip(&here, args, ui),

@@ -277,6 +277,15 @@ impl Repo {
         heads::checked_out_at(self, full_ref)
     }
 
+    /// All values of a setting of git's, as the user has configured it.
+    #[must_use]
+    pub fn settings(&self, key: &str) -> Vec<String> {
+        let local = self.local();
+        let config = local.config_snapshot();
+        let values = config.plumbing().raw_values(key).unwrap_or_default();
+        values.iter().map(ToString::to_string).collect()
+    }
+
     /// Whether `a` is `b` or one of its ancestors.
     ///
     /// # Errors

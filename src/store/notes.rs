@@ -84,6 +84,27 @@ impl Store {
         super::chain::state_commit(self, &tree, &parents, "notes of git-harness\n").map(Some)
     }
 
+    /// All notes: which object, and what is noted on it.
+    ///
+    /// # Errors
+    /// If the notes are damaged.
+    pub fn all_notes(&self, name: &str) -> Result<Vec<(Oid, String)>> {
+        let Some(commit) = self.read(name)? else { return Ok(Vec::new()) };
+        let tree = self.repo().tree_of(&commit)?;
+        let local = self.repo().local();
+        let tree = local.find_tree(gix::ObjectId::from_hex(tree.as_str().as_bytes())?)?;
+        let mut found = Vec::new();
+        for entry in tree.traverse().breadthfirst.files()? {
+            // The path without its fan-out is the object.
+            let hex = entry.filepath.to_string().replace('/', "");
+            if let Ok(object) = Oid::parse(&hex) {
+                let text = local.find_blob(entry.oid)?.data.clone();
+                found.push((object, String::from_utf8_lossy(&text).into_owned()));
+            }
+        }
+        Ok(found)
+    }
+
     /// The note on an object, whatever fan-out its tree has.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ mod misbehaviour;
 mod new;
 mod order;
 mod outputs;
+mod provenance;
 mod queue;
 mod replan;
 mod requests;

@@ -1,0 +1,184 @@
+//! `why` and `blame`: which work a commit or a line comes from, and what has proved it.
+
+mod origin;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use self::origin::{Origin, Origins};
+use super::opened;
+use crate::cli;
+use crate::domain::id::Oid;
+use crate::error::{self, Advice};
+use crate::repo;
+use crate::store::notes::Lines;
+use crate::store::{Store, layout};
+use crate::ui::{Ui, human, printable};
+
+/// `git harness why`
+pub fn run(here: &Path, args: &cli::Why, ui: &Ui) -> Result<u8> {
+    let store = opened::store(here)?;
+    let commit = store.repo().resolve_commit(args.commit.as_deref().unwrap_or("HEAD"))?;
+    let found = Origins::of(&store)?.find(&commit)?;
+    if args.json {
+        let list: Vec<Value> = found.iter().map(json_of).collect();
+        ui.result(&format!("{}\n", json!({"v": 1, "commit": commit.as_str(), "origins": list})));
+    } else if found.is_empty() {
+        ui.say(&format!(
+            "{}: no run and no queue has made it, as far as is known here",
+            commit.short()
+        ));
+    } else {
+        let info = repo::commit_info(store.repo(), &commit)?;
+        let mut text =
+            format!("{} {}\n", commit.short(), info.message.lines().next().unwrap_or_default());
+        for origin in &found {
+            text.push_str(&page(&store, origin)?);
+        }
+        ui.result(&printable(&text));
+    }
+    if args.repair && !found.is_empty() {
+        repair(&store, &commit, &found, ui)?;
+    }
+    Ok(if found.is_empty() { error::INCOMPLETE } else { error::OK })
+}
+
+/// Writes what was found as a note on the commit, so that it is found at once from then on.
+fn repair(store: &Store, commit: &Oid, found: &[Origin], ui: &Ui) -> Result<()> {
+    if found.iter().all(|origin| origin.by == origin::By::Note) {
+        ui.say("it has its note");
+        return Ok(());
+    }
+    let lines = found.iter().map(|origin| origin.note.to_string()).collect();
+    store.add_notes(layout::NOTES, &Lines::from([(commit.clone(), lines)]))?;
+    store.barrier()?;
+    ui.say(&format!("noted on {}", commit.short()));
+    Ok(())
+}
+
+fn json_of(origin: &Origin) -> Value {
+    json!({
+        "by": origin.by.as_str(), "landed": origin.landed.as_ref().map(Oid::as_str),
+        "who": origin.who(), "note": origin.note,
+    })
+}
+
+fn page(store: &Store, origin: &Origin) -> Result<String> {
+    let get = |key: &str| origin.note.get(key).and_then(Value::as_str);
+    let mut rows: Vec<(&str, String)> = vec![("work", origin.who())];
+    if let Some(landed) = &origin.landed {
+        rows.push((
+            "landed as",
+            format!("{} (found by its {})", landed.short(), origin.by.as_str()),
+        ));
+    }
+    if let Some(agent) = get("agent") {
+        let model = get("model").map_or(String::new(), |model| format!(", {model}"));
+        let program = get("command").map_or(String::new(), |program| format!(", `{program}`"));
+        rows.push(("agent", format!("{agent}{model}{program}")));
+    }
+    for (key, label) in [("session", "session"), ("candidate", "candidate"), ("target", "target")] {
+        rows.extend(get(key).map(|value| (label, value.to_owned())));
+    }
+    rows.extend(get("prompt").map(|blob| ("prompt", format!("git cat-file blob {blob}"))));
+    if let Some(cost) = origin.note.get("cost_usd").and_then(Value::as_f64) {
+        rows.push(("cost", format!("${cost:.2}")));
+    }
+    let approved = origin.note.get("approved").and_then(|a| a.get("by")).and_then(Value::as_str);
+    rows.extend(approved.map(|by| ("approved", by.to_owned())));
+    rows.extend(checks(store, origin)?.into_iter().map(|check| ("check", check)));
+    let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    let line = |(label, value): &(&str, String)| format!("    {label:width$}  {value}\n");
+    Ok(rows.iter().map(line).collect())
+}
+
+/// What has proved it: the checks in its note, or those noted on the tree that was verified.
+fn checks(store: &Store, origin: &Origin) -> Result<Vec<String>> {
+    let told = |check: &Value, name: &str, passed: &str| -> Option<String> {
+        let name = check.get(name)?.as_str()?;
+        let said = if check.get(passed)?.as_bool()? { "passed" } else { "failed" };
+        let ms = check.get("ms").and_then(Value::as_u64).unwrap_or(0);
+        let took = if ms > 0 { format!(" ({})", human::duration(ms)) } else { String::new() };
+        Some(format!("{said} {name}{took}"))
+    };
+    if let Some(list) = origin.note.get("checks").and_then(Value::as_array) {
+        return Ok(list.iter().filter_map(|check| told(check, "name", "passed")).collect());
+    }
+    let Some(tree) = origin.note.get("tree").and_then(Value::as_str) else { return Ok(Vec::new()) };
+    let note = store.note(layout::VERDICTS, &Oid::parse(tree)?)?.unwrap_or_default();
+    let lines = note.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    Ok(lines.filter_map(|check| told(&check, "check", "pass")).collect())
+}
+
+/// `git harness blame`
+pub fn blame(here: &Path, args: &cli::Blame, ui: &Ui) -> Result<u8> {
+    let store = opened::store(here)?;
+    let rev = args.revision.as_deref().unwrap_or("HEAD");
+    let commit = store.repo().resolve_commit(rev)?;
+    let path = in_repository(&store, here, &args.file);
+    let tree = store.repo().tree_of(&commit)?;
+    if store.repo().read_blob_at(&tree, &path)?.is_none() {
+        let hint = "name a file as it is committed; what is not committed has no origin";
+        return Err(Advice::new(format!("`{rev}` has no file `{path}`"), hint).into());
+    }
+    let said = store.git().output(&["blame", "--porcelain", commit.as_str(), "--", &path], b"")?;
+    anyhow::ensure!(said.code == Some(0), "git blame: {}", said.stderr);
+    let text = String::from_utf8_lossy(&said.stdout);
+    let mut origins = Origins::of(&store)?;
+    let mut known: BTreeMap<Oid, Vec<Origin>> = BTreeMap::new();
+    let mut rows: Vec<(Oid, usize, String)> = Vec::new();
+    let mut at = None;
+    for line in text.lines() {
+        if let Some(content) = line.strip_prefix('\t') {
+            let (commit, number): (Oid, usize) =
+                at.clone().context("git blame said something odd")?;
+            rows.push((commit, number, content.to_owned()));
+        } else if let Some((id, rest)) = line.split_once(' ')
+            && let Ok(commit) = Oid::parse(id)
+        {
+            let number = rest.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+            if !known.contains_key(&commit) {
+                known.insert(commit.clone(), origins.find(&commit)?);
+            }
+            at = Some((commit, number));
+        }
+    }
+    let who = |commit: &Oid| -> String {
+        let found = known.get(commit).map_or(&[][..], Vec::as_slice);
+        found.iter().map(Origin::who).collect::<Vec<_>>().join(" ")
+    };
+    if args.json {
+        let lines: Vec<Value> = rows
+            .iter()
+            .map(|(commit, number, text)| json!({"line": number, "commit": commit.as_str(), "text": text}))
+            .collect();
+        let commits: BTreeMap<&str, Vec<Value>> = known
+            .iter()
+            .map(|(id, found)| (id.as_str(), found.iter().map(json_of).collect()))
+            .collect();
+        ui.result(&format!(
+            "{}\n",
+            json!({"v": 1, "file": path, "lines": lines, "commits": commits})
+        ));
+        return Ok(error::OK);
+    }
+    let width = rows.iter().map(|(commit, ..)| who(commit).chars().count()).max().unwrap_or(0);
+    let digits = rows.len().to_string().len();
+    let line = |(commit, number, text): &(Oid, usize, String)| {
+        format!("{} {:width$} {number:>digits$}) {text}\n", commit.short(), who(commit))
+    };
+    ui.result(&printable(&rows.iter().map(line).collect::<String>()));
+    Ok(error::OK)
+}
+
+/// A file as the person names it, from where they are, as a path in the repository.
+fn in_repository(store: &Store, here: &Path, file: &str) -> String {
+    let here = here.canonicalize().unwrap_or_else(|_| here.to_path_buf());
+    let below = store.repo().work_dir().and_then(|top| here.strip_prefix(top).ok());
+    let path = below.unwrap_or(Path::new("")).join(file);
+    let path = path.strip_prefix(".").unwrap_or(&path);
+    path.to_string_lossy().into_owned()
+}

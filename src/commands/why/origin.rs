@@ -1,0 +1,221 @@
+//! Where a commit comes from: the note on it, or what else still says so when it was made anew by a rebase, an amendment, a
+//! cherry-pick or a squash.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::domain::id::Oid;
+use crate::repo;
+use crate::store::{Store, codec, layout};
+
+/// By what an origin was found, surest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// The note on the commit itself.
+    Note,
+    /// The trailers of its message.
+    Trailers,
+    /// It has the same tree as a commit with a note.
+    Tree,
+    /// It makes the same change as a commit with a note.
+    Patch,
+}
+
+impl By {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Trailers => "trailers",
+            Self::Tree => "tree",
+            Self::Patch => "patch",
+        }
+    }
+}
+
+/// A piece of work that a commit has in it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Origin {
+    pub(super) by: By,
+    /// The commit that landed, if it is known.
+    pub(super) landed: Option<Oid>,
+    /// What its note says; what the trailers say where there is none.
+    pub(super) note: Value,
+}
+
+impl Origin {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.note.get(key).and_then(Value::as_str)
+    }
+
+    /// Whose work it is, in a word: `RUN/TASK#ATTEMPT`, or the branch.
+    pub(super) fn who(&self) -> String {
+        match (self.text("run"), self.text("task"), self.text("branch")) {
+            (Some(run), Some(task), _) => match self.note.get("attempt").and_then(Value::as_u64) {
+                Some(attempt) => format!("{run}/{task}#{attempt}"),
+                None => format!("{run}/{task}"),
+            },
+            (_, _, Some(branch)) => branch.to_owned(),
+            (_, _, None) => "unknown".to_owned(),
+        }
+    }
+}
+
+/// What is known of all landed commits.
+pub(super) struct Origins<'a> {
+    store: &'a Store,
+    notes: BTreeMap<Oid, Value>,
+    /// By the names in their trailers.
+    named: HashMap<String, Oid>,
+    /// Filled when it is first needed: their changes and trees.
+    alike: Option<(HashMap<String, Oid>, HashMap<Oid, Oid>)>,
+}
+
+impl<'a> Origins<'a> {
+    pub(super) fn of(store: &'a Store) -> Result<Self> {
+        let mut notes = BTreeMap::new();
+        let mut named = HashMap::new();
+        for (commit, text) in store.all_notes(layout::NOTES)? {
+            // Of several lines the last one was written last.
+            let values = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let Some(note) = values.last() else { continue };
+            let text = |key: &str| note.get(key).and_then(Value::as_str).unwrap_or_default();
+            named.insert(
+                name(text("run"), text("task"), text("branch"), text("candidate")),
+                commit.clone(),
+            );
+            named.insert(name(text("run"), text("task"), text("branch"), ""), commit.clone());
+            notes.insert(commit, note);
+        }
+        Ok(Self { store, notes, named, alike: None })
+    }
+
+    /// The origins of a commit: none for one that this program has nothing to do with, several for a squash of several.
+    pub(super) fn find(&mut self, commit: &Oid) -> Result<Vec<Origin>> {
+        let known = |by: By, landed: &Oid, notes: &BTreeMap<Oid, Value>| {
+            let note = notes.get(landed)?.clone();
+            Some(Origin { by, landed: Some(landed.clone()), note })
+        };
+        if let Some(found) = known(By::Note, commit, &self.notes) {
+            return Ok(vec![found]);
+        }
+        let info = repo::commit_info(self.store.repo(), commit)?;
+        let mut found = Vec::new();
+        for trailers in said(&info.message) {
+            let get = |key: &str| trailers.get(key).copied().unwrap_or_default();
+            let (run, task, branch) =
+                (get("Harness-Run"), get("Harness-Task"), get("Harness-Branch"));
+            let exact = name(run, task, branch, get("Harness-Work"));
+            let landed =
+                self.named.get(&exact).or_else(|| self.named.get(&name(run, task, branch, "")));
+            found.push(match landed.and_then(|landed| known(By::Trailers, landed, &self.notes)) {
+                Some(origin) => origin,
+                None => Origin { by: By::Trailers, landed: None, note: of_trailers(&trailers) },
+            });
+        }
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let change = patch(self.store, &info.tree, info.parents.first())?;
+        let (patches, trees) = self.alike()?;
+        let same = trees.get(&info.tree).map(|landed| (By::Tree, landed.clone()));
+        let same = same.or_else(|| patches.get(&change?).map(|landed| (By::Patch, landed.clone())));
+        Ok(same.and_then(|(by, landed)| known(by, &landed, &self.notes)).into_iter().collect())
+    }
+
+    fn alike(&mut self) -> Result<&(HashMap<String, Oid>, HashMap<Oid, Oid>)> {
+        if self.alike.is_none() {
+            let (mut patches, mut trees) = (HashMap::new(), HashMap::new());
+            for commit in self.notes.keys() {
+                // A note can outlive its commit.
+                let Ok(info) = repo::commit_info(self.store.repo(), commit) else { continue };
+                trees.insert(info.tree.clone(), commit.clone());
+                if let Some(change) = patch(self.store, &info.tree, info.parents.first())? {
+                    patches.insert(change, commit.clone());
+                }
+            }
+            self.alike = Some((patches, trees));
+        }
+        Ok(self.alike.get_or_insert_default())
+    }
+}
+
+fn name(run: &str, task: &str, branch: &str, candidate: &str) -> String {
+    // No name has a line end in it.
+    [run, task, branch, candidate].join("\n")
+}
+
+/// The trailers of a message, and those of every message that it quotes: `git merge --squash` keeps what it has squashed, indented.
+fn said(message: &str) -> Vec<BTreeMap<&str, &str>> {
+    let ours = |map: &BTreeMap<&str, &str>| {
+        (map.contains_key("Harness-Run") && map.contains_key("Harness-Task"))
+            || map.contains_key("Harness-Branch")
+    };
+    let own = codec::trailers(message);
+    if ours(&own) {
+        return vec![own];
+    }
+    let mut found = Vec::new();
+    let mut block = BTreeMap::new();
+    for line in message.lines().chain([""]) {
+        match line.trim().split_once(": ").filter(|(key, _)| key.starts_with("Harness-")) {
+            Some((key, value)) => {
+                block.insert(key, value);
+            }
+            None if ours(&block) => found.push(std::mem::take(&mut block)),
+            None => block.clear(),
+        }
+    }
+    found
+}
+
+fn of_trailers(trailers: &BTreeMap<&str, &str>) -> Value {
+    let pairs = [
+        ("run", "Harness-Run"),
+        ("task", "Harness-Task"),
+        ("branch", "Harness-Branch"),
+        ("candidate", "Harness-Work"),
+    ];
+    let mut note = serde_json::Map::new();
+    for (key, trailer) in pairs {
+        if let Some(value) = trailers.get(trailer) {
+            note.insert(key.into(), Value::from(*value));
+        }
+    }
+    if let Some(attempt) = trailers.get("Harness-Attempt").and_then(|n| n.parse::<u64>().ok()) {
+        note.insert("attempt".into(), attempt.into());
+    }
+    Value::Object(note)
+}
+
+/// What a commit changes, whatever lines it is at: as `git patch-id` sees it. None for one that changes nothing.
+fn patch(store: &Store, tree: &Oid, parent: Option<&Oid>) -> Result<Option<String>> {
+    let Some(parent) = parent else { return Ok(None) };
+    let diff = repo::unified_diff(store.repo(), &store.repo().tree_of(parent)?, tree)?;
+    let lines = diff.lines().filter(|line| !line.starts_with("@@") && !line.starts_with("index "));
+    // Context moves with its surroundings.
+    let change: String = lines
+        .filter(|line| !line.starts_with(' '))
+        .flat_map(|line| line.chars().filter(|c| !c.is_whitespace()).chain(['\n']))
+        .collect();
+    Ok((!change.is_empty()).then_some(change))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn squashes_quote_what_they_have_squashed() {
+        let message = "Squashed commit of the following:\n\ncommit 1234\nAuthor: a\n\n    one\n\n    \
+                       Harness-Run: r-1\n    Harness-Task: a\n    Harness-Attempt: 2\n\ncommit 5678\n\n    two\n\n    \
+                       Harness-Branch: fix\n    Harness-Work: 9\n";
+        let found = said(message);
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0]["Harness-Task"], found[1]["Harness-Branch"]), ("a", "fix"));
+        assert_eq!(of_trailers(&found[0])["attempt"], 2);
+        assert!(said("a title\n\nHarness-Run: r-1\n").is_empty());
+        assert_eq!(said("a title\n\nHarness-Run: r-1\nHarness-Task: t\n").len(), 1);
+    }
+}

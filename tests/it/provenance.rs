@@ -1,0 +1,107 @@
+//! Which work a commit comes from: also when it was made anew.
+
+use serde_json::Value;
+
+use crate::job::Job;
+use crate::queue::Line;
+use crate::sandbox::Sandbox;
+
+fn why(sandbox: &Sandbox, commit: &str) -> Value {
+    let said = sandbox.run(&["why", commit, "--json"]);
+    let value: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(said.code, i32::from(value["origins"].as_array().unwrap().is_empty()), "{said}");
+    value["origins"].clone()
+}
+
+fn landed() -> Sandbox {
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]).set("limits", "jobs = 1"));
+    sandbox.script("alpha.1", "edit alpha BAD");
+    sandbox.script("alpha.2", "edit alpha 'the first line'");
+    sandbox.run(&["start"]).exits(0);
+    sandbox.git(&["stash", "--quiet", "--include-untracked"]);
+    sandbox
+}
+
+#[test]
+fn a_landed_commit_tells_who_made_it_and_what_proved_it() {
+    let sandbox = landed();
+    let target = "harness/job-1/result";
+    let commits = sandbox.git(&["rev-list", "--first-parent", target, "^main"]);
+    for commit in commits.lines() {
+        let found = why(&sandbox, commit);
+        assert_eq!((&found[0]["by"], &found[0]["note"]["run"]), (&"note".into(), &"job-1".into()));
+        assert_eq!(found[0]["note"]["checks"][0]["passed"], true);
+    }
+    let page = sandbox.run(&["why", commits.lines().next().unwrap()]).exits(0).out;
+    for part in ["job-1/alpha#2", "passed no-bad", "git cat-file blob", "agent"] {
+        assert!(page.contains(part), "{part} is not in\n{page}");
+    }
+    sandbox.run(&["why", "main"]).exits(1).says("no run and no queue has made it");
+    let blame = sandbox.run(&["blame", "alpha", target]).exits(0).out;
+    assert!(blame.contains("job-1/alpha#2") && blame.contains("the first line"), "{blame}");
+    sandbox.run(&["blame", "nothing", target]).exits(128).says("has no file `nothing`");
+}
+
+#[test]
+fn it_is_found_after_a_rebase_an_amendment_a_cherry_pick_and_a_squash() {
+    let sandbox = landed();
+    let target = "harness/job-1/result";
+    let alpha = sandbox.git(&["log", "-1", "--format=%H", target, "--", "alpha"]);
+    let beta = sandbox.git(&["log", "-1", "--format=%H", target, "--", "beta"]);
+    let of = |found: &Value| found[0]["landed"].as_str().unwrap_or("none").to_owned();
+
+    // Another base: the trailers say so.
+    sandbox.git(&["switch", "--quiet", "--create", "rebased", target]);
+    sandbox.git(&["commit", "--quiet", "--allow-empty", "--message", "in between"]);
+    sandbox.git(&["cherry-pick", "--allow-empty", "--keep-redundant-commits", &alpha]);
+    let found = why(&sandbox, "HEAD");
+    assert_eq!((found[0]["by"].as_str().unwrap(), of(&found)), ("trailers", alpha.clone()));
+
+    // Another message, and the same tree.
+    sandbox.git(&["switch", "--quiet", "--create", "amended", target]);
+    sandbox.git(&["commit", "--quiet", "--amend", "--message", "in other words"]);
+    let last = sandbox.git(&["rev-parse", target]);
+    let found = why(&sandbox, "HEAD");
+    assert_eq!((found[0]["by"].as_str().unwrap(), of(&found)), ("tree", last));
+
+    // Another base and another message: the change is the same.
+    sandbox.git(&["switch", "--quiet", "--create", "picked", "main"]);
+    sandbox.write("README", "another base\n");
+    sandbox.git(&["commit", "--quiet", "--all", "--message", "another base"]);
+    sandbox.git(&["cherry-pick", &beta]);
+    sandbox.git(&["commit", "--quiet", "--amend", "--message", "in other words"]);
+    let found = why(&sandbox, "HEAD");
+    assert_eq!((found[0]["by"].as_str().unwrap(), of(&found)), ("patch", beta.clone()));
+    assert!(why(&sandbox, "HEAD~1").as_array().unwrap().is_empty());
+
+    // Several in one: git quotes what it has squashed.
+    sandbox.git(&["switch", "--quiet", "--create", "squashed", "main"]);
+    sandbox.git(&["merge", "--squash", target]);
+    sandbox.git(&["commit", "--quiet", "--no-edit"]);
+    let found = why(&sandbox, "HEAD");
+    let mut whose: Vec<&str> =
+        found.as_array().unwrap().iter().map(|o| o["who"].as_str().unwrap()).collect();
+    whose.sort_unstable();
+    assert_eq!(whose, ["job-1/alpha#2", "job-1/beta#1"]);
+
+    // Written down, it is found at once.
+    sandbox.git(&["switch", "--quiet", "picked"]);
+    sandbox.run(&["why", "--repair"]).exits(0).says("noted on");
+    assert_eq!(why(&sandbox, "HEAD")[0]["by"], "note");
+    sandbox.run(&["doctor"]).says("git config --add notes.rewriteRef refs/notes/harness");
+    sandbox.git(&["config", "--add", "notes.rewriteRef", "refs/notes/harness"]);
+    let said = sandbox.run(&["doctor"]);
+    assert!(!said.out.contains("notes.rewriteRef"), "{said}");
+}
+
+#[test]
+fn what_the_queue_has_landed_is_known_too() {
+    let line = Line::new("");
+    line.good(3);
+    line.add(&["b0", "b1", "b2"]);
+    line.sandbox.run(&["queue", "run"]).exits(0);
+    let found = why(&line.sandbox, "main~1");
+    assert_eq!((&found[0]["who"], &found[0]["by"]), (&"b1".into(), &"note".into()));
+    line.sandbox.run(&["why", "main"]).exits(0).says("passed tests");
+    line.sandbox.run(&["blame", "new-b0"]).exits(0).says("b0");
+}
