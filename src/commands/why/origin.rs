@@ -65,11 +65,19 @@ impl Origin {
 /// What is known of all landed commits.
 pub(super) struct Origins<'a> {
     store: &'a Store,
-    notes: BTreeMap<Oid, Value>,
+    /// What is noted on each, a piece of work each.
+    notes: BTreeMap<Oid, Vec<Value>>,
     /// By the names in their trailers.
     named: HashMap<String, Oid>,
-    /// Filled when it is first needed: their changes and trees.
-    alike: Option<(HashMap<String, Oid>, HashMap<Oid, Oid>)>,
+    /// Filled when it is first needed.
+    alike: Option<Alike>,
+}
+
+/// Landed commits by what they are, and not by what is said of them.
+#[derive(Default)]
+struct Alike {
+    patches: HashMap<String, Oid>,
+    trees: HashMap<Oid, Oid>,
 }
 
 impl<'a> Origins<'a> {
@@ -77,28 +85,26 @@ impl<'a> Origins<'a> {
         let mut notes = BTreeMap::new();
         let mut named = HashMap::new();
         for (commit, text) in store.all_notes(layout::NOTES)? {
-            // Of several lines the last one was written last.
-            let values = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let Some(note) = values.last() else { continue };
+            let values = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+            let values: Vec<Value> = values.collect();
+            notes.insert(commit.clone(), values.clone());
+            // Of a commit that was made anew the note was written by hand, and of several works.
+            let [note] = values.as_slice() else { continue };
             let text = |key: &str| note.get(key).and_then(Value::as_str).unwrap_or_default();
             named.insert(
                 name(text("run"), text("task"), text("branch"), text("candidate")),
                 commit.clone(),
             );
             named.insert(name(text("run"), text("task"), text("branch"), ""), commit.clone());
-            notes.insert(commit, note);
         }
         Ok(Self { store, notes, named, alike: None })
     }
 
     /// The origins of a commit: none for one that this program has nothing to do with, several for a squash of several.
     pub(super) fn find(&mut self, commit: &Oid) -> Result<Vec<Origin>> {
-        let known = |by: By, landed: &Oid, notes: &BTreeMap<Oid, Value>| {
-            let note = notes.get(landed)?.clone();
-            Some(Origin { by, landed: Some(landed.clone()), note })
-        };
-        if let Some(found) = known(By::Note, commit, &self.notes) {
-            return Ok(vec![found]);
+        let found = self.noted(By::Note, commit);
+        if !found.is_empty() {
+            return Ok(found);
         }
         let info = repo::commit_info(self.store.repo(), commit)?;
         let mut found = Vec::new();
@@ -109,33 +115,44 @@ impl<'a> Origins<'a> {
             let exact = name(run, task, branch, get("Harness-Work"));
             let landed =
                 self.named.get(&exact).or_else(|| self.named.get(&name(run, task, branch, "")));
-            found.push(match landed.and_then(|landed| known(By::Trailers, landed, &self.notes)) {
-                Some(origin) => origin,
-                None => Origin { by: By::Trailers, landed: None, note: of_trailers(&trailers) },
-            });
+            match landed {
+                Some(landed) => found.extend(self.noted(By::Trailers, landed)),
+                None => found.push(Origin {
+                    by: By::Trailers,
+                    landed: None,
+                    note: of_trailers(&trailers),
+                }),
+            }
         }
         if !found.is_empty() {
             return Ok(found);
         }
         let change = patch(self.store, &info.tree, info.parents.first())?;
-        let (patches, trees) = self.alike()?;
+        let Alike { patches, trees } = self.alike()?;
         let same = trees.get(&info.tree).map(|landed| (By::Tree, landed.clone()));
         let same = same.or_else(|| patches.get(&change?).map(|landed| (By::Patch, landed.clone())));
-        Ok(same.and_then(|(by, landed)| known(by, &landed, &self.notes)).into_iter().collect())
+        Ok(same.map_or_else(Vec::new, |(by, landed)| self.noted(by, &landed)))
     }
 
-    fn alike(&mut self) -> Result<&(HashMap<String, Oid>, HashMap<Oid, Oid>)> {
+    /// What is noted on a commit.
+    fn noted(&self, by: By, landed: &Oid) -> Vec<Origin> {
+        let notes = self.notes.get(landed).map_or(&[][..], Vec::as_slice);
+        let origin = |note: &Value| Origin { by, landed: Some(landed.clone()), note: note.clone() };
+        notes.iter().map(origin).collect()
+    }
+
+    fn alike(&mut self) -> Result<&Alike> {
         if self.alike.is_none() {
-            let (mut patches, mut trees) = (HashMap::new(), HashMap::new());
+            let mut alike = Alike::default();
             for commit in self.notes.keys() {
                 // A note can outlive its commit.
                 let Ok(info) = repo::commit_info(self.store.repo(), commit) else { continue };
-                trees.insert(info.tree.clone(), commit.clone());
+                alike.trees.insert(info.tree.clone(), commit.clone());
                 if let Some(change) = patch(self.store, &info.tree, info.parents.first())? {
-                    patches.insert(change, commit.clone());
+                    alike.patches.insert(change, commit.clone());
                 }
             }
-            self.alike = Some((patches, trees));
+            self.alike = Some(alike);
         }
         Ok(self.alike.get_or_insert_default())
     }
