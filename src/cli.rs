@@ -8,7 +8,7 @@ mod reviews;
 mod why;
 
 pub use jobs::{Init, New, Validate};
-pub use queue::{Queue, QueueAction, QueueAdd, QueueBranches, QueueList, QueueRun};
+pub use queue::{Queue, QueueAction, QueueAdd, QueueBranches, QueueList, QueueReject, QueueRun};
 pub use reviews::{Approve, Reject, Review, ReviewFormat};
 pub use why::{Blame, Why};
 

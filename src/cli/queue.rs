@@ -28,6 +28,8 @@ pub enum QueueAction {
     Remove(QueueBranches),
     /// Say that branches have been read and may land, where `[queue] review = "required"`
     Approve(QueueBranches),
+    /// Send branches back, with words for whoever made them
+    Reject(QueueReject),
     /// List what waits, and what is being verified
     List(QueueList),
     /// Work the queue off, until it is empty
@@ -58,6 +60,17 @@ pub struct QueueBranches {
     /// The branches
     #[arg(value_name = "BRANCH", required = true)]
     pub branches: Vec<String>,
+}
+
+/// `queue reject`
+#[derive(Debug, Args)]
+pub struct QueueReject {
+    /// The branches
+    #[arg(value_name = "BRANCH", required = true)]
+    pub branches: Vec<String>,
+    /// What is to be done otherwise
+    #[arg(short, long, value_name = "TEXT", required = true)]
+    pub message: String,
 }
 
 /// `queue list`

@@ -54,6 +54,13 @@ pub enum Left {
         /// Where, and what each side has there.
         sides: Vec<Sides>,
     },
+    /// A person has read it and sent it back.
+    SentBack {
+        /// Who.
+        by: String,
+        /// What is to be done otherwise.
+        words: String,
+    },
     /// What it comes after left without having landed.
     Blocked {
         /// That branch.
@@ -205,6 +212,7 @@ impl BookEvent {
                 match why {
                     Left::Rejected { .. } => format!("{} was rejected", c.entry),
                     Left::Conflict { .. } => format!("{} conflicts", c.entry),
+                    Left::SentBack { by, .. } => format!("{} was sent back by {by}", c.entry),
                     Left::Blocked { by } => format!("{} is blocked by {by}", c.entry),
                 },
             ),

@@ -153,6 +153,7 @@ fn word(row: &Row, entry: &str, review: bool, now: &[Now]) -> String {
         State::Landed(_) => "landed".into(),
         State::Left(Left::Rejected { .. }) => "rejected".into(),
         State::Left(Left::Conflict { .. }) => "conflict".into(),
+        State::Left(Left::SentBack { .. }) => "sent back".into(),
         State::Left(Left::Blocked { .. }) => "blocked".into(),
         State::Removed(_) => "removed".into(),
         State::Waits if review && row.approved.as_ref() != Some(&row.commit) => "reviewing".into(),

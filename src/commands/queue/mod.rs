@@ -15,7 +15,7 @@ use crate::domain::queue::EntryId;
 use crate::engine::queue::Desk;
 use crate::error::{self, Advice};
 use crate::store::Store;
-use crate::store::book::{BookEvent, Candidate};
+use crate::store::book::{BookEvent, Candidate, Left};
 use crate::ui::Ui;
 
 /// `git harness queue`
@@ -30,6 +30,7 @@ pub fn run(here: &Path, args: &cli::Queue, ui: &Ui) -> Result<u8> {
         Some(QueueAction::Add(add)) => add_branches(&store, &target, add, ui),
         Some(QueueAction::Remove(branches)) => remove(&store, &target, &branches.branches, ui),
         Some(QueueAction::Approve(branches)) => approve(&store, &target, &branches.branches, ui),
+        Some(QueueAction::Reject(reject)) => send_back(&store, &target, reject, ui),
         Some(QueueAction::Run(run)) => work::run(store, target, run, ui),
         Some(QueueAction::Pause) => {
             write(&store, &target, &[BookEvent::Paused { by: who(&store) }])?;
@@ -203,6 +204,22 @@ fn approve(store: &Store, target: &str, names: &[String], ui: &Ui) -> Result<u8>
         let candidate = branch(store, &waiting(&standing, name)?)?;
         ui.say(&format!("{}: approved at {}", candidate.entry, candidate.commit.short()));
         events.push(BookEvent::Approved { candidate, by: by.clone() });
+    }
+    write(store, target, &events)?;
+    Ok(error::OK)
+}
+
+fn send_back(store: &Store, target: &str, args: &cli::QueueReject, ui: &Ui) -> Result<u8> {
+    let standing = list::Standing::of(store, target)?;
+    let mut events = Vec::new();
+    for name in &args.branches {
+        let candidate = branch(store, &waiting(&standing, name)?)?;
+        ui.say(&format!(
+            "{}: sent back; it can be added again when it has changed",
+            candidate.entry
+        ));
+        let why = Left::SentBack { by: who(store), words: args.message.clone() };
+        events.push(BookEvent::Left { candidate, why });
     }
     write(store, target, &events)?;
     Ok(error::OK)

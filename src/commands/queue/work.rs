@@ -140,6 +140,11 @@ pub(super) fn left(entry: &str, why: &Left) -> Vec<String> {
         Left::Blocked { by } => {
             vec![format!("{entry}: blocked: it comes after `{by}`, which did not land")]
         }
+        Left::SentBack { by, words } => {
+            let mut said = vec![format!("{entry}: sent back by {by}")];
+            said.extend(words.lines().map(|line| format!("    {line}")));
+            said
+        }
         Left::Rejected { finding } => {
             let mut said = vec![format!("{entry}: rejected: alone on the target it does not pass")];
             said.extend(finding.lines().take(SHOWN).map(|line| format!("    {line}")));

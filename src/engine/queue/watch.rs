@@ -131,7 +131,10 @@ impl Worker<'_> {
                 match (live, why) {
                     (false, _) => Seen::Left { entry, candidate: candidate.commit },
                     (true, Left::Rejected { .. }) => Seen::Rejected(entry),
-                    (true, Left::Conflict { .. } | Left::Blocked { .. }) => Seen::Removed(entry),
+                    (
+                        true,
+                        Left::Conflict { .. } | Left::SentBack { .. } | Left::Blocked { .. },
+                    ) => Seen::Removed(entry),
                 }
             }
         };

@@ -64,6 +64,11 @@ fn where_reviews_are_asked_for_nothing_lands_unread() {
     line.sandbox.run(&["queue", "run"]).exits(1).says("landed: b0");
     assert_eq!(line.landed(), ["b0"]);
     assert_eq!(line.states()["b1"], "reviewing");
+    line.sandbox.run(&["queue", "reject", "b1", "-m", "name it\nplainly"]).exits(0);
+    assert_eq!(line.states()["b1"], "sent back");
+    line.sandbox.run(&["queue", "list", "--all"]).exits(0).says("sent back by").says("    plainly");
+    line.branch("b1", "b1", &[("f5", "plain\n")]);
+    line.add(&["b1"]);
     line.sandbox.run(&["queue", "approve", "b1"]).exits(0);
     line.sandbox.run(&["queue", "run"]).exits(0).says("landed: b1");
     line.holds();
