@@ -206,6 +206,9 @@ fn approve(store: &Store, target: &str, names: &[String], ui: &Ui) -> Result<u8>
         events.push(BookEvent::Approved { candidate, by: by.clone() });
     }
     write(store, target, &events)?;
+    if !standing.is_worked_off() {
+        ui.say("`git harness queue run` works the queue off");
+    }
     Ok(error::OK)
 }
 

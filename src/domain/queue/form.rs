@@ -9,8 +9,8 @@ use super::{Queue, Suspect, TrainId};
 use crate::domain::id::Oid;
 
 impl Queue {
-    /// Draws all conclusions, until there are no more.
-    pub(super) fn settle(&mut self) {
+    /// Draws all conclusions from what was absorbed, until there are no more.
+    pub fn settle(&mut self) {
         loop {
             let mut more = self.wind_up();
             if self.stop.is_none() {

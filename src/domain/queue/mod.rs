@@ -123,6 +123,12 @@ impl Queue {
 
     /// Folds what was seen. Total: whatever comes, and however late, has a meaning or none.
     pub fn apply(&mut self, seen: Seen) {
+        self.absorb(seen);
+        self.settle();
+    }
+
+    /// The same without what follows from it: for much that was seen at once, of which [`Queue::settle`] draws the sum.
+    pub fn absorb(&mut self, seen: Seen) {
         match seen {
             Seen::Added(entries) => self.added(entries),
             Seen::Removed(entry) => self.removed(&entry),
@@ -148,7 +154,6 @@ impl Queue {
             Seen::Paused => self.stop = Some(Stop::Paused),
             Seen::Resumed => self.stop = None,
         }
-        self.settle();
     }
 
     /// What is owed, what frees most first.

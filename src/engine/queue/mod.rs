@@ -240,7 +240,7 @@ impl<'a> Worker<'a> {
         }
         if self.queue.owed().is_empty() {
             return Some(Ended::Waits(
-                "those that are left wait for an approval or for others".into(),
+                "those that are left wait for an approval or for others: `git harness queue` shows them".into(),
             ));
         }
         None

@@ -64,13 +64,15 @@ impl Worker<'_> {
             }
             // Those that were added one after the other can share a train.
             if !added.is_empty() {
-                self.queue.apply(Seen::Added(std::mem::take(&mut added)));
+                self.queue.absorb(Seen::Added(std::mem::take(&mut added)));
             }
             self.fold(event)?;
         }
         if !added.is_empty() {
-            self.queue.apply(Seen::Added(added));
+            self.queue.absorb(Seen::Added(added));
         }
+        // Only now: trains are made of all that is known.
+        self.queue.settle();
         Ok(())
     }
 
@@ -93,7 +95,7 @@ impl Worker<'_> {
                 let replaced = Seen::Replaced { entry: entry.clone(), candidate: c.commit };
                 if self.rules.job.queue.review {
                     // What was approved was another commit.
-                    self.queue.apply(replaced);
+                    self.queue.absorb(replaced);
                     Seen::Held(entry)
                 } else {
                     replaced
@@ -138,7 +140,7 @@ impl Worker<'_> {
                 }
             }
         };
-        self.queue.apply(seen);
+        self.queue.absorb(seen);
         Ok(())
     }
 
