@@ -90,4 +90,7 @@ pub struct QueueRun {
     /// Stay when it is empty, and wait for more
     #[arg(long)]
     pub follow: bool,
+    /// Push every landing to this remote first; if it has moved there, everything is verified anew on that
+    #[arg(long, value_name = "REMOTE")]
+    pub push: Option<String>,
 }

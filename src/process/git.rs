@@ -190,6 +190,36 @@ impl Git {
         })
     }
 
+    /// Runs git as the user would, with their configuration, keys and helpers: for other repositories, which nothing else here
+    /// speaks to. It asks no questions. A non-zero exit code is no error here.
+    ///
+    /// # Errors
+    /// If git cannot be started.
+    pub fn by_the_user(
+        &self,
+        args: &[&str],
+        environment: &BTreeMap<OsString, OsString>,
+    ) -> Result<GitOutput> {
+        let ours = |name: &OsString| name.as_bytes().starts_with(b"GIT_");
+        let kept = environment.iter().filter(|(name, _)| !ours(name));
+        let mut env: BTreeMap<OsString, OsString> =
+            kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+        env.insert("GIT_DIR".into(), self.common_dir.clone().into_os_string());
+        env.insert("GIT_TERMINAL_PROMPT".into(), "0".into());
+        let call = duct::cmd(&self.exe, args).dir(&self.common_dir).full_env(env);
+        let run = isolated(call)
+            .stdin_null()
+            .stdout_capture()
+            .stderr_capture()
+            .run()
+            .with_context(|| format!("cannot start git: {}", self.exe.display()))?;
+        Ok(GitOutput {
+            code: run.status.code(),
+            stdout: run.stdout,
+            stderr: String::from_utf8_lossy(&run.stderr).trim_end().to_owned(),
+        })
+    }
+
     /// The call as `duct` takes it, with settings over the usual ones.
     pub(super) fn expression(&self, settings: &[&str], args: &[&str]) -> duct::Expression {
         let mut argv = vec!["--no-pager"];

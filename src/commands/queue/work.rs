@@ -41,7 +41,8 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRun, ui: &Ui) -
     let ended = {
         let desk = Arc::new(super::desk(store.clone(), target.clone())?);
         let mut report = |told: Told<'_>| tell(&told, ui);
-        Worker::new(desk, Options { follow: args.follow }, &mut report)?.work()?
+        Worker::new(desk, Options { follow: args.follow, push: args.push.clone() }, &mut report)?
+            .work()?
     };
     drop(lock);
     let tally = list::Standing::of(&store, &target)?;

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::push::Pushed;
 use super::{HELD, Worker};
 use crate::ambient;
 use crate::domain::id::Oid;
@@ -49,6 +50,21 @@ impl Worker<'_> {
         // It serves the landing before this one, too.
         self.tell_untold();
         failpoint::hit("land.durable");
+        if let Some(remote) = self.options.push.clone() {
+            match self.push(&remote, commit)? {
+                Pushed::Done => {}
+                Pushed::Moved => {
+                    drop(proof);
+                    self.person = self.pull()?;
+                    return Ok(true);
+                }
+                Pushed::Failed(why) => {
+                    self.hold(format!("`{remote}` does not take it: {why}"));
+                    return Ok(false);
+                }
+            }
+            failpoint::hit("land.pushed");
+        }
         let landed = |(entry, commit): &(EntryId, Oid)| Candidate {
             entry: entry.to_string(),
             commit: commit.clone(),

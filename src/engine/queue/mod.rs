@@ -9,6 +9,7 @@ mod desk;
 mod judge;
 mod land;
 mod now;
+mod push;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -43,6 +44,8 @@ const FAULTS: u32 = 5;
 pub struct Options {
     /// Whether to stay when nothing is left.
     pub follow: bool,
+    /// The remote that gets every landing first.
+    pub push: Option<String>,
 }
 
 /// Something to tell the person who watches.
@@ -105,6 +108,8 @@ pub struct Worker<'a> {
     known: Known,
     /// The paths that each branch changes, by its commit.
     touched: HashMap<Oid, Vec<String>>,
+    /// What the remote's counterpart of the target is known to be.
+    remote_has: Option<Oid>,
     /// From where to where the target moved last.
     last_landing: Option<(Oid, Oid)>,
     /// The ids of verdicts that the book names.
@@ -145,6 +150,7 @@ impl<'a> Worker<'a> {
             added_on: BTreeMap::new(),
             known: Known::default(),
             touched: HashMap::new(),
+            remote_has: None,
             last_landing: None,
             vouched: HashSet::new(),
             flights: BTreeMap::new(),
@@ -158,6 +164,9 @@ impl<'a> Worker<'a> {
         };
         worker.read_book(false)?;
         worker.recover()?;
+        if let Some(why) = worker.pull()? {
+            worker.person = Some(why);
+        }
         Ok(worker)
     }
 
@@ -171,11 +180,14 @@ impl<'a> Worker<'a> {
             tell.send(News::Signal(signal)).ok();
         })?;
         loop {
+            if let Some(why) = self.person.take() {
+                return Ok(Ended::Person(why));
+            }
             self.look_around()?;
             while self.carry_on()? {}
             self.settle()?;
-            if let Some(why) = self.person.take() {
-                return Ok(Ended::Person(why));
+            if self.person.is_some() {
+                continue;
             }
             if let Some(ended) = self.ended() {
                 return Ok(ended);

@@ -49,3 +49,52 @@ fn linked_work_trees_follow_too_and_a_rebase_is_waited_for() {
     line.sandbox.run(&["queue", "run"]).exits(0).says("landed: later");
     line.holds();
 }
+
+#[test]
+fn a_remote_gets_each_landing_first_and_may_have_moved() {
+    let line = Line::new("");
+    let names = line.good(3);
+    let hub = line.sandbox.root().join("hub.git");
+    let hub = hub.to_str().unwrap();
+    line.sandbox.git(&["clone", "--quiet", "--bare", ".", hub]);
+    line.sandbox.git(&["remote", "add", "hub", hub]);
+    let there = |line: &Line| line.sandbox.git(&["ls-remote", "hub", "refs/heads/main"]);
+    line.add(&[&names[0]]);
+    line.sandbox.run(&["queue", "run", "--push", "hub"]).exits(0).says("landed: b0");
+    assert!(there(&line).starts_with(&line.sandbox.git(&["rev-parse", "main"])));
+
+    // Somebody else pushes while a train is verified.
+    line.add(&[&names[1]]);
+    std::fs::remove_file(line.sandbox.sign("waiting")).ok();
+    line.sandbox.give_sign("held");
+    let run = line.sandbox.spawn(&["queue", "run", "--push", "hub"]);
+    line.sandbox.await_sign("waiting");
+    let theirs = line.sandbox.root().join("theirs");
+    line.sandbox.git(&["clone", "--quiet", hub, theirs.to_str().unwrap()]);
+    std::fs::write(theirs.join("f8"), "theirs\n").unwrap();
+    for args in
+        [&["commit", "--quiet", "-am", "theirs"][..], &["push", "--quiet", "origin", "main"]]
+    {
+        assert_eq!(line.sandbox.try_git(&theirs, args).code, 0);
+    }
+    std::fs::remove_file(line.sandbox.sign("held")).unwrap();
+    run.wait().exits(0).says("has moved at `hub`").says("landed: b1");
+    assert_eq!(line.sandbox.git(&["show", "main:f8"]), "theirs");
+    assert!(there(&line).starts_with(&line.sandbox.git(&["rev-parse", "main"])));
+
+    // Where both have gone on by themselves, a person is asked.
+    line.sandbox.write("f9", "mine\n");
+    line.sandbox.git(&["commit", "--quiet", "-m", "mine", "f9"]);
+    assert_eq!(line.sandbox.try_git(&theirs, &["pull", "--quiet"]).code, 0);
+    std::fs::write(theirs.join("f8"), "theirs again\n").unwrap();
+    for args in
+        [&["commit", "--quiet", "-am", "theirs"][..], &["push", "--quiet", "origin", "main"]]
+    {
+        assert_eq!(line.sandbox.try_git(&theirs, args).code, 0);
+    }
+    line.add(&[&names[2]]);
+    line.sandbox.run(&["queue", "run", "--push", "hub"]).exits(3).says("have gone apart");
+    line.sandbox.run(&["queue", "run", "--push", "nowhere"]).exits(3).says("cannot be asked");
+    assert_eq!(line.landed(), ["b0", "b1"]);
+    line.holds();
+}
