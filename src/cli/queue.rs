@@ -34,6 +34,8 @@ pub enum QueueAction {
     List(QueueList),
     /// Work the queue off, until it is empty
     Run(QueueRun),
+    /// Remove the worktrees in which trains were verified; the next `run` makes them again
+    Sweep,
     /// Begin nothing more, until `resume`
     Pause,
     /// Go on after `pause`

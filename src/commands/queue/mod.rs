@@ -32,6 +32,7 @@ pub fn run(here: &Path, args: &cli::Queue, ui: &Ui) -> Result<u8> {
         Some(QueueAction::Approve(branches)) => approve(&store, &target, &branches.branches, ui),
         Some(QueueAction::Reject(reject)) => send_back(&store, &target, reject, ui),
         Some(QueueAction::Run(run)) => work::run(store, target, run, ui),
+        Some(QueueAction::Sweep) => work::sweep(&store, &target, ui),
         Some(QueueAction::Pause) => {
             write(&store, &target, &[BookEvent::Paused { by: who(&store) }])?;
             ui.say("paused: what is being verified is finished, and nothing more is begun");

@@ -11,7 +11,7 @@ use crate::ambient;
 use crate::cli;
 use crate::domain::queue::{EntryId, Kind};
 use crate::engine::queue::{Ended, Options, Told, Worker};
-use crate::error;
+use crate::error::{self, Advice};
 use crate::process::Lock;
 use crate::store::book::{BookEvent, Left};
 use crate::store::{Store, layout, make_parent};
@@ -64,6 +64,20 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRun, ui: &Ui) -
             error::SIGNAL.saturating_add(u8::try_from(signal).unwrap_or(0))
         }
     })
+}
+
+/// `queue sweep`: the worktrees go, unless somebody works the queue off.
+pub(super) fn sweep(store: &Store, target: &str, ui: &Ui) -> Result<u8> {
+    let path = store.local().queue_worker_lock(&layout::queue_key(target));
+    make_parent(&path)?;
+    let Ok(_lock) = Lock::try_take(&path, "sweeps a queue")? else {
+        let hint = "stop it first: its worktrees are in use";
+        return Err(Advice::new("a process works this queue off", hint).into());
+    };
+    let desk = super::desk(store.clone(), target.to_owned())?;
+    let removed = desk.sweep()?;
+    ui.say(&format!("{} removed", human::number(removed, "worktree")));
+    Ok(error::OK)
 }
 
 /// Tells what the book says until it is empty, or until nobody works it off any more: then it is ours to do.

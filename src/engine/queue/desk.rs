@@ -11,8 +11,9 @@ use crate::domain::id::Oid;
 use crate::engine::Keepers;
 use crate::error::Advice;
 use crate::job::{self, Job};
-use crate::process::write_atomic;
-use crate::repo::Identity;
+use crate::keeper::files;
+use crate::process::{Lock, write_atomic};
+use crate::repo::{self, Identity};
 use crate::store::{Store, layout};
 
 /// What does not change while a queue is worked off.
@@ -108,6 +109,40 @@ impl Desk {
         };
         *known = Some((tip.clone(), Arc::clone(&rules)));
         Ok(rules)
+    }
+
+    /// Removes the places, and what keepers have left in their folders. Says how many places there were.
+    ///
+    /// # Errors
+    /// If a keeper is at work, or something cannot be removed.
+    pub fn sweep(&self) -> Result<usize> {
+        let places = self.rules(&self.tip()?)?.places.clone();
+        let local = self.store.local().queue(&self.key());
+        let mut removed = 0;
+        for entry in std::fs::read_dir(&places).into_iter().flatten() {
+            let path = entry?.path();
+            let Some(name) = path.file_name() else { continue };
+            let lock = local.join("checks").join(name).join(files::LOCK);
+            anyhow::ensure!(
+                !lock.is_file() || !Lock::is_held(&lock)?,
+                "a keeper is still at work in {}",
+                path.display()
+            );
+            repo::remove_at(self.store.repo(), &path, &local.join("places").join(name))?;
+            removed += 1;
+        }
+        // Only if it is empty: a person may keep something there.
+        std::fs::remove_dir(&places).ok();
+        for folder in [local.join("checks"), local.join("places")] {
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error)
+                        .with_context(|| format!("cannot remove {}", folder.display()));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(removed)
     }
 
     fn read_rules(&self, tip: &Oid) -> Result<Rules> {

@@ -86,4 +86,9 @@ fn a_paused_queue_begins_nothing() {
     line.sandbox.run(&["queue", "resume"]).exits(0);
     line.sandbox.run(&["queue", "run"]).exits(0);
     assert_eq!(line.landed(), ["b0"]);
+    assert!(line.sandbox.git(&["worktree", "list"]).contains("q01"));
+    line.sandbox.run(&["queue", "sweep"]).exits(0).says("1 worktree removed");
+    assert_eq!(line.sandbox.git(&["worktree", "list"]).lines().count(), 1);
+    line.add(&["b1"]);
+    line.sandbox.run(&["queue", "run"]).exits(0).says("landed: b1");
 }
