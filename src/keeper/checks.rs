@@ -12,7 +12,7 @@ use super::spec::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, Spec, VERS
 use crate::domain::event::Ending as DomainEnding;
 use crate::failpoint;
 use crate::process::{self, Command, Ended, Ending, Stdin, StopFlag};
-use crate::repo::Repo;
+use crate::repo::{self, Repo};
 
 /// How much of each stream of a check is kept, in bytes.
 const CAP: u64 = 256 * 1024;
@@ -39,10 +39,10 @@ pub(super) fn keep(
     };
     // What is built in looks at trees and needs no place.
     let place = work.checks.iter().any(|step| step.built_in.is_none());
-    let ready = if place { prepare(repo, dir, spec, stop).map(drop) } else { Ok(()) };
+    let ready = place.then(|| prepare(repo, dir, spec, stop)).transpose();
     match ready {
         Err(error) => outcome.fault = Some(format!("{error:#}")),
-        Ok(()) => {
+        Ok(place) => {
             for (number, step) in work.checks.iter().enumerate() {
                 failpoint::hit("keeper.before-check");
                 let said = match &step.built_in {
@@ -58,12 +58,33 @@ pub(super) fn keep(
                     break;
                 }
             }
+            if let (Some(place), None) = (place, &outcome.fault) {
+                outcome.fault = changed(repo, &place, spec);
+            }
         }
     }
     failpoint::hit("keeper.before-outcome");
     outcome.write(dir)?;
     // The place is looked at again before the next.
     Ok(true)
+}
+
+/// Why what the checks have said is not about the tree, if they have changed files of it.
+fn changed(repo: &Repo, place: &repo::Place, spec: &Spec) -> Option<String> {
+    let laid_over: Vec<String> = spec.place.overlay.iter().map(|(path, _)| path.clone()).collect();
+    match repo::altered(repo, place, &laid_over) {
+        Err(error) => Some(format!("the place cannot be looked at after the checks: {error:#}")),
+        Ok(altered) => altered.first().map(|first| {
+            format!(
+                "the checks have changed `{first}`{}, so that what they say is not about what was committed; a check must leave \
+                 the files that git knows as they are",
+                match altered.len() {
+                    1 => String::new(),
+                    n => format!(" and {} more", n - 1),
+                }
+            )
+        }),
+    }
 }
 
 /// One check; the inner error says why it could not be run.

@@ -51,7 +51,7 @@ pub use objects::{
 pub use place::{Place, create, open, remove_at};
 pub use recall::trust;
 pub use reset::ResetStats;
-pub use snapshot::{Snapshot, snapshot};
+pub use snapshot::{Snapshot, altered, snapshot};
 pub use tree::refuse_submodules;
 
 /// What a place's `HEAD` says.

@@ -92,6 +92,34 @@ pub fn snapshot(repo: &Repo, place: &Place, base_tree: &Oid) -> Result<Snapshot>
     })
 }
 
+/// The files that git knows in a place and that are not as they were put there, or are gone; what else there is does not matter.
+/// Those in `except` were laid over on purpose. Nothing is written.
+///
+/// # Errors
+/// If a file cannot be read, or we have no note of the place.
+pub fn altered(repo: &Repo, place: &Place, except: &[String]) -> Result<Vec<String>> {
+    let mut local = repo.own_local();
+    local.objects.enable_object_memory();
+    local.set_workdir(place.path.clone()).with_context(|| super::at(place.path.display()))?;
+    let record = Record::load(&place.index, local.object_hash())?
+        .with_context(|| format!("no note of the place {}", place.path.display()))?;
+    let found = walk::walk(&place.path, &record.state, record.stamp)?;
+    let path = |at: usize| record.state.entry(at).path(&record.state);
+    let mut altered: Vec<BString> = found.missing.iter().map(|at| path(*at).to_owned()).collect();
+    let mut reader = Reader::new(&local, &record.state, &place.path)?;
+    for at in found.doubtful {
+        let entry = record.state.entry(at);
+        let was = entry.mode.to_tree_entry_mode().map(|mode| (mode.kind(), entry.id));
+        if reader.read(path(at), Some(entry.mode))? != was {
+            altered.push(path(at).to_owned());
+        }
+    }
+    let mut altered: Vec<String> = altered.iter().map(ToString::to_string).collect();
+    altered.retain(|path| !except.contains(path));
+    altered.sort();
+    Ok(altered)
+}
+
 /// The files of a tree, with nothing known about them on disk.
 fn state_of(local: &gix::Repository, root: ObjectId) -> Result<State> {
     State::from_tree(&root, &local.objects, tree::name_rules())

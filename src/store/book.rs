@@ -311,13 +311,23 @@ impl Store {
         }
     }
 
-    /// The move by which events come into the book, for a transaction with other refs.
+    fn book_move(&self, target: &str, events: &[BookEvent]) -> Result<Option<Move>> {
+        let old = self.read(&layout::book(&layout::queue_key(target)))?;
+        self.book_move_from(target, old, events)
+    }
+
+    /// The move by which events come into the book behind what was read of it, for a transaction with other refs: nobody has
+    /// written anything since.
     ///
     /// # Errors
     /// If the commits cannot be written.
-    pub fn book_move(&self, target: &str, events: &[BookEvent]) -> Result<Option<Move>> {
+    pub(super) fn book_move_from(
+        &self,
+        target: &str,
+        old: Option<Oid>,
+        events: &[BookEvent],
+    ) -> Result<Option<Move>> {
         let name = layout::book(&layout::queue_key(target));
-        let old = self.read(&name)?;
         let tree = repo::write_tree(self.repo(), &[])?;
         let mut tip = old.clone();
         for event in events {

@@ -72,7 +72,7 @@ pub enum Entry {
 pub enum Moved {
     /// It holds the landing.
     Landed,
-    /// Somebody moved it first: merge and verify anew.
+    /// Somebody moved it first, or said something about what was to land: look, merge and verify anew.
     TargetMoved,
 }
 
@@ -222,7 +222,8 @@ impl Store {
     /// Moves the target over branches that land together: the commit point. Journal, book and notes follow in the same
     /// transaction; what is missing of them after a crash is found on the target.
     ///
-    /// There must have been a barrier: what the target is about to name is on the disk.
+    /// There must have been a barrier: what the target is about to name is on the disk. And nobody may have written into the book
+    /// since it was read up to `book`: it could have been that one of the branches is not to land.
     ///
     /// # Errors
     /// If the refs cannot be moved although nobody moved the target.
@@ -230,6 +231,7 @@ impl Store {
         &self,
         proof: &QueueProof,
         (old, new): (&Oid, &Oid),
+        book: Option<&Oid>,
         event: &BookEvent,
         notes: &Lines,
     ) -> Result<Moved> {
@@ -238,18 +240,19 @@ impl Store {
             let expected = Expected::Value(old.clone());
             let mut moves = vec![Move::to(proof.target.clone(), new.clone(), expected)];
             moves.push(self.journal_of_branches(proof, new)?);
-            moves.extend(self.book_move(proof.target(), std::slice::from_ref(event))?);
+            let events = std::slice::from_ref(event);
+            moves.extend(self.book_move_from(proof.target(), book.cloned(), events)?);
             moves.extend(self.notes_move(layout::NOTES, notes)?);
             let moved = self.transact(&moves);
             failpoint::hit("land.target-moved");
             match moved {
                 Ok(()) => return Ok(Moved::Landed),
                 Err(error) if error.is::<Lost>() => {
-                    let now = self.read(proof.target())?;
-                    if now.as_ref() != Some(old) {
+                    let moved = self.read(proof.target())?.as_ref() != Some(old);
+                    if moved || self.read(&layout::book(&proof.key))?.as_ref() != book {
                         return Ok(Moved::TargetMoved);
                     }
-                    // Somebody wrote into the book or a note.
+                    // Somebody wrote a note.
                     if tries == TRIES {
                         let target = proof.target();
                         return Err(error).with_context(|| {

@@ -169,7 +169,7 @@ fn the_same_with_everything_killed_again_and_again() {
         kills += 1;
         assert!(kills < 200, "it does not come to an end");
     };
-    assert_eq!(code, Some(2));
+    assert!(matches!(code, Some(0 | 2)), "{code:?}");
     let list = holds(&repo);
     println!("killed {kills} times: {} verifications", list["verifications"]);
     assert!(kills >= 3, "killed {kills} times only");

@@ -40,6 +40,37 @@ struct Row {
     state: State,
 }
 
+/// How much has happened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
+    landed: usize,
+    left: usize,
+    verified: usize,
+}
+
+impl Tally {
+    /// What has happened since another was made.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            landed: self.landed - before.landed,
+            left: self.left - before.left,
+            verified: self.verified - before.verified,
+        }
+    }
+
+    /// Whether a branch has left without having landed.
+    pub(super) fn left_any(self) -> bool {
+        self.left > 0
+    }
+
+    /// In a line.
+    pub(super) fn text(self) -> String {
+        let Self { landed, left, verified } = self;
+        let verified = human::number(verified, "verification");
+        format!("{landed} landed, {left} did not, {verified}")
+    }
+}
+
 /// How a queue stands, as its book has it.
 #[derive(Debug)]
 pub(super) struct Standing {
@@ -48,6 +79,8 @@ pub(super) struct Standing {
     /// How long the last verifications took, in milliseconds.
     took: Vec<u64>,
     verified: usize,
+    landed: usize,
+    left: usize,
     worked_off: bool,
 }
 
@@ -56,7 +89,8 @@ impl Standing {
         let lock = store.local().queue_worker_lock(&layout::queue_key(target));
         let worked_off = lock.is_file() && Lock::is_held(&lock)?;
         let (rows, took) = (BTreeMap::new(), Vec::new());
-        let mut standing = Self { rows, paused: false, took, verified: 0, worked_off };
+        let (paused, verified, landed, left) = (false, 0, 0, 0);
+        let mut standing = Self { rows, paused, took, verified, landed, left, worked_off };
         for written in store.book(target, None)?.1 {
             standing.fold(written);
         }
@@ -66,12 +100,13 @@ impl Standing {
     fn fold(&mut self, Written { at, event }: Written) {
         match event {
             BookEvent::Added { candidate: c, priority, after, .. } => {
-                // Added again while it waits, it keeps its age.
+                // Added again while it waits, it keeps its age, and what was said of it.
                 let old = self.rows.get(&c.entry).filter(|row| row.state == State::Waits);
+                let approved = old.and_then(|row| row.approved.clone());
                 let since = old.map_or(at, |row| row.since);
                 let seq = old.map_or(self.rows.len(), |row| row.seq);
                 let (commit, state) = (c.commit, State::Waits);
-                let row = Row { seq, commit, priority, after, since, approved: None, state };
+                let row = Row { seq, commit, priority, after, since, approved, state };
                 self.rows.insert(c.entry, row);
             }
             BookEvent::Replaced(c) => {
@@ -85,8 +120,12 @@ impl Standing {
                 }
             }
             BookEvent::Removed { entry, why } => self.ends(&entry, State::Removed(why)),
-            BookEvent::Left { candidate, why } => self.ends(&candidate.entry, State::Left(why)),
+            BookEvent::Left { candidate, why } => {
+                self.left += 1;
+                self.ends(&candidate.entry, State::Left(why));
+            }
             BookEvent::Landed { new, entries, .. } => {
+                self.landed += entries.len();
                 entries.iter().for_each(|c| self.ends(&c.entry, State::Landed(new.clone())));
             }
             BookEvent::Paused { .. } => self.paused = true,
@@ -120,21 +159,10 @@ impl Standing {
         self.rows.values().all(|row| row.state != State::Waits)
     }
 
-    pub(super) fn left_any(&self) -> bool {
-        self.rows.values().any(|row| matches!(row.state, State::Left(_)))
-    }
-
-    /// In a line.
-    pub(super) fn summary(&self) -> String {
-        let count =
-            |of: fn(&State) -> bool| self.rows.values().filter(|row| of(&row.state)).count();
-        let landed = count(|state| matches!(state, State::Landed(_)));
-        let left = count(|state| matches!(state, State::Left(_)));
-        let verified = match self.verified {
-            1 => "1 verification".to_owned(),
-            n => format!("{n} verifications"),
-        };
-        format!("{landed} landed, {left} did not, {verified}")
+    /// What has happened so far.
+    pub(super) fn tally(&self) -> Tally {
+        let Self { landed, left, verified, .. } = *self;
+        Tally { landed, left, verified }
     }
 
     /// In the order in which they are taken; those that are over last.
@@ -249,7 +277,7 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
         ui.say(&one.told(&tip));
     }
     let short = desk.short();
-    let mut last = format!("{waiting} wait to land on `{short}`; {}", standing.summary());
+    let mut last = format!("{waiting} wait to land on `{short}`; {}", standing.tally().text());
     if let Some(ms) = estimate {
         last.push_str(&format!("; about {} left", human::duration(ms)));
     }

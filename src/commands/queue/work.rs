@@ -38,6 +38,7 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRun, ui: &Ui) -
             }
         }
     };
+    let before = list::Standing::of(&store, &target)?.tally();
     let ended = {
         let desk = Arc::new(super::desk(store.clone(), target.clone())?);
         let mut report = |told: Told<'_>| tell(&told, ui);
@@ -45,10 +46,10 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRun, ui: &Ui) -
             .work()?
     };
     drop(lock);
-    let tally = list::Standing::of(&store, &target)?;
+    let tally = list::Standing::of(&store, &target)?.tally().since(before);
     Ok(match ended {
         Ended::Empty => {
-            ui.say(&format!("the queue is empty: {}", tally.summary()));
+            ui.say(&format!("the queue is empty: {}", tally.text()));
             if tally.left_any() { error::ENDED } else { error::OK }
         }
         Ended::Waits(what) => {

@@ -74,8 +74,14 @@ impl Worker<'_> {
             new: commit.clone(),
             entries: entries.iter().map(landed).collect(),
         };
-        match store.advance_over_branches(&proof, (onto, commit), &event, &notes)? {
-            Moved::TargetMoved => self.meet_target()?,
+        let book = self.book.clone();
+        let moved =
+            store.advance_over_branches(&proof, (onto, commit), book.as_ref(), &event, &notes)?;
+        match moved {
+            Moved::TargetMoved => {
+                self.read_book(true)?;
+                self.meet_target()?;
+            }
             Moved::Landed => {
                 let behind = store.follow(&target, onto, commit)?;
                 failpoint::hit("land.followed");

@@ -83,7 +83,11 @@ impl Worker<'_> {
         let id = EntryId::parse(&candidate.entry)?;
         self.added_on.insert(id.clone(), tip);
         let after = after.iter().map(|name| EntryId::parse(name)).collect::<Result<_, _>>()?;
-        let held = self.rules.job.queue.review;
+        // Added again while it waits, it keeps its age, and what was said of it.
+        let live = self.queue.item(&id).filter(|item| !item.standing.ended());
+        let since = live.map_or(since, |item| item.entry.since);
+        let same = live.filter(|item| item.entry.candidate == candidate.commit);
+        let held = same.map_or(self.rules.job.queue.review, |item| item.entry.held);
         Ok(Some(Entry { id, priority, after, since, candidate: candidate.commit, held }))
     }
 

@@ -60,6 +60,9 @@ fn where_reviews_are_asked_for_nothing_lands_unread() {
     line.sandbox.run(&["queue", "run"]).exits(1).says("wait for an approval");
     assert_eq!(line.states()["b0"], "reviewing");
     line.sandbox.run(&["queue", "approve", "b0", "b1"]).exits(0).says("b0: approved at");
+    // Added again, they keep what was said of them.
+    line.add(&["b0", "b1"]);
+    assert_eq!(line.states()["b0"], "queued");
     line.branch("b1", "b1", &[("f5", "after the approval\n")]);
     line.sandbox.run(&["queue", "run"]).exits(1).says("landed: b0");
     assert_eq!(line.landed(), ["b0"]);
@@ -91,4 +94,56 @@ fn a_paused_queue_begins_nothing() {
     assert_eq!(line.sandbox.git(&["worktree", "list"]).lines().count(), 1);
     line.add(&["b1"]);
     line.sandbox.run(&["queue", "run"]).exits(0).says("landed: b1");
+}
+
+#[test]
+fn a_run_and_a_queue_land_on_the_same_target() {
+    let line = Line::new("batch = 2");
+    let names = line.good(6);
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    let text = std::fs::read_to_string(line.sandbox.repo.join("harness.toml")).unwrap();
+    let text = text.replace("name = \"job\"", "name = \"job\"\ntarget = \"main\"");
+    line.sandbox.write(
+        "harness.toml",
+        &text.replace("include = [\"alpha\"]", "include = [\"alpha\", \"f*\"]"),
+    );
+    line.sandbox.git(&["commit", "--quiet", "--message", "onto main", "harness.toml"]);
+    line.add(&all);
+    let start = line.sandbox.spawn(&["start"]);
+    let queue = line.sandbox.spawn(&["queue", "run"]);
+    queue.wait().exits(0);
+    start.wait().exits(0);
+    let mut landed = line.landed();
+    landed.sort();
+    assert_eq!(landed, names);
+    let format = "--format=%(trailers:key=Harness-Task,valueonly,separator=)";
+    let log = line.sandbox.git(&["log", "--first-parent", format, "main"]);
+    let mut tasks: Vec<&str> = log.lines().filter(|l| !l.is_empty()).collect();
+    tasks.sort_unstable();
+    assert_eq!(tasks.len(), 11, "{tasks:?}");
+    tasks.dedup();
+    assert_eq!(tasks.len(), 11, "{tasks:?}");
+    line.holds();
+    line.left_alone();
+}
+
+#[test]
+fn a_mirror_goes_on_where_the_queue_was() {
+    let line = Line::new("batch = 2");
+    let names = line.good(5);
+    line.branch("bad", "main", &[("f3", "BAD\n")]);
+    let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
+    all.push("bad");
+    line.add(&all);
+    line.sandbox.give_sign("held");
+    let run = line.sandbox.spawn(&["queue", "run"]);
+    line.sandbox.await_sign("waiting");
+    let mirror = line.sandbox.root().join("mirror.git");
+    line.sandbox.git(&["clone", "--quiet", "--mirror", ".", mirror.to_str().unwrap()]);
+    std::fs::remove_file(line.sandbox.sign("held")).unwrap();
+    run.wait().exits(2);
+    line.sandbox.run_in(&mirror, &["queue", "run"], &[]).exits(2).says("5 landed, 1 did not");
+    let tree = |dir: &std::path::Path| line.sandbox.try_git(dir, &["rev-parse", "main^{tree}"]).out;
+    assert_eq!(tree(&mirror), tree(&line.sandbox.repo));
+    line.holds();
 }
