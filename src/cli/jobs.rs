@@ -31,7 +31,7 @@ pub struct New {
     /// Its model
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// The job whose [agent] is to write it
+    /// The job whose `[agent]` is to write it
     #[arg(long, value_name = "JOB")]
     pub job: Option<String>,
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// The number of tasks of the long scenarios; `GIT_HARNESS_AGENT_TASKS` asks for more.
 pub(crate) fn many() -> usize {
     let asked = std::env::var("GIT_HARNESS_AGENT_TASKS").ok();
-    asked.map_or(24, |n| n.parse().unwrap())
+    asked.map_or(16, |n| n.parse().unwrap())
 }
 
 /// A job that one of the CLIs does.

@@ -1,7 +1,7 @@
 //! The merge queue of one target: what is tried with what, what lands, and what leaves.
 //!
 //! A fold over what was seen, and what is owed is a function of the state alone, so recovery is folding again and asking
-//! again. Entries wait in the [`pool`]; groups of them are built into a [`train`] each and verified.
+//! again. Entries wait in the `pool`; groups of them are built into a `train` each and verified.
 //!
 //! - With one place, a train stands on the target's tip. Green: it lands. Red: it is bisected, left half first; the
 //!   prefix that passes lands, the first entry behind it that makes it fail is tried once more alone on the tip, and what
