@@ -190,8 +190,8 @@ impl Git {
         })
     }
 
-    /// Runs git as the user would, with their configuration, keys and helpers: for other repositories, which nothing else here
-    /// speaks to. It asks no questions. A non-zero exit code is no error here.
+    /// Runs git as the user would, with their configuration, filters, keys and helpers: for their own work trees, and for other
+    /// repositories. It asks no questions. A non-zero exit code is no error here.
     ///
     /// # Errors
     /// If git cannot be started.
@@ -204,9 +204,12 @@ impl Git {
         let kept = environment.iter().filter(|(name, _)| !ours(name));
         let mut env: BTreeMap<OsString, OsString> =
             kept.map(|(name, value)| (name.clone(), value.clone())).collect();
-        env.insert("GIT_DIR".into(), self.common_dir.clone().into_os_string());
+        for name in ["GIT_DIR", "GIT_WORK_TREE"] {
+            env.extend(self.env.value(name).map(|value| (name.into(), value.to_owned())));
+        }
         env.insert("GIT_TERMINAL_PROMPT".into(), "0".into());
-        let call = duct::cmd(&self.exe, args).dir(&self.common_dir).full_env(env);
+        let dir = self.env.value("GIT_WORK_TREE").map_or(self.common_dir.as_path(), Path::new);
+        let call = duct::cmd(&self.exe, args).dir(dir).full_env(env);
         let run = isolated(call)
             .stdin_null()
             .stdout_capture()

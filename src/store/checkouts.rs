@@ -5,11 +5,12 @@
 //! followed, with the command that makes it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
 use super::{Store, layout};
+use crate::ambient;
 use crate::domain::id::Oid;
 use crate::process::{self, Git};
 use crate::repo::{self, Checkout};
@@ -142,16 +143,18 @@ fn read_tree(
     new: &Oid,
     dry_run: bool,
 ) -> Result<Option<String>> {
-    let git = git.with("GIT_DIR", &checkout.git_dir).with("GIT_WORK_TREE", work_dir(checkout));
+    let git = git.with("GIT_DIR", &checkout.git_dir).with("GIT_WORK_TREE", &checkout.work_dir);
+    // As in a checkout by the user, their filters run: without them the content would be wrong. Their hooks do not.
+    let run = |args: &[&str]| {
+        let all: Vec<&str> =
+            ["-c", "core.hooksPath=/dev/null"].iter().chain(args).copied().collect();
+        git.by_the_user(&all, &ambient::environment())
+    };
     // Files that were only touched must not look changed. What it says of others is no error here.
-    git.output(&["update-index", "-q", "--refresh"], b"")?;
+    run(&["update-index", "-q", "--refresh"])?;
     let mut args = vec!["read-tree", "-m", "-u"];
     args.extend(dry_run.then_some("--dry-run"));
     args.extend([old.as_str(), new.as_str()]);
-    let said = git.output(&args, b"")?;
+    let said = run(&args)?;
     Ok((said.code != Some(0)).then(|| said.stderr.lines().next().unwrap_or("").to_owned()))
-}
-
-fn work_dir(checkout: &Checkout) -> &Path {
-    &checkout.work_dir
 }

@@ -80,7 +80,12 @@ fn every_option_in_the_readme_exists() {
     for line in text.split(['`', '\n']) {
         let Some((_, rest)) = line.split_once("git harness ") else { continue };
         let mut words = rest.split_whitespace();
-        let Some(verb) = words.next().and_then(|v| command.find_subcommand(v)) else { continue };
+        let Some(mut verb) = words.next().and_then(|v| command.find_subcommand(v)) else {
+            continue;
+        };
+        if let Some(action) = words.clone().next().and_then(|word| verb.find_subcommand(word)) {
+            verb = action;
+        }
         for word in words.take_while(|w| *w != "#" && *w != ";" && *w != "&&") {
             let Some(long) = word.strip_prefix("--") else { continue };
             let long: String =
