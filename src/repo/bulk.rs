@@ -7,40 +7,59 @@
 use std::path::Path;
 
 use anyhow::Result;
+use gix::objs::FindExt as _;
 use gix::odb::pack;
 use rayon::prelude::*;
 
 use super::objects::{CommitInfo, commit_info, said};
-use super::{Repo, object_id};
+use super::{Repo, handle, object_id};
 use crate::domain::id::Oid;
 
-/// How many commits one thread reads on end.
+/// How many commits one thread reads on end, at least: the bases of the first ones are unpacked for nothing.
 const STRETCH: usize = 512;
+
+/// Into how many stretches the work of a thread is cut, at most, so that none waits long for another.
+const STRETCHES: usize = 4;
 
 /// How large a loose commit may be to be read here, in bytes. Ours have less than two thousand.
 const ROOM: usize = 8192;
 
-/// Reads commits, each as [`commit_info`] does, in the order in which they are named.
+/// Reads commits, each as [`commit_info`] does, and gives what is made of each, in the order in which they are named. No more of
+/// them are held in memory at a time than there are threads.
 ///
 /// # Errors
-/// If the folder of packs cannot be read. What is wrong with a commit is said in its place.
-pub fn commit_infos(repo: &Repo, ids: &[&Oid]) -> Result<Vec<Result<CommitInfo>>> {
+/// If the folder of packs cannot be read. What is wrong with a commit is for `make`.
+pub fn read_commits<T: Send>(
+    repo: &Repo,
+    ids: &[&Oid],
+    make: impl Fn(Result<CommitInfo>) -> T + Sync,
+) -> Result<Vec<T>> {
     let folder = repo.common_dir().join("objects");
     let mut order = placed(repo, &folder.join("pack"), ids)?;
     order.sort_unstable();
-    let mut read: Vec<(usize, Result<CommitInfo>)> = order
-        .par_chunks(STRETCH)
-        .flat_map_iter(|stretch| {
-            let read = |&(place, n): &(Place, usize)| -> Option<(usize, Result<CommitInfo>)> {
-                let id = ids.get(n)?;
-                let loose = (place == Place::Elsewhere).then(|| loose(repo, &folder, id));
-                Some((n, loose.flatten().map_or_else(|| commit_info(repo, id), Ok)))
-            };
-            stretch.iter().filter_map(read).collect::<Vec<_>>()
+    let stretch = order.len().div_ceil(STRETCHES * rayon::current_num_threads()).max(STRETCH);
+    let stretches: Vec<Vec<(usize, T)>> = order
+        .par_chunks(stretch)
+        .map(|stretch| {
+            let reader = handle::in_order(&repo.shared);
+            let mut buffer = Vec::with_capacity(ROOM);
+            let mut read = Vec::with_capacity(stretch.len());
+            for &(place, n) in stretch {
+                let Some(id) = ids.get(n) else { continue };
+                let info = match place {
+                    Place::Packed(..) => packed(&reader, id, &mut buffer),
+                    Place::Elsewhere => loose(repo, &folder, id),
+                };
+                // What is odd about it, the ordinary way says.
+                read.push((n, make(info.map_or_else(|| commit_info(repo, id), Ok))));
+            }
+            read
         })
         .collect();
+    let mut read: Vec<(usize, T)> = Vec::with_capacity(order.len());
+    stretches.into_iter().for_each(|stretch| read.extend(stretch));
     read.sort_unstable_by_key(|(n, _)| *n);
-    Ok(read.into_iter().map(|(_, info)| info).collect())
+    Ok(read.into_iter().map(|(_, made)| made).collect())
 }
 
 /// Where an object is.
@@ -72,7 +91,12 @@ fn placed(repo: &Repo, folder: &Path, ids: &[&Oid]) -> Result<Vec<(Place, usize)
     Ok(places)
 }
 
-/// Reads a small loose commit. Nothing if there is none, or anything is odd about it: the ordinary way says what.
+/// Reads a commit from a pack, with room that is used again and again.
+fn packed(reader: &gix::Repository, id: &Oid, buffer: &mut Vec<u8>) -> Option<CommitInfo> {
+    said(&reader.objects.find_commit(&object_id(id).ok()?, buffer).ok()?).ok()
+}
+
+/// Reads a small loose commit. Nothing if there is none, or anything is odd about it.
 fn loose(repo: &Repo, objects: &Path, id: &Oid) -> Option<CommitInfo> {
     let (folder, name) = id.as_str().split_at_checked(2)?;
     let bytes = std::fs::read(objects.join(folder).join(name)).ok()?;

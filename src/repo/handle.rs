@@ -12,6 +12,9 @@ const SPARE: usize = 8;
 /// How much a handle remembers of what it has read, and as much of what that was made from, in bytes.
 const CACHE: usize = 4 * 1024 * 1024;
 
+/// How much is remembered of what lies before something in a pack, in bytes: two hundred of our commits.
+const BASES: usize = 512 * 1024;
+
 /// Handles that nobody uses at the moment.
 #[derive(Clone, Default)]
 pub(super) struct Handles(Arc<Mutex<Vec<gix::Repository>>>);
@@ -35,6 +38,15 @@ pub(super) fn fresh(shared: &gix::ThreadSafeRepository) -> gix::Repository {
     local.object_cache_size_if_unset(CACHE);
     // Objects in a pack are deltas of others in it, up to fifty deep; without this, all of them are unpacked for each.
     local.objects.set_pack_cache(|| Box::new(MemoryCappedHashmap::new(CACHE)));
+    local
+}
+
+/// A handle for whoever reads much of a pack once, in the order in which it lies there: of what was read before, only the last
+/// bases are needed again.
+pub(super) fn in_order(shared: &gix::ThreadSafeRepository) -> gix::Repository {
+    let mut local = shared.to_thread_local();
+    local.object_cache_size(None);
+    local.objects.set_pack_cache(|| Box::new(MemoryCappedHashmap::new(BASES)));
     local
 }
 

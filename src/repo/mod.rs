@@ -38,7 +38,7 @@ use anyhow::{Context, Result, bail};
 use crate::domain::id::Oid;
 use handle::Handles;
 
-pub use bulk::commit_infos;
+pub use bulk::read_commits;
 pub use changes::{FileChange, file_changes};
 pub use diff::{Change, ChangeKind, changed_paths, unified_diff};
 pub use handle::Handle;

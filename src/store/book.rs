@@ -288,7 +288,7 @@ impl Store {
             let event = serde_json::from_str(text).with_context(damaged)?;
             let at = trailers.get("Harness-At").and_then(|at| at.parse().ok()).unwrap_or(0);
             found.push(Written { at: Timestamp(at), event });
-            let begins = trailers.contains_key("Harness-Begins");
+            let begins = trailers.has("Harness-Begins");
             next = if begins { None } else { info.parents.into_iter().next() };
             next = next.filter(|commit| Some(commit) != after);
         }

@@ -145,9 +145,15 @@ pub fn counts(state: &RunState) -> String {
         Phase::Queued,
         Phase::Todo,
     ];
+    let mut counts = [0; 8];
+    for task in state.tasks.values() {
+        let counted = order.iter().zip(&mut counts).find(|(phase, _)| **phase == task.phase);
+        counted.into_iter().for_each(|(_, n)| *n += 1);
+    }
     let some: Vec<_> = order
         .iter()
-        .map(|p| (state.count(p), p.as_str()))
+        .zip(counts)
+        .map(|(p, n)| (n, p.as_str()))
         .filter(|(n, _)| *n > 0)
         .map(|(n, word)| format!("{n} {word}"))
         .collect();

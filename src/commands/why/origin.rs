@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::domain::id::Oid;
 use crate::repo;
-use crate::store::{Store, codec, layout};
+use crate::store::codec::{self, Trailers};
+use crate::store::{Store, layout};
 
 /// By what an origin was found, surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,30 +165,27 @@ fn name(run: &str, task: &str, branch: &str, candidate: &str) -> String {
 }
 
 /// The trailers of a message, and those of every message that it quotes: `git merge --squash` keeps what it has squashed, indented.
-fn said(message: &str) -> Vec<BTreeMap<&str, &str>> {
-    let ours = |map: &BTreeMap<&str, &str>| {
-        (map.contains_key("Harness-Run") && map.contains_key("Harness-Task"))
-            || map.contains_key("Harness-Branch")
+fn said(message: &str) -> Vec<Trailers<'_>> {
+    let ours = |map: &Trailers<'_>| {
+        (map.has("Harness-Run") && map.has("Harness-Task")) || map.has("Harness-Branch")
     };
     let own = codec::trailers(message);
     if ours(&own) {
         return vec![own];
     }
     let mut found = Vec::new();
-    let mut block = BTreeMap::new();
+    let mut block = Trailers::default();
     for line in message.lines().chain([""]) {
         match line.trim().split_once(": ").filter(|(key, _)| key.starts_with("Harness-")) {
-            Some((key, value)) => {
-                block.insert(key, value);
-            }
+            Some((key, value)) => block.push(key, value),
             None if ours(&block) => found.push(std::mem::take(&mut block)),
-            None => block.clear(),
+            None => block = Trailers::default(),
         }
     }
     found
 }
 
-fn of_trailers(trailers: &BTreeMap<&str, &str>) -> Value {
+fn of_trailers(trailers: &Trailers<'_>) -> Value {
     let pairs = [
         ("run", "Harness-Run"),
         ("task", "Harness-Task"),

@@ -38,15 +38,15 @@ pub fn awaits_review(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId)
 /// The tasks that cannot begin, each with the failed or skipped one that it waits for, be it through others.
 #[must_use]
 pub fn blocked(state: &RunState) -> BTreeMap<TaskId, TaskId> {
+    if state.count(&Phase::Failed) + state.count(&Phase::Skipped) == 0 {
+        return BTreeMap::new();
+    }
     let phase = |t: &TaskId| state.tasks.get(t).map(|s| &s.phase);
     let gave_up = |t: &TaskId| matches!(phase(t), Some(Phase::Failed | Phase::Skipped));
     let mut found = BTreeMap::new();
     // A task that was split waits for nobody any more, and nobody for it.
     let mut open: VecDeque<(&TaskId, &TaskId)> =
         state.plan.tasks.iter().filter(|t| gave_up(&t.id)).map(|t| (&t.id, &t.id)).collect();
-    if open.is_empty() {
-        return found;
-    }
     let mut waiting: BTreeMap<&TaskId, Vec<&TaskId>> = BTreeMap::new();
     for task in state.plan.tasks.iter().filter(|t| phase(&t.id) == Some(&Phase::Todo)) {
         for before in &task.after {

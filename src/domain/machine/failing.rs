@@ -26,6 +26,9 @@ pub struct Alike {
 #[must_use]
 pub fn alike(state: &RunState) -> Vec<Alike> {
     let mut groups: BTreeMap<&str, Vec<TaskId>> = BTreeMap::new();
+    if state.count(&Phase::Failed) == 0 {
+        return Vec::new();
+    }
     for task in &state.plan.tasks {
         if let Some(s) = state.tasks.get(&task.id).filter(|s| s.phase == Phase::Failed) {
             let cause = s.cause.as_deref().unwrap_or("of an unknown kind");

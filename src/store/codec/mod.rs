@@ -6,8 +6,7 @@
 
 mod run;
 mod session;
-
-use std::collections::BTreeMap;
+mod trailers;
 
 use anyhow::{Context, Result, bail};
 
@@ -22,6 +21,7 @@ use crate::domain::state::{Phase, TaskState};
 use crate::domain::verdict::{Candidate, CheckResult, Finding};
 
 pub use run::{read_run_event, write_run};
+pub use trailers::Trailers;
 
 /// The version of the format. A change of meaning is a new number, before the first new value is written.
 pub const VERSION: u32 = 1;
@@ -44,10 +44,8 @@ pub fn one_line(text: &str) -> String {
 
 /// The trailers of a message: the last paragraph's `Key: value` lines.
 #[must_use]
-pub fn trailers(message: &str) -> BTreeMap<&str, &str> {
-    let body = message.trim_end();
-    let start = body.rfind("\n\n").map_or(0, |i| i + 2);
-    body[start..].lines().filter_map(|l| l.split_once(": ")).collect()
+pub fn trailers(message: &str) -> Trailers<'_> {
+    Trailers::of(message)
 }
 
 fn wire_results(results: &[CheckResult]) -> Vec<WireResult> {
@@ -379,7 +377,7 @@ fn vouched(kind: &TaskEventKind) -> Vec<&str> {
     }
 }
 
-fn version(map: &BTreeMap<&str, &str>) -> Result<()> {
+fn version(map: &Trailers<'_>) -> Result<()> {
     let found = map.get("Harness-V").copied().unwrap_or("none");
     if found != VERSION.to_string() {
         bail!(
@@ -425,7 +423,7 @@ pub fn read_state(message: &str) -> Result<TaskState> {
         faults: small("Harness-Faults")?,
         not_before: Timestamp(number("Harness-Not-Before")?),
         evaluation: Evaluation {
-            waiting: map.contains_key("Harness-Evaluating"),
+            waiting: map.has("Harness-Evaluating"),
             rounds: small("Harness-Rounds")?,
             objection: text("Harness-Objection"),
             spend: session::read_spend(&map, "Harness-Evaluation-Spend")?,
@@ -440,7 +438,7 @@ pub fn read_state(message: &str) -> Result<TaskState> {
                 }),
                 (_, _) => None,
             },
-            revised: map.contains_key("Harness-Revised"),
+            revised: map.has("Harness-Revised"),
         },
         landed: id("Harness-Landed")?,
         reason: text("Harness-Reason"),

@@ -1,10 +1,8 @@
 //! The trailers of a task's tip that are about its session and what its attempts used.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context as _, Result};
 
-use super::one_line;
+use super::{Trailers, one_line};
 use crate::domain::session::{Cost, Session, Spend, Usage};
 use crate::domain::state::TaskState;
 use crate::store::wire::{four, tokens};
@@ -42,7 +40,7 @@ pub(super) fn write(after: &TaskState) -> Vec<(&'static str, String)> {
 }
 
 /// The session that a tip names.
-pub(super) fn read(map: &BTreeMap<&str, &str>) -> Result<Option<Session>> {
+pub(super) fn read(map: &Trailers<'_>) -> Result<Option<Session>> {
     let text = |key: &str| map.get(key).map(|v| (*v).to_owned());
     let (Some(id), Some(place), Some(owner)) =
         (text("Harness-Session"), text("Harness-Session-Place"), text("Harness-Session-Owner"))
@@ -54,18 +52,18 @@ pub(super) fn read(map: &BTreeMap<&str, &str>) -> Result<Option<Session>> {
 }
 
 /// What a tip says is charged to no budget.
-pub(super) fn read_excused(map: &BTreeMap<&str, &str>) -> Result<Usage> {
+pub(super) fn read_excused(map: &Trailers<'_>) -> Result<Usage> {
     usage(map, "Harness-Excused", "Harness-Excused-Cost")
 }
 
-fn usage(map: &BTreeMap<&str, &str>, of_tokens: &str, of_cost: &str) -> Result<Usage> {
+fn usage(map: &Trailers<'_>, of_tokens: &str, of_cost: &str) -> Result<Usage> {
     let told = map.get(of_tokens).map(|v| parse(v)).transpose()?.map(tokens);
     let cost = map.get(of_cost).map(|v| parse::<1>(v)).transpose()?.map(|[nano]| Cost(nano));
     Ok(Usage { tokens: told, cost })
 }
 
 /// What a tip says was used.
-pub(super) fn read_spend(map: &BTreeMap<&str, &str>, key: &str) -> Result<Spend> {
+pub(super) fn read_spend(map: &Trailers<'_>, key: &str) -> Result<Spend> {
     let Some(text) = map.get(key) else { return Ok(Spend::default()) };
     let [input, output, cache_read, cache_write, cost, rest @ ..] = parse::<9>(text)?;
     let [told_tokens, untold_tokens, told_cost, untold_cost] =

@@ -10,43 +10,46 @@ use crate::domain::state::{Phase, TaskState};
 use crate::domain::verdict::Candidate;
 use crate::store::wire::{four, tokens};
 
-/// A tip as a record has it.
+/// A tip as a record has it. It borrows: what is read is copied once, into the state.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Record {
-    tree: String,
-    phase: String,
+pub(super) struct Record<'a> {
+    tree: &'a str,
+    phase: &'a str,
     seq: u64,
     attempt: u32,
-    place: Option<String>,
-    owner: Option<String>,
-    base: Option<String>,
-    ending: Option<String>,
-    class: Option<String>,
-    session: Option<Thread>,
+    place: Option<&'a str>,
+    owner: Option<&'a str>,
+    base: Option<&'a str>,
+    ending: Option<&'a str>,
+    class: Option<&'a str>,
+    #[serde(borrow)]
+    session: Option<Thread<'a>>,
     /// Resumes, redispatches, rejections, conflicts, faults.
     counts: [u32; 5],
     spend: Option<Used>,
     excused: Told,
-    candidate: Option<[String; 3]>,
+    #[serde(borrow)]
+    candidate: Option<[&'a str; 3]>,
     not_before: u64,
     waiting: bool,
     rounds: u32,
-    objection: Option<String>,
+    objection: Option<&'a str>,
     judging: Option<Used>,
     /// By whom, when, which commit, which tree.
-    approval: Option<(String, u64, String, String)>,
+    #[serde(borrow)]
+    approval: Option<(&'a str, u64, &'a str, &'a str)>,
     revised: bool,
-    landed: Option<String>,
-    reason: Option<String>,
-    cause: Option<String>,
+    landed: Option<&'a str>,
+    reason: Option<&'a str>,
+    cause: Option<&'a str>,
     at: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Thread {
-    id: String,
-    place: String,
-    owner: String,
+struct Thread<'a> {
+    id: &'a str,
+    place: &'a str,
+    owner: &'a str,
     counted: Told,
 }
 
@@ -77,8 +80,8 @@ fn spend(used: Option<Used>) -> Spend {
     Spend { tokens, cost, told_tokens, untold_tokens, told_cost, untold_cost }
 }
 
-impl Record {
-    pub(super) fn of(tree: &Oid, state: &TaskState) -> Self {
+impl<'a> Record<'a> {
+    pub(super) fn of(tree: &'a Oid, state: &'a TaskState) -> Self {
         // Without a rest: a field that is new must be thought of here.
         let TaskState {
             phase,
@@ -105,50 +108,50 @@ impl Record {
             reason,
             cause,
             at,
-        } = state.clone();
+        } = state;
         let Evaluation { waiting, rounds, objection, spend: judging } = evaluation;
         let Review { approval, revised } = review;
-        let text = |id: Oid| id.to_string();
         Self {
-            tree: tree.to_string(),
-            phase: phase.as_str().to_owned(),
-            seq,
-            attempt,
-            place,
-            owner,
-            base: base.map(text),
-            ending,
-            class: class.map(|c| c.to_string()),
-            session: session.map(|Session { id, place, owner, counted }| {
-                let counted = told(counted);
+            tree: tree.as_str(),
+            phase: phase.as_str(),
+            seq: *seq,
+            attempt: *attempt,
+            place: place.as_deref(),
+            owner: owner.as_deref(),
+            base: base.as_ref().map(Oid::as_str),
+            ending: ending.as_deref(),
+            class: class.map(Class::as_str),
+            session: session.as_ref().map(|Session { id, place, owner, counted }| {
+                let counted = told(*counted);
                 Thread { id, place, owner, counted }
             }),
-            counts: [resumes, redispatches, rejections, conflicts, faults],
-            spend: used(spend),
-            excused: told(excused),
-            candidate: candidate
-                .map(|Candidate { commit, tree, base }| [commit, tree, base].map(text)),
-            not_before: not_before.0,
-            waiting,
-            rounds,
-            objection,
-            judging: used(judging),
-            approval: approval.map(|Approval { by, at, commit, tree }| {
-                (by, at.0, commit.to_string(), tree.to_string())
+            counts: [*resumes, *redispatches, *rejections, *conflicts, *faults],
+            spend: used(*spend),
+            excused: told(*excused),
+            candidate: candidate.as_ref().map(|Candidate { commit, tree, base }| {
+                [commit.as_str(), tree.as_str(), base.as_str()]
             }),
-            revised,
-            landed: landed.map(text),
-            reason,
-            cause,
+            not_before: not_before.0,
+            waiting: *waiting,
+            rounds: *rounds,
+            objection: objection.as_deref(),
+            judging: used(*judging),
+            approval: approval.as_ref().map(|Approval { by, at, commit, tree }| {
+                (by.as_str(), at.0, commit.as_str(), tree.as_str())
+            }),
+            revised: *revised,
+            landed: landed.as_ref().map(Oid::as_str),
+            reason: reason.as_deref(),
+            cause: cause.as_deref(),
             at: at.0,
         }
     }
 
     /// Nothing if it is not what this version writes.
     pub(super) fn state(self) -> Option<(Oid, TaskState)> {
-        let id = |text: String| Oid::parse(&text).ok();
+        let id = |text: &str| Oid::parse(text).ok();
         // An id that is there must be one.
-        let maybe = |text: Option<String>| -> Option<Option<Oid>> {
+        let maybe = |text: Option<&str>| -> Option<Option<Oid>> {
             text.map_or(Some(None), |text| id(text).map(Some))
         };
         let [resumes, redispatches, rejections, conflicts, faults] = self.counts;
@@ -160,26 +163,31 @@ impl Record {
         };
         let approval = match self.approval {
             None => None,
-            Some((by, at, commit, tree)) => {
-                Some(Approval { by, at: Timestamp(at), commit: id(commit)?, tree: id(tree)? })
-            }
+            Some((by, at, commit, tree)) => Some(Approval {
+                by: by.to_owned(),
+                at: Timestamp(at),
+                commit: id(commit)?,
+                tree: id(tree)?,
+            }),
         };
         let class = match self.class {
             None => None,
-            Some(word) => Some(Class::parse(&word)?),
+            Some(word) => Some(Class::parse(word)?),
         };
+        let own = |text: Option<&str>| text.map(str::to_owned);
         let state = TaskState {
-            phase: Phase::parse(&self.phase)?,
+            phase: Phase::parse(self.phase)?,
             seq: self.seq,
             attempt: self.attempt,
-            place: self.place,
-            owner: self.owner,
+            place: own(self.place),
+            owner: own(self.owner),
             base: maybe(self.base)?,
-            ending: self.ending,
+            ending: own(self.ending),
             class,
             session: self.session.map(|t| {
                 let counted = usage(t.counted);
-                Session { id: t.id, place: t.place, owner: t.owner, counted }
+                let (id, place, owner) = (t.id.to_owned(), t.place.to_owned(), t.owner.to_owned());
+                Session { id, place, owner, counted }
             }),
             resumes,
             redispatches,
@@ -193,13 +201,13 @@ impl Record {
             evaluation: Evaluation {
                 waiting: self.waiting,
                 rounds: self.rounds,
-                objection: self.objection,
+                objection: own(self.objection),
                 spend: spend(self.judging),
             },
             review: Review { approval, revised: self.revised },
             landed: maybe(self.landed)?,
-            reason: self.reason,
-            cause: self.cause,
+            reason: own(self.reason),
+            cause: own(self.cause),
             at: Timestamp(self.at),
         };
         Some((id(self.tree)?, state))

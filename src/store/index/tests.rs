@@ -124,7 +124,7 @@ fn the_whole_is_read_only_while_nothing_has_moved() {
         vars: if n == 1 { "{}".into() } else { String::new() },
     };
     let plan = Plan { tasks: (0..3).map(task).collect() };
-    let tip = |n| (task(n).id, Tip { commit: oid(n), tree: oid(n + 10) }, full(n));
+    let tip = |n| (task(n).id, Tip { commit: oid(n), tree: oid(n + 10) }, Box::new(full(n)));
     let tips: Vec<_> = (0..3).map(tip).collect();
     let old = Stamps { packed: Some((5, 6, 7)), folder: Some((8, 9)) };
     let moved = [
