@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -14,6 +15,10 @@ use crate::ambient;
 use crate::domain::id::Oid;
 use crate::process::{self, Git};
 use crate::repo::{self, Checkout};
+
+/// How often a work tree is tried whose index somebody else has locked, and how long is waited in between.
+const LOCKED: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// A work tree that shows an older commit than its branch has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,11 +155,21 @@ fn read_tree(
             ["-c", "core.hooksPath=/dev/null"].iter().chain(args).copied().collect();
         git.by_the_user(&all, &ambient::environment())
     };
-    // Files that were only touched must not look changed. What it says of others is no error here.
-    run(&["update-index", "-q", "--refresh"])?;
     let mut args = vec!["read-tree", "-m", "-u"];
     args.extend(dry_run.then_some("--dry-run"));
     args.extend([old.as_str(), new.as_str()]);
-    let said = run(&args)?;
-    Ok((said.code != Some(0)).then(|| said.stderr.lines().next().unwrap_or("").to_owned()))
+    for tried in 1.. {
+        // Files that were only touched must not look changed. What it says of others is no error here.
+        run(&["update-index", "-q", "--refresh"])?;
+        let said = run(&args)?;
+        if said.code == Some(0) {
+            return Ok(None);
+        }
+        // Somebody's git is at work there, perhaps one that a killed process of ours has left: it will be done soon.
+        if !said.stderr.contains("index.lock") || tried == LOCKED {
+            return Ok(Some(said.stderr.lines().next().unwrap_or("").to_owned()));
+        }
+        ambient::pause(LOCK_PAUSE);
+    }
+    Ok(None)
 }

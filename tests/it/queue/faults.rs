@@ -24,11 +24,12 @@ fn mixed(more: &str) -> (Line, Vec<String>) {
 
 fn ends_well(line: &Line) {
     for _ in 0..STARTS {
-        match line.sandbox.run(&["queue", "run"]).code {
+        let said = line.sandbox.run(&["queue", "run"]);
+        match said.code {
             // 2 if `bad` was rejected by this one.
             0 | 2 => break,
             137 => {}
-            code => panic!("an unexpected end: {code}"),
+            _ => panic!("an unexpected end:\n{said}"),
         }
     }
     let states = line.states();
