@@ -1,6 +1,6 @@
 //! The loop: what is owed is begun, what is seen is journaled, then told.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -11,11 +11,11 @@ use anyhow::Result;
 use super::attempts;
 use super::barrier::Barriers;
 use super::evaluations;
-use super::landings::Car;
+use super::leaving::Leaving;
+use super::line::Line;
 use super::news::Sinking;
 use super::reviews::Branches;
 use super::slots::Slots;
-use super::train::Leaving;
 use super::verifications::{Case, Judged};
 use super::{Context, Options, Report, Stopped, recover, signals};
 use crate::ambient;
@@ -92,7 +92,7 @@ pub struct Engine<'a> {
     /// Lines for the notes on landed commits.
     pub(super) notes: Lines,
     /// Candidates on their way to the target.
-    pub(super) train: VecDeque<Car>,
+    pub(super) line: Line,
     /// Landings that wait for a barrier.
     pub(super) leaving: Option<Leaving>,
     /// What is known of branches under review.
@@ -141,7 +141,7 @@ pub fn prepare<'a>(
         litter: Vec::new(),
         verdicts: Lines::new(),
         notes: Lines::new(),
-        train: VecDeque::new(),
+        line: Line::default(),
         leaving: None,
         branches: Branches::default(),
         held: None,
@@ -184,7 +184,7 @@ impl Engine<'_> {
                 self.settle()?;
                 return Ok(Stopped::Interrupted(signal));
             }
-            let begun = self.begin()? | self.pull()?;
+            let begun = self.begin()?;
             if !begun && let Some(stopped) = self.stopped() {
                 self.settle()?;
                 return Ok(stopped);

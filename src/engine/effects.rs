@@ -15,7 +15,7 @@ use crate::domain::id::TaskId;
 use crate::domain::machine::{Decision, Effect, Observation, owed};
 use crate::domain::session::Reading;
 use crate::domain::state::Phase;
-use crate::domain::verdict::{Judgement, Verdict};
+use crate::domain::verdict::{Candidate, Judgement, Verdict};
 use crate::verify::Stage;
 
 /// How many candidates may wait for each verification that can be under way.
@@ -28,7 +28,12 @@ impl Engine<'_> {
         let crowded = self.is_crowded();
         let mut begun = false;
         let mut launches = Vec::new();
+        let mut queued = Vec::new();
         for effect in effects {
+            if let Effect::Land(task) = effect {
+                queued.push(task);
+                continue;
+            }
             let ends_something = matches!(effect, Effect::Await(..));
             if self.flight.contains_key(&effect)
                 || self.later.contains(&effect)
@@ -46,7 +51,7 @@ impl Engine<'_> {
                 Effect::Evaluate(task, attempt) => {
                     self.evaluate(&task.clone(), *attempt, effect)?
                 }
-                Effect::Land(task) => self.couple(task, &effect)?,
+                Effect::Land(_) => false,
                 Effect::Start(..) if crowded => false,
                 Effect::Start(task, attempt) => {
                     launches.extend(self.dispatch(task, *attempt)?);
@@ -58,6 +63,9 @@ impl Engine<'_> {
                     true
                 }
             };
+        }
+        if self.asked_to_stop.is_none() {
+            begun |= self.land(&queued)?;
         }
         if !launches.is_empty() {
             // Journal first: an attempt exists before its keeper does.
@@ -83,6 +91,8 @@ impl Engine<'_> {
     fn is_crowded(&self) -> bool {
         let state = &self.ledger.state;
         let queued = if self.held.is_some() { 0 } else { state.count(&Phase::Queued) };
+        // As many as land together are no crowd.
+        let queued = queued.saturating_sub(self.ctx.job.queue.batch);
         let waiting = queued + state.count(&Phase::Verifying);
         waiting >= CROWD * self.policy.verifications
     }
@@ -144,7 +154,7 @@ impl Engine<'_> {
         let ctx = &self.ctx;
         let Ok(tree) = ctx.store.repo().tree_of(&ctx.base) else { return false };
         let base = ctx.base.clone();
-        let case = Case { stage: Stage::Landing, task: None, commit: base.clone(), tree, base };
+        let case = Case::of(Stage::Landing, None, (base.clone(), tree, base));
         if verifications::steps(ctx, &case, "c01").is_ok_and(|steps| steps.is_empty()) {
             let verdict = Verdict { judgement: Judgement::Accepted, results: Vec::new() };
             self.observe(Observation::BaseJudged(verdict));
@@ -164,12 +174,8 @@ impl Engine<'_> {
 
     /// The place for a verification: the one its keeper is in already, else a free one.
     pub(super) fn check_place(&mut self, key: &str, stage: Stage) -> String {
-        let mut adopted = self.adopted.iter().filter(|(k, _)| k.starts_with(key));
-        match adopted.next().map(|(k, place)| (k.clone(), place.clone())) {
-            Some((key, place)) => {
-                self.adopted.remove(&key);
-                place
-            }
+        match self.adopted.remove(key) {
+            Some(place) => place,
             None => self.slots.take_for(stage),
         }
     }
@@ -197,13 +203,8 @@ impl Engine<'_> {
             {
                 return Ok(Seen::OutOfScope(candidate, finding));
             }
-            let case = Case {
-                stage: Stage::Task,
-                task: Some((task, attempt)),
-                commit: candidate.commit,
-                tree: candidate.tree,
-                base: candidate.base,
-            };
+            let Candidate { commit, tree, base } = candidate;
+            let case = Case::of(Stage::Task, Some((task, attempt)), (commit, tree, base));
             let judged = verifications::judge(ctx, &case, &place, wait)?;
             Ok(Seen::Judged(Box::new(case), judged))
         })

@@ -5,11 +5,11 @@ use std::sync::PoisonError;
 use anyhow::Result;
 
 use super::Context;
-use super::verifications::{self, Case, Judged};
+use super::verifications::{Case, Member};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::review::Approval;
 use crate::domain::session::{Cost, Reading};
-use crate::domain::verdict::{Candidate, CheckResult, Judgement};
+use crate::domain::verdict::{Candidate, CheckResult};
 use crate::job::Merge;
 use crate::landing::{self, Onto};
 use crate::repo;
@@ -33,20 +33,20 @@ pub(super) struct Car {
     pub new: Oid,
     /// Its tree.
     pub tree: Oid,
-    /// What was said of that tree; nothing while it is being judged.
-    pub judged: Option<Judged>,
 }
 
 impl Car {
-    /// What is to be judged.
-    pub(super) fn case(&self) -> Case {
-        Case {
-            stage: Stage::Landing,
-            task: Some((self.task.clone(), self.attempt)),
-            commit: self.new.clone(),
-            tree: self.tree.clone(),
-            base: self.candidate.base.clone(),
-        }
+    /// What is to be judged: its tree, in which the work of those before it is new, too.
+    pub(super) fn case(&self, with: Vec<Member>, again: bool) -> Case {
+        let (commit, tree) = (self.new.clone(), self.tree.clone());
+        let base = self.candidate.base.clone();
+        let task = Some((self.task.clone(), self.attempt));
+        Case { with, again, ..Case::of(Stage::Landing, task, (commit, tree, base)) }
+    }
+
+    /// Its part in the tree of one behind it.
+    pub(super) fn member(&self) -> Member {
+        Member { task: self.task.clone(), attempt: self.attempt, base: self.candidate.base.clone() }
     }
 
     /// The landing, with the results that prove it.
@@ -73,8 +73,7 @@ pub(super) enum Coupled {
     Conflict(Vec<String>),
 }
 
-/// Merges a candidate onto a tip and makes the commit that would land. If its tree is known to be good, nothing need be
-/// judged.
+/// Merges a candidate onto a tip and makes the commit that would land.
 pub(super) fn couple(
     ctx: &Context,
     task: &TaskId,
@@ -92,21 +91,14 @@ pub(super) fn couple(
     let merge = ctx.job.queue.merge;
     let new = landing::commit(repo, &subject, onto, candidate, &tree, merge, &ctx.identity)?;
     assert_faithful(ctx, task, candidate, &base, onto, &new)?;
-    let mut car = Car {
+    Ok(Coupled::Car(Box::new(Car {
         task: task.clone(),
         attempt,
         candidate: candidate.clone(),
         onto: onto.clone(),
         new,
         tree,
-        judged: None,
-    };
-    let steps = verifications::steps(ctx, &car.case(), "")?;
-    let known = crate::verify::foregone(&steps);
-    car.judged = known
-        .filter(|verdict| verdict.judgement == Judgement::Accepted)
-        .map(|verdict| Judged { verdict, lines: Vec::new() });
-    Ok(Coupled::Car(Box::new(car)))
+    })))
 }
 
 /// Where a candidate and what the target will be part. History is walked only where it is not a plain line: how long it
@@ -180,12 +172,14 @@ pub(super) fn follow(ctx: &Context, landings: &[Landing]) -> Result<Vec<String>>
     Ok(behind.iter().map(|one| one.told(&last.new)).collect())
 }
 
-/// The note on a landed commit: who made it, how, and what proved it.
+/// The note on a landed commit: who made it, how, and what proved it: checks of its own tree, or of that of the last commit of its
+/// train (`proof`).
 pub(super) fn provenance(
     ctx: &Context,
     landing: &Landing,
     chain_tree: &Oid,
     approval: Option<&Approval>,
+    proof: &Landing,
 ) -> Result<String> {
     let repo = ctx.store.repo();
     let folder = format!("attempts/{}", landing.attempt);
@@ -209,6 +203,9 @@ pub(super) fn provenance(
         })),
         "cost_usd": reading.as_ref().and_then(|r| r.usage.cost).map(Cost::usd),
         "candidate": landing.candidate.as_str(), "tree": landing.tree.as_str(),
+        "proved": (proof.new != landing.new).then(|| serde_json::json!({
+            "commit": proof.new.as_str(), "tree": proof.tree.as_str(),
+        })),
         "approved": approval.map(|a| serde_json::json!({
             "by": a.by, "at": a.at.0, "commit": a.commit.as_str(), "tree": a.tree.as_str(),
         })),

@@ -13,6 +13,8 @@ mod effects;
 mod evaluations;
 mod keepers;
 mod landings;
+mod leaving;
+mod line;
 mod news;
 pub mod queue;
 pub mod recover;
@@ -20,7 +22,6 @@ pub mod requests;
 mod reviews;
 mod signals;
 mod slots;
-mod train;
 mod verifications;
 
 use std::collections::{BTreeMap, BTreeSet};

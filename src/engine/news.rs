@@ -116,7 +116,7 @@ impl Engine<'_> {
     fn judged(&mut self, case: &Case, judged: Option<Judged>) -> Result<bool> {
         let Some(judged) = judged else { return Ok(true) };
         if case.stage == Stage::Landing && case.task.is_some() {
-            self.car_judged(case, judged);
+            self.car_judged(case, judged)?;
             return Ok(false);
         }
         self.note_verdict(&case.tree, judged.lines);
@@ -227,11 +227,13 @@ impl Engine<'_> {
         for behind in landings::follow(&ctx, landings)? {
             (self.report)(Report::Note(behind));
         }
+        let Some(last) = landings.last() else { return Ok(()) };
         for landing in landings {
+            let proof = if ctx.job.queue.each { landing } else { last };
             if let Some(tip) = self.ledger.tips.get(&landing.task) {
                 let state = self.ledger.state.tasks.get(&landing.task);
                 let approval = state.and_then(|s| s.review.approval.as_ref());
-                let line = landings::provenance(&ctx, landing, &tip.tree, approval)?;
+                let line = landings::provenance(&ctx, landing, &tip.tree, approval, proof)?;
                 self.notes.entry(landing.new.clone()).or_default().push(line);
             }
             let branch = layout::branch(&ctx.run, &landing.task);
@@ -248,7 +250,7 @@ impl Engine<'_> {
                 commit: landing.new.clone(),
                 results: landing.results.clone(),
             });
-            if landings.last() == Some(landing) {
+            if last == landing {
                 // For all of them: until then recovery finds each.
                 self.batch.moves.push(ctx.store.settle(queue, landing, true)?);
             }

@@ -39,7 +39,6 @@ impl Engine<'_> {
         for (task, candidate) in known {
             if let Some(revised) = self.revised(&task, &candidate)? {
                 self.observe(Observation::BranchMoved { task, candidate: revised });
-                self.derail();
             }
         }
         self.flush()

@@ -1,11 +1,13 @@
 //! A verification seen from the supervisor: known verdicts first, then a keeper in a place that no agent has used.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 
 use super::{Context, attempts};
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
-use crate::domain::verdict::{Candidate, Judgement, Verdict};
+use crate::domain::verdict::{Candidate, CheckResult, Judgement, Verdict};
 use crate::failpoint;
 use crate::keeper::spec::{ChecksOutcome, ChecksWork, PlaceSpec, Spec, VERSION, Work};
 use crate::keeper::{files, spec::CheckStep};
@@ -26,6 +28,21 @@ pub(super) struct Case {
     pub tree: Oid,
     /// The commit from which the work started.
     pub base: Oid,
+    /// Others whose work is in the tree, too: with what is asked of each.
+    pub with: Vec<Member>,
+    /// Whether a failure is looked at once more, so that it failed before says nothing.
+    pub again: bool,
+}
+
+/// A task whose work is in a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    /// The task.
+    pub task: TaskId,
+    /// Whose work.
+    pub attempt: u32,
+    /// The commit from which it started.
+    pub base: Oid,
 }
 
 /// What was said, and the lines for the notes.
@@ -38,11 +55,24 @@ pub(super) struct Judged {
 }
 
 impl Case {
-    fn key(&self) -> String {
+    /// A tree in which nothing but one task's work is new, or none.
+    pub(super) fn of(
+        stage: Stage,
+        task: Option<(TaskId, u32)>,
+        (commit, tree, base): (Oid, Oid, Oid),
+    ) -> Self {
+        Self { stage, task, commit, tree, base, with: Vec::new(), again: false }
+    }
+
+    /// The name of its folder.
+    pub(super) fn key(&self) -> String {
         match (&self.task, self.stage) {
             (None, _) => "base".to_owned(),
             (Some((task, attempt)), Stage::Task) => format!("t.{task}.{attempt}"),
-            (Some((task, _)), Stage::Landing) => format!("l.{task}.{}", &self.tree.as_str()[..12]),
+            (Some((task, _)), Stage::Landing) => {
+                let again = if self.again { ".again" } else { "" };
+                format!("l.{task}.{}{again}", &self.tree.as_str()[..12])
+            }
         }
     }
 }
@@ -68,21 +98,59 @@ pub(super) fn scope_finding(
     Ok(violation)
 }
 
+/// The steps of a case, and which of them are asked of each task.
+fn asked(
+    ctx: &Context,
+    case: &Case,
+    place: &str,
+) -> Result<(Vec<CheckStep>, BTreeMap<TaskId, Vec<usize>>)> {
+    let worktree = ctx.places.join(place).to_string_lossy().into_owned();
+    let of = |task: Option<(&TaskId, u32)>, base: &Oid| -> Result<Vec<CheckStep>> {
+        let planned = task.map(|(task, _)| ctx.task(task)).transpose()?;
+        let files: &[String] = planned.as_ref().map_or(&[], |task| &task.files);
+        let task = task.map(|(task, attempt)| (task, files, attempt));
+        let subject = Subject { run: &ctx.run, task, base, worktree: &worktree };
+        Ok(verify::steps(&ctx.job, case.stage, &subject, &ctx.salt))
+    };
+    let Some((task, attempt)) = &case.task else {
+        return Ok((of(None, &case.base)?, BTreeMap::new()));
+    };
+    let last = Member { task: task.clone(), attempt: *attempt, base: case.base.clone() };
+    let mut found: Vec<CheckStep> = Vec::new();
+    let mut of_each = BTreeMap::new();
+    for Member { task, attempt, base } in case.with.iter().chain([&last]) {
+        let own = of(Some((task, *attempt)), base)?.into_iter().map(|step| {
+            // What does not speak of a task is the same for all.
+            found.iter().position(|known| *known == step).unwrap_or_else(|| {
+                found.push(step);
+                found.len() - 1
+            })
+        });
+        of_each.insert(task.clone(), own.collect());
+    }
+    Ok((found, of_each))
+}
+
 /// The steps of a case, with what is known about its tree.
 pub(super) fn steps(ctx: &Context, case: &Case, place: &str) -> Result<Vec<CheckStep>> {
-    let planned = case.task.as_ref().map(|(task, _)| ctx.task(task)).transpose()?;
-    let files: &[String] = planned.as_ref().map_or(&[], |task| &task.files);
-    let worktree = ctx.places.join(place).to_string_lossy().into_owned();
-    let subject = Subject {
-        run: &ctx.run,
-        task: case.task.as_ref().map(|(task, attempt)| (task, files, *attempt)),
-        base: &case.base,
-        worktree: &worktree,
-    };
-    let mut steps = verify::steps(&ctx.job, case.stage, &subject, &ctx.salt);
+    let (mut steps, _) = asked(ctx, case, place)?;
     let who = case.task.as_ref().map(|(task, attempt)| (task, *attempt));
     verify::recall(&ctx.store, &ctx.job, &ctx.run, &case.tree, who, &mut steps)?;
+    if case.again {
+        steps.iter_mut().for_each(|step| step.known.retain(|known| known.passed));
+    }
     Ok(steps)
+}
+
+/// Of what was said of a case that has passed, what is about each task.
+pub(super) fn shares(
+    ctx: &Context,
+    case: &Case,
+    results: &[CheckResult],
+) -> Result<BTreeMap<TaskId, Vec<CheckResult>>> {
+    let (_, of_each) = asked(ctx, case, "")?;
+    let share = |own: &[usize]| own.iter().filter_map(|at| results.get(*at)).cloned().collect();
+    Ok(of_each.iter().map(|(task, own)| (task.clone(), share(own))).collect())
 }
 
 /// Judges a tree. `None`: a keeper is at it, and we do not wait.
@@ -171,13 +239,8 @@ pub(super) fn again(
         }
     }
     let (place, _lock) = place.context("too many verifications at a time")?;
-    let case = Case {
-        stage: Stage::Task,
-        task: Some((task.clone(), attempt)),
-        commit: candidate.commit.clone(),
-        tree: candidate.tree.clone(),
-        base: candidate.base.clone(),
-    };
+    let Candidate { commit, tree, base } = candidate.clone();
+    let case = Case::of(Stage::Task, Some((task.clone(), attempt)), (commit, tree, base));
     let mut steps = steps(ctx, &case, &place)?;
     steps.iter_mut().for_each(|s| s.known.clear());
     let dir = ctx.store.local().verification(&ctx.run, &format!("v.{place}"));

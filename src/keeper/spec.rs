@@ -135,7 +135,7 @@ pub struct ChecksWork {
 }
 
 /// One check.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckStep {
     /// Its name.
     pub name: String,

@@ -3,8 +3,6 @@
 pub mod opinion;
 pub mod scope;
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -240,7 +238,7 @@ pub fn foregone(steps: &[CheckStep]) -> Option<Verdict> {
 pub fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32) -> Verdict {
     let mut results = Vec::new();
     let mut findings = Vec::new();
-    for check in &outcome.checks {
+    for (check, step) in outcome.checks.iter().zip(steps) {
         let id = check.known.clone().unwrap_or_else(ambient::nonce);
         results.push(CheckResult {
             name: check.name.clone(),
@@ -250,11 +248,9 @@ pub fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32) -> Ve
             id,
         });
         if !check.passed {
-            let step = steps.iter().find(|s| s.name == check.name);
-            let text = match step {
-                Some(CheckStep { built_in: Some(_), .. }) => check.text.clone(),
-                Some(step) => format!("`{}`: {}", step.key_argv.join(" "), check.text),
-                None => format!("``: {}", check.text),
+            let text = match step.built_in {
+                Some(_) => check.text.clone(),
+                None => format!("`{}`: {}", step.key_argv.join(" "), check.text),
             };
             findings.push(Finding { attempt, check: check.name.clone(), text });
         }
@@ -275,9 +271,7 @@ pub fn lines(
     by: &str,
     who: Option<(&TaskId, u32)>,
 ) -> Vec<String> {
-    let texts: BTreeMap<_, _> = outcome.checks.iter().map(|c| (&c.name, c)).collect();
-    let fresh = |r: &&CheckResult| texts.get(&r.name).is_some_and(|c| c.known.is_none());
-    let line = |r: &CheckResult| Line {
+    let line = |(r, text): (&CheckResult, &str)| Line {
         v: codec::VERSION,
         check: r.name.clone(),
         key: r.key.clone(),
@@ -288,8 +282,11 @@ pub fn lines(
         task: who.map(|(task, _)| task.to_string()),
         attempt: who.map_or(0, |(_, attempt)| attempt),
         id: r.id.clone(),
-        text: texts.get(&r.name).map_or(String::new(), |c| c.text.clone()),
+        text: text.to_owned(),
     };
     let json = |line: Line| serde_json::to_string(&line).unwrap_or_default();
-    verdict.results.iter().filter(fresh).map(line).map(json).collect()
+    // As the verdict was made: a result for each check.
+    let results = verdict.results.iter().zip(&outcome.checks);
+    let fresh = results.filter(|(_, check)| check.known.is_none());
+    fresh.map(|(result, check)| json(line((result, &check.text)))).collect()
 }

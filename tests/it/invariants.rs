@@ -105,14 +105,37 @@ impl<'a> Claim<'a> {
         wrong.extend(times.keys().map(|task| format!("`{task}` landed and should not have")));
     }
 
-    /// Every landed tree has passed every landing check, a chain vouches for that, and its commit has a note.
+    /// Every landed tree, or that of the last commit of its train, has passed every landing check, a chain vouches for that, and its
+    /// commit has a note.
     fn proven(&self, wrong: &mut Vec<String>) {
         let chains = format!("--glob=refs/harness/*/{}", self.run);
         let below = format!("--glob=refs/harness/tasks/{}", self.run);
         let vouched = self.git(&["log", "--format=%B", &chains, &below]);
         let range = format!("{}..{}", self.sandbox.base, self.target);
-        for line in self.git(&["log", "--first-parent", "--format=%H %T", &range]).lines() {
-            let (commit, tree) = line.split_once(' ').unwrap();
+        let line = self.git(&["log", "--first-parent", "--format=%H %T", &range]);
+        let line: Vec<(&str, &str)> = line.lines().map(|l| l.split_once(' ').unwrap()).collect();
+        for (n, (commit, tree)) in line.iter().enumerate() {
+            let about = self.git(&["notes", "--ref=harness", "show", commit]);
+            let about: serde_json::Value = about
+                .lines()
+                .next()
+                .and_then(|note| serde_json::from_str(note).ok())
+                .unwrap_or_default();
+            let tree = match &about["proved"] {
+                serde_json::Value::Null => *tree,
+                proved => {
+                    let behind = line[..n].iter().find(|(c, _)| proved["commit"] == *c);
+                    match behind {
+                        Some((_, tree)) => tree,
+                        None => {
+                            wrong.push(format!(
+                                "{commit} is proved by what has not landed: {proved}"
+                            ));
+                            continue;
+                        }
+                    }
+                }
+            };
             let note = self.git(&["notes", "--ref=harness-verdicts", "show", tree]);
             let lines: Vec<serde_json::Value> =
                 note.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
@@ -128,7 +151,7 @@ impl<'a> Claim<'a> {
                     wrong.push(format!("{commit} landed, but no verdict says that its tree passed `{check}`: {note}"));
                 }
             }
-            if self.git(&["notes", "--ref=harness", "show", commit]).trim().is_empty() {
+            if about.is_null() {
                 wrong.push(format!("{commit} has no note"));
             }
         }

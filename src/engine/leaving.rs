@@ -1,0 +1,156 @@
+//! Landings on their way: what proves them is written down, then the journal, then the disk is waited for, then the target moves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::Report;
+use super::dispatcher::Engine;
+use super::landings;
+use super::line::{Trouble, entry, task};
+use super::verifications;
+use crate::ambient;
+use crate::domain::id::Oid;
+use crate::domain::machine::Observation;
+use crate::domain::queue::{EntryId, Seen, TrainId};
+use crate::domain::state::Phase;
+use crate::failpoint;
+use crate::store::Move;
+use crate::store::journal::{Landing, Moved, QueueProof};
+
+/// Landings on their way: their journal's entries are written and become durable.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    queue: QueueProof,
+    /// Each is built on the one before.
+    landings: Vec<Landing>,
+    intent: Move,
+    /// The number of the barrier that makes them durable.
+    after: u64,
+}
+
+impl Engine<'_> {
+    /// Writes down what proves landings, then the journal's entries for them, and asks for the barrier before they happen.
+    pub(super) fn send_off(
+        &mut self,
+        train: TrainId,
+        entries: &[(EntryId, Oid)],
+        tree: &Oid,
+    ) -> std::result::Result<(), Trouble> {
+        let each = self.ctx.job.queue.each;
+        let shares = |of: &Oid| {
+            let shares = self.line.green.get(of).map(|(case, judged)| {
+                verifications::shares(&self.ctx, case, &judged.verdict.results)
+            });
+            shares.transpose().map(Option::unwrap_or_default).map_err(Trouble::State)
+        };
+        let together = shares(tree)?;
+        let mut landings = Vec::with_capacity(entries.len());
+        for (entry, _) in entries {
+            let task = task(entry).map_err(Trouble::State)?;
+            let Some(car) = self.line.cars.get(&(train, task.clone())) else {
+                let lost = anyhow::anyhow!("the train of `{task}` is not there");
+                return Err(Trouble::State(lost));
+            };
+            let own = if each { shares(&car.tree)? } else { BTreeMap::new() };
+            let results = if each { own.get(&task) } else { together.get(&task) };
+            landings.push(car.landing(&self.ctx, results.cloned().unwrap_or_default()));
+        }
+        for landing in &landings {
+            // The verdict is noted once, vouched for by the chain of the task whose commit it is about.
+            let Some((_, judged)) = self.line.green.get_mut(&landing.tree) else { continue };
+            let lines = std::mem::take(&mut judged.lines);
+            if lines.is_empty() {
+                continue;
+            }
+            let verdict = judged.verdict.clone();
+            self.note_verdict(&landing.tree, lines);
+            let (task, candidate) = (landing.task.clone(), landing.candidate.clone());
+            let tree = landing.tree.clone();
+            self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
+            self.record().map_err(Trouble::State)?;
+        }
+        if landings.iter().all(|landing| self.is_wanted(landing)) {
+            self.depart(landings)?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody asked meanwhile that it does not land, or that it is tried again: then it has another candidate.
+    fn is_wanted(&self, landing: &Landing) -> bool {
+        self.ledger.state.tasks.get(&landing.task).is_some_and(|s| {
+            s.phase == Phase::Queued
+                && s.candidate.as_ref().is_some_and(|c| c.commit == landing.candidate)
+        })
+    }
+
+    fn depart(&mut self, landings: Vec<Landing>) -> std::result::Result<(), Trouble> {
+        let ctx = Arc::clone(&self.ctx);
+        let queue = ctx.store.hold_queue(&ctx.manifest.target).map_err(Trouble::State)?;
+        if let Some(why) = landings::held(&ctx, &landings).map_err(Trouble::State)? {
+            self.hold_landing(why);
+            return Ok(());
+        }
+        let intent = ctx.store.intend(&queue, &landings).map_err(Trouble::Landing)?;
+        failpoint::hit("land.before-barrier");
+        // It serves everything that was journaled, too.
+        self.acknowledge();
+        let after = self.barriers.ask();
+        self.leaving = Some(Leaving { queue, landings, intent, after });
+        Ok(())
+    }
+
+    /// Moves the target, if what waits for it is durable, and writes everything that follows from it.
+    pub(super) fn arrive(&mut self, number: u64) -> Result<()> {
+        let Some(leaving) = self.leaving.take_if(|leaving| leaving.after <= number) else {
+            return Ok(());
+        };
+        failpoint::hit("land.durable");
+        self.apply_requests()?;
+        let ctx = Arc::clone(&self.ctx);
+        if !leaving.landings.iter().all(|landing| self.is_wanted(landing)) {
+            return Ok(());
+        }
+        // Looked at again: the disk took its time.
+        if let Some(why) = landings::held(&ctx, &leaving.landings)? {
+            self.hold_landing(why);
+            return Ok(());
+        }
+        match ctx.store.advance(&leaving.queue, &leaving.landings, Some(leaving.intent)) {
+            Ok(Moved::Landed) => {
+                self.held = None;
+                self.landed(&leaving.queue, &leaving.landings)?;
+                self.landed_from_line(&leaving.landings)
+            }
+            // Seen at the next look at it.
+            Ok(Moved::TargetMoved) => Ok(()),
+            Err(error) => {
+                self.hold_landing(format!("landing does not work: {error:#}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn landed_from_line(&mut self, landings: &[Landing]) -> Result<()> {
+        let mut entries = Vec::with_capacity(landings.len());
+        for landing in landings {
+            self.line.inside.remove(&landing.task);
+            entries.push((entry(&landing.task)?, landing.candidate.clone()));
+        }
+        if let Some(last) = landings.last() {
+            let (tip, tree) = (last.new.clone(), last.tree.clone());
+            self.line.tell(Seen::Landed { tip, tree, entries });
+        }
+        self.clear_folders();
+        Ok(())
+    }
+
+    pub(super) fn hold_landing(&mut self, why: String) {
+        let news = self.held.as_ref().is_none_or(|(old, _)| *old != why);
+        self.held = Some((why.clone(), ambient::instant()));
+        if news {
+            (self.report)(Report::Note(why));
+        }
+    }
+}

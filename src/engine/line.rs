@@ -1,0 +1,387 @@
+//! Landing: what was accepted goes through the merge queue of the target.
+//!
+//! Which candidates are verified together, on what, and which of them is to blame, is decided by [`crate::domain::queue`], as it
+//! is for branches. It is kept in memory only: what waits to land is told by the tasks' chains, and what was said of a
+//! tree is found again in its keeper's folder, so a new supervisor asks the same questions and gets the same answers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::Report;
+use super::dispatcher::{Engine, Seen as News};
+use super::landings::{self, Car, Coupled};
+use super::verifications::{self, Case, Judged, Member};
+use crate::domain::id::{Oid, TaskId};
+use crate::domain::machine::{Effect, Observation};
+use crate::domain::queue::{
+    Clash, Entry, EntryId, Kind, Owed, Queue, Ruling, Seen, Settings, Standing, Step, TrainId, Why,
+};
+use crate::domain::verdict::{Finding, Judgement, Verdict};
+use crate::verify::{self, Stage};
+
+/// How long a landing that cannot happen now is left alone.
+const HELD: Duration = Duration::from_secs(2);
+
+/// How many tasks of a train are named.
+const NAMED: usize = 3;
+
+/// Candidates on their way to the target.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    /// Nothing before the first candidate.
+    queue: Option<Queue>,
+    /// The candidates that it was told of and that have not landed or left.
+    pub(super) inside: BTreeMap<TaskId, Oid>,
+    /// The commits of its trains.
+    pub(super) cars: BTreeMap<(TrainId, TaskId), Car>,
+    /// What was said of trees that pass.
+    pub(super) green: BTreeMap<Oid, (Case, Judged)>,
+    /// What was said last of a task's work alone on the tip, and the tree of that.
+    red: BTreeMap<TaskId, (Oid, Judged)>,
+    /// The questions that keepers are at, by the last task of what is judged.
+    asked: BTreeMap<TaskId, (TrainId, usize, u32)>,
+    /// Folders of keepers, of use until something has landed or left.
+    pub(super) folders: Vec<PathBuf>,
+}
+
+/// The name of a task in the queue.
+pub(super) fn entry(task: &TaskId) -> Result<EntryId> {
+    Ok(EntryId::parse(task.as_str())?)
+}
+
+/// The task of a name in the queue.
+pub(super) fn task(entry: &EntryId) -> Result<TaskId> {
+    Ok(TaskId::parse(entry.as_str())?)
+}
+
+impl Line {
+    /// Tells the queue what was seen.
+    pub(super) fn tell(&mut self, seen: Seen) {
+        if let Some(queue) = &mut self.queue {
+            queue.apply(seen);
+        }
+    }
+
+    /// The commits of the first steps of a train that are not on the target yet, in order.
+    fn prefix(&self, train: TrainId, prefix: usize) -> Result<Vec<&Car>> {
+        let Some(queue) = &self.queue else { return Ok(Vec::new()) };
+        let found = queue.trains().find(|(id, _)| *id == train);
+        let mut cars = Vec::with_capacity(prefix);
+        for id in found.map(|(_, train)| train.entries().take(prefix)).into_iter().flatten() {
+            let landed = queue.item(id).is_some_and(|item| item.standing == Standing::Landed);
+            let car = self.cars.get(&(train, task(id)?)).filter(|_| !landed);
+            cars.extend(car);
+        }
+        Ok(cars)
+    }
+}
+
+impl Engine<'_> {
+    /// Does what the queue owes, given the tasks that may land. Says whether anything was begun.
+    pub(super) fn land(&mut self, due: &[TaskId]) -> Result<bool> {
+        let waits = self.held.as_ref().is_some_and(|(_, since)| since.elapsed() < HELD);
+        let idle = due.is_empty() && self.line.inside.is_empty();
+        if idle || waits || self.leaving.is_some() {
+            return Ok(false);
+        }
+        match self.carry_on(due) {
+            Err(Trouble::State(error)) => Err(error),
+            Err(Trouble::Landing(error)) => {
+                self.hold_landing(format!("landing does not work: {error:#}"));
+                Ok(false)
+            }
+            Ok(begun) => Ok(begun),
+        }
+    }
+
+    fn carry_on(&mut self, due: &[TaskId]) -> std::result::Result<bool, Trouble> {
+        let ctx = Arc::clone(&self.ctx);
+        let tip = ctx.tip().map_err(Trouble::State)?;
+        let mut begun = false;
+        let mut open = Vec::with_capacity(due.len());
+        for task in due {
+            match landings::contained(&ctx, task, &tip).map_err(Trouble::State)? {
+                None => open.push(task.clone()),
+                Some(commit) => {
+                    let task = task.clone();
+                    self.observe(Observation::Landed { task, commit, results: Vec::new() });
+                    self.record().map_err(Trouble::State)?;
+                    begun = true;
+                }
+            }
+        }
+        self.meet(&tip, &open).map_err(Trouble::State)?;
+        loop {
+            let owed = self.line.queue.as_ref().map_or_else(Vec::new, Queue::owed);
+            let mut more = false;
+            for one in owed {
+                more = match one {
+                    Owed::Build { train, onto, entries } => {
+                        self.build(train, &onto, &entries).map_err(Trouble::Landing)?;
+                        true
+                    }
+                    Owed::Verify { train, prefix, attempt, kind, .. } => {
+                        let question = (train, prefix, attempt);
+                        let asked = self.ask_of(question, kind).map_err(Trouble::Landing)?;
+                        begun |= asked == Asked::Begun;
+                        asked == Asked::Known
+                    }
+                    Owed::Land { train, entries, tree, .. } => {
+                        self.send_off(train, &entries, &tree)?;
+                        return Ok(true);
+                    }
+                    Owed::Eject { entry, candidate, why } => {
+                        self.let_go(&entry, candidate, why).map_err(Trouble::State)?;
+                        begun = true;
+                        true
+                    }
+                };
+                if more {
+                    break;
+                }
+            }
+            if !more {
+                return Ok(begun);
+            }
+        }
+    }
+
+    /// Tells the queue where the target is, who wants to land now and who does not any more.
+    fn meet(&mut self, tip: &Oid, due: &[TaskId]) -> Result<()> {
+        let ctx = Arc::clone(&self.ctx);
+        let line = &mut self.line;
+        if line.queue.as_ref().is_none_or(|queue| queue.tip() != tip) {
+            let tree = ctx.store.repo().tree_of(tip)?;
+            let rules = &ctx.job.queue;
+            let (batch, places, each) = (rules.batch, rules.ahead, rules.each);
+            let queue = line.queue.get_or_insert_with(|| {
+                let settings = Settings { batch, places, each, ..Settings::default() };
+                Queue::new(settings, tip.clone(), tree.clone())
+            });
+            queue.absorb(Seen::TargetMoved { tip: tip.clone(), tree: tree.clone() });
+            // The run's base has passed, or the job says that it need not. What others have landed since is for them to answer for.
+            queue.absorb(Seen::Known(tree));
+        }
+        let Some(queue) = &mut line.queue else { return Ok(()) };
+        let mut now = BTreeMap::new();
+        let mut new = Vec::new();
+        for task in due {
+            let Some(state) = self.ledger.state.tasks.get(task) else { continue };
+            let Some(candidate) = state.candidate.as_ref().map(|c| c.commit.clone()) else {
+                continue;
+            };
+            if line.inside.get(task) != Some(&candidate) {
+                let (id, since) = (entry(task)?, state.at);
+                let (priority, after, held) = (0, Vec::new(), false);
+                let candidate = candidate.clone();
+                new.push(Entry { id, priority, after, since, candidate, held });
+            }
+            now.insert(task.clone(), candidate);
+        }
+        for (task, candidate) in &line.inside {
+            if now.get(task) != Some(candidate) {
+                queue.absorb(Seen::Removed(entry(task)?));
+                line.red.remove(task);
+            }
+        }
+        line.inside = now;
+        if !new.is_empty() {
+            // Together, so that they can share a train.
+            queue.absorb(Seen::Added(new));
+        }
+        queue.settle();
+        let trains: Vec<TrainId> = queue.trains().map(|(id, _)| id).collect();
+        line.cars.retain(|(train, _), _| trains.contains(train));
+        if trains.is_empty() {
+            line.green.clear();
+        }
+        Ok(())
+    }
+
+    /// Merges the candidates of a train one after the other, in memory.
+    fn build(&mut self, train: TrainId, onto: &Oid, entries: &[(EntryId, Oid)]) -> Result<()> {
+        let ctx = Arc::clone(&self.ctx);
+        let (mut steps, mut clashes) = (Vec::new(), Vec::new());
+        let mut tip = onto.clone();
+        for (entry, commit) in entries {
+            let task = task(entry)?;
+            let Some(state) = self.ledger.state.tasks.get(&task) else { continue };
+            let Some(candidate) = state.candidate.clone().filter(|c| c.commit == *commit) else {
+                continue;
+            };
+            match landings::couple(&ctx, &task, state.attempt, &candidate, &tip)? {
+                Coupled::Car(car) => {
+                    let (commit, tree) = (car.new.clone(), car.tree.clone());
+                    tip = commit.clone();
+                    steps.push(Step { entry: entry.clone(), commit, tree });
+                    self.line.cars.insert((train, task), *car);
+                }
+                Coupled::Conflict(paths) => {
+                    let alone = tip == *onto
+                        || matches!(
+                            landings::couple(&ctx, &task, state.attempt, &candidate, onto)?,
+                            Coupled::Conflict(_)
+                        );
+                    clashes.push(Clash { entry: entry.clone(), paths, alone });
+                }
+            }
+        }
+        self.line.tell(Seen::Built { train, steps, clashes });
+        Ok(())
+    }
+
+    /// Has the first steps of a train judged, unless it is known what would be said.
+    fn ask_of(&mut self, question: (TrainId, usize, u32), kind: Kind) -> Result<Asked> {
+        let (train, prefix, _) = question;
+        let case = {
+            let cars = self.line.prefix(train, prefix)?;
+            // The target's tip itself is never asked about: it is told to be good.
+            let Some((last, before)) = cars.split_last() else { return Ok(Asked::Later) };
+            let with: Vec<Member> = before.iter().map(|car| car.member()).collect();
+            last.case(with, kind == Kind::Confirm)
+        };
+        let Some((task, _)) = case.task.clone() else { return Ok(Asked::Later) };
+        let effect = Effect::Land(task.clone());
+        if self.flight.contains_key(&effect) || self.later.contains(&effect) {
+            return Ok(Asked::Later);
+        }
+        let steps = verifications::steps(&self.ctx, &case, "")?;
+        let known = verify::foregone(&steps);
+        if let Some(verdict) = known.filter(|v| v.judgement == Judgement::Accepted) {
+            self.ruled(question, &case, Judged { verdict, lines: Vec::new() })?;
+            return Ok(Asked::Known);
+        }
+        let place = self.check_place(&case.key(), Stage::Landing);
+        let wait = self.options.wait;
+        self.line.asked.insert(task, question);
+        self.spawn(effect, Some(place.clone()), move |ctx| {
+            let judged = verifications::judge(ctx, &case, &place, wait)?;
+            Ok(News::Judged(Box::new(case), judged))
+        });
+        Ok(Asked::Begun)
+    }
+
+    /// What a keeper has said of a tree.
+    pub(super) fn car_judged(&mut self, case: &Case, judged: Judged) -> Result<()> {
+        let Some((task, _)) = &case.task else { return Ok(()) };
+        self.line.folders.push(verifications::folder(&self.ctx, case));
+        match self.line.asked.remove(task) {
+            Some(question) => self.ruled(question, case, judged),
+            None => Ok(()),
+        }
+    }
+
+    fn ruled(
+        &mut self,
+        (train, prefix, attempt): (TrainId, usize, u32),
+        case: &Case,
+        judged: Judged,
+    ) -> Result<()> {
+        let Some((task, of)) = case.task.clone() else { return Ok(()) };
+        let ruling = match &judged.verdict.judgement {
+            Judgement::Accepted => Ruling::Green,
+            Judgement::Inconclusive(fault) => Ruling::Broken(fault.clone()),
+            Judgement::Rejected(_) => {
+                if !case.with.is_empty() {
+                    self.tell_red(case);
+                }
+                Ruling::Red(String::new())
+            }
+        };
+        let green = ruling == Ruling::Green;
+        if let Ruling::Broken(_) = ruling {
+            // Held against nobody, but counted, and waited for: by the task in whose name it was asked.
+            let state = self.ledger.state.tasks.get(&task).filter(|s| s.attempt == of);
+            if let Some(candidate) = state.and_then(|s| s.candidate.clone()) {
+                let (candidate, tree, verdict) =
+                    (candidate.commit, case.tree.clone(), judged.verdict.clone());
+                self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
+                self.record()?;
+            }
+        } else if green {
+            self.line.green.insert(case.tree.clone(), (case.clone(), judged));
+        } else if case.with.is_empty() {
+            self.line.red.insert(task, (case.tree.clone(), judged));
+        }
+        self.line.tell(Seen::Judged { train, prefix, attempt, ruling });
+        if green {
+            // Also if that train is no more: another may come to the same tree.
+            self.line.tell(Seen::Known(case.tree.clone()));
+        }
+        Ok(())
+    }
+
+    fn tell_red(&mut self, case: &Case) {
+        let members = case.with.iter().map(|m| m.task.as_str());
+        let all: Vec<&str> = members.chain(case.task.as_ref().map(|(t, _)| t.as_str())).collect();
+        let named = all.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        let more = all.len().saturating_sub(NAMED);
+        let named = if more > 0 { format!("{named} and {more} more") } else { named };
+        let text =
+            format!("{named} do not pass together; nothing lands until it is known which fails");
+        (self.report)(Report::Note(text));
+    }
+
+    /// A task whose work does not land as it is.
+    fn let_go(&mut self, id: &EntryId, candidate: Oid, why: Why) -> Result<()> {
+        let task = task(id)?;
+        let (seen, was) = (Seen::Left { entry: id.clone(), candidate: candidate.clone() }, &task);
+        self.line.inside.remove(was);
+        match why {
+            Why::Conflict { paths } => {
+                let onto = self.line.queue.as_ref().context("no queue")?.tip().clone();
+                self.observe(Observation::LandingConflict { task, candidate, onto, paths });
+            }
+            Why::Rejected { finding } => {
+                let (tree, judged) = match self.line.red.remove(&task) {
+                    Some(red) => red,
+                    None => (candidate.clone(), rejected(finding)),
+                };
+                self.note_verdict(&tree, judged.lines);
+                let verdict = judged.verdict;
+                self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
+            }
+            // Tasks wait for what they come after before they begin.
+            Why::Blocked { .. } => {}
+        }
+        self.record()?;
+        self.line.tell(seen);
+        self.clear_folders();
+        Ok(())
+    }
+
+    /// What keepers have left of questions that nobody will ask again. A keeper that is at work keeps its folder: it has not told yet.
+    pub(super) fn clear_folders(&mut self) {
+        self.litter.append(&mut self.line.folders);
+    }
+}
+
+/// What became of a question.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    /// The answer was known.
+    Known,
+    /// A keeper is at it.
+    Begun,
+    /// It cannot be asked now.
+    Later,
+}
+
+/// What goes wrong in a landing.
+pub(super) enum Trouble {
+    /// The state cannot be read or written: nothing more is begun.
+    State(anyhow::Error),
+    /// Candidates cannot be put on the target: that waits, the rest goes on.
+    Landing(anyhow::Error),
+}
+
+/// A verdict of which only the words are known.
+fn rejected(text: String) -> Judged {
+    let finding = Finding { attempt: 0, check: "landing".into(), text };
+    let judgement = Judgement::Rejected(vec![finding]);
+    Judged { verdict: Verdict { judgement, results: Vec::new() }, lines: Vec::new() }
+}
