@@ -29,4 +29,5 @@ mod reviews;
 mod sandbox;
 mod scenarios;
 mod sessions;
+mod trains;
 mod transcripts;

@@ -1,0 +1,115 @@
+//! Tasks of a run that land together: how often they are verified, and who is blamed.
+
+use crate::invariants::Claim;
+use crate::job::Job;
+use crate::sandbox::{Said, Sandbox};
+
+const TASKS: [&str; 6] = ["alpha", "beta", "delta", "epsilon", "gamma", "zeta"];
+
+/// Looks at the tree that would land. The first that is not the base, alpha's, is held until the others wait behind it.
+const CHECK: &str = r#"
+echo run >> "$HOME/runs"
+if grep -q good alpha && [ ! -e "$HOME/free" ]; then
+    touch "$HOME/judging"
+    while [ ! -e "$HOME/free" ]; do sleep 0.02; done
+fi
+if [ -e "$HOME/flaky" ] && grep -q good beta; then rm "$HOME/flaky"; echo out of luck; exit 1; fi
+! grep -n BAD alpha beta delta epsilon gamma zeta
+"#;
+
+fn sandbox(queue: &str) -> Sandbox {
+    let job = Job::bare(&TASKS).set("queue", queue);
+    let sandbox = Sandbox::new(job.check(
+        "whole",
+        &["sh", "-c", CHECK],
+        "when = [\"landing\"]\ncache = false",
+    ));
+    sandbox.script("alpha", "edit alpha good");
+    sandbox.script("default", &behind_alpha("good"));
+    sandbox
+}
+
+fn behind_alpha(text: &str) -> String {
+    let wait = "while [ ! -e \"$HOME/judging\" ]; do sleep 0.02; done";
+    format!("{wait}; edit \"$HARNESS_TASK\" {text}")
+}
+
+/// Runs it to its end, with all others waiting to land when alpha is done. How often the check has run.
+fn run(sandbox: &Sandbox) -> (Said, usize) {
+    let run = sandbox.spawn(&["start", "--jobs", "6"]);
+    sandbox.await_sign("judging");
+    let queued = |task: &&str| sandbox.task(task)["state"] == "queued";
+    sandbox.await_that("the others", || TASKS.iter().all(|task| queued(&task)));
+    sandbox.give_sign("free");
+    let said = run.wait();
+    let runs = std::fs::read_to_string(sandbox.sign("runs")).unwrap().lines().count();
+    (said, runs)
+}
+
+fn attempts(sandbox: &Sandbox) -> Vec<u64> {
+    TASKS.iter().map(|task| sandbox.task(task)["attempts"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn what_waits_while_one_is_judged_lands_together() {
+    let sandbox = sandbox("");
+    let (said, runs) = run(&sandbox);
+    said.exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(runs, 3, "the base, alpha, and all others at once");
+    let noted = |rev: &str| sandbox.git(&["notes", "--ref=harness", "show", rev]);
+    let tip = sandbox.git(&["rev-parse", "harness/job-1/result"]);
+    assert!(noted("harness/job-1/result~1").contains(&tip), "it says what has proved it");
+    assert!(!noted("harness/job-1/result").contains("\"proved\":{"));
+    sandbox
+        .run(&["why", "harness/job-1/result~1"])
+        .exits(0)
+        .says(&format!("up to {}", &tip[..7]))
+        .says("passed whole");
+}
+
+#[test]
+fn the_one_that_fails_is_found_and_only_that_is_done_again() {
+    let sandbox = sandbox("");
+    sandbox.script("gamma.1", &behind_alpha("BAD"));
+    sandbox.script("gamma.2", "expect_feedback whole; edit gamma good");
+    let (said, runs) = run(&sandbox);
+    said.exits(0).says("do not pass together");
+    Claim::all(&sandbox).holds();
+    assert_eq!(attempts(&sandbox), [1, 1, 1, 1, 2, 1]);
+    // The base, alpha, all five; three or less to find it, itself alone, what was behind it, and its second attempt.
+    assert!(runs <= 9, "{runs}");
+}
+
+#[test]
+fn what_fails_once_and_passes_then_is_not_held_against_anybody() {
+    let sandbox = sandbox("");
+    sandbox.give_sign("flaky");
+    let (said, _) = run(&sandbox);
+    said.exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(attempts(&sandbox), [1; 6]);
+}
+
+#[test]
+fn each_has_a_verdict_of_its_own_where_that_is_asked_for() {
+    let sandbox = sandbox("each = true\nahead = 2");
+    let (said, runs) = run(&sandbox);
+    said.exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(runs, 7, "the base and each task");
+    let notes = sandbox.git(&["log", "--notes=harness", "--format=%N", "harness/job-1/result"]);
+    assert!(!notes.contains("\"proved\":{"), "{notes}");
+}
+
+#[test]
+fn groups_are_screened_beside_each_other_and_then_integrated() {
+    let sandbox = sandbox("ahead = 3\nbatch = 2");
+    sandbox.script("gamma.1", &behind_alpha("BAD"));
+    sandbox.script("gamma.2", "expect_feedback whole; edit gamma good");
+    sandbox.give_sign("judging");
+    sandbox.give_sign("free");
+    sandbox.run(&["start", "--jobs", "6"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(attempts(&sandbox), [1, 1, 1, 1, 2, 1]);
+}
