@@ -406,9 +406,9 @@ pub struct Limits {
 pub struct Queue {
     /// `merge`: the shape of what lands; default squash.
     pub merge: Merge,
-    /// `batch`: the most branches that are verified together; default 8.
+    /// `batch`: the most branches or tasks that are verified together as they would land; default 8.
     pub batch: usize,
-    /// `ahead`: how many verifications of branches may be under way; default 1.
+    /// `ahead`: how many verifications of what would land may be under way; default 1.
     pub ahead: usize,
     /// `each`: whether every commit that lands has a verdict, and not only the last of a train; default not.
     pub each: bool,
