@@ -40,6 +40,8 @@ fn run(sandbox: &Sandbox) -> (Said, usize) {
     sandbox.await_sign("judging");
     let queued = |task: &&str| sandbox.task(task)["state"] == "queued";
     sandbox.await_that("the others", || TASKS.iter().all(|task| queued(&task)));
+    let list = sandbox.run(&["queue", "list", "--target", "harness/job-1/result"]).exits(0);
+    list.says("job-1/beta").says("6 tasks of the run `job-1`, which ");
     sandbox.give_sign("free");
     let said = run.wait();
     let runs = std::fs::read_to_string(sandbox.sign("runs")).unwrap().lines().count();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{desk, work};
+use super::{desk, tasks, work};
 use crate::ambient;
 use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{Settings, rank};
@@ -209,6 +209,7 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
         mean * waiting.div_ceil(batch) as u64
     });
     let behind = store.behind(target)?;
+    let of_runs = tasks::waiting(store, target)?;
     let entries: Vec<_> =
         shown.map(|(entry, row)| (*entry, *row, word(row, entry, review, &under_way))).collect();
     if json {
@@ -236,13 +237,14 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
         let value = json!({
             "v": 1, "target": target, "tip": tip.as_str(), "paused": standing.paused, "running": standing.worked_off,
             "entries": entries, "verifying": verifying, "verifications": standing.verified, "left_ms": estimate,
+            "tasks": of_runs.iter().map(tasks::Waiting::json).collect::<Vec<_>>(),
             "behind": behind.iter().map(|b| json!({"path": b.path, "repair": b.repair(&tip)})).collect::<Vec<_>>(),
         });
         ui.result(&format!("{value}\n"));
         return Ok(error::OK);
     }
     let mut text = String::new();
-    if !entries.is_empty() {
+    if !(entries.is_empty() && of_runs.is_empty()) {
         let header = ["", "BRANCH", "COMMIT", "STATE", "SINCE", "PRIORITY", "AFTER"];
         let mut cells = vec![header.map(String::from).to_vec()];
         for (n, (entry, row, word)) in entries.iter().enumerate() {
@@ -258,6 +260,7 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
                 row.after.join(" "),
             ]);
         }
+        cells.extend(of_runs.iter().map(tasks::Waiting::cells));
         text.push_str(&table::columns(&cells));
     }
     for n in &under_way {
@@ -276,6 +279,7 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
     for one in &behind {
         ui.say(&one.told(&tip));
     }
+    tasks::told(&of_runs).iter().for_each(|line| ui.say(line));
     let short = desk.short();
     let mut last = format!("{waiting} wait to land on `{short}`; {}", standing.tally().text());
     if let Some(ms) = estimate {

@@ -1,6 +1,7 @@
 //! `queue`: branches land on a target when its own checks pass with them.
 
 mod list;
+mod tasks;
 mod work;
 
 use std::path::Path;
