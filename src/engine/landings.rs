@@ -103,7 +103,7 @@ pub(super) fn couple(
 
 /// Where a candidate and what the target will be part. History is walked only where it is not a plain line: how long it
 /// has become since the candidate was made must not matter.
-fn merge_base(ctx: &Context, candidate: &Candidate, onto: &Oid) -> Result<Oid> {
+pub(super) fn merge_base(ctx: &Context, candidate: &Candidate, onto: &Oid) -> Result<Oid> {
     let repo = ctx.store.repo();
     // Those that are judged ahead of the target's tip are squashed, too.
     if ctx.job.queue.merge == Merge::Squash {

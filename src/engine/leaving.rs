@@ -1,6 +1,6 @@
 //! Landings on their way: what proves them is written down, then the journal, then the disk is waited for, then the target moves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -16,6 +16,7 @@ use crate::domain::machine::Observation;
 use crate::domain::queue::{EntryId, Seen, TrainId};
 use crate::domain::state::Phase;
 use crate::failpoint;
+use crate::repo;
 use crate::store::Move;
 use crate::store::journal::{Landing, Moved, QueueProof};
 
@@ -138,11 +139,37 @@ impl Engine<'_> {
             self.line.inside.remove(&landing.task);
             entries.push((entry(&landing.task)?, landing.candidate.clone()));
         }
-        if let Some(last) = landings.last() {
+        if let (Some(first), Some(last)) = (landings.first(), landings.last()) {
             let (tip, tree) = (last.new.clone(), last.tree.clone());
             self.line.tell(Seen::Landed { tip, tree, entries });
+            self.find_conflicts(&first.old, &last.new)?;
         }
         self.clear_folders();
+        Ok(())
+    }
+
+    /// Merges what waits and touches what has landed with the target's tip, in memory: who conflicts hears of it at once. What is
+    /// not seen by the paths alone, as where something was renamed, is found when its train is built.
+    fn find_conflicts(&mut self, old: &Oid, tip: &Oid) -> Result<()> {
+        let ctx = Arc::clone(&self.ctx);
+        let repo = ctx.store.repo();
+        let paths = |a: &Oid, b: &Oid| -> Result<BTreeSet<String>> {
+            let changes = repo::changed_paths(repo, &repo.tree_of(a)?, &repo.tree_of(b)?)?;
+            Ok(changes.into_iter().map(|change| change.path).collect())
+        };
+        let landed = paths(old, tip)?;
+        for id in self.line.waiting() {
+            let state = self.ledger.state.tasks.get(&task(&id)?);
+            let Some(candidate) = state.and_then(|s| s.candidate.clone()) else { continue };
+            if paths(&candidate.base, &candidate.commit)?.is_disjoint(&landed) {
+                continue;
+            }
+            let base = landings::merge_base(&ctx, &candidate, tip)?;
+            if let Some(paths) = repo::conflicts(repo, &base, tip, &candidate.commit)? {
+                let (candidate, tip) = (candidate.commit, tip.clone());
+                self.line.tell(Seen::Conflicts { entry: id, candidate, tip, paths });
+            }
+        }
         Ok(())
     }
 

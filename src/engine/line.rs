@@ -21,6 +21,7 @@ use crate::domain::queue::{
     Clash, Entry, EntryId, Kind, Owed, Queue, Ruling, Seen, Settings, Standing, Step, TrainId, Why,
 };
 use crate::domain::verdict::{Finding, Judgement, Verdict};
+use crate::landing;
 use crate::verify::{self, Stage};
 
 /// How long a landing that cannot happen now is left alone.
@@ -64,6 +65,13 @@ impl Line {
         if let Some(queue) = &mut self.queue {
             queue.apply(seen);
         }
+    }
+
+    /// What is in no train.
+    pub(super) fn waiting(&self) -> Vec<EntryId> {
+        let Some(queue) = &self.queue else { return Vec::new() };
+        let waits = queue.waiting().filter(|item| item.standing == Standing::Waiting);
+        waits.map(|item| item.entry.id.clone()).collect()
     }
 
     /// The commits of the first steps of a train that are not on the target yet, in order.
@@ -334,7 +342,8 @@ impl Engine<'_> {
         match why {
             Why::Conflict { paths } => {
                 let onto = self.line.queue.as_ref().context("no queue")?.tip().clone();
-                self.observe(Observation::LandingConflict { task, candidate, onto, paths });
+                let told = self.told_of(&task, &candidate, &onto, &paths).unwrap_or_default();
+                self.observe(Observation::LandingConflict { task, candidate, onto, paths, told });
             }
             Why::Rejected { finding } => {
                 let (tree, judged) = match self.line.red.remove(&task) {
@@ -352,6 +361,16 @@ impl Engine<'_> {
         self.line.tell(seen);
         self.clear_folders();
         Ok(())
+    }
+
+    /// What both sides have at paths in conflict. Where that cannot be found out, the paths alone are told.
+    fn told_of(&self, task: &TaskId, commit: &Oid, onto: &Oid, paths: &[String]) -> Result<String> {
+        let ctx = &self.ctx;
+        let state = self.ledger.state.tasks.get(task);
+        let candidate = state.and_then(|s| s.candidate.as_ref()).context("no candidate")?;
+        let base = landings::merge_base(ctx, candidate, onto).ok();
+        let sides = landing::sides::sides(ctx.store.repo(), base.as_ref(), onto, commit, paths)?;
+        Ok(landing::sides::told(&sides))
     }
 
     /// What keepers have left of questions that nobody will ask again. A keeper that is at work keeps its folder: it has not told yet.

@@ -4,6 +4,7 @@
 pub mod branch;
 pub mod contained;
 pub mod message;
+pub mod sides;
 
 use anyhow::{Context, Result};
 

@@ -69,7 +69,8 @@ fn a_conflict_goes_back_with_the_path() {
     // Both begin before either ends, so both begin on the base.
     let first = ": >\"$HOME/$HARNESS_TASK\"; wait_for \"$HOME/alpha\"; wait_for \"$HOME/beta\"\n\
                  edit \"$HARNESS_TASK\" done; edit shared \"by $HARNESS_TASK\"";
-    let second = "expect_feedback '`shared`'; expect_brief shared; edit \"$HARNESS_TASK\" again; echo two >>shared";
+    let second = "expect_feedback '`shared`'; expect_feedback 'on the target now: `git cat-file blob '; \
+                  expect_feedback 'changed on the target by '; expect_brief shared; edit \"$HARNESS_TASK\" again; echo two >>shared";
     for task in ["alpha", "beta"] {
         sandbox.script(&format!("{task}.1"), first);
         sandbox.script(&format!("{task}.2"), second);

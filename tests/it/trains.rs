@@ -115,3 +115,35 @@ fn groups_are_screened_beside_each_other_and_then_integrated() {
     Claim::all(&sandbox).holds();
     assert_eq!(attempts(&sandbox), [1, 1, 1, 1, 2, 1]);
 }
+
+#[test]
+fn a_conflict_is_told_before_its_turn_comes() {
+    let job = Job::bare(&TASKS).set("queue", "batch = 1").set("scope", "always = [\"shared\"]");
+    let sandbox = Sandbox::new(job.check(
+        "whole",
+        &["sh", "-c", CHECK],
+        "when = [\"landing\"]\ncache = false",
+    ));
+    sandbox.script("alpha", "edit alpha good; edit shared alpha");
+    sandbox.script("default", &behind_alpha("good"));
+    // Behind all the others.
+    let last =
+        "while [ ! -e \"$HOME/last\" ]; do sleep 0.02; done; edit zeta good; edit shared zeta";
+    sandbox.script("zeta.1", last);
+    sandbox.script(
+        "zeta.2",
+        "expect_feedback '`shared`'; git rev-list --count HEAD >\"$HOME/line\"; edit zeta good",
+    );
+    let run = sandbox.spawn(&["start", "--jobs", "6"]);
+    sandbox.await_sign("judging");
+    let queued = |task: &str| sandbox.task(task)["state"] == "queued";
+    sandbox.await_that("the others", || TASKS[..5].iter().all(|task| queued(task)));
+    sandbox.give_sign("last");
+    sandbox.await_that("the last", || queued("zeta"));
+    sandbox.give_sign("free");
+    run.wait().exits(0);
+    Claim::all(&sandbox).holds();
+    let line = std::fs::read_to_string(sandbox.sign("line")).unwrap();
+    let line: u32 = line.trim().parse().unwrap();
+    assert!(line < 2 + 4, "it began again when all the others had landed: {line}");
+}

@@ -133,8 +133,12 @@ impl Decider<'_> {
         state: &TaskState,
         onto: Oid,
         paths: &[String],
+        told: String,
     ) {
-        let list: String = paths.iter().map(|p| format!("- `{p}`\n")).collect();
+        let list = match told.is_empty() {
+            true => paths.iter().map(|p| format!("- `{p}`\n")).collect(),
+            false => told,
+        };
         let text = format!(
             "The work of this attempt conflicts with what has landed meanwhile, in these paths:\n{list}Start again from \
              the files as they are now."

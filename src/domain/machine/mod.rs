@@ -97,6 +97,8 @@ pub enum Observation {
         onto: Oid,
         /// The paths in conflict.
         paths: Vec<String>,
+        /// The same as a list for the agent, with what each side has and who landed what; empty where only the paths are known.
+        told: String,
     },
     /// The tree that would land was judged.
     LandingJudged {
@@ -285,9 +287,9 @@ impl Decider<'_> {
                     self.reviewed(&task, &state, Word::Revise(candidate));
                 }
             }
-            Observation::LandingConflict { task, candidate, onto, paths } => {
+            Observation::LandingConflict { task, candidate, onto, paths, told } => {
                 if let Some(state) = self.queued(&task, &candidate) {
-                    self.conflicted(&task, &state, onto, &paths);
+                    self.conflicted(&task, &state, onto, &paths, told);
                 }
             }
             Observation::LandingJudged { task, candidate, tree, verdict } => {

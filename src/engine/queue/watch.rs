@@ -9,15 +9,12 @@ use super::{HELD, Told, Worker};
 use crate::ambient;
 use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{Entry, EntryId, Seen, Standing};
-use crate::landing::branch::brought;
+use crate::landing::{self, branch::brought};
 use crate::repo;
 use crate::store::book::{BookEvent, Candidate, Left, Sides, Written};
 
 /// How many commits of the target are looked at.
 const LINE: usize = 10_000;
-
-/// How many landed commits are named with a path in conflict.
-const NAMED: usize = 3;
 
 /// How often the branches are looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
@@ -295,39 +292,8 @@ impl Worker<'_> {
 
     /// What each side has at paths in conflict, and which commits of the target touched them since the two parted.
     pub(super) fn sides(&self, candidate: &Oid, paths: &[String]) -> Result<Vec<Sides>> {
-        let (repo, tip) = (self.desk.store.repo(), self.queue.tip().clone());
-        let base = self.builder().base(&tip, candidate, &self.known).ok();
-        let mut sides: Vec<Sides> = Vec::with_capacity(paths.len());
-        for path in paths {
-            let blob = |of: Option<&Oid>| -> Option<String> {
-                repo.entry_id(&repo.tree_of(of?).ok()?, path)
-                    .ok()
-                    .flatten()
-                    .map(|id| id.to_string())
-            };
-            sides.push(Sides {
-                path: path.clone(),
-                base: blob(base.as_ref()),
-                target: blob(Some(&tip)),
-                branch: blob(Some(candidate)),
-                landed: Vec::new(),
-            });
-        }
-        let mut next = Some(tip);
-        let mut looked = 0;
-        while let Some(commit) = next.take().filter(|commit| Some(commit) != base.as_ref()) {
-            let info = repo::commit_info(repo, &commit)?;
-            let Some(parent) = info.parents.first() else { break };
-            let changed = repo::changed_paths(repo, parent, &commit)?;
-            for side in sides.iter_mut().filter(|side| side.landed.len() < NAMED) {
-                if changed.iter().any(|change| change.path == side.path) {
-                    let title = info.message.lines().next().unwrap_or_default().to_owned();
-                    side.landed.push((commit.to_string(), title));
-                }
-            }
-            looked += 1;
-            next = info.parents.into_iter().next().filter(|_| looked < LINE / 10);
-        }
-        Ok(sides)
+        let tip = self.queue.tip();
+        let base = self.builder().base(tip, candidate, &self.known).ok();
+        landing::sides::sides(self.desk.store.repo(), base.as_ref(), tip, candidate, paths)
     }
 }

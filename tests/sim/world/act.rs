@@ -204,7 +204,13 @@ impl World {
         let commit = candidate.commit.clone();
         if script::conflicts(&mut self.tape, mood) {
             let paths = vec![script::text(&mut self.tape)];
-            self.tell(Observation::LandingConflict { task, candidate: commit, onto, paths });
+            self.tell(Observation::LandingConflict {
+                task,
+                candidate: commit,
+                onto,
+                paths,
+                told: String::new(),
+            });
             return;
         }
         // The merged tree: the same candidate on the same tip is the same tree.

@@ -259,6 +259,7 @@ impl World {
                 candidate: commit,
                 onto: self.tip(),
                 paths: vec!["a".into()],
+                told: String::new(),
             },
             3 => {
                 let (ending, mood) = (Ending::Exited(0), self.mood);

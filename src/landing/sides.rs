@@ -1,0 +1,83 @@
+//! What each side has at a path in conflict, and who changed it on the target.
+
+use anyhow::Result;
+
+use crate::domain::id::Oid;
+use crate::repo::{self, Repo};
+use crate::store::book::Sides;
+
+/// How many commits of the target are looked at.
+const LINE: usize = 1_000;
+
+/// How many landed commits are named with a path in conflict.
+const NAMED: usize = 3;
+
+/// The sides of paths in which a candidate conflicts with a tip, given where the two part, as far as that is known.
+///
+/// # Errors
+/// If objects are missing.
+pub fn sides(
+    repo: &Repo,
+    base: Option<&Oid>,
+    tip: &Oid,
+    candidate: &Oid,
+    paths: &[String],
+) -> Result<Vec<Sides>> {
+    let mut sides: Vec<Sides> = Vec::with_capacity(paths.len());
+    for path in paths {
+        let blob = |of: Option<&Oid>| -> Option<String> {
+            repo.entry_id(&repo.tree_of(of?).ok()?, path).ok().flatten().map(|id| id.to_string())
+        };
+        sides.push(Sides {
+            path: path.clone(),
+            base: blob(base),
+            target: blob(Some(tip)),
+            branch: blob(Some(candidate)),
+            landed: Vec::new(),
+        });
+    }
+    let mut next = Some(tip.clone());
+    let mut looked = 0;
+    while let Some(commit) = next.take().filter(|commit| Some(commit) != base) {
+        let info = repo::commit_info(repo, &commit)?;
+        let Some(parent) = info.parents.first() else { break };
+        let changed = repo::changed_paths(repo, parent, &commit)?;
+        for side in sides.iter_mut().filter(|side| side.landed.len() < NAMED) {
+            if changed.iter().any(|change| change.path == side.path) {
+                let title = info.message.lines().next().unwrap_or_default().to_owned();
+                side.landed.push((commit.to_string(), title));
+            }
+        }
+        looked += 1;
+        next = info.parents.into_iter().next().filter(|_| looked < LINE);
+    }
+    Ok(sides)
+}
+
+/// The same in words, for whoever has to do the work again.
+#[must_use]
+pub fn told(sides: &[Sides]) -> String {
+    let mut text = String::new();
+    for side in sides {
+        text.push_str(&format!("- `{}`\n", side.path));
+        let known = [
+            ("before either changed it", &side.base),
+            ("on the target now", &side.target),
+            ("as this attempt left it", &side.branch),
+        ];
+        if known.iter().any(|(_, blob)| blob.is_some()) {
+            for (when, blob) in known {
+                let where_from = match blob {
+                    Some(id) => format!("`git cat-file blob {id}`"),
+                    None => "no file".to_owned(),
+                };
+                text.push_str(&format!("  - {when}: {where_from}\n"));
+            }
+        }
+        for (commit, title) in &side.landed {
+            let short = commit.get(..12).unwrap_or(commit);
+            text.push_str(&format!("  - changed on the target by {short}, \"{title}\"\n"));
+        }
+    }
+    text
+}
