@@ -98,12 +98,11 @@ pub(super) fn scope_finding(
     Ok(violation)
 }
 
+/// Which steps are asked of a task, by their numbers.
+type OfEach = BTreeMap<TaskId, Vec<usize>>;
+
 /// The steps of a case, and which of them are asked of each task.
-fn asked(
-    ctx: &Context,
-    case: &Case,
-    place: &str,
-) -> Result<(Vec<CheckStep>, BTreeMap<TaskId, Vec<usize>>)> {
+fn asked(ctx: &Context, case: &Case, place: &str) -> Result<(Vec<CheckStep>, OfEach)> {
     let worktree = ctx.places.join(place).to_string_lossy().into_owned();
     let of = |task: Option<(&TaskId, u32)>, base: &Oid| -> Result<Vec<CheckStep>> {
         let planned = task.map(|(task, _)| ctx.task(task)).transpose()?;

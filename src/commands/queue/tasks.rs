@@ -27,7 +27,7 @@ pub(super) struct Waiting {
 pub(super) fn waiting(store: &Store, target: &str) -> Result<Vec<Waiting>> {
     let mut found = Vec::new();
     for run in store.runs()? {
-        if !store.manifest(&run)?.is_some_and(|(manifest, _)| manifest.target == target) {
+        if store.manifest(&run)?.is_none_or(|(manifest, _)| manifest.target != target) {
             continue;
         }
         let Some(loaded) = store.look(&run)? else { continue };
