@@ -121,20 +121,15 @@ impl<'a> Claim<'a> {
                 .next()
                 .and_then(|note| serde_json::from_str(note).ok())
                 .unwrap_or_default();
-            let tree = match &about["proved"] {
-                serde_json::Value::Null => *tree,
-                proved => {
-                    let behind = line[..n].iter().find(|(c, _)| proved["commit"] == *c);
-                    match behind {
-                        Some((_, tree)) => tree,
-                        None => {
-                            wrong.push(format!(
-                                "{commit} is proved by what has not landed: {proved}"
-                            ));
-                            continue;
-                        }
-                    }
-                }
+            // Itself, or one that landed with it and behind it.
+            let proof = about["proved"]["commit"].as_str();
+            let proof = match proof {
+                None => Some(tree),
+                Some(proof) => line[..n].iter().find(|(c, _)| *c == proof).map(|(_, tree)| tree),
+            };
+            let Some(tree) = proof else {
+                wrong.push(format!("{commit} is proved by what has not landed: {about}"));
+                continue;
             };
             let note = self.git(&["notes", "--ref=harness-verdicts", "show", tree]);
             let lines: Vec<serde_json::Value> =

@@ -39,7 +39,7 @@ fn run(sandbox: &Sandbox) -> (Said, usize) {
     let run = sandbox.spawn(&["start", "--jobs", "6"]);
     sandbox.await_sign("judging");
     let queued = |task: &&str| sandbox.task(task)["state"] == "queued";
-    sandbox.await_that("the others", || TASKS.iter().all(|task| queued(&task)));
+    sandbox.await_that("the others", || TASKS.iter().all(queued));
     let list = sandbox.run(&["queue", "list", "--target", "harness/job-1/result"]).exits(0);
     list.says("job-1/beta").says("6 tasks of the run `job-1`, which ");
     sandbox.give_sign("free");
