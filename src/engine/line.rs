@@ -45,6 +45,8 @@ pub(super) struct Line {
     red: BTreeMap<TaskId, (Oid, Judged)>,
     /// The questions that keepers are at, by the last task of what is judged.
     asked: BTreeMap<TaskId, (TrainId, usize, u32)>,
+    /// What an earlier supervisor had verified together.
+    before: Vec<Vec<TaskId>>,
     /// Folders of keepers, of use until something has landed or left.
     pub(super) folders: Vec<PathBuf>,
 }
@@ -65,6 +67,11 @@ impl Line {
         if let Some(queue) = &mut self.queue {
             queue.apply(seen);
         }
+    }
+
+    /// An earlier supervisor had the work of these verified together.
+    pub(super) fn remember(&mut self, together: Vec<TaskId>) {
+        self.before.push(together);
     }
 
     /// What is in no train.
@@ -197,9 +204,19 @@ impl Engine<'_> {
             }
         }
         line.inside = now;
-        if !new.is_empty() {
-            // Together, so that they can share a train.
-            queue.absorb(Seen::Added(new));
+        // The same train again, if all of it still waits: then its questions are those that were asked, and their answers are there.
+        // The longest is the whole of what was bisected.
+        let still = |together: &Vec<TaskId>| together.iter().all(|t| line.inside.contains_key(t));
+        let before = std::mem::take(&mut line.before).into_iter().filter(still);
+        let before = before.max_by_key(Vec::len).unwrap_or_default();
+        let first = |new: &mut Entry| before.iter().any(|t| t.as_str() == new.id.as_str());
+        let first: Vec<Entry> = new.extract_if(.., first).collect();
+        // Each time together, so that they can share a train.
+        for together in [first, new] {
+            if !together.is_empty() {
+                queue.absorb(Seen::Added(together));
+                queue.settle();
+            }
         }
         queue.settle();
         let trains: Vec<TrainId> = queue.trains().map(|(id, _)| id).collect();

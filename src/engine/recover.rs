@@ -155,6 +155,10 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     find_evaluators(engine, ctx)?;
     for dir in folders(&ctx.store.local().verifications(&ctx.run)) {
         let Ok(spec) = Spec::read(&dir) else { continue };
+        if let Work::Checks(work) = &spec.work {
+            let together = work.tasks.iter().filter_map(|id| TaskId::parse(id).ok()).collect();
+            engine.line.remember(together);
+        }
         if Lock::is_held(&dir.join(files::LOCK))? {
             engine.slots.occupy(&spec.place.name);
             if let Some(key) = dir.file_name() {

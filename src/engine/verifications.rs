@@ -64,6 +64,14 @@ impl Case {
         Self { stage, task, commit, tree, base, with: Vec::new(), again: false }
     }
 
+    /// The tasks whose work would land together, in order; none where nothing would land.
+    fn together(&self) -> Vec<String> {
+        let Some((last, _)) = self.task.as_ref().filter(|_| self.stage == Stage::Landing) else {
+            return Vec::new();
+        };
+        self.with.iter().map(|member| &member.task).chain([last]).map(ToString::to_string).collect()
+    }
+
     /// The name of its folder.
     pub(super) fn key(&self) -> String {
         match (&self.task, self.stage) {
@@ -302,7 +310,11 @@ fn write_spec(
             keep: ctx.job.worktree.keep.patterns().to_vec(),
             overlay: ctx.laid_over(),
         },
-        work: Work::Checks(ChecksWork { tree: case.tree.to_string(), checks: steps.to_vec() }),
+        work: Work::Checks(ChecksWork {
+            tree: case.tree.to_string(),
+            checks: steps.to_vec(),
+            tasks: case.together(),
+        }),
         env: process::Environ::empty(),
     };
     spec.write(dir)

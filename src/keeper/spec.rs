@@ -132,6 +132,9 @@ pub struct ChecksWork {
     pub tree: String,
     /// The checks, in order.
     pub checks: Vec<CheckStep>,
+    /// The tasks of a run whose work would land with it, in order; whoever comes back asks the same of the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<String>,
 }
 
 /// One check.

@@ -18,7 +18,7 @@ if [ -e "$HOME/flaky" ] && grep -q good beta; then rm "$HOME/flaky"; echo out of
 "#;
 
 fn sandbox(queue: &str) -> Sandbox {
-    let job = Job::bare(&TASKS).set("queue", queue);
+    let job = Job::bare(&TASKS).set("queue", queue).set("limits", "jobs = 6");
     let sandbox = Sandbox::new(job.check(
         "whole",
         &["sh", "-c", CHECK],
@@ -114,6 +114,27 @@ fn groups_are_screened_beside_each_other_and_then_integrated() {
     sandbox.run(&["start", "--jobs", "6"]).exits(0);
     Claim::all(&sandbox).holds();
     assert_eq!(attempts(&sandbox), [1, 1, 1, 1, 2, 1]);
+}
+
+#[test]
+fn polls_ask_about_the_same_train_until_it_is_known() {
+    let sandbox = sandbox("");
+    let poll = || sandbox.run(&["poll"]).code;
+    sandbox.run(&["start", "--paused"]).exits(0);
+    let queued = || TASKS.iter().filter(|task| sandbox.task(task)["state"] == "queued").count();
+    // Each of these finds more tasks that wait to land than the one before.
+    sandbox.await_that("all others behind alpha", || {
+        poll();
+        queued() == TASKS.len()
+    });
+    for _ in 0..3 {
+        poll();
+    }
+    sandbox.give_sign("free");
+    sandbox.await_that("the end", || poll() == 2);
+    Claim::all(&sandbox).holds();
+    let runs = std::fs::read_to_string(sandbox.sign("runs")).unwrap().lines().count();
+    assert!(runs <= 3, "the base, alpha, and all others at once, but {runs}");
 }
 
 #[test]

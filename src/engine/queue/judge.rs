@@ -149,7 +149,11 @@ fn spec(desk: &Desk, rules: &Rules, case: &Case, steps: &[CheckStep], place: &st
             keep: rules.job.worktree.keep.patterns().to_vec(),
             overlay: rules.overlay.clone(),
         },
-        work: Work::Checks(ChecksWork { tree: case.tree.to_string(), checks: steps.to_vec() }),
+        work: Work::Checks(ChecksWork {
+            tree: case.tree.to_string(),
+            checks: steps.to_vec(),
+            tasks: Vec::new(),
+        }),
         env: Environ::empty(),
     }
 }
