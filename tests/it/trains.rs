@@ -119,15 +119,17 @@ fn groups_are_screened_beside_each_other_and_then_integrated() {
 #[test]
 fn polls_ask_about_the_same_train_until_it_is_known() {
     let sandbox = sandbox("");
+    sandbox.script("default", "wait_for \"$HOME/$HARNESS_TASK\"; edit \"$HARNESS_TASK\" good");
     let poll = || sandbox.run(&["poll"]).code;
     sandbox.run(&["start", "--paused"]).exits(0);
     let queued = || TASKS.iter().filter(|task| sandbox.task(task)["state"] == "queued").count();
-    // Each of these finds more tasks that wait to land than the one before.
-    sandbox.await_that("all others behind alpha", || {
-        poll();
-        queued() == TASKS.len()
-    });
-    for _ in 0..3 {
+    // Each of these finds one more that waits to land.
+    for (n, task) in TASKS.iter().enumerate() {
+        sandbox.give_sign(task);
+        sandbox.await_that(task, || {
+            poll();
+            queued() == n + 1
+        });
         poll();
     }
     sandbox.give_sign("free");
