@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::Report;
 use super::dispatcher::Engine;
+use super::hooks::{self, Hooks};
 use super::landings;
 use super::line::{Trouble, entry, task};
 use super::verifications;
@@ -93,6 +94,10 @@ impl Engine<'_> {
             self.hold_landing(why);
             return Ok(());
         }
+        if let Some(why) = self.hook(ctx.job.queue.pre_land.as_deref(), &landings) {
+            self.hold_landing(format!("landing waits: {why}"));
+            return Ok(());
+        }
         let intent = ctx.store.intend(&queue, &landings).map_err(Trouble::Landing)?;
         failpoint::hit("land.before-barrier");
         // It serves everything that was journaled, too.
@@ -100,6 +105,29 @@ impl Engine<'_> {
         let after = self.barriers.ask();
         self.leaving = Some(Leaving { queue, landings, intent, after });
         Ok(())
+    }
+
+    /// Tells a hook of landings. What it says if it does not succeed, or why it could not be run.
+    pub(super) fn hook(&self, argv: Option<&[String]>, landings: &[Landing]) -> Option<String> {
+        let (Some(argv), Some(first), Some(last)) = (argv, landings.first(), landings.last())
+        else {
+            return None;
+        };
+        let ctx = &self.ctx;
+        let entries = landings.iter().map(|l| format!("{}/{}", l.run, l.task)).collect();
+        let landing = hooks::Landing {
+            target: &ctx.manifest.target,
+            old: &first.old,
+            new: &last.new,
+            entries,
+        };
+        let hooks = Hooks {
+            store: &ctx.store,
+            who: &ctx.identity,
+            environment: &ctx.environment,
+            pinned: &ctx.overlay,
+        };
+        hooks.run(argv, &landing).unwrap_or_else(|error| Some(format!("{error:#}")))
     }
 
     /// Moves the target, if what waits for it is durable, and writes everything that follows from it.

@@ -11,6 +11,7 @@ mod dispatch;
 mod dispatcher;
 mod effects;
 mod evaluations;
+mod hooks;
 mod keepers;
 mod landings;
 mod leaving;

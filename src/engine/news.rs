@@ -258,6 +258,9 @@ impl Engine<'_> {
             self.record()?;
         }
         failpoint::hit("land.recorded");
+        if let Some(why) = self.hook(ctx.job.queue.post_land.as_deref(), landings) {
+            (self.report)(Report::Note(format!("after the landing: {why}")));
+        }
         Ok(())
     }
 

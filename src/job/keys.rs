@@ -145,7 +145,17 @@ pub(super) const SECTIONS: &[Known] = &[
     Known {
         path: "queue",
         header: "[queue]",
-        keys: &["merge", "batch", "ahead", "each", "review", "keep-branches", "trust-verdicts"],
+        keys: &[
+            "merge",
+            "batch",
+            "ahead",
+            "each",
+            "review",
+            "pre-land",
+            "post-land",
+            "keep-branches",
+            "trust-verdicts",
+        ],
     },
     // Their keys are those of the presets, which are looked at where the preset is put together.
     Known { path: "presets", header: "[presets]", keys: &[] },

@@ -109,7 +109,8 @@ pub fn files_named(job: &Job) -> Vec<String> {
         .chain(setup)
         .chain(checks)
         .chain(plan)
-        .chain(join);
+        .chain(join)
+        .chain(hooks(job));
     let data = job.agent.prompt.iter().chain(&job.plan.list).chain(must_exist(job).map(|(_, f)| f));
     let mut files: Vec<String> = data.cloned().collect();
     for file in arguments.filter_map(|argument| as_relative_path(argument)) {
@@ -120,11 +121,16 @@ pub fn files_named(job: &Job) -> Vec<String> {
     files
 }
 
-/// The same for the checks alone and what makes a place ready for them.
+/// The arguments of the commands that are told of landings.
+fn hooks(job: &Job) -> impl Iterator<Item = &String> {
+    job.queue.pre_land.iter().chain(&job.queue.post_land).flatten()
+}
+
+/// The same for the checks alone, what makes a place ready for them, and what is told of landings.
 #[must_use]
 pub fn files_of_checks(job: &Job) -> Vec<String> {
     let checks = job.checks.iter().flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
-    let arguments = job.worktree.setup.iter().flatten().chain(checks);
+    let arguments = job.worktree.setup.iter().flatten().chain(checks).chain(hooks(job));
     let mut files: Vec<String> = arguments.filter_map(|a| as_relative_path(a)).collect();
     files.sort();
     files.dedup();

@@ -42,6 +42,8 @@ pub enum Audience {
     Setup,
     /// `[plan] command` and `edges`: run before there is a plan.
     Plan,
+    /// `[queue] pre-land` and `post-land`: are told by their environment.
+    Hook,
 }
 
 impl Audience {
@@ -64,6 +66,7 @@ impl Audience {
             Self::Check => &ALL[..7],
             Self::Setup => &ALL[..2],
             Self::Plan => &["worktree", "base"],
+            Self::Hook => &[],
         }
     }
 
@@ -73,6 +76,7 @@ impl Audience {
             Self::Check => "a check",
             Self::Setup => "a setup command",
             Self::Plan => "a command of the plan",
+            Self::Hook => "a hook",
         }
     }
 }
@@ -182,17 +186,24 @@ pub fn validate(argument: &str, audience: Audience) -> Result<(), Fault> {
             Some(Name::TaskFiles { .. }) if known.contains(&"task.files") => {}
             Some(Name::Simple(simple)) if known.contains(&simple) => {}
             Some(_) => {
-                let known = in_prose(braced(known).iter().map(String::as_str), "and");
+                let hint = if known.is_empty() {
+                    "it finds what it needs in its environment: `$HARNESS_TARGET` and others"
+                        .to_owned()
+                } else {
+                    let known = in_prose(braced(known).iter().map(String::as_str), "and");
+                    format!("known here are {known}")
+                };
                 return Err(Fault::new(format!(
                     "cannot hold `{{{name}}}`: {} does not know it",
                     audience.command()
                 ))
-                .hint(format!("known here are {known}")));
+                .hint(hint));
             }
             None => {
                 let literal = format!("for the text itself write `{{{{{name}}}}}`");
                 let hint = match nearest(name, known.iter().copied()) {
                     Some(near) => format!("did you mean `{{{near}}}`? {literal}"),
+                    None if known.is_empty() => literal,
                     None => {
                         let known = in_prose(braced(known).iter().map(String::as_str), "and");
                         format!("known are {known}; {literal}")

@@ -258,6 +258,9 @@ hint: it is a list of commands: `setup = [["npm", "ci"]]`"#),
     (r#"[worktree]
 setup = [["npm", "{task.files}"]]"#, "j:6:18: `setup` in [worktree] cannot hold `{task.files}`: a setup command does not know it
 hint: known here are `{worktree}` and `{run}`"),
+    (r#"[queue]
+pre-land = ["x", "{task.id}"]"#, "j:6:18: `pre-land` in [queue] cannot hold `{task.id}`: a hook does not know it
+hint: it finds what it needs in its environment: `$HARNESS_TARGET` and others"),
     ("[worktree]
 sparse = true", "j:6:10: `sparse = true` is not available yet: it comes with sparse worktrees; use `sparse = false`"),
     (r#"[check]

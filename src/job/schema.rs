@@ -402,7 +402,7 @@ pub struct Limits {
 }
 
 /// `[queue]`: how accepted work lands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
     /// `merge`: the shape of what lands; default squash.
     pub merge: Merge,
@@ -416,6 +416,10 @@ pub struct Queue {
     pub keep_branches: bool,
     /// `review`: whether a person has to approve what lands; default not.
     pub review: bool,
+    /// `pre-land`: a command that may hold up a landing; default none.
+    pub pre_land: Option<Vec<String>>,
+    /// `post-land`: a command that is told of a landing; default none.
+    pub post_land: Option<Vec<String>>,
     /// `trust-verdicts`: whether verdicts count that this run's own chain does not vouch for; default not.
     pub trust_verdicts: bool,
 }

@@ -133,6 +133,8 @@ fn every_key_that_is_available_is_read() {
         keep_branches: true,
         review: true,
         trust_verdicts: true,
+        pre_land: Some(vec!["ci/window.sh".into()]),
+        post_land: Some(vec!["ci/tell.sh".into(), "--all".into()]),
         batch: 16,
         ahead: 4,
         each: true,
@@ -146,7 +148,9 @@ fn every_key_that_is_available_is_read() {
             "tools/evaluate.md",
             "tools/my-agent",
             "tools/setup.sh",
-            "tools/test.sh"
+            "tools/test.sh",
+            "ci/window.sh",
+            "ci/tell.sh"
         ]
     );
 }
@@ -219,6 +223,8 @@ fn everything_has_a_default() {
         keep_branches: false,
         review: false,
         trust_verdicts: false,
+        pre_land: None,
+        post_land: None,
         batch: 8,
         ahead: 1,
         each: false,

@@ -170,3 +170,19 @@ fn a_conflict_is_told_before_its_turn_comes() {
     let line: u32 = line.trim().parse().unwrap();
     assert!(line < 2 + 4, "it began again when all the others had landed: {line}");
 }
+
+#[test]
+fn hooks_hold_up_landings_and_are_told_of_them() {
+    let before = r#"if [ ! -e "$HOME/open" ]; then echo closed today; exit 1; fi"#;
+    let after = r#"echo "$HARNESS_TARGET $HARNESS_LANDS $(git rev-list --count "$HARNESS_OLD..$HARNESS_NEW")" >>"$HOME/told"; exit 7"#;
+    let hook = |script| serde_json::to_string(&["sh", "-c", script]).unwrap();
+    let hooks = format!("pre-land = {}\npost-land = {}", hook(before), hook(after));
+    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]).set("queue", &hooks));
+    sandbox.run(&["start", "--jobs", "1"]).exits(3).says("landing waits: ").says("closed today");
+    assert_eq!(sandbox.task("alpha")["state"], "queued", "nobody is to blame");
+    sandbox.give_sign("open");
+    sandbox.run(&["start", "--jobs", "1"]).exits(0).says("after the landing: ").says("exit 7");
+    Claim::all(&sandbox).holds();
+    let told = std::fs::read_to_string(sandbox.sign("told")).unwrap();
+    assert_eq!(told, "refs/heads/harness/job-1/result job-1/alpha job-1/beta 2\n");
+}

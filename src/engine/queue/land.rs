@@ -7,6 +7,7 @@ use super::{HELD, Worker};
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::queue::{EntryId, TrainId};
+use crate::engine::hooks::{self, Hooks};
 use crate::failpoint;
 use crate::store::book::{BookEvent, Candidate};
 use crate::store::checkouts::Behind;
@@ -35,6 +36,10 @@ impl Worker<'_> {
         let store = self.desk.store.clone();
         let proof = store.hold_queue(&target)?;
         if let Some(why) = store.holds_landing(&target, onto, commit)? {
+            self.hold(why);
+            return Ok(false);
+        }
+        if let Some(why) = self.hook(false, onto, commit, entries) {
             self.hold(why);
             return Ok(false);
         }
@@ -93,10 +98,36 @@ impl Worker<'_> {
                 self.read_book(true)?;
                 self.take_rules(commit)?;
                 self.tell_behind(&behind, commit);
+                if let Some(why) = self.hook(true, onto, commit, entries) {
+                    self.note(format!("after the landing: {why}"));
+                }
                 self.find_conflicts(onto)?;
             }
         }
         Ok(true)
+    }
+
+    /// Tells a hook of the target's tip of a landing, before it or `after`. What it says if it does not succeed, or why it could not be run.
+    fn hook(
+        &self,
+        after: bool,
+        old: &Oid,
+        new: &Oid,
+        entries: &[(EntryId, Oid)],
+    ) -> Option<String> {
+        let rules = &self.rules;
+        let queue = &rules.job.queue;
+        let argv = if after { queue.post_land.as_ref() } else { queue.pre_land.as_ref() };
+        let desk = &self.desk;
+        let entries = entries.iter().map(|(entry, _)| entry.to_string()).collect();
+        let landing = hooks::Landing { target: &desk.target, old, new, entries };
+        let hooks = Hooks {
+            store: &desk.store,
+            who: &desk.identity,
+            environment: &desk.environment,
+            pinned: &rules.overlay,
+        };
+        hooks.run(argv?, &landing).unwrap_or_else(|error| Some(format!("{error:#}")))
     }
 
     /// The commits that land, and a note for each: whose work it is and what has proved it.

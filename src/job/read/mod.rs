@@ -276,6 +276,8 @@ fn queue(section: &Section<'_>, kind: Kind) -> Queue {
             &[Choice::Now("squash", Merge::Squash), Choice::Now("merge", Merge::Merge)],
             Merge::Squash,
         ),
+        pre_land: section.argv("pre-land", Audience::Hook),
+        post_land: section.argv("post-land", Audience::Hook),
         keep_branches: section.flag("keep-branches", false),
         trust_verdicts: section.flag("trust-verdicts", false),
     }

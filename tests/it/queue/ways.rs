@@ -147,3 +147,23 @@ fn a_mirror_goes_on_where_the_queue_was() {
     assert_eq!(tree(&mirror), tree(&line.sandbox.repo));
     line.holds();
 }
+
+#[test]
+fn hooks_of_the_targets_tip_hold_up_landings_and_are_told_of_them() {
+    let before = r#"if [ ! -e "$HOME/open" ]; then echo closed today >&2; exit 1; fi"#;
+    let after = r#"echo "$HARNESS_TARGET $HARNESS_LANDS $(git rev-parse main)" >>"$HOME/told""#;
+    let hook = |script| serde_json::to_string(&["sh", "-c", script]).unwrap();
+    let line = Line::new(&format!("pre-land = {}\npost-land = {}", hook(before), hook(after)));
+    line.good(2);
+    line.add(&["b0", "b1"]);
+    line.sandbox.run(&["queue", "run"]).exits(3).says("landing waits: ").says("closed today");
+    line.sandbox.give_sign("open");
+    line.sandbox.run(&["queue", "run"]).exits(0).says("landed: b0, b1");
+    line.holds();
+    line.left_alone();
+    let told = std::fs::read_to_string(line.sandbox.sign("told")).unwrap();
+    assert_eq!(
+        told,
+        format!("refs/heads/main b0 b1 {}\n", line.sandbox.git(&["rev-parse", "main"]))
+    );
+}

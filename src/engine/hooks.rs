@@ -1,0 +1,113 @@
+//! `[queue] pre-land` and `post-land`: programs that are told of a landing, before and after.
+//!
+//! They are a person's, not an agent's, and no checks: what they need of the repository they ask git for. One that hangs is ended,
+//! because nothing else lands meanwhile.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::ambient;
+use crate::domain::event::Ending as DomainEnding;
+use crate::domain::id::Oid;
+use crate::process::{self, Command, Ending, Environ, Identity, Redactor, Stdin, StopFlag};
+use crate::repo;
+use crate::store::{Store, layout};
+
+/// How long one may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long it has to end when it is asked to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How much of what it prints is kept, in bytes.
+const CAP: u64 = 64 * 1024;
+
+/// A landing, as hooks are told of it.
+#[derive(Debug)]
+pub(super) struct Landing<'a> {
+    /// The full name of the target.
+    pub target: &'a str,
+    /// Its tip before.
+    pub old: &'a Oid,
+    /// Its tip after.
+    pub new: &'a Oid,
+    /// What lands: branches, or `RUN/TASK`.
+    pub entries: Vec<String>,
+}
+
+/// Where hooks run and what they get.
+#[derive(Debug)]
+pub(super) struct Hooks<'a> {
+    /// The repository.
+    pub store: &'a Store,
+    /// Who commits.
+    pub who: &'a repo::Identity,
+    /// The environment that this process was given.
+    pub environment: &'a BTreeMap<OsString, OsString>,
+    /// Files that commands name, as they are pinned, and where they were written out.
+    pub pinned: &'a [(String, PathBuf)],
+}
+
+impl Hooks<'_> {
+    /// Runs one. What it says, if it does not succeed.
+    ///
+    /// # Errors
+    /// If it cannot be run at all.
+    pub(super) fn run(&self, argv: &[String], landing: &Landing<'_>) -> Result<Option<String>> {
+        let key = layout::queue_key(landing.target);
+        let folder = self.store.local().queue(&key).join("hook");
+        let tmp = folder.join("tmp");
+        std::fs::create_dir_all(&tmp)
+            .with_context(|| format!("cannot make the folder {}", tmp.display()))?;
+        let (stdout, stderr) = (folder.join("stdout"), folder.join("stderr"));
+        let who = Identity { name: self.who.name.clone(), email: self.who.email.clone() };
+        let mut env = Environ::for_command(self.environment, &tmp, &who, &[]);
+        env.set("HARNESS_TARGET", landing.target);
+        env.set("HARNESS_OLD", landing.old.as_str());
+        env.set("HARNESS_NEW", landing.new.as_str());
+        env.set("HARNESS_LANDS", landing.entries.join(" "));
+        let repo = self.store.repo();
+        let command = Command {
+            argv: argv.iter().map(|argument| self.argument(argument)).collect(),
+            cwd: repo.work_dir().unwrap_or(repo.common_dir()).to_path_buf(),
+            env,
+            stdin: Stdin::Null,
+            redactor: Redactor::new::<&[u8]>(&[]).context("cannot look for secrets")?,
+            stdout: stdout.clone(),
+            stderr: stderr.clone(),
+            cap: CAP,
+            timeout: TIMEOUT,
+            idle: None,
+            linger: Duration::ZERO,
+            marker: ambient::nonce(),
+            stop: Vec::new(),
+            grace: GRACE,
+            own_process: false,
+            cgroup: false,
+        };
+        let ended = process::run(&command, &StopFlag::new()?)?;
+        if ended.ending == Ending::Exited(0) {
+            return Ok(None);
+        }
+        let said = [stderr, stdout].iter().find_map(|path| last_line(path));
+        let said = said.map_or_else(String::new, |line| format!(": {line}"));
+        Ok(Some(format!("`{}`: {}{said}", argv.join(" "), DomainEnding::from(ended.ending))))
+    }
+
+    /// A file that is pinned is meant as it is pinned.
+    fn argument(&self, argument: &str) -> OsString {
+        let plain = argument.strip_prefix("./").unwrap_or(argument);
+        let pinned = self.pinned.iter().find(|(path, _)| path == plain);
+        pinned.map_or_else(|| argument.into(), |(_, file)| file.into())
+    }
+}
+
+fn last_line(path: &std::path::Path) -> Option<String> {
+    let bytes = std::fs::read(path).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    text.lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+}
