@@ -218,8 +218,11 @@ pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
     let salt = hasher.try_finalize()?.to_string();
     let plan = &loaded.ledger.state.plan;
     let tasks = plan.tasks.iter().map(|t| (t.id.clone(), Arc::new(t.clone()))).collect();
+    let program = ambient::program().context("cannot find this program's own file")?;
+    let (target, environment) = (manifest.target.clone(), ambient::environment());
     Ok(Context {
         store: store.clone(),
+        desk: engine::queue::Desk::new(store.clone(), target, program.clone(), environment.clone()),
         base: manifest.base()?,
         places: places(store, &job, &run),
         manifest,
@@ -228,9 +231,9 @@ pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
         template,
         evaluator,
         tasks: Mutex::new(tasks),
-        program: ambient::program().context("cannot find this program's own file")?,
+        program,
         keepers: engine::Keepers::default(),
-        environment: ambient::environment(),
+        environment,
         owner: format!("{}/{}", ambient::host(), repository_id(store)?),
         identity: store.repo().identity(),
         overlay,

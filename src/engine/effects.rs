@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::attempts::{self, Launch};
 use super::dispatcher::{Engine, News, Seen};
 use super::verifications::{self, Case};
-use super::{Context, Report};
+use super::{Context, Report, gate};
 use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::id::TaskId;
@@ -154,7 +154,15 @@ impl Engine<'_> {
         let ctx = &self.ctx;
         let Ok(tree) = ctx.store.repo().tree_of(&ctx.base) else { return false };
         let base = ctx.base.clone();
+        let rules = match ctx.tip().and_then(|tip| gate::rules(ctx, &tip)) {
+            Ok(rules) => rules,
+            Err(error) => {
+                self.broken(&effect, &format!("{error:#}"));
+                return self.flush().is_ok();
+            }
+        };
         let case = Case::of(Stage::Landing, None, (base.clone(), tree, base));
+        let case = Case { rules, ..case };
         if verifications::steps(ctx, &case, "c01").is_ok_and(|steps| steps.is_empty()) {
             let verdict = Verdict { judgement: Judgement::Accepted, results: Vec::new() };
             self.observe(Observation::BaseJudged(verdict));

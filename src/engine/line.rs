@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::Report;
 use super::dispatcher::{Engine, Seen as News};
 use super::landings::{self, Car, Coupled};
 use super::verifications::{self, Case, Judged, Member};
+use super::{Report, gate};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Effect, Observation};
 use crate::domain::queue::{
@@ -267,7 +267,9 @@ impl Engine<'_> {
             // The target's tip itself is never asked about: it is told to be good.
             let Some((last, before)) = cars.split_last() else { return Ok(Asked::Later) };
             let with: Vec<Member> = before.iter().map(|car| car.member()).collect();
-            last.case(with, kind == Kind::Confirm)
+            let tip = self.line.queue.as_ref().context("no queue")?.tip();
+            let rules = gate::rules(&self.ctx, tip)?;
+            Case { rules, ..last.case(with, kind == Kind::Confirm) }
         };
         let Some((task, _)) = case.task.clone() else { return Ok(Asked::Later) };
         let effect = Effect::Land(task.clone());

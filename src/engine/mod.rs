@@ -11,6 +11,7 @@ mod dispatch;
 mod dispatcher;
 mod effects;
 mod evaluations;
+mod gate;
 mod hooks;
 mod keepers;
 mod landings;
@@ -57,6 +58,8 @@ pub struct Context {
     pub run: RunId,
     /// What is pinned.
     pub manifest: Manifest,
+    /// Where the target's own rules are read.
+    pub desk: queue::Desk,
     /// The run's base.
     pub base: Oid,
     /// The job as pinned.

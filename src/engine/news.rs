@@ -170,7 +170,7 @@ impl Engine<'_> {
     }
 
     /// An effect that could not be carried out is a fault of the infrastructure.
-    fn broken(&mut self, effect: &Effect, why: &str) {
+    pub(super) fn broken(&mut self, effect: &Effect, why: &str) {
         let inconclusive =
             || Verdict { judgement: Judgement::Inconclusive(why.to_owned()), results: Vec::new() };
         match effect {

@@ -1,10 +1,12 @@
 //! A verification seen from the supervisor: known verdicts first, then a keeper in a place that no agent has used.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, attempts};
+use super::queue::Rules;
+use super::{Context, attempts, gate};
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::verdict::{Candidate, CheckResult, Judgement, Verdict};
@@ -32,6 +34,8 @@ pub(super) struct Case {
     pub with: Vec<Member>,
     /// Whether a failure is looked at once more, so that it failed before says nothing.
     pub again: bool,
+    /// What the target itself asks.
+    pub rules: Option<Arc<Rules>>,
 }
 
 /// A task whose work is in a tree.
@@ -61,7 +65,7 @@ impl Case {
         task: Option<(TaskId, u32)>,
         (commit, tree, base): (Oid, Oid, Oid),
     ) -> Self {
-        Self { stage, task, commit, tree, base, with: Vec::new(), again: false }
+        Self { stage, task, commit, tree, base, with: Vec::new(), again: false, rules: None }
     }
 
     /// The tasks whose work would land together, in order; none where nothing would land.
@@ -106,11 +110,17 @@ pub(super) fn scope_finding(
     Ok(violation)
 }
 
-/// Which steps are asked of a task, by their numbers.
-type OfEach = BTreeMap<TaskId, Vec<usize>>;
+/// What is asked of a tree.
+struct Asked {
+    steps: Vec<CheckStep>,
+    /// Which steps are asked of each task, by their numbers.
+    of_each: BTreeMap<TaskId, Vec<usize>>,
+    /// How many are the run's own; the others are the target's.
+    ours: usize,
+}
 
 /// The steps of a case, and which of them are asked of each task.
-fn asked(ctx: &Context, case: &Case, place: &str) -> Result<(Vec<CheckStep>, OfEach)> {
+fn asked(ctx: &Context, case: &Case, place: &str) -> Result<Asked> {
     let worktree = ctx.places.join(place).to_string_lossy().into_owned();
     let of = |task: Option<(&TaskId, u32)>, base: &Oid| -> Result<Vec<CheckStep>> {
         let planned = task.map(|(task, _)| ctx.task(task)).transpose()?;
@@ -119,12 +129,19 @@ fn asked(ctx: &Context, case: &Case, place: &str) -> Result<(Vec<CheckStep>, OfE
         let subject = Subject { run: &ctx.run, task, base, worktree: &worktree };
         Ok(verify::steps(&ctx.job, case.stage, &subject, &ctx.salt))
     };
+    let gate = |ours: &[CheckStep]| {
+        let rules = case.rules.as_deref();
+        rules.map_or_else(Vec::new, |rules| gate::steps(ctx, rules, &case.base, &worktree, ours))
+    };
     let Some((task, attempt)) = &case.task else {
-        return Ok((of(None, &case.base)?, BTreeMap::new()));
+        let mut found = of(None, &case.base)?;
+        let ours = found.len();
+        found.extend(gate(&found));
+        return Ok(Asked { steps: found, of_each: BTreeMap::new(), ours });
     };
     let last = Member { task: task.clone(), attempt: *attempt, base: case.base.clone() };
     let mut found: Vec<CheckStep> = Vec::new();
-    let mut of_each = BTreeMap::new();
+    let mut of_each: BTreeMap<TaskId, Vec<usize>> = BTreeMap::new();
     for Member { task, attempt, base } in case.with.iter().chain([&last]) {
         let own = of(Some((task, *attempt)), base)?.into_iter().map(|step| {
             // What does not speak of a task is the same for all.
@@ -135,14 +152,21 @@ fn asked(ctx: &Context, case: &Case, place: &str) -> Result<(Vec<CheckStep>, OfE
         });
         of_each.insert(task.clone(), own.collect());
     }
-    Ok((found, of_each))
+    let (gate, ours) = (gate(&found), found.len());
+    found.extend(gate);
+    of_each.values_mut().for_each(|own| own.extend(ours..found.len()));
+    Ok(Asked { steps: found, of_each, ours })
 }
 
 /// The steps of a case, with what is known about its tree.
 pub(super) fn steps(ctx: &Context, case: &Case, place: &str) -> Result<Vec<CheckStep>> {
-    let (mut steps, _) = asked(ctx, case, place)?;
+    let Asked { mut steps, ours, .. } = asked(ctx, case, place)?;
     let who = case.task.as_ref().map(|(task, attempt)| (task, *attempt));
     verify::recall(&ctx.store, &ctx.job, &ctx.run, &case.tree, who, &mut steps)?;
+    if let (Some(rules), Some(theirs)) = (&case.rules, steps.get_mut(ours..)) {
+        // Which of its verdicts may be known is for the target to say.
+        verify::recall(&ctx.store, &rules.job, &ctx.run, &case.tree, who, theirs)?;
+    }
     if case.again {
         steps.iter_mut().for_each(|step| step.known.retain(|known| known.passed));
     }
@@ -155,7 +179,7 @@ pub(super) fn shares(
     case: &Case,
     results: &[CheckResult],
 ) -> Result<BTreeMap<TaskId, Vec<CheckResult>>> {
-    let (_, of_each) = asked(ctx, case, "")?;
+    let Asked { of_each, .. } = asked(ctx, case, "")?;
     let share = |own: &[usize]| own.iter().filter_map(|at| results.get(*at)).cloned().collect();
     Ok(of_each.iter().map(|(task, own)| (task.clone(), share(own))).collect())
 }
@@ -308,7 +332,7 @@ fn write_spec(
             branch: None,
             setup: ctx.job.worktree.setup.clone(),
             keep: ctx.job.worktree.keep.patterns().to_vec(),
-            overlay: ctx.laid_over(),
+            overlay: gate::laid_over(ctx, case.rules.as_deref()),
         },
         work: Work::Checks(ChecksWork {
             tree: case.tree.to_string(),

@@ -10,6 +10,7 @@ mod ast_equal;
 mod chaos;
 mod cli;
 mod evaluations;
+mod gate;
 mod halting;
 mod index;
 mod init;

@@ -1,0 +1,56 @@
+//! What the target itself asks of the tasks of a run.
+
+use crate::invariants::Claim;
+use crate::job::Job;
+use crate::sandbox::Sandbox;
+
+/// A run by a job of its own, on `harness/trunk`; that has a check that this does not know.
+fn guarded(gate: &str) -> Sandbox {
+    let job = Job::new(&["alpha", "beta"]).set("job", "target = \"harness/trunk\"");
+    let mut sandbox = Sandbox::new(job);
+    let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
+    sandbox.write("jobs/other.toml", &text);
+    sandbox.write("gate.sh", gate);
+    let check = "[[check]]\nname = \"gate\"\nrun = [\"sh\", \"gate.sh\"]\nwhen = [\"landing\"]\n";
+    sandbox.write("harness.toml", &format!("{text}{check}"));
+    sandbox.git(&["add", "jobs/other.toml", "gate.sh", "harness.toml"]);
+    sandbox.git(&["commit", "--quiet", "--message", "a gate"]);
+    sandbox.git(&["branch", "harness/trunk"]);
+    sandbox.base = sandbox.git(&["rev-parse", "HEAD"]);
+    sandbox.remember();
+    sandbox
+}
+
+#[test]
+fn what_the_target_asks_is_asked_of_tasks_too() {
+    let sandbox = guarded("! grep -n FORBIDDEN alpha beta");
+    // The gate is as the target had it, whatever lies in the work tree.
+    sandbox.write("gate.sh", "exit 0");
+    sandbox.remember();
+    sandbox.script("alpha.1", "edit alpha FORBIDDEN");
+    sandbox.script("alpha.2", "expect_feedback gate; expect_feedback FORBIDDEN; edit alpha fine");
+    sandbox.run(&["start", "jobs/other.toml"]).exits(0);
+    Claim::all(&sandbox).on("refs/heads/harness/trunk").holds();
+    assert_eq!(sandbox.task("alpha")["attempts"], 2);
+    assert_eq!(sandbox.task("beta")["attempts"], 1);
+    sandbox.run(&["why", "harness/trunk"]).exits(0).says("passed gate").says("passed no-bad");
+}
+
+#[test]
+fn a_base_that_the_target_itself_would_not_take_costs_no_attempt() {
+    let sandbox = guarded("echo never; exit 1");
+    let said = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
+    said.says("on the base, `gate` fails").says("never");
+    assert_eq!(sandbox.task("alpha")["attempts"], 0);
+}
+
+#[test]
+fn a_job_file_of_the_target_that_is_not_right_is_named() {
+    let sandbox = guarded("exit 0");
+    sandbox.write("harness.toml", "[[check]]\nnam = \"gate\"\n");
+    sandbox.git(&["commit", "--quiet", "--message", "a mistake", "harness.toml"]);
+    sandbox.git(&["branch", "--force", "harness/trunk", "main"]);
+    let said = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
+    said.says("harness/trunk:harness.toml:2:1").says("what the target itself asks");
+    assert_eq!(sandbox.task("alpha")["attempts"], 0);
+}
