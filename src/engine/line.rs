@@ -348,9 +348,9 @@ impl Engine<'_> {
         let named = all.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
         let more = all.len().saturating_sub(NAMED);
         let named = if more > 0 { format!("{named} and {more} more") } else { named };
-        let text =
-            format!("{named} do not pass together; nothing lands until it is known which fails");
-        (self.report)(Report::Note(text));
+        (self.report)(Report::Note(format!(
+            "{named} do not pass together: looking for the one that fails"
+        )));
     }
 
     /// A task whose work does not land as it is.
