@@ -221,7 +221,7 @@ impl Engine<'_> {
         queue.settle();
         let trains: Vec<TrainId> = queue.trains().map(|(id, _)| id).collect();
         line.cars.retain(|(train, _), _| trains.contains(train));
-        if trains.is_empty() {
+        if line.inside.is_empty() {
             line.green.clear();
         }
         Ok(())
