@@ -207,11 +207,16 @@ pub(super) fn judge(ctx: &Context, case: &Case, place: &str, wait: bool) -> Resu
             (Err(_), true) => Lock::wait(&lock_path)?,
             (Err(_), false) => return Ok(None),
         };
-        if let Some(outcome) = ChecksOutcome::read(&dir).filter(|o| o.tree == case.tree.as_str()) {
+        let before = Spec::read(&dir).ok();
+        // The job may have changed since, or what the target asks.
+        let same = before
+            .as_ref()
+            .is_some_and(|spec| spec.asks(case.tree.as_str(), &steps, &ctx.places.join(place)));
+        if let Some(outcome) = ChecksOutcome::read(&dir).filter(|_| same) {
             drop(lock);
             return conclude(ctx, case, &dir, &outcome, &steps).map(Some);
         }
-        if let Ok(old) = Spec::read(&dir) {
+        if let Some(old) = before {
             // A keeper died here, or judged another tree; nothing of it may linger.
             process::end_marked(&old.marker);
         }

@@ -290,6 +290,26 @@ pub struct CheckOutcome {
 }
 
 impl Spec {
+    /// Whether these checks of a tree are what it asks for; `worktree` is the place that they speak of.
+    #[must_use]
+    pub fn asks(&self, tree: &str, steps: &[CheckStep], worktree: &Path) -> bool {
+        let Work::Checks(work) = &self.work else { return false };
+        // What differs from place to place is no difference.
+        let plain = |version: &Option<Vec<String>>, worktree: &Path| {
+            let worktree = worktree.to_string_lossy().into_owned();
+            let plain = |argument: &String| argument.replace(&worktree, "");
+            version.as_ref().map(|argv| argv.iter().map(plain).collect::<Vec<_>>())
+        };
+        let same = |a: &CheckStep, b: &CheckStep| {
+            (&a.name, &a.key_argv, &a.salt, &a.built_in)
+                == (&b.name, &b.key_argv, &b.salt, &b.built_in)
+                && plain(&a.version, &self.place.path) == plain(&b.version, worktree)
+        };
+        work.tree == tree
+            && work.checks.len() == steps.len()
+            && work.checks.iter().zip(steps).all(|(a, b)| same(a, b))
+    }
+
     /// Writes the specification into a keeper's folder.
     ///
     /// # Errors

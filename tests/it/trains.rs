@@ -172,6 +172,25 @@ fn a_conflict_is_told_before_its_turn_comes() {
 }
 
 #[test]
+fn what_was_said_by_other_checks_proves_nothing() {
+    let closed = r#"pre-land = ["sh", "-c", "test -e \"$HOME/open\""]"#;
+    let job = Job::bare(&["alpha"])
+        .check("whole", &["sh", "-c", "! grep -n BAD alpha"], "when = [\"landing\"]")
+        .set("queue", closed)
+        .set("retry", "feedback = 0");
+    let sandbox = Sandbox::new(job);
+    sandbox.script("default", "edit alpha SHUNNED");
+    sandbox.run(&["start"]).exits(3).says("landing waits: ");
+    // The tree has passed, and waits. Now the job asks for something else.
+    let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
+    sandbox.write("harness.toml", &text.replace("BAD", "SHUNNED"));
+    sandbox.give_sign("open");
+    sandbox.run(&["start"]).says("alpha");
+    assert_eq!(sandbox.task("alpha")["state"], "failed");
+    Claim::all(&sandbox).landed(&[]);
+}
+
+#[test]
 fn hooks_hold_up_landings_and_are_told_of_them() {
     let before = r#"if [ ! -e "$HOME/open" ]; then echo closed today; exit 1; fi"#;
     let after = r#"echo "$HARNESS_TARGET $HARNESS_LANDS $(git rev-list --count "$HARNESS_OLD..$HARNESS_NEW")" >>"$HOME/told"; exit 7"#;

@@ -85,7 +85,9 @@ pub(super) fn judge(
         let lock = Lock::wait(&lock_path)?;
         let before = Spec::read(&dir).ok();
         if let Some(outcome) = ChecksOutcome::read(&dir)
-            && before.as_ref().is_some_and(|spec| is_of(spec, case, steps))
+            && before
+                .as_ref()
+                .is_some_and(|spec| spec.asks(case.tree.as_str(), steps, &rules.places.join(place)))
         {
             let verdict = verify::verdict(&outcome, steps, 0);
             let lines = verify::lines(&outcome, &verdict, &desk.voucher(), None);
@@ -122,15 +124,6 @@ pub(super) fn judge(
             started = true;
         }
     }
-}
-
-/// Whether an outcome is of this tree and of these checks: the rules may have changed since.
-fn is_of(spec: &Spec, case: &Case, steps: &[CheckStep]) -> bool {
-    let Work::Checks(work) = &spec.work else { return false };
-    let what = |step: &CheckStep| {
-        (step.name.clone(), step.key_argv.clone(), step.version.clone(), step.salt.clone())
-    };
-    work.tree == case.tree.as_str() && work.checks.iter().map(what).eq(steps.iter().map(what))
 }
 
 fn spec(desk: &Desk, rules: &Rules, case: &Case, steps: &[CheckStep], place: &str) -> Spec {
