@@ -168,7 +168,7 @@ impl Engine<'_> {
             self.observe(Observation::BaseJudged(verdict));
             return self.flush().is_ok();
         }
-        let place = self.check_place("base", Stage::Landing);
+        let place = self.check_place(&case.key(), Stage::Landing);
         self.spawn_judge(effect, place, case)
     }
 

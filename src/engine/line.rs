@@ -18,8 +18,10 @@ use super::{Report, gate};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Effect, Observation};
 use crate::domain::queue::{
-    Clash, Entry, EntryId, Kind, Owed, Queue, Ruling, Seen, Settings, Standing, Step, TrainId, Why,
+    Clash, Entry, EntryId, Kind, Owed, Queue, Ruling, Seen, Settings, Standing, Step, Stop,
+    TrainId, Why,
 };
+use crate::domain::state::TaskState;
 use crate::domain::verdict::{Finding, Judgement, Verdict};
 use crate::landing;
 use crate::verify::{self, Stage};
@@ -29,6 +31,9 @@ const HELD: Duration = Duration::from_secs(2);
 
 /// How many tasks of a train are named.
 const NAMED: usize = 3;
+
+/// A train, how many of its steps are asked about, and how often they were.
+type Question = (TrainId, usize, u32);
 
 /// Candidates on their way to the target.
 #[derive(Debug, Default)]
@@ -43,8 +48,8 @@ pub(super) struct Line {
     pub(super) green: BTreeMap<Oid, (Case, Judged)>,
     /// What was said last of a task's work alone on the tip, and the tree of that.
     red: BTreeMap<TaskId, (Oid, Judged)>,
-    /// The questions that keepers are at, by the last task of what is judged.
-    asked: BTreeMap<TaskId, (TrainId, usize, u32)>,
+    /// The questions that keepers are at, by the task in whose name they were asked.
+    asked: BTreeMap<TaskId, Question>,
     /// What an earlier supervisor had verified together.
     before: Vec<Vec<TaskId>>,
     /// Folders of keepers, of use until something has landed or left.
@@ -160,8 +165,21 @@ impl Engine<'_> {
                 }
             }
             if !more {
+                self.stop_at_tip(&tip);
                 return Ok(begun);
             }
+        }
+    }
+
+    /// Where the target itself fails, nothing can be said of what is put on it: nothing lands, and nobody is to blame.
+    fn stop_at_tip(&mut self, tip: &Oid) {
+        if self.line.queue.as_ref().and_then(Queue::stopped) == Some(Stop::TipFails) {
+            let (target, tip) = (&self.ctx.manifest.target, tip.short());
+            self.hold_landing(format!(
+                "landing waits: `{target}` fails at {tip} with nothing of this run on it; commit what mends it there, and it goes on"
+            ));
+            // Whoever starts it again wants it looked at again.
+            self.clear_folders();
         }
     }
 
@@ -178,8 +196,15 @@ impl Engine<'_> {
                 Queue::new(settings, tip.clone(), tree.clone())
             });
             queue.absorb(Seen::TargetMoved { tip: tip.clone(), tree: tree.clone() });
-            // The run's base has passed, or the job says that it need not. What others have landed since is for them to answer for.
-            queue.absorb(Seen::Known(tree));
+            // The run's base has passed, or the job says that it need not, and what has landed from here was proven. Where others have
+            // moved the target, it is asked about before somebody is to blame.
+            let ours = |tip: &Oid| {
+                let mut landed = self.ledger.state.tasks.values().filter_map(|s| s.landed.as_ref());
+                *tip == ctx.base || landed.any(|commit| commit == tip)
+            };
+            if !self.policy.base_must_pass || ours(tip) {
+                queue.absorb(Seen::Known(tree));
+            }
         }
         let Some(queue) = &mut line.queue else { return Ok(()) };
         let mut now = BTreeMap::new();
@@ -260,18 +285,24 @@ impl Engine<'_> {
     }
 
     /// Has the first steps of a train judged, unless it is known what would be said.
-    fn ask_of(&mut self, question: (TrainId, usize, u32), kind: Kind) -> Result<Asked> {
-        let (train, prefix, _) = question;
-        let case = {
-            let cars = self.line.prefix(train, prefix)?;
-            // The target's tip itself is never asked about: it is told to be good.
+    fn ask_of(&mut self, question: Question, kind: Kind) -> Result<Asked> {
+        let (train, prefix, attempt) = question;
+        let (task, case) = {
+            // Before a single one is to blame, the tip itself is asked about: in its name, and with nothing of it.
+            let cars = self.line.prefix(train, prefix.max(1))?;
             let Some((last, before)) = cars.split_last() else { return Ok(Asked::Later) };
             let with: Vec<Member> = before.iter().map(|car| car.member()).collect();
-            let tip = self.line.queue.as_ref().context("no queue")?.tip();
-            let rules = gate::rules(&self.ctx, tip)?;
-            Case { rules, ..last.case(with, kind == Kind::Confirm) }
+            let queue = self.line.queue.as_ref().context("no queue")?;
+            let tip = queue.tip();
+            let case = if prefix == 0 {
+                let tree = self.ctx.store.repo().tree_of(tip)?;
+                let case = Case::of(Stage::Landing, None, (tip.clone(), tree, tip.clone()));
+                Case { again: attempt > 1, ..case }
+            } else {
+                last.case(with, kind == Kind::Confirm)
+            };
+            (last.task.clone(), Case { rules: gate::rules(&self.ctx, tip)?, ..case })
         };
-        let Some((task, _)) = case.task.clone() else { return Ok(Asked::Later) };
         let effect = Effect::Land(task.clone());
         if self.flight.contains_key(&effect) || self.later.contains(&effect) {
             return Ok(Asked::Later);
@@ -279,7 +310,7 @@ impl Engine<'_> {
         let steps = verifications::steps(&self.ctx, &case, "")?;
         let known = verify::foregone(&steps);
         if let Some(verdict) = known.filter(|v| v.judgement == Judgement::Accepted) {
-            self.ruled(question, &case, Judged { verdict, lines: Vec::new() })?;
+            self.ruled(&task, question, &case, Judged { verdict, lines: Vec::new() })?;
             return Ok(Asked::Known);
         }
         let place = self.check_place(&case.key(), Stage::Landing);
@@ -293,27 +324,30 @@ impl Engine<'_> {
     }
 
     /// What a keeper has said of a tree.
-    pub(super) fn car_judged(&mut self, case: &Case, judged: Judged) -> Result<()> {
-        let Some((task, _)) = &case.task else { return Ok(()) };
+    pub(super) fn car_judged(&mut self, task: &TaskId, case: &Case, judged: Judged) -> Result<()> {
         self.line.folders.push(verifications::folder(&self.ctx, case));
         match self.line.asked.remove(task) {
-            Some(question) => self.ruled(question, case, judged),
+            Some(question) => self.ruled(task, question, case, judged),
             None => Ok(()),
         }
     }
 
+    /// What was said of what was asked in the name of a task.
     fn ruled(
         &mut self,
-        (train, prefix, attempt): (TrainId, usize, u32),
+        task: &TaskId,
+        (train, prefix, attempt): Question,
         case: &Case,
         judged: Judged,
     ) -> Result<()> {
-        let Some((task, of)) = case.task.clone() else { return Ok(()) };
         let ruling = match &judged.verdict.judgement {
             Judgement::Accepted => Ruling::Green,
             Judgement::Inconclusive(fault) => Ruling::Broken(fault.clone()),
             Judgement::Rejected(_) => {
-                if !case.with.is_empty() {
+                if case.task.is_none() && case.again {
+                    let tip = format!("`{}` at {}", self.ctx.manifest.target, case.commit.short());
+                    self.tell_findings(&tip, &judged.verdict);
+                } else if !case.with.is_empty() {
                     self.tell_red(case);
                 }
                 Ruling::Red(String::new())
@@ -322,17 +356,21 @@ impl Engine<'_> {
         let green = ruling == Ruling::Green;
         if let Ruling::Broken(_) = ruling {
             // Held against nobody, but counted, and waited for: by the task in whose name it was asked.
-            let state = self.ledger.state.tasks.get(&task).filter(|s| s.attempt == of);
-            if let Some(candidate) = state.and_then(|s| s.candidate.clone()) {
+            let state = self.ledger.state.tasks.get(task);
+            let same = |s: &&TaskState| case.task.as_ref().is_none_or(|(_, of)| s.attempt == *of);
+            if let Some(candidate) = state.filter(same).and_then(|s| s.candidate.clone()) {
                 let (candidate, tree, verdict) =
                     (candidate.commit, case.tree.clone(), judged.verdict.clone());
+                let task = task.clone();
                 self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
                 self.record()?;
             }
+        } else if case.task.is_none() {
+            // What is said of the tip is about nobody's work.
         } else if green {
             self.line.green.insert(case.tree.clone(), (case.clone(), judged));
         } else if case.with.is_empty() {
-            self.line.red.insert(task, (case.tree.clone(), judged));
+            self.line.red.insert(task.clone(), (case.tree.clone(), judged));
         }
         self.line.tell(Seen::Judged { train, prefix, attempt, ruling });
         if green {

@@ -17,7 +17,6 @@ use crate::domain::verdict::{Judgement, Verdict};
 use crate::failpoint;
 use crate::store::journal::Landing;
 use crate::store::{Expected, Move, layout};
-use crate::verify::Stage;
 
 /// What is journaled and waits for a barrier.
 #[derive(Debug)]
@@ -46,7 +45,7 @@ impl Engine<'_> {
         let place = self.flight.remove(&effect).flatten();
         let under_way = match seen {
             Ok(Seen::Attempt(seen)) => self.attempt(&effect, seen)?,
-            Ok(Seen::Judged(case, judged)) => self.judged(&case, judged)?,
+            Ok(Seen::Judged(case, judged)) => self.judged(&effect, &case, judged)?,
             Ok(Seen::Evaluated(seen)) => self.evaluated(&effect, seen.map(|seen| *seen))?,
             Ok(Seen::OutOfScope(candidate, finding)) => {
                 self.out_of_scope(&effect, candidate.tree, finding);
@@ -113,16 +112,16 @@ impl Engine<'_> {
     }
 
     /// Says whether a keeper is still at it.
-    fn judged(&mut self, case: &Case, judged: Option<Judged>) -> Result<bool> {
+    fn judged(&mut self, effect: &Effect, case: &Case, judged: Option<Judged>) -> Result<bool> {
         let Some(judged) = judged else { return Ok(true) };
-        if case.stage == Stage::Landing && case.task.is_some() {
-            self.car_judged(case, judged)?;
+        if let Effect::Land(task) = effect {
+            self.car_judged(task, case, judged)?;
             return Ok(false);
         }
         self.note_verdict(&case.tree, judged.lines);
         let observation = match &case.task {
             None => {
-                self.tell_base(&judged.verdict);
+                self.tell_findings("the base", &judged.verdict);
                 Observation::BaseJudged(judged.verdict)
             }
             Some((task, attempt)) => Observation::Verified {
@@ -139,11 +138,11 @@ impl Engine<'_> {
         Ok(false)
     }
 
-    /// A base that fails is for a person to mend: the whole output is told at once.
-    fn tell_base(&mut self, verdict: &Verdict) {
+    /// A base or a tip that fails is for a person to mend: the whole output is told at once.
+    pub(super) fn tell_findings(&mut self, of: &str, verdict: &Verdict) {
         if let Judgement::Rejected(findings) = &verdict.judgement {
             for finding in findings {
-                let text = format!("on the base, `{}` fails: {}", finding.check, finding.text);
+                let text = format!("on {of}, `{}` fails: {}", finding.check, finding.text);
                 (self.report)(Report::Note(text));
             }
         }

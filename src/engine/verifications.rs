@@ -22,7 +22,7 @@ use crate::verify::{self, Stage, Subject, scope};
 pub(super) struct Case {
     /// Which checks.
     pub stage: Stage,
-    /// The task and its attempt; none for the base.
+    /// The task and its attempt; none for the run's base and the target's tip, in which nothing is new.
     pub task: Option<(TaskId, u32)>,
     /// The commit to check out: any commit with the tree that is judged.
     pub commit: Oid,
@@ -78,13 +78,12 @@ impl Case {
 
     /// The name of its folder.
     pub(super) fn key(&self) -> String {
+        let again = if self.again { ".again" } else { "" };
+        let tree = &self.tree.as_str()[..12];
         match (&self.task, self.stage) {
-            (None, _) => "base".to_owned(),
+            (None, _) => format!("base.{tree}{again}"),
             (Some((task, attempt)), Stage::Task) => format!("t.{task}.{attempt}"),
-            (Some((task, _)), Stage::Landing) => {
-                let again = if self.again { ".again" } else { "" };
-                format!("l.{task}.{}{again}", &self.tree.as_str()[..12])
-            }
+            (Some((task, _)), Stage::Landing) => format!("l.{task}.{tree}{again}"),
         }
     }
 }

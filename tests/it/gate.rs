@@ -54,3 +54,41 @@ fn a_job_file_of_the_target_that_is_not_right_is_named() {
     said.says("harness/trunk:harness.toml:2:1").says("what the target itself asks");
     assert_eq!(sandbox.task("alpha")["attempts"], 0);
 }
+
+#[test]
+fn a_target_that_others_have_broken_is_held_against_no_task() {
+    let mut sandbox = guarded("! grep -n FORBIDDEN person");
+    let text = std::fs::read_to_string(sandbox.repo.join("jobs/other.toml")).unwrap();
+    sandbox.write("jobs/other.toml", &format!("{text}[queue]\nreview = \"required\"\n"));
+    sandbox.run(&["start", "jobs/other.toml"]).exits(3);
+    let commit = |what: &str| {
+        sandbox.write("person", what);
+        sandbox.git(&["add", "person"]);
+        sandbox.git(&["commit", "--quiet", "--message", what]);
+        sandbox.git(&["branch", "--force", "harness/trunk", "main"]);
+        sandbox.remember();
+    };
+    commit("FORBIDDEN");
+    sandbox.run(&["approve", "--all", "--passing"]).exits(0);
+    let said =
+        sandbox.run(&["start", "jobs/other.toml"]).exits(3).says("with nothing of this run on it");
+    said.says("`gate` fails").says("1:FORBIDDEN");
+    let unharmed = || {
+        for task in ["alpha", "beta"] {
+            let task = sandbox.task(task);
+            assert_eq!((&task["state"], &task["attempts"]), (&"queued".into(), &1.into()));
+        }
+    };
+    unharmed();
+    sandbox.await_that("polls alone see it, too", || sandbox.run(&["poll"]).code == 3);
+    unharmed();
+
+    commit("mended");
+    // From there on it is the run's.
+    sandbox.base = sandbox.git(&["rev-parse", "HEAD"]);
+    sandbox.run(&["start", "jobs/other.toml"]).exits(0);
+    Claim::all(&sandbox).on("refs/heads/harness/trunk").holds();
+    for task in ["alpha", "beta"] {
+        assert_eq!(sandbox.task(task)["attempts"], 1);
+    }
+}
