@@ -339,7 +339,7 @@ impl Engine<'_> {
         let queued = state.count(&Phase::Queued) > 0;
         if let (Some((why, _)), true) = (&self.held, queued) {
             let others = state.tasks.values().any(|t| !t.phase.ended() && t.phase != Phase::Queued);
-            if !others || state.phase != RunPhase::Active {
+            if !others || state.phase != RunPhase::Active || self.line.is_stopped() {
                 return Some(Stopped::Person(why.clone()));
             }
         }

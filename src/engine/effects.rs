@@ -87,8 +87,12 @@ impl Engine<'_> {
     }
 
     /// Whether so much work waits to be judged that more would only grow old: what is begun now would be made on a tip
-    /// that is far behind when its turn comes. While nothing can land for another reason, agents go on.
+    /// that is far behind when its turn comes. While nothing can land for another reason, agents go on; but not from a tip that
+    /// fails.
     fn is_crowded(&self) -> bool {
+        if self.line.is_stopped() {
+            return true;
+        }
         let state = &self.ledger.state;
         let queued = if self.held.is_some() { 0 } else { state.count(&Phase::Queued) };
         // As many as land together are no crowd.

@@ -79,6 +79,11 @@ impl Line {
         self.before.push(together);
     }
 
+    /// Whether the target itself fails, so that nothing lands until a person has mended it.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.queue.as_ref().and_then(Queue::stopped) == Some(Stop::TipFails)
+    }
+
     /// What is in no train.
     pub(super) fn waiting(&self) -> Vec<EntryId> {
         let Some(queue) = &self.queue else { return Vec::new() };
@@ -173,7 +178,7 @@ impl Engine<'_> {
 
     /// Where the target itself fails, nothing can be said of what is put on it: nothing lands, and nobody is to blame.
     fn stop_at_tip(&mut self, tip: &Oid) {
-        if self.line.queue.as_ref().and_then(Queue::stopped) == Some(Stop::TipFails) {
+        if self.line.is_stopped() {
             let (target, tip) = (&self.ctx.manifest.target, tip.short());
             self.hold_landing(format!(
                 "landing waits: `{target}` fails at {tip} with nothing of this run on it; commit what mends it there, and it goes on"

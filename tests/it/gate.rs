@@ -6,7 +6,11 @@ use crate::sandbox::Sandbox;
 
 /// A run by a job of its own, on `harness/trunk`; that has a check that this does not know.
 fn guarded(gate: &str) -> Sandbox {
-    let job = Job::new(&["alpha", "beta"]).set("job", "target = \"harness/trunk\"");
+    guarding(Job::new(&["alpha", "beta"]), gate)
+}
+
+fn guarding(job: Job, gate: &str) -> Sandbox {
+    let job = job.set("job", "target = \"harness/trunk\"");
     let mut sandbox = Sandbox::new(job);
     let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
     sandbox.write("jobs/other.toml", &text);
@@ -55,20 +59,28 @@ fn a_job_file_of_the_target_that_is_not_right_is_named() {
     assert_eq!(sandbox.task("alpha")["attempts"], 0);
 }
 
-#[test]
-fn a_target_that_others_have_broken_is_held_against_no_task() {
-    let mut sandbox = guarded("! grep -n FORBIDDEN person");
+/// As [`guarded`], and nothing lands unread.
+fn reviewed(job: Job) -> Sandbox {
+    let sandbox = guarding(job, "! grep -n FORBIDDEN person");
     let text = std::fs::read_to_string(sandbox.repo.join("jobs/other.toml")).unwrap();
     sandbox.write("jobs/other.toml", &format!("{text}[queue]\nreview = \"required\"\n"));
+    sandbox
+}
+
+/// What a person pushes to the target.
+fn push(sandbox: &Sandbox, what: &str) {
+    sandbox.write("person", what);
+    sandbox.git(&["add", "person"]);
+    sandbox.git(&["commit", "--quiet", "--message", what]);
+    sandbox.git(&["branch", "--force", "harness/trunk", "main"]);
+    sandbox.remember();
+}
+
+#[test]
+fn a_target_that_others_have_broken_is_held_against_no_task() {
+    let mut sandbox = reviewed(Job::new(&["alpha", "beta"]));
     sandbox.run(&["start", "jobs/other.toml"]).exits(3);
-    let commit = |what: &str| {
-        sandbox.write("person", what);
-        sandbox.git(&["add", "person"]);
-        sandbox.git(&["commit", "--quiet", "--message", what]);
-        sandbox.git(&["branch", "--force", "harness/trunk", "main"]);
-        sandbox.remember();
-    };
-    commit("FORBIDDEN");
+    push(&sandbox, "FORBIDDEN");
     sandbox.run(&["approve", "--all", "--passing"]).exits(0);
     let said =
         sandbox.run(&["start", "jobs/other.toml"]).exits(3).says("with nothing of this run on it");
@@ -83,7 +95,7 @@ fn a_target_that_others_have_broken_is_held_against_no_task() {
     sandbox.await_that("polls alone see it, too", || sandbox.run(&["poll"]).code == 3);
     unharmed();
 
-    commit("mended");
+    push(&sandbox, "mended");
     // From there on it is the run's.
     sandbox.base = sandbox.git(&["rev-parse", "HEAD"]);
     sandbox.run(&["start", "jobs/other.toml"]).exits(0);
@@ -91,4 +103,19 @@ fn a_target_that_others_have_broken_is_held_against_no_task() {
     for task in ["alpha", "beta"] {
         assert_eq!(sandbox.task(task)["attempts"], 1);
     }
+}
+
+#[test]
+fn no_agent_begins_from_a_target_that_fails() {
+    let sandbox = reviewed(Job::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 1"));
+    sandbox.script("beta.1", "wait_for \"$HOME/go\"; edit beta good");
+    sandbox.run(&["start", "jobs/other.toml", "--only", "alpha"]).exits(3);
+    push(&sandbox, "FORBIDDEN");
+    sandbox.run(&["approve", "alpha"]).exits(0);
+    let started = sandbox.spawn(&["start", "jobs/other.toml"]);
+    sandbox.await_that("the target fails", || started.said().contains("with nothing of this run"));
+    sandbox.give_sign("go");
+    started.wait().exits(3).says("landing waits");
+    assert_eq!(sandbox.task("beta")["state"], "reviewing");
+    assert_eq!(sandbox.task("gamma")["attempts"], 0);
 }
