@@ -141,6 +141,20 @@ fn a_mirror_made_in_the_middle_completes_in_the_copy() {
 }
 
 #[test]
+fn a_repository_with_sha_256_is_like_any_other() {
+    let job = Job::new(&["alpha", "beta"]);
+    let sandbox = Sandbox::of_format(job, "sha256");
+    sandbox.script("alpha.1", "edit alpha BAD");
+    sandbox.script("beta.1", "edit shared beta; edit beta done");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.base.len(), 64);
+    sandbox.run(&["why", "harness/job-1/result"]).exits(0).says("passed no-bad");
+    sandbox.run(&["sweep"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
 fn a_copy_without_the_target_makes_it_again() {
     let sandbox = half_done();
     let copy = sandbox.root().join("copy.git");

@@ -122,6 +122,11 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// A repository with one commit: the tasks' files, a README, a folder of tests, and the job.
     pub(crate) fn new(job: Job) -> Self {
+        Self::of_format(job, "sha1")
+    }
+
+    /// The same with ids of objects in this format.
+    pub(crate) fn of_format(job: Job, objects: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("harness-it-").tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         for name in ["repo", "home", "tmp", "scripts", "said"] {
@@ -136,7 +141,8 @@ impl Sandbox {
             count: std::cell::Cell::default(),
         };
         sandbox.script("default", "edit \"$HARNESS_TASK\" \"done in attempt $HARNESS_ATTEMPT\"");
-        sandbox.git(&["init", "--quiet", "--initial-branch=main"]);
+        let format = format!("--object-format={objects}");
+        sandbox.git(&["init", "--quiet", "--initial-branch=main", &format]);
         for task in sandbox.job.tasks.clone() {
             sandbox.write(&task, "to be done\n");
         }
