@@ -203,6 +203,12 @@ pub struct Spend {
 }
 
 impl Spend {
+    /// How many sessions that was.
+    #[must_use]
+    pub fn sessions(&self) -> u32 {
+        self.told_tokens + self.untold_tokens
+    }
+
     /// Adds what a session used.
     pub fn add(&mut self, usage: Usage) {
         match usage.tokens {
@@ -291,11 +297,11 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Of a session that was not even begun, since the task does not fit the model: it used nothing.
+    /// Of a session that was not even begun, since the task does not fit the model or there is no such agent: it used nothing.
     #[must_use]
-    pub fn too_large(why: String) -> Self {
+    pub fn unbegun(class: Class, why: String) -> Self {
         Self {
-            class: Class::ContextExceeded,
+            class,
             detail: Some(why),
             session: None,
             usage: Usage { tokens: Some(Tokens::default()), cost: Some(Cost(0)) },

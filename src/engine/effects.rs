@@ -13,7 +13,7 @@ use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::id::TaskId;
 use crate::domain::machine::{Decision, Effect, Observation, owed};
-use crate::domain::session::Reading;
+use crate::domain::session::{Class, Reading};
 use crate::domain::state::Phase;
 use crate::domain::verdict::{Candidate, Judgement, Verdict};
 use crate::verify::Stage;
@@ -138,7 +138,10 @@ impl Engine<'_> {
                 None | Some(Ok(None)) => {
                     return attempts::look(ctx, &task, attempt, &base, wait).map(Seen::Attempt);
                 }
-                Some(Ok(Some(why))) => (why.clone(), Some(Box::new(Reading::too_large(why)))),
+                Some(Ok(Some(why))) => {
+                    let reading = Reading::unbegun(Class::ContextExceeded, why.clone());
+                    (why, Some(Box::new(reading)))
+                }
                 Some(Err(error)) => (format!("{error:#}"), None),
             };
             let observation = Some(Observation::AttemptEnded {

@@ -12,6 +12,7 @@ use crate::agent::preset::Preset;
 use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::id::Oid;
+use crate::domain::session::{Class, Reading};
 use crate::failpoint;
 use crate::process::{self, Ended, Git, Redactor, RefMove, RefUpdates, StopFlag};
 use crate::repo::{self, Head, Identity, Place, Repo};
@@ -70,6 +71,11 @@ pub(super) fn keep(
         Err(why) => outcome.ending = WireEnding::NotStarted(why),
         Ok(ended) => {
             clean = ended.survivors == 0;
+            if let process::Ending::NotStarted(why) = &ended.ending {
+                // Not for lack of anything of ours: the command is not right, here or at all.
+                let reading = Reading::unbegun(Class::BadInput, why.clone());
+                outcome.reading = Some(WireReading::from(&reading));
+            }
             fill(&mut outcome, ended);
         }
     }

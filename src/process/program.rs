@@ -50,7 +50,7 @@ pub(super) fn find(command: &Command) -> Result<PathBuf, String> {
     }
     Err(match unfit {
         Some(path) => format!("`{name}` is found, but not an executable file: {}", path.display()),
-        None => format!("there is no program `{name}` in PATH: {}", dirs.display()),
+        None => format!("there is no program `{name}` in PATH"),
     })
 }
 

@@ -250,6 +250,19 @@ fn a_changed_job_is_taken_over() {
 }
 
 #[test]
+fn an_agent_that_is_not_there_is_asked_for_at_once() {
+    let job = |agent: &str| Job::new(&TASKS).set("agent", agent);
+    let sandbox = Sandbox::new(job("command = [\"no-such-agent\"]"));
+    let said = sandbox.run(&["start"]).exits(3);
+    said.says("the agent cannot be started").says("no program `no-such-agent` in PATH");
+    let attempts = |task: &&str| sandbox.task(task)["attempts"].as_u64().unwrap();
+    assert!(TASKS.iter().map(attempts).sum::<u64>() <= 4, "one for each of `jobs`");
+    change_job(&sandbox, &Job::new(&TASKS));
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
 fn what_a_program_does_not_report_is_unknown_and_not_nothing() {
     let job = Job::new(&["alpha", "beta"]).set("retry", "feedback = 1");
     let sandbox = Sandbox::new(job);

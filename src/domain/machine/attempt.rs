@@ -64,6 +64,10 @@ impl Decider<'_> {
             (Ending::NotStarted(why), _) => match after.class {
                 // It was measured before anything was paid for.
                 Some(Class::ContextExceeded) => self.does_not_fit(task, why),
+                // Later it may be an update of the agent's program that is under way.
+                Some(Class::BadInput) if self.state.spend().sessions() == 0 => {
+                    self.ask_for_an_agent(task, &after, "the agent cannot be started", why);
+                }
                 _ => self.fault(task, &after, why),
             },
             (Ending::Lost, _) if self.can_resume(&after) => self.resume(task, &after, "was lost"),
@@ -106,15 +110,7 @@ impl Decider<'_> {
                 } else {
                     "the agent does not accept how or where it is called"
                 };
-                let because = Some(said.to_owned());
-                self.next_try(task, state, Layer::Interrupted, self.now, because);
-                if self.state.phase == RunPhase::Active {
-                    let reason = format!(
-                        "{what} ({task}, attempt {}): {said}. Put it right, then `git harness start` goes on",
-                        state.attempt
-                    );
-                    self.halt(Halt::Agent, reason);
-                }
+                self.ask_for_an_agent(task, state, what, said);
                 true
             }
             Class::ContextExceeded => {
@@ -132,6 +128,18 @@ impl Decider<'_> {
                 }
                 true
             }
+        }
+    }
+
+    /// Every task would meet the same: a person is asked before another one does, and none is charged.
+    fn ask_for_an_agent(&mut self, task: &TaskId, state: &TaskState, what: &str, said: &str) {
+        self.next_try(task, state, Layer::Interrupted, self.now, Some(said.to_owned()));
+        if self.state.phase == RunPhase::Active {
+            let reason = format!(
+                "{what} ({task}, attempt {}): {said}. Put it right, then `git harness start` goes on",
+                state.attempt
+            );
+            self.halt(Halt::Agent, reason);
         }
     }
 

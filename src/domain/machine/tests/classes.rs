@@ -151,6 +151,27 @@ fn refused_credentials_stop_the_run_before_another_task() {
 }
 
 #[test]
+fn an_agent_that_cannot_be_started_stops_the_run_unless_it_has_worked_before() {
+    let why = || "there is no program `x` in PATH".to_owned();
+    let unbegun = || Some(Reading::unbegun(Class::BadInput, why()));
+    let end = |bench: &mut Bench, task: &str| {
+        assert!(bench.start(task), "{task} may not start");
+        bench.end_with(task, Ending::NotStarted(why()), unbegun(), false)
+    };
+    let mut bench = Bench::new(&["one", "two"], lenient());
+    assert_eq!(layer(&end(&mut bench, "one")), Some(Layer::Interrupted));
+    assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Halted, Some(Halt::Agent)));
+    assert!(bench.state.reason.as_ref().unwrap().contains(&why()));
+    assert_eq!((bench.task("one").rejections, bench.task("one").faults), (0, 0));
+    assert_eq!(bench.state.spend().sessions(), 0);
+
+    let mut bench = Bench::new(&["one", "two"], lenient());
+    bench.meet("one", Class::Ok);
+    assert_eq!(layer(&end(&mut bench, "two")), Some(Layer::Infra));
+    assert_eq!((&bench.state.phase, bench.task("two").faults), (&RunPhase::Active, 1));
+}
+
+#[test]
 fn what_was_taken_out_is_accounted_for_and_stays_out() {
     let mut bench = Bench::new(&["one", "two"], lenient());
     assert!(bench.start("one"));
