@@ -136,6 +136,9 @@ pub fn look(store: &Store, run: &RunId) -> Result<LoadedRun> {
     store.look(run)?.with_context(|| format!("the run `{run}` is gone"))
 }
 
+/// How like a task's name what was written has to be (by Jaro and Winkler, of 1) to be taken for it.
+const LIKE: f64 = 0.75;
+
 /// The state of one task of a loaded run.
 ///
 /// # Errors
@@ -149,12 +152,15 @@ pub fn known<'a>(
     if let (Some(planned), Some(s)) = (planned, state.tasks.get(task)) {
         return Ok((planned, s));
     }
-    let near = |t: &&TaskId| strsim::jaro_winkler(t.as_str(), task.as_str());
-    let nearest = state
-        .tasks
-        .keys()
-        .max_by(|a, b| near(a).total_cmp(&near(b)))
-        .map_or("this run has no tasks".to_owned(), |t| format!("did you mean `{t}`?"));
+    let near = |t: &TaskId| {
+        let part = t.as_str().contains(task.as_str());
+        if part { 1.0 } else { strsim::jaro_winkler(t.as_str(), task.as_str()) }
+    };
+    let nearest = state.tasks.keys().map(|t| (near(t), t)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let nearest = match nearest.filter(|(likeness, _)| *likeness >= LIKE) {
+        Some((_, t)) => format!("did you mean `{t}`?"),
+        None => format!("`git harness status --porcelain {}` lists them", state.id),
+    };
     Err(Advice::new(format!("no task `{task}` in the run `{}`", state.id), nearest).into())
 }
 

@@ -195,11 +195,19 @@ impl Repo {
     /// If it names nothing, or something that is not a commit.
     pub fn resolve_commit(&self, rev: &str) -> Result<Oid> {
         let local = self.local();
-        let found = local
-            .rev_parse_single(rev)
-            .with_context(|| format!("no commit has this name: {rev}"))?
-            .object()
-            .with_context(|| format!("cannot read what this names: {rev}"))?;
+        let named = match local.rev_parse_single(rev) {
+            Ok(named) => named,
+            Err(_) if rev == "HEAD" && local.head().is_ok_and(|head| head.is_unborn()) => {
+                bail!("this repository has no commit yet: `git commit` makes the first")
+            }
+            // What more is said then is how it was looked for, but for this.
+            Err(error) if error.to_string().contains("ambiguous") => {
+                return Err(error).with_context(|| format!("more than one commit: {rev}"));
+            }
+            Err(_) => bail!("no commit has this name: {rev}"),
+        };
+        let found =
+            named.object().with_context(|| format!("cannot read what this names: {rev}"))?;
         let commit = found
             .peel_to_kind(gix::object::Kind::Commit)
             .with_context(|| format!("this does not name a commit: {rev}"))?;

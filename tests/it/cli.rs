@@ -157,6 +157,7 @@ fn show_log_and_verify_tell_what_happened() {
     let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!(value["findings"][0]["check"], "no-bad");
     sandbox.run(&["show", "alhpa"]).exits(128).says("did you mean `alpha`");
+    sandbox.run(&["show", "zzz"]).exits(128).says("`git harness status --porcelain job-1` lists");
     let said = sandbox.run(&["log", "alpha"]).exits(0);
     assert!(said.out.lines().count() >= 7, "{said}");
     sandbox.run(&["log", "job-1"]).exits(0).says("beta");

@@ -281,7 +281,10 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
     }
     tasks::told(&of_runs).iter().for_each(|line| ui.say(line));
     let short = desk.short();
-    let mut last = format!("{waiting} wait to land on `{short}`; {}", standing.tally().text());
+    let mut last = {
+        let wait = if waiting == 1 { "waits" } else { "wait" };
+        format!("{waiting} {wait} to land on `{short}`; {}", standing.tally().text())
+    };
     if let Some(ms) = estimate {
         last.push_str(&format!("; about {} left", human::duration(ms)));
     }
