@@ -110,7 +110,7 @@ fn list(runs: &[RunId]) -> String {
 /// # Errors
 /// If there is no such run.
 pub fn task(store: &Store, name: &str, run_name: Option<&str>) -> Result<(RunId, TaskId)> {
-    let name = name.strip_prefix("refs/heads/").unwrap_or(name);
+    let name = layout::short(name);
     let name = name.strip_prefix("harness/").unwrap_or(name);
     let (run_name, task) = match name.split_once('/') {
         Some((run, task)) => (Some(run), task),
@@ -362,12 +362,6 @@ pub fn landing_task(store: &Store, loaded: &LoadedRun) -> Result<Option<TaskId>>
         Some(Entry::Landing(l)) if l.run == loaded.ledger.state.id => Some(l.task),
         Some(Entry::Landing(_) | Entry::Settled) | None => None,
     })
-}
-
-/// A ref's name for people: without what git leaves out, too.
-#[must_use]
-pub fn short(name: &str) -> &str {
-    name.strip_prefix("refs/heads/").unwrap_or(name)
 }
 
 /// The full name of the branch that a job's work goes to.

@@ -17,6 +17,7 @@ use crate::domain::state::{Phase, RunState};
 use crate::error::Advice;
 use crate::job;
 use crate::planning::{self, Again, Known, Standing};
+use crate::store::layout;
 use crate::store::load::{LoadedRun, Manifest};
 use crate::store::{Expected, Move, Store};
 use crate::ui::{human, table};
@@ -182,7 +183,7 @@ fn follow(store: &Store, manifest: &Manifest, base: &Oid) -> Result<Option<Move>
     if manifest.target_created && repo.is_ancestor(&tip, base)? {
         return Ok(Some(Move::to(name.clone(), base.clone(), Expected::Value(tip))));
     }
-    let short = super::opened::short(name);
+    let short = layout::short(name);
     Err(Advice::new(
         format!("the target `{short}` does not hold the new base {}", base.short()),
         format!("merge one into the other, such as `git merge {short}` where the base is, and start again"),

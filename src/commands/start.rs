@@ -198,7 +198,7 @@ fn make(
     {
         bail!(
             "the target `{}` and the base {} have no common history",
-            opened::short(&target),
+            layout::short(&target),
             base.short()
         );
     }
@@ -222,7 +222,7 @@ fn make(
         "run {run}: {} from {}, {jobs} at a time, landing on {}",
         human::number(tasks, "task"),
         base.short(),
-        opened::short(&target)
+        layout::short(&target)
     );
     if args.dry_run {
         ui.result(&format!("would make the {headline}\n"));
@@ -258,7 +258,7 @@ fn make(
         ui.say(&format!(
             "hint: the target `{}` is checked out in {}: that work tree will follow; what is not committed there is not touched, \
              and holds up whatever would",
-            opened::short(&target),
+            layout::short(&target),
             path.display()
         ));
     }

@@ -21,6 +21,7 @@ use crate::landing;
 use crate::planning;
 use crate::repo;
 use crate::store::Store;
+use crate::store::layout;
 use crate::store::load::LoadedRun;
 use crate::ui::{Ui, human, json, table};
 
@@ -107,7 +108,7 @@ fn in_the_way(store: &Store, loaded: &LoadedRun) -> Result<Option<String>> {
         return Ok(None);
     };
     let why = store.holds_landing(target, &tip, &tree)?;
-    Ok(why.map(|why| format!("landing on `{}` waits: {why}", opened::short(target))))
+    Ok(why.map(|why| format!("landing on `{}` waits: {why}", layout::short(target))))
 }
 
 fn porcelain(state: &RunState, around: &json::Surroundings) -> String {
@@ -140,7 +141,7 @@ fn picture(
         row("run", format!("{} ({}; {driver})", state.id, state.summary())),
         match &around.output {
             None => {
-                row("target", format!("{}, {done} landed", opened::short(&loaded.manifest.target)))
+                row("target", format!("{}, {done} landed", layout::short(&loaded.manifest.target)))
             }
             Some(path) => {
                 let how = format!("`git harness collect {}` joins them", state.id);

@@ -15,6 +15,7 @@ use crate::landing::{self, Onto};
 use crate::repo;
 use crate::store::codec;
 use crate::store::journal::Landing;
+use crate::store::layout;
 use crate::store::wire::WireReading;
 use crate::verify::Stage;
 
@@ -158,7 +159,7 @@ pub(super) fn held(ctx: &Context, landings: &[Landing]) -> Result<Option<String>
     let target = &ctx.manifest.target;
     let why = ctx.store.holds_landing(target, &first.old, &last.new)?;
     Ok(why.map(|why| {
-        let short = target.strip_prefix("refs/heads/").unwrap_or(target);
+        let short = layout::short(target);
         format!("landing on `{short}` waits: {why}")
     }))
 }

@@ -24,6 +24,7 @@ use crate::domain::queue::{
 use crate::domain::state::TaskState;
 use crate::domain::verdict::{Finding, Judgement, Verdict};
 use crate::landing;
+use crate::store::layout;
 use crate::verify::{self, Stage};
 
 /// How long a landing that cannot happen now is left alone.
@@ -179,7 +180,7 @@ impl Engine<'_> {
     /// Where the target itself fails, nothing can be said of what is put on it: nothing lands, and nobody is to blame.
     fn stop_at_tip(&mut self, tip: &Oid) {
         if self.line.is_stopped() {
-            let (target, tip) = (&self.ctx.manifest.target, tip.short());
+            let (target, tip) = (layout::short(&self.ctx.manifest.target), tip.short());
             self.hold_landing(format!(
                 "landing waits: `{target}` fails at {tip} with nothing of this run on it; commit what mends it there, and it goes on"
             ));
@@ -350,7 +351,8 @@ impl Engine<'_> {
             Judgement::Inconclusive(fault) => Ruling::Broken(fault.clone()),
             Judgement::Rejected(_) => {
                 if case.task.is_none() && case.again {
-                    let tip = format!("`{}` at {}", self.ctx.manifest.target, case.commit.short());
+                    let target = layout::short(&self.ctx.manifest.target);
+                    let tip = format!("`{target}` at {}", case.commit.short());
                     self.tell_findings(&tip, &judged.verdict);
                 } else if !case.with.is_empty() {
                     self.tell_red(case);

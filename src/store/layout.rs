@@ -62,6 +62,12 @@ pub fn book(key: &str) -> String {
 /// The prefix of all books.
 pub const BOOKS: &str = "refs/harness/books/";
 
+/// A branch's name for people: without what git leaves out, too.
+#[must_use]
+pub fn short(name: &str) -> &str {
+    name.strip_prefix("refs/heads/").unwrap_or(name)
+}
+
 /// What `sweep` folded away of a run.
 #[must_use]
 pub fn archive(run: &RunId) -> String {

@@ -13,6 +13,7 @@ use crate::domain::id::RunId;
 use crate::domain::state::RunState;
 use crate::repo::{self, Repo};
 use crate::store::chain::findings;
+use crate::store::layout;
 use crate::store::{Expected, Move, Store};
 use crate::ui::{Ui, human, table};
 
@@ -119,7 +120,7 @@ fn story(store: &Store, run: &RunId, wall: u64) -> Result<String> {
         "\n{} of {} tasks landed on `{}` in {}, in {attempts} attempts. What was sent back:\n\n{}",
         state.count(&crate::domain::state::Phase::Done),
         state.tasks.len(),
-        opened::short(&loaded.manifest.target),
+        layout::short(&loaded.manifest.target),
         human::duration(wall),
         table::columns(&rows)
     ))

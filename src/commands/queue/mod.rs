@@ -17,6 +17,7 @@ use crate::engine::queue::Desk;
 use crate::error::{self, Advice};
 use crate::store::Store;
 use crate::store::book::{BookEvent, Candidate, Left};
+use crate::store::layout;
 use crate::ui::Ui;
 
 /// `git harness queue`
@@ -95,7 +96,7 @@ fn desk(store: Store, target: String) -> Result<Desk> {
 
 /// A branch by any of its names, and its commit.
 fn branch(store: &Store, name: &str) -> Result<Candidate> {
-    let short = name.strip_prefix("refs/heads/").unwrap_or(name);
+    let short = layout::short(name);
     let entry = EntryId::parse(short)?;
     match store.read(&format!("refs/heads/{entry}"))? {
         Some(commit) => Ok(Candidate { entry: entry.to_string(), commit }),
@@ -157,7 +158,7 @@ fn dependencies(
 ) -> Result<Vec<String>> {
     let mut needed = Vec::new();
     for name in after {
-        let short = name.strip_prefix("refs/heads/").unwrap_or(name);
+        let short = layout::short(name);
         if standing.waits(short) || together.iter().any(|other| other == short) {
             needed.push(short.to_owned());
             continue;
@@ -179,7 +180,7 @@ fn dependencies(
 }
 
 fn waiting(standing: &list::Standing, name: &str) -> Result<String> {
-    let short = name.strip_prefix("refs/heads/").unwrap_or(name);
+    let short = layout::short(name);
     if standing.waits(short) {
         return Ok(short.to_owned());
     }

@@ -65,7 +65,7 @@ impl Desk {
     /// The target as people call it.
     #[must_use]
     pub fn short(&self) -> &str {
-        self.target.strip_prefix("refs/heads/").unwrap_or(&self.target)
+        layout::short(&self.target)
     }
 
     /// The name of the queue in refs and folders.
