@@ -42,6 +42,13 @@ fn run(sandbox: &Sandbox) -> (Said, usize) {
     sandbox.await_that("the others", || TASKS.iter().all(queued));
     let list = sandbox.run(&["queue", "list", "--target", "harness/job-1/result"]).exits(0);
     list.says("job-1/beta").says("6 tasks of the run `job-1`, which ");
+    let list = sandbox.run(&["queue", "list", "--target", "harness/job-1/result", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&list.exits(0).out).unwrap();
+    assert_eq!(list["verifying"][0]["tasks"], serde_json::json!(["job-1/alpha"]));
+    let state = |task: &serde_json::Value| (task["task"].clone(), task["state"].clone());
+    let states: Vec<_> = list["tasks"].as_array().unwrap().iter().map(state).collect();
+    assert!(states.contains(&("alpha".into(), "verifying".into())), "{states:?}");
+    assert!(states.contains(&("beta".into(), "queued".into())), "{states:?}");
     sandbox.give_sign("free");
     let said = run.wait();
     let runs = std::fs::read_to_string(sandbox.sign("runs")).unwrap().lines().count();

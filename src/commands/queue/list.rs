@@ -209,7 +209,7 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
         mean * waiting.div_ceil(batch) as u64
     });
     let behind = store.behind(target)?;
-    let of_runs = tasks::waiting(store, target)?;
+    let (of_runs, runs_now) = tasks::waiting(store, target)?;
     let entries: Vec<_> =
         shown.map(|(entry, row)| (*entry, *row, word(row, entry, review, &under_way))).collect();
     if json {
@@ -230,9 +230,13 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
                 })
             })
             .collect();
-        let verifying: Vec<_> = under_way
-            .iter()
+        let verifying: Vec<_> = (under_way.iter())
             .map(|n| json!({"what": n.kind, "branches": n.entries, "since": n.since}))
+            .chain(
+                runs_now
+                    .iter()
+                    .map(|n| json!({"what": n.kind, "tasks": n.entries, "since": n.since})),
+            )
             .collect();
         let value = json!({
             "v": 1, "target": target, "tip": tip.as_str(), "paused": standing.paused, "running": standing.worked_off,
@@ -263,7 +267,7 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
         cells.extend(of_runs.iter().map(tasks::Waiting::cells));
         text.push_str(&table::columns(&cells));
     }
-    for n in &under_way {
+    for n in under_way.iter().chain(&runs_now) {
         let since = human::duration(ambient::now().since_ms(Timestamp(n.since)));
         text.push_str(&format!("{} {} for {since}\n", n.kind, n.entries.join(", ")));
     }

@@ -1,5 +1,7 @@
 //! The tasks of runs that wait to land on a target beside its branches. Who drives their run lands them.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -7,6 +9,7 @@ use crate::ambient;
 use crate::commands::opened;
 use crate::domain::id::{Oid, RunId, TaskId, Timestamp};
 use crate::domain::state::Phase;
+use crate::engine::queue::{Now, now_of_run};
 use crate::store::Store;
 use crate::ui::human;
 
@@ -17,21 +20,26 @@ pub(super) struct Waiting {
     task: TaskId,
     /// Whether it is not for the checks but for a person.
     reviewing: bool,
+    /// Whether a keeper is judging it as it would land.
+    verifying: bool,
     commit: Oid,
     since: Timestamp,
     /// Who drives the run.
     driver: Option<String>,
 }
 
-/// All of a target, run by run, in the order in which they came.
-pub(super) fn waiting(store: &Store, target: &str) -> Result<Vec<Waiting>> {
-    let mut found = Vec::new();
+/// All of a target, run by run, in the order in which they came; and what is being verified of that.
+pub(super) fn waiting(store: &Store, target: &str) -> Result<(Vec<Waiting>, Vec<Now>)> {
+    let (mut found, mut now) = (Vec::new(), Vec::new());
     for run in store.runs()? {
         if store.manifest(&run)?.is_none_or(|(manifest, _)| manifest.target != target) {
             continue;
         }
         let Some(loaded) = store.look(&run)? else { continue };
         let driver = opened::driver(store, &run);
+        let at_work = now_of_run(store, &run);
+        let verifying: HashSet<&str> =
+            at_work.iter().flat_map(|now| &now.entries).map(String::as_str).collect();
         let mut of_run: Vec<Waiting> = Vec::new();
         for (task, state) in &loaded.ledger.state.tasks {
             let waits = matches!(state.phase, Phase::Queued | Phase::Reviewing);
@@ -40,6 +48,7 @@ pub(super) fn waiting(store: &Store, target: &str) -> Result<Vec<Waiting>> {
                     run: run.clone(),
                     task: task.clone(),
                     reviewing: state.phase == Phase::Reviewing,
+                    verifying: verifying.contains(format!("{run}/{task}").as_str()),
                     commit: candidate.commit.clone(),
                     since: state.at,
                     driver: driver.clone(),
@@ -48,13 +57,18 @@ pub(super) fn waiting(store: &Store, target: &str) -> Result<Vec<Waiting>> {
         }
         of_run.sort_by_key(|one| one.since);
         found.extend(of_run);
+        now.extend(at_work);
     }
-    Ok(found)
+    Ok((found, now))
 }
 
 impl Waiting {
     fn state(&self) -> &'static str {
-        if self.reviewing { Phase::Reviewing.as_str() } else { Phase::Queued.as_str() }
+        match (self.reviewing, self.verifying) {
+            (true, _) => Phase::Reviewing.as_str(),
+            (false, true) => Phase::Verifying.as_str(),
+            (false, false) => Phase::Queued.as_str(),
+        }
     }
 
     /// For `--json`.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 pub use desk::{Desk, Rules};
-pub use now::{Now, now};
+pub use now::{Now, now, now_of_run};
 
 use self::judge::{Case, Judged};
 use super::signals;

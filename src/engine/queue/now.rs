@@ -1,10 +1,16 @@
 //! What is being verified, in a file for whoever lists the queue. It is worth nothing to anybody else.
 
+use std::time::UNIX_EPOCH;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Desk, Worker};
 use crate::ambient;
-use crate::process::write_atomic;
+use crate::domain::id::RunId;
+use crate::keeper::files;
+use crate::keeper::spec::{Spec, Work};
+use crate::process::{Lock, write_atomic};
+use crate::store::Store;
 
 /// A verification under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +32,24 @@ fn file(desk: &Desk) -> std::path::PathBuf {
 pub fn now(desk: &Desk) -> Vec<Now> {
     let bytes = std::fs::read(file(desk)).ok();
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// The tasks of a run that keepers are judging as they would land, also where nobody drives the run; nothing of what cannot be read.
+#[must_use]
+pub fn now_of_run(store: &Store, run: &RunId) -> Vec<Now> {
+    let folders = std::fs::read_dir(store.local().verifications(run)).into_iter().flatten();
+    let judged = |dir: std::path::PathBuf| {
+        let Work::Checks(work) = Spec::read(&dir).ok()?.work else { return None };
+        let began = dir.join(files::SPEC).metadata().and_then(|meta| meta.modified()).ok()?;
+        let since = began.duration_since(UNIX_EPOCH).ok()?.as_millis();
+        let at_work = Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false);
+        let entries: Vec<String> = work.tasks.iter().map(|task| format!("{run}/{task}")).collect();
+        let (kind, since) = ("verify".to_owned(), u64::try_from(since).unwrap_or(0));
+        (at_work && !entries.is_empty()).then_some(Now { kind, entries, since })
+    };
+    let mut found: Vec<Now> = folders.filter_map(|entry| judged(entry.ok()?.path())).collect();
+    found.sort_by_key(|now| now.since);
+    found
 }
 
 impl Worker<'_> {
