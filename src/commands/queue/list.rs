@@ -286,8 +286,12 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
     tasks::told(&of_runs).iter().for_each(|line| ui.say(line));
     let short = desk.short();
     let mut last = {
-        let wait = if waiting == 1 { "waits" } else { "wait" };
-        format!("{waiting} {wait} to land on `{short}`; {}", standing.tally().text())
+        let wait = match waiting {
+            0 => "no branch waits".to_owned(),
+            1 => "1 branch waits".to_owned(),
+            n => format!("{n} branches wait"),
+        };
+        format!("{wait} to land on `{short}`; {}", standing.tally().text())
     };
     if let Some(ms) = estimate {
         last.push_str(&format!("; about {} left", human::duration(ms)));

@@ -152,9 +152,9 @@ fn good_branches_land_and_bad_ones_are_named() {
     line.branch("m2", "main", &[("m2", "")]);
     let mut names: Vec<&str> = good.iter().map(String::as_str).collect();
     names.extend(["bad", "c1", "c2", "m1", "m2"]);
-    line.sandbox.run(&["queue"]).exits(0).says("0 wait");
+    line.sandbox.run(&["queue"]).exits(0).says("no branch waits");
     line.add(&names);
-    line.sandbox.run(&["queue"]).exits(0).says("b11").says("queued").says("17 wait");
+    line.sandbox.run(&["queue"]).exits(0).says("b11").says("queued").says("17 branches wait");
     let said = line.sandbox.run(&["queue", "run"]).exits(2);
     for part in [
         "bad: rejected",
