@@ -12,6 +12,7 @@ use crate::cli;
 use crate::domain::id::RunId;
 use crate::error;
 use crate::job::{Job, placeholders};
+use crate::process;
 use crate::store::{Store, layout};
 use crate::ui::{Ui, table};
 
@@ -219,9 +220,7 @@ fn locate(top: Option<&Path>, program: &str) -> Option<PathBuf> {
         return path.is_file().then_some(path);
     }
     let path = ambient::variable("PATH")?;
-    path.split(':')
-        .map(|dir| Path::new(dir).join(program))
-        .find(|p| p.is_file() && rustix::fs::access(p, rustix::fs::Access::EXEC_OK).is_ok())
+    process::in_path(program.as_ref(), path.as_ref(), top.unwrap_or(Path::new("."))).ok()
 }
 
 fn manual(found: &mut Vec<Finding>) {

@@ -203,12 +203,6 @@ pub struct Spend {
 }
 
 impl Spend {
-    /// How many sessions that was.
-    #[must_use]
-    pub fn sessions(&self) -> u32 {
-        self.told_tokens + self.untold_tokens
-    }
-
     /// Adds what a session used.
     pub fn add(&mut self, usage: Usage) {
         match usage.tokens {

@@ -234,11 +234,10 @@ impl TaskState {
     /// What the last attempt's session said of itself.
     fn read(&mut self, reading: Option<&Reading>, never_began: bool) {
         self.class = reading.map(|r| r.class);
-        if never_began {
-            return;
-        }
         let Some(reading) = reading else {
-            self.spend.add(Usage::default());
+            if !never_began {
+                self.spend.add(Usage::default());
+            }
             return;
         };
         let named = reading.session.as_ref();

@@ -1,6 +1,7 @@
 //! Beginning what is owed: each effect on a thread of its own, in a place of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -16,6 +17,7 @@ use crate::domain::machine::{Decision, Effect, Observation, owed};
 use crate::domain::session::{Class, Reading};
 use crate::domain::state::Phase;
 use crate::domain::verdict::{Candidate, Judgement, Verdict};
+use crate::process;
 use crate::verify::Stage;
 
 /// How many candidates may wait for each verification that can be under way.
@@ -160,6 +162,10 @@ impl Engine<'_> {
     fn judge_base(&mut self, effect: Effect) -> bool {
         let ctx = &self.ctx;
         let Ok(tree) = ctx.store.repo().tree_of(&ctx.base) else { return false };
+        if let Some(why) = missing(ctx) {
+            self.broken(&effect, &why);
+            return self.flush().is_ok();
+        }
         let base = ctx.base.clone();
         let rules = match ctx.tip().and_then(|tip| gate::rules(ctx, &tip)) {
             Ok(rules) => rules,
@@ -224,4 +230,17 @@ impl Engine<'_> {
             Ok(Seen::Judged(Box::new(case), judged))
         })
     }
+}
+
+/// Why a check of the job could not even be started, whatever it were asked about. To find that out when agents have been paid for
+/// would be late.
+fn missing(ctx: &Context) -> Option<String> {
+    let environment = attempts::environment(ctx, Path::new(""), &[]);
+    let path = environment.value("PATH")?;
+    ctx.job.checks.iter().find_map(|check| {
+        // What has a folder may come with the tree or with what `setup` makes, and what has a placeholder with the task.
+        let program = check.run.first().filter(|program| !program.contains(['/', '{']))?;
+        let why = process::in_path(program.as_ref(), path, Path::new("/")).err()?;
+        Some(format!("the check `{}` cannot be started: {why}", check.name))
+    })
 }

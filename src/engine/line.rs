@@ -133,8 +133,7 @@ impl Engine<'_> {
             match landings::contained(&ctx, task, &tip).map_err(Trouble::State)? {
                 None => open.push(task.clone()),
                 Some(commit) => {
-                    let task = task.clone();
-                    self.observe(Observation::Landed { task, commit, results: Vec::new() });
+                    self.found_landed(task.clone(), commit).map_err(Trouble::State)?;
                     self.record().map_err(Trouble::State)?;
                     begun = true;
                 }

@@ -13,8 +13,11 @@ use crate::domain::evaluation::Opinion;
 use crate::domain::event::Ending;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Decision, Effect, Observation};
+use crate::domain::state::Phase;
 use crate::domain::verdict::{Judgement, Verdict};
 use crate::failpoint;
+use crate::repo;
+use crate::store::codec;
 use crate::store::journal::Landing;
 use crate::store::{Expected, Move, layout};
 
@@ -229,21 +232,8 @@ impl Engine<'_> {
         let Some(last) = landings.last() else { return Ok(()) };
         for landing in landings {
             let proof = if ctx.job.queue.each { landing } else { last };
-            if let Some(tip) = self.ledger.tips.get(&landing.task) {
-                let state = self.ledger.state.tasks.get(&landing.task);
-                let approval = state.and_then(|s| s.review.approval.as_ref());
-                let line = landings::provenance(&ctx, landing, &tip.tree, approval, proof)?;
-                self.notes.entry(landing.new.clone()).or_default().push(line);
-            }
-            let branch = layout::branch(&ctx.run, &landing.task);
-            // Only a branch whose work the chain keeps: it can be behind the candidate when a supervisor was killed
-            // before it showed the candidate there, and a person may have committed on it.
-            if !ctx.job.queue.keep_branches
-                && let Some(tip) = ctx.store.read(&branch)?
-                && ctx.store.repo().is_ancestor(&tip, &landing.candidate)?
-            {
-                self.batch.extras.push(Move::delete(branch, tip));
-            }
+            self.note_landing(landing, proof)?;
+            self.drop_branch(landing)?;
             self.observe(Observation::Landed {
                 task: landing.task.clone(),
                 commit: landing.new.clone(),
@@ -260,6 +250,63 @@ impl Engine<'_> {
         if let Some(why) = self.hook(ctx.job.queue.post_land.as_deref(), landings) {
             (self.report)(Report::Note(format!("after the landing: {why}")));
         }
+        Ok(())
+    }
+
+    fn note_landing(&mut self, landing: &Landing, proof: &Landing) -> Result<()> {
+        if let Some(tip) = self.ledger.tips.get(&landing.task) {
+            let state = self.ledger.state.tasks.get(&landing.task);
+            let approval = state.and_then(|s| s.review.approval.as_ref());
+            let line = landings::provenance(&self.ctx, landing, &tip.tree, approval, proof)?;
+            self.notes.entry(landing.new.clone()).or_default().push(line);
+        }
+        Ok(())
+    }
+
+    /// The branch of what has landed goes, unless the job says that it stays.
+    fn drop_branch(&mut self, landing: &Landing) -> Result<()> {
+        let ctx = std::sync::Arc::clone(&self.ctx);
+        let branch = layout::branch(&ctx.run, &landing.task);
+        // Only a branch whose work the chain keeps: it can be behind the candidate when a supervisor was killed
+        // before it showed the candidate there, and a person may have committed on it.
+        if !ctx.job.queue.keep_branches
+            && let Some(tip) = ctx.store.read(&branch)?
+            && ctx.store.repo().is_ancestor(&tip, &landing.candidate)?
+        {
+            self.batch.extras.push(Move::delete(branch, tip));
+        }
+        Ok(())
+    }
+
+    /// A task that the target contains, of which nothing else may tell that it has landed: a copy of the repository can have been
+    /// made between the two.
+    pub(super) fn found_landed(&mut self, task: TaskId, commit: Oid) -> Result<()> {
+        let ctx = std::sync::Arc::clone(&self.ctx);
+        let state = self.ledger.state.tasks.get(&task).filter(|s| s.phase != Phase::Done);
+        let Some(state) = state else { return Ok(()) };
+        let (repo, attempt) = (ctx.store.repo(), state.attempt);
+        let info = repo::commit_info(repo, &commit)?;
+        let same =
+            codec::trailers(&info.message).get("Harness-Attempt") == Some(&&*attempt.to_string());
+        if let (true, Some(candidate), Some(old)) =
+            (same, state.candidate.as_ref(), info.parents.first())
+        {
+            let landing = Landing {
+                run: ctx.run.clone(),
+                task: task.clone(),
+                attempt,
+                candidate: candidate.commit.clone(),
+                old: old.clone(),
+                new: commit.clone(),
+                tree: repo.tree_of(&commit)?,
+                results: Vec::new(),
+            };
+            if ctx.store.note(layout::NOTES, &commit)?.is_none() {
+                self.note_landing(&landing, &landing)?;
+            }
+            self.drop_branch(&landing)?;
+        }
+        self.observe(Observation::Landed { task, commit, results: Vec::new() });
         Ok(())
     }
 

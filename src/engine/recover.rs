@@ -12,7 +12,6 @@ use super::dispatcher::Engine;
 use super::slots;
 use super::{Context, Report, evaluations, landings};
 use crate::domain::id::{Oid, RunId, TaskId};
-use crate::domain::machine::Observation;
 use crate::domain::state::Phase;
 use crate::keeper::files;
 use crate::keeper::spec::{Spec, Work};
@@ -124,7 +123,7 @@ fn take_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<(
         contained.tasks().map(|(t, c)| (t.clone(), c.clone())).collect()
     };
     for (task, commit) in found {
-        engine.observe(Observation::Landed { task, commit, results: Vec::new() });
+        engine.found_landed(task, commit)?;
     }
     engine.settle()
 }

@@ -50,6 +50,7 @@ pub use git::{Git, GitOutput, GitVersion};
 pub use line::{Desk, Handed, Line, speak_into};
 pub use lock::{HeldBy, Holder, Lock, start_time};
 pub use loose::create_plain_ref;
+pub use program::in_path;
 pub use redact::Redactor;
 pub use refs::{Ambiguous, Expected, RefMove, RefUpdates, Refused};
 pub use stop::{Signal, StopFlag, StopStep, Whom};

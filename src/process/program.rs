@@ -39,17 +39,27 @@ pub(super) fn find(command: &Command) -> Result<PathBuf, String> {
         };
     }
     let dirs = command.env.value("PATH").unwrap_or(OsStr::new(""));
+    in_path(program, dirs, &command.cwd)
+}
+
+/// The file of a program that is named without a folder, as a search of `PATH` from a folder finds it, or a sentence that says
+/// why there is none.
+///
+/// # Errors
+/// If there is none.
+pub fn in_path(program: &OsStr, path: &OsStr, cwd: &Path) -> Result<PathBuf, String> {
     let mut unfit = None;
-    for dir in std::env::split_paths(dirs) {
-        let path = command.cwd.join(dir).join(program);
-        match fitness(&path) {
-            Fitness::Fit => return Ok(path),
-            Fitness::Unfit => unfit = unfit.or(Some(path)),
+    for dir in std::env::split_paths(path) {
+        let file = cwd.join(dir).join(program);
+        match fitness(&file) {
+            Fitness::Fit => return Ok(file),
+            Fitness::Unfit => unfit = unfit.or(Some(file)),
             Fitness::Absent => {}
         }
     }
+    let name = program.display();
     Err(match unfit {
-        Some(path) => format!("`{name}` is found, but not an executable file: {}", path.display()),
+        Some(file) => format!("`{name}` is found, but not an executable file: {}", file.display()),
         None => format!("there is no program `{name}` in PATH"),
     })
 }

@@ -263,6 +263,18 @@ fn an_agent_that_is_not_there_is_asked_for_at_once() {
 }
 
 #[test]
+fn a_check_that_is_not_there_is_asked_for_before_an_agent_begins() {
+    let job = Job::bare(&TASKS).check("lint", &["no-such-linter", "{task.files}"], "");
+    let sandbox = Sandbox::new(job);
+    let said = sandbox.run(&["start"]).exits(3);
+    said.says("the check `lint` cannot be started: there is no program `no-such-linter` in PATH");
+    assert!(started(&sandbox).is_empty());
+    change_job(&sandbox, &Job::bare(&TASKS).check("lint", &["true", "{task.files}"], ""));
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
 fn what_a_program_does_not_report_is_unknown_and_not_nothing() {
     let job = Job::new(&["alpha", "beta"]).set("retry", "feedback = 1");
     let sandbox = Sandbox::new(job);

@@ -184,6 +184,22 @@ fn a_target_that_has_the_work_already_gets_it_once() {
 }
 
 #[test]
+fn a_copy_from_the_middle_of_a_landing_says_all_that_the_original_does() {
+    let sandbox = half_done();
+    // The target had moved, and nothing was written yet that follows from that.
+    let chain = "refs/harness/tasks/job-1/alpha";
+    let candidate = sandbox.task("alpha")["candidate"].as_str().unwrap().to_owned();
+    sandbox.git(&["update-ref", chain, &format!("{chain}^")]);
+    sandbox.git(&["update-ref", "refs/heads/harness/job-1/alpha", &candidate]);
+    sandbox.git(&["update-ref", "-d", "refs/notes/harness"]);
+    assert_eq!(sandbox.task("alpha")["state"], "queued");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    let note = sandbox.git(&["notes", "--ref=harness", "show", "harness/job-1/result^"]);
+    assert!(note.contains(&candidate) && note.lines().count() == 1, "{note}");
+}
+
+#[test]
 fn a_broken_ref_of_ours_is_put_aside_so_that_git_works() {
     let sandbox = half_done();
     let path = sandbox.repo.join(".git/refs/harness/tasks/job-1/beta");

@@ -13,7 +13,7 @@ fn two() -> Job {
 #[test]
 fn a_check_that_cannot_be_run_blames_nobody() {
     let job = two()
-        .check("absent", &["no-such-program"], "when = [\"task\"]")
+        .check("absent", &["./no-such-program"], "when = [\"task\"]")
         .set("retry", "infra = 1\nfeedback = 0");
     let sandbox = Sandbox::new(job);
     let since = Instant::now();

@@ -284,6 +284,7 @@ impl Book {
     ) -> bool {
         let cancelled = self.phase == RunPhase::Cancelled;
         let split = self.parts.contains_key(task);
+        let fresh = !self.pages.values().any(Page::shows_work);
         let Some(page) = self.pages.get_mut(task) else { return false };
         let stage = page.stage.clone();
         let due = page.pause <= rules.now;
@@ -298,7 +299,7 @@ impl Book {
                 if *stage == Stage::Open && split {
                     page.stage = Stage::Skipped;
                 } else if *stage == Stage::Open {
-                    consequence = page.ended(ending, *changed, told, rules);
+                    consequence = page.ended(ending, *changed, told, fresh, rules);
                 }
                 if self.broke(rules.policy) {
                     halts.push(Halt::Budget);

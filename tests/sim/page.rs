@@ -213,12 +213,20 @@ impl Page {
         }
     }
 
-    /// What follows from that for a task that is wanted.
+    /// Whether there is, or was, something of its agent's to look at.
+    pub fn shows_work(&self) -> bool {
+        let waiting =
+            matches!(self.stage, Stage::Waiting | Stage::Open | Stage::Failed | Stage::Skipped);
+        !waiting || self.rejections > 0
+    }
+
+    /// What follows from that for a task that is wanted, where `fresh` says that no agent has shown any work yet.
     pub fn ended(
         &mut self,
         ending: &Ending,
         changed: bool,
         told: Option<&Reading>,
+        fresh: bool,
         rules: Rules<'_>,
     ) -> Consequence {
         let lives = rules.policy.resumable && self.thread.is_some();
@@ -226,6 +234,10 @@ impl Page {
         match (ending, told.map(|r| r.class)) {
             (Ending::Stopped, _) => drop(self.try_again(rules, rules.now)),
             (Ending::NotStarted(_), Some(Class::ContextExceeded)) => return Consequence::TooLarge,
+            (Ending::NotStarted(_), Some(Class::BadInput)) if fresh => {
+                self.try_again(rules, rules.now);
+                return Consequence::Hopeless;
+            }
             (Ending::NotStarted(_), _) => self.fault(rules, false),
             (Ending::Lost, _) | (_, Some(Class::Crashed | Class::TimedOut)) if may_go_on => {
                 self.once_more(rules);

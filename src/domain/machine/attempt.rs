@@ -65,7 +65,7 @@ impl Decider<'_> {
                 // It was measured before anything was paid for.
                 Some(Class::ContextExceeded) => self.does_not_fit(task, why),
                 // Later it may be an update of the agent's program that is under way.
-                Some(Class::BadInput) if self.state.spend().sessions() == 0 => {
+                Some(Class::BadInput) if !self.has_worked() => {
                     self.ask_for_an_agent(task, &after, "the agent cannot be started", why);
                 }
                 _ => self.fault(task, &after, why),
@@ -129,6 +129,17 @@ impl Decider<'_> {
                 true
             }
         }
+    }
+
+    /// Whether the agent has done anything that could be judged.
+    fn has_worked(&self) -> bool {
+        self.state.tasks.values().any(|s| {
+            s.rejections > 0
+                || matches!(
+                    s.phase,
+                    Phase::Verifying | Phase::Queued | Phase::Reviewing | Phase::Done
+                )
+        })
     }
 
     /// Every task would meet the same: a person is asked before another one does, and none is charged.

@@ -380,7 +380,7 @@ impl Decider<'_> {
                 (false, Some(format!("the landing check `{first}` already fails on the base")))
             }
             Judgement::Inconclusive(why) => {
-                let reason = format!("the landing checks could not be run on the base: {why}");
+                let reason = format!("nothing can be judged, so nothing is begun: {why}");
                 self.halt(Halt::Base, reason);
                 return;
             }

@@ -163,7 +163,7 @@ fn an_agent_that_cannot_be_started_stops_the_run_unless_it_has_worked_before() {
     assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Halted, Some(Halt::Agent)));
     assert!(bench.state.reason.as_ref().unwrap().contains(&why()));
     assert_eq!((bench.task("one").rejections, bench.task("one").faults), (0, 0));
-    assert_eq!(bench.state.spend().sessions(), 0);
+    assert_eq!(bench.state.spend().tokens, Tokens::default());
 
     let mut bench = Bench::new(&["one", "two"], lenient());
     bench.meet("one", Class::Ok);
