@@ -99,6 +99,8 @@ pub struct Engine<'a> {
     pub(super) branches: Branches,
     /// Why landing waits, and since when.
     pub(super) held: Option<(String, Instant)>,
+    /// Whether the disk is so full that no attempt begins.
+    pub(super) full: bool,
     pub(super) interrupted: Option<i32>,
     signals: u32,
     last_signal: Option<(i32, Instant)>,
@@ -145,6 +147,7 @@ pub fn prepare<'a>(
         leaving: None,
         branches: Branches::default(),
         held: None,
+        full: false,
         interrupted: None,
         signals: 0,
         last_signal: None,

@@ -23,11 +23,15 @@ use crate::verify::Stage;
 /// How many candidates may wait for each verification that can be under way.
 const CROWD: usize = 2;
 
+/// Bytes.
+const MB: u64 = 1_000_000;
+
 impl Engine<'_> {
     /// Begins every owed effect for which there is room. Says whether anything was begun.
     pub(super) fn begin(&mut self) -> Result<bool> {
         let effects = owed(&self.ledger.state, ambient::now(), &self.policy);
-        let crowded = self.is_crowded();
+        let full = effects.iter().any(|e| matches!(e, Effect::Start(..))) && self.is_full();
+        let crowded = full || self.is_crowded();
         let mut begun = false;
         let mut launches = Vec::new();
         let mut queued = Vec::new();
@@ -86,6 +90,26 @@ impl Engine<'_> {
             }
         }
         Ok(begun)
+    }
+
+    /// Whether the disk is so full that what an agent makes might not be saved.
+    fn is_full(&mut self) -> bool {
+        let least = self.ctx.job.limits.min_free_mb;
+        let folders = [self.ctx.store.repo().common_dir(), &self.ctx.places];
+        let free = folders.map(|folder| Some((process::free_space(folder).ok()? / MB, folder)));
+        let low = free.into_iter().flatten().find(|(mb, _)| *mb < least);
+        let told = low.map(|(mb, folder)| {
+            format!(
+                "only {mb} MB are free on the disk of {}: no agent begins until there are {least} (`[limits] min-free-mb`)",
+                folder.display()
+            )
+        });
+        let full = told.is_some();
+        if let Some(told) = told.filter(|_| !self.full) {
+            (self.report)(Report::Note(told));
+        }
+        self.full = full;
+        full
     }
 
     /// Whether so much work waits to be judged that more would only grow old: what is begun now would be made on a tip

@@ -140,7 +140,7 @@ pub(super) const SECTIONS: &[Known] = &[
     Known {
         path: "limits",
         header: "[limits]",
-        keys: &["jobs", "tokens", "tokens-per-task", "cost-usd", "cost-per-task"],
+        keys: &["jobs", "tokens", "tokens-per-task", "cost-usd", "cost-per-task", "min-free-mb"],
     },
     Known {
         path: "queue",

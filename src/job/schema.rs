@@ -399,6 +399,9 @@ pub struct Limits {
     pub cost_usd: Option<f64>,
     /// `cost-per-task`: US dollars for a task with all its attempts.
     pub cost_per_task: Option<f64>,
+    /// `min-free-mb`: how much has to be free on the disk for an attempt to begin, in megabytes of a million bytes; default 100, and
+    /// 0 never looks.
+    pub min_free_mb: u64,
 }
 
 /// `[queue]`: how accepted work lands.

@@ -126,6 +126,7 @@ fn every_key_that_is_available_is_read() {
         tokens_per_task: Some(2_000_000),
         cost_usd: Some(100.0),
         cost_per_task: Some(5.0),
+        min_free_mb: 20_000,
     };
     assert_eq!(job.limits, limits);
     let queue = Queue {
@@ -217,7 +218,7 @@ fn everything_has_a_default() {
         halt_after: 20,
     };
     assert_eq!(job.retry, retry);
-    assert_eq!(job.limits.jobs, 4);
+    assert_eq!((job.limits.jobs, job.limits.min_free_mb), (4, 100));
     let queue = Queue {
         merge: Merge::Squash,
         keep_branches: false,

@@ -31,6 +31,15 @@ pub fn sync_fs(path: &Path) -> io::Result<()> {
     return at.sync_all();
 }
 
+/// How many bytes of a file system are free for this user, of which any path is given.
+///
+/// # Errors
+/// If there is no such path, or the system does not tell.
+pub fn free_space(path: &Path) -> io::Result<u64> {
+    let of = rustix::fs::statvfs(path)?;
+    Ok(of.f_bavail.saturating_mul(of.f_frsize))
+}
+
 /// Puts `bytes` at `path` so that a reader sees the old file or the new one and never a part, and so that the new one
 /// is on the disk when this returns. The only way this program writes a file that matters.
 ///

@@ -1,5 +1,7 @@
 //! Retry from the outside in: runs that halt and go on, the outer layer, jobs that change under way.
 
+use rustix::process::Signal;
+
 use crate::invariants::Claim;
 use crate::job::{Job, NO_BAD};
 use crate::sandbox::Sandbox;
@@ -270,6 +272,21 @@ fn a_check_that_is_not_there_is_asked_for_before_an_agent_begins() {
     said.says("the check `lint` cannot be started: there is no program `no-such-linter` in PATH");
     assert!(started(&sandbox).is_empty());
     change_job(&sandbox, &Job::bare(&TASKS).check("lint", &["true", "{task.files}"], ""));
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn no_agent_begins_on_a_disk_that_is_full() {
+    let room = |mb: &str| Job::new(&["alpha"]).set("limits", &format!("min-free-mb = {mb}"));
+    let sandbox = Sandbox::new(room("1_000_000_000_000"));
+    let start = sandbox.spawn(&["start"]);
+    sandbox.await_that("the note", || start.said().contains(" MB are free on the disk of "));
+    start.signal(Signal::INT);
+    start.wait();
+    assert_eq!(sandbox.task("alpha")["attempts"], 0);
+    sandbox.run(&["poll"]).exits(0).says("no agent begins until");
+    change_job(&sandbox, &room("0"));
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();
 }

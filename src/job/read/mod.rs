@@ -237,6 +237,8 @@ fn limits(section: &Section<'_>) -> Limits {
     /// More than any run will ever have.
     const MOST_TOKENS: u64 = 1_000_000_000_000_000;
     const MOST_USD: f64 = 1e9;
+    /// An exabyte.
+    const MOST_MB: u64 = 1_000_000_000_000;
     let tokens = |key| section.whole(key, 1..=MOST_TOKENS).map(|(n, _)| n);
     let usd = |key| section.decimal(key, 0.000_001..=MOST_USD, "an amount such as 100.0");
     Limits {
@@ -245,6 +247,7 @@ fn limits(section: &Section<'_>) -> Limits {
         tokens_per_task: tokens("tokens-per-task"),
         cost_usd: usd("cost-usd"),
         cost_per_task: usd("cost-per-task"),
+        min_free_mb: section.whole("min-free-mb", 0..=MOST_MB).map_or(100, |(n, _)| n),
     }
 }
 
