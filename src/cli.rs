@@ -86,7 +86,7 @@ pub enum Command {
     Demo(Demo),
     /// Print what an agent must know to drive this program, as a SKILL.md
     Skill,
-    /// Install the man pages, so that `git help harness` works
+    /// Show a man page, or install them all, so that `git help harness` works
     Man(Man),
     /// Print a completion script for a shell
     Completions(Completions),

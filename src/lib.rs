@@ -1,6 +1,6 @@
 //! `git harness`: carry out large AI-coding jobs reliably. Start reading at ARCHITECTURE.md.
 //!
-//! The modules stand in the order of their layers, lowest first; a module names only what the table in ARCHITECTURE.md
+//! The modules stand in the order of their layers, lowest first, but for those at the end that name none; a module names only what the table in ARCHITECTURE.md
 //! grants it, which a test reads.
 
 pub mod domain;

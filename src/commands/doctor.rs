@@ -165,15 +165,7 @@ fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>
             found.push((Level::Note, format!("target {target}"), said));
         }
     }
-    let places =
-        opened::places(store, job, &RunId::parse("x").unwrap_or_else(|_| unreachable_run()));
-    let root = places.parent().unwrap_or(&places).to_path_buf();
-    found.push(writable(&root));
-}
-
-/// The name above is a constant that is right.
-fn unreachable_run() -> RunId {
-    RunId::parse("run").expect("a constant name is valid")
+    found.push(writable(&opened::places_root(repo, job)));
 }
 
 fn writable(root: &Path) -> Finding {

@@ -12,6 +12,7 @@ use crate::cli;
 use crate::domain::id::{Oid, RunId};
 use crate::error::{self, Advice};
 use crate::job;
+use crate::process::write_atomic;
 use crate::repo;
 use crate::store::Store;
 use crate::store::create::next_run;
@@ -317,7 +318,7 @@ fn write(top: &Path, path: &Path, bytes: &[u8], ui: &Ui) -> Result<()> {
         std::fs::create_dir_all(parent)
             .with_context(|| format!("cannot make the folder {}", parent.display()))?;
     }
-    opened::write_out(&to, bytes)?;
+    write_atomic(&to, bytes).with_context(|| format!("cannot write {}", to.display()))?;
     ui.result(&format!("wrote {}\n", path.display()));
     Ok(())
 }

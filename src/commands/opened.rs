@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -12,7 +12,7 @@ use crate::engine::{self, Context};
 use crate::error::Advice;
 use crate::job;
 use crate::landing::contained::Contained;
-use crate::process::{Git, Holder, write_atomic};
+use crate::process::{Git, Holder, write_atomic, write_executable};
 use crate::repo::Repo;
 use crate::store::load::LoadedRun;
 use crate::store::{Held, RunProof, Store, layout};
@@ -243,6 +243,7 @@ pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
         owner: format!("{}/{}", ambient::host(), repository_id(store)?),
         identity: store.repo().identity(),
         overlay,
+        laid_over: OnceLock::new(),
         salt,
         contained: Mutex::new(Contained::default()),
         run,
@@ -303,16 +304,7 @@ fn clean(path: &Path) -> PathBuf {
 /// # Errors
 /// If it cannot be written.
 pub fn write_out(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    if std::fs::read(path).is_ok_and(|old| old == bytes) {
-        return Ok(());
-    }
-    let parent = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(parent)
-        .with_context(|| format!("cannot make the folder {}", parent.display()))?;
-    write_atomic(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
-    Ok(())
+    write_executable(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A name for this copy of the repository, made once.

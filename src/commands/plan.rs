@@ -1,4 +1,4 @@
-//! `plan` and `validate`: what a job says, and what it would be.
+//! `plan`: what a job would be.
 
 use std::collections::BTreeSet;
 use std::path::Path;

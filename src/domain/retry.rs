@@ -145,6 +145,15 @@ impl Policy {
         Some(format!("the budget of ${limit:.2} is used up (${used:.2} used)"))
     }
 
+    /// The most that a session may cost: what is left of the run's budget, and of the task's if it is one of a task's own, after what
+    /// each is charged with.
+    #[must_use]
+    pub fn money_left(&self, run: &Spend, task: Option<&Spend>) -> Option<Cost> {
+        let left = |limit: Option<Cost>, used: Cost| Some(Cost(limit?.0.saturating_sub(used.0)));
+        let of_task = task.and_then(|task| left(self.cost_per_task, task.cost));
+        [of_task, left(self.cost, run.cost)].into_iter().flatten().min()
+    }
+
     /// Which budget of a task is used up, in words.
     #[must_use]
     pub fn over_task_budget(&self, spend: &Spend) -> Option<String> {
@@ -196,4 +205,21 @@ const BACKOFF_LONGEST_MS: u64 = 60_000;
 pub fn backoff_ms(fault: u32) -> u64 {
     let doublings = fault.saturating_sub(1).min(16);
     (BACKOFF_FIRST_MS << doublings).min(BACKOFF_LONGEST_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_gets_what_is_left_of_both_budgets() {
+        let used = |cost| Spend { cost: Cost(cost), ..Spend::default() };
+        let policy =
+            Policy { cost: Some(Cost(100)), cost_per_task: Some(Cost(30)), ..Policy::default() };
+        assert_eq!(policy.money_left(&used(60), Some(&used(10))), Some(Cost(20)));
+        assert_eq!(policy.money_left(&used(95), Some(&used(10))), Some(Cost(5)));
+        assert_eq!(policy.money_left(&used(60), Some(&used(31))), Some(Cost(0)));
+        assert_eq!(policy.money_left(&used(60), None), Some(Cost(40)));
+        assert_eq!(Policy::default().money_left(&used(60), Some(&used(10))), None);
+    }
 }

@@ -428,6 +428,12 @@ impl RunState {
         self.tasks.values().fold(Spend::default(), |sum, t| sum.plus(t.spend))
     }
 
+    /// What agents and evaluators used: what the run's budgets are charged with.
+    #[must_use]
+    pub fn all_spend(&self) -> Spend {
+        self.spend().plus(self.evaluation_spend())
+    }
+
     /// Folds an event of a task's chain; an unknown task is left alone.
     pub fn apply_task(&mut self, task: &TaskId, event: &TaskEvent) {
         if let Some(state) = self.tasks.get_mut(task) {

@@ -73,10 +73,7 @@ impl Engine<'_> {
 
     /// What an attempt may cost: what is left of the task's budget and of the run's.
     fn budget(&self, state: &TaskState) -> Option<Cost> {
-        let left = |limit: Option<Cost>, used: Cost| Some(Cost(limit?.0.saturating_sub(used.0)));
-        let task = left(self.policy.cost_per_task, state.spend.cost);
-        let run = left(self.policy.cost, self.ledger.state.spend().cost);
-        [task, run].into_iter().flatten().min()
+        self.policy.money_left(&self.ledger.state.all_spend(), Some(&state.charged()))
     }
 
     fn afresh(&mut self, state: &TaskState) -> Result<Launch> {

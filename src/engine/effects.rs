@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::attempts::{self, Launch};
 use super::dispatcher::{Engine, News, Seen};
@@ -48,7 +48,7 @@ impl Engine<'_> {
                 continue;
             }
             begun |= match &effect {
-                Effect::JudgeBase => self.judge_base(effect),
+                Effect::JudgeBase => self.judge_base(effect)?,
                 Effect::Await(task, _) => {
                     let place = self.ledger.state.tasks.get(task).and_then(|t| t.place.clone());
                     self.spawn_await(effect, place, None)
@@ -138,9 +138,7 @@ impl Engine<'_> {
         self.flight.insert(effect.clone(), place);
         // Not a scoped thread: a supervisor that leaves does not wait for keepers.
         std::thread::spawn(move || {
-            // A thread that panics must not be waited for: it is a fault like any other, and said so.
-            let seen = catch_unwind(AssertUnwindSafe(|| work(&ctx)))
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of ours panicked")));
+            let seen = calmly(|| work(&ctx));
             sender.send(News::Done(effect, Box::new(seen))).ok();
         });
         true
@@ -183,30 +181,20 @@ impl Engine<'_> {
         })
     }
 
-    fn judge_base(&mut self, effect: Effect) -> bool {
-        let ctx = &self.ctx;
-        let Ok(tree) = ctx.store.repo().tree_of(&ctx.base) else { return false };
-        if let Some(why) = missing(ctx) {
-            self.broken(&effect, &why);
-            return self.flush().is_ok();
-        }
-        let base = ctx.base.clone();
-        let rules = match ctx.tip().and_then(|tip| gate::rules(ctx, &tip)) {
-            Ok(rules) => rules,
-            Err(error) => {
-                self.broken(&effect, &format!("{error:#}"));
-                return self.flush().is_ok();
+    fn judge_base(&mut self, effect: Effect) -> Result<bool> {
+        match base_case(&self.ctx) {
+            Ok(Some(case)) => {
+                let place = self.check_place(&case.key(), Stage::Landing);
+                return Ok(self.spawn_judge(effect, place, case));
             }
-        };
-        let case = Case::of(Stage::Landing, None, (base.clone(), tree, base));
-        let case = Case { rules, ..case };
-        if verifications::steps(ctx, &case, "c01").is_ok_and(|steps| steps.is_empty()) {
-            let verdict = Verdict { judgement: Judgement::Accepted, results: Vec::new() };
-            self.observe(Observation::BaseJudged(verdict));
-            return self.flush().is_ok();
+            Ok(None) => {
+                let verdict = Verdict { judgement: Judgement::Accepted, results: Vec::new() };
+                self.observe(Observation::BaseJudged(verdict));
+            }
+            Err(error) => self.broken(&effect, &format!("{error:#}")),
         }
-        let place = self.check_place(&case.key(), Stage::Landing);
-        self.spawn_judge(effect, place, case)
+        self.flush()?;
+        Ok(true)
     }
 
     fn spawn_judge(&mut self, effect: Effect, place: String, case: Case) -> bool {
@@ -254,6 +242,23 @@ impl Engine<'_> {
             Ok(Seen::Judged(Box::new(case), judged))
         })
     }
+}
+
+/// What is asked of the base, if anything is.
+fn base_case(ctx: &Context) -> Result<Option<Case>> {
+    if let Some(why) = missing(ctx) {
+        bail!(why);
+    }
+    let (base, tree) = (ctx.base.clone(), ctx.store.repo().tree_of(&ctx.base)?);
+    let rules = gate::rules(ctx, &ctx.tip()?)?;
+    let case = Case { rules, ..Case::of(Stage::Landing, None, (base.clone(), tree, base)) };
+    Ok((!verifications::steps(ctx, &case, "")?.is_empty()).then_some(case))
+}
+
+/// Does the work of a thread. One that panics must not be waited for: that is a fault like any other, and said so.
+pub(super) fn calmly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of ours panicked")))
 }
 
 /// Why a check of the job could not even be started, whatever it were asked about. To find that out when agents have been paid for

@@ -68,13 +68,12 @@ impl Engine<'_> {
         else {
             return Ok(false);
         };
-        let used = self.ledger.state.spend().plus(self.ledger.state.evaluation_spend()).cost;
         let case = Case {
             task: task.clone(),
             attempt,
             candidate,
             findings: findings(&self.ctx.store, &tip.tree)?,
-            budget: self.policy.cost.map(|limit| Cost(limit.0.saturating_sub(used.0))),
+            budget: self.policy.money_left(&self.ledger.state.all_spend(), None),
         };
         let place = match self.adopted.remove(&key(task, attempt)) {
             Some(place) => place,

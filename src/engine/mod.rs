@@ -29,7 +29,7 @@ mod verifications;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result};
 
@@ -86,6 +86,8 @@ pub struct Context {
     pub identity: Identity,
     /// Pinned files: path, and where it is written out.
     pub overlay: Vec<(String, PathBuf)>,
+    /// See [`Context::laid_over`].
+    pub laid_over: OnceLock<Vec<(String, PathBuf)>>,
     /// A hash of those files.
     pub salt: String,
     /// What the target contains.
@@ -120,9 +122,13 @@ impl Context {
     /// What the job pinned, as far as it is laid over the places of checks: all but the tasks' own files. Those are the
     /// work, also where a check names one of them.
     pub(crate) fn laid_over(&self) -> Vec<(String, PathBuf)> {
-        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        let work: BTreeSet<&String> = tasks.values().flat_map(|task| &task.files).collect();
-        self.overlay.iter().filter(|(path, _)| !work.contains(path)).cloned().collect()
+        let found = || {
+            let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            let work: BTreeSet<&String> = tasks.values().flat_map(|task| &task.files).collect();
+            self.overlay.iter().filter(|(path, _)| !work.contains(path)).cloned().collect()
+        };
+        // Once: a task that is split has its files in its parts.
+        self.laid_over.get_or_init(found).clone()
     }
 
     /// Takes up the tasks of a plan that are new.

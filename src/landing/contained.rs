@@ -38,6 +38,7 @@ impl Contained {
                 // The first look, or the branch was set back.
                 self.line = HashMap::from([(commit, 0)]);
                 self.merge = 0;
+                self.tasks.clear();
                 break;
             }
             let info = repo::commit_info(repo, &commit)?;

@@ -1,8 +1,9 @@
 //! Files that survive a power cut.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,6 +47,25 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
 /// # Errors
 /// If the directory is missing, or writing fails; the old file is then untouched.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, None)
+}
+
+/// The same for a file that can be run, as scripts must be; with the folders around it, and only if it is not there as it should be.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_executable(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let runs = path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o100 != 0);
+    if runs && fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    write(path, bytes, Some(Permissions::from_mode(0o755)))
+}
+
+fn write(path: &Path, bytes: &[u8], mode: Option<Permissions>) -> io::Result<()> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         let text = format!("not the path of a file: {}", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -55,6 +75,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).open(&tmp)?;
         file.write_all(bytes)?;
+        if let Some(mode) = mode {
+            file.set_permissions(mode)?;
+        }
         file.sync_all()?;
         fs::rename(&tmp, path)?;
         File::open(dir)?.sync_all()

@@ -84,7 +84,8 @@ impl Lock {
     /// # Errors
     /// If the file cannot be opened or written. That another holds the lock is no error but `Ok(Err(…))`.
     pub fn try_take(path: &Path, info: &str) -> io::Result<Result<Self, HeldBy>> {
-        for attempt in 0.. {
+        let mut attempt = 0;
+        loop {
             let file = open(path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) if is_at(&file, path)? => {
@@ -98,8 +99,8 @@ impl Lock {
                 Err(Errno::WOULDBLOCK) => std::thread::sleep(APART),
                 Err(error) => return Err(error.into()),
             }
+            attempt += 1;
         }
-        unreachable!("the loop above only ends by returning")
     }
 
     /// Waits until the lock at `path` is free and takes it. A missing file is made, since nobody holds it.

@@ -43,7 +43,7 @@ mod trials;
 
 pub use child::{Command, Ended, Ending, Stdin, run, run_heard};
 pub use detach::{KeeperHandle, adopt_lock, ask_to_stop, start_keeper, start_standing_keeper};
-pub use durable::{free_space, sync_fs, write_atomic};
+pub use durable::{free_space, sync_fs, write_atomic, write_executable};
 pub use ear::{Heard, Listener, Source};
 pub use environ::{Environ, Identity};
 pub use git::{Git, GitOutput, GitVersion};

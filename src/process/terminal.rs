@@ -4,17 +4,13 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
 
-/// Shows a text through a pager, which is a line for a shell. Says whether the pager could be started; a person who leaves
+/// Shows a text through a pager, which is a line for a shell, with more variables in its environment. Says whether the pager could be started; a person who leaves
 /// it early is no error.
 #[expect(clippy::disallowed_methods, reason = "this module spawns")]
 #[must_use]
-pub fn page(pager: &str, text: &str) -> bool {
+pub fn page(pager: &str, text: &str, more: &[(&str, &str)]) -> bool {
     let mut command = Command::new("sh");
-    command.args(["-c", pager]).stdin(Stdio::piped());
-    // As git does: a short text is not paged, colours are passed on, and the screen is left as it is.
-    if std::env::var_os("LESS").is_none() {
-        command.env("LESS", "FRX");
-    }
+    command.args(["-c", pager]).envs(more.iter().copied()).stdin(Stdio::piped());
     let Ok(mut child) = command.spawn() else { return false };
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(text.as_bytes()).ok();

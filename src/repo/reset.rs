@@ -297,10 +297,10 @@ fn is_real_folder(root: &Path, folder: &[u8]) -> bool {
     })
 }
 
-/// Writes the files that carry [`Flags::UPDATE`], and notes their stat data.
 /// From how many files on they are written by more than one thread.
 const PARALLEL_FROM: usize = 100;
 
+/// Writes the files that carry [`Flags::UPDATE`], and notes their stat data.
 fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<()> {
     let mut part = State::new(local.object_hash());
     for entry in state.entries().iter().filter(|e| e.flags.contains(Flags::UPDATE)) {

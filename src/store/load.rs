@@ -143,9 +143,12 @@ impl Store {
     /// If its ref is damaged.
     pub fn manifest(&self, run: &RunId) -> Result<Option<(Manifest, String)>> {
         let Some(commit) = self.read(&layout::run(run))? else { return Ok(None) };
-        let tree = self.repo().tree_of(&commit)?;
+        self.manifest_in(run, &self.repo().tree_of(&commit)?).map(Some)
+    }
+
+    fn manifest_in(&self, run: &RunId, tree: &Oid) -> Result<(Manifest, String)> {
         let text = |path: &str| -> Result<String> {
-            let bytes = self.repo().read_blob_at(&tree, path)?;
+            let bytes = self.repo().read_blob_at(tree, path)?;
             let bytes = bytes.with_context(|| format!("the run `{run}` has no `{path}`"))?;
             Ok(String::from_utf8(bytes)?)
         };
@@ -153,7 +156,7 @@ impl Store {
         if manifest.v != codec::VERSION {
             bail!("the run `{run}` has format version {}: use a newer `git-harness`", manifest.v);
         }
-        Ok(Some((manifest, text(files::JOB)?)))
+        Ok((manifest, text(files::JOB)?))
     }
 
     /// A whole run; `None` if there is none of that name.
@@ -176,9 +179,9 @@ impl Store {
     }
 
     fn load_with(&self, run: &RunId, read: &Reader<'_>) -> Result<Option<LoadedRun>> {
-        let Some((manifest, job_text)) = self.manifest(run)? else { return Ok(None) };
-        let commit = self.read(&layout::run(run))?.context("the run's ref went away")?;
+        let Some(commit) = self.read(&layout::run(run))? else { return Ok(None) };
         let tree = self.repo().tree_of(&commit)?;
+        let (manifest, job_text) = self.manifest_in(run, &tree)?;
         let text = || -> Result<String> {
             let plan = self.repo().read_blob_at(&tree, files::PLAN)?;
             Ok(String::from_utf8(plan.context("the run has no plan")?)?)

@@ -283,7 +283,7 @@ fn no_agent_begins_on_a_disk_that_is_full() {
     let start = sandbox.spawn(&["start"]);
     sandbox.await_that("the note", || start.said().contains(" MB are free on the disk of "));
     start.signal(Signal::INT);
-    start.wait();
+    start.wait().exits(130);
     assert_eq!(sandbox.task("alpha")["attempts"], 0);
     sandbox.run(&["poll"]).exits(0).says("no agent begins until");
     change_job(&sandbox, &room("0"));

@@ -1,4 +1,4 @@
-//! Two tests of models: whole runs of the state machine in a simulated world, and the store under several handles.
+//! Tests of models: whole runs of the state machine and the merge queue in simulated worlds, and the store under several handles.
 //!
 //! The simulation is attacked by hand now and then: a mutant of `src/domain/machine` or `state.rs` that it does not
 //! notice is a gap in it. Its oracle (`book.rs`, `page.rs`, `purse.rs`, `standing.rs`) says in its own words what every

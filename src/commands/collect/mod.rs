@@ -218,7 +218,7 @@ fn page(
         .iter()
         .map(|o| json!({"task": o.task, "files": o.files, "output": content(o)}))
         .collect();
-    let items = join::items(found).unwrap_or_default();
+    let items = join::items(found)?;
     let values = json!({
         "run": loaded.manifest.run, "job": loaded.manifest.job, "base": loaded.manifest.base,
         "summary": summary, "outputs": outputs, "items": items,

@@ -47,7 +47,7 @@ pub fn run(here: &Path, args: &cli::Review, ui: &Ui) -> Result<u8> {
         None => {
             let text = reading.text(ui.on_terminal());
             match pager().filter(|_| ui.on_terminal() && !args.no_pager) {
-                Some(pager) if process::page(&pager, &text) => {}
+                Some(pager) if process::page(&pager, &text, less()) => {}
                 Some(_) | None => ui.result(&text),
             }
         }
@@ -235,6 +235,12 @@ fn comment(store: &Store, candidate: &Candidate, text: &str) -> Result<String> {
 }
 
 /// The person, as git knows them.
+/// As git does: a short text is not paged, colours are passed on, and the screen is left as it is; unless the person has settings of
+/// their own.
+fn less() -> &'static [(&'static str, &'static str)] {
+    if ambient::variable("LESS").is_none() { &[("LESS", "FRX")] } else { &[] }
+}
+
 fn who(store: &Store) -> String {
     let identity = store.repo().identity();
     format!("{} <{}>", identity.name, identity.email)

@@ -13,7 +13,7 @@ use crate::domain::verdict::{Candidate, CheckResult, Finding};
 use crate::job;
 use crate::repo::{self, FileChange};
 use crate::store::load::LoadedRun;
-use crate::store::{Store, chain, codec};
+use crate::store::{Store, chain, codec, layout};
 use crate::ui::tone::Tone;
 use crate::ui::{human, json as told, printable, table};
 
@@ -135,7 +135,7 @@ impl Reading {
             ),
             row("attempt", self.state.attempt.to_string()),
             row("candidate", format!("{} on {}", c.commit.short(), c.base.short())),
-            row("lands on", self.target.trim_start_matches("refs/heads/").to_owned()),
+            row("lands on", layout::short(&self.target).to_owned()),
             row(
                 "changes",
                 format!("{}, +{added} -{removed}", human::number(self.changes.len(), "file")),

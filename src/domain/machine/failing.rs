@@ -115,7 +115,7 @@ impl Decider<'_> {
     /// nothing could start, and whoever waits for it would wait for ever.
     pub(super) fn resumed(&mut self) {
         let state = self.state;
-        if let Some(over) = self.policy.over_budget(&state.spend().plus(state.evaluation_spend())) {
+        if let Some(over) = self.policy.over_budget(&state.all_spend()) {
             let reason = used_up(&over);
             if state.reason.as_ref() != Some(&reason) {
                 let failures = state.halt == Some(Halt::Failures);

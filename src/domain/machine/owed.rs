@@ -29,7 +29,7 @@ pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<St
         let because = state.account.because.as_deref().unwrap_or("the account is closed");
         return Some(because.to_owned());
     }
-    if policy.over_budget(&state.spend().plus(state.evaluation_spend())).is_some() {
+    if policy.over_budget(&state.all_spend()).is_some() {
         return Some("the budget is used up".into());
     }
     let busy = |s: &&TaskState| {
@@ -55,7 +55,7 @@ pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<St
 /// The candidates that may be with an evaluator now, in plan order.
 fn presented(state: &RunState, policy: &Policy, now: Timestamp) -> Vec<(TaskId, u32)> {
     let open = state.evaluators_account(policy).open(now);
-    let over = || policy.over_budget(&state.spend().plus(state.evaluation_spend())).is_some();
+    let over = || policy.over_budget(&state.all_spend()).is_some();
     let waits = |s: &TaskState| s.phase == Phase::Verifying && s.evaluation.waiting;
     if !policy.evaluates
         || !open

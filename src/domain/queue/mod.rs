@@ -233,12 +233,6 @@ impl Queue {
         &self.tip
     }
 
-    /// How often entries fail, as far as is known.
-    #[must_use]
-    pub fn rate(&self) -> Rate {
-        self.rate
-    }
-
     /// An entry, also when it is over.
     #[must_use]
     pub fn item(&self, id: &EntryId) -> Option<&Item> {

@@ -11,6 +11,7 @@ use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::queue::{Clash, EntryId, Kind, Ruling, Seen, Standing, TrainId, Why};
 use crate::domain::verdict::{Judgement, Verdict};
+use crate::engine::effects::calmly;
 use crate::landing::branch::Built;
 use crate::store::book::{self, BookEvent};
 use crate::store::layout;
@@ -107,7 +108,7 @@ impl Worker<'_> {
     fn spawn(&self, flight: Flight, work: impl FnOnce(&Flight) -> Result<Judged> + Send + 'static) {
         let tell = self.news.0.clone();
         std::thread::spawn(move || {
-            let judged = work(&flight);
+            let judged = calmly(|| work(&flight));
             tell.send(News::Judged(Box::new(flight), judged)).ok();
         });
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -12,7 +12,7 @@ use crate::engine::Keepers;
 use crate::error::Advice;
 use crate::job::{self, Job};
 use crate::keeper::files;
-use crate::process::{Lock, write_atomic};
+use crate::process::{Lock, write_executable};
 use crate::repo::{self, Identity};
 use crate::store::{Store, layout};
 
@@ -172,7 +172,8 @@ impl Desk {
         let mut overlay = Vec::with_capacity(found.len());
         for (path, bytes) in found {
             let to = folder.join(&path);
-            write_out(&to, &bytes)?;
+            write_executable(&to, &bytes)
+                .with_context(|| format!("cannot write {}", to.display()))?;
             overlay.push((path, to));
         }
         let top = repo.work_dir().unwrap_or_else(|| repo.common_dir());
@@ -180,17 +181,4 @@ impl Desk {
         let places = places.join(format!("queue-{}", self.key()));
         Ok(Rules { job, overlay, salt, places })
     }
-}
-
-fn write_out(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    if std::fs::read(path).is_ok_and(|old| old == bytes) {
-        return Ok(());
-    }
-    let parent = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(parent)
-        .with_context(|| format!("cannot make the folder {}", parent.display()))?;
-    write_atomic(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
-    Ok(())
 }
