@@ -15,6 +15,7 @@ use crate::engine::Options;
 use crate::engine::requests::{self, Answer, Wire};
 use crate::error;
 use crate::store::Store;
+use crate::store::load::LoadedRun;
 use crate::ui::Ui;
 
 /// Makes requests of a run and waits until they are carried out: by whoever holds the run, else by this process.
@@ -124,19 +125,21 @@ fn named(
     wire: impl Fn(String) -> Wire,
 ) -> Result<(RunId, Vec<Wire>)> {
     let mut wires = Vec::new();
-    let mut of: Option<RunId> = None;
+    let mut of: Option<(RunId, LoadedRun)> = None;
     for name in names {
         let (run, task) = opened::task(store, name, run)?;
-        let loaded = opened::load(store, &run)?;
-        opened::known(&loaded, &task)?;
-        if of.as_ref().is_some_and(|o| *o != run) {
+        let (of, loaded) = match &mut of {
+            Some(of) => of,
+            None => of.insert((run.clone(), opened::load(store, &run)?)),
+        };
+        if *of != run {
             anyhow::bail!("the tasks are of two runs; name those of one at a time");
         }
-        of = Some(run);
+        opened::known(loaded, &task)?;
         wires.push(wire(task.to_string()));
     }
     let run = match of {
-        Some(run) => run,
+        Some((run, _)) => run,
         None => opened::run(store, run)?,
     };
     Ok((run, wires))

@@ -91,7 +91,8 @@ pub(super) fn couple(
     let subject = ctx.subject(task, attempt)?;
     let merge = ctx.job.queue.merge;
     let new = landing::commit(repo, &subject, onto, candidate, &tree, merge, &ctx.identity)?;
-    assert_faithful(ctx, task, candidate, &base, onto, &new)?;
+    let work = (&base, &candidate.commit);
+    landing::assert_faithful(repo, task.as_str(), work, (onto, &new))?;
     Ok(Coupled::Car(Box::new(Car {
         task: task.clone(),
         attempt,
@@ -118,32 +119,6 @@ pub(super) fn merge_base(ctx: &Context, candidate: &Candidate, onto: &Oid) -> Re
         }
     }
     landing::merge_base(repo, onto, candidate)
-}
-
-/// A landing may change what the candidate changed and nothing else. A famous queue once reverted other people's code
-/// with all checks green, because its squash commits were built on a wrong merge base.
-fn assert_faithful(
-    ctx: &Context,
-    task: &TaskId,
-    candidate: &Candidate,
-    base: &Oid,
-    tip: &Oid,
-    new: &Oid,
-) -> Result<()> {
-    let repo = ctx.store.repo();
-    let paths = |a: &Oid, b: &Oid| -> Result<Vec<String>> {
-        let changes = repo::changed_paths(repo, &repo.tree_of(a)?, &repo.tree_of(b)?)?;
-        Ok(changes.into_iter().map(|c| c.path).collect())
-    };
-    let allowed = paths(base, &candidate.commit)?;
-    let stray = paths(tip, new)?.into_iter().find(|p| allowed.binary_search(p).is_err());
-    match stray {
-        None => Ok(()),
-        Some(path) => anyhow::bail!(
-            "the landing of `{task}` would change `{path}`, which its candidate {} does not: nothing was moved",
-            candidate.commit
-        ),
-    }
 }
 
 /// The commit by which the target contains a task already.

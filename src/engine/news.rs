@@ -327,20 +327,29 @@ impl Engine<'_> {
 
     /// Carries out what people asked for, and answers.
     pub(super) fn apply_requests(&mut self) -> Result<()> {
+        let mut applied = Vec::new();
         for waiting in requests::waiting(&self.ctx.store, &self.ctx.run) {
-            let answer = match waiting.wire.request() {
-                Err(error) => Answer { done: false, said: error.to_string() },
-                Ok(request) => {
-                    let before = self.batch.decisions.len();
-                    self.observe(Observation::Asked(request));
-                    let decisions = self.batch.decisions[before..].to_vec();
-                    // Whoever asked is told only what is durable.
-                    self.settle()?;
-                    failpoint::hit("request.applied");
-                    self.follow_request(&waiting.wire);
-                    Answer { done: !decisions.is_empty(), said: said(&waiting.wire, &decisions) }
+            match waiting.wire.request() {
+                Err(error) => {
+                    requests::answer(&waiting, &Answer { done: false, said: error.to_string() })?;
                 }
-            };
+                Ok(request) => {
+                    let decisions = self.observe(Observation::Asked(request));
+                    // One by one: what a request means depends on those before it.
+                    self.record()?;
+                    let said = said(&waiting.wire, &decisions);
+                    applied.push((waiting, Answer { done: !decisions.is_empty(), said }));
+                }
+            }
+        }
+        if applied.is_empty() {
+            return Ok(());
+        }
+        // Whoever asked is told only what is durable. One barrier serves all.
+        self.settle()?;
+        failpoint::hit("request.applied");
+        for (waiting, answer) in applied {
+            self.follow_request(&waiting.wire);
             requests::answer(&waiting, &answer)?;
         }
         Ok(())

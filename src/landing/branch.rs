@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::ambient;
 use crate::domain::id::Oid;
@@ -98,7 +98,12 @@ impl Builder<'_> {
             match repo::merge(self.repo, &own.base, &tip, candidate)? {
                 Merged::Clean { tree } => {
                     let commit = self.commit(entry, candidate, &own, &tip, &tree)?;
-                    self.assert_faithful(entry, candidate, &own.base, &tip, &commit)?;
+                    super::assert_faithful(
+                        self.repo,
+                        entry.as_str(),
+                        (&own.base, candidate),
+                        (&tip, &commit),
+                    )?;
                     ahead.extend(own.commits);
                     tip = commit.clone();
                     built.steps.push(Step { entry: entry.clone(), commit, tree });
@@ -231,30 +236,6 @@ impl Builder<'_> {
         text.push_str(if trailers { "\n" } else { "\n\n" });
         text.push_str(&format!("{BRANCH}: {entry}\n{WORK}: {candidate}\n"));
         Ok(text)
-    }
-
-    /// What lands may change what the branch changed and nothing else: a famous queue once reverted other people's code with
-    /// all checks green, because its squash commits were built on a wrong merge base.
-    fn assert_faithful(
-        &self,
-        entry: &EntryId,
-        candidate: &Oid,
-        base: &Oid,
-        tip: &Oid,
-        new: &Oid,
-    ) -> Result<()> {
-        let paths = |a: &Oid, b: &Oid| -> Result<Vec<String>> {
-            let changes = repo::changed_paths(self.repo, a, b)?;
-            Ok(changes.into_iter().map(|c| c.path).collect())
-        };
-        let allowed = paths(base, candidate)?;
-        match paths(tip, new)?.into_iter().find(|path| allowed.binary_search(path).is_err()) {
-            None => Ok(()),
-            Some(path) => bail!(
-                "the landing of `{entry}` would change `{path}`, which {} does not: nothing was moved",
-                candidate.short()
-            ),
-        }
     }
 }
 

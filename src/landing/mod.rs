@@ -6,7 +6,7 @@ pub mod contained;
 pub mod message;
 pub mod sides;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::ambient;
 use crate::domain::id::{Oid, RunId, TaskId};
@@ -30,6 +30,31 @@ pub enum Onto {
 pub fn merge_base(repo: &Repo, tip: &Oid, candidate: &Candidate) -> Result<Oid> {
     repo::merge_base(repo, tip, &candidate.commit)?
         .context("the target and the candidate have no common history")
+}
+
+/// A landing, from the tip to the commit on it, may change what the work changed, from its base to the candidate, and nothing else. A
+/// famous queue once reverted other people's code with all checks green, because its squash commits were built on a wrong merge base.
+///
+/// # Errors
+/// If it changes another path, or objects are missing.
+pub fn assert_faithful(
+    repo: &Repo,
+    name: &str,
+    (base, candidate): (&Oid, &Oid),
+    (tip, new): (&Oid, &Oid),
+) -> Result<()> {
+    let paths = |a: &Oid, b: &Oid| -> Result<Vec<String>> {
+        let changes = repo::changed_paths(repo, &repo.tree_of(a)?, &repo.tree_of(b)?)?;
+        Ok(changes.into_iter().map(|change| change.path).collect())
+    };
+    let allowed = paths(base, candidate)?;
+    match paths(tip, new)?.into_iter().find(|path| allowed.binary_search(path).is_err()) {
+        None => Ok(()),
+        Some(path) => bail!(
+            "the landing of `{name}` would change `{path}`, which its candidate {} does not: nothing was moved",
+            candidate.short()
+        ),
+    }
 }
 
 /// Merges a candidate onto a tip, in memory; `base` is where they part.

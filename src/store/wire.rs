@@ -305,8 +305,7 @@ pub(super) enum WireRun {
         canary: bool,
     },
     Halted {
-        #[serde(default)]
-        halt: Option<String>,
+        halt: String,
         reason: String,
     },
     Account {

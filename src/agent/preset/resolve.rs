@@ -349,7 +349,7 @@ mod tests {
 model = "mine-1"
 timeout = "7m"
 [presets.codex]
-needs-git = true
+litter = ["*.tmp"]
 env.set.TZ = "Europe/Berlin"
 timeouts.idle = "3m"
 [[presets.codex.errors]]
@@ -363,7 +363,8 @@ extends = "codex"
 start = ["mine", "{args}"]"#);
         let preset = resolve(&job).unwrap();
         let built_in = builtin("codex").unwrap();
-        assert_eq!((preset.needs_git, &*preset.env.set["TZ"]), (true, "Europe/Berlin"));
+        assert_eq!(preset.litter, ["*.tmp"]);
+        assert_eq!(&*preset.env.set["TZ"], "Europe/Berlin");
         assert_eq!(preset.errors.len(), built_in.errors.len() + 1);
         assert_eq!(preset.errors[0].class, Class::Overloaded);
         assert_eq!(preset.errors[1..], built_in.errors);
@@ -416,8 +417,8 @@ permissions = { edit = { args = ["--write"] } }
                 "j:5:10: there is no preset \"zzz\"\nhint: known are `claude`, `codex`, `gemini`, `opencode`, `qwen`, `copilot`, `aider`, `cursor-agent`, `amp`, `goose`, `command` and `yyyy`; others are described in [presets.NAME]",
             ),
             (
-                "[presets.claude]\nneds-git = true",
-                "j:6:1: unknown key `neds-git` in [presets.claude]\nhint: did you mean `needs-git`?",
+                "[presets.claude]\nliter = []",
+                "j:6:1: unknown key `liter` in [presets.claude]\nhint: did you mean `litter`?",
             ),
             (
                 "[presets.claude.call]\nprompt = \"pipe\"",
@@ -431,7 +432,7 @@ permissions = { edit = { args = ["--write"] } }
                 "[presets.a]\nextends = \"b\"\n[presets.b]\nextends = \"a\"",
                 "j:6:11: `extends` in [presets.a] goes in a circle: `b`, `a`\nj:8:11: `extends` in [presets.b] goes in a circle: `a`, `b`",
             ),
-            ("[presets.mine]\nneeds-git = true", "j:5:10: [presets.mine]: it needs the key `call`"),
+            ("[presets.mine]\nlitter = []", "j:5:10: [presets.mine]: it needs the key `call`"),
             (
                 "[presets.codex.call]\nstart = [\"codex\", \"{modle}\", \"{args}\"]",
                 "j:6:9: `start` in [presets.codex.call] holds an unknown placeholder: `{modle}`; known are `{prompt}`, `{prompt_file}`, `{session_id}`, `{model}`, `{cwd}`, `{max_turns}`, `{budget_usd}`, `{last_message_file}`, and alone `{permissions}` and `{args}`",

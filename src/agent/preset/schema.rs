@@ -20,9 +20,6 @@ pub struct Preset {
     /// The model, where the job names one: it is handed to the program, and it has the price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Whether the program works in a git repository only.
-    #[serde(default)]
-    pub needs_git: bool,
     /// Names and globs of what the program leaves in its folder and nobody wants.
     #[serde(default)]
     pub litter: Vec<String>,
@@ -125,9 +122,6 @@ pub struct Session {
     /// Where the name stands in an event.
     #[serde(default)]
     pub pointers: Vec<Pointer>,
-    /// Whether a session can go on only in the folder in which it began.
-    #[serde(default)]
-    pub same_cwd: bool,
 }
 
 /// Who names a session.

@@ -29,7 +29,7 @@ fn tell(kind: &RunEventKind) -> (&'static str, String, WireRun) {
         RunEventKind::Halted { halt, reason } => (
             "halted",
             format!("halted: {reason}"),
-            WireRun::Halted { halt: Some(halt.as_str().into()), reason: reason.clone() },
+            WireRun::Halted { halt: halt.as_str().into(), reason: reason.clone() },
         ),
         RunEventKind::Cancelled => ("cancelled", "cancelled".to_owned(), WireRun::Cancelled),
         RunEventKind::Account(a) | RunEventKind::EvaluatorAccount(a) => {
@@ -86,9 +86,9 @@ fn kind(wire: WireRun) -> Result<RunEventKind> {
         WireRun::Paused { reason } => RunEventKind::Paused(reason),
         WireRun::Resumed { done, failed, canary } => RunEventKind::Resumed { done, failed, canary },
         WireRun::Halted { halt, reason } => {
-            let known = Halt::ALL.into_iter().find(|h| halt.as_deref() == Some(h.as_str()));
-            // Before there was more than one kind, it was always the base.
-            RunEventKind::Halted { halt: known.unwrap_or(Halt::Base), reason }
+            let known = Halt::ALL.into_iter().find(|h| halt == h.as_str());
+            let halt = known.with_context(|| format!("unknown kind of halt: {halt}"))?;
+            RunEventKind::Halted { halt, reason }
         }
         WireRun::Cancelled => RunEventKind::Cancelled,
         WireRun::Account { closed_until, proven, strikes, slots, because, evaluator } => {
