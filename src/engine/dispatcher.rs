@@ -87,6 +87,8 @@ pub struct Engine<'a> {
     pub(super) barriers: Barriers,
     /// Folders whose content is not durable elsewhere yet.
     pub(super) litter: Vec<PathBuf>,
+    /// Names of folders of checks of which all is recorded that they say.
+    pub(super) spent: BTreeSet<String>,
     /// Lines for the notes on trees, to be written with the next events.
     pub(super) verdicts: Lines,
     /// Lines for the notes on landed commits.
@@ -141,6 +143,7 @@ pub fn prepare<'a>(
         sinking: Vec::new(),
         barriers,
         litter: Vec::new(),
+        spent: BTreeSet::new(),
         verdicts: Lines::new(),
         notes: Lines::new(),
         line: Line::default(),
@@ -340,7 +343,7 @@ impl Engine<'_> {
             return Some(Stopped::Person(why));
         }
         let queued = state.count(&Phase::Queued) > 0;
-        if let (Some((why, _)), true) = (&self.held, queued) {
+        if let Some((why, _)) = self.held.as_ref().filter(|_| queued || self.line.is_stopped()) {
             let others = state.tasks.values().any(|t| !t.phase.ended() && t.phase != Phase::Queued);
             if !others || state.phase != RunPhase::Active || self.line.is_stopped() {
                 return Some(Stopped::Person(why.clone()));

@@ -1,7 +1,7 @@
 //! Beginning what is owed: each effect on a thread of its own, in a place of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -197,12 +197,20 @@ impl Engine<'_> {
         Ok(true)
     }
 
-    fn spawn_judge(&mut self, effect: Effect, place: String, case: Case) -> bool {
-        let wait = self.options.wait;
+    pub(super) fn spawn_judge(&mut self, effect: Effect, place: String, case: Case) -> bool {
+        let (wait, fresh) = (self.options.wait, !self.spent.remove(&case.key()));
         self.spawn(effect, Some(place.clone()), move |ctx| {
-            let judged = verifications::judge(ctx, &case, &place, wait)?;
+            let judged = verifications::judge(ctx, &case, &place, wait, fresh)?;
             Ok(Seen::Judged(Box::new(case), judged))
         })
+    }
+
+    /// A keeper's folder whose word is recorded: nobody may take it for an answer to a later question.
+    pub(super) fn throw_away(&mut self, folder: PathBuf) {
+        if let Some(key) = folder.file_name() {
+            self.spent.insert(key.to_string_lossy().into_owned());
+        }
+        self.litter.push(folder);
     }
 
     /// The place for a verification: the one its keeper is in already, else a free one.
@@ -227,8 +235,8 @@ impl Engine<'_> {
             return false;
         }
         let place = self.check_place(&format!("t.{task}.{attempt}"), Stage::Task);
-        let wait = self.options.wait;
-        let task = task.clone();
+        let (wait, task) = (self.options.wait, task.clone());
+        let fresh = !self.spent.remove(&format!("t.{task}.{attempt}"));
         self.spawn(effect, Some(place.clone()), move |ctx| {
             if scoped
                 && let Some(finding) =
@@ -238,7 +246,7 @@ impl Engine<'_> {
             }
             let Candidate { commit, tree, base } = candidate;
             let case = Case::of(Stage::Task, Some((task, attempt)), (commit, tree, base));
-            let judged = verifications::judge(ctx, &case, &place, wait)?;
+            let judged = verifications::judge(ctx, &case, &place, wait, fresh)?;
             Ok(Seen::Judged(Box::new(case), judged))
         })
     }

@@ -6,13 +6,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::Context;
 use super::queue::Rules;
 use crate::domain::id::Oid;
 use crate::job;
 use crate::keeper::spec::CheckStep;
+use crate::store::layout;
 use crate::verify::{self, Stage, Subject};
 
 /// What a tip of the target asks; nothing if it has no job file, or is the run's own.
@@ -28,6 +29,14 @@ pub(super) fn rules(ctx: &Context, tip: &Oid) -> Result<Option<Arc<Rules>>> {
         return Ok(None);
     }
     let rules = ctx.desk.rules(tip).context("what the target itself asks is not known")?;
+    if let Some(path) = differs(ctx, &rules) {
+        // Both are laid over one place: the target's checks must not be carried out by the run's files, nor the other way round.
+        let target = layout::short(&ctx.manifest.target);
+        bail!(
+            "`{path}` is at `{target}` not as this run has pinned it, and the checks of both need it: take over that of `{target}` \
+             (for example `git checkout {target} -- {path}`), then `git harness start` goes on with it"
+        );
+    }
     Ok(Some(rules))
 }
 
@@ -47,6 +56,18 @@ pub(super) fn steps(
         });
     }
     steps
+}
+
+/// A file that the checks of both the run and the target name, and of which they do not have the same content.
+fn differs<'r>(ctx: &Context, rules: &'r Rules) -> Option<&'r str> {
+    let same = |ours: &PathBuf, theirs: &PathBuf| matches!((std::fs::read(ours), std::fs::read(theirs)), (Ok(ours), Ok(theirs)) if ours == theirs);
+    // What is a task's own is laid over nothing: it is as the tasks have made it.
+    let laid = ctx.laid_over();
+    let mut theirs = rules.overlay.iter();
+    let found = theirs.find(|(path, theirs)| {
+        laid.iter().any(|(pinned, ours)| pinned == path && !same(ours, theirs))
+    });
+    found.map(|(path, _)| path.as_str())
 }
 
 /// Whether the run has pinned the files that the target's checks name as the target has them.

@@ -91,8 +91,10 @@ pub(super) fn couple(
     let subject = ctx.subject(task, attempt)?;
     let merge = ctx.job.queue.merge;
     let new = landing::commit(repo, &subject, onto, candidate, &tree, merge, &ctx.identity)?;
-    let work = (&base, &candidate.commit);
-    landing::assert_faithful(repo, task.as_str(), work, (onto, &new))?;
+    if let Some(path) = landing::stray(repo, (&base, &candidate.commit), (onto, &new))? {
+        // As where the target has renamed what the task changes: whoever made it has to see both.
+        return Ok(Coupled::Conflict(vec![path]));
+    }
     Ok(Coupled::Car(Box::new(Car {
         task: task.clone(),
         attempt,
@@ -144,6 +146,10 @@ pub(super) fn follow(ctx: &Context, landings: &[Landing]) -> Result<Vec<String>>
     let (Some(first), Some(last)) = (landings.first(), landings.last()) else {
         return Ok(Vec::new());
     };
+    if ctx.tip()? != last.new {
+        // Somebody has gone on from there since: what their work trees show is theirs.
+        return Ok(Vec::new());
+    }
     let behind = ctx.store.follow(&ctx.manifest.target, &first.old, &last.new)?;
     Ok(behind.iter().map(|one| one.told(&last.new)).collect())
 }

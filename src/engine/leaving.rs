@@ -51,7 +51,7 @@ impl Engine<'_> {
         let mut landings = Vec::with_capacity(entries.len());
         for (entry, _) in entries {
             let task = task(entry).map_err(Trouble::State)?;
-            let Some(car) = self.line.cars.get(&(train, task.clone())) else {
+            let Some(car) = self.line.car(train, entry) else {
                 let lost = anyhow::anyhow!("the train of `{task}` is not there");
                 return Err(Trouble::State(lost));
             };

@@ -4,14 +4,14 @@
 //! is for branches. It is kept in memory only: what waits to land is told by the tasks' chains, and what was said of a
 //! tree is found again in its keeper's folder, so a new supervisor asks the same questions and gets the same answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::dispatcher::{Engine, Seen as News};
+use super::dispatcher::Engine;
 use super::landings::{self, Car, Coupled};
 use super::verifications::{self, Case, Judged, Member};
 use super::{Report, gate};
@@ -43,8 +43,8 @@ pub(super) struct Line {
     queue: Option<Queue>,
     /// The candidates that it was told of and that have not landed or left.
     pub(super) inside: BTreeMap<TaskId, Oid>,
-    /// The commits of its trains.
-    pub(super) cars: BTreeMap<(TrainId, TaskId), Car>,
+    /// The commits of its trains, by their ids: a train can pass its commits on to another.
+    cars: BTreeMap<Oid, Car>,
     /// What was said of trees that pass.
     pub(super) green: BTreeMap<Oid, (Case, Judged)>,
     /// What was said last of a task's work alone on the tip, and the tree of that.
@@ -95,14 +95,26 @@ impl Line {
     /// The commits of the first steps of a train that are not on the target yet, in order.
     fn prefix(&self, train: TrainId, prefix: usize) -> Result<Vec<&Car>> {
         let Some(queue) = &self.queue else { return Ok(Vec::new()) };
-        let found = queue.trains().find(|(id, _)| *id == train);
         let mut cars = Vec::with_capacity(prefix);
-        for id in found.map(|(_, train)| train.entries().take(prefix)).into_iter().flatten() {
-            let landed = queue.item(id).is_some_and(|item| item.standing == Standing::Landed);
-            let car = self.cars.get(&(train, task(id)?)).filter(|_| !landed);
-            cars.extend(car);
+        for step in self.steps(train).iter().take(prefix) {
+            let landed = queue.item(&step.entry).is_some_and(|i| i.standing == Standing::Landed);
+            if !landed {
+                let lost = || format!("the commit of `{}` is not known", step.entry);
+                cars.push(self.cars.get(&step.commit).with_context(lost)?);
+            }
         }
         Ok(cars)
+    }
+
+    fn steps(&self, train: TrainId) -> &[Step] {
+        let mut trains = self.queue.iter().flat_map(Queue::trains);
+        trains.find(|(id, _)| *id == train).map_or(&[], |(_, train)| train.steps())
+    }
+
+    /// The commit of an entry in a train.
+    pub(super) fn car(&self, train: TrainId, entry: &EntryId) -> Option<&Car> {
+        let step = self.steps(train).iter().find(|step| step.entry == *entry)?;
+        self.cars.get(&step.commit)
     }
 }
 
@@ -110,7 +122,7 @@ impl Engine<'_> {
     /// Does what the queue owes, given the tasks that may land. Says whether anything was begun.
     pub(super) fn land(&mut self, due: &[TaskId]) -> Result<bool> {
         let waits = self.held.as_ref().is_some_and(|(_, since)| since.elapsed() < HELD);
-        let idle = due.is_empty() && self.line.inside.is_empty();
+        let idle = due.is_empty() && self.line.inside.is_empty() && !self.line.is_stopped();
         if idle || waits || self.leaving.is_some() {
             return Ok(false);
         }
@@ -249,8 +261,9 @@ impl Engine<'_> {
             }
         }
         queue.settle();
-        let trains: Vec<TrainId> = queue.trains().map(|(id, _)| id).collect();
-        line.cars.retain(|(train, _), _| trains.contains(train));
+        let steps = queue.trains().flat_map(|(_, train)| train.steps());
+        let used: BTreeSet<&Oid> = steps.map(|step| &step.commit).collect();
+        line.cars.retain(|commit, _| used.contains(commit));
         if line.inside.is_empty() {
             line.green.clear();
         }
@@ -273,7 +286,7 @@ impl Engine<'_> {
                     let (commit, tree) = (car.new.clone(), car.tree.clone());
                     tip = commit.clone();
                     steps.push(Step { entry: entry.clone(), commit, tree });
-                    self.line.cars.insert((train, task), *car);
+                    self.line.cars.insert(tip.clone(), *car);
                 }
                 Coupled::Conflict(paths) => {
                     let alone = tip == *onto
@@ -319,12 +332,8 @@ impl Engine<'_> {
             return Ok(Asked::Known);
         }
         let place = self.check_place(&case.key(), Stage::Landing);
-        let wait = self.options.wait;
         self.line.asked.insert(task, question);
-        self.spawn(effect, Some(place.clone()), move |ctx| {
-            let judged = verifications::judge(ctx, &case, &place, wait)?;
-            Ok(News::Judged(Box::new(case), judged))
-        });
+        self.spawn_judge(effect, place, case);
         Ok(Asked::Begun)
     }
 
@@ -360,7 +369,12 @@ impl Engine<'_> {
             }
         };
         let green = ruling == Ruling::Green;
-        if let Ruling::Broken(_) = ruling {
+        if let (Ruling::Broken(why), false) = (&ruling, case.with.is_empty()) {
+            // By which of them, if by any, is found out first.
+            (self.report)(Report::Note(format!(
+                "what would land together could not be judged: {why}"
+            )));
+        } else if let Ruling::Broken(_) = ruling {
             // Held against nobody, but counted, and waited for: by the task in whose name it was asked.
             let state = self.ledger.state.tasks.get(task);
             let same = |s: &&TaskState| case.task.as_ref().is_none_or(|(_, of)| s.attempt == *of);
@@ -438,7 +452,9 @@ impl Engine<'_> {
 
     /// What keepers have left of questions that nobody will ask again. A keeper that is at work keeps its folder: it has not told yet.
     pub(super) fn clear_folders(&mut self) {
-        self.litter.append(&mut self.line.folders);
+        for folder in std::mem::take(&mut self.line.folders) {
+            self.throw_away(folder);
+        }
     }
 }
 

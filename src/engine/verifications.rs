@@ -161,8 +161,9 @@ fn asked(ctx: &Context, case: &Case, place: &str) -> Result<Asked> {
 pub(super) fn steps(ctx: &Context, case: &Case, place: &str) -> Result<Vec<CheckStep>> {
     let Asked { mut steps, ours, .. } = asked(ctx, case, place)?;
     let who = case.task.as_ref().map(|(task, attempt)| (task, *attempt));
-    verify::recall(&ctx.store, &ctx.job, &ctx.run, &case.tree, who, &mut steps)?;
-    if let (Some(rules), Some(theirs)) = (&case.rules, steps.get_mut(ours..)) {
+    let (mine, theirs) = steps.split_at_mut(ours);
+    verify::recall(&ctx.store, &ctx.job, &ctx.run, &case.tree, who, mine)?;
+    if let Some(rules) = &case.rules {
         // Which of its verdicts may be known is for the target to say.
         verify::recall(&ctx.store, &rules.job, &ctx.run, &case.tree, who, theirs)?;
     }
@@ -183,8 +184,15 @@ pub(super) fn shares(
     Ok(of_each.iter().map(|(task, own)| (task.clone(), share(own))).collect())
 }
 
-/// Judges a tree. `None`: a keeper is at it, and we do not wait.
-pub(super) fn judge(ctx: &Context, case: &Case, place: &str, wait: bool) -> Result<Option<Judged>> {
+/// Judges a tree. `None`: a keeper is at it, and we do not wait. What a keeper has said before counts only if it is `fresh`:
+/// not recorded yet.
+pub(super) fn judge(
+    ctx: &Context,
+    case: &Case,
+    place: &str,
+    wait: bool,
+    mut fresh: bool,
+) -> Result<Option<Judged>> {
     let steps = steps(ctx, case, place)?;
     if let Some(mut verdict) = verify::foregone(&steps) {
         if let (Judgement::Rejected(findings), Some((_, attempt))) =
@@ -211,7 +219,7 @@ pub(super) fn judge(ctx: &Context, case: &Case, place: &str, wait: bool) -> Resu
         let same = before
             .as_ref()
             .is_some_and(|spec| spec.asks(case.tree.as_str(), &steps, &ctx.places.join(place)));
-        if let Some(outcome) = ChecksOutcome::read(&dir).filter(|_| same) {
+        if let Some(outcome) = ChecksOutcome::read(&dir).filter(|_| same && fresh) {
             drop(lock);
             return conclude(ctx, case, &dir, &outcome, &steps).map(Some);
         }
@@ -229,6 +237,7 @@ pub(super) fn judge(ctx: &Context, case: &Case, place: &str, wait: bool) -> Resu
             return Ok(Some(Judged { verdict, lines: Vec::new() }));
         }
         clear(&dir)?;
+        fresh = true;
         std::fs::create_dir_all(dir.join(files::TMP))?;
         write_spec(ctx, case, place, &dir, &steps)?;
         failpoint::hit("checks.spec-written");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::ambient;
 use crate::domain::id::Oid;
@@ -98,12 +98,13 @@ impl Builder<'_> {
             match repo::merge(self.repo, &own.base, &tip, candidate)? {
                 Merged::Clean { tree } => {
                     let commit = self.commit(entry, candidate, &own, &tip, &tree)?;
-                    super::assert_faithful(
-                        self.repo,
-                        entry.as_str(),
-                        (&own.base, candidate),
-                        (&tip, &commit),
-                    )?;
+                    let work = (&own.base, candidate);
+                    if let Some(path) = super::stray(self.repo, work, (&tip, &commit))? {
+                        bail!(
+                            "the landing of `{entry}` would change `{path}`, which {} does not: nothing was moved",
+                            candidate.short()
+                        );
+                    }
                     ahead.extend(own.commits);
                     tip = commit.clone();
                     built.steps.push(Step { entry: entry.clone(), commit, tree });

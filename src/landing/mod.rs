@@ -6,7 +6,7 @@ pub mod contained;
 pub mod message;
 pub mod sides;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::ambient;
 use crate::domain::id::{Oid, RunId, TaskId};
@@ -32,29 +32,23 @@ pub fn merge_base(repo: &Repo, tip: &Oid, candidate: &Candidate) -> Result<Oid> 
         .context("the target and the candidate have no common history")
 }
 
-/// A landing, from the tip to the commit on it, may change what the work changed, from its base to the candidate, and nothing else. A
-/// famous queue once reverted other people's code with all checks green, because its squash commits were built on a wrong merge base.
+/// What a landing, from the tip to the commit on it, would change that the work, from its base to the candidate, does not: a path,
+/// if there is one. Then it must not land. A famous queue once reverted other people's code with all checks green, because its
+/// squash commits were built on a wrong merge base; and where the tip has renamed what the work changes, the two have to meet.
 ///
 /// # Errors
-/// If it changes another path, or objects are missing.
-pub fn assert_faithful(
+/// If objects are missing.
+pub fn stray(
     repo: &Repo,
-    name: &str,
     (base, candidate): (&Oid, &Oid),
     (tip, new): (&Oid, &Oid),
-) -> Result<()> {
+) -> Result<Option<String>> {
     let paths = |a: &Oid, b: &Oid| -> Result<Vec<String>> {
         let changes = repo::changed_paths(repo, &repo.tree_of(a)?, &repo.tree_of(b)?)?;
         Ok(changes.into_iter().map(|change| change.path).collect())
     };
     let allowed = paths(base, candidate)?;
-    match paths(tip, new)?.into_iter().find(|path| allowed.binary_search(path).is_err()) {
-        None => Ok(()),
-        Some(path) => bail!(
-            "the landing of `{name}` would change `{path}`, which its candidate {} does not: nothing was moved",
-            candidate.short()
-        ),
-    }
+    Ok(paths(tip, new)?.into_iter().find(|path| allowed.binary_search(path).is_err()))
 }
 
 /// Merges a candidate onto a tip, in memory; `base` is where they part.

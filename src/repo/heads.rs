@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Repo, link};
+use super::{Repo, link, object_id, tree};
+use crate::domain::id::Oid;
 
 /// A work tree that has a branch checked out, or will have when its rebase ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,4 +76,31 @@ fn reserved(git_dir: &Path, full_ref: &str) -> Option<Reserved> {
     }
     let rebasing = on("rebase-merge/head-name", "") || on("rebase-apply/head-name", "");
     rebasing.then_some(Reserved::ByRebase)
+}
+
+/// Whether the index of a work tree has come from one commit to another: of what differs between the two it has some as the second has
+/// it, and nothing as the first has. What is like neither, the user has staged.
+///
+/// # Errors
+/// If the index or a commit cannot be read.
+pub fn has_followed(repo: &Repo, git_dir: &Path, old: &Oid, new: &Oid) -> Result<bool> {
+    let local = repo.local();
+    let (a, b) = (tree::of(&local, object_id(old)?)?, tree::of(&local, object_id(new)?)?);
+    let path = git_dir.join("index");
+    if !path.is_file() {
+        return Ok(false);
+    }
+    let index = gix::index::File::at(&path, local.object_hash(), true, Default::default())
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let mut some = false;
+    for difference in tree::differences(&local, a, b)? {
+        let there = index.entry_by_path(difference.path.as_ref()).map(|entry| entry.id);
+        let id = |entry: &Option<_>| entry.as_ref().map(|entry: &tree::Entry| entry.id);
+        if there == id(&difference.after) {
+            some = true;
+        } else if there == id(&difference.before) {
+            return Ok(false);
+        }
+    }
+    Ok(some)
 }

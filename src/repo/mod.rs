@@ -42,7 +42,7 @@ pub use bulk::read_commits;
 pub use changes::{FileChange, file_changes};
 pub use diff::{Change, ChangeKind, changed_paths, unified_diff};
 pub use handle::Handle;
-pub use heads::{Checkout, checkouts};
+pub use heads::{Checkout, checkouts, has_followed};
 pub use merge::{Merged, conflicts, merge, merge_base};
 pub use objects::{
     CommitInfo, Graft, commit, commit_as, commit_info, edit_tree, graft, read_blob, write_blob,

@@ -63,7 +63,14 @@ impl Store {
             if checkout.rebasing {
                 return Ok(Some(format!("a rebase of it is under way in {path}: end that first")));
             }
-            let shows = behind.get(&checkout.work_dir).unwrap_or(old);
+            let noted = behind.get(&checkout.work_dir);
+            let shows = match noted {
+                // Somebody has made it follow since.
+                Some(shown) if !repo::has_followed(self.repo(), &checkout.git_dir, shown, old)? => {
+                    shown
+                }
+                Some(_) | None => old,
+            };
             if let Some(why) = read_tree(self.git(), &checkout, shows, new, true)? {
                 return Ok(Some(format!(
                     "it is checked out in {path}, where the landing would touch what is not committed: {why}"
@@ -81,7 +88,16 @@ impl Store {
         let before = self.shown(target)?;
         let mut behind = Vec::new();
         for checkout in repo::checkouts(self.repo(), target)? {
-            let shows = before.get(&checkout.work_dir).unwrap_or(old);
+            let followed =
+                |from: &Oid, to: &Oid| repo::has_followed(self.repo(), &checkout.git_dir, from, to);
+            let shows = match before.get(&checkout.work_dir) {
+                Some(shown) if !followed(shown, old)? => shown,
+                Some(_) | None => old,
+            };
+            if followed(shows, new)? {
+                // A process that was killed, or a person, has done it: to do it again would undo what was staged since.
+                continue;
+            }
             let said = match checkout.rebasing {
                 true => Some("a rebase is under way there".to_owned()),
                 false => read_tree(self.git(), &checkout, shows, new, false)?,
@@ -102,7 +118,18 @@ impl Store {
     /// # Errors
     /// If what was noted cannot be read.
     pub fn behind(&self, target: &str) -> Result<Vec<Behind>> {
-        let shown = self.shown(target)?;
+        let mut shown = self.shown(target)?;
+        let (checkouts, tip) = match (shown.is_empty(), self.read(target)?) {
+            (false, Some(tip)) => (repo::checkouts(self.repo(), target)?, tip),
+            (true, _) | (false, None) => return Ok(Vec::new()),
+        };
+        for checkout in checkouts {
+            if let Some(shows) = shown.get(&checkout.work_dir)
+                && repo::has_followed(self.repo(), &checkout.git_dir, shows, &tip)?
+            {
+                shown.remove(&checkout.work_dir);
+            }
+        }
         let why = || "it could not follow when the target moved".to_owned();
         Ok(shown.into_iter().map(|(path, shows)| Behind { path, shows, why: why() }).collect())
     }

@@ -91,8 +91,14 @@ impl Queue {
                     self.span = half.clamp(least, self.widest().max(least));
                 }
             }
-            // It is asked again, because nobody has said anything about it.
-            Ruling::Broken(_) => {}
+            // It is asked again, because nobody has said anything about it. Where that comes to nothing twice with several in it, one of
+            // them may be why: it is looked for, and only what cannot be judged alone keeps others from nothing.
+            Ruling::Broken(why) => {
+                let several = prefix > train.good + 1;
+                if several && train.asked.get(&prefix).is_some_and(|times| *times > 1) {
+                    train.failed(prefix, why);
+                }
+            }
         }
     }
 

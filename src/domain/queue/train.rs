@@ -84,7 +84,9 @@ impl Train {
         steps.iter().map(|s| &s.entry).chain(plan.iter().map(|(id, _)| id))
     }
 
-    pub(super) fn steps(&self) -> &[Step] {
+    /// Its commits, in order; none before it is built.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
         self.steps.as_deref().unwrap_or_default()
     }
 

@@ -56,6 +56,15 @@ impl Worker<'_> {
         self.tell_untold();
         failpoint::hit("land.durable");
         if let Some(remote) = self.options.push.clone() {
+            if let Some(there) = self.remote_has.clone()
+                && !store.repo().is_ancestor(&there, commit).unwrap_or(false)
+            {
+                // It would take back what others have there already, or what was pushed and could not land here.
+                drop(proof);
+                self.person = self.pull()?;
+                self.meet_target()?;
+                return Ok(true);
+            }
             match self.push(&remote, commit)? {
                 Pushed::Done => {}
                 Pushed::Moved => {
@@ -84,6 +93,11 @@ impl Worker<'_> {
             store.advance_over_branches(&proof, (onto, commit), book.as_ref(), &event, &notes)?;
         match moved {
             Moved::TargetMoved => {
+                drop(proof);
+                if self.options.push.is_some() {
+                    // What was pushed has landed there, whatever was asked here meanwhile.
+                    self.person = self.pull()?;
+                }
                 self.read_book(true)?;
                 self.meet_target()?;
             }
