@@ -343,9 +343,12 @@ impl Engine<'_> {
             return Some(Stopped::Person(why));
         }
         let queued = state.count(&Phase::Queued) > 0;
-        if let Some((why, _)) = self.held.as_ref().filter(|_| queued || self.line.is_stopped()) {
+        // Somebody may have mended it this moment.
+        let fails = self.ctx.tip().is_ok_and(|tip| self.line.is_stopped_at(&tip));
+        let mended = self.line.is_stopped() && !fails;
+        if let Some((why, _)) = self.held.as_ref().filter(|_| (queued || fails) && !mended) {
             let others = state.tasks.values().any(|t| !t.phase.ended() && t.phase != Phase::Queued);
-            if !others || state.phase != RunPhase::Active || self.line.is_stopped() {
+            if !others || state.phase != RunPhase::Active || fails {
                 return Some(Stopped::Person(why.clone()));
             }
         }

@@ -85,6 +85,11 @@ impl Line {
         self.queue.as_ref().and_then(Queue::stopped) == Some(Stop::TipFails)
     }
 
+    /// Whether that is so of this tip.
+    pub(super) fn is_stopped_at(&self, tip: &Oid) -> bool {
+        self.is_stopped() && self.queue.as_ref().is_some_and(|queue| queue.tip() == tip)
+    }
+
     /// What is in no train.
     pub(super) fn waiting(&self) -> Vec<EntryId> {
         let Some(queue) = &self.queue else { return Vec::new() };

@@ -86,7 +86,7 @@ pub struct Context {
     pub identity: Identity,
     /// Pinned files: path, and where it is written out.
     pub overlay: Vec<(String, PathBuf)>,
-    /// See [`Context::laid_over`].
+    /// What of that is laid over the places of checks, once it has been asked for.
     pub laid_over: OnceLock<Vec<(String, PathBuf)>>,
     /// A hash of those files.
     pub salt: String,

@@ -78,8 +78,8 @@ fn reserved(git_dir: &Path, full_ref: &str) -> Option<Reserved> {
     rebasing.then_some(Reserved::ByRebase)
 }
 
-/// Whether the index of a work tree has come from one commit to another: of what differs between the two it has some as the second has
-/// it, and nothing as the first has. What is like neither, the user has staged.
+/// Whether the index of a work tree has come from one commit to another: of what differs between the two it has nothing as the first
+/// has it. What is like neither, the user has staged.
 ///
 /// # Errors
 /// If the index or a commit cannot be read.
@@ -92,15 +92,13 @@ pub fn has_followed(repo: &Repo, git_dir: &Path, old: &Oid, new: &Oid) -> Result
     }
     let index = gix::index::File::at(&path, local.object_hash(), true, Default::default())
         .with_context(|| format!("cannot read {}", path.display()))?;
-    let mut some = false;
     for difference in tree::differences(&local, a, b)? {
         let there = index.entry_by_path(difference.path.as_ref()).map(|entry| entry.id);
         let id = |entry: &Option<_>| entry.as_ref().map(|entry: &tree::Entry| entry.id);
-        if there == id(&difference.after) {
-            some = true;
-        } else if there == id(&difference.before) {
+        let (before, after) = (id(&difference.before), id(&difference.after));
+        if there == before && before != after {
             return Ok(false);
         }
     }
-    Ok(some)
+    Ok(true)
 }

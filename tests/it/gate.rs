@@ -119,3 +119,33 @@ fn no_agent_begins_from_a_target_that_fails() {
     assert_eq!(sandbox.task("beta")["state"], "reviewing");
     assert_eq!(sandbox.task("gamma")["attempts"], 0);
 }
+
+#[test]
+fn the_targets_check_is_never_carried_out_by_the_runs_own_files() {
+    let sandbox = guarded("! grep -n FORBIDDEN alpha beta");
+    // The run has a check of the same name and words, with a script as the work tree has it.
+    let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
+    sandbox.write("jobs/other.toml", &text);
+    sandbox.write("gate.sh", "exit 0");
+    sandbox.remember();
+    sandbox.script("alpha.1", "edit alpha FORBIDDEN");
+    let said = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
+    said.says("`gate.sh` is at `harness/trunk` not as this run has pinned it");
+    assert_eq!(sandbox.git(&["rev-parse", "harness/trunk"]), sandbox.base);
+}
+
+#[test]
+fn a_target_that_is_mended_is_seen_also_where_nothing_waits_to_land() {
+    let sandbox = reviewed(Job::new(&["alpha", "beta"]).set("limits", "jobs = 1"));
+    sandbox.script("beta.1", "wait_for \"$HOME/go\"; edit beta BAD");
+    sandbox.run(&["start", "jobs/other.toml", "--only", "alpha"]).exits(3);
+    push(&sandbox, "FORBIDDEN");
+    sandbox.run(&["approve", "alpha"]).exits(0);
+    let started = sandbox.spawn(&["start", "jobs/other.toml"]);
+    sandbox.await_that("the target fails", || started.said().contains("with nothing of this run"));
+    sandbox.run(&["skip", "alpha", "--message", "not now"]).exits(0);
+    push(&sandbox, "mended");
+    sandbox.give_sign("go");
+    started.wait().exits(3).says("1 candidate waits for a review");
+    assert_eq!(sandbox.task("beta")["attempts"], 2);
+}

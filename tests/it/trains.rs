@@ -212,3 +212,72 @@ fn hooks_hold_up_landings_and_are_told_of_them() {
     let told = std::fs::read_to_string(sandbox.sign("told")).unwrap();
     assert_eq!(told, "refs/heads/harness/job-1/result job-1/alpha job-1/beta 2\n");
 }
+
+#[test]
+fn a_group_that_was_screened_and_does_not_go_with_what_has_landed_is_taken_apart() {
+    let check = "! { grep -q good alpha && grep -q good delta; }";
+    let job = Job::bare(&["alpha", "beta", "gamma", "delta"])
+        .set("queue", "ahead = 3\nbatch = 2\nreview = \"required\"")
+        .check("together", &["sh", "-c", check], "when = [\"landing\"]\ncache = false");
+    let sandbox = Sandbox::new(job);
+    sandbox.script("default", "edit \"$HARNESS_TASK\" good");
+    for (task, other) in [("alpha", "delta"), ("delta", "alpha")] {
+        let told = format!("expect_feedback together; edit {task} 'goes with {other}'");
+        sandbox.script(&format!("{task}.2"), &told);
+    }
+    // All four wait to land at the same moment; which of the two that do not go together is first is no matter.
+    sandbox.run(&["start"]).exits(3);
+    sandbox.run(&["approve", "--all"]).exits(0);
+    sandbox.run(&["start"]).exits(3);
+    sandbox.run(&["approve", "--all"]).exits(0);
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+}
+
+#[test]
+fn who_changes_what_the_target_has_renamed_is_told_and_holds_nobody_up() {
+    let job = Job::new(&["alpha", "beta"])
+        .set("job", "target = \"harness/trunk\"")
+        .set("queue", "review = \"required\"");
+    let mut sandbox = Sandbox::new(job);
+    let long = |end: &str| (0..40).map(|n| format!("line {n}\\n")).collect::<String>() + end;
+    sandbox.write("alpha", &long("").replace("\\n", "\n"));
+    sandbox.git(&["add", "alpha"]);
+    sandbox.git(&["commit", "--quiet", "--message", "a long file"]);
+    sandbox.git(&["branch", "harness/trunk"]);
+    sandbox.remember();
+    sandbox.script("alpha.1", "printf 'line 0, changed\\n' | cat - alpha > new; mv new alpha");
+    sandbox.script("alpha.2", "expect_feedback renamed; edit alpha 'made anew'");
+    sandbox.run(&["start"]).exits(3);
+    sandbox.git(&["mv", "alpha", "renamed"]);
+    sandbox.git(&["commit", "--quiet", "--message", "renamed"]);
+    sandbox.git(&["branch", "--force", "harness/trunk", "main"]);
+    sandbox.base = sandbox.git(&["rev-parse", "HEAD"]);
+    sandbox.remember();
+    sandbox.run(&["approve", "--all"]).exits(0);
+    sandbox.run(&["start"]).exits(3);
+    assert_eq!(sandbox.task("beta")["state"], "done");
+    assert_eq!(sandbox.task("alpha")["attempts"], 2);
+    sandbox.run(&["approve", "--all"]).exits(0);
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).on("refs/heads/harness/trunk").holds();
+}
+
+#[test]
+fn what_a_check_has_said_once_is_no_answer_when_the_same_work_comes_again() {
+    let check =
+        "grep -q good alpha || exit 0; [ -e \"$HOME/up\" ] || { echo 'the base is down'; exit 1; }";
+    let job = Job::bare(&["alpha", "beta"]).check(
+        "base",
+        &["sh", "-c", check],
+        "when = [\"landing\"]\ncache = false",
+    );
+    let sandbox = Sandbox::new(job);
+    // Under one supervisor from the first attempt to the last.
+    sandbox.script("beta", "wait_for \"$HOME/up\"; edit beta good");
+    sandbox.script("alpha", "edit alpha good");
+    sandbox.script("alpha.2", ": >\"$HOME/up\"; edit alpha good");
+    sandbox.run(&["start"]).exits(0);
+    Claim::all(&sandbox).holds();
+    assert_eq!(sandbox.task("alpha")["attempts"], 2);
+}

@@ -238,15 +238,27 @@ fn nobody_is_blamed_while_the_tip_itself_fails() {
 #[test]
 fn a_fault_of_the_infrastructure_is_asked_again_and_blames_nobody() {
     let mut bench = Bench::new(2, 1, false);
-    bench.add(&["a", "b"]);
+    bench.add(&["a"]);
     bench.build();
     for attempt in 1..4 {
         let asked = bench.queue.owed();
         let again = |o: &Owed| matches!(o, Owed::Verify { attempt: n, .. } if *n == attempt);
         assert!(asked.len() == 1 && asked.iter().all(again), "{asked:?}");
-        bench.judge("ab", Ruling::Broken("no space".into()));
+        bench.judge("a", Ruling::Broken("no space".into()));
     }
-    assert_eq!(bench.asked(), [(Kind::Integrate, "ab".into())]);
+    assert_eq!(bench.asked(), [(Kind::Integrate, "a".into())]);
+}
+
+#[test]
+fn one_that_cannot_be_judged_keeps_nobody_else_from_landing() {
+    let mut bench = Bench::new(2, 1, false);
+    bench.add(&["a", "b"]);
+    bench.build();
+    for _ in 0..2 {
+        assert_eq!(bench.asked(), [(Kind::Integrate, "ab".into())]);
+        bench.judge("ab", Ruling::Broken("it hangs".into()));
+    }
+    assert_eq!(bench.asked(), [(Kind::Integrate, "a".into())]);
 }
 
 #[test]

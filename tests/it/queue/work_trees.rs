@@ -98,3 +98,53 @@ fn a_remote_gets_each_landing_first_and_may_have_moved() {
     assert_eq!(line.landed(), ["b0", "b1"]);
     line.holds();
 }
+
+#[test]
+fn what_a_person_stages_when_a_work_tree_has_followed_is_never_taken_for_what_it_shows() {
+    let line = Line::new("");
+    let lines = |second: &str| format!("this is 0\n{second}\n3\n4\n5\n6\n7\n8\n9\n");
+    line.branch("one", "main", &[("f0", &lines("2")), ("f1", "dangerous\n")]);
+    line.add(&["one"]);
+    line.sandbox.run(&["queue", "run"]).exits(0);
+    line.sandbox.write("f0", &lines("2, by hand"));
+    line.sandbox.git(&["add", "f0"]);
+    // A process that looks whether all has followed.
+    let said = line.sandbox.run(&["queue", "run"]).exits(0);
+    assert!(!said.err.contains("behind"), "{said}");
+    line.sandbox.git(&["commit", "--quiet", "--message", "by hand"]);
+    line.branch("two", "main", &[("f1", "this is 1\n")]);
+    line.add(&["two"]);
+    line.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(line.sandbox.git(&["diff", "--cached", "--name-only"]), "");
+    assert_eq!(std::fs::read_to_string(line.sandbox.repo.join("f1")).unwrap(), "this is 1\n");
+}
+
+#[test]
+fn what_was_pushed_is_never_pushed_away() {
+    let line = Line::new("batch = 1");
+    let bare = line.sandbox.root().join("origin.git");
+    let url = bare.to_str().unwrap().to_owned();
+    line.sandbox.git(&["init", "--quiet", "--bare", &url]);
+    line.sandbox.git(&["push", "--quiet", &url, "main"]);
+    line.good(2);
+    line.add(&["b0", "b1"]);
+    // While the first is pushed, somebody takes it out.
+    let (program, repo) = (crate::sandbox::program().display(), line.sandbox.repo.display());
+    let root = line.sandbox.root();
+    let hook = format!(
+        "#!/bin/sh\n[ -e {0}/once ] && exit 0\n: >{0}/once\n\
+         for v in $(git rev-parse --local-env-vars) GIT_QUARANTINE_PATH; do unset $v; done\n\
+         cd {repo} && {program} queue remove b0\n",
+        root.display()
+    );
+    let file = bare.join("hooks/post-receive");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, hook).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    line.sandbox.run(&["queue", "run", "--push", &url]).exits(0);
+    let there = line.sandbox.try_git(&bare, &["log", "--format=%s", "main"]).exits(0);
+    let here = line.sandbox.git(&["log", "--format=%s", "main"]);
+    assert_eq!(there.out.trim(), here);
+    assert!(line.sandbox.root().join("once").exists());
+    assert_eq!(line.landed(), ["b0", "b1"]);
+}
