@@ -16,6 +16,7 @@ use super::line::Line;
 use super::news::Sinking;
 use super::reviews::Branches;
 use super::slots::Slots;
+use super::tips::Tips;
 use super::verifications::{Case, Judged};
 use super::{Context, Options, Report, Stopped, recover, signals};
 use crate::ambient;
@@ -95,6 +96,8 @@ pub struct Engine<'a> {
     pub(super) notes: Lines,
     /// Candidates on their way to the target.
     pub(super) line: Line,
+    /// What is known of the tips that others have made.
+    pub(super) tips: Tips,
     /// Landings that wait for a barrier.
     pub(super) leaving: Option<Leaving>,
     /// What is known of branches under review.
@@ -147,6 +150,7 @@ pub fn prepare<'a>(
         verdicts: Lines::new(),
         notes: Lines::new(),
         line: Line::default(),
+        tips: Tips::default(),
         leaving: None,
         branches: Branches::default(),
         held: None,
@@ -344,7 +348,8 @@ impl Engine<'_> {
         }
         let queued = state.count(&Phase::Queued) > 0;
         // Somebody may have mended it this moment.
-        let fails = self.ctx.tip().is_ok_and(|tip| self.line.is_stopped_at(&tip));
+        let fails = (self.ctx.tip())
+            .is_ok_and(|tip| self.line.is_stopped_at(&tip) || self.tips.fails_at(&tip));
         let mended = self.line.is_stopped() && !fails;
         if let Some((why, _)) = self.held.as_ref().filter(|_| (queued || fails) && !mended) {
             let others = state.tasks.values().any(|t| !t.phase.ended() && t.phase != Phase::Queued);

@@ -31,7 +31,7 @@ impl Engine<'_> {
     pub(super) fn begin(&mut self) -> Result<bool> {
         let effects = owed(&self.ledger.state, ambient::now(), &self.policy);
         let full = effects.iter().any(|e| matches!(e, Effect::Start(..))) && self.is_full();
-        let crowded = full || self.is_crowded();
+        let crowded = full || !self.may_begin_from_tip(&effects)? || self.is_crowded();
         let mut begun = false;
         let mut launches = Vec::new();
         let mut queued = Vec::new();

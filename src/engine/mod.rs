@@ -24,6 +24,7 @@ pub mod requests;
 mod reviews;
 mod signals;
 mod slots;
+mod tips;
 mod verifications;
 
 use std::collections::{BTreeMap, BTreeSet};

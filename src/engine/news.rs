@@ -121,6 +121,11 @@ impl Engine<'_> {
             self.car_judged(task, case, judged)?;
             return Ok(false);
         }
+        if *effect == Effect::JudgeBase && self.ledger.state.base_passed.is_some() {
+            self.tip_judged(case, &judged.verdict);
+            self.throw_away(verifications::folder(&self.ctx, case));
+            return Ok(false);
+        }
         self.note_verdict(&case.tree, judged.lines);
         let observation = match &case.task {
             None => {
@@ -176,6 +181,7 @@ impl Engine<'_> {
         let inconclusive =
             || Verdict { judgement: Judgement::Inconclusive(why.to_owned()), results: Vec::new() };
         match effect {
+            Effect::JudgeBase if self.ledger.state.base_passed.is_some() => self.tips.give_up(),
             Effect::JudgeBase => {
                 self.observe(Observation::BaseJudged(inconclusive()));
             }

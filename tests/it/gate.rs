@@ -2,7 +2,7 @@
 
 use crate::invariants::Claim;
 use crate::job::Job;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Background, Sandbox};
 
 /// A run by a job of its own, on `harness/trunk`; that has a check that this does not know.
 fn guarded(gate: &str) -> Sandbox {
@@ -105,18 +105,26 @@ fn a_target_that_others_have_broken_is_held_against_no_task() {
     }
 }
 
-#[test]
-fn no_agent_begins_from_a_target_that_fails() {
-    let sandbox = reviewed(Job::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 1"));
-    sandbox.script("beta.1", "wait_for \"$HOME/go\"; edit beta good");
+/// Alpha is accepted, beta at work, and the target is broken by somebody else.
+fn broken_under_way(tasks: &[&str]) -> (Sandbox, Background) {
+    let sandbox = reviewed(Job::new(tasks).set("limits", "jobs = 1"));
+    let beta = ": >\"$HOME/begun\"; wait_for \"$HOME/go\"; edit beta BAD";
+    sandbox.script("beta.1", beta);
     sandbox.run(&["start", "jobs/other.toml", "--only", "alpha"]).exits(3);
+    let started = sandbox.spawn(&["start", "jobs/other.toml"]);
+    sandbox.await_sign("begun");
     push(&sandbox, "FORBIDDEN");
     sandbox.run(&["approve", "alpha"]).exits(0);
-    let started = sandbox.spawn(&["start", "jobs/other.toml"]);
     sandbox.await_that("the target fails", || started.said().contains("with nothing of this run"));
+    (sandbox, started)
+}
+
+#[test]
+fn no_agent_begins_from_a_target_that_fails() {
+    let (sandbox, started) = broken_under_way(&["alpha", "beta", "gamma"]);
     sandbox.give_sign("go");
     started.wait().exits(3).says("landing waits");
-    assert_eq!(sandbox.task("beta")["state"], "reviewing");
+    assert_eq!(sandbox.task("beta")["attempts"], 1);
     assert_eq!(sandbox.task("gamma")["attempts"], 0);
 }
 
@@ -136,16 +144,28 @@ fn the_targets_check_is_never_carried_out_by_the_runs_own_files() {
 
 #[test]
 fn a_target_that_is_mended_is_seen_also_where_nothing_waits_to_land() {
-    let sandbox = reviewed(Job::new(&["alpha", "beta"]).set("limits", "jobs = 1"));
-    sandbox.script("beta.1", "wait_for \"$HOME/go\"; edit beta BAD");
-    sandbox.run(&["start", "jobs/other.toml", "--only", "alpha"]).exits(3);
-    push(&sandbox, "FORBIDDEN");
-    sandbox.run(&["approve", "alpha"]).exits(0);
-    let started = sandbox.spawn(&["start", "jobs/other.toml"]);
-    sandbox.await_that("the target fails", || started.said().contains("with nothing of this run"));
+    let (sandbox, started) = broken_under_way(&["alpha", "beta"]);
     sandbox.run(&["skip", "alpha", "--message", "not now"]).exits(0);
     push(&sandbox, "mended");
     sandbox.give_sign("go");
     started.wait().exits(3).says("1 candidate waits for a review");
     assert_eq!(sandbox.task("beta")["attempts"], 2);
+}
+
+#[test]
+fn a_tip_that_others_have_broken_is_found_out_before_an_agent_begins_from_it() {
+    let sandbox = guarded("! grep -n FORBIDDEN person");
+    sandbox.run(&["start", "jobs/other.toml", "--only", "alpha"]).exits(0);
+    let tip = sandbox.git(&["rev-parse", "harness/trunk"]);
+    sandbox.git(&["reset", "--quiet", "--soft", &tip]);
+    sandbox.git(&["checkout", "--quiet", &tip, "--", "."]);
+    push(&sandbox, "FORBIDDEN");
+    let said = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
+    said.says("no agent begins: `harness/trunk` fails at").says("1:FORBIDDEN");
+    assert_eq!(sandbox.task("beta")["attempts"], 0);
+    sandbox.await_that("polls alone see it, too", || sandbox.run(&["poll"]).code == 3);
+    assert_eq!(sandbox.task("beta")["attempts"], 0);
+    push(&sandbox, "mended");
+    sandbox.run(&["start", "jobs/other.toml"]).exits(0);
+    assert_eq!(sandbox.task("beta")["attempts"], 1);
 }

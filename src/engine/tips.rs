@@ -1,0 +1,107 @@
+//! Tips of the target that others have made: what fails there already must not be paid for by tasks that begin from it.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::dispatcher::Engine;
+use super::gate;
+use super::verifications::{self, Case};
+use crate::domain::id::Oid;
+use crate::domain::machine::Effect;
+use crate::domain::verdict::{Judgement, Verdict};
+use crate::store::layout;
+use crate::verify::Stage;
+
+/// What is known of them.
+#[derive(Debug, Default)]
+pub(super) struct Tips {
+    /// The last of which it is known, and whether it passes.
+    last: Option<(Oid, bool)>,
+    /// The one that is asked about, and how often it has failed.
+    asked: Option<(Oid, u32)>,
+}
+
+impl Tips {
+    /// Whether this one is known to fail.
+    pub(super) fn fails_at(&self, tip: &Oid) -> bool {
+        self.last.as_ref().is_some_and(|(last, good)| last == tip && !good)
+    }
+
+    /// It cannot be found out: whatever is in the way will be met by the tasks' own checks, which charge nobody for it.
+    pub(super) fn give_up(&mut self) {
+        if let Some((tip, _)) = self.asked.take() {
+            self.last = Some((tip, true));
+        }
+    }
+}
+
+impl Engine<'_> {
+    /// Whether attempts may begin from the target's tip, which is found out if others have made it. While that is going on they begin
+    /// if the last that is known was good: a target that moves all the time must not keep them from it.
+    pub(super) fn may_begin_from_tip(&mut self, owed: &[Effect]) -> Result<bool> {
+        let starts = owed.iter().any(|effect| matches!(effect, Effect::Start(..)));
+        if !starts || !self.policy.base_must_pass || self.asked_to_stop.is_some() {
+            return Ok(true);
+        }
+        let tip = self.ctx.tip()?;
+        if let Some((last, good)) = &self.tips.last
+            && *last == tip
+        {
+            return Ok(*good);
+        }
+        let mut landed = self.ledger.state.tasks.values().filter_map(|s| s.landed.as_ref());
+        if tip == self.ctx.base || landed.any(|commit| *commit == tip) {
+            self.tips.last = Some((tip, true));
+            return Ok(true);
+        }
+        let was_good = self.tips.last.as_ref().is_none_or(|(_, good)| *good);
+        let before = self.tips.last.is_some();
+        if !self.ask_about(&tip) {
+            self.tips.last = Some((tip, true));
+            return Ok(true);
+        }
+        Ok(was_good && before)
+    }
+
+    /// Has a tip judged, unless that is going on. Says whether there is anything to wait for.
+    fn ask_about(&mut self, tip: &Oid) -> bool {
+        let effect = Effect::JudgeBase;
+        if self.flight.contains_key(&effect) || self.later.contains(&effect) {
+            return true;
+        }
+        let failed = self.tips.asked.as_ref().filter(|(asked, _)| asked == tip);
+        let failed = failed.map_or(0, |(_, times)| *times);
+        let ctx = Arc::clone(&self.ctx);
+        let case = || -> Result<Option<Case>> {
+            let tree = ctx.store.repo().tree_of(tip)?;
+            let case = Case::of(Stage::Landing, None, (tip.clone(), tree, tip.clone()));
+            let case = Case { rules: gate::rules(&ctx, tip)?, again: failed > 0, ..case };
+            Ok((!verifications::steps(&ctx, &case, "")?.is_empty()).then_some(case))
+        };
+        // What the target asks may be wrong: landing says so.
+        let Ok(Some(case)) = case() else { return false };
+        self.tips.asked = Some((tip.clone(), failed));
+        let place = self.check_place(&case.key(), Stage::Landing);
+        self.spawn_judge(effect, place, case)
+    }
+
+    /// What a keeper has said of a tip. One that fails is looked at once more.
+    pub(super) fn tip_judged(&mut self, case: &Case, verdict: &Verdict) {
+        let tip = &case.commit;
+        match &verdict.judgement {
+            Judgement::Inconclusive(_) => self.tips.give_up(),
+            Judgement::Accepted => self.tips.last = Some((tip.clone(), true)),
+            Judgement::Rejected(_) if !case.again => self.tips.asked = Some((tip.clone(), 1)),
+            Judgement::Rejected(_) => {
+                self.tips.last = Some((tip.clone(), false));
+                let target = layout::short(&self.ctx.manifest.target).to_owned();
+                self.tell_findings(&format!("`{target}` at {}", tip.short()), verdict);
+                self.hold_landing(format!(
+                    "no agent begins: `{target}` fails at {} with nothing of this run on it; commit what mends it there, and it goes on",
+                    tip.short()
+                ));
+            }
+        }
+    }
+}
