@@ -81,7 +81,7 @@ pub fn run(here: &Path, args: &cli::Doctor, ui: &Ui) -> Result<u8> {
 }
 
 fn has_default(store: &Store) -> bool {
-    store.repo().work_dir().is_some_and(|top| top.join(crate::job::FILE_NAME).is_file())
+    store.repo().top().is_some_and(|top| top.join(crate::job::FILE_NAME).is_file())
 }
 
 fn state(store: &Store, found: &mut Vec<Finding>) -> Result<()> {
@@ -148,7 +148,7 @@ fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>
         Ok(said) => found.extend(said.into_iter().map(|s| (Level::Note, "prompt".into(), s))),
         Err(problem) => found.push((Level::Problem, "prompt".into(), format!("{problem:#}"))),
     }
-    programs(repo.work_dir(), job, found);
+    programs(repo.top(), job, found);
     let callers =
         [Some(("agent", &job.agent)), job.evaluate.as_ref().map(|e| ("evaluate", &e.agent))];
     for (section, agent) in callers.into_iter().flatten() {

@@ -36,7 +36,7 @@ pub struct Found {
 /// # Errors
 /// If there is none, or it is not right.
 pub fn find(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<Found> {
-    let top = repo.work_dir().map_or_else(|| here.to_path_buf(), Path::to_path_buf);
+    let top = repo.top().map_or_else(|| here.to_path_buf(), Path::to_path_buf);
     let path = match argument {
         None => {
             let path = top.join(job::FILE_NAME);
@@ -136,7 +136,7 @@ fn plain(name: &str) -> String {
 
 /// Beside the job file, at the repository's top, or in the base commit, in this order.
 fn read(repo: &Repo, folder: &Path, name: &str, tree: &Oid) -> Result<Option<Vec<u8>>> {
-    let places = [Some(folder), repo.work_dir()];
+    let places = [Some(folder), repo.top()];
     for place in places.into_iter().flatten() {
         let path = place.join(name);
         if path.is_file() {

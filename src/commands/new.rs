@@ -46,7 +46,7 @@ const ROUNDS: i64 = 3;
 /// `git harness new`
 pub fn run(here: &Path, args: &cli::New, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
-    let Some(top) = store.repo().work_dir().map(Path::to_path_buf) else {
+    let Some(top) = store.repo().top().map(Path::to_path_buf) else {
         bail!("this repository has no work tree to write a job into");
     };
     let name = name(args)?;
@@ -141,7 +141,7 @@ fn skeleton(store: &Store, folder: &str, name: &str) -> Result<Oid> {
 
 /// The agent, as the job at hand calls it, or by its preset; and the presets that it may need.
 fn caller(store: &Store, here: &Path, args: &cli::New) -> Result<(toml::Table, toml::Table)> {
-    let default = store.repo().work_dir().is_some_and(|top| top.join(job::FILE_NAME).is_file());
+    let default = store.repo().top().is_some_and(|top| top.join(job::FILE_NAME).is_file());
     let mut agent = toml::Table::new();
     let mut presets = toml::Table::new();
     if args.job.is_some() || (default && args.preset.is_none()) {

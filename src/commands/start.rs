@@ -76,7 +76,7 @@ fn choose(store: &Store, here: &Path, args: &cli::Start, ui: &Ui) -> Result<Opti
     if let (Some(name), None) = (&args.run, &args.job) {
         let run = RunId::parse(name)?;
         if store.runs()?.contains(&run) {
-            let found = store.repo().work_dir().and_then(|top| {
+            let found = store.repo().top().and_then(|top| {
                 let there = top.join(crate::job::FILE_NAME).is_file();
                 there.then(|| jobfile::find(store.repo(), here, None))
             });
@@ -86,7 +86,7 @@ fn choose(store: &Store, here: &Path, args: &cli::Start, ui: &Ui) -> Result<Opti
     // A bare copy has no job file in a work tree; the run that it carries has the job pinned.
     if args.job.is_none()
         && args.run.is_none()
-        && store.repo().work_dir().is_none()
+        && store.repo().top().is_none()
         && let Ok(run) = opened::run(store, None)
     {
         return going_on(store, run, None, args, ui);

@@ -352,7 +352,8 @@ impl Engine<'_> {
             .is_ok_and(|tip| self.line.is_stopped_at(&tip) || self.tips.fails_at(&tip));
         let mended = self.line.is_stopped() && !fails;
         if let Some((why, _)) = self.held.as_ref().filter(|_| (queued || fails) && !mended) {
-            let others = state.tasks.values().any(|t| !t.phase.ended() && t.phase != Phase::Queued);
+            let waits = |phase: &Phase| matches!(phase, Phase::Queued | Phase::Reviewing);
+            let others = state.tasks.values().any(|t| !t.phase.ended() && !waits(&t.phase));
             if !others || state.phase != RunPhase::Active || fails {
                 return Some(Stopped::Person(why.clone()));
             }

@@ -25,6 +25,8 @@ pub struct Checkout {
 pub fn checkouts(repo: &Repo, full_ref: &str) -> Result<Vec<Checkout>> {
     let mut found = Vec::new();
     let mut add = |git_dir: &Path, work_dir: Option<PathBuf>| {
+        // One whose folder is gone shows nothing, until `git worktree prune` forgets it.
+        let work_dir = work_dir.filter(|folder| folder.is_dir());
         if let (Some(how), Some(work_dir)) = (reserved(git_dir, full_ref), work_dir) {
             let (git_dir, rebasing) = (git_dir.to_path_buf(), how == Reserved::ByRebase);
             found.push(Checkout { git_dir, work_dir, rebasing });

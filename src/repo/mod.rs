@@ -81,6 +81,9 @@ pub struct Repo {
     dreaming: Handles,
     common_dir: PathBuf,
     work_dir: Option<PathBuf>,
+    /// The folder of the linked worktree that it was opened from.
+    linked: Option<PathBuf>,
+    top: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Repo {
@@ -117,7 +120,7 @@ impl Repo {
     pub fn discover(dir: &Path) -> Result<Self> {
         let (found, _trust) = gix::discover::upwards(dir)
             .with_context(|| format!("no git repository here or above: {}", dir.display()))?;
-        let (git_dir, _work_dir) = found.into_repository_and_work_tree_directories();
+        let (git_dir, top) = found.into_repository_and_work_tree_directories();
         let common_dir = link::common_dir_of(&git_dir)?;
         let common_dir = std::fs::canonicalize(&common_dir).with_context(|| {
             format!("cannot find the repository's folder: {}", common_dir.display())
@@ -134,13 +137,26 @@ impl Repo {
             ),
             Some(_) | None => None,
         };
+        let linked = std::fs::canonicalize(&git_dir).ok().filter(|own| *own != common_dir);
+        let top = match (&linked, top) {
+            (Some(_), Some(top)) => std::fs::canonicalize(top).ok(),
+            (_, _) => work_dir.clone(),
+        };
         Ok(Self {
             shared,
             handles: Handles::default(),
             dreaming: Handles::default(),
             common_dir,
             work_dir,
+            linked,
+            top,
         })
+    }
+
+    /// The work tree that it was opened from, which may be a linked one, or else the main one. Absolute, without links.
+    #[must_use]
+    pub fn top(&self) -> Option<&Path> {
+        self.top.as_deref()
     }
 
     /// The folder that all worktrees share: `.git`, or the whole of a bare repository. Absolute, without links.
@@ -189,12 +205,21 @@ impl Repo {
         handle::fresh(&self.shared)
     }
 
-    /// The commit that a revision names (`HEAD`, a branch, a tag, an id).
+    /// The commit that a revision names (`HEAD`, which is that of the work tree that it was opened from, a branch, a tag, an id).
     ///
     /// # Errors
     /// If it names nothing, or something that is not a commit.
     pub fn resolve_commit(&self, rev: &str) -> Result<Oid> {
-        let local = self.local();
+        let own;
+        let shared;
+        let local: &gix::Repository = if let Some(git_dir) = &self.linked {
+            own = gix::open_opts(git_dir, open_options())
+                .with_context(|| format!("cannot open the worktree: {}", git_dir.display()))?;
+            &own
+        } else {
+            shared = self.local();
+            &shared
+        };
         let named = match local.rev_parse_single(rev) {
             Ok(named) => named,
             Err(_) if rev == "HEAD" && local.head().is_ok_and(|head| head.is_unborn()) => {

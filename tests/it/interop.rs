@@ -229,3 +229,33 @@ fn a_stale_lock_of_a_ref_of_ours_is_removed() {
     std::fs::remove_file(theirs).unwrap();
     Claim::all(&sandbox).holds();
 }
+
+#[test]
+fn in_a_linked_work_tree_its_own_files_and_its_own_head_count() {
+    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let side = sandbox.root().join("side");
+    let path = side.to_str().unwrap();
+    sandbox.git(&["worktree", "add", "--quiet", "-b", "side", path]);
+    let job = std::fs::read_to_string(side.join("harness.toml")).unwrap();
+    std::fs::write(side.join("harness.toml"), job.replace("name = \"job\"", "name = \"side\""))
+        .unwrap();
+    for args in [&["add", "--all"][..], &["commit", "--quiet", "--message", "on the side"]] {
+        sandbox.try_git(&side, args).exits(0);
+    }
+    sandbox.remember();
+    sandbox.run_in(&side, &["start"], &[]).exits(0).says("run side-1");
+    let base = sandbox.git(&["rev-parse", "side"]);
+    assert_eq!(sandbox.git(&["rev-parse", "harness/side-1/result^"]), base);
+    sandbox.run_in(&side, &["blame", "harness.toml"], &[]).exits(0).says(&base[..7]);
+    sandbox.git(&["worktree", "remove", "--force", path]);
+
+    // A target whose work tree is gone is nobody's.
+    let gone = sandbox.root().join("gone");
+    let path = gone.to_str().unwrap();
+    sandbox.git(&["worktree", "add", "--quiet", "-b", "rel", path]);
+    std::fs::remove_dir_all(&gone).unwrap();
+    let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
+    sandbox
+        .write("harness.toml", &text.replace("name = \"job\"", "name = \"job\"\ntarget = \"rel\""));
+    sandbox.run(&["start"]).exits(0);
+}

@@ -49,7 +49,7 @@ fn recipe(name: &str) -> Result<&'static Recipe> {
 
 fn write(here: &Path, args: &cli::Init, recipe: &Recipe, ui: &Ui) -> Result<u8> {
     let repo = Repo::discover(here)?;
-    let Some(top) = repo.work_dir() else {
+    let Some(top) = repo.top() else {
         bail!("this repository has no work tree to write a job into");
     };
     let name = match &args.name {

@@ -66,7 +66,7 @@ fn pager() -> Option<String> {
 
 /// Opens git's own difftool on the candidate.
 fn open_tool(store: &Store, candidate: &Candidate) -> Result<u8> {
-    let folder = store.repo().work_dir().unwrap_or(store.repo().common_dir()).to_path_buf();
+    let folder = store.repo().top().unwrap_or(store.repo().common_dir()).to_path_buf();
     let argv: Vec<OsString> =
         ["git", "difftool", "--dir-diff", candidate.base.as_str(), candidate.commit.as_str()]
             .map(OsString::from)

@@ -182,7 +182,7 @@ pub fn blame(here: &Path, args: &cli::Blame, ui: &Ui) -> Result<u8> {
 /// A file as the person names it, from where they are, as a path in the repository.
 fn in_repository(store: &Store, here: &Path, file: &str) -> String {
     let here = here.canonicalize().unwrap_or_else(|_| here.to_path_buf());
-    let below = store.repo().work_dir().and_then(|top| here.strip_prefix(top).ok());
+    let below = store.repo().top().and_then(|top| here.strip_prefix(top).ok());
     let path = below.unwrap_or(Path::new("")).join(file);
     let path = path.strip_prefix(".").unwrap_or(&path);
     path.to_string_lossy().into_owned()

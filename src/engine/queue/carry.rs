@@ -131,12 +131,14 @@ impl Worker<'_> {
             let (times, _) = self.faults;
             let pause = BACK_OFF * 2u32.saturating_pow(times.min(6));
             self.faults = (times + 1, Some(ambient::instant() + pause));
+            let entries: Vec<&str> = flight.entries.iter().map(EntryId::as_str).collect();
+            let entries = entries.join(", ");
             self.note(format!(
-                "the checks could not be run, which is held against nobody: {fault}"
+                "{entries}: the checks could not be run, which is held against nobody: {fault}"
             ));
             if times + 1 >= FAULTS {
                 self.person =
-                    Some(format!("the checks could not be run {FAULTS} times in a row: {fault}"));
+                    Some(format!("the checks could not be run {FAULTS} times in a row, the last time for {entries}: {fault}"));
             }
         } else {
             self.faults = (0, None);

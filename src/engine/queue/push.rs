@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::Worker;
 use crate::domain::id::Oid;
+use crate::process::Git;
 use crate::store::{Expected, Move};
 
 /// How a push ended.
@@ -26,7 +27,8 @@ impl Worker<'_> {
         let Some(remote) = self.options.push.clone() else { return Ok(None) };
         let (target, store) = (self.desk.target.clone(), self.desk.store.clone());
         let short = self.desk.short().to_owned();
-        let git = |args: &[&str]| store.git().by_the_user(args, &self.desk.environment);
+        let (home, desk) = (self.at_home(store.git()), std::sync::Arc::clone(&self.desk));
+        let git = |args: &[&str]| home.by_the_user(args, &desk.environment);
         let listed = git(&["ls-remote", "--exit-code", &remote, &target])?;
         let there = match listed.code {
             Some(0) => {
@@ -76,6 +78,13 @@ impl Worker<'_> {
         Ok(None)
     }
 
+    /// Git in the main work tree: the path of a remote is relative to that.
+    fn at_home(&self, git: &Git) -> Git {
+        let repo = self.desk.store.repo();
+        let git = git.with("GIT_DIR", repo.common_dir());
+        repo.work_dir().map_or(git.clone(), |top| git.with("GIT_WORK_TREE", top))
+    }
+
     /// Pushes what is about to land.
     pub(super) fn push(&mut self, remote: &str, commit: &Oid) -> Result<Pushed> {
         let target = &self.desk.target;
@@ -83,7 +92,8 @@ impl Worker<'_> {
         let lease = format!("--force-with-lease={target}:{expected}");
         let what = format!("{commit}:{target}");
         let args = ["push", "--porcelain", &lease, remote, &what];
-        let said = self.desk.store.git().by_the_user(&args, &self.desk.environment)?;
+        let git = self.at_home(self.desk.store.git());
+        let said = git.by_the_user(&args, &self.desk.environment)?;
         if said.code == Some(0) {
             self.remote_has = Some(commit.clone());
             return Ok(Pushed::Done);

@@ -57,7 +57,7 @@ fn a_remote_gets_each_landing_first_and_may_have_moved() {
     let hub = line.sandbox.root().join("hub.git");
     let hub = hub.to_str().unwrap();
     line.sandbox.git(&["clone", "--quiet", "--bare", ".", hub]);
-    line.sandbox.git(&["remote", "add", "hub", hub]);
+    line.sandbox.git(&["remote", "add", "hub", "../hub.git"]);
     let there = |line: &Line| line.sandbox.git(&["ls-remote", "hub", "refs/heads/main"]);
     line.add(&[&names[0]]);
     line.sandbox.run(&["queue", "run", "--push", "hub"]).exits(0).says("landed: b0");
