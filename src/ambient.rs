@@ -9,22 +9,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::domain::id::Timestamp;
 
 /// The present moment by the wall clock: for display and back-off across restarts only.
-#[must_use]
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A monotonic clock, for how long something took.
-#[must_use]
-pub fn instant() -> Instant {
+pub(crate) fn instant() -> Instant {
     Instant::now()
 }
 
 /// A text that no other process makes: 32 hex digits. Two processes can build byte-identical commits in one second, and
 /// then both would believe that they moved a ref (measured); a nonce in every event keeps them apart.
-#[must_use]
-pub fn nonce() -> String {
+pub(crate) fn nonce() -> String {
     let mut bytes = [0u8; 16];
     let read = std::fs::File::open("/dev/urandom")
         .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes));
@@ -37,8 +34,7 @@ pub fn nonce() -> String {
 }
 
 /// A random UUID (RFC 9562, version 4), for sessions whose id we choose.
-#[must_use]
-pub fn uuid() -> String {
+pub(crate) fn uuid() -> String {
     let hex = nonce();
     // The variant's two bits are 10: 8, 9, a or b.
     let variant = match hex.as_bytes()[16] & 3 {
@@ -58,50 +54,40 @@ pub fn uuid() -> String {
 }
 
 /// The environment of this process.
-#[must_use]
-pub fn environment() -> BTreeMap<OsString, OsString> {
+pub(crate) fn environment() -> BTreeMap<OsString, OsString> {
     std::env::vars_os().collect()
 }
 
 /// One variable of the environment, if it is set and not empty.
-#[must_use]
-pub fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
 /// The folder in which the command was given.
-///
-/// # Errors
-/// If it is gone.
-pub fn current_dir() -> std::io::Result<PathBuf> {
+pub(crate) fn current_dir() -> std::io::Result<PathBuf> {
     std::env::current_dir()
 }
 
 /// The folder for temporary files.
-#[must_use]
-pub fn temp_dir() -> PathBuf {
+pub(crate) fn temp_dir() -> PathBuf {
     std::env::temp_dir()
 }
 
 /// This program's own file, to start keepers from. An upgrade under a running supervisor leaves ` (deleted)` behind the
 /// name; the file that took its place is as good.
-///
-/// # Errors
-/// If the system does not say.
-pub fn program() -> std::io::Result<PathBuf> {
+pub(crate) fn program() -> std::io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     let text = path.to_string_lossy();
     Ok(text.strip_suffix(" (deleted)").map_or(path.clone(), PathBuf::from))
 }
 
 /// This machine's name.
-#[must_use]
-pub fn host() -> String {
+pub(crate) fn host() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".into() } else { name }
 }
 
 /// Lets a moment pass while another process gets on with its work (only where there is nothing to wait on).
-pub fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }

@@ -7,10 +7,10 @@ mod queue;
 mod reviews;
 mod why;
 
-pub use jobs::{Init, New, Validate};
-pub use queue::{Queue, QueueAction, QueueAdd, QueueBranches, QueueList, QueueReject, QueueRun};
-pub use reviews::{Approve, Reject, Review, ReviewFormat};
-pub use why::{Blame, Why};
+pub(crate) use jobs::{Init, New, Validate};
+pub(crate) use queue::{Queue, QueueAction, QueueAdd, QueueReject, QueueRun};
+pub(crate) use reviews::{Approve, Reject, Review, ReviewFormat};
+pub(crate) use why::{Blame, Why};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 

@@ -4,13 +4,13 @@
 //! N = 1, 2, 3 … until a run ends without having been hit, and has then tried every step there is.
 
 /// Names the file that holds the count.
-pub const COUNTER: &str = "GIT_HARNESS_FAILPOINT_COUNTER";
+pub(crate) const COUNTER: &str = "GIT_HARNESS_FAILPOINT_COUNTER";
 /// Names the step at which to be killed.
-pub const AT: &str = "GIT_HARNESS_FAILPOINT_AT";
+pub(crate) const AT: &str = "GIT_HARNESS_FAILPOINT_AT";
 
 /// A durable step is about to be made, or was just made.
 #[cfg(debug_assertions)]
-pub fn hit(name: &str) {
+pub(crate) fn hit(name: &str) {
     use crate::ambient::variable;
     let (Some(counter), Some(at)) = (variable(COUNTER), variable(AT)) else { return };
     let Ok(at) = at.parse::<u64>() else { return };

@@ -1,29 +1,59 @@
 //! `git harness`: carry out large AI-coding jobs reliably. Start reading at ARCHITECTURE.md.
 //!
-//! The modules stand in the order of their layers, lowest first, but for those at the end that name none; a module names only what the table in ARCHITECTURE.md
-//! grants it, which a test reads.
+//! The modules stand in the order of their layers, lowest first; the last group has those that name no other module. A
+//! module names only what the table in ARCHITECTURE.md grants it, which a test reads.
+//!
+//! The library serves the binary and this package's own tests. `domain` and `store` are open to the simulation and to the
+//! model of the store; [`testing`] re-exports the rest of what tests use.
 
 pub mod domain;
 
-pub mod ambient;
-pub mod contract;
-pub mod failpoint;
-pub mod process;
-pub mod repo;
+pub(crate) mod ambient;
+pub(crate) mod contract;
+pub(crate) mod failpoint;
+pub(crate) mod process;
+pub(crate) mod repo;
 
-pub mod job;
-pub mod planning;
+pub(crate) mod job;
+pub(crate) mod planning;
 pub mod store;
 
-pub mod agent;
-pub mod keeper;
-pub mod landing;
-pub mod verify;
+pub(crate) mod agent;
+pub(crate) mod keeper;
+pub(crate) mod landing;
+pub(crate) mod verify;
 
-pub mod engine;
+pub(crate) mod engine;
 
-pub mod ui;
+pub(crate) mod ui;
 
-pub mod cli;
-pub mod commands;
+pub(crate) mod cli;
+pub(crate) mod commands;
+#[doc(hidden)]
 pub mod error;
+
+pub use commands::run;
+
+/// Items that the package's own tests use beside `domain` and `store`.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::cli::Cli;
+    pub use crate::commands::man::PAGES;
+    pub use crate::contract::ast_equal;
+    pub use crate::process::Git;
+
+    /// The job file.
+    pub mod job {
+        pub use crate::job::{Job, parse};
+    }
+
+    /// Objects of a repository.
+    pub mod repo {
+        pub use crate::repo::{Identity, Repo, commit, write_blob, write_tree};
+    }
+
+    /// Verification steps and recorded verdicts.
+    pub mod verify {
+        pub use crate::verify::{Line, Stage, Subject, recall, steps};
+    }
+}

@@ -6,5 +6,5 @@ use std::process::ExitCode;
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    ExitCode::from(git_harness::commands::run())
+    ExitCode::from(git_harness::run())
 }

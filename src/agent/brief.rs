@@ -14,7 +14,7 @@ use crate::job::{HandedIn, Job, ScopePattern, placeholders};
 
 /// Everything that a brief is about.
 #[derive(Debug)]
-pub struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     /// The job.
     pub job: &'a Job,
     /// Its name.
@@ -36,8 +36,7 @@ pub struct Subject<'a> {
 }
 
 /// The brief of an attempt.
-#[must_use]
-pub fn brief(subject: &Subject) -> Brief {
+pub(crate) fn brief(subject: &Subject) -> Brief {
     let job = subject.job;
     let file = |path: &String| FileBrief::new(path, subject.lines.get(path).copied());
     let finding = |f: &Finding| FindingBrief {
@@ -72,8 +71,7 @@ pub fn brief(subject: &Subject) -> Brief {
 }
 
 /// What the plan's variables are for a task: its own, a JSON object or nothing, go over the job's.
-#[must_use]
-pub fn variables(job: &Job, own: &str) -> BTreeMap<String, toml::Value> {
+pub(crate) fn variables(job: &Job, own: &str) -> BTreeMap<String, toml::Value> {
     let mut vars = job.plan.vars.clone();
     // What cannot be read was refused when the plan was made.
     vars.extend(serde_json::from_str::<BTreeMap<String, toml::Value>>(own).unwrap_or_default());
@@ -147,8 +145,7 @@ fn patterns(pattern: &ScopePattern, files: &[String]) -> Vec<String> {
 }
 
 /// An argument as a shell reads it.
-#[must_use]
-pub fn quote(argument: &str) -> String {
+pub(crate) fn quote(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
     if !argument.is_empty() && argument.chars().all(plain) {
         return argument.to_owned();

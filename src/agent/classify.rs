@@ -14,7 +14,7 @@ mod usage;
 mod watch;
 mod words;
 
-pub use watch::{Pulse, Stream, Watcher};
+pub(crate) use watch::{Pulse, Stream, Watcher};
 
 use super::preset::{Format, Preset};
 use crate::domain::id::Timestamp;
@@ -24,7 +24,7 @@ use judge::Case;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Exit {
+pub(crate) struct Exit {
     /// Its exit code, unless a signal ended it.
     pub code: Option<i32>,
     /// The signal that ended it.
@@ -35,7 +35,7 @@ pub struct Exit {
 
 /// What we did to end a process. Its exit code means nothing then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ours {
+pub(crate) enum Ours {
     /// It ran for too long.
     TimedOut,
     /// It made no progress for too long.
@@ -49,8 +49,7 @@ pub enum Ours {
 }
 
 /// The last message of a session that ended well, as its program's preset says where that is.
-#[must_use]
-pub fn final_message(
+pub(crate) fn final_message(
     preset: &Preset,
     ended: Exit,
     stdout: &[u8],
@@ -74,8 +73,7 @@ pub fn final_message(
 /// Reads what a session left. `last_message` is the file in which the program leaves its last message; `changed` says
 /// whether the worktree changed, where that is known; `now` is when it ended, for limits that lift at a time of day.
 /// A time of day without a zone is read in UTC. What was printed may have been cut in the middle, as keepers do.
-#[must_use]
-pub fn classify(
+pub(crate) fn classify(
     preset: &Preset,
     ended: Exit,
     stdout: &[u8],

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::prompt::{self, Brief};
 
 /// The template that is used when the job names none.
-pub const BUILT_IN: &str = include_str!("evaluate.md.j2");
+pub(crate) const BUILT_IN: &str = include_str!("evaluate.md.j2");
 /// What errors call it.
 const BUILT_IN_NAME: &str = "built-in prompt of evaluators";
 
@@ -15,7 +15,7 @@ const QUOTE: usize = 60_000;
 
 /// What a prompt of an evaluator is made from: all that a task's own prompt is made from, and the work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct EvaluationBrief {
+pub(crate) struct EvaluationBrief {
     /// What the agent was told.
     #[serde(flatten)]
     pub brief: Brief,
@@ -27,7 +27,7 @@ pub struct EvaluationBrief {
 
 /// The change that a candidate makes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ChangeBrief {
+pub(crate) struct ChangeBrief {
     /// The commit from which the attempt started.
     pub base: String,
     /// The candidate.
@@ -40,8 +40,7 @@ pub struct ChangeBrief {
 
 impl ChangeBrief {
     /// A change; of a long one the beginning.
-    #[must_use]
-    pub fn new(base: &str, commit: &str, diff: &str) -> Self {
+    pub(crate) fn new(base: &str, commit: &str, diff: &str) -> Self {
         let shown = beginning(diff);
         Self {
             base: base.to_owned(),
@@ -62,8 +61,7 @@ fn beginning(text: &str) -> &str {
 }
 
 /// Of what was handed in, what a prompt quotes.
-#[must_use]
-pub fn quoted(bytes: &[u8]) -> String {
+pub(crate) fn quoted(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let shown = beginning(&text);
     if shown.len() == text.len() {
@@ -74,18 +72,12 @@ pub fn quoted(bytes: &[u8]) -> String {
 
 /// Makes the prompt of one evaluation. `template` is the name and the text of the user's template; `None` takes the
 /// built-in one.
-///
-/// # Errors
-/// As [`prompt::render`].
-pub fn render(template: Option<(&str, &str)>, brief: &EvaluationBrief) -> Result<String> {
+pub(crate) fn render(template: Option<(&str, &str)>, brief: &EvaluationBrief) -> Result<String> {
     prompt::page(template.unwrap_or((BUILT_IN_NAME, BUILT_IN)), brief)
 }
 
 /// Whether a template can be rendered for tasks like this one, whatever they hand in.
-///
-/// # Errors
-/// As [`render`].
-pub fn validate(template: (&str, &str), like: &Brief) -> Result<()> {
+pub(crate) fn validate(template: (&str, &str), like: &Brief) -> Result<()> {
     let change = ChangeBrief::new("0123456", "789abcd", "+ a line\n");
     let handed_in = like.output.is_some().then(|| "[]".to_owned());
     render(Some(template), &EvaluationBrief { brief: like.clone(), change, handed_in }).map(drop)

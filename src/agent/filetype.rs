@@ -1,8 +1,7 @@
 //! What a file is, in words, by its name alone.
 
 /// What a file of this path is, as the prompt's list of files says it: `JavaScript source` for `src/a.js`.
-#[must_use]
-pub fn describe(path: &str) -> &'static str {
+pub(crate) fn describe(path: &str) -> &'static str {
     let name = path.rsplit('/').next().unwrap_or(path);
     let whole = match name {
         "Makefile" | "makefile" | "GNUmakefile" => Some("Makefile"),

@@ -20,10 +20,7 @@ const REASONS: [&str; 9] =
     ["why:", "because", "so that", "since", "otherwise", "reason", "in order to", "lest", "else"];
 
 /// What is wrong with a template for tasks like this one, in sentences; nothing for the built-in template.
-///
-/// # Errors
-/// If the template cannot be rendered.
-pub fn lint(template: (&str, &str), like: &Brief) -> Result<Vec<String>> {
+pub(crate) fn lint(template: (&str, &str), like: &Brief) -> Result<Vec<String>> {
     let first = Brief { attempt: 1, findings: Vec::new(), ..like.clone() };
     let text = prompt::render(Some(template), &first)?;
     let finding = FindingBrief { attempt: 1, check: "agent".into(), text: MARK.into() };

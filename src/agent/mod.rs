@@ -2,11 +2,11 @@
 //!
 //! An agent is any program that works on files. It never learns more than its prompt says, so the prompt says all.
 
-pub mod brief;
-pub mod classify;
-pub mod evaluate;
-pub mod filetype;
-pub mod lint;
-pub mod preset;
-pub mod prompt;
-pub mod transcript;
+pub(crate) mod brief;
+pub(crate) mod classify;
+pub(crate) mod evaluate;
+pub(crate) mod filetype;
+pub(crate) mod lint;
+pub(crate) mod preset;
+pub(crate) mod prompt;
+pub(crate) mod transcript;

@@ -17,13 +17,13 @@ use serde::Serialize;
 use super::filetype;
 
 /// The template that is used when the job names none.
-pub const BUILT_IN: &str = include_str!("prompt.md.j2");
+pub(crate) const BUILT_IN: &str = include_str!("prompt.md.j2");
 /// What errors call it.
 const BUILT_IN_NAME: &str = "built-in prompt";
 
 /// What a prompt is made from. The names of the fields are those that templates use.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Brief {
+pub(crate) struct Brief {
     /// The goal of the job, in the user's words.
     pub goal: String,
     /// The job's name.
@@ -52,7 +52,7 @@ pub struct Brief {
 
 /// The task of a [`Brief`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TaskBrief {
+pub(crate) struct TaskBrief {
     /// Its id.
     pub id: String,
     /// All its files, in the plan's order.
@@ -61,7 +61,7 @@ pub struct TaskBrief {
 
 /// One file of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FileBrief {
+pub(crate) struct FileBrief {
     /// Its repository-relative path.
     pub path: String,
     /// How many lines it has where the attempt starts; `None` if that is unknown or it is not there.
@@ -72,15 +72,14 @@ pub struct FileBrief {
 
 impl FileBrief {
     /// A file, described by its name.
-    #[must_use]
-    pub fn new(path: &str, lines: Option<u64>) -> Self {
+    pub(crate) fn new(path: &str, lines: Option<u64>) -> Self {
         Self { path: path.to_owned(), lines, what: filetype::describe(path).to_owned() }
     }
 }
 
 /// The file that an attempt hands in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct OutputBrief {
+pub(crate) struct OutputBrief {
     /// Its path, relative to the worktree.
     pub path: String,
     /// What such a file looks like.
@@ -89,7 +88,7 @@ pub struct OutputBrief {
 
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CheckBrief {
+pub(crate) struct CheckBrief {
     /// Its name.
     pub name: String,
     /// Its command as a line for a shell; empty for one that is built in.
@@ -104,7 +103,7 @@ pub struct CheckBrief {
 
 /// What a task may change, as globs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct ScopeBrief {
+pub(crate) struct ScopeBrief {
     /// What it may change, for this task: placeholders are filled in.
     pub write: Vec<String>,
     /// What every task may touch besides.
@@ -115,7 +114,7 @@ pub struct ScopeBrief {
 
 /// Something that was wrong with an earlier attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FindingBrief {
+pub(crate) struct FindingBrief {
     /// The attempt.
     pub attempt: u32,
     /// The check that found it.
@@ -126,17 +125,17 @@ pub struct FindingBrief {
 
 /// A rule and its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RuleBrief {
+pub(crate) struct RuleBrief {
     /// The rule, as a sentence.
     pub text: String,
     /// Its reason, as a sentence; may be empty.
     pub because: String,
 }
 
+#[cfg(test)]
 impl Brief {
     /// A brief of a first attempt on one file, for [`validate`]: fill in what is known of the job.
-    #[must_use]
-    pub fn example() -> Self {
+    pub(crate) fn example() -> Self {
         Self {
             goal: "Do what the job says.".into(),
             job: "job".into(),
@@ -159,18 +158,12 @@ impl Brief {
 
 /// Makes the prompt of one attempt. `template` is the name (a path, for errors) and the text of the user's template;
 /// `None` takes the built-in one. The result ends with one newline.
-///
-/// # Errors
-/// If the template is wrong, or uses a name that does not exist: with its name, the line, and what is known there.
-pub fn render(template: Option<(&str, &str)>, brief: &Brief) -> Result<String> {
+pub(crate) fn render(template: Option<(&str, &str)>, brief: &Brief) -> Result<String> {
     page(template.unwrap_or((BUILT_IN_NAME, BUILT_IN)), brief)
 }
 
 /// Makes a page of any values, by the rules of prompts.
-///
-/// # Errors
-/// As [`render`].
-pub fn page(template: (&str, &str), values: &impl Serialize) -> Result<String> {
+pub(crate) fn page(template: (&str, &str), values: &impl Serialize) -> Result<String> {
     let (name, source) = template;
     let env = environment();
     let values = Value::from(Serde(values));
@@ -182,10 +175,7 @@ pub fn page(template: (&str, &str), values: &impl Serialize) -> Result<String> {
 }
 
 /// Whether a template can be rendered for a first attempt and for a retry of briefs like this one.
-///
-/// # Errors
-/// As [`render`].
-pub fn validate(template: (&str, &str), like: &Brief) -> Result<()> {
+pub(crate) fn validate(template: (&str, &str), like: &Brief) -> Result<()> {
     let first = Brief { attempt: 1, findings: Vec::new(), ..like.clone() };
     let finding = FindingBrief { attempt: 1, check: "agent".into(), text: "…".into() };
     let retry = Brief { attempt: 2, findings: vec![finding], ..like.clone() };
@@ -312,8 +302,7 @@ fn unknown_names(name: &str, source: &str, env: &Environment<'_>, values: &Value
 
 /// What a session is told that goes on after it was broken off: what happened, that its work is still there, and the
 /// task once more, since it may have been cut off before it had read it.
-#[must_use]
-pub fn continuation(why: &str, prompt: &str) -> String {
+pub(crate) fn continuation(why: &str, prompt: &str) -> String {
     format!(
         "Your session was interrupted ({why}). All that you had changed is still in the worktree as you left it. Look at \
          what is done already, then go on from there; do not start over. The task, once more:\n\n{prompt}"

@@ -20,10 +20,7 @@ use crate::ui::Ui;
 
 /// Pins a changed job in its run, with a plan that is made again where the job or somebody asks for another. Says
 /// whether anything had changed.
-///
-/// # Errors
-/// If another process holds the run, or the new job cannot be used.
-pub fn adopt(
+pub(super) fn adopt(
     store: &Store,
     run: &RunId,
     found: &jobfile::Found,
@@ -125,7 +122,7 @@ fn pin(
 }
 
 /// Whether a job is about something else than the run was: then what is done says nothing of it.
-pub fn is_other_work(loaded: &LoadedRun, found: &jobfile::Found) -> bool {
+pub(super) fn is_other_work(loaded: &LoadedRun, found: &jobfile::Found) -> bool {
     let Ok(old) = job::parse(&loaded.job_text, &loaded.manifest.file) else { return true };
     const SAME: [&str; 5] = ["[plan]", "[worktree]", "[retry]", "[limits]", "[queue]"];
     changed(&old, &found.job).iter().any(|section| !SAME.contains(&section.as_str()))

@@ -15,7 +15,7 @@ use crate::job::{self, Job};
 use crate::ui::{Ui, printable, table};
 
 /// `git harness agent`
-pub fn run(here: &Path, args: &cli::Agent, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::Agent, ui: &Ui) -> Result<u8> {
     match &args.command {
         cli::AgentCommand::List(args) => list(here, args, ui),
         cli::AgentCommand::Classify(args) => tell(here, args, ui),

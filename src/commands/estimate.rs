@@ -21,8 +21,7 @@ const SPEED: u64 = 50;
 const REST: u64 = 20_000;
 
 /// The estimate in a sentence or two. `prompt` is how many tokens a prompt has.
-#[must_use]
-pub fn words(found: &jobfile::Found, plan: &Plan, prompt: u64) -> String {
+pub(super) fn words(found: &jobfile::Found, plan: &Plan, prompt: u64) -> String {
     let sources: u64 = plan.tasks.iter().map(|t| t.tokens).sum();
     let tokens = Tokens {
         input: sources + prompt * plan.tasks.len() as u64,
@@ -53,7 +52,7 @@ pub fn words(found: &jobfile::Found, plan: &Plan, prompt: u64) -> String {
 
 /// What a plan reckoned with, held against what sessions have reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Measured {
+pub(super) struct Measured {
     /// Tasks that were done in one session which said what it used.
     pub tasks: u64,
     /// Tokens that their contexts were planned to hold: prompt, sources, and as much again for the work.
@@ -67,8 +66,7 @@ pub struct Measured {
 impl Measured {
     /// Measures a run; nothing where no session has said enough. `prompt` is how many tokens a prompt has, by the model's
     /// count.
-    #[must_use]
-    pub fn of(state: &RunState, budget: TokenBudget, prompt: u64) -> Option<Self> {
+    pub(super) fn of(state: &RunState, budget: TokenBudget, prompt: u64) -> Option<Self> {
         let mut found = Self { tasks: 0, planned: 0, reported: 0, factor: 0 };
         for task in &state.plan.tasks {
             let Some(s) = state.tasks.get(&task.id) else { continue };
@@ -87,8 +85,7 @@ impl Measured {
     }
 
     /// In a sentence.
-    #[must_use]
-    pub fn words(self, budget: TokenBudget) -> String {
+    pub(super) fn words(self, budget: TokenBudget) -> String {
         let factor =
             |thousandths: u64| format!("{}.{:02}", thousandths / 1_000, thousandths % 1_000 / 10);
         format!(

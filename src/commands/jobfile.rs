@@ -14,7 +14,7 @@ use crate::repo::Repo;
 
 /// A job as a person wrote it.
 #[derive(Debug)]
-pub struct Found {
+pub(super) struct Found {
     /// Where it is, as one would name it.
     pub file: String,
     /// Its folder.
@@ -32,10 +32,7 @@ pub struct Found {
 }
 
 /// Finds and reads a job: a file, a name below `.harness`, or `harness.toml` at the top.
-///
-/// # Errors
-/// If there is none, or it is not right.
-pub fn find(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<Found> {
+pub(super) fn find(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<Found> {
     let top = repo.top().map_or_else(|| here.to_path_buf(), Path::to_path_buf);
     let path = match argument {
         None => {
@@ -81,10 +78,7 @@ pub fn find(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<Found> {
 }
 
 /// The files that a job names and that are pinned with it: path as named, and content.
-///
-/// # Errors
-/// If the prompt is not there, or a file cannot be read.
-pub fn pinned(repo: &Repo, found: &Found, base: &Oid) -> Result<Vec<(String, Vec<u8>)>> {
+pub(super) fn pinned(repo: &Repo, found: &Found, base: &Oid) -> Result<Vec<(String, Vec<u8>)>> {
     let mut pinned = BTreeMap::new();
     let tree = repo.tree_of(base)?;
     if let Some(output) = &found.job.output

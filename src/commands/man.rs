@@ -54,7 +54,7 @@ pub const PAGES: &[(&str, &str)] = pages![
 ];
 
 /// `git harness man`
-pub fn run(args: &cli::Man, ui: &Ui) -> Result<u8> {
+pub(crate) fn run(args: &cli::Man, ui: &Ui) -> Result<u8> {
     if !args.install {
         let wanted = args.page.as_deref().unwrap_or("git-harness");
         let page = PAGES.iter().find(|(name, _)| {
@@ -88,7 +88,7 @@ pub fn run(args: &cli::Man, ui: &Ui) -> Result<u8> {
 }
 
 /// The folder beside which `man` looks for this program's pages: it searches `../share/man` of every folder in PATH.
-pub fn prefix() -> Option<PathBuf> {
+pub(crate) fn prefix() -> Option<PathBuf> {
     let program = ambient::program().ok()?;
     Some(program.parent()?.parent()?.to_path_buf())
 }

@@ -9,7 +9,7 @@ mod estimate;
 mod init;
 mod jobfile;
 mod log;
-pub mod man;
+pub(crate) mod man;
 mod new;
 mod opened;
 mod plan;
@@ -39,7 +39,6 @@ use crate::error;
 use crate::ui::Ui;
 
 /// Runs the command that this process was given and returns its exit code.
-#[must_use]
 pub fn run() -> u8 {
     let ui = Ui::new(false);
     let cli = match Cli::try_parse() {

@@ -44,7 +44,7 @@ const WORDS: usize = 4;
 const ROUNDS: i64 = 3;
 
 /// `git harness new`
-pub fn run(here: &Path, args: &cli::New, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::New, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let Some(top) = store.repo().top().map(Path::to_path_buf) else {
         bail!("this repository has no work tree to write a job into");

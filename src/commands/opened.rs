@@ -18,10 +18,7 @@ use crate::store::load::LoadedRun;
 use crate::store::{Held, RunProof, Store, layout};
 
 /// Opens the state of the repository around a folder.
-///
-/// # Errors
-/// If there is no repository, one that is not supported, or no usable `git`.
-pub fn store(here: &Path) -> Result<Store> {
+pub(super) fn store(here: &Path) -> Result<Store> {
     let repo = Repo::discover(here)?;
     let private = repo.common_dir().join("harness").join("git");
     let git = Git::find(repo.common_dir(), &private, &ambient::environment())?;
@@ -29,10 +26,7 @@ pub fn store(here: &Path) -> Result<Store> {
 }
 
 /// The same for somebody who only looks, which no version of git can get wrong: it is not asked for its own.
-///
-/// # Errors
-/// If there is no repository, one that is not supported, or no `git`.
-pub fn looking(here: &Path) -> Result<Store> {
+pub(super) fn looking(here: &Path) -> Result<Store> {
     let repo = Repo::discover(here)?;
     let private = repo.common_dir().join("harness").join("git");
     let git = Git::find_known(repo.common_dir(), &private, &ambient::environment())?;
@@ -40,10 +34,7 @@ pub fn looking(here: &Path) -> Result<Store> {
 }
 
 /// The run that is meant: the one that is named, or the only one that has not ended, or the only one.
-///
-/// # Errors
-/// If there is none or more than one; the message lists them.
-pub fn run(store: &Store, name: Option<&str>) -> Result<RunId> {
+pub(super) fn run(store: &Store, name: Option<&str>) -> Result<RunId> {
     let runs = store.runs()?;
     if let Some(name) = name {
         let run = RunId::parse(name)?;
@@ -77,10 +68,7 @@ pub fn run(store: &Store, name: Option<&str>) -> Result<RunId> {
 }
 
 /// The job's last run: the one with the highest number.
-///
-/// # Errors
-/// If the refs cannot be listed.
-pub fn latest(store: &Store, job: &str) -> Result<Option<RunId>> {
+pub(super) fn latest(store: &Store, job: &str) -> Result<Option<RunId>> {
     let mut best: Option<(u32, RunId)> = None;
     for run in store.runs()? {
         let number = run.as_str().strip_prefix(job).and_then(|r| r.strip_prefix('-'));
@@ -96,7 +84,7 @@ pub fn latest(store: &Store, job: &str) -> Result<Option<RunId>> {
 /// There is no such run.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct NoRun(pub String);
+pub(super) struct NoRun(pub String);
 
 fn list(runs: &[RunId]) -> String {
     if runs.is_empty() {
@@ -106,10 +94,7 @@ fn list(runs: &[RunId]) -> String {
 }
 
 /// A task as a person names it: RUN/TASK, or TASK of the run that is meant.
-///
-/// # Errors
-/// If there is no such run.
-pub fn task(store: &Store, name: &str, run_name: Option<&str>) -> Result<(RunId, TaskId)> {
+pub(super) fn task(store: &Store, name: &str, run_name: Option<&str>) -> Result<(RunId, TaskId)> {
     let name = layout::short(name);
     let name = name.strip_prefix("harness/").unwrap_or(name);
     let (run_name, task) = match name.split_once('/') {
@@ -121,18 +106,12 @@ pub fn task(store: &Store, name: &str, run_name: Option<&str>) -> Result<(RunId,
 }
 
 /// Loads a run that exists.
-///
-/// # Errors
-/// If its state is damaged.
-pub fn load(store: &Store, run: &RunId) -> Result<LoadedRun> {
+pub(super) fn load(store: &Store, run: &RunId) -> Result<LoadedRun> {
     store.load(run)?.with_context(|| format!("the run `{run}` is gone"))
 }
 
 /// The same for somebody who only looks: see [`Store::look`].
-///
-/// # Errors
-/// As [`load`].
-pub fn look(store: &Store, run: &RunId) -> Result<LoadedRun> {
+pub(super) fn look(store: &Store, run: &RunId) -> Result<LoadedRun> {
     store.look(run)?.with_context(|| format!("the run `{run}` is gone"))
 }
 
@@ -140,10 +119,7 @@ pub fn look(store: &Store, run: &RunId) -> Result<LoadedRun> {
 const LIKE: f64 = 0.75;
 
 /// The state of one task of a loaded run.
-///
-/// # Errors
-/// If the run has no such task; the message names the nearest.
-pub fn known<'a>(
+pub(super) fn known<'a>(
     loaded: &'a LoadedRun,
     task: &TaskId,
 ) -> Result<(&'a crate::domain::plan::Task, &'a crate::domain::state::TaskState)> {
@@ -165,24 +141,17 @@ pub fn known<'a>(
 }
 
 /// Takes the run's lock.
-///
-/// # Errors
-/// [`Held`] in the chain when another process has it.
-pub fn hold(store: &Store, run: &RunId) -> Result<RunProof> {
+pub(super) fn hold(store: &Store, run: &RunId) -> Result<RunProof> {
     Ok(try_hold(store, run)??)
 }
 
 /// Takes the run's lock, or says who has it.
-///
-/// # Errors
-/// If the lock file cannot be made.
-pub fn try_hold(store: &Store, run: &RunId) -> Result<std::result::Result<RunProof, Held>> {
+pub(super) fn try_hold(store: &Store, run: &RunId) -> Result<std::result::Result<RunProof, Held>> {
     store.hold(run, &Holder::this_process().to_string())
 }
 
 /// Who drives a run at the moment, as `host/pid`.
-#[must_use]
-pub fn driver(store: &Store, run: &RunId) -> Option<String> {
+pub(super) fn driver(store: &Store, run: &RunId) -> Option<String> {
     let path = store.local().run_lock(run);
     if !crate::process::Lock::is_held(&path).ok()? {
         return None;
@@ -192,10 +161,7 @@ pub fn driver(store: &Store, run: &RunId) -> Option<String> {
 }
 
 /// Everything that carrying out a run needs.
-///
-/// # Errors
-/// If what is pinned cannot be read or written out.
-pub fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
+pub(super) fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
     let manifest = loaded.manifest.clone();
     let run = loaded.ledger.state.id.clone();
     let job = job::parse(&loaded.job_text, &format!("{} (as pinned in `{run}`)", manifest.file))?;
@@ -263,21 +229,18 @@ fn template_of(
 }
 
 /// The path of the file that each task of a run hands in; none where they hand in changes.
-#[must_use]
-pub fn output_path(loaded: &LoadedRun) -> Option<String> {
+pub(super) fn output_path(loaded: &LoadedRun) -> Option<String> {
     let job = job::parse(&loaded.job_text, &loaded.manifest.file).ok()?;
     job.output.map(|output| output.path)
 }
 
 /// Where the places of a run are.
-#[must_use]
-pub fn places(store: &Store, job: &job::Job, run: &RunId) -> PathBuf {
+pub(super) fn places(store: &Store, job: &job::Job, run: &RunId) -> PathBuf {
     places_root(store.repo(), job).join(run.as_str())
 }
 
 /// Where the places of all runs of a job are.
-#[must_use]
-pub fn places_root(repo: &Repo, job: &job::Job) -> PathBuf {
+pub(super) fn places_root(repo: &Repo, job: &job::Job) -> PathBuf {
     let top = repo.work_dir().unwrap_or_else(|| repo.common_dir());
     clean(&top.join(job.worktree.root_for(&repo.name())))
 }
@@ -300,10 +263,7 @@ fn clean(path: &Path) -> PathBuf {
 
 /// Writes out a pinned file. They are scripts as often as not, so they can be run. The mode of a script that is in the
 /// tree is the tree's.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn write_out(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn write_out(path: &Path, bytes: &[u8]) -> Result<()> {
     write_executable(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -322,10 +282,7 @@ fn repository_id(store: &Store) -> Result<String> {
 }
 
 /// Loads a run that we hold, mended, with everything that carrying it out needs.
-///
-/// # Errors
-/// If state cannot be mended or read.
-pub fn engine<'a>(
+pub(super) fn engine<'a>(
     store: &Store,
     proof: RunProof,
     jobs: Option<u32>,
@@ -345,10 +302,7 @@ pub fn engine<'a>(
 }
 
 /// Whether a landing of a run is journaled and not settled, and of which task.
-///
-/// # Errors
-/// If the journal is damaged.
-pub fn landing_task(store: &Store, loaded: &LoadedRun) -> Result<Option<TaskId>> {
+pub(super) fn landing_task(store: &Store, loaded: &LoadedRun) -> Result<Option<TaskId>> {
     use crate::store::journal::Entry;
     Ok(match store.journal(&loaded.manifest.target)? {
         Some(Entry::Landing(l)) if l.run == loaded.ledger.state.id => Some(l.task),
@@ -357,8 +311,7 @@ pub fn landing_task(store: &Store, loaded: &LoadedRun) -> Result<Option<TaskId>>
 }
 
 /// The full name of the branch that a job's work goes to.
-#[must_use]
-pub fn target(job: &job::Job, run: &RunId) -> String {
+pub(super) fn target(job: &job::Job, run: &RunId) -> String {
     match &job.job.target {
         Some(name) => format!("refs/heads/{name}"),
         None => layout::default_target(run),

@@ -20,7 +20,7 @@ use crate::ui::{Ui, human, table};
 
 /// A job's scope, as narrowed on the command line and by what is done already.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Scope<'a> {
+pub(super) struct Scope<'a> {
     /// `--scope-dir`
     pub dir: Option<&'a str>,
     /// `--scope-files`
@@ -33,7 +33,7 @@ pub struct Scope<'a> {
 
 /// A plan, and what other programs said of it.
 #[derive(Debug)]
-pub struct Made {
+pub(super) struct Made {
     /// The plan.
     pub planned: Planned,
     /// Their words, by a name.
@@ -88,10 +88,7 @@ fn object_id(base: &Oid) -> Result<gix::ObjectId> {
 }
 
 /// Plans a job at a commit, be it without a task.
-///
-/// # Errors
-/// If the commit cannot be read.
-pub fn planned(
+pub(super) fn planned(
     repo: &Repo,
     found: &jobfile::Found,
     base: &Oid,
@@ -107,10 +104,7 @@ pub fn planned(
 }
 
 /// Plans a job at a commit.
-///
-/// # Errors
-/// If the commit cannot be read, nothing matches, or a program of the plan fails.
-pub fn make(repo: &Repo, found: &jobfile::Found, base: &Oid, scope: Scope) -> Result<Made> {
+pub(super) fn make(repo: &Repo, found: &jobfile::Found, base: &Oid, scope: Scope) -> Result<Made> {
     let inputs = planner::inputs(repo, found, base)?;
     let planned = planned(repo, found, base, scope, &inputs)?;
     let job = &found.job;
@@ -147,7 +141,7 @@ fn budget(repo: &Repo, found: &jobfile::Found) -> Result<Option<Budget>> {
 }
 
 /// `git harness plan`
-pub fn run(here: &Path, args: &cli::Plan, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::Plan, ui: &Ui) -> Result<u8> {
     let repo = Repo::discover(here)?;
     let found = jobfile::find(&repo, here, args.job.as_deref())?;
     let base = repo.resolve_commit(&found.job.job.base)?;
@@ -298,7 +292,7 @@ fn levels(shape: &Shape) -> String {
 }
 
 /// What a person may miss in the plan, and what is not as one would wish.
-pub fn notes(planned: &Planned) -> Vec<String> {
+pub(super) fn notes(planned: &Planned) -> Vec<String> {
     let out = &planned.left_out;
     let mut notes: Vec<_> = planned.warnings.iter().map(|w| format!("warning: {w}")).collect();
     let mut list = |what: &str, paths: &[String]| {

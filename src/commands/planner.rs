@@ -30,7 +30,7 @@ const SHOWN: usize = 1_000;
 
 /// What programs and lists say of a plan.
 #[derive(Debug, Default)]
-pub struct Inputs {
+pub(super) struct Inputs {
     /// The tasks, where the job does not leave them to us.
     pub listed: Option<Vec<Listed>>,
     /// What needs what, where the job does not leave that to us.
@@ -40,10 +40,7 @@ pub struct Inputs {
 }
 
 /// Everything that a plan needs beside the tree.
-///
-/// # Errors
-/// If a program fails or prints nonsense, or a list cannot be read.
-pub fn inputs(repo: &Repo, found: &jobfile::Found, base: &Oid) -> Result<Inputs> {
+pub(super) fn inputs(repo: &Repo, found: &jobfile::Found, base: &Oid) -> Result<Inputs> {
     let plan = &found.job.plan;
     let mut inputs = Inputs::default();
     match plan.group {

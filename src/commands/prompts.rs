@@ -15,7 +15,7 @@ use crate::repo::Repo;
 
 /// What all prompts of a job are made from.
 #[derive(Debug)]
-pub struct Desk<'a> {
+pub(super) struct Desk<'a> {
     repo: &'a Repo,
     found: &'a jobfile::Found,
     base: Oid,
@@ -30,10 +30,7 @@ pub struct Desk<'a> {
 
 impl<'a> Desk<'a> {
     /// Reads what the job names.
-    ///
-    /// # Errors
-    /// If something is missing.
-    pub fn open(repo: &'a Repo, found: &'a jobfile::Found) -> Result<Self> {
+    pub(super) fn open(repo: &'a Repo, found: &'a jobfile::Found) -> Result<Self> {
         let base = repo.resolve_commit(&found.job.job.base)?;
         let files: BTreeMap<String, Vec<u8>> =
             jobfile::pinned(repo, found, &base)?.into_iter().collect();
@@ -84,10 +81,7 @@ impl<'a> Desk<'a> {
 
     /// The template must render for a first attempt and for a retry, before anything is paid for: with the job's
     /// variables, and with those of each of the tasks. What is told of its faults.
-    ///
-    /// # Errors
-    /// If it does not.
-    pub fn check(&self, tasks: &[Task]) -> Result<Vec<String>> {
+    pub(super) fn check(&self, tasks: &[Task]) -> Result<Vec<String>> {
         if self.template.is_none() && self.evaluator.is_none() {
             return Ok(Vec::new());
         }
@@ -113,10 +107,7 @@ impl<'a> Desk<'a> {
     }
 
     /// The tokens of a prompt on one file: counted where the job has a budget of tokens, else estimated.
-    ///
-    /// # Errors
-    /// If it cannot be made.
-    pub fn example_tokens(&self) -> Result<u64> {
+    pub(super) fn example_tokens(&self) -> Result<u64> {
         let text = prompt::render(self.template(), &self.brief(&example(self.found)?)?)?;
         Ok(match self.found.job.plan.budget {
             Some(_) => planning::count_tokens(text.as_bytes()),
@@ -125,10 +116,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Writes the first prompt of each task into a folder, named like the task.
-    ///
-    /// # Errors
-    /// If a prompt cannot be made or written.
-    pub fn write(&self, tasks: &[Task], folder: &Path) -> Result<()> {
+    pub(super) fn write(&self, tasks: &[Task], folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         for task in tasks {
@@ -142,10 +130,7 @@ impl<'a> Desk<'a> {
 }
 
 /// A task that stands for those of a job whose plan is not known yet.
-///
-/// # Errors
-/// Never, with the names that are used.
-pub fn example(found: &jobfile::Found) -> Result<Task> {
+pub(super) fn example(found: &jobfile::Found) -> Result<Task> {
     // The prompt of a job of findings needs some.
     let vars = if found.job.plan.list.is_some() && !found.job.plan.vars.contains_key("findings") {
         r#"{"findings":[{"file":"src/a.js"}]}"#
@@ -164,9 +149,6 @@ pub fn example(found: &jobfile::Found) -> Result<Task> {
 }
 
 /// See [`Desk::check`].
-///
-/// # Errors
-/// As there.
-pub fn check(repo: &Repo, found: &jobfile::Found, tasks: &[Task]) -> Result<Vec<String>> {
+pub(super) fn check(repo: &Repo, found: &jobfile::Found, tasks: &[Task]) -> Result<Vec<String>> {
     Desk::open(repo, found)?.check(tasks)
 }

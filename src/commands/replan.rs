@@ -27,7 +27,7 @@ const LEFT: &str = "it is not in the plan any more";
 
 /// What the command line says of the plan.
 #[derive(Debug, Clone, Default)]
-pub struct Wish {
+pub(super) struct Wish {
     /// `--scope-dir`
     pub scope_dir: Option<String>,
     /// `--scope-files`
@@ -38,7 +38,7 @@ pub struct Wish {
 
 /// What a run becomes.
 #[derive(Debug)]
-pub struct Look {
+pub(super) struct Look {
     /// The plan, and what is different.
     pub again: Again,
     /// What is pinned with it.
@@ -54,10 +54,7 @@ pub struct Look {
 }
 
 /// Plans a run again, if anything has changed that its plan was made from.
-///
-/// # Errors
-/// If the job cannot be planned, or the target has no part in the new base.
-pub fn look(
+pub(super) fn look(
     store: &Store,
     loaded: &LoadedRun,
     found: &jobfile::Found,
@@ -193,8 +190,7 @@ fn follow(store: &Store, manifest: &Manifest, base: &Oid) -> Result<Option<Move>
 
 impl Look {
     /// The events by which the run takes it over.
-    #[must_use]
-    pub fn decisions(
+    pub(super) fn decisions(
         &self,
         state: &RunState,
         has_chain: &dyn Fn(&TaskId) -> bool,
@@ -231,8 +227,7 @@ impl Look {
     }
 
     /// The tasks that need a chain.
-    #[must_use]
-    pub fn begun(&self, has_chain: &dyn Fn(&TaskId) -> bool) -> Plan {
+    pub(super) fn begun(&self, has_chain: &dyn Fn(&TaskId) -> bool) -> Plan {
         let again = &self.again;
         let without = again.updated.iter().filter(|t| !has_chain(t));
         let ids: BTreeSet<&TaskId> = again.new.iter().chain(without).collect();
@@ -241,13 +236,12 @@ impl Look {
     }
 
     /// The tasks whose attempts are for nothing now.
-    pub fn dropped(&self) -> impl Iterator<Item = &TaskId> {
+    pub(super) fn dropped(&self) -> impl Iterator<Item = &TaskId> {
         self.again.left.iter().chain(&self.again.updated)
     }
 
     /// For people: what is different.
-    #[must_use]
-    pub fn listing(&self, run: &RunId) -> String {
+    pub(super) fn listing(&self, run: &RunId) -> String {
         let again = &self.again;
         let mut rows = Vec::new();
         let lists = [
@@ -279,8 +273,7 @@ impl Look {
     }
 
     /// The same for programs.
-    #[must_use]
-    pub fn json(&self, run: &RunId) -> Value {
+    pub(super) fn json(&self, run: &RunId) -> Value {
         let again = &self.again;
         let ids = |list: &[TaskId]| json!(list.iter().map(TaskId::as_str).collect::<Vec<_>>());
         json!({

@@ -19,10 +19,7 @@ use crate::store::load::LoadedRun;
 use crate::ui::Ui;
 
 /// Makes requests of a run and waits until they are carried out: by whoever holds the run, else by this process.
-///
-/// # Errors
-/// If a request cannot be written, or the run's state is damaged.
-pub fn ask(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result<Vec<Answer>> {
+pub(super) fn ask(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result<Vec<Answer>> {
     let mut open: Vec<PathBuf> = Vec::new();
     for wire in wires {
         open.push(requests::ask(store, run, wire)?);
@@ -57,10 +54,7 @@ pub fn ask(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result<Vec<An
 }
 
 /// Makes requests and tells the answers; the exit code is 1 if one had no effect.
-///
-/// # Errors
-/// As [`ask`].
-pub fn tell(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result<u8> {
+pub(super) fn tell(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result<u8> {
     let answers = ask(store, run, wires, ui)?;
     for answer in &answers {
         ui.insist(&if answer.done {
@@ -73,7 +67,7 @@ pub fn tell(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result<u8> {
 }
 
 /// `git harness retry`
-pub fn retry(here: &Path, args: &cli::Retry, ui: &Ui) -> Result<u8> {
+pub(super) fn retry(here: &Path, args: &cli::Retry, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     if args.failed {
         let run = opened::run(&store, args.run.as_deref())?;
@@ -96,7 +90,7 @@ pub fn retry(here: &Path, args: &cli::Retry, ui: &Ui) -> Result<u8> {
 }
 
 /// Says how what was asked gets carried out when nobody holds the run.
-pub fn hint_start(store: &Store, run: &RunId, ui: &Ui) {
+pub(super) fn hint_start(store: &Store, run: &RunId, ui: &Ui) {
     if opened::driver(store, run).is_some() {
         return;
     }
@@ -109,7 +103,7 @@ pub fn hint_start(store: &Store, run: &RunId, ui: &Ui) {
 }
 
 /// `git harness skip`
-pub fn skip(here: &Path, args: &cli::Skip, ui: &Ui) -> Result<u8> {
+pub(super) fn skip(here: &Path, args: &cli::Skip, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let message = args.message.clone();
     let wire = |task| Wire::Skip { task, message: message.clone() };

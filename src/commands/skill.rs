@@ -9,7 +9,7 @@ use crate::ui::Ui;
 const SKILL: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/SKILL.md"));
 
 /// `git harness skill`
-pub fn run(ui: &Ui) -> Result<u8> {
+pub(super) fn run(ui: &Ui) -> Result<u8> {
     ui.result(SKILL);
     Ok(error::OK)
 }

@@ -22,7 +22,7 @@ use crate::store::{RunProof, Store, codec, layout};
 use crate::ui::{Ui, human};
 
 /// `git harness start`
-pub fn run(here: &Path, args: &cli::Start, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::Start, ui: &Ui) -> Result<u8> {
     if args.in_background {
         // Its standard input is a lock that says it was started; from here on it is nobody's child.
         process::adopt_lock()?;

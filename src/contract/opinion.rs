@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// An answer that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Whether the work is good.
     pub pass: bool,
     /// What is wrong with it. Not empty unless it is good.
@@ -18,7 +18,7 @@ pub struct Answer {
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remark {
+pub(crate) struct Remark {
     /// For people and agents.
     pub text: String,
     /// What it is, in one canonical line: without the place in the file, which moves whenever the file is touched.
@@ -32,10 +32,7 @@ const PLACES: [&str; 6] = ["line", "column", "col", "end_line", "endLine", "line
 const WORDS: [&str; 6] = ["problem", "message", "finding", "description", "text", "title"];
 
 /// Reads an answer.
-///
-/// # Errors
-/// What is wrong with it, in words that go on after "its answer".
-pub fn read(text: &str) -> Result<Answer, String> {
+pub(crate) fn read(text: &str) -> Result<Answer, String> {
     let object = find(text).ok_or("has no JSON object with `pass`")?;
     let Some(pass) = object.get("pass").and_then(Value::as_bool) else {
         return Err("has a `pass` that is neither `true` nor `false`".into());

@@ -15,7 +15,7 @@ const EXTENSIONS: [(&str, &str); 8] = [
 ];
 
 /// Which files a contract is about.
-pub struct Globs<'a> {
+pub(crate) struct Globs<'a> {
     /// Those before.
     pub from: &'a dyn Fn(&str) -> bool,
     /// Those after.
@@ -30,7 +30,7 @@ impl std::fmt::Debug for Globs<'_> {
 
 /// One of two trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     /// The one from which the work started.
     Before,
     /// The one that is judged.
@@ -39,7 +39,7 @@ pub enum Side {
 
 /// A file after, and what it was.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// What it was; nothing if it is new.
     pub from: Option<String>,
     /// The file.
@@ -48,7 +48,7 @@ pub struct Pair {
 
 /// What is to be compared, and what cannot be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pairs {
+pub(crate) struct Pairs {
     /// In order of the files after.
     pub pairs: Vec<Pair>,
     /// Files without what should have become of them, each as a sentence.
@@ -59,10 +59,7 @@ pub struct Pairs {
 ///
 /// `changed` is every path that differs between the trees. Without it only the task's own files count, as on a tree that
 /// holds the work of others too. `has` says whether a tree has a path. Declaration files (`.d.ts`) are no programs.
-///
-/// # Errors
-/// What `has` fails with.
-pub fn pairs<E>(
+pub(crate) fn pairs<E>(
     globs: &Globs,
     files: &[String],
     changed: Option<&[String]>,

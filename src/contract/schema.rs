@@ -7,23 +7,20 @@ use anyhow::{Result, anyhow};
 use serde_json::Value;
 
 /// What judges: part of the verdicts' key.
-pub const ENGINE: &str = "json-schema 1";
+pub(crate) const ENGINE: &str = "json-schema 1";
 
 /// No finding is made longer than that by what a document holds, in characters.
 const SHOWN: usize = 200;
 
 /// A schema that was understood.
 #[derive(Debug)]
-pub struct Schema {
+pub(crate) struct Schema {
     validator: jsonschema::Validator,
 }
 
 impl Schema {
     /// Reads a schema.
-    ///
-    /// # Errors
-    /// If it is no JSON, or no schema; the message names the place in it.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(text).map_err(|e| anyhow!("not JSON: {e}"))?;
         let options = jsonschema::options().should_validate_formats(true);
         let validator =
@@ -32,8 +29,7 @@ impl Schema {
     }
 
     /// What is wrong with a document, each with its place in it; empty when it is good.
-    #[must_use]
-    pub fn violations(&self, document: &[u8]) -> Vec<String> {
+    pub(crate) fn violations(&self, document: &[u8]) -> Vec<String> {
         let value: Value = match serde_json::from_slice(document) {
             Ok(value) => value,
             Err(error) => return vec![format!("it is not JSON: {error}")],

@@ -30,7 +30,6 @@ const BELIEVED_MS: u64 = 8 * 24 * 3_600_000;
 
 /// How long to wait after the `strike`-th refusal in a row that names no moment, in milliseconds: doubling, and up to
 /// a quarter more, so that supervisors of one account do not all come back at once.
-#[must_use]
 pub fn pause_ms(strike: u32, now: Timestamp) -> u64 {
     let pause = (FIRST_MS << strike.saturating_sub(1).min(16)).min(LONGEST_MS);
     // No randomness here: the moment itself is arbitrary enough (Knuth's multiplicative hash of it).
@@ -40,19 +39,16 @@ pub fn pause_ms(strike: u32, now: Timestamp) -> u64 {
 
 impl Account {
     /// Whether an attempt that began at `began` tells something of the account as it is now.
-    #[must_use]
     pub fn concerns(&self, began: Timestamp) -> bool {
         began >= self.closed_until
     }
 
     /// Whether agents may start at all.
-    #[must_use]
     pub fn open(&self, now: Timestamp) -> bool {
         self.closed_until <= now
     }
 
     /// After a refusal for want of quota: closed until the moment it names.
-    #[must_use]
     pub fn limited(&self, began: Timestamp, now: Timestamp, resets_at: Option<Timestamp>) -> Self {
         let strikes = self.strikes + u32::from(self.concerns(began));
         let named = resets_at
@@ -64,7 +60,6 @@ impl Account {
     }
 
     /// After an overload: a short pause, then half of the slots.
-    #[must_use]
     pub fn overloaded(&self, began: Timestamp, now: Timestamp, jobs: usize) -> Self {
         if !self.concerns(began) {
             // One overload meets all that run, and is counted once.
@@ -81,13 +76,11 @@ impl Account {
     }
 
     /// After an answer: the others may follow.
-    #[must_use]
     pub fn answered(&self, began: Timestamp) -> Self {
         if self.concerns(began) { Self { proven: true, ..self.clone() } } else { self.clone() }
     }
 
     /// After a session that came to its end: one slot more.
-    #[must_use]
     pub fn served(&self, began: Timestamp, jobs: usize) -> Self {
         if !self.concerns(began) {
             return self.clone();

@@ -63,13 +63,11 @@ impl Evaluation {
 
 impl RunState {
     /// The account in whose name evaluators work.
-    #[must_use]
     pub fn evaluators_account(&self, policy: &Policy) -> &Account {
         if policy.one_account { &self.account } else { &self.evaluator }
     }
 
     /// What all evaluators used.
-    #[must_use]
     pub fn evaluation_spend(&self) -> Spend {
         self.tasks.values().fold(Spend::default(), |sum, t| sum.plus(t.evaluation.spend))
     }

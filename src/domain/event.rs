@@ -239,7 +239,6 @@ impl Halt {
         [Self::Base, Self::Failures, Self::Agent, Self::Budget, Self::Account];
 
     /// The word used in refs and JSON.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Base => "base",
@@ -253,7 +252,6 @@ impl Halt {
 
 impl Ending {
     /// Whether there was an agent at all.
-    #[must_use]
     pub fn began(&self) -> bool {
         match self {
             Self::NotStarted(_) => false,
@@ -263,7 +261,6 @@ impl Ending {
     }
 
     /// Whether the attempt was broken off from outside, so that what it left is no answer to its task.
-    #[must_use]
     pub fn cut_off(&self) -> bool {
         match self {
             Self::Stopped | Self::NotStarted(_) | Self::Lost => true,

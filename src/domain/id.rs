@@ -21,9 +21,6 @@ pub struct Oid(Box<str>);
 
 impl Oid {
     /// Reads an id as git prints it.
-    ///
-    /// # Errors
-    /// If the text is not 40 or 64 lower-case hex digits.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         let hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if hex && (text.len() == 40 || text.len() == 64) {
@@ -34,13 +31,11 @@ impl Oid {
     }
 
     /// The hex digits.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The first seven digits, for people.
-    #[must_use]
     pub fn short(&self) -> &str {
         &self.0[..7]
     }
@@ -80,16 +75,12 @@ pub struct RunId(Box<str>);
 
 impl RunId {
     /// Accepts a name that is safe in a ref on every file system.
-    ///
-    /// # Errors
-    /// If it is empty, too long or has characters outside `[a-z0-9_-]`.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         check_component(text, "a run's name")?;
         Ok(Self(text.into()))
     }
 
     /// The name.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -114,9 +105,6 @@ pub struct TaskId(Box<str>);
 
 impl TaskId {
     /// Accepts a name that is safe in a ref on every file system.
-    ///
-    /// # Errors
-    /// If it is empty, too long, `result`, or has characters outside `[a-z0-9_-]`.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         check_component(text, "a task's name")?;
         if text == "result" {
@@ -128,7 +116,6 @@ impl TaskId {
     }
 
     /// The name.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -153,13 +140,11 @@ pub struct Timestamp(pub u64);
 
 impl Timestamp {
     /// This moment plus some milliseconds.
-    #[must_use]
     pub fn after_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
     /// Milliseconds from `earlier` to this moment; 0 if the clock went backwards.
-    #[must_use]
     pub fn since_ms(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }

@@ -36,7 +36,6 @@ impl Phase {
     ];
 
     /// Whether nothing more will happen to the task by itself.
-    #[must_use]
     pub fn ended(&self) -> bool {
         match self {
             Self::Done | Self::Failed | Self::Skipped => true,
@@ -45,13 +44,11 @@ impl Phase {
     }
 
     /// The phase with this word.
-    #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|phase| phase.as_str() == word)
     }
 
     /// The word that users see.
-    #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Todo => "todo",

@@ -39,7 +39,6 @@ impl Layer {
     ];
 
     /// Whether the attempt that follows goes on with the session of the last one, if there is one.
-    #[must_use]
     pub fn keeps_session(self) -> bool {
         match self {
             Self::Resume | Self::Account | Self::Interrupted => true,
@@ -48,7 +47,6 @@ impl Layer {
     }
 
     /// The word used in refs and JSON.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Feedback => "feedback",
@@ -75,7 +73,6 @@ pub struct Share(pub u32);
 
 impl Share {
     /// Whether `part` of `whole` is more than this share.
-    #[must_use]
     pub fn exceeded(self, part: usize, whole: usize) -> bool {
         part as u128 * 1_000_000 > whole as u128 * u128::from(self.0)
     }
@@ -134,7 +131,6 @@ pub struct Policy {
 
 impl Policy {
     /// Which budget of the run is used up, in words.
-    #[must_use]
     pub fn over_budget(&self, spend: &Spend) -> Option<String> {
         let tokens = spend.tokens.total();
         if let Some(limit) = self.tokens.filter(|limit| tokens >= *limit) {
@@ -147,7 +143,6 @@ impl Policy {
 
     /// The most that a session may cost: what is left of the run's budget, and of the task's if it is one of a task's own, after what
     /// each is charged with.
-    #[must_use]
     pub fn money_left(&self, run: &Spend, task: Option<&Spend>) -> Option<Cost> {
         let left = |limit: Option<Cost>, used: Cost| Some(Cost(limit?.0.saturating_sub(used.0)));
         let of_task = task.and_then(|task| left(self.cost_per_task, task.cost));
@@ -155,7 +150,6 @@ impl Policy {
     }
 
     /// Which budget of a task is used up, in words.
-    #[must_use]
     pub fn over_task_budget(&self, spend: &Spend) -> Option<String> {
         let task =
             Self { tokens: self.tokens_per_task, cost: self.cost_per_task, ..Self::default() };
@@ -201,7 +195,6 @@ const BACKOFF_LONGEST_MS: u64 = 60_000;
 
 /// How long to wait after the `fault`-th infrastructure fault in a row (counted from 1), in milliseconds: doubling from
 /// one second to one minute.
-#[must_use]
 pub fn backoff_ms(fault: u32) -> u64 {
     let doublings = fault.saturating_sub(1).min(16);
     (BACKOFF_FIRST_MS << doublings).min(BACKOFF_LONGEST_MS)

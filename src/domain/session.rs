@@ -54,7 +54,6 @@ impl Class {
     ];
 
     /// The word used in refs, presets and JSON.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -74,7 +73,6 @@ impl Class {
     }
 
     /// The class with this word.
-    #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.as_str() == word)
     }
@@ -101,7 +99,6 @@ pub struct Tokens {
 
 impl Tokens {
     /// All of them, for a budget.
-    #[must_use]
     pub fn total(self) -> u64 {
         [self.input, self.output, self.cache_read, self.cache_write]
             .into_iter()
@@ -109,7 +106,6 @@ impl Tokens {
     }
 
     /// With those of another session.
-    #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
             input: self.input.saturating_add(other.input),
@@ -120,7 +116,6 @@ impl Tokens {
     }
 
     /// What came on top of an earlier count of the same thread; nothing is ever below zero.
-    #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self {
             input: self.input.saturating_sub(earlier.input),
@@ -169,7 +164,6 @@ pub struct Usage {
 
 impl Usage {
     /// What came on top of an earlier count of the same thread.
-    #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         let less = |now: Cost, then: Cost| Cost(now.0.saturating_sub(then.0));
         Self {
@@ -179,7 +173,6 @@ impl Usage {
     }
 
     /// This, and where it says nothing, what was said earlier.
-    #[must_use]
     pub fn or(self, earlier: Self) -> Self {
         Self { tokens: self.tokens.or(earlier.tokens), cost: self.cost.or(earlier.cost) }
     }
@@ -222,7 +215,6 @@ impl Spend {
     }
 
     /// With what others used.
-    #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
             tokens: self.tokens.plus(other.tokens),
@@ -235,7 +227,6 @@ impl Spend {
     }
 
     /// What came on top of what was excused.
-    #[must_use]
     pub fn beyond(self, excused: Usage) -> Self {
         let told = Usage { tokens: Some(self.tokens), cost: Some(self.cost) }.since(excused);
         Self {
@@ -246,13 +237,11 @@ impl Spend {
     }
 
     /// The tokens; `None` when sessions ended and none of them said.
-    #[must_use]
     pub fn known_tokens(self) -> Option<Tokens> {
         (self.told_tokens > 0 || self.untold_tokens == 0).then_some(self.tokens)
     }
 
     /// The money; `None` when no session has said.
-    #[must_use]
     pub fn known_cost(self) -> Option<Cost> {
         (self.told_cost > 0).then_some(self.cost)
     }
@@ -292,7 +281,6 @@ pub struct Reading {
 
 impl Reading {
     /// Of a session that was not even begun, since the task does not fit the model or there is no such agent: it used nothing.
-    #[must_use]
     pub fn unbegun(class: Class, why: String) -> Self {
         Self {
             class,

@@ -254,7 +254,6 @@ impl TaskState {
     }
 
     /// What the task's budget is charged with.
-    #[must_use]
     pub fn charged(&self) -> Spend {
         self.spend.beyond(self.excused)
     }
@@ -318,7 +317,6 @@ pub struct RunState {
 
 impl RunState {
     /// A run in which nothing has happened yet.
-    #[must_use]
     pub fn new(id: RunId, plan: Plan) -> Self {
         let tasks = plan.tasks.iter().map(|t| (t.id.clone(), TaskState::default())).collect();
         Self {
@@ -423,13 +421,11 @@ impl RunState {
     }
 
     /// What all attempts used.
-    #[must_use]
     pub fn spend(&self) -> Spend {
         self.tasks.values().fold(Spend::default(), |sum, t| sum.plus(t.spend))
     }
 
     /// What agents and evaluators used: what the run's budgets are charged with.
-    #[must_use]
     pub fn all_spend(&self) -> Spend {
         self.spend().plus(self.evaluation_spend())
     }
@@ -442,19 +438,16 @@ impl RunState {
     }
 
     /// Whether every task has ended.
-    #[must_use]
     pub fn ended(&self) -> bool {
         self.tasks.values().all(|t| t.phase.ended())
     }
 
     /// How many tasks are in a phase.
-    #[must_use]
     pub fn count(&self, phase: &Phase) -> usize {
         self.tasks.values().filter(|t| t.phase == *phase).count()
     }
 
     /// The word that `status` shows for the run.
-    #[must_use]
     pub fn summary(&self) -> &'static str {
         match self.phase {
             RunPhase::Cancelled => "cancelled",
@@ -469,7 +462,6 @@ impl RunState {
     }
 
     /// Whether everything a task waits for is done.
-    #[must_use]
     pub fn unblocked(&self, after: &[TaskId]) -> bool {
         after.iter().all(|t| self.tasks.get(t).is_some_and(|s| s.phase == Phase::Done))
     }

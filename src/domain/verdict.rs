@@ -27,7 +27,6 @@ pub struct Finding {
 
 impl Finding {
     /// The first line that says more than which command was run and how it ended.
-    #[must_use]
     pub fn telling_line(&self) -> Option<&str> {
         let said = self.text.strip_prefix('`').and_then(|t| t.split_once("`: ")).map(|(_, t)| t);
         let said = said.unwrap_or(&self.text);

@@ -64,7 +64,7 @@ pub(super) enum News {
 }
 
 /// A run being carried out.
-pub struct Engine<'a> {
+pub(crate) struct Engine<'a> {
     pub(super) ctx: Arc<Context>,
     pub(super) proof: RunProof,
     pub(super) ledger: Ledger,
@@ -115,10 +115,7 @@ pub struct Engine<'a> {
 }
 
 /// Makes an engine for a run that is held, and mends what an earlier supervisor left half-done.
-///
-/// # Errors
-/// If state cannot be read or mended.
-pub fn prepare<'a>(
+pub(crate) fn prepare<'a>(
     ctx: Context,
     proof: RunProof,
     ledger: Ledger,
@@ -168,10 +165,7 @@ pub fn prepare<'a>(
 
 impl Engine<'_> {
     /// Carries the run out until there is a reason to stop.
-    ///
-    /// # Errors
-    /// If state cannot be written: then nothing more is begun, and keepers finish on their own.
-    pub fn run(&mut self) -> Result<Stopped> {
+    pub(crate) fn run(&mut self) -> Result<Stopped> {
         let stopped = self.carry_out();
         if stopped.is_ok() {
             self.clear_away();
@@ -217,25 +211,18 @@ impl Engine<'_> {
     }
 
     /// Journals what an observation from outside means.
-    ///
-    /// # Errors
-    /// If state cannot be written.
-    pub fn ask(&mut self, observation: Observation) -> Result<()> {
+    pub(crate) fn ask(&mut self, observation: Observation) -> Result<()> {
         self.observe(observation);
         self.settle()
     }
 
     /// Carries out the requests that wait, and nothing else.
-    ///
-    /// # Errors
-    /// If state cannot be written.
-    pub fn serve_requests(&mut self) -> Result<()> {
+    pub(crate) fn serve_requests(&mut self) -> Result<()> {
         self.apply_requests()
     }
 
     /// What is so at the moment.
-    #[must_use]
-    pub fn state(&self) -> &crate::domain::state::RunState {
+    pub(crate) fn state(&self) -> &crate::domain::state::RunState {
         &self.ledger.state
     }
 

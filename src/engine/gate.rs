@@ -17,9 +17,6 @@ use crate::store::layout;
 use crate::verify::{self, Stage, Subject};
 
 /// What a tip of the target asks; nothing if it has no job file, or is the run's own.
-///
-/// # Errors
-/// If that job file is not right.
 pub(super) fn rules(ctx: &Context, tip: &Oid) -> Result<Option<Arc<Rules>>> {
     let repo = ctx.store.repo();
     if ctx.manifest.target_created

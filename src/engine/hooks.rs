@@ -54,9 +54,6 @@ pub(super) struct Hooks<'a> {
 
 impl Hooks<'_> {
     /// Runs one. What it says, if it does not succeed.
-    ///
-    /// # Errors
-    /// If it cannot be run at all.
     pub(super) fn run(&self, argv: &[String], landing: &Landing<'_>) -> Result<Option<String>> {
         let key = layout::queue_key(landing.target);
         let folder = self.store.local().queue(&key).join("hook");

@@ -13,7 +13,7 @@ use crate::process::{self, Environ, KeeperHandle, Line, Lock};
 /// The keepers that this process has started, by place. When it is dropped, those that have nothing to do end, and
 /// those that have something finish it and end then.
 #[derive(Debug, Default)]
-pub struct Keepers {
+pub(crate) struct Keepers {
     standing: Mutex<BTreeMap<String, Standing>>,
 }
 
@@ -27,9 +27,6 @@ struct Standing {
 
 impl Keepers {
     /// Gives a case to the keeper of a place, or to a new one. The lock is held by it when this returns.
-    ///
-    /// # Errors
-    /// If no keeper can be started.
     pub(super) fn give(
         &self,
         program: &Path,

@@ -18,9 +18,9 @@ mod landings;
 mod leaving;
 mod line;
 mod news;
-pub mod queue;
-pub mod recover;
-pub mod requests;
+pub(crate) mod queue;
+pub(crate) mod recover;
+pub(crate) mod requests;
 mod reviews;
 mod signals;
 mod slots;
@@ -47,12 +47,12 @@ use crate::repo::Identity;
 use crate::store::load::Manifest;
 use crate::store::{Store, layout};
 
-pub use dispatcher::{Engine, prepare};
-pub use keepers::Keepers;
+pub(crate) use dispatcher::{Engine, prepare};
+pub(crate) use keepers::Keepers;
 
 /// Everything about a run that does not change while it is carried out.
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// The state.
     pub store: Store,
     /// The run.
@@ -97,7 +97,7 @@ pub struct Context {
 
 /// An agent that judges candidates.
 #[derive(Debug)]
-pub struct Evaluator {
+pub(crate) struct Evaluator {
     /// How the job calls it.
     pub agent: Agent,
     /// What is known of its program.
@@ -181,8 +181,7 @@ impl Context {
 }
 
 /// The numbers by which a job's runs are decided.
-#[must_use]
-pub fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
+pub(crate) fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
     let (retry, limits) = (&job.retry, &job.limits);
     let usd = |usd: Option<f64>| usd.and_then(Cost::from_usd);
     Policy {
@@ -217,7 +216,7 @@ pub fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
 
 /// How a run is carried out this time.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// Whether to wait for keepers; `poll` does not.
     pub wait: bool,
     /// Only these tasks get attempts; all when empty.
@@ -229,10 +228,7 @@ pub struct Options {
 }
 
 /// Judges a candidate once more, whatever is known of its tree, in a place of its own.
-///
-/// # Errors
-/// If it cannot be judged because the place cannot be made.
-pub fn verify_again(
+pub(crate) fn verify_again(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,
@@ -242,16 +238,13 @@ pub fn verify_again(
 }
 
 /// Removes the places of a run of which no keeper uses one. Says how many there were.
-///
-/// # Errors
-/// If a place cannot be removed, or a keeper is still at work.
-pub fn sweep_places(ctx: &Context, state: &RunState) -> Result<usize> {
+pub(crate) fn sweep_places(ctx: &Context, state: &RunState) -> Result<usize> {
     recover::sweep_places(ctx, state)
 }
 
 /// Something to tell the person who watches.
 #[derive(Debug)]
-pub enum Report<'a> {
+pub(crate) enum Report<'a> {
     /// A task's event was journaled.
     Task(&'a TaskId, &'a TaskEvent, &'a RunState),
     /// A run's event was journaled.
@@ -264,7 +257,7 @@ pub enum Report<'a> {
 
 /// Why the loop came to an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stopped {
+pub(crate) enum Stopped {
     /// Every task has ended (or every task of `--only`).
     Ended,
     /// What is left waits for tasks that have failed, were skipped, or are not of `--only`.

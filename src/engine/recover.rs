@@ -32,10 +32,7 @@ pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()>
 }
 
 /// Removes stale locks and quarantines broken refs, before anything of the run is read.
-///
-/// # Errors
-/// If the files cannot be looked at.
-pub fn mend(store: &Store, proof: &crate::store::RunProof) -> Result<Vec<String>> {
+pub(crate) fn mend(store: &Store, proof: &crate::store::RunProof) -> Result<Vec<String>> {
     let run = proof.run().clone();
     let prefix = crate::store::layout::attempts(&run);
     store.mend(proof, &|name| {
@@ -263,7 +260,7 @@ fn stop_keeper(dir: &Path) -> bool {
 }
 
 /// Asks the keepers of one task to stop when no supervisor holds its run.
-pub fn stop_one(store: &Store, run: &RunId, task: &TaskId) {
+pub(crate) fn stop_one(store: &Store, run: &RunId, task: &TaskId) {
     for dir in agents(store, run) {
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         if name.rsplit_once('.').map_or("", |(task, _)| task) == task.as_str() {
@@ -273,8 +270,7 @@ pub fn stop_one(store: &Store, run: &RunId, task: &TaskId) {
 }
 
 /// Asks the keepers of a run to stop when no supervisor holds it.
-#[must_use]
-pub fn stop_all(store: &Store, run: &RunId) -> usize {
+pub(crate) fn stop_all(store: &Store, run: &RunId) -> usize {
     agents(store, run).iter().filter(|dir| stop_keeper(dir)).count()
 }
 

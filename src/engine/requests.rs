@@ -16,7 +16,7 @@ use crate::store::Store;
 /// A request on the wire.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(tag = "request", rename_all = "snake_case")]
-pub enum Wire {
+pub(crate) enum Wire {
     /// Try a task again.
     Retry {
         /// Which.
@@ -65,7 +65,7 @@ pub enum Wire {
 
 /// What came of a request.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Whether it had an effect.
     pub done: bool,
     /// In words.
@@ -74,10 +74,7 @@ pub struct Answer {
 
 impl Wire {
     /// The request as the machine knows it.
-    ///
-    /// # Errors
-    /// If a task's name cannot be one.
-    pub fn request(&self) -> Result<Request> {
+    pub(crate) fn request(&self) -> Result<Request> {
         Ok(match self {
             Self::Retry { task } => Request::Retry(TaskId::parse(task)?),
             Self::Skip { task, message } => Request::Skip(TaskId::parse(task)?, message.clone()),
@@ -97,17 +94,14 @@ impl Wire {
 
 /// A request that waits in the spool.
 #[derive(Debug)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     path: PathBuf,
     /// What is asked.
     pub wire: Wire,
 }
 
 /// Puts a request into the spool, durably.
-///
-/// # Errors
-/// If the file cannot be written.
-pub fn ask(store: &Store, run: &RunId, wire: &Wire) -> Result<PathBuf> {
+pub(crate) fn ask(store: &Store, run: &RunId, wire: &Wire) -> Result<PathBuf> {
     let folder = store.local().requests(run);
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -151,8 +145,7 @@ fn answer_at(path: &Path, answer: &Answer) -> Result<()> {
 }
 
 /// The answer to a request, if there is one; it is taken away.
-#[must_use]
-pub fn collect(path: &Path) -> Option<Answer> {
+pub(crate) fn collect(path: &Path) -> Option<Answer> {
     let done = path.with_extension("done");
     let answer = serde_json::from_slice(&std::fs::read(&done).ok()?).ok()?;
     std::fs::remove_file(done).ok();

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::verify::Stage;
 
 /// Places for attempts begin with this; no check ever runs there.
-pub const ATTEMPTS: char = 'p';
+pub(super) const ATTEMPTS: char = 'p';
 /// Places for checks begin with this; no agent ever runs there.
-pub const CHECKS: char = 'c';
+pub(super) const CHECKS: char = 'c';
 
 /// Places for evaluators begin with this; nothing that is done there is kept.
-pub const EVALUATIONS: char = 'e';
+pub(super) const EVALUATIONS: char = 'e';
 
 /// The names of the places in use.
 #[derive(Debug, Default)]
-pub struct Slots {
+pub(super) struct Slots {
     busy: BTreeSet<String>,
     /// What a place was used for last.
     last: BTreeMap<String, Stage>,
@@ -22,18 +22,18 @@ pub struct Slots {
 
 impl Slots {
     /// Marks a place as in use.
-    pub fn occupy(&mut self, name: &str) {
+    pub(super) fn occupy(&mut self, name: &str) {
         self.busy.insert(name.to_owned());
     }
 
     /// Takes the free place with the lowest number: the one that is most likely to be there and warm already.
-    pub fn take(&mut self, kind: char) -> String {
+    pub(super) fn take(&mut self, kind: char) -> String {
         self.take_beside(kind, &BTreeSet::new())
     }
 
     /// Takes a place for checks: one that was used for the same stage last, if there is one, since what it holds is
     /// nearest to what is judged next there; else the free place with the lowest number.
-    pub fn take_for(&mut self, stage: Stage) -> String {
+    pub(super) fn take_for(&mut self, stage: Stage) -> String {
         let alike = |(name, last): &(&String, &Stage)| **last == stage && !self.is_busy(name);
         let name = self.last.iter().find(alike).map(|(name, _)| name.clone());
         let name = match name {
@@ -48,7 +48,7 @@ impl Slots {
     }
 
     /// Takes the free place with the lowest number that nobody keeps for going on there.
-    pub fn take_beside(&mut self, kind: char, kept: &BTreeSet<&str>) -> String {
+    pub(super) fn take_beside(&mut self, kind: char, kept: &BTreeSet<&str>) -> String {
         let name = (1u32..)
             .map(|n| format!("{kind}{n:02}"))
             .find(|name| !self.busy.contains(name) && !kept.contains(name.as_str()))
@@ -58,19 +58,17 @@ impl Slots {
     }
 
     /// Whether a place is in use.
-    #[must_use]
-    pub fn is_busy(&self, name: &str) -> bool {
+    pub(super) fn is_busy(&self, name: &str) -> bool {
         self.busy.contains(name)
     }
 
     /// Gives a place back.
-    pub fn free(&mut self, name: &str) {
+    pub(super) fn free(&mut self, name: &str) {
         self.busy.remove(name);
     }
 
     /// How many of a kind are in use.
-    #[must_use]
-    pub fn used(&self, kind: char) -> usize {
+    pub(super) fn used(&self, kind: char) -> usize {
         self.busy.iter().filter(|name| name.starts_with(kind)).count()
     }
 }

@@ -8,10 +8,7 @@ use super::errors::Fault;
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Reads a duration: whole numbers with the units `h`, `m`, `s` and `ms`, longest first, each at most once.
-///
-/// # Errors
-/// If the text is anything else, or the duration is zero or beyond what fits.
-pub fn parse_duration(text: &str) -> Result<Duration, Fault> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, Fault> {
     let bad = || {
         let fault = Fault::new(format!("is not a duration: \"{text}\""));
         match text.parse::<u64>() {

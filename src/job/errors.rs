@@ -74,8 +74,7 @@ impl fmt::Display for JobErrors {
 impl std::error::Error for JobErrors {}
 
 /// Line and column (both from 1, the column in characters) of a byte offset.
-#[must_use]
-pub fn position(text: &str, offset: usize) -> (usize, usize) {
+pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     let mut end = offset.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -86,8 +85,7 @@ pub fn position(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// The candidate that is nearest to what was written, if any is near enough to be meant.
-#[must_use]
-pub fn nearest<'k>(
+pub(crate) fn nearest<'k>(
     written: &str,
     candidates: impl IntoIterator<Item = &'k str>,
 ) -> Option<&'k str> {
@@ -105,8 +103,7 @@ pub fn nearest<'k>(
 }
 
 /// Names as a list in prose: `a`, `b` and `c`, each in backticks.
-#[must_use]
-pub fn in_prose<'k>(names: impl IntoIterator<Item = &'k str>, last: &str) -> String {
+pub(crate) fn in_prose<'k>(names: impl IntoIterator<Item = &'k str>, last: &str) -> String {
     let names: Vec<String> = names.into_iter().map(|n| format!("`{n}`")).collect();
     match names.split_last() {
         None => String::new(),

@@ -24,9 +24,6 @@ impl Eq for Globs {}
 
 impl Globs {
     /// Compiles patterns.
-    ///
-    /// # Errors
-    /// If one is empty, absolute, leaves the repository, is no valid glob or holds a placeholder.
     pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Self, Fault> {
         let mut builder = GlobSet::builder();
         for pattern in patterns {
@@ -39,19 +36,16 @@ impl Globs {
     }
 
     /// Whether any of them matches the path. An empty set matches nothing.
-    #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         self.set.is_match(path)
     }
 
     /// The patterns as they were written.
-    #[must_use]
     pub fn patterns(&self) -> &[String] {
         &self.patterns
     }
 
     /// Whether there is no pattern at all.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
@@ -141,9 +135,6 @@ pub enum ScopePattern {
 
 impl ScopePattern {
     /// Reads a pattern: a placeholder that stands alone, or a glob.
-    ///
-    /// # Errors
-    /// If the glob is invalid or the placeholder unknown or not alone.
     pub fn parse(text: &str) -> Result<Self, Fault> {
         let Some(name) = placeholder_like(text) else {
             return Ok(Self::Glob(Globs::new(&[text])?));
@@ -160,7 +151,6 @@ impl ScopePattern {
     }
 
     /// Whether a path is covered for a task with these files.
-    #[must_use]
     pub fn matches(&self, task_files: &[String], path: &str) -> bool {
         match self {
             Self::TaskFiles { ext: None } => task_files.iter().any(|f| f == path),

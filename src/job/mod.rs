@@ -13,7 +13,7 @@ mod errors;
 mod globs;
 mod keys;
 mod names;
-pub mod placeholders;
+pub(crate) mod placeholders;
 mod read;
 #[cfg(test)]
 mod refusals;
@@ -23,26 +23,23 @@ mod section;
 mod tests;
 mod values;
 
-pub use duration::parse_duration;
-pub use errors::{Fault, JobError, JobErrors, in_prose, nearest, position};
-pub use globs::{Globs, ScopePattern};
-pub use names::{MAX_JOB_NAME, slug};
-pub use schema::{
-    Agent, AstEqual, BaseCheck, Check, Evaluate, Group, HandedIn, Job, JobSection, Join, Kind,
-    Limits, ListedTask, Merge, Order, Output, PlanSection, Presets, Queue, Retry, Sandbox, Scope,
-    TokenBudget, When, Worktree,
+pub(crate) use duration::parse_duration;
+pub(crate) use errors::{JobError, JobErrors, in_prose, nearest, position};
+pub(crate) use globs::{Globs, ScopePattern};
+pub(crate) use names::slug;
+pub use schema::Job;
+pub(crate) use schema::{
+    Agent, AstEqual, BaseCheck, Check, Group, HandedIn, Join, Kind, ListedTask, Merge, Order,
+    Output, Presets, Scope, TokenBudget,
 };
 
 use section::{Report, Section};
 use toml::de::{DeTable, Error};
 
 /// The name of the file where nobody gives another.
-pub const FILE_NAME: &str = "harness.toml";
+pub(crate) const FILE_NAME: &str = "harness.toml";
 
 /// Reads a job file. `file` is its name as messages show it.
-///
-/// # Errors
-/// Everything that is wrong, by position; of a text that is not TOML, the first thing.
 pub fn parse(text: &str, file: &str) -> Result<Job, JobErrors> {
     let failed = |errors| JobErrors { file: file.to_owned(), errors };
     let document =
@@ -58,10 +55,7 @@ pub fn parse(text: &str, file: &str) -> Result<Job, JobErrors> {
 
 /// Reads what a job file says of branches that want to land: `[queue]`, `[[check]]` and `[worktree]`. The rest of it may be
 /// there or not, and is not looked at: a repository can have a queue without a job.
-///
-/// # Errors
-/// Everything that is wrong with those sections, by position; of a text that is not TOML, the first thing.
-pub fn parse_queue(text: &str, file: &str) -> Result<Job, JobErrors> {
+pub(crate) fn parse_queue(text: &str, file: &str) -> Result<Job, JobErrors> {
     let failed = |errors| JobErrors { file: file.to_owned(), errors };
     let document =
         DeTable::parse(text).map_err(|error| failed(vec![syntax_error(text, &error)]))?;
@@ -91,8 +85,7 @@ fn syntax_error(text: &str, error: &Error) -> JobError {
 /// The paths, relative to the repository's top, that the job may mean as files of its own: the prompt, and every part
 /// of a command that looks like a relative path. The caller tests which of them exist. In the order of the file,
 /// each once, without `./` in front.
-#[must_use]
-pub fn files_named(job: &Job) -> Vec<String> {
+pub(crate) fn files_named(job: &Job) -> Vec<String> {
     let checks = job.checks.iter().flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
     let setup = job.worktree.setup.iter().flatten();
     let plan = job.plan.command.iter().chain(&job.plan.edges).flatten();
@@ -127,8 +120,7 @@ fn hooks(job: &Job) -> impl Iterator<Item = &String> {
 }
 
 /// The same for the checks alone, what makes a place ready for them, and what is told of landings.
-#[must_use]
-pub fn files_of_checks(job: &Job) -> Vec<String> {
+pub(crate) fn files_of_checks(job: &Job) -> Vec<String> {
     let checks = job.checks.iter().flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
     let arguments = job.worktree.setup.iter().flatten().chain(checks).chain(hooks(job));
     let mut files: Vec<String> = arguments.filter_map(|a| as_relative_path(a)).collect();
@@ -138,7 +130,7 @@ pub fn files_of_checks(job: &Job) -> Vec<String> {
 }
 
 /// The files that must be there beside the prompt, each with the key that names it.
-pub fn must_exist(job: &Job) -> impl Iterator<Item = (&'static str, &String)> {
+pub(crate) fn must_exist(job: &Job) -> impl Iterator<Item = (&'static str, &String)> {
     let schemas = job.checks.iter().filter_map(|c| c.handed_in.as_ref()?.schema.as_ref());
     let example = job.output.iter().filter_map(|o| o.example.as_ref());
     let page = job.output.iter().filter_map(|o| o.page.as_ref());

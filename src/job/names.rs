@@ -3,12 +3,11 @@
 use super::errors::Fault;
 
 /// The longest job name, in bytes: a run is called after its job with a number behind it, and must fit as well.
-pub const MAX_JOB_NAME: usize = 80;
+pub(crate) const MAX_JOB_NAME: usize = 80;
 
 /// Makes a job name of any text, such as a folder's name: lower case, anything but `[a-z0-9_]` becomes one `-`.
 /// `job` when nothing is left.
-#[must_use]
-pub fn slug(text: &str) -> String {
+pub(crate) fn slug(text: &str) -> String {
     let mut name = String::new();
     for c in text.to_lowercase().chars() {
         if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' {

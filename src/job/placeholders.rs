@@ -8,7 +8,7 @@ use super::errors::{Fault, in_prose, nearest};
 
 /// What the placeholders stand for. What is not known in a place stays empty.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Values<'a> {
+pub(crate) struct Values<'a> {
     /// `{prompt}`: the prompt itself, for programs that take it as an argument.
     pub prompt: &'a str,
     /// `{prompt_file}`: the path of the prompt.
@@ -33,7 +33,7 @@ pub struct Values<'a> {
 
 /// Whose command it is: not every placeholder has a meaning for everyone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience {
+pub(crate) enum Audience {
     /// `[agent] command`: knows everything.
     Agent,
     /// `[[check]] run` and `version`: knows nothing of the conversation with the agent.
@@ -170,10 +170,7 @@ fn names(argument: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Holds one argument against what its audience knows.
-///
-/// # Errors
-/// If it names an unknown placeholder, one that has no meaning there, or `{task.files}` within a longer argument.
-pub fn validate(argument: &str, audience: Audience) -> Result<(), Fault> {
+pub(crate) fn validate(argument: &str, audience: Audience) -> Result<(), Fault> {
     for name in names(argument) {
         let known = audience.names();
         match parse_name(name) {
@@ -228,8 +225,7 @@ pub(super) fn has_placeholder(argument: &str) -> bool {
 }
 
 /// Whether a command can only be run for a task: it names something that is not known on the base commit.
-#[must_use]
-pub fn mentions_task(argv: &[String]) -> bool {
+pub(crate) fn mentions_task(argv: &[String]) -> bool {
     argv.iter().flat_map(|argument| names(argument)).any(|name| match parse_name(name) {
         Some(Name::TaskFiles { .. }) => true,
         Some(Name::Simple(simple)) => !matches!(simple, "worktree" | "run" | "base"),
@@ -239,8 +235,7 @@ pub fn mentions_task(argv: &[String]) -> bool {
 
 /// Puts the values in. `{task.files}` becomes one argument per file, and none where there are none. Unknown names
 /// stay as they are: [`validate`] has refused them.
-#[must_use]
-pub fn expand(argv: &[String], values: &Values<'_>) -> Vec<String> {
+pub(crate) fn expand(argv: &[String], values: &Values<'_>) -> Vec<String> {
     let mut expanded = Vec::with_capacity(argv.len() + values.task_files.len());
     for argument in argv {
         let pieces = pieces(argument);

@@ -146,14 +146,12 @@ const MOST_OF_WINDOW: u64 = 800;
 
 impl TokenBudget {
     /// The most tokens of sources, by the model's count, beside a prompt of so many.
-    #[must_use]
     pub fn sources(self, prompt: u64) -> u64 {
         let share = |thousandths: u64| self.context_window.saturating_mul(thousandths) / 1_000;
         share(self.fill).min(share(MOST_OF_WINDOW).saturating_sub(prompt) / 2)
     }
 
     /// Whether a prompt and sources of so many tokens leave room for the work.
-    #[must_use]
     pub fn holds(self, prompt: u64, sources: u64) -> bool {
         let room = self.context_window.saturating_mul(MOST_OF_WINDOW) / 1_000;
         prompt.saturating_add(sources.saturating_mul(2)) <= room
@@ -287,7 +285,6 @@ pub struct Worktree {
 
 impl Worktree {
     /// The root with the name of the repository's folder put in.
-    #[must_use]
     pub fn root_for(&self, repo: &str) -> String {
         self.root.replace(REPO, repo)
     }
@@ -359,7 +356,6 @@ pub struct Scope {
 
 impl Scope {
     /// Whether a task with these files may change this path.
-    #[must_use]
     pub fn allows(&self, task_files: &[String], path: &str) -> bool {
         !self.read_only.matches(path)
             && (self.always.matches(path) || self.write.iter().any(|p| p.matches(task_files, path)))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::schema::*;
 use super::*;
 use crate::contract::ast_equal::Options;
 

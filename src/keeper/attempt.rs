@@ -170,8 +170,7 @@ fn with_output(repo: &Repo, place: &Place, tree: &Oid, output: &str) -> Result<O
 
 /// What is left in the place of an attempt whose keeper died: its tree is ended, then the place is saved as the keeper
 /// would have. Nothing if that cannot be done.
-#[must_use]
-pub fn rescue(repo: &Repo, spec: &Spec) -> Option<(Oid, Oid)> {
+pub(crate) fn rescue(repo: &Repo, spec: &Spec) -> Option<(Oid, Oid)> {
     process::end_marked(&spec.marker);
     let super::spec::Work::Attempt(work) = &spec.work else { return None };
     let place = repo::open(repo, &spec.place.path, &spec.place.index).ok()?;

@@ -19,9 +19,6 @@ const SHOWN: usize = 5;
 const VIOLATIONS: usize = 20;
 
 /// One check on a tree.
-///
-/// # Errors
-/// If the repository cannot be read.
 pub(super) fn check(
     repo: &Repo,
     spec: &Spec,

@@ -153,8 +153,7 @@ pub(super) fn known(step: &CheckStep, key: &str) -> Option<CheckOutcome> {
 }
 
 /// What makes a verdict reusable beside the tree: arguments, pinned files, system, and what the version command says.
-#[must_use]
-pub fn verdict_key(step: &CheckStep, version: &str) -> String {
+pub(crate) fn verdict_key(step: &CheckStep, version: &str) -> String {
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let parts = serde_json::json!([step.key_argv, step.salt, system, version]);
     let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);

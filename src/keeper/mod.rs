@@ -14,7 +14,7 @@ mod checks;
 mod evaluation;
 mod place;
 mod session;
-pub mod spec;
+pub(crate) mod spec;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,36 +28,36 @@ use crate::process::{self, Desk, Environ, Handed, Holder, StopFlag};
 use crate::repo::{self, Repo};
 use spec::Spec;
 
-pub use attempt::rescue;
-pub use checks::verdict_key;
-pub use session::OUTPUT_HEAD;
+pub(crate) use attempt::rescue;
+pub(crate) use checks::verdict_key;
+pub(crate) use session::OUTPUT_HEAD;
 
 /// File names in a keeper's folder.
-pub mod files {
+pub(crate) mod files {
     /// What to do.
-    pub const SPEC: &str = "spec.json";
+    pub(crate) const SPEC: &str = "spec.json";
     /// Held while the keeper lives; the text names its process.
-    pub const LOCK: &str = "lock";
+    pub(crate) const LOCK: &str = "lock";
     /// What the keeper itself had to say.
-    pub const LOG: &str = "keeper.log";
+    pub(crate) const LOG: &str = "keeper.log";
     /// The prompt.
-    pub const PROMPT: &str = "prompt.md";
+    pub(crate) const PROMPT: &str = "prompt.md";
     /// The findings so far, for the agent.
-    pub const FEEDBACK: &str = "feedback.md";
+    pub(crate) const FEEDBACK: &str = "feedback.md";
     /// What the agent printed.
-    pub const STDOUT: &str = "stdout";
+    pub(crate) const STDOUT: &str = "stdout";
     /// Its diagnostics.
-    pub const STDERR: &str = "stderr";
+    pub(crate) const STDERR: &str = "stderr";
     /// What the agent leaves as its last message, where its program writes one.
-    pub const LAST_MESSAGE: &str = "last-message";
+    pub(crate) const LAST_MESSAGE: &str = "last-message";
     /// The id of the agent's session, once it is known.
-    pub const SESSION: &str = "session";
+    pub(crate) const SESSION: &str = "session";
     /// Is there once the agent has got an answer from its service.
-    pub const ANSWERED: &str = "answered";
+    pub(crate) const ANSWERED: &str = "answered";
     /// How it went.
-    pub const OUTCOME: &str = "outcome.json";
+    pub(crate) const OUTCOME: &str = "outcome.json";
     /// The folder for temporary files of the command.
-    pub const TMP: &str = "tmp";
+    pub(crate) const TMP: &str = "tmp";
 }
 
 /// How long a place that was saved is taken to look the same still: nobody goes there between two cases that follow each
@@ -65,10 +65,7 @@ pub mod files {
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The life of a keeper: `dir` is the folder of its first case.
-///
-/// # Errors
-/// If it cannot say how a case went; the log beside the specification has the reason.
-pub fn main(dir: &Path) -> Result<()> {
+pub(crate) fn main(dir: &Path) -> Result<()> {
     let lock = process::adopt_lock().context("this command is started by `git harness` itself")?;
     let desk = Desk::adopt()?;
     let stop = StopFlag::on_terminate()?;

@@ -34,9 +34,6 @@ pub(super) fn redactor(spec: &Spec) -> Result<Redactor> {
 }
 
 /// Makes the place ready.
-///
-/// # Errors
-/// If that cannot be done. It never falls back to another folder.
 pub(super) fn prepare(repo: &Repo, dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<Place> {
     let wanted = &spec.place;
     let commit = Oid::parse(&wanted.commit)?;

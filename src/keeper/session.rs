@@ -27,7 +27,7 @@ const LINGER: Duration = Duration::from_secs(10);
 const CAP: u64 = 4 * 1024 * 1024;
 
 /// How much of that is there while the agent runs; the rest is the end of what it prints, and written then.
-pub const OUTPUT_HEAD: u64 = CAP - CAP / 4;
+pub(crate) const OUTPUT_HEAD: u64 = CAP - CAP / 4;
 
 /// Listens to an agent, and leaves word for supervisors: its session's id, and that it has got an answer.
 pub(super) struct Ear<'a> {

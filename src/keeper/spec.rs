@@ -13,11 +13,11 @@ use crate::process::Environ;
 use crate::store::wire::{WireEnding, WireReading};
 
 /// The version of the format; a keeper and its supervisor are usually one program, but an upgrade can come between.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// Everything that a keeper needs to know. Variables are handed over beside it, so that no key is ever in a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Spec {
+pub(crate) struct Spec {
     /// The format's version.
     pub v: u32,
     /// The repository's common directory.
@@ -35,7 +35,7 @@ pub struct Spec {
 
 /// The place, and the state it must be in before anything runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PlaceSpec {
+pub(crate) struct PlaceSpec {
     /// Its slot, such as `p01`.
     pub name: String,
     /// The worktree.
@@ -57,7 +57,7 @@ pub struct PlaceSpec {
 /// The kinds of work.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Work {
+pub(crate) enum Work {
     /// An agent on a task.
     Attempt(Box<AttemptWork>),
     /// Checks on a tree.
@@ -68,7 +68,7 @@ pub enum Work {
 
 /// An agent's session: how its program is called.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SessionWork {
+pub(crate) struct SessionWork {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Whether the prompt goes to standard input.
@@ -86,7 +86,7 @@ pub struct SessionWork {
 
 /// An evaluation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct EvaluationWork {
+pub(crate) struct EvaluationWork {
     /// The task.
     pub task: String,
     /// Its attempt.
@@ -102,7 +102,7 @@ pub struct EvaluationWork {
 
 /// An attempt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct AttemptWork {
+pub(crate) struct AttemptWork {
     /// The run.
     pub run: String,
     /// The task.
@@ -127,7 +127,7 @@ pub struct AttemptWork {
 
 /// Checks on a tree.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ChecksWork {
+pub(crate) struct ChecksWork {
     /// The tree that is judged.
     pub tree: String,
     /// The checks, in order.
@@ -210,7 +210,7 @@ pub struct Known {
 
 /// How an attempt went; part of what its ref holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The format's version.
     pub v: u32,
     /// How the agent ended.
@@ -238,7 +238,7 @@ pub struct Outcome {
 
 /// What a keeper of checks says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ChecksOutcome {
+pub(crate) struct ChecksOutcome {
     /// The format's version.
     pub v: u32,
     /// The tree that was judged.
@@ -251,7 +251,7 @@ pub struct ChecksOutcome {
 
 /// What a keeper of an evaluation says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct EvaluationOutcome {
+pub(crate) struct EvaluationOutcome {
     /// The format's version.
     pub v: u32,
     /// The candidate that was shown.
@@ -274,7 +274,7 @@ pub struct EvaluationOutcome {
 
 /// One check's outcome.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct CheckOutcome {
+pub(crate) struct CheckOutcome {
     /// Its name.
     pub name: String,
     /// The key of the verdict.
@@ -291,8 +291,7 @@ pub struct CheckOutcome {
 
 impl Spec {
     /// Whether these checks of a tree are what it asks for; `worktree` is the place that they speak of.
-    #[must_use]
-    pub fn asks(&self, tree: &str, steps: &[CheckStep], worktree: &Path) -> bool {
+    pub(crate) fn asks(&self, tree: &str, steps: &[CheckStep], worktree: &Path) -> bool {
         let Work::Checks(work) = &self.work else { return false };
         // What differs from place to place is no difference.
         let plain = |version: &Option<Vec<String>>, worktree: &Path| {
@@ -311,10 +310,7 @@ impl Spec {
     }
 
     /// Writes the specification into a keeper's folder.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn write(&self, dir: &Path) -> Result<()> {
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         // Not durable on purpose: after a power cut there is no keeper that could read it.
         let text = serde_json::to_vec_pretty(self)?;
         let path = dir.join(files::SPEC);
@@ -325,10 +321,7 @@ impl Spec {
     }
 
     /// Reads it.
-    ///
-    /// # Errors
-    /// If there is none, or it is of another version.
-    pub fn read(dir: &Path) -> Result<Self> {
+    pub(crate) fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(files::SPEC);
         let bytes =
             std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -356,38 +349,29 @@ fn read_outcome<T: for<'a> Deserialize<'a>>(dir: &Path) -> Option<T> {
 
 impl ChecksOutcome {
     /// Writes it, at once or not at all.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn write(&self, dir: &Path) -> Result<()> {
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         write_outcome(dir, self)
     }
 
     /// Reads it, if there is one.
-    #[must_use]
-    pub fn read(dir: &Path) -> Option<Self> {
+    pub(crate) fn read(dir: &Path) -> Option<Self> {
         read_outcome(dir).filter(|o: &Self| o.v == VERSION)
     }
 }
 
 impl EvaluationOutcome {
     /// Writes it, at once or not at all.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn write(&self, dir: &Path) -> Result<()> {
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         write_outcome(dir, self)
     }
 
     /// Reads it, if there is one.
-    #[must_use]
-    pub fn read(dir: &Path) -> Option<Self> {
+    pub(crate) fn read(dir: &Path) -> Option<Self> {
         read_outcome(dir).filter(|o: &Self| o.v == VERSION)
     }
 }
 
 /// A duration as milliseconds on the wire.
-#[must_use]
-pub fn millis(time: Duration) -> u64 {
+pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -19,7 +19,7 @@ const LISTED: usize = 20;
 
 /// What came of building a train.
 #[derive(Debug, Default)]
-pub struct Built {
+pub(crate) struct Built {
     /// Its commits.
     pub steps: Vec<Step>,
     /// What could not be merged.
@@ -28,7 +28,7 @@ pub struct Built {
 
 /// What a target is known to contain.
 #[derive(Debug, Default)]
-pub struct Known {
+pub(crate) struct Known {
     /// Commits of its first-parent line, and how far along it they are.
     line: HashMap<Oid, usize>,
     /// How far along the newest commit with several parents is.
@@ -39,7 +39,7 @@ pub struct Known {
 
 impl Known {
     /// Takes up the target's newest commit; `merges` if it has several parents.
-    pub fn grows(&mut self, commit: Oid, merges: bool) {
+    pub(crate) fn grows(&mut self, commit: Oid, merges: bool) {
         let at = self.line.len();
         if merges {
             self.merge = at;
@@ -48,13 +48,12 @@ impl Known {
     }
 
     /// Whether a commit is known to be on the target's first-parent line.
-    #[must_use]
-    pub fn has(&self, commit: &Oid) -> bool {
+    pub(crate) fn has(&self, commit: &Oid) -> bool {
         self.line.contains_key(commit)
     }
 
     /// Takes up a branch that has landed.
-    pub fn has_landed(&mut self, candidate: Oid) {
+    pub(crate) fn has_landed(&mut self, candidate: Oid) {
         self.landed.insert(candidate);
     }
 
@@ -66,7 +65,7 @@ impl Known {
 
 /// How branches are put on a target.
 #[derive(Debug)]
-pub struct Builder<'a> {
+pub(crate) struct Builder<'a> {
     /// The repository.
     pub repo: &'a Repo,
     /// The shape of what lands.
@@ -85,10 +84,12 @@ struct Own {
 
 impl Builder<'_> {
     /// Puts branches on a commit, in order. One that conflicts is left out.
-    ///
-    /// # Errors
-    /// If objects are missing, a branch has nothing in common with the target, or a merge would change what a branch does not.
-    pub fn build(&self, onto: &Oid, entries: &[(EntryId, Oid)], known: &Known) -> Result<Built> {
+    pub(crate) fn build(
+        &self,
+        onto: &Oid,
+        entries: &[(EntryId, Oid)],
+        known: &Known,
+    ) -> Result<Built> {
         let mut built = Built::default();
         let mut tip = onto.clone();
         // Those before it in the train land before it.
@@ -119,10 +120,7 @@ impl Builder<'_> {
     }
 
     /// The paths in which a branch conflicts with a commit; none if it merges.
-    ///
-    /// # Errors
-    /// As [`Builder::build`].
-    pub fn conflict(
+    pub(crate) fn conflict(
         &self,
         onto: &Oid,
         candidate: &Oid,
@@ -133,18 +131,14 @@ impl Builder<'_> {
     }
 
     /// The paths that a branch changes; none if that cannot be told.
-    #[must_use]
-    pub fn touched(&self, onto: &Oid, candidate: &Oid, known: &Known) -> Vec<String> {
+    pub(crate) fn touched(&self, onto: &Oid, candidate: &Oid, known: &Known) -> Vec<String> {
         let base = self.base(onto, candidate, known);
         let changes = base.and_then(|base| repo::changed_paths(self.repo, &base, candidate));
         changes.into_iter().flatten().map(|change| change.path).collect()
     }
 
     /// The commit at which a branch begins.
-    ///
-    /// # Errors
-    /// If it has nothing in common with the target.
-    pub fn base(&self, onto: &Oid, candidate: &Oid, known: &Known) -> Result<Oid> {
+    pub(crate) fn base(&self, onto: &Oid, candidate: &Oid, known: &Known) -> Result<Oid> {
         Ok(self.own(onto, candidate, known, &BTreeSet::new())?.base)
     }
 
@@ -246,8 +240,7 @@ const BRANCH: &str = "Harness-Branch";
 const WORK: &str = "Harness-Work";
 
 /// Which branch, at which commit, a commit of the target has brought; nothing if it is not one of the queue's.
-#[must_use]
-pub fn brought(message: &str) -> Option<(EntryId, Oid)> {
+pub(crate) fn brought(message: &str) -> Option<(EntryId, Oid)> {
     let trailers = codec::trailers(message);
     let entry = EntryId::parse(trailers.get(BRANCH)?).ok()?;
     Some((entry, Oid::parse(trailers.get(WORK)?).ok()?))

@@ -12,7 +12,7 @@ use crate::store::codec;
 
 /// The tasks of one run whose work is on a branch's first-parent line. Grows with the branch.
 #[derive(Debug, Default)]
-pub struct Contained {
+pub(crate) struct Contained {
     seen: Option<Oid>,
     tasks: BTreeMap<TaskId, Oid>,
     /// The line's commits from the base on, and how far from it.
@@ -23,10 +23,7 @@ pub struct Contained {
 
 impl Contained {
     /// Looks at what was added to the branch since the last call, down to the run's base.
-    ///
-    /// # Errors
-    /// If a commit cannot be read.
-    pub fn update(&mut self, repo: &Repo, run: &RunId, tip: &Oid, base: &Oid) -> Result<()> {
+    pub(crate) fn update(&mut self, repo: &Repo, run: &RunId, tip: &Oid, base: &Oid) -> Result<()> {
         let mut next = Some(tip.clone());
         let mut found = Vec::new();
         let mut added = Vec::new();
@@ -66,19 +63,17 @@ impl Contained {
     /// Whether everything that the branch has beyond this commit is a plain line of commits with one parent each. Then
     /// the commit is the merge base of the branch and of whatever has it for its only parent, and nobody need walk
     /// history to find that out.
-    #[must_use]
-    pub fn is_plain_since(&self, commit: &Oid) -> bool {
+    pub(crate) fn is_plain_since(&self, commit: &Oid) -> bool {
         self.line.get(commit).is_some_and(|at| *at >= self.merge)
     }
 
     /// The commit by which a task's work is on the branch.
-    #[must_use]
-    pub fn landed(&self, task: &TaskId) -> Option<&Oid> {
+    pub(crate) fn landed(&self, task: &TaskId) -> Option<&Oid> {
         self.tasks.get(task)
     }
 
     /// All of them.
-    pub fn tasks(&self) -> impl Iterator<Item = (&TaskId, &Oid)> {
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = (&TaskId, &Oid)> {
         self.tasks.iter()
     }
 }

@@ -8,8 +8,7 @@ const LISTED: usize = 20;
 const SUBJECT: usize = 72;
 
 /// The message of the commit that lands.
-#[must_use]
-pub fn landing(subject: &Subject) -> String {
+pub(crate) fn landing(subject: &Subject) -> String {
     let mut text = format!("{}\n\n{}\n\n", title(subject), subject.goal.trim());
     for file in subject.planned.files.iter().take(LISTED) {
         text.push_str(&format!("- {file}\n"));
@@ -22,8 +21,7 @@ pub fn landing(subject: &Subject) -> String {
 }
 
 /// The message of the commit that an attempt proposes.
-#[must_use]
-pub fn candidate(subject: &Subject) -> String {
+pub(crate) fn candidate(subject: &Subject) -> String {
     format!("{}\n\nAttempt {}.\n{}", title(subject), subject.attempt, trailers(subject))
 }
 

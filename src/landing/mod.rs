@@ -1,10 +1,10 @@
 //! Bringing an accepted candidate onto the target: merged in memory onto the target's tip of this moment, with a message
 //! worth reading. Nothing here moves a ref.
 
-pub mod branch;
-pub mod contained;
-pub mod message;
-pub mod sides;
+pub(crate) mod branch;
+pub(crate) mod contained;
+pub(crate) mod message;
+pub(crate) mod sides;
 
 use anyhow::{Context, Result};
 
@@ -16,7 +16,7 @@ use crate::repo::{self, Identity, Merged, Repo};
 
 /// What a candidate is on the target's present tip.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Onto {
+pub(crate) enum Onto {
     /// It merges to this tree.
     Tree(Oid),
     /// It conflicts in these paths.
@@ -24,10 +24,7 @@ pub enum Onto {
 }
 
 /// Where a candidate and a tip part.
-///
-/// # Errors
-/// If the two have no common history, or objects are missing.
-pub fn merge_base(repo: &Repo, tip: &Oid, candidate: &Candidate) -> Result<Oid> {
+pub(crate) fn merge_base(repo: &Repo, tip: &Oid, candidate: &Candidate) -> Result<Oid> {
     repo::merge_base(repo, tip, &candidate.commit)?
         .context("the target and the candidate have no common history")
 }
@@ -35,10 +32,7 @@ pub fn merge_base(repo: &Repo, tip: &Oid, candidate: &Candidate) -> Result<Oid> 
 /// What a landing, from the tip to the commit on it, would change that the work, from its base to the candidate, does not: a path,
 /// if there is one. Then it must not land. A famous queue once reverted other people's code with all checks green, because its
 /// squash commits were built on a wrong merge base; and where the tip has renamed what the work changes, the two have to meet.
-///
-/// # Errors
-/// If objects are missing.
-pub fn stray(
+pub(crate) fn stray(
     repo: &Repo,
     (base, candidate): (&Oid, &Oid),
     (tip, new): (&Oid, &Oid),
@@ -52,10 +46,12 @@ pub fn stray(
 }
 
 /// Merges a candidate onto a tip, in memory; `base` is where they part.
-///
-/// # Errors
-/// If objects are missing.
-pub fn merge_onto(repo: &Repo, base: &Oid, tip: &Oid, candidate: &Candidate) -> Result<Onto> {
+pub(crate) fn merge_onto(
+    repo: &Repo,
+    base: &Oid,
+    tip: &Oid,
+    candidate: &Candidate,
+) -> Result<Onto> {
     if base == tip {
         return Ok(Onto::Tree(candidate.tree.clone()));
     }
@@ -67,7 +63,7 @@ pub fn merge_onto(repo: &Repo, base: &Oid, tip: &Oid, candidate: &Candidate) -> 
 
 /// Who and what a landing is about.
 #[derive(Debug)]
-pub struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     /// The run.
     pub run: &'a RunId,
     /// The task.
@@ -83,10 +79,7 @@ pub struct Subject<'a> {
 }
 
 /// Makes the commit that would land: one parent for a squash, two for a merge.
-///
-/// # Errors
-/// If the object cannot be written.
-pub fn commit(
+pub(crate) fn commit(
     repo: &Repo,
     subject: &Subject,
     tip: &Oid,

@@ -13,10 +13,7 @@ const LINE: usize = 1_000;
 const NAMED: usize = 3;
 
 /// The sides of paths in which a candidate conflicts with a tip, given where the two part, as far as that is known.
-///
-/// # Errors
-/// If objects are missing.
-pub fn sides(
+pub(crate) fn sides(
     repo: &Repo,
     base: Option<&Oid>,
     tip: &Oid,
@@ -55,8 +52,7 @@ pub fn sides(
 }
 
 /// The same in words, for whoever has to do the work again.
-#[must_use]
-pub fn told(sides: &[Sides]) -> String {
+pub(crate) fn told(sides: &[Sides]) -> String {
     let mut text = String::new();
     for side in sides {
         text.push_str(&format!("- `{}`\n", side.path));

@@ -13,7 +13,7 @@ use crate::domain::plan::{Plan, Task};
 
 /// How a task of the run stands, as far as this is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// It is done.
     Done,
     /// It is to be done, or under way, or has failed.
@@ -26,7 +26,7 @@ pub enum Standing {
 
 /// A task of the run.
 #[derive(Debug, Clone)]
-pub struct Known<'a> {
+pub(crate) struct Known<'a> {
     /// The task.
     pub task: &'a Task,
     /// How it stands.
@@ -39,7 +39,7 @@ pub struct Known<'a> {
 
 /// What becomes of a run's tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Again {
+pub(crate) struct Again {
     /// All tasks: those of the new plan, those that are done, and those that were left out.
     pub plan: Plan,
     /// Done, and not done again.
@@ -58,18 +58,14 @@ pub struct Again {
 
 impl Again {
     /// Whether the run is as it was.
-    #[must_use]
-    pub fn is_nothing(&self) -> bool {
+    pub(crate) fn is_nothing(&self) -> bool {
         [&self.updated, &self.new, &self.back, &self.left].iter().all(|list| list.is_empty())
     }
 }
 
 /// Puts a new plan together with a run's tasks, which are in the run's order. `fresh` is the plan of the files that no
 /// task has done, `whole` the plan of all files, which says in which order people and programs see the tasks.
-///
-/// # Errors
-/// If no name can be found for a task.
-pub fn again(known: &[Known<'_>], fresh: Plan, whole: &Plan) -> Result<Again> {
+pub(crate) fn again(known: &[Known<'_>], fresh: Plan, whole: &Plan) -> Result<Again> {
     let of: BTreeMap<&TaskId, &Known> = known.iter().map(|k| (&k.task.id, k)).collect();
     let mut result = Again::default();
     let mut taken: BTreeSet<TaskId> = of.keys().map(|id| (*id).clone()).collect();

@@ -12,7 +12,7 @@ const VERSION: u32 = 1;
 
 /// What is known of blobs.
 #[derive(Debug, Default)]
-pub struct Cache {
+pub(crate) struct Cache {
     /// Lines and bytes; nothing for what is no text.
     sizes: HashMap<ObjectId, Option<(u64, u64)>>,
     /// What is found in it, read as a file of this kind; nothing for what cannot be understood.
@@ -33,8 +33,7 @@ struct Wire {
 
 impl Cache {
     /// Reads what [`Cache::written`] gave.
-    #[must_use]
-    pub fn read(bytes: &[u8]) -> Self {
+    pub(crate) fn read(bytes: &[u8]) -> Self {
         let Ok(wire) = serde_json::from_slice::<Wire>(bytes) else { return Self::default() };
         if wire.v != VERSION {
             return Self::default();
@@ -52,8 +51,7 @@ impl Cache {
     }
 
     /// All that is known, if something new is.
-    #[must_use]
-    pub fn written(&self) -> Option<Vec<u8>> {
+    pub(crate) fn written(&self) -> Option<Vec<u8>> {
         if !self.changed {
             return None;
         }

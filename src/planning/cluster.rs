@@ -15,7 +15,7 @@ const NAMED: usize = 8;
 
 /// Tasks, what files still need of each other, and what a person should know.
 #[derive(Debug, Default)]
-pub struct Clusters {
+pub(super) struct Clusters {
     /// The tasks, not yet in their final order.
     pub drafts: Vec<Draft>,
     /// What each file needs, without what had to be given up.
@@ -32,7 +32,7 @@ struct Unit {
 }
 
 /// Makes tasks.
-pub fn clusters(group: Group, limits: &Limits<'_>, needs: Vec<Vec<usize>>) -> Clusters {
+pub(super) fn clusters(group: Group, limits: &Limits<'_>, needs: Vec<Vec<usize>>) -> Clusters {
     let mut made = Clusters { needs, ..Clusters::default() };
     let units = units(group, limits, &mut made);
     let mut home = vec![0; limits.files.len()];

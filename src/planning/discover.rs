@@ -16,7 +16,7 @@ pub(super) const CHUNK: usize = 128;
 
 /// A file that is planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct File {
+pub(super) struct File {
     /// Its repository-relative path.
     pub path: String,
     /// Its lines; a last line without a newline counts.
@@ -42,7 +42,7 @@ enum Measure {
 }
 
 /// Finds the files that `spec` wants in the tree of `base`, sorted by path, and tells what was left out.
-pub fn discover(
+pub(super) fn discover(
     repo: &gix::Repository,
     base: ObjectId,
     spec: &Spec<'_>,
@@ -105,10 +105,7 @@ fn count_all(repo: &gix::Repository, files: &[File], cache: &mut Cache) -> Resul
 
 /// The number of lines of each path in the tree of `base` (a commit or a tree): `None` where there is no such file in
 /// it, or one that holds no text. For prompts, which describe files as they are when an attempt starts.
-///
-/// # Errors
-/// If an object cannot be read.
-pub fn line_counts(
+pub(crate) fn line_counts(
     repo: &gix::Repository,
     base: ObjectId,
     paths: &[String],

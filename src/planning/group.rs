@@ -5,7 +5,7 @@ use super::snapshot::split;
 
 /// A task before it has an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Draft {
+pub(super) struct Draft {
     /// What its id is made from: the path of a file of its own, or of a directory (empty for the top).
     pub path: String,
     /// Which of the tasks of this path it is, from 1; `None` if it is the only one.
@@ -16,7 +16,7 @@ pub struct Draft {
 
 impl Draft {
     /// A task of files that are named after something.
-    pub fn new(path: impl Into<String>, mut files: Vec<usize>) -> Self {
+    pub(super) fn new(path: impl Into<String>, mut files: Vec<usize>) -> Self {
         files.sort_unstable();
         Self { path: path.into(), part: None, files }
     }
@@ -24,7 +24,7 @@ impl Draft {
 
 /// How much fits into one task.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits<'f> {
+pub(super) struct Limits<'f> {
     /// All files, sorted by path.
     pub files: &'f [File],
     /// The most files; 0 counts as 1.
@@ -37,7 +37,7 @@ pub struct Limits<'f> {
 
 impl Limits<'_> {
     /// Whether these files may be one task.
-    pub fn fit(&self, files: &[usize]) -> bool {
+    pub(super) fn fit(&self, files: &[usize]) -> bool {
         let lines: u64 = files.iter().map(|f| self.files[*f].lines).sum();
         let tokens: u64 = files.iter().map(|f| self.files[*f].tokens).sum();
         files.len() <= 1
@@ -47,13 +47,13 @@ impl Limits<'_> {
     }
 
     /// Whether both together may be one task.
-    pub fn fit_both(&self, some: &[usize], others: &[usize]) -> bool {
+    pub(super) fn fit_both(&self, some: &[usize], others: &[usize]) -> bool {
         self.fit(&[some, others].concat())
     }
 
     /// Cuts files, in their order, as rarely as the limits allow. A file that exceeds a limit by itself is a part by
     /// itself: no file is ever dropped.
-    pub fn split(&self, files: &[usize]) -> Vec<Vec<usize>> {
+    pub(super) fn split(&self, files: &[usize]) -> Vec<Vec<usize>> {
         let mut parts: Vec<Vec<usize>> = Vec::new();
         let (mut lines, mut tokens) = (0_u64, 0_u64);
         for file in files {
@@ -78,7 +78,7 @@ impl Limits<'_> {
     }
 
     /// The deepest folder that holds all of these files.
-    pub fn folder(&self, files: &[usize]) -> &str {
+    pub(super) fn folder(&self, files: &[usize]) -> &str {
         let folder = |file: &usize| split(&self.files[*file].path).0;
         let mut common = files.first().map_or("", folder);
         for file in files {
@@ -97,7 +97,7 @@ fn is_below(path: &str, folder: &str) -> bool {
 
 /// Whole folders with all that is below them, as large as fit: one that does not fit is split along its sub-folders,
 /// those of them that are small are put together again, and its own files stand by themselves.
-pub fn by_directory(limits: &Limits<'_>) -> Vec<Vec<usize>> {
+pub(super) fn by_directory(limits: &Limits<'_>) -> Vec<Vec<usize>> {
     let all: Vec<usize> = (0..limits.files.len()).collect();
     let mut found = Vec::new();
     let mut pending = vec![(0_usize, all)];
@@ -151,7 +151,7 @@ pub fn by_directory(limits: &Limits<'_>) -> Vec<Vec<usize>> {
 }
 
 /// Sorts drafts by their first files, and numbers those that are named after the same.
-pub fn finish(mut drafts: Vec<Draft>) -> Vec<Draft> {
+pub(super) fn finish(mut drafts: Vec<Draft>) -> Vec<Draft> {
     drafts.sort_by(|a, b| a.files.cmp(&b.files));
     let mut counts: std::collections::BTreeMap<String, (usize, usize)> = Default::default();
     for draft in &drafts {

@@ -14,7 +14,7 @@ use crate::domain::plan::Task;
 /// A task as it is handed in: a line of JSON, in this form.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Listed {
+pub(crate) struct Listed {
     /// Its name; else it is named after its first file.
     pub id: Option<String>,
     /// Its files. Never empty.
@@ -28,10 +28,7 @@ pub struct Listed {
 }
 
 /// Reads tasks, one a line; blank lines are none. A JSON array is one of findings.
-///
-/// # Errors
-/// If a line is no task; the text names it.
-pub fn parse(text: &str) -> Result<Vec<Listed>> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Listed>> {
     if text.trim_start().starts_with('[') {
         return of_findings(text);
     }
@@ -86,7 +83,7 @@ fn has_null(value: &serde_json::Value) -> bool {
 
 /// How the tasks are put in order.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules<'a> {
+pub(super) struct Rules<'a> {
     /// What each file of the plan needs; none where nobody asked.
     pub needs: &'a [Vec<usize>],
     /// Whether a higher priority goes first.
@@ -95,11 +92,7 @@ pub struct Rules<'a> {
 
 /// The plan's tasks from those that were listed, and what a person should know. `files` are those of the plan, sorted by
 /// path; what lies outside of it is left out of the tasks, and tasks of which nothing is left are, too.
-///
-/// # Errors
-/// If a task names what the base does not have, two tasks have one name, or tasks wait for each other in a circle or
-/// for one that is not there.
-pub fn tasks(
+pub(super) fn tasks(
     listed: &[Listed],
     files: &[File],
     snapshot: &Snapshot,

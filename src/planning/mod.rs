@@ -30,19 +30,19 @@ use gix::ObjectId;
 
 use crate::domain::plan::{Plan, Task};
 
-pub use again::{Again, Known, Standing, again};
-pub use cache::Cache;
-pub use discover::line_counts;
-pub use imports::{Given, parse as parse_edges};
-pub use listed::{Listed, parse as parse_tasks};
-pub use schedule::makespan;
-pub use shape::{Shape, dot};
-pub use tokens::{Budget, count as count_tokens};
-pub use wire::{from_json, glance, plan_id, to_json};
+pub(crate) use again::{Again, Known, Standing, again};
+pub(crate) use cache::Cache;
+pub(crate) use discover::line_counts;
+pub(crate) use imports::{Given, parse as parse_edges};
+pub(crate) use listed::{Listed, parse as parse_tasks};
+pub(crate) use schedule::makespan;
+pub(crate) use shape::{Shape, dot};
+pub(crate) use tokens::{Budget, count as count_tokens};
+pub(crate) use wire::{from_json, glance, plan_id, to_json};
 
 /// What is one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Group {
+pub(crate) enum Group {
     /// Each file; files that need each other in a circle together.
     File,
     /// A directory with all below it, if that fits; else split along its sub-directories.
@@ -53,7 +53,7 @@ pub enum Group {
 
 /// What waits for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// Nothing for anything.
     None,
     /// A task for those that have the files that its own need.
@@ -63,7 +63,7 @@ pub enum Order {
 }
 
 /// What to plan. The globs are the caller's: paths are repository-relative and `/`-separated.
-pub struct Spec<'a> {
+pub(crate) struct Spec<'a> {
     /// Whether the job wants this path (its `include` without its `exclude`).
     pub include: &'a dyn Fn(&str) -> bool,
     /// What is one task.
@@ -90,7 +90,7 @@ pub struct Spec<'a> {
 
 /// What is in the tree (below the scope's directory), but not in the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LeftOut {
+pub(crate) struct LeftOut {
     /// How many files, links and submodules no glob asked for.
     pub excluded: usize,
     /// How many submodules there are that a glob did ask for.
@@ -105,7 +105,7 @@ pub struct LeftOut {
 
 /// A plan, and what was not taken into it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Planned {
+pub(crate) struct Planned {
     /// The tasks, in the order in which they are dispatched: by level, then by their first paths.
     pub plan: Plan,
     /// What a person may have expected to find in it.
@@ -117,11 +117,7 @@ pub struct Planned {
 /// Plans a job over `base`, a commit or a tree.
 ///
 /// A plan without tasks is not an error here: the caller knows which globs to name.
-///
-/// # Errors
-/// If an object cannot be read (the plan would then differ from machine to machine), `scope_dir` is no directory of the
-/// tree, or what was handed in makes no sense.
-pub fn plan(
+pub(crate) fn plan(
     repo: &gix::Repository,
     base: ObjectId,
     spec: &Spec<'_>,
@@ -198,13 +194,10 @@ fn needs(
 }
 
 /// What each file needs, by paths.
-pub type Edges = BTreeMap<String, Vec<String>>;
+pub(crate) type Edges = BTreeMap<String, Vec<String>>;
 
 /// Which file of a plan needs which, by their paths, whatever is made of that, and what a person should know of it.
-///
-/// # Errors
-/// As [`plan`].
-pub fn edges(
+pub(crate) fn edges(
     repo: &gix::Repository,
     base: ObjectId,
     spec: &Spec<'_>,
@@ -258,8 +251,7 @@ fn tasks(
 ///
 /// This is an estimate, made without a tokenizer: over large sources it is some percent low in sum, for a single file
 /// it may be a third off.
-#[must_use]
-pub fn estimate_tokens(bytes: u64) -> u64 {
+pub(crate) fn estimate_tokens(bytes: u64) -> u64 {
     bytes.saturating_mul(2).div_ceil(7)
 }
 

@@ -18,7 +18,7 @@ const TOP: &str = "root";
 
 /// Makes the ids of all tasks of a plan from what they are named after: a path (empty for the top directory) and, if
 /// that was split, the number of the part. The pairs are distinct.
-pub fn task_ids(tasks: &[(&str, Option<usize>)]) -> Result<Vec<TaskId>> {
+pub(super) fn task_ids(tasks: &[(&str, Option<usize>)]) -> Result<Vec<TaskId>> {
     let mut clashes = vec![0_usize; tasks.len()];
     loop {
         let mut names = Vec::with_capacity(tasks.len());

@@ -2,11 +2,10 @@
 //! gives the same answer everywhere; nothing recurses, since graphs of real code are deep.
 
 /// For each node, the nodes that it needs.
-pub type Needs = [Vec<usize>];
+pub(super) type Needs = [Vec<usize>];
 
 /// The groups of nodes that need each other, each sorted; what needs nothing of the others comes first.
-#[must_use]
-pub fn components(needs: &Needs) -> Vec<Vec<usize>> {
+pub(super) fn components(needs: &Needs) -> Vec<Vec<usize>> {
     const UNSEEN: usize = usize::MAX;
     let mut index = vec![UNSEEN; needs.len()];
     let mut low = vec![0; needs.len()];
@@ -55,8 +54,7 @@ pub fn components(needs: &Needs) -> Vec<Vec<usize>> {
 
 /// Some of the nodes, each after those of them that it needs, as far as there is no cycle: what is needed by the first
 /// of them comes first. What is asked for together stands together.
-#[must_use]
-pub fn depth_first(needs: &Needs, nodes: &[usize]) -> Vec<usize> {
+pub(super) fn depth_first(needs: &Needs, nodes: &[usize]) -> Vec<usize> {
     let mut asked = vec![false; needs.len()];
     for node in nodes {
         asked[*node] = true;
@@ -86,8 +84,7 @@ pub fn depth_first(needs: &Needs, nodes: &[usize]) -> Vec<usize> {
 }
 
 /// How deep each node is: 0 if it needs nothing, else one more than the deepest that it needs. There are no cycles.
-#[must_use]
-pub fn levels(needs: &Needs) -> Vec<u32> {
+pub(super) fn levels(needs: &Needs) -> Vec<u32> {
     let all: Vec<_> = (0..needs.len()).collect();
     let mut levels = vec![0; needs.len()];
     for node in depth_first(needs, &all) {
@@ -97,8 +94,7 @@ pub fn levels(needs: &Needs) -> Vec<u32> {
 }
 
 /// A shortest way from a node back to itself inside a group whose members need each other.
-#[must_use]
-pub fn cycle(needs: &Needs, group: &[usize]) -> Vec<usize> {
+pub(super) fn cycle(needs: &Needs, group: &[usize]) -> Vec<usize> {
     let Some(&start) = group.first() else { return Vec::new() };
     let mut came_from: std::collections::BTreeMap<usize, usize> = Default::default();
     let mut queue = std::collections::VecDeque::from([start]);
@@ -124,8 +120,7 @@ pub fn cycle(needs: &Needs, group: &[usize]) -> Vec<usize> {
 }
 
 /// What groups of nodes need of each other; `home` is the group of each node.
-#[must_use]
-pub fn between(needs: &Needs, home: &[usize], groups: usize) -> Vec<Vec<usize>> {
+pub(super) fn between(needs: &Needs, home: &[usize], groups: usize) -> Vec<Vec<usize>> {
     let mut found = vec![Vec::new(); groups];
     for (node, list) in needs.iter().enumerate() {
         found[home[node]].extend(list.iter().map(|to| home[*to]).filter(|to| *to != home[node]));

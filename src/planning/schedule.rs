@@ -8,8 +8,7 @@ use crate::domain::plan::{Plan, Task};
 
 /// The time until the last task is done, when `jobs` of them are worked on at a time, each as soon as those that it waits
 /// for are done, in the plan's order. `length` is the time of a task; the result is in its unit.
-#[must_use]
-pub fn makespan(plan: &Plan, jobs: usize, length: &dyn Fn(&Task) -> u64) -> u64 {
+pub(crate) fn makespan(plan: &Plan, jobs: usize, length: &dyn Fn(&Task) -> u64) -> u64 {
     let number: BTreeMap<&TaskId, usize> =
         plan.tasks.iter().enumerate().map(|(n, t)| (&t.id, n)).collect();
     let mut waits: Vec<usize> = Vec::with_capacity(plan.tasks.len());

@@ -7,7 +7,7 @@ use crate::domain::plan::{Plan, Task};
 
 /// The form of a plan in which tasks wait for each other.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// How many tasks are on each level.
     pub levels: Vec<usize>,
     /// The longest chain of tasks of which each waits for the one before; of two that are as long, the one with more
@@ -19,8 +19,7 @@ pub struct Shape {
 
 impl Shape {
     /// That of a plan.
-    #[must_use]
-    pub fn of(plan: &Plan) -> Self {
+    pub(crate) fn of(plan: &Plan) -> Self {
         let mut levels = Vec::new();
         for task in &plan.tasks {
             let level = task.level as usize;
@@ -56,16 +55,14 @@ impl Shape {
     }
 
     /// The level with the most tasks, and how many those are.
-    #[must_use]
-    pub fn widest(&self) -> Option<(usize, usize)> {
+    pub(crate) fn widest(&self) -> Option<(usize, usize)> {
         let each = self.levels.iter().copied().enumerate();
         each.max_by_key(|(level, tasks)| (*tasks, std::cmp::Reverse(*level)))
     }
 }
 
 /// The plan as a graph for Graphviz: an arrow leads from a task to one that it waits for.
-#[must_use]
-pub fn dot(plan: &Plan) -> String {
+pub(crate) fn dot(plan: &Plan) -> String {
     let mut text = "digraph plan {\n  rankdir = LR;\n  node [shape = box];\n".to_owned();
     for task in &plan.tasks {
         let files = task.files.len();

@@ -9,17 +9,14 @@ use gix::objs::tree::EntryKind;
 
 /// The files of a tree and the folders that they make. Symbolic links and submodules are not in it: nobody follows them.
 #[derive(Debug, Default)]
-pub struct Snapshot {
+pub(super) struct Snapshot {
     files: HashMap<String, ObjectId>,
     folders: HashSet<String>,
 }
 
 impl Snapshot {
     /// Reads all folders of a commit's or a tree's tree. Paths that are not UTF-8 are left out: no import names them.
-    ///
-    /// # Errors
-    /// If a folder cannot be read.
-    pub fn of(repo: &gix::Repository, base: ObjectId) -> Result<Self> {
+    pub(super) fn of(repo: &gix::Repository, base: ObjectId) -> Result<Self> {
         let root = repo.find_object(base)?.peel_to_tree()?.id;
         let mut all = Self::default();
         all.folders.insert(String::new());
@@ -49,32 +46,27 @@ impl Snapshot {
     }
 
     /// The blob of a file.
-    #[must_use]
-    pub fn file(&self, path: &str) -> Option<ObjectId> {
+    pub(super) fn file(&self, path: &str) -> Option<ObjectId> {
         self.files.get(path).copied()
     }
 
     /// Whether there is such a file.
-    #[must_use]
-    pub fn has(&self, path: &str) -> bool {
+    pub(super) fn has(&self, path: &str) -> bool {
         self.files.contains_key(path)
     }
 
     /// Whether there is such a folder; the top is the empty path.
-    #[must_use]
-    pub fn has_folder(&self, path: &str) -> bool {
+    pub(super) fn has_folder(&self, path: &str) -> bool {
         self.folders.contains(path)
     }
 
     /// Whether there is a folder of this name anywhere.
-    #[must_use]
-    pub fn has_folder_named(&self, name: &str) -> bool {
+    pub(super) fn has_folder_named(&self, name: &str) -> bool {
         self.folders.iter().any(|path| split(path).1 == name)
     }
 
     /// The files whose paths end so, sorted by path.
-    #[must_use]
-    pub fn ending(&self, end: &str) -> Vec<&str> {
+    pub(super) fn ending(&self, end: &str) -> Vec<&str> {
         let mut found: Vec<_> =
             self.files.keys().map(String::as_str).filter(|p| p.ends_with(end)).collect();
         found.sort_unstable();
@@ -82,8 +74,7 @@ impl Snapshot {
     }
 
     /// The files of this name in any folder, sorted by path.
-    #[must_use]
-    pub fn named(&self, name: &str) -> Vec<&str> {
+    pub(super) fn named(&self, name: &str) -> Vec<&str> {
         let mut found = self.ending(name);
         found.retain(|p| split(p).1 == name);
         found
@@ -91,20 +82,17 @@ impl Snapshot {
 }
 
 /// A path as its folder and its name.
-#[must_use]
-pub fn split(path: &str) -> (&str, &str) {
+pub(super) fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
 /// A path below a folder, which is empty for the top.
-#[must_use]
-pub fn join(dir: &str, name: &str) -> String {
+pub(super) fn join(dir: &str, name: &str) -> String {
     if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
 }
 
 /// A path without `.` and `..`, or nothing where it leaves the top.
-#[must_use]
-pub fn normal(path: &str) -> Option<String> {
+pub(super) fn normal(path: &str) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
@@ -119,10 +107,7 @@ pub fn normal(path: &str) -> Option<String> {
 }
 
 /// The text of a blob; what is not UTF-8 in it is replaced.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn text(repo: &gix::Repository, id: ObjectId) -> Result<String> {
+pub(super) fn text(repo: &gix::Repository, id: ObjectId) -> Result<String> {
     let mut buf = Vec::new();
     let blob = repo.objects.find_blob(&id, &mut buf).map_err(|err| anyhow::anyhow!(err));
     let blob = blob.with_context(|| format!("cannot read a file of the base: {id}"))?;

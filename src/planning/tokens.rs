@@ -11,7 +11,7 @@ const ROW: usize = 4_096;
 
 /// How many tokens a task may have, and how they are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
+pub(crate) struct Budget {
     /// The most tokens of the sources of one task, by the model's count. A single file always fits.
     pub most: u64,
     /// What the model counts for a thousand of ours.
@@ -20,15 +20,13 @@ pub struct Budget {
 
 impl Budget {
     /// Our count as the model's, rounded up.
-    #[must_use]
-    pub fn of_the_model(self, counted: u64) -> u64 {
+    pub(crate) fn of_the_model(self, counted: u64) -> u64 {
         counted.saturating_mul(self.factor).div_ceil(1_000)
     }
 }
 
 /// The tokens of a text; bytes that are not UTF-8 count as what stands for them.
-#[must_use]
-pub fn count(text: &[u8]) -> u64 {
+pub(crate) fn count(text: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(text);
     let tokenizer = o200k_base_singleton();
     let mut rest = &*text;

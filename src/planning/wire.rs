@@ -31,10 +31,7 @@ struct WirePlan {
 }
 
 /// The plan in its canonical bytes: one task a line, a newline at the end.
-///
-/// # Errors
-/// If the plan's id cannot be made; see [`plan_id`].
-pub fn to_json(plan: &Plan) -> Result<String> {
+pub(crate) fn to_json(plan: &Plan) -> Result<String> {
     let tasks = task_lines(plan)?;
     let id = hash(&tasks)?;
     let mut out = format!("{{\"v\":{VERSION},\"plan\":\"{id}\",\"tasks\":[");
@@ -48,18 +45,12 @@ pub fn to_json(plan: &Plan) -> Result<String> {
 
 /// The id of a plan's content: that of the git blob (SHA-1, whatever the repository uses) that holds its tasks as
 /// compact JSON, so `jq -cj .tasks | git hash-object --stdin` of the plan.
-///
-/// # Errors
-/// If the content is one made to attack SHA-1.
-pub fn plan_id(plan: &Plan) -> Result<Oid> {
+pub(crate) fn plan_id(plan: &Plan) -> Result<Oid> {
     hash(&task_lines(plan)?)
 }
 
 /// Reads what [`to_json`] wrote.
-///
-/// # Errors
-/// If it is of another version, damaged (its id is not that of its content), or no valid plan.
-pub fn from_json(text: &str) -> Result<Plan> {
+pub(crate) fn from_json(text: &str) -> Result<Plan> {
     let (plan, said) = taken_at_its_word(text)?;
     let mut seen = std::collections::HashSet::new();
     for task in &plan.tasks {
@@ -77,10 +68,7 @@ pub fn from_json(text: &str) -> Result<Plan> {
 }
 
 /// The same for somebody who only looks: whether the tasks are those of the plan's id is not asked.
-///
-/// # Errors
-/// If it is of another version, or cannot be read.
-pub fn glance(text: &str) -> Result<Plan> {
+pub(crate) fn glance(text: &str) -> Result<Plan> {
     taken_at_its_word(text).map(|(plan, _)| plan)
 }
 

@@ -22,7 +22,7 @@ use super::{Environ, StopFlag};
 
 /// What a command reads. It always comes to an end: there are programs that wait for ever on one that does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stdin {
+pub(crate) enum Stdin {
     /// Nothing.
     Null,
     /// A file.
@@ -31,7 +31,7 @@ pub enum Stdin {
 
 /// A command, and the limits it runs under.
 #[derive(Debug, Clone)]
-pub struct Command {
+pub(crate) struct Command {
     /// The program and its arguments. A program with a `/` is taken from `cwd`, one without from PATH.
     pub argv: Vec<OsString>,
     /// Where it runs.
@@ -93,7 +93,7 @@ pub enum Ending {
 
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// How it ended.
     pub ending: Ending,
     /// How much it wrote.
@@ -123,18 +123,12 @@ const LAST_READS: usize = 16;
 /// The ending is told by the wait status of the process that was started, and by nothing else; if that was asked to
 /// stop, by why it was. Its output is read until it has ended, not until its pipe is closed, which a daemon would never
 /// do.
-///
-/// # Errors
-/// If the machine fails us (no process, no file, no space for the output), which says nothing about the command.
-pub fn run(command: &Command, stop: &StopFlag) -> io::Result<Ended> {
+pub(crate) fn run(command: &Command, stop: &StopFlag) -> io::Result<Ended> {
     supervise(command, stop, None)
 }
 
 /// The same, with somebody who understands what the command prints.
-///
-/// # Errors
-/// As [`run`].
-pub fn run_heard(
+pub(crate) fn run_heard(
     command: &Command,
     stop: &StopFlag,
     listener: &mut dyn Listener,

@@ -12,31 +12,24 @@ use super::{Environ, Line, Lock, line};
 
 /// A keeper that this process has started. Dropping it does nothing to the keeper.
 #[derive(Debug)]
-pub struct KeeperHandle {
-    pid: i32,
+pub(crate) struct KeeperHandle {
     handle: duct::Handle,
 }
 
 impl KeeperHandle {
     /// The number of its process.
-    #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.pid
+    #[cfg(test)]
+    pub(super) fn pid(&self) -> i32 {
+        self.handle.pids().first().map_or(0, |pid| pid.cast_signed())
     }
 
     /// Waits until the keeper has ended. How it ended says nothing: its ref does.
-    ///
-    /// # Errors
-    /// If it cannot be waited for.
-    pub fn wait(self) -> io::Result<()> {
+    pub(crate) fn wait(self) -> io::Result<()> {
         self.handle.wait().map(drop)
     }
 
     /// Whether the keeper has ended, without waiting.
-    ///
-    /// # Errors
-    /// If it cannot be waited for.
-    pub fn has_ended(&self) -> io::Result<bool> {
+    pub(crate) fn has_ended(&self) -> io::Result<bool> {
         Ok(self.handle.try_wait()?.is_some())
     }
 }
@@ -46,10 +39,7 @@ impl KeeperHandle {
 /// the end of `log`. The first thing it must do is [`adopt_lock`].
 ///
 /// It is not put into a process group of its own here: the leader of a group cannot become the leader of a session.
-///
-/// # Errors
-/// If the log cannot be opened or the program cannot be started.
-pub fn start_keeper(
+pub(crate) fn start_keeper(
     exe: &Path,
     args: &[OsString],
     lock: &Lock,
@@ -64,15 +54,11 @@ pub fn start_keeper(
         .stderr_file(log)
         .unchecked()
         .start()?;
-    let pid = handle.pids().first().map_or(0, |pid| pid.cast_signed());
-    Ok(KeeperHandle { pid, handle })
+    Ok(KeeperHandle { handle })
 }
 
 /// The same with a line to the keeper, by which it can be handed more when it is done.
-///
-/// # Errors
-/// As [`start_keeper`].
-pub fn start_standing_keeper(
+pub(crate) fn start_standing_keeper(
     exe: &Path,
     args: &[OsString],
     lock: &Lock,
@@ -88,18 +74,14 @@ pub fn start_standing_keeper(
         .stderr_file(log)
         .unchecked()
         .start()?;
-    let pid = handle.pids().first().map_or(0, |pid| pid.cast_signed());
-    Ok((KeeperHandle { pid, handle }, ours))
+    Ok((KeeperHandle { handle }, ours))
 }
 
 /// Makes this process a keeper: takes the lock from standard input, which becomes `/dev/null`, and detaches from the
 /// session and terminal of who started it. From here on, orphans among its descendants become its children.
 ///
 /// The lock is closed on exec: an agent that inherited it would hold it beyond the keeper's death.
-///
-/// # Errors
-/// If standard input is no lock, which means that this process was started by hand.
-pub fn adopt_lock() -> io::Result<Lock> {
+pub(crate) fn adopt_lock() -> io::Result<Lock> {
     let stdin = rustix::stdio::stdin();
     let stat = rustix::fs::fstat(stdin)?;
     if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
@@ -126,10 +108,7 @@ pub(super) fn become_reaper() -> io::Result<()> {
 
 /// Asks the process to stop (SIGTERM), if it is still the one that started at `start_time` (see
 /// [`start_time`](super::start_time); 0 for one that is not known). Says whether it was asked.
-///
-/// # Errors
-/// If the process may not be signalled.
-pub fn ask_to_stop(pid: i32, start_time: u64) -> io::Result<bool> {
+pub(crate) fn ask_to_stop(pid: i32, start_time: u64) -> io::Result<bool> {
     let Some(process) = Pid::from_raw(pid).filter(|_| pid > 1) else {
         return Ok(false);
     };

@@ -21,10 +21,7 @@ pub(super) fn unique(stem: &str) -> OsString {
 /// renamed in, which git itself never forces.
 ///
 /// Where the platform has no such call the directory itself is forced, and who wrote the files must have forced those.
-///
-/// # Errors
-/// If the path cannot be opened or the disk reports an error.
-pub fn sync_fs(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_fs(path: &Path) -> io::Result<()> {
     let at = File::open(path)?;
     #[cfg(target_os = "linux")]
     return Ok(rustix::fs::syncfs(&at)?);
@@ -33,28 +30,19 @@ pub fn sync_fs(path: &Path) -> io::Result<()> {
 }
 
 /// How many bytes of a file system are free for this user, of which any path is given.
-///
-/// # Errors
-/// If there is no such path, or the system does not tell.
-pub fn free_space(path: &Path) -> io::Result<u64> {
+pub(crate) fn free_space(path: &Path) -> io::Result<u64> {
     let of = rustix::fs::statvfs(path)?;
     Ok(of.f_bavail.saturating_mul(of.f_frsize))
 }
 
 /// Puts `bytes` at `path` so that a reader sees the old file or the new one and never a part, and so that the new one
 /// is on the disk when this returns. The only way this program writes a file that matters.
-///
-/// # Errors
-/// If the directory is missing, or writing fails; the old file is then untouched.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write(path, bytes, None)
 }
 
 /// The same for a file that can be run, as scripts must be; with the folders around it, and only if it is not there as it should be.
-///
-/// # Errors
-/// As [`write_atomic`].
-pub fn write_executable(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_executable(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let runs = path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o100 != 0);
     if runs && fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());

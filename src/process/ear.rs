@@ -11,7 +11,7 @@ use super::child::Ending;
 
 /// Where bytes came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -20,7 +20,7 @@ pub enum Source {
 
 /// What bytes meant. Where they meant several things, the latest in this list counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Heard {
+pub(crate) enum Heard {
     /// Nothing yet: a part of something.
     Nothing,
     /// That it lives but does not get on, such as that it waits and tries again.
@@ -34,7 +34,7 @@ pub enum Heard {
 }
 
 /// Somebody who understands what a command prints, while it prints it.
-pub trait Listener {
+pub(crate) trait Listener {
     /// Hears the next bytes of a stream, in whatever pieces they come. It hears everything, also what is not kept, and
     /// what is printed after the command was asked to stop.
     fn hear(&mut self, from: Source, bytes: &[u8]) -> Heard;

@@ -13,7 +13,7 @@ const PLAIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Who commits: a name and an address, as git wants them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The name, as in `user.name`.
     pub name: String,
     /// The address, as in `user.email`.
@@ -22,20 +22,18 @@ pub struct Identity {
 
 /// The variables a child gets: these and no others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Environ(BTreeMap<OsString, OsString>);
+pub(crate) struct Environ(BTreeMap<OsString, OsString>);
 
 impl Environ {
     /// No variables at all.
-    #[must_use]
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::default()
     }
 
     /// What every command of a job gets: PATH, HOME and LANG as the user has them, `TERM=dumb`, a TMPDIR of its own, an
     /// identity for commits (a fresh machine has none), and git told not to start maintenance behind our back. Of the
     /// ambient variables those in `pass` are added when they are set; `GIT_*` never, even if named.
-    #[must_use]
-    pub fn for_command(
+    pub(crate) fn for_command(
         ambient: &BTreeMap<OsString, OsString>,
         tmpdir: &Path,
         who: &Identity,
@@ -72,20 +70,23 @@ impl Environ {
     }
 
     /// Sets one variable, over what was there.
-    pub fn set(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> &mut Self {
+    pub(crate) fn set(
+        &mut self,
+        name: impl Into<OsString>,
+        value: impl Into<OsString>,
+    ) -> &mut Self {
         self.0.insert(name.into(), value.into());
         self
     }
 
     /// The same with one variable set.
-    #[must_use]
-    pub fn with(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+    pub(crate) fn with(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.set(name, value);
         self
     }
 
     /// Takes a variable out; of a name that ends in `*`, all that begin so.
-    pub fn remove_all(&mut self, name: &str) {
+    pub(crate) fn remove_all(&mut self, name: &str) {
         match name.strip_suffix('*') {
             None => {
                 self.0.remove(OsStr::new(name));
@@ -95,13 +96,12 @@ impl Environ {
     }
 
     /// The value of one variable.
-    #[must_use]
-    pub fn value(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
+    pub(crate) fn value(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
         self.0.get(name.as_ref()).map(OsString::as_os_str)
     }
 
     /// All variables, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
     }
 

@@ -107,9 +107,6 @@ pub struct Git {
 impl Git {
     /// Finds `git` in the PATH of `ambient` and binds it to the repository whose common directory (its `.git`) is given.
     /// `private` is a directory of ours, made if missing, for an empty HOME and an empty configuration.
-    ///
-    /// # Errors
-    /// If there is no git, or one that is too old.
     pub fn find(
         common_dir: &Path,
         private: &Path,
@@ -125,9 +122,6 @@ impl Git {
     }
 
     /// The same without asking for its version: for a keeper, whose supervisor has asked.
-    ///
-    /// # Errors
-    /// If there is no git.
     pub fn find_known(
         common_dir: &Path,
         private: &Path,
@@ -152,19 +146,16 @@ impl Git {
     }
 
     /// The version of git.
-    #[must_use]
     pub fn version(&self) -> GitVersion {
         self.version
     }
 
     /// The common directory of the repository.
-    #[must_use]
     pub fn common_dir(&self) -> &Path {
         &self.common_dir
     }
 
     /// The same with one more variable, such as `GIT_INDEX_FILE`.
-    #[must_use]
     pub fn with(&self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         let mut git = self.clone();
         git.env.set(name.as_ref(), value.as_ref());
@@ -172,9 +163,6 @@ impl Git {
     }
 
     /// Runs git once with `args`, gives it `stdin`, and waits. A non-zero exit code is no error here.
-    ///
-    /// # Errors
-    /// If git cannot be started.
     pub fn output(&self, args: &[&str], stdin: &[u8]) -> Result<GitOutput> {
         let run = self
             .expression(&[], args)
@@ -192,9 +180,6 @@ impl Git {
 
     /// Runs git as the user would, with their configuration, filters, keys and helpers: for their own work trees, and for other
     /// repositories. It asks no questions. A non-zero exit code is no error here.
-    ///
-    /// # Errors
-    /// If git cannot be started.
     pub fn by_the_user(
         &self,
         args: &[&str],

@@ -28,15 +28,15 @@ const LONGEST: u64 = 64 * 1024 * 1024;
 
 /// The supervisor's end. When it is dropped the keeper finishes its case and ends.
 #[derive(Debug)]
-pub struct Line(UnixStream);
+pub(crate) struct Line(UnixStream);
 
 /// The keeper's end.
 #[derive(Debug)]
-pub struct Desk(UnixStream);
+pub(crate) struct Desk(UnixStream);
 
 /// One case, handed over.
 #[derive(Debug)]
-pub struct Handed {
+pub(crate) struct Handed {
     /// The keeper's folder for it.
     pub dir: PathBuf,
     /// Held as long as the case is worked on.
@@ -53,10 +53,7 @@ pub(super) fn pair() -> io::Result<(Line, OwnedFd)> {
 
 impl Line {
     /// Hands a case over. The keeper has the lock from here on, whatever becomes of ours.
-    ///
-    /// # Errors
-    /// If the keeper has ended: then nothing was handed over.
-    pub fn hand_over(&self, dir: &Path, lock: &Lock, env: &Environ) -> io::Result<()> {
+    pub(crate) fn hand_over(&self, dir: &Path, lock: &Lock, env: &Environ) -> io::Result<()> {
         let mut body = dir.as_os_str().as_bytes().to_vec();
         for (name, value) in env.iter() {
             body.push(0);
@@ -86,10 +83,7 @@ impl Line {
 impl Desk {
     /// Takes the line over that this process was started with as standard output, if it was; diagnostics go to where
     /// that was meant to go from now on.
-    ///
-    /// # Errors
-    /// If descriptors cannot be moved.
-    pub fn adopt() -> io::Result<Option<Self>> {
+    pub(crate) fn adopt() -> io::Result<Option<Self>> {
         let stdout = rustix::stdio::stdout();
         let stat = rustix::fs::fstat(stdout)?;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Socket {
@@ -101,10 +95,7 @@ impl Desk {
     }
 
     /// Waits for the next case. Nothing when the supervisor has gone, or this process is asked to stop.
-    ///
-    /// # Errors
-    /// If what comes is no case.
-    pub fn next(&self, stop: &StopFlag) -> io::Result<Option<Handed>> {
+    pub(crate) fn next(&self, stop: &StopFlag) -> io::Result<Option<Handed>> {
         loop {
             let mut fds = [PollFd::new(&self.0, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
             match poll(&mut fds, None) {
@@ -122,8 +113,7 @@ impl Desk {
     }
 
     /// Whether the supervisor is there still.
-    #[must_use]
-    pub fn is_attended(&self) -> bool {
+    pub(crate) fn is_attended(&self) -> bool {
         let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
         poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().is_empty()
     }
@@ -167,10 +157,7 @@ impl Desk {
 }
 
 /// Sends everything that this process says to the end of a file, until it is called again.
-///
-/// # Errors
-/// If the file cannot be opened.
-pub fn speak_into(log: &Path) -> io::Result<()> {
+pub(crate) fn speak_into(log: &Path) -> io::Result<()> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
     rustix::stdio::dup2_stdout(&file)?;
     rustix::stdio::dup2_stderr(&file)?;

@@ -21,16 +21,15 @@ const APART: Duration = Duration::from_millis(10);
 
 /// A lock that is held for as long as this value, or a copy of its open file in another process, lives.
 #[derive(Debug)]
-pub struct Lock(File);
+pub(crate) struct Lock(File);
 
 /// Who holds a lock, in the words its holder wrote (empty if it had not come to that).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldBy(pub String);
+pub(crate) struct HeldBy(pub String);
 
 impl HeldBy {
     /// The holder, if the words are those of a [`Holder`].
-    #[must_use]
-    pub fn holder(&self) -> Option<Holder> {
+    pub(crate) fn holder(&self) -> Option<Holder> {
         Holder::parse(&self.0)
     }
 }
@@ -43,7 +42,7 @@ impl fmt::Display for HeldBy {
 
 /// One process, for messages and for asking it to stop; never for telling whether it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// Its number.
     pub pid: i32,
     /// When it started, in clock ticks since the machine did; with it a reused number is told apart. 0 if not known.
@@ -54,16 +53,14 @@ pub struct Holder {
 
 impl Holder {
     /// This process.
-    #[must_use]
-    pub fn this_process() -> Self {
+    pub(crate) fn this_process() -> Self {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         Self { pid, start: start_time(pid).unwrap_or(0), host }
     }
 
     /// Reads what [`Display`](fmt::Display) writes.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let rest = text.trim_end().strip_prefix("process ")?;
         let (pid, rest) = rest.split_once(" on ")?;
         let (host, start) = rest.rsplit_once(", started at tick ")?;
@@ -80,10 +77,7 @@ impl fmt::Display for Holder {
 impl Lock {
     /// Takes the lock at `path` if it is free, makes the file if it is missing, and writes `info` into it (by custom a
     /// [`Holder`]) for those who come later.
-    ///
-    /// # Errors
-    /// If the file cannot be opened or written. That another holds the lock is no error but `Ok(Err(…))`.
-    pub fn try_take(path: &Path, info: &str) -> io::Result<Result<Self, HeldBy>> {
+    pub(crate) fn try_take(path: &Path, info: &str) -> io::Result<Result<Self, HeldBy>> {
         let mut attempt = 0;
         loop {
             let file = open(path)?;
@@ -104,10 +98,7 @@ impl Lock {
     }
 
     /// Waits until the lock at `path` is free and takes it. A missing file is made, since nobody holds it.
-    ///
-    /// # Errors
-    /// If the file cannot be opened.
-    pub fn wait(path: &Path) -> io::Result<Self> {
+    pub(crate) fn wait(path: &Path) -> io::Result<Self> {
         loop {
             let file = open(path)?;
             match flock(&file, FlockOperation::LockExclusive) {
@@ -121,10 +112,7 @@ impl Lock {
     /// Whether somebody holds the lock at `path`, this process included. A missing file is free, and stays missing.
     /// "Held" can be late by a moment: a child that another thread has forked holds a copy of every open file until its
     /// exec. So it is a reason to wait for the lock, which then ends at once, and never one to give up.
-    ///
-    /// # Errors
-    /// If the file cannot be opened.
-    pub fn is_held(path: &Path) -> io::Result<bool> {
+    pub(crate) fn is_held(path: &Path) -> io::Result<bool> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -142,18 +130,12 @@ impl Lock {
     }
 
     /// What the last holder of the lock at `path` wrote, whether it still holds it or not.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub fn last_words(path: &Path) -> io::Result<HeldBy> {
+    pub(crate) fn last_words(path: &Path) -> io::Result<HeldBy> {
         words(&File::open(path)?)
     }
 
     /// Writes anew who holds the lock: a keeper does, once it has taken over from who started it.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn describe(&self, info: &str) -> io::Result<()> {
+    pub(crate) fn describe(&self, info: &str) -> io::Result<()> {
         self.0.write_all_at(info.as_bytes(), 0)?;
         self.0.set_len(info.len() as u64)
     }
@@ -198,8 +180,7 @@ fn words(file: &File) -> io::Result<HeldBy> {
 
 /// When the process started, in clock ticks since the machine did (field 22 of `/proc/<pid>/stat`). `None` if there is
 /// no such process, or no `/proc`.
-#[must_use]
-pub fn start_time(pid: i32) -> Option<u64> {
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
     super::procfs::stat(pid).map(|seen| seen.start)
 }
 

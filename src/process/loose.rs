@@ -15,10 +15,7 @@ use crate::domain::id::Oid;
 const TRIES: usize = 4;
 
 /// Makes the ref, if that is as plain a matter as it usually is. `false`: nothing was made, and git is to be asked.
-///
-/// # Errors
-/// If writing fails for another reason than that something is in the way.
-pub fn create_plain_ref(common_dir: &Path, name: &str, id: &Oid) -> io::Result<bool> {
+pub(crate) fn create_plain_ref(common_dir: &Path, name: &str, id: &Oid) -> io::Result<bool> {
     let tame = |part: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
         !part.is_empty() && part.bytes().all(plain)

@@ -41,22 +41,24 @@ mod tree;
 #[cfg(test)]
 mod trials;
 
-pub use child::{Command, Ended, Ending, Stdin, run, run_heard};
-pub use detach::{KeeperHandle, adopt_lock, ask_to_stop, start_keeper, start_standing_keeper};
-pub use durable::{free_space, sync_fs, write_atomic, write_executable};
-pub use ear::{Heard, Listener, Source};
-pub use environ::{Environ, Identity};
-pub use git::{Git, GitOutput, GitVersion};
-pub use line::{Desk, Handed, Line, speak_into};
-pub use lock::{HeldBy, Holder, Lock, start_time};
-pub use loose::create_plain_ref;
-pub use program::in_path;
-pub use redact::Redactor;
-pub use refs::{Ambiguous, Expected, RefMove, RefUpdates, Refused};
-pub use stop::{Signal, StopFlag, StopStep, Whom};
-pub use terminal::{interact, page};
-pub use tree::{alive_marked, end_marked};
+pub(crate) use child::{Command, Ended, Ending, Stdin, run, run_heard};
+pub(crate) use detach::{
+    KeeperHandle, adopt_lock, ask_to_stop, start_keeper, start_standing_keeper,
+};
+pub(crate) use durable::{free_space, sync_fs, write_atomic, write_executable};
+pub(crate) use ear::{Heard, Listener, Source};
+pub(crate) use environ::{Environ, Identity};
+pub use git::Git;
+pub(crate) use line::{Desk, Handed, Line, speak_into};
+pub(crate) use lock::{Holder, Lock, start_time};
+pub(crate) use loose::create_plain_ref;
+pub(crate) use program::in_path;
+pub(crate) use redact::Redactor;
+pub(crate) use refs::{Expected, RefMove, RefUpdates};
+pub(crate) use stop::{Signal, StopFlag, StopStep, Whom};
+pub(crate) use terminal::{interact, page};
+pub(crate) use tree::end_marked;
 
 /// The variable that marks every process of one command, so that those which escaped a dead keeper can be found. Its
 /// value is unique for each keeper.
-pub const MARK: &str = "HARNESS_MARK";
+pub(crate) const MARK: &str = "HARNESS_MARK";

@@ -30,18 +30,19 @@ const IN_BULK: [&str; 3] =
 
 /// What a ref must be for a move to happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expected {
+pub(crate) enum Expected {
     /// It must not exist.
     Absent,
     /// It must be this.
     Is(Oid),
     /// It may be anything.
+    #[cfg(test)]
     Any,
 }
 
 /// One move of a ref. `new` equal to the expected value moves nothing and verifies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefMove {
+pub(crate) struct RefMove {
     /// The full name, such as `refs/harness/x`.
     pub name: String,
     /// What it becomes; `None` deletes it.
@@ -53,7 +54,7 @@ pub struct RefMove {
 /// Git refused a transaction, and nothing was moved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("git refused to move refs: {message}")]
-pub struct Refused {
+pub(crate) struct Refused {
     /// What git said.
     pub message: String,
 }
@@ -61,7 +62,7 @@ pub struct Refused {
 /// It is not known whether a transaction happened: re-read the refs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("ambiguous: re-read the refs, since git ended in the middle of moving them: {message}")]
-pub struct Ambiguous {
+pub(crate) struct Ambiguous {
     /// What is known.
     pub message: String,
 }
@@ -69,7 +70,7 @@ pub struct Ambiguous {
 /// A `git update-ref --stdin` that is started when first needed and again after a refusal. It ends with this value, or
 /// with this process however that ends, since its standard input is then closed.
 #[derive(Debug)]
-pub struct RefUpdates {
+pub(crate) struct RefUpdates {
     git: Git,
     settings: &'static [&'static str],
     running: Option<Running>,
@@ -77,25 +78,19 @@ pub struct RefUpdates {
 
 impl RefUpdates {
     /// Prepares to move refs; git itself is started by the first transaction.
-    #[must_use]
-    pub fn start(git: &Git) -> Self {
+    pub(crate) fn start(git: &Git) -> Self {
         Self { git: git.clone(), settings: &SETTINGS, running: None }
     }
 
     /// The same for many refs at once, which are not forced to the disk one by one: the caller sees to a barrier before
     /// anything depends on them.
-    #[must_use]
-    pub fn in_bulk(git: &Git) -> Self {
+    pub(crate) fn in_bulk(git: &Git) -> Self {
         Self { git: git.clone(), settings: &IN_BULK, running: None }
     }
 
     /// Moves all refs or none, each only if it is what is expected, and waits at most some seconds for a lock. Symbolic
     /// refs are not followed: the ref that is named is the one that moves.
-    ///
-    /// # Errors
-    /// [`Ambiguous`] (to be found with `downcast_ref`) if git ended before it answered; another error if it could not be
-    /// started or a move is malformed, and then nothing was moved.
-    pub fn transact(&mut self, moves: &[RefMove]) -> Result<Result<(), Refused>> {
+    pub(crate) fn transact(&mut self, moves: &[RefMove]) -> Result<Result<(), Refused>> {
         if moves.is_empty() {
             return Ok(Ok(()));
         }
@@ -147,8 +142,10 @@ fn request(moves: &[RefMove]) -> Result<Vec<u8>> {
         text.push_str(&match (new, old) {
             (Some(new), Expected::Absent) => format!("create {name}\0{new}\0"),
             (Some(new), Expected::Is(old)) => format!("update {name}\0{new}\0{old}\0"),
+            #[cfg(test)]
             (Some(new), Expected::Any) => format!("update {name}\0{new}\0\0"),
             (None, Expected::Is(old)) => format!("delete {name}\0{old}\0"),
+            #[cfg(test)]
             (None, Expected::Any) => format!("delete {name}\0\0"),
             (None, Expected::Absent) => {
                 bail!("a ref that must not exist cannot be deleted: {name}")

@@ -1,6 +1,6 @@
 //! Being asked to stop, in a form that `poll` can wait for; and how others are asked.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// A signal that asks a process to stop, or ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// SIGINT, as from a terminal.
     Interrupt,
     /// SIGTERM.
@@ -22,7 +22,7 @@ pub enum Signal {
 
 /// Which processes of a command get a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whom {
+pub(crate) enum Whom {
     /// The one that was started.
     Leader,
     /// Those that stayed in its process group.
@@ -34,7 +34,7 @@ pub enum Whom {
 /// One step of the way in which a command is asked to stop. Programs differ in what makes them tidy up: some hear
 /// SIGINT, and only if their tools do not get it too; some pass on nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StopStep {
+pub(crate) struct StopStep {
     /// The signal.
     pub signal: Signal,
     /// Who gets it.
@@ -45,18 +45,15 @@ pub struct StopStep {
 
 /// Says whether this process was asked to stop. Once asked, always asked, until it is lowered.
 #[derive(Debug)]
-pub struct StopFlag {
+pub(crate) struct StopFlag {
     asked: Arc<AtomicBool>,
     wake: UnixStream,
     waker: UnixStream,
 }
 
 impl StopFlag {
-    /// A flag that only [`ask`](Self::ask) raises.
-    ///
-    /// # Errors
-    /// If no socket pair can be made.
-    pub fn new() -> io::Result<Self> {
+    /// A flag that only `ask` raises.
+    pub(crate) fn new() -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
@@ -66,10 +63,7 @@ impl StopFlag {
     /// The flag of a keeper: SIGTERM raises it. SIGINT and SIGHUP are let pass, since they come from a terminal that the
     /// keeper has nothing to do with. (They are caught and not ignored: an ignored signal would stay ignored in the
     /// agent.)
-    ///
-    /// # Errors
-    /// If no socket pair can be made or a handler cannot be set.
-    pub fn on_terminate() -> io::Result<Self> {
+    pub(crate) fn on_terminate() -> io::Result<Self> {
         let flag = Self::new()?;
         signal_hook::flag::register(SIGTERM, Arc::clone(&flag.asked))?;
         signal_hook::low_level::pipe::register(SIGTERM, flag.waker.try_clone()?)?;
@@ -80,14 +74,15 @@ impl StopFlag {
     }
 
     /// Raises the flag.
-    pub fn ask(&self) {
+    #[cfg(test)]
+    pub(crate) fn ask(&self) {
         self.asked.store(true, Ordering::SeqCst);
         // A full pipe has woken everybody already.
-        (&self.waker).write_all(&[0]).ok();
+        io::Write::write_all(&mut &self.waker, &[0]).ok();
     }
 
     /// Lowers the flag, for somebody who goes on with something else after having stopped.
-    pub fn lower(&self) {
+    pub(crate) fn lower(&self) {
         self.asked.store(false, Ordering::SeqCst);
         // Until nothing is left to read.
         let mut sink = [0; 64];
@@ -95,8 +90,7 @@ impl StopFlag {
     }
 
     /// Whether the flag was raised.
-    #[must_use]
-    pub fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         self.asked.load(Ordering::SeqCst)
     }
 }

@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 /// Shows a text through a pager, which is a line for a shell, with more variables in its environment. Says whether the pager could be started; a person who leaves
 /// it early is no error.
 #[expect(clippy::disallowed_methods, reason = "this module spawns")]
-#[must_use]
-pub fn page(pager: &str, text: &str, more: &[(&str, &str)]) -> bool {
+pub(crate) fn page(pager: &str, text: &str, more: &[(&str, &str)]) -> bool {
     let mut command = Command::new("sh");
     command.args(["-c", pager]).envs(more.iter().copied()).stdin(Stdio::piped());
     let Ok(mut child) = command.spawn() else { return false };
@@ -19,11 +18,8 @@ pub fn page(pager: &str, text: &str, more: &[(&str, &str)]) -> bool {
 }
 
 /// Runs a program of a person's, and waits for its end: the exit code, if it had one.
-///
-/// # Errors
-/// If it cannot be started.
 #[expect(clippy::disallowed_methods, reason = "this module spawns")]
-pub fn interact(argv: &[OsString], folder: &std::path::Path) -> io::Result<Option<i32>> {
+pub(crate) fn interact(argv: &[OsString], folder: &std::path::Path) -> io::Result<Option<i32>> {
     let (program, args) = argv
         .split_first()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no program"))?;

@@ -302,14 +302,14 @@ fn signal(_seen: &Seen, _how: Signal) {}
 
 /// Ends every process that carries the marker, with all their descendants, for recovery when a keeper has died. Never
 /// this process itself. Says how many were ended.
-pub fn end_marked(marker: &str) -> usize {
+pub(crate) fn end_marked(marker: &str) -> usize {
     let mut tree = Tree::of_command(marker, false);
     tree.cgroup = cgroup::left_behind(marker);
     tree.end().ended
 }
 
 /// The living processes that carry the marker, with all their descendants.
-#[must_use]
-pub fn alive_marked(marker: &str) -> Vec<i32> {
+#[cfg(test)]
+pub(crate) fn alive_marked(marker: &str) -> Vec<i32> {
     Tree::of_command(marker, false).living().iter().map(|seen| seen.pid).collect()
 }

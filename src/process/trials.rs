@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::tree::alive_marked;
 use super::*;
 
 pub(super) const LONG: Duration = Duration::from_secs(120);

@@ -26,10 +26,7 @@ const ROOM: usize = 8192;
 
 /// Reads commits, each as [`commit_info`] does, and gives what is made of each, in the order in which they are named. No more of
 /// them are held in memory at a time than there are threads.
-///
-/// # Errors
-/// If the folder of packs cannot be read. What is wrong with a commit is for `make`.
-pub fn read_commits<T: Send>(
+pub(crate) fn read_commits<T: Send>(
     repo: &Repo,
     ids: &[&Oid],
     make: impl Fn(Result<CommitInfo>) -> T + Sync,

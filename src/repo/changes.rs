@@ -8,7 +8,7 @@ use crate::domain::id::Oid;
 
 /// One file that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileChange {
+pub(crate) struct FileChange {
     /// Its path after, or before where it is gone; bytes that are not UTF-8 are replaced.
     pub path: String,
     /// Its path before, where that is another.
@@ -23,10 +23,7 @@ pub struct FileChange {
 
 /// The files that differ between two trees (or commits), by path. What git would call a rename (half of its lines are the
 /// same) is one change.
-///
-/// # Errors
-/// If a tree or a file cannot be read.
-pub fn file_changes(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<FileChange>> {
+pub(crate) fn file_changes(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<FileChange>> {
     let local = repo.local();
     let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
     let mut options = gix::diff::Options::default();

@@ -10,7 +10,7 @@ use crate::domain::id::Oid;
 
 /// How a path differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangeKind {
+pub(crate) enum ChangeKind {
     /// It is new.
     Added,
     /// It is gone.
@@ -23,7 +23,7 @@ pub enum ChangeKind {
 
 /// One path that differs. A rename is a path that went and one that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     /// The path; bytes that are not UTF-8 are replaced.
     pub path: String,
     /// How it differs.
@@ -31,10 +31,7 @@ pub struct Change {
 }
 
 /// The paths that differ between two trees (or commits), sorted.
-///
-/// # Errors
-/// If a tree cannot be read.
-pub fn changed_paths(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<Change>> {
+pub(crate) fn changed_paths(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<Change>> {
     let local = repo.local();
     let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
     let differences = tree::differences(&local, a, b)?;
@@ -55,10 +52,7 @@ fn kind_of(difference: &tree::Difference) -> ChangeKind {
 
 /// The difference between two trees (or commits) as `git diff --no-renames` would show it, with three lines of
 /// context. Files with a NUL byte near their start are only said to differ; other bytes that are not UTF-8 are replaced.
-///
-/// # Errors
-/// If a tree or a file cannot be read.
-pub fn unified_diff(repo: &Repo, a: &Oid, b: &Oid) -> Result<String> {
+pub(crate) fn unified_diff(repo: &Repo, a: &Oid, b: &Oid) -> Result<String> {
     let local = repo.local();
     let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
     let mut text = String::new();

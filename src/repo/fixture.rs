@@ -91,7 +91,12 @@ impl Fixture {
         git_in(&place.path, &["status", "--porcelain", "--ignored", "--untracked-files=all"])
     }
 
-    pub(crate) fn reset(&self, place: &Place, commit: &Oid, keep: &[&str]) -> super::ResetStats {
+    pub(crate) fn reset(
+        &self,
+        place: &Place,
+        commit: &Oid,
+        keep: &[&str],
+    ) -> super::reset::ResetStats {
         let keep: Vec<String> = keep.iter().map(|k| (*k).to_owned()).collect();
         place.reset_to(&self.repo, commit, &Head::Detached, &keep).unwrap()
     }

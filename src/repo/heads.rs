@@ -9,7 +9,7 @@ use crate::domain::id::Oid;
 
 /// A work tree that has a branch checked out, or will have when its rebase ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkout {
+pub(crate) struct Checkout {
     /// Its own git folder.
     pub git_dir: PathBuf,
     /// Where its files are.
@@ -19,10 +19,7 @@ pub struct Checkout {
 }
 
 /// The work trees of a branch. A broken admin folder is passed over.
-///
-/// # Errors
-/// If the list of worktrees cannot be read at all.
-pub fn checkouts(repo: &Repo, full_ref: &str) -> Result<Vec<Checkout>> {
+pub(crate) fn checkouts(repo: &Repo, full_ref: &str) -> Result<Vec<Checkout>> {
     let mut found = Vec::new();
     let mut add = |git_dir: &Path, work_dir: Option<PathBuf>| {
         // One whose folder is gone shows nothing, until `git worktree prune` forgets it.
@@ -82,10 +79,7 @@ fn reserved(git_dir: &Path, full_ref: &str) -> Option<Reserved> {
 
 /// Whether the index of a work tree has come from one commit to another: of what differs between the two it has nothing as the first
 /// has it. What is like neither, the user has staged.
-///
-/// # Errors
-/// If the index or a commit cannot be read.
-pub fn has_followed(repo: &Repo, git_dir: &Path, old: &Oid, new: &Oid) -> Result<bool> {
+pub(crate) fn has_followed(repo: &Repo, git_dir: &Path, old: &Oid, new: &Oid) -> Result<bool> {
     let local = repo.local();
     let (a, b) = (tree::of(&local, object_id(old)?)?, tree::of(&local, object_id(new)?)?);
     let path = git_dir.join("index");

@@ -12,7 +12,7 @@ use crate::domain::id::Oid;
 
 /// What a merge came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Merged {
+pub(crate) enum Merged {
     /// Everything fitted.
     Clean {
         /// The merged tree.
@@ -26,10 +26,7 @@ pub enum Merged {
 }
 
 /// The best common ancestor of two commits; none if they share no history.
-///
-/// # Errors
-/// If history cannot be read.
-pub fn merge_base(repo: &Repo, a: &Oid, b: &Oid) -> Result<Option<Oid>> {
+pub(crate) fn merge_base(repo: &Repo, a: &Oid, b: &Oid) -> Result<Option<Oid>> {
     if a == b {
         return Ok(Some(a.clone()));
     }
@@ -41,19 +38,18 @@ pub fn merge_base(repo: &Repo, a: &Oid, b: &Oid) -> Result<Option<Oid>> {
 }
 
 /// Merges what changed from `base` to `theirs` into `ours`. Each may be a commit or a tree.
-///
-/// # Errors
-/// If an object cannot be read or written. A conflict is not an error.
-pub fn merge(repo: &Repo, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<Merged> {
+pub(crate) fn merge(repo: &Repo, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<Merged> {
     merge_in(&repo.local(), base, ours, theirs)
 }
 
 /// The paths in which they conflict; none if it would merge. Nothing is written: thousands of branches can be asked about after
 /// each landing.
-///
-/// # Errors
-/// As [`merge`].
-pub fn conflicts(repo: &Repo, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<Option<Vec<String>>> {
+pub(crate) fn conflicts(
+    repo: &Repo,
+    base: &Oid,
+    ours: &Oid,
+    theirs: &Oid,
+) -> Result<Option<Vec<String>>> {
     Ok(match merge_in(&repo.in_memory(), base, ours, theirs)? {
         Merged::Clean { .. } => None,
         Merged::Conflict { paths } => Some(paths),

@@ -10,7 +10,8 @@ use std::process::Command;
 
 use super::cases::{CASES, FILES, chmod, write};
 use super::fixture::{Fixture, git_in};
-use super::{Head, Place, changed_paths, open, read_blob, remove_at, snapshot};
+use super::objects::read_blob;
+use super::{Head, Place, changed_paths, open, remove_at, snapshot};
 use crate::domain::id::Oid;
 
 /// What the outside folder holds, to see that it stays.

@@ -38,25 +38,22 @@ use anyhow::{Context, Result, bail};
 use crate::domain::id::Oid;
 use handle::Handles;
 
-pub use bulk::read_commits;
-pub use changes::{FileChange, file_changes};
-pub use diff::{Change, ChangeKind, changed_paths, unified_diff};
-pub use handle::Handle;
-pub use heads::{Checkout, checkouts, has_followed};
-pub use merge::{Merged, conflicts, merge, merge_base};
-pub use objects::{
-    CommitInfo, Graft, commit, commit_as, commit_info, edit_tree, graft, read_blob, write_blob,
-    write_tree,
-};
-pub use place::{Place, create, open, remove_at};
-pub use recall::trust;
-pub use reset::ResetStats;
-pub use snapshot::{Snapshot, altered, snapshot};
-pub use tree::refuse_submodules;
+pub(crate) use bulk::read_commits;
+pub(crate) use changes::{FileChange, file_changes};
+pub(crate) use diff::{changed_paths, unified_diff};
+pub(crate) use handle::Handle;
+pub(crate) use heads::{Checkout, checkouts, has_followed};
+pub(crate) use merge::{Merged, conflicts, merge, merge_base};
+pub(crate) use objects::{Graft, commit_as, commit_info, edit_tree, graft};
+pub use objects::{commit, write_blob, write_tree};
+pub(crate) use place::{Place, create, open, remove_at};
+pub(crate) use recall::trust;
+pub(crate) use snapshot::{altered, snapshot};
+pub(crate) use tree::refuse_submodules;
 
 /// What a place's `HEAD` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Head {
+pub(crate) enum Head {
     /// On a branch, given by its full name (`refs/heads/...`). Who moves that branch is not our business.
     Branch(String),
     /// At the commit itself.
@@ -113,10 +110,6 @@ fn open_options() -> gix::open::Options {
 impl Repo {
     /// Opens the repository that a folder belongs to: any folder of its work tree, a linked worktree, its `.git`
     /// folder, or a bare or mirror clone.
-    ///
-    /// # Errors
-    /// If there is no repository, or it is of a kind in which results could be lost: with `reftable` refs, shallow, or
-    /// a partial clone. The text says what to do.
     pub fn discover(dir: &Path) -> Result<Self> {
         let (found, _trust) = gix::discover::upwards(dir)
             .with_context(|| format!("no git repository here or above: {}", dir.display()))?;
@@ -154,25 +147,21 @@ impl Repo {
     }
 
     /// The work tree that it was opened from, which may be a linked one, or else the main one. Absolute, without links.
-    #[must_use]
     pub fn top(&self) -> Option<&Path> {
         self.top.as_deref()
     }
 
     /// The folder that all worktrees share: `.git`, or the whole of a bare repository. Absolute, without links.
-    #[must_use]
     pub fn common_dir(&self) -> &Path {
         &self.common_dir
     }
 
     /// The main work tree; none in a bare repository. Absolute, without links.
-    #[must_use]
     pub fn work_dir(&self) -> Option<&Path> {
         self.work_dir.as_deref()
     }
 
     /// What people call this repository: the name of its folder, without `.git`.
-    #[must_use]
     pub fn name(&self) -> String {
         let folder = match &self.work_dir {
             Some(work_dir) => work_dir.as_path(),
@@ -188,7 +177,6 @@ impl Repo {
     }
 
     /// A handle for this thread, for as long as it is needed.
-    #[must_use]
     pub fn local(&self) -> Handle {
         self.handles.take(&self.shared)
     }
@@ -206,9 +194,6 @@ impl Repo {
     }
 
     /// The commit that a revision names (`HEAD`, which is that of the work tree that it was opened from, a branch, a tag, an id).
-    ///
-    /// # Errors
-    /// If it names nothing, or something that is not a commit.
     pub fn resolve_commit(&self, rev: &str) -> Result<Oid> {
         let own;
         let shared;
@@ -240,17 +225,11 @@ impl Repo {
     }
 
     /// The tree of a commit; a tree's id is given back as it is.
-    ///
-    /// # Errors
-    /// If there is no such object, or it has no tree.
     pub fn tree_of(&self, id: &Oid) -> Result<Oid> {
         Ok(oid(tree::of(&self.local(), object_id(id)?)?))
     }
 
     /// The content of a file in a tree (or a commit's tree); nothing if there is no *file* at that path.
-    ///
-    /// # Errors
-    /// If the tree or the file cannot be read.
     pub fn read_blob_at(&self, tree: &Oid, path: &str) -> Result<Option<Vec<u8>>> {
         let local = self.local();
         let root = tree::of(&local, object_id(tree)?)?;
@@ -263,9 +242,6 @@ impl Repo {
     }
 
     /// Whether a tree has anything at a path.
-    ///
-    /// # Errors
-    /// If the tree cannot be read.
     pub fn has_entry(&self, tree: &Oid, path: &str) -> Result<bool> {
         let local = self.local();
         let root = tree::of(&local, object_id(tree)?)?;
@@ -273,9 +249,6 @@ impl Repo {
     }
 
     /// The id of what a tree has at a path.
-    ///
-    /// # Errors
-    /// If the tree cannot be read.
     pub fn entry_id(&self, tree: &Oid, path: &str) -> Result<Option<Oid>> {
         let local = self.local();
         let root = tree::of(&local, object_id(tree)?)?;
@@ -283,7 +256,6 @@ impl Repo {
     }
 
     /// Who commits: as the user's configuration says, or a stand-in on a machine that has no identity.
-    #[must_use]
     pub fn identity(&self) -> Identity {
         let local = self.local();
         let configured = match local.committer() {
@@ -303,15 +275,11 @@ impl Repo {
 
     /// Every work tree whose `HEAD` is this branch, or in which a rebase will put it there: the main one (not if the
     /// repository is bare) and the linked ones. A broken admin folder is passed over.
-    ///
-    /// # Errors
-    /// If the list of worktrees cannot be read at all.
     pub fn checked_out_at(&self, full_ref: &str) -> Result<Vec<PathBuf>> {
         heads::checked_out_at(self, full_ref)
     }
 
     /// All values of a setting of git's, as the user has configured it.
-    #[must_use]
     pub fn settings(&self, key: &str) -> Vec<String> {
         let local = self.local();
         let config = local.config_snapshot();
@@ -320,9 +288,6 @@ impl Repo {
     }
 
     /// Whether `a` is `b` or one of its ancestors.
-    ///
-    /// # Errors
-    /// If history cannot be read.
     pub fn is_ancestor(&self, a: &Oid, b: &Oid) -> Result<bool> {
         if a == b {
             return Ok(true);

@@ -10,7 +10,7 @@ use crate::domain::id::Oid;
 
 /// What a commit says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommitInfo {
+pub(crate) struct CommitInfo {
     /// Its tree.
     pub tree: Oid,
     /// Its parents, in order.
@@ -61,19 +61,14 @@ pub(super) fn write(
 }
 
 /// Writes a file's content.
-///
-/// # Errors
-/// If the object database cannot be written.
 pub fn write_blob(repo: &Repo, content: &[u8]) -> Result<Oid> {
     let local = repo.local();
     Ok(oid(persist(|| local.write_blob(content).map(gix::Id::detach))?))
 }
 
 /// Reads a file's content.
-///
-/// # Errors
-/// If there is no such blob.
-pub fn read_blob(repo: &Repo, id: &Oid) -> Result<Vec<u8>> {
+#[cfg(test)]
+pub(crate) fn read_blob(repo: &Repo, id: &Oid) -> Result<Vec<u8>> {
     let local = repo.local();
     let mut blob =
         local.find_blob(object_id(id)?).with_context(|| format!("no file has this id: {id}"))?;
@@ -81,9 +76,6 @@ pub fn read_blob(repo: &Repo, id: &Oid) -> Result<Vec<u8>> {
 }
 
 /// Writes a tree of plain files from nothing. Paths have `/` between their parts.
-///
-/// # Errors
-/// If a path is not allowed in a tree, or the object database cannot be written.
 pub fn write_tree(repo: &Repo, entries: &[(String, Oid)]) -> Result<Oid> {
     let edits: Vec<_> = entries.iter().map(|(p, id)| (p.clone(), Some(id.clone()))).collect();
     edit_tree(repo, None, &edits)
@@ -91,10 +83,7 @@ pub fn write_tree(repo: &Repo, entries: &[(String, Oid)]) -> Result<Oid> {
 
 /// Writes a tree with some paths set to a blob (`Some`) or dropped (`None`). A path that was an executable file or a
 /// link stays one; new ones are plain files.
-///
-/// # Errors
-/// If a path is not allowed in a tree, or the object database cannot be read or written.
-pub fn edit_tree(
+pub(crate) fn edit_tree(
     repo: &Repo,
     base_tree: Option<&Oid>,
     upserts: &[(String, Option<Oid>)],
@@ -130,14 +119,11 @@ pub fn edit_tree(
 }
 
 /// One path to put into a tree, and what: an object and whether that is a tree. `None` drops the path.
-pub type Graft = (String, Option<(Oid, bool)>);
+pub(crate) type Graft = (String, Option<(Oid, bool)>);
 
 /// Writes a tree with some paths set to blobs or trees that exist, or dropped. The cost follows the change: what else is
 /// in the tree is not looked up.
-///
-/// # Errors
-/// If a path is not allowed in a tree, or the object database cannot be read or written.
-pub fn graft(repo: &Repo, base_tree: &Oid, grafts: &[Graft]) -> Result<Oid> {
+pub(crate) fn graft(repo: &Repo, base_tree: &Oid, grafts: &[Graft]) -> Result<Oid> {
     let local = repo.local();
     let mut edits: Vec<tree::Edit> = Vec::with_capacity(grafts.len());
     for (path, what) in grafts {
@@ -160,9 +146,6 @@ pub(super) fn empty_tree(local: &gix::Repository) -> ObjectId {
 }
 
 /// Writes a commit object; author and committer are the same, the time is UTC.
-///
-/// # Errors
-/// If the tree does not exist, or the object database cannot be written.
 pub fn commit(
     repo: &Repo,
     tree: &Oid,
@@ -176,10 +159,7 @@ pub fn commit(
 }
 
 /// The same for somebody else's work: the author, and when it was made, are those of another commit.
-///
-/// # Errors
-/// As [`commit`], and if that other commit cannot be read.
-pub fn commit_as(
+pub(crate) fn commit_as(
     repo: &Repo,
     like: &Oid,
     tree: &Oid,
@@ -245,10 +225,7 @@ fn printable(text: &str) -> String {
 }
 
 /// Reads a commit.
-///
-/// # Errors
-/// If there is no such commit.
-pub fn commit_info(repo: &Repo, id: &Oid) -> Result<CommitInfo> {
+pub(crate) fn commit_info(repo: &Repo, id: &Oid) -> Result<CommitInfo> {
     let local = repo.local();
     let commit = local
         .find_commit(object_id(id)?)

@@ -20,7 +20,7 @@ const RUIN: Duration = Duration::from_secs(60);
 
 /// A linked worktree of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Where one works. Absolute, without links.
     pub path: PathBuf,
     /// Its admin folder, `<common>/worktrees/<id>`.
@@ -31,11 +31,12 @@ pub struct Place {
 
 /// Makes a place: registers it, detached at a commit, and checks the commit's files out in parallel. Registering is
 /// one rename and needs no lock.
-///
-/// # Errors
-/// If the path lies in the repository's own work tree, or something is there that is not ours and not an empty folder,
-/// or it cannot be written. What was made until then is removed.
-pub fn create(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Result<Place> {
+pub(crate) fn create(
+    repo: &Repo,
+    dest: &Path,
+    commit: &Oid,
+    private_index: &Path,
+) -> Result<Place> {
     let place = register(repo, dest, commit, private_index)?;
     if let Err(error) = place.reset_to(repo, commit, &Head::Detached, &[]) {
         // The first error is the one that explains; what cannot be removed now is found by `remove_at` later.
@@ -99,10 +100,7 @@ fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Res
 }
 
 /// An existing place, after a restart.
-///
-/// # Errors
-/// If we have no note of it, or its folder or its registration is gone; then [`remove_at`] and [`create`].
-pub fn open(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Place> {
+pub(crate) fn open(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Place> {
     let place = recorded(repo, dest, private_index)?
         .with_context(|| format!("no place of ours is there: {}", dest.display()))?;
     for dir in [&place.path, &place.admin] {
@@ -115,10 +113,7 @@ pub fn open(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Place> {
 }
 
 /// Removes a place and its registration, as far as they are there. Does nothing if we have no note of one.
-///
-/// # Errors
-/// If our note names another place, or something cannot be removed.
-pub fn remove_at(repo: &Repo, dest: &Path, private_index: &Path) -> Result<()> {
+pub(crate) fn remove_at(repo: &Repo, dest: &Path, private_index: &Path) -> Result<()> {
     match recorded(repo, dest, private_index) {
         Ok(Some(place)) => place.remove(repo),
         Ok(None) => Ok(()),
@@ -146,10 +141,7 @@ fn recorded(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Option<Pla
 
 impl Place {
     /// Puts the place's `HEAD` on a branch, or at a commit. Only that file changes.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn set_head(&self, head: &Head, commit: &Oid) -> Result<()> {
+    pub(crate) fn set_head(&self, head: &Head, commit: &Oid) -> Result<()> {
         let text = match head {
             Head::Branch(name) => format!("ref: {name}\n"),
             Head::Detached => format!("{commit}\n"),
@@ -158,8 +150,7 @@ impl Place {
     }
 
     /// The commit that the place's `HEAD` leads to now; nothing if it is unborn or broken.
-    #[must_use]
-    pub fn head_commit(&self, repo: &Repo) -> Option<Oid> {
+    pub(crate) fn head_commit(&self, repo: &Repo) -> Option<Oid> {
         let head = std::fs::read_to_string(self.admin.join("HEAD")).ok()?;
         let local = repo.local();
         let id = match head.strip_prefix("ref:") {
@@ -173,10 +164,7 @@ impl Place {
     }
 
     /// Removes the place: its folder is moved aside first, so that nobody sees half of it, then the registration goes.
-    ///
-    /// # Errors
-    /// If our note does not name this place, or something cannot be removed.
-    pub fn remove(&self, repo: &Repo) -> Result<()> {
+    pub(crate) fn remove(&self, repo: &Repo) -> Result<()> {
         match recorded(repo, &self.path, &self.index)? {
             Some(ours) if ours == *self => {}
             Some(_) | None => bail!("not a place of ours, so it stays: {}", self.path.display()),

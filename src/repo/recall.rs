@@ -85,7 +85,7 @@ pub(super) fn walk(file: &Path) -> Option<Walk> {
 
 /// Says whether a place may be taken to look as it did when it was saved: a keeper knows, when hardly any time has
 /// passed and nothing that it started is left. Otherwise every reset looks for itself.
-pub fn trust(yes: bool) {
+pub(crate) fn trust(yes: bool) {
     TRUSTED.store(yes, Ordering::Relaxed);
 }
 

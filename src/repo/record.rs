@@ -57,9 +57,6 @@ impl Record {
     }
 
     /// Reads a note; nothing if there is none.
-    ///
-    /// # Errors
-    /// If the file is there and cannot be read, or is torn.
     pub(super) fn load(file: &Path, hash: gix::hash::Kind) -> Result<Option<Self>> {
         if let Some(record) = recall::record(file) {
             return Ok(Some(record));

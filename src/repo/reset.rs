@@ -21,7 +21,7 @@ use crate::domain::id::Oid;
 
 /// What a reset came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ResetStats {
+pub(crate) struct ResetStats {
     /// Files and links written.
     pub written: usize,
     /// Paths removed; a folder counts as one.
@@ -36,11 +36,7 @@ impl Place {
     /// ignores. A pattern without `/` matches a name in any folder. What a symbolic link points to is never touched.
     ///
     /// With [`Head::Branch`] the place's `HEAD` is on that branch afterwards; the branch itself does not move.
-    ///
-    /// # Errors
-    /// If the commit cannot be read, a pattern is wrong, or something cannot be written or removed. The place is then
-    /// not fit for work; calling this again goes on from there.
-    pub fn reset_to(
+    pub(crate) fn reset_to(
         &self,
         repo: &Repo,
         commit: &Oid,

@@ -25,7 +25,7 @@ use crate::domain::id::Oid;
 
 /// See [`snapshot`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// The tree.
     pub tree: Oid,
     /// The paths that differ from the base, sorted; bytes that are not UTF-8 are replaced.
@@ -35,10 +35,7 @@ pub struct Snapshot {
 /// Writes what a place holds as a tree: the files that git knew there, as they are now, and the new ones that are not
 /// ignored. Whatever the agent did to its own index, `HEAD` or `.git` makes no difference. Files of a repository
 /// within are taken as plain files; pipes, sockets and devices are left out.
-///
-/// # Errors
-/// If a file cannot be read or a filter fails: better no result than half of one.
-pub fn snapshot(repo: &Repo, place: &Place, base_tree: &Oid) -> Result<Snapshot> {
+pub(crate) fn snapshot(repo: &Repo, place: &Place, base_tree: &Oid) -> Result<Snapshot> {
     let mut local = repo.own_local();
     let base = tree::of(&local, object_id(base_tree)?)?;
     local.set_workdir(place.path.clone()).with_context(|| super::at(place.path.display()))?;
@@ -94,10 +91,7 @@ pub fn snapshot(repo: &Repo, place: &Place, base_tree: &Oid) -> Result<Snapshot>
 
 /// The files that git knows in a place and that are not as they were put there, or are gone; what else there is does not matter.
 /// Those in `except` were laid over on purpose. Nothing is written.
-///
-/// # Errors
-/// If a file cannot be read, or we have no note of the place.
-pub fn altered(repo: &Repo, place: &Place, except: &[String]) -> Result<Vec<String>> {
+pub(crate) fn altered(repo: &Repo, place: &Place, except: &[String]) -> Result<Vec<String>> {
     let mut local = repo.own_local();
     local.objects.enable_object_memory();
     local.set_workdir(place.path.clone()).with_context(|| super::at(place.path.display()))?;

@@ -175,10 +175,7 @@ pub(super) fn name_rules() -> gix::validate::path::component::Options {
 
 /// Refuses a tree (or a commit's tree) that holds submodules: a place would lack their content, and a snapshot could
 /// not keep what an agent changed in them.
-///
-/// # Errors
-/// If there is one; the text names the first.
-pub fn refuse_submodules(repo: &Repo, tree: &Oid) -> Result<()> {
+pub(crate) fn refuse_submodules(repo: &Repo, tree: &Oid) -> Result<()> {
     let local = repo.local();
     let root = of(&local, object_id(tree)?)?;
     match first_submodule(&local, root, BStr::new(""))? {

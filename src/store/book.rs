@@ -21,11 +21,11 @@ mod id {
 
     use crate::domain::id::Oid;
 
-    pub fn serialize<S: Serializer>(id: &Oid, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(id: &Oid, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(id.as_str())
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Oid, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Oid, D::Error> {
         Oid::parse(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }
@@ -256,9 +256,6 @@ impl BookEvent {
 
 impl Store {
     /// The targets that have a book, by full name.
-    ///
-    /// # Errors
-    /// If a book cannot be read.
     pub fn queues(&self) -> Result<Vec<String>> {
         let mut targets = Vec::new();
         for (name, tip) in self.list(layout::BOOKS)? {
@@ -272,9 +269,6 @@ impl Store {
     }
 
     /// What the book of a target says after a commit of it, oldest first, and its tip; all of it without one.
-    ///
-    /// # Errors
-    /// If it is damaged.
     pub fn book(&self, target: &str, after: Option<&Oid>) -> Result<(Option<Oid>, Vec<Written>)> {
         let name = layout::book(&layout::queue_key(target));
         let tip = self.read(&name)?;
@@ -297,9 +291,6 @@ impl Store {
     }
 
     /// Writes into the book of a target. It is durable after the next barrier.
-    ///
-    /// # Errors
-    /// If it cannot be written, or others were faster every time.
     pub fn write_book(&self, target: &str, events: &[BookEvent]) -> Result<()> {
         let mut tries = 0;
         loop {
@@ -318,9 +309,6 @@ impl Store {
 
     /// The move by which events come into the book behind what was read of it, for a transaction with other refs: nobody has
     /// written anything since.
-    ///
-    /// # Errors
-    /// If the commits cannot be written.
     pub(super) fn book_move_from(
         &self,
         target: &str,

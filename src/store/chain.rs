@@ -67,7 +67,6 @@ pub struct Batch {
 
 impl Batch {
     /// Whether there is nothing to write.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.decisions.is_empty() && self.moves.is_empty() && self.extras.is_empty()
     }
@@ -76,9 +75,6 @@ impl Batch {
 impl Ledger {
     /// Commits a batch to the chains and folds it into the state. Visible to every process when this returns; proof
     /// against a power cut after the store's barrier. Says whether the batch's extras were moved, too.
-    ///
-    /// # Errors
-    /// [`super::Lost`] when another process wrote to the run although we hold its lock: then stop at once.
     pub fn record(&mut self, store: &Store, proof: &RunProof, batch: &mut Batch) -> Result<bool> {
         debug_assert_eq!(proof.run(), &self.state.id, "a proof is for one run");
         let mut next: BTreeMap<TaskId, (TaskState, Tip)> = BTreeMap::new();
@@ -274,9 +270,6 @@ fn findings_payload(store: &Store, tree: &Oid, event: &TaskEvent) -> Result<Opti
 }
 
 /// Every finding that a task's tree holds, oldest first.
-///
-/// # Errors
-/// If the file is not what this program writes.
 pub fn findings(store: &Store, tree: &Oid) -> Result<Vec<Finding>> {
     let Some(bytes) = store.repo().read_blob_at(tree, FINDINGS)? else { return Ok(Vec::new()) };
     let wire: Vec<wire::WireFinding> = serde_json::from_slice(&bytes)?;

@@ -33,14 +33,12 @@ pub struct Behind {
 
 impl Behind {
     /// The command that makes it follow to a commit, for a person to run.
-    #[must_use]
     pub fn repair(&self, tip: &Oid) -> String {
         let path = self.path.display();
         format!("git -C {path} read-tree -m -u {} {}", self.shows.short(), tip.short())
     }
 
     /// All of it in a line.
-    #[must_use]
     pub fn told(&self, tip: &Oid) -> String {
         format!(
             "landed, checkout behind: {} ({}); when that is mended: `{}`",
@@ -53,9 +51,6 @@ impl Behind {
 
 impl Store {
     /// Why the target cannot move from one commit to another at the moment; nothing if it can.
-    ///
-    /// # Errors
-    /// If git cannot be started.
     pub fn holds_landing(&self, target: &str, old: &Oid, new: &Oid) -> Result<Option<String>> {
         let behind = self.shown(target)?;
         for checkout in repo::checkouts(self.repo(), target)? {
@@ -81,9 +76,6 @@ impl Store {
     }
 
     /// Makes the work trees of a target follow from one commit to another. Those that could not are noted and returned.
-    ///
-    /// # Errors
-    /// If git cannot be started, or the note cannot be written.
     pub fn follow(&self, target: &str, old: &Oid, new: &Oid) -> Result<Vec<Behind>> {
         let before = self.shown(target)?;
         let mut behind = Vec::new();
@@ -114,9 +106,6 @@ impl Store {
     }
 
     /// The work trees that are known to be behind their target.
-    ///
-    /// # Errors
-    /// If what was noted cannot be read.
     pub fn behind(&self, target: &str) -> Result<Vec<Behind>> {
         let mut shown = self.shown(target)?;
         let (checkouts, tip) = match (shown.is_empty(), self.read(target)?) {

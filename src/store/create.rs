@@ -35,9 +35,6 @@ pub struct NewRun<'a> {
 
 impl Store {
     /// Makes a run. Killed half-way, it leaves no run: the run's ref is the commit point and comes last.
-    ///
-    /// # Errors
-    /// If a ref cannot be made, or the run exists.
     pub fn create(&self, proof: &RunProof, new: &NewRun) -> Result<()> {
         let run = proof.run();
         if self.read(&layout::run(run))?.is_some() {
@@ -78,9 +75,6 @@ impl Store {
     }
 
     /// The tree of a run's chain with another job and the files that this one names.
-    ///
-    /// # Errors
-    /// If an object cannot be written.
     pub fn repinned(&self, tree: &Oid, job: &str, pinned: &[(String, Vec<u8>)]) -> Result<Oid> {
         let bare = without(self, tree, files::PINNED)?;
         let mut payloads = vec![self.payload(files::JOB, job.as_bytes())?];
@@ -91,9 +85,6 @@ impl Store {
     }
 
     /// The tree of a run's chain with another plan.
-    ///
-    /// # Errors
-    /// If an object cannot be written.
     pub fn replanned(
         &self,
         tree: &Oid,
@@ -119,9 +110,6 @@ impl Store {
 
     /// Chains for the tasks of a plan; leftovers of a run that was never finished being made, or planned again, are
     /// replaced.
-    ///
-    /// # Errors
-    /// If a ref cannot be made.
     pub fn create_tasks(&self, run: &RunId, plan: &Plan) -> Result<()> {
         let old = self.list(&layout::tasks(run))?;
         let old: std::collections::BTreeMap<_, _> = old.into_iter().collect();
@@ -157,9 +145,6 @@ impl Store {
 
     /// Makes chains anew for tasks whose ref was lost or quarantined; their work is found again on the target, if it
     /// had landed, and done again otherwise.
-    ///
-    /// # Errors
-    /// If a ref cannot be made.
     pub fn recreate_tasks(
         &self,
         proof: &RunProof,
@@ -180,9 +165,6 @@ impl Store {
 }
 
 /// Refuses names that git could not hold beside what exists: `a` and `a/b` cannot both be refs.
-///
-/// # Errors
-/// If a name collides; the message names both.
 pub fn refuse_collisions(store: &Store, names: &[String]) -> Result<()> {
     for name in names {
         let mut parent = name.as_str();
@@ -203,9 +185,6 @@ pub fn refuse_collisions(store: &Store, names: &[String]) -> Result<()> {
 }
 
 /// The next free name for a run of this job: `<job>-1`, `<job>-2`, …
-///
-/// # Errors
-/// If the job's name cannot be part of a ref.
 pub fn next_run(store: &Store, job: &str) -> Result<RunId> {
     let runs = store.runs()?;
     let number = |run: &RunId| -> Option<u32> {

@@ -31,7 +31,6 @@ pub struct QueueProof {
 
 impl QueueProof {
     /// The full name of the branch.
-    #[must_use]
     pub fn target(&self) -> &str {
         &self.target
     }
@@ -78,9 +77,6 @@ pub enum Moved {
 
 impl Store {
     /// Takes the lock of a target's queue, waiting for whoever lands there at the moment.
-    ///
-    /// # Errors
-    /// If the lock file cannot be made.
     pub fn hold_queue(&self, target: &str) -> Result<QueueProof> {
         let key = layout::queue_key(target);
         let path = self.local().queue_lock(&key);
@@ -91,9 +87,6 @@ impl Store {
     }
 
     /// What the journal of a target says last.
-    ///
-    /// # Errors
-    /// If it is damaged.
     pub fn journal(&self, target: &str) -> Result<Option<Entry>> {
         let name = layout::queue(&layout::queue_key(target));
         let Some(tip) = self.read(&name)? else { return Ok(None) };
@@ -102,9 +95,6 @@ impl Store {
     }
 
     /// The tip that the journal last recorded for a target: its commits have it as their last parent.
-    ///
-    /// # Errors
-    /// If the journal is damaged.
     pub fn journal_target(&self, target: &str) -> Result<Option<Oid>> {
         let name = layout::queue(&layout::queue_key(target));
         let Some(tip) = self.read(&name)? else { return Ok(None) };
@@ -114,9 +104,6 @@ impl Store {
     }
 
     /// The landings at the journal's tip that are not settled, oldest first: those that were journaled together.
-    ///
-    /// # Errors
-    /// If the journal is damaged.
     pub fn open_landings(&self, target: &str) -> Result<Vec<Landing>> {
         let name = layout::queue(&layout::queue_key(target));
         let mut landings: Vec<Landing> = Vec::new();
@@ -172,9 +159,6 @@ impl Store {
     /// Writes the journal's entries for landings, each onto the one before. They count from [`Store::advance`] on, before
     /// which there must be a barrier: what the target is about to name, and what led to it, is on the disk before the
     /// target names it.
-    ///
-    /// # Errors
-    /// If the entries cannot be written.
     pub fn intend(&self, proof: &QueueProof, landings: &[Landing]) -> Result<Move> {
         let old = self.read(&layout::queue(&proof.key))?;
         self.append_to(proof, old, "landing", landings)
@@ -182,9 +166,6 @@ impl Store {
 
     /// Moves the target over landings of which each is built on the one before: the commit point. The journal's entries
     /// come into force in the same transaction, when they are not there yet.
-    ///
-    /// # Errors
-    /// If the journal cannot be written, or the disk fails: then the target has not moved, or says so when read again.
     pub fn advance(
         &self,
         proof: &QueueProof,
@@ -224,9 +205,6 @@ impl Store {
     ///
     /// There must have been a barrier: what the target is about to name is on the disk. And nobody may have written into the book
     /// since it was read up to `book`: it could have been that one of the branches is not to land.
-    ///
-    /// # Errors
-    /// If the refs cannot be moved although nobody moved the target.
     pub fn advance_over_branches(
         &self,
         proof: &QueueProof,
@@ -289,9 +267,6 @@ impl Store {
     }
 
     /// The journal entry that ends a landing; it goes into the transaction that records it on the task's chain.
-    ///
-    /// # Errors
-    /// If the entry cannot be written.
     pub fn settle(&self, proof: &QueueProof, landing: &Landing, landed: bool) -> Result<Move> {
         self.append(proof, if landed { "landed" } else { "aborted" }, landing)
     }

@@ -15,7 +15,6 @@ pub const NOTES: &str = "refs/notes/harness";
 pub const VERDICTS: &str = "refs/notes/harness-verdicts";
 
 /// The chain of a run: job, plan, policy; created, paused, halted.
-#[must_use]
 pub fn run(run: &RunId) -> String {
     format!("refs/harness/runs/{run}")
 }
@@ -24,37 +23,31 @@ pub fn run(run: &RunId) -> String {
 pub const RUNS: &str = "refs/harness/runs/";
 
 /// The chain of a task.
-#[must_use]
 pub fn task(run: &RunId, task: &TaskId) -> String {
     format!("refs/harness/tasks/{run}/{task}")
 }
 
 /// The prefix of a run's task chains.
-#[must_use]
 pub fn tasks(run: &RunId) -> String {
     format!("refs/harness/tasks/{run}/")
 }
 
 /// What the keeper of an attempt published.
-#[must_use]
 pub fn attempt(run: &RunId, task: &TaskId, attempt: u32) -> String {
     format!("refs/harness/attempts/{run}/{task}/{attempt}")
 }
 
 /// The prefix of a run's published attempts.
-#[must_use]
 pub fn attempts(run: &RunId) -> String {
     format!("refs/harness/attempts/{run}/")
 }
 
 /// The journal of one target branch; `key` is [`queue_key`].
-#[must_use]
 pub fn queue(key: &str) -> String {
     format!("refs/harness/queues/{key}")
 }
 
 /// The book of a target's queue; `key` is [`queue_key`].
-#[must_use]
 pub fn book(key: &str) -> String {
     format!("{BOOKS}{key}")
 }
@@ -63,19 +56,16 @@ pub fn book(key: &str) -> String {
 pub const BOOKS: &str = "refs/harness/books/";
 
 /// A branch's name for people: without what git leaves out, too.
-#[must_use]
 pub fn short(name: &str) -> &str {
     name.strip_prefix("refs/heads/").unwrap_or(name)
 }
 
 /// What `sweep` folded away of a run.
-#[must_use]
 pub fn archive(run: &RunId) -> String {
     format!("refs/harness/archive/{run}")
 }
 
 /// Names a target branch in a ref: 12 hex digits of the SHA-1 of its full name.
-#[must_use]
 pub fn queue_key(target: &str) -> String {
     let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
     hasher.update(target.as_bytes());
@@ -85,19 +75,16 @@ pub fn queue_key(target: &str) -> String {
 }
 
 /// A task's branch, for people and for its worktree.
-#[must_use]
 pub fn branch(run: &RunId, task: &TaskId) -> String {
     format!("refs/heads/harness/{run}/{task}")
 }
 
 /// The prefix of a run's branches; the default target lives there too.
-#[must_use]
 pub fn branches(run: &RunId) -> String {
     format!("refs/heads/harness/{run}/")
 }
 
 /// The target of a run whose job names none.
-#[must_use]
 pub fn default_target(run: &RunId) -> String {
     format!("refs/heads/harness/{run}/result")
 }
@@ -110,133 +97,111 @@ pub struct Local {
 
 impl Local {
     /// Those of one repository.
-    #[must_use]
     pub fn new(common_dir: &Path) -> Self {
         Self { root: common_dir.join("harness") }
     }
 
     /// The folder itself.
-    #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
     /// Everything about one run.
-    #[must_use]
     pub fn run(&self, run: &RunId) -> PathBuf {
         self.root.join("runs").join(run.as_str())
     }
 
     /// Held by the supervisor of a run for life.
-    #[must_use]
     pub fn run_lock(&self, run: &RunId) -> PathBuf {
         self.run(run).join("lock")
     }
 
     /// Held while a target branch is moved.
-    #[must_use]
     pub fn queue_lock(&self, key: &str) -> PathBuf {
         self.root.join("queues").join(format!("{key}.lock"))
     }
 
     /// Held by the process that works off a queue.
-    #[must_use]
     pub fn queue_worker_lock(&self, key: &str) -> PathBuf {
         self.queue(key).join("worker.lock")
     }
 
     /// Everything about one queue.
-    #[must_use]
     pub fn queue(&self, key: &str) -> PathBuf {
         self.root.join("queues").join(key)
     }
 
     /// Files of one attempt: prompt, outputs, lock of its keeper.
-    #[must_use]
     pub fn attempt(&self, run: &RunId, task: &TaskId, attempt: u32) -> PathBuf {
         self.run(run).join("attempts").join(format!("{task}.{attempt}"))
     }
 
     /// The folder of all attempts of a run.
-    #[must_use]
     pub fn attempts(&self, run: &RunId) -> PathBuf {
         self.run(run).join("attempts")
     }
 
     /// Files of one verification; `key` names what is judged.
-    #[must_use]
     pub fn verification(&self, run: &RunId, key: &str) -> PathBuf {
         self.run(run).join("checks").join(key)
     }
 
     /// The folder of all verifications of a run.
-    #[must_use]
     pub fn verifications(&self, run: &RunId) -> PathBuf {
         self.run(run).join("checks")
     }
 
     /// The folder of all evaluations of a run: one folder for each attempt that is judged.
-    #[must_use]
     pub fn evaluations(&self, run: &RunId) -> PathBuf {
         self.run(run).join("evaluations")
     }
 
     /// Private indexes of a run's places.
-    #[must_use]
     pub fn places(&self, run: &RunId) -> PathBuf {
         self.run(run).join("places")
     }
 
     /// The job's pinned files, written out for processes to read.
-    #[must_use]
     pub fn pinned(&self, run: &RunId) -> PathBuf {
         self.run(run).join("pinned")
     }
 
     /// Requests of people, waiting for the holder of the run.
-    #[must_use]
     pub fn requests(&self, run: &RunId) -> PathBuf {
         self.run(run).join("requests")
     }
 
     /// Names this copy of the repository: claims of another are void here.
-    #[must_use]
     pub fn repository_id(&self) -> PathBuf {
         self.root.join("id")
     }
 
     /// What is handed to a program that joins a run's outputs, and what it writes.
-    #[must_use]
     pub fn collecting(&self, run: &RunId) -> PathBuf {
         self.run(run).join("collecting")
     }
 
     /// What the programs of a plan write, and the lock of whoever asks them.
-    #[must_use]
     pub fn planning(&self) -> PathBuf {
         self.root.join("planning")
     }
 
     /// What is known of blobs, for plans that are made again. It may go at any time.
-    #[must_use]
     pub fn plan_cache(&self) -> PathBuf {
         self.root.join("plan-cache")
     }
 
     /// What the tips of a run say, for those who only look. It may go at any time.
-    #[must_use]
     pub fn index(&self, run: &RunId) -> PathBuf {
         self.root.join("index").join(run.as_str())
     }
 
     /// The same in one piece with the plan, for as long as no ref has moved.
-    #[must_use]
     pub fn whole(&self, run: &RunId) -> PathBuf {
         self.root.join("index").join(format!("{run}.whole"))
     }
 
     /// Where refs that were broken are put.
-    #[must_use]
     pub fn quarantine(&self) -> PathBuf {
         self.root.join("quarantine")
     }

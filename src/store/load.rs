@@ -56,9 +56,6 @@ pub struct Manifest {
 
 impl Manifest {
     /// The base commit.
-    ///
-    /// # Errors
-    /// If the manifest is damaged.
     pub fn base(&self) -> Result<Oid> {
         Ok(Oid::parse(&self.base)?)
     }
@@ -126,9 +123,6 @@ fn meet(
 
 impl Store {
     /// The names of all runs.
-    ///
-    /// # Errors
-    /// If the refs cannot be listed.
     pub fn runs(&self) -> Result<Vec<RunId>> {
         let refs = self.list(layout::RUNS)?;
         let name = |(name, _): &(String, Oid)| {
@@ -138,9 +132,6 @@ impl Store {
     }
 
     /// What is pinned about a run, and its job file's text; `None` if there is no such run.
-    ///
-    /// # Errors
-    /// If its ref is damaged.
     pub fn manifest(&self, run: &RunId) -> Result<Option<(Manifest, String)>> {
         let Some(commit) = self.read(&layout::run(run))? else { return Ok(None) };
         self.manifest_in(run, &self.repo().tree_of(&commit)?).map(Some)
@@ -160,9 +151,6 @@ impl Store {
     }
 
     /// A whole run; `None` if there is none of that name.
-    ///
-    /// # Errors
-    /// If its refs are damaged.
     pub fn load(&self, run: &RunId) -> Result<Option<LoadedRun>> {
         self.load_with(run, &|_, text| {
             Ok((planning::from_json(text()?.as_str())?, vec![self.tips(run, None)?.0]))
@@ -171,9 +159,6 @@ impl Store {
 
     /// A whole run for somebody who only looks: with what an index says, which is quicker, and which an agent could have
     /// written. `None` if there is none of that name.
-    ///
-    /// # Errors
-    /// If its refs are damaged.
     pub fn look(&self, run: &RunId) -> Result<Option<LoadedRun>> {
         self.load_with(run, &|plan, text| self.indexed(run, plan, text))
     }
@@ -228,9 +213,6 @@ impl Store {
     }
 
     /// The commits of a chain with their messages, newest first.
-    ///
-    /// # Errors
-    /// If the chain is damaged.
     pub fn messages(&self, tip: &Oid) -> Result<Vec<(Oid, String)>> {
         let mut found = Vec::new();
         let mut next = Some(tip.clone());
@@ -331,9 +313,6 @@ impl Store {
     }
 
     /// The files pinned in a run, by path.
-    ///
-    /// # Errors
-    /// If the run's tree is damaged.
     pub fn pinned(&self, run_tree: &Oid) -> Result<BTreeMap<String, Vec<u8>>> {
         let repo = self.repo().local();
         let tree = repo.find_tree(gix::ObjectId::from_hex(run_tree.as_str().as_bytes())?)?;

@@ -38,7 +38,6 @@ pub enum Expected {
 
 impl Expected {
     /// What was read before: a value, or nothing.
-    #[must_use]
     pub fn from_read(read: Option<Oid>) -> Self {
         read.map_or(Self::Absent, Self::Value)
     }
@@ -57,13 +56,11 @@ pub struct Move {
 
 impl Move {
     /// A move to a new value.
-    #[must_use]
     pub fn to(name: String, new: Oid, old: Expected) -> Self {
         Self { name, new: Some(new), old }
     }
 
     /// A deletion of what was read.
-    #[must_use]
     pub fn delete(name: String, old: Oid) -> Self {
         Self { name, new: None, old: Expected::Value(old) }
     }
@@ -86,7 +83,6 @@ pub struct RunProof {
 
 impl RunProof {
     /// The run that is held.
-    #[must_use]
     pub fn run(&self) -> &crate::domain::id::RunId {
         &self.run
     }
@@ -115,9 +111,6 @@ pub struct Store {
 
 impl Store {
     /// The state of this repository. Writes nothing.
-    ///
-    /// # Errors
-    /// If there is no usable `git`.
     pub fn open(repo: Repo, git: Git) -> Result<Self> {
         let local = layout::Local::new(repo.common_dir());
         let refs = Arc::new(Mutex::new(RefUpdates::start(&git)));
@@ -126,27 +119,21 @@ impl Store {
     }
 
     /// The repository.
-    #[must_use]
     pub fn repo(&self) -> &Repo {
         &self.repo
     }
 
     /// The way to the `git` executable.
-    #[must_use]
     pub fn git(&self) -> &Git {
         &self.git
     }
 
     /// Where local files are.
-    #[must_use]
     pub fn local(&self) -> &layout::Local {
         &self.local
     }
 
     /// What a ref holds. A ref that is broken is an error that names it.
-    ///
-    /// # Errors
-    /// If the ref cannot be read.
     pub fn read(&self, name: &str) -> Result<Option<Oid>> {
         let repo = self.repo.local();
         let Some(mut reference) = repo.try_find_reference(name).with_context(|| {
@@ -160,9 +147,6 @@ impl Store {
     }
 
     /// All refs below a prefix, by name. Broken ones are left out: recovery quarantines them.
-    ///
-    /// # Errors
-    /// If the refs cannot be listed.
     pub fn list(&self, prefix: &str) -> Result<Vec<(String, Oid)>> {
         let repo = self.repo.local();
         let platform = repo.references()?;
@@ -180,18 +164,12 @@ impl Store {
     /// Moves refs, all or none as far as conflicts go.
     ///
     /// When git says no but the refs hold what we wanted, that is success: an answer can be lost after the deed.
-    ///
-    /// # Errors
-    /// [`Lost`] in the chain when somebody else was first.
     pub fn transact(&self, moves: &[Move]) -> Result<()> {
         let mut refs = self.refs.lock().unwrap_or_else(PoisonError::into_inner);
         self.transact_by(&mut refs, moves)
     }
 
     /// The same for refs that count for nothing before the next barrier.
-    ///
-    /// # Errors
-    /// As [`Store::transact`].
     pub(crate) fn transact_in_bulk(&self, moves: &[Move]) -> Result<()> {
         let mut refs = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
         self.transact_by(&mut refs, moves)
@@ -229,17 +207,11 @@ impl Store {
     /// Waits until everything written so far would survive a power cut.
     ///
     /// Measured: neither git's default nor `core.fsync=all` keeps acknowledged refs; one `syncfs` does.
-    ///
-    /// # Errors
-    /// If the disk reports an error: then nothing may be acknowledged.
     pub fn barrier(&self) -> Result<()> {
         barrier_at(self.repo.common_dir())
     }
 
     /// Takes the run's lock, or says who has it.
-    ///
-    /// # Errors
-    /// If the lock file cannot be made.
     pub fn hold(
         &self,
         run: &crate::domain::id::RunId,
@@ -257,9 +229,6 @@ impl Store {
 }
 
 /// The barrier of the file system on which a path is; see [`Store::barrier`].
-///
-/// # Errors
-/// As there.
 pub fn barrier_at(path: &Path) -> Result<()> {
     process::sync_fs(path).context("the disk did not take what was written")
 }

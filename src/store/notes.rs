@@ -19,9 +19,6 @@ pub type Lines = BTreeMap<Oid, Vec<String>>;
 
 impl Store {
     /// Adds lines to the notes of objects. A line that is there already is not added again.
-    ///
-    /// # Errors
-    /// If other writers were faster every time, or the notes are damaged.
     pub fn add_notes(&self, name: &str, lines: &Lines) -> Result<()> {
         if lines.is_empty() {
             return Ok(());
@@ -40,9 +37,6 @@ impl Store {
 
     /// The move that adds lines, if any of them is new: for a transaction with other refs. When that is refused,
     /// [`Store::add_notes`] does it.
-    ///
-    /// # Errors
-    /// If the notes are damaged.
     pub fn notes_move(&self, name: &str, lines: &Lines) -> Result<Option<Move>> {
         if lines.is_empty() {
             return Ok(None);
@@ -85,9 +79,6 @@ impl Store {
     }
 
     /// All notes: which object, and what is noted on it.
-    ///
-    /// # Errors
-    /// If the notes are damaged.
     pub fn all_notes(&self, name: &str) -> Result<Vec<(Oid, String)>> {
         let Some(commit) = self.read(name)? else { return Ok(Vec::new()) };
         let tree = self.repo().tree_of(&commit)?;
@@ -106,9 +97,6 @@ impl Store {
     }
 
     /// The note on an object, whatever fan-out its tree has.
-    ///
-    /// # Errors
-    /// If the notes are damaged.
     pub fn note(&self, name: &str, object: &Oid) -> Result<Option<String>> {
         let Some(commit) = self.read(name)? else { return Ok(None) };
         let tree = self.repo().tree_of(&commit)?;

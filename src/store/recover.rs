@@ -17,9 +17,6 @@ const YOUNG: Duration = Duration::from_secs(2);
 impl Store {
     /// Removes stale locks and quarantines broken refs of a run that we hold. `alive` says whether the keeper of an
     /// attempt ref lives: its lock is not ours to remove. Says what was done, a line each.
-    ///
-    /// # Errors
-    /// If a file cannot be looked at or moved.
     pub fn mend(&self, proof: &RunProof, alive: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
         let run = proof.run();
         let mut said = Vec::new();
@@ -79,9 +76,6 @@ impl Store {
     }
 
     /// Broken refs of ours in the whole repository, by name: what `doctor` reports.
-    ///
-    /// # Errors
-    /// If the folders cannot be read.
     pub fn broken_refs(&self) -> Result<Vec<String>> {
         let mut loose = Vec::new();
         files_below(&self.repo().common_dir().join(layout::ROOT), &mut loose)?;

@@ -24,9 +24,6 @@ pub struct Swept {
 impl Store {
     /// Folds the chains of landed tasks into the run's archive and drops their refs and branches. `keep_branches`
     /// leaves the branches.
-    ///
-    /// # Errors
-    /// If a ref cannot be moved; the archive is written before anything is dropped.
     pub fn sweep(&self, proof: &RunProof, state: &RunState, keep_branches: bool) -> Result<Swept> {
         let run = proof.run();
         let mut payloads = Vec::new();

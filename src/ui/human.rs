@@ -11,8 +11,7 @@ use crate::domain::state::{Phase, RunState};
 
 /// An event of a task as a line of the progress; nothing for those that a person need not read. Where a live display
 /// shows what is running, its coming and going is no news.
-#[must_use]
-pub fn task_line(
+pub(crate) fn task_line(
     task: &TaskId,
     event: &TaskEvent,
     state: &RunState,
@@ -93,8 +92,7 @@ pub fn task_line(
 }
 
 /// An event of a run as a line.
-#[must_use]
-pub fn run_line(event: &RunEvent) -> Option<String> {
+pub(crate) fn run_line(event: &RunEvent) -> Option<String> {
     match &event.kind {
         RunEventKind::Created { .. } => None,
         RunEventKind::BaseJudged { passed: true, results } if results.is_empty() => None,
@@ -133,8 +131,7 @@ fn account_line(whom: &str, account: &Account, at: Timestamp) -> Option<String> 
 }
 
 /// Counts in words: `12 done, 4 running, 8 todo`; what is zero is left out.
-#[must_use]
-pub fn counts(state: &RunState) -> String {
+pub(crate) fn counts(state: &RunState) -> String {
     let order = [
         Phase::Done,
         Phase::Failed,
@@ -164,8 +161,7 @@ pub fn counts(state: &RunState) -> String {
 const NAMED: usize = 5;
 
 /// The failed tasks by what they have in common, each group with what the first one said.
-#[must_use]
-pub fn failures(state: &RunState) -> Vec<String> {
+pub(crate) fn failures(state: &RunState) -> Vec<String> {
     let mut lines = Vec::new();
     for group in alike(state) {
         let tasks = number(group.tasks.len(), "task");
@@ -179,8 +175,7 @@ pub fn failures(state: &RunState) -> Vec<String> {
 }
 
 /// The tasks that cannot begin, by the failed or skipped one that they wait for; nothing where none is blocked.
-#[must_use]
-pub fn blocked(state: &RunState) -> Vec<String> {
+pub(crate) fn blocked(state: &RunState) -> Vec<String> {
     let mut by: std::collections::BTreeMap<TaskId, Vec<TaskId>> = Default::default();
     for (task, cause) in machine::blocked(state) {
         by.entry(cause).or_default().push(task);
@@ -195,8 +190,7 @@ pub fn blocked(state: &RunState) -> Vec<String> {
 }
 
 /// A task that others wait for in vain, and why.
-#[must_use]
-pub fn because(state: &RunState, cause: &TaskId) -> String {
+pub(crate) fn because(state: &RunState, cause: &TaskId) -> String {
     let s = state.tasks.get(cause);
     let what = if s.is_some_and(|s| s.phase == Phase::Skipped) { "was skipped" } else { "failed" };
     let said = s.and_then(|s| s.reason.as_deref()).map_or_else(String::new, |r| format!(": {r}"));
@@ -204,8 +198,7 @@ pub fn because(state: &RunState, cause: &TaskId) -> String {
 }
 
 /// Tokens and money in words; what is unknown is called so.
-#[must_use]
-pub fn spend(spend: Spend) -> String {
+pub(crate) fn spend(spend: Spend) -> String {
     let sessions = spend.told_tokens + spend.untold_tokens;
     if sessions == 0 {
         return "nothing yet".into();
@@ -230,14 +223,12 @@ pub fn spend(spend: Spend) -> String {
 }
 
 /// A number of things: `1 task`, `24 tasks`.
-#[must_use]
-pub fn number(n: usize, thing: &str) -> String {
+pub(crate) fn number(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
 /// A length of time in one or two units: `850 ms`, `42 s`, `3 min 5 s`, `2 h 10 min`.
-#[must_use]
-pub fn duration(ms: u64) -> String {
+pub(crate) fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match s {
         0 => format!("{ms} ms"),
@@ -248,8 +239,7 @@ pub fn duration(ms: u64) -> String {
 }
 
 /// A moment in local-free, sortable form: UTC.
-#[must_use]
-pub fn moment(at: Timestamp) -> String {
+pub(crate) fn moment(at: Timestamp) -> String {
     i64::try_from(at.0)
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())

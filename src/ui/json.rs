@@ -15,7 +15,7 @@ use crate::store::load::Manifest;
 
 /// What `status` knows beside the state.
 #[derive(Debug, Clone, Default)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// `host/pid` of the supervisor.
     pub driver: Option<String>,
     /// What needs a person.
@@ -29,8 +29,12 @@ pub struct Surroundings {
 }
 
 /// The state that a task shows.
-#[must_use]
-pub fn shown(state: &RunState, task: &Task, s: &TaskState, around: &Surroundings) -> &'static str {
+pub(crate) fn shown(
+    state: &RunState,
+    task: &Task,
+    s: &TaskState,
+    around: &Surroundings,
+) -> &'static str {
     match s.phase {
         Phase::Queued if around.landing.as_ref() == Some(&task.id) => "landing",
         Phase::Todo if !state.unblocked(&task.after) => "blocked",
@@ -46,8 +50,7 @@ pub fn shown(state: &RunState, task: &Task, s: &TaskState, around: &Surroundings
 }
 
 /// `status --json`.
-#[must_use]
-pub fn status(manifest: &Manifest, state: &RunState, around: &Surroundings) -> Value {
+pub(crate) fn status(manifest: &Manifest, state: &RunState, around: &Surroundings) -> Value {
     let words = [
         "todo",
         "blocked",
@@ -140,16 +143,14 @@ fn failures(state: &RunState) -> Vec<Value> {
 }
 
 /// Where git finds what a task has handed in: `<commit>:<path>`.
-#[must_use]
-pub fn output(s: &TaskState, path: Option<&str>) -> Option<String> {
+pub(crate) fn output(s: &TaskState, path: Option<&str>) -> Option<String> {
     let done = s.phase == Phase::Done && s.landed.is_none();
     let candidate = s.candidate.as_ref().filter(|_| done)?;
     Some(format!("{}:{}", candidate.commit, path?))
 }
 
 /// One task, as `status --json` and `show --json` have it.
-#[must_use]
-pub fn task(run: &str, task: &Task, s: &TaskState, word: &str) -> Value {
+pub(crate) fn task(run: &str, task: &Task, s: &TaskState, word: &str) -> Value {
     let branch = crate::domain::id::RunId::parse(run).map(|r| layout::branch(&r, &task.id)).ok();
     json!({
         "id": task.id.as_str(), "state": word, "files": task.files,

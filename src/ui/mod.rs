@@ -4,11 +4,11 @@
     reason = "this is the module that may use the standard streams"
 )]
 
-pub mod human;
-pub mod json;
+pub(crate) mod human;
+pub(crate) mod json;
 mod progress;
-pub mod table;
-pub mod tone;
+pub(crate) mod table;
+pub(crate) mod tone;
 
 use std::io::{IsTerminal, Write};
 
@@ -17,33 +17,31 @@ use crate::error::Advice;
 
 /// Where words go.
 #[derive(Debug)]
-pub struct Ui {
+pub(crate) struct Ui {
     quiet: bool,
     progress: Option<progress::Display>,
 }
 
 impl Ui {
     /// A plain one.
-    #[must_use]
-    pub fn new(quiet: bool) -> Self {
+    pub(crate) fn new(quiet: bool) -> Self {
         Self { quiet, progress: None }
     }
 
     /// One that shows progress: alive on a terminal, as plain lines elsewhere.
-    #[must_use]
-    pub fn with_progress(quiet: bool, total: usize) -> Self {
+    pub(crate) fn with_progress(quiet: bool, total: usize) -> Self {
         let alive = !quiet && std::io::stderr().is_terminal();
         Self { quiet, progress: alive.then(|| progress::Display::new(total)) }
     }
 
     /// Prints a result. A reader that has gone away is no error.
-    pub fn result(&self, text: &str) {
+    pub(crate) fn result(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
     }
 
     /// Prints a result that need not be text. A terminal gets what cannot do anything to it.
-    pub fn result_bytes(&self, bytes: &[u8]) {
+    pub(crate) fn result_bytes(&self, bytes: &[u8]) {
         if self.on_terminal() {
             self.result(&printable(&String::from_utf8_lossy(bytes)));
         } else {
@@ -53,20 +51,19 @@ impl Ui {
     }
 
     /// Whether results go to a terminal.
-    #[must_use]
-    pub fn on_terminal(&self) -> bool {
+    pub(crate) fn on_terminal(&self) -> bool {
         std::io::stdout().is_terminal()
     }
 
     /// Says something to the person.
-    pub fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         if !self.quiet {
             self.insist(text);
         }
     }
 
     /// Says something even to a person who wants quiet.
-    pub fn insist(&self, text: &str) {
+    pub(crate) fn insist(&self, text: &str) {
         let text = printable(text);
         match &self.progress {
             Some(display) => display.line(&text),
@@ -78,7 +75,7 @@ impl Ui {
     }
 
     /// Says what went wrong, why, and what to do.
-    pub fn error(&self, prefix: &str, error: &anyhow::Error) {
+    pub(crate) fn error(&self, prefix: &str, error: &anyhow::Error) {
         let mut text = format!("{prefix}: {error}");
         let mut causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
         // Libraries like to repeat what their own error says.
@@ -98,7 +95,7 @@ impl Ui {
     }
 
     /// Tells what happened in a run.
-    pub fn report(&mut self, report: &Report) {
+    pub(crate) fn report(&mut self, report: &Report) {
         let line = match report {
             Report::Task(task, event, state) => human::task_line(task, event, state, self.alive()),
             Report::Run(event, _) => human::run_line(event),
@@ -118,20 +115,19 @@ impl Ui {
     }
 
     /// Whether there is a live display.
-    #[must_use]
-    pub fn alive(&self) -> bool {
+    pub(crate) fn alive(&self) -> bool {
         self.progress.is_some()
     }
 
     /// Takes the live display away.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         if let Some(display) = self.progress.take() {
             display.finish();
         }
     }
 
     /// Makes way for the next picture of `--watch`.
-    pub fn redraw(&self, text: &str) {
+    pub(crate) fn redraw(&self, text: &str) {
         if std::io::stdout().is_terminal() {
             self.result(&format!("\x1b[H\x1b[2J{text}"));
         } else {
@@ -141,8 +137,7 @@ impl Ui {
 }
 
 /// Text that cannot do anything to a terminal: what agents and file names hold is shown, not obeyed.
-#[must_use]
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         let bidi = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

@@ -12,13 +12,13 @@ const NAMED: usize = 4;
 
 /// The display.
 #[derive(Debug)]
-pub struct Display {
+pub(super) struct Display {
     bar: ProgressBar,
 }
 
 impl Display {
     /// One for so many tasks.
-    pub fn new(total: usize) -> Self {
+    pub(super) fn new(total: usize) -> Self {
         let bar = ProgressBar::with_draw_target(
             Some(total as u64),
             ProgressDrawTarget::stderr_with_hz(10),
@@ -32,7 +32,7 @@ impl Display {
     }
 
     /// Brings it up to date.
-    pub fn update(&self, state: &RunState) {
+    pub(super) fn update(&self, state: &RunState) {
         let ended = state.tasks.values().filter(|t| t.phase.ended()).count();
         self.bar.set_position(ended as u64);
         let failed = state.count(&Phase::Failed);
@@ -56,12 +56,12 @@ impl Display {
     }
 
     /// Prints a line above it.
-    pub fn line(&self, text: &str) {
+    pub(super) fn line(&self, text: &str) {
         self.bar.println(text);
     }
 
     /// Takes it away.
-    pub fn finish(self) {
+    pub(super) fn finish(self) {
         self.bar.finish_and_clear();
     }
 }

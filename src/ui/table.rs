@@ -1,8 +1,7 @@
 //! Columns that line up.
 
 /// Rows as text: every column as wide as its widest cell, two spaces between.
-#[must_use]
-pub fn columns(rows: &[Vec<String>]) -> String {
+pub(crate) fn columns(rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
     };

@@ -2,7 +2,7 @@
 
 /// How loud a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
+pub(crate) enum Tone {
     /// As any other.
     Plain,
     /// In the background.
@@ -25,8 +25,7 @@ pub enum Tone {
 
 impl Tone {
     /// The text in this tone; as it is where nothing is painted. The text must be printable already.
-    #[must_use]
-    pub fn paint(self, text: &str, paints: bool) -> String {
+    pub(crate) fn paint(self, text: &str, paints: bool) -> String {
         let code = match self {
             _ if !paints || text.is_empty() => return text.to_owned(),
             Self::Plain => return text.to_owned(),

@@ -1,7 +1,7 @@
 //! What a tree must satisfy: the checks of a job as steps for a keeper, their outcome as a verdict, and the scope.
 
-pub mod opinion;
-pub mod scope;
+pub(crate) mod opinion;
+pub(crate) mod scope;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,6 @@ pub struct Subject<'a> {
 }
 
 /// The checks of a stage as steps. Checks that speak of a task have nothing to say of the base and are left out there.
-#[must_use]
 pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<CheckStep> {
     let wanted = |check: &&Check| {
         let stage = match stage {
@@ -144,9 +143,6 @@ pub struct Line {
 /// A note alone proves nothing: an agent could have written it. It counts when a chain of this run names its id, or
 /// when the job says `trust-verdicts = true`. A failure is not held against the attempt that earned it: when that is
 /// judged once more, a person wanted it to be.
-///
-/// # Errors
-/// If notes or chains are damaged.
 pub fn recall(
     store: &Store,
     job: &Job,
@@ -164,10 +160,7 @@ pub fn recall(
 }
 
 /// The same, with another opinion on which lines count.
-///
-/// # Errors
-/// If notes or chains are damaged.
-pub fn recall_by(
+pub(crate) fn recall_by(
     store: &Store,
     job: &Job,
     tree: &Oid,
@@ -211,8 +204,7 @@ fn trusted(store: &Store, job: &Job, run: &RunId, line: &Line) -> Result<bool> {
 }
 
 /// The verdict, if every step is known already and none needs a version command to say so.
-#[must_use]
-pub fn foregone(steps: &[CheckStep]) -> Option<Verdict> {
+pub(crate) fn foregone(steps: &[CheckStep]) -> Option<Verdict> {
     let mut results = Vec::new();
     let mut findings = Vec::new();
     for step in steps {
@@ -234,8 +226,7 @@ pub fn foregone(steps: &[CheckStep]) -> Option<Verdict> {
 }
 
 /// What a keeper of checks said, as a verdict on behalf of an attempt.
-#[must_use]
-pub fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32) -> Verdict {
+pub(crate) fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32) -> Verdict {
     let mut results = Vec::new();
     let mut findings = Vec::new();
     for (check, step) in outcome.checks.iter().zip(steps) {
@@ -264,8 +255,7 @@ pub fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32) -> Ve
 }
 
 /// The note lines for results that were earned just now.
-#[must_use]
-pub fn lines(
+pub(crate) fn lines(
     outcome: &ChecksOutcome,
     verdict: &Verdict,
     by: &str,

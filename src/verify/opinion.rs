@@ -7,10 +7,7 @@ use crate::domain::evaluation::Opinion;
 use crate::domain::verdict::Finding;
 
 /// What an answer says of an attempt.
-///
-/// # Errors
-/// If it cannot be put into one word.
-pub fn of(answer: &str, attempt: u32) -> Result<Opinion> {
+pub(crate) fn of(answer: &str, attempt: u32) -> Result<Opinion> {
     let answer = match opinion::read(answer) {
         Ok(answer) => answer,
         Err(fault) => return Ok(Opinion::None(format!("its answer {fault}"))),

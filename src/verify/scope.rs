@@ -7,8 +7,7 @@ use crate::job::Scope;
 const LISTED: usize = 50;
 
 /// The finding about a file that was to be handed in and is not there.
-#[must_use]
-pub fn nothing_handed_in(path: &str, attempt: u32) -> Finding {
+pub(crate) fn nothing_handed_in(path: &str, attempt: u32) -> Finding {
     let text = format!(
         "`{path}` is not there, and that is the file to hand in. What is printed does not count."
     );
@@ -16,8 +15,7 @@ pub fn nothing_handed_in(path: &str, attempt: u32) -> Finding {
 }
 
 /// The finding about changes outside of the scope, if there are any.
-#[must_use]
-pub fn violation(
+pub(crate) fn violation(
     scope: &Scope,
     task_files: &[String],
     changed: &[String],

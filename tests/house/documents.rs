@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::CommandFactory as _;
-use git_harness::{cli::Cli, error};
+use git_harness::{error, testing::Cli};
 
 use super::{files, read, table};
 

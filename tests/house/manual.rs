@@ -7,8 +7,8 @@ use std::path::Path;
 
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
-use git_harness::cli::Cli;
-use git_harness::commands::man::PAGES;
+use git_harness::testing::Cli;
+use git_harness::testing::PAGES;
 
 use super::{files, read, top};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use git_harness::contract::ast_equal::{Options, Source, compare};
+use git_harness::testing::ast_equal::{Options, Source, compare};
 
 use super::{PACKAGE, harness, program, sh, text};
 

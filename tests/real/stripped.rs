@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use git_harness::contract::ast_equal::{Options, Source, compare};
+use git_harness::testing::ast_equal::{Options, Source, compare};
 
 use super::{sh, text};
 

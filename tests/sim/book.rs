@@ -18,7 +18,7 @@ use crate::standing::Standing;
 
 /// A task as the book has it planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
+pub(crate) struct Planned {
     pub id: TaskId,
     pub files: Vec<String>,
     pub after: BTreeSet<TaskId>,
@@ -26,7 +26,7 @@ pub struct Planned {
 
 /// The book of a run.
 #[derive(Debug, Clone)]
-pub struct Book {
+pub(crate) struct Book {
     pub plan: Vec<Planned>,
     pub pages: BTreeMap<TaskId, Page>,
     /// Tasks that were split.
@@ -37,7 +37,7 @@ pub struct Book {
 }
 
 impl Book {
-    pub fn new(plan: &Plan, paused: bool, policy: &Policy) -> Self {
+    pub(crate) fn new(plan: &Plan, paused: bool, policy: &Policy) -> Self {
         let planned = |t: &git_harness::domain::plan::Task| Planned {
             id: t.id.clone(),
             files: t.files.clone(),
@@ -57,12 +57,12 @@ impl Book {
         self.pages.values().filter(|p| p.stage == *stage).count()
     }
 
-    pub fn all_over(&self) -> bool {
+    pub(crate) fn all_over(&self) -> bool {
         self.pages.values().all(|p| p.phase().ended())
     }
 
     /// Whether those that a task waits for let it go.
-    pub fn let_go(&self, planned: &Planned, policy: &Policy) -> bool {
+    pub(crate) fn let_go(&self, planned: &Planned, policy: &Policy) -> bool {
         let stage = |t: &TaskId| &self.pages[t].stage;
         let over = |t: &TaskId| self.pages[t].phase().ended();
         planned.after.iter().all(|t| *stage(t) == Stage::Landed)
@@ -77,12 +77,12 @@ impl Book {
         })
     }
 
-    pub fn broke(&self, policy: &Policy) -> bool {
+    pub(crate) fn broke(&self, policy: &Policy) -> bool {
         purse::all_empty(self.pages.values().flat_map(|p| [&p.purse, &p.jury]), policy)
     }
 
     /// The tasks of which a jury may speak now.
-    pub fn shown(&self, rules: Rules<'_>) -> Vec<(TaskId, u32)> {
+    pub(crate) fn shown(&self, rules: Rules<'_>) -> Vec<(TaskId, u32)> {
         let closed = self.phase != RunPhase::Active || rules.now < self.standing.lifts;
         if closed || self.broke(rules.policy) {
             return Vec::new();
@@ -93,12 +93,12 @@ impl Book {
     }
 
     /// Whether one task is to go alone, since the last ones have failed.
-    pub fn wary(&self) -> bool {
+    pub(crate) fn wary(&self) -> bool {
         self.standing.wary && self.count(&Stage::Landed) <= self.standing.amnesty.0
     }
 
     /// What may begin: as many as there is room for, those that have somewhere to go on first.
-    pub fn may_begin(&self, rules: Rules<'_>) -> Vec<(TaskId, u32)> {
+    pub(crate) fn may_begin(&self, rules: Rules<'_>) -> Vec<(TaskId, u32)> {
         let Rules { policy, now } = rules;
         let ready = self.base.is_some_and(|good| good || !policy.base_must_pass);
         let closed = now < self.standing.lifts;
@@ -134,7 +134,7 @@ impl Book {
     }
 
     /// Those that failed and are tried once more when nothing else is left to do.
-    pub fn second_round(&self, policy: &Policy) -> Vec<TaskId> {
+    pub(crate) fn second_round(&self, policy: &Policy) -> Vec<TaskId> {
         let failed: Vec<_> = self.pages.iter().filter(|(_, p)| p.stage == Stage::Failed).collect();
         let all = failed.len() + self.count(&Stage::Landed);
         let few =
@@ -151,14 +151,14 @@ impl Book {
     }
 
     /// When something may begin of itself.
-    pub fn wakes(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn wakes(&self, now: Timestamp) -> Option<Timestamp> {
         let pages = self.pages.values().filter(|p| !p.phase().ended()).map(|p| p.pause);
         pages.chain([self.standing.lifts]).filter(|at| *at > now).min()
     }
 
     /// Whether an observation is news, and what it means if so; `None` where the book cannot tell. Dispatching is judged
     /// by the world. `found` is what the machine made of it.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         observation: &Observation,
         rules: Rules<'_>,
@@ -453,7 +453,7 @@ impl Book {
     }
 
     /// Compares with what the machine says of the run.
-    pub fn compare(&self, state: &RunState, policy: &Policy) {
+    pub(crate) fn compare(&self, state: &RunState, policy: &Policy) {
         assert_eq!(state.phase, self.phase, "{:?}", state.reason);
         assert_eq!(state.base_passed, self.base);
         if self.phase == RunPhase::Halted {

@@ -6,7 +6,7 @@ use git_harness::domain::event::TaskEventKind;
 use git_harness::domain::verdict::CheckResult;
 use git_harness::store::layout;
 use git_harness::store::load::LoadedRun;
-use git_harness::verify::{self, Stage, Subject};
+use git_harness::testing::verify::{self, Stage, Subject};
 
 use crate::store::{Fixture, JOB, record, run_id, task};
 
@@ -53,9 +53,9 @@ fn a_verdict_that_no_chain_vouches_for_is_not_believed() {
     let fixture = Fixture::new();
     let store = fixture.open();
     let (proof, LoadedRun { mut ledger, .. }) = fixture.run(&store, 2);
-    let mut job = git_harness::job::parse(JOB, "harness.toml").unwrap();
+    let mut job = git_harness::testing::job::parse(JOB, "harness.toml").unwrap();
     let (_, tree) = fixture.commit(&store, "judged", &fixture.base);
-    let known = |job: &git_harness::job::Job, attempt: u32| {
+    let known = |job: &git_harness::testing::job::Job, attempt: u32| {
         let (id, files) = (task(0), ["f0".to_owned()]);
         let run = run_id();
         let subject = Subject {

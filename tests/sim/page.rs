@@ -14,7 +14,7 @@ use crate::purse::Purse;
 
 /// Where a task stands in the book.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Stage {
+pub(crate) enum Stage {
     #[default]
     Waiting,
     Open,
@@ -31,7 +31,7 @@ pub enum Stage {
 
 /// A conversation that can be gone on with, where it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Thread {
+pub(crate) struct Thread {
     pub id: String,
     pub place: String,
     pub owner: String,
@@ -40,7 +40,7 @@ pub struct Thread {
 
 /// One task's page.
 #[derive(Debug, Clone, Default)]
-pub struct Page {
+pub(crate) struct Page {
     pub stage: Stage,
     pub attempt: u32,
     pub began: Timestamp,
@@ -79,7 +79,7 @@ pub struct Page {
 
 /// What the end of an attempt asks of the run as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Consequence {
+pub(crate) enum Consequence {
     Nothing,
     /// The service has said something of itself.
     Heard,
@@ -91,7 +91,7 @@ pub enum Consequence {
 
 /// The numbers by which things are decided, and the time.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules<'a> {
+pub(crate) struct Rules<'a> {
     pub policy: &'a Policy,
     pub now: Timestamp,
 }
@@ -105,7 +105,7 @@ impl Rules<'_> {
 }
 
 impl Page {
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match self.stage {
             Stage::Waiting => Phase::Todo,
             Stage::Open => Phase::Running,
@@ -118,7 +118,7 @@ impl Page {
         }
     }
 
-    pub fn fail(&mut self, cause: &str) {
+    pub(crate) fn fail(&mut self, cause: &str) {
         self.stage = Stage::Failed;
         cause.clone_into(&mut self.cause);
     }
@@ -167,7 +167,7 @@ impl Page {
         }
     }
 
-    pub fn conflicted(&mut self, rules: Rules<'_>) {
+    pub(crate) fn conflicted(&mut self, rules: Rules<'_>) {
         self.conflicts += 1;
         if self.conflicts > rules.policy.feedback.max(1) {
             self.fail("conflict");
@@ -177,7 +177,7 @@ impl Page {
     }
 
     /// All counts are made new: by a person, or because few have failed.
-    pub fn anew(&mut self, rules: Rules<'_>) {
+    pub(crate) fn anew(&mut self, rules: Rules<'_>) {
         (self.rejections, self.conflicts, self.faults, self.again, self.resumes) = (0, 0, 0, 0, 0);
         (self.stage, self.pause, self.left) = (Stage::Waiting, rules.now, None);
         (self.thread, self.open) = (None, None);
@@ -185,20 +185,25 @@ impl Page {
     }
 
     /// A person wants it done anew.
-    pub fn sent_back(&mut self, rules: Rules<'_>) {
+    pub(crate) fn sent_back(&mut self, rules: Rules<'_>) {
         self.read = (None, false);
         self.begin_anew(rules);
     }
 
     /// A person has made other work of it.
-    pub fn revised(&mut self, candidate: &Candidate) {
+    pub(crate) fn revised(&mut self, candidate: &Candidate) {
         self.stage = Stage::Offered(candidate.clone());
         (self.left, self.asked) = (Some(candidate.clone()), None);
         self.read = (None, true);
     }
 
     /// The attempt under way, or that of a task that was taken out, is over: what it had is known.
-    pub fn close(&mut self, ending: &Ending, left: Option<&Candidate>, told: Option<&Reading>) {
+    pub(crate) fn close(
+        &mut self,
+        ending: &Ending,
+        left: Option<&Candidate>,
+        told: Option<&Reading>,
+    ) {
         self.left = left.cloned();
         (self.asked, self.read) = (None, (None, false));
         self.content = matches!(ending, Ending::Exited(0) | Ending::Lingered);
@@ -214,14 +219,14 @@ impl Page {
     }
 
     /// Whether there is, or was, something of its agent's to look at.
-    pub fn shows_work(&self) -> bool {
+    pub(crate) fn shows_work(&self) -> bool {
         let waiting =
             matches!(self.stage, Stage::Waiting | Stage::Open | Stage::Failed | Stage::Skipped);
         !waiting || self.rejections > 0
     }
 
     /// What follows from that for a task that is wanted, where `fresh` says that no agent has shown any work yet.
-    pub fn ended(
+    pub(crate) fn ended(
         &mut self,
         ending: &Ending,
         changed: bool,
@@ -281,7 +286,7 @@ impl Page {
         again
     }
 
-    pub fn judged(
+    pub(crate) fn judged(
         &mut self,
         candidate: &Candidate,
         verdict: &Verdict,
@@ -317,7 +322,7 @@ impl Page {
     }
 
     /// What a jury has to say, of work that is wanted still or not.
-    pub fn heard(
+    pub(crate) fn heard(
         &mut self,
         opinion: &Opinion,
         ending: &Ending,
@@ -365,7 +370,7 @@ impl Page {
     }
 
     /// Compares with what the machine says of the task.
-    pub fn compare(&self, task: &TaskId, state: &TaskState, policy: &Policy) {
+    pub(crate) fn compare(&self, task: &TaskId, state: &TaskState, policy: &Policy) {
         assert_eq!(self.phase(), state.phase, "{task}: {self:?}\n{state:?}");
         assert_eq!(self.attempt, state.attempt, "{task}: number of the last attempt");
         let here = (self.rejections, self.conflicts, self.faults);

@@ -13,7 +13,7 @@ fn four(t: Tokens) -> Four {
 
 /// What the sessions of one task used.
 #[derive(Debug, Clone, Default)]
-pub struct Purse {
+pub(crate) struct Purse {
     tokens: Vec<Four>,
     cost: Vec<u64>,
     thread_tokens: BTreeMap<String, Four>,
@@ -26,7 +26,7 @@ pub struct Purse {
 
 impl Purse {
     /// A session's last word; `thread` is the one it went on with, as far as that is known.
-    pub fn pay(&mut self, reading: Option<&Reading>, thread: Option<&str>) {
+    pub(crate) fn pay(&mut self, reading: Option<&Reading>, thread: Option<&str>) {
         let tokens = reading.and_then(|r| r.usage.tokens).map(four);
         let cost = reading.and_then(|r| r.usage.cost).map(|c| c.0);
         let thread = thread.filter(|_| reading.is_some_and(|r| r.cumulative)).map(str::to_owned);
@@ -54,18 +54,18 @@ impl Purse {
         (self.tokens().iter().sum(), cost)
     }
 
-    pub fn excuse(&mut self) {
+    pub(crate) fn excuse(&mut self) {
         self.excused = self.sums();
     }
 
     /// Whether the task's budget is used up.
-    pub fn empty(&self, policy: &Policy) -> bool {
+    pub(crate) fn empty(&self, policy: &Policy) -> bool {
         let (tokens, cost) = self.sums();
         policy.tokens_per_task.is_some_and(|limit| tokens - self.excused.0 >= limit)
             || policy.cost_per_task.is_some_and(|limit| cost - self.excused.1 >= limit.0)
     }
 
-    pub fn compare(&self, spend: Spend) {
+    pub(crate) fn compare(&self, spend: Spend) {
         assert_eq!((four(spend.tokens), spend.cost), (self.tokens(), Cost(self.sums().1)));
         let words = [spend.told_tokens, spend.untold_tokens, spend.told_cost, spend.untold_cost];
         assert_eq!(words, self.words);
@@ -73,7 +73,7 @@ impl Purse {
 }
 
 /// Whether all purses together have used up the run's budget.
-pub fn all_empty<'a>(purses: impl Iterator<Item = &'a Purse>, policy: &Policy) -> bool {
+pub(crate) fn all_empty<'a>(purses: impl Iterator<Item = &'a Purse>, policy: &Policy) -> bool {
     let (tokens, cost) = purses.map(Purse::sums).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     policy.tokens.is_some_and(|limit| tokens >= limit)
         || policy.cost.is_some_and(|limit| cost >= limit.0)

@@ -10,7 +10,7 @@ use crate::tape::Tape;
 
 /// How the world is when the tape is over. In every mood a run must come to an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mood {
+pub(crate) enum Mood {
     /// Everything goes well.
     Kind,
     /// Every check says no.
@@ -45,7 +45,7 @@ pub enum Mood {
     Changing,
 }
 
-pub const MOODS: [Mood; 16] = [
+pub(crate) const MOODS: [Mood; 16] = [
     Mood::Kind,
     Mood::Rejecting,
     Mood::Idle,
@@ -74,7 +74,7 @@ const TEXTS: [&str; 6] = [
     "",
 ];
 
-pub fn text(tape: &mut Tape) -> String {
+pub(crate) fn text(tape: &mut Tape) -> String {
     match tape.pick(8) {
         7 => "ä".repeat(700),
         n => TEXTS[n % TEXTS.len()].to_owned(),
@@ -83,13 +83,13 @@ pub fn text(tape: &mut Tape) -> String {
 
 /// What an attempt leaves: how it ended, whether anything could be saved, whether that is a change.
 #[derive(Debug, Clone)]
-pub struct Left {
+pub(crate) struct Left {
     pub ending: Ending,
     pub saved: bool,
     pub changed: bool,
 }
 
-pub fn attempt(tape: &mut Tape, mood: Mood) -> Left {
+pub(crate) fn attempt(tape: &mut Tape, mood: Mood) -> Left {
     let left = |ending, saved, changed| Left { ending, saved, changed };
     if tape.over() {
         return match mood {
@@ -120,7 +120,7 @@ pub fn attempt(tape: &mut Tape, mood: Mood) -> Left {
     }
 }
 
-pub fn verdict(tape: &mut Tape, mood: Mood, landing: bool, number: u64) -> Verdict {
+pub(crate) fn verdict(tape: &mut Tape, mood: Mood, landing: bool, number: u64) -> Verdict {
     let what = if tape.over() {
         match (mood, landing) {
             (Mood::Rejecting, false) | (Mood::Gate, true) => 6,
@@ -150,7 +150,7 @@ pub fn verdict(tape: &mut Tape, mood: Mood, landing: bool, number: u64) -> Verdi
 }
 
 /// What an evaluator says, and how it ended. Only a session that came to its end has an opinion.
-pub fn opinion(tape: &mut Tape, mood: Mood, told: Option<&Reading>) -> (Ending, Opinion) {
+pub(crate) fn opinion(tape: &mut Tape, mood: Mood, told: Option<&Reading>) -> (Ending, Opinion) {
     let none = || Opinion::None("no answer".into());
     if told.is_some_and(|r| r.class != Class::Ok) {
         return (Ending::Exited(1), none());
@@ -173,7 +173,7 @@ pub fn opinion(tape: &mut Tape, mood: Mood, told: Option<&Reading>) -> (Ending, 
     }
 }
 
-pub fn conflicts(tape: &mut Tape, mood: Mood) -> bool {
+pub(crate) fn conflicts(tape: &mut Tape, mood: Mood) -> bool {
     if tape.over() { mood == Mood::Conflicting } else { tape.pick(5) == 4 }
 }
 
@@ -202,7 +202,7 @@ fn class(tape: &mut Tape, mood: Mood) -> Option<Class> {
 
 /// How sessions tell of themselves: a property of the program.
 #[derive(Debug, Clone, Copy)]
-pub struct Program {
+pub(crate) struct Program {
     /// Whether it says anything at all.
     pub talks: bool,
     /// Whether it is told the ids of its sessions, or makes them.
@@ -212,10 +212,10 @@ pub struct Program {
 }
 
 /// What a thread has used so far.
-pub type Count = (Tokens, Cost);
+pub(crate) type Count = (Tokens, Cost);
 
 /// What a session says of itself at its end. `thread` is the one that it works in; one that strays says so.
-pub fn reading(
+pub(crate) fn reading(
     tape: &mut Tape,
     mood: Mood,
     program: Program,

@@ -10,7 +10,7 @@ use git_harness::domain::session::{Class, Reading};
 const LONGEST: u64 = 8 * 24 * 3_600_000;
 
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Before this moment the service wants no agents.
     pub lifts: Timestamp,
     /// Refusals in a row, each of an agent that had begun when there was none.
@@ -30,7 +30,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    pub fn new(policy: &Policy) -> Self {
+    pub(crate) fn new(policy: &Policy) -> Self {
         Self {
             lifts: Timestamp(0),
             refusals: 0,
@@ -45,7 +45,7 @@ impl Standing {
 
     /// What a session that came to its own end says of the service. `found` is what the machine made of it: where the
     /// moment was not named, only its range is known here.
-    pub fn hear(
+    pub(crate) fn hear(
         &mut self,
         reading: &Reading,
         began: Timestamp,
@@ -82,7 +82,7 @@ impl Standing {
     }
 
     /// A session had its answers.
-    pub fn serves(&mut self, began: Timestamp, policy: &Policy) {
+    pub(crate) fn serves(&mut self, began: Timestamp, policy: &Policy) {
         if began >= self.lifts {
             (self.trusted, self.refusals) = (true, 0);
             self.room = (self.room + 1).min(policy.jobs);
@@ -104,14 +104,14 @@ impl Standing {
     }
 
     /// A session is under way and has got an answer. Says whether that is news.
-    pub fn answered(&mut self, began: Timestamp) -> bool {
+    pub(crate) fn answered(&mut self, began: Timestamp) -> bool {
         let news = began >= self.lifts && !self.trusted;
         self.trusted |= news;
         news
     }
 
     /// A person lets a run go on that had stopped by itself or by a person.
-    pub fn goes_on(&mut self, landed: usize, failed: usize) {
+    pub(crate) fn goes_on(&mut self, landed: usize, failed: usize) {
         let stop = self.stop.take();
         if stop == Some(Halt::Failures) {
             (self.amnesty, self.wary) = ((landed, failed), true);
@@ -122,12 +122,18 @@ impl Standing {
     }
 
     /// Whether one agent has to find out how the service is.
-    pub fn doubts(&self, policy: &Policy) -> bool {
+    pub(crate) fn doubts(&self, policy: &Policy) -> bool {
         !self.trusted && (policy.probe || self.has_refused)
     }
 
     /// Whether so many failures are too many. `alike`: all that failed have the same cause.
-    pub fn despairs(&self, landed: usize, failed: usize, alike: bool, policy: &Policy) -> bool {
+    pub(crate) fn despairs(
+        &self,
+        landed: usize,
+        failed: usize,
+        alike: bool,
+        policy: &Policy,
+    ) -> bool {
         let new = failed.saturating_sub(self.amnesty.1);
         let good = landed.saturating_sub(self.amnesty.0);
         let all = new + good;
@@ -137,7 +143,7 @@ impl Standing {
         share < 1_000_000 && (pattern || many || (self.wary && good == 0))
     }
 
-    pub fn compare(&self, account: &Account, policy: &Policy) {
+    pub(crate) fn compare(&self, account: &Account, policy: &Policy) {
         assert_eq!(account.closed_until, self.lifts, "until when the account is closed");
         assert_eq!((account.strikes, account.proven), (self.refusals, self.trusted));
         assert_eq!(account.slots.unwrap_or(policy.jobs), self.room, "slots");

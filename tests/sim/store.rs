@@ -12,13 +12,13 @@ use git_harness::domain::plan::{Plan, Task};
 use git_harness::domain::session::{Class, Cost, Reading, Tokens, Usage};
 use git_harness::domain::state::Phase;
 use git_harness::domain::verdict::{Candidate, CheckResult, Finding};
-use git_harness::process::Git;
-use git_harness::repo::{self, Repo};
 use git_harness::store::chain::{Batch, Ledger, findings};
 use git_harness::store::create::NewRun;
 use git_harness::store::journal::{Entry, Landing, Moved, QueueProof};
 use git_harness::store::load::{LoadedRun, Manifest};
 use git_harness::store::{Expected, Lost, Move, RunProof, Store, layout};
+use git_harness::testing::Git;
+use git_harness::testing::repo::{self, Repo};
 
 pub(crate) const JOB: &str = "[job]\ngoal = \"Test.\"\n[plan]\ninclude = [\"**\"]\n[agent]\npreset = \"command\"\n\
                    command = [\"true\"]\n[[check]]\nname = \"tests\"\nrun = [\"true\"]\n";

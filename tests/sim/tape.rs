@@ -2,29 +2,29 @@
 
 /// A list of numbers that is read once; after its end every choice is the first one.
 #[derive(Debug, Clone)]
-pub struct Tape {
+pub(crate) struct Tape {
     numbers: Vec<u16>,
     at: usize,
 }
 
 impl Tape {
-    pub fn new(numbers: Vec<u16>) -> Self {
+    pub(crate) fn new(numbers: Vec<u16>) -> Self {
         Self { numbers, at: 0 }
     }
 
-    pub fn over(&self) -> bool {
+    pub(crate) fn over(&self) -> bool {
         self.at >= self.numbers.len()
     }
 
     /// A number below `n`.
-    pub fn pick(&mut self, n: usize) -> usize {
+    pub(crate) fn pick(&mut self, n: usize) -> usize {
         let number = self.numbers.get(self.at).copied().unwrap_or(0);
         self.at += 1;
         usize::from(number) % n.max(1)
     }
 
     /// One of these, if there are any.
-    pub fn one<T: Clone>(&mut self, some: &[T]) -> Option<T> {
+    pub(crate) fn one<T: Clone>(&mut self, some: &[T]) -> Option<T> {
         if some.is_empty() {
             return None;
         }

@@ -12,7 +12,7 @@ use git_harness::store::codec;
 
 /// What survives the supervisor.
 #[derive(Debug, Default)]
-pub struct Journal {
+pub(crate) struct Journal {
     pub decisions: Vec<Decision>,
     tips: BTreeMap<TaskId, String>,
     events: BTreeMap<TaskId, Vec<TaskEvent>>,
@@ -63,7 +63,7 @@ fn on_a_line(event: &RunEvent) -> RunEvent {
 
 impl Journal {
     /// Writes a decision and folds it.
-    pub fn write(&mut self, state: &mut RunState, decision: &Decision) {
+    pub(crate) fn write(&mut self, state: &mut RunState, decision: &Decision) {
         let run = state.id.to_string();
         let number = self.decisions.len();
         match decision {
@@ -106,7 +106,7 @@ impl Journal {
     }
 
     /// What a new supervisor knows: the run's chain folded, and the tips of the tasks.
-    pub fn reload(&self, id: &RunId, plan: &Plan) -> RunState {
+    pub(crate) fn reload(&self, id: &RunId, plan: &Plan) -> RunState {
         let mut state = RunState::new(id.clone(), plan.clone());
         for event in &self.run {
             state.apply_run(event);
@@ -118,7 +118,7 @@ impl Journal {
     }
 
     /// Folding what happened, and folding what was read back, give the state.
-    pub fn compare(&self, state: &RunState, plan: &Plan) {
+    pub(crate) fn compare(&self, state: &RunState, plan: &Plan) {
         let mut again = RunState::new(state.id.clone(), plan.clone());
         for decision in &self.decisions {
             match decision {

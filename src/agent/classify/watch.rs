@@ -13,7 +13,7 @@ const LONGEST: usize = 4 << 20;
 
 /// On which stream something was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -22,7 +22,7 @@ pub enum Stream {
 
 /// What was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulse {
+pub(crate) enum Pulse {
     /// Nothing that means anything.
     Nothing,
     /// It tries again: no progress.
@@ -37,7 +37,7 @@ pub enum Pulse {
 
 /// Listens to one session. Of what was heard, only the line that is not complete yet is kept.
 #[derive(Debug)]
-pub struct Watcher {
+pub(crate) struct Watcher {
     preset: Preset,
     stdout: Line,
     stderr: Line,
@@ -67,8 +67,7 @@ impl Line {
 
 impl Watcher {
     /// Nothing has been heard yet.
-    #[must_use]
-    pub fn new(preset: &Preset) -> Self {
+    pub(crate) fn new(preset: &Preset) -> Self {
         Self {
             times: vec![0; preset.watch.hopeless.len()],
             preset: preset.clone(),
@@ -81,7 +80,7 @@ impl Watcher {
     }
 
     /// Hears some bytes: what the complete lines in them mean together.
-    pub fn hear(&mut self, from: Stream, bytes: &[u8]) -> Pulse {
+    pub(crate) fn hear(&mut self, from: Stream, bytes: &[u8]) -> Pulse {
         if self.preset.output.format != Format::Jsonl {
             return self.hear_text(from, bytes);
         }
@@ -109,21 +108,18 @@ impl Watcher {
     }
 
     /// The session's name, once it was told.
-    #[must_use]
-    pub fn session(&self) -> Option<&str> {
+    pub(crate) fn session(&self) -> Option<&str> {
         self.session.as_deref()
     }
 
     /// Whether the service has answered: then account and network are good.
-    #[must_use]
-    pub fn answered(&self) -> bool {
+    pub(crate) fn answered(&self) -> bool {
         self.answered
     }
 
     /// How long to go on listening if nothing but noise is heard, counted from what was heard last, and how the
     /// session has ended if so.
-    #[must_use]
-    pub fn patience(&self) -> Option<(Duration, Class)> {
+    pub(crate) fn patience(&self) -> Option<(Duration, Class)> {
         self.patience
     }
 

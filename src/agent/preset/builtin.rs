@@ -20,7 +20,7 @@ const FILES: [(&str, &str); 11] = [
 ];
 
 /// The names of the presets that are part of the binary.
-pub const NAMES: [&str; 11] = {
+pub(crate) const NAMES: [&str; 11] = {
     let mut names = [""; 11];
     let mut n = 0;
     while n < names.len() {
@@ -36,10 +36,7 @@ pub(super) fn text(name: &str) -> Option<&'static str> {
 }
 
 /// The preset with this name.
-///
-/// # Errors
-/// If there is none, or its file is wrong, which a test rules out.
-pub fn builtin(name: &str) -> Result<Preset, String> {
+pub(crate) fn builtin(name: &str) -> Result<Preset, String> {
     let text = text(name).ok_or_else(|| format!("there is no preset `{name}`"))?;
     read(&format!("{name}.toml"), text)
 }
@@ -54,8 +51,7 @@ fn read(file: &str, text: &str) -> Result<Preset, String> {
 }
 
 /// The rules that hold for all programs.
-#[must_use]
-pub fn common() -> &'static Common {
+pub(crate) fn common() -> &'static Common {
     static COMMON: LazyLock<Common> = LazyLock::new(|| {
         // A test reads it; should it ever be wrong all the same, nothing is known in common.
         toml::from_str(include_str!("common.toml"))

@@ -22,8 +22,7 @@ pub(super) const LISTS: [&str; 2] = ["{permissions}", "{args}"];
 
 impl Preset {
     /// Everything that is wrong: the key, and a sentence that goes on after it.
-    #[must_use]
-    pub fn faults(&self) -> Vec<(String, String)> {
+    pub(crate) fn faults(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
         self.call_faults(&mut found);
         self.output_faults(&mut found);

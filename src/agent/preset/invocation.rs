@@ -7,7 +7,7 @@ use super::schema::{Permissions, Preset, PromptVia};
 
 /// What is asked of a program.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Ask<'a> {
+pub(crate) struct Ask<'a> {
     /// Whether the session goes on, and does not begin.
     pub resume: bool,
     /// The session's name: ours, or the one that was learned.
@@ -36,7 +36,7 @@ pub struct Ask<'a> {
 
 /// How a program is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invocation {
+pub(crate) struct Invocation {
     /// Program and arguments; never empty.
     pub argv: Vec<String>,
     /// Variables with values.
@@ -51,7 +51,7 @@ pub struct Invocation {
 
 /// Why a program cannot be called so.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Unfit {
+pub(crate) enum Unfit {
     /// Its sessions cannot go on.
     #[error("sessions of `{0}` cannot be resumed")]
     NoResume(String),
@@ -85,10 +85,7 @@ pub enum Unfit {
 const LONGEST: usize = 100_000;
 
 /// How a program is called for this.
-///
-/// # Errors
-/// If the preset cannot do it.
-pub fn invocation(preset: &Preset, ask: &Ask<'_>) -> Result<Invocation, Unfit> {
+pub(crate) fn invocation(preset: &Preset, ask: &Ask<'_>) -> Result<Invocation, Unfit> {
     let name = || preset.name.clone();
     if ask.is_root && preset.root.refused {
         let note = preset.root.note.clone().unwrap_or_else(|| "run it as another user".into());

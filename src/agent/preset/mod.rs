@@ -7,21 +7,19 @@ mod builtin;
 mod faults;
 mod invocation;
 mod parts;
-pub mod pattern;
+pub(crate) mod pattern;
 mod prices;
 mod resolve;
 mod schema;
 
-pub use builtin::{NAMES, builtin, common};
-pub use invocation::{Ask, Invocation, Unfit, invocation};
-pub use parts::{Argument, Codes, Period, Signal, Whom};
-pub use prices::Price;
-pub use resolve::{named, resolve, resolve_evaluator};
-pub use schema::{
-    Call, Common, Counted, Detect, Env, ErrorRule, Format, Hopeless, Output, Permission,
-    Permissions, Preset, PromptVia, Root, Said, Session, SessionSource, StopStep, Text, Timeouts,
-    Unfinished, UsageRule, UsageScope, Watch,
+pub(crate) use builtin::{NAMES, builtin, common};
+pub(crate) use invocation::{Ask, invocation};
+pub(crate) use parts::{Signal, Whom};
+pub(crate) use resolve::{named, resolve, resolve_evaluator};
+pub(crate) use schema::{
+    Counted, ErrorRule, Format, Permissions, Preset, Said, SessionSource, StopStep, UsageRule,
+    UsageScope,
 };
 
 /// The preset of any program, of which nothing is known.
-pub const COMMAND: &str = "command";
+pub(crate) const COMMAND: &str = "command";

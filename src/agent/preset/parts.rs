@@ -12,7 +12,7 @@ use crate::job::parse_duration;
 /// A signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Signal {
+pub(crate) enum Signal {
     /// SIGINT.
     Int,
     /// SIGTERM.
@@ -24,7 +24,7 @@ pub enum Signal {
 /// Who gets a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Whom {
+pub(crate) enum Whom {
     /// The process that we started.
     Leader,
     /// Its process group.
@@ -35,7 +35,7 @@ pub enum Whom {
 
 /// An argument, or a group of arguments that is left out when one of its placeholders has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Argument {
+pub(crate) enum Argument {
     /// Always there.
     One(String),
     /// There when everything in it has a value: `["--model", "{model}"]`.
@@ -44,8 +44,7 @@ pub enum Argument {
 
 impl Argument {
     /// Its texts.
-    #[must_use]
-    pub fn texts(&self) -> &[String] {
+    pub(crate) fn texts(&self) -> &[String] {
         match self {
             Self::One(text) => std::slice::from_ref(text),
             Self::Group(texts) => texts,
@@ -92,7 +91,7 @@ impl<'de> Visitor<'de> for ArgumentVisitor {
 
 /// A duration, written as in a job file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Period(pub Duration);
+pub(crate) struct Period(pub Duration);
 
 impl Serialize for Period {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -108,15 +107,14 @@ impl<'de> Deserialize<'de> for Period {
 
 /// Numbers from one to another, both included: `429` or `"500-599"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Codes {
+pub(crate) struct Codes {
     first: i32,
     last: i32,
 }
 
 impl Codes {
     /// Whether the number is one of them.
-    #[must_use]
-    pub fn hold(self, number: i32) -> bool {
+    pub(crate) fn hold(self, number: i32) -> bool {
         (self.first..=self.last).contains(&number)
     }
 }
@@ -169,11 +167,11 @@ impl Visitor<'_> for CodesVisitor {
 pub(super) mod class {
     use super::{Class, Deserialize, Deserializer, Error, Serializer};
 
-    pub fn serialize<S: Serializer>(class: &Class, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(class: &Class, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(class.as_str())
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Class, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Class, D::Error> {
         let word = String::deserialize(from)?;
         Class::parse(&word).ok_or_else(|| {
             let known: Vec<&str> = Class::ALL.iter().map(|class| class.as_str()).collect();

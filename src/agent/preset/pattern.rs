@@ -10,18 +10,16 @@ use serde_json::Value;
 
 /// A regular expression, compiled when it is read. Capitals do not matter; `^` and `$` are those of lines.
 #[derive(Debug, Clone)]
-pub struct Pattern(Regex);
+pub(crate) struct Pattern(Regex);
 
 impl Pattern {
     /// The compiled expression.
-    #[must_use]
-    pub fn regex(&self) -> &Regex {
+    pub(crate) fn regex(&self) -> &Regex {
         &self.0
     }
 
     /// Whether it matches anywhere.
-    #[must_use]
-    pub fn matches(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         self.0.is_match(text)
     }
 }
@@ -57,14 +55,11 @@ impl<'de> Deserialize<'de> for Pattern {
 
 /// A JSON pointer (RFC 6901) in which `*` stands for every member of a list or an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Pointer(Vec<String>);
+pub(crate) struct Pointer(Vec<String>);
 
 impl Pointer {
     /// Reads a pointer.
-    ///
-    /// # Errors
-    /// If it does not begin with `/`, or holds a `~` that is neither `~0` nor `~1`.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let Some(rest) = text.strip_prefix('/') else {
             return Err(format!("is no JSON pointer, which begins with `/`: `{text}`"));
         };
@@ -78,8 +73,7 @@ impl Pointer {
     }
 
     /// Everything that it points at; what is `null` is not there.
-    #[must_use]
-    pub fn all<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
+    pub(crate) fn all<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
         let mut here = vec![value];
         for part in &self.0 {
             here = here.into_iter().flat_map(|value| below(value, part)).collect();
@@ -89,14 +83,12 @@ impl Pointer {
     }
 
     /// The first that it points at.
-    #[must_use]
-    pub fn first<'v>(&self, value: &'v Value) -> Option<&'v Value> {
+    pub(crate) fn first<'v>(&self, value: &'v Value) -> Option<&'v Value> {
         self.all(value).into_iter().next()
     }
 
     /// The first text that it points at.
-    #[must_use]
-    pub fn text<'v>(&self, value: &'v Value) -> Option<&'v str> {
+    pub(crate) fn text<'v>(&self, value: &'v Value) -> Option<&'v str> {
         self.all(value).into_iter().find_map(Value::as_str)
     }
 }
@@ -136,25 +128,22 @@ impl<'de> Deserialize<'de> for Pointer {
 /// What an event must look like: `{ "/type" = "result", "/is_error" = true }`. All of it must hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Shape(BTreeMap<Pointer, Want>);
+pub(crate) struct Shape(BTreeMap<Pointer, Want>);
 
 impl Shape {
     /// Whether an event looks like this. Where a pointer has several ends, one of them is enough.
-    #[must_use]
-    pub fn fits(&self, event: &Value) -> bool {
+    pub(crate) fn fits(&self, event: &Value) -> bool {
         self.0.iter().all(|(pointer, want)| want.fits(&pointer.all(event)))
     }
 
     /// Whether it says nothing at all, and would fit everything.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 /// Whether an event looks like one of these.
-#[must_use]
-pub fn any(shapes: &[Shape], event: &Value) -> bool {
+pub(crate) fn any(shapes: &[Shape], event: &Value) -> bool {
     shapes.iter().any(|shape| shape.fits(event))
 }
 

@@ -9,7 +9,7 @@ use crate::domain::session::{Cost, Tokens};
 /// US dollars for a million tokens. A kind without a price costs what `input` does.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Price {
+pub(crate) struct Price {
     /// For reading.
     pub input: f64,
     /// For writing.
@@ -24,9 +24,8 @@ pub struct Price {
 
 impl Price {
     /// What so many tokens cost.
-    #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "no session has 2^53 tokens")]
-    pub fn of(&self, tokens: Tokens) -> Option<Cost> {
+    pub(crate) fn of(&self, tokens: Tokens) -> Option<Cost> {
         let part = |count: u64, price: f64| count as f64 * price / 1e6;
         Cost::from_usd(
             part(tokens.input, self.input)

@@ -13,18 +13,12 @@ use super::schema::Preset;
 use crate::job::{Agent, Job, JobError, JobErrors, in_prose, nearest, position};
 
 /// The preset of a job's agent, with the job's model, program and time-outs in it.
-///
-/// # Errors
-/// Everything that is wrong with its tables, by position.
-pub fn resolve(job: &Job) -> Result<Preset, JobErrors> {
+pub(crate) fn resolve(job: &Job) -> Result<Preset, JobErrors> {
     called(job, "agent", &job.agent)
 }
 
 /// The same for the job's evaluator, if it has one.
-///
-/// # Errors
-/// As [`resolve`].
-pub fn resolve_evaluator(job: &Job) -> Result<Option<Preset>, JobErrors> {
+pub(crate) fn resolve_evaluator(job: &Job) -> Result<Option<Preset>, JobErrors> {
     job.evaluate.as_ref().map(|evaluate| called(job, "evaluate", &evaluate.agent)).transpose()
 }
 
@@ -65,10 +59,7 @@ fn called(job: &Job, section: &'static str, agent: &Agent) -> Result<Preset, Job
 }
 
 /// A preset by name, as a job's tables or the binary have it.
-///
-/// # Errors
-/// If there is none, or everything that is wrong with it.
-pub fn named(name: &str, job: Option<&Job>) -> Result<Preset, JobErrors> {
+pub(crate) fn named(name: &str, job: Option<&Job>) -> Result<Preset, JobErrors> {
     match job {
         Some(job) => Tables::read(job, "agent")?.preset(name),
         None => {

@@ -12,7 +12,7 @@ use crate::domain::session::Class;
 /// Everything that is known about one agent's program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Preset {
+pub(crate) struct Preset {
     /// Its name, as `[agent] preset` says it.
     pub name: String,
     /// With which version which parts of this were tried; `documentation only` where none was.
@@ -67,8 +67,7 @@ pub struct Preset {
 
 impl Preset {
     /// What a model costs, if that is known.
-    #[must_use]
-    pub fn price(&self, model: &str) -> Option<&Price> {
+    pub(crate) fn price(&self, model: &str) -> Option<&Price> {
         prices::find(&self.prices, model)
     }
 }
@@ -76,7 +75,7 @@ impl Preset {
 /// `[detect]`: how the program is found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Detect {
+pub(crate) struct Detect {
     /// Its name on the search path; absent where any program will do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
@@ -90,7 +89,7 @@ pub struct Detect {
 /// profile's arguments and the job's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Call {
+pub(crate) struct Call {
     /// Program and arguments of a session that begins.
     pub start: Vec<Argument>,
     /// Program and arguments of a session that goes on; none where sessions cannot.
@@ -103,7 +102,7 @@ pub struct Call {
 /// How the prompt gets in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum PromptVia {
+pub(crate) enum PromptVia {
     /// As an argument, `{prompt}`. Linux limits one to 128 KiB.
     Arg,
     /// On standard input, which is closed behind it.
@@ -115,7 +114,7 @@ pub enum PromptVia {
 /// `[session]`: how its sessions are named.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Session {
+pub(crate) struct Session {
     /// Who names a session.
     #[serde(default)]
     pub source: SessionSource,
@@ -127,7 +126,7 @@ pub struct Session {
 /// Who names a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum SessionSource {
+pub(crate) enum SessionSource {
     /// We do, with a UUID.
     Ours,
     /// The program, in its first event.
@@ -142,7 +141,7 @@ pub enum SessionSource {
 /// `[output]`: what it prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Output {
+pub(crate) struct Output {
     /// In which form.
     pub format: Format,
     /// Events that say that it is over; the last of them counts.
@@ -192,7 +191,7 @@ pub struct Output {
 /// In which form it prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Format {
+pub(crate) enum Format {
     /// One JSON object.
     Json,
     /// A JSON object a line.
@@ -206,7 +205,7 @@ pub enum Format {
 /// `[output.text]`: how text is read. Without it, the exit code alone tells.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Text {
+pub(crate) struct Text {
     /// What is printed when it has answered.
     pub end: Pattern,
     /// What it promises to do…
@@ -220,7 +219,7 @@ pub struct Text {
 /// `[output.unfinished]`: what is begun and may never be finished.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Unfinished {
+pub(crate) struct Unfinished {
     /// An event that begins it.
     pub begun: Shape,
     /// An event that ends it.
@@ -232,7 +231,7 @@ pub struct Unfinished {
 /// `[usage]`: where it tells what was used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct UsageRule {
+pub(crate) struct UsageRule {
     /// Since when it counts.
     pub scope: UsageScope,
     /// Where the numbers stand: the first that are not all nothing.
@@ -252,7 +251,7 @@ pub struct UsageRule {
 /// Since when it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum UsageScope {
+pub(crate) enum UsageScope {
     /// Since this invocation began: the last report counts.
     Invocation,
     /// Since the thread began, over all invocations: the last report counts.
@@ -264,7 +263,7 @@ pub enum UsageScope {
 /// `[[usage.counted]]`: numbers of tokens. Where a pointer has several ends, they are added.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Counted {
+pub(crate) struct Counted {
     /// The event that has them.
     pub when: Shape,
     /// Read.
@@ -285,7 +284,7 @@ pub struct Counted {
 /// `[[said]]`: an event that tells something in words, or by an HTTP status.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Said {
+pub(crate) struct Said {
     /// What it looks like.
     pub when: Shape,
     /// Its words.
@@ -299,7 +298,7 @@ pub struct Said {
 /// `[[errors]]`: what a failure means. Exactly one of `when`, `status`, `says` and `exit` is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct ErrorRule {
+pub(crate) struct ErrorRule {
     /// The class.
     #[serde(with = "class")]
     pub class: Class,
@@ -320,7 +319,7 @@ pub struct ErrorRule {
 /// The rules that hold for all programs: `common.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Common {
+pub(crate) struct Common {
     /// Where in words an HTTP status stands: the first group.
     pub status_in_words: Vec<Pattern>,
     /// What failures mean.
@@ -330,7 +329,7 @@ pub struct Common {
 /// `[watch]`: what to make of its output while it runs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// Events that are no progress: it tries again.
     #[serde(default)]
     pub noise: Vec<Shape>,
@@ -351,7 +350,7 @@ pub struct Watch {
 /// `[[watch.hopeless]]`: when to give up on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Hopeless {
+pub(crate) struct Hopeless {
     /// An event…
     pub when: Shape,
     /// … seen so often without progress between; default once.
@@ -371,7 +370,7 @@ pub struct Hopeless {
 /// `[permissions]`: what it may do, by profile.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Permissions {
+pub(crate) struct Permissions {
     /// The profile that works without a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
@@ -388,11 +387,10 @@ pub struct Permissions {
 
 impl Permissions {
     /// The names of the profiles.
-    pub const NAMES: [&'static str; 3] = ["edit", "edit+shell", "all"];
+    pub(crate) const NAMES: [&'static str; 3] = ["edit", "edit+shell", "all"];
 
     /// The profile with this name.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Permission> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Permission> {
         match name {
             "edit" => self.edit.as_ref(),
             "edit+shell" => self.edit_shell.as_ref(),
@@ -405,7 +403,7 @@ impl Permissions {
 /// A profile of what it may do.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Permission {
+pub(crate) struct Permission {
     /// Arguments.
     #[serde(default)]
     pub args: Vec<String>,
@@ -423,7 +421,7 @@ pub struct Permission {
 /// `[env]`: its environment, which is otherwise built from nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Env {
+pub(crate) struct Env {
     /// Variables with values.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
@@ -438,7 +436,7 @@ pub struct Env {
 /// `[root]`: what is different for root.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Root {
+pub(crate) struct Root {
     /// Variables that make it work.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -453,7 +451,7 @@ pub struct Root {
 /// `[[stop]]`: a step of asking it to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct StopStep {
+pub(crate) struct StopStep {
     /// What is sent.
     pub signal: Signal,
     /// To whom.
@@ -465,7 +463,7 @@ pub struct StopStep {
 /// `[timeouts]`: how long it may take, where the job does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// Without progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<Period>,

@@ -15,7 +15,7 @@ use events::Memory;
 
 /// Who said or did something, or what kind of thing it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The program about itself, such as the id of its session.
     Note,
     /// What the agent was told.
@@ -40,8 +40,7 @@ pub enum Kind {
 
 impl Kind {
     /// The word for it, in front of lines and in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Note => "note",
             Self::User => "user",
@@ -59,7 +58,7 @@ impl Kind {
 
 /// One thing that was said or done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// By whom.
     pub kind: Kind,
     /// In words; several lines perhaps, without the last line's end.
@@ -74,7 +73,7 @@ const LINES: usize = 20_000;
 
 /// Reads a transcript as it comes.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub(crate) struct Reader {
     /// A line whose end has not come.
     line: Vec<u8>,
     /// An object that goes over several lines, so far, and over how many.
@@ -85,7 +84,7 @@ pub struct Reader {
 
 impl Reader {
     /// Takes the next bytes, in whatever pieces they come. Gives what is complete.
-    pub fn push(&mut self, bytes: &[u8]) -> Vec<Entry> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<Entry> {
         let mut entries = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(part);
@@ -98,8 +97,7 @@ impl Reader {
     }
 
     /// Nothing more comes: gives what was not complete.
-    #[must_use]
-    pub fn finish(mut self) -> Vec<Entry> {
+    pub(crate) fn finish(mut self) -> Vec<Entry> {
         let mut entries = Vec::new();
         let line = std::mem::take(&mut self.line);
         if !line.is_empty() {
@@ -196,8 +194,7 @@ fn plain(line: &str, entries: &mut Vec<Entry>) {
 }
 
 /// Reads a whole transcript.
-#[must_use]
-pub fn read(bytes: &[u8]) -> Vec<Entry> {
+pub(crate) fn read(bytes: &[u8]) -> Vec<Entry> {
     let mut reader = Reader::default();
     let mut entries = reader.push(bytes);
     for entry in reader.finish() {

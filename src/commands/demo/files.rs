@@ -8,7 +8,7 @@ macro_rules! files {
 }
 
 /// Every file: path and text.
-pub const FILES: &[(&str, &str)] = files![
+pub(super) const FILES: &[(&str, &str)] = files![
     ".harness/agent.sh",
     ".harness/check-esm.sh",
     "README.md",

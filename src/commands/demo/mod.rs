@@ -18,7 +18,7 @@ use crate::store::{Expected, Move, Store};
 use crate::ui::{Ui, human, table};
 
 /// `git harness demo`
-pub fn run(args: &cli::Demo, ui: &Ui) -> Result<u8> {
+pub(super) fn run(args: &cli::Demo, ui: &Ui) -> Result<u8> {
     let dir = match &args.dir {
         Some(dir) => ambient::current_dir()?.join(dir),
         None => ambient::temp_dir().join(format!("git-harness-demo-{}", &ambient::nonce()[..6])),

@@ -17,7 +17,7 @@ use crate::ui::Ui;
 const FOLDER: &str = ".harness";
 
 /// `git harness init`
-pub fn run(here: &Path, args: &cli::Init, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::Init, ui: &Ui) -> Result<u8> {
     let Some(name) = &args.recipe else {
         if args.list {
             let lines = RECIPES.iter().map(|recipe| format!("{}\n", recipe.name));

@@ -21,7 +21,7 @@ use crate::store::layout;
 use crate::ui::Ui;
 
 /// `git harness queue`
-pub fn run(here: &Path, args: &cli::Queue, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::Queue, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let target = target(&store, args.target.as_deref())?;
     match &args.action {

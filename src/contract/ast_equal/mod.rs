@@ -84,7 +84,6 @@ pub struct Comparison {
 
 impl Comparison {
     /// Whether they are one program.
-    #[must_use]
     pub fn is_equal(&self) -> bool {
         self.differences.is_empty()
     }
@@ -140,9 +139,6 @@ pub enum CompareError {
 }
 
 /// Compares two files.
-///
-/// # Errors
-/// If one of them is not in a language that is known here, or cannot be parsed.
 pub fn compare(from: &Source, to: &Source, options: &Options) -> Result<Comparison, CompareError> {
     let fault = |message: String| CompareError::Internal { path: to.path.to_owned(), message };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(STACK).build();

@@ -3,7 +3,6 @@
 use super::Options;
 
 /// What is compared and what may be added, as it is told to an agent. `from` and `to` are globs.
-#[must_use]
 pub fn terms(from: &str, to: &str, options: &Options) -> String {
     let mut said = vec![
         format!(

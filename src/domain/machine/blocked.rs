@@ -14,7 +14,6 @@ pub(super) fn free(state: &RunState, policy: &Policy, after: &[TaskId]) -> bool 
 }
 
 /// Whether nothing more will happen to these tasks by itself: each has ended, or waits for one that will not land.
-#[must_use]
 pub fn at_rest(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
     state.plan.tasks.iter().all(|task| match state.tasks.get(&task.id).map(|s| &s.phase) {
         Some(Phase::Running | Phase::Verifying | Phase::Reviewing | Phase::Queued) => false,
@@ -24,7 +23,6 @@ pub fn at_rest(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bo
 }
 
 /// Whether nothing more will happen before a person has read something: what has not ended waits for that, or cannot begin.
-#[must_use]
 pub fn awaits_review(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
     let reviewing = |t: &TaskId| state.tasks.get(t).is_some_and(|s| s.phase == Phase::Reviewing);
     state.plan.tasks.iter().any(|task| reviewing(&task.id))
@@ -36,7 +34,6 @@ pub fn awaits_review(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId)
 }
 
 /// The tasks that cannot begin, each with the failed or skipped one that it waits for, be it through others.
-#[must_use]
 pub fn blocked(state: &RunState) -> BTreeMap<TaskId, TaskId> {
     if state.count(&Phase::Failed) + state.count(&Phase::Skipped) == 0 {
         return BTreeMap::new();
@@ -66,7 +63,6 @@ pub fn blocked(state: &RunState) -> BTreeMap<TaskId, TaskId> {
 
 /// Whether a run has come to rest although not every task has ended: those that are left wait for failed or skipped
 /// ones.
-#[must_use]
 pub fn stalled(state: &RunState) -> bool {
     let policy = Policy { keep_going: false, ..Policy::default() };
     !state.ended() && at_rest(state, &policy, &|_| true)

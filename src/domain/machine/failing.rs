@@ -23,7 +23,6 @@ pub struct Alike {
 }
 
 /// The failed tasks by what they have in common, the largest group first.
-#[must_use]
 pub fn alike(state: &RunState) -> Vec<Alike> {
     let mut groups: BTreeMap<&str, Vec<TaskId>> = BTreeMap::new();
     if state.count(&Phase::Failed) == 0 {

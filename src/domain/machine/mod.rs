@@ -209,7 +209,6 @@ struct Decider<'a> {
 }
 
 /// What an observation means in a state: the events to journal, possibly none.
-#[must_use]
 pub fn decide(
     state: &RunState,
     observation: Observation,

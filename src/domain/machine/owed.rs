@@ -23,7 +23,6 @@ fn free(state: &RunState, policy: &Policy, now: Timestamp) -> usize {
 }
 
 /// What keeps every task of an active run from starting, in words.
-#[must_use]
 pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<String> {
     if !state.account.open(now) {
         let because = state.account.because.as_deref().unwrap_or("the account is closed");
@@ -73,7 +72,6 @@ fn presented(state: &RunState, policy: &Policy, now: Timestamp) -> Vec<(TaskId, 
 }
 
 /// How many evaluators may be at work at the same time, beside the agents that run.
-#[must_use]
 pub fn evaluators(state: &RunState, policy: &Policy) -> usize {
     let account = state.evaluators_account(policy);
     let slots = account.slots.unwrap_or(policy.jobs).min(policy.jobs);
@@ -124,7 +122,6 @@ pub(super) fn owed_start(state: &RunState, policy: &Policy, now: Timestamp) -> V
 }
 
 /// Everything that is owed in a state, in the order in which it should be begun: what frees resources first.
-#[must_use]
 pub fn owed(state: &RunState, now: Timestamp, policy: &Policy) -> Vec<Effect> {
     let mut effects = Vec::new();
     let cancelled = state.phase == RunPhase::Cancelled;
@@ -156,7 +153,6 @@ pub fn owed(state: &RunState, now: Timestamp, policy: &Policy) -> Vec<Effect> {
 }
 
 /// The earliest moment after `now` at which more may be owed without anything being seen.
-#[must_use]
 pub fn next_wake(state: &RunState, now: Timestamp) -> Option<Timestamp> {
     let waits = |s: &&TaskState| !s.phase.ended() && s.not_before > now;
     let tasks = state.tasks.values().filter(waits).map(|s| s.not_before);

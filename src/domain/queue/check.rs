@@ -8,7 +8,6 @@ use super::words::{Kind, Owed};
 
 impl Queue {
     /// What is wrong with the state, in sentences. Nothing ever should be.
-    #[must_use]
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         self.check_places(&mut faults);

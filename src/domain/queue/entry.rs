@@ -11,9 +11,6 @@ pub struct EntryId(Box<str>);
 
 impl EntryId {
     /// Accepts what a branch can be called. Whether there is one is not asked here.
-    ///
-    /// # Errors
-    /// If it is empty or has blanks or control characters in it.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(BadName(format!("not the name of a branch or task: {text:?}")));
@@ -22,7 +19,6 @@ impl EntryId {
     }
 
     /// The name.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -100,7 +96,6 @@ pub enum Standing {
 
 impl Standing {
     /// Whether it is over.
-    #[must_use]
     pub fn ended(&self) -> bool {
         match self {
             Self::Landed | Self::Out(_) => true,

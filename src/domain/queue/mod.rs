@@ -96,7 +96,6 @@ pub struct Queue {
 
 impl Queue {
     /// An empty queue before a target, given by its tip and that commit's tree.
-    #[must_use]
     pub fn new(settings: Settings, tip: Oid, tree: Oid) -> Self {
         let batch = settings.batch.clamp(1, LARGEST);
         let settings = Settings { batch, places: settings.places.max(1), ..settings };
@@ -157,7 +156,6 @@ impl Queue {
     }
 
     /// What is owed, what frees most first.
-    #[must_use]
     pub fn owed(&self) -> Vec<Owed> {
         let stopped = self.stop.is_some();
         let trains = || self.trains.iter().filter(|_| !stopped);
@@ -228,13 +226,11 @@ impl Queue {
     }
 
     /// The target's tip.
-    #[must_use]
     pub fn tip(&self) -> &Oid {
         &self.tip
     }
 
     /// An entry, also when it is over.
-    #[must_use]
     pub fn item(&self, id: &EntryId) -> Option<&Item> {
         self.items.get(id)
     }
@@ -255,13 +251,11 @@ impl Queue {
     }
 
     /// Why nothing happens, if something keeps it from happening.
-    #[must_use]
     pub fn stopped(&self) -> Option<Stop> {
         self.stop
     }
 
     /// Whether every entry has landed or left.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.leaving.is_empty() && self.items.values().all(|i| i.standing.ended())
     }

@@ -11,13 +11,12 @@ use crate::domain::id::Timestamp;
 
 /// The waiting entries, by score and by age.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Pool {
+pub(super) struct Pool {
     by_score: BTreeSet<(i128, u64, EntryId)>,
     by_age: BTreeSet<(u64, u64, EntryId)>,
 }
 
 /// The less, the earlier it is taken: an entry's age and priority in one number. `ageing` is as in [`super::Settings`].
-#[must_use]
 pub fn rank(since: Timestamp, priority: i64, ageing: u64) -> i128 {
     i128::from(since.0) - i128::from(priority) * i128::from(ageing.max(1))
 }

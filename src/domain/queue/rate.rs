@@ -28,13 +28,11 @@ impl Rate {
     }
 
     /// Of a million, this many fail.
-    #[must_use]
     pub fn millionths(self) -> u32 {
         self.0
     }
 
     /// How many entries to verify together.
-    #[must_use]
     pub fn group(self, batch: usize) -> usize {
         let ideal = usize::try_from(IDEAL / self.0.max(1)).unwrap_or(LARGEST);
         ideal.clamp(2, LARGEST).min(batch).max(1)

@@ -85,13 +85,11 @@ impl Train {
     }
 
     /// Its commits, in order; none before it is built.
-    #[must_use]
     pub fn steps(&self) -> &[Step] {
         self.steps.as_deref().unwrap_or_default()
     }
 
     /// Whether it has been built.
-    #[must_use]
     pub fn built(&self) -> bool {
         self.steps.is_some()
     }

@@ -17,7 +17,6 @@ pub enum Kind {
 
 impl Kind {
     /// The word that users see.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Lane => "screen",

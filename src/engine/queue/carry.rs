@@ -137,8 +137,9 @@ impl Worker<'_> {
                 "{entries}: the checks could not be run, which is held against nobody: {fault}"
             ));
             if times + 1 >= FAULTS {
-                self.person =
-                    Some(format!("the checks could not be run {FAULTS} times in a row, the last time for {entries}: {fault}"));
+                self.person = Some(format!(
+                    "the checks could not be run {FAULTS} times in a row, the last time for {entries}: {fault}"
+                ));
             }
         } else {
             self.faults = (0, None);

@@ -18,7 +18,7 @@ use crate::store::{Store, layout};
 
 /// What does not change while a queue is worked off.
 #[derive(Debug)]
-pub struct Desk {
+pub(crate) struct Desk {
     /// The state.
     pub store: Store,
     /// The full name of the target.
@@ -37,7 +37,7 @@ pub struct Desk {
 
 /// What a commit of the target says of branches that want to land on it.
 #[derive(Debug, PartialEq)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// Its `harness.toml`, of which `[queue]`, `[[check]]` and `[worktree]` count.
     pub job: Job,
     /// Files that checks and setup name, as that commit has them, and where they are written out.
@@ -50,8 +50,7 @@ pub struct Rules {
 
 impl Desk {
     /// A desk for a target.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         store: Store,
         target: String,
         program: PathBuf,
@@ -63,28 +62,22 @@ impl Desk {
     }
 
     /// The target as people call it.
-    #[must_use]
-    pub fn short(&self) -> &str {
+    pub(crate) fn short(&self) -> &str {
         layout::short(&self.target)
     }
 
     /// The name of the queue in refs and folders.
-    #[must_use]
-    pub fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         layout::queue_key(&self.target)
     }
 
     /// The name under which verdicts are noted for which the queue's book vouches. No run is called so.
-    #[must_use]
-    pub fn voucher(&self) -> String {
+    pub(crate) fn voucher(&self) -> String {
         format!("queue:{}", self.key())
     }
 
     /// The target's tip.
-    ///
-    /// # Errors
-    /// If there is no such branch.
-    pub fn tip(&self) -> Result<Oid> {
+    pub(crate) fn tip(&self) -> Result<Oid> {
         self.store.read(&self.target)?.ok_or_else(|| {
             let what = format!("there is no branch `{}`", self.short());
             Advice::new(what, "name the branch that receives the work with `--target`").into()
@@ -92,10 +85,7 @@ impl Desk {
     }
 
     /// The rules of a commit of the target: never those of a branch that wants to land.
-    ///
-    /// # Errors
-    /// If it has no `harness.toml`, or that is not right, or it has no check that says anything of a branch.
-    pub fn rules(&self, tip: &Oid) -> Result<Arc<Rules>> {
+    pub(crate) fn rules(&self, tip: &Oid) -> Result<Arc<Rules>> {
         let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, rules)) = &*known
             && of == tip
@@ -112,10 +102,7 @@ impl Desk {
     }
 
     /// Removes the places, and what keepers have left in their folders. Says how many places there were.
-    ///
-    /// # Errors
-    /// If a keeper is at work, or something cannot be removed.
-    pub fn sweep(&self) -> Result<usize> {
+    pub(crate) fn sweep(&self) -> Result<usize> {
         let places = self.rules(&self.tip()?)?.places.clone();
         let local = self.store.local().queue(&self.key());
         let mut removed = 0;

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-pub use desk::{Desk, Rules};
-pub use now::{Now, now, now_of_run};
+pub(crate) use desk::{Desk, Rules};
+pub(crate) use now::{Now, now, now_of_run};
 
 use self::judge::{Case, Judged};
 use super::signals;
@@ -41,7 +41,7 @@ const FAULTS: u32 = 5;
 
 /// How a queue is worked off.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// Whether to stay when nothing is left.
     pub follow: bool,
     /// The remote that gets every landing first.
@@ -50,7 +50,7 @@ pub struct Options {
 
 /// Something to tell the person who watches.
 #[derive(Debug)]
-pub enum Told<'a> {
+pub(crate) enum Told<'a> {
     /// Something was written into the book, by whomever.
     Book(&'a BookEvent),
     /// A verification begins: what for, and of which branches.
@@ -61,7 +61,7 @@ pub enum Told<'a> {
 
 /// Why the work came to an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// Every branch has landed or left.
     Empty,
     /// Those that are left wait for something that does not happen here; what.
@@ -96,7 +96,7 @@ struct Flight {
 }
 
 /// The work on one queue.
-pub struct Worker<'a> {
+pub(crate) struct Worker<'a> {
     desk: Arc<Desk>,
     options: Options,
     rules: Arc<Rules>,
@@ -130,10 +130,7 @@ pub struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     /// Reads the book of a target and its rules.
-    ///
-    /// # Errors
-    /// If the target, its rules or the book cannot be read.
-    pub fn new(
+    pub(crate) fn new(
         desk: Arc<Desk>,
         options: Options,
         report: &'a mut dyn FnMut(Told<'_>),
@@ -171,10 +168,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Works until nothing is left that can be done.
-    ///
-    /// # Errors
-    /// If the state cannot be read or written.
-    pub fn work(mut self) -> Result<Ended> {
+    pub(crate) fn work(mut self) -> Result<Ended> {
         let tell = self.news.0.clone();
         signals::listen(move |signal| {
             tell.send(News::Signal(signal)).ok();

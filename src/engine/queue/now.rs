@@ -14,7 +14,7 @@ use crate::store::Store;
 
 /// A verification under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Now {
+pub(crate) struct Now {
     /// What for.
     pub kind: String,
     /// The branches.
@@ -28,15 +28,13 @@ fn file(desk: &Desk) -> std::path::PathBuf {
 }
 
 /// What the process that works a queue off is verifying; nothing if that cannot be read.
-#[must_use]
-pub fn now(desk: &Desk) -> Vec<Now> {
+pub(crate) fn now(desk: &Desk) -> Vec<Now> {
     let bytes = std::fs::read(file(desk)).ok();
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// The tasks of a run that keepers are judging as they would land, also where nobody drives the run; nothing of what cannot be read.
-#[must_use]
-pub fn now_of_run(store: &Store, run: &RunId) -> Vec<Now> {
+pub(crate) fn now_of_run(store: &Store, run: &RunId) -> Vec<Now> {
     let folders = std::fs::read_dir(store.local().verifications(run)).into_iter().flatten();
     let judged = |dir: std::path::PathBuf| {
         let Work::Checks(work) = Spec::read(&dir).ok()?.work else { return None };

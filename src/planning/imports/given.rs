@@ -10,7 +10,7 @@ use crate::planning::snapshot::{Snapshot, join, normal, split};
 
 /// A graph as a tool printed it, and the folders from which its paths may be meant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Given {
+pub(crate) struct Given {
     /// What each path needs.
     pub edges: BTreeMap<String, Vec<String>>,
     /// The tool's own arguments: some tools name paths from the folder that they were given.
@@ -18,10 +18,7 @@ pub struct Given {
 }
 
 /// Reads what a tool printed: `{"a.js": ["b.js"]}`.
-///
-/// # Errors
-/// If it is anything else.
-pub fn parse(printed: &str) -> Result<BTreeMap<String, Vec<String>>> {
+pub(crate) fn parse(printed: &str) -> Result<BTreeMap<String, Vec<String>>> {
     serde_json::from_str(printed).context(
         "the tool of `[plan] edges` did not print an object of paths, each with a list of the paths that it needs",
     )

@@ -14,7 +14,7 @@ const EXTENSIONS: [&str; 8] = [".js", ".jsx", ".mjs", ".cjs", ".ts", ".tsx", ".m
 
 /// How a module is asked for; packages may give different files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum How {
+pub(super) enum How {
     /// `import`, `export … from`, `import()`, and their kin in types.
     Import,
     /// `require()`.
@@ -32,20 +32,17 @@ impl How {
 }
 
 /// Whether a file of this name is read here.
-#[must_use]
-pub fn is_source(path: &str) -> bool {
+pub(super) fn is_source(path: &str) -> bool {
     EXTENSIONS.iter().any(|e| path.ends_with(e))
 }
 
 /// Whether the file may hold types.
-#[must_use]
-pub fn is_typed(path: &str) -> bool {
+pub(super) fn is_typed(path: &str) -> bool {
     path.ends_with("ts") || path.ends_with(".tsx")
 }
 
 /// A kept fact as what it says.
-#[must_use]
-pub fn meaning(fact: &str) -> Option<(How, &str)> {
+pub(super) fn meaning(fact: &str) -> Option<(How, &str)> {
     let (letter, specifier) = fact.split_once(':')?;
     [How::Import, How::Require]
         .into_iter()
@@ -54,8 +51,7 @@ pub fn meaning(fact: &str) -> Option<(How, &str)> {
 }
 
 /// The specifiers in a file, in an order of their own and each once; nothing if it cannot be parsed.
-#[must_use]
-pub fn facts(path: &str, text: &str) -> Option<Vec<String>> {
+pub(super) fn facts(path: &str, text: &str) -> Option<Vec<String>> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     let mut doubtful = None;
     for kind in kinds(path) {

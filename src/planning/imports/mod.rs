@@ -29,11 +29,11 @@ use super::cache::Cache;
 use super::discover::{CHUNK, File};
 use super::snapshot::Snapshot;
 
-pub use given::{Given, parse};
+pub(crate) use given::{Given, parse};
 
 /// The edges of a plan's files, by their numbers: sorted, each once, none to itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Graph {
+pub(super) struct Graph {
     /// For each file, the files that it needs.
     pub needs: Vec<Vec<usize>>,
     /// Files of a known language that could not be understood, so that what they need is unknown.
@@ -42,7 +42,7 @@ pub struct Graph {
 
 /// A language whose imports are understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Language {
+pub(super) enum Language {
     /// JavaScript and TypeScript.
     JavaScript,
     /// Python.
@@ -53,8 +53,7 @@ pub enum Language {
 
 impl Language {
     /// That of a file, by its name.
-    #[must_use]
-    pub fn of(path: &str) -> Option<Self> {
+    pub(super) fn of(path: &str) -> Option<Self> {
         if javascript::is_source(path) {
             Some(Self::JavaScript)
         } else if python::is_source(path) {
@@ -68,10 +67,7 @@ impl Language {
 }
 
 /// The graph of files, which are sorted by path, in the tree of `base`.
-///
-/// # Errors
-/// If an object cannot be read.
-pub fn graph(
+pub(super) fn graph(
     repo: &gix::Repository,
     base: ObjectId,
     files: &[File],
@@ -114,10 +110,7 @@ pub fn graph(
 }
 
 /// The graph of files as another tool sees it, and what of it was of no use.
-///
-/// # Errors
-/// If an object cannot be read, or nothing that the tool named is in the tree.
-pub fn given_graph(
+pub(super) fn given_graph(
     repo: &gix::Repository,
     base: ObjectId,
     given: &Given,

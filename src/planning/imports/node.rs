@@ -16,7 +16,7 @@ use crate::planning::snapshot::{Snapshot, join, split};
 const SOURCE_FOLDERS: [&str; 3] = ["src", "lib", ""];
 
 /// Finds what modules mean.
-pub struct Node {
+pub(super) struct Node {
     snapshot: Arc<Snapshot>,
     packages: Packages,
     /// By whether the file that asks may hold types, and by how it asks.
@@ -78,10 +78,7 @@ fn options(typed: bool, how: How, types: bool) -> ResolveOptions {
 
 impl Node {
     /// For the files of a tree.
-    ///
-    /// # Errors
-    /// If a `package.json` cannot be read.
-    pub fn new(repo: &gix::Repository, snapshot: &Arc<Snapshot>) -> Result<Self> {
+    pub(super) fn new(repo: &gix::Repository, snapshot: &Arc<Snapshot>) -> Result<Self> {
         let packages = packages(repo, snapshot)?;
         let files = VirtualFiles::of(repo, Arc::clone(snapshot), packages.clone());
         let first =
@@ -99,8 +96,7 @@ impl Node {
     }
 
     /// The files of the tree that a file means by what was found in it.
-    #[must_use]
-    pub fn targets(&self, from: &str, facts: &[String]) -> Vec<String> {
+    pub(super) fn targets(&self, from: &str, facts: &[String]) -> Vec<String> {
         let found = facts.iter().filter_map(|fact| meaning(fact));
         found.filter_map(|(how, specifier)| self.target(from, how, specifier)).collect()
     }

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use crate::planning::snapshot::{Snapshot, join, split};
 
 /// Whether a file of this name is read here.
-#[must_use]
-pub fn is_source(path: &str) -> bool {
+pub(super) fn is_source(path: &str) -> bool {
     path.ends_with(".py") || path.ends_with(".pyi")
 }
 
@@ -24,8 +23,7 @@ enum Token<'a> {
 }
 
 /// The imports in a file, each once: `a.b` for `import a.b`, `..a:b` for `from ..a import b`.
-#[must_use]
-pub fn facts(text: &str) -> Vec<String> {
+pub(super) fn facts(text: &str) -> Vec<String> {
     let mut found = BTreeSet::new();
     let tokens = tokens(text);
     let mut rest = tokens.as_slice();
@@ -141,7 +139,7 @@ fn string(text: &str, quote: char) -> usize {
 }
 
 /// Finds what modules mean.
-pub struct Python<'s> {
+pub(super) struct Python<'s> {
     snapshot: &'s Snapshot,
     /// Folders in which top-level modules are looked for, for everybody.
     roots: Vec<String>,
@@ -151,8 +149,7 @@ pub struct Python<'s> {
 
 impl<'s> Python<'s> {
     /// For the files of a tree.
-    #[must_use]
-    pub fn new(snapshot: &'s Snapshot) -> Self {
+    pub(super) fn new(snapshot: &'s Snapshot) -> Self {
         let mut holders = BTreeSet::new();
         for path in [snapshot.ending(".py"), snapshot.ending(".pyi")].concat() {
             let mut dir = split(path).0;
@@ -179,8 +176,7 @@ impl<'s> Python<'s> {
     }
 
     /// The files of the tree that a file means by what was found in it.
-    #[must_use]
-    pub fn targets(&self, from: &str, facts: &[String]) -> Vec<String> {
+    pub(super) fn targets(&self, from: &str, facts: &[String]) -> Vec<String> {
         facts.iter().filter_map(|fact| self.target(from, fact)).collect()
     }
 

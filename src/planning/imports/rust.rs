@@ -7,8 +7,7 @@ use anyhow::Result;
 use crate::planning::snapshot::{Snapshot, join, normal, split, text};
 
 /// Whether a file of this name is read here.
-#[must_use]
-pub fn is_source(path: &str) -> bool {
+pub(super) fn is_source(path: &str) -> bool {
     path.ends_with(".rs")
 }
 
@@ -33,7 +32,7 @@ struct Crate {
 }
 
 /// Finds what modules mean.
-pub struct Rust {
+pub(super) struct Rust {
     packages: Vec<Package>,
     crates: Vec<Crate>,
     /// The crate of the library of each name.
@@ -43,14 +42,11 @@ pub struct Rust {
 }
 
 /// What is said in each file.
-pub type Facts = HashMap<String, Vec<String>>;
+pub(super) type Facts = HashMap<String, Vec<String>>;
 
 impl Rust {
     /// For the files of a tree; `facts` are those of all its Rust files.
-    ///
-    /// # Errors
-    /// If a `Cargo.toml` cannot be read. One that is no TOML is none.
-    pub fn new(repo: &gix::Repository, snapshot: &Snapshot, facts: &Facts) -> Result<Self> {
+    pub(super) fn new(repo: &gix::Repository, snapshot: &Snapshot, facts: &Facts) -> Result<Self> {
         let mut packages = Vec::new();
         for path in snapshot.named("Cargo.toml") {
             let Some(id) = snapshot.file(path) else { continue };
@@ -77,8 +73,7 @@ impl Rust {
     }
 
     /// The files of the tree that a file means by what was found in it.
-    #[must_use]
-    pub fn targets(&self, from: &str, facts: &[String]) -> Vec<String> {
+    pub(super) fn targets(&self, from: &str, facts: &[String]) -> Vec<String> {
         let mut found = Vec::new();
         for (number, module) in self.homes.get(from).into_iter().flatten() {
             let home = &self.crates[*number];

@@ -13,8 +13,7 @@ enum Token<'a> {
 
 /// What is said in a file, each once and sorted: `m:a::b` for `mod b;` inside `mod a { … }`, `p:b=x.rs` where its file is
 /// named by `#[path]`, `u:a::b|crate::x::y` for a path named inside `mod a { mod b { … } }`, and `e:x` for `extern crate`.
-#[must_use]
-pub fn facts(text: &str) -> Vec<String> {
+pub(super) fn facts(text: &str) -> Vec<String> {
     let tokens = tokens(text);
     let mut reader =
         Reader { tokens: &tokens, at: 0, inside: Vec::new(), depth: 0, found: Vec::new() };

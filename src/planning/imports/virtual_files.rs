@@ -14,7 +14,7 @@ use crate::planning::snapshot::{Snapshot, join, normal, split, text};
 /// Where the tree is taken to be: deep enough that no `../` climbs out of it and in again.
 const TOP: &str = "/harness/base/tree";
 /// The folder of installed packages.
-pub const MODULES: &str = "node_modules";
+pub(super) const MODULES: &str = "node_modules";
 /// Folders that builds make. They count only where the commit does not have them.
 const BUILT: [&str; 12] = [
     "dist", "build", "lib", "out", "output", "esm", "cjs", "es", "types", "typings", "dist-es",
@@ -30,11 +30,11 @@ const MADE: [&str; 11] =
 const SOURCES: [&str; 8] = [".ts", ".tsx", ".mts", ".cts", ".js", ".jsx", ".mjs", ".cjs"];
 
 /// A package of the repository: its folder, by its name.
-pub type Packages = HashMap<String, String>;
+pub(super) type Packages = HashMap<String, String>;
 
 /// The file system.
 #[derive(Clone, Default)]
-pub struct VirtualFiles {
+pub(super) struct VirtualFiles {
     /// Nothing: the tree is empty, which is what the resolver makes where nobody gives it another.
     inner: Option<Arc<Inner>>,
 }
@@ -57,21 +57,18 @@ enum Entry {
 }
 
 /// The path in the resolver's world of a path of the tree.
-#[must_use]
-pub fn outer(path: &str) -> PathBuf {
+pub(super) fn outer(path: &str) -> PathBuf {
     if path.is_empty() { PathBuf::from(TOP) } else { PathBuf::from(format!("{TOP}/{path}")) }
 }
 
 /// The path of the tree of a path in the resolver's world.
-#[must_use]
-pub fn inner(path: &Path) -> Option<&str> {
+pub(super) fn inner(path: &Path) -> Option<&str> {
     let rest = path.to_str()?.strip_prefix(TOP)?;
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
 /// The package that a specifier begins with, and what is behind it: nothing, or a path with its slash.
-#[must_use]
-pub fn package_of(specifier: &str) -> (&str, &str) {
+pub(super) fn package_of(specifier: &str) -> (&str, &str) {
     let scoped = specifier.starts_with('@');
     let slash = specifier.match_indices('/').nth(usize::from(scoped)).map(|(at, _)| at);
     specifier.split_at(slash.unwrap_or(specifier.len()))
@@ -79,10 +76,7 @@ pub fn package_of(specifier: &str) -> (&str, &str) {
 
 /// The packages of a repository, by name. Of two with the same name the one that lies higher counts; what is installed
 /// or belongs to tests of tools is not asked for by name.
-///
-/// # Errors
-/// If a `package.json` cannot be read. One that is no JSON is none.
-pub fn packages(repo: &gix::Repository, snapshot: &Snapshot) -> anyhow::Result<Packages> {
+pub(super) fn packages(repo: &gix::Repository, snapshot: &Snapshot) -> anyhow::Result<Packages> {
     let mut found: Vec<(usize, String, String)> = Vec::new();
     for path in snapshot.named("package.json") {
         let dir = split(path).0;
@@ -104,8 +98,7 @@ pub fn packages(repo: &gix::Repository, snapshot: &Snapshot) -> anyhow::Result<P
 
 impl VirtualFiles {
     /// The file system of a tree.
-    #[must_use]
-    pub fn of(repo: &gix::Repository, snapshot: Arc<Snapshot>, packages: Packages) -> Self {
+    pub(super) fn of(repo: &gix::Repository, snapshot: Arc<Snapshot>, packages: Packages) -> Self {
         let roots = snapshot.named("package.json").iter().map(|p| split(p).0.to_owned()).collect();
         let repo = repo.clone().into_sync();
         Self { inner: Some(Arc::new(Inner { repo, snapshot, packages, roots })) }

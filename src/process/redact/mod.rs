@@ -18,7 +18,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use rules::{Class, JWT, PEM, RULES, Rule, Text, Verdict};
 
 /// What stands for a secret.
-pub const REDACTED: &str = "[redacted]";
+pub(super) const REDACTED: &str = "[redacted]";
 
 /// A shorter value is no secret, and would be found everywhere.
 const SHORTEST: usize = 6;
@@ -53,7 +53,7 @@ struct Known {
 
 /// Knows what is secret.
 #[derive(Clone)]
-pub struct Redactor(Arc<Known>);
+pub(crate) struct Redactor(Arc<Known>);
 
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,10 +64,7 @@ impl fmt::Debug for Redactor {
 
 impl Redactor {
     /// One for these values and for everything that looks like a key. Values of less than six bytes are left alone.
-    ///
-    /// # Errors
-    /// If the values are too large to be looked for.
-    pub fn new<V: AsRef<[u8]>>(values: &[V]) -> io::Result<Self> {
+    pub(crate) fn new<V: AsRef<[u8]>>(values: &[V]) -> io::Result<Self> {
         if values.is_empty()
             && let Some(plain) = PLAIN.get()
         {
@@ -111,8 +108,7 @@ impl Redactor {
     }
 
     /// A whole text without its secrets.
-    #[must_use]
-    pub fn clean(&self, text: &[u8]) -> Vec<u8> {
+    pub(crate) fn clean(&self, text: &[u8]) -> Vec<u8> {
         let mut clean = Vec::with_capacity(text.len());
         let mut stream = self.stream();
         stream.push(text, &mut clean);

@@ -30,7 +30,6 @@ pub const VERSION: u32 = 1;
 const TRAILER_LIMIT: usize = 1_000;
 
 /// Text on one line, without control characters, cut to what a trailer may hold.
-#[must_use]
 pub fn one_line(text: &str) -> String {
     let words = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     let mut line = words.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -43,7 +42,6 @@ pub fn one_line(text: &str) -> String {
 }
 
 /// The trailers of a message: the last paragraph's `Key: value` lines.
-#[must_use]
 pub fn trailers(message: &str) -> Trailers<'_> {
     Trailers::of(message)
 }
@@ -281,9 +279,6 @@ fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
 }
 
 /// A task event with the state after it, as a commit message.
-///
-/// # Errors
-/// If the event cannot be serialised.
 pub fn write_task(
     run: &str,
     task: &TaskId,
@@ -392,9 +387,6 @@ fn phase(text: &str) -> Result<Phase> {
 }
 
 /// The state that a task's tip says.
-///
-/// # Errors
-/// If a trailer is missing or is not what this version writes.
 pub fn read_state(message: &str) -> Result<TaskState> {
     let map = trailers(message);
     version(&map)?;
@@ -454,9 +446,6 @@ pub fn read_state(message: &str) -> Result<TaskState> {
 }
 
 /// The event that a commit of a task's chain records.
-///
-/// # Errors
-/// If it is not one of this version.
 pub fn read_task_event(message: &str) -> Result<TaskEvent> {
     let map = trailers(message);
     version(&map)?;

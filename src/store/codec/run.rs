@@ -120,9 +120,6 @@ fn counted(counts: [usize; 6]) -> String {
 }
 
 /// A run event as a commit message.
-///
-/// # Errors
-/// If the event cannot be serialised.
 pub fn write_run(run: &str, event: &RunEvent, seq: u64, nonce: &str) -> Result<String> {
     let (word, sentence, wire) = tell(&event.kind);
     let mut ids = String::new();
@@ -139,9 +136,6 @@ pub fn write_run(run: &str, event: &RunEvent, seq: u64, nonce: &str) -> Result<S
 }
 
 /// The event that a commit of a run's chain records.
-///
-/// # Errors
-/// If it is not one of this version.
 pub fn read_run_event(message: &str) -> Result<RunEvent> {
     let map = trailers(message);
     version(&map)?;

@@ -9,7 +9,6 @@ pub struct Trailers<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Trailers<'a> {
     /// Those of a message.
-    #[must_use]
     pub fn of(message: &'a str) -> Self {
         let lines = message.trim_end().rsplit('\n').take_while(|line| !line.is_empty());
         let mut found = Vec::with_capacity(32);
@@ -22,13 +21,11 @@ impl<'a> Trailers<'a> {
     }
 
     /// The value of a key: the last one, if there are several.
-    #[must_use]
     pub fn get(&self, key: &str) -> Option<&&'a str> {
         self.0.iter().rev().find(|(known, _)| *known == key).map(|(_, value)| value)
     }
 
     /// Whether there is such a key.
-    #[must_use]
     pub fn has(&self, key: &str) -> bool {
         self.get(key).is_some()
     }

@@ -18,7 +18,7 @@ const CALM: usize = 4_000;
 /// A landing that has happened: the tip and tree after it, and what landed.
 type Landing = (Oid, Oid, Vec<(EntryId, Oid)>);
 
-pub struct Chaos {
+pub(super) struct Chaos {
     pub world: World,
     settings: Settings,
     pub queue: Queue,
@@ -38,7 +38,7 @@ pub struct Chaos {
 }
 
 impl Chaos {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let mut world = World::new(seed, 0);
         world.flakes = [0, 0, 0, 10_000, 100_000][world.dice.below(5)];
         let settings = Settings {
@@ -284,7 +284,7 @@ impl Chaos {
     }
 
     /// Something happens.
-    pub fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         self.now += 1;
         match self.world.dice.below(40) {
             0..2 => {
@@ -317,7 +317,7 @@ impl Chaos {
     }
 
     /// Nobody interferes any more.
-    pub fn calm_down(&mut self) {
+    pub(super) fn calm_down(&mut self) {
         self.mend();
         for id in self.names.clone() {
             self.tell(Seen::Released(id));
@@ -344,7 +344,7 @@ impl Chaos {
     }
 
     /// Whoever is still there waits for something that is not.
-    pub fn check_end(&self) {
+    pub(super) fn check_end(&self) {
         let landed =
             |id: &EntryId| self.queue.item(id).is_some_and(|i| i.standing == Standing::Landed);
         for item in self.queue.items().filter(|i| !i.standing.ended()) {

@@ -2,10 +2,10 @@
 
 /// A generator, given by its seed.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub(super) struct Dice(u64);
 
 /// One step of the generator, which is a good hash as well.
-pub fn mix(number: u64) -> u64 {
+pub(super) fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -13,7 +13,7 @@ pub fn mix(number: u64) -> u64 {
 }
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(mix(seed))
     }
 
@@ -23,17 +23,17 @@ impl Dice {
     }
 
     /// A number below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(n.max(1)).unwrap()).unwrap()
     }
 
     /// Whether something happens that does so this often in a million times.
-    pub fn chance(&mut self, millionths: u64) -> bool {
+    pub(super) fn chance(&mut self, millionths: u64) -> bool {
         self.next() % 1_000_000 < millionths
     }
 
     /// One of these.
-    pub fn one<'a, T>(&mut self, some: &'a [T]) -> Option<&'a T> {
+    pub(super) fn one<'a, T>(&mut self, some: &'a [T]) -> Option<&'a T> {
         some.get(self.below(some.len()))
     }
 }

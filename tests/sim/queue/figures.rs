@@ -21,14 +21,14 @@ struct Figures {
 
 /// How the world is: how often, in a million, a change is bad, a pair breaks, a check fails for nothing.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Luck {
+pub(super) struct Luck {
     pub bad: u64,
     pub pairs: u64,
     pub flakes: u64,
 }
 
 /// Makes `n` entries at once.
-pub fn crowd(world: &mut World, n: usize, luck: Luck) -> Vec<Entry> {
+pub(super) fn crowd(world: &mut World, n: usize, luck: Luck) -> Vec<Entry> {
     let entry = |number: usize| {
         let bad = world.dice.chance(luck.bad);
         let older = 0..if luck.pairs > 0 { number } else { 0 };
@@ -47,7 +47,7 @@ pub fn crowd(world: &mut World, n: usize, luck: Luck) -> Vec<Entry> {
 }
 
 /// A queue at work: builds and landings take no time, verifications one unit.
-pub struct Site {
+pub(super) struct Site {
     settings: Settings,
     pub world: World,
     pub queue: Queue,
@@ -58,7 +58,7 @@ pub struct Site {
 }
 
 impl Site {
-    pub fn new(settings: Settings, world: World) -> Self {
+    pub(super) fn new(settings: Settings, world: World) -> Self {
         let (tip, tree) = world.tip();
         let queue = Queue::new(settings, tip, tree);
         Self { settings, world, queue, flight: BTreeMap::new(), now: 0, wronged: 0 }
@@ -111,7 +111,7 @@ impl Site {
     }
 
     /// Lets the time pass until something is over. Says whether anything was under way.
-    pub fn pass(&mut self) -> bool {
+    pub(super) fn pass(&mut self) -> bool {
         self.act();
         let Some(now) = self.flight.values().map(|(_, at)| *at).min() else { return false };
         self.now = now;

@@ -9,7 +9,7 @@ use super::dice::{Dice, mix};
 
 /// What one candidate does to the target.
 #[derive(Debug, Clone, Default)]
-pub struct Change {
+pub(super) struct Change {
     /// It fails wherever it is.
     pub bad: bool,
     /// It fails together with these, which are older, in whatever order they land.
@@ -20,7 +20,7 @@ pub struct Change {
 
 /// A commit: which changes are in it, and whether its tree passes.
 #[derive(Debug, Clone)]
-pub struct Node {
+pub(super) struct Node {
     tree: Oid,
     set: Vec<u64>,
     hash: u64,
@@ -43,7 +43,7 @@ fn oid(kind: char, hash: u64) -> Oid {
 type Pairs = HashMap<usize, Vec<usize>>;
 
 #[derive(Debug)]
-pub struct World {
+pub(super) struct World {
     pub dice: Dice,
     /// How often, in a million times, checks fail that should pass.
     pub flakes: u64,
@@ -65,7 +65,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, flakes: u64) -> Self {
+    pub(super) fn new(seed: u64, flakes: u64) -> Self {
         let (tip, tree) = (oid('c', mix(0)), oid('d', 0));
         let root = Node {
             tree: tree.clone(),
@@ -93,7 +93,7 @@ impl World {
     }
 
     /// Makes a candidate; its number and its commit.
-    pub fn change(&mut self, change: Change) -> (usize, Oid) {
+    pub(super) fn change(&mut self, change: Change) -> (usize, Oid) {
         let number = self.changes.len();
         let name = oid('b', mix(u64::try_from(number).unwrap()));
         for other in &change.breaks {
@@ -109,16 +109,16 @@ impl World {
         (number, name)
     }
 
-    pub fn number(&self, candidate: &Oid) -> usize {
+    pub(super) fn number(&self, candidate: &Oid) -> usize {
         self.numbers[candidate]
     }
 
-    pub fn tip(&self) -> (Oid, Oid) {
+    pub(super) fn tip(&self) -> (Oid, Oid) {
         (self.tip.clone(), self.nodes[&self.tip].tree.clone())
     }
 
     /// Whether a change, alone on a commit, would merge and break nothing.
-    pub fn welcome(&self, onto: &Oid, number: usize) -> bool {
+    pub(super) fn welcome(&self, onto: &Oid, number: usize) -> bool {
         let onto = &self.nodes[onto];
         let with =
             |pairs: &Pairs| pairs.get(&number).is_some_and(|o| o.iter().any(|o| onto.has(*o)));
@@ -143,7 +143,11 @@ impl World {
     }
 
     /// Merges candidates in memory.
-    pub fn merge(&mut self, onto: &Oid, entries: &[(EntryId, Oid)]) -> (Vec<Step>, Vec<Clash>) {
+    pub(super) fn merge(
+        &mut self,
+        onto: &Oid,
+        entries: &[(EntryId, Oid)],
+    ) -> (Vec<Step>, Vec<Clash>) {
         let (mut at, mut steps, mut clashes) = (onto.clone(), Vec::new(), Vec::new());
         for (entry, candidate) in entries {
             let number = self.numbers[candidate];
@@ -162,7 +166,7 @@ impl World {
     }
 
     /// Runs the checks.
-    pub fn verify(&mut self, tree: &Oid) -> Ruling {
+    pub(super) fn verify(&mut self, tree: &Oid) -> Ruling {
         self.runs += 1;
         if self.fails[tree] {
             return Ruling::Red("a check".into());
@@ -175,12 +179,12 @@ impl World {
         Ruling::Green
     }
 
-    pub fn passes(&self, tree: &Oid) -> bool {
+    pub(super) fn passes(&self, tree: &Oid) -> bool {
         !self.fails[tree]
     }
 
     /// Moves the target, if it is where it is expected. What lands was verified, passes, and was not there before.
-    pub fn land(
+    pub(super) fn land(
         &mut self,
         onto: &Oid,
         commit: &Oid,
@@ -212,12 +216,12 @@ impl World {
     }
 
     /// Somebody else puts a change on the target, without asking.
-    pub fn push(&mut self, number: usize) {
+    pub(super) fn push(&mut self, number: usize) {
         self.tip = self.put(&self.tip.clone(), number);
     }
 
     /// Somebody else takes the target back to where it was before its last commit.
-    pub fn pull_back(&mut self) {
+    pub(super) fn pull_back(&mut self) {
         if let Some(parent) = self.nodes[&self.tip].parent.clone() {
             self.tip = parent;
         }

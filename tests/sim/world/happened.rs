@@ -9,7 +9,7 @@ use git_harness::domain::machine::Decision;
 use super::World;
 
 impl World {
-    pub fn happened(&self) -> BTreeSet<String> {
+    pub(crate) fn happened(&self) -> BTreeSet<String> {
         let mut words = BTreeSet::new();
         if self.was_torn {
             words.insert("half written".to_owned());

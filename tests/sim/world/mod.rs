@@ -27,7 +27,7 @@ struct Commit {
     task: Option<TaskId>,
 }
 
-pub struct World {
+pub(crate) struct World {
     tape: Tape,
     mood: Mood,
     policy: Policy,
@@ -65,12 +65,12 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(plan: Plan, policy: Policy, paused: bool, mood: Mood, tape: Tape) -> Self {
+    pub(crate) fn new(plan: Plan, policy: Policy, paused: bool, mood: Mood, tape: Tape) -> Self {
         let program = Program { talks: true, takes_ids: true, cumulative: false };
         Self::with(plan, policy, paused, (mood, program), tape)
     }
 
-    pub fn with(
+    pub(crate) fn with(
         plan: Plan,
         policy: Policy,
         paused: bool,
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// A person pays for more.
-    pub fn raise_budgets(&mut self) {
+    pub(crate) fn raise_budgets(&mut self) {
         (self.policy.tokens, self.policy.cost) = (None, None);
         self.tell(Observation::JobChanged(vec!["[limits]".into()]));
     }
@@ -137,7 +137,7 @@ impl World {
     }
 
     /// Tells the machine something and holds what it makes of it against the book.
-    pub fn tell(&mut self, observation: Observation) -> bool {
+    pub(crate) fn tell(&mut self, observation: Observation) -> bool {
         let decisions = decide(&self.state, observation.clone(), self.now, &self.policy);
         let news = !decisions.is_empty();
         let before = self.state.clone();
@@ -179,7 +179,7 @@ impl World {
     }
 
     /// One step. Says whether anything can still happen.
-    pub fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         self.turn += 1;
         let action = if self.tape.over() { 0 } else { self.tape.pick(20) };
         match action {
@@ -327,7 +327,7 @@ impl World {
     }
 
     /// A person reads one of the candidates that wait for it. Says whether there was one.
-    pub fn review(&mut self) -> bool {
+    pub(crate) fn review(&mut self) -> bool {
         let waits = |p: &Page| match &p.stage {
             Stage::Read(candidate) | Stage::Accepted(candidate) => Some(candidate.clone()),
             _ => None,
@@ -355,7 +355,7 @@ impl World {
         self.tell(news)
     }
 
-    pub fn calm(&self) -> bool {
+    pub(crate) fn calm(&self) -> bool {
         self.tape.over()
     }
 }

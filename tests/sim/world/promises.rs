@@ -144,7 +144,7 @@ impl World {
     }
 
     /// What must hold when nothing more happens.
-    pub fn check_end(&self) {
+    pub(crate) fn check_end(&self) {
         self.journal.compare(&self.state, &self.plan);
         for task in &self.plan.tasks {
             assert_eq!(self.files(&task.id), task.files, "{} is done once", task.id);
