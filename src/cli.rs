@@ -7,10 +7,10 @@ mod queue;
 mod reviews;
 mod why;
 
-pub(crate) use jobs::{Init, New, Validate};
-pub(crate) use queue::{Queue, QueueAction, QueueAdd, QueueReject, QueueRun};
-pub(crate) use reviews::{Approve, Reject, Review, ReviewFormat};
-pub(crate) use why::{Blame, Why};
+pub(crate) use jobs::{InitArgs, NewArgs, ValidateArgs};
+pub(crate) use queue::{QueueAction, QueueAddArgs, QueueArgs, QueueRejectArgs, QueueRunArgs};
+pub(crate) use reviews::{ApproveArgs, RejectArgs, ReviewArgs, ReviewFormat};
+pub(crate) use why::{BlameArgs, WhyArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -28,68 +28,68 @@ pub struct Cli {
     pub directory: Option<PathBuf>,
     /// What to do
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Verb,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum Verb {
     /// Write a job from a recipe
-    Init(Init),
+    Init(InitArgs),
     /// Plan a job and carry it out, or go on with its run
-    Start(Start),
+    Start(StartArgs),
     /// Show how a run stands
-    Status(Status),
+    Status(StatusArgs),
     /// Take one step: record what ended, fill free slots, land what is ready
-    Poll(Poll),
+    Poll(PollArgs),
     /// Start nothing new; running agents finish, or are stopped with `--now`
-    Stop(Stop),
+    Stop(StopArgs),
     /// Show the tasks that a job would have
-    Plan(Plan),
+    Plan(PlanArgs),
     /// Check a job file without running anything
-    Validate(Validate),
+    Validate(ValidateArgs),
     /// Tell whether everything is there that a job needs
-    Doctor(Doctor),
+    Doctor(DoctorArgs),
     /// Have an agent write a job, checked by a program and graded by another session
-    New(New),
+    New(NewArgs),
     /// Show what is known about agents' programs, and what an ending of one would count as
-    Agent(Agent),
+    Agent(AgentArgs),
     /// Show what has happened in a run, or to one task
-    Log(Log),
+    Log(LogArgs),
     /// Show one task in full
-    Show(Show),
+    Show(ShowArgs),
     /// Join what the tasks of a run have handed in; also of a run that is under way
-    Collect(Collect),
+    Collect(CollectArgs),
     /// List the candidates that wait for a review, or show one
-    Review(Review),
+    Review(ReviewArgs),
     /// Let reviewed candidates land
-    Approve(Approve),
+    Approve(ApproveArgs),
     /// Send a candidate back, with the words as feedback for a new attempt
-    Reject(Reject),
+    Reject(RejectArgs),
     /// Let branches land when the target's own checks pass with them: the merge queue
-    Queue(Queue),
+    Queue(QueueArgs),
     /// Tell which run, task, agent and checks a commit comes from, also after a rebase or a squash
-    Why(Why),
+    Why(WhyArgs),
     /// Show for each line of a file which work it comes from
-    Blame(Blame),
+    Blame(BlameArgs),
     /// Run the checks of a task's candidate again
-    Verify(Verify),
+    Verify(VerifyArgs),
     /// Try failed tasks again, with all their budgets new
-    Retry(Retry),
+    Retry(RetryArgs),
     /// Take tasks out of a run
-    Skip(Skip),
+    Skip(SkipArgs),
     /// Give a run up; what has landed stays landed
-    Cancel(RunArgument),
+    Cancel(RunArgs),
     /// Remove worktrees, branches and refs of what has landed
-    Sweep(RunArgument),
+    Sweep(RunArgs),
     /// Run a whole job in a small repository made for it, with a scripted agent
-    Demo(Demo),
+    Demo(DemoArgs),
     /// Print what an agent must know to drive this program, as a SKILL.md
     Skill,
     /// Show a man page, or install them all, so that `git help harness` works
-    Man(Man),
+    Man(ManArgs),
     /// Print a completion script for a shell
-    Completions(Completions),
+    Completions(CompletionsArgs),
     /// What a supervisor starts for each attempt and each verification
     #[command(hide = true)]
     Keeper {
@@ -100,7 +100,7 @@ pub enum Command {
 
 /// A run.
 #[derive(Debug, Args)]
-pub struct RunArgument {
+pub struct RunArgs {
     /// The run; may be left out where only one is active
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
@@ -111,7 +111,7 @@ pub struct RunArgument {
 
 /// `start`
 #[derive(Debug, Args)]
-pub struct Start {
+pub struct StartArgs {
     /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
@@ -158,7 +158,7 @@ pub struct Start {
 
 /// `status`
 #[derive(Debug, Args)]
-pub struct Status {
+pub struct StatusArgs {
     /// The run; may be left out where only one is active
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
@@ -178,7 +178,7 @@ pub struct Status {
 
 /// `poll`
 #[derive(Debug, Args)]
-pub struct Poll {
+pub struct PollArgs {
     /// The run; may be left out where only one is active
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
@@ -189,7 +189,7 @@ pub struct Poll {
 
 /// `stop`
 #[derive(Debug, Args)]
-pub struct Stop {
+pub struct StopArgs {
     /// The run; may be left out where only one is active
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
@@ -200,7 +200,7 @@ pub struct Stop {
 
 /// `plan`
 #[derive(Debug, Args)]
-pub struct Plan {
+pub struct PlanArgs {
     /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
@@ -235,7 +235,7 @@ pub struct Plan {
 
 /// `doctor`
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub struct DoctorArgs {
     /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
@@ -246,7 +246,7 @@ pub struct Doctor {
 
 /// `agent`
 #[derive(Debug, Args)]
-pub struct Agent {
+pub struct AgentArgs {
     /// What to do
     #[command(subcommand)]
     pub command: AgentCommand,
@@ -256,14 +256,14 @@ pub struct Agent {
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
     /// List the presets: with which version each was tried, and what it can do
-    List(AgentList),
+    List(AgentListArgs),
     /// Tell what a captured ending would count as, as JSON
-    Classify(AgentClassify),
+    Classify(AgentClassifyArgs),
 }
 
 /// `agent list`
 #[derive(Debug, Args)]
-pub struct AgentList {
+pub struct AgentListArgs {
     /// Also the presets of this job file
     #[arg(long, value_name = "FILE")]
     pub job: Option<PathBuf>,
@@ -274,7 +274,7 @@ pub struct AgentList {
 
 /// `agent classify`
 #[derive(Debug, Args)]
-pub struct AgentClassify {
+pub struct AgentClassifyArgs {
     /// The preset
     #[arg(value_name = "PRESET")]
     pub preset: String,
@@ -286,7 +286,7 @@ pub struct AgentClassify {
     pub signal: Option<i32>,
     /// Whether the worktree had changed, where that is known
     #[arg(long, value_enum, value_name = "yes|no")]
-    pub changed: Option<Changed>,
+    pub changed: Option<WorktreeChange>,
     /// The model, for its price, where the program does not tell it
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
@@ -306,7 +306,7 @@ pub struct AgentClassify {
 
 /// Whether something had changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Changed {
+pub enum WorktreeChange {
     /// It had.
     Yes,
     /// It had not.
@@ -315,7 +315,7 @@ pub enum Changed {
 
 /// `log`
 #[derive(Debug, Args)]
-pub struct Log {
+pub struct LogArgs {
     /// A run, or a task as RUN/TASK or TASK
     #[arg(value_name = "RUN|TASK", num_args = 0..=2)]
     pub names: Vec<String>,
@@ -329,7 +329,7 @@ pub struct Log {
 
 /// `show`
 #[derive(Debug, Args)]
-pub struct Show {
+pub struct ShowArgs {
     /// The task, as RUN/TASK or TASK
     pub task: String,
     /// Show what the candidate changes
@@ -351,7 +351,7 @@ pub struct Show {
 
 /// `collect`
 #[derive(Debug, Args)]
-pub struct Collect {
+pub struct CollectArgs {
     /// The run; may be left out where only one is active
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
@@ -368,7 +368,7 @@ pub struct Collect {
 
 /// `verify`
 #[derive(Debug, Args)]
-pub struct Verify {
+pub struct VerifyArgs {
     /// The task, as RUN/TASK or TASK
     pub task: String,
     /// Print JSON
@@ -378,7 +378,7 @@ pub struct Verify {
 
 /// `retry`
 #[derive(Debug, Args)]
-pub struct Retry {
+pub struct RetryArgs {
     /// The tasks, as RUN/TASK or TASK
     #[arg(required_unless_present = "failed")]
     pub tasks: Vec<String>,
@@ -392,7 +392,7 @@ pub struct Retry {
 
 /// `skip`
 #[derive(Debug, Args)]
-pub struct Skip {
+pub struct SkipArgs {
     /// The tasks, as RUN/TASK or TASK
     #[arg(required = true)]
     pub tasks: Vec<String>,
@@ -403,7 +403,7 @@ pub struct Skip {
 
 /// `demo`
 #[derive(Debug, Args)]
-pub struct Demo {
+pub struct DemoArgs {
     /// Where to make the repository; it must not exist. Default: a new folder in the temporary one
     #[arg(value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -411,7 +411,7 @@ pub struct Demo {
 
 /// `man`
 #[derive(Debug, Args)]
-pub struct Man {
+pub struct ManArgs {
     /// Write the pages where `man` looks for those of this program
     #[arg(long)]
     pub install: bool,
@@ -425,7 +425,7 @@ pub struct Man {
 
 /// `completions`
 #[derive(Debug, Args)]
-pub struct Completions {
+pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,

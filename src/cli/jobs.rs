@@ -4,7 +4,7 @@ use clap::Args;
 
 /// `validate`
 #[derive(Debug, Args)]
-pub struct Validate {
+pub struct ValidateArgs {
     /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
@@ -18,7 +18,7 @@ pub struct Validate {
 
 /// `new`
 #[derive(Debug, Args)]
-pub struct New {
+pub struct NewArgs {
     /// What is to be done, and how one sees that it is done
     #[arg(value_name = "DESCRIPTION")]
     pub description: String,
@@ -38,7 +38,7 @@ pub struct New {
 
 /// `init`
 #[derive(Debug, Args)]
-pub struct Init {
+pub struct InitArgs {
     /// Write it to `.harness/NAME/` instead of `harness.toml` at the repository's top
     #[arg(value_name = "NAME")]
     pub name: Option<String>,

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 /// `queue`
 #[derive(Debug, Args)]
-pub struct Queue {
+pub struct QueueArgs {
     /// The branch that receives the work; default the only one with a queue, else `main` or `master`
     #[arg(long, global = true, value_name = "BRANCH")]
     pub target: Option<String>,
@@ -23,17 +23,17 @@ pub struct Queue {
 #[derive(Debug, Subcommand)]
 pub enum QueueAction {
     /// Let branches land when the checks of the target's own `harness.toml` pass with them
-    Add(QueueAdd),
+    Add(QueueAddArgs),
     /// Take branches out
-    Remove(QueueBranches),
+    Remove(QueueBranchesArgs),
     /// Say that branches have been read and may land, where `[queue] review = "required"`
-    Approve(QueueBranches),
+    Approve(QueueBranchesArgs),
     /// Send branches back, with words for whoever made them
-    Reject(QueueReject),
+    Reject(QueueRejectArgs),
     /// List what waits, and what is being verified
-    List(QueueList),
+    List(QueueListArgs),
     /// Work the queue off, until it is empty
-    Run(QueueRun),
+    Run(QueueRunArgs),
     /// Remove the worktrees in which trains were verified; the next `run` makes them again
     Sweep,
     /// Begin nothing more, until `resume`
@@ -44,7 +44,7 @@ pub enum QueueAction {
 
 /// `queue add`
 #[derive(Debug, Args)]
-pub struct QueueAdd {
+pub struct QueueAddArgs {
     /// The branches
     #[arg(value_name = "BRANCH", required = true)]
     pub branches: Vec<String>,
@@ -58,7 +58,7 @@ pub struct QueueAdd {
 
 /// Branches.
 #[derive(Debug, Args)]
-pub struct QueueBranches {
+pub struct QueueBranchesArgs {
     /// The branches
     #[arg(value_name = "BRANCH", required = true)]
     pub branches: Vec<String>,
@@ -66,7 +66,7 @@ pub struct QueueBranches {
 
 /// `queue reject`
 #[derive(Debug, Args)]
-pub struct QueueReject {
+pub struct QueueRejectArgs {
     /// The branches
     #[arg(value_name = "BRANCH", required = true)]
     pub branches: Vec<String>,
@@ -77,7 +77,7 @@ pub struct QueueReject {
 
 /// `queue list`
 #[derive(Debug, Args)]
-pub struct QueueList {
+pub struct QueueListArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -88,7 +88,7 @@ pub struct QueueList {
 
 /// `queue run`
 #[derive(Debug, Args)]
-pub struct QueueRun {
+pub struct QueueRunArgs {
     /// Stay when it is empty, and wait for more
     #[arg(long)]
     pub follow: bool,

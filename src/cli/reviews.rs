@@ -4,7 +4,7 @@ use clap::Args;
 
 /// `review`
 #[derive(Debug, Args)]
-pub struct Review {
+pub struct ReviewArgs {
     /// The task whose candidate is shown, as RUN/TASK; without it, all that wait are listed
     #[arg(value_name = "TASK")]
     pub task: Option<String>,
@@ -33,7 +33,7 @@ pub enum ReviewFormat {
 
 /// `approve`
 #[derive(Debug, Args)]
-pub struct Approve {
+pub struct ApproveArgs {
     /// The tasks, as RUN/TASK; the run may be left out where only one is active
     #[arg(value_name = "TASK", required_unless_present = "all")]
     pub tasks: Vec<String>,
@@ -50,7 +50,7 @@ pub struct Approve {
 
 /// `reject`
 #[derive(Debug, Args)]
-pub struct Reject {
+pub struct RejectArgs {
     /// The task, as RUN/TASK; the run may be left out where only one is active
     #[arg(value_name = "TASK")]
     pub task: String,

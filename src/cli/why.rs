@@ -4,7 +4,7 @@ use clap::Args;
 
 /// `why`
 #[derive(Debug, Args)]
-pub struct Why {
+pub struct WhyArgs {
     /// The commit; default HEAD
     #[arg(value_name = "COMMIT")]
     pub commit: Option<String>,
@@ -18,7 +18,7 @@ pub struct Why {
 
 /// `blame`
 #[derive(Debug, Args)]
-pub struct Blame {
+pub struct BlameArgs {
     /// The file
     #[arg(value_name = "FILE")]
     pub file: String,

@@ -15,7 +15,7 @@ use crate::job::{self, Job};
 use crate::ui::{Ui, printable, table};
 
 /// `git harness agent`
-pub(super) fn run(here: &Path, args: &cli::Agent, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::AgentArgs, ui: &Ui) -> Result<u8> {
     match &args.command {
         cli::AgentCommand::List(args) => list(here, args, ui),
         cli::AgentCommand::Classify(args) => tell(here, args, ui),
@@ -42,7 +42,7 @@ fn all(job: Option<&Job>) -> Result<Vec<Preset>> {
     Ok(NAMES.into_iter().chain(new).map(|name| named(name, job)).collect::<Result<_, _>>()?)
 }
 
-fn list(here: &Path, args: &cli::AgentList, ui: &Ui) -> Result<u8> {
+fn list(here: &Path, args: &cli::AgentListArgs, ui: &Ui) -> Result<u8> {
     let job = read_job(here, args.job.as_deref())?;
     let presets = all(job.as_ref())?;
     if args.json {
@@ -78,7 +78,7 @@ fn profiles(preset: &Preset) -> String {
     if names.is_empty() { "-".into() } else { names.join(", ") }
 }
 
-fn tell(here: &Path, args: &cli::AgentClassify, ui: &Ui) -> Result<u8> {
+fn tell(here: &Path, args: &cli::AgentClassifyArgs, ui: &Ui) -> Result<u8> {
     let job = read_job(here, args.job.as_deref())?;
     let mut preset = named(&args.preset, job.as_ref())?;
     if let Some(model) = &args.model {
@@ -88,7 +88,7 @@ fn tell(here: &Path, args: &cli::AgentClassify, ui: &Ui) -> Result<u8> {
     let stderr = args.stderr.as_ref().map_or(Ok(Vec::new()), |file| read(here, file))?;
     let last = args.last_message.as_ref().map(|file| read(here, file)).transpose()?;
     let ended = Exit { code: args.exit, signal: args.signal, ours: None };
-    let changed = args.changed.map(|changed| changed == cli::Changed::Yes);
+    let changed = args.changed.map(|changed| changed == cli::WorktreeChange::Yes);
     let reading =
         classify(&preset, ended, &stdout, &stderr, last.as_deref(), changed, ambient::now());
     ui.result(&format!("{}\n", as_json(&reading)));

@@ -37,7 +37,7 @@ impl Level {
 type Finding = (Level, String, String);
 
 /// `git harness doctor`
-pub(super) fn run(here: &Path, args: &cli::Doctor, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::DoctorArgs, ui: &Ui) -> Result<u8> {
     let mut found: Vec<Finding> = Vec::new();
     let store = opened::store(here)?;
     found.push((Level::Ok, "git".into(), format!("version {}", store.git().version())));

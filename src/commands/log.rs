@@ -20,7 +20,7 @@ struct Entry {
 }
 
 /// `git harness log`
-pub(super) fn run(here: &Path, args: &cli::Log, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::LogArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let (run, task) = which(&store, &args.names)?;
     if args.follow {

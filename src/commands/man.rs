@@ -54,7 +54,7 @@ pub const PAGES: &[(&str, &str)] = pages![
 ];
 
 /// `git harness man`
-pub(crate) fn run(args: &cli::Man, ui: &Ui) -> Result<u8> {
+pub(crate) fn run(args: &cli::ManArgs, ui: &Ui) -> Result<u8> {
     if !args.install {
         let wanted = args.page.as_deref().unwrap_or("git-harness");
         let page = PAGES.iter().find(|(name, _)| {

@@ -34,7 +34,7 @@ mod why;
 use clap::{CommandFactory, Parser};
 
 use crate::ambient;
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Verb};
 use crate::error;
 use crate::ui::Ui;
 
@@ -72,40 +72,40 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         None => ambient::current_dir()?,
     };
     match &cli.command {
-        Command::Init(args) => init::run(&here, args, ui),
-        Command::New(args) => new::run(&here, args, ui),
-        Command::Start(args) => start::run(&here, args, ui),
-        Command::Status(args) => status::run(&here, args, ui),
-        Command::Poll(args) => poll::run(&here, args, ui),
-        Command::Stop(args) => stop::run(&here, args, ui),
-        Command::Plan(args) => plan::run(&here, args, ui),
-        Command::Validate(args) => validate::run(&here, args, ui),
-        Command::Review(args) => review::run(&here, args, ui),
-        Command::Approve(args) => review::approve(&here, args, ui),
-        Command::Reject(args) => review::reject(&here, args, ui),
-        Command::Doctor(args) => doctor::run(&here, args, ui),
-        Command::Agent(args) => agent::run(&here, args, ui),
-        Command::Log(args) => log::run(&here, args, ui),
-        Command::Show(args) => show::run(&here, args, ui),
-        Command::Collect(args) => collect::run(&here, args, ui),
-        Command::Queue(args) => queue::run(&here, args, ui),
-        Command::Why(args) => why::run(&here, args, ui),
-        Command::Blame(args) => why::blame(&here, args, ui),
-        Command::Verify(args) => verify::run(&here, args, ui),
-        Command::Retry(args) => request::retry(&here, args, ui),
-        Command::Skip(args) => request::skip(&here, args, ui),
-        Command::Cancel(args) => stop::cancel(&here, args, ui),
-        Command::Sweep(args) => sweep::run(&here, args, ui),
-        Command::Demo(args) => demo::run(args, ui),
-        Command::Skill => skill::run(ui),
-        Command::Man(args) => man::run(args, ui),
-        Command::Completions(args) => {
+        Verb::Init(args) => init::run(&here, args, ui),
+        Verb::New(args) => new::run(&here, args, ui),
+        Verb::Start(args) => start::run(&here, args, ui),
+        Verb::Status(args) => status::run(&here, args, ui),
+        Verb::Poll(args) => poll::run(&here, args, ui),
+        Verb::Stop(args) => stop::run(&here, args, ui),
+        Verb::Plan(args) => plan::run(&here, args, ui),
+        Verb::Validate(args) => validate::run(&here, args, ui),
+        Verb::Review(args) => review::run(&here, args, ui),
+        Verb::Approve(args) => review::approve(&here, args, ui),
+        Verb::Reject(args) => review::reject(&here, args, ui),
+        Verb::Doctor(args) => doctor::run(&here, args, ui),
+        Verb::Agent(args) => agent::run(&here, args, ui),
+        Verb::Log(args) => log::run(&here, args, ui),
+        Verb::Show(args) => show::run(&here, args, ui),
+        Verb::Collect(args) => collect::run(&here, args, ui),
+        Verb::Queue(args) => queue::run(&here, args, ui),
+        Verb::Why(args) => why::run(&here, args, ui),
+        Verb::Blame(args) => why::blame(&here, args, ui),
+        Verb::Verify(args) => verify::run(&here, args, ui),
+        Verb::Retry(args) => request::retry(&here, args, ui),
+        Verb::Skip(args) => request::skip(&here, args, ui),
+        Verb::Cancel(args) => stop::cancel(&here, args, ui),
+        Verb::Sweep(args) => sweep::run(&here, args, ui),
+        Verb::Demo(args) => demo::run(args, ui),
+        Verb::Skill => skill::run(ui),
+        Verb::Man(args) => man::run(args, ui),
+        Verb::Completions(args) => {
             let mut text = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "git-harness", &mut text);
             ui.result(&String::from_utf8_lossy(&text));
             Ok(error::OK)
         }
-        Command::Keeper { dir } => {
+        Verb::Keeper { dir } => {
             crate::keeper::main(dir)?;
             Ok(error::OK)
         }

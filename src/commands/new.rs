@@ -44,7 +44,7 @@ const WORDS: usize = 4;
 const ROUNDS: i64 = 3;
 
 /// `git harness new`
-pub(super) fn run(here: &Path, args: &cli::New, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::NewArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let Some(top) = store.repo().top().map(Path::to_path_buf) else {
         bail!("this repository has no work tree to write a job into");
@@ -80,7 +80,7 @@ pub(super) fn run(here: &Path, args: &cli::New, ui: &Ui) -> Result<u8> {
 }
 
 /// The job's name: said, or the first words of the description.
-fn name(args: &cli::New) -> Result<String> {
+fn name(args: &cli::NewArgs) -> Result<String> {
     if let Some(name) = &args.name {
         let plain = job::slug(name);
         if plain != *name {
@@ -108,7 +108,13 @@ fn unfinished(store: &Store, name: &str, scratch: &Path) -> Result<Option<RunId>
 }
 
 /// Writes the job that writes the job: on a commit of its own, which has the skeleton.
-fn prepare(store: &Store, here: &Path, args: &cli::New, name: &str, scratch: &Path) -> Result<()> {
+fn prepare(
+    store: &Store,
+    here: &Path,
+    args: &cli::NewArgs,
+    name: &str,
+    scratch: &Path,
+) -> Result<()> {
     let folder = format!("{FOLDER}/{name}");
     let base = skeleton(store, &folder, name)?;
     let (agent, presets) = caller(store, here, args)?;
@@ -140,7 +146,7 @@ fn skeleton(store: &Store, folder: &str, name: &str) -> Result<Oid> {
 }
 
 /// The agent, as the job at hand calls it, or by its preset; and the presets that it may need.
-fn caller(store: &Store, here: &Path, args: &cli::New) -> Result<(toml::Table, toml::Table)> {
+fn caller(store: &Store, here: &Path, args: &cli::NewArgs) -> Result<(toml::Table, toml::Table)> {
     let default = store.repo().top().is_some_and(|top| top.join(job::FILE_NAME).is_file());
     let mut agent = toml::Table::new();
     let mut presets = toml::Table::new();
@@ -166,7 +172,7 @@ fn caller(store: &Store, here: &Path, args: &cli::New) -> Result<(toml::Table, t
 }
 
 fn job_text(
-    args: &cli::New,
+    args: &cli::NewArgs,
     name: &str,
     folder: &str,
     base: &Oid,
@@ -238,8 +244,8 @@ fn job_text(
     Ok(toml::to_string(&text)?)
 }
 
-fn start_args(run: &RunId, job: &str) -> cli::Start {
-    cli::Start {
+fn start_args(run: &RunId, job: &str) -> cli::StartArgs {
+    cli::StartArgs {
         job: Some(job.to_owned()),
         run: Some(run.to_string()),
         jobs: None,

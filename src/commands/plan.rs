@@ -141,7 +141,7 @@ fn budget(repo: &Repo, found: &jobfile::Found) -> Result<Option<Budget>> {
 }
 
 /// `git harness plan`
-pub(super) fn run(here: &Path, args: &cli::Plan, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::PlanArgs, ui: &Ui) -> Result<u8> {
     let repo = Repo::discover(here)?;
     let found = jobfile::find(&repo, here, args.job.as_deref())?;
     let base = repo.resolve_commit(&found.job.job.base)?;
@@ -202,7 +202,7 @@ pub(super) fn run(here: &Path, args: &cli::Plan, ui: &Ui) -> Result<u8> {
 }
 
 /// What `start` would make of the job's run.
-fn diff(here: &Path, found: &jobfile::Found, args: &cli::Plan, ui: &Ui) -> Result<u8> {
+fn diff(here: &Path, found: &jobfile::Found, args: &cli::PlanArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let run = match &args.run {
         Some(name) => opened::run(&store, Some(name))?,

@@ -13,7 +13,7 @@ use crate::error;
 use crate::ui::{Ui, human};
 
 /// `git harness poll`
-pub(super) fn run(here: &Path, args: &cli::Poll, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let run = opened::run(&store, args.run.as_deref())?;
     let proof = match opened::try_hold(&store, &run)? {

@@ -67,7 +67,7 @@ pub(super) fn tell(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Resul
 }
 
 /// `git harness retry`
-pub(super) fn retry(here: &Path, args: &cli::Retry, ui: &Ui) -> Result<u8> {
+pub(super) fn retry(here: &Path, args: &cli::RetryArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     if args.failed {
         let run = opened::run(&store, args.run.as_deref())?;
@@ -103,7 +103,7 @@ pub(super) fn hint_start(store: &Store, run: &RunId, ui: &Ui) {
 }
 
 /// `git harness skip`
-pub(super) fn skip(here: &Path, args: &cli::Skip, ui: &Ui) -> Result<u8> {
+pub(super) fn skip(here: &Path, args: &cli::SkipArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let message = args.message.clone();
     let wire = |task| Wire::Skip { task, message: message.clone() };

@@ -16,7 +16,7 @@ use crate::store::chain::findings;
 use crate::ui::{Ui, human, json, printable, table};
 
 /// `git harness show`
-pub(super) fn run(here: &Path, args: &cli::Show, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::ShowArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let (run, task) = opened::task(&store, &args.task, None)?;
     let loaded = opened::load(&store, &run)?;

@@ -22,7 +22,7 @@ use crate::store::{RunProof, Store, codec, layout};
 use crate::ui::{Ui, human};
 
 /// `git harness start`
-pub(super) fn run(here: &Path, args: &cli::Start, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::StartArgs, ui: &Ui) -> Result<u8> {
     if args.in_background {
         // Its standard input is a lock that says it was started; from here on it is nobody's child.
         process::adopt_lock()?;
@@ -72,7 +72,7 @@ struct Chosen {
 }
 
 /// The run to carry out: an existing one, or one made now. `None`: a dry run, which ends here.
-fn choose(store: &Store, here: &Path, args: &cli::Start, ui: &Ui) -> Result<Option<Chosen>> {
+fn choose(store: &Store, here: &Path, args: &cli::StartArgs, ui: &Ui) -> Result<Option<Chosen>> {
     if let (Some(name), None) = (&args.run, &args.job) {
         let run = RunId::parse(name)?;
         if store.runs()?.contains(&run) {
@@ -123,7 +123,7 @@ fn going_on(
     store: &Store,
     run: RunId,
     changed: Option<jobfile::Found>,
-    args: &cli::Start,
+    args: &cli::StartArgs,
     ui: &Ui,
 ) -> Result<Option<Chosen>> {
     if args.dry_run {
@@ -143,7 +143,7 @@ fn going_on(
 }
 
 /// What the command line says of the plan of a run that there is.
-fn wish(args: &cli::Start) -> replan::Wish {
+fn wish(args: &cli::StartArgs) -> replan::Wish {
     replan::Wish {
         scope_dir: args.scope_dir.clone(),
         scope_files: args.scope_files.clone(),
@@ -179,7 +179,7 @@ fn make(
     store: &Store,
     found: &jobfile::Found,
     run: RunId,
-    args: &cli::Start,
+    args: &cli::StartArgs,
     ui: &Ui,
 ) -> Result<Option<RunId>> {
     let repo = store.repo();
@@ -287,7 +287,7 @@ fn only(loaded: &LoadedRun, names: &[String]) -> Result<BTreeSet<TaskId>> {
 fn carry_out(
     store: &Store,
     proof: RunProof,
-    args: &cli::Start,
+    args: &cli::StartArgs,
     only: BTreeSet<TaskId>,
     ui: &Ui,
 ) -> Result<u8> {
@@ -367,7 +367,7 @@ fn ended_code(state: &RunState) -> u8 {
 }
 
 /// Starts a supervisor that outlives this command, and waits until it holds the run.
-fn detach(store: &Store, run: &RunId, args: &cli::Start, force: bool, ui: &Ui) -> Result<u8> {
+fn detach(store: &Store, run: &RunId, args: &cli::StartArgs, force: bool, ui: &Ui) -> Result<u8> {
     if let Some(holder) = opened::driver(store, run) {
         return Err(Advice::new(
             format!("the run `{run}` is held by another process ({holder}); nothing was changed"),

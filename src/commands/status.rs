@@ -31,7 +31,7 @@ const WATCH: Duration = Duration::from_secs(1);
 const NAMED: usize = 10;
 
 /// `git harness status`
-pub(super) fn run(here: &Path, args: &cli::Status, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::StatusArgs, ui: &Ui) -> Result<u8> {
     let store = opened::looking(here)?;
     let run = match opened::run(&store, args.run.as_deref()) {
         Ok(run) => run,

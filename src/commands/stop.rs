@@ -11,7 +11,7 @@ use crate::engine::requests::Wire;
 use crate::ui::Ui;
 
 /// `git harness stop`
-pub(super) fn run(here: &Path, args: &cli::Stop, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::StopArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let run = opened::run(&store, args.run.as_deref())?;
     let code = request::tell(&store, &run, &[Wire::Stop { now: args.now }], ui)?;
@@ -26,7 +26,7 @@ pub(super) fn run(here: &Path, args: &cli::Stop, ui: &Ui) -> Result<u8> {
 }
 
 /// `git harness cancel`
-pub(super) fn cancel(here: &Path, args: &cli::RunArgument, ui: &Ui) -> Result<u8> {
+pub(super) fn cancel(here: &Path, args: &cli::RunArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let run = opened::run(&store, args.run.as_deref())?;
     let code = request::tell(&store, &run, &[Wire::Cancel], ui)?;

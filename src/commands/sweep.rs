@@ -11,7 +11,7 @@ use crate::error;
 use crate::ui::{Ui, human};
 
 /// `git harness sweep`
-pub(super) fn run(here: &Path, args: &cli::RunArgument, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::RunArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let run = opened::run(&store, args.run.as_deref())?;
     let proof = opened::hold(&store, &run)?;

@@ -12,7 +12,7 @@ use crate::repo::Repo;
 use crate::ui::{Ui, human};
 
 /// `git harness validate`
-pub(super) fn run(here: &Path, args: &cli::Validate, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::ValidateArgs, ui: &Ui) -> Result<u8> {
     let repo = Repo::discover(here)?;
     let found = jobfile::find(&repo, here, args.job.as_deref())?;
     let mut hints = advice(&found.job);

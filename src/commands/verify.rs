@@ -14,7 +14,7 @@ use crate::error;
 use crate::ui::{Ui, human, printable};
 
 /// `git harness verify`
-pub(super) fn run(here: &Path, args: &cli::Verify, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::VerifyArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let (run, task) = opened::task(&store, &args.task, None)?;
     let loaded = opened::load(&store, &run)?;

@@ -31,7 +31,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const CAP: u64 = 1 << 30;
 
 /// `git harness collect`
-pub(super) fn run(here: &Path, args: &cli::Collect, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::CollectArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let run = opened::run(&store, args.run.as_deref())?;
     let loaded = opened::load(&store, &run)?;

@@ -18,7 +18,7 @@ use crate::store::{Expected, Move, Store};
 use crate::ui::{Ui, human, table};
 
 /// `git harness demo`
-pub(super) fn run(args: &cli::Demo, ui: &Ui) -> Result<u8> {
+pub(super) fn run(args: &cli::DemoArgs, ui: &Ui) -> Result<u8> {
     let dir = match &args.dir {
         Some(dir) => ambient::current_dir()?.join(dir),
         None => ambient::temp_dir().join(format!("git-harness-demo-{}", &ambient::nonce()[..6])),
@@ -48,8 +48,8 @@ pub(super) fn run(args: &cli::Demo, ui: &Ui) -> Result<u8> {
     Ok(code)
 }
 
-fn start_arguments() -> cli::Start {
-    cli::Start {
+fn start_arguments() -> cli::StartArgs {
+    cli::StartArgs {
         job: None,
         run: None,
         jobs: None,

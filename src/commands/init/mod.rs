@@ -17,7 +17,7 @@ use crate::ui::Ui;
 const FOLDER: &str = ".harness";
 
 /// `git harness init`
-pub(super) fn run(here: &Path, args: &cli::Init, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::InitArgs, ui: &Ui) -> Result<u8> {
     let Some(name) = &args.recipe else {
         if args.list {
             let lines = RECIPES.iter().map(|recipe| format!("{}\n", recipe.name));
@@ -47,7 +47,7 @@ fn recipe(name: &str) -> Result<&'static Recipe> {
     })
 }
 
-fn write(here: &Path, args: &cli::Init, recipe: &Recipe, ui: &Ui) -> Result<u8> {
+fn write(here: &Path, args: &cli::InitArgs, recipe: &Recipe, ui: &Ui) -> Result<u8> {
     let repo = Repo::discover(here)?;
     let Some(top) = repo.top() else {
         bail!("this repository has no work tree to write a job into");

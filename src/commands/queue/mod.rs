@@ -21,7 +21,7 @@ use crate::store::layout;
 use crate::ui::Ui;
 
 /// `git harness queue`
-pub(super) fn run(here: &Path, args: &cli::Queue, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::QueueArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let target = target(&store, args.target.as_deref())?;
     match &args.action {
@@ -107,7 +107,7 @@ fn branch(store: &Store, name: &str) -> Result<Candidate> {
     }
 }
 
-fn add_branches(store: &Store, target: &str, add: &cli::QueueAdd, ui: &Ui) -> Result<u8> {
+fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -> Result<u8> {
     // Also says now, and not only when it is worked off, that there are no rules to judge a branch by.
     let desk = desk(store.clone(), target.to_owned())?;
     let tip = desk.tip()?;
@@ -215,7 +215,7 @@ fn approve(store: &Store, target: &str, names: &[String], ui: &Ui) -> Result<u8>
     Ok(error::OK)
 }
 
-fn send_back(store: &Store, target: &str, args: &cli::QueueReject, ui: &Ui) -> Result<u8> {
+fn send_back(store: &Store, target: &str, args: &cli::QueueRejectArgs, ui: &Ui) -> Result<u8> {
     let standing = list::Standing::of(store, target)?;
     let mut events = Vec::new();
     for name in &args.branches {

@@ -23,7 +23,7 @@ const WATCH: Duration = Duration::from_millis(500);
 /// How many lines of a finding are shown.
 const SHOWN: usize = 20;
 
-pub(super) fn run(store: Store, target: String, args: &cli::QueueRun, ui: &Ui) -> Result<u8> {
+pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &Ui) -> Result<u8> {
     let path = store.local().queue_worker_lock(&layout::queue_key(&target));
     make_parent(&path)?;
     let lock = Lock::try_take(&path, "works off a queue")

@@ -25,7 +25,7 @@ use crate::store::load::LoadedRun;
 use crate::ui::{Ui, human, table};
 
 /// `git harness review`
-pub(super) fn run(here: &Path, args: &cli::Review, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::ReviewArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let Some(name) = &args.task else { return list(&store, args, ui) };
     let (run, task) = opened::task(&store, name, args.run.as_deref())?;
@@ -99,7 +99,7 @@ fn waiting(store: &Store, run: Option<&str>) -> Result<Vec<(LoadedRun, Vec<TaskI
     Ok(found)
 }
 
-fn list(store: &Store, args: &cli::Review, ui: &Ui) -> Result<u8> {
+fn list(store: &Store, args: &cli::ReviewArgs, ui: &Ui) -> Result<u8> {
     let found = waiting(store, args.run.as_deref())?;
     let mut rows =
         vec![["TASK", "WAITS FOR", "ATTEMPT", "FILES", "LINES"].map(String::from).to_vec()];
@@ -154,7 +154,7 @@ fn candidate_of<'a>(
 }
 
 /// `git harness approve`
-pub(super) fn approve(here: &Path, args: &cli::Approve, ui: &Ui) -> Result<u8> {
+pub(super) fn approve(here: &Path, args: &cli::ApproveArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let by = who(&store);
     let mut wanted: BTreeMap<RunId, Vec<Wire>> = BTreeMap::new();
@@ -195,7 +195,7 @@ pub(super) fn approve(here: &Path, args: &cli::Approve, ui: &Ui) -> Result<u8> {
 }
 
 /// `git harness reject`
-pub(super) fn reject(here: &Path, args: &cli::Reject, ui: &Ui) -> Result<u8> {
+pub(super) fn reject(here: &Path, args: &cli::RejectArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let (run, task) = opened::task(&store, &args.task, None)?;
     let loaded = opened::load(&store, &run)?;

@@ -19,7 +19,7 @@ use crate::store::{Store, layout};
 use crate::ui::{Ui, human, printable};
 
 /// `git harness why`
-pub(super) fn run(here: &Path, args: &cli::Why, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &cli::WhyArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let commit = store.repo().resolve_commit(args.commit.as_deref().unwrap_or("HEAD"))?;
     let found = Origins::of(&store)?.find(&commit)?;
@@ -119,7 +119,7 @@ fn checks(store: &Store, origin: &Origin) -> Result<Vec<String>> {
 }
 
 /// `git harness blame`
-pub(super) fn blame(here: &Path, args: &cli::Blame, ui: &Ui) -> Result<u8> {
+pub(super) fn blame(here: &Path, args: &cli::BlameArgs, ui: &Ui) -> Result<u8> {
     let store = opened::store(here)?;
     let rev = args.revision.as_deref().unwrap_or("HEAD");
     let commit = store.repo().resolve_commit(rev)?;
