@@ -41,8 +41,8 @@ pub(super) fn run(here: &Path, args: &cli::DoctorArgs, ui: &Ui) -> Result<u8> {
     let mut found: Vec<Finding> = Vec::new();
     let store = opened::store(here)?;
     found.push((Level::Ok, "git".into(), format!("version {}", store.git().version())));
-    let place = store.repo().common_dir().display().to_string();
-    found.push((Level::Ok, "repository".into(), place));
+    let folder = store.repo().common_dir().display().to_string();
+    found.push((Level::Ok, "repository".into(), folder));
     state(&store, &mut found)?;
     let mut wanted = None;
     match jobfile::find(store.repo(), here, args.job.as_deref()) {
@@ -159,13 +159,13 @@ fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>
     }
     if let Some(target) = &job.job.target {
         let full = format!("refs/heads/{target}");
-        let places = repo.checked_out_at(&full).unwrap_or_default();
-        for path in places {
+        let worktrees = repo.checked_out_at(&full).unwrap_or_default();
+        for path in worktrees {
             let said = format!("checked out in {}: it will follow what lands", path.display());
             found.push((Level::Note, format!("target {target}"), said));
         }
     }
-    found.push(writable(&opened::places_root(repo, job)));
+    found.push(writable(&opened::worktrees_root(repo, job)));
 }
 
 fn writable(root: &Path) -> Finding {

@@ -196,7 +196,7 @@ pub(super) fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
         store: store.clone(),
         desk: engine::queue::Desk::new(store.clone(), target, program.clone(), environment.clone()),
         base: manifest.base()?,
-        places: places(store, &job, &run),
+        worktrees: worktrees(store, &job, &run),
         manifest,
         job,
         preset,
@@ -235,12 +235,12 @@ pub(super) fn output_path(loaded: &LoadedRun) -> Option<String> {
 }
 
 /// Where the places of a run are.
-pub(super) fn places(store: &Store, job: &job::Job, run: &RunId) -> PathBuf {
-    places_root(store.repo(), job).join(run.as_str())
+pub(super) fn worktrees(store: &Store, job: &job::Job, run: &RunId) -> PathBuf {
+    worktrees_root(store.repo(), job).join(run.as_str())
 }
 
 /// Where the places of all runs of a job are.
-pub(super) fn places_root(repo: &Repo, job: &job::Job) -> PathBuf {
+pub(super) fn worktrees_root(repo: &Repo, job: &job::Job) -> PathBuf {
     let top = repo.work_dir().unwrap_or_else(|| repo.common_dir());
     clean(&top.join(job.worktree.root_for(&repo.name())))
 }

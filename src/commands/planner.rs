@@ -111,7 +111,7 @@ fn listed(task: &ListedTask) -> Result<Listed> {
 struct Desk<'a> {
     repo: &'a Repo,
     base: &'a Oid,
-    place: repo::Place,
+    worktree: repo::Worktree,
     /// Where what they print is kept.
     folder: PathBuf,
     /// Only one at a time: the place has one name.
@@ -131,13 +131,13 @@ impl<'a> Desk<'a> {
                         "wait until it is done",
                     )
                 })?;
-        let path = opened::places_root(repo, &found.job).join(".planning");
+        let path = opened::worktrees_root(repo, &found.job).join(".planning");
         let index = folder.join("place");
         // What somebody left who was killed.
         repo::remove_at(repo, &path, &index)?;
-        let place = repo::create(repo, &path, base, &index)
+        let worktree = repo::create(repo, &path, base, &index)
             .with_context(|| format!("cannot make the worktree {}", path.display()))?;
-        let desk = Self { repo, base, place, folder, _lock: lock };
+        let desk = Self { repo, base, worktree, folder, _lock: lock };
         if let Err(problem) = desk.furnish(found) {
             drop(desk.close());
             return Err(problem);
@@ -148,7 +148,7 @@ impl<'a> Desk<'a> {
     /// The job's setup, and the scripts that the job names.
     fn furnish(&self, found: &jobfile::Found) -> Result<()> {
         for (path, bytes) in jobfile::pinned(self.repo, found, self.base)? {
-            let to = self.place.path.join(path);
+            let to = self.worktree.path.join(path);
             if std::fs::read(&to).is_ok_and(|old| old == bytes) {
                 continue;
             }
@@ -162,7 +162,7 @@ impl<'a> Desk<'a> {
 
     /// What a program prints.
     fn ask(&self, key: &str, argv: &[String]) -> Result<String> {
-        let worktree = self.place.path.to_string_lossy().into_owned();
+        let worktree = self.worktree.path.to_string_lossy().into_owned();
         let values = Values { worktree: &worktree, base: self.base.as_str(), ..Values::default() };
         let who = self.repo.identity();
         let who = Identity { name: who.name, email: who.email };
@@ -170,7 +170,7 @@ impl<'a> Desk<'a> {
         let tmp = self.folder.join("tmp");
         let command = Command {
             argv: placeholders::expand(argv, &values).into_iter().map(Into::into).collect(),
-            cwd: self.place.path.clone(),
+            cwd: self.worktree.path.clone(),
             env: Environ::for_command(&ambient::environment(), &tmp, &who, &[]),
             stdin: Stdin::Null,
             redactor: Redactor::new::<&[u8]>(&[]).context("cannot look for secrets")?,
@@ -201,7 +201,7 @@ impl<'a> Desk<'a> {
     }
 
     fn close(self) -> Result<()> {
-        self.place.remove(self.repo)
+        self.worktree.remove(self.repo)
     }
 }
 

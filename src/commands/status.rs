@@ -227,7 +227,7 @@ fn section(state: &RunState, phase: &Phase, title: &str) -> String {
             format!(
                 "attempt {} in {}, for {}",
                 s.attempt,
-                s.place.as_deref().unwrap_or("?"),
+                s.worktree.as_deref().unwrap_or("?"),
                 human::duration(ambient::now().since_ms(s.at))
             )
         } else {

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::opened;
 use crate::cli;
-use crate::engine::sweep_places;
+use crate::engine::sweep_worktrees;
 use crate::error;
 use crate::ui::{Ui, human};
 
@@ -17,17 +17,17 @@ pub(super) fn run(here: &Path, args: &cli::RunArgs, ui: &Ui) -> Result<u8> {
     let proof = opened::hold(&store, &run)?;
     let loaded = opened::load(&store, &run)?;
     let ctx = opened::context(&store, &loaded)?;
-    let places = sweep_places(&ctx, &loaded.ledger.state)?;
+    let worktrees = sweep_worktrees(&ctx, &loaded.ledger.state)?;
     let swept = store.sweep(&proof, &loaded.ledger.state, ctx.job.queue.keep_branches)?;
     if args.json {
         let value = serde_json::json!({
-            "v": 1, "run": run.as_str(), "worktrees": places, "branches": swept.branches, "chains": swept.chains,
+            "v": 1, "run": run.as_str(), "worktrees": worktrees, "branches": swept.branches, "chains": swept.chains,
         });
         ui.result(&format!("{value}\n"));
     } else {
         ui.result(&format!(
             "run {run}: removed {} and {}, folded {} into {}\n",
-            human::number(places, "worktree"),
+            human::number(worktrees, "worktree"),
             if swept.branches == 1 {
                 "1 branch".into()
             } else {

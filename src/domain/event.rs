@@ -52,7 +52,7 @@ pub enum TaskEventKind {
         /// The target's tip from which it starts.
         base: Oid,
         /// The slot it works in, such as `p01`.
-        place: String,
+        worktree: String,
         /// The repository and machine on which it runs: void anywhere else.
         owner: String,
         /// The id of its session, where the program gives it one.

@@ -253,7 +253,7 @@ pub struct Session {
     /// Its id.
     pub id: String,
     /// The place in which it worked: some agents find a session again only there.
-    pub place: String,
+    pub worktree: String,
     /// On which repository and machine: it is nowhere else.
     pub owner: String,
     /// What of a count that goes on over the whole thread has been added up already.

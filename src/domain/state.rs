@@ -23,7 +23,7 @@ pub struct TaskState {
     /// The number of the last attempt that started; 0 before the first.
     pub attempt: u32,
     /// Where the running attempt works.
-    pub place: Option<String>,
+    pub worktree: Option<String>,
     /// On which repository and machine the running attempt was started.
     pub owner: Option<String>,
     /// From where the last attempt started.
@@ -73,11 +73,11 @@ impl TaskState {
         self.at = event.at;
         match &event.kind {
             TaskEventKind::Created => {}
-            TaskEventKind::Started { attempt, base, place, owner, session, resumed } => {
+            TaskEventKind::Started { attempt, base, worktree, owner, session, resumed } => {
                 self.phase = Phase::Running;
                 self.attempt = *attempt;
                 self.base = Some(base.clone());
-                self.place = Some(place.clone());
+                self.worktree = Some(worktree.clone());
                 self.owner = Some(owner.clone());
                 self.ending = None;
                 self.class = None;
@@ -89,7 +89,7 @@ impl TaskState {
                     self.candidate = None;
                     self.session = session.as_ref().map(|id| Session {
                         id: id.clone(),
-                        place: place.clone(),
+                        worktree: worktree.clone(),
                         owner: owner.clone(),
                         counted: Usage::default(),
                     });
@@ -108,10 +108,10 @@ impl TaskState {
                 self.review = Review::default();
                 self.attempt = *attempt;
                 // Without a place no attempt was under way: a person has work judged once more.
-                if self.place.is_some() {
+                if self.worktree.is_some() {
                     self.read(reading.as_deref(), !ending.began());
                 }
-                self.place = None;
+                self.worktree = None;
                 self.owner = None;
                 self.ending = Some(ending.to_string());
                 self.candidate.clone_from(candidate);
@@ -206,7 +206,7 @@ impl TaskState {
                     }
                 }
                 if self.phase == Phase::Todo {
-                    self.place = None;
+                    self.worktree = None;
                     self.owner = None;
                 }
             }
@@ -247,9 +247,9 @@ impl TaskState {
         let counted = if reading.cumulative { reading.usage.or(before) } else { Usage::default() };
         // The agent's word counts, where it has one: the id that it was given may be one of several.
         let id = named.cloned().or_else(|| self.session.as_ref().map(|s| s.id.clone()));
-        if let (Some(id), Some(place), Some(owner)) = (id, &self.place, &self.owner) {
+        if let (Some(id), Some(worktree), Some(owner)) = (id, &self.worktree, &self.owner) {
             self.session =
-                Some(Session { id, place: place.clone(), owner: owner.clone(), counted });
+                Some(Session { id, worktree: worktree.clone(), owner: owner.clone(), counted });
         }
     }
 
@@ -396,8 +396,8 @@ impl RunState {
 
     /// Puts parts of a task where it was in the plan. Its own line stays, for those that look at what it has done.
     fn replace(&mut self, task: &TaskId, parts: &[(TaskId, Vec<String>)], at: Timestamp) {
-        let Some(place) = self.plan.tasks.iter().position(|t| t.id == *task) else { return };
-        let whole = self.plan.tasks[place].clone();
+        let Some(index) = self.plan.tasks.iter().position(|t| t.id == *task) else { return };
+        let whole = self.plan.tasks[index].clone();
         let share =
             |n: u64, part: &[String]| n * part.len() as u64 / whole.files.len().max(1) as u64;
         let ids: Vec<TaskId> = parts.iter().map(|(id, _)| id.clone()).collect();
@@ -414,7 +414,7 @@ impl RunState {
             level: whole.level,
             vars: whole.vars.clone(),
         });
-        self.plan.tasks.splice(place + 1..place + 1, new);
+        self.plan.tasks.splice(index + 1..index + 1, new);
         let begun = TaskState { seq: 1, at, ..TaskState::default() };
         self.tasks.extend(ids.iter().map(|id| (id.clone(), begun.clone())));
         self.split.insert(task.clone(), ids);

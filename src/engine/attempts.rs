@@ -17,7 +17,7 @@ use crate::domain::verdict::{Candidate, Finding};
 use crate::failpoint;
 use crate::job;
 use crate::keeper::spec::{
-    AttemptWork, Outcome, PlaceSpec, SessionWork, Spec, VERSION, Work, millis,
+    AttemptWork, Outcome, SessionWork, Spec, VERSION, Work, WorktreeSpec, millis,
 };
 use crate::keeper::{self, files};
 use crate::landing::message;
@@ -43,7 +43,7 @@ pub(super) struct Seen {
 #[derive(Debug, Clone)]
 pub(super) struct Launch {
     /// The slot.
-    pub place: String,
+    pub worktree: String,
     /// The commit on which the task builds.
     pub base: Oid,
     /// What the place shows at first: the base, or what the session that goes on had left.
@@ -70,8 +70,8 @@ pub(super) fn launch(
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let lock = Lock::try_take(&dir.join(files::LOCK), "")?
         .map_err(|holder| anyhow::anyhow!("the attempt is being carried out already: {holder}"))?;
-    let place = place_spec(ctx, task, launch);
-    link_task(ctx, task, &place.path);
+    let worktree = worktree_spec(ctx, task, launch);
+    link_task(ctx, task, &worktree.path);
     let prompt = dir.join(files::PROMPT);
     let words = render(ctx, task, attempt, launch)?;
     let words = match &launch.resumed {
@@ -88,7 +88,7 @@ pub(super) fn launch(
     let feedback_arg = if launch.findings.is_empty() { String::new() } else { text(&feedback) };
     let words = Words {
         dir: &dir,
-        place: &place.path,
+        worktree: &worktree.path,
         prompt: &words,
         prompt_file: &prompt,
         feedback_file: &feedback_arg,
@@ -100,7 +100,7 @@ pub(super) fn launch(
         v: VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
         marker: format!("{}.{task}.{attempt}.{}", ctx.run, ambient::nonce()),
-        place,
+        worktree,
         work: Work::Attempt(Box::new(AttemptWork {
             run: ctx.run.to_string(),
             task: task.to_string(),
@@ -128,12 +128,12 @@ pub(super) fn launch(
     env.set("HARNESS_RUN", ctx.run.as_str());
     env.set("HARNESS_TASK", task.as_str());
     env.set("HARNESS_ATTEMPT", attempt.to_string());
-    env.set("HARNESS_WORKTREE", spec.place.path.as_os_str());
-    let output = ctx.job.output.as_ref().map(|output| spec.place.path.join(&output.path));
+    env.set("HARNESS_WORKTREE", spec.worktree.path.as_os_str());
+    let output = ctx.job.output.as_ref().map(|output| spec.worktree.path.join(&output.path));
     env.set("HARNESS_OUTPUT", output.as_deref().unwrap_or(Path::new("")).as_os_str());
     env.set("HARNESS_PROMPT_FILE", prompt.as_os_str());
     env.set("HARNESS_FEEDBACK_FILE", feedback_arg);
-    start(ctx, &launch.place, &dir, &lock, &env)?;
+    start(ctx, &launch.worktree, &dir, &lock, &env)?;
     failpoint::hit("attempt.keeper-started");
     Ok(None)
 }
@@ -165,12 +165,12 @@ fn too_large(ctx: &Context, task: &TaskId, launch: &Launch, words: &str) -> Resu
 /// Gives a folder to the keeper of a place.
 pub(super) fn start(
     ctx: &Context,
-    place: &str,
+    worktree: &str,
     dir: &Path,
     lock: &Lock,
     env: &Environ,
 ) -> Result<()> {
-    ctx.keepers.give(&ctx.program, place, dir, lock, env)
+    ctx.keepers.give(&ctx.program, worktree, dir, lock, env)
 }
 
 /// The environment of a keeper and what it starts: from nothing, plus what the job names.
@@ -191,11 +191,11 @@ pub(super) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn place_spec(ctx: &Context, task: &TaskId, launch: &Launch) -> PlaceSpec {
-    PlaceSpec {
-        name: launch.place.clone(),
-        path: ctx.places.join(&launch.place),
-        index: ctx.store.local().places(&ctx.run).join(&launch.place),
+fn worktree_spec(ctx: &Context, task: &TaskId, launch: &Launch) -> WorktreeSpec {
+    WorktreeSpec {
+        name: launch.worktree.clone(),
+        path: ctx.worktrees.join(&launch.worktree),
+        index: ctx.store.local().worktrees(&ctx.run).join(&launch.worktree),
         commit: launch.shown.to_string(),
         // What is handed in is no branch to build on: `collect` and `show` have it.
         branch: ctx.job.output.is_none().then(|| layout::branch(&ctx.run, task)),
@@ -206,12 +206,12 @@ fn place_spec(ctx: &Context, task: &TaskId, launch: &Launch) -> PlaceSpec {
 }
 
 /// A link named after the task, for people. It is a convenience: failing to make it harms nothing.
-fn link_task(ctx: &Context, task: &TaskId, place: &Path) {
-    let folder = ctx.places.join("tasks");
+fn link_task(ctx: &Context, task: &TaskId, worktree: &Path) {
+    let folder = ctx.worktrees.join("tasks");
     let link = folder.join(task.as_str());
     if std::fs::create_dir_all(&folder).is_ok() {
         std::fs::remove_file(&link).ok();
-        std::os::unix::fs::symlink(place, &link).ok();
+        std::os::unix::fs::symlink(worktree, &link).ok();
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) struct Words<'a> {
     /// The keeper's folder.
     pub dir: &'a Path,
     /// The worktree.
-    pub place: &'a Path,
+    pub worktree: &'a Path,
     /// The prompt…
     pub prompt: &'a str,
     /// … and its file.
@@ -103,7 +103,7 @@ pub(super) fn call(
             model: agent.model.as_deref(),
             prompt: words.prompt,
             prompt_file: &text(words.prompt_file),
-            cwd: &text(words.place),
+            cwd: &text(words.worktree),
             last_message_file: Some(&last_message),
             max_turns: agent.max_turns,
             budget_usd: launch.budget.map(|cost| cost.usd()),
@@ -151,7 +151,7 @@ fn plain(
         prompt_file: &text(words.prompt_file),
         task_id: task.as_str(),
         task_files: &ctx.task(task)?.files,
-        worktree: &text(words.place),
+        worktree: &text(words.worktree),
         output: words.output,
         base: launch.base.as_str(),
         run: ctx.run.as_str(),

@@ -30,22 +30,22 @@ impl Engine<'_> {
         let Some(state) = self.ledger.state.tasks.get(task).cloned() else { return Ok(None) };
         let mut launch = match self.going_on(&state) {
             // Another attempt is in the place to which the session belongs: it will be free again.
-            Some(launch) if self.slots.is_busy(&launch.place) => return Ok(None),
+            Some(launch) if self.slots.is_busy(&launch.worktree) => return Ok(None),
             Some(launch) => launch,
             None => self.afresh(&state)?,
         };
-        self.slots.occupy(&launch.place);
+        self.slots.occupy(&launch.worktree);
         let observation = Observation::Dispatched {
             task: task.clone(),
             attempt,
             base: launch.base.clone(),
-            place: launch.place.clone(),
+            worktree: launch.worktree.clone(),
             owner: self.ctx.owner.clone(),
             session: launch.session.clone(),
             resumed: launch.resumed.is_some(),
         };
         if self.observe(observation).is_empty() {
-            self.slots.free(&launch.place);
+            self.slots.free(&launch.worktree);
             return Ok(None);
         }
         self.point_branch(task, &state, &launch.shown)?;
@@ -61,7 +61,7 @@ impl Engine<'_> {
         let base = state.base.clone().filter(|_| self.policy.resumable)?;
         let left = state.candidate.as_ref().map(|c| c.commit.clone());
         Some(Launch {
-            place: session.place.clone(),
+            worktree: session.worktree.clone(),
             shown: left.unwrap_or_else(|| base.clone()),
             base,
             session: Some(session.id.clone()),
@@ -82,9 +82,9 @@ impl Engine<'_> {
         let waits = |s: &&TaskState| s.phase == Phase::Todo && self.policy.resumable;
         let sessions = states.filter(waits).filter_map(|s| s.session.as_ref());
         let kept: BTreeSet<&str> =
-            sessions.filter(|s| s.owner == self.ctx.owner).map(|s| s.place.as_str()).collect();
+            sessions.filter(|s| s.owner == self.ctx.owner).map(|s| s.worktree.as_str()).collect();
         Ok(Launch {
-            place: self.slots.take_beside(ATTEMPTS, &kept),
+            worktree: self.slots.take_beside(ATTEMPTS, &kept),
             base: tip.clone(),
             shown: tip,
             session: self.ctx.gives_session_ids().then(ambient::uuid),

@@ -50,8 +50,9 @@ impl Engine<'_> {
             begun |= match &effect {
                 Effect::JudgeBase => self.judge_base(effect)?,
                 Effect::Await(task, _) => {
-                    let place = self.ledger.state.tasks.get(task).and_then(|t| t.place.clone());
-                    self.spawn_await(effect, place, None)
+                    let worktree =
+                        self.ledger.state.tasks.get(task).and_then(|t| t.worktree.clone());
+                    self.spawn_await(effect, worktree, None)
                 }
                 Effect::Verify(task, attempt) => self.verify(&task.clone(), *attempt, effect),
                 Effect::Evaluate(task, attempt) => {
@@ -85,8 +86,8 @@ impl Engine<'_> {
                 }
             }
             for (task, attempt, launch) in launches {
-                let place = Some(launch.place.clone());
-                begun |= self.spawn_await(Effect::Await(task, attempt), place, Some(launch));
+                let worktree = Some(launch.worktree.clone());
+                begun |= self.spawn_await(Effect::Await(task, attempt), worktree, Some(launch));
             }
         }
         Ok(begun)
@@ -95,7 +96,7 @@ impl Engine<'_> {
     /// Whether the disk is so full that what an agent makes might not be saved.
     fn is_full(&mut self) -> bool {
         let least = self.ctx.job.limits.min_free_mb;
-        let folders = [self.ctx.store.repo().common_dir(), &self.ctx.places];
+        let folders = [self.ctx.store.repo().common_dir(), &self.ctx.worktrees];
         let free = folders.map(|folder| Some((process::free_space(folder).ok()? / MB, folder)));
         let low = free.into_iter().flatten().find(|(mb, _)| *mb < least);
         let told = low.map(|(mb, folder)| {
@@ -131,11 +132,11 @@ impl Engine<'_> {
     pub(super) fn spawn(
         &mut self,
         effect: Effect,
-        place: Option<String>,
+        worktree: Option<String>,
         work: impl FnOnce(&Context) -> Result<Seen> + Send + 'static,
     ) -> bool {
         let (ctx, sender) = (Arc::clone(&self.ctx), self.sender.clone());
-        self.flight.insert(effect.clone(), place);
+        self.flight.insert(effect.clone(), worktree);
         // Not a scoped thread: a supervisor that leaves does not wait for keepers.
         std::thread::spawn(move || {
             let seen = calmly(|| work(&ctx));
@@ -147,17 +148,17 @@ impl Engine<'_> {
     fn spawn_await(
         &mut self,
         effect: Effect,
-        place: Option<String>,
+        worktree: Option<String>,
         launch: Option<Launch>,
     ) -> bool {
         let Effect::Await(task, attempt) = effect.clone() else { return false };
         let wait = self.options.wait;
-        if let Some(place) = &place {
-            self.slots.occupy(place);
+        if let Some(worktree) = &worktree {
+            self.slots.occupy(worktree);
         }
         let base = self.ledger.state.tasks.get(&task).and_then(|t| t.base.clone());
         let base = base.unwrap_or_else(|| self.ctx.base.clone());
-        self.spawn(effect, place, move |ctx| {
+        self.spawn(effect, worktree, move |ctx| {
             let (why, reading) = match launch.map(|l| attempts::launch(ctx, &task, attempt, &l)) {
                 None | Some(Ok(None)) => {
                     return attempts::look(ctx, &task, attempt, &base, wait).map(Seen::Attempt);
@@ -184,8 +185,8 @@ impl Engine<'_> {
     fn judge_base(&mut self, effect: Effect) -> Result<bool> {
         match base_case(&self.ctx) {
             Ok(Some(case)) => {
-                let place = self.check_place(&case.key(), Stage::Landing);
-                return Ok(self.spawn_judge(effect, place, case));
+                let worktree = self.check_worktree(&case.key(), Stage::Landing);
+                return Ok(self.spawn_judge(effect, worktree, case));
             }
             Ok(None) => {
                 let verdict = Verdict { judgement: Judgement::Accepted, results: Vec::new() };
@@ -197,10 +198,10 @@ impl Engine<'_> {
         Ok(true)
     }
 
-    pub(super) fn spawn_judge(&mut self, effect: Effect, place: String, case: Case) -> bool {
+    pub(super) fn spawn_judge(&mut self, effect: Effect, worktree: String, case: Case) -> bool {
         let (wait, fresh) = (self.options.wait, !self.spent.remove(&case.key()));
-        self.spawn(effect, Some(place.clone()), move |ctx| {
-            let judged = verifications::judge(ctx, &case, &place, wait, fresh)?;
+        self.spawn(effect, Some(worktree.clone()), move |ctx| {
+            let judged = verifications::judge(ctx, &case, &worktree, wait, fresh)?;
             Ok(Seen::Judged(Box::new(case), judged))
         })
     }
@@ -214,9 +215,9 @@ impl Engine<'_> {
     }
 
     /// The place for a verification: the one its keeper is in already, else a free one.
-    pub(super) fn check_place(&mut self, key: &str, stage: Stage) -> String {
+    pub(super) fn check_worktree(&mut self, key: &str, stage: Stage) -> String {
         match self.adopted.remove(key) {
-            Some(place) => place,
+            Some(worktree) => worktree,
             None => self.slots.take_for(stage),
         }
     }
@@ -234,10 +235,10 @@ impl Engine<'_> {
         if busy >= self.policy.verifications && own > 0 {
             return false;
         }
-        let place = self.check_place(&format!("t.{task}.{attempt}"), Stage::Task);
+        let worktree = self.check_worktree(&format!("t.{task}.{attempt}"), Stage::Task);
         let (wait, task) = (self.options.wait, task.clone());
         let fresh = !self.spent.remove(&format!("t.{task}.{attempt}"));
-        self.spawn(effect, Some(place.clone()), move |ctx| {
+        self.spawn(effect, Some(worktree.clone()), move |ctx| {
             if scoped
                 && let Some(finding) =
                     verifications::scope_finding(ctx, &task, attempt, &candidate)?
@@ -246,7 +247,7 @@ impl Engine<'_> {
             }
             let Candidate { commit, tree, base } = candidate;
             let case = Case::of(Stage::Task, Some((task, attempt)), (commit, tree, base));
-            let judged = verifications::judge(ctx, &case, &place, wait, fresh)?;
+            let judged = verifications::judge(ctx, &case, &worktree, wait, fresh)?;
             Ok(Seen::Judged(Box::new(case), judged))
         })
     }

@@ -19,7 +19,7 @@ use crate::domain::verdict::{Candidate, Finding};
 use crate::failpoint;
 use crate::keeper::files;
 use crate::keeper::spec::{
-    EvaluationOutcome, EvaluationWork, PlaceSpec, SessionWork, Spec, VERSION, Work, millis,
+    EvaluationOutcome, EvaluationWork, SessionWork, Spec, VERSION, Work, WorktreeSpec, millis,
 };
 use crate::process::{self, Environ, Lock};
 use crate::repo;
@@ -75,13 +75,13 @@ impl Engine<'_> {
             findings: findings(&self.ctx.store, &tip.tree)?,
             budget: self.policy.money_left(&self.ledger.state.all_spend(), None),
         };
-        let place = match self.adopted.remove(&key(task, attempt)) {
-            Some(place) => place,
+        let worktree = match self.adopted.remove(&key(task, attempt)) {
+            Some(worktree) => worktree,
             None => self.slots.take(EVALUATIONS),
         };
         let wait = self.options.wait;
-        Ok(self.spawn(effect, Some(place.clone()), move |ctx| {
-            Ok(Seen::Evaluated(evaluate(ctx, &case, &place, wait)?.map(Box::new)))
+        Ok(self.spawn(effect, Some(worktree.clone()), move |ctx| {
+            Ok(Seen::Evaluated(evaluate(ctx, &case, &worktree, wait)?.map(Box::new)))
         }))
     }
 
@@ -116,7 +116,7 @@ fn clear(ctx: &Context, task: &TaskId, attempt: u32) -> Result<()> {
 }
 
 /// Has a candidate judged. `None`: a keeper is at it, and we do not wait.
-fn evaluate(ctx: &Context, case: &Case, place: &str, wait: bool) -> Result<Option<Evaluated>> {
+fn evaluate(ctx: &Context, case: &Case, worktree: &str, wait: bool) -> Result<Option<Evaluated>> {
     let dir = ctx.store.local().evaluations(&ctx.run).join(key(&case.task, case.attempt));
     std::fs::create_dir_all(dir.join(files::TMP))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
@@ -142,7 +142,7 @@ fn evaluate(ctx: &Context, case: &Case, place: &str, wait: bool) -> Result<Optio
         }
         verifications::clear(&dir)?;
         std::fs::create_dir_all(dir.join(files::TMP))?;
-        begin(ctx, case, place, &dir, &lock)?;
+        begin(ctx, case, worktree, &dir, &lock)?;
         drop(lock);
         if !wait {
             return Ok(None);
@@ -156,20 +156,20 @@ fn evaluate(ctx: &Context, case: &Case, place: &str, wait: bool) -> Result<Optio
 fn begin(
     ctx: &Context,
     case: &Case,
-    place: &str,
+    worktree: &str,
     dir: &std::path::Path,
     lock: &Lock,
 ) -> Result<()> {
     let evaluator = ctx.evaluator.as_ref().context("the job has no evaluator")?;
     let Case { task, attempt, candidate, .. } = case;
-    let path = ctx.places.join(place);
+    let path = ctx.worktrees.join(worktree);
     let prompt = dir.join(files::PROMPT);
     let words = prompt_of(ctx, case)?;
     std::fs::write(&prompt, &words)?;
     // In the folder that any sandbox lets an agent write to.
     let answer = dir.join(files::TMP).join("evaluation.json");
     let launch = Launch {
-        place: place.to_owned(),
+        worktree: worktree.to_owned(),
         base: candidate.base.clone(),
         shown: candidate.commit.clone(),
         session: evaluator.gives_session_ids().then(ambient::uuid),
@@ -179,7 +179,7 @@ fn begin(
     };
     let told = Words {
         dir,
-        place: &path,
+        worktree: &path,
         prompt: &words,
         prompt_file: &prompt,
         feedback_file: "",
@@ -191,10 +191,10 @@ fn begin(
         v: VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
         marker: format!("{}.e.{task}.{attempt}.{}", ctx.run, ambient::nonce()),
-        place: PlaceSpec {
-            name: place.to_owned(),
+        worktree: WorktreeSpec {
+            name: worktree.to_owned(),
             path: path.clone(),
-            index: ctx.store.local().places(&ctx.run).join(place),
+            index: ctx.store.local().worktrees(&ctx.run).join(worktree),
             commit: candidate.commit.to_string(),
             branch: None,
             setup: ctx.job.worktree.setup.clone(),
@@ -228,7 +228,7 @@ fn begin(
     env.set("HARNESS_OUTPUT", answer.as_os_str());
     env.set("HARNESS_PROMPT_FILE", prompt.as_os_str());
     env.set("HARNESS_FEEDBACK_FILE", "");
-    attempts::start(ctx, place, dir, lock, &env)?;
+    attempts::start(ctx, worktree, dir, lock, &env)?;
     failpoint::hit("evaluation.keeper-started");
     Ok(())
 }

@@ -30,17 +30,17 @@ impl Keepers {
     pub(super) fn give(
         &self,
         program: &Path,
-        place: &str,
+        worktree: &str,
         dir: &Path,
         lock: &Lock,
         env: &Environ,
     ) -> Result<()> {
         let path = dir.join(files::LOCK);
-        let old = self.lock().remove(place);
+        let old = self.lock().remove(worktree);
         if let Some(mut old) = old {
             if old.line.hand_over(dir, lock, env).is_ok() {
                 old.lock = path;
-                self.lock().insert(place.to_owned(), old);
+                self.lock().insert(worktree.to_owned(), old);
                 return Ok(());
             }
             dismiss(old);
@@ -49,7 +49,7 @@ impl Keepers {
         let (handle, line) =
             process::start_standing_keeper(program, &args, lock, env, &dir.join(files::LOG))
                 .with_context(|| format!("cannot start a keeper from {}", program.display()))?;
-        self.lock().insert(place.to_owned(), Standing { line, handle, lock: path });
+        self.lock().insert(worktree.to_owned(), Standing { line, handle, lock: path });
         Ok(())
     }
 

@@ -336,9 +336,9 @@ impl Engine<'_> {
             self.ruled(&task, question, &case, Judged { verdict, lines: Vec::new() })?;
             return Ok(Asked::Known);
         }
-        let place = self.check_place(&case.key(), Stage::Landing);
+        let worktree = self.check_worktree(&case.key(), Stage::Landing);
         self.line.asked.insert(task, question);
-        self.spawn_judge(effect, place, case);
+        self.spawn_judge(effect, worktree, case);
         Ok(Asked::Begun)
     }
 

@@ -80,7 +80,7 @@ pub(crate) struct Context {
     /// The environment that this process was given.
     pub environment: BTreeMap<OsString, OsString>,
     /// Where the run's places are.
-    pub places: PathBuf,
+    pub worktrees: PathBuf,
     /// Names this copy of the repository on this machine.
     pub owner: String,
     /// Who authors commits.
@@ -238,8 +238,8 @@ pub(crate) fn verify_again(
 }
 
 /// Removes the places of a run of which no keeper uses one. Says how many there were.
-pub(crate) fn sweep_places(ctx: &Context, state: &RunState) -> Result<usize> {
-    recover::sweep_places(ctx, state)
+pub(crate) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<usize> {
+    recover::sweep_worktrees(ctx, state)
 }
 
 /// Something to tell the person who watches.

@@ -45,7 +45,7 @@ impl Engine<'_> {
             }
             News::Done(effect, seen) => (effect, *seen),
         };
-        let place = self.flight.remove(&effect).flatten();
+        let worktree = self.flight.remove(&effect).flatten();
         let under_way = match seen {
             Ok(Seen::Attempt(seen)) => self.attempt(&effect, seen)?,
             Ok(Seen::Judged(case, judged)) => self.judged(&effect, &case, judged)?,
@@ -61,8 +61,8 @@ impl Engine<'_> {
         };
         if under_way {
             self.later.insert(effect);
-        } else if let Some(place) = place {
-            self.slots.free(&place);
+        } else if let Some(worktree) = worktree {
+            self.slots.free(&worktree);
         }
         Ok(())
     }

@@ -128,8 +128,8 @@ fn take_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<(
 /// Keepers that an earlier supervisor started: their places are in use. Those that nobody waits for are asked to stop.
 fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     for state in engine.ledger.state.tasks.values() {
-        if let (Phase::Running, Some(place)) = (&state.phase, &state.place) {
-            engine.slots.occupy(place);
+        if let (Phase::Running, Some(worktree)) = (&state.phase, &state.worktree) {
+            engine.slots.occupy(worktree);
         }
     }
     for dir in folders(&ctx.store.local().attempts(&ctx.run)) {
@@ -141,7 +141,7 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
             continue;
         }
         if Lock::is_held(&dir.join(files::LOCK))? {
-            engine.slots.occupy(&spec.place.name);
+            engine.slots.occupy(&spec.worktree.name);
             stop_keeper(&dir);
         } else {
             process::end_marked(&spec.marker);
@@ -156,17 +156,17 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
             engine.line.remember(together);
         }
         if Lock::is_held(&dir.join(files::LOCK))? {
-            engine.slots.occupy(&spec.place.name);
+            engine.slots.occupy(&spec.worktree.name);
             if let Some(key) = dir.file_name() {
                 let key = key.to_string_lossy().into_owned();
-                engine.adopted.insert(key, spec.place.name);
+                engine.adopted.insert(key, spec.worktree.name);
             }
         } else {
             process::end_marked(&spec.marker);
         }
     }
-    let places = [slots::CHECKS, slots::EVALUATIONS].map(|kind| engine.slots.used(kind));
-    debug_assert!(places.iter().sum::<usize>() >= engine.adopted.len());
+    let worktrees = [slots::CHECKS, slots::EVALUATIONS].map(|kind| engine.slots.used(kind));
+    debug_assert!(worktrees.iter().sum::<usize>() >= engine.adopted.len());
     Ok(())
 }
 
@@ -182,14 +182,14 @@ fn find_evaluators(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
         });
         let held = Lock::is_held(&dir.join(files::LOCK))?;
         if held {
-            engine.slots.occupy(&spec.place.name);
+            engine.slots.occupy(&spec.worktree.name);
         } else {
             process::end_marked(&spec.marker);
         }
         match (held, wanted, task) {
             (true, true, Some(task)) => {
                 let key = evaluations::key(&task, work.attempt);
-                engine.adopted.insert(key, spec.place.name.clone());
+                engine.adopted.insert(key, spec.worktree.name.clone());
             }
             (true, _, _) => {
                 stop_keeper(&dir);
@@ -274,24 +274,27 @@ pub(crate) fn stop_all(store: &Store, run: &RunId) -> usize {
     agents(store, run).iter().filter(|dir| stop_keeper(dir)).count()
 }
 
-/// See [`super::sweep_places`].
-pub(super) fn sweep_places(ctx: &Context, state: &crate::domain::state::RunState) -> Result<usize> {
+/// See [`super::sweep_worktrees`].
+pub(super) fn sweep_worktrees(
+    ctx: &Context,
+    state: &crate::domain::state::RunState,
+) -> Result<usize> {
     let mut used = Vec::new();
     let checks = folders(&ctx.store.local().verifications(&ctx.run));
     for dir in agents(&ctx.store, &ctx.run).into_iter().chain(checks) {
         if Lock::is_held(&dir.join(files::LOCK))? {
-            used.extend(Spec::read(&dir).ok().map(|spec| spec.place.name));
+            used.extend(Spec::read(&dir).ok().map(|spec| spec.worktree.name));
         }
     }
     // A place that an attempt was using when its keeper died holds work that is not saved yet.
     let unsaved = state.tasks.values().filter(|t| t.phase == Phase::Running);
-    used.extend(unsaved.filter_map(|t| t.place.clone()));
+    used.extend(unsaved.filter_map(|t| t.worktree.clone()));
     let mut removed = 0;
-    for path in folders(&ctx.places) {
+    for path in folders(&ctx.worktrees) {
         let Some(name) = path.file_name().map(|n| n.to_string_lossy().into_owned()) else {
             continue;
         };
-        let index = ctx.store.local().places(&ctx.run).join(&name);
+        let index = ctx.store.local().worktrees(&ctx.run).join(&name);
         if name == "tasks" || used.contains(&name) || !index.exists() {
             continue;
         }
@@ -301,10 +304,10 @@ pub(super) fn sweep_places(ctx: &Context, state: &crate::domain::state::RunState
         removed += 1;
     }
     if used.is_empty() {
-        std::fs::remove_dir_all(ctx.places.join("tasks")).ok();
+        std::fs::remove_dir_all(ctx.worktrees.join("tasks")).ok();
         // Only when they are empty: a person may keep something there.
-        std::fs::remove_dir(&ctx.places).ok();
-        ctx.places.parent().map(std::fs::remove_dir);
+        std::fs::remove_dir(&ctx.worktrees).ok();
+        ctx.worktrees.parent().map(std::fs::remove_dir);
     }
     Ok(removed)
 }

@@ -82,8 +82,8 @@ impl Engine<'_> {
         // What the target asks may be wrong: landing says so.
         let Ok(Some(case)) = case() else { return false };
         self.tips.asked = Some((tip.clone(), failed));
-        let place = self.check_place(&case.key(), Stage::Landing);
-        self.spawn_judge(effect, place, case)
+        let worktree = self.check_worktree(&case.key(), Stage::Landing);
+        self.spawn_judge(effect, worktree, case)
     }
 
     /// What a keeper has said of a tip. One that fails is looked at once more.

@@ -11,7 +11,7 @@ use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::verdict::{Candidate, CheckResult, Judgement, Verdict};
 use crate::failpoint;
-use crate::keeper::spec::{ChecksOutcome, ChecksWork, PlaceSpec, Spec, VERSION, Work};
+use crate::keeper::spec::{ChecksOutcome, ChecksWork, Spec, VERSION, Work, WorktreeSpec};
 use crate::keeper::{files, spec::CheckStep};
 use crate::process::{self, Lock};
 use crate::repo;
@@ -119,8 +119,8 @@ struct Asked {
 }
 
 /// The steps of a case, and which of them are asked of each task.
-fn asked(ctx: &Context, case: &Case, place: &str) -> Result<Asked> {
-    let worktree = ctx.places.join(place).to_string_lossy().into_owned();
+fn asked(ctx: &Context, case: &Case, worktree: &str) -> Result<Asked> {
+    let worktree = ctx.worktrees.join(worktree).to_string_lossy().into_owned();
     let of = |task: Option<(&TaskId, u32)>, base: &Oid| -> Result<Vec<CheckStep>> {
         let planned = task.map(|(task, _)| ctx.task(task)).transpose()?;
         let files: &[String] = planned.as_ref().map_or(&[], |task| &task.files);
@@ -158,8 +158,8 @@ fn asked(ctx: &Context, case: &Case, place: &str) -> Result<Asked> {
 }
 
 /// The steps of a case, with what is known about its tree.
-pub(super) fn steps(ctx: &Context, case: &Case, place: &str) -> Result<Vec<CheckStep>> {
-    let Asked { mut steps, ours, .. } = asked(ctx, case, place)?;
+pub(super) fn steps(ctx: &Context, case: &Case, worktree: &str) -> Result<Vec<CheckStep>> {
+    let Asked { mut steps, ours, .. } = asked(ctx, case, worktree)?;
     let who = case.task.as_ref().map(|(task, attempt)| (task, *attempt));
     let (mine, theirs) = steps.split_at_mut(ours);
     verify::recall(&ctx.store, &ctx.job, &ctx.run, &case.tree, who, mine)?;
@@ -189,11 +189,11 @@ pub(super) fn shares(
 pub(super) fn judge(
     ctx: &Context,
     case: &Case,
-    place: &str,
+    worktree: &str,
     wait: bool,
     mut fresh: bool,
 ) -> Result<Option<Judged>> {
-    let steps = steps(ctx, case, place)?;
+    let steps = steps(ctx, case, worktree)?;
     if let Some(mut verdict) = verify::foregone(&steps) {
         if let (Judgement::Rejected(findings), Some((_, attempt))) =
             (&mut verdict.judgement, &case.task)
@@ -216,9 +216,9 @@ pub(super) fn judge(
         };
         let before = Spec::read(&dir).ok();
         // The job may have changed since, or what the target asks.
-        let same = before
-            .as_ref()
-            .is_some_and(|spec| spec.asks(case.tree.as_str(), &steps, &ctx.places.join(place)));
+        let same = before.as_ref().is_some_and(|spec| {
+            spec.asks(case.tree.as_str(), &steps, &ctx.worktrees.join(worktree))
+        });
         if let Some(outcome) = ChecksOutcome::read(&dir).filter(|_| same && fresh) {
             drop(lock);
             return conclude(ctx, case, &dir, &outcome, &steps).map(Some);
@@ -239,10 +239,10 @@ pub(super) fn judge(
         clear(&dir)?;
         fresh = true;
         std::fs::create_dir_all(dir.join(files::TMP))?;
-        write_spec(ctx, case, place, &dir, &steps)?;
+        write_spec(ctx, case, worktree, &dir, &steps)?;
         failpoint::hit("checks.spec-written");
         let env = attempts::environment(ctx, &dir, &[]);
-        attempts::start(ctx, place, &dir, &lock, &env)?;
+        attempts::start(ctx, worktree, &dir, &lock, &env)?;
         failpoint::hit("checks.keeper-started");
         drop(lock);
         if !wait {
@@ -271,29 +271,29 @@ pub(super) fn again(
         let judgement = Judgement::Rejected(vec![finding]);
         return Ok(Verdict { judgement, results: Vec::new() });
     }
-    let places = ctx.store.local().places(&ctx.run);
-    std::fs::create_dir_all(&places)?;
+    let worktrees = ctx.store.local().worktrees(&ctx.run);
+    std::fs::create_dir_all(&worktrees)?;
     // A place of its own, and a lock for it: the supervisor's places are the supervisor's.
-    let mut place = None;
+    let mut worktree = None;
     for n in 1..100 {
         let name = format!("v{n:02}");
-        if let Ok(lock) = Lock::try_take(&places.join(format!("{name}.lock")), "")? {
-            place = Some((name, lock));
+        if let Ok(lock) = Lock::try_take(&worktrees.join(format!("{name}.lock")), "")? {
+            worktree = Some((name, lock));
             break;
         }
     }
-    let (place, _lock) = place.context("too many verifications at a time")?;
+    let (worktree, _lock) = worktree.context("too many verifications at a time")?;
     let Candidate { commit, tree, base } = candidate.clone();
     let case = Case::of(Stage::Task, Some((task.clone(), attempt)), (commit, tree, base));
-    let mut steps = steps(ctx, &case, &place)?;
+    let mut steps = steps(ctx, &case, &worktree)?;
     steps.iter_mut().for_each(|s| s.known.clear());
-    let dir = ctx.store.local().verification(&ctx.run, &format!("v.{place}"));
+    let dir = ctx.store.local().verification(&ctx.run, &format!("v.{worktree}"));
     std::fs::create_dir_all(&dir)?;
     let lock = Lock::wait(&dir.join(files::LOCK))?;
     clear(&dir)?;
     std::fs::create_dir_all(dir.join(files::TMP))?;
-    write_spec(ctx, &case, &place, &dir, &steps)?;
-    attempts::start(ctx, &place, &dir, &lock, &attempts::environment(ctx, &dir, &[]))?;
+    write_spec(ctx, &case, &worktree, &dir, &steps)?;
+    attempts::start(ctx, &worktree, &dir, &lock, &attempts::environment(ctx, &dir, &[]))?;
     drop(lock);
     drop(Lock::wait(&dir.join(files::LOCK))?);
     let outcome = ChecksOutcome::read(&dir).context("the keeper of the checks left no word")?;
@@ -329,7 +329,7 @@ pub(super) fn clear(dir: &std::path::Path) -> Result<()> {
 fn write_spec(
     ctx: &Context,
     case: &Case,
-    place: &str,
+    worktree: &str,
     dir: &std::path::Path,
     steps: &[CheckStep],
 ) -> Result<()> {
@@ -337,10 +337,10 @@ fn write_spec(
         v: VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
         marker: format!("{}.{}.{}", ctx.run, case.key(), ambient::nonce()),
-        place: PlaceSpec {
-            name: place.to_owned(),
-            path: ctx.places.join(place),
-            index: ctx.store.local().places(&ctx.run).join(place),
+        worktree: WorktreeSpec {
+            name: worktree.to_owned(),
+            path: ctx.worktrees.join(worktree),
+            index: ctx.store.local().worktrees(&ctx.run).join(worktree),
             commit: case.commit.to_string(),
             branch: None,
             setup: ctx.job.worktree.setup.clone(),

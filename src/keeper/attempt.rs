@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::files;
-use super::place::{prepare, redactor};
 use super::session;
 use super::spec::{AttemptWork, Outcome, Spec, VERSION, millis};
+use super::worktree::{prepare, redactor};
 use crate::agent::preset::Preset;
 use crate::ambient;
 use crate::domain::event::Ending;
@@ -15,7 +15,7 @@ use crate::domain::id::Oid;
 use crate::domain::session::{Class, Reading};
 use crate::failpoint;
 use crate::process::{self, Ended, Git, Redactor, RefMove, RefUpdates, StopFlag};
-use crate::repo::{self, Head, Identity, Place, Repo};
+use crate::repo::{self, Head, Identity, Repo, Worktree};
 use crate::store::wire::{WireEnding, WireReading};
 
 /// Runs the attempt to its end. Says whether nothing that it started is left.
@@ -30,21 +30,21 @@ pub(super) fn keep(
     let base = Oid::parse(&work.base)?;
     let redactor = redactor(spec)?;
     let mut given_up = None;
-    let (place, ended) = match prepare(repo, dir, spec, stop) {
-        Ok(place) => {
+    let (worktree, ended) = match prepare(repo, dir, spec, stop) {
+        Ok(worktree) => {
             let prepared = began.elapsed();
             if let Some(folder) = work.output.as_ref().and_then(|o| Path::new(o).parent()) {
-                std::fs::create_dir_all(place.path.join(folder))?;
+                std::fs::create_dir_all(worktree.path.join(folder))?;
             }
             failpoint::hit("keeper.before-agent");
             let command = session::command(dir, spec, &work.session, &redactor);
             let (ended, why) = session::run(&command, dir, &work.session, stop)?;
             given_up = why;
             if let Some(preset) = &work.session.preset {
-                clear_litter(repo, &spec.place.path, preset, &base)?;
+                clear_litter(repo, &spec.worktree.path, preset, &base)?;
             }
             failpoint::hit("keeper.agent-ended");
-            (Some((place, prepared)), Ok(ended))
+            (Some((worktree, prepared)), Ok(ended))
         }
         Err(error) => (None, Err(format!("{error:#}"))),
     };
@@ -79,9 +79,9 @@ pub(super) fn keep(
             fill(&mut outcome, ended);
         }
     }
-    if let Some((place, prepared)) = &place {
+    if let Some((worktree, prepared)) = &worktree {
         outcome.prepare_ms = millis(*prepared);
-        let saved = save(repo, place, &Oid::parse(&spec.place.commit)?, work)?;
+        let saved = save(repo, worktree, &Oid::parse(&spec.worktree.commit)?, work)?;
         outcome.changed = saved.1 != repo.tree_of(&base)?;
         outcome.candidate = Some((saved.0.to_string(), saved.1.to_string()));
         let ending = Ending::from(outcome.ending.clone());
@@ -93,9 +93,9 @@ pub(super) fn keep(
     }
     outcome.save_ms = millis(saving.elapsed());
     publish(repo, dir, spec, work, &outcome, &redactor)?;
-    if let Some((place, _)) = &place {
+    if let Some((worktree, _)) = &worktree {
         // The branch is dropped when the task lands; a place that stayed on it would show a branch that is not there.
-        place.set_head(&Head::Detached, &base)?;
+        worktree.set_head(&Head::Detached, &base)?;
     }
     Ok(clean)
 }
@@ -129,23 +129,23 @@ fn clear_litter(repo: &Repo, folder: &Path, preset: &Preset, base: &Oid) -> Resu
 }
 
 /// Saves what is in the place as a commit on what it showed at first: the commit and its tree.
-fn save(repo: &Repo, place: &Place, base: &Oid, work: &AttemptWork) -> Result<(Oid, Oid)> {
+fn save(repo: &Repo, worktree: &Worktree, base: &Oid, work: &AttemptWork) -> Result<(Oid, Oid)> {
     let base_tree = repo.tree_of(base)?;
     let mut snapshot =
-        repo::snapshot(repo, place, &base_tree).context("cannot save what was left")?;
+        repo::snapshot(repo, worktree, &base_tree).context("cannot save what was left")?;
     if let Some(output) = &work.output {
-        snapshot.tree = with_output(repo, place, &snapshot.tree, output)?;
+        snapshot.tree = with_output(repo, worktree, &snapshot.tree, output)?;
     }
     if work.base != base.as_str() && snapshot.tree == base_tree {
         // A session that went on and changed nothing more: what it had left before stands.
-        let head = place.head_commit(repo).filter(|head| head != base);
+        let head = worktree.head_commit(repo).filter(|head| head != base);
         if head.is_none() {
             return Ok((base.clone(), snapshot.tree));
         }
     }
     // An agent may have committed. What it built on top of the base is kept as it is; a branch from elsewhere is not
     // the task's history, so its content alone is taken.
-    let head = place.head_commit(repo).filter(|h| repo.is_ancestor(base, h).unwrap_or(false));
+    let head = worktree.head_commit(repo).filter(|h| repo.is_ancestor(base, h).unwrap_or(false));
     let parent = head.unwrap_or_else(|| base.clone());
     if parent != *base && repo.tree_of(&parent)? == snapshot.tree {
         return Ok((parent, snapshot.tree));
@@ -157,8 +157,8 @@ fn save(repo: &Repo, place: &Place, base: &Oid, work: &AttemptWork) -> Result<(O
 }
 
 /// The tree with the file that is handed in, which git may ignore in this repository.
-fn with_output(repo: &Repo, place: &Place, tree: &Oid, output: &str) -> Result<Oid> {
-    let path = place.path.join(output);
+fn with_output(repo: &Repo, worktree: &Worktree, tree: &Oid, output: &str) -> Result<Oid> {
+    let path = worktree.path.join(output);
     let plain = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
     if !plain || repo.has_entry(tree, output)? {
         return Ok(tree.clone());
@@ -173,10 +173,10 @@ fn with_output(repo: &Repo, place: &Place, tree: &Oid, output: &str) -> Result<O
 pub(crate) fn rescue(repo: &Repo, spec: &Spec) -> Option<(Oid, Oid)> {
     process::end_marked(&spec.marker);
     let super::spec::Work::Attempt(work) = &spec.work else { return None };
-    let place = repo::open(repo, &spec.place.path, &spec.place.index).ok()?;
-    let base = Oid::parse(&spec.place.commit).ok()?;
-    let saved = save(repo, &place, &base, work).ok();
-    place.set_head(&Head::Detached, &base).ok();
+    let worktree = repo::open(repo, &spec.worktree.path, &spec.worktree.index).ok()?;
+    let base = Oid::parse(&spec.worktree.commit).ok()?;
+    let saved = save(repo, &worktree, &base, work).ok();
+    worktree.set_head(&Head::Detached, &base).ok();
     saved
 }
 

@@ -47,7 +47,7 @@ fn handed_in(repo: &Repo, spec: &Spec, tree: &Oid, wanted: &HandedIn) -> Result<
         return Ok((true, format!("`{path}` is not there")));
     };
     let Some(name) = &wanted.schema else { return Ok((false, String::new())) };
-    let pinned = spec.place.overlay.iter().find(|(path, _)| path == name);
+    let pinned = spec.worktree.overlay.iter().find(|(path, _)| path == name);
     let (_, source) =
         pinned.with_context(|| format!("the job has not pinned its schema: {name}"))?;
     let text = std::fs::read_to_string(source)

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::built_in;
-use super::place::{prepare, redactor};
 use super::session::GRACE;
 use super::spec::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, Spec, VERSION, millis};
+use super::worktree::{prepare, redactor};
 use crate::domain::event::Ending as DomainEnding;
 use crate::failpoint;
 use crate::process::{self, Command, Ended, Ending, Stdin, StopFlag};
@@ -38,11 +38,11 @@ pub(super) fn keep(
         checks: Vec::with_capacity(work.checks.len()),
     };
     // What is built in looks at trees and needs no place.
-    let place = work.checks.iter().any(|step| step.built_in.is_none());
-    let ready = place.then(|| prepare(repo, dir, spec, stop)).transpose();
+    let needs_worktree = work.checks.iter().any(|step| step.built_in.is_none());
+    let ready = needs_worktree.then(|| prepare(repo, dir, spec, stop)).transpose();
     match ready {
         Err(error) => outcome.fault = Some(format!("{error:#}")),
-        Ok(place) => {
+        Ok(worktree) => {
             for (number, step) in work.checks.iter().enumerate() {
                 failpoint::hit("keeper.before-check");
                 let said = match &step.built_in {
@@ -58,8 +58,8 @@ pub(super) fn keep(
                     break;
                 }
             }
-            if let (Some(place), None) = (place, &outcome.fault) {
-                outcome.fault = changed(repo, &place, spec);
+            if let (Some(worktree), None) = (worktree, &outcome.fault) {
+                outcome.fault = changed(repo, &worktree, spec);
             }
         }
     }
@@ -70,9 +70,10 @@ pub(super) fn keep(
 }
 
 /// Why what the checks have said is not about the tree, if they have changed files of it.
-fn changed(repo: &Repo, place: &repo::Place, spec: &Spec) -> Option<String> {
-    let laid_over: Vec<String> = spec.place.overlay.iter().map(|(path, _)| path.clone()).collect();
-    match repo::altered(repo, place, &laid_over) {
+fn changed(repo: &Repo, worktree: &repo::Worktree, spec: &Spec) -> Option<String> {
+    let laid_over: Vec<String> =
+        spec.worktree.overlay.iter().map(|(path, _)| path.clone()).collect();
+    match repo::altered(repo, worktree, &laid_over) {
         Err(error) => Some(format!("the place cannot be looked at after the checks: {error:#}")),
         Ok(altered) => altered.first().map(|first| {
             format!(
@@ -171,7 +172,7 @@ fn run(
 ) -> Result<(Ended, String)> {
     let command = Command {
         argv: argv.iter().map(Into::into).collect(),
-        cwd: spec.place.path.clone(),
+        cwd: spec.worktree.path.clone(),
         env: spec.env.clone(),
         stdin: Stdin::Null,
         redactor: redactor(spec)?,

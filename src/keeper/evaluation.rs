@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::files;
-use super::place::{prepare, redactor};
 use super::session;
 use super::spec::{EvaluationOutcome, EvaluationWork, Spec, VERSION, millis};
+use super::worktree::{prepare, redactor};
 use crate::ambient;
 use crate::domain::event::Ending;
 use crate::failpoint;
@@ -42,7 +42,7 @@ pub(super) fn keep(
     match prepare(repo, dir, spec, stop) {
         Err(_) if stop.is_asked() => {}
         Err(error) => outcome.ending = WireEnding::NotStarted(format!("{error:#}")),
-        Ok(place) => {
+        Ok(worktree) => {
             failpoint::hit("keeper.before-evaluator");
             let command = session::command(dir, spec, &work.session, &redactor);
             let (ended, reading, said) = session::hold(&command, dir, &work.session, stop)?;
@@ -56,7 +56,7 @@ pub(super) fn keep(
                 *answer = String::from_utf8_lossy(&redactor.clean(answer.as_bytes())).into_owned();
             }
             // Whatever it did to the place is nobody's work; the next that comes resets it.
-            drop(place);
+            drop(worktree);
         }
     }
     outcome.files = Some(files_of(repo, dir, &outcome, &redactor)?);

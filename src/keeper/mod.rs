@@ -12,9 +12,9 @@ mod attempt;
 mod built_in;
 mod checks;
 mod evaluation;
-mod place;
 mod session;
 pub(crate) mod spec;
+mod worktree;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

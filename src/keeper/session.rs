@@ -90,7 +90,7 @@ pub(super) fn command(dir: &Path, spec: &Spec, work: &SessionWork, redactor: &Re
     let preset = work.preset.as_ref();
     Command {
         argv: work.argv.iter().map(Into::into).collect(),
-        cwd: spec.place.path.clone(),
+        cwd: spec.worktree.path.clone(),
         env: spec.env.clone(),
         stdin: if work.prompt_on_stdin { Stdin::File(prompt) } else { Stdin::Null },
         redactor: redactor.clone(),

@@ -25,7 +25,8 @@ pub(crate) struct Spec {
     /// Unique to this keeper; every process it starts carries it in its environment.
     pub marker: String,
     /// Where it works.
-    pub place: PlaceSpec,
+    #[serde(rename = "place")]
+    pub worktree: WorktreeSpec,
     /// What it does there.
     pub work: Work,
     /// The variables of what it starts.
@@ -35,7 +36,7 @@ pub(crate) struct Spec {
 
 /// The place, and the state it must be in before anything runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct PlaceSpec {
+pub(crate) struct WorktreeSpec {
     /// Its slot, such as `p01`.
     pub name: String,
     /// The worktree.
@@ -302,7 +303,7 @@ impl Spec {
         let same = |a: &CheckStep, b: &CheckStep| {
             (&a.name, &a.key_argv, &a.salt, &a.built_in)
                 == (&b.name, &b.key_argv, &b.salt, &b.built_in)
-                && plain(&a.version, &self.place.path) == plain(&b.version, worktree)
+                && plain(&a.version, &self.worktree.path) == plain(&b.version, worktree)
         };
         work.tree == tree
             && work.checks.len() == steps.len()

@@ -41,11 +41,11 @@ pub(crate) fn read_commits<T: Send>(
             let reader = handle::in_order(&repo.shared);
             let mut buffer = Vec::with_capacity(ROOM);
             let mut read = Vec::with_capacity(stretch.len());
-            for &(place, n) in stretch {
+            for &(position, n) in stretch {
                 let Some(id) = ids.get(n) else { continue };
-                let info = match place {
-                    Place::Packed(..) => packed(&reader, id, &mut buffer),
-                    Place::Elsewhere => loose(repo, &folder, id),
+                let info = match position {
+                    ObjectPosition::Packed(..) => packed(&reader, id, &mut buffer),
+                    ObjectPosition::Elsewhere => loose(repo, &folder, id),
                 };
                 // What is odd about it, the ordinary way says.
                 read.push((n, make(info.map_or_else(|| commit_info(repo, id), Ok))));
@@ -61,14 +61,14 @@ pub(crate) fn read_commits<T: Send>(
 
 /// Where an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum ObjectPosition {
     /// In a pack, at an offset.
     Packed(usize, u64),
     /// Loose, or in another repository that this one borrows from, or nowhere.
     Elsewhere,
 }
 
-fn placed(repo: &Repo, folder: &Path, ids: &[&Oid]) -> Result<Vec<(Place, usize)>> {
+fn placed(repo: &Repo, folder: &Path, ids: &[&Oid]) -> Result<Vec<(ObjectPosition, usize)>> {
     let mut packs = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
         let path = entry?.path();
@@ -77,15 +77,15 @@ fn placed(repo: &Repo, folder: &Path, ids: &[&Oid]) -> Result<Vec<(Place, usize)
             packs.extend(pack::index::File::at(&path, repo.local().object_hash()).ok());
         }
     }
-    let mut places = Vec::with_capacity(ids.len());
+    let mut positions = Vec::with_capacity(ids.len());
     for (n, id) in ids.iter().enumerate() {
         let id = object_id(id)?;
         let found = packs.iter().enumerate().find_map(|(pack, index)| {
-            Some(Place::Packed(pack, index.pack_offset_at_index(index.lookup(id)?)))
+            Some(ObjectPosition::Packed(pack, index.pack_offset_at_index(index.lookup(id)?)))
         });
-        places.push((found.unwrap_or(Place::Elsewhere), n));
+        positions.push((found.unwrap_or(ObjectPosition::Elsewhere), n));
     }
-    Ok(places)
+    Ok(positions)
 }
 
 /// Reads a commit from a pack, with room that is used again and again.

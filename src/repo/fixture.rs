@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Head, Identity, Place, Repo};
+use super::{Head, Identity, Repo, Worktree};
 use crate::domain::id::Oid;
 
 /// A repository in a temporary folder, with room for places beside it.
@@ -81,24 +81,24 @@ impl Fixture {
         self.commit_tree(&self.tree(files), parents)
     }
 
-    pub(crate) fn place(&self, name: &str, commit: &Oid) -> Place {
+    pub(crate) fn worktree(&self, name: &str, commit: &Oid) -> Worktree {
         let index = self.path(&format!("state-{name}"));
         super::create(&self.repo, &self.path(name), commit, &index).unwrap()
     }
 
     /// What real git says about a place: nothing at all if it is exactly its `HEAD`.
-    pub(crate) fn status(place: &Place) -> String {
-        git_in(&place.path, &["status", "--porcelain", "--ignored", "--untracked-files=all"])
+    pub(crate) fn status(worktree: &Worktree) -> String {
+        git_in(&worktree.path, &["status", "--porcelain", "--ignored", "--untracked-files=all"])
     }
 
     pub(crate) fn reset(
         &self,
-        place: &Place,
+        worktree: &Worktree,
         commit: &Oid,
         keep: &[&str],
     ) -> super::reset::ResetStats {
         let keep: Vec<String> = keep.iter().map(|k| (*k).to_owned()).collect();
-        place.reset_to(&self.repo, commit, &Head::Detached, &keep).unwrap()
+        worktree.reset_to(&self.repo, commit, &Head::Detached, &keep).unwrap()
     }
 }
 

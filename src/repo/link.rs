@@ -49,13 +49,13 @@ pub(super) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
     name.push(".harness-new");
     let fresh = path.with_file_name(name);
     let written = (|| {
-        super::place::remove_any(&fresh)?;
+        super::worktree::remove_any(&fresh)?;
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&fresh)?;
         file.write_all(content)?;
         drop(file);
         // A folder in the way cannot be replaced by rename.
         if std::fs::symlink_metadata(path).is_ok_and(|m| m.is_dir()) {
-            super::place::remove_any(path)?;
+            super::worktree::remove_any(path)?;
         }
         std::fs::rename(&fresh, path)
     })();

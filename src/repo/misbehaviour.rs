@@ -11,7 +11,7 @@ use std::process::Command;
 use super::cases::{CASES, FILES, chmod, write};
 use super::fixture::{Fixture, git_in};
 use super::objects::read_blob;
-use super::{Head, Place, changed_paths, open, remove_at, snapshot};
+use super::{Head, Worktree, changed_paths, open, remove_at, snapshot};
 use crate::domain::id::Oid;
 
 /// What the outside folder holds, to see that it stays.
@@ -33,24 +33,24 @@ fn assert_outside(outside: &Path, case: &str) {
 }
 
 /// The place is exactly the commit, by the word of real git, and git finds the worktree whole.
-fn assert_exact(fx: &Fixture, place: &Place, commit: &Oid, case: &str) {
-    assert_eq!(Fixture::status(place), "", "{case}: git status");
-    let head = git_in(&place.path, &["rev-parse", "HEAD"]);
+fn assert_exact(fx: &Fixture, worktree: &Worktree, commit: &Oid, case: &str) {
+    assert_eq!(Fixture::status(worktree), "", "{case}: git status");
+    let head = git_in(&worktree.path, &["rev-parse", "HEAD"]);
     assert_eq!(head.trim(), commit.as_str(), "{case}: HEAD");
-    assert_eq!(place.head_commit(&fx.repo).as_ref(), Some(commit), "{case}: our idea of HEAD");
+    assert_eq!(worktree.head_commit(&fx.repo).as_ref(), Some(commit), "{case}: our idea of HEAD");
     // Without git's own stat cache: every byte, and every bit that git keeps.
-    let index = place.path.with_extension("check");
+    let index = worktree.path.with_extension("check");
     let output = Command::new("git")
         // With force: one file is tracked though ignored. Nothing else is ignored in a place that is exact.
         .args(["add", "-A", "-f"])
-        .current_dir(&place.path)
+        .current_dir(&worktree.path)
         .env("GIT_INDEX_FILE", &index)
         .output()
         .unwrap();
     assert!(output.status.success(), "{case}: git add");
     let tree = Command::new("git")
         .arg("write-tree")
-        .current_dir(&place.path)
+        .current_dir(&worktree.path)
         .env("GIT_INDEX_FILE", &index)
         .output()
         .unwrap();
@@ -58,10 +58,10 @@ fn assert_exact(fx: &Fixture, place: &Place, commit: &Oid, case: &str) {
     assert_eq!(tree, fx.repo.tree_of(commit).unwrap().as_str(), "{case}: content");
     fs::remove_file(&index).unwrap();
     let list = fx.git(&["worktree", "list", "--porcelain"]);
-    assert!(list.contains(place.path.to_str().unwrap()), "{case}: {list}");
+    assert!(list.contains(worktree.path.to_str().unwrap()), "{case}: {list}");
     assert!(!list.contains("prunable"), "{case}: {list}");
     let empty =
-        Command::new("find").arg(&place.path).args(["-type", "d", "-empty"]).output().unwrap();
+        Command::new("find").arg(&worktree.path).args(["-type", "d", "-empty"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&empty.stdout), "", "{case}: empty folders");
 }
 
@@ -77,26 +77,26 @@ fn a_snapshot_keeps_the_work_and_a_reset_undoes_it() {
     other.push(("new", "a file where agents put folders\n"));
     let other = fx.commit(&other, std::slice::from_ref(&base));
     let outside = outside(&fx);
-    let place = fx.place("p01", &base);
-    assert_exact(&fx, &place, &base, "new");
+    let worktree = fx.worktree("p01", &base);
+    assert_exact(&fx, &worktree, &base, "new");
     for case in CASES {
         // Once back to where it was, and once on to another commit.
         for to in [&base, &other] {
-            (case.act)(&place.path, &outside);
-            let taken = snapshot(&fx.repo, &place, &base_tree).unwrap();
+            (case.act)(&worktree.path, &outside);
+            let taken = snapshot(&fx.repo, &worktree, &base_tree).unwrap();
             assert_eq!(taken.changed, case.changed, "{}", case.name);
             let listed = changed_paths(&fx.repo, &base_tree, &taken.tree).unwrap();
             assert_eq!(listed.len(), case.changed.len(), "{}", case.name);
-            fx.reset(&place, to, &[]);
-            assert_exact(&fx, &place, to, case.name);
+            fx.reset(&worktree, to, &[]);
+            assert_exact(&fx, &worktree, to, case.name);
             assert_outside(&outside, case.name);
             // The snapshot comes back as it was left.
             let kept = fx.commit_tree(&taken.tree, std::slice::from_ref(&base));
-            fx.reset(&place, &kept, &[]);
-            let again = snapshot(&fx.repo, &place, &base_tree).unwrap();
+            fx.reset(&worktree, &kept, &[]);
+            let again = snapshot(&fx.repo, &worktree, &base_tree).unwrap();
             assert_eq!(again, taken, "{}: there and back", case.name);
-            fx.reset(&place, &base, &[]);
-            assert_exact(&fx, &place, &base, case.name);
+            fx.reset(&worktree, &base, &[]);
+            assert_exact(&fx, &worktree, &base, case.name);
         }
     }
     fx.git(&["fsck", "--strict", "--no-dangling"]);
@@ -106,10 +106,10 @@ fn a_snapshot_keeps_the_work_and_a_reset_undoes_it() {
 fn content_kind_and_target_of_links_are_kept() {
     let fx = Fixture::new();
     let base = fx.commit(&FILES, &[]);
-    let place = fx.place("p01", &base);
-    symlink("dir/b.txt", place.path.join("link")).unwrap();
-    chmod(&place.path.join("run.sh"), 0o755);
-    let taken = snapshot(&fx.repo, &place, &base).unwrap();
+    let worktree = fx.worktree("p01", &base);
+    symlink("dir/b.txt", worktree.path.join("link")).unwrap();
+    chmod(&worktree.path.join("run.sh"), 0o755);
+    let taken = snapshot(&fx.repo, &worktree, &base).unwrap();
     let listing = fx.git(&["ls-tree", "-r", taken.tree.as_str()]);
     assert!(listing.lines().any(|l| l.starts_with("120000") && l.ends_with("\tlink")), "{listing}");
     assert!(
@@ -120,30 +120,30 @@ fn content_kind_and_target_of_links_are_kept() {
     let link = Oid::parse(link.trim()).unwrap();
     assert_eq!(read_blob(&fx.repo, &link).unwrap(), b"dir/b.txt");
     let commit = fx.commit_tree(&taken.tree, &[]);
-    fx.reset(&place, &commit, &[]);
-    assert_eq!(fs::read_link(place.path.join("link")).unwrap(), Path::new("dir/b.txt"));
-    assert_eq!(Fixture::status(&place), "");
+    fx.reset(&worktree, &commit, &[]);
+    assert_eq!(fs::read_link(worktree.path.join("link")).unwrap(), Path::new("dir/b.txt"));
+    assert_eq!(Fixture::status(&worktree), "");
 }
 
 #[test]
 fn only_ignored_things_are_kept_and_only_those_named() {
     let fx = Fixture::new();
     let base = fx.commit(&FILES, &[]);
-    let place = fx.place("p01", &base);
+    let worktree = fx.worktree("p01", &base);
     let fill = || {
-        write(&place.path, "node_modules/m/i.js", "1\n");
-        write(&place.path, "dir/node_modules/n/i.js", "2\n");
-        write(&place.path, "build/cache/x", "3\n");
-        write(&place.path, "build/out", "4\n");
-        write(&place.path, "secret/node_modules.txt", "5\n");
+        write(&worktree.path, "node_modules/m/i.js", "1\n");
+        write(&worktree.path, "dir/node_modules/n/i.js", "2\n");
+        write(&worktree.path, "build/cache/x", "3\n");
+        write(&worktree.path, "build/out", "4\n");
+        write(&worktree.path, "secret/node_modules.txt", "5\n");
         // The agent's own rules do not count.
-        write(&place.path, ".gitignore", "mine\nnode_modules\nbuild\n");
-        write(&place.path, "mine", "6\n");
+        write(&worktree.path, ".gitignore", "mine\nnode_modules\nbuild\n");
+        write(&worktree.path, "mine", "6\n");
     };
     fill();
-    let stats = fx.reset(&place, &base, &["node_modules", "build/cache", "mine"]);
+    let stats = fx.reset(&worktree, &base, &["node_modules", "build/cache", "mine"]);
     assert_eq!(stats.kept, 3);
-    let listed = Fixture::status(&place);
+    let listed = Fixture::status(&worktree);
     let mut kept: Vec<&str> = listed.lines().collect();
     kept.sort_unstable();
     assert_eq!(kept, ["!! build/cache/x", "!! dir/node_modules/n/i.js", "!! node_modules/m/i.js"]);
@@ -151,38 +151,38 @@ fn only_ignored_things_are_kept_and_only_those_named() {
     let mut files = FILES.to_vec();
     files.push(("node_modules", "a file now\n"));
     let other = fx.commit(&files, &[]);
-    fx.reset(&place, &other, &["node_modules"]);
-    assert_eq!(fs::read_to_string(place.path.join("node_modules")).unwrap(), "a file now\n");
-    fx.reset(&place, &base, &[]);
-    assert_exact(&fx, &place, &base, "without keep");
+    fx.reset(&worktree, &other, &["node_modules"]);
+    assert_eq!(fs::read_to_string(worktree.path.join("node_modules")).unwrap(), "a file now\n");
+    fx.reset(&worktree, &base, &[]);
+    assert_exact(&fx, &worktree, &base, "without keep");
 }
 
 #[test]
 fn a_place_can_be_opened_lost_and_removed() {
     let fx = Fixture::new();
     let base = fx.commit(&FILES, &[]);
-    let place = fx.place("p01", &base);
-    let reopened = open(&fx.repo, &place.path, &place.index).unwrap();
-    assert_eq!(reopened, place);
+    let worktree = fx.worktree("p01", &base);
+    let reopened = open(&fx.repo, &worktree.path, &worktree.index).unwrap();
+    assert_eq!(reopened, worktree);
     // The agent deletes its whole place: a reset makes it anew, an open says that it is gone.
-    fs::remove_dir_all(&place.path).unwrap();
-    assert!(open(&fx.repo, &place.path, &place.index).is_err());
-    fx.reset(&place, &base, &[]);
-    assert_exact(&fx, &place, &base, "made anew");
+    fs::remove_dir_all(&worktree.path).unwrap();
+    assert!(open(&fx.repo, &worktree.path, &worktree.index).is_err());
+    fx.reset(&worktree, &base, &[]);
+    assert_exact(&fx, &worktree, &base, "made anew");
     // A place replaced by a link is not followed.
     let outside = outside(&fx);
-    fs::rename(&place.path, fx.path("moved")).unwrap();
-    symlink(&outside, &place.path).unwrap();
-    fx.reset(&place, &base, &[]);
-    assert_exact(&fx, &place, &base, "link replaced");
+    fs::rename(&worktree.path, fx.path("moved")).unwrap();
+    symlink(&outside, &worktree.path).unwrap();
+    fx.reset(&worktree, &base, &[]);
+    assert_exact(&fx, &worktree, &base, "link replaced");
     assert_outside(&outside, "link replaced");
     fs::remove_dir_all(fx.path("moved")).unwrap();
 
-    place.remove(&fx.repo).unwrap();
-    assert!(!place.path.exists() && !place.admin.exists() && !place.index.exists());
+    worktree.remove(&fx.repo).unwrap();
+    assert!(!worktree.path.exists() && !worktree.admin.exists() && !worktree.index.exists());
     assert_eq!(fx.git(&["worktree", "list"]).lines().count(), 1);
-    remove_at(&fx.repo, &place.path, &place.index).unwrap();
-    assert!(place.remove(&fx.repo).is_err(), "a place without a note is not ours to remove");
+    remove_at(&fx.repo, &worktree.path, &worktree.index).unwrap();
+    assert!(worktree.remove(&fx.repo).is_err(), "a place without a note is not ours to remove");
 }
 
 #[test]
@@ -205,18 +205,18 @@ fn heads_are_set_and_seen() {
     let fx = Fixture::new();
     let base = fx.commit(&FILES, &[]);
     fx.git(&["update-ref", "refs/heads/harness/run/task", base.as_str()]);
-    let place = fx.place("p01", &base);
+    let worktree = fx.worktree("p01", &base);
     let branch = "refs/heads/harness/run/task";
     assert!(fx.repo.checked_out_at(branch).unwrap().is_empty());
-    place.reset_to(&fx.repo, &base, &Head::Branch(branch.into()), &[]).unwrap();
-    assert_eq!(Fixture::status(&place), "");
-    assert_eq!(git_in(&place.path, &["symbolic-ref", "HEAD"]).trim(), branch);
+    worktree.reset_to(&fx.repo, &base, &Head::Branch(branch.into()), &[]).unwrap();
+    assert_eq!(Fixture::status(&worktree), "");
+    assert_eq!(git_in(&worktree.path, &["symbolic-ref", "HEAD"]).trim(), branch);
     fs::create_dir_all(fx.repo.common_dir().join("worktrees/broken")).unwrap();
-    assert_eq!(fx.repo.checked_out_at(branch).unwrap(), std::slice::from_ref(&place.path));
+    assert_eq!(fx.repo.checked_out_at(branch).unwrap(), std::slice::from_ref(&worktree.path));
     assert_eq!(fx.repo.checked_out_at("refs/heads/main").unwrap(), [fx.repo.work_dir().unwrap()]);
-    place.set_head(&Head::Detached, &base).unwrap();
-    assert_eq!(place.head_commit(&fx.repo), Some(base));
-    let from_place = super::Repo::discover(&place.path).unwrap();
+    worktree.set_head(&Head::Detached, &base).unwrap();
+    assert_eq!(worktree.head_commit(&fx.repo), Some(base));
+    let from_place = super::Repo::discover(&worktree.path).unwrap();
     assert_eq!(from_place.common_dir(), fx.repo.common_dir());
     assert_eq!(from_place.work_dir(), fx.repo.work_dir());
     assert_eq!(from_place.name(), "work");
@@ -232,13 +232,13 @@ fn line_ends_and_filters_are_honoured() {
     let rules = "*.crlf text eol=crlf\n*.loud filter=shout\n";
     let base =
         fx.commit(&[(".gitattributes", rules), ("t.crlf", "a\nb\n"), ("s.loud", "HELLO\n")], &[]);
-    let place = fx.place("p01", &base);
-    assert_eq!(fs::read_to_string(place.path.join("t.crlf")).unwrap(), "a\r\nb\r\n");
-    assert_eq!(fs::read_to_string(place.path.join("s.loud")).unwrap(), "hello\n");
-    assert!(snapshot(&fx.repo, &place, &base).unwrap().changed.is_empty());
-    write(&place.path, "t.crlf", "a\r\nc\r\n");
-    write(&place.path, "n.loud", "new\n");
-    let taken = snapshot(&fx.repo, &place, &base).unwrap();
+    let worktree = fx.worktree("p01", &base);
+    assert_eq!(fs::read_to_string(worktree.path.join("t.crlf")).unwrap(), "a\r\nb\r\n");
+    assert_eq!(fs::read_to_string(worktree.path.join("s.loud")).unwrap(), "hello\n");
+    assert!(snapshot(&fx.repo, &worktree, &base).unwrap().changed.is_empty());
+    write(&worktree.path, "t.crlf", "a\r\nc\r\n");
+    write(&worktree.path, "n.loud", "new\n");
+    let taken = snapshot(&fx.repo, &worktree, &base).unwrap();
     assert_eq!(taken.changed, ["n.loud", "t.crlf"]);
     let blob = |path| fx.repo.read_blob_at(&taken.tree, path).unwrap().unwrap();
     assert_eq!(blob("t.crlf"), b"a\nc\n");
@@ -246,7 +246,7 @@ fn line_ends_and_filters_are_honoured() {
     // A file whose content is the same looks different once the attributes change.
     let plain =
         fx.commit(&[(".gitattributes", ""), ("t.crlf", "a\nb\n"), ("s.loud", "HELLO\n")], &[]);
-    fx.reset(&place, &plain, &[]);
-    assert_eq!(fs::read_to_string(place.path.join("t.crlf")).unwrap(), "a\nb\n");
-    assert_eq!(Fixture::status(&place), "");
+    fx.reset(&worktree, &plain, &[]);
+    assert_eq!(fs::read_to_string(worktree.path.join("t.crlf")).unwrap(), "a\nb\n");
+    assert_eq!(Fixture::status(&worktree), "");
 }

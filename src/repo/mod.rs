@@ -14,13 +14,13 @@ mod heads;
 mod link;
 mod merge;
 mod objects;
-mod place;
 mod recall;
 mod record;
 mod reset;
 mod snapshot;
 mod tree;
 mod walk;
+mod worktree;
 
 #[cfg(test)]
 mod cases;
@@ -46,10 +46,10 @@ pub(crate) use heads::{Checkout, checkouts, has_followed};
 pub(crate) use merge::{Merged, conflicts, merge, merge_base};
 pub(crate) use objects::{Graft, commit_as, commit_info, edit_tree, graft};
 pub use objects::{commit, write_blob, write_tree};
-pub(crate) use place::{Place, create, open, remove_at};
 pub(crate) use recall::trust;
 pub(crate) use snapshot::{altered, snapshot};
 pub(crate) use tree::refuse_submodules;
+pub(crate) use worktree::{Worktree, create, open, remove_at};
 
 /// What a place's `HEAD` says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -30,24 +30,24 @@ fn snapshots_and_resets_follow_random_work() {
     let mut random = Random::new(7);
     let mut base = random.files(20);
     let mut commit = fx.commit_tree(&fx.tree_of(&base), &[]);
-    let place = fx.place("p01", &commit);
+    let worktree = fx.worktree("p01", &commit);
     for round in 0..150 {
         let mut work = base.clone();
         for _ in 0..random.below(4) {
             work = random.edited(&work);
         }
-        realise(&place.path, &base, &work);
-        let taken = snapshot(&fx.repo, &place, &commit).unwrap();
+        realise(&worktree.path, &base, &work);
+        let taken = snapshot(&fx.repo, &worktree, &commit).unwrap();
         assert_eq!(taken.tree, fx.tree_of(&work), "round {round}");
         // On to some other tree, from whatever state the agent left.
         let next = if random.below(3) == 0 { random.files(20) } else { random.edited(&work) };
         let next_commit = fx.commit_tree(&fx.tree_of(&next), &[]);
-        fx.reset(&place, &next_commit, &[]);
-        let clean = snapshot(&fx.repo, &place, &next_commit).unwrap();
+        fx.reset(&worktree, &next_commit, &[]);
+        let clean = snapshot(&fx.repo, &worktree, &next_commit).unwrap();
         assert!(clean.changed.is_empty(), "round {round}: {:?}", clean.changed);
         if round % 10 == 0 {
-            assert_eq!(Fixture::status(&place), "", "round {round}");
-            git_in(&place.path, &["diff", "--exit-code", "HEAD"]);
+            assert_eq!(Fixture::status(&worktree), "", "round {round}");
+            git_in(&worktree.path, &["diff", "--exit-code", "HEAD"]);
         }
         (base, commit) = (next, next_commit);
     }

@@ -96,14 +96,14 @@ mod tests {
     fn a_saved_place_is_only_taken_to_look_the_same_where_that_is_known() {
         let fx = Fixture::new();
         let commit = fx.commit(&[("a", "one\n"), ("b", "one\n")], &[]);
-        let place = fx.place("p", &commit);
-        let a = place.path.join("a");
+        let worktree = fx.worktree("p", &commit);
+        let a = worktree.path.join("a");
         // Trust is one switch for a process, and other tests run beside this one: it is only ever off here.
         std::fs::write(&a, "left\n").unwrap();
-        super::super::snapshot(&fx.repo, &place, &commit).unwrap();
-        std::fs::write(place.path.join("b"), "somebody else\n").unwrap();
-        fx.reset(&place, &commit, &[]);
+        super::super::snapshot(&fx.repo, &worktree, &commit).unwrap();
+        std::fs::write(worktree.path.join("b"), "somebody else\n").unwrap();
+        fx.reset(&worktree, &commit, &[]);
         assert_eq!(std::fs::read_to_string(&a).unwrap(), "one\n");
-        assert_eq!(std::fs::read_to_string(place.path.join("b")).unwrap(), "one\n");
+        assert_eq!(std::fs::read_to_string(worktree.path.join("b")).unwrap(), "one\n");
     }
 }

@@ -16,7 +16,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use super::recall;
 use super::record::Record;
 use super::walk::{self, Kind};
-use super::{Head, Place, Repo, object_id, place, tree};
+use super::{Head, Repo, Worktree, object_id, tree, worktree};
 use crate::domain::id::Oid;
 
 /// What a reset came to.
@@ -30,7 +30,7 @@ pub(crate) struct ResetStats {
     pub kept: usize,
 }
 
-impl Place {
+impl Worktree {
     /// Makes the place exactly the tree of a commit, whatever is in it now, and repairs its registration. Files that
     /// git ignores go too, except those that a path or glob in `keep` names *and* the commit's own `.gitignore`
     /// ignores. A pattern without `/` matches a name in any folder. What a symbolic link points to is never touched.
@@ -66,7 +66,7 @@ impl Place {
         sweep.run(&local, found.untracked, &mut stats)?;
         for path in &plan.unlink {
             let path = self.path.join(OsStr::from_bytes(path));
-            place::remove_any(&path).with_context(|| cannot_remove(&path))?;
+            worktree::remove_any(&path).with_context(|| cannot_remove(&path))?;
         }
         stats.removed += plan.dropped;
         prune(&self.path, &plan.emptied);
@@ -260,7 +260,7 @@ impl Sweep<'_> {
 
     fn remove(&self, path: &BStr, stats: &mut ResetStats) -> Result<()> {
         let path = self.root.join(OsStr::from_bytes(path));
-        place::remove_any(&path).with_context(|| cannot_remove(&path))?;
+        worktree::remove_any(&path).with_context(|| cannot_remove(&path))?;
         stats.removed += 1;
         Ok(())
     }

@@ -20,7 +20,7 @@ use gix::worktree::stack::state::{attributes, ignore};
 use super::recall;
 use super::record::Record;
 use super::walk::{self, Kind};
-use super::{Place, Repo, object_id, objects, oid, tree};
+use super::{Repo, Worktree, object_id, objects, oid, tree};
 use crate::domain::id::Oid;
 
 /// See [`snapshot`].
@@ -35,26 +35,26 @@ pub(crate) struct Snapshot {
 /// Writes what a place holds as a tree: the files that git knew there, as they are now, and the new ones that are not
 /// ignored. Whatever the agent did to its own index, `HEAD` or `.git` makes no difference. Files of a repository
 /// within are taken as plain files; pipes, sockets and devices are left out.
-pub(crate) fn snapshot(repo: &Repo, place: &Place, base_tree: &Oid) -> Result<Snapshot> {
+pub(crate) fn snapshot(repo: &Repo, worktree: &Worktree, base_tree: &Oid) -> Result<Snapshot> {
     let mut local = repo.own_local();
     let base = tree::of(&local, object_id(base_tree)?)?;
-    local.set_workdir(place.path.clone()).with_context(|| super::at(place.path.display()))?;
-    let record = match Record::load(&place.index, local.object_hash()) {
-        Ok(Some(record)) if record.path == place.path => record,
+    local.set_workdir(worktree.path.clone()).with_context(|| super::at(worktree.path.display()))?;
+    let record = match Record::load(&worktree.index, local.object_hash()) {
+        Ok(Some(record)) if record.path == worktree.path => record,
         // Without a note every file is read and compared.
         Ok(_) | Err(_) => Record {
             tree: base,
             state: state_of(&local, base)?,
-            ..Record::empty(&place.path, &place.admin, local.object_hash())
+            ..Record::empty(&worktree.path, &worktree.admin, local.object_hash())
         },
     };
-    let found = walk::walk(&place.path, &record.state, record.stamp)?;
+    let found = walk::walk(&worktree.path, &record.state, record.stamp)?;
     let mut edits: Vec<tree::Edit> = Vec::new();
     for at in &found.missing {
         edits.push((record.state.entry(*at).path(&record.state).to_owned(), None));
     }
     if !found.doubtful.is_empty() || !found.untracked.is_empty() {
-        let mut reader = Reader::new(&local, &record.state, &place.path)?;
+        let mut reader = Reader::new(&local, &record.state, &worktree.path)?;
         for at in &found.doubtful {
             let entry = record.state.entry(*at);
             let path = entry.path(&record.state);
@@ -69,7 +69,7 @@ pub(crate) fn snapshot(repo: &Repo, place: &Place, base_tree: &Oid) -> Result<Sn
             .excludes(&record.state, None, ignore::Source::WorktreeThenIdMappingIfNotSkipped)
             .context("cannot read the ignore rules")?;
         for (path, kind) in &found.untracked {
-            collect(&place.path, &mut rules, path.as_bstr(), *kind, &mut new)?;
+            collect(&worktree.path, &mut rules, path.as_bstr(), *kind, &mut new)?;
         }
         for path in new {
             if let Some(entry) = reader.read(path.as_bstr(), None)? {
@@ -77,7 +77,7 @@ pub(crate) fn snapshot(repo: &Repo, place: &Place, base_tree: &Oid) -> Result<Sn
             }
         }
     }
-    recall::keep_walk(&place.index, found);
+    recall::keep_walk(&worktree.index, found);
     let written = tree::apply(&local, record.tree, &edits)?;
     if written.is_empty_tree() {
         objects::write(&local, &gix::objs::Tree::empty())?;
@@ -91,16 +91,16 @@ pub(crate) fn snapshot(repo: &Repo, place: &Place, base_tree: &Oid) -> Result<Sn
 
 /// The files that git knows in a place and that are not as they were put there, or are gone; what else there is does not matter.
 /// Those in `except` were laid over on purpose. Nothing is written.
-pub(crate) fn altered(repo: &Repo, place: &Place, except: &[String]) -> Result<Vec<String>> {
+pub(crate) fn altered(repo: &Repo, worktree: &Worktree, except: &[String]) -> Result<Vec<String>> {
     let mut local = repo.own_local();
     local.objects.enable_object_memory();
-    local.set_workdir(place.path.clone()).with_context(|| super::at(place.path.display()))?;
-    let record = Record::load(&place.index, local.object_hash())?
-        .with_context(|| format!("no note of the place {}", place.path.display()))?;
-    let found = walk::walk(&place.path, &record.state, record.stamp)?;
+    local.set_workdir(worktree.path.clone()).with_context(|| super::at(worktree.path.display()))?;
+    let record = Record::load(&worktree.index, local.object_hash())?
+        .with_context(|| format!("no note of the place {}", worktree.path.display()))?;
+    let found = walk::walk(&worktree.path, &record.state, record.stamp)?;
     let path = |at: usize| record.state.entry(at).path(&record.state);
     let mut altered: Vec<BString> = found.missing.iter().map(|at| path(*at).to_owned()).collect();
-    let mut reader = Reader::new(&local, &record.state, &place.path)?;
+    let mut reader = Reader::new(&local, &record.state, &worktree.path)?;
     for at in found.doubtful {
         let entry = record.state.entry(at);
         let was = entry.mode.to_tree_entry_mode().map(|mode| (mode.kind(), entry.id));

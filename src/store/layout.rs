@@ -157,7 +157,7 @@ impl Local {
     }
 
     /// Private indexes of a run's places.
-    pub fn places(&self, run: &RunId) -> PathBuf {
+    pub fn worktrees(&self, run: &RunId) -> PathBuf {
         self.run(run).join("places")
     }
 

@@ -218,7 +218,8 @@ pub(super) enum WireTask {
     Started {
         attempt: u32,
         base: String,
-        place: String,
+        #[serde(rename = "place")]
+        worktree: String,
         owner: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session: Option<String>,

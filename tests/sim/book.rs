@@ -214,8 +214,8 @@ impl Book {
                 let mut halts = Vec::new();
                 let news = self.of_task(task, observation, rules, found, &mut halts);
                 if before != Stage::Failed && self.pages[task].stage == Stage::Failed {
-                    let place = usize::from(halts.first() == Some(&Halt::Budget));
-                    halts.splice(place..place, self.despairs(task, rules.policy));
+                    let index = usize::from(halts.first() == Some(&Halt::Budget));
+                    halts.splice(index..index, self.despairs(task, rules.policy));
                 }
                 if let (Some(last), RunPhase::Active) = (halts.last(), &self.phase) {
                     (self.phase, self.standing.stop) = (RunPhase::Halted, Some(*last));

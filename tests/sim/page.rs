@@ -33,7 +33,7 @@ pub(crate) enum Stage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Thread {
     pub id: String,
-    pub place: String,
+    pub worktree: String,
     pub owner: String,
     pub base: Oid,
 }
@@ -384,8 +384,8 @@ impl Page {
         assert!(self.resumes <= policy.resume.max(1) + policy.infra, "{task}: {self:?}");
         assert!(self.redispatches <= policy.redispatch, "{task}: {self:?}");
         // An attempt whose task was taken out works on in its place until it ends.
-        let place = self.open.as_ref().map(|t| &t.place);
-        assert_eq!(state.place.as_ref(), place, "{task}: the place of a running attempt");
+        let worktree = self.open.as_ref().map(|t| &t.worktree);
+        assert_eq!(state.worktree.as_ref(), worktree, "{task}: the place of a running attempt");
         assert_eq!(state.owner.is_some(), self.open.is_some(), "{task}: its owner");
         assert_eq!(
             state.candidate, self.left,
@@ -393,8 +393,8 @@ impl Page {
         );
         let judged = matches!(state.phase, Phase::Verifying | Phase::Reviewing | Phase::Queued);
         assert!(!judged || state.candidate.is_some(), "{task}: there is something to judge");
-        let thread = self.thread.as_ref().map(|t| (&t.id, &t.place, &t.owner));
-        let session = state.session.as_ref().map(|s| (&s.id, &s.place, &s.owner));
+        let thread = self.thread.as_ref().map(|t| (&t.id, &t.worktree, &t.owner));
+        let session = state.session.as_ref().map(|s| (&s.id, &s.worktree, &s.owner));
         assert_eq!(session, thread, "{task}: the session to go on with");
         self.purse.compare(state.spend);
         let approved = state.review.approval.as_ref().map(|a| a.commit.clone());

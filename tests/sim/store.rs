@@ -304,7 +304,7 @@ fn chains_are_read_by_others_as_they_were_written() {
             0 | 1 => TaskEventKind::Started {
                 attempt: attempt + 1,
                 base: fixture.base.clone(),
-                place: "p01".into(),
+                worktree: "p01".into(),
                 owner: owner.clone(),
                 session: (round % 2 == 0).then(|| format!("session {round}")),
                 resumed: round % 4 == 0,

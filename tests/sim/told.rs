@@ -24,7 +24,7 @@ fn as_told(state: &TaskState) -> TaskState {
     let line =
         |text: &Option<String>| text.as_deref().map(codec::one_line).filter(|t| !t.is_empty());
     TaskState {
-        place: line(&state.place),
+        worktree: line(&state.worktree),
         owner: line(&state.owner),
         ending: line(&state.ending),
         reason: line(&state.reason),

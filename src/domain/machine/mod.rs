@@ -39,7 +39,7 @@ pub enum Observation {
         /// The target's tip.
         base: Oid,
         /// The slot.
-        place: String,
+        worktree: String,
         /// The repository and machine.
         owner: String,
         /// The id that its session is given, if the program gives one.
@@ -232,11 +232,12 @@ impl Decider<'_> {
     fn observe(&mut self, observation: Observation) {
         match observation {
             Observation::BaseJudged(verdict) => self.base_judged(verdict),
-            Observation::Dispatched { task, attempt, base, place, owner, session, resumed } => {
+            Observation::Dispatched { task, attempt, base, worktree, owner, session, resumed } => {
                 let Some(state) = self.state.tasks.get(&task) else { return };
                 let due = owed_start(self.state, self.policy, self.now);
                 let due = due.contains(&(task.clone(), attempt));
-                let kind = TaskEventKind::Started { attempt, base, place, owner, session, resumed };
+                let kind =
+                    TaskEventKind::Started { attempt, base, worktree, owner, session, resumed };
                 if due && (!resumed || self.goes_on(state, &kind)) {
                     self.task(&task, kind);
                 }
@@ -317,7 +318,7 @@ impl Decider<'_> {
     fn taken_out(&self, task: &TaskId, attempt: u32) -> Option<TaskState> {
         let state = self.state.tasks.get(task)?;
         let out = matches!(state.phase, Phase::Skipped | Phase::Done);
-        (out && state.attempt == attempt && state.place.is_some()).then(|| state.clone())
+        (out && state.attempt == attempt && state.worktree.is_some()).then(|| state.clone())
     }
 
     /// Whether an attempt goes on with just the session that the task has: in its place, and from its base.
@@ -326,10 +327,10 @@ impl Decider<'_> {
             return false;
         };
         match started {
-            TaskEventKind::Started { base, place, owner, session, .. } => {
+            TaskEventKind::Started { base, worktree, owner, session, .. } => {
                 state.base.as_ref() == Some(base)
-                    && (place, owner, session.as_ref())
-                        == (&kept.place, &kept.owner, Some(&kept.id))
+                    && (worktree, owner, session.as_ref())
+                        == (&kept.worktree, &kept.owner, Some(&kept.id))
             }
             TaskEventKind::Created
             | TaskEventKind::Ended { .. }

@@ -80,8 +80,8 @@ impl Worker<'_> {
         }
         let case = Case { commit, tree, tip: self.queue.tip().clone() };
         let again = kind == Kind::Confirm;
-        let Some(place) = self.free_place() else { return Ok(false) };
-        let steps = judge::steps(&self.desk, &self.rules, &case, &place, &self.vouched, again)?;
+        let Some(worktree) = self.free_worktree() else { return Ok(false) };
+        let steps = judge::steps(&self.desk, &self.rules, &case, &worktree, &self.vouched, again)?;
         if let Some(verdict) = verify::foregone(&steps) {
             self.ruled(question, &verdict);
             return Ok(true);
@@ -94,12 +94,12 @@ impl Worker<'_> {
         self.settle()?;
         (self.report)(Told::Verifies(kind, &entries));
         let (since, rules) = (ambient::instant(), Arc::clone(&self.rules));
-        let flight = Flight { question, kind, case, entries, place, since, rules };
+        let flight = Flight { question, kind, case, entries, worktree, since, rules };
         self.flights.insert(question, flight.clone());
         self.show();
         let desk = Arc::clone(&self.desk);
         self.spawn(flight, move |flight| {
-            judge::judge(&desk, &flight.rules, &flight.case, &steps, &flight.place)
+            judge::judge(&desk, &flight.rules, &flight.case, &steps, &flight.worktree)
         });
         Ok(true)
     }
@@ -114,9 +114,9 @@ impl Worker<'_> {
     }
 
     /// The free place with the lowest number: the one that is most likely to be there and warm already.
-    fn free_place(&self) -> Option<String> {
+    fn free_worktree(&self) -> Option<String> {
         let names = (1..=self.rules.job.queue.ahead).map(|n| format!("q{n:02}"));
-        let busy = |name: &String| self.flights.values().any(|flight| flight.place == *name);
+        let busy = |name: &String| self.flights.values().any(|flight| flight.worktree == *name);
         names.into_iter().find(|name| !busy(name))
     }
 

@@ -45,7 +45,7 @@ pub(crate) struct Rules {
     /// A hash of those files.
     pub salt: String,
     /// Where the places are.
-    pub places: PathBuf,
+    pub worktrees: PathBuf,
 }
 
 impl Desk {
@@ -103,10 +103,10 @@ impl Desk {
 
     /// Removes the places, and what keepers have left in their folders. Says how many places there were.
     pub(crate) fn sweep(&self) -> Result<usize> {
-        let places = self.rules(&self.tip()?)?.places.clone();
+        let worktrees = self.rules(&self.tip()?)?.worktrees.clone();
         let local = self.store.local().queue(&self.key());
         let mut removed = 0;
-        for entry in std::fs::read_dir(&places).into_iter().flatten() {
+        for entry in std::fs::read_dir(&worktrees).into_iter().flatten() {
             let path = entry?.path();
             let Some(name) = path.file_name() else { continue };
             let lock = local.join("checks").join(name).join(files::LOCK);
@@ -119,7 +119,7 @@ impl Desk {
             removed += 1;
         }
         // Only if it is empty: a person may keep something there.
-        std::fs::remove_dir(&places).ok();
+        std::fs::remove_dir(&worktrees).ok();
         for folder in [local.join("checks"), local.join("places")] {
             match std::fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -164,8 +164,8 @@ impl Desk {
             overlay.push((path, to));
         }
         let top = repo.work_dir().unwrap_or_else(|| repo.common_dir());
-        let places = top.join(job.worktree.root_for(&repo.name()));
-        let places = places.join(format!("queue-{}", self.key()));
-        Ok(Rules { job, overlay, salt, places })
+        let worktrees = top.join(job.worktree.root_for(&repo.name()));
+        let worktrees = worktrees.join(format!("queue-{}", self.key()));
+        Ok(Rules { job, overlay, salt, worktrees })
     }
 }

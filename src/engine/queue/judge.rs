@@ -13,7 +13,9 @@ use crate::engine::verifications::{clear, never_took_over};
 use crate::error::Advice;
 use crate::failpoint;
 use crate::keeper::files;
-use crate::keeper::spec::{CheckStep, ChecksOutcome, ChecksWork, PlaceSpec, Spec, VERSION, Work};
+use crate::keeper::spec::{
+    CheckStep, ChecksOutcome, ChecksWork, Spec, VERSION, Work, WorktreeSpec,
+};
 use crate::process::{self, Environ, Identity, Lock};
 use crate::verify::{self, Stage, Subject};
 
@@ -44,12 +46,12 @@ pub(super) fn steps(
     desk: &Desk,
     rules: &Rules,
     case: &Case,
-    place: &str,
+    worktree: &str,
     vouched: &HashSet<String>,
     again: bool,
 ) -> Result<Vec<CheckStep>> {
     let run = RunId::parse("queue")?;
-    let worktree = rules.places.join(place).to_string_lossy().into_owned();
+    let worktree = rules.worktrees.join(worktree).to_string_lossy().into_owned();
     let subject = Subject { run: &run, task: None, base: &case.tip, worktree: &worktree };
     let mut steps = verify::steps(&rules.job, Stage::Landing, &subject, &rules.salt);
     if steps.is_empty() {
@@ -73,9 +75,9 @@ pub(super) fn judge(
     rules: &Arc<Rules>,
     case: &Case,
     steps: &[CheckStep],
-    place: &str,
+    worktree: &str,
 ) -> Result<Judged> {
-    let dir = desk.store.local().queue(&desk.key()).join("checks").join(place);
+    let dir = desk.store.local().queue(&desk.key()).join("checks").join(worktree);
     std::fs::create_dir_all(dir.join(files::TMP))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let lock_path = dir.join(files::LOCK);
@@ -85,9 +87,9 @@ pub(super) fn judge(
         let lock = Lock::wait(&lock_path)?;
         let before = Spec::read(&dir).ok();
         if let Some(outcome) = ChecksOutcome::read(&dir)
-            && before
-                .as_ref()
-                .is_some_and(|spec| spec.asks(case.tree.as_str(), steps, &rules.places.join(place)))
+            && before.as_ref().is_some_and(|spec| {
+                spec.asks(case.tree.as_str(), steps, &rules.worktrees.join(worktree))
+            })
         {
             let verdict = verify::verdict(&outcome, steps, 0);
             let lines = verify::lines(&outcome, &verdict, &desk.voucher(), None);
@@ -111,10 +113,10 @@ pub(super) fn judge(
         }
         clear(&dir)?;
         std::fs::create_dir_all(dir.join(files::TMP))?;
-        spec(desk, rules, case, steps, place).write(&dir)?;
+        spec(desk, rules, case, steps, worktree).write(&dir)?;
         failpoint::hit("checks.spec-written");
         let env = environment(desk, &dir);
-        desk.keepers.give(&desk.program, place, &dir, &lock, &env)?;
+        desk.keepers.give(&desk.program, worktree, &dir, &lock, &env)?;
         failpoint::hit("checks.keeper-started");
         drop(lock);
         drop(Lock::wait(&lock_path)?);
@@ -126,16 +128,16 @@ pub(super) fn judge(
     }
 }
 
-fn spec(desk: &Desk, rules: &Rules, case: &Case, steps: &[CheckStep], place: &str) -> Spec {
+fn spec(desk: &Desk, rules: &Rules, case: &Case, steps: &[CheckStep], worktree: &str) -> Spec {
     let local = desk.store.local().queue(&desk.key());
     Spec {
         v: VERSION,
         common_dir: desk.store.repo().common_dir().to_path_buf(),
-        marker: format!("queue.{}.{place}.{}", desk.key(), ambient::nonce()),
-        place: PlaceSpec {
-            name: place.to_owned(),
-            path: rules.places.join(place),
-            index: local.join("places").join(place),
+        marker: format!("queue.{}.{worktree}.{}", desk.key(), ambient::nonce()),
+        worktree: WorktreeSpec {
+            name: worktree.to_owned(),
+            path: rules.worktrees.join(worktree),
+            index: local.join("places").join(worktree),
             commit: case.commit.to_string(),
             branch: None,
             setup: rules.job.worktree.setup.clone(),

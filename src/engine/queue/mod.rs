@@ -89,7 +89,7 @@ struct Flight {
     kind: Kind,
     case: Case,
     entries: Vec<EntryId>,
-    place: String,
+    worktree: String,
     since: Instant,
     /// The rules that were asked.
     rules: Arc<Rules>,

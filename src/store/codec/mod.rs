@@ -68,17 +68,17 @@ fn names(findings: &[Finding]) -> String {
 fn tell_task(kind: &TaskEventKind) -> Result<Told> {
     let (word, sentence, wire) = match kind {
         TaskEventKind::Created => ("created", "created".to_owned(), WireTask::Created),
-        TaskEventKind::Started { attempt, base, place, owner, session, resumed } => (
+        TaskEventKind::Started { attempt, base, worktree, owner, session, resumed } => (
             "started",
             if *resumed {
-                format!("attempt {attempt} goes on with the session in {place}")
+                format!("attempt {attempt} goes on with the session in {worktree}")
             } else {
-                format!("attempt {attempt} started from {} in {place}", base.short())
+                format!("attempt {attempt} started from {} in {worktree}", base.short())
             },
             WireTask::Started {
                 attempt: *attempt,
                 base: base.to_string(),
-                place: place.clone(),
+                worktree: worktree.clone(),
                 owner: owner.clone(),
                 session: session.clone(),
                 resumed: *resumed,
@@ -222,8 +222,8 @@ fn layer(text: &str) -> Result<Layer> {
 fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
     Ok(match wire {
         WireTask::Created => TaskEventKind::Created,
-        WireTask::Started { attempt, base, place, owner, session, resumed } => {
-            TaskEventKind::Started { attempt, base: oid(&base)?, place, owner, session, resumed }
+        WireTask::Started { attempt, base, worktree, owner, session, resumed } => {
+            TaskEventKind::Started { attempt, base: oid(&base)?, worktree, owner, session, resumed }
         }
         WireTask::Ended { attempt, ending, candidate, reading } => TaskEventKind::Ended {
             attempt,
@@ -303,7 +303,7 @@ pub fn write_task(
     line("At", &after.at.0.to_string());
     line("Attempt", &after.attempt.to_string());
     let optional = [
-        ("Place", after.place.as_deref()),
+        ("Place", after.worktree.as_deref()),
         ("Owner", after.owner.as_deref()),
         ("Base", after.base.as_ref().map(Oid::as_str)),
         ("Ending", after.ending.as_deref()),
@@ -405,7 +405,7 @@ pub fn read_state(message: &str) -> Result<TaskState> {
         phase: phase(map.get("Harness-State").copied().unwrap_or(""))?,
         seq: number("Harness-Seq")?,
         attempt: small("Harness-Attempt")?,
-        place: text("Harness-Place"),
+        worktree: text("Harness-Place"),
         owner: text("Harness-Owner"),
         base: id("Harness-Base")?,
         ending: text("Harness-Ending"),

@@ -22,7 +22,7 @@ pub(super) fn write(after: &TaskState) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     if let Some(session) = &after.session {
         lines.push(("Session", one_line(&session.id)));
-        lines.push(("Session-Place", one_line(&session.place)));
+        lines.push(("Session-Place", one_line(&session.worktree)));
         lines.push(("Session-Owner", one_line(&session.owner)));
         lines.extend(session.counted.tokens.map(|t| ("Session-Counted", numbers(&four(t)))));
         lines.extend(session.counted.cost.map(|c| ("Session-Counted-Cost", numbers(&[c.0]))));
@@ -42,13 +42,13 @@ pub(super) fn write(after: &TaskState) -> Vec<(&'static str, String)> {
 /// The session that a tip names.
 pub(super) fn read(map: &Trailers<'_>) -> Result<Option<Session>> {
     let text = |key: &str| map.get(key).map(|v| (*v).to_owned());
-    let (Some(id), Some(place), Some(owner)) =
+    let (Some(id), Some(worktree), Some(owner)) =
         (text("Harness-Session"), text("Harness-Session-Place"), text("Harness-Session-Owner"))
     else {
         return Ok(None);
     };
     let counted = usage(map, "Harness-Session-Counted", "Harness-Session-Counted-Cost")?;
-    Ok(Some(Session { id, place, owner, counted }))
+    Ok(Some(Session { id, worktree, owner, counted }))
 }
 
 /// What a tip says is charged to no budget.

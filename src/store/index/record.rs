@@ -17,7 +17,7 @@ pub(super) struct Record<'a> {
     phase: &'a str,
     seq: u64,
     attempt: u32,
-    place: Option<&'a str>,
+    worktree: Option<&'a str>,
     owner: Option<&'a str>,
     base: Option<&'a str>,
     ending: Option<&'a str>,
@@ -48,7 +48,7 @@ pub(super) struct Record<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 struct Thread<'a> {
     id: &'a str,
-    place: &'a str,
+    worktree: &'a str,
     owner: &'a str,
     counted: Told,
 }
@@ -87,7 +87,7 @@ impl<'a> Record<'a> {
             phase,
             seq,
             attempt,
-            place,
+            worktree,
             owner,
             base,
             ending,
@@ -116,14 +116,14 @@ impl<'a> Record<'a> {
             phase: phase.as_str(),
             seq: *seq,
             attempt: *attempt,
-            place: place.as_deref(),
+            worktree: worktree.as_deref(),
             owner: owner.as_deref(),
             base: base.as_ref().map(Oid::as_str),
             ending: ending.as_deref(),
             class: class.map(Class::as_str),
-            session: session.as_ref().map(|Session { id, place, owner, counted }| {
+            session: session.as_ref().map(|Session { id, worktree, owner, counted }| {
                 let counted = told(*counted);
-                Thread { id, place, owner, counted }
+                Thread { id, worktree, owner, counted }
             }),
             counts: [*resumes, *redispatches, *rejections, *conflicts, *faults],
             spend: used(*spend),
@@ -179,15 +179,16 @@ impl<'a> Record<'a> {
             phase: Phase::parse(self.phase)?,
             seq: self.seq,
             attempt: self.attempt,
-            place: own(self.place),
+            worktree: own(self.worktree),
             owner: own(self.owner),
             base: maybe(self.base)?,
             ending: own(self.ending),
             class,
             session: self.session.map(|t| {
                 let counted = usage(t.counted);
-                let (id, place, owner) = (t.id.to_owned(), t.place.to_owned(), t.owner.to_owned());
-                Session { id, place, owner, counted }
+                let (id, worktree, owner) =
+                    (t.id.to_owned(), t.worktree.to_owned(), t.owner.to_owned());
+                Session { id, worktree, owner, counted }
             }),
             resumes,
             redispatches,

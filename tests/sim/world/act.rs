@@ -45,12 +45,12 @@ impl World {
         let state = &self.state.tasks[task];
         let kept = state.session.clone().filter(|s| self.policy.resumable && s.owner == self.owner);
         let resumed = kept.is_some();
-        let (base, place, session) = match kept {
-            Some(kept) => (state.base.clone().unwrap(), kept.place, Some(kept.id)),
+        let (base, worktree, session) = match kept {
+            Some(kept) => (state.base.clone().unwrap(), kept.worktree, Some(kept.id)),
             None => {
                 let given = self.program.takes_ids.then(|| format!("s-{task}-{attempt}"));
-                let place = format!("p{}", self.oid().as_str().trim_start_matches('0'));
-                (self.tip(), place, given)
+                let worktree = format!("p{}", self.oid().as_str().trim_start_matches('0'));
+                (self.tip(), worktree, given)
             }
         };
         let owner = self.owner.clone();
@@ -58,7 +58,7 @@ impl World {
             task: task.clone(),
             attempt,
             base,
-            place,
+            worktree,
             owner,
             session,
             resumed,

@@ -240,13 +240,13 @@ impl World {
             10 => {
                 let session = self.state.tasks[&task].session.as_ref().map(|s| s.id.clone());
                 let owner = self.owner.clone();
-                let (base, place) = (self.tip(), "p09".to_owned());
+                let (base, worktree) = (self.tip(), "p09".to_owned());
                 let attempt = attempt + u32::try_from(self.tape.pick(3)).unwrap();
                 Observation::Dispatched {
                     task,
                     attempt,
                     base,
-                    place,
+                    worktree,
                     owner,
                     session,
                     resumed: true,
@@ -288,13 +288,13 @@ impl World {
                 Observation::Verified { task, attempt, tree, verdict }
             }
             _ => {
-                let (base, place) = (self.tip(), "p09".to_owned());
+                let (base, worktree) = (self.tip(), "p09".to_owned());
                 let attempt = attempt + u32::try_from(self.tape.pick(3)).unwrap();
                 Observation::Dispatched {
                     task,
                     attempt,
                     base,
-                    place,
+                    worktree,
                     owner: "elsewhere".into(),
                     session: None,
                     resumed: false,

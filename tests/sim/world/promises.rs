@@ -57,7 +57,8 @@ impl World {
 
     /// An attempt begins: whether it may, promise by promise, and where it goes on.
     pub(super) fn check_dispatch(&mut self, news: &Observation) {
-        let Observation::Dispatched { task, attempt, base, place, owner, session, resumed } = news
+        let Observation::Dispatched { task, attempt, base, worktree, owner, session, resumed } =
+            news
         else {
             return;
         };
@@ -90,13 +91,14 @@ impl World {
         let planned = book.plan.iter().find(|p| p.id == *task).unwrap();
         assert!(book.let_go(planned, policy), "{task} has to wait for others");
         let id = session.clone().unwrap_or_default();
-        let here = Thread { id, place: place.clone(), owner: owner.clone(), base: base.clone() };
+        let here =
+            Thread { id, worktree: worktree.clone(), owner: owner.clone(), base: base.clone() };
         if *resumed {
             assert!(policy.resumable);
             assert_eq!(page.thread.as_ref(), Some(&here), "{task} goes on with what it had");
         } else {
             let kept = page.thread.as_ref().filter(|t| policy.resumable && t.owner == *owner);
-            assert!(kept.is_none() || place == "p09", "{task} gives up {kept:?}");
+            assert!(kept.is_none() || worktree == "p09", "{task} gives up {kept:?}");
         }
         let page = self.book.pages.get_mut(task).unwrap();
         (page.stage, page.attempt, page.began) = (Stage::Open, *attempt, now);

@@ -100,17 +100,17 @@ fn a_session_goes_on_only_where_it_was() {
         task: id("one"),
         attempt: 2,
         base: oid('a'),
-        place: "p-one".into(),
+        worktree: "p-one".into(),
         owner: "here".into(),
         session: Some("s-one-1".into()),
         resumed: true,
     };
     let mut others = [good.clone(), good.clone(), good.clone(), good.clone()];
     for (n, other) in others.iter_mut().enumerate() {
-        if let Observation::Dispatched { base, place, owner, session, .. } = other {
+        if let Observation::Dispatched { base, worktree, owner, session, .. } = other {
             match n {
                 0 => *base = oid('b'),
-                1 => *place = "p09".into(),
+                1 => *worktree = "p09".into(),
                 2 => *owner = "elsewhere".into(),
                 _ => *session = Some("another".into()),
             }

@@ -89,13 +89,13 @@ impl Bench {
         let attempt = kept.attempt + 1;
         let session = kept.session.clone().filter(|_| self.policy.resumable);
         let resumed = session.is_some();
-        let place = session.as_ref().map_or_else(|| format!("p-{task}"), |s| s.place.clone());
+        let worktree = session.as_ref().map_or_else(|| format!("p-{task}"), |s| s.worktree.clone());
         let given = self.policy.resumable.then(|| format!("s-{task}-{attempt}"));
         let observation = Observation::Dispatched {
             task,
             attempt,
             base: oid('a'),
-            place,
+            worktree,
             owner: "here".into(),
             session: session.map(|s| s.id).or(given),
             resumed,

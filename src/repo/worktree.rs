@@ -20,7 +20,7 @@ const RUIN: Duration = Duration::from_secs(60);
 
 /// A linked worktree of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Worktree {
     /// Where one works. Absolute, without links.
     pub path: PathBuf,
     /// Its admin folder, `<common>/worktrees/<id>`.
@@ -36,17 +36,17 @@ pub(crate) fn create(
     dest: &Path,
     commit: &Oid,
     private_index: &Path,
-) -> Result<Place> {
-    let place = register(repo, dest, commit, private_index)?;
-    if let Err(error) = place.reset_to(repo, commit, &Head::Detached, &[]) {
+) -> Result<Worktree> {
+    let worktree = register(repo, dest, commit, private_index)?;
+    if let Err(error) = worktree.reset_to(repo, commit, &Head::Detached, &[]) {
         // The first error is the one that explains; what cannot be removed now is found by `remove_at` later.
-        drop(place.remove(repo));
+        drop(worktree.remove(repo));
         return Err(error);
     }
-    Ok(place)
+    Ok(worktree)
 }
 
-fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Result<Place> {
+fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Result<Worktree> {
     let (Some(parent), Some(name)) = (dest.parent(), dest.file_name()) else {
         bail!("a place needs a path with a name: {}", dest.display());
     };
@@ -88,41 +88,41 @@ fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Res
         if std::fs::symlink_metadata(&admin).is_ok() {
             continue;
         }
-        let place = Place { path: path.clone(), admin, index: private_index.to_path_buf() };
-        if place.install_admin(repo, commit)? {
-            let record = Record::empty(&place.path, &place.admin, repo.local().object_hash());
+        let worktree = Worktree { path: path.clone(), admin, index: private_index.to_path_buf() };
+        if worktree.install_admin(repo, commit)? {
+            let record = Record::empty(&worktree.path, &worktree.admin, repo.local().object_hash());
             let index = record.index()?;
-            record.save(&place.index, &index)?;
-            return Ok(place);
+            record.save(&worktree.index, &index)?;
+            return Ok(worktree);
         }
     }
     bail!("too many worktrees have this name; remove some with `git worktree remove`: {id}")
 }
 
 /// An existing place, after a restart.
-pub(crate) fn open(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Place> {
-    let place = recorded(repo, dest, private_index)?
+pub(crate) fn open(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Worktree> {
+    let worktree = recorded(repo, dest, private_index)?
         .with_context(|| format!("no place of ours is there: {}", dest.display()))?;
-    for dir in [&place.path, &place.admin] {
+    for dir in [&worktree.path, &worktree.admin] {
         let real = std::fs::symlink_metadata(dir).is_ok_and(|m| m.is_dir());
         if !real {
             bail!("a part of this place is gone: {}", dir.display());
         }
     }
-    Ok(place)
+    Ok(worktree)
 }
 
 /// Removes a place and its registration, as far as they are there. Does nothing if we have no note of one.
 pub(crate) fn remove_at(repo: &Repo, dest: &Path, private_index: &Path) -> Result<()> {
     match recorded(repo, dest, private_index) {
-        Ok(Some(place)) => place.remove(repo),
+        Ok(Some(worktree)) => worktree.remove(repo),
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
 /// The place that our note tells of.
-fn recorded(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Option<Place>> {
+fn recorded(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Option<Worktree>> {
     let Some(record) = Record::load(private_index, repo.local().object_hash())? else {
         return Ok(None);
     };
@@ -136,10 +136,14 @@ fn recorded(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Option<Pla
     if record.admin.parent() != Some(&repo.common_dir().join("worktrees")) {
         bail!("our note is of a place of another repository: {}", record.admin.display());
     }
-    Ok(Some(Place { path: record.path, admin: record.admin, index: private_index.to_path_buf() }))
+    Ok(Some(Worktree {
+        path: record.path,
+        admin: record.admin,
+        index: private_index.to_path_buf(),
+    }))
 }
 
-impl Place {
+impl Worktree {
     /// Puts the place's `HEAD` on a branch, or at a commit. Only that file changes.
     pub(crate) fn set_head(&self, head: &Head, commit: &Oid) -> Result<()> {
         let text = match head {

@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::files;
-use super::spec::{PlaceSpec, Spec, Work};
+use super::spec::{Spec, Work, WorktreeSpec};
 use crate::domain::id::Oid;
 use crate::failpoint;
 use crate::process::{self, Command, Ending, Redactor, Stdin, StopFlag};
-use crate::repo::{self, Head, Place, Repo};
+use crate::repo::{self, Head, Repo, Worktree};
 
 /// How long one setup command may take.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -34,18 +34,18 @@ pub(super) fn redactor(spec: &Spec) -> Result<Redactor> {
 }
 
 /// Makes the place ready.
-pub(super) fn prepare(repo: &Repo, dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<Place> {
-    let wanted = &spec.place;
+pub(super) fn prepare(repo: &Repo, dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<Worktree> {
+    let wanted = &spec.worktree;
     let commit = Oid::parse(&wanted.commit)?;
     let head = wanted.branch.clone().map_or(Head::Detached, Head::Branch);
-    let place = open_or_make(repo, wanted, &commit)?;
+    let worktree = open_or_make(repo, wanted, &commit)?;
     failpoint::hit("keeper.place-made");
-    place
+    worktree
         .reset_to(repo, &commit, &head, &wanted.keep)
         .with_context(|| format!("cannot reset the place {}", wanted.path.display()))?;
     failpoint::hit("keeper.place-reset");
     if set_up(dir, spec, stop)? {
-        place.reset_to(repo, &commit, &head, &wanted.keep)?;
+        worktree.reset_to(repo, &commit, &head, &wanted.keep)?;
     }
     for (path, source) in &wanted.overlay {
         let to = wanted.path.join(path);
@@ -57,7 +57,7 @@ pub(super) fn prepare(repo: &Repo, dir: &Path, spec: &Spec, stop: &StopFlag) -> 
         lay_over(&to, source)
             .with_context(|| format!("cannot put the pinned `{path}` in place"))?;
     }
-    Ok(place)
+    Ok(worktree)
 }
 
 fn lay_over(to: &Path, source: &Path) -> Result<()> {
@@ -72,10 +72,10 @@ fn lay_over(to: &Path, source: &Path) -> Result<()> {
     Ok(())
 }
 
-fn open_or_make(repo: &Repo, wanted: &PlaceSpec, commit: &Oid) -> Result<Place> {
+fn open_or_make(repo: &Repo, wanted: &WorktreeSpec, commit: &Oid) -> Result<Worktree> {
     if wanted.path.symlink_metadata().is_ok() {
-        if let Ok(place) = repo::open(repo, &wanted.path, &wanted.index) {
-            return Ok(place);
+        if let Ok(worktree) = repo::open(repo, &wanted.path, &wanted.index) {
+            return Ok(worktree);
         }
         renew(repo, wanted)
             .with_context(|| format!("cannot renew the place {}", wanted.path.display()))?;
@@ -87,7 +87,7 @@ fn open_or_make(repo: &Repo, wanted: &PlaceSpec, commit: &Oid) -> Result<Place> 
 
 /// Removes a place whose record is damaged. The path is one of ours, below the run's own folder, and what an attempt
 /// left in it was saved when the attempt ended.
-fn renew(repo: &Repo, wanted: &PlaceSpec) -> Result<()> {
+fn renew(repo: &Repo, wanted: &WorktreeSpec) -> Result<()> {
     if repo::remove_at(repo, &wanted.path, &wanted.index).is_ok() {
         return Ok(());
     }
@@ -104,18 +104,18 @@ fn renew(repo: &Repo, wanted: &PlaceSpec) -> Result<()> {
 }
 
 /// The file that says with which setup a place was made.
-fn setup_mark(wanted: &PlaceSpec) -> std::path::PathBuf {
+fn setup_mark(wanted: &WorktreeSpec) -> std::path::PathBuf {
     wanted.index.with_extension("setup")
 }
 
-fn forget_setup(wanted: &PlaceSpec) {
+fn forget_setup(wanted: &WorktreeSpec) {
     // Missing is as good as removed; anything else shows when it is written anew.
     std::fs::remove_file(setup_mark(wanted)).ok();
 }
 
 /// Runs the setup commands if the place has not seen them. Says whether they ran.
 fn set_up(dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<bool> {
-    let wanted = &spec.place;
+    let wanted = &spec.worktree;
     if wanted.setup.is_empty() {
         return Ok(false);
     }
