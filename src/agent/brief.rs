@@ -10,7 +10,7 @@ use crate::contract::ast_equal::terms;
 use crate::domain::id::{Oid, RunId};
 use crate::domain::plan::Task;
 use crate::domain::verdict::Finding;
-use crate::job::{HandedIn, Job, ScopePattern, placeholders};
+use crate::job::{Job, OutputCheck, ScopePattern, placeholders};
 
 /// Everything that a brief is about.
 #[derive(Debug)]
@@ -98,11 +98,11 @@ fn checks(subject: &Subject) -> Vec<CheckBrief> {
         if check.when.landing {
             when.push("landing".to_owned());
         }
-        let words = |wanted: &crate::job::AstEqual| {
-            let globs = |globs: &crate::job::Globs| globs.patterns().join("`, `");
+        let words = |wanted: &crate::job::AstEqualCheck| {
+            let globs = |globs: &crate::job::PathGlobs| globs.patterns().join("`, `");
             terms(&globs(&wanted.from), &globs(&wanted.to), &wanted.options)
         };
-        let statement = match (&check.ast_equal, &check.handed_in) {
+        let statement = match (&check.ast_equal, &check.output_check) {
             (Some(wanted), _) => words(wanted),
             (None, Some(wanted)) => handed_in(wanted, subject.pinned),
             (None, None) => String::new(),
@@ -119,7 +119,7 @@ fn checks(subject: &Subject) -> Vec<CheckBrief> {
 }
 
 /// What is demanded of the file that is handed in.
-fn handed_in(wanted: &HandedIn, pinned: &BTreeMap<String, String>) -> String {
+fn handed_in(wanted: &OutputCheck, pinned: &BTreeMap<String, String>) -> String {
     let path = &wanted.path;
     let Some(name) = &wanted.schema else { return format!("`{path}` is there.") };
     let schema = pinned.get(name).map_or("", |text| text.trim_end());

@@ -85,7 +85,7 @@ pub(super) fn adopt(
         look.notes.iter().for_each(|note| ui.say(note));
     }
     let words = sections.is_empty() || sections == ["its words only"];
-    let real = !words || look.as_ref().is_some_and(|look| !look.again.is_nothing());
+    let real = !words || look.as_ref().is_some_and(|look| !look.again.is_unchanged());
     pin(store, loaded, tree, sections, look.as_ref())?;
     Ok(real)
 }

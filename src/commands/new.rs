@@ -296,7 +296,7 @@ fn deliver(
         "name": name,
         "line": line(description)?,
         "description": description.trim(),
-        "report": job.job.kind == job::Kind::Report,
+        "report": job.job.kind == job::JobKind::Report,
     });
     let skill = prompt::page(("SKILL.md", SKILL), &values)?;
     write(top, &folder.join("SKILL.md"), skill.as_bytes(), ui)?;

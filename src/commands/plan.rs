@@ -11,8 +11,8 @@ use crate::cli;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::plan::Task;
 use crate::error::{self, Advice};
-use crate::job::{Globs, Group, Job, Order};
-use crate::planning::{self, Budget, Cache, Planned, Shape};
+use crate::job::{Job, PathGlobs, TaskSource};
+use crate::planning::{self, PlanCache, PlanStats, PlanningResult, TokenLimit};
 use crate::process::write_atomic;
 use crate::repo::{self, Repo};
 use crate::store::layout::Local;
@@ -28,14 +28,14 @@ pub(super) struct Scope<'a> {
     /// Files that need no task any more.
     pub settled: Option<&'a BTreeSet<&'a str>>,
     /// How many tokens a task may have.
-    pub budget: Option<Budget>,
+    pub budget: Option<TokenLimit>,
 }
 
 /// A plan, and what other programs said of it.
 #[derive(Debug)]
 pub(super) struct Made {
     /// The plan.
-    pub planned: Planned,
+    pub planned: PlanningResult,
     /// Their words, by a name.
     pub said: Vec<(String, Vec<u8>)>,
 }
@@ -46,24 +46,20 @@ fn with_spec<T>(
     job: &Job,
     inputs: &planner::Inputs,
     scope: Scope,
-    what: impl FnOnce(&planning::Spec<'_>, &mut Cache) -> Result<T>,
+    what: impl FnOnce(&planning::PlanSpec<'_>, &mut PlanCache) -> Result<T>,
 ) -> Result<T> {
     let dir = scope.dir.unwrap_or(&job.plan.scope_dir);
     let files = scope.files.unwrap_or(&job.plan.scope_files);
-    let files = if files.is_empty() { None } else { Some(Globs::new(&[files])?) };
-    let spec = planning::Spec {
+    let files = if files.is_empty() { None } else { Some(PathGlobs::new(&[files])?) };
+    let spec = planning::PlanSpec {
         include: &|path| job.plan.include.matches(path) && !job.plan.exclude.matches(path),
         group: match job.plan.group {
             // Of tasks that are handed in, nothing is grouped.
-            Group::File | Group::Command | Group::List => planning::Group::File,
-            Group::Directory => planning::Group::Directory,
-            Group::Dependency => planning::Group::Dependency,
+            TaskSource::File | TaskSource::Command | TaskSource::List => planning::Grouping::File,
+            TaskSource::Directory => planning::Grouping::Directory,
+            TaskSource::Dependency => planning::Grouping::Dependency,
         },
-        order: match job.plan.order {
-            Order::None => planning::Order::None,
-            Order::Dependency => planning::Order::Dependency,
-            Order::Priority => planning::Order::Priority,
-        },
+        order: job.plan.order,
         max_files: job.plan.max_files,
         max_lines: job.plan.max_lines,
         budget: scope.budget,
@@ -71,12 +67,13 @@ fn with_spec<T>(
         scope_files: &|path| files.as_ref().is_none_or(|g| g.matches(path)),
         edges: inputs.edges.as_ref(),
         listed: inputs.listed.as_deref(),
-        settled: &|path| scope.settled.is_some_and(|settled| settled.contains(path)),
+        is_done: &|path| scope.settled.is_some_and(|settled| settled.contains(path)),
     };
     let cached = Local::new(repo.common_dir()).plan_cache();
-    let mut cache = std::fs::read(&cached).map_or_else(|_| Cache::default(), |b| Cache::read(&b));
+    let mut cache =
+        std::fs::read(&cached).map_or_else(|_| PlanCache::default(), |b| PlanCache::from_bytes(&b));
     let made = what(&spec, &mut cache)?;
-    if let (Some(bytes), Some(folder)) = (cache.written(), cached.parent()) {
+    if let (Some(bytes), Some(folder)) = (cache.to_bytes(), cached.parent()) {
         // Without it the next plan takes longer, and nothing else: a repository may be one that we only read.
         std::fs::create_dir_all(folder).and_then(|()| write_atomic(&cached, &bytes)).ok();
     }
@@ -94,7 +91,7 @@ pub(super) fn planned(
     base: &Oid,
     scope: Scope,
     inputs: &planner::Inputs,
-) -> Result<Planned> {
+) -> Result<PlanningResult> {
     repo::refuse_submodules(repo, &repo.tree_of(base)?)?;
     let id = object_id(base)?;
     let scope = Scope { budget: budget(repo, found)?, ..scope };
@@ -124,11 +121,11 @@ pub(super) fn make(repo: &Repo, found: &jobfile::Found, base: &Oid, scope: Scope
 }
 
 /// The tokens that the sources of a task may have, beside the prompt that this job gives.
-fn budget(repo: &Repo, found: &jobfile::Found) -> Result<Option<Budget>> {
+fn budget(repo: &Repo, found: &jobfile::Found) -> Result<Option<TokenLimit>> {
     let Some(budget) = found.job.plan.budget else { return Ok(None) };
     let prompt = prompts::Desk::open(repo, found)?.example_tokens()?;
-    let plain = Budget { most: 0, factor: budget.factor };
-    let prompt = plain.of_the_model(prompt);
+    let plain = TokenLimit { most: 0, factor: budget.factor };
+    let prompt = plain.model_tokens(prompt);
     let most = budget.sources(prompt);
     if most == 0 {
         let said = format!(
@@ -137,7 +134,7 @@ fn budget(repo: &Repo, found: &jobfile::Found) -> Result<Option<Budget>> {
         let hint = "make the prompt shorter, or name the window that the model has";
         return Err(Advice::new(said, hint).into());
     }
-    Ok(Some(Budget { most, ..plain }))
+    Ok(Some(TokenLimit { most, ..plain }))
 }
 
 /// `git harness plan`
@@ -156,7 +153,7 @@ pub(super) fn run(here: &Path, args: &cli::PlanArgs, ui: &Ui) -> Result<u8> {
     if args.edges {
         let inputs = planner::inputs(&repo, &found, &base)?;
         let (edges, warnings) = with_spec(&repo, &found.job, &inputs, scope, |spec, cache| {
-            planning::edges(&repo.local(), object_id(&base)?, spec, cache)
+            planning::import_edges(&repo.local(), object_id(&base)?, spec, cache)
         })?;
         ui.result(&format!("{}\n", serde_json::to_string_pretty(&edges)?));
         for warning in warnings {
@@ -230,7 +227,7 @@ fn diff(here: &Path, found: &jobfile::Found, args: &cli::PlanArgs, ui: &Ui) -> R
     Ok(error::OK)
 }
 
-fn describe(planned: &Planned, base: &Oid) -> Result<String> {
+fn describe(planned: &PlanningResult, base: &Oid) -> Result<String> {
     let tasks = &planned.plan.tasks;
     let ordered = tasks.iter().any(|t| t.level > 0);
     let mut heading = vec!["TASK", "FILES", "LINES", "TOKENS"];
@@ -253,7 +250,7 @@ fn describe(planned: &Planned, base: &Oid) -> Result<String> {
     Ok(format!(
         "{}\n{}{}, {}, {lines} lines, about {tokens} tokens of source; plan {} of commit {}\n",
         table::columns(&rows),
-        if ordered { levels(&Shape::of(&planned.plan)) } else { String::new() },
+        if ordered { levels(&PlanStats::of(&planned.plan)) } else { String::new() },
         human::number(tasks.len(), "task"),
         human::number(files, "file"),
         id.short(),
@@ -271,10 +268,10 @@ fn waits_for(task: &Task) -> String {
 }
 
 /// How deep the plan is, and what that costs.
-fn levels(shape: &Shape) -> String {
+fn levels(shape: &PlanStats) -> String {
     const SHOWN: usize = 8;
     let (level, width) = shape.widest().unwrap_or_default();
-    let ids: Vec<_> = shape.critical.iter().map(TaskId::as_str).collect();
+    let ids: Vec<_> = shape.critical_path.iter().map(TaskId::as_str).collect();
     let way = match ids.as_slice() {
         few if few.len() <= SHOWN => few.join(" → "),
         many => {
@@ -292,8 +289,8 @@ fn levels(shape: &Shape) -> String {
 }
 
 /// What a person may miss in the plan, and what is not as one would wish.
-pub(super) fn notes(planned: &Planned) -> Vec<String> {
-    let out = &planned.left_out;
+pub(super) fn notes(planned: &PlanningResult) -> Vec<String> {
+    let out = &planned.unplanned;
     let mut notes: Vec<_> = planned.warnings.iter().map(|w| format!("warning: {w}")).collect();
     let mut list = |what: &str, paths: &[String]| {
         if let Some(first) = paths.first() {

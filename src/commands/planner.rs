@@ -13,8 +13,8 @@ use crate::ambient;
 use crate::domain::id::Oid;
 use crate::error::Advice;
 use crate::job::placeholders::{self, Values};
-use crate::job::{Group, ListedTask};
-use crate::planning::{self, Given, Listed};
+use crate::job::{ListedTask, TaskSource};
+use crate::planning::{self, ExternalGraph, TaskLine};
 use crate::process::{self, Command, Ending, Environ, Identity, Lock, Redactor, Stdin, StopFlag};
 use crate::repo::{self, Repo};
 use crate::store::layout::Local;
@@ -32,9 +32,9 @@ const SHOWN: usize = 1_000;
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
     /// The tasks, where the job does not leave them to us.
-    pub listed: Option<Vec<Listed>>,
+    pub listed: Option<Vec<TaskLine>>,
     /// What needs what, where the job does not leave that to us.
-    pub edges: Option<Given>,
+    pub edges: Option<ExternalGraph>,
     /// What programs printed, by a name: pinned with the run.
     pub said: Vec<(String, Vec<u8>)>,
 }
@@ -44,13 +44,14 @@ pub(super) fn inputs(repo: &Repo, found: &jobfile::Found, base: &Oid) -> Result<
     let plan = &found.job.plan;
     let mut inputs = Inputs::default();
     match plan.group {
-        Group::List => {
+        TaskSource::List => {
             inputs.listed = Some(match &plan.list {
                 Some(file) => list(repo, found, base, file)?,
                 None => plan.tasks.iter().map(listed).collect::<Result<_>>()?,
             });
         }
-        Group::File | Group::Directory | Group::Dependency | Group::Command => {}
+        TaskSource::File | TaskSource::Directory | TaskSource::Dependency | TaskSource::Command => {
+        }
     }
     if plan.command.is_none() && plan.edges.is_none() {
         return Ok(inputs);
@@ -60,14 +61,14 @@ pub(super) fn inputs(repo: &Repo, found: &jobfile::Found, base: &Oid) -> Result<
         if let Some(argv) = &plan.command {
             let said = desk.ask("[plan] command", argv)?;
             let tasks =
-                planning::parse_tasks(&said).context("`[plan] command` printed no tasks")?;
+                planning::parse_task_list(&said).context("`[plan] command` printed no tasks")?;
             inputs.listed = Some(tasks);
             inputs.said.push(("tasks.jsonl".to_owned(), said.into_bytes()));
         }
         if let Some(argv) = &plan.edges {
             let said = desk.ask("[plan] edges", argv)?;
             let folders = argv.get(1..).unwrap_or_default().to_vec();
-            inputs.edges = Some(Given { edges: planning::parse_edges(&said)?, folders });
+            inputs.edges = Some(ExternalGraph { edges: planning::parse_edges(&said)?, folders });
             inputs.said.push(("edges.json".to_owned(), said.into_bytes()));
         }
         Ok(())
@@ -79,7 +80,7 @@ pub(super) fn inputs(repo: &Repo, found: &jobfile::Found, base: &Oid) -> Result<
 }
 
 /// The tasks of the file that `[plan] list` names.
-fn list(repo: &Repo, found: &jobfile::Found, base: &Oid, file: &str) -> Result<Vec<Listed>> {
+fn list(repo: &Repo, found: &jobfile::Found, base: &Oid, file: &str) -> Result<Vec<TaskLine>> {
     let plain = file.strip_prefix("./").unwrap_or(file);
     let pinned = jobfile::pinned(repo, found, base)?;
     let Some((_, bytes)) = pinned.into_iter().find(|(path, _)| path == plain) else {
@@ -90,15 +91,15 @@ fn list(repo: &Repo, found: &jobfile::Found, base: &Oid, file: &str) -> Result<V
         .into());
     };
     let text = String::from_utf8(bytes).with_context(|| format!("not UTF-8: {file}"))?;
-    planning::parse_tasks(&text).with_context(|| format!("the list of tasks is wrong: {file}"))
+    planning::parse_task_list(&text).with_context(|| format!("the list of tasks is wrong: {file}"))
 }
 
 /// A task of the job file as one that is handed in.
-fn listed(task: &ListedTask) -> Result<Listed> {
+fn listed(task: &ListedTask) -> Result<TaskLine> {
     let serde_json::Value::Object(vars) = serde_json::to_value(&task.vars)? else {
         bail!("the variables of a [[plan.task]] are no table");
     };
-    Ok(Listed {
+    Ok(TaskLine {
         id: task.id.clone(),
         files: task.files.clone(),
         after: task.after.clone(),

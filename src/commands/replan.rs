@@ -16,7 +16,7 @@ use crate::domain::retry::Layer;
 use crate::domain::state::{Phase, RunState};
 use crate::error::Advice;
 use crate::job;
-use crate::planning::{self, Again, Known, Standing};
+use crate::planning::{self, MergedPlan, PriorStatus, PriorTask};
 use crate::store::layout;
 use crate::store::load::{LoadedRun, Manifest};
 use crate::store::{Expected, Move, Store};
@@ -40,7 +40,7 @@ pub(super) struct Wish {
 #[derive(Debug)]
 pub(super) struct Look {
     /// The plan, and what is different.
-    pub again: Again,
+    pub again: MergedPlan,
     /// What is pinned with it.
     pub manifest: Manifest,
     /// The base, if it is another one.
@@ -84,11 +84,11 @@ pub(super) fn look(
             Some(base) => is_stale(store, state, task, (&before, base))?,
             None => false,
         };
-        if standing == Standing::Done && !stale {
+        if standing == PriorStatus::Done && !stale {
             settled.extend(task.files.iter().map(String::as_str));
         }
         let parts = state.split.get(&task.id).map_or(&[][..], Vec::as_slice);
-        known.push(Known { task, standing, stale, parts });
+        known.push(PriorTask { task, standing, stale, parts });
     }
     let inputs = planner::inputs(repo, found, &base)?;
     let scope = Scope {
@@ -107,7 +107,7 @@ pub(super) fn look(
         return Err(Advice::new("the plan has no tasks any more: no file matches", hint).into());
     }
     let notes = plan::notes(&fresh);
-    let again = planning::again(&known, fresh.plan, &whole.plan)?;
+    let again = planning::merge_plans(&known, fresh.plan, &whole.plan)?;
     let plan = planning::plan_id(&again.plan)?.to_string();
     let manifest = Manifest { plan, ..manifest };
     Ok(Some(Look { again, manifest, moved, target, said: inputs.said, notes }))
@@ -127,18 +127,18 @@ fn scope(loaded: &LoadedRun, wish: &Wish, changed: bool) -> (Option<String>, Opt
     }
 }
 
-fn standing(state: &RunState, task: &Task) -> Standing {
-    let Some(s) = state.tasks.get(&task.id) else { return Standing::Open };
+fn standing(state: &RunState, task: &Task) -> PriorStatus {
+    let Some(s) = state.tasks.get(&task.id) else { return PriorStatus::Open };
     match s.phase {
-        Phase::Done => Standing::Done,
-        Phase::Skipped if s.reason.as_deref() == Some(LEFT) => Standing::LeftOut,
-        Phase::Skipped => Standing::SetAside,
+        Phase::Done => PriorStatus::Done,
+        Phase::Skipped if s.reason.as_deref() == Some(LEFT) => PriorStatus::Removed,
+        Phase::Skipped => PriorStatus::Skipped,
         Phase::Todo
         | Phase::Running
         | Phase::Verifying
         | Phase::Reviewing
         | Phase::Queued
-        | Phase::Failed => Standing::Open,
+        | Phase::Failed => PriorStatus::Open,
     }
 }
 
@@ -197,8 +197,14 @@ impl Look {
     ) -> Vec<Decision> {
         let at = ambient::now();
         let again = &self.again;
-        let lists =
-            [&again.kept, &again.same, &again.updated, &again.new, &again.back, &again.left];
+        let lists = [
+            &again.done,
+            &again.unchanged,
+            &again.updated,
+            &again.added,
+            &again.restored,
+            &again.removed,
+        ];
         let counts = lists.map(Vec::len);
         let kind = RunEventKind::Replanned { base: self.moved.clone(), counts };
         let mut decisions = vec![Decision::Run(RunEvent { at, kind })];
@@ -206,10 +212,10 @@ impl Look {
             decisions.push(Decision::Task(task.clone(), TaskEvent { at, kind }));
         };
         let skipped = || TaskEventKind::Skipped { message: LEFT.into() };
-        for task in &again.left {
+        for task in &again.removed {
             tell(task, skipped());
         }
-        for task in again.updated.iter().chain(&again.back).filter(|t| has_chain(t)) {
+        for task in again.updated.iter().chain(&again.restored).filter(|t| has_chain(t)) {
             let phase = state.tasks.get(task).map(|s| &s.phase);
             if matches!(
                 phase,
@@ -230,14 +236,14 @@ impl Look {
     pub(super) fn begun(&self, has_chain: &dyn Fn(&TaskId) -> bool) -> Plan {
         let again = &self.again;
         let without = again.updated.iter().filter(|t| !has_chain(t));
-        let ids: BTreeSet<&TaskId> = again.new.iter().chain(without).collect();
+        let ids: BTreeSet<&TaskId> = again.added.iter().chain(without).collect();
         let tasks = again.plan.tasks.iter().filter(|t| ids.contains(&t.id)).cloned();
         Plan { tasks: tasks.collect() }
     }
 
     /// The tasks whose attempts are for nothing now.
     pub(super) fn dropped(&self) -> impl Iterator<Item = &TaskId> {
-        self.again.left.iter().chain(&self.again.updated)
+        self.again.removed.iter().chain(&self.again.updated)
     }
 
     /// For people: what is different.
@@ -245,10 +251,10 @@ impl Look {
         let again = &self.again;
         let mut rows = Vec::new();
         let lists = [
-            ("new", &again.new),
-            ("again", &again.back),
+            ("new", &again.added),
+            ("again", &again.restored),
             ("anew", &again.updated),
-            ("left out", &again.left),
+            ("left out", &again.removed),
         ];
         for (word, ids) in lists {
             for id in ids {
@@ -263,12 +269,12 @@ impl Look {
             "{}{}: {} done, {} as before, {} new, {} wanted again, {} begun anew, {} left out; from {base}\n",
             if rows.is_empty() { String::new() } else { table::columns(&rows) },
             run,
-            again.kept.len(),
-            again.same.len(),
-            again.new.len(),
-            again.back.len(),
+            again.done.len(),
+            again.unchanged.len(),
+            again.added.len(),
+            again.restored.len(),
             again.updated.len(),
-            again.left.len(),
+            again.removed.len(),
         )
     }
 
@@ -278,8 +284,8 @@ impl Look {
         let ids = |list: &[TaskId]| json!(list.iter().map(TaskId::as_str).collect::<Vec<_>>());
         json!({
             "v": 1, "run": run.as_str(), "base": self.manifest.base, "plan": self.manifest.plan,
-            "kept": ids(&again.kept), "same": ids(&again.same), "updated": ids(&again.updated),
-            "new": ids(&again.new), "back": ids(&again.back), "left": ids(&again.left),
+            "kept": ids(&again.done), "same": ids(&again.unchanged), "updated": ids(&again.updated),
+            "new": ids(&again.added), "back": ids(&again.restored), "left": ids(&again.removed),
         })
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{jobfile, plan, prompts};
 use crate::cli;
 use crate::error;
-use crate::job::{Group, Job};
+use crate::job::{Job, TaskSource};
 use crate::repo::Repo;
 use crate::ui::{Ui, human};
 
@@ -17,7 +17,7 @@ pub(super) fn run(here: &Path, args: &cli::ValidateArgs, ui: &Ui) -> Result<u8> 
     let found = jobfile::find(&repo, here, args.job.as_deref())?;
     let mut hints = advice(&found.job);
     // What tasks that are handed in tell their prompts is known when they are.
-    let told_later = matches!(found.job.plan.group, Group::Command | Group::List);
+    let told_later = matches!(found.job.plan.group, TaskSource::Command | TaskSource::List);
     if args.strict {
         let base = repo.resolve_commit(&found.job.job.base)?;
         let planned = plan::make(&repo, &found, &base, plan::Scope::default())?.planned;

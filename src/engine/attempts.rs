@@ -150,9 +150,9 @@ fn too_large(ctx: &Context, task: &TaskId, launch: &Launch, words: &str) -> Resu
             sources += planning::count_tokens(&bytes);
         }
     }
-    let factor = planning::Budget { most: 0, factor: budget.factor };
-    let sources = factor.of_the_model(sources);
-    let prompt = factor.of_the_model(planning::count_tokens(words.as_bytes()));
+    let factor = planning::TokenLimit { most: 0, factor: budget.factor };
+    let sources = factor.model_tokens(sources);
+    let prompt = factor.model_tokens(planning::count_tokens(words.as_bytes()));
     Ok((!budget.holds(prompt, sources)).then(|| {
         format!(
             "the prompt has about {prompt} tokens and the sources {sources}: with as much again for the work that is more \

@@ -9,7 +9,7 @@ use super::Context;
 use super::attempts::{Launch, pinned_argv, text};
 use crate::agent::preset::{Ask, COMMAND, Preset, invocation};
 use crate::domain::id::TaskId;
-use crate::job::{Agent, placeholders};
+use crate::job::{AgentSection, placeholders};
 use crate::keeper::files;
 use crate::process::Environ;
 
@@ -76,7 +76,7 @@ pub(super) struct Words<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Who<'a> {
     /// How the job calls it.
-    pub agent: &'a Agent,
+    pub agent: &'a AgentSection,
     /// What is known of it.
     pub preset: &'a Preset,
 }
@@ -114,9 +114,8 @@ pub(super) fn call(
     )?;
     let of_preset = |name: &&String| SECRET.iter().any(|word| name.contains(word));
     let secrets = agent.env.iter().chain(asked.env_pass.iter().filter(of_preset)).cloned();
-    let said = agent.timeouts_said;
-    let own = |said: bool, job: Duration, preset: Option<Duration>| {
-        if said { job } else { preset.unwrap_or(job) }
+    let timeout = |is_set: bool, job: Duration, preset: Option<Duration>| {
+        if is_set { job } else { preset.unwrap_or(job) }
     };
     Ok(Call {
         argv: pinned_argv(ctx, &launch.shown, asked.argv)?,
@@ -126,14 +125,18 @@ pub(super) fn call(
         pass: agent.env.iter().chain(&asked.env_pass).cloned().collect(),
         set: asked.env_set,
         unset: asked.env_unset,
-        idle: own(said.1, agent.idle_timeout, preset.timeouts.idle.map(|t| t.0)),
-        timeout: own(said.0, agent.timeout, preset.timeouts.wall.map(|t| t.0)),
+        idle: timeout(
+            agent.idle_timeout_is_set,
+            agent.idle_timeout,
+            preset.timeouts.idle.map(|t| t.0),
+        ),
+        timeout: timeout(agent.timeout_is_set, agent.timeout, preset.timeouts.wall.map(|t| t.0)),
     })
 }
 
 fn plain(
     ctx: &Context,
-    agent: &Agent,
+    agent: &AgentSection,
     task: &TaskId,
     attempt: u32,
     launch: &Launch,

@@ -10,7 +10,7 @@ use crate::domain::id::{Oid, TaskId};
 use crate::domain::review::Approval;
 use crate::domain::session::{Cost, Reading};
 use crate::domain::verdict::{Candidate, CheckResult};
-use crate::job::Merge;
+use crate::job::MergeStyle;
 use crate::landing::{self, Onto};
 use crate::repo;
 use crate::store::codec;
@@ -110,7 +110,7 @@ pub(super) fn couple(
 pub(super) fn merge_base(ctx: &Context, candidate: &Candidate, onto: &Oid) -> Result<Oid> {
     let repo = ctx.store.repo();
     // Those that are judged ahead of the target's tip are squashed, too.
-    if ctx.job.queue.merge == Merge::Squash {
+    if ctx.job.queue.merge == MergeStyle::Squash {
         let contained = ctx.contained.lock().unwrap_or_else(PoisonError::into_inner);
         if contained.is_plain_since(&candidate.base) {
             drop(contained);

@@ -41,7 +41,7 @@ use crate::domain::plan::{Plan, Task};
 use crate::domain::retry::{Policy, Share};
 use crate::domain::session::Cost;
 use crate::domain::state::RunState;
-use crate::job::{Agent, Job};
+use crate::job::{AgentSection, Job};
 use crate::landing::contained::Contained;
 use crate::repo::Identity;
 use crate::store::load::Manifest;
@@ -99,7 +99,7 @@ pub(crate) struct Context {
 #[derive(Debug)]
 pub(crate) struct Evaluator {
     /// How the job calls it.
-    pub agent: Agent,
+    pub agent: AgentSection,
     /// What is known of its program.
     pub preset: Preset,
     /// The name and text of its prompt's template, if the job names one.
@@ -202,7 +202,7 @@ pub(crate) fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
         cost_per_task: usd(limits.cost_per_task),
         allow_empty: job.agent.allow_empty,
         base_must_pass: job.job.base_check == crate::job::BaseCheck::Stop,
-        report: job.job.kind == crate::job::Kind::Report,
+        report: job.job.kind == crate::job::JobKind::Report,
         keep_going: false,
         review: job.queue.review,
         evaluates: job.evaluate.is_some(),

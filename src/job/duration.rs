@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::errors::Fault;
+use super::errors::ValueError;
 
 /// The units, longest first, in milliseconds.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Reads a duration: whole numbers with the units `h`, `m`, `s` and `ms`, longest first, each at most once.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, Fault> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     let bad = || {
-        let fault = Fault::new(format!("is not a duration: \"{text}\""));
+        let fault = ValueError::new(format!("is not a duration: \"{text}\""));
         match text.parse::<u64>() {
             Ok(seconds) => fault.hint(format!("a duration needs a unit, such as \"{seconds}s\"")),
             Err(_) => fault.hint("write it like \"30m\", \"90s\", \"1h30m\" or \"500ms\""),
@@ -32,7 +32,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, Fault> {
     }
     match (text.is_empty(), total) {
         (true, _) => Err(bad()),
-        (false, 0) => Err(Fault::new(format!("must be longer than nothing: \"{text}\""))),
+        (false, 0) => Err(ValueError::new(format!("must be longer than nothing: \"{text}\""))),
         (false, ms) => Ok(Duration::from_millis(ms)),
     }
 }

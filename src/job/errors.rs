@@ -4,14 +4,14 @@ use std::fmt;
 
 /// What is wrong with one value, before it is known where in the file that value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ValueError {
     /// What is wrong, in a sentence.
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
 }
 
-impl Fault {
+impl ValueError {
     /// A fault whose message says everything.
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
@@ -24,14 +24,14 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         self.hint.iter().try_for_each(|hint| write!(f, "\nhint: {hint}"))
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ValueError {}
 
 /// One thing that is wrong in a job file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,36 +2,37 @@
 
 use globset::{Glob, GlobBuilder, GlobSet};
 
-use super::errors::Fault;
+use super::errors::ValueError;
 use super::placeholders::{self, Name};
 
 /// A set of globs. `*` and `?` stop at `/`, `**` does not, `{a,b}` is either, `[ab]` is one of them. Paths are
 /// repository-relative and `/`-separated. A pattern whose last part is plain (`tests`, `tests/`, `src/*/fixtures`)
 /// also matches everything below.
 #[derive(Debug, Clone, Default)]
-pub struct Globs {
+pub struct PathGlobs {
     patterns: Vec<String>,
     set: GlobSet,
 }
 
-impl PartialEq for Globs {
+impl PartialEq for PathGlobs {
     fn eq(&self, other: &Self) -> bool {
         self.patterns == other.patterns
     }
 }
 
-impl Eq for Globs {}
+impl Eq for PathGlobs {}
 
-impl Globs {
+impl PathGlobs {
     /// Compiles patterns.
-    pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Self, Fault> {
+    pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Self, ValueError> {
         let mut builder = GlobSet::builder();
         for pattern in patterns {
             for glob in compile(pattern.as_ref())? {
                 builder.add(glob);
             }
         }
-        let set = builder.build().map_err(|e| Fault::new(format!("is not a valid glob: {e}")))?;
+        let set =
+            builder.build().map_err(|e| ValueError::new(format!("is not a valid glob: {e}")))?;
         Ok(Self { patterns: patterns.iter().map(|p| p.as_ref().to_owned()).collect(), set })
     }
 
@@ -52,10 +53,10 @@ impl Globs {
 }
 
 /// The globs that one pattern stands for.
-fn compile(pattern: &str) -> Result<Vec<Glob>, Fault> {
+fn compile(pattern: &str) -> Result<Vec<Glob>, ValueError> {
     if let Some(name) = placeholder_like(pattern) {
         return Err(match placeholders::parse_name(name) {
-            Some(Name::TaskFiles { .. }) => Fault::new(format!(
+            Some(Name::TaskFiles { .. }) => ValueError::new(format!(
                 "cannot hold `{{{name}}}`: it has a meaning only in `[scope] write`"
             )),
             Some(_) | None => unknown_in_glob(name),
@@ -63,19 +64,21 @@ fn compile(pattern: &str) -> Result<Vec<Glob>, Fault> {
     }
     let plain = pattern.strip_prefix("./").unwrap_or(pattern);
     if plain.is_empty() {
-        return Err(Fault::new("holds an empty glob").hint("everything is \"**\""));
+        return Err(ValueError::new("holds an empty glob").hint("everything is \"**\""));
     }
     if plain.starts_with('/') {
-        return Err(Fault::new(format!("holds an absolute path: \"{pattern}\""))
+        return Err(ValueError::new(format!("holds an absolute path: \"{pattern}\""))
             .hint("globs are matched from the repository's top: leave the leading `/` out"));
     }
     if plain.starts_with('!') {
-        return Err(Fault::new(format!("holds a negated glob: \"{pattern}\"")).hint(
+        return Err(ValueError::new(format!("holds a negated glob: \"{pattern}\"")).hint(
             "globs are not negated with `!`; `[plan] exclude` and `[scope] read-only` take away",
         ));
     }
     if plain.split('/').any(|part| part == "..") {
-        return Err(Fault::new(format!("holds a glob that leaves the repository: \"{pattern}\"")));
+        return Err(ValueError::new(format!(
+            "holds a glob that leaves the repository: \"{pattern}\""
+        )));
     }
     let bare = plain.trim_end_matches('/');
     let last = bare.rsplit('/').next().unwrap_or(bare);
@@ -89,14 +92,14 @@ fn compile(pattern: &str) -> Result<Vec<Glob>, Fault> {
     Ok(globs)
 }
 
-fn compile_one(written: &str, glob: &str) -> Result<Glob, Fault> {
+fn compile_one(written: &str, glob: &str) -> Result<Glob, ValueError> {
     GlobBuilder::new(glob)
         .literal_separator(true)
         // Its default depends on the system, and a plan must be the same everywhere.
         .backslash_escape(true)
         .empty_alternates(true)
         .build()
-        .map_err(|e| Fault::new(format!("holds an invalid glob: {}: \"{written}\"", e.kind())))
+        .map_err(|e| ValueError::new(format!("holds an invalid glob: {}: \"{written}\"", e.kind())))
 }
 
 /// The first brace group that is not an alternation but looks like a placeholder.
@@ -115,8 +118,8 @@ fn placeholder_like(pattern: &str) -> Option<&str> {
     None
 }
 
-fn unknown_in_glob(name: &str) -> Fault {
-    Fault::new(format!("holds an unknown placeholder: `{{{name}}}`")).hint(
+fn unknown_in_glob(name: &str) -> ValueError {
+    ValueError::new(format!("holds an unknown placeholder: `{{{name}}}`")).hint(
         "known are `{task.files}` and `{task.files|ext:ts}`, in `[scope] write`; `{a,b}` is either",
     )
 }
@@ -130,20 +133,20 @@ pub enum ScopePattern {
         ext: Option<String>,
     },
     /// Whatever the glob matches, the same for every task.
-    Glob(Globs),
+    Glob(PathGlobs),
 }
 
 impl ScopePattern {
     /// Reads a pattern: a placeholder that stands alone, or a glob.
-    pub fn parse(text: &str) -> Result<Self, Fault> {
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         let Some(name) = placeholder_like(text) else {
-            return Ok(Self::Glob(Globs::new(&[text])?));
+            return Ok(Self::Glob(PathGlobs::new(&[text])?));
         };
         match placeholders::parse_name(name) {
             Some(Name::TaskFiles { ext }) if text.len() == name.len() + 2 => {
                 Ok(Self::TaskFiles { ext: ext.map(str::to_owned) })
             }
-            Some(Name::TaskFiles { .. }) => Err(Fault::new(format!(
+            Some(Name::TaskFiles { .. }) => Err(ValueError::new(format!(
                 "must hold `{{{name}}}` as a pattern of its own: \"{text}\""
             ))),
             Some(_) | None => Err(unknown_in_glob(name)),
@@ -190,10 +193,10 @@ mod tests {
             ("\\{x\\}", "{x}", true),
         ];
         for (pattern, path, expected) in table {
-            let globs = Globs::new(&[pattern]).unwrap();
+            let globs = PathGlobs::new(&[pattern]).unwrap();
             assert_eq!(globs.matches(path), expected, "{pattern} on {path}");
         }
-        assert!(!Globs::default().matches("a"));
+        assert!(!PathGlobs::default().matches("a"));
     }
 
     #[test]
@@ -210,7 +213,7 @@ mod tests {
             "!a",
             "{task.files,b}",
         ] {
-            assert!(Globs::new(&[bad]).is_err(), "{bad:?}");
+            assert!(PathGlobs::new(&[bad]).is_err(), "{bad:?}");
         }
     }
 

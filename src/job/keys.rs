@@ -2,7 +2,7 @@
 
 /// A section and its keys.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct SectionKeys {
     /// Its path: `plan.scope`.
     pub(super) path: &'static str,
     /// As it is written: `[plan.scope]`.
@@ -12,8 +12,8 @@ pub(super) struct Known {
 }
 
 /// The sections in the order of the documentation; the file itself comes first, with an empty path.
-pub(super) const SECTIONS: &[Known] = &[
-    Known {
+pub(super) const SECTIONS: &[SectionKeys] = &[
+    SectionKeys {
         path: "",
         header: "the job file",
         keys: &[
@@ -21,12 +21,12 @@ pub(super) const SECTIONS: &[Known] = &[
             "limits", "queue", "presets",
         ],
     },
-    Known {
+    SectionKeys {
         path: "job",
         header: "[job]",
         keys: &["name", "goal", "base", "target", "kind", "base-check"],
     },
-    Known {
+    SectionKeys {
         path: "plan",
         header: "[plan]",
         keys: &[
@@ -47,14 +47,14 @@ pub(super) const SECTIONS: &[Known] = &[
             "task",
         ],
     },
-    Known { path: "plan.scope", header: "[plan.scope]", keys: &["dir", "files"] },
-    Known { path: "plan.vars", header: "[plan.vars]", keys: &[] },
-    Known {
+    SectionKeys { path: "plan.scope", header: "[plan.scope]", keys: &["dir", "files"] },
+    SectionKeys { path: "plan.vars", header: "[plan.vars]", keys: &[] },
+    SectionKeys {
         path: "plan.task",
         header: "[[plan.task]]",
         keys: &["id", "files", "after", "priority", "vars"],
     },
-    Known {
+    SectionKeys {
         path: "agent",
         header: "[agent]",
         keys: &[
@@ -72,8 +72,12 @@ pub(super) const SECTIONS: &[Known] = &[
             "allow-empty",
         ],
     },
-    Known { path: "worktree", header: "[worktree]", keys: &["root", "setup", "keep", "sparse"] },
-    Known {
+    SectionKeys {
+        path: "worktree",
+        header: "[worktree]",
+        keys: &["root", "setup", "keep", "sparse"],
+    },
+    SectionKeys {
         path: "check",
         header: "[[check]]",
         keys: &[
@@ -88,7 +92,7 @@ pub(super) const SECTIONS: &[Known] = &[
             "schema",
         ],
     },
-    Known {
+    SectionKeys {
         path: "check.ast-equal",
         header: "[check.ast-equal]",
         keys: &[
@@ -101,13 +105,13 @@ pub(super) const SECTIONS: &[Known] = &[
             "max-any",
         ],
     },
-    Known { path: "scope", header: "[scope]", keys: &["write", "always", "read-only"] },
-    Known {
+    SectionKeys { path: "scope", header: "[scope]", keys: &["write", "always", "read-only"] },
+    SectionKeys {
         path: "output",
         header: "[output]",
         keys: &["path", "merge", "command", "example", "page"],
     },
-    Known {
+    SectionKeys {
         path: "evaluate",
         header: "[evaluate]",
         keys: &[
@@ -124,7 +128,7 @@ pub(super) const SECTIONS: &[Known] = &[
             "rounds",
         ],
     },
-    Known {
+    SectionKeys {
         path: "retry",
         header: "[retry]",
         keys: &[
@@ -137,12 +141,12 @@ pub(super) const SECTIONS: &[Known] = &[
             "halt-after",
         ],
     },
-    Known {
+    SectionKeys {
         path: "limits",
         header: "[limits]",
         keys: &["jobs", "tokens", "tokens-per-task", "cost-usd", "cost-per-task", "min-free-mb"],
     },
-    Known {
+    SectionKeys {
         path: "queue",
         header: "[queue]",
         keys: &[
@@ -158,10 +162,10 @@ pub(super) const SECTIONS: &[Known] = &[
         ],
     },
     // Their keys are those of the presets, which are looked at where the preset is put together.
-    Known { path: "presets", header: "[presets]", keys: &[] },
+    SectionKeys { path: "presets", header: "[presets]", keys: &[] },
 ];
 
-impl Known {
+impl SectionKeys {
     /// The section with this path. Unknown paths are mistakes of ours and behave like the file itself.
     pub(super) fn of(path: &str) -> &'static Self {
         SECTIONS.iter().find(|s| s.path == path).unwrap_or(&SECTIONS[0])

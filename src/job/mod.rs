@@ -25,15 +25,15 @@ mod values;
 
 pub(crate) use duration::parse_duration;
 pub(crate) use errors::{JobError, JobErrors, in_prose, nearest, position};
-pub(crate) use globs::{Globs, ScopePattern};
+pub(crate) use globs::{PathGlobs, ScopePattern};
 pub(crate) use names::slug;
 pub use schema::Job;
 pub(crate) use schema::{
-    Agent, AstEqual, BaseCheck, Check, Group, HandedIn, Join, Kind, ListedTask, Merge, Order,
-    Output, Presets, Scope, TokenBudget,
+    AgentSection, AstEqualCheck, BaseCheck, Check, JobKind, ListedTask, MergeStyle, OutputCheck,
+    OutputMerge, OutputSection, PresetsSection, ScopeSection, TaskOrder, TaskSource, TokenBudget,
 };
 
-use section::{Report, Section};
+use section::{ErrorCollector, Section};
 use toml::de::{DeTable, Error};
 
 /// The name of the file where nobody gives another.
@@ -44,11 +44,11 @@ pub fn parse(text: &str, file: &str) -> Result<Job, JobErrors> {
     let failed = |errors| JobErrors { file: file.to_owned(), errors };
     let document =
         DeTable::parse(text).map_err(|error| failed(vec![syntax_error(text, &error)]))?;
-    let report = Report::new(text);
+    let report = ErrorCollector::new(text);
     let mut job = read::job(&Section::top(&report, document.get_ref()));
     let whole: toml::Table = toml::from_str(text).unwrap_or_default();
     let tables = whole.get("presets").and_then(toml::Value::as_table).cloned().unwrap_or_default();
-    job.presets = Presets { tables, file: file.to_owned(), text: text.to_owned() };
+    job.presets = PresetsSection { tables, file: file.to_owned(), text: text.to_owned() };
     let errors = report.into_errors();
     if errors.is_empty() { Ok(job) } else { Err(failed(errors)) }
 }
@@ -59,7 +59,7 @@ pub(crate) fn parse_queue(text: &str, file: &str) -> Result<Job, JobErrors> {
     let failed = |errors| JobErrors { file: file.to_owned(), errors };
     let document =
         DeTable::parse(text).map_err(|error| failed(vec![syntax_error(text, &error)]))?;
-    let report = Report::new(text);
+    let report = ErrorCollector::new(text);
     let job = read::job(&Section::top(&report, document.get_ref()));
     let ours = |error: &JobError| {
         let section = error.key.split(['.', '[']).next().unwrap_or_default();
@@ -90,8 +90,8 @@ pub(crate) fn files_named(job: &Job) -> Vec<String> {
     let setup = job.worktree.setup.iter().flatten();
     let plan = job.plan.command.iter().chain(&job.plan.edges).flatten();
     let join = match job.output.as_ref().map(|o| &o.merge) {
-        Some(Join::Command(argv)) => argv.as_slice(),
-        Some(Join::JsonArray | Join::Jsonl | Join::Concat) | None => &[],
+        Some(OutputMerge::Command(argv)) => argv.as_slice(),
+        Some(OutputMerge::JsonArray | OutputMerge::Jsonl | OutputMerge::Concat) | None => &[],
     };
     let evaluator = job.evaluate.iter().flat_map(|evaluate| &evaluate.agent.command);
     let arguments = job
@@ -131,7 +131,7 @@ pub(crate) fn files_of_checks(job: &Job) -> Vec<String> {
 
 /// The files that must be there beside the prompt, each with the key that names it.
 pub(crate) fn must_exist(job: &Job) -> impl Iterator<Item = (&'static str, &String)> {
-    let schemas = job.checks.iter().filter_map(|c| c.handed_in.as_ref()?.schema.as_ref());
+    let schemas = job.checks.iter().filter_map(|c| c.output_check.as_ref()?.schema.as_ref());
     let example = job.output.iter().filter_map(|o| o.example.as_ref());
     let page = job.output.iter().filter_map(|o| o.page.as_ref());
     let texts = example

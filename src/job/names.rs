@@ -1,6 +1,6 @@
 //! Names that end up in refs: the job's name, and the branch that receives the work.
 
-use super::errors::Fault;
+use super::errors::ValueError;
 
 /// The longest job name, in bytes: a run is called after its job with a number behind it, and must fit as well.
 pub(crate) const MAX_JOB_NAME: usize = 80;
@@ -22,12 +22,12 @@ pub(crate) fn slug(text: &str) -> String {
 }
 
 /// Holds a job's name against what is safe in a ref on every file system.
-pub(super) fn check_job_name(text: &str) -> Result<(), Fault> {
+pub(super) fn check_job_name(text: &str) -> Result<(), ValueError> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     let fault = if text.is_empty() || text.len() > MAX_JOB_NAME {
-        Fault::new(format!("must have 1 to {MAX_JOB_NAME} characters: \"{text}\""))
+        ValueError::new(format!("must have 1 to {MAX_JOB_NAME} characters: \"{text}\""))
     } else if !text.chars().all(good) || text.starts_with('-') {
-        Fault::new(format!(
+        ValueError::new(format!(
             "may hold only a-z, 0-9, `-` and `_`, and not start with `-`: \"{text}\""
         ))
     } else {
@@ -37,10 +37,10 @@ pub(super) fn check_job_name(text: &str) -> Result<(), Fault> {
 }
 
 /// Reads a branch's name, with or without `refs/heads/`, and returns it without.
-pub(super) fn branch_name(text: &str) -> Result<String, Fault> {
+pub(super) fn branch_name(text: &str) -> Result<String, ValueError> {
     let name = text.strip_prefix("refs/heads/").unwrap_or(text);
     let refused =
-        |why: &str| Err(Fault::new(format!("is not the name of a branch: {why}: \"{text}\"")));
+        |why: &str| Err(ValueError::new(format!("is not the name of a branch: {why}: \"{text}\"")));
     if name.starts_with("refs/") {
         return refused("it may not lie in another namespace than `refs/heads/`");
     }

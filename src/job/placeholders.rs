@@ -4,7 +4,7 @@
 //! programs (`{print $1}`), JSON, `find -exec … {}` and the shell's `${VAR}` need no care. A name in braces that is
 //! meant literally is written with two of each: `{{run}}` becomes `{run}`.
 
-use super::errors::{Fault, in_prose, nearest};
+use super::errors::{ValueError, in_prose, nearest};
 
 /// What the placeholders stand for. What is not known in a place stays empty.
 #[derive(Debug, Clone, Copy, Default)]
@@ -170,12 +170,12 @@ fn names(argument: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Holds one argument against what its audience knows.
-pub(crate) fn validate(argument: &str, audience: Audience) -> Result<(), Fault> {
+pub(crate) fn validate(argument: &str, audience: Audience) -> Result<(), ValueError> {
     for name in names(argument) {
         let known = audience.names();
         match parse_name(name) {
             Some(Name::TaskFiles { .. }) if argument.len() != name.len() + 2 => {
-                return Err(Fault::new(format!(
+                return Err(ValueError::new(format!(
                     "must hold `{{{name}}}` as an argument of its own: \"{argument}\""
                 ))
                 .hint("it becomes one argument per file; a shell script sees them as \"$@\""));
@@ -190,7 +190,7 @@ pub(crate) fn validate(argument: &str, audience: Audience) -> Result<(), Fault> 
                     let known = in_prose(braced(known).iter().map(String::as_str), "and");
                     format!("known here are {known}")
                 };
-                return Err(Fault::new(format!(
+                return Err(ValueError::new(format!(
                     "cannot hold `{{{name}}}`: {} does not know it",
                     audience.command()
                 ))
@@ -206,9 +206,8 @@ pub(crate) fn validate(argument: &str, audience: Audience) -> Result<(), Fault> 
                         format!("known are {known}; {literal}")
                     }
                 };
-                return Err(
-                    Fault::new(format!("holds an unknown placeholder: `{{{name}}}`")).hint(hint)
-                );
+                return Err(ValueError::new(format!("holds an unknown placeholder: `{{{name}}}`"))
+                    .hint(hint));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::globs::{Globs, ScopePattern};
+use super::globs::{PathGlobs, ScopePattern};
 use crate::contract::ast_equal::Options;
 
 /// A job: what to do, in which pieces, by whom, and what makes it good.
@@ -14,25 +14,25 @@ pub struct Job {
     /// `[plan]`.
     pub plan: PlanSection,
     /// `[agent]`.
-    pub agent: Agent,
+    pub agent: AgentSection,
     /// `[worktree]`.
-    pub worktree: Worktree,
+    pub worktree: WorktreeSection,
     /// `[[check]]`, in the order in which they run. May be empty.
     pub checks: Vec<Check>,
     /// `[scope]`.
-    pub scope: Scope,
+    pub scope: ScopeSection,
     /// `[output]`: there exactly with `kind = "report"`.
-    pub output: Option<Output>,
+    pub output: Option<OutputSection>,
     /// `[evaluate]`: absent where nobody is asked about what the checks have accepted.
-    pub evaluate: Option<Evaluate>,
+    pub evaluate: Option<EvaluateSection>,
     /// `[retry]`.
-    pub retry: Retry,
+    pub retry: RetrySection,
     /// `[limits]`.
-    pub limits: Limits,
+    pub limits: LimitsSection,
     /// `[queue]`.
-    pub queue: Queue,
+    pub queue: QueueSection,
     /// `[presets.NAME]`, not looked into here.
-    pub presets: Presets,
+    pub presets: PresetsSection,
 }
 
 /// `[job]`: what the whole is for.
@@ -47,14 +47,14 @@ pub struct JobSection {
     /// `target`: the branch that receives the landed work, without `refs/heads/`; absent for the run's own.
     pub target: Option<String>,
     /// `kind`: what tasks hand in.
-    pub kind: Kind,
+    pub kind: JobKind,
     /// `base-check`: what a landing check means that fails on the base already.
     pub base_check: BaseCheck,
 }
 
 /// What the tasks of a job hand in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum JobKind {
     /// Commits.
     Change,
     /// A file each, of which nothing goes to the target.
@@ -63,11 +63,11 @@ pub enum Kind {
 
 /// `[output]`: the file that each task hands in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
+pub struct OutputSection {
     /// `path`: relative to the worktree, inside it.
     pub path: String,
     /// `merge`: how `collect` joins them; default `json-array`.
-    pub merge: Join,
+    pub merge: OutputMerge,
     /// `example`: a file that shows what is wanted, for the prompt; relative and inside the repository.
     pub example: Option<String>,
     /// `page`: the template of `collect --page`; relative and inside the repository.
@@ -76,7 +76,7 @@ pub struct Output {
 
 /// How handed-in files become one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Join {
+pub enum OutputMerge {
     /// One JSON array: of what their arrays hold, and of what is no array as it is.
     JsonArray,
     /// The same, an item a line.
@@ -100,13 +100,13 @@ pub enum BaseCheck {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlanSection {
     /// `include`: the files of the job; default everything.
-    pub include: Globs,
+    pub include: PathGlobs,
     /// `exclude`: what is taken out again; default nothing.
-    pub exclude: Globs,
+    pub exclude: PathGlobs,
     /// `group`: what becomes one task.
-    pub group: Group,
+    pub group: TaskSource,
     /// `order`: what waits for what.
-    pub order: Order,
+    pub order: TaskOrder,
     /// `max-files`: at most this many files per task, at least 1; default 40.
     pub max_files: usize,
     /// `max-lines`: at most this many lines per task unless a single file has more, at least 1; default 3000.
@@ -115,7 +115,7 @@ pub struct PlanSection {
     pub budget: Option<TokenBudget>,
     /// `[plan.scope] dir`: only files below this folder, without a trailing `/`; empty for all.
     pub scope_dir: String,
-    /// `[plan.scope] files`: only files that this glob matches (compile it with [`Globs::new`]); empty for all.
+    /// `[plan.scope] files`: only files that this glob matches (compile it with [`PathGlobs::new`]); empty for all.
     pub scope_files: String,
     /// `[plan.vars]`: handed to the prompt template. Holds no dates.
     pub vars: BTreeMap<String, toml::Value>,
@@ -181,7 +181,7 @@ pub struct ListedTask {
 
 /// What becomes one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Group {
+pub enum TaskSource {
     /// Each file.
     File,
     /// A folder with all below it, within the limits.
@@ -196,7 +196,7 @@ pub enum Group {
 
 /// What waits for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum TaskOrder {
     /// Nothing for anything.
     None,
     /// A task for those whose files its own import.
@@ -207,7 +207,7 @@ pub enum Order {
 
 /// `[agent]`: who does the work.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Agent {
+pub struct AgentSection {
     /// `preset`: the name of what is known about the program; default `command`, of which nothing is.
     pub preset: String,
     /// `command`: program and arguments with placeholders. Never empty with the preset `command`; with any other it
@@ -227,8 +227,10 @@ pub struct Agent {
     pub timeout: Duration,
     /// `idle-timeout`: no progress for this long means that it hangs; default 10 minutes.
     pub idle_timeout: Duration,
-    /// Whether the file says `timeout`, and whether `idle-timeout`: a preset's own stand behind what it says.
-    pub timeouts_said: (bool, bool),
+    /// True if the job file sets `timeout`. The preset's timeout is used otherwise.
+    pub timeout_is_set: bool,
+    /// True if the job file sets `idle-timeout`. The preset's timeout is used otherwise.
+    pub idle_timeout_is_set: bool,
     /// `env`: names of variables that are passed through.
     pub env: Vec<String>,
     /// `sandbox`.
@@ -239,9 +241,9 @@ pub struct Agent {
 
 /// `[evaluate]`: an agent of its own that judges what the checks have accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Evaluate {
+pub struct EvaluateSection {
     /// The program and how it is called; its `prompt` is the evaluator's.
-    pub agent: Agent,
+    pub agent: AgentSection,
     /// `rounds`: how many opinions with findings a task may get, the last of which fails it; default 3.
     pub rounds: u32,
 }
@@ -256,7 +258,7 @@ pub enum Sandbox {
 /// `[presets.NAME]`: what the file says about programs. Their schema is that of the presets, which are no business of
 /// this module: here they are data, with the text in which they stand.
 #[derive(Debug, Clone, Default)]
-pub struct Presets {
+pub struct PresetsSection {
     /// The tables, by name.
     pub tables: toml::Table,
     /// The file's name, as messages show it.
@@ -265,7 +267,7 @@ pub struct Presets {
     pub text: String,
 }
 
-impl PartialEq for Presets {
+impl PartialEq for PresetsSection {
     fn eq(&self, other: &Self) -> bool {
         self.tables == other.tables
     }
@@ -273,17 +275,17 @@ impl PartialEq for Presets {
 
 /// `[worktree]`: the places in which attempts and checks work.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Worktree {
+pub struct WorktreeSection {
     /// `root`: where they lie, absolute or relative to the repository's top, with `{repo}` (see
-    /// [`Worktree::root_for`]); default `../{repo}.harness`.
+    /// [`WorktreeSection::root_for`]); default `../{repo}.harness`.
     pub root: String,
     /// `setup`: commands that make a new place usable, in order.
     pub setup: Vec<Vec<String>>,
     /// `keep`: paths that git ignores and that stay from task to task.
-    pub keep: Globs,
+    pub keep: PathGlobs,
 }
 
-impl Worktree {
+impl WorktreeSection {
     /// The root with the name of the repository's folder put in.
     pub fn root_for(&self, repo: &str) -> String {
         self.root.replace(REPO, repo)
@@ -301,13 +303,13 @@ pub struct Check {
     /// `run`: program and arguments with placeholders; empty for a check that is built in, and for no other.
     pub run: Vec<String>,
     /// `ast-equal`: the built-in comparison of programs.
-    pub ast_equal: Option<AstEqual>,
+    pub ast_equal: Option<AstEqualCheck>,
     /// `output`, with `schema`: the built-in look at what was handed in.
-    pub handed_in: Option<HandedIn>,
+    pub output_check: Option<OutputCheck>,
     /// `timeout`: default 5 minutes. Running longer is not the task's fault.
     pub timeout: Duration,
     /// `when`: on which trees it runs.
-    pub when: When,
+    pub when: CheckWhen,
     /// `version`: a command whose output is part of the verdict's key.
     pub version: Option<Vec<String>>,
     /// `cache`: whether a verdict is used again for the same tree; default yes.
@@ -316,7 +318,7 @@ pub struct Check {
 
 /// `output = "…"` of a check: the file must be there, and must be what a schema says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HandedIn {
+pub struct OutputCheck {
     /// `output`: the path of `[output]`.
     pub path: String,
     /// `schema`: the JSON Schema's file, relative and inside the repository.
@@ -325,18 +327,18 @@ pub struct HandedIn {
 
 /// `ast-equal = { … }`: files that must be the programs that they were, without their types.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AstEqual {
+pub struct AstEqualCheck {
     /// `from`: the files before.
-    pub from: Globs,
+    pub from: PathGlobs,
     /// `to`: the files after.
-    pub to: Globs,
+    pub to: PathGlobs,
     /// `extensions`, `type-imports`, `define-fields`, `allow-ts-comments`, `max-any`: what is allowed beside types.
     pub options: Options,
 }
 
 /// On which trees a check runs: at least one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct When {
+pub struct CheckWhen {
     /// On the candidate's own tree.
     pub task: bool,
     /// On the tree that will land.
@@ -345,16 +347,16 @@ pub struct When {
 
 /// `[scope]`: what a task may change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
+pub struct ScopeSection {
     /// `write`: default the task's own files.
     pub write: Vec<ScopePattern>,
     /// `always`: what every task may touch besides.
-    pub always: Globs,
+    pub always: PathGlobs,
     /// `read-only`: what no task may touch, whatever the others say.
-    pub read_only: Globs,
+    pub read_only: PathGlobs,
 }
 
-impl Scope {
+impl ScopeSection {
     /// Whether a task with these files may change this path.
     pub fn allows(&self, task_files: &[String], path: &str) -> bool {
         !self.read_only.matches(path)
@@ -364,7 +366,7 @@ impl Scope {
 
 /// `[retry]`: how often what is tried again, and when a person is asked instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
+pub struct RetrySection {
     /// `resume`: how often the same session goes on after a crash, a time-out or a dropped connection; default 2.
     pub resume: u32,
     /// `feedback`: new attempts with every finding so far; default 3.
@@ -384,7 +386,7 @@ pub struct Retry {
 
 /// `[limits]`: what may be used at a time and in all.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
+pub struct LimitsSection {
     /// `jobs`: agents at a time, at least 1; default 4.
     pub jobs: usize,
     /// `tokens`: for the run.
@@ -402,9 +404,9 @@ pub struct Limits {
 
 /// `[queue]`: how accepted work lands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Queue {
+pub struct QueueSection {
     /// `merge`: the shape of what lands; default squash.
-    pub merge: Merge,
+    pub merge: MergeStyle,
     /// `batch`: the most branches or tasks that are verified together as they would land; default 8.
     pub batch: usize,
     /// `ahead`: how many verifications of what would land may be under way; default 1.
@@ -425,7 +427,7 @@ pub struct Queue {
 
 /// The shape of what lands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Merge {
+pub enum MergeStyle {
     /// One commit per task.
     Squash,
     /// A merge commit per task, with the attempt's commits behind it.

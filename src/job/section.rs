@@ -6,28 +6,28 @@ use std::cell::RefCell;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::errors::{Fault, JobError, in_prose, nearest, position};
-use super::keys::Known;
+use super::errors::{JobError, ValueError, in_prose, nearest, position};
+use super::keys::SectionKeys;
 
 /// A value and where it stands.
-pub(super) type Value<'a> = Spanned<DeValue<'a>>;
+pub(super) type SpannedValue<'a> = Spanned<DeValue<'a>>;
 
 /// Where things that are wrong are noted.
-pub(super) struct Report<'a> {
+pub(super) struct ErrorCollector<'a> {
     text: &'a str,
     found: RefCell<Vec<JobError>>,
 }
 
-impl<'a> Report<'a> {
+impl<'a> ErrorCollector<'a> {
     /// Nothing is wrong with this text so far.
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, found: RefCell::new(Vec::new()) }
     }
 
     /// Notes a fault at a byte offset.
-    pub(super) fn add(&self, offset: usize, key: &str, fault: Fault) {
+    pub(super) fn add(&self, offset: usize, key: &str, fault: ValueError) {
         let (line, column) = position(self.text, offset);
-        let Fault { message, hint } = fault;
+        let ValueError { message, hint } = fault;
         self.found.borrow_mut().push(JobError { line, column, key: key.to_owned(), message, hint });
     }
 
@@ -40,8 +40,8 @@ impl<'a> Report<'a> {
 }
 /// One section.
 pub(super) struct Section<'a> {
-    report: &'a Report<'a>,
-    known: &'static Known,
+    report: &'a ErrorCollector<'a>,
+    known: &'static SectionKeys,
     /// Its key path, such as `check[0]`.
     path: String,
     table: Option<&'a DeTable<'a>>,
@@ -51,8 +51,8 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     /// The file as a whole.
-    pub(super) fn top(report: &'a Report<'a>, table: &'a DeTable<'a>) -> Self {
-        let known = Known::of("");
+    pub(super) fn top(report: &'a ErrorCollector<'a>, table: &'a DeTable<'a>) -> Self {
+        let known = SectionKeys::of("");
         let top = Self { report, known, path: String::new(), table: Some(table), at: Some(0) };
         top.check_keys(table);
         top
@@ -63,8 +63,11 @@ impl<'a> Section<'a> {
         let path = self.path_of(key);
         // Of one section of a list the path has a number, and what is known of it has none.
         let below = self.known.path;
-        let known =
-            Known::of(&if below.is_empty() { key.to_owned() } else { format!("{below}.{key}") });
+        let known = SectionKeys::of(&if below.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{below}.{key}")
+        });
         match self.find(key) {
             None => Self { report: self.report, known, path, table: None, at: None },
             Some(value) => self.table_of(known, path, value),
@@ -74,7 +77,7 @@ impl<'a> Section<'a> {
     /// The sections of a list of tables under `key`.
     pub(super) fn sections(&self, key: &'static str) -> Vec<Self> {
         let path = self.path_of(key);
-        let known = Known::of(&path);
+        let known = SectionKeys::of(&path);
         let Some(value) = self.find(key) else {
             return Vec::new();
         };
@@ -86,7 +89,12 @@ impl<'a> Section<'a> {
         list.iter().enumerate().map(open).collect()
     }
 
-    fn table_of(&self, known: &'static Known, path: String, value: &'a Value<'a>) -> Self {
+    fn table_of(
+        &self,
+        known: &'static SectionKeys,
+        path: String,
+        value: &'a SpannedValue<'a>,
+    ) -> Self {
         let at = value.span().start;
         let mut section = Self { report: self.report, known, path, table: None, at: Some(at) };
         if let Some(table) = value.get_ref().as_table() {
@@ -99,7 +107,7 @@ impl<'a> Section<'a> {
         section
     }
 
-    fn not_a_table(&self, key: &str, value: &DeValue<'_>) -> Fault {
+    fn not_a_table(&self, key: &str, value: &DeValue<'_>) -> ValueError {
         let header = self.known.as_section(key);
         let expected = match value {
             DeValue::Table(_) => "a list of sections, not a single one".to_owned(),
@@ -110,7 +118,7 @@ impl<'a> Section<'a> {
             | DeValue::Boolean(_)
             | DeValue::Datetime(_) => format!("a section, not {}", type_name(value)),
         };
-        Fault::new(format!("`{key}` must be {expected}"))
+        ValueError::new(format!("`{key}` must be {expected}"))
             .hint(format!("write it as {header}, with its keys in the lines below"))
     }
 
@@ -127,8 +135,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn unknown(&self, name: &str) -> Fault {
-        let fault = Fault::new(format!("unknown key `{name}` in {}", self.known.header));
+    fn unknown(&self, name: &str) -> ValueError {
+        let fault = ValueError::new(format!("unknown key `{name}` in {}", self.known.header));
         let elsewhere = self.known.elsewhere(name);
         if !elsewhere.is_empty() {
             return fault.hint(format!("`{name}` belongs in {}", elsewhere.join(" or ")));
@@ -158,38 +166,44 @@ impl<'a> Section<'a> {
     }
 
     /// The value of a key.
-    pub(super) fn find(&self, key: &'static str) -> Option<&'a Value<'a>> {
+    pub(super) fn find(&self, key: &'static str) -> Option<&'a SpannedValue<'a>> {
         debug_assert!(self.known.has(key), "`{key}` is missing in keys.rs");
         self.table.and_then(|table| table.get(key))
     }
 
     /// Notes a fault of a key's value. The message goes on after "`key` in \[section\] ".
-    pub(super) fn refuse(&self, at: usize, key: &str, fault: Fault) {
+    pub(super) fn refuse(&self, at: usize, key: &str, fault: ValueError) {
         let message = format!("`{key}` in {} {}", self.known.header, fault.message);
-        self.report.add(at, &self.path_of(key), Fault { message, hint: fault.hint });
+        self.report.add(at, &self.path_of(key), ValueError { message, hint: fault.hint });
     }
 
     /// Notes that a key is missing, unless the whole section is broken.
     pub(super) fn missing(&self, key: &str, hint: &str) {
         if self.table.is_some() || self.at.is_none() {
             let fault =
-                Fault::new(format!("`{key}` is missing in {}", self.known.header)).hint(hint);
+                ValueError::new(format!("`{key}` is missing in {}", self.known.header)).hint(hint);
             self.report.add(self.at.unwrap_or(0), &self.path_of(key), fault);
         }
     }
 
     /// Notes that a value cannot be used yet, and what to write instead.
     pub(super) fn later(&self, at: usize, key: &str, value: &str, feature: &str, instead: &str) {
-        let fault = Fault::new(format!(
+        let fault = ValueError::new(format!(
             "`{key} = {value}` is not available yet: it comes with {feature}; {instead}"
         ));
         self.report.add(at, &self.path_of(key), fault);
     }
 
     /// Notes a value of the wrong type.
-    pub(super) fn wrong(&self, key: &str, value: &Value<'_>, expected: &str, hint: Option<String>) {
+    pub(super) fn wrong(
+        &self,
+        key: &str,
+        value: &SpannedValue<'_>,
+        expected: &str,
+        hint: Option<String>,
+    ) {
         let message = format!("must be {expected}, not {}", type_name(value.get_ref()));
-        self.refuse(value.span().start, key, Fault { message, hint });
+        self.refuse(value.span().start, key, ValueError { message, hint });
     }
 }
 

@@ -29,13 +29,13 @@ fn every_key_that_is_available_is_read() {
             goal: "Migrate every JavaScript module to TypeScript.".into(),
             base: "HEAD".into(),
             target: Some("main".into()),
-            kind: Kind::Change,
+            kind: JobKind::Change,
             base_check: BaseCheck::Warn,
         }
     );
     assert!(job.plan.include.matches("lib/a/b.mjs") && !job.plan.include.matches("lib/a.ts"));
     assert!(job.plan.exclude.matches("src/vendor/x.js"));
-    assert_eq!((job.plan.group, job.plan.order), (Group::Directory, Order::Dependency));
+    assert_eq!((job.plan.group, job.plan.order), (TaskSource::Directory, TaskOrder::Dependency));
     assert_eq!((job.plan.max_files, job.plan.max_lines), (12, 1500));
     assert_eq!((&*job.plan.scope_dir, &*job.plan.scope_files), ("src/utils", "**/*.js"));
     assert_eq!(job.plan.vars.len(), 6);
@@ -43,7 +43,7 @@ fn every_key_that_is_available_is_read() {
     assert_eq!(job.plan.vars["targets"][1].as_str(), Some("browser"));
     assert_eq!(
         job.agent,
-        Agent {
+        AgentSection {
             preset: "my-agent".into(),
             command: strings(&[
                 "./tools/my-agent",
@@ -60,7 +60,8 @@ fn every_key_that_is_available_is_read() {
             prompt: Some("tools/prompt.md".into()),
             timeout: Duration::from_secs(5400),
             idle_timeout: Duration::from_secs(90),
-            timeouts_said: (true, true),
+            timeout_is_set: true,
+            idle_timeout_is_set: true,
             env: strings(&["ANTHROPIC_API_KEY"]),
             sandbox: Sandbox::Off,
             allow_empty: true,
@@ -75,15 +76,15 @@ fn every_key_that_is_available_is_read() {
             name: "types".into(),
             run: strings(&["npx", "tsc", "--noEmit", "-p", "."]),
             ast_equal: None,
-            handed_in: None,
+            output_check: None,
             timeout: Duration::from_millis(500),
-            when: When { task: false, landing: true },
+            when: CheckWhen { task: false, landing: true },
             version: Some(strings(&["npx", "tsc", "--version"])),
             cache: false,
         }
     );
     assert_eq!(job.checks[1].timeout, Duration::from_secs(300));
-    assert_eq!(job.checks[1].when, When { task: true, landing: true });
+    assert_eq!(job.checks[1].when, CheckWhen { task: true, landing: true });
     assert!(job.checks[1].cache && job.checks.len() == 3);
     let ast_equal = job.checks[2].ast_equal.as_ref().unwrap();
     assert!(ast_equal.from.matches("src/a.js") && ast_equal.to.matches("src/a.tsx"));
@@ -111,7 +112,7 @@ fn every_key_that_is_available_is_read() {
     assert_eq!((&*judge.agent.preset, judge.agent.max_turns), ("my-agent", Some(20)));
     assert_eq!(judge.agent.timeout, Duration::from_secs(1200));
     assert_eq!((judge.agent.env.len(), judge.agent.args.len()), (1, 1));
-    let retry = Retry {
+    let retry = RetrySection {
         resume: 1,
         feedback: 5,
         infra: 7,
@@ -121,7 +122,7 @@ fn every_key_that_is_available_is_read() {
         halt_after: 10,
     };
     assert_eq!(job.retry, retry);
-    let limits = Limits {
+    let limits = LimitsSection {
         jobs: 8,
         tokens: Some(50_000_000),
         tokens_per_task: Some(2_000_000),
@@ -130,8 +131,8 @@ fn every_key_that_is_available_is_read() {
         min_free_mb: 20_000,
     };
     assert_eq!(job.limits, limits);
-    let queue = Queue {
-        merge: Merge::Merge,
+    let queue = QueueSection {
+        merge: MergeStyle::Merge,
         keep_branches: true,
         review: true,
         trust_verdicts: true,
@@ -175,9 +176,9 @@ fn the_fixture_holds_every_key() {
 fn a_job_of_reports_is_read() {
     let job = parse(REPORT, "report.toml").unwrap_or_else(|e| panic!("{e}"));
     let output = job.output.clone().unwrap();
-    assert_eq!((job.job.kind, &*output.path), (Kind::Report, "out/review.json"));
-    assert_eq!(output.merge, Join::Command(strings(&["./join.py"])));
-    assert_eq!(job.checks[0].when, When { task: true, landing: false });
+    assert_eq!((job.job.kind, &*output.path), (JobKind::Report, "out/review.json"));
+    assert_eq!(output.merge, OutputMerge::Command(strings(&["./join.py"])));
+    assert_eq!(job.checks[0].when, CheckWhen { task: true, landing: false });
     assert!(job.scope.allows(&[], "out/review.json") && !job.scope.allows(&[], "out/other.json"));
     let named = files_named(&job);
     for file in ["reviewer", "join.py", "review.example.json", "review.md.j2", "review.schema.json"]
@@ -199,17 +200,21 @@ fn everything_has_a_default() {
     assert_eq!((&*job.job.base, &job.job.target, &job.job.name), ("HEAD", &None, &None));
     assert_eq!(job.job.base_check, BaseCheck::Stop);
     assert!(job.plan.include.matches("a/b") && job.plan.exclude.is_empty());
-    assert_eq!((job.plan.group, job.plan.max_files, job.plan.max_lines), (Group::File, 40, 3000));
+    assert_eq!(
+        (job.plan.group, job.plan.max_files, job.plan.max_lines),
+        (TaskSource::File, 40, 3000)
+    );
     assert_eq!((&*job.plan.scope_dir, &*job.plan.scope_files), ("", ""));
     assert_eq!(job.agent.timeout, Duration::from_secs(1800));
     assert_eq!(job.agent.idle_timeout, Duration::from_secs(600));
-    assert_eq!((&*job.agent.preset, job.agent.timeouts_said), ("command", (false, false)));
+    assert_eq!(job.agent.preset, "command");
+    assert!(!job.agent.timeout_is_set && !job.agent.idle_timeout_is_set);
     assert!(job.presets.tables.is_empty());
     assert!(!job.agent.allow_empty && job.agent.prompt.is_none() && job.agent.env.is_empty());
     assert_eq!(job.worktree.root, "../{repo}.harness");
     assert!(job.worktree.setup.is_empty() && job.worktree.keep.is_empty() && job.checks.is_empty());
     assert_eq!(job.scope.write, [ScopePattern::TaskFiles { ext: None }]);
-    let retry = Retry {
+    let retry = RetrySection {
         resume: 2,
         feedback: 3,
         infra: 5,
@@ -220,8 +225,8 @@ fn everything_has_a_default() {
     };
     assert_eq!(job.retry, retry);
     assert_eq!((job.limits.jobs, job.limits.min_free_mb), (4, 100));
-    let queue = Queue {
-        merge: Merge::Squash,
+    let queue = QueueSection {
+        merge: MergeStyle::Squash,
         keep_branches: false,
         review: false,
         trust_verdicts: false,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::duration::parse_duration;
-use super::errors::{Fault, in_prose, nearest};
-use super::globs::Globs;
+use super::errors::{ValueError, in_prose, nearest};
+use super::globs::PathGlobs;
 use super::placeholders::{self, Audience};
-use super::section::{Section, Value, type_name};
+use super::section::{Section, SpannedValue, type_name};
 
 /// A value of a closed list, and whether it can be used yet.
 pub(super) enum Choice<T> {
@@ -29,7 +29,7 @@ impl<T> Choice<T> {
 
 /// A string and where it stands.
 #[derive(Clone, Copy)]
-pub(super) struct Text<'a> {
+pub(super) struct SpannedText<'a> {
     /// The string.
     pub(super) text: &'a str,
     /// Its byte offset.
@@ -37,23 +37,23 @@ pub(super) struct Text<'a> {
 }
 impl<'a> Section<'a> {
     /// A string that is not blank.
-    pub(super) fn text(&self, key: &'static str) -> Option<Text<'a>> {
+    pub(super) fn text(&self, key: &'static str) -> Option<SpannedText<'a>> {
         let text = self.any_text(key)?;
         if text.text.trim().is_empty() {
-            self.refuse(text.at, key, Fault::new("may not be empty"));
+            self.refuse(text.at, key, ValueError::new("may not be empty"));
             return None;
         }
         Some(text)
     }
 
     /// A string.
-    pub(super) fn any_text(&self, key: &'static str) -> Option<Text<'a>> {
+    pub(super) fn any_text(&self, key: &'static str) -> Option<SpannedText<'a>> {
         let value = self.find(key)?;
         let text = value.get_ref().as_str();
         if text.is_none() {
             self.wrong(key, value, "a string", None);
         }
-        text.map(|text| Text { text, at: value.span().start })
+        text.map(|text| SpannedText { text, at: value.span().start })
     }
 
     /// True or false.
@@ -83,9 +83,9 @@ impl<'a> Section<'a> {
         let number = i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i128::MAX);
         let (least, most) = (*range.start(), *range.end());
         if number < i128::from(least) {
-            self.refuse(at, key, Fault::new(format!("must be at least {least}: {number}")));
+            self.refuse(at, key, ValueError::new(format!("must be at least {least}: {number}")));
         } else if number > i128::from(most) {
-            self.refuse(at, key, Fault::new(format!("must be at most {most}: {integer}")));
+            self.refuse(at, key, ValueError::new(format!("must be at most {most}: {integer}")));
         } else {
             return u64::try_from(number).ok().map(|n| (n, at));
         }
@@ -118,7 +118,7 @@ impl<'a> Section<'a> {
             return Some(number);
         }
         let (least, most) = (range.start(), range.end());
-        let fault = Fault::new(format!("must be from {least} to {most}: {written}"));
+        let fault = ValueError::new(format!("must be from {least} to {most}: {written}"));
         self.refuse(value.span().start, key, fault);
         None
     }
@@ -152,7 +152,7 @@ impl<'a> Section<'a> {
 
     /// One word of a closed list.
     pub(super) fn choice<T: Copy>(&self, key: &'static str, of: &[Choice<T>], default: T) -> T {
-        let Some(Text { text, at }) = self.any_text(key) else {
+        let Some(SpannedText { text, at }) = self.any_text(key) else {
             return default;
         };
         match of.iter().find(|choice| choice.name() == text) {
@@ -175,11 +175,16 @@ impl<'a> Section<'a> {
     }
 
     /// A list of strings.
-    pub(super) fn texts(&self, key: &'static str, example: &str) -> Option<Vec<Text<'a>>> {
+    pub(super) fn texts(&self, key: &'static str, example: &str) -> Option<Vec<SpannedText<'a>>> {
         self.texts_of(key, self.find(key)?, example)
     }
 
-    fn texts_of(&self, key: &str, value: &'a Value<'a>, example: &str) -> Option<Vec<Text<'a>>> {
+    fn texts_of(
+        &self,
+        key: &str,
+        value: &'a SpannedValue<'a>,
+        example: &str,
+    ) -> Option<Vec<SpannedText<'a>>> {
         let hint = || Some(format!("write it like `{key} = {example}`"));
         let DeValue::Array(list) = value.get_ref() else {
             self.wrong(key, value, "a list of strings", hint());
@@ -189,25 +194,25 @@ impl<'a> Section<'a> {
         for item in list {
             let Some(text) = item.get_ref().as_str() else {
                 let message = format!("must hold only strings, not {}", type_name(item.get_ref()));
-                self.refuse(item.span().start, key, Fault { message, hint: hint() });
+                self.refuse(item.span().start, key, ValueError { message, hint: hint() });
                 return None;
             };
-            texts.push(Text { text, at: item.span().start });
+            texts.push(SpannedText { text, at: item.span().start });
         }
         Some(texts)
     }
 
     /// A list of globs.
-    pub(super) fn globs(&self, key: &'static str) -> Option<Globs> {
+    pub(super) fn globs(&self, key: &'static str) -> Option<PathGlobs> {
         let texts = self.texts(key, "[\"src/**\"]")?;
         let mut good = Vec::with_capacity(texts.len());
-        for Text { text, at } in texts {
-            match Globs::new(&[text]) {
+        for SpannedText { text, at } in texts {
+            match PathGlobs::new(&[text]) {
                 Ok(_) => good.push(text),
                 Err(fault) => self.refuse(at, key, fault),
             }
         }
-        Globs::new(&good)
+        PathGlobs::new(&good)
             .map_err(|fault| self.refuse(self.find(key).map_or(0, |v| v.span().start), key, fault))
             .ok()
     }
@@ -221,7 +226,7 @@ impl<'a> Section<'a> {
     pub(super) fn argv_of(
         &self,
         key: &str,
-        value: &'a Value<'a>,
+        value: &'a SpannedValue<'a>,
         audience: Audience,
     ) -> Option<Vec<String>> {
         let example = "[\"program\", \"argument\"]";
@@ -233,17 +238,18 @@ impl<'a> Section<'a> {
         }
         let texts = self.texts_of(key, value, example)?;
         let Some(program) = texts.first() else {
-            let fault = Fault::new("may not be empty").hint(format!("write it like {example}"));
+            let fault =
+                ValueError::new("may not be empty").hint(format!("write it like {example}"));
             self.refuse(value.span().start, key, fault);
             return None;
         };
         if program.text.trim().is_empty() {
-            self.refuse(program.at, key, Fault::new("must begin with a program"));
+            self.refuse(program.at, key, ValueError::new("must begin with a program"));
             return None;
         }
-        for Text { text, at } in &texts {
+        for SpannedText { text, at } in &texts {
             if text.contains('\0') {
-                self.refuse(*at, key, Fault::new("holds a NUL byte, which no argument can"));
+                self.refuse(*at, key, ValueError::new("holds a NUL byte, which no argument can"));
             }
             if let Err(fault) = placeholders::validate(text, audience) {
                 self.refuse(*at, key, fault);
@@ -253,8 +259,11 @@ impl<'a> Section<'a> {
     }
 }
 /// A word that is not on a closed list.
-pub(super) fn unknown_word<'k>(text: &str, known: impl Iterator<Item = &'k str> + Clone) -> Fault {
-    let fault = Fault::new(format!("has an unknown value: \"{text}\""));
+pub(super) fn unknown_word<'k>(
+    text: &str,
+    known: impl Iterator<Item = &'k str> + Clone,
+) -> ValueError {
+    let fault = ValueError::new(format!("has an unknown value: \"{text}\""));
     match nearest(text, known.clone()) {
         Some(near) => fault.hint(format!("did you mean \"{near}\"?")),
         None => {

@@ -71,7 +71,7 @@ fn handed_in(repo: &Repo, spec: &Spec, tree: &Oid, wanted: &HandedIn) -> Result<
 /// Whether something is wrong with the task's files, and what there is to say of them.
 fn same_programs(repo: &Repo, after: &Oid, wanted: &AstEqual) -> Result<(bool, String)> {
     let globs = |patterns: &[String]| {
-        job::Globs::new(patterns).map_err(|fault| anyhow::anyhow!("a glob {}", fault.message))
+        job::PathGlobs::new(patterns).map_err(|fault| anyhow::anyhow!("a glob {}", fault.message))
     };
     let (from, to) = (globs(&wanted.from)?, globs(&wanted.to)?);
     let before = repo.tree_of(&Oid::parse(&wanted.base)?)?;

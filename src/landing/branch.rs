@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::queue::{Clash, EntryId, Step};
-use crate::job::Merge;
+use crate::job::MergeStyle;
 use crate::repo::{self, Identity, Merged, Repo};
 use crate::store::codec;
 
@@ -69,7 +69,7 @@ pub(crate) struct Builder<'a> {
     /// The repository.
     pub repo: &'a Repo,
     /// The shape of what lands.
-    pub merge: Merge,
+    pub merge: MergeStyle,
     /// Who commits.
     pub who: &'a Identity,
 }
@@ -154,7 +154,7 @@ impl Builder<'_> {
         known: &Known,
         ahead: &BTreeSet<Oid>,
     ) -> Result<Own> {
-        let plain = |commit: &Oid| self.merge == Merge::Squash && known.is_plain_since(commit);
+        let plain = |commit: &Oid| self.merge == MergeStyle::Squash && known.is_plain_since(commit);
         let landed = |commit: &Oid| known.landed.contains(commit) || ahead.contains(commit);
         let mut commits = Vec::new();
         let mut next = candidate.clone();
@@ -188,11 +188,11 @@ impl Builder<'_> {
         let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
         let message = self.message(entry, candidate, own)?;
         match self.merge {
-            Merge::Merge => {
+            MergeStyle::Merge => {
                 let parents = [tip.clone(), candidate.clone()];
                 repo::commit(self.repo, tree, &parents, &message, self.who, time)
             }
-            Merge::Squash => {
+            MergeStyle::Squash => {
                 let parents = std::slice::from_ref(tip);
                 repo::commit_as(self.repo, candidate, tree, parents, &message, self.who, time)
             }
@@ -204,11 +204,11 @@ impl Builder<'_> {
         let said = repo::commit_info(self.repo, candidate)?.message;
         let title = |message: &str| message.lines().next().unwrap_or_default().to_owned();
         let mut text = match (self.merge, own.commits.as_slice()) {
-            (Merge::Squash, [_]) => said.trim_end().to_owned(),
+            (MergeStyle::Squash, [_]) => said.trim_end().to_owned(),
             (merge, commits) => {
                 let mut text = match merge {
-                    Merge::Merge => format!("Merge branch '{entry}'"),
-                    Merge::Squash => title(&said),
+                    MergeStyle::Merge => format!("Merge branch '{entry}'"),
+                    MergeStyle::Squash => title(&said),
                 };
                 text.push('\n');
                 for commit in commits.iter().take(LISTED) {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::ambient;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::verdict::Candidate;
-use crate::job::Merge;
+use crate::job::MergeStyle;
 use crate::repo::{self, Identity, Merged, Repo};
 
 /// What a candidate is on the target's present tip.
@@ -85,11 +85,11 @@ pub(crate) fn commit(
     tip: &Oid,
     candidate: &Candidate,
     tree: &Oid,
-    merge: Merge,
+    merge: MergeStyle,
     who: &Identity,
 ) -> Result<Oid> {
     let mut parents = vec![tip.clone()];
-    if merge == Merge::Merge {
+    if merge == MergeStyle::Merge {
         parents.push(candidate.commit.clone());
     }
     let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);

@@ -13,24 +13,24 @@ use crate::domain::plan::{Plan, Task};
 
 /// How a task of the run stands, as far as this is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum PriorStatus {
     /// It is done.
     Done,
     /// It is to be done, or under way, or has failed.
     Open,
     /// It had left the plan.
-    LeftOut,
+    Removed,
     /// It was skipped for another reason, or replaced by parts of it.
-    SetAside,
+    Skipped,
 }
 
 /// A task of the run.
 #[derive(Debug, Clone)]
-pub(crate) struct Known<'a> {
+pub(crate) struct PriorTask<'a> {
     /// The task.
     pub task: &'a Task,
     /// How it stands.
-    pub standing: Standing,
+    pub standing: PriorStatus,
     /// Whether its files are others than they were, for whoever plans now.
     pub stale: bool,
     /// What has replaced it.
@@ -39,35 +39,41 @@ pub(crate) struct Known<'a> {
 
 /// What becomes of a run's tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Again {
+pub(crate) struct MergedPlan {
     /// All tasks: those of the new plan, those that are done, and those that were left out.
     pub plan: Plan,
     /// Done, and not done again.
-    pub kept: Vec<TaskId>,
+    pub done: Vec<TaskId>,
     /// As they were.
-    pub same: Vec<TaskId>,
+    pub unchanged: Vec<TaskId>,
     /// With other files than before, or files with another content: begun anew.
     pub updated: Vec<TaskId>,
     /// Not there before.
-    pub new: Vec<TaskId>,
+    pub added: Vec<TaskId>,
     /// Left out before, wanted again.
-    pub back: Vec<TaskId>,
+    pub restored: Vec<TaskId>,
     /// Not wanted any more.
-    pub left: Vec<TaskId>,
+    pub removed: Vec<TaskId>,
 }
 
-impl Again {
+impl MergedPlan {
     /// Whether the run is as it was.
-    pub(crate) fn is_nothing(&self) -> bool {
-        [&self.updated, &self.new, &self.back, &self.left].iter().all(|list| list.is_empty())
+    pub(crate) fn is_unchanged(&self) -> bool {
+        [&self.updated, &self.added, &self.restored, &self.removed]
+            .iter()
+            .all(|list| list.is_empty())
     }
 }
 
 /// Puts a new plan together with a run's tasks, which are in the run's order. `fresh` is the plan of the files that no
 /// task has done, `whole` the plan of all files, which says in which order people and programs see the tasks.
-pub(crate) fn again(known: &[Known<'_>], fresh: Plan, whole: &Plan) -> Result<Again> {
-    let of: BTreeMap<&TaskId, &Known> = known.iter().map(|k| (&k.task.id, k)).collect();
-    let mut result = Again::default();
+pub(crate) fn merge_plans(
+    known: &[PriorTask<'_>],
+    fresh: Plan,
+    whole: &Plan,
+) -> Result<MergedPlan> {
+    let of: BTreeMap<&TaskId, &PriorTask> = known.iter().map(|k| (&k.task.id, k)).collect();
+    let mut result = MergedPlan::default();
     let mut taken: BTreeSet<TaskId> = of.keys().map(|id| (*id).clone()).collect();
     taken.extend(fresh.tasks.iter().map(|t| t.id.clone()));
     let mut renamed: BTreeMap<TaskId, Vec<TaskId>> = BTreeMap::new();
@@ -75,7 +81,7 @@ pub(crate) fn again(known: &[Known<'_>], fresh: Plan, whole: &Plan) -> Result<Ag
     let mut tasks: Vec<Task> = Vec::new();
     for mut task in fresh.tasks {
         let Some(old) = of.get(&task.id) else {
-            result.new.push(task.id.clone());
+            result.added.push(task.id.clone());
             wanted.insert(task.id.clone());
             tasks.push(task);
             continue;
@@ -83,31 +89,32 @@ pub(crate) fn again(known: &[Known<'_>], fresh: Plan, whole: &Plan) -> Result<Ag
         let alike = old.task.files == task.files && !old.stale;
         match old.standing {
             // What replaced it is what is wanted.
-            Standing::SetAside if alike && !old.parts.is_empty() => {
+            PriorStatus::Skipped if alike && !old.parts.is_empty() => {
                 let parts = all_parts(&of, old.parts);
                 renamed.insert(task.id.clone(), parts.iter().map(|p| p.task.id.clone()).collect());
                 for part in parts {
-                    result.same.push(part.task.id.clone());
+                    result.unchanged.push(part.task.id.clone());
                     wanted.insert(part.task.id.clone());
                     tasks.push(part.task.clone());
                 }
                 continue;
             }
             // The name stands for what was done, or for what was replaced.
-            Standing::Done if !old.stale => rename(&mut task, &mut taken, &mut renamed)?,
-            Standing::SetAside if !old.parts.is_empty() => {
+            PriorStatus::Done if !old.stale => rename(&mut task, &mut taken, &mut renamed)?,
+            PriorStatus::Skipped if !old.parts.is_empty() => {
                 rename(&mut task, &mut taken, &mut renamed)?;
             }
-            Standing::Done | Standing::Open | Standing::LeftOut | Standing::SetAside => {}
+            PriorStatus::Done | PriorStatus::Open | PriorStatus::Removed | PriorStatus::Skipped => {
+            }
         }
         let id = task.id.clone();
         match old.standing {
-            _ if id != old.task.id => result.new.push(id.clone()),
-            Standing::LeftOut => result.back.push(id.clone()),
+            _ if id != old.task.id => result.added.push(id.clone()),
+            PriorStatus::Removed => result.restored.push(id.clone()),
             // A person's word stands.
-            Standing::SetAside => result.same.push(id.clone()),
-            Standing::Open if alike => result.same.push(id.clone()),
-            Standing::Open | Standing::Done => result.updated.push(id.clone()),
+            PriorStatus::Skipped => result.unchanged.push(id.clone()),
+            PriorStatus::Open if alike => result.unchanged.push(id.clone()),
+            PriorStatus::Open | PriorStatus::Done => result.updated.push(id.clone()),
         }
         wanted.insert(id);
         tasks.push(task);
@@ -123,9 +130,9 @@ pub(crate) fn again(known: &[Known<'_>], fresh: Plan, whole: &Plan) -> Result<Ag
     for old in known.iter().filter(|k| !wanted.contains(&k.task.id)) {
         let id = old.task.id.clone();
         match old.standing {
-            Standing::Done => result.kept.push(id),
-            Standing::Open => result.left.push(id),
-            Standing::LeftOut | Standing::SetAside => {}
+            PriorStatus::Done => result.done.push(id),
+            PriorStatus::Open => result.removed.push(id),
+            PriorStatus::Removed | PriorStatus::Skipped => {}
         }
         tasks.push(old.task.clone());
     }
@@ -135,7 +142,10 @@ pub(crate) fn again(known: &[Known<'_>], fresh: Plan, whole: &Plan) -> Result<Ag
 }
 
 /// What a task was replaced by, down to those that were not replaced themselves.
-fn all_parts<'a>(of: &BTreeMap<&TaskId, &'a Known<'a>>, parts: &[TaskId]) -> Vec<&'a Known<'a>> {
+fn all_parts<'a>(
+    of: &BTreeMap<&TaskId, &'a PriorTask<'a>>,
+    parts: &[TaskId],
+) -> Vec<&'a PriorTask<'a>> {
     let known = parts.iter().filter_map(|id| of.get(id).copied());
     known
         .flat_map(|part| if part.parts.is_empty() { vec![part] } else { all_parts(of, part.parts) })
@@ -205,22 +215,22 @@ mod tests {
             .tasks
             .iter()
             .zip(states.chars())
-            .map(|(task, state)| Known {
+            .map(|(task, state)| PriorTask {
                 task,
                 standing: match state.to_ascii_lowercase() {
-                    'd' => Standing::Done,
-                    'o' => Standing::Open,
-                    'l' => Standing::LeftOut,
-                    _ => Standing::SetAside,
+                    'd' => PriorStatus::Done,
+                    'o' => PriorStatus::Open,
+                    'l' => PriorStatus::Removed,
+                    _ => PriorStatus::Skipped,
                 },
                 stale: state.is_ascii_uppercase(),
                 parts: &[],
             })
             .collect();
-        tell(&again(&known, plan(fresh), &plan(whole)).unwrap())
+        tell(&merge_plans(&known, plan(fresh), &plan(whole)).unwrap())
     }
 
-    fn tell(again: &Again) -> String {
+    fn tell(again: &MergedPlan) -> String {
         let list = |word: &str, ids: &[TaskId]| {
             let names: Vec<_> = ids.iter().map(TaskId::as_str).collect();
             if ids.is_empty() { String::new() } else { format!("{word} {}; ", names.join(",")) }
@@ -228,12 +238,12 @@ mod tests {
         let all: Vec<_> = again.plan.tasks.iter().map(|t| t.id.as_str()).collect();
         format!(
             "{}{}{}{}{}{}{}",
-            list("kept", &again.kept),
-            list("same", &again.same),
+            list("kept", &again.done),
+            list("same", &again.unchanged),
             list("updated", &again.updated),
-            list("new", &again.new),
-            list("back", &again.back),
-            list("left", &again.left),
+            list("new", &again.added),
+            list("back", &again.restored),
+            list("left", &again.removed),
             all.join(" ")
         )
     }
@@ -257,10 +267,14 @@ mod tests {
         let told = told("src=src/a,src/b", "d", "src=src/c", "src=src/a,src/b,src/c");
         assert_eq!(told, "kept src; new src_part_2; src src_part_2");
         let known = plan("src=a");
-        let known =
-            [Known { task: &known.tasks[0], standing: Standing::Done, stale: false, parts: &[] }];
+        let known = [PriorTask {
+            task: &known.tasks[0],
+            standing: PriorStatus::Done,
+            stale: false,
+            parts: &[],
+        }];
         let fresh = plan("src=b top>src=c");
-        let merged = again(&known, fresh, &plan("src=a,b top>src=c")).unwrap();
+        let merged = merge_plans(&known, fresh, &plan("src=a,b top>src=c")).unwrap();
         assert_eq!(merged.plan.tasks[2].after, [id("src_part_2")]);
     }
 
@@ -268,20 +282,20 @@ mod tests {
     fn parts_stand_for_what_they_replaced() {
         let old = plan("src=a,b,c src_part_1=a,b src_part_2=c top>src_part_1,src_part_2=d");
         let parts = [id("src_part_1"), id("src_part_2")];
-        let known = |standing, n: usize, parts| Known {
+        let known = |standing, n: usize, parts| PriorTask {
             task: &old.tasks[n],
             standing,
             stale: false,
             parts,
         };
         let all = [
-            known(Standing::SetAside, 0, &parts[..]),
-            known(Standing::Open, 1, &[]),
-            known(Standing::Open, 2, &[]),
-            known(Standing::Open, 3, &[]),
+            known(PriorStatus::Skipped, 0, &parts[..]),
+            known(PriorStatus::Open, 1, &[]),
+            known(PriorStatus::Open, 2, &[]),
+            known(PriorStatus::Open, 3, &[]),
         ];
         let fresh = plan("src=a,b,c top>src=d");
-        let merged = again(&all, fresh.clone(), &fresh).unwrap();
+        let merged = merge_plans(&all, fresh.clone(), &fresh).unwrap();
         assert_eq!(tell(&merged), "same src_part_1,src_part_2,top; src_part_1 src src_part_2 top");
         let top = merged.plan.tasks.iter().find(|t| t.id == id("top")).unwrap();
         assert_eq!(top.after, parts);

@@ -12,7 +12,7 @@ const VERSION: u32 = 1;
 
 /// What is known of blobs.
 #[derive(Debug, Default)]
-pub(crate) struct Cache {
+pub(crate) struct PlanCache {
     /// Lines and bytes; nothing for what is no text.
     sizes: HashMap<ObjectId, Option<(u64, u64)>>,
     /// What is found in it, read as a file of this kind; nothing for what cannot be understood.
@@ -23,7 +23,7 @@ pub(crate) struct Cache {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Wire {
+struct CacheFile {
     v: u32,
     sizes: Vec<(String, Option<(u64, u64)>)>,
     facts: Vec<(String, String, Option<Vec<String>>)>,
@@ -31,10 +31,10 @@ struct Wire {
     tokens: Vec<(String, u64)>,
 }
 
-impl Cache {
+impl PlanCache {
     /// Reads what [`Cache::written`] gave.
-    pub(crate) fn read(bytes: &[u8]) -> Self {
-        let Ok(wire) = serde_json::from_slice::<Wire>(bytes) else { return Self::default() };
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let Ok(wire) = serde_json::from_slice::<CacheFile>(bytes) else { return Self::default() };
         if wire.v != VERSION {
             return Self::default();
         }
@@ -51,7 +51,7 @@ impl Cache {
     }
 
     /// All that is known, if something new is.
-    pub(crate) fn written(&self) -> Option<Vec<u8>> {
+    pub(crate) fn to_bytes(&self) -> Option<Vec<u8>> {
         if !self.changed {
             return None;
         }
@@ -63,7 +63,7 @@ impl Cache {
         facts.sort_unstable();
         let mut tokens: Vec<_> = self.tokens.iter().map(|(i, n)| (i.to_string(), *n)).collect();
         tokens.sort_unstable();
-        serde_json::to_vec(&Wire { v: VERSION, sizes, facts, tokens }).ok()
+        serde_json::to_vec(&CacheFile { v: VERSION, sizes, facts, tokens }).ok()
     }
 
     /// The lines and bytes of a blob, if known; nothing inside for what is no text.

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Group;
-use super::group::{Draft, Limits, by_directory};
+use super::Grouping;
+use super::group::{Draft, TaskLimits, by_directory};
 use super::order::{between, components, cycle, depth_first};
 
 /// How many names a warning holds.
@@ -32,7 +32,11 @@ struct Unit {
 }
 
 /// Makes tasks.
-pub(super) fn clusters(group: Group, limits: &Limits<'_>, needs: Vec<Vec<usize>>) -> Clusters {
+pub(super) fn clusters(
+    group: Grouping,
+    limits: &TaskLimits<'_>,
+    needs: Vec<Vec<usize>>,
+) -> Clusters {
     let mut made = Clusters { needs, ..Clusters::default() };
     let units = units(group, limits, &mut made);
     let mut home = vec![0; limits.files.len()];
@@ -44,12 +48,12 @@ pub(super) fn clusters(group: Group, limits: &Limits<'_>, needs: Vec<Vec<usize>>
     let unit_needs = between(&made.needs, &home, units.len());
     let path = |file: usize| limits.files[file].path.clone();
     made.drafts = match group {
-        Group::File => units.into_iter().map(|u| Draft::new(path(u.after), u.files)).collect(),
-        Group::Dependency => {
+        Grouping::File => units.into_iter().map(|u| Draft::new(path(u.after), u.files)).collect(),
+        Grouping::Dependency => {
             let runs = related(limits, &units, &unit_needs);
             runs.into_iter().map(|(after, files)| Draft::new(path(after), files)).collect()
         }
-        Group::Directory => {
+        Grouping::Directory => {
             let runs = folders(limits, &units, &unit_needs, &mut made.warnings);
             let draft = |files: Vec<usize>| Draft::new(limits.folder(&files), files);
             runs.into_iter().map(draft).collect()
@@ -59,7 +63,7 @@ pub(super) fn clusters(group: Group, limits: &Limits<'_>, needs: Vec<Vec<usize>>
 }
 
 /// Takes circles as units, and cuts those that do not fit. The units are in the order of their first files.
-fn units(group: Group, limits: &Limits<'_>, made: &mut Clusters) -> Vec<Unit> {
+fn units(group: Grouping, limits: &TaskLimits<'_>, made: &mut Clusters) -> Vec<Unit> {
     let mut units = Vec::new();
     for files in components(&made.needs) {
         let after = files[0];
@@ -68,7 +72,7 @@ fn units(group: Group, limits: &Limits<'_>, made: &mut Clusters) -> Vec<Unit> {
             continue;
         }
         let parts = cut(limits, &files, &mut made.needs, &mut made.warnings);
-        if group == Group::Directory {
+        if group == Grouping::Directory {
             // These are put together again by their folders.
             units.extend(files.into_iter().map(|file| Unit { after: file, files: vec![file] }));
         } else {
@@ -84,7 +88,7 @@ fn units(group: Group, limits: &Limits<'_>, made: &mut Clusters) -> Vec<Unit> {
 
 /// Cuts a circle that does not fit into parts, and gives up what an earlier part needs of a later one.
 fn cut(
-    limits: &Limits<'_>,
+    limits: &TaskLimits<'_>,
     files: &[usize],
     needs: &mut [Vec<usize>],
     warnings: &mut Vec<String>,
@@ -113,7 +117,11 @@ fn cut(
 
 /// Runs of units that have to do with each other: one needs the other, both need the same, or the same needs
 /// both.
-fn related(limits: &Limits<'_>, units: &[Unit], needs: &[Vec<usize>]) -> Vec<(usize, Vec<usize>)> {
+fn related(
+    limits: &TaskLimits<'_>,
+    units: &[Unit],
+    needs: &[Vec<usize>],
+) -> Vec<(usize, Vec<usize>)> {
     let mut needed_by = vec![Vec::new(); units.len()];
     for (unit, list) in needs.iter().enumerate() {
         for to in list {
@@ -152,7 +160,7 @@ fn related(limits: &Limits<'_>, units: &[Unit], needs: &[Vec<usize>]) -> Vec<(us
 /// Tasks by folders. Where folders wait for each other in a circle, they become one task if that fits; else they are
 /// taken apart along the order of their files.
 fn folders(
-    limits: &Limits<'_>,
+    limits: &TaskLimits<'_>,
     units: &[Unit],
     needs: &[Vec<usize>],
     warnings: &mut Vec<String>,

@@ -6,8 +6,8 @@ use gix::objs::FindExt as _;
 use gix::objs::tree::EntryKind;
 use rayon::prelude::*;
 
-use super::cache::Cache;
-use super::{LeftOut, Spec, estimate_tokens, tokens};
+use super::cache::PlanCache;
+use super::{PlanSpec, UnplannedFiles, estimate_tokens, tokens};
 
 /// How many of its first bytes decide whether a file is text; git's own number.
 const TEXT_PROBE: usize = 8000;
@@ -16,7 +16,7 @@ pub(super) const CHUNK: usize = 128;
 
 /// A file that is planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct File {
+pub(super) struct PlanFile {
     /// Its repository-relative path.
     pub path: String,
     /// Its lines; a last line without a newline counts.
@@ -45,11 +45,11 @@ enum Measure {
 pub(super) fn discover(
     repo: &gix::Repository,
     base: ObjectId,
-    spec: &Spec<'_>,
-    cache: &mut Cache,
-) -> Result<(Vec<File>, LeftOut)> {
-    let mut left_out = LeftOut::default();
-    let wanted = walk(repo, base, spec, &mut left_out)?;
+    spec: &PlanSpec<'_>,
+    cache: &mut PlanCache,
+) -> Result<(Vec<PlanFile>, UnplannedFiles)> {
+    let mut unplanned = UnplannedFiles::default();
+    let wanted = walk(repo, base, spec, &mut unplanned)?;
     let unknown = |w: &Wanted| cache.size(w.id).is_none().then_some(w.id);
     let ids: Vec<_> = wanted.iter().map(unknown).collect();
     let mut files = Vec::with_capacity(wanted.len());
@@ -60,25 +60,25 @@ pub(super) fn discover(
             None => {}
         }
         match cache.size(id).flatten() {
-            Some(_) if (spec.settled)(&path) => {}
+            Some(_) if (spec.is_done)(&path) => {}
             Some((lines, bytes)) => {
                 let tokens = estimate_tokens(bytes);
-                files.push(File { path, lines, bytes, tokens, id });
+                files.push(PlanFile { path, lines, bytes, tokens, id });
             }
-            None => left_out.binary.push(path),
+            None => unplanned.binary.push(path),
         }
     }
     if let Some(budget) = spec.budget {
         count_all(repo, &files, cache)?;
         for file in &mut files {
-            file.tokens = budget.of_the_model(cache.tokens(file.id).unwrap_or(file.tokens));
+            file.tokens = budget.model_tokens(cache.tokens(file.id).unwrap_or(file.tokens));
         }
     }
-    Ok((files, left_out))
+    Ok((files, unplanned))
 }
 
 /// Counts the tokens of files of which that is not known, on all cores.
-fn count_all(repo: &gix::Repository, files: &[File], cache: &mut Cache) -> Result<()> {
+fn count_all(repo: &gix::Repository, files: &[PlanFile], cache: &mut PlanCache) -> Result<()> {
     let unknown: Vec<_> = files.iter().filter(|file| cache.tokens(file.id).is_none()).collect();
     let shared = repo.clone().into_sync();
     // Few at a time: a large file keeps one thread busy, not all that come after it.
@@ -87,7 +87,7 @@ fn count_all(repo: &gix::Repository, files: &[File], cache: &mut Cache) -> Resul
         .map(|chunk| {
             let repo = shared.to_thread_local();
             let mut buf = Vec::new();
-            let count = |file: &&File| {
+            let count = |file: &&PlanFile| {
                 let blob = repo.objects.find_blob(&file.id, &mut buf).map_err(|err| {
                     anyhow::anyhow!(err)
                         .context(format!("cannot read a file of the base commit: `{}`", file.path))
@@ -130,8 +130,8 @@ pub(crate) fn line_counts(
 fn walk(
     repo: &gix::Repository,
     base: ObjectId,
-    spec: &Spec<'_>,
-    left_out: &mut LeftOut,
+    spec: &PlanSpec<'_>,
+    unplanned: &mut UnplannedFiles,
 ) -> Result<Vec<Wanted>> {
     let (root, prefix) = scope_tree(repo, base, spec.scope_dir)?;
     let mut wanted = Vec::new();
@@ -161,14 +161,14 @@ fn walk(
                 Err(err) => (String::from_utf8_lossy(err.as_bytes()).into_owned(), false),
             };
             if !((spec.include)(&path) && (spec.scope_files)(&path)) {
-                left_out.excluded += 1;
+                unplanned.excluded += 1;
                 continue;
             }
             match kind {
-                EntryKind::Commit => left_out.submodules += 1,
-                EntryKind::Link => left_out.links.push(path),
+                EntryKind::Commit => unplanned.submodules += 1,
+                EntryKind::Link => unplanned.links.push(path),
                 EntryKind::Blob | EntryKind::BlobExecutable if !utf8 => {
-                    left_out.not_utf8.push(path);
+                    unplanned.not_utf8.push(path);
                 }
                 EntryKind::Blob | EntryKind::BlobExecutable => {
                     wanted.push(Wanted { path, id: entry.oid.to_owned() });
@@ -179,8 +179,8 @@ fn walk(
     }
     // Directories were taken in the order in which they were met; a plan has the order of the paths' bytes.
     wanted.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    left_out.links.sort_unstable();
-    left_out.not_utf8.sort_unstable();
+    unplanned.links.sort_unstable();
+    unplanned.not_utf8.sort_unstable();
     Ok(wanted)
 }
 

@@ -1,6 +1,6 @@
 //! From files to tasks that have no name yet, by where the files lie.
 
-use super::discover::File;
+use super::discover::PlanFile;
 use super::snapshot::split;
 
 /// A task before it has an id.
@@ -24,9 +24,9 @@ impl Draft {
 
 /// How much fits into one task.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits<'f> {
+pub(super) struct TaskLimits<'f> {
     /// All files, sorted by path.
-    pub files: &'f [File],
+    pub files: &'f [PlanFile],
     /// The most files; 0 counts as 1.
     pub max_files: usize,
     /// The most lines. A single file always fits.
@@ -35,7 +35,7 @@ pub(super) struct Limits<'f> {
     pub max_tokens: u64,
 }
 
-impl Limits<'_> {
+impl TaskLimits<'_> {
     /// Whether these files may be one task.
     pub(super) fn fit(&self, files: &[usize]) -> bool {
         let lines: u64 = files.iter().map(|f| self.files[*f].lines).sum();
@@ -97,7 +97,7 @@ fn is_below(path: &str, folder: &str) -> bool {
 
 /// Whole folders with all that is below them, as large as fit: one that does not fit is split along its sub-folders,
 /// those of them that are small are put together again, and its own files stand by themselves.
-pub(super) fn by_directory(limits: &Limits<'_>) -> Vec<Vec<usize>> {
+pub(super) fn by_directory(limits: &TaskLimits<'_>) -> Vec<Vec<usize>> {
     let all: Vec<usize> = (0..limits.files.len()).collect();
     let mut found = Vec::new();
     let mut pending = vec![(0_usize, all)];
@@ -170,9 +170,9 @@ pub(super) fn finish(mut drafts: Vec<Draft>) -> Vec<Draft> {
 mod tests {
     use super::*;
 
-    fn files(list: &[(&str, u64)]) -> Vec<File> {
+    fn files(list: &[(&str, u64)]) -> Vec<PlanFile> {
         let id = gix::ObjectId::null(gix::hash::Kind::Sha1);
-        let file = |&(path, lines): &(&str, u64)| File {
+        let file = |&(path, lines): &(&str, u64)| PlanFile {
             path: path.into(),
             lines,
             bytes: 0,
@@ -185,7 +185,7 @@ mod tests {
     /// The tasks as text: `path#part: files`.
     fn shown(list: &[(&str, u64)], max_files: usize, max_lines: u64) -> Vec<String> {
         let files = files(list);
-        let limits = Limits { files: &files, max_files, max_lines, max_tokens: u64::MAX };
+        let limits = TaskLimits { files: &files, max_files, max_lines, max_tokens: u64::MAX };
         let drafts = by_directory(&limits);
         let drafts = drafts.into_iter().map(|f| Draft::new(limits.folder(&f), f)).collect();
         let text = |d: &Draft| {

@@ -6,15 +6,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::order::{components, levels};
-use super::snapshot::{Snapshot, normal};
-use super::{discover::File, names};
+use super::snapshot::{TreePaths, normal};
+use super::{discover::PlanFile, names};
 use crate::domain::id::TaskId;
 use crate::domain::plan::Task;
 
 /// A task as it is handed in: a line of JSON, in this form.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Listed {
+pub(crate) struct TaskLine {
     /// Its name; else it is named after its first file.
     pub id: Option<String>,
     /// Its files. Never empty.
@@ -28,14 +28,14 @@ pub(crate) struct Listed {
 }
 
 /// Reads tasks, one a line; blank lines are none. A JSON array is one of findings.
-pub(crate) fn parse(text: &str) -> Result<Vec<Listed>> {
+pub(crate) fn parse(text: &str) -> Result<Vec<TaskLine>> {
     if text.trim_start().starts_with('[') {
         return of_findings(text);
     }
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
         let at = || format!("line {} is not a task as JSON: {line}", number + 1);
-        let task: Listed = serde_json::from_str(line).with_context(at)?;
+        let task: TaskLine = serde_json::from_str(line).with_context(at)?;
         if let Some((name, _)) = task.vars.iter().find(|(_, value)| has_null(value)) {
             bail!("line {}: `vars` holds null, which no template can use: {name}", number + 1);
         }
@@ -46,7 +46,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Listed>> {
 
 /// Tasks from findings, as a review hands them in: one for each file, in the order in which the files come up, with its
 /// findings as the variable `findings`.
-fn of_findings(text: &str) -> Result<Vec<Listed>> {
+fn of_findings(text: &str) -> Result<Vec<TaskLine>> {
     let findings: Vec<serde_json::Map<String, serde_json::Value>> =
         serde_json::from_str(text).context("not a JSON array of findings")?;
     let mut order: Vec<String> = Vec::new();
@@ -65,7 +65,7 @@ fn of_findings(text: &str) -> Result<Vec<Listed>> {
     let task = |file: String| {
         let found = of.remove(&file).unwrap_or_default();
         let vars = [("findings".to_owned(), found.into())].into_iter().collect();
-        Listed { files: vec![file], vars, ..Listed::default() }
+        TaskLine { files: vec![file], vars, ..TaskLine::default() }
     };
     Ok(order.into_iter().map(task).collect())
 }
@@ -83,7 +83,7 @@ fn has_null(value: &serde_json::Value) -> bool {
 
 /// How the tasks are put in order.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rules<'a> {
+pub(super) struct ListOrdering<'a> {
     /// What each file of the plan needs; none where nobody asked.
     pub needs: &'a [Vec<usize>],
     /// Whether a higher priority goes first.
@@ -93,12 +93,12 @@ pub(super) struct Rules<'a> {
 /// The plan's tasks from those that were listed, and what a person should know. `files` are those of the plan, sorted by
 /// path; what lies outside of it is left out of the tasks, and tasks of which nothing is left are, too.
 pub(super) fn tasks(
-    listed: &[Listed],
-    files: &[File],
-    snapshot: &Snapshot,
-    rules: Rules<'_>,
+    listed: &[TaskLine],
+    files: &[PlanFile],
+    snapshot: &TreePaths,
+    rules: ListOrdering<'_>,
 ) -> Result<(Vec<Task>, Vec<String>)> {
-    let mut drafts: Vec<(&Listed, Vec<usize>)> = Vec::new();
+    let mut drafts: Vec<(&TaskLine, Vec<usize>)> = Vec::new();
     let mut dropped = BTreeMap::new();
     for task in listed {
         let mut own = Vec::new();
@@ -178,7 +178,7 @@ pub(super) fn tasks(
 }
 
 /// As what an error names a task.
-fn called(task: &Listed) -> String {
+fn called(task: &TaskLine) -> String {
     match (&task.id, task.files.first()) {
         (Some(id), _) => format!("`{id}`"),
         (None, Some(file)) => format!("of `{file}`"),
@@ -187,7 +187,7 @@ fn called(task: &Listed) -> String {
 }
 
 /// Their own names, or names after their first files.
-fn ids(drafts: &[(&Listed, Vec<usize>)], files: &[File]) -> Result<Vec<TaskId>> {
+fn ids(drafts: &[(&TaskLine, Vec<usize>)], files: &[PlanFile]) -> Result<Vec<TaskId>> {
     let mut seen: HashMap<&str, usize> = HashMap::new();
     let nameless = drafts.iter().filter(|(task, _)| task.id.is_none());
     let paths: Vec<&str> = nameless.map(|(_, own)| files[own[0]].path.as_str()).collect();
@@ -218,7 +218,7 @@ fn ids(drafts: &[(&Listed, Vec<usize>)], files: &[File]) -> Result<Vec<TaskId>> 
 /// Adds what the tasks' files need to what they wait for, as far as that makes no circle.
 fn add_imports(
     after: &mut [Vec<usize>],
-    drafts: &[(&Listed, Vec<usize>)],
+    drafts: &[(&TaskLine, Vec<usize>)],
     needs: &[Vec<usize>],
     ids: &[TaskId],
     warnings: &mut Vec<String>,
@@ -270,10 +270,11 @@ mod tests {
     ) -> Result<String> {
         let (_dir, repo) = repository();
         let base = blobs(&repo, &TREE.map(|path| (path, "x\n")));
-        let snapshot = Snapshot::of(&repo, base).unwrap();
-        let file = |p: &&str| File { path: (*p).into(), lines: 1, bytes: 2, tokens: 1, id: base };
+        let snapshot = TreePaths::of(&repo, base).unwrap();
+        let file =
+            |p: &&str| PlanFile { path: (*p).into(), lines: 1, bytes: 2, tokens: 1, id: base };
         let files: Vec<_> = planned.iter().map(file).collect();
-        let rules = Rules { needs, by_priority };
+        let rules = ListOrdering { needs, by_priority };
         let (tasks, warnings) = tasks(&parse(lines)?, &files, &snapshot, rules)?;
         let show = |t: &Task| {
             let after: Vec<_> = t.after.iter().map(|a| format!(" > {a}")).collect();

@@ -29,20 +29,21 @@ use anyhow::Result;
 use gix::ObjectId;
 
 use crate::domain::plan::{Plan, Task};
+use crate::job::TaskOrder;
 
-pub(crate) use again::{Again, Known, Standing, again};
-pub(crate) use cache::Cache;
+pub(crate) use again::{MergedPlan, PriorStatus, PriorTask, merge_plans};
+pub(crate) use cache::PlanCache;
 pub(crate) use discover::line_counts;
-pub(crate) use imports::{Given, parse as parse_edges};
-pub(crate) use listed::{Listed, parse as parse_tasks};
+pub(crate) use imports::{ExternalGraph, parse as parse_edges};
+pub(crate) use listed::{TaskLine, parse as parse_task_list};
 pub(crate) use schedule::makespan;
-pub(crate) use shape::{Shape, dot};
-pub(crate) use tokens::{Budget, count as count_tokens};
+pub(crate) use shape::{PlanStats, dot};
+pub(crate) use tokens::{TokenLimit, count as count_tokens};
 pub(crate) use wire::{from_json, glance, plan_id, to_json};
 
 /// What is one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Group {
+pub(crate) enum Grouping {
     /// Each file; files that need each other in a circle together.
     File,
     /// A directory with all below it, if that fits; else split along its sub-directories.
@@ -51,46 +52,35 @@ pub(crate) enum Group {
     Dependency,
 }
 
-/// What waits for what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Nothing for anything.
-    None,
-    /// A task for those that have the files that its own need.
-    Dependency,
-    /// Nothing but what listed tasks say themselves; of those the ones with a higher priority go first.
-    Priority,
-}
-
 /// What to plan. The globs are the caller's: paths are repository-relative and `/`-separated.
-pub(crate) struct Spec<'a> {
+pub(crate) struct PlanSpec<'a> {
     /// Whether the job wants this path (its `include` without its `exclude`).
     pub include: &'a dyn Fn(&str) -> bool,
     /// What is one task.
-    pub group: Group,
+    pub group: Grouping,
     /// What waits for what.
-    pub order: Order,
+    pub order: TaskOrder,
     /// The most files in one task; 0 counts as 1.
     pub max_files: usize,
     /// The most lines in one task. A single file with more is a task by itself.
     pub max_lines: u64,
     /// The most tokens in one task, which are then counted and not estimated. A single file with more is a task by itself.
-    pub budget: Option<Budget>,
+    pub budget: Option<TokenLimit>,
     /// Only what is under this directory; empty or `.` for the whole tree. A trailing `/` and a leading `./` are fine.
     pub scope_dir: &'a str,
     /// Whether a wanted path is also in the part on which the job is tried.
     pub scope_files: &'a dyn Fn(&str) -> bool,
     /// What needs what, as another tool sees it; else it is read from the files.
-    pub edges: Option<&'a Given>,
+    pub edges: Option<&'a ExternalGraph>,
     /// The tasks, where somebody else has made them; `group` then means nothing.
-    pub listed: Option<&'a [Listed]>,
+    pub listed: Option<&'a [TaskLine]>,
     /// Whether a file is done already: it is then in no task, and nothing waits for it.
-    pub settled: &'a dyn Fn(&str) -> bool,
+    pub is_done: &'a dyn Fn(&str) -> bool,
 }
 
 /// What is in the tree (below the scope's directory), but not in the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct LeftOut {
+pub(crate) struct UnplannedFiles {
     /// How many files, links and submodules no glob asked for.
     pub excluded: usize,
     /// How many submodules there are that a glob did ask for.
@@ -105,11 +95,11 @@ pub(crate) struct LeftOut {
 
 /// A plan, and what was not taken into it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Planned {
+pub(crate) struct PlanningResult {
     /// The tasks, in the order in which they are dispatched: by level, then by their first paths.
     pub plan: Plan,
     /// What a person may have expected to find in it.
-    pub left_out: LeftOut,
+    pub unplanned: UnplannedFiles,
     /// What is not as one would wish, in sentences.
     pub warnings: Vec<String>,
 }
@@ -120,26 +110,27 @@ pub(crate) struct Planned {
 pub(crate) fn plan(
     repo: &gix::Repository,
     base: ObjectId,
-    spec: &Spec<'_>,
-    cache: &mut Cache,
-) -> Result<Planned> {
-    let (files, left_out) = discover::discover(repo, base, spec, cache)?;
+    spec: &PlanSpec<'_>,
+    cache: &mut PlanCache,
+) -> Result<PlanningResult> {
+    let (files, unplanned) = discover::discover(repo, base, spec, cache)?;
     let mut warnings = spec.budget.map_or_else(Vec::new, |budget| too_large(&files, budget));
-    let ordered = spec.order == Order::Dependency;
-    let clustered = spec.group == Group::Dependency && spec.listed.is_none();
+    let ordered = spec.order == TaskOrder::Dependency;
+    let clustered = spec.group == Grouping::Dependency && spec.listed.is_none();
     let needs = if ordered || clustered {
         needs(repo, base, spec, &files, cache, &mut warnings)?
     } else {
         vec![Vec::new(); files.len()]
     };
     if let Some(listed) = spec.listed {
-        let snapshot = snapshot::Snapshot::of(repo, base)?;
-        let rules = listed::Rules { needs: &needs, by_priority: spec.order == Order::Priority };
+        let snapshot = snapshot::TreePaths::of(repo, base)?;
+        let rules =
+            listed::ListOrdering { needs: &needs, by_priority: spec.order == TaskOrder::Priority };
         let (tasks, notes) = listed::tasks(listed, &files, &snapshot, rules)?;
         warnings.extend(notes);
-        return Ok(Planned { plan: Plan { tasks }, left_out, warnings });
+        return Ok(PlanningResult { plan: Plan { tasks }, unplanned, warnings });
     }
-    let limits = group::Limits {
+    let limits = group::TaskLimits {
         files: &files,
         max_files: spec.max_files.max(1),
         max_lines: spec.max_lines,
@@ -150,11 +141,11 @@ pub(crate) fn plan(
     let drafts = group::finish(clusters.drafts);
     let needs = if ordered { clusters.needs } else { vec![Vec::new(); files.len()] };
     let tasks = tasks(&files, &drafts, &needs)?;
-    Ok(Planned { plan: Plan { tasks }, left_out, warnings })
+    Ok(PlanningResult { plan: Plan { tasks }, unplanned, warnings })
 }
 
 /// The files that are too large for a task, each with what to do.
-fn too_large(files: &[discover::File], budget: Budget) -> Vec<String> {
+fn too_large(files: &[discover::PlanFile], budget: TokenLimit) -> Vec<String> {
     let large = files.iter().filter(|file| file.tokens > budget.most);
     let said = large.map(|file| {
         format!(
@@ -170,9 +161,9 @@ fn too_large(files: &[discover::File], budget: Budget) -> Vec<String> {
 fn needs(
     repo: &gix::Repository,
     base: ObjectId,
-    spec: &Spec<'_>,
-    files: &[discover::File],
-    cache: &mut Cache,
+    spec: &PlanSpec<'_>,
+    files: &[discover::PlanFile],
+    cache: &mut PlanCache,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Vec<usize>>> {
     let graph = match spec.edges {
@@ -194,15 +185,15 @@ fn needs(
 }
 
 /// What each file needs, by paths.
-pub(crate) type Edges = BTreeMap<String, Vec<String>>;
+pub(crate) type ImportEdges = BTreeMap<String, Vec<String>>;
 
 /// Which file of a plan needs which, by their paths, whatever is made of that, and what a person should know of it.
-pub(crate) fn edges(
+pub(crate) fn import_edges(
     repo: &gix::Repository,
     base: ObjectId,
-    spec: &Spec<'_>,
-    cache: &mut Cache,
-) -> Result<(Edges, Vec<String>)> {
+    spec: &PlanSpec<'_>,
+    cache: &mut PlanCache,
+) -> Result<(ImportEdges, Vec<String>)> {
     let (files, _) = discover::discover(repo, base, spec, cache)?;
     let mut warnings = Vec::new();
     let needs = needs(repo, base, spec, &files, cache, &mut warnings)?;
@@ -214,7 +205,7 @@ pub(crate) fn edges(
 
 /// Tasks with their names, from drafts and what their files need.
 fn tasks(
-    files: &[discover::File],
+    files: &[discover::PlanFile],
     drafts: &[group::Draft],
     needs: &[Vec<usize>],
 ) -> Result<Vec<Task>> {

@@ -8,29 +8,29 @@ use super::tests::{all, blobs, repository};
 use super::*;
 use crate::domain::id::TaskId;
 
-fn spec(group: Group, max_files: usize) -> Spec<'static> {
-    Spec {
+fn spec(group: Grouping, max_files: usize) -> PlanSpec<'static> {
+    PlanSpec {
         include: &all,
         group,
-        order: Order::Dependency,
+        order: TaskOrder::Dependency,
         max_files,
         max_lines: 3000,
         scope_dir: "",
         scope_files: &all,
         edges: None,
         listed: None,
-        settled: &|_| false,
+        is_done: &|_| false,
         budget: None,
     }
 }
 
-fn planned(files: &[(&str, &str)], spec: &Spec<'_>) -> Planned {
+fn planned(files: &[(&str, &str)], spec: &PlanSpec<'_>) -> PlanningResult {
     let (_dir, repo) = repository();
-    plan(&repo, blobs(&repo, files), spec, &mut Cache::default()).unwrap()
+    plan(&repo, blobs(&repo, files), spec, &mut PlanCache::default()).unwrap()
 }
 
 /// The tasks as text: `level id: files > what it waits for`.
-fn shown(planned: &Planned) -> Vec<String> {
+fn shown(planned: &PlanningResult) -> Vec<String> {
     let each = planned.plan.tasks.iter().map(|t| {
         let after: Vec<_> = t.after.iter().map(TaskId::as_str).collect();
         let wait = if after.is_empty() { String::new() } else { format!(" > {}", after.join(" ")) };
@@ -48,7 +48,7 @@ const CHAIN: [(&str, &str); 4] = [
 
 #[test]
 fn what_is_needed_comes_first() {
-    let made = planned(&CHAIN, &spec(Group::File, 40));
+    let made = planned(&CHAIN, &spec(Grouping::File, 40));
     assert_eq!(
         shown(&made),
         [
@@ -59,7 +59,7 @@ fn what_is_needed_comes_first() {
         ]
     );
     assert_eq!(made.warnings, [""; 0]);
-    let free = planned(&CHAIN, &Spec { order: Order::None, ..spec(Group::File, 40) });
+    let free = planned(&CHAIN, &PlanSpec { order: TaskOrder::None, ..spec(Grouping::File, 40) });
     assert_eq!(
         shown(&free),
         ["0 a_dot_js: a.js", "0 m__b_dot_js: m/b.js", "0 m__c_dot_js: m/c.js", "0 z_dot_js: z.js"]
@@ -75,7 +75,7 @@ fn a_circle_is_one_task_or_is_split_and_named() {
         ("leaf.js", ""),
         ("top.js", "import './b'"),
     ];
-    let made = planned(&circle, &spec(Group::File, 3));
+    let made = planned(&circle, &spec(Grouping::File, 3));
     assert_eq!(
         shown(&made),
         [
@@ -85,7 +85,7 @@ fn a_circle_is_one_task_or_is_split_and_named() {
         ]
     );
     assert_eq!(made.warnings, [""; 0]);
-    let made = planned(&circle, &spec(Group::File, 2));
+    let made = planned(&circle, &spec(Grouping::File, 2));
     assert_eq!(
         shown(&made),
         [
@@ -110,7 +110,7 @@ fn files_that_belong_together_are_one_task() {
         ("alone.js", ""),
     ];
     assert_eq!(
-        shown(&planned(&files, &spec(Group::Dependency, 3))),
+        shown(&planned(&files, &spec(Grouping::Dependency, 3))),
         [
             "0 alone_dot_js: alone.js",
             "0 page1_dot_js: page1.js part1.js shared.js",
@@ -129,9 +129,9 @@ fn folders_that_need_each_other_are_put_together_or_taken_apart() {
         ("o/1.js", "import '../n/2'"),
         ("o/2.js", ""),
     ];
-    let made = planned(&files, &spec(Group::Directory, 4));
+    let made = planned(&files, &spec(Grouping::Directory, 4));
     assert_eq!(shown(&made), ["0 root: m/1.js m/2.js n/1.js n/2.js", "1 o: o/1.js o/2.js > root"]);
-    let made = planned(&files, &spec(Group::Directory, 2));
+    let made = planned(&files, &spec(Grouping::Directory, 2));
     assert_eq!(
         shown(&made),
         [
@@ -170,9 +170,9 @@ proptest! {
         let files: Vec<_> = tree.iter().map(|(p, c)| (p.as_str(), c.as_str())).collect();
         let (_dir, repo) = repository();
         let base = blobs(&repo, &files);
-        for group in [Group::File, Group::Directory, Group::Dependency] {
-            let spec = Spec { max_lines, ..spec(group, max_files) };
-            let mut cache = Cache::default();
+        for group in [Grouping::File, Grouping::Directory, Grouping::Dependency] {
+            let spec = PlanSpec { max_lines, ..spec(group, max_files) };
+            let mut cache = PlanCache::default();
             let made = plan(&repo, base, &spec, &mut cache).unwrap();
             prop_assert_eq!(&plan(&repo, base, &spec, &mut cache).unwrap(), &made);
             let tasks = &made.plan.tasks;

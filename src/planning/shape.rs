@@ -7,17 +7,17 @@ use crate::domain::plan::{Plan, Task};
 
 /// The form of a plan in which tasks wait for each other.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Shape {
+pub(crate) struct PlanStats {
     /// How many tasks are on each level.
     pub levels: Vec<usize>,
     /// The longest chain of tasks of which each waits for the one before; of two that are as long, the one with more
     /// tokens.
-    pub critical: Vec<TaskId>,
+    pub critical_path: Vec<TaskId>,
     /// The tokens of its tasks.
     pub critical_tokens: u64,
 }
 
-impl Shape {
+impl PlanStats {
     /// That of a plan.
     pub(crate) fn of(plan: &Plan) -> Self {
         let mut levels = Vec::new();
@@ -44,14 +44,14 @@ impl Shape {
         let ends = 0..plan.tasks.len();
         let end = ends.max_by_key(|n| (longest[*n].0, longest[*n].1, std::cmp::Reverse(*n)));
         let critical_tokens = end.map_or(0, |n| longest[n].1);
-        let mut critical = Vec::new();
+        let mut critical_path = Vec::new();
         let mut at = end;
         while let Some(number) = at {
-            critical.push(plan.tasks[number].id.clone());
+            critical_path.push(plan.tasks[number].id.clone());
             at = longest[number].2;
         }
-        critical.reverse();
-        Self { levels, critical, critical_tokens }
+        critical_path.reverse();
+        Self { levels, critical_path, critical_tokens }
     }
 
     /// The level with the most tasks, and how many those are.
@@ -109,12 +109,12 @@ mod tests {
             ("d", &["a", "b"], 1, 1),
             ("e", &["d"], 2, 1),
         ]);
-        let shape = Shape::of(&plan);
+        let shape = PlanStats::of(&plan);
         assert_eq!(shape.levels, [3, 1, 1]);
         assert_eq!(shape.widest(), Some((0, 3)));
-        let names: Vec<_> = shape.critical.iter().map(TaskId::as_str).collect();
+        let names: Vec<_> = shape.critical_path.iter().map(TaskId::as_str).collect();
         assert_eq!((names, shape.critical_tokens), (vec!["b", "d", "e"], 92));
-        assert_eq!(Shape::of(&Plan::default()).widest(), None);
+        assert_eq!(PlanStats::of(&Plan::default()).widest(), None);
     }
 
     #[test]

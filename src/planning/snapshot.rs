@@ -9,12 +9,12 @@ use gix::objs::tree::EntryKind;
 
 /// The files of a tree and the folders that they make. Symbolic links and submodules are not in it: nobody follows them.
 #[derive(Debug, Default)]
-pub(super) struct Snapshot {
+pub(super) struct TreePaths {
     files: HashMap<String, ObjectId>,
     folders: HashSet<String>,
 }
 
-impl Snapshot {
+impl TreePaths {
     /// Reads all folders of a commit's or a tree's tree. Paths that are not UTF-8 are left out: no import names them.
     pub(super) fn of(repo: &gix::Repository, base: ObjectId) -> Result<Self> {
         let root = repo.find_object(base)?.peel_to_tree()?.id;

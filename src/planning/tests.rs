@@ -43,14 +43,14 @@ pub(super) fn all(_: &str) -> bool {
     true
 }
 
-fn spec(group: Group) -> Spec<'static> {
-    Spec {
+fn spec(group: Grouping) -> PlanSpec<'static> {
+    PlanSpec {
         include: &is_js,
         group,
-        order: Order::None,
+        order: TaskOrder::None,
         edges: None,
         listed: None,
-        settled: &|_| false,
+        is_done: &|_| false,
         budget: None,
         max_files: 40,
         max_lines: 3000,
@@ -59,8 +59,8 @@ fn spec(group: Group) -> Spec<'static> {
     }
 }
 
-fn planned(repo: &gix::Repository, base: ObjectId, spec: &Spec<'_>) -> Result<Planned> {
-    plan(repo, base, spec, &mut Cache::default())
+fn planned(repo: &gix::Repository, base: ObjectId, spec: &PlanSpec<'_>) -> Result<PlanningResult> {
+    plan(repo, base, spec, &mut PlanCache::default())
 }
 
 /// The tasks as text: `id: files`.
@@ -81,7 +81,7 @@ fn files_and_directories_become_tasks() {
             ("d.ts", ""),
         ],
     );
-    let files = planned(&repo, base, &spec(Group::File)).unwrap();
+    let files = planned(&repo, base, &spec(Grouping::File)).unwrap();
     assert_eq!(
         shown(&files.plan),
         [
@@ -93,13 +93,14 @@ fn files_and_directories_become_tasks() {
     );
     assert_eq!(files.plan.tasks.iter().map(|t| t.lines).collect::<Vec<_>>(), [2, 2, 1, 0]);
     assert_eq!(files.plan.tasks.iter().map(|t| t.tokens).collect::<Vec<_>>(), [1, 2, 1, 0]);
-    assert_eq!(files.left_out, LeftOut { excluded: 1, ..LeftOut::default() });
+    assert_eq!(files.unplanned, UnplannedFiles { excluded: 1, ..UnplannedFiles::default() });
 
-    let dirs = planned(&repo, base, &spec(Group::Directory)).unwrap();
+    let dirs = planned(&repo, base, &spec(Grouping::Directory)).unwrap();
     assert_eq!(shown(&dirs.plan), ["root: src/a.js src/b.js src/x/c.js top.js"]);
     assert_eq!(dirs.plan.tasks[0].lines, 5);
 
-    let parts = planned(&repo, base, &Spec { max_lines: 3, ..spec(Group::Directory) }).unwrap();
+    let parts =
+        planned(&repo, base, &PlanSpec { max_lines: 3, ..spec(Grouping::Directory) }).unwrap();
     assert_eq!(
         shown(&parts.plan),
         ["src_part_1: src/a.js", "src_part_2: src/b.js src/x/c.js", "root: top.js"]
@@ -111,7 +112,8 @@ fn a_scope_is_a_part_of_the_same_plan() {
     let (_dir, repo) = repository();
     let base = blobs(&repo, &[("a/x.js", ""), ("a/y.js", ""), ("ab/x.js", ""), ("a/b/x.js", "")]);
     let run = |scope_dir, scope_files: &dyn Fn(&str) -> bool| {
-        let made = planned(&repo, base, &Spec { scope_dir, scope_files, ..spec(Group::File) });
+        let made =
+            planned(&repo, base, &PlanSpec { scope_dir, scope_files, ..spec(Grouping::File) });
         made.map(|p| p.plan.tasks.iter().map(|t| t.files.join(" ")).collect::<Vec<_>>())
     };
     for dir in ["a", "a/", "./a"] {
@@ -146,12 +148,12 @@ fn what_is_no_text_file_is_left_out_and_told() {
             (b"d/\xff.c", EntryKind::Blob, b"x"),
         ],
     );
-    let made = planned(&repo, base, &spec(Group::File)).unwrap();
+    let made = planned(&repo, base, &spec(Grouping::File)).unwrap();
     let files: Vec<_> = made.plan.tasks.iter().map(|t| t.files.join(" ")).collect();
     assert_eq!(files, ["good.js", "late.js", "run.js"]);
     assert_eq!(
-        made.left_out,
-        LeftOut {
+        made.unplanned,
+        UnplannedFiles {
             excluded: 4,
             submodules: 1,
             links: vec!["link.js".into()],
@@ -167,7 +169,7 @@ fn a_missing_object_is_an_error_that_names_the_file() {
     let base = blobs(&repo, &[("src/a.js", "some text"), ("src/b.js", "other text")]);
     let id = repo.write_blob("some text").unwrap().to_string();
     std::fs::remove_file(dir.path().join("objects").join(&id[..2]).join(&id[2..])).unwrap();
-    let err = planned(&repo, base, &spec(Group::File)).unwrap_err();
+    let err = planned(&repo, base, &spec(Grouping::File)).unwrap_err();
     assert!(format!("{err:#}").contains("`src/a.js`"), "{err:#}");
 }
 
@@ -182,8 +184,8 @@ fn a_commit_is_planned_as_its_tree_is() {
     };
     let none = Vec::<ObjectId>::new();
     let commit = repo.commit_as(who, who, "refs/heads/x", "m", tree, none).unwrap().detach();
-    let of_commit = planned(&repo, commit, &spec(Group::File)).unwrap();
-    assert_eq!(of_commit, planned(&repo, tree, &spec(Group::File)).unwrap());
+    let of_commit = planned(&repo, commit, &spec(Grouping::File)).unwrap();
+    assert_eq!(of_commit, planned(&repo, tree, &spec(Grouping::File)).unwrap());
     assert_eq!(of_commit.plan.tasks.len(), 1);
 }
 
@@ -212,7 +214,7 @@ fn ten_thousand_files_are_each_in_one_task_and_twice_the_same_bytes() {
     let files: Vec<_> = (0..10_000).map(file).collect();
     let base =
         tree(&repo, files.iter().map(|(p, c)| (p.as_bytes(), EntryKind::Blob, c.as_bytes())));
-    for group in [Group::File, Group::Directory] {
+    for group in [Grouping::File, Grouping::Directory] {
         let first = planned(&repo, base, &spec(group)).unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(7).build().unwrap();
         let other = gix::open(repo.path()).unwrap().into_sync();
@@ -245,8 +247,10 @@ fn a_budget_of_tokens_cuts_where_lines_do_not() {
     let list: Vec<_> = files.iter().map(|(p, c)| (p.as_str(), c.as_str())).collect();
     let base = blobs(&repo, &list);
     let counted = count_tokens(heavy.as_bytes());
-    let most =
-        |most| Spec { budget: Some(Budget { most, factor: 1_000 }), ..spec(Group::Directory) };
+    let most = |most| PlanSpec {
+        budget: Some(TokenLimit { most, factor: 1_000 }),
+        ..spec(Grouping::Directory)
+    };
     let sizes = |most_tokens| {
         let planned = planned(&repo, base, &most(most_tokens)).unwrap();
         let sizes: Vec<_> = planned.plan.tasks.iter().map(|t| t.files.len()).collect();

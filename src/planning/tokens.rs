@@ -11,16 +11,16 @@ const ROW: usize = 4_096;
 
 /// How many tokens a task may have, and how they are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Budget {
+pub(crate) struct TokenLimit {
     /// The most tokens of the sources of one task, by the model's count. A single file always fits.
     pub most: u64,
     /// What the model counts for a thousand of ours.
     pub factor: u64,
 }
 
-impl Budget {
+impl TokenLimit {
     /// Our count as the model's, rounded up.
-    pub(crate) fn of_the_model(self, counted: u64) -> u64 {
+    pub(crate) fn model_tokens(self, counted: u64) -> u64 {
         counted.saturating_mul(self.factor).div_ceil(1_000)
     }
 }
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_models_count_is_rounded_up() {
-        let budget = Budget { most: 1, factor: 1_150 };
-        assert_eq!((budget.of_the_model(100), budget.of_the_model(1)), (115, 2));
+        let budget = TokenLimit { most: 1, factor: 1_150 };
+        assert_eq!((budget.model_tokens(100), budget.model_tokens(1)), (115, 2));
     }
 }

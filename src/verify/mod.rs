@@ -10,7 +10,7 @@ use crate::ambient;
 use crate::contract;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::verdict::{CheckResult, Finding, Judgement, Verdict};
-use crate::job::{AstEqual, Check, HandedIn, Job, placeholders};
+use crate::job::{AstEqualCheck, Check, Job, OutputCheck, placeholders};
 use crate::keeper::spec::{self, BuiltIn, CheckStep, ChecksOutcome, Known, millis};
 use crate::keeper::verdict_key;
 use crate::store::{Store, codec, layout};
@@ -46,7 +46,7 @@ pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<Chec
         };
         let of_a_task = placeholders::mentions_task(&check.run)
             || check.ast_equal.is_some()
-            || check.handed_in.is_some();
+            || check.output_check.is_some();
         stage && (subject.task.is_some() || !of_a_task)
     };
     let step = |check: &Check| {
@@ -63,7 +63,7 @@ pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<Chec
             };
             placeholders::expand(argv, &values)
         };
-        let built_in = match (&check.ast_equal, &check.handed_in) {
+        let built_in = match (&check.ast_equal, &check.output_check) {
             (Some(wanted), _) => Some(ast_equal(wanted, stage, subject)),
             (None, wanted) => wanted.as_ref().map(handed_in),
         };
@@ -93,12 +93,12 @@ pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<Chec
     job.checks.iter().filter(wanted).map(step).collect()
 }
 
-fn handed_in(wanted: &HandedIn) -> BuiltIn {
+fn handed_in(wanted: &OutputCheck) -> BuiltIn {
     let (path, schema) = (wanted.path.clone(), wanted.schema.clone());
     BuiltIn::HandedIn(spec::HandedIn { path, schema })
 }
 
-fn ast_equal(wanted: &AstEqual, stage: Stage, subject: &Subject) -> BuiltIn {
+fn ast_equal(wanted: &AstEqualCheck, stage: Stage, subject: &Subject) -> BuiltIn {
     BuiltIn::AstEqual(spec::AstEqual {
         from: wanted.from.patterns().to_vec(),
         to: wanted.to.patterns().to_vec(),

@@ -1,7 +1,7 @@
 //! What a task may change, held against what it changed.
 
 use crate::domain::verdict::Finding;
-use crate::job::Scope;
+use crate::job::ScopeSection;
 
 /// How many paths a finding lists.
 const LISTED: usize = 50;
@@ -16,7 +16,7 @@ pub(crate) fn nothing_handed_in(path: &str, attempt: u32) -> Finding {
 
 /// The finding about changes outside of the scope, if there are any.
 pub(crate) fn violation(
-    scope: &Scope,
+    scope: &ScopeSection,
     task_files: &[String],
     changed: &[String],
     attempt: u32,

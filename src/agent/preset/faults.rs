@@ -3,7 +3,7 @@
 use super::parts::Argument;
 use super::pattern::Shape;
 use super::schema::{Call, ErrorRule, Format, Permissions, Preset, PromptVia, SessionSource};
-use crate::job::{Agent, in_prose};
+use crate::job::{AgentSection, in_prose};
 
 /// The placeholders of arguments.
 pub(super) const PLACEHOLDERS: [&str; 8] = [
@@ -171,7 +171,7 @@ fn argument_faults(argument: &Argument, note: &mut impl FnMut(String)) {
 /// What the job asks for and the preset cannot do: the key, what is wrong, and what to do.
 pub(super) fn misfits(
     preset: &Preset,
-    agent: &Agent,
+    agent: &AgentSection,
 ) -> Vec<(&'static str, String, Option<String>)> {
     let takes = |placeholder: &str| {
         let texts = preset.call.start.iter().flat_map(Argument::texts);

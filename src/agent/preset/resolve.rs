@@ -10,7 +10,7 @@ use super::builtin::{NAMES, text as builtin_text};
 use super::faults::misfits;
 use super::parts::{Argument, Period};
 use super::schema::Preset;
-use crate::job::{Agent, Job, JobError, JobErrors, in_prose, nearest, position};
+use crate::job::{AgentSection, Job, JobError, JobErrors, in_prose, nearest, position};
 
 /// The preset of a job's agent, with the job's model, program and time-outs in it.
 pub(crate) fn resolve(job: &Job) -> Result<Preset, JobErrors> {
@@ -23,7 +23,7 @@ pub(crate) fn resolve_evaluator(job: &Job) -> Result<Option<Preset>, JobErrors> 
 }
 
 /// A preset for what a section of the job says of a program.
-fn called(job: &Job, section: &'static str, agent: &Agent) -> Result<Preset, JobErrors> {
+fn called(job: &Job, section: &'static str, agent: &AgentSection) -> Result<Preset, JobErrors> {
     let tables = Tables::read(job, section)?;
     let mut preset = tables.preset(&agent.preset)?;
     let mut wrong = Vec::new();
@@ -48,7 +48,7 @@ fn called(job: &Job, section: &'static str, agent: &Agent) -> Result<Preset, Job
         preset.detect.program = agent.command.first().cloned();
         preset.detect.version.clear();
     }
-    let (wall, idle) = agent.timeouts_said;
+    let (wall, idle) = (agent.timeout_is_set, agent.idle_timeout_is_set);
     if wall || preset.timeouts.wall.is_none() {
         preset.timeouts.wall = Some(Period(agent.timeout));
     }

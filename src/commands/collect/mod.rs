@@ -15,7 +15,7 @@ use crate::ambient;
 use crate::cli;
 use crate::domain::state::Phase;
 use crate::error::{self, Advice};
-use crate::job::{self, Join};
+use crate::job::{self, OutputMerge};
 use crate::process::{
     self, Command, Ending, Environ, Identity, Lock, Redactor, Stdin, StopFlag, write_atomic,
 };
@@ -71,10 +71,10 @@ pub(super) fn run(here: &Path, args: &cli::CollectArgs, ui: &Ui) -> Result<u8> {
                 )
             } else {
                 match &output.merge {
-                    Join::JsonArray => join::array(&join::items(&found)?)?,
-                    Join::Jsonl => join::lines(&join::items(&found)?),
-                    Join::Concat => join::concat(&found),
-                    Join::Command(argv) => by_command(&store, &loaded, argv, &found)?,
+                    OutputMerge::JsonArray => join::array(&join::items(&found)?)?,
+                    OutputMerge::Jsonl => join::lines(&join::items(&found)?),
+                    OutputMerge::Concat => join::concat(&found),
+                    OutputMerge::Command(argv) => by_command(&store, &loaded, argv, &found)?,
                 }
             };
             (text, "handed in")
@@ -199,7 +199,7 @@ fn changes(loaded: &LoadedRun) -> Vec<Value> {
 fn page(
     store: &Store,
     loaded: &LoadedRun,
-    output: &job::Output,
+    output: &job::OutputSection,
     summary: &Value,
     found: &[Output],
 ) -> Result<Vec<u8>> {

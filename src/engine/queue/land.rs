@@ -106,7 +106,7 @@ impl Worker<'_> {
                 failpoint::hit("land.followed");
                 drop(proof);
                 for step in steps {
-                    let merges = self.rules.job.queue.merge == crate::job::Merge::Merge;
+                    let merges = self.rules.job.queue.merge == crate::job::MergeStyle::Merge;
                     self.known.grows(step, merges);
                 }
                 self.read_book(true)?;

@@ -3,27 +3,27 @@
 use toml::de::DeValue;
 
 use super::{MINUTE, count, inside_repository, noted};
-use crate::job::errors::Fault;
+use crate::job::errors::ValueError;
 use crate::job::placeholders::Audience;
-use crate::job::schema::{Agent, Evaluate, Kind, REPO, Sandbox, Worktree};
+use crate::job::schema::{AgentSection, EvaluateSection, JobKind, REPO, Sandbox, WorktreeSection};
 use crate::job::section::Section;
 use crate::job::values::Choice;
 
 const EXAMPLE: &str = "command = [\"./my-agent\", \"{prompt_file}\"]";
 
-pub(super) fn agent(top: &Section<'_>, kind: Kind) -> Agent {
+pub(super) fn agent(top: &Section<'_>, kind: JobKind) -> AgentSection {
     let section = top.section("agent");
     if !section.present() {
         let hint = format!("add a section [agent] with `preset = \"claude\"`, or with `{EXAMPLE}`");
         top.missing("agent", &hint);
     }
     let allow_empty = section.flag("allow-empty", false);
-    if let (Some(value), true, Kind::Report) = (section.find("allow-empty"), allow_empty, kind) {
-        let fault = Fault::new("cannot be used with `kind = \"report\"`")
+    if let (Some(value), true, JobKind::Report) = (section.find("allow-empty"), allow_empty, kind) {
+        let fault = ValueError::new("cannot be used with `kind = \"report\"`")
             .hint("a report that finds nothing is a file that says so, such as `[]`");
         section.refuse(value.span().start, "allow-empty", fault);
     }
-    Agent {
+    AgentSection {
         sandbox: section.choice(
             "sandbox",
             &[
@@ -39,15 +39,16 @@ pub(super) fn agent(top: &Section<'_>, kind: Kind) -> Agent {
 }
 
 /// `[evaluate]`, where the file has it.
-pub(super) fn evaluate(top: &Section<'_>) -> Option<Evaluate> {
+pub(super) fn evaluate(top: &Section<'_>) -> Option<EvaluateSection> {
     let section = top.section("evaluate");
-    section
-        .present()
-        .then(|| Evaluate { agent: caller(&section), rounds: count(&section, "rounds", 1, 3) })
+    section.present().then(|| EvaluateSection {
+        agent: caller(&section),
+        rounds: count(&section, "rounds", 1, 3),
+    })
 }
 
 /// How a program is called: what `[agent]` and `[evaluate]` have in common.
-fn caller(section: &Section<'_>) -> Agent {
+fn caller(section: &Section<'_>) -> AgentSection {
     let preset = section.text("preset").map_or("command", |preset| preset.text);
     if section.present() && preset == "command" && section.find("command").is_none() {
         let hint = format!("write it like `{EXAMPLE}`, or name a preset such as \"claude\"");
@@ -56,7 +57,7 @@ fn caller(section: &Section<'_>) -> Agent {
     let prompt = section.text("prompt").and_then(|prompt| {
         noted(section, "prompt", prompt, inside_repository(prompt.text).map(str::to_owned))
     });
-    Agent {
+    AgentSection {
         preset: preset.to_owned(),
         command: section.argv("command", Audience::Agent).unwrap_or_default(),
         model: section.text("model").map(|model| model.text.to_owned()),
@@ -68,7 +69,8 @@ fn caller(section: &Section<'_>) -> Agent {
         prompt,
         timeout: section.duration("timeout", 30 * MINUTE),
         idle_timeout: section.duration("idle-timeout", 10 * MINUTE),
-        timeouts_said: (section.find("timeout").is_some(), section.find("idle-timeout").is_some()),
+        timeout_is_set: section.find("timeout").is_some(),
+        idle_timeout_is_set: section.find("idle-timeout").is_some(),
         env: environment(section),
         sandbox: Sandbox::Off,
         allow_empty: false,
@@ -85,7 +87,7 @@ fn permissions(section: &Section<'_>) -> Option<String> {
 fn arguments(section: &Section<'_>) -> Vec<String> {
     let texts = section.texts("args", "[\"--option\", \"value\"]").unwrap_or_default();
     for text in texts.iter().filter(|text| text.text.contains('\0')) {
-        section.refuse(text.at, "args", Fault::new("holds a NUL byte, which no argument can"));
+        section.refuse(text.at, "args", ValueError::new("holds a NUL byte, which no argument can"));
     }
     texts.into_iter().map(|text| text.text.to_owned()).collect()
 }
@@ -97,15 +99,18 @@ fn environment(section: &Section<'_>) -> Vec<String> {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let fault = if name.text.contains('=') {
             // The value is not repeated in the message: it may be a secret.
-            Fault::new("holds names only, not `NAME=value`")
+            ValueError::new("holds names only, not `NAME=value`")
                 .hint("the value comes from the environment of `git harness start`")
         } else if name.text.is_empty() || !name.text.chars().all(good) {
-            Fault::new(format!("holds what is no name of a variable: \"{}\"", name.text))
+            ValueError::new(format!("holds what is no name of a variable: \"{}\"", name.text))
         } else if name.text.starts_with("GIT_") {
-            Fault::new(format!("cannot pass `GIT_*` on: \"{}\"", name.text))
+            ValueError::new(format!("cannot pass `GIT_*` on: \"{}\"", name.text))
                 .hint("these would point the agent at another repository or index than its own")
         } else if name.text.starts_with("HARNESS_") || matches!(name.text, "TERM" | "TMPDIR") {
-            Fault::new(format!("cannot pass on what is set for every attempt: \"{}\"", name.text))
+            ValueError::new(format!(
+                "cannot pass on what is set for every attempt: \"{}\"",
+                name.text
+            ))
         } else {
             continue;
         };
@@ -114,7 +119,7 @@ fn environment(section: &Section<'_>) -> Vec<String> {
     names.iter().map(|name| name.text.to_owned()).collect()
 }
 
-pub(super) fn worktree(section: &Section<'_>) -> Worktree {
+pub(super) fn worktree(section: &Section<'_>) -> WorktreeSection {
     const DEFAULT_ROOT: &str = "../{repo}.harness";
     let root = section
         .text("root")
@@ -126,17 +131,19 @@ pub(super) fn worktree(section: &Section<'_>) -> Worktree {
         let at = value.span().start;
         section.later(at, "sparse", "true", "sparse worktrees", "use `sparse = false`");
     }
-    Worktree {
+    WorktreeSection {
         root: root.into(),
         setup: setup(section),
         keep: section.globs("keep").unwrap_or_default(),
     }
 }
 
-fn worktree_root(text: &str) -> Result<&str, Fault> {
+fn worktree_root(text: &str) -> Result<&str, ValueError> {
     let plain = text.replace(REPO, "");
     if plain.contains(['{', '}']) {
-        return Err(Fault::new(format!("knows no other placeholder than `{REPO}`: \"{text}\"")));
+        return Err(ValueError::new(format!(
+            "knows no other placeholder than `{REPO}`: \"{text}\""
+        )));
     }
     // `.` and `..` are looked at by their names only: nothing here reads the file system.
     let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
@@ -146,8 +153,10 @@ fn worktree_root(text: &str) -> Result<&str, Fault> {
         _ => true,
     };
     if inside {
-        return Err(Fault::new(format!("must lie outside the repository's work tree: \"{text}\""))
-            .hint("use a folder beside it, such as \"../{repo}.harness\", or an absolute path"));
+        return Err(ValueError::new(format!(
+            "must lie outside the repository's work tree: \"{text}\""
+        ))
+        .hint("use a folder beside it, such as \"../{repo}.harness\", or an absolute path"));
     }
     Ok(text)
 }

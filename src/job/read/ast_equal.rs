@@ -1,21 +1,21 @@
 //! `ast-equal = { … }` of a check.
 
-use super::super::errors::Fault;
-use super::super::globs::Globs;
-use super::super::schema::AstEqual;
+use super::super::errors::ValueError;
+use super::super::globs::PathGlobs;
+use super::super::schema::AstEqualCheck;
 use super::super::section::Section;
 use super::noted;
 use crate::contract::ast_equal::Options;
 
 /// Reads it, and refuses what has no meaning beside it.
-pub(super) fn ast_equal(check: &Section<'_>) -> Option<AstEqual> {
+pub(super) fn ast_equal(check: &Section<'_>) -> Option<AstEqualCheck> {
     for (key, why) in [
         ("run", "make two checks of them"),
         ("version", "the version of the comparison is part of the verdict's key by itself"),
         ("timeout", "a built-in check has no limit"),
     ] {
         if let Some(value) = check.find(key) {
-            let fault = Fault::new("cannot be used together with `ast-equal`").hint(why);
+            let fault = ValueError::new("cannot be used together with `ast-equal`").hint(why);
             check.refuse(value.span().start, key, fault);
         }
     }
@@ -26,7 +26,7 @@ pub(super) fn ast_equal(check: &Section<'_>) -> Option<AstEqual> {
             section.missing(key, "write it like `{ from = \"**/*.js\", to = \"**/*.ts\" }`");
         }
         let pattern = section.text(key)?;
-        noted(&section, key, pattern, Globs::new(&[pattern.text]))
+        noted(&section, key, pattern, PathGlobs::new(&[pattern.text]))
     };
     let (from, to) = (glob("from"), glob("to"));
     let plain = Options::default();
@@ -39,5 +39,5 @@ pub(super) fn ast_equal(check: &Section<'_>) -> Option<AstEqual> {
         ts_comments: section.flag("allow-ts-comments", plain.ts_comments),
         max_any: section.whole("max-any", 0..=MOST).and_then(|(n, _)| usize::try_from(n).ok()),
     };
-    Some(AstEqual { from: from?, to: to?, options })
+    Some(AstEqualCheck { from: from?, to: to?, options })
 }

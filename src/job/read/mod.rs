@@ -8,16 +8,16 @@ mod plan;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::errors::Fault;
-use super::globs::{Globs, ScopePattern};
+use super::errors::ValueError;
+use super::globs::{PathGlobs, ScopePattern};
 use super::names::{branch_name, check_job_name};
 use super::placeholders::Audience;
 use super::schema::{
-    BaseCheck, Check, Job, JobSection, Kind, Limits, Merge, Output, Presets, Queue, Retry, Scope,
-    When,
+    BaseCheck, Check, CheckWhen, Job, JobKind, JobSection, LimitsSection, MergeStyle,
+    OutputSection, PresetsSection, QueueSection, RetrySection, ScopeSection,
 };
 use super::section::Section;
-use super::values::{Choice, Text, unknown_word};
+use super::values::{Choice, SpannedText, unknown_word};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -42,19 +42,20 @@ pub(super) fn job(top: &Section<'_>) -> Job {
 }
 
 /// What is no table is refused here; the rest is looked at where presets are put together.
-fn presets(top: &Section<'_>) -> Presets {
+fn presets(top: &Section<'_>) -> PresetsSection {
     let section = top.section("presets");
     for (name, value) in section.table().into_iter().flatten() {
         if !value.get_ref().is_table() {
-            let fault = Fault::new(format!("must hold tables, and `{}` is none", name.get_ref()))
-                .hint(format!(
-                    "write it as [presets.{}], with its keys in the lines below",
-                    name.get_ref()
-                ));
+            let fault =
+                ValueError::new(format!("must hold tables, and `{}` is none", name.get_ref()))
+                    .hint(format!(
+                        "write it as [presets.{}], with its keys in the lines below",
+                        name.get_ref()
+                    ));
             top.refuse(value.span().start, "presets", fault);
         }
     }
-    Presets::default()
+    PresetsSection::default()
 }
 
 /// A whole number of at least `least`. The ceiling keeps every sum of such numbers far from overflow.
@@ -65,7 +66,12 @@ fn count<T: TryFrom<u64>>(section: &Section<'_>, key: &'static str, least: u64, 
 }
 
 /// What a checker says of a text, noted at the text.
-fn noted<T>(section: &Section<'_>, key: &str, text: Text<'_>, said: Result<T, Fault>) -> Option<T> {
+fn noted<T>(
+    section: &Section<'_>,
+    key: &str,
+    text: SpannedText<'_>,
+    said: Result<T, ValueError>,
+) -> Option<T> {
     said.map_err(|fault| section.refuse(text.at, key, fault)).ok()
 }
 
@@ -79,7 +85,7 @@ fn job_section(section: &Section<'_>) -> JobSection {
     });
     let base = section.text("base").and_then(|base| {
         let good = !base.text.starts_with('-') && !base.text.contains(char::is_control);
-        let fault = || Fault::new(format!("is not a revision: \"{}\"", base.text));
+        let fault = || ValueError::new(format!("is not a revision: \"{}\"", base.text));
         noted(section, "base", base, good.then(|| base.text.to_owned()).ok_or_else(fault))
     });
     let target = section
@@ -92,8 +98,8 @@ fn job_section(section: &Section<'_>) -> JobSection {
         target,
         kind: section.choice(
             "kind",
-            &[Choice::Now("change", Kind::Change), Choice::Now("report", Kind::Report)],
-            Kind::Change,
+            &[Choice::Now("change", JobKind::Change), Choice::Now("report", JobKind::Report)],
+            JobKind::Change,
         ),
         base_check: section.choice(
             "base-check",
@@ -106,7 +112,7 @@ fn job_section(section: &Section<'_>) -> JobSection {
 /// The names under which findings appear that no check of the job has made.
 const BUILT_IN: [&str; 5] = ["agent", "scope", "merge", "review", "evaluate"];
 
-fn checks(sections: &[Section<'_>], output: Option<&Output>) -> Vec<Check> {
+fn checks(sections: &[Section<'_>], output: Option<&OutputSection>) -> Vec<Check> {
     let mut names = BTreeSet::new();
     let mut checks = Vec::with_capacity(sections.len());
     for section in sections {
@@ -114,8 +120,8 @@ fn checks(sections: &[Section<'_>], output: Option<&Output>) -> Vec<Check> {
             section.missing("name", "every check needs a name of its own: `name = \"types\"`");
         }
         let built_in = section.find("ast-equal").is_some();
-        let handed_in = section.find("output").is_some();
-        if section.find("run").is_none() && !built_in && !handed_in {
+        let output_check = section.find("output").is_some();
+        if section.find("run").is_none() && !built_in && !output_check {
             section.missing("run", "write it like `run = [\"npm\", \"test\"]`");
         }
         let name = section.text("name");
@@ -123,15 +129,15 @@ fn checks(sections: &[Section<'_>], output: Option<&Output>) -> Vec<Check> {
             let said = check_name(name.text, names.insert(name.text));
             noted(section, "name", name, said);
         }
-        if let (Some(value), false) = (section.find("schema"), handed_in) {
-            let fault = Fault::new("has a meaning only beside `output`");
+        if let (Some(value), false) = (section.find("schema"), output_check) {
+            let fault = ValueError::new("has a meaning only beside `output`");
             section.refuse(value.span().start, "schema", fault);
         }
         checks.push(Check {
             name: name.map_or_else(String::new, |name| name.text.to_owned()),
             run: section.argv("run", Audience::Check).unwrap_or_default(),
             ast_equal: if built_in { ast_equal::ast_equal(section) } else { None },
-            handed_in: if handed_in { output::handed_in(section, output) } else { None },
+            output_check: if output_check { output::output_check(section, output) } else { None },
             timeout: section.duration("timeout", 5 * MINUTE),
             when: when(section, output.is_some()),
             version: section.argv("version", Audience::Check),
@@ -141,36 +147,36 @@ fn checks(sections: &[Section<'_>], output: Option<&Output>) -> Vec<Check> {
     checks
 }
 
-fn check_name(name: &str, new: bool) -> Result<(), Fault> {
+fn check_name(name: &str, new: bool) -> Result<(), ValueError> {
     const LONGEST: usize = 100;
     if !new {
-        return Err(Fault::new(format!("is used twice: \"{name}\""))
+        return Err(ValueError::new(format!("is used twice: \"{name}\""))
             .hint("give every check a name of its own"));
     }
     if BUILT_IN.contains(&name) {
-        return Err(Fault::new(format!("is the name of a built-in check: \"{name}\""))
+        return Err(ValueError::new(format!("is the name of a built-in check: \"{name}\""))
             .hint(format!("use another, such as \"{name}-check\"")));
     }
     if name.len() > LONGEST || name.contains(char::is_control) || name.trim() != name {
-        return Err(Fault::new(format!(
+        return Err(ValueError::new(format!(
             "must be one line of at most {LONGEST} bytes without spaces around it: {name:?}"
         )));
     }
     Ok(())
 }
 
-fn when(section: &Section<'_>, report: bool) -> When {
+fn when(section: &Section<'_>, report: bool) -> CheckWhen {
     // Reports do not land.
-    let default = When { task: true, landing: !report };
+    let default = CheckWhen { task: true, landing: !report };
     let Some(words) = section.texts("when", "[\"task\", \"landing\"]") else {
         return default;
     };
-    let mut when = When { task: false, landing: false };
+    let mut when = CheckWhen { task: false, landing: false };
     for word in &words {
         match word.text {
             "task" => when.task = true,
             "landing" if report => {
-                let fault = Fault::new("cannot be \"landing\" with `kind = \"report\"`")
+                let fault = ValueError::new("cannot be \"landing\" with `kind = \"report\"`")
                     .hint("what is handed in does not land: leave `when` out");
                 section.refuse(word.at, "when", fault);
             }
@@ -183,46 +189,46 @@ fn when(section: &Section<'_>, report: bool) -> When {
     }
     if words.is_empty() {
         let at = section.find("when").map_or(0, |value| value.span().start);
-        let fault = Fault::new("may not be empty: the check would never run");
+        let fault = ValueError::new("may not be empty: the check would never run");
         section.refuse(at, "when", fault.hint("leave it out for both"));
     }
     when
 }
 
-fn scope(section: &Section<'_>, output: Option<&Output>) -> Scope {
+fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection {
     if let Some(output) = output {
         for key in ["write", "always"] {
             if let Some(value) = section.find(key) {
-                let fault = Fault::new("cannot be used with `kind = \"report\"`")
+                let fault = ValueError::new("cannot be used with `kind = \"report\"`")
                     .hint("its tasks may write what they hand in and nothing else");
                 section.refuse(value.span().start, key, fault);
             }
         }
-        let path = Globs::new(&[&globset::escape(&output.path)]).unwrap_or_default();
-        return Scope {
+        let path = PathGlobs::new(&[&globset::escape(&output.path)]).unwrap_or_default();
+        return ScopeSection {
             write: vec![ScopePattern::Glob(path)],
-            always: Globs::default(),
+            always: PathGlobs::default(),
             read_only: section.globs("read-only").unwrap_or_default(),
         };
     }
     let write = section.texts("write", "[\"{task.files}\"]").map(|patterns| {
-        let parse = |p: Text<'_>| noted(section, "write", p, ScopePattern::parse(p.text));
+        let parse = |p: SpannedText<'_>| noted(section, "write", p, ScopePattern::parse(p.text));
         patterns.into_iter().filter_map(parse).collect()
     });
-    Scope {
+    ScopeSection {
         write: write.unwrap_or_else(|| vec![ScopePattern::TaskFiles { ext: None }]),
         always: section.globs("always").unwrap_or_default(),
         read_only: section.globs("read-only").unwrap_or_default(),
     }
 }
 
-fn retry(section: &Section<'_>) -> Retry {
+fn retry(section: &Section<'_>) -> RetrySection {
     let share = |key, default: f64| {
         let share = section.decimal(key, 0.0..=1.0, "a share such as 0.05").unwrap_or(default);
         // In range, so that nothing is cut off.
         (share * 1e6).round() as u32
     };
-    Retry {
+    RetrySection {
         resume: count(section, "resume", 0, 2),
         feedback: count(section, "feedback", 0, 3),
         infra: count(section, "infra", 0, 5),
@@ -233,7 +239,7 @@ fn retry(section: &Section<'_>) -> Retry {
     }
 }
 
-fn limits(section: &Section<'_>) -> Limits {
+fn limits(section: &Section<'_>) -> LimitsSection {
     /// More than any run will ever have.
     const MOST_TOKENS: u64 = 1_000_000_000_000_000;
     const MOST_USD: f64 = 1e9;
@@ -241,7 +247,7 @@ fn limits(section: &Section<'_>) -> Limits {
     const MOST_MB: u64 = 1_000_000_000_000;
     let tokens = |key| section.whole(key, 1..=MOST_TOKENS).map(|(n, _)| n);
     let usd = |key| section.decimal(key, 0.000_001..=MOST_USD, "an amount such as 100.0");
-    Limits {
+    LimitsSection {
         jobs: count(section, "jobs", 1, 4),
         tokens: tokens("tokens"),
         tokens_per_task: tokens("tokens-per-task"),
@@ -251,7 +257,7 @@ fn limits(section: &Section<'_>) -> Limits {
     }
 }
 
-fn queue(section: &Section<'_>, kind: Kind) -> Queue {
+fn queue(section: &Section<'_>, kind: JobKind) -> QueueSection {
     /// As many as the merge queue ever takes together.
     const LARGEST: u64 = 16;
     /// More than this many places are no machine's.
@@ -264,20 +270,20 @@ fn queue(section: &Section<'_>, kind: Kind) -> Queue {
         &[Choice::Now("none", false), Choice::Now("required", true)],
         false,
     );
-    if let (Some(value), true, Kind::Report) = (section.find("review"), review, kind) {
-        let fault = Fault::new("cannot be \"required\" with `kind = \"report\"`")
+    if let (Some(value), true, JobKind::Report) = (section.find("review"), review, kind) {
+        let fault = ValueError::new("cannot be \"required\" with `kind = \"report\"`")
             .hint("what is handed in does not land; `[evaluate]` can judge it");
         section.refuse(value.span().start, "review", fault);
     }
-    Queue {
+    QueueSection {
         review,
         batch: size("batch", LARGEST, 8),
         ahead: size("ahead", MOST_PLACES, 1),
         each: section.flag("each", false),
         merge: section.choice(
             "merge",
-            &[Choice::Now("squash", Merge::Squash), Choice::Now("merge", Merge::Merge)],
-            Merge::Squash,
+            &[Choice::Now("squash", MergeStyle::Squash), Choice::Now("merge", MergeStyle::Merge)],
+            MergeStyle::Squash,
         ),
         pre_land: section.argv("pre-land", Audience::Hook),
         post_land: section.argv("post-land", Audience::Hook),
@@ -287,12 +293,13 @@ fn queue(section: &Section<'_>, kind: Kind) -> Queue {
 }
 
 /// A relative path that stays in the repository, without `./` in front and `/` behind.
-fn inside_repository(text: &str) -> Result<&str, Fault> {
+fn inside_repository(text: &str) -> Result<&str, ValueError> {
     let plain = text.strip_prefix("./").unwrap_or(text);
     if plain.starts_with('/') || plain.split('/').any(|part| part == "..") {
-        return Err(Fault::new(format!("must be a path inside the repository: \"{text}\"")).hint(
-            "write it relative to the repository's top, without a leading `/` and without `..`",
-        ));
+        return Err(ValueError::new(format!("must be a path inside the repository: \"{text}\""))
+            .hint(
+                "write it relative to the repository's top, without a leading `/` and without `..`",
+            ));
     }
     Ok(plain.trim_end_matches('/'))
 }

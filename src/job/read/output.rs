@@ -1,15 +1,15 @@
 //! `[output]`, and checks that look at what was handed in.
 
-use super::super::errors::Fault;
+use super::super::errors::ValueError;
 use super::super::placeholders::Audience;
-use super::super::schema::{HandedIn, Join, Kind, Output};
+use super::super::schema::{JobKind, OutputCheck, OutputMerge, OutputSection};
 use super::super::section::Section;
 use super::super::values::Choice;
 use super::{inside_repository, noted};
 
 /// Which of the ways to join is meant; its command is looked at by itself.
 #[derive(Clone, Copy, PartialEq)]
-enum Way {
+enum MergeKey {
     JsonArray,
     Jsonl,
     Concat,
@@ -17,20 +17,20 @@ enum Way {
 }
 
 /// Reads it: there must be one with reports, and none without.
-pub(super) fn output(top: &Section<'_>, kind: Kind) -> Option<Output> {
+pub(super) fn output(top: &Section<'_>, kind: JobKind) -> Option<OutputSection> {
     let section = top.section("output");
     match (kind, section.present()) {
-        (Kind::Change, false) => return None,
-        (Kind::Change, true) => {
+        (JobKind::Change, false) => return None,
+        (JobKind::Change, true) => {
             if let Some(value) = top.find("output") {
-                let fault = Fault::new("has a meaning only with `kind = \"report\"`").hint(
+                let fault = ValueError::new("has a meaning only with `kind = \"report\"`").hint(
                     "write that in [job], or leave [output] out: the work is the change itself",
                 );
                 top.refuse(value.span().start, "output", fault);
             }
             return None;
         }
-        (Kind::Report, _) => {}
+        (JobKind::Report, _) => {}
     }
     if section.find("path").is_none() {
         section.missing(
@@ -42,38 +42,38 @@ pub(super) fn output(top: &Section<'_>, kind: Kind) -> Option<Output> {
     let way = section.choice(
         "merge",
         &[
-            Choice::Now("json-array", Way::JsonArray),
-            Choice::Now("jsonl", Way::Jsonl),
-            Choice::Now("concat", Way::Concat),
-            Choice::Now("command", Way::Command),
+            Choice::Now("json-array", MergeKey::JsonArray),
+            Choice::Now("jsonl", MergeKey::Jsonl),
+            Choice::Now("concat", MergeKey::Concat),
+            Choice::Now("command", MergeKey::Command),
         ],
-        Way::JsonArray,
+        MergeKey::JsonArray,
     );
     let command = section.argv("command", Audience::Plan);
-    if way == Way::Command && section.find("command").is_none() {
+    if way == MergeKey::Command && section.find("command").is_none() {
         section.missing(
             "command",
             "it is told a line of JSON for each output: `command = [\"./join.py\"]`",
         );
     }
-    if let (Some(value), true) = (section.find("command"), way != Way::Command) {
-        let fault = Fault::new("has a meaning only with `merge = \"command\"`");
+    if let (Some(value), true) = (section.find("command"), way != MergeKey::Command) {
+        let fault = ValueError::new("has a meaning only with `merge = \"command\"`");
         section.refuse(value.span().start, "command", fault);
     }
     let example = section.text("example").and_then(|name| file(&section, "example", name));
     let page = section.text("page").and_then(|name| file(&section, "page", name));
     let merge = match way {
-        Way::JsonArray => Join::JsonArray,
-        Way::Jsonl => Join::Jsonl,
-        Way::Concat => Join::Concat,
-        Way::Command => Join::Command(command.unwrap_or_default()),
+        MergeKey::JsonArray => OutputMerge::JsonArray,
+        MergeKey::Jsonl => OutputMerge::Jsonl,
+        MergeKey::Concat => OutputMerge::Concat,
+        MergeKey::Command => OutputMerge::Command(command.unwrap_or_default()),
     };
-    Some(Output { path: path?, merge, example, page })
+    Some(OutputSection { path: path?, merge, example, page })
 }
 
 /// The path of a file inside the repository, or the worktree.
-fn file(section: &Section<'_>, key: &'static str, text: super::Text<'_>) -> Option<String> {
-    let folder = || Fault::new(format!("must be the path of a file: \"{}\"", text.text));
+fn file(section: &Section<'_>, key: &'static str, text: super::SpannedText<'_>) -> Option<String> {
+    let folder = || ValueError::new(format!("must be the path of a file: \"{}\"", text.text));
     let said = inside_repository(text.text).and_then(|path| {
         let parts = || path.split('/');
         let good = !text.text.ends_with('/')
@@ -85,7 +85,10 @@ fn file(section: &Section<'_>, key: &'static str, text: super::Text<'_>) -> Opti
 }
 
 /// Reads the keys of a check that looks at the output, and refuses what has no meaning beside them.
-pub(super) fn handed_in(check: &Section<'_>, output: Option<&Output>) -> Option<HandedIn> {
+pub(super) fn output_check(
+    check: &Section<'_>,
+    output: Option<&OutputSection>,
+) -> Option<OutputCheck> {
     for (key, why) in [
         ("run", "make two checks of them"),
         ("ast-equal", "make two checks of them"),
@@ -93,23 +96,24 @@ pub(super) fn handed_in(check: &Section<'_>, output: Option<&Output>) -> Option<
         ("timeout", "a built-in check has no limit"),
     ] {
         if let Some(value) = check.find(key) {
-            let fault = Fault::new("cannot be used together with `output`").hint(why);
+            let fault = ValueError::new("cannot be used together with `output`").hint(why);
             check.refuse(value.span().start, key, fault);
         }
     }
     let path = check.text("output")?;
     let Some(output) = output else {
-        let fault = Fault::new(
+        let fault = ValueError::new(
             "has a meaning only with `kind = \"report\"` in [job] and a `path` in [output]",
         );
         check.refuse(path.at, "output", fault);
         return None;
     };
     if inside_repository(path.text).ok() != Some(&output.path) {
-        let fault = Fault::new(format!("is not the file that is handed in: \"{}\"", path.text))
-            .hint(format!("[output] says `path = \"{}\"`", output.path));
+        let fault =
+            ValueError::new(format!("is not the file that is handed in: \"{}\"", path.text))
+                .hint(format!("[output] says `path = \"{}\"`", output.path));
         check.refuse(path.at, "output", fault);
     }
     let schema = check.text("schema").and_then(|name| file(check, "schema", name));
-    Some(HandedIn { path: output.path.clone(), schema })
+    Some(OutputCheck { path: output.path.clone(), schema })
 }

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
 
 use super::{count, inside_repository, noted};
-use crate::job::errors::Fault;
-use crate::job::globs::Globs;
+use crate::job::errors::ValueError;
+use crate::job::globs::PathGlobs;
 use crate::job::placeholders::Audience;
-use crate::job::schema::{Group, ListedTask, Order, PlanSection, TokenBudget};
-use crate::job::section::{Section, Value};
+use crate::job::schema::{ListedTask, PlanSection, TaskOrder, TaskSource, TokenBudget};
+use crate::job::section::{Section, SpannedValue};
 use crate::job::values::Choice;
 
 pub(super) fn plan(section: &Section<'_>) -> PlanSection {
     if let Some(value) = section.find("include")
         && value.get_ref().as_array().is_some_and(|list| list.is_empty())
     {
-        let fault = Fault::new("may not be empty: no file would be planned");
+        let fault = ValueError::new("may not be empty: no file would be planned");
         let fault = fault.hint("everything is `include = [\"**\"]`");
         section.refuse(value.span().start, "include", fault);
     }
@@ -28,11 +28,11 @@ pub(super) fn plan(section: &Section<'_>) -> PlanSection {
         let good = files
             .text
             .is_empty()
-            .then(Globs::default)
-            .map_or_else(|| Globs::new(&[files.text]), Ok);
+            .then(PathGlobs::default)
+            .map_or_else(|| PathGlobs::new(&[files.text]), Ok);
         noted(&scope, "files", files, good).map(|_| files.text.to_owned())
     });
-    let everything = || Globs::new(&["**"]).unwrap_or_default();
+    let everything = || PathGlobs::new(&["**"]).unwrap_or_default();
     let list = section.text("list").and_then(|list| {
         noted(section, "list", list, inside_repository(list.text).map(str::to_owned))
     });
@@ -42,22 +42,22 @@ pub(super) fn plan(section: &Section<'_>) -> PlanSection {
         group: section.choice(
             "group",
             &[
-                Choice::Now("file", Group::File),
-                Choice::Now("directory", Group::Directory),
-                Choice::Now("dependency", Group::Dependency),
-                Choice::Now("command", Group::Command),
-                Choice::Now("list", Group::List),
+                Choice::Now("file", TaskSource::File),
+                Choice::Now("directory", TaskSource::Directory),
+                Choice::Now("dependency", TaskSource::Dependency),
+                Choice::Now("command", TaskSource::Command),
+                Choice::Now("list", TaskSource::List),
             ],
-            Group::File,
+            TaskSource::File,
         ),
         order: section.choice(
             "order",
             &[
-                Choice::Now("none", Order::None),
-                Choice::Now("dependency", Order::Dependency),
-                Choice::Now("priority", Order::Priority),
+                Choice::Now("none", TaskOrder::None),
+                Choice::Now("dependency", TaskOrder::Dependency),
+                Choice::Now("priority", TaskOrder::Priority),
             ],
-            Order::None,
+            TaskOrder::None,
         ),
         max_files: count(section, "max-files", 1, 40),
         max_lines: count(section, "max-lines", 1, 3000),
@@ -79,31 +79,31 @@ fn belongs_together(section: &Section<'_>, plan: &PlanSection) {
     let at = |key| section.find(key).map(|value| value.span().start);
     let only_with = |key, good: bool, other: &str| {
         if let (Some(at), false) = (at(key), good) {
-            section.refuse(at, key, Fault::new(format!("means nothing without `{other}`")));
+            section.refuse(at, key, ValueError::new(format!("means nothing without `{other}`")));
         }
     };
-    let listed = matches!(plan.group, Group::Command | Group::List);
-    only_with("command", plan.group == Group::Command, "group = \"command\"");
-    only_with("list", plan.group == Group::List, "group = \"list\"");
-    only_with("task", plan.group == Group::List, "group = \"list\"");
-    let reads = plan.order == Order::Dependency || plan.group == Group::Dependency;
+    let listed = matches!(plan.group, TaskSource::Command | TaskSource::List);
+    only_with("command", plan.group == TaskSource::Command, "group = \"command\"");
+    only_with("list", plan.group == TaskSource::List, "group = \"list\"");
+    only_with("task", plan.group == TaskSource::List, "group = \"list\"");
+    let reads = plan.order == TaskOrder::Dependency || plan.group == TaskSource::Dependency;
     only_with("edges", reads, "order = \"dependency\"");
-    if plan.order == Order::Priority && !listed {
-        let fault = Fault::new("is for tasks that say their priority");
+    if plan.order == TaskOrder::Priority && !listed {
+        let fault = ValueError::new("is for tasks that say their priority");
         let fault = fault.hint("these come with `group = \"command\"` or `group = \"list\"`");
         section.refuse(at("order").unwrap_or(0), "order", fault);
     }
-    if plan.group == Group::Command && at("command").is_none() {
+    if plan.group == TaskSource::Command && at("command").is_none() {
         section.missing("command", "write it like `command = [\"node\", \"discover.js\"]`");
     }
-    if plan.group == Group::List {
+    if plan.group == TaskSource::List {
         match (at("list"), at("task")) {
             (None, None) => section.missing(
                 "list",
                 "name a file with a task a line as JSON, or write sections [[plan.task]]",
             ),
             (Some(at), Some(_)) => {
-                let fault = Fault::new("cannot be used beside sections [[plan.task]]");
+                let fault = ValueError::new("cannot be used beside sections [[plan.task]]");
                 section.refuse(at, "list", fault);
             }
             (Some(_), None) | (None, Some(_)) => {}
@@ -158,9 +158,10 @@ fn token_budget(section: &Section<'_>) -> Option<TokenBudget> {
 }
 
 fn vars(table: &DeTable<'_>, plan: &Section<'_>) -> BTreeMap<String, toml::Value> {
-    let read = |value: &Value<'_>| {
+    let read = |value: &SpannedValue<'_>| {
         variable(value).map_err(|at| {
-            let fault = Fault::new("cannot hold a date, an infinity or a number beyond 64 bits");
+            let fault =
+                ValueError::new("cannot hold a date, an infinity or a number beyond 64 bits");
             plan.refuse(at, "vars", fault.hint("write it as a string"));
         })
     };
@@ -171,7 +172,7 @@ fn vars(table: &DeTable<'_>, plan: &Section<'_>) -> BTreeMap<String, toml::Value
 }
 
 /// A value for the template; the offset of what cannot be one.
-fn variable(value: &Value<'_>) -> Result<toml::Value, usize> {
+fn variable(value: &SpannedValue<'_>) -> Result<toml::Value, usize> {
     let at = value.span().start;
     Ok(match value.get_ref() {
         DeValue::String(text) => toml::Value::String(text.to_string()),

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Graph, tidy};
-use crate::planning::discover::File;
-use crate::planning::snapshot::{Snapshot, join, normal, split};
+use super::{ImportGraph, tidy};
+use crate::planning::discover::PlanFile;
+use crate::planning::snapshot::{TreePaths, join, normal, split};
 
 /// A graph as a tool printed it, and the folders from which its paths may be meant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Given {
+pub(crate) struct ExternalGraph {
     /// What each path needs.
     pub edges: BTreeMap<String, Vec<String>>,
     /// The tool's own arguments: some tools name paths from the folder that they were given.
@@ -26,10 +26,10 @@ pub(crate) fn parse(printed: &str) -> Result<BTreeMap<String, Vec<String>>> {
 
 /// The graph of files by what a tool printed; the second value tells what of it was of no use.
 pub(super) fn graph(
-    given: &Given,
-    files: &[File],
-    snapshot: &Snapshot,
-) -> Result<(Graph, Vec<String>)> {
+    given: &ExternalGraph,
+    files: &[PlanFile],
+    snapshot: &TreePaths,
+) -> Result<(ImportGraph, Vec<String>)> {
     let mut folders = vec![String::new()];
     for word in &given.folders {
         let path = normal(word).unwrap_or_default();
@@ -69,5 +69,5 @@ pub(super) fn graph(
             "{missing} paths of the graph by `[plan] edges` are not in the base commit"
         ));
     }
-    Ok((Graph { needs, unread: Vec::new() }, notes))
+    Ok((ImportGraph { needs, unread: Vec::new() }, notes))
 }

@@ -14,14 +14,14 @@ const EXTENSIONS: [&str; 8] = [".js", ".jsx", ".mjs", ".cjs", ".ts", ".tsx", ".m
 
 /// How a module is asked for; packages may give different files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum How {
+pub(super) enum ImportKind {
     /// `import`, `export … from`, `import()`, and their kin in types.
     Import,
     /// `require()`.
     Require,
 }
 
-impl How {
+impl ImportKind {
     /// The letter before a specifier in what is kept of a file.
     fn letter(self) -> char {
         match self {
@@ -42,9 +42,9 @@ pub(super) fn is_typed(path: &str) -> bool {
 }
 
 /// A kept fact as what it says.
-pub(super) fn meaning(fact: &str) -> Option<(How, &str)> {
+pub(super) fn meaning(fact: &str) -> Option<(ImportKind, &str)> {
     let (letter, specifier) = fact.split_once(':')?;
-    [How::Import, How::Require]
+    [ImportKind::Import, ImportKind::Require]
         .into_iter()
         .find(|how| letter.len() == 1 && letter.starts_with(how.letter()))
         .map(|how| (how, specifier))
@@ -89,10 +89,10 @@ fn parse(text: &str, kind: SourceType) -> Option<(Vec<String>, bool)> {
     if parsed.panicked {
         return None;
     }
-    let mut found = Found::default();
+    let mut found = ImportCollector::default();
     let record = &parsed.module_record;
     for specifier in record.requested_modules.keys() {
-        found.add(How::Import, specifier);
+        found.add(ImportKind::Import, specifier);
     }
     // Walking the whole tree is what costs most, and most modules need it not.
     let deep = ["require", "import(", "import ("].iter().any(|word| text.contains(word));
@@ -105,12 +105,12 @@ fn parse(text: &str, kind: SourceType) -> Option<(Vec<String>, bool)> {
 }
 
 #[derive(Default)]
-struct Found {
+struct ImportCollector {
     facts: Vec<String>,
 }
 
-impl Found {
-    fn add(&mut self, how: How, specifier: &str) {
+impl ImportCollector {
+    fn add(&mut self, how: ImportKind, specifier: &str) {
         // What is kept is a line of text; no file has such a name.
         if !specifier.is_empty() && !specifier.contains(char::is_control) {
             self.facts.push(format!("{}:{specifier}", how.letter()));
@@ -118,17 +118,17 @@ impl Found {
     }
 }
 
-impl<'a> Visit<'a> for Found {
+impl<'a> Visit<'a> for ImportCollector {
     fn visit_call_expression(&mut self, call: &CallExpression<'a>) {
         if let (Expression::Identifier(name), Some(first)) = (&call.callee, call.arguments.first())
             && name.name == "require"
         {
             if let Argument::StringLiteral(literal) = first {
-                self.add(How::Require, &literal.value);
+                self.add(ImportKind::Require, &literal.value);
             } else if let Argument::TemplateLiteral(template) = first
                 && let Some(text) = template.single_quasi()
             {
-                self.add(How::Require, &text);
+                self.add(ImportKind::Require, &text);
             }
         }
         walk::walk_call_expression(self, call);
@@ -136,11 +136,11 @@ impl<'a> Visit<'a> for Found {
 
     fn visit_import_expression(&mut self, import: &ImportExpression<'a>) {
         if let Expression::StringLiteral(literal) = &import.source {
-            self.add(How::Import, &literal.value);
+            self.add(ImportKind::Import, &literal.value);
         } else if let Expression::TemplateLiteral(template) = &import.source
             && let Some(text) = template.single_quasi()
         {
-            self.add(How::Import, &text);
+            self.add(ImportKind::Import, &text);
         }
         walk::walk_import_expression(self, import);
     }
@@ -149,13 +149,13 @@ impl<'a> Visit<'a> for Found {
         if let TSType::TSLiteralType(literal) = &import.argument
             && let TSLiteral::StringLiteral(text) = &literal.literal
         {
-            self.add(How::Import, &text.value);
+            self.add(ImportKind::Import, &text.value);
         }
         walk::walk_ts_import_type(self, import);
     }
 
     fn visit_ts_external_module_reference(&mut self, reference: &TSExternalModuleReference<'a>) {
-        self.add(How::Require, &reference.expression.value);
+        self.add(ImportKind::Require, &reference.expression.value);
     }
 }
 
@@ -232,8 +232,8 @@ mod tests {
 
     #[test]
     fn what_is_kept_can_be_read() {
-        assert_eq!(meaning("i:./a:b"), Some((How::Import, "./a:b")));
-        assert_eq!(meaning("r:#x"), Some((How::Require, "#x")));
+        assert_eq!(meaning("i:./a:b"), Some((ImportKind::Import, "./a:b")));
+        assert_eq!(meaning("r:#x"), Some((ImportKind::Require, "#x")));
         assert_eq!((meaning("x:y"), meaning("")), (None, None));
     }
 }

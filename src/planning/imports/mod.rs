@@ -25,15 +25,15 @@ use gix::ObjectId;
 use gix::objs::FindExt as _;
 use rayon::prelude::*;
 
-use super::cache::Cache;
-use super::discover::{CHUNK, File};
-use super::snapshot::Snapshot;
+use super::cache::PlanCache;
+use super::discover::{CHUNK, PlanFile};
+use super::snapshot::TreePaths;
 
-pub(crate) use given::{Given, parse};
+pub(crate) use given::{ExternalGraph, parse};
 
 /// The edges of a plan's files, by their numbers: sorted, each once, none to itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Graph {
+pub(super) struct ImportGraph {
     /// For each file, the files that it needs.
     pub needs: Vec<Vec<usize>>,
     /// Files of a known language that could not be understood, so that what they need is unknown.
@@ -70,15 +70,15 @@ impl Language {
 pub(super) fn graph(
     repo: &gix::Repository,
     base: ObjectId,
-    files: &[File],
-    cache: &mut Cache,
-) -> Result<Graph> {
+    files: &[PlanFile],
+    cache: &mut PlanCache,
+) -> Result<ImportGraph> {
     let languages: Vec<_> = files.iter().map(|f| Language::of(&f.path)).collect();
     let any = |language| languages.contains(&Some(language));
     if languages.iter().all(Option::is_none) {
-        return Ok(Graph { needs: vec![Vec::new(); files.len()], unread: Vec::new() });
+        return Ok(ImportGraph { needs: vec![Vec::new(); files.len()], unread: Vec::new() });
     }
-    let snapshot = Arc::new(Snapshot::of(repo, base)?);
+    let snapshot = Arc::new(TreePaths::of(repo, base)?);
     let plain = files.iter().filter(|f| Language::of(&f.path) != Some(Language::Rust));
     let mut wanted: Vec<_> = plain.map(|f| (f.path.clone(), f.id)).collect();
     if any(Language::Rust) {
@@ -87,12 +87,15 @@ pub(super) fn graph(
         wanted.extend(all.filter_map(|p| Some((p.to_owned(), snapshot.file(p)?))));
     }
     let facts = facts(repo, &wanted, cache)?;
-    let node = any(Language::JavaScript).then(|| node::Node::new(repo, &snapshot)).transpose()?;
-    let python = any(Language::Python).then(|| python::Python::new(&snapshot));
-    let rust = any(Language::Rust).then(|| rust::Rust::new(repo, &snapshot, &facts)).transpose()?;
+    let node =
+        any(Language::JavaScript).then(|| node::NodeResolver::new(repo, &snapshot)).transpose()?;
+    let python = any(Language::Python).then(|| python::PythonResolver::new(&snapshot));
+    let rust = any(Language::Rust)
+        .then(|| rust::RustResolver::new(repo, &snapshot, &facts))
+        .transpose()?;
     let numbers: HashMap<&str, usize> =
         files.iter().enumerate().map(|(n, f)| (f.path.as_str(), n)).collect();
-    let of = |(number, file): (usize, &File)| {
+    let of = |(number, file): (usize, &PlanFile)| {
         let found = facts.get(&file.path).map(Vec::as_slice).unwrap_or_default();
         let targets = match languages[number] {
             Some(Language::JavaScript) => node.as_ref().map(|n| n.targets(&file.path, found)),
@@ -104,19 +107,19 @@ pub(super) fn graph(
         tidy(number, targets.iter().filter_map(|t| numbers.get(t.as_str()).copied()).collect())
     };
     let needs = files.par_iter().enumerate().map(of).collect();
-    let known = |f: &&File| Language::of(&f.path).is_some() && !facts.contains_key(&f.path);
+    let known = |f: &&PlanFile| Language::of(&f.path).is_some() && !facts.contains_key(&f.path);
     let unread = files.iter().filter(known).map(|f| f.path.clone()).collect();
-    Ok(Graph { needs, unread })
+    Ok(ImportGraph { needs, unread })
 }
 
 /// The graph of files as another tool sees it, and what of it was of no use.
 pub(super) fn given_graph(
     repo: &gix::Repository,
     base: ObjectId,
-    given: &Given,
-    files: &[File],
-) -> Result<(Graph, Vec<String>)> {
-    given::graph(given, files, &Snapshot::of(repo, base)?)
+    given: &ExternalGraph,
+    files: &[PlanFile],
+) -> Result<(ImportGraph, Vec<String>)> {
+    given::graph(given, files, &TreePaths::of(repo, base)?)
 }
 
 /// A file's needs in their one form.
@@ -131,7 +134,7 @@ pub(super) fn tidy(number: usize, mut needs: Vec<usize>) -> Vec<usize> {
 fn facts(
     repo: &gix::Repository,
     wanted: &[(String, ObjectId)],
-    cache: &mut Cache,
+    cache: &mut PlanCache,
 ) -> Result<rust::Facts> {
     let shared = repo.clone().into_sync();
     let kept = &*cache;

@@ -8,16 +8,16 @@ use oxc_resolver::{
     ResolveContext, ResolveError, ResolveOptions, ResolverGeneric, TsconfigDiscovery,
 };
 
-use super::javascript::{How, is_typed, meaning};
+use super::javascript::{ImportKind, is_typed, meaning};
 use super::virtual_files::{MODULES, Packages, VirtualFiles, inner, outer, package_of, packages};
-use crate::planning::snapshot::{Snapshot, join, split};
+use crate::planning::snapshot::{TreePaths, join, split};
 
 /// Folders in which the source of a package lies, where what its `package.json` names does not exist.
 const SOURCE_FOLDERS: [&str; 3] = ["src", "lib", ""];
 
 /// Finds what modules mean.
-pub(super) struct Node {
-    snapshot: Arc<Snapshot>,
+pub(super) struct NodeResolver {
+    snapshot: Arc<TreePaths>,
     packages: Packages,
     /// By whether the file that asks may hold types, and by how it asks.
     resolvers: [[ResolverGeneric<VirtualFiles>; 2]; 2],
@@ -31,7 +31,7 @@ fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
-fn options(typed: bool, how: How, types: bool) -> ResolveOptions {
+fn options(typed: bool, how: ImportKind, types: bool) -> ResolveOptions {
     let alias = |from: &str, to: &[&str]| (from.to_owned(), strings(to));
     // A specifier with `.js` may mean a file that will be compiled to it. JavaScript looks for what it names first,
     // TypeScript for what it is made from.
@@ -56,8 +56,8 @@ fn options(typed: bool, how: How, types: bool) -> ResolveOptions {
         &[".js", ".json", ".jsx", ".mjs", ".cjs", ".ts", ".tsx", ".mts", ".cts", ".d.ts"]
     };
     let kind = match how {
-        How::Import => "import",
-        How::Require => "require",
+        ImportKind::Import => "import",
+        ImportKind::Require => "require",
     };
     let mut conditions = vec!["source", "development", kind, "module", "node", "default"];
     if types {
@@ -76,19 +76,19 @@ fn options(typed: bool, how: How, types: bool) -> ResolveOptions {
     }
 }
 
-impl Node {
+impl NodeResolver {
     /// For the files of a tree.
-    pub(super) fn new(repo: &gix::Repository, snapshot: &Arc<Snapshot>) -> Result<Self> {
+    pub(super) fn new(repo: &gix::Repository, snapshot: &Arc<TreePaths>) -> Result<Self> {
         let packages = packages(repo, snapshot)?;
         let files = VirtualFiles::of(repo, Arc::clone(snapshot), packages.clone());
         let first =
-            ResolverGeneric::new_with_file_system(files, options(false, How::Import, false));
+            ResolverGeneric::new_with_file_system(files, options(false, ImportKind::Import, false));
         let like = |typed, how, types| first.clone_with_options(options(typed, how, types));
         let resolvers = [
-            [like(false, How::Import, false), like(false, How::Require, false)],
-            [like(true, How::Import, false), like(true, How::Require, false)],
+            [like(false, ImportKind::Import, false), like(false, ImportKind::Require, false)],
+            [like(true, ImportKind::Import, false), like(true, ImportKind::Require, false)],
         ];
-        let types = like(true, How::Import, true);
+        let types = like(true, ImportKind::Import, true);
         let settings = ["tsconfig.json", "jsconfig.json"];
         let named = snapshot.has_folder_named(MODULES)
             || settings.iter().any(|name| !snapshot.named(name).is_empty());
@@ -101,7 +101,7 @@ impl Node {
         found.filter_map(|(how, specifier)| self.target(from, how, specifier)).collect()
     }
 
-    fn target(&self, from: &str, how: How, specifier: &str) -> Option<String> {
+    fn target(&self, from: &str, how: ImportKind, specifier: &str) -> Option<String> {
         // Most that is not relative is installed, and no business of ours.
         let bare = !specifier.starts_with(['.', '/', '#']);
         if bare && !self.named && !self.packages.contains_key(package_of(specifier).0) {
@@ -110,8 +110,8 @@ impl Node {
         let file = outer(from);
         let by_kind = &self.resolvers[usize::from(is_typed(from))];
         let resolver = match how {
-            How::Import => &by_kind[0],
-            How::Require => &by_kind[1],
+            ImportKind::Import => &by_kind[0],
+            ImportKind::Require => &by_kind[1],
         };
         let known = |path: PathBuf| {
             let path = inner(&path)?.to_owned();

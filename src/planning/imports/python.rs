@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::planning::snapshot::{Snapshot, join, split};
+use crate::planning::snapshot::{TreePaths, join, split};
 
 /// Whether a file of this name is read here.
 pub(super) fn is_source(path: &str) -> bool {
@@ -14,7 +14,7 @@ pub(super) fn is_source(path: &str) -> bool {
 
 /// A piece of a logical line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token<'a> {
+enum PythonToken<'a> {
     Word(&'a str),
     /// Any other character that is no space.
     Mark(char),
@@ -28,24 +28,24 @@ pub(super) fn facts(text: &str) -> Vec<String> {
     let tokens = tokens(text);
     let mut rest = tokens.as_slice();
     while !rest.is_empty() {
-        let end = rest.iter().position(|t| *t == Token::End).unwrap_or(rest.len());
+        let end = rest.iter().position(|t| *t == PythonToken::End).unwrap_or(rest.len());
         let (statement, after) = rest.split_at(end);
         rest = after.get(1..).unwrap_or_default();
         match statement {
-            [Token::Word("import"), names @ ..] => {
-                for name in names.split(|t| *t == Token::Mark(',')) {
+            [PythonToken::Word("import"), names @ ..] => {
+                for name in names.split(|t| *t == PythonToken::Mark(',')) {
                     found.insert(module(name).0);
                 }
             }
-            [Token::Word("from"), tail @ ..] => {
+            [PythonToken::Word("from"), tail @ ..] => {
                 let (from, names) = module(tail);
-                let [Token::Word("import"), names @ ..] = names else { continue };
-                for name in names.split(|t| *t == Token::Mark(',')) {
-                    let word = name.iter().find(|t| !matches!(t, Token::Mark('(' | ')')));
+                let [PythonToken::Word("import"), names @ ..] = names else { continue };
+                for name in names.split(|t| *t == PythonToken::Mark(',')) {
+                    let word = name.iter().find(|t| !matches!(t, PythonToken::Mark('(' | ')')));
                     match word {
-                        Some(Token::Word(name)) => found.insert(format!("{from}:{name}")),
-                        Some(Token::Mark('*')) => found.insert(format!("{from}:*")),
-                        Some(Token::Mark(_) | Token::End) | None => continue,
+                        Some(PythonToken::Word(name)) => found.insert(format!("{from}:{name}")),
+                        Some(PythonToken::Mark('*')) => found.insert(format!("{from}:*")),
+                        Some(PythonToken::Mark(_) | PythonToken::End) | None => continue,
                     };
                 }
             }
@@ -57,27 +57,29 @@ pub(super) fn facts(text: &str) -> Vec<String> {
 }
 
 /// A dotted name, and what follows it.
-fn module<'t, 'a>(tokens: &'t [Token<'a>]) -> (String, &'t [Token<'a>]) {
+fn module<'t, 'a>(tokens: &'t [PythonToken<'a>]) -> (String, &'t [PythonToken<'a>]) {
     let mut name = String::new();
     let mut joined = true;
     for (at, token) in tokens.iter().enumerate() {
         match token {
-            Token::Mark('.') => {
+            PythonToken::Mark('.') => {
                 name.push('.');
                 joined = true;
             }
-            Token::Word(word) if joined && *word != "import" => {
+            PythonToken::Word(word) if joined && *word != "import" => {
                 name.push_str(word);
                 joined = false;
             }
-            Token::Word(_) | Token::Mark(_) | Token::End => return (name, &tokens[at..]),
+            PythonToken::Word(_) | PythonToken::Mark(_) | PythonToken::End => {
+                return (name, &tokens[at..]);
+            }
         }
     }
     (name, &[])
 }
 
 /// The statements' beginnings, as tokens: what is in strings and comments is not there, a bracketed line break is none.
-fn tokens(text: &str) -> Vec<Token<'_>> {
+fn tokens(text: &str) -> Vec<PythonToken<'_>> {
     let mut found = Vec::new();
     let mut depth = 0_usize;
     let mut rest = text;
@@ -88,31 +90,31 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
             '\'' | '"' => {
                 // A backslash is part of a raw string, too: it keeps a quote from ending it.
                 taken = string(rest, c);
-                found.push(Token::Mark('"'));
+                found.push(PythonToken::Mark('"'));
             }
             '\\' => {
                 let width = |c: char| if c == '\r' { 2 } else { c.len_utf8() };
                 taken += rest[1..].chars().next().map_or(0, width);
             }
-            '\n' if depth == 0 => found.push(Token::End),
-            ';' => found.push(Token::End),
+            '\n' if depth == 0 => found.push(PythonToken::End),
+            ';' => found.push(PythonToken::End),
             // `try: import x`; inside brackets it is a slice or a dictionary.
-            ':' if depth == 0 => found.push(Token::End),
+            ':' if depth == 0 => found.push(PythonToken::End),
             '(' | '[' | '{' => {
                 depth += 1;
-                found.push(Token::Mark(c));
+                found.push(PythonToken::Mark(c));
             }
             ')' | ']' | '}' => {
                 depth = depth.saturating_sub(1);
-                found.push(Token::Mark(c));
+                found.push(PythonToken::Mark(c));
             }
             _ if c.is_alphanumeric() || c == '_' => {
                 let word = |c: char| !(c.is_alphanumeric() || c == '_');
                 taken = rest.find(word).unwrap_or(rest.len());
-                found.push(Token::Word(&rest[..taken]));
+                found.push(PythonToken::Word(&rest[..taken]));
             }
             _ if c.is_whitespace() => {}
-            _ => found.push(Token::Mark(c)),
+            _ => found.push(PythonToken::Mark(c)),
         }
         rest = rest.get(taken..).unwrap_or_default();
     }
@@ -139,17 +141,17 @@ fn string(text: &str, quote: char) -> usize {
 }
 
 /// Finds what modules mean.
-pub(super) struct Python<'s> {
-    snapshot: &'s Snapshot,
+pub(super) struct PythonResolver<'s> {
+    snapshot: &'s TreePaths,
     /// Folders in which top-level modules are looked for, for everybody.
     roots: Vec<String>,
     /// Folders that hold Python files, at any depth: without `__init__.py` they are packages all the same.
     holders: BTreeSet<String>,
 }
 
-impl<'s> Python<'s> {
+impl<'s> PythonResolver<'s> {
     /// For the files of a tree.
-    pub(super) fn new(snapshot: &'s Snapshot) -> Self {
+    pub(super) fn new(snapshot: &'s TreePaths) -> Self {
         let mut holders = BTreeSet::new();
         for path in [snapshot.ending(".py"), snapshot.ending(".pyi")].concat() {
             let mut dir = split(path).0;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Result;
 
-use crate::planning::snapshot::{Snapshot, join, normal, split, text};
+use crate::planning::snapshot::{TreePaths, join, normal, split, text};
 
 /// Whether a file of this name is read here.
 pub(super) fn is_source(path: &str) -> bool {
@@ -13,7 +13,7 @@ pub(super) fn is_source(path: &str) -> bool {
 
 /// A package of the repository.
 #[derive(Debug, Default)]
-struct Package {
+struct CargoPackage {
     /// As what its library is named in paths, and as what the package is.
     names: [String; 2],
     library_root: String,
@@ -32,8 +32,8 @@ struct Crate {
 }
 
 /// Finds what modules mean.
-pub(super) struct Rust {
-    packages: Vec<Package>,
+pub(super) struct RustResolver {
+    packages: Vec<CargoPackage>,
     crates: Vec<Crate>,
     /// The crate of the library of each name.
     libraries: HashMap<String, usize>,
@@ -44,9 +44,9 @@ pub(super) struct Rust {
 /// What is said in each file.
 pub(super) type Facts = HashMap<String, Vec<String>>;
 
-impl Rust {
+impl RustResolver {
     /// For the files of a tree; `facts` are those of all its Rust files.
-    pub(super) fn new(repo: &gix::Repository, snapshot: &Snapshot, facts: &Facts) -> Result<Self> {
+    pub(super) fn new(repo: &gix::Repository, snapshot: &TreePaths, facts: &Facts) -> Result<Self> {
         let mut packages = Vec::new();
         for path in snapshot.named("Cargo.toml") {
             let Some(id) = snapshot.file(path) else { continue };
@@ -170,7 +170,7 @@ fn below(module: &str, name: &str) -> String {
 }
 
 /// The modules of a crate, by following `mod` from its first file.
-fn modules(snapshot: &Snapshot, root: &str, facts: &Facts) -> BTreeMap<String, String> {
+fn modules(snapshot: &TreePaths, root: &str, facts: &Facts) -> BTreeMap<String, String> {
     let mut found = BTreeMap::from([(String::new(), root.to_owned())]);
     let mut pending = vec![(String::new(), root.to_owned())];
     while let Some((module, file)) = pending.pop() {
@@ -208,7 +208,7 @@ fn modules(snapshot: &Snapshot, root: &str, facts: &Facts) -> BTreeMap<String, S
 }
 
 /// A package and its crates, from its `Cargo.toml`; nothing for a mere workspace.
-fn package(snapshot: &Snapshot, dir: &str, text: &str) -> Option<Package> {
+fn package(snapshot: &TreePaths, dir: &str, text: &str) -> Option<CargoPackage> {
     let manifest: toml::Table = toml::from_str(text).ok()?;
     let word = |table: Option<&toml::Value>, key: &str| {
         table.and_then(|t| t.get(key)).and_then(|v| v.as_str()).map(str::to_owned)
@@ -233,7 +233,7 @@ fn package(snapshot: &Snapshot, dir: &str, text: &str) -> Option<Package> {
             roots.insert(file.to_owned());
         }
     }
-    Some(Package {
+    Some(CargoPackage {
         names: [ident(&word(library, "name").unwrap_or_else(|| name.clone())), ident(&name)],
         library_root,
         roots,

@@ -2,7 +2,7 @@
 
 /// A piece of a file. Comments and literals are gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token<'a> {
+enum RustToken<'a> {
     Word(&'a str),
     /// `::`
     Path,
@@ -16,7 +16,7 @@ enum Token<'a> {
 pub(super) fn facts(text: &str) -> Vec<String> {
     let tokens = tokens(text);
     let mut reader =
-        Reader { tokens: &tokens, at: 0, inside: Vec::new(), depth: 0, found: Vec::new() };
+        FactReader { tokens: &tokens, at: 0, inside: Vec::new(), depth: 0, found: Vec::new() };
     reader.read();
     let mut found = reader.found;
     found.sort_unstable();
@@ -24,8 +24,8 @@ pub(super) fn facts(text: &str) -> Vec<String> {
     found
 }
 
-struct Reader<'t, 'a> {
-    tokens: &'t [Token<'a>],
+struct FactReader<'t, 'a> {
+    tokens: &'t [RustToken<'a>],
     at: usize,
     /// Modules whose braces are open, and how deep each began.
     inside: Vec<(&'a str, usize)>,
@@ -38,8 +38,8 @@ fn is_root(word: &str) -> bool {
     matches!(word, "crate" | "self" | "super")
 }
 
-impl<'a> Reader<'_, 'a> {
-    fn peek(&self, ahead: usize) -> Option<Token<'a>> {
+impl<'a> FactReader<'_, 'a> {
+    fn peek(&self, ahead: usize) -> Option<RustToken<'a>> {
         self.tokens.get(self.at + ahead).copied()
     }
 
@@ -51,15 +51,23 @@ impl<'a> Reader<'_, 'a> {
         let mut file: Option<&'a str> = None;
         while let Some(token) = self.peek(0) {
             match (token, self.peek(1), self.peek(2)) {
-                (Token::Mark('#'), Some(Token::Mark('[')), Some(Token::Word("path"))) => {
-                    if let (Some(Token::Mark('=')), Some(Token::Text(text))) =
+                (
+                    RustToken::Mark('#'),
+                    Some(RustToken::Mark('[')),
+                    Some(RustToken::Word("path")),
+                ) => {
+                    if let (Some(RustToken::Mark('=')), Some(RustToken::Text(text))) =
                         (self.peek(3), self.peek(4))
                     {
                         file = Some(text);
                         self.at += 5;
                     }
                 }
-                (Token::Word("mod"), Some(Token::Word(name)), Some(Token::Mark(';'))) => {
+                (
+                    RustToken::Word("mod"),
+                    Some(RustToken::Word(name)),
+                    Some(RustToken::Mark(';')),
+                ) => {
                     let mut path: Vec<_> = self.inside.iter().map(|(n, _)| *n).collect();
                     path.push(plain(name));
                     let path = path.join("::");
@@ -69,34 +77,42 @@ impl<'a> Reader<'_, 'a> {
                     });
                     self.at += 2;
                 }
-                (Token::Word("mod"), Some(Token::Word(name)), Some(Token::Mark('{'))) => {
+                (
+                    RustToken::Word("mod"),
+                    Some(RustToken::Word(name)),
+                    Some(RustToken::Mark('{')),
+                ) => {
                     file = None;
                     self.inside.push((plain(name), self.depth));
                     self.depth += 1;
                     self.at += 2;
                 }
-                (Token::Mark('{'), ..) => self.depth += 1,
-                (Token::Mark('}'), ..) => {
+                (RustToken::Mark('{'), ..) => self.depth += 1,
+                (RustToken::Mark('}'), ..) => {
                     self.depth = self.depth.saturating_sub(1);
                     if self.inside.last().is_some_and(|(_, depth)| *depth == self.depth) {
                         self.inside.pop();
                     }
                 }
-                (Token::Word("extern"), Some(Token::Word("crate")), Some(Token::Word(name))) => {
+                (
+                    RustToken::Word("extern"),
+                    Some(RustToken::Word("crate")),
+                    Some(RustToken::Word(name)),
+                ) => {
                     self.found.push(format!("e:{}", plain(name)));
                     self.at += 2;
                 }
-                (Token::Word("use"), Some(_), _) => {
+                (RustToken::Word("use"), Some(_), _) => {
                     self.at += 1;
-                    if self.peek(0) == Some(Token::Path) {
+                    if self.peek(0) == Some(RustToken::Path) {
                         self.at += 1;
                     }
                     self.tree(&mut Vec::new());
                     continue;
                 }
                 // A path in an expression or a type; `self.x` is none.
-                (Token::Word(word), Some(Token::Path), Some(Token::Word(_))) => {
-                    let after_path = self.at > 0 && self.tokens[self.at - 1] == Token::Path;
+                (RustToken::Word(word), Some(RustToken::Path), Some(RustToken::Word(_))) => {
+                    let after_path = self.at > 0 && self.tokens[self.at - 1] == RustToken::Path;
                     let lower = word.starts_with(|c: char| c.is_lowercase() || c == '_');
                     if !after_path && (is_root(word) || lower) {
                         self.plain_path();
@@ -112,11 +128,11 @@ impl<'a> Reader<'_, 'a> {
     /// A path without branches.
     fn plain_path(&mut self) {
         let mut parts = Vec::new();
-        while let Some(Token::Word(word)) = self.peek(0) {
+        while let Some(RustToken::Word(word)) = self.peek(0) {
             parts.push(plain(word));
             self.at += 1;
             match (self.peek(0), self.peek(1)) {
-                (Some(Token::Path), Some(Token::Word(_))) => self.at += 1,
+                (Some(RustToken::Path), Some(RustToken::Word(_))) => self.at += 1,
                 _ => break,
             }
         }
@@ -128,32 +144,32 @@ impl<'a> Reader<'_, 'a> {
         let before = stem.len();
         while let Some(token) = self.peek(0) {
             match token {
-                Token::Word("as") => self.at += 2,
-                Token::Word(word) => {
+                RustToken::Word("as") => self.at += 2,
+                RustToken::Word(word) => {
                     stem.push(plain(word));
                     self.at += 1;
                 }
-                Token::Path => self.at += 1,
-                Token::Mark('*') => {
+                RustToken::Path => self.at += 1,
+                RustToken::Mark('*') => {
                     stem.push("*");
                     self.at += 1;
                 }
-                Token::Mark('{') => {
+                RustToken::Mark('{') => {
                     self.at += 1;
                     loop {
                         self.tree(stem);
                         let next = self.peek(0);
-                        if matches!(next, Some(Token::Mark(',' | '}'))) {
+                        if matches!(next, Some(RustToken::Mark(',' | '}'))) {
                             self.at += 1;
                         }
-                        if next != Some(Token::Mark(',')) {
+                        if next != Some(RustToken::Mark(',')) {
                             break;
                         }
                     }
                     stem.truncate(before);
                     return;
                 }
-                Token::Mark(_) | Token::Text(_) => break,
+                RustToken::Mark(_) | RustToken::Text(_) => break,
             }
         }
         if stem.len() > before {
@@ -179,7 +195,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-fn tokens(text: &str) -> Vec<Token<'_>> {
+fn tokens(text: &str) -> Vec<RustToken<'_>> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -190,23 +206,23 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
             taken = block_comment(rest);
         } else if let Some((length, inside)) = raw_string(rest) {
             taken = length;
-            found.push(Token::Text(inside));
+            found.push(RustToken::Text(inside));
         } else if c == '"' {
             taken = string(rest);
-            found.push(Token::Text(rest.get(1..taken - 1).unwrap_or_default()));
+            found.push(RustToken::Text(rest.get(1..taken - 1).unwrap_or_default()));
         } else if c == '\'' {
             taken = character(rest);
         } else if rest.starts_with("r#") && rest[2..].starts_with(is_word) {
             taken = 2 + rest[2..].find(|c| !is_word(c)).unwrap_or(rest.len() - 2);
-            found.push(Token::Word(&rest[..taken]));
+            found.push(RustToken::Word(&rest[..taken]));
         } else if is_word(c) {
             taken = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-            found.push(Token::Word(&rest[..taken]));
+            found.push(RustToken::Word(&rest[..taken]));
         } else if rest.starts_with("::") {
             taken = 2;
-            found.push(Token::Path);
+            found.push(RustToken::Path);
         } else if !c.is_whitespace() {
-            found.push(Token::Mark(c));
+            found.push(RustToken::Mark(c));
         }
         rest = rest.get(taken..).unwrap_or_default();
     }

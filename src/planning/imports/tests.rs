@@ -2,32 +2,32 @@
 
 use super::*;
 use crate::planning::tests::{all, blobs, repository};
-use crate::planning::{Group, Order, Spec, discover};
+use crate::planning::{Grouping, PlanSpec, TaskOrder, discover};
 
 /// The edges of all files of a tree as text: `a.js>b.js`.
 fn edges(files: &[(&str, &str)]) -> String {
     let (_dir, repo) = repository();
     let base = blobs(&repo, files);
-    let spec = Spec {
+    let spec = PlanSpec {
         include: &all,
-        group: Group::File,
-        order: Order::Dependency,
+        group: Grouping::File,
+        order: TaskOrder::Dependency,
         max_files: 1,
         max_lines: 1,
         scope_dir: "",
         scope_files: &all,
         edges: None,
         listed: None,
-        settled: &|_| false,
+        is_done: &|_| false,
         budget: None,
     };
-    let mut cache = Cache::default();
+    let mut cache = PlanCache::default();
     let (files, _) = discover::discover(&repo, base, &spec, &mut cache).unwrap();
     let graph = graph(&repo, base, &files, &mut cache).unwrap();
     // What is kept gives the same graph.
-    let mut kept = Cache::read(&cache.written().unwrap());
+    let mut kept = PlanCache::from_bytes(&cache.to_bytes().unwrap());
     assert_eq!(super::graph(&repo, base, &files, &mut kept).unwrap(), graph);
-    assert_eq!(kept.written(), None, "nothing was read again");
+    assert_eq!(kept.to_bytes(), None, "nothing was read again");
     let mut shown = Vec::new();
     for (from, needs) in graph.needs.iter().enumerate() {
         shown.extend(needs.iter().map(|to| format!("{}>{}", files[from].path, files[*to].path)));
@@ -308,11 +308,11 @@ fn another_tools_graph_is_taken_as_it_is() {
     let base =
         blobs(&repo, &[("src/a.js", ""), ("src/b.js", ""), ("src/in/c.x", ""), ("d.js", "")]);
     let id = base;
-    let file = |path: &str| File { path: path.into(), lines: 1, bytes: 1, tokens: 1, id };
+    let file = |path: &str| PlanFile { path: path.into(), lines: 1, bytes: 1, tokens: 1, id };
     let files = ["d.js", "src/a.js", "src/b.js", "src/in/c.x"].map(file);
     let read = |text: &str, folders: &[&str]| {
         let folders = folders.iter().map(ToString::to_string).collect();
-        given_graph(&repo, base, &Given { edges: parse(text)?, folders }, &files)
+        given_graph(&repo, base, &ExternalGraph { edges: parse(text)?, folders }, &files)
     };
     let needs = |text, folders| read(text, folders).unwrap().0.needs;
     let expected = vec![vec![], vec![2, 3], vec![0], vec![]];

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use gix::ThreadSafeRepository;
 use oxc_resolver::{FileMetadata, FileSystem, ResolveError};
 
-use crate::planning::snapshot::{Snapshot, join, normal, split, text};
+use crate::planning::snapshot::{TreePaths, join, normal, split, text};
 
 /// Where the tree is taken to be: deep enough that no `../` climbs out of it and in again.
 const TOP: &str = "/harness/base/tree";
@@ -36,12 +36,12 @@ pub(super) type Packages = HashMap<String, String>;
 #[derive(Clone, Default)]
 pub(super) struct VirtualFiles {
     /// Nothing: the tree is empty, which is what the resolver makes where nobody gives it another.
-    inner: Option<Arc<Inner>>,
+    inner: Option<Arc<TreeFiles>>,
 }
 
-struct Inner {
+struct TreeFiles {
     repo: ThreadSafeRepository,
-    snapshot: Arc<Snapshot>,
+    snapshot: Arc<TreePaths>,
     /// Folder of each package by its name.
     packages: Packages,
     /// Folders that hold a `package.json`.
@@ -49,7 +49,7 @@ struct Inner {
 }
 
 /// What is at a path.
-enum Entry {
+enum VirtualEntry {
     File(gix::ObjectId),
     Folder,
     /// A link to another path of the tree.
@@ -76,7 +76,7 @@ pub(super) fn package_of(specifier: &str) -> (&str, &str) {
 
 /// The packages of a repository, by name. Of two with the same name the one that lies higher counts; what is installed
 /// or belongs to tests of tools is not asked for by name.
-pub(super) fn packages(repo: &gix::Repository, snapshot: &Snapshot) -> anyhow::Result<Packages> {
+pub(super) fn packages(repo: &gix::Repository, snapshot: &TreePaths) -> anyhow::Result<Packages> {
     let mut found: Vec<(usize, String, String)> = Vec::new();
     for path in snapshot.named("package.json") {
         let dir = split(path).0;
@@ -98,32 +98,32 @@ pub(super) fn packages(repo: &gix::Repository, snapshot: &Snapshot) -> anyhow::R
 
 impl VirtualFiles {
     /// The file system of a tree.
-    pub(super) fn of(repo: &gix::Repository, snapshot: Arc<Snapshot>, packages: Packages) -> Self {
+    pub(super) fn of(repo: &gix::Repository, snapshot: Arc<TreePaths>, packages: Packages) -> Self {
         let roots = snapshot.named("package.json").iter().map(|p| split(p).0.to_owned()).collect();
         let repo = repo.clone().into_sync();
-        Self { inner: Some(Arc::new(Inner { repo, snapshot, packages, roots })) }
+        Self { inner: Some(Arc::new(TreeFiles { repo, snapshot, packages, roots })) }
     }
 
-    fn at(&self, path: &Path) -> Result<Entry> {
+    fn at(&self, path: &Path) -> Result<VirtualEntry> {
         let missing = || Error::new(ErrorKind::NotFound, "not in the tree");
         let Some(path) = inner(path) else {
             // The folders above the tree.
             let above = path.to_str().is_some_and(|p| TOP.starts_with(p));
-            return if above { Ok(Entry::Folder) } else { Err(missing()) };
+            return if above { Ok(VirtualEntry::Folder) } else { Err(missing()) };
         };
         self.inner.as_ref().and_then(|tree| tree.entry(path)).ok_or_else(missing)
     }
 
     /// The same, with links followed.
-    fn behind(&self, path: &Path) -> Result<Entry> {
+    fn behind(&self, path: &Path) -> Result<VirtualEntry> {
         match self.at(path)? {
-            Entry::Link(to) => self.behind(&outer(&to)),
-            found @ (Entry::File(_) | Entry::Folder) => Ok(found),
+            VirtualEntry::Link(to) => self.behind(&outer(&to)),
+            found @ (VirtualEntry::File(_) | VirtualEntry::Folder) => Ok(found),
         }
     }
 
     fn text(&self, path: &Path) -> Result<String> {
-        let (Entry::File(id), Some(tree)) = (self.behind(path)?, &self.inner) else {
+        let (VirtualEntry::File(id), Some(tree)) = (self.behind(path)?, &self.inner) else {
             return Err(Error::new(ErrorKind::InvalidInput, "not a file"));
         };
         let text = text(&tree.repo.to_thread_local(), id).map_err(Error::other)?;
@@ -139,13 +139,13 @@ impl VirtualFiles {
     }
 }
 
-impl Inner {
-    fn entry(&self, path: &str) -> Option<Entry> {
+impl TreeFiles {
+    fn entry(&self, path: &str) -> Option<VirtualEntry> {
         if let Some(id) = self.snapshot.file(path) {
-            return Some(Entry::File(id));
+            return Some(VirtualEntry::File(id));
         }
         if self.snapshot.has_folder(path) {
-            return Some(Entry::Folder);
+            return Some(VirtualEntry::Folder);
         }
         if let Some(name) = path.strip_prefix(MODULES) {
             return self.installed(name);
@@ -154,26 +154,27 @@ impl Inner {
         if let Some(dir) = path.strip_suffix("tsconfig.json")
             && let Some(id) = self.snapshot.file(&format!("{dir}jsconfig.json"))
         {
-            return Some(Entry::File(id));
+            return Some(VirtualEntry::File(id));
         }
-        self.source_of(path).map(Entry::Link)
+        self.source_of(path).map(VirtualEntry::Link)
     }
 
     /// What is in the folder of installed packages, at the top: links to the packages of the repository.
-    fn installed(&self, name: &str) -> Option<Entry> {
+    fn installed(&self, name: &str) -> Option<VirtualEntry> {
         let name = name.strip_prefix('/').unwrap_or(name);
         if name.is_empty() {
-            return (!self.packages.is_empty()).then_some(Entry::Folder);
+            return (!self.packages.is_empty()).then_some(VirtualEntry::Folder);
         }
         let (package, below) = package_of(name);
         if let Some(dir) = self.packages.get(package) {
             let to = join(dir, below.trim_start_matches('/'));
-            return (below.is_empty() || self.entry(&to).is_some()).then_some(Entry::Link(to));
+            return (below.is_empty() || self.entry(&to).is_some())
+                .then_some(VirtualEntry::Link(to));
         }
         let scope = format!("{name}/");
         let is_scope = name.starts_with('@') && !name.contains('/');
         let filled = || self.packages.keys().any(|p| p.starts_with(&scope));
-        (is_scope && filled()).then_some(Entry::Folder)
+        (is_scope && filled()).then_some(VirtualEntry::Folder)
     }
 
     /// The source from which a build would make a file that the commit does not have.
@@ -265,23 +266,23 @@ impl FileSystem for VirtualFiles {
 
     fn metadata(&self, path: &Path) -> Result<FileMetadata> {
         Ok(match self.behind(path)? {
-            Entry::Folder => FileMetadata::new(false, true, false),
-            Entry::File(_) | Entry::Link(_) => FileMetadata::new(true, false, false),
+            VirtualEntry::Folder => FileMetadata::new(false, true, false),
+            VirtualEntry::File(_) | VirtualEntry::Link(_) => FileMetadata::new(true, false, false),
         })
     }
 
     fn symlink_metadata(&self, path: &Path) -> Result<FileMetadata> {
         Ok(match self.at(path)? {
-            Entry::File(_) => FileMetadata::new(true, false, false),
-            Entry::Folder => FileMetadata::new(false, true, false),
-            Entry::Link(_) => FileMetadata::new(false, false, true),
+            VirtualEntry::File(_) => FileMetadata::new(true, false, false),
+            VirtualEntry::Folder => FileMetadata::new(false, true, false),
+            VirtualEntry::Link(_) => FileMetadata::new(false, false, true),
         })
     }
 
     fn read_link(&self, path: &Path) -> std::result::Result<PathBuf, ResolveError> {
         match self.at(path)? {
-            Entry::Link(to) => Ok(outer(&to)),
-            Entry::File(_) | Entry::Folder => {
+            VirtualEntry::Link(to) => Ok(outer(&to)),
+            VirtualEntry::File(_) | VirtualEntry::Folder => {
                 Err(Error::new(ErrorKind::InvalidInput, "not a link").into())
             }
         }
@@ -290,8 +291,8 @@ impl FileSystem for VirtualFiles {
     fn canonicalize(&self, path: &Path) -> Result<PathBuf> {
         let path = inner(path).and_then(normal).ok_or(ErrorKind::NotFound)?;
         match self.at(&outer(&path))? {
-            Entry::Link(to) => Ok(outer(&to)),
-            Entry::File(_) | Entry::Folder => Ok(outer(&path)),
+            VirtualEntry::Link(to) => Ok(outer(&to)),
+            VirtualEntry::File(_) | VirtualEntry::Folder => Ok(outer(&path)),
         }
     }
 }
