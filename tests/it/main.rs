@@ -29,6 +29,7 @@ mod requests;
 mod reviews;
 mod sandbox;
 mod scenarios;
+mod screens;
 mod sessions;
 mod trains;
 mod transcripts;
