@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
-use super::replan::{self, Look, Wish};
-use super::{jobfile, opened, prompts};
+use super::replan::{self, PlanOverrides, ReplanPreview};
+use super::{job_file, prompts, workspace};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind};
 use crate::domain::id::{Oid, RunId, TaskId};
@@ -23,11 +23,11 @@ use crate::ui::Ui;
 pub(super) fn adopt(
     store: &Store,
     run: &RunId,
-    found: &jobfile::Found,
-    wish: &Wish,
+    found: &job_file::LoadedJob,
+    overrides: &PlanOverrides,
     ui: &Ui,
 ) -> Result<bool> {
-    let loaded = opened::load(store, run)?;
+    let loaded = workspace::load_run(store, run)?;
     if loaded.manifest.job != found.name {
         return Ok(false);
     }
@@ -35,7 +35,7 @@ pub(super) fn adopt(
     let old = job::parse(&loaded.job_text, &file)?;
     let stays = stays(&old, &found.job);
     if !stays.is_empty() {
-        ui.say(&format!(
+        ui.status(&format!(
             "note: {} has changed in {} since the run `{run}` was made; the run goes on with the job that it pinned \
              (`--run NAME` makes a new run)",
             found.file,
@@ -43,13 +43,13 @@ pub(super) fn adopt(
         ));
         return Ok(false);
     }
-    let look = replan::look(store, &loaded, found, wish)?;
-    let base = match &look {
-        Some(look) => look.manifest.base()?,
+    let preview = replan::preview(store, &loaded, found, overrides)?;
+    let base = match &preview {
+        Some(preview) => preview.manifest.base()?,
         None => loaded.manifest.base()?,
     };
     let mut pinned: BTreeMap<_, _> =
-        jobfile::pinned(store.repo(), found, &base)?.into_iter().collect();
+        job_file::pinned_files(store.repo(), found, &base)?.into_iter().collect();
     // What is not there any more stays as it was: a run carries what it needs.
     let named: BTreeSet<String> = job::files_named(&found.job).into_iter().collect();
     for (path, bytes) in store.pinned(&loaded.ledger.run_tip.tree)? {
@@ -59,34 +59,35 @@ pub(super) fn adopt(
     }
     let pinned: Vec<_> = pinned.into_iter().collect();
     let mut tree = store.repinned(&loaded.ledger.run_tip.tree, &found.text, &pinned)?;
-    if let Some(look) = &look {
-        tree = store.replanned(&tree, &look.manifest, &look.again.plan, &look.said)?;
+    if let Some(preview) = &preview {
+        tree = store.replanned(&tree, &preview.manifest, &preview.again.plan, &preview.printed)?;
     }
     if tree == loaded.ledger.run_tip.tree {
         return Ok(false);
     }
-    let tasks =
-        look.as_ref().map_or(&loaded.ledger.state.plan.tasks, |look| &look.again.plan.tasks);
+    let tasks = preview
+        .as_ref()
+        .map_or(&loaded.ledger.state.plan.tasks, |preview| &preview.again.plan.tasks);
     prompts::check(store.repo(), found, tasks)?;
     let mut sections = changed(&old, &found.job);
-    if sections.is_empty() && (look.is_none() || loaded.job_text != found.text) {
+    if sections.is_empty() && (preview.is_none() || loaded.job_text != found.text) {
         let same = loaded.job_text == found.text;
         sections.push(if same { "a file that it names" } else { "its words only" }.to_owned());
     }
     if !sections.is_empty() {
-        ui.say(&format!(
+        ui.status(&format!(
             "{} has changed ({}); the run `{run}` goes on with it",
             found.file,
             sections.join(", ")
         ));
     }
-    if let Some(look) = &look {
-        ui.say(look.listing(run).trim_end());
-        look.notes.iter().for_each(|note| ui.say(note));
+    if let Some(preview) = &preview {
+        ui.status(preview.listing(run).trim_end());
+        preview.notes.iter().for_each(|note| ui.status(note));
     }
     let words = sections.is_empty() || sections == ["its words only"];
-    let real = !words || look.as_ref().is_some_and(|look| !look.again.is_unchanged());
-    pin(store, loaded, tree, sections, look.as_ref())?;
+    let real = !words || preview.as_ref().is_some_and(|preview| !preview.again.is_unchanged());
+    pin(store, loaded, tree, sections, preview.as_ref())?;
     Ok(real)
 }
 
@@ -95,34 +96,34 @@ fn pin(
     loaded: LoadedRun,
     tree: Oid,
     sections: Vec<String>,
-    look: Option<&Look>,
+    preview: Option<&ReplanPreview>,
 ) -> Result<()> {
     let mut ledger = loaded.ledger;
-    let proof = opened::hold(store, &ledger.state.id)?;
+    let proof = workspace::hold(store, &ledger.state.id)?;
     let mut batch = Batch { run_tree: Some(tree), ..Batch::default() };
     if !sections.is_empty() {
         let kind = RunEventKind::JobChanged(sections);
         batch.decisions.push(Decision::Run(RunEvent { at: ambient::now(), kind }));
     }
-    if let Some(look) = look {
+    if let Some(preview) = preview {
         let chains: BTreeSet<_> = ledger.tips.keys().cloned().collect();
         let has_chain = |task: &TaskId| chains.contains(task);
-        store.create_tasks(proof.run(), &look.begun(&has_chain))?;
+        store.create_tasks(proof.run(), &preview.begun(&has_chain))?;
         failpoint::hit("replan.tasks");
-        batch.decisions.extend(look.decisions(&ledger.state, &has_chain));
-        batch.moves.extend(look.target.clone());
+        batch.decisions.extend(preview.decisions(&ledger.state, &has_chain));
+        batch.moves.extend(preview.target.clone());
     }
     ledger.record(store, &proof, &mut batch)?;
     failpoint::hit("replan.recorded");
     store.barrier()?;
-    for task in look.iter().flat_map(|look| look.dropped()) {
+    for task in preview.iter().flat_map(|preview| preview.dropped()) {
         engine::recover::stop_one(store, proof.run(), task);
     }
     Ok(())
 }
 
 /// Whether a job is about something else than the run was: then what is done says nothing of it.
-pub(super) fn is_other_work(loaded: &LoadedRun, found: &jobfile::Found) -> bool {
+pub(super) fn is_other_work(loaded: &LoadedRun, found: &job_file::LoadedJob) -> bool {
     let Ok(old) = job::parse(&loaded.job_text, &loaded.manifest.file) else { return true };
     const SAME: [&str; 5] = ["[plan]", "[worktree]", "[retry]", "[limits]", "[queue]"];
     changed(&old, &found.job).iter().any(|section| !SAME.contains(&section.as_str()))

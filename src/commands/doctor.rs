@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{jobfile, opened, plan, prompts};
+use super::{job_file, plan, prompts, workspace};
 use crate::ambient;
 use crate::cli;
 use crate::domain::id::RunId;
@@ -18,13 +18,13 @@ use crate::ui::{Ui, table};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Level {
+enum Severity {
     Ok,
     Note,
     Problem,
 }
 
-impl Level {
+impl Severity {
     fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -34,36 +34,36 @@ impl Level {
     }
 }
 
-type Finding = (Level, String, String);
+type Diagnosis = (Severity, String, String);
 
 /// `git harness doctor`
 pub(super) fn run(here: &Path, args: &cli::DoctorArgs, ui: &Ui) -> Result<u8> {
-    let mut found: Vec<Finding> = Vec::new();
-    let store = opened::store(here)?;
-    found.push((Level::Ok, "git".into(), format!("version {}", store.git().version())));
+    let mut found: Vec<Diagnosis> = Vec::new();
+    let store = workspace::open_store(here)?;
+    found.push((Severity::Ok, "git".into(), format!("version {}", store.git().version())));
     let folder = store.repo().common_dir().display().to_string();
-    found.push((Level::Ok, "repository".into(), folder));
+    found.push((Severity::Ok, "repository".into(), folder));
     state(&store, &mut found)?;
     let mut wanted = None;
-    match jobfile::find(store.repo(), here, args.job.as_deref()) {
+    match job_file::load(store.repo(), here, args.job.as_deref()) {
         Err(problem) if args.job.is_none() && !has_default(&store) => {
             drop(problem);
             found.push((
-                Level::Note,
+                Severity::Note,
                 "job".into(),
                 "no `harness.toml` here; name one to have it checked".into(),
             ));
         }
-        Err(problem) => found.push((Level::Problem, "job".into(), format!("{problem:#}"))),
+        Err(problem) => found.push((Severity::Problem, "job".into(), format!("{problem:#}"))),
         Ok(job) => {
-            found.push((Level::Ok, "job".into(), format!("{} (`{}`)", job.file, job.name)));
+            found.push((Severity::Ok, "job".into(), format!("{} (`{}`)", job.file, job.name)));
             check_job(&store, &job, &mut found);
             wanted = Some(job);
         }
     }
     agents::check(here, wanted.as_ref(), &mut found);
     manual(&mut found);
-    let bad = found.iter().filter(|f| f.0 == Level::Problem).count();
+    let bad = found.iter().filter(|f| f.0 == Severity::Problem).count();
     if args.json {
         let list: Vec<_> = found
             .iter()
@@ -84,26 +84,26 @@ fn has_default(store: &Store) -> bool {
     store.repo().top().is_some_and(|top| top.join(crate::job::FILE_NAME).is_file())
 }
 
-fn state(store: &Store, found: &mut Vec<Finding>) -> Result<()> {
+fn state(store: &Store, found: &mut Vec<Diagnosis>) -> Result<()> {
     let broken = store.broken_refs()?;
     if broken.is_empty() {
-        found.push((Level::Ok, "refs".into(), "none of ours is broken".into()));
+        found.push((Severity::Ok, "refs".into(), "none of ours is broken".into()));
     }
     for name in broken {
         let advice = "broken; the next `git harness start` of its run puts it into quarantine";
-        found.push((Level::Problem, name, advice.into()));
+        found.push((Severity::Problem, name, advice.into()));
     }
     notes(store, found);
     let runs = store.runs()?;
-    let driven = runs.iter().filter_map(|r: &RunId| Some((r, opened::driver(store, r)?)));
+    let driven = runs.iter().filter_map(|r: &RunId| Some((r, workspace::driver(store, r)?)));
     for (run, driver) in driven {
-        found.push((Level::Note, format!("run {run}"), format!("driven by {driver}")));
+        found.push((Severity::Note, format!("run {run}"), format!("driven by {driver}")));
     }
     Ok(())
 }
 
 /// What makes provenance survive a rebase, and be seen. Offered, and never set behind anybody's back.
-fn notes(store: &Store, found: &mut Vec<Finding>) {
+fn notes(store: &Store, found: &mut Vec<Diagnosis>) {
     let settings = [
         (
             "notes.rewriteRef",
@@ -114,7 +114,7 @@ fn notes(store: &Store, found: &mut Vec<Finding>) {
     for (key, what) in settings {
         if !store.repo().settings(key).iter().any(|value| covers(value)) {
             let said = format!("`git config --add {key} {}` {what}", layout::NOTES);
-            found.push((Level::Note, key.into(), said));
+            found.push((Severity::Note, key.into(), said));
         }
     }
 }
@@ -125,28 +125,28 @@ fn covers(value: &str) -> bool {
         || value.strip_suffix('*').is_some_and(|start| layout::NOTES.starts_with(start))
 }
 
-fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>) {
+fn check_job(store: &Store, found_job: &job_file::LoadedJob, found: &mut Vec<Diagnosis>) {
     let job = &found_job.job;
     let repo = store.repo();
     let base = match repo.resolve_commit(&job.job.base) {
         Ok(base) => base,
         Err(problem) => {
-            found.push((Level::Problem, "base".into(), format!("{problem:#}")));
+            found.push((Severity::Problem, "base".into(), format!("{problem:#}")));
             return;
         }
     };
     let mut tasks = Vec::new();
-    match plan::make(repo, found_job, &base, plan::Scope::default()) {
+    match plan::plan_job(repo, found_job, &base, plan::PlanScope::default()) {
         Ok(made) => {
             tasks = made.planned.plan.tasks;
             let said = format!("{} tasks at {}", tasks.len(), base.short());
-            found.push((Level::Ok, "plan".into(), said));
+            found.push((Severity::Ok, "plan".into(), said));
         }
-        Err(problem) => found.push((Level::Problem, "plan".into(), format!("{problem:#}"))),
+        Err(problem) => found.push((Severity::Problem, "plan".into(), format!("{problem:#}"))),
     }
     match prompts::check(repo, found_job, &tasks) {
-        Ok(said) => found.extend(said.into_iter().map(|s| (Level::Note, "prompt".into(), s))),
-        Err(problem) => found.push((Level::Problem, "prompt".into(), format!("{problem:#}"))),
+        Ok(said) => found.extend(said.into_iter().map(|s| (Severity::Note, "prompt".into(), s))),
+        Err(problem) => found.push((Severity::Problem, "prompt".into(), format!("{problem:#}"))),
     }
     programs(repo.top(), job, found);
     let callers =
@@ -154,7 +154,7 @@ fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>
     for (section, agent) in callers.into_iter().flatten() {
         for name in agent.env.iter().filter(|name| ambient::variable(name).is_none()) {
             let said = format!("named in `[{section}] env` but not set");
-            found.push((Level::Note, format!("variable {name}"), said));
+            found.push((Severity::Note, format!("variable {name}"), said));
         }
     }
     if let Some(target) = &job.job.target {
@@ -162,26 +162,26 @@ fn check_job(store: &Store, found_job: &jobfile::Found, found: &mut Vec<Finding>
         let worktrees = repo.checked_out_at(&full).unwrap_or_default();
         for path in worktrees {
             let said = format!("checked out in {}: it will follow what lands", path.display());
-            found.push((Level::Note, format!("target {target}"), said));
+            found.push((Severity::Note, format!("target {target}"), said));
         }
     }
-    found.push(writable(&opened::worktrees_root(repo, job)));
+    found.push(writable(&workspace::worktrees_root(repo, job)));
 }
 
-fn writable(root: &Path) -> Finding {
+fn writable(root: &Path) -> Diagnosis {
     let mut existing = root.to_path_buf();
     while !existing.exists() && existing.pop() {}
     let probe = rustix::fs::access(&existing, rustix::fs::Access::WRITE_OK);
     match probe {
-        Ok(()) => (Level::Ok, "worktrees".into(), format!("will be in {}", root.display())),
+        Ok(()) => (Severity::Ok, "worktrees".into(), format!("will be in {}", root.display())),
         Err(problem) => {
             let said = format!("cannot be made in {}: {problem}", existing.display());
-            (Level::Problem, "worktrees".into(), said)
+            (Severity::Problem, "worktrees".into(), said)
         }
     }
 }
 
-fn programs(top: Option<&Path>, job: &Job, found: &mut Vec<Finding>) {
+fn programs(top: Option<&Path>, job: &Job, found: &mut Vec<Diagnosis>) {
     let mut needed: Vec<(String, &String)> = Vec::new();
     if job.agent.preset == "command" {
         needed.extend(job.agent.command.first().map(|p| ("agent".to_owned(), p)));
@@ -200,8 +200,8 @@ fn programs(top: Option<&Path>, job: &Job, found: &mut Vec<Finding>) {
             continue;
         }
         match locate(top, program) {
-            Some(path) => found.push((Level::Ok, what, path.display().to_string())),
-            None => found.push((Level::Problem, what, format!("program not found: {program}"))),
+            Some(path) => found.push((Severity::Ok, what, path.display().to_string())),
+            None => found.push((Severity::Problem, what, format!("program not found: {program}"))),
         }
     }
 }
@@ -215,12 +215,16 @@ fn locate(top: Option<&Path>, program: &str) -> Option<PathBuf> {
     process::in_path(program.as_ref(), path.as_ref(), top.unwrap_or(Path::new("."))).ok()
 }
 
-fn manual(found: &mut Vec<Finding>) {
+fn manual(found: &mut Vec<Diagnosis>) {
     let installed =
         super::man::prefix().is_some_and(|p| p.join("share/man/man1/git-harness.1").is_file());
     found.push(if installed {
-        (Level::Ok, "manual".into(), "`git help harness` works".into())
+        (Severity::Ok, "manual".into(), "`git help harness` works".into())
     } else {
-        (Level::Note, "manual".into(), "not installed; `git harness man --install` does it".into())
+        (
+            Severity::Note,
+            "manual".into(),
+            "not installed; `git harness man --install` does it".into(),
+        )
     });
 }

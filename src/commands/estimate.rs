@@ -6,7 +6,7 @@
 //! read its prompt and its sources once and to write as much as the sources are. Agents look around and try again, so that
 //! is the least.
 
-use super::jobfile;
+use super::job_file;
 use crate::domain::plan::Plan;
 use crate::domain::session::Tokens;
 use crate::domain::state::{Phase, RunState};
@@ -21,7 +21,7 @@ const SPEED: u64 = 50;
 const REST: u64 = 20_000;
 
 /// The estimate in a sentence or two. `prompt` is how many tokens a prompt has.
-pub(super) fn words(found: &jobfile::Found, plan: &Plan, prompt: u64) -> String {
+pub(super) fn words(found: &job_file::LoadedJob, plan: &Plan, prompt: u64) -> String {
     let sources: u64 = plan.tasks.iter().map(|t| t.tokens).sum();
     let tokens = Tokens {
         input: sources + prompt * plan.tasks.len() as u64,
@@ -52,7 +52,7 @@ pub(super) fn words(found: &jobfile::Found, plan: &Plan, prompt: u64) -> String 
 
 /// What a plan reckoned with, held against what sessions have reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Measured {
+pub(super) struct PlannedVsReported {
     /// Tasks that were done in one session which said what it used.
     pub tasks: u64,
     /// Tokens that their contexts were planned to hold: prompt, sources, and as much again for the work.
@@ -63,7 +63,7 @@ pub(super) struct Measured {
     pub factor: u64,
 }
 
-impl Measured {
+impl PlannedVsReported {
     /// Measures a run; nothing where no session has said enough. `prompt` is how many tokens a prompt has, by the model's
     /// count.
     pub(super) fn of(state: &RunState, budget: TokenBudget, prompt: u64) -> Option<Self> {
@@ -110,7 +110,7 @@ fn short(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Measured;
+    use super::PlannedVsReported;
     use crate::domain::id::{RunId, TaskId};
     use crate::domain::plan::{Plan, Task};
     use crate::domain::session::{Tokens, Usage};
@@ -131,7 +131,7 @@ mod tests {
         let plan = Plan { tasks: ["a", "b", "c"].map(task).to_vec() };
         let mut state = RunState::new(RunId::parse("r").unwrap(), plan);
         let budget = TokenBudget::default();
-        assert_eq!(Measured::of(&state, budget, 2_000), None);
+        assert_eq!(PlannedVsReported::of(&state, budget, 2_000), None);
         for (name, attempt) in [("a", 1), ("b", 1), ("c", 2)] {
             let s = state.tasks.get_mut(&TaskId::parse(name).unwrap()).unwrap();
             (s.phase, s.attempt) = (Phase::Done, attempt);
@@ -140,7 +140,7 @@ mod tests {
             s.spend.add(Usage { tokens: Some(tokens), cost: None });
         }
         // What needed two attempts says nothing of one.
-        let found = Measured::of(&state, budget, 2_000).unwrap();
+        let found = PlannedVsReported::of(&state, budget, 2_000).unwrap();
         assert_eq!((found.tasks, found.planned, found.reported), (2, 20_000, 30_000));
         assert_eq!(found.factor, 1_725);
         assert_eq!(

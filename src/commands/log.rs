@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{opened, transcript};
+use super::{transcript, workspace};
 use crate::cli;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::state::Phase;
@@ -12,7 +12,7 @@ use crate::error::{self, Advice};
 use crate::store::{Store, codec, layout};
 use crate::ui::{Ui, human, printable};
 
-struct Entry {
+struct LogEntry {
     at: u64,
     chain: String,
     commit: Oid,
@@ -21,7 +21,7 @@ struct Entry {
 
 /// `git harness log`
 pub(super) fn run(here: &Path, args: &cli::LogArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
+    let store = workspace::open_store(here)?;
     let (run, task) = which(&store, &args.names)?;
     if args.follow {
         let Some(task) = task else { return Err(no_task(&store, &run)?) };
@@ -63,7 +63,7 @@ pub(super) fn run(here: &Path, args: &cli::LogArgs, ui: &Ui) -> Result<u8> {
 
 /// Only a task can be followed: names those that are running.
 fn no_task(store: &Store, run: &RunId) -> Result<anyhow::Error> {
-    let loaded = opened::load(store, run)?;
+    let loaded = workspace::load_run(store, run)?;
     let state = &loaded.ledger.state;
     let running = state.tasks.iter().filter(|(_, task)| task.phase == Phase::Running);
     let names: Vec<_> = running.map(|(id, _)| format!("`{run}/{id}`")).collect();
@@ -74,7 +74,7 @@ fn no_task(store: &Store, run: &RunId) -> Result<anyhow::Error> {
     Ok(Advice::new("`--follow` follows one task, and none is named".to_owned(), hint).into())
 }
 
-fn read(store: &Store, name: &str, chain: &str, entries: &mut Vec<Entry>) -> Result<()> {
+fn read(store: &Store, name: &str, chain: &str, entries: &mut Vec<LogEntry>) -> Result<()> {
     let Some(tip) = store.read(name)? else {
         anyhow::bail!(
             "there is nothing at `{name}`; a task that was swept is in the archive of its run"
@@ -84,7 +84,7 @@ fn read(store: &Store, name: &str, chain: &str, entries: &mut Vec<Entry>) -> Res
     for (commit, message) in store.messages(&tip)?.into_iter().rev() {
         let at = codec::trailers(&message).get("Harness-At").and_then(|v| v.parse().ok());
         let (at, chain) = (at.unwrap_or(0), chain.to_owned());
-        entries.push(Entry { at, chain, commit, message });
+        entries.push(LogEntry { at, chain, commit, message });
     }
     Ok(())
 }
@@ -92,9 +92,9 @@ fn read(store: &Store, name: &str, chain: &str, entries: &mut Vec<Entry>) -> Res
 /// `[RUN] [TASK]`, `RUN/TASK`, or a single name that is a run's or a task's.
 fn which(store: &Store, names: &[String]) -> Result<(RunId, Option<TaskId>)> {
     match names {
-        [] => Ok((opened::run(store, None)?, None)),
+        [] => Ok((workspace::find_run(store, None)?, None)),
         [run, task] => {
-            let (run, task) = opened::task(store, task, Some(run))?;
+            let (run, task) = workspace::resolve_task(store, task, Some(run))?;
             Ok((run, Some(task)))
         }
         [name, ..] => {
@@ -103,8 +103,8 @@ fn which(store: &Store, names: &[String]) -> Result<(RunId, Option<TaskId>)> {
             if is_run {
                 return Ok((RunId::parse(name)?, None));
             }
-            let (run, task) = opened::task(store, name, None)?;
-            opened::known(&opened::load(store, &run)?, &task)?;
+            let (run, task) = workspace::resolve_task(store, name, None)?;
+            workspace::find_task(&workspace::load_run(store, &run)?, &task)?;
             Ok((run, Some(task)))
         }
     }

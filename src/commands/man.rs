@@ -83,7 +83,7 @@ pub(crate) fn run(args: &cli::ManArgs, ui: &Ui) -> Result<u8> {
         write_atomic(&path, text.as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    ui.say(&format!("wrote {} pages below {}", PAGES.len(), prefix.join("share/man").display()));
+    ui.status(&format!("wrote {} pages below {}", PAGES.len(), prefix.join("share/man").display()));
     Ok(error::OK)
 }
 

@@ -7,13 +7,12 @@ mod demo;
 mod doctor;
 mod estimate;
 mod init;
-mod jobfile;
+mod job_file;
 mod log;
 pub(crate) mod man;
 mod new;
-mod opened;
 mod plan;
-mod planner;
+mod plan_inputs;
 mod poll;
 mod prompts;
 mod queue;
@@ -30,6 +29,7 @@ mod transcript;
 mod validate;
 mod verify;
 mod why;
+mod workspace;
 
 use clap::{CommandFactory, Parser};
 
@@ -58,7 +58,7 @@ pub fn run() -> u8 {
 fn usage(ui: &Ui, problem: &clap::Error) -> u8 {
     let text = problem.render().to_string();
     if problem.use_stderr() {
-        ui.insist(text.trim_end());
+        ui.message(text.trim_end());
         error::USAGE
     } else {
         ui.result(&text);

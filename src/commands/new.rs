@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::init::recipe_file;
-use super::{jobfile, opened, start};
+use super::{job_file, start, workspace};
 use crate::agent::prompt;
 use crate::ambient;
 use crate::cli;
@@ -45,7 +45,7 @@ const ROUNDS: i64 = 3;
 
 /// `git harness new`
 pub(super) fn run(here: &Path, args: &cli::NewArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
+    let store = workspace::open_store(here)?;
     let Some(top) = store.repo().top().map(Path::to_path_buf) else {
         bail!("this repository has no work tree to write a job into");
     };
@@ -63,13 +63,13 @@ pub(super) fn run(here: &Path, args: &cli::NewArgs, ui: &Ui) -> Result<u8> {
             next_run(&store, &format!("new-{name}"))?
         }
     };
-    ui.say(&format!(
+    ui.status(&format!(
         "an agent writes the job `{name}`, a program checks it, another session grades it"
     ));
     let job = scratch.join(job::FILE_NAME).to_string_lossy().into_owned();
     let code = start::run(here, &start_args(&run, &job), ui)?;
     if code != error::OK {
-        ui.say(&format!(
+        ui.status(&format!(
             "the job is not written yet: `git harness status {run}` says why, and the same command goes on"
         ));
         return Ok(code);
@@ -99,7 +99,7 @@ fn name(args: &cli::NewArgs) -> Result<String> {
 
 /// The run that was begun for this name and has not come to its end.
 fn unfinished(store: &Store, name: &str, scratch: &Path) -> Result<Option<RunId>> {
-    let Some(run) = opened::latest(store, &format!("new-{name}"))? else { return Ok(None) };
+    let Some(run) = workspace::latest_run(store, &format!("new-{name}"))? else { return Ok(None) };
     if !scratch.join(job::FILE_NAME).is_file() {
         return Ok(None);
     }
@@ -151,7 +151,7 @@ fn caller(store: &Store, here: &Path, args: &cli::NewArgs) -> Result<(toml::Tabl
     let mut agent = toml::Table::new();
     let mut presets = toml::Table::new();
     if args.job.is_some() || (default && args.preset.is_none()) {
-        let found = jobfile::find(store.repo(), here, args.job.as_deref())?;
+        let found = job_file::load(store.repo(), here, args.job.as_deref())?;
         let text: toml::Table = toml::from_str(&found.text)?;
         let table = |key: &str| text.get(key).and_then(toml::Value::as_table).cloned();
         agent = table("agent").unwrap_or_default();
@@ -300,7 +300,7 @@ fn deliver(
     });
     let skill = prompt::page(("SKILL.md", SKILL), &values)?;
     write(top, &folder.join("SKILL.md"), skill.as_bytes(), ui)?;
-    ui.say(&format!(
+    ui.status(&format!(
         "next:\n  read {prefix}harness.toml and {prefix}prompt.md: an agent has written them\n  \
          git harness plan {name}            which tasks would there be?\n  \
          git harness start {name} --only TASK   try one"

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{estimate, jobfile, opened, planner, prompts, replan};
+use super::{estimate, job_file, plan_inputs, prompts, replan, workspace};
 use crate::agent::preset::COMMAND;
 use crate::cli;
 use crate::domain::id::{Oid, TaskId};
@@ -20,7 +20,7 @@ use crate::ui::{Ui, human, table};
 
 /// A job's scope, as narrowed on the command line and by what is done already.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Scope<'a> {
+pub(super) struct PlanScope<'a> {
     /// `--scope-dir`
     pub dir: Option<&'a str>,
     /// `--scope-files`
@@ -33,19 +33,19 @@ pub(super) struct Scope<'a> {
 
 /// A plan, and what other programs said of it.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct JobPlan {
     /// The plan.
     pub planned: PlanningResult,
     /// Their words, by a name.
-    pub said: Vec<(String, Vec<u8>)>,
+    pub printed: Vec<(String, Vec<u8>)>,
 }
 
 /// Does something with what a job says of its plan, and keeps what was learnt of the base's blobs.
 fn with_spec<T>(
     repo: &Repo,
     job: &Job,
-    inputs: &planner::Inputs,
-    scope: Scope,
+    inputs: &plan_inputs::PlanInputs,
+    scope: PlanScope,
     what: impl FnOnce(&planning::PlanSpec<'_>, &mut PlanCache) -> Result<T>,
 ) -> Result<T> {
     let dir = scope.dir.unwrap_or(&job.plan.scope_dir);
@@ -87,22 +87,27 @@ fn object_id(base: &Oid) -> Result<gix::ObjectId> {
 /// Plans a job at a commit, be it without a task.
 pub(super) fn planned(
     repo: &Repo,
-    found: &jobfile::Found,
+    found: &job_file::LoadedJob,
     base: &Oid,
-    scope: Scope,
-    inputs: &planner::Inputs,
+    scope: PlanScope,
+    inputs: &plan_inputs::PlanInputs,
 ) -> Result<PlanningResult> {
     repo::refuse_submodules(repo, &repo.tree_of(base)?)?;
     let id = object_id(base)?;
-    let scope = Scope { budget: budget(repo, found)?, ..scope };
+    let scope = PlanScope { budget: budget(repo, found)?, ..scope };
     with_spec(repo, &found.job, inputs, scope, |spec, cache| {
         planning::plan(&repo.local(), id, spec, cache)
     })
 }
 
 /// Plans a job at a commit.
-pub(super) fn make(repo: &Repo, found: &jobfile::Found, base: &Oid, scope: Scope) -> Result<Made> {
-    let inputs = planner::inputs(repo, found, base)?;
+pub(super) fn plan_job(
+    repo: &Repo,
+    found: &job_file::LoadedJob,
+    base: &Oid,
+    scope: PlanScope,
+) -> Result<JobPlan> {
+    let inputs = plan_inputs::collect(repo, found, base)?;
     let planned = planned(repo, found, base, scope, &inputs)?;
     let job = &found.job;
     if planned.plan.tasks.is_empty() && inputs.listed.is_some() {
@@ -117,13 +122,13 @@ pub(super) fn make(repo: &Repo, found: &jobfile::Found, base: &Oid, scope: Scope
         )
         .into());
     }
-    Ok(Made { planned, said: inputs.said })
+    Ok(JobPlan { planned, printed: inputs.printed })
 }
 
 /// The tokens that the sources of a task may have, beside the prompt that this job gives.
-fn budget(repo: &Repo, found: &jobfile::Found) -> Result<Option<TokenLimit>> {
+fn budget(repo: &Repo, found: &job_file::LoadedJob) -> Result<Option<TokenLimit>> {
     let Some(budget) = found.job.plan.budget else { return Ok(None) };
-    let prompt = prompts::Desk::open(repo, found)?.example_tokens()?;
+    let prompt = prompts::PromptSet::open(repo, found)?.example_tokens()?;
     let plain = TokenLimit { most: 0, factor: budget.factor };
     let prompt = plain.model_tokens(prompt);
     let most = budget.sources(prompt);
@@ -140,45 +145,45 @@ fn budget(repo: &Repo, found: &jobfile::Found) -> Result<Option<TokenLimit>> {
 /// `git harness plan`
 pub(super) fn run(here: &Path, args: &cli::PlanArgs, ui: &Ui) -> Result<u8> {
     let repo = Repo::discover(here)?;
-    let found = jobfile::find(&repo, here, args.job.as_deref())?;
+    let found = job_file::load(&repo, here, args.job.as_deref())?;
     let base = repo.resolve_commit(&found.job.job.base)?;
-    let scope = Scope {
+    let scope = PlanScope {
         dir: args.scope_dir.as_deref(),
         files: args.scope_files.as_deref(),
-        ..Scope::default()
+        ..PlanScope::default()
     };
     if args.diff {
         return diff(here, &found, args, ui);
     }
     if args.edges {
-        let inputs = planner::inputs(&repo, &found, &base)?;
+        let inputs = plan_inputs::collect(&repo, &found, &base)?;
         let (edges, warnings) = with_spec(&repo, &found.job, &inputs, scope, |spec, cache| {
             planning::import_edges(&repo.local(), object_id(&base)?, spec, cache)
         })?;
         ui.result(&format!("{}\n", serde_json::to_string_pretty(&edges)?));
         for warning in warnings {
-            ui.say(&format!("warning: {warning}"));
+            ui.status(&format!("warning: {warning}"));
         }
         return Ok(error::OK);
     }
-    let planned = make(&repo, &found, &base, scope)?.planned;
+    let planned = plan_job(&repo, &found, &base, scope)?.planned;
     if args.json {
         ui.result(&planning::to_json(&planned.plan)?);
-        notes(&planned).iter().for_each(|note| ui.say(note));
+        notes(&planned).iter().for_each(|note| ui.status(note));
         return Ok(error::OK);
     }
     if let Some(folder) = &args.prompts {
-        let desk = prompts::Desk::open(&repo, &found)?;
+        let prompts = prompts::PromptSet::open(&repo, &found)?;
         let tasks = &planned.plan.tasks;
-        let said = desk.check(tasks)?;
-        desk.write(tasks, &here.join(folder))?;
+        let said = prompts.check(tasks)?;
+        prompts.write(tasks, &here.join(folder))?;
         ui.result(&format!(
             "wrote {} into {}\n",
             human::number(tasks.len(), "prompt"),
             folder.display()
         ));
         for hint in said {
-            ui.say(&format!("hint: {hint}"));
+            ui.status(&format!("hint: {hint}"));
         }
         return Ok(error::OK);
     }
@@ -188,41 +193,41 @@ pub(super) fn run(here: &Path, args: &cli::PlanArgs, ui: &Ui) -> Result<u8> {
         ui.result(&describe(&planned, &base)?);
         // Of any program one cannot know what it costs.
         if found.preset.name != COMMAND {
-            let prompt = prompts::Desk::open(&repo, &found)?.example_tokens()?;
+            let prompt = prompts::PromptSet::open(&repo, &found)?.example_tokens()?;
             ui.result(&format!("{}\n", estimate::words(&found, &planned.plan, prompt)));
         }
     }
     for note in notes(&planned) {
-        ui.say(&note);
+        ui.status(&note);
     }
     Ok(error::OK)
 }
 
 /// What `start` would make of the job's run.
-fn diff(here: &Path, found: &jobfile::Found, args: &cli::PlanArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
+fn diff(here: &Path, found: &job_file::LoadedJob, args: &cli::PlanArgs, ui: &Ui) -> Result<u8> {
+    let store = workspace::open_store(here)?;
     let run = match &args.run {
-        Some(name) => opened::run(&store, Some(name))?,
-        None => opened::latest(&store, &found.name)?.ok_or_else(|| {
+        Some(name) => workspace::find_run(&store, Some(name))?,
+        None => workspace::latest_run(&store, &found.name)?.ok_or_else(|| {
             let hint = "`git harness plan` shows the plan of a new one";
             Advice::new(format!("the job `{}` has no run yet", found.name), hint)
         })?,
     };
-    let loaded = opened::load(&store, &run)?;
-    let wish = replan::Wish {
+    let loaded = workspace::load_run(&store, &run)?;
+    let overrides = replan::PlanOverrides {
         scope_dir: args.scope_dir.clone(),
         scope_files: args.scope_files.clone(),
         update: args.update,
     };
-    let look = replan::look(&store, &loaded, found, &wish)?;
-    let text = match &look {
+    let preview = replan::preview(&store, &loaded, found, &overrides)?;
+    let text = match &preview {
         None => format!("the plan of the run `{run}` stays as it is\n"),
-        Some(look) if args.json => format!("{}\n", look.json(&run)),
-        Some(look) => look.listing(&run),
+        Some(preview) if args.json => format!("{}\n", preview.json(&run)),
+        Some(preview) => preview.listing(&run),
     };
     ui.result(&text);
-    for note in look.iter().flat_map(|look| &look.notes) {
-        ui.say(note);
+    for note in preview.iter().flat_map(|preview| &preview.notes) {
+        ui.status(note);
     }
     Ok(error::OK)
 }
@@ -288,7 +293,7 @@ fn levels(shape: &PlanStats) -> String {
     )
 }
 
-/// What a person may miss in the plan, and what is not as one would wish.
+/// What a person may miss in the plan, and what is not as one would overrides.
 pub(super) fn notes(planned: &PlanningResult) -> Vec<String> {
     let out = &planned.unplanned;
     let mut notes: Vec<_> = planned.warnings.iter().map(|w| format!("warning: {w}")).collect();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{opened, start};
+use super::{start, workspace};
 use crate::cli;
 use crate::domain::machine::{Observation, Request};
 use crate::domain::state::RunPhase;
@@ -14,31 +14,31 @@ use crate::ui::{Ui, human};
 
 /// `git harness poll`
 pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
-    let run = opened::run(&store, args.run.as_deref())?;
-    let proof = match opened::try_hold(&store, &run)? {
+    let store = workspace::open_store(here)?;
+    let run = workspace::find_run(&store, args.run.as_deref())?;
+    let proof = match workspace::try_hold(&store, &run)? {
         Ok(proof) => proof,
         Err(held) => {
             // Somebody else takes the steps; what there is to say is how it stands.
-            ui.say(&format!("note: {held}"));
-            let state = opened::load(&store, &run)?.ledger.state;
+            ui.status(&format!("note: {held}"));
+            let state = workspace::load_run(&store, &run)?.ledger.state;
             return Ok(if state.ended() { error::ENDED } else { error::OK });
         }
     };
-    let loaded = opened::load(&store, &run)?;
+    let loaded = workspace::load_run(&store, &run)?;
     let state = &loaded.ledger.state;
     if start::over(&loaded) {
-        ui.say(&format!("run {run}: {}", human::counts(state)));
+        ui.status(&format!("run {run}: {}", human::counts(state)));
         return Ok(error::ENDED);
     }
     if state.phase == RunPhase::Cancelled {
-        ui.say(&format!("the run `{run}` is cancelled"));
+        ui.status(&format!("the run `{run}` is cancelled"));
         return Ok(error::ENDED);
     }
     let mut lines = Ui::new(false);
     let mut report = |report: Report<'_>| lines.report(&report);
     let options = Options { wait: false, ..Options::default() };
-    let mut engine = opened::engine(&store, proof, args.jobs, options, &mut report)?;
+    let mut engine = workspace::open_engine(&store, proof, args.jobs, options, &mut report)?;
     if engine.state().waits_to_begin {
         // `start --paused` only made the run; driving it by `poll` is how it begins. A run that somebody stopped stays
         // stopped.
@@ -47,18 +47,18 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
     let stopped = engine.run()?;
     let state = engine.state().clone();
     drop(engine);
-    ui.say(&format!("run {run}: {}", human::counts(&state)));
+    ui.status(&format!("run {run}: {}", human::counts(&state)));
     Ok(match stopped {
         Stopped::Ended => error::ENDED,
         Stopped::Later | Stopped::Interrupted(_) => error::OK,
         Stopped::Blocked => {
             for line in human::blocked(&state) {
-                ui.say(&line);
+                ui.status(&line);
             }
             error::PERSON
         }
         Stopped::Person(why) => {
-            ui.say(&format!("needs a person: {why}"));
+            ui.status(&format!("needs a person: {why}"));
             error::PERSON
         }
     })

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::jobfile;
+use super::job_file;
 use crate::agent::{brief, evaluate, lint, prompt};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::plan::Task;
@@ -15,9 +15,9 @@ use crate::repo::Repo;
 
 /// What all prompts of a job are made from.
 #[derive(Debug)]
-pub(super) struct Desk<'a> {
+pub(super) struct PromptSet<'a> {
     repo: &'a Repo,
-    found: &'a jobfile::Found,
+    found: &'a job_file::LoadedJob,
     base: Oid,
     run: RunId,
     /// The user's template: its name and text.
@@ -28,12 +28,12 @@ pub(super) struct Desk<'a> {
     pinned: BTreeMap<String, String>,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> PromptSet<'a> {
     /// Reads what the job names.
-    pub(super) fn open(repo: &'a Repo, found: &'a jobfile::Found) -> Result<Self> {
+    pub(super) fn open(repo: &'a Repo, found: &'a job_file::LoadedJob) -> Result<Self> {
         let base = repo.resolve_commit(&found.job.job.base)?;
         let files: BTreeMap<String, Vec<u8>> =
-            jobfile::pinned(repo, found, &base)?.into_iter().collect();
+            job_file::pinned_files(repo, found, &base)?.into_iter().collect();
         let text = |name: &str| -> Result<Option<String>> {
             let plain = name.strip_prefix("./").unwrap_or(name);
             let bytes = files.get(plain).cloned();
@@ -130,7 +130,7 @@ impl<'a> Desk<'a> {
 }
 
 /// A task that stands for those of a job whose plan is not known yet.
-pub(super) fn example(found: &jobfile::Found) -> Result<Task> {
+pub(super) fn example(found: &job_file::LoadedJob) -> Result<Task> {
     // The prompt of a job of findings needs some.
     let vars = if found.job.plan.list.is_some() && !found.job.plan.vars.contains_key("findings") {
         r#"{"findings":[{"file":"src/a.js"}]}"#
@@ -148,7 +148,11 @@ pub(super) fn example(found: &jobfile::Found) -> Result<Task> {
     })
 }
 
-/// See [`Desk::check`].
-pub(super) fn check(repo: &Repo, found: &jobfile::Found, tasks: &[Task]) -> Result<Vec<String>> {
-    Desk::open(repo, found)?.check(tasks)
+/// See [`PromptSet::check`].
+pub(super) fn check(
+    repo: &Repo,
+    found: &job_file::LoadedJob,
+    tasks: &[Task],
+) -> Result<Vec<String>> {
+    PromptSet::open(repo, found)?.check(tasks)
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::plan::{self, Scope};
-use super::{jobfile, planner, start};
+use super::plan::{self, PlanScope};
+use super::{job_file, plan_inputs, start};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, RunId, TaskId};
@@ -27,7 +27,7 @@ const LEFT: &str = "it is not in the plan any more";
 
 /// What the command line says of the plan.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Wish {
+pub(super) struct PlanOverrides {
     /// `--scope-dir`
     pub scope_dir: Option<String>,
     /// `--scope-files`
@@ -38,7 +38,7 @@ pub(super) struct Wish {
 
 /// What a run becomes.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(super) struct ReplanPreview {
     /// The plan, and what is different.
     pub again: MergedPlan,
     /// What is pinned with it.
@@ -48,27 +48,28 @@ pub(super) struct Look {
     /// The target follows the base, if it was made for this run and holds nothing else.
     pub target: Option<Move>,
     /// What other programs said of the plan.
-    pub said: Vec<(String, Vec<u8>)>,
+    pub printed: Vec<(String, Vec<u8>)>,
     /// What a person should know.
     pub notes: Vec<String>,
 }
 
 /// Plans a run again, if anything has changed that its plan was made from.
-pub(super) fn look(
+pub(super) fn preview(
     store: &Store,
     loaded: &LoadedRun,
-    found: &jobfile::Found,
-    wish: &Wish,
-) -> Result<Option<Look>> {
+    found: &job_file::LoadedJob,
+    overrides: &PlanOverrides,
+) -> Result<Option<ReplanPreview>> {
     let repo = store.repo();
     let old = job::parse(&loaded.job_text, &loaded.manifest.file)?;
-    let (scope_dir, scope_files) = scope(loaded, wish, old.plan != found.job.plan);
+    let (scope_dir, scope_files) = scope(loaded, overrides, old.plan != found.job.plan);
     let before = loaded.manifest.base()?;
-    let base = if wish.update { repo.resolve_commit(&found.job.job.base)? } else { before.clone() };
+    let base =
+        if overrides.update { repo.resolve_commit(&found.job.job.base)? } else { before.clone() };
     let moved = (base != before).then(|| base.clone());
     let manifest =
         Manifest { base: base.to_string(), scope_dir, scope_files, ..loaded.manifest.clone() };
-    if !wish.update && manifest == loaded.manifest && old.plan == found.job.plan {
+    if !overrides.update && manifest == loaded.manifest && old.plan == found.job.plan {
         return Ok(None);
     }
     let target = match &moved {
@@ -90,16 +91,16 @@ pub(super) fn look(
         let parts = state.split.get(&task.id).map_or(&[][..], Vec::as_slice);
         known.push(PriorTask { task, standing, stale, parts });
     }
-    let inputs = planner::inputs(repo, found, &base)?;
-    let scope = Scope {
+    let inputs = plan_inputs::collect(repo, found, &base)?;
+    let scope = PlanScope {
         dir: manifest.scope_dir.as_deref(),
         files: manifest.scope_files.as_deref(),
-        ..Scope::default()
+        ..PlanScope::default()
     };
     // Which part is planned now says nothing of the order.
-    let everything = Scope { dir: Some(""), files: Some(""), ..Scope::default() };
+    let everything = PlanScope { dir: Some(""), files: Some(""), ..PlanScope::default() };
     let whole = plan::planned(repo, found, &base, everything, &inputs)?;
-    let rest = Scope { settled: Some(&settled), ..scope };
+    let rest = PlanScope { settled: Some(&settled), ..scope };
     let fresh = plan::planned(repo, found, &base, rest, &inputs)?;
     if fresh.plan.tasks.is_empty() && settled.is_empty() {
         let include = found.job.plan.include.patterns().join(", ");
@@ -110,16 +111,20 @@ pub(super) fn look(
     let again = planning::merge_plans(&known, fresh.plan, &whole.plan)?;
     let plan = planning::plan_id(&again.plan)?.to_string();
     let manifest = Manifest { plan, ..manifest };
-    Ok(Some(Look { again, manifest, moved, target, said: inputs.said, notes }))
+    Ok(Some(ReplanPreview { again, manifest, moved, target, printed: inputs.printed, notes }))
 }
 
 /// The part of the tree that the plan is about: as somebody says now, else as it was; without a word the whole, once the
 /// part is done or the job says otherwise.
-fn scope(loaded: &LoadedRun, wish: &Wish, changed: bool) -> (Option<String>, Option<String>) {
+fn scope(
+    loaded: &LoadedRun,
+    overrides: &PlanOverrides,
+    changed: bool,
+) -> (Option<String>, Option<String>) {
     let some = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
     let manifest = &loaded.manifest;
-    if wish.scope_dir.is_some() || wish.scope_files.is_some() {
-        (some(&wish.scope_dir), some(&wish.scope_files))
+    if overrides.scope_dir.is_some() || overrides.scope_files.is_some() {
+        (some(&overrides.scope_dir), some(&overrides.scope_files))
     } else if changed || start::over(loaded) {
         (None, None)
     } else {
@@ -188,7 +193,7 @@ fn follow(store: &Store, manifest: &Manifest, base: &Oid) -> Result<Option<Move>
     .into())
 }
 
-impl Look {
+impl ReplanPreview {
     /// The events by which the run takes it over.
     pub(super) fn decisions(
         &self,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::opened;
+use super::workspace;
 use crate::ambient;
 use crate::cli;
 use crate::domain::event::Halt;
@@ -35,16 +35,16 @@ pub(super) fn ask(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result
         if answers.iter().all(Option::is_some) {
             return Ok(answers.into_iter().flatten().collect());
         }
-        match opened::try_hold(store, run)? {
+        match workspace::try_hold(store, run)? {
             Ok(proof) => {
                 let mut quiet = |_: crate::engine::Report<'_>| {};
                 let options = Options::default();
-                let mut engine = opened::engine(store, proof, None, options, &mut quiet)?;
+                let mut engine = workspace::open_engine(store, proof, None, options, &mut quiet)?;
                 engine.serve_requests()?;
             }
             Err(held) => {
                 if !told {
-                    ui.say(&format!("asking the process that holds the run ({})", held.holder));
+                    ui.status(&format!("asking the process that holds the run ({})", held.holder));
                     told = true;
                 }
                 ambient::pause(Duration::from_millis(50));
@@ -57,7 +57,7 @@ pub(super) fn ask(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result
 pub(super) fn tell(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result<u8> {
     let answers = ask(store, run, wires, ui)?;
     for answer in &answers {
-        ui.insist(&if answer.done {
+        ui.message(&if answer.done {
             answer.said.clone()
         } else {
             format!("error: {}", answer.said)
@@ -68,14 +68,14 @@ pub(super) fn tell(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Resul
 
 /// `git harness retry`
 pub(super) fn retry(here: &Path, args: &cli::RetryArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
+    let store = workspace::open_store(here)?;
     if args.failed {
-        let run = opened::run(&store, args.run.as_deref())?;
-        let state = opened::load(&store, &run)?.ledger.state;
+        let run = workspace::find_run(&store, args.run.as_deref())?;
+        let state = workspace::load_run(&store, &run)?.ledger.state;
         let failed = state.tasks.iter().filter(|(_, s)| s.phase == Phase::Failed);
         let wires: Vec<_> = failed.map(|(t, _)| Wire::Retry { task: t.to_string() }).collect();
         if wires.is_empty() {
-            ui.insist(&format!("no task of the run `{run}` has failed"));
+            ui.message(&format!("no task of the run `{run}` has failed"));
             return Ok(error::OK);
         }
         let code = tell(&store, &run, &wires, ui)?;
@@ -91,20 +91,20 @@ pub(super) fn retry(here: &Path, args: &cli::RetryArgs, ui: &Ui) -> Result<u8> {
 
 /// Says how what was asked gets carried out when nobody holds the run.
 pub(super) fn hint_start(store: &Store, run: &RunId, ui: &Ui) {
-    if opened::driver(store, run).is_some() {
+    if workspace::driver(store, run).is_some() {
         return;
     }
-    let halted = opened::load(store, run).is_ok_and(|loaded| {
+    let halted = workspace::load_run(store, run).is_ok_and(|loaded| {
         let state = &loaded.ledger.state;
         state.phase == RunPhase::Halted && state.halt == Some(Halt::Failures)
     });
     let force = if halted { " --force" } else { "" };
-    ui.say(&format!("hint: `git harness start --run {run}{force}` carries it out"));
+    ui.status(&format!("hint: `git harness start --run {run}{force}` carries it out"));
 }
 
 /// `git harness skip`
 pub(super) fn skip(here: &Path, args: &cli::SkipArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
+    let store = workspace::open_store(here)?;
     let message = args.message.clone();
     let wire = |task| Wire::Skip { task, message: message.clone() };
     let (run, wires) = named(&store, &args.tasks, None, wire)?;
@@ -121,20 +121,20 @@ fn named(
     let mut wires = Vec::new();
     let mut of: Option<(RunId, LoadedRun)> = None;
     for name in names {
-        let (run, task) = opened::task(store, name, run)?;
+        let (run, task) = workspace::resolve_task(store, name, run)?;
         let (of, loaded) = match &mut of {
             Some(of) => of,
-            None => of.insert((run.clone(), opened::load(store, &run)?)),
+            None => of.insert((run.clone(), workspace::load_run(store, &run)?)),
         };
         if *of != run {
             anyhow::bail!("the tasks are of two runs; name those of one at a time");
         }
-        opened::known(loaded, &task)?;
+        workspace::find_task(loaded, &task)?;
         wires.push(wire(task.to_string()));
     }
     let run = match of {
         Some((run, _)) => run,
-        None => opened::run(store, run)?,
+        None => workspace::find_run(store, run)?,
     };
     Ok((run, wires))
 }

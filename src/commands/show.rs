@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{opened, transcript};
+use super::{transcript, workspace};
 use crate::cli;
 use crate::domain::id::Oid;
 use crate::domain::session::Spend;
@@ -17,10 +17,10 @@ use crate::ui::{Ui, human, json, printable, table};
 
 /// `git harness show`
 pub(super) fn run(here: &Path, args: &cli::ShowArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
-    let (run, task) = opened::task(&store, &args.task, None)?;
-    let loaded = opened::load(&store, &run)?;
-    let (planned, s) = opened::known(&loaded, &task)?;
+    let store = workspace::open_store(here)?;
+    let (run, task) = workspace::resolve_task(&store, &args.task, None)?;
+    let loaded = workspace::load_run(&store, &run)?;
+    let (planned, s) = workspace::find_task(&loaded, &task)?;
     let tree = loaded.ledger.tips.get(&task).map(|t| t.tree.clone());
     let attempt = args.attempt.unwrap_or(s.attempt);
     let file = |name: &str| -> Result<Option<Vec<u8>>> {
@@ -50,7 +50,9 @@ pub(super) fn run(here: &Path, args: &cli::ShowArgs, ui: &Ui) -> Result<u8> {
             None => {
                 let outputs = transcript::so_far(&store, &run, &task, attempt);
                 let outputs = outputs.ok_or_else(|| none("transcript"))?;
-                ui.say(&format!("so far; `git harness log --follow {run}/{task}` shows the rest"));
+                ui.status(&format!(
+                    "so far; `git harness log --follow {run}/{task}` shows the rest"
+                ));
                 outputs
             }
         };
@@ -65,11 +67,11 @@ pub(super) fn run(here: &Path, args: &cli::ShowArgs, ui: &Ui) -> Result<u8> {
         None => Vec::new(),
     };
     if args.json {
-        let around = json::Surroundings::default();
+        let around = json::StatusContext::default();
         let word = json::shown(&loaded.ledger.state, planned, s, &around);
         let mut value = json::task(run.as_str(), planned, s, word);
         value["output"] =
-            serde_json::json!(json::output(s, opened::output_path(&loaded).as_deref()));
+            serde_json::json!(json::output(s, workspace::output_path(&loaded).as_deref()));
         let list: Vec<_> = found
             .iter()
             .map(|f| serde_json::json!({"attempt": f.attempt, "check": f.check, "text": f.text}))
@@ -99,7 +101,7 @@ pub(super) fn run(here: &Path, args: &cli::ShowArgs, ui: &Ui) -> Result<u8> {
         row("landed", oid(s.landed.as_ref())),
         row(
             "output",
-            json::output(s, opened::output_path(&loaded).as_deref()).unwrap_or_else(none),
+            json::output(s, workspace::output_path(&loaded).as_deref()).unwrap_or_else(none),
         ),
         row("since", human::moment(s.at)),
         row("used", human::spend(s.spend)),

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::plan::Scope;
-use super::{adopt, jobfile, opened, plan, prompts, replan};
+use super::plan::PlanScope;
+use super::{adopt, job_file, plan, prompts, replan, workspace};
 use crate::cli;
 use crate::domain::event::Halt;
 use crate::domain::id::{RunId, TaskId};
@@ -27,18 +27,18 @@ pub(super) fn run(here: &Path, args: &cli::StartArgs, ui: &Ui) -> Result<u8> {
         // Its standard input is a lock that says it was started; from here on it is nobody's child.
         process::adopt_lock()?;
     }
-    let store = opened::store(here)?;
+    let store = workspace::open_store(here)?;
     let ui = if args.quiet { &Ui::new(true) } else { ui };
     let Some(chosen) = choose(&store, here, args, ui)? else { return Ok(error::OK) };
     let run = chosen.run;
     let changed = match &chosen.changed {
-        Some(found) => adopt::adopt(&store, &run, found, &wish(args), ui)?,
+        Some(found) => adopt::adopt(&store, &run, found, &overrides(args), ui)?,
         None => false,
     };
-    let loaded = opened::load(&store, &run)?;
+    let loaded = workspace::load_run(&store, &run)?;
     let state = &loaded.ledger.state;
     if over(&loaded) {
-        ui.insist(&format!("the run `{run}` has ended: {}", human::counts(state)));
+        ui.message(&format!("the run `{run}` has ended: {}", human::counts(state)));
         return Ok(ended_code(state));
     }
     if state.phase == RunPhase::Cancelled {
@@ -46,7 +46,7 @@ pub(super) fn run(here: &Path, args: &cli::StartArgs, ui: &Ui) -> Result<u8> {
     }
     if args.paused {
         let tasks = state.tasks.len();
-        ui.say(&format!(
+        ui.status(&format!(
             "the run `{run}` waits with {}; `git harness start` goes on with it",
             human::number(tasks, "task")
         ));
@@ -60,7 +60,7 @@ pub(super) fn run(here: &Path, args: &cli::StartArgs, ui: &Ui) -> Result<u8> {
     if args.detach {
         return detach(&store, &run, args, force, ui);
     }
-    let proof = opened::hold(&store, &run)?;
+    let proof = workspace::hold(&store, &run)?;
     carry_out(&store, proof, args, only, ui)
 }
 
@@ -68,7 +68,7 @@ pub(super) fn run(here: &Path, args: &cli::StartArgs, ui: &Ui) -> Result<u8> {
 struct Chosen {
     run: RunId,
     /// The job file as it is now, if the run is one that goes on.
-    changed: Option<jobfile::Found>,
+    changed: Option<job_file::LoadedJob>,
 }
 
 /// The run to carry out: an existing one, or one made now. `None`: a dry run, which ends here.
@@ -78,7 +78,7 @@ fn choose(store: &Store, here: &Path, args: &cli::StartArgs, ui: &Ui) -> Result<
         if store.runs()?.contains(&run) {
             let found = store.repo().top().and_then(|top| {
                 let there = top.join(crate::job::FILE_NAME).is_file();
-                there.then(|| jobfile::find(store.repo(), here, None))
+                there.then(|| job_file::load(store.repo(), here, None))
             });
             return going_on(store, run, found.transpose()?, args, ui);
         }
@@ -87,20 +87,20 @@ fn choose(store: &Store, here: &Path, args: &cli::StartArgs, ui: &Ui) -> Result<
     if args.job.is_none()
         && args.run.is_none()
         && store.repo().top().is_none()
-        && let Ok(run) = opened::run(store, None)
+        && let Ok(run) = workspace::find_run(store, None)
     {
         return going_on(store, run, None, args, ui);
     }
-    let found = jobfile::find(store.repo(), here, args.job.as_deref())?;
+    let found = job_file::load(store.repo(), here, args.job.as_deref())?;
     let (run, exists) = match &args.run {
         Some(name) => {
             let run = RunId::parse(name)?;
             let exists = store.runs()?.contains(&run);
             (run, exists)
         }
-        None => match opened::latest(store, &found.name)? {
+        None => match workspace::latest_run(store, &found.name)? {
             Some(run) => {
-                let loaded = opened::load(store, &run)?;
+                let loaded = workspace::load_run(store, &run)?;
                 let given_up = loaded.ledger.state.phase == RunPhase::Cancelled;
                 let other = loaded.job_text != found.text;
                 if other && (given_up || over(&loaded) && adopt::is_other_work(&loaded, &found)) {
@@ -122,20 +122,20 @@ fn choose(store: &Store, here: &Path, args: &cli::StartArgs, ui: &Ui) -> Result<
 fn going_on(
     store: &Store,
     run: RunId,
-    changed: Option<jobfile::Found>,
+    changed: Option<job_file::LoadedJob>,
     args: &cli::StartArgs,
     ui: &Ui,
 ) -> Result<Option<Chosen>> {
     if args.dry_run {
-        let loaded = opened::load(store, &run)?;
+        let loaded = workspace::load_run(store, &run)?;
         ui.result(&format!(
             "would go on with the run `{run}`: {}\n",
             human::counts(&loaded.ledger.state)
         ));
         if let Some(found) = &changed
-            && let Some(look) = replan::look(store, &loaded, found, &wish(args))?
+            && let Some(preview) = replan::preview(store, &loaded, found, &overrides(args))?
         {
-            ui.result(&look.listing(&run));
+            ui.result(&preview.listing(&run));
         }
         return Ok(None);
     }
@@ -143,8 +143,8 @@ fn going_on(
 }
 
 /// What the command line says of the plan of a run that there is.
-fn wish(args: &cli::StartArgs) -> replan::Wish {
-    replan::Wish {
+fn overrides(args: &cli::StartArgs) -> replan::PlanOverrides {
+    replan::PlanOverrides {
         scope_dir: args.scope_dir.clone(),
         scope_files: args.scope_files.clone(),
         update: args.update,
@@ -164,12 +164,12 @@ pub(super) fn over(loaded: &LoadedRun) -> bool {
 
 /// A run that halted because of a pattern goes on when a person has done something about it.
 fn still_halted(run: &RunId, state: &RunState, ui: &Ui) -> u8 {
-    ui.insist(&format!("run {run}: {}", human::counts(state)));
-    ui.insist(&format!("halted: {}", state.reason.as_deref().unwrap_or("too many tasks failed")));
+    ui.message(&format!("run {run}: {}", human::counts(state)));
+    ui.message(&format!("halted: {}", state.reason.as_deref().unwrap_or("too many tasks failed")));
     for line in human::failures(state) {
-        ui.insist(&line);
+        ui.message(&line);
     }
-    ui.insist(
+    ui.message(
         "change the job and `git harness start`, or `git harness start --force`: one task then goes first",
     );
     error::PERSON
@@ -177,21 +177,21 @@ fn still_halted(run: &RunId, state: &RunState, ui: &Ui) -> u8 {
 
 fn make(
     store: &Store,
-    found: &jobfile::Found,
+    found: &job_file::LoadedJob,
     run: RunId,
     args: &cli::StartArgs,
     ui: &Ui,
 ) -> Result<Option<RunId>> {
     let repo = store.repo();
     let base = repo.resolve_commit(&found.job.job.base)?;
-    let scope = Scope {
+    let scope = PlanScope {
         dir: args.scope_dir.as_deref(),
         files: args.scope_files.as_deref(),
-        ..Scope::default()
+        ..PlanScope::default()
     };
-    let plan::Made { planned, said } = plan::make(repo, found, &base, scope)?;
+    let plan::JobPlan { planned, printed } = plan::plan_job(repo, found, &base, scope)?;
     prompts::check(repo, found, &planned.plan.tasks)?;
-    let target = opened::target(&found.job, &run);
+    let target = workspace::target_ref(&found.job, &run);
     let exists = store.read(&target)?;
     if let Some(tip) = &exists
         && repo_unrelated(store, tip, &base)?
@@ -236,8 +236,8 @@ fn make(
         }
         return Ok(None);
     }
-    let pinned = jobfile::pinned(repo, found, &base)?;
-    let proof = opened::hold(store, &run)?;
+    let pinned = job_file::pinned_files(repo, found, &base)?;
+    let proof = workspace::hold(store, &run)?;
     // A run of this name may have been half-made before a power cut.
     engine::recover::mend(store, &proof)?;
     let new = NewRun {
@@ -245,17 +245,17 @@ fn make(
         job_text: &found.text,
         plan: &planned.plan,
         pinned: &pinned,
-        inputs: &said,
+        inputs: &printed,
         paused: args.paused,
     };
     store.create(&proof, &new)?;
     drop(proof);
-    ui.say(&headline);
+    ui.status(&headline);
     for note in plan::notes(&planned) {
-        ui.say(&note);
+        ui.status(&note);
     }
     for path in repo.checked_out_at(&target)? {
-        ui.say(&format!(
+        ui.status(&format!(
             "hint: the target `{}` is checked out in {}: that work tree will follow; what is not committed there is not touched, \
              and holds up whatever would",
             layout::short(&target),
@@ -278,7 +278,7 @@ fn only(loaded: &LoadedRun, names: &[String]) -> Result<BTreeSet<TaskId>> {
     for name in names {
         let name = name.rsplit_once('/').map_or(name.as_str(), |(_, task)| task);
         let task = TaskId::parse(name)?;
-        opened::known(loaded, &task)?;
+        workspace::find_task(loaded, &task)?;
         only.insert(task);
     }
     Ok(only)
@@ -292,12 +292,12 @@ fn carry_out(
     ui: &Ui,
 ) -> Result<u8> {
     let run = proof.run().clone();
-    let total = opened::load(store, &run)?.ledger.state.tasks.len();
+    let total = workspace::load_run(store, &run)?.ledger.state.tasks.len();
     let mut live = Ui::with_progress(args.quiet, total);
     let stopped = {
         let mut report = |report: engine::Report<'_>| live.report(&report);
         let options = Options { wait: true, only, signals: true, keep_going: args.keep_going };
-        let mut engine = opened::engine(store, proof, args.jobs, options, &mut report)?;
+        let mut engine = workspace::open_engine(store, proof, args.jobs, options, &mut report)?;
         engine.ask(Observation::Asked(Request::Resume))?;
         let stopped = engine.run();
         stopped.map(|stopped| (stopped, engine.state().clone()))
@@ -309,16 +309,16 @@ fn carry_out(
 
 /// The last words, and the exit code.
 fn conclude(run: &RunId, stopped: &Stopped, state: &RunState, ui: &Ui) -> u8 {
-    ui.insist(&format!("run {run}: {}", human::counts(state)));
+    ui.message(&format!("run {run}: {}", human::counts(state)));
     match stopped {
         Stopped::Ended => {
             let failed = state.tasks.iter().filter(|(_, t)| t.phase == Phase::Failed);
             for (task, s) in failed.take(10) {
                 let reason = s.reason.as_deref().unwrap_or("");
-                ui.insist(&format!("failed: {task}: {reason}"));
+                ui.message(&format!("failed: {task}: {reason}"));
             }
             if state.count(&Phase::Failed) > 0 {
-                ui.insist(&format!(
+                ui.message(&format!(
                     "hint: `git harness show {run}/TASK` tells what happened, `git harness retry --failed --run {run}` \
                      tries again"
                 ));
@@ -327,13 +327,13 @@ fn conclude(run: &RunId, stopped: &Stopped, state: &RunState, ui: &Ui) -> u8 {
         }
         Stopped::Blocked => {
             for line in human::blocked(state) {
-                ui.insist(&line);
+                ui.message(&line);
             }
             let left = blocked(state);
             if left.is_empty() {
-                ui.insist("what is left waits for tasks that `--only` does not name");
+                ui.message("what is left waits for tasks that `--only` does not name");
             } else {
-                ui.insist(&format!(
+                ui.message(&format!(
                     "hint: `git harness retry --failed --run {run}`, or `git harness start --keep-going` tries them \
                      all the same"
                 ));
@@ -341,12 +341,12 @@ fn conclude(run: &RunId, stopped: &Stopped, state: &RunState, ui: &Ui) -> u8 {
             error::INCOMPLETE
         }
         Stopped::Person(why) => {
-            ui.insist(&format!("stopped for a person: {why}"));
+            ui.message(&format!("stopped for a person: {why}"));
             if state.halt == Some(Halt::Failures) {
                 for line in human::failures(state) {
-                    ui.insist(&line);
+                    ui.message(&line);
                 }
-                ui.insist(
+                ui.message(
                     "hint: `git harness show TASK` tells what happened; change the job and `git harness start`, or \
                      `git harness start --force`: one task then goes first",
                 );
@@ -355,7 +355,7 @@ fn conclude(run: &RunId, stopped: &Stopped, state: &RunState, ui: &Ui) -> u8 {
         }
         Stopped::Later => error::PERSON,
         Stopped::Interrupted(signal) => {
-            ui.insist("interrupted; `git harness start` goes on where it stopped");
+            ui.message("interrupted; `git harness start` goes on where it stopped");
             error::SIGNAL.saturating_add(u8::try_from(*signal).unwrap_or(0))
         }
     }
@@ -368,7 +368,7 @@ fn ended_code(state: &RunState) -> u8 {
 
 /// Starts a supervisor that outlives this command, and waits until it holds the run.
 fn detach(store: &Store, run: &RunId, args: &cli::StartArgs, force: bool, ui: &Ui) -> Result<u8> {
-    if let Some(holder) = opened::driver(store, run) {
+    if let Some(holder) = workspace::driver(store, run) {
         return Err(Advice::new(
             format!("the run `{run}` is held by another process ({holder}); nothing was changed"),
             "`git harness status --watch` shows what it does",
@@ -406,7 +406,7 @@ fn detach(store: &Store, run: &RunId, args: &cli::StartArgs, force: bool, ui: &U
     let child = process::start_keeper(&program, &line, &lock, &env, &log)?;
     drop(lock);
     loop {
-        if opened::driver(store, run).is_some() {
+        if workspace::driver(store, run).is_some() {
             break;
         }
         if child.has_ended()? {
@@ -418,7 +418,7 @@ fn detach(store: &Store, run: &RunId, args: &cli::StartArgs, force: bool, ui: &U
         }
         crate::ambient::pause(std::time::Duration::from_millis(20));
     }
-    ui.insist(&format!(
+    ui.message(&format!(
         "run {run} goes on in the background; `git harness status {run} --watch` shows it, {} has its words",
         log.display()
     ));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::estimate::Measured;
-use super::opened::{self, NoRun};
+use super::estimate::PlannedVsReported;
+use super::workspace::{self, NoRun};
 use crate::ambient;
 use crate::cli;
 use crate::domain::account::Account;
@@ -32,8 +32,8 @@ const NAMED: usize = 10;
 
 /// `git harness status`
 pub(super) fn run(here: &Path, args: &cli::StatusArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::looking(here)?;
-    let run = match opened::run(&store, args.run.as_deref()) {
+    let store = workspace::open_read_only(here)?;
+    let run = match workspace::find_run(&store, args.run.as_deref()) {
         Ok(run) => run,
         Err(problem) if args.exit_code && problem.is::<NoRun>() => {
             ui.error("error", &problem);
@@ -44,7 +44,7 @@ pub(super) fn run(here: &Path, args: &cli::StatusArgs, ui: &Ui) -> Result<u8> {
     loop {
         // Never given back: the process ends when it has been shown, and giving back what thousands of tasks say takes as long
         // as reading it.
-        let loaded = ManuallyDrop::new(opened::look(&store, &run)?);
+        let loaded = ManuallyDrop::new(workspace::view_run(&store, &run)?);
         let around = surroundings(&store, &loaded)?;
         let state = &loaded.ledger.state;
         if args.json {
@@ -67,13 +67,13 @@ pub(super) fn run(here: &Path, args: &cli::StatusArgs, ui: &Ui) -> Result<u8> {
 }
 
 /// What is known beside the refs: who drives, what waits for a person.
-fn surroundings(store: &Store, loaded: &LoadedRun) -> Result<json::Surroundings> {
+fn surroundings(store: &Store, loaded: &LoadedRun) -> Result<json::StatusContext> {
     let run: &RunId = &loaded.ledger.state.id;
-    let mut around = json::Surroundings {
-        driver: opened::driver(store, run),
+    let mut around = json::StatusContext {
+        driver: workspace::driver(store, run),
         reason: None,
-        landing: opened::landing_task(store, loaded)?,
-        output: opened::output_path(loaded),
+        landing: workspace::landing_task(store, loaded)?,
+        output: workspace::output_path(loaded),
         measured: measured(store, loaded)?.map(|(m, _)| [m.planned, m.reported, m.factor]),
     };
     if loaded.ledger.state.count(&Phase::Queued) > 0 {
@@ -111,7 +111,7 @@ fn in_the_way(store: &Store, loaded: &LoadedRun) -> Result<Option<String>> {
     Ok(why.map(|why| format!("landing on `{}` waits: {why}", layout::short(target))))
 }
 
-fn porcelain(state: &RunState, around: &json::Surroundings) -> String {
+fn porcelain(state: &RunState, around: &json::StatusContext) -> String {
     let mut text = String::new();
     for task in &state.plan.tasks {
         if let Some(s) = state.tasks.get(&task.id) {
@@ -125,8 +125,8 @@ fn porcelain(state: &RunState, around: &json::Surroundings) -> String {
 
 fn picture(
     loaded: &LoadedRun,
-    around: &json::Surroundings,
-    measured: Option<(Measured, TokenBudget)>,
+    around: &json::StatusContext,
+    measured: Option<(PlannedVsReported, TokenBudget)>,
 ) -> String {
     let state = &loaded.ledger.state;
     let driver = match (&around.driver, state.summary()) {
@@ -185,7 +185,7 @@ fn picture(
 }
 
 /// How far the tokens of the plan were from those that sessions have reported, where the job has a budget of tokens.
-fn measured(store: &Store, loaded: &LoadedRun) -> Result<Option<(Measured, TokenBudget)>> {
+fn measured(store: &Store, loaded: &LoadedRun) -> Result<Option<(PlannedVsReported, TokenBudget)>> {
     // Parsing the job for nothing would cost more than all the rest of a small run.
     if !["context-window", "fill", "token-factor"].iter().any(|key| loaded.job_text.contains(key)) {
         return Ok(None);
@@ -200,7 +200,7 @@ fn measured(store: &Store, loaded: &LoadedRun) -> Result<Option<(Measured, Token
         None => Vec::new(),
     };
     let prompt = planning::estimate_tokens(prompt.len() as u64) * budget.factor / 1_000;
-    Ok(Measured::of(state, budget, prompt).map(|measured| (measured, budget)))
+    Ok(PlannedVsReported::of(state, budget, prompt).map(|measured| (measured, budget)))
 }
 
 /// What keeps agents from starting, or fewer of them than the job allows.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{opened, request};
+use super::{request, workspace};
 use crate::cli;
 use crate::engine::recover;
 use crate::engine::requests::Wire;
@@ -12,14 +12,14 @@ use crate::ui::Ui;
 
 /// `git harness stop`
 pub(super) fn run(here: &Path, args: &cli::StopArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
-    let run = opened::run(&store, args.run.as_deref())?;
+    let store = workspace::open_store(here)?;
+    let run = workspace::find_run(&store, args.run.as_deref())?;
     let code = request::tell(&store, &run, &[Wire::Stop { now: args.now }], ui)?;
     if args.now {
         // Also when the run was paused already, or its supervisor was killed: agents may still be running.
         let asked = recover::stop_all(&store, &run);
         if asked > 0 {
-            ui.say(&format!("asked {asked} agents to stop; what they did so far is saved"));
+            ui.status(&format!("asked {asked} agents to stop; what they did so far is saved"));
         }
     }
     Ok(code)
@@ -27,8 +27,8 @@ pub(super) fn run(here: &Path, args: &cli::StopArgs, ui: &Ui) -> Result<u8> {
 
 /// `git harness cancel`
 pub(super) fn cancel(here: &Path, args: &cli::RunArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
-    let run = opened::run(&store, args.run.as_deref())?;
+    let store = workspace::open_store(here)?;
+    let run = workspace::find_run(&store, args.run.as_deref())?;
     let code = request::tell(&store, &run, &[Wire::Cancel], ui)?;
     if args.json {
         ui.result(&format!(

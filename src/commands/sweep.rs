@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::opened;
+use super::workspace;
 use crate::cli;
 use crate::engine::sweep_worktrees;
 use crate::error;
@@ -12,11 +12,11 @@ use crate::ui::{Ui, human};
 
 /// `git harness sweep`
 pub(super) fn run(here: &Path, args: &cli::RunArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
-    let run = opened::run(&store, args.run.as_deref())?;
-    let proof = opened::hold(&store, &run)?;
-    let loaded = opened::load(&store, &run)?;
-    let ctx = opened::context(&store, &loaded)?;
+    let store = workspace::open_store(here)?;
+    let run = workspace::find_run(&store, args.run.as_deref())?;
+    let proof = workspace::hold(&store, &run)?;
+    let loaded = workspace::load_run(&store, &run)?;
+    let ctx = workspace::context(&store, &loaded)?;
     let worktrees = sweep_worktrees(&ctx, &loaded.ledger.state)?;
     let swept = store.sweep(&proof, &loaded.ledger.state, ctx.job.queue.keep_branches)?;
     if args.json {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::opened;
+use super::workspace;
 use crate::agent::transcript::{Entry, Kind, Reader, read};
 use crate::ambient;
 use crate::domain::event::TaskEventKind;
@@ -135,7 +135,7 @@ pub(super) fn follow(
         return Ok(error::OK);
     };
     if !as_json {
-        ui.say(&format!("attempt {attempt} of `{run}/{task}`:"));
+        ui.status(&format!("attempt {attempt} of `{run}/{task}`:"));
     }
     let how = match dir {
         Some(dir) => {
@@ -155,7 +155,7 @@ pub(super) fn follow(
         ui.result(&format!("{value}\n"));
     } else {
         let gone = "its keeper has gone without a word; the next `start` looks after what it left";
-        ui.say(how.as_deref().unwrap_or(gone));
+        ui.status(how.as_deref().unwrap_or(gone));
     }
     Ok(error::OK)
 }
@@ -197,7 +197,9 @@ fn listen(dir: &Path, attempt: u32, as_json: bool, ui: &Ui) {
         }
         if !warned && tails.iter().any(|tail| tail.read >= keeper::OUTPUT_HEAD) {
             warned = true;
-            ui.say("it prints very much: its last part is kept, and shown, only when it has ended");
+            ui.status(
+                "it prints very much: its last part is kept, and shown, only when it has ended",
+            );
         }
         ambient::pause(LOOK);
     }
@@ -246,7 +248,7 @@ fn running(
     let mut seen = None;
     loop {
         // Before the state: who has ended meanwhile has written it down.
-        let driver = opened::driver(store, run);
+        let driver = workspace::driver(store, run);
         let state = state(store, run, task)?;
         let dir = store.local().attempt(run, task, state.attempt);
         let kept = Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false);
@@ -259,14 +261,14 @@ fn running(
         }
         if state.phase.ended() {
             let word = state.phase.as_str();
-            ui.say(&format!(
+            ui.status(&format!(
                 "no attempt of `{run}/{task}` is running: the task is {word}; `git harness show {run}/{task} \
                  --transcript` shows what its last attempt printed"
             ));
             return Ok(None);
         }
         if driver.is_none() && !kept {
-            ui.say(&format!(
+            ui.status(&format!(
                 "no attempt of `{run}/{task}` is running, and nothing starts one: `git harness start` goes on with the \
                  run"
             ));
@@ -274,7 +276,7 @@ fn running(
         }
         if seen.is_none() {
             seen = Some(state.attempt);
-            ui.say(&format!("no attempt of `{run}/{task}` is running; waiting for the next"));
+            ui.status(&format!("no attempt of `{run}/{task}` is running; waiting for the next"));
         }
         ambient::pause(LOOK);
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{jobfile, plan, prompts};
+use super::{job_file, plan, prompts};
 use crate::cli;
 use crate::error;
 use crate::job::{Job, TaskSource};
@@ -14,13 +14,13 @@ use crate::ui::{Ui, human};
 /// `git harness validate`
 pub(super) fn run(here: &Path, args: &cli::ValidateArgs, ui: &Ui) -> Result<u8> {
     let repo = Repo::discover(here)?;
-    let found = jobfile::find(&repo, here, args.job.as_deref())?;
+    let found = job_file::load(&repo, here, args.job.as_deref())?;
     let mut hints = advice(&found.job);
     // What tasks that are handed in tell their prompts is known when they are.
     let told_later = matches!(found.job.plan.group, TaskSource::Command | TaskSource::List);
     if args.strict {
         let base = repo.resolve_commit(&found.job.job.base)?;
-        let planned = plan::make(&repo, &found, &base, plan::Scope::default())?.planned;
+        let planned = plan::plan_job(&repo, &found, &base, plan::PlanScope::default())?.planned;
         hints.extend(plan::notes(&planned).into_iter().filter(|n| n.starts_with("warning: ")));
         hints.extend(prompts::check(&repo, &found, &planned.plan.tasks)?);
     } else if !told_later {
@@ -42,7 +42,7 @@ pub(super) fn run(here: &Path, args: &cli::ValidateArgs, ui: &Ui) -> Result<u8> 
             human::number(checks, "check")
         ));
         for hint in &hints {
-            ui.say(&format!("hint: {hint}"));
+            ui.status(&format!("hint: {hint}"));
         }
     }
     Ok(if good { error::OK } else { error::INCOMPLETE })

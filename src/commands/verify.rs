@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{opened, request};
+use super::{request, workspace};
 use crate::cli;
 use crate::domain::state::Phase;
 use crate::domain::verdict::Judgement;
@@ -15,15 +15,15 @@ use crate::ui::{Ui, human, printable};
 
 /// `git harness verify`
 pub(super) fn run(here: &Path, args: &cli::VerifyArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
-    let (run, task) = opened::task(&store, &args.task, None)?;
-    let loaded = opened::load(&store, &run)?;
-    let (_, s) = opened::known(&loaded, &task)?;
+    let store = workspace::open_store(here)?;
+    let (run, task) = workspace::resolve_task(&store, &args.task, None)?;
+    let loaded = workspace::load_run(&store, &run)?;
+    let (_, s) = workspace::find_task(&loaded, &task)?;
     let (phase, attempt) = (s.phase.clone(), s.attempt);
     let candidate = s.candidate.clone().with_context(|| {
         format!("`{run}/{task}` has no candidate to verify: it is {}", s.phase.as_str())
     })?;
-    let ctx = opened::context(&store, &loaded)?;
+    let ctx = workspace::context(&store, &loaded)?;
     let verdict = verify_again(&ctx, &task, attempt, &candidate)?;
     let passed = verdict.judgement == Judgement::Accepted;
     if args.json {

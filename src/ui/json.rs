@@ -15,7 +15,7 @@ use crate::store::load::Manifest;
 
 /// What `status` knows beside the state.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Surroundings {
+pub(crate) struct StatusContext {
     /// `host/pid` of the supervisor.
     pub driver: Option<String>,
     /// What needs a person.
@@ -33,7 +33,7 @@ pub(crate) fn shown(
     state: &RunState,
     task: &Task,
     s: &TaskState,
-    around: &Surroundings,
+    around: &StatusContext,
 ) -> &'static str {
     match s.phase {
         Phase::Queued if around.landing.as_ref() == Some(&task.id) => "landing",
@@ -50,7 +50,7 @@ pub(crate) fn shown(
 }
 
 /// `status --json`.
-pub(crate) fn status(manifest: &Manifest, state: &RunState, around: &Surroundings) -> Value {
+pub(crate) fn status(manifest: &Manifest, state: &RunState, around: &StatusContext) -> Value {
     let words = [
         "todo",
         "blocked",

@@ -56,14 +56,14 @@ impl Ui {
     }
 
     /// Says something to the person.
-    pub(crate) fn say(&self, text: &str) {
+    pub(crate) fn status(&self, text: &str) {
         if !self.quiet {
-            self.insist(text);
+            self.message(text);
         }
     }
 
     /// Says something even to a person who wants quiet.
-    pub(crate) fn insist(&self, text: &str) {
+    pub(crate) fn message(&self, text: &str) {
         let text = printable(text);
         match &self.progress {
             Some(display) => display.line(&text),
@@ -91,7 +91,7 @@ impl Ui {
                 text.push_str(&format!("\nhint: {hint}"));
             }
         }
-        self.insist(&text);
+        self.message(&text);
     }
 
     /// Tells what happened in a run.
@@ -103,7 +103,7 @@ impl Ui {
             Report::Tick(_) => None,
         };
         if let Some(line) = line {
-            self.say(&line);
+            self.status(&line);
         }
         if let (
             Some(display),

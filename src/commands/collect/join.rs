@@ -5,7 +5,7 @@ use serde_json::{Deserializer, Value};
 
 /// What one task handed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Output {
+pub(super) struct TaskOutput {
     /// The task.
     pub(super) task: String,
     /// Its files.
@@ -16,7 +16,7 @@ pub(super) struct Output {
 
 /// The items of all outputs in their order: what arrays hold, and every value that is none. An output may hold several
 /// values one after the other, as JSON lines do.
-pub(super) fn items(outputs: &[Output]) -> Result<Vec<Value>> {
+pub(super) fn items(outputs: &[TaskOutput]) -> Result<Vec<Value>> {
     let mut items = Vec::new();
     for output in outputs {
         for value in Deserializer::from_slice(&output.bytes).into_iter::<Value>() {
@@ -53,7 +53,7 @@ pub(super) fn array(items: &[Value]) -> Result<Vec<u8>> {
 }
 
 /// One after the other; a last line without an end gets one.
-pub(super) fn concat(outputs: &[Output]) -> Vec<u8> {
+pub(super) fn concat(outputs: &[TaskOutput]) -> Vec<u8> {
     let mut all = Vec::new();
     for output in outputs {
         all.extend_from_slice(&output.bytes);
@@ -68,8 +68,8 @@ pub(super) fn concat(outputs: &[Output]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn outputs(texts: &[&str]) -> Vec<Output> {
-        let one = |(n, text): (usize, &&str)| Output {
+    fn outputs(texts: &[&str]) -> Vec<TaskOutput> {
+        let one = |(n, text): (usize, &&str)| TaskOutput {
             task: format!("t{n}"),
             files: vec![format!("f{n}")],
             bytes: text.as_bytes().to_vec(),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use self::join::Output;
-use super::opened;
+use self::join::TaskOutput;
+use super::workspace;
 use crate::agent::prompt;
 use crate::ambient;
 use crate::cli;
@@ -32,9 +32,9 @@ const CAP: u64 = 1 << 30;
 
 /// `git harness collect`
 pub(super) fn run(here: &Path, args: &cli::CollectArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
-    let run = opened::run(&store, args.run.as_deref())?;
-    let loaded = opened::load(&store, &run)?;
+    let store = workspace::open_store(here)?;
+    let run = workspace::find_run(&store, args.run.as_deref())?;
+    let loaded = workspace::load_run(&store, &run)?;
     let job =
         job::parse(&loaded.job_text, &format!("{} (as pinned in `{run}`)", loaded.manifest.file))?;
     let summary = summary(&loaded);
@@ -88,7 +88,7 @@ pub(super) fn run(here: &Path, args: &cli::CollectArgs, ui: &Ui) -> Result<u8> {
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
-    ui.insist(&share(&summary, said));
+    ui.message(&share(&summary, said));
     Ok(error::OK)
 }
 
@@ -99,7 +99,7 @@ fn with_newline(value: &Value) -> Vec<u8> {
 /// How much of the run is there, and what is missing.
 fn summary(loaded: &LoadedRun) -> Value {
     let state = &loaded.ledger.state;
-    let around = told::Surroundings::default();
+    let around = told::StatusContext::default();
     let mut missing = Vec::new();
     let (mut all, mut done) = (0, 0);
     for task in &state.plan.tasks {
@@ -139,7 +139,7 @@ fn share(summary: &Value, done: &str) -> String {
 }
 
 /// What was handed in, in the plan's order.
-fn outputs(store: &Store, loaded: &LoadedRun, path: &str) -> Result<Vec<Output>> {
+fn outputs(store: &Store, loaded: &LoadedRun, path: &str) -> Result<Vec<TaskOutput>> {
     let state = &loaded.ledger.state;
     let mut found = Vec::new();
     for task in &state.plan.tasks {
@@ -150,13 +150,13 @@ fn outputs(store: &Store, loaded: &LoadedRun, path: &str) -> Result<Vec<Output>>
         let bytes = store.repo().read_blob_at(&candidate.tree, path)?;
         let bytes =
             bytes.with_context(|| format!("what `{}` handed in is gone: {path}", task.id))?;
-        found.push(Output { task: task.id.to_string(), files: task.files.clone(), bytes });
+        found.push(TaskOutput { task: task.id.to_string(), files: task.files.clone(), bytes });
     }
     Ok(found)
 }
 
 /// What was handed in as JSON, or as the text that it is.
-fn content(output: &Output) -> Value {
+fn content(output: &TaskOutput) -> Value {
     serde_json::from_slice(&output.bytes)
         .unwrap_or_else(|_| String::from_utf8_lossy(&output.bytes).into())
 }
@@ -165,7 +165,7 @@ fn content(output: &Output) -> Value {
 /// commit.
 fn changes(loaded: &LoadedRun) -> Vec<Value> {
     let state = &loaded.ledger.state;
-    let around = told::Surroundings::default();
+    let around = told::StatusContext::default();
     let mut tasks = Vec::new();
     for task in &state.plan.tasks {
         let Some(s) = state.tasks.get(&task.id).filter(|_| !state.split.contains_key(&task.id))
@@ -201,7 +201,7 @@ fn page(
     loaded: &LoadedRun,
     output: &job::OutputSection,
     summary: &Value,
-    found: &[Output],
+    found: &[TaskOutput],
 ) -> Result<Vec<u8>> {
     let Some(name) = &output.page else {
         return Err(Advice::new(
@@ -232,9 +232,9 @@ fn by_command(
     store: &Store,
     loaded: &LoadedRun,
     argv: &[String],
-    found: &[Output],
+    found: &[TaskOutput],
 ) -> Result<Vec<u8>> {
-    let ctx = opened::context(store, loaded)?;
+    let ctx = workspace::context(store, loaded)?;
     let folder = store.local().collecting(&ctx.run);
     std::fs::create_dir_all(folder.join("tmp"))
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{opened, start};
+use super::{start, workspace};
 use crate::ambient;
 use crate::cli;
 use crate::domain::id::RunId;
@@ -29,7 +29,7 @@ pub(super) fn run(args: &cli::DemoArgs, ui: &Ui) -> Result<u8> {
     }
     make(&repository)
         .with_context(|| format!("cannot make the demo's repository in {}", dir.display()))?;
-    ui.say(&format!(
+    ui.status(&format!(
         "a small JavaScript library of {} files is in {}\n\
          its job (`harness.toml`): turn every CommonJS module into an ES module\n\
          the agent is SCRIPTED, a shell script: no model, no key, no network. On purpose some of its first attempts go\n\
@@ -41,8 +41,8 @@ pub(super) fn run(args: &cli::DemoArgs, ui: &Ui) -> Result<u8> {
     let began = ambient::instant();
     let code = start::run(&repository, &start_arguments(), ui)?;
     let wall = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let store = opened::store(&repository)?;
-    let run = opened::run(&store, None)?;
+    let store = workspace::open_store(&repository)?;
+    let run = workspace::find_run(&store, None)?;
     ui.result(&story(&store, &run, wall)?);
     ui.result(&commands(&repository, &run));
     Ok(code)
@@ -85,7 +85,7 @@ fn make(folder: &Path) -> Result<()> {
     let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
     let message = "tally: a small library of CommonJS modules";
     let commit = repo::commit(&repo, &tree, &[], message, &repo.identity(), time)?;
-    let store = opened::store(folder)?;
+    let store = workspace::open_store(folder)?;
     store.transact(&[Move::to(branch.to_string(), commit, Expected::Absent)])?;
     let id = gix::ObjectId::from_hex(tree.as_str().as_bytes())?;
     let mut index = made.index_from_tree(&id)?;
@@ -95,7 +95,7 @@ fn make(folder: &Path) -> Result<()> {
 
 /// What happened, for those tasks to which something happened.
 fn story(store: &Store, run: &RunId, wall: u64) -> Result<String> {
-    let loaded = opened::load(store, run)?;
+    let loaded = workspace::load_run(store, run)?;
     let state: &RunState = &loaded.ledger.state;
     let attempts: u32 = state.tasks.values().map(|t| t.attempt).sum();
     let mut rows = Vec::new();

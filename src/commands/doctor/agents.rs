@@ -5,35 +5,35 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Finding, Level, locate};
+use super::{Diagnosis, Severity, locate};
 use crate::agent::preset::{NAMES, Preset, builtin};
 use crate::ambient;
-use crate::commands::jobfile::Found;
+use crate::commands::job_file::LoadedJob;
 use crate::process::{self, Command, Ending, Environ, Identity, Redactor, Stdin, StopFlag};
 
 /// How long a program may take to say its version: some are slow to start.
-const PATIENCE: Duration = Duration::from_secs(15);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Looks for the program of each preset; without that of the job nothing goes.
-pub(super) fn check(here: &Path, job: Option<&Found>, found: &mut Vec<Finding>) {
+pub(super) fn check(here: &Path, job: Option<&LoadedJob>, found: &mut Vec<Diagnosis>) {
     let evaluator = job.and_then(|job| job.evaluator.as_ref());
     let wanted: Vec<&Preset> = job.map(|job| &job.preset).into_iter().chain(evaluator).collect();
     let rest = |name: &&str| wanted.iter().all(|wanted| wanted.name != *name);
     for name in NAMES.into_iter().filter(rest) {
         if let Ok(preset) = builtin(name) {
-            look(here, &preset, false, found);
+            check_agent(here, &preset, false, found);
         }
     }
     for preset in wanted {
-        look(here, preset, true, found);
+        check_agent(here, preset, true, found);
     }
 }
 
-fn look(here: &Path, preset: &Preset, needed: bool, found: &mut Vec<Finding>) {
+fn check_agent(here: &Path, preset: &Preset, needed: bool, found: &mut Vec<Diagnosis>) {
     let Some(program) = &preset.detect.program else { return };
     let what = format!("agent {}", preset.name);
     let Some(path) = locate(Some(here), program) else {
-        let level = if needed { Level::Problem } else { Level::Note };
+        let level = if needed { Severity::Problem } else { Severity::Note };
         found.push((level, what, format!("program not found: {program}; tried: {}", preset.tried)));
         return;
     };
@@ -42,10 +42,10 @@ fn look(here: &Path, preset: &Preset, needed: bool, found: &mut Vec<Finding>) {
         Err(problem) => format!("does not say its version: {problem:#}"),
     };
     let path = path.display();
-    found.push((Level::Ok, what.clone(), format!("{path}: {said}; tried: {}", preset.tried)));
+    found.push((Severity::Ok, what.clone(), format!("{path}: {said}; tried: {}", preset.tried)));
     let matters = needed && (preset.root.refused || !preset.root.env.is_empty());
     if let Some(note) = preset.root.note.as_ref().filter(|_| matters && is_root()) {
-        let level = if preset.root.refused { Level::Problem } else { Level::Note };
+        let level = if preset.root.refused { Severity::Problem } else { Severity::Note };
         found.push((level, what, format!("you are root: {note}")));
     }
 }
@@ -61,12 +61,12 @@ fn version(here: &Path, preset: &Preset) -> Result<String> {
     }
     let dir = ambient::temp_dir().join(format!("git-harness-{}", ambient::nonce()));
     std::fs::create_dir_all(&dir)?;
-    let said = ask(here, preset, &dir);
+    let said = run_version_command(here, preset, &dir);
     std::fs::remove_dir_all(&dir)?;
     said
 }
 
-fn ask(here: &Path, preset: &Preset, dir: &Path) -> Result<String> {
+fn run_version_command(here: &Path, preset: &Preset, dir: &Path) -> Result<String> {
     let nobody = Identity { name: "git harness".into(), email: "harness@localhost".into() };
     let mut env = Environ::for_command(&ambient::environment(), dir, &nobody, &[]);
     for (name, value) in &preset.env.set {
@@ -81,7 +81,7 @@ fn ask(here: &Path, preset: &Preset, dir: &Path) -> Result<String> {
         stdout: dir.join("stdout"),
         stderr: dir.join("stderr"),
         cap: 16 * 1024,
-        timeout: PATIENCE,
+        timeout: VERSION_TIMEOUT,
         idle: None,
         linger: Duration::from_secs(1),
         marker: ambient::nonce(),
@@ -96,16 +96,16 @@ fn ask(here: &Path, preset: &Preset, dir: &Path) -> Result<String> {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
     match (ended.ending, line) {
         (Ending::Exited(0), Some(line)) => Ok(line.chars().take(80).collect()),
-        (ending, _) => anyhow::bail!("{}", how(&ending)),
+        (ending, _) => anyhow::bail!("{}", describe_failure(&ending)),
     }
 }
 
-fn how(ending: &Ending) -> String {
+fn describe_failure(ending: &Ending) -> String {
     match ending {
         Ending::Exited(0) => "it printed nothing".into(),
         Ending::Exited(code) => format!("exit code {code}"),
         Ending::Signalled(signal) => format!("signal {signal}"),
-        Ending::TimedOut => format!("nothing in {} seconds", PATIENCE.as_secs()),
+        Ending::TimedOut => format!("nothing in {} seconds", VERSION_TIMEOUT.as_secs()),
         Ending::NotStarted(why) => why.clone(),
         Ending::Idle | Ending::Lingered | Ending::Hopeless | Ending::Stopped => {
             "it was stopped".into()

@@ -100,7 +100,7 @@ fn write(here: &Path, args: &cli::InitArgs, recipe: &Recipe, ui: &Ui) -> Result<
     }
     let argument = args.name.as_ref().map_or_else(String::new, |name| format!(" {name}"));
     let first = recipe.first.replace("FOLDER", &folder.display().to_string());
-    ui.say(&format!(
+    ui.status(&format!(
         "next:\n  {first}\n  git harness validate{argument}        is the job right?\n  \
          git harness doctor{argument}          is everything there that it needs?\n  \
          git harness plan{argument}            which tasks would there be?\n  \

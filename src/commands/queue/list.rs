@@ -21,7 +21,7 @@ const RECENT: usize = 20;
 
 /// What became of a branch.
 #[derive(Debug, Clone, PartialEq)]
-enum State {
+enum BranchState {
     Waits,
     Landed(Oid),
     Left(Left),
@@ -29,7 +29,7 @@ enum State {
 }
 
 #[derive(Debug, Clone)]
-struct Row {
+struct BranchRow {
     /// How many were added before it.
     seq: usize,
     commit: Oid,
@@ -37,7 +37,7 @@ struct Row {
     after: Vec<String>,
     since: Timestamp,
     approved: Option<Oid>,
-    state: State,
+    state: BranchState,
 }
 
 /// How much has happened.
@@ -73,8 +73,8 @@ impl Tally {
 
 /// How a queue stands, as its book has it.
 #[derive(Debug)]
-pub(super) struct Standing {
-    rows: BTreeMap<String, Row>,
+pub(super) struct QueueSummary {
+    rows: BTreeMap<String, BranchRow>,
     paused: bool,
     /// How long the last verifications took, in milliseconds.
     took: Vec<u64>,
@@ -84,29 +84,29 @@ pub(super) struct Standing {
     worked_off: bool,
 }
 
-impl Standing {
+impl QueueSummary {
     pub(super) fn of(store: &Store, target: &str) -> Result<Self> {
         let lock = store.local().queue_worker_lock(&layout::queue_key(target));
         let worked_off = lock.is_file() && Lock::is_held(&lock)?;
         let (rows, took) = (BTreeMap::new(), Vec::new());
         let (paused, verified, landed, left) = (false, 0, 0, 0);
-        let mut standing = Self { rows, paused, took, verified, landed, left, worked_off };
+        let mut summary = Self { rows, paused, took, verified, landed, left, worked_off };
         for written in store.book(target, None)?.1 {
-            standing.fold(written);
+            summary.fold(written);
         }
-        Ok(standing)
+        Ok(summary)
     }
 
     fn fold(&mut self, Written { at, event }: Written) {
         match event {
             BookEvent::Added { candidate: c, priority, after, .. } => {
                 // Added again while it waits, it keeps its age, and what was said of it.
-                let old = self.rows.get(&c.entry).filter(|row| row.state == State::Waits);
+                let old = self.rows.get(&c.entry).filter(|row| row.state == BranchState::Waits);
                 let approved = old.and_then(|row| row.approved.clone());
                 let since = old.map_or(at, |row| row.since);
                 let seq = old.map_or(self.rows.len(), |row| row.seq);
-                let (commit, state) = (c.commit, State::Waits);
-                let row = Row { seq, commit, priority, after, since, approved, state };
+                let (commit, state) = (c.commit, BranchState::Waits);
+                let row = BranchRow { seq, commit, priority, after, since, approved, state };
                 self.rows.insert(c.entry, row);
             }
             BookEvent::Replaced(c) => {
@@ -119,14 +119,14 @@ impl Standing {
                     row.approved = Some(c.commit);
                 }
             }
-            BookEvent::Removed { entry, why } => self.ends(&entry, State::Removed(why)),
+            BookEvent::Removed { entry, why } => self.ends(&entry, BranchState::Removed(why)),
             BookEvent::Left { candidate, why } => {
                 self.left += 1;
-                self.ends(&candidate.entry, State::Left(why));
+                self.ends(&candidate.entry, BranchState::Left(why));
             }
             BookEvent::Landed { new, entries, .. } => {
                 self.landed += entries.len();
-                entries.iter().for_each(|c| self.ends(&c.entry, State::Landed(new.clone())));
+                entries.iter().for_each(|c| self.ends(&c.entry, BranchState::Landed(new.clone())));
             }
             BookEvent::Paused { .. } => self.paused = true,
             BookEvent::Resumed { .. } => self.paused = false,
@@ -137,18 +137,18 @@ impl Standing {
         }
     }
 
-    fn ends(&mut self, entry: &str, state: State) {
+    fn ends(&mut self, entry: &str, state: BranchState) {
         if let Some(row) = self.rows.get_mut(entry) {
             row.state = state;
         }
     }
 
     pub(super) fn waits(&self, entry: &str) -> bool {
-        self.rows.get(entry).is_some_and(|row| row.state == State::Waits)
+        self.rows.get(entry).is_some_and(|row| row.state == BranchState::Waits)
     }
 
     pub(super) fn landed(&self, entry: &str) -> bool {
-        self.rows.get(entry).is_some_and(|row| matches!(row.state, State::Landed(_)))
+        self.rows.get(entry).is_some_and(|row| matches!(row.state, BranchState::Landed(_)))
     }
 
     pub(super) fn is_worked_off(&self) -> bool {
@@ -156,7 +156,7 @@ impl Standing {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.values().all(|row| row.state != State::Waits)
+        self.rows.values().all(|row| row.state != BranchState::Waits)
     }
 
     /// What has happened so far.
@@ -166,44 +166,46 @@ impl Standing {
     }
 
     /// In the order in which they are taken; those that are over last.
-    fn ordered(&self) -> Vec<(&String, &Row)> {
+    fn ordered(&self) -> Vec<(&String, &BranchRow)> {
         let ageing = Settings::default().ageing;
         let mut rows: Vec<_> = self.rows.iter().collect();
         rows.sort_by_key(|(_, row)| {
-            (row.state != State::Waits, rank(row.since, row.priority, ageing), row.seq)
+            (row.state != BranchState::Waits, rank(row.since, row.priority, ageing), row.seq)
         });
         rows
     }
 }
 
-fn word(row: &Row, entry: &str, review: bool, now: &[Now]) -> String {
+fn word(row: &BranchRow, entry: &str, review: bool, now: &[Now]) -> String {
     match &row.state {
-        State::Landed(_) => "landed".into(),
-        State::Left(Left::Rejected { .. }) => "rejected".into(),
-        State::Left(Left::Conflict { .. }) => "conflict".into(),
-        State::Left(Left::SentBack { .. }) => "sent back".into(),
-        State::Left(Left::Blocked { .. }) => "blocked".into(),
-        State::Removed(_) => "removed".into(),
-        State::Waits if review && row.approved.as_ref() != Some(&row.commit) => "reviewing".into(),
-        State::Waits if now.iter().any(|n| n.entries.iter().any(|e| e == entry)) => {
+        BranchState::Landed(_) => "landed".into(),
+        BranchState::Left(Left::Rejected { .. }) => "rejected".into(),
+        BranchState::Left(Left::Conflict { .. }) => "conflict".into(),
+        BranchState::Left(Left::SentBack { .. }) => "sent back".into(),
+        BranchState::Left(Left::Blocked { .. }) => "blocked".into(),
+        BranchState::Removed(_) => "removed".into(),
+        BranchState::Waits if review && row.approved.as_ref() != Some(&row.commit) => {
+            "reviewing".into()
+        }
+        BranchState::Waits if now.iter().any(|n| n.entries.iter().any(|e| e == entry)) => {
             "verifying".into()
         }
-        State::Waits => "queued".into(),
+        BranchState::Waits => "queued".into(),
     }
 }
 
 pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -> Result<u8> {
-    let standing = Standing::of(store, target)?;
+    let summary = QueueSummary::of(store, target)?;
     let desk = desk(store.clone(), target.to_owned())?;
     let tip = desk.tip()?;
     let rules = desk.rules(&tip).ok();
     let review = rules.as_ref().is_some_and(|rules| rules.job.queue.review);
     let batch = rules.as_ref().map_or(1, |rules| rules.job.queue.batch.max(1));
-    let under_way = if standing.worked_off { now(&desk) } else { Vec::new() };
-    let rows = standing.ordered();
-    let shown = rows.iter().filter(|(_, row)| all || row.state == State::Waits);
-    let waiting = rows.iter().filter(|(_, row)| row.state == State::Waits).count();
-    let recent = &standing.took[standing.took.len().saturating_sub(RECENT)..];
+    let under_way = if summary.worked_off { now(&desk) } else { Vec::new() };
+    let rows = summary.ordered();
+    let shown = rows.iter().filter(|(_, row)| all || row.state == BranchState::Waits);
+    let waiting = rows.iter().filter(|(_, row)| row.state == BranchState::Waits).count();
+    let recent = &summary.took[summary.took.len().saturating_sub(RECENT)..];
     let estimate = (!recent.is_empty() && waiting > 0).then(|| {
         let mean = recent.iter().sum::<u64>() / recent.len() as u64;
         mean * waiting.div_ceil(batch) as u64
@@ -220,12 +222,12 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
                 json!({
                     "branch": entry, "state": word, "commit": row.commit.as_str(), "priority": row.priority,
                     "after": row.after, "since": row.since.0,
-                    "position": (row.state == State::Waits).then_some(n + 1),
-                    "landed_as": if let State::Landed(id) = &row.state { Some(id.as_str()) } else { None },
+                    "position": (row.state == BranchState::Waits).then_some(n + 1),
+                    "landed_as": if let BranchState::Landed(id) = &row.state { Some(id.as_str()) } else { None },
                     "why": match &row.state {
-                        State::Left(why) => Some(work::left(entry, why).join("\n")),
-                        State::Removed(why) => Some(why.clone()),
-                        State::Waits | State::Landed(_) => None,
+                        BranchState::Left(why) => Some(work::left(entry, why).join("\n")),
+                        BranchState::Removed(why) => Some(why.clone()),
+                        BranchState::Waits | BranchState::Landed(_) => None,
                     },
                 })
             })
@@ -239,9 +241,9 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
             )
             .collect();
         let value = json!({
-            "v": 1, "target": target, "tip": tip.as_str(), "paused": standing.paused, "running": standing.worked_off,
-            "entries": entries, "verifying": verifying, "verifications": standing.verified, "left_ms": estimate,
-            "tasks": of_runs.iter().map(tasks::Waiting::json).collect::<Vec<_>>(),
+            "v": 1, "target": target, "tip": tip.as_str(), "paused": summary.paused, "running": summary.worked_off,
+            "entries": entries, "verifying": verifying, "verifications": summary.verified, "left_ms": estimate,
+            "tasks": of_runs.iter().map(tasks::WaitingTask::json).collect::<Vec<_>>(),
             "behind": behind.iter().map(|b| json!({"path": b.path, "repair": b.repair(&tip)})).collect::<Vec<_>>(),
         });
         ui.result(&format!("{value}\n"));
@@ -253,7 +255,7 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
         let mut cells = vec![header.map(String::from).to_vec()];
         for (n, (entry, row, word)) in entries.iter().enumerate() {
             let position =
-                if row.state == State::Waits { (n + 1).to_string() } else { String::new() };
+                if row.state == BranchState::Waits { (n + 1).to_string() } else { String::new() };
             cells.push(vec![
                 position,
                 (*entry).clone(),
@@ -264,7 +266,7 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
                 row.after.join(" "),
             ]);
         }
-        cells.extend(of_runs.iter().map(tasks::Waiting::cells));
+        cells.extend(of_runs.iter().map(tasks::WaitingTask::cells));
         text.push_str(&table::columns(&cells));
     }
     for n in under_way.iter().chain(&runs_now) {
@@ -273,7 +275,7 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
     }
     if all {
         for (entry, row, _) in &entries {
-            if let State::Left(why) = &row.state {
+            if let BranchState::Left(why) = &row.state {
                 text.push_str(&work::left(entry, why).join("\n"));
                 text.push('\n');
             }
@@ -281,9 +283,9 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
     }
     ui.result(&printable(&text));
     for one in &behind {
-        ui.say(&one.told(&tip));
+        ui.status(&one.told(&tip));
     }
-    tasks::told(&of_runs).iter().for_each(|line| ui.say(line));
+    tasks::summary_lines(&of_runs).iter().for_each(|line| ui.status(line));
     let short = desk.short();
     let mut last = {
         let wait = match waiting {
@@ -291,14 +293,14 @@ pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -
             1 => "1 branch waits".to_owned(),
             n => format!("{n} branches wait"),
         };
-        format!("{wait} to land on `{short}`; {}", standing.tally().text())
+        format!("{wait} to land on `{short}`; {}", summary.tally().text())
     };
     if let Some(ms) = estimate {
         last.push_str(&format!("; about {} left", human::duration(ms)));
     }
-    if standing.paused {
+    if summary.paused {
         last.push_str("; paused");
     }
-    ui.say(&last);
+    ui.status(&last);
     Ok(error::OK)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::opened;
+use super::workspace;
 use crate::ambient;
 use crate::cli::{self, QueueAction};
 use crate::domain::id::Oid;
@@ -22,7 +22,7 @@ use crate::ui::Ui;
 
 /// `git harness queue`
 pub(super) fn run(here: &Path, args: &cli::QueueArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
+    let store = workspace::open_store(here)?;
     let target = target(&store, args.target.as_deref())?;
     match &args.action {
         None => list::run(&store, &target, args.json, args.all, ui),
@@ -37,12 +37,12 @@ pub(super) fn run(here: &Path, args: &cli::QueueArgs, ui: &Ui) -> Result<u8> {
         Some(QueueAction::Sweep) => work::sweep(&store, &target, ui),
         Some(QueueAction::Pause) => {
             write(&store, &target, &[BookEvent::Paused { by: who(&store) }])?;
-            ui.say("paused: what is being verified is finished, and nothing more is begun");
+            ui.status("paused: what is being verified is finished, and nothing more is begun");
             Ok(error::OK)
         }
         Some(QueueAction::Resume) => {
             write(&store, &target, &[BookEvent::Resumed { by: who(&store) }])?;
-            ui.say("resumed");
+            ui.status("resumed");
             Ok(error::OK)
         }
     }
@@ -112,8 +112,8 @@ fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -
     let desk = desk(store.clone(), target.to_owned())?;
     let tip = desk.tip()?;
     let rules = desk.rules(&tip)?;
-    let standing = list::Standing::of(store, target)?;
-    let after = dependencies(store, &standing, &tip, &add.after, &add.branches)?;
+    let summary = list::QueueSummary::of(store, target)?;
+    let after = dependencies(store, &summary, &tip, &add.after, &add.branches)?;
     let mut events = Vec::new();
     let mut said = Vec::new();
     for name in &add.branches {
@@ -138,12 +138,12 @@ fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -
     if !events.is_empty() {
         write(store, target, &events)?;
     }
-    said.iter().for_each(|line| ui.say(line));
+    said.iter().for_each(|line| ui.status(line));
     if rules.job.queue.review && !events.is_empty() {
-        ui.say("each needs an approval: `git harness queue approve BRANCH`");
+        ui.status("each needs an approval: `git harness queue approve BRANCH`");
     }
-    if !events.is_empty() && !standing.is_worked_off() {
-        ui.say("`git harness queue run` works the queue off");
+    if !events.is_empty() && !summary.is_worked_off() {
+        ui.status("`git harness queue run` works the queue off");
     }
     Ok(error::OK)
 }
@@ -151,7 +151,7 @@ fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -
 /// What has to land before: entries of the queue, or added with them; what is on the target is no matter any more.
 fn dependencies(
     store: &Store,
-    standing: &list::Standing,
+    summary: &list::QueueSummary,
     tip: &Oid,
     after: &[String],
     together: &[String],
@@ -159,13 +159,13 @@ fn dependencies(
     let mut needed = Vec::new();
     for name in after {
         let short = layout::short(name);
-        if standing.waits(short) || together.iter().any(|other| other == short) {
+        if summary.waits(short) || together.iter().any(|other| other == short) {
             needed.push(short.to_owned());
             continue;
         }
         let landed = match store.read(&format!("refs/heads/{short}"))? {
-            Some(commit) => standing.landed(short) || store.repo().is_ancestor(&commit, tip)?,
-            None => standing.landed(short),
+            Some(commit) => summary.landed(short) || store.repo().is_ancestor(&commit, tip)?,
+            None => summary.landed(short),
         };
         if !landed {
             let what = format!("`{short}` is not in the queue and has not landed");
@@ -179,9 +179,9 @@ fn dependencies(
     Ok(needed)
 }
 
-fn waiting(standing: &list::Standing, name: &str) -> Result<String> {
+fn waiting(summary: &list::QueueSummary, name: &str) -> Result<String> {
     let short = layout::short(name);
-    if standing.waits(short) {
+    if summary.waits(short) {
         return Ok(short.to_owned());
     }
     let hint = "`git harness queue list` shows what is";
@@ -189,38 +189,38 @@ fn waiting(standing: &list::Standing, name: &str) -> Result<String> {
 }
 
 fn remove(store: &Store, target: &str, names: &[String], ui: &Ui) -> Result<u8> {
-    let standing = list::Standing::of(store, target)?;
+    let summary = list::QueueSummary::of(store, target)?;
     let why = format!("taken out by {}", who(store));
     let names: Vec<String> =
-        names.iter().map(|name| waiting(&standing, name)).collect::<Result<_>>()?;
+        names.iter().map(|name| waiting(&summary, name)).collect::<Result<_>>()?;
     let removed = |entry: &String| BookEvent::Removed { entry: entry.clone(), why: why.clone() };
     write(store, target, &names.iter().map(removed).collect::<Vec<_>>())?;
-    names.iter().for_each(|name| ui.say(&format!("{name}: taken out; the branch is as it was")));
+    names.iter().for_each(|name| ui.status(&format!("{name}: taken out; the branch is as it was")));
     Ok(error::OK)
 }
 
 fn approve(store: &Store, target: &str, names: &[String], ui: &Ui) -> Result<u8> {
-    let standing = list::Standing::of(store, target)?;
+    let summary = list::QueueSummary::of(store, target)?;
     let by = who(store);
     let mut events = Vec::new();
     for name in names {
-        let candidate = branch(store, &waiting(&standing, name)?)?;
-        ui.say(&format!("{}: approved at {}", candidate.entry, candidate.commit.short()));
+        let candidate = branch(store, &waiting(&summary, name)?)?;
+        ui.status(&format!("{}: approved at {}", candidate.entry, candidate.commit.short()));
         events.push(BookEvent::Approved { candidate, by: by.clone() });
     }
     write(store, target, &events)?;
-    if !standing.is_worked_off() {
-        ui.say("`git harness queue run` works the queue off");
+    if !summary.is_worked_off() {
+        ui.status("`git harness queue run` works the queue off");
     }
     Ok(error::OK)
 }
 
 fn send_back(store: &Store, target: &str, args: &cli::QueueRejectArgs, ui: &Ui) -> Result<u8> {
-    let standing = list::Standing::of(store, target)?;
+    let summary = list::QueueSummary::of(store, target)?;
     let mut events = Vec::new();
     for name in &args.branches {
-        let candidate = branch(store, &waiting(&standing, name)?)?;
-        ui.say(&format!(
+        let candidate = branch(store, &waiting(&summary, name)?)?;
+        ui.status(&format!(
             "{}: sent back; it can be added again when it has changed",
             candidate.entry
         ));

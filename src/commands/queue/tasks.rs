@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::ambient;
-use crate::commands::opened;
+use crate::commands::workspace;
 use crate::domain::id::{Oid, RunId, TaskId, Timestamp};
 use crate::domain::state::Phase;
 use crate::engine::queue::{Now, now_of_run};
@@ -15,7 +15,7 @@ use crate::ui::human;
 
 /// One of them.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct WaitingTask {
     run: RunId,
     task: TaskId,
     /// Whether it is not for the checks but for a person.
@@ -29,22 +29,22 @@ pub(super) struct Waiting {
 }
 
 /// All of a target, run by run, in the order in which they came; and what is being verified of that.
-pub(super) fn waiting(store: &Store, target: &str) -> Result<(Vec<Waiting>, Vec<Now>)> {
+pub(super) fn waiting(store: &Store, target: &str) -> Result<(Vec<WaitingTask>, Vec<Now>)> {
     let (mut found, mut now) = (Vec::new(), Vec::new());
     for run in store.runs()? {
         if store.manifest(&run)?.is_none_or(|(manifest, _)| manifest.target != target) {
             continue;
         }
         let Some(loaded) = store.look(&run)? else { continue };
-        let driver = opened::driver(store, &run);
+        let driver = workspace::driver(store, &run);
         let at_work = now_of_run(store, &run);
         let verifying: HashSet<&str> =
             at_work.iter().flat_map(|now| &now.entries).map(String::as_str).collect();
-        let mut of_run: Vec<Waiting> = Vec::new();
+        let mut of_run: Vec<WaitingTask> = Vec::new();
         for (task, state) in &loaded.ledger.state.tasks {
             let waits = matches!(state.phase, Phase::Queued | Phase::Reviewing);
             if let Some(candidate) = state.candidate.as_ref().filter(|_| waits) {
-                of_run.push(Waiting {
+                of_run.push(WaitingTask {
                     run: run.clone(),
                     task: task.clone(),
                     reviewing: state.phase == Phase::Reviewing,
@@ -62,7 +62,7 @@ pub(super) fn waiting(store: &Store, target: &str) -> Result<(Vec<Waiting>, Vec<
     Ok((found, now))
 }
 
-impl Waiting {
+impl WaitingTask {
     fn state(&self) -> &'static str {
         match (self.reviewing, self.verifying) {
             (true, _) => Phase::Reviewing.as_str(),
@@ -94,7 +94,7 @@ impl Waiting {
 }
 
 /// How many wait, and what to do where nobody lands them.
-pub(super) fn told(waiting: &[Waiting]) -> Vec<String> {
+pub(super) fn summary_lines(waiting: &[WaitingTask]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut runs: Vec<&RunId> = waiting.iter().map(|one| &one.run).collect();
     runs.dedup();

@@ -31,14 +31,16 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &U
     let lock = match lock {
         Ok(lock) => lock,
         Err(holder) => {
-            ui.say(&format!("another process works this queue off ({holder}); this one watches"));
+            ui.status(&format!(
+                "another process works this queue off ({holder}); this one watches"
+            ));
             match watch(&store, &target, &path, args.follow, ui)? {
                 Some(lock) => lock,
                 None => return Ok(error::OK),
             }
         }
     };
-    let before = list::Standing::of(&store, &target)?.tally();
+    let before = list::QueueSummary::of(&store, &target)?.tally();
     let ended = {
         let desk = Arc::new(super::desk(store.clone(), target.clone())?);
         let mut report = |told: Told<'_>| tell(&told, ui);
@@ -46,22 +48,22 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &U
             .work()?
     };
     drop(lock);
-    let tally = list::Standing::of(&store, &target)?.tally().since(before);
+    let tally = list::QueueSummary::of(&store, &target)?.tally().since(before);
     Ok(match ended {
         Ended::Empty => {
-            ui.say(&format!("the queue is empty: {}", tally.text()));
+            ui.status(&format!("the queue is empty: {}", tally.text()));
             if tally.left_any() { error::ENDED } else { error::OK }
         }
         Ended::Waits(what) => {
-            ui.insist(&what);
+            ui.message(&what);
             error::INCOMPLETE
         }
         Ended::Person(what) => {
-            ui.insist(&what);
+            ui.message(&what);
             error::PERSON
         }
         Ended::Interrupted(signal) => {
-            ui.insist("interrupted; `git harness queue run` goes on where this ended");
+            ui.message("interrupted; `git harness queue run` goes on where this ended");
             error::SIGNAL.saturating_add(u8::try_from(signal).unwrap_or(0))
         }
     })
@@ -77,7 +79,7 @@ pub(super) fn sweep(store: &Store, target: &str, ui: &Ui) -> Result<u8> {
     };
     let desk = super::desk(store.clone(), target.to_owned())?;
     let removed = desk.sweep()?;
-    ui.say(&format!("{} removed", human::number(removed, "worktree")));
+    ui.status(&format!("{} removed", human::number(removed, "worktree")));
     Ok(error::OK)
 }
 
@@ -91,7 +93,7 @@ fn watch(store: &Store, target: &str, path: &Path, follow: bool, ui: &Ui) -> Res
         if let Ok(lock) = Lock::try_take(path, "works off a queue")? {
             return Ok(Some(lock));
         }
-        if !follow && list::Standing::of(store, target)?.is_empty() {
+        if !follow && list::QueueSummary::of(store, target)?.is_empty() {
             return Ok(None);
         }
         ambient::pause(WATCH);
@@ -107,18 +109,18 @@ fn names(entries: &[EntryId]) -> String {
 
 fn tell(told: &Told<'_>, ui: &Ui) {
     match told {
-        Told::Note(text) => ui.say(&format!("note: {text}")),
+        Told::Note(text) => ui.status(&format!("note: {text}")),
         Told::Verifies(kind, entries) => {
             let what = match kind {
                 Kind::Lane => "screens",
                 Kind::Integrate => "verifies",
                 Kind::Confirm => "tries alone",
             };
-            ui.say(&format!("{what} {}", names(entries)));
+            ui.status(&format!("{what} {}", names(entries)));
         }
         Told::Book(event) => {
             for line in lines(event) {
-                ui.say(&line);
+                ui.status(&line);
             }
         }
     }

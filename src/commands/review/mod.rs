@@ -9,8 +9,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use self::page::Reading;
-use super::{opened, request};
+use self::page::CandidatePage;
+use super::{request, workspace};
 use crate::ambient;
 use crate::cli;
 use crate::domain::id::{RunId, TaskId};
@@ -26,26 +26,26 @@ use crate::ui::{Ui, human, table};
 
 /// `git harness review`
 pub(super) fn run(here: &Path, args: &cli::ReviewArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
+    let store = workspace::open_store(here)?;
     let Some(name) = &args.task else { return list(&store, args, ui) };
-    let (run, task) = opened::task(&store, name, args.run.as_deref())?;
-    let loaded = opened::load(&store, &run)?;
-    let (planned, s) = opened::known(&loaded, &task)?;
+    let (run, task) = workspace::resolve_task(&store, name, args.run.as_deref())?;
+    let loaded = workspace::load_run(&store, &run)?;
+    let (planned, s) = workspace::find_task(&loaded, &task)?;
     let candidate = s.candidate.clone().with_context(|| {
         format!("`{run}/{task}` has no candidate to review: it is {}", s.phase.as_str())
     })?;
     if args.tool {
         return open_tool(&store, &candidate);
     }
-    let reading = Reading::of(&store, &loaded, planned, s, &candidate)?;
+    let page = CandidatePage::of(&store, &loaded, planned, s, &candidate)?;
     match args.format {
-        Some(cli::ReviewFormat::Json) => ui.result(&format!("{}\n", reading.json())),
+        Some(cli::ReviewFormat::Json) => ui.result(&format!("{}\n", page.json())),
         Some(cli::ReviewFormat::Patch) => {
             let text = repo::unified_diff(store.repo(), &candidate.base, &candidate.tree)?;
             ui.result_bytes(text.as_bytes());
         }
         None => {
-            let text = reading.text(ui.on_terminal());
+            let text = page.text(ui.on_terminal());
             match pager().filter(|_| ui.on_terminal() && !args.no_pager) {
                 Some(pager) if process::page(&pager, &text, less()) => {}
                 Some(_) | None => ui.result(&text),
@@ -78,12 +78,12 @@ fn open_tool(store: &Store, candidate: &Candidate) -> Result<u8> {
 /// The candidates that wait for a review.
 fn waiting(store: &Store, run: Option<&str>) -> Result<Vec<(LoadedRun, Vec<TaskId>)>> {
     let runs = match run {
-        Some(_) => vec![opened::run(store, run)?],
+        Some(_) => vec![workspace::find_run(store, run)?],
         None => store.runs()?,
     };
     let mut found = Vec::new();
     for run in runs {
-        let loaded = opened::load(store, &run)?;
+        let loaded = workspace::load_run(store, &run)?;
         let state = &loaded.ledger.state;
         if state.phase == RunPhase::Cancelled {
             continue;
@@ -106,27 +106,27 @@ fn list(store: &Store, args: &cli::ReviewArgs, ui: &Ui) -> Result<u8> {
     let mut listed = Vec::new();
     for (loaded, tasks) in &found {
         for task in tasks {
-            let (planned, s) = opened::known(loaded, task)?;
+            let (planned, s) = workspace::find_task(loaded, task)?;
             let Some(candidate) = &s.candidate else { continue };
-            let reading = Reading::of(store, loaded, planned, s, candidate)?;
-            let (added, removed) = reading.lines();
+            let page = CandidatePage::of(store, loaded, planned, s, candidate)?;
+            let (added, removed) = page.lines();
             rows.push(vec![
                 format!("{}/{task}", loaded.ledger.state.id),
                 human::duration(ambient::now().since_ms(s.at)),
                 s.attempt.to_string(),
-                reading.files().to_string(),
+                page.files().to_string(),
                 format!("+{added} -{removed}"),
             ]);
-            listed.push(reading.summary());
+            listed.push(page.summary());
         }
     }
     if args.format == Some(cli::ReviewFormat::Json) {
         ui.result(&format!("{}\n", json!({"v": 1, "waiting": listed})));
     } else if listed.is_empty() {
-        ui.say("no candidate waits for a review");
+        ui.status("no candidate waits for a review");
     } else {
         ui.result(&crate::ui::printable(&table::columns(&rows)));
-        ui.say(
+        ui.status(
             "`git harness review TASK` shows one, `git harness approve TASK` lets it land, `git harness reject TASK -m \"…\"` \
              sends it back",
         );
@@ -140,7 +140,7 @@ fn candidate_of<'a>(
     task: &TaskId,
     phases: &[Phase],
 ) -> Result<(&'a TaskState, &'a Candidate)> {
-    let (_, s) = opened::known(loaded, task)?;
+    let (_, s) = workspace::find_task(loaded, task)?;
     let run = &loaded.ledger.state.id;
     match &s.candidate {
         Some(candidate) if phases.contains(&s.phase) => Ok((s, candidate)),
@@ -155,7 +155,7 @@ fn candidate_of<'a>(
 
 /// `git harness approve`
 pub(super) fn approve(here: &Path, args: &cli::ApproveArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
+    let store = workspace::open_store(here)?;
     let by = who(&store);
     let mut wanted: BTreeMap<RunId, Vec<Wire>> = BTreeMap::new();
     let wire = |loaded: &LoadedRun, task: &TaskId| -> Result<Wire> {
@@ -166,10 +166,12 @@ pub(super) fn approve(here: &Path, args: &cli::ApproveArgs, ui: &Ui) -> Result<u
     if args.all {
         for (loaded, tasks) in waiting(&store, args.run.as_deref())? {
             for task in tasks {
-                let (planned, s) = opened::known(&loaded, &task)?;
+                let (planned, s) = workspace::find_task(&loaded, &task)?;
                 let Some(candidate) = &s.candidate else { continue };
-                if args.passing && !Reading::of(&store, &loaded, planned, s, candidate)?.proven() {
-                    ui.say(&format!("left out, since no check has passed it: {task}"));
+                if args.passing
+                    && !CandidatePage::of(&store, &loaded, planned, s, candidate)?.proven()
+                {
+                    ui.status(&format!("left out, since no check has passed it: {task}"));
                     continue;
                 }
                 let run = loaded.ledger.state.id.clone();
@@ -177,13 +179,13 @@ pub(super) fn approve(here: &Path, args: &cli::ApproveArgs, ui: &Ui) -> Result<u
             }
         }
         if wanted.is_empty() {
-            ui.insist("no candidate waits for a review");
+            ui.message("no candidate waits for a review");
             return Ok(error::OK);
         }
     }
     for name in &args.tasks {
-        let (run, task) = opened::task(&store, name, args.run.as_deref())?;
-        let wire = wire(&opened::load(&store, &run)?, &task)?;
+        let (run, task) = workspace::resolve_task(&store, name, args.run.as_deref())?;
+        let wire = wire(&workspace::load_run(&store, &run)?, &task)?;
         wanted.entry(run).or_default().push(wire);
     }
     let mut code = error::OK;
@@ -196,9 +198,9 @@ pub(super) fn approve(here: &Path, args: &cli::ApproveArgs, ui: &Ui) -> Result<u
 
 /// `git harness reject`
 pub(super) fn reject(here: &Path, args: &cli::RejectArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
-    let (run, task) = opened::task(&store, &args.task, None)?;
-    let loaded = opened::load(&store, &run)?;
+    let store = workspace::open_store(here)?;
+    let (run, task) = workspace::resolve_task(&store, &args.task, None)?;
+    let loaded = workspace::load_run(&store, &run)?;
     let (_, candidate) = candidate_of(&loaded, &task, &[Phase::Reviewing, Phase::Queued])?;
     let mut message = String::new();
     for text in &args.message {

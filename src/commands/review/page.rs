@@ -23,7 +23,7 @@ const SAID: usize = 12;
 const CONTEXT: usize = 3;
 
 /// Everything about one candidate.
-pub(super) struct Reading {
+pub(super) struct CandidatePage {
     run: String,
     target: String,
     planned: Task,
@@ -35,7 +35,7 @@ pub(super) struct Reading {
     said: Option<String>,
 }
 
-impl Reading {
+impl CandidatePage {
     /// Reads it.
     pub(super) fn of(
         store: &Store,

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use self::origin::{Origin, Origins};
-use super::opened;
+use super::workspace;
 use crate::cli;
 use crate::domain::id::Oid;
 use crate::error::{self, Advice};
@@ -20,14 +20,14 @@ use crate::ui::{Ui, human, printable};
 
 /// `git harness why`
 pub(super) fn run(here: &Path, args: &cli::WhyArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
+    let store = workspace::open_store(here)?;
     let commit = store.repo().resolve_commit(args.commit.as_deref().unwrap_or("HEAD"))?;
     let found = Origins::of(&store)?.find(&commit)?;
     if args.json {
         let list: Vec<Value> = found.iter().map(json_of).collect();
         ui.result(&format!("{}\n", json!({"v": 1, "commit": commit.as_str(), "origins": list})));
     } else if found.is_empty() {
-        ui.say(&format!(
+        ui.status(&format!(
             "{}: no run and no queue has made it, as far as is known here",
             commit.short()
         ));
@@ -48,14 +48,14 @@ pub(super) fn run(here: &Path, args: &cli::WhyArgs, ui: &Ui) -> Result<u8> {
 
 /// Writes what was found as a note on the commit, so that it is found at once from then on.
 fn repair(store: &Store, commit: &Oid, found: &[Origin], ui: &Ui) -> Result<()> {
-    if found.iter().all(|origin| origin.by == origin::By::Note) {
-        ui.say("it has its note");
+    if found.iter().all(|origin| origin.by == origin::FoundBy::Note) {
+        ui.status("it has its note");
         return Ok(());
     }
     let lines = found.iter().map(|origin| origin.note.to_string()).collect();
     store.add_notes(layout::NOTES, &Lines::from([(commit.clone(), lines)]))?;
     store.barrier()?;
-    ui.say(&format!("noted on {}", commit.short()));
+    ui.status(&format!("noted on {}", commit.short()));
     Ok(())
 }
 
@@ -120,7 +120,7 @@ fn checks(store: &Store, origin: &Origin) -> Result<Vec<String>> {
 
 /// `git harness blame`
 pub(super) fn blame(here: &Path, args: &cli::BlameArgs, ui: &Ui) -> Result<u8> {
-    let store = opened::store(here)?;
+    let store = workspace::open_store(here)?;
     let rev = args.revision.as_deref().unwrap_or("HEAD");
     let commit = store.repo().resolve_commit(rev)?;
     let path = in_repository(&store, here, &args.file);

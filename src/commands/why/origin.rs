@@ -11,9 +11,9 @@ use crate::repo;
 use crate::store::codec::{self, Trailers};
 use crate::store::{Store, layout};
 
-/// By what an origin was found, surest first.
+/// FoundBy what an origin was found, surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum By {
+pub(super) enum FoundBy {
     /// The note on the commit itself.
     Note,
     /// The trailers of its message.
@@ -24,7 +24,7 @@ pub(super) enum By {
     Patch,
 }
 
-impl By {
+impl FoundBy {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Note => "note",
@@ -38,7 +38,7 @@ impl By {
 /// A piece of work that a commit has in it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Origin {
-    pub(super) by: By,
+    pub(super) by: FoundBy,
     /// The commit that landed, if it is known.
     pub(super) landed: Option<Oid>,
     /// What its note says; what the trailers say where there is none.
@@ -68,15 +68,15 @@ pub(super) struct Origins<'a> {
     store: &'a Store,
     /// What is noted on each, a piece of work each.
     notes: BTreeMap<Oid, Vec<Value>>,
-    /// By the names in their trailers.
+    /// FoundBy the names in their trailers.
     named: HashMap<String, Oid>,
     /// Filled when it is first needed.
-    alike: Option<Alike>,
+    index: Option<LandedIndex>,
 }
 
 /// Landed commits by what they are, and not by what is said of them.
 #[derive(Default)]
-struct Alike {
+struct LandedIndex {
     patches: HashMap<String, Oid>,
     trees: HashMap<Oid, Oid>,
 }
@@ -98,18 +98,18 @@ impl<'a> Origins<'a> {
             );
             named.insert(name(text("run"), text("task"), text("branch"), ""), commit.clone());
         }
-        Ok(Self { store, notes, named, alike: None })
+        Ok(Self { store, notes, named, index: None })
     }
 
     /// The origins of a commit: none for one that this program has nothing to do with, several for a squash of several.
     pub(super) fn find(&mut self, commit: &Oid) -> Result<Vec<Origin>> {
-        let found = self.noted(By::Note, commit);
+        let found = self.noted(FoundBy::Note, commit);
         if !found.is_empty() {
             return Ok(found);
         }
         let info = repo::commit_info(self.store.repo(), commit)?;
         let mut found = Vec::new();
-        for trailers in said(&info.message) {
+        for trailers in quoted_trailers(&info.message) {
             let get = |key: &str| trailers.get(key).copied().unwrap_or_default();
             let (run, task, branch) =
                 (get("Harness-Run"), get("Harness-Task"), get("Harness-Branch"));
@@ -117,9 +117,9 @@ impl<'a> Origins<'a> {
             let landed =
                 self.named.get(&exact).or_else(|| self.named.get(&name(run, task, branch, "")));
             match landed {
-                Some(landed) => found.extend(self.noted(By::Trailers, landed)),
+                Some(landed) => found.extend(self.noted(FoundBy::Trailers, landed)),
                 None => found.push(Origin {
-                    by: By::Trailers,
+                    by: FoundBy::Trailers,
                     landed: None,
                     note: of_trailers(&trailers),
                 }),
@@ -129,33 +129,34 @@ impl<'a> Origins<'a> {
             return Ok(found);
         }
         let change = patch(self.store, &info.tree, info.parents.first())?;
-        let Alike { patches, trees } = self.alike()?;
-        let same = trees.get(&info.tree).map(|landed| (By::Tree, landed.clone()));
-        let same = same.or_else(|| patches.get(&change?).map(|landed| (By::Patch, landed.clone())));
+        let LandedIndex { patches, trees } = self.index()?;
+        let same = trees.get(&info.tree).map(|landed| (FoundBy::Tree, landed.clone()));
+        let same =
+            same.or_else(|| patches.get(&change?).map(|landed| (FoundBy::Patch, landed.clone())));
         Ok(same.map_or_else(Vec::new, |(by, landed)| self.noted(by, &landed)))
     }
 
     /// What is noted on a commit.
-    fn noted(&self, by: By, landed: &Oid) -> Vec<Origin> {
+    fn noted(&self, by: FoundBy, landed: &Oid) -> Vec<Origin> {
         let notes = self.notes.get(landed).map_or(&[][..], Vec::as_slice);
         let origin = |note: &Value| Origin { by, landed: Some(landed.clone()), note: note.clone() };
         notes.iter().map(origin).collect()
     }
 
-    fn alike(&mut self) -> Result<&Alike> {
-        if self.alike.is_none() {
-            let mut alike = Alike::default();
+    fn index(&mut self) -> Result<&LandedIndex> {
+        if self.index.is_none() {
+            let mut index = LandedIndex::default();
             for commit in self.notes.keys() {
                 // A note can outlive its commit.
                 let Ok(info) = repo::commit_info(self.store.repo(), commit) else { continue };
-                alike.trees.insert(info.tree.clone(), commit.clone());
+                index.trees.insert(info.tree.clone(), commit.clone());
                 if let Some(change) = patch(self.store, &info.tree, info.parents.first())? {
-                    alike.patches.insert(change, commit.clone());
+                    index.patches.insert(change, commit.clone());
                 }
             }
-            self.alike = Some(alike);
+            self.index = Some(index);
         }
-        Ok(self.alike.get_or_insert_default())
+        Ok(self.index.get_or_insert_default())
     }
 }
 
@@ -165,7 +166,7 @@ fn name(run: &str, task: &str, branch: &str, candidate: &str) -> String {
 }
 
 /// The trailers of a message, and those of every message that it quotes: `git merge --squash` keeps what it has squashed, indented.
-fn said(message: &str) -> Vec<Trailers<'_>> {
+fn quoted_trailers(message: &str) -> Vec<Trailers<'_>> {
     let ours = |map: &Trailers<'_>| {
         (map.has("Harness-Run") && map.has("Harness-Task")) || map.has("Harness-Branch")
     };
@@ -226,11 +227,11 @@ mod tests {
         let message = "Squashed commit of the following:\n\ncommit 1234\nAuthor: a\n\n    one\n\n    \
                        Harness-Run: r-1\n    Harness-Task: a\n    Harness-Attempt: 2\n\ncommit 5678\n\n    two\n\n    \
                        Harness-Branch: fix\n    Harness-Work: 9\n";
-        let found = said(message);
+        let found = quoted_trailers(message);
         assert_eq!(found.len(), 2);
         assert_eq!((found[0]["Harness-Task"], found[1]["Harness-Branch"]), ("a", "fix"));
         assert_eq!(of_trailers(&found[0])["attempt"], 2);
-        assert!(said("a title\n\nHarness-Run: r-1\n").is_empty());
-        assert_eq!(said("a title\n\nHarness-Run: r-1\nHarness-Task: t\n").len(), 1);
+        assert!(quoted_trailers("a title\n\nHarness-Run: r-1\n").is_empty());
+        assert_eq!(quoted_trailers("a title\n\nHarness-Run: r-1\nHarness-Task: t\n").len(), 1);
     }
 }

@@ -14,7 +14,7 @@ use crate::repo::Repo;
 
 /// A job as a person wrote it.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct LoadedJob {
     /// Where it is, as one would name it.
     pub file: String,
     /// Its folder.
@@ -32,7 +32,7 @@ pub(super) struct Found {
 }
 
 /// Finds and reads a job: a file, a name below `.harness`, or `harness.toml` at the top.
-pub(super) fn find(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<Found> {
+pub(super) fn load(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<LoadedJob> {
     let top = repo.top().map_or_else(|| here.to_path_buf(), Path::to_path_buf);
     let path = match argument {
         None => {
@@ -74,11 +74,15 @@ pub(super) fn find(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<F
         }
     };
     let folder = path.parent().unwrap_or(&top).to_path_buf();
-    Ok(Found { file, folder, text, job, name, preset, evaluator })
+    Ok(LoadedJob { file, folder, text, job, name, preset, evaluator })
 }
 
 /// The files that a job names and that are pinned with it: path as named, and content.
-pub(super) fn pinned(repo: &Repo, found: &Found, base: &Oid) -> Result<Vec<(String, Vec<u8>)>> {
+pub(super) fn pinned_files(
+    repo: &Repo,
+    found: &LoadedJob,
+    base: &Oid,
+) -> Result<Vec<(String, Vec<u8>)>> {
     let mut pinned = BTreeMap::new();
     let tree = repo.tree_of(base)?;
     if let Some(output) = &found.job.output
@@ -91,16 +95,16 @@ pub(super) fn pinned(repo: &Repo, found: &Found, base: &Oid) -> Result<Vec<(Stri
         .into());
     }
     if let Some(prompt) = &found.job.agent.prompt {
-        let bytes = read(repo, &found.folder, prompt, &tree)?.ok_or_else(|| {
+        let bytes = find_content(repo, &found.folder, prompt, &tree)?.ok_or_else(|| {
             Advice::new(
                 format!("{}: the prompt template is not there: {prompt}", found.file),
                 "`[agent] prompt` is relative to the job file or to the repository's top",
             )
         })?;
-        pinned.insert(plain(prompt), bytes);
+        pinned.insert(strip_dot_slash(prompt), bytes);
     }
     for (key, name) in job::must_exist(&found.job) {
-        let bytes = read(repo, &found.folder, name, &tree)?.ok_or_else(|| {
+        let bytes = find_content(repo, &found.folder, name, &tree)?.ok_or_else(|| {
             Advice::new(
                 format!("{}: the file that `{key}` names is not there: {name}", found.file),
                 "its path is relative to the job file or to the repository's top",
@@ -110,26 +114,26 @@ pub(super) fn pinned(repo: &Repo, found: &Found, base: &Oid) -> Result<Vec<(Stri
             let text = String::from_utf8_lossy(&bytes);
             Schema::parse(&text).with_context(|| format!("the schema is wrong: {name}"))?;
         }
-        pinned.insert(plain(name), bytes);
+        pinned.insert(strip_dot_slash(name), bytes);
     }
     for name in job::files_named(&found.job) {
-        let name = plain(&name);
+        let name = strip_dot_slash(&name);
         if pinned.contains_key(&name) || is_ignored(repo, &name) {
             continue;
         }
-        if let Some(bytes) = read(repo, &found.folder, &name, &tree)? {
+        if let Some(bytes) = find_content(repo, &found.folder, &name, &tree)? {
             pinned.insert(name, bytes);
         }
     }
     Ok(pinned.into_iter().collect())
 }
 
-fn plain(name: &str) -> String {
+fn strip_dot_slash(name: &str) -> String {
     name.strip_prefix("./").unwrap_or(name).to_owned()
 }
 
 /// Beside the job file, at the repository's top, or in the base commit, in this order.
-fn read(repo: &Repo, folder: &Path, name: &str, tree: &Oid) -> Result<Option<Vec<u8>>> {
+fn find_content(repo: &Repo, folder: &Path, name: &str, tree: &Oid) -> Result<Option<Vec<u8>>> {
     let places = [Some(folder), repo.top()];
     for place in places.into_iter().flatten() {
         let path = place.join(name);
@@ -139,7 +143,7 @@ fn read(repo: &Repo, folder: &Path, name: &str, tree: &Oid) -> Result<Option<Vec
             return Ok(Some(bytes));
         }
     }
-    repo.read_blob_at(tree, &plain(name))
+    repo.read_blob_at(tree, &strip_dot_slash(name))
 }
 
 /// Whether git ignores a path: then it is no part of the job but of an environment, such as `node_modules/.bin/tsc`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{jobfile, opened};
+use super::{job_file, workspace};
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::error::Advice;
@@ -30,19 +30,19 @@ const SHOWN: usize = 1_000;
 
 /// What programs and lists say of a plan.
 #[derive(Debug, Default)]
-pub(super) struct Inputs {
+pub(super) struct PlanInputs {
     /// The tasks, where the job does not leave them to us.
     pub listed: Option<Vec<TaskLine>>,
     /// What needs what, where the job does not leave that to us.
     pub edges: Option<ExternalGraph>,
     /// What programs printed, by a name: pinned with the run.
-    pub said: Vec<(String, Vec<u8>)>,
+    pub printed: Vec<(String, Vec<u8>)>,
 }
 
 /// Everything that a plan needs beside the tree.
-pub(super) fn inputs(repo: &Repo, found: &jobfile::Found, base: &Oid) -> Result<Inputs> {
+pub(super) fn collect(repo: &Repo, found: &job_file::LoadedJob, base: &Oid) -> Result<PlanInputs> {
     let plan = &found.job.plan;
-    let mut inputs = Inputs::default();
+    let mut inputs = PlanInputs::default();
     match plan.group {
         TaskSource::List => {
             inputs.listed = Some(match &plan.list {
@@ -56,33 +56,33 @@ pub(super) fn inputs(repo: &Repo, found: &jobfile::Found, base: &Oid) -> Result<
     if plan.command.is_none() && plan.edges.is_none() {
         return Ok(inputs);
     }
-    let desk = Desk::open(repo, found, base)?;
+    let scratch = ScratchWorktree::open(repo, found, base)?;
     let asked = (|| {
         if let Some(argv) = &plan.command {
-            let said = desk.ask("[plan] command", argv)?;
+            let said = scratch.ask("[plan] command", argv)?;
             let tasks =
                 planning::parse_task_list(&said).context("`[plan] command` printed no tasks")?;
             inputs.listed = Some(tasks);
-            inputs.said.push(("tasks.jsonl".to_owned(), said.into_bytes()));
+            inputs.printed.push(("tasks.jsonl".to_owned(), said.into_bytes()));
         }
         if let Some(argv) = &plan.edges {
-            let said = desk.ask("[plan] edges", argv)?;
+            let said = scratch.ask("[plan] edges", argv)?;
             let folders = argv.get(1..).unwrap_or_default().to_vec();
             inputs.edges = Some(ExternalGraph { edges: planning::parse_edges(&said)?, folders });
-            inputs.said.push(("edges.json".to_owned(), said.into_bytes()));
+            inputs.printed.push(("edges.json".to_owned(), said.into_bytes()));
         }
         Ok(())
     })();
     // The first error is the one that explains.
-    let closed = desk.close();
+    let closed = scratch.close();
     asked.and(closed)?;
     Ok(inputs)
 }
 
 /// The tasks of the file that `[plan] list` names.
-fn list(repo: &Repo, found: &jobfile::Found, base: &Oid, file: &str) -> Result<Vec<TaskLine>> {
+fn list(repo: &Repo, found: &job_file::LoadedJob, base: &Oid, file: &str) -> Result<Vec<TaskLine>> {
     let plain = file.strip_prefix("./").unwrap_or(file);
-    let pinned = jobfile::pinned(repo, found, base)?;
+    let pinned = job_file::pinned_files(repo, found, base)?;
     let Some((_, bytes)) = pinned.into_iter().find(|(path, _)| path == plain) else {
         return Err(Advice::new(
             format!("{}: the list of tasks is not there: {file}", found.file),
@@ -109,7 +109,7 @@ fn listed(task: &ListedTask) -> Result<TaskLine> {
 }
 
 /// A checkout of the base in which programs are asked.
-struct Desk<'a> {
+struct ScratchWorktree<'a> {
     repo: &'a Repo,
     base: &'a Oid,
     worktree: repo::Worktree,
@@ -119,8 +119,8 @@ struct Desk<'a> {
     _lock: Lock,
 }
 
-impl<'a> Desk<'a> {
-    fn open(repo: &'a Repo, found: &jobfile::Found, base: &'a Oid) -> Result<Self> {
+impl<'a> ScratchWorktree<'a> {
+    fn open(repo: &'a Repo, found: &job_file::LoadedJob, base: &'a Oid) -> Result<Self> {
         let folder = Local::new(repo.common_dir()).planning();
         std::fs::create_dir_all(folder.join("tmp"))
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -132,28 +132,28 @@ impl<'a> Desk<'a> {
                         "wait until it is done",
                     )
                 })?;
-        let path = opened::worktrees_root(repo, &found.job).join(".planning");
+        let path = workspace::worktrees_root(repo, &found.job).join(".planning");
         let index = folder.join("place");
         // What somebody left who was killed.
         repo::remove_at(repo, &path, &index)?;
         let worktree = repo::create(repo, &path, base, &index)
             .with_context(|| format!("cannot make the worktree {}", path.display()))?;
-        let desk = Self { repo, base, worktree, folder, _lock: lock };
-        if let Err(problem) = desk.furnish(found) {
-            drop(desk.close());
+        let scratch = Self { repo, base, worktree, folder, _lock: lock };
+        if let Err(problem) = scratch.prepare(found) {
+            drop(scratch.close());
             return Err(problem);
         }
-        Ok(desk)
+        Ok(scratch)
     }
 
     /// The job's setup, and the scripts that the job names.
-    fn furnish(&self, found: &jobfile::Found) -> Result<()> {
-        for (path, bytes) in jobfile::pinned(self.repo, found, self.base)? {
+    fn prepare(&self, found: &job_file::LoadedJob) -> Result<()> {
+        for (path, bytes) in job_file::pinned_files(self.repo, found, self.base)? {
             let to = self.worktree.path.join(path);
             if std::fs::read(&to).is_ok_and(|old| old == bytes) {
                 continue;
             }
-            opened::write_out(&to, &bytes)?;
+            workspace::write_pinned(&to, &bytes)?;
         }
         for argv in &found.job.worktree.setup {
             self.ask("[worktree] setup", argv)?;

@@ -18,7 +18,7 @@ use crate::store::load::LoadedRun;
 use crate::store::{Held, RunProof, Store, layout};
 
 /// Opens the state of the repository around a folder.
-pub(super) fn store(here: &Path) -> Result<Store> {
+pub(super) fn open_store(here: &Path) -> Result<Store> {
     let repo = Repo::discover(here)?;
     let private = repo.common_dir().join("harness").join("git");
     let git = Git::find(repo.common_dir(), &private, &ambient::environment())?;
@@ -26,7 +26,7 @@ pub(super) fn store(here: &Path) -> Result<Store> {
 }
 
 /// The same for somebody who only looks, which no version of git can get wrong: it is not asked for its own.
-pub(super) fn looking(here: &Path) -> Result<Store> {
+pub(super) fn open_read_only(here: &Path) -> Result<Store> {
     let repo = Repo::discover(here)?;
     let private = repo.common_dir().join("harness").join("git");
     let git = Git::find_known(repo.common_dir(), &private, &ambient::environment())?;
@@ -34,7 +34,7 @@ pub(super) fn looking(here: &Path) -> Result<Store> {
 }
 
 /// The run that is meant: the one that is named, or the only one that has not ended, or the only one.
-pub(super) fn run(store: &Store, name: Option<&str>) -> Result<RunId> {
+pub(super) fn find_run(store: &Store, name: Option<&str>) -> Result<RunId> {
     let runs = store.runs()?;
     if let Some(name) = name {
         let run = RunId::parse(name)?;
@@ -68,7 +68,7 @@ pub(super) fn run(store: &Store, name: Option<&str>) -> Result<RunId> {
 }
 
 /// The job's last run: the one with the highest number.
-pub(super) fn latest(store: &Store, job: &str) -> Result<Option<RunId>> {
+pub(super) fn latest_run(store: &Store, job: &str) -> Result<Option<RunId>> {
     let mut best: Option<(u32, RunId)> = None;
     for run in store.runs()? {
         let number = run.as_str().strip_prefix(job).and_then(|r| r.strip_prefix('-'));
@@ -94,24 +94,28 @@ fn list(runs: &[RunId]) -> String {
 }
 
 /// A task as a person names it: RUN/TASK, or TASK of the run that is meant.
-pub(super) fn task(store: &Store, name: &str, run_name: Option<&str>) -> Result<(RunId, TaskId)> {
+pub(super) fn resolve_task(
+    store: &Store,
+    name: &str,
+    run_name: Option<&str>,
+) -> Result<(RunId, TaskId)> {
     let name = layout::short(name);
     let name = name.strip_prefix("harness/").unwrap_or(name);
     let (run_name, task) = match name.split_once('/') {
         Some((run, task)) => (Some(run), task),
         None => (run_name, name),
     };
-    let run = run(store, run_name)?;
+    let run = find_run(store, run_name)?;
     Ok((run, TaskId::parse(task)?))
 }
 
 /// Loads a run that exists.
-pub(super) fn load(store: &Store, run: &RunId) -> Result<LoadedRun> {
+pub(super) fn load_run(store: &Store, run: &RunId) -> Result<LoadedRun> {
     store.load(run)?.with_context(|| format!("the run `{run}` is gone"))
 }
 
 /// The same for somebody who only looks: see [`Store::look`].
-pub(super) fn look(store: &Store, run: &RunId) -> Result<LoadedRun> {
+pub(super) fn view_run(store: &Store, run: &RunId) -> Result<LoadedRun> {
     store.look(run)?.with_context(|| format!("the run `{run}` is gone"))
 }
 
@@ -119,7 +123,7 @@ pub(super) fn look(store: &Store, run: &RunId) -> Result<LoadedRun> {
 const LIKE: f64 = 0.75;
 
 /// The state of one task of a loaded run.
-pub(super) fn known<'a>(
+pub(super) fn find_task<'a>(
     loaded: &'a LoadedRun,
     task: &TaskId,
 ) -> Result<(&'a crate::domain::plan::Task, &'a crate::domain::state::TaskState)> {
@@ -180,7 +184,7 @@ pub(super) fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
     let folder = store.local().pinned(&run);
     for (path, bytes) in &pinned {
         let to = folder.join(path);
-        write_out(&to, bytes)?;
+        write_pinned(&to, bytes)?;
         hasher.update(path.as_bytes());
         hasher.update(&[0]);
         hasher.update(&(bytes.len() as u64).to_be_bytes());
@@ -196,7 +200,7 @@ pub(super) fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
         store: store.clone(),
         desk: engine::queue::Desk::new(store.clone(), target, program.clone(), environment.clone()),
         base: manifest.base()?,
-        worktrees: worktrees(store, &job, &run),
+        worktrees: worktrees_folder(store, &job, &run),
         manifest,
         job,
         preset,
@@ -235,7 +239,7 @@ pub(super) fn output_path(loaded: &LoadedRun) -> Option<String> {
 }
 
 /// Where the places of a run are.
-pub(super) fn worktrees(store: &Store, job: &job::Job, run: &RunId) -> PathBuf {
+pub(super) fn worktrees_folder(store: &Store, job: &job::Job, run: &RunId) -> PathBuf {
     worktrees_root(store.repo(), job).join(run.as_str())
 }
 
@@ -263,7 +267,7 @@ fn clean(path: &Path) -> PathBuf {
 
 /// Writes out a pinned file. They are scripts as often as not, so they can be run. The mode of a script that is in the
 /// tree is the tree's.
-pub(super) fn write_out(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn write_pinned(path: &Path, bytes: &[u8]) -> Result<()> {
     write_executable(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -282,7 +286,7 @@ fn repository_id(store: &Store) -> Result<String> {
 }
 
 /// Loads a run that we hold, mended, with everything that carrying it out needs.
-pub(super) fn engine<'a>(
+pub(super) fn open_engine<'a>(
     store: &Store,
     proof: RunProof,
     jobs: Option<u32>,
@@ -292,7 +296,7 @@ pub(super) fn engine<'a>(
     for said in engine::recover::mend(store, &proof)? {
         report(engine::Report::Note(said));
     }
-    let loaded = load(store, proof.run())?;
+    let loaded = load_run(store, proof.run())?;
     let ctx = context(store, &loaded)?;
     let jobs = jobs.map_or(ctx.job.limits.jobs, |n| n as usize);
     let keep_going = options.keep_going;
@@ -311,7 +315,7 @@ pub(super) fn landing_task(store: &Store, loaded: &LoadedRun) -> Result<Option<T
 }
 
 /// The full name of the branch that a job's work goes to.
-pub(super) fn target(job: &job::Job, run: &RunId) -> String {
+pub(super) fn target_ref(job: &job::Job, run: &RunId) -> String {
     match &job.job.target {
         Some(name) => format!("refs/heads/{name}"),
         None => layout::default_target(run),
