@@ -14,7 +14,7 @@ use crate::job::{Job, OutputCheck, ScopePattern, placeholders};
 
 /// Everything that a brief is about.
 #[derive(Debug)]
-pub(crate) struct Subject<'a> {
+pub(crate) struct BriefInput<'a> {
     /// The job.
     pub job: &'a Job,
     /// Its name.
@@ -36,7 +36,7 @@ pub(crate) struct Subject<'a> {
 }
 
 /// The brief of an attempt.
-pub(crate) fn brief(subject: &Subject) -> Brief {
+pub(crate) fn brief(subject: &BriefInput) -> Brief {
     let job = subject.job;
     let file = |path: &String| FileBrief::new(path, subject.lines.get(path).copied());
     let finding = |f: &Finding| FindingBrief {
@@ -78,8 +78,8 @@ pub(crate) fn variables(job: &Job, own: &str) -> BTreeMap<String, toml::Value> {
     vars
 }
 
-fn checks(subject: &Subject) -> Vec<CheckBrief> {
-    let values = placeholders::Values {
+fn checks(subject: &BriefInput) -> Vec<CheckBrief> {
+    let values = placeholders::PlaceholderValues {
         task_id: subject.task.id.as_str(),
         task_files: &subject.task.files,
         worktree: ".",
@@ -87,7 +87,7 @@ fn checks(subject: &Subject) -> Vec<CheckBrief> {
         run: subject.run.as_str(),
         attempt: subject.attempt,
         output: subject.job.output.as_ref().map_or("", |output| &output.path),
-        ..placeholders::Values::default()
+        ..placeholders::PlaceholderValues::default()
     };
     let one = |check: &crate::job::Check| {
         let argv = placeholders::expand(&check.run, &values);

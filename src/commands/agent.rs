@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use crate::agent::classify::{Exit, classify};
-use crate::agent::preset::{NAMES, Permissions, Preset, SessionSource, named};
+use crate::agent::classify::{SessionExit, classify};
+use crate::agent::preset::{NAMES, Preset, PresetPermissions, SessionSource, named};
 use crate::ambient;
 use crate::cli;
 use crate::domain::session::{Cost, Reading};
@@ -73,7 +73,7 @@ fn list(here: &Path, args: &cli::AgentListArgs, ui: &Ui) -> Result<u8> {
 fn profiles(preset: &Preset) -> String {
     let default = preset.permissions.default.as_deref();
     let has = |name: &&str| preset.permissions.get(name).is_some();
-    let mut names: Vec<&str> = Permissions::NAMES.into_iter().filter(has).collect();
+    let mut names: Vec<&str> = PresetPermissions::NAMES.into_iter().filter(has).collect();
     names.sort_by_key(|name| Some(*name) != default);
     if names.is_empty() { "-".into() } else { names.join(", ") }
 }
@@ -87,7 +87,7 @@ fn tell(here: &Path, args: &cli::AgentClassifyArgs, ui: &Ui) -> Result<u8> {
     let stdout = read(here, &args.stdout)?;
     let stderr = args.stderr.as_ref().map_or(Ok(Vec::new()), |file| read(here, file))?;
     let last = args.last_message.as_ref().map(|file| read(here, file)).transpose()?;
-    let ended = Exit { code: args.exit, signal: args.signal, ours: None };
+    let ended = SessionExit { code: args.exit, signal: args.signal, ours: None };
     let changed = args.changed.map(|changed| changed == cli::WorktreeChange::Yes);
     let reading =
         classify(&preset, ended, &stdout, &stderr, last.as_deref(), changed, ambient::now());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::agent::preset::{self, Preset};
-use crate::contract::schema::Schema;
+use crate::contract::json_schema::JsonSchema;
 use crate::domain::id::Oid;
 use crate::error::Advice;
 use crate::job::{self, Job};
@@ -112,7 +112,7 @@ pub(super) fn pinned_files(
         })?;
         if key == "schema" {
             let text = String::from_utf8_lossy(&bytes);
-            Schema::parse(&text).with_context(|| format!("the schema is wrong: {name}"))?;
+            JsonSchema::parse(&text).with_context(|| format!("the schema is wrong: {name}"))?;
         }
         pinned.insert(strip_dot_slash(name), bytes);
     }

@@ -12,7 +12,7 @@ use super::{job_file, workspace};
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::error::Advice;
-use crate::job::placeholders::{self, Values};
+use crate::job::placeholders::{self, PlaceholderValues};
 use crate::job::{ListedTask, TaskSource};
 use crate::planning::{self, ExternalGraph, TaskLine};
 use crate::process::{self, Command, Ending, Environ, Identity, Lock, Redactor, Stdin, StopFlag};
@@ -164,7 +164,11 @@ impl<'a> ScratchWorktree<'a> {
     /// What a program prints.
     fn ask(&self, key: &str, argv: &[String]) -> Result<String> {
         let worktree = self.worktree.path.to_string_lossy().into_owned();
-        let values = Values { worktree: &worktree, base: self.base.as_str(), ..Values::default() };
+        let values = PlaceholderValues {
+            worktree: &worktree,
+            base: self.base.as_str(),
+            ..PlaceholderValues::default()
+        };
         let who = self.repo.identity();
         let who = Identity { name: who.name, email: who.email };
         let (stdout, stderr) = (self.folder.join("stdout"), self.folder.join("stderr"));

@@ -62,7 +62,7 @@ impl<'a> PromptSet<'a> {
         let counted = planning::line_counts(&self.repo.local(), base, &task.files)?;
         let lines = task.files.iter().cloned().zip(counted);
         let lines = lines.filter_map(|(path, n)| Some((path, n?))).collect();
-        Ok(brief::brief(&brief::Subject {
+        Ok(brief::brief(&brief::BriefInput {
             job: &self.found.job,
             name: &self.found.name,
             run: &self.run,

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::workspace;
-use crate::agent::transcript::{Entry, Kind, Reader, read};
+use crate::agent::transcript::{TranscriptEntry, TranscriptKind, TranscriptReader, read};
 use crate::ambient;
 use crate::domain::event::TaskEventKind;
 use crate::domain::id::{RunId, TaskId};
@@ -46,14 +46,14 @@ impl<'a> Printer<'a> {
         Self { ui, paints: wanted && able && ui.on_terminal() }
     }
 
-    fn print(&self, stream: &str, entries: &[Entry]) {
+    fn print(&self, stream: &str, entries: &[TranscriptEntry]) {
         let text: String = entries.iter().map(|entry| self.text(stream, entry)).collect();
         self.ui.result(&text);
     }
 
     /// An entry as lines, with who or what it is in front. Plain text stands as it was printed.
-    fn text(&self, stream: &str, entry: &Entry) -> String {
-        let plain = entry.kind == Kind::Plain;
+    fn text(&self, stream: &str, entry: &TranscriptEntry) -> String {
+        let plain = entry.kind == TranscriptKind::Plain;
         let word = match (plain, stream) {
             (true, files::STDERR) => stream,
             (true, _) => "",
@@ -68,10 +68,10 @@ impl<'a> Printer<'a> {
             }
             // Of a tool, its name alone.
             match (entry.kind, line.split_once("  ")) {
-                (Kind::Tool, Some((name, told))) if number == 0 => {
+                (TranscriptKind::Tool, Some((name, told))) if number == 0 => {
                     text.push_str(&format!("{}  {told}", tone.paint(name, self.paints)));
                 }
-                (Kind::Tool, _) if number > 0 => text.push_str(line),
+                (TranscriptKind::Tool, _) if number > 0 => text.push_str(line),
                 _ => text.push_str(&tone.paint(line, self.paints)),
             }
             text.push('\n');
@@ -81,19 +81,22 @@ impl<'a> Printer<'a> {
 }
 
 /// How loud the word in front is, and what follows.
-fn tones(kind: Kind) -> (Tone, Tone) {
+fn tones(kind: TranscriptKind) -> (Tone, Tone) {
     match kind {
-        Kind::Agent => (Tone::Strong, Tone::Plain),
-        Kind::Tool => (Tone::Action, Tone::Action),
-        Kind::Error => (Tone::Bad, Tone::Bad),
-        Kind::User => (Tone::Faint, Tone::Plain),
-        Kind::Plain => (Tone::Faint, Tone::Plain),
-        Kind::End => (Tone::Strong, Tone::Strong),
-        Kind::Note | Kind::Thought | Kind::Result | Kind::Other => (Tone::Faint, Tone::Faint),
+        TranscriptKind::Agent => (Tone::Strong, Tone::Plain),
+        TranscriptKind::Tool => (Tone::Action, Tone::Action),
+        TranscriptKind::Error => (Tone::Bad, Tone::Bad),
+        TranscriptKind::User => (Tone::Faint, Tone::Plain),
+        TranscriptKind::Plain => (Tone::Faint, Tone::Plain),
+        TranscriptKind::End => (Tone::Strong, Tone::Strong),
+        TranscriptKind::Note
+        | TranscriptKind::Thought
+        | TranscriptKind::Result
+        | TranscriptKind::Other => (Tone::Faint, Tone::Faint),
     }
 }
 
-fn in_json(entries: &[Entry]) -> Vec<Value> {
+fn in_json(entries: &[TranscriptEntry]) -> Vec<Value> {
     entries.iter().map(|e| json!({"kind": e.kind.as_str(), "text": e.text})).collect()
 }
 
@@ -161,7 +164,7 @@ pub(super) fn follow(
 }
 
 /// Tells entries of an attempt that is followed.
-fn tell(attempt: u32, stream: &str, entries: &[Entry], as_json: bool, ui: &Ui) {
+fn tell(attempt: u32, stream: &str, entries: &[TranscriptEntry], as_json: bool, ui: &Ui) {
     if !as_json {
         return Printer::new(ui).print(stream, entries);
     }
@@ -214,17 +217,17 @@ struct Tail {
     path: PathBuf,
     file: Option<File>,
     read: u64,
-    reader: Reader,
+    reader: TranscriptReader,
 }
 
 impl Tail {
     fn new(path: PathBuf) -> Self {
         let stream = if path.ends_with(files::STDERR) { files::STDERR } else { files::STDOUT };
-        Self { stream, path, file: None, read: 0, reader: Reader::default() }
+        Self { stream, path, file: None, read: 0, reader: TranscriptReader::default() }
     }
 
     /// What has come since the last look.
-    fn look(&mut self) -> Vec<Entry> {
+    fn look(&mut self) -> Vec<TranscriptEntry> {
         if self.file.is_none() {
             self.file = File::open(&self.path).ok();
         }

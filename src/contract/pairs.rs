@@ -15,22 +15,22 @@ const EXTENSIONS: [(&str, &str); 8] = [
 ];
 
 /// Which files a contract is about.
-pub(crate) struct Globs<'a> {
+pub(crate) struct PairGlobs<'a> {
     /// Those before.
     pub from: &'a dyn Fn(&str) -> bool,
     /// Those after.
     pub to: &'a dyn Fn(&str) -> bool,
 }
 
-impl std::fmt::Debug for Globs<'_> {
+impl std::fmt::Debug for PairGlobs<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Globs").finish_non_exhaustive()
+        f.debug_struct("PairGlobs").finish_non_exhaustive()
     }
 }
 
 /// One of two trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(crate) enum TreeSide {
     /// The one from which the work started.
     Before,
     /// The one that is judged.
@@ -39,7 +39,7 @@ pub(crate) enum Side {
 
 /// A file after, and what it was.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Pair {
+pub(crate) struct FilePair {
     /// What it was; nothing if it is new.
     pub from: Option<String>,
     /// The file.
@@ -48,9 +48,9 @@ pub(crate) struct Pair {
 
 /// What is to be compared, and what cannot be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Pairs {
+pub(crate) struct FilePairs {
     /// In order of the files after.
-    pub pairs: Vec<Pair>,
+    pub pairs: Vec<FilePair>,
     /// Files without what should have become of them, each as a sentence.
     pub problems: Vec<String>,
 }
@@ -59,35 +59,35 @@ pub(crate) struct Pairs {
 ///
 /// `changed` is every path that differs between the trees. Without it only the task's own files count, as on a tree that
 /// holds the work of others too. `has` says whether a tree has a path. Declaration files (`.d.ts`) are no programs.
-pub(crate) fn pairs<E>(
-    globs: &Globs,
+pub(crate) fn find_pairs<E>(
+    globs: &PairGlobs,
     files: &[String],
     changed: Option<&[String]>,
-    has: impl Fn(Side, &str) -> Result<bool, E>,
-) -> Result<Pairs, E> {
+    has: impl Fn(TreeSide, &str) -> Result<bool, E>,
+) -> Result<FilePairs, E> {
     let touched: BTreeSet<&str> =
         files.iter().chain(changed.unwrap_or_default()).map(|p| &**p).collect();
     let mut after: BTreeSet<String> = BTreeSet::new();
-    let mut found = Pairs::default();
+    let mut found = FilePairs::default();
     for path in touched {
         let about = (globs.from)(path) || (globs.to)(path);
         if is_declaration(path) || !about {
             continue;
         }
-        if (globs.to)(path) && has(Side::After, path)? {
+        if (globs.to)(path) && has(TreeSide::After, path)? {
             // One of the task's own that is as it was is found to be equal, which costs little.
             after.insert(path.to_owned());
             continue;
         }
-        if !has(Side::Before, path)? {
+        if !has(TreeSide::Before, path)? {
             continue;
         }
-        let next = first(path, globs.to, |p| has(Side::After, p))?;
+        let next = first(path, globs.to, |p| has(TreeSide::After, p))?;
         match next {
             Some(next) => {
                 after.insert(next);
             }
-            None if has(Side::After, path)? => {
+            None if has(TreeSide::After, path)? => {
                 found.problems.push(format!(
                     "{path}: it was not migrated: no file of its name matches the check's `to`"
                 ));
@@ -96,17 +96,17 @@ pub(crate) fn pairs<E>(
         }
     }
     for to in after {
-        let from = if has(Side::Before, &to)? {
+        let from = if has(TreeSide::Before, &to)? {
             Some(to.clone())
         } else {
-            first(&to, globs.from, |p| has(Side::Before, p))?
+            first(&to, globs.from, |p| has(TreeSide::Before, p))?
         };
         if let Some(from) = from.as_ref().filter(|from| **from != to)
-            && has(Side::After, from)?
+            && has(TreeSide::After, from)?
         {
             found.problems.push(format!("{from}: it is still there beside {to}; a migrated file takes the place of the old one"));
         }
-        found.pairs.push(Pair { from, to });
+        found.pairs.push(FilePair { from, to });
     }
     Ok(found)
 }
@@ -149,17 +149,17 @@ mod tests {
     ) -> Vec<String> {
         let js = |path: &str| path.ends_with("js") || path.ends_with(".jsx");
         let ts = |path: &str| path.ends_with("ts") || path.ends_with(".tsx");
-        let globs = Globs { from: &js, to: &ts };
+        let globs = PairGlobs { from: &js, to: &ts };
         let owned = |list: &[&str]| list.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
         let changed = changed.map(owned);
         let has = |side, path: &str| -> Result<bool, Infallible> {
             Ok(match side {
-                Side::Before => before.contains(&path),
-                Side::After => after.contains(&path),
+                TreeSide::Before => before.contains(&path),
+                TreeSide::After => after.contains(&path),
             })
         };
-        let Ok(found) = pairs(&globs, &owned(files), changed.as_deref(), has);
-        let pair = |p: Pair| format!("{} > {}", p.from.unwrap_or_default(), p.to);
+        let Ok(found) = find_pairs(&globs, &owned(files), changed.as_deref(), has);
+        let pair = |p: FilePair| format!("{} > {}", p.from.unwrap_or_default(), p.to);
         found.pairs.into_iter().map(pair).chain(found.problems).collect()
     }
 
@@ -214,10 +214,10 @@ mod tests {
     #[test]
     fn a_job_that_keeps_the_names_compares_each_file_with_itself() {
         let any = |path: &str| path.ends_with(".js");
-        let globs = Globs { from: &any, to: &any };
+        let globs = PairGlobs { from: &any, to: &any };
         let has = |_, path: &str| -> Result<bool, Infallible> { Ok(path == "a.js") };
-        let Ok(found) = pairs(&globs, &["a.js".to_owned()], Some(&["a.js".to_owned()]), has);
-        let pair = Pair { from: Some("a.js".into()), to: "a.js".into() };
-        assert_eq!(found, Pairs { pairs: vec![pair], problems: Vec::new() });
+        let Ok(found) = find_pairs(&globs, &["a.js".to_owned()], Some(&["a.js".to_owned()]), has);
+        let pair = FilePair { from: Some("a.js".into()), to: "a.js".into() };
+        assert_eq!(found, FilePairs { pairs: vec![pair], problems: Vec::new() });
     }
 }

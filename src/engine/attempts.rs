@@ -257,7 +257,7 @@ pub(super) fn brief_of(
             pinned.insert(name.clone(), std::fs::read_to_string(source)?);
         }
     }
-    let subject = brief::Subject {
+    let subject = brief::BriefInput {
         job: &ctx.job,
         name: &ctx.manifest.job,
         run: &ctx.run,

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::Context;
 use super::attempts::{Launch, pinned_argv, text};
-use crate::agent::preset::{Ask, COMMAND, Preset, invocation};
+use crate::agent::preset::{COMMAND, InvocationRequest, Preset, invocation};
 use crate::domain::id::TaskId;
 use crate::job::{AgentSection, placeholders};
 use crate::keeper::files;
@@ -97,7 +97,7 @@ pub(super) fn call(
     let last_message = text(&words.dir.join(files::LAST_MESSAGE));
     let asked = invocation(
         preset,
-        &Ask {
+        &InvocationRequest {
             resume: launch.resumed.is_some(),
             session_id: launch.session.as_deref(),
             model: agent.model.as_deref(),
@@ -149,7 +149,7 @@ fn plain(
             words.prompt.len()
         );
     }
-    let values = placeholders::Values {
+    let values = placeholders::PlaceholderValues {
         prompt: words.prompt,
         prompt_file: &text(words.prompt_file),
         task_id: task.as_str(),

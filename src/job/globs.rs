@@ -3,7 +3,7 @@
 use globset::{Glob, GlobBuilder, GlobSet};
 
 use super::errors::ValueError;
-use super::placeholders::{self, Name};
+use super::placeholders::{self, Placeholder};
 
 /// A set of globs. `*` and `?` stop at `/`, `**` does not, `{a,b}` is either, `[ab]` is one of them. Paths are
 /// repository-relative and `/`-separated. A pattern whose last part is plain (`tests`, `tests/`, `src/*/fixtures`)
@@ -56,7 +56,7 @@ impl PathGlobs {
 fn compile(pattern: &str) -> Result<Vec<Glob>, ValueError> {
     if let Some(name) = placeholder_like(pattern) {
         return Err(match placeholders::parse_name(name) {
-            Some(Name::TaskFiles { .. }) => ValueError::new(format!(
+            Some(Placeholder::TaskFiles { .. }) => ValueError::new(format!(
                 "cannot hold `{{{name}}}`: it has a meaning only in `[scope] write`"
             )),
             Some(_) | None => unknown_in_glob(name),
@@ -143,10 +143,10 @@ impl ScopePattern {
             return Ok(Self::Glob(PathGlobs::new(&[text])?));
         };
         match placeholders::parse_name(name) {
-            Some(Name::TaskFiles { ext }) if text.len() == name.len() + 2 => {
+            Some(Placeholder::TaskFiles { ext }) if text.len() == name.len() + 2 => {
                 Ok(Self::TaskFiles { ext: ext.map(str::to_owned) })
             }
-            Some(Name::TaskFiles { .. }) => Err(ValueError::new(format!(
+            Some(Placeholder::TaskFiles { .. }) => Err(ValueError::new(format!(
                 "must hold `{{{name}}}` as a pattern of its own: \"{text}\""
             ))),
             Some(_) | None => Err(unknown_in_glob(name)),

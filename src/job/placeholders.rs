@@ -8,7 +8,7 @@ use super::errors::{ValueError, in_prose, nearest};
 
 /// What the placeholders stand for. What is not known in a place stays empty.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Values<'a> {
+pub(crate) struct PlaceholderValues<'a> {
     /// `{prompt}`: the prompt itself, for programs that take it as an argument.
     pub prompt: &'a str,
     /// `{prompt_file}`: the path of the prompt.
@@ -33,7 +33,7 @@ pub(crate) struct Values<'a> {
 
 /// Whose command it is: not every placeholder has a meaning for everyone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Audience {
+pub(crate) enum CommandKind {
     /// `[agent] command`: knows everything.
     Agent,
     /// `[[check]] run` and `version`: knows nothing of the conversation with the agent.
@@ -46,7 +46,7 @@ pub(crate) enum Audience {
     Hook,
 }
 
-impl Audience {
+impl CommandKind {
     /// The placeholders that have a meaning, without braces.
     fn names(self) -> &'static [&'static str] {
         const ALL: &[&str] = &[
@@ -83,7 +83,7 @@ impl Audience {
 
 /// A placeholder's name, read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Name<'t> {
+pub(super) enum Placeholder<'t> {
     /// `{task.files}` and `{task.files|ext:ts}`.
     TaskFiles {
         /// The extension that replaces their own, without the dot.
@@ -94,17 +94,17 @@ pub(super) enum Name<'t> {
 }
 
 /// Reads what stands between braces; nothing if no such placeholder exists.
-pub(super) fn parse_name(name: &str) -> Option<Name<'_>> {
+pub(super) fn parse_name(name: &str) -> Option<Placeholder<'_>> {
     if name == "task.files" {
-        return Some(Name::TaskFiles { ext: None });
+        return Some(Placeholder::TaskFiles { ext: None });
     }
     if let Some(ext) = name.strip_prefix("task.files|ext:") {
         let ext = ext.strip_prefix('.').unwrap_or(ext);
         let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         return (!ext.is_empty() && ext.chars().all(good))
-            .then_some(Name::TaskFiles { ext: Some(ext) });
+            .then_some(Placeholder::TaskFiles { ext: Some(ext) });
     }
-    Audience::Agent.names().contains(&name).then_some(Name::Simple(name))
+    CommandKind::Agent.names().contains(&name).then_some(Placeholder::Simple(name))
 }
 
 /// A path with another extension; one without an extension gets it behind its name.
@@ -170,18 +170,18 @@ fn names(argument: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Holds one argument against what its audience knows.
-pub(crate) fn validate(argument: &str, audience: Audience) -> Result<(), ValueError> {
+pub(crate) fn validate(argument: &str, audience: CommandKind) -> Result<(), ValueError> {
     for name in names(argument) {
         let known = audience.names();
         match parse_name(name) {
-            Some(Name::TaskFiles { .. }) if argument.len() != name.len() + 2 => {
+            Some(Placeholder::TaskFiles { .. }) if argument.len() != name.len() + 2 => {
                 return Err(ValueError::new(format!(
                     "must hold `{{{name}}}` as an argument of its own: \"{argument}\""
                 ))
                 .hint("it becomes one argument per file; a shell script sees them as \"$@\""));
             }
-            Some(Name::TaskFiles { .. }) if known.contains(&"task.files") => {}
-            Some(Name::Simple(simple)) if known.contains(&simple) => {}
+            Some(Placeholder::TaskFiles { .. }) if known.contains(&"task.files") => {}
+            Some(Placeholder::Simple(simple)) if known.contains(&simple) => {}
             Some(_) => {
                 let hint = if known.is_empty() {
                     "it finds what it needs in its environment: `$HARNESS_TARGET` and others"
@@ -226,20 +226,20 @@ pub(super) fn has_placeholder(argument: &str) -> bool {
 /// Whether a command can only be run for a task: it names something that is not known on the base commit.
 pub(crate) fn mentions_task(argv: &[String]) -> bool {
     argv.iter().flat_map(|argument| names(argument)).any(|name| match parse_name(name) {
-        Some(Name::TaskFiles { .. }) => true,
-        Some(Name::Simple(simple)) => !matches!(simple, "worktree" | "run" | "base"),
+        Some(Placeholder::TaskFiles { .. }) => true,
+        Some(Placeholder::Simple(simple)) => !matches!(simple, "worktree" | "run" | "base"),
         None => false,
     })
 }
 
 /// Puts the values in. `{task.files}` becomes one argument per file, and none where there are none. Unknown names
 /// stay as they are: [`validate`] has refused them.
-pub(crate) fn expand(argv: &[String], values: &Values<'_>) -> Vec<String> {
+pub(crate) fn expand(argv: &[String], values: &PlaceholderValues<'_>) -> Vec<String> {
     let mut expanded = Vec::with_capacity(argv.len() + values.task_files.len());
     for argument in argv {
         let pieces = pieces(argument);
         if let [Piece::Name(name)] = pieces[..]
-            && let Some(Name::TaskFiles { ext }) = parse_name(name)
+            && let Some(Placeholder::TaskFiles { ext }) = parse_name(name)
         {
             expanded.extend(values.task_files.iter().map(|file| file_argument(file, ext)));
             continue;
@@ -262,7 +262,7 @@ fn file_argument(file: &str, ext: Option<&str>) -> String {
     if file.starts_with('-') { format!("./{file}") } else { file }
 }
 
-fn push_value(text: &mut String, name: &str, values: &Values<'_>) {
+fn push_value(text: &mut String, name: &str, values: &PlaceholderValues<'_>) {
     match name {
         "prompt" => text.push_str(values.prompt),
         "prompt_file" => text.push_str(values.prompt_file),
@@ -292,13 +292,13 @@ mod tests {
     #[test]
     fn values_are_put_in() {
         let files = argv(&["src/a.js", "-b.js"]);
-        let values = Values {
+        let values = PlaceholderValues {
             task_id: "src__a",
             task_files: &files,
             worktree: "/w",
             run: "r-1",
             attempt: 2,
-            ..Values::default()
+            ..PlaceholderValues::default()
         };
         let given = [
             "x",
@@ -330,31 +330,31 @@ mod tests {
             "{run",
             "ü{",
         ] {
-            assert_eq!(expand(&argv(&[text]), &Values::default()), argv(&[text]));
-            assert_eq!(validate(text, Audience::Agent), Ok(()), "{text}");
+            assert_eq!(expand(&argv(&[text]), &PlaceholderValues::default()), argv(&[text]));
+            assert_eq!(validate(text, CommandKind::Agent), Ok(()), "{text}");
         }
     }
 
     #[test]
     fn doubled_braces_are_literal() {
         let given = ["{{run}}", "{{{run}}}", "a{{nonsense}}b", "{{run}}{run}"];
-        let values = Values { run: "R", ..Values::default() };
+        let values = PlaceholderValues { run: "R", ..PlaceholderValues::default() };
         assert_eq!(
             expand(&argv(&given), &values),
             argv(&["{run}", "{{run}}", "a{nonsense}b", "{run}R"])
         );
-        assert_eq!(validate("{{nonsense}}", Audience::Setup), Ok(()));
+        assert_eq!(validate("{{nonsense}}", CommandKind::Setup), Ok(()));
     }
 
     #[test]
     fn who_knows_what() {
-        assert!(validate("{prompt_file}", Audience::Agent).is_ok());
-        assert!(validate("{prompt_file}", Audience::Check).is_err());
-        assert!(validate("{task.files}", Audience::Check).is_ok());
-        assert!(validate("{task.files}", Audience::Setup).is_err());
-        assert!(validate("{worktree}", Audience::Setup).is_ok());
-        assert!(validate("--x={task.files}", Audience::Agent).is_err());
-        let fault = validate("{promt_file}", Audience::Agent).unwrap_err();
+        assert!(validate("{prompt_file}", CommandKind::Agent).is_ok());
+        assert!(validate("{prompt_file}", CommandKind::Check).is_err());
+        assert!(validate("{task.files}", CommandKind::Check).is_ok());
+        assert!(validate("{task.files}", CommandKind::Setup).is_err());
+        assert!(validate("{worktree}", CommandKind::Setup).is_ok());
+        assert!(validate("--x={task.files}", CommandKind::Agent).is_err());
+        let fault = validate("{promt_file}", CommandKind::Agent).unwrap_err();
         assert_eq!(
             fault.hint.unwrap(),
             "did you mean `{prompt_file}`? for the text itself write `{{promt_file}}`"

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::globs::{PathGlobs, ScopePattern};
-use crate::contract::ast_equal::Options;
+use crate::contract::ast_equal::AstEqualOptions;
 
 /// A job: what to do, in which pieces, by whom, and what makes it good.
 #[derive(Debug, Clone, PartialEq)]
@@ -333,7 +333,7 @@ pub struct AstEqualCheck {
     /// `to`: the files after.
     pub to: PathGlobs,
     /// `extensions`, `type-imports`, `define-fields`, `allow-ts-comments`, `max-any`: what is allowed beside types.
-    pub options: Options,
+    pub options: AstEqualOptions,
 }
 
 /// On which trees a check runs: at least one of them.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::schema::*;
 use super::*;
-use crate::contract::ast_equal::Options;
+use crate::contract::ast_equal::AstEqualOptions;
 
 const COMPLETE: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/jobs/complete.toml"));
@@ -88,7 +88,7 @@ fn every_key_that_is_available_is_read() {
     assert!(job.checks[1].cache && job.checks.len() == 3);
     let ast_equal = job.checks[2].ast_equal.as_ref().unwrap();
     assert!(ast_equal.from.matches("src/a.js") && ast_equal.to.matches("src/a.tsx"));
-    let options = Options {
+    let options = AstEqualOptions {
         extensions: true,
         type_imports: true,
         define_fields: false,

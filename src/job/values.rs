@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::duration::parse_duration;
 use super::errors::{ValueError, in_prose, nearest};
 use super::globs::PathGlobs;
-use super::placeholders::{self, Audience};
+use super::placeholders::{self, CommandKind};
 use super::section::{Section, SpannedValue, type_name};
 
 /// A value of a closed list, and whether it can be used yet.
@@ -218,7 +218,7 @@ impl<'a> Section<'a> {
     }
 
     /// A command: program and arguments.
-    pub(super) fn argv(&self, key: &'static str, audience: Audience) -> Option<Vec<String>> {
+    pub(super) fn argv(&self, key: &'static str, audience: CommandKind) -> Option<Vec<String>> {
         self.argv_of(key, self.find(key)?, audience)
     }
 
@@ -227,7 +227,7 @@ impl<'a> Section<'a> {
         &self,
         key: &str,
         value: &'a SpannedValue<'a>,
-        audience: Audience,
+        audience: CommandKind,
     ) -> Option<Vec<String>> {
         let example = "[\"program\", \"argument\"]";
         if let DeValue::String(text) = value.get_ref() {

@@ -5,9 +5,9 @@ use anyhow::{Context as _, Result};
 use super::checks::{QUOTE, known, verdict_key};
 use super::spec::{AstEqual, BuiltIn, CheckOutcome, CheckStep, HandedIn, Spec, millis};
 use crate::ambient;
-use crate::contract::ast_equal::{self, CompareError, Comparison, Source};
-use crate::contract::pairs::{self, Globs, Pair, Side};
-use crate::contract::schema::Schema;
+use crate::contract::ast_equal::{self, CompareError, Comparison, SourceFile};
+use crate::contract::json_schema::JsonSchema;
+use crate::contract::pairs::{self, FilePair, PairGlobs, TreeSide};
 use crate::domain::id::Oid;
 use crate::job;
 use crate::repo::{self, Repo};
@@ -52,7 +52,8 @@ fn handed_in(repo: &Repo, spec: &Spec, tree: &Oid, wanted: &HandedIn) -> Result<
         pinned.with_context(|| format!("the job has not pinned its schema: {name}"))?;
     let text = std::fs::read_to_string(source)
         .with_context(|| format!("cannot read {}", source.display()))?;
-    let schema = Schema::parse(&text).with_context(|| format!("the schema is wrong: {name}"))?;
+    let schema =
+        JsonSchema::parse(&text).with_context(|| format!("the schema is wrong: {name}"))?;
     let wrong = schema.violations(&document);
     if wrong.is_empty() {
         return Ok((false, String::new()));
@@ -82,13 +83,13 @@ fn same_programs(repo: &Repo, after: &Oid, wanted: &AstEqual) -> Result<(bool, S
         Some(changes.into_iter().map(|change| change.path).collect())
     };
     let globs =
-        Globs { from: &|path: &str| from.matches(path), to: &|path: &str| to.matches(path) };
+        PairGlobs { from: &|path: &str| from.matches(path), to: &|path: &str| to.matches(path) };
     let tree = |side| match side {
-        Side::Before => &before,
-        Side::After => after,
+        TreeSide::Before => &before,
+        TreeSide::After => after,
     };
     let has = |side, path: &str| repo.has_entry(tree(side), path);
-    let found = pairs::pairs(&globs, &wanted.files, changed.as_deref(), has)?;
+    let found = pairs::find_pairs(&globs, &wanted.files, changed.as_deref(), has)?;
     let mut wrong = found.problems;
     let mut any = 0;
     for pair in &found.pairs {
@@ -120,7 +121,7 @@ fn same_programs(repo: &Repo, after: &Oid, wanted: &AstEqual) -> Result<(bool, S
 fn compare(
     repo: &Repo,
     (before, after): (&Oid, &Oid),
-    pair: &Pair,
+    pair: &FilePair,
     wanted: &AstEqual,
 ) -> Result<std::result::Result<Comparison, String>> {
     let read = |tree: &Oid, path: &str| -> Result<std::result::Result<String, String>> {
@@ -133,11 +134,11 @@ fn compare(
     };
     let said =
         |result: std::result::Result<Comparison, CompareError>| result.map_err(|e| e.to_string());
-    let to = Source { path: &pair.to, text: &new };
+    let to = SourceFile { path: &pair.to, text: &new };
     let Some(from) = &pair.from else {
         // A new file may hold types, and may say that it is a module.
         let nothing =
-            |text| ast_equal::compare(&Source { path: &pair.to, text }, &to, &wanted.options);
+            |text| ast_equal::compare(&SourceFile { path: &pair.to, text }, &to, &wanted.options);
         let script = nothing("");
         return Ok(said(match script {
             Ok(comparison) if comparison.is_equal() => Ok(comparison),
@@ -152,11 +153,11 @@ fn compare(
         Ok(text) => text,
         Err(why) => return Ok(Err(why)),
     };
-    Ok(said(ast_equal::compare(&Source { path: from, text: &old }, &to, &wanted.options)))
+    Ok(said(ast_equal::compare(&SourceFile { path: from, text: &old }, &to, &wanted.options)))
 }
 
 /// What is wrong with a pair.
-fn in_words(pair: &Pair, comparison: &Comparison) -> Option<String> {
+fn in_words(pair: &FilePair, comparison: &Comparison) -> Option<String> {
     if comparison.is_equal() {
         return None;
     }

@@ -7,7 +7,10 @@ use anyhow::Result;
 
 use super::files;
 use super::spec::{SessionWork, Spec};
-use crate::agent::classify::{Exit, Ours, Pulse, Stream, Watcher, classify, final_message};
+use crate::agent::classify::{
+    Intervention, OutputMeaning, SessionExit, SessionStream, SessionWatcher, classify,
+    final_message,
+};
 use crate::agent::preset::{self, Preset};
 use crate::ambient;
 use crate::domain::event::Ending;
@@ -32,7 +35,7 @@ pub(crate) const OUTPUT_HEAD: u64 = CAP - CAP / 4;
 /// Listens to an agent, and leaves word for supervisors: its session's id, and that it has got an answer.
 pub(super) struct Ear<'a> {
     dir: &'a Path,
-    watcher: Watcher,
+    watcher: SessionWatcher,
     known: bool,
     answered: bool,
     given_up: Option<Class>,
@@ -40,7 +43,13 @@ pub(super) struct Ear<'a> {
 
 impl<'a> Ear<'a> {
     pub(super) fn new(preset: &Preset, dir: &'a Path) -> Self {
-        Self { dir, watcher: Watcher::new(preset), known: false, answered: false, given_up: None }
+        Self {
+            dir,
+            watcher: SessionWatcher::new(preset),
+            known: false,
+            answered: false,
+            given_up: None,
+        }
     }
 
     /// Why it was given up, if it was: what it printed may not say.
@@ -62,17 +71,17 @@ impl<'a> Ear<'a> {
 impl Listener for Ear<'_> {
     fn hear(&mut self, from: Source, bytes: &[u8]) -> Heard {
         let stream = match from {
-            Source::Stdout => Stream::Stdout,
-            Source::Stderr => Stream::Stderr,
+            Source::Stdout => SessionStream::Stdout,
+            Source::Stderr => SessionStream::Stderr,
         };
         let heard = self.watcher.hear(stream, bytes);
         self.leave_word();
         match heard {
-            Pulse::Nothing => Heard::Nothing,
-            Pulse::Noise => Heard::Noise,
-            Pulse::Progress => Heard::Progress,
-            Pulse::Final => Heard::Final,
-            Pulse::Hopeless(class) => {
+            OutputMeaning::Nothing => Heard::Nothing,
+            OutputMeaning::Noise => Heard::Noise,
+            OutputMeaning::Progress => Heard::Progress,
+            OutputMeaning::Final => Heard::Final,
+            OutputMeaning::Hopeless(class) => {
                 self.given_up = Some(class);
                 Heard::Hopeless
             }
@@ -158,16 +167,16 @@ pub(super) fn is_litter(preset: &Preset, name: &str) -> bool {
 
 /// How an agent of this preset is asked to stop.
 pub(super) fn stop_steps(preset: &Preset) -> Vec<StopStep> {
-    let step = |step: &preset::StopStep| StopStep {
+    let step = |step: &preset::PresetStopStep| StopStep {
         signal: match step.signal {
-            preset::Signal::Int => Signal::Interrupt,
-            preset::Signal::Term => Signal::Terminate,
-            preset::Signal::Kill => Signal::Kill,
+            preset::PresetSignal::Int => Signal::Interrupt,
+            preset::PresetSignal::Term => Signal::Terminate,
+            preset::PresetSignal::Kill => Signal::Kill,
         },
         whom: match step.whom {
-            preset::Whom::Leader => Whom::Leader,
-            preset::Whom::Group => Whom::Group,
-            preset::Whom::Tree => Whom::Tree,
+            preset::PresetSignalTarget::Leader => Whom::Leader,
+            preset::PresetSignalTarget::Group => Whom::Group,
+            preset::PresetSignalTarget::Tree => Whom::Tree,
         },
         wait: step.wait.0,
     };
@@ -195,15 +204,17 @@ pub(super) fn read(
     )
 }
 
-fn exit(ending: &Ending, given_up: Option<Class>) -> Exit {
-    let ours = |ours| Exit { ours: Some(ours), ..Exit::default() };
+fn exit(ending: &Ending, given_up: Option<Class>) -> SessionExit {
+    let ours = |ours| SessionExit { ours: Some(ours), ..SessionExit::default() };
     match ending {
-        Ending::Exited(code) => Exit { code: Some(*code), ..Exit::default() },
-        Ending::Signalled(signal) => Exit { signal: Some(*signal), ..Exit::default() },
-        Ending::TimedOut => ours(Ours::TimedOut),
-        Ending::Idle => ours(Ours::Idle),
-        Ending::Lingered => ours(Ours::Lingered),
-        Ending::Hopeless => ours(given_up.map_or(Ours::Stopped, Ours::GivenUp)),
-        Ending::Stopped | Ending::NotStarted(_) | Ending::Lost => ours(Ours::Stopped),
+        Ending::Exited(code) => SessionExit { code: Some(*code), ..SessionExit::default() },
+        Ending::Signalled(signal) => {
+            SessionExit { signal: Some(*signal), ..SessionExit::default() }
+        }
+        Ending::TimedOut => ours(Intervention::TimedOut),
+        Ending::Idle => ours(Intervention::Idle),
+        Ending::Lingered => ours(Intervention::Lingered),
+        Ending::Hopeless => ours(given_up.map_or(Intervention::Stopped, Intervention::GivenUp)),
+        Ending::Stopped | Ending::NotStarted(_) | Ending::Lost => ours(Intervention::Stopped),
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use crate::agent::preset::Preset;
-use crate::contract::ast_equal::Options;
+use crate::contract::ast_equal::AstEqualOptions;
 use crate::process::Environ;
 use crate::store::wire::{WireEnding, WireReading};
 
@@ -170,7 +170,7 @@ pub enum BuiltIn {
     HandedIn(HandedIn),
 }
 
-/// See [`crate::contract::schema`].
+/// See [`crate::contract::json_schema`].
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct HandedIn {
     /// The file's path.
@@ -187,7 +187,7 @@ pub struct AstEqual {
     /// Globs of those after.
     pub to: Vec<String>,
     /// What is allowed beside types.
-    pub options: Options,
+    pub options: AstEqualOptions,
     /// The commit that has the files before.
     pub base: String,
     /// The task's files.

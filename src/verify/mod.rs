@@ -51,7 +51,7 @@ pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<Chec
     };
     let step = |check: &Check| {
         let values = |worktree: &str, argv: &[String]| {
-            let values = placeholders::Values {
+            let values = placeholders::PlaceholderValues {
                 task_id: subject.task.map_or("", |(id, _, _)| id.as_str()),
                 task_files: subject.task.map_or(&[], |(_, files, _)| files),
                 worktree,
@@ -59,7 +59,7 @@ pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<Chec
                 run: subject.run.as_str(),
                 attempt: subject.task.map_or(0, |(_, _, n)| n),
                 output: job.output.as_ref().map_or("", |output| &output.path),
-                ..placeholders::Values::default()
+                ..placeholders::PlaceholderValues::default()
             };
             placeholders::expand(argv, &values)
         };
@@ -73,7 +73,7 @@ pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<Chec
             (Some(wanted), _) => {
                 (contract::ast_equal::ENGINE, Some(ast_equal(wanted, Stage::Task, subject)))
             }
-            (None, built_in) => (contract::schema::ENGINE, built_in.clone()),
+            (None, built_in) => (contract::json_schema::ENGINE, built_in.clone()),
         };
         let key = alone.map(|alone| {
             let alone = serde_json::to_string(&alone).unwrap_or_default();

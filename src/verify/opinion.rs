@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use crate::contract::opinion;
+use crate::contract::evaluator_answer;
 use crate::domain::evaluation::Opinion;
 use crate::domain::verdict::Finding;
 
 /// What an answer says of an attempt.
 pub(crate) fn of(answer: &str, attempt: u32) -> Result<Opinion> {
-    let answer = match opinion::read(answer) {
+    let answer = match evaluator_answer::read(answer) {
         Ok(answer) => answer,
         Err(fault) => return Ok(Opinion::None(format!("its answer {fault}"))),
     };

@@ -2,22 +2,22 @@
 
 use serde_json::Value;
 
-use super::events::Heard;
+use super::stream_content::StreamContent;
 use crate::agent::preset::pattern::Pointer;
-use crate::agent::preset::{Counted, Preset, UsageRule, UsageScope};
+use crate::agent::preset::{Preset, PresetUsage, TokenPointers, UsageScope};
 use crate::domain::session::{Cost, Tokens, Usage};
 
 /// What was used, and since when that counts.
 #[derive(Debug, Default)]
-pub(super) struct Used {
+pub(super) struct UsageReport {
     pub(super) usage: Usage,
     pub(super) cumulative: bool,
 }
 
 /// Reads what was used. Money that is not told is what the preset's prices make of the tokens.
-pub(super) fn read(preset: &Preset, out: &Heard) -> Used {
+pub(super) fn read(preset: &Preset, out: &StreamContent) -> UsageReport {
     let Some(rule) = &preset.usage else {
-        return Used::default();
+        return UsageReport::default();
     };
     let mut usage = match &rule.line {
         Some(line) => in_lines(rule, line.regex(), &out.plain),
@@ -37,10 +37,10 @@ pub(super) fn read(preset: &Preset, out: &Heard) -> Used {
         usage.cost =
             model.filter_map(|model| preset.price(model)).find_map(|price| price.of(tokens));
     }
-    Used { usage, cumulative: rule.scope == UsageScope::ThreadCumulative }
+    UsageReport { usage, cumulative: rule.scope == UsageScope::ThreadCumulative }
 }
 
-fn in_events(rule: &UsageRule, events: &[Value]) -> Usage {
+fn in_events(rule: &PresetUsage, events: &[Value]) -> Usage {
     let sum = rule.scope == UsageScope::SumOfSteps;
     let mut tokens: Option<Tokens> = None;
     for counted in &rule.counted {
@@ -64,7 +64,7 @@ fn in_events(rule: &UsageRule, events: &[Value]) -> Usage {
     Usage { tokens, cost }
 }
 
-fn count(rule: &UsageRule, counted: &Counted, event: &Value) -> Tokens {
+fn count(rule: &PresetUsage, counted: &TokenPointers, event: &Value) -> Tokens {
     let sum = |pointer: &Pointer| -> u64 {
         pointer.all(event).into_iter().filter_map(whole).fold(0, u64::saturating_add)
     };
@@ -90,7 +90,7 @@ fn whole(value: &Value) -> Option<u64> {
 }
 
 /// With the cache taken out of the input, where it is in it.
-fn fresh(rule: &UsageRule, tokens: Tokens) -> Tokens {
+fn fresh(rule: &PresetUsage, tokens: Tokens) -> Tokens {
     if !rule.input_has_cache {
         return tokens;
     }
@@ -99,7 +99,7 @@ fn fresh(rule: &UsageRule, tokens: Tokens) -> Tokens {
 }
 
 /// Numbers in lines of text; all lines are added.
-fn in_lines(rule: &UsageRule, line: &regex::Regex, plain: &str) -> Usage {
+fn in_lines(rule: &PresetUsage, line: &regex::Regex, plain: &str) -> Usage {
     let mut usage = Usage::default();
     for captures in line.captures_iter(plain) {
         let count = |name| captures.name(name).and_then(|m| rounded(m.as_str())).unwrap_or(0);

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::schema::{Common, Preset};
+use super::schema::{CommonRules, Preset};
 
 /// The files, by name, in the order in which they are listed.
 const FILES: [(&str, &str); 11] = [
@@ -51,11 +51,11 @@ fn read(file: &str, text: &str) -> Result<Preset, String> {
 }
 
 /// The rules that hold for all programs.
-pub(crate) fn common() -> &'static Common {
-    static COMMON: LazyLock<Common> = LazyLock::new(|| {
+pub(crate) fn common() -> &'static CommonRules {
+    static COMMON: LazyLock<CommonRules> = LazyLock::new(|| {
         // A test reads it; should it ever be wrong all the same, nothing is known in common.
         toml::from_str(include_str!("common.toml"))
-            .unwrap_or(Common { status_in_words: Vec::new(), errors: Vec::new() })
+            .unwrap_or(CommonRules { status_in_words: Vec::new(), errors: Vec::new() })
     });
     &COMMON
 }
@@ -72,7 +72,7 @@ mod tests {
             let json = serde_json::to_string(&preset).unwrap();
             assert_eq!(serde_json::from_str::<Preset>(&json).unwrap(), preset, "{name}");
         }
-        let common: Common = toml::from_str(include_str!("common.toml")).unwrap();
+        let common: CommonRules = toml::from_str(include_str!("common.toml")).unwrap();
         assert!(common.errors.len() > 10 && *super::common() == common);
     }
 

@@ -1,8 +1,10 @@
 //! What can be wrong in a preset although every value of it can be read.
 
 use super::parts::Argument;
-use super::pattern::Shape;
-use super::schema::{Call, ErrorRule, Format, Permissions, Preset, PromptVia, SessionSource};
+use super::pattern::EventPattern;
+use super::schema::{
+    ErrorRule, OutputFormat, Preset, PresetCall, PresetPermissions, PromptVia, SessionSource,
+};
 use crate::job::{AgentSection, in_prose};
 
 /// The placeholders of arguments.
@@ -34,7 +36,7 @@ impl Preset {
         if let Some(default) = &self.permissions.default
             && self.permissions.get(default).is_none()
         {
-            let known = Permissions::NAMES.join("`, `");
+            let known = PresetPermissions::NAMES.join("`, `");
             let fault = format!(
                 "names a profile that is not there: `{default}`; a profile is one of `{known}`"
             );
@@ -58,7 +60,7 @@ impl Preset {
     }
 
     fn call_faults(&self, found: &mut Vec<(String, String)>) {
-        let Call { start, resume, prompt } = &self.call;
+        let PresetCall { start, resume, prompt } = &self.call;
         for (key, arguments) in [("call.start", start), ("call.resume", resume)] {
             let mut note = |fault: String| found.push((key.to_owned(), fault));
             if key == "call.resume" && arguments.is_empty() {
@@ -110,14 +112,14 @@ impl Preset {
 
     fn output_faults(&self, found: &mut Vec<(String, String)>) {
         let output = &self.output;
-        let events = output.format != Format::Text;
+        let events = output.format != OutputFormat::Text;
         if events && (output.end.is_empty() || output.ok.is_empty()) {
             found.push((
                 "output".into(),
                 "needs `final` and `ok`, unless `format = \"text\"`".into(),
             ));
         }
-        let shapes: [(&str, Vec<&Shape>); 8] = [
+        let shapes: [(&str, Vec<&EventPattern>); 8] = [
             ("output.final", output.end.iter().collect()),
             ("output.ok", output.ok.iter().collect()),
             ("output.work", output.work.iter().collect()),
@@ -139,7 +141,7 @@ fn rule_fault(rule: &ErrorRule) -> Option<String> {
     let given =
         [rule.when.is_some(), !rule.status.is_empty(), rule.says.is_some(), !rule.exit.is_empty()];
     let count = given.into_iter().filter(|given| *given).count();
-    if rule.when.as_ref().is_some_and(Shape::is_empty) {
+    if rule.when.as_ref().is_some_and(EventPattern::is_empty) {
         return Some("has a `when` that fits every event".into());
     }
     (count != 1).then(|| "needs exactly one of `when`, `status`, `says` and `exit`".into())
@@ -203,7 +205,8 @@ pub(super) fn misfits(
     if let Some(profile) = &agent.permissions
         && preset.permissions.get(profile).is_none()
     {
-        let known = Permissions::NAMES.into_iter().filter(|p| preset.permissions.get(p).is_some());
+        let known =
+            PresetPermissions::NAMES.into_iter().filter(|p| preset.permissions.get(p).is_some());
         let known = in_prose(known, "and");
         let hint = if known.is_empty() { "leave it out".into() } else { format!("it has {known}") };
         found.push((

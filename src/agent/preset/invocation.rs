@@ -3,11 +3,11 @@
 use thiserror::Error;
 
 use super::parts::Argument;
-use super::schema::{Permissions, Preset, PromptVia};
+use super::schema::{Preset, PresetPermissions, PromptVia};
 
 /// What is asked of a program.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Ask<'a> {
+pub(crate) struct InvocationRequest<'a> {
     /// Whether the session goes on, and does not begin.
     pub resume: bool,
     /// The session's name: ours, or the one that was learned.
@@ -51,7 +51,7 @@ pub(crate) struct Invocation {
 
 /// Why a program cannot be called so.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum Unfit {
+pub(crate) enum InvocationError {
     /// Its sessions cannot go on.
     #[error("sessions of `{0}` cannot be resumed")]
     NoResume(String),
@@ -85,20 +85,23 @@ pub(crate) enum Unfit {
 const LONGEST: usize = 100_000;
 
 /// How a program is called for this.
-pub(crate) fn invocation(preset: &Preset, ask: &Ask<'_>) -> Result<Invocation, Unfit> {
+pub(crate) fn invocation(
+    preset: &Preset,
+    ask: &InvocationRequest<'_>,
+) -> Result<Invocation, InvocationError> {
     let name = || preset.name.clone();
     if ask.is_root && preset.root.refused {
         let note = preset.root.note.clone().unwrap_or_else(|| "run it as another user".into());
-        return Err(Unfit::Root { preset: name(), note });
+        return Err(InvocationError::Root { preset: name(), note });
     }
     let template = if ask.resume { &preset.call.resume } else { &preset.call.start };
     if template.is_empty() {
-        return Err(Unfit::NoResume(name()));
+        return Err(InvocationError::NoResume(name()));
     }
     let permission = match ask.permissions.or(preset.permissions.default.as_deref()) {
         None => None,
         Some(profile) => {
-            let no_profile = || Unfit::NoProfile {
+            let no_profile = || InvocationError::NoProfile {
                 preset: name(),
                 profile: profile.to_owned(),
                 known: known(&preset.permissions),
@@ -127,7 +130,7 @@ pub(crate) fn invocation(preset: &Preset, ask: &Ask<'_>) -> Result<Invocation, U
             Argument::One(text) if text == "{permissions}" => argv.extend_from_slice(allowed),
             Argument::One(text) => {
                 // Of what has no value and stands alone, only a session's name is a must.
-                let filled = values.fill(text).ok_or_else(|| Unfit::NoSession(name()))?;
+                let filled = values.fill(text).ok_or_else(|| InvocationError::NoSession(name()))?;
                 argv.push(filled);
             }
             Argument::Group(texts) => {
@@ -138,7 +141,7 @@ pub(crate) fn invocation(preset: &Preset, ask: &Ask<'_>) -> Result<Invocation, U
         }
     }
     if argv.is_empty() {
-        return Err(Unfit::Empty(name()));
+        return Err(InvocationError::Empty(name()));
     }
     let mut env_set = preset.env.set.clone();
     if let Some(permission) = permission {
@@ -157,15 +160,15 @@ pub(crate) fn invocation(preset: &Preset, ask: &Ask<'_>) -> Result<Invocation, U
 }
 
 /// The profiles that there are, in prose.
-fn known(permissions: &Permissions) -> String {
-    let names = Permissions::NAMES.into_iter().filter(|name| permissions.get(name).is_some());
+fn known(permissions: &PresetPermissions) -> String {
+    let names = PresetPermissions::NAMES.into_iter().filter(|name| permissions.get(name).is_some());
     let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 /// The values of placeholders.
 struct Values<'a> {
-    ask: &'a Ask<'a>,
+    ask: &'a InvocationRequest<'a>,
     prompt: &'a str,
     model: Option<&'a str>,
 }
@@ -211,13 +214,18 @@ mod tests {
 
     const ID: &str = "a1111111-1111-4111-8111-111111111111";
 
-    fn argv(preset: &str, ask: &Ask<'_>) -> String {
+    fn argv(preset: &str, ask: &InvocationRequest<'_>) -> String {
         invocation(&builtin(preset).unwrap(), ask).unwrap().argv.join(" ")
     }
 
     #[test]
     fn claude_as_it_was_measured() {
-        let ask = Ask { session_id: Some(ID), prompt: "do it", is_root: true, ..Ask::default() };
+        let ask = InvocationRequest {
+            session_id: Some(ID),
+            prompt: "do it",
+            is_root: true,
+            ..InvocationRequest::default()
+        };
         let shared = "--permission-mode bypassPermissions";
         assert_eq!(
             argv("claude", &ask),
@@ -226,7 +234,7 @@ mod tests {
         assert_eq!(
             argv(
                 "claude",
-                &Ask {
+                &InvocationRequest {
                     resume: true,
                     model: Some("opus"),
                     max_turns: Some(30),
@@ -246,7 +254,7 @@ mod tests {
         assert_eq!(set("CLAUDE_CODE_MAX_RETRIES"), Some("2"));
         assert!(call.env_pass.contains(&"ANTHROPIC_API_KEY".to_owned()));
         assert!(call.env_unset.contains(&"CLAUDECODE".to_owned()));
-        let other = Ask { is_root: false, ..ask };
+        let other = InvocationRequest { is_root: false, ..ask };
         let call = invocation(&builtin("claude").unwrap(), &other).unwrap();
         assert!(!call.env_set.iter().any(|(name, _)| name == "IS_SANDBOX"));
     }
@@ -254,26 +262,35 @@ mod tests {
     #[test]
     fn codex_as_it_was_measured() {
         let quiet = "-c check_for_update_on_startup=false -c analytics.enabled=false";
-        let ask = Ask { last_message_file: Some("/t/last"), prompt: "do it", ..Ask::default() };
+        let ask = InvocationRequest {
+            last_message_file: Some("/t/last"),
+            prompt: "do it",
+            ..InvocationRequest::default()
+        };
         assert_eq!(
             argv("codex", &ask),
             format!(
                 "codex exec --json --skip-git-repo-check --dangerously-bypass-approvals-and-sandbox -o /t/last {quiet} -"
             )
         );
-        let resume =
-            Ask { resume: true, session_id: Some("01a2"), permissions: Some("edit"), ..ask };
+        let resume = InvocationRequest {
+            resume: true,
+            session_id: Some("01a2"),
+            permissions: Some("edit"),
+            ..ask
+        };
         assert_eq!(
             argv("codex", &resume),
             format!(
                 "codex exec resume --json --skip-git-repo-check -c approval_policy=never -c sandbox_mode=workspace-write -o /t/last {quiet} 01a2 -"
             )
         );
-        let nameless = Ask { session_id: None, ..resume };
+        let nameless = InvocationRequest { session_id: None, ..resume };
         let codex = builtin("codex").unwrap();
-        assert_eq!(invocation(&codex, &nameless), Err(Unfit::NoSession("codex".into())));
+        assert_eq!(invocation(&codex, &nameless), Err(InvocationError::NoSession("codex".into())));
         let args = ["--image".to_owned(), "a.png".to_owned()];
-        let model = Ask { args: &args, model: Some("gpt-5"), last_message_file: None, ..ask };
+        let model =
+            InvocationRequest { args: &args, model: Some("gpt-5"), last_message_file: None, ..ask };
         assert_eq!(
             argv("codex", &model),
             format!(
@@ -288,17 +305,17 @@ mod tests {
             let preset = builtin(name).unwrap();
             let args = [String::from("x")];
             for profile in
-                Permissions::NAMES.into_iter().filter(|p| preset.permissions.get(p).is_some())
+                PresetPermissions::NAMES.into_iter().filter(|p| preset.permissions.get(p).is_some())
             {
                 for resume in [false, true] {
-                    let ask = Ask {
+                    let ask = InvocationRequest {
                         resume,
                         session_id: Some(ID),
                         prompt: "{model} p",
                         prompt_file: "/t/p",
                         permissions: Some(profile),
                         args: &args,
-                        ..Ask::default()
+                        ..InvocationRequest::default()
                     };
                     match invocation(&preset, &ask) {
                         Ok(call) => {
@@ -319,28 +336,31 @@ mod tests {
     #[test]
     fn what_a_preset_cannot_do_is_said() {
         let amp = builtin("amp").unwrap();
-        let ask = Ask { permissions: Some("edit"), ..Ask::default() };
+        let ask = InvocationRequest { permissions: Some("edit"), ..InvocationRequest::default() };
         let said = invocation(&amp, &ask).unwrap_err().to_string();
         assert_eq!(said, "`amp` has no permissions `edit`; it has `all`");
         let aider = builtin("aider").unwrap();
-        let resume = Ask { resume: true, ..Ask::default() };
-        assert_eq!(invocation(&aider, &resume), Err(Unfit::NoResume("aider".into())));
+        let resume = InvocationRequest { resume: true, ..InvocationRequest::default() };
+        assert_eq!(invocation(&aider, &resume), Err(InvocationError::NoResume("aider".into())));
         let mut refused = aider;
         refused.root.refused = true;
-        let root = Ask { is_root: true, ..Ask::default() };
-        assert!(matches!(invocation(&refused, &root), Err(Unfit::Root { .. })));
+        let root = InvocationRequest { is_root: true, ..InvocationRequest::default() };
+        assert!(matches!(invocation(&refused, &root), Err(InvocationError::Root { .. })));
         let command = builtin("command").unwrap();
-        assert_eq!(invocation(&command, &Ask::default()), Err(Unfit::Empty("command".into())));
+        assert_eq!(
+            invocation(&command, &InvocationRequest::default()),
+            Err(InvocationError::Empty("command".into()))
+        );
     }
 
     #[test]
     fn a_prompt_that_is_too_long_for_an_argument_is_a_file() {
         let long = "x".repeat(LONGEST + 1);
-        let ask = Ask {
+        let ask = InvocationRequest {
             session_id: Some(ID),
             prompt: &long,
             prompt_file: "/t/prompt.md",
-            ..Ask::default()
+            ..InvocationRequest::default()
         };
         let call = invocation(&builtin("gemini").unwrap(), &ask).unwrap();
         assert!(call.argv.last().unwrap().contains("in the file /t/prompt.md."));

@@ -13,12 +13,12 @@ mod resolve;
 mod schema;
 
 pub(crate) use builtin::{NAMES, builtin, common};
-pub(crate) use invocation::{Ask, invocation};
-pub(crate) use parts::{Signal, Whom};
+pub(crate) use invocation::{InvocationRequest, invocation};
+pub(crate) use parts::{PresetSignal, PresetSignalTarget};
 pub(crate) use resolve::{named, resolve, resolve_evaluator};
 pub(crate) use schema::{
-    Counted, ErrorRule, Format, Permissions, Preset, Said, SessionSource, StopStep, UsageRule,
-    UsageScope,
+    ErrorRule, EventText, OutputFormat, Preset, PresetPermissions, PresetStopStep, PresetUsage,
+    SessionSource, TokenPointers, UsageScope,
 };
 
 /// The preset of any program, of which nothing is known.

@@ -12,7 +12,7 @@ use crate::job::parse_duration;
 /// A signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub(crate) enum Signal {
+pub(crate) enum PresetSignal {
     /// SIGINT.
     Int,
     /// SIGTERM.
@@ -24,7 +24,7 @@ pub(crate) enum Signal {
 /// Who gets a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Whom {
+pub(crate) enum PresetSignalTarget {
     /// The process that we started.
     Leader,
     /// Its process group.
@@ -91,15 +91,15 @@ impl<'de> Visitor<'de> for ArgumentVisitor {
 
 /// A duration, written as in a job file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Period(pub Duration);
+pub(crate) struct PresetDuration(pub Duration);
 
-impl Serialize for Period {
+impl Serialize for PresetDuration {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(&format_args!("{}ms", self.0.as_millis()))
     }
 }
 
-impl<'de> Deserialize<'de> for Period {
+impl<'de> Deserialize<'de> for PresetDuration {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         parse_duration(&String::deserialize(from)?).map(Self).map_err(D::Error::custom)
     }
@@ -107,19 +107,19 @@ impl<'de> Deserialize<'de> for Period {
 
 /// Numbers from one to another, both included: `429` or `"500-599"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Codes {
+pub(crate) struct CodeRange {
     first: i32,
     last: i32,
 }
 
-impl Codes {
+impl CodeRange {
     /// Whether the number is one of them.
     pub(crate) fn hold(self, number: i32) -> bool {
         (self.first..=self.last).contains(&number)
     }
 }
 
-impl Serialize for Codes {
+impl Serialize for CodeRange {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         if self.first == self.last {
             to.serialize_i32(self.first)
@@ -129,35 +129,35 @@ impl Serialize for Codes {
     }
 }
 
-impl<'de> Deserialize<'de> for Codes {
+impl<'de> Deserialize<'de> for CodeRange {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(CodesVisitor)
+        from.deserialize_any(CodeRangeVisitor)
     }
 }
 
-struct CodesVisitor;
+struct CodeRangeVisitor;
 
-impl Visitor<'_> for CodesVisitor {
-    type Value = Codes;
+impl Visitor<'_> for CodeRangeVisitor {
+    type Value = CodeRange;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a number, or a range such as \"500-599\"")
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Codes, E> {
+    fn visit_i64<E: Error>(self, number: i64) -> Result<CodeRange, E> {
         let number = i32::try_from(number).map_err(E::custom)?;
-        Ok(Codes { first: number, last: number })
+        Ok(CodeRange { first: number, last: number })
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Codes, E> {
+    fn visit_u64<E: Error>(self, number: u64) -> Result<CodeRange, E> {
         let number = i32::try_from(number).map_err(E::custom)?;
-        Ok(Codes { first: number, last: number })
+        Ok(CodeRange { first: number, last: number })
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Codes, E> {
+    fn visit_str<E: Error>(self, text: &str) -> Result<CodeRange, E> {
         let range = text.split_once('-').and_then(|(first, last)| {
             let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-            (first <= last).then_some(Codes { first, last })
+            (first <= last).then_some(CodeRange { first, last })
         });
         range.ok_or_else(|| E::custom(format!("is no range such as \"500-599\": `{text}`")))
     }

@@ -128,9 +128,9 @@ impl<'de> Deserialize<'de> for Pointer {
 /// What an event must look like: `{ "/type" = "result", "/is_error" = true }`. All of it must hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Shape(BTreeMap<Pointer, Want>);
+pub(crate) struct EventPattern(BTreeMap<Pointer, ExpectedValue>);
 
-impl Shape {
+impl EventPattern {
     /// Whether an event looks like this. Where a pointer has several ends, one of them is enough.
     pub(crate) fn fits(&self, event: &Value) -> bool {
         self.0.iter().all(|(pointer, want)| want.fits(&pointer.all(event)))
@@ -143,24 +143,24 @@ impl Shape {
 }
 
 /// Whether an event looks like one of these.
-pub(crate) fn any(shapes: &[Shape], event: &Value) -> bool {
+pub(crate) fn any(shapes: &[EventPattern], event: &Value) -> bool {
     shapes.iter().any(|shape| shape.fits(event))
 }
 
 /// What stands at a pointer.
 #[derive(Debug, Clone, PartialEq)]
-enum Want {
+enum ExpectedValue {
     Flag(bool),
     Number(i64),
     Text(String),
     OneOf(Vec<Self>),
-    Test(Test),
+    Test(ValueTest),
 }
 
 /// A condition that is more than a value.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Test {
+struct ValueTest {
     /// A text that this matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     matches: Option<Pattern>,
@@ -172,7 +172,7 @@ struct Test {
     least: Option<f64>,
 }
 
-impl Want {
+impl ExpectedValue {
     fn fits(&self, found: &[&Value]) -> bool {
         match self {
             Self::Flag(flag) => found.iter().any(|value| value.as_bool() == Some(*flag)),
@@ -192,7 +192,7 @@ impl Want {
     }
 }
 
-impl Serialize for Want {
+impl Serialize for ExpectedValue {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Flag(flag) => to.serialize_bool(*flag),
@@ -204,52 +204,52 @@ impl Serialize for Want {
     }
 }
 
-impl<'de> Deserialize<'de> for Want {
+impl<'de> Deserialize<'de> for ExpectedValue {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(WantVisitor)
+        from.deserialize_any(ExpectedValueVisitor)
     }
 }
 
 /// By hand and not `untagged`, so that what is wrong inside is said as it is and where it is.
-struct WantVisitor;
+struct ExpectedValueVisitor;
 
-impl<'de> Visitor<'de> for WantVisitor {
-    type Value = Want;
+impl<'de> Visitor<'de> for ExpectedValueVisitor {
+    type Value = ExpectedValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value, a list of values, `{ matches = \"…\" }` or `{ present = true }`")
     }
 
-    fn visit_bool<E: Error>(self, flag: bool) -> Result<Want, E> {
-        Ok(Want::Flag(flag))
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<ExpectedValue, E> {
+        Ok(ExpectedValue::Flag(flag))
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Want, E> {
-        Ok(Want::Number(number))
+    fn visit_i64<E: Error>(self, number: i64) -> Result<ExpectedValue, E> {
+        Ok(ExpectedValue::Number(number))
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Want, E> {
-        i64::try_from(number).map(Want::Number).map_err(E::custom)
+    fn visit_u64<E: Error>(self, number: u64) -> Result<ExpectedValue, E> {
+        i64::try_from(number).map(ExpectedValue::Number).map_err(E::custom)
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Want, E> {
-        Ok(Want::Text(text.to_owned()))
+    fn visit_str<E: Error>(self, text: &str) -> Result<ExpectedValue, E> {
+        Ok(ExpectedValue::Text(text.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Want, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ExpectedValue, A::Error> {
         let mut wants = Vec::new();
         while let Some(want) = list.next_element()? {
             wants.push(want);
         }
-        Ok(Want::OneOf(wants))
+        Ok(ExpectedValue::OneOf(wants))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Want, A::Error> {
-        let test = Test::deserialize(MapAccessDeserializer::new(map))?;
-        if test == Test::default() {
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ExpectedValue, A::Error> {
+        let test = ValueTest::deserialize(MapAccessDeserializer::new(map))?;
+        if test == ValueTest::default() {
             return Err(A::Error::custom("needs `matches`, `present` or `at-least`"));
         }
-        Ok(Want::Test(test))
+        Ok(ExpectedValue::Test(test))
     }
 }
 
@@ -257,12 +257,12 @@ impl<'de> Visitor<'de> for WantVisitor {
 mod tests {
     use super::*;
 
-    fn shape(toml: &str) -> Shape {
+    fn shape(toml: &str) -> EventPattern {
         #[derive(Deserialize)]
-        struct File {
-            when: Shape,
+        struct PatternFixture {
+            when: EventPattern,
         }
-        toml::from_str::<File>(toml).unwrap().when
+        toml::from_str::<PatternFixture>(toml).unwrap().when
     }
 
     #[test]
@@ -299,7 +299,7 @@ mod tests {
         ] {
             assert_eq!(shape(toml).fits(&event), fits, "{toml}");
             let json = serde_json::to_string(&shape(toml)).unwrap();
-            assert_eq!(serde_json::from_str::<Shape>(&json).unwrap(), shape(toml), "{json}");
+            assert_eq!(serde_json::from_str::<EventPattern>(&json).unwrap(), shape(toml), "{json}");
         }
     }
 }

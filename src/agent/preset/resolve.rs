@@ -8,7 +8,7 @@ use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
 
 use super::builtin::{NAMES, text as builtin_text};
 use super::faults::misfits;
-use super::parts::{Argument, Period};
+use super::parts::{Argument, PresetDuration};
 use super::schema::Preset;
 use crate::job::{AgentSection, Job, JobError, JobErrors, in_prose, nearest, position};
 
@@ -24,7 +24,7 @@ pub(crate) fn resolve_evaluator(job: &Job) -> Result<Option<Preset>, JobErrors> 
 
 /// A preset for what a section of the job says of a program.
 fn called(job: &Job, section: &'static str, agent: &AgentSection) -> Result<Preset, JobErrors> {
-    let tables = Tables::read(job, section)?;
+    let tables = PresetTables::read(job, section)?;
     let mut preset = tables.preset(&agent.preset)?;
     let mut wrong = Vec::new();
     for name in job.presets.tables.keys().filter(|name| **name != agent.preset) {
@@ -50,10 +50,10 @@ fn called(job: &Job, section: &'static str, agent: &AgentSection) -> Result<Pres
     }
     let (wall, idle) = (agent.timeout_is_set, agent.idle_timeout_is_set);
     if wall || preset.timeouts.wall.is_none() {
-        preset.timeouts.wall = Some(Period(agent.timeout));
+        preset.timeouts.wall = Some(PresetDuration(agent.timeout));
     }
     if idle || preset.timeouts.idle.is_none() {
-        preset.timeouts.idle = Some(Period(agent.idle_timeout));
+        preset.timeouts.idle = Some(PresetDuration(agent.idle_timeout));
     }
     Ok(preset)
 }
@@ -61,10 +61,9 @@ fn called(job: &Job, section: &'static str, agent: &AgentSection) -> Result<Pres
 /// A preset by name, as a job's tables or the binary have it.
 pub(crate) fn named(name: &str, job: Option<&Job>) -> Result<Preset, JobErrors> {
     match job {
-        Some(job) => Tables::read(job, "agent")?.preset(name),
-        None => {
-            Tables { section: "agent", file: String::new(), text: "", document: None }.preset(name)
-        }
+        Some(job) => PresetTables::read(job, "agent")?.preset(name),
+        None => PresetTables { section: "agent", file: String::new(), text: "", document: None }
+            .preset(name),
     }
 }
 
@@ -76,7 +75,7 @@ fn replace_program(call: &mut Vec<Argument>, command: &[String]) {
 }
 
 /// The tables of a job file, with their places in it.
-struct Tables<'j> {
+struct PresetTables<'j> {
     /// The section whose program it is about.
     section: &'static str,
     file: String,
@@ -84,7 +83,7 @@ struct Tables<'j> {
     document: Option<DeTable<'j>>,
 }
 
-impl<'j> Tables<'j> {
+impl<'j> PresetTables<'j> {
     fn read(job: &'j Job, section: &'static str) -> Result<Self, JobErrors> {
         let text = job.presets.text.as_str();
         let file = job.presets.file.clone();
@@ -308,7 +307,7 @@ fn put_over<'t>(base: &mut DeTable<'t>, over: DeTable<'t>, top: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::preset::{Ask, SessionSource, builtin, invocation};
+    use crate::agent::preset::{InvocationRequest, SessionSource, builtin, invocation};
     use crate::domain::session::Class;
     use crate::job::parse;
 
@@ -361,7 +360,7 @@ start = ["mine", "{args}"]"#);
         assert_eq!(preset.errors[1..], built_in.errors);
         assert!(preset.price("mine-1").is_some() && preset.price("gpt-5").is_some());
         assert_eq!(preset.model.as_deref(), Some("mine-1"));
-        let seconds = |period: Option<Period>| period.map(|period| period.0.as_secs());
+        let seconds = |period: Option<PresetDuration>| period.map(|period| period.0.as_secs());
         assert_eq!(
             (seconds(preset.timeouts.wall), seconds(preset.timeouts.idle)),
             (Some(420), Some(180))
@@ -391,7 +390,10 @@ permissions = { edit = { args = ["--write"] } }
         .unwrap();
         let preset = resolve(&job).unwrap();
         assert_eq!(preset.session.source, SessionSource::FirstEvent);
-        let ask = Ask { permissions: job.agent.permissions.as_deref(), ..Ask::default() };
+        let ask = InvocationRequest {
+            permissions: job.agent.permissions.as_deref(),
+            ..InvocationRequest::default()
+        };
         assert_eq!(invocation(&preset, &ask).unwrap().argv, ["mine", "--json", "--write"]);
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::parts::{Argument, Codes, Period, Signal, Whom, class};
-use super::pattern::{Pattern, Pointer, Shape};
+use super::parts::{Argument, CodeRange, PresetDuration, PresetSignal, PresetSignalTarget, class};
+use super::pattern::{EventPattern, Pattern, Pointer};
 use super::prices::{self, Price};
 use crate::domain::session::Class;
 
@@ -25,41 +25,41 @@ pub(crate) struct Preset {
     pub litter: Vec<String>,
     /// How the program is found.
     #[serde(default)]
-    pub detect: Detect,
+    pub detect: PresetDetect,
     /// How it is called.
-    pub call: Call,
+    pub call: PresetCall,
     /// How its sessions are named.
     #[serde(default)]
-    pub session: Session,
+    pub session: PresetSession,
     /// What it prints.
-    pub output: Output,
+    pub output: PresetOutput,
     /// Where it tells what was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<UsageRule>,
+    pub usage: Option<PresetUsage>,
     /// Which events tell what went wrong, and where in them.
     #[serde(default)]
-    pub said: Vec<Said>,
+    pub said: Vec<EventText>,
     /// What failures mean, the first that fits; before the rules that hold for all programs.
     #[serde(default)]
     pub errors: Vec<ErrorRule>,
     /// What to make of its output while it runs.
     #[serde(default)]
-    pub watch: Watch,
+    pub watch: PresetWatch,
     /// What it may do.
     #[serde(default)]
-    pub permissions: Permissions,
+    pub permissions: PresetPermissions,
     /// Its environment.
     #[serde(default)]
-    pub env: Env,
+    pub env: PresetEnv,
     /// What is different for root.
     #[serde(default)]
-    pub root: Root,
+    pub root: PresetRoot,
     /// How it is asked to stop, before its whole tree is ended.
     #[serde(default)]
-    pub stop: Vec<StopStep>,
+    pub stop: Vec<PresetStopStep>,
     /// How long it may take.
     #[serde(default)]
-    pub timeouts: Timeouts,
+    pub timeouts: PresetTimeouts,
     /// What models cost, by name.
     #[serde(default)]
     pub prices: BTreeMap<String, Price>,
@@ -75,7 +75,7 @@ impl Preset {
 /// `[detect]`: how the program is found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Detect {
+pub(crate) struct PresetDetect {
     /// Its name on the search path; absent where any program will do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
@@ -89,7 +89,7 @@ pub(crate) struct Detect {
 /// profile's arguments and the job's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Call {
+pub(crate) struct PresetCall {
     /// Program and arguments of a session that begins.
     pub start: Vec<Argument>,
     /// Program and arguments of a session that goes on; none where sessions cannot.
@@ -114,7 +114,7 @@ pub(crate) enum PromptVia {
 /// `[session]`: how its sessions are named.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Session {
+pub(crate) struct PresetSession {
     /// Who names a session.
     #[serde(default)]
     pub source: SessionSource,
@@ -141,24 +141,24 @@ pub(crate) enum SessionSource {
 /// `[output]`: what it prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Output {
+pub(crate) struct PresetOutput {
     /// In which form.
-    pub format: Format,
+    pub format: OutputFormat,
     /// Events that say that it is over; the last of them counts.
     #[serde(default, rename = "final")]
-    pub end: Vec<Shape>,
+    pub end: Vec<EventPattern>,
     /// What such an event must look like to mean that all is well.
     #[serde(default)]
-    pub ok: Vec<Shape>,
+    pub ok: Vec<EventPattern>,
     /// Events of work: an error before one is past, and an end before one is none.
     #[serde(default)]
-    pub work: Vec<Shape>,
+    pub work: Vec<EventPattern>,
     /// The final message, in the end's event.
     #[serde(default)]
     pub message: Vec<Pointer>,
     /// Events with messages, of which the last is the final one, where the end has none.
     #[serde(default)]
-    pub messages: Vec<Said>,
+    pub messages: Vec<EventText>,
     /// Texts of final messages that are failures, whatever the event says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lie: Option<Pattern>,
@@ -167,10 +167,10 @@ pub(crate) struct Output {
     pub denials: Vec<Pointer>,
     /// Events that each tell of a tool that was denied.
     #[serde(default)]
-    pub denied: Vec<Shape>,
+    pub denied: Vec<EventPattern>,
     /// What is begun and may never be finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unfinished: Option<Unfinished>,
+    pub unfinished: Option<UnfinishedRule>,
     /// Whether success without a change means that it was not allowed to write.
     #[serde(default)]
     pub unchanged_is_blocked: bool,
@@ -185,13 +185,13 @@ pub(crate) struct Output {
     pub waits_ms: Vec<Pointer>,
     /// How text is read, where there are no events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<Text>,
+    pub text: Option<TextOutput>,
 }
 
 /// In which form it prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Format {
+pub(crate) enum OutputFormat {
     /// One JSON object.
     Json,
     /// A JSON object a line.
@@ -205,7 +205,7 @@ pub(crate) enum Format {
 /// `[output.text]`: how text is read. Without it, the exit code alone tells.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Text {
+pub(crate) struct TextOutput {
     /// What is printed when it has answered.
     pub end: Pattern,
     /// What it promises to do…
@@ -219,11 +219,11 @@ pub(crate) struct Text {
 /// `[output.unfinished]`: what is begun and may never be finished.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Unfinished {
+pub(crate) struct UnfinishedRule {
     /// An event that begins it.
-    pub begun: Shape,
+    pub begun: EventPattern,
     /// An event that ends it.
-    pub done: Shape,
+    pub done: EventPattern,
     /// What names it, in both.
     pub id: Pointer,
 }
@@ -231,12 +231,12 @@ pub(crate) struct Unfinished {
 /// `[usage]`: where it tells what was used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct UsageRule {
+pub(crate) struct PresetUsage {
     /// Since when it counts.
     pub scope: UsageScope,
     /// Where the numbers stand: the first that are not all nothing.
     #[serde(default)]
-    pub counted: Vec<Counted>,
+    pub counted: Vec<TokenPointers>,
     /// Whether what is read from and written to the cache is part of the input it reports.
     #[serde(default)]
     pub input_has_cache: bool,
@@ -263,9 +263,9 @@ pub(crate) enum UsageScope {
 /// `[[usage.counted]]`: numbers of tokens. Where a pointer has several ends, they are added.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Counted {
+pub(crate) struct TokenPointers {
     /// The event that has them.
-    pub when: Shape,
+    pub when: EventPattern,
     /// Read.
     pub input: Pointer,
     /// Written; all of these are added.
@@ -284,9 +284,9 @@ pub(crate) struct Counted {
 /// `[[said]]`: an event that tells something in words, or by an HTTP status.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Said {
+pub(crate) struct EventText {
     /// What it looks like.
-    pub when: Shape,
+    pub when: EventPattern,
     /// Its words.
     #[serde(default)]
     pub text: Vec<Pointer>,
@@ -304,22 +304,22 @@ pub(crate) struct ErrorRule {
     pub class: Class,
     /// An event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub when: Option<Shape>,
+    pub when: Option<EventPattern>,
     /// An HTTP status.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub status: Vec<Codes>,
+    pub status: Vec<CodeRange>,
     /// Words; capitals do not matter, and typographic quotes are plain ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub says: Option<Pattern>,
     /// An exit code.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub exit: Vec<Codes>,
+    pub exit: Vec<CodeRange>,
 }
 
 /// The rules that hold for all programs: `common.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Common {
+pub(crate) struct CommonRules {
     /// Where in words an HTTP status stands: the first group.
     pub status_in_words: Vec<Pattern>,
     /// What failures mean.
@@ -329,30 +329,30 @@ pub(crate) struct Common {
 /// `[watch]`: what to make of its output while it runs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Watch {
+pub(crate) struct PresetWatch {
     /// Events that are no progress: it tries again.
     #[serde(default)]
-    pub noise: Vec<Shape>,
+    pub noise: Vec<EventPattern>,
     /// Events that are progress; everything that is not noise where none is given.
     #[serde(default)]
-    pub progress: Vec<Shape>,
+    pub progress: Vec<EventPattern>,
     /// Events that only come when the service has answered; those of work where none is given.
     #[serde(default)]
-    pub answer: Vec<Shape>,
+    pub answer: Vec<EventPattern>,
     /// Lines of text that are no progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise_text: Option<Pattern>,
     /// When to give up on it.
     #[serde(default)]
-    pub hopeless: Vec<Hopeless>,
+    pub hopeless: Vec<GiveUpRule>,
 }
 
 /// `[[watch.hopeless]]`: when to give up on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Hopeless {
+pub(crate) struct GiveUpRule {
     /// An event…
-    pub when: Shape,
+    pub when: EventPattern,
     /// … seen so often without progress between; default once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
@@ -361,7 +361,7 @@ pub(crate) struct Hopeless {
     pub for_good: bool,
     /// … and followed by nothing but noise for so long; at once where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<Period>,
+    pub after: Option<PresetDuration>,
     /// How it has then ended.
     #[serde(with = "class")]
     pub class: Class,
@@ -370,27 +370,27 @@ pub(crate) struct Hopeless {
 /// `[permissions]`: what it may do, by profile.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Permissions {
+pub(crate) struct PresetPermissions {
     /// The profile that works without a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
     /// Files may be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub edit: Option<Permission>,
+    pub edit: Option<PermissionProfile>,
     /// Files may be changed and commands run.
     #[serde(default, rename = "edit+shell", skip_serializing_if = "Option::is_none")]
-    pub edit_shell: Option<Permission>,
+    pub edit_shell: Option<PermissionProfile>,
     /// Everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub all: Option<Permission>,
+    pub all: Option<PermissionProfile>,
 }
 
-impl Permissions {
+impl PresetPermissions {
     /// The names of the profiles.
     pub(crate) const NAMES: [&'static str; 3] = ["edit", "edit+shell", "all"];
 
     /// The profile with this name.
-    pub(crate) fn get(&self, name: &str) -> Option<&Permission> {
+    pub(crate) fn get(&self, name: &str) -> Option<&PermissionProfile> {
         match name {
             "edit" => self.edit.as_ref(),
             "edit+shell" => self.edit_shell.as_ref(),
@@ -403,7 +403,7 @@ impl Permissions {
 /// A profile of what it may do.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Permission {
+pub(crate) struct PermissionProfile {
     /// Arguments.
     #[serde(default)]
     pub args: Vec<String>,
@@ -421,7 +421,7 @@ pub(crate) struct Permission {
 /// `[env]`: its environment, which is otherwise built from nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Env {
+pub(crate) struct PresetEnv {
     /// Variables with values.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
@@ -436,7 +436,7 @@ pub(crate) struct Env {
 /// `[root]`: what is different for root.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Root {
+pub(crate) struct PresetRoot {
     /// Variables that make it work.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -451,26 +451,26 @@ pub(crate) struct Root {
 /// `[[stop]]`: a step of asking it to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct StopStep {
+pub(crate) struct PresetStopStep {
     /// What is sent.
-    pub signal: Signal,
+    pub signal: PresetSignal,
     /// To whom.
-    pub whom: Whom,
+    pub whom: PresetSignalTarget,
     /// How long it is waited for.
-    pub wait: Period,
+    pub wait: PresetDuration,
 }
 
 /// `[timeouts]`: how long it may take, where the job does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Timeouts {
+pub(crate) struct PresetTimeouts {
     /// Without progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle: Option<Period>,
+    pub idle: Option<PresetDuration>,
     /// In all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wall: Option<Period>,
+    pub wall: Option<PresetDuration>,
     /// Between its last event and its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grace: Option<Period>,
+    pub grace: Option<PresetDuration>,
 }

@@ -5,17 +5,17 @@
 //! the rest is shown as it is. It works while the agent runs, with what has been printed so far.
 
 mod events;
+mod shorten;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use serde_json::Value;
 
-use events::Memory;
+use events::EventContext;
 
 /// Who said or did something, or what kind of thing it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum TranscriptKind {
     /// The program about itself, such as the id of its session.
     Note,
     /// What the agent was told.
@@ -38,7 +38,7 @@ pub(crate) enum Kind {
     Other,
 }
 
-impl Kind {
+impl TranscriptKind {
     /// The word for it, in front of lines and in JSON.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -58,9 +58,9 @@ impl Kind {
 
 /// One thing that was said or done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct TranscriptEntry {
     /// By whom.
-    pub kind: Kind,
+    pub kind: TranscriptKind,
     /// In words; several lines perhaps, without the last line's end.
     pub text: String,
 }
@@ -73,18 +73,18 @@ const LINES: usize = 20_000;
 
 /// Reads a transcript as it comes.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
+pub(crate) struct TranscriptReader {
     /// A line whose end has not come.
     line: Vec<u8>,
     /// An object that goes over several lines, so far, and over how many.
     object: String,
     lines: usize,
-    memory: Memory,
+    memory: EventContext,
 }
 
-impl Reader {
+impl TranscriptReader {
     /// Takes the next bytes, in whatever pieces they come. Gives what is complete.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<Entry> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<TranscriptEntry> {
         let mut entries = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(part);
@@ -97,7 +97,7 @@ impl Reader {
     }
 
     /// Nothing more comes: gives what was not complete.
-    pub(crate) fn finish(mut self) -> Vec<Entry> {
+    pub(crate) fn finish(mut self) -> Vec<TranscriptEntry> {
         let mut entries = Vec::new();
         let line = std::mem::take(&mut self.line);
         if !line.is_empty() {
@@ -108,7 +108,7 @@ impl Reader {
         entries
     }
 
-    fn take(&mut self, line: &[u8], entries: &mut Vec<Entry>) {
+    fn take(&mut self, line: &[u8], entries: &mut Vec<TranscriptEntry>) {
         let line = String::from_utf8_lossy(line);
         let line = line.strip_suffix('\n').unwrap_or(&line);
         if self.object.is_empty() {
@@ -132,7 +132,7 @@ impl Reader {
     }
 
     /// A line that is not within an object.
-    fn begin(&mut self, line: &str, entries: &mut Vec<Entry>) {
+    fn begin(&mut self, line: &str, entries: &mut Vec<TranscriptEntry>) {
         let trimmed = line.trim();
         if trimmed.starts_with(['{', '[']) {
             match serde_json::from_str::<Value>(trimmed) {
@@ -154,7 +154,7 @@ impl Reader {
     }
 
     /// What looked like an object is none: shows its lines as they are.
-    fn give_up(&mut self, entries: &mut Vec<Entry>) {
+    fn give_up(&mut self, entries: &mut Vec<TranscriptEntry>) {
         let object = std::mem::take(&mut self.object);
         if !object.is_empty() {
             self.memory.finish(entries);
@@ -162,7 +162,7 @@ impl Reader {
         }
     }
 
-    fn value(&mut self, value: &Value, entries: &mut Vec<Entry>) {
+    fn value(&mut self, value: &Value, entries: &mut Vec<TranscriptEntry>) {
         if let Value::Array(values) = value
             && values.iter().any(Value::is_object)
         {
@@ -171,7 +171,10 @@ impl Reader {
         }
         if !events::tell(value, &mut self.memory, entries) {
             self.memory.finish(entries);
-            entries.push(Entry { kind: Kind::Other, text: words::compact(value, 200) });
+            entries.push(TranscriptEntry {
+                kind: TranscriptKind::Other,
+                text: shorten::compact(value, 200),
+            });
         }
     }
 }
@@ -182,24 +185,27 @@ fn may_go_on(line: &str) -> bool {
 }
 
 /// A line of text; lines that follow each other are one entry.
-fn plain(line: &str, entries: &mut Vec<Entry>) {
-    let line = words::plain(line);
+fn plain(line: &str, entries: &mut Vec<TranscriptEntry>) {
+    let line = shorten::plain(line);
     match entries.last_mut() {
-        Some(Entry { kind: Kind::Plain, text }) => {
+        Some(TranscriptEntry { kind: TranscriptKind::Plain, text }) => {
             text.push('\n');
             text.push_str(&line);
         }
-        Some(_) | None => entries.push(Entry { kind: Kind::Plain, text: line }),
+        Some(_) | None => entries.push(TranscriptEntry { kind: TranscriptKind::Plain, text: line }),
     }
 }
 
 /// Reads a whole transcript.
-pub(crate) fn read(bytes: &[u8]) -> Vec<Entry> {
-    let mut reader = Reader::default();
+pub(crate) fn read(bytes: &[u8]) -> Vec<TranscriptEntry> {
+    let mut reader = TranscriptReader::default();
     let mut entries = reader.push(bytes);
     for entry in reader.finish() {
         match (entries.last_mut(), entry) {
-            (Some(Entry { kind: Kind::Plain, text }), Entry { kind: Kind::Plain, text: more }) => {
+            (
+                Some(TranscriptEntry { kind: TranscriptKind::Plain, text }),
+                TranscriptEntry { kind: TranscriptKind::Plain, text: more },
+            ) => {
                 text.push('\n');
                 text.push_str(&more);
             }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::{Entry, Kind, Reader, read};
+use super::{TranscriptEntry, TranscriptKind, TranscriptReader, read};
 
 fn captures() -> Vec<(String, Vec<u8>)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/captures");
@@ -21,8 +21,9 @@ fn captures() -> Vec<(String, Vec<u8>)> {
     found
 }
 
-fn shown(entries: &[Entry]) -> String {
-    let entry = |e: &Entry| format!("{}| {}\n", e.kind.as_str(), e.text.replace('\n', "\n  "));
+fn shown(entries: &[TranscriptEntry]) -> String {
+    let entry =
+        |e: &TranscriptEntry| format!("{}| {}\n", e.kind.as_str(), e.text.replace('\n', "\n  "));
     entries.iter().map(entry).collect()
 }
 
@@ -110,7 +111,7 @@ fn what_went_wrong_is_told() {
 fn nothing_that_a_program_prints_is_unknown() {
     for (name, bytes) in captures() {
         let entries = read(&bytes);
-        let unknown: Vec<_> = entries.iter().filter(|e| e.kind == Kind::Other).collect();
+        let unknown: Vec<_> = entries.iter().filter(|e| e.kind == TranscriptKind::Other).collect();
         assert!(unknown.is_empty(), "{name}: {unknown:?}");
         assert_eq!(entries.is_empty(), bytes.trim_ascii().is_empty(), "{name}");
     }
@@ -154,22 +155,27 @@ fn long_things_are_shortened_and_what_an_agent_says_is_not() {
 #[test]
 fn what_is_no_event_is_shown_as_it_is() {
     let text = "plain\n{\"no\": \n[1/3] step\n{\n  half of\n[git-harness: 7 bytes left out]\n  an object\n}\n{}x";
-    assert_eq!(read(text.as_bytes()), vec![Entry { kind: Kind::Plain, text: text.to_owned() }]);
+    assert_eq!(
+        read(text.as_bytes()),
+        vec![TranscriptEntry { kind: TranscriptKind::Plain, text: text.to_owned() }]
+    );
     let unknown = "{\"type\":\"new\",\"a\":[1,2]}";
     assert_eq!(
         read(unknown.as_bytes()),
-        vec![Entry { kind: Kind::Other, text: unknown.to_owned() }]
+        vec![TranscriptEntry { kind: TranscriptKind::Other, text: unknown.to_owned() }]
     );
     let painted = "\x1b[1;31mred\x1b[0m \x1b]0;title\x07and 10%\r99%\r100%\r\nnext\r\n";
     assert_eq!(shown(&read(painted.as_bytes())), "text| 100%\n  next\n");
 }
 
 /// Entries with neighbouring texts joined: how a stream is cut decides which lines of text come together.
-fn joined(entries: Vec<Entry>) -> Vec<Entry> {
-    let mut all: Vec<Entry> = Vec::new();
+fn joined(entries: Vec<TranscriptEntry>) -> Vec<TranscriptEntry> {
+    let mut all: Vec<TranscriptEntry> = Vec::new();
     for entry in entries {
         match all.last_mut() {
-            Some(last) if last.kind == Kind::Plain && entry.kind == Kind::Plain => {
+            Some(last)
+                if last.kind == TranscriptKind::Plain && entry.kind == TranscriptKind::Plain =>
+            {
                 last.text.push('\n');
                 last.text.push_str(&entry.text);
             }
@@ -179,9 +185,10 @@ fn joined(entries: Vec<Entry>) -> Vec<Entry> {
     all
 }
 
-fn in_pieces(bytes: &[u8], size: usize) -> Vec<Entry> {
-    let mut reader = Reader::default();
-    let mut entries: Vec<Entry> = bytes.chunks(size).flat_map(|piece| reader.push(piece)).collect();
+fn in_pieces(bytes: &[u8], size: usize) -> Vec<TranscriptEntry> {
+    let mut reader = TranscriptReader::default();
+    let mut entries: Vec<TranscriptEntry> =
+        bytes.chunks(size).flat_map(|piece| reader.push(piece)).collect();
     entries.extend(reader.finish());
     joined(entries)
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use crate::agent::classify::{Exit, final_message};
+use crate::agent::classify::{SessionExit, final_message};
 use crate::agent::preset::{self, COMMAND};
 use crate::domain::event::TaskEventKind;
 use crate::domain::plan::Task;
@@ -190,7 +190,7 @@ fn words(loaded: &LoadedRun, stdout: &[u8]) -> Option<String> {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(SAID)..].join("\n")
     } else {
-        let ended = Exit { code: Some(0), ..Exit::default() };
+        let ended = SessionExit { code: Some(0), ..SessionExit::default() };
         final_message(&preset, ended, stdout, None)?
     };
     Some(said).filter(|said| !said.trim().is_empty())

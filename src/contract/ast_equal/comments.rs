@@ -10,7 +10,7 @@ const PRAGMAS: &[&str] = &["@jsx", "@jsxFrag", "@jsxImportSource", "@jsxRuntime"
 
 /// A comment that means something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Spoken {
+pub(super) struct DirectiveComment {
     /// `@ts-ignore`, or the whole pragma.
     pub words: String,
     /// Whether it silences the compiler; a pragma otherwise.
@@ -22,13 +22,13 @@ pub(super) struct Spoken {
 }
 
 /// What a comment says to a compiler, line by line.
-pub(super) fn spoken(text: &str, start: usize, end: usize) -> Vec<Spoken> {
+pub(super) fn spoken(text: &str, start: usize, end: usize) -> Vec<DirectiveComment> {
     let comment = text.get(start..end).unwrap_or("");
     let inner = comment.trim_end_matches("*/");
     let line = |line: &str| {
         let said = line.trim_start_matches(|c: char| c == '/' || c == '*' || c.is_whitespace());
         let first = said.split(|c: char| c.is_whitespace() || c == ':').next().unwrap_or("");
-        let found = |words: String, silences| Spoken { words, silences, start, end };
+        let found = |words: String, silences| DirectiveComment { words, silences, start, end };
         if let Some(word) = SILENCE.iter().find(|word| said.starts_with(**word)) {
             Some(found((*word).to_owned(), true))
         } else if PRAGMAS.contains(&first) {
@@ -42,10 +42,13 @@ pub(super) fn spoken(text: &str, start: usize, end: usize) -> Vec<Spoken> {
 }
 
 /// What is on the right and not on the left, or more often: each with the number of those that are on the left.
-pub(super) fn added<'a>(left: &[Spoken], right: &'a [Spoken]) -> Vec<&'a Spoken> {
+pub(super) fn added<'a>(
+    left: &[DirectiveComment],
+    right: &'a [DirectiveComment],
+) -> Vec<&'a DirectiveComment> {
     let mut known: BTreeMap<&str, usize> = BTreeMap::new();
     left.iter().for_each(|spoken| *known.entry(&spoken.words).or_default() += 1);
-    let new = |spoken: &&Spoken| match known.get_mut(spoken.words.as_str()) {
+    let new = |spoken: &&DirectiveComment| match known.get_mut(spoken.words.as_str()) {
         Some(count) if *count > 0 => {
             *count -= 1;
             false

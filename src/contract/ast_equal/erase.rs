@@ -3,8 +3,8 @@
 //! This is a list of what may go. Whatever is not on it stays and is compared, so that syntax nobody has thought of is a
 //! difference and never a pass. JavaScript goes through it too: it has nothing of TypeScript's that could go.
 
-use super::Options;
-use super::tree::{Node, Value};
+use super::AstEqualOptions;
+use super::tree::{AstNode, AstValue};
 
 /// Fields that hold types, or modifiers of which nothing is left at run time.
 ///
@@ -36,25 +36,25 @@ const AROUND: &[&str] = &[
 ];
 
 /// Erases everything in a value.
-pub(super) fn erase<'s>(value: Value<'s>, options: &Options) -> Value<'s> {
+pub(super) fn erase<'s>(value: AstValue<'s>, options: &AstEqualOptions) -> AstValue<'s> {
     match value {
-        Value::Leaf(_) => value,
-        Value::List(list) => Value::List(
+        AstValue::Leaf(_) => value,
+        AstValue::List(list) => AstValue::List(
             list.into_iter()
                 .filter(|v| v.node().is_none_or(|node| !gone(node, options)))
                 .map(|v| erase(v, options))
                 .collect(),
         ),
-        Value::Node(node) => within(*node, options),
+        AstValue::Node(node) => within(*node, options),
     }
 }
 
-fn within<'s>(mut node: Node<'s>, options: &Options) -> Value<'s> {
+fn within<'s>(mut node: AstNode<'s>, options: &AstEqualOptions) -> AstValue<'s> {
     if AROUND.contains(&node.kind) {
-        return node.take("expression").map_or(Value::NULL, |inner| erase(inner, options));
+        return node.take("expression").map_or(AstValue::NULL, |inner| erase(inner, options));
     }
     if node.kind == "ExpressionStatement" && becomes_a_directive(&node) {
-        return Value::Node(Box::new(node));
+        return AstValue::Node(Box::new(node));
     }
     node.fields.retain(|(name, value)| stays(node.kind, name, value));
     node.fields = node.fields.into_iter().map(|(name, v)| (name, erase(v, options))).collect();
@@ -66,11 +66,11 @@ fn within<'s>(mut node: Node<'s>, options: &Options) -> Value<'s> {
         }
         _ => {}
     }
-    Value::Node(Box::new(node))
+    AstValue::Node(Box::new(node))
 }
 
 /// Whether a field is part of the program.
-fn stays(kind: &str, name: &str, value: &Value) -> bool {
+fn stays(kind: &str, name: &str, value: &AstValue) -> bool {
     match name {
         // Of a call or an access it is `?.`; anywhere else it is a type's question mark.
         "optional" => matches!(kind, "CallExpression" | "MemberExpression"),
@@ -84,7 +84,7 @@ fn stays(kind: &str, name: &str, value: &Value) -> bool {
 }
 
 /// `"use strict" as T` would be a directive, once its type is taken away as text.
-fn becomes_a_directive(node: &Node) -> bool {
+fn becomes_a_directive(node: &AstNode) -> bool {
     let mut inner = node.get("expression");
     let mut typed = false;
     while let Some(wrapper) = inner.node().filter(|n| AROUND.contains(&n.kind)) {
@@ -95,7 +95,7 @@ fn becomes_a_directive(node: &Node) -> bool {
 }
 
 /// Whether an element of a list has no part in the program at all.
-pub(super) fn gone(node: &Node, options: &Options) -> bool {
+pub(super) fn gone(node: &AstNode, options: &AstEqualOptions) -> bool {
     // A decorator is called, whatever it stands at.
     if !node.get("decorators").list().is_empty() {
         return false;
@@ -141,34 +141,34 @@ pub(super) fn gone(node: &Node, options: &Options) -> bool {
     }
 }
 
-fn kind_is(node: &Node, field: &str, word: &str) -> bool {
+fn kind_is(node: &AstNode, field: &str, word: &str) -> bool {
     node.get(field).text() == Some(word)
 }
 
 /// A field that says only that there is one, with a plain name.
-fn only_declares(node: &Node) -> bool {
+fn only_declares(node: &AstNode) -> bool {
     let named = node.get("key").node().is_some_and(|key| key.kind != "PrivateIdentifier");
     named
-        && node.get("value") == &Value::NULL
+        && node.get("value") == &AstValue::NULL
         && !node.is("computed")
         && node.get("decorators").list().is_empty()
 }
 
 /// Declared with `declare`. A constant enum in it is written into the places that use it, which is more than a type.
-fn ambient(node: &Node) -> bool {
+fn ambient(node: &AstNode) -> bool {
     if !node.is("declare") {
         return false;
     }
     let mut constant = false;
-    let mut look = |n: &Node| constant |= n.kind == "TSEnumDeclaration" && n.is("const");
+    let mut look = |n: &AstNode| constant |= n.kind == "TSEnumDeclaration" && n.is("const");
     look(node);
     node.fields.iter().for_each(|(_, value)| value.each(&mut look));
     !constant
 }
 
 /// Whether a namespace holds nothing but types. Then it makes no object.
-fn only_types(namespace: &Node) -> bool {
-    let inert = |value: &Value| {
+fn only_types(namespace: &AstNode) -> bool {
+    let inert = |value: &AstValue| {
         let node = value.node();
         let node = match node {
             Some(export) if export.kind == "ExportNamedDeclaration" => {
@@ -187,9 +187,9 @@ fn only_types(namespace: &Node) -> bool {
 
 /// A literal is its value: quotes, escapes and the base of a number are spelling. A regular expression is its pattern
 /// and flags, a `bigint` its digits; where there is no value to look at, the spelling is compared.
-fn literal(node: &mut Node) {
-    let valued = *node.get("value") != Value::NULL;
-    let otherwise = ["regex", "bigint"].iter().any(|f| *node.get(f) != Value::NULL);
+fn literal(node: &mut AstNode) {
+    let valued = *node.get("value") != AstValue::NULL;
+    let otherwise = ["regex", "bigint"].iter().any(|f| *node.get(f) != AstValue::NULL);
     if valued || otherwise {
         node.fields.retain(|(name, _)| *name != "raw");
     }
@@ -197,25 +197,25 @@ fn literal(node: &mut Node) {
 
 /// A template's raw text is visible to its tag. A line end is a line feed there, however the file ends its lines: the
 /// language says so, and the parser leaves it to us.
-fn template(node: &mut Node) {
-    let Some(Value::Node(value)) = node.get_mut("value") else { return };
+fn template(node: &mut AstNode) {
+    let Some(AstValue::Node(value)) = node.get_mut("value") else { return };
     for (_, text) in &mut value.fields {
-        let Value::Leaf(raw) = text else { continue };
+        let AstValue::Leaf(raw) = text else { continue };
         if raw.contains('\\') {
-            *text = Value::List(lines(raw));
+            *text = AstValue::List(lines(raw));
         }
     }
 }
 
 /// A JSON text cut at its line ends. What is between them keeps its escapes, so that `\\r` is not one.
-fn lines(text: &str) -> Vec<Value<'_>> {
+fn lines(text: &str) -> Vec<AstValue<'_>> {
     let mut parts = Vec::new();
     let (mut from, mut at) = (0, 0);
     let bytes = text.as_bytes();
     while at < bytes.len() {
         match (bytes[at], bytes.get(at + 1)) {
             (b'\\', Some(b'r' | b'n')) => {
-                parts.push(Value::Leaf(&text[from..at]));
+                parts.push(AstValue::Leaf(&text[from..at]));
                 at += if text[at..].starts_with("\\r\\n") { 4 } else { 2 };
                 from = at;
             }
@@ -223,14 +223,14 @@ fn lines(text: &str) -> Vec<Value<'_>> {
             _ => at += 1,
         }
     }
-    parts.push(Value::Leaf(&text[from..]));
+    parts.push(AstValue::Leaf(&text[from..]));
     parts
 }
 
 /// `{ "a": a }`, `{ a: a }` and `{ a }` are one thing, except for `__proto__`.
-fn key(node: &mut Node) {
+fn key(node: &mut AstNode) {
     let computed = node.is("computed");
-    let Some(Value::Node(key)) = node.get_mut("key") else { return };
+    let Some(AstValue::Node(key)) = node.get_mut("key") else { return };
     let name = match key.kind {
         "Identifier" => key.get("name").text(),
         "Literal" => key.get("value").text(),

@@ -25,9 +25,9 @@ use oxc_span::SourceType;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use comments::Spoken;
+use comments::DirectiveComment;
 pub use terms::terms;
-use tree::{Node, Value};
+use tree::{AstNode, AstValue};
 
 /// The parser and its version, and the version of the rules here. What they say of two texts depends on nothing else.
 pub const ENGINE: &str = "oxc 0.96.0, rules 1";
@@ -38,7 +38,7 @@ const STACK: usize = 512 * 1024 * 1024;
 
 /// A file.
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
+pub struct SourceFile<'a> {
     /// Its path; the extension says in which language it is.
     pub path: &'a str,
     /// What it holds.
@@ -47,7 +47,7 @@ pub struct Source<'a> {
 
 /// What is allowed beside types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Options {
+pub struct AstEqualOptions {
     /// Whether the extension of a relative import may change: `./a.js` to `./a.ts` or `./a`.
     pub extensions: bool,
     /// Whether an import that no code uses may become `import type`, although its module is then not loaded for it.
@@ -61,7 +61,7 @@ pub struct Options {
     pub max_any: Option<usize>,
 }
 
-impl Default for Options {
+impl Default for AstEqualOptions {
     fn default() -> Self {
         Self {
             extensions: false,
@@ -77,7 +77,7 @@ impl Default for Options {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
     /// Where the programs differ, or what is not allowed beside types; empty if they are equal.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<ProgramDifference>,
     /// How often the second file says `any`.
     pub any: usize,
 }
@@ -91,7 +91,7 @@ impl Comparison {
 
 /// One difference: the smallest statements around it, and a word on how to say it otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
+pub struct ProgramDifference {
     /// In the first file.
     pub from: Option<Excerpt>,
     /// In the second.
@@ -139,7 +139,11 @@ pub enum CompareError {
 }
 
 /// Compares two files.
-pub fn compare(from: &Source, to: &Source, options: &Options) -> Result<Comparison, CompareError> {
+pub fn compare(
+    from: &SourceFile,
+    to: &SourceFile,
+    options: &AstEqualOptions,
+) -> Result<Comparison, CompareError> {
     let fault = |message: String| CompareError::Internal { path: to.path.to_owned(), message };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(STACK).build();
     let pool = pool.map_err(|e| fault(format!("there is no stack to compare on: {e}")))?;
@@ -147,13 +151,13 @@ pub fn compare(from: &Source, to: &Source, options: &Options) -> Result<Comparis
 }
 
 fn on_this_stack<'a>(
-    from: &Source<'a>,
-    to: &Source<'a>,
-    options: &Options,
+    from: &SourceFile<'a>,
+    to: &SourceFile<'a>,
+    options: &AstEqualOptions,
 ) -> Result<Comparison, CompareError> {
     // A byte order mark is no part of the program, nor of what stands behind it (ECMA-262, 12.2 and 12.5; engines take it
     // off first).
-    let bare = |source: &Source<'a>| Source {
+    let bare = |source: &SourceFile<'a>| SourceFile {
         path: source.path,
         text: source.text.strip_prefix('\u{feff}').unwrap_or(source.text),
     };
@@ -169,9 +173,9 @@ fn on_this_stack<'a>(
     let syntax = (modules::syntax(&left, options), modules::syntax(&right, options));
     let names =
         if options.type_imports { modules::TypeNames::of(&right) } else { Default::default() };
-    let stays = Options { define_fields: true, ..*options };
-    left = program(erase::erase(Value::Node(Box::new(left)), &stays));
-    right = program(erase::erase(Value::Node(Box::new(right)), options));
+    let stays = AstEqualOptions { define_fields: true, ..*options };
+    left = program(erase::erase(AstValue::Node(Box::new(left)), &stays));
+    right = program(erase::erase(AstValue::Node(Box::new(right)), options));
     names.take_out_of(&mut left);
     let marks = (modules::without_marks(&mut left), modules::without_marks(&mut right));
     for side in [&mut left, &mut right] {
@@ -179,7 +183,7 @@ fn on_this_stack<'a>(
         modules::hashbang_first(side);
     }
 
-    let report = report::Report { old: from.text, new: to.text };
+    let report = report::DifferenceReport { old: from.text, new: to.text };
     let mut differences = Vec::new();
     if left != right {
         let found = differ::differences(&left, &right);
@@ -194,11 +198,11 @@ fn on_this_stack<'a>(
 /// A file as the parser sees it.
 struct Parsed {
     json: String,
-    comments: Vec<Spoken>,
+    comments: Vec<DirectiveComment>,
 }
 
 impl Parsed {
-    fn of(source: &Source) -> Result<Self, CompareError> {
+    fn of(source: &SourceFile) -> Result<Self, CompareError> {
         let language = language(source.path)
             .ok_or_else(|| CompareError::Language { path: source.path.to_owned() })?;
         let allocator = Allocator::default();
@@ -226,7 +230,7 @@ impl Parsed {
         })
     }
 
-    fn tree(&self, source: &Source) -> Result<Value<'_>, CompareError> {
+    fn tree(&self, source: &SourceFile) -> Result<AstValue<'_>, CompareError> {
         tree::read(&self.json).map_err(|e| CompareError::Internal {
             path: source.path.to_owned(),
             message: e.to_string(),
@@ -235,11 +239,11 @@ impl Parsed {
 }
 
 /// What the printer prints is a program; anything else is one without statements.
-fn program(value: Value<'_>) -> Node<'_> {
+fn program(value: AstValue<'_>) -> AstNode<'_> {
     match value {
-        Value::Node(node) => *node,
-        Value::Leaf(_) | Value::List(_) => {
-            Node { kind: "Program", start: 0, end: 0, fields: Vec::new() }
+        AstValue::Node(node) => *node,
+        AstValue::Leaf(_) | AstValue::List(_) => {
+            AstNode { kind: "Program", start: 0, end: 0, fields: Vec::new() }
         }
     }
 }
@@ -261,7 +265,7 @@ fn language(path: &str) -> Option<SourceType> {
     }
 }
 
-impl std::fmt::Display for Difference {
+impl std::fmt::Display for ProgramDifference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sides = [('-', &self.from), ('+', &self.to)];
         let lines = sides.iter().filter_map(|(sign, side)| side.as_ref().map(|s| (sign, s)));

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::erase::gone;
-use super::tree::{Node, Value};
+use super::tree::{AstNode, AstValue};
 
 /// What makes a file a module.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Syntax {
+pub(super) struct ModuleSyntax {
     /// An import or export that stays when types are taken away.
     pub values: bool,
     /// One that goes.
@@ -15,9 +15,9 @@ pub(super) struct Syntax {
 }
 
 /// By what a program is a module. The program still has its types.
-pub(super) fn syntax(program: &Node, options: &super::Options) -> Syntax {
-    let mut found = Syntax::default();
-    for node in program.get("body").list().iter().filter_map(Value::node) {
+pub(super) fn syntax(program: &AstNode, options: &super::AstEqualOptions) -> ModuleSyntax {
+    let mut found = ModuleSyntax::default();
+    for node in program.get("body").list().iter().filter_map(AstValue::node) {
         if matches!(
             node.kind,
             "ImportDeclaration"
@@ -33,14 +33,14 @@ pub(super) fn syntax(program: &Node, options: &super::Options) -> Syntax {
 }
 
 /// Takes `export {}` out, which only says that a file is a module: see [`syntax`]. Gives the place of the first.
-pub(super) fn without_marks(program: &mut Node) -> Option<(usize, usize)> {
+pub(super) fn without_marks(program: &mut AstNode) -> Option<(usize, usize)> {
     let mut mark = None;
-    if let Some(Value::List(body)) = program.get_mut("body") {
+    if let Some(AstValue::List(body)) = program.get_mut("body") {
         body.retain(|value| {
             let empty = value.node().filter(|node| {
                 node.kind == "ExportNamedDeclaration"
-                    && node.get("declaration") == &Value::NULL
-                    && node.get("source") == &Value::NULL
+                    && node.get("declaration") == &AstValue::NULL
+                    && node.get("source") == &AstValue::NULL
                     && node.get("specifiers").list().is_empty()
             });
             mark = mark.or(empty.map(|node| (node.start, node.end)));
@@ -51,21 +51,21 @@ pub(super) fn without_marks(program: &mut Node) -> Option<(usize, usize)> {
 }
 
 /// Puts the line that names the interpreter among the statements, where it is compared and shown like one.
-pub(super) fn hashbang_first(program: &mut Node) {
+pub(super) fn hashbang_first(program: &mut AstNode) {
     let Some(line) = program.get_mut("hashbang") else { return };
-    let line = std::mem::replace(line, Value::NULL);
-    if let (Value::Node(_), Some(Value::List(body))) = (&line, program.get_mut("body")) {
+    let line = std::mem::replace(line, AstValue::NULL);
+    if let (AstValue::Node(_), Some(AstValue::List(body))) = (&line, program.get_mut("body")) {
         body.insert(0, line);
     }
 }
 
 /// Makes the extension of every relative specifier one for its family: `./a.js`, `./a.ts` and `./a` are the same file
 /// before and after; `./a.mjs` and `./a.cjs` are others.
-pub(super) fn same_extensions(value: &mut Value) {
+pub(super) fn same_extensions(value: &mut AstValue) {
     match value {
-        Value::Leaf(_) => {}
-        Value::List(list) => list.iter_mut().for_each(same_extensions),
-        Value::Node(node) => {
+        AstValue::Leaf(_) => {}
+        AstValue::List(list) => list.iter_mut().for_each(same_extensions),
+        AstValue::Node(node) => {
             match node.kind {
                 "ImportDeclaration"
                 | "ImportExpression"
@@ -74,7 +74,7 @@ pub(super) fn same_extensions(value: &mut Value) {
                     node.get_mut("source").into_iter().for_each(same_extension);
                 }
                 "CallExpression" if calls_require(node) => {
-                    if let Some(Value::List(arguments)) = node.get_mut("arguments") {
+                    if let Some(AstValue::List(arguments)) = node.get_mut("arguments") {
                         arguments.iter_mut().for_each(same_extension);
                     }
                 }
@@ -88,16 +88,16 @@ pub(super) fn same_extensions(value: &mut Value) {
     }
 }
 
-fn calls_require(call: &Node) -> bool {
+fn calls_require(call: &AstNode) -> bool {
     let callee = call.get("callee").node();
     callee.is_some_and(|c| c.kind == "Identifier" && c.get("name").text() == Some("require"))
         && call.get("arguments").list().len() == 1
 }
 
-fn same_extension(specifier: &mut Value) {
+fn same_extension(specifier: &mut AstValue) {
     const FAMILIES: [(&str, &[&str]); 3] =
         [("c", &[".cjs", ".cts"]), ("m", &[".mjs", ".mts"]), ("", &[".js", ".jsx", ".ts", ".tsx"])];
-    let Value::Node(literal) = specifier else { return };
+    let AstValue::Node(literal) = specifier else { return };
     if literal.kind != "Literal" {
         return;
     }
@@ -111,13 +111,13 @@ fn same_extension(specifier: &mut Value) {
     });
     // A file's own name is left: `./.js` has no extension.
     let (stem, family) = family.filter(|(stem, _)| !stem.ends_with('/')).unwrap_or((text, ""));
-    *value = Value::List(vec![Value::Leaf(stem), Value::Leaf(family)]);
+    *value = AstValue::List(vec![AstValue::Leaf(stem), AstValue::Leaf(family)]);
 }
 
 /// Turns TypeScript's spelling of CommonJS into what it means, where that is certain: `import x = require("y")` is
 /// `const x = require("y")` if `x` is used (a compiler may leave it out otherwise), and `export = x` is
 /// `module.exports = x` where it stands last (a compiler moves it there).
-pub(super) fn common_js(program: &mut Node) {
+pub(super) fn common_js(program: &mut AstNode) {
     let body = program.get("body").list();
     let used = |name: &str| body.iter().any(|value| refers(value, name));
     let imports: Vec<bool> = body
@@ -134,10 +134,10 @@ pub(super) fn common_js(program: &mut Node) {
             external && name.is_some_and(used)
         })
         .collect();
-    let Some(Value::List(body)) = program.get_mut("body") else { return };
+    let Some(AstValue::List(body)) = program.get_mut("body") else { return };
     let last = body.len();
     for (at, value) in body.iter_mut().enumerate() {
-        let Value::Node(node) = value else { continue };
+        let AstValue::Node(node) = value else { continue };
         if imports[at] {
             required(node);
         } else if node.kind == "TSExportAssignment" && at + 1 == last {
@@ -147,37 +147,43 @@ pub(super) fn common_js(program: &mut Node) {
 }
 
 /// A node that stands where another stands.
-fn made<'s>(like: &Node<'s>, kind: &'static str, fields: Vec<(&'s str, Value<'s>)>) -> Value<'s> {
-    Value::Node(Box::new(Node { kind, start: like.start, end: like.end, fields }))
+fn made<'s>(
+    like: &AstNode<'s>,
+    kind: &'static str,
+    fields: Vec<(&'s str, AstValue<'s>)>,
+) -> AstValue<'s> {
+    AstValue::Node(Box::new(AstNode { kind, start: like.start, end: like.end, fields }))
 }
 
-fn name<'s>(like: &Node<'s>, name: &'static str) -> Value<'s> {
-    made(like, "Identifier", vec![("name", Value::Leaf(name))])
+fn name<'s>(like: &AstNode<'s>, name: &'static str) -> AstValue<'s> {
+    made(like, "Identifier", vec![("name", AstValue::Leaf(name))])
 }
 
-fn required(node: &mut Node) {
+fn required(node: &mut AstNode) {
     let reference = match node.get_mut("moduleReference") {
-        Some(Value::Node(reference)) => reference.get_mut("expression").cloned(),
+        Some(AstValue::Node(reference)) => reference.get_mut("expression").cloned(),
         Some(_) | None => None,
     };
-    let specifier = reference.unwrap_or(Value::NULL);
+    let specifier = reference.unwrap_or(AstValue::NULL);
     let id = node.get("id").clone();
     let call = made(
         node,
         "CallExpression",
         vec![
             ("callee", name(node, "\"require\"")),
-            ("arguments", Value::List(vec![specifier])),
-            ("optional", Value::Leaf("false")),
+            ("arguments", AstValue::List(vec![specifier])),
+            ("optional", AstValue::Leaf("false")),
         ],
     );
     let declarator = made(node, "VariableDeclarator", vec![("id", id), ("init", call)]);
     node.kind = "VariableDeclaration";
-    node.fields =
-        vec![("kind", Value::Leaf("\"const\"")), ("declarations", Value::List(vec![declarator]))];
+    node.fields = vec![
+        ("kind", AstValue::Leaf("\"const\"")),
+        ("declarations", AstValue::List(vec![declarator])),
+    ];
 }
 
-fn exported(node: &mut Node) {
+fn exported(node: &mut AstNode) {
     let right = node.get("expression").clone();
     let left = made(
         node,
@@ -185,25 +191,25 @@ fn exported(node: &mut Node) {
         vec![
             ("object", name(node, "\"module\"")),
             ("property", name(node, "\"exports\"")),
-            ("optional", Value::Leaf("false")),
-            ("computed", Value::Leaf("false")),
+            ("optional", AstValue::Leaf("false")),
+            ("computed", AstValue::Leaf("false")),
         ],
     );
     let assigned = made(
         node,
         "AssignmentExpression",
-        vec![("operator", Value::Leaf("\"=\"")), ("left", left), ("right", right)],
+        vec![("operator", AstValue::Leaf("\"=\"")), ("left", left), ("right", right)],
     );
     node.kind = "ExpressionStatement";
-    node.fields = vec![("expression", assigned), ("directive", Value::NULL)];
+    node.fields = vec![("expression", assigned), ("directive", AstValue::NULL)];
 }
 
 /// Whether a program without its types uses a name, other than to import it. Keys and members are other names.
-fn refers(value: &Value, wanted: &str) -> bool {
+fn refers(value: &AstValue, wanted: &str) -> bool {
     match value {
-        Value::Leaf(_) => false,
-        Value::List(list) => list.iter().any(|value| refers(value, wanted)),
-        Value::Node(node) => {
+        AstValue::Leaf(_) => false,
+        AstValue::List(list) => list.iter().any(|value| refers(value, wanted)),
+        AstValue::Node(node) => {
             if matches!(node.kind, "ImportDeclaration" | "TSImportEqualsDeclaration") {
                 return false;
             }
@@ -231,12 +237,12 @@ pub(super) struct TypeNames<'s> {
 
 impl<'s> TypeNames<'s> {
     /// Collects them. The program still has its types.
-    pub(super) fn of(program: &Node<'s>) -> Self {
+    pub(super) fn of(program: &AstNode<'s>) -> Self {
         let mut names = BTreeMap::new();
-        let imports = program.get("body").list().iter().filter_map(Value::node);
+        let imports = program.get("body").list().iter().filter_map(AstValue::node);
         for import in imports.filter(|n| n.kind == "ImportDeclaration") {
             let whole = import.get("importKind").text() == Some("type");
-            for specifier in import.get("specifiers").list().iter().filter_map(Value::node) {
+            for specifier in import.get("specifiers").list().iter().filter_map(AstValue::node) {
                 if (whole || specifier.get("importKind").text() == Some("type"))
                     && let Some(local) = local(specifier)
                 {
@@ -248,18 +254,20 @@ impl<'s> TypeNames<'s> {
     }
 
     /// Takes those names out of the imports of the program that was there before, where it does not use them.
-    pub(super) fn take_out_of(&self, program: &mut Node<'s>) {
+    pub(super) fn take_out_of(&self, program: &mut AstNode<'s>) {
         let body = program.get("body").list();
         let used = |name: &str| body.iter().any(|value| refers(value, name));
         let unused: Vec<_> = self.names.keys().filter(|(_, name)| !used(name)).cloned().collect();
-        let Some(Value::List(body)) = program.get_mut("body") else { return };
+        let Some(AstValue::List(body)) = program.get_mut("body") else { return };
         body.retain_mut(|value| {
-            let Value::Node(import) = value else { return true };
+            let AstValue::Node(import) = value else { return true };
             if import.kind != "ImportDeclaration" {
                 return true;
             }
             let from = module(import);
-            let Some(Value::List(specifiers)) = import.get_mut("specifiers") else { return true };
+            let Some(AstValue::List(specifiers)) = import.get_mut("specifiers") else {
+                return true;
+            };
             let mut whole = !specifiers.is_empty();
             specifiers.retain(|specifier| {
                 let key = specifier.node().and_then(local).map(|local| (from.clone(), local));
@@ -272,15 +280,15 @@ impl<'s> TypeNames<'s> {
     }
 }
 
-fn local<'s>(specifier: &Node<'s>) -> Option<&'s str> {
+fn local<'s>(specifier: &AstNode<'s>) -> Option<&'s str> {
     specifier.get("local").node()?.get("name").text()
 }
 
 /// The module of an import, as one text.
-fn module(import: &Node) -> String {
-    let value = import.get("source").node().map_or(&Value::NULL, |literal| literal.get("value"));
+fn module(import: &AstNode) -> String {
+    let value = import.get("source").node().map_or(&AstValue::NULL, |literal| literal.get("value"));
     match value {
-        Value::Leaf(text) => (*text).to_owned(),
-        Value::List(_) | Value::Node(_) => format!("{value:?}"),
+        AstValue::Leaf(text) => (*text).to_owned(),
+        AstValue::List(_) | AstValue::Node(_) => format!("{value:?}"),
     }
 }

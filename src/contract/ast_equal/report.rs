@@ -1,10 +1,10 @@
 //! Differences in words: a few lines of each side, and what to do instead.
 
-use super::comments::{self, Spoken};
-use super::differ::{Pair, Site};
-use super::modules::Syntax;
-use super::tree::{Node, Value};
-use super::{Difference, Excerpt, Options};
+use super::comments::{self, DirectiveComment};
+use super::differ::{DifferenceSite, SitePair};
+use super::modules::ModuleSyntax;
+use super::tree::{AstNode, AstValue};
+use super::{AstEqualOptions, Excerpt, ProgramDifference};
 
 /// A statement of so many lines is shown whole; of a longer one, the lines where it differs.
 const LINES: usize = 3;
@@ -13,10 +13,10 @@ const LINES: usize = 3;
 const WIDTH: usize = 160;
 
 /// From where to where in a text, in bytes.
-type Span = (usize, usize);
+type ByteRange = (usize, usize);
 
 /// What is wrong, with the texts of both sides.
-pub(super) struct Report<'a> {
+pub(super) struct DifferenceReport<'a> {
     /// The first file's text.
     pub old: &'a str,
     /// The second's.
@@ -30,7 +30,7 @@ pub(super) fn line_of(text: &str, at: usize) -> usize {
 }
 
 /// Where a program says `any`.
-pub(super) fn anys(program: &Node) -> Vec<(usize, usize)> {
+pub(super) fn anys(program: &AstNode) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     for (_, value) in &program.fields {
         value.each(&mut |node| {
@@ -42,10 +42,10 @@ pub(super) fn anys(program: &Node) -> Vec<(usize, usize)> {
     found
 }
 
-impl Report<'_> {
+impl DifferenceReport<'_> {
     /// A difference of the programs.
-    pub(super) fn difference(&self, (from, to): Pair) -> Difference {
-        let site = |text: &str, site: &Site| {
+    pub(super) fn difference(&self, (from, to): SitePair) -> ProgramDifference {
+        let site = |text: &str, site: &DifferenceSite| {
             let (whole, at) = (site.statement, site.at);
             let short =
                 text.get(whole.start..whole.end).is_some_and(|t| t.lines().count() <= LINES);
@@ -55,7 +55,7 @@ impl Report<'_> {
                 excerpt(text, at.start, at.end)
             }
         };
-        Difference {
+        ProgramDifference {
             hint: hint(from.as_ref(), to.as_ref()),
             from: from.map(|s| site(self.old, &s)),
             to: to.map(|s| site(self.new, &s)),
@@ -65,27 +65,32 @@ impl Report<'_> {
     /// `export {}` on one side alone, where nothing else makes the file a module.
     pub(super) fn marks(
         &self,
-        (from, to): (Syntax, Syntax),
-        marks: (Option<Span>, Option<Span>),
-    ) -> Option<Difference> {
+        (from, to): (ModuleSyntax, ModuleSyntax),
+        marks: (Option<ByteRange>, Option<ByteRange>),
+    ) -> Option<ProgramDifference> {
         if from.values == to.values || from.types && !from.values || to.types && !to.values {
             return None;
         }
-        let one = |text, mark: Option<Span>| mark.map(|(a, b)| excerpt(text, a, b));
+        let one = |text, mark: Option<ByteRange>| mark.map(|(a, b)| excerpt(text, a, b));
         let (from, to) = (one(self.old, marks.0), one(self.new, marks.1));
         let hint = "`export {}` makes a file a module, and modules run in other ways than scripts";
-        (from.is_some() || to.is_some()).then(|| Difference { from, to, hint: Some(hint.into()) })
+        (from.is_some() || to.is_some()).then(|| ProgramDifference {
+            from,
+            to,
+            hint: Some(hint.into()),
+        })
     }
 
     /// Comments that silence the compiler, and pragmas that changed.
     pub(super) fn comments(
         &self,
-        old: &[Spoken],
-        new: &[Spoken],
-        options: &Options,
-    ) -> Vec<Difference> {
-        let wanted = |spoken: &&&Spoken| !(spoken.silences && options.ts_comments);
-        let shown = |text: &str, spoken: &Spoken| Some(excerpt(text, spoken.start, spoken.end));
+        old: &[DirectiveComment],
+        new: &[DirectiveComment],
+        options: &AstEqualOptions,
+    ) -> Vec<ProgramDifference> {
+        let wanted = |spoken: &&&DirectiveComment| !(spoken.silences && options.ts_comments);
+        let shown =
+            |text: &str, spoken: &DirectiveComment| Some(excerpt(text, spoken.start, spoken.end));
         let mut found = Vec::new();
         for spoken in comments::added(old, new).iter().filter(wanted) {
             let hint = if spoken.silences {
@@ -94,22 +99,26 @@ impl Report<'_> {
                 format!("`{}` changes what JSX is compiled to", spoken.words)
             };
             let to = shown(self.new, spoken);
-            found.push(Difference { from: None, to, hint: Some(hint) });
+            found.push(ProgramDifference { from: None, to, hint: Some(hint) });
         }
         // One that silenced the compiler may go; one that says what the code is may not.
         for spoken in comments::added(new, old).iter().filter(|s| !s.silences) {
             let hint = Some(format!("`{}` changes what JSX is compiled to", spoken.words));
-            found.push(Difference { from: shown(self.old, spoken), to: None, hint });
+            found.push(ProgramDifference { from: shown(self.old, spoken), to: None, hint });
         }
         found
     }
 
     /// More `any` than allowed.
-    pub(super) fn too_many(&self, any: &[(usize, usize)], options: &Options) -> Option<Difference> {
+    pub(super) fn too_many(
+        &self,
+        any: &[(usize, usize)],
+        options: &AstEqualOptions,
+    ) -> Option<ProgramDifference> {
         let most = options.max_any.filter(|most| any.len() > *most)?;
         let hint = format!("the file says `any` {} times, and {most} are allowed", any.len());
         let to = any.get(most).map(|(a, b)| excerpt(self.new, *a, *b));
-        Some(Difference { from: None, to, hint: Some(hint) })
+        Some(ProgramDifference { from: None, to, hint: Some(hint) })
     }
 }
 
@@ -129,13 +138,13 @@ fn excerpt(text: &str, start: usize, end: usize) -> Excerpt {
 }
 
 /// What people do instead of what was done.
-fn hint(from: Option<&Site>, to: Option<&Site>) -> Option<String> {
+fn hint(from: Option<&DifferenceSite>, to: Option<&DifferenceSite>) -> Option<String> {
     let words = match (from, to) {
         (_, Some(to)) => {
             let inner = |kind: &str| holds(to.at, kind);
-            let plain_field = |n: &Node| {
+            let plain_field = |n: &AstNode| {
                 n.kind == "PropertyDefinition"
-                    && n.get("value") == &Value::NULL
+                    && n.get("value") == &AstValue::NULL
                     && n.get("key").node().is_some_and(|k| k.kind != "PrivateIdentifier")
             };
             if inner("TSEnumDeclaration") {
@@ -165,7 +174,7 @@ fn hint(from: Option<&Site>, to: Option<&Site>) -> Option<String> {
     Some(words.into())
 }
 
-fn holds(node: &Node, kind: &str) -> bool {
+fn holds(node: &AstNode, kind: &str) -> bool {
     let mut found = node.kind == kind;
     node.fields.iter().for_each(|(_, value)| value.each(&mut |n| found |= n.kind == kind));
     found

@@ -1,9 +1,9 @@
 //! The rules in words, for whoever has to keep to them.
 
-use super::Options;
+use super::AstEqualOptions;
 
 /// What is compared and what may be added, as it is told to an agent. `from` and `to` are globs.
-pub fn terms(from: &str, to: &str, options: &Options) -> String {
+pub fn terms(from: &str, to: &str, options: &AstEqualOptions) -> String {
     let mut said = vec![
         format!(
             "Each file that matches `{to}` must be the same program as the file of the same name that matched `{from}` before, \
@@ -56,21 +56,21 @@ pub fn terms(from: &str, to: &str, options: &Options) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Options;
+    use super::super::AstEqualOptions;
     use super::terms;
 
     #[test]
     fn every_option_changes_what_is_said() {
-        let plain = Options::default();
+        let plain = AstEqualOptions::default();
         let all = [
             plain,
-            Options { extensions: true, ..plain },
-            Options { type_imports: true, ..plain },
-            Options { define_fields: false, ..plain },
-            Options { ts_comments: true, ..plain },
-            Options { max_any: Some(0), ..plain },
-            Options { max_any: Some(1), ..plain },
-            Options { max_any: Some(7), ..plain },
+            AstEqualOptions { extensions: true, ..plain },
+            AstEqualOptions { type_imports: true, ..plain },
+            AstEqualOptions { define_fields: false, ..plain },
+            AstEqualOptions { ts_comments: true, ..plain },
+            AstEqualOptions { max_any: Some(0), ..plain },
+            AstEqualOptions { max_any: Some(1), ..plain },
+            AstEqualOptions { max_any: Some(7), ..plain },
         ];
         let said: std::collections::BTreeSet<_> =
             all.iter().map(|options| terms("**/*.js", "**/*.ts", options)).collect();

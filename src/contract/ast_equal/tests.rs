@@ -1,26 +1,26 @@
 //! Tables of pairs, and what must hold for every text.
 
-use super::{CompareError, Comparison, ENGINE, Options, Source, compare};
+use super::{AstEqualOptions, CompareError, Comparison, ENGINE, SourceFile, compare};
 
 /// A pair of the tables.
-struct Case {
+struct FixturePair {
     title: String,
-    options: Options,
+    options: AstEqualOptions,
     from: (String, String),
     to: (String, String),
     /// The lines at which a difference is shown.
     at: Option<(Option<usize>, Option<usize>)>,
 }
 
-fn cases(table: &str) -> Vec<Case> {
+fn cases(table: &str) -> Vec<FixturePair> {
     let cases = table.split("\n== ").skip(1);
     cases.map(|text| case(text).unwrap_or_else(|| panic!("not a case: {text}"))).collect()
 }
 
-fn case(text: &str) -> Option<Case> {
+fn case(text: &str) -> Option<FixturePair> {
     let (head, body) = text.split_once('\n')?;
     let (from, to) = body.split_once("\n--\n")?;
-    let mut options = Options::default();
+    let mut options = AstEqualOptions::default();
     let mut extensions = vec!["js", "ts"];
     if let Some((_, rest)) = head.split_once('{') {
         let words: Vec<_> = rest.split_once('}')?.0.split_whitespace().collect();
@@ -40,7 +40,7 @@ fn case(text: &str) -> Option<Case> {
         let (a, b) = rest.split_whitespace().next()?.split_once(':')?;
         Some((a.parse().ok(), b.parse().ok()))
     });
-    Some(Case {
+    Some(FixturePair {
         title: head.to_owned(),
         options,
         from: (format!("a.{}", extensions[0]), from.to_owned()),
@@ -49,7 +49,7 @@ fn case(text: &str) -> Option<Case> {
     })
 }
 
-fn run(case: &Case) -> Result<Comparison, CompareError> {
+fn run(case: &FixturePair) -> Result<Comparison, CompareError> {
     let source =
         |(path, text): &(String, String)| -> (String, String) { (path.clone(), text.clone()) };
     let (from, to) = (source(&case.from), source(&case.to));
@@ -59,9 +59,9 @@ fn run(case: &Case) -> Result<Comparison, CompareError> {
 fn between(
     from: (&str, &str),
     to: (&str, &str),
-    options: &Options,
+    options: &AstEqualOptions,
 ) -> Result<Comparison, CompareError> {
-    let source = |(path, text)| Source { path, text };
+    let source = |(path, text)| SourceFile { path, text };
     compare(&source(from), &source(to), options)
 }
 
@@ -123,12 +123,12 @@ fn corpus() -> Vec<(String, String)> {
 fn every_file_is_equal_to_itself() {
     for (path, text) in corpus() {
         let file = (path.as_str(), text.as_str());
-        let found = between(file, file, &Options::default()).unwrap();
+        let found = between(file, file, &AstEqualOptions::default()).unwrap();
         assert!(found.is_equal(), "{text}\n{}", shown(&found));
         let other = text.replace('\n', "\r\n");
-        let found = between(file, (&path, &other), &Options::default()).unwrap();
+        let found = between(file, (&path, &other), &AstEqualOptions::default()).unwrap();
         assert!(found.is_equal(), "with other line ends: {text}\n{}", shown(&found));
-        let found = between(file, (&path, &format!("\u{feff}{text}")), &Options::default());
+        let found = between(file, (&path, &format!("\u{feff}{text}")), &AstEqualOptions::default());
         assert!(found.is_ok_and(|found| found.is_equal()), "with a byte order mark: {text}");
     }
 }
@@ -205,9 +205,11 @@ fn every_changed_token_is_caught() {
             for word in mutations(&text[token.clone()]) {
                 let changed = format!("{}{word}{}", &text[..token.start], &text[token.end..]);
                 tried += 1;
-                let (from, to) =
-                    (Source { path: &path, text: &text }, Source { path: &path, text: &changed });
-                let found = super::on_this_stack(&from, &to, &Options::default());
+                let (from, to) = (
+                    SourceFile { path: &path, text: &text },
+                    SourceFile { path: &path, text: &changed },
+                );
+                let found = super::on_this_stack(&from, &to, &AstEqualOptions::default());
                 parsed += usize::from(found.is_ok());
                 if found.is_ok_and(|found| found.is_equal()) {
                     passed.push(format!(
@@ -226,7 +228,7 @@ fn every_changed_token_is_caught() {
 fn a_tree_may_be_deep() {
     let terms = "a + ".repeat(20_000);
     let (old, new) = (format!("f({terms}b);"), format!("f({terms}c);"));
-    let options = Options::default();
+    let options = AstEqualOptions::default();
     assert!(between(("a.js", &old), ("a.ts", &old), &options).unwrap().is_equal());
     let found = between(("a.js", &old), ("a.ts", &new), &options).unwrap();
     assert_eq!(found.differences.len(), 1);
@@ -237,7 +239,7 @@ fn a_tree_may_be_deep() {
 fn a_difference_is_shown_as_the_smallest_statements_with_their_lines() {
     let old = "function f(a) {\n  if (a) {\n    g(a);\n    return a - 1;\n  }\n}\nh({\n  a: 1,\n  b: 2,\n  c: 3,\n});\n";
     let new = "interface A {}\nfunction f(a: any) {\n  if (a) {\n    g(a as any);\n    return a + 1;\n  }\n}\nh({\n  a: 1,\n  b: 3,\n  c: 3,\n});\nenum B { C }\n";
-    let found = between(("a.js", old), ("a.ts", new), &Options::default()).unwrap();
+    let found = between(("a.js", old), ("a.ts", new), &AstEqualOptions::default()).unwrap();
     let want = "- 4: return a - 1;\n+ 5: return a + 1;\n- 9: b: 2,\n+ 10: b: 3,\n\
                 + 13: enum B { C }\n  (an enum is code: keep the object, and derive a type from it)\n";
     assert_eq!(shown(&found), want);
@@ -246,7 +248,7 @@ fn a_difference_is_shown_as_the_smallest_statements_with_their_lines() {
 
 #[test]
 fn what_cannot_be_compared_is_named_with_its_place() {
-    let options = Options::default();
+    let options = AstEqualOptions::default();
     let error = |from, to| between(from, to, &options).unwrap_err().to_string();
     assert!(error(("a.js", "f();"), ("a.ts", "f();\nlet = = 1;")).starts_with("a.ts:2: "));
     assert!(error(("b/a.js", "f(;"), ("a.ts", "f();")).starts_with("b/a.js:1: "));

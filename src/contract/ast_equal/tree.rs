@@ -6,18 +6,18 @@ use thiserror::Error;
 
 /// What a field holds. Texts are kept as JSON spells them, numbers too: the printer has one spelling for each value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value<'s> {
+pub(super) enum AstValue<'s> {
     /// Nothing, a flag, a number or a text, as it is printed.
     Leaf(&'s str),
     /// Several.
     List(Vec<Self>),
     /// A node.
-    Node(Box<Node<'s>>),
+    Node(Box<AstNode<'s>>),
 }
 
 /// A node, or a part of one that has fields.
 #[derive(Debug, Clone)]
-pub(super) struct Node<'s> {
+pub(super) struct AstNode<'s> {
     /// Its ESTree type, as `"Identifier"` without the quotes; empty for a part.
     pub kind: &'s str,
     /// Where it begins, in bytes.
@@ -25,24 +25,24 @@ pub(super) struct Node<'s> {
     /// Where it ends.
     pub end: usize,
     /// Its other fields, in the printer's order.
-    pub fields: Vec<(&'s str, Value<'s>)>,
+    pub fields: Vec<(&'s str, AstValue<'s>)>,
 }
 
 /// Where something stands is not part of what it is.
-impl PartialEq for Node<'_> {
+impl PartialEq for AstNode<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind && self.fields == other.fields
     }
 }
 
-impl Eq for Node<'_> {}
+impl Eq for AstNode<'_> {}
 
-impl<'s> Value<'s> {
+impl<'s> AstValue<'s> {
     /// No node, no text.
     pub(super) const NULL: Self = Self::Leaf("null");
 
     /// The node, if it is one.
-    pub(super) fn node(&self) -> Option<&Node<'s>> {
+    pub(super) fn node(&self) -> Option<&AstNode<'s>> {
         match self {
             Self::Node(node) => Some(node),
             Self::Leaf(_) | Self::List(_) => None,
@@ -71,7 +71,7 @@ impl<'s> Value<'s> {
     }
 
     /// Calls `f` for every node in it, from outside to inside.
-    pub(super) fn each(&self, f: &mut impl FnMut(&Node<'s>)) {
+    pub(super) fn each(&self, f: &mut impl FnMut(&AstNode<'s>)) {
         match self {
             Self::Leaf(_) => {}
             Self::List(list) => list.iter().for_each(|value| value.each(f)),
@@ -83,14 +83,14 @@ impl<'s> Value<'s> {
     }
 }
 
-impl<'s> Node<'s> {
+impl<'s> AstNode<'s> {
     /// A field; nothing if it has none of this name.
-    pub(super) fn get(&self, name: &str) -> &Value<'s> {
-        self.fields.iter().find(|(n, _)| *n == name).map_or(&Value::NULL, |(_, value)| value)
+    pub(super) fn get(&self, name: &str) -> &AstValue<'s> {
+        self.fields.iter().find(|(n, _)| *n == name).map_or(&AstValue::NULL, |(_, value)| value)
     }
 
     /// The same, to be changed.
-    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Value<'s>> {
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut AstValue<'s>> {
         self.fields.iter_mut().find(|(n, _)| *n == name).map(|(_, value)| value)
     }
 
@@ -100,7 +100,7 @@ impl<'s> Node<'s> {
     }
 
     /// Takes a field out of it.
-    pub(super) fn take(mut self, name: &str) -> Option<Value<'s>> {
+    pub(super) fn take(mut self, name: &str) -> Option<AstValue<'s>> {
         let at = self.fields.iter().position(|(n, _)| *n == name)?;
         Some(self.fields.swap_remove(at).1)
     }
@@ -112,19 +112,19 @@ impl<'s> Node<'s> {
 pub(super) struct Unreadable(usize);
 
 /// Reads what the printer printed.
-pub(super) fn read(json: &str) -> Result<Value<'_>, Unreadable> {
-    let mut reader = Reader { json, at: 0 };
+pub(super) fn read(json: &str) -> Result<AstValue<'_>, Unreadable> {
+    let mut reader = AstReader { json, at: 0 };
     let value = reader.value()?;
     if reader.at == json.len() { Ok(value) } else { Err(Unreadable(reader.at)) }
 }
 
 /// The printer writes no white space, and no field twice.
-struct Reader<'s> {
+struct AstReader<'s> {
     json: &'s str,
     at: usize,
 }
 
-impl<'s> Reader<'s> {
+impl<'s> AstReader<'s> {
     fn peek(&self) -> u8 {
         self.json.as_bytes().get(self.at).copied().unwrap_or(0)
     }
@@ -137,18 +137,18 @@ impl<'s> Reader<'s> {
         Ok(())
     }
 
-    fn value(&mut self) -> Result<Value<'s>, Unreadable> {
+    fn value(&mut self) -> Result<AstValue<'s>, Unreadable> {
         match self.peek() {
-            b'{' => Ok(Value::Node(Box::new(self.node()?))),
+            b'{' => Ok(AstValue::Node(Box::new(self.node()?))),
             b'[' => {
                 let mut list = Vec::new();
                 self.several(b']', |reader| {
                     list.push(reader.value()?);
                     Ok(())
                 })?;
-                Ok(Value::List(list))
+                Ok(AstValue::List(list))
             }
-            b'"' => Ok(Value::Leaf(self.quoted()?)),
+            b'"' => Ok(AstValue::Leaf(self.quoted()?)),
             _ => {
                 let rest = &self.json[self.at..];
                 let length = rest.find([',', ']', '}']).unwrap_or(rest.len());
@@ -156,7 +156,7 @@ impl<'s> Reader<'s> {
                     return Err(Unreadable(self.at));
                 }
                 self.at += length;
-                Ok(Value::Leaf(&rest[..length]))
+                Ok(AstValue::Leaf(&rest[..length]))
             }
         }
     }
@@ -182,16 +182,16 @@ impl<'s> Reader<'s> {
         }
     }
 
-    fn node(&mut self) -> Result<Node<'s>, Unreadable> {
-        let mut node = Node { kind: "", start: 0, end: 0, fields: Vec::new() };
+    fn node(&mut self) -> Result<AstNode<'s>, Unreadable> {
+        let mut node = AstNode { kind: "", start: 0, end: 0, fields: Vec::new() };
         self.several(b'}', |reader| {
             let name = reader.quoted()?.trim_matches('"');
             reader.expect(b':')?;
             let at = reader.at;
             let value = reader.value()?;
-            let number = |value: &Value| match value {
-                Value::Leaf(text) => text.parse().map_err(|_| Unreadable(at)),
-                Value::List(_) | Value::Node(_) => Err(Unreadable(at)),
+            let number = |value: &AstValue| match value {
+                AstValue::Leaf(text) => text.parse().map_err(|_| Unreadable(at)),
+                AstValue::List(_) | AstValue::Node(_) => Err(Unreadable(at)),
             };
             match name {
                 "type" => node.kind = value.text().ok_or(Unreadable(at))?,
@@ -223,7 +223,7 @@ impl<'s> Reader<'s> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Unreadable, Value, read};
+    use super::{AstValue, Unreadable, read};
 
     #[test]
     fn what_is_printed_is_read_with_every_field() {
@@ -233,10 +233,10 @@ mod tests {
         assert_eq!((node.kind, node.start, node.end), ("A", 0, 9));
         assert_eq!(node.get("y").text(), Some(r#"a\"b]"#));
         let list = node.get("x").list();
-        assert_eq!(list[0], Value::Leaf("1.5"));
-        assert_eq!(list[1], Value::NULL);
+        assert_eq!(list[0], AstValue::Leaf("1.5"));
+        assert_eq!(list[1], AstValue::NULL);
         assert_eq!(list[2].node().map(|n| (n.kind, n.start)), Some(("B", 3)));
-        assert_eq!(node.get("z"), &Value::NULL);
+        assert_eq!(node.get("z"), &AstValue::NULL);
         assert_eq!(read("{}").unwrap().node().map(|n| n.fields.len()), Some(0));
     }
 

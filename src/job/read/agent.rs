@@ -4,7 +4,7 @@ use toml::de::DeValue;
 
 use super::{MINUTE, count, inside_repository, noted};
 use crate::job::errors::ValueError;
-use crate::job::placeholders::Audience;
+use crate::job::placeholders::CommandKind;
 use crate::job::schema::{AgentSection, EvaluateSection, JobKind, REPO, Sandbox, WorktreeSection};
 use crate::job::section::Section;
 use crate::job::values::Choice;
@@ -59,7 +59,7 @@ fn caller(section: &Section<'_>) -> AgentSection {
     });
     AgentSection {
         preset: preset.to_owned(),
-        command: section.argv("command", Audience::Agent).unwrap_or_default(),
+        command: section.argv("command", CommandKind::Agent).unwrap_or_default(),
         model: section.text("model").map(|model| model.text.to_owned()),
         permissions: permissions(section),
         args: arguments(section),
@@ -174,5 +174,5 @@ fn setup(section: &Section<'_>) -> Vec<Vec<String>> {
         section.wrong("setup", flat, "a list of commands, each a list of strings", hint());
         return Vec::new();
     }
-    list.iter().filter_map(|item| section.argv_of("setup", item, Audience::Setup)).collect()
+    list.iter().filter_map(|item| section.argv_of("setup", item, CommandKind::Setup)).collect()
 }

@@ -5,7 +5,7 @@ use super::super::globs::PathGlobs;
 use super::super::schema::AstEqualCheck;
 use super::super::section::Section;
 use super::noted;
-use crate::contract::ast_equal::Options;
+use crate::contract::ast_equal::AstEqualOptions;
 
 /// Reads it, and refuses what has no meaning beside it.
 pub(super) fn ast_equal(check: &Section<'_>) -> Option<AstEqualCheck> {
@@ -29,10 +29,10 @@ pub(super) fn ast_equal(check: &Section<'_>) -> Option<AstEqualCheck> {
         noted(&section, key, pattern, PathGlobs::new(&[pattern.text]))
     };
     let (from, to) = (glob("from"), glob("to"));
-    let plain = Options::default();
+    let plain = AstEqualOptions::default();
     /// More than any file has.
     const MOST: u64 = 1_000_000;
-    let options = Options {
+    let options = AstEqualOptions {
         extensions: section.flag("extensions", plain.extensions),
         type_imports: section.flag("type-imports", plain.type_imports),
         define_fields: section.flag("define-fields", plain.define_fields),

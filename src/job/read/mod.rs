@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::errors::ValueError;
 use super::globs::{PathGlobs, ScopePattern};
 use super::names::{branch_name, check_job_name};
-use super::placeholders::Audience;
+use super::placeholders::CommandKind;
 use super::schema::{
     BaseCheck, Check, CheckWhen, Job, JobKind, JobSection, LimitsSection, MergeStyle,
     OutputSection, PresetsSection, QueueSection, RetrySection, ScopeSection,
@@ -135,12 +135,12 @@ fn checks(sections: &[Section<'_>], output: Option<&OutputSection>) -> Vec<Check
         }
         checks.push(Check {
             name: name.map_or_else(String::new, |name| name.text.to_owned()),
-            run: section.argv("run", Audience::Check).unwrap_or_default(),
+            run: section.argv("run", CommandKind::Check).unwrap_or_default(),
             ast_equal: if built_in { ast_equal::ast_equal(section) } else { None },
             output_check: if output_check { output::output_check(section, output) } else { None },
             timeout: section.duration("timeout", 5 * MINUTE),
             when: when(section, output.is_some()),
-            version: section.argv("version", Audience::Check),
+            version: section.argv("version", CommandKind::Check),
             cache: section.flag("cache", true),
         });
     }
@@ -285,8 +285,8 @@ fn queue(section: &Section<'_>, kind: JobKind) -> QueueSection {
             &[Choice::Now("squash", MergeStyle::Squash), Choice::Now("merge", MergeStyle::Merge)],
             MergeStyle::Squash,
         ),
-        pre_land: section.argv("pre-land", Audience::Hook),
-        post_land: section.argv("post-land", Audience::Hook),
+        pre_land: section.argv("pre-land", CommandKind::Hook),
+        post_land: section.argv("post-land", CommandKind::Hook),
         keep_branches: section.flag("keep-branches", false),
         trust_verdicts: section.flag("trust-verdicts", false),
     }

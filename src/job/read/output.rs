@@ -1,7 +1,7 @@
 //! `[output]`, and checks that look at what was handed in.
 
 use super::super::errors::ValueError;
-use super::super::placeholders::Audience;
+use super::super::placeholders::CommandKind;
 use super::super::schema::{JobKind, OutputCheck, OutputMerge, OutputSection};
 use super::super::section::Section;
 use super::super::values::Choice;
@@ -49,7 +49,7 @@ pub(super) fn output(top: &Section<'_>, kind: JobKind) -> Option<OutputSection> 
         ],
         MergeKey::JsonArray,
     );
-    let command = section.argv("command", Audience::Plan);
+    let command = section.argv("command", CommandKind::Plan);
     if way == MergeKey::Command && section.find("command").is_none() {
         section.missing(
             "command",

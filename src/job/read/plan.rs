@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::{count, inside_repository, noted};
 use crate::job::errors::ValueError;
 use crate::job::globs::PathGlobs;
-use crate::job::placeholders::Audience;
+use crate::job::placeholders::CommandKind;
 use crate::job::schema::{ListedTask, PlanSection, TaskOrder, TaskSource, TokenBudget};
 use crate::job::section::{Section, SpannedValue};
 use crate::job::values::Choice;
@@ -65,10 +65,10 @@ pub(super) fn plan(section: &Section<'_>) -> PlanSection {
         scope_dir: scope_dir.unwrap_or_default(),
         scope_files: scope_files.unwrap_or_default(),
         vars: section.section("vars").table().map_or_else(BTreeMap::new, |t| vars(t, section)),
-        command: section.argv("command", Audience::Plan),
+        command: section.argv("command", CommandKind::Plan),
         list,
         tasks: section.sections("task").iter().map(task).collect(),
-        edges: section.argv("edges", Audience::Plan),
+        edges: section.argv("edges", CommandKind::Plan),
     };
     belongs_together(section, &plan);
     plan

@@ -2,13 +2,18 @@
 
 use serde_json::Value;
 
-use super::{Entry, Kind, Memory, Spent, THOUGHT, USER};
+use super::{EventContext, SessionUsage, THOUGHT, TranscriptEntry, TranscriptKind, USER};
 use super::{
     all_text, count, end, error, first_lines, float, list, note, push, result, text, tool,
 };
-use crate::agent::transcript::words::compact;
+use crate::agent::transcript::shorten::compact;
 
-pub(super) fn tell(kind: &str, event: &Value, memory: &mut Memory, out: &mut Vec<Entry>) -> bool {
+pub(super) fn tell(
+    kind: &str,
+    event: &Value,
+    memory: &mut EventContext,
+    out: &mut Vec<TranscriptEntry>,
+) -> bool {
     match kind {
         "system" => system(event, out),
         "assistant" | "user" if event.pointer("/message/content").is_some() => {
@@ -27,13 +32,15 @@ pub(super) fn tell(kind: &str, event: &Value, memory: &mut Memory, out: &mut Vec
         // Pieces of what is told in one piece later.
         "stream_event" => {}
         "tool_call" => cursor(event, out),
-        "thinking" => push(Kind::Thought, first_lines(text(event, "/text"), THOUGHT), out),
+        "thinking" => {
+            push(TranscriptKind::Thought, first_lines(text(event, "/text"), THOUGHT), out);
+        }
         _ => return false,
     }
     true
 }
 
-fn system(event: &Value, out: &mut Vec<Entry>) {
+fn system(event: &Value, out: &mut Vec<TranscriptEntry>) {
     match text(event, "/subtype") {
         "init" => {
             let (id, model) = (text(event, "/session_id"), text(event, "/model"));
@@ -57,7 +64,13 @@ fn system(event: &Value, out: &mut Vec<Entry>) {
 }
 
 /// What was said in one message: text, thoughts, tools and their answers.
-fn content(event: &Value, user: bool, failed: bool, memory: &mut Memory, out: &mut Vec<Entry>) {
+fn content(
+    event: &Value,
+    user: bool,
+    failed: bool,
+    memory: &mut EventContext,
+    out: &mut Vec<TranscriptEntry>,
+) {
     let blocks = match event.pointer("/message/content") {
         Some(Value::Array(blocks)) => blocks.clone(),
         Some(other) => vec![serde_json::json!({"type": "text", "text": other})],
@@ -69,24 +82,28 @@ fn content(event: &Value, user: bool, failed: bool, memory: &mut Memory, out: &m
                 error(text(block, "/text"), out);
                 text(block, "/text").trim().clone_into(&mut memory.last);
             }
-            "text" if user => push(Kind::User, first_lines(text(block, "/text"), USER), out),
+            "text" if user => {
+                push(TranscriptKind::User, first_lines(text(block, "/text"), USER), out);
+            }
             "text" => memory.agent(text(block, "/text"), out),
-            "thinking" => push(Kind::Thought, first_lines(text(block, "/thinking"), THOUGHT), out),
+            "thinking" => {
+                push(TranscriptKind::Thought, first_lines(text(block, "/thinking"), THOUGHT), out);
+            }
             "redacted_thinking" => {}
             "tool_use" | "server_tool_use" => tool(text(block, "/name"), &block["input"], out),
             "tool_result" => {
                 let failed = block["is_error"] == true;
                 result(&all_text(block.get("content")), failed, out);
             }
-            _ => push(Kind::Other, compact(block, 200), out),
+            _ => push(TranscriptKind::Other, compact(block, 200), out),
         }
     }
 }
 
 /// The last event of a session, or what it says of itself in one.
-fn conclusion(event: &Value, memory: &mut Memory, out: &mut Vec<Entry>) {
+fn conclusion(event: &Value, memory: &mut EventContext, out: &mut Vec<TranscriptEntry>) {
     let failed = event["is_error"] == true;
-    let kind = if failed { Kind::Error } else { Kind::Agent };
+    let kind = if failed { TranscriptKind::Error } else { TranscriptKind::Agent };
     memory.conclusion(kind, text(event, "/result"), out);
     for problem in list(event, "/errors") {
         error(&all_text(Some(problem)), out);
@@ -94,7 +111,7 @@ fn conclusion(event: &Value, memory: &mut Memory, out: &mut Vec<Entry>) {
     for denied in list(event, "/permission_denials") {
         let name = text(denied, "/tool_name");
         let told = compact(&denied["tool_input"], 200);
-        push(Kind::Error, format!("denied: {name}  {told}"), out);
+        push(TranscriptKind::Error, format!("denied: {name}  {told}"), out);
     }
     let how = match (failed, text(event, "/subtype"), text(event, "/terminal_reason")) {
         (true, "success", "" | "completed") => "failed".to_owned(),
@@ -105,11 +122,11 @@ fn conclusion(event: &Value, memory: &mut Memory, out: &mut Vec<Entry>) {
     end(&how, spent(event), turns, count(event, "/duration_ms"), out);
 }
 
-fn spent(event: &Value) -> Spent {
+fn spent(event: &Value) -> SessionUsage {
     let cost = float(event, "/total_cost_usd");
     let usage = &event["usage"];
     let written = count(usage, "/cache_creation_input_tokens");
-    let told = Spent {
+    let told = SessionUsage {
         input: count(usage, "/input_tokens").saturating_add(written),
         cached: count(usage, "/cache_read_input_tokens"),
         output: count(usage, "/output_tokens"),
@@ -119,7 +136,7 @@ fn spent(event: &Value) -> Spent {
         return told;
     }
     // It is zero where an answer was not streamed; by models it is right even then.
-    let mut by_model = Spent { cost, ..Spent::default() };
+    let mut by_model = SessionUsage { cost, ..SessionUsage::default() };
     for model in event["modelUsage"].as_object().into_iter().flat_map(|models| models.values()) {
         let written = count(model, "/cacheCreationInputTokens");
         let input = count(model, "/inputTokens").saturating_add(written);
@@ -131,7 +148,7 @@ fn spent(event: &Value) -> Spent {
 }
 
 /// A tool of `cursor-agent`: `{"shellToolCall": {"args": …, "result": {"success": …}}}`.
-fn cursor(event: &Value, out: &mut Vec<Entry>) {
+fn cursor(event: &Value, out: &mut Vec<TranscriptEntry>) {
     for (name, call) in event["tool_call"].as_object().into_iter().flatten() {
         let name = name.strip_suffix("ToolCall").unwrap_or(name);
         if text(event, "/subtype") == "started" {

@@ -2,16 +2,21 @@
 
 use serde_json::Value;
 
-use super::{Entry, Kind, Memory, Spent, THOUGHT};
+use super::{EventContext, SessionUsage, THOUGHT, TranscriptEntry, TranscriptKind};
 use super::{all_text, count, end, error, first_lines, list, note, push, result, text, tool};
 
-pub(super) fn tell(kind: &str, event: &Value, memory: &mut Memory, out: &mut Vec<Entry>) -> bool {
+pub(super) fn tell(
+    kind: &str,
+    event: &Value,
+    memory: &mut EventContext,
+    out: &mut Vec<TranscriptEntry>,
+) -> bool {
     match kind {
         "thread.started" => note(format!("session {}", text(event, "/thread_id")), out),
         "turn.started" | "item.updated" => {}
         "turn.completed" => {
             let cached = count(event, "/usage/cached_input_tokens");
-            let spent = Spent {
+            let spent = SessionUsage {
                 input: count(event, "/usage/input_tokens").saturating_sub(cached),
                 cached,
                 output: count(event, "/usage/output_tokens"),
@@ -25,7 +30,7 @@ pub(super) fn tell(kind: &str, event: &Value, memory: &mut Memory, out: &mut Vec
             if why != memory.last {
                 error(why, out);
             }
-            push(Kind::End, "failed", out);
+            push(TranscriptKind::End, "failed", out);
         }
         "error" if event.get("message").is_some_and(Value::is_string) => {
             let why = text(event, "/message");
@@ -42,7 +47,7 @@ pub(super) fn tell(kind: &str, event: &Value, memory: &mut Memory, out: &mut Vec
     true
 }
 
-fn item(event: &Value, completed: bool, memory: &mut Memory, out: &mut Vec<Entry>) {
+fn item(event: &Value, completed: bool, memory: &mut EventContext, out: &mut Vec<TranscriptEntry>) {
     let item = &event["item"];
     let id = text(item, "/id");
     let is_new = memory.used.insert(id.to_owned());
@@ -50,11 +55,15 @@ fn item(event: &Value, completed: bool, memory: &mut Memory, out: &mut Vec<Entry
     match text(item, "/type") {
         "agent_message" if completed => memory.agent(text(item, "/text"), out),
         "reasoning" if completed => {
-            push(Kind::Thought, first_lines(text(item, "/text"), THOUGHT), out);
+            push(TranscriptKind::Thought, first_lines(text(item, "/text"), THOUGHT), out);
         }
         "command_execution" => {
             if is_new {
-                push(Kind::Tool, format!("shell  {}", first_lines(text(item, "/command"), 4)), out);
+                push(
+                    TranscriptKind::Tool,
+                    format!("shell  {}", first_lines(text(item, "/command"), 4)),
+                    out,
+                );
             }
             if completed {
                 let code = item["exit_code"].as_i64();
@@ -71,7 +80,11 @@ fn item(event: &Value, completed: bool, memory: &mut Memory, out: &mut Vec<Entry
                 format!("{} {}", text(one, "/kind"), text(one, "/path")).trim().to_owned()
             });
             let changes = changes.collect::<Vec<_>>().join("\n");
-            push(if failed { Kind::Error } else { Kind::Tool }, format!("edit  {changes}"), out);
+            push(
+                if failed { TranscriptKind::Error } else { TranscriptKind::Tool },
+                format!("edit  {changes}"),
+                out,
+            );
         }
         "mcp_tool_call" => {
             if is_new {

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::words::{arguments, duration, first_lines, number, plain};
-use super::{Entry, Kind};
+use super::shorten::{arguments, duration, first_lines, number, plain};
+use super::{TranscriptEntry, TranscriptKind};
 
 /// How many lines are shown of what a tool answered, of what was thought, of what was told, and of what went wrong.
 const RESULT: usize = 6;
@@ -20,7 +20,7 @@ const ERROR: usize = 20;
 
 /// What later events are told by.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct EventContext {
     /// What is said in pieces, so far, and the id of the message that they are of.
     said: String,
     message: String,
@@ -29,36 +29,36 @@ pub(super) struct Memory {
     /// Tools whose use has been told, by their ids.
     used: BTreeSet<String>,
     /// What steps used so far, where only steps say.
-    spent: Spent,
+    spent: SessionUsage,
 }
 
 /// What a session used.
 #[derive(Debug, Clone, Copy, Default)]
-struct Spent {
+struct SessionUsage {
     input: u64,
     cached: u64,
     output: u64,
     cost: f64,
 }
 
-impl Memory {
+impl EventContext {
     /// Tells what was said in pieces.
-    pub(super) fn finish(&mut self, out: &mut Vec<Entry>) {
+    pub(super) fn finish(&mut self, out: &mut Vec<TranscriptEntry>) {
         let said = std::mem::take(&mut self.said);
         self.agent(&said, out);
     }
 
-    fn agent(&mut self, text: &str, out: &mut Vec<Entry>) {
+    fn agent(&mut self, text: &str, out: &mut Vec<TranscriptEntry>) {
         let text = plain(text);
         let text = text.trim();
         if !text.is_empty() {
-            push(Kind::Agent, text.to_owned(), out);
+            push(TranscriptKind::Agent, text.to_owned(), out);
             text.clone_into(&mut self.last);
         }
     }
 
     /// What is told as the result of a session, if it was not said before.
-    fn conclusion(&mut self, kind: Kind, text: &str, out: &mut Vec<Entry>) {
+    fn conclusion(&mut self, kind: TranscriptKind, text: &str, out: &mut Vec<TranscriptEntry>) {
         let text = plain(text);
         if text.trim() != self.last {
             push(kind, first_lines(&text, 100), out);
@@ -67,7 +67,7 @@ impl Memory {
     }
 }
 
-impl Spent {
+impl SessionUsage {
     fn words(self) -> Vec<String> {
         let mut words = Vec::new();
         for (n, what) in [(self.input, "in"), (self.cached, "cached"), (self.output, "out")] {
@@ -83,7 +83,11 @@ impl Spent {
 }
 
 /// Tells an event. Whether it is one that is known.
-pub(super) fn tell(event: &Value, memory: &mut Memory, out: &mut Vec<Entry>) -> bool {
+pub(super) fn tell(
+    event: &Value,
+    memory: &mut EventContext,
+    out: &mut Vec<TranscriptEntry>,
+) -> bool {
     let kind = text(event, "/type");
     let in_pieces = matches!(kind, "message" | "assistant.message_delta");
     if !in_pieces {
@@ -113,34 +117,34 @@ fn list<'a>(event: &'a Value, pointer: &str) -> &'a [Value] {
 }
 
 /// Adds an entry, if there is anything to say.
-fn push(kind: Kind, text: impl Into<String>, out: &mut Vec<Entry>) {
+fn push(kind: TranscriptKind, text: impl Into<String>, out: &mut Vec<TranscriptEntry>) {
     let text = text.into();
     if !text.trim().is_empty() {
-        out.push(Entry { kind, text });
+        out.push(TranscriptEntry { kind, text });
     }
 }
 
-fn note(text: impl Into<String>, out: &mut Vec<Entry>) {
-    push(Kind::Note, text, out);
+fn note(text: impl Into<String>, out: &mut Vec<TranscriptEntry>) {
+    push(TranscriptKind::Note, text, out);
 }
 
-fn error(text: &str, out: &mut Vec<Entry>) {
-    push(Kind::Error, first_lines(text, ERROR), out);
+fn error(text: &str, out: &mut Vec<TranscriptEntry>) {
+    push(TranscriptKind::Error, first_lines(text, ERROR), out);
 }
 
-fn tool(name: &str, told: &Value, out: &mut Vec<Entry>) {
-    push(Kind::Tool, format!("{name}  {}", arguments(told)).trim_end(), out);
+fn tool(name: &str, told: &Value, out: &mut Vec<TranscriptEntry>) {
+    push(TranscriptKind::Tool, format!("{name}  {}", arguments(told)).trim_end(), out);
 }
 
 /// What a tool answered; an answer without words is one too.
-fn result(text: &str, failed: bool, out: &mut Vec<Entry>) {
+fn result(text: &str, failed: bool, out: &mut Vec<TranscriptEntry>) {
     let shown = first_lines(text, RESULT);
     let shown = if shown.trim().is_empty() { "(nothing)".to_owned() } else { shown };
-    push(if failed { Kind::Error } else { Kind::Result }, shown, out);
+    push(if failed { TranscriptKind::Error } else { TranscriptKind::Result }, shown, out);
 }
 
 /// The end of a session: how, and what it used.
-fn end(how: &str, spent: Spent, turns: u64, ms: u64, out: &mut Vec<Entry>) {
+fn end(how: &str, spent: SessionUsage, turns: u64, ms: u64, out: &mut Vec<TranscriptEntry>) {
     let mut words = Vec::new();
     match turns {
         0 => {}
@@ -153,7 +157,7 @@ fn end(how: &str, spent: Spent, turns: u64, ms: u64, out: &mut Vec<Entry>) {
     words.extend(spent.words());
     let words = words.join(", ");
     let gap = if words.is_empty() || how.is_empty() { "" } else { ": " };
-    push(Kind::End, format!("{how}{gap}{words}"), out);
+    push(TranscriptKind::End, format!("{how}{gap}{words}"), out);
 }
 
 /// Text, or a list of blocks of which some are text.

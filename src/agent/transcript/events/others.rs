@@ -2,13 +2,18 @@
 
 use serde_json::Value;
 
-use super::{Entry, Kind, Memory, Spent, THOUGHT, USER};
+use super::{EventContext, SessionUsage, THOUGHT, TranscriptEntry, TranscriptKind, USER};
 use super::{
     all_text, count, end, error, first_lines, float, list, note, push, result, text, tool,
 };
-use crate::agent::transcript::words::compact;
+use crate::agent::transcript::shorten::compact;
 
-pub(super) fn tell(kind: &str, event: &Value, memory: &mut Memory, out: &mut Vec<Entry>) -> bool {
+pub(super) fn tell(
+    kind: &str,
+    event: &Value,
+    memory: &mut EventContext,
+    out: &mut Vec<TranscriptEntry>,
+) -> bool {
     if kind.contains('.') && event.get("data").is_some_and(Value::is_object) {
         copilot(kind, &event["data"], memory, out);
         return true;
@@ -36,11 +41,11 @@ pub(super) fn tell(kind: &str, event: &Value, memory: &mut Memory, out: &mut Vec
         }
         "result" => conclusion(event, out),
         "complete" => {
-            let spent = Spent {
+            let spent = SessionUsage {
                 input: count(event, "/input_tokens"),
                 output: count(event, "/output_tokens"),
                 cost: float(event, "/cost"),
-                ..Spent::default()
+                ..SessionUsage::default()
             };
             end("completed", spent, 0, 0, out);
         }
@@ -51,7 +56,7 @@ pub(super) fn tell(kind: &str, event: &Value, memory: &mut Memory, out: &mut Vec
         "" if event.get("stats").is_some() || event.get("response").is_some() => {
             memory.agent(text(event, "/response"), out);
             error(text(event, "/error/message"), out);
-            let mut spent = Spent::default();
+            let mut spent = SessionUsage::default();
             let models = event.pointer("/stats/models").and_then(Value::as_object);
             for model in models.into_iter().flat_map(|models| models.values()) {
                 spent.input = spent.input.saturating_add(count(model, "/tokens/input"));
@@ -67,7 +72,7 @@ pub(super) fn tell(kind: &str, event: &Value, memory: &mut Memory, out: &mut Vec
 }
 
 /// A message: of `gemini` in text, perhaps a piece of it; of `goose` in blocks.
-fn message(event: &Value, memory: &mut Memory, out: &mut Vec<Entry>) {
+fn message(event: &Value, memory: &mut EventContext, out: &mut Vec<TranscriptEntry>) {
     let goose = event.get("message").is_some_and(Value::is_object);
     let message = if goose { &event["message"] } else { event };
     let user = text(message, "/role") == "user";
@@ -83,7 +88,7 @@ fn message(event: &Value, memory: &mut Memory, out: &mut Vec<Entry>) {
     if !goose {
         let said = all_text(message.get("content"));
         if user {
-            push(Kind::User, first_lines(&said, USER), out);
+            push(TranscriptKind::User, first_lines(&said, USER), out);
         } else {
             memory.agent(&said, out);
         }
@@ -91,10 +96,14 @@ fn message(event: &Value, memory: &mut Memory, out: &mut Vec<Entry>) {
     }
     for block in list(message, "/content") {
         match text(block, "/type") {
-            "text" if user => push(Kind::User, first_lines(text(block, "/text"), USER), out),
+            "text" if user => {
+                push(TranscriptKind::User, first_lines(text(block, "/text"), USER), out);
+            }
             // It comes in pieces of the same message.
             "text" => memory.said.push_str(text(block, "/text")),
-            "thinking" => push(Kind::Thought, first_lines(text(block, "/thinking"), THOUGHT), out),
+            "thinking" => {
+                push(TranscriptKind::Thought, first_lines(text(block, "/thinking"), THOUGHT), out);
+            }
             "toolRequest" => {
                 memory.finish(out);
                 let call = &block["toolCall"]["value"];
@@ -107,21 +116,21 @@ fn message(event: &Value, memory: &mut Memory, out: &mut Vec<Entry>) {
                 let value = if failed { answer.get("error") } else { value };
                 result(&all_text(value), failed, out);
             }
-            _ => push(Kind::Other, compact(block, 200), out),
+            _ => push(TranscriptKind::Other, compact(block, 200), out),
         }
     }
 }
 
 /// The last event of `gemini`, or of `copilot`.
-fn conclusion(event: &Value, out: &mut Vec<Entry>) {
+fn conclusion(event: &Value, out: &mut Vec<TranscriptEntry>) {
     if let Some(code) = event["exitCode"].as_i64() {
         let how = if code == 0 { "completed".to_owned() } else { format!("exit {code}") };
-        end(&how, Spent::default(), 0, count(event, "/usage/sessionDurationMs"), out);
+        end(&how, SessionUsage::default(), 0, count(event, "/usage/sessionDurationMs"), out);
         return;
     }
     error(text(event, "/error/message"), out);
     let cached = count(event, "/stats/cached");
-    let spent = Spent {
+    let spent = SessionUsage {
         input: count(event, "/stats/input_tokens").saturating_sub(cached),
         cached,
         output: count(event, "/stats/output_tokens"),
@@ -130,11 +139,18 @@ fn conclusion(event: &Value, out: &mut Vec<Entry>) {
     end(text(event, "/status"), spent, 0, count(event, "/stats/duration_ms"), out);
 }
 
-fn opencode(kind: &str, part: &Value, memory: &mut Memory, out: &mut Vec<Entry>) -> bool {
+fn opencode(
+    kind: &str,
+    part: &Value,
+    memory: &mut EventContext,
+    out: &mut Vec<TranscriptEntry>,
+) -> bool {
     match kind {
         "step_start" => {}
         "text" => memory.agent(text(part, "/text"), out),
-        "reasoning" => push(Kind::Thought, first_lines(text(part, "/text"), THOUGHT), out),
+        "reasoning" => {
+            push(TranscriptKind::Thought, first_lines(text(part, "/text"), THOUGHT), out);
+        }
         "tool_use" => {
             tool(text(part, "/tool"), &part["state"]["input"], out);
             let failed = text(part, "/state/status") == "error";
@@ -159,12 +175,14 @@ fn opencode(kind: &str, part: &Value, memory: &mut Memory, out: &mut Vec<Entry>)
     true
 }
 
-fn copilot(kind: &str, data: &Value, memory: &mut Memory, out: &mut Vec<Entry>) {
+fn copilot(kind: &str, data: &Value, memory: &mut EventContext, out: &mut Vec<TranscriptEntry>) {
     match kind {
-        "user.message" => push(Kind::User, first_lines(text(data, "/content"), USER), out),
+        "user.message" => {
+            push(TranscriptKind::User, first_lines(text(data, "/content"), USER), out);
+        }
         "assistant.message" => memory.agent(text(data, "/content"), out),
         "assistant.reasoning" => {
-            push(Kind::Thought, first_lines(text(data, "/content"), THOUGHT), out);
+            push(TranscriptKind::Thought, first_lines(text(data, "/content"), THOUGHT), out);
         }
         "tool.execution_start" => tool(text(data, "/toolName"), &data["arguments"], out),
         "tool.execution_complete" => {

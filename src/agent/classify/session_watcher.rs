@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::events::words;
-use crate::agent::preset::{Format, Preset, Said, pattern::any};
+use super::stream_content::words;
+use crate::agent::preset::{EventText, OutputFormat, Preset, pattern::any};
 use crate::domain::session::Class;
 
 /// The longest line of which everything is kept.
-const LONGEST: usize = 4 << 20;
+const LONGEST_LINE: usize = 4 << 20;
 
 /// On which stream something was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stream {
+pub(crate) enum SessionStream {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -22,7 +22,7 @@ pub(crate) enum Stream {
 
 /// What was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pulse {
+pub(crate) enum OutputMeaning {
     /// Nothing that means anything.
     Nothing,
     /// It tries again: no progress.
@@ -37,10 +37,10 @@ pub(crate) enum Pulse {
 
 /// Listens to one session. Of what was heard, only the line that is not complete yet is kept.
 #[derive(Debug)]
-pub(crate) struct Watcher {
+pub(crate) struct SessionWatcher {
     preset: Preset,
-    stdout: Line,
-    stderr: Line,
+    stdout: PartialLine,
+    stderr: PartialLine,
     session: Option<String>,
     answered: bool,
     /// How often each rule of hopelessness has fitted since the last progress.
@@ -50,29 +50,29 @@ pub(crate) struct Watcher {
 
 /// A line of which the end has not been heard.
 #[derive(Debug, Default)]
-struct Line {
+struct PartialLine {
     bytes: Vec<u8>,
     too_long: bool,
 }
 
-impl Line {
+impl PartialLine {
     /// Takes what comes up to the end of a line; the line when it is complete.
     fn take(&mut self, bytes: &[u8], complete: bool) -> Option<Vec<u8>> {
-        let room = LONGEST.saturating_sub(self.bytes.len());
+        let room = LONGEST_LINE.saturating_sub(self.bytes.len());
         self.too_long |= bytes.len() > room;
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
         complete.then(|| std::mem::take(&mut self.bytes))
     }
 }
 
-impl Watcher {
+impl SessionWatcher {
     /// Nothing has been heard yet.
     pub(crate) fn new(preset: &Preset) -> Self {
         Self {
             times: vec![0; preset.watch.hopeless.len()],
             preset: preset.clone(),
-            stdout: Line::default(),
-            stderr: Line::default(),
+            stdout: PartialLine::default(),
+            stderr: PartialLine::default(),
             session: None,
             answered: false,
             patience: None,
@@ -80,28 +80,30 @@ impl Watcher {
     }
 
     /// Hears some bytes: what the complete lines in them mean together.
-    pub(crate) fn hear(&mut self, from: Stream, bytes: &[u8]) -> Pulse {
-        if self.preset.output.format != Format::Jsonl {
+    pub(crate) fn hear(&mut self, from: SessionStream, bytes: &[u8]) -> OutputMeaning {
+        if self.preset.output.format != OutputFormat::Jsonl {
             return self.hear_text(from, bytes);
         }
-        let mut pulse = Pulse::Nothing;
+        let mut pulse = OutputMeaning::Nothing;
         for part in bytes.split_inclusive(|b| *b == b'\n') {
             let complete = part.ends_with(b"\n");
             let line = match from {
-                Stream::Stdout => &mut self.stdout,
-                Stream::Stderr => &mut self.stderr,
+                SessionStream::Stdout => &mut self.stdout,
+                SessionStream::Stderr => &mut self.stderr,
             };
             let Some(whole) = line.take(part, complete) else { continue };
             let too_long = std::mem::take(&mut line.too_long);
             let (heard, works) = self.line(from, &whole, too_long);
             pulse = match (pulse, heard) {
-                (Pulse::Hopeless(class), _) | (_, Pulse::Hopeless(class)) => Pulse::Hopeless(class),
+                (OutputMeaning::Hopeless(class), _) | (_, OutputMeaning::Hopeless(class)) => {
+                    OutputMeaning::Hopeless(class)
+                }
                 // A notice behind the end does not take it back; work does.
-                (Pulse::Final, Pulse::Progress) if !works => Pulse::Final,
-                (_, Pulse::Final) => Pulse::Final,
-                (_, Pulse::Progress) => Pulse::Progress,
-                (Pulse::Nothing, Pulse::Noise) => Pulse::Noise,
-                (earlier, Pulse::Nothing | Pulse::Noise) => earlier,
+                (OutputMeaning::Final, OutputMeaning::Progress) if !works => OutputMeaning::Final,
+                (_, OutputMeaning::Final) => OutputMeaning::Final,
+                (_, OutputMeaning::Progress) => OutputMeaning::Progress,
+                (OutputMeaning::Nothing, OutputMeaning::Noise) => OutputMeaning::Noise,
+                (earlier, OutputMeaning::Nothing | OutputMeaning::Noise) => earlier,
             };
         }
         pulse
@@ -124,45 +126,45 @@ impl Watcher {
     }
 
     /// Where output is no stream of events, all of it is progress, but lines that are known not to be.
-    fn hear_text(&self, from: Stream, bytes: &[u8]) -> Pulse {
+    fn hear_text(&self, from: SessionStream, bytes: &[u8]) -> OutputMeaning {
         if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Pulse::Nothing;
+            return OutputMeaning::Nothing;
         }
-        if from == Stream::Stderr && self.preset.output.format != Format::Text {
-            return Pulse::Noise;
+        if from == SessionStream::Stderr && self.preset.output.format != OutputFormat::Text {
+            return OutputMeaning::Noise;
         }
         let text = words(&String::from_utf8_lossy(bytes));
         let noise = self.preset.watch.noise_text.as_ref();
         let mut lines = text.lines().filter(|line| !line.trim().is_empty());
         if lines.all(|line| noise.is_some_and(|noise| noise.matches(line))) {
-            Pulse::Noise
+            OutputMeaning::Noise
         } else {
-            Pulse::Progress
+            OutputMeaning::Progress
         }
     }
 
     /// One line, and whether it is work.
-    fn line(&mut self, from: Stream, line: &[u8], too_long: bool) -> (Pulse, bool) {
+    fn line(&mut self, from: SessionStream, line: &[u8], too_long: bool) -> (OutputMeaning, bool) {
         if too_long {
             // Only what tools print is so long.
             self.progress();
-            return (Pulse::Progress, true);
+            return (OutputMeaning::Progress, true);
         }
         let Some(event @ Value::Object(_)) = serde_json::from_slice(line).ok() else {
             let text = words(&String::from_utf8_lossy(line));
             let noise = self.preset.watch.noise_text.as_ref();
             let noisy = noise.is_some_and(|noise| noise.matches(&text));
             return match (from, text.trim().is_empty()) {
-                (_, true) => (Pulse::Nothing, false),
-                (Stream::Stderr, false) if noisy => (Pulse::Noise, false),
-                (Stream::Stderr, false) => (Pulse::Nothing, false),
-                (Stream::Stdout, false) => (Pulse::Noise, false),
+                (_, true) => (OutputMeaning::Nothing, false),
+                (SessionStream::Stderr, false) if noisy => (OutputMeaning::Noise, false),
+                (SessionStream::Stderr, false) => (OutputMeaning::Nothing, false),
+                (SessionStream::Stdout, false) => (OutputMeaning::Noise, false),
             };
         };
         self.event(&event)
     }
 
-    fn event(&mut self, event: &Value) -> (Pulse, bool) {
+    fn event(&mut self, event: &Value) -> (OutputMeaning, bool) {
         let pointers = &self.preset.session.pointers;
         if self.session.is_none() {
             self.session =
@@ -175,7 +177,7 @@ impl Watcher {
             return (pulse, works);
         }
         if any(&self.preset.output.end, event) && self.ends(event) {
-            return (Pulse::Final, works);
+            return (OutputMeaning::Final, works);
         }
         let watch = &self.preset.watch;
         let progress = if watch.progress.is_empty() {
@@ -185,20 +187,20 @@ impl Watcher {
         };
         if progress {
             self.progress();
-            return (Pulse::Progress, works);
+            return (OutputMeaning::Progress, works);
         }
-        (Pulse::Noise, works)
+        (OutputMeaning::Noise, works)
     }
 
     /// Whether an event that looks like an end says how it ended.
     fn ends(&self, event: &Value) -> bool {
         let Preset { output, said, errors, .. } = &self.preset;
         any(&output.ok, event)
-            || said.iter().any(|Said { when, .. }| when.fits(event))
+            || said.iter().any(|EventText { when, .. }| when.fits(event))
             || errors.iter().filter_map(|rule| rule.when.as_ref()).any(|when| when.fits(event))
     }
 
-    fn hopeless(&mut self, event: &Value) -> Option<Pulse> {
+    fn hopeless(&mut self, event: &Value) -> Option<OutputMeaning> {
         for (rule, times) in self.preset.watch.hopeless.iter().zip(&mut self.times) {
             if !rule.when.fits(event) {
                 continue;
@@ -208,7 +210,7 @@ impl Watcher {
                 continue;
             }
             let Some(after) = rule.after else {
-                return Some(Pulse::Hopeless(rule.class));
+                return Some(OutputMeaning::Hopeless(rule.class));
             };
             self.patience = Some((after.0, rule.class));
         }
@@ -224,40 +226,40 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::classify::{Exit, Ours, classify};
+    use crate::agent::classify::{Intervention, SessionExit, classify};
     use crate::agent::preset::builtin;
     use crate::domain::id::Timestamp;
 
-    fn hear(watcher: &mut Watcher, line: &str) -> Pulse {
-        watcher.hear(Stream::Stdout, format!("{line}\n").as_bytes())
+    fn hear(watcher: &mut SessionWatcher, line: &str) -> OutputMeaning {
+        watcher.hear(SessionStream::Stdout, format!("{line}\n").as_bytes())
     }
 
     #[test]
     fn a_codex_that_waits_for_a_quota_is_given_up_after_a_while() {
-        let mut watcher = Watcher::new(&builtin("codex").unwrap());
+        let mut watcher = SessionWatcher::new(&builtin("codex").unwrap());
         let begun = r#"{"type":"thread.started","thread_id":"01a2"}"#;
-        assert_eq!(hear(&mut watcher, begun), Pulse::Progress);
+        assert_eq!(hear(&mut watcher, begun), OutputMeaning::Progress);
         assert_eq!(watcher.session(), Some("01a2"));
         let again = r#"{"type":"error","message":"Reconnecting... 1/5 (exceeded retry limit, last status: 429 Too Many Requests)"}"#;
-        assert_eq!(hear(&mut watcher, again), Pulse::Noise);
+        assert_eq!(hear(&mut watcher, again), OutputMeaning::Noise);
         assert_eq!(watcher.patience(), Some((Duration::from_secs(20), Class::RateLimited)));
         let works = r#"{"type":"item.completed","item":{"id":"item_1","type":"agent_message","text":"Step 1."}}"#;
-        assert_eq!(hear(&mut watcher, works), Pulse::Progress);
+        assert_eq!(hear(&mut watcher, works), OutputMeaning::Progress);
         assert_eq!(watcher.patience(), None);
         assert_eq!(
             hear(&mut watcher, r#"{"type":"turn.completed","usage":{"input_tokens":1}}"#),
-            Pulse::Final
+            OutputMeaning::Final
         );
     }
 
     #[test]
     fn a_wrong_key_and_a_loop_are_hopeless_at_once() {
-        let mut claude = Watcher::new(&builtin("claude").unwrap());
+        let mut claude = SessionWatcher::new(&builtin("claude").unwrap());
         let retry = r#"{"type":"system","subtype":"api_retry","attempt":1,"error_status":401,"error":"authentication_failed"}"#;
-        assert_eq!(hear(&mut claude, retry), Pulse::Hopeless(Class::Auth));
-        let mut opencode = Watcher::new(&builtin("opencode").unwrap());
+        assert_eq!(hear(&mut claude, retry), OutputMeaning::Hopeless(Class::Auth));
+        let mut opencode = SessionWatcher::new(&builtin("opencode").unwrap());
         let over = r#"{"type":"error","sessionID":"ses_1","error":{"name":"ContextOverflowError","data":{"message":"x"}}}"#;
-        assert_eq!(hear(&mut opencode, over), Pulse::Hopeless(Class::ContextExceeded));
+        assert_eq!(hear(&mut opencode, over), OutputMeaning::Hopeless(Class::ContextExceeded));
         assert_eq!(opencode.session(), Some("ses_1"));
     }
 
@@ -269,64 +271,76 @@ mod tests {
             )
         };
         let preset = builtin("claude").unwrap();
-        assert_eq!(hear(&mut Watcher::new(&preset), &line(509)), Pulse::Noise);
-        let limited = Pulse::Hopeless(Class::RateLimited);
-        assert_eq!(hear(&mut Watcher::new(&preset), &line(20_000)), limited);
+        assert_eq!(hear(&mut SessionWatcher::new(&preset), &line(509)), OutputMeaning::Noise);
+        let limited = OutputMeaning::Hopeless(Class::RateLimited);
+        assert_eq!(hear(&mut SessionWatcher::new(&preset), &line(20_000)), limited);
         let now = Timestamp(1_795_360_200_000);
         // What it prints when it is interrupted.
         let aborted = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"terminal_reason":"aborted_streaming"}"#;
-        let read = |ours: Option<Ours>| {
-            let ended = Exit { code: Some(1), ours, ..Exit::default() };
+        let read = |ours: Option<Intervention>| {
+            let ended = SessionExit { code: Some(1), ours, ..SessionExit::default() };
             let out = [line(20_000).as_str(), if ours.is_some() { aborted } else { "" }].join("\n");
             let reading = classify(&preset, ended, out.as_bytes(), b"", None, Some(false), now);
             (reading.class, reading.resets_at)
         };
-        let given_up = Ours::GivenUp(Class::RateLimited);
+        let given_up = Intervention::GivenUp(Class::RateLimited);
         assert_eq!(read(Some(given_up)), (Class::RateLimited, Some(now.after_ms(20_000))));
         assert_eq!(read(None), (Class::RateLimited, None));
     }
 
     #[test]
     fn an_end_stands_until_work_goes_on() {
-        let mut watcher = Watcher::new(&builtin("claude").unwrap());
+        let mut watcher = SessionWatcher::new(&builtin("claude").unwrap());
         let end = r#"{"type":"result","subtype":"success","is_error":false,"result":"x"}"#;
         let notice = r#"{"type":"system","subtype":"task_notification"}"#;
         let work = r#"{"type":"assistant","message":{"content":[]}}"#;
-        assert_eq!(hear(&mut watcher, &format!("{end}\n{notice}")), Pulse::Final);
-        assert_eq!(hear(&mut watcher, &format!("{end}\n{work}")), Pulse::Progress);
+        assert_eq!(hear(&mut watcher, &format!("{end}\n{notice}")), OutputMeaning::Final);
+        assert_eq!(hear(&mut watcher, &format!("{end}\n{work}")), OutputMeaning::Progress);
         let step = r#"{"type":"step_finish","part":{"reason":"tool-calls"}}"#;
-        assert_eq!(hear(&mut Watcher::new(&builtin("opencode").unwrap()), step), Pulse::Progress);
+        assert_eq!(
+            hear(&mut SessionWatcher::new(&builtin("opencode").unwrap()), step),
+            OutputMeaning::Progress
+        );
     }
 
     #[test]
     fn lines_come_in_pieces_and_long_ones_are_not_kept() {
-        let mut watcher = Watcher::new(&builtin("codex").unwrap());
-        assert_eq!(watcher.hear(Stream::Stdout, b"{\"type\":\"turn.comp"), Pulse::Nothing);
-        assert_eq!(watcher.hear(Stream::Stdout, b"leted\",\"usage\":{}}\n"), Pulse::Final);
-        let piece = vec![b'x'; LONGEST];
+        let mut watcher = SessionWatcher::new(&builtin("codex").unwrap());
+        assert_eq!(
+            watcher.hear(SessionStream::Stdout, b"{\"type\":\"turn.comp"),
+            OutputMeaning::Nothing
+        );
+        assert_eq!(
+            watcher.hear(SessionStream::Stdout, b"leted\",\"usage\":{}}\n"),
+            OutputMeaning::Final
+        );
+        let piece = vec![b'x'; LONGEST_LINE];
         for _ in 0..3 {
-            assert_eq!(watcher.hear(Stream::Stdout, &piece), Pulse::Nothing);
-            assert!(watcher.stdout.bytes.len() <= LONGEST);
+            assert_eq!(watcher.hear(SessionStream::Stdout, &piece), OutputMeaning::Nothing);
+            assert!(watcher.stdout.bytes.len() <= LONGEST_LINE);
         }
         assert_eq!(
-            watcher.hear(Stream::Stdout, b"\n{\"type\":\"error\",\"message\":\"x\"}\n"),
-            Pulse::Progress
+            watcher.hear(SessionStream::Stdout, b"\n{\"type\":\"error\",\"message\":\"x\"}\n"),
+            OutputMeaning::Progress
         );
         assert!(watcher.stdout.bytes.is_empty());
     }
 
     #[test]
     fn of_text_everything_is_progress_but_known_noise() {
-        let mut any = Watcher::new(&builtin("command").unwrap());
-        assert_eq!(any.hear(Stream::Stderr, b"working"), Pulse::Progress);
-        assert_eq!(any.hear(Stream::Stdout, b"\n"), Pulse::Nothing);
-        let mut aider = Watcher::new(&builtin("aider").unwrap());
-        assert_eq!(aider.hear(Stream::Stdout, b"Retrying in 0.2 seconds...\n"), Pulse::Noise);
-        let mut gemini = Watcher::new(&builtin("gemini").unwrap());
+        let mut any = SessionWatcher::new(&builtin("command").unwrap());
+        assert_eq!(any.hear(SessionStream::Stderr, b"working"), OutputMeaning::Progress);
+        assert_eq!(any.hear(SessionStream::Stdout, b"\n"), OutputMeaning::Nothing);
+        let mut aider = SessionWatcher::new(&builtin("aider").unwrap());
         assert_eq!(
-            gemini.hear(Stream::Stderr, b"Attempt 1 failed: x. Retrying after 5705ms...\n"),
-            Pulse::Noise
+            aider.hear(SessionStream::Stdout, b"Retrying in 0.2 seconds...\n"),
+            OutputMeaning::Noise
         );
-        assert_eq!(gemini.hear(Stream::Stderr, b"some warning\n"), Pulse::Nothing);
+        let mut gemini = SessionWatcher::new(&builtin("gemini").unwrap());
+        assert_eq!(
+            gemini.hear(SessionStream::Stderr, b"Attempt 1 failed: x. Retrying after 5705ms...\n"),
+            OutputMeaning::Noise
+        );
+        assert_eq!(gemini.hear(SessionStream::Stderr, b"some warning\n"), OutputMeaning::Nothing);
     }
 }

@@ -1,19 +1,25 @@
 //! Endings that no capture has: what servers, networks and other versions say, and the corners of the judgement.
 
-use super::{Exit, Ours, classify};
+use super::{Intervention, SessionExit, classify};
 use crate::agent::preset::builtin;
 use crate::domain::id::Timestamp;
 use crate::domain::session::Class;
 
 const NOW: Timestamp = Timestamp(1_795_360_200_000);
 
-fn class(preset: &str, ended: Exit, stdout: &str, stderr: &str, changed: Option<bool>) -> Class {
+fn class(
+    preset: &str,
+    ended: SessionExit,
+    stdout: &str,
+    stderr: &str,
+    changed: Option<bool>,
+) -> Class {
     let preset = builtin(preset).unwrap();
     classify(&preset, ended, stdout.as_bytes(), stderr.as_bytes(), None, changed, NOW).class
 }
 
-fn exit(code: i32) -> Exit {
-    Exit { code: Some(code), ..Exit::default() }
+fn exit(code: i32) -> SessionExit {
+    SessionExit { code: Some(code), ..SessionExit::default() }
 }
 
 #[test]
@@ -99,7 +105,7 @@ fn what_the_agent_says_of_its_work_is_no_failure() {
 fn killed_is_crashed_whatever_was_on_standard_error() {
     let begun = "{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"s\"}\n";
     let warned = "warning: connection reset, trying again";
-    for ended in [exit(137), exit(130), Exit { signal: Some(9), ..Exit::default() }] {
+    for ended in [exit(137), exit(130), SessionExit { signal: Some(9), ..SessionExit::default() }] {
         assert_eq!(class("claude", ended, begun, warned, None), Class::Crashed, "{ended:?}");
     }
     assert_eq!(class("claude", exit(127), "", "", None), Class::BadInput);
@@ -151,8 +157,8 @@ fn a_loop_that_looks_like_an_end_is_none_when_it_had_to_be_ended() {
     let end = "{\"type\":\"text\",\"part\":{\"text\":\"x\"}}\n{\"type\":\"step_finish\",\"part\":{\"reason\":\"stop\"}}\n";
     let stdout = format!("{over}{end}");
     assert_eq!(class("opencode", exit(0), &stdout, "", Some(true)), Class::Ok);
-    for ours in [Ours::Lingered, Ours::Idle, Ours::Stopped] {
-        let ended = Exit { signal: Some(9), ours: Some(ours), ..Exit::default() };
+    for ours in [Intervention::Lingered, Intervention::Idle, Intervention::Stopped] {
+        let ended = SessionExit { signal: Some(9), ours: Some(ours), ..SessionExit::default() };
         let found = class("opencode", ended, &stdout, "", Some(true));
         assert_eq!(found, Class::ContextExceeded, "{ours:?}");
     }

@@ -8,7 +8,7 @@ use jiff::{Span, Zoned};
 use regex::{Captures, Regex};
 use serde_json::Value;
 
-use super::events::words;
+use super::stream_content::words;
 use crate::agent::preset::Preset;
 use crate::domain::id::Timestamp;
 

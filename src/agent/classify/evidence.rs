@@ -2,46 +2,46 @@
 
 use serde_json::Value;
 
-use super::events::{Heard, words};
-use super::words::{Saying, exit_class};
-use super::{Exit, Ours};
-use crate::agent::preset::{Format, Preset, Said, pattern::any};
+use super::error_rules::{ErrorText, exit_class};
+use super::stream_content::{StreamContent, words};
+use super::{Intervention, SessionExit};
+use crate::agent::preset::{EventText, OutputFormat, Preset, pattern::any};
 use crate::domain::session::Class;
 
 /// What is known of a session.
-pub(super) struct Case<'a> {
+pub(super) struct SessionEvidence<'a> {
     pub(super) preset: &'a Preset,
-    pub(super) ended: Exit,
-    pub(super) out: &'a Heard,
-    pub(super) err: &'a Heard,
+    pub(super) ended: SessionExit,
+    pub(super) out: &'a StreamContent,
+    pub(super) err: &'a StreamContent,
     pub(super) last_message: Option<&'a str>,
     pub(super) changed: Option<bool>,
 }
 
 /// What is to be made of it.
-pub(super) struct Verdict {
+pub(super) struct Classification {
     pub(super) class: Class,
     pub(super) detail: Option<String>,
     /// Everything that was said about it, newest first.
     pub(super) words: Vec<String>,
 }
 
-impl Verdict {
+impl Classification {
     fn new(class: Class, detail: impl Into<String>) -> Self {
         Self { class, detail: line(&detail.into()), words: Vec::new() }
     }
 }
 
-impl<'a> Case<'a> {
-    pub(super) fn verdict(&self) -> Verdict {
+impl<'a> SessionEvidence<'a> {
+    pub(super) fn verdict(&self) -> Classification {
         // It ended on its own and well, or what was seen cannot come to any good.
         let well = self.ended.ours.is_none() && self.left_well();
         if !well && let Some((class, said)) = self.for_good() {
-            return Verdict::new(class, said);
+            return Classification::new(class, said);
         }
         let good = match self.preset.output.format {
-            Format::Text => self.text_end(),
-            Format::Json | Format::Jsonl | Format::JsonArray => self.end(),
+            OutputFormat::Text => self.text_end(),
+            OutputFormat::Json | OutputFormat::Jsonl | OutputFormat::JsonArray => self.end(),
         };
         good.map_or_else(|| self.failed(), |message| self.done(message))
     }
@@ -134,7 +134,7 @@ impl<'a> Case<'a> {
         if self.out.broken || !ended || !plain.ends_with('\n') {
             return None;
         }
-        if Saying::words(tail.to_owned()).own_class(self.preset).is_some() {
+        if ErrorText::words(tail.to_owned()).own_class(self.preset).is_some() {
             return None;
         }
         let promised = text.promise.as_ref().and_then(|p| p.regex().find_iter(plain).last());
@@ -176,60 +176,68 @@ impl<'a> Case<'a> {
     }
 
     /// It says that it is done. What changed decides whether it could do anything.
-    fn done(&self, message: String) -> Verdict {
+    fn done(&self, message: String) -> Classification {
         let output = &self.preset.output;
         let denials = self.denials();
         if self.changed != Some(true) {
             if denials > 0 {
-                return Verdict::new(Class::Blocked, format!("{denials} denied: {message}"));
+                return Classification::new(Class::Blocked, format!("{denials} denied: {message}"));
             }
             if self.unfinished() > 0 {
                 let said = "ended its turn while a command was still running, which was killed";
-                return Verdict::new(Class::Blocked, said);
+                return Classification::new(Class::Blocked, said);
             }
             let speaks = !output.message.is_empty() || !output.messages.is_empty();
             if speaks && message.trim().is_empty() && !self.out.cut {
-                return Verdict::new(Class::Crashed, "ended without an answer");
+                return Classification::new(Class::Crashed, "ended without an answer");
             }
         }
         if output.unchanged_is_blocked && self.changed == Some(false) {
             let said =
                 "says that it is done and changed nothing: it may not have been allowed to write";
-            return Verdict::new(Class::Blocked, said);
+            return Classification::new(Class::Blocked, said);
         }
-        Verdict { class: Class::Ok, detail: None, words: Vec::new() }
+        Classification { class: Class::Ok, detail: None, words: Vec::new() }
     }
 
     /// It is not good; what does it say?
-    fn failed(&self) -> Verdict {
+    fn failed(&self) -> Classification {
         let newest = self.newest();
         let (noise, evidence): (Vec<&Value>, Vec<&Value>) =
             newest.into_iter().partition(|event| any(&self.preset.watch.noise, event));
         let raw = self.raw();
         let told = self.told(&evidence);
         let mut verdict = match (&told, self.ended.ours) {
-            (_, Some(Ours::GivenUp(class))) => {
+            (_, Some(Intervention::GivenUp(class))) => {
                 // Being interrupted may have looked like work: not only the newest.
                 let fitting = |event| self.told(&[event]).filter(|told| told.0 == class);
                 let said = self.out.events.iter().rev().find_map(fitting);
                 let said = said.map(|(_, said)| said).filter(|said| !said.trim().is_empty());
-                Verdict::new(class, said.unwrap_or_else(|| "was given up".to_owned()))
+                Classification::new(class, said.unwrap_or_else(|| "was given up".to_owned()))
             }
-            (Some((class, said)), None | Some(Ours::Lingered)) => {
-                Verdict::new(*class, said.clone())
+            (Some((class, said)), None | Some(Intervention::Lingered)) => {
+                Classification::new(*class, said.clone())
             }
             (Some((class, said)), Some(_)) if *class != Class::Crashed => {
-                Verdict::new(*class, said.clone())
+                Classification::new(*class, said.clone())
             }
             _ => match (self.told(&noise), self.ended.ours) {
-                (Some((class, said)), _) if self.last().is_none() => Verdict::new(class, said),
-                (_, Some(Ours::TimedOut)) => Verdict::new(Class::TimedOut, "ran for too long"),
-                (_, Some(Ours::Idle)) => {
-                    Verdict::new(Class::TimedOut, "made no progress for too long")
+                (Some((class, said)), _) if self.last().is_none() => {
+                    Classification::new(class, said)
                 }
-                (_, Some(Ours::GivenUp(class))) => Verdict::new(class, "was given up"),
-                (_, Some(Ours::Stopped)) => Verdict::new(Class::Crashed, "was stopped"),
-                (_, None | Some(Ours::Lingered)) => self.unstructured(&raw, &evidence),
+                (_, Some(Intervention::TimedOut)) => {
+                    Classification::new(Class::TimedOut, "ran for too long")
+                }
+                (_, Some(Intervention::Idle)) => {
+                    Classification::new(Class::TimedOut, "made no progress for too long")
+                }
+                (_, Some(Intervention::GivenUp(class))) => {
+                    Classification::new(class, "was given up")
+                }
+                (_, Some(Intervention::Stopped)) => {
+                    Classification::new(Class::Crashed, "was stopped")
+                }
+                (_, None | Some(Intervention::Lingered)) => self.unstructured(&raw, &evidence),
             },
         };
         let sayings = evidence.iter().chain(&noise).map(|event| self.saying(event).text);
@@ -247,7 +255,7 @@ impl<'a> Case<'a> {
     /// What events say: by their shape, the newest first; then by status and words, the newest first.
     fn told(&self, events: &[&Value]) -> Option<(Class, String)> {
         let by_shape = |event: &&Value| {
-            let fits = |shape: &crate::agent::preset::pattern::Shape| shape.fits(event);
+            let fits = |shape: &crate::agent::preset::pattern::EventPattern| shape.fits(event);
             let rule =
                 self.preset.errors.iter().find(|rule| rule.when.as_ref().is_some_and(fits))?;
             Some((rule.class, self.saying(event).text))
@@ -269,15 +277,15 @@ impl<'a> Case<'a> {
     }
 
     /// What an event says. An end that is good says nothing, unless it lies: its message is not about a failure.
-    fn saying(&self, event: &Value) -> Saying {
+    fn saying(&self, event: &Value) -> ErrorText {
         let output = &self.preset.output;
         let good = any(&output.end, event) && any(&output.ok, event);
         if good && !output.lie.as_ref().is_some_and(|lie| lie.matches(&words(&self.message(event))))
         {
-            return Saying::default();
+            return ErrorText::default();
         }
-        let mut saying = Saying::default();
-        for Said { text, status, .. } in
+        let mut saying = ErrorText::default();
+        for EventText { text, status, .. } in
             self.preset.said.iter().filter(|said| said.when.fits(event))
         {
             for found in text.iter().flat_map(|pointer| pointer.all(event)) {
@@ -298,9 +306,9 @@ impl<'a> Case<'a> {
     }
 
     /// The lines that are no events: of standard error, and of standard output.
-    fn raw(&self) -> Saying {
+    fn raw(&self) -> ErrorText {
         let noise = self.preset.watch.noise_text.as_ref();
-        let lines = |heard: &Heard| -> String {
+        let lines = |heard: &StreamContent| -> String {
             let keep = |line: &&str| !noise.is_some_and(|noise| noise.matches(line));
             heard.plain.lines().filter(keep).flat_map(|line| [line, "\n"]).collect()
         };
@@ -314,7 +322,7 @@ impl<'a> Case<'a> {
             text.push_str(&words(&event.to_string()));
             text.push('\n');
         }
-        if self.preset.output.format == Format::Text {
+        if self.preset.output.format == OutputFormat::Text {
             // Of what it says itself only the end: before that stands its work.
             let (_, tail) = self.tail();
             let from = tail.len().saturating_sub(4096);
@@ -323,21 +331,22 @@ impl<'a> Case<'a> {
         } else {
             text.push_str(&lines(self.out));
         }
-        Saying::words(text)
+        ErrorText::words(text)
     }
 
     /// What is left where no event says anything: the lines, then the exit code.
-    fn unstructured(&self, raw: &Saying, evidence: &[&Value]) -> Verdict {
+    fn unstructured(&self, raw: &ErrorText, evidence: &[&Value]) -> Classification {
         let spoken =
             evidence.iter().map(|event| self.saying(event).text).find(|t| !t.trim().is_empty());
         let code = self.ended.code.filter(|_| self.ended.signal.is_none());
         let by_exit = code.and_then(|code| exit_class(self.preset, code));
         let killed = self.ended.signal.is_some()
             || (by_exit.is_none() && code.is_some_and(|code| (129..=160).contains(&code)));
-        let known = self.preset.output.format != Format::Text || self.preset.output.text.is_some();
+        let known =
+            self.preset.output.format != OutputFormat::Text || self.preset.output.text.is_some();
         let by_words = if killed || !known {
             None
-        } else if self.preset.output.format == Format::Text && code == Some(0) {
+        } else if self.preset.output.format == OutputFormat::Text && code == Some(0) {
             raw.own_class(self.preset)
         } else {
             raw.class(self.preset)
@@ -347,16 +356,16 @@ impl<'a> Case<'a> {
         let detail = spoken.or_else(|| by_words.and_then(|class| self.telling_line(raw, class)));
         let detail =
             detail.or_else(|| last.map(str::to_owned)).unwrap_or_else(|| self.how_it_went());
-        Verdict::new(
+        Classification::new(
             class,
             if self.out.broken && by_words.is_none() { self.how_it_went() } else { detail },
         )
     }
 
     /// The line that has the class.
-    fn telling_line(&self, raw: &Saying, class: Class) -> Option<String> {
+    fn telling_line(&self, raw: &ErrorText, class: Class) -> Option<String> {
         let tells =
-            |line: &&str| Saying::words((*line).to_owned()).class(self.preset) == Some(class);
+            |line: &&str| ErrorText::words((*line).to_owned()).class(self.preset) == Some(class);
         raw.text.lines().find(tells).map(str::to_owned)
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{Exit, Ours, classify};
+use super::{Intervention, SessionExit, classify};
 use crate::agent::preset::{NAMES, builtin};
 use crate::domain::id::Timestamp;
 use crate::domain::session::{Class, Reading};
@@ -58,7 +58,7 @@ fn captures() -> Vec<Capture> {
 
 fn read(capture: &Capture, stdout: &[u8], changed: Option<bool>) -> Reading {
     let preset = builtin(&capture.preset).unwrap();
-    let ended = Exit { code: Some(capture.exit), ..Exit::default() };
+    let ended = SessionExit { code: Some(capture.exit), ..SessionExit::default() };
     classify(&preset, ended, stdout, &capture.stderr, None, changed, NOW)
 }
 
@@ -164,18 +164,18 @@ fn our_own_timers_outweigh_what_an_interrupted_session_says() {
     let ended = |name: &str, ours| {
         let capture = find(name);
         let preset = builtin(&capture.preset).unwrap();
-        let ended = Exit { code: None, signal: Some(9), ours: Some(ours) };
+        let ended = SessionExit { code: None, signal: Some(9), ours: Some(ours) };
         classify(&preset, ended, &capture.stdout, &capture.stderr, None, None, NOW).class
     };
     for (name, ours, class) in [
-        ("cs_int_tool", Ours::TimedOut, Class::TimedOut),
-        ("cs_term_tool", Ours::Idle, Class::TimedOut),
-        ("cs_term_tool", Ours::Stopped, Class::Crashed),
+        ("cs_int_tool", Intervention::TimedOut, Class::TimedOut),
+        ("cs_term_tool", Intervention::Idle, Class::TimedOut),
+        ("cs_term_tool", Intervention::Stopped, Class::Crashed),
         // It had said how it ended, and only did not go.
-        ("fin_claude", Ours::Lingered, Class::Ok),
-        ("fin_claude", Ours::TimedOut, Class::Ok),
-        ("ce4_oauth_limit", Ours::Lingered, Class::RateLimited),
-        ("xe_429", Ours::Idle, Class::RateLimited),
+        ("fin_claude", Intervention::Lingered, Class::Ok),
+        ("fin_claude", Intervention::TimedOut, Class::Ok),
+        ("ce4_oauth_limit", Intervention::Lingered, Class::RateLimited),
+        ("xe_429", Intervention::Idle, Class::RateLimited),
     ] {
         assert_eq!(ended(name, ours), class, "{name} {ours:?}");
     }
@@ -183,7 +183,7 @@ fn our_own_timers_outweigh_what_an_interrupted_session_says() {
     let capture = find("xe_429");
     let text = String::from_utf8(capture.stdout).unwrap();
     let waiting: String = text.lines().take(4).map(|line| format!("{line}\n")).collect();
-    let stopped = Exit { code: None, signal: Some(15), ours: Some(Ours::Stopped) };
+    let stopped = SessionExit { code: None, signal: Some(15), ours: Some(Intervention::Stopped) };
     let reading =
         classify(&builtin("codex").unwrap(), stopped, waiting.as_bytes(), b"", None, None, NOW);
     assert_eq!(reading.class, Class::RateLimited);
@@ -222,7 +222,7 @@ proptest! {
         preset in prop::sample::select(NAMES.to_vec()), code in any::<Option<i32>>(), signal in prop::option::of(1..32_i32),
         stdout in prop::collection::vec(any::<u8>(), 0..400), stderr in prop::collection::vec(any::<u8>(), 0..200), changed in any::<Option<bool>>(),
     ) {
-        let ended = Exit { code, signal, ours: None };
+        let ended = SessionExit { code, signal, ours: None };
         let reading = classify(&builtin(preset).unwrap(), ended, &stdout, &stderr, None, changed, NOW);
         let prose = std::str::from_utf8(&stdout).is_ok_and(|text| !text.trim().is_empty());
         if preset != "command" && !prose {
@@ -242,7 +242,7 @@ proptest! {
             let (from, to) = (from.index(bytes.len() + 1), to.index(bytes.len() + 1));
             stdout.extend_from_slice(&bytes[from.min(to)..from.max(to)]);
         }
-        let ended = Exit { code: Some(code), ..Exit::default() };
+        let ended = SessionExit { code: Some(code), ..SessionExit::default() };
         let reading = classify(&builtin(preset).unwrap(), ended, &stdout, &stdout, None, None, NOW);
         prop_assert!(reading.detail.is_none_or(|detail| !detail.contains('\n')));
     }

@@ -4,7 +4,7 @@ use serde_json::{Deserializer, Value};
 
 /// What was printed on one stream.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct StreamContent {
     /// Its events, in order.
     pub(super) events: Vec<Value>,
     /// Its lines that are no events, without colours.
@@ -22,7 +22,7 @@ fn is_mark(line: &str) -> bool {
     number.is_some_and(|number| number.parse::<u64>().is_ok())
 }
 
-impl Heard {
+impl StreamContent {
     /// A stream of text for people.
     pub(super) fn text(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
@@ -56,8 +56,8 @@ pub(super) fn words(text: &str) -> String {
 }
 
 /// Reads a stream of JSON: an object a line, objects over several lines, lists of objects, and text between them.
-pub(super) fn read(bytes: &[u8]) -> Heard {
-    let mut heard = Heard::default();
+pub(super) fn read(bytes: &[u8]) -> StreamContent {
+    let mut heard = StreamContent::default();
     let mut plain = String::new();
     // Line numbers of what cannot be read, and of what was left out: half a line beside a mark is no fault.
     let (mut faults, mut marks) = (Vec::new(), Vec::new());

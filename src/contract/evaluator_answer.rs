@@ -9,16 +9,16 @@ use serde_json::Value;
 
 /// An answer that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct EvaluatorAnswer {
     /// Whether the work is good.
     pub pass: bool,
     /// What is wrong with it. Not empty unless it is good.
-    pub findings: Vec<Remark>,
+    pub findings: Vec<AnswerFinding>,
 }
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Remark {
+pub(crate) struct AnswerFinding {
     /// For people and agents.
     pub text: String,
     /// What it is, in one canonical line: without the place in the file, which moves whenever the file is touched.
@@ -32,7 +32,7 @@ const PLACES: [&str; 6] = ["line", "column", "col", "end_line", "endLine", "line
 const WORDS: [&str; 6] = ["problem", "message", "finding", "description", "text", "title"];
 
 /// Reads an answer.
-pub(crate) fn read(text: &str) -> Result<Answer, String> {
+pub(crate) fn read(text: &str) -> Result<EvaluatorAnswer, String> {
     let object = find(text).ok_or("has no JSON object with `pass`")?;
     let Some(pass) = object.get("pass").and_then(Value::as_bool) else {
         return Err("has a `pass` that is neither `true` nor `false`".into());
@@ -46,7 +46,7 @@ pub(crate) fn read(text: &str) -> Result<Answer, String> {
     if !pass && findings.is_empty() {
         return Err("says `\"pass\": false` without any finding".into());
     }
-    Ok(Answer { pass, findings })
+    Ok(EvaluatorAnswer { pass, findings })
 }
 
 /// The last object with `pass` that is in no other object.
@@ -68,17 +68,19 @@ fn find(text: &str) -> Option<Value> {
     found
 }
 
-fn remark(value: &Value) -> Result<Remark, String> {
+fn remark(value: &Value) -> Result<AnswerFinding, String> {
     let empty = || Err("has a finding that says nothing".to_owned());
     match value {
         Value::String(text) if text.trim().is_empty() => empty(),
-        Value::String(text) => Ok(Remark { text: text.trim().to_owned(), key: value.to_string() }),
+        Value::String(text) => {
+            Ok(AnswerFinding { text: text.trim().to_owned(), key: value.to_string() })
+        }
         Value::Object(fields) if fields.is_empty() => empty(),
         Value::Object(fields) => {
             let kept = |(name, _): &(&String, &Value)| !PLACES.contains(&name.as_str());
             let key: BTreeMap<_, _> = fields.iter().filter(kept).collect();
             let key = serde_json::to_string(&key).unwrap_or_default();
-            Ok(Remark { text: words(fields), key })
+            Ok(AnswerFinding { text: words(fields), key })
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
             Err("has a finding that is neither a text nor an object".into())

@@ -14,11 +14,11 @@ const SHOWN: usize = 200;
 
 /// A schema that was understood.
 #[derive(Debug)]
-pub(crate) struct Schema {
+pub(crate) struct JsonSchema {
     validator: jsonschema::Validator,
 }
 
-impl Schema {
+impl JsonSchema {
     /// Reads a schema.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(text).map_err(|e| anyhow!("not JSON: {e}"))?;
@@ -61,7 +61,7 @@ fn shorten(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Schema;
+    use super::JsonSchema;
 
     const FINDINGS: &str = r#"{
         "type": "object", "required": ["findings"], "additionalProperties": false,
@@ -72,7 +72,7 @@ mod tests {
     }"#;
 
     fn said(document: &str) -> String {
-        Schema::parse(FINDINGS).unwrap().violations(document.as_bytes()).join("\n")
+        JsonSchema::parse(FINDINGS).unwrap().violations(document.as_bytes()).join("\n")
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_schema_that_is_none_says_where() {
-        let wrong = |text| format!("{:#}", Schema::parse(text).unwrap_err());
+        let wrong = |text| format!("{:#}", JsonSchema::parse(text).unwrap_err());
         assert!(wrong("{").starts_with("not JSON: "));
         let text = wrong(r#"{"properties": {"a": {"type": "nothing"}}}"#);
         assert!(text.contains("/properties/a/type"), "{text}");

@@ -4,38 +4,38 @@
 //! that stops in the middle or holds what cannot be read is never good, whatever else it says.
 
 #[cfg(test)]
-mod endings;
-mod events;
-mod judge;
-mod resets;
+mod capture_tests;
 #[cfg(test)]
-mod tests;
+mod crafted_tests;
+mod error_rules;
+mod evidence;
+mod reset_time;
+mod session_watcher;
+mod stream_content;
 mod usage;
-mod watch;
-mod words;
 
-pub(crate) use watch::{Pulse, Stream, Watcher};
+pub(crate) use session_watcher::{OutputMeaning, SessionStream, SessionWatcher};
 
-use super::preset::{Format, Preset};
+use super::preset::{OutputFormat, Preset};
 use crate::domain::id::Timestamp;
 use crate::domain::session::{Class, Reading};
-use events::Heard;
-use judge::Case;
+use evidence::SessionEvidence;
+use stream_content::StreamContent;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Exit {
+pub(crate) struct SessionExit {
     /// Its exit code, unless a signal ended it.
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
     /// What we did to it.
-    pub ours: Option<Ours>,
+    pub ours: Option<Intervention>,
 }
 
 /// What we did to end a process. Its exit code means nothing then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ours {
+pub(crate) enum Intervention {
     /// It ran for too long.
     TimedOut,
     /// It made no progress for too long.
@@ -51,15 +51,15 @@ pub(crate) enum Ours {
 /// The last message of a session that ended well, as its program's preset says where that is.
 pub(crate) fn final_message(
     preset: &Preset,
-    ended: Exit,
+    ended: SessionExit,
     stdout: &[u8],
     last_message: Option<&[u8]>,
 ) -> Option<String> {
-    let structured = preset.output.format != Format::Text;
-    let out = if structured { events::read(stdout) } else { Heard::text(stdout) };
+    let structured = preset.output.format != OutputFormat::Text;
+    let out = if structured { stream_content::read(stdout) } else { StreamContent::text(stdout) };
     let last_message = last_message.map(String::from_utf8_lossy);
-    let err = Heard::text(&[]);
-    let case = Case {
+    let err = StreamContent::text(&[]);
+    let case = SessionEvidence {
         preset,
         ended,
         out: &out,
@@ -75,18 +75,18 @@ pub(crate) fn final_message(
 /// A time of day without a zone is read in UTC. What was printed may have been cut in the middle, as keepers do.
 pub(crate) fn classify(
     preset: &Preset,
-    ended: Exit,
+    ended: SessionExit,
     stdout: &[u8],
     stderr: &[u8],
     last_message: Option<&[u8]>,
     changed: Option<bool>,
     now: Timestamp,
 ) -> Reading {
-    let structured = preset.output.format != Format::Text;
-    let out = if structured { events::read(stdout) } else { Heard::text(stdout) };
-    let err = if structured { events::read(stderr) } else { Heard::text(stderr) };
+    let structured = preset.output.format != OutputFormat::Text;
+    let out = if structured { stream_content::read(stdout) } else { StreamContent::text(stdout) };
+    let err = if structured { stream_content::read(stderr) } else { StreamContent::text(stderr) };
     let last_message = last_message.map(String::from_utf8_lossy);
-    let case = Case {
+    let case = SessionEvidence {
         preset,
         ended,
         out: &out,
@@ -100,8 +100,8 @@ pub(crate) fn classify(
         .iter()
         .find_map(|event| preset.session.pointers.iter().find_map(|pointer| pointer.text(event)));
     let lifts = matches!(verdict.class, Class::RateLimited | Class::Overloaded);
-    let stopped = matches!(ended.ours, Some(Ours::GivenUp(_)));
-    let told = || resets::find(preset, &every, &verdict.words, stopped, now);
+    let stopped = matches!(ended.ours, Some(Intervention::GivenUp(_)));
+    let told = || reset_time::find(preset, &every, &verdict.words, stopped, now);
     let used = usage::read(preset, &out);
     Reading {
         class: verdict.class,

@@ -5,14 +5,14 @@ use crate::domain::session::Class;
 
 /// What was said at one place: words, and HTTP statuses that stood beside them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Saying {
+pub(super) struct ErrorText {
     /// The words, plain.
     pub(super) text: String,
     /// The statuses.
     pub(super) status: Vec<i32>,
 }
 
-impl Saying {
+impl ErrorText {
     /// Words alone.
     pub(super) fn words(text: String) -> Self {
         Self { text, status: Vec::new() }
