@@ -21,7 +21,7 @@ use crate::verify::Stage;
 
 /// A candidate merged onto what the target will be when those before it have landed.
 #[derive(Debug)]
-pub(super) struct Car {
+pub(super) struct TaskCar {
     /// The task.
     pub task: TaskId,
     /// Whose work.
@@ -36,7 +36,7 @@ pub(super) struct Car {
     pub tree: Oid,
 }
 
-impl Car {
+impl TaskCar {
     /// What is to be judged: its tree, in which the work of those before it is new, too.
     pub(super) fn case(&self, with: Vec<Member>, again: bool) -> Case {
         let (commit, tree) = (self.new.clone(), self.tree.clone());
@@ -67,25 +67,25 @@ impl Car {
 
 /// What merging a candidate onto a tip has shown.
 #[derive(Debug)]
-pub(super) enum Coupled {
+pub(super) enum BuiltCar {
     /// It merges.
-    Car(Box<Car>),
+    Merged(Box<TaskCar>),
     /// It conflicts in these paths.
     Conflict(Vec<String>),
 }
 
 /// Merges a candidate onto a tip and makes the commit that would land.
-pub(super) fn couple(
+pub(super) fn build_car(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,
     candidate: &Candidate,
     onto: &Oid,
-) -> Result<Coupled> {
+) -> Result<BuiltCar> {
     let repo = ctx.store.repo();
     let base = merge_base(ctx, candidate, onto)?;
     let tree = match landing::merge_onto(repo, &base, onto, candidate)? {
-        Onto::Conflict(paths) => return Ok(Coupled::Conflict(paths)),
+        Onto::Conflict(paths) => return Ok(BuiltCar::Conflict(paths)),
         Onto::Tree(tree) => tree,
     };
     let subject = ctx.subject(task, attempt)?;
@@ -93,9 +93,9 @@ pub(super) fn couple(
     let new = landing::commit(repo, &subject, onto, candidate, &tree, merge, &ctx.identity)?;
     if let Some(path) = landing::stray(repo, (&base, &candidate.commit), (onto, &new))? {
         // As where the target has renamed what the task changes: whoever made it has to see both.
-        return Ok(Coupled::Conflict(vec![path]));
+        return Ok(BuiltCar::Conflict(vec![path]));
     }
-    Ok(Coupled::Car(Box::new(Car {
+    Ok(BuiltCar::Merged(Box::new(TaskCar {
         task: task.clone(),
         attempt,
         candidate: candidate.clone(),

@@ -9,12 +9,12 @@ use super::Report;
 use super::dispatcher::Engine;
 use super::hooks::{self, Hooks};
 use super::landings;
-use super::line::{Trouble, entry, task};
+use super::line::{LandingError, entry, task};
 use super::verifications;
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::machine::Observation;
-use crate::domain::queue::{EntryId, Seen, TrainId};
+use crate::domain::queue::{EntryId, QueueInput, TrainId};
 use crate::domain::state::Phase;
 use crate::failpoint;
 use crate::repo;
@@ -39,21 +39,21 @@ impl Engine<'_> {
         train: TrainId,
         entries: &[(EntryId, Oid)],
         tree: &Oid,
-    ) -> std::result::Result<(), Trouble> {
+    ) -> std::result::Result<(), LandingError> {
         let each = self.ctx.job.queue.each;
         let shares = |of: &Oid| {
             let shares = self.line.green.get(of).map(|(case, judged)| {
                 verifications::shares(&self.ctx, case, &judged.verdict.results)
             });
-            shares.transpose().map(Option::unwrap_or_default).map_err(Trouble::State)
+            shares.transpose().map(Option::unwrap_or_default).map_err(LandingError::State)
         };
         let together = shares(tree)?;
         let mut landings = Vec::with_capacity(entries.len());
         for (entry, _) in entries {
-            let task = task(entry).map_err(Trouble::State)?;
+            let task = task(entry).map_err(LandingError::State)?;
             let Some(car) = self.line.car(train, entry) else {
                 let lost = anyhow::anyhow!("the train of `{task}` is not there");
-                return Err(Trouble::State(lost));
+                return Err(LandingError::State(lost));
             };
             let own = if each { shares(&car.tree)? } else { BTreeMap::new() };
             let results = if each { own.get(&task) } else { together.get(&task) };
@@ -71,7 +71,7 @@ impl Engine<'_> {
             let (task, candidate) = (landing.task.clone(), landing.candidate.clone());
             let tree = landing.tree.clone();
             self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
-            self.record().map_err(Trouble::State)?;
+            self.record().map_err(LandingError::State)?;
         }
         if landings.iter().all(|landing| self.is_wanted(landing)) {
             self.depart(landings)?;
@@ -87,10 +87,10 @@ impl Engine<'_> {
         })
     }
 
-    fn depart(&mut self, landings: Vec<Landing>) -> std::result::Result<(), Trouble> {
+    fn depart(&mut self, landings: Vec<Landing>) -> std::result::Result<(), LandingError> {
         let ctx = Arc::clone(&self.ctx);
-        let queue = ctx.store.hold_queue(&ctx.manifest.target).map_err(Trouble::State)?;
-        if let Some(why) = landings::held(&ctx, &landings).map_err(Trouble::State)? {
+        let queue = ctx.store.hold_queue(&ctx.manifest.target).map_err(LandingError::State)?;
+        if let Some(why) = landings::held(&ctx, &landings).map_err(LandingError::State)? {
             self.hold_landing(why);
             return Ok(());
         }
@@ -98,7 +98,7 @@ impl Engine<'_> {
             self.hold_landing(format!("landing waits: {why}"));
             return Ok(());
         }
-        let intent = ctx.store.intend(&queue, &landings).map_err(Trouble::Landing)?;
+        let intent = ctx.store.intend(&queue, &landings).map_err(LandingError::Landing)?;
         failpoint::hit("land.before-barrier");
         // It serves everything that was journaled, too.
         self.acknowledge();
@@ -152,7 +152,7 @@ impl Engine<'_> {
                 self.landed(&leaving.queue, &leaving.landings)?;
                 self.landed_from_line(&leaving.landings)
             }
-            // Seen at the next look at it.
+            // QueueInput at the next look at it.
             Ok(Moved::TargetMoved) => Ok(()),
             Err(error) => {
                 self.hold_landing(format!("landing does not work: {error:#}"));
@@ -169,7 +169,7 @@ impl Engine<'_> {
         }
         if let (Some(first), Some(last)) = (landings.first(), landings.last()) {
             let (tip, tree) = (last.new.clone(), last.tree.clone());
-            self.line.tell(Seen::Landed { tip, tree, entries });
+            self.line.tell(QueueInput::Landed { tip, tree, entries });
             self.find_conflicts(&first.old, &last.new)?;
         }
         self.clear_folders();
@@ -195,7 +195,7 @@ impl Engine<'_> {
             let base = landings::merge_base(&ctx, &candidate, tip)?;
             if let Some(paths) = repo::conflicts(repo, &base, tip, &candidate.commit)? {
                 let (candidate, tip) = (candidate.commit, tip.clone());
-                self.line.tell(Seen::Conflicts { entry: id, candidate, tip, paths });
+                self.line.tell(QueueInput::ConflictFound { entry: id, candidate, tip, paths });
             }
         }
         Ok(())

@@ -12,14 +12,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::dispatcher::Engine;
-use super::landings::{self, Car, Coupled};
+use super::landings::{self, BuiltCar, TaskCar};
 use super::verifications::{self, Case, Judged, Member};
 use super::{Report, gate};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Effect, Observation};
 use crate::domain::queue::{
-    Clash, Entry, EntryId, Kind, Owed, Queue, Ruling, Seen, Settings, Standing, Step, Stop,
-    TrainId, Why,
+    Car, Conflict, EjectReason, Entry, EntryId, EntryStatus, Queue, QueueEffect, QueueInput,
+    QueueSettings, Ruling, StopReason, TrainId, TrainKind,
 };
 use crate::domain::state::TaskState;
 use crate::domain::verdict::{Finding, Judgement, Verdict};
@@ -44,7 +44,7 @@ pub(super) struct Line {
     /// The candidates that it was told of and that have not landed or left.
     pub(super) inside: BTreeMap<TaskId, Oid>,
     /// The commits of its trains, by their ids: a train can pass its commits on to another.
-    cars: BTreeMap<Oid, Car>,
+    cars: BTreeMap<Oid, TaskCar>,
     /// What was said of trees that pass.
     pub(super) green: BTreeMap<Oid, (Case, Judged)>,
     /// What was said last of a task's work alone on the tip, and the tree of that.
@@ -69,7 +69,7 @@ pub(super) fn task(entry: &EntryId) -> Result<TaskId> {
 
 impl Line {
     /// Tells the queue what was seen.
-    pub(super) fn tell(&mut self, seen: Seen) {
+    pub(super) fn tell(&mut self, seen: QueueInput) {
         if let Some(queue) = &mut self.queue {
             queue.apply(seen);
         }
@@ -82,7 +82,7 @@ impl Line {
 
     /// Whether the target itself fails, so that nothing lands until a person has mended it.
     pub(super) fn is_stopped(&self) -> bool {
-        self.queue.as_ref().and_then(Queue::stopped) == Some(Stop::TipFails)
+        self.queue.as_ref().and_then(Queue::stopped) == Some(StopReason::TipFails)
     }
 
     /// Whether that is so of this tip.
@@ -93,16 +93,16 @@ impl Line {
     /// What is in no train.
     pub(super) fn waiting(&self) -> Vec<EntryId> {
         let Some(queue) = &self.queue else { return Vec::new() };
-        let waits = queue.waiting().filter(|item| item.standing == Standing::Waiting);
+        let waits = queue.waiting().filter(|item| item.status == EntryStatus::Waiting);
         waits.map(|item| item.entry.id.clone()).collect()
     }
 
     /// The commits of the first steps of a train that are not on the target yet, in order.
-    fn prefix(&self, train: TrainId, prefix: usize) -> Result<Vec<&Car>> {
+    fn prefix(&self, train: TrainId, prefix: usize) -> Result<Vec<&TaskCar>> {
         let Some(queue) = &self.queue else { return Ok(Vec::new()) };
         let mut cars = Vec::with_capacity(prefix);
         for step in self.steps(train).iter().take(prefix) {
-            let landed = queue.item(&step.entry).is_some_and(|i| i.standing == Standing::Landed);
+            let landed = queue.item(&step.entry).is_some_and(|i| i.status == EntryStatus::Landed);
             if !landed {
                 let lost = || format!("the commit of `{}` is not known", step.entry);
                 cars.push(self.cars.get(&step.commit).with_context(lost)?);
@@ -111,13 +111,13 @@ impl Line {
         Ok(cars)
     }
 
-    fn steps(&self, train: TrainId) -> &[Step] {
+    fn steps(&self, train: TrainId) -> &[Car] {
         let mut trains = self.queue.iter().flat_map(Queue::trains);
-        trains.find(|(id, _)| *id == train).map_or(&[], |(_, train)| train.steps())
+        trains.find(|(id, _)| *id == train).map_or(&[], |(_, train)| train.cars())
     }
 
     /// The commit of an entry in a train.
-    pub(super) fn car(&self, train: TrainId, entry: &EntryId) -> Option<&Car> {
+    pub(super) fn car(&self, train: TrainId, entry: &EntryId) -> Option<&TaskCar> {
         let step = self.steps(train).iter().find(|step| step.entry == *entry)?;
         self.cars.get(&step.commit)
     }
@@ -132,8 +132,8 @@ impl Engine<'_> {
             return Ok(false);
         }
         match self.carry_on(due) {
-            Err(Trouble::State(error)) => Err(error),
-            Err(Trouble::Landing(error)) => {
+            Err(LandingError::State(error)) => Err(error),
+            Err(LandingError::Landing(error)) => {
                 self.hold_landing(format!("landing does not work: {error:#}"));
                 Ok(false)
             }
@@ -141,43 +141,43 @@ impl Engine<'_> {
         }
     }
 
-    fn carry_on(&mut self, due: &[TaskId]) -> std::result::Result<bool, Trouble> {
+    fn carry_on(&mut self, due: &[TaskId]) -> std::result::Result<bool, LandingError> {
         let ctx = Arc::clone(&self.ctx);
-        let tip = ctx.tip().map_err(Trouble::State)?;
+        let tip = ctx.tip().map_err(LandingError::State)?;
         let mut begun = false;
         let mut open = Vec::with_capacity(due.len());
         for task in due {
-            match landings::contained(&ctx, task, &tip).map_err(Trouble::State)? {
+            match landings::contained(&ctx, task, &tip).map_err(LandingError::State)? {
                 None => open.push(task.clone()),
                 Some(commit) => {
-                    self.found_landed(task.clone(), commit).map_err(Trouble::State)?;
-                    self.record().map_err(Trouble::State)?;
+                    self.found_landed(task.clone(), commit).map_err(LandingError::State)?;
+                    self.record().map_err(LandingError::State)?;
                     begun = true;
                 }
             }
         }
-        self.meet(&tip, &open).map_err(Trouble::State)?;
+        self.meet(&tip, &open).map_err(LandingError::State)?;
         loop {
             let owed = self.line.queue.as_ref().map_or_else(Vec::new, Queue::owed);
             let mut more = false;
             for one in owed {
                 more = match one {
-                    Owed::Build { train, onto, entries } => {
-                        self.build(train, &onto, &entries).map_err(Trouble::Landing)?;
+                    QueueEffect::Build { train, onto, entries } => {
+                        self.build(train, &onto, &entries).map_err(LandingError::Landing)?;
                         true
                     }
-                    Owed::Verify { train, prefix, attempt, kind, .. } => {
+                    QueueEffect::Verify { train, prefix, attempt, kind, .. } => {
                         let question = (train, prefix, attempt);
-                        let asked = self.ask_of(question, kind).map_err(Trouble::Landing)?;
+                        let asked = self.ask_of(question, kind).map_err(LandingError::Landing)?;
                         begun |= asked == Asked::Begun;
                         asked == Asked::Known
                     }
-                    Owed::Land { train, entries, tree, .. } => {
+                    QueueEffect::Land { train, entries, tree, .. } => {
                         self.send_off(train, &entries, &tree)?;
                         return Ok(true);
                     }
-                    Owed::Eject { entry, candidate, why } => {
-                        self.let_go(&entry, candidate, why).map_err(Trouble::State)?;
+                    QueueEffect::Eject { entry, candidate, reason: why } => {
+                        self.eject(&entry, candidate, why).map_err(LandingError::State)?;
                         begun = true;
                         true
                     }
@@ -212,12 +212,13 @@ impl Engine<'_> {
         if line.queue.as_ref().is_none_or(|queue| queue.tip() != tip) {
             let tree = ctx.store.repo().tree_of(tip)?;
             let rules = &ctx.job.queue;
-            let (batch, places, each) = (rules.batch, rules.ahead, rules.each);
+            let (batch, concurrency, verify_each) = (rules.batch, rules.ahead, rules.each);
             let queue = line.queue.get_or_insert_with(|| {
-                let settings = Settings { batch, places, each, ..Settings::default() };
+                let settings =
+                    QueueSettings { batch, concurrency, verify_each, ..QueueSettings::default() };
                 Queue::new(settings, tip.clone(), tree.clone())
             });
-            queue.absorb(Seen::TargetMoved { tip: tip.clone(), tree: tree.clone() });
+            queue.absorb(QueueInput::TargetMoved { tip: tip.clone(), tree: tree.clone() });
             // The run's base has passed, or the job says that it need not, and what has landed from here was proven. Where others have
             // moved the target, it is asked about before somebody is to blame.
             let ours = |tip: &Oid| {
@@ -225,7 +226,7 @@ impl Engine<'_> {
                 *tip == ctx.base || landed.any(|commit| commit == tip)
             };
             if !self.policy.base_must_pass || ours(tip) {
-                queue.absorb(Seen::Known(tree));
+                queue.absorb(QueueInput::TreePassed(tree));
             }
         }
         let Some(queue) = &mut line.queue else { return Ok(()) };
@@ -246,7 +247,7 @@ impl Engine<'_> {
         }
         for (task, candidate) in &line.inside {
             if now.get(task) != Some(candidate) {
-                queue.absorb(Seen::Removed(entry(task)?));
+                queue.absorb(QueueInput::Removed(entry(task)?));
                 line.red.remove(task);
             }
         }
@@ -261,12 +262,12 @@ impl Engine<'_> {
         // Each time together, so that they can share a train.
         for together in [first, new] {
             if !together.is_empty() {
-                queue.absorb(Seen::Added(together));
+                queue.absorb(QueueInput::Added(together));
                 queue.settle();
             }
         }
         queue.settle();
-        let steps = queue.trains().flat_map(|(_, train)| train.steps());
+        let steps = queue.trains().flat_map(|(_, train)| train.cars());
         let used: BTreeSet<&Oid> = steps.map(|step| &step.commit).collect();
         line.cars.retain(|commit, _| used.contains(commit));
         if line.inside.is_empty() {
@@ -286,29 +287,29 @@ impl Engine<'_> {
             let Some(candidate) = state.candidate.clone().filter(|c| c.commit == *commit) else {
                 continue;
             };
-            match landings::couple(&ctx, &task, state.attempt, &candidate, &tip)? {
-                Coupled::Car(car) => {
+            match landings::build_car(&ctx, &task, state.attempt, &candidate, &tip)? {
+                BuiltCar::Merged(car) => {
                     let (commit, tree) = (car.new.clone(), car.tree.clone());
                     tip = commit.clone();
-                    steps.push(Step { entry: entry.clone(), commit, tree });
+                    steps.push(Car { entry: entry.clone(), commit, tree });
                     self.line.cars.insert(tip.clone(), *car);
                 }
-                Coupled::Conflict(paths) => {
+                BuiltCar::Conflict(paths) => {
                     let alone = tip == *onto
                         || matches!(
-                            landings::couple(&ctx, &task, state.attempt, &candidate, onto)?,
-                            Coupled::Conflict(_)
+                            landings::build_car(&ctx, &task, state.attempt, &candidate, onto)?,
+                            BuiltCar::Conflict(_)
                         );
-                    clashes.push(Clash { entry: entry.clone(), paths, alone });
+                    clashes.push(Conflict { entry: entry.clone(), paths, alone });
                 }
             }
         }
-        self.line.tell(Seen::Built { train, steps, clashes });
+        self.line.tell(QueueInput::Built { train, cars: steps, conflicts: clashes });
         Ok(())
     }
 
     /// Has the first steps of a train judged, unless it is known what would be said.
-    fn ask_of(&mut self, question: Question, kind: Kind) -> Result<Asked> {
+    fn ask_of(&mut self, question: Question, kind: TrainKind) -> Result<Asked> {
         let (train, prefix, attempt) = question;
         let (task, case) = {
             // Before a single one is to blame, the tip itself is asked about: in its name, and with nothing of it.
@@ -322,7 +323,7 @@ impl Engine<'_> {
                 let case = Case::of(Stage::Landing, None, (tip.clone(), tree, tip.clone()));
                 Case { again: attempt > 1, ..case }
             } else {
-                last.case(with, kind == Kind::Confirm)
+                last.case(with, kind == TrainKind::Confirm)
             };
             (last.task.clone(), Case { rules: gate::rules(&self.ctx, tip)?, ..case })
         };
@@ -397,10 +398,10 @@ impl Engine<'_> {
         } else if case.with.is_empty() {
             self.line.red.insert(task.clone(), (case.tree.clone(), judged));
         }
-        self.line.tell(Seen::Judged { train, prefix, attempt, ruling });
+        self.line.tell(QueueInput::Verified { train, prefix, attempt, ruling });
         if green {
             // Also if that train is no more: another may come to the same tree.
-            self.line.tell(Seen::Known(case.tree.clone()));
+            self.line.tell(QueueInput::TreePassed(case.tree.clone()));
         }
         Ok(())
     }
@@ -417,17 +418,18 @@ impl Engine<'_> {
     }
 
     /// A task whose work does not land as it is.
-    fn let_go(&mut self, id: &EntryId, candidate: Oid, why: Why) -> Result<()> {
+    fn eject(&mut self, id: &EntryId, candidate: Oid, why: EjectReason) -> Result<()> {
         let task = task(id)?;
-        let (seen, was) = (Seen::Left { entry: id.clone(), candidate: candidate.clone() }, &task);
+        let (seen, was) =
+            (QueueInput::Ejected { entry: id.clone(), candidate: candidate.clone() }, &task);
         self.line.inside.remove(was);
         match why {
-            Why::Conflict { paths } => {
+            EjectReason::Conflict { paths } => {
                 let onto = self.line.queue.as_ref().context("no queue")?.tip().clone();
                 let told = self.told_of(&task, &candidate, &onto, &paths).unwrap_or_default();
                 self.observe(Observation::LandingConflict { task, candidate, onto, paths, told });
             }
-            Why::Rejected { finding } => {
+            EjectReason::Rejected { finding } => {
                 let (tree, judged) = match self.line.red.remove(&task) {
                     Some(red) => red,
                     None => (candidate.clone(), rejected(finding)),
@@ -437,7 +439,7 @@ impl Engine<'_> {
                 self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
             }
             // Tasks wait for what they come after before they begin.
-            Why::Blocked { .. } => {}
+            EjectReason::Blocked { .. } => {}
         }
         self.record()?;
         self.line.tell(seen);
@@ -475,7 +477,7 @@ enum Asked {
 }
 
 /// What goes wrong in a landing.
-pub(super) enum Trouble {
+pub(super) enum LandingError {
     /// The state cannot be read or written: nothing more is begun.
     State(anyhow::Error),
     /// Candidates cannot be put on the target: that waits, the rest goes on.

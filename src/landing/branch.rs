@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::ambient;
 use crate::domain::id::Oid;
-use crate::domain::queue::{Clash, EntryId, Step};
+use crate::domain::queue::{Car, Conflict, EntryId};
 use crate::job::MergeStyle;
 use crate::repo::{self, Identity, Merged, Repo};
 use crate::store::codec;
@@ -21,9 +21,9 @@ const LISTED: usize = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Built {
     /// Its commits.
-    pub steps: Vec<Step>,
+    pub cars: Vec<Car>,
     /// What could not be merged.
-    pub clashes: Vec<Clash>,
+    pub conflicts: Vec<Conflict>,
 }
 
 /// What a target is known to contain.
@@ -108,11 +108,11 @@ impl Builder<'_> {
                     }
                     ahead.extend(own.commits);
                     tip = commit.clone();
-                    built.steps.push(Step { entry: entry.clone(), commit, tree });
+                    built.cars.push(Car { entry: entry.clone(), commit, tree });
                 }
                 Merged::Conflict { paths } => {
                     let alone = tip == *onto || self.conflict(onto, candidate, known)?.is_some();
-                    built.clashes.push(Clash { entry: entry.clone(), paths, alone });
+                    built.conflicts.push(Conflict { entry: entry.clone(), paths, alone });
                 }
             }
         }

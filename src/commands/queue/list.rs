@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{desk, tasks, work};
 use crate::ambient;
 use crate::domain::id::{Oid, Timestamp};
-use crate::domain::queue::{Settings, rank};
+use crate::domain::queue::{QueueSettings, rank};
 use crate::engine::queue::{Now, now};
 use crate::error;
 use crate::process::Lock;
@@ -167,7 +167,7 @@ impl QueueSummary {
 
     /// In the order in which they are taken; those that are over last.
     fn ordered(&self) -> Vec<(&String, &BranchRow)> {
-        let ageing = Settings::default().ageing;
+        let ageing = QueueSettings::default().ageing;
         let mut rows: Vec<_> = self.rows.iter().collect();
         rows.sort_by_key(|(_, row)| {
             (row.state != BranchState::Waits, rank(row.since, row.priority, ageing), row.seq)

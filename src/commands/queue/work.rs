@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::list;
 use crate::ambient;
 use crate::cli;
-use crate::domain::queue::{EntryId, Kind};
+use crate::domain::queue::{EntryId, TrainKind};
 use crate::engine::queue::{Ended, Options, Told, Worker};
 use crate::error::{self, Advice};
 use crate::process::Lock;
@@ -112,9 +112,9 @@ fn tell(told: &Told<'_>, ui: &Ui) {
         Told::Note(text) => ui.status(&format!("note: {text}")),
         Told::Verifies(kind, entries) => {
             let what = match kind {
-                Kind::Lane => "screens",
-                Kind::Integrate => "verifies",
-                Kind::Confirm => "tries alone",
+                TrainKind::Lane => "screens",
+                TrainKind::Integrate => "verifies",
+                TrainKind::Confirm => "tries alone",
             };
             ui.status(&format!("{what} {}", names(entries)));
         }

@@ -55,7 +55,7 @@ pub struct Entry {
 
 /// Why an entry leaves without having landed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
+pub enum EjectReason {
     /// Alone on the target's tip it does not pass.
     Rejected {
         /// Where it is told what was found.
@@ -75,7 +75,7 @@ pub enum Why {
 
 /// Where an entry stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum EntryStatus {
     /// In no train.
     Waiting,
     /// In a lane's train, and not passed yet.
@@ -91,14 +91,14 @@ pub enum Standing {
     /// On the target.
     Landed,
     /// It has left.
-    Out(Why),
+    Ejected(EjectReason),
 }
 
-impl Standing {
+impl EntryStatus {
     /// Whether it is over.
     pub fn ended(&self) -> bool {
         match self {
-            Self::Landed | Self::Out(_) => true,
+            Self::Landed | Self::Ejected(_) => true,
             Self::Waiting
             | Self::Screening(_)
             | Self::Screened
@@ -111,15 +111,15 @@ impl Standing {
 
 /// What the queue knows of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
+pub struct QueueItem {
     /// As it was added; the candidate is the newest one.
     pub entry: Entry,
     /// Where it stands.
-    pub standing: Standing,
+    pub status: EntryStatus,
     /// How often it was suspected and then passed alone on the tip: checks that do not say the same twice.
     pub flakes: u32,
     /// The order of arrival.
     pub(super) seq: u64,
     /// It does not merge with what this train held before it, and waits until that is over.
-    pub(super) clashed: Option<TrainId>,
+    pub(super) conflicted: Option<TrainId>,
 }

@@ -17,26 +17,26 @@
 
 mod check;
 mod entry;
-mod form;
 mod outcome;
-mod place;
-mod pool;
 mod rate;
+mod schedule;
 #[cfg(test)]
 mod tests;
 mod train;
-mod words;
+mod transitions;
+mod types;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use self::pool::Pool;
+use self::waiting::WaitingEntries;
 use super::id::Oid;
 
-pub use self::entry::{Entry, EntryId, Item, Standing, Why};
-pub use self::pool::rank;
-pub use self::rate::{LARGEST, Rate};
-pub use self::train::{Red, Train};
-pub use self::words::{Clash, Kind, Owed, Ruling, Seen, Step, Stop};
+pub use self::entry::{EjectReason, Entry, EntryId, EntryStatus, QueueItem};
+pub use self::rate::{FailureRate, LARGEST_GROUP};
+pub use self::train::{FailedPrefix, Train};
+pub use self::types::{Car, Conflict, QueueEffect, QueueInput, Ruling, StopReason, TrainKind};
+pub use self::waiting::rank;
 
 /// The number of a train. It is never given twice in one queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,20 +44,20 @@ pub struct TrainId(pub u64);
 
 /// How a queue works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// The most entries in a group, 1 to [`LARGEST`].
+pub struct QueueSettings {
+    /// The most entries in a group, 1 to [`LARGEST_GROUP`].
     pub batch: usize,
     /// How many verifications may be under way.
-    pub places: usize,
+    pub concurrency: usize,
     /// Whether every commit that lands needs a verdict, and not only a train's last one.
-    pub each: bool,
+    pub verify_each: bool,
     /// Waiting for so many milliseconds is worth one point of priority.
     pub ageing: u64,
 }
 
-impl Default for Settings {
+impl Default for QueueSettings {
     fn default() -> Self {
-        Self { batch: 8, places: 1, each: false, ageing: 3_600_000 }
+        Self { batch: 8, concurrency: 1, verify_each: false, ageing: 3_600_000 }
     }
 }
 
@@ -73,104 +73,103 @@ struct Suspect {
 /// The queue of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
-    settings: Settings,
+    settings: QueueSettings,
     tip: Oid,
     tree: Oid,
-    items: BTreeMap<EntryId, Item>,
-    pool: Pool,
+    items: BTreeMap<EntryId, QueueItem>,
+    pool: WaitingEntries,
     /// Groups that have passed in a lane, or entries alone on the tip, oldest first.
     green: VecDeque<Vec<EntryId>>,
     suspects: VecDeque<Suspect>,
     trains: BTreeMap<TrainId, Train>,
     /// Trees that pass.
     known: BTreeSet<Oid>,
-    rate: Rate,
+    rate: FailureRate,
     /// The most entries that are integrated at a time: less after a union that failed.
-    span: usize,
+    window: usize,
     /// Entries that have left, and nobody was told.
     leaving: BTreeSet<EntryId>,
     trains_made: u64,
     items_made: u64,
-    stop: Option<Stop>,
+    stop: Option<StopReason>,
 }
 
 impl Queue {
     /// An empty queue before a target, given by its tip and that commit's tree.
-    pub fn new(settings: Settings, tip: Oid, tree: Oid) -> Self {
-        let batch = settings.batch.clamp(1, LARGEST);
-        let settings = Settings { batch, places: settings.places.max(1), ..settings };
+    pub fn new(settings: QueueSettings, tip: Oid, tree: Oid) -> Self {
+        let batch = settings.batch.clamp(1, LARGEST_GROUP);
+        let settings =
+            QueueSettings { batch, concurrency: settings.concurrency.max(1), ..settings };
         let mut queue = Self {
             settings,
             tip,
             tree,
             items: BTreeMap::new(),
-            pool: Pool::default(),
+            pool: WaitingEntries::default(),
             green: VecDeque::new(),
             suspects: VecDeque::new(),
             trains: BTreeMap::new(),
             known: BTreeSet::new(),
-            rate: Rate::default(),
-            span: 0,
+            rate: FailureRate::default(),
+            window: 0,
             leaving: BTreeSet::new(),
             trains_made: 0,
             items_made: 0,
             stop: None,
         };
-        queue.span = queue.widest();
+        queue.window = queue.widest();
         queue
     }
 
     /// Folds what was seen. Total: whatever comes, and however late, has a meaning or none.
-    pub fn apply(&mut self, seen: Seen) {
+    pub fn apply(&mut self, seen: QueueInput) {
         self.absorb(seen);
         self.settle();
     }
 
     /// The same without what follows from it: for much that was seen at once, of which [`Queue::settle`] draws the sum.
-    pub fn absorb(&mut self, seen: Seen) {
+    pub fn absorb(&mut self, seen: QueueInput) {
         match seen {
-            Seen::Added(entries) => self.added(entries),
-            Seen::Removed(entry) => self.removed(&entry),
-            Seen::Replaced { entry, candidate } => self.replaced(&entry, candidate),
-            Seen::Held(entry) => self.held(&entry, true),
-            Seen::Released(entry) => self.held(&entry, false),
-            Seen::Built { train, steps, clashes } => self.built(train, steps, clashes),
-            Seen::Judged { train, prefix, attempt, ruling } => {
+            QueueInput::Added(entries) => self.added(entries),
+            QueueInput::Removed(entry) => self.removed(&entry),
+            QueueInput::Replaced { entry, candidate } => self.replaced(&entry, candidate),
+            QueueInput::Held(entry) => self.held(&entry, true),
+            QueueInput::Released(entry) => self.held(&entry, false),
+            QueueInput::Built { train, cars, conflicts } => self.built(train, cars, conflicts),
+            QueueInput::Verified { train, prefix, attempt, ruling } => {
                 self.judged(train, prefix, attempt, ruling);
             }
-            Seen::Known(tree) => self.learn(tree),
-            Seen::Landed { tip, tree, entries } => self.landed(tip, tree, &entries),
-            Seen::TargetMoved { tip, tree } => self.target_moved(tip, tree),
-            Seen::Conflicts { entry, candidate, tip, paths } => {
+            QueueInput::TreePassed(tree) => self.learn(tree),
+            QueueInput::Landed { tip, tree, entries } => self.landed(tip, tree, &entries),
+            QueueInput::TargetMoved { tip, tree } => self.target_moved(tip, tree),
+            QueueInput::ConflictFound { entry, candidate, tip, paths } => {
                 self.conflicts(&entry, &candidate, &tip, paths);
             }
-            Seen::Rejected(entry) => self.rejected(&entry),
-            Seen::Left { entry, candidate } => {
+            QueueInput::Rejected(entry) => self.rejected(&entry),
+            QueueInput::Ejected { entry, candidate } => {
                 if self.items.get(&entry).is_some_and(|i| i.entry.candidate == candidate) {
                     self.leaving.remove(&entry);
                 }
             }
-            Seen::Paused => self.stop = Some(Stop::Paused),
-            Seen::Resumed => self.stop = None,
+            QueueInput::Paused => self.stop = Some(StopReason::Paused),
+            QueueInput::Resumed => self.stop = None,
         }
     }
 
     /// What is owed, what frees most first.
-    pub fn owed(&self) -> Vec<Owed> {
+    pub fn owed(&self) -> Vec<QueueEffect> {
         let stopped = self.stop.is_some();
         let trains = || self.trains.iter().filter(|_| !stopped);
-        let mut owed: Vec<Owed> =
+        let mut owed: Vec<QueueEffect> =
             trains().filter_map(|(id, train)| self.owed_landing(*id, train)).collect();
         owed.extend(self.leaving.iter().filter_map(|id| self.owed_ejection(id)));
-        owed.extend(trains().filter(|(_, train)| !train.built()).map(|(id, train)| Owed::Build {
-            train: *id,
-            onto: train.onto.clone(),
-            entries: train.plan.clone(),
+        owed.extend(trains().filter(|(_, train)| !train.built()).map(|(id, train)| {
+            QueueEffect::Build { train: *id, onto: train.onto.clone(), entries: train.plan.clone() }
         }));
         for (id, train) in trains() {
             owed.extend(train.running.iter().filter_map(|(prefix, attempt)| {
                 let (commit, tree) = train.at(*prefix)?;
-                Some(Owed::Verify {
+                Some(QueueEffect::Verify {
                     train: *id,
                     prefix: *prefix,
                     attempt: *attempt,
@@ -183,22 +182,22 @@ impl Queue {
         owed
     }
 
-    fn owed_landing(&self, id: TrainId, train: &Train) -> Option<Owed> {
+    fn owed_landing(&self, id: TrainId, train: &Train) -> Option<QueueEffect> {
         let lands = train.landed..train.good;
-        if train.kind != Kind::Integrate || lands.is_empty() || *train.base() != self.tip {
+        if train.kind != TrainKind::Integrate || lands.is_empty() || *train.base() != self.tip {
             return None;
         }
         let (commit, tree) = train.at(train.good)?;
-        let steps = train.steps().get(lands.clone())?;
+        let cars = train.cars().get(lands.clone())?;
         // Never without a verdict for just this tree, whatever led here.
-        let proven = |step: &Step| self.known.contains(&step.tree);
-        let whole = !self.settings.each || steps.iter().all(proven);
+        let proven = |car: &Car| self.known.contains(&car.tree);
+        let whole = !self.settings.verify_each || cars.iter().all(proven);
         if !whole || !self.known.contains(tree) {
             return None;
         }
         let candidates = train.candidates.get(lands)?;
-        let entries = steps.iter().map(|s| s.entry.clone()).zip(candidates.iter().cloned());
-        Some(Owed::Land {
+        let entries = cars.iter().map(|s| s.entry.clone()).zip(candidates.iter().cloned());
+        Some(QueueEffect::Land {
             train: id,
             onto: self.tip.clone(),
             commit: commit.clone(),
@@ -207,21 +206,21 @@ impl Queue {
         })
     }
 
-    fn owed_ejection(&self, id: &EntryId) -> Option<Owed> {
+    fn owed_ejection(&self, id: &EntryId) -> Option<QueueEffect> {
         let item = self.items.get(id)?;
-        match &item.standing {
-            Standing::Out(why) => Some(Owed::Eject {
+        match &item.status {
+            EntryStatus::Ejected(reason) => Some(QueueEffect::Eject {
                 entry: id.clone(),
                 candidate: item.entry.candidate.clone(),
-                why: why.clone(),
+                reason: reason.clone(),
             }),
-            Standing::Waiting
-            | Standing::Screening(_)
-            | Standing::Screened
-            | Standing::Integrating(_)
-            | Standing::Suspected
-            | Standing::Confirming(_)
-            | Standing::Landed => None,
+            EntryStatus::Waiting
+            | EntryStatus::Screening(_)
+            | EntryStatus::Screened
+            | EntryStatus::Integrating(_)
+            | EntryStatus::Suspected
+            | EntryStatus::Confirming(_)
+            | EntryStatus::Landed => None,
         }
     }
 
@@ -231,12 +230,12 @@ impl Queue {
     }
 
     /// An entry, also when it is over.
-    pub fn item(&self, id: &EntryId) -> Option<&Item> {
+    pub fn item(&self, id: &EntryId) -> Option<&QueueItem> {
         self.items.get(id)
     }
 
     /// All entries, also those that are over, by name.
-    pub fn items(&self) -> impl Iterator<Item = &Item> {
+    pub fn items(&self) -> impl Iterator<Item = &QueueItem> {
         self.items.values()
     }
 
@@ -246,27 +245,27 @@ impl Queue {
     }
 
     /// The entries that are in no train, in the order in which they will be taken.
-    pub fn waiting(&self) -> impl Iterator<Item = &Item> {
+    pub fn waiting(&self) -> impl Iterator<Item = &QueueItem> {
         self.pool.ids().filter_map(|id| self.items.get(id))
     }
 
     /// Why nothing happens, if something keeps it from happening.
-    pub fn stopped(&self) -> Option<Stop> {
+    pub fn stopped(&self) -> Option<StopReason> {
         self.stop
     }
 
     /// Whether every entry has landed or left.
     pub fn is_empty(&self) -> bool {
-        self.leaving.is_empty() && self.items.values().all(|i| i.standing.ended())
+        self.leaving.is_empty() && self.items.values().all(|i| i.status.ended())
     }
 
     /// Whether the integrator takes entries as they come, because there are no lanes.
     fn direct(&self) -> bool {
-        self.settings.places == 1 || self.settings.each
+        self.settings.concurrency == 1 || self.settings.verify_each
     }
 
     /// The most entries that are ever integrated at a time.
     fn widest(&self) -> usize {
-        2 * self.settings.places * self.settings.batch
+        2 * self.settings.concurrency * self.settings.batch
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::{EntryId, Standing, Why};
-use super::train::{Red, Train};
-use super::words::{Clash, Kind, Ruling, Step, Stop};
+use super::entry::{EjectReason, EntryId, EntryStatus};
+use super::train::{FailedPrefix, Train};
+use super::types::{Car, Conflict, Ruling, StopReason, TrainKind};
 use super::{Queue, TrainId};
 use crate::domain::id::Oid;
 
@@ -12,32 +12,32 @@ use crate::domain::id::Oid;
 const TIP_FAILS: u32 = 2;
 
 impl Queue {
-    pub(super) fn built(&mut self, id: TrainId, steps: Vec<Step>, clashes: Vec<Clash>) {
+    pub(super) fn built(&mut self, id: TrainId, cars: Vec<Car>, conflicts: Vec<Conflict>) {
         let Some(train) = self.trains.get_mut(&id).filter(|train| !train.built()) else { return };
-        if train.build(steps).is_none() {
+        if train.build(cars).is_none() {
             return;
         }
         let (kind, on_tip) = (train.kind, train.onto == self.tip);
         let left_out = |(entry, _): &(EntryId, Oid)| {
-            (!train.steps().iter().any(|s| s.entry == *entry)).then(|| entry.clone())
+            (!train.cars().iter().any(|s| s.entry == *entry)).then(|| entry.clone())
         };
         let left_out: Vec<EntryId> = train.plan.iter().filter_map(left_out).collect();
-        let mut clashes: BTreeMap<EntryId, Clash> =
-            clashes.into_iter().map(|clash| (clash.entry.clone(), clash)).collect();
+        let mut conflicts: BTreeMap<EntryId, Conflict> =
+            conflicts.into_iter().map(|conflict| (conflict.entry.clone(), conflict)).collect();
         for entry in &left_out {
             if let Some(item) = self.items.get_mut(entry) {
-                item.clashed = Some(id);
+                item.conflicted = Some(id);
             }
             match kind {
-                Kind::Lane | Kind::Integrate => self.wait(entry),
-                Kind::Confirm => self.again_suspect(entry),
+                TrainKind::Lane | TrainKind::Integrate => self.wait(entry),
+                TrainKind::Confirm => self.again_suspect(entry),
             }
         }
         for entry in left_out {
-            if let Some(Clash { paths, alone: true, .. }) = clashes.remove(&entry)
+            if let Some(Conflict { paths, alone: true, .. }) = conflicts.remove(&entry)
                 && on_tip
             {
-                self.eject(&entry, Why::Conflict { paths });
+                self.eject(&entry, EjectReason::Conflict { paths });
             }
         }
         self.shorten(id);
@@ -63,8 +63,10 @@ impl Queue {
         let bounds: Vec<usize> = std::iter::once(0).chain(train.bounds.iter().copied()).collect();
         let behind = bounds.windows(2).filter_map(cut).collect();
         match train.kind {
-            Kind::Integrate => self.take_back(behind),
-            Kind::Lane | Kind::Confirm => behind.iter().flatten().for_each(|e| self.wait(e)),
+            TrainKind::Integrate => self.take_back(behind),
+            TrainKind::Lane | TrainKind::Confirm => {
+                behind.iter().flatten().for_each(|e| self.wait(e));
+            }
         }
         if let Some(train) = self.trains.get_mut(&id) {
             train.shorten(end);
@@ -86,17 +88,17 @@ impl Queue {
             Ruling::Red(_) if self.known.contains(&tree) => self.refresh(id),
             Ruling::Red(finding) => {
                 train.failed(prefix, finding);
-                if train.kind == Kind::Integrate && prefix == train.len() {
+                if train.kind == TrainKind::Integrate && prefix == train.len() {
                     let (half, least) = (prefix / 2, self.settings.batch);
-                    self.span = half.clamp(least, self.widest().max(least));
+                    self.window = half.clamp(least, self.widest().max(least));
                 }
             }
             // It is asked again, because nobody has said anything about it. Where that comes to nothing twice with several in it, one of
             // them may be why: it is looked for, and only what cannot be judged alone keeps others from nothing.
-            Ruling::Broken(why) => {
+            Ruling::Broken(reason) => {
                 let several = prefix > train.good + 1;
                 if several && train.asked.get(&prefix).is_some_and(|times| *times > 1) {
-                    train.failed(prefix, why);
+                    train.failed(prefix, reason);
                 }
             }
         }
@@ -110,7 +112,7 @@ impl Queue {
 
     pub(super) fn landed(&mut self, tip: Oid, tree: Oid, entries: &[(EntryId, Oid)]) {
         let own = self.integrator().and_then(|(id, train)| {
-            let end = train.steps().iter().position(|step| step.commit == tip)? + 1;
+            let end = train.cars().iter().position(|car| car.commit == tip)? + 1;
             let here = *train.base() == self.tip && end > train.landed;
             here.then_some((id, end))
         });
@@ -119,25 +121,25 @@ impl Queue {
             && let Some(train) = self.trains.get_mut(&id)
         {
             // The commit has all of these in it, whether they were named or not.
-            let steps = train.steps().iter().map(|s| s.entry.clone());
-            let steps = steps.zip(train.candidates.iter().cloned());
-            facts.extend(steps.take(end).skip(train.landed));
+            let cars = train.cars().iter().map(|s| s.entry.clone());
+            let cars = cars.zip(train.candidates.iter().cloned());
+            facts.extend(cars.take(end).skip(train.landed));
             train.landed = end;
             train.good = train.good.max(end);
         }
         (self.tip, self.tree) = (tip, tree);
         for (entry, candidate) in &facts {
             let Some(item) = self.items.get(entry) else { continue };
-            if item.entry.candidate != *candidate || item.standing == Standing::Landed {
+            if item.entry.candidate != *candidate || item.status == EntryStatus::Landed {
                 continue;
             }
-            let in_own = own.is_some_and(|(id, _)| item.standing == Standing::Integrating(id));
+            let in_own = own.is_some_and(|(id, _)| item.status == EntryStatus::Integrating(id));
             if !in_own {
                 self.take_out(entry);
             }
             self.leaving.remove(entry);
             if let Some(item) = self.items.get_mut(entry) {
-                item.standing = Standing::Landed;
+                item.status = EntryStatus::Landed;
             }
             self.rate.note(false);
         }
@@ -149,7 +151,7 @@ impl Queue {
             return;
         }
         (self.tip, self.tree) = (tip, tree);
-        if self.stop == Some(Stop::TipFails) {
+        if self.stop == Some(StopReason::TipFails) {
             self.stop = None;
         }
         self.drop_stale(true);
@@ -163,9 +165,9 @@ impl Queue {
             let Some(train) = self.trains.get(&id) else { continue };
             let stale = *train.base() != self.tip;
             let drop = match train.kind {
-                Kind::Integrate => true,
-                Kind::Confirm => others || !train.built(),
-                Kind::Lane => !train.built(),
+                TrainKind::Integrate => true,
+                TrainKind::Confirm => others || !train.built(),
+                TrainKind::Lane => !train.built(),
             };
             if stale && drop {
                 self.dissolve(id);
@@ -182,9 +184,9 @@ impl Queue {
                 continue;
             };
             more |= match kind {
-                Kind::Lane => self.lane_over(id),
-                Kind::Integrate => self.integrated(id),
-                Kind::Confirm => self.confirmed(id),
+                TrainKind::Lane => self.lane_over(id),
+                TrainKind::Integrate => self.integrated(id),
+                TrainKind::Confirm => self.confirmed(id),
             };
         }
         more
@@ -193,20 +195,20 @@ impl Queue {
     /// The entries of a part of a train that still belong to it.
     fn part(&self, id: TrainId, range: std::ops::Range<usize>) -> Vec<EntryId> {
         let Some(train) = self.trains.get(&id) else { return Vec::new() };
-        let steps = train.steps().get(range).unwrap_or_default();
+        let cars = train.cars().get(range).unwrap_or_default();
         let mine = |entry: &&EntryId| {
-            self.items.get(*entry).is_some_and(|i| match i.standing {
-                Standing::Screening(t) | Standing::Integrating(t) | Standing::Confirming(t) => {
-                    t == id
-                }
-                Standing::Waiting
-                | Standing::Screened
-                | Standing::Suspected
-                | Standing::Landed
-                | Standing::Out(_) => false,
+            self.items.get(*entry).is_some_and(|i| match i.status {
+                EntryStatus::Screening(t)
+                | EntryStatus::Integrating(t)
+                | EntryStatus::Confirming(t) => t == id,
+                EntryStatus::Waiting
+                | EntryStatus::Screened
+                | EntryStatus::Suspected
+                | EntryStatus::Landed
+                | EntryStatus::Ejected(_) => false,
             })
         };
-        steps.iter().map(|s| &s.entry).filter(mine).cloned().collect()
+        cars.iter().map(|s| &s.entry).filter(mine).cloned().collect()
     }
 
     fn lane_over(&mut self, id: TrainId) -> bool {
@@ -225,7 +227,7 @@ impl Queue {
             let company = self
                 .trains
                 .get(&id)
-                .map(|train| train.steps().iter().take(good).map(|s| s.entry.clone()).collect());
+                .map(|train| train.cars().iter().take(good).map(|s| s.entry.clone()).collect());
             let company: Vec<EntryId> = company.unwrap_or_default();
             let behind = self.part(id, culprit.end..len);
             for entry in self.part(id, culprit) {
@@ -244,7 +246,7 @@ impl Queue {
         }
         let culprit = train.culprit();
         let Some(culprit) = culprit else {
-            self.span = (self.span * 2).min(self.widest());
+            self.window = (self.window * 2).min(self.widest());
             self.trains.remove(&id);
             return true;
         };
@@ -271,17 +273,18 @@ impl Queue {
     fn hand_to_lane(&mut self, train: Train, group: std::ops::Range<usize>) {
         let Some((commit, tree)) = train.at(group.start) else { return };
         let onto = (commit.clone(), tree.clone());
-        let steps = train.steps().get(group.clone()).unwrap_or_default().to_vec();
+        let cars = train.cars().get(group.clone()).unwrap_or_default().to_vec();
         let candidates = train.candidates.get(group.clone()).unwrap_or_default().to_vec();
-        let plan = steps.iter().map(|s| s.entry.clone()).zip(candidates.iter().cloned());
+        let plan = cars.iter().map(|s| s.entry.clone()).zip(candidates.iter().cloned());
         let id = self.new_train();
-        let mut lane = Train::new(Kind::Lane, onto, plan.collect(), (1..=steps.len()).collect());
+        let mut lane =
+            Train::new(TrainKind::Lane, onto, plan.collect(), (1..=cars.len()).collect());
         let finding = train.red.get(&group.end).map(|red| red.finding.clone()).unwrap_or_default();
-        lane.red.insert(steps.len(), Red { times: 1, finding });
-        for step in &steps {
-            self.stand(&step.entry, Standing::Screening(id));
+        lane.red.insert(cars.len(), FailedPrefix { times: 1, finding });
+        for car in &cars {
+            self.stand(&car.entry, EntryStatus::Screening(id));
         }
-        (lane.steps, lane.candidates) = (Some(steps), candidates);
+        (lane.cars, lane.candidates) = (Some(cars), candidates);
         self.trains.insert(id, lane);
         self.refresh(id);
     }
@@ -306,11 +309,11 @@ impl Queue {
             Some(red) if proven => {
                 let finding = red.finding.clone();
                 self.rate.note(true);
-                self.eject(&entry, Why::Rejected { finding });
+                self.eject(&entry, EjectReason::Rejected { finding });
                 true
             }
             Some(_) if tip_fails => {
-                self.stop = Some(Stop::TipFails);
+                self.stop = Some(StopReason::TipFails);
                 self.dissolve(id);
                 true
             }

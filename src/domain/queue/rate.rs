@@ -8,19 +8,19 @@ const MEMORY: u32 = 32;
 /// group is the cheapest when it fails as often as it passes: ln 2 (simulated: 0.4 takes 2 to 7 % more verifications).
 const IDEAL: u32 = 700_000;
 /// The largest group. With larger ones, conflicts in meaning make the integrator fail too often.
-pub const LARGEST: usize = 16;
+pub const LARGEST_GROUP: usize = 16;
 
 /// An exponentially weighted mean of failures, in millionths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate(u32);
+pub struct FailureRate(u32);
 
-impl Default for Rate {
+impl Default for FailureRate {
     fn default() -> Self {
         Self(START)
     }
 }
 
-impl Rate {
+impl FailureRate {
     /// Learns how an entry fared: it landed, or it was rejected. Conflicts and what is blocked say nothing of the rate.
     pub fn note(&mut self, failed: bool) {
         let aim = if failed { 1_000_000 / MEMORY } else { 0 };
@@ -34,8 +34,8 @@ impl Rate {
 
     /// How many entries to verify together.
     pub fn group(self, batch: usize) -> usize {
-        let ideal = usize::try_from(IDEAL / self.0.max(1)).unwrap_or(LARGEST);
-        ideal.clamp(2, LARGEST).min(batch).max(1)
+        let ideal = usize::try_from(IDEAL / self.0.max(1)).unwrap_or(LARGEST_GROUP);
+        ideal.clamp(2, LARGEST_GROUP).min(batch).max(1)
     }
 }
 
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn groups_grow_while_all_is_well_and_shrink_when_it_is_not() {
-        let mut rate = Rate::default();
+        let mut rate = FailureRate::default();
         assert_eq!(rate.group(16), 8);
         (0..200).for_each(|_| rate.note(false));
         assert_eq!(rate.group(16), 16);
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_estimate_comes_near_the_truth() {
-        let mut rate = Rate::default();
+        let mut rate = FailureRate::default();
         let mut sum = 0;
         for n in 0..1_000 {
             rate.note(n % 10 == 0);

@@ -30,21 +30,22 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(batch: usize, places: usize, each: bool) -> Self {
-        let settings = Settings { batch, places, each, ..Settings::default() };
+    fn new(batch: usize, concurrency: usize, verify_each: bool) -> Self {
+        let settings =
+            QueueSettings { batch, concurrency, verify_each, ..QueueSettings::default() };
         let mut queue = Queue::new(settings, oid('c', 0), oid('d', 0));
-        queue.apply(Seen::Known(oid('d', 0)));
+        queue.apply(QueueInput::TreePassed(oid('d', 0)));
         Self { queue, made: Vec::new() }
     }
 
     fn add(&mut self, names: &[&str]) {
         let entries = names.iter().map(|name| entry(name, &[])).collect();
-        self.queue.apply(Seen::Added(entries));
+        self.queue.apply(QueueInput::Added(entries));
     }
 
-    fn steps(&mut self, onto: &Oid, entries: impl IntoIterator<Item = EntryId>) -> Vec<Step> {
+    fn cars(&mut self, onto: &Oid, entries: impl IntoIterator<Item = EntryId>) -> Vec<Car> {
         let mut at = onto.clone();
-        let mut step = |entry: EntryId| {
+        let mut car = |entry: EntryId| {
             let key = (at.clone(), entry.clone());
             let known = self.made.iter().position(|made| *made == key);
             let n = known.unwrap_or(self.made.len()) + 1;
@@ -52,30 +53,32 @@ impl Bench {
                 self.made.push(key);
             }
             at = oid('c', n);
-            Step { entry, commit: at.clone(), tree: oid('d', n) }
+            Car { entry, commit: at.clone(), tree: oid('d', n) }
         };
-        entries.into_iter().map(&mut step).collect()
+        entries.into_iter().map(&mut car).collect()
     }
 
     /// Builds all trains that are to be built.
     fn build(&mut self) {
         for owed in self.queue.owed() {
-            if let Owed::Build { train, onto, entries } = owed {
-                let steps = self.steps(&onto, entries.into_iter().map(|(id, _)| id));
-                self.queue.apply(Seen::Built { train, steps, clashes: Vec::new() });
+            if let QueueEffect::Build { train, onto, entries } = owed {
+                let cars = self.cars(&onto, entries.into_iter().map(|(id, _)| id));
+                self.queue.apply(QueueInput::Built { train, cars, conflicts: Vec::new() });
             }
         }
     }
 
     /// What is to be verified: kind, and the entries up to there.
-    fn asked(&self) -> Vec<(Kind, String)> {
+    fn asked(&self) -> Vec<(TrainKind, String)> {
         let names = |train: TrainId, prefix: usize| {
             let train = &self.queue.trains[&train];
             train.entries().take(prefix).map(EntryId::as_str).collect::<String>()
         };
         let asked = self.queue.owed().into_iter().filter_map(|owed| match owed {
-            Owed::Verify { train, prefix, kind, .. } => Some((kind, names(train, prefix))),
-            Owed::Build { .. } | Owed::Land { .. } | Owed::Eject { .. } => None,
+            QueueEffect::Verify { train, prefix, kind, .. } => Some((kind, names(train, prefix))),
+            QueueEffect::Build { .. } | QueueEffect::Land { .. } | QueueEffect::Eject { .. } => {
+                None
+            }
         });
         asked.collect()
     }
@@ -84,12 +87,14 @@ impl Bench {
     fn judge(&mut self, what: &str, ruling: Ruling) {
         let at = self.asked().iter().position(|(_, names)| names == what).unwrap();
         let owed = self.queue.owed();
-        let mut verify = owed.iter().filter(|o| matches!(o, Owed::Verify { .. }));
-        let Some(Owed::Verify { train, prefix, attempt, .. }) = verify.nth(at) else { panic!() };
+        let mut verify = owed.iter().filter(|o| matches!(o, QueueEffect::Verify { .. }));
+        let Some(QueueEffect::Verify { train, prefix, attempt, .. }) = verify.nth(at) else {
+            panic!()
+        };
         let (train, prefix, attempt) = (*train, *prefix, *attempt);
-        self.queue.apply(Seen::Judged { train, prefix, attempt, ruling });
+        self.queue.apply(QueueInput::Verified { train, prefix, attempt, ruling });
         self.build();
-        assert_eq!(self.queue.faults(), Vec::<String>::new());
+        assert_eq!(self.queue.invariant_violations(), Vec::<String>::new());
     }
 
     fn green(&mut self, what: &str) {
@@ -103,9 +108,9 @@ impl Bench {
     /// Lands what is to land; what that is.
     fn land(&mut self) -> String {
         for owed in self.queue.owed() {
-            if let Owed::Land { commit, tree, entries, .. } = owed {
+            if let QueueEffect::Land { commit, tree, entries, .. } = owed {
                 let names = entries.iter().map(|(id, _)| id.as_str()).collect();
-                self.queue.apply(Seen::Landed { tip: commit, tree, entries });
+                self.queue.apply(QueueInput::Landed { tip: commit, tree, entries });
                 self.build();
                 return names;
             }
@@ -113,8 +118,8 @@ impl Bench {
         String::new()
     }
 
-    fn standing(&self, name: &str) -> &Standing {
-        &self.queue.item(&id(name)).unwrap().standing
+    fn status(&self, name: &str) -> &EntryStatus {
+        &self.queue.item(&id(name)).unwrap().status
     }
 }
 
@@ -123,7 +128,7 @@ fn the_left_half_goes_first_and_what_follows_is_not_run_again() {
     let mut bench = Bench::new(8, 1, false);
     bench.add(&["a", "b", "c", "d", "e", "f", "g", "h"]);
     bench.build();
-    assert_eq!(bench.asked(), [(Kind::Integrate, "abcdefgh".into())]);
+    assert_eq!(bench.asked(), [(TrainKind::Integrate, "abcdefgh".into())]);
     bench.red("abcdefgh");
     bench.green("abcd");
     assert_eq!(bench.land(), "abcd");
@@ -132,10 +137,10 @@ fn the_left_half_goes_first_and_what_follows_is_not_run_again() {
     bench.green("abcde");
     assert_eq!(bench.land(), "e");
     // `f` alone on the tip, and nothing else meanwhile: there is one place.
-    assert_eq!(bench.asked(), [(Kind::Confirm, "f".into())]);
+    assert_eq!(bench.asked(), [(TrainKind::Confirm, "f".into())]);
     bench.red("f");
     let finding = "log of f".into();
-    assert_eq!(*bench.standing("f"), Standing::Out(Why::Rejected { finding }));
+    assert_eq!(*bench.status("f"), EntryStatus::Ejected(EjectReason::Rejected { finding }));
     // Of what was behind it nothing is known, so it is put together anew.
     bench.green("gh");
     assert_eq!(bench.land(), "gh");
@@ -147,7 +152,7 @@ fn a_flake_is_recorded_and_lands() {
     bench.add(&["a"]);
     bench.build();
     bench.red("a");
-    assert_eq!(bench.asked(), [(Kind::Confirm, "a".into())]);
+    assert_eq!(bench.asked(), [(TrainKind::Confirm, "a".into())]);
     bench.green("a");
     assert_eq!(bench.queue.item(&id("a")).unwrap().flakes, 1);
 }
@@ -157,15 +162,15 @@ fn lanes_screen_and_one_place_is_the_integrators() {
     let mut bench = Bench::new(2, 3, false);
     bench.add(&["a", "b", "c", "d", "e", "f"]);
     bench.build();
-    assert_eq!(bench.asked(), [(Kind::Lane, "ab".into()), (Kind::Lane, "cd".into())]);
+    assert_eq!(bench.asked(), [(TrainKind::Lane, "ab".into()), (TrainKind::Lane, "cd".into())]);
     bench.red("ab");
     bench.green("cd");
     // What passed alone on just this tip is known to pass there.
     assert_eq!(bench.land(), "cd");
-    assert_eq!(bench.asked(), [(Kind::Lane, "a".into()), (Kind::Lane, "ef".into())]);
+    assert_eq!(bench.asked(), [(TrainKind::Lane, "a".into()), (TrainKind::Lane, "ef".into())]);
     bench.green("a");
     bench.green("ef");
-    assert!(bench.asked().contains(&(Kind::Integrate, "a".into())), "{:?}", bench.asked());
+    assert!(bench.asked().contains(&(TrainKind::Integrate, "a".into())), "{:?}", bench.asked());
 }
 
 #[test]
@@ -174,30 +179,35 @@ fn a_union_that_fails_is_cut_between_groups() {
     bench.add(&["a", "b", "c", "d", "e", "f"]);
     bench.build();
     // The target moves meanwhile, so that nothing is known of the groups on the new tip.
-    bench.queue.apply(Seen::TargetMoved { tip: oid('c', 900), tree: oid('d', 900) });
+    bench.queue.apply(QueueInput::TargetMoved { tip: oid('c', 900), tree: oid('d', 900) });
     ["ab", "cd", "ef"].iter().for_each(|group| {
         let at = bench.queue.owed().into_iter().find_map(|o| match o {
-            Owed::Verify { train, prefix, attempt, .. } => {
+            QueueEffect::Verify { train, prefix, attempt, .. } => {
                 let names: String =
                     bench.queue.trains[&train].entries().map(EntryId::as_str).collect();
                 (names == *group).then_some((train, prefix, attempt))
             }
-            Owed::Build { .. } | Owed::Land { .. } | Owed::Eject { .. } => None,
+            QueueEffect::Build { .. } | QueueEffect::Land { .. } | QueueEffect::Eject { .. } => {
+                None
+            }
         });
         let (train, prefix, attempt) = at.unwrap();
-        bench.queue.apply(Seen::Judged { train, prefix, attempt, ruling: Ruling::Green });
+        bench.queue.apply(QueueInput::Verified { train, prefix, attempt, ruling: Ruling::Green });
     });
     bench.build();
-    let span = bench.queue.span;
+    let window = bench.queue.window;
     bench.red("abcdef");
-    assert!(bench.queue.span < span, "less is put together after that");
-    assert_eq!(bench.asked(), [(Kind::Integrate, "ab".into()), (Kind::Integrate, "abcd".into())]);
+    assert!(bench.queue.window < window, "less is put together after that");
+    assert_eq!(
+        bench.asked(),
+        [(TrainKind::Integrate, "ab".into()), (TrainKind::Integrate, "abcd".into())]
+    );
     bench.red("abcd");
     bench.green("ab");
     assert_eq!(bench.land(), "ab");
     // `cd` is known to fail on this tip; `ef` is put together anew.
     let asked = bench.asked();
-    assert_eq!(asked, [(Kind::Lane, "c".into()), (Kind::Integrate, "ef".into())]);
+    assert_eq!(asked, [(TrainKind::Lane, "c".into()), (TrainKind::Integrate, "ef".into())]);
 }
 
 #[test]
@@ -205,20 +215,23 @@ fn where_each_commit_needs_a_verdict_only_a_row_of_them_lands() {
     let mut bench = Bench::new(4, 2, true);
     bench.add(&["a", "b", "c", "d"]);
     bench.build();
-    assert_eq!(bench.asked(), [(Kind::Integrate, "a".into()), (Kind::Integrate, "ab".into())]);
+    assert_eq!(
+        bench.asked(),
+        [(TrainKind::Integrate, "a".into()), (TrainKind::Integrate, "ab".into())]
+    );
     bench.green("ab");
     assert_eq!(bench.land(), "");
     bench.green("a");
     assert_eq!(bench.land(), "ab");
     bench.red("abc");
     // The next one behind it is not waited for.
-    assert_eq!(bench.asked()[0], (Kind::Confirm, "c".into()));
+    assert_eq!(bench.asked()[0], (TrainKind::Confirm, "c".into()));
 }
 
 #[test]
 fn nobody_is_blamed_while_the_tip_itself_fails() {
     let mut bench = Bench::new(1, 1, false);
-    bench.queue.apply(Seen::TargetMoved { tip: oid('c', 900), tree: oid('d', 900) });
+    bench.queue.apply(QueueInput::TargetMoved { tip: oid('c', 900), tree: oid('d', 900) });
     bench.add(&["a"]);
     bench.build();
     bench.red("a");
@@ -226,13 +239,13 @@ fn nobody_is_blamed_while_the_tip_itself_fails() {
     bench.red("");
     assert_eq!(bench.queue.stopped(), None);
     bench.red("");
-    assert_eq!(bench.queue.stopped(), Some(Stop::TipFails));
+    assert_eq!(bench.queue.stopped(), Some(StopReason::TipFails));
     assert_eq!(bench.queue.owed(), []);
-    bench.queue.apply(Seen::TargetMoved { tip: oid('c', 901), tree: oid('d', 901) });
+    bench.queue.apply(QueueInput::TargetMoved { tip: oid('c', 901), tree: oid('d', 901) });
     bench.build();
     bench.red("a");
     bench.green("");
-    assert!(matches!(bench.standing("a"), Standing::Out(Why::Rejected { .. })));
+    assert!(matches!(bench.status("a"), EntryStatus::Ejected(EjectReason::Rejected { .. })));
 }
 
 #[test]
@@ -242,11 +255,12 @@ fn a_fault_of_the_infrastructure_is_asked_again_and_blames_nobody() {
     bench.build();
     for attempt in 1..4 {
         let asked = bench.queue.owed();
-        let again = |o: &Owed| matches!(o, Owed::Verify { attempt: n, .. } if *n == attempt);
+        let again =
+            |o: &QueueEffect| matches!(o, QueueEffect::Verify { attempt: n, .. } if *n == attempt);
         assert!(asked.len() == 1 && asked.iter().all(again), "{asked:?}");
         bench.judge("a", Ruling::Broken("no space".into()));
     }
-    assert_eq!(bench.asked(), [(Kind::Integrate, "a".into())]);
+    assert_eq!(bench.asked(), [(TrainKind::Integrate, "a".into())]);
 }
 
 #[test]
@@ -255,10 +269,10 @@ fn one_that_cannot_be_judged_keeps_nobody_else_from_landing() {
     bench.add(&["a", "b"]);
     bench.build();
     for _ in 0..2 {
-        assert_eq!(bench.asked(), [(Kind::Integrate, "ab".into())]);
+        assert_eq!(bench.asked(), [(TrainKind::Integrate, "ab".into())]);
         bench.judge("ab", Ruling::Broken("it hangs".into()));
     }
-    assert_eq!(bench.asked(), [(Kind::Integrate, "a".into())]);
+    assert_eq!(bench.asked(), [(TrainKind::Integrate, "a".into())]);
 }
 
 #[test]
@@ -266,23 +280,28 @@ fn a_conflict_with_the_tip_leaves_and_one_with_company_waits() {
     let mut bench = Bench::new(4, 1, false);
     let mut entries = vec![entry("a", &[]), entry("b", &[]), entry("c", &[]), entry("d", &["c"])];
     entries.push(entry("e", &["d"]));
-    bench.queue.apply(Seen::Added(entries));
-    let Some(Owed::Build { train, entries, .. }) = bench.queue.owed().pop() else { panic!() };
+    bench.queue.apply(QueueInput::Added(entries));
+    let Some(QueueEffect::Build { train, entries, .. }) = bench.queue.owed().pop() else {
+        panic!()
+    };
     assert_eq!(entries.len(), 4);
-    let clash = |name: &str, alone| Clash { entry: id(name), paths: vec!["x".into()], alone };
-    let steps = bench.steps(&oid('c', 0), ["a", "d"].map(id));
-    let clashes = vec![clash("b", false), clash("c", true)];
-    bench.queue.apply(Seen::Built { train, steps, clashes });
-    assert_eq!(*bench.standing("c"), Standing::Out(Why::Conflict { paths: vec!["x".into()] }));
-    assert_eq!(*bench.standing("d"), Standing::Out(Why::Blocked { by: id("c") }));
-    assert_eq!(*bench.standing("e"), Standing::Out(Why::Blocked { by: id("d") }));
-    assert_eq!(bench.queue.faults(), Vec::<String>::new());
+    let conflict = |name: &str, alone| Conflict { entry: id(name), paths: vec!["x".into()], alone };
+    let cars = bench.cars(&oid('c', 0), ["a", "d"].map(id));
+    let conflicts = vec![conflict("b", false), conflict("c", true)];
+    bench.queue.apply(QueueInput::Built { train, cars, conflicts });
+    assert_eq!(
+        *bench.status("c"),
+        EntryStatus::Ejected(EjectReason::Conflict { paths: vec!["x".into()] })
+    );
+    assert_eq!(*bench.status("d"), EntryStatus::Ejected(EjectReason::Blocked { by: id("c") }));
+    assert_eq!(*bench.status("e"), EntryStatus::Ejected(EjectReason::Blocked { by: id("d") }));
+    assert_eq!(bench.queue.invariant_violations(), Vec::<String>::new());
     assert!(!bench.queue.is_empty(), "somebody is to be told");
     for name in ["c", "d", "e"] {
         let candidate = bench.queue.item(&id(name)).unwrap().entry.candidate.clone();
-        bench.queue.apply(Seen::Left { entry: id(name), candidate });
+        bench.queue.apply(QueueInput::Ejected { entry: id(name), candidate });
     }
-    assert!(!bench.queue.owed().iter().any(|o| matches!(o, Owed::Eject { .. })));
+    assert!(!bench.queue.owed().iter().any(|o| matches!(o, QueueEffect::Eject { .. })));
 }
 
 #[test]
@@ -291,14 +310,16 @@ fn a_landing_is_a_fact_even_when_it_is_heard_of_late() {
     bench.add(&["a", "b"]);
     bench.build();
     bench.green("ab");
-    let Some(Owed::Land { commit, tree, entries, .. }) = bench.queue.owed().pop() else { panic!() };
-    bench.queue.apply(Seen::Replaced { entry: id("b"), candidate: oid('b', 900) });
-    assert!(!bench.queue.owed().iter().any(|o| matches!(o, Owed::Land { .. })));
-    bench.queue.apply(Seen::Landed { tip: commit.clone(), tree, entries });
-    assert_eq!(*bench.standing("a"), Standing::Landed);
-    assert!(!bench.standing("b").ended(), "its new commit has not landed");
+    let Some(QueueEffect::Land { commit, tree, entries, .. }) = bench.queue.owed().pop() else {
+        panic!()
+    };
+    bench.queue.apply(QueueInput::Replaced { entry: id("b"), candidate: oid('b', 900) });
+    assert!(!bench.queue.owed().iter().any(|o| matches!(o, QueueEffect::Land { .. })));
+    bench.queue.apply(QueueInput::Landed { tip: commit.clone(), tree, entries });
+    assert_eq!(*bench.status("a"), EntryStatus::Landed);
+    assert!(!bench.status("b").ended(), "its new commit has not landed");
     assert_eq!(*bench.queue.tip(), commit);
-    assert_eq!(bench.queue.faults(), Vec::<String>::new());
+    assert_eq!(bench.queue.invariant_violations(), Vec::<String>::new());
 }
 
 #[test]
@@ -320,16 +341,16 @@ fn the_oldest_is_in_the_next_group_and_dependencies_come_first() {
         held,
         old,
     ];
-    bench.queue.apply(Seen::Added(all));
+    bench.queue.apply(QueueInput::Added(all));
     bench.build();
-    assert_eq!(bench.asked(), [(Kind::Integrate, "oln".into())]);
+    assert_eq!(bench.asked(), [(TrainKind::Integrate, "oln".into())]);
     bench.green("oln");
     assert_eq!(bench.land(), "oln");
-    assert_eq!(bench.asked(), [(Kind::Integrate, "m".into())]);
-    bench.queue.apply(Seen::Released(id("h")));
+    assert_eq!(bench.asked(), [(TrainKind::Integrate, "m".into())]);
+    bench.queue.apply(QueueInput::Released(id("h")));
     bench.green("m");
     assert_eq!(bench.land(), "m");
-    assert_eq!(bench.asked(), [(Kind::Integrate, "hx".into())]);
+    assert_eq!(bench.asked(), [(TrainKind::Integrate, "hx".into())]);
 }
 
 #[test]
@@ -341,7 +362,11 @@ fn waiting_long_is_worth_priority() {
         since: Timestamp(hours * hour),
         ..entry(name, &[])
     };
-    bench.queue.apply(Seen::Added(vec![aged("a", 0, 10), aged("b", 6, 15), aged("c", 3, 14)]));
+    bench.queue.apply(QueueInput::Added(vec![
+        aged("a", 0, 10),
+        aged("b", 6, 15),
+        aged("c", 3, 14),
+    ]));
     let order: String = bench.queue.waiting().map(|i| i.entry.id.as_str()).collect();
     // `a` is under way as the oldest; `b` has waited an hour less than `c` and is worth three more.
     assert_eq!(order, "bc");
@@ -351,11 +376,14 @@ fn waiting_long_is_worth_priority() {
 fn a_circle_leaves_at_once() {
     let mut bench = Bench::new(4, 1, false);
     let all = vec![entry("a", &["c"]), entry("b", &["a"]), entry("c", &["b"]), entry("d", &[])];
-    bench.queue.apply(Seen::Added(all));
+    bench.queue.apply(QueueInput::Added(all));
     for name in ["a", "b", "c"] {
-        assert!(matches!(bench.standing(name), Standing::Out(Why::Blocked { .. })), "{name}");
+        assert!(
+            matches!(bench.status(name), EntryStatus::Ejected(EjectReason::Blocked { .. })),
+            "{name}"
+        );
     }
-    assert_eq!(*bench.standing("d"), Standing::Integrating(TrainId(1)));
+    assert_eq!(*bench.status("d"), EntryStatus::Integrating(TrainId(1)));
 }
 
 #[test]
@@ -364,15 +392,20 @@ fn an_answer_that_was_not_asked_for_changes_nothing() {
     bench.add(&["a", "b"]);
     let before = bench.queue.clone();
     let train = TrainId(1);
-    let foreign = bench.steps(&oid('c', 0), ["b", "a"].map(id));
-    bench.queue.apply(Seen::Built { train, steps: foreign, clashes: Vec::new() });
+    let foreign = bench.cars(&oid('c', 0), ["b", "a"].map(id));
+    bench.queue.apply(QueueInput::Built { train, cars: foreign, conflicts: Vec::new() });
     let ruling = Ruling::Green;
-    bench.queue.apply(Seen::Judged { train, prefix: 2, attempt: 1, ruling: ruling.clone() });
-    bench.queue.apply(Seen::Judged { train: TrainId(7), prefix: 2, attempt: 1, ruling });
-    bench.queue.apply(Seen::TargetMoved { tip: oid('c', 0), tree: oid('d', 0) });
+    bench.queue.apply(QueueInput::Verified {
+        train,
+        prefix: 2,
+        attempt: 1,
+        ruling: ruling.clone(),
+    });
+    bench.queue.apply(QueueInput::Verified { train: TrainId(7), prefix: 2, attempt: 1, ruling });
+    bench.queue.apply(QueueInput::TargetMoved { tip: oid('c', 0), tree: oid('d', 0) });
     assert_eq!(bench.queue, before);
     bench.build();
     let before = bench.queue.clone();
-    bench.queue.apply(Seen::Judged { train, prefix: 2, attempt: 2, ruling: Ruling::Green });
+    bench.queue.apply(QueueInput::Verified { train, prefix: 2, attempt: 2, ruling: Ruling::Green });
     assert_eq!(bench.queue, before);
 }

@@ -8,12 +8,12 @@
 use std::collections::BTreeMap;
 
 use super::entry::EntryId;
-use super::words::{Kind, Step};
+use super::types::{Car, TrainKind};
 use crate::domain::id::Oid;
 
 /// What failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Red {
+pub struct FailedPrefix {
     /// How often.
     pub times: u32,
     /// What was found last.
@@ -24,7 +24,7 @@ pub struct Red {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Train {
     /// What it is for.
-    pub kind: Kind,
+    pub kind: TrainKind,
     /// The commit on which it was put.
     pub(super) onto: Oid,
     /// Its tree.
@@ -32,20 +32,20 @@ pub struct Train {
     /// Entries and candidates as they are to be merged.
     pub(super) plan: Vec<(EntryId, Oid)>,
     /// Where its groups end: a prefix that is asked about ends at one of these. They count entries of the plan until the
-    /// train is built, and steps from then on.
+    /// train is built, and cars from then on.
     pub(super) bounds: Vec<usize>,
     /// Its commits; nothing before it is built.
-    pub(super) steps: Option<Vec<Step>>,
-    /// The candidates of the steps.
+    pub(super) cars: Option<Vec<Car>>,
+    /// The candidates of the cars.
     pub(super) candidates: Vec<Oid>,
-    /// How many steps are on the target.
+    /// How many cars are on the target.
     pub(super) landed: usize,
-    /// How many steps its entries have been released from: passed in a lane, or landed.
+    /// How many cars its entries have been released from: passed in a lane, or landed.
     pub(super) released: usize,
     /// The longest prefix that may be built on.
     pub(super) good: usize,
     /// Prefixes that failed.
-    pub(super) red: BTreeMap<usize, Red>,
+    pub(super) red: BTreeMap<usize, FailedPrefix>,
     /// Verifications under way: prefix and attempt.
     pub(super) running: BTreeMap<usize, u32>,
     /// How often each prefix was asked about.
@@ -55,7 +55,7 @@ pub struct Train {
 impl Train {
     /// A train that is still to be built.
     pub(super) fn new(
-        kind: Kind,
+        kind: TrainKind,
         onto: (Oid, Oid),
         plan: Vec<(EntryId, Oid)>,
         bounds: Vec<usize>,
@@ -66,7 +66,7 @@ impl Train {
             onto_tree: onto.1,
             plan,
             bounds,
-            steps: None,
+            cars: None,
             candidates: Vec::new(),
             landed: 0,
             released: 0,
@@ -79,31 +79,31 @@ impl Train {
 
     /// What is in it: as it was built, or else as it is to be.
     pub fn entries(&self) -> impl Iterator<Item = &EntryId> {
-        let steps = self.steps.as_deref().unwrap_or_default();
-        let plan = if self.steps.is_some() { &[] } else { self.plan.as_slice() };
-        steps.iter().map(|s| &s.entry).chain(plan.iter().map(|(id, _)| id))
+        let cars = self.cars.as_deref().unwrap_or_default();
+        let plan = if self.cars.is_some() { &[] } else { self.plan.as_slice() };
+        cars.iter().map(|s| &s.entry).chain(plan.iter().map(|(id, _)| id))
     }
 
     /// Its commits, in order; none before it is built.
-    pub fn steps(&self) -> &[Step] {
-        self.steps.as_deref().unwrap_or_default()
+    pub fn cars(&self) -> &[Car] {
+        self.cars.as_deref().unwrap_or_default()
     }
 
     /// Whether it has been built.
     pub fn built(&self) -> bool {
-        self.steps.is_some()
+        self.cars.is_some()
     }
 
-    /// How many steps it has.
+    /// How many cars it has.
     pub(super) fn len(&self) -> usize {
-        self.steps().len()
+        self.cars().len()
     }
 
     /// The last commit of a prefix, and its tree.
     pub(super) fn at(&self, prefix: usize) -> Option<(&Oid, &Oid)> {
         match prefix.checked_sub(1) {
             None => Some((&self.onto, &self.onto_tree)),
-            Some(last) => self.steps().get(last).map(|s| (&s.commit, &s.tree)),
+            Some(last) => self.cars().get(last).map(|s| (&s.commit, &s.tree)),
         }
     }
 
@@ -113,13 +113,13 @@ impl Train {
     }
 
     /// Takes what was built. `None` if that is not a part of what was asked for, in order.
-    pub(super) fn build(&mut self, steps: Vec<Step>) -> Option<()> {
-        let mut candidates = Vec::with_capacity(steps.len());
+    pub(super) fn build(&mut self, cars: Vec<Car>) -> Option<()> {
+        let mut candidates = Vec::with_capacity(cars.len());
         let mut bounds = Vec::new();
         let mut groups = self.bounds.iter().peekable();
-        let mut built = steps.iter().peekable();
+        let mut built = cars.iter().peekable();
         for (n, (id, candidate)) in self.plan.iter().enumerate() {
-            if built.next_if(|step| step.entry == *id).is_some() {
+            if built.next_if(|car| car.entry == *id).is_some() {
                 candidates.push(candidate.clone());
             }
             let ends = groups.next_if(|end| **end == n + 1).is_some();
@@ -130,17 +130,17 @@ impl Train {
         if built.next().is_some() {
             return None;
         }
-        (self.candidates, self.bounds, self.steps) = (candidates, bounds, Some(steps));
+        (self.candidates, self.bounds, self.cars) = (candidates, bounds, Some(cars));
         Some(())
     }
 
-    /// Ends a built train after so many steps.
+    /// Ends a built train after so many cars.
     pub(super) fn shorten(&mut self, end: usize) {
         self.candidates.truncate(end);
         self.bounds.retain(|bound| *bound < end);
         self.bounds.extend((end > 0).then_some(end));
-        if let Some(steps) = &mut self.steps {
-            steps.truncate(end);
+        if let Some(cars) = &mut self.cars {
+            cars.truncate(end);
         }
     }
 
@@ -154,7 +154,7 @@ impl Train {
         self.bounds.iter().copied().find(|end| *end > self.good)
     }
 
-    /// The group that makes it fail, as a range of steps, once there is only one that can be.
+    /// The group that makes it fail, as a range of cars, once there is only one that can be.
     pub(super) fn culprit(&self) -> Option<std::ops::Range<usize>> {
         let bad = self.bad()?;
         (self.next_bound() == Some(bad)).then_some(self.good..bad)
@@ -166,10 +166,11 @@ impl Train {
     }
 
     /// Looks which prefixes pass. Where every commit needs a verdict, those before one must have theirs.
-    pub(super) fn look(&mut self, known: &dyn Fn(&Oid) -> bool, each: bool) {
+    pub(super) fn look(&mut self, known: &dyn Fn(&Oid) -> bool, verify_each: bool) {
         let passes = |end: &usize| self.at(*end).is_some_and(|(_, tree)| known(tree));
         let ends = self.bounds.iter().copied().filter(|end| *end > self.good);
-        let good = if each { ends.take_while(passes).last() } else { ends.filter(passes).last() };
+        let good =
+            if verify_each { ends.take_while(passes).last() } else { ends.filter(passes).last() };
         self.good = good.unwrap_or(self.good);
         self.forget_idle();
         // Somebody else may have found out meanwhile.
@@ -181,7 +182,7 @@ impl Train {
     /// A prefix fails.
     pub(super) fn failed(&mut self, prefix: usize, finding: String) {
         let times = self.red.get(&prefix).map_or(0, |red| red.times) + 1;
-        self.red.insert(prefix, Red { times, finding });
+        self.red.insert(prefix, FailedPrefix { times, finding });
         self.forget_idle();
     }
 
@@ -192,12 +193,12 @@ impl Train {
     }
 
     /// The prefix to ask about next, beside those that are under way.
-    pub(super) fn next(&self, known: &dyn Fn(&Oid) -> bool, each: bool) -> Option<usize> {
+    pub(super) fn next(&self, known: &dyn Fn(&Oid) -> bool, verify_each: bool) -> Option<usize> {
         if !self.built() || self.settled() {
             return None;
         }
         let open = |end: &usize| *end > self.good && self.bad().is_none_or(|bad| *end < bad);
-        if each {
+        if verify_each {
             let news = |end: &usize| {
                 let passes = self.at(*end).is_some_and(|(_, tree)| known(tree));
                 open(end) && !passes && !self.running.contains_key(end)

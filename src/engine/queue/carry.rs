@@ -9,7 +9,9 @@ use super::judge::{self, Case, Judged};
 use super::{FAULTS, Flight, News, Question, Told, Worker};
 use crate::ambient;
 use crate::domain::id::Oid;
-use crate::domain::queue::{Clash, EntryId, Kind, Ruling, Seen, Standing, TrainId, Why};
+use crate::domain::queue::{
+    Conflict, EjectReason, EntryId, EntryStatus, QueueInput, Ruling, TrainId, TrainKind,
+};
 use crate::domain::verdict::{Judgement, Verdict};
 use crate::engine::effects::calmly;
 use crate::landing::branch::Built;
@@ -34,8 +36,8 @@ impl Worker<'_> {
             // One of them cannot be merged at all: each by itself tells which.
             Err(_) => self.build_one_by_one(onto, entries)?,
         };
-        let Built { steps, clashes } = built;
-        self.queue.apply(Seen::Built { train, steps, clashes });
+        let Built { cars, conflicts } = built;
+        self.queue.apply(QueueInput::Built { train, cars, conflicts });
         Ok(true)
     }
 
@@ -45,7 +47,7 @@ impl Worker<'_> {
         for one in entries {
             match self.builder().build(onto, std::slice::from_ref(one), &self.known) {
                 Ok(_) => good.push(one.clone()),
-                Err(error) => clashes.push(Clash {
+                Err(error) => clashes.push(Conflict {
                     entry: one.0.clone(),
                     paths: vec![format!("{error:#}")],
                     alone: true,
@@ -53,7 +55,7 @@ impl Worker<'_> {
             }
         }
         let mut built = self.builder().build(onto, &good, &self.known)?;
-        built.clashes.extend(clashes);
+        built.conflicts.extend(clashes);
         Ok(built)
     }
 
@@ -61,7 +63,7 @@ impl Worker<'_> {
     fn in_prefix(&self, train: TrainId, prefix: usize) -> Vec<EntryId> {
         let found = self.queue.trains().find(|(id, _)| *id == train);
         let landed = |entry: &EntryId| {
-            self.queue.item(entry).is_some_and(|item| item.standing == Standing::Landed)
+            self.queue.item(entry).is_some_and(|item| item.status == EntryStatus::Landed)
         };
         let entries = found.map(|(_, train)| train.entries().take(prefix)).into_iter().flatten();
         entries.filter(|entry| !landed(entry)).cloned().collect()
@@ -70,7 +72,7 @@ impl Worker<'_> {
     pub(super) fn verify(
         &mut self,
         question: Question,
-        kind: Kind,
+        kind: TrainKind,
         commit: Oid,
         tree: Oid,
     ) -> Result<bool> {
@@ -79,7 +81,7 @@ impl Worker<'_> {
             return Ok(false);
         }
         let case = Case { commit, tree, tip: self.queue.tip().clone() };
-        let again = kind == Kind::Confirm;
+        let again = kind == TrainKind::Confirm;
         let Some(worktree) = self.free_worktree() else { return Ok(false) };
         let steps = judge::steps(&self.desk, &self.rules, &case, &worktree, &self.vouched, again)?;
         if let Some(verdict) = verify::foregone(&steps) {
@@ -161,7 +163,7 @@ impl Worker<'_> {
             self.ruled(flight.question, &verdict);
             if verdict.judgement == Judgement::Accepted {
                 // Also if nobody asks any more: another train may come to the same tree.
-                self.queue.apply(Seen::Known(tree.clone()));
+                self.queue.apply(QueueInput::TreePassed(tree.clone()));
             }
         }
         Ok(())
@@ -176,16 +178,21 @@ impl Worker<'_> {
             }
             Judgement::Inconclusive(fault) => Ruling::Broken(fault.clone()),
         };
-        self.queue.apply(Seen::Judged { train, prefix, attempt, ruling });
+        self.queue.apply(QueueInput::Verified { train, prefix, attempt, ruling });
     }
 
-    pub(super) fn eject(&mut self, entry: &EntryId, candidate: &Oid, why: &Why) -> Result<bool> {
+    pub(super) fn eject(
+        &mut self,
+        entry: &EntryId,
+        candidate: &Oid,
+        why: &EjectReason,
+    ) -> Result<bool> {
         let why = match why {
-            Why::Rejected { finding } => book::Left::Rejected { finding: finding.clone() },
-            Why::Conflict { paths } => {
+            EjectReason::Rejected { finding } => book::Left::Rejected { finding: finding.clone() },
+            EjectReason::Conflict { paths } => {
                 book::Left::Conflict { sides: self.sides(candidate, paths)? }
             }
-            Why::Blocked { by } => book::Left::Blocked { by: by.to_string() },
+            EjectReason::Blocked { by } => book::Left::Blocked { by: by.to_string() },
         };
         let candidate = book::Candidate { entry: entry.to_string(), commit: candidate.clone() };
         self.write(&[BookEvent::Left { candidate, why }])?;

@@ -26,7 +26,9 @@ use self::judge::{Case, Judged};
 use super::signals;
 use crate::ambient;
 use crate::domain::id::Oid;
-use crate::domain::queue::{EntryId, Kind, Owed, Queue, Settings, Stop, TrainId};
+use crate::domain::queue::{
+    EntryId, Queue, QueueEffect, QueueSettings, StopReason, TrainId, TrainKind,
+};
 use crate::landing::branch::{Builder, Known};
 use crate::store::book::BookEvent;
 
@@ -54,7 +56,7 @@ pub(crate) enum Told<'a> {
     /// Something was written into the book, by whomever.
     Book(&'a BookEvent),
     /// A verification begins: what for, and of which branches.
-    Verifies(Kind, &'a [EntryId]),
+    Verifies(TrainKind, &'a [EntryId]),
     /// Anything else worth knowing.
     Note(String),
 }
@@ -86,7 +88,7 @@ type Question = (TrainId, usize, u32);
 #[derive(Debug, Clone)]
 struct Flight {
     question: Question,
-    kind: Kind,
+    kind: TrainKind,
     case: Case,
     entries: Vec<EntryId>,
     worktree: String,
@@ -202,14 +204,18 @@ impl<'a> Worker<'a> {
     fn carry_on(&mut self) -> Result<bool> {
         for owed in self.queue.owed() {
             let done = match owed {
-                Owed::Build { train, onto, entries } => self.build(train, &onto, &entries)?,
-                Owed::Verify { train, prefix, attempt, kind, commit, tree } => {
+                QueueEffect::Build { train, onto, entries } => {
+                    self.build(train, &onto, &entries)?
+                }
+                QueueEffect::Verify { train, prefix, attempt, kind, commit, tree } => {
                     self.verify((train, prefix, attempt), kind, commit, tree)?
                 }
-                Owed::Land { onto, commit, tree, entries, train } => {
+                QueueEffect::Land { onto, commit, tree, entries, train } => {
                     self.land(train, &onto, &commit, &tree, &entries)?
                 }
-                Owed::Eject { entry, candidate, why } => self.eject(&entry, &candidate, &why)?,
+                QueueEffect::Eject { entry, candidate, reason } => {
+                    self.eject(&entry, &candidate, &reason)?
+                }
             };
             if done {
                 return Ok(true);
@@ -230,13 +236,13 @@ impl<'a> Worker<'a> {
         }
         let short = self.desk.short();
         match self.queue.stopped() {
-            Some(Stop::Paused) => {
+            Some(StopReason::Paused) => {
                 let what = format!(
                     "the queue of `{short}` is paused: `git harness queue resume` lets it go on"
                 );
                 return Some(Ended::Waits(what));
             }
-            Some(Stop::TipFails) => {
+            Some(StopReason::TipFails) => {
                 let what = format!(
                     "the tip of `{short}` fails its own checks, so nothing can be said of what is put on it: mend that first"
                 );
@@ -282,8 +288,8 @@ impl<'a> Worker<'a> {
     }
 }
 
-fn settings(rules: &Rules) -> Settings {
+fn settings(rules: &Rules) -> QueueSettings {
     let queue = &rules.job.queue;
-    let (batch, places, each) = (queue.batch, queue.ahead, queue.each);
-    Settings { batch, places, each, ..Settings::default() }
+    let (batch, concurrency, verify_each) = (queue.batch, queue.ahead, queue.each);
+    QueueSettings { batch, concurrency, verify_each, ..QueueSettings::default() }
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::{HELD, Told, Worker};
 use crate::ambient;
 use crate::domain::id::{Oid, Timestamp};
-use crate::domain::queue::{Entry, EntryId, Seen, Standing};
+use crate::domain::queue::{Entry, EntryId, EntryStatus, QueueInput};
 use crate::landing::{self, branch::brought};
 use crate::repo;
 use crate::store::book::{BookEvent, Candidate, Left, Sides, Written};
@@ -61,12 +61,12 @@ impl Worker<'_> {
             }
             // Those that were added one after the other can share a train.
             if !added.is_empty() {
-                self.queue.absorb(Seen::Added(std::mem::take(&mut added)));
+                self.queue.absorb(QueueInput::Added(std::mem::take(&mut added)));
             }
             self.fold(event)?;
         }
         if !added.is_empty() {
-            self.queue.absorb(Seen::Added(added));
+            self.queue.absorb(QueueInput::Added(added));
         }
         // Only now: trains are made of all that is known.
         self.queue.settle();
@@ -81,7 +81,7 @@ impl Worker<'_> {
         self.added_on.insert(id.clone(), tip);
         let after = after.iter().map(|name| EntryId::parse(name)).collect::<Result<_, _>>()?;
         // Added again while it waits, it keeps its age, and what was said of it.
-        let live = self.queue.item(&id).filter(|item| !item.standing.ended());
+        let live = self.queue.item(&id).filter(|item| !item.status.ended());
         let since = live.map_or(since, |item| item.entry.since);
         let same = live.filter(|item| item.entry.candidate == candidate.commit);
         let held = same.map_or(self.rules.job.queue.review, |item| item.entry.held);
@@ -93,11 +93,11 @@ impl Worker<'_> {
             BookEvent::Added { .. } => return Ok(()),
             BookEvent::Replaced(c) => {
                 let entry = EntryId::parse(&c.entry)?;
-                let replaced = Seen::Replaced { entry: entry.clone(), candidate: c.commit };
+                let replaced = QueueInput::Replaced { entry: entry.clone(), candidate: c.commit };
                 if self.rules.job.queue.review {
                     // What was approved was another commit.
                     self.queue.absorb(replaced);
-                    Seen::Held(entry)
+                    QueueInput::Held(entry)
                 } else {
                     replaced
                 }
@@ -108,11 +108,11 @@ impl Worker<'_> {
                 if item.is_none_or(|item| item.entry.candidate != candidate.commit) {
                     return Ok(());
                 }
-                Seen::Released(entry)
+                QueueInput::Released(entry)
             }
-            BookEvent::Removed { entry, .. } => Seen::Removed(EntryId::parse(&entry)?),
-            BookEvent::Paused { .. } => Seen::Paused,
-            BookEvent::Resumed { .. } => Seen::Resumed,
+            BookEvent::Removed { entry, .. } => QueueInput::Removed(EntryId::parse(&entry)?),
+            BookEvent::Paused { .. } => QueueInput::Paused,
+            BookEvent::Resumed { .. } => QueueInput::Resumed,
             BookEvent::Judged { results, .. } => {
                 self.vouched.extend(results.into_iter().map(|r| r.id));
                 return Ok(());
@@ -125,19 +125,19 @@ impl Worker<'_> {
                     self.known.has_landed(commit.clone());
                     landed.push((EntryId::parse(&entry)?, commit));
                 }
-                Seen::Landed { tip: new, tree, entries: landed }
+                QueueInput::Landed { tip: new, tree, entries: landed }
             }
             BookEvent::Left { candidate, why } => {
                 let entry = EntryId::parse(&candidate.entry)?;
-                let live = self.queue.item(&entry).is_some_and(|item| !item.standing.ended());
-                // Owed by this process, it is over there already.
+                let live = self.queue.item(&entry).is_some_and(|item| !item.status.ended());
+                // QueueEffect by this process, it is over there already.
                 match (live, why) {
-                    (false, _) => Seen::Left { entry, candidate: candidate.commit },
-                    (true, Left::Rejected { .. }) => Seen::Rejected(entry),
+                    (false, _) => QueueInput::Ejected { entry, candidate: candidate.commit },
+                    (true, Left::Rejected { .. }) => QueueInput::Rejected(entry),
                     (
                         true,
                         Left::Conflict { .. } | Left::SentBack { .. } | Left::Blocked { .. },
-                    ) => Seen::Removed(entry),
+                    ) => QueueInput::Removed(entry),
                 }
             }
         };
@@ -174,7 +174,7 @@ impl Worker<'_> {
     }
 
     fn live(&self) -> Vec<(EntryId, Oid)> {
-        let live = self.queue.items().filter(|item| !item.standing.ended());
+        let live = self.queue.items().filter(|item| !item.status.ended());
         live.map(|item| (item.entry.id.clone(), item.entry.candidate.clone())).collect()
     }
 
@@ -211,7 +211,7 @@ impl Worker<'_> {
         self.take_rules(&tip)?;
         let landed = self.walk(&tip)?;
         let tree = self.desk.store.repo().tree_of(&tip)?;
-        self.queue.apply(Seen::TargetMoved { tip: tip.clone(), tree });
+        self.queue.apply(QueueInput::TargetMoved { tip: tip.clone(), tree });
         // Merged by a person, or by a process that was killed before it could say so.
         let contained = |(entry, commit): (EntryId, Oid)| -> Result<Option<Candidate>> {
             let here = landed.contains(&(entry.clone(), commit.clone()))
@@ -261,7 +261,7 @@ impl Worker<'_> {
         let waiting: Vec<(EntryId, Oid)> = self
             .queue
             .waiting()
-            .filter(|item| item.standing == Standing::Waiting)
+            .filter(|item| item.status == EntryStatus::Waiting)
             .map(|item| (item.entry.id.clone(), item.entry.candidate.clone()))
             .collect();
         let builder = self.builder();
@@ -285,7 +285,7 @@ impl Worker<'_> {
             .collect();
         for (entry, candidate, paths) in found {
             let tip = tip.clone();
-            self.queue.apply(Seen::Conflicts { entry, candidate, tip, paths });
+            self.queue.apply(QueueInput::ConflictFound { entry, candidate, tip, paths });
         }
         Ok(())
     }

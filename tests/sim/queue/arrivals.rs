@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use git_harness::domain::id::Timestamp;
-use git_harness::domain::queue::{Entry, EntryId, Seen, Settings, Standing, Why};
+use git_harness::domain::queue::{
+    EjectReason, Entry, EntryId, EntryStatus, QueueInput, QueueSettings,
+};
 
 use super::figures::Site;
 use super::world::{Change, World};
@@ -20,23 +22,23 @@ fn entry(site: &mut Site, bad: u64, priority: i64) -> Entry {
 }
 
 /// How long the least urgent entry, and how long the slowest of all, had to wait.
-fn waits(settings: Settings, per_unit: usize, bad: u64, seed: u64) -> (usize, usize) {
+fn waits(settings: QueueSettings, per_unit: usize, bad: u64, seed: u64) -> (usize, usize) {
     let mut site = Site::new(settings, World::new(seed, 0));
     let least = entry(&mut site, 0, -1_000);
     let humble = least.id.clone();
     let mut since: BTreeMap<EntryId, usize> = BTreeMap::from([(humble.clone(), 0)]);
     let mut over: BTreeMap<EntryId, usize> = BTreeMap::new();
-    site.queue.apply(Seen::Added(vec![least]));
+    site.queue.apply(QueueInput::Added(vec![least]));
     let mut fed = None;
     loop {
         if site.now < WHILE && fed != Some(site.now) {
             fed = Some(site.now);
             let new: Vec<_> = (0..per_unit).map(|_| entry(&mut site, bad, 5)).collect();
             since.extend(new.iter().map(|e| (e.id.clone(), site.now)));
-            site.queue.apply(Seen::Added(new));
+            site.queue.apply(QueueInput::Added(new));
         }
         let more = site.pass();
-        for item in site.queue.items().filter(|i| i.standing.ended()) {
+        for item in site.queue.items().filter(|i| i.status.ended()) {
             over.entry(item.entry.id.clone()).or_insert(site.now);
         }
         if !more {
@@ -45,8 +47,8 @@ fn waits(settings: Settings, per_unit: usize, bad: u64, seed: u64) -> (usize, us
     }
     assert!(site.queue.is_empty());
     for item in site.queue.items() {
-        let rejected = matches!(item.standing, Standing::Out(Why::Rejected { .. }));
-        assert!(rejected || item.standing == Standing::Landed, "{item:?}");
+        let rejected = matches!(item.status, EntryStatus::Ejected(EjectReason::Rejected { .. }));
+        assert!(rejected || item.status == EntryStatus::Landed, "{item:?}");
     }
     let wait = |id: &EntryId| over[id] - since[id];
     (wait(&humble), since.keys().map(wait).max().unwrap())
@@ -55,16 +57,18 @@ fn waits(settings: Settings, per_unit: usize, bad: u64, seed: u64) -> (usize, us
 #[test]
 fn nobody_starves_while_more_urgent_entries_keep_coming() {
     for seed in 0..5 {
-        for (places, per_unit, bad) in
+        for (concurrency, per_unit, bad) in
             [(1, 2, 50_000), (1, 12, 50_000), (8, 20, 50_000), (8, 60, 0)]
         {
             // Waiting is worth next to nothing here, so that it is the place for the oldest that helps.
-            let settings = Settings { batch: 8, places, ageing: 1, ..Settings::default() };
+            let settings =
+                QueueSettings { batch: 8, concurrency, ageing: 1, ..QueueSettings::default() };
             let (humble, _) = waits(settings, per_unit, bad, seed);
-            assert!(humble <= 8, "{places} places, {per_unit} a time: {humble}");
+            assert!(humble <= 8, "{concurrency} at a time, {per_unit} a time: {humble}");
         }
         // Where more is done than comes, everybody is served soon.
-        let settings = Settings { batch: 8, places: 8, ageing: 1, ..Settings::default() };
+        let settings =
+            QueueSettings { batch: 8, concurrency: 8, ageing: 1, ..QueueSettings::default() };
         let (_, slowest) = waits(settings, 8, 50_000, seed);
         assert!(slowest <= 25, "{slowest}");
     }

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use git_harness::domain::id::{Oid, Timestamp};
 use git_harness::domain::queue::{
-    Entry, EntryId, LARGEST, Owed, Queue, Ruling, Seen, Settings, Standing, Stop, Why,
+    EjectReason, Entry, EntryId, EntryStatus, LARGEST_GROUP, Queue, QueueEffect, QueueInput,
+    QueueSettings, Ruling, StopReason,
 };
 
 use super::world::{Change, World};
 
 /// So many worlds. Thousands have been tried.
 const SEEDS: u64 = 160;
-/// More steps than are needed once nobody interferes.
+/// More cars than are needed once nobody interferes.
 const CALM: usize = 4_000;
 
 /// A landing that has happened: the tip and tree after it, and what landed.
@@ -20,14 +21,14 @@ type Landing = (Oid, Oid, Vec<(EntryId, Oid)>);
 
 pub(super) struct Chaos {
     pub world: World,
-    settings: Settings,
+    settings: QueueSettings,
     pub queue: Queue,
     /// Everything that the queue was told, as its journal has it.
-    journal: Vec<Seen>,
+    journal: Vec<QueueInput>,
     /// Answers under way, in no order.
-    mail: Vec<Seen>,
+    mail: Vec<QueueInput>,
     /// What is heard of the target, in order.
-    news: VecDeque<Seen>,
+    news: VecDeque<QueueInput>,
     /// Landings that the queue has not been told of; they are in the journal of the target.
     landings: Vec<Landing>,
     names: Vec<EntryId>,
@@ -41,10 +42,10 @@ impl Chaos {
     pub(super) fn new(seed: u64) -> Self {
         let mut world = World::new(seed, 0);
         world.flakes = [0, 0, 0, 10_000, 100_000][world.dice.below(5)];
-        let settings = Settings {
-            batch: 1 + world.dice.below(LARGEST),
-            places: [1, 1, 2, 3, 8][world.dice.below(5)],
-            each: world.dice.chance(200_000),
+        let settings = QueueSettings {
+            batch: 1 + world.dice.below(LARGEST_GROUP),
+            concurrency: [1, 1, 2, 3, 8][world.dice.below(5)],
+            verify_each: world.dice.chance(200_000),
             ageing: 1 + u64::try_from(world.dice.below(50)).unwrap(),
         };
         let (tip, tree) = world.tip();
@@ -63,19 +64,22 @@ impl Chaos {
         }
     }
 
-    fn tell(&mut self, seen: Seen) {
-        let before: BTreeMap<EntryId, Standing> =
-            self.queue.items().map(|i| (i.entry.id.clone(), i.standing.clone())).collect();
+    fn tell(&mut self, seen: QueueInput) {
+        let before: BTreeMap<EntryId, EntryStatus> =
+            self.queue.items().map(|i| (i.entry.id.clone(), i.status.clone())).collect();
         self.queue.apply(seen.clone());
-        assert_eq!(self.queue.faults(), Vec::<String>::new(), "after {seen:?}");
+        assert_eq!(self.queue.invariant_violations(), Vec::<String>::new(), "after {seen:?}");
         for item in self.queue.items() {
             let id = &item.entry.id;
-            if before.get(id) != Some(&item.standing) {
+            if before.get(id) != Some(&item.status) {
                 self.check_change(id);
             }
         }
-        for (id, standing) in before.iter().filter(|(id, _)| self.queue.item(id).is_none()) {
-            assert!(matches!(&seen, Seen::Removed(one) if one == id), "{id} is lost: {standing:?}");
+        for (id, status) in before.iter().filter(|(id, _)| self.queue.item(id).is_none()) {
+            assert!(
+                matches!(&seen, QueueInput::Removed(one) if one == id),
+                "{id} is lost: {status:?}"
+            );
         }
         self.journal.push(seen);
     }
@@ -85,17 +89,17 @@ impl Chaos {
         let item = self.queue.item(id).unwrap();
         let number = self.world.number(&item.entry.candidate);
         let welcome = self.world.welcome(self.queue.tip(), number);
-        match &item.standing {
-            Standing::Out(Why::Rejected { .. }) => {
+        match &item.status {
+            EntryStatus::Ejected(EjectReason::Rejected { .. }) => {
                 assert!(self.world.flakes > 0 || !welcome, "{id} is rejected and was good");
             }
-            Standing::Out(Why::Conflict { paths }) => {
+            EntryStatus::Ejected(EjectReason::Conflict { paths }) => {
                 assert!(!welcome && *paths == [format!("src/{number}.rs")], "{id} merges");
             }
-            Standing::Out(Why::Blocked { by }) => {
+            EntryStatus::Ejected(EjectReason::Blocked { by }) => {
                 assert!(item.entry.after.contains(by), "{id} does not come after {by}");
             }
-            Standing::Landed => {
+            EntryStatus::Landed => {
                 assert!(self.world.landed.contains(&number), "{id} has not landed");
             }
             _ => {}
@@ -118,10 +122,10 @@ impl Chaos {
             let dice = &mut self.world.dice;
             (0..count).filter(|_| dice.chance(chance)).collect::<Vec<_>>()
         };
-        let (breaks, clashes) = (some(20_000), some(30_000));
+        let (breaks, conflicts) = (some(20_000), some(30_000));
         let bad = self.world.dice.chance(150_000);
         // The numbers of changes run ahead of those of names: what they mean is some older change.
-        self.world.change(Change { bad, breaks, clashes }).1
+        self.world.change(Change { bad, breaks, conflicts }).1
     }
 
     fn entry(&mut self) -> Entry {
@@ -144,13 +148,13 @@ impl Chaos {
     fn people(&mut self) {
         let Some(id) = self.some_name() else { return };
         match self.world.dice.below(12) {
-            0 => self.tell(Seen::Removed(id)),
+            0 => self.tell(QueueInput::Removed(id)),
             1 | 2 => {
                 let candidate = self.some_change();
-                self.tell(Seen::Replaced { entry: id, candidate });
+                self.tell(QueueInput::Replaced { entry: id, candidate });
             }
-            3 => self.tell(Seen::Held(id)),
-            4 | 5 => self.tell(Seen::Released(id)),
+            3 => self.tell(QueueInput::Held(id)),
+            4 | 5 => self.tell(QueueInput::Released(id)),
             6 => {
                 // What has left or is there already is added once more, perhaps as another commit.
                 let mut entry = self.entry();
@@ -159,24 +163,24 @@ impl Chaos {
                 if let (Some(old), true) = (old, self.world.dice.chance(500_000)) {
                     entry.candidate = old;
                 }
-                self.tell(Seen::Added(vec![entry]));
+                self.tell(QueueInput::Added(vec![entry]));
             }
-            7 => self.tell(Seen::Paused),
-            8 => self.tell(Seen::Resumed),
+            7 => self.tell(QueueInput::Paused),
+            8 => self.tell(QueueInput::Resumed),
             9 => {
                 let trees: Vec<_> = self
                     .queue
                     .owed()
                     .into_iter()
                     .filter_map(|o| match o {
-                        Owed::Verify { tree, .. } => Some(tree),
+                        QueueEffect::Verify { tree, .. } => Some(tree),
                         _ => None,
                     })
                     .collect();
                 let tree = self.world.dice.one(&trees).cloned();
                 if let Some(tree) = tree.filter(|tree| self.world.passes(tree)) {
                     self.world.proven.insert(tree.clone());
-                    self.tell(Seen::Known(tree));
+                    self.tell(QueueInput::TreePassed(tree));
                     self.happened.insert("somebody else's verdict");
                 }
             }
@@ -201,7 +205,7 @@ impl Chaos {
 
     fn moved(&mut self) {
         let (tip, tree) = self.world.tip();
-        self.news.push_back(Seen::TargetMoved { tip, tree });
+        self.news.push_back(QueueInput::TargetMoved { tip, tree });
     }
 
     /// Does something that is owed, if anything is. The answer is under way then.
@@ -209,29 +213,29 @@ impl Chaos {
         let owed = self.queue.owed();
         let Some(owed) = self.world.dice.one(&owed).cloned() else { return false };
         match owed {
-            Owed::Build { train, onto, entries } => {
-                let (steps, clashes) = self.world.merge(&onto, &entries);
-                self.mail.push(Seen::Built { train, steps, clashes });
+            QueueEffect::Build { train, onto, entries } => {
+                let (cars, conflicts) = self.world.merge(&onto, &entries);
+                self.mail.push(QueueInput::Built { train, cars, conflicts });
             }
-            Owed::Verify { train, prefix, attempt, tree, .. } => {
+            QueueEffect::Verify { train, prefix, attempt, tree, .. } => {
                 let ruling = if self.world.dice.chance(50_000) {
                     Ruling::Broken("no space left on device".into())
                 } else {
                     self.world.verify(&tree)
                 };
-                self.mail.push(Seen::Judged { train, prefix, attempt, ruling });
+                self.mail.push(QueueInput::Verified { train, prefix, attempt, ruling });
             }
-            Owed::Land { onto, commit, tree, entries, .. } => {
-                let each = self.settings.each;
-                if self.world.land(&onto, &commit, &entries, each) {
+            QueueEffect::Land { onto, commit, tree, entries, .. } => {
+                let verify_each = self.settings.verify_each;
+                if self.world.land(&onto, &commit, &entries, verify_each) {
                     self.landings.push((commit.clone(), tree.clone(), entries.clone()));
-                    self.news.push_back(Seen::Landed { tip: commit, tree, entries });
+                    self.news.push_back(QueueInput::Landed { tip: commit, tree, entries });
                 } else if self.news.is_empty() {
                     self.moved();
                 }
             }
-            Owed::Eject { entry, candidate, .. } => {
-                self.mail.push(Seen::Left { entry, candidate });
+            QueueEffect::Eject { entry, candidate, .. } => {
+                self.mail.push(QueueInput::Ejected { entry, candidate });
             }
         }
         true
@@ -240,7 +244,7 @@ impl Chaos {
     /// Hears of the target.
     fn hear(&mut self) -> bool {
         let Some(news) = self.news.pop_front() else { return false };
-        if let Seen::Landed { entries, .. } = &news {
+        if let QueueInput::Landed { entries, .. } = &news {
             self.landings.retain(|(_, _, landed)| landed != entries);
             let late = |(id, candidate): &(EntryId, Oid)| {
                 self.queue.item(id).is_none_or(|i| i.entry.candidate != *candidate)
@@ -277,10 +281,10 @@ impl Chaos {
         self.news.clear();
         for (tip, tree, entries) in std::mem::take(&mut self.landings) {
             self.happened.insert("killed after the target moved");
-            self.tell(Seen::Landed { tip, tree, entries });
+            self.tell(QueueInput::Landed { tip, tree, entries });
         }
         let (tip, tree) = self.world.tip();
-        self.tell(Seen::TargetMoved { tip, tree });
+        self.tell(QueueInput::TargetMoved { tip, tree });
     }
 
     /// Something happens.
@@ -290,7 +294,7 @@ impl Chaos {
             0..2 => {
                 let count = 1 + self.world.dice.below(6);
                 let entries = (0..count).map(|_| self.entry()).collect();
-                self.tell(Seen::Added(entries));
+                self.tell(QueueInput::Added(entries));
             }
             2..4 => self.people(),
             4 => self.crash(),
@@ -302,14 +306,14 @@ impl Chaos {
     }
 
     fn remember(&mut self) {
-        if self.queue.stopped() == Some(Stop::TipFails) {
+        if self.queue.stopped() == Some(StopReason::TipFails) {
             self.happened.insert("the tip fails");
         }
         for item in self.queue.items() {
-            self.happened.extend(match &item.standing {
-                Standing::Out(Why::Rejected { .. }) => Some("rejected"),
-                Standing::Out(Why::Conflict { .. }) => Some("conflict"),
-                Standing::Out(Why::Blocked { .. }) => Some("blocked"),
+            self.happened.extend(match &item.status {
+                EntryStatus::Ejected(EjectReason::Rejected { .. }) => Some("rejected"),
+                EntryStatus::Ejected(EjectReason::Conflict { .. }) => Some("conflict"),
+                EntryStatus::Ejected(EjectReason::Blocked { .. }) => Some("blocked"),
                 _ if item.flakes > 0 => Some("a flake"),
                 _ => None,
             });
@@ -320,20 +324,20 @@ impl Chaos {
     pub(super) fn calm_down(&mut self) {
         self.mend();
         for id in self.names.clone() {
-            self.tell(Seen::Released(id));
+            self.tell(QueueInput::Released(id));
         }
         self.world.flakes = self.world.flakes.min(10_000);
-        self.tell(Seen::Resumed);
+        self.tell(QueueInput::Resumed);
         let before = self.world.runs;
-        for step in 0.. {
-            assert!(step < CALM, "it does not end: {:#?}", self.queue.trains().collect::<Vec<_>>());
+        for car in 0.. {
+            assert!(car < CALM, "it does not end: {:#?}", self.queue.trains().collect::<Vec<_>>());
             // Letters are read before more are asked for.
             let more = self.hear() || self.read() || self.work();
             self.remember();
-            if self.queue.stopped() == Some(Stop::TipFails) {
+            if self.queue.stopped() == Some(StopReason::TipFails) {
                 // By flakes alone: the tip is good.
                 assert!(self.world.flakes > 0);
-                self.tell(Seen::Resumed);
+                self.tell(QueueInput::Resumed);
             } else if !more {
                 break;
             }
@@ -346,19 +350,19 @@ impl Chaos {
     /// Whoever is still there waits for something that is not.
     pub(super) fn check_end(&self) {
         let landed =
-            |id: &EntryId| self.queue.item(id).is_some_and(|i| i.standing == Standing::Landed);
-        for item in self.queue.items().filter(|i| !i.standing.ended()) {
+            |id: &EntryId| self.queue.item(id).is_some_and(|i| i.status == EntryStatus::Landed);
+        for item in self.queue.items().filter(|i| !i.status.ended()) {
             let waits = item.entry.after.iter().any(|dep| !landed(dep));
             let rests = matches!(
-                item.standing,
-                Standing::Waiting | Standing::Screened | Standing::Suspected
+                item.status,
+                EntryStatus::Waiting | EntryStatus::Screened | EntryStatus::Suspected
             );
             assert!(waits && rests, "{item:?} is left over");
         }
         // What they wait for was never added, or was taken out.
         let absent = |id: &EntryId| self.queue.item(id).is_none();
         let mut open: Vec<&EntryId> = Vec::new();
-        for item in self.queue.items().filter(|i| !i.standing.ended()) {
+        for item in self.queue.items().filter(|i| !i.status.ended()) {
             let mut seen = BTreeSet::new();
             open.push(&item.entry.id);
             let mut reason = false;

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone)]
 pub(super) struct Dice(u64);
 
-/// One step of the generator, which is a good hash as well.
+/// One car of the generator, which is a good hash as well.
 pub(super) fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

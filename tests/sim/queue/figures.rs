@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use git_harness::domain::id::{Oid, Timestamp};
 use git_harness::domain::queue::{
-    Entry, EntryId, Owed, Queue, Seen, Settings, Standing, TrainId, Why,
+    EjectReason, Entry, EntryId, EntryStatus, Queue, QueueEffect, QueueInput, QueueSettings,
+    TrainId,
 };
 
 use super::world::{Change, World};
@@ -48,7 +49,7 @@ pub(super) fn crowd(world: &mut World, n: usize, luck: Luck) -> Vec<Entry> {
 
 /// A queue at work: builds and landings take no time, verifications one unit.
 pub(super) struct Site {
-    settings: Settings,
+    settings: QueueSettings,
     pub world: World,
     pub queue: Queue,
     /// Verifications under way: their trees, and when they are over.
@@ -58,7 +59,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn new(settings: Settings, world: World) -> Self {
+    pub(super) fn new(settings: QueueSettings, world: World) -> Self {
         let (tip, tree) = world.tip();
         let queue = Queue::new(settings, tip, tree);
         Self { settings, world, queue, flight: BTreeMap::new(), now: 0, wronged: 0 }
@@ -71,7 +72,7 @@ impl Site {
             more = false;
             let mut wanted = BTreeSet::new();
             for owed in self.queue.owed() {
-                if let Owed::Verify { train, prefix, attempt, tree, .. } = owed {
+                if let QueueEffect::Verify { train, prefix, attempt, tree, .. } = owed {
                     wanted.insert((train, prefix, attempt));
                     let over = (tree, self.now + 1);
                     self.flight.entry((train, prefix, attempt)).or_insert(over);
@@ -87,26 +88,30 @@ impl Site {
                 self.world.runs += begun - self.flight.len();
             }
         }
-        assert!(self.flight.len() <= self.settings.places, "more verifications than places");
+        assert!(
+            self.flight.len() <= self.settings.concurrency,
+            "more verifications than concurrency"
+        );
     }
 
-    fn answer(&mut self, owed: Owed) {
+    fn answer(&mut self, owed: QueueEffect) {
         match owed {
-            Owed::Build { train, onto, entries } => {
-                let (steps, clashes) = self.world.merge(&onto, &entries);
-                self.queue.apply(Seen::Built { train, steps, clashes });
+            QueueEffect::Build { train, onto, entries } => {
+                let (cars, conflicts) = self.world.merge(&onto, &entries);
+                self.queue.apply(QueueInput::Built { train, cars, conflicts });
             }
-            Owed::Land { onto, commit, tree, entries, .. } => {
-                if self.world.land(&onto, &commit, &entries, self.settings.each) {
-                    self.queue.apply(Seen::Landed { tip: commit, tree, entries });
+            QueueEffect::Land { onto, commit, tree, entries, .. } => {
+                if self.world.land(&onto, &commit, &entries, self.settings.verify_each) {
+                    self.queue.apply(QueueInput::Landed { tip: commit, tree, entries });
                 }
             }
-            Owed::Eject { entry, candidate, why } => {
+            QueueEffect::Eject { entry, candidate, reason } => {
                 let right = !self.world.welcome(self.queue.tip(), self.world.number(&candidate));
-                self.wronged += usize::from(!right && matches!(why, Why::Rejected { .. }));
-                self.queue.apply(Seen::Left { entry, candidate });
+                self.wronged +=
+                    usize::from(!right && matches!(reason, EjectReason::Rejected { .. }));
+                self.queue.apply(QueueInput::Ejected { entry, candidate });
             }
-            Owed::Verify { .. } => {}
+            QueueEffect::Verify { .. } => {}
         }
     }
 
@@ -120,28 +125,28 @@ impl Site {
         self.flight = on.into_iter().collect();
         for ((train, prefix, attempt), (tree, _)) in over {
             let ruling = self.world.verify(&tree);
-            self.queue.apply(Seen::Judged { train, prefix, attempt, ruling });
+            self.queue.apply(QueueInput::Verified { train, prefix, attempt, ruling });
         }
         true
     }
 }
 
 /// Carries a queue out until it is empty.
-fn carry_out(settings: Settings, n: usize, luck: Luck, seed: u64) -> Figures {
+fn carry_out(settings: QueueSettings, n: usize, luck: Luck, seed: u64) -> Figures {
     let mut site = Site::new(settings, World::new(seed, luck.flakes));
     let entries = crowd(&mut site.world, n, luck);
-    site.queue.apply(Seen::Added(entries));
+    site.queue.apply(QueueInput::Added(entries));
     while site.pass() {}
-    assert_eq!(site.queue.faults(), Vec::<String>::new());
+    assert_eq!(site.queue.invariant_violations(), Vec::<String>::new());
     assert!(site.queue.is_empty(), "something is left");
     let landed = site.world.landed.len();
-    let told = site.queue.items().filter(|i| i.standing == Standing::Landed).count();
+    let told = site.queue.items().filter(|i| i.status == EntryStatus::Landed).count();
     assert_eq!(told, landed);
     Figures { runs: site.world.runs, time: site.now, landed, wronged: site.wronged }
 }
 
 /// The mean of several worlds.
-fn mean(settings: Settings, luck: Luck, seeds: u64) -> (f64, f64, f64, f64) {
+fn mean(settings: QueueSettings, luck: Luck, seeds: u64) -> (f64, f64, f64, f64) {
     let all: Vec<Figures> = (0..seeds).map(|seed| carry_out(settings, 1_000, luck, seed)).collect();
     let mean = |of: fn(&Figures) -> usize| {
         f64::from(u32::try_from(all.iter().map(of).sum::<usize>()).unwrap()) / all.len() as f64
@@ -162,14 +167,14 @@ const DESIGN: [(u64, [f64; 2], [f64; 2]); 4] = [
 fn as_few_verifications_and_as_short_as_designed() {
     println!("a thousand entries, groups of eight: verifications / time, beside the design's");
     for (bad, one, eight) in DESIGN {
-        for (places, design) in [(1, one), (8, eight)] {
+        for (concurrency, design) in [(1, one), (8, eight)] {
             let luck = Luck { bad, ..Luck::default() };
-            let settings = Settings { batch: 8, places, ..Settings::default() };
+            let settings = QueueSettings { batch: 8, concurrency, ..QueueSettings::default() };
             let (runs, time, landed, wronged) = mean(settings, luck, 20);
             let [most, longest] = design;
             let share = bad / 10_000;
             println!(
-                "{places} places, {share:2} % bad: {runs:5.0} / {time:5.1}   {most} / {longest}"
+                "{concurrency} at a time, {share:2} % bad: {runs:5.0} / {time:5.1}   {most} / {longest}"
             );
             assert!(
                 runs <= most * 1.1 && time <= longest * 1.1,
@@ -194,14 +199,14 @@ const HARDER: [(u64, [f64; 2], [f64; 2]); 4] = [
 fn conflicts_in_meaning_and_flakes_cost_no_more_than_designed() {
     println!("the same with conflicts in pairs and flakes: verifications / time, wrongly rejected");
     for (bad, one, eight) in HARDER {
-        for (places, design) in [(1, one), (8, eight)] {
+        for (concurrency, design) in [(1, one), (8, eight)] {
             let luck = Luck { bad, pairs: 100, flakes: 10_000 };
-            let settings = Settings { batch: 8, places, ..Settings::default() };
+            let settings = QueueSettings { batch: 8, concurrency, ..QueueSettings::default() };
             let (runs, time, landed, wronged) = mean(settings, luck, 6);
             let [most, longest] = design;
             let share = bad / 10_000;
             println!(
-                "{places} places, {share:2} % bad: {runs:5.0} / {time:5.1}   {most} / {longest}; {wronged:.1} of {landed:.0}"
+                "{concurrency} at a time, {share:2} % bad: {runs:5.0} / {time:5.1}   {most} / {longest}; {wronged:.1} of {landed:.0}"
             );
             assert!(
                 runs <= most * 1.1 && time <= longest * 1.1,

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use git_harness::domain::id::Oid;
-use git_harness::domain::queue::{Clash, EntryId, Ruling, Step};
+use git_harness::domain::queue::{Car, Conflict, EntryId, Ruling};
 
 use super::dice::{Dice, mix};
 
@@ -15,7 +15,7 @@ pub(super) struct Change {
     /// It fails together with these, which are older, in whatever order they land.
     pub breaks: Vec<usize>,
     /// It does not merge with these, which are older.
-    pub clashes: Vec<usize>,
+    pub conflicts: Vec<usize>,
 }
 
 /// A commit: which changes are in it, and whether its tree passes.
@@ -49,7 +49,7 @@ pub(super) struct World {
     pub flakes: u64,
     changes: Vec<Change>,
     breaks: Pairs,
-    clashes: Pairs,
+    conflicts: Pairs,
     numbers: HashMap<Oid, usize>,
     nodes: HashMap<Oid, Node>,
     fails: HashMap<Oid, bool>,
@@ -80,7 +80,7 @@ impl World {
             flakes,
             changes: Vec::new(),
             breaks: Pairs::new(),
-            clashes: Pairs::new(),
+            conflicts: Pairs::new(),
             numbers: HashMap::new(),
             nodes: HashMap::from([(tip.clone(), root)]),
             fails: HashMap::from([(tree, false)]),
@@ -100,9 +100,9 @@ impl World {
             self.breaks.entry(*other).or_default().push(number);
             self.breaks.entry(number).or_default().push(*other);
         }
-        for other in &change.clashes {
-            self.clashes.entry(*other).or_default().push(number);
-            self.clashes.entry(number).or_default().push(*other);
+        for other in &change.conflicts {
+            self.conflicts.entry(*other).or_default().push(number);
+            self.conflicts.entry(number).or_default().push(*other);
         }
         self.changes.push(change);
         self.numbers.insert(name.clone(), number);
@@ -122,7 +122,7 @@ impl World {
         let onto = &self.nodes[onto];
         let with =
             |pairs: &Pairs| pairs.get(&number).is_some_and(|o| o.iter().any(|o| onto.has(*o)));
-        !self.changes[number].bad && !with(&self.breaks) && !with(&self.clashes)
+        !self.changes[number].bad && !with(&self.breaks) && !with(&self.conflicts)
     }
 
     fn put(&mut self, onto: &Oid, number: usize) -> Oid {
@@ -147,22 +147,22 @@ impl World {
         &mut self,
         onto: &Oid,
         entries: &[(EntryId, Oid)],
-    ) -> (Vec<Step>, Vec<Clash>) {
-        let (mut at, mut steps, mut clashes) = (onto.clone(), Vec::new(), Vec::new());
+    ) -> (Vec<Car>, Vec<Conflict>) {
+        let (mut at, mut cars, mut conflicts) = (onto.clone(), Vec::new(), Vec::new());
         for (entry, candidate) in entries {
             let number = self.numbers[candidate];
-            let others = self.clashes.get(&number).cloned().unwrap_or_default();
+            let others = self.conflicts.get(&number).cloned().unwrap_or_default();
             let meets = |at: &Oid| others.iter().any(|other| self.nodes[at].has(*other));
             if meets(&at) {
                 let (entry, paths) = (entry.clone(), vec![format!("src/{number}.rs")]);
-                clashes.push(Clash { entry, paths, alone: meets(onto) });
+                conflicts.push(Conflict { entry, paths, alone: meets(onto) });
                 continue;
             }
             at = self.put(&at, number);
             let (entry, tree) = (entry.clone(), self.nodes[&at].tree.clone());
-            steps.push(Step { entry, commit: at.clone(), tree });
+            cars.push(Car { entry, commit: at.clone(), tree });
         }
-        (steps, clashes)
+        (cars, conflicts)
     }
 
     /// Runs the checks.
@@ -189,7 +189,7 @@ impl World {
         onto: &Oid,
         commit: &Oid,
         entries: &[(EntryId, Oid)],
-        each: bool,
+        verify_each: bool,
     ) -> bool {
         if self.tip != *onto {
             return false;
@@ -197,7 +197,7 @@ impl World {
         let (mut at, mut found) = (commit.clone(), Vec::new());
         while at != *onto {
             let node = &self.nodes[&at];
-            if each || at == *commit {
+            if verify_each || at == *commit {
                 assert!(self.proven.contains(&node.tree), "{at} lands and was never verified");
                 assert!(!node.fails, "the target is red");
             }

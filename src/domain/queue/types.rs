@@ -1,12 +1,12 @@
 //! What a queue is told, and what it owes.
 
 use super::TrainId;
-use super::entry::{Entry, EntryId, Why};
+use super::entry::{EjectReason, Entry, EntryId};
 use crate::domain::id::Oid;
 
 /// What a train is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TrainKind {
     /// It screens, beside others. What passes here is still to be integrated.
     Lane,
     /// It decides, on the real tip. What passes here lands.
@@ -15,7 +15,7 @@ pub enum Kind {
     Confirm,
 }
 
-impl Kind {
+impl TrainKind {
     /// The word that users see.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -28,10 +28,10 @@ impl Kind {
 
 /// One commit of a train.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct Car {
     /// Whose change it is.
     pub entry: EntryId,
-    /// The commit; its parent is that of the step before.
+    /// The commit; its parent is that of the car before.
     pub commit: Oid,
     /// Its tree.
     pub tree: Oid,
@@ -39,7 +39,7 @@ pub struct Step {
 
 /// An entry that could not be merged into a train; it was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Clash {
+pub struct Conflict {
     /// Which one.
     pub entry: EntryId,
     /// The paths in conflict.
@@ -53,7 +53,7 @@ pub struct Clash {
 pub enum Ruling {
     /// It passes.
     Green,
-    /// It does not; where to read why.
+    /// It does not; where to read reason.
     Red(String),
     /// The checks could not be run. Nobody in the train is to blame.
     Broken(String),
@@ -62,7 +62,7 @@ pub enum Ruling {
 /// Something that was seen. What comes late, twice or for a train that is no more changes nothing, except for landings:
 /// those are facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
+pub enum QueueInput {
     /// These want to land. Together in one word, so that they can share a train.
     Added(Vec<Entry>),
     /// A person takes it out.
@@ -83,15 +83,15 @@ pub enum Seen {
         /// Which train.
         train: TrainId,
         /// Its commits, in order.
-        steps: Vec<Step>,
+        cars: Vec<Car>,
         /// Those that are left out.
-        clashes: Vec<Clash>,
+        conflicts: Vec<Conflict>,
     },
     /// A verification that was owed is over.
-    Judged {
+    Verified {
         /// Which train.
         train: TrainId,
-        /// How many of its steps.
+        /// How many of its cars.
         prefix: usize,
         /// Which time, as it was asked.
         attempt: u32,
@@ -99,7 +99,7 @@ pub enum Seen {
         ruling: Ruling,
     },
     /// A verdict of somebody else: this tree passes.
-    Known(Oid),
+    TreePassed(Oid),
     /// The target has these candidates on it, whoever brought them there.
     Landed {
         /// The target's tip now.
@@ -117,7 +117,7 @@ pub enum Seen {
         tree: Oid,
     },
     /// It does not merge with the target's tip, as was found while it waited.
-    Conflicts {
+    ConflictFound {
         /// Which entry.
         entry: EntryId,
         /// The candidate that was tried.
@@ -130,7 +130,7 @@ pub enum Seen {
     /// An earlier process has rejected it, of which this is all that is known. A fact, like a landing.
     Rejected(EntryId),
     /// An entry's leaving has been told and written.
-    Left {
+    Ejected {
         /// Which one.
         entry: EntryId,
         /// The candidate that it had.
@@ -144,8 +144,8 @@ pub enum Seen {
 
 /// Something that is owed. It stays owed until the answer is seen; to do it twice is to do it once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Owed {
-    /// Merge these, one after the other, in memory. Answer: [`Seen::Built`].
+pub enum QueueEffect {
+    /// Merge these, one after the other, in memory. Answer: [`QueueInput::Built`].
     Build {
         /// Which train.
         train: TrainId,
@@ -154,22 +154,22 @@ pub enum Owed {
         /// Entries with their candidates.
         entries: Vec<(EntryId, Oid)>,
     },
-    /// Run the checks. Answer: [`Seen::Judged`]. What is no longer owed may be ended before its time.
+    /// Run the checks. Answer: [`QueueInput::Verified`]. What is no longer owed may be ended before its time.
     Verify {
         /// Which train.
         train: TrainId,
-        /// How many of its steps; 0 is the commit on which it stands.
+        /// How many of its cars; 0 is the commit on which it stands.
         prefix: usize,
         /// Which time.
         attempt: u32,
         /// What for.
-        kind: Kind,
-        /// The commit of the prefix's last step.
+        kind: TrainKind,
+        /// The commit of the prefix's last car.
         commit: Oid,
         /// Its tree.
         tree: Oid,
     },
-    /// Move the target, by compare-and-swap. Answer: [`Seen::Landed`] or [`Seen::TargetMoved`].
+    /// Move the target, by compare-and-swap. Answer: [`QueueInput::Landed`] or [`QueueInput::TargetMoved`].
     Land {
         /// Which train.
         train: TrainId,
@@ -182,20 +182,20 @@ pub enum Owed {
         /// What lands, in order.
         entries: Vec<(EntryId, Oid)>,
     },
-    /// Tell and write that an entry has left. Answer: [`Seen::Left`].
+    /// Tell and write that an entry has left. Answer: [`QueueInput::Ejected`].
     Eject {
         /// Which one.
         entry: EntryId,
         /// Its candidate.
         candidate: Oid,
-        /// Why.
-        why: Why,
+        /// EjectReason.
+        reason: EjectReason,
     },
 }
 
 /// Why nothing is owed although entries wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub enum StopReason {
     /// A person said so.
     Paused,
     /// The target's own tip does not pass, so nothing can be said of what is put on top of it.

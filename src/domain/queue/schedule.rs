@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::entry::{EntryId, Standing};
+use super::entry::{EntryId, EntryStatus};
 use super::train::Train;
-use super::words::Kind;
+use super::types::TrainKind;
 use super::{Queue, Suspect, TrainId};
 use crate::domain::id::Oid;
 
@@ -34,9 +34,9 @@ impl Queue {
 
     /// How many places lanes may still take: one is the integrator's.
     fn free(&self) -> usize {
-        let idle = |train: &Train| train.kind == Kind::Integrate && !train.running.is_empty();
+        let idle = |train: &Train| train.kind == TrainKind::Integrate && !train.running.is_empty();
         let reserved = usize::from(!self.direct() && !self.trains.values().any(idle));
-        self.settings.places.saturating_sub(self.busy() + reserved)
+        self.settings.concurrency.saturating_sub(self.busy() + reserved)
     }
 
     pub(super) fn new_train(&mut self) -> TrainId {
@@ -52,7 +52,7 @@ impl Queue {
     }
 
     /// Puts groups on the target's tip.
-    pub(super) fn form(&mut self, kind: Kind, groups: &[Vec<EntryId>]) {
+    pub(super) fn form(&mut self, kind: TrainKind, groups: &[Vec<EntryId>]) {
         let id = self.new_train();
         let mut end = 0;
         let bounds = groups.iter().map(|group| {
@@ -65,9 +65,9 @@ impl Queue {
             self.stand(
                 entry,
                 match kind {
-                    Kind::Lane => Standing::Screening(id),
-                    Kind::Integrate => Standing::Integrating(id),
-                    Kind::Confirm => Standing::Confirming(id),
+                    TrainKind::Lane => EntryStatus::Screening(id),
+                    TrainKind::Integrate => EntryStatus::Integrating(id),
+                    TrainKind::Confirm => EntryStatus::Confirming(id),
                 },
             );
         }
@@ -90,7 +90,7 @@ impl Queue {
             let ready = |s: &Suspect| self.is_ready(s, &coming);
             let Some(at) = self.suspects.iter().position(ready) else { break };
             let Some(suspect) = self.suspects.remove(at) else { break };
-            self.form(Kind::Confirm, &[vec![suspect.entry]]);
+            self.form(TrainKind::Confirm, &[vec![suspect.entry]]);
             more = true;
         }
         more
@@ -104,7 +104,7 @@ impl Queue {
 
     /// The integrator, as long as there is one.
     pub(super) fn integrator(&self) -> Option<(TrainId, &Train)> {
-        let found = self.trains.iter().find(|(_, train)| train.kind == Kind::Integrate);
+        let found = self.trains.iter().find(|(_, train)| train.kind == TrainKind::Integrate);
         found.map(|(id, train)| (*id, train))
     }
 
@@ -114,14 +114,14 @@ impl Queue {
             // What is not built yet can be put together anew with what has come since.
             let there: Vec<EntryId> = train.entries().cloned().collect();
             let larger =
-                !train.built() && !self.direct() && !self.choose(&there, self.span).is_empty();
+                !train.built() && !self.direct() && !self.choose(&there, self.window).is_empty();
             if larger {
                 self.dissolve(id);
                 self.put_together();
             }
             return larger;
         }
-        if self.direct() && self.busy() >= self.settings.places {
+        if self.direct() && self.busy() >= self.settings.concurrency {
             return false;
         }
         if self.put_together() {
@@ -130,20 +130,20 @@ impl Queue {
         let group = if self.direct() { self.pick() } else { Vec::new() };
         let found = !group.is_empty();
         if found {
-            self.form(Kind::Integrate, &Self::singles(group));
+            self.form(TrainKind::Integrate, &Self::singles(group));
         }
         found
     }
 
     fn put_together(&mut self) -> bool {
-        let groups = self.choose(&[], self.span);
+        let groups = self.choose(&[], self.window);
         if groups.is_empty() {
             return false;
         }
         let taken: BTreeSet<&EntryId> = groups.iter().flatten().collect();
         self.green.iter_mut().for_each(|group| group.retain(|id| !taken.contains(id)));
         self.green.retain(|group| !group.is_empty());
-        self.form(Kind::Integrate, &groups);
+        self.form(TrainKind::Integrate, &groups);
         true
     }
 
@@ -174,11 +174,11 @@ impl Queue {
     fn pick(&self) -> Vec<EntryId> {
         let batch = self.settings.batch;
         // Where every commit is verified anyway, a failure costs a long train no more than a short one.
-        let size = if self.settings.each { batch } else { self.rate.group(batch) };
+        let size = if self.settings.verify_each { batch } else { self.rate.group(batch) };
         self.pool.pick(&self.items, &self.trains, size)
     }
 
-    /// Gives free lanes a group each.
+    /// Gives free lanes a group verify_each.
     fn screen(&mut self) -> bool {
         // The integrator's sections go first: everybody waits for them.
         let sections = self.integrator().is_some_and(|(_, train)| train.sectioning());
@@ -188,36 +188,36 @@ impl Queue {
             if group.is_empty() {
                 break;
             }
-            self.form(Kind::Lane, &Self::singles(group));
+            self.form(TrainKind::Lane, &Self::singles(group));
             more = true;
         }
         more
     }
 
-    /// Has prefixes verified, as far as there are places: of suspects first, then the integrator's, then those of lanes.
+    /// Has prefixes verified, as far as there are concurrency: of suspects first, then the integrator's, then those of lanes.
     fn ask(&mut self) -> bool {
-        let mut ids: Vec<(Kind, TrainId)> =
+        let mut ids: Vec<(TrainKind, TrainId)> =
             self.trains.iter().map(|(id, t)| (t.kind, *id)).collect();
-        let order = |kind: Kind| match kind {
-            Kind::Confirm => 0,
-            Kind::Integrate => 1,
-            Kind::Lane => 2,
+        let order = |kind: TrainKind| match kind {
+            TrainKind::Confirm => 0,
+            TrainKind::Integrate => 1,
+            TrainKind::Lane => 2,
         };
         ids.sort_by_key(|(kind, id)| (order(*kind), *id));
         ids.into_iter().fold(false, |more, (kind, id)| self.ask_of(kind, id) || more)
     }
 
-    fn ask_of(&mut self, kind: Kind, id: TrainId) -> bool {
+    fn ask_of(&mut self, kind: TrainKind, id: TrainId) -> bool {
         let mut more = false;
         loop {
             let (busy, free) = (self.busy(), self.free());
             let Some(train) = self.trains.get(&id) else { return more };
             let next = match kind {
-                Kind::Lane if !train.running.is_empty() => None,
-                Kind::Lane | Kind::Integrate => {
-                    train.next(&|tree| self.known.contains(tree), self.settings.each)
+                TrainKind::Lane if !train.running.is_empty() => None,
+                TrainKind::Lane | TrainKind::Integrate => {
+                    train.next(&|tree| self.known.contains(tree), self.settings.verify_each)
                 }
-                Kind::Confirm => self.next_of_suspect(train),
+                TrainKind::Confirm => self.next_of_suspect(train),
             };
             let Some((prefix, (_, tree))) = next.and_then(|n| Some((n, train.at(n)?))) else {
                 return more;
@@ -229,11 +229,12 @@ impl Queue {
             }
             let sections = train.running.len();
             let room = match kind {
-                Kind::Integrate if self.direct() => busy < self.settings.places,
-                Kind::Integrate => {
-                    busy < self.settings.places && sections < (self.settings.places - 1).max(1)
+                TrainKind::Integrate if self.direct() => busy < self.settings.concurrency,
+                TrainKind::Integrate => {
+                    busy < self.settings.concurrency
+                        && sections < (self.settings.concurrency - 1).max(1)
                 }
-                Kind::Lane | Kind::Confirm => free > 0,
+                TrainKind::Lane | TrainKind::Confirm => free > 0,
             };
             let Some(train) = self.trains.get_mut(&id).filter(|_| room) else { return more };
             let attempt = train.asked.entry(prefix).or_insert(0);
@@ -258,9 +259,9 @@ impl Queue {
 
     /// Looks again which prefixes of a train pass.
     pub(super) fn refresh(&mut self, id: TrainId) {
-        let (known, each) = (&self.known, self.settings.each);
+        let (known, verify_each) = (&self.known, self.settings.verify_each);
         if let Some(train) = self.trains.get_mut(&id) {
-            train.look(&|tree| known.contains(tree), each);
+            train.look(&|tree| known.contains(tree), verify_each);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::entry::{Entry, EntryId, Item, Standing, Why};
-use super::words::Kind;
+use super::entry::{EjectReason, Entry, EntryId, EntryStatus, QueueItem};
+use super::types::TrainKind;
 use super::{Queue, Suspect, TrainId};
 use crate::domain::id::Oid;
 
@@ -15,10 +15,10 @@ impl Queue {
             let (mut seq, mut flakes) = (self.items_made, 0);
             if let Some(item) = self.items.get(&id) {
                 let same = item.entry.candidate == entry.candidate;
-                if item.standing == Standing::Landed && same {
+                if item.status == EntryStatus::Landed && same {
                     continue;
                 }
-                if !item.standing.ended() {
+                if !item.status.ended() {
                     (seq, flakes) = (item.seq, item.flakes);
                     if !same || item.entry.after != entry.after || item.entry.held != entry.held {
                         self.take_out(&id);
@@ -30,7 +30,8 @@ impl Queue {
             }
             self.items_made += u64::from(seq == self.items_made);
             self.leaving.remove(&id);
-            let item = Item { entry, standing: Standing::Waiting, flakes, seq, clashed: None };
+            let item =
+                QueueItem { entry, status: EntryStatus::Waiting, flakes, seq, conflicted: None };
             self.pool.insert(&item, self.settings.ageing);
             self.items.insert(id.clone(), item);
             new.push(id);
@@ -38,16 +39,16 @@ impl Queue {
         self.call_back(&new.iter().collect());
         for id in new {
             if let Some(by) = self.in_vain(&id) {
-                self.eject(&id, Why::Blocked { by });
+                self.eject(&id, EjectReason::Blocked { by });
             }
         }
     }
 
     /// Something has come, perhaps for the second time, that others come after: they must not go ahead of it now.
     fn call_back(&mut self, new: &BTreeSet<&EntryId>) {
-        let under_way = |item: &&Item| {
+        let under_way = |item: &&QueueItem| {
             item.entry.after.iter().any(|dep| new.contains(dep))
-                && matches!(item.standing, Standing::Integrating(_) | Standing::Confirming(_))
+                && matches!(item.status, EntryStatus::Integrating(_) | EntryStatus::Confirming(_))
         };
         let behind = self.items.values().filter(under_way).map(|i| i.entry.id.clone());
         for other in behind.collect::<Vec<_>>() {
@@ -60,7 +61,7 @@ impl Queue {
     fn reprioritise(&mut self, id: &EntryId, entry: &Entry) {
         let ageing = self.settings.ageing;
         let Some(item) = self.items.get_mut(id) else { return };
-        let waits = item.standing == Standing::Waiting;
+        let waits = item.status == EntryStatus::Waiting;
         if waits {
             self.pool.remove(item, ageing);
         }
@@ -74,7 +75,7 @@ impl Queue {
     fn in_vain(&self, id: &EntryId) -> Option<EntryId> {
         let item = self.items.get(id)?;
         let left = |dep: &&EntryId| {
-            let gone = |i: &Item| matches!(i.standing, Standing::Out(_));
+            let gone = |i: &QueueItem| matches!(i.status, EntryStatus::Ejected(_));
             self.items.get(*dep).is_some_and(gone)
         };
         if let Some(by) = item.entry.after.iter().find(left) {
@@ -86,7 +87,7 @@ impl Queue {
                 if dep == id {
                     return Some(first.clone());
                 }
-                let Some(item) = self.items.get(dep).filter(|i| !i.standing.ended()) else {
+                let Some(item) = self.items.get(dep).filter(|i| !i.status.ended()) else {
                     continue;
                 };
                 open.extend(item.entry.after.iter().filter(|next| seen.insert(*next)));
@@ -122,8 +123,8 @@ impl Queue {
         let Some(item) = self.items.get(id) else { return };
         let ready = item.entry.after.iter().all(|dep| self.has_landed(dep));
         let same = item.entry.candidate == *candidate && *tip == self.tip;
-        if ready && same && item.standing == Standing::Waiting {
-            self.eject(id, Why::Conflict { paths });
+        if ready && same && item.status == EntryStatus::Waiting {
+            self.eject(id, EjectReason::Conflict { paths });
         }
     }
 
@@ -132,7 +133,7 @@ impl Queue {
         if self.live(id) && differs {
             self.take_out(id);
             if let Some(item) = self.items.get_mut(id) {
-                (item.entry.candidate, item.clashed) = (candidate, None);
+                (item.entry.candidate, item.conflicted) = (candidate, None);
             }
             self.wait(id);
         }
@@ -149,34 +150,34 @@ impl Queue {
     }
 
     pub(super) fn live(&self, id: &EntryId) -> bool {
-        self.items.get(id).is_some_and(|i| !i.standing.ended())
+        self.items.get(id).is_some_and(|i| !i.status.ended())
     }
 
     pub(super) fn has_landed(&self, id: &EntryId) -> bool {
-        self.items.get(id).is_some_and(|i| i.standing == Standing::Landed)
+        self.items.get(id).is_some_and(|i| i.status == EntryStatus::Landed)
     }
 
     /// Back among those that wait, at its old place.
     pub(super) fn wait(&mut self, id: &EntryId) {
         if let Some(item) = self.items.get_mut(id) {
-            item.standing = Standing::Waiting;
+            item.status = EntryStatus::Waiting;
             self.pool.insert(item, self.settings.ageing);
         }
     }
 
-    pub(super) fn stand(&mut self, id: &EntryId, standing: Standing) {
+    pub(super) fn stand(&mut self, id: &EntryId, status: EntryStatus) {
         if let Some(item) = self.items.get_mut(id) {
-            if item.standing == Standing::Waiting {
+            if item.status == EntryStatus::Waiting {
                 self.pool.remove(item, self.settings.ageing);
             }
-            item.standing = standing;
+            item.status = status;
         }
     }
 
     /// A group has passed.
     pub(super) fn screened(&mut self, group: Vec<EntryId>) {
         for id in &group {
-            self.stand(id, Standing::Screened);
+            self.stand(id, EntryStatus::Screened);
         }
         if !group.is_empty() {
             self.green.push_back(group);
@@ -184,37 +185,37 @@ impl Queue {
     }
 
     pub(super) fn suspect(&mut self, entry: EntryId, company: Vec<EntryId>) {
-        self.stand(&entry, Standing::Suspected);
+        self.stand(&entry, EntryStatus::Suspected);
         self.suspects.push_back(Suspect { entry, company });
     }
 
     /// Takes a living entry out of wherever it is. What it was tried with goes back to where it was before that, because
-    /// what was found out about them together is worth nothing now. Whoever calls this gives it a new standing.
+    /// what was found out about them together is worth nothing now. Whoever calls this gives it a new status.
     pub(super) fn take_out(&mut self, id: &EntryId) {
-        let Some(standing) = self.items.get(id).map(|i| i.standing.clone()) else { return };
-        match standing {
-            Standing::Waiting => {
+        let Some(status) = self.items.get(id).map(|i| i.status.clone()) else { return };
+        match status {
+            EntryStatus::Waiting => {
                 if let Some(item) = self.items.get(id) {
                     self.pool.remove(item, self.settings.ageing);
                 }
             }
-            Standing::Screening(train) | Standing::Integrating(train) => {
+            EntryStatus::Screening(train) | EntryStatus::Integrating(train) => {
                 self.dissolve(train);
                 // Now it is among those that wait or that were screened.
-                let now = self.items.get(id).map(|i| i.standing.clone());
-                if !matches!(now, Some(Standing::Screening(_) | Standing::Integrating(_))) {
+                let now = self.items.get(id).map(|i| i.status.clone());
+                if !matches!(now, Some(EntryStatus::Screening(_) | EntryStatus::Integrating(_))) {
                     self.take_out(id);
                 }
             }
-            Standing::Confirming(train) => {
+            EntryStatus::Confirming(train) => {
                 self.trains.remove(&train);
             }
-            Standing::Screened => {
+            EntryStatus::Screened => {
                 self.green.iter_mut().for_each(|group| group.retain(|other| other != id));
                 self.green.retain(|group| !group.is_empty());
             }
-            Standing::Suspected => self.suspects.retain(|suspect| suspect.entry != *id),
-            Standing::Landed | Standing::Out(_) => {}
+            EntryStatus::Suspected => self.suspects.retain(|suspect| suspect.entry != *id),
+            EntryStatus::Landed | EntryStatus::Ejected(_) => {}
         }
     }
 
@@ -222,11 +223,11 @@ impl Queue {
     pub(super) fn dissolve(&mut self, id: TrainId) {
         let Some(train) = self.trains.remove(&id) else { return };
         let own = match train.kind {
-            Kind::Lane => Standing::Screening(id),
-            Kind::Integrate => Standing::Integrating(id),
-            Kind::Confirm => Standing::Confirming(id),
+            TrainKind::Lane => EntryStatus::Screening(id),
+            TrainKind::Integrate => EntryStatus::Integrating(id),
+            TrainKind::Confirm => EntryStatus::Confirming(id),
         };
-        let mine = |entry: &&EntryId| self.items.get(*entry).is_some_and(|i| i.standing == own);
+        let mine = |entry: &&EntryId| self.items.get(*entry).is_some_and(|i| i.status == own);
         let entries: Vec<&EntryId> = train.entries().collect();
         let mut start = 0;
         let mut groups = Vec::new();
@@ -236,14 +237,16 @@ impl Queue {
             start = *end;
         }
         match train.kind {
-            Kind::Lane => groups.iter().flatten().for_each(|entry| self.wait(entry)),
-            Kind::Confirm => groups.iter().flatten().for_each(|entry| self.again_suspect(entry)),
-            Kind::Integrate => self.take_back(groups),
+            TrainKind::Lane => groups.iter().flatten().for_each(|entry| self.wait(entry)),
+            TrainKind::Confirm => {
+                groups.iter().flatten().for_each(|entry| self.again_suspect(entry));
+            }
+            TrainKind::Integrate => self.take_back(groups),
         }
     }
 
     pub(super) fn again_suspect(&mut self, id: &EntryId) {
-        self.stand(id, Standing::Suspected);
+        self.stand(id, EntryStatus::Suspected);
         self.suspects.push_front(Suspect { entry: id.clone(), company: Vec::new() });
     }
 
@@ -255,7 +258,7 @@ impl Queue {
                 if direct {
                     self.wait(id);
                 } else {
-                    self.stand(id, Standing::Screened);
+                    self.stand(id, EntryStatus::Screened);
                 }
             }
             if !direct {
@@ -265,18 +268,19 @@ impl Queue {
     }
 
     /// An entry leaves, and what comes after it cannot stay.
-    pub(super) fn eject(&mut self, id: &EntryId, why: Why) {
-        let mut leaving = vec![(id.clone(), why)];
-        while let Some((id, why)) = leaving.pop() {
+    pub(super) fn eject(&mut self, id: &EntryId, reason: EjectReason) {
+        let mut leaving = vec![(id.clone(), reason)];
+        while let Some((id, reason)) = leaving.pop() {
             if !self.live(&id) {
                 continue;
             }
             self.take_out(&id);
             if let Some(item) = self.items.get_mut(&id) {
-                item.standing = Standing::Out(why);
+                item.status = EntryStatus::Ejected(reason);
             }
             let behind = self.items.values().filter(|item| item.entry.after.contains(&id));
-            let blocked = behind.map(|i| (i.entry.id.clone(), Why::Blocked { by: id.clone() }));
+            let blocked =
+                behind.map(|i| (i.entry.id.clone(), EjectReason::Blocked { by: id.clone() }));
             leaving.extend(blocked);
             self.leaving.insert(id);
         }

@@ -6,33 +6,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::TrainId;
-use super::entry::{Entry, EntryId, Item, Standing};
+use super::entry::{Entry, EntryId, EntryStatus, QueueItem};
 use crate::domain::id::Timestamp;
 
 /// The waiting entries, by score and by age.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Pool {
+pub(super) struct WaitingEntries {
     by_score: BTreeSet<(i128, u64, EntryId)>,
     by_age: BTreeSet<(u64, u64, EntryId)>,
 }
 
-/// The less, the earlier it is taken: an entry's age and priority in one number. `ageing` is as in [`super::Settings`].
+/// The less, the earlier it is taken: an entry's age and priority in one number. `ageing` is as in [`super::QueueSettings`].
 pub fn rank(since: Timestamp, priority: i64, ageing: u64) -> i128 {
     i128::from(since.0) - i128::from(priority) * i128::from(ageing.max(1))
 }
 
-impl Pool {
+impl WaitingEntries {
     fn score(entry: &Entry, ageing: u64) -> i128 {
         rank(entry.since, entry.priority, ageing)
     }
 
-    pub(super) fn insert(&mut self, item: &Item, ageing: u64) {
+    pub(super) fn insert(&mut self, item: &QueueItem, ageing: u64) {
         let (entry, seq) = (&item.entry, item.seq);
         self.by_score.insert((Self::score(entry, ageing), seq, entry.id.clone()));
         self.by_age.insert((entry.since.0, seq, entry.id.clone()));
     }
 
-    pub(super) fn remove(&mut self, item: &Item, ageing: u64) {
+    pub(super) fn remove(&mut self, item: &QueueItem, ageing: u64) {
         let (entry, seq) = (&item.entry, item.seq);
         self.by_score.remove(&(Self::score(entry, ageing), seq, entry.id.clone()));
         self.by_age.remove(&(entry.since.0, seq, entry.id.clone()));
@@ -51,11 +51,11 @@ impl Pool {
     /// the target or stands before it in the group.
     pub(super) fn pick<T>(
         &self,
-        items: &BTreeMap<EntryId, Item>,
+        items: &BTreeMap<EntryId, QueueItem>,
         trains: &BTreeMap<TrainId, T>,
         size: usize,
     ) -> Vec<EntryId> {
-        let mut picking = Picking {
+        let mut picking = GroupBuilder {
             items,
             size,
             group: Vec::new(),
@@ -79,8 +79,8 @@ impl Pool {
 }
 
 /// A group in the making.
-struct Picking<'a> {
-    items: &'a BTreeMap<EntryId, Item>,
+struct GroupBuilder<'a> {
+    items: &'a BTreeMap<EntryId, QueueItem>,
     size: usize,
     group: Vec<EntryId>,
     /// What cannot be taken now.
@@ -88,10 +88,10 @@ struct Picking<'a> {
     under_way: &'a dyn Fn(TrainId) -> bool,
 }
 
-impl<'a> Picking<'a> {
-    fn free(&self, item: &Item) -> bool {
-        let clashed = item.clashed.is_some_and(|train| (self.under_way)(train));
-        item.standing == Standing::Waiting && !item.entry.held && !clashed
+impl<'a> GroupBuilder<'a> {
+    fn free(&self, item: &QueueItem) -> bool {
+        let conflicted = item.conflicted.is_some_and(|train| (self.under_way)(train));
+        item.status == EntryStatus::Waiting && !item.entry.held && !conflicted
     }
 
     /// Takes an entry and what it comes after, if all of it can be taken and there is room.
@@ -130,7 +130,7 @@ impl<'a> Picking<'a> {
                 continue;
             };
             path.push((top, seen + 1));
-            let landed = self.items.get(dep).is_some_and(|d| d.standing == Standing::Landed);
+            let landed = self.items.get(dep).is_some_and(|d| d.status == EntryStatus::Landed);
             if landed || done.contains(dep) || self.group.contains(dep) {
                 continue;
             }
