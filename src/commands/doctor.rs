@@ -212,7 +212,7 @@ fn locate(top: Option<&Path>, program: &str) -> Option<PathBuf> {
         return path.is_file().then_some(path);
     }
     let path = ambient::variable("PATH")?;
-    process::in_path(program.as_ref(), path.as_ref(), top.unwrap_or(Path::new("."))).ok()
+    process::find_in_path(program.as_ref(), path.as_ref(), top.unwrap_or(Path::new("."))).ok()
 }
 
 fn manual(found: &mut Vec<Diagnosis>) {

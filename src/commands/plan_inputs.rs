@@ -135,8 +135,8 @@ impl<'a> ScratchWorktree<'a> {
         let path = workspace::worktrees_root(repo, &found.job).join(".planning");
         let index = folder.join("place");
         // What somebody left who was killed.
-        repo::remove_at(repo, &path, &index)?;
-        let worktree = repo::create(repo, &path, base, &index)
+        repo::remove_worktree(repo, &path, &index)?;
+        let worktree = repo::create_worktree(repo, &path, base, &index)
             .with_context(|| format!("cannot make the worktree {}", path.display()))?;
         let scratch = Self { repo, base, worktree, folder, _lock: lock };
         if let Err(problem) = scratch.prepare(found) {

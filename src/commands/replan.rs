@@ -19,7 +19,7 @@ use crate::job;
 use crate::planning::{self, MergedPlan, PriorStatus, PriorTask};
 use crate::store::layout;
 use crate::store::load::{LoadedRun, Manifest};
-use crate::store::{Expected, Move, Store};
+use crate::store::{Expected, RefMove, Store};
 use crate::ui::{human, table};
 
 /// Why a task is skipped that is not in the plan any more; by this it is known when it comes back.
@@ -46,7 +46,7 @@ pub(super) struct ReplanPreview {
     /// The base, if it is another one.
     pub moved: Option<Oid>,
     /// The target follows the base, if it was made for this run and holds nothing else.
-    pub target: Option<Move>,
+    pub target: Option<RefMove>,
     /// What other programs said of the plan.
     pub printed: Vec<(String, Vec<u8>)>,
     /// What a person should know.
@@ -175,7 +175,7 @@ fn is_stale(
 }
 
 /// A target must hold what the tasks are planned from: their attempts start there.
-fn follow(store: &Store, manifest: &Manifest, base: &Oid) -> Result<Option<Move>> {
+fn follow(store: &Store, manifest: &Manifest, base: &Oid) -> Result<Option<RefMove>> {
     let name = &manifest.target;
     let Some(tip) = store.read(name)? else { return Ok(None) };
     let repo = store.repo();
@@ -183,7 +183,7 @@ fn follow(store: &Store, manifest: &Manifest, base: &Oid) -> Result<Option<Move>
         return Ok(None);
     }
     if manifest.target_created && repo.is_ancestor(&tip, base)? {
-        return Ok(Some(Move::to(name.clone(), base.clone(), Expected::Value(tip))));
+        return Ok(Some(RefMove::to(name.clone(), base.clone(), Expected::Value(tip))));
     }
     let short = layout::short(name);
     Err(Advice::new(

@@ -160,7 +160,7 @@ pub(super) fn driver(store: &Store, run: &RunId) -> Option<String> {
     if !crate::process::Lock::is_held(&path).ok()? {
         return None;
     }
-    let words = crate::process::Lock::last_words(&path).ok()?;
+    let words = crate::process::Lock::last_holder(&path).ok()?;
     Some(words.holder().map_or(words.to_string(), |h| format!("{}/{}", h.host, h.pid)))
 }
 

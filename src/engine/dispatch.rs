@@ -14,7 +14,7 @@ use crate::domain::session::Cost;
 use crate::domain::state::{Phase, TaskState};
 use crate::keeper::files;
 use crate::store::chain::findings;
-use crate::store::{Expected, Move, layout};
+use crate::store::{Expected, RefMove, layout};
 
 impl Engine<'_> {
     /// Claims a slot for a task's next attempt: the event goes into the batch.
@@ -107,7 +107,7 @@ impl Engine<'_> {
             self.batch.keep.insert(task.clone(), tip.clone());
         }
         if old.as_ref() != Some(to) {
-            self.batch.moves.push(Move::to(branch, to.clone(), Expected::from_read(old)));
+            self.batch.moves.push(RefMove::to(branch, to.clone(), Expected::from_read(old)));
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ use crate::domain::state::{Phase, RunPhase};
 use crate::domain::verdict::Finding;
 use crate::store::chain::{Batch, Ledger};
 use crate::store::notes::Lines;
-use crate::store::{Move, RunProof, layout};
+use crate::store::{RefMove, RunProof, layout};
 
 /// How often requests are looked for and the display is brought up to date.
 const TICK: Duration = Duration::from_millis(200);
@@ -82,7 +82,7 @@ pub(crate) struct Engine<'a> {
     /// Events that are journaled, for which no barrier was asked yet.
     pub(super) untold: Vec<Decision>,
     /// Published attempts whose events are journaled, for which no barrier was asked yet.
-    pub(super) published: Vec<Move>,
+    pub(super) published: Vec<RefMove>,
     /// What waits for a barrier, in order.
     pub(super) sinking: Vec<Sinking>,
     pub(super) barriers: Barriers,

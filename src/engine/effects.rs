@@ -278,7 +278,7 @@ fn missing(ctx: &Context) -> Option<String> {
     ctx.job.checks.iter().find_map(|check| {
         // What has a folder may come with the tree or with what `setup` makes, and what has a placeholder with the task.
         let program = check.run.first().filter(|program| !program.contains(['/', '{']))?;
-        let why = process::in_path(program.as_ref(), path, Path::new("/")).err()?;
+        let why = process::find_in_path(program.as_ref(), path, Path::new("/")).err()?;
         Some(format!("the check `{}` cannot be started: {why}", check.name))
     })
 }

@@ -134,7 +134,7 @@ fn evaluate(ctx: &Context, case: &Case, worktree: &str, wait: bool) -> Result<Op
         }
         if let Ok(old) = Spec::read(&dir) {
             // A keeper died here, or looked at something else; nothing of it may linger.
-            process::end_marked(&old.marker);
+            process::kill_marked(&old.marker);
         }
         if started {
             let why = "its keeper died".to_owned();

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context as _, Result};
 
 use crate::keeper::files;
-use crate::process::{self, Environ, KeeperHandle, Line, Lock};
+use crate::process::{self, Environ, KeeperHandle, KeeperLink, Lock};
 
 /// The keepers that this process has started, by place. When it is dropped, those that have nothing to do end, and
 /// those that have something finish it and end then.
@@ -19,7 +19,7 @@ pub(crate) struct Keepers {
 
 #[derive(Debug)]
 struct Standing {
-    line: Line,
+    line: KeeperLink,
     handle: KeeperHandle,
     /// The lock of its last case.
     lock: PathBuf,
@@ -38,7 +38,7 @@ impl Keepers {
         let path = dir.join(files::LOCK);
         let old = self.lock().remove(worktree);
         if let Some(mut old) = old {
-            if old.line.hand_over(dir, lock, env).is_ok() {
+            if old.line.send(dir, lock, env).is_ok() {
                 old.lock = path;
                 self.lock().insert(worktree.to_owned(), old);
                 return Ok(());
@@ -47,7 +47,7 @@ impl Keepers {
         }
         let args: [OsString; 2] = ["keeper".into(), dir.as_os_str().to_owned()];
         let (handle, line) =
-            process::start_standing_keeper(program, &args, lock, env, &dir.join(files::LOG))
+            process::start_linked_keeper(program, &args, lock, env, &dir.join(files::LOG))
                 .with_context(|| format!("cannot start a keeper from {}", program.display()))?;
         self.lock().insert(worktree.to_owned(), Standing { line, handle, lock: path });
         Ok(())

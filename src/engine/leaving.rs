@@ -18,7 +18,7 @@ use crate::domain::queue::{EntryId, QueueInput, TrainId};
 use crate::domain::state::Phase;
 use crate::failpoint;
 use crate::repo;
-use crate::store::Move;
+use crate::store::RefMove;
 use crate::store::journal::{Landing, Moved, QueueProof};
 
 /// Landings on their way: their journal's entries are written and become durable.
@@ -27,7 +27,7 @@ pub(super) struct Leaving {
     queue: QueueProof,
     /// Each is built on the one before.
     landings: Vec<Landing>,
-    intent: Move,
+    intent: RefMove,
     /// The number of the barrier that makes them durable.
     after: u64,
 }

@@ -19,7 +19,7 @@ use crate::failpoint;
 use crate::repo;
 use crate::store::codec;
 use crate::store::journal::Landing;
-use crate::store::{Expected, Move, layout};
+use crate::store::{Expected, RefMove, layout};
 
 /// What is journaled and waits for a barrier.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Sinking {
     /// Events, to be told.
     pub decisions: Vec<Decision>,
     /// Published attempts, to be dropped.
-    pub published: Vec<Move>,
+    pub published: Vec<RefMove>,
 }
 
 impl Engine<'_> {
@@ -87,7 +87,7 @@ impl Engine<'_> {
         }
         if let Some(published) = seen.published {
             let name = self.ctx.attempt_ref(task, *attempt);
-            self.published.push(Move::delete(name, published));
+            self.published.push(RefMove::delete(name, published));
         }
         if let (Some(candidate), false) = (candidate, decisions.is_empty()) {
             self.show_candidate(task, &candidate.commit)?;
@@ -109,7 +109,7 @@ impl Engine<'_> {
         let old = self.ctx.store.read(&branch)?;
         if old.as_ref() != Some(commit) {
             let expected = Expected::from_read(old);
-            self.batch.extras.push(Move::to(branch, commit.clone(), expected));
+            self.batch.extras.push(RefMove::to(branch, commit.clone(), expected));
         }
         Ok(())
     }
@@ -279,7 +279,7 @@ impl Engine<'_> {
             && let Some(tip) = ctx.store.read(&branch)?
             && ctx.store.repo().is_ancestor(&tip, &landing.candidate)?
         {
-            self.batch.extras.push(Move::delete(branch, tip));
+            self.batch.extras.push(RefMove::delete(branch, tip));
         }
         Ok(())
     }
@@ -317,7 +317,7 @@ impl Engine<'_> {
     }
 
     /// Published attempts go when their events are durable.
-    pub(super) fn drop_published(&mut self, moves: &[Move]) {
+    pub(super) fn drop_published(&mut self, moves: &[RefMove]) {
         if moves.is_empty() {
             return;
         }

@@ -17,7 +17,7 @@ use crate::keeper::files;
 use crate::keeper::spec::{Spec, Work};
 use crate::process::{self, Lock};
 use crate::store::journal::{Landing, Moved};
-use crate::store::{Expected, Move, Store};
+use crate::store::{Expected, RefMove, Store};
 
 /// Puts the state right.
 pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()> {
@@ -67,7 +67,7 @@ fn remake_target(ctx: &Context) -> Result<()> {
     }
     let tip = ctx.store.journal_target(target)?.unwrap_or_else(|| ctx.base.clone());
     ctx.store
-        .transact(&[Move::to(target.clone(), tip, Expected::Absent)])
+        .transact(&[RefMove::to(target.clone(), tip, Expected::Absent)])
         .with_context(|| format!("cannot make the target branch `{target}` again"))
 }
 
@@ -144,7 +144,7 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
             engine.slots.occupy(&spec.worktree.name);
             stop_keeper(&dir);
         } else {
-            process::end_marked(&spec.marker);
+            process::kill_marked(&spec.marker);
             std::fs::remove_dir_all(&dir).ok();
         }
     }
@@ -162,7 +162,7 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
                 engine.adopted.insert(key, spec.worktree.name);
             }
         } else {
-            process::end_marked(&spec.marker);
+            process::kill_marked(&spec.marker);
         }
     }
     let worktrees = [slots::CHECKS, slots::EVALUATIONS].map(|kind| engine.slots.used(kind));
@@ -184,7 +184,7 @@ fn find_evaluators(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
         if held {
             engine.slots.occupy(&spec.worktree.name);
         } else {
-            process::end_marked(&spec.marker);
+            process::kill_marked(&spec.marker);
         }
         match (held, wanted, task) {
             (true, true, Some(task)) => {
@@ -216,7 +216,7 @@ fn drop_stale_attempts(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
         let awaited =
             state.is_some_and(|s| s.phase == Phase::Running && attempt.parse() == Ok(s.attempt));
         if !awaited {
-            stale.push(Move::delete(name, id));
+            stale.push(RefMove::delete(name, id));
         }
     }
     engine.drop_published(&stale);
@@ -255,7 +255,7 @@ fn stop_keeper(dir: &Path) -> bool {
     if !Lock::is_held(&path).unwrap_or(false) {
         return false;
     }
-    let Ok(words) = Lock::last_words(&path) else { return false };
+    let Ok(words) = Lock::last_holder(&path) else { return false };
     words.holder().is_some_and(|h| process::ask_to_stop(h.pid, h.start).unwrap_or(false))
 }
 
@@ -298,7 +298,7 @@ pub(super) fn sweep_worktrees(
         if name == "tasks" || used.contains(&name) || !index.exists() {
             continue;
         }
-        crate::repo::remove_at(ctx.store.repo(), &path, &index)
+        crate::repo::remove_worktree(ctx.store.repo(), &path, &index)
             .with_context(|| format!("cannot remove the worktree {}", path.display()))?;
         std::fs::remove_file(index.with_extension("setup")).ok();
         removed += 1;

@@ -225,7 +225,7 @@ pub(super) fn judge(
         }
         if let Some(old) = before {
             // A keeper died here, or judged another tree; nothing of it may linger.
-            process::end_marked(&old.marker);
+            process::kill_marked(&old.marker);
         }
         if started {
             let said = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();
@@ -307,7 +307,7 @@ const STILLBORN: u32 = 3;
 
 /// Whether a keeper that has ended never came to write its name into its lock.
 pub(super) fn never_took_over(lock: &std::path::Path) -> bool {
-    Lock::last_words(lock).is_ok_and(|words| words.0.trim().is_empty())
+    Lock::last_holder(lock).is_ok_and(|words| words.0.trim().is_empty())
 }
 
 /// Removes what an earlier keeper left in the folder, but not the lock that we hold.

@@ -14,7 +14,7 @@ use crate::domain::event::Ending;
 use crate::domain::id::Oid;
 use crate::domain::session::{Class, Reading};
 use crate::failpoint;
-use crate::process::{self, Ended, Git, Redactor, RefMove, RefUpdates, StopFlag};
+use crate::process::{self, CommandResult, Git, Redactor, RefMove, RefUpdates, StopFlag};
 use crate::repo::{self, Head, Identity, Repo, Worktree};
 use crate::store::wire::{WireEnding, WireReading};
 
@@ -64,7 +64,7 @@ pub(super) fn keep(
     };
     let mut clean = true;
     match ended {
-        Err(why) if stop.is_asked() => {
+        Err(why) if stop.is_raised() => {
             outcome.ending = WireEnding::from(&Ending::Stopped);
             drop(why);
         }
@@ -100,7 +100,7 @@ pub(super) fn keep(
     Ok(clean)
 }
 
-fn fill(outcome: &mut Outcome, ended: Ended) {
+fn fill(outcome: &mut Outcome, ended: CommandResult) {
     outcome.wall_ms = millis(ended.wall);
     outcome.output = [ended.stdout_bytes, ended.stdout_kept, ended.stderr_bytes, ended.stderr_kept];
     outcome.leftover = ended.leftover;
@@ -171,9 +171,9 @@ fn with_output(repo: &Repo, worktree: &Worktree, tree: &Oid, output: &str) -> Re
 /// What is left in the place of an attempt whose keeper died: its tree is ended, then the place is saved as the keeper
 /// would have. Nothing if that cannot be done.
 pub(crate) fn rescue(repo: &Repo, spec: &Spec) -> Option<(Oid, Oid)> {
-    process::end_marked(&spec.marker);
+    process::kill_marked(&spec.marker);
     let super::spec::Work::Attempt(work) = &spec.work else { return None };
-    let worktree = repo::open(repo, &spec.worktree.path, &spec.worktree.index).ok()?;
+    let worktree = repo::open_worktree(repo, &spec.worktree.path, &spec.worktree.index).ok()?;
     let base = Oid::parse(&spec.worktree.commit).ok()?;
     let saved = save(repo, &worktree, &base, work).ok();
     worktree.set_head(&Head::Detached, &base).ok();
@@ -219,7 +219,7 @@ fn publish(
     let commit = repo::commit(repo, &tree, &parents, &message, &who, time)?;
     failpoint::hit("keeper.before-publish");
     // A barrier forces this ref to the disk together with the work: the supervisor's, or ours where there is none.
-    if !process::create_plain_ref(repo.common_dir(), &work.publish, &commit)? {
+    if !process::create_loose_ref(repo.common_dir(), &work.publish, &commit)? {
         let private = repo.common_dir().join("harness").join("git");
         let env = spec.env.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         let git = Git::find_known(repo.common_dir(), &private, &env)?;

@@ -11,7 +11,7 @@ use super::spec::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, Spec, VERS
 use super::worktree::{prepare, redactor};
 use crate::domain::event::Ending as DomainEnding;
 use crate::failpoint;
-use crate::process::{self, Command, Ended, Ending, Stdin, StopFlag};
+use crate::process::{self, Command, CommandResult, Ending, Stdin, StopFlag};
 use crate::repo::{self, Repo};
 
 /// How much of each stream of a check is kept, in bytes.
@@ -73,7 +73,7 @@ pub(super) fn keep(
 fn changed(repo: &Repo, worktree: &repo::Worktree, spec: &Spec) -> Option<String> {
     let laid_over: Vec<String> =
         spec.worktree.overlay.iter().map(|(path, _)| path.clone()).collect();
-    match repo::altered(repo, worktree, &laid_over) {
+    match repo::modified_files(repo, worktree, &laid_over) {
         Err(error) => Some(format!("the place cannot be looked at after the checks: {error:#}")),
         Ok(altered) => altered.first().map(|first| {
             format!(
@@ -169,7 +169,7 @@ fn run(
     argv: &[String],
     timeout: Duration,
     stop: &StopFlag,
-) -> Result<(Ended, String)> {
+) -> Result<(CommandResult, String)> {
     let command = Command {
         argv: argv.iter().map(Into::into).collect(),
         cwd: spec.worktree.path.clone(),

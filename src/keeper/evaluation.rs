@@ -40,7 +40,7 @@ pub(super) fn keep(
     };
     let mut clean = true;
     match prepare(repo, dir, spec, stop) {
-        Err(_) if stop.is_asked() => {}
+        Err(_) if stop.is_raised() => {}
         Err(error) => outcome.ending = WireEnding::NotStarted(format!("{error:#}")),
         Ok(worktree) => {
             failpoint::hit("keeper.before-evaluator");

@@ -24,7 +24,7 @@ use anyhow::{Context, Result};
 use crate::ambient;
 use crate::domain::event::Ending;
 use crate::failpoint;
-use crate::process::{self, Desk, Environ, Handed, Holder, StopFlag};
+use crate::process::{self, Environ, Holder, KeeperInbox, ReceivedAssignment, StopFlag};
 use crate::repo::{self, Repo};
 use spec::Spec;
 
@@ -67,7 +67,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// The life of a keeper: `dir` is the folder of its first case.
 pub(crate) fn main(dir: &Path) -> Result<()> {
     let lock = process::adopt_lock().context("this command is started by `git harness` itself")?;
-    let desk = Desk::adopt()?;
+    let inbox = KeeperInbox::adopt()?;
     let stop = StopFlag::on_terminate()?;
     // As many keepers as there are jobs work side by side: more threads in each would only wait for each other.
     rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global().ok();
@@ -76,13 +76,13 @@ pub(crate) fn main(dir: &Path) -> Result<()> {
         env.set(name, value);
     }
     let mut bench = Bench::default();
-    let mut handed = Handed { dir: dir.to_path_buf(), lock, env };
+    let mut handed = ReceivedAssignment { dir: dir.to_path_buf(), lock, env };
     loop {
-        let clean = match case(&mut bench, &handed, desk.as_ref(), &stop) {
+        let clean = match case(&mut bench, &handed, inbox.as_ref(), &stop) {
             Ok(clean) => clean,
             Err(error) => {
                 // Before the lock: whoever sees that it is free must not hand us anything more.
-                drop(desk);
+                drop(inbox);
                 return Err(error);
             }
         };
@@ -90,23 +90,28 @@ pub(crate) fn main(dir: &Path) -> Result<()> {
         // Who asked meant this case; whoever sees its lock free may hand us the next.
         stop.lower();
         if !clean {
-            drop(desk);
+            drop(inbox);
             return Ok(());
         }
         drop(handed);
-        let Some(desk) = &desk else { return Ok(()) };
-        handed = match desk.next(&stop)? {
+        let Some(inbox) = &inbox else { return Ok(()) };
+        handed = match inbox.next(&stop)? {
             Some(next) => next,
             None => return Ok(()),
         };
-        process::speak_into(&handed.dir.join(files::LOG))?;
+        process::redirect_output(&handed.dir.join(files::LOG))?;
         repo::trust(since.elapsed() < FRESH);
     }
 }
 
 /// One case, from taking it over to having said how it went. Says whether nothing that it started is left.
-fn case(bench: &mut Bench, handed: &Handed, desk: Option<&Desk>, stop: &StopFlag) -> Result<bool> {
-    let Handed { dir, lock, env } = handed;
+fn case(
+    bench: &mut Bench,
+    handed: &ReceivedAssignment,
+    inbox: Option<&KeeperInbox>,
+    stop: &StopFlag,
+) -> Result<bool> {
+    let ReceivedAssignment { dir, lock, env } = handed;
     lock.describe(&Holder::this_process().to_string())?;
     failpoint::hit("keeper.started");
     let spec = Spec { env: env.clone(), ..Spec::read(dir)? };
@@ -117,7 +122,7 @@ fn case(bench: &mut Bench, handed: &Handed, desk: Option<&Desk>, stop: &StopFlag
         spec::Work::Evaluation(work) => evaluation::keep(&repo, dir, &spec, work, stop)?,
     };
     // Who hands us cases makes what we did durable before anybody hears of it; without them, nobody else would.
-    if !desk.is_some_and(Desk::is_attended) {
+    if !inbox.is_some_and(KeeperInbox::is_connected) {
         process::sync_fs(repo.common_dir()).context("the disk did not take what was written")?;
     }
     failpoint::hit("keeper.done");

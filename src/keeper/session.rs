@@ -16,8 +16,8 @@ use crate::ambient;
 use crate::domain::event::Ending;
 use crate::domain::session::{Class, Reading};
 use crate::process::{
-    self, Command, Ended, Heard, Listener, Redactor, Signal, Source, Stdin, StopFlag, StopStep,
-    Whom,
+    self, Activity, Command, CommandResult, Listener, OutputStream, Redactor, SignalTarget, Stdin,
+    StopFlag, StopSignal, StopStep,
 };
 
 /// How long an agent has between being asked to stop and being killed.
@@ -33,7 +33,7 @@ const CAP: u64 = 4 * 1024 * 1024;
 pub(crate) const OUTPUT_HEAD: u64 = CAP - CAP / 4;
 
 /// Listens to an agent, and leaves word for supervisors: its session's id, and that it has got an answer.
-pub(super) struct Ear<'a> {
+pub(super) struct SessionListener<'a> {
     dir: &'a Path,
     watcher: SessionWatcher,
     known: bool,
@@ -41,7 +41,7 @@ pub(super) struct Ear<'a> {
     given_up: Option<Class>,
 }
 
-impl<'a> Ear<'a> {
+impl<'a> SessionListener<'a> {
     pub(super) fn new(preset: &Preset, dir: &'a Path) -> Self {
         Self {
             dir,
@@ -68,22 +68,22 @@ impl<'a> Ear<'a> {
     }
 }
 
-impl Listener for Ear<'_> {
-    fn hear(&mut self, from: Source, bytes: &[u8]) -> Heard {
+impl Listener for SessionListener<'_> {
+    fn hear(&mut self, from: OutputStream, bytes: &[u8]) -> Activity {
         let stream = match from {
-            Source::Stdout => SessionStream::Stdout,
-            Source::Stderr => SessionStream::Stderr,
+            OutputStream::Stdout => SessionStream::Stdout,
+            OutputStream::Stderr => SessionStream::Stderr,
         };
         let heard = self.watcher.hear(stream, bytes);
         self.leave_word();
         match heard {
-            OutputMeaning::Nothing => Heard::Nothing,
-            OutputMeaning::Noise => Heard::Noise,
-            OutputMeaning::Progress => Heard::Progress,
-            OutputMeaning::Final => Heard::Final,
+            OutputMeaning::Nothing => Activity::Nothing,
+            OutputMeaning::Noise => Activity::Noise,
+            OutputMeaning::Progress => Activity::Progress,
+            OutputMeaning::Final => Activity::Final,
             OutputMeaning::Hopeless(class) => {
                 self.given_up = Some(class);
-                Heard::Hopeless
+                Activity::Hopeless
             }
         }
     }
@@ -123,11 +123,11 @@ pub(super) fn run(
     dir: &Path,
     work: &SessionWork,
     stop: &StopFlag,
-) -> Result<(Ended, Option<Class>)> {
+) -> Result<(CommandResult, Option<Class>)> {
     let Some(preset) = &work.preset else { return Ok((process::run(command, stop)?, None)) };
-    let mut ear = Ear::new(preset, dir);
-    let ended = process::run_heard(command, stop, &mut ear)?;
-    Ok((ended, ear.given_up()))
+    let mut listener = SessionListener::new(preset, dir);
+    let ended = process::run_with_listener(command, stop, &mut listener)?;
+    Ok((ended, listener.given_up()))
 }
 
 /// Runs a session's program of which only the words count: how it ended, what is to be read of it, and its last message.
@@ -137,7 +137,7 @@ pub(super) fn hold(
     dir: &Path,
     work: &SessionWork,
     stop: &StopFlag,
-) -> Result<(Ended, Option<Reading>, Option<String>)> {
+) -> Result<(CommandResult, Option<Reading>, Option<String>)> {
     let (ended, given_up) = run(command, dir, work, stop)?;
     let ending = Ending::from(ended.ending.clone());
     let bytes = |name: &str| std::fs::read(dir.join(name)).unwrap_or_default();
@@ -169,14 +169,14 @@ pub(super) fn is_litter(preset: &Preset, name: &str) -> bool {
 pub(super) fn stop_steps(preset: &Preset) -> Vec<StopStep> {
     let step = |step: &preset::PresetStopStep| StopStep {
         signal: match step.signal {
-            preset::PresetSignal::Int => Signal::Interrupt,
-            preset::PresetSignal::Term => Signal::Terminate,
-            preset::PresetSignal::Kill => Signal::Kill,
+            preset::PresetSignal::Int => StopSignal::Interrupt,
+            preset::PresetSignal::Term => StopSignal::Terminate,
+            preset::PresetSignal::Kill => StopSignal::Kill,
         },
-        whom: match step.whom {
-            preset::PresetSignalTarget::Leader => Whom::Leader,
-            preset::PresetSignalTarget::Group => Whom::Group,
-            preset::PresetSignalTarget::Tree => Whom::Tree,
+        target: match step.whom {
+            preset::PresetSignalTarget::Leader => SignalTarget::Leader,
+            preset::PresetSignalTarget::Group => SignalTarget::Group,
+            preset::PresetSignalTarget::Tree => SignalTarget::Tree,
         },
         wait: step.wait.0,
     };

@@ -74,21 +74,21 @@ fn lay_over(to: &Path, source: &Path) -> Result<()> {
 
 fn open_or_make(repo: &Repo, wanted: &WorktreeSpec, commit: &Oid) -> Result<Worktree> {
     if wanted.path.symlink_metadata().is_ok() {
-        if let Ok(worktree) = repo::open(repo, &wanted.path, &wanted.index) {
+        if let Ok(worktree) = repo::open_worktree(repo, &wanted.path, &wanted.index) {
             return Ok(worktree);
         }
         renew(repo, wanted)
             .with_context(|| format!("cannot renew the place {}", wanted.path.display()))?;
     }
     forget_setup(wanted);
-    repo::create(repo, &wanted.path, commit, &wanted.index)
+    repo::create_worktree(repo, &wanted.path, commit, &wanted.index)
         .with_context(|| format!("cannot make the worktree {}", wanted.path.display()))
 }
 
 /// Removes a place whose record is damaged. The path is one of ours, below the run's own folder, and what an attempt
 /// left in it was saved when the attempt ended.
 fn renew(repo: &Repo, wanted: &WorktreeSpec) -> Result<()> {
-    if repo::remove_at(repo, &wanted.path, &wanted.index).is_ok() {
+    if repo::remove_worktree(repo, &wanted.path, &wanted.index).is_ok() {
         return Ok(());
     }
     if wanted.index.symlink_metadata().is_ok() {

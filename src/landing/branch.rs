@@ -8,7 +8,7 @@ use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::queue::{Car, Conflict, EntryId};
 use crate::job::MergeStyle;
-use crate::repo::{self, Identity, Merged, Repo};
+use crate::repo::{self, Identity, MergeResult, Repo};
 use crate::store::codec;
 
 /// How many commits of a branch are looked at for where it left the target, before history is searched in general.
@@ -97,7 +97,7 @@ impl Builder<'_> {
         for (entry, candidate) in entries {
             let own = self.own(&tip, candidate, known, &ahead)?;
             match repo::merge(self.repo, &own.base, &tip, candidate)? {
-                Merged::Clean { tree } => {
+                MergeResult::Clean { tree } => {
                     let commit = self.commit(entry, candidate, &own, &tip, &tree)?;
                     let work = (&own.base, candidate);
                     if let Some(path) = super::stray(self.repo, work, (&tip, &commit))? {
@@ -110,7 +110,7 @@ impl Builder<'_> {
                     tip = commit.clone();
                     built.cars.push(Car { entry: entry.clone(), commit, tree });
                 }
-                Merged::Conflict { paths } => {
+                MergeResult::Conflict { paths } => {
                     let alone = tip == *onto || self.conflict(onto, candidate, known)?.is_some();
                     built.conflicts.push(Conflict { entry: entry.clone(), paths, alone });
                 }

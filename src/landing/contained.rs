@@ -81,11 +81,11 @@ impl Contained {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repo::fixture::Fixture;
+    use crate::repo::fixture::RepoFixture;
 
     #[test]
     fn a_line_is_plain_behind_its_last_merge() {
-        let fx = Fixture::new();
+        let fx = RepoFixture::new();
         let run = RunId::parse("r-1").unwrap();
         let base = fx.commit(&[("a", "0")], &[]);
         let one = fx.commit(&[("a", "1")], std::slice::from_ref(&base));

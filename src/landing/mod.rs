@@ -12,7 +12,7 @@ use crate::ambient;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::verdict::Candidate;
 use crate::job::MergeStyle;
-use crate::repo::{self, Identity, Merged, Repo};
+use crate::repo::{self, Identity, MergeResult, Repo};
 
 /// What a candidate is on the target's present tip.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +56,8 @@ pub(crate) fn merge_onto(
         return Ok(Onto::Tree(candidate.tree.clone()));
     }
     Ok(match repo::merge(repo, base, tip, &candidate.commit)? {
-        Merged::Clean { tree } => Onto::Tree(tree),
-        Merged::Conflict { paths } => Onto::Conflict(paths),
+        MergeResult::Clean { tree } => Onto::Tree(tree),
+        MergeResult::Conflict { paths } => Onto::Conflict(paths),
     })
 }
 

@@ -12,12 +12,12 @@ use rustix::io::Errno;
 
 use super::cgroup::Cgroup;
 use super::detach::become_reaper;
-use super::ear::{Ear, Listener, Source};
-use super::output::{Drained, Kept};
+use super::output::{Drained, OutputFile};
 use super::program::{self, explain, expression, start};
 use super::redact::Redactor;
-use super::stop::{Signal, StopStep, Whom};
-use super::tree::{Felled, Tree};
+use super::stop::{SignalTarget, StopSignal, StopStep};
+use super::tree::{KillCount, ProcessTree};
+use super::watchdog::{Listener, OutputStream, Watchdog};
 use super::{Environ, StopFlag};
 
 /// What a command reads. It always comes to an end: there are programs that wait for ever on one that does not.
@@ -93,7 +93,7 @@ pub enum Ending {
 
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ended {
+pub(crate) struct CommandResult {
     /// How it ended.
     pub ending: Ending,
     /// How much it wrote.
@@ -123,16 +123,16 @@ const LAST_READS: usize = 16;
 /// The ending is told by the wait status of the process that was started, and by nothing else; if that was asked to
 /// stop, by why it was. Its output is read until it has ended, not until its pipe is closed, which a daemon would never
 /// do.
-pub(crate) fn run(command: &Command, stop: &StopFlag) -> io::Result<Ended> {
+pub(crate) fn run(command: &Command, stop: &StopFlag) -> io::Result<CommandResult> {
     supervise(command, stop, None)
 }
 
 /// The same, with somebody who understands what the command prints.
-pub(crate) fn run_heard(
+pub(crate) fn run_with_listener(
     command: &Command,
     stop: &StopFlag,
     listener: &mut dyn Listener,
-) -> io::Result<Ended> {
+) -> io::Result<CommandResult> {
     supervise(command, stop, Some(listener))
 }
 
@@ -140,26 +140,26 @@ fn supervise(
     command: &Command,
     stop: &StopFlag,
     listener: Option<&mut dyn Listener>,
-) -> io::Result<Ended> {
-    let mut stdout = Stream::new(
-        Source::Stdout,
-        Kept::create(&command.stdout, command.cap, &command.redactor)?,
+) -> io::Result<CommandResult> {
+    let mut stdout = CapturedStream::new(
+        OutputStream::Stdout,
+        OutputFile::create(&command.stdout, command.cap, &command.redactor)?,
     )?;
-    let mut stderr = Stream::new(
-        Source::Stderr,
-        Kept::create(&command.stderr, command.cap, &command.redactor)?,
+    let mut stderr = CapturedStream::new(
+        OutputStream::Stderr,
+        OutputFile::create(&command.stderr, command.cap, &command.redactor)?,
     )?;
-    if stop.is_asked() {
-        return Ok(Ended::before_start(Ending::Stopped));
+    if stop.is_raised() {
+        return Ok(CommandResult::before_start(Ending::Stopped));
     }
     let program = match program::find(command) {
         Ok(program) => program,
-        Err(why) => return Ok(Ended::before_start(Ending::NotStarted(why))),
+        Err(why) => return Ok(CommandResult::before_start(Ending::NotStarted(why))),
     };
     if command.own_process {
         become_reaper()?;
     }
-    let mut tree = Tree::of_command(&command.marker, command.own_process);
+    let mut tree = ProcessTree::of_command(&command.marker, command.own_process);
     let begun = Instant::now();
     let handle = {
         let expression = expression(command, &program, stdout.writer()?, stderr.writer()?)?;
@@ -173,14 +173,16 @@ fn supervise(
                 handle
             }
             Err(error) => {
-                return explain(&error, &program)
-                    .map_or(Err(error), |why| Ok(Ended::before_start(Ending::NotStarted(why))));
+                return explain(&error, &program).map_or(Err(error), |why| {
+                    Ok(CommandResult::before_start(Ending::NotStarted(why)))
+                });
             }
         }
         // The expression goes here, and with it our copies of the writing ends.
     };
-    let ear = Ear::new(listener, begun);
-    let mut watch = Watch { command, stop, tree, handle, begun, stdout, stderr, ear, asked: None };
+    let watchdog = Watchdog::new(listener, begun);
+    let mut watch =
+        Supervision { command, stop, tree, handle, begun, stdout, stderr, watchdog, asked: None };
     let watched = watch.until_over();
     // However that went, nothing may be left running.
     let felled = watch.tree.end();
@@ -189,7 +191,7 @@ fn supervise(
     watch.finish(wall, felled)
 }
 
-impl Ended {
+impl CommandResult {
     fn before_start(ending: Ending) -> Self {
         Self {
             ending,
@@ -205,15 +207,15 @@ impl Ended {
 }
 
 /// One stream of the command: a pipe, and what is kept of it.
-pub(super) struct Stream {
-    source: Source,
+pub(super) struct CapturedStream {
+    source: OutputStream,
     reader: Option<PipeReader>,
     writer: Option<PipeWriter>,
-    kept: Kept,
+    kept: OutputFile,
 }
 
-impl Stream {
-    pub(super) fn new(source: Source, kept: Kept) -> io::Result<Self> {
+impl CapturedStream {
+    pub(super) fn new(source: OutputStream, kept: OutputFile) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         // Of the reading end only: a command that finds its output not blocking loses some of it.
         rustix::io::ioctl_fionbio(&reader, true)?;
@@ -228,11 +230,11 @@ impl Stream {
     }
 
     /// Reads for one turn. Whether there was anything.
-    fn drain(&mut self, ear: &mut Ear<'_>) -> io::Result<bool> {
+    fn drain(&mut self, watchdog: &mut Watchdog<'_>) -> io::Result<bool> {
         let Some(reader) = &mut self.reader else {
             return Ok(false);
         };
-        let mut heard = |bytes: &[u8]| ear.hear(self.source, bytes, Instant::now());
+        let mut heard = |bytes: &[u8]| watchdog.hear(self.source, bytes, Instant::now());
         match self.kept.drain(reader, &mut heard)? {
             Drained::Nothing => Ok(false),
             Drained::Some(_) => Ok(true),
@@ -243,9 +245,9 @@ impl Stream {
         }
     }
 
-    pub(super) fn finish(mut self, ear: &mut Ear<'_>) -> io::Result<(u64, u64)> {
+    pub(super) fn finish(mut self, watchdog: &mut Watchdog<'_>) -> io::Result<(u64, u64)> {
         for _ in 0..LAST_READS {
-            if !self.drain(ear)? {
+            if !self.drain(watchdog)? {
                 break;
             }
         }
@@ -254,7 +256,7 @@ impl Stream {
 }
 
 /// Why the command was asked to stop, what was done about it last, and until when that may take.
-struct Asked {
+struct StopProgress {
     why: Ending,
     /// The number of the next step.
     next: usize,
@@ -263,19 +265,19 @@ struct Asked {
 }
 
 /// A command that runs, and all that is needed to watch it.
-struct Watch<'a, 'l> {
+struct Supervision<'a, 'l> {
     command: &'a Command,
     stop: &'a StopFlag,
-    tree: Tree,
+    tree: ProcessTree,
     handle: duct::Handle,
     begun: Instant,
-    stdout: Stream,
-    stderr: Stream,
-    ear: Ear<'l>,
-    asked: Option<Asked>,
+    stdout: CapturedStream,
+    stderr: CapturedStream,
+    watchdog: Watchdog<'l>,
+    asked: Option<StopProgress>,
 }
 
-impl Watch<'_, '_> {
+impl Supervision<'_, '_> {
     /// Watches until the command has ended, or was asked to and did not in time. Gives how long the main process ran.
     fn until_over(&mut self) -> io::Result<Duration> {
         #[cfg(target_os = "linux")]
@@ -295,15 +297,15 @@ impl Watch<'_, '_> {
                     }
                     let limit = self.begun.checked_add(self.command.timeout);
                     let limit = limit.map(|at| (at, Ending::TimedOut));
-                    let silence = self.ear.deadline(self.command.idle, self.command.linger);
+                    let silence = self.watchdog.deadline(self.command.idle, self.command.linger);
                     let first = [limit, silence].into_iter().flatten().min_by_key(|(at, _)| *at);
                     let why = match &first {
-                        _ if self.stop.is_asked() => Some(Ending::Stopped),
+                        _ if self.stop.is_raised() => Some(Ending::Stopped),
                         Some((at, why)) if *at <= now => Some(why.clone()),
                         Some(_) | None => None,
                     };
                     if let Some(why) = why {
-                        self.asked = Some(Asked { why, next: 0, until: now, looked: now });
+                        self.asked = Some(StopProgress { why, next: 0, until: now, looked: now });
                         self.ask(true);
                         continue;
                     }
@@ -324,24 +326,27 @@ impl Watch<'_, '_> {
             };
             let wakes = pidfd.as_ref().filter(|_| ran.is_none());
             self.wait(wakes, due)?;
-            self.stdout.drain(&mut self.ear)?;
-            self.stderr.drain(&mut self.ear)?;
+            self.stdout.drain(&mut self.watchdog)?;
+            self.stderr.drain(&mut self.watchdog)?;
         }
     }
 
     /// Takes the next step that has anybody to signal. Whether there was one.
     fn ask(&mut self, main_lives: bool) -> bool {
-        let plain =
-            [StopStep { signal: Signal::Terminate, whom: Whom::Tree, wait: self.command.grace }];
+        let plain = [StopStep {
+            signal: StopSignal::Terminate,
+            target: SignalTarget::Tree,
+            wait: self.command.grace,
+        }];
         let steps: &[StopStep] =
             if self.command.stop.is_empty() { &plain } else { &self.command.stop };
         let Some(asked) = &mut self.asked else { return false };
         while let Some(step) = steps.get(asked.next) {
             asked.next += 1;
-            if step.whom == Whom::Leader && !main_lives {
+            if step.target == SignalTarget::Leader && !main_lives {
                 continue;
             }
-            self.tree.ask(step.signal, step.whom);
+            self.tree.ask(step.signal, step.target);
             asked.looked = Instant::now();
             asked.until = asked.looked.checked_add(step.wait).unwrap_or(asked.looked);
             return true;
@@ -382,9 +387,9 @@ impl Watch<'_, '_> {
     }
 
     /// Reads what is left and puts the account together.
-    fn finish(mut self, wall: Duration, felled: Felled) -> io::Result<Ended> {
-        let (stdout_bytes, stdout_kept) = self.stdout.finish(&mut self.ear)?;
-        let (stderr_bytes, stderr_kept) = self.stderr.finish(&mut self.ear)?;
+    fn finish(mut self, wall: Duration, felled: KillCount) -> io::Result<CommandResult> {
+        let (stdout_bytes, stdout_kept) = self.stdout.finish(&mut self.watchdog)?;
+        let (stderr_bytes, stderr_kept) = self.stderr.finish(&mut self.watchdog)?;
         let ending = match self.asked {
             Some(asked) => {
                 // To reap it; one that is stuck in the kernel is left to whoever comes after us.
@@ -399,8 +404,8 @@ impl Watch<'_, '_> {
                 }
             }
         };
-        let Felled { ended: leftover, survivors } = felled;
-        Ok(Ended {
+        let KillCount { ended: leftover, survivors } = felled;
+        Ok(CommandResult {
             ending,
             stdout_bytes,
             stdout_kept,

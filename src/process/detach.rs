@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
-use super::{Environ, Line, Lock, line};
+use super::{Environ, KeeperLink, Lock, keeper_link};
 
 /// A keeper that this process has started. Dropping it does nothing to the keeper.
 #[derive(Debug)]
@@ -58,15 +58,15 @@ pub(crate) fn start_keeper(
 }
 
 /// The same with a line to the keeper, by which it can be handed more when it is done.
-pub(crate) fn start_standing_keeper(
+pub(crate) fn start_linked_keeper(
     exe: &Path,
     args: &[OsString],
     lock: &Lock,
     env: &Environ,
     log: &Path,
-) -> io::Result<(KeeperHandle, Line)> {
+) -> io::Result<(KeeperHandle, KeeperLink)> {
     let log = OpenOptions::new().create(true).append(true).open(log)?;
-    let (ours, theirs) = line::pair()?;
+    let (ours, theirs) = keeper_link::pair()?;
     let handle = duct::cmd(exe, args)
         .full_env(env.pairs())
         .stdin_file(lock.open_file()?)

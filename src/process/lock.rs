@@ -25,16 +25,16 @@ pub(crate) struct Lock(File);
 
 /// Who holds a lock, in the words its holder wrote (empty if it had not come to that).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HeldBy(pub String);
+pub(crate) struct HolderText(pub String);
 
-impl HeldBy {
+impl HolderText {
     /// The holder, if the words are those of a [`Holder`].
     pub(crate) fn holder(&self) -> Option<Holder> {
         Holder::parse(&self.0)
     }
 }
 
-impl fmt::Display for HeldBy {
+impl fmt::Display for HolderText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "a process that did not say" } else { &self.0 })
     }
@@ -77,7 +77,7 @@ impl fmt::Display for Holder {
 impl Lock {
     /// Takes the lock at `path` if it is free, makes the file if it is missing, and writes `info` into it (by custom a
     /// [`Holder`]) for those who come later.
-    pub(crate) fn try_take(path: &Path, info: &str) -> io::Result<Result<Self, HeldBy>> {
+    pub(crate) fn try_take(path: &Path, info: &str) -> io::Result<Result<Self, HolderText>> {
         let mut attempt = 0;
         loop {
             let file = open(path)?;
@@ -130,7 +130,7 @@ impl Lock {
     }
 
     /// What the last holder of the lock at `path` wrote, whether it still holds it or not.
-    pub(crate) fn last_words(path: &Path) -> io::Result<HeldBy> {
+    pub(crate) fn last_holder(path: &Path) -> io::Result<HolderText> {
         words(&File::open(path)?)
     }
 
@@ -172,10 +172,10 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-fn words(file: &File) -> io::Result<HeldBy> {
+fn words(file: &File) -> io::Result<HolderText> {
     let mut bytes = Vec::new();
     file.take(4096).read_to_end(&mut bytes)?;
-    Ok(HeldBy(String::from_utf8_lossy(&bytes).trim_end().to_owned()))
+    Ok(HolderText(String::from_utf8_lossy(&bytes).trim_end().to_owned()))
 }
 
 /// When the process started, in clock ticks since the machine did (field 22 of `/proc/<pid>/stat`). `None` if there is
@@ -202,7 +202,7 @@ mod tests {
         // Waited for, since a test beside this one may be just about to exec with a copy of everything open.
         drop(Lock::wait(&path).unwrap());
         drop(Lock::try_take(&path, "short").unwrap().unwrap());
-        assert_eq!(Lock::last_words(&path).unwrap(), HeldBy("short".into()));
+        assert_eq!(Lock::last_holder(&path).unwrap(), HolderText("short".into()));
     }
 
     #[test]

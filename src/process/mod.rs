@@ -20,44 +20,43 @@
 
 mod cgroup;
 mod child;
+#[cfg(test)]
+mod command_tests;
 mod detach;
 mod durable;
-mod ear;
-#[cfg(test)]
-mod endings;
 mod environ;
 mod git;
-mod line;
+mod keeper_link;
 mod lock;
-mod loose;
+mod loose_ref;
 mod output;
 mod procfs;
 mod program;
 mod redact;
 mod refs;
 mod stop;
+#[cfg(test)]
+mod stop_tests;
 mod terminal;
 mod tree;
-#[cfg(test)]
-mod trials;
+mod watchdog;
 
-pub(crate) use child::{Command, Ended, Ending, Stdin, run, run_heard};
-pub(crate) use detach::{
-    KeeperHandle, adopt_lock, ask_to_stop, start_keeper, start_standing_keeper,
-};
+pub(crate) use child::{Command, CommandResult, Ending, Stdin, run, run_with_listener};
+pub(crate) use detach::{KeeperHandle, adopt_lock, ask_to_stop, start_keeper, start_linked_keeper};
 pub(crate) use durable::{free_space, sync_fs, write_atomic, write_executable};
-pub(crate) use ear::{Heard, Listener, Source};
 pub(crate) use environ::{Environ, Identity};
 pub use git::Git;
-pub(crate) use line::{Desk, Handed, Line, speak_into};
+pub(crate) use keeper_link::{KeeperInbox, KeeperLink, ReceivedAssignment, redirect_output};
 pub(crate) use lock::{Holder, Lock, start_time};
-pub(crate) use loose::create_plain_ref;
-pub(crate) use program::in_path;
+pub(crate) use loose_ref::create_loose_ref;
+pub(crate) use program::find_in_path;
 pub(crate) use redact::Redactor;
-pub(crate) use refs::{Expected, RefMove, RefUpdates};
-pub(crate) use stop::{Signal, StopFlag, StopStep, Whom};
+pub(crate) use refs::RefUpdates;
+pub use refs::{Expected, RefMove};
+pub(crate) use stop::{SignalTarget, StopFlag, StopSignal, StopStep};
 pub(crate) use terminal::{interact, page};
-pub(crate) use tree::end_marked;
+pub(crate) use tree::kill_marked;
+pub(crate) use watchdog::{Activity, Listener, OutputStream};
 
 /// The variable that marks every process of one command, so that those which escaped a dead keeper can be found. Its
 /// value is unique for each keeper.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use super::redact::{Redaction, Redactor};
+use super::redact::{RedactionStream, Redactor};
 
 /// How much is read at once, and how often in a row before the other stream and the deadlines have their turn.
 const CHUNK: usize = 64 * 1024;
@@ -23,9 +23,9 @@ pub(super) enum Drained {
 
 /// A file that takes the first three quarters of what may be kept as they come, and the last quarter at the end.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct OutputFile {
     file: File,
-    redaction: Redaction,
+    redaction: RedactionStream,
     /// What the filter gave last.
     clean: Vec<u8>,
     /// How much came, before anything was redacted.
@@ -40,7 +40,7 @@ pub(super) struct Kept {
     failed: Option<io::Error>,
 }
 
-impl Kept {
+impl OutputFile {
     /// Makes the file anew; at most `cap` bytes of the stream are kept.
     pub(super) fn create(path: &Path, cap: u64, redactor: &Redactor) -> io::Result<Self> {
         let tail_cap = usize::try_from(cap / 4).unwrap_or(usize::MAX);
@@ -153,7 +153,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
         let nothing = Redactor::new::<&str>(&[]).unwrap();
-        let mut kept = Kept::create(&path, cap, &nothing).unwrap();
+        let mut kept = OutputFile::create(&path, cap, &nothing).unwrap();
         let text: Vec<u8> = (0..length).map(|at| b"0123456789"[at % 10]).collect();
         for mut piece in text.chunks(step) {
             kept.drain(&mut piece, &mut |_| {}).unwrap();

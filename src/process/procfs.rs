@@ -5,7 +5,7 @@ use std::fs;
 
 /// One process, as it was when looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct ProcessStat {
     /// Its number.
     pub(super) pid: i32,
     /// Its parent's number.
@@ -21,14 +21,14 @@ pub(super) struct Seen {
 }
 
 /// Looks at one process.
-pub(super) fn stat(pid: i32) -> Option<Seen> {
+pub(super) fn stat(pid: i32) -> Option<ProcessStat> {
     // Not as text: a process may give itself any name.
     let line = fs::read(format!("/proc/{pid}/stat")).ok()?;
     parse(pid, &String::from_utf8_lossy(&line))
 }
 
 /// Looks at every process, one after the other: they go on forking meanwhile.
-pub(super) fn all() -> Vec<Seen> {
+pub(super) fn all() -> Vec<ProcessStat> {
     let number = |name: &OsStr| name.to_str().and_then(|name| name.parse().ok());
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -44,10 +44,10 @@ pub(super) fn carries(pid: i32, name: &str, value: &str) -> bool {
 }
 
 /// Reads a line of `/proc/<pid>/stat`. The name comes second, in parentheses, and may itself hold anything.
-fn parse(pid: i32, line: &str) -> Option<Seen> {
+fn parse(pid: i32, line: &str) -> Option<ProcessStat> {
     let fields: Vec<&str> = line.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let state = *fields.first()?;
-    Some(Seen {
+    Some(ProcessStat {
         pid,
         parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,

@@ -39,12 +39,12 @@ pub(super) fn find(command: &Command) -> Result<PathBuf, String> {
         };
     }
     let dirs = command.env.value("PATH").unwrap_or(OsStr::new(""));
-    in_path(program, dirs, &command.cwd)
+    find_in_path(program, dirs, &command.cwd)
 }
 
 /// The file of a program that is named without a folder, as a search of `PATH` from a folder finds it, or a sentence that says
 /// why there is none.
-pub(crate) fn in_path(program: &OsStr, path: &OsStr, cwd: &Path) -> Result<PathBuf, String> {
+pub(crate) fn find_in_path(program: &OsStr, path: &OsStr, cwd: &Path) -> Result<PathBuf, String> {
     let mut unfit = None;
     for dir in std::env::split_paths(path) {
         let file = cwd.join(dir).join(program);

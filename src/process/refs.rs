@@ -28,33 +28,49 @@ const SETTINGS: [&str; 4] = [
 const IN_BULK: [&str; 3] =
     ["core.fsync=none", "core.filesRefLockTimeout=2000", "core.packedRefsTimeout=10000"];
 
-/// What a ref must be for a move to happen.
+/// The value that a ref must have for a move to happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Expected {
-    /// It must not exist.
+pub enum Expected {
+    /// The ref must not exist.
     Absent,
-    /// It must be this.
-    Is(Oid),
-    /// It may be anything.
-    #[cfg(test)]
-    Any,
+    /// The ref must have exactly this value.
+    Value(Oid),
 }
 
-/// One move of a ref. `new` equal to the expected value moves nothing and verifies.
+impl Expected {
+    /// The value that was read before.
+    pub fn from_read(read: Option<Oid>) -> Self {
+        read.map_or(Self::Absent, Self::Value)
+    }
+}
+
+/// One ref and its new value. A new value that equals the expected one moves nothing and verifies the ref.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RefMove {
+pub struct RefMove {
     /// The full name, such as `refs/harness/x`.
     pub name: String,
-    /// What it becomes; `None` deletes it.
+    /// The new value; `None` deletes the ref.
     pub new: Option<Oid>,
-    /// What it must be.
+    /// The value that the ref must have now.
     pub old: Expected,
+}
+
+impl RefMove {
+    /// A move to a new value.
+    pub fn to(name: String, new: Oid, old: Expected) -> Self {
+        Self { name, new: Some(new), old }
+    }
+
+    /// A deletion of a ref that has the value `old`.
+    pub fn delete(name: String, old: Oid) -> Self {
+        Self { name, new: None, old: Expected::Value(old) }
+    }
 }
 
 /// Git refused a transaction, and nothing was moved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("git refused to move refs: {message}")]
-pub(crate) struct Refused {
+pub(crate) struct RefsRefused {
     /// What git said.
     pub message: String,
 }
@@ -62,7 +78,7 @@ pub(crate) struct Refused {
 /// It is not known whether a transaction happened: re-read the refs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("ambiguous: re-read the refs, since git ended in the middle of moving them: {message}")]
-pub(crate) struct Ambiguous {
+pub(crate) struct RefsAmbiguous {
     /// What is known.
     pub message: String,
 }
@@ -90,7 +106,7 @@ impl RefUpdates {
 
     /// Moves all refs or none, each only if it is what is expected, and waits at most some seconds for a lock. Symbolic
     /// refs are not followed: the ref that is named is the one that moves.
-    pub(crate) fn transact(&mut self, moves: &[RefMove]) -> Result<Result<(), Refused>> {
+    pub(crate) fn transact(&mut self, moves: &[RefMove]) -> Result<Result<(), RefsRefused>> {
         if moves.is_empty() {
             return Ok(Ok(()));
         }
@@ -105,14 +121,14 @@ impl RefUpdates {
         if running.ask(&request, &["start: ok", "prepare: ok"]).is_err() {
             let (code, message) = running.end()?;
             return match code {
-                Some(_) => Ok(Err(Refused { message })),
-                None => Err(Ambiguous { message }.into()),
+                Some(_) => Ok(Err(RefsRefused { message })),
+                None => Err(RefsAmbiguous { message }.into()),
             };
         }
         // Only now can anything move, and only now is it unknown whether it did.
         if running.ask(b"commit\0", &["commit: ok"]).is_err() {
             let (_, message) = running.end()?;
-            return Err(Ambiguous { message }.into());
+            return Err(RefsAmbiguous { message }.into());
         }
         self.running = Some(running);
         Ok(Ok(()))
@@ -133,7 +149,7 @@ fn request(moves: &[RefMove]) -> Result<Vec<u8>> {
             bail!("not the full name of a ref: {name:?}");
         }
         // Zeros would delete in one place and forbid in the other.
-        for id in [new.as_ref(), if let Expected::Is(old) = old { Some(old) } else { None }] {
+        for id in [new.as_ref(), if let Expected::Value(old) = old { Some(old) } else { None }] {
             if id.is_some_and(|id| id.as_str().bytes().all(|digit| digit == b'0')) {
                 bail!("the null id is not something that a ref can be: {name}");
             }
@@ -141,12 +157,8 @@ fn request(moves: &[RefMove]) -> Result<Vec<u8>> {
         text.push_str("option no-deref\0");
         text.push_str(&match (new, old) {
             (Some(new), Expected::Absent) => format!("create {name}\0{new}\0"),
-            (Some(new), Expected::Is(old)) => format!("update {name}\0{new}\0{old}\0"),
-            #[cfg(test)]
-            (Some(new), Expected::Any) => format!("update {name}\0{new}\0\0"),
-            (None, Expected::Is(old)) => format!("delete {name}\0{old}\0"),
-            #[cfg(test)]
-            (None, Expected::Any) => format!("delete {name}\0\0"),
+            (Some(new), Expected::Value(old)) => format!("update {name}\0{new}\0{old}\0"),
+            (None, Expected::Value(old)) => format!("delete {name}\0{old}\0"),
             (None, Expected::Absent) => {
                 bail!("a ref that must not exist cannot be deleted: {name}")
             }
@@ -258,20 +270,21 @@ mod tests {
         let (a, b) = ("refs/harness/a", "refs/harness/b");
         refs.transact(&[to(a, Some(&one), Expected::Absent)]).unwrap().unwrap();
         let first = refs.pid().unwrap();
-        refs.transact(&[to(a, Some(&two), Expected::Is(one.clone()))]).unwrap().unwrap();
+        refs.transact(&[to(a, Some(&two), Expected::Value(one.clone()))]).unwrap().unwrap();
         assert_eq!(refs.pid(), Some(first));
 
-        let stale = [to(b, Some(&one), Expected::Absent), to(a, None, Expected::Is(one.clone()))];
+        let stale =
+            [to(b, Some(&one), Expected::Absent), to(a, None, Expected::Value(one.clone()))];
         let refused = refs.transact(&stale).unwrap().unwrap_err();
         assert!(refused.message.contains(a), "{refused}");
         assert_eq!((read(&git, a), read(&git, b)), (Some(two.clone()), None));
         assert!(refs.transact(&[to(a, Some(&one), Expected::Absent)]).unwrap().is_err());
 
-        let both = [to(b, Some(&one), Expected::Any), to(a, None, Expected::Is(two))];
+        let both = [to(b, Some(&one), Expected::Absent), to(a, None, Expected::Value(two))];
         refs.transact(&both).unwrap().unwrap();
         assert_eq!((read(&git, a), read(&git, b)), (None, Some(one.clone())));
-        refs.transact(&[to(b, Some(&one), Expected::Is(one.clone()))]).unwrap().unwrap();
-        refs.transact(&[to(b, None, Expected::Any)]).unwrap().unwrap();
+        refs.transact(&[to(b, Some(&one), Expected::Value(one.clone()))]).unwrap().unwrap();
+        refs.transact(&[to(b, None, Expected::Value(one.clone()))]).unwrap().unwrap();
         assert_eq!(read(&git, b), None);
     }
 
@@ -294,7 +307,7 @@ mod tests {
         let one = oid(&git, "one");
         git.output(&["symbolic-ref", "refs/harness/s", "refs/heads/main"], b"").unwrap();
         let mut refs = RefUpdates::start(&git);
-        refs.transact(&[to("refs/harness/s", Some(&one), Expected::Any)]).unwrap().unwrap();
+        refs.transact(&[to("refs/harness/s", Some(&one), Expected::Absent)]).unwrap().unwrap();
         assert_eq!(read(&git, "refs/heads/main"), None);
         assert_eq!(read(&git, "refs/harness/s"), Some(one));
     }
@@ -306,11 +319,11 @@ mod tests {
         let null = Oid::parse(&"0".repeat(40)).unwrap();
         let mut refs = RefUpdates::start(&git);
         for bad in [
-            to("refs/harness/a", Some(&null), Expected::Any),
-            to("refs/harness/a", Some(&one), Expected::Is(null.clone())),
-            to("refs/harness/a b", Some(&one), Expected::Any),
-            to("refs/harness/a\0b", Some(&one), Expected::Any),
-            to("HEAD", Some(&one), Expected::Any),
+            to("refs/harness/a", Some(&null), Expected::Absent),
+            to("refs/harness/a", Some(&one), Expected::Value(null.clone())),
+            to("refs/harness/a b", Some(&one), Expected::Absent),
+            to("refs/harness/a\0b", Some(&one), Expected::Absent),
+            to("HEAD", Some(&one), Expected::Absent),
             to("refs/harness/a", None, Expected::Absent),
         ] {
             assert!(refs.transact(&[bad]).is_err());
@@ -327,7 +340,7 @@ mod tests {
         let pid = Pid::from_raw(refs.pid().unwrap().cast_signed()).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
         refs.running.as_ref().unwrap().handle.wait().unwrap();
-        refs.transact(&[to("refs/harness/a", Some(&two), Expected::Is(one))]).unwrap().unwrap();
+        refs.transact(&[to("refs/harness/a", Some(&two), Expected::Value(one))]).unwrap().unwrap();
         assert_eq!(read(&git, "refs/harness/a"), Some(two));
     }
 
@@ -343,14 +356,14 @@ mod tests {
         rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).unwrap();
         let pipe = refs.running.as_ref().unwrap().stdin.as_ref().unwrap().try_clone().unwrap();
         std::thread::scope(|scope| {
-            let moved =
-                scope.spawn(|| refs.transact(&[to("refs/harness/b", Some(&one), Expected::Any)]));
+            let moved = scope
+                .spawn(|| refs.transact(&[to("refs/harness/b", Some(&one), Expected::Absent)]));
             while rustix::io::ioctl_fionread(&pipe).unwrap() == 0 {
                 std::thread::yield_now();
             }
             kill_process(pid, Signal::KILL).unwrap();
             let error = moved.join().unwrap().unwrap_err();
-            assert!(error.downcast_ref::<Ambiguous>().is_some(), "{error}");
+            assert!(error.downcast_ref::<RefsAmbiguous>().is_some(), "{error}");
             assert!(error.to_string().starts_with("ambiguous: re-read"));
         });
         refs.transact(&[to("refs/harness/b", Some(&one), Expected::Absent)]).unwrap().unwrap();

@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// A signal that asks a process to stop, or ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signal {
+pub(crate) enum StopSignal {
     /// SIGINT, as from a terminal.
     Interrupt,
     /// SIGTERM.
@@ -22,7 +22,7 @@ pub(crate) enum Signal {
 
 /// Which processes of a command get a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whom {
+pub(crate) enum SignalTarget {
     /// The one that was started.
     Leader,
     /// Those that stayed in its process group.
@@ -36,9 +36,9 @@ pub(crate) enum Whom {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StopStep {
     /// The signal.
-    pub signal: Signal,
+    pub signal: StopSignal,
     /// Who gets it.
-    pub whom: Whom,
+    pub target: SignalTarget,
     /// How long all of the command's processes have then to go, before the next step.
     pub wait: Duration,
 }
@@ -90,7 +90,7 @@ impl StopFlag {
     }
 
     /// Whether the flag was raised.
-    pub(crate) fn is_asked(&self) -> bool {
+    pub(crate) fn is_raised(&self) -> bool {
         self.asked.load(Ordering::SeqCst)
     }
 }

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::cgroup::{self, Cgroup};
-use super::stop::Whom;
+use super::stop::SignalTarget;
 use super::{MARK, procfs};
-use procfs::Seen;
+use procfs::ProcessStat;
 
 /// How long a tree is fought. What is still there then is stuck in the kernel, and no signal reaches it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ type Id = (i32, u64);
 
 /// What ending a tree came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Felled {
+pub(super) struct KillCount {
     /// How many processes were ended, not counting the main one.
     pub(super) ended: usize,
     /// How many could not be.
@@ -40,7 +40,7 @@ pub(super) struct Felled {
 
 /// The processes of one command.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(super) struct ProcessTree {
     marker: String,
     /// The process that was started; its parent reaps it.
     main: Option<Id>,
@@ -54,7 +54,7 @@ pub(super) struct Tree {
     cgroup: Option<Cgroup>,
 }
 
-impl Tree {
+impl ProcessTree {
     /// The tree of a command that is about to be started. With `own_process`, every child of this process that is not
     /// there yet will belong to it.
     pub(super) fn of_command(marker: &str, own_process: bool) -> Self {
@@ -77,15 +77,15 @@ impl Tree {
     }
 
     /// All processes of the tree, also those that have ended and were not reaped.
-    fn members(&self) -> Vec<Seen> {
+    fn members(&self) -> Vec<ProcessStat> {
         let all = procfs::all();
         let me = std::process::id().cast_signed();
-        let mut by_parent: BTreeMap<i32, Vec<&Seen>> = BTreeMap::new();
+        let mut by_parent: BTreeMap<i32, Vec<&ProcessStat>> = BTreeMap::new();
         for seen in &all {
             by_parent.entry(seen.parent).or_default().push(seen);
         }
-        let mut members: BTreeMap<i32, Seen> = BTreeMap::new();
-        let mut add = |seed: &Seen| {
+        let mut members: BTreeMap<i32, ProcessStat> = BTreeMap::new();
+        let mut add = |seed: &ProcessStat| {
             let mut next = vec![*seed];
             while let Some(seen) = next.pop() {
                 // Not through this process, should it itself run inside the tree.
@@ -112,21 +112,21 @@ impl Tree {
     }
 
     /// The processes of the tree that live.
-    pub(super) fn living(&self) -> Vec<Seen> {
+    pub(super) fn living(&self) -> Vec<ProcessStat> {
         self.members().into_iter().filter(|seen| !seen.ended).collect()
     }
 
     /// Asks some of them to stop.
-    pub(super) fn ask(&self, how: super::Signal, whom: Whom) {
+    pub(super) fn ask(&self, how: super::StopSignal, target: SignalTarget) {
         let how = match how {
-            super::Signal::Interrupt => Signal::INT,
-            super::Signal::Terminate => Signal::TERM,
-            super::Signal::Kill => Signal::KILL,
+            super::StopSignal::Interrupt => Signal::INT,
+            super::StopSignal::Terminate => Signal::TERM,
+            super::StopSignal::Kill => Signal::KILL,
         };
-        let meant = |seen: &Seen| match whom {
-            Whom::Leader => self.main == Some(id(seen)),
-            Whom::Group => self.main.is_some_and(|(pid, _)| seen.group == pid),
-            Whom::Tree => true,
+        let meant = |seen: &ProcessStat| match target {
+            SignalTarget::Leader => self.main == Some(id(seen)),
+            SignalTarget::Group => self.main.is_some_and(|(pid, _)| seen.group == pid),
+            SignalTarget::Tree => true,
         };
         // One by one also where it is a group: its number may be another's as soon as its leader was reaped.
         for seen in self.living().iter().filter(|seen| meant(seen)) {
@@ -135,20 +135,20 @@ impl Tree {
             signal(seen, Signal::CONT);
         }
         #[cfg(not(target_os = "linux"))]
-        match (whom, self.main.and_then(|(pid, _)| Pid::from_raw(pid))) {
-            (Whom::Leader, Some(main)) => drop(rustix::process::kill_process(main, how)),
-            (Whom::Leader, None) => {}
-            (Whom::Group | Whom::Tree, _) => self.signal_main_group(how),
+        match (target, self.main.and_then(|(pid, _)| Pid::from_raw(pid))) {
+            (SignalTarget::Leader, Some(main)) => drop(rustix::process::kill_process(main, how)),
+            (SignalTarget::Leader, None) => {}
+            (SignalTarget::Group | SignalTarget::Tree, _) => self.signal_main_group(how),
         }
     }
 
     /// Ends all of them.
-    pub(super) fn end(&mut self) -> Felled {
+    pub(super) fn end(&mut self) -> KillCount {
         let survivors = if self.is_gone() { 0 } else { self.sweep() };
         // It may be removed only now that it is empty.
         self.cgroup = None;
         let main = self.main;
-        Felled { ended: self.found.iter().filter(|&&one| Some(one) != main).count(), survivors }
+        KillCount { ended: self.found.iter().filter(|&&one| Some(one) != main).count(), survivors }
     }
 
     /// Whether nothing can be left, which the kernel tells at once and a sweep only after several looks at every process
@@ -190,7 +190,7 @@ impl Tree {
     }
 
     /// Stops all that run, until a look finds none that runs. Gives what that look found.
-    fn stop_all(&mut self) -> Vec<Seen> {
+    fn stop_all(&mut self) -> Vec<ProcessStat> {
         for _ in 0..STOPS {
             let members = self.members();
             self.note(&members);
@@ -203,12 +203,12 @@ impl Tree {
         self.members()
     }
 
-    fn note(&mut self, seen: &[Seen]) {
+    fn note(&mut self, seen: &[ProcessStat]) {
         self.found.extend(seen.iter().filter(|seen| !seen.ended).map(id));
     }
 
     /// Reaps the orphans that came to us, each by its number: whoever started the main process waits for that one.
-    fn reap(&self, members: &[Seen]) -> usize {
+    fn reap(&self, members: &[ProcessStat]) -> usize {
         if self.others.is_none() {
             return 0;
         }
@@ -229,7 +229,7 @@ impl Tree {
     }
 }
 
-fn id(seen: &Seen) -> Id {
+fn id(seen: &ProcessStat) -> Id {
     (seen.pid, seen.start)
 }
 
@@ -249,7 +249,7 @@ fn is_childless() -> bool {
 }
 
 /// The children of this process.
-fn children() -> Vec<Seen> {
+fn children() -> Vec<ProcessStat> {
     if is_childless() {
         return Vec::new();
     }
@@ -258,7 +258,7 @@ fn children() -> Vec<Seen> {
 }
 
 /// Kills these processes and, since they can no longer leave them, their groups.
-fn kill_all(living: &[Seen]) {
+fn kill_all(living: &[ProcessStat]) {
     // Not asked of the kernel by a call: in a pid namespace whose first process kept its group, the answer is 0, which
     // `rustix` does not expect (it panics, seen with `unshare --fork`).
     let own = procfs::stat(std::process::id().cast_signed()).map_or(0, |me| me.group);
@@ -283,7 +283,7 @@ fn kill_all(living: &[Seen]) {
 /// Signals the process that was seen, and never a later one with the same number. That it has gone meanwhile, or may
 /// not be signalled, shows at the next look.
 #[cfg(target_os = "linux")]
-fn signal(seen: &Seen, how: Signal) {
+fn signal(seen: &ProcessStat, how: Signal) {
     let Some(pid) = Pid::from_raw(seen.pid) else {
         return;
     };
@@ -298,18 +298,18 @@ fn signal(seen: &Seen, how: Signal) {
 
 /// Without `/proc` nothing is ever seen.
 #[cfg(not(target_os = "linux"))]
-fn signal(_seen: &Seen, _how: Signal) {}
+fn signal(_seen: &ProcessStat, _how: Signal) {}
 
 /// Ends every process that carries the marker, with all their descendants, for recovery when a keeper has died. Never
 /// this process itself. Says how many were ended.
-pub(crate) fn end_marked(marker: &str) -> usize {
-    let mut tree = Tree::of_command(marker, false);
+pub(crate) fn kill_marked(marker: &str) -> usize {
+    let mut tree = ProcessTree::of_command(marker, false);
     tree.cgroup = cgroup::left_behind(marker);
     tree.end().ended
 }
 
 /// The living processes that carry the marker, with all their descendants.
 #[cfg(test)]
-pub(crate) fn alive_marked(marker: &str) -> Vec<i32> {
-    Tree::of_command(marker, false).living().iter().map(|seen| seen.pid).collect()
+pub(crate) fn living_marked(marker: &str) -> Vec<i32> {
+    ProcessTree::of_command(marker, false).living().iter().map(|seen| seen.pid).collect()
 }

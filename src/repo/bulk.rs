@@ -11,7 +11,7 @@ use gix::objs::FindExt as _;
 use gix::odb::pack;
 use rayon::prelude::*;
 
-use super::objects::{CommitInfo, commit_info, said};
+use super::objects::{CommitInfo, commit_info, commit_info_of};
 use super::{Repo, handle, object_id};
 use crate::domain::id::Oid;
 
@@ -90,7 +90,7 @@ fn placed(repo: &Repo, folder: &Path, ids: &[&Oid]) -> Result<Vec<(ObjectPositio
 
 /// Reads a commit from a pack, with room that is used again and again.
 fn packed(reader: &gix::Repository, id: &Oid, buffer: &mut Vec<u8>) -> Option<CommitInfo> {
-    said(&reader.objects.find_commit(&object_id(id).ok()?, buffer).ok()?).ok()
+    commit_info_of(&reader.objects.find_commit(&object_id(id).ok()?, buffer).ok()?).ok()
 }
 
 /// Reads a small loose commit. Nothing if there is none, or anything is odd about it.
@@ -107,5 +107,5 @@ fn loose(repo: &Repo, objects: &Path, id: &Oid) -> Option<CommitInfo> {
         return None;
     }
     let hash = repo.local().object_hash();
-    said(&gix::objs::CommitRef::from_bytes(body, hash).ok()?).ok()
+    commit_info_of(&gix::objs::CommitRef::from_bytes(body, hash).ok()?).ok()
 }

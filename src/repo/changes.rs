@@ -92,12 +92,12 @@ pub(crate) fn file_changes(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<FileChan
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::Fixture;
+    use super::super::fixture::RepoFixture;
     use super::*;
 
     #[test]
     fn renames_are_one_change_and_folders_none() {
-        let fx = Fixture::new();
+        let fx = RepoFixture::new();
         let long: String = (0..40).map(|n| format!("line {n}\n")).collect();
         let edited = long.replace("line 5\n", "line five\n");
         let a = fx.tree(&[("d/old", &long), ("gone", "x\n"), ("bin", "\0a"), ("same", "s")]);

@@ -23,7 +23,7 @@ pub(crate) enum ChangeKind {
 
 /// One path that differs. A rename is a path that went and one that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Change {
+pub(crate) struct PathChange {
     /// The path; bytes that are not UTF-8 are replaced.
     pub path: String,
     /// How it differs.
@@ -31,17 +31,17 @@ pub(crate) struct Change {
 }
 
 /// The paths that differ between two trees (or commits), sorted.
-pub(crate) fn changed_paths(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<Change>> {
+pub(crate) fn changed_paths(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<PathChange>> {
     let local = repo.local();
     let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
     let differences = tree::differences(&local, a, b)?;
     Ok(differences
         .into_iter()
-        .map(|d| Change { path: d.path.to_string(), kind: kind_of(&d) })
+        .map(|d| PathChange { path: d.path.to_string(), kind: kind_of(&d) })
         .collect())
 }
 
-fn kind_of(difference: &tree::Difference) -> ChangeKind {
+fn kind_of(difference: &tree::PathDifference) -> ChangeKind {
     match (difference.before, difference.after) {
         (None, _) => ChangeKind::Added,
         (Some(_), None) => ChangeKind::Deleted,
@@ -59,9 +59,9 @@ pub(crate) fn unified_diff(repo: &Repo, a: &Oid, b: &Oid) -> Result<String> {
     for difference in tree::differences(&local, a, b)? {
         // Git shows a change of type as a removal and an addition.
         if kind_of(&difference) == ChangeKind::TypeChanged {
-            let removal = tree::Difference { after: None, ..difference.clone() };
+            let removal = tree::PathDifference { after: None, ..difference.clone() };
             show(&local, &removal, &mut text)?;
-            let addition = tree::Difference { before: None, ..difference };
+            let addition = tree::PathDifference { before: None, ..difference };
             show(&local, &addition, &mut text)?;
         } else {
             show(&local, &difference, &mut text)?;
@@ -70,9 +70,13 @@ pub(crate) fn unified_diff(repo: &Repo, a: &Oid, b: &Oid) -> Result<String> {
     Ok(text)
 }
 
-fn show(local: &gix::Repository, difference: &tree::Difference, text: &mut String) -> Result<()> {
+fn show(
+    local: &gix::Repository,
+    difference: &tree::PathDifference,
+    text: &mut String,
+) -> Result<()> {
     let path = difference.path.to_string();
-    let content = |entry: Option<tree::Entry>| -> Result<Vec<u8>> {
+    let content = |entry: Option<tree::TreeEntry>| -> Result<Vec<u8>> {
         match entry {
             // A submodule has no content here; git shows its id.
             Some(e) if e.mode.is_commit() => Ok(format!("Subproject commit {}\n", e.id).into()),
@@ -81,7 +85,7 @@ fn show(local: &gix::Repository, difference: &tree::Difference, text: &mut Strin
         }
     };
     let (old, new) = (content(difference.before)?, content(difference.after)?);
-    let mode = |e: &tree::Entry| mode_text(e.mode.kind());
+    let mode = |e: &tree::TreeEntry| mode_text(e.mode.kind());
     let old_name = quoted(&path, "a/");
     let new_name = quoted(&path, "b/");
     let _ = writeln!(text, "diff --git {old_name} {new_name}");
@@ -138,12 +142,12 @@ fn quoted(path: &str, prefix: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::Fixture;
+    use super::super::fixture::RepoFixture;
     use super::*;
 
     #[test]
     fn lists_paths_of_every_kind() {
-        let fx = Fixture::new();
+        let fx = RepoFixture::new();
         let a = fx.tree(&[("same", "1"), ("gone", "1"), ("d/edit", "1"), ("swap", "1")]);
         let b = fx.tree(&[("same", "1"), ("d/edit", "2"), ("swap/in", "1"), ("new", "1")]);
         let found: Vec<_> = changed_paths(&fx.repo, &a, &b)
@@ -163,7 +167,7 @@ mod tests {
 
     #[test]
     fn shows_what_git_shows() {
-        let fx = Fixture::new();
+        let fx = RepoFixture::new();
         let long: String = (0..40).map(|n| format!("line {n}\n")).collect();
         let edited = long.replace("line 5\n", "line five\n").replace("line 30\n", "");
         let a = fx.tree(&[("gone", "x\ny\n"), ("long", &long), ("no-end", "a"), ("bin", "\0a")]);

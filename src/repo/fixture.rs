@@ -10,7 +10,7 @@ use super::{Head, Identity, Repo, Worktree};
 use crate::domain::id::Oid;
 
 /// A repository in a temporary folder, with room for places beside it.
-pub(crate) struct Fixture {
+pub(crate) struct RepoFixture {
     pub dir: tempfile::TempDir,
     pub repo: Repo,
 }
@@ -38,7 +38,7 @@ pub(crate) fn git_in(dir: &Path, args: &[&str]) -> String {
     text
 }
 
-impl Fixture {
+impl RepoFixture {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let work = dir.path().join("work");
@@ -83,7 +83,7 @@ impl Fixture {
 
     pub(crate) fn worktree(&self, name: &str, commit: &Oid) -> Worktree {
         let index = self.path(&format!("state-{name}"));
-        super::create(&self.repo, &self.path(name), commit, &index).unwrap()
+        super::create_worktree(&self.repo, &self.path(name), commit, &index).unwrap()
     }
 
     /// What real git says about a place: nothing at all if it is exactly its `HEAD`.
@@ -103,9 +103,9 @@ impl Fixture {
 }
 
 /// A generator with a fixed seed, good enough to make odd trees.
-pub(crate) struct Random(u64);
+pub(crate) struct RandomFiles(u64);
 
-impl Random {
+impl RandomFiles {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x1234_5678_9abc_def1))
     }

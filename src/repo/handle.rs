@@ -17,17 +17,17 @@ const BASES: usize = 512 * 1024;
 
 /// Handles that nobody uses at the moment.
 #[derive(Clone, Default)]
-pub(super) struct Handles(Arc<Mutex<Vec<gix::Repository>>>);
+pub(super) struct HandlePool(Arc<Mutex<Vec<gix::Repository>>>);
 
-impl Handles {
+impl HandlePool {
     fn spare(&self) -> MutexGuard<'_, Vec<gix::Repository>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn take(&self, shared: &gix::ThreadSafeRepository) -> Handle {
+    pub(super) fn take(&self, shared: &gix::ThreadSafeRepository) -> RepoHandle {
         let waiting = self.spare().pop();
         let local = waiting.unwrap_or_else(|| fresh(shared));
-        Handle { local: Some(local), home: self.clone() }
+        RepoHandle { local: Some(local), home: self.clone() }
     }
 }
 
@@ -51,13 +51,13 @@ pub(super) fn in_order(shared: &gix::ThreadSafeRepository) -> gix::Repository {
 }
 
 /// A handle that is given back when it is dropped.
-pub struct Handle {
+pub struct RepoHandle {
     /// `None` only while it is being dropped.
     local: Option<gix::Repository>,
-    home: Handles,
+    home: HandlePool,
 }
 
-impl Handle {
+impl RepoHandle {
     /// From now on it writes to memory only, of which it has nothing yet.
     pub(super) fn forget(&mut self) {
         if let Some(local) = &mut self.local {
@@ -67,7 +67,7 @@ impl Handle {
     }
 }
 
-impl Deref for Handle {
+impl Deref for RepoHandle {
     type Target = gix::Repository;
 
     fn deref(&self) -> &gix::Repository {
@@ -78,7 +78,7 @@ impl Deref for Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for RepoHandle {
     fn drop(&mut self) {
         let mut spare = self.home.spare();
         if spare.len() < SPARE {

@@ -25,7 +25,7 @@ pub(crate) fn checkouts(repo: &Repo, full_ref: &str) -> Result<Vec<Checkout>> {
         // One whose folder is gone shows nothing, until `git worktree prune` forgets it.
         let work_dir = work_dir.filter(|folder| folder.is_dir());
         if let (Some(how), Some(work_dir)) = (reserved(git_dir, full_ref), work_dir) {
-            let (git_dir, rebasing) = (git_dir.to_path_buf(), how == Reserved::ByRebase);
+            let (git_dir, rebasing) = (git_dir.to_path_buf(), how == BranchUse::ByRebase);
             found.push(Checkout { git_dir, work_dir, rebasing });
         }
     };
@@ -59,22 +59,22 @@ pub(super) fn admin_dirs(common_dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// How a work tree has a branch.
 #[derive(Debug, PartialEq, Eq)]
-enum Reserved {
+enum BranchUse {
     OnIt,
     ByRebase,
 }
 
 /// Whether the work tree of this folder is on the branch, or will be when its rebase ends.
-fn reserved(git_dir: &Path, full_ref: &str) -> Option<Reserved> {
+fn reserved(git_dir: &Path, full_ref: &str) -> Option<BranchUse> {
     let on = |file: &str, prefix: &str| {
         std::fs::read_to_string(git_dir.join(file))
             .is_ok_and(|text| text.strip_prefix(prefix).is_some_and(|name| name.trim() == full_ref))
     };
     if on("HEAD", "ref:") {
-        return Some(Reserved::OnIt);
+        return Some(BranchUse::OnIt);
     }
     let rebasing = on("rebase-merge/head-name", "") || on("rebase-apply/head-name", "");
-    rebasing.then_some(Reserved::ByRebase)
+    rebasing.then_some(BranchUse::ByRebase)
 }
 
 /// Whether the index of a work tree has come from one commit to another: of what differs between the two it has nothing as the first
@@ -90,7 +90,7 @@ pub(crate) fn has_followed(repo: &Repo, git_dir: &Path, old: &Oid, new: &Oid) ->
         .with_context(|| format!("cannot read {}", path.display()))?;
     for difference in tree::differences(&local, a, b)? {
         let there = index.entry_by_path(difference.path.as_ref()).map(|entry| entry.id);
-        let id = |entry: &Option<_>| entry.as_ref().map(|entry: &tree::Entry| entry.id);
+        let id = |entry: &Option<_>| entry.as_ref().map(|entry: &tree::TreeEntry| entry.id);
         let (before, after) = (id(&difference.before), id(&difference.after));
         if there == before && before != after {
             return Ok(false);

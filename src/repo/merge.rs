@@ -12,7 +12,7 @@ use crate::domain::id::Oid;
 
 /// What a merge came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Merged {
+pub(crate) enum MergeResult {
     /// Everything fitted.
     Clean {
         /// The merged tree.
@@ -38,7 +38,7 @@ pub(crate) fn merge_base(repo: &Repo, a: &Oid, b: &Oid) -> Result<Option<Oid>> {
 }
 
 /// Merges what changed from `base` to `theirs` into `ours`. Each may be a commit or a tree.
-pub(crate) fn merge(repo: &Repo, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<Merged> {
+pub(crate) fn merge(repo: &Repo, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<MergeResult> {
     merge_in(&repo.local(), base, ours, theirs)
 }
 
@@ -51,17 +51,17 @@ pub(crate) fn conflicts(
     theirs: &Oid,
 ) -> Result<Option<Vec<String>>> {
     Ok(match merge_in(&repo.in_memory(), base, ours, theirs)? {
-        Merged::Clean { .. } => None,
-        Merged::Conflict { paths } => Some(paths),
+        MergeResult::Clean { .. } => None,
+        MergeResult::Conflict { paths } => Some(paths),
     })
 }
 
-fn merge_in(local: &gix::Repository, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<Merged> {
+fn merge_in(local: &gix::Repository, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<MergeResult> {
     let base = tree::of(local, object_id(base)?)?;
     let ours = tree::of(local, object_id(ours)?)?;
     let theirs = tree::of(local, object_id(theirs)?)?;
     if let Some(merged) = merge_by_path(local, base, ours, theirs)? {
-        return Ok(Merged::Clean { tree: oid(merged) });
+        return Ok(MergeResult::Clean { tree: oid(merged) });
     }
     merge_by_content(local, base, ours, theirs)
 }
@@ -82,7 +82,7 @@ fn merge_by_path(
     if base == theirs {
         return Ok(Some(ours));
     }
-    let mut edits: Vec<tree::Edit> = Vec::new();
+    let mut edits: Vec<tree::TreeEdit> = Vec::new();
     let mut folders: BTreeSet<BString> = BTreeSet::new();
     for change in tree::differences(local, base, theirs)? {
         if tree::entry_at(local, ours, &change.path)? != change.before {
@@ -119,7 +119,7 @@ fn folder_is_safe(
         let in_base = tree::entry_at(local, base, part)?;
         let in_ours = tree::entry_at(local, ours, part)?;
         let in_theirs = tree::entry_at(local, theirs, part)?;
-        let is_tree = |e: Option<tree::Entry>| e.is_some_and(|e| e.mode.is_tree());
+        let is_tree = |e: Option<tree::TreeEntry>| e.is_some_and(|e| e.mode.is_tree());
         if is_tree(in_base) != is_tree(in_ours) || (in_base.is_some() != in_ours.is_some()) {
             return Ok(false);
         }
@@ -136,7 +136,7 @@ fn merge_by_content(
     base: ObjectId,
     ours: ObjectId,
     theirs: ObjectId,
-) -> Result<Merged> {
+) -> Result<MergeResult> {
     let labels = gix::merge::blob::builtin_driver::text::Labels {
         ancestor: Some("base".into()),
         current: Some("target".into()),
@@ -148,7 +148,7 @@ fn merge_by_content(
     let outcome = super::objects::persist(merge).context("cannot merge")?;
     let how = TreatAsUnresolved::git();
     if !outcome.has_unresolved_conflicts(how) {
-        return Ok(Merged::Clean { tree: super::objects::write_edited(local, outcome.tree)? });
+        return Ok(MergeResult::Clean { tree: super::objects::write_edited(local, outcome.tree)? });
     }
     let paths: BTreeSet<String> = outcome
         .conflicts
@@ -157,49 +157,52 @@ fn merge_by_content(
         .flat_map(|c| [c.ours.location().to_string(), c.theirs.location().to_string()])
         .filter(|path| !path.is_empty())
         .collect();
-    Ok(Merged::Conflict { paths: paths.into_iter().collect() })
+    Ok(MergeResult::Conflict { paths: paths.into_iter().collect() })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Fixture, Random};
+    use super::super::fixture::{RandomFiles, RepoFixture};
     use super::*;
 
-    fn tree(fx: &Fixture, files: &[(&str, &str)]) -> Oid {
+    fn tree(fx: &RepoFixture, files: &[(&str, &str)]) -> Oid {
         fx.tree(files)
     }
 
     #[test]
     fn takes_both_sides_and_names_conflicts() {
-        let fx = Fixture::new();
+        let fx = RepoFixture::new();
         let base = tree(&fx, &[("a", "1\n"), ("d/b", "1\n"), ("d/c", "1\n")]);
         let ours = tree(&fx, &[("a", "2\n"), ("d/b", "1\n"), ("d/c", "1\n")]);
         let theirs = tree(&fx, &[("a", "1\n"), ("d/b", "2\n"), ("e/new", "1\n")]);
         let want = tree(&fx, &[("a", "2\n"), ("d/b", "2\n"), ("e/new", "1\n")]);
-        assert_eq!(merge(&fx.repo, &base, &ours, &theirs).unwrap(), Merged::Clean { tree: want });
+        assert_eq!(
+            merge(&fx.repo, &base, &ours, &theirs).unwrap(),
+            MergeResult::Clean { tree: want }
+        );
 
         let theirs = tree(&fx, &[("a", "3\n"), ("d/b", "1\n"), ("d/c", "1\n")]);
-        let conflict = Merged::Conflict { paths: vec!["a".into()] };
+        let conflict = MergeResult::Conflict { paths: vec!["a".into()] };
         assert_eq!(merge(&fx.repo, &base, &ours, &theirs).unwrap(), conflict);
     }
 
     #[test]
     fn a_file_where_they_need_a_folder_is_no_clean_merge() {
-        let fx = Fixture::new();
+        let fx = RepoFixture::new();
         let base = tree(&fx, &[("a", "1\n")]);
         let ours = tree(&fx, &[("a", "1\n"), ("x", "file\n")]);
         let theirs = tree(&fx, &[("a", "1\n"), ("x/y", "1\n")]);
         let merged = merge(&fx.repo, &base, &ours, &theirs).unwrap();
-        assert!(matches!(merged, Merged::Conflict { .. }), "{merged:?}");
+        assert!(matches!(merged, MergeResult::Conflict { .. }), "{merged:?}");
     }
 
     #[test]
     fn the_quick_way_gives_what_the_whole_merge_gives() {
-        let fx = Fixture::new();
+        let fx = RepoFixture::new();
         let local = fx.repo.local();
         let (mut quick, mut clean) = (0, 0);
         for seed in 0..400 {
-            let mut random = Random::new(seed);
+            let mut random = RandomFiles::new(seed);
             let base = random.files(12);
             let ours = random.edited(&base);
             let theirs = random.edited(&base);
@@ -210,11 +213,11 @@ mod tests {
             };
             quick += 1;
             match merge_by_content(&local, base, ours, theirs).unwrap() {
-                Merged::Clean { tree } => {
+                MergeResult::Clean { tree } => {
                     assert_eq!(tree, oid(by_path), "seed {seed}");
                     clean += 1;
                 }
-                Merged::Conflict { paths } => panic!("seed {seed}: conflict at {paths:?}"),
+                MergeResult::Conflict { paths } => panic!("seed {seed}: conflict at {paths:?}"),
             }
         }
         assert!(quick > 50 && clean > 50, "the quick way was hardly tried: {quick}, {clean}");
@@ -222,7 +225,7 @@ mod tests {
 
     #[test]
     fn finds_the_common_ancestor() {
-        let fx = Fixture::new();
+        let fx = RepoFixture::new();
         let root = fx.commit(&[("a", "1")], &[]);
         let left = fx.commit(&[("a", "2")], std::slice::from_ref(&root));
         let right = fx.commit(&[("a", "3")], std::slice::from_ref(&root));

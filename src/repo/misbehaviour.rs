@@ -8,14 +8,14 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use super::cases::{CASES, FILES, chmod, write};
-use super::fixture::{Fixture, git_in};
+use super::fixture::{RepoFixture, git_in};
+use super::misbehaviour_cases::{CASES, FILES, chmod, write};
 use super::objects::read_blob;
-use super::{Head, Worktree, changed_paths, open, remove_at, snapshot};
+use super::{Head, Worktree, changed_paths, open_worktree, remove_worktree, snapshot};
 use crate::domain::id::Oid;
 
 /// What the outside folder holds, to see that it stays.
-fn outside(fx: &Fixture) -> std::path::PathBuf {
+fn outside(fx: &RepoFixture) -> std::path::PathBuf {
     let outside = fx.path("outside");
     write(&outside, "precious.txt", "precious\n");
     write(&outside, "b.txt", "not yours\n");
@@ -33,8 +33,8 @@ fn assert_outside(outside: &Path, case: &str) {
 }
 
 /// The place is exactly the commit, by the word of real git, and git finds the worktree whole.
-fn assert_exact(fx: &Fixture, worktree: &Worktree, commit: &Oid, case: &str) {
-    assert_eq!(Fixture::status(worktree), "", "{case}: git status");
+fn assert_exact(fx: &RepoFixture, worktree: &Worktree, commit: &Oid, case: &str) {
+    assert_eq!(RepoFixture::status(worktree), "", "{case}: git status");
     let head = git_in(&worktree.path, &["rev-parse", "HEAD"]);
     assert_eq!(head.trim(), commit.as_str(), "{case}: HEAD");
     assert_eq!(worktree.head_commit(&fx.repo).as_ref(), Some(commit), "{case}: our idea of HEAD");
@@ -67,7 +67,7 @@ fn assert_exact(fx: &Fixture, worktree: &Worktree, commit: &Oid, case: &str) {
 
 #[test]
 fn a_snapshot_keeps_the_work_and_a_reset_undoes_it() {
-    let fx = Fixture::new();
+    let fx = RepoFixture::new();
     let base = fx.commit(&FILES, &[]);
     let base_tree = fx.repo.tree_of(&base).unwrap();
     let mut other = FILES.to_vec();
@@ -104,7 +104,7 @@ fn a_snapshot_keeps_the_work_and_a_reset_undoes_it() {
 
 #[test]
 fn content_kind_and_target_of_links_are_kept() {
-    let fx = Fixture::new();
+    let fx = RepoFixture::new();
     let base = fx.commit(&FILES, &[]);
     let worktree = fx.worktree("p01", &base);
     symlink("dir/b.txt", worktree.path.join("link")).unwrap();
@@ -122,12 +122,12 @@ fn content_kind_and_target_of_links_are_kept() {
     let commit = fx.commit_tree(&taken.tree, &[]);
     fx.reset(&worktree, &commit, &[]);
     assert_eq!(fs::read_link(worktree.path.join("link")).unwrap(), Path::new("dir/b.txt"));
-    assert_eq!(Fixture::status(&worktree), "");
+    assert_eq!(RepoFixture::status(&worktree), "");
 }
 
 #[test]
 fn only_ignored_things_are_kept_and_only_those_named() {
-    let fx = Fixture::new();
+    let fx = RepoFixture::new();
     let base = fx.commit(&FILES, &[]);
     let worktree = fx.worktree("p01", &base);
     let fill = || {
@@ -143,7 +143,7 @@ fn only_ignored_things_are_kept_and_only_those_named() {
     fill();
     let stats = fx.reset(&worktree, &base, &["node_modules", "build/cache", "mine"]);
     assert_eq!(stats.kept, 3);
-    let listed = Fixture::status(&worktree);
+    let listed = RepoFixture::status(&worktree);
     let mut kept: Vec<&str> = listed.lines().collect();
     kept.sort_unstable();
     assert_eq!(kept, ["!! build/cache/x", "!! dir/node_modules/n/i.js", "!! node_modules/m/i.js"]);
@@ -159,14 +159,14 @@ fn only_ignored_things_are_kept_and_only_those_named() {
 
 #[test]
 fn a_place_can_be_opened_lost_and_removed() {
-    let fx = Fixture::new();
+    let fx = RepoFixture::new();
     let base = fx.commit(&FILES, &[]);
     let worktree = fx.worktree("p01", &base);
-    let reopened = open(&fx.repo, &worktree.path, &worktree.index).unwrap();
+    let reopened = open_worktree(&fx.repo, &worktree.path, &worktree.index).unwrap();
     assert_eq!(reopened, worktree);
     // The agent deletes its whole place: a reset makes it anew, an open says that it is gone.
     fs::remove_dir_all(&worktree.path).unwrap();
-    assert!(open(&fx.repo, &worktree.path, &worktree.index).is_err());
+    assert!(open_worktree(&fx.repo, &worktree.path, &worktree.index).is_err());
     fx.reset(&worktree, &base, &[]);
     assert_exact(&fx, &worktree, &base, "made anew");
     // A place replaced by a link is not followed.
@@ -181,35 +181,38 @@ fn a_place_can_be_opened_lost_and_removed() {
     worktree.remove(&fx.repo).unwrap();
     assert!(!worktree.path.exists() && !worktree.admin.exists() && !worktree.index.exists());
     assert_eq!(fx.git(&["worktree", "list"]).lines().count(), 1);
-    remove_at(&fx.repo, &worktree.path, &worktree.index).unwrap();
+    remove_worktree(&fx.repo, &worktree.path, &worktree.index).unwrap();
     assert!(worktree.remove(&fx.repo).is_err(), "a place without a note is not ours to remove");
 }
 
 #[test]
 fn what_is_not_ours_stays() {
-    let fx = Fixture::new();
+    let fx = RepoFixture::new();
     let base = fx.commit(&FILES, &[]);
     let state = fx.path("state");
     write(&fx.path("theirs"), "file", "x\n");
-    assert!(super::create(&fx.repo, &fx.path("theirs"), &base, &state).is_err());
+    assert!(super::create_worktree(&fx.repo, &fx.path("theirs"), &base, &state).is_err());
     let inside = fx.repo.work_dir().unwrap().join("place");
-    let error = super::create(&fx.repo, &inside, &base, &state).unwrap_err();
+    let error = super::create_worktree(&fx.repo, &inside, &base, &state).unwrap_err();
     assert!(error.to_string().contains("outside"), "{error}");
     assert!(!inside.exists());
-    assert!(remove_at(&fx.repo, &fx.path("theirs"), &state).is_ok(), "no note, nothing to do");
+    assert!(
+        remove_worktree(&fx.repo, &fx.path("theirs"), &state).is_ok(),
+        "no note, nothing to do"
+    );
     assert!(fx.path("theirs/file").exists());
 }
 
 #[test]
 fn heads_are_set_and_seen() {
-    let fx = Fixture::new();
+    let fx = RepoFixture::new();
     let base = fx.commit(&FILES, &[]);
     fx.git(&["update-ref", "refs/heads/harness/run/task", base.as_str()]);
     let worktree = fx.worktree("p01", &base);
     let branch = "refs/heads/harness/run/task";
     assert!(fx.repo.checked_out_at(branch).unwrap().is_empty());
     worktree.reset_to(&fx.repo, &base, &Head::Branch(branch.into()), &[]).unwrap();
-    assert_eq!(Fixture::status(&worktree), "");
+    assert_eq!(RepoFixture::status(&worktree), "");
     assert_eq!(git_in(&worktree.path, &["symbolic-ref", "HEAD"]).trim(), branch);
     fs::create_dir_all(fx.repo.common_dir().join("worktrees/broken")).unwrap();
     assert_eq!(fx.repo.checked_out_at(branch).unwrap(), std::slice::from_ref(&worktree.path));
@@ -224,7 +227,7 @@ fn heads_are_set_and_seen() {
 
 #[test]
 fn line_ends_and_filters_are_honoured() {
-    let mut fx = Fixture::new();
+    let mut fx = RepoFixture::new();
     fx.git(&["config", "filter.shout.clean", "tr a-z A-Z"]);
     fx.git(&["config", "filter.shout.smudge", "tr A-Z a-z"]);
     // Settings are read when the repository is opened.
@@ -248,5 +251,5 @@ fn line_ends_and_filters_are_honoured() {
         fx.commit(&[(".gitattributes", ""), ("t.crlf", "a\nb\n"), ("s.loud", "HELLO\n")], &[]);
     fx.reset(&worktree, &plain, &[]);
     assert_eq!(fs::read_to_string(worktree.path.join("t.crlf")).unwrap(), "a\nb\n");
-    assert_eq!(Fixture::status(&worktree), "");
+    assert_eq!(RepoFixture::status(&worktree), "");
 }

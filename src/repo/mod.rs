@@ -14,42 +14,42 @@ mod heads;
 mod link;
 mod merge;
 mod objects;
-mod recall;
-mod record;
 mod reset;
 mod snapshot;
 mod tree;
 mod walk;
 mod worktree;
+mod worktree_cache;
+mod worktree_record;
 
-#[cfg(test)]
-mod cases;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
 mod misbehaviour;
 #[cfg(test)]
-mod random;
+mod misbehaviour_cases;
+#[cfg(test)]
+mod random_tests;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::domain::id::Oid;
-use handle::Handles;
+use handle::HandlePool;
 
 pub(crate) use bulk::read_commits;
 pub(crate) use changes::{FileChange, file_changes};
 pub(crate) use diff::{changed_paths, unified_diff};
-pub(crate) use handle::Handle;
+pub(crate) use handle::RepoHandle;
 pub(crate) use heads::{Checkout, checkouts, has_followed};
-pub(crate) use merge::{Merged, conflicts, merge, merge_base};
+pub(crate) use merge::{MergeResult, conflicts, merge, merge_base};
 pub(crate) use objects::{Graft, commit_as, commit_info, edit_tree, graft};
 pub use objects::{commit, write_blob, write_tree};
-pub(crate) use recall::trust;
-pub(crate) use snapshot::{altered, snapshot};
+pub(crate) use snapshot::{modified_files, snapshot};
 pub(crate) use tree::refuse_submodules;
-pub(crate) use worktree::{Worktree, create, open, remove_at};
+pub(crate) use worktree::{Worktree, create_worktree, open_worktree, remove_worktree};
+pub(crate) use worktree_cache::trust;
 
 /// What a place's `HEAD` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +73,9 @@ pub struct Identity {
 #[derive(Clone)]
 pub struct Repo {
     shared: gix::ThreadSafeRepository,
-    handles: Handles,
+    handles: HandlePool,
     /// Those that write nothing to the disk.
-    dreaming: Handles,
+    in_memory_handles: HandlePool,
     common_dir: PathBuf,
     work_dir: Option<PathBuf>,
     /// The folder of the linked worktree that it was opened from.
@@ -137,8 +137,8 @@ impl Repo {
         };
         Ok(Self {
             shared,
-            handles: Handles::default(),
-            dreaming: Handles::default(),
+            handles: HandlePool::default(),
+            in_memory_handles: HandlePool::default(),
             common_dir,
             work_dir,
             linked,
@@ -177,13 +177,13 @@ impl Repo {
     }
 
     /// A handle for this thread, for as long as it is needed.
-    pub fn local(&self) -> Handle {
+    pub fn local(&self) -> RepoHandle {
         self.handles.take(&self.shared)
     }
 
     /// A handle that keeps what it writes in memory, until it is given back.
-    fn in_memory(&self) -> Handle {
-        let mut local = self.dreaming.take(&self.shared);
+    fn in_memory(&self) -> RepoHandle {
+        let mut local = self.in_memory_handles.take(&self.shared);
         local.forget();
         local
     }

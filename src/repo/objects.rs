@@ -93,7 +93,7 @@ pub(crate) fn edit_tree(
         Some(id) => tree::of(&local, object_id(id)?)?,
         None => empty_tree(&local),
     };
-    let mut edits: Vec<tree::Edit> = Vec::with_capacity(upserts.len());
+    let mut edits: Vec<tree::TreeEdit> = Vec::with_capacity(upserts.len());
     for (path, id) in upserts {
         tree::check_path(path.as_bytes())?;
         let entry = match id {
@@ -125,7 +125,7 @@ pub(crate) type Graft = (String, Option<(Oid, bool)>);
 /// in the tree is not looked up.
 pub(crate) fn graft(repo: &Repo, base_tree: &Oid, grafts: &[Graft]) -> Result<Oid> {
     let local = repo.local();
-    let mut edits: Vec<tree::Edit> = Vec::with_capacity(grafts.len());
+    let mut edits: Vec<tree::TreeEdit> = Vec::with_capacity(grafts.len());
     for (path, what) in grafts {
         tree::check_path(path.as_bytes())?;
         let entry = match what {
@@ -231,11 +231,11 @@ pub(crate) fn commit_info(repo: &Repo, id: &Oid) -> Result<CommitInfo> {
         .find_commit(object_id(id)?)
         .with_context(|| format!("no commit has this id: {id}"))?;
     let decoded = commit.decode().with_context(|| format!("cannot read a commit: {id}"))?;
-    said(&decoded).with_context(|| format!("a commit without a time: {id}"))
+    commit_info_of(&decoded).with_context(|| format!("a commit without a time: {id}"))
 }
 
 /// What a commit says that has been taken apart.
-pub(super) fn said(commit: &gix::objs::CommitRef<'_>) -> Result<CommitInfo> {
+pub(super) fn commit_info_of(commit: &gix::objs::CommitRef<'_>) -> Result<CommitInfo> {
     Ok(CommitInfo {
         tree: oid(commit.tree()),
         parents: commit.parents().map(oid).collect(),

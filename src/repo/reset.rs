@@ -13,9 +13,9 @@ use gix::index::entry::{Flags, Mode, Stat};
 use gix::worktree::stack::state::{attributes, ignore};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::recall;
-use super::record::Record;
-use super::walk::{self, Kind};
+use super::walk::{self, UntrackedKind};
+use super::worktree_cache;
+use super::worktree_record::WorktreeRecord;
 use super::{Head, Repo, Worktree, object_id, tree, worktree};
 use crate::domain::id::Oid;
 
@@ -50,11 +50,11 @@ impl Worktree {
         local.set_workdir(self.path.clone()).with_context(|| super::at(self.path.display()))?;
 
         // Without a note everything is a stranger: slow, and still right.
-        let record = match Record::load(&self.index, local.object_hash()) {
+        let record = match WorktreeRecord::load(&self.index, local.object_hash()) {
             Ok(Some(record)) if record.path == self.path && record.admin == self.admin => record,
-            Ok(_) | Err(_) => Record::empty(&self.path, &self.admin, local.object_hash()),
+            Ok(_) | Err(_) => WorktreeRecord::empty(&self.path, &self.admin, local.object_hash()),
         };
-        let found = match recall::walk(&self.index) {
+        let found = match worktree_cache::walk(&self.index) {
             Some(found) => found,
             None => walk::walk(&self.path, &record.state, record.stamp)?,
         };
@@ -62,7 +62,7 @@ impl Worktree {
         let mut plan = plan(record.state, &found, differences);
 
         let mut stats = ResetStats { written: plan.write, ..ResetStats::default() };
-        let sweep = Sweep { root: &self.path, state: &plan.state, keep: &keep };
+        let sweep = UntrackedSweep { root: &self.path, state: &plan.state, keep: &keep };
         sweep.run(&local, found.untracked, &mut stats)?;
         for path in &plan.unlink {
             let path = self.path.join(OsStr::from_bytes(path));
@@ -74,7 +74,7 @@ impl Worktree {
 
         self.set_head(head, commit)?;
         let stamp = self.write_link()?;
-        let record = Record {
+        let record = WorktreeRecord {
             path: self.path.clone(),
             admin: self.admin.clone(),
             tree: target,
@@ -85,7 +85,8 @@ impl Worktree {
         // An older note is as good when it names the same files: those that were written since look different from what
         // it says of them.
         let minor = plan.same_paths && stats.written < MINOR;
-        if let Some(record) = if minor { recall::renew(&self.index, record) } else { Some(record) }
+        if let Some(record) =
+            if minor { worktree_cache::renew(&self.index, record) } else { Some(record) }
         {
             record.save(&self.index, &index)?;
         }
@@ -98,7 +99,7 @@ impl Worktree {
 const MINOR: usize = 100;
 
 /// What is to be done to the files that git knows.
-struct Plan {
+struct ResetPlan {
     /// The files of the target; those to write carry [`Flags::UPDATE`].
     state: State,
     /// How many those are.
@@ -114,14 +115,18 @@ struct Plan {
     emptied: BTreeSet<BString>,
 }
 
-fn plan(mut state: State, found: &walk::Walk, differences: Vec<tree::Difference>) -> Plan {
+fn plan(
+    mut state: State,
+    found: &walk::WalkResult,
+    differences: Vec<tree::PathDifference>,
+) -> ResetPlan {
     // Where attributes changed, files with the same content may look different when checked out.
     let restyled: Vec<BString> = differences
         .iter()
         .filter_map(|d| d.path.strip_suffix(b".gitattributes").map(BString::from))
         .filter(|folder| folder.is_empty() || folder.ends_with(b"/"))
         .collect();
-    let mut after: HashMap<BString, Option<tree::Entry>> =
+    let mut after: HashMap<BString, Option<tree::TreeEntry>> =
         differences.into_iter().map(|d| (d.path, d.after)).collect();
     let missing: HashSet<usize> = found.missing.iter().copied().collect();
     for at in found.doubtful.iter().chain(&found.missing) {
@@ -179,21 +184,21 @@ fn plan(mut state: State, found: &walk::Walk, differences: Vec<tree::Difference>
     if grew {
         state.sort_entries();
     }
-    Plan { state, write, unlink, dropped, same_paths: !(grew || shrank), emptied }
+    ResetPlan { state, write, unlink, dropped, same_paths: !(grew || shrank), emptied }
 }
 
 /// Removing what git does not know.
-struct Sweep<'a> {
+struct UntrackedSweep<'a> {
     root: &'a Path,
     state: &'a State,
     keep: &'a Option<GlobSet>,
 }
 
-impl Sweep<'_> {
+impl UntrackedSweep<'_> {
     fn run(
         &self,
         local: &gix::Repository,
-        untracked: Vec<(BString, Kind)>,
+        untracked: Vec<(BString, UntrackedKind)>,
         stats: &mut ResetStats,
     ) -> Result<()> {
         if untracked.is_empty() {
@@ -221,10 +226,10 @@ impl Sweep<'_> {
         keep: &GlobSet,
         rules: &mut gix::AttributeStack<'_>,
         path: &BStr,
-        kind: Kind,
+        kind: UntrackedKind,
         stats: &mut ResetStats,
     ) -> Result<bool> {
-        let mode = if kind == Kind::Folder { Mode::DIR } else { Mode::FILE };
+        let mode = if kind == UntrackedKind::Folder { Mode::DIR } else { Mode::FILE };
         if keep.is_match(OsStr::from_bytes(path)) && !self.target_needs(path) {
             let ignored =
                 rules.at_entry(path, Some(mode)).with_context(|| super::at(path))?.is_excluded();
@@ -233,7 +238,7 @@ impl Sweep<'_> {
                 return Ok(true);
             }
         }
-        if kind != Kind::Folder {
+        if kind != UntrackedKind::Folder {
             self.remove(path, stats)?;
             return Ok(false);
         }

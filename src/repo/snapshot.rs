@@ -17,15 +17,15 @@ use gix::index::entry::Mode;
 use gix::objs::tree::EntryKind;
 use gix::worktree::stack::state::{attributes, ignore};
 
-use super::recall;
-use super::record::Record;
-use super::walk::{self, Kind};
+use super::walk::{self, UntrackedKind};
+use super::worktree_cache;
+use super::worktree_record::WorktreeRecord;
 use super::{Repo, Worktree, object_id, objects, oid, tree};
 use crate::domain::id::Oid;
 
 /// See [`snapshot`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Snapshot {
+pub(crate) struct WorktreeSnapshot {
     /// The tree.
     pub tree: Oid,
     /// The paths that differ from the base, sorted; bytes that are not UTF-8 are replaced.
@@ -35,26 +35,30 @@ pub(crate) struct Snapshot {
 /// Writes what a place holds as a tree: the files that git knew there, as they are now, and the new ones that are not
 /// ignored. Whatever the agent did to its own index, `HEAD` or `.git` makes no difference. Files of a repository
 /// within are taken as plain files; pipes, sockets and devices are left out.
-pub(crate) fn snapshot(repo: &Repo, worktree: &Worktree, base_tree: &Oid) -> Result<Snapshot> {
+pub(crate) fn snapshot(
+    repo: &Repo,
+    worktree: &Worktree,
+    base_tree: &Oid,
+) -> Result<WorktreeSnapshot> {
     let mut local = repo.own_local();
     let base = tree::of(&local, object_id(base_tree)?)?;
     local.set_workdir(worktree.path.clone()).with_context(|| super::at(worktree.path.display()))?;
-    let record = match Record::load(&worktree.index, local.object_hash()) {
+    let record = match WorktreeRecord::load(&worktree.index, local.object_hash()) {
         Ok(Some(record)) if record.path == worktree.path => record,
         // Without a note every file is read and compared.
-        Ok(_) | Err(_) => Record {
+        Ok(_) | Err(_) => WorktreeRecord {
             tree: base,
             state: state_of(&local, base)?,
-            ..Record::empty(&worktree.path, &worktree.admin, local.object_hash())
+            ..WorktreeRecord::empty(&worktree.path, &worktree.admin, local.object_hash())
         },
     };
     let found = walk::walk(&worktree.path, &record.state, record.stamp)?;
-    let mut edits: Vec<tree::Edit> = Vec::new();
+    let mut edits: Vec<tree::TreeEdit> = Vec::new();
     for at in &found.missing {
         edits.push((record.state.entry(*at).path(&record.state).to_owned(), None));
     }
     if !found.doubtful.is_empty() || !found.untracked.is_empty() {
-        let mut reader = Reader::new(&local, &record.state, &worktree.path)?;
+        let mut reader = WorktreeReader::new(&local, &record.state, &worktree.path)?;
         for at in &found.doubtful {
             let entry = record.state.entry(*at);
             let path = entry.path(&record.state);
@@ -77,13 +81,13 @@ pub(crate) fn snapshot(repo: &Repo, worktree: &Worktree, base_tree: &Oid) -> Res
             }
         }
     }
-    recall::keep_walk(&worktree.index, found);
+    worktree_cache::keep_walk(&worktree.index, found);
     let written = tree::apply(&local, record.tree, &edits)?;
     if written.is_empty_tree() {
         objects::write(&local, &gix::objs::Tree::empty())?;
     }
     let changed = tree::differences(&local, base, written)?;
-    Ok(Snapshot {
+    Ok(WorktreeSnapshot {
         tree: oid(written),
         changed: changed.into_iter().map(|d| d.path.to_string()).collect(),
     })
@@ -91,27 +95,32 @@ pub(crate) fn snapshot(repo: &Repo, worktree: &Worktree, base_tree: &Oid) -> Res
 
 /// The files that git knows in a place and that are not as they were put there, or are gone; what else there is does not matter.
 /// Those in `except` were laid over on purpose. Nothing is written.
-pub(crate) fn altered(repo: &Repo, worktree: &Worktree, except: &[String]) -> Result<Vec<String>> {
+pub(crate) fn modified_files(
+    repo: &Repo,
+    worktree: &Worktree,
+    except: &[String],
+) -> Result<Vec<String>> {
     let mut local = repo.own_local();
     local.objects.enable_object_memory();
     local.set_workdir(worktree.path.clone()).with_context(|| super::at(worktree.path.display()))?;
-    let record = Record::load(&worktree.index, local.object_hash())?
+    let record = WorktreeRecord::load(&worktree.index, local.object_hash())?
         .with_context(|| format!("no note of the place {}", worktree.path.display()))?;
     let found = walk::walk(&worktree.path, &record.state, record.stamp)?;
     let path = |at: usize| record.state.entry(at).path(&record.state);
-    let mut altered: Vec<BString> = found.missing.iter().map(|at| path(*at).to_owned()).collect();
-    let mut reader = Reader::new(&local, &record.state, &worktree.path)?;
+    let mut modified_files: Vec<BString> =
+        found.missing.iter().map(|at| path(*at).to_owned()).collect();
+    let mut reader = WorktreeReader::new(&local, &record.state, &worktree.path)?;
     for at in found.doubtful {
         let entry = record.state.entry(at);
         let was = entry.mode.to_tree_entry_mode().map(|mode| (mode.kind(), entry.id));
         if reader.read(path(at), Some(entry.mode))? != was {
-            altered.push(path(at).to_owned());
+            modified_files.push(path(at).to_owned());
         }
     }
-    let mut altered: Vec<String> = altered.iter().map(ToString::to_string).collect();
-    altered.retain(|path| !except.contains(path));
-    altered.sort();
-    Ok(altered)
+    let mut modified_files: Vec<String> = modified_files.iter().map(ToString::to_string).collect();
+    modified_files.retain(|path| !except.contains(path));
+    modified_files.sort();
+    Ok(modified_files)
 }
 
 /// The files of a tree, with nothing known about them on disk.
@@ -125,7 +134,7 @@ fn collect(
     root: &Path,
     rules: &mut gix::AttributeStack<'_>,
     path: &BStr,
-    kind: Kind,
+    kind: UntrackedKind,
     out: &mut Vec<BString>,
 ) -> Result<()> {
     let name = path.rfind_byte(b'/').map_or(path, |slash| path[slash + 1..].as_bstr());
@@ -134,14 +143,14 @@ fn collect(
         return Ok(());
     }
     let mode = match kind {
-        Kind::Other => return Ok(()),
-        Kind::File => Mode::FILE,
-        Kind::Folder => Mode::DIR,
+        UntrackedKind::Other => return Ok(()),
+        UntrackedKind::File => Mode::FILE,
+        UntrackedKind::Folder => Mode::DIR,
     };
     if rules.at_entry(path, Some(mode)).with_context(|| super::at(path))?.is_excluded() {
         return Ok(());
     }
-    if kind == Kind::File {
+    if kind == UntrackedKind::File {
         out.push(path.to_owned());
         return Ok(());
     }
@@ -152,7 +161,7 @@ fn collect(
 }
 
 /// Reads files of a place as git would add them.
-struct Reader<'a> {
+struct WorktreeReader<'a> {
     local: &'a gix::Repository,
     state: &'a State,
     root: &'a Path,
@@ -160,7 +169,7 @@ struct Reader<'a> {
     trust_executable: bool,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> WorktreeReader<'a> {
     fn new(local: &'a gix::Repository, state: &'a State, root: &'a Path) -> Result<Self> {
         let attributes = local
             .attributes_only(state, attributes::Source::WorktreeThenIdMapping)

@@ -12,21 +12,21 @@ use crate::domain::id::Oid;
 
 /// One name in a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct TreeEntry {
     pub mode: EntryMode,
     pub id: ObjectId,
 }
 
 /// What one path is before and after; never both absent, and never a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Difference {
+pub(super) struct PathDifference {
     pub path: BString,
-    pub before: Option<Entry>,
-    pub after: Option<Entry>,
+    pub before: Option<TreeEntry>,
+    pub after: Option<TreeEntry>,
 }
 
 /// One path to set (`Some`) or to drop (`None`) in a tree.
-pub(super) type Edit = (BString, Option<(EntryKind, ObjectId)>);
+pub(super) type TreeEdit = (BString, Option<(EntryKind, ObjectId)>);
 
 /// The tree of a commit or tag, or the tree itself.
 pub(super) fn of(local: &gix::Repository, id: ObjectId) -> Result<ObjectId> {
@@ -39,13 +39,13 @@ pub(super) fn of(local: &gix::Repository, id: ObjectId) -> Result<ObjectId> {
 }
 
 /// The entries of one tree, by name.
-fn entries(local: &gix::Repository, id: ObjectId) -> Result<BTreeMap<BString, Entry>> {
+fn entries(local: &gix::Repository, id: ObjectId) -> Result<BTreeMap<BString, TreeEntry>> {
     let tree = local.find_tree(id).with_context(|| format!("cannot read a tree: {id}"))?;
     let decoded = tree.decode().with_context(|| format!("cannot read a tree: {id}"))?;
     Ok(decoded
         .entries
         .iter()
-        .map(|e| (e.filename.to_owned(), Entry { mode: e.mode, id: e.oid.to_owned() }))
+        .map(|e| (e.filename.to_owned(), TreeEntry { mode: e.mode, id: e.oid.to_owned() }))
         .collect())
 }
 
@@ -54,8 +54,8 @@ pub(super) fn entry_at(
     local: &gix::Repository,
     root: ObjectId,
     path: &[u8],
-) -> Result<Option<Entry>> {
-    let mut at = Entry { mode: EntryKind::Tree.into(), id: root };
+) -> Result<Option<TreeEntry>> {
+    let mut at = TreeEntry { mode: EntryKind::Tree.into(), id: root };
     for name in path.split(|b| *b == b'/') {
         if !at.mode.is_tree() {
             return Ok(None);
@@ -66,7 +66,7 @@ pub(super) fn entry_at(
         let Some(found) = decoded.entries.iter().find(|e| e.filename == name.as_bstr()) else {
             return Ok(None);
         };
-        at = Entry { mode: found.mode, id: found.oid.to_owned() };
+        at = TreeEntry { mode: found.mode, id: found.oid.to_owned() };
     }
     Ok(Some(at))
 }
@@ -77,7 +77,7 @@ pub(super) fn differences(
     local: &gix::Repository,
     before: ObjectId,
     after: ObjectId,
-) -> Result<Vec<Difference>> {
+) -> Result<Vec<PathDifference>> {
     let mut out = Vec::new();
     compare(local, Some(before), Some(after), BStr::new(""), &mut out)?;
     out.sort_by(|a, b| a.path.cmp(&b.path));
@@ -90,14 +90,14 @@ fn compare(
     before: Option<ObjectId>,
     after: Option<ObjectId>,
     prefix: &BStr,
-    out: &mut Vec<Difference>,
+    out: &mut Vec<PathDifference>,
 ) -> Result<()> {
     if before == after {
         return Ok(());
     }
     let old = before.map(|id| entries(local, id)).transpose()?.unwrap_or_default();
     let mut new = after.map(|id| entries(local, id)).transpose()?.unwrap_or_default();
-    let mut pairs: Vec<(BString, Option<Entry>, Option<Entry>)> = Vec::new();
+    let mut pairs: Vec<(BString, Option<TreeEntry>, Option<TreeEntry>)> = Vec::new();
     for (name, entry) in old {
         let other = new.remove(&name);
         if other != Some(entry) {
@@ -107,13 +107,13 @@ fn compare(
     pairs.extend(new.into_iter().map(|(name, entry)| (name, None, Some(entry))));
     for (name, a, b) in pairs {
         let path = join(prefix, name.as_bstr());
-        let subtree = |e: Option<Entry>| e.filter(|e| e.mode.is_tree()).map(|e| e.id);
-        let leaf = |e: Option<Entry>| e.filter(|e| !e.mode.is_tree());
+        let subtree = |e: Option<TreeEntry>| e.filter(|e| e.mode.is_tree()).map(|e| e.id);
+        let leaf = |e: Option<TreeEntry>| e.filter(|e| !e.mode.is_tree());
         if subtree(a).is_some() || subtree(b).is_some() {
             compare(local, subtree(a), subtree(b), path.as_bstr(), out)?;
         }
         if leaf(a).is_some() || leaf(b).is_some() {
-            out.push(Difference { path, before: leaf(a), after: leaf(b) });
+            out.push(PathDifference { path, before: leaf(a), after: leaf(b) });
         }
     }
     Ok(())
@@ -132,7 +132,11 @@ pub(super) fn join(prefix: &BStr, name: &BStr) -> BString {
 
 /// Writes a tree with some paths set or dropped. Drops come first, so that a file can become a folder and the other
 /// way round in one call. Folders that become empty go.
-pub(super) fn apply(local: &gix::Repository, base: ObjectId, edits: &[Edit]) -> Result<ObjectId> {
+pub(super) fn apply(
+    local: &gix::Repository,
+    base: ObjectId,
+    edits: &[TreeEdit],
+) -> Result<ObjectId> {
     if edits.is_empty() {
         return Ok(base);
     }

@@ -17,12 +17,12 @@ use gix::index::entry::Stat;
 use gix::index::entry::stat::Time;
 use rayon::prelude::*;
 
-use super::record::Stamp;
 use super::tree::join;
+use super::worktree_record::RecordStamp;
 
 /// What stands at a path that we did not put there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum UntrackedKind {
     /// A file or a symbolic link.
     File,
     /// A folder, with all that is in it.
@@ -33,16 +33,16 @@ pub(super) enum Kind {
 
 /// What a walk found. Numbers are positions in the index that it was held against.
 #[derive(Debug, Default)]
-pub(super) struct Walk {
+pub(super) struct WalkResult {
     /// Files and links that are there, but look different, or are too young to tell.
     pub doubtful: Vec<usize>,
     /// Files that are not there, or have something else than a file or a link in their place.
     pub missing: Vec<usize>,
     /// The topmost paths that the index does not have.
-    pub untracked: Vec<(BString, Kind)>,
+    pub untracked: Vec<(BString, UntrackedKind)>,
 }
 
-impl Walk {
+impl WalkResult {
     fn absorb(mut self, other: Self) -> Self {
         self.doubtful.extend(other.doubtful);
         self.missing.extend(other.missing);
@@ -52,7 +52,7 @@ impl Walk {
 }
 
 /// Walks a place. Positions and paths come out sorted.
-pub(super) fn walk(root: &Path, state: &State, stamp: Stamp) -> Result<Walk> {
+pub(super) fn walk(root: &Path, state: &State, stamp: RecordStamp) -> Result<WalkResult> {
     let walker = Walker { state, stamp };
     let mut walk = walker.folder(root, BStr::new(""), 0..state.entries().len())?;
     walk.doubtful.sort_unstable();
@@ -63,17 +63,17 @@ pub(super) fn walk(root: &Path, state: &State, stamp: Stamp) -> Result<Walk> {
 
 struct Walker<'a> {
     state: &'a State,
-    stamp: Stamp,
+    stamp: RecordStamp,
 }
 
-enum Known {
+enum IndexedChild {
     File(usize),
     Folder(Range<usize>),
 }
 
 impl Walker<'_> {
-    fn folder(&self, dir: &Path, prefix: &BStr, range: Range<usize>) -> Result<Walk> {
-        let mut walk = Walk::default();
+    fn folder(&self, dir: &Path, prefix: &BStr, range: Range<usize>) -> Result<WalkResult> {
+        let mut walk = WalkResult::default();
         let mut known = self.children(prefix, range);
         let mut folders = Vec::new();
         for entry in list(dir)? {
@@ -85,47 +85,48 @@ impl Walker<'_> {
             let looked = known.remove(name.as_bytes());
             let Some(kind) = kind_of(&entry, dir)? else {
                 // It went while we looked; what we knew there is missing.
-                walk.missing.extend(looked.into_iter().flat_map(Known::into_range));
+                walk.missing.extend(looked.into_iter().flat_map(IndexedChild::into_range));
                 continue;
             };
             match (looked, kind) {
-                (Some(Known::File(at)), Kind::File) => match entry.metadata() {
+                (Some(IndexedChild::File(at)), UntrackedKind::File) => match entry.metadata() {
                     Ok(meta) if self.looks_the_same(at, &meta) => {}
                     Ok(_) => walk.doubtful.push(at),
                     Err(e) if e.kind() == ErrorKind::NotFound => walk.missing.push(at),
                     Err(e) => return Err(e).with_context(|| cannot_read(dir)),
                 },
-                (Some(Known::Folder(range)), Kind::Folder) => {
+                (Some(IndexedChild::Folder(range)), UntrackedKind::Folder) => {
                     folders.push((entry.path(), join(prefix, name), range));
                 }
                 (looked, kind) => {
-                    walk.missing.extend(looked.into_iter().flat_map(Known::into_range));
+                    walk.missing.extend(looked.into_iter().flat_map(IndexedChild::into_range));
                     walk.untracked.push((join(prefix, name), kind));
                 }
             }
         }
-        walk.missing.extend(known.into_values().flat_map(Known::into_range));
+        walk.missing.extend(known.into_values().flat_map(IndexedChild::into_range));
         let below = folders
             .into_par_iter()
             .map(|(dir, prefix, range)| self.folder(&dir, prefix.as_bstr(), range))
-            .try_reduce(Walk::default, |a, b| Ok(a.absorb(b)))?;
+            .try_reduce(WalkResult::default, |a, b| Ok(a.absorb(b)))?;
         Ok(walk.absorb(below))
     }
 
     /// What the index has in a folder, by name. Entries of one folder are neighbours.
-    fn children(&self, prefix: &BStr, range: Range<usize>) -> HashMap<&[u8], Known> {
+    fn children(&self, prefix: &BStr, range: Range<usize>) -> HashMap<&[u8], IndexedChild> {
         let skip = if prefix.is_empty() { 0 } else { prefix.len() + 1 };
-        let mut known: HashMap<&[u8], Known> = HashMap::new();
+        let mut known: HashMap<&[u8], IndexedChild> = HashMap::new();
         let entries = &self.state.entries()[range.clone()];
         for (at, entry) in range.zip(entries) {
             let rest = &entry.path(self.state)[skip..];
             match rest.find_byte(b'/') {
                 None => {
-                    known.insert(rest, Known::File(at));
+                    known.insert(rest, IndexedChild::File(at));
                 }
                 Some(slash) => {
-                    let folder = known.entry(&rest[..slash]).or_insert(Known::Folder(at..at));
-                    if let Known::Folder(range) = folder {
+                    let folder =
+                        known.entry(&rest[..slash]).or_insert(IndexedChild::Folder(at..at));
+                    if let IndexedChild::Folder(range) = folder {
                         range.end = at + 1;
                     }
                 }
@@ -140,7 +141,7 @@ impl Walker<'_> {
     }
 }
 
-impl Known {
+impl IndexedChild {
     fn into_range(self) -> Range<usize> {
         match self {
             Self::File(at) => at..at + 1,
@@ -168,14 +169,14 @@ const TICK_NANOS: u64 = 11_000_000;
 
 /// Whether a file was written so shortly before our note that a later edit could have left the same times. A file
 /// system that keeps whole seconds (or two, as FAT) shows no nanoseconds at all.
-fn is_too_young(stat: &Stat, stamp: Stamp) -> bool {
+fn is_too_young(stat: &Stat, stamp: RecordStamp) -> bool {
     let nanos = |secs: u32, nanos: u32| u64::from(secs) * 1_000_000_000 + u64::from(nanos);
     let margin = if stat.mtime.nsecs == 0 { 2_000_000_000 } else { TICK_NANOS };
     nanos(stat.mtime.secs, stat.mtime.nsecs) + margin >= nanos(stamp.secs, stamp.nanos)
 }
 
 /// What an entry of a folder is; nothing if it is gone. A folder that we could not work in is opened up.
-fn kind_of(entry: &DirEntry, dir: &Path) -> Result<Option<Kind>> {
+fn kind_of(entry: &DirEntry, dir: &Path) -> Result<Option<UntrackedKind>> {
     let kind = match entry.file_type() {
         Ok(kind) => kind,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
@@ -187,11 +188,11 @@ fn kind_of(entry: &DirEntry, dir: &Path) -> Result<Option<Kind>> {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e).with_context(|| cannot_read(dir)),
         }
-        Kind::Folder
+        UntrackedKind::Folder
     } else if kind.is_file() || kind.is_symlink() {
-        Kind::File
+        UntrackedKind::File
     } else {
-        Kind::Other
+        UntrackedKind::Other
     }))
 }
 
@@ -215,7 +216,7 @@ pub(super) fn list(dir: &Path) -> Result<Vec<DirEntry>> {
 }
 
 /// What is in an untracked folder, sorted by name.
-pub(super) fn children(dir: &Path) -> Result<Vec<(BString, Kind)>> {
+pub(super) fn children(dir: &Path) -> Result<Vec<(BString, UntrackedKind)>> {
     let mut found = Vec::new();
     for entry in list(dir)? {
         if let Some(kind) = kind_of(&entry, dir)? {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::record::Record;
+use super::worktree_record::WorktreeRecord;
 use super::{Head, Repo, heads, link, oid};
 use crate::domain::id::Oid;
 
@@ -31,7 +31,7 @@ pub(crate) struct Worktree {
 
 /// Makes a place: registers it, detached at a commit, and checks the commit's files out in parallel. Registering is
 /// one rename and needs no lock.
-pub(crate) fn create(
+pub(crate) fn create_worktree(
     repo: &Repo,
     dest: &Path,
     commit: &Oid,
@@ -39,7 +39,7 @@ pub(crate) fn create(
 ) -> Result<Worktree> {
     let worktree = register(repo, dest, commit, private_index)?;
     if let Err(error) = worktree.reset_to(repo, commit, &Head::Detached, &[]) {
-        // The first error is the one that explains; what cannot be removed now is found by `remove_at` later.
+        // The first error is the one that explains; what cannot be removed now is found by `remove_worktree` later.
         drop(worktree.remove(repo));
         return Err(error);
     }
@@ -90,7 +90,8 @@ fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Res
         }
         let worktree = Worktree { path: path.clone(), admin, index: private_index.to_path_buf() };
         if worktree.install_admin(repo, commit)? {
-            let record = Record::empty(&worktree.path, &worktree.admin, repo.local().object_hash());
+            let record =
+                WorktreeRecord::empty(&worktree.path, &worktree.admin, repo.local().object_hash());
             let index = record.index()?;
             record.save(&worktree.index, &index)?;
             return Ok(worktree);
@@ -100,7 +101,7 @@ fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Res
 }
 
 /// An existing place, after a restart.
-pub(crate) fn open(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Worktree> {
+pub(crate) fn open_worktree(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Worktree> {
     let worktree = recorded(repo, dest, private_index)?
         .with_context(|| format!("no place of ours is there: {}", dest.display()))?;
     for dir in [&worktree.path, &worktree.admin] {
@@ -113,7 +114,7 @@ pub(crate) fn open(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Wor
 }
 
 /// Removes a place and its registration, as far as they are there. Does nothing if we have no note of one.
-pub(crate) fn remove_at(repo: &Repo, dest: &Path, private_index: &Path) -> Result<()> {
+pub(crate) fn remove_worktree(repo: &Repo, dest: &Path, private_index: &Path) -> Result<()> {
     match recorded(repo, dest, private_index) {
         Ok(Some(worktree)) => worktree.remove(repo),
         Ok(None) => Ok(()),
@@ -123,7 +124,7 @@ pub(crate) fn remove_at(repo: &Repo, dest: &Path, private_index: &Path) -> Resul
 
 /// The place that our note tells of.
 fn recorded(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Option<Worktree>> {
-    let Some(record) = Record::load(private_index, repo.local().object_hash())? else {
+    let Some(record) = WorktreeRecord::load(private_index, repo.local().object_hash())? else {
         return Ok(None);
     };
     let wanted = match (dest.parent().map(std::fs::canonicalize), dest.file_name()) {
@@ -268,13 +269,13 @@ impl Worktree {
     }
 
     /// Writes the place's `.git` file, whatever was there, and tells the time on that file system.
-    pub(super) fn write_link(&self) -> Result<super::record::Stamp> {
+    pub(super) fn write_link(&self) -> Result<super::worktree_record::RecordStamp> {
         let path = self.path.join(".git");
         link::replace_file(&path, &link::line("gitdir: ", &self.admin))?;
         let meta = std::fs::symlink_metadata(&path)
             .with_context(|| format!("cannot read: {}", path.display()))?;
         let time = super::walk::stat_of(&meta).mtime;
-        Ok(super::record::Stamp { secs: time.secs, nanos: time.nsecs })
+        Ok(super::worktree_record::RecordStamp { secs: time.secs, nanos: time.nsecs })
     }
 }
 

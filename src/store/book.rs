@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::wire::WireResult;
-use super::{Expected, Lost, Move, Store, codec, layout};
+use super::{Expected, Lost, RefMove, Store, codec, layout};
 use crate::ambient;
 use crate::domain::id::{Oid, Timestamp};
 use crate::repo;
@@ -302,7 +302,7 @@ impl Store {
         }
     }
 
-    fn book_move(&self, target: &str, events: &[BookEvent]) -> Result<Option<Move>> {
+    fn book_move(&self, target: &str, events: &[BookEvent]) -> Result<Option<RefMove>> {
         let old = self.read(&layout::book(&layout::queue_key(target)))?;
         self.book_move_from(target, old, events)
     }
@@ -314,7 +314,7 @@ impl Store {
         target: &str,
         old: Option<Oid>,
         events: &[BookEvent],
-    ) -> Result<Option<Move>> {
+    ) -> Result<Option<RefMove>> {
         let name = layout::book(&layout::queue_key(target));
         let tree = repo::write_tree(self.repo(), &[])?;
         let mut tip = old.clone();
@@ -329,6 +329,6 @@ impl Store {
             tip = Some(super::chain::state_commit(self, &tree, &parents, &message)?);
         }
         let moved = tip.filter(|tip| Some(tip) != old.as_ref());
-        Ok(moved.map(|tip| Move::to(name, tip, Expected::from_read(old))))
+        Ok(moved.map(|tip| RefMove::to(name, tip, Expected::from_read(old))))
     }
 }

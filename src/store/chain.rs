@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 
 use super::layout;
-use super::{Expected, Lost, Move, RunProof, Store, codec, wire};
+use super::{Expected, Lost, RefMove, RunProof, Store, codec, wire};
 use crate::ambient;
 use crate::domain::evaluation::Opinion;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
@@ -60,9 +60,9 @@ pub struct Batch {
     /// The tree of the run's chain from its next event on, if that changes.
     pub run_tree: Option<Oid>,
     /// Refs to move in the same transaction.
-    pub moves: Vec<Move>,
+    pub moves: Vec<RefMove>,
     /// Refs to move in the same transaction if nobody was faster; else they are left to the caller.
-    pub extras: Vec<Move>,
+    pub extras: Vec<RefMove>,
 }
 
 impl Batch {
@@ -110,12 +110,12 @@ impl Ledger {
         let mut moves = std::mem::take(&mut batch.moves);
         if run_tip != self.run_tip {
             let old = Expected::Value(self.run_tip.commit.clone());
-            moves.push(Move::to(layout::run(&self.state.id), run_tip.commit.clone(), old));
+            moves.push(RefMove::to(layout::run(&self.state.id), run_tip.commit.clone(), old));
         }
         for (task, (_, tip)) in &next {
             let old = self.tips.get(task).map(|t| t.commit.clone());
             let name = layout::task(&self.state.id, task);
-            moves.push(Move::to(name, tip.commit.clone(), Expected::from_read(old)));
+            moves.push(RefMove::to(name, tip.commit.clone(), Expected::from_read(old)));
         }
         let extras = std::mem::take(&mut batch.extras);
         let all = [moves.as_slice(), &extras].concat();

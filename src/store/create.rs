@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 
 use super::chain::{Payload, Tip, put, state_commit, without};
 use super::load::{Manifest, files};
-use super::{Expected, Move, RunProof, Store, codec, layout};
+use super::{Expected, RefMove, RunProof, Store, codec, layout};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, RunId, TaskId};
@@ -45,7 +45,7 @@ impl Store {
         failpoint::hit("create.tasks");
         let target = &new.manifest.target;
         if self.read(target)?.is_none() {
-            self.transact(&[Move::to(target.clone(), base.clone(), Expected::Absent)])
+            self.transact(&[RefMove::to(target.clone(), base.clone(), Expected::Absent)])
                 .with_context(|| format!("cannot make the target branch `{target}`"))?;
         }
         failpoint::hit("create.target");
@@ -69,7 +69,7 @@ impl Store {
         let commit = state_commit(self, &tree, &[base], &message)?;
         self.barrier()?;
         failpoint::hit("create.before-run");
-        self.transact(&[Move::to(layout::run(run), commit, Expected::Absent)])?;
+        self.transact(&[RefMove::to(layout::run(run), commit, Expected::Absent)])?;
         failpoint::hit("create.run");
         self.barrier()
     }
@@ -119,7 +119,7 @@ impl Store {
                 let (tip, _) = self.first_event(run, task)?;
                 let name = layout::task(run, &task.id);
                 let expected = Expected::from_read(old.get(&name).cloned());
-                moves.push(Move::to(name, tip.commit, expected));
+                moves.push(RefMove::to(name, tip.commit, expected));
             }
             self.transact_in_bulk(&moves).context("cannot make the refs of the tasks")?;
         }
@@ -156,7 +156,7 @@ impl Store {
         for task in plan.tasks.iter().filter(|t| missing.contains(&t.id)) {
             let (tip, state) = self.first_event(proof.run(), task)?;
             let name = layout::task(proof.run(), &task.id);
-            moves.push(Move::to(name, tip.commit.clone(), Expected::Absent));
+            moves.push(RefMove::to(name, tip.commit.clone(), Expected::Absent));
             made.push((task.id.clone(), tip, state));
         }
         self.transact(&moves)?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::book::BookEvent;
 use super::notes::Lines;
 use super::wire::WireResult;
-use super::{Expected, Lost, Move, Store, codec, layout};
+use super::{Expected, Lost, RefMove, Store, codec, layout};
 use crate::ambient;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::verdict::CheckResult;
@@ -129,7 +129,7 @@ impl Store {
         Ok(landings)
     }
 
-    fn append(&self, proof: &QueueProof, word: &str, landing: &Landing) -> Result<Move> {
+    fn append(&self, proof: &QueueProof, word: &str, landing: &Landing) -> Result<RefMove> {
         let old = self.read(&layout::queue(&proof.key))?;
         self.append_to(proof, old, word, std::slice::from_ref(landing))
     }
@@ -141,7 +141,7 @@ impl Store {
         old: Option<Oid>,
         word: &str,
         landings: &[Landing],
-    ) -> Result<Move> {
+    ) -> Result<RefMove> {
         let name = layout::queue(&proof.key);
         let tree = repo::write_tree(self.repo(), &[])?;
         let mut tip = old.clone();
@@ -153,13 +153,13 @@ impl Store {
             tip = Some(super::chain::state_commit(self, &tree, &parents, &message)?);
         }
         let tip = tip.context("a journal's entry needs a landing")?;
-        Ok(Move::to(name, tip, Expected::from_read(old)))
+        Ok(RefMove::to(name, tip, Expected::from_read(old)))
     }
 
     /// Writes the journal's entries for landings, each onto the one before. They count from [`Store::advance`] on, before
     /// which there must be a barrier: what the target is about to name, and what led to it, is on the disk before the
     /// target names it.
-    pub fn intend(&self, proof: &QueueProof, landings: &[Landing]) -> Result<Move> {
+    pub fn intend(&self, proof: &QueueProof, landings: &[Landing]) -> Result<RefMove> {
         let old = self.read(&layout::queue(&proof.key))?;
         self.append_to(proof, old, "landing", landings)
     }
@@ -170,14 +170,14 @@ impl Store {
         &self,
         proof: &QueueProof,
         landings: &[Landing],
-        intent: Option<Move>,
+        intent: Option<RefMove>,
     ) -> Result<Moved> {
         let (Some(first), Some(last)) = (landings.first(), landings.last()) else {
             return Ok(Moved::Landed);
         };
         let old = Expected::Value(first.old.clone());
-        let mut moves: Vec<Move> = intent.into_iter().collect();
-        moves.push(Move::to(proof.target.clone(), last.new.clone(), old));
+        let mut moves: Vec<RefMove> = intent.into_iter().collect();
+        moves.push(RefMove::to(proof.target.clone(), last.new.clone(), old));
         let moved = self.transact(&moves);
         failpoint::hit("land.target-moved");
         match moved {
@@ -216,7 +216,7 @@ impl Store {
         let mut tries = 0;
         loop {
             let expected = Expected::Value(old.clone());
-            let mut moves = vec![Move::to(proof.target.clone(), new.clone(), expected)];
+            let mut moves = vec![RefMove::to(proof.target.clone(), new.clone(), expected)];
             moves.push(self.journal_of_branches(proof, new)?);
             let events = std::slice::from_ref(event);
             moves.extend(self.book_move_from(proof.target(), book.cloned(), events)?);
@@ -248,7 +248,7 @@ impl Store {
     }
 
     /// A settled entry whose last parent is what landed.
-    fn journal_of_branches(&self, proof: &QueueProof, new: &Oid) -> Result<Move> {
+    fn journal_of_branches(&self, proof: &QueueProof, new: &Oid) -> Result<RefMove> {
         let name = layout::queue(&proof.key);
         let old = self.read(&name)?;
         let parents: Vec<Oid> = old.iter().chain([new]).cloned().collect();
@@ -263,11 +263,11 @@ impl Store {
         );
         let tree = repo::write_tree(self.repo(), &[])?;
         let tip = super::chain::state_commit(self, &tree, &parents, &message)?;
-        Ok(Move::to(name, tip, Expected::from_read(old)))
+        Ok(RefMove::to(name, tip, Expected::from_read(old)))
     }
 
     /// The journal entry that ends a landing; it goes into the transaction that records it on the task's chain.
-    pub fn settle(&self, proof: &QueueProof, landing: &Landing, landed: bool) -> Result<Move> {
+    pub fn settle(&self, proof: &QueueProof, landing: &Landing, landed: bool) -> Result<RefMove> {
         self.append(proof, if landed { "landed" } else { "aborted" }, landing)
     }
 }

@@ -24,47 +24,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, bail};
 
 use crate::domain::id::Oid;
-use crate::process::{self, Expected as GitExpected, Git, Lock, RefMove, RefUpdates};
+use crate::process::{self, Git, Lock, RefUpdates};
+pub use crate::process::{Expected, RefMove};
 use crate::repo::Repo;
-
-/// What a ref must hold for a move to happen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expected {
-    /// Exactly this.
-    Value(Oid),
-    /// Nothing: the ref must not exist.
-    Absent,
-}
-
-impl Expected {
-    /// What was read before: a value, or nothing.
-    pub fn from_read(read: Option<Oid>) -> Self {
-        read.map_or(Self::Absent, Self::Value)
-    }
-}
-
-/// One ref and where it goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Move {
-    /// The full name.
-    pub name: String,
-    /// The new value; `None` deletes.
-    pub new: Option<Oid>,
-    /// What it must hold now.
-    pub old: Expected,
-}
-
-impl Move {
-    /// A move to a new value.
-    pub fn to(name: String, new: Oid, old: Expected) -> Self {
-        Self { name, new: Some(new), old }
-    }
-
-    /// A deletion of what was read.
-    pub fn delete(name: String, old: Oid) -> Self {
-        Self { name, new: None, old: Expected::Value(old) }
-    }
-}
 
 /// Somebody else moved a ref first, or holds its lock.
 #[derive(Debug, thiserror::Error)]
@@ -164,33 +126,22 @@ impl Store {
     /// Moves refs, all or none as far as conflicts go.
     ///
     /// When git says no but the refs hold what we wanted, that is success: an answer can be lost after the deed.
-    pub fn transact(&self, moves: &[Move]) -> Result<()> {
+    pub fn transact(&self, moves: &[RefMove]) -> Result<()> {
         let mut refs = self.refs.lock().unwrap_or_else(PoisonError::into_inner);
         self.transact_by(&mut refs, moves)
     }
 
     /// The same for refs that count for nothing before the next barrier.
-    pub(crate) fn transact_in_bulk(&self, moves: &[Move]) -> Result<()> {
+    pub(crate) fn transact_in_bulk(&self, moves: &[RefMove]) -> Result<()> {
         let mut refs = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
         self.transact_by(&mut refs, moves)
     }
 
-    fn transact_by(&self, refs: &mut RefUpdates, moves: &[Move]) -> Result<()> {
+    fn transact_by(&self, refs: &mut RefUpdates, moves: &[RefMove]) -> Result<()> {
         if moves.is_empty() {
             return Ok(());
         }
-        let wire: Vec<_> = moves
-            .iter()
-            .map(|m| RefMove {
-                name: m.name.clone(),
-                new: m.new.clone(),
-                old: match &m.old {
-                    Expected::Value(oid) => GitExpected::Is(oid.clone()),
-                    Expected::Absent => GitExpected::Absent,
-                },
-            })
-            .collect();
-        let answer = refs.transact(&wire);
+        let answer = refs.transact(moves);
         let message = match answer {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(refused)) => refused.message,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use super::{Expected, Lost, Move, Store};
+use super::{Expected, Lost, RefMove, Store};
 use crate::domain::id::Oid;
 use crate::repo;
 
@@ -28,7 +28,7 @@ impl Store {
             let old = self.read(name)?;
             let Some(commit) = self.notes_commit(old.as_ref(), lines)? else { return Ok(()) };
             let expected = Expected::from_read(old);
-            match self.transact_in_bulk(&[Move::to(name.to_owned(), commit, expected)]) {
+            match self.transact_in_bulk(&[RefMove::to(name.to_owned(), commit, expected)]) {
                 Err(error) if error.is::<Lost>() && tries < TRIES => tries += 1,
                 other => return other.with_context(|| format!("cannot write notes to `{name}`")),
             }
@@ -37,13 +37,13 @@ impl Store {
 
     /// The move that adds lines, if any of them is new: for a transaction with other refs. When that is refused,
     /// [`Store::add_notes`] does it.
-    pub fn notes_move(&self, name: &str, lines: &Lines) -> Result<Option<Move>> {
+    pub fn notes_move(&self, name: &str, lines: &Lines) -> Result<Option<RefMove>> {
         if lines.is_empty() {
             return Ok(None);
         }
         let old = self.read(name)?;
         let commit = self.notes_commit(old.as_ref(), lines)?;
-        Ok(commit.map(|commit| Move::to(name.to_owned(), commit, Expected::from_read(old))))
+        Ok(commit.map(|commit| RefMove::to(name.to_owned(), commit, Expected::from_read(old))))
     }
 
     fn notes_commit(&self, old: Option<&Oid>, lines: &Lines) -> Result<Option<Oid>> {

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::chain::{Payload, put, state_commit};
 use super::load::files;
-use super::{Expected, Move, RunProof, Store, layout};
+use super::{Expected, RefMove, RunProof, Store, layout};
 use crate::domain::id::Oid;
 use crate::domain::state::{Phase, RunState};
 use crate::repo;
@@ -39,7 +39,7 @@ impl Store {
                     None => false,
                 };
                 if kept {
-                    moves.push(Move::delete(branch, tip));
+                    moves.push(RefMove::delete(branch, tip));
                     swept.branches += 1;
                 }
             }
@@ -49,7 +49,7 @@ impl Store {
             let id = repo::write_blob(self.repo(), info.message.as_bytes())?;
             payloads.push(Payload { path: format!("{}/{task}", files::TASKS), id, is_tree: false });
             tips.push(tip.clone());
-            moves.push(Move::delete(name, tip));
+            moves.push(RefMove::delete(name, tip));
             swept.chains += 1;
         }
         for index in [self.local().index(run), self.local().whole(run)] {
@@ -82,7 +82,7 @@ impl Store {
             last = Some(state_commit(self, &tree, &parents, &message)?);
         }
         match last {
-            Some(new) => self.transact(&[Move::to(name, new, Expected::from_read(old))]),
+            Some(new) => self.transact(&[RefMove::to(name, new, Expected::from_read(old))]),
             None => Ok(()),
         }
     }

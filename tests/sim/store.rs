@@ -16,7 +16,7 @@ use git_harness::store::chain::{Batch, Ledger, findings};
 use git_harness::store::create::NewRun;
 use git_harness::store::journal::{Entry, Landing, Moved, QueueProof};
 use git_harness::store::load::{LoadedRun, Manifest};
-use git_harness::store::{Expected, Lost, Move, RunProof, Store, layout};
+use git_harness::store::{Expected, Lost, RefMove, RunProof, Store, layout};
 use git_harness::testing::Git;
 use git_harness::testing::repo::{self, Repo};
 
@@ -189,15 +189,15 @@ fn moves_of_several_handles_agree_with_a_model() {
             let honest = dice.roll(6) > 0;
             let old = if honest { now } else { Some(values[dice.roll(5)].clone()) };
             match (dice.roll(4), old) {
-                (0, Some(old)) => moves.push(Move::delete(name(n), old)),
+                (0, Some(old)) => moves.push(RefMove::delete(name(n), old)),
                 (_, old) => {
                     let new = values[dice.roll(5)].clone();
-                    moves.push(Move::to(name(n), new, Expected::from_read(old)));
+                    moves.push(RefMove::to(name(n), new, Expected::from_read(old)));
                 }
             }
         }
-        let fits = |m: &Move| Expected::from_read(model.get(&m.name).cloned()) == m.old;
-        let there = |m: &Move| model.get(&m.name) == m.new.as_ref();
+        let fits = |m: &RefMove| Expected::from_read(model.get(&m.name).cloned()) == m.old;
+        let there = |m: &RefMove| model.get(&m.name) == m.new.as_ref();
         let wanted = moves.iter().all(fits) || moves.iter().all(there);
         match store.transact(&moves) {
             Ok(()) => {

@@ -14,7 +14,7 @@ use crate::domain::state::RunState;
 use crate::repo::{self, Repo};
 use crate::store::chain::findings;
 use crate::store::layout;
-use crate::store::{Expected, Move, Store};
+use crate::store::{Expected, RefMove, Store};
 use crate::ui::{Ui, human, table};
 
 /// `git harness demo`
@@ -86,7 +86,7 @@ fn make(folder: &Path) -> Result<()> {
     let message = "tally: a small library of CommonJS modules";
     let commit = repo::commit(&repo, &tree, &[], message, &repo.identity(), time)?;
     let store = workspace::open_store(folder)?;
-    store.transact(&[Move::to(branch.to_string(), commit, Expected::Absent)])?;
+    store.transact(&[RefMove::to(branch.to_string(), commit, Expected::Absent)])?;
     let id = gix::ObjectId::from_hex(tree.as_str().as_bytes())?;
     let mut index = made.index_from_tree(&id)?;
     index.write(gix::index::write::Options::default())?;

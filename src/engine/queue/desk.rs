@@ -115,7 +115,7 @@ impl Desk {
                 "a keeper is still at work in {}",
                 path.display()
             );
-            repo::remove_at(self.store.repo(), &path, &local.join("places").join(name))?;
+            repo::remove_worktree(self.store.repo(), &path, &local.join("places").join(name))?;
             removed += 1;
         }
         // Only if it is empty: a person may keep something there.

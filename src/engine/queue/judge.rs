@@ -98,7 +98,7 @@ pub(super) fn judge(
         }
         if let Some(old) = before {
             // A keeper died here, or judged another tree; nothing of it may linger.
-            process::end_marked(&old.marker);
+            process::kill_marked(&old.marker);
         }
         if started {
             let said = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();

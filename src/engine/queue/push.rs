@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::Worker;
 use crate::domain::id::Oid;
 use crate::process::Git;
-use crate::store::{Expected, Move};
+use crate::store::{Expected, RefMove};
 
 /// How a push ended.
 pub(super) enum Pushed {
@@ -66,7 +66,7 @@ impl Worker<'_> {
             )));
         }
         let old = Expected::Value(here.clone());
-        store.transact(&[Move::to(target.clone(), there.clone(), old)])?;
+        store.transact(&[RefMove::to(target.clone(), there.clone(), old)])?;
         let behind = store.follow(&target, &here, &there)?;
         drop(proof);
         self.tell_behind(&behind, &there);

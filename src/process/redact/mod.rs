@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
-use rules::{Class, JWT, PEM, RULES, Rule, Text, Verdict};
+use rules::{ByteClass, JWT, KeyMatch, KeyRule, PEM, RULES, ScannedText};
 
 /// What stands for a secret.
 pub(super) const REDACTED: &str = "[redacted]";
@@ -31,21 +31,21 @@ static PLAIN: OnceLock<Redactor> = OnceLock::new();
 
 /// What is found of a secret first.
 #[derive(Clone, Copy)]
-enum Sign {
+enum PatternKind {
     /// All of it.
     Value,
     /// The beginning of a key.
-    Rule(&'static Rule),
+    Rule(&'static KeyRule),
     /// The beginning of a web token.
     Jwt,
     /// The beginning of a private key.
     Pem,
 }
 
-struct Known {
+struct SecretPatterns {
     search: AhoCorasick,
     /// By the numbers of the search.
-    signs: Vec<(Vec<u8>, Sign)>,
+    signs: Vec<(Vec<u8>, PatternKind)>,
     longest: usize,
     /// With which bytes they begin.
     first: [bool; 256],
@@ -53,7 +53,7 @@ struct Known {
 
 /// Knows what is secret.
 #[derive(Clone)]
-pub(crate) struct Redactor(Arc<Known>);
+pub(crate) struct Redactor(Arc<SecretPatterns>);
 
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,17 +79,17 @@ impl Redactor {
     }
 
     fn make<V: AsRef<[u8]>>(values: &[V]) -> io::Result<Self> {
-        let mut signs: Vec<(Vec<u8>, Sign)> = Vec::new();
+        let mut signs: Vec<(Vec<u8>, PatternKind)> = Vec::new();
         for value in values {
             let value = value.as_ref().trim_ascii();
             if value.len() >= SHORTEST {
-                signs.extend(forms(value).into_iter().map(|form| (form, Sign::Value)));
+                signs.extend(forms(value).into_iter().map(|form| (form, PatternKind::Value)));
             }
         }
         signs.sort_by(|(a, _), (b, _)| a.cmp(b));
         signs.dedup_by(|(a, _), (b, _)| a == b);
-        let prefixes = RULES.iter().map(|rule| (rule.prefix, Sign::Rule(rule)));
-        let prefixes = prefixes.chain([(JWT, Sign::Jwt), (PEM, Sign::Pem)]);
+        let prefixes = RULES.iter().map(|rule| (rule.prefix, PatternKind::Rule(rule)));
+        let prefixes = prefixes.chain([(JWT, PatternKind::Jwt), (PEM, PatternKind::Pem)]);
         signs.extend(prefixes.map(|(prefix, sign)| (prefix.as_bytes().to_vec(), sign)));
         let size: usize = signs.iter().map(|(text, _)| text.len()).sum();
         let kind =
@@ -104,7 +104,7 @@ impl Redactor {
         for byte in signs.iter().filter_map(|(text, _)| text.first()) {
             first[usize::from(*byte)] = true;
         }
-        Ok(Self(Arc::new(Known { search, signs, longest, first })))
+        Ok(Self(Arc::new(SecretPatterns { search, signs, longest, first })))
     }
 
     /// A whole text without its secrets.
@@ -117,8 +117,8 @@ impl Redactor {
     }
 
     /// The beginning of a stream.
-    pub(super) fn stream(&self) -> Redaction {
-        Redaction {
+    pub(super) fn stream(&self) -> RedactionStream {
+        RedactionStream {
             known: Arc::clone(&self.0),
             held: Vec::new(),
             before: *b"\n\n",
@@ -180,8 +180,8 @@ fn base64(bytes: &[u8], plus: u8, slash: u8) -> Vec<u8> {
 
 /// One stream on its way to the disk.
 #[derive(Debug)]
-pub(super) struct Redaction {
-    known: Arc<Known>,
+pub(super) struct RedactionStream {
+    known: Arc<SecretPatterns>,
     /// What has come and not gone on yet.
     held: Vec<u8>,
     /// What came right before that.
@@ -189,28 +189,28 @@ pub(super) struct Redaction {
     /// How much of what is held belongs to a secret that has been replaced already.
     covered: usize,
     /// The class of bytes that belong to that secret too, if they follow.
-    goes_on: Option<Class>,
+    goes_on: Option<ByteClass>,
     /// How much of what is held follows the beginning of a private key that does not end.
     suspect: usize,
 }
 
-impl fmt::Debug for Known {
+impl fmt::Debug for SecretPatterns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Known({} signs)", self.signs.len())
     }
 }
 
 /// What is known of a text so far.
-struct Seen {
+struct ScanResult {
     /// Where secrets are, by their beginnings; they may overlap. With the class of bytes that go on with it.
-    secrets: Vec<(usize, usize, Option<Class>)>,
+    secrets: Vec<(usize, usize, Option<ByteClass>)>,
     /// From where on more text is needed.
     open: usize,
     /// To where parts of private keys are looked for.
     suspect: usize,
 }
 
-impl Redaction {
+impl RedactionStream {
     /// Takes the next piece of the stream, and gives what of it is known to be no secret.
     pub(super) fn push(&mut self, bytes: &[u8], clean: &mut Vec<u8>) {
         if self.held.is_empty() {
@@ -264,26 +264,26 @@ impl Redaction {
     }
 }
 
-impl Known {
+impl SecretPatterns {
     /// Finds the secrets of a text.
-    fn look(&self, text: &[u8], before: [u8; 2], suspect: usize, last: bool) -> Seen {
+    fn look(&self, text: &[u8], before: [u8; 2], suspect: usize, last: bool) -> ScanResult {
         let open = if last { text.len() } else { self.begun(text) };
-        let mut seen = Seen { secrets: Vec::new(), open, suspect };
+        let mut seen = ScanResult { secrets: Vec::new(), open, suspect };
         let mut suspects = vec![(0, suspect)];
-        let whole = Text::new(text, before, last);
+        let whole = ScannedText::new(text, before, last);
         for found in self.search.find_overlapping_iter(text) {
             let (start, end) = (found.start(), found.end());
             let verdict = match self.signs[found.pattern().as_usize()].1 {
-                Sign::Value => Verdict::Key(end, None),
-                Sign::Rule(rule) => rule.judge(&whole, start, end),
-                Sign::Jwt => rules::judge_jwt(&whole, start),
-                Sign::Pem => rules::judge_pem(&whole, start, end),
+                PatternKind::Value => KeyMatch::Key(end, None),
+                PatternKind::Rule(rule) => rule.judge(&whole, start, end),
+                PatternKind::Jwt => rules::judge_jwt(&whole, start),
+                PatternKind::Pem => rules::judge_pem(&whole, start, end),
             };
             match verdict {
-                Verdict::No => {}
-                Verdict::Open => seen.open = seen.open.min(start),
-                Verdict::Key(to, class) => seen.secrets.push((start, to, class)),
-                Verdict::Parts(from, to) => {
+                KeyMatch::No => {}
+                KeyMatch::Open => seen.open = seen.open.min(start),
+                KeyMatch::Key(to, class) => seen.secrets.push((start, to, class)),
+                KeyMatch::Parts(from, to) => {
                     seen.suspect = seen.suspect.max(to);
                     match suspects.last_mut() {
                         Some((_, end)) if from <= *end => *end = to.max(*end),

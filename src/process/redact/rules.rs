@@ -4,7 +4,7 @@ use std::cell::{Cell, OnceCell};
 
 /// Bytes of which a token consists. Each class contains those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Class {
+pub(super) enum ByteClass {
     /// Capital letters and digits.
     Capital,
     /// Letters and digits.
@@ -17,7 +17,7 @@ pub(super) enum Class {
     Token,
 }
 
-impl Class {
+impl ByteClass {
     /// Whether a byte belongs to it.
     pub(super) fn has(self, byte: u8) -> bool {
         let least = match byte {
@@ -39,7 +39,7 @@ impl Class {
 }
 
 /// A text that is looked at, in which no run of a class is measured twice: keys can begin within keys.
-pub(super) struct Text<'a> {
+pub(super) struct ScannedText<'a> {
     /// Its bytes.
     pub(super) bytes: &'a [u8],
     /// The two that came before.
@@ -50,12 +50,12 @@ pub(super) struct Text<'a> {
     pem_ends: OnceCell<Vec<usize>>,
 }
 
-impl<'a> Text<'a> {
+impl<'a> ScannedText<'a> {
     pub(super) fn new(bytes: &'a [u8], before: [u8; 2], last: bool) -> Self {
         Self { bytes, before, last, runs: Default::default(), pem_ends: OnceCell::new() }
     }
 
-    fn run(&self, class: Class, at: usize) -> usize {
+    fn run(&self, class: ByteClass, at: usize) -> usize {
         let known = &self.runs[class as usize];
         let (from, to) = known.get();
         if (from..to).contains(&at) {
@@ -77,11 +77,11 @@ impl<'a> Text<'a> {
 
 /// A kind of key that is known by how it begins.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rule {
+pub(super) struct KeyRule {
     /// How it begins.
     pub(super) prefix: &'static str,
     /// What follows.
-    pub(super) class: Class,
+    pub(super) class: ByteClass,
     /// At least so many of that.
     pub(super) least: usize,
     /// Whether it must look random: with a capital letter or a digit among the least that must follow, and no word that
@@ -89,45 +89,45 @@ pub(super) struct Rule {
     pub(super) random: bool,
 }
 
-const fn rule(prefix: &'static str, class: Class, least: usize) -> Rule {
-    Rule { prefix, class, least, random: false }
+const fn rule(prefix: &'static str, class: ByteClass, least: usize) -> KeyRule {
+    KeyRule { prefix, class, least, random: false }
 }
 
 /// The kinds of keys.
-pub(super) const RULES: &[Rule] = &[
-    rule("sk-ant-", Class::Word, 8),
-    rule("sk-proj-", Class::Word, 8),
-    rule("sk-svcacct-", Class::Word, 8),
-    rule("sk-or-", Class::Word, 8),
-    Rule { prefix: "sk-", class: Class::Word, least: 20, random: true },
-    rule("sk_live_", Class::Alnum, 16),
-    rule("sk_test_", Class::Alnum, 16),
-    rule("rk_live_", Class::Alnum, 16),
-    rule("ghp_", Class::Alnum, 20),
-    rule("gho_", Class::Alnum, 20),
-    rule("ghu_", Class::Alnum, 20),
-    rule("ghs_", Class::Alnum, 20),
-    rule("ghr_", Class::Alnum, 20),
-    rule("github_pat_", Class::Word, 20),
-    rule("glpat-", Class::Word, 16),
-    rule("npm_", Class::Alnum, 30),
-    rule("hf_", Class::Alnum, 30),
-    rule("gsk_", Class::Alnum, 40),
-    rule("xai-", Class::Alnum, 40),
-    rule("sgamp_", Class::Word, 16),
-    rule("AKIA", Class::Capital, 16),
-    rule("ASIA", Class::Capital, 16),
-    rule("AIza", Class::Word, 30),
-    rule("ya29.", Class::Word, 20),
-    rule("xoxa-", Class::Word, 10),
-    rule("xoxb-", Class::Word, 10),
-    rule("xoxp-", Class::Word, 10),
-    rule("xoxr-", Class::Word, 10),
-    rule("xoxs-", Class::Word, 10),
-    rule("Bearer ", Class::Token, 20),
-    rule("bearer ", Class::Token, 20),
-    rule("Authorization: Basic ", Class::Token, 8),
-    rule("authorization: Basic ", Class::Token, 8),
+pub(super) const RULES: &[KeyRule] = &[
+    rule("sk-ant-", ByteClass::Word, 8),
+    rule("sk-proj-", ByteClass::Word, 8),
+    rule("sk-svcacct-", ByteClass::Word, 8),
+    rule("sk-or-", ByteClass::Word, 8),
+    KeyRule { prefix: "sk-", class: ByteClass::Word, least: 20, random: true },
+    rule("sk_live_", ByteClass::Alnum, 16),
+    rule("sk_test_", ByteClass::Alnum, 16),
+    rule("rk_live_", ByteClass::Alnum, 16),
+    rule("ghp_", ByteClass::Alnum, 20),
+    rule("gho_", ByteClass::Alnum, 20),
+    rule("ghu_", ByteClass::Alnum, 20),
+    rule("ghs_", ByteClass::Alnum, 20),
+    rule("ghr_", ByteClass::Alnum, 20),
+    rule("github_pat_", ByteClass::Word, 20),
+    rule("glpat-", ByteClass::Word, 16),
+    rule("npm_", ByteClass::Alnum, 30),
+    rule("hf_", ByteClass::Alnum, 30),
+    rule("gsk_", ByteClass::Alnum, 40),
+    rule("xai-", ByteClass::Alnum, 40),
+    rule("sgamp_", ByteClass::Word, 16),
+    rule("AKIA", ByteClass::Capital, 16),
+    rule("ASIA", ByteClass::Capital, 16),
+    rule("AIza", ByteClass::Word, 30),
+    rule("ya29.", ByteClass::Word, 20),
+    rule("xoxa-", ByteClass::Word, 10),
+    rule("xoxb-", ByteClass::Word, 10),
+    rule("xoxp-", ByteClass::Word, 10),
+    rule("xoxr-", ByteClass::Word, 10),
+    rule("xoxs-", ByteClass::Word, 10),
+    rule("Bearer ", ByteClass::Token, 20),
+    rule("bearer ", ByteClass::Token, 20),
+    rule("Authorization: Basic ", ByteClass::Token, 8),
+    rule("authorization: Basic ", ByteClass::Token, 8),
 ];
 
 /// How every signed web token begins: `{"` in base64.
@@ -148,24 +148,24 @@ const PEM_PART: usize = 20;
 
 /// What the text at a prefix is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum KeyMatch {
     /// No key.
     No,
     /// That is not to be told before more of the text is there.
     Open,
     /// A key that ends here, or goes on into what comes, as long as that is of this class.
-    Key(usize, Option<Class>),
+    Key(usize, Option<ByteClass>),
     /// What may be a key that has no end: [`parts`] of it are between here and there.
     Parts(usize, usize),
 }
 
-impl Rule {
+impl KeyRule {
     /// What the text is that has the prefix at `start..end`.
-    pub(super) fn judge(&self, text: &Text<'_>, start: usize, end: usize) -> Verdict {
+    pub(super) fn judge(&self, text: &ScannedText<'_>, start: usize, end: usize) -> KeyMatch {
         let to = text.run(self.class, end);
         let open = !text.last && to == text.bytes.len();
         if to - end < self.least {
-            return if open { Verdict::Open } else { Verdict::No };
+            return if open { KeyMatch::Open } else { KeyMatch::No };
         }
         let byte = |back: usize| match start.checked_sub(back) {
             Some(at) => text.bytes[at],
@@ -175,32 +175,32 @@ impl Rule {
         let joined = byte(1).is_ascii_alphanumeric() && byte(2) != b'\\';
         let random = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
         if self.random && (joined || !text.bytes[end..end + self.least].iter().any(random)) {
-            return Verdict::No;
+            return KeyMatch::No;
         }
-        Verdict::Key(to, open.then_some(self.class))
+        KeyMatch::Key(to, open.then_some(self.class))
     }
 }
 
 /// What the text is that begins like a web token at `start`: three parts with dots between, the second an object too.
-pub(super) fn judge_jwt(text: &Text<'_>, start: usize) -> Verdict {
-    let dot = text.run(Class::Word, start);
+pub(super) fn judge_jwt(text: &ScannedText<'_>, start: usize) -> KeyMatch {
+    let dot = text.run(ByteClass::Word, start);
     let rest = &text.bytes[dot..];
     let second = b".eyJ";
     if dot - start >= JWT_MOST {
-        return Verdict::No;
+        return KeyMatch::No;
     }
     if !text.last && rest.len() < second.len() && second.starts_with(rest) {
-        return Verdict::Open;
+        return KeyMatch::Open;
     }
     if dot - start < 8 || !rest.starts_with(second) {
-        return Verdict::No;
+        return KeyMatch::No;
     }
-    let to = text.run(Class::Dotted, dot);
-    Verdict::Key(to, (!text.last && to == text.bytes.len()).then_some(Class::Dotted))
+    let to = text.run(ByteClass::Dotted, dot);
+    KeyMatch::Key(to, (!text.last && to == text.bytes.len()).then_some(ByteClass::Dotted))
 }
 
 /// What the text is that begins like a block of PEM at `start`, its label at `label`.
-pub(super) fn judge_pem(text: &Text<'_>, start: usize, label: usize) -> Verdict {
+pub(super) fn judge_pem(text: &ScannedText<'_>, start: usize, label: usize) -> KeyMatch {
     let (last, ends) = (text.last, text.pem_ends());
     let text = text.bytes;
     let name = text[label..]
@@ -211,11 +211,11 @@ pub(super) fn judge_pem(text: &Text<'_>, start: usize, label: usize) -> Verdict 
     let dashes = b"-----";
     let rest = &text[body..];
     if rest.len() < dashes.len() && dashes.starts_with(rest) && !last {
-        return Verdict::Open;
+        return KeyMatch::Open;
     }
     let private = text[label..body].windows(11).any(|words| words == b"PRIVATE KEY");
     if !private || !rest.starts_with(dashes) {
-        return Verdict::No;
+        return KeyMatch::No;
     }
     let body = body + dashes.len();
     let most = start + PEM_MOST;
@@ -227,16 +227,16 @@ pub(super) fn judge_pem(text: &Text<'_>, start: usize, label: usize) -> Verdict 
         let rest = &text[label..text.len().min(label + 60)];
         let end = rest.windows(dashes.len()).position(|words| words == dashes);
         return match end {
-            Some(at) => Verdict::Key(label + at + dashes.len(), None),
-            None if rest.len() < 60 && !last => Verdict::Open,
-            None => Verdict::Key(label, None),
+            Some(at) => KeyMatch::Key(label + at + dashes.len(), None),
+            None if rest.len() < 60 && !last => KeyMatch::Open,
+            None => KeyMatch::Key(label, None),
         };
     }
     if text.len() < most && !last {
-        return Verdict::Open;
+        return KeyMatch::Open;
     }
     // It does not end, so it is a part of a key, or somebody writes about keys.
-    Verdict::Parts(window.start, window.end)
+    KeyMatch::Parts(window.start, window.end)
 }
 
 /// The long words of base64 in a text, from here to there.
@@ -245,7 +245,7 @@ pub(super) fn parts(text: &[u8], from: usize, to: usize) -> Vec<(usize, usize)> 
     let mut parts = Vec::new();
     let mut at = from;
     while at < to {
-        let end = Class::Token.run(text, at);
+        let end = ByteClass::Token.run(text, at);
         if end - at >= PEM_PART {
             parts.push((at, end));
         }

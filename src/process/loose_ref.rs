@@ -15,7 +15,7 @@ use crate::domain::id::Oid;
 const TRIES: usize = 4;
 
 /// Makes the ref, if that is as plain a matter as it usually is. `false`: nothing was made, and git is to be asked.
-pub(crate) fn create_plain_ref(common_dir: &Path, name: &str, id: &Oid) -> io::Result<bool> {
+pub(crate) fn create_loose_ref(common_dir: &Path, name: &str, id: &Oid) -> io::Result<bool> {
     let tame = |part: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
         !part.is_empty() && part.bytes().all(plain)
@@ -91,7 +91,7 @@ mod tests {
         let (_dir, git) = repository();
         let id = Oid::parse(&said(&git, &["hash-object", "-w", "--stdin"], "one")).unwrap();
         let other = Oid::parse(&said(&git, &["hash-object", "-w", "--stdin"], "two")).unwrap();
-        let make = |name: &str, id: &Oid| create_plain_ref(git.common_dir(), name, id).unwrap();
+        let make = |name: &str, id: &Oid| create_loose_ref(git.common_dir(), name, id).unwrap();
         assert!(make("refs/harness/x/1", &id));
         assert_eq!(said(&git, &["rev-parse", "refs/harness/x/1"], ""), id.as_str());
         assert!(!make("refs/harness/x/1", &other));
@@ -110,7 +110,7 @@ mod tests {
     fn a_lock_of_somebody_else_and_odd_names_are_left_to_git() {
         let (_dir, git) = repository();
         let id = Oid::parse(&said(&git, &["hash-object", "-w", "--stdin"], "one")).unwrap();
-        let make = |name: &str| create_plain_ref(git.common_dir(), name, &id).unwrap();
+        let make = |name: &str| create_loose_ref(git.common_dir(), name, &id).unwrap();
         fs::create_dir_all(git.common_dir().join("refs/harness")).unwrap();
         let lock = git.common_dir().join("refs/harness/a.lock");
         fs::write(&lock, b"").unwrap();

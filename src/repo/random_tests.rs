@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::fixture::{Fixture, Random, git_in};
+use super::fixture::{RandomFiles, RepoFixture, git_in};
 use super::snapshot;
 
 /// Makes a folder hold exactly these files, touching only what differs.
@@ -26,8 +26,8 @@ fn realise(root: &Path, before: &BTreeMap<String, String>, after: &BTreeMap<Stri
 
 #[test]
 fn snapshots_and_resets_follow_random_work() {
-    let fx = Fixture::new();
-    let mut random = Random::new(7);
+    let fx = RepoFixture::new();
+    let mut random = RandomFiles::new(7);
     let mut base = random.files(20);
     let mut commit = fx.commit_tree(&fx.tree_of(&base), &[]);
     let worktree = fx.worktree("p01", &commit);
@@ -46,7 +46,7 @@ fn snapshots_and_resets_follow_random_work() {
         let clean = snapshot(&fx.repo, &worktree, &next_commit).unwrap();
         assert!(clean.changed.is_empty(), "round {round}: {:?}", clean.changed);
         if round % 10 == 0 {
-            assert_eq!(Fixture::status(&worktree), "", "round {round}");
+            assert_eq!(RepoFixture::status(&worktree), "", "round {round}");
             git_in(&worktree.path, &["diff", "--exit-code", "HEAD"]);
         }
         (base, commit) = (next, next_commit);

@@ -28,15 +28,15 @@ const LONGEST: u64 = 64 * 1024 * 1024;
 
 /// The supervisor's end. When it is dropped the keeper finishes its case and ends.
 #[derive(Debug)]
-pub(crate) struct Line(UnixStream);
+pub(crate) struct KeeperLink(UnixStream);
 
 /// The keeper's end.
 #[derive(Debug)]
-pub(crate) struct Desk(UnixStream);
+pub(crate) struct KeeperInbox(UnixStream);
 
 /// One case, handed over.
 #[derive(Debug)]
-pub(crate) struct Handed {
+pub(crate) struct ReceivedAssignment {
     /// The keeper's folder for it.
     pub dir: PathBuf,
     /// Held as long as the case is worked on.
@@ -46,14 +46,14 @@ pub(crate) struct Handed {
 }
 
 /// Both ends. The keeper's is a plain descriptor, to become its standard output.
-pub(super) fn pair() -> io::Result<(Line, OwnedFd)> {
+pub(super) fn pair() -> io::Result<(KeeperLink, OwnedFd)> {
     let (ours, theirs) = UnixStream::pair()?;
-    Ok((Line(ours), theirs.into()))
+    Ok((KeeperLink(ours), theirs.into()))
 }
 
-impl Line {
+impl KeeperLink {
     /// Hands a case over. The keeper has the lock from here on, whatever becomes of ours.
-    pub(crate) fn hand_over(&self, dir: &Path, lock: &Lock, env: &Environ) -> io::Result<()> {
+    pub(crate) fn send(&self, dir: &Path, lock: &Lock, env: &Environ) -> io::Result<()> {
         let mut body = dir.as_os_str().as_bytes().to_vec();
         for (name, value) in env.iter() {
             body.push(0);
@@ -80,7 +80,7 @@ impl Line {
     }
 }
 
-impl Desk {
+impl KeeperInbox {
     /// Takes the line over that this process was started with as standard output, if it was; diagnostics go to where
     /// that was meant to go from now on.
     pub(crate) fn adopt() -> io::Result<Option<Self>> {
@@ -95,7 +95,7 @@ impl Desk {
     }
 
     /// Waits for the next case. Nothing when the supervisor has gone, or this process is asked to stop.
-    pub(crate) fn next(&self, stop: &StopFlag) -> io::Result<Option<Handed>> {
+    pub(crate) fn next(&self, stop: &StopFlag) -> io::Result<Option<ReceivedAssignment>> {
         loop {
             let mut fds = [PollFd::new(&self.0, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
             match poll(&mut fds, None) {
@@ -103,7 +103,7 @@ impl Desk {
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
-            if stop.is_asked() {
+            if stop.is_raised() {
                 return Ok(None);
             }
             if !fds[0].revents().is_empty() {
@@ -113,12 +113,12 @@ impl Desk {
     }
 
     /// Whether the supervisor is there still.
-    pub(crate) fn is_attended(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
         poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().is_empty()
     }
 
-    fn receive(&self) -> io::Result<Option<Handed>> {
+    fn receive(&self) -> io::Result<Option<ReceivedAssignment>> {
         let mut head = [0; HEAD];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -152,12 +152,12 @@ impl Desk {
             let at = pair.iter().position(|byte| *byte == b'=').ok_or_else(no_case)?;
             env.set(OsStr::from_bytes(&pair[..at]), OsStr::from_bytes(&pair[at + 1..]));
         }
-        Ok(Some(Handed { dir: dir.into(), lock, env }))
+        Ok(Some(ReceivedAssignment { dir: dir.into(), lock, env }))
     }
 }
 
 /// Sends everything that this process says to the end of a file, until it is called again.
-pub(crate) fn speak_into(log: &Path) -> io::Result<()> {
+pub(crate) fn redirect_output(log: &Path) -> io::Result<()> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
     rustix::stdio::dup2_stdout(&file)?;
     rustix::stdio::dup2_stderr(&file)?;
@@ -168,9 +168,9 @@ pub(crate) fn speak_into(log: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn ends() -> (Line, Desk) {
+    fn ends() -> (KeeperLink, KeeperInbox) {
         let (line, theirs) = pair().unwrap();
-        (line, Desk(theirs.into()))
+        (line, KeeperInbox(theirs.into()))
     }
 
     fn env() -> Environ {
@@ -181,50 +181,50 @@ mod tests {
 
     #[test]
     fn a_case_arrives_whole_and_its_lock_is_never_free() {
-        let (line, desk) = ends();
+        let (line, inbox) = ends();
         let stop = StopFlag::new().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         for _ in 0..3 {
             let lock = Lock::try_take(&path, "").unwrap().unwrap();
-            line.hand_over(dir.path(), &lock, &env()).unwrap();
+            line.send(dir.path(), &lock, &env()).unwrap();
             drop(lock);
             assert!(Lock::is_held(&path).unwrap(), "nobody held it on its way");
-            let handed = desk.next(&stop).unwrap().unwrap();
+            let handed = inbox.next(&stop).unwrap().unwrap();
             assert_eq!((handed.dir.as_path(), &handed.env), (dir.path(), &env()));
             assert!(Lock::is_held(&path).unwrap());
             drop(handed);
             drop(Lock::wait(&path).unwrap());
         }
-        assert!(desk.is_attended());
+        assert!(inbox.is_connected());
         drop(line);
-        assert!(!desk.is_attended());
-        assert!(desk.next(&stop).unwrap().is_none());
+        assert!(!inbox.is_connected());
+        assert!(inbox.next(&stop).unwrap().is_none());
     }
 
     #[test]
     fn what_was_not_read_is_nobodys_and_the_lock_is_free() {
-        let (line, desk) = ends();
+        let (line, inbox) = ends();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let lock = Lock::try_take(&path, "").unwrap().unwrap();
-        line.hand_over(dir.path(), &lock, &Environ::empty()).unwrap();
-        drop((lock, desk));
+        line.send(dir.path(), &lock, &Environ::empty()).unwrap();
+        drop((lock, inbox));
         let lock = Lock::wait(&path).unwrap();
-        assert!(line.hand_over(dir.path(), &lock, &Environ::empty()).is_err());
+        assert!(line.send(dir.path(), &lock, &Environ::empty()).is_err());
         assert!(Lock::is_held(&path).unwrap(), "it is still ours to hand to another");
     }
 
     #[test]
     fn somebody_who_is_asked_to_stop_takes_nothing_more() {
-        let (line, desk) = ends();
+        let (line, inbox) = ends();
         let stop = StopFlag::new().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::try_take(&dir.path().join("lock"), "").unwrap().unwrap();
-        line.hand_over(dir.path(), &lock, &Environ::empty()).unwrap();
+        line.send(dir.path(), &lock, &Environ::empty()).unwrap();
         stop.ask();
-        assert!(desk.next(&stop).unwrap().is_none());
+        assert!(inbox.next(&stop).unwrap().is_none());
         stop.lower();
-        assert!(desk.next(&stop).unwrap().is_some());
+        assert!(inbox.next(&stop).unwrap().is_some());
     }
 }

@@ -21,7 +21,7 @@ pub(super) const FILES: [(&str, &str); 8] = [
     ("run.sh", "#!/bin/sh\n"),
 ];
 
-pub(super) struct Case {
+pub(super) struct Misbehaviour {
     /// What it is called in a failure.
     pub name: &'static str,
     /// What the agent does; the second folder is outside the place, and must not change.
@@ -40,15 +40,15 @@ pub(super) fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-pub(super) const CASES: &[Case] = &[
-    Case { name: "nothing", act: |_, _| {}, changed: &[] },
-    Case { name: "edit", act: |p, _| write(p, "a.txt", "changed\n"), changed: &["a.txt"] },
-    Case {
+pub(super) const CASES: &[Misbehaviour] = &[
+    Misbehaviour { name: "nothing", act: |_, _| {}, changed: &[] },
+    Misbehaviour { name: "edit", act: |p, _| write(p, "a.txt", "changed\n"), changed: &["a.txt"] },
+    Misbehaviour {
         name: "edit of the same size at once",
         act: |p, _| write(p, "a.txt", "eno\n"),
         changed: &["a.txt"],
     },
-    Case {
+    Misbehaviour {
         name: "edit of the same size with the old time put back",
         act: |p, _| {
             let time = fs::metadata(p.join("a.txt")).unwrap().modified().unwrap();
@@ -58,27 +58,27 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["a.txt"],
     },
-    Case {
+    Misbehaviour {
         name: "a file written again as it was",
         act: |p, _| write(p, "a.txt", "one\n"),
         changed: &[],
     },
-    Case {
+    Misbehaviour {
         name: "edit of a file tracked though ignored",
         act: |p, _| write(p, "kept.log", "more\n"),
         changed: &["kept.log"],
     },
-    Case {
+    Misbehaviour {
         name: "delete",
         act: |p, _| fs::remove_file(p.join("lonely/e.txt")).unwrap(),
         changed: &["lonely/e.txt"],
     },
-    Case {
+    Misbehaviour {
         name: "delete a folder",
         act: |p, _| fs::remove_dir_all(p.join("dir/deep")).unwrap(),
         changed: &["dir/deep/c.txt", "dir/deep/d.txt"],
     },
-    Case {
+    Misbehaviour {
         name: "untracked files and empty folders",
         act: |p, _| {
             write(p, "new/one.txt", "1\n");
@@ -88,7 +88,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["dir/deep/new.txt", "new/one.txt", "new/two/three.txt"],
     },
-    Case {
+    Misbehaviour {
         name: "ignored files",
         act: |p, _| {
             write(p, "x.log", "noise\n");
@@ -98,7 +98,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["dir/new.txt"],
     },
-    Case {
+    Misbehaviour {
         name: "a rule that ignores its own work",
         act: |p, _| {
             write(p, ".gitignore", "*\n");
@@ -106,7 +106,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &[".gitignore"],
     },
-    Case {
+    Misbehaviour {
         name: "a repository within",
         act: |p, _| {
             write(p, "inner/file.txt", "in\n");
@@ -118,7 +118,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["inner/file.txt", "inner/sub/x.txt"],
     },
-    Case {
+    Misbehaviour {
         name: ".git deleted",
         act: |p, _| {
             fs::remove_file(p.join(".git")).unwrap();
@@ -126,7 +126,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["a.txt"],
     },
-    Case {
+    Misbehaviour {
         name: ".git replaced by a repository of its own",
         act: |p, _| {
             fs::remove_file(p.join(".git")).unwrap();
@@ -136,7 +136,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["a.txt"],
     },
-    Case {
+    Misbehaviour {
         name: ".git replaced by a link",
         act: |p, outside| {
             fs::remove_file(p.join(".git")).unwrap();
@@ -144,7 +144,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &[],
     },
-    Case {
+    Misbehaviour {
         name: "links out of the place",
         act: |p, outside| {
             symlink(outside, p.join("out")).unwrap();
@@ -153,7 +153,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["a.txt", "out"],
     },
-    Case {
+    Misbehaviour {
         name: "a tracked folder replaced by a link out",
         act: |p, outside| {
             fs::remove_dir_all(p.join("dir")).unwrap();
@@ -161,7 +161,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["dir", "dir/b.txt", "dir/deep/c.txt", "dir/deep/d.txt"],
     },
-    Case {
+    Misbehaviour {
         name: "a hard link to a file outside",
         act: |p, outside| {
             fs::remove_file(p.join("a.txt")).unwrap();
@@ -169,7 +169,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["a.txt"],
     },
-    Case {
+    Misbehaviour {
         name: "a file becomes a folder",
         act: |p, _| {
             fs::remove_file(p.join("a.txt")).unwrap();
@@ -177,7 +177,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["a.txt", "a.txt/inside"],
     },
-    Case {
+    Misbehaviour {
         name: "a folder becomes a file",
         act: |p, _| {
             fs::remove_dir_all(p.join("dir")).unwrap();
@@ -185,12 +185,12 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["dir", "dir/b.txt", "dir/deep/c.txt", "dir/deep/d.txt"],
     },
-    Case {
+    Misbehaviour {
         name: "executable bit",
         act: |p, _| chmod(&p.join("run.sh"), 0o755),
         changed: &["run.sh"],
     },
-    Case {
+    Misbehaviour {
         name: "rights taken away",
         act: |p, _| {
             write(p, "locked/in.txt", "i\n");
@@ -201,7 +201,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["locked/in.txt"],
     },
-    Case {
+    Misbehaviour {
         name: "locks and half-done business",
         act: |p, _| {
             let text = fs::read_to_string(p.join(".git")).unwrap();
@@ -218,7 +218,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &[],
     },
-    Case {
+    Misbehaviour {
         name: "its registration removed",
         act: |p, _| {
             let text = fs::read_to_string(p.join(".git")).unwrap();
@@ -227,7 +227,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["a.txt"],
     },
-    Case {
+    Misbehaviour {
         name: "commits and switches branch",
         act: |p, _| {
             git_in(p, &["switch", "-q", "-C", "elsewhere"]);
@@ -239,7 +239,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["a.txt", "dir/b.txt", "fresh.txt"],
     },
-    Case {
+    Misbehaviour {
         name: "pipes",
         act: |p, _| {
             fs::remove_file(p.join("a.txt")).unwrap();
@@ -249,7 +249,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["a.txt"],
     },
-    Case {
+    Misbehaviour {
         name: "a name that is not UTF-8",
         act: |p, _| {
             let name = std::os::unix::ffi::OsStrExt::from_bytes(b"na\xffme");
@@ -257,7 +257,7 @@ pub(super) const CASES: &[Case] = &[
         },
         changed: &["na\u{fffd}me"],
     },
-    Case {
+    Misbehaviour {
         name: "everything deleted",
         act: |p, _| {
             for entry in fs::read_dir(p).unwrap() {

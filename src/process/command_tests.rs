@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::tree::alive_marked;
+use super::tree::living_marked;
 use super::*;
 
 pub(super) const LONG: Duration = Duration::from_secs(120);
@@ -42,12 +42,12 @@ impl Trial {
         command(self.dir.path(), script)
     }
 
-    fn run(&self, script: &str) -> Ended {
+    fn run(&self, script: &str) -> CommandResult {
         run(&self.command(script), &StopFlag::new().unwrap()).unwrap()
     }
 
     pub(super) fn assert_nobody_left(&self) {
-        assert_eq!(alive_marked(&self.marker()), Vec::<i32>::new());
+        assert_eq!(living_marked(&self.marker()), Vec::<i32>::new());
     }
 
     /// Starts a keeper of this trial for the script.
@@ -335,11 +335,11 @@ fn the_tree_of_a_killed_keeper_is_found_and_ended() {
     // The agent, which lives on, has not inherited the lock.
     drop(Lock::wait(&path).unwrap());
     keeper.wait().unwrap();
-    assert!(alive_marked(&trial.marker()).len() >= 13);
-    assert!(end_marked(&trial.marker()) >= 13);
+    assert!(living_marked(&trial.marker()).len() >= 13);
+    assert!(kill_marked(&trial.marker()) >= 13);
     trial.assert_nobody_left();
     assert_eq!(alive(&trial), Vec::<String>::new());
-    assert_eq!(end_marked(&trial.marker()), 0);
+    assert_eq!(kill_marked(&trial.marker()), 0);
 }
 
 #[cfg(target_os = "linux")]

@@ -11,7 +11,7 @@ use super::child::Ending;
 
 /// Where bytes came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum OutputStream {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -20,7 +20,7 @@ pub(crate) enum Source {
 
 /// What bytes meant. Where they meant several things, the latest in this list counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Heard {
+pub(crate) enum Activity {
     /// Nothing yet: a part of something.
     Nothing,
     /// That it lives but does not get on, such as that it waits and tries again.
@@ -37,9 +37,9 @@ pub(crate) enum Heard {
 pub(crate) trait Listener {
     /// Hears the next bytes of a stream, in whatever pieces they come. It hears everything, also what is not kept, and
     /// what is printed after the command was asked to stop.
-    fn hear(&mut self, from: Source, bytes: &[u8]) -> Heard;
+    fn hear(&mut self, from: OutputStream, bytes: &[u8]) -> Activity;
 
-    /// For how long nothing but [`Heard::Noise`] may come; asked again after everything that was heard, and counted from
+    /// For how long nothing but [`Activity::Noise`] may come; asked again after everything that was heard, and counted from
     /// the first noise after which it is not `None`. That leaves it to the limits of the command.
     fn patience(&self) -> Option<Duration>;
 }
@@ -48,7 +48,7 @@ pub(crate) trait Listener {
 const LINGERS: u32 = 3;
 
 /// The clocks of a command that runs.
-pub(super) struct Ear<'a> {
+pub(super) struct Watchdog<'a> {
     listener: Option<&'a mut dyn Listener>,
     /// When it last got on.
     progress: Instant,
@@ -59,42 +59,42 @@ pub(super) struct Ear<'a> {
     hopeless: Option<Instant>,
 }
 
-impl fmt::Debug for Ear<'_> {
+impl fmt::Debug for Watchdog<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ear").field("noise", &self.noise).field("over", &self.over).finish()
     }
 }
 
-impl<'a> Ear<'a> {
+impl<'a> Watchdog<'a> {
     pub(super) fn new(listener: Option<&'a mut dyn Listener>, begun: Instant) -> Self {
         Self { listener, progress: begun, noise: None, over: None, hopeless: None }
     }
 
     /// Hears bytes that came at this moment. Without a listener all of them are progress.
-    pub(super) fn hear(&mut self, from: Source, bytes: &[u8], now: Instant) {
+    pub(super) fn hear(&mut self, from: OutputStream, bytes: &[u8], now: Instant) {
         let heard = match &mut self.listener {
             Some(listener) => listener.hear(from, bytes),
-            None => Heard::Progress,
+            None => Activity::Progress,
         };
         if let Some((_, last)) = &mut self.over {
             *last = now;
         }
         match heard {
-            Heard::Nothing => {}
-            Heard::Noise => {
+            Activity::Nothing => {}
+            Activity::Noise => {
                 // What came before the listener began to lose patience does not count.
                 self.noise = self.patience().and(self.noise.or(Some(now)));
             }
-            Heard::Progress => {
+            Activity::Progress => {
                 self.progress = now;
                 self.noise = None;
             }
-            Heard::Final => {
+            Activity::Final => {
                 self.progress = now;
                 self.noise = None;
                 self.over = Some((now, now));
             }
-            Heard::Hopeless => {
+            Activity::Hopeless => {
                 self.hopeless.get_or_insert(now);
             }
         }
@@ -134,20 +134,20 @@ mod tests {
     use super::*;
 
     /// Takes bytes for what they are to mean.
-    struct Told {
+    struct ScriptedMeaning {
         patience: Option<Duration>,
         calm: bool,
     }
 
-    impl Listener for Told {
-        fn hear(&mut self, _: Source, bytes: &[u8]) -> Heard {
+    impl Listener for ScriptedMeaning {
+        fn hear(&mut self, _: OutputStream, bytes: &[u8]) -> Activity {
             self.calm = bytes == b"harmless";
             match bytes {
-                b"noise" | b"harmless" => Heard::Noise,
-                b"progress" => Heard::Progress,
-                b"final" => Heard::Final,
-                b"hopeless" => Heard::Hopeless,
-                _ => Heard::Nothing,
+                b"noise" | b"harmless" => Activity::Noise,
+                b"progress" => Activity::Progress,
+                b"final" => Activity::Final,
+                b"hopeless" => Activity::Hopeless,
+                _ => Activity::Nothing,
             }
         }
 
@@ -159,12 +159,12 @@ mod tests {
     /// What is due, in seconds from the start, after things were heard at the seconds given. Idle is 60, lingering 10.
     fn due(patience: Option<u64>, heard: &[(u64, &str)]) -> Option<(u64, Ending)> {
         let begun = Instant::now();
-        let mut told = Told { patience: patience.map(Duration::from_secs), calm: false };
-        let mut ear = Ear::new(Some(&mut told), begun);
+        let mut told = ScriptedMeaning { patience: patience.map(Duration::from_secs), calm: false };
+        let mut watchdog = Watchdog::new(Some(&mut told), begun);
         for (at, what) in heard {
-            ear.hear(Source::Stdout, what.as_bytes(), begun + Duration::from_secs(*at));
+            watchdog.hear(OutputStream::Stdout, what.as_bytes(), begun + Duration::from_secs(*at));
         }
-        let due = ear.deadline(Some(Duration::from_secs(60)), Duration::from_secs(10));
+        let due = watchdog.deadline(Some(Duration::from_secs(60)), Duration::from_secs(10));
         due.map(|(at, why)| ((at - begun).as_secs(), why))
     }
 
@@ -174,11 +174,11 @@ mod tests {
         assert_eq!(due(None, &[(50, "noise"), (55, "…")]), Some((60, Ending::Idle)));
         assert_eq!(due(None, &[(50, "progress")]), Some((110, Ending::Idle)));
         let begun = Instant::now();
-        let mut ear = Ear::new(None, begun);
-        ear.hear(Source::Stderr, b"noise", begun + Duration::from_secs(5));
-        let due = ear.deadline(Some(Duration::from_secs(60)), Duration::ZERO);
+        let mut watchdog = Watchdog::new(None, begun);
+        watchdog.hear(OutputStream::Stderr, b"noise", begun + Duration::from_secs(5));
+        let due = watchdog.deadline(Some(Duration::from_secs(60)), Duration::ZERO);
         assert_eq!(due, Some((begun + Duration::from_secs(65), Ending::Idle)));
-        assert_eq!(ear.deadline(None, Duration::ZERO), None);
+        assert_eq!(watchdog.deadline(None, Duration::ZERO), None);
     }
 
     #[test]

@@ -10,18 +10,18 @@ use anyhow::{Context, Result, bail};
 use gix::ObjectId;
 use gix::index::State;
 
-use super::recall;
+use super::worktree_cache;
 
 /// A moment on the clock of the place's file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Stamp {
+pub(super) struct RecordStamp {
     pub secs: u32,
     pub nanos: u32,
 }
 
 /// See the module.
 #[derive(Clone)]
-pub(super) struct Record {
+pub(super) struct WorktreeRecord {
     /// The place.
     pub path: PathBuf,
     /// Its admin folder.
@@ -29,7 +29,7 @@ pub(super) struct Record {
     /// The tree that was put there.
     pub tree: ObjectId,
     /// When that was done. Files at least as young may have changed again without looking different.
-    pub stamp: Stamp,
+    pub stamp: RecordStamp,
     /// The files of that tree.
     pub state: State,
 }
@@ -44,21 +44,21 @@ fn sum(bytes: &[u8]) -> u64 {
     rest.iter().fold(sum, |sum, b| mix(sum, u64::from(*b)))
 }
 
-impl Record {
+impl WorktreeRecord {
     /// A note that knows of no file.
     pub(super) fn empty(path: &Path, admin: &Path, hash: gix::hash::Kind) -> Self {
         Self {
             path: path.to_path_buf(),
             admin: admin.to_path_buf(),
             tree: ObjectId::empty_tree(hash),
-            stamp: Stamp::default(),
+            stamp: RecordStamp::default(),
             state: State::new(hash),
         }
     }
 
     /// Reads a note; nothing if there is none.
     pub(super) fn load(file: &Path, hash: gix::hash::Kind) -> Result<Option<Self>> {
-        if let Some(record) = recall::record(file) {
+        if let Some(record) = worktree_cache::record(file) {
             return Ok(Some(record));
         }
         let bytes = match std::fs::read(file) {
@@ -87,7 +87,7 @@ impl Record {
         let tree = ObjectId::from_hex(field("tree ")?)?;
         let stamp = std::str::from_utf8(field("stamp ")?)?;
         let (secs, nanos) = stamp.split_once(' ').context("its time is no time")?;
-        let stamp = Stamp { secs: secs.parse()?, nanos: nanos.parse()? };
+        let stamp = RecordStamp { secs: secs.parse()?, nanos: nanos.parse()? };
         let want: u64 = std::str::from_utf8(field("sum ")?)?.parse()?;
         if sum(rest) != want {
             bail!("its end is missing or wrong");
@@ -143,7 +143,7 @@ impl Record {
                 .with_context(|| format!("cannot make a folder: {}", parent.display()))?;
         }
         super::link::replace_file(file, &head)?;
-        recall::keep(file, self);
+        worktree_cache::keep(file, self);
         Ok(())
     }
 }

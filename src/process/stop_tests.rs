@@ -2,25 +2,25 @@
 
 use std::time::Duration;
 
-use super::trials::{LONG, Trial};
+use super::command_tests::{LONG, Trial};
 use super::*;
 
 /// Takes each line for the word it begins with.
 #[derive(Default)]
-struct Words {
+struct ScriptedListener {
     patience: Option<Duration>,
     line: Vec<u8>,
     heard: Vec<u8>,
     errors: Vec<u8>,
 }
 
-impl Listener for Words {
-    fn hear(&mut self, from: Source, bytes: &[u8]) -> Heard {
+impl Listener for ScriptedListener {
+    fn hear(&mut self, from: OutputStream, bytes: &[u8]) -> Activity {
         match from {
-            Source::Stdout => self.heard.extend_from_slice(bytes),
-            Source::Stderr => self.errors.extend_from_slice(bytes),
+            OutputStream::Stdout => self.heard.extend_from_slice(bytes),
+            OutputStream::Stderr => self.errors.extend_from_slice(bytes),
         }
-        let mut heard = Heard::Nothing;
+        let mut heard = Activity::Nothing;
         for &byte in bytes {
             if byte != b'\n' {
                 self.line.push(byte);
@@ -28,11 +28,11 @@ impl Listener for Words {
             }
             let word = std::mem::take(&mut self.line);
             heard = heard.max(match &*word {
-                b"noise" => Heard::Noise,
-                b"progress" => Heard::Progress,
-                b"final" => Heard::Final,
-                b"hopeless" => Heard::Hopeless,
-                _ => Heard::Nothing,
+                b"noise" => Activity::Noise,
+                b"progress" => Activity::Progress,
+                b"final" => Activity::Final,
+                b"hopeless" => Activity::Hopeless,
+                _ => Activity::Nothing,
             });
         }
         heard
@@ -44,18 +44,22 @@ impl Listener for Words {
 }
 
 /// Runs a script with somebody who listens. It lingers for half a second.
-fn listen(words: &mut Words, script: &str, change: fn(&mut Command)) -> (Trial, Ended) {
+fn listen(
+    words: &mut ScriptedListener,
+    script: &str,
+    change: fn(&mut Command),
+) -> (Trial, CommandResult) {
     let trial = Trial::new();
     let mut command = trial.command(script);
     command.linger = Duration::from_millis(500);
     change(&mut command);
-    let ended = run_heard(&command, &StopFlag::new().unwrap(), words).unwrap();
+    let ended = run_with_listener(&command, &StopFlag::new().unwrap(), words).unwrap();
     trial.assert_nobody_left();
     (trial, ended)
 }
 
 fn ending(script: &str, change: fn(&mut Command)) -> Ending {
-    listen(&mut Words::default(), script, change).1.ending
+    listen(&mut ScriptedListener::default(), script, change).1.ending
 }
 
 #[test]
@@ -69,7 +73,10 @@ fn noise_is_no_sign_of_life() {
 
 #[test]
 fn patience_with_noise_alone_runs_out() {
-    let mut words = Words { patience: Some(Duration::from_millis(300)), ..Words::default() };
+    let mut words = ScriptedListener {
+        patience: Some(Duration::from_millis(300)),
+        ..ScriptedListener::default()
+    };
     let script = "while :; do echo noise; sleep 0.05; done";
     let (_, ended) = listen(&mut words, script, |_| {});
     assert_eq!(ended.ending, Ending::Hopeless);
@@ -85,7 +92,7 @@ fn what_cannot_succeed_any_more_is_not_waited_for() {
 
 #[test]
 fn who_has_finished_and_does_not_leave_is_sent_away() {
-    let (trial, ended) = listen(&mut Words::default(), "echo final; sleep 1000", |_| {});
+    let (trial, ended) = listen(&mut ScriptedListener::default(), "echo final; sleep 1000", |_| {});
     assert_eq!(ended.ending, Ending::Lingered);
     assert_eq!(trial.read("out"), "final\n");
     let chatter = "echo final; while :; do echo progress; sleep 0.02; done";
@@ -99,7 +106,7 @@ fn who_has_finished_and_does_not_leave_is_sent_away() {
 
 #[test]
 fn a_listener_hears_everything() {
-    let mut words = Words::default();
+    let mut words = ScriptedListener::default();
     let script = "trap 'echo said in the end; exit' TERM; yes | head -c 3000000; echo err >&2;
                   echo hopeless; while :; do sleep 0.01; done";
     let (_, ended) = listen(&mut words, script, |command| {
@@ -116,13 +123,14 @@ fn a_listener_hears_everything() {
 fn what_is_left_in_the_pipe_is_heard_too() {
     use std::io::Write as _;
     let trial = Trial::new();
-    let kept = output::Kept::create(&trial.path("out"), 100, &Redactor::new::<&str>(&[]).unwrap())
-        .unwrap();
-    let mut stream = child::Stream::new(Source::Stdout, kept).unwrap();
+    let kept =
+        output::OutputFile::create(&trial.path("out"), 100, &Redactor::new::<&str>(&[]).unwrap())
+            .unwrap();
+    let mut stream = child::CapturedStream::new(OutputStream::Stdout, kept).unwrap();
     stream.writer().unwrap().write_all(b"last words\n").unwrap();
-    let mut words = Words::default();
-    let mut ear = ear::Ear::new(Some(&mut words), std::time::Instant::now());
-    assert_eq!(stream.finish(&mut ear).unwrap(), (11, 11));
+    let mut words = ScriptedListener::default();
+    let mut watchdog = watchdog::Watchdog::new(Some(&mut words), std::time::Instant::now());
+    assert_eq!(stream.finish(&mut watchdog).unwrap(), (11, 11));
     assert_eq!(words.heard, b"last words\n");
 }
 
@@ -155,8 +163,8 @@ const WAITS: &str = r#"
     }
 "#;
 
-fn step(signal: Signal, whom: Whom, wait: Duration) -> StopStep {
-    StopStep { signal, whom, wait }
+fn step(signal: StopSignal, target: SignalTarget, wait: Duration) -> StopStep {
+    StopStep { signal, target, wait }
 }
 
 #[test]
@@ -167,10 +175,10 @@ fn the_leader_may_be_asked_alone_and_the_tree_afterwards() {
          while :; do sleep 0.01; done"
     );
     let steps = [
-        step(Signal::Terminate, Whom::Leader, Duration::from_secs(1)),
-        step(Signal::Interrupt, Whom::Leader, Duration::from_secs(1)),
-        step(Signal::Terminate, Whom::Leader, LONG),
-        step(Signal::Terminate, Whom::Tree, LONG),
+        step(StopSignal::Terminate, SignalTarget::Leader, Duration::from_secs(1)),
+        step(StopSignal::Interrupt, SignalTarget::Leader, Duration::from_secs(1)),
+        step(StopSignal::Terminate, SignalTarget::Leader, LONG),
+        step(StopSignal::Terminate, SignalTarget::Tree, LONG),
     ];
     let trial = stop_by(&script, &["tool.up"], &steps);
     assert_eq!((&*trial.read("leader"), &*trial.read("seen")), ("int\n", ""));
@@ -183,8 +191,8 @@ fn a_group_is_asked_without_those_that_left_it() {
         "{WAITS} waits inside & setsid sh -c '{WAITS} waits outside' & trap '' TERM; wait; wait; sleep 1000"
     );
     let steps = [
-        step(Signal::Terminate, Whom::Group, Duration::from_secs(1)),
-        step(Signal::Kill, Whom::Leader, Duration::from_millis(100)),
+        step(StopSignal::Terminate, SignalTarget::Group, Duration::from_secs(1)),
+        step(StopSignal::Kill, SignalTarget::Leader, Duration::from_millis(100)),
     ];
     let trial = stop_by(&script, &["inside.up", "outside.up"], &steps);
     // Whatever the steps leave is killed.
