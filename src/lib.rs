@@ -7,6 +7,7 @@
 //! model of the store; [`testing`] re-exports the rest of what tests use.
 
 pub mod domain;
+pub mod wire;
 
 pub(crate) mod ambient;
 pub(crate) mod contract;

@@ -50,7 +50,7 @@ pub(super) fn find_run(store: &Store, name: Option<&str>) -> Result<RunId> {
         _ => {
             let mut active = Vec::new();
             for run in &runs {
-                let open = store.look(run)?.is_some_and(|r| {
+                let open = store.load_cached(run)?.is_some_and(|r| {
                     let state = &r.ledger.state;
                     !state.ended() && state.phase != crate::domain::state::RunPhase::Cancelled
                 });
@@ -116,7 +116,7 @@ pub(super) fn load_run(store: &Store, run: &RunId) -> Result<LoadedRun> {
 
 /// The same for somebody who only looks: see [`Store::look`].
 pub(super) fn view_run(store: &Store, run: &RunId) -> Result<LoadedRun> {
-    store.look(run)?.with_context(|| format!("the run `{run}` is gone"))
+    store.load_cached(run)?.with_context(|| format!("the run `{run}` is gone"))
 }
 
 /// How like a task's name what was written has to be (by Jaro and Winkler, of 1) to be taken for it.
@@ -307,10 +307,10 @@ pub(super) fn open_engine<'a>(
 
 /// Whether a landing of a run is journaled and not settled, and of which task.
 pub(super) fn landing_task(store: &Store, loaded: &LoadedRun) -> Result<Option<TaskId>> {
-    use crate::store::journal::Entry;
+    use crate::store::journal::JournalEntry;
     Ok(match store.journal(&loaded.manifest.target)? {
-        Some(Entry::Landing(l)) if l.run == loaded.ledger.state.id => Some(l.task),
-        Some(Entry::Landing(_) | Entry::Settled) | None => None,
+        Some(JournalEntry::Landing(l)) if l.run == loaded.ledger.state.id => Some(l.task),
+        Some(JournalEntry::Landing(_) | JournalEntry::Settled) | None => None,
     })
 }
 

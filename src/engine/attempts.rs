@@ -195,7 +195,7 @@ fn worktree_spec(ctx: &Context, task: &TaskId, launch: &Launch) -> WorktreeSpec 
     WorktreeSpec {
         name: launch.worktree.clone(),
         path: ctx.worktrees.join(&launch.worktree),
-        index: ctx.store.local().worktrees(&ctx.run).join(&launch.worktree),
+        index: ctx.store.local().worktree_indexes(&ctx.run).join(&launch.worktree),
         commit: launch.shown.to_string(),
         // What is handed in is no branch to build on: `collect` and `show` have it.
         branch: ctx.job.output.is_none().then(|| layout::branch(&ctx.run, task)),

@@ -29,7 +29,7 @@ use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunPhase};
 use crate::domain::verdict::Finding;
 use crate::store::chain::{Batch, Ledger};
-use crate::store::notes::Lines;
+use crate::store::notes::NoteLines;
 use crate::store::{RefMove, RunProof, layout};
 
 /// How often requests are looked for and the display is brought up to date.
@@ -90,10 +90,10 @@ pub(crate) struct Engine<'a> {
     pub(super) litter: Vec<PathBuf>,
     /// Names of folders of checks of which all is recorded that they say.
     pub(super) spent: BTreeSet<String>,
-    /// Lines for the notes on trees, to be written with the next events.
-    pub(super) verdicts: Lines,
-    /// Lines for the notes on landed commits.
-    pub(super) notes: Lines,
+    /// NoteLines for the notes on trees, to be written with the next events.
+    pub(super) verdicts: NoteLines,
+    /// NoteLines for the notes on landed commits.
+    pub(super) notes: NoteLines,
     /// Candidates on their way to the target.
     pub(super) line: Line,
     /// What is known of the tips that others have made.
@@ -144,8 +144,8 @@ pub(crate) fn prepare<'a>(
         barriers,
         litter: Vec::new(),
         spent: BTreeSet::new(),
-        verdicts: Lines::new(),
-        notes: Lines::new(),
+        verdicts: NoteLines::new(),
+        notes: NoteLines::new(),
         line: Line::default(),
         tips: Tips::default(),
         leaving: None,

@@ -194,7 +194,7 @@ fn begin(
         worktree: WorktreeSpec {
             name: worktree.to_owned(),
             path: path.clone(),
-            index: ctx.store.local().worktrees(&ctx.run).join(worktree),
+            index: ctx.store.local().worktree_indexes(&ctx.run).join(worktree),
             commit: candidate.commit.to_string(),
             branch: None,
             setup: ctx.job.worktree.setup.clone(),

@@ -55,7 +55,7 @@ pub(super) struct Hooks<'a> {
 impl Hooks<'_> {
     /// Runs one. What it says, if it does not succeed.
     pub(super) fn run(&self, argv: &[String], landing: &Landing<'_>) -> Result<Option<String>> {
-        let key = layout::queue_key(landing.target);
+        let key = layout::target_key(landing.target);
         let folder = self.store.local().queue(&key).join("hook");
         let tmp = folder.join("tmp");
         std::fs::create_dir_all(&tmp)

@@ -14,7 +14,7 @@ use crate::job::MergeStyle;
 use crate::landing::{self, Onto};
 use crate::repo;
 use crate::store::codec;
-use crate::store::journal::Landing;
+use crate::store::journal::LandingRecord;
 use crate::store::layout;
 use crate::store::wire::WireReading;
 use crate::verify::Stage;
@@ -51,8 +51,8 @@ impl TaskCar {
     }
 
     /// The landing, with the results that prove it.
-    pub(super) fn landing(&self, ctx: &Context, results: Vec<CheckResult>) -> Landing {
-        Landing {
+    pub(super) fn landing(&self, ctx: &Context, results: Vec<CheckResult>) -> LandingRecord {
+        LandingRecord {
             run: ctx.run.clone(),
             task: self.task.clone(),
             attempt: self.attempt,
@@ -131,7 +131,7 @@ pub(super) fn contained(ctx: &Context, task: &TaskId, tip: &Oid) -> Result<Optio
 }
 
 /// Why the target cannot move over these landings at the moment; see [`crate::store::checkouts`].
-pub(super) fn held(ctx: &Context, landings: &[Landing]) -> Result<Option<String>> {
+pub(super) fn held(ctx: &Context, landings: &[LandingRecord]) -> Result<Option<String>> {
     let (Some(first), Some(last)) = (landings.first(), landings.last()) else { return Ok(None) };
     let target = &ctx.manifest.target;
     let why = ctx.store.holds_landing(target, &first.old, &last.new)?;
@@ -142,7 +142,7 @@ pub(super) fn held(ctx: &Context, landings: &[Landing]) -> Result<Option<String>
 }
 
 /// Makes the work trees of the target follow. What there is to say of those that could not.
-pub(super) fn follow(ctx: &Context, landings: &[Landing]) -> Result<Vec<String>> {
+pub(super) fn follow(ctx: &Context, landings: &[LandingRecord]) -> Result<Vec<String>> {
     let (Some(first), Some(last)) = (landings.first(), landings.last()) else {
         return Ok(Vec::new());
     };
@@ -158,10 +158,10 @@ pub(super) fn follow(ctx: &Context, landings: &[Landing]) -> Result<Vec<String>>
 /// train (`proof`).
 pub(super) fn provenance(
     ctx: &Context,
-    landing: &Landing,
+    landing: &LandingRecord,
     chain_tree: &Oid,
     approval: Option<&Approval>,
-    proof: &Landing,
+    proof: &LandingRecord,
 ) -> Result<String> {
     let repo = ctx.store.repo();
     let folder = format!("attempts/{}", landing.attempt);

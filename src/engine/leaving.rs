@@ -19,14 +19,14 @@ use crate::domain::state::Phase;
 use crate::failpoint;
 use crate::repo;
 use crate::store::RefMove;
-use crate::store::journal::{Landing, Moved, QueueProof};
+use crate::store::journal::{LandingRecord, Moved, TargetProof};
 
 /// Landings on their way: their journal's entries are written and become durable.
 #[derive(Debug)]
 pub(super) struct Leaving {
-    queue: QueueProof,
+    queue: TargetProof,
     /// Each is built on the one before.
-    landings: Vec<Landing>,
+    landings: Vec<LandingRecord>,
     intent: RefMove,
     /// The number of the barrier that makes them durable.
     after: u64,
@@ -80,16 +80,16 @@ impl Engine<'_> {
     }
 
     /// Whether somebody asked meanwhile that it does not land, or that it is tried again: then it has another candidate.
-    fn is_wanted(&self, landing: &Landing) -> bool {
+    fn is_wanted(&self, landing: &LandingRecord) -> bool {
         self.ledger.state.tasks.get(&landing.task).is_some_and(|s| {
             s.phase == Phase::Queued
                 && s.candidate.as_ref().is_some_and(|c| c.commit == landing.candidate)
         })
     }
 
-    fn depart(&mut self, landings: Vec<Landing>) -> std::result::Result<(), LandingError> {
+    fn depart(&mut self, landings: Vec<LandingRecord>) -> std::result::Result<(), LandingError> {
         let ctx = Arc::clone(&self.ctx);
-        let queue = ctx.store.hold_queue(&ctx.manifest.target).map_err(LandingError::State)?;
+        let queue = ctx.store.hold_target(&ctx.manifest.target).map_err(LandingError::State)?;
         if let Some(why) = landings::held(&ctx, &landings).map_err(LandingError::State)? {
             self.hold_landing(why);
             return Ok(());
@@ -108,7 +108,11 @@ impl Engine<'_> {
     }
 
     /// Tells a hook of landings. What it says if it does not succeed, or why it could not be run.
-    pub(super) fn hook(&self, argv: Option<&[String]>, landings: &[Landing]) -> Option<String> {
+    pub(super) fn hook(
+        &self,
+        argv: Option<&[String]>,
+        landings: &[LandingRecord],
+    ) -> Option<String> {
         let (Some(argv), Some(first), Some(last)) = (argv, landings.first(), landings.last())
         else {
             return None;
@@ -161,7 +165,7 @@ impl Engine<'_> {
         }
     }
 
-    fn landed_from_line(&mut self, landings: &[Landing]) -> Result<()> {
+    fn landed_from_line(&mut self, landings: &[LandingRecord]) -> Result<()> {
         let mut entries = Vec::with_capacity(landings.len());
         for landing in landings {
             self.line.inside.remove(&landing.task);

@@ -18,7 +18,7 @@ use crate::domain::verdict::{Judgement, Verdict};
 use crate::failpoint;
 use crate::repo;
 use crate::store::codec;
-use crate::store::journal::Landing;
+use crate::store::journal::LandingRecord;
 use crate::store::{Expected, RefMove, layout};
 
 /// What is journaled and waits for a barrier.
@@ -228,8 +228,8 @@ impl Engine<'_> {
     /// Notes, the tasks' chains and the journal follow a target that has moved. Also what recovery does.
     pub(super) fn landed(
         &mut self,
-        queue: &crate::store::journal::QueueProof,
-        landings: &[Landing],
+        queue: &crate::store::journal::TargetProof,
+        landings: &[LandingRecord],
     ) -> Result<()> {
         let ctx = std::sync::Arc::clone(&self.ctx);
         for behind in landings::follow(&ctx, landings)? {
@@ -259,7 +259,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn note_landing(&mut self, landing: &Landing, proof: &Landing) -> Result<()> {
+    fn note_landing(&mut self, landing: &LandingRecord, proof: &LandingRecord) -> Result<()> {
         if let Some(tip) = self.ledger.tips.get(&landing.task) {
             let state = self.ledger.state.tasks.get(&landing.task);
             let approval = state.and_then(|s| s.review.approval.as_ref());
@@ -270,7 +270,7 @@ impl Engine<'_> {
     }
 
     /// The branch of what has landed goes, unless the job says that it stays.
-    fn drop_branch(&mut self, landing: &Landing) -> Result<()> {
+    fn drop_branch(&mut self, landing: &LandingRecord) -> Result<()> {
         let ctx = std::sync::Arc::clone(&self.ctx);
         let branch = layout::branch(&ctx.run, &landing.task);
         // Only a branch whose work the chain keeps: it can be behind the candidate when a supervisor was killed
@@ -297,7 +297,7 @@ impl Engine<'_> {
         if let (true, Some(candidate), Some(old)) =
             (same, state.candidate.as_ref(), info.parents.first())
         {
-            let landing = Landing {
+            let landing = LandingRecord {
                 run: ctx.run.clone(),
                 task: task.clone(),
                 attempt,

@@ -16,7 +16,7 @@ use crate::domain::state::Phase;
 use crate::keeper::files;
 use crate::keeper::spec::{Spec, Work};
 use crate::process::{self, Lock};
-use crate::store::journal::{Landing, Moved};
+use crate::store::journal::{LandingRecord, Moved};
 use crate::store::{Expected, RefMove, Store};
 
 /// Puts the state right.
@@ -75,7 +75,7 @@ fn remake_target(ctx: &Context) -> Result<()> {
 /// happen now.
 fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     let target = ctx.manifest.target.clone();
-    let queue = ctx.store.hold_queue(&target)?;
+    let queue = ctx.store.hold_target(&target)?;
     let landings = ctx.store.open_landings(&target)?;
     let (Some(first), Some(last)) = (landings.first(), landings.last()) else { return Ok(()) };
     if last.run != ctx.run {
@@ -86,7 +86,7 @@ fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     let contained = tip == last.new || ctx.store.repo().is_ancestor(&last.new, &tip)?;
     if !contained {
         let done = |s: &crate::domain::state::TaskState| s.phase == Phase::Done;
-        let unwanted = |landing: &Landing| {
+        let unwanted = |landing: &LandingRecord| {
             engine.ledger.state.tasks.get(&landing.task).is_none_or(|s| {
                 done(s) || s.candidate.as_ref().is_none_or(|c| c.commit != landing.candidate)
             })
@@ -294,7 +294,7 @@ pub(super) fn sweep_worktrees(
         let Some(name) = path.file_name().map(|n| n.to_string_lossy().into_owned()) else {
             continue;
         };
-        let index = ctx.store.local().worktrees(&ctx.run).join(&name);
+        let index = ctx.store.local().worktree_indexes(&ctx.run).join(&name);
         if name == "tasks" || used.contains(&name) || !index.exists() {
             continue;
         }

@@ -271,7 +271,7 @@ pub(super) fn again(
         let judgement = Judgement::Rejected(vec![finding]);
         return Ok(Verdict { judgement, results: Vec::new() });
     }
-    let worktrees = ctx.store.local().worktrees(&ctx.run);
+    let worktrees = ctx.store.local().worktree_indexes(&ctx.run);
     std::fs::create_dir_all(&worktrees)?;
     // A place of its own, and a lock for it: the supervisor's places are the supervisor's.
     let mut worktree = None;
@@ -340,7 +340,7 @@ fn write_spec(
         worktree: WorktreeSpec {
             name: worktree.to_owned(),
             path: ctx.worktrees.join(worktree),
-            index: ctx.store.local().worktrees(&ctx.run).join(worktree),
+            index: ctx.store.local().worktree_indexes(&ctx.run).join(worktree),
             commit: case.commit.to_string(),
             branch: None,
             setup: ctx.job.worktree.setup.clone(),

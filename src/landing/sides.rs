@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::domain::id::Oid;
 use crate::repo::{self, Repo};
-use crate::store::book::Sides;
+use crate::store::queue_log::ConflictedPath;
 
 /// How many commits of the target are looked at.
 const LINE: usize = 1_000;
@@ -19,13 +19,13 @@ pub(crate) fn sides(
     tip: &Oid,
     candidate: &Oid,
     paths: &[String],
-) -> Result<Vec<Sides>> {
-    let mut sides: Vec<Sides> = Vec::with_capacity(paths.len());
+) -> Result<Vec<ConflictedPath>> {
+    let mut sides: Vec<ConflictedPath> = Vec::with_capacity(paths.len());
     for path in paths {
         let blob = |of: Option<&Oid>| -> Option<String> {
             repo.entry_id(&repo.tree_of(of?).ok()?, path).ok().flatten().map(|id| id.to_string())
         };
-        sides.push(Sides {
+        sides.push(ConflictedPath {
             path: path.clone(),
             base: blob(base),
             target: blob(Some(tip)),
@@ -52,7 +52,7 @@ pub(crate) fn sides(
 }
 
 /// The same in words, for whoever has to do the work again.
-pub(crate) fn told(sides: &[Sides]) -> String {
+pub(crate) fn told(sides: &[ConflictedPath]) -> String {
     let mut text = String::new();
     for side in sides {
         text.push_str(&format!("- `{}`\n", side.path));

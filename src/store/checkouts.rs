@@ -124,7 +124,7 @@ impl Store {
     }
 
     fn shown_file(&self, target: &str) -> PathBuf {
-        self.local().queue(&layout::queue_key(target)).join("behind")
+        self.local().checkouts_behind(&layout::target_key(target))
     }
 
     /// Which commit's files those have that are behind.

@@ -7,8 +7,8 @@
 
 use anyhow::{Context, Result};
 
-use super::book::BookEvent;
-use super::notes::Lines;
+use super::notes::NoteLines;
+use super::queue_log::QueueEvent;
 use super::wire::WireResult;
 use super::{Expected, Lost, RefMove, Store, codec, layout};
 use crate::ambient;
@@ -23,13 +23,13 @@ const TRIES: u32 = 20;
 
 /// The proof that this process alone moves a target branch.
 #[derive(Debug)]
-pub struct QueueProof {
+pub struct TargetProof {
     target: String,
     key: String,
     _lock: Lock,
 }
 
-impl QueueProof {
+impl TargetProof {
     /// The full name of the branch.
     pub fn target(&self) -> &str {
         &self.target
@@ -38,7 +38,7 @@ impl QueueProof {
 
 /// One landing: what moves where, and what proved it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Landing {
+pub struct LandingRecord {
     /// The run.
     pub run: RunId,
     /// The task.
@@ -59,9 +59,9 @@ pub struct Landing {
 
 /// What the journal's tip says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
+pub enum JournalEntry {
     /// The target was about to move, or has moved.
-    Landing(Landing),
+    Landing(LandingRecord),
     /// The landing is over and everything about it is written.
     Settled,
 }
@@ -77,18 +77,18 @@ pub enum Moved {
 
 impl Store {
     /// Takes the lock of a target's queue, waiting for whoever lands there at the moment.
-    pub fn hold_queue(&self, target: &str) -> Result<QueueProof> {
-        let key = layout::queue_key(target);
-        let path = self.local().queue_lock(&key);
+    pub fn hold_target(&self, target: &str) -> Result<TargetProof> {
+        let key = layout::target_key(target);
+        let path = self.local().target_lock(&key);
         super::make_parent(&path)?;
         let lock = Lock::wait(&path)
             .with_context(|| format!("cannot use the lock file {}", path.display()))?;
-        Ok(QueueProof { target: target.to_owned(), key, _lock: lock })
+        Ok(TargetProof { target: target.to_owned(), key, _lock: lock })
     }
 
     /// What the journal of a target says last.
-    pub fn journal(&self, target: &str) -> Result<Option<Entry>> {
-        let name = layout::queue(&layout::queue_key(target));
+    pub fn journal(&self, target: &str) -> Result<Option<JournalEntry>> {
+        let name = layout::target_journal(&layout::target_key(target));
         let Some(tip) = self.read(&name)? else { return Ok(None) };
         let info = repo::commit_info(self.repo(), &tip)?;
         read_entry(&info.message).with_context(|| format!("`{name}` cannot be read")).map(Some)
@@ -96,7 +96,7 @@ impl Store {
 
     /// The tip that the journal last recorded for a target: its commits have it as their last parent.
     pub fn journal_target(&self, target: &str) -> Result<Option<Oid>> {
-        let name = layout::queue(&layout::queue_key(target));
+        let name = layout::target_journal(&layout::target_key(target));
         let Some(tip) = self.read(&name)? else { return Ok(None) };
         let info = repo::commit_info(self.repo(), &tip)?;
         let landed = codec::trailers(&info.message).get("Harness-Event") != Some(&"aborted");
@@ -104,20 +104,21 @@ impl Store {
     }
 
     /// The landings at the journal's tip that are not settled, oldest first: those that were journaled together.
-    pub fn open_landings(&self, target: &str) -> Result<Vec<Landing>> {
-        let name = layout::queue(&layout::queue_key(target));
-        let mut landings: Vec<Landing> = Vec::new();
+    pub fn open_landings(&self, target: &str) -> Result<Vec<LandingRecord>> {
+        let name = layout::target_journal(&layout::target_key(target));
+        let mut landings: Vec<LandingRecord> = Vec::new();
         let mut next = self.read(&name)?;
         while let Some(entry) = next {
             let info = repo::commit_info(self.repo(), &entry)?;
             let landing = match read_entry(&info.message) {
-                Ok(Entry::Landing(landing)) => landing,
-                Ok(Entry::Settled) => break,
+                Ok(JournalEntry::Landing(landing)) => landing,
+                Ok(JournalEntry::Settled) => break,
                 Err(error) => {
                     return Err(error).with_context(|| format!("`{name}` cannot be read"));
                 }
             };
-            let together = |next: &Landing| next.run == landing.run && next.old == landing.new;
+            let together =
+                |next: &LandingRecord| next.run == landing.run && next.old == landing.new;
             if !landings.last().is_none_or(together) {
                 break;
             }
@@ -129,20 +130,20 @@ impl Store {
         Ok(landings)
     }
 
-    fn append(&self, proof: &QueueProof, word: &str, landing: &Landing) -> Result<RefMove> {
-        let old = self.read(&layout::queue(&proof.key))?;
+    fn append(&self, proof: &TargetProof, word: &str, landing: &LandingRecord) -> Result<RefMove> {
+        let old = self.read(&layout::target_journal(&proof.key))?;
         self.append_to(proof, old, word, std::slice::from_ref(landing))
     }
 
     /// Entries one after the other, of which the last is what the journal will hold.
     fn append_to(
         &self,
-        proof: &QueueProof,
+        proof: &TargetProof,
         old: Option<Oid>,
         word: &str,
-        landings: &[Landing],
+        landings: &[LandingRecord],
     ) -> Result<RefMove> {
-        let name = layout::queue(&proof.key);
+        let name = layout::target_journal(&proof.key);
         let tree = repo::write_tree(self.repo(), &[])?;
         let mut tip = old.clone();
         for landing in landings {
@@ -159,8 +160,8 @@ impl Store {
     /// Writes the journal's entries for landings, each onto the one before. They count from [`Store::advance`] on, before
     /// which there must be a barrier: what the target is about to name, and what led to it, is on the disk before the
     /// target names it.
-    pub fn intend(&self, proof: &QueueProof, landings: &[Landing]) -> Result<RefMove> {
-        let old = self.read(&layout::queue(&proof.key))?;
+    pub fn intend(&self, proof: &TargetProof, landings: &[LandingRecord]) -> Result<RefMove> {
+        let old = self.read(&layout::target_journal(&proof.key))?;
         self.append_to(proof, old, "landing", landings)
     }
 
@@ -168,8 +169,8 @@ impl Store {
     /// come into force in the same transaction, when they are not there yet.
     pub fn advance(
         &self,
-        proof: &QueueProof,
-        landings: &[Landing],
+        proof: &TargetProof,
+        landings: &[LandingRecord],
         intent: Option<RefMove>,
     ) -> Result<Moved> {
         let (Some(first), Some(last)) = (landings.first(), landings.last()) else {
@@ -207,11 +208,11 @@ impl Store {
     /// since it was read up to `book`: it could have been that one of the branches is not to land.
     pub fn advance_over_branches(
         &self,
-        proof: &QueueProof,
+        proof: &TargetProof,
         (old, new): (&Oid, &Oid),
-        book: Option<&Oid>,
-        event: &BookEvent,
-        notes: &Lines,
+        log_tip: Option<&Oid>,
+        event: &QueueEvent,
+        notes: &NoteLines,
     ) -> Result<Moved> {
         let mut tries = 0;
         loop {
@@ -219,7 +220,7 @@ impl Store {
             let mut moves = vec![RefMove::to(proof.target.clone(), new.clone(), expected)];
             moves.push(self.journal_of_branches(proof, new)?);
             let events = std::slice::from_ref(event);
-            moves.extend(self.book_move_from(proof.target(), book.cloned(), events)?);
+            moves.extend(self.queue_log_move(proof.target(), log_tip.cloned(), events)?);
             moves.extend(self.notes_move(layout::NOTES, notes)?);
             let moved = self.transact(&moves);
             failpoint::hit("land.target-moved");
@@ -227,7 +228,7 @@ impl Store {
                 Ok(()) => return Ok(Moved::Landed),
                 Err(error) if error.is::<Lost>() => {
                     let moved = self.read(proof.target())?.as_ref() != Some(old);
-                    if moved || self.read(&layout::book(&proof.key))?.as_ref() != book {
+                    if moved || self.read(&layout::queue_log(&proof.key))?.as_ref() != log_tip {
                         return Ok(Moved::TargetMoved);
                     }
                     // Somebody wrote a note.
@@ -248,8 +249,8 @@ impl Store {
     }
 
     /// A settled entry whose last parent is what landed.
-    fn journal_of_branches(&self, proof: &QueueProof, new: &Oid) -> Result<RefMove> {
-        let name = layout::queue(&proof.key);
+    fn journal_of_branches(&self, proof: &TargetProof, new: &Oid) -> Result<RefMove> {
+        let name = layout::target_journal(&proof.key);
         let old = self.read(&name)?;
         let parents: Vec<Oid> = old.iter().chain([new]).cloned().collect();
         let message = format!(
@@ -267,12 +268,17 @@ impl Store {
     }
 
     /// The journal entry that ends a landing; it goes into the transaction that records it on the task's chain.
-    pub fn settle(&self, proof: &QueueProof, landing: &Landing, landed: bool) -> Result<RefMove> {
+    pub fn settle(
+        &self,
+        proof: &TargetProof,
+        landing: &LandingRecord,
+        landed: bool,
+    ) -> Result<RefMove> {
         self.append(proof, if landed { "landed" } else { "aborted" }, landing)
     }
 }
 
-fn write_entry(target: &str, word: &str, landing: &Landing) -> Result<String> {
+fn write_entry(target: &str, word: &str, landing: &LandingRecord) -> Result<String> {
     let wire: Vec<WireResult> = landing.results.iter().map(WireResult::from).collect();
     Ok(format!(
         "{word} {}/{} as {}\n\nHarness-V: {}\nHarness-Event: {word}\nHarness-Target: {target}\nHarness-Run: {}\n\
@@ -295,15 +301,15 @@ fn write_entry(target: &str, word: &str, landing: &Landing) -> Result<String> {
     ))
 }
 
-fn read_entry(message: &str) -> Result<Entry> {
+fn read_entry(message: &str) -> Result<JournalEntry> {
     let map = codec::trailers(message);
     let text = |key: &str| map.get(key).copied().with_context(|| format!("no `{key}` trailer"));
     if text("Harness-Event")? != "landing" {
-        return Ok(Entry::Settled);
+        return Ok(JournalEntry::Settled);
     }
     let id = |key: &str| -> Result<Oid> { Ok(Oid::parse(text(key)?)?) };
     let wire: Vec<WireResult> = serde_json::from_str(text("Harness-Results")?)?;
-    Ok(Entry::Landing(Landing {
+    Ok(JournalEntry::Landing(LandingRecord {
         run: RunId::parse(text("Harness-Run")?)?,
         task: TaskId::parse(text("Harness-Task")?)?,
         attempt: text("Harness-Attempt")?.parse()?,

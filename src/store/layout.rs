@@ -42,18 +42,21 @@ pub fn attempts(run: &RunId) -> String {
     format!("refs/harness/attempts/{run}/")
 }
 
-/// The journal of one target branch; `key` is [`queue_key`].
-pub fn queue(key: &str) -> String {
-    format!("refs/harness/queues/{key}")
+/// The journal of one target branch; `key` is [`target_key`].
+pub fn target_journal(key: &str) -> String {
+    format!("refs/harness/targets/{key}")
 }
 
-/// The book of a target's queue; `key` is [`queue_key`].
-pub fn book(key: &str) -> String {
-    format!("{BOOKS}{key}")
+/// The queue log of one target branch; `key` is [`target_key`].
+pub fn queue_log(key: &str) -> String {
+    format!("{QUEUE_LOGS}{key}")
 }
 
-/// The prefix of all books.
-pub const BOOKS: &str = "refs/harness/books/";
+/// The prefix of all queue logs.
+pub const QUEUE_LOGS: &str = "refs/harness/queues/";
+
+/// The prefix of the queue logs of development versions before 0.1.
+pub(super) const OLD_QUEUE_LOGS: &str = "refs/harness/books/";
 
 /// A branch's name for people: without what git leaves out, too.
 pub fn short(name: &str) -> &str {
@@ -66,7 +69,7 @@ pub fn archive(run: &RunId) -> String {
 }
 
 /// Names a target branch in a ref: 12 hex digits of the SHA-1 of its full name.
-pub fn queue_key(target: &str) -> String {
+pub fn target_key(target: &str) -> String {
     let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
     hasher.update(target.as_bytes());
     hasher
@@ -116,17 +119,22 @@ impl Local {
         self.run(run).join("lock")
     }
 
-    /// Held while a target branch is moved.
-    pub fn queue_lock(&self, key: &str) -> PathBuf {
-        self.root.join("queues").join(format!("{key}.lock"))
+    /// The lock that is held while a target branch moves.
+    pub fn target_lock(&self, key: &str) -> PathBuf {
+        self.root.join("targets").join(format!("{key}.lock"))
     }
 
-    /// Held by the process that works off a queue.
-    pub fn queue_worker_lock(&self, key: &str) -> PathBuf {
-        self.queue(key).join("worker.lock")
+    /// The work trees that are behind their target.
+    pub fn checkouts_behind(&self, key: &str) -> PathBuf {
+        self.root.join("targets").join(format!("{key}.behind"))
     }
 
-    /// Everything about one queue.
+    /// The lock of the process that carries out a queue.
+    pub fn integrator_lock(&self, key: &str) -> PathBuf {
+        self.queue(key).join("lock")
+    }
+
+    /// The folder of one queue.
     pub fn queue(&self, key: &str) -> PathBuf {
         self.root.join("queues").join(key)
     }
@@ -157,8 +165,8 @@ impl Local {
     }
 
     /// Private indexes of a run's places.
-    pub fn worktrees(&self, run: &RunId) -> PathBuf {
-        self.run(run).join("places")
+    pub fn worktree_indexes(&self, run: &RunId) -> PathBuf {
+        self.run(run).join("worktrees")
     }
 
     /// The job's pinned files, written out for processes to read.
@@ -197,8 +205,8 @@ impl Local {
     }
 
     /// The same in one piece with the plan, for as long as no ref has moved.
-    pub fn whole(&self, run: &RunId) -> PathBuf {
-        self.root.join("index").join(format!("{run}.whole"))
+    pub fn snapshot(&self, run: &RunId) -> PathBuf {
+        self.root.join("index").join(format!("{run}.snapshot"))
     }
 
     /// Where refs that were broken are put.

@@ -159,7 +159,7 @@ impl Store {
 
     /// A whole run for somebody who only looks: with what an index says, which is quicker, and which an agent could have
     /// written. `None` if there is none of that name.
-    pub fn look(&self, run: &RunId) -> Result<Option<LoadedRun>> {
+    pub fn load_cached(&self, run: &RunId) -> Result<Option<LoadedRun>> {
         self.load_with(run, &|plan, text| self.indexed(run, plan, text))
     }
 
@@ -238,7 +238,7 @@ impl Store {
         let common = self.repo().common_dir();
         let prefix = layout::tasks(run);
         let stamps = || Stamps::of(&common.join("packed-refs"), &common.join(&prefix));
-        let (path, whole) = (self.local().index(run), self.local().whole(run));
+        let (path, whole) = (self.local().index(run), self.local().snapshot(run));
         // Before anything is listed: what moves meanwhile makes it void.
         let stamps = stamps();
         if let Some(known) = stamps.and_then(|stamps| Whole::read(&whole, stamps, plan_id)) {

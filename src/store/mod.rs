@@ -4,7 +4,6 @@
 //! crash (measured), so nothing here relies on one: there is always one ref whose move is the commit point, and the
 //! rest is rolled forward.
 
-pub mod book;
 pub mod chain;
 pub mod checkouts;
 pub mod codec;
@@ -14,6 +13,7 @@ pub mod journal;
 pub mod layout;
 pub mod load;
 pub mod notes;
+pub mod queue_log;
 pub mod recover;
 pub mod sweep;
 pub mod wire;
@@ -26,7 +26,7 @@ use anyhow::{Context, Result, bail};
 use crate::domain::id::Oid;
 use crate::process::{self, Git, Lock, RefUpdates};
 pub use crate::process::{Expected, RefMove};
-use crate::repo::Repo;
+use crate::repo::{self, Repo};
 
 /// Somebody else moved a ref first, or holds its lock.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +77,31 @@ impl Store {
         let local = layout::Local::new(repo.common_dir());
         let refs = Arc::new(Mutex::new(RefUpdates::start(&git)));
         let bulk = Arc::new(Mutex::new(RefUpdates::in_bulk(&git)));
-        Ok(Self { repo, git, refs, bulk, local })
+        let store = Self { repo, git, refs, bulk, local };
+        store.refuse_development_state()?;
+        Ok(store)
+    }
+
+    /// Fails if the repository has state of a development version before 0.1. Such a version kept queue
+    /// logs below `refs/harness/books/` and target journals below `refs/harness/queues/`.
+    fn refuse_development_state(&self) -> Result<()> {
+        // A target journal has no event data; a queue log has.
+        let is_journal = |(_, tip): &(String, Oid)| {
+            let info = repo::commit_info(&self.repo, tip);
+            info.is_ok_and(|info| {
+                let trailers = codec::trailers(&info.message);
+                trailers.has("Harness-Target") && !trailers.has("Harness-Data")
+            })
+        };
+        let mut found = self.list(layout::OLD_QUEUE_LOGS)?.into_iter().next();
+        if found.is_none() {
+            found = self.list(layout::QUEUE_LOGS)?.into_iter().find(is_journal);
+        }
+        let Some((name, _)) = found else { return Ok(()) };
+        let problem = format!("`{name}` is state of a development version before 0.1");
+        let advice = "finish with the version that wrote it, or delete all state and start again: \
+                      `git for-each-ref --format='delete %(refname)' refs/harness | git update-ref --stdin`";
+        bail!("{problem}; {advice}")
     }
 
     /// The repository.

@@ -14,12 +14,12 @@ use crate::repo;
 /// How often a batch is tried again when another process wrote notes at the same moment.
 const TRIES: u32 = 20;
 
-/// Lines to add: which object, which line.
-pub type Lines = BTreeMap<Oid, Vec<String>>;
+/// NoteLines to add: which object, which line.
+pub type NoteLines = BTreeMap<Oid, Vec<String>>;
 
 impl Store {
     /// Adds lines to the notes of objects. A line that is there already is not added again.
-    pub fn add_notes(&self, name: &str, lines: &Lines) -> Result<()> {
+    pub fn add_notes(&self, name: &str, lines: &NoteLines) -> Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
@@ -37,7 +37,7 @@ impl Store {
 
     /// The move that adds lines, if any of them is new: for a transaction with other refs. When that is refused,
     /// [`Store::add_notes`] does it.
-    pub fn notes_move(&self, name: &str, lines: &Lines) -> Result<Option<RefMove>> {
+    pub fn notes_move(&self, name: &str, lines: &NoteLines) -> Result<Option<RefMove>> {
         if lines.is_empty() {
             return Ok(None);
         }
@@ -46,7 +46,7 @@ impl Store {
         Ok(commit.map(|commit| RefMove::to(name.to_owned(), commit, Expected::from_read(old))))
     }
 
-    fn notes_commit(&self, old: Option<&Oid>, lines: &Lines) -> Result<Option<Oid>> {
+    fn notes_commit(&self, old: Option<&Oid>, lines: &NoteLines) -> Result<Option<Oid>> {
         let tree = match old {
             Some(commit) => self.repo().tree_of(commit)?,
             None => repo::write_tree(self.repo(), &[])?,

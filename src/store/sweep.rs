@@ -52,7 +52,7 @@ impl Store {
             moves.push(RefMove::delete(name, tip));
             swept.chains += 1;
         }
-        for index in [self.local().index(run), self.local().whole(run)] {
+        for index in [self.local().index(run), self.local().snapshot(run)] {
             std::fs::remove_file(index).ok();
         }
         if !tips.is_empty() {

@@ -118,7 +118,7 @@ fn holds(repo: &Path) -> Value {
     assert_eq!((landed.len(), log.lines().count()), (GOOD + 2, GOOD + 2));
     let tips = text(
         repo,
-        "git log --first-parent --format='%(trailers:key=Harness-Data,valueonly)' $(git for-each-ref --format='%(refname)' refs/harness/books) \
+        "git log --first-parent --format='%(trailers:key=Harness-Data,valueonly)' $(git for-each-ref --format='%(refname)' refs/harness/queues) \
          | grep '\"event\":\"landed\"' | sed 's/.*\"new\":\"\\([0-9a-f]*\\)\".*/\\1/'",
     );
     for tip in tips.lines() {

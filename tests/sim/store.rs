@@ -14,7 +14,7 @@ use git_harness::domain::state::Phase;
 use git_harness::domain::verdict::{Candidate, CheckResult, Finding};
 use git_harness::store::chain::{Batch, Ledger, findings};
 use git_harness::store::create::NewRun;
-use git_harness::store::journal::{Entry, Landing, Moved, QueueProof};
+use git_harness::store::journal::{JournalEntry, LandingRecord, Moved, TargetProof};
 use git_harness::store::load::{LoadedRun, Manifest};
 use git_harness::store::{Expected, Lost, RefMove, RunProof, Store, layout};
 use git_harness::testing::Git;
@@ -371,7 +371,7 @@ fn a_holder_whose_knowledge_is_old_writes_nothing() {
     agree(&other, &ledger);
 }
 
-fn landing(fixture: &Fixture, store: &Store, n: usize) -> Landing {
+fn landing(fixture: &Fixture, store: &Store, n: usize) -> LandingRecord {
     let target = layout::default_target(&run_id());
     let old = store.read(&target).unwrap().unwrap();
     let (candidate, _) = fixture.commit(store, &format!("candidate {n}"), &fixture.base);
@@ -384,10 +384,10 @@ fn landing(fixture: &Fixture, store: &Store, n: usize) -> Landing {
         id: format!("id{n}"),
     };
     let (run, task) = (run_id(), task(n));
-    Landing { run, task, attempt: 1, candidate, old, new, tree, results: vec![result] }
+    LandingRecord { run, task, attempt: 1, candidate, old, new, tree, results: vec![result] }
 }
 
-fn land(store: &Store, queue: &QueueProof, landings: &[Landing]) -> anyhow::Result<Moved> {
+fn land(store: &Store, queue: &TargetProof, landings: &[LandingRecord]) -> anyhow::Result<Moved> {
     let intent = store.intend(queue, landings)?;
     store.barrier()?;
     store.advance(queue, landings, Some(intent))
@@ -399,13 +399,13 @@ fn what_is_journaled_together_moves_together_and_is_read_together() {
     let (store, reader) = (fixture.open(), fixture.open());
     let target = layout::default_target(&run_id());
     let (_proof, _run) = fixture.run(&store, 4);
-    let queue = store.hold_queue(&target).unwrap();
+    let queue = store.hold_target(&target).unwrap();
     assert_eq!(reader.open_landings(&target).unwrap(), Vec::new());
     for n in [0, 2] {
         let first = landing(&fixture, &store, n);
         let (new, tree) = fixture.commit(&store, "the second", &first.new);
         let second =
-            Landing { task: task(n + 1), old: first.new.clone(), new, tree, ..first.clone() };
+            LandingRecord { task: task(n + 1), old: first.new.clone(), new, tree, ..first.clone() };
         let both = [first, second.clone()];
         let intent = store.intend(&queue, &both).unwrap();
         assert_eq!(reader.open_landings(&target).unwrap(), Vec::new(), "only meant so far");
@@ -426,7 +426,7 @@ fn what_landed_is_put_away_and_read_again_as_it_was() {
     let (proof, LoadedRun { mut ledger, .. }) = fixture.run(&store, 6);
     let mut dice = Dice(3);
     for n in 0..4 {
-        let queue = store.hold_queue(&target).unwrap();
+        let queue = store.hold_target(&target).unwrap();
         let planned = landing(&fixture, &store, n);
         if n == 2 {
             // Somebody else is faster: nothing is moved and nothing journaled.
@@ -436,22 +436,22 @@ fn what_landed_is_put_away_and_read_again_as_it_was() {
                 land(&store, &queue, std::slice::from_ref(&planned)).unwrap(),
                 Moved::TargetMoved
             );
-            assert_eq!(reader.journal(&target).unwrap(), Some(Entry::Settled));
+            assert_eq!(reader.journal(&target).unwrap(), Some(JournalEntry::Settled));
             assert_eq!(reader.read(&target).unwrap(), Some(elsewhere));
             let over = store.settle(&queue, &planned, false).unwrap();
             store.transact(&[over]).unwrap();
-            assert_eq!(reader.journal(&target).unwrap(), Some(Entry::Settled));
+            assert_eq!(reader.journal(&target).unwrap(), Some(JournalEntry::Settled));
             assert_eq!(reader.journal_target(&target).unwrap(), None, "nothing landed there");
             continue;
         }
         assert_eq!(land(&store, &queue, std::slice::from_ref(&planned)).unwrap(), Moved::Landed);
-        assert_eq!(reader.journal(&target).unwrap(), Some(Entry::Landing(planned.clone())));
+        assert_eq!(reader.journal(&target).unwrap(), Some(JournalEntry::Landing(planned.clone())));
         let moves = vec![store.settle(&queue, &planned, true).unwrap()];
         let kind =
             TaskEventKind::Landed { commit: planned.new.clone(), results: planned.results.clone() };
         let decisions = vec![Decision::Task(task(n), TaskEvent { at: Timestamp(9), kind })];
         ledger.record(&store, &proof, &mut Batch { decisions, moves, ..Batch::default() }).unwrap();
-        assert_eq!(reader.journal(&target).unwrap(), Some(Entry::Settled));
+        assert_eq!(reader.journal(&target).unwrap(), Some(JournalEntry::Settled));
         assert_eq!(reader.journal_target(&target).unwrap(), Some(planned.new.clone()));
         assert_eq!(reader.read(&target).unwrap(), Some(planned.new));
         housekeeping(&fixture, &mut dice);

@@ -12,7 +12,7 @@ use crate::domain::queue::{QueueSettings, rank};
 use crate::engine::queue::{Now, now};
 use crate::error;
 use crate::process::Lock;
-use crate::store::book::{BookEvent, Left, Written};
+use crate::store::queue_log::{Ejection, QueueEvent, QueueLogEntry};
 use crate::store::{Store, layout};
 use crate::ui::{Ui, human, printable, table};
 
@@ -24,7 +24,7 @@ const RECENT: usize = 20;
 enum BranchState {
     Waits,
     Landed(Oid),
-    Left(Left),
+    Left(Ejection),
     Removed(String),
 }
 
@@ -86,20 +86,20 @@ pub(super) struct QueueSummary {
 
 impl QueueSummary {
     pub(super) fn of(store: &Store, target: &str) -> Result<Self> {
-        let lock = store.local().queue_worker_lock(&layout::queue_key(target));
+        let lock = store.local().integrator_lock(&layout::target_key(target));
         let worked_off = lock.is_file() && Lock::is_held(&lock)?;
         let (rows, took) = (BTreeMap::new(), Vec::new());
         let (paused, verified, landed, left) = (false, 0, 0, 0);
         let mut summary = Self { rows, paused, took, verified, landed, left, worked_off };
-        for written in store.book(target, None)?.1 {
+        for written in store.queue_log(target, None)?.1 {
             summary.fold(written);
         }
         Ok(summary)
     }
 
-    fn fold(&mut self, Written { at, event }: Written) {
+    fn fold(&mut self, QueueLogEntry { at, event }: QueueLogEntry) {
         match event {
-            BookEvent::Added { candidate: c, priority, after, .. } => {
+            QueueEvent::Added { candidate: c, priority, after, .. } => {
                 // Added again while it waits, it keeps its age, and what was said of it.
                 let old = self.rows.get(&c.entry).filter(|row| row.state == BranchState::Waits);
                 let approved = old.and_then(|row| row.approved.clone());
@@ -109,28 +109,28 @@ impl QueueSummary {
                 let row = BranchRow { seq, commit, priority, after, since, approved, state };
                 self.rows.insert(c.entry, row);
             }
-            BookEvent::Replaced(c) => {
+            QueueEvent::Replaced(c) => {
                 if let Some(row) = self.rows.get_mut(&c.entry) {
                     row.commit = c.commit;
                 }
             }
-            BookEvent::Approved { candidate: c, .. } => {
+            QueueEvent::Approved { candidate: c, .. } => {
                 if let Some(row) = self.rows.get_mut(&c.entry) {
                     row.approved = Some(c.commit);
                 }
             }
-            BookEvent::Removed { entry, why } => self.ends(&entry, BranchState::Removed(why)),
-            BookEvent::Left { candidate, why } => {
+            QueueEvent::Removed { entry, why } => self.ends(&entry, BranchState::Removed(why)),
+            QueueEvent::Ejected { candidate, reason: why } => {
                 self.left += 1;
                 self.ends(&candidate.entry, BranchState::Left(why));
             }
-            BookEvent::Landed { new, entries, .. } => {
+            QueueEvent::Landed { new, entries, .. } => {
                 self.landed += entries.len();
                 entries.iter().for_each(|c| self.ends(&c.entry, BranchState::Landed(new.clone())));
             }
-            BookEvent::Paused { .. } => self.paused = true,
-            BookEvent::Resumed { .. } => self.paused = false,
-            BookEvent::Judged { ms, .. } => {
+            QueueEvent::Paused { .. } => self.paused = true,
+            QueueEvent::Resumed { .. } => self.paused = false,
+            QueueEvent::Verified { ms, .. } => {
                 self.took.push(ms);
                 self.verified += 1;
             }
@@ -179,10 +179,10 @@ impl QueueSummary {
 fn word(row: &BranchRow, entry: &str, review: bool, now: &[Now]) -> String {
     match &row.state {
         BranchState::Landed(_) => "landed".into(),
-        BranchState::Left(Left::Rejected { .. }) => "rejected".into(),
-        BranchState::Left(Left::Conflict { .. }) => "conflict".into(),
-        BranchState::Left(Left::SentBack { .. }) => "sent back".into(),
-        BranchState::Left(Left::Blocked { .. }) => "blocked".into(),
+        BranchState::Left(Ejection::Rejected { .. }) => "rejected".into(),
+        BranchState::Left(Ejection::Conflict { .. }) => "conflict".into(),
+        BranchState::Left(Ejection::ChangesRequested { .. }) => "sent back".into(),
+        BranchState::Left(Ejection::Blocked { .. }) => "blocked".into(),
         BranchState::Removed(_) => "removed".into(),
         BranchState::Waits if review && row.approved.as_ref() != Some(&row.commit) => {
             "reviewing".into()

@@ -16,8 +16,8 @@ use crate::domain::queue::EntryId;
 use crate::engine::queue::Desk;
 use crate::error::{self, Advice};
 use crate::store::Store;
-use crate::store::book::{BookEvent, Candidate, Left};
 use crate::store::layout;
+use crate::store::queue_log::{Ejection, EntryCommit, QueueEvent};
 use crate::ui::Ui;
 
 /// `git harness queue`
@@ -36,12 +36,12 @@ pub(super) fn run(here: &Path, args: &cli::QueueArgs, ui: &Ui) -> Result<u8> {
         Some(QueueAction::Run(run)) => work::run(store, target, run, ui),
         Some(QueueAction::Sweep) => work::sweep(&store, &target, ui),
         Some(QueueAction::Pause) => {
-            write(&store, &target, &[BookEvent::Paused { by: who(&store) }])?;
+            write(&store, &target, &[QueueEvent::Paused { by: who(&store) }])?;
             ui.status("paused: what is being verified is finished, and nothing more is begun");
             Ok(error::OK)
         }
         Some(QueueAction::Resume) => {
-            write(&store, &target, &[BookEvent::Resumed { by: who(&store) }])?;
+            write(&store, &target, &[QueueEvent::Resumed { by: who(&store) }])?;
             ui.status("resumed");
             Ok(error::OK)
         }
@@ -61,7 +61,7 @@ fn target(store: &Store, named: Option<&str>) -> Result<String> {
         }
         return Ok(full);
     }
-    if let [one] = store.queues()?.as_slice() {
+    if let [one] = store.queued_targets()?.as_slice() {
         return Ok(one.clone());
     }
     let mut found = Vec::new();
@@ -85,8 +85,8 @@ fn who(store: &Store) -> String {
 }
 
 /// Writes into the book; it is durable when this returns.
-fn write(store: &Store, target: &str, events: &[BookEvent]) -> Result<()> {
-    store.write_book(target, events)?;
+fn write(store: &Store, target: &str, events: &[QueueEvent]) -> Result<()> {
+    store.append_queue_log(target, events)?;
     store.barrier()
 }
 
@@ -95,11 +95,11 @@ fn desk(store: Store, target: String) -> Result<Desk> {
 }
 
 /// A branch by any of its names, and its commit.
-fn branch(store: &Store, name: &str) -> Result<Candidate> {
+fn branch(store: &Store, name: &str) -> Result<EntryCommit> {
     let short = layout::short(name);
     let entry = EntryId::parse(short)?;
     match store.read(&format!("refs/heads/{entry}"))? {
-        Some(commit) => Ok(Candidate { entry: entry.to_string(), commit }),
+        Some(commit) => Ok(EntryCommit { entry: entry.to_string(), commit }),
         None => {
             let hint = "a queue takes local branches: `git branch --list` names them";
             Err(Advice::new(format!("there is no branch `{short}`"), hint).into())
@@ -133,7 +133,7 @@ fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -
         said.push(format!("{entry}: at {commit}, waits to land on `{}`", desk.short()));
         let (priority, after) = (add.priority, after.clone());
         let (tip, by) = (tip.clone(), who(store));
-        events.push(BookEvent::Added { candidate, priority, after, tip, by });
+        events.push(QueueEvent::Added { candidate, priority, after, tip, by });
     }
     if !events.is_empty() {
         write(store, target, &events)?;
@@ -193,7 +193,7 @@ fn remove(store: &Store, target: &str, names: &[String], ui: &Ui) -> Result<u8> 
     let why = format!("taken out by {}", who(store));
     let names: Vec<String> =
         names.iter().map(|name| waiting(&summary, name)).collect::<Result<_>>()?;
-    let removed = |entry: &String| BookEvent::Removed { entry: entry.clone(), why: why.clone() };
+    let removed = |entry: &String| QueueEvent::Removed { entry: entry.clone(), why: why.clone() };
     write(store, target, &names.iter().map(removed).collect::<Vec<_>>())?;
     names.iter().for_each(|name| ui.status(&format!("{name}: taken out; the branch is as it was")));
     Ok(error::OK)
@@ -206,7 +206,7 @@ fn approve(store: &Store, target: &str, names: &[String], ui: &Ui) -> Result<u8>
     for name in names {
         let candidate = branch(store, &waiting(&summary, name)?)?;
         ui.status(&format!("{}: approved at {}", candidate.entry, candidate.commit.short()));
-        events.push(BookEvent::Approved { candidate, by: by.clone() });
+        events.push(QueueEvent::Approved { candidate, by: by.clone() });
     }
     write(store, target, &events)?;
     if !summary.is_worked_off() {
@@ -224,8 +224,8 @@ fn send_back(store: &Store, target: &str, args: &cli::QueueRejectArgs, ui: &Ui) 
             "{}: sent back; it can be added again when it has changed",
             candidate.entry
         ));
-        let why = Left::SentBack { by: who(store), words: args.message.clone() };
-        events.push(BookEvent::Left { candidate, why });
+        let why = Ejection::ChangesRequested { by: who(store), message: args.message.clone() };
+        events.push(QueueEvent::Ejected { candidate, reason: why });
     }
     write(store, target, &events)?;
     Ok(error::OK)

@@ -35,7 +35,7 @@ pub(super) fn waiting(store: &Store, target: &str) -> Result<(Vec<WaitingTask>, 
         if store.manifest(&run)?.is_none_or(|(manifest, _)| manifest.target != target) {
             continue;
         }
-        let Some(loaded) = store.look(&run)? else { continue };
+        let Some(loaded) = store.load_cached(&run)? else { continue };
         let driver = workspace::driver(store, &run);
         let at_work = now_of_run(store, &run);
         let verifying: HashSet<&str> =

@@ -13,7 +13,7 @@ use crate::domain::queue::{EntryId, TrainKind};
 use crate::engine::queue::{Ended, Options, Told, Worker};
 use crate::error::{self, Advice};
 use crate::process::Lock;
-use crate::store::book::{BookEvent, Left};
+use crate::store::queue_log::{Ejection, QueueEvent};
 use crate::store::{Store, layout, make_parent};
 use crate::ui::{Ui, human};
 
@@ -24,7 +24,7 @@ const WATCH: Duration = Duration::from_millis(500);
 const SHOWN: usize = 20;
 
 pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &Ui) -> Result<u8> {
-    let path = store.local().queue_worker_lock(&layout::queue_key(&target));
+    let path = store.local().integrator_lock(&layout::target_key(&target));
     make_parent(&path)?;
     let lock = Lock::try_take(&path, "works off a queue")
         .with_context(|| format!("cannot use the lock file {}", path.display()))?;
@@ -71,7 +71,7 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &U
 
 /// `queue sweep`: the worktrees go, unless somebody works the queue off.
 pub(super) fn sweep(store: &Store, target: &str, ui: &Ui) -> Result<u8> {
-    let path = store.local().queue_worker_lock(&layout::queue_key(target));
+    let path = store.local().integrator_lock(&layout::target_key(target));
     make_parent(&path)?;
     let Ok(_lock) = Lock::try_take(&path, "sweeps a queue")? else {
         let hint = "stop it first: its worktrees are in use";
@@ -85,9 +85,9 @@ pub(super) fn sweep(store: &Store, target: &str, ui: &Ui) -> Result<u8> {
 
 /// Tells what the book says until it is empty, or until nobody works it off any more: then it is ours to do.
 fn watch(store: &Store, target: &str, path: &Path, follow: bool, ui: &Ui) -> Result<Option<Lock>> {
-    let (mut last, _) = store.book(target, None)?;
+    let (mut last, _) = store.queue_log(target, None)?;
     loop {
-        let (tip, written) = store.book(target, last.as_ref())?;
+        let (tip, written) = store.queue_log(target, last.as_ref())?;
         last = tip;
         written.iter().for_each(|w| tell(&Told::Book(&w.event), ui));
         if let Ok(lock) = Lock::try_take(path, "works off a queue")? {
@@ -126,49 +126,49 @@ fn tell(told: &Told<'_>, ui: &Ui) {
     }
 }
 
-fn lines(event: &BookEvent) -> Vec<String> {
+fn lines(event: &QueueEvent) -> Vec<String> {
     match event {
-        BookEvent::Added { candidate, .. } => {
+        QueueEvent::Added { candidate, .. } => {
             vec![format!("{}: added at {}", candidate.entry, candidate.commit.short())]
         }
-        BookEvent::Replaced(c) => {
+        QueueEvent::Replaced(c) => {
             vec![format!("{}: is at {} now, and is verified anew", c.entry, c.commit.short())]
         }
-        BookEvent::Approved { candidate, by } => {
+        QueueEvent::Approved { candidate, by } => {
             vec![format!("{}: approved by {by}", candidate.entry)]
         }
-        BookEvent::Removed { entry, why } => vec![format!("{entry}: {why}")],
-        BookEvent::Paused { by } => vec![format!("paused by {by}")],
-        BookEvent::Resumed { by } => vec![format!("resumed by {by}")],
-        BookEvent::Judged { passed, ms, .. } => {
+        QueueEvent::Removed { entry, why } => vec![format!("{entry}: {why}")],
+        QueueEvent::Paused { by } => vec![format!("paused by {by}")],
+        QueueEvent::Resumed { by } => vec![format!("resumed by {by}")],
+        QueueEvent::Verified { passed, ms, .. } => {
             let took = human::duration(*ms);
             vec![if *passed { format!("passes ({took})") } else { format!("fails ({took})") }]
         }
-        BookEvent::Landed { new, entries, .. } => {
+        QueueEvent::Landed { new, entries, .. } => {
             let names: Vec<&str> = entries.iter().map(|c| c.entry.as_str()).collect();
             vec![format!("landed: {} as {}", names.join(", "), new.short())]
         }
-        BookEvent::Left { candidate, why } => left(&candidate.entry, why),
+        QueueEvent::Ejected { candidate, reason: why } => left(&candidate.entry, why),
     }
 }
 
 /// What there is to say of a branch that did not land.
-pub(super) fn left(entry: &str, why: &Left) -> Vec<String> {
+pub(super) fn left(entry: &str, why: &Ejection) -> Vec<String> {
     match why {
-        Left::Blocked { by } => {
+        Ejection::Blocked { by } => {
             vec![format!("{entry}: blocked: it comes after `{by}`, which did not land")]
         }
-        Left::SentBack { by, words } => {
+        Ejection::ChangesRequested { by, message: words } => {
             let mut said = vec![format!("{entry}: sent back by {by}")];
             said.extend(words.lines().map(|line| format!("    {line}")));
             said
         }
-        Left::Rejected { finding } => {
+        Ejection::Rejected { finding } => {
             let mut said = vec![format!("{entry}: rejected: alone on the target it does not pass")];
             said.extend(finding.lines().take(SHOWN).map(|line| format!("    {line}")));
             said
         }
-        Left::Conflict { sides } => {
+        Ejection::Conflict { sides } => {
             let mut said = vec![format!(
                 "{entry}: conflicts with the target; merge that into it and add it again"
             )];

@@ -14,7 +14,7 @@ use crate::cli;
 use crate::domain::id::Oid;
 use crate::error::{self, Advice};
 use crate::repo;
-use crate::store::notes::Lines;
+use crate::store::notes::NoteLines;
 use crate::store::{Store, layout};
 use crate::ui::{Ui, human, printable};
 
@@ -53,7 +53,7 @@ fn repair(store: &Store, commit: &Oid, found: &[Origin], ui: &Ui) -> Result<()> 
         return Ok(());
     }
     let lines = found.iter().map(|origin| origin.note.to_string()).collect();
-    store.add_notes(layout::NOTES, &Lines::from([(commit.clone(), lines)]))?;
+    store.add_notes(layout::NOTES, &NoteLines::from([(commit.clone(), lines)]))?;
     store.barrier()?;
     ui.status(&format!("noted on {}", commit.short()));
     Ok(())

@@ -15,9 +15,9 @@ use crate::domain::queue::{
 use crate::domain::verdict::{Judgement, Verdict};
 use crate::engine::effects::calmly;
 use crate::landing::branch::Built;
-use crate::store::book::{self, BookEvent};
 use crate::store::layout;
-use crate::store::notes::Lines;
+use crate::store::notes::NoteLines;
+use crate::store::queue_log::{self, QueueEvent};
 use crate::store::wire::WireResult;
 use crate::verify;
 
@@ -146,8 +146,8 @@ impl Worker<'_> {
         } else {
             self.faults = (0, None);
             let store = &self.desk.store;
-            store.add_notes(layout::VERDICTS, &Lines::from([(tree.clone(), judged.lines)]))?;
-            let event = BookEvent::Judged {
+            store.add_notes(layout::VERDICTS, &NoteLines::from([(tree.clone(), judged.lines)]))?;
+            let event = QueueEvent::Verified {
                 commit: flight.case.commit.clone(),
                 tree: tree.clone(),
                 entries: flight.entries.iter().map(ToString::to_string).collect(),
@@ -156,7 +156,7 @@ impl Worker<'_> {
                 ms: u64::try_from(flight.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             };
             // Durable before anything lands because of it; if it is lost until then, the tree is judged again.
-            store.write_book(&self.desk.target, &[event])?;
+            store.append_queue_log(&self.desk.target, &[event])?;
             self.read_book(true)?;
         }
         if Arc::ptr_eq(&flight.rules, &self.rules) {
@@ -188,14 +188,17 @@ impl Worker<'_> {
         why: &EjectReason,
     ) -> Result<bool> {
         let why = match why {
-            EjectReason::Rejected { finding } => book::Left::Rejected { finding: finding.clone() },
-            EjectReason::Conflict { paths } => {
-                book::Left::Conflict { sides: self.sides(candidate, paths)? }
+            EjectReason::Rejected { finding } => {
+                queue_log::Ejection::Rejected { finding: finding.clone() }
             }
-            EjectReason::Blocked { by } => book::Left::Blocked { by: by.to_string() },
+            EjectReason::Conflict { paths } => {
+                queue_log::Ejection::Conflict { sides: self.sides(candidate, paths)? }
+            }
+            EjectReason::Blocked { by } => queue_log::Ejection::Blocked { by: by.to_string() },
         };
-        let candidate = book::Candidate { entry: entry.to_string(), commit: candidate.clone() };
-        self.write(&[BookEvent::Left { candidate, why }])?;
+        let candidate =
+            queue_log::EntryCommit { entry: entry.to_string(), commit: candidate.clone() };
+        self.write(&[QueueEvent::Ejected { candidate, reason: why }])?;
         Ok(true)
     }
 }

@@ -68,7 +68,7 @@ impl Desk {
 
     /// The name of the queue in refs and folders.
     pub(crate) fn key(&self) -> String {
-        layout::queue_key(&self.target)
+        layout::target_key(&self.target)
     }
 
     /// The name under which verdicts are noted for which the queue's book vouches. No run is called so.
@@ -115,12 +115,12 @@ impl Desk {
                 "a keeper is still at work in {}",
                 path.display()
             );
-            repo::remove_worktree(self.store.repo(), &path, &local.join("places").join(name))?;
+            repo::remove_worktree(self.store.repo(), &path, &local.join("worktrees").join(name))?;
             removed += 1;
         }
         // Only if it is empty: a person may keep something there.
         std::fs::remove_dir(&worktrees).ok();
-        for folder in [local.join("checks"), local.join("places")] {
+        for folder in [local.join("checks"), local.join("worktrees")] {
             match std::fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(error)

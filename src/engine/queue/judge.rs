@@ -137,7 +137,7 @@ fn spec(desk: &Desk, rules: &Rules, case: &Case, steps: &[CheckStep], worktree: 
         worktree: WorktreeSpec {
             name: worktree.to_owned(),
             path: rules.worktrees.join(worktree),
-            index: local.join("places").join(worktree),
+            index: local.join("worktrees").join(worktree),
             commit: case.commit.to_string(),
             branch: None,
             setup: rules.job.worktree.setup.clone(),

@@ -9,11 +9,11 @@ use crate::domain::id::Oid;
 use crate::domain::queue::{EntryId, TrainId};
 use crate::engine::hooks::{self, Hooks};
 use crate::failpoint;
-use crate::store::book::{BookEvent, Candidate};
 use crate::store::checkouts::Behind;
 use crate::store::codec;
 use crate::store::journal::Moved;
-use crate::store::notes::Lines;
+use crate::store::notes::NoteLines;
+use crate::store::queue_log::{EntryCommit, QueueEvent};
 
 impl Worker<'_> {
     pub(super) fn land(
@@ -34,7 +34,7 @@ impl Worker<'_> {
         }
         let target = self.desk.target.clone();
         let store = self.desk.store.clone();
-        let proof = store.hold_queue(&target)?;
+        let proof = store.hold_target(&target)?;
         if let Some(why) = store.holds_landing(&target, onto, commit)? {
             self.hold(why);
             return Ok(false);
@@ -79,11 +79,11 @@ impl Worker<'_> {
             }
             failpoint::hit("land.pushed");
         }
-        let landed = |(entry, commit): &(EntryId, Oid)| Candidate {
+        let landed = |(entry, commit): &(EntryId, Oid)| EntryCommit {
             entry: entry.to_string(),
             commit: commit.clone(),
         };
-        let event = BookEvent::Landed {
+        let event = QueueEvent::Landed {
             old: onto.clone(),
             new: commit.clone(),
             entries: entries.iter().map(landed).collect(),
@@ -151,7 +151,7 @@ impl Worker<'_> {
         commit: &Oid,
         tree: &Oid,
         entries: &[(EntryId, Oid)],
-    ) -> Result<(Vec<Oid>, Lines)> {
+    ) -> Result<(Vec<Oid>, NoteLines)> {
         let mut steps = Vec::with_capacity(entries.len());
         let mut next = commit.clone();
         for _ in entries {
@@ -163,7 +163,7 @@ impl Worker<'_> {
             }
         }
         steps.reverse();
-        let mut notes = Lines::new();
+        let mut notes = NoteLines::new();
         for (step, (entry, candidate)) in steps.iter().zip(entries) {
             let note = serde_json::json!({
                 "v": codec::VERSION, "branch": entry.as_str(), "candidate": candidate.as_str(),

@@ -1,6 +1,6 @@
 //! Working off the queue of a target: one loop that owns the state, verifications on threads beside it.
 //!
-//! The book is the state (`store::book`); it is folded into the pure queue (`domain::queue`), which says what is owed. What is
+//! The book is the state (`store::queue_log`); it is folded into the pure queue (`domain::queue`), which says what is owed. What is
 //! done is written into the book first and comes back to the queue by being read there, in the order in which the book has it,
 //! whoever wrote it. Trains are not written down: after a crash they are formed anew, and what was said of their trees is known.
 
@@ -30,7 +30,7 @@ use crate::domain::queue::{
     EntryId, Queue, QueueEffect, QueueSettings, StopReason, TrainId, TrainKind,
 };
 use crate::landing::branch::{Builder, Known};
-use crate::store::book::BookEvent;
+use crate::store::queue_log::QueueEvent;
 
 /// How long the loop waits for news before it looks around.
 const TICK: Duration = Duration::from_millis(200);
@@ -54,7 +54,7 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub(crate) enum Told<'a> {
     /// Something was written into the book, by whomever.
-    Book(&'a BookEvent),
+    Book(&'a QueueEvent),
     /// A verification begins: what for, and of which branches.
     Verifies(TrainKind, &'a [EntryId]),
     /// Anything else worth knowing.
@@ -124,7 +124,7 @@ pub(crate) struct Worker<'a> {
     /// When the branches were looked at last.
     looked: Option<Instant>,
     /// What the book says of landings of which it is not certain that a power cut would leave them.
-    untold: Vec<BookEvent>,
+    untold: Vec<QueueEvent>,
     /// Why a person is needed.
     person: Option<String>,
     report: &'a mut dyn FnMut(Told<'_>),

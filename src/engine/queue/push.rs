@@ -59,7 +59,7 @@ impl Worker<'_> {
                  `git pull --rebase {remote} {short}`"
             )));
         }
-        let proof = store.hold_queue(&target)?;
+        let proof = store.hold_target(&target)?;
         if let Some(why) = store.holds_landing(&target, &here, &there)? {
             return Ok(Some(format!(
                 "`{short}` has moved at `{remote}`, and cannot follow here: {why}"

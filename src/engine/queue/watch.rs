@@ -11,7 +11,7 @@ use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{Entry, EntryId, EntryStatus, QueueInput};
 use crate::landing::{self, branch::brought};
 use crate::repo;
-use crate::store::book::{BookEvent, Candidate, Left, Sides, Written};
+use crate::store::queue_log::{ConflictedPath, Ejection, EntryCommit, QueueEvent, QueueLogEntry};
 
 /// How many commits of the target are looked at.
 const LINE: usize = 10_000;
@@ -21,8 +21,8 @@ const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Worker<'_> {
     /// Writes into the book and takes up what it says since it was read last. It is durable then.
-    pub(super) fn write(&mut self, events: &[BookEvent]) -> Result<()> {
-        self.desk.store.write_book(&self.desk.target, events)?;
+    pub(super) fn write(&mut self, events: &[QueueEvent]) -> Result<()> {
+        self.desk.store.append_queue_log(&self.desk.target, events)?;
         self.desk.store.barrier()?;
         self.tell_untold();
         self.read_book(true)
@@ -46,16 +46,16 @@ impl Worker<'_> {
 
     /// Takes up what the book says since it was read last, and tells it if that is news.
     pub(super) fn read_book(&mut self, tell: bool) -> Result<()> {
-        let (tip, written) = self.desk.store.book(&self.desk.target, self.book.as_ref())?;
+        let (tip, written) = self.desk.store.queue_log(&self.desk.target, self.book.as_ref())?;
         self.book = tip;
         let mut added = Vec::new();
-        for Written { at, event } in written {
-            if let (true, BookEvent::Landed { .. }) = (tell, &event) {
+        for QueueLogEntry { at, event } in written {
+            if let (true, QueueEvent::Landed { .. }) = (tell, &event) {
                 self.untold.push(event.clone());
             } else if tell {
                 (self.report)(Told::Book(&event));
             }
-            if let BookEvent::Added { .. } = &event {
+            if let QueueEvent::Added { .. } = &event {
                 added.extend(self.entry(at, event)?);
                 continue;
             }
@@ -73,8 +73,8 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, since: Timestamp, event: BookEvent) -> Result<Option<Entry>> {
-        let BookEvent::Added { candidate, priority, after, tip, .. } = event else {
+    fn entry(&mut self, since: Timestamp, event: QueueEvent) -> Result<Option<Entry>> {
+        let QueueEvent::Added { candidate, priority, after, tip, .. } = event else {
             return Ok(None);
         };
         let id = EntryId::parse(&candidate.entry)?;
@@ -88,10 +88,10 @@ impl Worker<'_> {
         Ok(Some(Entry { id, priority, after, since, candidate: candidate.commit, held }))
     }
 
-    fn fold(&mut self, event: BookEvent) -> Result<()> {
+    fn fold(&mut self, event: QueueEvent) -> Result<()> {
         let seen = match event {
-            BookEvent::Added { .. } => return Ok(()),
-            BookEvent::Replaced(c) => {
+            QueueEvent::Added { .. } => return Ok(()),
+            QueueEvent::Replaced(c) => {
                 let entry = EntryId::parse(&c.entry)?;
                 let replaced = QueueInput::Replaced { entry: entry.clone(), candidate: c.commit };
                 if self.rules.job.queue.review {
@@ -102,7 +102,7 @@ impl Worker<'_> {
                     replaced
                 }
             }
-            BookEvent::Approved { candidate, .. } => {
+            QueueEvent::Approved { candidate, .. } => {
                 let entry = EntryId::parse(&candidate.entry)?;
                 let item = self.queue.item(&entry);
                 if item.is_none_or(|item| item.entry.candidate != candidate.commit) {
@@ -110,33 +110,35 @@ impl Worker<'_> {
                 }
                 QueueInput::Released(entry)
             }
-            BookEvent::Removed { entry, .. } => QueueInput::Removed(EntryId::parse(&entry)?),
-            BookEvent::Paused { .. } => QueueInput::Paused,
-            BookEvent::Resumed { .. } => QueueInput::Resumed,
-            BookEvent::Judged { results, .. } => {
+            QueueEvent::Removed { entry, .. } => QueueInput::Removed(EntryId::parse(&entry)?),
+            QueueEvent::Paused { .. } => QueueInput::Paused,
+            QueueEvent::Resumed { .. } => QueueInput::Resumed,
+            QueueEvent::Verified { results, .. } => {
                 self.vouched.extend(results.into_iter().map(|r| r.id));
                 return Ok(());
             }
-            BookEvent::Landed { old, new, entries } => {
+            QueueEvent::Landed { old, new, entries } => {
                 self.last_landing = Some((old, new.clone()));
                 let tree = self.desk.store.repo().tree_of(&new)?;
                 let mut landed = Vec::with_capacity(entries.len());
-                for Candidate { entry, commit } in entries {
+                for EntryCommit { entry, commit } in entries {
                     self.known.has_landed(commit.clone());
                     landed.push((EntryId::parse(&entry)?, commit));
                 }
                 QueueInput::Landed { tip: new, tree, entries: landed }
             }
-            BookEvent::Left { candidate, why } => {
+            QueueEvent::Ejected { candidate, reason: why } => {
                 let entry = EntryId::parse(&candidate.entry)?;
                 let live = self.queue.item(&entry).is_some_and(|item| !item.status.ended());
                 // QueueEffect by this process, it is over there already.
                 match (live, why) {
                     (false, _) => QueueInput::Ejected { entry, candidate: candidate.commit },
-                    (true, Left::Rejected { .. }) => QueueInput::Rejected(entry),
+                    (true, Ejection::Rejected { .. }) => QueueInput::Rejected(entry),
                     (
                         true,
-                        Left::Conflict { .. } | Left::SentBack { .. } | Left::Blocked { .. },
+                        Ejection::Conflict { .. }
+                        | Ejection::ChangesRequested { .. }
+                        | Ejection::Blocked { .. },
                     ) => QueueInput::Removed(entry),
                 }
             }
@@ -186,12 +188,14 @@ impl Worker<'_> {
             match self.desk.store.read(&format!("refs/heads/{entry}"))? {
                 Some(commit) if commit == item.entry.candidate => {}
                 Some(commit) => {
-                    events
-                        .push(BookEvent::Replaced(Candidate { entry: entry.to_string(), commit }));
+                    events.push(QueueEvent::Replaced(EntryCommit {
+                        entry: entry.to_string(),
+                        commit,
+                    }));
                 }
                 None => {
                     let why = "its branch was deleted".to_owned();
-                    events.push(BookEvent::Removed { entry: entry.to_string(), why });
+                    events.push(QueueEvent::Removed { entry: entry.to_string(), why });
                 }
             }
         }
@@ -213,15 +217,15 @@ impl Worker<'_> {
         let tree = self.desk.store.repo().tree_of(&tip)?;
         self.queue.apply(QueueInput::TargetMoved { tip: tip.clone(), tree });
         // Merged by a person, or by a process that was killed before it could say so.
-        let contained = |(entry, commit): (EntryId, Oid)| -> Result<Option<Candidate>> {
+        let contained = |(entry, commit): (EntryId, Oid)| -> Result<Option<EntryCommit>> {
             let here = landed.contains(&(entry.clone(), commit.clone()))
                 || self.desk.store.repo().is_ancestor(&commit, &tip)?;
-            Ok(here.then(|| Candidate { entry: entry.to_string(), commit }))
+            Ok(here.then(|| EntryCommit { entry: entry.to_string(), commit }))
         };
         let entries = self.live().into_iter().map(contained).collect::<Result<Vec<_>>>()?;
-        let entries: Vec<Candidate> = entries.into_iter().flatten().collect();
+        let entries: Vec<EntryCommit> = entries.into_iter().flatten().collect();
         if !entries.is_empty() {
-            self.write(&[BookEvent::Landed { old: tip.clone(), new: tip, entries }])?;
+            self.write(&[QueueEvent::Landed { old: tip.clone(), new: tip, entries }])?;
         }
         self.find_conflicts(&before)
     }
@@ -291,7 +295,7 @@ impl Worker<'_> {
     }
 
     /// What each side has at paths in conflict, and which commits of the target touched them since the two parted.
-    pub(super) fn sides(&self, candidate: &Oid, paths: &[String]) -> Result<Vec<Sides>> {
+    pub(super) fn sides(&self, candidate: &Oid, paths: &[String]) -> Result<Vec<ConflictedPath>> {
         let tip = self.queue.tip();
         let base = self.builder().base(tip, candidate, &self.known).ok();
         landing::sides::sides(self.desk.store.repo(), base.as_ref(), tip, candidate, paths)

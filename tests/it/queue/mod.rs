@@ -108,7 +108,7 @@ impl Line {
         assert_eq!(landed.len(), count, "twice on the target: {:?}", self.landed());
         self.sandbox.git(&["fsck", "--no-dangling"]);
         let books =
-            self.sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness/books"]);
+            self.sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness/queues"]);
         let log = self.sandbox.git(&[
             "log",
             "--first-parent",

@@ -1,7 +1,7 @@
-//! The book of a target's queue: which branches came, what was said of them, and how each left.
+//! The queue log: the events of the merge queue of one target branch, as a chain of commits.
 //!
-//! One chain for each target. Whoever has something to say adds to it, by compare-and-swap; who reads it from the beginning
-//! knows the queue. It vouches for verdicts as a run's chains do.
+//! Any process appends events by compare-and-swap. The queue is the fold over all events. The log
+//! vouches for verdicts as a run's chains do.
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -12,10 +12,10 @@ use crate::ambient;
 use crate::domain::id::{Oid, Timestamp};
 use crate::repo;
 
-/// How often something is written again when others wrote at the same moment.
+/// The number of times that a lost compare-and-swap is repeated.
 const TRIES: u32 = 50;
 
-/// Ids as text.
+/// Object ids as text.
 mod id {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
@@ -30,123 +30,123 @@ mod id {
     }
 }
 
-/// A branch with the commit that it had.
+/// An entry of the queue and its commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Candidate {
+pub struct EntryCommit {
     /// The branch, without `refs/heads/`.
     pub entry: String,
-    /// Its commit.
+    /// The commit.
     #[serde(with = "id")]
     pub commit: Oid,
 }
 
-/// Why a branch left without having landed.
+/// The reason why an entry was ejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "why", rename_all = "snake_case")]
-pub enum Left {
-    /// Alone on the target's tip it does not pass.
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Ejection {
+    /// The entry fails the checks, alone on the target's tip.
     Rejected {
-        /// What the checks have printed.
+        /// The output of the failed checks.
         finding: String,
     },
-    /// It does not merge with the target's tip.
+    /// The entry does not merge with the target's tip.
     Conflict {
-        /// Where, and what each side has there.
-        sides: Vec<Sides>,
+        /// The paths in conflict.
+        sides: Vec<ConflictedPath>,
     },
-    /// A person has read it and sent it back.
-    SentBack {
-        /// Who.
+    /// A reviewer requested changes.
+    ChangesRequested {
+        /// The reviewer.
         by: String,
-        /// What is to be done otherwise.
-        words: String,
+        /// The requested changes.
+        message: String,
     },
-    /// What it comes after left without having landed.
+    /// An entry that has to land first was ejected.
     Blocked {
-        /// That branch.
+        /// That entry.
         by: String,
     },
 }
 
 /// A path in conflict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sides {
+pub struct ConflictedPath {
     /// The path.
     pub path: String,
-    /// The blob where the two parted; none if there was no such file. Ids, as are the next two.
+    /// The id of the merge base's blob; `None` if the merge base has no such file.
     pub base: Option<String>,
-    /// The target's.
+    /// The id of the target's blob.
     pub target: Option<String>,
-    /// The branch's.
+    /// The id of the branch's blob.
     pub branch: Option<String>,
-    /// Commits of the target that touched it since the two parted, newest first: id and subject.
+    /// The target's commits that touched the path since the merge base, newest first: id and subject.
     pub landed: Vec<(String, String)>,
 }
 
-/// Something that the book says.
+/// An event of the queue log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum BookEvent {
-    /// A branch wants to land.
+pub enum QueueEvent {
+    /// A branch was added to the queue.
     Added {
-        /// Which one, at which commit.
+        /// The branch and its commit.
         #[serde(flatten)]
-        candidate: Candidate,
-        /// Higher goes first.
+        candidate: EntryCommit,
+        /// A higher priority lands first.
         priority: i64,
-        /// What has to land before it.
+        /// The entries that have to land first.
         after: Vec<String>,
-        /// The target's tip at that time: it has not landed on that.
+        /// The target's tip at that time, on which the branch has not landed.
         #[serde(with = "id")]
         tip: Oid,
-        /// Who asked.
+        /// The person who added the branch.
         by: String,
     },
-    /// The branch has another commit.
-    Replaced(Candidate),
-    /// A person has read it, and lets it land.
+    /// The branch has moved to another commit.
+    Replaced(EntryCommit),
+    /// A reviewer approved the entry.
     Approved {
-        /// What was read.
+        /// The reviewed commit.
         #[serde(flatten)]
-        candidate: Candidate,
-        /// Who.
+        candidate: EntryCommit,
+        /// The reviewer.
         by: String,
     },
-    /// It was taken out.
+    /// The entry was removed by a person, or its branch is gone.
     Removed {
-        /// Which one.
+        /// The entry.
         entry: String,
-        /// By whom and why.
+        /// The reason, with the person's name.
         why: String,
     },
-    /// Nothing more is begun.
+    /// The queue was paused: no new train starts.
     Paused {
-        /// Who asked.
+        /// The person who paused the queue.
         by: String,
     },
-    /// It goes on.
+    /// The queue was resumed.
     Resumed {
-        /// Who asked.
+        /// The person who resumed the queue.
         by: String,
     },
-    /// Checks have said something of a tree.
-    Judged {
+    /// The checks have passed or failed on a tree.
+    Verified {
         /// A commit with that tree.
         #[serde(with = "id")]
         commit: Oid,
         /// The tree.
         #[serde(with = "id")]
         tree: Oid,
-        /// The branches that are in it and not on the target.
+        /// The entries that the tree contains and the target does not.
         entries: Vec<String>,
-        /// Whether it passes.
+        /// True if all checks passed.
         passed: bool,
-        /// What each check said, with the ids under which the book vouches for the notes.
+        /// The results of the checks. The log vouches for the notes with their ids.
         results: Vec<WireResult>,
-        /// How long it took, in milliseconds.
+        /// The duration in milliseconds.
         ms: u64,
     },
-    /// These are on the target.
+    /// Entries have landed.
     Landed {
         /// The target before.
         #[serde(with = "id")]
@@ -154,32 +154,33 @@ pub enum BookEvent {
         /// The target after.
         #[serde(with = "id")]
         new: Oid,
-        /// In order.
-        entries: Vec<Candidate>,
+        /// The entries in the order in which they landed.
+        entries: Vec<EntryCommit>,
     },
-    /// A branch has left without having landed.
-    Left {
-        /// Which one, at which commit.
+    /// An entry left the queue without having landed.
+    Ejected {
+        /// The entry and its commit.
         #[serde(flatten)]
-        candidate: Candidate,
-        /// Why.
+        candidate: EntryCommit,
+        /// The reason.
         #[serde(flatten)]
-        why: Left,
+        reason: Ejection,
     },
 }
 
-/// An event and when it was written.
+/// An event of the queue log with its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
-    /// When.
+pub struct QueueLogEntry {
+    /// The time of writing.
     pub at: Timestamp,
-    /// What.
-    pub event: BookEvent,
+    /// The event.
+    pub event: QueueEvent,
 }
 
-impl BookEvent {
-    fn told(&self) -> (&'static str, String) {
-        let landed = |entries: &[Candidate]| {
+impl QueueEvent {
+    /// The event's word and its sentence for people.
+    fn describe(&self) -> (&'static str, String) {
+        let landed = |entries: &[EntryCommit]| {
             entries.iter().map(|c| c.entry.as_str()).collect::<Vec<_>>().join(", ")
         };
         match self {
@@ -195,8 +196,8 @@ impl BookEvent {
             Self::Removed { entry, why } => ("removed", format!("{entry}: {why}")),
             Self::Paused { by } => ("paused", format!("by {by}")),
             Self::Resumed { by } => ("resumed", format!("by {by}")),
-            Self::Judged { tree, entries, passed, .. } => (
-                "judged",
+            Self::Verified { tree, entries, passed, .. } => (
+                "verified",
                 format!(
                     "{} {} with {}",
                     tree.short(),
@@ -207,20 +208,22 @@ impl BookEvent {
             Self::Landed { new, entries, .. } => {
                 ("landed", format!("{} as {}", landed(entries), new.short()))
             }
-            Self::Left { candidate: c, why } => (
-                "left",
-                match why {
-                    Left::Rejected { .. } => format!("{} was rejected", c.entry),
-                    Left::Conflict { .. } => format!("{} conflicts", c.entry),
-                    Left::SentBack { by, .. } => format!("{} was sent back by {by}", c.entry),
-                    Left::Blocked { by } => format!("{} is blocked by {by}", c.entry),
+            Self::Ejected { candidate: c, reason } => (
+                "ejected",
+                match reason {
+                    Ejection::Rejected { .. } => format!("{} fails the checks", c.entry),
+                    Ejection::Conflict { .. } => format!("{} conflicts", c.entry),
+                    Ejection::ChangesRequested { by, .. } => {
+                        format!("{by} requested changes of {}", c.entry)
+                    }
+                    Ejection::Blocked { by } => format!("{} is blocked by {by}", c.entry),
                 },
             ),
         }
     }
 
-    /// What must not become unreachable as long as the book names it.
-    fn holds(&self) -> Option<&Oid> {
+    /// The commit that this event keeps reachable.
+    fn kept_commit(&self) -> Option<&Oid> {
         match self {
             Self::Added { candidate: c, .. } | Self::Replaced(c) => Some(&c.commit),
             Self::Landed { new, .. } => Some(new),
@@ -228,18 +231,18 @@ impl BookEvent {
             | Self::Removed { .. }
             | Self::Paused { .. }
             | Self::Resumed { .. }
-            | Self::Judged { .. }
-            | Self::Left { .. } => None,
+            | Self::Verified { .. }
+            | Self::Ejected { .. } => None,
         }
     }
 
     fn message(&self, target: &str) -> Result<String> {
-        let (word, sentence) = self.told();
+        let (word, sentence) = self.describe();
         let mut text = format!(
             "{word}: {sentence}\n\nHarness-V: {}\nHarness-Event: {word}\nHarness-Target: {target}\n",
             codec::VERSION
         );
-        if let Self::Judged { results, .. } = self {
+        if let Self::Verified { results, .. } = self {
             for result in results {
                 text.push_str(&format!("Harness-Verdict: {}\n", result.id));
             }
@@ -255,10 +258,10 @@ impl BookEvent {
 }
 
 impl Store {
-    /// The targets that have a book, by full name.
-    pub fn queues(&self) -> Result<Vec<String>> {
+    /// The targets that have a queue log, by full name.
+    pub fn queued_targets(&self) -> Result<Vec<String>> {
         let mut targets = Vec::new();
-        for (name, tip) in self.list(layout::BOOKS)? {
+        for (name, tip) in self.list(layout::QUEUE_LOGS)? {
             let info = repo::commit_info(self.repo(), &tip)?;
             let trailers = codec::trailers(&info.message);
             let target = trailers.get("Harness-Target");
@@ -268,11 +271,16 @@ impl Store {
         Ok(targets)
     }
 
-    /// What the book of a target says after a commit of it, oldest first, and its tip; all of it without one.
-    pub fn book(&self, target: &str, after: Option<&Oid>) -> Result<(Option<Oid>, Vec<Written>)> {
-        let name = layout::book(&layout::queue_key(target));
+    /// The tip of a target's queue log, and the events after the commit `after`, oldest first. Without
+    /// `after`, all events.
+    pub fn queue_log(
+        &self,
+        target: &str,
+        after: Option<&Oid>,
+    ) -> Result<(Option<Oid>, Vec<QueueLogEntry>)> {
+        let name = layout::queue_log(&layout::target_key(target));
         let tip = self.read(&name)?;
-        let mut found = Vec::new();
+        let mut entries = Vec::new();
         let mut next = tip.clone().filter(|tip| Some(tip) != after);
         while let Some(commit) = next {
             let info = repo::commit_info(self.repo(), &commit)?;
@@ -281,51 +289,47 @@ impl Store {
             let text = trailers.get("Harness-Data").copied().with_context(damaged)?;
             let event = serde_json::from_str(text).with_context(damaged)?;
             let at = trailers.get("Harness-At").and_then(|at| at.parse().ok()).unwrap_or(0);
-            found.push(Written { at: Timestamp(at), event });
-            let begins = trailers.has("Harness-Begins");
-            next = if begins { None } else { info.parents.into_iter().next() };
+            entries.push(QueueLogEntry { at: Timestamp(at), event });
+            let is_first = trailers.has("Harness-First");
+            next = if is_first { None } else { info.parents.into_iter().next() };
             next = next.filter(|commit| Some(commit) != after);
         }
-        found.reverse();
-        Ok((tip, found))
+        entries.reverse();
+        Ok((tip, entries))
     }
 
-    /// Writes into the book of a target. It is durable after the next barrier.
-    pub fn write_book(&self, target: &str, events: &[BookEvent]) -> Result<()> {
+    /// Appends events to a target's queue log. They are durable after the next barrier.
+    pub fn append_queue_log(&self, target: &str, events: &[QueueEvent]) -> Result<()> {
         let mut tries = 0;
         loop {
-            let Some(write) = self.book_move(target, events)? else { return Ok(()) };
-            match self.transact(&[write]) {
+            let old = self.read(&layout::queue_log(&layout::target_key(target)))?;
+            let Some(append) = self.queue_log_move(target, old, events)? else { return Ok(()) };
+            match self.transact(&[append]) {
                 Err(error) if error.is::<Lost>() && tries < TRIES => tries += 1,
-                other => return other.context("cannot write the queue's book"),
+                other => return other.context("cannot write the queue log"),
             }
         }
     }
 
-    fn book_move(&self, target: &str, events: &[BookEvent]) -> Result<Option<RefMove>> {
-        let old = self.read(&layout::book(&layout::queue_key(target)))?;
-        self.book_move_from(target, old, events)
-    }
-
-    /// The move by which events come into the book behind what was read of it, for a transaction with other refs: nobody has
-    /// written anything since.
-    pub(super) fn book_move_from(
+    /// The move that appends events to the queue log whose tip is `old`, for a transaction with other
+    /// refs. `None` without events.
+    pub(super) fn queue_log_move(
         &self,
         target: &str,
         old: Option<Oid>,
-        events: &[BookEvent],
+        events: &[QueueEvent],
     ) -> Result<Option<RefMove>> {
-        let name = layout::book(&layout::queue_key(target));
+        let name = layout::queue_log(&layout::target_key(target));
         let tree = repo::write_tree(self.repo(), &[])?;
         let mut tip = old.clone();
         for event in events {
             let mut message = event.message(target)?;
             let mut parents: Vec<Oid> = tip.into_iter().collect();
             if parents.is_empty() {
-                // Its first parent, if it has one, is no commit of the book.
-                message.push_str("Harness-Begins: true\n");
+                // The first parent of the log's first commit is not a commit of the log.
+                message.push_str("Harness-First: true\n");
             }
-            parents.extend(event.holds().cloned());
+            parents.extend(event.kept_commit().cloned());
             tip = Some(super::chain::state_commit(self, &tree, &parents, &message)?);
         }
         let moved = tip.filter(|tip| Some(tip) != old.as_ref());
