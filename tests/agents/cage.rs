@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::world::World;
+use crate::world::CliScenario;
 
 /// What the scenarios drive, pinned: what these do is known to the letter.
 const CLIS: [&str; 2] = ["@anthropic-ai/claude-code@2.1.197", "@openai/codex@0.169.0"];
@@ -37,8 +37,8 @@ fn caged() -> Command {
 }
 
 fn last_words(out: &Output) -> String {
-    let said = String::from_utf8_lossy(&out.stderr);
-    said.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no reason given").to_owned()
+    let output = String::from_utf8_lossy(&out.stderr);
+    output.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no reason given").to_owned()
 }
 
 /// The folder with the programs, or why there is none.
@@ -92,11 +92,11 @@ fn install() -> Result<PathBuf, String> {
 
 /// Runs a scenario in a cage; the scenario is the function in which this is called.
 #[track_caller]
-pub(crate) fn scenario<F: FnOnce(&mut World)>(body: F) {
+pub(crate) fn scenario<F: FnOnce(&mut CliScenario)>(body: F) {
     let name = std::any::type_name::<F>();
     let name = name.strip_prefix("agents::").unwrap().strip_suffix("::{{closure}}").unwrap();
     if let Some(folder) = std::env::var_os(INSIDE) {
-        let mut world = World::new(Path::new(&folder));
+        let mut world = CliScenario::new(Path::new(&folder));
         body(&mut world);
         world.nothing_is_left();
         return;
@@ -131,9 +131,9 @@ pub(crate) fn scenario<F: FnOnce(&mut World)>(body: F) {
         }
     }
     let out = inner.output().unwrap();
-    let said = [&out.stdout[..], &out.stderr[..]].map(String::from_utf8_lossy).concat();
-    println!("{}", said.trim());
-    let ran = out.status.success() && said.contains("1 passed");
+    let output = [&out.stdout[..], &out.stderr[..]].map(String::from_utf8_lossy).concat();
+    println!("{}", output.trim());
+    let ran = out.status.success() && output.contains("1 passed");
     if !ran && std::env::var_os("KEEP_SANDBOX").is_some() {
         folder.disable_cleanup(true);
         println!("kept: {}", folder.path().display());

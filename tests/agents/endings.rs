@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::cage::scenario;
 use crate::server::{Fault, Limit, Script};
-use crate::world::{World, kill_everything};
+use crate::world::{CliScenario, kill_everything};
 
 /// A CLI's line for a shell, and the end it comes to for each of [`faults`].
-struct Cli {
+struct CliExpectation {
     preset: &'static str,
     words: &'static [&'static str],
     /// What it must say, in the order of [`faults`].
@@ -32,7 +32,7 @@ fn faults() -> [(&'static str, Fault); 8] {
 
 const PROMPT: &str = "As the harness would ask.\n\n# Your task\n\nThe list is complete.\n\n- `src/a.txt` (file)\n\nThis is task `a`.\n";
 
-fn ends_as_known(world: &mut World, cli: &Cli) {
+fn ends_as_known(world: &mut CliScenario, cli: &CliExpectation) {
     let file = "src/a.txt".to_owned();
     world.begin(Script { steps: 2, ..Script::default() }, std::slice::from_ref(&file), "");
     for ((class, fault), says) in faults().into_iter().zip(cli.says) {
@@ -49,11 +49,11 @@ fn ends_as_known(world: &mut World, cli: &Cli) {
             kill_everything();
         }
         let code = if slow { 0 } else { if hangs { 137 } else { 1 } };
-        let said = running.wait().exits(code);
+        let output = running.wait().exits(code);
         let log = world.server().log();
-        println!("{class}: exit code {}, {} requests", said.code, log.len());
-        assert!(said.out.contains(says), "{class}: it should have said {says:?}\n{said}");
-        assert_eq!(world.classified(cli.preset, &said)["class"], class, "{said}");
+        println!("{class}: exit code {}, {} requests", output.code, log.len());
+        assert!(output.out.contains(says), "{class}: it should have said {says:?}\n{output}");
+        assert_eq!(world.classified(cli.preset, &output)["class"], class, "{output}");
         assert!(!slow || log.last().unwrap().steps == 2, "{log:#?}");
         assert!(log.iter().all(|entry| entry.usage.is_some() == slow), "{log:#?}");
         assert!(log.iter().enumerate().all(|(at, entry)| entry.index == at), "{log:#?}");
@@ -62,7 +62,7 @@ fn ends_as_known(world: &mut World, cli: &Cli) {
 
 #[test]
 fn of_claude() {
-    let cli = Cli {
+    let cli = CliExpectation {
         preset: "claude",
         words: &[
             "CLAUDE_CODE_MAX_RETRIES=1 claude -p --output-format stream-json --verbose",
@@ -84,7 +84,7 @@ fn of_claude() {
 
 #[test]
 fn of_codex() {
-    let cli = Cli {
+    let cli = CliExpectation {
         preset: "codex",
         words: &["codex exec --json --dangerously-bypass-approvals-and-sandbox -"],
         says: [

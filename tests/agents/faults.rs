@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::cage::scenario;
-use crate::job::{Job, many};
-use crate::server::{Entry, Fault, Limit, Script};
-use crate::world::{World, processes};
+use crate::job::{AgentJob, many};
+use crate::server::{Fault, Limit, ReceivedRequest, Script};
+use crate::world::{CliScenario, processes};
 
 /// How far away the reset is.
 const AWAY: Duration = Duration::from_secs(20);
@@ -15,7 +15,7 @@ const AWAY: Duration = Duration::from_secs(20);
 const TO_BE_READ: Duration = Duration::from_secs(4);
 
 /// 529, 429, dropped streams and a hang, each for a session in its turn. `window`: the limit is told with its moment.
-fn bad_day(window: bool) -> impl FnMut(&Entry) -> Option<Fault> + Send {
+fn bad_day(window: bool) -> impl FnMut(&ReceivedRequest) -> Option<Fault> + Send {
     let mut limited = false;
     move |entry| match (entry.number, entry.turn) {
         (3, 0..4) => Some(Fault::Overloaded),
@@ -31,7 +31,7 @@ fn bad_day(window: bool) -> impl FnMut(&Entry) -> Option<Fault> + Send {
 }
 
 /// No session was begun, and none gone on with, while the limit stood and was known.
-fn nothing_new_while_closed(log: &[Entry]) {
+fn nothing_new_while_closed(log: &[ReceivedRequest]) {
     let first = log.iter().find(|e| e.fault == Some("limited")).expect("the limit was met");
     let (from, to) = (first.at + TO_BE_READ, first.at + AWAY);
     let mut known: BTreeSet<&str> = BTreeSet::new();
@@ -45,18 +45,18 @@ fn nothing_new_while_closed(log: &[Entry]) {
     println!("{met} requests met the limit");
 }
 
-fn a_bad_day(world: &mut World, preset: &'static str, window: bool) {
-    let job = Job::of(many(), preset);
+fn a_bad_day(world: &mut CliScenario, preset: &'static str, window: bool) {
+    let job = AgentJob::of(many(), preset);
     let files = job.files.clone();
     let think = Duration::from_millis(50);
     world.begin(Script { steps: 3, think, ..Script::default() }, &files, &job.text());
     world.server().plan(bad_day(window));
-    let said = world.run(&["start", "--jobs", "4"]);
+    let output = world.run(&["start", "--jobs", "4"]);
     let left = processes();
     let log = world.server().log();
-    println!("{}\n{} requests for {} tasks", said.err, log.len(), files.len());
-    let said = said.exits(0);
-    assert!(left.is_empty(), "left behind: {left:#?}\n{said}");
+    println!("{}\n{} requests for {} tasks", output.err, log.len(), files.len());
+    let output = output.exits(0);
+    assert!(left.is_empty(), "left behind: {left:#?}\n{output}");
     world.all_landed(&files);
     for fault in ["overloaded", "limited", "dropped", "hang-midway"] {
         assert!(log.iter().any(|e| e.fault == Some(fault)), "nobody met {fault}");

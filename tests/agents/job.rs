@@ -9,14 +9,14 @@ pub(crate) fn many() -> usize {
 }
 
 /// A job that one of the CLIs does.
-pub(crate) struct Job {
+pub(crate) struct AgentJob {
     /// The files, each a task of its own unless they are grouped.
     pub(crate) files: Vec<String>,
     preset: &'static str,
     sections: Vec<(&'static str, String)>,
 }
 
-impl Job {
+impl AgentJob {
     /// A job of so many tasks.
     pub(crate) fn of(tasks: usize, preset: &'static str) -> Self {
         let files = (1..=tasks).map(|n| format!("src/a{n:02}.txt")).collect();

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::cage::scenario;
-use crate::job::{Job, many};
-use crate::server::{Entry, Fault, Script};
-use crate::world::{World, kill, kill_everything, processes};
+use crate::job::{AgentJob, many};
+use crate::server::{Fault, ReceivedRequest, Script};
+use crate::world::{CliScenario, kill, kill_everything, processes};
 
-/// Random numbers from a seed: xorshift, so that a failure can be had again.
-struct Random(u64);
+/// KillTimes numbers from a seed: xorshift, so that a failure can be had again.
+struct KillTimes(u64);
 
-impl Random {
+impl KillTimes {
     fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -41,8 +41,8 @@ fn kill_agent(task: &str, preset: &str, all: bool) {
 }
 
 /// One session in five dies at a random moment of its life.
-fn one_in_five_dies(preset: &'static str, seed: u64) -> impl FnMut(&Entry) + Send {
-    let mut random = Random(seed);
+fn one_in_five_dies(preset: &'static str, seed: u64) -> impl FnMut(&ReceivedRequest) + Send {
+    let mut random = KillTimes(seed);
     let mut fates: BTreeMap<usize, Option<(usize, u64, bool)>> = BTreeMap::new();
     move |entry| {
         let fate = fates.entry(entry.number).or_insert_with(|| {
@@ -59,8 +59,8 @@ fn one_in_five_dies(preset: &'static str, seed: u64) -> impl FnMut(&Entry) + Sen
     }
 }
 
-fn waste(world: &mut World, preset: &'static str) {
-    let job = Job::of(many(), preset);
+fn waste(world: &mut CliScenario, preset: &'static str) {
+    let job = AgentJob::of(many(), preset);
     let files = job.files.clone();
     world.begin(script(), &files, &job.text());
     let mut dies = one_in_five_dies(preset, 20_261_122);
@@ -68,10 +68,10 @@ fn waste(world: &mut World, preset: &'static str) {
         dies(entry);
         None
     });
-    let said = world.run(&["start", "--jobs", "4"]);
+    let output = world.run(&["start", "--jobs", "4"]);
     let log = world.server().log();
-    println!("{}", said.err);
-    said.exits(0);
+    println!("{}", output.err);
+    output.exits(0);
     world.all_landed(&files);
     // What is undisturbed is known: a request for each step, and one for the last word.
     let (requests, wanted) = (log.len(), (STEPS + 1) * files.len());
@@ -101,7 +101,7 @@ fn waste(world: &mut World, preset: &'static str) {
 }
 
 /// The request of the same session before this one.
-fn before<'a>(log: &'a [Entry], entry: &Entry) -> Option<&'a Entry> {
+fn before<'a>(log: &'a [ReceivedRequest], entry: &ReceivedRequest) -> Option<&'a ReceivedRequest> {
     log.iter().rfind(|e| e.session == entry.session && e.turn + 1 == entry.turn)
 }
 
@@ -115,8 +115,8 @@ fn codex_wastes_little() {
     scenario(|world| waste(world, "codex"));
 }
 
-fn goes_on(world: &mut World, preset: &'static str) {
-    let job = Job::of(2, preset);
+fn goes_on(world: &mut CliScenario, preset: &'static str) {
+    let job = AgentJob::of(2, preset);
     let files = job.files.clone();
     world.begin(script(), &files, &job.text());
     // Both are held in the middle of their tasks.
@@ -129,11 +129,12 @@ fn goes_on(world: &mut World, preset: &'static str) {
     running.wait().exits(137);
     let before = world.server().log();
     world.server().plan(|_| None);
-    let said = world.run(&["start", "--jobs", "2"]).exits(0);
-    println!("{}", said.err);
+    let output = world.run(&["start", "--jobs", "2"]).exits(0);
+    println!("{}", output.err);
     world.all_landed(&files);
     let after = world.server().log().split_off(before.len());
-    let names = |log: &[Entry]| log.iter().map(|e| e.session.clone()).collect::<BTreeSet<_>>();
+    let names =
+        |log: &[ReceivedRequest]| log.iter().map(|e| e.session.clone()).collect::<BTreeSet<_>>();
     assert_eq!(names(&before), names(&after), "the same sessions, and no other");
     for session in names(&after) {
         let first = after.iter().find(|e| e.session == session).unwrap();

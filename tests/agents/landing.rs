@@ -2,13 +2,13 @@
 
 use crate::cage::scenario;
 use crate::server::Script;
-use crate::world::{PASSED, World};
+use crate::world::{CliScenario, PASSED};
 
 /// The lines that were found to run each without a person.
 const CLAUDE: &str = r#"["claude", "-p", "--output-format", "stream-json", "--verbose", "--permission-mode", "bypassPermissions"]"#;
 const CODEX: &str = r#"["codex", "exec", "--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "-"]"#;
 
-fn lands_a_job(world: &mut World, command: &str) {
+fn lands_a_job(world: &mut CliScenario, command: &str) {
     let files = ["src/a.txt", "src/b.txt", "src/c.txt"].map(str::to_owned);
     let job = format!(
         r#"
@@ -29,8 +29,8 @@ when = ["task"]
 "#
     );
     world.begin(Script { steps: 3, ..Script::default() }, &files, &job);
-    let said = world.run(&["start"]).exits(0);
-    println!("{said}");
+    let output = world.run(&["start"]).exits(0);
+    println!("{output}");
     world.all_landed(&files);
     let log = world.server().log();
     println!("{} requests, {} besides", log.len(), world.server().others());

@@ -3,35 +3,35 @@
 use std::collections::BTreeSet;
 
 use crate::cage::scenario;
-use crate::job::{Job, many};
-use crate::server::{Entry, Fault, Script, Usage};
-use crate::world::{World, processes};
+use crate::job::{AgentJob, many};
+use crate::server::{Fault, ReceivedRequest, Script, ScriptedUsage};
+use crate::world::{CliScenario, processes};
 
 fn script() -> Script {
     Script { steps: 2, ..Script::default() }
 }
 
-fn sessions(log: &[Entry]) -> usize {
+fn sessions(log: &[ReceivedRequest]) -> usize {
     log.iter().map(|e| &e.session).collect::<BTreeSet<_>>().len()
 }
 
-fn a_refused_key(world: &mut World, preset: &'static str) {
-    let job = Job::of(8, preset);
+fn a_refused_key(world: &mut CliScenario, preset: &'static str) {
+    let job = AgentJob::of(8, preset);
     world.begin(script(), &job.files, &job.text());
     world.server().plan(|_| Some(Fault::Unauthorized));
-    let said = world.run(&["start", "--jobs", "1"]);
+    let output = world.run(&["start", "--jobs", "1"]);
     let log = world.server().log();
-    println!("{}", said.err);
-    let said = said.exits(3);
-    assert_eq!(sessions(&log), 1, "a second session for a key that is refused\n{said}");
+    println!("{}", output.err);
+    let output = output.exits(3);
+    assert_eq!(sessions(&log), 1, "a second session for a key that is refused\n{output}");
     let status = world.status();
     assert_eq!(status["state"], "halted", "{status:#}");
     assert_eq!(status["counts"]["failed"], 0, "no task is to blame: {status:#}");
     // With a good key everything goes on.
     world.server().plan(|_| None);
-    let said = world.run(&["start", "--force"]);
-    println!("{}", said.err);
-    said.exits(0);
+    let output = world.run(&["start", "--force"]);
+    println!("{}", output.err);
+    output.exits(0);
     world.all_landed(&job.files);
 }
 
@@ -45,11 +45,12 @@ fn codex_with_a_refused_key() {
     scenario(|world| a_refused_key(world, "codex"));
 }
 
-fn too_large(world: &mut World, preset: &'static str) {
+fn too_large(world: &mut CliScenario, preset: &'static str) {
     let files = ["src/one/a.txt", "src/two/b.txt", "src/two/c.txt", "src/z/d.txt", "src/z/e.txt"];
     let files: Vec<_> = files.map(str::to_owned).to_vec();
     // `one` never fits, `two` does in two parts, `z` fits.
-    let job = Job::with(files.clone(), preset).set("plan", "group = \"directory\"\nmax-files = 2");
+    let job =
+        AgentJob::with(files.clone(), preset).set("plan", "group = \"directory\"\nmax-files = 2");
     let job = job.set("retry", "halt-above = 1\nredispatch = 0");
     world.begin(script(), &files, &job.text());
     world.server().plan(|entry| {
@@ -57,9 +58,9 @@ fn too_large(world: &mut World, preset: &'static str) {
             || entry.files.len() == 2 && entry.files[0].contains("/two/");
         large.then_some(Fault::ContextExceeded)
     });
-    let said = world.run(&["start"]);
-    println!("{}", said.err);
-    said.exits(1);
+    let output = world.run(&["start"]);
+    println!("{}", output.err);
+    output.exits(1);
     world.all_landed(&files[1..]);
     let status = world.status();
     let tasks = status["tasks"].as_array().unwrap();
@@ -82,15 +83,15 @@ fn codex_with_what_is_too_large() {
     scenario(|world| too_large(world, "codex"));
 }
 
-fn a_daemon(world: &mut World, preset: &'static str) {
-    let job = Job::of(2, preset);
+fn a_daemon(world: &mut CliScenario, preset: &'static str) {
+    let job = AgentJob::of(2, preset);
     let besides = "{ nohup setsid sleep 300 >/dev/null 2>&1 & } && pgrep -f 'sleep 300' >>$CODEX_HOME/daemons &&";
     world.begin(Script { besides: besides.to_owned(), ..script() }, &job.files, &job.text());
-    let said = world.run(&["start"]);
+    let output = world.run(&["start"]);
     let left = processes();
-    println!("{}", said.err);
-    let said = said.exits(0);
-    assert!(left.is_empty(), "left behind: {left:#?}\n{said}");
+    println!("{}", output.err);
+    let output = output.exits(0);
+    assert!(left.is_empty(), "left behind: {left:#?}\n{output}");
     world.all_landed(&job.files);
     assert!(!world.daemons().is_empty(), "no daemon was ever there");
 }
@@ -105,32 +106,35 @@ fn codex_with_a_daemon() {
     scenario(|world| a_daemon(world, "codex"));
 }
 
-fn a_budget(world: &mut World, preset: &'static str) {
+fn a_budget(world: &mut CliScenario, preset: &'static str) {
     const JOBS: usize = 4;
     // As ten are to sixty.
     let tasks = many() / 6;
-    let job = Job::of(many(), preset);
+    let job = AgentJob::of(many(), preset);
     // What one task costs is known: it is what the server says.
-    let one: u64 = (0..=2).map(|step| Usage::of(step, preset == "claude").total()).sum();
+    let one: u64 = (0..=2).map(|step| ScriptedUsage::of(step, preset == "claude").total()).sum();
     let budget = |tasks: u64| format!("tokens = {}", one * tasks);
     let text = |tasks: usize| {
-        let job = Job::of(many(), preset);
+        let job = AgentJob::of(many(), preset);
         job.set("limits", &budget(u64::try_from(tasks).unwrap())).text()
     };
     world.begin(script(), &job.files, &text(tasks));
-    let said = world.run(&["start", "--jobs", &JOBS.to_string()]);
-    println!("{}", said.err);
-    let said = said.exits(3);
+    let output = world.run(&["start", "--jobs", &JOBS.to_string()]);
+    println!("{}", output.err);
+    let output = output.exits(3);
     let spent = sessions(&world.server().log());
     println!("a budget of {tasks} tasks: {spent} sessions");
-    assert!((tasks..=tasks + JOBS).contains(&spent), "{spent} sessions for {tasks} tasks\n{said}");
+    assert!(
+        (tasks..=tasks + JOBS).contains(&spent),
+        "{spent} sessions for {tasks} tasks\n{output}"
+    );
     let status = world.status();
     assert_eq!(status["halt"], "budget", "{status:#}");
     assert_eq!(status["counts"]["failed"], 0, "{status:#}");
     world.write("harness.toml", &text(many() + JOBS));
-    let said = world.run(&["start", "--jobs", &JOBS.to_string()]);
-    println!("{}", said.err);
-    said.exits(0);
+    let output = world.run(&["start", "--jobs", &JOBS.to_string()]);
+    println!("{}", output.err);
+    output.exits(0);
     world.all_landed(&job.files);
     assert_eq!(sessions(&world.server().log()), many(), "one session a task");
     world.tokens_are_as_the_server_counts(&world.server().log());

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::server::{Entry, Script, Server, Usage};
+use crate::server::{ReceivedRequest, Script, ScriptedUsage, Server};
 
 /// How long a whole run may take before the scenario gives it up.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -22,7 +22,7 @@ pub(crate) const PASSED: &str = r#"["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "
 
 /// What a command said and how it ended.
 #[derive(Debug, Clone)]
-pub(crate) struct Said {
+pub(crate) struct ScenarioOutput {
     /// The exit code; 128 and the signal's number when one ended it.
     pub(crate) code: i32,
     /// Standard output.
@@ -31,13 +31,13 @@ pub(crate) struct Said {
     pub(crate) err: String,
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for ScenarioOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "--- stdout\n{}--- stderr\n{}--- exit {}\n", self.out, self.err, self.code)
     }
 }
 
-impl Said {
+impl ScenarioOutput {
     /// It ended with this code.
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Self {
@@ -47,18 +47,18 @@ impl Said {
 }
 
 /// A command that runs beside the scenario.
-pub(crate) struct Background {
+pub(crate) struct ScenarioCommand {
     child: Child,
     out: PathBuf,
     err: PathBuf,
 }
 
-impl Background {
+impl ScenarioCommand {
     /// Waits until it has said this.
     #[track_caller]
     pub(crate) fn await_word(&mut self, word: &str) {
         let out = self.out.clone();
-        let said = || std::fs::read_to_string(&out).is_ok_and(|said| said.contains(word));
+        let output = || std::fs::read_to_string(&out).is_ok_and(|output| output.contains(word));
         self.await_that(word, said);
     }
 
@@ -79,7 +79,7 @@ impl Background {
     }
 
     /// Waits for its end.
-    pub(crate) fn wait(mut self) -> Said {
+    pub(crate) fn wait(mut self) -> ScenarioOutput {
         let since = Instant::now();
         while !self.has_ended() {
             if since.elapsed() > PATIENCE {
@@ -91,12 +91,12 @@ impl Background {
         let read =
             |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-        Said { code, out: read(&self.out), err: read(&self.err) }
+        ScenarioOutput { code, out: read(&self.out), err: read(&self.err) }
     }
 }
 
 /// The world.
-pub(crate) struct World {
+pub(crate) struct CliScenario {
     root: PathBuf,
     /// The user's repository.
     pub(crate) repo: PathBuf,
@@ -108,7 +108,7 @@ pub(crate) struct World {
     count: u32,
 }
 
-impl World {
+impl CliScenario {
     pub(crate) fn new(root: &Path) -> Self {
         for name in ["repo", "home", "tmp", "said", "claude", "codex"] {
             std::fs::create_dir(root.join(name)).unwrap();
@@ -176,7 +176,7 @@ impl World {
         ])
     }
 
-    fn spawn_program(&mut self, program: &Path, args: &[&str]) -> Background {
+    fn spawn_program(&mut self, program: &Path, args: &[&str]) -> ScenarioCommand {
         self.count += 1;
         let file = |end: &str| self.root.join("said").join(format!("{}.{end}", self.count));
         let (out, err) = (file("out"), file("err"));
@@ -190,35 +190,35 @@ impl World {
             .stderr(File::create(&err).unwrap())
             .spawn()
             .unwrap();
-        Background { child, out, err }
+        ScenarioCommand { child, out, err }
     }
 
     /// Starts the program under test beside the scenario.
-    pub(crate) fn spawn(&mut self, args: &[&str]) -> Background {
+    pub(crate) fn spawn(&mut self, args: &[&str]) -> ScenarioCommand {
         let program = self.program.clone();
         self.spawn_program(&program, args)
     }
 
     /// Runs the program under test to its end.
-    pub(crate) fn run(&mut self, args: &[&str]) -> Said {
+    pub(crate) fn run(&mut self, args: &[&str]) -> ScenarioOutput {
         self.spawn(args).wait()
     }
 
     /// Starts one of the CLIs by itself, with a prompt on its standard input.
-    pub(crate) fn cli(&mut self, words: &[&str], prompt: &str) -> Background {
+    pub(crate) fn cli(&mut self, words: &[&str], prompt: &str) -> ScenarioCommand {
         let file = self.root.join("prompt");
         std::fs::write(&file, prompt).unwrap();
         let line = format!("exec env {} <{}", words.join(" "), file.display());
         self.spawn_program(Path::new("sh"), &["-c", &line])
     }
 
-    /// What a preset makes of what a CLI has said.
+    /// What a preset makes of what a CLI has output.
     #[track_caller]
-    pub(crate) fn classified(&mut self, preset: &str, said: &Said) -> Value {
+    pub(crate) fn classified(&mut self, preset: &str, said: &ScenarioOutput) -> Value {
         let [out, err] = ["out", "err"].map(|end| self.root.join(end).display().to_string());
-        std::fs::write(&out, &said.out).unwrap();
-        std::fs::write(&err, &said.err).unwrap();
-        let code = said.code.to_string();
+        std::fs::write(&out, &output.out).unwrap();
+        std::fs::write(&err, &output.err).unwrap();
+        let code = output.code.to_string();
         let classify = ["agent", "classify", preset, "--exit", &code, &out, &err];
         serde_json::from_str(&self.run(&classify).exits(0).out).unwrap()
     }
@@ -226,16 +226,16 @@ impl World {
     /// Runs git in the user's repository; it must succeed.
     #[track_caller]
     pub(crate) fn git(&mut self, args: &[&str]) -> String {
-        let said = self.spawn_program(Path::new("git"), args).wait();
-        assert_eq!(said.code, 0, "git {}\n{said}", args.join(" "));
-        said.out.trim_end().to_owned()
+        let output = self.spawn_program(Path::new("git"), args).wait();
+        assert_eq!(output.code, 0, "git {}\n{output}", args.join(" "));
+        output.out.trim_end().to_owned()
     }
 
     /// `status --json`.
     #[track_caller]
     pub(crate) fn status(&mut self) -> Value {
-        let said = self.run(&["status", "--json"]).exits(0);
-        serde_json::from_str(&said.out).unwrap()
+        let output = self.run(&["status", "--json"]).exits(0);
+        serde_json::from_str(&output.out).unwrap()
     }
 
     /// Every line of every one of these files is done, on the target.
@@ -251,8 +251,8 @@ impl World {
 
     /// `status --json` has the tokens that the server has given, and the cost that claude makes of them.
     #[track_caller]
-    pub(crate) fn tokens_are_as_the_server_counts(&mut self, log: &[Entry]) {
-        let given: Usage = log.iter().filter_map(|e| e.usage).sum();
+    pub(crate) fn tokens_are_as_the_server_counts(&mut self, log: &[ReceivedRequest]) {
+        let given: ScriptedUsage = log.iter().filter_map(|e| e.usage).sum();
         let status = self.status();
         let told = &status["tokens"];
         let wanted = json!({

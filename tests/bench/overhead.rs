@@ -25,7 +25,7 @@ const LOOP: &str = r#"
 set -e
 f=$1
 n=$(basename "$f" .txt)
-# Side by side it fails now and then, when it meets the half-made worktree of another.
+# OverheadTimes by side it fails now and then, when it meets the half-made worktree of another.
 until git worktree add -q -f -B "loop/$n" "$BENCH/wt/$n" base 2>/dev/null; do rm -rf "$BENCH/wt/$n"; done
 cd "$BENCH/wt/$n"
 sh -c "$AGENT" sh "$f"
@@ -36,7 +36,7 @@ flock "$BENCH/lock" sh -c 'git merge -q --squash "loop/$1" >/dev/null && git com
 git worktree remove --force "$BENCH/wt/$n"
 "#;
 
-struct Options {
+struct OverheadOptions {
     files: Vec<usize>,
     tasks: Option<usize>,
     loop_tasks: Option<usize>,
@@ -44,9 +44,14 @@ struct Options {
     keep: bool,
 }
 
-fn options() -> Result<Options> {
-    let mut options =
-        Options { files: vec![300, 20_000], tasks: None, loop_tasks: None, jobs: 4, keep: false };
+fn options() -> Result<OverheadOptions> {
+    let mut options = OverheadOptions {
+        files: vec![300, 20_000],
+        tasks: None,
+        loop_tasks: None,
+        jobs: 4,
+        keep: false,
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("`{arg}` needs a value"));
@@ -120,7 +125,7 @@ fn make(repo: &Path, files: usize, tasks: usize) -> Result<()> {
 
 /// Times in milliseconds.
 #[derive(Default)]
-struct Side {
+struct OverheadTimes {
     wall: f64,
     /// Per task, between the first landing and the last.
     steady: f64,
@@ -133,7 +138,7 @@ fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
 }
 
-fn ours(root: &Path, files: usize, tasks: usize, jobs: usize) -> Result<Side> {
+fn ours(root: &Path, files: usize, tasks: usize, jobs: usize) -> Result<OverheadTimes> {
     let repo = root.join("ours");
     std::fs::create_dir(&repo)?;
     let job = format!(
@@ -148,7 +153,7 @@ fn ours(root: &Path, files: usize, tasks: usize, jobs: usize) -> Result<Side> {
     let began_at = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64() * 1000.0;
     let began = Instant::now();
     run(command(env!("CARGO_BIN_EXE_git-harness"), &repo).args(["start", "--quiet"]))?;
-    let mut side = Side { wall: ms(began), ..Side::default() };
+    let mut side = OverheadTimes { wall: ms(began), ..OverheadTimes::default() };
     let mut landed = Vec::new();
     let chains = git(&repo, &["for-each-ref", "--format=%(refname)", "refs/harness/tasks/"])?;
     for chain in chains.lines() {
@@ -172,7 +177,7 @@ fn ours(root: &Path, files: usize, tasks: usize, jobs: usize) -> Result<Side> {
 }
 
 /// How long a task was in each state, from the times of its events.
-fn stages(messages: &str, side: &mut Side, landed: &mut Vec<f64>) -> Result<()> {
+fn stages(messages: &str, side: &mut OverheadTimes, landed: &mut Vec<f64>) -> Result<()> {
     let value = |line: &str, key: &str| line.strip_prefix(key).map(str::to_owned);
     let mut states: Vec<(String, f64)> = Vec::new();
     let mut state = String::new();
@@ -198,7 +203,7 @@ fn stages(messages: &str, side: &mut Side, landed: &mut Vec<f64>) -> Result<()> 
     Ok(())
 }
 
-fn plain(root: &Path, files: usize, tasks: usize, jobs: usize) -> Result<Side> {
+fn plain(root: &Path, files: usize, tasks: usize, jobs: usize) -> Result<OverheadTimes> {
     let repo = root.join("loop");
     std::fs::create_dir(&repo)?;
     make(&repo, files, tasks)?;
@@ -212,7 +217,7 @@ fn plain(root: &Path, files: usize, tasks: usize, jobs: usize) -> Result<Side> {
     let each = format!("xargs -P{jobs} -n1 sh '{0}/loop.sh' < '{0}/names'", root.display());
     let mut shell = command("sh", &repo);
     run(shell.args(["-c", &each]).env("BENCH", root).env("AGENT", AGENT).env("CHECK", CHECK))?;
-    let side = Side { wall: ms(began), ..Side::default() };
+    let side = OverheadTimes { wall: ms(began), ..OverheadTimes::default() };
     let landed = git(&repo, &["rev-list", "--count", "base..result"])?;
     if landed.trim() != tasks.to_string() {
         return Err(format!("the loop landed {} of {tasks} tasks", landed.trim()).into());

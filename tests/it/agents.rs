@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
-use crate::job::{FIXTURES, Job};
+use crate::job::{FIXTURES, TestJob};
 use crate::sandbox::Sandbox;
 
 fn capture(name: &str) -> String {
@@ -12,19 +12,19 @@ fn capture(name: &str) -> String {
 }
 
 fn sandbox() -> Sandbox {
-    Sandbox::new(Job::new(&["alpha"]))
+    Sandbox::new(TestJob::new(&["alpha"]))
 }
 
 #[test]
 fn the_presets_are_listed_also_those_of_a_job() {
     let sandbox = sandbox();
-    let said = sandbox.run(&["agent", "list"]).exits(0).says("claude").says("documentation only");
-    assert_eq!(said.out.lines().count(), 12, "{said}");
+    let output = sandbox.run(&["agent", "list"]).exits(0).says("claude").says("documentation only");
+    assert_eq!(output.stdout.lines().count(), 12, "{output}");
     let text =
         "[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n[presets.mine]\nextends = \"qwen\"\n";
     sandbox.write("other.toml", text);
-    let said = sandbox.run(&["agent", "list", "--json", "--job", "other.toml"]).exits(0);
-    let value: Value = serde_json::from_str(&said.out).unwrap();
+    let output = sandbox.run(&["agent", "list", "--json", "--job", "other.toml"]).exits(0);
+    let value: Value = serde_json::from_str(&output.stdout).unwrap();
     let presets = value["presets"].as_array().unwrap();
     assert_eq!((presets.len(), &value["v"]), (12, &1.into()));
     assert_eq!(presets[11]["name"], "mine");
@@ -37,7 +37,7 @@ fn a_captured_ending_is_told_outside_of_any_repository() {
     let home = sandbox.root().join("home");
     let tell = |args: &[&str]| -> Value {
         let args = [&["agent", "classify"], args].concat();
-        serde_json::from_str(&sandbox.run_in(&home, &args, &[]).exits(0).out).unwrap()
+        serde_json::from_str(&sandbox.run_in(&home, &args, &[]).exits(0).stdout).unwrap()
     };
     let limit = capture("ce4_oauth_limit.stdout");
     let told = tell(&["claude", "--exit", "1", &limit]);
@@ -101,12 +101,13 @@ fn doctor_tells_where_the_programs_are_and_in_which_version() {
     program("codex", "exit 3");
     let path = format!("{}:/usr/bin:/bin", bin.display());
     let doctor = || sandbox.run_in(&sandbox.repo, &["doctor", "q.toml"], &[("PATH", &path)]);
-    let said = doctor().exits(1);
-    let line = |what: &str| said.out.lines().find(|line| line.contains(what)).unwrap().to_owned();
-    assert!(line("agent claude").contains("9.9.9 (a script); tried: 2.1.197"), "{said}");
-    assert!(line("agent codex").contains("does not say its version: exit code 3"), "{said}");
-    assert!(line("agent aider").starts_with("note"), "{said}");
-    assert!(line("agent qwen").starts_with("PROBLEM"), "{said}");
+    let output = doctor().exits(1);
+    let line =
+        |what: &str| output.stdout.lines().find(|line| line.contains(what)).unwrap().to_owned();
+    assert!(line("agent claude").contains("9.9.9 (a script); tried: 2.1.197"), "{output}");
+    assert!(line("agent codex").contains("does not say its version: exit code 3"), "{output}");
+    assert!(line("agent aider").starts_with("note"), "{output}");
+    assert!(line("agent qwen").starts_with("PROBLEM"), "{output}");
     program("qwen", "echo 1.0");
     doctor().exits(0).says("bin/qwen: 1.0");
 }

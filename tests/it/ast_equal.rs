@@ -1,7 +1,7 @@
 //! The built-in comparison of programs, in whole runs.
 
 use crate::invariants::Claim;
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 const BEFORE: &str = "function sub(a, b) {\n  return a - b;\n}\nmodule.exports = sub;\n";
@@ -9,7 +9,7 @@ const BEFORE: &str = "function sub(a, b) {\n  return a - b;\n}\nmodule.exports =
 /// A repository with one JavaScript file, and a job that migrates it.
 fn migration() -> Sandbox {
     let table = "[check.ast-equal]\nfrom = \"**/*.js\"\nto = \"**/*.ts\"\nmax-any = 1";
-    let job = Job::bare(&["a.js"])
+    let job = TestJob::bare(&["a.js"])
         .built_in("same-program", table)
         .set("scope", "write = [\"{task.files}\", \"*.ts\"]")
         .set("retry", "feedback = 3");
@@ -76,6 +76,6 @@ fn a_file_that_was_not_migrated_fails_the_check() {
     sandbox.run(&["start"]).exits(1);
     let task = sandbox.task("a_dot_js");
     assert_eq!(task["state"], "failed");
-    let said = sandbox.run(&["show", "a_dot_js"]).exits(0);
-    said.says("a.js: it was not migrated");
+    let output = sandbox.run(&["show", "a_dot_js"]).exits(0);
+    output.says("a.js: it was not migrated");
 }

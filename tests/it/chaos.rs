@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::command::send;
 use crate::invariants::{Claim, done};
-use crate::job::Job;
-use crate::sandbox::{Sandbox, send};
+use crate::job::TestJob;
+use crate::sandbox::Sandbox;
 
 /// More starts than any run needs that is killed once.
 const STARTS: u32 = 6;
@@ -15,23 +16,23 @@ const STARTS: u32 = 6;
 /// Goes on with a run until it has ended, and says which tasks were ever shown as done.
 fn go_on(sandbox: &Sandbox, seen: &mut BTreeSet<String>) {
     for _ in 0..STARTS {
-        let said = sandbox.run(&["start"]);
-        if let Ok(status) = serde_json::from_str(&sandbox.run(&["status", "--json"]).out) {
+        let output = sandbox.run(&["start"]);
+        if let Ok(status) = serde_json::from_str(&sandbox.run(&["status", "--json"]).stdout) {
             seen.extend(done(&status));
         }
-        match said.code {
+        match output.code {
             0 => return,
             137 => {}
-            _ => panic!("going on came to an unexpected end\n{said}"),
+            _ => panic!("going on came to an unexpected end\n{output}"),
         }
     }
     panic!("it does not come to an end");
 }
 
-/// Random numbers from a seed: xorshift, so that a failure can be had again.
-struct Random(u64);
+/// KillSchedule numbers from a seed: xorshift, so that a failure can be had again.
+struct KillSchedule(u64);
 
-impl Random {
+impl KillSchedule {
     fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -56,7 +57,7 @@ mod every_step {
 
     /// A fresh run that is killed at its Nth step and goes on. The step's name; none if there are not so many.
     fn killed_at(n: u64) -> Option<String> {
-        let job = Job::new(&["alpha", "beta"]).set("limits", "jobs = 1").set("evaluate", "");
+        let job = TestJob::new(&["alpha", "beta"]).set("limits", "jobs = 1").set("evaluate", "");
         let sandbox = Sandbox::new(job);
         sandbox.script("judges/default", "echo '{\"pass\": true}'");
         sandbox.script("alpha.1", "edit alpha BAD");
@@ -69,27 +70,27 @@ mod every_step {
             ("GIT_HARNESS_FAILPOINT_AT", at.as_str()),
         ];
         let repo = sandbox.repo.clone();
-        let said = sandbox.run_in(&repo, &["start"], &more);
+        let output = sandbox.run_in(&repo, &["start"], &more);
         let mut seen = BTreeSet::new();
-        if let Ok(status) = serde_json::from_str(&sandbox.run(&["status", "--json"]).out) {
+        if let Ok(status) = serde_json::from_str(&sandbox.run(&["status", "--json"]).stdout) {
             seen.extend(done(&status));
         }
         let name = steps(&counter).get(usize::try_from(n).unwrap() - 1).cloned();
         let what = name.clone().unwrap_or_else(|| "no step".into());
         // Where even the base could not be judged there is nothing to go on with: that is for a person to see.
-        let halted = said.code == 3 && said.err.contains("the keeper of the checks died");
+        let halted = output.code == 3 && output.stderr.contains("the keeper of the checks died");
         assert!(
-            halted || matches!(said.code, 0 | 137),
-            "killed at step {n}, {what}: an unexpected end\n{said}"
+            halted || matches!(output.code, 0 | 137),
+            "killed at step {n}, {what}: an unexpected end\n{output}"
         );
-        assert!(name.is_some() || said.code == 0, "nothing was killed, and yet:\n{said}");
+        assert!(name.is_some() || output.code == 0, "nothing was killed, and yet:\n{output}");
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             go_on(&sandbox, &mut seen);
             Claim::all(&sandbox).acknowledged(seen.clone()).holds();
         }));
         if let Err(problem) = result {
             let text = problem.downcast_ref::<String>().cloned().unwrap_or_default();
-            panic!("killed at step {n}, {what}: {text}\nthe first start said:\n{said}");
+            panic!("killed at step {n}, {what}: {text}\nthe first start said:\n{output}");
         }
         name
     }
@@ -148,13 +149,13 @@ fn killed_at_random_it_completes_all_the_same() {
         |name: &str, or: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(or);
     let kills = number("GIT_HARNESS_KILLS", 20);
     let seed = number("GIT_HARNESS_SEED", 20_261_122);
-    let mut random = Random(seed.max(1));
+    let mut random = KillSchedule(seed.max(1));
     let mut killed = 0;
     let mut runs = 0;
     while killed < kills {
         runs += 1;
         let tasks = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"];
-        let job = Job::new(&tasks).set("limits", "jobs = 3").set("retry", "infra = 50");
+        let job = TestJob::new(&tasks).set("limits", "jobs = 3").set("retry", "infra = 50");
         let sandbox = Sandbox::new(job);
         sandbox.script("default", "sleep 0.1; echo done >\"$HARNESS_TASK\"; sleep 0.1");
         sandbox.script("alpha.1", "edit alpha BAD");
@@ -179,15 +180,15 @@ fn killed_at_random_it_completes_all_the_same() {
                     send(pid, Signal::KILL);
                 }
             }
-            let said = start.wait();
-            if let Ok(status) = serde_json::from_str(&sandbox.run(&["status", "--json"]).out) {
+            let output = start.wait();
+            if let Ok(status) = serde_json::from_str(&sandbox.run(&["status", "--json"]).stdout) {
                 seen.extend(done(&status));
             }
-            match said.code {
+            match output.code {
                 0 => break,
                 137 => {}
-                3 if said.err.contains("the keeper of the checks died") => {}
-                _ => panic!("seed {seed}, after {killed} kills\n{said}"),
+                3 if output.stderr.contains("the keeper of the checks died") => {}
+                _ => panic!("seed {seed}, after {killed} kills\n{output}"),
             }
         }
         Claim::all(&sandbox).acknowledged(seen).holds();

@@ -1,12 +1,12 @@
 //! Words, exit codes, and shapes of JSON.
 
 use crate::invariants::Claim;
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 #[test]
 fn usage_errors_exit_with_129() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     for args in [
         &["frobnicate"][..],
         &["start", "--jobs", "0"],
@@ -23,7 +23,7 @@ fn usage_errors_exit_with_129() {
 
 #[test]
 fn an_unknown_key_is_named_with_its_place_and_the_nearest() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]).set("agent", "idle-timout = \"5s\""));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]).set("agent", "idle-timout = \"5s\""));
     let line = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
     let line = line.lines().position(|l| l.starts_with("idle-timout")).unwrap() + 1;
     let place = format!("harness.toml:{line}:1");
@@ -41,13 +41,13 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest() {
 
 #[test]
 fn what_comes_later_is_refused_with_a_sentence() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]).set("agent", "sandbox = \"require\""));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]).set("agent", "sandbox = \"require\""));
     sandbox.run(&["start"]).exits(128).says("sandbox").says("comes with the sandbox");
 }
 
 #[test]
 fn outside_of_a_repository() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     let home = sandbox.root().join("home");
     for command in ["start", "status", "plan"] {
         sandbox.run_in(&home, &[command], &[]).exits(128).says("repository");
@@ -59,11 +59,11 @@ fn outside_of_a_repository() {
 
 #[test]
 fn plan_is_the_same_every_time() {
-    let sandbox = Sandbox::new(Job::new(&["beta", "alpha"]));
+    let sandbox = Sandbox::new(TestJob::new(&["beta", "alpha"]));
     let first = sandbox.run(&["plan", "--json"]).exits(0);
     let second = sandbox.run(&["plan", "--json"]).exits(0);
-    assert_eq!(first.out, second.out);
-    let value: serde_json::Value = serde_json::from_str(&first.out).unwrap();
+    assert_eq!(first.stdout, second.stdout);
+    let value: serde_json::Value = serde_json::from_str(&first.stdout).unwrap();
     assert_eq!(value["v"], 1);
     let ids: Vec<_> =
         value["tasks"].as_array().unwrap().iter().map(|t| t["id"].as_str().unwrap()).collect();
@@ -74,14 +74,14 @@ fn plan_is_the_same_every_time() {
     // The tree of the commit counts, not what lies in the work tree.
     sandbox.write("alpha", "many\nmore\nlines\n");
     std::fs::remove_file(sandbox.repo.join("beta")).unwrap();
-    assert_eq!(sandbox.run(&["plan", "--json"]).exits(0).out, first.out);
+    assert_eq!(sandbox.run(&["plan", "--json"]).exits(0).stdout, first.stdout);
     sandbox.run(&["start", "--paused"]).exits(0);
     assert_eq!(sandbox.status()["plan"], value["plan"]);
 }
 
 #[test]
 fn status_has_the_shape_that_is_promised() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]).set("retry", "feedback = 0"));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]).set("retry", "feedback = 0"));
     sandbox.script("beta", "edit beta BAD");
     sandbox.run(&["start"]).exits(1);
     let status = sandbox.status();
@@ -128,8 +128,8 @@ fn status_has_the_shape_that_is_promised() {
     }
     assert_eq!(alpha["landed"], sandbox.git(&["rev-parse", "harness/job-1/result"]).as_str());
     assert_eq!(alpha["branch"], "refs/heads/harness/job-1/alpha");
-    let said = sandbox.run(&["status", "--porcelain"]).exits(0);
-    let lines: Vec<_> = said.out.lines().collect();
+    let output = sandbox.run(&["status", "--porcelain"]).exits(0);
+    let lines: Vec<_> = output.stdout.lines().collect();
     assert_eq!(
         lines,
         [&format!("done alpha 1 {}", alpha["landed"].as_str().unwrap()), "failed beta 1 -"]
@@ -140,12 +140,12 @@ fn status_has_the_shape_that_is_promised() {
 
 #[test]
 fn show_log_and_verify_tell_what_happened() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]));
     sandbox.script("alpha.1", "say 'first try'; edit alpha 'so BAD'");
     sandbox.script("alpha.2", "say 'second try'; edit alpha fine");
     sandbox.run(&["start"]).exits(0);
-    let said = sandbox.run(&["show", "alpha"]).exits(0);
-    said.says("job-1/alpha").says("so BAD").says("no-bad").says("done");
+    let output = sandbox.run(&["show", "alpha"]).exits(0);
+    output.says("job-1/alpha").says("so BAD").says("no-bad").says("done");
     sandbox
         .run(&["show", "job-1/alpha", "--transcript", "--attempt", "1"])
         .exits(0)
@@ -153,15 +153,15 @@ fn show_log_and_verify_tell_what_happened() {
     sandbox.run(&["show", "alpha", "--transcript"]).exits(0).says("second try");
     sandbox.run(&["show", "alpha", "--prompt"]).exits(0).says("so BAD").says("grep -n BAD");
     sandbox.run(&["show", "alpha", "--diff"]).exits(0).says("+fine").says("-to be done");
-    let said = sandbox.run(&["show", "alpha", "--json"]).exits(0);
-    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let output = sandbox.run(&["show", "alpha", "--json"]).exits(0);
+    let value: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(value["findings"][0]["check"], "no-bad");
     sandbox.run(&["show", "alhpa"]).exits(128).says("did you mean `alpha`");
     sandbox.run(&["show", "zzz"]).exits(128).says("`git harness status --porcelain job-1` lists");
-    let said = sandbox.run(&["log", "alpha"]).exits(0);
-    assert!(said.out.lines().count() >= 7, "{said}");
+    let output = sandbox.run(&["log", "alpha"]).exits(0);
+    assert!(output.stdout.lines().count() >= 7, "{output}");
     sandbox.run(&["log", "job-1"]).exits(0).says("beta");
-    for line in sandbox.run(&["log", "--json"]).exits(0).out.lines() {
+    for line in sandbox.run(&["log", "--json"]).exits(0).stdout.lines() {
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(value["v"], 1, "{line}");
         assert!(value["at"].as_u64().unwrap() > 0 && value["event"].is_object(), "{line}");
@@ -174,7 +174,7 @@ fn show_log_and_verify_tell_what_happened() {
 
 #[test]
 fn sweep_takes_only_what_has_landed() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]).set("retry", "feedback = 0"));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]).set("retry", "feedback = 0"));
     sandbox.script("beta", "edit beta 'BAD but precious'");
     sandbox.run(&["start"]).exits(1);
     let candidate = sandbox.task("beta")["candidate"].as_str().unwrap().to_owned();
@@ -201,7 +201,7 @@ fn sweep_takes_only_what_has_landed() {
 
 #[test]
 fn a_new_run_begins_when_the_job_changes() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]));
     sandbox.run(&["start"]).exits(0);
     sandbox.run(&["start"]).exits(0).says("has ended");
     let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
@@ -215,7 +215,7 @@ fn a_new_run_begins_when_the_job_changes() {
 
 #[test]
 fn names_that_git_cannot_hold_are_refused_before_anything_is_written() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]).set("job", "target = \"feature/deep\""));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]).set("job", "target = \"feature/deep\""));
     let refs = sandbox.git(&["for-each-ref"]);
     sandbox.run(&["start"]).exits(128).says("refs/heads/feature");
     assert_eq!(refs, sandbox.git(&["for-each-ref"]));

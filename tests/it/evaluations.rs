@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use crate::invariants::Claim;
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 /// A job whose evaluator is the scripted one, with these further lines in its section.
 fn judged(tasks: &[&str], lines: &str) -> Sandbox {
-    let job = Job::new(tasks)
+    let job = TestJob::new(tasks)
         .set("evaluate", lines)
         .set("retry", "feedback = 2\nredispatch = 0\nhalt-above = 1\ninfra = 2");
     Sandbox::new(job)
@@ -42,8 +42,12 @@ fn what_it_finds_is_told_to_the_next_attempt_and_nothing_it_does_is_kept() {
                  edit alpha EVIL; edit beta EVIL; propose EVIL";
     sandbox.script("judges/alpha.1", &format!("{looks}\n{}", objects("it must say second")));
     sandbox.script("judges/alpha.2", &format!("[ -e beta ] && exit 5\n{}", content()));
-    let said = sandbox.run(&["start"]).exits(0);
-    assert!(said.err.contains("rejected  alpha: attempt 1, by the evaluator"), "{}", said.err);
+    let output = sandbox.run(&["start"]).exits(0);
+    assert!(
+        output.stderr.contains("rejected  alpha: attempt 1, by the evaluator"),
+        "{}",
+        output.stderr
+    );
     assert_eq!(sandbox.landed("alpha"), "second");
     assert!(!sandbox.git(&["ls-tree", "--name-only", "harness/job-1/result"]).contains("beta"));
     Claim::all(&sandbox).holds();
@@ -56,7 +60,7 @@ fn what_it_finds_is_told_to_the_next_attempt_and_nothing_it_does_is_kept() {
     for n in ["1", "2"] {
         assert!(tree.contains(&format!("evaluations/{n}/prompt.md")), "{tree}");
     }
-    let log = sandbox.run(&["log", "job-1", "alpha"]).exits(0).out;
+    let log = sandbox.run(&["log", "job-1", "alpha"]).exits(0).stdout;
     for sentence in ["did not convince the evaluator", "attempt 2 convinced the evaluator"] {
         assert!(log.contains(sentence), "{log}");
     }
@@ -86,8 +90,12 @@ fn one_that_does_not_answer_is_asked_again_and_the_work_stays() {
     let first =
         "[ -e \"$HOME/asked\" ] || { : >\"$HOME/asked\"; echo 'Looks good to me.'; exit 0; }";
     sandbox.script("judges/alpha", &format!("{first}\n{}", content()));
-    let said = sandbox.run(&["start"]).exits(0);
-    assert!(said.err.contains("its answer has no JSON object with `pass`"), "{}", said.err);
+    let output = sandbox.run(&["start"]).exits(0);
+    assert!(
+        output.stderr.contains("its answer has no JSON object with `pass`"),
+        "{}",
+        output.stderr
+    );
     assert_eq!(sandbox.status()["tasks"][0]["attempts"], 1);
 }
 
@@ -107,7 +115,7 @@ fn one_that_never_answers_is_no_success() {
 
 #[test]
 fn reports_are_judged_before_they_count() {
-    let job = Job::bare(&["alpha"])
+    let job = TestJob::bare(&["alpha"])
         .set("job", "kind = \"report\"")
         .set("output", "path = \"review.json\"")
         .set("evaluate", "")
@@ -124,7 +132,7 @@ fn reports_are_judged_before_they_count() {
     );
     sandbox.script("judges/alpha.2", &content());
     sandbox.run(&["start"]).exits(0);
-    assert_eq!(sandbox.run(&["collect"]).exits(0).out.matches("two").count(), 1);
+    assert_eq!(sandbox.run(&["collect"]).exits(0).stdout.matches("two").count(), 1);
 }
 
 #[test]
@@ -197,14 +205,14 @@ fn polls_alone_come_to_an_end() {
     sandbox.script("judges/default", &content());
     sandbox.run(&["start", "--paused"]).exits(0);
     for _ in 0..600 {
-        let said = sandbox.run(&["poll"]);
-        match said.code {
+        let output = sandbox.run(&["poll"]);
+        match output.code {
             0 => std::thread::sleep(std::time::Duration::from_millis(50)),
             2 => {
                 Claim::all(&sandbox).holds();
                 return;
             }
-            _ => panic!("{said}"),
+            _ => panic!("{output}"),
         }
     }
     panic!("it does not come to an end");

@@ -1,15 +1,16 @@
 //! What the target itself asks of the tasks of a run.
 
+use crate::command::RunningCommand;
 use crate::invariants::Claim;
-use crate::job::Job;
-use crate::sandbox::{Background, Sandbox};
+use crate::job::TestJob;
+use crate::sandbox::Sandbox;
 
 /// A run by a job of its own, on `harness/trunk`; that has a check that this does not know.
 fn guarded(gate: &str) -> Sandbox {
-    guarding(Job::new(&["alpha", "beta"]), gate)
+    guarding(TestJob::new(&["alpha", "beta"]), gate)
 }
 
-fn guarding(job: Job, gate: &str) -> Sandbox {
+fn guarding(job: TestJob, gate: &str) -> Sandbox {
     let job = job.set("job", "target = \"harness/trunk\"");
     let mut sandbox = Sandbox::new(job);
     let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
@@ -43,8 +44,8 @@ fn what_the_target_asks_is_asked_of_tasks_too() {
 #[test]
 fn a_base_that_the_target_itself_would_not_take_costs_no_attempt() {
     let sandbox = guarded("echo never; exit 1");
-    let said = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
-    said.says("on the base, `gate` fails").says("never");
+    let output = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
+    output.says("on the base, `gate` fails").says("never");
     assert_eq!(sandbox.task("alpha")["attempts"], 0);
 }
 
@@ -54,13 +55,13 @@ fn a_job_file_of_the_target_that_is_not_right_is_named() {
     sandbox.write("harness.toml", "[[check]]\nnam = \"gate\"\n");
     sandbox.git(&["commit", "--quiet", "--message", "a mistake", "harness.toml"]);
     sandbox.git(&["branch", "--force", "harness/trunk", "main"]);
-    let said = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
-    said.says("harness/trunk:harness.toml:2:1").says("what the target itself asks");
+    let output = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
+    output.says("harness/trunk:harness.toml:2:1").says("what the target itself asks");
     assert_eq!(sandbox.task("alpha")["attempts"], 0);
 }
 
 /// As [`guarded`], and nothing lands unread.
-fn reviewed(job: Job) -> Sandbox {
+fn reviewed(job: TestJob) -> Sandbox {
     let sandbox = guarding(job, "! grep -n FORBIDDEN person");
     let text = std::fs::read_to_string(sandbox.repo.join("jobs/other.toml")).unwrap();
     sandbox.write("jobs/other.toml", &format!("{text}[queue]\nreview = \"required\"\n"));
@@ -78,13 +79,13 @@ fn push(sandbox: &Sandbox, what: &str) {
 
 #[test]
 fn a_target_that_others_have_broken_is_held_against_no_task() {
-    let mut sandbox = reviewed(Job::new(&["alpha", "beta"]));
+    let mut sandbox = reviewed(TestJob::new(&["alpha", "beta"]));
     sandbox.run(&["start", "jobs/other.toml"]).exits(3);
     push(&sandbox, "FORBIDDEN");
     sandbox.run(&["approve", "--all", "--passing"]).exits(0);
-    let said =
+    let output =
         sandbox.run(&["start", "jobs/other.toml"]).exits(3).says("with nothing of this run on it");
-    said.says("`gate` fails").says("1:FORBIDDEN");
+    output.says("`gate` fails").says("1:FORBIDDEN");
     let unharmed = || {
         for task in ["alpha", "beta"] {
             let task = sandbox.task(task);
@@ -106,8 +107,8 @@ fn a_target_that_others_have_broken_is_held_against_no_task() {
 }
 
 /// Alpha is accepted, beta at work, and the target is broken by somebody else.
-fn broken_under_way(tasks: &[&str]) -> (Sandbox, Background) {
-    let sandbox = reviewed(Job::new(tasks).set("limits", "jobs = 1"));
+fn broken_under_way(tasks: &[&str]) -> (Sandbox, RunningCommand) {
+    let sandbox = reviewed(TestJob::new(tasks).set("limits", "jobs = 1"));
     let beta = ": >\"$HOME/begun\"; wait_for \"$HOME/go\"; edit beta BAD";
     sandbox.script("beta.1", beta);
     sandbox.run(&["start", "jobs/other.toml", "--only", "alpha"]).exits(3);
@@ -115,7 +116,8 @@ fn broken_under_way(tasks: &[&str]) -> (Sandbox, Background) {
     sandbox.await_sign("begun");
     push(&sandbox, "FORBIDDEN");
     sandbox.run(&["approve", "alpha"]).exits(0);
-    sandbox.await_that("the target fails", || started.said().contains("with nothing of this run"));
+    sandbox
+        .await_that("the target fails", || started.stderr().contains("with nothing of this run"));
     (sandbox, started)
 }
 
@@ -137,8 +139,8 @@ fn the_targets_check_is_never_carried_out_by_the_runs_own_files() {
     sandbox.write("gate.sh", "exit 0");
     sandbox.remember();
     sandbox.script("alpha.1", "edit alpha FORBIDDEN");
-    let said = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
-    said.says("`gate.sh` is at `harness/trunk` not as this run has pinned it");
+    let output = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
+    output.says("`gate.sh` is at `harness/trunk` not as this run has pinned it");
     assert_eq!(sandbox.git(&["rev-parse", "harness/trunk"]), sandbox.base);
 }
 
@@ -160,8 +162,8 @@ fn a_tip_that_others_have_broken_is_found_out_before_an_agent_begins_from_it() {
     sandbox.git(&["reset", "--quiet", "--soft", &tip]);
     sandbox.git(&["checkout", "--quiet", &tip, "--", "."]);
     push(&sandbox, "FORBIDDEN");
-    let said = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
-    said.says("no agent begins: `harness/trunk` fails at").says("1:FORBIDDEN");
+    let output = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
+    output.says("no agent begins: `harness/trunk` fails at").says("1:FORBIDDEN");
     assert_eq!(sandbox.task("beta")["attempts"], 0);
     sandbox.await_that("polls alone see it, too", || sandbox.run(&["poll"]).code == 3);
     assert_eq!(sandbox.task("beta")["attempts"], 0);

@@ -3,14 +3,14 @@
 use rustix::process::Signal;
 
 use crate::invariants::Claim;
-use crate::job::{Job, NO_BAD};
+use crate::job::{NO_BAD, TestJob};
 use crate::sandbox::Sandbox;
 
 const TASKS: [&str; 9] = ["t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"];
 
 /// Nine tasks of one attempt each.
-fn nine() -> Job {
-    Job::new(&TASKS).set("retry", "feedback = 0\ninfra = 0").set("limits", "jobs = 2")
+fn nine() -> TestJob {
+    TestJob::new(&TASKS).set("retry", "feedback = 0\ninfra = 0").set("limits", "jobs = 2")
 }
 
 /// When the events of a kind happened, of all tasks or of the run, in milliseconds.
@@ -30,7 +30,7 @@ fn started(sandbox: &Sandbox) -> Vec<u64> {
     moments(sandbox, "tasks/job-1", "started")
 }
 
-fn change_job(sandbox: &Sandbox, job: &Job) {
+fn change_job(sandbox: &Sandbox, job: &TestJob) {
     sandbox.write("harness.toml", &job.text(&sandbox.root().join("scripts").to_string_lossy()));
     sandbox.remember();
 }
@@ -44,10 +44,11 @@ fn halted() -> Sandbox {
     }
     sandbox.script("default", "edit \"$HARNESS_TASK\" BAD; wait_for \"$HOME/halted\"");
     let start = sandbox.spawn(&["start"]);
-    sandbox.await_that("the halt", || start.said().contains("halted: "));
+    sandbox.await_that("the halt", || start.stderr().contains("halted: "));
     sandbox.give_sign("halted");
-    let said = start.wait().exits(3);
-    said.says("tasks that ended all failed in the same way")
+    let output = start.wait().exits(3);
+    output
+        .says("tasks that ended all failed in the same way")
         .says("failed alike (`no-bad`): t1, t2, t3");
     sandbox
 }
@@ -69,8 +70,8 @@ fn three_alike_halt_the_run_and_start_says_why_and_starts_nothing() {
     assert_eq!(sandbox.task("t1")["cause"], format!("`{NO_BAD}`"));
     sandbox.run(&["status"]).exits(0).says("failed alike (`no-bad`)").says("BAD");
     for _ in 0..2 {
-        let said = sandbox.run(&["start"]).exits(3).says("halted: the first");
-        said.says("failed alike (`no-bad`)").says("git harness start --force");
+        let output = sandbox.run(&["start"]).exits(3).says("halted: the first");
+        output.says("failed alike (`no-bad`)").says("git harness start --force");
     }
     sandbox.run(&["poll"]).exits(3);
     sandbox.run(&["retry", "t1"]).exits(0).says("--force");
@@ -108,8 +109,8 @@ fn a_changed_job_lets_it_go_on_with_one_first() {
     sandbox.script("default", "expect_brief 'Do it well.'; edit \"$HARNESS_TASK\" good");
     let changed = nine().only("job", "name = \"job\"\ngoal = \"Do it well.\"");
     change_job(&sandbox, &changed);
-    let said = sandbox.run(&["start"]).exits(1);
-    said.says("has changed ([job]); the run `job-1` goes on with it").says("one task first");
+    let output = sandbox.run(&["start"]).exits(1);
+    output.says("has changed ([job]); the run `job-1` goes on with it").says("one task first");
     let landed = moments(&sandbox, "tasks/job-1", "landed");
     let begun = started(&sandbox);
     assert!(begun[before + 1..].iter().all(|at| *at >= landed[0]), "{begun:?}, {landed:?}");
@@ -137,7 +138,7 @@ fn too_large_a_share_halts_when_enough_have_ended() {
         sandbox.script(late, &format!("edit {late} good; wait_for \"$HOME/go\""));
     }
     let start = sandbox.spawn(&["start"]);
-    sandbox.await_that("the halt", || start.said().contains("halted: "));
+    sandbox.await_that("the halt", || start.stderr().contains("halted: "));
     sandbox.give_sign("go");
     start
         .wait()
@@ -153,7 +154,7 @@ fn too_large_a_share_halts_when_enough_have_ended() {
 
 /// Three tasks, of which one is done only from scratch.
 fn one_of_three() -> Sandbox {
-    let job = Job::new(&["alpha", "beta", "gamma"])
+    let job = TestJob::new(&["alpha", "beta", "gamma"])
         .set("retry", "feedback = 0\nredispatch-below = 0.5")
         .set("limits", "jobs = 1");
     let sandbox = Sandbox::new(job);
@@ -182,7 +183,7 @@ fn few_failures_are_done_from_scratch_when_all_have_ended() {
 #[cfg(debug_assertions)]
 #[test]
 fn killed_before_the_outer_layer_it_is_not_over() {
-    let job = Job::new(&["alpha"]).set("retry", "feedback = 0\nredispatch-below = 1.0");
+    let job = TestJob::new(&["alpha"]).set("retry", "feedback = 0\nredispatch-below = 1.0");
     let go = |at: usize| {
         let sandbox = Sandbox::new(job.clone());
         sandbox.script("alpha.1", "edit alpha BAD");
@@ -192,18 +193,18 @@ fn killed_before_the_outer_layer_it_is_not_over() {
             ("GIT_HARNESS_FAILPOINT_COUNTER", file.as_str()),
             ("GIT_HARNESS_FAILPOINT_AT", at.as_str()),
         ];
-        let said = sandbox.run_in(&sandbox.repo, &["start"], &more);
+        let output = sandbox.run_in(&sandbox.repo, &["start"], &more);
         let names = std::fs::read_to_string(steps).unwrap();
-        (said, names, sandbox)
+        (output, names, sandbox)
     };
-    let (said, names, _) = go(1_000_000);
-    said.exits(0);
+    let (output, names, _) = go(1_000_000);
+    output.exits(0);
     // The first is about the base, the second says that alpha has failed.
     let judged = names.lines().enumerate().filter(|(_, name)| *name == "verify.recorded");
     let at = judged.map(|(n, _)| n + 1).nth(1).unwrap();
     for command in ["start", "poll"] {
-        let (said, _, sandbox) = go(at);
-        said.exits(137);
+        let (output, _, sandbox) = go(at);
+        output.exits(137);
         assert_eq!(sandbox.task("alpha")["state"], "failed");
         if command == "poll" {
             sandbox.run(&["poll"]).exits(0);
@@ -216,7 +217,7 @@ fn killed_before_the_outer_layer_it_is_not_over() {
 
 #[test]
 fn with_nothing_left_to_do_a_pattern_stops_nobody() {
-    let sandbox = Sandbox::new(Job::new(&["t1", "t2", "t3"]).set("retry", "feedback = 0"));
+    let sandbox = Sandbox::new(TestJob::new(&["t1", "t2", "t3"]).set("retry", "feedback = 0"));
     sandbox.script("default", "edit \"$HARNESS_TASK\" BAD");
     sandbox.run(&["start"]).exits(1);
     sandbox.script("default", "edit \"$HARNESS_TASK\" good");
@@ -227,7 +228,7 @@ fn with_nothing_left_to_do_a_pattern_stops_nobody() {
 
 #[test]
 fn a_changed_job_is_taken_over() {
-    let job = Job::new(&["alpha", "beta"]);
+    let job = TestJob::new(&["alpha", "beta"]);
     let sandbox = Sandbox::new(job.clone());
     sandbox.run(&["start", "--only", "alpha"]).exits(0);
     let other_target = job.clone().set("job", "target = \"elsewhere\"");
@@ -243,8 +244,10 @@ fn a_changed_job_is_taken_over() {
     change_job(&sandbox, &changed);
     sandbox.script("beta.1", "edit beta ODD");
     sandbox.script("beta.2", "expect_feedback more; edit beta even");
-    let said = sandbox.run(&["start"]).exits(0);
-    said.says("has changed ([[check]], [limits]); the run `job-1` goes on with it").says("by more");
+    let output = sandbox.run(&["start"]).exits(0);
+    output
+        .says("has changed ([[check]], [limits]); the run `job-1` goes on with it")
+        .says("by more");
     assert!(pinned().contains("jobs = 3"));
     assert_eq!(sandbox.task("beta")["attempts"], 2);
     assert_eq!(moments(&sandbox, "runs/job-*", "job-changed").len(), 1);
@@ -253,35 +256,35 @@ fn a_changed_job_is_taken_over() {
 
 #[test]
 fn an_agent_that_is_not_there_is_asked_for_at_once() {
-    let job = |agent: &str| Job::new(&TASKS).set("agent", agent);
+    let job = |agent: &str| TestJob::new(&TASKS).set("agent", agent);
     let sandbox = Sandbox::new(job("command = [\"no-such-agent\"]"));
-    let said = sandbox.run(&["start"]).exits(3);
-    said.says("the agent cannot be started").says("no program `no-such-agent` in PATH");
+    let output = sandbox.run(&["start"]).exits(3);
+    output.says("the agent cannot be started").says("no program `no-such-agent` in PATH");
     let attempts = |task: &&str| sandbox.task(task)["attempts"].as_u64().unwrap();
     assert!(TASKS.iter().map(attempts).sum::<u64>() <= 4, "one for each of `jobs`");
-    change_job(&sandbox, &Job::new(&TASKS));
+    change_job(&sandbox, &TestJob::new(&TASKS));
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();
 }
 
 #[test]
 fn a_check_that_is_not_there_is_asked_for_before_an_agent_begins() {
-    let job = Job::bare(&TASKS).check("lint", &["no-such-linter", "{task.files}"], "");
+    let job = TestJob::bare(&TASKS).check("lint", &["no-such-linter", "{task.files}"], "");
     let sandbox = Sandbox::new(job);
-    let said = sandbox.run(&["start"]).exits(3);
-    said.says("the check `lint` cannot be started: there is no program `no-such-linter` in PATH");
+    let output = sandbox.run(&["start"]).exits(3);
+    output.says("the check `lint` cannot be started: there is no program `no-such-linter` in PATH");
     assert!(started(&sandbox).is_empty());
-    change_job(&sandbox, &Job::bare(&TASKS).check("lint", &["true", "{task.files}"], ""));
+    change_job(&sandbox, &TestJob::bare(&TASKS).check("lint", &["true", "{task.files}"], ""));
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();
 }
 
 #[test]
 fn no_agent_begins_on_a_disk_that_is_full() {
-    let room = |mb: &str| Job::new(&["alpha"]).set("limits", &format!("min-free-mb = {mb}"));
+    let room = |mb: &str| TestJob::new(&["alpha"]).set("limits", &format!("min-free-mb = {mb}"));
     let sandbox = Sandbox::new(room("1_000_000_000_000"));
     let start = sandbox.spawn(&["start"]);
-    sandbox.await_that("the note", || start.said().contains(" MB are free on the disk of "));
+    sandbox.await_that("the note", || start.stderr().contains(" MB are free on the disk of "));
     start.signal(Signal::INT);
     start.wait().exits(130);
     assert_eq!(sandbox.task("alpha")["attempts"], 0);
@@ -293,7 +296,7 @@ fn no_agent_begins_on_a_disk_that_is_full() {
 
 #[test]
 fn what_a_program_does_not_report_is_unknown_and_not_nothing() {
-    let job = Job::new(&["alpha", "beta"]).set("retry", "feedback = 1");
+    let job = TestJob::new(&["alpha", "beta"]).set("retry", "feedback = 1");
     let sandbox = Sandbox::new(job);
     sandbox.script("alpha.1", "edit alpha BAD");
     sandbox.run(&["start", "--paused"]).exits(0);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 /// What lies in the folder of the index.
@@ -18,7 +18,7 @@ fn files(sandbox: &Sandbox) -> Vec<PathBuf> {
 fn whatever_becomes_of_the_index_status_tells_what_the_refs_say() {
     let names: Vec<String> = (0..80).map(|n| format!("t{n:02}")).collect();
     let tasks: Vec<&str> = names.iter().map(String::as_str).collect();
-    let sandbox = Sandbox::new(Job::bare(&tasks));
+    let sandbox = Sandbox::new(TestJob::bare(&tasks));
     sandbox.run(&["start", "--paused"]).exits(0);
     let first = sandbox.status();
     assert_eq!(files(&sandbox).len(), 1, "what has just moved is only indexed by its commits");

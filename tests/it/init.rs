@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 /// A repository without a job, with some sources.
 fn project() -> Sandbox {
-    let sandbox = Sandbox::new(Job::bare(&["top.txt"]));
+    let sandbox = Sandbox::new(TestJob::bare(&["top.txt"]));
     sandbox.git(&["rm", "--quiet", "--cached", "harness.toml"]);
     std::fs::remove_file(sandbox.repo.join("harness.toml")).unwrap();
     for (path, text) in [("src/a.js", "a(1)\na(2)\n"), ("src/b.js", "b()\n"), ("lib/c.py", "c\n")] {
@@ -39,27 +39,27 @@ fn scripted(sandbox: &Sandbox, job: &str) {
 
 #[test]
 fn every_recipe_is_a_good_job_at_the_top_and_in_a_folder() {
-    let listed = project().run(&["init", "--list"]).exits(0).out;
+    let listed = project().run(&["init", "--list"]).exits(0).stdout;
     let recipes: Vec<&str> = listed.lines().collect();
     assert!(recipes.contains(&"review") && recipes.contains(&"blank"), "{listed}");
     for recipe in recipes {
         let sandbox = project();
-        let said = sandbox.run(&["init", "--recipe", recipe]).exits(0);
-        said.says("wrote harness.toml").says("git harness plan ");
+        let output = sandbox.run(&["init", "--recipe", recipe]).exits(0);
+        output.says("wrote harness.toml").says("git harness plan ");
         // What nothing is known of yet.
         sandbox.write(".harness/findings.json", "[{\"file\": \"src/a.js\"}]");
         sandbox.run(&["validate"]).exits(0);
         sandbox.run(&["plan"]).exits(0);
         // Nothing that makes prompts fail is in it, and the prompts can be read before anything runs.
-        let said = sandbox.run(&["plan", "--prompts", "prompts"]).exits(0);
-        assert!(said.err.is_empty(), "{recipe}: {}", said.err);
+        let output = sandbox.run(&["plan", "--prompts", "prompts"]).exits(0);
+        assert!(output.stderr.is_empty(), "{recipe}: {}", output.stderr);
         let prompt = std::fs::read_to_string(
             sandbox.repo.join("prompts").read_dir().unwrap().next().unwrap().unwrap().path(),
         );
         assert!(prompt.unwrap().contains("src/"));
         std::fs::remove_dir_all(sandbox.repo.join("prompts")).unwrap();
-        let said = sandbox.run(&["init", "--recipe", recipe]).exits(128);
-        said.says("there is one already").says("--force");
+        let output = sandbox.run(&["init", "--recipe", recipe]).exits(128);
+        output.says("there is one already").says("--force");
         sandbox.run(&["init", "--recipe", recipe, "--force"]).exits(0);
         sandbox
             .run(&["init", "--recipe", recipe, "other"])
@@ -82,10 +82,14 @@ fn a_budget_of_tokens_makes_the_tasks_and_is_told_where_it_cannot_hold() {
             "[job]\ngoal = \"g\"\n[plan]\ninclude = [\"src/**\"]\ngroup = \"directory\"\n{plan}\n[agent]\ncommand = [\"a\"]\n"
         );
         sandbox.write("harness.toml", &text);
-        let said = sandbox.run(&["plan", "--json"]).exits(0);
-        let plan: Value = serde_json::from_str(&said.out).unwrap();
+        let output = sandbox.run(&["plan", "--json"]).exits(0);
+        let plan: Value = serde_json::from_str(&output.stdout).unwrap();
         let tasks = plan["tasks"].as_array().unwrap().clone();
-        (tasks.len(), tasks.iter().map(|t| t["tokens"].as_u64().unwrap()).sum::<u64>(), said.err)
+        (
+            tasks.len(),
+            tasks.iter().map(|t| t["tokens"].as_u64().unwrap()).sum::<u64>(),
+            output.stderr,
+        )
     };
     let (whole, estimated, _) = job("");
     let (all, counted, said) = job("context-window = 200_000\nfill = 0.30\ntoken-factor = 1.0");
@@ -98,20 +102,20 @@ fn a_budget_of_tokens_makes_the_tasks_and_is_told_where_it_cannot_hold() {
         format!("context-window = {}\ntoken-factor = 1.0", counted * 10 / 3 * share / 100)
     };
     assert_eq!(job(&window(102)).0, 1);
-    let (cut, _, said) = job(&window(90));
+    let (cut, _, output) = job(&window(90));
     assert_eq!(cut, 2);
     assert!(
-        said.contains("warning: src/large.js has about") && said.contains("split it"),
-        "{said}"
+        output.contains("warning: src/large.js has about") && output.contains("split it"),
+        "{output}"
     );
     // What it costs is told before anything is spent, where a price is known.
-    for (model, said) in
+    for (model, price) in
         [("gpt-5", "at the price of gpt-5"), ("gpt-0", "an unknown sum (no price of gpt-0")]
     {
         let agent = format!("[agent]\npreset = \"codex\"\nmodel = \"{model}\"\n");
         sandbox.write("harness.toml", &format!("[job]\ngoal = \"g\"\n{agent}"));
-        let out = sandbox.run(&["plan"]).exits(0).out;
-        assert!(out.contains(said) && out.contains("with 4 agents at a time"), "{out}");
+        let out = sandbox.run(&["plan"]).exits(0).stdout;
+        assert!(out.contains(price) && out.contains("with 4 agents at a time"), "{out}");
     }
     let long = "more words ".repeat(500);
     let text = format!(
@@ -174,7 +178,7 @@ fn a_review_is_collected_and_put_right() {
     sandbox.script("judges/default", "echo '{\"pass\": true, \"findings\": []}'");
     sandbox.run(&["start", "review"]).exits(0);
     sandbox.run(&["collect", "review-1", "-o", "findings.json"]).exits(0).says("2 of 2 tasks");
-    let page = sandbox.run(&["collect", "review-1", "--page"]).exits(0).out;
+    let page = sandbox.run(&["collect", "review-1", "--page"]).exits(0).stdout;
     assert!(page.contains("# Review review-1") && page.contains("`src/b.js:1`"), "{page}");
 
     sandbox.run(&["init", "--recipe", "review-fix", "fix"]).exits(0);
@@ -191,7 +195,7 @@ fn a_review_is_collected_and_put_right() {
     sandbox.script("src__b_dot_js", "edit src/b.js BAD");
     sandbox.run(&["start", "fix"]).exits(1);
     let fixed: Value =
-        serde_json::from_str(&sandbox.run(&["collect", "fix-1"]).exits(0).out).unwrap();
+        serde_json::from_str(&sandbox.run(&["collect", "fix-1"]).exits(0).stdout).unwrap();
     let told: Vec<_> = fixed
         .as_array()
         .unwrap()

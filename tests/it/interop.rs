@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use crate::invariants::Claim;
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 fn done() -> Sandbox {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]));
     sandbox.script("alpha.1", "edit alpha BAD");
     sandbox.run(&["start"]).exits(0);
     sandbox
@@ -15,7 +15,7 @@ fn done() -> Sandbox {
 
 /// A run with one task landed and one to go.
 fn half_done() -> Sandbox {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]));
     sandbox.script("alpha.1", "edit alpha BAD");
     sandbox.run(&["start", "--only", "alpha"]).exits(0);
     sandbox
@@ -68,8 +68,8 @@ fn a_worktree_of_ours_is_one_of_gits() {
         list.lines().filter_map(|l| l.strip_prefix("worktree ")).map(PathBuf::from).collect();
     assert!(places.len() > 1, "{list}");
     for place in &places[1..] {
-        let said = sandbox.try_git(place, &["status", "--porcelain"]);
-        assert_eq!((said.code, said.err.as_str()), (0, ""));
+        let output = sandbox.try_git(place, &["status", "--porcelain"]);
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     }
 }
 
@@ -93,7 +93,7 @@ fn git_may_pack_and_collect_between_two_starts() {
 #[test]
 fn git_may_pack_while_a_run_goes_on() {
     let sandbox =
-        Sandbox::new(Job::new(&["alpha", "beta", "gamma", "delta"]).set("limits", "jobs = 2"));
+        Sandbox::new(TestJob::new(&["alpha", "beta", "gamma", "delta"]).set("limits", "jobs = 2"));
     sandbox.script("alpha.1", "edit alpha BAD");
     let mut start = sandbox.spawn(&["start"]);
     while !start.has_ended() {
@@ -121,7 +121,7 @@ fn refs_that_are_fetched_go_on_elsewhere() {
 
 #[test]
 fn a_mirror_made_in_the_middle_completes_in_the_copy() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 1"));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 1"));
     sandbox.script("beta", ": >\"$HOME/up\"; wait_for \"$HOME/go\"; edit beta done");
     let start = sandbox.spawn(&["start"]);
     sandbox.await_sign("up");
@@ -142,7 +142,7 @@ fn a_mirror_made_in_the_middle_completes_in_the_copy() {
 
 #[test]
 fn a_repository_with_sha_256_is_like_any_other() {
-    let job = Job::new(&["alpha", "beta"]);
+    let job = TestJob::new(&["alpha", "beta"]);
     let sandbox = Sandbox::of_format(job, "sha256");
     sandbox.script("alpha.1", "edit alpha BAD");
     sandbox.script("beta.1", "edit shared beta; edit beta done");
@@ -232,7 +232,7 @@ fn a_stale_lock_of_a_ref_of_ours_is_removed() {
 
 #[test]
 fn in_a_linked_work_tree_its_own_files_and_its_own_head_count() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     let side = sandbox.root().join("side");
     let path = side.to_str().unwrap();
     sandbox.git(&["worktree", "add", "--quiet", "-b", "side", path]);

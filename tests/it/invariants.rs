@@ -62,10 +62,10 @@ impl<'a> Claim<'a> {
     }
 
     fn git(&self, args: &[&str]) -> String {
-        let said = self.sandbox.try_git(self.repo, args);
+        let output = self.sandbox.try_git(self.repo, args);
         // What is not there proves nothing; but that something has no note is for whoever looks for it.
-        assert!(said.code == 0 || args.contains(&"notes"), "git {args:?}: {said}");
-        said.out
+        assert!(output.code == 0 || args.contains(&"notes"), "git {args:?}: {output}");
+        output.stdout
     }
 
     /// Looks at everything and panics with all that is wrong.
@@ -157,9 +157,9 @@ impl<'a> Claim<'a> {
 
     /// What was said to be done is done.
     fn remembered(&self, wrong: &mut Vec<String>) {
-        let said = self.sandbox.run_in(self.repo, &["status", &self.run, "--json"], &[]);
-        let Ok(status) = serde_json::from_str::<serde_json::Value>(&said.out) else {
-            wrong.push(format!("the status cannot be read: {said}"));
+        let output = self.sandbox.run_in(self.repo, &["status", &self.run, "--json"], &[]);
+        let Ok(status) = serde_json::from_str::<serde_json::Value>(&output.stdout) else {
+            wrong.push(format!("the status cannot be read: {output}"));
             return;
         };
         let done = done(&status);
@@ -172,11 +172,11 @@ impl<'a> Claim<'a> {
 
     /// Git finds nothing wrong with the repository. Dangling objects are no fault.
     fn sound(&self, wrong: &mut Vec<String>) {
-        let said = self.sandbox.try_git(self.repo, &["fsck", "--strict", "--no-dangling"]);
-        let text = format!("{}{}", said.out, said.err);
+        let output = self.sandbox.try_git(self.repo, &["fsck", "--strict", "--no-dangling"]);
+        let text = format!("{}{}", output.stdout, output.stderr);
         let bad = ["error", "missing", "broken", "corrupt", "warning", "fatal"];
-        if said.code != 0 || text.lines().any(|l| bad.iter().any(|b| l.starts_with(b))) {
-            wrong.push(format!("git fsck: {said}"));
+        if output.code != 0 || text.lines().any(|l| bad.iter().any(|b| l.starts_with(b))) {
+            wrong.push(format!("git fsck: {output}"));
         }
     }
 

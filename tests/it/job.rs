@@ -1,4 +1,4 @@
-//! Job files for tests: what every one of them needs, and a way to add the rest.
+//! TestJob files for tests: what every one of them needs, and a way to add the rest.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ pub(crate) const NO_BAD: &str = "no-bad";
 
 /// A job file in the making. Every task is a file of its own at the top of the repository, and is named like it.
 #[derive(Debug, Clone)]
-pub(crate) struct Job {
+pub(crate) struct TestJob {
     /// The files, and the tasks.
     pub(crate) tasks: Vec<String>,
     /// Names of the checks that a landed tree must have passed.
@@ -20,7 +20,7 @@ pub(crate) struct Job {
     checks: String,
 }
 
-impl Job {
+impl TestJob {
     /// A job of these tasks with one check, [`NO_BAD`], and the scripted agent.
     pub(crate) fn new(tasks: &[&str]) -> Self {
         let pattern = format!("! grep -n BAD {}", tasks.join(" "));

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use rustix::process::Signal;
 
+use crate::command::send;
 use crate::invariants::Claim;
-use crate::job::Job;
-use crate::sandbox::{Sandbox, send};
+use crate::job::TestJob;
+use crate::sandbox::Sandbox;
 
 const TELLS: &str = "echo $PPID >>\"$HOME/keepers\"; edit \"$HARNESS_TASK\" done";
 
@@ -18,7 +19,7 @@ fn told(sandbox: &Sandbox) -> Vec<String> {
 #[test]
 fn one_keeper_takes_all_attempts_of_a_place_and_goes_with_the_run() {
     let tasks = ["alpha", "beta", "gamma", "delta"];
-    let sandbox = Sandbox::new(Job::new(&tasks).set("limits", "jobs = 1"));
+    let sandbox = Sandbox::new(TestJob::new(&tasks).set("limits", "jobs = 1"));
     sandbox.script("default", TELLS);
     sandbox.run(&["start"]).exits(0);
     let keepers = told(&sandbox);
@@ -30,7 +31,7 @@ fn one_keeper_takes_all_attempts_of_a_place_and_goes_with_the_run() {
 
 #[test]
 fn a_place_whose_keeper_was_killed_gets_another() {
-    let job = Job::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 1");
+    let job = TestJob::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 1");
     let sandbox = Sandbox::new(job.set("retry", "infra = 3"));
     let waits = format!("{TELLS}; : >\"$HOME/up\"; wait_for \"$HOME/go\"");
     sandbox.script("default", TELLS);

@@ -9,6 +9,7 @@ mod agents;
 mod ast_equal;
 mod chaos;
 mod cli;
+mod command;
 mod evaluations;
 mod gate;
 mod halting;

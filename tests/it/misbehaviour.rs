@@ -2,13 +2,14 @@
 
 use rustix::process::Signal;
 
+use crate::command::{is_alive, send};
 use crate::invariants::Claim;
-use crate::job::Job;
-use crate::sandbox::{Sandbox, is_alive, send};
+use crate::job::TestJob;
+use crate::sandbox::Sandbox;
 
 /// A run of two tasks in which the first attempt of `alpha` does this. In the end all has landed, in the second attempt.
 #[track_caller]
-fn first_attempt(job: Job, body: &str) -> Sandbox {
+fn first_attempt(job: TestJob, body: &str) -> Sandbox {
     let sandbox = Sandbox::new(job);
     sandbox.script("alpha.1", body);
     sandbox.run(&["start"]).exits(0);
@@ -18,13 +19,13 @@ fn first_attempt(job: Job, body: &str) -> Sandbox {
     sandbox
 }
 
-fn two() -> Job {
-    Job::new(&["alpha", "beta"])
+fn two() -> TestJob {
+    TestJob::new(&["alpha", "beta"])
 }
 
 #[test]
 fn an_edit_a_proposal_and_a_commit_of_its_own_all_land() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta", "gamma"]));
     sandbox.script("beta", "edit beta 'proposed'; propose 'a proposal'");
     sandbox.script(
         "gamma",
@@ -92,7 +93,7 @@ fn an_agent_that_ignores_polite_signals_is_killed() {
 
 #[test]
 fn a_daemon_does_not_outlive_its_attempt() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta", "gamma"]));
     for task in ["alpha", "beta"] {
         let held = if task == "beta" { "keep-output" } else { "" };
         let body = format!("orphan \"$HOME/{task}.pid\" {held}; edit {task} done");
@@ -146,7 +147,7 @@ fn work_out_of_scope_is_sent_back_but_kept() {
     let kept = chain.lines().any(|commit| {
         let readme = sandbox.try_git(&sandbox.repo, &["show", &format!("{commit}:README")]);
         let alpha = sandbox.try_git(&sandbox.repo, &["show", &format!("{commit}:alpha")]);
-        readme.out.contains("the scripted agent was here") && alpha.out.contains("much work")
+        readme.stdout.contains("the scripted agent was here") && alpha.stdout.contains("much work")
     });
     assert!(kept, "the rejected patch is nowhere on the chain");
 }
@@ -218,6 +219,6 @@ fn the_next_attempt_is_told_what_the_check_said() {
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();
     assert_eq!(sandbox.landed("alpha"), "better");
-    let said = sandbox.run(&["show", "alpha", "--prompt", "--attempt", "1"]).exits(0);
-    assert!(!said.out.contains("so BAD"), "the first prompt knew the future");
+    let output = sandbox.run(&["show", "alpha", "--prompt", "--attempt", "1"]).exits(0);
+    assert!(!output.stdout.contains("so BAD"), "the first prompt knew the future");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 /// A job that `validate --strict` is content with, as an agent would write it.
@@ -32,7 +32,7 @@ fn script(sandbox: &Sandbox, name: &str, writes: &str, says: &serde_json::Value)
 
 #[test]
 fn a_job_is_written_checked_graded_and_delivered() {
-    let sandbox = Sandbox::new(Job::bare(&["a.txt", "b.txt"]));
+    let sandbox = Sandbox::new(TestJob::bare(&["a.txt", "b.txt"]));
     let head = sandbox.git(&["rev-parse", "HEAD"]);
     let content = json!({"pass": true, "findings": []});
     let told = "expect_brief 'in capital letters, please'; expect_brief 'context-window'";
@@ -52,9 +52,9 @@ fn a_job_is_written_checked_graded_and_delivered() {
     script(&sandbox, "upper.3", &third, &content);
     let wish = "Write all texts in capital letters, please.\nNo letter \"a\" may be left.";
     let status = sandbox.git(&["status", "--porcelain"]);
-    let said = sandbox.run(&["new", wish, "--name", "upper"]).exits(0);
+    let output = sandbox.run(&["new", wish, "--name", "upper"]).exits(0);
     for file in ["harness.toml", "prompt.md", "SKILL.md"] {
-        assert!(said.out.contains(&format!("wrote .harness/upper/{file}")), "{said}");
+        assert!(output.stdout.contains(&format!("wrote .harness/upper/{file}")), "{output}");
     }
     sandbox.run(&["validate", "upper", "--strict"]).exits(0);
     assert_eq!(sandbox.git(&["rev-parse", "HEAD"]), head);
@@ -76,12 +76,12 @@ fn a_job_is_written_checked_graded_and_delivered() {
 
 #[test]
 fn what_is_not_finished_is_gone_on_with_and_nothing_is_written_before() {
-    let sandbox = Sandbox::new(Job::bare(&["a.txt"]));
+    let sandbox = Sandbox::new(TestJob::bare(&["a.txt"]));
     let content = json!({"pass": true, "findings": []});
     script(&sandbox, "upper", "[ -e \"$HOME/go\" ] || hang\n".to_owned().as_str(), &content);
     let begun = sandbox.spawn(&["new", "Everything in capital letters", "--name", "upper"]);
     sandbox.await_that("an attempt", || {
-        sandbox.run(&["status", "--json"]).out.contains("\"running\":1")
+        sandbox.run(&["status", "--json"]).stdout.contains("\"running\":1")
     });
     sandbox.run(&["stop", "--now"]).exits(0);
     begun.wait().exits(3).says("the same command goes on");
@@ -97,10 +97,10 @@ fn what_is_not_finished_is_gone_on_with_and_nothing_is_written_before() {
 
 #[test]
 fn strict_is_stricter_than_valid() {
-    let sandbox = Sandbox::new(Job::bare(&["a.txt"]));
+    let sandbox = Sandbox::new(TestJob::bare(&["a.txt"]));
     sandbox.run(&["validate"]).exits(0).says("there is no [[check]]");
     sandbox.run(&["validate", "--strict"]).exits(1).says("not as it should be");
-    let sandbox = Sandbox::new(Job::new(&["a.txt"]).only("plan", "include = [\"*.nothing\"]"));
+    let sandbox = Sandbox::new(TestJob::new(&["a.txt"]).only("plan", "include = [\"*.nothing\"]"));
     sandbox.run(&["validate"]).exits(0);
     sandbox.run(&["validate", "--strict"]).exits(128).says("the plan has no tasks");
     sandbox.run(&["new", "  "]).exits(128).says("the description is empty");

@@ -1,17 +1,17 @@
 //! Tasks that wait for each other: in which order they land, what a failure blocks, and where their order comes from.
 
 use crate::invariants::Claim;
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 /// `a`, `b` after it, `c` after that, and `d` alone; each attempt once.
-fn chain() -> Job {
+fn chain() -> TestJob {
     let tasks = "group = \"list\"\n\
         [[plan.task]]\nid = \"a\"\nfiles = [\"a\"]\n\
         [[plan.task]]\nid = \"b\"\nfiles = [\"b\"]\nafter = [\"a\"]\n\
         [[plan.task]]\nid = \"c\"\nfiles = [\"c\"]\nafter = [\"b\"]\n\
         [[plan.task]]\nid = \"d\"\nfiles = [\"d\"]";
-    Job::new(&["a", "b", "c", "d"])
+    TestJob::new(&["a", "b", "c", "d"])
         .set("plan", tasks)
         .set("retry", "feedback = 0\nredispatch = 0\nhalt-above = 1.0")
 }
@@ -47,8 +47,9 @@ fn a_task_starts_from_a_tree_in_which_what_it_waits_for_has_landed() {
 fn failed() -> Sandbox {
     let sandbox = Sandbox::new(chain());
     sandbox.script("a", "edit a BAD");
-    let said = sandbox.run(&["start"]).exits(1);
-    said.says("blocked: 2 tasks by `a`, which failed: `no-bad` not passed")
+    let output = sandbox.run(&["start"]).exits(1);
+    output
+        .says("blocked: 2 tasks by `a`, which failed: `no-bad` not passed")
         .says(": b, c")
         .says("--keep-going");
     sandbox
@@ -127,7 +128,7 @@ fn the_outer_layer_tries_what_blocks_others_before_the_run_stops() {
 fn a_command_names_the_tasks_and_what_it_said_is_pinned() {
     let command =
         "group = \"command\"\norder = \"priority\"\ncommand = [\"sh\", \"tasks.sh\", \"{base}\"]";
-    let job = Job::new(&["a", "b"])
+    let job = TestJob::new(&["a", "b"])
         .set("plan", command)
         .set("worktree", "setup = [[\"touch\", \"made\"]]");
     let sandbox = Sandbox::new(job);
@@ -139,19 +140,19 @@ fn a_command_names_the_tasks_and_what_it_said_is_pinned() {
          echo '{\"id\": \"b\", \"files\": [\"b\"], \"priority\": 7}'\n",
     );
     sandbox.remember();
-    let first = sandbox.run(&["plan", "--json"]).exits(0).out;
-    assert_eq!(first, sandbox.run(&["plan", "--json"]).exits(0).out);
+    let first = sandbox.run(&["plan", "--json"]).exits(0).stdout;
+    assert_eq!(first, sandbox.run(&["plan", "--json"]).exits(0).stdout);
     let plan: serde_json::Value = serde_json::from_str(&first).unwrap();
     assert_eq!((&plan["tasks"][0]["id"], &plan["tasks"][1]["id"]), (&"b".into(), &"a".into()));
     sandbox.run(&["start"]).exits(0);
-    let said = sandbox.git(&["show", "refs/harness/runs/job-1:plan-inputs/tasks.jsonl"]);
-    assert!(said.contains("\"priority\": 7"), "{said}");
+    let output = sandbox.git(&["show", "refs/harness/runs/job-1:plan-inputs/tasks.jsonl"]);
+    assert!(output.contains("\"priority\": 7"), "{output}");
     assert_eq!(sandbox.git(&["worktree", "list"]).matches("planning").count(), 0);
     Claim::all(&sandbox).holds();
 
     sandbox.write("tasks.sh", "echo broken >&2; exit 4\n");
-    let said = sandbox.run(&["plan"]).exits(128);
-    said.says("`[plan] command` did not succeed (exit 4): sh tasks.sh").says("broken");
+    let output = sandbox.run(&["plan"]).exits(128);
+    output.says("`[plan] command` did not succeed (exit 4): sh tasks.sh").says("broken");
     sandbox.write("tasks.sh", "echo nonsense\n");
     sandbox.run(&["plan"]).exits(128).says("line 1 is not a task as JSON: nonsense");
     assert_eq!(sandbox.git(&["worktree", "list"]).matches("planning").count(), 0);
@@ -160,7 +161,7 @@ fn a_command_names_the_tasks_and_what_it_said_is_pinned() {
 #[test]
 fn another_tools_edges_order_files_of_any_kind() {
     let edges = "order = \"dependency\"\nedges = [\"cat\", \"edges.json\"]";
-    let sandbox = Sandbox::new(Job::new(&["a", "b"]).set("plan", edges));
+    let sandbox = Sandbox::new(TestJob::new(&["a", "b"]).set("plan", edges));
     sandbox.write("edges.json", "{\"a\": [\"b\"]}");
     sandbox.remember();
     sandbox.run(&["plan"]).exits(0).says("2 levels").says("b → a");
@@ -172,13 +173,13 @@ fn another_tools_edges_order_files_of_any_kind() {
 
 #[test]
 fn imports_order_a_run_and_a_second_plan_reads_nothing() {
-    let job = Job::bare(&["main.py", "lib.py"]).set("plan", "order = \"dependency\"");
+    let job = TestJob::bare(&["main.py", "lib.py"]).set("plan", "order = \"dependency\"");
     let sandbox = Sandbox::new(job);
     sandbox.write("main.py", "import lib\n");
     sandbox.write("lib.py", "x = 1\n");
     sandbox.git(&["commit", "--quiet", "--all", "--message", "an import"]);
     sandbox.remember();
-    let plan = || sandbox.run(&["plan", "--json"]).exits(0).out;
+    let plan = || sandbox.run(&["plan", "--json"]).exits(0).stdout;
     let first = plan();
     assert!(first.contains("\"after\":[\"lib_dot_py\"]"), "{first}");
     let cache = sandbox.repo.join(".git/harness/plan-cache");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 const SCHEMA: &str = r#"{
@@ -15,7 +15,7 @@ const SCHEMA: &str = r#"{
 
 /// A review of some files with a schema; `output` are more lines of its section.
 fn review(tasks: &[&str], output: &str) -> Sandbox {
-    let job = Job::bare(tasks)
+    let job = TestJob::bare(tasks)
         .set("job", "kind = \"report\"")
         .set("output", &format!("path = \"review.json\"\n{output}"))
         .set("retry", "feedback = 1\nredispatch = 0\nhalt-above = 1")
@@ -44,14 +44,14 @@ fn outputs_are_checked_kept_and_collected_in_the_order_of_the_plan() {
     sandbox
         .script("c_dot_txt.1", &format!("[ ! -e review.json ] || exit 9\n{}", finds("c.txt", &[])));
     let before = sandbox.git(&["rev-parse", "HEAD"]);
-    let said = sandbox.run(&["start"]).exits(0);
-    assert!(said.err.contains("handed in b_dot_txt (attempt 2)"), "{}", said.err);
+    let output = sandbox.run(&["start"]).exits(0);
+    assert!(output.stderr.contains("handed in b_dot_txt (attempt 2)"), "{}", output.stderr);
 
     let collected = sandbox.run(&["collect"]).exits(0);
-    let items: Value = serde_json::from_str(&collected.out).unwrap();
+    let items: Value = serde_json::from_str(&collected.stdout).unwrap();
     let at = |file: &str, line: u32| json!({"file": file, "line": line});
     assert_eq!(items, json!([at("a.txt", 3), at("a.txt", 1), at("b.txt", 7)]));
-    assert!(collected.err.contains("3 of 3 tasks handed in (100.0 %)"), "{}", collected.err);
+    assert!(collected.stderr.contains("3 of 3 tasks handed in (100.0 %)"), "{}", collected.stderr);
 
     // Nothing of it is in the history, and no branch of a task is left.
     assert_eq!(sandbox.git(&["rev-parse", "harness/job-1/result"]), before);
@@ -64,7 +64,7 @@ fn outputs_are_checked_kept_and_collected_in_the_order_of_the_plan() {
     }
     // What is swept is not lost.
     sandbox.run(&["sweep"]).exits(0);
-    assert_eq!(sandbox.run(&["collect"]).exits(0).out, collected.out);
+    assert_eq!(sandbox.run(&["collect"]).exits(0).stdout, collected.stdout);
     // What was accepted is not done again.
     sandbox.run(&["start"]).exits(0);
     let attempts = sandbox.status()["tasks"]
@@ -90,13 +90,13 @@ fn a_part_is_collected_with_its_share_and_what_is_missing() {
         "{\"file\":\"a.txt\",\"line\":1}\n"
     );
     let share = "1 of 3 tasks handed in (33.3 %); not in it: 2 failed";
-    assert!(collected.err.contains(share), "{}", collected.err);
+    assert!(collected.stderr.contains(share), "{}", collected.stderr);
     let told: Value =
-        serde_json::from_str(&sandbox.run(&["collect", "--json"]).exits(0).out).unwrap();
+        serde_json::from_str(&sandbox.run(&["collect", "--json"]).exits(0).stdout).unwrap();
     assert_eq!((&told["summary"]["tasks"], &told["summary"]["done"]), (&json!(3), &json!(1)));
     assert_eq!(told["summary"]["missing"][1]["id"], "c_dot_txt");
     assert_eq!(told["outputs"][0]["output"], json!([{"file": "a.txt", "line": 1}]));
-    let failed = sandbox.run(&["show", "c_dot_txt"]).exits(0).out;
+    let failed = sandbox.run(&["show", "c_dot_txt"]).exits(0).stdout;
     assert!(failed.contains("handed in nothing"), "{failed}");
 }
 
@@ -107,13 +107,13 @@ fn a_review_that_changes_a_file_is_refused() {
     let seen = "expect_feedback 'may not be changed by this task'; expect_feedback '`a.txt`'";
     sandbox.script("a_dot_txt.2", &format!("{seen}\n{}", finds("a.txt", &[2])));
     sandbox.run(&["start"]).exits(0);
-    let items: Value = serde_json::from_str(&sandbox.run(&["collect"]).exits(0).out).unwrap();
+    let items: Value = serde_json::from_str(&sandbox.run(&["collect"]).exits(0).stdout).unwrap();
     assert_eq!(items, json!([{"file": "a.txt", "line": 2}]));
 }
 
 #[test]
 fn an_ignored_output_in_a_folder_is_handed_in_all_the_same() {
-    let job = Job::bare(&["a.txt", "b.txt"])
+    let job = TestJob::bare(&["a.txt", "b.txt"])
         .set("job", "kind = \"report\"")
         .set("output", "path = \"out/notes.md\"\nmerge = \"concat\"");
     let sandbox = Sandbox::new(job);
@@ -130,7 +130,7 @@ fn an_ignored_output_in_a_folder_is_handed_in_all_the_same() {
     );
     sandbox.script("b_dot_txt", "printf 'of b\\n' > \"$HARNESS_OUTPUT\"");
     sandbox.run(&["start"]).exits(0);
-    assert_eq!(sandbox.run(&["collect"]).exits(0).out, "of a\nof b\n");
+    assert_eq!(sandbox.run(&["collect"]).exits(0).stdout, "of a\nof b\n");
 }
 
 #[test]
@@ -148,9 +148,9 @@ fn a_program_and_a_page_join_outputs_as_the_job_says() {
     sandbox.script("a_dot_txt", &finds("a.txt", &[1, 2]));
     sandbox.script("b_dot_txt", &finds("b.txt", &[3]));
     sandbox.run(&["start"]).exits(0);
-    let joined = sandbox.run(&["collect"]).exits(0).out;
+    let joined = sandbox.run(&["collect"]).exits(0).stdout;
     assert_eq!(joined, "\"task\":\"a_dot_txt\"\n\"task\":\"b_dot_txt\"\nend\n");
-    let page = sandbox.run(&["collect", "--page"]).exits(0).out;
+    let page = sandbox.run(&["collect", "--page"]).exits(0).stdout;
     assert_eq!(page, "# job: 2 of 2\n- `a.txt`:1\n- `a.txt`:2\n- `b.txt`:3\n");
 }
 
@@ -158,33 +158,36 @@ fn a_program_and_a_page_join_outputs_as_the_job_says() {
 fn what_cannot_work_is_refused_before_anything_starts() {
     let sandbox = review(&["a.txt"], "");
     sandbox.write("review.schema.json", "{\"type\": \"nothing\"}");
-    let said = sandbox.run(&["start"]).exits(128).err;
+    let output = sandbox.run(&["start"]).exits(128).stderr;
     assert!(
-        said.contains("the schema is wrong: review.schema.json") && said.contains("`/type`"),
-        "{said}"
+        output.contains("the schema is wrong: review.schema.json") && output.contains("`/type`"),
+        "{output}"
     );
     std::fs::remove_file(sandbox.repo.join("review.schema.json")).unwrap();
-    let said = sandbox.run(&["start"]).exits(128).err;
-    assert!(said.contains("the file that `schema` names is not there"), "{said}");
+    let output = sandbox.run(&["start"]).exits(128).stderr;
+    assert!(output.contains("the file that `schema` names is not there"), "{output}");
     sandbox.write("review.schema.json", SCHEMA);
     sandbox.write("review.json", "[]");
     sandbox.git(&["add", "review.json"]);
     sandbox.git(&["commit", "--quiet", "--message", "in the way"]);
-    let said = sandbox.run(&["start"]).exits(128).err;
-    assert!(said.contains("the base has a file already at [output] path: review.json"), "{said}");
+    let output = sandbox.run(&["start"]).exits(128).stderr;
+    assert!(
+        output.contains("the base has a file already at [output] path: review.json"),
+        "{output}"
+    );
     assert_eq!(sandbox.git(&["for-each-ref", "refs/harness"]), "");
 }
 
 #[test]
 fn of_changes_collect_tells_which_commit_did_what() {
-    let job = Job::bare(&["a.txt"]).only(
+    let job = TestJob::bare(&["a.txt"]).only(
         "plan",
         "group = \"list\"\n[[plan.task]]\nfiles = [\"a.txt\"]\nvars = {finding = \"a typo\"}",
     );
     let sandbox = Sandbox::new(job);
     sandbox.script("a_dot_txt", "edit a.txt better");
     sandbox.run(&["start"]).exits(0);
-    let told: Value = serde_json::from_str(&sandbox.run(&["collect"]).exits(0).out).unwrap();
+    let told: Value = serde_json::from_str(&sandbox.run(&["collect"]).exits(0).stdout).unwrap();
     let landed = sandbox.git(&["rev-parse", "harness/job-1/result"]);
     assert_eq!(told[0]["commit"], landed);
     assert_eq!(

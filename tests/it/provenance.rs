@@ -2,19 +2,19 @@
 
 use serde_json::Value;
 
-use crate::job::Job;
-use crate::queue::Line;
+use crate::job::TestJob;
+use crate::queue::QueueSandbox;
 use crate::sandbox::Sandbox;
 
 fn why(sandbox: &Sandbox, commit: &str) -> Value {
-    let said = sandbox.run(&["why", commit, "--json"]);
-    let value: Value = serde_json::from_str(&said.out).unwrap();
-    assert_eq!(said.code, i32::from(value["origins"].as_array().unwrap().is_empty()), "{said}");
+    let output = sandbox.run(&["why", commit, "--json"]);
+    let value: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(output.code, i32::from(value["origins"].as_array().unwrap().is_empty()), "{output}");
     value["origins"].clone()
 }
 
 fn landed() -> Sandbox {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]).set("limits", "jobs = 1"));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]).set("limits", "jobs = 1"));
     sandbox.script("alpha.1", "edit alpha BAD");
     sandbox.script("alpha.2", "edit alpha 'the first line'");
     sandbox.run(&["start"]).exits(0);
@@ -32,12 +32,12 @@ fn a_landed_commit_tells_who_made_it_and_what_proved_it() {
         assert_eq!((&found[0]["by"], &found[0]["note"]["run"]), (&"note".into(), &"job-1".into()));
         assert_eq!(found[0]["note"]["checks"][0]["passed"], true);
     }
-    let page = sandbox.run(&["why", commits.lines().next().unwrap()]).exits(0).out;
+    let page = sandbox.run(&["why", commits.lines().next().unwrap()]).exits(0).stdout;
     for part in ["job-1/alpha#2", "passed no-bad", "git cat-file blob", "agent"] {
         assert!(page.contains(part), "{part} is not in\n{page}");
     }
     sandbox.run(&["why", "main"]).exits(1).says("no run and no queue has made it");
-    let blame = sandbox.run(&["blame", "alpha", target]).exits(0).out;
+    let blame = sandbox.run(&["blame", "alpha", target]).exits(0).stdout;
     assert!(blame.contains("job-1/alpha#2") && blame.contains("the first line"), "{blame}");
     sandbox.run(&["blame", "nothing", target]).exits(128).says("has no file `nothing`");
 }
@@ -90,13 +90,13 @@ fn it_is_found_after_a_rebase_an_amendment_a_cherry_pick_and_a_squash() {
     assert_eq!(why(&sandbox, "HEAD")[0]["by"], "note");
     sandbox.run(&["doctor"]).says("git config --add notes.rewriteRef refs/notes/harness");
     sandbox.git(&["config", "--add", "notes.rewriteRef", "refs/notes/harness"]);
-    let said = sandbox.run(&["doctor"]);
-    assert!(!said.out.contains("notes.rewriteRef"), "{said}");
+    let output = sandbox.run(&["doctor"]);
+    assert!(!output.stdout.contains("notes.rewriteRef"), "{output}");
 }
 
 #[test]
 fn what_the_queue_has_landed_is_known_too() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     line.good(3);
     line.add(&["b0", "b1", "b2"]);
     line.sandbox.run(&["queue", "run"]).exits(0);

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::invariants::Claim;
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 /// A repository with files in folders, and a job for all of them.
 fn folders(paths: &[&str], plan: &str) -> Sandbox {
-    let job = Job::bare(&["top"]).only("plan", &format!("include = [\"src/**\"]\n{plan}"));
+    let job = TestJob::bare(&["top"]).only("plan", &format!("include = [\"src/**\"]\n{plan}"));
     let mut sandbox = Sandbox::new(job);
     sandbox.script("default", "for f in $(grep -o 'src/[a-z/]*' \"$HARNESS_PROMPT_FILE\" | sort -u); do [ -f \"$f\" ] && edit \"$f\" \"done $HARNESS_TASK\"; done");
     for path in paths {
@@ -49,7 +49,7 @@ fn a_part_first_and_the_whole_later() {
     // It is shown first, and nothing is written for that.
     let refs = sandbox.git(&["for-each-ref"]);
     let diff: Value =
-        serde_json::from_str(&sandbox.run(&["plan", "--diff", "--json"]).exits(0).out).unwrap();
+        serde_json::from_str(&sandbox.run(&["plan", "--diff", "--json"]).exits(0).stdout).unwrap();
     assert_eq!((&diff["kept"], &diff["new"]), (&json!(["src__a"]), &json!(["src"])));
     sandbox.run(&["plan", "--diff"]).exits(0);
     assert_eq!(refs, sandbox.git(&["for-each-ref"]));
@@ -102,16 +102,16 @@ fn a_newer_base_adds_what_is_new_and_does_again_what_somebody_changed() {
     commit("later");
     // Without a word the run is over, and says so.
     sandbox.run(&["start"]).exits(0).says("has ended");
-    let said = sandbox.run(&["start", "--update"]).exits(128);
-    said.says("does not hold the new base").says("git merge harness/job-1/result");
+    let output = sandbox.run(&["start", "--update"]).exits(128);
+    output.says("does not hold the new base").says("git merge harness/job-1/result");
     assert_eq!(standing(&sandbox), ["src__a done 1", "src__b done 1"]);
 
     sandbox.git(&["reset", "--quiet", "--hard", "harness/job-1/result"]);
     sandbox.write("src/b", "changed by a person\n");
     sandbox.write("src/c", "to be done\n");
     commit("later, on top of what landed");
-    let said = sandbox.run(&["start", "--update"]).exits(0);
-    said.says("1 done, 0 as before, 1 new, 0 wanted again, 1 begun anew");
+    let output = sandbox.run(&["start", "--update"]).exits(0);
+    output.says("1 done, 0 as before, 1 new, 0 wanted again, 1 begun anew");
     assert_eq!(standing(&sandbox), ["src__a done 1", "src__b done 2", "src__c done 1"]);
     assert_eq!(sandbox.landed("src/b"), "done src__b");
     assert_eq!(sandbox.landed("src/a"), "done src__a");

@@ -2,12 +2,13 @@
 
 use rustix::process::Signal;
 
+use crate::command::RunningCommand;
 use crate::invariants::Claim;
-use crate::job::Job;
-use crate::sandbox::{Background, Sandbox};
+use crate::job::TestJob;
+use crate::sandbox::Sandbox;
 
 /// A run of which a supervisor waits for agents, until the sign `go` is given.
-fn waiting(job: Job) -> (Sandbox, Background) {
+fn waiting(job: TestJob) -> (Sandbox, RunningCommand) {
     let sandbox = Sandbox::new(job);
     sandbox.script("default", WAITS);
     let start = sandbox.spawn(&["start"]);
@@ -18,8 +19,8 @@ fn waiting(job: Job) -> (Sandbox, Background) {
 const WAITS: &str =
     ": >\"$HOME/$HARNESS_TASK.up\"; wait_for \"$HOME/go\"; edit \"$HARNESS_TASK\" done";
 
-fn one_at_a_time() -> Job {
-    Job::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 1").set("retry", "feedback = 0")
+fn one_at_a_time() -> TestJob {
+    TestJob::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 1").set("retry", "feedback = 0")
 }
 
 #[test]
@@ -84,7 +85,8 @@ fn skip_retry_and_cancel_while_somebody_holds_the_run() {
 
 #[test]
 fn requests_when_nobody_holds_the_run() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma"]).set("retry", "feedback = 0"));
+    let sandbox =
+        Sandbox::new(TestJob::new(&["alpha", "beta", "gamma"]).set("retry", "feedback = 0"));
     sandbox.script("alpha", "edit alpha BAD");
     sandbox.run(&["start", "--paused"]).exits(0);
     sandbox.run(&["skip", "beta", "-m", "a person does it"]).exits(0);
@@ -102,8 +104,8 @@ fn requests_when_nobody_holds_the_run() {
 
 #[test]
 fn verify_takes_up_a_failed_task_that_passes_now() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]));
-    let job = Job::new(&["alpha"])
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
+    let job = TestJob::new(&["alpha"])
         .check(
             "flag",
             &["test", "-e", &sandbox.sign("flag").to_string_lossy()],
@@ -126,7 +128,7 @@ fn verify_takes_up_a_failed_task_that_passes_now() {
 fn interrupted_once_it_drains() {
     let (sandbox, mut start) = waiting(one_at_a_time());
     start.signal(Signal::INT);
-    sandbox.await_that("a word", || start.said().contains("starting nothing new"));
+    sandbox.await_that("a word", || start.stderr().contains("starting nothing new"));
     assert!(!start.has_ended());
     sandbox.give_sign("go");
     start.wait().exits(130).says("goes on where it stopped");
@@ -140,7 +142,7 @@ fn interrupted_once_it_drains() {
 fn interrupted_twice_it_stops_the_agents() {
     let (sandbox, start) = waiting(one_at_a_time());
     start.signal(Signal::INT);
-    sandbox.await_that("a word", || start.said().contains("starting nothing new"));
+    sandbox.await_that("a word", || start.stderr().contains("starting nothing new"));
     // Two signals in quick succession are one Ctrl-C: git passes on what the terminal sends to both.
     std::thread::sleep(std::time::Duration::from_millis(700));
     start.signal(Signal::INT);
@@ -155,7 +157,7 @@ fn interrupted_twice_it_stops_the_agents() {
 fn an_echo_of_a_signal_is_no_second_one() {
     let (sandbox, mut start) = waiting(one_at_a_time());
     start.signal(Signal::INT);
-    sandbox.await_that("a word", || start.said().contains("starting nothing new"));
+    sandbox.await_that("a word", || start.stderr().contains("starting nothing new"));
     start.signal(Signal::INT);
     sandbox.give_sign("go");
     sandbox.await_that("the end", || start.has_ended());
@@ -167,7 +169,7 @@ fn an_echo_of_a_signal_is_no_second_one() {
 fn another_signal_is_no_echo() {
     let (sandbox, start) = waiting(one_at_a_time());
     start.signal(Signal::INT);
-    sandbox.await_that("a word", || start.said().contains("starting nothing new"));
+    sandbox.await_that("a word", || start.stderr().contains("starting nothing new"));
     start.signal(Signal::TERM);
     start.wait().exits(143);
     assert!(sandbox.processes().is_empty(), "{:?}", sandbox.processes());
@@ -187,7 +189,7 @@ fn terminated_it_stops_the_agents() {
 
 #[test]
 fn agents_outlive_a_killed_supervisor_and_are_waited_for() {
-    let (sandbox, start) = waiting(Job::new(&["alpha", "beta"]));
+    let (sandbox, start) = waiting(TestJob::new(&["alpha", "beta"]));
     sandbox.await_sign("beta.up");
     start.signal(Signal::KILL);
     start.wait().exits(137);
@@ -203,7 +205,7 @@ fn agents_outlive_a_killed_supervisor_and_are_waited_for() {
 
 #[test]
 fn work_that_ended_while_nobody_watched_is_taken() {
-    let (sandbox, start) = waiting(Job::new(&["alpha", "beta"]));
+    let (sandbox, start) = waiting(TestJob::new(&["alpha", "beta"]));
     sandbox.await_sign("beta.up");
     start.signal(Signal::KILL);
     start.wait().exits(137);
@@ -216,18 +218,19 @@ fn work_that_ended_while_nobody_watched_is_taken() {
 
 #[test]
 fn a_killed_keepers_agent_is_ended_and_its_work_kept() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]).set("retry", "feedback = 0\ninfra = 1"));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]).set("retry", "feedback = 0\ninfra = 1"));
     sandbox.script("alpha.1", "edit alpha 'half done'; : >\"$HOME/alpha.up\"; hang");
     let start = sandbox.spawn(&["start"]);
     sandbox.await_sign("alpha.up");
     for pid in sandbox.keepers() {
-        crate::sandbox::send(pid, Signal::KILL);
+        crate::command::send(pid, Signal::KILL);
     }
     start.wait().exits(0).says("keeper of attempt 1 died");
     Claim::all(&sandbox).holds();
     let chain = sandbox.git(&["rev-list", "refs/harness/tasks/job-1/alpha"]);
     let kept = chain.lines().any(|commit| {
-        sandbox.try_git(&sandbox.repo, &["show", &format!("{commit}:alpha")]).out == "half done\n"
+        sandbox.try_git(&sandbox.repo, &["show", &format!("{commit}:alpha")]).stdout
+            == "half done\n"
     });
     assert!(kept, "what the agent had done is lost");
 }

@@ -3,17 +3,17 @@
 use serde_json::{Value, json};
 
 use crate::invariants::Claim;
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 fn reviewed(tasks: &[&str]) -> Sandbox {
-    Sandbox::new(Job::new(tasks).set("queue", "review = \"required\""))
+    Sandbox::new(TestJob::new(tasks).set("queue", "review = \"required\""))
 }
 
 /// `review --format json` of a task.
 fn read(sandbox: &Sandbox, task: &str) -> Value {
-    let said = sandbox.run(&["review", task, "--format", "json"]).exits(0);
-    serde_json::from_str(&said.out).unwrap()
+    let output = sandbox.run(&["review", task, "--format", "json"]).exits(0);
+    serde_json::from_str(&output.stdout).unwrap()
 }
 
 /// What a person commits on a branch, in a worktree of their own: files with their contents.
@@ -37,19 +37,19 @@ fn a_candidate_waits_is_sent_back_with_words_and_lands_when_it_is_approved() {
     let told = "expect_feedback '`alpha:1`: it must be a product'\nexpect_feedback '> let total = a + b'\n\
                 expect_feedback 'And name it.'";
     sandbox.script("alpha.2", &format!("{told}\nedit alpha 'let product = a * b'"));
-    let said = sandbox.run(&["start"]).exits(3);
-    said.says("1 candidate waits for a review");
+    let output = sandbox.run(&["start"]).exits(3);
+    output.says("1 candidate waits for a review");
     assert_eq!(sandbox.status()["counts"]["reviewing"], 1);
     assert_eq!(sandbox.status()["state"], "active");
     sandbox.run(&["poll"]).exits(3);
 
     sandbox.run(&["review"]).exits(0).says("job-1/alpha").says("+1 -");
-    let page = sandbox.run(&["review", "alpha"]).exits(0).out;
+    let page = sandbox.run(&["review", "alpha"]).exits(0).stdout;
     for part in ["+let total = a + b", "passed  no-bad", "I have added them.", "lands on"] {
         assert!(page.contains(part), "{part} is not in:\n{page}");
     }
     assert!(!page.contains('\u{1b}'), "nothing is painted where nobody looks");
-    let patch = sandbox.run(&["review", "alpha", "--format", "patch"]).exits(0).out;
+    let patch = sandbox.run(&["review", "alpha", "--format", "patch"]).exits(0).stdout;
     std::fs::write(sandbox.root().join("p"), patch).unwrap();
     let value = read(&sandbox, "alpha");
     assert_eq!(
@@ -71,7 +71,7 @@ fn a_candidate_waits_is_sent_back_with_words_and_lands_when_it_is_approved() {
     let note = sandbox.git(&["notes", "--ref=harness", "show", "harness/job-1/result"]);
     let note: Value = serde_json::from_str(&note).unwrap();
     assert!(note["approved"]["by"].as_str().unwrap().contains('<'), "{note}");
-    let log = sandbox.run(&["log", "job-1", "alpha"]).exits(0).out;
+    let log = sandbox.run(&["log", "job-1", "alpha"]).exits(0).stdout;
     assert!(log.contains("sent back by") && log.contains("approved by"), "{log}");
 }
 
@@ -84,8 +84,8 @@ fn what_a_person_commits_on_the_branch_is_the_work_and_voids_an_approval() {
     // Checked anew, and bad: the next attempt is told, and begins from what the target is.
     commit(&sandbox, "harness/job-1/alpha", &[("alpha", "BAD"), ("notes.txt", "a person may")]);
     sandbox.script("alpha.2", "expect_feedback 'BAD'; edit alpha second");
-    let said = sandbox.run(&["start"]).exits(3);
-    assert!(said.err.contains("is the candidate now"), "{}", said.err);
+    let output = sandbox.run(&["start"]).exits(3);
+    assert!(output.stderr.contains("is the candidate now"), "{}", output.stderr);
     assert_eq!(sandbox.task("alpha")["attempts"], 2);
     // And good: it waits for a review again.
     commit(&sandbox, "harness/job-1/alpha", &[("alpha", "by hand"), ("notes.txt", "a person may")]);
@@ -112,7 +112,7 @@ fn while_others_are_at_work_what_is_approved_lands_and_the_rest_waits() {
     sandbox.script("gamma", "wait_for \"$HOME/go\"; edit gamma good");
     let start = sandbox.spawn(&["start"]);
     sandbox.await_that("two reviews", || {
-        sandbox.run(&["status", "--json"]).out.contains("\"reviewing\":2")
+        sandbox.run(&["status", "--json"]).stdout.contains("\"reviewing\":2")
     });
     sandbox.run(&["approve", "alpha"]).exits(0);
     sandbox.await_that("the landing", || sandbox.task("alpha")["state"] == "done");
@@ -134,8 +134,12 @@ fn a_branch_without_work_changes_nothing() {
     sandbox.run(&["start"]).exits(3);
     let candidate = sandbox.task("alpha")["candidate"].clone();
     sandbox.git(&["update-ref", "refs/heads/harness/job-1/alpha", &sandbox.base]);
-    let said = sandbox.run(&["start"]).exits(3);
-    assert!(said.err.contains("which changes nothing; the candidate stays"), "{}", said.err);
+    let output = sandbox.run(&["start"]).exits(3);
+    assert!(
+        output.stderr.contains("which changes nothing; the candidate stays"),
+        "{}",
+        output.stderr
+    );
     assert_eq!(sandbox.task("alpha")["candidate"], candidate);
     sandbox.run(&["approve", "alpha"]).exits(0);
     sandbox.run(&["start"]).exits(0);

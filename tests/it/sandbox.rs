@@ -1,135 +1,42 @@
-//! A repository and everything around it for one test: nothing from outside gets in, nothing stays behind.
+//! Test repositories: each has a job, a HOME and a folder of its own, and leaves nothing behind.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::job::Job;
+use crate::command::{CommandOutput, PATIENCE, RunningCommand, is_alive, send};
+use crate::job::TestJob;
 
-/// How long anything may take that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What a command said and how it ended, as one text.
-#[derive(Debug, Clone)]
-pub(crate) struct Said {
-    /// The exit code; 128 and the signal's number when one ended it.
-    pub(crate) code: i32,
-    /// Standard output.
-    pub(crate) out: String,
-    /// Standard error.
-    pub(crate) err: String,
-}
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "--- stdout\n{}--- stderr\n{}--- exit {}\n", self.out, self.err, self.code)
-    }
-}
-
-impl Said {
-    /// It ended with this code.
-    #[track_caller]
-    pub(crate) fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "another exit code was expected\n{self}");
-        self
-    }
-
-    /// It said this, on either stream.
-    #[track_caller]
-    pub(crate) fn says(self, what: &str) -> Self {
-        let there = self.out.contains(what) || self.err.contains(what);
-        assert!(there, "it should have said: {what}\n{self}");
-        self
-    }
-}
-
-/// A command that runs beside the test.
-pub(crate) struct Background {
-    child: Child,
-    out: PathBuf,
-    err: PathBuf,
-}
-
-impl Background {
-    /// Its process.
-    pub(crate) fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).unwrap()
-    }
-
-    /// What it has said so far on standard error.
-    pub(crate) fn said(&self) -> String {
-        std::fs::read_to_string(&self.err).unwrap_or_default()
-    }
-
-    /// What it has printed so far on standard output.
-    pub(crate) fn printed(&self) -> String {
-        std::fs::read_to_string(&self.out).unwrap_or_default()
-    }
-
-    /// Sends it a signal.
-    pub(crate) fn signal(&self, signal: Signal) {
-        send(self.pid(), signal);
-    }
-
-    /// Whether it has ended.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
-    /// Waits for its end.
-    #[must_use]
-    pub(crate) fn wait(mut self) -> Said {
-        use std::os::unix::process::ExitStatusExt as _;
-        let since = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            if since.elapsed() > PATIENCE {
-                self.child.kill().ok();
-                self.child.wait().ok();
-                panic!("it did not end in time\n{}", self.said());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        let read =
-            |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
-        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-        Said { code, out: read(&self.out), err: read(&self.err) }
-    }
-}
-
-/// A repository with a job, in a folder of its own with a HOME of its own.
+/// A repository with a job, in a folder and with a HOME of its own.
 pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
     /// The user's repository.
     pub(crate) repo: PathBuf,
     /// The job as it was written.
-    pub(crate) job: Job,
-    /// The commit on which everything begins.
+    pub(crate) job: TestJob,
+    /// The commit that a run starts from.
     pub(crate) base: String,
     before: std::cell::RefCell<BTreeMap<String, Vec<u8>>>,
     count: std::cell::Cell<u32>,
 }
 
 impl Sandbox {
-    /// A repository with one commit: the tasks' files, a README, a folder of tests, and the job.
-    pub(crate) fn new(job: Job) -> Self {
+    /// Creates a repository with one commit: the files of the tasks, a README, and the job.
+    pub(crate) fn new(job: TestJob) -> Self {
         Self::of_format(job, "sha1")
     }
 
-    /// The same with ids of objects in this format.
-    pub(crate) fn of_format(job: Job, objects: &str) -> Self {
+    /// Creates a repository with the object format `objects`.
+    pub(crate) fn of_format(job: TestJob, objects: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("harness-it-").tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
-        for name in ["repo", "home", "tmp", "scripts", "said"] {
+        for name in ["repo", "home", "tmp", "scripts", "output"] {
             std::fs::create_dir(root.join(name)).unwrap();
         }
         let mut sandbox = Self {
@@ -146,14 +53,14 @@ impl Sandbox {
         for task in sandbox.job.tasks.clone() {
             sandbox.write(&task, "to be done\n");
         }
-        sandbox.write("README", "nobody's business\n");
+        sandbox.write("README", "a file of no task\n");
         sandbox.write("shared", "one\ntwo\nthree\n");
         let scripts = sandbox.root().join("scripts");
         sandbox.write("harness.toml", &sandbox.job.text(&scripts.to_string_lossy()));
         sandbox.git(&["add", "--all"]);
         sandbox.git(&["commit", "--quiet", "--message", "base"]);
-        // Things of the user's that a run must leave alone: a stash of edits, files git does not know, other refs.
-        sandbox.write("README", "nobody's business\nan edit that is not committed\n");
+        // A run must leave these alone: uncommitted edits, untracked files, other refs.
+        sandbox.write("README", "a file of no task\nan edit that is not committed\n");
         sandbox.write("untracked", "mine\n");
         sandbox.git(&["branch", "feature"]);
         sandbox.git(&["tag", "v1"]);
@@ -162,47 +69,47 @@ impl Sandbox {
         sandbox
     }
 
-    /// The folder around everything.
+    /// The folder that holds the repository, HOME and scripts.
     pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().canonicalize().unwrap()
     }
 
-    /// A file in HOME, by which scripts and tests tell each other things.
+    /// The path of a file in HOME by which scripts and tests synchronise.
     pub(crate) fn sign(&self, name: &str) -> PathBuf {
         self.root().join("home").join(name)
     }
 
-    /// Makes such a file.
+    /// Creates the file that [`Self::sign`] names.
     pub(crate) fn give_sign(&self, name: &str) {
         std::fs::write(self.sign(name), "").unwrap();
     }
 
-    /// Waits for such a file.
+    /// Waits until a script creates the file that [`Self::sign`] names.
     #[track_caller]
     pub(crate) fn await_sign(&self, name: &str) {
         let path = self.sign(name);
         self.await_that(&format!("the file {name}"), || path.exists());
     }
 
-    /// Waits until something is so.
+    /// Waits until `condition` returns true.
     #[track_caller]
-    pub(crate) fn await_that(&self, what: &str, mut so: impl FnMut() -> bool) {
+    pub(crate) fn await_that(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let since = Instant::now();
-        while !so() {
+        while !condition() {
             assert!(since.elapsed() < PATIENCE, "waited in vain for {what}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Writes a file of the user's work tree.
+    /// Writes a file of the user's worktree.
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.repo.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    /// Writes the script of a task (`alpha`), an attempt (`alpha.1`) or all (`default`); those of evaluators are in
-    /// `judges/`.
+    /// Writes the script of a task (`alpha`), an attempt (`alpha.1`) or all tasks (`default`).
+    /// Scripts of evaluators are below `judges/`.
     pub(crate) fn script(&self, name: &str, body: &str) {
         let text = format!(". \"$HARNESS_FIXTURES/agent.sh\"\n{body}\n");
         let path = self.root().join("scripts").join(format!("{name}.sh"));
@@ -225,18 +132,18 @@ impl Sandbox {
         .collect()
     }
 
-    /// Starts a program in a folder.
+    /// Starts a program in a folder. `more` are additional environment variables.
     fn begin(
         &self,
         program: &Path,
         folder: &Path,
         args: &[&str],
         more: &[(&str, &str)],
-    ) -> Background {
+    ) -> RunningCommand {
         let n = self.count.get() + 1;
         self.count.set(n);
-        let file = |end: &str| self.root().join("said").join(format!("{n}.{end}"));
-        let (out, err) = (file("out"), file("err"));
+        let file = |end: &str| self.root().join("output").join(format!("{n}.{end}"));
+        let (stdout, stderr) = (file("out"), file("err"));
         let child = Command::new(program)
             .args(args)
             .current_dir(folder)
@@ -244,38 +151,40 @@ impl Sandbox {
             .envs(self.environment())
             .envs(more.iter().copied())
             .stdin(Stdio::null())
-            .stdout(File::create(&out).unwrap())
-            .stderr(File::create(&err).unwrap())
+            .stdout(File::create(&stdout).unwrap())
+            .stderr(File::create(&stderr).unwrap())
             .spawn()
             .unwrap();
-        Background { child, out, err }
+        RunningCommand::new(child, stdout, stderr)
     }
 
-    /// Runs the program under test to its end.
-    #[must_use]
-    pub(crate) fn run(&self, args: &[&str]) -> Said {
+    /// Runs the program under test in the repository.
+    pub(crate) fn run(&self, args: &[&str]) -> CommandOutput {
         self.run_in(&self.repo, args, &[])
     }
 
-    /// The same in another folder and with more variables.
-    #[must_use]
-    pub(crate) fn run_in(&self, folder: &Path, args: &[&str], more: &[(&str, &str)]) -> Said {
+    /// Runs the program under test in `folder` with additional environment variables.
+    pub(crate) fn run_in(
+        &self,
+        folder: &Path,
+        args: &[&str],
+        more: &[(&str, &str)],
+    ) -> CommandOutput {
         self.begin(program(), folder, args, more).wait()
     }
 
     /// Runs the program under test beside the test.
-    pub(crate) fn spawn(&self, args: &[&str]) -> Background {
+    pub(crate) fn spawn(&self, args: &[&str]) -> RunningCommand {
         self.spawn_with(args, &[])
     }
 
-    /// The same with more variables.
-    pub(crate) fn spawn_with(&self, args: &[&str], more: &[(&str, &str)]) -> Background {
+    /// Runs the program under test beside the test, with additional environment variables.
+    pub(crate) fn spawn_with(&self, args: &[&str], more: &[(&str, &str)]) -> RunningCommand {
         self.begin(program(), &self.repo, args, more)
     }
 
-    /// Runs git with an identity, in a folder; whatever comes of it.
-    #[must_use]
-    pub(crate) fn try_git(&self, folder: &Path, args: &[&str]) -> Said {
+    /// Runs git with an identity in `folder`. git may fail.
+    pub(crate) fn try_git(&self, folder: &Path, args: &[&str]) -> CommandOutput {
         let mut more = Vec::new();
         for role in ["AUTHOR", "COMMITTER"] {
             more.push((format!("GIT_{role}_NAME"), "A User"));
@@ -285,22 +194,22 @@ impl Sandbox {
         self.begin(Path::new("git"), folder, args, &more).wait()
     }
 
-    /// Runs git in the user's repository; it must succeed. What it printed, without the last line's end.
+    /// Runs git in the repository and returns its trimmed output. git must succeed.
     #[track_caller]
     pub(crate) fn git(&self, args: &[&str]) -> String {
-        let said = self.try_git(&self.repo, args);
-        assert_eq!(said.code, 0, "git {}\n{said}", args.join(" "));
-        said.out.trim_end().to_owned()
+        let output = self.try_git(&self.repo, args);
+        assert_eq!(output.code, 0, "git {}\n{output}", args.join(" "));
+        output.stdout.trim_end().to_owned()
     }
 
-    /// `status --json` of the only run.
+    /// Returns `status --json` of the only run.
     #[track_caller]
     pub(crate) fn status(&self) -> serde_json::Value {
-        let said = self.run(&["status", "--json"]).exits(0);
-        serde_json::from_str(&said.out).unwrap()
+        let output = self.run(&["status", "--json"]).exits(0);
+        serde_json::from_str(&output.stdout).unwrap()
     }
 
-    /// One task of it.
+    /// Returns one task of `status --json`.
     #[track_caller]
     pub(crate) fn task(&self, id: &str) -> serde_json::Value {
         let status = self.status();
@@ -308,29 +217,30 @@ impl Sandbox {
         tasks.iter().find(|t| t["id"] == id).unwrap_or_else(|| panic!("no task {id}")).clone()
     }
 
-    /// A file as the target has it.
+    /// Returns the content of a file on the target.
     #[track_caller]
     pub(crate) fn landed(&self, path: &str) -> String {
         self.git(&["show", &format!("harness/job-1/result:{path}")])
     }
 
-    /// Processes that belong to this sandbox: by their environment, folder or command line. Their ids and command lines.
+    /// Returns id and command line of each process that names this sandbox in its environment,
+    /// working directory or command line.
     pub(crate) fn processes(&self) -> Vec<(i32, String)> {
         processes_of(&self.root())
     }
 
-    /// The keepers among them.
+    /// Returns the process ids of the keepers.
     pub(crate) fn keepers(&self) -> Vec<i32> {
         let all = self.processes().into_iter();
         all.filter(|(_, line)| line.contains(" keeper ")).map(|(pid, _)| pid).collect()
     }
 
-    /// Takes what is the user's as it is now for what it must be later.
+    /// Records the state of the user's files and refs for [`Self::harmed`].
     pub(crate) fn remember(&self) {
         *self.before.borrow_mut() = self.belongings();
     }
 
-    /// What of the user's is not as it was: names, with what happened to them.
+    /// Returns the changes of the user's files and refs since [`Self::remember`].
     pub(crate) fn harmed(&self) -> Vec<String> {
         let (before, now) = (self.before.borrow(), self.belongings());
         let mut harmed = Vec::new();
@@ -346,7 +256,8 @@ impl Sandbox {
         harmed
     }
 
-    /// Everything that is the user's: the work tree, HEAD, index, config, hooks, logs, and refs that are not ours.
+    /// Returns all that is the user's: the worktree, HEAD, index, config, hooks, logs, and the refs
+    /// that the program does not own.
     fn belongings(&self) -> BTreeMap<String, Vec<u8>> {
         let mut found = BTreeMap::new();
         collect(&self.repo, &self.repo, &mut found);
@@ -368,7 +279,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // A failed test must not leave its agents behind.
+        // A failed test must not leave agents behind.
         for (pid, _) in self.processes() {
             send(pid, Signal::KILL);
         }
@@ -393,20 +304,6 @@ fn collect(root: &Path, folder: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// Sends a signal to a process, if it still exists.
-pub(crate) fn send(pid: i32, signal: Signal) {
-    if let Some(pid) = Pid::from_raw(pid) {
-        kill_process(pid, signal).ok();
-    }
-}
-
-/// Whether a process exists and is no zombie.
-pub(crate) fn is_alive(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|s| s != 'Z' && s != 'X')
-}
-
 fn processes_of(root: &Path) -> Vec<(i32, String)> {
     let root = root.to_string_lossy().into_owned();
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
@@ -429,7 +326,8 @@ fn processes_of(root: &Path) -> Vec<(i32, String)> {
     found
 }
 
-/// The program under test: a link of its own, so that a build meanwhile does not change it under a long test.
+/// Returns the path of the program under test. A hard link protects a long test from a build
+/// that replaces the program.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -438,16 +336,16 @@ pub(crate) fn program() -> &'static Path {
         std::fs::create_dir_all(folder).unwrap();
         for entry in std::fs::read_dir(folder).unwrap().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let of = name.strip_prefix("git-harness.").and_then(|pid| pid.parse().ok());
-            if of.is_some_and(|pid: i32| !is_alive(pid)) {
+            let owner = name.strip_prefix("git-harness.").and_then(|pid| pid.parse().ok());
+            if owner.is_some_and(|pid: i32| !is_alive(pid)) {
                 std::fs::remove_file(entry.path()).ok();
             }
         }
-        let own = folder.join(format!("git-harness.{}", std::process::id()));
-        std::fs::remove_file(&own).ok();
-        if std::fs::hard_link(built, &own).is_err() {
-            std::fs::copy(built, &own).unwrap();
+        let link = folder.join(format!("git-harness.{}", std::process::id()));
+        std::fs::remove_file(&link).ok();
+        if std::fs::hard_link(built, &link).is_err() {
+            std::fs::copy(built, &link).unwrap();
         }
-        own
+        link
     })
 }

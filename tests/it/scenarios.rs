@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use crate::invariants::{Claim, done};
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
-fn two() -> Job {
-    Job::new(&["alpha", "beta"])
+fn two() -> TestJob {
+    TestJob::new(&["alpha", "beta"])
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_check_that_cannot_be_run_blames_nobody() {
 
 #[test]
 fn a_check_that_takes_too_long_blames_nobody() {
-    let job = Job::new(&["alpha"])
+    let job = TestJob::new(&["alpha"])
         .check("slow", &["sleep", "60"], "when = [\"task\"]\ntimeout = \"500ms\"")
         .set("retry", "infra = 0\nfeedback = 0");
     let sandbox = Sandbox::new(job);
@@ -47,15 +47,15 @@ fn a_check_that_takes_too_long_blames_nobody() {
 
 #[test]
 fn a_program_that_comes_back_is_used_again() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     let tool = sandbox.sign("tool");
-    let job = Job::new(&["alpha"])
+    let job = TestJob::new(&["alpha"])
         .check("tool", &[&tool.to_string_lossy()], "when = [\"task\"]")
         .set("retry", "infra = 3\nfeedback = 0");
     sandbox.write("other.toml", &job.text(&sandbox.root().join("scripts").to_string_lossy()));
     sandbox.remember();
     let start = sandbox.spawn(&["start", "other.toml"]);
-    sandbox.await_that("a fault", || start.said().contains("waits "));
+    sandbox.await_that("a fault", || start.stderr().contains("waits "));
     std::fs::write(&tool, "#!/bin/sh\n").unwrap();
     std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     start.wait().exits(0);
@@ -100,8 +100,11 @@ fn two_that_are_good_alone_and_bad_together_do_not_both_land() {
 #[test]
 fn what_is_judged_ahead_is_not_blamed_for_what_does_not_land() {
     let check = "sleep 1; ! grep -q BAD alpha";
-    let job =
-        Job::bare(&["alpha", "beta"]).check("slow", &["sh", "-c", check], "when = [\"landing\"]");
+    let job = TestJob::bare(&["alpha", "beta"]).check(
+        "slow",
+        &["sh", "-c", check],
+        "when = [\"landing\"]",
+    );
     let sandbox = Sandbox::new(job);
     // While alpha is judged as it would land, beta is coupled behind it and is judged with what is bad in alpha.
     sandbox.script("alpha.1", "edit alpha BAD");
@@ -117,8 +120,8 @@ fn what_is_judged_ahead_is_not_blamed_for_what_does_not_land() {
 fn a_base_that_fails_costs_no_attempt() {
     let job = two().check("ready", &["sh", "-c", "echo the base is not ready; exit 7"], "");
     let sandbox = Sandbox::new(job.clone());
-    let said = sandbox.run(&["start"]).exits(3);
-    said.says("ready").says("the base is not ready").says("already fails on the base");
+    let output = sandbox.run(&["start"]).exits(3);
+    output.says("ready").says("the base is not ready").says("already fails on the base");
     assert_eq!(sandbox.task("alpha")["attempts"], 0);
     assert_eq!(sandbox.status()["state"], "halted");
     sandbox.run(&["status"]).exits(0).says("already fails on the base");
@@ -145,8 +148,8 @@ fn a_target_that_is_checked_out_follows_and_nothing_of_the_users_is_touched() {
     assert_eq!(sandbox.status()["counts"]["queued"], 2);
     // What is judged ahead may still be under way.
     sandbox.await_that("a poll that says so", || {
-        let said = sandbox.run(&["poll"]);
-        said.code == 3 && said.err.contains("is checked out in")
+        let output = sandbox.run(&["poll"]);
+        output.code == 3 && output.stderr.contains("is checked out in")
     });
     let attempts = sandbox.task("alpha")["attempts"].clone();
     sandbox.git(&["checkout", "--quiet", "--", "alpha", "beta"]);
@@ -182,7 +185,7 @@ fn a_target_that_a_person_moves_keeps_their_work() {
 
 #[test]
 fn only_some_tasks() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta", "gamma"]));
     sandbox.run(&["start", "--only", "gamma", "--only", "alpha"]).exits(0);
     assert_eq!(done(&sandbox.status()).into_iter().collect::<Vec<_>>(), ["alpha", "gamma"]);
     Claim::all(&sandbox).landed(&["alpha", "gamma"]).holds();
@@ -240,18 +243,18 @@ fn detached_goes_on_by_itself() {
 
 #[test]
 fn polls_alone_complete_a_run() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 2"));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 2"));
     sandbox.script("beta.1", "edit beta BAD");
     sandbox.run(&["start", "--paused"]).exits(0);
     let mut polls = 0;
     loop {
-        let said = sandbox.run(&["poll"]);
+        let output = sandbox.run(&["poll"]);
         polls += 1;
-        assert!(polls < 500, "it does not come to an end: {said}");
-        match said.code {
+        assert!(polls < 500, "it does not come to an end: {output}");
+        match output.code {
             0 => std::thread::sleep(std::time::Duration::from_millis(30)),
             2 => break,
-            _ => panic!("{said}"),
+            _ => panic!("{output}"),
         }
     }
     Claim::all(&sandbox).holds();
@@ -318,7 +321,7 @@ fn setup_runs_once_in_a_place_and_kept_files_stay() {
 
 #[test]
 fn an_environment_from_nothing() {
-    let job = Job::new(&["alpha"]).set("agent", "env = [\"MY_KEY\"]");
+    let job = TestJob::new(&["alpha"]).set("agent", "env = [\"MY_KEY\"]");
     let sandbox = Sandbox::new(job);
     sandbox.script("alpha", "env >\"$HOME/env\"; edit alpha done; say \"the key is $MY_KEY\"");
     let more = [("MY_KEY", "a-secret-value"), ("OTHER", "leaks"), ("GIT_INDEX_FILE", "/nowhere")];
@@ -327,8 +330,11 @@ fn an_environment_from_nothing() {
     let env = std::fs::read_to_string(sandbox.sign("env")).unwrap();
     assert!(env.contains("MY_KEY=a-secret-value") && env.contains("HARNESS_TASK=alpha"), "{env}");
     assert!(!env.contains("leaks") && !env.contains("GIT_INDEX_FILE"), "{env}");
-    let said = sandbox.run(&["show", "alpha", "--transcript"]).exits(0).says("the key is");
-    assert!(!said.out.contains("a-secret-value"), "a secret is in a ref that people push:\n{said}");
+    let output = sandbox.run(&["show", "alpha", "--transcript"]).exits(0).says("the key is");
+    assert!(
+        !output.stdout.contains("a-secret-value"),
+        "a secret is in a ref that people push:\n{output}"
+    );
     Claim::all(&sandbox).holds();
 }
 
@@ -346,7 +352,7 @@ fn it_works_in_a_linked_worktree_and_from_a_folder() {
 /// What a check names is pinned, so that nobody passes by changing it; but what is to be changed is the work.
 #[test]
 fn a_check_that_names_a_file_of_a_task_sees_what_the_task_made_of_it() {
-    let job = Job::bare(&["a.txt"])
+    let job = TestJob::bare(&["a.txt"])
         .check("good", &["grep", "-q", "good", "./a.txt"], "when = [\"task\"]")
         .check("rule", &["sh", "rule.sh"], "")
         .set("scope", "write = [\"*\"]")

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::invariants::Claim;
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 /// How a session of this thread begins.
@@ -26,8 +26,8 @@ fn failure(words: &str) -> String {
     format!("echo '{event}'\nexit 1")
 }
 
-fn job(tasks: &[&str]) -> Job {
-    Job::new(tasks).set("agent", "preset = \"codex\"")
+fn job(tasks: &[&str]) -> TestJob {
+    TestJob::new(tasks).set("agent", "preset = \"codex\"")
 }
 
 fn script(sandbox: &Sandbox, name: &str, parts: &[&str]) {
@@ -139,9 +139,9 @@ fn an_account_that_is_refused_ends_the_run_before_a_second_task() {
     let sandbox = Sandbox::new(job(&["alpha", "beta", "gamma"]));
     let refused = failure("unexpected status 401 Unauthorized: no such key");
     sandbox.script("default", &format!("sleep 0.3\n{refused}"));
-    let said = sandbox.run(&["start"]).exits(3).says("account is not accepted").says("401");
-    assert!(said.err.contains("git harness start"), "{said}");
-    assert_eq!(moments(&sandbox, "tasks/job-1", "started").len(), 1, "{said}");
+    let output = sandbox.run(&["start"]).exits(3).says("account is not accepted").says("401");
+    assert!(output.stderr.contains("git harness start"), "{output}");
+    assert_eq!(moments(&sandbox, "tasks/job-1", "started").len(), 1, "{output}");
     assert_eq!(sandbox.status()["halt"], "agent");
     sandbox.script("default", &format!("{BEGIN}echo done >\"$HARNESS_TASK\"\n{}", end(1, 1)));
     sandbox.run(&["start"]).exits(0);
@@ -175,13 +175,13 @@ fn a_task_that_does_not_fit_is_done_in_parts() {
 #[test]
 fn a_task_that_outgrows_the_model_is_split_before_it_is_begun_again() {
     let noise = "if grep -q BAD *.txt; then seq 1 3000 | tr '\\n' ';'; exit 1; fi";
-    let job = Job::bare(&["a.txt", "b.txt"])
+    let job = TestJob::bare(&["a.txt", "b.txt"])
         .set("plan", "group = \"directory\"\ncontext-window = 3_400\nfill = 0.3")
         .set("retry", "redispatch = 0\nhalt-above = 1")
         .check("quiet", &["sh", "-c", noise], "");
     let sandbox = Sandbox::new(job);
     let tasks: Value =
-        serde_json::from_str(&sandbox.run(&["plan", "--json"]).exits(0).out).unwrap();
+        serde_json::from_str(&sandbox.run(&["plan", "--json"]).exits(0).stdout).unwrap();
     let whole = tasks["tasks"][0]["id"].as_str().unwrap().to_owned();
     assert_eq!(tasks["tasks"].as_array().unwrap().len(), 1, "{tasks}");
     sandbox.script(&format!("{whole}.1"), "echo BAD >a.txt; echo BAD >b.txt");
@@ -189,8 +189,8 @@ fn a_task_that_outgrows_the_model_is_split_before_it_is_begun_again() {
         let file = if part == "1" { "a.txt" } else { "b.txt" };
         sandbox.script(&format!("{whole}_part_{part}"), &format!("echo good >{file}"));
     }
-    let said = sandbox.run(&["start"]).exits(0);
-    assert!(said.err.contains("is split into"), "{}", said.err);
+    let output = sandbox.run(&["start"]).exits(0);
+    assert!(output.stderr.contains("is split into"), "{}", output.stderr);
     let status = sandbox.status();
     let of = |id: &str| {
         let tasks = status["tasks"].as_array().unwrap();
@@ -214,7 +214,7 @@ fn afterwards_it_is_told_how_far_the_plan_was_from_what_was_read() {
     for task in ["alpha", "beta"] {
         script(&sandbox, task, &[&format!("echo good >{task}"), &end(9_000, 50)]);
     }
-    assert!(!sandbox.run(&["start", "--paused"]).exits(0).out.contains("token-factor"));
+    assert!(!sandbox.run(&["start", "--paused"]).exits(0).stdout.contains("token-factor"));
     assert!(sandbox.status()["measured"].is_null());
     sandbox.run(&["start"]).exits(0);
     let measured = sandbox.status()["measured"].clone();

@@ -1,8 +1,9 @@
 //! Tasks of a run that land together: how often they are verified, and who is blamed.
 
+use crate::command::CommandOutput;
 use crate::invariants::Claim;
-use crate::job::Job;
-use crate::sandbox::{Said, Sandbox};
+use crate::job::TestJob;
+use crate::sandbox::Sandbox;
 
 const TASKS: [&str; 6] = ["alpha", "beta", "delta", "epsilon", "gamma", "zeta"];
 
@@ -18,7 +19,7 @@ if [ -e "$HOME/flaky" ] && grep -q good beta; then rm "$HOME/flaky"; echo out of
 "#;
 
 fn sandbox(queue: &str) -> Sandbox {
-    let job = Job::bare(&TASKS).set("queue", queue).set("limits", "jobs = 6");
+    let job = TestJob::bare(&TASKS).set("queue", queue).set("limits", "jobs = 6");
     let sandbox = Sandbox::new(job.check(
         "whole",
         &["sh", "-c", CHECK],
@@ -35,7 +36,7 @@ fn behind_alpha(text: &str) -> String {
 }
 
 /// Runs it to its end, with all others waiting to land when alpha is done. How often the check has run.
-fn run(sandbox: &Sandbox) -> (Said, usize) {
+fn run(sandbox: &Sandbox) -> (CommandOutput, usize) {
     let run = sandbox.spawn(&["start", "--jobs", "6"]);
     sandbox.await_sign("judging");
     let queued = |task: &&str| sandbox.task(task)["state"] == "queued";
@@ -43,16 +44,16 @@ fn run(sandbox: &Sandbox) -> (Said, usize) {
     let list = sandbox.run(&["queue", "list", "--target", "harness/job-1/result"]).exits(0);
     list.says("job-1/beta").says("6 tasks of the run `job-1`, which ");
     let list = sandbox.run(&["queue", "list", "--target", "harness/job-1/result", "--json"]);
-    let list: serde_json::Value = serde_json::from_str(&list.exits(0).out).unwrap();
+    let list: serde_json::Value = serde_json::from_str(&list.exits(0).stdout).unwrap();
     assert_eq!(list["verifying"][0]["tasks"], serde_json::json!(["job-1/alpha"]));
     let state = |task: &serde_json::Value| (task["task"].clone(), task["state"].clone());
     let states: Vec<_> = list["tasks"].as_array().unwrap().iter().map(state).collect();
     assert!(states.contains(&("alpha".into(), "verifying".into())), "{states:?}");
     assert!(states.contains(&("beta".into(), "queued".into())), "{states:?}");
     sandbox.give_sign("free");
-    let said = run.wait();
+    let output = run.wait();
     let runs = std::fs::read_to_string(sandbox.sign("runs")).unwrap().lines().count();
-    (said, runs)
+    (output, runs)
 }
 
 fn attempts(sandbox: &Sandbox) -> Vec<u64> {
@@ -62,8 +63,8 @@ fn attempts(sandbox: &Sandbox) -> Vec<u64> {
 #[test]
 fn what_waits_while_one_is_judged_lands_together() {
     let sandbox = sandbox("");
-    let (said, runs) = run(&sandbox);
-    said.exits(0);
+    let (output, runs) = run(&sandbox);
+    output.exits(0);
     Claim::all(&sandbox).holds();
     assert_eq!(runs, 3, "the base, alpha, and all others at once");
     let noted = |rev: &str| sandbox.git(&["notes", "--ref=harness", "show", rev]);
@@ -82,8 +83,8 @@ fn the_one_that_fails_is_found_and_only_that_is_done_again() {
     let sandbox = sandbox("");
     sandbox.script("gamma.1", &behind_alpha("BAD"));
     sandbox.script("gamma.2", "expect_feedback whole; edit gamma good");
-    let (said, runs) = run(&sandbox);
-    said.exits(0).says("do not pass together");
+    let (output, runs) = run(&sandbox);
+    output.exits(0).says("do not pass together");
     Claim::all(&sandbox).holds();
     assert_eq!(attempts(&sandbox), [1, 1, 1, 1, 2, 1]);
     // The base, alpha, all five; three or less to find it, itself alone, what was behind it, and its second attempt.
@@ -94,8 +95,8 @@ fn the_one_that_fails_is_found_and_only_that_is_done_again() {
 fn what_fails_once_and_passes_then_is_not_held_against_anybody() {
     let sandbox = sandbox("");
     sandbox.give_sign("flaky");
-    let (said, _) = run(&sandbox);
-    said.exits(0);
+    let (output, _) = run(&sandbox);
+    output.exits(0);
     Claim::all(&sandbox).holds();
     assert_eq!(attempts(&sandbox), [1; 6]);
 }
@@ -103,8 +104,8 @@ fn what_fails_once_and_passes_then_is_not_held_against_anybody() {
 #[test]
 fn each_has_a_verdict_of_its_own_where_that_is_asked_for() {
     let sandbox = sandbox("each = true\nahead = 2");
-    let (said, runs) = run(&sandbox);
-    said.exits(0);
+    let (output, runs) = run(&sandbox);
+    output.exits(0);
     Claim::all(&sandbox).holds();
     assert_eq!(runs, 7, "the base and each task");
     let notes = sandbox.git(&["log", "--notes=harness", "--format=%N", "harness/job-1/result"]);
@@ -148,7 +149,7 @@ fn polls_ask_about_the_same_train_until_it_is_known() {
 
 #[test]
 fn a_conflict_is_told_before_its_turn_comes() {
-    let job = Job::bare(&TASKS).set("queue", "batch = 1").set("scope", "always = [\"shared\"]");
+    let job = TestJob::bare(&TASKS).set("queue", "batch = 1").set("scope", "always = [\"shared\"]");
     let sandbox = Sandbox::new(job.check(
         "whole",
         &["sh", "-c", CHECK],
@@ -181,7 +182,7 @@ fn a_conflict_is_told_before_its_turn_comes() {
 #[test]
 fn what_was_said_by_other_checks_proves_nothing() {
     let closed = r#"pre-land = ["sh", "-c", "test -e \"$HOME/open\""]"#;
-    let job = Job::bare(&["alpha"])
+    let job = TestJob::bare(&["alpha"])
         .check("whole", &["sh", "-c", "! grep -n BAD alpha"], "when = [\"landing\"]")
         .set("queue", closed)
         .set("retry", "feedback = 0");
@@ -203,7 +204,7 @@ fn hooks_hold_up_landings_and_are_told_of_them() {
     let after = r#"echo "$HARNESS_TARGET $HARNESS_LANDS $(git rev-list --count "$HARNESS_OLD..$HARNESS_NEW")" >>"$HOME/told"; exit 7"#;
     let hook = |script| serde_json::to_string(&["sh", "-c", script]).unwrap();
     let hooks = format!("pre-land = {}\npost-land = {}", hook(before), hook(after));
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]).set("queue", &hooks));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]).set("queue", &hooks));
     sandbox.run(&["start", "--jobs", "1"]).exits(3).says("landing waits: ").says("closed today");
     assert_eq!(sandbox.task("alpha")["state"], "queued", "nobody is to blame");
     sandbox.give_sign("open");
@@ -216,7 +217,7 @@ fn hooks_hold_up_landings_and_are_told_of_them() {
 #[test]
 fn a_group_that_was_screened_and_does_not_go_with_what_has_landed_is_taken_apart() {
     let check = "! { grep -q good alpha && grep -q good delta; }";
-    let job = Job::bare(&["alpha", "beta", "gamma", "delta"])
+    let job = TestJob::bare(&["alpha", "beta", "gamma", "delta"])
         .set("queue", "ahead = 3\nbatch = 2\nreview = \"required\"")
         .check("together", &["sh", "-c", check], "when = [\"landing\"]\ncache = false");
     let sandbox = Sandbox::new(job);
@@ -236,7 +237,7 @@ fn a_group_that_was_screened_and_does_not_go_with_what_has_landed_is_taken_apart
 
 #[test]
 fn who_changes_what_the_target_has_renamed_is_told_and_holds_nobody_up() {
-    let job = Job::new(&["alpha", "beta"])
+    let job = TestJob::new(&["alpha", "beta"])
         .set("job", "target = \"harness/trunk\"")
         .set("queue", "review = \"required\"");
     let mut sandbox = Sandbox::new(job);
@@ -267,7 +268,7 @@ fn who_changes_what_the_target_has_renamed_is_told_and_holds_nobody_up() {
 fn what_a_check_has_said_once_is_no_answer_when_the_same_work_comes_again() {
     let check =
         "grep -q good alpha || exit 0; [ -e \"$HOME/up\" ] || { echo 'the base is down'; exit 1; }";
-    let job = Job::bare(&["alpha", "beta"]).check(
+    let job = TestJob::bare(&["alpha", "beta"]).check(
         "base",
         &["sh", "-c", check],
         "when = [\"landing\"]\ncache = false",

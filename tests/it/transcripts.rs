@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::invariants::Claim;
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 const VALUE: &str = "a-\"secret\"-value-0123";
@@ -41,7 +41,7 @@ fn assert_nowhere(sandbox: &Sandbox) {
 #[test]
 fn secrets_do_not_reach_the_disk_and_the_work_stays_as_it_is() {
     let check = "echo \"the check knows $(cat \"$HOME/token\")\"; ! grep -q half alpha";
-    let job = Job::bare(&["alpha"])
+    let job = TestJob::bare(&["alpha"])
         .only("job", "name = \"job\"\ngoal = \"Use sk-ant-fake-000 for it.\"")
         .set("agent", "env = [\"MY_KEY\"]")
         .set("worktree", "setup = [[\"sh\", \"-c\", \"echo setup has $MY_KEY\"]]")
@@ -72,12 +72,12 @@ fn secrets_do_not_reach_the_disk_and_the_work_stays_as_it_is() {
     assert_nowhere(&sandbox);
     let all = sandbox.git(&["cat-file", "--batch", "--batch-all-objects", "--buffer"]);
     assert!(!all.contains("secret"), "the value is in an object");
-    let said = sandbox.run(&["show", "alpha", "--transcript", "--attempt", "1"]).exits(0);
-    assert!(said.out.contains("it is [redacted], {\"key\":\"[redacted]\"}"), "{said}");
-    assert!(said.out.contains("in two: [redacted] and that is all"), "{said}");
+    let output = sandbox.run(&["show", "alpha", "--transcript", "--attempt", "1"]).exits(0);
+    assert!(output.stdout.contains("it is [redacted], {\"key\":\"[redacted]\"}"), "{output}");
+    assert!(output.stdout.contains("in two: [redacted] and that is all"), "{output}");
     let prompt = sandbox.run(&["show", "alpha", "--prompt"]).exits(0);
-    assert!(prompt.out.contains("the check knows [redacted]"), "{prompt}");
-    assert!(prompt.out.contains("Use [redacted] for it."), "{prompt}");
+    assert!(prompt.stdout.contains("the check knows [redacted]"), "{prompt}");
+    assert!(prompt.stdout.contains("Use [redacted] for it."), "{prompt}");
     assert_eq!(sandbox.landed("alpha"), format!("two {TOKEN}"));
     Claim::all(&sandbox).holds();
 }
@@ -102,7 +102,7 @@ const TOLD_LAST: &str = "result  a\n        b\nagent   Done.\nend     success: 2
 
 #[test]
 fn a_running_attempt_is_followed_to_its_end() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]));
     let alpha = format!("{EVENTS} : >\"$HOME/up\"; wait_for \"$HOME/go\"; {LAST}");
     sandbox.script("alpha", &alpha);
     sandbox.script("beta", &format!("{EVENTS} {LAST}"));
@@ -110,27 +110,27 @@ fn a_running_attempt_is_followed_to_its_end() {
     sandbox.await_sign("up");
     let follower = sandbox.spawn(&["log", "-f", "alpha"]);
     let waiting = sandbox.spawn(&["log", "-f", "job-1/beta", "--json"]);
-    sandbox.await_that("the first words", || follower.printed() == TOLD);
-    sandbox.await_that("the wait", || waiting.said().contains("waiting for the next"));
+    sandbox.await_that("the first words", || follower.stdout() == TOLD);
+    sandbox.await_that("the wait", || waiting.stderr().contains("waiting for the next"));
     // The same without waiting for the rest, and without a task to follow.
     let so_far =
         sandbox.run(&["show", "alpha", "--transcript"]).exits(0).says("--follow job-1/alpha");
-    assert_eq!(so_far.out, TOLD);
+    assert_eq!(so_far.stdout, TOLD);
     sandbox.run(&["log", "-f"]).exits(128).says("running now: `job-1/alpha`");
     sandbox.give_sign("go");
-    let said = follower.wait().exits(0).says("attempt 1 exit 0, it left");
+    let output = follower.wait().exits(0).says("attempt 1 exit 0, it left");
     // Which stream is first at the last look is not told.
     let (out, err): (Vec<_>, Vec<_>) =
-        said.out.lines().partition(|line| !line.starts_with("stderr"));
+        output.stdout.lines().partition(|line| !line.starts_with("stderr"));
     assert_eq!(out.join("\n") + "\n", format!("{TOLD}{TOLD_LAST}"));
     assert_eq!(err, ["stderr  a warning", "stderr  no \\u{7} bell, no "]);
-    let said = waiting.wait().exits(0);
+    let output = waiting.wait().exits(0);
     let lines: Vec<serde_json::Value> =
-        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines[1]["kind"], "agent", "{said}");
-    assert!(lines.iter().any(|line| line["stream"] == "stderr"), "{said}");
+        output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[1]["kind"], "agent", "{output}");
+    assert!(lines.iter().any(|line| line["stream"] == "stderr"), "{output}");
     let last = lines.last().unwrap();
-    assert!(last["ending"].as_str().unwrap().contains("attempt 1 exit 0"), "{said}");
+    assert!(last["ending"].as_str().unwrap().contains("attempt 1 exit 0"), "{output}");
     run.wait().exits(0);
     sandbox.run(&["log", "--follow", "alpha"]).exits(0).says("the task is done");
     Claim::all(&sandbox).holds();
@@ -138,7 +138,7 @@ fn a_running_attempt_is_followed_to_its_end() {
 
 #[test]
 fn who_follows_what_nobody_starts_is_told_so() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     sandbox.run(&["start", "--paused"]).exits(0);
     sandbox.run(&["log", "-f", "alpha"]).exits(0).says("nothing starts one");
     sandbox.run(&["log", "-f"]).exits(128).says("none is running now");
@@ -147,14 +147,14 @@ fn who_follows_what_nobody_starts_is_told_so() {
 
 #[test]
 fn a_transcript_that_was_kept_is_told_in_words() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     sandbox.script("alpha", &format!("{EVENTS} {LAST}"));
     sandbox.run(&["start"]).exits(0);
-    let said = sandbox.run(&["show", "alpha", "--transcript"]).exits(0);
+    let output = sandbox.run(&["show", "alpha", "--transcript"]).exits(0);
     let err = "stderr  a warning\nstderr  no \\u{7} bell, no \n";
-    assert_eq!(said.out, format!("{TOLD}{TOLD_LAST}{err}"));
-    let said = sandbox.run(&["show", "alpha", "--transcript", "--json"]).exits(0);
-    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(output.stdout, format!("{TOLD}{TOLD_LAST}{err}"));
+    let output = sandbox.run(&["show", "alpha", "--transcript", "--json"]).exits(0);
+    let value: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!((&value["v"], &value["attempt"]), (&1.into(), &1.into()));
     let tool = serde_json::json!({"kind": "tool", "text": "Bash  ls"});
     assert_eq!(value["stdout"][2], tool);

@@ -9,10 +9,10 @@ use super::{harness, program, sh, text};
 /// The tool for JavaScript, pinned, so that what it finds stays the same.
 const MADGE: &str = "madge@8.0.0";
 
-type Edges = BTreeSet<(String, String)>;
+type EdgeSet = BTreeSet<(String, String)>;
 
-/// Edges from what is printed as an object of paths, as far as both ends are among the files.
-fn edges(printed: &str, prefix: &str, files: &BTreeSet<String>) -> Edges {
+/// EdgeSet from what is printed as an object of paths, as far as both ends are among the files.
+fn edges(printed: &str, prefix: &str, files: &BTreeSet<String>) -> EdgeSet {
     let graph: BTreeMap<String, Vec<String>> = serde_json::from_str(printed).unwrap();
     let path = |name: &str| {
         let mut parts: Vec<&str> = prefix.split('/').filter(|p| !p.is_empty()).collect();
@@ -25,7 +25,7 @@ fn edges(printed: &str, prefix: &str, files: &BTreeSet<String>) -> Edges {
         }
         parts.join("/")
     };
-    let mut found = Edges::new();
+    let mut found = EdgeSet::new();
     for (from, list) in graph {
         found.extend(list.iter().map(|to| (path(&from), path(to))));
     }
@@ -53,7 +53,7 @@ fn repository(folder: &Path, name: &str, from: &Path, kept: &[&str], glob: &str)
 }
 
 /// Ours, and the files.
-fn ours(repo: &Path) -> (Edges, BTreeSet<String>) {
+fn ours(repo: &Path) -> (EdgeSet, BTreeSet<String>) {
     let printed = text(repo, &format!("{} plan --edges", program()));
     let graph: BTreeMap<String, Vec<String>> = serde_json::from_str(&printed).unwrap();
     let files: BTreeSet<String> = graph.keys().cloned().collect();
@@ -62,7 +62,7 @@ fn ours(repo: &Path) -> (Edges, BTreeSet<String>) {
 
 /// Both graphs are the same but for these differences: `+` is what only we find, `-` what only the other tool does.
 #[track_caller]
-fn assert_same(ours: &Edges, theirs: &Edges, explained: &[&str]) {
+fn assert_same(ours: &EdgeSet, theirs: &EdgeSet, explained: &[&str]) {
     let more = ours.difference(theirs).map(|(a, b)| format!("+ {a} > {b}"));
     let less = theirs.difference(ours).map(|(a, b)| format!("- {a} > {b}"));
     let found: BTreeSet<String> = more.chain(less).collect();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::fault::{Fault, Limit};
 use super::http::{Connection, Refusal};
 use super::script::{Conversation, text_of};
-use super::{Answer, Usage};
+use super::{ModelAnswer, ScriptedUsage};
 
 /// What a request holds.
 pub(super) fn read(body: &Value) -> Conversation {
@@ -73,7 +73,7 @@ fn headers(limit: &Limit) -> Vec<(&'static str, String)> {
     headers
 }
 
-fn usage(used: &Usage) -> Value {
+fn usage(used: &ScriptedUsage) -> Value {
     json!({
         "input_tokens": used.input,
         "cache_creation_input_tokens": used.cache_write,
@@ -83,7 +83,7 @@ fn usage(used: &Usage) -> Value {
 }
 
 /// Sends the answer.
-pub(super) fn answer(to: &mut Connection, body: &Value, answer: &Answer) -> io::Result<()> {
+pub(super) fn answer(to: &mut Connection, body: &Value, answer: &ModelAnswer) -> io::Result<()> {
     let mut content = vec![json!({"type": "text", "text": answer.text})];
     if let Some(command) = &answer.command {
         let input = json!({"command": command, "description": "the next step"});

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use serde_json::Value;
 
 /// A request, read to its end.
-pub(super) struct Request {
+pub(super) struct HttpRequest {
     /// `GET`, `POST`, `HEAD`.
     pub(super) method: String,
     /// The path, without what follows a `?`.
@@ -44,7 +44,7 @@ impl Connection {
         Ok(bytes)
     }
 
-    pub(super) fn read(&mut self) -> io::Result<Request> {
+    pub(super) fn read(&mut self) -> io::Result<HttpRequest> {
         let first = self.line()?;
         let mut words = first.split(' ').map(str::to_owned);
         let method = words.next().unwrap_or_default();
@@ -65,7 +65,7 @@ impl Connection {
         }
         let body = if chunked { self.chunks()? } else { self.bytes(length)? };
         let path = target.split('?').next().unwrap_or_default().to_owned();
-        Ok(Request { method, path, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+        Ok(HttpRequest { method, path, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
     }
 
     fn chunks(&mut self) -> io::Result<Vec<u8>> {

@@ -21,14 +21,14 @@ pub(crate) use script::Script;
 
 /// Tokens of one answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
+pub(crate) struct ScriptedUsage {
     pub(crate) input: u64,
     pub(crate) output: u64,
     pub(crate) cache_read: u64,
     pub(crate) cache_write: u64,
 }
 
-impl std::iter::Sum for Usage {
+impl std::iter::Sum for ScriptedUsage {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
         all.fold(Self::default(), |a, b| Self {
             input: a.input + b.input,
@@ -39,7 +39,7 @@ impl std::iter::Sum for Usage {
     }
 }
 
-impl Usage {
+impl ScriptedUsage {
     /// What an answer costs when the conversation holds so many steps. One of the protocols has no word for what is
     /// written to a cache.
     pub(crate) fn of(steps: u64, writes_cache: bool) -> Self {
@@ -58,7 +58,7 @@ impl Usage {
 
 /// One request of a task's conversation, as the plan of faults and the log see it.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct ReceivedRequest {
     /// When it came, from the server's start.
     pub(crate) at: Duration,
     /// The path it came to.
@@ -80,25 +80,25 @@ pub(crate) struct Entry {
     /// What went wrong, by its name in the log.
     pub(crate) fault: Option<&'static str>,
     /// What the answer cost, if there was one.
-    pub(crate) usage: Option<Usage>,
+    pub(crate) usage: Option<ScriptedUsage>,
 }
 
 /// Which request gets which fault. It sees the request before its fault and usage are known.
-pub(crate) type Plan = Box<dyn FnMut(&Entry) -> Option<Fault> + Send>;
+pub(crate) type FaultPlan = Box<dyn FnMut(&ReceivedRequest) -> Option<Fault> + Send>;
 
 /// An answer in the making.
-struct Answer {
+struct ModelAnswer {
     id: String,
     text: String,
     command: Option<String>,
-    usage: Usage,
+    usage: ScriptedUsage,
     fault: Option<Fault>,
 }
 
 struct State {
     script: Script,
-    plan: Plan,
-    log: Vec<Entry>,
+    plan: FaultPlan,
+    log: Vec<ReceivedRequest>,
     others: usize,
     limit: Option<Limit>,
     file: std::fs::File,
@@ -118,7 +118,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let file = std::fs::File::create(log).unwrap();
-        let plan: Plan = Box::new(|_| None);
+        let plan: FaultPlan = Box::new(|_| None);
         let state = State { script, plan, log: Vec::new(), others: 0, limit: None, file };
         let server = Self { state: Arc::new(Mutex::new(state)), begun: Instant::now(), port };
         let accepting = server.clone();
@@ -138,12 +138,15 @@ impl Server {
     }
 
     /// Takes a plan of faults from here on.
-    pub(crate) fn plan(&self, plan: impl FnMut(&Entry) -> Option<Fault> + Send + 'static) {
+    pub(crate) fn plan(
+        &self,
+        plan: impl FnMut(&ReceivedRequest) -> Option<Fault> + Send + 'static,
+    ) {
         self.state().plan = Box::new(plan);
     }
 
     /// Every request of a task's conversation so far.
-    pub(crate) fn log(&self) -> Vec<Entry> {
+    pub(crate) fn log(&self) -> Vec<ReceivedRequest> {
         self.state().log.clone()
     }
 
@@ -204,15 +207,18 @@ impl Server {
     }
 
     /// Decides what becomes of a request, and logs it.
-    fn decide(&self, path: &str, seen: &script::Conversation) -> (Answer, Duration) {
+    fn decide(&self, path: &str, seen: &script::Conversation) -> (ModelAnswer, Duration) {
         let mut state = self.state();
         let index = state.log.len();
         let id = format!("{:08}{:08}", index, state.others);
-        let plain = Usage { input: 10, output: 2, ..Usage::default() };
+        let plain = ScriptedUsage { input: 10, output: 2, ..ScriptedUsage::default() };
         if !seen.main {
             state.others += 1;
             let text = "Nothing to add.".to_owned();
-            return (Answer { id, text, command: None, usage: plain, fault: None }, Duration::ZERO);
+            return (
+                ModelAnswer { id, text, command: None, usage: plain, fault: None },
+                Duration::ZERO,
+            );
         }
         let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
         for entry in &state.log {
@@ -221,7 +227,7 @@ impl Server {
         let number = numbers.get(seen.session.as_str()).copied().unwrap_or(numbers.len());
         let turn = state.log.iter().filter(|e| e.session == seen.session).count();
         let steps = seen.steps_seen();
-        let mut entry = Entry {
+        let mut entry = ReceivedRequest {
             at: self.begun.elapsed(),
             path: path.to_owned(),
             index,
@@ -239,7 +245,7 @@ impl Server {
         if let Some(Fault::Limited(limit)) = &fault {
             state.limit = Some(*limit);
         }
-        let usage = Usage::of(u64::try_from(steps).unwrap(), path == "/v1/messages");
+        let usage = ScriptedUsage::of(u64::try_from(steps).unwrap(), path == "/v1/messages");
         entry.fault = fault.as_ref().map(Fault::name);
         entry.usage = fault.as_ref().is_none_or(Fault::answers).then_some(usage);
         let line = json!({
@@ -253,6 +259,6 @@ impl Server {
         let command = state.script.command(seen);
         let text =
             if command.is_some() { format!("Step {}.", steps + 1) } else { "All is done.".into() };
-        (Answer { id, text, command, usage, fault }, state.script.think)
+        (ModelAnswer { id, text, command, usage, fault }, state.script.think)
     }
 }

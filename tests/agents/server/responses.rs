@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::fault::Fault;
 use super::http::{Connection, Refusal};
 use super::script::{Conversation, text_of};
-use super::{Answer, Usage};
+use super::{ModelAnswer, ScriptedUsage};
 
 /// What a request holds.
 pub(super) fn read(body: &Value) -> Conversation {
@@ -68,7 +68,7 @@ pub(super) fn refusal(fault: &Fault) -> Option<Refusal> {
     Some(Refusal { status, headers, body })
 }
 
-fn usage(used: &Usage) -> Value {
+fn usage(used: &ScriptedUsage) -> Value {
     let input = used.input + used.cache_read;
     json!({
         "input_tokens": input,
@@ -80,9 +80,9 @@ fn usage(used: &Usage) -> Value {
 }
 
 /// Sends the answer.
-pub(super) fn answer(to: &mut Connection, body: &Value, answer: &Answer) -> io::Result<()> {
+pub(super) fn answer(to: &mut Connection, body: &Value, answer: &ModelAnswer) -> io::Result<()> {
     let id = &answer.id;
-    let said = json!({"type": "output_text", "text": answer.text, "annotations": []});
+    let output = json!({"type": "output_text", "text": answer.text, "annotations": []});
     let mut items = vec![json!({
         "type": "message", "id": format!("msg_{id}"), "role": "assistant", "status": "completed",
         "content": [said],

@@ -51,7 +51,7 @@ impl Conversation {
 
     /// How many steps it has seen the ends of.
     pub(super) fn steps_seen(&self) -> usize {
-        let said = |step: usize| self.results.iter().any(|r| r.contains(&told(step)));
+        let output = |step: usize| self.results.iter().any(|r| r.contains(&told(step)));
         (1..).take_while(|step| said(*step)).count()
     }
 }

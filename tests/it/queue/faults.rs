@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::Line;
-use crate::sandbox::send;
+use super::QueueSandbox;
+use crate::command::send;
 
 /// More starts than any queue needs.
 const STARTS: usize = 60;
 
-fn mixed(more: &str) -> (Line, Vec<String>) {
-    let line = Line::new(more);
+fn mixed(more: &str) -> (QueueSandbox, Vec<String>) {
+    let line = QueueSandbox::new(more);
     let mut names = line.good(6);
     line.branch("bad", "main", &[("f3", "BAD\n")]);
     line.branch("m1", "main", &[("m1", "")]);
@@ -22,14 +22,14 @@ fn mixed(more: &str) -> (Line, Vec<String>) {
     (line, names)
 }
 
-fn ends_well(line: &Line) {
+fn ends_well(line: &QueueSandbox) {
     for _ in 0..STARTS {
-        let said = line.sandbox.run(&["queue", "run"]);
-        match said.code {
+        let output = line.sandbox.run(&["queue", "run"]);
+        match output.code {
             // 2 if `bad` was rejected by this one.
             0 | 2 => break,
             137 => {}
-            _ => panic!("an unexpected end:\n{said}"),
+            _ => panic!("an unexpected end:\n{output}"),
         }
     }
     let states = line.states();
@@ -58,7 +58,7 @@ fn killed_again_and_again_it_lands_each_once() {
 #[test]
 fn killed_at_every_step_it_lands_each_once() {
     for n in 1..1_000 {
-        let line = Line::new("");
+        let line = QueueSandbox::new("");
         line.branch("good", "main", &[("f1", "fine\n")]);
         line.branch("bad", "main", &[("f3", "BAD\n")]);
         line.add(&["good", "bad"]);
@@ -69,13 +69,13 @@ fn killed_at_every_step_it_lands_each_once() {
             ("GIT_HARNESS_FAILPOINT_AT", at.as_str()),
         ];
         let repo = line.sandbox.repo.clone();
-        let said = line.sandbox.run_in(&repo, &["queue", "run"], &more);
+        let output = line.sandbox.run_in(&repo, &["queue", "run"], &more);
         let steps = std::fs::read_to_string(&counter).unwrap_or_default();
         let name = steps.lines().nth(n - 1).unwrap_or("none").to_owned();
-        assert!(matches!(said.code, 2 | 137), "killed at step {n}, {name}:\n{said}");
+        assert!(matches!(output.code, 2 | 137), "killed at step {n}, {name}:\n{output}");
         line.holds();
         let again = line.sandbox.run(&["queue", "run"]);
-        assert!(matches!(again.code, 0 | 2), "killed at step {n}, {name}:\n{said}{again}");
+        assert!(matches!(again.code, 0 | 2), "killed at step {n}, {name}:\n{output}{again}");
         let states = line.states();
         assert_eq!((&*states["good"], &*states["bad"]), ("landed", "rejected"), "step {n}, {name}");
         line.holds();
@@ -90,7 +90,7 @@ fn killed_at_every_step_it_lands_each_once() {
 
 #[test]
 fn a_target_that_somebody_moves_is_built_on_anew() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     line.good(2);
     line.add(&["b0", "b1"]);
     line.sandbox.give_sign("held");
@@ -109,7 +109,7 @@ fn a_target_that_somebody_moves_is_built_on_anew() {
 
 #[test]
 fn a_branch_that_moves_is_verified_anew_and_one_that_goes_is_let_go() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     line.good(3);
     line.add(&["b0", "b1", "b2"]);
     line.sandbox.give_sign("held");
@@ -127,7 +127,7 @@ fn a_branch_that_moves_is_verified_anew_and_one_that_goes_is_let_go() {
 
 #[test]
 fn what_fails_once_and_passes_then_is_not_rejected() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     line.branch("unlucky", "main", &[("flaky", "")]);
     line.good(1);
     line.add(&["b0", "unlucky"]);
@@ -137,7 +137,7 @@ fn what_fails_once_and_passes_then_is_not_rejected() {
 
 #[test]
 fn a_tip_that_fails_its_own_checks_blames_nobody() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     line.good(1);
     line.sandbox.write("f7", "BAD\n");
     line.sandbox.git(&["commit", "--quiet", "--message", "broken", "f7"]);
@@ -152,7 +152,7 @@ fn a_tip_that_fails_its_own_checks_blames_nobody() {
 
 #[test]
 fn a_check_that_cannot_be_run_is_held_against_nobody() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     line.good(1);
     let text = std::fs::read_to_string(line.sandbox.repo.join("harness.toml")).unwrap();
     line.sandbox.write("harness.toml", &text.replace("\"sh\"", "\"no-such-program\""));
@@ -164,7 +164,7 @@ fn a_check_that_cannot_be_run_is_held_against_nobody() {
 
 #[test]
 fn a_check_that_changes_what_it_looks_at_says_nothing() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     line.branch("sloppy", "main", &[("f1", "BAD\n")]);
     line.sandbox.write("check.sh", "sed -i s/BAD/good/ f*; ! grep BAD f*\n");
     line.sandbox.git(&["commit", "--quiet", "--message", "a check that mends", "check.sh"]);
@@ -179,14 +179,14 @@ fn a_check_that_changes_what_it_looks_at_says_nothing() {
 
 #[test]
 fn a_second_process_watches_and_takes_over() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     line.good(2);
     line.add(&["b0", "b1"]);
     line.sandbox.give_sign("held");
     let first = line.sandbox.spawn(&["queue", "run"]);
     line.sandbox.await_sign("waiting");
     let second = line.sandbox.spawn(&["queue", "run"]);
-    line.sandbox.await_that("the viewer", || second.said().contains("this one watches"));
+    line.sandbox.await_that("the viewer", || second.stderr().contains("this one watches"));
     let list = line.list();
     assert_eq!(
         (&list["running"], &list["verifying"][0]["what"]),

@@ -8,26 +8,27 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 /// A repository whose `main` has a check: no file may hold `BAD`, `m1` and `m2` do not go together, and each time it is run
 /// is counted. `more` are lines for `[queue]`.
-pub(crate) struct Line {
+pub(crate) struct QueueSandbox {
     pub(crate) sandbox: Sandbox,
 }
 
 /// A change: the path and its new text.
-type Change<'a> = (&'a str, &'a str);
+type FileEdit<'a> = (&'a str, &'a str);
 
-impl Line {
+impl QueueSandbox {
     pub(crate) fn new(more: &str) -> Self {
         let check = "echo ran >>\"$HOME/runs\"\n\
                      if grep -rn BAD --include='f*' .; then exit 1; fi\n\
                      if [ -e m1 ] && [ -e m2 ]; then echo 'm1 and m2 do not go together'; exit 1; fi\n\
                      if [ -e \"$HOME/held\" ]; then touch \"$HOME/waiting\"; while [ -e \"$HOME/held\" ]; do sleep 0.02; done; fi\n\
                      if [ -e flaky ] && [ ! -e \"$HOME/once\" ]; then touch \"$HOME/once\"; echo 'it happens'; exit 1; fi\n";
-        let job = Job::bare(&["alpha"]).check("tests", &["sh", "check.sh"], "").set("queue", more);
+        let job =
+            TestJob::bare(&["alpha"]).check("tests", &["sh", "check.sh"], "").set("queue", more);
         let sandbox = Sandbox::new(job);
         let line = Self { sandbox };
         let repo = &line.sandbox.repo;
@@ -43,7 +44,7 @@ impl Line {
     }
 
     /// A branch with one more commit.
-    pub(crate) fn branch(&self, name: &str, from: &str, changes: &[Change<'_>]) {
+    pub(crate) fn branch(&self, name: &str, from: &str, changes: &[FileEdit<'_>]) {
         let place = self.sandbox.root().join("mine");
         let path = place.to_str().unwrap();
         self.sandbox.git(&["worktree", "add", "--quiet", "--force", "-B", name, path, from]);
@@ -79,8 +80,8 @@ impl Line {
     }
 
     pub(crate) fn list(&self) -> Value {
-        let said = self.sandbox.run(&["queue", "list", "--all", "--json"]).exits(0);
-        serde_json::from_str(&said.out).unwrap()
+        let output = self.sandbox.run(&["queue", "list", "--all", "--json"]).exits(0);
+        serde_json::from_str(&output.stdout).unwrap()
     }
 
     /// What became of each branch.
@@ -143,7 +144,7 @@ impl Line {
 
 #[test]
 fn good_branches_land_and_bad_ones_are_named() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     let good = line.good(12);
     line.branch("bad", "main", &[("f3", "BAD\n")]);
     line.branch("c1", "main", &[("shared", "1\n")]);
@@ -155,7 +156,7 @@ fn good_branches_land_and_bad_ones_are_named() {
     line.sandbox.run(&["queue"]).exits(0).says("no branch waits");
     line.add(&names);
     line.sandbox.run(&["queue"]).exits(0).says("b11").says("queued").says("17 branches wait");
-    let said = line.sandbox.run(&["queue", "run"]).exits(2);
+    let output = line.sandbox.run(&["queue", "run"]).exits(2);
     for part in [
         "bad: rejected",
         "f3:1:BAD",
@@ -165,7 +166,7 @@ fn good_branches_land_and_bad_ones_are_named() {
         "m1 and m2 do not go together",
         "14 landed, 3 did not",
     ] {
-        assert!(said.err.contains(part), "{part} is not in\n{said}");
+        assert!(output.stderr.contains(part), "{part} is not in\n{output}");
     }
     let mut landed = line.landed();
     landed.sort();
@@ -188,7 +189,7 @@ fn good_branches_land_and_bad_ones_are_named() {
 
 #[test]
 fn what_comes_after_another_waits_for_it_and_is_blocked_with_it() {
-    let line = Line::new("batch = 3");
+    let line = QueueSandbox::new("batch = 3");
     let names = line.good(4);
     line.branch("bad", "main", &[("f3", "BAD\n")]);
     line.branch("behind", "main", &[("f4", "fine\n")]);
@@ -214,7 +215,7 @@ fn what_comes_after_another_waits_for_it_and_is_blocked_with_it() {
 
 #[test]
 fn a_branch_stacked_on_one_that_was_squashed_brings_only_its_own() {
-    let line = Line::new("batch = 1");
+    let line = QueueSandbox::new("batch = 1");
     line.branch("below", "main", &[("f1", "one\ntwo\nthree\n")]);
     line.branch("above", "below", &[("f1", "one\ntwo and more\nthree\n")]);
     line.add(&["below"]);
@@ -229,7 +230,7 @@ fn a_branch_stacked_on_one_that_was_squashed_brings_only_its_own() {
 
 #[test]
 fn branches_are_judged_by_the_targets_own_rules() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     let gutted = "[[check]]\nname = \"nothing\"\nrun = [\"true\"]\n";
     line.branch(
         "sly",
@@ -250,7 +251,7 @@ fn branches_are_judged_by_the_targets_own_rules() {
 
 #[test]
 fn without_rules_nothing_is_taken() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     line.branch("bare", "main", &[("f1", "fine\n")]);
     line.sandbox.git(&["rm", "--quiet", "harness.toml"]);
     line.sandbox.git(&["commit", "--quiet", "--message", "no rules"]);

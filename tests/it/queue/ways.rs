@@ -1,16 +1,16 @@
 //! The ways in which a queue can be set: merges, every commit judged, places side by side, reviews, pauses.
 
-use super::Line;
+use super::QueueSandbox;
 
 #[test]
 fn merges_keep_the_branches_own_commits() {
-    let line = Line::new("merge = \"merge\"");
+    let line = QueueSandbox::new("merge = \"merge\"");
     line.good(2);
     line.branch("two", "main", &[("f1", "first\n")]);
     line.branch("two", "two", &[("f2", "second\n")]);
     line.add(&["b0", "two", "b1"]);
-    let said = line.sandbox.run(&["queue", "run"]).exits(0);
-    assert_eq!(line.landed(), ["b0", "two", "b1"], "{said}");
+    let output = line.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(line.landed(), ["b0", "two", "b1"], "{output}");
     for name in ["b0", "b1", "two"] {
         line.sandbox.git(&["merge-base", "--is-ancestor", name, "main"]);
     }
@@ -27,7 +27,7 @@ fn merges_keep_the_branches_own_commits() {
 
 #[test]
 fn each_commit_that_lands_has_a_verdict_where_that_is_asked_for() {
-    let line = Line::new("each = true");
+    let line = QueueSandbox::new("each = true");
     line.good(3);
     line.add(&["b0", "b1", "b2"]);
     line.sandbox.run(&["queue", "run"]).exits(0);
@@ -42,7 +42,7 @@ fn each_commit_that_lands_has_a_verdict_where_that_is_asked_for() {
 
 #[test]
 fn groups_are_screened_side_by_side() {
-    let line = Line::new("ahead = 3\nbatch = 2");
+    let line = QueueSandbox::new("ahead = 3\nbatch = 2");
     let names = line.good(8);
     line.branch("bad", "main", &[("f3", "BAD\n")]);
     let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -54,7 +54,7 @@ fn groups_are_screened_side_by_side() {
 
 #[test]
 fn where_reviews_are_asked_for_nothing_lands_unread() {
-    let line = Line::new("review = \"required\"");
+    let line = QueueSandbox::new("review = \"required\"");
     line.good(2);
     line.add(&["b0", "b1"]);
     line.sandbox.run(&["queue", "run"]).exits(1).says("wait for an approval");
@@ -79,7 +79,7 @@ fn where_reviews_are_asked_for_nothing_lands_unread() {
 
 #[test]
 fn a_paused_queue_begins_nothing() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     line.good(2);
     line.add(&["b0", "b1"]);
     line.sandbox.run(&["queue", "pause"]).exits(0);
@@ -98,7 +98,7 @@ fn a_paused_queue_begins_nothing() {
 
 #[test]
 fn a_run_and_a_queue_land_on_the_same_target() {
-    let line = Line::new("batch = 2");
+    let line = QueueSandbox::new("batch = 2");
     let names = line.good(6);
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
     let text = std::fs::read_to_string(line.sandbox.repo.join("harness.toml")).unwrap();
@@ -129,7 +129,7 @@ fn a_run_and_a_queue_land_on_the_same_target() {
 
 #[test]
 fn a_mirror_goes_on_where_the_queue_was() {
-    let line = Line::new("batch = 2");
+    let line = QueueSandbox::new("batch = 2");
     let names = line.good(5);
     line.branch("bad", "main", &[("f3", "BAD\n")]);
     let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -143,7 +143,8 @@ fn a_mirror_goes_on_where_the_queue_was() {
     std::fs::remove_file(line.sandbox.sign("held")).unwrap();
     run.wait().exits(2);
     line.sandbox.run_in(&mirror, &["queue", "run"], &[]).exits(2).says("5 landed, 1 did not");
-    let tree = |dir: &std::path::Path| line.sandbox.try_git(dir, &["rev-parse", "main^{tree}"]).out;
+    let tree =
+        |dir: &std::path::Path| line.sandbox.try_git(dir, &["rev-parse", "main^{tree}"]).stdout;
     assert_eq!(tree(&mirror), tree(&line.sandbox.repo));
     line.holds();
 }
@@ -153,7 +154,8 @@ fn hooks_of_the_targets_tip_hold_up_landings_and_are_told_of_them() {
     let before = r#"if [ ! -e "$HOME/open" ]; then echo closed today >&2; exit 1; fi"#;
     let after = r#"echo "$HARNESS_TARGET $HARNESS_LANDS $(git rev-parse main)" >>"$HOME/told""#;
     let hook = |script| serde_json::to_string(&["sh", "-c", script]).unwrap();
-    let line = Line::new(&format!("pre-land = {}\npost-land = {}", hook(before), hook(after)));
+    let line =
+        QueueSandbox::new(&format!("pre-land = {}\npost-land = {}", hook(before), hook(after)));
     line.good(2);
     line.add(&["b0", "b1"]);
     line.sandbox.run(&["queue", "run"]).exits(3).says("landing waits: ").says("closed today");

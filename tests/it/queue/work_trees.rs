@@ -1,10 +1,10 @@
 //! Work trees that have the target checked out.
 
-use super::Line;
+use super::QueueSandbox;
 
 #[test]
 fn a_landing_waits_for_what_is_not_committed_in_its_way() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     line.branch("change", "main", &[("f1", "theirs\n")]);
     line.branch("new", "main", &[("collides", "theirs\n")]);
     line.sandbox.write("f1", "mine\n");
@@ -27,7 +27,7 @@ fn a_landing_waits_for_what_is_not_committed_in_its_way() {
 
 #[test]
 fn linked_work_trees_follow_too_and_a_rebase_is_waited_for() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     line.good(1);
     line.sandbox.git(&["checkout", "--quiet", "feature"]);
     let linked = line.sandbox.root().join("linked");
@@ -37,7 +37,7 @@ fn linked_work_trees_follow_too_and_a_rebase_is_waited_for() {
     line.add(&["b0"]);
     line.sandbox.run(&["queue", "run"]).exits(0);
     assert!(linked.join("new-b0").exists());
-    assert_eq!(line.sandbox.try_git(&linked, &["status", "--porcelain"]).out, "");
+    assert_eq!(line.sandbox.try_git(&linked, &["status", "--porcelain"]).stdout, "");
     // A rebase of the target that stands still because of a conflict.
     std::fs::write(linked.join("shared"), "y\n").unwrap();
     assert_eq!(line.sandbox.try_git(&linked, &["commit", "--quiet", "-am", "mine"]).code, 0);
@@ -52,13 +52,13 @@ fn linked_work_trees_follow_too_and_a_rebase_is_waited_for() {
 
 #[test]
 fn a_remote_gets_each_landing_first_and_may_have_moved() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     let names = line.good(3);
     let hub = line.sandbox.root().join("hub.git");
     let hub = hub.to_str().unwrap();
     line.sandbox.git(&["clone", "--quiet", "--bare", ".", hub]);
     line.sandbox.git(&["remote", "add", "hub", "../hub.git"]);
-    let there = |line: &Line| line.sandbox.git(&["ls-remote", "hub", "refs/heads/main"]);
+    let there = |line: &QueueSandbox| line.sandbox.git(&["ls-remote", "hub", "refs/heads/main"]);
     line.add(&[&names[0]]);
     line.sandbox.run(&["queue", "run", "--push", "hub"]).exits(0).says("landed: b0");
     assert!(there(&line).starts_with(&line.sandbox.git(&["rev-parse", "main"])));
@@ -101,7 +101,7 @@ fn a_remote_gets_each_landing_first_and_may_have_moved() {
 
 #[test]
 fn what_a_person_stages_when_a_work_tree_has_followed_is_never_taken_for_what_it_shows() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     let lines = |second: &str| format!("this is 0\n{second}\n3\n4\n5\n6\n7\n8\n9\n");
     line.branch("one", "main", &[("f0", &lines("2")), ("f1", "dangerous\n")]);
     line.add(&["one"]);
@@ -109,8 +109,8 @@ fn what_a_person_stages_when_a_work_tree_has_followed_is_never_taken_for_what_it
     line.sandbox.write("f0", &lines("2, by hand"));
     line.sandbox.git(&["add", "f0"]);
     // A process that looks whether all has followed.
-    let said = line.sandbox.run(&["queue", "run"]).exits(0);
-    assert!(!said.err.contains("behind"), "{said}");
+    let output = line.sandbox.run(&["queue", "run"]).exits(0);
+    assert!(!output.stderr.contains("behind"), "{output}");
     line.sandbox.git(&["commit", "--quiet", "--message", "by hand"]);
     line.branch("two", "main", &[("f1", "this is 1\n")]);
     line.add(&["two"]);
@@ -121,7 +121,7 @@ fn what_a_person_stages_when_a_work_tree_has_followed_is_never_taken_for_what_it
 
 #[test]
 fn what_was_pushed_is_never_pushed_away() {
-    let line = Line::new("batch = 1");
+    let line = QueueSandbox::new("batch = 1");
     let bare = line.sandbox.root().join("origin.git");
     let url = bare.to_str().unwrap().to_owned();
     line.sandbox.git(&["init", "--quiet", "--bare", &url]);
@@ -144,7 +144,7 @@ fn what_was_pushed_is_never_pushed_away() {
     line.sandbox.run(&["queue", "run", "--push", &url]).exits(0);
     let there = line.sandbox.try_git(&bare, &["log", "--format=%s", "main"]).exits(0);
     let here = line.sandbox.git(&["log", "--format=%s", "main"]);
-    assert_eq!(there.out.trim(), here);
+    assert_eq!(there.stdout.trim(), here);
     assert!(line.sandbox.root().join("once").exists());
     assert_eq!(line.landed(), ["b0", "b1"]);
 }

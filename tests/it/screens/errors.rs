@@ -1,13 +1,13 @@
 //! A tour of what goes wrong: the screens of a person's mistakes.
 
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 use super::{screen, screen_in};
 
 #[test]
 fn outside_of_a_repository() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     let home = sandbox.root().join("home");
     screen_in(&sandbox, &home, "error_not_a_repository", &["start"]);
     screen(&sandbox, "error_no_run", &["status"]);
@@ -17,7 +17,7 @@ fn outside_of_a_repository() {
 
 #[test]
 fn wrong_job_files() {
-    let of = |section, line: &str| Sandbox::new(Job::new(&["alpha"]).set(section, line));
+    let of = |section, line: &str| Sandbox::new(TestJob::new(&["alpha"]).set(section, line));
     let sandbox = of("agent", "idle-timout = \"5s\"");
     screen(&sandbox, "error_unknown_key", &["validate"]);
     let sandbox = of("agent", "sandbox = \"require\"");
@@ -26,13 +26,13 @@ fn wrong_job_files() {
     screen(&sandbox, "error_wrong_type", &["validate"]);
     let sandbox = of("job", "target = \"feature/deep\"");
     screen(&sandbox, "error_target_collides", &["start"]);
-    let sandbox = Sandbox::new(Job::new(&["a.txt"]).only("plan", "include = [\"*.nothing\"]"));
+    let sandbox = Sandbox::new(TestJob::new(&["a.txt"]).only("plan", "include = [\"*.nothing\"]"));
     screen(&sandbox, "error_plan_is_empty", &["start"]);
 }
 
 #[test]
 fn unknown_names() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]));
     sandbox.run(&["start", "--paused"]).exits(0);
     screen(&sandbox, "error_unknown_run", &["status", "nope"]);
     screen(&sandbox, "error_unknown_task_similar", &["show", "alhpa"]);
@@ -42,7 +42,7 @@ fn unknown_names() {
 
 #[test]
 fn wrong_usage() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     screen(&sandbox, "error_unknown_command", &["frobnicate"]);
     screen(&sandbox, "error_unknown_option", &["status", "--nope"]);
     screen(&sandbox, "error_wrong_value", &["start", "--jobs", "0"]);
@@ -51,7 +51,7 @@ fn wrong_usage() {
 
 #[test]
 fn unusable_repositories() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     let unborn = sandbox.root().join("unborn");
     std::fs::create_dir(&unborn).unwrap();
     let path = unborn.to_str().unwrap();

@@ -2,20 +2,21 @@
 
 use rustix::process::Signal;
 
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 use super::{compare, screen, script, sequential};
 
 #[test]
 fn start_dry_run() {
-    let sandbox = sequential(Job::new(&["alpha", "beta"]));
+    let sandbox = sequential(TestJob::new(&["alpha", "beta"]));
     screen(&sandbox, "start_dry_run", &["start", "--dry-run"]);
 }
 
 #[test]
 fn start_with_a_failing_base_halts() {
-    let job = Job::bare(&["alpha"]).check("tests", &["sh", "-c", "echo it is broken; exit 1"], "");
+    let job =
+        TestJob::bare(&["alpha"]).check("tests", &["sh", "-c", "echo it is broken; exit 1"], "");
     let sandbox = Sandbox::new(job);
     screen(&sandbox, "start_base_fails", &["start"]);
     screen(&sandbox, "status_base_fails", &["status"]);
@@ -23,13 +24,14 @@ fn start_with_a_failing_base_halts() {
 
 #[test]
 fn start_with_a_missing_agent_halts() {
-    let sandbox = sequential(Job::new(&["alpha"]).set("agent", "command = [\"no-such-agent\"]"));
+    let sandbox =
+        sequential(TestJob::new(&["alpha"]).set("agent", "command = [\"no-such-agent\"]"));
     screen(&sandbox, "start_agent_missing", &["start"]);
 }
 
 #[test]
 fn start_with_a_used_up_budget_halts() {
-    let job = Job::new(&["alpha", "beta"])
+    let job = TestJob::new(&["alpha", "beta"])
         .set("agent", "preset = \"codex\"")
         .set("limits", "tokens = 100");
     let sandbox = sequential(job);
@@ -45,7 +47,7 @@ echo '{"type":"turn.completed","usage":{"input_tokens":90,"cached_input_tokens":
 
 #[test]
 fn start_stopped_by_a_signal() {
-    let sandbox = sequential(Job::new(&["alpha", "beta"]));
+    let sandbox = sequential(TestJob::new(&["alpha", "beta"]));
     script(
         &sandbox,
         "alpha",
@@ -54,14 +56,14 @@ fn start_stopped_by_a_signal() {
     let start = sandbox.spawn(&["start"]);
     sandbox.await_sign("started");
     start.signal(Signal::INT);
-    sandbox.await_that("the answer", || start.said().contains("again"));
+    sandbox.await_that("the answer", || start.stderr().contains("again"));
     sandbox.give_sign("go");
     compare(&sandbox, "start_interrupted", &["start"], &start.wait());
 }
 
 #[test]
 fn start_stopped_by_stop() {
-    let sandbox = sequential(Job::new(&["alpha", "beta"]));
+    let sandbox = sequential(TestJob::new(&["alpha", "beta"]));
     script(
         &sandbox,
         "alpha",
@@ -79,7 +81,7 @@ fn start_stopped_by_stop() {
 
 #[test]
 fn poll_until_the_run_has_ended() {
-    let sandbox = sequential(Job::new(&["alpha"]));
+    let sandbox = sequential(TestJob::new(&["alpha"]));
     screen(&sandbox, "poll_without_run", &["poll"]);
     sandbox.run(&["start", "--paused"]).exits(0);
     screen(&sandbox, "poll_first", &["poll"]);

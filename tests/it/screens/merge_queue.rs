@@ -1,12 +1,12 @@
 //! `queue` and its subcommands.
 
-use crate::queue::Line;
+use crate::queue::QueueSandbox;
 
 use super::screen;
 
 #[test]
 fn queue_of_branches() {
-    let line = Line::new("");
+    let line = QueueSandbox::new("");
     let sandbox = &line.sandbox;
     line.good(2);
     line.branch("bad", "main", &[("f3", "BAD\n")]);

@@ -13,8 +13,9 @@ mod review;
 
 use std::path::Path;
 
-use crate::job::Job;
-use crate::sandbox::{Said, Sandbox};
+use crate::command::CommandOutput;
+use crate::job::TestJob;
+use crate::sandbox::Sandbox;
 
 /// Replacements for text that differs from run to run. A longer pattern comes before its part.
 const FILTERS: &[(&str, &str)] = &[
@@ -45,7 +46,7 @@ const SETTLED: &str = r#"settled() {
 "#;
 
 /// A repository with this job whose agents work one at a time and wait for each other's verdicts.
-fn sequential(job: Job) -> Sandbox {
+fn sequential(job: TestJob) -> Sandbox {
     let sandbox = Sandbox::new(job.set("limits", "jobs = 1"));
     script(&sandbox, "default", "settled; edit \"$HARNESS_TASK\" done");
     sandbox
@@ -57,15 +58,14 @@ fn script(sandbox: &Sandbox, name: &str, body: &str) {
 }
 
 /// Runs the program in the repository and compares the screen with the snapshot `name`.
-fn screen(sandbox: &Sandbox, name: &str, args: &[&str]) -> Said {
-    screen_in(sandbox, &sandbox.repo, name, args)
+fn screen(sandbox: &Sandbox, name: &str, args: &[&str]) {
+    screen_in(sandbox, &sandbox.repo, name, args);
 }
 
 /// Runs the program in `folder` and compares the screen with the snapshot `name`.
-fn screen_in(sandbox: &Sandbox, folder: &Path, name: &str, args: &[&str]) -> Said {
+fn screen_in(sandbox: &Sandbox, folder: &Path, name: &str, args: &[&str]) {
     let output = sandbox.run_in(folder, args, &[]);
     compare(sandbox, name, args, &output);
-    output
 }
 
 /// Runs the program where PATH holds little, so that what is installed here makes no difference.
@@ -83,7 +83,7 @@ fn screen_with_little_path(sandbox: &Sandbox, name: &str, args: &[&str]) {
 }
 
 /// Compares the screen of a command that has ended with the snapshot `name`.
-fn compare(sandbox: &Sandbox, name: &str, args: &[&str], output: &Said) {
+fn compare(sandbox: &Sandbox, name: &str, args: &[&str], output: &CommandOutput) {
     let quote = |word: &&str| {
         if word.is_empty() || word.contains([' ', '*', '"']) {
             format!("'{word}'")

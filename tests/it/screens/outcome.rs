@@ -1,13 +1,13 @@
 //! `show`, `log`, `why`, `blame`, `verify`: what is known of a task and of a commit.
 
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 use super::{screen, script, sequential};
 
 /// A run whose first task needed two attempts.
 fn landed() -> Sandbox {
-    let sandbox = sequential(Job::new(&["alpha", "beta"]));
+    let sandbox = sequential(TestJob::new(&["alpha", "beta"]));
     script(&sandbox, "alpha.1", "settled; say 'first try'; edit alpha 'so BAD'");
     script(&sandbox, "alpha.2", "settled; say 'second try'; edit alpha fine");
     sandbox.run(&["start"]).exits(0);

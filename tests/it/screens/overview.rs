@@ -1,12 +1,12 @@
 //! `status` in each state of a run.
 
-use crate::job::Job;
+use crate::job::TestJob;
 
 use super::{screen, script, sequential};
 
 #[test]
 fn status_of_a_paused_run() {
-    let sandbox = sequential(Job::new(&["alpha", "beta"]));
+    let sandbox = sequential(TestJob::new(&["alpha", "beta"]));
     screen(&sandbox, "start_paused", &["start", "--paused"]);
     screen(&sandbox, "status_paused", &["status"]);
     screen(&sandbox, "status_paused_porcelain", &["status", "--porcelain"]);
@@ -14,7 +14,7 @@ fn status_of_a_paused_run() {
 
 #[test]
 fn status_of_a_running_run() {
-    let sandbox = sequential(Job::new(&["alpha", "beta", "gamma"]));
+    let sandbox = sequential(TestJob::new(&["alpha", "beta", "gamma"]));
     script(
         &sandbox,
         "beta",
@@ -30,7 +30,7 @@ fn status_of_a_running_run() {
 #[test]
 fn status_of_a_halted_run() {
     let tasks = ["t1", "t2", "t3", "t4", "t5", "t6"];
-    let sandbox = sequential(Job::new(&tasks).set("retry", "feedback = 0\ninfra = 0"));
+    let sandbox = sequential(TestJob::new(&tasks).set("retry", "feedback = 0\ninfra = 0"));
     script(&sandbox, "default", "settled; edit \"$HARNESS_TASK\" BAD");
     screen(&sandbox, "start_halted_by_failures", &["start"]);
     screen(&sandbox, "status_halted", &["status"]);
@@ -42,7 +42,7 @@ fn status_of_a_halted_run() {
 
 #[test]
 fn status_of_a_run_that_waits_for_reviews() {
-    let job = Job::new(&["alpha", "beta"]).set("queue", "review = \"required\"");
+    let job = TestJob::new(&["alpha", "beta"]).set("queue", "review = \"required\"");
     let sandbox = sequential(job);
     script(&sandbox, "default", "settled 'started|exit'; edit \"$HARNESS_TASK\" done");
     screen(&sandbox, "start_reviews_waiting", &["start"]);
@@ -53,7 +53,7 @@ fn status_of_a_run_that_waits_for_reviews() {
 fn status_of_a_run_with_failed_and_blocked_tasks() {
     let order = "order = \"dependency\"\n\
                  edges = [\"printf\", '{\"beta\": [\"alpha\"], \"gamma\": [\"beta\"]}']";
-    let job = Job::new(&["alpha", "beta", "gamma", "zeta"])
+    let job = TestJob::new(&["alpha", "beta", "gamma", "zeta"])
         .set("plan", order)
         .set("retry", "feedback = 1\nredispatch = 0");
     let sandbox = sequential(job);
@@ -68,7 +68,7 @@ fn status_of_a_run_with_failed_and_blocked_tasks() {
 
 #[test]
 fn status_of_a_run_that_has_ended_well() {
-    let sandbox = sequential(Job::new(&["alpha", "beta"]));
+    let sandbox = sequential(TestJob::new(&["alpha", "beta"]));
     screen(&sandbox, "start_all_landed", &["start"]);
     screen(&sandbox, "status_all_landed", &["status"]);
     screen(&sandbox, "status_all_landed_json", &["status", "--json"]);

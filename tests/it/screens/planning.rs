@@ -1,13 +1,13 @@
 //! `plan`, `validate`, `doctor`, `init`, `agent list` and `demo`.
 
-use crate::job::Job;
+use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
 use super::{compare, screen, screen_with_little_path};
 
 #[test]
 fn plan_of_files() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]));
     screen(&sandbox, "plan", &["plan"]);
     screen(&sandbox, "plan_json", &["plan", "--json"]);
     screen(&sandbox, "plan_dot", &["plan", "--dot"]);
@@ -16,7 +16,7 @@ fn plan_of_files() {
 
 /// A repository of modules that import each other, with a job that follows the imports.
 fn modules() -> Sandbox {
-    let job = Job::bare(&["README.js"])
+    let job = TestJob::bare(&["README.js"])
         .check("tests", &["true"], "")
         .only("plan", "include = [\"src/**/*.js\"]\norder = \"dependency\"");
     let sandbox = Sandbox::new(job);
@@ -44,7 +44,7 @@ fn plan_by_dependency() {
 
 #[test]
 fn plan_diff_after_a_change() {
-    let sandbox = Sandbox::new(Job::new(&["alpha", "beta"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]));
     sandbox.run(&["start", "--only", "alpha"]).exits(0);
     let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
     let text = text.replace("\"alpha\", \"beta\"", "\"alpha\", \"shared\"");
@@ -54,16 +54,17 @@ fn plan_diff_after_a_change() {
 
 #[test]
 fn validate_and_doctor() {
-    let sandbox = Sandbox::new(Job::new(&["alpha"]));
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     screen(&sandbox, "validate", &["validate"]);
     screen_with_little_path(&sandbox, "doctor", &["doctor"]);
-    let sandbox = Sandbox::new(Job::new(&["alpha"]).set("agent", "command = [\"no-such-agent\"]"));
+    let sandbox =
+        Sandbox::new(TestJob::new(&["alpha"]).set("agent", "command = [\"no-such-agent\"]"));
     screen_with_little_path(&sandbox, "doctor_agent_missing", &["doctor"]);
 }
 
 #[test]
 fn init_writes_a_job() {
-    let sandbox = Sandbox::new(Job::bare(&["top.txt"]));
+    let sandbox = Sandbox::new(TestJob::bare(&["top.txt"]));
     sandbox.git(&["rm", "--quiet", "--cached", "harness.toml"]);
     std::fs::remove_file(sandbox.repo.join("harness.toml")).unwrap();
     screen(&sandbox, "init_list", &["init", "--list"]);
@@ -73,17 +74,17 @@ fn init_writes_a_job() {
 
 #[test]
 fn agent_list() {
-    let sandbox = Sandbox::new(Job::bare(&["top.txt"]));
+    let sandbox = Sandbox::new(TestJob::bare(&["top.txt"]));
     screen(&sandbox, "agent_list", &["agent", "list"]);
 }
 
 #[test]
 fn demo() {
-    let sandbox = Sandbox::new(Job::bare(&["top.txt"]));
+    let sandbox = Sandbox::new(TestJob::bare(&["top.txt"]));
     let mut output = sandbox.run(&["demo"]);
     // Several agents are at work at a time: the order of the progress lines is not always the same.
     let is_progress = |line: &&str| line.starts_with('[') || line.starts_with("note: ");
-    let lines = output.err.lines().filter(|line| !is_progress(line));
-    output.err = lines.map(|line| format!("{line}\n")).collect();
+    let lines = output.stderr.lines().filter(|line| !is_progress(line));
+    output.stderr = lines.map(|line| format!("{line}\n")).collect();
     compare(&sandbox, "demo", &["demo"], &output);
 }

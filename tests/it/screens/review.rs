@@ -1,12 +1,12 @@
 //! `review`, `approve` and `reject`.
 
-use crate::job::Job;
+use crate::job::TestJob;
 
 use super::{screen, script, sequential};
 
 #[test]
 fn review_of_candidates() {
-    let job = Job::new(&["alpha", "beta"]).set("queue", "review = \"required\"");
+    let job = TestJob::new(&["alpha", "beta"]).set("queue", "review = \"required\"");
     let sandbox = sequential(job);
     script(&sandbox, "default", "settled 'started|exit'; edit \"$HARNESS_TASK\" done");
     script(&sandbox, "alpha.1", "edit alpha 'let total = a + b'; say 'I have added them.'");
