@@ -62,7 +62,7 @@ fn with_spec<T>(
         order: job.plan.order,
         max_files: job.plan.max_files,
         max_lines: job.plan.max_lines,
-        budget: scope.budget,
+        token_limit: scope.budget,
         scope_dir: dir,
         scope_files: &|path| files.as_ref().is_none_or(|g| g.matches(path)),
         edges: inputs.edges.as_ref(),
@@ -129,17 +129,17 @@ pub(super) fn plan_job(
 fn budget(repo: &Repo, found: &job_file::LoadedJob) -> Result<Option<TokenLimit>> {
     let Some(budget) = found.job.plan.budget else { return Ok(None) };
     let prompt = prompts::PromptSet::open(repo, found)?.example_tokens()?;
-    let plain = TokenLimit { most: 0, factor: budget.factor };
+    let plain = TokenLimit { max_tokens: 0, factor: budget.factor };
     let prompt = plain.model_tokens(prompt);
-    let most = budget.sources(prompt);
-    if most == 0 {
+    let max_tokens = budget.sources(prompt);
+    if max_tokens == 0 {
         let said = format!(
             "the prompt alone has about {prompt} tokens, too many for [plan] `context-window`"
         );
         let hint = "make the prompt shorter, or name the window that the model has";
         return Err(Advice::new(said, hint).into());
     }
-    Ok(Some(TokenLimit { most, ..plain }))
+    Ok(Some(TokenLimit { max_tokens, ..plain }))
 }
 
 /// `git harness plan`

@@ -80,16 +80,16 @@ pub(super) fn preview(
     let mut known = Vec::with_capacity(state.plan.tasks.len());
     let mut settled: BTreeSet<&str> = BTreeSet::new();
     for task in &state.plan.tasks {
-        let standing = standing(state, task);
+        let status = prior_status(state, task);
         let stale = match &moved {
             Some(base) => is_stale(store, state, task, (&before, base))?,
             None => false,
         };
-        if standing == PriorStatus::Done && !stale {
+        if status == PriorStatus::Done && !stale {
             settled.extend(task.files.iter().map(String::as_str));
         }
         let parts = state.split.get(&task.id).map_or(&[][..], Vec::as_slice);
-        known.push(PriorTask { task, standing, stale, parts });
+        known.push(PriorTask { task, status, stale, parts });
     }
     let inputs = plan_inputs::collect(repo, found, &base)?;
     let scope = PlanScope {
@@ -132,7 +132,7 @@ fn scope(
     }
 }
 
-fn standing(state: &RunState, task: &Task) -> PriorStatus {
+fn prior_status(state: &RunState, task: &Task) -> PriorStatus {
     let Some(s) = state.tasks.get(&task.id) else { return PriorStatus::Open };
     match s.phase {
         Phase::Done => PriorStatus::Done,

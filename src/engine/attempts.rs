@@ -150,7 +150,7 @@ fn too_large(ctx: &Context, task: &TaskId, launch: &Launch, words: &str) -> Resu
             sources += planning::count_tokens(&bytes);
         }
     }
-    let factor = planning::TokenLimit { most: 0, factor: budget.factor };
+    let factor = planning::TokenLimit { max_tokens: 0, factor: budget.factor };
     let sources = factor.model_tokens(sources);
     let prompt = factor.model_tokens(planning::count_tokens(words.as_bytes()));
     Ok((!budget.holds(prompt, sources)).then(|| {

@@ -1,47 +1,59 @@
-//! What is known of blobs, so that a plan that is made again need not read them again.
+//! A cache of what planning reads from blobs: sizes, import facts and token counts.
 //!
-//! All of it can be worked out from the blobs: a cache that is lost or not understood is an empty one.
+//! Everything in it can be read from the blobs again, so a cache that is lost or not readable counts as empty.
 
 use std::collections::HashMap;
 
 use gix::ObjectId;
 use serde::{Deserialize, Serialize};
 
-/// The version of the form, and of how files are read: another one is an empty cache.
-const VERSION: u32 = 1;
+use super::imports::ImportFact;
 
-/// What is known of blobs.
+/// The version of the format and of the parsers. A cache with another version counts as empty.
+const VERSION: u32 = 2;
+
+/// What is known of blobs, by blob id.
 #[derive(Debug, Default)]
 pub(crate) struct PlanCache {
-    /// Lines and bytes; nothing for what is no text.
-    sizes: HashMap<ObjectId, Option<(u64, u64)>>,
-    /// What is found in it, read as a file of this kind; nothing for what cannot be understood.
-    facts: HashMap<(ObjectId, String), Option<Vec<String>>>,
-    /// Tokens.
+    /// The sizes, or `None` for binary blobs.
+    sizes: HashMap<ObjectId, Option<TextSize>>,
+    /// The import facts by blob and by the file extension as which the blob was parsed. `None` if it cannot be parsed.
+    facts: HashMap<(ObjectId, String), Option<Vec<ImportFact>>>,
+    /// The token counts.
     tokens: HashMap<ObjectId, u64>,
+    /// True if an entry was added since the cache was read.
     changed: bool,
 }
 
+/// The size of a text blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct TextSize {
+    /// The number of lines. A last line without a newline counts.
+    pub lines: u64,
+    /// The number of bytes.
+    pub bytes: u64,
+}
+
+/// The cache as JSON.
 #[derive(Serialize, Deserialize)]
 struct CacheFile {
     v: u32,
-    sizes: Vec<(String, Option<(u64, u64)>)>,
-    facts: Vec<(String, String, Option<Vec<String>>)>,
-    #[serde(default)]
+    sizes: Vec<(String, Option<TextSize>)>,
+    facts: Vec<(String, String, Option<Vec<ImportFact>>)>,
     tokens: Vec<(String, u64)>,
 }
 
 impl PlanCache {
-    /// Reads what [`Cache::written`] gave.
+    /// Reads a cache from the bytes of [`PlanCache::to_bytes`].
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        let Ok(wire) = serde_json::from_slice::<CacheFile>(bytes) else { return Self::default() };
-        if wire.v != VERSION {
+        let Ok(file) = serde_json::from_slice::<CacheFile>(bytes) else { return Self::default() };
+        if file.v != VERSION {
             return Self::default();
         }
         let id = |text: &str| ObjectId::from_hex(text.as_bytes()).ok();
-        let sizes = wire.sizes.into_iter().filter_map(|(i, size)| Some((id(&i)?, size)));
-        let facts = wire.facts.into_iter().filter_map(|(i, kind, f)| Some(((id(&i)?, kind), f)));
-        let tokens = wire.tokens.into_iter().filter_map(|(i, n)| Some((id(&i)?, n)));
+        let sizes = file.sizes.into_iter().filter_map(|(i, size)| Some((id(&i)?, size)));
+        let facts = file.facts.into_iter().filter_map(|(i, ext, f)| Some(((id(&i)?, ext), f)));
+        let tokens = file.tokens.into_iter().filter_map(|(i, n)| Some((id(&i)?, n)));
         Self {
             sizes: sizes.collect(),
             facts: facts.collect(),
@@ -50,46 +62,49 @@ impl PlanCache {
         }
     }
 
-    /// All that is known, if something new is.
+    /// Returns the cache as bytes, or `None` if no entry was added since it was read.
     pub(crate) fn to_bytes(&self) -> Option<Vec<u8>> {
         if !self.changed {
             return None;
         }
         let mut sizes: Vec<_> = self.sizes.iter().map(|(i, size)| (i.to_string(), *size)).collect();
         sizes.sort_unstable();
-        let each = self.facts.iter();
+        let facts = self.facts.iter();
         let mut facts: Vec<_> =
-            each.map(|((i, k), f)| (i.to_string(), k.clone(), f.clone())).collect();
+            facts.map(|((i, ext), f)| (i.to_string(), ext.clone(), f.clone())).collect();
         facts.sort_unstable();
         let mut tokens: Vec<_> = self.tokens.iter().map(|(i, n)| (i.to_string(), *n)).collect();
         tokens.sort_unstable();
         serde_json::to_vec(&CacheFile { v: VERSION, sizes, facts, tokens }).ok()
     }
 
-    /// The lines and bytes of a blob, if known; nothing inside for what is no text.
-    pub(super) fn size(&self, id: ObjectId) -> Option<Option<(u64, u64)>> {
+    /// Returns the size of a blob if it is in the cache. The inner `None` stands for a binary blob.
+    pub(super) fn size(&self, id: ObjectId) -> Option<Option<TextSize>> {
         self.sizes.get(&id).copied()
     }
 
-    pub(super) fn keep_size(&mut self, id: ObjectId, size: Option<(u64, u64)>) {
+    /// Records the size of a blob.
+    pub(super) fn insert_size(&mut self, id: ObjectId, size: Option<TextSize>) {
         self.changed |= self.sizes.insert(id, size).is_none();
     }
 
-    /// The tokens of a blob, if known.
+    /// Returns the token count of a blob if it is in the cache.
     pub(super) fn tokens(&self, id: ObjectId) -> Option<u64> {
         self.tokens.get(&id).copied()
     }
 
-    pub(super) fn keep_tokens(&mut self, id: ObjectId, tokens: u64) {
+    /// Records the token count of a blob.
+    pub(super) fn insert_tokens(&mut self, id: ObjectId, tokens: u64) {
         self.changed |= self.tokens.insert(id, tokens).is_none();
     }
 
-    /// What is found in a blob, if known.
-    pub(super) fn facts(&self, id: ObjectId, kind: &str) -> Option<&Option<Vec<String>>> {
-        self.facts.get(&(id, kind.to_owned()))
+    /// Returns the import facts of a blob, parsed as a file with this extension, if they are in the cache.
+    pub(super) fn facts(&self, id: ObjectId, ext: &str) -> Option<&Option<Vec<ImportFact>>> {
+        self.facts.get(&(id, ext.to_owned()))
     }
 
-    pub(super) fn keep_facts(&mut self, id: ObjectId, kind: &str, facts: Option<Vec<String>>) {
-        self.changed |= self.facts.insert((id, kind.to_owned()), facts).is_none();
+    /// Records the import facts of a blob, parsed as a file with this extension.
+    pub(super) fn insert_facts(&mut self, id: ObjectId, ext: &str, facts: Option<Vec<ImportFact>>) {
+        self.changed |= self.facts.insert((id, ext.to_owned()), facts).is_none();
     }
 }

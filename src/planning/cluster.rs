@@ -1,82 +1,83 @@
-//! From files and what they need to tasks that never wait for each other in a circle.
+//! Grouping of files into tasks that never wait for each other in a cycle.
 //!
-//! Files that need each other in a circle are one unit, and what is left between units has no circle. Tasks are then
-//! runs of an order in which everything comes after what it needs: whatever is cut from such an order, what it needs
-//! lies before it.
+//! Files that need each other in a cycle form one unit. The graph of units has no cycle. Tasks are runs of consecutive units
+//! in an order in which each unit comes after its needs, so no task needs a later task.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Grouping;
-use super::group::{Draft, TaskLimits, by_directory};
-use super::order::{between, components, cycle, depth_first};
+use super::drafts::{Draft, TaskLimits, by_directory};
+use super::graph::{components, cycle, depth_first, quotient};
 
-/// How many names a warning holds.
-const NAMED: usize = 8;
+/// The largest number of names in a warning.
+const SHOWN_NAMES: usize = 8;
 
-/// Tasks, what files still need of each other, and what a person should know.
+/// The drafts of tasks, and the dependencies that are left between files.
 #[derive(Debug, Default)]
 pub(super) struct Clusters {
-    /// The tasks, not yet in their final order.
+    /// The drafts, not in their final order.
     pub drafts: Vec<Draft>,
-    /// What each file needs, without what had to be given up.
+    /// The files that each file needs, without the dependencies that were given up.
     pub needs: Vec<Vec<usize>>,
-    /// What had to be given up, and why.
+    /// Warnings about dependencies that were given up.
     pub warnings: Vec<String>,
 }
 
-/// Files that are not taken apart any more.
+/// Files that stay together.
 struct Unit {
-    /// What it is named after, by the number of a file.
-    after: usize,
+    /// The file after which the unit is named.
+    name_file: usize,
     files: Vec<usize>,
 }
 
-/// Makes tasks.
-pub(super) fn clusters(
+/// Groups files into drafts of tasks.
+pub(super) fn cluster(
     group: Grouping,
     limits: &TaskLimits<'_>,
     needs: Vec<Vec<usize>>,
 ) -> Clusters {
-    let mut made = Clusters { needs, ..Clusters::default() };
-    let units = units(group, limits, &mut made);
+    let mut clusters = Clusters { needs, ..Clusters::default() };
+    let units = units(group, limits, &mut clusters);
     let mut home = vec![0; limits.files.len()];
     for (number, unit) in units.iter().enumerate() {
         for file in &unit.files {
             home[*file] = number;
         }
     }
-    let unit_needs = between(&made.needs, &home, units.len());
+    let unit_needs = quotient(&clusters.needs, &home, units.len());
     let path = |file: usize| limits.files[file].path.clone();
-    made.drafts = match group {
-        Grouping::File => units.into_iter().map(|u| Draft::new(path(u.after), u.files)).collect(),
+    clusters.drafts = match group {
+        Grouping::File => {
+            units.into_iter().map(|u| Draft::new(path(u.name_file), u.files)).collect()
+        }
         Grouping::Dependency => {
             let runs = related(limits, &units, &unit_needs);
-            runs.into_iter().map(|(after, files)| Draft::new(path(after), files)).collect()
+            runs.into_iter().map(|run| Draft::new(path(run.name_file), run.files)).collect()
         }
         Grouping::Directory => {
-            let runs = folders(limits, &units, &unit_needs, &mut made.warnings);
+            let runs = by_folder(limits, &units, &unit_needs, &mut clusters.warnings);
             let draft = |files: Vec<usize>| Draft::new(limits.folder(&files), files);
             runs.into_iter().map(draft).collect()
         }
     };
-    made
+    clusters
 }
 
-/// Takes circles as units, and cuts those that do not fit. The units are in the order of their first files.
-fn units(group: Grouping, limits: &TaskLimits<'_>, made: &mut Clusters) -> Vec<Unit> {
+/// Returns the cycles as units, and splits cycles that do not fit. The units are sorted by their first files.
+fn units(group: Grouping, limits: &TaskLimits<'_>, clusters: &mut Clusters) -> Vec<Unit> {
     let mut units = Vec::new();
-    for files in components(&made.needs) {
-        let after = files[0];
+    for files in components(&clusters.needs) {
+        let name_file = files[0];
         if limits.fit(&files) {
-            units.push(Unit { after, files });
+            units.push(Unit { name_file, files });
             continue;
         }
-        let parts = cut(limits, &files, &mut made.needs, &mut made.warnings);
+        let parts = split_cycle(limits, &files, &mut clusters.needs, &mut clusters.warnings);
         if group == Grouping::Directory {
-            // These are put together again by their folders.
-            units.extend(files.into_iter().map(|file| Unit { after: file, files: vec![file] }));
+            // `by_folder` groups these files again.
+            units.extend(files.into_iter().map(|file| Unit { name_file: file, files: vec![file] }));
         } else {
-            units.extend(parts.into_iter().map(|files| Unit { after, files }));
+            units.extend(parts.into_iter().map(|files| Unit { name_file, files }));
         }
     }
     for unit in &mut units {
@@ -86,17 +87,17 @@ fn units(group: Grouping, limits: &TaskLimits<'_>, made: &mut Clusters) -> Vec<U
     units
 }
 
-/// Cuts a circle that does not fit into parts, and gives up what an earlier part needs of a later one.
-fn cut(
+/// Splits a cycle that does not fit into parts, and gives up the dependencies of earlier parts on later parts.
+fn split_cycle(
     limits: &TaskLimits<'_>,
     files: &[usize],
     needs: &mut [Vec<usize>],
     warnings: &mut Vec<String>,
 ) -> Vec<Vec<usize>> {
-    let way: Vec<_> =
+    let path: Vec<_> =
         cycle(needs, files).into_iter().map(|f| limits.files[f].path.as_str()).collect();
-    let mut shown = way.iter().take(NAMED).copied().collect::<Vec<_>>().join(" → ");
-    if way.len() > NAMED {
+    let mut shown = path.iter().take(SHOWN_NAMES).copied().collect::<Vec<_>>().join(" → ");
+    if path.len() > SHOWN_NAMES {
         shown.push_str(" → …");
     }
     let order = depth_first(needs, files);
@@ -109,57 +110,55 @@ fn cut(
     ));
     let rank: BTreeMap<usize, usize> = order.iter().enumerate().map(|(n, f)| (*f, n)).collect();
     for file in files {
-        let own = rank.get(file).copied();
-        needs[*file].retain(|to| rank.get(to).is_none_or(|other| Some(*other) < own));
+        let own_rank = rank.get(file).copied();
+        needs[*file].retain(|to| rank.get(to).is_none_or(|other| Some(*other) < own_rank));
     }
     parts
 }
 
-/// Runs of units that have to do with each other: one needs the other, both need the same, or the same needs
-/// both.
-fn related(
-    limits: &TaskLimits<'_>,
-    units: &[Unit],
-    needs: &[Vec<usize>],
-) -> Vec<(usize, Vec<usize>)> {
+/// Joins consecutive units that are related: one needs the other, both need the same unit, or one unit needs both.
+fn related(limits: &TaskLimits<'_>, units: &[Unit], needs: &[Vec<usize>]) -> Vec<Unit> {
     let mut needed_by = vec![Vec::new(); units.len()];
     for (unit, list) in needs.iter().enumerate() {
         for to in list {
             needed_by[*to].push(unit);
         }
     }
-    // What nobody needs leads to what belongs to it.
-    let tops = (0..units.len()).filter(|u| needed_by[*u].is_empty()).chain(0..units.len());
-    let mut runs: Vec<(usize, Vec<usize>)> = Vec::new();
-    let mut inside: BTreeSet<usize> = BTreeSet::new();
-    let mut common: BTreeSet<usize> = BTreeSet::new();
+    // Start from the units that no unit needs.
+    let starts = (0..units.len()).filter(|u| needed_by[*u].is_empty()).chain(0..units.len());
+    let mut runs: Vec<Unit> = Vec::new();
+    // The units of the last run, the units that they need, and the units that need them.
+    let mut members: BTreeSet<usize> = BTreeSet::new();
+    let mut run_needs: BTreeSet<usize> = BTreeSet::new();
     let mut users: BTreeSet<usize> = BTreeSet::new();
-    for unit in depth_first(needs, &tops.collect::<Vec<_>>()) {
-        let kin = needs[unit].iter().any(|to| inside.contains(to) || common.contains(to))
-            || needed_by[unit].iter().any(|user| users.contains(user));
+    for unit in depth_first(needs, &starts.collect::<Vec<_>>()) {
+        let is_related =
+            needs[unit].iter().any(|to| members.contains(to) || run_needs.contains(to))
+                || needed_by[unit].iter().any(|user| users.contains(user));
         match runs.last_mut() {
-            Some((after, files)) if kin && limits.fit_both(files, &units[unit].files) => {
-                files.extend(&units[unit].files);
-                // The last one needs the others rather than the other way round: it is what the task is about.
-                *after = units[unit].after;
+            Some(run) if is_related && limits.fit_both(&run.files, &units[unit].files) => {
+                run.files.extend(&units[unit].files);
+                // The last unit of a run needs the others, so the task is named after it.
+                run.name_file = units[unit].name_file;
             }
             Some(_) | None => {
-                inside.clear();
-                common.clear();
+                members.clear();
+                run_needs.clear();
                 users.clear();
-                runs.push((units[unit].after, units[unit].files.clone()));
+                let Unit { name_file, ref files } = units[unit];
+                runs.push(Unit { name_file, files: files.clone() });
             }
         }
-        inside.insert(unit);
-        common.extend(&needs[unit]);
+        members.insert(unit);
+        run_needs.extend(&needs[unit]);
         users.extend(&needed_by[unit]);
     }
     runs
 }
 
-/// Tasks by folders. Where folders wait for each other in a circle, they become one task if that fits; else they are
-/// taken apart along the order of their files.
-fn folders(
+/// Groups units by folder. Folders that need each other in a cycle are joined if they fit, else split along the order of
+/// their files.
+fn by_folder(
     limits: &TaskLimits<'_>,
     units: &[Unit],
     needs: &[Vec<usize>],
@@ -172,7 +171,7 @@ fn folders(
             folder_of[*file] = number;
         }
     }
-    // A unit that lies in several folders is a task by itself.
+    // A unit with files of several folders gets a group of its own.
     let mut home = Vec::with_capacity(units.len());
     for unit in units {
         let first = folder_of[unit.files[0]];
@@ -183,58 +182,59 @@ fn folders(
             folders.push(Vec::new());
         }
     }
-    let mut inside: Vec<Vec<usize>> = vec![Vec::new(); folders.len()];
+    let mut units_in: Vec<Vec<usize>> = vec![Vec::new(); folders.len()];
     for (unit, folder) in home.iter().enumerate() {
-        inside[*folder].push(unit);
+        units_in[*folder].push(unit);
     }
-    let files = |units_of: &[usize]| -> Vec<usize> {
-        units_of.iter().flat_map(|u| units[*u].files.iter().copied()).collect()
+    let files_of = |members: &[usize]| -> Vec<usize> {
+        members.iter().flat_map(|u| units[*u].files.iter().copied()).collect()
     };
-    let mut found = Vec::new();
-    for group in components(&between(needs, &home, folders.len())) {
-        let members: Vec<usize> = group.iter().flat_map(|f| inside[*f].iter().copied()).collect();
+    let mut groups = Vec::new();
+    for component in components(&quotient(needs, &home, folders.len())) {
+        let members: Vec<usize> =
+            component.iter().flat_map(|f| units_in[*f].iter().copied()).collect();
         if members.is_empty() {
             continue;
         }
-        let all = files(&members);
-        if group.len() == 1 || limits.fit(&all) {
-            found.push(all);
+        let all = files_of(&members);
+        if component.len() == 1 || limits.fit(&all) {
+            groups.push(all);
             continue;
         }
         let runs = runs(&members, &home, needs);
         let name = |folder: &usize| {
-            let name = limits.folder(&files(&inside[*folder]));
+            let name = limits.folder(&files_of(&units_in[*folder]));
             if name.is_empty() { "." } else { name }
         };
-        let filled = group.iter().filter(|f| !inside[**f].is_empty());
-        let names: Vec<&str> = filled.take(NAMED).map(name).collect();
-        let more = if group.len() > NAMED { ", …" } else { "" };
+        let filled = component.iter().filter(|f| !units_in[**f].is_empty());
+        let names: Vec<&str> = filled.take(SHOWN_NAMES).map(name).collect();
+        let more = if component.len() > SHOWN_NAMES { ", …" } else { "" };
         warnings.push(format!(
             "{} tasks by folder would wait for each other in a circle, so they are split into {}: {}{more}",
-            group.len(),
+            component.len(),
             runs.len(),
             names.join(", "),
         ));
-        found.extend(runs.iter().map(|run| files(run)));
+        groups.extend(runs.iter().map(|run| files_of(run)));
     }
-    found
+    groups
 }
 
-/// An order of units in which each comes after what it needs, cut where the folder changes, which it does as rarely as
-/// taking all that can be taken of a folder allows.
+/// Splits units into runs of one folder each, in an order in which each unit comes after its needs. Each run takes all ready
+/// units of the folder with the most ready units, so that the folder changes rarely.
 fn runs(members: &[usize], home: &[usize], needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
-    let all: BTreeSet<usize> = members.iter().copied().collect();
-    let mut open: BTreeMap<usize, usize> = BTreeMap::new();
+    let member_set: BTreeSet<usize> = members.iter().copied().collect();
+    let mut pending_needs: BTreeMap<usize, usize> = BTreeMap::new();
     let mut needed_by: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for unit in &all {
-        let inside: Vec<_> = needs[*unit].iter().filter(|to| all.contains(to)).collect();
-        open.insert(*unit, inside.len());
-        for to in inside {
+    for unit in &member_set {
+        let own_needs: Vec<_> = needs[*unit].iter().filter(|to| member_set.contains(to)).collect();
+        pending_needs.insert(*unit, own_needs.len());
+        for to in own_needs {
             needed_by.entry(*to).or_default().push(*unit);
         }
     }
     let mut ready: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-    for (unit, _) in open.iter().filter(|(_, n)| **n == 0) {
+    for (unit, _) in pending_needs.iter().filter(|(_, n)| **n == 0) {
         ready.entry(home[*unit]).or_default().insert(*unit);
     }
     let mut runs: Vec<Vec<usize>> = Vec::new();
@@ -247,9 +247,9 @@ fn runs(members: &[usize], home: &[usize], needs: &[Vec<usize>]) -> Vec<Vec<usiz
         while let Some(unit) = ready.get_mut(&folder).and_then(BTreeSet::pop_first) {
             run.push(unit);
             for dependant in needed_by.get(&unit).into_iter().flatten() {
-                if let Some(left) = open.get_mut(dependant) {
-                    *left -= 1;
-                    if *left == 0 {
+                if let Some(count) = pending_needs.get_mut(dependant) {
+                    *count -= 1;
+                    if *count == 0 {
                         ready.entry(home[*dependant]).or_default().insert(*dependant);
                     }
                 }

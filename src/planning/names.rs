@@ -1,9 +1,8 @@
-//! Task ids: readable, valid in a ref, and never two alike.
+//! Task ids: readable, valid in a ref, and unique in a plan.
 //!
-//! `src/app.js` becomes `src__app_dot_js`. Where the path cannot be read back from that, its hash is added, so ids that
-//! carry no hash differ because their paths do. What could still clash (a path that looks like another one's id with its
-//! hash) is found at the end and gets longer hashes. Only lower-case letters are used, so file systems that ignore case
-//! make no difference.
+//! `src/app.js` becomes `src__app_dot_js`. If the path cannot be decoded from its id, a hash of the path is added. Ids without
+//! a hash are therefore unique. A path that looks like another path's id with its hash may still clash. Clashing ids get longer
+//! hashes. Ids have only lower-case letters, so file systems that ignore case make no difference.
 
 use std::collections::HashMap;
 
@@ -11,13 +10,13 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::domain::id::{MAX_NAME, TaskId};
 
-/// How many digits of the hash an id carries: by how often it clashed. The last is the whole hash.
+/// The number of hash digits in an id, by the number of clashes. The last is the whole hash.
 const HASH_DIGITS: [usize; 3] = [8, 16, 40];
-/// The name of the top directory, which has an empty path.
+/// The name of the top folder, which has an empty path.
 const TOP: &str = "root";
 
-/// Makes the ids of all tasks of a plan from what they are named after: a path (empty for the top directory) and, if
-/// that was split, the number of the part. The pairs are distinct.
+/// Makes the ids of all tasks of a plan. A task is named after a path (empty for the top folder) and, if the path has several
+/// tasks, the number of the part. The pairs are distinct.
 pub(super) fn task_ids(tasks: &[(&str, Option<usize>)]) -> Result<Vec<TaskId>> {
     let mut clashes = vec![0_usize; tasks.len()];
     loop {
@@ -29,14 +28,14 @@ pub(super) fn task_ids(tasks: &[(&str, Option<usize>)]) -> Result<Vec<TaskId>> {
         for name in &names {
             *seen.entry(name).or_default() += 1;
         }
-        let again: Vec<_> = (0..names.len()).filter(|&i| seen[names[i].as_str()] > 1).collect();
-        if again.is_empty() {
+        let clashing: Vec<_> = (0..names.len()).filter(|&i| seen[names[i].as_str()] > 1).collect();
+        if clashing.is_empty() {
             return names
                 .iter()
                 .map(|name| TaskId::parse(name).with_context(|| format!("a bad task id: {name}")))
                 .collect();
         }
-        for index in again {
+        for index in clashing {
             if clashes[index] > HASH_DIGITS.len() {
                 bail!("two tasks have the same path: `{}`", tasks[index].0);
             }
@@ -45,7 +44,7 @@ pub(super) fn task_ids(tasks: &[(&str, Option<usize>)]) -> Result<Vec<TaskId>> {
     }
 }
 
-/// The name of one task. `clashed` is how often its shorter names were another's too.
+/// Returns the name of one task. `clashed` is the number of shorter names that clashed.
 fn name(path: &str, part: Option<usize>, clashed: usize) -> Result<String> {
     let suffix = part.map_or(String::new(), |n| format!("_part_{n}"));
     let plain = if path.is_empty() { TOP.to_owned() } else { encode(path) };
@@ -55,13 +54,13 @@ fn name(path: &str, part: Option<usize>, clashed: usize) -> Result<String> {
     let digits = HASH_DIGITS[clashed.saturating_sub(1).min(HASH_DIGITS.len() - 1)];
     let hash = hash(path)?;
     let room = MAX_NAME - suffix.len() - digits - 1;
-    // The end of a long path tells more than its beginning, which it shares with its neighbours.
+    // The end of a long path is more specific than its start.
     let kept = plain[plain.len().saturating_sub(room)..].trim_start_matches('-');
     let kept = if kept.is_empty() { "path" } else { kept };
     Ok(format!("{kept}-{}{suffix}", &hash[..digits]))
 }
 
-/// The path in the letters of an id, ASCII only. Different paths may give the same.
+/// Encodes a path in the letters of an id. Different paths may have the same encoding.
 fn encode(path: &str) -> String {
     let mut out = String::with_capacity(path.len() + 8);
     for c in path.chars() {
@@ -76,26 +75,26 @@ fn encode(path: &str) -> String {
     out
 }
 
-/// The path that a reader would take an encoded one for.
+/// Decodes an encoded path.
 fn decode(plain: &str) -> String {
     let mut out = String::with_capacity(plain.len());
     let mut rest = plain;
     while let Some(c) = rest.chars().next() {
-        let (meant, taken) = if rest.starts_with("_dot_") {
+        let (decoded, taken) = if rest.starts_with("_dot_") {
             ('.', 5)
         } else if rest.starts_with("__") {
             ('/', 2)
         } else {
             (c, c.len_utf8())
         };
-        out.push(meant);
+        out.push(decoded);
         rest = &rest[taken..];
     }
     out
 }
 
-/// Whether the encoded path stands for this path only, and may be an id. Two paths for which this holds and that are
-/// encoded alike would be decoded alike, and so be the same.
+/// Returns true if the encoding stands for this path only and is a valid id. Two such paths with the same encoding would
+/// have the same decoding, and so be the same path.
 fn is_faithful(path: &str, plain: &str) -> bool {
     if path.is_empty() {
         return true;
@@ -107,7 +106,7 @@ fn is_faithful(path: &str, plain: &str) -> bool {
         && !looks_split(plain)
 }
 
-/// Whether a name ends as that of a part does.
+/// Returns true if a name ends like that of a part.
 fn looks_split(plain: &str) -> bool {
     let stem = plain.trim_end_matches(|c: char| c.is_ascii_digit());
     stem.len() < plain.len() && stem.ends_with("_part_")
@@ -137,7 +136,7 @@ mod tests {
         ids(&[(path, None)]).remove(0)
     }
 
-    /// Whether the id is `plain` with eight digits of a hash.
+    /// Returns true if the id is `plain` with eight digits of a hash.
     fn is_hashed(id: &str, plain: &str) -> bool {
         let Some((kept, hash)) = id.rsplit_once('-') else {
             return false;
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_path_is_readable() {
+    fn plain_path_has_a_readable_id() {
         assert_eq!(id("src/app.js"), "src__app_dot_js");
         assert_eq!(id("src/.env"), "src___dot_env");
         assert_eq!(id("a_b/c-d_1.tar.gz"), "a_b__c-d_1_dot_tar_dot_gz");
@@ -157,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_that_of_the_path() {
+    fn hash_in_an_id_is_the_sha1_of_the_path() {
         // `printf %s src/App.js | sha1sum`
         assert_eq!(id("src/App.js"), "src__app_dot_js-1e43fa63");
     }
 
     #[test]
-    fn what_cannot_be_read_back_has_a_hash() {
+    fn path_that_cannot_be_decoded_has_a_hash() {
         for (path, plain) in [
             ("README", "readme"),
             ("a b", "a-b"),
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_path_keeps_its_end() {
+    fn long_path_keeps_its_end() {
         let long = format!("{}/last.js", "deep/".repeat(40));
         for task in [(long.as_str(), None), (long.as_str(), Some(1234))] {
             let id = ids(&[task]).remove(0);
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_looks_like_an_id_with_its_hash_clashes_with_none() {
+    fn path_that_looks_like_a_hashed_id_does_not_clash() {
         let taken = id("A");
         let longer = name("A", None, 2).unwrap();
         let whole = name("A", None, 3).unwrap();
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_task_twice_is_an_error() {
+    fn duplicate_path_is_refused() {
         assert!(task_ids(&[("a", None), ("a", None)]).is_err());
     }
 
@@ -218,7 +217,7 @@ mod tests {
         ) {
             let part = (parts > 0).then_some(parts);
             let mut tasks: Vec<_> = paths.iter().map(|p| (p.as_str(), None)).collect();
-            // Some directories are split: their parts stand beside the other names.
+            // Some folders are split: their parts stand beside the other names.
             tasks.extend(paths.iter().filter_map(|p| part.map(|n| (p.as_str(), Some(n)))));
             tasks.push(("", None));
             let ids = task_ids(&tasks).unwrap();

@@ -1,4 +1,4 @@
-//! How long a plan takes, if one knew how long each task takes.
+//! The time that a plan takes, given the time of each task.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BinaryHeap};
 use crate::domain::id::TaskId;
 use crate::domain::plan::{Plan, Task};
 
-/// The time until the last task is done, when `jobs` of them are worked on at a time, each as soon as those that it waits
-/// for are done, in the plan's order. `length` is the time of a task; the result is in its unit.
+/// Returns the time until the last task is done, in the unit of `length`, which returns the time of a task.
+///
+/// At most `jobs` tasks run at a time. A task starts when its dependencies are done. Of the ready tasks, the first in the
+/// plan starts first.
 pub(crate) fn makespan(plan: &Plan, jobs: usize, length: &dyn Fn(&Task) -> u64) -> u64 {
     let number: BTreeMap<&TaskId, usize> =
         plan.tasks.iter().enumerate().map(|(n, t)| (&t.id, n)).collect();
@@ -43,8 +45,8 @@ pub(crate) fn makespan(plan: &Plan, jobs: usize, length: &dyn Fn(&Task) -> u64) 
 mod tests {
     use super::*;
 
-    /// `a=3 b>a=2`: tasks, what they wait for, and how long they take.
-    fn takes(text: &str, jobs: usize) -> u64 {
+    /// Returns the makespan of a plan such as `a=3 b>a=2`: tasks, their dependencies and their times.
+    fn makespan_of(text: &str, jobs: usize) -> u64 {
         let task = |word: &str| {
             let (name, lines) = word.split_once('=').unwrap();
             let (name, after) = name.split_once('>').unwrap_or((name, ""));
@@ -64,12 +66,15 @@ mod tests {
     }
 
     #[test]
-    fn agents_work_side_by_side_and_wait_for_each_other() {
-        assert_eq!((takes("", 2), takes("a=3", 2), takes("a=3 b=4 c=5", 1)), (0, 3, 12));
-        assert_eq!((takes("a=3 b=4 c=5", 2), takes("a=3 b=4 c=5", 3)), (8, 5));
-        // However many there are, what waits takes its time.
-        assert_eq!(takes("a=3 b>a=2 c>b=4 d=1", 9), 9);
-        assert_eq!(takes("a=3 b=9 c>a,b=1", 2), 10);
-        assert_eq!(takes("a=1 b=2", 0), 3);
+    fn makespan_depends_on_jobs_and_dependencies() {
+        assert_eq!(
+            (makespan_of("", 2), makespan_of("a=3", 2), makespan_of("a=3 b=4 c=5", 1)),
+            (0, 3, 12)
+        );
+        assert_eq!((makespan_of("a=3 b=4 c=5", 2), makespan_of("a=3 b=4 c=5", 3)), (8, 5));
+        // More jobs than tasks: the longest chain decides.
+        assert_eq!(makespan_of("a=3 b>a=2 c>b=4 d=1", 9), 9);
+        assert_eq!(makespan_of("a=3 b=9 c>a,b=1", 2), 10);
+        assert_eq!(makespan_of("a=1 b=2", 0), 3);
     }
 }

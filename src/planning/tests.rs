@@ -1,4 +1,4 @@
-//! Plans of small repositories, made of objects only: no work tree, no index, no process.
+//! Plans of small bare repositories.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ pub(super) fn repository() -> (TempDir, gix::Repository) {
     (dir, repo)
 }
 
-/// Writes a tree of these entries.
+/// Writes a tree with these entries.
 fn tree<'a>(
     repo: &gix::Repository,
     entries: impl IntoIterator<Item = (&'a [u8], EntryKind, &'a [u8])>,
@@ -51,7 +51,7 @@ fn spec(group: Grouping) -> PlanSpec<'static> {
         edges: None,
         listed: None,
         is_done: &|_| false,
-        budget: None,
+        token_limit: None,
         max_files: 40,
         max_lines: 3000,
         scope_dir: "",
@@ -63,13 +63,13 @@ fn planned(repo: &gix::Repository, base: ObjectId, spec: &PlanSpec<'_>) -> Resul
     plan(repo, base, spec, &mut PlanCache::default())
 }
 
-/// The tasks as text: `id: files`.
+/// Returns the tasks as text: `id: files`.
 fn shown(plan: &Plan) -> Vec<String> {
     plan.tasks.iter().map(|t| format!("{}: {}", t.id, t.files.join(" "))).collect()
 }
 
 #[test]
-fn files_and_directories_become_tasks() {
+fn files_and_folders_become_tasks() {
     let (_dir, repo) = repository();
     let base = blobs(
         &repo,
@@ -108,7 +108,7 @@ fn files_and_directories_become_tasks() {
 }
 
 #[test]
-fn a_scope_is_a_part_of_the_same_plan() {
+fn scope_limits_the_plan_to_a_folder_or_glob() {
     let (_dir, repo) = repository();
     let base = blobs(&repo, &[("a/x.js", ""), ("a/y.js", ""), ("ab/x.js", ""), ("a/b/x.js", "")]);
     let run = |scope_dir, scope_files: &dyn Fn(&str) -> bool| {
@@ -128,7 +128,7 @@ fn a_scope_is_a_part_of_the_same_plan() {
 }
 
 #[test]
-fn what_is_no_text_file_is_left_out_and_told() {
+fn binary_files_links_and_submodules_are_left_out() {
     let (_dir, repo) = repository();
     let late = [vec![b'x'; 9000], vec![0]].concat();
     let base = tree(
@@ -164,7 +164,7 @@ fn what_is_no_text_file_is_left_out_and_told() {
 }
 
 #[test]
-fn a_missing_object_is_an_error_that_names_the_file() {
+fn error_for_a_missing_object_names_the_file() {
     let (dir, repo) = repository();
     let base = blobs(&repo, &[("src/a.js", "some text"), ("src/b.js", "other text")]);
     let id = repo.write_blob("some text").unwrap().to_string();
@@ -174,7 +174,7 @@ fn a_missing_object_is_an_error_that_names_the_file() {
 }
 
 #[test]
-fn a_commit_is_planned_as_its_tree_is() {
+fn plan_of_a_commit_equals_the_plan_of_its_tree() {
     let (_dir, repo) = repository();
     let tree = blobs(&repo, &[("a.js", "x")]);
     let who = gix::actor::SignatureRef {
@@ -190,7 +190,7 @@ fn a_commit_is_planned_as_its_tree_is() {
 }
 
 #[test]
-fn lines_are_counted_for_files_that_are_there() {
+fn line_counts_are_none_for_folders_missing_and_binary_files() {
     let (_dir, repo) = repository();
     let base = blobs(&repo, &[("a/x.js", "1\n2\n3"), ("bin", "\0")]);
     let paths = ["a/x.js", "a", "gone/y.js", "bin"].map(String::from);
@@ -198,10 +198,10 @@ fn lines_are_counted_for_files_that_are_there() {
 }
 
 #[test]
-fn ten_thousand_files_are_each_in_one_task_and_twice_the_same_bytes() {
+fn plan_of_10_000_files_is_complete_and_reproducible() {
     let (_dir, repo) = repository();
     let file = |i: usize| {
-        // Names of every sort: deep, upper case, with spaces, alike but for their case.
+        // Deep paths, upper case, spaces, and paths that differ in case only.
         let path = match i % 5 {
             0 => format!("packages/p{}/src/m{i}.js", i % 97),
             1 => format!("packages/p{}/SRC/M{i}.js", i % 97),
@@ -219,7 +219,7 @@ fn ten_thousand_files_are_each_in_one_task_and_twice_the_same_bytes() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(7).build().unwrap();
         let other = gix::open(repo.path()).unwrap().into_sync();
         let second = pool.install(|| {
-            // Another handle and another number of threads.
+            // With another handle and another number of threads.
             planned(&other.to_thread_local(), base, &spec(group)).unwrap()
         });
         assert_eq!(to_json(&first.plan).unwrap(), to_json(&second.plan).unwrap());
@@ -239,7 +239,7 @@ fn ten_thousand_files_are_each_in_one_task_and_twice_the_same_bytes() {
 }
 
 #[test]
-fn a_budget_of_tokens_cuts_where_lines_do_not() {
+fn token_limit_splits_tasks() {
     let (_dir, repo) = repository();
     let heavy = "const word = another + word * 3;\n".repeat(10);
     let files: Vec<(String, String)> =
@@ -247,12 +247,12 @@ fn a_budget_of_tokens_cuts_where_lines_do_not() {
     let list: Vec<_> = files.iter().map(|(p, c)| (p.as_str(), c.as_str())).collect();
     let base = blobs(&repo, &list);
     let counted = count_tokens(heavy.as_bytes());
-    let most = |most| PlanSpec {
-        budget: Some(TokenLimit { most, factor: 1_000 }),
+    let limited_spec = |max_tokens| PlanSpec {
+        token_limit: Some(TokenLimit { max_tokens, factor: 1_000 }),
         ..spec(Grouping::Directory)
     };
-    let sizes = |most_tokens| {
-        let planned = planned(&repo, base, &most(most_tokens)).unwrap();
+    let sizes = |max_tokens| {
+        let planned = planned(&repo, base, &limited_spec(max_tokens)).unwrap();
         let sizes: Vec<_> = planned.plan.tasks.iter().map(|t| t.files.len()).collect();
         assert!(planned.plan.tasks.iter().all(|t| t.tokens == counted * t.files.len() as u64));
         (sizes, planned.warnings.len())
@@ -260,9 +260,10 @@ fn a_budget_of_tokens_cuts_where_lines_do_not() {
     assert_eq!(sizes(counted * 6), (vec![6], 0));
     assert_eq!(sizes(counted * 2), (vec![2, 2, 2], 0));
     assert_eq!(sizes(counted * 6 - 1), (vec![5, 1], 0));
-    // What is too large by itself is a task by itself, and is told.
-    let (alone, warnings) = sizes(counted - 1);
-    assert_eq!((alone.len(), warnings), (6, 6));
-    let said = planned(&repo, base, &most(counted - 1)).unwrap().warnings;
-    assert!(said[0].starts_with("src/f0.js has about ") && said[0].contains("`fill`"), "{said:?}");
+    // A file above the limit has a task of its own, and a warning.
+    let (sizes, warnings) = sizes(counted - 1);
+    assert_eq!((sizes.len(), warnings), (6, 6));
+    let warnings = planned(&repo, base, &limited_spec(counted - 1)).unwrap().warnings;
+    let first = &warnings[0];
+    assert!(first.starts_with("src/f0.js has about ") && first.contains("`fill`"), "{first}");
 }

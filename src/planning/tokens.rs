@@ -1,39 +1,39 @@
-//! Tokens, as models count them.
+//! Token counts.
 //!
-//! The vocabulary is `o200k`, that of a public tokenizer. Other vendors' models count otherwise; by how much is the job's
-//! `token-factor`.
+//! Tokens are counted with the public vocabulary `o200k`. Models with another vocabulary count other numbers. The key
+//! `token-factor` of a job holds the ratio.
 
 use tiktoken_rs::o200k_base_singleton;
 
-/// A row of characters without an end is cut here, in bytes: a tokenizer's time grows faster than such a row, and a cut
-/// adds a token at most.
-const ROW: usize = 4_096;
+/// The longest piece of text that is tokenized at once, in bytes. The tokenizer takes more than linear time for a long line.
+/// A cut adds at most one token.
+const MAX_PIECE: usize = 4_096;
 
-/// How many tokens a task may have, and how they are counted.
+/// The limit on the tokens of a task, and the way in which tokens are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TokenLimit {
-    /// The most tokens of the sources of one task, by the model's count. A single file always fits.
-    pub most: u64,
-    /// What the model counts for a thousand of ours.
+    /// The largest number of tokens in the sources of one task, by the model's count. A single file always fits.
+    pub max_tokens: u64,
+    /// The model's count for a thousand counted tokens.
     pub factor: u64,
 }
 
 impl TokenLimit {
-    /// Our count as the model's, rounded up.
+    /// Converts a count by `o200k` to the model's count, rounded up.
     pub(crate) fn model_tokens(self, counted: u64) -> u64 {
         counted.saturating_mul(self.factor).div_ceil(1_000)
     }
 }
 
-/// The tokens of a text; bytes that are not UTF-8 count as what stands for them.
-pub(crate) fn count(text: &[u8]) -> u64 {
+/// Counts the tokens of a text. Bytes that are not UTF-8 are replaced first.
+pub(crate) fn count_tokens(text: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(text);
     let tokenizer = o200k_base_singleton();
     let mut rest = &*text;
     let mut sum = 0;
-    while rest.len() > ROW {
-        // The last end of a line within reach, so that no word is cut where there is another way.
-        let mut reach = ROW;
+    while rest.len() > MAX_PIECE {
+        // Cut after the last newline in the piece, if there is one, so that no word is cut.
+        let mut reach = MAX_PIECE;
         while !rest.is_char_boundary(reach) {
             reach -= 1;
         }
@@ -50,26 +50,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_those_of_the_public_vocabulary() {
-        assert_eq!(count(b""), 0);
-        assert_eq!(count(b"hello world"), 2);
+    fn tokens_are_counted_with_the_o200k_vocabulary() {
+        assert_eq!(count_tokens(b""), 0);
+        assert_eq!(count_tokens(b"hello world"), 2);
         // `function`, ` add`, `(a`, `,`, ` b`, `)`, ` {\n`, ` `, ` return`, ` a`, ` +`, ` b`, `;\n`, `}\n`
-        assert_eq!(count(b"function add(a, b) {\n  return a + b;\n}\n"), 14);
-        assert!(count(&[0xff, 0xfe]) > 0);
+        assert_eq!(count_tokens(b"function add(a, b) {\n  return a + b;\n}\n"), 14);
+        assert!(count_tokens(&[0xff, 0xfe]) > 0);
     }
 
     #[test]
-    fn long_rows_are_counted_in_pieces() {
+    fn long_text_is_tokenized_in_pieces() {
         let row = "a".repeat(100_000);
-        assert!(count(row.as_bytes()) > 5_000);
+        assert!(count_tokens(row.as_bytes()) > 5_000);
         let lines = "let x = 1;\n".repeat(2_000);
-        assert_eq!(count(lines.as_bytes()), 2_000 * count(b"let x = 1;\n"));
-        assert!(count("ü".repeat(10_000).as_bytes()) > 0);
+        assert_eq!(count_tokens(lines.as_bytes()), 2_000 * count_tokens(b"let x = 1;\n"));
+        assert!(count_tokens("ü".repeat(10_000).as_bytes()) > 0);
     }
 
     #[test]
-    fn the_models_count_is_rounded_up() {
-        let budget = TokenLimit { most: 1, factor: 1_150 };
-        assert_eq!((budget.model_tokens(100), budget.model_tokens(1)), (115, 2));
+    fn model_tokens_are_rounded_up() {
+        let limit = TokenLimit { max_tokens: 1, factor: 1_150 };
+        assert_eq!((limit.model_tokens(100), limit.model_tokens(1)), (115, 2));
     }
 }

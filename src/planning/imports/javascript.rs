@@ -1,4 +1,4 @@
-//! What a JavaScript or TypeScript file asks for.
+//! The import specifiers of a JavaScript or TypeScript file.
 
 use oxc_allocator::Allocator;
 use oxc_ast::ast::{
@@ -9,63 +9,40 @@ use oxc_ast_visit::{Visit, walk};
 use oxc_parser::{ParseOptions, Parser};
 use oxc_span::SourceType;
 
-/// Extensions of files that are read here.
+use super::fact::ImportFact;
+
+/// Extensions of the files that this module parses.
 const EXTENSIONS: [&str; 8] = [".js", ".jsx", ".mjs", ".cjs", ".ts", ".tsx", ".mts", ".cts"];
 
-/// How a module is asked for; packages may give different files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum ImportKind {
-    /// `import`, `export … from`, `import()`, and their kin in types.
-    Import,
-    /// `require()`.
-    Require,
-}
-
-impl ImportKind {
-    /// The letter before a specifier in what is kept of a file.
-    fn letter(self) -> char {
-        match self {
-            Self::Import => 'i',
-            Self::Require => 'r',
-        }
-    }
-}
-
-/// Whether a file of this name is read here.
+/// Returns true if the path is that of a JavaScript or TypeScript file.
 pub(super) fn is_source(path: &str) -> bool {
-    EXTENSIONS.iter().any(|e| path.ends_with(e))
+    EXTENSIONS.iter().any(|extension| path.ends_with(extension))
 }
 
-/// Whether the file may hold types.
+/// Returns true if the path is that of a TypeScript file.
 pub(super) fn is_typed(path: &str) -> bool {
     path.ends_with("ts") || path.ends_with(".tsx")
 }
 
-/// A kept fact as what it says.
-pub(super) fn meaning(fact: &str) -> Option<(ImportKind, &str)> {
-    let (letter, specifier) = fact.split_once(':')?;
-    [ImportKind::Import, ImportKind::Require]
-        .into_iter()
-        .find(|how| letter.len() == 1 && letter.starts_with(how.letter()))
-        .map(|how| (how, specifier))
-}
-
-/// The specifiers in a file, in an order of their own and each once; nothing if it cannot be parsed.
-pub(super) fn facts(path: &str, text: &str) -> Option<Vec<String>> {
+/// Returns the sorted import facts of a file without duplicates, or `None` if the file cannot be parsed.
+///
+/// The text is parsed as each source type that its path allows. The first parse without syntax errors wins, else the first
+/// parse that got through the text.
+pub(super) fn facts(path: &str, text: &str) -> Option<Vec<ImportFact>> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
-    let mut doubtful = None;
-    for kind in kinds(path) {
-        match parse(text, kind) {
-            Some((facts, true)) => return Some(facts),
-            Some((facts, false)) => doubtful = doubtful.or(Some(facts)),
+    let mut with_errors = None;
+    for source_type in source_types(path) {
+        match parse(text, source_type) {
+            Some(Parsed { facts, has_errors: false }) => return Some(facts),
+            Some(Parsed { facts, has_errors: true }) => with_errors = with_errors.or(Some(facts)),
             None => {}
         }
     }
-    doubtful
+    with_errors
 }
 
-/// As what a file may be read, the likeliest first.
-fn kinds(path: &str) -> Vec<SourceType> {
+/// The source types that a file may have, the likeliest first.
+fn source_types(path: &str) -> Vec<SourceType> {
     if path.ends_with(".d.ts") || path.ends_with(".d.mts") || path.ends_with(".d.cts") {
         return vec![SourceType::d_ts()];
     }
@@ -77,43 +54,51 @@ fn kinds(path: &str) -> Vec<SourceType> {
     }
     let script = SourceType::cjs().with_jsx(true);
     let module = SourceType::jsx().with_module(true);
-    // Types in a file of JavaScript are Flow's, which is near enough.
+    // Types in a JavaScript file are Flow's. Their syntax is close enough to TypeScript's.
     vec![module, script, SourceType::tsx()]
 }
 
-/// The specifiers, and whether nothing was wrong with the text; nothing if it makes no sense at all.
-fn parse(text: &str, kind: SourceType) -> Option<(Vec<String>, bool)> {
+/// The result of parsing a file as one source type.
+struct Parsed {
+    facts: Vec<ImportFact>,
+    has_errors: bool,
+}
+
+/// Parses a file as one source type. Returns `None` if the parser gives up.
+fn parse(text: &str, source_type: SourceType) -> Option<Parsed> {
     let allocator = Allocator::default();
     let options = ParseOptions { allow_return_outside_function: true, ..ParseOptions::default() };
-    let parsed = Parser::new(&allocator, text, kind).with_options(options).parse();
+    let parsed = Parser::new(&allocator, text, source_type).with_options(options).parse();
     if parsed.panicked {
         return None;
     }
-    let mut found = ImportCollector::default();
+    let mut collector = ImportCollector::default();
     let record = &parsed.module_record;
     for specifier in record.requested_modules.keys() {
-        found.add(ImportKind::Import, specifier);
+        collector.add(ImportFact::Import, specifier);
     }
-    // Walking the whole tree is what costs most, and most modules need it not.
-    let deep = ["require", "import(", "import ("].iter().any(|word| text.contains(word));
-    if deep || !record.dynamic_imports.is_empty() {
-        found.visit_program(&parsed.program);
+    // Walking the syntax tree is the most expensive step, and most modules have static imports only.
+    let may_be_nested = ["require", "import(", "import ("].iter().any(|word| text.contains(word));
+    if may_be_nested || !record.dynamic_imports.is_empty() {
+        collector.visit_program(&parsed.program);
     }
-    found.facts.sort_unstable();
-    found.facts.dedup();
-    Some((found.facts, parsed.errors.is_empty()))
+    let mut facts = collector.facts;
+    facts.sort_unstable();
+    facts.dedup();
+    Some(Parsed { facts, has_errors: !parsed.errors.is_empty() })
 }
 
+/// A visitor that collects the specifiers of nested imports.
 #[derive(Default)]
 struct ImportCollector {
-    facts: Vec<String>,
+    facts: Vec<ImportFact>,
 }
 
 impl ImportCollector {
-    fn add(&mut self, how: ImportKind, specifier: &str) {
-        // What is kept is a line of text; no file has such a name.
+    fn add(&mut self, fact: fn(String) -> ImportFact, specifier: &str) {
+        // A specifier with a control character names no file.
         if !specifier.is_empty() && !specifier.contains(char::is_control) {
-            self.facts.push(format!("{}:{specifier}", how.letter()));
+            self.facts.push(fact(specifier.to_owned()));
         }
     }
 }
@@ -124,11 +109,11 @@ impl<'a> Visit<'a> for ImportCollector {
             && name.name == "require"
         {
             if let Argument::StringLiteral(literal) = first {
-                self.add(ImportKind::Require, &literal.value);
+                self.add(ImportFact::Require, &literal.value);
             } else if let Argument::TemplateLiteral(template) = first
                 && let Some(text) = template.single_quasi()
             {
-                self.add(ImportKind::Require, &text);
+                self.add(ImportFact::Require, &text);
             }
         }
         walk::walk_call_expression(self, call);
@@ -136,11 +121,11 @@ impl<'a> Visit<'a> for ImportCollector {
 
     fn visit_import_expression(&mut self, import: &ImportExpression<'a>) {
         if let Expression::StringLiteral(literal) = &import.source {
-            self.add(ImportKind::Import, &literal.value);
+            self.add(ImportFact::Import, &literal.value);
         } else if let Expression::TemplateLiteral(template) = &import.source
             && let Some(text) = template.single_quasi()
         {
-            self.add(ImportKind::Import, &text);
+            self.add(ImportFact::Import, &text);
         }
         walk::walk_import_expression(self, import);
     }
@@ -149,26 +134,27 @@ impl<'a> Visit<'a> for ImportCollector {
         if let TSType::TSLiteralType(literal) = &import.argument
             && let TSLiteral::StringLiteral(text) = &literal.literal
         {
-            self.add(ImportKind::Import, &text.value);
+            self.add(ImportFact::Import, &text.value);
         }
         walk::walk_ts_import_type(self, import);
     }
 
     fn visit_ts_external_module_reference(&mut self, reference: &TSExternalModuleReference<'a>) {
-        self.add(ImportKind::Require, &reference.expression.value);
+        self.add(ImportFact::Require, &reference.expression.value);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fact::short;
     use super::*;
 
-    fn of(path: &str, text: &str) -> String {
-        facts(path, text).map_or_else(|| "?".to_owned(), |f| f.join(" "))
+    fn facts_of(path: &str, text: &str) -> String {
+        facts(path, text).map_or_else(|| "?".to_owned(), |facts| short(&facts))
     }
 
     #[test]
-    fn every_way_to_ask_for_a_module_is_found() {
+    fn facts_hold_every_import_and_require_of_a_literal() {
         let table = [
             (
                 "a.js",
@@ -226,14 +212,7 @@ mod tests {
             ("a.js", "const {", "?"),
         ];
         for (path, text, expected) in table {
-            assert_eq!(of(path, text), expected, "of {path}: {text}");
+            assert_eq!(facts_of(path, text), expected, "of {path}: {text}");
         }
-    }
-
-    #[test]
-    fn what_is_kept_can_be_read() {
-        assert_eq!(meaning("i:./a:b"), Some((ImportKind::Import, "./a:b")));
-        assert_eq!(meaning("r:#x"), Some((ImportKind::Require, "#x")));
-        assert_eq!((meaning("x:y"), meaning("")), (None, None));
     }
 }

@@ -1,13 +1,15 @@
-//! Which files of a plan need which: from the commit's tree alone, by the rules of each ecosystem.
+//! The import graph of a plan's files, read from the tree of a commit by the rules of each ecosystem.
 //!
-//! - `javascript` finds what a file asks for, `node` which file that is, over `virtual_files`.
-//! - `python` and `rust` do both for theirs; `rust_lexer` reads Rust.
-//! - `given` takes a graph that another tool has made.
+//! - `fact` defines the import facts of a file. They depend on its content alone and are cached by blob id.
+//! - `javascript` reads the facts of JavaScript and TypeScript, and `node` resolves them over `virtual_files`.
+//! - `python` reads and resolves Python imports.
+//! - `rust_lexer` reads the facts of Rust, and `rust` resolves them.
+//! - `external_graph` takes the graph from the command `[plan] edges` instead.
 //!
-//! What is found in a file depends on its content alone, so it is kept by the blob's id (`planning::cache`); which files
-//! that means depends on the whole tree, and is worked out each time.
+//! The file that a fact leads to depends on the whole tree and is resolved for each plan.
 
-mod given;
+mod external_graph;
+mod fact;
 mod javascript;
 mod node;
 mod python;
@@ -26,21 +28,23 @@ use gix::objs::FindExt as _;
 use rayon::prelude::*;
 
 use super::cache::PlanCache;
-use super::discover::{CHUNK, PlanFile};
-use super::snapshot::TreePaths;
+use super::files::{CHUNK, PlanFile};
+use super::tree_paths::TreePaths;
 
-pub(crate) use given::{ExternalGraph, parse};
+pub(crate) use external_graph::{ExternalGraph, parse_edges};
+use fact::FactsByPath;
+pub(crate) use fact::ImportFact;
 
-/// The edges of a plan's files, by their numbers: sorted, each once, none to itself.
+/// The import graph of a plan's files. Files are numbered by their order in the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct ImportGraph {
-    /// For each file, the files that it needs.
+    /// The files that each file imports: sorted, without duplicates and without the file itself.
     pub needs: Vec<Vec<usize>>,
-    /// Files of a known language that could not be understood, so that what they need is unknown.
-    pub unread: Vec<String>,
+    /// Files of a known language that could not be parsed. Their imports are unknown.
+    pub unparsed: Vec<String>,
 }
 
-/// A language whose imports are understood.
+/// A language whose imports are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Language {
     /// JavaScript and TypeScript.
@@ -52,7 +56,7 @@ pub(super) enum Language {
 }
 
 impl Language {
-    /// That of a file, by its name.
+    /// Returns the language of a file by its extension.
     pub(super) fn of(path: &str) -> Option<Self> {
         if javascript::is_source(path) {
             Some(Self::JavaScript)
@@ -66,63 +70,63 @@ impl Language {
     }
 }
 
-/// The graph of files, which are sorted by path, in the tree of `base`.
-pub(super) fn graph(
+/// Returns the import graph of files, which are sorted by path, in the tree of `base`.
+pub(super) fn import_graph(
     repo: &gix::Repository,
     base: ObjectId,
     files: &[PlanFile],
     cache: &mut PlanCache,
 ) -> Result<ImportGraph> {
     let languages: Vec<_> = files.iter().map(|f| Language::of(&f.path)).collect();
-    let any = |language| languages.contains(&Some(language));
+    let has = |language| languages.contains(&Some(language));
     if languages.iter().all(Option::is_none) {
-        return Ok(ImportGraph { needs: vec![Vec::new(); files.len()], unread: Vec::new() });
+        return Ok(ImportGraph { needs: vec![Vec::new(); files.len()], unparsed: Vec::new() });
     }
-    let snapshot = Arc::new(TreePaths::of(repo, base)?);
-    let plain = files.iter().filter(|f| Language::of(&f.path) != Some(Language::Rust));
-    let mut wanted: Vec<_> = plain.map(|f| (f.path.clone(), f.id)).collect();
-    if any(Language::Rust) {
-        // Which module a file is depends on those that lead to it, planned or not.
-        let all = snapshot.ending(".rs").into_iter();
-        wanted.extend(all.filter_map(|p| Some((p.to_owned(), snapshot.file(p)?))));
+    let tree = Arc::new(TreePaths::of(repo, base)?);
+    let files_without_rust = files.iter().filter(|f| Language::of(&f.path) != Some(Language::Rust));
+    let mut wanted: Vec<_> = files_without_rust.map(|f| (f.path.clone(), f.id)).collect();
+    if has(Language::Rust) {
+        // The module path of a file depends on the files that declare the module, planned or not.
+        let all = tree.files_ending_in(".rs").into_iter();
+        wanted.extend(all.filter_map(|p| Some((p.to_owned(), tree.blob(p)?))));
     }
     let facts = facts(repo, &wanted, cache)?;
     let node =
-        any(Language::JavaScript).then(|| node::NodeResolver::new(repo, &snapshot)).transpose()?;
-    let python = any(Language::Python).then(|| python::PythonResolver::new(&snapshot));
-    let rust = any(Language::Rust)
-        .then(|| rust::RustResolver::new(repo, &snapshot, &facts))
-        .transpose()?;
+        has(Language::JavaScript).then(|| node::NodeResolver::new(repo, &tree)).transpose()?;
+    let python = has(Language::Python).then(|| python::PythonResolver::new(&tree));
+    let rust =
+        has(Language::Rust).then(|| rust::RustResolver::new(repo, &tree, &facts)).transpose()?;
     let numbers: HashMap<&str, usize> =
         files.iter().enumerate().map(|(n, f)| (f.path.as_str(), n)).collect();
-    let of = |(number, file): (usize, &PlanFile)| {
-        let found = facts.get(&file.path).map(Vec::as_slice).unwrap_or_default();
+    let needs_of = |(number, file): (usize, &PlanFile)| {
+        let own_facts = facts.get(&file.path).map(Vec::as_slice).unwrap_or_default();
         let targets = match languages[number] {
-            Some(Language::JavaScript) => node.as_ref().map(|n| n.targets(&file.path, found)),
-            Some(Language::Python) => python.as_ref().map(|p| p.targets(&file.path, found)),
-            Some(Language::Rust) => rust.as_ref().map(|r| r.targets(&file.path, found)),
+            Some(Language::JavaScript) => node.as_ref().map(|n| n.targets(&file.path, own_facts)),
+            Some(Language::Python) => python.as_ref().map(|p| p.targets(&file.path, own_facts)),
+            Some(Language::Rust) => rust.as_ref().map(|r| r.targets(&file.path, own_facts)),
             None => None,
         };
         let targets = targets.unwrap_or_default();
         tidy(number, targets.iter().filter_map(|t| numbers.get(t.as_str()).copied()).collect())
     };
-    let needs = files.par_iter().enumerate().map(of).collect();
-    let known = |f: &&PlanFile| Language::of(&f.path).is_some() && !facts.contains_key(&f.path);
-    let unread = files.iter().filter(known).map(|f| f.path.clone()).collect();
-    Ok(ImportGraph { needs, unread })
+    let needs = files.par_iter().enumerate().map(needs_of).collect();
+    let is_unparsed =
+        |f: &&PlanFile| Language::of(&f.path).is_some() && !facts.contains_key(&f.path);
+    let unparsed = files.iter().filter(is_unparsed).map(|f| f.path.clone()).collect();
+    Ok(ImportGraph { needs, unparsed })
 }
 
-/// The graph of files as another tool sees it, and what of it was of no use.
-pub(super) fn given_graph(
+/// Returns the graph of files by `[plan] edges`, and notes on unusable parts of its output.
+pub(super) fn external_graph(
     repo: &gix::Repository,
     base: ObjectId,
-    given: &ExternalGraph,
+    external: &ExternalGraph,
     files: &[PlanFile],
 ) -> Result<(ImportGraph, Vec<String>)> {
-    given::graph(given, files, &TreePaths::of(repo, base)?)
+    external_graph::external_graph(external, files, &TreePaths::of(repo, base)?)
 }
 
-/// A file's needs in their one form.
+/// Returns the needs of a file, sorted, without duplicates and without the file itself.
 pub(super) fn tidy(number: usize, mut needs: Vec<usize>) -> Vec<usize> {
     needs.sort_unstable();
     needs.dedup();
@@ -130,41 +134,48 @@ pub(super) fn tidy(number: usize, mut needs: Vec<usize>) -> Vec<usize> {
     needs
 }
 
-/// What is found in each file of a known language, on all cores; nothing for one that could not be understood.
+/// Returns the facts of each file of a known language, from the cache or by parsing the file on all cores.
 fn facts(
     repo: &gix::Repository,
     wanted: &[(String, ObjectId)],
     cache: &mut PlanCache,
-) -> Result<rust::Facts> {
+) -> Result<FactsByPath> {
     let shared = repo.clone().into_sync();
-    let kept = &*cache;
-    let parts: Vec<Result<Vec<_>>> = wanted
+    let cached = &*cache;
+    let parts: Vec<Result<Vec<FileFacts<'_>>>> = wanted
         .par_chunks(CHUNK)
         .map(|chunk| {
             let repo = shared.to_thread_local();
             let mut buf = Vec::new();
-            let mut found = Vec::new();
+            let mut results = Vec::new();
             for (path, id) in chunk {
                 let Some(language) = Language::of(path) else { continue };
                 let key = key(path, language);
-                if let Some(known) = kept.facts(*id, key) {
-                    found.push((path, *id, key, known.clone(), true));
+                if let Some(facts) = cached.facts(*id, key) {
+                    results.push(FileFacts {
+                        path,
+                        id: *id,
+                        key,
+                        facts: facts.clone(),
+                        cached: true,
+                    });
                     continue;
                 }
                 let blob = repo.objects.find_blob(id, &mut buf).map_err(|e| anyhow::anyhow!(e));
                 let blob = blob
                     .with_context(|| format!("cannot read a file of the base commit: `{path}`"))?;
                 let text = String::from_utf8_lossy(blob.data);
-                found.push((path, *id, key, extract(path, language, &text), false));
+                let facts = parse(path, language, &text);
+                results.push(FileFacts { path, id: *id, key, facts, cached: false });
             }
-            Ok(found)
+            Ok(results)
         })
         .collect();
-    let mut all = rust::Facts::new();
+    let mut all = FactsByPath::new();
     for part in parts {
-        for (path, id, key, facts, known) in part? {
-            if !known {
-                cache.keep_facts(id, key, facts.clone());
+        for FileFacts { path, id, key, facts, cached } in part? {
+            if !cached {
+                cache.insert_facts(id, key, facts.clone());
             }
             if let Some(facts) = facts {
                 all.insert(path.clone(), facts);
@@ -174,20 +185,33 @@ fn facts(
     Ok(all)
 }
 
-/// What of its name decides how a file is read.
+/// The facts of one file.
+struct FileFacts<'p> {
+    path: &'p String,
+    id: ObjectId,
+    /// The part of the cache key beside the blob.
+    key: &'p str,
+    /// The facts, or `None` if the file could not be parsed.
+    facts: Option<Vec<ImportFact>>,
+    /// True if the facts are from the cache.
+    cached: bool,
+}
+
+/// Returns the part of a path that decides how the file is parsed, such as its extension.
 fn key(path: &str, language: Language) -> &str {
     match language {
         Language::JavaScript => {
-            let name = super::snapshot::split(path).1;
-            let declares = [".d.ts", ".d.mts", ".d.cts"].into_iter().find(|e| name.ends_with(e));
-            declares.map_or_else(|| name.rsplit_once('.').map_or(name, |(_, e)| e), |e| &e[1..])
+            let name = super::tree_paths::split(path).1;
+            let declaration = [".d.ts", ".d.mts", ".d.cts"].into_iter().find(|e| name.ends_with(e));
+            declaration.map_or_else(|| name.rsplit_once('.').map_or(name, |(_, e)| e), |e| &e[1..])
         }
         Language::Python => "py",
         Language::Rust => "rs",
     }
 }
 
-fn extract(path: &str, language: Language, text: &str) -> Option<Vec<String>> {
+/// Parses a file. Returns `None` if the parser gives up.
+fn parse(path: &str, language: Language, text: &str) -> Option<Vec<ImportFact>> {
     match language {
         Language::JavaScript => javascript::facts(path, text),
         Language::Python => Some(python::facts(text)),

@@ -1,4 +1,6 @@
-//! Which files of the tree a JavaScript or TypeScript file means: Node's and TypeScript's rules, by `oxc_resolver`.
+//! Resolution of JavaScript and TypeScript imports to files of the tree, by the rules of Node and TypeScript.
+//!
+//! `oxc_resolver` has these rules. It reads the tree through [`VirtualFiles`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,33 +10,49 @@ use oxc_resolver::{
     ResolveContext, ResolveError, ResolveOptions, ResolverGeneric, TsconfigDiscovery,
 };
 
-use super::javascript::{ImportKind, is_typed, meaning};
+use super::fact::ImportFact;
+use super::javascript::is_typed;
 use super::virtual_files::{MODULES, Packages, VirtualFiles, inner, outer, package_of, packages};
-use crate::planning::snapshot::{TreePaths, join, split};
+use crate::planning::tree_paths::{TreePaths, join, split};
 
-/// Folders in which the source of a package lies, where what its `package.json` names does not exist.
+/// Folders with the sources of a package, tried if the file that its `package.json` names does not exist.
 const SOURCE_FOLDERS: [&str; 3] = ["src", "lib", ""];
 
-/// Finds what modules mean.
+/// The condition of `exports` in a `package.json` that an import meets. Packages may have a file for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ImportKind {
+    Import,
+    Require,
+}
+
+/// A resolver for the imports of JavaScript and TypeScript files.
 pub(super) struct NodeResolver {
-    snapshot: Arc<TreePaths>,
+    tree: Arc<TreePaths>,
     packages: Packages,
-    /// By whether the file that asks may hold types, and by how it asks.
-    resolvers: [[ResolverGeneric<VirtualFiles>; 2]; 2],
-    /// For packages that hold nothing but types.
+    javascript: ResolverPair,
+    typescript: ResolverPair,
+    /// The resolver for packages that hold only types.
     types: ResolverGeneric<VirtualFiles>,
-    /// Whether anything in the tree gives names a meaning that are no package's of the repository.
-    named: bool,
+    /// True if a bare specifier may mean more than a package of the repository: the tree has a `node_modules` folder, or
+    /// a `tsconfig.json` or `jsconfig.json`, which may define names.
+    has_other_names: bool,
+}
+
+/// The resolvers for one language.
+struct ResolverPair {
+    import: ResolverGeneric<VirtualFiles>,
+    require: ResolverGeneric<VirtualFiles>,
 }
 
 fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
-fn options(typed: bool, how: ImportKind, types: bool) -> ResolveOptions {
+/// The options of a resolver for TypeScript files (`typed`) or JavaScript files; `types` allows packages of types.
+fn options(typed: bool, kind: ImportKind, types: bool) -> ResolveOptions {
     let alias = |from: &str, to: &[&str]| (from.to_owned(), strings(to));
-    // A specifier with `.js` may mean a file that will be compiled to it. JavaScript looks for what it names first,
-    // TypeScript for what it is made from.
+    // A specifier with `.js` may mean the TypeScript file that compiles to it. JavaScript tries the named file first,
+    // TypeScript the source.
     let aliases = if typed {
         vec![
             alias(".js", &[".ts", ".tsx", ".d.ts", ".js", ".jsx"]),
@@ -55,11 +73,11 @@ fn options(typed: bool, how: ImportKind, types: bool) -> ResolveOptions {
     } else {
         &[".js", ".json", ".jsx", ".mjs", ".cjs", ".ts", ".tsx", ".mts", ".cts", ".d.ts"]
     };
-    let kind = match how {
+    let condition = match kind {
         ImportKind::Import => "import",
         ImportKind::Require => "require",
     };
-    let mut conditions = vec!["source", "development", kind, "module", "node", "default"];
+    let mut conditions = vec!["source", "development", condition, "module", "node", "default"];
     if types {
         conditions.push("types");
     }
@@ -77,64 +95,82 @@ fn options(typed: bool, how: ImportKind, types: bool) -> ResolveOptions {
 }
 
 impl NodeResolver {
-    /// For the files of a tree.
-    pub(super) fn new(repo: &gix::Repository, snapshot: &Arc<TreePaths>) -> Result<Self> {
-        let packages = packages(repo, snapshot)?;
-        let files = VirtualFiles::of(repo, Arc::clone(snapshot), packages.clone());
+    /// Creates the resolver for a tree.
+    pub(super) fn new(repo: &gix::Repository, tree: &Arc<TreePaths>) -> Result<Self> {
+        let packages = packages(repo, tree)?;
+        let files = VirtualFiles::of(repo, Arc::clone(tree), packages.clone());
         let first =
             ResolverGeneric::new_with_file_system(files, options(false, ImportKind::Import, false));
-        let like = |typed, how, types| first.clone_with_options(options(typed, how, types));
-        let resolvers = [
-            [like(false, ImportKind::Import, false), like(false, ImportKind::Require, false)],
-            [like(true, ImportKind::Import, false), like(true, ImportKind::Require, false)],
-        ];
-        let types = like(true, ImportKind::Import, true);
+        let resolver = |typed, kind, types| first.clone_with_options(options(typed, kind, types));
+        let pair = |typed| ResolverPair {
+            import: resolver(typed, ImportKind::Import, false),
+            require: resolver(typed, ImportKind::Require, false),
+        };
         let settings = ["tsconfig.json", "jsconfig.json"];
-        let named = snapshot.has_folder_named(MODULES)
-            || settings.iter().any(|name| !snapshot.named(name).is_empty());
-        Ok(Self { snapshot: Arc::clone(snapshot), packages, resolvers, types, named })
-    }
-
-    /// The files of the tree that a file means by what was found in it.
-    pub(super) fn targets(&self, from: &str, facts: &[String]) -> Vec<String> {
-        let found = facts.iter().filter_map(|fact| meaning(fact));
-        found.filter_map(|(how, specifier)| self.target(from, how, specifier)).collect()
-    }
-
-    fn target(&self, from: &str, how: ImportKind, specifier: &str) -> Option<String> {
-        // Most that is not relative is installed, and no business of ours.
-        let bare = !specifier.starts_with(['.', '/', '#']);
-        if bare && !self.named && !self.packages.contains_key(package_of(specifier).0) {
-            return None;
-        }
-        let file = outer(from);
-        let by_kind = &self.resolvers[usize::from(is_typed(from))];
-        let resolver = match how {
-            ImportKind::Import => &by_kind[0],
-            ImportKind::Require => &by_kind[1],
-        };
-        let known = |path: PathBuf| {
-            let path = inner(&path)?.to_owned();
-            self.snapshot.has(&path).then_some(path)
-        };
-        let refused = match resolver.resolve_file(&file, specifier) {
-            Ok(found) => return known(found.path().to_path_buf()),
-            // What a package does not export cannot be asked for.
-            Err(error) => matches!(error, ResolveError::PackagePathNotExported { .. }),
-        };
-        // A resolver that cannot read a `tsconfig.json` finds nothing at all; without it, it finds what is relative.
-        if specifier.starts_with('.') {
-            return known(resolver.resolve(file.parent()?, specifier).ok()?.path().to_path_buf());
-        }
-        if let Ok(found) = self.types.resolve_file(&file, specifier) {
-            return known(found.path().to_path_buf());
-        }
-        self.by_nearest_settings(from, resolver, specifier).and_then(known).or_else(|| {
-            (!refused).then(|| self.in_package(resolver, specifier)).flatten().and_then(known)
+        let has_other_names = tree.has_folder_named(MODULES)
+            || settings.iter().any(|name| !tree.files_named(name).is_empty());
+        Ok(Self {
+            tree: Arc::clone(tree),
+            javascript: pair(false),
+            typescript: pair(true),
+            types: resolver(true, ImportKind::Import, true),
+            packages,
+            has_other_names,
         })
     }
 
-    /// By the nearest `tsconfig.json`, although that does not count the file as its own: bundlers do not ask.
+    /// Returns the files of the tree that the facts of the file `from` lead to.
+    pub(super) fn targets(&self, from: &str, facts: &[ImportFact]) -> Vec<String> {
+        let target = |fact: &ImportFact| match fact {
+            ImportFact::Import(specifier) => self.target(from, ImportKind::Import, specifier),
+            ImportFact::Require(specifier) => self.target(from, ImportKind::Require, specifier),
+            ImportFact::PythonModule(_)
+            | ImportFact::PythonName(..)
+            | ImportFact::RustModule(_)
+            | ImportFact::RustModuleFile(..)
+            | ImportFact::RustPath(..)
+            | ImportFact::RustExternCrate(_) => None,
+        };
+        facts.iter().filter_map(target).collect()
+    }
+
+    fn target(&self, from: &str, kind: ImportKind, specifier: &str) -> Option<String> {
+        // Most bare specifiers name installed packages, which are not in the tree.
+        let bare = !specifier.starts_with(['.', '/', '#']);
+        if bare && !self.has_other_names && !self.packages.contains_key(package_of(specifier).0) {
+            return None;
+        }
+        let file = outer(from);
+        let resolvers = if is_typed(from) { &self.typescript } else { &self.javascript };
+        let resolver = match kind {
+            ImportKind::Import => &resolvers.import,
+            ImportKind::Require => &resolvers.require,
+        };
+        let in_tree = |path: PathBuf| {
+            let path = inner(&path)?.to_owned();
+            self.tree.has_file(&path).then_some(path)
+        };
+        let not_exported = match resolver.resolve_file(&file, specifier) {
+            Ok(resolution) => return in_tree(resolution.path().to_path_buf()),
+            Err(error) => matches!(error, ResolveError::PackagePathNotExported { .. }),
+        };
+        // A resolver that cannot read a `tsconfig.json` resolves nothing. Without that file it resolves relative specifiers.
+        if specifier.starts_with('.') {
+            return in_tree(resolver.resolve(file.parent()?, specifier).ok()?.path().to_path_buf());
+        }
+        if let Ok(resolution) = self.types.resolve_file(&file, specifier) {
+            return in_tree(resolution.path().to_path_buf());
+        }
+        self.by_nearest_settings(from, resolver, specifier).and_then(in_tree).or_else(|| {
+            (!not_exported)
+                .then(|| self.in_package(resolver, specifier))
+                .flatten()
+                .and_then(in_tree)
+        })
+    }
+
+    /// Resolves a specifier by the nearest `tsconfig.json`, even if that does not include the file `from`. Bundlers do the
+    /// same.
     fn by_nearest_settings(
         &self,
         from: &str,
@@ -143,8 +179,8 @@ impl NodeResolver {
     ) -> Option<PathBuf> {
         let mut dir = split(from).0;
         let settings = loop {
-            let there = ["tsconfig.json", "jsconfig.json"].map(|name| join(dir, name));
-            if there.iter().any(|path| self.snapshot.has(path)) {
+            let candidates = ["tsconfig.json", "jsconfig.json"].map(|name| join(dir, name));
+            if candidates.iter().any(|path| self.tree.has_file(path)) {
                 break outer(&join(dir, "tsconfig.json"));
             }
             if dir.is_empty() {
@@ -155,11 +191,13 @@ impl NodeResolver {
         let settings = resolver.resolve_tsconfig(settings).ok()?;
         let folder = outer(split(from).0);
         let mut context = ResolveContext::default();
-        let found = resolver.resolve_with_context(folder, specifier, Some(&settings), &mut context);
-        found.ok().map(|found| found.path().to_path_buf())
+        resolver
+            .resolve_with_context(folder, specifier, Some(&settings), &mut context)
+            .ok()
+            .map(|resolution| resolution.path().to_path_buf())
     }
 
-    /// The source of a package of the repository, where its `package.json` names only what a build would make.
+    /// Resolves a specifier to the source of a package of the repository whose `package.json` names only build outputs.
     fn in_package(
         &self,
         resolver: &ResolverGeneric<VirtualFiles>,
@@ -169,8 +207,8 @@ impl NodeResolver {
         let dir = self.packages.get(name)?;
         let rest = if rest.is_empty() { "/index" } else { rest };
         SOURCE_FOLDERS.iter().find_map(|folder| {
-            let found = resolver.resolve(outer(&join(dir, folder)), &format!(".{rest}"));
-            found.ok().map(|found| found.path().to_path_buf())
+            let resolution = resolver.resolve(outer(&join(dir, folder)), &format!(".{rest}"));
+            resolution.ok().map(|resolution| resolution.path().to_path_buf())
         })
     }
 }

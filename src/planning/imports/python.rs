@@ -1,30 +1,31 @@
-//! What a Python file imports, and which files of the tree that means.
+//! The imports of a Python file, and their resolution to files of the tree.
 //!
-//! A small lexer is enough: `import` and `from` are keywords, so at the beginning of a statement they are what they
-//! seem. What has to be right is where statements begin: outside strings, comments and brackets.
+//! A small lexer is enough, because `import` and `from` are keywords. The lexer must get the starts of statements right:
+//! outside strings, comments and brackets.
 
 use std::collections::BTreeSet;
 
-use crate::planning::snapshot::{TreePaths, join, split};
+use super::fact::ImportFact;
+use crate::planning::tree_paths::{TreePaths, join, split};
 
-/// Whether a file of this name is read here.
+/// Returns true if the path is that of a Python file.
 pub(super) fn is_source(path: &str) -> bool {
     path.ends_with(".py") || path.ends_with(".pyi")
 }
 
-/// A piece of a logical line.
+/// A token of a logical line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PythonToken<'a> {
     Word(&'a str),
-    /// Any other character that is no space.
+    /// Any other character but white space.
     Mark(char),
     /// The end of a statement.
     End,
 }
 
-/// The imports in a file, each once: `a.b` for `import a.b`, `..a:b` for `from ..a import b`.
-pub(super) fn facts(text: &str) -> Vec<String> {
-    let mut found = BTreeSet::new();
+/// Returns the sorted import facts of a file without duplicates.
+pub(super) fn facts(text: &str) -> Vec<ImportFact> {
+    let mut facts = BTreeSet::new();
     let tokens = tokens(text);
     let mut rest = tokens.as_slice();
     while !rest.is_empty() {
@@ -33,42 +34,42 @@ pub(super) fn facts(text: &str) -> Vec<String> {
         rest = after.get(1..).unwrap_or_default();
         match statement {
             [PythonToken::Word("import"), names @ ..] => {
-                for name in names.split(|t| *t == PythonToken::Mark(',')) {
-                    found.insert(module(name).0);
-                }
+                let names =
+                    names.split(|t| *t == PythonToken::Mark(',')).map(|name| module(name).0);
+                facts.extend(names.filter(|name| !name.is_empty()).map(ImportFact::PythonModule));
             }
             [PythonToken::Word("from"), tail @ ..] => {
                 let (from, names) = module(tail);
                 let [PythonToken::Word("import"), names @ ..] = names else { continue };
                 for name in names.split(|t| *t == PythonToken::Mark(',')) {
                     let word = name.iter().find(|t| !matches!(t, PythonToken::Mark('(' | ')')));
-                    match word {
-                        Some(PythonToken::Word(name)) => found.insert(format!("{from}:{name}")),
-                        Some(PythonToken::Mark('*')) => found.insert(format!("{from}:*")),
+                    let name = match word {
+                        Some(PythonToken::Word(name)) => *name,
+                        Some(PythonToken::Mark('*')) => "*",
                         Some(PythonToken::Mark(_) | PythonToken::End) | None => continue,
                     };
+                    facts.insert(ImportFact::PythonName(from.clone(), name.to_owned()));
                 }
             }
-            _ => {}
+            [] | [PythonToken::Word(_) | PythonToken::Mark(_) | PythonToken::End, ..] => {}
         }
     }
-    found.remove("");
-    found.into_iter().collect()
+    facts.into_iter().collect()
 }
 
-/// A dotted name, and what follows it.
+/// Returns the dotted name at the start of the tokens, and the tokens after the name.
 fn module<'t, 'a>(tokens: &'t [PythonToken<'a>]) -> (String, &'t [PythonToken<'a>]) {
     let mut name = String::new();
-    let mut joined = true;
+    let mut after_dot = true;
     for (at, token) in tokens.iter().enumerate() {
         match token {
             PythonToken::Mark('.') => {
                 name.push('.');
-                joined = true;
+                after_dot = true;
             }
-            PythonToken::Word(word) if joined && *word != "import" => {
+            PythonToken::Word(word) if after_dot && *word != "import" => {
                 name.push_str(word);
-                joined = false;
+                after_dot = false;
             }
             PythonToken::Word(_) | PythonToken::Mark(_) | PythonToken::End => {
                 return (name, &tokens[at..]);
@@ -78,9 +79,10 @@ fn module<'t, 'a>(tokens: &'t [PythonToken<'a>]) -> (String, &'t [PythonToken<'a
     (name, &[])
 }
 
-/// The statements' beginnings, as tokens: what is in strings and comments is not there, a bracketed line break is none.
+/// Returns the tokens of a text. Comments and the contents of strings are left out. A line break in brackets ends no
+/// statement.
 fn tokens(text: &str) -> Vec<PythonToken<'_>> {
-    let mut found = Vec::new();
+    let mut tokens = Vec::new();
     let mut depth = 0_usize;
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -88,41 +90,41 @@ fn tokens(text: &str) -> Vec<PythonToken<'_>> {
         match c {
             '#' => taken = rest.find('\n').unwrap_or(rest.len()),
             '\'' | '"' => {
-                // A backslash is part of a raw string, too: it keeps a quote from ending it.
-                taken = string(rest, c);
-                found.push(PythonToken::Mark('"'));
+                // In a raw string, too, a backslash keeps the next quote from ending the string.
+                taken = string_length(rest, c);
+                tokens.push(PythonToken::Mark('"'));
             }
             '\\' => {
                 let width = |c: char| if c == '\r' { 2 } else { c.len_utf8() };
                 taken += rest[1..].chars().next().map_or(0, width);
             }
-            '\n' if depth == 0 => found.push(PythonToken::End),
-            ';' => found.push(PythonToken::End),
-            // `try: import x`; inside brackets it is a slice or a dictionary.
-            ':' if depth == 0 => found.push(PythonToken::End),
+            '\n' if depth == 0 => tokens.push(PythonToken::End),
+            ';' => tokens.push(PythonToken::End),
+            // `try: import x`. Inside brackets a colon belongs to a slice or a dictionary.
+            ':' if depth == 0 => tokens.push(PythonToken::End),
             '(' | '[' | '{' => {
                 depth += 1;
-                found.push(PythonToken::Mark(c));
+                tokens.push(PythonToken::Mark(c));
             }
             ')' | ']' | '}' => {
                 depth = depth.saturating_sub(1);
-                found.push(PythonToken::Mark(c));
+                tokens.push(PythonToken::Mark(c));
             }
             _ if c.is_alphanumeric() || c == '_' => {
                 let word = |c: char| !(c.is_alphanumeric() || c == '_');
                 taken = rest.find(word).unwrap_or(rest.len());
-                found.push(PythonToken::Word(&rest[..taken]));
+                tokens.push(PythonToken::Word(&rest[..taken]));
             }
             _ if c.is_whitespace() => {}
-            _ => found.push(PythonToken::Mark(c)),
+            _ => tokens.push(PythonToken::Mark(c)),
         }
         rest = rest.get(taken..).unwrap_or_default();
     }
-    found
+    tokens
 }
 
-/// The length of the string with which a text begins. One without its end reaches to the end of the line.
-fn string(text: &str, quote: char) -> usize {
+/// Returns the length of the string literal at the start of the text. An unclosed literal reaches to the end of the line.
+fn string_length(text: &str, quote: char) -> usize {
     let triple: String = std::iter::repeat_n(quote, 3).collect();
     let long = text.starts_with(&triple);
     let mut chars = text.char_indices().skip(if long { 3 } else { 1 });
@@ -140,50 +142,60 @@ fn string(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// Finds what modules mean.
-pub(super) struct PythonResolver<'s> {
-    snapshot: &'s TreePaths,
-    /// Folders in which top-level modules are looked for, for everybody.
+/// A resolver for Python imports.
+pub(super) struct PythonResolver<'t> {
+    tree: &'t TreePaths,
+    /// The search path for top-level modules, which all files share.
     roots: Vec<String>,
-    /// Folders that hold Python files, at any depth: without `__init__.py` they are packages all the same.
-    holders: BTreeSet<String>,
+    /// Folders with Python files at any depth. Without an `__init__.py` they are namespace packages.
+    python_folders: BTreeSet<String>,
 }
 
-impl<'s> PythonResolver<'s> {
-    /// For the files of a tree.
-    pub(super) fn new(snapshot: &'s TreePaths) -> Self {
-        let mut holders = BTreeSet::new();
-        for path in [snapshot.ending(".py"), snapshot.ending(".pyi")].concat() {
+impl<'t> PythonResolver<'t> {
+    /// Creates the resolver for a tree.
+    pub(super) fn new(tree: &'t TreePaths) -> Self {
+        let mut python_folders = BTreeSet::new();
+        for path in [tree.files_ending_in(".py"), tree.files_ending_in(".pyi")].concat() {
             let mut dir = split(path).0;
-            while holders.insert(dir.to_owned()) && !dir.is_empty() {
+            while python_folders.insert(dir.to_owned()) && !dir.is_empty() {
                 dir = split(dir).0;
             }
         }
         let mut projects: BTreeSet<&str> = BTreeSet::from([""]);
         for name in ["pyproject.toml", "setup.py", "setup.cfg"] {
-            projects.extend(snapshot.named(name).iter().map(|p| split(p).0));
+            projects.extend(tree.files_named(name).iter().map(|p| split(p).0));
         }
         let mut roots = Vec::new();
         for project in projects {
             for below in ["", "src", "lib", "python"] {
                 let root = join(project, below).trim_end_matches('/').to_owned();
-                let packaged =
-                    ["__init__.py", "__init__.pyi"].iter().any(|i| snapshot.has(&join(&root, i)));
-                if holders.contains(&root) && (below.is_empty() || !packaged) {
+                let is_package =
+                    ["__init__.py", "__init__.pyi"].iter().any(|i| tree.has_file(&join(&root, i)));
+                if python_folders.contains(&root) && (below.is_empty() || !is_package) {
                     roots.push(root);
                 }
             }
         }
-        Self { snapshot, roots, holders }
+        Self { tree, roots, python_folders }
     }
 
-    /// The files of the tree that a file means by what was found in it.
-    pub(super) fn targets(&self, from: &str, facts: &[String]) -> Vec<String> {
-        facts.iter().filter_map(|fact| self.target(from, fact)).collect()
+    /// Returns the files of the tree that the facts of the file `from` lead to.
+    pub(super) fn targets(&self, from: &str, facts: &[ImportFact]) -> Vec<String> {
+        let target = |fact: &ImportFact| match fact {
+            ImportFact::PythonModule(module) => self.target(from, module, None),
+            ImportFact::PythonName(module, name) => self.target(from, module, Some(name)),
+            ImportFact::Import(_)
+            | ImportFact::Require(_)
+            | ImportFact::RustModule(_)
+            | ImportFact::RustModuleFile(..)
+            | ImportFact::RustPath(..)
+            | ImportFact::RustExternCrate(_) => None,
+        };
+        facts.iter().filter_map(target).collect()
     }
 
-    fn target(&self, from: &str, fact: &str) -> Option<String> {
-        let (module, name) = fact.split_once(':').map_or((fact, None), |(m, n)| (m, Some(n)));
+    /// Resolves a module, or a name imported from it. `module` has the leading dots of a relative import.
+    fn target(&self, from: &str, module: &str, name: Option<&str>) -> Option<String> {
         let dots = module.len() - module.trim_start_matches('.').len();
         let parts: Vec<&str> = module[dots..].split('.').filter(|p| !p.is_empty()).collect();
         if dots > 0 {
@@ -197,51 +209,51 @@ impl<'s> PythonResolver<'s> {
             return self.below(dir, &parts, name);
         }
         let first = parts.first()?;
-        // A module of a package does not see those beside it by their bare names; a script does.
-        let own = self.top_of(from);
-        let roots = [own].into_iter().chain(self.roots.iter().map(String::as_str));
-        // The first root that has the first part of the name has all of it, as for Python; one that has it as a mere
-        // folder comes after one that has it as a module.
-        let (mut whole, mut folder) = (None, None);
+        // A script sees the modules beside it by their bare names. A module of a package does not.
+        let own_root = self.top_of(from);
+        let roots = [own_root].into_iter().chain(self.roots.iter().map(String::as_str));
+        // As in Python, the first root that has the first part of the name has the whole name. A root that has the first
+        // part as a module goes before a root that has it as a namespace package.
+        let (mut as_module, mut as_folder) = (None, None);
         for root in roots {
             let at = join(root, first);
             if self.module(&at).is_some() {
-                whole = whole.or(Some(root));
-            } else if self.holders.contains(&at) {
-                folder = folder.or(Some(root));
+                as_module = as_module.or(Some(root));
+            } else if self.python_folders.contains(&at) {
+                as_folder = as_folder.or(Some(root));
             }
         }
-        self.below(whole.or(folder)?, &parts, name)
+        self.below(as_module.or(as_folder)?, &parts, name)
     }
 
-    /// The module of these parts below a folder; of a name in it that is a module, that one.
+    /// Returns the file of the module with these parts below a folder, or of the submodule `name` if there is one.
     fn below(&self, dir: &str, parts: &[&str], name: Option<&str>) -> Option<String> {
         let path = join(dir, &parts.join("/")).trim_end_matches('/').to_owned();
         let inside = name.filter(|n| *n != "*").and_then(|name| self.module(&join(&path, name)));
-        let init = || if path.is_empty() { None } else { self.module(&path) };
-        let own = || self.file(&join(&path, "__init__"));
+        let module = || if path.is_empty() { None } else { self.module(&path) };
+        let init = || self.file(&join(&path, "__init__"));
         match (inside, parts.is_empty()) {
             (Some(file), _) => Some(file),
-            (None, true) => own(),
-            // `import a.b.c` where `c` is no module: as far as there is one.
-            (None, false) => init().or_else(|| {
+            (None, true) => init(),
+            // For `import a.b.c` where `c` is no module, the longest prefix that is a module.
+            (None, false) => module().or_else(|| {
                 let (_, shorter) = parts.split_last()?;
-                let long = name.is_none() && !shorter.is_empty();
-                if long { self.below(dir, shorter, None) } else { None }
+                let can_shorten = name.is_none() && !shorter.is_empty();
+                if can_shorten { self.below(dir, shorter, None) } else { None }
             }),
         }
     }
 
     fn file(&self, stem: &str) -> Option<String> {
-        [".py", ".pyi"].iter().map(|e| format!("{stem}{e}")).find(|p| self.snapshot.has(p))
+        [".py", ".pyi"].iter().map(|e| format!("{stem}{e}")).find(|p| self.tree.has_file(p))
     }
 
-    /// The file of a module: a package's `__init__` or a file of its name.
+    /// Returns the file of a module: the `__init__` of a package, or a file with the module's name.
     fn module(&self, path: &str) -> Option<String> {
         self.file(&format!("{path}/__init__")).or_else(|| self.file(path))
     }
 
-    /// The folder from which a file's own package is imported: the first above it that is no package.
+    /// Returns the folder from which a file's own package is imported: the first folder above the file without `__init__`.
     fn top_of<'p>(&self, path: &'p str) -> &'p str {
         let mut dir = split(path).0;
         while !dir.is_empty() && self.file(&join(dir, "__init__")).is_some() {
@@ -253,10 +265,11 @@ impl<'s> PythonResolver<'s> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fact::short;
     use super::*;
 
     #[test]
-    fn imports_are_found_where_they_are_statements() {
+    fn facts_hold_import_statements_but_no_strings_or_comments() {
         let table = [
             ("import a, b.c as d", "a b.c"),
             ("import a . b", "a.b"),
@@ -290,7 +303,7 @@ mod tests {
             ("from a import", ""),
         ];
         for (text, expected) in table {
-            assert_eq!(facts(text).join(" "), expected, "of {text:?}");
+            assert_eq!(short(&facts(text)), expected, "of {text:?}");
         }
     }
 }

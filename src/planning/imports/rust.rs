@@ -1,108 +1,118 @@
-//! Which files of the tree a Rust file means: crates by their `Cargo.toml`, modules by following `mod`.
+//! Resolution of Rust paths to files of the tree.
+//!
+//! Crates come from `Cargo.toml` files. The modules of a crate come from following `mod` from its root file.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Result;
 
-use crate::planning::snapshot::{TreePaths, join, normal, split, text};
+use super::fact::{FactsByPath, ImportFact};
+use crate::planning::tree_paths::{TreePaths, join, normal, split, text};
 
-/// Whether a file of this name is read here.
+/// Returns true if the path is that of a Rust file.
 pub(super) fn is_source(path: &str) -> bool {
     path.ends_with(".rs")
 }
 
-/// A package of the repository.
+/// A Cargo package of the repository.
 #[derive(Debug, Default)]
 struct CargoPackage {
-    /// As what its library is named in paths, and as what the package is.
+    /// The names of the library in paths: its own, and that of the package.
     names: [String; 2],
+    /// The root file of the library.
     library_root: String,
-    /// The first files of its crates; the library's is one of them.
+    /// The root files of all crates, the library included.
     roots: BTreeSet<String>,
-    /// Names under which it uses other packages, where they are not those packages' own.
+    /// The packages of renamed dependencies, by the name in this package.
     renamed: HashMap<String, String>,
 }
 
-/// A crate: one tree of modules.
+/// A crate: a tree of modules.
 #[derive(Debug, Default)]
 struct Crate {
+    /// The index of its package.
     package: usize,
-    /// The file of each module, by its path; the crate's own path is empty.
+    /// The file of each module by module path. The path of the root module is empty.
     modules: BTreeMap<String, String>,
 }
 
-/// Finds what modules mean.
+/// A resolver for Rust modules and paths.
 pub(super) struct RustResolver {
     packages: Vec<CargoPackage>,
     crates: Vec<Crate>,
-    /// The crate of the library of each name.
+    /// The index of the library crate of each name.
     libraries: HashMap<String, usize>,
-    /// In which crates a file is, and as which module.
+    /// The modules that each file holds: the index of the crate, and the path of the module.
     homes: HashMap<String, Vec<(usize, String)>>,
 }
 
-/// What is said in each file.
-pub(super) type Facts = HashMap<String, Vec<String>>;
-
 impl RustResolver {
-    /// For the files of a tree; `facts` are those of all its Rust files.
-    pub(super) fn new(repo: &gix::Repository, snapshot: &TreePaths, facts: &Facts) -> Result<Self> {
+    /// Creates the resolver for a tree. `facts` holds all Rust files of the tree.
+    pub(super) fn new(
+        repo: &gix::Repository,
+        tree: &TreePaths,
+        facts: &FactsByPath,
+    ) -> Result<Self> {
         let mut packages = Vec::new();
-        for path in snapshot.named("Cargo.toml") {
-            let Some(id) = snapshot.file(path) else { continue };
-            packages.extend(package(snapshot, split(path).0, &text(repo, id)?));
+        for path in tree.files_named("Cargo.toml") {
+            let Some(id) = tree.blob(path) else { continue };
+            packages.extend(package(tree, split(path).0, &text(repo, id)?));
         }
-        let mut all =
+        let mut resolver =
             Self { packages, crates: Vec::new(), libraries: HashMap::new(), homes: HashMap::new() };
-        for (number, package) in all.packages.iter().enumerate() {
-            for root in package.roots.iter().filter(|root| snapshot.has(root)) {
-                let modules = modules(snapshot, root, facts);
+        for (number, package) in resolver.packages.iter().enumerate() {
+            for root in package.roots.iter().filter(|root| tree.has_file(root)) {
+                let modules = modules(tree, root, facts);
                 for (module, file) in &modules {
-                    let home = (all.crates.len(), module.clone());
-                    all.homes.entry(file.clone()).or_default().push(home);
+                    let home = (resolver.crates.len(), module.clone());
+                    resolver.homes.entry(file.clone()).or_default().push(home);
                 }
                 if *root == package.library_root {
                     for name in &package.names {
-                        all.libraries.entry(name.clone()).or_insert(all.crates.len());
+                        resolver.libraries.entry(name.clone()).or_insert(resolver.crates.len());
                     }
                 }
-                all.crates.push(Crate { package: number, modules });
+                resolver.crates.push(Crate { package: number, modules });
             }
         }
-        Ok(all)
+        Ok(resolver)
     }
 
-    /// The files of the tree that a file means by what was found in it.
-    pub(super) fn targets(&self, from: &str, facts: &[String]) -> Vec<String> {
-        let mut found = Vec::new();
+    /// Returns the files of the tree that the facts of the file `from` lead to.
+    pub(super) fn targets(&self, from: &str, facts: &[ImportFact]) -> Vec<String> {
+        let mut targets = Vec::new();
         for (number, module) in self.homes.get(from).into_iter().flatten() {
             let home = &self.crates[*number];
             for fact in facts {
-                let Some((kind, rest)) = fact.split_once(':') else { continue };
-                let file = match kind {
-                    "m" => home.modules.get(&below(module, rest)).cloned(),
-                    "p" => rest
-                        .split_once('=')
-                        .and_then(|(name, _)| home.modules.get(&below(module, name)).cloned()),
-                    "e" => self.library(home, rest).and_then(|c| c.modules.get("").cloned()),
-                    "u" => rest
-                        .split_once('|')
-                        .and_then(|(inside, path)| self.named(home, &below(module, inside), path)),
-                    _ => None,
+                let file = match fact {
+                    ImportFact::RustModule(path) | ImportFact::RustModuleFile(path, _) => {
+                        home.modules.get(&below(module, path)).cloned()
+                    }
+                    ImportFact::RustExternCrate(name) => self
+                        .library(home, name)
+                        .and_then(|library| library.modules.get("").cloned()),
+                    ImportFact::RustPath(inside, path) => {
+                        self.named(home, &below(module, inside), path)
+                    }
+                    ImportFact::Import(_)
+                    | ImportFact::Require(_)
+                    | ImportFact::PythonModule(_)
+                    | ImportFact::PythonName(..) => None,
                 };
-                found.extend(file);
+                targets.extend(file);
             }
         }
-        found
+        targets
     }
 
+    /// Returns the library crate that `home` knows under a name.
     fn library(&self, home: &Crate, name: &str) -> Option<&Crate> {
         let renamed = &self.packages[home.package].renamed;
         let name = renamed.get(name).map_or(name, String::as_str);
         self.libraries.get(name).map(|number| &self.crates[*number])
     }
 
-    /// The file of what a path names in a module.
+    /// Returns the file of the item that a path names in a module.
     fn named(&self, home: &Crate, module: &str, path: &str) -> Option<String> {
         let mut parts = path.split("::").peekable();
         let mut at: Vec<&str> = module.split("::").filter(|p| !p.is_empty()).collect();
@@ -126,7 +136,7 @@ impl RustResolver {
                         parts.next();
                         return deepest(other, Vec::new(), parts);
                     }
-                    // A module that was named before, or a path of the edition of 2015.
+                    // A module that an earlier `use` named, or a path of the edition 2015.
                     if !home.modules.contains_key(first) {
                         return None;
                     }
@@ -138,29 +148,29 @@ impl RustResolver {
     }
 }
 
-/// The file of the innermost module on a path.
+/// Returns the file of the innermost module on a path.
 fn deepest<'p>(
-    of: &Crate,
+    home: &Crate,
     mut at: Vec<&'p str>,
     parts: impl Iterator<Item = &'p str>,
 ) -> Option<String> {
     for part in parts {
         at.push(part);
-        if !of.modules.contains_key(&at.join("::")) {
+        if !home.modules.contains_key(&at.join("::")) {
             at.pop();
             break;
         }
     }
-    // Modules in braces have no file; the one around them does.
+    // Inline modules have no file. The module around them may have one.
     loop {
-        if let Some(file) = of.modules.get(&at.join("::")) {
+        if let Some(file) = home.modules.get(&at.join("::")) {
             return Some(file.clone());
         }
         at.pop()?;
     }
 }
 
-/// The path of a module in another.
+/// Returns the path of a module below another module.
 fn below(module: &str, name: &str) -> String {
     match (module, name) {
         ("", name) => name.to_owned(),
@@ -169,46 +179,52 @@ fn below(module: &str, name: &str) -> String {
     }
 }
 
-/// The modules of a crate, by following `mod` from its first file.
-fn modules(snapshot: &TreePaths, root: &str, facts: &Facts) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::from([(String::new(), root.to_owned())]);
+/// Returns the modules of a crate with their files, by following `mod` from the root file.
+fn modules(tree: &TreePaths, root: &str, facts: &FactsByPath) -> BTreeMap<String, String> {
+    /// Deeper module paths are not followed, because a file may include itself.
+    const MAX_DEPTH: usize = 64;
+    let mut modules = BTreeMap::from([(String::new(), root.to_owned())]);
     let mut pending = vec![(String::new(), root.to_owned())];
     while let Some((module, file)) = pending.pop() {
         let (dir, name) = split(&file);
         let stem = name.strip_suffix(".rs").unwrap_or(name);
-        let owner = file == root || stem == "mod";
-        let children = if owner { dir.to_owned() } else { join(dir, stem) };
+        let owns_folder = file == root || stem == "mod";
+        let children = if owns_folder { dir.to_owned() } else { join(dir, stem) };
         for fact in facts.get(&file).into_iter().flatten() {
-            let declared = match fact.split_once(':') {
-                Some(("m", path)) => {
+            let declared = match fact {
+                ImportFact::RustModule(path) => {
                     let stem = join(&children, &path.replace("::", "/"));
                     let files = [format!("{stem}.rs"), format!("{stem}/mod.rs")];
-                    files.into_iter().find(|f| snapshot.has(f)).map(|f| (path, f))
+                    files.into_iter().find(|file| tree.has_file(file)).map(|file| (path, file))
                 }
-                Some(("p", rest)) => rest.split_once('=').and_then(|(path, file)| {
+                ImportFact::RustModuleFile(path, file) => {
                     let inline = path.rsplit_once("::").map(|(outer, _)| outer.replace("::", "/"));
                     let from = inline.map_or_else(|| dir.to_owned(), |i| join(&children, &i));
-                    let file = normal(&join(&from, file)).filter(|f| snapshot.has(f))?;
-                    Some((path, file))
-                }),
-                Some(_) | None => None,
+                    let file = normal(&join(&from, file)).filter(|file| tree.has_file(file));
+                    file.map(|file| (path, file))
+                }
+                ImportFact::RustPath(..)
+                | ImportFact::RustExternCrate(_)
+                | ImportFact::Import(_)
+                | ImportFact::Require(_)
+                | ImportFact::PythonModule(_)
+                | ImportFact::PythonName(..) => None,
             };
             if let Some((path, file)) = declared {
                 let path = below(&module, path);
-                // A file that includes itself would never end.
-                let nested = path.split("::").count() > 64;
-                if !nested && !found.contains_key(&path) {
-                    found.insert(path.clone(), file.clone());
+                let too_deep = path.split("::").count() > MAX_DEPTH;
+                if !too_deep && !modules.contains_key(&path) {
+                    modules.insert(path.clone(), file.clone());
                     pending.push((path, file));
                 }
             }
         }
     }
-    found
+    modules
 }
 
-/// A package and its crates, from its `Cargo.toml`; nothing for a mere workspace.
-fn package(snapshot: &TreePaths, dir: &str, text: &str) -> Option<CargoPackage> {
+/// Reads a package and its crates from a `Cargo.toml`. Returns `None` for a workspace without a package.
+fn package(tree: &TreePaths, dir: &str, text: &str) -> Option<CargoPackage> {
     let manifest: toml::Table = toml::from_str(text).ok()?;
     let word = |table: Option<&toml::Value>, key: &str| {
         table.and_then(|t| t.get(key)).and_then(|v| v.as_str()).map(str::to_owned)
@@ -222,10 +238,10 @@ fn package(snapshot: &TreePaths, dir: &str, text: &str) -> Option<CargoPackage> 
     roots.extend(word(manifest.get("package"), "build").map(|build| path(&build)));
     for kind in ["bin", "example", "test", "bench"] {
         let list = manifest.get(kind).and_then(|v| v.as_array()).into_iter().flatten();
-        roots.extend(list.filter_map(|one| word(Some(one), "path")).map(|p| path(&p)));
+        roots.extend(list.filter_map(|target| word(Some(target), "path")).map(|p| path(&p)));
     }
     let folders = ["src/bin", "examples", "tests", "benches"].map(path);
-    for file in snapshot.ending(".rs") {
+    for file in tree.files_ending_in(".rs") {
         let (parent, name) = split(file);
         let direct = folders.iter().any(|f| f == parent);
         let nested = name == "main.rs" && folders.iter().any(|f| f == split(parent).0);
@@ -241,9 +257,9 @@ fn package(snapshot: &TreePaths, dir: &str, text: &str) -> Option<CargoPackage> 
     })
 }
 
-/// Dependencies that go by another name than their package's.
+/// Returns the packages of renamed dependencies, by the name in this package.
 fn renamed(manifest: &toml::Table) -> HashMap<String, String> {
-    let mut found = HashMap::new();
+    let mut renamed = HashMap::new();
     let kinds = ["dependencies", "dev-dependencies", "build-dependencies"];
     let mut tables: Vec<&toml::Value> = kinds.iter().filter_map(|k| manifest.get(*k)).collect();
     let targets = manifest.get("target").and_then(|v| v.as_table()).into_iter().flatten();
@@ -252,8 +268,8 @@ fn renamed(manifest: &toml::Table) -> HashMap<String, String> {
     }
     for (name, dependency) in tables.into_iter().filter_map(|t| t.as_table()).flatten() {
         if let Some(package) = dependency.get("package").and_then(|v| v.as_str()) {
-            found.insert(name.replace('-', "_"), package.replace('-', "_"));
+            renamed.insert(name.replace('-', "_"), package.replace('-', "_"));
         }
     }
-    found
+    renamed
 }

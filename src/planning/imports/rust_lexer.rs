@@ -1,6 +1,8 @@
-//! What a Rust file declares and names: a small lexer and the little that has to be understood of what it gives.
+//! The import facts of a Rust file: a lexer, and a reader for modules, `use` trees and paths.
 
-/// A piece of a file. Comments and literals are gone.
+use super::fact::ImportFact;
+
+/// A token of a file. Comments, characters and numbers are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RustToken<'a> {
     Word(&'a str),
@@ -11,40 +13,47 @@ enum RustToken<'a> {
     Text(&'a str),
 }
 
-/// What is said in a file, each once and sorted: `m:a::b` for `mod b;` inside `mod a { … }`, `p:b=x.rs` where its file is
-/// named by `#[path]`, `u:a::b|crate::x::y` for a path named inside `mod a { mod b { … } }`, and `e:x` for `extern crate`.
-pub(super) fn facts(text: &str) -> Vec<String> {
+/// Returns the sorted import facts of a file without duplicates.
+pub(super) fn facts(text: &str) -> Vec<ImportFact> {
     let tokens = tokens(text);
-    let mut reader =
-        FactReader { tokens: &tokens, at: 0, inside: Vec::new(), depth: 0, found: Vec::new() };
+    let mut reader = FactReader {
+        tokens: &tokens,
+        position: 0,
+        inline_modules: Vec::new(),
+        depth: 0,
+        facts: Vec::new(),
+    };
     reader.read();
-    let mut found = reader.found;
-    found.sort_unstable();
-    found.dedup();
-    found
+    let mut facts = reader.facts;
+    facts.sort_unstable();
+    facts.dedup();
+    facts
 }
 
+/// A reader of facts from the tokens of a file.
 struct FactReader<'t, 'a> {
     tokens: &'t [RustToken<'a>],
-    at: usize,
-    /// Modules whose braces are open, and how deep each began.
-    inside: Vec<(&'a str, usize)>,
+    position: usize,
+    /// The inline modules around the position, each with the brace depth outside of its braces.
+    inline_modules: Vec<(&'a str, usize)>,
+    /// The brace depth at the position.
     depth: usize,
-    found: Vec<String>,
+    facts: Vec<ImportFact>,
 }
 
-/// The words with which a path can begin that is looked for wherever it stands.
+/// Returns true for a keyword that starts a path relative to the crate or to a module.
 fn is_root(word: &str) -> bool {
     matches!(word, "crate" | "self" | "super")
 }
 
 impl<'a> FactReader<'_, 'a> {
     fn peek(&self, ahead: usize) -> Option<RustToken<'a>> {
-        self.tokens.get(self.at + ahead).copied()
+        self.tokens.get(self.position + ahead).copied()
     }
 
-    fn modules(&self) -> String {
-        self.inside.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("::")
+    /// Returns the path of the innermost inline module around the position.
+    fn module_path(&self) -> String {
+        self.inline_modules.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("::")
     }
 
     fn read(&mut self) {
@@ -60,7 +69,7 @@ impl<'a> FactReader<'_, 'a> {
                         (self.peek(3), self.peek(4))
                     {
                         file = Some(text);
-                        self.at += 5;
+                        self.position += 5;
                     }
                 }
                 (
@@ -68,14 +77,14 @@ impl<'a> FactReader<'_, 'a> {
                     Some(RustToken::Word(name)),
                     Some(RustToken::Mark(';')),
                 ) => {
-                    let mut path: Vec<_> = self.inside.iter().map(|(n, _)| *n).collect();
+                    let mut path: Vec<_> = self.inline_modules.iter().map(|(n, _)| *n).collect();
                     path.push(plain(name));
                     let path = path.join("::");
-                    self.found.push(match file.take() {
-                        Some(file) => format!("p:{path}={file}"),
-                        None => format!("m:{path}"),
+                    self.facts.push(match file.take() {
+                        Some(file) => ImportFact::RustModuleFile(path, file.to_owned()),
+                        None => ImportFact::RustModule(path),
                     });
-                    self.at += 2;
+                    self.position += 2;
                 }
                 (
                     RustToken::Word("mod"),
@@ -83,15 +92,15 @@ impl<'a> FactReader<'_, 'a> {
                     Some(RustToken::Mark('{')),
                 ) => {
                     file = None;
-                    self.inside.push((plain(name), self.depth));
+                    self.inline_modules.push((plain(name), self.depth));
                     self.depth += 1;
-                    self.at += 2;
+                    self.position += 2;
                 }
                 (RustToken::Mark('{'), ..) => self.depth += 1,
                 (RustToken::Mark('}'), ..) => {
                     self.depth = self.depth.saturating_sub(1);
-                    if self.inside.last().is_some_and(|(_, depth)| *depth == self.depth) {
-                        self.inside.pop();
+                    if self.inline_modules.last().is_some_and(|(_, depth)| *depth == self.depth) {
+                        self.inline_modules.pop();
                     }
                 }
                 (
@@ -99,68 +108,74 @@ impl<'a> FactReader<'_, 'a> {
                     Some(RustToken::Word("crate")),
                     Some(RustToken::Word(name)),
                 ) => {
-                    self.found.push(format!("e:{}", plain(name)));
-                    self.at += 2;
+                    self.facts.push(ImportFact::RustExternCrate(plain(name).to_owned()));
+                    self.position += 2;
                 }
                 (RustToken::Word("use"), Some(_), _) => {
-                    self.at += 1;
+                    self.position += 1;
                     if self.peek(0) == Some(RustToken::Path) {
-                        self.at += 1;
+                        self.position += 1;
                     }
-                    self.tree(&mut Vec::new());
+                    self.use_tree(&mut Vec::new());
                     continue;
                 }
-                // A path in an expression or a type; `self.x` is none.
+                // A path in an expression or a type.
                 (RustToken::Word(word), Some(RustToken::Path), Some(RustToken::Word(_))) => {
-                    let after_path = self.at > 0 && self.tokens[self.at - 1] == RustToken::Path;
+                    let after_path =
+                        self.position > 0 && self.tokens[self.position - 1] == RustToken::Path;
                     let lower = word.starts_with(|c: char| c.is_lowercase() || c == '_');
                     if !after_path && (is_root(word) || lower) {
                         self.plain_path();
                         continue;
                     }
                 }
-                _ => {}
+                (
+                    RustToken::Word(_) | RustToken::Path | RustToken::Mark(_) | RustToken::Text(_),
+                    ..,
+                ) => {}
             }
-            self.at += 1;
+            self.position += 1;
         }
     }
 
-    /// A path without branches.
+    /// Reads a path without branches.
     fn plain_path(&mut self) {
         let mut parts = Vec::new();
         while let Some(RustToken::Word(word)) = self.peek(0) {
             parts.push(plain(word));
-            self.at += 1;
-            match (self.peek(0), self.peek(1)) {
-                (Some(RustToken::Path), Some(RustToken::Word(_))) => self.at += 1,
-                _ => break,
+            self.position += 1;
+            if self.peek(0) != Some(RustToken::Path)
+                || !matches!(self.peek(1), Some(RustToken::Word(_)))
+            {
+                break;
             }
+            self.position += 1;
         }
-        self.name(&parts);
+        self.add_path(&parts);
     }
 
-    /// What follows a `use`, with its branches, up to where it ends.
-    fn tree(&mut self, stem: &mut Vec<&'a str>) {
+    /// Reads the tree of a `use` declaration or one branch of the tree. `stem` holds the path up to this branch.
+    fn use_tree(&mut self, stem: &mut Vec<&'a str>) {
         let before = stem.len();
         while let Some(token) = self.peek(0) {
             match token {
-                RustToken::Word("as") => self.at += 2,
+                RustToken::Word("as") => self.position += 2,
                 RustToken::Word(word) => {
                     stem.push(plain(word));
-                    self.at += 1;
+                    self.position += 1;
                 }
-                RustToken::Path => self.at += 1,
+                RustToken::Path => self.position += 1,
                 RustToken::Mark('*') => {
                     stem.push("*");
-                    self.at += 1;
+                    self.position += 1;
                 }
                 RustToken::Mark('{') => {
-                    self.at += 1;
+                    self.position += 1;
                     loop {
-                        self.tree(stem);
+                        self.use_tree(stem);
                         let next = self.peek(0);
                         if matches!(next, Some(RustToken::Mark(',' | '}'))) {
-                            self.at += 1;
+                            self.position += 1;
                         }
                         if next != Some(RustToken::Mark(',')) {
                             break;
@@ -174,19 +189,19 @@ impl<'a> FactReader<'_, 'a> {
         }
         if stem.len() > before {
             let path = stem.clone();
-            self.name(&path);
+            self.add_path(&path);
         }
         stem.truncate(before);
     }
 
-    fn name(&mut self, parts: &[&str]) {
+    fn add_path(&mut self, parts: &[&str]) {
         if parts.len() > 1 || parts.first().is_some_and(|p| !is_root(p)) {
-            self.found.push(format!("u:{}|{}", self.modules(), parts.join("::")));
+            self.facts.push(ImportFact::RustPath(self.module_path(), parts.join("::")));
         }
     }
 }
 
-/// A name without the mark of a raw identifier.
+/// Returns an identifier without the `r#` of raw identifiers.
 fn plain(word: &str) -> &str {
     word.strip_prefix("r#").unwrap_or(word)
 }
@@ -195,8 +210,9 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
+/// Returns the tokens of a text.
 fn tokens(text: &str) -> Vec<RustToken<'_>> {
-    let mut found = Vec::new();
+    let mut tokens = Vec::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let mut taken = c.len_utf8();
@@ -206,30 +222,30 @@ fn tokens(text: &str) -> Vec<RustToken<'_>> {
             taken = block_comment(rest);
         } else if let Some((length, inside)) = raw_string(rest) {
             taken = length;
-            found.push(RustToken::Text(inside));
+            tokens.push(RustToken::Text(inside));
         } else if c == '"' {
-            taken = string(rest);
-            found.push(RustToken::Text(rest.get(1..taken - 1).unwrap_or_default()));
+            taken = string_length(rest);
+            tokens.push(RustToken::Text(rest.get(1..taken - 1).unwrap_or_default()));
         } else if c == '\'' {
             taken = character(rest);
         } else if rest.starts_with("r#") && rest[2..].starts_with(is_word) {
             taken = 2 + rest[2..].find(|c| !is_word(c)).unwrap_or(rest.len() - 2);
-            found.push(RustToken::Word(&rest[..taken]));
+            tokens.push(RustToken::Word(&rest[..taken]));
         } else if is_word(c) {
             taken = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-            found.push(RustToken::Word(&rest[..taken]));
+            tokens.push(RustToken::Word(&rest[..taken]));
         } else if rest.starts_with("::") {
             taken = 2;
-            found.push(RustToken::Path);
+            tokens.push(RustToken::Path);
         } else if !c.is_whitespace() {
-            found.push(RustToken::Mark(c));
+            tokens.push(RustToken::Mark(c));
         }
         rest = rest.get(taken..).unwrap_or_default();
     }
-    found
+    tokens
 }
 
-/// Comments nest.
+/// Returns the length of the block comment at the start of the text. Block comments nest.
 fn block_comment(text: &str) -> usize {
     let mut depth = 0_usize;
     let mut at = 0;
@@ -251,7 +267,7 @@ fn block_comment(text: &str) -> usize {
     text.len()
 }
 
-/// The length of a raw string with which a text begins (`r"…"`, `br##"…"##`), and what is inside.
+/// Returns the length and the content of the raw string (`r"…"`, `br##"…"##`) at the start of the text.
 fn raw_string(text: &str) -> Option<(usize, &str)> {
     let start = ["r", "br", "cr"].into_iter().find(|p| {
         text.strip_prefix(p).is_some_and(|t| t.trim_start_matches('#').starts_with('"'))
@@ -263,7 +279,8 @@ fn raw_string(text: &str) -> Option<(usize, &str)> {
     Some(((end + close.len()).min(text.len()), &text[open..end]))
 }
 
-fn string(text: &str) -> usize {
+/// Returns the length of the string literal at the start of the text.
+fn string_length(text: &str) -> usize {
     let mut chars = text.char_indices().skip(1);
     while let Some((at, c)) = chars.next() {
         match c {
@@ -275,7 +292,7 @@ fn string(text: &str) -> usize {
     text.len()
 }
 
-/// A character, or the mark of a lifetime or a label.
+/// Returns the length of the character literal at the start of the text, or 1 for the quote of a lifetime or a label.
 fn character(text: &str) -> usize {
     let mut chars = text.char_indices().skip(1);
     match chars.next() {
@@ -293,10 +310,11 @@ fn character(text: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fact::short;
     use super::*;
 
     #[test]
-    fn modules_and_paths_are_found_where_they_are_code() {
+    fn facts_hold_modules_and_paths_but_no_strings_or_comments() {
         let table = [
             ("mod a; pub(crate) mod b;", "m:a m:b"),
             ("#[path = \"x/y.rs\"]\nmod a; mod b;", "m:b p:a=x/y.rs"),
@@ -328,7 +346,7 @@ mod tests {
             ("mod r#async;", "m:async"),
         ];
         for (text, expected) in table {
-            assert_eq!(facts(text).join(" "), expected, "of {text:?}");
+            assert_eq!(short(&facts(text)), expected, "of {text:?}");
         }
     }
 }

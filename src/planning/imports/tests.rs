@@ -1,10 +1,10 @@
-//! Graphs of small repositories, each rule of an ecosystem as a row or a tree of its own.
+//! Import graphs of small repositories.
 
 use super::*;
 use crate::planning::tests::{all, blobs, repository};
-use crate::planning::{Grouping, PlanSpec, TaskOrder, discover};
+use crate::planning::{Grouping, PlanSpec, TaskOrder, files};
 
-/// The edges of all files of a tree as text: `a.js>b.js`.
+/// Returns the edges of all files of a tree as text: `a.js>b.js`, and `a.js?` for a file that cannot be parsed.
 fn edges(files: &[(&str, &str)]) -> String {
     let (_dir, repo) = repository();
     let base = blobs(&repo, files);
@@ -19,20 +19,20 @@ fn edges(files: &[(&str, &str)]) -> String {
         edges: None,
         listed: None,
         is_done: &|_| false,
-        budget: None,
+        token_limit: None,
     };
     let mut cache = PlanCache::default();
-    let (files, _) = discover::discover(&repo, base, &spec, &mut cache).unwrap();
-    let graph = graph(&repo, base, &files, &mut cache).unwrap();
-    // What is kept gives the same graph.
-    let mut kept = PlanCache::from_bytes(&cache.to_bytes().unwrap());
-    assert_eq!(super::graph(&repo, base, &files, &mut kept).unwrap(), graph);
-    assert_eq!(kept.to_bytes(), None, "nothing was read again");
+    let (files, _) = files::plan_files(&repo, base, &spec, &mut cache).unwrap();
+    let graph = import_graph(&repo, base, &files, &mut cache).unwrap();
+    // The cached facts give the same graph.
+    let mut cached = PlanCache::from_bytes(&cache.to_bytes().unwrap());
+    assert_eq!(import_graph(&repo, base, &files, &mut cached).unwrap(), graph);
+    assert_eq!(cached.to_bytes(), None, "no file was parsed again");
     let mut shown = Vec::new();
     for (from, needs) in graph.needs.iter().enumerate() {
         shown.extend(needs.iter().map(|to| format!("{}>{}", files[from].path, files[*to].path)));
     }
-    shown.extend(graph.unread.iter().map(|path| format!("{path}?")));
+    shown.extend(graph.unparsed.iter().map(|path| format!("{path}?")));
     shown.join(" ")
 }
 
@@ -41,7 +41,7 @@ fn check(name: &str, files: &[(&str, &str)], expected: &str) {
 }
 
 #[test]
-fn relative_specifiers_find_files_extensions_and_folders() {
+fn relative_specifiers_resolve_extensions_and_index_files() {
     check(
         "CommonJS",
         &[
@@ -94,12 +94,12 @@ fn relative_specifiers_find_files_extensions_and_folders() {
 }
 
 #[test]
-fn what_cannot_be_parsed_is_told() {
+fn unparsable_files_are_listed() {
     check("broken", &[("a.js", "const {"), ("b.css", "@import 'a.js'"), ("c.js", "")], "a.js?");
 }
 
 #[test]
-fn a_packages_own_names_lead_to_its_files() {
+fn imports_and_exports_of_a_package_resolve_to_its_files() {
     check(
         "imports, exports of oneself, conditions and patterns",
         &[
@@ -121,7 +121,7 @@ fn a_packages_own_names_lead_to_its_files() {
 }
 
 #[test]
-fn packages_of_the_repository_are_found_by_name_and_in_their_sources() {
+fn workspace_packages_resolve_by_name_to_their_sources() {
     check(
         "workspaces: sources, built entries, subpaths, scopes",
         &[
@@ -169,7 +169,7 @@ fn packages_of_the_repository_are_found_by_name_and_in_their_sources() {
 }
 
 #[test]
-fn tsconfig_says_what_names_mean() {
+fn tsconfig_paths_and_base_url_are_followed() {
     check(
         "paths, baseUrl, extends, comments, a base that is not there",
         &[
@@ -212,7 +212,7 @@ fn tsconfig_says_what_names_mean() {
 }
 
 #[test]
-fn python_modules_are_found_as_python_finds_them() {
+fn python_imports_resolve_as_in_python() {
     check(
         "packages, relative and absolute, names that are modules",
         &[
@@ -254,7 +254,7 @@ fn python_modules_are_found_as_python_finds_them() {
 }
 
 #[test]
-fn rust_modules_are_found_as_rustc_finds_them() {
+fn rust_modules_resolve_as_in_rustc() {
     check(
         "mod, paths, inline modules",
         &[
@@ -303,7 +303,7 @@ fn rust_modules_are_found_as_rustc_finds_them() {
 }
 
 #[test]
-fn another_tools_graph_is_taken_as_it_is() {
+fn external_graph_resolves_paths_from_the_folder_with_most_of_them() {
     let (_dir, repo) = repository();
     let base =
         blobs(&repo, &[("src/a.js", ""), ("src/b.js", ""), ("src/in/c.x", ""), ("d.js", "")]);
@@ -312,7 +312,7 @@ fn another_tools_graph_is_taken_as_it_is() {
     let files = ["d.js", "src/a.js", "src/b.js", "src/in/c.x"].map(file);
     let read = |text: &str, folders: &[&str]| {
         let folders = folders.iter().map(ToString::to_string).collect();
-        given_graph(&repo, base, &ExternalGraph { edges: parse(text)?, folders }, &files)
+        external_graph(&repo, base, &ExternalGraph { edges: parse_edges(text)?, folders }, &files)
     };
     let needs = |text, folders| read(text, folders).unwrap().0.needs;
     let expected = vec![vec![], vec![2, 3], vec![0], vec![]];
@@ -327,5 +327,5 @@ fn another_tools_graph_is_taken_as_it_is() {
     assert_eq!(notes, ["1 paths of the graph by `[plan] edges` are not in the base commit"]);
     let err = read(r#"{"x.js": []}"#, &[]).unwrap_err().to_string();
     assert!(err.contains("x.js"), "{err}");
-    assert!(parse("[]").is_err() && parse(r#"{"a": "b"}"#).is_err());
+    assert!(parse_edges("[]").is_err() && parse_edges(r#"{"a": "b"}"#).is_err());
 }

@@ -1,24 +1,24 @@
-//! What a plan looks like as a graph: levels, the longest way through it, a picture.
+//! A plan as a graph of tasks: levels, the critical path, and a drawing for Graphviz.
 
 use std::collections::HashMap;
 
 use crate::domain::id::TaskId;
 use crate::domain::plan::{Plan, Task};
 
-/// The form of a plan in which tasks wait for each other.
+/// The levels and the critical path of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct PlanStats {
-    /// How many tasks are on each level.
+    /// The number of tasks on each level.
     pub levels: Vec<usize>,
-    /// The longest chain of tasks of which each waits for the one before; of two that are as long, the one with more
-    /// tokens.
+    /// The longest chain of tasks in which each task waits for the previous one. Of chains with the same length, the chain
+    /// with the most tokens.
     pub critical_path: Vec<TaskId>,
-    /// The tokens of its tasks.
+    /// The tokens of the tasks on the critical path.
     pub critical_tokens: u64,
 }
 
 impl PlanStats {
-    /// That of a plan.
+    /// Computes the levels and the critical path of a plan.
     pub(crate) fn of(plan: &Plan) -> Self {
         let mut levels = Vec::new();
         for task in &plan.tasks {
@@ -30,7 +30,7 @@ impl PlanStats {
         }
         let numbers: HashMap<&TaskId, usize> =
             plan.tasks.iter().enumerate().map(|(n, t)| (&t.id, n)).collect();
-        // By rising level, so that what a task waits for is known before it.
+        // By rising level, so that the dependencies of a task come before the task.
         let mut order: Vec<usize> = (0..plan.tasks.len()).collect();
         order.sort_by_key(|n| plan.tasks[*n].level);
         let mut longest: Vec<(usize, u64, Option<usize>)> = vec![(0, 0, None); plan.tasks.len()];
@@ -54,20 +54,20 @@ impl PlanStats {
         Self { levels, critical_path, critical_tokens }
     }
 
-    /// The level with the most tasks, and how many those are.
+    /// Returns the level with the most tasks, and the number of its tasks.
     pub(crate) fn widest(&self) -> Option<(usize, usize)> {
-        let each = self.levels.iter().copied().enumerate();
-        each.max_by_key(|(level, tasks)| (*tasks, std::cmp::Reverse(*level)))
+        let levels = self.levels.iter().copied().enumerate();
+        levels.max_by_key(|(level, tasks)| (*tasks, std::cmp::Reverse(*level)))
     }
 }
 
-/// The plan as a graph for Graphviz: an arrow leads from a task to one that it waits for.
+/// Returns the plan in the language of Graphviz. An arrow leads from a task to each task that it waits for.
 pub(crate) fn dot(plan: &Plan) -> String {
     let mut text = "digraph plan {\n  rankdir = LR;\n  node [shape = box];\n".to_owned();
     for task in &plan.tasks {
         let files = task.files.len();
         let s = if files == 1 { "" } else { "s" };
-        // Ids have no character that would have to be escaped.
+        // A task id has no character that needs an escape.
         text.push_str(&format!(
             "  \"{0}\" [label = \"{0}\\n{files} file{s}, {1} lines\"];\n",
             task.id, task.lines
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_chain_is_critical() {
+    fn critical_path_is_the_longest_chain() {
         let plan = plan(&[
             ("a", &[], 0, 5),
             ("b", &[], 0, 90),
@@ -109,16 +109,16 @@ mod tests {
             ("d", &["a", "b"], 1, 1),
             ("e", &["d"], 2, 1),
         ]);
-        let shape = PlanStats::of(&plan);
-        assert_eq!(shape.levels, [3, 1, 1]);
-        assert_eq!(shape.widest(), Some((0, 3)));
-        let names: Vec<_> = shape.critical_path.iter().map(TaskId::as_str).collect();
-        assert_eq!((names, shape.critical_tokens), (vec!["b", "d", "e"], 92));
+        let stats = PlanStats::of(&plan);
+        assert_eq!(stats.levels, [3, 1, 1]);
+        assert_eq!(stats.widest(), Some((0, 3)));
+        let names: Vec<_> = stats.critical_path.iter().map(TaskId::as_str).collect();
+        assert_eq!((names, stats.critical_tokens), (vec!["b", "d", "e"], 92));
         assert_eq!(PlanStats::of(&Plan::default()).widest(), None);
     }
 
     #[test]
-    fn the_picture_has_every_task_and_every_arrow() {
+    fn dot_has_every_task_and_every_dependency() {
         let text = dot(&plan(&[("a", &[], 0, 1), ("b", &["a"], 1, 1)]));
         assert!(text.contains("\"a\" [label = \"a\\n1 file, 1 lines\"];"), "{text}");
         assert!(text.contains("  \"b\" -> \"a\";\n"), "{text}");

@@ -1,73 +1,73 @@
-//! Tasks that somebody else has made: a command's lines, a list, sections of the job.
+//! Listed tasks: from the output of `[plan] command`, the file `[plan] list` or the sections `[[plan.task]]`.
 
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::order::{components, levels};
-use super::snapshot::{TreePaths, normal};
-use super::{discover::PlanFile, names};
+use super::graph::{components, levels};
+use super::tree_paths::{TreePaths, normal};
+use super::{files::PlanFile, names};
 use crate::domain::id::TaskId;
 use crate::domain::plan::Task;
 
-/// A task as it is handed in: a line of JSON, in this form.
+/// A listed task. In a command's output or a list it is a line of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TaskLine {
-    /// Its name; else it is named after its first file.
+    /// The name, or `None` for a task that is named after its first file.
     pub id: Option<String>,
-    /// Its files. Never empty.
+    /// The files. Must not be empty.
     pub files: Vec<String>,
-    /// The names of tasks that land before it.
+    /// The names of tasks that land before this task.
     pub after: Vec<String>,
-    /// Higher goes first.
+    /// The priority. With `order = "priority"`, a higher priority goes first.
     pub priority: i64,
-    /// What its prompt is told besides.
+    /// The variables for the prompt template.
     pub vars: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Reads tasks, one a line; blank lines are none. A JSON array is one of findings.
-pub(crate) fn parse(text: &str) -> Result<Vec<TaskLine>> {
+/// Parses listed tasks: one JSON object a line, or a JSON array of findings. Blank lines are ignored.
+pub(crate) fn parse_task_list(text: &str) -> Result<Vec<TaskLine>> {
     if text.trim_start().starts_with('[') {
-        return of_findings(text);
+        return tasks_of_findings(text);
     }
-    let mut found = Vec::new();
+    let mut tasks = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
         let at = || format!("line {} is not a task as JSON: {line}", number + 1);
         let task: TaskLine = serde_json::from_str(line).with_context(at)?;
         if let Some((name, _)) = task.vars.iter().find(|(_, value)| has_null(value)) {
             bail!("line {}: `vars` holds null, which no template can use: {name}", number + 1);
         }
-        found.push(task);
+        tasks.push(task);
     }
-    Ok(found)
+    Ok(tasks)
 }
 
-/// Tasks from findings, as a review hands them in: one for each file, in the order in which the files come up, with its
-/// findings as the variable `findings`.
-fn of_findings(text: &str) -> Result<Vec<TaskLine>> {
+/// Makes a task for each file that has findings, in the order of first appearance. The task has the findings of the file as
+/// the variable `findings`.
+fn tasks_of_findings(text: &str) -> Result<Vec<TaskLine>> {
     let findings: Vec<serde_json::Map<String, serde_json::Value>> =
         serde_json::from_str(text).context("not a JSON array of findings")?;
-    let mut order: Vec<String> = Vec::new();
-    let mut of: HashMap<String, Vec<serde_json::Value>> = HashMap::new();
+    let mut files: Vec<String> = Vec::new();
+    let mut by_file: HashMap<String, Vec<serde_json::Value>> = HashMap::new();
     for (number, mut finding) in findings.into_iter().enumerate() {
         let file = finding.get("file").and_then(serde_json::Value::as_str).map(str::to_owned);
         let file = file.with_context(|| format!("the finding {} has no `file`", number + 1))?;
-        // What is not known is not said.
+        // Templates cannot use null.
         finding.retain(|_, value| !has_null(value));
-        let those = of.entry(file.clone()).or_insert_with(|| {
-            order.push(file);
+        let file_findings = by_file.entry(file.clone()).or_insert_with(|| {
+            files.push(file);
             Vec::new()
         });
-        those.push(finding.into());
+        file_findings.push(finding.into());
     }
     let task = |file: String| {
-        let found = of.remove(&file).unwrap_or_default();
-        let vars = [("findings".to_owned(), found.into())].into_iter().collect();
+        let findings = by_file.remove(&file).unwrap_or_default();
+        let vars = [("findings".to_owned(), findings.into())].into_iter().collect();
         TaskLine { files: vec![file], vars, ..TaskLine::default() }
     };
-    Ok(order.into_iter().map(task).collect())
+    Ok(files.into_iter().map(task).collect())
 }
 
 fn has_null(value: &serde_json::Value) -> bool {
@@ -81,43 +81,44 @@ fn has_null(value: &serde_json::Value) -> bool {
     }
 }
 
-/// How the tasks are put in order.
+/// The ordering of listed tasks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ListOrdering<'a> {
-    /// What each file of the plan needs; none where nobody asked.
+    /// The files that each file of the plan needs. Empty without `order = "dependency"`.
     pub needs: &'a [Vec<usize>],
-    /// Whether a higher priority goes first.
+    /// True if a higher priority goes first.
     pub by_priority: bool,
 }
 
-/// The plan's tasks from those that were listed, and what a person should know. `files` are those of the plan, sorted by
-/// path; what lies outside of it is left out of the tasks, and tasks of which nothing is left are, too.
+/// Makes the tasks of a plan from listed tasks, and warnings. `files` are the files of the plan, sorted by path.
+///
+/// Listed files that are not in the plan are left out of the tasks. Tasks without a remaining file are left out, too.
 pub(super) fn tasks(
     listed: &[TaskLine],
     files: &[PlanFile],
-    snapshot: &TreePaths,
-    rules: ListOrdering<'_>,
+    tree: &TreePaths,
+    ordering: ListOrdering<'_>,
 ) -> Result<(Vec<Task>, Vec<String>)> {
     let mut drafts: Vec<(&TaskLine, Vec<usize>)> = Vec::new();
     let mut dropped = BTreeMap::new();
     for task in listed {
-        let mut own = Vec::new();
+        let mut task_files = Vec::new();
         for path in &task.files {
             let plain = normal(path).unwrap_or_default();
             ensure!(
-                snapshot.has(&plain),
+                tree.has_file(&plain),
                 "the task {} names a file that is not in the base commit: {path}",
-                called(task)
+                describe(task)
             );
-            own.extend(files.binary_search_by(|f| f.path.as_str().cmp(&plain)).ok());
+            task_files.extend(files.binary_search_by(|f| f.path.as_str().cmp(&plain)).ok());
         }
-        ensure!(!task.files.is_empty(), "the task {} has no files", called(task));
-        own.sort_unstable();
-        own.dedup();
-        if own.is_empty() {
-            dropped.insert(called(task), task.id.clone());
+        ensure!(!task.files.is_empty(), "the task {} has no files", describe(task));
+        task_files.sort_unstable();
+        task_files.dedup();
+        if task_files.is_empty() {
+            dropped.insert(describe(task), task.id.clone());
         } else {
-            drafts.push((task, own));
+            drafts.push((task, task_files));
         }
     }
     let mut warnings = Vec::new();
@@ -143,29 +144,29 @@ pub(super) fn tasks(
             }
         }
     }
-    if let Some(circle) = components(&after).iter().find(|group| group.len() > 1) {
-        let names: Vec<_> = circle.iter().take(8).map(|n| ids[*n].as_str()).collect();
+    if let Some(cycle) = components(&after).iter().find(|component| component.len() > 1) {
+        let names: Vec<_> = cycle.iter().take(8).map(|n| ids[*n].as_str()).collect();
         bail!("tasks wait for each other in a circle by their `after`: {}", names.join(", "));
     }
-    add_imports(&mut after, &drafts, rules.needs, &ids, &mut warnings);
+    add_imports(&mut after, &drafts, ordering.needs, &ids, &mut warnings);
     let levels = levels(&after);
     let mut order: Vec<usize> = (0..drafts.len()).collect();
-    if rules.by_priority {
+    if ordering.by_priority {
         order.sort_by_key(|n| (std::cmp::Reverse(drafts[*n].0.priority), *n));
     } else {
         order.sort_by_key(|n| (levels[*n], *n));
     }
     let task = |number: usize| {
-        let (listed, own) = &drafts[number];
-        let own = || own.iter().map(|f| &files[*f]);
+        let (listed, task_files) = &drafts[number];
+        let task_files = || task_files.iter().map(|f| &files[*f]);
         let mut after: Vec<_> = after[number].iter().map(|n| ids[*n].clone()).collect();
         after.sort_unstable();
         Task {
             id: ids[number].clone(),
-            files: own().map(|f| f.path.clone()).collect(),
+            files: task_files().map(|f| f.path.clone()).collect(),
             after,
-            lines: own().map(|f| f.lines).sum(),
-            tokens: own().map(|f| f.tokens).sum(),
+            lines: task_files().map(|f| f.lines).sum(),
+            tokens: task_files().map(|f| f.tokens).sum(),
             level: levels[number],
             vars: if listed.vars.is_empty() {
                 String::new()
@@ -177,8 +178,8 @@ pub(super) fn tasks(
     Ok((order.into_iter().map(task).collect(), warnings))
 }
 
-/// As what an error names a task.
-fn called(task: &TaskLine) -> String {
+/// Describes a task in an error.
+fn describe(task: &TaskLine) -> String {
     match (&task.id, task.files.first()) {
         (Some(id), _) => format!("`{id}`"),
         (None, Some(file)) => format!("of `{file}`"),
@@ -186,36 +187,37 @@ fn called(task: &TaskLine) -> String {
     }
 }
 
-/// Their own names, or names after their first files.
+/// Returns the ids of tasks: the listed names, or names after the first files.
 fn ids(drafts: &[(&TaskLine, Vec<usize>)], files: &[PlanFile]) -> Result<Vec<TaskId>> {
-    let mut seen: HashMap<&str, usize> = HashMap::new();
-    let nameless = drafts.iter().filter(|(task, _)| task.id.is_none());
-    let paths: Vec<&str> = nameless.map(|(_, own)| files[own[0]].path.as_str()).collect();
+    let mut totals: HashMap<&str, usize> = HashMap::new();
+    let unnamed = drafts.iter().filter(|(task, _)| task.id.is_none());
+    let paths: Vec<&str> =
+        unnamed.map(|(_, task_files)| files[task_files[0]].path.as_str()).collect();
     for path in &paths {
-        *seen.entry(path).or_default() += 1;
+        *totals.entry(path).or_default() += 1;
     }
-    let mut so_far: HashMap<&str, usize> = HashMap::new();
+    let mut counts: HashMap<&str, usize> = HashMap::new();
     let mut pairs = Vec::with_capacity(paths.len());
     for path in paths {
-        let nth = so_far.entry(path).or_default();
-        *nth += 1;
-        pairs.push((path, (seen[path] > 1).then_some(*nth)));
+        let number = counts.entry(path).or_default();
+        *number += 1;
+        pairs.push((path, (totals[path] > 1).then_some(*number)));
     }
-    let mut made = names::task_ids(&pairs)?.into_iter();
+    let mut generated = names::task_ids(&pairs)?.into_iter();
     let mut ids = Vec::with_capacity(drafts.len());
-    let mut known = std::collections::HashSet::new();
+    let mut seen = std::collections::HashSet::new();
     for (task, _) in drafts {
         let id = match &task.id {
             Some(id) => TaskId::parse(id)?,
-            None => made.next().context("a task has no name")?,
+            None => generated.next().context("a task has no name")?,
         };
-        ensure!(known.insert(id.clone()), "two tasks have one name: `{id}`");
+        ensure!(seen.insert(id.clone()), "two tasks have one name: `{id}`");
         ids.push(id);
     }
     Ok(ids)
 }
 
-/// Adds what the tasks' files need to what they wait for, as far as that makes no circle.
+/// Adds dependencies by imports to `after`, as far as they make no cycle.
 fn add_imports(
     after: &mut [Vec<usize>],
     drafts: &[(&TaskLine, Vec<usize>)],
@@ -223,35 +225,36 @@ fn add_imports(
     ids: &[TaskId],
     warnings: &mut Vec<String>,
 ) {
-    let mut homes: HashMap<usize, Vec<usize>> = HashMap::new();
-    for (number, (_, own)) in drafts.iter().enumerate() {
-        for file in own {
-            homes.entry(*file).or_default().push(number);
+    let mut tasks_of_file: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (number, (_, task_files)) in drafts.iter().enumerate() {
+        for file in task_files {
+            tasks_of_file.entry(*file).or_default().push(number);
         }
     }
-    let mut all = after.to_vec();
-    for (number, (_, own)) in drafts.iter().enumerate() {
-        let needed = own.iter().filter_map(|f| needs.get(*f)).flatten();
-        let others = needed.filter_map(|f| homes.get(f)).flatten();
-        all[number].extend(others.filter(|other| **other != number));
-        all[number].sort_unstable();
-        all[number].dedup();
+    let mut all_needs = after.to_vec();
+    for (number, (_, task_files)) in drafts.iter().enumerate() {
+        let needed = task_files.iter().filter_map(|f| needs.get(*f)).flatten();
+        let others = needed.filter_map(|f| tasks_of_file.get(f)).flatten();
+        all_needs[number].extend(others.filter(|other| **other != number));
+        all_needs[number].sort_unstable();
+        all_needs[number].dedup();
     }
-    // What the tasks say themselves has no circle, so in their order by that nothing they say is given up.
-    let said = levels(after);
-    for group in components(&all).into_iter().filter(|group| group.len() > 1) {
-        let names: Vec<_> = group.iter().take(8).map(|n| ids[*n].as_str()).collect();
+    // The listed dependencies have no cycle, so a cut along their levels gives up none of them.
+    let listed_levels = levels(after);
+    for component in components(&all_needs).into_iter().filter(|component| component.len() > 1) {
+        let names: Vec<_> = component.iter().take(8).map(|n| ids[*n].as_str()).collect();
         warnings.push(format!(
             "{} tasks need each other's files in a circle, so some of them begin before what they need has landed: {}",
-            group.len(),
+            component.len(),
             names.join(", ")
         ));
-        for number in &group {
-            let rank = |n: usize| (said[n], n);
-            all[*number].retain(|to| group.binary_search(to).is_err() || rank(*to) < rank(*number));
+        for number in &component {
+            let rank = |n: usize| (listed_levels[n], n);
+            all_needs[*number]
+                .retain(|to| component.binary_search(to).is_err() || rank(*to) < rank(*number));
         }
     }
-    after.clone_from_slice(&all);
+    after.clone_from_slice(&all_needs);
 }
 
 #[cfg(test)]
@@ -261,8 +264,8 @@ mod tests {
 
     const TREE: [&str; 4] = ["a.js", "b.js", "c.js", "d/e.js"];
 
-    /// The tasks as text, with the warnings behind them: `level id: files > after (vars)`.
-    fn made(
+    /// Returns the tasks as text, followed by the warnings: `level id: files > after (vars)`.
+    fn tasks_of(
         lines: &str,
         planned: &[&str],
         needs: &[Vec<usize>],
@@ -270,12 +273,12 @@ mod tests {
     ) -> Result<String> {
         let (_dir, repo) = repository();
         let base = blobs(&repo, &TREE.map(|path| (path, "x\n")));
-        let snapshot = TreePaths::of(&repo, base).unwrap();
+        let tree = TreePaths::of(&repo, base).unwrap();
         let file =
             |p: &&str| PlanFile { path: (*p).into(), lines: 1, bytes: 2, tokens: 1, id: base };
         let files: Vec<_> = planned.iter().map(file).collect();
-        let rules = ListOrdering { needs, by_priority };
-        let (tasks, warnings) = tasks(&parse(lines)?, &files, &snapshot, rules)?;
+        let ordering = ListOrdering { needs, by_priority };
+        let (tasks, warnings) = tasks(&parse_task_list(lines)?, &files, &tree, ordering)?;
         let show = |t: &Task| {
             let after: Vec<_> = t.after.iter().map(|a| format!(" > {a}")).collect();
             format!("{} {}: {}{}{}", t.level, t.id, t.files.join(" "), after.concat(), t.vars)
@@ -286,11 +289,11 @@ mod tests {
     }
 
     fn all(lines: &str) -> Result<String> {
-        made(lines, &TREE, &[], false)
+        tasks_of(lines, &TREE, &[], false)
     }
 
     #[test]
-    fn lines_become_tasks() {
+    fn lines_of_json_become_tasks() {
         let lines = r#"{"id": "late", "files": ["./a.js"], "after": ["early"], "vars": {"x": [1, "two"]}}
 
             {"id": "early", "files": ["c.js", "b.js", "b.js"]}
@@ -301,40 +304,40 @@ mod tests {
             "0 early: b.js c.js\n0 d__e_dot_js: d/e.js\n0 a_dot_js: a.js d/e.js\n\
              1 late: a.js > early{\"x\":[1,\"two\"]}"
         );
-        let first = made(lines, &TREE, &[], true).unwrap();
+        let first = tasks_of(lines, &TREE, &[], true).unwrap();
         assert!(first.starts_with("0 d__e_dot_js"), "{first}");
         assert!(first.contains("1 late: a.js > early{\"x\":[1,\"two\"]}\n0 early"), "{first}");
     }
 
     #[test]
-    fn what_the_scope_leaves_out_is_not_in_the_tasks() {
+    fn files_outside_the_scope_are_left_out_of_tasks() {
         let lines = r#"{"id": "one", "files": ["a.js", "b.js"]}
             {"id": "two", "files": ["c.js"]}
             {"id": "three", "files": ["d/e.js"], "after": ["two"]}"#;
-        let made = made(lines, &["b.js", "d/e.js"], &[], false).unwrap();
-        let (tasks, warning) = made.rsplit_once('\n').unwrap();
+        let text = tasks_of(lines, &["b.js", "d/e.js"], &[], false).unwrap();
+        let (tasks, warning) = text.rsplit_once('\n').unwrap();
         assert_eq!(tasks, "0 one: b.js\n0 three: d/e.js");
         assert!(warning.starts_with("1 of the listed tasks") && warning.ends_with("`two`"));
     }
 
     #[test]
-    fn imports_are_added_where_they_make_no_circle() {
+    fn imports_are_added_where_they_make_no_cycle() {
         let lines = r#"{"id": "a", "files": ["a.js"]}
             {"id": "b", "files": ["b.js"], "after": ["a"]}
             {"id": "c", "files": ["c.js"]}"#;
         let files = ["a.js", "b.js", "c.js"];
         // a.js needs c.js.
-        let free = made(lines, &files, &[vec![2], vec![], vec![]], false).unwrap();
-        assert_eq!(free, "0 c: c.js\n1 a: a.js > c\n2 b: b.js > a");
+        let acyclic = tasks_of(lines, &files, &[vec![2], vec![], vec![]], false).unwrap();
+        assert_eq!(acyclic, "0 c: c.js\n1 a: a.js > c\n2 b: b.js > a");
         // a.js needs b.js, whose task waits for it.
-        let round = made(lines, &files, &[vec![1], vec![], vec![]], false).unwrap();
-        let (tasks, warning) = round.rsplit_once('\n').unwrap();
+        let cyclic = tasks_of(lines, &files, &[vec![1], vec![], vec![]], false).unwrap();
+        let (tasks, warning) = cyclic.rsplit_once('\n').unwrap();
         assert_eq!(tasks, "0 a: a.js\n0 c: c.js\n1 b: b.js > a");
         assert!(warning.ends_with(": a, b"), "{warning}");
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_name() {
+    fn invalid_tasks_are_refused_by_name() {
         let table = [
             (r#"{"files": ["a.js"]} x"#, "line 1 is not a task"),
             ("{\"files\": [\"a.js\"]}\n{\"file\": []}", "line 2 is not a task"),

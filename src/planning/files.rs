@@ -1,4 +1,4 @@
-//! The files of a tree that a job is about, and how large they are.
+//! The files of a plan, selected by their paths from the tree of the base commit, with their sizes.
 
 use anyhow::{Context as _, Result, bail};
 use gix::ObjectId;
@@ -6,83 +6,83 @@ use gix::objs::FindExt as _;
 use gix::objs::tree::EntryKind;
 use rayon::prelude::*;
 
-use super::cache::PlanCache;
+use super::cache::{PlanCache, TextSize};
 use super::{PlanSpec, UnplannedFiles, estimate_tokens, tokens};
 
-/// How many of its first bytes decide whether a file is text; git's own number.
+/// The number of leading bytes that decide if a file is text. git uses the same number.
 const TEXT_PROBE: usize = 8000;
-/// How many files one unit of work measures: enough to make a repository handle worth its while.
+/// The number of files that one unit of parallel work reads, so that opening a repository handle pays off.
 pub(super) const CHUNK: usize = 128;
 
-/// A file that is planned.
+/// A file of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PlanFile {
-    /// Its repository-relative path.
+    /// The path, relative to the top of the repository.
     pub path: String,
-    /// Its lines; a last line without a newline counts.
+    /// The number of lines. A last line without a newline counts.
     pub lines: u64,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub bytes: u64,
-    /// Its tokens: estimated, or counted where there is a budget.
+    /// The number of tokens: counted if there is a token limit, else estimated.
     pub tokens: u64,
-    /// Its blob.
+    /// The id of the blob.
     pub id: ObjectId,
 }
 
-/// A blob that a glob asked for, not read yet.
-struct Wanted {
+/// A blob whose path is selected and that has not been read.
+struct SelectedBlob {
     path: String,
     id: ObjectId,
 }
 
-/// What reading a blob tells.
-enum Measure {
-    Text { lines: u64, bytes: u64 },
+/// The content of a blob.
+enum BlobContent {
+    Text(TextSize),
     Binary,
 }
 
-/// Finds the files that `spec` wants in the tree of `base`, sorted by path, and tells what was left out.
-pub(super) fn discover(
+/// Returns the files that `spec` selects in the tree of `base`, sorted by path, and the files that are left out.
+pub(super) fn plan_files(
     repo: &gix::Repository,
     base: ObjectId,
     spec: &PlanSpec<'_>,
     cache: &mut PlanCache,
 ) -> Result<(Vec<PlanFile>, UnplannedFiles)> {
     let mut unplanned = UnplannedFiles::default();
-    let wanted = walk(repo, base, spec, &mut unplanned)?;
-    let unknown = |w: &Wanted| cache.size(w.id).is_none().then_some(w.id);
-    let ids: Vec<_> = wanted.iter().map(unknown).collect();
-    let mut files = Vec::with_capacity(wanted.len());
-    for (Wanted { path, id }, measure) in wanted.into_iter().zip(measure_all(repo, &ids)) {
-        match measure.with_context(|| format!("cannot read a file of the base commit: `{path}`"))? {
-            Some(Measure::Text { lines, bytes }) => cache.keep_size(id, Some((lines, bytes))),
-            Some(Measure::Binary) => cache.keep_size(id, None),
+    let selected = walk(repo, base, spec, &mut unplanned)?;
+    let uncached = |blob: &SelectedBlob| cache.size(blob.id).is_none().then_some(blob.id);
+    let ids: Vec<_> = selected.iter().map(uncached).collect();
+    let mut files = Vec::with_capacity(selected.len());
+    for (SelectedBlob { path, id }, content) in selected.into_iter().zip(read_all(repo, &ids)) {
+        match content.with_context(|| format!("cannot read a file of the base commit: `{path}`"))? {
+            Some(BlobContent::Text(size)) => cache.insert_size(id, Some(size)),
+            Some(BlobContent::Binary) => cache.insert_size(id, None),
             None => {}
         }
         match cache.size(id).flatten() {
             Some(_) if (spec.is_done)(&path) => {}
-            Some((lines, bytes)) => {
+            Some(TextSize { lines, bytes }) => {
                 let tokens = estimate_tokens(bytes);
                 files.push(PlanFile { path, lines, bytes, tokens, id });
             }
             None => unplanned.binary.push(path),
         }
     }
-    if let Some(budget) = spec.budget {
+    if let Some(limit) = spec.token_limit {
         count_all(repo, &files, cache)?;
         for file in &mut files {
-            file.tokens = budget.model_tokens(cache.tokens(file.id).unwrap_or(file.tokens));
+            file.tokens = limit.model_tokens(cache.tokens(file.id).unwrap_or(file.tokens));
         }
     }
     Ok((files, unplanned))
 }
 
-/// Counts the tokens of files of which that is not known, on all cores.
+/// Counts the tokens of files that are not in the cache, on all cores.
 fn count_all(repo: &gix::Repository, files: &[PlanFile], cache: &mut PlanCache) -> Result<()> {
-    let unknown: Vec<_> = files.iter().filter(|file| cache.tokens(file.id).is_none()).collect();
+    let uncached: Vec<_> = files.iter().filter(|file| cache.tokens(file.id).is_none()).collect();
     let shared = repo.clone().into_sync();
-    // Few at a time: a large file keeps one thread busy, not all that come after it.
-    let parts: Vec<Vec<(ObjectId, u64)>> = unknown
+    // The chunks are small, so that a large file delays few others.
+    let parts: Vec<Vec<(ObjectId, u64)>> = uncached
         .par_chunks(8)
         .map(|chunk| {
             let repo = shared.to_thread_local();
@@ -92,19 +92,19 @@ fn count_all(repo: &gix::Repository, files: &[PlanFile], cache: &mut PlanCache) 
                     anyhow::anyhow!(err)
                         .context(format!("cannot read a file of the base commit: `{}`", file.path))
                 })?;
-                Ok((file.id, tokens::count(blob.data)))
+                Ok((file.id, tokens::count_tokens(blob.data)))
             };
             chunk.iter().map(count).collect::<Result<Vec<_>>>()
         })
         .collect::<Result<_>>()?;
     for (id, tokens) in parts.into_iter().flatten() {
-        cache.keep_tokens(id, tokens);
+        cache.insert_tokens(id, tokens);
     }
     Ok(())
 }
 
-/// The number of lines of each path in the tree of `base` (a commit or a tree): `None` where there is no such file in
-/// it, or one that holds no text. For prompts, which describe files as they are when an attempt starts.
+/// Returns the number of lines of each path in the tree of `base`, which is a commit or a tree. The number is `None` if
+/// the path is no file or the file is binary. Prompts show these numbers.
 pub(crate) fn line_counts(
     repo: &gix::Repository,
     base: ObjectId,
@@ -116,25 +116,25 @@ pub(crate) fn line_counts(
         let entry = tree.lookup_entry_by_path(path)?;
         ids.push(entry.filter(|e| e.mode().is_blob()).map(|e| e.object_id()));
     }
-    let measures = measure_all(repo, &ids).into_iter().zip(paths);
-    measures
-        .map(|(measure, path)| match measure {
-            Ok(Some(Measure::Text { lines, .. })) => Ok(Some(lines)),
-            Ok(Some(Measure::Binary) | None) => Ok(None),
+    let contents = read_all(repo, &ids).into_iter().zip(paths);
+    contents
+        .map(|(content, path)| match content {
+            Ok(Some(BlobContent::Text(size))) => Ok(Some(size.lines)),
+            Ok(Some(BlobContent::Binary) | None) => Ok(None),
             Err(err) => Err(err.context(format!("cannot read a file of the commit: `{path}`"))),
         })
         .collect()
 }
 
-/// Goes through the tree and sorts out, by name and kind alone, what is wanted. The result is sorted by path.
+/// Selects blobs of the tree by path and kind alone. The result is sorted by path.
 fn walk(
     repo: &gix::Repository,
     base: ObjectId,
     spec: &PlanSpec<'_>,
     unplanned: &mut UnplannedFiles,
-) -> Result<Vec<Wanted>> {
+) -> Result<Vec<SelectedBlob>> {
     let (root, prefix) = scope_tree(repo, base, spec.scope_dir)?;
-    let mut wanted = Vec::new();
+    let mut selected = Vec::new();
     let mut pending = vec![(prefix, root)];
     let mut buf = Vec::new();
     while let Some((dir, id)) = pending.pop() {
@@ -155,8 +155,8 @@ fn walk(
                 pending.push((path, entry.oid.to_owned()));
                 continue;
             }
-            // A path that is not UTF-8 is matched as well as it can be, so that it is reported only where it matters.
-            let (path, utf8) = match String::from_utf8(path) {
+            // A path that is not UTF-8 is matched in its lossy form, so that it is reported only if a glob selects it.
+            let (path, is_utf8) = match String::from_utf8(path) {
                 Ok(path) => (path, true),
                 Err(err) => (String::from_utf8_lossy(err.as_bytes()).into_owned(), false),
             };
@@ -167,24 +167,24 @@ fn walk(
             match kind {
                 EntryKind::Commit => unplanned.submodules += 1,
                 EntryKind::Link => unplanned.links.push(path),
-                EntryKind::Blob | EntryKind::BlobExecutable if !utf8 => {
+                EntryKind::Blob | EntryKind::BlobExecutable if !is_utf8 => {
                     unplanned.not_utf8.push(path);
                 }
                 EntryKind::Blob | EntryKind::BlobExecutable => {
-                    wanted.push(Wanted { path, id: entry.oid.to_owned() });
+                    selected.push(SelectedBlob { path, id: entry.oid.to_owned() });
                 }
                 EntryKind::Tree => {}
             }
         }
     }
-    // Directories were taken in the order in which they were met; a plan has the order of the paths' bytes.
-    wanted.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    // A plan has the order of the paths' bytes, not that of the walk.
+    selected.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     unplanned.links.sort_unstable();
     unplanned.not_utf8.sort_unstable();
-    Ok(wanted)
+    Ok(selected)
 }
 
-/// The tree of the directory a job is tried on, and that directory's path (empty for the whole tree).
+/// Returns the tree of the folder `[plan.scope] dir`, and the path of that folder, which is empty for the whole tree.
 fn scope_tree(repo: &gix::Repository, base: ObjectId, dir: &str) -> Result<(ObjectId, Vec<u8>)> {
     let tree = repo
         .find_object(base)
@@ -206,30 +206,31 @@ fn scope_tree(repo: &gix::Repository, base: ObjectId, dir: &str) -> Result<(Obje
     }
 }
 
-/// Reads blobs on all cores. The results are in the order of `ids`, whichever thread was first.
-fn measure_all(repo: &gix::Repository, ids: &[Option<ObjectId>]) -> Vec<Result<Option<Measure>>> {
+/// Reads blobs on all cores. The results have the order of `ids`.
+fn read_all(repo: &gix::Repository, ids: &[Option<ObjectId>]) -> Vec<Result<Option<BlobContent>>> {
     let shared = repo.clone().into_sync();
     let parts: Vec<Vec<_>> = ids
         .par_chunks(CHUNK)
         .map(|chunk| {
             let repo = shared.to_thread_local();
             let mut buf = Vec::new();
-            let measures = chunk.iter().map(|id| match id {
-                Some(id) => measure(&repo, *id, &mut buf).map(Some),
+            let contents = chunk.iter().map(|id| match id {
+                Some(id) => read(&repo, *id, &mut buf).map(Some),
                 None => Ok(None),
             });
-            measures.collect()
+            contents.collect()
         })
         .collect();
     parts.into_iter().flatten().collect()
 }
 
-fn measure(repo: &gix::Repository, id: ObjectId, buf: &mut Vec<u8>) -> Result<Measure> {
+/// Reads a blob.
+fn read(repo: &gix::Repository, id: ObjectId, buf: &mut Vec<u8>) -> Result<BlobContent> {
     let blob = repo.objects.find_blob(&id, buf).map_err(|err| anyhow::anyhow!(err))?;
     let data = blob.data;
     if data[..data.len().min(TEXT_PROBE)].contains(&0) {
-        return Ok(Measure::Binary);
+        return Ok(BlobContent::Binary);
     }
     let lines = data.split_inclusive(|byte| *byte == b'\n').count();
-    Ok(Measure::Text { lines: lines as u64, bytes: data.len() as u64 })
+    Ok(BlobContent::Text(TextSize { lines: lines as u64, bytes: data.len() as u64 }))
 }

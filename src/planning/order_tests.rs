@@ -1,4 +1,5 @@
-//! Orders and groups: whatever the graph is, no task waits in a circle, nothing is lost, and it is the same each time.
+//! Plans with dependencies: for any graph of imports, tasks have no cycle, every file is planned, and the plan is
+//! reproducible.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ fn spec(group: Grouping, max_files: usize) -> PlanSpec<'static> {
         edges: None,
         listed: None,
         is_done: &|_| false,
-        budget: None,
+        token_limit: None,
     }
 }
 
@@ -29,14 +30,14 @@ fn planned(files: &[(&str, &str)], spec: &PlanSpec<'_>) -> PlanningResult {
     plan(&repo, blobs(&repo, files), spec, &mut PlanCache::default()).unwrap()
 }
 
-/// The tasks as text: `level id: files > what it waits for`.
+/// Returns the tasks as text: `level id: files > dependencies`.
 fn shown(planned: &PlanningResult) -> Vec<String> {
-    let each = planned.plan.tasks.iter().map(|t| {
+    let lines = planned.plan.tasks.iter().map(|t| {
         let after: Vec<_> = t.after.iter().map(TaskId::as_str).collect();
         let wait = if after.is_empty() { String::new() } else { format!(" > {}", after.join(" ")) };
         format!("{} {}: {}{wait}", t.level, t.id, t.files.join(" "))
     });
-    each.collect()
+    lines.collect()
 }
 
 const CHAIN: [(&str, &str); 4] = [
@@ -47,7 +48,7 @@ const CHAIN: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn what_is_needed_comes_first() {
+fn imported_files_come_first() {
     let made = planned(&CHAIN, &spec(Grouping::File, 40));
     assert_eq!(
         shown(&made),
@@ -67,7 +68,7 @@ fn what_is_needed_comes_first() {
 }
 
 #[test]
-fn a_circle_is_one_task_or_is_split_and_named() {
+fn cycle_is_one_task_or_is_split_with_a_warning() {
     let circle = [
         ("a.js", "import './b'"),
         ("b.js", "import './c'"),
@@ -100,7 +101,7 @@ fn a_circle_is_one_task_or_is_split_and_named() {
 }
 
 #[test]
-fn files_that_belong_together_are_one_task() {
+fn related_files_share_a_task() {
     let files = [
         ("page1.js", "import './part1'; import './shared'"),
         ("page2.js", "import './part2'; import './shared'"),
@@ -120,7 +121,7 @@ fn files_that_belong_together_are_one_task() {
 }
 
 #[test]
-fn folders_that_need_each_other_are_put_together_or_taken_apart() {
+fn folders_in_a_cycle_are_joined_or_split() {
     let files = [
         ("m/1.js", "import '../n/1'"),
         ("m/2.js", ""),
@@ -146,7 +147,7 @@ fn folders_that_need_each_other_are_put_together_or_taken_apart() {
     assert!(made.warnings[0].ends_with(": m, n"), "{:?}", made.warnings);
 }
 
-/// A tree of files that import each other at random, and the edges.
+/// Returns a tree of files that import each other along these edges.
 fn random(edges: &[(usize, usize)]) -> BTreeMap<String, String> {
     let path =
         |n: usize| format!("{}/{}f{n}.js", n % 4, if n.is_multiple_of(3) { "deep/" } else { "" });
@@ -161,7 +162,7 @@ fn random(edges: &[(usize, usize)]) -> BTreeMap<String, String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
-    fn no_graph_makes_a_circle_or_loses_a_file(
+    fn plans_of_random_graphs_have_no_cycle_and_every_file(
         edges in prop::collection::vec((0_usize..24, 0_usize..24), 0..60),
         max_files in 1_usize..9,
         max_lines in 10_u64..200,
@@ -183,17 +184,17 @@ proptest! {
             let home: BTreeMap<_, _> =
                 tasks.iter().flat_map(|t| t.files.iter().map(move |f| (f, t))).collect();
             for task in tasks {
-                // A level above everything that it waits for: there is no circle.
+                // A level above all dependencies, so there is no cycle.
                 let deepest = task.after.iter().map(|id| levels[id] + 1).max().unwrap_or(0);
                 prop_assert_eq!(task.level, deepest);
                 prop_assert!(task.files.len() == 1
                     || (task.files.len() <= max_files && task.lines <= max_lines));
                 prop_assert!(!task.after.contains(&task.id));
             }
-            // Every import is waited for, but for circles that were split.
+            // Tasks wait for all imports, except in cycles that were split.
             if made.warnings.iter().all(|w| !w.contains("do not fit into one task")) {
-                let (files, _) = discover::discover(&repo, base, &spec, &mut cache).unwrap();
-                let graph = imports::graph(&repo, base, &files, &mut cache).unwrap();
+                let (files, _) = files::plan_files(&repo, base, &spec, &mut cache).unwrap();
+                let graph = imports::import_graph(&repo, base, &files, &mut cache).unwrap();
                 for (from, needs) in graph.needs.iter().enumerate() {
                     let task = home[&files[from].path];
                     for to in needs {

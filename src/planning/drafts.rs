@@ -1,42 +1,42 @@
-//! From files to tasks that have no name yet, by where the files lie.
+//! Task drafts, the limits of a task, and the grouping of files by folder.
 
-use super::discover::PlanFile;
-use super::snapshot::split;
+use super::files::PlanFile;
+use super::tree_paths::split;
 
-/// A task before it has an id.
+/// A task without an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Draft {
-    /// What its id is made from: the path of a file of its own, or of a directory (empty for the top).
+    /// The path from which the id is made: that of a file of the task, or of a folder (empty for the top).
     pub path: String,
-    /// Which of the tasks of this path it is, from 1; `None` if it is the only one.
+    /// The number of the task among the tasks with this path, from 1, or `None` for a single task.
     pub part: Option<usize>,
-    /// Its files by their numbers, sorted. Never empty.
+    /// The numbers of the files, sorted. Never empty.
     pub files: Vec<usize>,
 }
 
 impl Draft {
-    /// A task of files that are named after something.
+    /// Creates a draft that is named after `path`.
     pub(super) fn new(path: impl Into<String>, mut files: Vec<usize>) -> Self {
         files.sort_unstable();
         Self { path: path.into(), part: None, files }
     }
 }
 
-/// How much fits into one task.
+/// The limits of a task.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TaskLimits<'f> {
     /// All files, sorted by path.
     pub files: &'f [PlanFile],
-    /// The most files; 0 counts as 1.
+    /// The largest number of files, at least 1.
     pub max_files: usize,
-    /// The most lines. A single file always fits.
+    /// The largest number of lines. A single file always fits.
     pub max_lines: u64,
-    /// The most tokens. A single file always fits.
+    /// The largest number of tokens. A single file always fits.
     pub max_tokens: u64,
 }
 
 impl TaskLimits<'_> {
-    /// Whether these files may be one task.
+    /// Returns true if these files fit into one task.
     pub(super) fn fit(&self, files: &[usize]) -> bool {
         let lines: u64 = files.iter().map(|f| self.files[*f].lines).sum();
         let tokens: u64 = files.iter().map(|f| self.files[*f].tokens).sum();
@@ -46,30 +46,30 @@ impl TaskLimits<'_> {
                 && tokens <= self.max_tokens)
     }
 
-    /// Whether both together may be one task.
-    pub(super) fn fit_both(&self, some: &[usize], others: &[usize]) -> bool {
-        self.fit(&[some, others].concat())
+    /// Returns true if these files together fit into one task.
+    pub(super) fn fit_both(&self, first: &[usize], second: &[usize]) -> bool {
+        self.fit(&[first, second].concat())
     }
 
-    /// Cuts files, in their order, as rarely as the limits allow. A file that exceeds a limit by itself is a part by
-    /// itself: no file is ever dropped.
+    /// Splits files, in their order, into as few parts as the limits allow. A file that exceeds a limit by itself is a part of
+    /// its own.
     pub(super) fn split(&self, files: &[usize]) -> Vec<Vec<usize>> {
         let mut parts: Vec<Vec<usize>> = Vec::new();
         let (mut lines, mut tokens) = (0_u64, 0_u64);
         for file in files {
-            let (more, heavier) = (self.files[*file].lines, self.files[*file].tokens);
+            let (file_lines, file_tokens) = (self.files[*file].lines, self.files[*file].tokens);
             match parts.last_mut() {
                 Some(part)
                     if part.len() < self.max_files
-                        && lines + more <= self.max_lines
-                        && tokens + heavier <= self.max_tokens =>
+                        && lines + file_lines <= self.max_lines
+                        && tokens + file_tokens <= self.max_tokens =>
                 {
-                    lines += more;
-                    tokens += heavier;
+                    lines += file_lines;
+                    tokens += file_tokens;
                     part.push(*file);
                 }
                 Some(_) | None => {
-                    (lines, tokens) = (more, heavier);
+                    (lines, tokens) = (file_lines, file_tokens);
                     parts.push(vec![*file]);
                 }
             }
@@ -77,7 +77,7 @@ impl TaskLimits<'_> {
         parts
     }
 
-    /// The deepest folder that holds all of these files.
+    /// Returns the deepest folder that holds all these files.
     pub(super) fn folder(&self, files: &[usize]) -> &str {
         let folder = |file: &usize| split(&self.files[*file].path).0;
         let mut common = files.first().map_or("", folder);
@@ -95,34 +95,36 @@ fn is_below(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// Whole folders with all that is below them, as large as fit: one that does not fit is split along its sub-folders,
-/// those of them that are small are put together again, and its own files stand by themselves.
+/// Groups files by folder. A folder with all files below it is one group if it fits.
+///
+/// A folder that does not fit is split: its own files form groups, a subfolder that fits is a group, and a larger subfolder is
+/// split in turn. Neighbouring groups of one folder are joined while they fit.
 pub(super) fn by_directory(limits: &TaskLimits<'_>) -> Vec<Vec<usize>> {
     let all: Vec<usize> = (0..limits.files.len()).collect();
-    let mut found = Vec::new();
+    let mut groups = Vec::new();
     let mut pending = vec![(0_usize, all)];
-    // `depth` is how many bytes of their paths the files have in common: `src/` of those in `src`.
+    // `depth` is the length of the path prefix that the files share, such as `src/`.
     while let Some((depth, files)) = pending.pop() {
         if files.is_empty() {
             continue;
         }
         if limits.fit(&files) {
-            found.push(files);
+            groups.push(files);
             continue;
         }
-        let mut own = Vec::new();
+        let mut own_files = Vec::new();
         let mut folders: Vec<(&str, Vec<usize>)> = Vec::new();
         for file in files {
             let path = limits.files[file].path.as_str();
             match path[depth..].split_once('/') {
-                None => own.push(file),
+                None => own_files.push(file),
                 Some((folder, _)) => match folders.last_mut() {
                     Some((last, inside)) if *last == folder => inside.push(file),
                     Some(_) | None => folders.push((folder, vec![file])),
                 },
             }
         }
-        let mut small = limits.split(&own);
+        let mut small = limits.split(&own_files);
         for (folder, inside) in folders {
             if limits.fit(&inside) {
                 small.push(inside);
@@ -135,32 +137,32 @@ pub(super) fn by_directory(limits: &TaskLimits<'_>) -> Vec<Vec<usize>> {
             open = Some(match open.take() {
                 Some(before) if limits.fit_both(&before, &files) => [before, files].concat(),
                 Some(before) => {
-                    found.push(before);
+                    groups.push(before);
                     files
                 }
                 None => files,
             });
         }
-        found.extend(open);
+        groups.extend(open);
     }
-    for files in &mut found {
+    for files in &mut groups {
         files.sort_unstable();
     }
-    found.sort_unstable();
-    found
+    groups.sort_unstable();
+    groups
 }
 
-/// Sorts drafts by their first files, and numbers those that are named after the same.
-pub(super) fn finish(mut drafts: Vec<Draft>) -> Vec<Draft> {
+/// Sorts drafts by their first files, and numbers drafts with the same path.
+pub(super) fn number_parts(mut drafts: Vec<Draft>) -> Vec<Draft> {
     drafts.sort_by(|a, b| a.files.cmp(&b.files));
     let mut counts: std::collections::BTreeMap<String, (usize, usize)> = Default::default();
     for draft in &drafts {
         counts.entry(draft.path.clone()).or_default().0 += 1;
     }
     for draft in &mut drafts {
-        if let Some((all, so_far)) = counts.get_mut(&draft.path) {
-            *so_far += 1;
-            draft.part = (*all > 1).then_some(*so_far);
+        if let Some((total, number)) = counts.get_mut(&draft.path) {
+            *number += 1;
+            draft.part = (*total > 1).then_some(*number);
         }
     }
     drafts
@@ -182,7 +184,7 @@ mod tests {
         list.iter().map(file).collect()
     }
 
-    /// The tasks as text: `path#part: files`.
+    /// Groups files by folder and returns the drafts as text: `path#part: files`.
     fn shown(list: &[(&str, u64)], max_files: usize, max_lines: u64) -> Vec<String> {
         let files = files(list);
         let limits = TaskLimits { files: &files, max_files, max_lines, max_tokens: u64::MAX };
@@ -193,18 +195,18 @@ mod tests {
             let names: Vec<_> = d.files.iter().map(|f| files[*f].path.as_str()).collect();
             format!("{}{part}: {}", d.path, names.join(" "))
         };
-        finish(drafts).iter().map(text).collect()
+        number_parts(drafts).iter().map(text).collect()
     }
 
     #[test]
-    fn a_folder_that_fits_is_one_task_with_all_below_it() {
+    fn folder_that_fits_is_one_task_with_all_files_below() {
         let all = [("src/a.js", 1), ("src/m/b.js", 1), ("src/m/n/c.js", 1), ("src/z.js", 1)];
         assert_eq!(shown(&all, 40, 3000), ["src: src/a.js src/m/b.js src/m/n/c.js src/z.js"]);
         assert_eq!(shown(&[("a.js", 1), ("b/c.js", 1)], 40, 3000), [": a.js b/c.js"]);
     }
 
     #[test]
-    fn a_large_one_is_split_along_its_folders_and_small_ones_are_put_together() {
+    fn large_folder_is_split_and_small_subfolders_are_joined() {
         let all = [
             ("s/a.js", 1),
             ("s/b.js", 1),
@@ -228,13 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn names_that_begin_alike_are_not_the_same_folder() {
+    fn folders_with_a_common_name_prefix_are_not_joined() {
         let all = [("a-b/x", 1), ("a-b/y", 1), ("a/x", 1), ("a/y", 1), ("ab", 1)];
         assert_eq!(shown(&all, 2, 99), ["a-b: a-b/x a-b/y", "a: a/x a/y", ": ab"]);
     }
 
     #[test]
-    fn a_limit_is_reached_but_not_exceeded() {
+    fn limits_are_reached_but_not_exceeded() {
         let all = [("a", 10), ("b", 10), ("c", 10), ("d", 10), ("e", 1)];
         assert_eq!(shown(&all, 2, 99), ["#1: a b", "#2: c d", "#3: e"]);
         assert_eq!(shown(&all, 9, 20), ["#1: a b", "#2: c d", "#3: e"]);
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_above_the_limit_is_a_task_by_itself() {
+    fn file_above_the_limit_has_a_task_of_its_own() {
         assert_eq!(
             shown(&[("a", 1), ("b", 5000), ("c", 1)], 40, 3000),
             ["#1: a", "#2: b", "#3: c"]

@@ -1,16 +1,20 @@
-//! What has to come before what: cycles, orders and levels of a graph. Everything is by number, so that the same graph
-//! gives the same answer everywhere; nothing recurses, since graphs of real code are deep.
+//! Graph algorithms for dependencies: strongly connected components, orders, levels and cycles.
+//!
+//! Nodes are numbers, so that the same graph gives the same result everywhere. No function recurses, because the graphs of
+//! real code are deep.
 
 /// For each node, the nodes that it needs.
 pub(super) type Needs = [Vec<usize>];
 
-/// The groups of nodes that need each other, each sorted; what needs nothing of the others comes first.
+/// Returns the strongly connected components, each sorted. A component comes after the components that it needs.
+///
+/// This is Tarjan's algorithm with an explicit stack.
 pub(super) fn components(needs: &Needs) -> Vec<Vec<usize>> {
     const UNSEEN: usize = usize::MAX;
     let mut index = vec![UNSEEN; needs.len()];
     let mut low = vec![0; needs.len()];
     let mut on_stack = vec![false; needs.len()];
-    let (mut stack, mut found, mut next) = (Vec::new(), Vec::new(), 0);
+    let (mut stack, mut components, mut next) = (Vec::new(), Vec::new(), 0);
     for root in 0..needs.len() {
         if index[root] != UNSEEN {
             continue;
@@ -40,28 +44,28 @@ pub(super) fn components(needs: &Needs) -> Vec<Vec<usize>> {
             }
             if low[node] == index[node] {
                 let at = stack.iter().rposition(|n| *n == node).unwrap_or(0);
-                let mut group = stack.split_off(at);
-                for member in &group {
+                let mut component = stack.split_off(at);
+                for member in &component {
                     on_stack[*member] = false;
                 }
-                group.sort_unstable();
-                found.push(group);
+                component.sort_unstable();
+                components.push(component);
             }
         }
     }
-    found
+    components
 }
 
-/// Some of the nodes, each after those of them that it needs, as far as there is no cycle: what is needed by the first
-/// of them comes first. What is asked for together stands together.
+/// Returns `nodes` in depth-first postorder: each node after the nodes that it needs, as far as there is no cycle. The
+/// search starts from the nodes in the given order and stays within them.
 pub(super) fn depth_first(needs: &Needs, nodes: &[usize]) -> Vec<usize> {
-    let mut asked = vec![false; needs.len()];
+    let mut unvisited = vec![false; needs.len()];
     for node in nodes {
-        asked[*node] = true;
+        unvisited[*node] = true;
     }
     let mut order = Vec::with_capacity(nodes.len());
     for root in nodes {
-        if !std::mem::replace(&mut asked[*root], false) {
+        if !std::mem::replace(&mut unvisited[*root], false) {
             continue;
         }
         let mut path = vec![(*root, 0_usize)];
@@ -69,7 +73,7 @@ pub(super) fn depth_first(needs: &Needs, nodes: &[usize]) -> Vec<usize> {
             match needs[*node].get(*edge) {
                 Some(&to) => {
                     *edge += 1;
-                    if std::mem::replace(&mut asked[to], false) {
+                    if std::mem::replace(&mut unvisited[to], false) {
                         path.push((to, 0));
                     }
                 }
@@ -83,7 +87,8 @@ pub(super) fn depth_first(needs: &Needs, nodes: &[usize]) -> Vec<usize> {
     order
 }
 
-/// How deep each node is: 0 if it needs nothing, else one more than the deepest that it needs. There are no cycles.
+/// Returns the level of each node: 0 if it needs nothing, else one more than the highest level among its needs. The graph
+/// must have no cycle.
 pub(super) fn levels(needs: &Needs) -> Vec<u32> {
     let all: Vec<_> = (0..needs.len()).collect();
     let mut levels = vec![0; needs.len()];
@@ -93,22 +98,22 @@ pub(super) fn levels(needs: &Needs) -> Vec<u32> {
     levels
 }
 
-/// A shortest way from a node back to itself inside a group whose members need each other.
-pub(super) fn cycle(needs: &Needs, group: &[usize]) -> Vec<usize> {
-    let Some(&start) = group.first() else { return Vec::new() };
+/// Returns a shortest cycle through the first node of a strongly connected component.
+pub(super) fn cycle(needs: &Needs, component: &[usize]) -> Vec<usize> {
+    let Some(&start) = component.first() else { return Vec::new() };
     let mut came_from: std::collections::BTreeMap<usize, usize> = Default::default();
     let mut queue = std::collections::VecDeque::from([start]);
     while let Some(node) = queue.pop_front() {
-        let inside = |to: &&usize| **to != node && group.binary_search(to).is_ok();
+        let inside = |to: &&usize| **to != node && component.binary_search(to).is_ok();
         for &to in needs[node].iter().filter(inside) {
             if to == start {
-                let mut way = vec![node];
-                while let Some(before) = way.last().and_then(|last| came_from.get(last)) {
-                    way.push(*before);
+                let mut path = vec![node];
+                while let Some(before) = path.last().and_then(|last| came_from.get(last)) {
+                    path.push(*before);
                 }
-                way.reverse();
-                way.push(start);
-                return way;
+                path.reverse();
+                path.push(start);
+                return path;
             }
             if let std::collections::btree_map::Entry::Vacant(unseen) = came_from.entry(to) {
                 unseen.insert(node);
@@ -119,17 +124,18 @@ pub(super) fn cycle(needs: &Needs, group: &[usize]) -> Vec<usize> {
     vec![start]
 }
 
-/// What groups of nodes need of each other; `home` is the group of each node.
-pub(super) fn between(needs: &Needs, home: &[usize], groups: usize) -> Vec<Vec<usize>> {
-    let mut found = vec![Vec::new(); groups];
+/// Returns the graph of groups of nodes. `home` holds the group of each node.
+pub(super) fn quotient(needs: &Needs, home: &[usize], groups: usize) -> Vec<Vec<usize>> {
+    let mut group_needs = vec![Vec::new(); groups];
     for (node, list) in needs.iter().enumerate() {
-        found[home[node]].extend(list.iter().map(|to| home[*to]).filter(|to| *to != home[node]));
+        group_needs[home[node]]
+            .extend(list.iter().map(|to| home[*to]).filter(|to| *to != home[node]));
     }
-    for list in &mut found {
+    for list in &mut group_needs {
         list.sort_unstable();
         list.dedup();
     }
-    found
+    group_needs
 }
 
 #[cfg(test)]
@@ -139,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cycles_are_groups_and_the_rest_is_in_order() {
+    fn components_cycles_and_levels_of_a_small_graph() {
         // 0 → 1 → 2 → 1, 3 → 0, 4 alone.
         let needs = [vec![1], vec![2], vec![1], vec![0], vec![]];
         assert_eq!(components(&needs), [vec![1, 2], vec![0], vec![3], vec![4]]);
@@ -149,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_a_hundred_thousand_overflows_nothing() {
+    fn chain_of_100_000_nodes_does_not_overflow_the_stack() {
         let needs: Vec<Vec<usize>> =
             (0..100_000).map(|n| if n + 1 < 100_000 { vec![n + 1] } else { vec![] }).collect();
         assert_eq!(components(&needs).len(), 100_000);
@@ -157,9 +163,9 @@ mod tests {
     }
 
     proptest! {
-        /// Against the definition: two nodes are in a group if each can be reached from the other.
+        /// Compares with the definition: two nodes are in one component if each can be reached from the other.
         #[test]
-        fn groups_are_what_reaches_each_other(
+        fn components_are_nodes_that_reach_each_other(
             edges in prop::collection::vec((0_usize..9, 0_usize..9), 0..25),
         ) {
             let mut needs = vec![Vec::new(); 9];
@@ -185,7 +191,7 @@ mod tests {
             for a in 0..9 {
                 for b in (0..9).filter(|b| *b != a) {
                     prop_assert_eq!(home[a] == home[b], reach[a][b] && reach[b][a]);
-                    // What is needed comes first.
+                    // A component comes after its needs.
                     prop_assert!(!(reach[a][b] && home[a] != home[b]) || home[b] < home[a]);
                 }
             }

@@ -1,4 +1,4 @@
-//! All paths of a commit's tree: what an import may mean.
+//! The paths of a commit's tree, to which imports resolve.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,7 +7,7 @@ use gix::ObjectId;
 use gix::objs::FindExt as _;
 use gix::objs::tree::EntryKind;
 
-/// The files of a tree and the folders that they make. Symbolic links and submodules are not in it: nobody follows them.
+/// The files and folders of a tree. Symbolic links and submodules are left out, because imports are not followed there.
 #[derive(Debug, Default)]
 pub(super) struct TreePaths {
     files: HashMap<String, ObjectId>,
@@ -15,11 +15,11 @@ pub(super) struct TreePaths {
 }
 
 impl TreePaths {
-    /// Reads all folders of a commit's or a tree's tree. Paths that are not UTF-8 are left out: no import names them.
+    /// Reads the tree of a commit. Paths that are not UTF-8 are left out, because no import names them.
     pub(super) fn of(repo: &gix::Repository, base: ObjectId) -> Result<Self> {
         let root = repo.find_object(base)?.peel_to_tree()?.id;
-        let mut all = Self::default();
-        all.folders.insert(String::new());
+        let mut paths = Self::default();
+        paths.folders.insert(String::new());
         let mut pending = vec![(String::new(), root)];
         let mut buf = Vec::new();
         while let Some((dir, id)) = pending.pop() {
@@ -32,66 +32,66 @@ impl TreePaths {
                 let path = if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") };
                 match entry.mode.kind() {
                     EntryKind::Tree => {
-                        all.folders.insert(path.clone());
+                        paths.folders.insert(path.clone());
                         pending.push((path, entry.oid.to_owned()));
                     }
                     EntryKind::Blob | EntryKind::BlobExecutable => {
-                        all.files.insert(path, entry.oid.to_owned());
+                        paths.files.insert(path, entry.oid.to_owned());
                     }
                     EntryKind::Link | EntryKind::Commit => {}
                 }
             }
         }
-        Ok(all)
+        Ok(paths)
     }
 
-    /// The blob of a file.
-    pub(super) fn file(&self, path: &str) -> Option<ObjectId> {
+    /// Returns the blob of a file.
+    pub(super) fn blob(&self, path: &str) -> Option<ObjectId> {
         self.files.get(path).copied()
     }
 
-    /// Whether there is such a file.
-    pub(super) fn has(&self, path: &str) -> bool {
+    /// Returns true if the tree has this file.
+    pub(super) fn has_file(&self, path: &str) -> bool {
         self.files.contains_key(path)
     }
 
-    /// Whether there is such a folder; the top is the empty path.
+    /// Returns true if the tree has this folder. The top folder has an empty path.
     pub(super) fn has_folder(&self, path: &str) -> bool {
         self.folders.contains(path)
     }
 
-    /// Whether there is a folder of this name anywhere.
+    /// Returns true if the tree has a folder with this name at any depth.
     pub(super) fn has_folder_named(&self, name: &str) -> bool {
         self.folders.iter().any(|path| split(path).1 == name)
     }
 
-    /// The files whose paths end so, sorted by path.
-    pub(super) fn ending(&self, end: &str) -> Vec<&str> {
-        let mut found: Vec<_> =
-            self.files.keys().map(String::as_str).filter(|p| p.ends_with(end)).collect();
-        found.sort_unstable();
-        found
+    /// Returns the files whose paths have this suffix, sorted by path.
+    pub(super) fn files_ending_in(&self, suffix: &str) -> Vec<&str> {
+        let mut paths: Vec<_> =
+            self.files.keys().map(String::as_str).filter(|p| p.ends_with(suffix)).collect();
+        paths.sort_unstable();
+        paths
     }
 
-    /// The files of this name in any folder, sorted by path.
-    pub(super) fn named(&self, name: &str) -> Vec<&str> {
-        let mut found = self.ending(name);
-        found.retain(|p| split(p).1 == name);
-        found
+    /// Returns the files with this name in any folder, sorted by path.
+    pub(super) fn files_named(&self, name: &str) -> Vec<&str> {
+        let mut paths = self.files_ending_in(name);
+        paths.retain(|p| split(p).1 == name);
+        paths
     }
 }
 
-/// A path as its folder and its name.
+/// Splits a path into its folder and its name.
 pub(super) fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
-/// A path below a folder, which is empty for the top.
+/// Returns the path of a name in a folder. The top folder is empty.
 pub(super) fn join(dir: &str, name: &str) -> String {
     if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
 }
 
-/// A path without `.` and `..`, or nothing where it leaves the top.
+/// Returns a path without `.` and `..`, or `None` if the path leaves the top folder.
 pub(super) fn normal(path: &str) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -106,7 +106,7 @@ pub(super) fn normal(path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// The text of a blob; what is not UTF-8 in it is replaced.
+/// Returns the text of a blob. Bytes that are not UTF-8 are replaced.
 pub(super) fn text(repo: &gix::Repository, id: ObjectId) -> Result<String> {
     let mut buf = Vec::new();
     let blob = repo.objects.find_blob(&id, &mut buf).map_err(|err| anyhow::anyhow!(err));
