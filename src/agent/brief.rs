@@ -132,14 +132,7 @@ fn patterns(pattern: &ScopePattern, files: &[String]) -> Vec<String> {
         ScopePattern::Glob(globs) => globs.patterns().to_vec(),
         ScopePattern::TaskFiles { ext: None } => files.to_vec(),
         ScopePattern::TaskFiles { ext: Some(ext) } => {
-            let swap = |path: &String| {
-                let stem = match path.rsplit_once('.') {
-                    Some((stem, end)) if !end.contains('/') => stem,
-                    Some(_) | None => path,
-                };
-                format!("{stem}.{ext}")
-            };
-            files.iter().map(swap).collect()
+            files.iter().map(|path| placeholders::with_extension(path, ext)).collect()
         }
     }
 }

@@ -8,6 +8,7 @@
 //! - `schema` is what comes out.
 //! - `globs`, `placeholders`, `duration` and `names` are the little languages inside the strings.
 
+pub(crate) mod argument_template;
 mod duration;
 mod errors;
 mod globs;

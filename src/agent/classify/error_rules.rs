@@ -29,7 +29,7 @@ impl ErrorText {
         status.extend(in_words(&self.text));
         let fits = |rule: &&ErrorRule| {
             rule.says.as_ref().is_some_and(|says| says.matches(&self.text))
-                || rule.status.iter().any(|codes| status.iter().any(|n| codes.hold(*n)))
+                || rule.status.iter().any(|codes| status.iter().any(|n| codes.contains(*n)))
         };
         preset.errors.iter().chain(&common().errors).find(fits).map(|rule| rule.class)
     }
@@ -55,6 +55,6 @@ fn in_words(text: &str) -> Vec<i32> {
 
 /// The class of an exit code.
 pub(super) fn exit_class(preset: &Preset, code: i32) -> Option<Class> {
-    let fits = |rule: &&ErrorRule| rule.exit.iter().any(|codes| codes.hold(code));
+    let fits = |rule: &&ErrorRule| rule.exit.iter().any(|codes| codes.contains(code));
     preset.errors.iter().chain(&common().errors).find(fits).map(|rule| rule.class)
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::error_rules::{ErrorText, exit_class};
 use super::stream_content::{StreamContent, words};
 use super::{Intervention, SessionExit};
-use crate::agent::preset::{EventText, OutputFormat, Preset, pattern::any};
+use crate::agent::preset::{EventText, OutputFormat, Preset, pattern::any_matches};
 use crate::domain::session::Class;
 
 /// What is known of a session.
@@ -50,15 +50,16 @@ impl<'a> SessionEvidence<'a> {
     fn for_good(&self) -> Option<(Class, String)> {
         let rules = || self.preset.watch.hopeless.iter().filter(|rule| rule.for_good);
         let events = self.out.events.iter().rev();
-        let class = |event| rules().find(|rule| rule.when.fits(event)).map(|rule| rule.class);
+        let class = |event| rules().find(|rule| rule.when.matches(event)).map(|rule| rule.class);
         events.into_iter().find_map(|event| Some((class(event)?, self.saying(event).text)))
     }
 
     /// The last event that says that it is over, unless work went on behind it.
     fn last(&self) -> Option<&'a Value> {
         let output = &self.preset.output;
-        let at = self.out.events.iter().rposition(|event| any(&output.end, event))?;
-        let reopened = self.out.events[at + 1..].iter().any(|event| any(&output.work, event));
+        let at = self.out.events.iter().rposition(|event| any_matches(&output.end, event))?;
+        let reopened =
+            self.out.events[at + 1..].iter().any(|event| any_matches(&output.work, event));
         (!reopened).then(|| &self.out.events[at])
     }
 
@@ -74,7 +75,7 @@ impl<'a> SessionEvidence<'a> {
             return None;
         }
         let message = match self.last() {
-            Some(end) => any(&output.ok, end).then(|| self.message(end))?,
+            Some(end) => any_matches(&output.ok, end).then(|| self.message(end))?,
             // Text for people, if a job's own arguments ask for it: a change is the proof.
             None if self.out.events.is_empty() && self.changed == Some(true) => {
                 (self.ended.ours.is_none() && !self.out.plain.trim().is_empty())
@@ -101,7 +102,7 @@ impl<'a> SessionEvidence<'a> {
         let output = &self.preset.output;
         let here = output.message.iter().find_map(|pointer| pointer.text(end));
         let texts = |event: &Value| -> Option<String> {
-            let said = output.messages.iter().find(|said| said.when.fits(event))?;
+            let said = output.messages.iter().find(|said| said.when.matches(event))?;
             said.text.iter().find_map(|pointer| pointer.text(event)).map(str::to_owned)
         };
         here.map(str::to_owned)
@@ -150,10 +151,11 @@ impl<'a> SessionEvidence<'a> {
     /// How many tools were denied.
     pub(super) fn denials(&self) -> u32 {
         let output = &self.preset.output;
-        let told = self.out.events.iter().rev().find(|event| any(&output.end, event));
+        let told = self.out.events.iter().rev().find(|event| any_matches(&output.end, event));
         let in_end: usize =
             told.map_or(0, |end| output.denials.iter().map(|pointer| pointer.all(end).len()).sum());
-        let each = self.out.events.iter().filter(|event| any(&output.denied, event)).count();
+        let each =
+            self.out.events.iter().filter(|event| any_matches(&output.denied, event)).count();
         u32::try_from(in_end.max(each)).unwrap_or(u32::MAX)
     }
 
@@ -165,9 +167,9 @@ impl<'a> SessionEvidence<'a> {
         let mut open: Vec<&str> = Vec::new();
         for event in &self.out.events {
             let Some(id) = rule.id.text(event) else { continue };
-            if rule.done.fits(event) {
+            if rule.done.matches(event) {
                 open.retain(|other| *other != id);
-            } else if rule.begun.fits(event) {
+            } else if rule.begun.matches(event) {
                 open.push(id);
             }
         }
@@ -204,7 +206,7 @@ impl<'a> SessionEvidence<'a> {
     fn failed(&self) -> Classification {
         let newest = self.newest();
         let (noise, evidence): (Vec<&Value>, Vec<&Value>) =
-            newest.into_iter().partition(|event| any(&self.preset.watch.noise, event));
+            newest.into_iter().partition(|event| any_matches(&self.preset.watch.noise, event));
         let raw = self.raw();
         let told = self.told(&evidence);
         let mut verdict = match (&told, self.ended.ours) {
@@ -248,14 +250,14 @@ impl<'a> SessionEvidence<'a> {
     /// The events behind the last work, newest first.
     fn newest(&self) -> Vec<&'a Value> {
         let work = &self.preset.output.work;
-        let out = self.out.events.iter().rev().take_while(|event| !any(work, event));
+        let out = self.out.events.iter().rev().take_while(|event| !any_matches(work, event));
         self.err.events.iter().rev().chain(out).collect()
     }
 
     /// What events say: by their shape, the newest first; then by status and words, the newest first.
     fn told(&self, events: &[&Value]) -> Option<(Class, String)> {
         let by_shape = |event: &&Value| {
-            let fits = |shape: &crate::agent::preset::pattern::EventPattern| shape.fits(event);
+            let fits = |shape: &crate::agent::preset::pattern::EventPattern| shape.matches(event);
             let rule =
                 self.preset.errors.iter().find(|rule| rule.when.as_ref().is_some_and(fits))?;
             Some((rule.class, self.saying(event).text))
@@ -279,14 +281,14 @@ impl<'a> SessionEvidence<'a> {
     /// What an event says. An end that is good says nothing, unless it lies: its message is not about a failure.
     fn saying(&self, event: &Value) -> ErrorText {
         let output = &self.preset.output;
-        let good = any(&output.end, event) && any(&output.ok, event);
+        let good = any_matches(&output.end, event) && any_matches(&output.ok, event);
         if good && !output.lie.as_ref().is_some_and(|lie| lie.matches(&words(&self.message(event))))
         {
             return ErrorText::default();
         }
         let mut saying = ErrorText::default();
         for EventText { text, status, .. } in
-            self.preset.said.iter().filter(|said| said.when.fits(event))
+            self.preset.said.iter().filter(|said| said.when.matches(event))
         {
             for found in text.iter().flat_map(|pointer| pointer.all(event)) {
                 if let Some(text) = found.as_str() {
@@ -314,9 +316,11 @@ impl<'a> SessionEvidence<'a> {
         };
         let mut text = lines(self.err);
         // Errors in a form that the preset does not know, as a server or a library put them.
-        let known = |event: &&Value| self.preset.said.iter().any(|said| said.when.fits(event));
+        let known = |event: &&Value| self.preset.said.iter().any(|said| said.when.matches(event));
         let strange = |event: &&&Value| {
-            event.get("error").is_some() && !any(&self.preset.watch.noise, event) && !known(event)
+            event.get("error").is_some()
+                && !any_matches(&self.preset.watch.noise, event)
+                && !known(event)
         };
         for event in self.newest().iter().filter(strange) {
             text.push_str(&words(&event.to_string()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::stream_content::words;
-use crate::agent::preset::{EventText, OutputFormat, Preset, pattern::any};
+use crate::agent::preset::{EventText, OutputFormat, Preset, pattern::any_matches};
 use crate::domain::session::Class;
 
 /// The longest line of which everything is kept.
@@ -170,20 +170,20 @@ impl SessionWatcher {
             self.session =
                 pointers.iter().find_map(|pointer| pointer.text(event)).map(str::to_owned);
         }
-        let works = any(&self.preset.output.work, event);
+        let works = any_matches(&self.preset.output.work, event);
         let answer = &self.preset.watch.answer;
-        self.answered |= if answer.is_empty() { works } else { any(answer, event) };
+        self.answered |= if answer.is_empty() { works } else { any_matches(answer, event) };
         if let Some(pulse) = self.hopeless(event) {
             return (pulse, works);
         }
-        if any(&self.preset.output.end, event) && self.ends(event) {
+        if any_matches(&self.preset.output.end, event) && self.ends(event) {
             return (OutputMeaning::Final, works);
         }
         let watch = &self.preset.watch;
         let progress = if watch.progress.is_empty() {
-            works || !any(&watch.noise, event)
+            works || !any_matches(&watch.noise, event)
         } else {
-            any(&watch.progress, event)
+            any_matches(&watch.progress, event)
         };
         if progress {
             self.progress();
@@ -195,14 +195,14 @@ impl SessionWatcher {
     /// Whether an event that looks like an end says how it ended.
     fn ends(&self, event: &Value) -> bool {
         let Preset { output, said, errors, .. } = &self.preset;
-        any(&output.ok, event)
-            || said.iter().any(|EventText { when, .. }| when.fits(event))
-            || errors.iter().filter_map(|rule| rule.when.as_ref()).any(|when| when.fits(event))
+        any_matches(&output.ok, event)
+            || said.iter().any(|EventText { when, .. }| when.matches(event))
+            || errors.iter().filter_map(|rule| rule.when.as_ref()).any(|when| when.matches(event))
     }
 
     fn hopeless(&mut self, event: &Value) -> Option<OutputMeaning> {
         for (rule, times) in self.preset.watch.hopeless.iter().zip(&mut self.times) {
-            if !rule.when.fits(event) {
+            if !rule.when.matches(event) {
                 continue;
             }
             *times += 1;

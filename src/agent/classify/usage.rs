@@ -44,8 +44,10 @@ fn in_events(rule: &PresetUsage, events: &[Value]) -> Usage {
     let sum = rule.scope == UsageScope::SumOfSteps;
     let mut tokens: Option<Tokens> = None;
     for counted in &rule.counted {
-        let mut found =
-            events.iter().filter(|event| counted.when.fits(event)).map(|e| count(rule, counted, e));
+        let mut found = events
+            .iter()
+            .filter(|event| counted.when.matches(event))
+            .map(|e| count(rule, counted, e));
         let here = if sum { found.reduce(Tokens::plus) } else { found.next_back() };
         if here.is_some_and(|here| here.total() > 0) {
             tokens = here;

@@ -1,10 +1,11 @@
-//! The presets that are part of the binary.
+//! The built-in presets.
 
 use std::sync::LazyLock;
 
 use super::schema::{CommonRules, Preset};
+use super::validate::PresetFault;
 
-/// The files, by name, in the order in which they are listed.
+/// The preset files by name, in the order of listings.
 const FILES: [(&str, &str); 11] = [
     ("claude", include_str!("data/claude.toml")),
     ("codex", include_str!("data/codex.toml")),
@@ -19,41 +20,41 @@ const FILES: [(&str, &str); 11] = [
     ("command", include_str!("data/command.toml")),
 ];
 
-/// The names of the presets that are part of the binary.
+/// The names of the built-in presets.
 pub(crate) const NAMES: [&str; 11] = {
     let mut names = [""; 11];
-    let mut n = 0;
-    while n < names.len() {
-        names[n] = FILES[n].0;
-        n += 1;
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = FILES[index].0;
+        index += 1;
     }
     names
 };
 
-/// The text of a preset's file.
-pub(super) fn text(name: &str) -> Option<&'static str> {
-    FILES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+/// Returns the text of a built-in preset's file.
+pub(super) fn builtin_text(name: &str) -> Option<&'static str> {
+    FILES.iter().find(|(file_name, _)| *file_name == name).map(|(_, text)| *text)
 }
 
-/// The preset with this name.
+/// Returns the built-in preset with this name.
 pub(crate) fn builtin(name: &str) -> Result<Preset, String> {
-    let text = text(name).ok_or_else(|| format!("there is no preset `{name}`"))?;
-    read(&format!("{name}.toml"), text)
+    let text = builtin_text(name).ok_or_else(|| format!("there is no preset `{name}`"))?;
+    parse(&format!("{name}.toml"), text)
 }
 
-/// Reads a preset's file.
-fn read(file: &str, text: &str) -> Result<Preset, String> {
+/// Parses a preset's file.
+fn parse(file: &str, text: &str) -> Result<Preset, String> {
     let preset: Preset = toml::from_str(text).map_err(|e| format!("{file}: {e}"))?;
     match preset.faults().first() {
-        Some((key, fault)) => Err(format!("{file}: `{key}` {fault}")),
+        Some(PresetFault { key, message }) => Err(format!("{file}: `{key}` {message}")),
         None => Ok(preset),
     }
 }
 
-/// The rules that hold for all programs.
+/// Returns the rules for all programs.
 pub(crate) fn common() -> &'static CommonRules {
     static COMMON: LazyLock<CommonRules> = LazyLock::new(|| {
-        // A test reads it; should it ever be wrong all the same, nothing is known in common.
+        // A test parses the file. A mistake in a release must not stop the program.
         toml::from_str(include_str!("common.toml"))
             .unwrap_or(CommonRules { status_in_words: Vec::new(), errors: Vec::new() })
     });
@@ -65,9 +66,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_is_a_preset_and_survives_json() {
+    fn every_builtin_preset_parses_and_round_trips_through_json() {
         for (name, text) in FILES {
-            let preset = read(name, text).unwrap();
+            let preset = parse(name, text).unwrap();
             assert_eq!(preset.name, name);
             let json = serde_json::to_string(&preset).unwrap();
             assert_eq!(serde_json::from_str::<Preset>(&json).unwrap(), preset, "{name}");
@@ -77,8 +78,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_a_file_is_named() {
-        let good = text("codex").unwrap();
+    fn preset_error_names_the_key() {
+        let valid = builtin_text("codex").unwrap();
         for (from, to, key) in [
             ("class = \"bad_input\"\nexit = [2]", "class = \"bad_input\"", "errors"),
             ("\"-m\", \"{model}\"", "\"-m\", \"{modle}\"", "call.start"),
@@ -99,10 +100,10 @@ mod tests {
             ("class = \"auth\"", "class = \"autn\"", "no class"),
             ("[detect]", "[detcet]", "detcet"),
         ] {
-            let bad = good.replace(from, to);
-            assert_ne!(bad, good, "{from}");
-            let said = read("codex.toml", &bad).unwrap_err();
-            assert!(said.starts_with("codex.toml") && said.contains(key), "{to}: {said}");
+            let invalid = valid.replace(from, to);
+            assert_ne!(invalid, valid, "{from}");
+            let error = parse("codex.toml", &invalid).unwrap_err();
+            assert!(error.starts_with("codex.toml") && error.contains(key), "{to}: {error}");
         }
     }
 }

@@ -1,152 +1,116 @@
-//! How a program is called for one session: arguments, environment, and where the prompt goes.
+//! The invocation of an agent's program for one session: arguments, environment, and prompt.
+
+use std::borrow::Cow;
 
 use thiserror::Error;
 
-use super::parts::Argument;
-use super::schema::{Preset, PresetPermissions, PromptVia};
+use super::schema::{PermissionProfile, Preset, PresetPermissions, PromptVia};
+use super::value_types::Argument;
+use crate::job::argument_template::{self, Replacement};
 
-/// What is asked of a program.
+/// The session that a program is started for.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct InvocationRequest<'a> {
-    /// Whether the session goes on, and does not begin.
+    /// True for a session that is resumed, false for a new session.
     pub resume: bool,
-    /// The session's name: ours, or the one that was learned.
+    /// The session's id: chosen by the harness, or learned from the program.
     pub session_id: Option<&'a str>,
-    /// The model, where the job names one.
+    /// The model, if the job names one.
     pub model: Option<&'a str>,
-    /// The prompt…
+    /// The prompt.
     pub prompt: &'a str,
-    /// … and a file that has it.
+    /// The path of a file with the prompt.
     pub prompt_file: &'a str,
-    /// The folder in which it works.
+    /// The working directory.
     pub cwd: &'a str,
-    /// The file into which it may write its last message.
+    /// The file into which the program may write its last message.
     pub last_message_file: Option<&'a str>,
-    /// At most so many turns.
+    /// The limit of turns.
     pub max_turns: Option<u32>,
-    /// At most so much money, in US dollars.
+    /// The limit of cost, in US dollars.
     pub budget_usd: Option<f64>,
-    /// The profile of what it may do; the preset's own default where the job names none.
+    /// The permission profile. `None` selects the preset's default.
     pub permissions: Option<&'a str>,
-    /// The job's own arguments. Of the preset `command` they are program and arguments.
+    /// The job's own arguments. For the preset `command`: program and arguments.
     pub args: &'a [String],
-    /// Whether we are root.
+    /// True if the program runs as root.
     pub is_root: bool,
 }
 
-/// How a program is called.
+/// The command line and the environment of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Invocation {
     /// Program and arguments; never empty.
     pub argv: Vec<String>,
-    /// Variables with values.
+    /// Variables with their values.
     pub env_set: Vec<(String, String)>,
-    /// Variables that are passed through where they are set.
+    /// Variables that are passed through if they are set.
     pub env_pass: Vec<String>,
-    /// Variables that must not be there, whoever passes them.
+    /// Variables that must be absent.
     pub env_unset: Vec<String>,
-    /// Whether the prompt goes to standard input, which is closed behind it; it is closed from the beginning otherwise.
+    /// True if the prompt goes to standard input. Standard input is empty otherwise.
     pub stdin_prompt: bool,
 }
 
-/// Why a program cannot be called so.
+/// The reason why a program cannot be invoked for a session.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum InvocationError {
-    /// Its sessions cannot go on.
+    /// The program cannot resume sessions.
     #[error("sessions of `{0}` cannot be resumed")]
     NoResume(String),
-    /// The session has no name.
+    /// The session has no id.
     #[error("`{0}` needs the name of a session, and there is none")]
     NoSession(String),
-    /// It has no such profile.
+    /// The preset has no such permission profile.
     #[error("`{preset}` has no permissions `{profile}`; it has {known}")]
     NoProfile {
         /// The preset.
         preset: String,
-        /// The profile.
+        /// The missing profile.
         profile: String,
-        /// Those that it has, in prose.
+        /// The profiles of the preset, in prose.
         known: String,
     },
-    /// It does not work as root.
+    /// The program does not work as root.
     #[error("`{preset}` does not work as root: {note}")]
     Root {
         /// The preset.
         preset: String,
-        /// What a person must know.
+        /// The advice to the user.
         note: String,
     },
-    /// Nothing is left to be started.
+    /// The command line is empty.
     #[error("`{0}` has no program to start: give `command` in [agent]")]
     Empty(String),
 }
 
-/// The longest prompt that goes in as an argument: Linux takes 128 KiB for one.
-const LONGEST: usize = 100_000;
+/// The longest prompt that is passed as an argument. Linux limits an argument to 128 KiB.
+const LONGEST_PROMPT_ARGUMENT: usize = 100_000;
 
-/// How a program is called for this.
+/// Returns the invocation of the preset's program for a session.
 pub(crate) fn invocation(
     preset: &Preset,
-    ask: &InvocationRequest<'_>,
+    request: &InvocationRequest<'_>,
 ) -> Result<Invocation, InvocationError> {
-    let name = || preset.name.clone();
-    if ask.is_root && preset.root.refused {
+    if request.is_root && preset.root.refused {
         let note = preset.root.note.clone().unwrap_or_else(|| "run it as another user".into());
-        return Err(InvocationError::Root { preset: name(), note });
+        return Err(InvocationError::Root { preset: preset.name.clone(), note });
     }
-    let template = if ask.resume { &preset.call.resume } else { &preset.call.start };
+    let template = if request.resume { &preset.call.resume } else { &preset.call.start };
     if template.is_empty() {
-        return Err(InvocationError::NoResume(name()));
+        return Err(InvocationError::NoResume(preset.name.clone()));
     }
-    let permission = match ask.permissions.or(preset.permissions.default.as_deref()) {
-        None => None,
-        Some(profile) => {
-            let no_profile = || InvocationError::NoProfile {
-                preset: name(),
-                profile: profile.to_owned(),
-                known: known(&preset.permissions),
-            };
-            Some(preset.permissions.get(profile).ok_or_else(no_profile)?)
-        }
-    };
-    let allowed: &[String] = permission.map_or(&[], |permission| match &permission.resume_args {
-        Some(args) if ask.resume => args,
-        Some(_) | None => &permission.args,
-    });
-    let too_long = ask.prompt.len() > LONGEST && preset.call.prompt == PromptVia::Arg;
-    let instead = format!(
-        "Your instructions are in the file {}. Read all of it, then do what it says.",
-        ask.prompt_file
-    );
-    let values = Values {
-        ask,
-        prompt: if too_long { &instead } else { ask.prompt },
-        model: ask.model.or(preset.model.as_deref()),
-    };
-    let mut argv = Vec::new();
-    for argument in template {
-        match argument {
-            Argument::One(text) if text == "{args}" => argv.extend_from_slice(ask.args),
-            Argument::One(text) if text == "{permissions}" => argv.extend_from_slice(allowed),
-            Argument::One(text) => {
-                // Of what has no value and stands alone, only a session's name is a must.
-                let filled = values.fill(text).ok_or_else(|| InvocationError::NoSession(name()))?;
-                argv.push(filled);
-            }
-            Argument::Group(texts) => {
-                let filled: Option<Vec<String>> =
-                    texts.iter().map(|text| values.fill(text)).collect();
-                argv.extend(filled.unwrap_or_default());
-            }
-        }
-    }
+    let profile = permission_profile(preset, request)?;
+    let values = InvocationValues::new(preset, request, profile);
+    let argv =
+        expand(template, &values).ok_or_else(|| InvocationError::NoSession(preset.name.clone()))?;
     if argv.is_empty() {
-        return Err(InvocationError::Empty(name()));
+        return Err(InvocationError::Empty(preset.name.clone()));
     }
     let mut env_set = preset.env.set.clone();
-    if let Some(permission) = permission {
-        env_set.extend(permission.env.clone());
-        if ask.is_root && permission.root_needs_env {
+    if let Some(profile) = profile {
+        env_set.extend(profile.env.clone());
+        if request.is_root && profile.root_needs_env {
             env_set.extend(preset.root.env.clone());
         }
     }
@@ -159,51 +123,96 @@ pub(crate) fn invocation(
     })
 }
 
-/// The profiles that there are, in prose.
-fn known(permissions: &PresetPermissions) -> String {
-    let names = PresetPermissions::NAMES.into_iter().filter(|name| permissions.get(name).is_some());
-    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+/// Returns the requested permission profile or the preset's default.
+fn permission_profile<'p>(
+    preset: &'p Preset,
+    request: &InvocationRequest<'_>,
+) -> Result<Option<&'p PermissionProfile>, InvocationError> {
+    let Some(name) = request.permissions.or(preset.permissions.default.as_deref()) else {
+        return Ok(None);
+    };
+    let no_profile = || InvocationError::NoProfile {
+        preset: preset.name.clone(),
+        profile: name.to_owned(),
+        known: profiles_in_prose(&preset.permissions),
+    };
+    preset.permissions.get(name).map(Some).ok_or_else(no_profile)
+}
+
+/// Expands a command line. Returns `None` if a required placeholder has no value: the id of a
+/// session without a name.
+fn expand(template: &[Argument], values: &InvocationValues<'_>) -> Option<Vec<String>> {
+    let expand_text =
+        |text: &String| argument_template::expand(text, |name| values.replacement(name));
+    let mut argv = Vec::new();
+    for argument in template {
+        match argument {
+            Argument::One(text) => argv.extend(expand_text(text)?),
+            Argument::Group(texts) => {
+                let expanded: Option<Vec<Vec<String>>> = texts.iter().map(expand_text).collect();
+                argv.extend(expanded.into_iter().flatten().flatten());
+            }
+        }
+    }
+    Some(argv)
+}
+
+/// Lists the profiles of a preset in prose.
+fn profiles_in_prose(permissions: &PresetPermissions) -> String {
+    let names: Vec<String> = permissions.names().map(|name| format!("`{name}`")).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
-/// The values of placeholders.
-struct Values<'a> {
-    ask: &'a InvocationRequest<'a>,
-    prompt: &'a str,
+/// The values of a preset's placeholders.
+struct InvocationValues<'a> {
+    request: &'a InvocationRequest<'a>,
+    /// The prompt, or a reference to the prompt's file if the prompt is too long for an argument.
+    prompt: Cow<'a, str>,
     model: Option<&'a str>,
+    permission_args: &'a [String],
 }
 
-impl Values<'_> {
-    /// The text with its placeholders replaced, once: what a value holds stays as it is. Nothing if one has no value.
-    fn fill(&self, text: &str) -> Option<String> {
-        let mut filled = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(open) = rest.find('{') {
-            filled.push_str(&rest[..open]);
-            rest = &rest[open..];
-            let close = rest.find('}').map_or(rest.len(), |close| close + 1);
-            let (written, after) = rest.split_at(close);
-            let value = match written {
-                "{prompt}" => self.prompt.to_owned(),
-                "{prompt_file}" => self.ask.prompt_file.to_owned(),
-                "{session_id}" => self.ask.session_id?.to_owned(),
-                "{model}" => self.model?.to_owned(),
-                "{cwd}" => self.ask.cwd.to_owned(),
-                "{max_turns}" => self.ask.max_turns?.to_string(),
-                "{budget_usd}" => self.ask.budget_usd?.to_string(),
-                "{last_message_file}" => self.ask.last_message_file?.to_owned(),
-                // A brace of the program's own.
-                _ => {
-                    filled.push('{');
-                    rest = &rest[1..];
-                    continue;
-                }
-            };
-            filled.push_str(&value);
-            rest = after;
-        }
-        filled.push_str(rest);
-        Some(filled)
+impl<'a> InvocationValues<'a> {
+    fn new(
+        preset: &'a Preset,
+        request: &'a InvocationRequest<'a>,
+        profile: Option<&'a PermissionProfile>,
+    ) -> Self {
+        let too_long =
+            request.prompt.len() > LONGEST_PROMPT_ARGUMENT && preset.call.prompt == PromptVia::Arg;
+        let prompt = if too_long {
+            Cow::Owned(format!(
+                "Your instructions are in the file {}. Read all of it, then do what it says.",
+                request.prompt_file
+            ))
+        } else {
+            Cow::Borrowed(request.prompt)
+        };
+        let permission_args: &[String] = match profile {
+            None => &[],
+            Some(PermissionProfile { resume_args: Some(args), .. }) if request.resume => args,
+            Some(profile) => &profile.args,
+        };
+        let model = request.model.or(preset.model.as_deref());
+        Self { request, prompt, model, permission_args }
+    }
+
+    fn replacement(&self, name: &str) -> Replacement<'_> {
+        let text = |value: Option<&'a str>| value.map(Cow::Borrowed);
+        let value = match name {
+            "args" => return Replacement::Arguments(self.request.args.to_vec()),
+            "permissions" => return Replacement::Arguments(self.permission_args.to_vec()),
+            "prompt" => Some(Cow::Borrowed(&*self.prompt)),
+            "prompt_file" => text(Some(self.request.prompt_file)),
+            "session_id" => text(self.request.session_id),
+            "model" => text(self.model),
+            "cwd" => text(Some(self.request.cwd)),
+            "max_turns" => self.request.max_turns.map(|turns| Cow::Owned(turns.to_string())),
+            "budget_usd" => self.request.budget_usd.map(|usd| Cow::Owned(usd.to_string())),
+            "last_message_file" => text(self.request.last_message_file),
+            _ => return Replacement::Undefined,
+        };
+        value.map_or(Replacement::Missing, Replacement::Text)
     }
 }
 
@@ -214,13 +223,13 @@ mod tests {
 
     const ID: &str = "a1111111-1111-4111-8111-111111111111";
 
-    fn argv(preset: &str, ask: &InvocationRequest<'_>) -> String {
-        invocation(&builtin(preset).unwrap(), ask).unwrap().argv.join(" ")
+    fn argv(preset: &str, request: &InvocationRequest<'_>) -> String {
+        invocation(&builtin(preset).unwrap(), request).unwrap().argv.join(" ")
     }
 
     #[test]
-    fn claude_as_it_was_measured() {
-        let ask = InvocationRequest {
+    fn invocation_of_claude_for_start_resume_and_root() {
+        let request = InvocationRequest {
             session_id: Some(ID),
             prompt: "do it",
             is_root: true,
@@ -228,7 +237,7 @@ mod tests {
         };
         let shared = "--permission-mode bypassPermissions";
         assert_eq!(
-            argv("claude", &ask),
+            argv("claude", &request),
             format!("claude -p --output-format stream-json --verbose --session-id {ID} {shared}")
         );
         assert_eq!(
@@ -239,14 +248,14 @@ mod tests {
                     model: Some("opus"),
                     max_turns: Some(30),
                     budget_usd: Some(1.5),
-                    ..ask
+                    ..request
                 }
             ),
             format!(
                 "claude -p --output-format stream-json --verbose --resume {ID} {shared} --model opus --max-turns 30 --max-budget-usd 1.5"
             )
         );
-        let call = invocation(&builtin("claude").unwrap(), &ask).unwrap();
+        let call = invocation(&builtin("claude").unwrap(), &request).unwrap();
         assert!(call.stdin_prompt);
         let set =
             |name: &str| call.env_set.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
@@ -254,21 +263,21 @@ mod tests {
         assert_eq!(set("CLAUDE_CODE_MAX_RETRIES"), Some("2"));
         assert!(call.env_pass.contains(&"ANTHROPIC_API_KEY".to_owned()));
         assert!(call.env_unset.contains(&"CLAUDECODE".to_owned()));
-        let other = InvocationRequest { is_root: false, ..ask };
+        let other = InvocationRequest { is_root: false, ..request };
         let call = invocation(&builtin("claude").unwrap(), &other).unwrap();
         assert!(!call.env_set.iter().any(|(name, _)| name == "IS_SANDBOX"));
     }
 
     #[test]
-    fn codex_as_it_was_measured() {
+    fn invocation_of_codex_for_start_and_resume() {
         let quiet = "-c check_for_update_on_startup=false -c analytics.enabled=false";
-        let ask = InvocationRequest {
+        let request = InvocationRequest {
             last_message_file: Some("/t/last"),
             prompt: "do it",
             ..InvocationRequest::default()
         };
         assert_eq!(
-            argv("codex", &ask),
+            argv("codex", &request),
             format!(
                 "codex exec --json --skip-git-repo-check --dangerously-bypass-approvals-and-sandbox -o /t/last {quiet} -"
             )
@@ -277,7 +286,7 @@ mod tests {
             resume: true,
             session_id: Some("01a2"),
             permissions: Some("edit"),
-            ..ask
+            ..request
         };
         assert_eq!(
             argv("codex", &resume),
@@ -289,8 +298,12 @@ mod tests {
         let codex = builtin("codex").unwrap();
         assert_eq!(invocation(&codex, &nameless), Err(InvocationError::NoSession("codex".into())));
         let args = ["--image".to_owned(), "a.png".to_owned()];
-        let model =
-            InvocationRequest { args: &args, model: Some("gpt-5"), last_message_file: None, ..ask };
+        let model = InvocationRequest {
+            args: &args,
+            model: Some("gpt-5"),
+            last_message_file: None,
+            ..request
+        };
         assert_eq!(
             argv("codex", &model),
             format!(
@@ -300,15 +313,13 @@ mod tests {
     }
 
     #[test]
-    fn every_preset_can_be_called_in_every_profile_it_has() {
+    fn every_preset_is_invoked_with_every_permission_profile() {
         for name in crate::agent::preset::NAMES {
             let preset = builtin(name).unwrap();
             let args = [String::from("x")];
-            for profile in
-                PresetPermissions::NAMES.into_iter().filter(|p| preset.permissions.get(p).is_some())
-            {
+            for profile in preset.permissions.names() {
                 for resume in [false, true] {
-                    let ask = InvocationRequest {
+                    let request = InvocationRequest {
                         resume,
                         session_id: Some(ID),
                         prompt: "{model} p",
@@ -317,13 +328,13 @@ mod tests {
                         args: &args,
                         ..InvocationRequest::default()
                     };
-                    match invocation(&preset, &ask) {
+                    match invocation(&preset, &request) {
                         Ok(call) => {
                             let text = call.argv.join(" ");
-                            let told = call.stdin_prompt
+                            let has_prompt = call.stdin_prompt
                                 || text.contains("{model} p")
                                 || text.contains("/t/p");
-                            assert!(told, "{name}: {text}");
+                            assert!(has_prompt, "{name}: {text}");
                             assert!(!resume || text.contains(ID), "{name}: {text}");
                         }
                         Err(e) => assert!(resume && preset.call.resume.is_empty(), "{name}: {e}"),
@@ -334,11 +345,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_preset_cannot_do_is_said() {
+    fn unsupported_invocation_is_an_error() {
         let amp = builtin("amp").unwrap();
-        let ask = InvocationRequest { permissions: Some("edit"), ..InvocationRequest::default() };
-        let said = invocation(&amp, &ask).unwrap_err().to_string();
-        assert_eq!(said, "`amp` has no permissions `edit`; it has `all`");
+        let request =
+            InvocationRequest { permissions: Some("edit"), ..InvocationRequest::default() };
+        let error = invocation(&amp, &request).unwrap_err().to_string();
+        assert_eq!(error, "`amp` has no permissions `edit`; it has `all`");
         let aider = builtin("aider").unwrap();
         let resume = InvocationRequest { resume: true, ..InvocationRequest::default() };
         assert_eq!(invocation(&aider, &resume), Err(InvocationError::NoResume("aider".into())));
@@ -354,15 +366,15 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_that_is_too_long_for_an_argument_is_a_file() {
-        let long = "x".repeat(LONGEST + 1);
-        let ask = InvocationRequest {
+    fn prompt_too_long_for_an_argument_is_passed_as_a_file() {
+        let long = "x".repeat(LONGEST_PROMPT_ARGUMENT + 1);
+        let request = InvocationRequest {
             session_id: Some(ID),
             prompt: &long,
             prompt_file: "/t/prompt.md",
             ..InvocationRequest::default()
         };
-        let call = invocation(&builtin("gemini").unwrap(), &ask).unwrap();
+        let call = invocation(&builtin("gemini").unwrap(), &request).unwrap();
         assert!(call.argv.last().unwrap().contains("in the file /t/prompt.md."));
     }
 }

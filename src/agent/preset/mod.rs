@@ -1,25 +1,25 @@
-//! Presets: what is known about an agent's program, as data.
+//! Presets: the knowledge about agent programs, as data.
 //!
-//! One file for each program lies in `data/` and is part of the binary; a job file overrides what is in them or adds
-//! a program of its own in `[presets.NAME]`. Nothing else in the source knows a program by name.
+//! `data/` has one file for each program. The files are part of the binary. `[presets.NAME]` in a
+//! job file overrides a preset or defines a new one. No other part of the source names a program.
 
 mod builtin;
-mod faults;
 mod invocation;
-mod parts;
 pub(crate) mod pattern;
 mod prices;
 mod resolve;
 mod schema;
+mod validate;
+mod value_types;
 
 pub(crate) use builtin::{NAMES, builtin, common};
 pub(crate) use invocation::{InvocationRequest, invocation};
-pub(crate) use parts::{PresetSignal, PresetSignalTarget};
 pub(crate) use resolve::{named, resolve, resolve_evaluator};
 pub(crate) use schema::{
     ErrorRule, EventText, OutputFormat, Preset, PresetPermissions, PresetStopStep, PresetUsage,
     SessionSource, TokenPointers, UsageScope,
 };
+pub(crate) use value_types::{PresetSignal, PresetSignalTarget};
 
-/// The preset of any program, of which nothing is known.
+/// The preset for an arbitrary program.
 pub(crate) const COMMAND: &str = "command";

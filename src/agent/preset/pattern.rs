@@ -1,4 +1,4 @@
-//! The little languages inside a preset: regular expressions, pointers into JSON, what an event must look like.
+//! The languages inside a preset: regular expressions, pointers into JSON, and event patterns.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,17 +8,17 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializ
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-/// A regular expression, compiled when it is read. Capitals do not matter; `^` and `$` are those of lines.
+/// A compiled regular expression. Case is ignored, and `^` and `$` match at line boundaries.
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern(Regex);
 
 impl Pattern {
-    /// The compiled expression.
+    /// Returns the compiled expression.
     pub(crate) fn regex(&self) -> &Regex {
         &self.0
     }
 
-    /// Whether it matches anywhere.
+    /// Returns true if the expression matches anywhere in `text`.
     pub(crate) fn matches(&self, text: &str) -> bool {
         self.0.is_match(text)
     }
@@ -39,9 +39,9 @@ impl Serialize for Pattern {
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        let bad = |e: regex::Error| {
-            let said = e.to_string();
-            let last = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        let invalid = |error: regex::Error| {
+            let message = error.to_string();
+            let last = message.lines().last().unwrap_or_default().trim_start_matches("error: ");
             D::Error::custom(format!("is no regular expression: {last}: `{text}`"))
         };
         RegexBuilder::new(&text)
@@ -49,7 +49,7 @@ impl<'de> Deserialize<'de> for Pattern {
             .multi_line(true)
             .build()
             .map(Self)
-            .map_err(bad)
+            .map_err(invalid)
     }
 }
 
@@ -58,47 +58,48 @@ impl<'de> Deserialize<'de> for Pattern {
 pub(crate) struct Pointer(Vec<String>);
 
 impl Pointer {
-    /// Reads a pointer.
+    /// Parses a pointer.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let Some(rest) = text.strip_prefix('/') else {
             return Err(format!("is no JSON pointer, which begins with `/`: `{text}`"));
         };
-        let part = |part: &str| {
-            let plain = part.replace("~1", "/").replace("~0", "\u{0}");
-            let good = !plain.contains('~');
-            good.then(|| plain.replace('\u{0}', "~"))
+        let unescape = |part: &str| {
+            let unescaped = part.replace("~1", "/").replace("~0", "\u{0}");
+            let is_valid = !unescaped.contains('~');
+            is_valid.then(|| unescaped.replace('\u{0}', "~"))
         };
-        let parts: Option<Vec<String>> = rest.split('/').map(part).collect();
+        let parts: Option<Vec<String>> = rest.split('/').map(unescape).collect();
         parts.map(Self).ok_or_else(|| format!("holds a `~` that is not `~0` or `~1`: `{text}`"))
     }
 
-    /// Everything that it points at; what is `null` is not there.
+    /// Returns all values at the pointer except `null`.
     pub(crate) fn all<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
-        let mut here = vec![value];
+        let mut values = vec![value];
         for part in &self.0 {
-            here = here.into_iter().flat_map(|value| below(value, part)).collect();
+            values = values.into_iter().flat_map(|value| children(value, part)).collect();
         }
-        here.retain(|value| !value.is_null());
-        here
+        values.retain(|value| !value.is_null());
+        values
     }
 
-    /// The first that it points at.
+    /// Returns the first value at the pointer.
     pub(crate) fn first<'v>(&self, value: &'v Value) -> Option<&'v Value> {
         self.all(value).into_iter().next()
     }
 
-    /// The first text that it points at.
+    /// Returns the first text at the pointer.
     pub(crate) fn text<'v>(&self, value: &'v Value) -> Option<&'v str> {
         self.all(value).into_iter().find_map(Value::as_str)
     }
 }
 
-fn below<'v>(value: &'v Value, part: &str) -> Vec<&'v Value> {
+/// Returns the children of a value that one part of a pointer selects.
+fn children<'v>(value: &'v Value, part: &str) -> Vec<&'v Value> {
     match value {
         Value::Array(list) if part == "*" => list.iter().collect(),
         Value::Object(map) if part == "*" => map.values().collect(),
         Value::Array(list) => {
-            part.parse().ok().and_then(|n: usize| list.get(n)).into_iter().collect()
+            part.parse().ok().and_then(|index: usize| list.get(index)).into_iter().collect()
         }
         Value::Object(map) => map.get(part).into_iter().collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
@@ -125,29 +126,29 @@ impl<'de> Deserialize<'de> for Pointer {
     }
 }
 
-/// What an event must look like: `{ "/type" = "result", "/is_error" = true }`. All of it must hold.
+/// A pattern of events: `{ "/type" = "result", "/is_error" = true }`. All conditions must hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct EventPattern(BTreeMap<Pointer, ExpectedValue>);
 
 impl EventPattern {
-    /// Whether an event looks like this. Where a pointer has several ends, one of them is enough.
-    pub(crate) fn fits(&self, event: &Value) -> bool {
-        self.0.iter().all(|(pointer, want)| want.fits(&pointer.all(event)))
+    /// Returns true if the event matches. Of several values at a pointer, one match suffices.
+    pub(crate) fn matches(&self, event: &Value) -> bool {
+        self.0.iter().all(|(pointer, expected)| expected.matches(&pointer.all(event)))
     }
 
-    /// Whether it says nothing at all, and would fit everything.
+    /// Returns true if the pattern has no conditions and matches every event.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Whether an event looks like one of these.
-pub(crate) fn any(shapes: &[EventPattern], event: &Value) -> bool {
-    shapes.iter().any(|shape| shape.fits(event))
+/// Returns true if one of the patterns matches the event.
+pub(crate) fn any_matches(patterns: &[EventPattern], event: &Value) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(event))
 }
 
-/// What stands at a pointer.
+/// The expected value at a pointer.
 #[derive(Debug, Clone, PartialEq)]
 enum ExpectedValue {
     Flag(bool),
@@ -157,35 +158,41 @@ enum ExpectedValue {
     Test(ValueTest),
 }
 
-/// A condition that is more than a value.
+/// A condition on the values at a pointer.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ValueTest {
-    /// A text that this matches.
+    /// A pattern that a text matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     matches: Option<Pattern>,
-    /// Whether anything but `null` is there.
+    /// True if there must be a value, false if there must be none. `null` is no value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     present: Option<bool>,
-    /// A number that is at least this.
+    /// The lower bound of a number.
     #[serde(default, rename = "at-least", skip_serializing_if = "Option::is_none")]
     least: Option<f64>,
 }
 
 impl ExpectedValue {
-    fn fits(&self, found: &[&Value]) -> bool {
+    fn matches(&self, values: &[&Value]) -> bool {
         match self {
-            Self::Flag(flag) => found.iter().any(|value| value.as_bool() == Some(*flag)),
-            Self::Number(number) => found.iter().any(|value| value.as_i64() == Some(*number)),
-            Self::Text(text) => found.iter().any(|value| value.as_str() == Some(text)),
-            Self::OneOf(wants) => wants.iter().any(|want| want.fits(found)),
+            Self::Flag(flag) => values.iter().any(|value| value.as_bool() == Some(*flag)),
+            Self::Number(number) => values.iter().any(|value| value.as_i64() == Some(*number)),
+            Self::Text(text) => values.iter().any(|value| value.as_str() == Some(text)),
+            Self::OneOf(expected) => expected.iter().any(|value| value.matches(values)),
             Self::Test(test) => {
-                test.present.is_none_or(|present| present != found.is_empty())
+                test.present.is_none_or(|present| present != values.is_empty())
                     && test.matches.as_ref().is_none_or(|pattern| {
-                        found.iter().filter_map(|v| v.as_str()).any(|t| pattern.matches(t))
+                        values
+                            .iter()
+                            .filter_map(|value| value.as_str())
+                            .any(|text| pattern.matches(text))
                     })
                     && test.least.is_none_or(|least| {
-                        found.iter().filter_map(|v| v.as_f64()).any(|number| number >= least)
+                        values
+                            .iter()
+                            .filter_map(|value| value.as_f64())
+                            .any(|number| number >= least)
                     })
             }
         }
@@ -198,7 +205,7 @@ impl Serialize for ExpectedValue {
             Self::Flag(flag) => to.serialize_bool(*flag),
             Self::Number(number) => to.serialize_i64(*number),
             Self::Text(text) => to.serialize_str(text),
-            Self::OneOf(wants) => wants.serialize(to),
+            Self::OneOf(expected) => expected.serialize(to),
             Self::Test(test) => test.serialize(to),
         }
     }
@@ -210,7 +217,7 @@ impl<'de> Deserialize<'de> for ExpectedValue {
     }
 }
 
-/// By hand and not `untagged`, so that what is wrong inside is said as it is and where it is.
+/// A visitor instead of serde's `untagged`, which would hide the error inside a value.
 struct ExpectedValueVisitor;
 
 impl<'de> Visitor<'de> for ExpectedValueVisitor {
@@ -237,11 +244,11 @@ impl<'de> Visitor<'de> for ExpectedValueVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ExpectedValue, A::Error> {
-        let mut wants = Vec::new();
-        while let Some(want) = list.next_element()? {
-            wants.push(want);
+        let mut expected = Vec::new();
+        while let Some(value) = list.next_element()? {
+            expected.push(value);
         }
-        Ok(ExpectedValue::OneOf(wants))
+        Ok(ExpectedValue::OneOf(expected))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ExpectedValue, A::Error> {
@@ -257,7 +264,7 @@ impl<'de> Visitor<'de> for ExpectedValueVisitor {
 mod tests {
     use super::*;
 
-    fn shape(toml: &str) -> EventPattern {
+    fn pattern(toml: &str) -> EventPattern {
         #[derive(Deserialize)]
         struct PatternFixture {
             when: EventPattern,
@@ -266,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn pointers_reach_through_lists_and_objects() {
+    fn pointer_with_a_wildcard_selects_members_of_lists_and_objects() {
         let value: Value =
             serde_json::from_str(r#"{"m":{"a":{"n":1},"b":{"n":2}},"l":["x",null],"a/b":3}"#)
                 .unwrap();
@@ -275,17 +282,17 @@ mod tests {
             (all("/m/*/n"), all("/l/*"), all("/l/0"), all("/a~1b"), all("/none/n")),
             (2, 1, 1, 1, 0)
         );
-        for bad in ["type", "", "/a~2"] {
-            assert!(Pointer::parse(bad).is_err(), "{bad}");
+        for invalid in ["type", "", "/a~2"] {
+            assert!(Pointer::parse(invalid).is_err(), "{invalid}");
         }
         assert_eq!(Pointer::parse("/a~1b/*/c~0d").unwrap().to_string(), "/a~1b/*/c~0d");
     }
 
     #[test]
-    fn a_shape_holds_where_all_of_it_holds() {
+    fn event_pattern_matches_if_all_conditions_hold() {
         let event: Value =
             serde_json::from_str(r#"{"type":"result","ok":true,"n":3,"x":null}"#).unwrap();
-        for (toml, fits) in [
+        for (toml, matches) in [
             (r#"when = { "/type" = "result", "/ok" = true, "/n" = 3 }"#, true),
             (r#"when = { "/type" = "result", "/ok" = false }"#, false),
             (r#"when = { "/type" = ["init", "result"] }"#, true),
@@ -297,9 +304,13 @@ mod tests {
             (r#"when = { "/n" = { at-least = 3.5 } }"#, false),
             (r#"when = { "/type" = { at-least = 0 } }"#, false),
         ] {
-            assert_eq!(shape(toml).fits(&event), fits, "{toml}");
-            let json = serde_json::to_string(&shape(toml)).unwrap();
-            assert_eq!(serde_json::from_str::<EventPattern>(&json).unwrap(), shape(toml), "{json}");
+            assert_eq!(pattern(toml).matches(&event), matches, "{toml}");
+            let json = serde_json::to_string(&pattern(toml)).unwrap();
+            assert_eq!(
+                serde_json::from_str::<EventPattern>(&json).unwrap(),
+                pattern(toml),
+                "{json}"
+            );
         }
     }
 }

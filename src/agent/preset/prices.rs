@@ -1,4 +1,4 @@
-//! What tokens cost, for programs that report tokens and no money.
+//! Prices of tokens, for programs that report tokens and no cost.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::session::{Cost, Tokens};
 
-/// US dollars for a million tokens. A kind without a price costs what `input` does.
+/// US dollars per million tokens. A kind of tokens without a price costs as much as `input`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Price {
-    /// For reading.
+    /// Input tokens.
     pub input: f64,
-    /// For writing.
+    /// Output tokens.
     pub output: f64,
-    /// For reading from the cache.
+    /// Tokens read from the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_read: Option<f64>,
-    /// For writing to the cache.
+    /// Tokens written to the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write: Option<f64>,
 }
 
 impl Price {
-    /// What so many tokens cost.
+    /// Returns the cost of tokens.
     #[expect(clippy::cast_precision_loss, reason = "no session has 2^53 tokens")]
     pub(crate) fn of(&self, tokens: Tokens) -> Option<Cost> {
         let part = |count: u64, price: f64| count as f64 * price / 1e6;
@@ -35,27 +35,31 @@ impl Price {
         )
     }
 
-    /// Whether every number is an amount.
-    pub(super) fn is_sound(&self) -> bool {
+    /// Returns true if no price is negative or infinite.
+    pub(super) fn is_valid(&self) -> bool {
         let numbers = [Some(self.input), Some(self.output), self.cache_read, self.cache_write];
         numbers.into_iter().flatten().all(|n| n.is_finite() && n >= 0.0)
     }
 }
 
-/// The price of a model. Its name may have a provider in front, and a date or a variant in brackets behind; another
-/// model whose name merely begins the same way is another model.
+/// Finds the price of a model.
+///
+/// The model's name may have a provider as prefix, and a date or a variant in brackets as suffix. A
+/// model whose name merely begins with the name of another model is a different model.
 pub(super) fn find<'p>(prices: &'p BTreeMap<String, Price>, model: &str) -> Option<&'p Price> {
     let name = model.rsplit('/').next().unwrap_or(model);
-    let bare = |rest: &str| {
-        let rest = rest.split_once('[').map_or(rest, |(rest, _)| rest);
-        let date = rest.strip_prefix(['-', '@']).unwrap_or(rest);
+    let is_ignored_suffix = |suffix: &str| {
+        let suffix = suffix.split_once('[').map_or(suffix, |(suffix, _)| suffix);
+        let date = suffix.strip_prefix(['-', '@']).unwrap_or(suffix);
         date.is_empty()
             || date == "latest"
             || (date.len() >= 8 && date.chars().all(|c| c.is_ascii_digit() || c == '-'))
     };
     prices
         .iter()
-        .filter(|(key, _)| *key == model || name.strip_prefix(key.as_str()).is_some_and(bare))
+        .filter(|(key, _)| {
+            *key == model || name.strip_prefix(key.as_str()).is_some_and(is_ignored_suffix)
+        })
         .max_by_key(|(key, _)| key.len())
         .map(|(_, price)| price)
 }
@@ -65,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_is_found_by_its_name_and_no_other() {
+    fn price_of_a_model_is_found_by_name_with_provider_and_date() {
         let price = |input| Price { input, output: 0.0, cache_read: None, cache_write: None };
         let prices: BTreeMap<String, Price> =
             [("gpt-5", 1.0), ("gpt-5-mini", 2.0), ("claude-opus-4-8", 3.0)]
@@ -85,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_without_a_price_are_read() {
+    fn tokens_without_a_price_cost_as_much_as_input() {
         let price = Price { input: 2.0, output: 8.0, cache_read: Some(0.5), cache_write: None };
         let tokens = Tokens {
             input: 1_000_000,

@@ -1,4 +1,4 @@
-//! From a job to its preset: what is built in, with what the job's own tables say put over it.
+//! Resolution of a job's preset: the built-in preset, overridden by the job's `[presets]` tables.
 
 use std::ops::Range;
 
@@ -6,39 +6,47 @@ use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
 
-use super::builtin::{NAMES, text as builtin_text};
-use super::faults::misfits;
-use super::parts::{Argument, PresetDuration};
+use super::builtin::{NAMES, builtin_text};
 use super::schema::Preset;
+use super::validate::{PresetFault, UnsupportedSetting, unsupported_settings};
+use super::value_types::{Argument, PresetDuration};
 use crate::job::{AgentSection, Job, JobError, JobErrors, in_prose, nearest, position};
 
-/// The preset of a job's agent, with the job's model, program and time-outs in it.
+/// Returns the preset of a job's agent, with the job's model, program and timeouts.
 pub(crate) fn resolve(job: &Job) -> Result<Preset, JobErrors> {
-    called(job, "agent", &job.agent)
+    resolve_section(job, "agent", &job.agent)
 }
 
-/// The same for the job's evaluator, if it has one.
+/// Returns the preset of a job's evaluator, with the job's model, program and timeouts.
 pub(crate) fn resolve_evaluator(job: &Job) -> Result<Option<Preset>, JobErrors> {
-    job.evaluate.as_ref().map(|evaluate| called(job, "evaluate", &evaluate.agent)).transpose()
+    job.evaluate
+        .as_ref()
+        .map(|evaluate| resolve_section(job, "evaluate", &evaluate.agent))
+        .transpose()
 }
 
-/// A preset for what a section of the job says of a program.
-fn called(job: &Job, section: &'static str, agent: &AgentSection) -> Result<Preset, JobErrors> {
+/// Returns the preset for a section of the job.
+fn resolve_section(
+    job: &Job,
+    section: &'static str,
+    agent: &AgentSection,
+) -> Result<Preset, JobErrors> {
     let tables = PresetTables::read(job, section)?;
     let mut preset = tables.preset(&agent.preset)?;
-    let mut wrong = Vec::new();
+    let mut errors = Vec::new();
     for name in job.presets.tables.keys().filter(|name| **name != agent.preset) {
-        // What is not used today must not be wrong either.
-        if let Err(faults) = tables.preset(name) {
-            wrong.extend(faults.errors);
+        // An unused preset must be valid, too.
+        if let Err(invalid) = tables.preset(name) {
+            errors.extend(invalid.errors);
         }
     }
-    wrong.extend(misfits(&preset, agent).into_iter().map(|(key, message, hint)| {
-        let at = tables.caller_key(key);
-        tables.error(at, &format!("{section}.{key}"), message, hint)
+    let unsupported = unsupported_settings(&preset, agent).into_iter();
+    errors.extend(unsupported.map(|UnsupportedSetting { key, message, hint }| {
+        let offset = tables.offset_in_section(key);
+        tables.error(offset, &format!("{section}.{key}"), message, Some(hint))
     }));
-    if !wrong.is_empty() {
-        return Err(tables.errors(wrong));
+    if !errors.is_empty() {
+        return Err(tables.errors(errors));
     }
     preset.model = agent.model.clone().or(preset.model);
     if preset.name != "command" && !agent.command.is_empty() {
@@ -58,7 +66,7 @@ fn called(job: &Job, section: &'static str, agent: &AgentSection) -> Result<Pres
     Ok(preset)
 }
 
-/// A preset by name, as a job's tables or the binary have it.
+/// Returns the preset with this name, from the job's tables or the binary.
 pub(crate) fn named(name: &str, job: Option<&Job>) -> Result<Preset, JobErrors> {
     match job {
         Some(job) => PresetTables::read(job, "agent")?.preset(name),
@@ -67,16 +75,16 @@ pub(crate) fn named(name: &str, job: Option<&Job>) -> Result<Preset, JobErrors> 
     }
 }
 
-/// Puts another program in the place of the first argument.
+/// Replaces the first argument, the program.
 fn replace_program(call: &mut Vec<Argument>, command: &[String]) {
     if !call.is_empty() {
         call.splice(..1, command.iter().cloned().map(Argument::One));
     }
 }
 
-/// The tables of a job file, with their places in it.
+/// The `[presets]` tables of a job file, with their positions.
 struct PresetTables<'j> {
-    /// The section whose program it is about.
+    /// The section that names the preset.
     section: &'static str,
     file: String,
     text: &'j str,
@@ -91,29 +99,30 @@ impl<'j> PresetTables<'j> {
             Ok(document) => Ok(Self { section, file, text, document: Some(document.into_inner()) }),
             Err(e) => {
                 let tables = Self { section, file, text, document: None };
-                let at = e.span().map_or(0, |span| span.start);
-                let error = tables.error(at, "", e.message().to_owned(), None);
+                let offset = e.span().map_or(0, |span| span.start);
+                let error = tables.error(offset, "", e.message().to_owned(), None);
                 Err(tables.errors(vec![error]))
             }
         }
     }
 
-    /// What the file says of a preset, and where its table begins.
-    fn own(&self, name: &str) -> Option<(&DeTable<'j>, usize)> {
+    /// Returns the job's table of a preset and the table's offset in the file.
+    fn own_table(&self, name: &str) -> Option<(&DeTable<'j>, usize)> {
         let presets = self.document.as_ref()?.get("presets")?.get_ref().as_table()?;
         let (key, value) = presets.get_key_value(name)?;
         Some((value.get_ref().as_table()?, key.span().start))
     }
 
-    fn caller_key(&self, key: &str) -> usize {
-        let agent = self.document.as_ref().and_then(|document| document.get(self.section));
-        let value = agent.and_then(|agent| agent.get_ref().as_table()?.get(key));
+    /// Returns the offset of a key's value in the section that names the preset.
+    fn offset_in_section(&self, key: &str) -> usize {
+        let section = self.document.as_ref().and_then(|document| document.get(self.section));
+        let value = section.and_then(|section| section.get_ref().as_table()?.get(key));
         value.map_or(0, |value| value.span().start)
     }
 
-    fn error(&self, at: usize, key: &str, message: String, hint: Option<String>) -> JobError {
-        let (line, column) = position(self.text, at);
-        // A fault of a key's value goes on after the key's name.
+    fn error(&self, offset: usize, key: &str, message: String, hint: Option<String>) -> JobError {
+        let (line, column) = position(self.text, offset);
+        // The message is the rest of a sentence that begins with the key.
         let (section, last) = key.rsplit_once('.').unwrap_or(("", key));
         let message =
             if key.is_empty() { message } else { format!("`{last}` in [{section}] {message}") };
@@ -125,38 +134,43 @@ impl<'j> PresetTables<'j> {
         JobErrors { file: self.file.clone(), errors }
     }
 
+    /// Returns the preset with this name after all overrides.
     fn preset(&self, name: &str) -> Result<Preset, JobErrors> {
-        let one = |error| self.errors(vec![error]);
-        let merged = self.merged(name, &mut Vec::new()).map_err(one)?;
-        let header = self.own(name).map_or(0, |(_, at)| at);
-        let whole = Spanned::new(0..self.text.len(), merged);
-        let mut preset = Preset::deserialize(Deserializer::from(whole))
-            .map_err(|e| one(self.unreadable(name, header, &e)))?;
+        let single = |error| self.errors(vec![error]);
+        let merged = self.merged(name, &mut Vec::new()).map_err(single)?;
+        let header = self.own_table(name).map_or(0, |(_, offset)| offset);
+        let document = Spanned::new(0..self.text.len(), merged);
+        let mut preset = Preset::deserialize(Deserializer::from(document))
+            .map_err(|error| single(self.deserialize_error(name, header, &error)))?;
         preset.name = name.to_owned();
         let faults: Vec<JobError> = preset
             .faults()
             .into_iter()
-            .map(|(key, fault)| {
-                let at = self.own(name).and_then(|(table, _)| place(table, &key)).unwrap_or(header);
-                self.error(at, &format!("presets.{name}.{key}"), fault, None)
+            .map(|PresetFault { key, message }| {
+                let own = self.own_table(name).and_then(|(table, _)| key_offset(table, &key));
+                let offset = own.unwrap_or(header);
+                self.error(offset, &format!("presets.{name}.{key}"), message, None)
             })
             .collect();
         if faults.is_empty() { Ok(preset) } else { Err(self.errors(faults)) }
     }
 
-    /// The tables that a name stands for, one over the other.
-    fn merged(&self, name: &str, above: &mut Vec<String>) -> Result<DeTable<'j>, JobError> {
-        let own = self.own(name);
+    /// Merges the tables of a preset and of the presets that it extends. `extending` holds the
+    /// names on the way from the requested preset, to find cycles.
+    fn merged(&self, name: &str, extending: &mut Vec<String>) -> Result<DeTable<'j>, JobError> {
+        let own = self.own_table(name);
         let builtin = builtin_text(name).and_then(|text| DeTable::parse(text).ok());
         let Some((table, header)) = own else {
-            return builtin.map(Spanned::into_inner).ok_or_else(|| self.unknown(name, above));
+            return builtin
+                .map(Spanned::into_inner)
+                .ok_or_else(|| self.unknown_preset(name, extending));
         };
         let path = format!("presets.{name}");
-        above.push(name.to_owned());
+        extending.push(name.to_owned());
         let mut base = match table.get("extends") {
             None => builtin.map(Spanned::into_inner).unwrap_or_else(|| {
                 let mut new = DeTable::new();
-                // A program of one's own has a name, and nobody but its owner has tried it.
+                // The required keys of a new preset that the job does not have to give.
                 for (key, value) in [("name", name), ("tried", "by whoever wrote the job file")] {
                     let value = DeValue::String(value.to_owned().into());
                     new.insert(Spanned::new(0..0, key.into()), Spanned::new(0..0, value));
@@ -164,20 +178,20 @@ impl<'j> PresetTables<'j> {
                 new
             }),
             Some(value) => {
-                let at = value.span().start;
+                let offset = value.span().start;
                 let Some(base) = value.get_ref().as_str() else {
                     let message = "must be the name of a preset".into();
-                    return Err(self.error(at, &format!("{path}.extends"), message, None));
+                    return Err(self.error(offset, &format!("{path}.extends"), message, None));
                 };
                 if base == name && builtin.is_some() {
                     builtin.map(Spanned::into_inner).unwrap_or_default()
-                } else if above.iter().any(|name| name == base) {
-                    let message = format!("goes in a circle: `{}`", above.join("`, `"));
-                    return Err(self.error(at, &format!("{path}.extends"), message, None));
+                } else if extending.iter().any(|name| name == base) {
+                    let message = format!("goes in a circle: `{}`", extending.join("`, `"));
+                    return Err(self.error(offset, &format!("{path}.extends"), message, None));
                 } else {
-                    self.merged(base, above).map_err(|mut error| {
+                    self.merged(base, extending).map_err(|mut error| {
                         if error.key == "agent.preset" {
-                            let (line, column) = position(self.text, at);
+                            let (line, column) = position(self.text, offset);
                             error =
                                 JobError { line, column, key: format!("{path}.extends"), ..error };
                         }
@@ -190,20 +204,19 @@ impl<'j> PresetTables<'j> {
             let message = "is given already: it is what stands behind `presets.`".into();
             return Err(self.error(header, &format!("{path}.name"), message, None));
         }
-        let mut over = table.clone();
-        over.remove("extends");
-        put_over(&mut base, over, true);
+        let mut overrides = table.clone();
+        overrides.remove("extends");
+        merge(&mut base, overrides, true);
         Ok(base)
     }
 
-    fn unknown(&self, name: &str, above: &[String]) -> JobError {
+    fn unknown_preset(&self, name: &str, extending: &[String]) -> JobError {
         let presets = self.document.as_ref().and_then(|document| document.get("presets"));
         let own = presets.and_then(|presets| presets.get_ref().as_table());
         let own: Vec<&str> =
             own.into_iter().flatten().map(|(key, _)| key.get_ref().as_ref()).collect();
-        let known = || {
-            NAMES.into_iter().chain(own.iter().copied().filter(|n| !above.iter().any(|a| a == n)))
-        };
+        let is_candidate = |name: &&str| !extending.iter().any(|other| other == name);
+        let known = || NAMES.into_iter().chain(own.iter().copied().filter(is_candidate));
         let hint = match nearest(name, known()) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => format!(
@@ -212,7 +225,7 @@ impl<'j> PresetTables<'j> {
             ),
         };
         let message = format!("there is no preset \"{name}\"");
-        let (line, column) = position(self.text, self.caller_key("preset"));
+        let (line, column) = position(self.text, self.offset_in_section("preset"));
         JobError {
             line,
             column,
@@ -222,17 +235,16 @@ impl<'j> PresetTables<'j> {
         }
     }
 
-    /// What the reader says, as one of ours.
-    fn unreadable(&self, name: &str, header: usize, error: &Error) -> JobError {
-        let said = error.message();
-        let at =
-            error.span().filter(|span| inside(self.own(name), span)).map_or(header, |s| s.start);
-        let (line, column) = position(self.text, at);
+    /// Converts an error of the deserializer.
+    fn deserialize_error(&self, name: &str, header: usize, error: &Error) -> JobError {
+        let text = error.message();
+        let own = error.span().filter(|span| is_inside(self.own_table(name), span));
+        let (line, column) = position(self.text, own.map_or(header, |span| span.start));
         let quoted = |text: &str| -> Vec<String> {
             text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
         };
-        let names = quoted(said);
-        let (message, hint) = match (said.starts_with("unknown field"), names.split_first()) {
+        let names = quoted(text);
+        let (message, hint) = match (text.starts_with("unknown field"), names.split_first()) {
             (true, Some((field, known))) => {
                 let hint = match nearest(field, known.iter().map(String::as_str)) {
                     Some(near) => format!("did you mean `{near}`?"),
@@ -243,11 +255,11 @@ impl<'j> PresetTables<'j> {
                 (format!("unknown key `{field}` in [presets.{name}]"), Some(hint))
             }
             (true, None) | (false, _) => {
-                let said = said.lines().collect::<Vec<_>>().join(", ");
+                let text = text.lines().collect::<Vec<_>>().join(", ");
                 (
                     format!(
                         "[presets.{name}]: {}",
-                        said.replace("missing field", "it needs the key")
+                        text.replace("missing field", "it needs the key")
                     ),
                     None,
                 )
@@ -257,13 +269,14 @@ impl<'j> PresetTables<'j> {
     }
 }
 
-/// Whether a place lies in the file's own table: what is built in has places of its own, and nothing wrong in it.
-fn inside(own: Option<(&DeTable<'_>, usize)>, span: &Range<usize>) -> bool {
+/// Returns true if a span lies in the job's own table. Spans in built-in presets refer to another
+/// text.
+fn is_inside(own: Option<(&DeTable<'_>, usize)>, span: &Range<usize>) -> bool {
     own.is_some_and(|(_, header)| span.start >= header)
 }
 
-/// Where a key such as `errors[2]` or `call.start` stands in a table, or the nearest thing above it.
-fn place(table: &DeTable<'_>, key: &str) -> Option<usize> {
+/// Returns the offset of a key such as `errors[2]` or `call.start`, or of the nearest key above.
+fn key_offset(table: &DeTable<'_>, key: &str) -> Option<usize> {
     let (first, rest) =
         key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
     let (first, index) = match first.split_once('[') {
@@ -271,31 +284,32 @@ fn place(table: &DeTable<'_>, key: &str) -> Option<usize> {
         None => (first, None),
     };
     let value = table.get(first)?;
-    let here = value.span().start;
-    let below = match (value.get_ref(), index, rest) {
-        (DeValue::Table(table), _, Some(rest)) => place(table, rest),
+    let nested = match (value.get_ref(), index, rest) {
+        (DeValue::Table(table), _, Some(rest)) => key_offset(table, rest),
         (DeValue::Array(list), Some(index), _) => list.get(index).map(|item| item.span().start),
         _ => None,
     };
-    Some(below.unwrap_or(here))
+    Some(nested.unwrap_or(value.span().start))
 }
 
-/// Puts one table over another: tables are put together, `errors` come before those that were there, and everything
-/// else takes the place of what was there.
-fn put_over<'t>(base: &mut DeTable<'t>, over: DeTable<'t>, top: bool) {
-    for (key, mut value) in over {
-        if let Some(there) = base.get_mut(&key) {
-            match (there.get_mut(), value.get_mut()) {
-                (DeValue::Table(there), DeValue::Table(value)) => {
-                    put_over(there, std::mem::take(value), false);
+/// Merges `overrides` into `base`.
+///
+/// Tables are merged recursively, and the rules of the top-level `errors` are put before those of
+/// the base. Any other value replaces the base's value.
+fn merge<'t>(base: &mut DeTable<'t>, overrides: DeTable<'t>, is_top: bool) {
+    for (key, mut value) in overrides {
+        if let Some(base_value) = base.get_mut(&key) {
+            match (base_value.get_mut(), value.get_mut()) {
+                (DeValue::Table(base_table), DeValue::Table(table)) => {
+                    merge(base_table, std::mem::take(table), false);
                     continue;
                 }
-                (DeValue::Array(there), DeValue::Array(value))
-                    if top && key.get_ref() == "errors" =>
+                (DeValue::Array(base_rules), DeValue::Array(rules))
+                    if is_top && key.get_ref() == "errors" =>
                 {
-                    std::mem::replace(there, DeArray::new())
+                    std::mem::replace(base_rules, DeArray::new())
                         .into_iter()
-                        .for_each(|rule| value.push(rule));
+                        .for_each(|rule| rules.push(rule));
                 }
                 _ => {}
             }
@@ -311,14 +325,14 @@ mod tests {
     use crate::domain::session::Class;
     use crate::job::parse;
 
-    /// A job with these lines, which begin at line 5 and in `[agent]`.
+    /// Parses a job with these lines, which begin at line 5 in `[agent]`.
     fn job(lines: &str) -> Job {
         parse(&format!("[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n{lines}\n"), "j")
             .unwrap_or_else(|e| panic!("{e}"))
     }
 
     #[test]
-    fn what_is_built_in_is_there_by_name() {
+    fn resolve_finds_every_builtin_preset() {
         for name in NAMES {
             let mut preset = resolve(&job(&format!("preset = \"{name}\""))).unwrap();
             if name != "command" {
@@ -334,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_put_over_what_is_built_in() {
+    fn presets_table_overrides_and_extends_a_builtin_preset() {
         let job = job(r#"preset = "codex"
 model = "mine-1"
 timeout = "7m"
@@ -372,7 +386,7 @@ start = ["mine", "{args}"]"#);
     }
 
     #[test]
-    fn a_program_of_ones_own_needs_no_rust() {
+    fn presets_table_defines_a_new_preset() {
         let job = parse(
             r#"[job]
 goal = "g"
@@ -390,17 +404,17 @@ permissions = { edit = { args = ["--write"] } }
         .unwrap();
         let preset = resolve(&job).unwrap();
         assert_eq!(preset.session.source, SessionSource::FirstEvent);
-        let ask = InvocationRequest {
+        let request = InvocationRequest {
             permissions: job.agent.permissions.as_deref(),
             ..InvocationRequest::default()
         };
-        assert_eq!(invocation(&preset, &ask).unwrap().argv, ["mine", "--json", "--write"]);
+        assert_eq!(invocation(&preset, &request).unwrap().argv, ["mine", "--json", "--write"]);
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_place() {
-        let mut wrong = Vec::new();
-        for (lines, said) in [
+    fn preset_errors_name_position_and_hint() {
+        let mut mismatches = Vec::new();
+        for (lines, expected) in [
             (
                 "preset = \"cladue\"",
                 "j:5:10: there is no preset \"cladue\"\nhint: did you mean \"claude\"?",
@@ -459,11 +473,11 @@ permissions = { edit = { args = ["--write"] } }
                 "j:5:10: `name` in [presets.codex] is given already: it is what stands behind `presets.`",
             ),
         ] {
-            let found = resolve(&job(lines)).unwrap_err().to_string();
-            if found != said {
-                wrong.push((lines, said, found));
+            let error = resolve(&job(lines)).unwrap_err().to_string();
+            if error != expected {
+                mismatches.push((lines, expected, error));
             }
         }
-        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert!(mismatches.is_empty(), "{mismatches:#?}");
     }
 }

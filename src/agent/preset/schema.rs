@@ -1,301 +1,307 @@
-//! The schema of a preset's file. What a key means stands at its field.
+//! The schema of preset files. The fields' comments define the keys.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::parts::{Argument, CodeRange, PresetDuration, PresetSignal, PresetSignalTarget, class};
 use super::pattern::{EventPattern, Pattern, Pointer};
 use super::prices::{self, Price};
+use super::value_types::{
+    Argument, CodeRange, PresetDuration, PresetSignal, PresetSignalTarget, class,
+};
 use crate::domain::session::Class;
 
-/// Everything that is known about one agent's program.
+/// The description of an agent program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Preset {
-    /// Its name, as `[agent] preset` says it.
+    /// The name for `[agent] preset`.
     pub name: String,
-    /// With which version which parts of this were tried; `documentation only` where none was.
+    /// The tested version and features; `documentation only` for an untested preset.
     pub tried: String,
-    /// The model, where the job names one: it is handed to the program, and it has the price.
+    /// The model that the job names. It is passed to the program and determines the price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Names and globs of what the program leaves in its folder and nobody wants.
+    /// Names and globs of unwanted files that the program leaves in its working directory.
     #[serde(default)]
     pub litter: Vec<String>,
-    /// How the program is found.
+    /// Detection of the program.
     #[serde(default)]
     pub detect: PresetDetect,
-    /// How it is called.
+    /// Command lines.
     pub call: PresetCall,
-    /// How its sessions are named.
+    /// Session ids.
     #[serde(default)]
     pub session: PresetSession,
-    /// What it prints.
+    /// The format of the output.
     pub output: PresetOutput,
-    /// Where it tells what was used.
+    /// Reports of tokens and cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<PresetUsage>,
-    /// Which events tell what went wrong, and where in them.
+    /// Events with error texts or HTTP statuses.
     #[serde(default)]
     pub said: Vec<EventText>,
-    /// What failures mean, the first that fits; before the rules that hold for all programs.
+    /// Classes of failures. The first matching rule wins, before the rules of `common.toml`.
     #[serde(default)]
     pub errors: Vec<ErrorRule>,
-    /// What to make of its output while it runs.
+    /// Rules for the output of a running session.
     #[serde(default)]
     pub watch: PresetWatch,
-    /// What it may do.
+    /// Permission profiles.
     #[serde(default)]
     pub permissions: PresetPermissions,
-    /// Its environment.
+    /// The environment.
     #[serde(default)]
     pub env: PresetEnv,
-    /// What is different for root.
+    /// Differences for the root user.
     #[serde(default)]
     pub root: PresetRoot,
-    /// How it is asked to stop, before its whole tree is ended.
+    /// Steps to stop the program before its whole process tree is killed.
     #[serde(default)]
     pub stop: Vec<PresetStopStep>,
-    /// How long it may take.
+    /// Default timeouts.
     #[serde(default)]
     pub timeouts: PresetTimeouts,
-    /// What models cost, by name.
+    /// Prices by model.
     #[serde(default)]
     pub prices: BTreeMap<String, Price>,
 }
 
 impl Preset {
-    /// What a model costs, if that is known.
+    /// Returns the price of a model, if known.
     pub(crate) fn price(&self, model: &str) -> Option<&Price> {
         prices::find(&self.prices, model)
     }
 }
 
-/// `[detect]`: how the program is found.
+/// `[detect]`: detection of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetDetect {
-    /// Its name on the search path; absent where any program will do.
+    /// The program's name on the search path; absent for an arbitrary program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
-    /// Arguments that make it print its version.
+    /// The command that prints the version.
     #[serde(default)]
     pub version: Vec<String>,
 }
 
-/// `[call]`: how it is called. Placeholders are `{prompt}`, `{prompt_file}`, `{session_id}`, `{model}`, `{cwd}`,
-/// `{max_turns}`, `{budget_usd}` and `{last_message_file}`; `{permissions}` and `{args}` stand alone and become the
-/// profile's arguments and the job's own.
+/// `[call]`: command lines. The placeholders are `{prompt}`, `{prompt_file}`, `{session_id}`,
+/// `{model}`, `{cwd}`, `{max_turns}`, `{budget_usd}` and `{last_message_file}`. `{permissions}` and
+/// `{args}` are arguments of their own and expand to the profile's and the job's arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetCall {
-    /// Program and arguments of a session that begins.
+    /// Program and arguments for a new session.
     pub start: Vec<Argument>,
-    /// Program and arguments of a session that goes on; none where sessions cannot.
+    /// Program and arguments for a resumed session; empty if the program cannot resume.
     #[serde(default)]
     pub resume: Vec<Argument>,
-    /// How the prompt gets in.
+    /// The way in which the prompt is passed.
     pub prompt: PromptVia,
 }
 
-/// How the prompt gets in.
+/// The way in which the prompt is passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum PromptVia {
-    /// As an argument, `{prompt}`. Linux limits one to 128 KiB.
+    /// As the argument `{prompt}`. Linux limits an argument to 128 KiB.
     Arg,
-    /// On standard input, which is closed behind it.
+    /// On standard input, which is then closed.
     Stdin,
-    /// As a file, `{prompt_file}`.
+    /// As the file `{prompt_file}`.
     File,
 }
 
-/// `[session]`: how its sessions are named.
+/// `[session]`: session ids.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetSession {
-    /// Who names a session.
+    /// The source of a session's id.
     #[serde(default)]
     pub source: SessionSource,
-    /// Where the name stands in an event.
+    /// The places of the id in an event.
     #[serde(default)]
     pub pointers: Vec<Pointer>,
 }
 
-/// Who names a session.
+/// The source of a session's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum SessionSource {
-    /// We do, with a UUID.
+    /// The harness chooses a UUID.
     Ours,
-    /// The program, in its first event.
+    /// The program reports the id in its first event.
     FirstEvent,
-    /// The program, in every event.
+    /// The program reports the id in every event.
     EveryEvent,
-    /// Nobody: it cannot be resumed.
+    /// Sessions have no id and cannot be resumed.
     #[default]
     None,
 }
 
-/// `[output]`: what it prints.
+/// `[output]`: the format of the output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetOutput {
-    /// In which form.
+    /// The format.
     pub format: OutputFormat,
-    /// Events that say that it is over; the last of them counts.
+    /// Final events. The last one counts.
     #[serde(default, rename = "final")]
     pub end: Vec<EventPattern>,
-    /// What such an event must look like to mean that all is well.
+    /// Patterns of a final event that reports success.
     #[serde(default)]
     pub ok: Vec<EventPattern>,
-    /// Events of work: an error before one is past, and an end before one is none.
+    /// Events of work. Work supersedes earlier errors and earlier final events.
     #[serde(default)]
     pub work: Vec<EventPattern>,
-    /// The final message, in the end's event.
+    /// The final message, in the final event.
     #[serde(default)]
     pub message: Vec<Pointer>,
-    /// Events with messages, of which the last is the final one, where the end has none.
+    /// Events with messages. The last message is the final message if the final event has none.
     #[serde(default)]
     pub messages: Vec<EventText>,
-    /// Texts of final messages that are failures, whatever the event says.
+    /// Final messages that report a failure although the final event reports success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lie: Option<Pattern>,
-    /// Tools that were denied, in the end's event.
+    /// Denied tools, in the final event.
     #[serde(default)]
     pub denials: Vec<Pointer>,
-    /// Events that each tell of a tool that was denied.
+    /// Events that each report a denied tool.
     #[serde(default)]
     pub denied: Vec<EventPattern>,
-    /// What is begun and may never be finished.
+    /// Operations that may be unfinished at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<UnfinishedRule>,
-    /// Whether success without a change means that it was not allowed to write.
+    /// True if success without a change means that the program was not allowed to write.
     #[serde(default)]
     pub unchanged_is_blocked: bool,
     /// The model's name, in any event.
     #[serde(default)]
     pub model: Vec<Pointer>,
-    /// When a limit lifts, in any event: a moment, or seconds from now.
+    /// The time at which a limit resets, in any event: a timestamp, or seconds from now.
     #[serde(default)]
     pub resets: Vec<Pointer>,
-    /// For how many milliseconds it says that it will wait, in any event. That counts from when it was stopped for it.
+    /// Milliseconds that the program will wait, in any event. The wait counts from the moment at
+    /// which the session was stopped for it.
     #[serde(default)]
     pub waits_ms: Vec<Pointer>,
-    /// How text is read, where there are no events.
+    /// Rules for text output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextOutput>,
 }
 
-/// In which form it prints.
+/// The format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum OutputFormat {
-    /// One JSON object.
+    /// A single JSON object.
     Json,
-    /// A JSON object a line.
+    /// A JSON object per line.
     Jsonl,
-    /// One JSON list of events.
+    /// A JSON list of events.
     JsonArray,
     /// Text for people.
     Text,
 }
 
-/// `[output.text]`: how text is read. Without it, the exit code alone tells.
+/// `[output.text]`: rules for text output. Without these rules only the exit code counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct TextOutput {
-    /// What is printed when it has answered.
+    /// Text at the end of an answer.
     pub end: Pattern,
-    /// What it promises to do…
+    /// Text that announces an action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promise: Option<Pattern>,
-    /// … and what it prints when that is done.
+    /// Text that reports the completion of the announced action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Pattern>,
 }
 
-/// `[output.unfinished]`: what is begun and may never be finished.
+/// `[output.unfinished]`: operations that may be unfinished at the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct UnfinishedRule {
-    /// An event that begins it.
+    /// The event at the beginning of an operation.
     pub begun: EventPattern,
-    /// An event that ends it.
+    /// The event at the end of an operation.
     pub done: EventPattern,
-    /// What names it, in both.
+    /// The operation's id, in both events.
     pub id: Pointer,
 }
 
-/// `[usage]`: where it tells what was used.
+/// `[usage]`: reports of tokens and cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetUsage {
-    /// Since when it counts.
+    /// The period that a report covers.
     pub scope: UsageScope,
-    /// Where the numbers stand: the first that are not all nothing.
+    /// Places of the token counts. The first entry with a count above zero applies.
     #[serde(default)]
     pub counted: Vec<TokenPointers>,
-    /// Whether what is read from and written to the cache is part of the input it reports.
+    /// True if the reported input includes tokens read from and written to the cache.
     #[serde(default)]
     pub input_has_cache: bool,
-    /// The money, in US dollars.
+    /// The cost in US dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Pointer>,
-    /// A line of text with the named groups `input`, `output`, `cache_read`, `cache_write` and `cost`.
+    /// A line of text with the named groups `input`, `output`, `cache_read`, `cache_write` and
+    /// `cost`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<Pattern>,
 }
 
-/// Since when it counts.
+/// The period that a usage report covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum UsageScope {
-    /// Since this invocation began: the last report counts.
+    /// The invocation so far. The last report counts.
     Invocation,
-    /// Since the thread began, over all invocations: the last report counts.
+    /// The thread so far, over all its invocations. The last report counts.
     ThreadCumulative,
-    /// Since its last report: all of them are added.
+    /// The time since the previous report. The sum of all reports counts.
     SumOfSteps,
 }
 
-/// `[[usage.counted]]`: numbers of tokens. Where a pointer has several ends, they are added.
+/// `[[usage.counted]]`: places of the token counts. The values at a pointer with wildcards are
+/// added.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct TokenPointers {
-    /// The event that has them.
+    /// The event with the counts.
     pub when: EventPattern,
-    /// Read.
+    /// Input tokens.
     pub input: Pointer,
-    /// Written; all of these are added.
+    /// Output tokens, the sum of all pointers.
     pub output: Vec<Pointer>,
-    /// Read from the cache.
+    /// Tokens read from the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_read: Option<Pointer>,
-    /// Written to the cache.
+    /// Tokens written to the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write: Option<Pointer>,
-    /// All together: what the others do not have of it was written.
+    /// All tokens. The part that the other counts do not cover is output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<Pointer>,
 }
 
-/// `[[said]]`: an event that tells something in words, or by an HTTP status.
+/// `[[said]]`: an event with a text or an HTTP status.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct EventText {
-    /// What it looks like.
+    /// The event.
     pub when: EventPattern,
-    /// Its words.
+    /// The text.
     #[serde(default)]
     pub text: Vec<Pointer>,
-    /// Its HTTP status.
+    /// The HTTP status.
     #[serde(default)]
     pub status: Vec<Pointer>,
 }
 
-/// `[[errors]]`: what a failure means. Exactly one of `when`, `status`, `says` and `exit` is given.
+/// `[[errors]]`: the class of a failure. A rule has exactly one of `when`, `status`, `says` and
+/// `exit`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct ErrorRule {
@@ -305,91 +311,91 @@ pub(crate) struct ErrorRule {
     /// An event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<EventPattern>,
-    /// An HTTP status.
+    /// HTTP statuses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<CodeRange>,
-    /// Words; capitals do not matter, and typographic quotes are plain ones.
+    /// A pattern of the error text. Case is ignored, and typographic quotes match plain quotes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub says: Option<Pattern>,
-    /// An exit code.
+    /// Exit codes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exit: Vec<CodeRange>,
 }
 
-/// The rules that hold for all programs: `common.toml`.
+/// The rules for all programs: `common.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct CommonRules {
-    /// Where in words an HTTP status stands: the first group.
+    /// Patterns of an HTTP status in a text. The first group is the status.
     pub status_in_words: Vec<Pattern>,
-    /// What failures mean.
+    /// Classes of failures.
     pub errors: Vec<ErrorRule>,
 }
 
-/// `[watch]`: what to make of its output while it runs.
+/// `[watch]`: rules for the output of a running session.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetWatch {
-    /// Events that are no progress: it tries again.
+    /// Events without progress, such as retries.
     #[serde(default)]
     pub noise: Vec<EventPattern>,
-    /// Events that are progress; everything that is not noise where none is given.
+    /// Events of progress. Default: all events but `noise`.
     #[serde(default)]
     pub progress: Vec<EventPattern>,
-    /// Events that only come when the service has answered; those of work where none is given.
+    /// Events that prove an answer of the service. Default: the events of work.
     #[serde(default)]
     pub answer: Vec<EventPattern>,
-    /// Lines of text that are no progress.
+    /// Lines of text without progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise_text: Option<Pattern>,
-    /// When to give up on it.
+    /// Rules for giving up on a session.
     #[serde(default)]
     pub hopeless: Vec<GiveUpRule>,
 }
 
-/// `[[watch.hopeless]]`: when to give up on it.
+/// `[[watch.hopeless]]`: a rule for giving up on a session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct GiveUpRule {
-    /// An event…
+    /// The event.
     pub when: EventPattern,
-    /// … seen so often without progress between; default once.
+    /// The number of such events without progress between them; default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
-    /// Whether work behind it does not take it back.
+    /// True if later work does not supersede the event.
     #[serde(default)]
     pub for_good: bool,
-    /// … and followed by nothing but noise for so long; at once where it is absent.
+    /// The time without progress after the event; default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<PresetDuration>,
-    /// How it has then ended.
+    /// The class of the session.
     #[serde(with = "class")]
     pub class: Class,
 }
 
-/// `[permissions]`: what it may do, by profile.
+/// `[permissions]`: permission profiles.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetPermissions {
-    /// The profile that works without a person.
+    /// The default profile, which needs no person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
-    /// Files may be changed.
+    /// Permission to change files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edit: Option<PermissionProfile>,
-    /// Files may be changed and commands run.
+    /// Permission to change files and to run commands.
     #[serde(default, rename = "edit+shell", skip_serializing_if = "Option::is_none")]
     pub edit_shell: Option<PermissionProfile>,
-    /// Everything.
+    /// Permission for everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all: Option<PermissionProfile>,
 }
 
 impl PresetPermissions {
-    /// The names of the profiles.
+    /// The names that a profile can have.
     pub(crate) const NAMES: [&'static str; 3] = ["edit", "edit+shell", "all"];
 
-    /// The profile with this name.
+    /// Returns the profile with this name.
     pub(crate) fn get(&self, name: &str) -> Option<&PermissionProfile> {
         match name {
             "edit" => self.edit.as_ref(),
@@ -398,79 +404,84 @@ impl PresetPermissions {
             _ => None,
         }
     }
+
+    /// Returns the names of the preset's profiles.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(|name| self.get(name).is_some())
+    }
 }
 
-/// A profile of what it may do.
+/// A permission profile.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PermissionProfile {
     /// Arguments.
     #[serde(default)]
     pub args: Vec<String>,
-    /// Arguments where a session goes on, if others.
+    /// Arguments for a resumed session, if different.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_args: Option<Vec<String>>,
-    /// Variables.
+    /// Environment variables.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Whether root needs `[root]` for it.
+    /// True if root needs the variables of `[root]` for this profile.
     #[serde(default)]
     pub root_needs_env: bool,
 }
 
-/// `[env]`: its environment, which is otherwise built from nothing.
+/// `[env]`: the environment. Variables of the user are absent unless they are passed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetEnv {
     /// Variables with values.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
-    /// Variables that are passed through where they are set.
+    /// Variables that are passed through if they are set.
     #[serde(default)]
     pub pass: Vec<String>,
-    /// Variables that are never there, whoever passes them; one that ends in `*` stands for all that begin so.
+    /// Variables that are always absent. A name that ends in `*` is a prefix.
     #[serde(default)]
     pub unset: Vec<String>,
 }
 
-/// `[root]`: what is different for root.
+/// `[root]`: differences for the root user.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetRoot {
-    /// Variables that make it work.
+    /// Variables that the program needs to run as root.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// What a person must know.
+    /// Advice to the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Whether it does not work at all.
+    /// True if the program does not run as root.
     #[serde(default)]
     pub refused: bool,
 }
 
-/// `[[stop]]`: a step of asking it to stop.
+/// `[[stop]]`: a step to stop the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetStopStep {
-    /// What is sent.
+    /// The signal.
     pub signal: PresetSignal,
-    /// To whom.
+    /// The processes that receive the signal.
     pub whom: PresetSignalTarget,
-    /// How long it is waited for.
+    /// The time to wait for the program's end.
     pub wait: PresetDuration,
 }
 
-/// `[timeouts]`: how long it may take, where the job does not say.
+/// `[timeouts]`: timeouts for jobs that set none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetTimeouts {
-    /// Without progress.
+    /// The longest time without progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<PresetDuration>,
-    /// In all.
+    /// The longest time in total.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall: Option<PresetDuration>,
-    /// Between its last event and its end.
+    /// The longest time between the final event and the exit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace: Option<PresetDuration>,
 }

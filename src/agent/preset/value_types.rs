@@ -1,4 +1,4 @@
-//! Values of a preset that are written in more than one way.
+//! Value types of presets with a syntax of their own.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::domain::session::Class;
 use crate::job::parse_duration;
 
-/// A signal.
+/// A signal to stop a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum PresetSignal {
@@ -21,29 +21,29 @@ pub(crate) enum PresetSignal {
     Kill,
 }
 
-/// Who gets a signal.
+/// The processes that receive a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum PresetSignalTarget {
-    /// The process that we started.
+    /// The program's first process.
     Leader,
-    /// Its process group.
+    /// The process group of the first process.
     Group,
-    /// Everything that descends from it.
+    /// The first process and all its descendants.
     Tree,
 }
 
-/// An argument, or a group of arguments that is left out when one of its placeholders has no value.
+/// An argument, or a group of arguments that is omitted if one of its placeholders has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Argument {
-    /// Always there.
+    /// An argument that is always present.
     One(String),
-    /// There when everything in it has a value: `["--model", "{model}"]`.
+    /// Arguments that are present if all their placeholders have values: `["--model", "{model}"]`.
     Group(Vec<String>),
 }
 
 impl Argument {
-    /// Its texts.
+    /// Returns the argument or the arguments of the group.
     pub(crate) fn texts(&self) -> &[String] {
         match self {
             Self::One(text) => std::slice::from_ref(text),
@@ -89,7 +89,7 @@ impl<'de> Visitor<'de> for ArgumentVisitor {
     }
 }
 
-/// A duration, written as in a job file.
+/// A duration in the syntax of job files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PresetDuration(pub Duration);
 
@@ -105,7 +105,7 @@ impl<'de> Deserialize<'de> for PresetDuration {
     }
 }
 
-/// Numbers from one to another, both included: `429` or `"500-599"`.
+/// An inclusive range of exit codes or HTTP statuses: `429` or `"500-599"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CodeRange {
     first: i32,
@@ -113,9 +113,9 @@ pub(crate) struct CodeRange {
 }
 
 impl CodeRange {
-    /// Whether the number is one of them.
-    pub(crate) fn hold(self, number: i32) -> bool {
-        (self.first..=self.last).contains(&number)
+    /// Returns true if the range contains a code.
+    pub(crate) fn contains(self, code: i32) -> bool {
+        (self.first..=self.last).contains(&code)
     }
 }
 
@@ -163,7 +163,7 @@ impl Visitor<'_> for CodeRangeVisitor {
     }
 }
 
-/// A class by its word.
+/// (De)serialization of a class by its name.
 pub(super) mod class {
     use super::{Class, Deserialize, Deserializer, Error, Serializer};
 
@@ -172,10 +172,10 @@ pub(super) mod class {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Class, D::Error> {
-        let word = String::deserialize(from)?;
-        Class::parse(&word).ok_or_else(|| {
+        let name = String::deserialize(from)?;
+        Class::parse(&name).ok_or_else(|| {
             let known: Vec<&str> = Class::ALL.iter().map(|class| class.as_str()).collect();
-            D::Error::custom(format!("is no class: `{word}`; known are {}", known.join(", ")))
+            D::Error::custom(format!("is no class: `{name}`; known are {}", known.join(", ")))
         })
     }
 }
