@@ -9,7 +9,7 @@ use crate::agent::classify::{SessionExit, classify};
 use crate::agent::preset::{NAMES, Preset, PresetPermissions, SessionSource, named};
 use crate::ambient;
 use crate::cli;
-use crate::domain::session::{Cost, Reading};
+use crate::domain::session::{Cost, SessionReport};
 use crate::error;
 use crate::job::{self, Job};
 use crate::ui::{Ui, printable, table};
@@ -95,7 +95,7 @@ fn tell(here: &Path, args: &cli::AgentClassifyArgs, ui: &Ui) -> Result<u8> {
     Ok(error::OK)
 }
 
-fn as_json(reading: &Reading) -> serde_json::Value {
+fn as_json(reading: &SessionReport) -> serde_json::Value {
     let tokens = reading.usage.tokens.map(|tokens| {
         json!({
             "input": tokens.input, "output": tokens.output,

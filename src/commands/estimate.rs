@@ -70,7 +70,7 @@ impl PlannedVsReported {
         let mut found = Self { tasks: 0, planned: 0, reported: 0, factor: 0 };
         for task in &state.plan.tasks {
             let Some(s) = state.tasks.get(&task.id) else { continue };
-            if s.phase != Phase::Done || s.attempt != 1 || s.spend.told_tokens != 1 {
+            if s.phase != Phase::Done || s.attempt != 1 || s.spend.sessions_with_tokens != 1 {
                 continue;
             }
             found.tasks += 1;

@@ -11,11 +11,12 @@ use anyhow::{Context as _, Result, bail};
 use super::{job_file, workspace};
 use crate::ambient;
 use crate::domain::id::Oid;
+use crate::domain::termination::Termination;
 use crate::error::Advice;
 use crate::job::placeholders::{self, PlaceholderValues};
 use crate::job::{ListedTask, TaskSource};
 use crate::planning::{self, ExternalGraph, TaskLine};
-use crate::process::{self, Command, Ending, Environ, Identity, Lock, Redactor, Stdin, StopFlag};
+use crate::process::{self, Command, Environ, Identity, Lock, Redactor, Stdin, StopFlag};
 use crate::repo::{self, Repo};
 use crate::store::layout::Local;
 
@@ -193,8 +194,8 @@ impl<'a> ScratchWorktree<'a> {
         };
         let ended = process::run(&command, &StopFlag::new()?)?;
         let shown = argv.join(" ");
-        if ended.ending != Ending::Exited(0) {
-            let how = crate::domain::event::Ending::from(ended.ending);
+        if ended.termination != Termination::Exited(0) {
+            let how = ended.termination;
             let said = tail(&stderr).or_else(|| tail(&stdout)).unwrap_or_default();
             bail!("`{key}` did not succeed ({how}): {shown}{said}");
         }

@@ -12,7 +12,7 @@ use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::machine::Decision;
 use crate::domain::plan::{Plan, Task};
-use crate::domain::retry::Layer;
+use crate::domain::retry::RetryReason;
 use crate::domain::state::{Phase, RunState};
 use crate::error::Advice;
 use crate::job;
@@ -230,8 +230,8 @@ impl ReplanPreview {
             }
             if phase != Some(&Phase::Todo) {
                 let because = Some("the plan was made again".to_owned());
-                let layer = Layer::Manual;
-                tell(task, TaskEventKind::Retried { layer, not_before: at, because });
+                let reason = RetryReason::Manual;
+                tell(task, TaskEventKind::Retried { reason, not_before: at, because });
             }
         }
         decisions

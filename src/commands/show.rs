@@ -93,7 +93,7 @@ pub(super) fn run(here: &Path, args: &cli::ShowArgs, ui: &Ui) -> Result<u8> {
             format!(
                 "{}{}",
                 s.attempt,
-                s.ending.as_ref().map_or(String::new(), |e| format!(", the last: {e}"))
+                s.termination.as_ref().map_or(String::new(), |e| format!(", the last: {e}"))
             ),
         ),
         row("base", oid(s.base.as_ref())),

@@ -3,10 +3,11 @@
 use super::account::Account;
 use super::evaluation::Opinion;
 use super::id::{Oid, TaskId, Timestamp};
-use super::retry::Layer;
+use super::retry::RetryReason;
 use super::review::Approval;
-use super::session::Reading;
+use super::session::SessionReport;
 use super::verdict::{Candidate, CheckResult, Finding};
+use crate::domain::termination::Termination;
 
 /// Something that happened to one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,29 +16,6 @@ pub struct TaskEvent {
     pub at: Timestamp,
     /// What.
     pub kind: TaskEventKind,
-}
-
-/// How an attempt's agent process ended. It never decides whether the work is good: the checks do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// It exited by itself, with this code.
-    Exited(i32),
-    /// A signal that was not ours ended it.
-    Signalled(i32),
-    /// It ran longer than `timeout`.
-    TimedOut,
-    /// It printed nothing for `idle-timeout`.
-    Idle,
-    /// It had finished and did not leave, so it was sent away. Its work is as whole as if it had left.
-    Lingered,
-    /// It could not succeed any more, so it was ended before its time.
-    Hopeless,
-    /// We were asked to stop it.
-    Stopped,
-    /// It could not be started at all; why.
-    NotStarted(String),
-    /// Its keeper died before it could say.
-    Lost,
 }
 
 /// The kinds of events on a task's chain.
@@ -65,11 +43,11 @@ pub enum TaskEventKind {
         /// Which one.
         attempt: u32,
         /// How.
-        ending: Ending,
+        termination: Termination,
         /// What it proposes: nothing when it changed nothing or nothing could be saved.
         candidate: Option<Candidate>,
         /// What its session said of itself; nothing when that was lost.
-        reading: Option<Box<Reading>>,
+        report: Option<Box<SessionReport>>,
     },
     /// The checks have said what they think of the candidate's tree, or of the tree that would have landed.
     Judged {
@@ -95,7 +73,7 @@ pub enum TaskEventKind {
         /// What it said.
         opinion: Opinion,
         /// What its session said of itself; nothing when that was lost.
-        reading: Option<Box<Reading>>,
+        report: Option<Box<SessionReport>>,
     },
     /// Checks, and an evaluator where there is one, are content, and a person is asked.
     ReviewAsked,
@@ -123,7 +101,7 @@ pub enum TaskEventKind {
     /// It gets another try.
     Retried {
         /// Why.
-        layer: Layer,
+        reason: RetryReason,
         /// Not before this moment.
         not_before: Timestamp,
         /// What was wrong, for people (infrastructure faults).
@@ -246,46 +224,6 @@ impl Halt {
             Self::Agent => "agent",
             Self::Budget => "budget",
             Self::Account => "account",
-        }
-    }
-}
-
-impl Ending {
-    /// Whether there was an agent at all.
-    pub fn began(&self) -> bool {
-        match self {
-            Self::NotStarted(_) => false,
-            Self::Exited(_) | Self::Signalled(_) | Self::TimedOut | Self::Idle => true,
-            Self::Stopped | Self::Lost | Self::Lingered | Self::Hopeless => true,
-        }
-    }
-
-    /// Whether the attempt was broken off from outside, so that what it left is no answer to its task.
-    pub fn cut_off(&self) -> bool {
-        match self {
-            Self::Stopped | Self::NotStarted(_) | Self::Lost => true,
-            Self::Exited(_)
-            | Self::Signalled(_)
-            | Self::TimedOut
-            | Self::Idle
-            | Self::Lingered
-            | Self::Hopeless => false,
-        }
-    }
-}
-
-impl std::fmt::Display for Ending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exited(code) => write!(f, "exit {code}"),
-            Self::Signalled(signal) => write!(f, "signal {signal}"),
-            Self::TimedOut => f.write_str("timed out"),
-            Self::Idle => f.write_str("went silent"),
-            Self::Lingered => f.write_str("had finished and did not leave"),
-            Self::Hopeless => f.write_str("was ended, it could not succeed any more"),
-            Self::Stopped => f.write_str("was stopped"),
-            Self::NotStarted(why) => write!(f, "could not be started: {why}"),
-            Self::Lost => f.write_str("was lost with its keeper"),
         }
     }
 }

@@ -15,4 +15,5 @@ pub mod retry;
 pub mod review;
 pub mod session;
 pub mod state;
+pub mod termination;
 pub mod verdict;

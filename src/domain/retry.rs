@@ -6,7 +6,7 @@ use super::session::{Cost, Spend};
 
 /// Why a task gets another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layer {
+pub enum RetryReason {
     /// The middle layer: a new attempt from a clean start, told every finding so far. Charged to the task.
     Feedback,
     /// The inner layer: the same session goes on, in the same place, with what it had changed.
@@ -25,7 +25,7 @@ pub enum Layer {
     Manual,
 }
 
-impl Layer {
+impl RetryReason {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Feedback,
@@ -61,7 +61,7 @@ impl Layer {
     }
 }
 
-impl fmt::Display for Layer {
+impl fmt::Display for RetryReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

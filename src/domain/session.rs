@@ -186,29 +186,29 @@ pub struct Spend {
     /// The money that was reported.
     pub cost: Cost,
     /// Sessions that reported tokens.
-    pub told_tokens: u32,
+    pub sessions_with_tokens: u32,
     /// Sessions that did not.
-    pub untold_tokens: u32,
+    pub sessions_without_tokens: u32,
     /// Sessions that reported a cost.
-    pub told_cost: u32,
+    pub sessions_with_cost: u32,
     /// Sessions that did not.
-    pub untold_cost: u32,
+    pub sessions_without_cost: u32,
 }
 
 impl Spend {
     /// Adds what a session used.
     pub fn add(&mut self, usage: Usage) {
         match usage.tokens {
-            None => self.untold_tokens += 1,
+            None => self.sessions_without_tokens += 1,
             Some(tokens) => {
-                self.told_tokens += 1;
+                self.sessions_with_tokens += 1;
                 self.tokens = self.tokens.plus(tokens);
             }
         }
         match usage.cost {
-            None => self.untold_cost += 1,
+            None => self.sessions_without_cost += 1,
             Some(cost) => {
-                self.told_cost += 1;
+                self.sessions_with_cost += 1;
                 self.cost = Cost(self.cost.0.saturating_add(cost.0));
             }
         }
@@ -219,16 +219,22 @@ impl Spend {
         Self {
             tokens: self.tokens.plus(other.tokens),
             cost: Cost(self.cost.0.saturating_add(other.cost.0)),
-            told_tokens: self.told_tokens.saturating_add(other.told_tokens),
-            untold_tokens: self.untold_tokens.saturating_add(other.untold_tokens),
-            told_cost: self.told_cost.saturating_add(other.told_cost),
-            untold_cost: self.untold_cost.saturating_add(other.untold_cost),
+            sessions_with_tokens: self
+                .sessions_with_tokens
+                .saturating_add(other.sessions_with_tokens),
+            sessions_without_tokens: self
+                .sessions_without_tokens
+                .saturating_add(other.sessions_without_tokens),
+            sessions_with_cost: self.sessions_with_cost.saturating_add(other.sessions_with_cost),
+            sessions_without_cost: self
+                .sessions_without_cost
+                .saturating_add(other.sessions_without_cost),
         }
     }
 
     /// What came on top of what was excused.
-    pub fn beyond(self, excused: Usage) -> Self {
-        let told = Usage { tokens: Some(self.tokens), cost: Some(self.cost) }.since(excused);
+    pub fn beyond(self, written_off: Usage) -> Self {
+        let told = Usage { tokens: Some(self.tokens), cost: Some(self.cost) }.since(written_off);
         Self {
             tokens: told.tokens.unwrap_or_default(),
             cost: told.cost.unwrap_or_default(),
@@ -238,12 +244,12 @@ impl Spend {
 
     /// The tokens; `None` when sessions ended and none of them said.
     pub fn known_tokens(self) -> Option<Tokens> {
-        (self.told_tokens > 0 || self.untold_tokens == 0).then_some(self.tokens)
+        (self.sessions_with_tokens > 0 || self.sessions_without_tokens == 0).then_some(self.tokens)
     }
 
     /// The money; `None` when no session has said.
     pub fn known_cost(self) -> Option<Cost> {
-        (self.told_cost > 0).then_some(self.cost)
+        (self.sessions_with_cost > 0).then_some(self.cost)
     }
 }
 
@@ -262,7 +268,7 @@ pub struct Session {
 
 /// What can be told of a session from what it left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
+pub struct SessionReport {
     /// How it ended.
     pub class: Class,
     /// The words that say so, on one line: for findings and for people.
@@ -279,7 +285,7 @@ pub struct Reading {
     pub denials: u32,
 }
 
-impl Reading {
+impl SessionReport {
     /// Of a session that was not even begun, since the task does not fit the model or there is no such agent: it used nothing.
     pub fn unbegun(class: Class, why: String) -> Self {
         Self {

@@ -8,9 +8,10 @@ use super::event::{Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use super::id::{Oid, RunId, TaskId, Timestamp};
 pub use super::phase::Phase;
 use super::plan::{Plan, Task};
-use super::retry::Layer;
+use super::retry::RetryReason;
 use super::review::Review;
-use super::session::{Class, Reading, Session, Spend, Usage};
+use super::session::{Class, Session, SessionReport, Spend, Usage};
+use super::termination::Termination;
 use super::verdict::Candidate;
 
 /// Everything that a task's tip says.
@@ -29,7 +30,7 @@ pub struct TaskState {
     /// From where the last attempt started.
     pub base: Option<Oid>,
     /// How the last attempt ended, as a short phrase.
-    pub ending: Option<String>,
+    pub termination: Option<Termination>,
     /// How its session ended, in the agent's own terms.
     pub class: Option<Class>,
     /// The session of the last attempt, while it may be gone on with.
@@ -41,7 +42,7 @@ pub struct TaskState {
     /// What all its attempts used.
     pub spend: Spend,
     /// What of that no budget is charged with, since a person had the task tried again.
-    pub excused: Usage,
+    pub written_off: Usage,
     /// What the last attempt proposes.
     pub candidate: Option<Candidate>,
     /// Attempts charged to the task since its budgets were last made new.
@@ -79,7 +80,7 @@ impl TaskState {
                 self.base = Some(base.clone());
                 self.worktree = Some(worktree.clone());
                 self.owner = Some(owner.clone());
-                self.ending = None;
+                self.termination = None;
                 self.class = None;
                 self.reason = None;
                 self.evaluation.rest();
@@ -95,10 +96,10 @@ impl TaskState {
                     });
                 }
             }
-            TaskEventKind::Ended { attempt, ending, candidate, reading } => {
+            TaskEventKind::Ended { attempt, termination, candidate, report } => {
                 // What was cut off is kept on the chain, but nobody judges it: checks that pass on an untouched tree would
                 // land a task for which nothing was done.
-                let whole = candidate.is_some() && !ending.cut_off();
+                let whole = candidate.is_some() && !termination.cut_off();
                 // What was taken out meanwhile stays so; its attempt is still accounted for.
                 let out = matches!(self.phase, Phase::Done | Phase::Skipped);
                 if !out {
@@ -109,11 +110,11 @@ impl TaskState {
                 self.attempt = *attempt;
                 // Without a place no attempt was under way: a person has work judged once more.
                 if self.worktree.is_some() {
-                    self.read(reading.as_deref(), !ending.began());
+                    self.read(report.as_deref(), !termination.began());
                 }
                 self.worktree = None;
                 self.owner = None;
-                self.ending = Some(ending.to_string());
+                self.termination = Some(termination.clone());
                 self.candidate.clone_from(candidate);
             }
             TaskEventKind::Judged { findings, landing, .. } => {
@@ -134,8 +135,8 @@ impl TaskState {
                 self.phase = Phase::Verifying;
                 self.evaluation.waiting = true;
             }
-            TaskEventKind::Evaluated { opinion, reading, .. } => {
-                let used = reading.as_ref().map(|r| r.usage).unwrap_or_default();
+            TaskEventKind::Evaluated { opinion, report, .. } => {
+                let used = report.as_ref().map(|r| r.usage).unwrap_or_default();
                 self.evaluation.spend.add(used);
                 if self.evaluation.apply(opinion) && !self.phase.ended() {
                     self.faults = 0;
@@ -163,31 +164,31 @@ impl TaskState {
                 self.conflicts += 1;
                 self.phase = Phase::Todo;
             }
-            TaskEventKind::Retried { layer, not_before, because } => {
+            TaskEventKind::Retried { reason, not_before, because } => {
                 self.not_before = *not_before;
                 self.reason.clone_from(because);
-                if !layer.keeps_session() {
+                if !reason.keeps_session() {
                     self.session = None;
                 }
                 // An evaluator is asked once more; nothing that the task did is in question.
                 let asks = self.phase == Phase::Verifying && self.evaluation.waiting;
-                match layer {
-                    Layer::Account | Layer::Interrupted if asks => {}
-                    Layer::Feedback => {
+                match reason {
+                    RetryReason::Account | RetryReason::Interrupted if asks => {}
+                    RetryReason::Feedback => {
                         self.resumes = 0;
                         self.phase = Phase::Todo;
                     }
-                    Layer::Resume | Layer::Restart => {
+                    RetryReason::Resume | RetryReason::Restart => {
                         self.resumes += 1;
                         self.phase = Phase::Todo;
                     }
-                    Layer::Redispatch => {
+                    RetryReason::Redispatch => {
                         self.renew();
                         self.redispatches += 1;
                         self.phase = Phase::Todo;
                     }
-                    Layer::Account => self.phase = Phase::Todo,
-                    Layer::Infra => {
+                    RetryReason::Account => self.phase = Phase::Todo,
+                    RetryReason::Infra => {
                         self.faults += 1;
                         // A verification that could not be run is repeated; an attempt that broke starts anew.
                         self.phase = match (&self.phase, &self.candidate) {
@@ -196,12 +197,12 @@ impl TaskState {
                             _ => Phase::Todo,
                         };
                     }
-                    Layer::Interrupted => self.phase = Phase::Todo,
-                    Layer::Manual => {
+                    RetryReason::Interrupted => self.phase = Phase::Todo,
+                    RetryReason::Manual => {
                         self.renew();
                         self.redispatches = 0;
                         let Spend { tokens, cost, .. } = self.spend;
-                        self.excused = Usage { tokens: Some(tokens), cost: Some(cost) };
+                        self.written_off = Usage { tokens: Some(tokens), cost: Some(cost) };
                         self.phase = Phase::Todo;
                     }
                 }
@@ -232,19 +233,19 @@ impl TaskState {
     }
 
     /// What the last attempt's session said of itself.
-    fn read(&mut self, reading: Option<&Reading>, never_began: bool) {
-        self.class = reading.map(|r| r.class);
-        let Some(reading) = reading else {
+    fn read(&mut self, report: Option<&SessionReport>, never_began: bool) {
+        self.class = report.map(|r| r.class);
+        let Some(report) = report else {
             if !never_began {
                 self.spend.add(Usage::default());
             }
             return;
         };
-        let named = reading.session.as_ref();
+        let named = report.session.as_ref();
         let same = self.session.as_ref().filter(|s| named.is_none_or(|id| *id == s.id));
-        let before = same.filter(|_| reading.cumulative).map(|s| s.counted).unwrap_or_default();
-        self.spend.add(reading.usage.since(before));
-        let counted = if reading.cumulative { reading.usage.or(before) } else { Usage::default() };
+        let before = same.filter(|_| report.cumulative).map(|s| s.counted).unwrap_or_default();
+        self.spend.add(report.usage.since(before));
+        let counted = if report.cumulative { report.usage.or(before) } else { Usage::default() };
         // The agent's word counts, where it has one: the id that it was given may be one of several.
         let id = named.cloned().or_else(|| self.session.as_ref().map(|s| s.id.clone()));
         if let (Some(id), Some(worktree), Some(owner)) = (id, &self.worktree, &self.owner) {
@@ -255,7 +256,7 @@ impl TaskState {
 
     /// What the task's budget is charged with.
     pub fn charged(&self) -> Spend {
-        self.spend.beyond(self.excused)
+        self.spend.beyond(self.written_off)
     }
 
     /// New budgets, from a clean start.

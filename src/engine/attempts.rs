@@ -9,10 +9,10 @@ use super::call::{self, Who, Words};
 use super::{Context, verifications};
 use crate::agent::{brief, prompt};
 use crate::ambient;
-use crate::domain::event::Ending;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Observation;
-use crate::domain::session::{Class, Cost, Reading, Usage};
+use crate::domain::session::{Class, Cost, SessionReport, Usage};
+use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding};
 use crate::failpoint;
 use crate::job;
@@ -313,10 +313,10 @@ pub(super) fn look(
         observation: Some(Observation::AttemptEnded {
             task: task.clone(),
             attempt,
-            ending: Ending::Lost,
+            termination: Termination::Lost,
             candidate,
             changed,
-            reading: learned(&dir).map(Box::new),
+            report: learned(&dir).map(Box::new),
         }),
         note: Some(format!("{task}: the keeper of attempt {attempt} died: {last}")),
         ..Seen::default()
@@ -324,9 +324,9 @@ pub(super) fn look(
 }
 
 /// What a keeper that died had learned of its session.
-fn learned(dir: &Path) -> Option<Reading> {
+fn learned(dir: &Path) -> Option<SessionReport> {
     let session = std::fs::read_to_string(dir.join(files::SESSION)).ok()?;
-    Some(Reading {
+    Some(SessionReport {
         class: Class::Crashed,
         detail: None,
         session: Some(session.trim().to_owned()).filter(|id| !id.is_empty()),
@@ -374,10 +374,10 @@ fn read_published(
         observation: Some(Observation::AttemptEnded {
             task: task.clone(),
             attempt,
-            ending: outcome.ending.into(),
+            termination: outcome.ending.into(),
             candidate,
             changed,
-            reading: outcome.reading.map(|r| Box::new(r.into())),
+            report: outcome.reading.map(|r| Box::new(r.into())),
         }),
         payload: Some(Payload { path: format!("attempts/{attempt}"), id: tree, is_tree: true }),
         published: Some(published),

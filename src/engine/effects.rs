@@ -11,11 +11,11 @@ use super::dispatcher::{Engine, News, Seen};
 use super::verifications::{self, Case};
 use super::{Context, Report, gate};
 use crate::ambient;
-use crate::domain::event::Ending;
 use crate::domain::id::TaskId;
 use crate::domain::machine::{Decision, Effect, Observation, owed};
-use crate::domain::session::{Class, Reading};
+use crate::domain::session::{Class, SessionReport};
 use crate::domain::state::Phase;
+use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Judgement, Verdict};
 use crate::process;
 use crate::verify::Stage;
@@ -159,23 +159,23 @@ impl Engine<'_> {
         let base = self.ledger.state.tasks.get(&task).and_then(|t| t.base.clone());
         let base = base.unwrap_or_else(|| self.ctx.base.clone());
         self.spawn(effect, worktree, move |ctx| {
-            let (why, reading) = match launch.map(|l| attempts::launch(ctx, &task, attempt, &l)) {
+            let (why, report) = match launch.map(|l| attempts::launch(ctx, &task, attempt, &l)) {
                 None | Some(Ok(None)) => {
                     return attempts::look(ctx, &task, attempt, &base, wait).map(Seen::Attempt);
                 }
                 Some(Ok(Some(why))) => {
-                    let reading = Reading::unbegun(Class::ContextExceeded, why.clone());
-                    (why, Some(Box::new(reading)))
+                    let report = SessionReport::unbegun(Class::ContextExceeded, why.clone());
+                    (why, Some(Box::new(report)))
                 }
                 Some(Err(error)) => (format!("{error:#}"), None),
             };
             let observation = Some(Observation::AttemptEnded {
                 task,
                 attempt,
-                ending: Ending::NotStarted(why),
+                termination: Termination::NotStarted(why),
                 candidate: None,
                 changed: false,
-                reading,
+                report,
             });
             let seen = attempts::Seen { observation, ..attempts::Seen::default() };
             Ok(Seen::Attempt(seen))

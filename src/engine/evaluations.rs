@@ -11,10 +11,10 @@ use super::{Context, verifications};
 use crate::agent::evaluate::{self, ChangeBrief, EvaluationBrief};
 use crate::ambient;
 use crate::domain::evaluation::Opinion;
-use crate::domain::event::Ending;
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::machine::{Effect, Observation, evaluators};
-use crate::domain::session::{Class, Cost, Reading};
+use crate::domain::session::{Class, Cost, SessionReport};
+use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding};
 use crate::failpoint;
 use crate::keeper::files;
@@ -138,7 +138,7 @@ fn evaluate(ctx: &Context, case: &Case, worktree: &str, wait: bool) -> Result<Op
         }
         if started {
             let why = "its keeper died".to_owned();
-            return Ok(Some(none(case, ambient::now(), Ending::Lost, why)));
+            return Ok(Some(none(case, ambient::now(), Termination::Lost, why)));
         }
         verifications::clear(&dir)?;
         std::fs::create_dir_all(dir.join(files::TMP))?;
@@ -255,16 +255,16 @@ fn prompt_of(ctx: &Context, case: &Case) -> Result<String> {
     evaluate::render(template, &brief)
 }
 
-fn none(case: &Case, began: Timestamp, ending: Ending, why: String) -> Evaluated {
-    told(case, began, ending, Opinion::None(why), None)
+fn none(case: &Case, began: Timestamp, termination: Termination, why: String) -> Evaluated {
+    told(case, began, termination, Opinion::None(why), None)
 }
 
 fn told(
     case: &Case,
     began: Timestamp,
-    ending: Ending,
+    termination: Termination,
     opinion: Opinion,
-    reading: Option<Reading>,
+    report: Option<SessionReport>,
 ) -> Evaluated {
     Evaluated {
         observation: Observation::Evaluated {
@@ -272,9 +272,9 @@ fn told(
             attempt: case.attempt,
             tree: case.candidate.tree.clone(),
             began,
-            ending,
+            termination,
             opinion,
-            reading: reading.map(Box::new),
+            report: report.map(Box::new),
         },
         payload: None,
     }
@@ -283,10 +283,10 @@ fn told(
 /// What an outcome means. What an evaluator says counts only if its session came to its end.
 fn conclude(case: &Case, outcome: EvaluationOutcome) -> Result<Evaluated> {
     let began = Timestamp(outcome.began);
-    let ending = Ending::from(outcome.ending);
-    let reading = outcome.reading.map(Reading::from);
-    let opinion = opinion_of(case, &ending, reading.as_ref(), outcome.answer.as_deref())?;
-    let mut evaluated = told(case, began, ending, opinion, reading);
+    let termination = Termination::from(outcome.ending);
+    let report = outcome.reading.map(SessionReport::from);
+    let opinion = opinion_of(case, &termination, report.as_ref(), outcome.answer.as_deref())?;
+    let mut evaluated = told(case, began, termination, opinion, report);
     if let Some(tree) = outcome.files {
         let path = format!("evaluations/{}", case.attempt);
         evaluated.payload = Some(Payload { path, id: Oid::parse(&tree)?, is_tree: true });
@@ -296,13 +296,13 @@ fn conclude(case: &Case, outcome: EvaluationOutcome) -> Result<Evaluated> {
 
 fn opinion_of(
     case: &Case,
-    ending: &Ending,
-    reading: Option<&Reading>,
+    termination: &Termination,
+    report: Option<&SessionReport>,
     answer: Option<&str>,
 ) -> Result<Opinion> {
-    let well = match reading {
-        Some(reading) => reading.class == Class::Ok,
-        None => matches!(ending, Ending::Exited(0) | Ending::Lingered),
+    let well = match report {
+        Some(report) => report.class == Class::Ok,
+        None => matches!(termination, Termination::Exited(0) | Termination::Lingered),
     };
     if well {
         return match answer {
@@ -310,9 +310,9 @@ fn opinion_of(
             None => Ok(Opinion::None("it said nothing".to_owned())),
         };
     }
-    Ok(Opinion::None(match reading {
-        Some(Reading { class, detail: Some(detail), .. }) => format!("{class}: {detail}"),
-        Some(Reading { class, detail: None, .. }) => class.to_string(),
-        None => ending.to_string(),
+    Ok(Opinion::None(match report {
+        Some(SessionReport { class, detail: Some(detail), .. }) => format!("{class}: {detail}"),
+        Some(SessionReport { class, detail: None, .. }) => class.to_string(),
+        None => termination.to_string(),
     }))
 }

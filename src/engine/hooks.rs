@@ -11,9 +11,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::ambient;
-use crate::domain::event::Ending as DomainEnding;
 use crate::domain::id::Oid;
-use crate::process::{self, Command, Ending, Environ, Identity, Redactor, Stdin, StopFlag};
+use crate::domain::termination::Termination;
+use crate::process::{self, Command, Environ, Identity, Redactor, Stdin, StopFlag};
 use crate::repo;
 use crate::store::{Store, layout};
 
@@ -87,12 +87,12 @@ impl Hooks<'_> {
             cgroup: false,
         };
         let ended = process::run(&command, &StopFlag::new()?)?;
-        if ended.ending == Ending::Exited(0) {
+        if ended.termination == Termination::Exited(0) {
             return Ok(None);
         }
         let said = [stderr, stdout].iter().find_map(|path| last_line(path));
         let said = said.map_or_else(String::new, |line| format!(": {line}"));
-        Ok(Some(format!("`{}`: {}{said}", argv.join(" "), DomainEnding::from(ended.ending))))
+        Ok(Some(format!("`{}`: {}{said}", argv.join(" "), ended.termination)))
     }
 
     /// A file that is pinned is meant as it is pinned.

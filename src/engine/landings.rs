@@ -8,7 +8,7 @@ use super::Context;
 use super::verifications::{Case, Member};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::review::Approval;
-use crate::domain::session::{Cost, Reading};
+use crate::domain::session::{Cost, SessionReport};
 use crate::domain::verdict::{Candidate, CheckResult};
 use crate::job::MergeStyle;
 use crate::landing::{self, Onto};
@@ -170,7 +170,7 @@ pub(super) fn provenance(
         outcome.map_or(Ok(serde_json::Value::Null), |b| serde_json::from_slice(&b))?;
     let reading: Option<WireReading> =
         outcome.get("reading").and_then(|r| serde_json::from_value(r.clone()).ok());
-    let reading = reading.map(Reading::from);
+    let reading = reading.map(SessionReport::from);
     let prompt = repo.read_blob_at(chain_tree, &format!("{folder}/prompt.md"))?;
     let prompt = prompt.map(|bytes| repo::write_blob(repo, &bytes)).transpose()?;
     let checks: Vec<_> = landing.results.iter().map(check_json).collect();

@@ -10,10 +10,10 @@ use super::verifications::{self, Case, Judged};
 use super::{Report, recover};
 use crate::ambient;
 use crate::domain::evaluation::Opinion;
-use crate::domain::event::Ending;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Decision, Effect, Observation};
 use crate::domain::state::Phase;
+use crate::domain::termination::Termination;
 use crate::domain::verdict::{Judgement, Verdict};
 use crate::failpoint;
 use crate::repo;
@@ -186,16 +186,16 @@ impl Engine<'_> {
                 self.observe(Observation::BaseJudged(inconclusive()));
             }
             Effect::Await(task, attempt) => {
-                let ending = Ending::NotStarted(why.to_owned());
+                let termination = Termination::NotStarted(why.to_owned());
                 let (task, attempt) = (task.clone(), *attempt);
                 let candidate = None;
                 self.observe(Observation::AttemptEnded {
                     task,
                     attempt,
-                    ending,
+                    termination,
                     candidate,
                     changed: false,
-                    reading: None,
+                    report: None,
                 });
             }
             Effect::Verify(task, attempt) => {
@@ -214,9 +214,9 @@ impl Engine<'_> {
                         attempt: *attempt,
                         tree: candidate.tree,
                         began: ambient::now(),
-                        ending: Ending::NotStarted(why.to_owned()),
+                        termination: Termination::NotStarted(why.to_owned()),
                         opinion: Opinion::None(why.to_owned()),
-                        reading: None,
+                        report: None,
                     });
                 }
             }

@@ -10,9 +10,9 @@ use super::spec::{AttemptWork, Outcome, Spec, VERSION, millis};
 use super::worktree::{prepare, redactor};
 use crate::agent::preset::Preset;
 use crate::ambient;
-use crate::domain::event::Ending;
 use crate::domain::id::Oid;
-use crate::domain::session::{Class, Reading};
+use crate::domain::session::{Class, SessionReport};
+use crate::domain::termination::Termination;
 use crate::failpoint;
 use crate::process::{self, CommandResult, Git, Redactor, RefMove, RefUpdates, StopFlag};
 use crate::repo::{self, Head, Identity, Repo, Worktree};
@@ -65,15 +65,15 @@ pub(super) fn keep(
     let mut clean = true;
     match ended {
         Err(why) if stop.is_raised() => {
-            outcome.ending = WireEnding::from(&Ending::Stopped);
+            outcome.ending = WireEnding::from(&Termination::Stopped);
             drop(why);
         }
         Err(why) => outcome.ending = WireEnding::NotStarted(why),
         Ok(ended) => {
             clean = ended.survivors == 0;
-            if let process::Ending::NotStarted(why) = &ended.ending {
+            if let Termination::NotStarted(why) = &ended.termination {
                 // Not for lack of anything of ours: the command is not right, here or at all.
-                let reading = Reading::unbegun(Class::BadInput, why.clone());
+                let reading = SessionReport::unbegun(Class::BadInput, why.clone());
                 outcome.reading = Some(WireReading::from(&reading));
             }
             fill(&mut outcome, ended);
@@ -84,7 +84,7 @@ pub(super) fn keep(
         let saved = save(repo, worktree, &Oid::parse(&spec.worktree.commit)?, work)?;
         outcome.changed = saved.1 != repo.tree_of(&base)?;
         outcome.candidate = Some((saved.0.to_string(), saved.1.to_string()));
-        let ending = Ending::from(outcome.ending.clone());
+        let ending = Termination::from(outcome.ending.clone());
         if let (Some(preset), true) = (&work.session.preset, ending.began()) {
             let reading = session::read(preset, dir, &ending, given_up, Some(outcome.changed));
             outcome.reading = Some(WireReading::from(&reading));
@@ -104,7 +104,7 @@ fn fill(outcome: &mut Outcome, ended: CommandResult) {
     outcome.wall_ms = millis(ended.wall);
     outcome.output = [ended.stdout_bytes, ended.stdout_kept, ended.stderr_bytes, ended.stderr_kept];
     outcome.leftover = ended.leftover;
-    outcome.ending = WireEnding::from(&Ending::from(ended.ending));
+    outcome.ending = WireEnding::from(&ended.termination);
 }
 
 /// Removes what the agent's program leaves for itself at the top of the place, unless it is part of the project.
@@ -204,7 +204,7 @@ fn publish(
     if let Some((commit, _)) = &outcome.candidate {
         parents.push(Oid::parse(commit)?);
     }
-    let ending = Ending::from(outcome.ending.clone());
+    let ending = Termination::from(outcome.ending.clone());
     let message = format!(
         "{}: attempt {} {ending}\n\nHarness-Run: {}\nHarness-Task: {}\nHarness-Attempt: {}\nHarness-Nonce: {}\n",
         work.task,

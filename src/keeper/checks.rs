@@ -9,9 +9,9 @@ use super::built_in;
 use super::session::GRACE;
 use super::spec::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, Spec, VERSION, millis};
 use super::worktree::{prepare, redactor};
-use crate::domain::event::Ending as DomainEnding;
+use crate::domain::termination::Termination;
 use crate::failpoint;
-use crate::process::{self, Command, CommandResult, Ending, Stdin, StopFlag};
+use crate::process::{self, Command, CommandResult, Stdin, StopFlag};
 use crate::repo::{self, Repo};
 
 /// How much of each stream of a check is kept, in bytes.
@@ -101,8 +101,8 @@ fn check(
     if let Some(argv) = &step.version {
         let (ended, said) =
             run(dir, spec, &format!("version-{number}"), argv, VERSION_TIMEOUT, stop)?;
-        if ended.ending != Ending::Exited(0) {
-            let how = DomainEnding::from(ended.ending);
+        if ended.termination != Termination::Exited(0) {
+            let how = ended.termination;
             return Ok(Err(format!("the version command of the check `{name}`: {how}: {said}")));
         }
         version = said;
@@ -114,25 +114,31 @@ fn check(
     let timeout = Duration::from_millis(step.timeout_ms);
     let (ended, said) = run(dir, spec, &format!("check-{number}"), &step.argv, timeout, stop)?;
     let ms = millis(ended.wall);
-    let (passed, how) = match ended.ending {
-        Ending::Exited(0) => (true, String::new()),
+    let (passed, how) = match ended.termination {
+        Termination::Exited(0) => (true, String::new()),
         // By the shell's convention these mean that the program could not be run (POSIX, 2.8.2).
-        Ending::Exited(code @ (126 | 127)) => {
+        Termination::Exited(code @ (126 | 127)) => {
             return Ok(Err(format!("the check `{name}` could not be run (exit {code}): {said}")));
         }
-        Ending::Exited(code) => (false, format!("exit {code}")),
+        Termination::Exited(code) => (false, format!("exit {code}")),
         // What the kernel or a person killed says nothing about the tree; a crash of the check itself does.
-        Ending::Signalled(9 | 15) => {
+        Termination::Signalled(9 | 15) => {
             return Ok(Err(format!("the check `{name}` was killed from outside")));
         }
-        Ending::Signalled(signal) => (false, format!("signal {signal}")),
+        Termination::Signalled(signal) => (false, format!("signal {signal}")),
         // Nobody listens to a check, so the last two cannot be.
-        Ending::TimedOut | Ending::Idle | Ending::Lingered | Ending::Hopeless => {
+        Termination::TimedOut
+        | Termination::Idle
+        | Termination::Lingered
+        | Termination::Hopeless => {
             let limit = step.timeout_ms / 1000;
             return Ok(Err(format!("the check `{name}` took longer than its limit of {limit} s")));
         }
-        Ending::Stopped => return Ok(Err("the verification was stopped".into())),
-        Ending::NotStarted(why) => {
+        // A command that ran under this process is never lost.
+        Termination::Stopped | Termination::Lost => {
+            return Ok(Err("the verification was stopped".into()));
+        }
+        Termination::NotStarted(why) => {
             return Ok(Err(format!("the check `{name}` could not be started: {why}")));
         }
     };

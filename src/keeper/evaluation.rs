@@ -10,7 +10,6 @@ use super::session;
 use super::spec::{EvaluationOutcome, EvaluationWork, Spec, VERSION, millis};
 use super::worktree::{prepare, redactor};
 use crate::ambient;
-use crate::domain::event::Ending;
 use crate::failpoint;
 use crate::process::{Redactor, StopFlag};
 use crate::repo::{self, Repo};
@@ -48,9 +47,8 @@ pub(super) fn keep(
             let (ended, reading, said) = session::hold(&command, dir, &work.session, stop)?;
             clean = ended.survivors == 0;
             outcome.wall_ms = millis(ended.wall);
-            let ending = Ending::from(ended.ending);
             outcome.reading = reading.as_ref().map(WireReading::from);
-            outcome.ending = WireEnding::from(&ending);
+            outcome.ending = WireEnding::from(&ended.termination);
             outcome.answer = answer_file(&work.answer).or(said);
             if let Some(answer) = &mut outcome.answer {
                 *answer = String::from_utf8_lossy(&redactor.clean(answer.as_bytes())).into_owned();

@@ -22,7 +22,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::ambient;
-use crate::domain::event::Ending;
 use crate::failpoint;
 use crate::process::{self, Environ, Holder, KeeperInbox, ReceivedAssignment, StopFlag};
 use crate::repo::{self, Repo};
@@ -145,21 +144,6 @@ impl Bench {
         let repo = Repo::discover(common_dir)?;
         self.repo = Some((common_dir.to_path_buf(), repo.clone()));
         Ok(repo)
-    }
-}
-
-impl From<process::Ending> for Ending {
-    fn from(ending: process::Ending) -> Self {
-        match ending {
-            process::Ending::Exited(code) => Self::Exited(code),
-            process::Ending::Signalled(signal) => Self::Signalled(signal),
-            process::Ending::TimedOut => Self::TimedOut,
-            process::Ending::Idle => Self::Idle,
-            process::Ending::Lingered => Self::Lingered,
-            process::Ending::Hopeless => Self::Hopeless,
-            process::Ending::Stopped => Self::Stopped,
-            process::Ending::NotStarted(why) => Self::NotStarted(why),
-        }
     }
 }
 

@@ -13,8 +13,8 @@ use crate::agent::classify::{
 };
 use crate::agent::preset::{self, Preset};
 use crate::ambient;
-use crate::domain::event::Ending;
-use crate::domain::session::{Class, Reading};
+use crate::domain::session::{Class, SessionReport};
+use crate::domain::termination::Termination;
 use crate::process::{
     self, Activity, Command, CommandResult, Listener, OutputStream, Redactor, SignalTarget, Stdin,
     StopFlag, StopSignal, StopStep,
@@ -137,9 +137,9 @@ pub(super) fn hold(
     dir: &Path,
     work: &SessionWork,
     stop: &StopFlag,
-) -> Result<(CommandResult, Option<Reading>, Option<String>)> {
+) -> Result<(CommandResult, Option<SessionReport>, Option<String>)> {
     let (ended, given_up) = run(command, dir, work, stop)?;
-    let ending = Ending::from(ended.ending.clone());
+    let ending = ended.termination.clone();
     let bytes = |name: &str| std::fs::read(dir.join(name)).unwrap_or_default();
     let (reading, said) = match &work.preset {
         None => (None, Some(String::from_utf8_lossy(&bytes(files::STDOUT)).into_owned())),
@@ -187,10 +187,10 @@ pub(super) fn stop_steps(preset: &Preset) -> Vec<StopStep> {
 pub(super) fn read(
     preset: &Preset,
     dir: &Path,
-    ending: &Ending,
+    ending: &Termination,
     given_up: Option<Class>,
     changed: Option<bool>,
-) -> Reading {
+) -> SessionReport {
     let bytes = |name: &str| std::fs::read(dir.join(name)).unwrap_or_default();
     let last_message = std::fs::read(dir.join(files::LAST_MESSAGE)).ok();
     classify(
@@ -204,17 +204,21 @@ pub(super) fn read(
     )
 }
 
-fn exit(ending: &Ending, given_up: Option<Class>) -> SessionExit {
+fn exit(ending: &Termination, given_up: Option<Class>) -> SessionExit {
     let ours = |ours| SessionExit { ours: Some(ours), ..SessionExit::default() };
     match ending {
-        Ending::Exited(code) => SessionExit { code: Some(*code), ..SessionExit::default() },
-        Ending::Signalled(signal) => {
+        Termination::Exited(code) => SessionExit { code: Some(*code), ..SessionExit::default() },
+        Termination::Signalled(signal) => {
             SessionExit { signal: Some(*signal), ..SessionExit::default() }
         }
-        Ending::TimedOut => ours(Intervention::TimedOut),
-        Ending::Idle => ours(Intervention::Idle),
-        Ending::Lingered => ours(Intervention::Lingered),
-        Ending::Hopeless => ours(given_up.map_or(Intervention::Stopped, Intervention::GivenUp)),
-        Ending::Stopped | Ending::NotStarted(_) | Ending::Lost => ours(Intervention::Stopped),
+        Termination::TimedOut => ours(Intervention::TimedOut),
+        Termination::Idle => ours(Intervention::Idle),
+        Termination::Lingered => ours(Intervention::Lingered),
+        Termination::Hopeless => {
+            ours(given_up.map_or(Intervention::Stopped, Intervention::GivenUp))
+        }
+        Termination::Stopped | Termination::NotStarted(_) | Termination::Lost => {
+            ours(Intervention::Stopped)
+        }
     }
 }

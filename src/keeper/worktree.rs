@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail};
 use super::files;
 use super::spec::{Spec, Work, WorktreeSpec};
 use crate::domain::id::Oid;
+use crate::domain::termination::Termination;
 use crate::failpoint;
-use crate::process::{self, Command, Ending, Redactor, Stdin, StopFlag};
+use crate::process::{self, Command, Redactor, Stdin, StopFlag};
 use crate::repo::{self, Head, Repo, Worktree};
 
 /// How long one setup command may take.
@@ -146,10 +147,10 @@ fn set_up(dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<bool> {
             cgroup: false,
         };
         let ended = process::run(&command, stop)?;
-        if ended.ending != Ending::Exited(0) {
+        if ended.termination != Termination::Exited(0) {
             let said = super::excerpt(&stdout, &command.stderr, 600);
             bail!("the setup command `{}` did not succeed ({}): {said}", argv.join(" "), {
-                crate::domain::event::Ending::from(ended.ending)
+                ended.termination
             });
         }
     }

@@ -19,6 +19,7 @@ use super::stop::{SignalTarget, StopSignal, StopStep};
 use super::tree::{KillCount, ProcessTree};
 use super::watchdog::{Listener, OutputStream, Watchdog};
 use super::{Environ, StopFlag};
+use crate::domain::termination::Termination;
 
 /// What a command reads. It always comes to an end: there are programs that wait for ever on one that does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,32 +71,11 @@ pub(crate) struct Command {
     pub cgroup: bool,
 }
 
-/// How a command ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// On its own, with this code.
-    Exited(i32),
-    /// By a signal that was not ours.
-    Signalled(i32),
-    /// It took too long.
-    TimedOut,
-    /// It was silent for too long.
-    Idle,
-    /// It had finished and did not leave, so it was stopped.
-    Lingered,
-    /// It could not succeed any more, so it was stopped.
-    Hopeless,
-    /// We were asked to stop.
-    Stopped,
-    /// It could not be started; the sentence says why.
-    NotStarted(String),
-}
-
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommandResult {
     /// How it ended.
-    pub ending: Ending,
+    pub termination: Termination,
     /// How much it wrote.
     pub stdout_bytes: u64,
     /// How much of that is in the file (without the line that stands for what was left out).
@@ -150,11 +130,11 @@ fn supervise(
         OutputFile::create(&command.stderr, command.cap, &command.redactor)?,
     )?;
     if stop.is_raised() {
-        return Ok(CommandResult::before_start(Ending::Stopped));
+        return Ok(CommandResult::before_start(Termination::Stopped));
     }
     let program = match program::find(command) {
         Ok(program) => program,
-        Err(why) => return Ok(CommandResult::before_start(Ending::NotStarted(why))),
+        Err(why) => return Ok(CommandResult::before_start(Termination::NotStarted(why))),
     };
     if command.own_process {
         become_reaper()?;
@@ -174,7 +154,7 @@ fn supervise(
             }
             Err(error) => {
                 return explain(&error, &program).map_or(Err(error), |why| {
-                    Ok(CommandResult::before_start(Ending::NotStarted(why)))
+                    Ok(CommandResult::before_start(Termination::NotStarted(why)))
                 });
             }
         }
@@ -192,9 +172,9 @@ fn supervise(
 }
 
 impl CommandResult {
-    fn before_start(ending: Ending) -> Self {
+    fn before_start(termination: Termination) -> Self {
         Self {
-            ending,
+            termination,
             stdout_bytes: 0,
             stdout_kept: 0,
             stderr_bytes: 0,
@@ -257,7 +237,7 @@ impl CapturedStream {
 
 /// Why the command was asked to stop, what was done about it last, and until when that may take.
 struct StopProgress {
-    why: Ending,
+    why: Termination,
     /// The number of the next step.
     next: usize,
     until: Instant,
@@ -296,11 +276,11 @@ impl Supervision<'_, '_> {
                         return Ok(ran);
                     }
                     let limit = self.begun.checked_add(self.command.timeout);
-                    let limit = limit.map(|at| (at, Ending::TimedOut));
+                    let limit = limit.map(|at| (at, Termination::TimedOut));
                     let silence = self.watchdog.deadline(self.command.idle, self.command.linger);
                     let first = [limit, silence].into_iter().flatten().min_by_key(|(at, _)| *at);
                     let why = match &first {
-                        _ if self.stop.is_raised() => Some(Ending::Stopped),
+                        _ if self.stop.is_raised() => Some(Termination::Stopped),
                         Some((at, why)) if *at <= now => Some(why.clone()),
                         Some(_) | None => None,
                     };
@@ -390,7 +370,7 @@ impl Supervision<'_, '_> {
     fn finish(mut self, wall: Duration, felled: KillCount) -> io::Result<CommandResult> {
         let (stdout_bytes, stdout_kept) = self.stdout.finish(&mut self.watchdog)?;
         let (stderr_bytes, stderr_kept) = self.stderr.finish(&mut self.watchdog)?;
-        let ending = match self.asked {
+        let termination = match self.asked {
             Some(asked) => {
                 // To reap it; one that is stuck in the kernel is left to whoever comes after us.
                 self.handle.try_wait()?;
@@ -399,14 +379,14 @@ impl Supervision<'_, '_> {
             None => {
                 let status = self.handle.wait()?.status;
                 match (status.code(), status.signal()) {
-                    (Some(code), _) => Ending::Exited(code),
-                    (None, signal) => Ending::Signalled(signal.unwrap_or(0)),
+                    (Some(code), _) => Termination::Exited(code),
+                    (None, signal) => Termination::Signalled(signal.unwrap_or(0)),
                 }
             }
         };
         let KillCount { ended: leftover, survivors } = felled;
         Ok(CommandResult {
-            ending,
+            termination,
             stdout_bytes,
             stdout_kept,
             stderr_bytes,

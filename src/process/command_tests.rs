@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::tree::living_marked;
 use super::*;
+use crate::domain::termination::Termination;
 
 pub(super) const LONG: Duration = Duration::from_secs(120);
 
@@ -122,11 +123,11 @@ fn keeper() {
 #[test]
 fn the_main_process_alone_tells_the_ending() {
     let trial = Trial::new();
-    assert_eq!(trial.run("exit 0").ending, Ending::Exited(0));
-    assert_eq!(trial.run("exit 41").ending, Ending::Exited(41));
-    assert_eq!(trial.run("kill -ABRT $$").ending, Ending::Signalled(6));
-    assert_eq!(trial.run("kill -KILL $$").ending, Ending::Signalled(9));
-    assert_eq!(trial.run("(exit 3) & exit 5").ending, Ending::Exited(5));
+    assert_eq!(trial.run("exit 0").termination, Termination::Exited(0));
+    assert_eq!(trial.run("exit 41").termination, Termination::Exited(41));
+    assert_eq!(trial.run("kill -ABRT $$").termination, Termination::Signalled(6));
+    assert_eq!(trial.run("kill -KILL $$").termination, Termination::Signalled(9));
+    assert_eq!(trial.run("(exit 3) & exit 5").termination, Termination::Exited(5));
 }
 
 #[test]
@@ -141,7 +142,7 @@ fn streams_and_surroundings_are_as_asked_for() {
     assert_eq!(trial.read("out"), "from a file");
     let cwd = trial.dir.path().canonicalize().unwrap();
     assert_eq!(trial.read("err"), format!("value, {}\n{}\n", trial.marker(), cwd.display()));
-    assert_eq!(trial.run("cat").ending, Ending::Exited(0));
+    assert_eq!(trial.run("cat").termination, Termination::Exited(0));
 }
 
 #[test]
@@ -160,11 +161,14 @@ fn what_cannot_be_started_is_explained() {
         let mut command = trial.command("");
         command.argv = vec![OsString::from(program)];
         change(&mut command);
-        run(&command, &StopFlag::new().unwrap()).unwrap().ending
+        run(&command, &StopFlag::new().unwrap()).unwrap().termination
     };
     let why = |program: &str, change: fn(&mut Command), wanted: &str| {
-        let ending = end(program, change);
-        assert!(matches!(&ending, Ending::NotStarted(why) if why.contains(wanted)), "{ending:?}");
+        let termination = end(program, change);
+        assert!(
+            matches!(&termination, Termination::NotStarted(why) if why.contains(wanted)),
+            "{termination:?}"
+        );
     };
     why("no-such-program", |_| {}, "no program `no-such-program` in PATH");
     why("./absent", |_| {}, "there is no program `./absent`: /");
@@ -174,14 +178,14 @@ fn what_cannot_be_started_is_explained() {
     why("sh", |command| command.cwd = "/no/such/place".into(), "does not exist: /no/such/place");
     why("", |_| {}, "the command is empty");
     why("sh", |command| command.argv.clear(), "the command is empty");
-    assert_eq!(end("./good", |_| {}), Ending::Exited(7));
+    assert_eq!(end("./good", |_| {}), Termination::Exited(7));
 }
 
 #[test]
 fn a_flood_is_counted_and_its_ends_are_kept() {
     let trial = Trial::new();
     let ended = trial.run("echo first; yes | head -c 200000000; echo last; echo small >&2");
-    assert_eq!(ended.ending, Ending::Exited(0));
+    assert_eq!(ended.termination, Termination::Exited(0));
     assert_eq!((ended.stdout_bytes, ended.stdout_kept), (200_000_011, 1 << 20));
     assert_eq!((ended.stderr_bytes, ended.stderr_kept), (6, 6));
     let out = trial.read("out");
@@ -199,20 +203,23 @@ fn limits_end_what_takes_too_long_or_says_nothing() {
         change(&mut command);
         let ended = run(&command, &StopFlag::new().unwrap()).unwrap();
         trial.assert_nobody_left();
-        ended.ending
+        ended.termination
     };
     let hang = "trap '' TERM; while :; do echo still here; sleep 0.05; done";
-    assert_eq!(end(hang, |command| command.timeout = Duration::from_millis(300)), Ending::TimedOut);
+    assert_eq!(
+        end(hang, |command| command.timeout = Duration::from_millis(300)),
+        Termination::TimedOut
+    );
     let silent = "echo a; sleep 1000";
     assert_eq!(
         end(silent, |command| command.idle = Some(Duration::from_millis(300))),
-        Ending::Idle
+        Termination::Idle
     );
     // Longer than the limit in all, and never silent for as long.
     let talks = "for i in $(seq 25); do echo $i >&2; sleep 0.1; done";
     assert_eq!(
         end(talks, |command| command.idle = Some(Duration::from_secs(2))),
-        Ending::Exited(0)
+        Termination::Exited(0)
     );
 }
 
@@ -230,18 +237,18 @@ fn who_is_asked_to_stop_has_time_to_tidy_up() {
         trial.await_file("up");
         stop.ask();
         let ended = ended.join().unwrap();
-        assert_eq!((ended.ending, ended.survivors), (Ending::Stopped, 0));
+        assert_eq!((ended.termination, ended.survivors), (Termination::Stopped, 0));
     });
     assert_eq!(trial.read("tidy"), "wrapped\n");
     trial.assert_nobody_left();
-    assert_eq!(run(&command, &stop).unwrap().ending, Ending::Stopped);
+    assert_eq!(run(&command, &stop).unwrap().termination, Termination::Stopped);
 }
 
 #[test]
 fn a_daemon_that_holds_the_output_delays_nothing() {
     let trial = Trial::new();
     let ended = trial.run("echo said; sleep 1000 & exit 0");
-    assert_eq!((ended.ending, ended.leftover), (Ending::Exited(0), 1));
+    assert_eq!((ended.termination, ended.leftover), (Termination::Exited(0), 1));
     assert_eq!(trial.read("out"), "said\n");
     trial.assert_nobody_left();
 }
@@ -260,7 +267,7 @@ const EVADER: &str = r#"
 fn nobody_gets_away_by_detaching() {
     let trial = Trial::new();
     let ended = trial.run(EVADER);
-    assert_eq!((ended.ending, ended.survivors), (Ending::Exited(0), 0));
+    assert_eq!((ended.termination, ended.survivors), (Termination::Exited(0), 0));
     assert!(ended.leftover >= 12, "{}", ended.leftover);
     assert_eq!(trial.read("pids").lines().count(), 6);
     trial.assert_nobody_left();
@@ -303,7 +310,7 @@ const FORKER: &str = r#"
 fn a_fork_loop_loses() {
     let trial = Trial::new();
     let ended = trial.run(FORKER);
-    assert_eq!((ended.ending, ended.survivors), (Ending::Exited(0), 0));
+    assert_eq!((ended.termination, ended.survivors), (Termination::Exited(0), 0));
     assert!(ended.leftover > 8, "{}", ended.leftover);
     trial.assert_nobody_left();
 }

@@ -41,7 +41,7 @@ mod terminal;
 mod tree;
 mod watchdog;
 
-pub(crate) use child::{Command, CommandResult, Ending, Stdin, run, run_with_listener};
+pub(crate) use child::{Command, CommandResult, Stdin, run, run_with_listener};
 pub(crate) use detach::{KeeperHandle, adopt_lock, ask_to_stop, start_keeper, start_linked_keeper};
 pub(crate) use durable::{free_space, sync_fs, write_atomic, write_executable};
 pub(crate) use environ::{Environ, Identity};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::command_tests::{LONG, Trial};
 use super::*;
+use crate::domain::termination::Termination;
 
 /// Takes each line for the word it begins with.
 #[derive(Default)]
@@ -58,17 +59,17 @@ fn listen(
     (trial, ended)
 }
 
-fn ending(script: &str, change: fn(&mut Command)) -> Ending {
-    listen(&mut ScriptedListener::default(), script, change).1.ending
+fn termination(script: &str, change: fn(&mut Command)) -> Termination {
+    listen(&mut ScriptedListener::default(), script, change).1.termination
 }
 
 #[test]
 fn noise_is_no_sign_of_life() {
     let idle = |command: &mut Command| command.idle = Some(Duration::from_secs(1));
     let noise = "echo progress; while :; do echo noise; sleep 0.05; done";
-    assert_eq!(ending(noise, idle), Ending::Idle);
+    assert_eq!(termination(noise, idle), Termination::Idle);
     let gets_on = "for i in $(seq 20); do echo progress; sleep 0.1; done; exit 3";
-    assert_eq!(ending(gets_on, idle), Ending::Exited(3));
+    assert_eq!(termination(gets_on, idle), Termination::Exited(3));
 }
 
 #[test]
@@ -79,28 +80,28 @@ fn patience_with_noise_alone_runs_out() {
     };
     let script = "while :; do echo noise; sleep 0.05; done";
     let (_, ended) = listen(&mut words, script, |_| {});
-    assert_eq!(ended.ending, Ending::Hopeless);
+    assert_eq!(ended.termination, Termination::Hopeless);
     // One line and then silence is no better.
     let (_, ended) = listen(&mut words, "echo noise; sleep 1000", |_| {});
-    assert_eq!(ended.ending, Ending::Hopeless);
+    assert_eq!(ended.termination, Termination::Hopeless);
 }
 
 #[test]
 fn what_cannot_succeed_any_more_is_not_waited_for() {
-    assert_eq!(ending("echo hopeless; sleep 1000", |_| {}), Ending::Hopeless);
+    assert_eq!(termination("echo hopeless; sleep 1000", |_| {}), Termination::Hopeless);
 }
 
 #[test]
 fn who_has_finished_and_does_not_leave_is_sent_away() {
     let (trial, ended) = listen(&mut ScriptedListener::default(), "echo final; sleep 1000", |_| {});
-    assert_eq!(ended.ending, Ending::Lingered);
+    assert_eq!(ended.termination, Termination::Lingered);
     assert_eq!(trial.read("out"), "final\n");
     let chatter = "echo final; while :; do echo progress; sleep 0.02; done";
-    assert_eq!(ending(chatter, |_| {}), Ending::Lingered);
+    assert_eq!(termination(chatter, |_| {}), Termination::Lingered);
     // Who leaves is not hurried.
     assert_eq!(
-        ending("echo final; sleep 0.3; exit 4", |command| command.linger = LONG),
-        Ending::Exited(4)
+        termination("echo final; sleep 0.3; exit 4", |command| command.linger = LONG),
+        Termination::Exited(4)
     );
 }
 
@@ -113,7 +114,7 @@ fn a_listener_hears_everything() {
         command.grace = LONG;
         command.cap = 100;
     });
-    assert_eq!((ended.ending, ended.stdout_kept), (Ending::Hopeless, 100));
+    assert_eq!((ended.termination, ended.stdout_kept), (Termination::Hopeless, 100));
     assert_eq!(words.heard.len() as u64, ended.stdout_bytes);
     assert!(words.heard.ends_with(b"hopeless\nsaid in the end\n"));
     assert!(words.errors.starts_with(b"err\n"));
@@ -147,7 +148,7 @@ fn stop_by(script: &str, up: &[&str], steps: &[StopStep]) -> Trial {
         up.iter().for_each(|name| trial.await_file(name));
         stop.ask();
         let ended = ended.join().unwrap();
-        assert_eq!((ended.ending, ended.survivors), (Ending::Stopped, 0));
+        assert_eq!((ended.termination, ended.survivors), (Termination::Stopped, 0));
     });
     trial.assert_nobody_left();
     trial

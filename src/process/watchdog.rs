@@ -4,10 +4,9 @@
 //! one that has finished may wait for ever for a process it has forgotten. Who knows the program's language says what
 //! its output means ([`Listener`]); the clocks are kept here.
 
+use crate::domain::termination::Termination;
 use std::fmt;
 use std::time::{Duration, Instant};
-
-use super::child::Ending;
 
 /// Where bytes came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,20 +109,24 @@ impl<'a> Watchdog<'a> {
         &self,
         idle: Option<Duration>,
         linger: Duration,
-    ) -> Option<(Instant, Ending)> {
+    ) -> Option<(Instant, Termination)> {
         if let Some((finished, last)) = self.over {
             let quiet = last.checked_add(linger);
             let longest = finished.checked_add(linger.saturating_mul(LINGERS));
-            return [quiet, longest].into_iter().flatten().min().map(|at| (at, Ending::Lingered));
+            return [quiet, longest]
+                .into_iter()
+                .flatten()
+                .min()
+                .map(|at| (at, Termination::Lingered));
         }
         let tried =
             self.noise.zip(self.patience()).and_then(|(since, most)| since.checked_add(most));
         let hopeless = [self.hopeless, tried].into_iter().flatten().min();
         let idle = idle.and_then(|idle| self.progress.checked_add(idle));
         match (hopeless, idle) {
-            (Some(at), Some(idle)) if at > idle => Some((idle, Ending::Idle)),
-            (Some(at), _) => Some((at, Ending::Hopeless)),
-            (None, Some(idle)) => Some((idle, Ending::Idle)),
+            (Some(at), Some(idle)) if at > idle => Some((idle, Termination::Idle)),
+            (Some(at), _) => Some((at, Termination::Hopeless)),
+            (None, Some(idle)) => Some((idle, Termination::Idle)),
             (None, None) => None,
         }
     }
@@ -157,7 +160,7 @@ mod tests {
     }
 
     /// What is due, in seconds from the start, after things were heard at the seconds given. Idle is 60, lingering 10.
-    fn due(patience: Option<u64>, heard: &[(u64, &str)]) -> Option<(u64, Ending)> {
+    fn due(patience: Option<u64>, heard: &[(u64, &str)]) -> Option<(u64, Termination)> {
         let begun = Instant::now();
         let mut told = ScriptedMeaning { patience: patience.map(Duration::from_secs), calm: false };
         let mut watchdog = Watchdog::new(Some(&mut told), begun);
@@ -170,37 +173,40 @@ mod tests {
 
     #[test]
     fn only_progress_is_a_sign_of_life() {
-        assert_eq!(due(None, &[]), Some((60, Ending::Idle)));
-        assert_eq!(due(None, &[(50, "noise"), (55, "…")]), Some((60, Ending::Idle)));
-        assert_eq!(due(None, &[(50, "progress")]), Some((110, Ending::Idle)));
+        assert_eq!(due(None, &[]), Some((60, Termination::Idle)));
+        assert_eq!(due(None, &[(50, "noise"), (55, "…")]), Some((60, Termination::Idle)));
+        assert_eq!(due(None, &[(50, "progress")]), Some((110, Termination::Idle)));
         let begun = Instant::now();
         let mut watchdog = Watchdog::new(None, begun);
         watchdog.hear(OutputStream::Stderr, b"noise", begun + Duration::from_secs(5));
         let due = watchdog.deadline(Some(Duration::from_secs(60)), Duration::ZERO);
-        assert_eq!(due, Some((begun + Duration::from_secs(65), Ending::Idle)));
+        assert_eq!(due, Some((begun + Duration::from_secs(65), Termination::Idle)));
         assert_eq!(watchdog.deadline(None, Duration::ZERO), None);
     }
 
     #[test]
     fn patience_begins_with_the_first_noise_and_progress_restores_it() {
         let tries = [(1, "noise"), (2, "noise"), (3, "…")];
-        assert_eq!(due(Some(20), &tries), Some((21, Ending::Hopeless)));
+        assert_eq!(due(Some(20), &tries), Some((21, Termination::Hopeless)));
         let again = [(1, "noise"), (2, "progress"), (9, "noise")];
-        assert_eq!(due(Some(20), &again), Some((29, Ending::Hopeless)));
-        assert_eq!(due(Some(20), &[(1, "noise"), (2, "progress")]), Some((62, Ending::Idle)));
+        assert_eq!(due(Some(20), &again), Some((29, Termination::Hopeless)));
+        assert_eq!(due(Some(20), &[(1, "noise"), (2, "progress")]), Some((62, Termination::Idle)));
         let harmless = [(1, "harmless"), (30, "harmless"), (40, "noise")];
-        assert_eq!(due(Some(15), &harmless), Some((55, Ending::Hopeless)));
-        assert_eq!(due(Some(100), &[(1, "noise")]), Some((60, Ending::Idle)));
-        assert_eq!(due(None, &[(1, "progress"), (2, "hopeless")]), Some((2, Ending::Hopeless)));
+        assert_eq!(due(Some(15), &harmless), Some((55, Termination::Hopeless)));
+        assert_eq!(due(Some(100), &[(1, "noise")]), Some((60, Termination::Idle)));
+        assert_eq!(
+            due(None, &[(1, "progress"), (2, "hopeless")]),
+            Some((2, Termination::Hopeless))
+        );
     }
 
     #[test]
     fn who_has_finished_is_waited_for_a_little_whatever_it_prints() {
-        assert_eq!(due(None, &[(5, "final")]), Some((15, Ending::Lingered)));
-        assert_eq!(due(None, &[(5, "final"), (9, "…")]), Some((19, Ending::Lingered)));
+        assert_eq!(due(None, &[(5, "final")]), Some((15, Termination::Lingered)));
+        assert_eq!(due(None, &[(5, "final"), (9, "…")]), Some((19, Termination::Lingered)));
         let chatter = [(5, "final"), (14, "progress"), (23, "noise"), (32, "hopeless")];
-        assert_eq!(due(Some(1), &chatter), Some((35, Ending::Lingered)));
+        assert_eq!(due(Some(1), &chatter), Some((35, Termination::Lingered)));
         // It was not the end after all; this one may be.
-        assert_eq!(due(None, &[(5, "final"), (20, "final")]), Some((30, Ending::Lingered)));
+        assert_eq!(due(None, &[(5, "final"), (20, "final")]), Some((30, Termination::Lingered)));
     }
 }

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::evaluation::Opinion;
-use crate::domain::event::Ending;
 use crate::domain::id::Timestamp;
-use crate::domain::session::{Class, Cost, Reading, Tokens, Usage};
+use crate::domain::session::{Class, Cost, SessionReport, Tokens, Usage};
+use crate::domain::termination::Termination;
 use crate::domain::verdict::{CheckResult, Finding};
 
 /// A check's result on the wire.
@@ -88,23 +88,23 @@ pub enum WireEnding {
     Lost,
 }
 
-impl From<&Ending> for WireEnding {
-    fn from(e: &Ending) -> Self {
+impl From<&Termination> for WireEnding {
+    fn from(e: &Termination) -> Self {
         match e {
-            Ending::Exited(code) => Self::Exited(*code),
-            Ending::Signalled(signal) => Self::Signalled(*signal),
-            Ending::TimedOut => Self::TimedOut,
-            Ending::Idle => Self::Idle,
-            Ending::Lingered => Self::Lingered,
-            Ending::Hopeless => Self::Hopeless,
-            Ending::Stopped => Self::Stopped,
-            Ending::NotStarted(why) => Self::NotStarted(why.clone()),
-            Ending::Lost => Self::Lost,
+            Termination::Exited(code) => Self::Exited(*code),
+            Termination::Signalled(signal) => Self::Signalled(*signal),
+            Termination::TimedOut => Self::TimedOut,
+            Termination::Idle => Self::Idle,
+            Termination::Lingered => Self::Lingered,
+            Termination::Hopeless => Self::Hopeless,
+            Termination::Stopped => Self::Stopped,
+            Termination::NotStarted(why) => Self::NotStarted(why.clone()),
+            Termination::Lost => Self::Lost,
         }
     }
 }
 
-impl From<WireEnding> for Ending {
+impl From<WireEnding> for Termination {
     fn from(e: WireEnding) -> Self {
         match e {
             WireEnding::Exited(code) => Self::Exited(code),
@@ -152,8 +152,8 @@ pub(super) fn tokens([input, output, cache_read, cache_write]: [u64; 4]) -> Toke
     Tokens { input, output, cache_read, cache_write }
 }
 
-impl From<&Reading> for WireReading {
-    fn from(r: &Reading) -> Self {
+impl From<&SessionReport> for WireReading {
+    fn from(r: &SessionReport) -> Self {
         Self {
             class: r.class.to_string(),
             detail: r.detail.clone(),
@@ -167,7 +167,7 @@ impl From<&Reading> for WireReading {
     }
 }
 
-impl From<WireReading> for Reading {
+impl From<WireReading> for SessionReport {
     fn from(w: WireReading) -> Self {
         Self {
             // A word of a newer version is no success.
@@ -344,9 +344,9 @@ mod tests {
     #[test]
     fn endings_keep_their_form() {
         let read: Vec<WireEnding> = serde_json::from_str(ENDINGS).unwrap();
-        let meant: Vec<Ending> = read.iter().cloned().map(Ending::from).collect();
-        assert_eq!(meant[..2], [Ending::Exited(3), Ending::Signalled(9)]);
-        assert_eq!(meant[7..], [Ending::Lingered, Ending::Hopeless]);
+        let meant: Vec<Termination> = read.iter().cloned().map(Termination::from).collect();
+        assert_eq!(meant[..2], [Termination::Exited(3), Termination::Signalled(9)]);
+        assert_eq!(meant[7..], [Termination::Lingered, Termination::Hopeless]);
         let written: Vec<WireEnding> = meant.iter().map(WireEnding::from).collect();
         assert_eq!(written, read);
         let text: String = ENDINGS.split_whitespace().collect();

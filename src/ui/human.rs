@@ -2,12 +2,13 @@
 
 use crate::domain::account::Account;
 use crate::domain::evaluation::Opinion;
-use crate::domain::event::{Ending, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
+use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{TaskId, Timestamp};
 use crate::domain::machine::{self, alike};
-use crate::domain::retry::Layer;
+use crate::domain::retry::RetryReason;
 use crate::domain::session::{Class, Spend};
 use crate::domain::state::{Phase, RunState};
+use crate::domain::termination::Termination;
 
 /// An event of a task as a line of the progress; nothing for those that a person need not read. Where a live display
 /// shows what is running, its coming and going is no news.
@@ -29,20 +30,20 @@ pub(crate) fn task_line(
             if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() },
         ),
         TaskEventKind::Started { .. } => None,
-        TaskEventKind::Ended { attempt, reading: Some(r), .. } if r.class != Class::Ok => {
+        TaskEventKind::Ended { attempt, report: Some(r), .. } if r.class != Class::Ok => {
             let detail = r.detail.as_deref().map_or_else(String::new, |d| format!(": {d}"));
             word("ended", format!(": attempt {attempt} {}{detail}", r.class))
         }
-        TaskEventKind::Ended { attempt, ending, .. } => match ending {
-            Ending::Exited(0) | Ending::Lingered => None,
-            Ending::Exited(_)
-            | Ending::Hopeless
-            | Ending::Signalled(_)
-            | Ending::TimedOut
-            | Ending::Idle
-            | Ending::Stopped
-            | Ending::NotStarted(_)
-            | Ending::Lost => word("ended", format!(": attempt {attempt} {ending}")),
+        TaskEventKind::Ended { attempt, termination, .. } => match termination {
+            Termination::Exited(0) | Termination::Lingered => None,
+            Termination::Exited(_)
+            | Termination::Hopeless
+            | Termination::Signalled(_)
+            | Termination::TimedOut
+            | Termination::Idle
+            | Termination::Stopped
+            | Termination::NotStarted(_)
+            | Termination::Lost => word("ended", format!(": attempt {attempt} {termination}")),
         },
         TaskEventKind::Judged { findings: None, .. } => None,
         TaskEventKind::Judged { attempt, findings: Some(findings), landing, .. } => {
@@ -69,14 +70,20 @@ pub(crate) fn task_line(
         TaskEventKind::Conflicted { .. } => {
             word("conflict", format!(": attempt {attempt} does not merge onto the target"))
         }
-        TaskEventKind::Retried { layer, because, .. } => match (layer, because) {
-            (Layer::Infra, Some(why)) => word("waits", format!(": {why}")),
-            (Layer::Resume, Some(why)) => word("resumes", format!(": {why}")),
-            (Layer::Restart, Some(why)) => word("restarts", format!(": {why}")),
-            (Layer::Account, Some(why)) => word("waits", format!(": {why}")),
-            (Layer::Infra | Layer::Resume | Layer::Restart | Layer::Account, None)
-            | (Layer::Feedback | Layer::Interrupted, _) => None,
-            (Layer::Manual | Layer::Redispatch, _) => word("retry", String::new()),
+        TaskEventKind::Retried { reason, because, .. } => match (reason, because) {
+            (RetryReason::Infra, Some(why)) => word("waits", format!(": {why}")),
+            (RetryReason::Resume, Some(why)) => word("resumes", format!(": {why}")),
+            (RetryReason::Restart, Some(why)) => word("restarts", format!(": {why}")),
+            (RetryReason::Account, Some(why)) => word("waits", format!(": {why}")),
+            (
+                RetryReason::Infra
+                | RetryReason::Resume
+                | RetryReason::Restart
+                | RetryReason::Account,
+                None,
+            )
+            | (RetryReason::Feedback | RetryReason::Interrupted, _) => None,
+            (RetryReason::Manual | RetryReason::Redispatch, _) => word("retry", String::new()),
         },
         TaskEventKind::Landed { commit, .. } => {
             let tries = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
@@ -199,7 +206,7 @@ pub(crate) fn because(state: &RunState, cause: &TaskId) -> String {
 
 /// Tokens and money in words; what is unknown is called so.
 pub(crate) fn spend(spend: Spend) -> String {
-    let sessions = spend.told_tokens + spend.untold_tokens;
+    let sessions = spend.sessions_with_tokens + spend.sessions_without_tokens;
     if sessions == 0 {
         return "nothing yet".into();
     }
@@ -215,7 +222,7 @@ pub(crate) fn spend(spend: Spend) -> String {
             t.input, t.output, t.cache_read, t.cache_write
         )),
     }
-    let silent = spend.untold_tokens.max(spend.untold_cost);
+    let silent = spend.sessions_without_tokens.max(spend.sessions_without_cost);
     if silent > 0 && silent < sessions {
         parts.push(format!("without {} that did not say", number(silent as usize, "session")));
     }

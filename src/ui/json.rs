@@ -107,7 +107,7 @@ fn cost(spend: Spend) -> Option<f64> {
 
 /// How many sessions said nothing of their use: sums are without those.
 fn unreported(spend: Spend) -> Value {
-    json!({"tokens": spend.untold_tokens, "cost": spend.untold_cost})
+    json!({"tokens": spend.sessions_without_tokens, "cost": spend.sessions_without_cost})
 }
 
 /// Who lets a candidate land, and when, in milliseconds since the Unix epoch.
@@ -158,7 +158,7 @@ pub(crate) fn task(run: &str, task: &Task, s: &TaskState, word: &str) -> Value {
         "attempts": s.attempt, "branch": branch,
         "candidate": s.candidate.as_ref().map(|c| c.commit.as_str()),
         "landed": s.landed.as_ref().map(Oid::as_str), "output": null, "reason": s.reason,
-        "tokens": if s.spend.told_tokens > 0 { tokens(s.spend) } else { json!({}) },
+        "tokens": if s.spend.sessions_with_tokens > 0 { tokens(s.spend) } else { json!({}) },
         "cost_usd": cost(s.spend), "class": s.class.map(Class::as_str), "cause": s.cause,
         "session": s.session.as_ref().map(|session| session.id.as_str()),
         "approved": s.review.approval.as_ref().map(approved),

@@ -290,16 +290,18 @@ impl Book {
         let due = page.pause <= rules.now;
         match (observation, &stage) {
             (
-                Observation::AttemptEnded { attempt, ending, candidate, changed, reading, .. },
+                Observation::AttemptEnded {
+                    attempt, termination, candidate, changed, report, ..
+                },
                 stage,
             ) if *attempt == page.attempt && page.open.is_some() => {
-                let (told, began) = (reading.as_deref(), page.began);
-                page.close(ending, candidate.as_ref(), told);
+                let (told, began) = (report.as_deref(), page.began);
+                page.close(termination, candidate.as_ref(), told);
                 let mut consequence = Consequence::Nothing;
                 if *stage == Stage::Open && split {
                     page.stage = Stage::Skipped;
                 } else if *stage == Stage::Open {
-                    consequence = page.ended(ending, *changed, told, fresh, rules);
+                    consequence = page.ended(termination, *changed, told, fresh, rules);
                 }
                 if self.broke(rules.policy) {
                     halts.push(Halt::Budget);
@@ -335,14 +337,16 @@ impl Book {
                 true
             }
             (
-                Observation::Evaluated { attempt, tree, began, ending, opinion, reading, .. },
+                Observation::Evaluated {
+                    attempt, tree, began, termination, opinion, report, ..
+                },
                 stage,
             ) if *attempt == page.attempt
                 && page.asked.as_ref().is_some_and(|c| c.tree == *tree)
                 && (matches!(stage, Stage::Shown(_)) || page.phase().ended()) =>
             {
-                let told = reading.as_deref();
-                let consequence = page.heard(opinion, ending, told, rules);
+                let told = report.as_deref();
+                let consequence = page.heard(opinion, termination, told, rules);
                 if self.broke(rules.policy) {
                     halts.push(Halt::Budget);
                 }

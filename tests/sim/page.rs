@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use git_harness::domain::evaluation::Opinion;
-use git_harness::domain::event::Ending;
 use git_harness::domain::id::{Oid, TaskId, Timestamp};
 use git_harness::domain::retry::Policy;
-use git_harness::domain::session::{Class, Reading};
+use git_harness::domain::session::{Class, SessionReport};
 use git_harness::domain::state::{Phase, TaskState};
+use git_harness::domain::termination::Termination;
 use git_harness::domain::verdict::{Candidate, Judgement, Verdict};
 
 use crate::purse::Purse;
@@ -200,17 +200,17 @@ impl Page {
     /// The attempt under way, or that of a task that was taken out, is over: what it had is known.
     pub(crate) fn close(
         &mut self,
-        ending: &Ending,
+        termination: &Termination,
         left: Option<&Candidate>,
-        told: Option<&Reading>,
+        told: Option<&SessionReport>,
     ) {
         self.left = left.cloned();
         (self.asked, self.read) = (None, (None, false));
-        self.content = matches!(ending, Ending::Exited(0) | Ending::Lingered);
+        self.content = matches!(termination, Termination::Exited(0) | Termination::Lingered);
         let Some(here) = self.open.take() else { return };
         let id = told.and_then(|r| r.session.clone());
         let id = id.or_else(|| self.named.then(|| here.id.clone()));
-        if told.is_some() || !matches!(ending, Ending::NotStarted(_)) {
+        if told.is_some() || !matches!(termination, Termination::NotStarted(_)) {
             self.purse.pay(told, id.as_deref());
         }
         if let (Some(id), true) = (id, told.is_some()) {
@@ -228,26 +228,28 @@ impl Page {
     /// What follows from that for a task that is wanted, where `fresh` says that no agent has shown any work yet.
     pub(crate) fn ended(
         &mut self,
-        ending: &Ending,
+        termination: &Termination,
         changed: bool,
-        told: Option<&Reading>,
+        told: Option<&SessionReport>,
         fresh: bool,
         rules: Rules<'_>,
     ) -> Consequence {
         let lives = rules.policy.resumable && self.thread.is_some();
         let may_go_on = lives && self.resumes < rules.policy.resume;
-        match (ending, told.map(|r| r.class)) {
-            (Ending::Stopped, _) => drop(self.try_again(rules, rules.now)),
-            (Ending::NotStarted(_), Some(Class::ContextExceeded)) => return Consequence::TooLarge,
-            (Ending::NotStarted(_), Some(Class::BadInput)) if fresh => {
+        match (termination, told.map(|r| r.class)) {
+            (Termination::Stopped, _) => drop(self.try_again(rules, rules.now)),
+            (Termination::NotStarted(_), Some(Class::ContextExceeded)) => {
+                return Consequence::TooLarge;
+            }
+            (Termination::NotStarted(_), Some(Class::BadInput)) if fresh => {
                 self.try_again(rules, rules.now);
                 return Consequence::Hopeless;
             }
-            (Ending::NotStarted(_), _) => self.fault(rules, false),
-            (Ending::Lost, _) | (_, Some(Class::Crashed | Class::TimedOut)) if may_go_on => {
+            (Termination::NotStarted(_), _) => self.fault(rules, false),
+            (Termination::Lost, _) | (_, Some(Class::Crashed | Class::TimedOut)) if may_go_on => {
                 self.once_more(rules);
             }
-            (Ending::Lost, _) => self.fault(rules, false),
+            (Termination::Lost, _) => self.fault(rules, false),
             (_, Some(Class::RateLimited | Class::Overloaded)) => {
                 self.try_again(rules, rules.now);
                 return Consequence::Heard;
@@ -325,8 +327,8 @@ impl Page {
     pub(crate) fn heard(
         &mut self,
         opinion: &Opinion,
-        ending: &Ending,
-        told: Option<&Reading>,
+        termination: &Termination,
+        told: Option<&SessionReport>,
         rules: Rules<'_>,
     ) -> Consequence {
         self.jury.pay(told, None);
@@ -340,7 +342,7 @@ impl Page {
         if let Opinion::Failed { digest, .. } = opinion {
             self.rounds = (self.rounds.0 + 1, Some(digest.clone()));
         }
-        match (opinion, ending, told.map(|r| r.class)) {
+        match (opinion, termination, told.map(|r| r.class)) {
             _ if !wanted => return Consequence::Nothing,
             (Opinion::Passed, _, _) => {
                 self.good(&candidate, rules);
@@ -354,7 +356,7 @@ impl Page {
                 }
                 return Consequence::Heard;
             }
-            (_, Ending::Stopped, _) => self.pause = rules.now,
+            (_, Termination::Stopped, _) => self.pause = rules.now,
             (_, _, Some(Class::RateLimited | Class::Overloaded)) => {
                 self.pause = rules.now;
                 return Consequence::Heard;

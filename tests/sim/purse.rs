@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use git_harness::domain::retry::Policy;
-use git_harness::domain::session::{Cost, Reading, Spend, Tokens};
+use git_harness::domain::session::{Cost, SessionReport, Spend, Tokens};
 
 type Four = [u64; 4];
 
@@ -21,15 +21,15 @@ pub(crate) struct Purse {
     /// Sessions that said so of tokens, that did not, that said so of a cost, that did not.
     words: [u32; 4],
     /// What a person has excused: tokens and cost.
-    excused: (u64, u64),
+    written_off: (u64, u64),
 }
 
 impl Purse {
     /// A session's last word; `thread` is the one it went on with, as far as that is known.
-    pub(crate) fn pay(&mut self, reading: Option<&Reading>, thread: Option<&str>) {
-        let tokens = reading.and_then(|r| r.usage.tokens).map(four);
-        let cost = reading.and_then(|r| r.usage.cost).map(|c| c.0);
-        let thread = thread.filter(|_| reading.is_some_and(|r| r.cumulative)).map(str::to_owned);
+    pub(crate) fn pay(&mut self, report: Option<&SessionReport>, thread: Option<&str>) {
+        let tokens = report.and_then(|r| r.usage.tokens).map(four);
+        let cost = report.and_then(|r| r.usage.cost).map(|c| c.0);
+        let thread = thread.filter(|_| report.is_some_and(|r| r.cumulative)).map(str::to_owned);
         self.words[usize::from(tokens.is_none())] += 1;
         self.words[2 + usize::from(cost.is_none())] += 1;
         match (tokens, thread.clone()) {
@@ -55,19 +55,24 @@ impl Purse {
     }
 
     pub(crate) fn excuse(&mut self) {
-        self.excused = self.sums();
+        self.written_off = self.sums();
     }
 
     /// Whether the task's budget is used up.
     pub(crate) fn empty(&self, policy: &Policy) -> bool {
         let (tokens, cost) = self.sums();
-        policy.tokens_per_task.is_some_and(|limit| tokens - self.excused.0 >= limit)
-            || policy.cost_per_task.is_some_and(|limit| cost - self.excused.1 >= limit.0)
+        policy.tokens_per_task.is_some_and(|limit| tokens - self.written_off.0 >= limit)
+            || policy.cost_per_task.is_some_and(|limit| cost - self.written_off.1 >= limit.0)
     }
 
     pub(crate) fn compare(&self, spend: Spend) {
         assert_eq!((four(spend.tokens), spend.cost), (self.tokens(), Cost(self.sums().1)));
-        let words = [spend.told_tokens, spend.untold_tokens, spend.told_cost, spend.untold_cost];
+        let words = [
+            spend.sessions_with_tokens,
+            spend.sessions_without_tokens,
+            spend.sessions_with_cost,
+            spend.sessions_without_cost,
+        ];
         assert_eq!(words, self.words);
     }
 }

@@ -6,7 +6,7 @@ use git_harness::domain::event::Halt;
 use git_harness::domain::id::{RunId, TaskId, Timestamp};
 use git_harness::domain::machine::{Observation, Request, owed};
 use git_harness::domain::plan::{Plan, Task};
-use git_harness::domain::retry::{Layer, Policy, Share};
+use git_harness::domain::retry::{Policy, RetryReason, Share};
 use git_harness::domain::session::{Class, Cost};
 use git_harness::domain::state::{Phase, RunPhase, RunState};
 use git_harness::domain::verdict::{Judgement, Verdict};
@@ -166,7 +166,7 @@ fn the_simulated_worlds_have_everything_in_them() {
             *seen.entry(word).or_insert(0) += 1;
         }
     }
-    let layers = Layer::ALL.map(|layer| format!("again: {layer}"));
+    let layers = RetryReason::ALL.map(|reason| format!("again: {reason}"));
     let classes = Class::ALL.map(|class| format!("ended: {class}"));
     let halts = Halt::ALL.map(|halt| format!("halted: {}", halt.as_str()));
     let others = [

@@ -1,9 +1,9 @@
 //! What may go wrong, and how often: outcomes of attempts, checks and landings.
 
 use git_harness::domain::evaluation::Opinion;
-use git_harness::domain::event::Ending;
 use git_harness::domain::id::Timestamp;
-use git_harness::domain::session::{Class, Cost, Reading, Tokens, Usage};
+use git_harness::domain::session::{Class, Cost, SessionReport, Tokens, Usage};
+use git_harness::domain::termination::Termination;
 use git_harness::domain::verdict::{CheckResult, Finding, Judgement, Verdict};
 
 use crate::tape::Tape;
@@ -84,39 +84,39 @@ pub(crate) fn text(tape: &mut Tape) -> String {
 /// What an attempt leaves: how it ended, whether anything could be saved, whether that is a change.
 #[derive(Debug, Clone)]
 pub(crate) struct Left {
-    pub ending: Ending,
+    pub termination: Termination,
     pub saved: bool,
     pub changed: bool,
 }
 
 pub(crate) fn attempt(tape: &mut Tape, mood: Mood) -> Left {
-    let left = |ending, saved, changed| Left { ending, saved, changed };
+    let left = |termination, saved, changed| Left { termination, saved, changed };
     if tape.over() {
         return match mood {
-            Mood::Deadly => left(Ending::Lost, true, true),
-            Mood::Dead => left(Ending::NotStarted("no such program".into()), true, false),
-            Mood::Idle => left(Ending::Exited(0), true, false),
-            _ => left(Ending::Exited(0), true, true),
+            Mood::Deadly => left(Termination::Lost, true, true),
+            Mood::Dead => left(Termination::NotStarted("no such program".into()), true, false),
+            Mood::Idle => left(Termination::Exited(0), true, false),
+            _ => left(Termination::Exited(0), true, true),
         };
     }
     match tape.pick(18) {
-        16 => left(Ending::Lingered, true, true),
-        17 => left(Ending::Hopeless, true, tape.pick(2) == 0),
-        0..=5 => left(Ending::Exited(0), true, true),
-        6 => left(Ending::Exited(3), true, true),
-        7 => left(Ending::Exited(0), true, false),
-        8 => left(Ending::TimedOut, true, true),
-        9 => left(Ending::Signalled(11), true, tape.pick(2) == 0),
-        10 => left(Ending::Lost, tape.pick(2) == 0, tape.pick(2) == 0),
+        16 => left(Termination::Lingered, true, true),
+        17 => left(Termination::Hopeless, true, tape.pick(2) == 0),
+        0..=5 => left(Termination::Exited(0), true, true),
+        6 => left(Termination::Exited(3), true, true),
+        7 => left(Termination::Exited(0), true, false),
+        8 => left(Termination::TimedOut, true, true),
+        9 => left(Termination::Signalled(11), true, tape.pick(2) == 0),
+        10 => left(Termination::Lost, tape.pick(2) == 0, tape.pick(2) == 0),
         11 => match tape.pick(3) {
-            0 => left(Ending::Idle, true, true),
-            1 => left(Ending::Lingered, true, true),
-            _ => left(Ending::Hopeless, true, true),
+            0 => left(Termination::Idle, true, true),
+            1 => left(Termination::Lingered, true, true),
+            _ => left(Termination::Hopeless, true, true),
         },
-        12 => left(Ending::Stopped, true, tape.pick(2) == 0),
-        13 => left(Ending::NotStarted(text(tape)), tape.pick(2) == 0, false),
-        14 => left(Ending::Exited(0), false, false),
-        _ => left(Ending::Lost, true, true),
+        12 => left(Termination::Stopped, true, tape.pick(2) == 0),
+        13 => left(Termination::NotStarted(text(tape)), tape.pick(2) == 0, false),
+        14 => left(Termination::Exited(0), false, false),
+        _ => left(Termination::Lost, true, true),
     }
 }
 
@@ -150,14 +150,22 @@ pub(crate) fn verdict(tape: &mut Tape, mood: Mood, landing: bool, number: u64) -
 }
 
 /// What an evaluator says, and how it ended. Only a session that came to its end has an opinion.
-pub(crate) fn opinion(tape: &mut Tape, mood: Mood, told: Option<&Reading>) -> (Ending, Opinion) {
+pub(crate) fn opinion(
+    tape: &mut Tape,
+    mood: Mood,
+    told: Option<&SessionReport>,
+) -> (Termination, Opinion) {
     let none = || Opinion::None("no answer".into());
     if told.is_some_and(|r| r.class != Class::Ok) {
-        return (Ending::Exited(1), none());
+        return (Termination::Exited(1), none());
     }
     if tape.over() {
         let deadly = matches!(mood, Mood::Deadly | Mood::Dead);
-        return if deadly { (Ending::Lost, none()) } else { (Ending::Exited(0), Opinion::Passed) };
+        return if deadly {
+            (Termination::Lost, none())
+        } else {
+            (Termination::Exited(0), Opinion::Passed)
+        };
     }
     let findings = |tape: &mut Tape| {
         let digest = ["one", "two"][tape.pick(2)].to_owned();
@@ -166,10 +174,10 @@ pub(crate) fn opinion(tape: &mut Tape, mood: Mood, told: Option<&Reading>) -> (E
         Opinion::Failed { findings: vec![finding], digest }
     };
     match tape.pick(10) {
-        0..=4 => (Ending::Exited(0), Opinion::Passed),
-        5..=7 => (Ending::Exited(0), findings(tape)),
-        8 => (Ending::Stopped, none()),
-        _ => (Ending::Lost, none()),
+        0..=4 => (Termination::Exited(0), Opinion::Passed),
+        5..=7 => (Termination::Exited(0), findings(tape)),
+        8 => (Termination::Stopped, none()),
+        _ => (Termination::Lost, none()),
     }
 }
 
@@ -215,14 +223,14 @@ pub(crate) struct Program {
 pub(crate) type Count = (Tokens, Cost);
 
 /// What a session says of itself at its end. `thread` is the one that it works in; one that strays says so.
-pub(crate) fn reading(
+pub(crate) fn report(
     tape: &mut Tape,
     mood: Mood,
     program: Program,
     now: Timestamp,
     (thread, strays): (&str, bool),
     count: &mut Count,
-) -> Option<Reading> {
+) -> Option<SessionReport> {
     let class = class(tape, mood).filter(|_| program.talks)?;
     let n = tape.pick(9) as u64;
     let used = Tokens { input: n + 1, output: n / 2, cache_read: 3 * n, cache_write: n % 3 };
@@ -237,7 +245,7 @@ pub(crate) fn reading(
         4 => Some(Timestamp((now.0 / 60_000 + 2) * 60_000)),
         _ => Some(now.after_ms(20_001)),
     };
-    Some(Reading {
+    Some(SessionReport {
         class,
         detail: (tape.pick(3) > 0).then(|| text(tape)),
         session: (strays || silent != 7).then(|| thread.to_owned()),

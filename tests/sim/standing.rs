@@ -4,7 +4,7 @@ use git_harness::domain::account::Account;
 use git_harness::domain::event::Halt;
 use git_harness::domain::id::Timestamp;
 use git_harness::domain::retry::Policy;
-use git_harness::domain::session::{Class, Reading};
+use git_harness::domain::session::{Class, SessionReport};
 
 /// Eight days: no quota is away for longer.
 const LONGEST: u64 = 8 * 24 * 3_600_000;
@@ -47,18 +47,18 @@ impl Standing {
     /// moment was not named, only its range is known here.
     pub(crate) fn hear(
         &mut self,
-        reading: &Reading,
+        report: &SessionReport,
         began: Timestamp,
         now: Timestamp,
         policy: &Policy,
         found: &Account,
     ) {
         let news = began >= self.lifts;
-        match reading.class {
+        match report.class {
             Class::RateLimited => {
                 self.refusals += u32::from(news);
                 (self.trusted, self.has_refused) = (false, true);
-                let told = reading.resets_at.map_or(0, |at| at.0);
+                let told = report.resets_at.map_or(0, |at| at.0);
                 let told =
                     if told.is_multiple_of(60_000) && told > 0 { told + 60_000 } else { told };
                 let until = if told > now.0 && told - now.0 <= LONGEST {

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-use git_harness::domain::event::{Ending, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
+use git_harness::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use git_harness::domain::id::{Oid, RunId, TaskId, Timestamp};
 use git_harness::domain::machine::Decision;
 use git_harness::domain::plan::{Plan, Task};
-use git_harness::domain::session::{Class, Cost, Reading, Tokens, Usage};
+use git_harness::domain::session::{Class, Cost, SessionReport, Tokens, Usage};
 use git_harness::domain::state::Phase;
+use git_harness::domain::termination::Termination;
 use git_harness::domain::verdict::{Candidate, CheckResult, Finding};
 use git_harness::store::chain::{Batch, Ledger, findings};
 use git_harness::store::create::NewRun;
@@ -234,10 +235,10 @@ fn moves_of_several_handles_agree_with_a_model() {
 }
 
 /// What a session says of itself, never twice the same.
-fn reading(round: usize) -> Reading {
+fn report(round: usize) -> SessionReport {
     let n = round as u64;
     let tokens = Tokens { input: n, output: 2 * n, cache_read: 3 * n, cache_write: 4 };
-    Reading {
+    SessionReport {
         class: Class::ALL[round % Class::ALL.len()],
         detail: Some(format!("line\n\nHarness-Class: ok {round}")),
         session: round.is_multiple_of(3).then(|| format!("learned {round}")),
@@ -311,9 +312,9 @@ fn chains_are_read_by_others_as_they_were_written() {
             },
             2 => TaskEventKind::Ended {
                 attempt,
-                ending: Ending::NotStarted("Harness-State: done".into()),
+                termination: Termination::NotStarted("Harness-State: done".into()),
                 candidate: Some(Candidate { commit, tree, base: fixture.base.clone() }),
-                reading: (round % 2 == 0).then(|| Box::new(reading(round))),
+                report: (round % 2 == 0).then(|| Box::new(report(round))),
             },
             3 => TaskEventKind::Judged {
                 attempt,

@@ -8,6 +8,7 @@ use git_harness::domain::id::{RunId, TaskId};
 use git_harness::domain::machine::Decision;
 use git_harness::domain::plan::Plan;
 use git_harness::domain::state::{RunState, TaskState};
+use git_harness::domain::termination::Termination;
 use git_harness::store::codec;
 
 /// What survives the supervisor.
@@ -26,7 +27,9 @@ fn as_told(state: &TaskState) -> TaskState {
     TaskState {
         worktree: line(&state.worktree),
         owner: line(&state.owner),
-        ending: line(&state.ending),
+        termination: state.termination.as_ref().map(|termination| {
+            Termination::parse(&codec::one_line(&termination.to_string())).unwrap()
+        }),
         reason: line(&state.reason),
         cause: line(&state.cause),
         ..state.clone()

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Intervention, SessionExit, classify};
 use crate::agent::preset::{NAMES, builtin};
 use crate::domain::id::Timestamp;
-use crate::domain::session::{Class, Reading};
+use crate::domain::session::{Class, SessionReport};
 
 /// Sunday, 2026-11-22 15:10:00 UTC.
 const NOW: Timestamp = Timestamp(1_795_360_200_000);
@@ -56,7 +56,7 @@ fn captures() -> Vec<Capture> {
         .collect()
 }
 
-fn read(capture: &Capture, stdout: &[u8], changed: Option<bool>) -> Reading {
+fn read(capture: &Capture, stdout: &[u8], changed: Option<bool>) -> SessionReport {
     let preset = builtin(&capture.preset).unwrap();
     let ended = SessionExit { code: Some(capture.exit), ..SessionExit::default() };
     classify(&preset, ended, stdout, &capture.stderr, None, changed, NOW)

@@ -18,7 +18,7 @@ pub(crate) use session_watcher::{OutputMeaning, SessionStream, SessionWatcher};
 
 use super::preset::{OutputFormat, Preset};
 use crate::domain::id::Timestamp;
-use crate::domain::session::{Class, Reading};
+use crate::domain::session::{Class, SessionReport};
 use evidence::SessionEvidence;
 use stream_content::StreamContent;
 
@@ -81,7 +81,7 @@ pub(crate) fn classify(
     last_message: Option<&[u8]>,
     changed: Option<bool>,
     now: Timestamp,
-) -> Reading {
+) -> SessionReport {
     let structured = preset.output.format != OutputFormat::Text;
     let out = if structured { stream_content::read(stdout) } else { StreamContent::text(stdout) };
     let err = if structured { stream_content::read(stderr) } else { StreamContent::text(stderr) };
@@ -103,7 +103,7 @@ pub(crate) fn classify(
     let stopped = matches!(ended.ours, Some(Intervention::GivenUp(_)));
     let told = || reset_time::find(preset, &every, &verdict.words, stopped, now);
     let used = usage::read(preset, &out);
-    Reading {
+    SessionReport {
         class: verdict.class,
         detail: verdict.detail,
         session: session.map(str::to_owned),

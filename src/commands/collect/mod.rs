@@ -14,10 +14,11 @@ use crate::agent::prompt;
 use crate::ambient;
 use crate::cli;
 use crate::domain::state::Phase;
+use crate::domain::termination::Termination;
 use crate::error::{self, Advice};
 use crate::job::{self, OutputMerge};
 use crate::process::{
-    self, Command, Ending, Environ, Identity, Lock, Redactor, Stdin, StopFlag, write_atomic,
+    self, Command, Environ, Identity, Lock, Redactor, Stdin, StopFlag, write_atomic,
 };
 use crate::store::Store;
 use crate::store::load::LoadedRun;
@@ -276,8 +277,8 @@ fn by_command(
         cgroup: false,
     };
     let ended = process::run(&command, &StopFlag::new()?)?;
-    if ended.ending != Ending::Exited(0) || ended.stdout_kept < ended.stdout_bytes {
-        let how = crate::domain::event::Ending::from(ended.ending);
+    if ended.termination != Termination::Exited(0) || ended.stdout_kept < ended.stdout_bytes {
+        let how = ended.termination;
         let said = std::fs::read(&command.stderr).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
         bail!(

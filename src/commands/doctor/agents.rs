@@ -9,7 +9,8 @@ use super::{Diagnosis, Severity, locate};
 use crate::agent::preset::{NAMES, Preset, builtin};
 use crate::ambient;
 use crate::commands::job_file::LoadedJob;
-use crate::process::{self, Command, Ending, Environ, Identity, Redactor, Stdin, StopFlag};
+use crate::domain::termination::Termination;
+use crate::process::{self, Command, Environ, Identity, Redactor, Stdin, StopFlag};
 
 /// How long a program may take to say its version: some are slow to start.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(15);
@@ -94,21 +95,23 @@ fn run_version_command(here: &Path, preset: &Preset, dir: &Path) -> Result<Strin
     let text = std::fs::read(&command.stdout)?;
     let text = String::from_utf8_lossy(&text).into_owned();
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
-    match (ended.ending, line) {
-        (Ending::Exited(0), Some(line)) => Ok(line.chars().take(80).collect()),
-        (ending, _) => anyhow::bail!("{}", describe_failure(&ending)),
+    match (ended.termination, line) {
+        (Termination::Exited(0), Some(line)) => Ok(line.chars().take(80).collect()),
+        (termination, _) => anyhow::bail!("{}", describe_failure(&termination)),
     }
 }
 
-fn describe_failure(ending: &Ending) -> String {
-    match ending {
-        Ending::Exited(0) => "it printed nothing".into(),
-        Ending::Exited(code) => format!("exit code {code}"),
-        Ending::Signalled(signal) => format!("signal {signal}"),
-        Ending::TimedOut => format!("nothing in {} seconds", VERSION_TIMEOUT.as_secs()),
-        Ending::NotStarted(why) => why.clone(),
-        Ending::Idle | Ending::Lingered | Ending::Hopeless | Ending::Stopped => {
-            "it was stopped".into()
-        }
+fn describe_failure(termination: &Termination) -> String {
+    match termination {
+        Termination::Exited(0) => "it printed nothing".into(),
+        Termination::Exited(code) => format!("exit code {code}"),
+        Termination::Signalled(signal) => format!("signal {signal}"),
+        Termination::TimedOut => format!("nothing in {} seconds", VERSION_TIMEOUT.as_secs()),
+        Termination::NotStarted(why) => why.clone(),
+        Termination::Idle
+        | Termination::Lingered
+        | Termination::Hopeless
+        | Termination::Stopped
+        | Termination::Lost => "it was stopped".into(),
     }
 }

@@ -3,11 +3,12 @@
 use super::failing::used_up;
 use super::{Decider, TaskEventKind};
 use crate::domain::account::{Account, STRIKES};
-use crate::domain::event::{Ending, Halt, RunEventKind};
+use crate::domain::event::{Halt, RunEventKind};
 use crate::domain::id::{TaskId, Timestamp};
-use crate::domain::retry::{Layer, backoff_ms};
-use crate::domain::session::{Class, Reading, Spend};
+use crate::domain::retry::{RetryReason, backoff_ms};
+use crate::domain::session::{Class, SessionReport, Spend};
 use crate::domain::state::{Phase, RunPhase, TaskState};
+use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding};
 
 fn split_into(parts: &[TaskId]) -> String {
@@ -35,15 +36,16 @@ impl Decider<'_> {
         &mut self,
         task: &TaskId,
         state: &TaskState,
-        ending: Ending,
+        termination: Termination,
         candidate: Option<Candidate>,
         changed: bool,
-        reading: Option<Box<Reading>>,
+        report: Option<Box<SessionReport>>,
     ) {
         let attempt = state.attempt;
         let left = candidate.as_ref().map(|c| c.tree.clone());
-        let told = reading.as_deref().cloned();
-        let event = TaskEventKind::Ended { attempt, ending: ending.clone(), candidate, reading };
+        let told = report.as_deref().cloned();
+        let event =
+            TaskEventKind::Ended { attempt, termination: termination.clone(), candidate, report };
         self.task(task, event.clone());
         // What follows goes by the state after that, in which the session and its use are known.
         let mut after = state.clone();
@@ -57,11 +59,11 @@ impl Decider<'_> {
             self.skip_split(task);
             return;
         }
-        match (&ending, left) {
-            (Ending::Stopped, _) => {
-                self.next_try(task, &after, Layer::Interrupted, self.now, None);
+        match (&termination, left) {
+            (Termination::Stopped, _) => {
+                self.next_try(task, &after, RetryReason::Interrupted, self.now, None);
             }
-            (Ending::NotStarted(why), _) => match after.class {
+            (Termination::NotStarted(why), _) => match after.class {
                 // It was measured before anything was paid for.
                 Some(Class::ContextExceeded) => self.does_not_fit(task, why),
                 // Later it may be an update of the agent's program that is under way.
@@ -70,25 +72,32 @@ impl Decider<'_> {
                 }
                 _ => self.fault(task, &after, why),
             },
-            (Ending::Lost, _) if self.can_resume(&after) => self.resume(task, &after, "was lost"),
-            (Ending::Lost, _) => self.fault(task, &after, "the keeper of the attempt died"),
+            (Termination::Lost, _) if self.can_resume(&after) => {
+                self.resume(task, &after, "was lost");
+            }
+            (Termination::Lost, _) => self.fault(task, &after, "the keeper of the attempt died"),
             (_, left) => match told.as_ref().map(|r| (r, r.class)) {
-                Some((reading, class)) if self.handled(task, &after, reading, class) => {}
-                reading => {
-                    let detail = reading.and_then(|(r, _)| r.detail.as_deref());
+                Some((report, class)) if self.handled(task, &after, report, class) => {}
+                report => {
+                    let detail = report.and_then(|(r, _)| r.detail.as_deref());
                     // What broke off has proven nothing of the account.
-                    if reading.is_some_and(|(_, c)| !matches!(c, Class::Crashed | Class::TimedOut))
-                    {
+                    if report.is_some_and(|(_, c)| !matches!(c, Class::Crashed | Class::TimedOut)) {
                         self.account(&self.state.account.served(state.at, self.policy.jobs));
                     }
-                    self.for_the_checks(task, &after, &ending, left, changed, detail);
+                    self.for_the_checks(task, &after, &termination, left, changed, detail);
                 }
             },
         }
     }
 
     /// Endings that the checks have nothing to say about. How else a process ended decides nothing: the checks do.
-    fn handled(&mut self, task: &TaskId, state: &TaskState, told: &Reading, class: Class) -> bool {
+    fn handled(
+        &mut self,
+        task: &TaskId,
+        state: &TaskState,
+        told: &SessionReport,
+        class: Class,
+    ) -> bool {
         let began = self.state.tasks.get(task).map_or(self.now, |s| s.at);
         let said = told.detail.as_deref().unwrap_or("it did not say why");
         match class {
@@ -124,7 +133,7 @@ impl Decider<'_> {
                     let reason = format!("no session could be had, {most} times: {said}");
                     self.failed(task, reason, class.to_string());
                 } else {
-                    self.inner(task, state, Layer::Restart, said);
+                    self.inner(task, state, RetryReason::Restart, said);
                 }
                 true
             }
@@ -144,7 +153,7 @@ impl Decider<'_> {
 
     /// Every task would meet the same: a person is asked before another one does, and none is charged.
     fn ask_for_an_agent(&mut self, task: &TaskId, state: &TaskState, what: &str, said: &str) {
-        self.next_try(task, state, Layer::Interrupted, self.now, Some(said.to_owned()));
+        self.next_try(task, state, RetryReason::Interrupted, self.now, Some(said.to_owned()));
         if self.state.phase == RunPhase::Active {
             let reason = format!(
                 "{what} ({task}, attempt {}): {said}. Put it right, then `git harness start` goes on",
@@ -158,7 +167,7 @@ impl Decider<'_> {
         &mut self,
         task: &TaskId,
         state: &TaskState,
-        ending: &Ending,
+        termination: &Termination,
         left: Option<crate::domain::id::Oid>,
         changed: bool,
         detail: Option<&str>,
@@ -172,9 +181,9 @@ impl Decider<'_> {
         }
         let class = state.class.filter(|class| *class != Class::Ok);
         let how = match (class, detail) {
-            (Some(class), Some(detail)) => format!("{ending}, {class}: {detail}"),
-            (Some(class), None) => format!("{ending}, {class}"),
-            (None, _) => ending.to_string(),
+            (Some(class), Some(detail)) => format!("{termination}, {class}: {detail}"),
+            (Some(class), None) => format!("{termination}, {class}"),
+            (None, _) => termination.to_string(),
         };
         let text = if self.policy.report {
             format!(
@@ -197,12 +206,12 @@ impl Decider<'_> {
 
     /// The inner layer. With a pause that grows, since what broke once may break again at once.
     fn resume(&mut self, task: &TaskId, state: &TaskState, why: &str) {
-        self.inner(task, state, Layer::Resume, why);
+        self.inner(task, state, RetryReason::Resume, why);
     }
 
-    fn inner(&mut self, task: &TaskId, state: &TaskState, layer: Layer, why: &str) {
+    fn inner(&mut self, task: &TaskId, state: &TaskState, reason: RetryReason, why: &str) {
         let not_before = self.now.after_ms(backoff_ms(state.resumes + 1));
-        self.next_try(task, state, layer, not_before, Some(why.to_owned()));
+        self.next_try(task, state, reason, not_before, Some(why.to_owned()));
     }
 
     /// The account is closed or overloaded: nothing is charged, and the account waits.
@@ -211,11 +220,17 @@ impl Decider<'_> {
         task: &TaskId,
         state: &TaskState,
         began: Timestamp,
-        told: &Reading,
+        told: &SessionReport,
         said: &str,
     ) {
         let class = told.class;
-        self.next_try(task, state, Layer::Account, self.now, Some(format!("{class}: {said}")));
+        self.next_try(
+            task,
+            state,
+            RetryReason::Account,
+            self.now,
+            Some(format!("{class}: {said}")),
+        );
         let account = &self.state.account;
         let mut account = if class == Class::RateLimited {
             account.limited(began, self.now, told.resets_at)
@@ -282,7 +297,7 @@ impl Decider<'_> {
         match state.phase {
             // Judging once more costs no session.
             Phase::Verifying | Phase::Queued => {
-                self.retry(task, Layer::Infra, not_before, because);
+                self.retry(task, RetryReason::Infra, not_before, because);
             }
             Phase::Todo
             | Phase::Running
@@ -290,7 +305,7 @@ impl Decider<'_> {
             | Phase::Done
             | Phase::Failed
             | Phase::Skipped => {
-                self.next_try(task, state, Layer::Infra, not_before, because);
+                self.next_try(task, state, RetryReason::Infra, not_before, because);
             }
         }
     }
@@ -300,12 +315,12 @@ impl Decider<'_> {
         &mut self,
         task: &TaskId,
         state: &TaskState,
-        layer: Layer,
+        reason: RetryReason,
         not_before: Timestamp,
         because: Option<String>,
     ) {
         match self.policy.over_task_budget(&state.charged()) {
-            None => self.retry(task, layer, not_before, because),
+            None => self.retry(task, reason, not_before, because),
             Some(over) => {
                 let reason = match because {
                     None => over,
@@ -320,11 +335,11 @@ impl Decider<'_> {
     pub(super) fn retry(
         &mut self,
         task: &TaskId,
-        layer: Layer,
+        reason: RetryReason,
         not_before: Timestamp,
         because: Option<String>,
     ) {
-        self.task(task, TaskEventKind::Retried { layer, not_before, because });
+        self.task(task, TaskEventKind::Retried { reason, not_before, because });
     }
 
     /// Whether the session that ended has used up the run's budget.

@@ -6,7 +6,7 @@ use super::blocked::at_rest;
 use super::{Decider, Phase, TaskEventKind};
 use crate::domain::event::{Halt, RunEventKind};
 use crate::domain::id::TaskId;
-use crate::domain::retry::{Layer, Policy, Share};
+use crate::domain::retry::{Policy, RetryReason, Share};
 use crate::domain::session::Class;
 use crate::domain::state::{RunPhase, RunState};
 
@@ -106,7 +106,7 @@ impl Decider<'_> {
     /// From scratch, for those that are worth it.
     pub(super) fn pass_over(&mut self) {
         for task in again(self.state, self.policy) {
-            self.retry(&task, Layer::Redispatch, self.now, None);
+            self.retry(&task, RetryReason::Redispatch, self.now, None);
         }
     }
 

@@ -3,21 +3,22 @@
 use super::{Decider, Judgement, Phase, TaskEventKind};
 use crate::domain::account::STRIKES;
 use crate::domain::evaluation::Opinion;
-use crate::domain::event::{Ending, Halt, TaskEvent};
+use crate::domain::event::{Halt, TaskEvent};
 use crate::domain::id::{Oid, TaskId, Timestamp};
-use crate::domain::retry::Layer;
+use crate::domain::retry::RetryReason;
 use crate::domain::review::Approval;
-use crate::domain::session::{Class, Reading};
+use crate::domain::session::{Class, SessionReport};
 use crate::domain::state::{RunPhase, TaskState};
+use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, CheckResult, Finding, Verdict};
 
 /// What an evaluator left.
 pub(super) struct Told {
     pub tree: Oid,
     pub began: Timestamp,
-    pub ending: Ending,
+    pub termination: Termination,
     pub opinion: Opinion,
-    pub reading: Option<Box<Reading>>,
+    pub report: Option<Box<SessionReport>>,
 }
 
 /// What a person said of a candidate.
@@ -56,11 +57,12 @@ impl Decider<'_> {
                 }
             }
             Judgement::Rejected(mut findings) => {
-                let well = [Ending::Exited(0), Ending::Lingered].map(|e| e.to_string());
-                let smooth = state.ending.as_ref().is_none_or(|e| well.contains(e));
-                if let (false, false, Some(ending)) = (landing, smooth, &state.ending) {
+                if let Some(termination) = &state.termination
+                    && !landing
+                    && !matches!(termination, Termination::Exited(0) | Termination::Lingered)
+                {
                     let text = format!(
-                        "The agent of this attempt did not end by itself with success: {ending}."
+                        "The agent of this attempt did not end by itself with success: {termination}."
                     );
                     let agent = Finding { attempt: state.attempt, check: "agent".into(), text };
                     findings.insert(0, agent);
@@ -98,7 +100,7 @@ impl Decider<'_> {
                     text: format!("{by} has read the work and wants it done otherwise:\n{message}"),
                 };
                 self.task(task, TaskEventKind::SentBack { by, finding });
-                self.next_try(task, state, Layer::Feedback, self.now, None);
+                self.next_try(task, state, RetryReason::Feedback, self.now, None);
             }
             Word::Revise(candidate) => self.task(task, TaskEventKind::Revised { candidate }),
         }
@@ -123,7 +125,7 @@ impl Decider<'_> {
             let reason = format!("{} not passed in the last attempt{said}", names.join(", "));
             self.failed(task, reason, names.join(", "));
         } else {
-            self.next_try(task, state, Layer::Feedback, self.now, None);
+            self.next_try(task, state, RetryReason::Feedback, self.now, None);
         }
     }
 
@@ -151,7 +153,7 @@ impl Decider<'_> {
                 format!("conflicts with the target every time, last in {}", paths.join(", "));
             self.failed(task, reason, "conflicts with the target".into());
         } else {
-            self.next_try(task, state, Layer::Feedback, self.now, None);
+            self.next_try(task, state, RetryReason::Feedback, self.now, None);
         }
     }
 
@@ -165,11 +167,11 @@ impl Decider<'_> {
     }
 
     pub(super) fn evaluated(&mut self, task: &TaskId, state: &TaskState, told: Told) {
-        let Told { tree, began, ending, opinion, reading } = told;
+        let Told { tree, began, termination, opinion, report } = told;
         let attempt = state.attempt;
-        let session = reading.as_deref().cloned();
+        let session = report.as_deref().cloned();
         let said = opinion.clone();
-        let event = TaskEventKind::Evaluated { attempt, tree, opinion, reading };
+        let event = TaskEventKind::Evaluated { attempt, tree, opinion, report };
         self.task(task, event.clone());
         let mut after = state.clone();
         after.apply(&TaskEvent { at: self.now, kind: event });
@@ -191,12 +193,12 @@ impl Decider<'_> {
                 } else if rounds >= self.policy.rounds {
                     format!("the evaluator was not content in any of {rounds} rounds")
                 } else {
-                    self.next_try(task, &after, Layer::Feedback, self.now, None);
+                    self.next_try(task, &after, RetryReason::Feedback, self.now, None);
                     return;
                 };
                 self.failed(task, format!("{end}: {line}"), format!("`{EVALUATE}`"));
             }
-            Opinion::None(why) => self.unanswered(task, &after, &ending, session, began, &why),
+            Opinion::None(why) => self.unanswered(task, &after, &termination, session, began, &why),
         }
     }
 
@@ -205,17 +207,19 @@ impl Decider<'_> {
         &mut self,
         task: &TaskId,
         state: &TaskState,
-        ending: &Ending,
-        session: Option<Reading>,
+        termination: &Termination,
+        session: Option<SessionReport>,
         began: Timestamp,
         why: &str,
     ) {
         let class = session.as_ref().map(|r| r.class);
-        match (ending, class, session) {
-            (Ending::Stopped, _, _) => self.retry(task, Layer::Interrupted, self.now, None),
+        match (termination, class, session) {
+            (Termination::Stopped, _, _) => {
+                self.retry(task, RetryReason::Interrupted, self.now, None);
+            }
             (_, Some(class @ (Class::RateLimited | Class::Overloaded)), Some(told)) => {
                 let because = format!("evaluator, {class}: {why}");
-                self.retry(task, Layer::Account, self.now, Some(because.clone()));
+                self.retry(task, RetryReason::Account, self.now, Some(because.clone()));
                 let account = self.state.evaluators_account(self.policy);
                 let mut account = if class == Class::RateLimited {
                     account.limited(began, self.now, told.resets_at)
@@ -233,7 +237,7 @@ impl Decider<'_> {
                 }
             }
             (_, Some(class @ (Class::Auth | Class::BadInput)), _) => {
-                self.retry(task, Layer::Interrupted, self.now, Some(why.to_owned()));
+                self.retry(task, RetryReason::Interrupted, self.now, Some(why.to_owned()));
                 if self.state.phase == RunPhase::Active {
                     let what = if class == Class::Auth {
                         "the evaluator's account is not accepted"

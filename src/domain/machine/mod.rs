@@ -13,12 +13,13 @@ mod tests;
 
 use self::judged::Word;
 use super::evaluation::Opinion;
-use super::event::{Ending, Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
+use super::event::{Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use super::id::{Oid, TaskId, Timestamp};
-use super::retry::{Layer, Policy};
-use super::session::Reading;
+use super::retry::{Policy, RetryReason};
+use super::session::SessionReport;
 use super::state::{Phase, RunPhase, RunState, TaskState};
 use super::verdict::{Candidate, CheckResult, Judgement, Verdict};
+use crate::domain::termination::Termination;
 
 pub use self::blocked::{at_rest, awaits_review, blocked, stalled};
 pub use self::failing::{Alike, alike};
@@ -61,13 +62,13 @@ pub enum Observation {
         /// Which attempt.
         attempt: u32,
         /// How.
-        ending: Ending,
+        termination: Termination,
         /// What it left, as a commit.
         candidate: Option<Candidate>,
         /// Whether that differs from the base.
         changed: bool,
         /// What its session said of itself.
-        reading: Option<Box<Reading>>,
+        report: Option<Box<SessionReport>>,
     },
     /// An attempt never began: no supervisor got as far as starting its keeper.
     NeverBegan {
@@ -122,11 +123,11 @@ pub enum Observation {
         /// When it began.
         began: Timestamp,
         /// How its process ended.
-        ending: Ending,
+        termination: Termination,
         /// What it said.
         opinion: Opinion,
         /// What its session said of itself.
-        reading: Option<Box<Reading>>,
+        report: Option<Box<SessionReport>>,
     },
     /// Somebody has committed on the branch of a task that waits for a person, or to land.
     BranchMoved {
@@ -247,10 +248,17 @@ impl Decider<'_> {
                     self.account(&self.state.account.answered(state.at));
                 }
             }
-            Observation::AttemptEnded { task, attempt, ending, candidate, changed, reading } => {
+            Observation::AttemptEnded {
+                task,
+                attempt,
+                termination,
+                candidate,
+                changed,
+                report,
+            } => {
                 let open = self.running(&task, attempt).or_else(|| self.taken_out(&task, attempt));
                 if let Some(state) = open {
-                    self.attempt_ended(&task, &state, ending, candidate, changed, reading);
+                    self.attempt_ended(&task, &state, termination, candidate, changed, report);
                 }
             }
             Observation::NeverBegan { task, attempt } => {
@@ -258,7 +266,7 @@ impl Decider<'_> {
                     if self.was_split(&task) {
                         self.skip_split(&task);
                     } else {
-                        self.retry(&task, Layer::Interrupted, self.now, None);
+                        self.retry(&task, RetryReason::Interrupted, self.now, None);
                     }
                 }
             }
@@ -274,9 +282,9 @@ impl Decider<'_> {
                     self.judged(&task, &state, tree, verdict, false);
                 }
             }
-            Observation::Evaluated { task, attempt, tree, began, ending, opinion, reading } => {
+            Observation::Evaluated { task, attempt, tree, began, termination, opinion, report } => {
                 if let Some(state) = self.presented(&task, attempt, &tree) {
-                    let told = judged::Told { tree, began, ending, opinion, reading };
+                    let told = judged::Told { tree, began, termination, opinion, report };
                     self.evaluated(&task, &state, told);
                 }
             }
@@ -402,7 +410,7 @@ impl Decider<'_> {
                 let phase = self.state.tasks.get(&task).map(|s| s.phase.clone());
                 let whole = !self.state.split.contains_key(&task);
                 if active && whole && matches!(phase, Some(Phase::Failed | Phase::Skipped)) {
-                    self.retry(&task, Layer::Manual, self.now, None);
+                    self.retry(&task, RetryReason::Manual, self.now, None);
                 }
             }
             Request::Reconsider(task) => {
@@ -411,14 +419,14 @@ impl Decider<'_> {
                     (active, &state.phase, state.candidate.clone())
                 {
                     let attempt = state.attempt;
-                    let ending = Ending::Exited(0);
+                    let termination = Termination::Exited(0);
                     self.task(
                         &task,
                         TaskEventKind::Ended {
                             attempt,
-                            ending,
+                            termination,
                             candidate: Some(candidate),
-                            reading: None,
+                            report: None,
                         },
                     );
                 }

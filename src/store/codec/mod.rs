@@ -14,10 +14,11 @@ use super::wire::{WireOpinion, WireReading, WireResult, WireTask};
 use crate::domain::evaluation::{Evaluation, Opinion};
 use crate::domain::event::{TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId, Timestamp};
-use crate::domain::retry::Layer;
+use crate::domain::retry::RetryReason;
 use crate::domain::review::{Approval, Review};
-use crate::domain::session::{Class, Reading};
+use crate::domain::session::{Class, SessionReport};
 use crate::domain::state::{Phase, TaskState};
+use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, CheckResult, Finding};
 
 pub use run::{read_run_event, write_run};
@@ -84,23 +85,26 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
                 resumed: *resumed,
             },
         ),
-        TaskEventKind::Ended { attempt, ending, candidate, reading } => (
+        TaskEventKind::Ended { attempt, termination, candidate, report } => (
             "ended",
             {
-                let class = reading.as_ref().map(|r| r.class).filter(|c| *c != Class::Ok);
+                let class = report.as_ref().map(|r| r.class).filter(|c| *c != Class::Ok);
                 let class = class.map_or_else(String::new, |class| format!(" ({class})"));
                 match candidate {
                     Some(c) => {
-                        format!("attempt {attempt} {ending}{class}, it left {}", c.commit.short())
+                        format!(
+                            "attempt {attempt} {termination}{class}, it left {}",
+                            c.commit.short()
+                        )
                     }
-                    None => format!("attempt {attempt} {ending}{class}, nothing was saved"),
+                    None => format!("attempt {attempt} {termination}{class}, nothing was saved"),
                 }
             },
             WireTask::Ended {
                 attempt: *attempt,
-                ending: ending.into(),
+                ending: termination.into(),
                 candidate: candidate.as_ref().map(three),
-                reading: reading.as_deref().map(WireReading::from),
+                reading: report.as_deref().map(WireReading::from),
             },
         ),
         TaskEventKind::Judged { attempt, tree, findings, results, landing } => {
@@ -121,7 +125,7 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
         TaskEventKind::Presented => {
             ("presented", "presented to the evaluator".to_owned(), WireTask::Presented)
         }
-        TaskEventKind::Evaluated { attempt, tree, opinion, reading } => {
+        TaskEventKind::Evaluated { attempt, tree, opinion, report } => {
             let sentence = match opinion {
                 Opinion::Passed => format!("attempt {attempt} convinced the evaluator"),
                 Opinion::Failed { .. } => {
@@ -133,7 +137,7 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
                 attempt: *attempt,
                 tree: tree.to_string(),
                 opinion: WireOpinion::from(opinion),
-                reading: reading.as_deref().map(WireReading::from),
+                reading: report.as_deref().map(WireReading::from),
             };
             ("evaluated", sentence, wire)
         }
@@ -166,14 +170,14 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
             format!("conflicts with {}", onto.short()),
             WireTask::Conflicted { onto: onto.to_string() },
         ),
-        TaskEventKind::Retried { layer, not_before, because } => (
+        TaskEventKind::Retried { reason, not_before, because } => (
             "retried",
             match because {
-                Some(why) => format!("to be tried again ({layer}): {why}"),
-                None => format!("to be tried again ({layer})"),
+                Some(why) => format!("to be tried again ({reason}): {why}"),
+                None => format!("to be tried again ({reason})"),
             },
             WireTask::Retried {
-                layer: layer.to_string(),
+                layer: reason.to_string(),
                 not_before: not_before.0,
                 because: because.clone(),
             },
@@ -212,8 +216,8 @@ fn of_three([commit, tree, base]: [String; 3]) -> Result<Candidate> {
     Ok(Candidate { commit: oid(&commit)?, tree: oid(&tree)?, base: oid(&base)? })
 }
 
-fn layer(text: &str) -> Result<Layer> {
-    Layer::ALL
+fn retry_reason(text: &str) -> Result<RetryReason> {
+    RetryReason::ALL
         .into_iter()
         .find(|l| l.as_str() == text)
         .with_context(|| format!("unknown retry layer: {text:?}"))
@@ -227,8 +231,8 @@ fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
         }
         WireTask::Ended { attempt, ending, candidate, reading } => TaskEventKind::Ended {
             attempt,
-            ending: ending.into(),
-            reading: reading.map(|r| Box::new(Reading::from(r))),
+            termination: ending.into(),
+            report: reading.map(|r| Box::new(SessionReport::from(r))),
             candidate: candidate.map(of_three).transpose()?,
         },
         WireTask::Judged { attempt, tree, accepted, results: r, landing } => {
@@ -246,7 +250,7 @@ fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
             attempt,
             tree: oid(&tree)?,
             opinion: opinion.into(),
-            reading: reading.map(|r| Box::new(Reading::from(r))),
+            report: reading.map(|r| Box::new(SessionReport::from(r))),
         },
         WireTask::ReviewAsked => TaskEventKind::ReviewAsked,
         WireTask::Approved { by, at, commit, tree } => TaskEventKind::Approved(Approval {
@@ -266,9 +270,11 @@ fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
             onto: oid(&onto)?,
             finding: Finding { attempt: 0, check: "merge".into(), text: String::new() },
         },
-        WireTask::Retried { layer: l, not_before, because } => {
-            TaskEventKind::Retried { layer: layer(&l)?, not_before: Timestamp(not_before), because }
-        }
+        WireTask::Retried { layer: l, not_before, because } => TaskEventKind::Retried {
+            reason: retry_reason(&l)?,
+            not_before: Timestamp(not_before),
+            because,
+        },
         WireTask::HandedIn => TaskEventKind::HandedIn,
         WireTask::Landed { commit, results: r } => {
             TaskEventKind::Landed { commit: oid(&commit)?, results: results(r) }
@@ -302,11 +308,12 @@ pub fn write_task(
     line("Seq", &after.seq.to_string());
     line("At", &after.at.0.to_string());
     line("Attempt", &after.attempt.to_string());
+    let termination = after.termination.as_ref().map(ToString::to_string);
     let optional = [
         ("Place", after.worktree.as_deref()),
         ("Owner", after.owner.as_deref()),
         ("Base", after.base.as_ref().map(Oid::as_str)),
-        ("Ending", after.ending.as_deref()),
+        ("Ending", termination.as_deref()),
         ("Work", after.candidate.as_ref().map(|c| c.commit.as_str())),
         ("Work-Tree", after.candidate.as_ref().map(|c| c.tree.as_str())),
         ("Work-Base", after.candidate.as_ref().map(|c| c.base.as_str())),
@@ -386,6 +393,10 @@ fn phase(text: &str) -> Result<Phase> {
     Phase::parse(text).with_context(|| format!("unknown state: {text:?}"))
 }
 
+fn termination(text: &str) -> Result<Termination> {
+    Termination::parse(text).with_context(|| format!("unknown termination: {text:?}"))
+}
+
 /// The state that a task's tip says.
 pub fn read_state(message: &str) -> Result<TaskState> {
     let map = trailers(message);
@@ -408,7 +419,7 @@ pub fn read_state(message: &str) -> Result<TaskState> {
         worktree: text("Harness-Place"),
         owner: text("Harness-Owner"),
         base: id("Harness-Base")?,
-        ending: text("Harness-Ending"),
+        termination: map.get("Harness-Ending").map(|text| termination(text)).transpose()?,
         candidate,
         rejections: small("Harness-Rejections")?,
         conflicts: small("Harness-Conflicts")?,
@@ -438,7 +449,7 @@ pub fn read_state(message: &str) -> Result<TaskState> {
         class: map.get("Harness-Class").and_then(|word| Class::parse(word)),
         session: session::read(&map)?,
         spend: session::read_spend(&map, "Harness-Spend")?,
-        excused: session::read_excused(&map)?,
+        written_off: session::read_excused(&map)?,
         resumes: small("Harness-Resumes")?,
         redispatches: small("Harness-Redispatches")?,
         at: Timestamp(number("Harness-At")?),

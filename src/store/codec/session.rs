@@ -29,13 +29,19 @@ pub(super) fn write(after: &TaskState) -> Vec<(&'static str, String)> {
     }
     for (key, s) in [("Spend", after.spend), ("Evaluation-Spend", after.evaluation.spend)] {
         if s != Spend::default() {
-            let told = [s.told_tokens, s.untold_tokens, s.told_cost, s.untold_cost].map(u64::from);
+            let told = [
+                s.sessions_with_tokens,
+                s.sessions_without_tokens,
+                s.sessions_with_cost,
+                s.sessions_without_cost,
+            ]
+            .map(u64::from);
             let all = [&four(s.tokens)[..], &[s.cost.0], &told].concat();
             lines.push((key, numbers(&all)));
         }
     }
-    lines.extend(after.excused.tokens.map(|t| ("Excused", numbers(&four(t)))));
-    lines.extend(after.excused.cost.map(|c| ("Excused-Cost", numbers(&[c.0]))));
+    lines.extend(after.written_off.tokens.map(|t| ("Excused", numbers(&four(t)))));
+    lines.extend(after.written_off.cost.map(|c| ("Excused-Cost", numbers(&[c.0]))));
     lines
 }
 
@@ -66,14 +72,14 @@ fn usage(map: &Trailers<'_>, of_tokens: &str, of_cost: &str) -> Result<Usage> {
 pub(super) fn read_spend(map: &Trailers<'_>, key: &str) -> Result<Spend> {
     let Some(text) = map.get(key) else { return Ok(Spend::default()) };
     let [input, output, cache_read, cache_write, cost, rest @ ..] = parse::<9>(text)?;
-    let [told_tokens, untold_tokens, told_cost, untold_cost] =
+    let [sessions_with_tokens, sessions_without_tokens, sessions_with_cost, sessions_without_cost] =
         rest.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
     Ok(Spend {
         tokens: tokens([input, output, cache_read, cache_write]),
         cost: Cost(cost),
-        told_tokens,
-        untold_tokens,
-        told_cost,
-        untold_cost,
+        sessions_with_tokens,
+        sessions_without_tokens,
+        sessions_with_cost,
+        sessions_without_cost,
     })
 }

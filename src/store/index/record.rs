@@ -1,5 +1,7 @@
 //! A task's state in the compact form of the index.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::evaluation::Evaluation;
@@ -7,6 +9,7 @@ use crate::domain::id::{Oid, Timestamp};
 use crate::domain::review::{Approval, Review};
 use crate::domain::session::{Class, Cost, Session, Spend, Usage};
 use crate::domain::state::{Phase, TaskState};
+use crate::domain::termination::Termination;
 use crate::domain::verdict::Candidate;
 use crate::store::wire::{four, tokens};
 
@@ -20,14 +23,15 @@ pub(super) struct Record<'a> {
     worktree: Option<&'a str>,
     owner: Option<&'a str>,
     base: Option<&'a str>,
-    ending: Option<&'a str>,
+    #[serde(borrow)]
+    termination: Option<Cow<'a, str>>,
     class: Option<&'a str>,
     #[serde(borrow)]
     session: Option<Thread<'a>>,
     /// Resumes, redispatches, rejections, conflicts, faults.
     counts: [u32; 5],
     spend: Option<Used>,
-    excused: Told,
+    written_off: Told,
     #[serde(borrow)]
     candidate: Option<[&'a str; 3]>,
     not_before: u64,
@@ -68,16 +72,32 @@ fn usage((of_tokens, cost): Told) -> Usage {
 }
 
 fn used(s: Spend) -> Option<Used> {
-    let Spend { tokens, cost, told_tokens, untold_tokens, told_cost, untold_cost } = s;
-    let counts = [told_tokens, untold_tokens, told_cost, untold_cost];
+    let Spend {
+        tokens,
+        cost,
+        sessions_with_tokens,
+        sessions_without_tokens,
+        sessions_with_cost,
+        sessions_without_cost,
+    } = s;
+    let counts =
+        [sessions_with_tokens, sessions_without_tokens, sessions_with_cost, sessions_without_cost];
     (s != Spend::default()).then(|| (four(tokens), cost.0, counts))
 }
 
 fn spend(used: Option<Used>) -> Spend {
     let Some((of_tokens, cost, counts)) = used else { return Spend::default() };
-    let [told_tokens, untold_tokens, told_cost, untold_cost] = counts;
+    let [sessions_with_tokens, sessions_without_tokens, sessions_with_cost, sessions_without_cost] =
+        counts;
     let (tokens, cost) = (tokens(of_tokens), Cost(cost));
-    Spend { tokens, cost, told_tokens, untold_tokens, told_cost, untold_cost }
+    Spend {
+        tokens,
+        cost,
+        sessions_with_tokens,
+        sessions_without_tokens,
+        sessions_with_cost,
+        sessions_without_cost,
+    }
 }
 
 impl<'a> Record<'a> {
@@ -90,13 +110,13 @@ impl<'a> Record<'a> {
             worktree,
             owner,
             base,
-            ending,
+            termination,
             class,
             session,
             resumes,
             redispatches,
             spend,
-            excused,
+            written_off,
             candidate,
             rejections,
             conflicts,
@@ -119,7 +139,7 @@ impl<'a> Record<'a> {
             worktree: worktree.as_deref(),
             owner: owner.as_deref(),
             base: base.as_ref().map(Oid::as_str),
-            ending: ending.as_deref(),
+            termination: termination.as_ref().map(|t| t.to_string().into()),
             class: class.map(Class::as_str),
             session: session.as_ref().map(|Session { id, worktree, owner, counted }| {
                 let counted = told(*counted);
@@ -127,7 +147,7 @@ impl<'a> Record<'a> {
             }),
             counts: [*resumes, *redispatches, *rejections, *conflicts, *faults],
             spend: used(*spend),
-            excused: told(*excused),
+            written_off: told(*written_off),
             candidate: candidate.as_ref().map(|Candidate { commit, tree, base }| {
                 [commit.as_str(), tree.as_str(), base.as_str()]
             }),
@@ -174,6 +194,10 @@ impl<'a> Record<'a> {
             None => None,
             Some(word) => Some(Class::parse(word)?),
         };
+        let termination = match self.termination {
+            None => None,
+            Some(text) => Some(Termination::parse(&text)?),
+        };
         let own = |text: Option<&str>| text.map(str::to_owned);
         let state = TaskState {
             phase: Phase::parse(self.phase)?,
@@ -182,7 +206,7 @@ impl<'a> Record<'a> {
             worktree: own(self.worktree),
             owner: own(self.owner),
             base: maybe(self.base)?,
-            ending: own(self.ending),
+            termination,
             class,
             session: self.session.map(|t| {
                 let counted = usage(t.counted);
@@ -193,7 +217,7 @@ impl<'a> Record<'a> {
             resumes,
             redispatches,
             spend: spend(self.spend),
-            excused: usage(self.excused),
+            written_off: usage(self.written_off),
             candidate,
             rejections,
             conflicts,

@@ -8,6 +8,7 @@ use crate::domain::plan::{Plan, Task};
 use crate::domain::review::{Approval, Review};
 use crate::domain::session::{Class, Cost, Session, Spend, Usage};
 use crate::domain::state::Phase;
+use crate::domain::termination::Termination;
 use crate::domain::verdict::Candidate;
 use crate::store::chain::Tip;
 use crate::store::wire::tokens;
@@ -31,7 +32,7 @@ fn full(n: u32) -> TaskState {
         worktree: text("p01"),
         owner: text("here"),
         base: Some(oid(n)),
-        ending: text("exit 0"),
+        termination: Some(Termination::Exited(0)),
         class: Some(Class::Ok),
         session: Some(Session {
             id: "id".into(),
@@ -42,7 +43,7 @@ fn full(n: u32) -> TaskState {
         resumes: 1,
         redispatches: 2,
         spend,
-        excused: counted,
+        written_off: counted,
         candidate: Some(candidate.clone()),
         rejections: 3,
         conflicts: 4,

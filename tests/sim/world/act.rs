@@ -2,7 +2,7 @@
 
 use git_harness::domain::id::{Oid, TaskId};
 use git_harness::domain::machine::{Effect, Observation, evaluators, next_wake, owed};
-use git_harness::domain::session::Reading;
+use git_harness::domain::session::SessionReport;
 use git_harness::domain::verdict::{Candidate, Judgement};
 
 use super::{Commit, World};
@@ -86,13 +86,21 @@ impl World {
         let Some(candidate) = self.state.tasks[&task].candidate.clone() else { return };
         let (mood, mut count) = (self.mood_now(), Default::default());
         let thread = ("jury", false);
-        let reading =
-            script::reading(&mut self.tape, mood, self.program, self.now, thread, &mut count);
-        let (ending, opinion) = script::opinion(&mut self.tape, mood, reading.as_ref());
+        let report =
+            script::report(&mut self.tape, mood, self.program, self.now, thread, &mut count);
+        let (termination, opinion) = script::opinion(&mut self.tape, mood, report.as_ref());
         let began = self.juries[&task];
-        let reading = reading.map(Box::new);
+        let report = report.map(Box::new);
         let tree = candidate.tree;
-        self.tell(Observation::Evaluated { task, attempt, tree, began, ending, opinion, reading });
+        self.tell(Observation::Evaluated {
+            task,
+            attempt,
+            tree,
+            began,
+            termination,
+            opinion,
+            report,
+        });
     }
 
     pub(super) fn finish(&mut self, effect: Effect) {
@@ -140,7 +148,7 @@ impl World {
             }
             let mood = self.mood_now();
             let left = script::attempt(&mut self.tape, mood);
-            let reading = self.reading(task, attempt, mood);
+            let report = self.report(task, attempt, mood);
             let (commit, mut tree, base) = (self.oid(), self.oid(), self.tip());
             let before = self.candidates.iter().rfind(|c| c.0 == *task);
             if let (Some((_, _, old, _)), 1) = (before, self.tape.pick(3)) {
@@ -154,10 +162,10 @@ impl World {
             let ended = Observation::AttemptEnded {
                 task: task.clone(),
                 attempt,
-                ending: left.ending,
+                termination: left.termination,
                 changed: left.changed && candidate.is_some(),
                 candidate,
-                reading: reading.map(Box::new),
+                report: report.map(Box::new),
             };
             self.keepers.insert(key.clone(), Some(ended));
         }
@@ -182,13 +190,13 @@ impl World {
     }
 
     /// What the session of an attempt says. Sometimes it is another one than was meant.
-    fn reading(&mut self, task: &TaskId, attempt: u32, mood: Mood) -> Option<Reading> {
+    fn report(&mut self, task: &TaskId, attempt: u32, mood: Mood) -> Option<SessionReport> {
         let known = self.threads.get(&(task.clone(), attempt)).cloned().flatten();
         let own = || format!("own-{task}-{attempt}");
         let strays = !self.tape.over() && self.tape.pick(8) == 7;
         let thread = known.filter(|_| !strays).unwrap_or_else(own);
         let count = self.counts.entry(thread.clone()).or_default();
-        script::reading(&mut self.tape, mood, self.program, self.now, (&thread, strays), count)
+        script::report(&mut self.tape, mood, self.program, self.now, (&thread, strays), count)
     }
 
     fn land(&mut self, task: &TaskId) {

@@ -57,8 +57,8 @@ fn of_run(kind: &RunEventKind) -> Option<String> {
 fn of_task(kind: &TaskEventKind) -> Option<String> {
     Some(match kind {
         TaskEventKind::Started { resumed: true, .. } => "goes on with its session".into(),
-        TaskEventKind::Ended { reading: Some(reading), .. } => format!("ended: {}", reading.class),
-        TaskEventKind::Retried { layer, .. } => format!("again: {layer}"),
+        TaskEventKind::Ended { report: Some(report), .. } => format!("ended: {}", report.class),
+        TaskEventKind::Retried { reason, .. } => format!("again: {reason}"),
         TaskEventKind::Failed { cause, .. } => cause.clone(),
         TaskEventKind::Approved(_) => "approved".into(),
         TaskEventKind::SentBack { .. } => "sent back".into(),

@@ -6,12 +6,13 @@ mod promises;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use git_harness::domain::event::{Ending, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
+use git_harness::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use git_harness::domain::id::{Oid, RunId, TaskId, Timestamp};
 use git_harness::domain::machine::{Decision, Effect, Observation, Request, decide};
 use git_harness::domain::plan::Plan;
 use git_harness::domain::retry::Policy;
 use git_harness::domain::state::RunState;
+use git_harness::domain::termination::Termination;
 use git_harness::domain::verdict::Candidate;
 
 use crate::book::Book;
@@ -262,9 +263,9 @@ impl World {
                 told: String::new(),
             },
             3 => {
-                let (ending, mood) = (Ending::Exited(0), self.mood);
+                let (termination, mood) = (Termination::Exited(0), self.mood);
                 let mut count = Count::default();
-                let reading = script::reading(
+                let report = script::report(
                     &mut self.tape,
                     mood,
                     self.program,
@@ -275,10 +276,10 @@ impl World {
                 Observation::AttemptEnded {
                     task,
                     attempt,
-                    ending,
+                    termination,
                     candidate: Some(candidate),
                     changed,
-                    reading: reading.map(Box::new),
+                    report: report.map(Box::new),
                 }
             }
             4 => Observation::NeverBegan { task, attempt },

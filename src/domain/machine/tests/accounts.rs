@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn limited(resets_at: Timestamp) -> Reading {
-    Reading { resets_at: Some(resets_at), ..reading(Class::RateLimited) }
+fn limited(resets_at: Timestamp) -> SessionReport {
+    SessionReport { resets_at: Some(resets_at), ..report(Class::RateLimited) }
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn an_answer_from_before_it_was_closed_proves_nothing() {
     bench.end("one", Some(limited(reset)));
     bench.now = reset;
     bench.tell(Observation::Answered { task: id("two"), attempt: 1 });
-    bench.end("two", Some(reading(Class::Ok)));
+    bench.end("two", Some(report(Class::Ok)));
     assert_eq!(bench.startable(), ["one"]);
 }
 

@@ -1,10 +1,11 @@
 //! Tokens and money: what is added up, and what stops when it is used up.
 
 use super::*;
+use crate::domain::termination::Termination;
 
-fn used(tokens: u64, cost: u64) -> Reading {
+fn used(tokens: u64, cost: u64) -> SessionReport {
     let tokens = Some(Tokens { input: tokens, ..Tokens::default() });
-    Reading { usage: Usage { tokens, cost: Some(Cost(cost)) }, ..reading(Class::Ok) }
+    SessionReport { usage: Usage { tokens, cost: Some(Cost(cost)) }, ..report(Class::Ok) }
 }
 
 #[test]
@@ -51,7 +52,7 @@ fn a_run_that_has_ended_does_not_get_around_its_budget() {
     let policy = Policy { tokens: Some(10), feedback: 0, ..lenient() };
     let mut bench = Bench::new(&["one"], policy);
     assert!(bench.start("one"));
-    bench.end_with("one", Ending::Exited(0), Some(used(10, 0)), false);
+    bench.end_with("one", Termination::Exited(0), Some(used(10, 0)), false);
     assert_eq!((&bench.task("one").phase, bench.state.halt), (&Phase::Failed, Some(Halt::Budget)));
     bench.tell(Observation::Asked(Request::Retry(id("one"))));
     bench.resume();
@@ -77,16 +78,16 @@ fn failures_are_not_forgotten_over_a_budget() {
 fn a_task_that_has_used_up_its_budget_gets_no_other_try() {
     let policy = Policy { tokens_per_task: Some(10), infra: 9, ..lenient() };
     let ends = [
-        (Ending::Exited(0), Class::Crashed),
-        (Ending::Exited(0), Class::Overloaded),
-        (Ending::Exited(0), Class::SessionLost),
-        (Ending::Stopped, Class::Ok),
+        (Termination::Exited(0), Class::Crashed),
+        (Termination::Exited(0), Class::Overloaded),
+        (Termination::Exited(0), Class::SessionLost),
+        (Termination::Stopped, Class::Ok),
     ];
-    for (ending, class) in ends {
+    for (termination, class) in ends {
         let mut bench = Bench::new(&["one", "two"], policy.clone());
         assert!(bench.start("one"));
-        let told = Reading { class, ..used(10, 0) };
-        bench.end_with("one", ending, Some(told), true);
+        let told = SessionReport { class, ..used(10, 0) };
+        bench.end_with("one", termination, Some(told), true);
         let task = bench.task("one");
         assert_eq!((&task.phase, task.cause.as_deref()), (&Phase::Failed, Some("over its budget")));
     }
@@ -103,7 +104,7 @@ fn a_lost_keeper_does_not_get_around_the_tasks_budget() {
     let policy = Policy { tokens_per_task: Some(10), resumable: false, ..lenient() };
     let mut bench = Bench::new(&["one", "two"], policy);
     assert!(bench.start("one"));
-    bench.end_with("one", Ending::Lost, Some(used(10, 0)), true);
+    bench.end_with("one", Termination::Lost, Some(used(10, 0)), true);
     assert_eq!(bench.task("one").phase, Phase::Failed);
 }
 
@@ -112,11 +113,11 @@ fn a_person_who_asks_again_pays_again() {
     let policy = Policy { tokens_per_task: Some(10), ..lenient() };
     let mut bench = Bench::new(&["one", "two"], policy);
     assert!(bench.start("one"));
-    bench.end("one", Some(Reading { class: Class::Crashed, ..used(10, 0) }));
+    bench.end("one", Some(SessionReport { class: Class::Crashed, ..used(10, 0) }));
     bench.tell(Observation::Asked(Request::Retry(id("one"))));
     assert!(bench.start("one"));
-    let decisions = bench.end("one", Some(Reading { class: Class::Crashed, ..used(9, 0) }));
-    assert_eq!(layer(&decisions), Some(Layer::Resume));
+    let decisions = bench.end("one", Some(SessionReport { class: Class::Crashed, ..used(9, 0) }));
+    assert_eq!(reason(&decisions), Some(RetryReason::Resume));
     assert_eq!(bench.task("one").spend.tokens.input, 19, "what was used stays told");
 }
 
@@ -129,7 +130,7 @@ fn what_is_over_its_budget_is_not_tried_from_scratch() {
     };
     let mut bench = Bench::new(&["one"], policy);
     assert!(bench.start("one"));
-    bench.end("one", Some(Reading { class: Class::Crashed, ..used(10, 0) }));
+    bench.end("one", Some(SessionReport { class: Class::Crashed, ..used(10, 0) }));
     assert_eq!(owed(&bench.state, bench.now, &bench.policy), []);
 }
 
@@ -139,7 +140,7 @@ fn a_count_that_goes_on_over_the_thread_is_added_up_once() {
     let counts = [("thread", 130, 7), ("thread", 390, 20), ("another", 50, 5), ("another", 60, 5)];
     for (thread, tokens, cost) in counts {
         assert!(bench.start("one"));
-        let told = Reading {
+        let told = SessionReport {
             class: Class::Crashed,
             session: Some(thread.into()),
             cumulative: true,
@@ -155,9 +156,9 @@ fn a_count_that_goes_on_over_the_thread_is_added_up_once() {
 #[test]
 fn a_count_outlives_a_session_that_did_not_say() {
     let mut bench = Bench::new(&["one"], Policy { resume: 9, ..lenient() });
-    let crash = Reading { class: Class::Crashed, cumulative: true, ..used(130, 7) };
-    let silent = Reading { cumulative: true, ..reading(Class::Crashed) };
-    let last = Reading { class: Class::Crashed, cumulative: true, ..used(150, 9) };
+    let crash = SessionReport { class: Class::Crashed, cumulative: true, ..used(130, 7) };
+    let silent = SessionReport { cumulative: true, ..report(Class::Crashed) };
+    let last = SessionReport { class: Class::Crashed, cumulative: true, ..used(150, 9) };
     for told in [crash, silent, last] {
         assert!(bench.start("one"));
         bench.end("one", Some(told));
@@ -165,7 +166,7 @@ fn a_count_outlives_a_session_that_did_not_say() {
     }
     let spend = bench.task("one").spend;
     assert_eq!((spend.tokens.input, spend.cost), (150, Cost(9)));
-    assert_eq!((spend.told_tokens, spend.untold_tokens), (2, 1));
+    assert_eq!((spend.sessions_with_tokens, spend.sessions_without_tokens), (2, 1));
 }
 
 #[test]
@@ -177,6 +178,6 @@ fn unknown_is_not_nothing() {
     assert_eq!(bench.state.spend().known_tokens(), None);
     bench.end("two", Some(used(5, 3)));
     let spend = bench.state.spend();
-    assert_eq!((spend.known_tokens().unwrap().input, spend.untold_tokens), (5, 1));
+    assert_eq!((spend.known_tokens().unwrap().input, spend.sessions_without_tokens), (5, 1));
     assert_eq!(spend.known_cost(), Some(Cost(3)));
 }

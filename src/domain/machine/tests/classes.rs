@@ -1,6 +1,7 @@
 //! What each way in which a session can end means for its task.
 
 use super::*;
+use crate::domain::termination::Termination;
 
 #[test]
 fn each_class_has_its_layer() {
@@ -9,21 +10,21 @@ fn each_class_has_its_layer() {
         (Class::Limit, None, Phase::Verifying),
         (Class::Refused, None, Phase::Verifying),
         (Class::Blocked, None, Phase::Verifying),
-        (Class::Crashed, Some(Layer::Resume), Phase::Todo),
-        (Class::TimedOut, Some(Layer::Resume), Phase::Todo),
-        (Class::RateLimited, Some(Layer::Account), Phase::Todo),
-        (Class::Overloaded, Some(Layer::Account), Phase::Todo),
-        (Class::Auth, Some(Layer::Interrupted), Phase::Todo),
-        (Class::BadInput, Some(Layer::Interrupted), Phase::Todo),
-        (Class::SessionLost, Some(Layer::Restart), Phase::Todo),
-        (Class::SessionInUse, Some(Layer::Restart), Phase::Todo),
+        (Class::Crashed, Some(RetryReason::Resume), Phase::Todo),
+        (Class::TimedOut, Some(RetryReason::Resume), Phase::Todo),
+        (Class::RateLimited, Some(RetryReason::Account), Phase::Todo),
+        (Class::Overloaded, Some(RetryReason::Account), Phase::Todo),
+        (Class::Auth, Some(RetryReason::Interrupted), Phase::Todo),
+        (Class::BadInput, Some(RetryReason::Interrupted), Phase::Todo),
+        (Class::SessionLost, Some(RetryReason::Restart), Phase::Todo),
+        (Class::SessionInUse, Some(RetryReason::Restart), Phase::Todo),
         (Class::ContextExceeded, None, Phase::Skipped),
     ];
     assert_eq!(cases.len(), Class::ALL.len());
     for (class, expected, phase) in cases {
         let mut bench = Bench::new(&["one", "two"], lenient());
         let decisions = bench.meet("one", class);
-        assert_eq!(layer(&decisions), expected, "{class}");
+        assert_eq!(reason(&decisions), expected, "{class}");
         assert_eq!(bench.task("one").phase, phase, "{class}");
         assert_eq!(bench.task("one").rejections, 0, "{class} is charged");
     }
@@ -34,8 +35,8 @@ fn nothing_done_is_charged_with_what_the_session_said() {
     for class in [Class::Refused, Class::Blocked, Class::Limit] {
         let mut bench = Bench::new(&["one"], lenient());
         assert!(bench.start("one"));
-        let decisions = bench.end_with("one", Ending::Exited(1), Some(reading(class)), false);
-        assert_eq!(layer(&decisions), Some(Layer::Feedback));
+        let decisions = bench.end_with("one", Termination::Exited(1), Some(report(class)), false);
+        assert_eq!(reason(&decisions), Some(RetryReason::Feedback));
         assert_eq!(bench.task("one").rejections, 1);
         let said = format!("exit 1, {class}: so it said");
         assert!(format!("{decisions:?}").contains(&said), "{decisions:?}");
@@ -47,7 +48,7 @@ fn a_crash_is_gone_on_with_so_often_and_then_judged() {
     let mut bench = Bench::new(&["one"], Policy { resume: 2, ..lenient() });
     for n in 1..=2 {
         let decisions = bench.meet("one", Class::Crashed);
-        assert_eq!((layer(&decisions), bench.task("one").resumes), (Some(Layer::Resume), n));
+        assert_eq!((reason(&decisions), bench.task("one").resumes), (Some(RetryReason::Resume), n));
         assert_eq!(bench.task("one").session.as_ref().unwrap().id, "s-one-1");
         assert_eq!(bench.startable(), [""; 0], "there is a pause first");
         bench.now = bench.task("one").not_before;
@@ -67,12 +68,12 @@ fn what_cannot_be_gone_on_with_is_judged_at_once() {
 fn a_keeper_that_died_leaves_a_session_to_go_on_with() {
     let mut bench = Bench::new(&["one"], lenient());
     assert!(bench.start("one"));
-    let decisions = bench.end_with("one", Ending::Lost, None, true);
-    assert_eq!(layer(&decisions), Some(Layer::Resume));
+    let decisions = bench.end_with("one", Termination::Lost, None, true);
+    assert_eq!(reason(&decisions), Some(RetryReason::Resume));
     let mut bench = Bench::new(&["one"], Policy { resume: 0, ..lenient() });
     assert!(bench.start("one"));
-    let decisions = bench.end_with("one", Ending::Lost, None, true);
-    assert_eq!(layer(&decisions), Some(Layer::Infra));
+    let decisions = bench.end_with("one", Termination::Lost, None, true);
+    assert_eq!(reason(&decisions), Some(RetryReason::Infra));
     assert_eq!(bench.task("one").session, None);
 }
 
@@ -81,7 +82,7 @@ fn a_session_that_is_never_there_is_no_work_for_the_checks() {
     let policy = Policy { resume: 1, infra: 2, ..lenient() };
     let mut bench = Bench::new(&["one", "two"], policy);
     for _ in 0..3 {
-        assert_eq!(layer(&bench.meet("one", Class::SessionLost)), Some(Layer::Restart));
+        assert_eq!(reason(&bench.meet("one", Class::SessionLost)), Some(RetryReason::Restart));
         assert_eq!((&bench.task("one").phase, &bench.task("one").session), (&Phase::Todo, &None));
         bench.now = bench.task("one").not_before;
     }
@@ -153,13 +154,13 @@ fn refused_credentials_stop_the_run_before_another_task() {
 #[test]
 fn an_agent_that_cannot_be_started_stops_the_run_unless_it_has_worked_before() {
     let why = || "there is no program `x` in PATH".to_owned();
-    let unbegun = || Some(Reading::unbegun(Class::BadInput, why()));
+    let unbegun = || Some(SessionReport::unbegun(Class::BadInput, why()));
     let end = |bench: &mut Bench, task: &str| {
         assert!(bench.start(task), "{task} may not start");
-        bench.end_with(task, Ending::NotStarted(why()), unbegun(), false)
+        bench.end_with(task, Termination::NotStarted(why()), unbegun(), false)
     };
     let mut bench = Bench::new(&["one", "two"], lenient());
-    assert_eq!(layer(&end(&mut bench, "one")), Some(Layer::Interrupted));
+    assert_eq!(reason(&end(&mut bench, "one")), Some(RetryReason::Interrupted));
     assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Halted, Some(Halt::Agent)));
     assert!(bench.state.reason.as_ref().unwrap().contains(&why()));
     assert_eq!((bench.task("one").rejections, bench.task("one").faults), (0, 0));
@@ -167,7 +168,7 @@ fn an_agent_that_cannot_be_started_stops_the_run_unless_it_has_worked_before() {
 
     let mut bench = Bench::new(&["one", "two"], lenient());
     bench.meet("one", Class::Ok);
-    assert_eq!(layer(&end(&mut bench, "two")), Some(Layer::Infra));
+    assert_eq!(reason(&end(&mut bench, "two")), Some(RetryReason::Infra));
     assert_eq!((&bench.state.phase, bench.task("two").faults), (&RunPhase::Active, 1));
 }
 
@@ -176,7 +177,7 @@ fn what_was_taken_out_is_accounted_for_and_stays_out() {
     let mut bench = Bench::new(&["one", "two"], lenient());
     assert!(bench.start("one"));
     bench.tell(Observation::Asked(Request::Skip(id("one"), "not needed".into())));
-    let mut late = reading(Class::Ok);
+    let mut late = report(Class::Ok);
     late.usage.tokens = Some(Tokens { input: 7, ..Tokens::default() });
     assert_eq!(bench.end("one", Some(late.clone())).len(), 1);
     let task = bench.task("one");

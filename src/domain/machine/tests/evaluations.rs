@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::evaluation::Opinion;
 use crate::domain::machine::evaluators;
+use crate::domain::termination::Termination;
 
 fn evaluated(rounds: u32) -> Policy {
     Policy { evaluates: true, rounds, ..lenient() }
@@ -20,7 +21,7 @@ fn presented(tasks: &[&str], policy: Policy) -> Bench {
 /// An attempt that the checks accept.
 fn attempt(bench: &mut Bench, task: &str) {
     assert!(bench.start(task), "{task} may not start");
-    bench.end(task, Some(reading(Class::Ok)));
+    bench.end(task, Some(report(Class::Ok)));
     bench.judge(task, Judgement::Accepted);
 }
 
@@ -32,24 +33,24 @@ fn objects(what: &str) -> Opinion {
 impl Bench {
     /// What an evaluator said.
     fn hear(&mut self, task: &str, opinion: Opinion, class: Class) -> Vec<Decision> {
-        self.hear_all(task, Ending::Exited(0), opinion, Some(reading(class)))
+        self.hear_all(task, Termination::Exited(0), opinion, Some(report(class)))
     }
 
     fn hear_all(
         &mut self,
         task: &str,
-        ending: Ending,
+        termination: Termination,
         opinion: Opinion,
-        reading: Option<Reading>,
+        report: Option<SessionReport>,
     ) -> Vec<Decision> {
         self.tell(Observation::Evaluated {
             task: id(task),
             attempt: self.task(task).attempt,
             tree: oid('d'),
             began: self.now,
-            ending,
+            termination,
             opinion,
-            reading: reading.map(Box::new),
+            report: report.map(Box::new),
         })
     }
 
@@ -91,7 +92,7 @@ fn a_report_is_handed_in_only_then() {
 fn its_findings_are_told_to_the_next_attempt_and_rounds_bound_it() {
     let mut bench = presented(&["one"], evaluated(2));
     let decisions = bench.hear("one", objects("no tests"), Class::Ok);
-    assert_eq!(layer(&decisions), Some(Layer::Feedback));
+    assert_eq!(reason(&decisions), Some(RetryReason::Feedback));
     assert_eq!((bench.task("one").evaluation.rounds, bench.task("one").rejections), (1, 0));
     attempt(&mut bench, "one");
     assert_eq!(bench.owes(), ["evaluate one"]);
@@ -123,7 +124,7 @@ fn no_answer_is_a_fault_of_the_infrastructure_and_costs_no_attempt() {
     let mut bench = presented(&["one"], Policy { infra: 2, ..evaluated(3) });
     for fault in 1..=2 {
         let decisions = bench.hear("one", Opinion::None("no object".into()), Class::Ok);
-        assert_eq!(layer(&decisions), Some(Layer::Infra));
+        assert_eq!(reason(&decisions), Some(RetryReason::Infra));
         assert_eq!((&bench.task("one").phase, bench.owes()), (&Phase::Verifying, vec![]));
         assert_eq!(bench.task("one").faults, fault);
         bench.now = bench.task("one").not_before;
@@ -138,7 +139,7 @@ fn no_answer_is_a_fault_of_the_infrastructure_and_costs_no_attempt() {
 #[test]
 fn one_that_was_stopped_is_asked_again() {
     let mut bench = presented(&["one"], evaluated(3));
-    bench.hear_all("one", Ending::Stopped, Opinion::None("stopped".into()), None);
+    bench.hear_all("one", Termination::Stopped, Opinion::None("stopped".into()), None);
     assert_eq!((bench.task("one").faults, bench.owes()), (0, vec!["evaluate one".into()]));
 }
 
@@ -146,15 +147,16 @@ fn one_that_was_stopped_is_asked_again() {
 fn its_use_is_counted_apart_and_against_the_budget_of_the_run() {
     let mut bench = presented(&["one", "two"], Policy { tokens: Some(1_000), ..evaluated(3) });
     let tokens = Tokens { input: 900, output: 99, cache_read: 0, cache_write: 0 };
-    let used = Reading { usage: Usage { tokens: Some(tokens), cost: None }, ..reading(Class::Ok) };
-    bench.hear_all("one", Ending::Exited(0), Opinion::Passed, Some(used.clone()));
+    let used =
+        SessionReport { usage: Usage { tokens: Some(tokens), cost: None }, ..report(Class::Ok) };
+    bench.hear_all("one", Termination::Exited(0), Opinion::Passed, Some(used.clone()));
     assert_eq!(
         (bench.state.spend().tokens.total(), bench.state.evaluation_spend().tokens),
         (0, tokens)
     );
     assert_eq!(bench.state.phase, RunPhase::Active);
     let more = Opinion::None("no object".into());
-    bench.hear_all("two", Ending::Exited(0), more, Some(used));
+    bench.hear_all("two", Termination::Exited(0), more, Some(used));
     assert_eq!(
         (bench.state.phase.clone(), bench.state.halt),
         (RunPhase::Halted, Some(Halt::Budget))
@@ -171,10 +173,14 @@ fn quota_closes_its_account_and_the_agents_only_where_that_is_one() {
         bench.state.plan.tasks.push(Task { id: id("two"), ..bench.state.plan.tasks[0].clone() });
         bench.state.tasks.insert(id("two"), TaskState::default());
         let reset = bench.now.after_ms(60_001);
-        let limited = Reading { resets_at: Some(reset), ..reading(Class::RateLimited) };
-        let decisions =
-            bench.hear_all("one", Ending::Exited(1), Opinion::None("quota".into()), Some(limited));
-        assert_eq!(layer(&decisions), Some(Layer::Account));
+        let limited = SessionReport { resets_at: Some(reset), ..report(Class::RateLimited) };
+        let decisions = bench.hear_all(
+            "one",
+            Termination::Exited(1),
+            Opinion::None("quota".into()),
+            Some(limited),
+        );
+        assert_eq!(reason(&decisions), Some(RetryReason::Account));
         assert_eq!((bench.owes(), bench.task("one").faults), (vec![], 0));
         assert_eq!(bench.startable().is_empty(), one_account, "one account: {one_account}");
         bench.now = reset;
@@ -224,7 +230,10 @@ fn a_task_that_is_taken_out_keeps_what_its_evaluator_used() {
     bench.tell(Observation::Asked(Request::Skip(id("one"), "not now".into())));
     bench.hear("one", objects("late"), Class::Ok);
     let state = bench.task("one");
-    assert_eq!((&state.phase, state.evaluation.spend.untold_tokens), (&Phase::Skipped, 1));
+    assert_eq!(
+        (&state.phase, state.evaluation.spend.sessions_without_tokens),
+        (&Phase::Skipped, 1)
+    );
     assert_eq!(state.reason.as_deref(), Some("not now"));
 }
 

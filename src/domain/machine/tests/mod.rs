@@ -8,12 +8,13 @@ mod halting;
 mod splitting;
 
 use super::{Decision, Effect, Observation, Request, decide, owed};
-use crate::domain::event::{Ending, Halt, RunEventKind, TaskEventKind};
+use crate::domain::event::{Halt, RunEventKind, TaskEventKind};
 use crate::domain::id::{Oid, RunId, TaskId, Timestamp};
 use crate::domain::plan::{Plan, Task};
-use crate::domain::retry::{Layer, Policy};
-use crate::domain::session::{Class, Cost, Reading, Tokens, Usage};
+use crate::domain::retry::{Policy, RetryReason};
+use crate::domain::session::{Class, Cost, SessionReport, Tokens, Usage};
 use crate::domain::state::{Phase, RunPhase, RunState, TaskState};
+use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding, Judgement, Verdict};
 
 fn id(name: &str) -> TaskId {
@@ -24,8 +25,8 @@ fn oid(digit: char) -> Oid {
     Oid::parse(&digit.to_string().repeat(40)).unwrap()
 }
 
-fn reading(class: Class) -> Reading {
-    Reading {
+fn report(class: Class) -> SessionReport {
+    SessionReport {
         class,
         detail: Some("so it said".into()),
         session: None,
@@ -104,32 +105,32 @@ impl Bench {
     }
 
     /// Ends a task's attempt with changed work and this reading.
-    fn end(&mut self, task: &str, reading: Option<Reading>) -> Vec<Decision> {
-        self.end_with(task, Ending::Exited(0), reading, true)
+    fn end(&mut self, task: &str, report: Option<SessionReport>) -> Vec<Decision> {
+        self.end_with(task, Termination::Exited(0), report, true)
     }
 
     fn end_with(
         &mut self,
         task: &str,
-        ending: Ending,
-        reading: Option<Reading>,
+        termination: Termination,
+        report: Option<SessionReport>,
         changed: bool,
     ) -> Vec<Decision> {
         let candidate = Candidate { commit: oid('c'), tree: oid('d'), base: oid('a') };
         self.tell(Observation::AttemptEnded {
             task: id(task),
             attempt: self.task(task).attempt,
-            ending,
+            termination,
             candidate: Some(candidate),
             changed,
-            reading: reading.map(Box::new),
+            report: report.map(Box::new),
         })
     }
 
     /// Starts an attempt and ends it in this way.
     fn meet(&mut self, task: &str, class: Class) -> Vec<Decision> {
         assert!(self.start(task), "{task} may not start");
-        self.end(task, Some(reading(class)))
+        self.end(task, Some(report(class)))
     }
 
     /// Has a task's candidate judged.
@@ -151,7 +152,7 @@ impl Bench {
     /// An attempt whose work lands.
     fn land(&mut self, task: &str) {
         assert!(self.start(task), "{task} may not start");
-        self.end(task, Some(reading(Class::Ok)));
+        self.end(task, Some(report(Class::Ok)));
         self.judge(task, Judgement::Accepted);
         self.tell(Observation::Landed { task: id(task), commit: oid('e'), results: Vec::new() });
     }
@@ -180,10 +181,10 @@ impl Bench {
 }
 
 /// The layer by which a task gets its next try.
-fn layer(decisions: &[Decision]) -> Option<Layer> {
+fn reason(decisions: &[Decision]) -> Option<RetryReason> {
     decisions.iter().find_map(|decision| match decision {
         Decision::Task(_, event) => match &event.kind {
-            TaskEventKind::Retried { layer, .. } => Some(*layer),
+            TaskEventKind::Retried { reason, .. } => Some(*reason),
             TaskEventKind::Created
             | TaskEventKind::Started { .. }
             | TaskEventKind::Ended { .. }

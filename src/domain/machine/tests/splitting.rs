@@ -72,10 +72,10 @@ fn a_supervisor_that_died_between_the_chains_does_not_split_twice() {
     let mut bench = Bench::new(&["one"], lenient());
     assert!(bench.start("one"));
     let before = bench.state.tasks.clone();
-    bench.end("one", Some(reading(Class::ContextExceeded)));
+    bench.end("one", Some(report(Class::ContextExceeded)));
     // The run's chain has moved, the task's has not.
     bench.state.tasks.extend(before);
-    let decisions = bench.end("one", Some(reading(Class::ContextExceeded)));
+    let decisions = bench.end("one", Some(report(Class::ContextExceeded)));
     assert!(!told(&decisions, |_| true), "{decisions:?}");
     assert_eq!((&bench.task("one").phase, bench.state.tasks.len()), (&Phase::Skipped, 3));
     assert!(bench.task("one").reason.clone().unwrap().contains("one_part_1 and one_part_2"));
@@ -86,7 +86,7 @@ fn not_even_when_its_attempt_is_not_found_any_more() {
     let mut bench = Bench::new(&["one"], lenient());
     assert!(bench.start("one"));
     let before = bench.state.tasks.clone();
-    bench.end("one", Some(reading(Class::ContextExceeded)));
+    bench.end("one", Some(report(Class::ContextExceeded)));
     bench.state.tasks.extend(before);
     bench.tell(Observation::NeverBegan { task: id("one"), attempt: 1 });
     assert_eq!(bench.task("one").phase, Phase::Skipped);
