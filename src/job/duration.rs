@@ -1,19 +1,20 @@
-//! Durations as people write them: `30m`, `90s`, `1h30m`, `500ms`.
+//! Durations such as `30m`, `90s`, `1h30m` and `500ms`.
 
 use std::time::Duration;
 
 use super::errors::ValueError;
 
-/// The units, longest first, in milliseconds.
+/// The units in milliseconds, longest first.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Reads a duration: whole numbers with the units `h`, `m`, `s` and `ms`, longest first, each at most once.
+/// Parses a duration: whole numbers with the units `h`, `m`, `s` and `ms`, longest first, each unit
+/// at most once.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, ValueError> {
-    let bad = || {
-        let fault = ValueError::new(format!("is not a duration: \"{text}\""));
+    let error = || {
+        let error = ValueError::new(format!("is not a duration: \"{text}\""));
         match text.parse::<u64>() {
-            Ok(seconds) => fault.hint(format!("a duration needs a unit, such as \"{seconds}s\"")),
-            Err(_) => fault.hint("write it like \"30m\", \"90s\", \"1h30m\" or \"500ms\""),
+            Ok(seconds) => error.hint(format!("a duration needs a unit, such as \"{seconds}s\"")),
+            Err(_) => error.hint("write it like \"30m\", \"90s\", \"1h30m\" or \"500ms\""),
         }
     };
     let mut rest = text;
@@ -24,14 +25,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, ValueError> {
         let (number, after) = rest.split_at(digits);
         let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
         let (unit, after) = after.split_at(letters);
-        // Taking from one iterator holds the order: a unit that came before cannot come again.
-        let (_, factor) = units.find(|(name, _)| *name == unit).ok_or_else(bad)?;
+        // A unit is searched from the previous unit on, which enforces the order.
+        let (_, factor) = units.find(|(name, _)| *name == unit).ok_or_else(error)?;
         let amount = number.parse::<u64>().ok().and_then(|n| n.checked_mul(*factor));
-        total = amount.and_then(|ms| total.checked_add(ms)).ok_or_else(bad)?;
+        total = amount.and_then(|ms| total.checked_add(ms)).ok_or_else(error)?;
         rest = after;
     }
     match (text.is_empty(), total) {
-        (true, _) => Err(bad()),
+        (true, _) => Err(error()),
         (false, 0) => Err(ValueError::new(format!("must be longer than nothing: \"{text}\""))),
         (false, ms) => Ok(Duration::from_millis(ms)),
     }
@@ -42,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_units_longest_first() {
+    fn whole_numbers_with_units_are_parsed() {
         for (text, ms) in [
             ("30m", 1_800_000),
             ("90s", 90_000),
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_texts_are_refused() {
         let huge = format!("{}h", u64::MAX);
         for text in [
             "", "30", "m", "1.5h", "-1s", " 1s", "1s ", "1m1h", "1s1s", "1d", "1M", "1h 2m", "0s",

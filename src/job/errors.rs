@@ -1,23 +1,23 @@
-//! What is wrong in a job file, and where: `file:line:column: message`, and a hint where there is something to say.
+//! The errors of a job file, in the form `file:line:column: message` with an optional hint.
 
 use std::fmt;
 
-/// What is wrong with one value, before it is known where in the file that value is.
+/// An error in one value, without its position in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValueError {
-    /// What is wrong, in a sentence.
+    /// The message.
     pub message: String,
-    /// What to do about it.
+    /// The hint on how to fix the value.
     pub hint: Option<String>,
 }
 
 impl ValueError {
-    /// A fault whose message says everything.
+    /// Creates an error without a hint.
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
     }
 
-    /// The same fault, with something to do about it.
+    /// Adds a hint.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -33,27 +33,27 @@ impl fmt::Display for ValueError {
 
 impl std::error::Error for ValueError {}
 
-/// One thing that is wrong in a job file.
+/// An error in a job file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobError {
     /// The line, counted from 1.
     pub line: usize,
     /// The column, in characters, counted from 1.
     pub column: usize,
-    /// The key it is about, such as `agent.timeout` or `check[0].run`; empty for a fault of the file as a whole.
+    /// The path of the key, such as `agent.timeout` or `check[0].run`. Empty for a syntax error.
     pub key: String,
-    /// What is wrong, in a sentence.
+    /// The message.
     pub message: String,
-    /// What to do about it.
+    /// The hint on how to fix the value.
     pub hint: Option<String>,
 }
 
-/// Everything that was found wrong in a job file, in the order of the file. Never empty.
+/// All errors in a job file. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobErrors {
-    /// The file's name, as messages show it.
+    /// The name of the file in messages.
     pub file: String,
-    /// What was found, by position.
+    /// The errors, sorted by position.
     pub errors: Vec<JobError>,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Display for JobErrors {
 
 impl std::error::Error for JobErrors {}
 
-/// Line and column (both from 1, the column in characters) of a byte offset.
+/// Returns the line and the column of a byte offset. Both count from 1, the column in characters.
 pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     let mut end = offset.min(text.len());
     while !text.is_char_boundary(end) {
@@ -84,12 +84,14 @@ pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// The candidate that is nearest to what was written, if any is near enough to be meant.
+/// Returns the candidate with the smallest edit distance to a written name, if it is close enough
+/// for a suggestion.
 pub(crate) fn nearest<'k>(
     written: &str,
     candidates: impl IntoIterator<Item = &'k str>,
 ) -> Option<&'k str> {
-    // A third of the letters may be wrong: `tiemout` is `timeout`, `colour` is not `goal`.
+    // A third of the letters may be wrong: `tiemout` suggests `timeout`, but `colour` does not
+    // suggest `goal`.
     let allowed = (written.chars().count() / 3).max(1);
     let lower = written.to_lowercase().replace('_', "-");
     candidates
@@ -102,7 +104,8 @@ pub(crate) fn nearest<'k>(
         .map(|(_, name)| name)
 }
 
-/// Names as a list in prose: `a`, `b` and `c`, each in backticks.
+/// Returns names as a list in prose, each in backticks: `a`, `b` and `c`. The word before the last
+/// name is `last`.
 pub(crate) fn in_prose<'k>(names: impl IntoIterator<Item = &'k str>, last: &str) -> String {
     let names: Vec<String> = names.into_iter().map(|n| format!("`{n}`")).collect();
     match names.split_last() {
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_near_is_suggested() {
+    fn nearest_suggests_only_close_names() {
         assert_eq!(nearest("tiemout", ["timeout", "prompt"]), Some("timeout"));
         assert_eq!(nearest("idle_timeout", ["timeout", "idle-timeout"]), Some("idle-timeout"));
         assert_eq!(nearest("colour", ["goal", "name"]), None);

@@ -1,13 +1,15 @@
-//! Globs over repository-relative paths, and what a task may change in terms of them.
+//! Globs over paths of the repository, and the patterns of `[scope] write`.
 
 use globset::{Glob, GlobBuilder, GlobSet};
 
 use super::errors::ValueError;
 use super::placeholders::{self, Placeholder};
 
-/// A set of globs. `*` and `?` stop at `/`, `**` does not, `{a,b}` is either, `[ab]` is one of them. Paths are
-/// repository-relative and `/`-separated. A pattern whose last part is plain (`tests`, `tests/`, `src/*/fixtures`)
-/// also matches everything below.
+/// A set of globs. Paths are relative to the top of the repository and `/`-separated.
+///
+/// `*` and `?` match no `/`, `**` does, `{a,b}` matches either alternative, and `[ab]` matches one
+/// of the characters. A pattern whose last part has no wildcard (`tests`, `tests/`,
+/// `src/*/fixtures`) also matches all paths below.
 #[derive(Debug, Clone, Default)]
 pub struct PathGlobs {
     patterns: Vec<String>,
@@ -36,23 +38,23 @@ impl PathGlobs {
         Ok(Self { patterns: patterns.iter().map(|p| p.as_ref().to_owned()).collect(), set })
     }
 
-    /// Whether any of them matches the path. An empty set matches nothing.
+    /// Returns true if a glob matches the path. An empty set matches no path.
     pub fn matches(&self, path: &str) -> bool {
         self.set.is_match(path)
     }
 
-    /// The patterns as they were written.
+    /// Returns the patterns as written.
     pub fn patterns(&self) -> &[String] {
         &self.patterns
     }
 
-    /// Whether there is no pattern at all.
+    /// Returns true if the set has no pattern.
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
 }
 
-/// The globs that one pattern stands for.
+/// Compiles one pattern into the globs that it stands for.
 fn compile(pattern: &str) -> Result<Vec<Glob>, ValueError> {
     if let Some(name) = placeholder_like(pattern) {
         return Err(match placeholders::parse_name(name) {
@@ -95,23 +97,24 @@ fn compile(pattern: &str) -> Result<Vec<Glob>, ValueError> {
 fn compile_one(written: &str, glob: &str) -> Result<Glob, ValueError> {
     GlobBuilder::new(glob)
         .literal_separator(true)
-        // Its default depends on the system, and a plan must be the same everywhere.
+        // The default of this option depends on the system, and a plan must be the same everywhere.
         .backslash_escape(true)
         .empty_alternates(true)
         .build()
         .map_err(|e| ValueError::new(format!("holds an invalid glob: {}: \"{written}\"", e.kind())))
 }
 
-/// The first brace group that is not an alternation but looks like a placeholder.
+/// Returns the content of the first brace group that looks like a placeholder instead of an
+/// alternation.
 fn placeholder_like(pattern: &str) -> Option<&str> {
     let mut rest = pattern;
     while let Some(open) = rest.find('{') {
         let escaped = rest[..open].ends_with(['\\', '[']);
         rest = &rest[open + 1..];
         let body = &rest[..rest.find('}')?];
-        let word = body.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        let alternation = body.contains(',') && !body.starts_with("task.");
-        if !escaped && word && !alternation && !body.contains(['*', '?', '[', '/']) {
+        let is_word = body.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let is_alternation = body.contains(',') && !body.starts_with("task.");
+        if !escaped && is_word && !is_alternation && !body.contains(['*', '?', '[', '/']) {
             return Some(body);
         }
     }
@@ -124,20 +127,21 @@ fn unknown_in_glob(name: &str) -> ValueError {
     )
 }
 
-/// One pattern of what a task may change.
+/// A pattern of `[scope] write`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScopePattern {
-    /// `{task.files}`: the task's own files; `{task.files|ext:ts}`: these with another extension.
+    /// `{task.files}`, the task's own files, or `{task.files|ext:ts}`, the same paths with another
+    /// extension.
     TaskFiles {
-        /// The extension that replaces their own, without the dot.
+        /// The new extension, without the dot.
         ext: Option<String>,
     },
-    /// Whatever the glob matches, the same for every task.
+    /// A glob, which is the same for every task.
     Glob(PathGlobs),
 }
 
 impl ScopePattern {
-    /// Reads a pattern: a placeholder that stands alone, or a glob.
+    /// Parses a pattern: a placeholder on its own, or a glob.
     pub fn parse(text: &str) -> Result<Self, ValueError> {
         let Some(name) = placeholder_like(text) else {
             return Ok(Self::Glob(PathGlobs::new(&[text])?));
@@ -153,7 +157,7 @@ impl ScopePattern {
         }
     }
 
-    /// Whether a path is covered for a task with these files.
+    /// Returns true if the pattern matches a path for a task with these files.
     pub fn matches(&self, task_files: &[String], path: &str) -> bool {
         match self {
             Self::TaskFiles { ext: None } => task_files.iter().any(|f| f == path),
@@ -170,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_stop_at_slashes_and_plain_ends_reach_below() {
+    fn globs_match_as_documented() {
         let table = [
             ("src/*.js", "src/a.js", true),
             ("src/*.js", "src/a/b.js", false),
@@ -218,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn scope_patterns_follow_the_task() {
+    fn task_files_placeholder_matches_the_files_of_the_task() {
         let files = vec!["src/a.js".to_owned(), "src/b.test.js".to_owned(), "Makefile".to_owned()];
         let own = ScopePattern::parse("{task.files}").unwrap();
         assert!(own.matches(&files, "src/a.js") && !own.matches(&files, "src/c.js"));

@@ -1,17 +1,19 @@
-//! Every key that a job file may hold.
+//! The sections of a job file and their keys.
 
-/// A section and its keys.
+/// The keys of a section.
 #[derive(Debug)]
 pub(super) struct SectionKeys {
-    /// Its path: `plan.scope`.
+    /// The path of the section: `plan.scope`.
     pub(super) path: &'static str,
-    /// As it is written: `[plan.scope]`.
+    /// The header of the section in the file: `[plan.scope]`.
     pub(super) header: &'static str,
-    /// Its keys in the order of the documentation. Sub-sections are listed as keys. None: every name is good.
+    /// The keys, in the order of the documentation, with subsections. Empty if every name is
+    /// allowed.
     pub(super) keys: &'static [&'static str],
 }
 
-/// The sections in the order of the documentation; the file itself comes first, with an empty path.
+/// All sections, in the order of the documentation. The first is the file itself, with an empty
+/// path.
 pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys {
         path: "",
@@ -161,35 +163,68 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
             "trust-verdicts",
         ],
     },
-    // Their keys are those of the presets, which are looked at where the preset is put together.
+    // The preset resolver checks the keys of presets.
     SectionKeys { path: "presets", header: "[presets]", keys: &[] },
 ];
 
+/// A key of a planned feature. Only one value is accepted until the feature exists.
+#[derive(Debug)]
+pub(super) struct ReservedKey {
+    /// The path of the section.
+    pub(super) section: &'static str,
+    /// The key.
+    pub(super) key: &'static str,
+    /// The accepted value, as TOML.
+    pub(super) accepted: &'static str,
+    /// The values that the feature will have, as TOML. They are refused as "not available yet".
+    pub(super) planned: &'static [&'static str],
+    /// The feature, with its article.
+    pub(super) feature: &'static str,
+}
+
+/// All reserved keys.
+pub(super) const RESERVED_KEYS: &[ReservedKey] = &[
+    ReservedKey {
+        section: "agent",
+        key: "sandbox",
+        accepted: "\"off\"",
+        planned: &["\"auto\"", "\"require\""],
+        feature: "the sandbox",
+    },
+    ReservedKey {
+        section: "worktree",
+        key: "sparse",
+        accepted: "false",
+        planned: &["true"],
+        feature: "sparse worktrees",
+    },
+];
+
 impl SectionKeys {
-    /// The section with this path. Unknown paths are mistakes of ours and behave like the file itself.
+    /// Returns the keys of the section with this path, or of the file itself for an unknown path.
     pub(super) fn of(path: &str) -> &'static Self {
         SECTIONS.iter().find(|s| s.path == path).unwrap_or(&SECTIONS[0])
     }
 
-    /// Whether it has this key.
+    /// Returns true if the section has this key.
     pub(super) fn has(&self, key: &str) -> bool {
         self.keys.contains(&key)
     }
 
-    /// The names of its keys.
+    /// Returns the keys.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         self.keys.iter().copied()
     }
 
-    /// As which the key is written when it is a section of its own: `[plan.scope]`, `[[check]]`.
+    /// Returns the header of the subsection `key`: `[plan.scope]`, `[[check]]`.
     pub(super) fn as_section(&self, key: &str) -> String {
         let path =
             if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
-        let known = SECTIONS.iter().find(|s| s.path == path);
-        known.map_or_else(|| format!("[{path}]"), |s| s.header.to_owned())
+        let section = SECTIONS.iter().find(|s| s.path == path);
+        section.map_or_else(|| format!("[{path}]"), |s| s.header.to_owned())
     }
 
-    /// The headers of the other sections that have this key.
+    /// Returns the headers of the other sections with this key.
     pub(super) fn elsewhere(&self, key: &str) -> Vec<&'static str> {
         let others = SECTIONS.iter().filter(|s| s.path != self.path && !s.path.is_empty());
         others.filter(|s| s.has(key)).map(|s| s.header).collect()

@@ -1,12 +1,15 @@
-//! The job file, `harness.toml`: text in, a validated [`Job`] out, or everything that is wrong with it, by position.
+//! The job file `harness.toml`: parses the text into a validated [`Job`], or returns all errors
+//! with their positions.
 //!
-//! Nothing here touches the file system: callers read the file, and ask [`files_named`] what else belongs to the job.
-//! All keys of the documentation are known. One whose feature is still to come is refused with a sentence, never
-//! ignored.
+//! This module does not read the file system. Callers read the file, and [`files_named`] returns
+//! the other files of the job. The value of a planned feature is refused with a message of its own
+//! (`keys::RESERVED_KEYS`).
 //!
-//! - `keys` lists the keys; `section` finds them, `values` reads them by type; `read` says what each means and its default.
-//! - `schema` is what comes out.
-//! - `globs`, `placeholders`, `duration` and `names` are the little languages inside the strings.
+//! - `keys` lists the keys of all sections.
+//! - `section` finds the keys in the file; `values` reads their values by type; `read` builds the
+//!   sections and has the defaults.
+//! - `schema` defines the result.
+//! - `globs`, `placeholders`, `duration` and `names` parse the small languages in strings.
 
 pub(crate) mod argument_template;
 mod duration;
@@ -37,10 +40,10 @@ pub(crate) use schema::{
 use section::{ErrorCollector, Section};
 use toml::de::{DeTable, Error};
 
-/// The name of the file where nobody gives another.
+/// The default name of a job file.
 pub(crate) const FILE_NAME: &str = "harness.toml";
 
-/// Reads a job file. `file` is its name as messages show it.
+/// Parses a job file. `file` is the name in messages.
 pub fn parse(text: &str, file: &str) -> Result<Job, JobErrors> {
     let failed = |errors| JobErrors { file: file.to_owned(), errors };
     let document =
@@ -54,23 +57,25 @@ pub fn parse(text: &str, file: &str) -> Result<Job, JobErrors> {
     if errors.is_empty() { Ok(job) } else { Err(failed(errors)) }
 }
 
-/// Reads what a job file says of branches that want to land: `[queue]`, `[[check]]` and `[worktree]`. The rest of it may be
-/// there or not, and is not looked at: a repository can have a queue without a job.
+/// Parses the sections that the merge queue for branches uses: `[queue]`, `[[check]]` and
+/// `[worktree]`.
+///
+/// Errors in other sections do not count, because a repository can have a queue without a job.
 pub(crate) fn parse_queue(text: &str, file: &str) -> Result<Job, JobErrors> {
     let failed = |errors| JobErrors { file: file.to_owned(), errors };
     let document =
         DeTable::parse(text).map_err(|error| failed(vec![syntax_error(text, &error)]))?;
     let report = ErrorCollector::new(text);
     let job = read::job(&Section::top(&report, document.get_ref()));
-    let ours = |error: &JobError| {
+    let is_relevant = |error: &JobError| {
         let section = error.key.split(['.', '[']).next().unwrap_or_default();
         ["queue", "check", "worktree"].contains(&section)
     };
-    let errors: Vec<JobError> = report.into_errors().into_iter().filter(ours).collect();
+    let errors: Vec<JobError> = report.into_errors().into_iter().filter(is_relevant).collect();
     if errors.is_empty() { Ok(job) } else { Err(failed(errors)) }
 }
 
-/// What the TOML parser says, as one of ours.
+/// Converts an error of the TOML parser.
 fn syntax_error(text: &str, error: &Error) -> JobError {
     let (line, column) = position(text, error.span().map_or(0, |span| span.start));
     let message = error.message().lines().collect::<Vec<_>>().join(", ");
@@ -83,9 +88,10 @@ fn syntax_error(text: &str, error: &Error) -> JobError {
     }
 }
 
-/// The paths, relative to the repository's top, that the job may mean as files of its own: the prompt, and every part
-/// of a command that looks like a relative path. The caller tests which of them exist. In the order of the file,
-/// each once, without `./` in front.
+/// Returns the paths that may be files of the job: the prompt, other files that keys name, and each
+/// part of a command that looks like a relative path. The caller tests which of them exist.
+///
+/// Paths are relative to the top of the repository, without a leading `./` and without duplicates.
 pub(crate) fn files_named(job: &Job) -> Vec<String> {
     let checks = job.checks.iter().flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
     let setup = job.worktree.setup.iter().flatten();
@@ -115,12 +121,12 @@ pub(crate) fn files_named(job: &Job) -> Vec<String> {
     files
 }
 
-/// The arguments of the commands that are told of landings.
+/// Returns the arguments of the landing hooks.
 fn hooks(job: &Job) -> impl Iterator<Item = &String> {
     job.queue.pre_land.iter().chain(&job.queue.post_land).flatten()
 }
 
-/// The same for the checks alone, what makes a place ready for them, and what is told of landings.
+/// Returns the paths that may be files of the checks, the setup commands and the landing hooks.
 pub(crate) fn files_of_checks(job: &Job) -> Vec<String> {
     let checks = job.checks.iter().flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
     let arguments = job.worktree.setup.iter().flatten().chain(checks).chain(hooks(job));
@@ -130,7 +136,7 @@ pub(crate) fn files_of_checks(job: &Job) -> Vec<String> {
     files
 }
 
-/// The files that must be there beside the prompt, each with the key that names it.
+/// Returns the files that must exist beside the prompt, each with the key that names it.
 pub(crate) fn must_exist(job: &Job) -> impl Iterator<Item = (&'static str, &String)> {
     let schemas = job.checks.iter().filter_map(|c| c.output_check.as_ref()?.schema.as_ref());
     let example = job.output.iter().filter_map(|o| o.example.as_ref());
@@ -138,16 +144,17 @@ pub(crate) fn must_exist(job: &Job) -> impl Iterator<Item = (&'static str, &Stri
     let texts = example
         .map(|file| ("[output] example", file))
         .chain(page.map(|file| ("[output] page", file)));
-    let judge = job.evaluate.iter().filter_map(|evaluate| evaluate.agent.prompt.as_ref());
-    let judge = judge.map(|file| ("[evaluate] prompt", file));
-    schemas.map(|file| ("schema", file)).chain(texts).chain(judge)
+    let evaluator = job.evaluate.iter().filter_map(|evaluate| evaluate.agent.prompt.as_ref());
+    let evaluator = evaluator.map(|file| ("[evaluate] prompt", file));
+    schemas.map(|file| ("schema", file)).chain(texts).chain(evaluator)
 }
 
-/// The argument as a path below the repository's top, if it looks like one.
+/// Returns an argument as a path below the top of the repository, if it looks like a relative path.
 fn as_relative_path(argument: &str) -> Option<String> {
-    // Options and whole scripts are no paths; the limit is that of Linux.
-    let never = argument.starts_with(['/', '-']) || argument.len() > 4096;
-    if never || argument.contains(char::is_control) || placeholders::has_placeholder(argument) {
+    // Options and inline scripts are no paths. 4096 is the longest path on Linux.
+    let is_no_path = argument.starts_with(['/', '-']) || argument.len() > 4096;
+    if is_no_path || argument.contains(char::is_control) || placeholders::has_placeholder(argument)
+    {
         return None;
     }
     let mut parts = Vec::new();
@@ -161,6 +168,6 @@ fn as_relative_path(argument: &str) -> Option<String> {
         }
     }
     let last = parts.last()?;
-    let extension = last.rfind('.').is_some_and(|dot| dot > 0 && dot + 1 < last.len());
-    (extension || argument.contains('/')).then(|| parts.join("/"))
+    let has_extension = last.rfind('.').is_some_and(|dot| dot > 0 && dot + 1 < last.len());
+    (has_extension || argument.contains('/')).then(|| parts.join("/"))
 }

@@ -1,12 +1,15 @@
-//! Names that end up in refs: the job's name, and the branch that receives the work.
+//! Names that are used in refs: the name of the job and the target branch.
 
 use super::errors::ValueError;
 
-/// The longest job name, in bytes: a run is called after its job with a number behind it, and must fit as well.
+/// The largest length of a job name in bytes. The name of a run is longer: it adds a number to the
+/// name of its job.
 pub(crate) const MAX_JOB_NAME: usize = 80;
 
-/// Makes a job name of any text, such as a folder's name: lower case, anything but `[a-z0-9_]` becomes one `-`.
-/// `job` when nothing is left.
+/// Makes a job name from any text, such as the name of a folder.
+///
+/// Letters become lower case, and each run of other characters than `[a-z0-9_]` becomes one `-`. An
+/// empty result becomes `job`.
 pub(crate) fn slug(text: &str) -> String {
     let mut name = String::new();
     for c in text.to_lowercase().chars() {
@@ -21,22 +24,22 @@ pub(crate) fn slug(text: &str) -> String {
     if name.is_empty() { "job".into() } else { name.into() }
 }
 
-/// Holds a job's name against what is safe in a ref on every file system.
+/// Checks that a job name is safe in a ref on every file system.
 pub(super) fn check_job_name(text: &str) -> Result<(), ValueError> {
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-    let fault = if text.is_empty() || text.len() > MAX_JOB_NAME {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    let error = if text.is_empty() || text.len() > MAX_JOB_NAME {
         ValueError::new(format!("must have 1 to {MAX_JOB_NAME} characters: \"{text}\""))
-    } else if !text.chars().all(good) || text.starts_with('-') {
+    } else if !text.chars().all(is_allowed) || text.starts_with('-') {
         ValueError::new(format!(
             "may hold only a-z, 0-9, `-` and `_`, and not start with `-`: \"{text}\""
         ))
     } else {
         return Ok(());
     };
-    Err(fault.hint(format!("use \"{}\"", slug(text))))
+    Err(error.hint(format!("use \"{}\"", slug(text))))
 }
 
-/// Reads a branch's name, with or without `refs/heads/`, and returns it without.
+/// Checks the name of a branch and returns it without `refs/heads/`.
 pub(super) fn branch_name(text: &str) -> Result<String, ValueError> {
     let name = text.strip_prefix("refs/heads/").unwrap_or(text);
     let refused =
@@ -67,7 +70,7 @@ mod tests {
     use crate::domain::id::RunId;
 
     #[test]
-    fn a_slug_is_always_a_good_name() {
+    fn slug_is_a_valid_job_name() {
         let long = "ä/".repeat(300) + &"x".repeat(300);
         for text in ["JS to TS!", "", "---", "._.", "été", "a__b", &long] {
             let name = slug(text);
@@ -78,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn branches() {
+    fn branch_names_are_checked() {
         assert_eq!(branch_name("refs/heads/main"), Ok("main".into()));
         assert_eq!(branch_name("feature/one"), Ok("feature/one".into()));
         for bad in [

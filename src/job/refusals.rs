@@ -1,8 +1,8 @@
-//! What is wrong in a job file, and exactly how it is said.
+//! The messages for errors in job files.
 
 use super::parse;
 
-/// Whole files.
+/// Whole files with their errors.
 const WHOLE: &[(&str, &str)] = &[
     ("", r#"j:1:1: `goal` is missing in [job]
 hint: say in a sentence what is to be done: `goal = "…"` in [job]
@@ -83,7 +83,7 @@ command = ["a", 1]"#, r#"j:4:17: `command` in [agent] must hold only strings, no
 hint: write it like `command = ["program", "argument"]`"#),
 ];
 
-/// Lines that follow an `[agent]` and a `[job]`, at line 5.
+/// Lines after an `[agent]` and a `[job]`, from line 5.
 const IN_JOB: &[(&str, &str)] = &[
     (
         r#"name = "JS to TS""#,
@@ -126,7 +126,7 @@ hint: known are `name`, `goal`, `base`, `target`, `kind` and `base-check`",
     ),
 ];
 
-/// Lines that follow a `[job]` and an `[agent]`, at line 5: keys of `[agent]`, then other sections.
+/// Lines after a `[job]` and an `[agent]`, from line 5: keys of `[agent]`, and other sections.
 const AFTERWARDS: &[(&str, &str)] = &[
     (r#"tiemout = "30m""#, "j:5:1: unknown key `tiemout` in [agent]
 hint: did you mean `timeout`?"),
@@ -261,6 +261,12 @@ hint: known here are `{worktree}` and `{run}`"),
     (r#"[queue]
 pre-land = ["x", "{task.id}"]"#, "j:6:18: `pre-land` in [queue] cannot hold `{task.id}`: a hook does not know it
 hint: it finds what it needs in its environment: `$HARNESS_TARGET` and others"),
+    (r#"sandbox = "require""#, r#"j:5:11: `sandbox = "require"` is not available yet: it comes with the sandbox; use `sandbox = "off"`"#),
+    (r#"sandbox = "of""#, r#"j:5:11: `sandbox` in [agent] has an unknown value: "of"
+hint: did you mean "off"?"#),
+    ("sandbox = true", "j:5:11: `sandbox` in [agent] must be a string, not `true` or `false`"),
+    ("[worktree]
+sparse = 1", "j:6:10: `sparse` in [worktree] must be `true` or `false`, not a whole number"),
     ("[worktree]
 sparse = true", "j:6:10: `sparse = true` is not available yet: it comes with sparse worktrees; use `sparse = false`"),
     (r#"[check]
@@ -365,7 +371,7 @@ review = "always""#, r#"j:6:10: `review` in [queue] has an unknown value: "alway
 hint: known are "none", "required""#),
 ];
 
-/// Lines that follow a job with `kind = "report"`, at line 6.
+/// Lines after a job with `kind = "report"`, from line 6.
 const IN_REPORT: &[(&str, &str)] = &[
     (
         r#"[output]
@@ -437,14 +443,14 @@ hint: make two checks of them",
 ];
 
 #[test]
-fn a_report_cannot_be_nothing() {
+fn allow_empty_is_refused_for_reports() {
     let text = "[job]\ngoal = \"g\"\nkind = \"report\"\n[agent]\ncommand = [\"a\"]\nallow-empty = true\n[output]\npath = \"r\"\n";
-    let said = parse(text, "j").unwrap_err().to_string();
-    assert!(said.starts_with("j:6:15: `allow-empty` in [agent] cannot be used with"), "{said}");
+    let error = parse(text, "j").unwrap_err().to_string();
+    assert!(error.starts_with("j:6:15: `allow-empty` in [agent] cannot be used with"), "{error}");
 }
 
 #[test]
-fn everything_wrong_is_said_exactly() {
+fn errors_have_exact_positions_messages_and_hints() {
     let tables = [
         ("", WHOLE),
         ("[agent]\ncommand = [\"a\"]\n[job]\ngoal = \"g\"\n", IN_JOB),
@@ -453,8 +459,8 @@ fn everything_wrong_is_said_exactly() {
     ];
     for (before, rows) in tables {
         for (lines, expected) in rows {
-            let said = parse(&format!("{before}{lines}\n"), "j").map_err(|e| e.to_string());
-            assert_eq!(said.err().as_deref(), Some(*expected), "of this file:\n{before}{lines}");
+            let result = parse(&format!("{before}{lines}\n"), "j").map_err(|e| e.to_string());
+            assert_eq!(result.err().as_deref(), Some(*expected), "of this file:\n{before}{lines}");
         }
     }
 }

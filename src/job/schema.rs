@@ -1,4 +1,4 @@
-//! What a job says, validated, with every default filled in.
+//! A validated job, with all defaults filled in.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::globs::{PathGlobs, ScopePattern};
 use crate::contract::ast_equal::AstEqualOptions;
 
-/// A job: what to do, in which pieces, by whom, and what makes it good.
+/// A job: the goal, the plan, the agent, the checks, and the rules for landing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// `[job]`.
@@ -21,9 +21,9 @@ pub struct Job {
     pub checks: Vec<Check>,
     /// `[scope]`.
     pub scope: ScopeSection,
-    /// `[output]`: there exactly with `kind = "report"`.
+    /// `[output]`, which exactly the jobs with `kind = "report"` have.
     pub output: Option<OutputSection>,
-    /// `[evaluate]`: absent where nobody is asked about what the checks have accepted.
+    /// `[evaluate]`, or `None` for a job without an evaluator.
     pub evaluate: Option<EvaluateSection>,
     /// `[retry]`.
     pub retry: RetrySection,
@@ -31,129 +31,138 @@ pub struct Job {
     pub limits: LimitsSection,
     /// `[queue]`.
     pub queue: QueueSection,
-    /// `[presets.NAME]`, not looked into here.
+    /// `[presets.NAME]`, which the preset resolver validates.
     pub presets: PresetsSection,
 }
 
-/// `[job]`: what the whole is for.
+/// `[job]`: the goal, the base and the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSection {
-    /// `name`, safe in a ref; absent when the folder's name is to be used (see [`super::slug`]).
+    /// `name`, which is safe in a ref. `None` stands for the name of the folder (see
+    /// [`super::slug`]).
     pub name: Option<String>,
-    /// `goal`: what every prompt begins with. Never blank.
+    /// `goal`: the start of each prompt. Never blank.
     pub goal: String,
-    /// `base`: the revision from which the plan is made; default `HEAD`.
+    /// `base`: the revision of the plan. The default is `HEAD`.
     pub base: String,
-    /// `target`: the branch that receives the landed work, without `refs/heads/`; absent for the run's own.
+    /// `target`: the branch on which tasks land, without `refs/heads/`. `None` stands for a branch
+    /// of the run.
     pub target: Option<String>,
-    /// `kind`: what tasks hand in.
+    /// `kind`: the product of a task.
     pub kind: JobKind,
-    /// `base-check`: what a landing check means that fails on the base already.
+    /// `base-check`: the reaction to a landing check that fails on the base.
     pub base_check: BaseCheck,
 }
 
-/// What the tasks of a job hand in.
+/// The product of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobKind {
-    /// Commits.
+    /// Commits, which land on the target.
     Change,
-    /// A file each, of which nothing goes to the target.
+    /// A file, which does not land on the target.
     Report,
 }
 
-/// `[output]`: the file that each task hands in.
+/// `[output]`: the output file of each task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputSection {
-    /// `path`: relative to the worktree, inside it.
+    /// `path`: the path in the worktree.
     pub path: String,
-    /// `merge`: how `collect` joins them; default `json-array`.
+    /// `merge`: the way in which `collect` merges the outputs. The default is `json-array`.
     pub merge: OutputMerge,
-    /// `example`: a file that shows what is wanted, for the prompt; relative and inside the repository.
+    /// `example`: an example of an output, for the prompt. The path is inside the repository.
     pub example: Option<String>,
-    /// `page`: the template of `collect --page`; relative and inside the repository.
+    /// `page`: the template of `collect --page`. The path is inside the repository.
     pub page: Option<String>,
 }
 
-/// How handed-in files become one.
+/// The way in which the outputs of all tasks are merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputMerge {
-    /// One JSON array: of what their arrays hold, and of what is no array as it is.
+    /// A JSON array with the items of outputs that are arrays, and with other outputs as items.
     JsonArray,
-    /// The same, an item a line.
+    /// The same items, one JSON value a line.
     Jsonl,
-    /// One after the other, each ending its last line.
+    /// The outputs one after the other, each with a newline at the end.
     Concat,
-    /// What `command` prints, which is told a line of JSON for each of them.
+    /// The output of this command, which reads one line of JSON for each output of a task.
     Command(Vec<String>),
 }
 
-/// What happens when a landing check fails on the base commit already.
+/// The reaction to a landing check that fails on the base commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BaseCheck {
-    /// `start` stops with the check's output: every attempt would fail the same way.
+    /// `start` stops with the output of the check, because every attempt would fail the same way.
     Stop,
-    /// `start` says so and goes on.
+    /// `start` warns and continues.
     Warn,
 }
 
-/// `[plan]`: which files, and how they become tasks.
+/// `[plan]`: the files of the job, and their grouping into tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlanSection {
-    /// `include`: the files of the job; default everything.
+    /// `include`: the files of the job. The default is all files.
     pub include: PathGlobs,
-    /// `exclude`: what is taken out again; default nothing.
+    /// `exclude`: the files to leave out. The default is none.
     pub exclude: PathGlobs,
-    /// `group`: what becomes one task.
+    /// `group`: the source of tasks.
     pub group: TaskSource,
-    /// `order`: what waits for what.
+    /// `order`: the order of tasks.
     pub order: TaskOrder,
-    /// `max-files`: at most this many files per task, at least 1; default 40.
+    /// `max-files`: the largest number of files in a task, at least 1. The default is 40.
     pub max_files: usize,
-    /// `max-lines`: at most this many lines per task unless a single file has more, at least 1; default 3000.
+    /// `max-lines`: the largest number of lines in a task with several files, at least 1. The
+    /// default is 3000.
     pub max_lines: u64,
-    /// `context-window`, `fill` and `token-factor`: how many tokens a task may have; absent where none of them is said.
+    /// `context-window`, `fill` and `token-factor`: the token budget of a task. `None` if no key is
+    /// set.
     pub budget: Option<TokenBudget>,
-    /// `[plan.scope] dir`: only files below this folder, without a trailing `/`; empty for all.
+    /// `[plan.scope] dir`: the folder to which the plan is limited, without a trailing `/`. Empty
+    /// for all files.
     pub scope_dir: String,
-    /// `[plan.scope] files`: only files that this glob matches (compile it with [`PathGlobs::new`]); empty for all.
+    /// `[plan.scope] files`: the glob to which the plan is limited, for [`PathGlobs::new`]. Empty
+    /// for all files.
     pub scope_files: String,
-    /// `[plan.vars]`: handed to the prompt template. Holds no dates.
+    /// `[plan.vars]`: variables for the prompt template. No value is a date.
     pub vars: BTreeMap<String, toml::Value>,
-    /// `command`: prints the tasks; given exactly with `group = "command"`.
+    /// `command`: the command that prints the tasks. Set exactly with `group = "command"`.
     pub command: Option<Vec<String>>,
-    /// `list`: the file that lists the tasks, relative and inside the repository; only with `group = "list"`.
+    /// `list`: the file with the tasks, inside the repository. Set only with `group = "list"`.
     pub list: Option<String>,
-    /// `[[plan.task]]`: the tasks themselves; only with `group = "list"`.
+    /// `[[plan.task]]`: the tasks. Set only with `group = "list"`.
     pub tasks: Vec<ListedTask>,
-    /// `edges`: prints which file needs which, instead of reading it from the files.
+    /// `edges`: the command that prints the import graph. Without one, imports are read from the
+    /// files.
     pub edges: Option<Vec<String>>,
 }
 
-/// `[plan] context-window`, `fill` and `token-factor`.
+/// The token budget of a task: `[plan] context-window`, `fill` and `token-factor`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenBudget {
-    /// `context-window`: what the model can hold, in tokens; default 200,000.
+    /// `context-window`: the size of the model's context window in tokens. The default is 200,000.
     pub context_window: u64,
-    /// `fill`: how much of it a task's sources may take, in thousandths; default 0.30.
+    /// `fill`: the share of the window for the sources of a task, in thousandths. The default is
+    /// 0.30.
     pub fill: u64,
-    /// `token-factor`: what the model counts for what is counted here, in thousandths; default 1.15.
+    /// `token-factor`: the model's tokens for a counted token, in thousandths. The default is 1.15.
     pub factor: u64,
 }
 
-/// So much of the window may be taken by the sources, the prompt and the work, which is taken to be as long as the sources
-/// are: models were seen to work badly long before the window is full.
-const MOST_OF_WINDOW: u64 = 800;
+/// The share of the window for the prompt, the sources and the work, in thousandths. Models work
+/// badly long before the window is full. The work is assumed to be as long as the sources.
+const USABLE_SHARE: u64 = 800;
 
 impl TokenBudget {
-    /// The most tokens of sources, by the model's count, beside a prompt of so many.
+    /// Returns the largest number of source tokens for a prompt of this size, both by the model's
+    /// count.
     pub fn sources(self, prompt: u64) -> u64 {
         let share = |thousandths: u64| self.context_window.saturating_mul(thousandths) / 1_000;
-        share(self.fill).min(share(MOST_OF_WINDOW).saturating_sub(prompt) / 2)
+        share(self.fill).min(share(USABLE_SHARE).saturating_sub(prompt) / 2)
     }
 
-    /// Whether a prompt and sources of so many tokens leave room for the work.
+    /// Returns true if a prompt and sources of these sizes leave room for the work.
     pub fn holds(self, prompt: u64, sources: u64) -> bool {
-        let room = self.context_window.saturating_mul(MOST_OF_WINDOW) / 1_000;
+        let room = self.context_window.saturating_mul(USABLE_SHARE) / 1_000;
         prompt.saturating_add(sources.saturating_mul(2)) <= room
     }
 }
@@ -167,103 +176,98 @@ impl Default for TokenBudget {
 /// A `[[plan.task]]`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ListedTask {
-    /// `id`: absent when it is to be named after its files.
+    /// `id`, or `None` for a task that is named after its first file.
     pub id: Option<String>,
     /// `files`: never empty.
     pub files: Vec<String>,
-    /// `after`: the ids of tasks that land before it.
+    /// `after`: the ids of tasks that land before this task.
     pub after: Vec<String>,
-    /// `priority`: higher goes first; default 0.
+    /// `priority`: a higher priority goes first. The default is 0.
     pub priority: u32,
-    /// `vars`: handed to the prompt template over those of the plan. Holds no dates.
+    /// `vars`: variables for the prompt template, which override those of the plan. No value is a
+    /// date.
     pub vars: BTreeMap<String, toml::Value>,
 }
 
-/// What becomes one task.
+/// The source of tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskSource {
-    /// Each file.
+    /// A task for each file.
     File,
-    /// A folder with all below it, within the limits.
+    /// A task for each folder with all files below it, within the limits.
     Directory,
-    /// Files that have to do with each other by what they import.
+    /// A task for files that import each other or the same files.
     Dependency,
-    /// What a command prints.
+    /// The tasks that a command prints.
     Command,
-    /// What is listed in a file or in the job.
+    /// The tasks that a file or the job lists.
     List,
 }
 
-/// What waits for what.
+/// The order of tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskOrder {
-    /// Nothing for anything.
+    /// No task waits for another.
     None,
-    /// A task for those whose files its own import.
+    /// A task waits for the tasks whose files it imports.
     Dependency,
-    /// Nothing but what a task says itself; those with a higher priority go first.
+    /// A task waits only for the tasks in its `after`. Tasks with a higher priority go first.
     Priority,
 }
 
-/// `[agent]`: who does the work.
+/// `[agent]`: the program that works on tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentSection {
-    /// `preset`: the name of what is known about the program; default `command`, of which nothing is.
+    /// `preset`: the name of the preset. The default is `command`, which stands for any program.
     pub preset: String,
-    /// `command`: program and arguments with placeholders. Never empty with the preset `command`; with any other it
-    /// takes the place of the preset's program, or is empty.
+    /// `command`: the program and its arguments, with placeholders. Never empty with the preset
+    /// `command`. With another preset it replaces the preset's program, or is empty.
     pub command: Vec<String>,
-    /// `model`: the model, where it is not the program's own choice.
+    /// `model`: the model, or `None` for the program's default.
     pub model: Option<String>,
-    /// `permissions`: the profile of what it may do; absent for the preset's own default.
+    /// `permissions`: the permission profile, or `None` for the preset's default.
     pub permissions: Option<String>,
-    /// `args`: more arguments for the preset's program.
+    /// `args`: additional arguments for the preset's program.
     pub args: Vec<String>,
-    /// `max-turns`: at most so many turns for each session.
+    /// `max-turns`: the largest number of turns in a session.
     pub max_turns: Option<u32>,
-    /// `prompt`: the template's path, relative and inside the repository; absent for the built-in one.
+    /// `prompt`: the path of the template inside the repository, or `None` for the built-in
+    /// template.
     pub prompt: Option<String>,
-    /// `timeout`: the longest that an attempt may take; default 30 minutes.
+    /// `timeout`: the time limit of an attempt. The default is 30 minutes.
     pub timeout: Duration,
-    /// `idle-timeout`: no progress for this long means that it hangs; default 10 minutes.
+    /// `idle-timeout`: the time without progress after which an attempt counts as hung. The default
+    /// is 10 minutes.
     pub idle_timeout: Duration,
     /// True if the job file sets `timeout`. The preset's timeout is used otherwise.
     pub timeout_is_set: bool,
     /// True if the job file sets `idle-timeout`. The preset's timeout is used otherwise.
     pub idle_timeout_is_set: bool,
-    /// `env`: names of variables that are passed through.
+    /// `env`: the names of environment variables that are passed to the agent.
     pub env: Vec<String>,
-    /// `sandbox`.
-    pub sandbox: Sandbox,
-    /// `allow-empty`: whether an attempt that changes nothing may be good; default not.
+    /// `allow-empty`: true if an attempt without changes may pass. The default is false.
     pub allow_empty: bool,
 }
 
-/// `[evaluate]`: an agent of its own that judges what the checks have accepted.
+/// `[evaluate]`: an agent that evaluates candidates that passed the checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvaluateSection {
-    /// The program and how it is called; its `prompt` is the evaluator's.
+    /// The program and its options, with the prompt of the evaluator.
     pub agent: AgentSection,
-    /// `rounds`: how many opinions with findings a task may get, the last of which fails it; default 3.
+    /// `rounds`: the number of evaluations with findings after which a task fails. The default is
+    /// 3.
     pub rounds: u32,
 }
 
-/// Whether the agent is fenced in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sandbox {
-    /// It is not.
-    Off,
-}
-
-/// `[presets.NAME]`: what the file says about programs. Their schema is that of the presets, which are no business of
-/// this module: here they are data, with the text in which they stand.
+/// `[presets.NAME]`: presets of the job. The preset resolver validates them, and needs the text of
+/// the file for positions in its errors.
 #[derive(Debug, Clone, Default)]
 pub struct PresetsSection {
     /// The tables, by name.
     pub tables: toml::Table,
-    /// The file's name, as messages show it.
+    /// The name of the file in messages.
     pub file: String,
-    /// The whole file.
+    /// The text of the whole file.
     pub text: String,
 }
 
@@ -273,163 +277,172 @@ impl PartialEq for PresetsSection {
     }
 }
 
-/// `[worktree]`: the places in which attempts and checks work.
+/// `[worktree]`: the worktrees of attempts and checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorktreeSection {
-    /// `root`: where they lie, absolute or relative to the repository's top, with `{repo}` (see
-    /// [`WorktreeSection::root_for`]); default `../{repo}.harness`.
+    /// `root`: the folder of the worktrees, absolute or relative to the top of the repository, with
+    /// `{repo}` (see [`WorktreeSection::root_for`]). The default is `../{repo}.harness`.
     pub root: String,
-    /// `setup`: commands that make a new place usable, in order.
+    /// `setup`: the commands that prepare a new worktree, in order.
     pub setup: Vec<Vec<String>>,
-    /// `keep`: paths that git ignores and that stay from task to task.
+    /// `keep`: ignored paths that stay in a worktree between tasks.
     pub keep: PathGlobs,
 }
 
 impl WorktreeSection {
-    /// The root with the name of the repository's folder put in.
+    /// Returns the root with the name of the repository's folder for `{repo}`.
     pub fn root_for(&self, repo: &str) -> String {
         self.root.replace(REPO, repo)
     }
 }
 
-/// The one placeholder of `[worktree] root`.
+/// The only placeholder of `[worktree] root`.
 pub(super) const REPO: &str = "{repo}";
 
-/// One `[[check]]`: a command that exits with 0 on a tree that is good, or one that is built in.
+/// A `[[check]]`: a command that exits with 0 if the check passes, or a built-in check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// `name`: unique in the job.
     pub name: String,
-    /// `run`: program and arguments with placeholders; empty for a check that is built in, and for no other.
+    /// `run`: the program and its arguments, with placeholders. Empty exactly for a built-in check.
     pub run: Vec<String>,
-    /// `ast-equal`: the built-in comparison of programs.
+    /// `ast-equal`: the built-in comparison of syntax trees.
     pub ast_equal: Option<AstEqualCheck>,
-    /// `output`, with `schema`: the built-in look at what was handed in.
+    /// `output` and `schema`: the built-in check of the output file.
     pub output_check: Option<OutputCheck>,
-    /// `timeout`: default 5 minutes. Running longer is not the task's fault.
+    /// `timeout`: the time limit. The default is 5 minutes. A timeout counts as an infrastructure
+    /// fault.
     pub timeout: Duration,
-    /// `when`: on which trees it runs.
+    /// `when`: the trees on which the check runs.
     pub when: CheckWhen,
-    /// `version`: a command whose output is part of the verdict's key.
+    /// `version`: a command whose output is part of the key of cached verdicts.
     pub version: Option<Vec<String>>,
-    /// `cache`: whether a verdict is used again for the same tree; default yes.
+    /// `cache`: true if a verdict is reused for the same tree. The default is true.
     pub cache: bool,
 }
 
-/// `output = "…"` of a check: the file must be there, and must be what a schema says.
+/// `output = "…"` of a check: the output file must exist and match the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputCheck {
     /// `output`: the path of `[output]`.
     pub path: String,
-    /// `schema`: the JSON Schema's file, relative and inside the repository.
+    /// `schema`: the path of the JSON Schema inside the repository.
     pub schema: Option<String>,
 }
 
-/// `ast-equal = { … }`: files that must be the programs that they were, without their types.
+/// `ast-equal = { … }`: without their types, the files must be the same programs as before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AstEqualCheck {
     /// `from`: the files before.
     pub from: PathGlobs,
     /// `to`: the files after.
     pub to: PathGlobs,
-    /// `extensions`, `type-imports`, `define-fields`, `allow-ts-comments`, `max-any`: what is allowed beside types.
+    /// `extensions`, `type-imports`, `define-fields`, `allow-ts-comments` and `max-any`: the
+    /// allowed differences beside types.
     pub options: AstEqualOptions,
 }
 
-/// On which trees a check runs: at least one of them.
+/// The trees on which a check runs, at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckWhen {
-    /// On the candidate's own tree.
+    /// The check runs on the tree of the candidate.
     pub task: bool,
-    /// On the tree that will land.
+    /// The check runs on the tree that will land.
     pub landing: bool,
 }
 
-/// `[scope]`: what a task may change.
+/// `[scope]`: the paths that a task may change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopeSection {
-    /// `write`: default the task's own files.
+    /// `write`: the paths that a task may change. The default is the task's own files.
     pub write: Vec<ScopePattern>,
-    /// `always`: what every task may touch besides.
+    /// `always`: additional paths that every task may change.
     pub always: PathGlobs,
-    /// `read-only`: what no task may touch, whatever the others say.
+    /// `read-only`: paths that no task may change. This key overrides the others.
     pub read_only: PathGlobs,
 }
 
 impl ScopeSection {
-    /// Whether a task with these files may change this path.
+    /// Returns true if a task with these files may change this path.
     pub fn allows(&self, task_files: &[String], path: &str) -> bool {
         !self.read_only.matches(path)
             && (self.always.matches(path) || self.write.iter().any(|p| p.matches(task_files, path)))
     }
 }
 
-/// `[retry]`: how often what is tried again, and when a person is asked instead.
+/// `[retry]`: the numbers of retries, and the failures that halt the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetrySection {
-    /// `resume`: how often the same session goes on after a crash, a time-out or a dropped connection; default 2.
+    /// `resume`: the number of times that a session resumes after a crash, a timeout or a dropped
+    /// connection. The default is 2.
     pub resume: u32,
-    /// `feedback`: new attempts with every finding so far; default 3.
+    /// `feedback`: the number of new attempts with all findings so far. The default is 3.
     pub feedback: u32,
-    /// `infra`: repetitions of one task, with back-off, after faults of the infrastructure; not charged to
-    /// `feedback`; default 5.
+    /// `infra`: the number of repetitions of a task after infrastructure faults, with back-off.
+    /// They do not count against `feedback`. The default is 5.
     pub infra: u32,
-    /// `redispatch`: how often failed tasks are done from scratch when all have ended; default 1.
+    /// `redispatch`: the number of times that failed tasks start from scratch when all tasks have
+    /// ended. The default is 1.
     pub redispatch: u32,
-    /// `redispatch-below`: only if at most this share failed, in millionths; default 0.05.
+    /// `redispatch-below`: the largest share of failed tasks for a redispatch, in millionths. The
+    /// default is 0.05.
     pub redispatch_below: u32,
-    /// `halt-above`: more failures than this share halt the run, in millionths; default 0.10.
+    /// `halt-above`: the share of failed tasks above which the run halts, in millionths. The
+    /// default is 0.10.
     pub halt_above: u32,
-    /// `halt-after`: but not before so many tasks have ended; default 20.
+    /// `halt-after`: the number of ended tasks before which the run does not halt for failures. The
+    /// default is 20.
     pub halt_after: usize,
 }
 
-/// `[limits]`: what may be used at a time and in all.
+/// `[limits]`: the limits of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LimitsSection {
-    /// `jobs`: agents at a time, at least 1; default 4.
+    /// `jobs`: the number of agents at a time, at least 1. The default is 4.
     pub jobs: usize,
-    /// `tokens`: for the run.
+    /// `tokens`: the tokens of the run.
     pub tokens: Option<u64>,
-    /// `tokens-per-task`: for a task with all its attempts.
+    /// `tokens-per-task`: the tokens of a task with all its attempts.
     pub tokens_per_task: Option<u64>,
-    /// `cost-usd`: US dollars for the run.
+    /// `cost-usd`: the cost of the run in US dollars.
     pub cost_usd: Option<f64>,
-    /// `cost-per-task`: US dollars for a task with all its attempts.
+    /// `cost-per-task`: the cost of a task with all its attempts in US dollars.
     pub cost_per_task: Option<f64>,
-    /// `min-free-mb`: how much has to be free on the disk for an attempt to begin, in megabytes of a million bytes; default 100, and
-    /// 0 never looks.
+    /// `min-free-mb`: the free disk space below which no attempt starts, in units of a million
+    /// bytes. The default is 100. 0 disables the check.
     pub min_free_mb: u64,
 }
 
-/// `[queue]`: how accepted work lands.
+/// `[queue]`: the merge queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSection {
-    /// `merge`: the shape of what lands; default squash.
+    /// `merge`: the kind of commit that lands. The default is squash.
     pub merge: MergeStyle,
-    /// `batch`: the most branches or tasks that are verified together as they would land; default 8.
+    /// `batch`: the largest number of branches or tasks in a train. The default is 8.
     pub batch: usize,
-    /// `ahead`: how many verifications of what would land may be under way; default 1.
+    /// `ahead`: the number of train verifications that may run at a time. The default is 1.
     pub ahead: usize,
-    /// `each`: whether every commit that lands has a verdict, and not only the last of a train; default not.
+    /// `each`: true if every commit of a train needs a verdict, not only the last. The default is
+    /// false.
     pub each: bool,
-    /// `keep-branches`: whether a task's branch stays when it has landed; default not.
+    /// `keep-branches`: true if the branch of a task is kept after landing. The default is false.
     pub keep_branches: bool,
-    /// `review`: whether a person has to approve what lands; default not.
+    /// `review`: true if a person must approve each task before landing. The default is false.
     pub review: bool,
-    /// `pre-land`: a command that may hold up a landing; default none.
+    /// `pre-land`: a hook that can hold a landing.
     pub pre_land: Option<Vec<String>>,
-    /// `post-land`: a command that is told of a landing; default none.
+    /// `post-land`: a hook that runs after a landing.
     pub post_land: Option<Vec<String>>,
-    /// `trust-verdicts`: whether verdicts count that this run's own chain does not vouch for; default not.
+    /// `trust-verdicts`: true if verdicts count that this run's own chain does not vouch for. The
+    /// default is false.
     pub trust_verdicts: bool,
 }
 
-/// The shape of what lands.
+/// The kind of commit that lands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MergeStyle {
-    /// One commit per task.
+    /// A single commit for each task.
     Squash,
-    /// A merge commit per task, with the attempt's commits behind it.
+    /// A merge commit for each task, which keeps the attempt's commits.
     Merge,
 }

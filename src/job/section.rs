@@ -1,5 +1,4 @@
-//! One section of the file: which keys it has, and where. Whatever is wrong is noted with its position, and reading
-//! goes on.
+//! A section of the job file. Errors are collected with their positions, and reading continues.
 
 use std::cell::RefCell;
 
@@ -7,108 +6,116 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::errors::{JobError, ValueError, in_prose, nearest, position};
-use super::keys::SectionKeys;
+use super::keys::{RESERVED_KEYS, SectionKeys};
+use super::values::unknown_word;
 
-/// A value and where it stands.
+/// A TOML value with its position.
 pub(super) type SpannedValue<'a> = Spanned<DeValue<'a>>;
 
-/// Where things that are wrong are noted.
+/// A collector for the errors of a job file.
 pub(super) struct ErrorCollector<'a> {
     text: &'a str,
-    found: RefCell<Vec<JobError>>,
+    errors: RefCell<Vec<JobError>>,
 }
 
 impl<'a> ErrorCollector<'a> {
-    /// Nothing is wrong with this text so far.
+    /// Creates a collector without errors.
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, found: RefCell::new(Vec::new()) }
+        Self { text, errors: RefCell::new(Vec::new()) }
     }
 
-    /// Notes a fault at a byte offset.
-    pub(super) fn add(&self, offset: usize, key: &str, fault: ValueError) {
+    /// Adds an error at a byte offset.
+    pub(super) fn add(&self, offset: usize, key: &str, error: ValueError) {
         let (line, column) = position(self.text, offset);
-        let ValueError { message, hint } = fault;
-        self.found.borrow_mut().push(JobError { line, column, key: key.to_owned(), message, hint });
+        let ValueError { message, hint } = error;
+        self.errors.borrow_mut().push(JobError {
+            line,
+            column,
+            key: key.to_owned(),
+            message,
+            hint,
+        });
     }
 
-    /// Everything noted, by position.
+    /// Returns the errors, sorted by position.
     pub(super) fn into_errors(self) -> Vec<JobError> {
-        let mut errors = self.found.into_inner();
+        let mut errors = self.errors.into_inner();
         errors.sort_by_key(|e| (e.line, e.column));
         errors
     }
 }
-/// One section.
+
+/// A section of the job file, present or not.
 pub(super) struct Section<'a> {
-    report: &'a ErrorCollector<'a>,
-    known: &'static SectionKeys,
-    /// Its key path, such as `check[0]`.
+    errors: &'a ErrorCollector<'a>,
+    /// The keys that the section may have.
+    keys: &'static SectionKeys,
+    /// The key path of the section, such as `check[0]`.
     path: String,
     table: Option<&'a DeTable<'a>>,
-    /// Where it begins; nothing if the file does not have it.
+    /// The byte offset of the section, or `None` if the file does not have it.
     at: Option<usize>,
 }
 
 impl<'a> Section<'a> {
-    /// The file as a whole.
-    pub(super) fn top(report: &'a ErrorCollector<'a>, table: &'a DeTable<'a>) -> Self {
-        let known = SectionKeys::of("");
-        let top = Self { report, known, path: String::new(), table: Some(table), at: Some(0) };
+    /// Returns the file as a section.
+    pub(super) fn top(errors: &'a ErrorCollector<'a>, table: &'a DeTable<'a>) -> Self {
+        let keys = SectionKeys::of("");
+        let top = Self { errors, keys, path: String::new(), table: Some(table), at: Some(0) };
         top.check_keys(table);
         top
     }
 
-    /// The section below this one under `key`; without keys when the file does not have it or has no table there.
+    /// Returns the subsection `key`. It is empty if the file does not have it or has no table
+    /// there.
     pub(super) fn section(&self, key: &'static str) -> Self {
         let path = self.path_of(key);
-        // Of one section of a list the path has a number, and what is known of it has none.
-        let below = self.known.path;
-        let known = SectionKeys::of(&if below.is_empty() {
+        // In contrast to `path`, the path in `keys` has no index for sections of a list.
+        let parent = self.keys.path;
+        let keys = SectionKeys::of(&if parent.is_empty() {
             key.to_owned()
         } else {
-            format!("{below}.{key}")
+            format!("{parent}.{key}")
         });
         match self.find(key) {
-            None => Self { report: self.report, known, path, table: None, at: None },
-            Some(value) => self.table_of(known, path, value),
+            None => Self { errors: self.errors, keys, path, table: None, at: None },
+            Some(value) => self.open(keys, path, value),
         }
     }
 
-    /// The sections of a list of tables under `key`.
+    /// Returns the sections of the list `key`.
     pub(super) fn sections(&self, key: &'static str) -> Vec<Self> {
         let path = self.path_of(key);
-        let known = SectionKeys::of(&path);
+        let keys = SectionKeys::of(&path);
         let Some(value) = self.find(key) else {
             return Vec::new();
         };
         let Some(list) = value.get_ref().as_array() else {
-            self.report.add(value.span().start, &path, self.not_a_table(key, value.get_ref()));
+            self.errors.add(value.span().start, &path, self.not_a_table(key, value.get_ref()));
             return Vec::new();
         };
-        let open = |(n, value)| self.table_of(known, format!("{path}[{n}]"), value);
+        let open = |(n, value)| self.open(keys, format!("{path}[{n}]"), value);
         list.iter().enumerate().map(open).collect()
     }
 
-    fn table_of(
-        &self,
-        known: &'static SectionKeys,
-        path: String,
-        value: &'a SpannedValue<'a>,
-    ) -> Self {
+    /// Opens a value as a section.
+    fn open(&self, keys: &'static SectionKeys, path: String, value: &'a SpannedValue<'a>) -> Self {
         let at = value.span().start;
-        let mut section = Self { report: self.report, known, path, table: None, at: Some(at) };
+        let mut section = Self { errors: self.errors, keys, path, table: None, at: Some(at) };
         if let Some(table) = value.get_ref().as_table() {
             section.table = Some(table);
             section.check_keys(table);
         } else {
-            let key = known.path.rsplit('.').next().unwrap_or(known.path);
-            self.report.add(at, &section.path, self.not_a_table(key, value.get_ref()));
+            let key = keys.path.rsplit('.').next().unwrap_or(keys.path);
+            self.errors.add(at, &section.path, self.not_a_table(key, value.get_ref()));
         }
         section
     }
 
+    /// Returns the error for a value that is no section, or that is a section instead of a list of
+    /// sections.
     fn not_a_table(&self, key: &str, value: &DeValue<'_>) -> ValueError {
-        let header = self.known.as_section(key);
+        let header = self.keys.as_section(key);
         let expected = match value {
             DeValue::Table(_) => "a list of sections, not a single one".to_owned(),
             DeValue::Array(_) => "a single section, not a list".to_owned(),
@@ -122,79 +129,104 @@ impl<'a> Section<'a> {
             .hint(format!("write it as {header}, with its keys in the lines below"))
     }
 
-    /// Refuses keys that do not exist.
+    /// Refuses unknown keys, and values of planned features.
     fn check_keys(&self, table: &DeTable<'_>) {
-        if self.known.keys.is_empty() {
+        if self.keys.keys.is_empty() {
             return;
         }
-        for key in table.keys() {
+        for (key, value) in table {
             let name: &str = key.get_ref();
-            if !self.known.has(name) {
-                self.report.add(key.span().start, &self.path_of(name), self.unknown(name));
+            if self.keys.has(name) {
+                self.check_reserved(name, value);
+            } else {
+                self.errors.add(key.span().start, &self.path_of(name), self.unknown(name));
             }
         }
     }
 
+    /// Refuses a reserved key with another value than the accepted one.
+    fn check_reserved(&self, key: &str, value: &SpannedValue<'_>) {
+        let mut reserved = RESERVED_KEYS.iter();
+        let Some(reserved) = reserved.find(|r| r.section == self.keys.path && r.key == key) else {
+            return;
+        };
+        let accepted_type = if reserved.accepted.starts_with('"') {
+            value.get_ref().as_str().map(|text| format!("\"{text}\"")).ok_or("a string")
+        } else {
+            value.get_ref().as_bool().map(|flag| flag.to_string()).ok_or("`true` or `false`")
+        };
+        let at = value.span().start;
+        match accepted_type {
+            Ok(written) if written == reserved.accepted => {}
+            Ok(written) if reserved.planned.contains(&&*written) => {
+                let error = ValueError::new(format!(
+                    "`{key} = {written}` is not available yet: it comes with {}; use `{key} = {}`",
+                    reserved.feature, reserved.accepted
+                ));
+                self.errors.add(at, &self.path_of(key), error);
+            }
+            Ok(written) => {
+                let words = [reserved.accepted].into_iter().chain(reserved.planned.iter().copied());
+                let words = words.map(|word| word.trim_matches('"'));
+                self.refuse(at, key, unknown_word(written.trim_matches('"'), words));
+            }
+            Err(expected) => self.wrong(key, value, expected, None),
+        }
+    }
+
+    /// Returns the error for an unknown key.
     fn unknown(&self, name: &str) -> ValueError {
-        let fault = ValueError::new(format!("unknown key `{name}` in {}", self.known.header));
-        let elsewhere = self.known.elsewhere(name);
+        let error = ValueError::new(format!("unknown key `{name}` in {}", self.keys.header));
+        let elsewhere = self.keys.elsewhere(name);
         if !elsewhere.is_empty() {
-            return fault.hint(format!("`{name}` belongs in {}", elsewhere.join(" or ")));
+            return error.hint(format!("`{name}` belongs in {}", elsewhere.join(" or ")));
         }
-        match nearest(name, self.known.names()) {
-            Some(near) if self.known.path.is_empty() => {
-                fault.hint(format!("did you mean {}?", self.known.as_section(near)))
+        match nearest(name, self.keys.names()) {
+            Some(near) if self.keys.path.is_empty() => {
+                error.hint(format!("did you mean {}?", self.keys.as_section(near)))
             }
-            Some(near) => fault.hint(format!("did you mean `{near}`?")),
-            None => fault.hint(format!("known are {}", in_prose(self.known.names(), "and"))),
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error.hint(format!("known are {}", in_prose(self.keys.names(), "and"))),
         }
     }
 
-    /// The path of a key of this section.
+    /// Returns the path of a key of this section.
     fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// Whether the file has this section.
+    /// Returns true if the file has this section.
     pub(super) fn present(&self) -> bool {
         self.at.is_some()
     }
 
-    /// The keys, where there is a table.
+    /// Returns the table of the section, if there is one.
     pub(super) fn table(&self) -> Option<&'a DeTable<'a>> {
         self.table
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     pub(super) fn find(&self, key: &'static str) -> Option<&'a SpannedValue<'a>> {
-        debug_assert!(self.known.has(key), "`{key}` is missing in keys.rs");
+        debug_assert!(self.keys.has(key), "`{key}` is missing in keys.rs");
         self.table.and_then(|table| table.get(key))
     }
 
-    /// Notes a fault of a key's value. The message goes on after "`key` in \[section\] ".
-    pub(super) fn refuse(&self, at: usize, key: &str, fault: ValueError) {
-        let message = format!("`{key}` in {} {}", self.known.header, fault.message);
-        self.report.add(at, &self.path_of(key), ValueError { message, hint: fault.hint });
+    /// Adds an error in the value of a key. The message follows the text "`key` in \[section\] ".
+    pub(super) fn refuse(&self, at: usize, key: &str, error: ValueError) {
+        let message = format!("`{key}` in {} {}", self.keys.header, error.message);
+        self.errors.add(at, &self.path_of(key), ValueError { message, hint: error.hint });
     }
 
-    /// Notes that a key is missing, unless the whole section is broken.
+    /// Adds the error that a key is missing, unless the section is no table.
     pub(super) fn missing(&self, key: &str, hint: &str) {
         if self.table.is_some() || self.at.is_none() {
-            let fault =
-                ValueError::new(format!("`{key}` is missing in {}", self.known.header)).hint(hint);
-            self.report.add(self.at.unwrap_or(0), &self.path_of(key), fault);
+            let error =
+                ValueError::new(format!("`{key}` is missing in {}", self.keys.header)).hint(hint);
+            self.errors.add(self.at.unwrap_or(0), &self.path_of(key), error);
         }
     }
 
-    /// Notes that a value cannot be used yet, and what to write instead.
-    pub(super) fn later(&self, at: usize, key: &str, value: &str, feature: &str, instead: &str) {
-        let fault = ValueError::new(format!(
-            "`{key} = {value}` is not available yet: it comes with {feature}; {instead}"
-        ));
-        self.report.add(at, &self.path_of(key), fault);
-    }
-
-    /// Notes a value of the wrong type.
+    /// Adds the error that a value has the wrong type.
     pub(super) fn wrong(
         &self,
         key: &str,
@@ -207,7 +239,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// What kind of value it is, with an article.
+/// Returns the name of a value's type, with an article.
 pub(super) fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",

@@ -1,4 +1,4 @@
-//! Whole job files: one with everything, and a table of what is wrong and how it is said.
+//! Tests of whole job files.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ const COMPLETE: &str =
 const REPORT: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/jobs/report.toml"));
 
-/// The least that is a job, on four lines.
-const LEAST: &str = "[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n";
+/// The smallest job file.
+const MINIMAL: &str = "[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n";
 
 fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|t| (*t).to_owned()).collect()
 }
 
 #[test]
-fn every_key_that_is_available_is_read() {
+fn complete_job_file_is_parsed() {
     let job = parse(COMPLETE, "complete.toml").unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(
         job.job,
@@ -63,7 +63,6 @@ fn every_key_that_is_available_is_read() {
             timeout_is_set: true,
             idle_timeout_is_set: true,
             env: strings(&["ANTHROPIC_API_KEY"]),
-            sandbox: Sandbox::Off,
             allow_empty: true,
         }
     );
@@ -107,11 +106,11 @@ fn every_key_that_is_available_is_read() {
     ] {
         assert_eq!(job.scope.allows(&files, path), allowed, "{path}");
     }
-    let judge = job.evaluate.as_ref().unwrap();
-    assert_eq!((judge.rounds, judge.agent.prompt.as_deref()), (2, Some("tools/evaluate.md")));
-    assert_eq!((&*judge.agent.preset, judge.agent.max_turns), ("my-agent", Some(20)));
-    assert_eq!(judge.agent.timeout, Duration::from_secs(1200));
-    assert_eq!((judge.agent.env.len(), judge.agent.args.len()), (1, 1));
+    let evaluate = job.evaluate.as_ref().unwrap();
+    assert_eq!((evaluate.rounds, evaluate.agent.prompt.as_deref()), (2, Some("tools/evaluate.md")));
+    assert_eq!((&*evaluate.agent.preset, evaluate.agent.max_turns), ("my-agent", Some(20)));
+    assert_eq!(evaluate.agent.timeout, Duration::from_secs(1200));
+    assert_eq!((evaluate.agent.env.len(), evaluate.agent.args.len()), (1, 1));
     let retry = RetrySection {
         resume: 1,
         feedback: 5,
@@ -159,21 +158,25 @@ fn every_key_that_is_available_is_read() {
 }
 
 #[test]
-fn the_fixture_holds_every_key() {
-    // A job has one source of tasks: the others stand in tests of their own.
+fn fixtures_hold_every_key() {
+    // A job has one source of tasks. Other tests cover the other sources.
     for section in keys::SECTIONS.iter().filter(|s| s.path != "plan.task") {
         for key in section.keys {
-            let shown =
+            let in_fixture =
                 COMPLETE.lines().chain(REPORT.lines()).any(|l| l.starts_with(&format!("{key} = ")));
-            let named = section.path.is_empty();
+            let is_section = section.path.is_empty();
             let elsewhere = ["scope", "vars", "ast-equal", "list", "edges", "task"];
-            assert!(shown || named || elsewhere.contains(key), "{} {key}", section.header);
+            assert!(
+                in_fixture || is_section || elsewhere.contains(key),
+                "{} {key}",
+                section.header
+            );
         }
     }
 }
 
 #[test]
-fn a_job_of_reports_is_read() {
+fn report_job_is_parsed() {
     let job = parse(REPORT, "report.toml").unwrap_or_else(|e| panic!("{e}"));
     let output = job.output.clone().unwrap();
     assert_eq!((job.job.kind, &*output.path), (JobKind::Report, "out/review.json"));
@@ -188,15 +191,15 @@ fn a_job_of_reports_is_read() {
 }
 
 #[test]
-fn the_demonstration_is_a_good_job() {
+fn demo_job_is_valid() {
     let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/demo/harness.toml"));
     let job = parse(text, "harness.toml").unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(files_named(&job), [".harness/agent.sh", ".harness/check-esm.sh"]);
 }
 
 #[test]
-fn everything_has_a_default() {
-    let job = parse(LEAST, "j").unwrap();
+fn minimal_job_has_defaults() {
+    let job = parse(MINIMAL, "j").unwrap();
     assert_eq!((&*job.job.base, &job.job.target, &job.job.name), ("HEAD", &None, &None));
     assert_eq!(job.job.base_check, BaseCheck::Stop);
     assert!(job.plan.include.matches("a/b") && job.plan.exclude.is_empty());
@@ -241,7 +244,7 @@ fn everything_has_a_default() {
 }
 
 #[test]
-fn files_are_what_looks_like_a_path_inside() {
+fn arguments_that_look_like_relative_paths_are_files() {
     let table = [
         ("./my-agent", Some("my-agent")),
         ("agent.sh", Some("agent.sh")),
@@ -262,11 +265,11 @@ fn files_are_what_looks_like_a_path_inside() {
 }
 
 #[test]
-fn all_faults_are_listed_in_order() {
+fn errors_are_listed_by_position() {
     let text = "[agent]\ntimeout = 3\ncommand = []\n[job]\nnam = 1\n";
     let errors = parse(text, "j").unwrap_err();
-    let places: Vec<_> = errors.errors.iter().map(|e| (e.line, e.column, &*e.key)).collect();
+    let positions: Vec<_> = errors.errors.iter().map(|e| (e.line, e.column, &*e.key)).collect();
     let expected =
         [(2, 11, "agent.timeout"), (3, 11, "agent.command"), (4, 1, "job.goal"), (5, 1, "job.nam")];
-    assert_eq!(places, expected);
+    assert_eq!(positions, expected);
 }

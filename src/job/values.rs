@@ -1,4 +1,4 @@
-//! The values of a section, by type: what a key must hold, and what is said when it holds something else.
+//! Typed access to the values of a section. A value of the wrong type is an error.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -6,37 +6,22 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::duration::parse_duration;
-use super::errors::{ValueError, in_prose, nearest};
+use super::errors::{ValueError, nearest};
 use super::globs::PathGlobs;
 use super::placeholders::{self, CommandKind};
 use super::section::{Section, SpannedValue, type_name};
 
-/// A value of a closed list, and whether it can be used yet.
-pub(super) enum Choice<T> {
-    /// It can, and means this.
-    Now(&'static str, T),
-    /// It comes with this.
-    Later(&'static str, &'static str),
-}
-
-impl<T> Choice<T> {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Now(name, _) | Self::Later(name, _) => name,
-        }
-    }
-}
-
-/// A string and where it stands.
+/// A string with its position.
 #[derive(Clone, Copy)]
 pub(super) struct SpannedText<'a> {
     /// The string.
     pub(super) text: &'a str,
-    /// Its byte offset.
+    /// The byte offset.
     pub(super) at: usize,
 }
+
 impl<'a> Section<'a> {
-    /// A string that is not blank.
+    /// Returns a string that is not blank.
     pub(super) fn text(&self, key: &'static str) -> Option<SpannedText<'a>> {
         let text = self.any_text(key)?;
         if text.text.trim().is_empty() {
@@ -46,7 +31,7 @@ impl<'a> Section<'a> {
         Some(text)
     }
 
-    /// A string.
+    /// Returns a string.
     pub(super) fn any_text(&self, key: &'static str) -> Option<SpannedText<'a>> {
         let value = self.find(key)?;
         let text = value.get_ref().as_str();
@@ -56,7 +41,7 @@ impl<'a> Section<'a> {
         text.map(|text| SpannedText { text, at: value.span().start })
     }
 
-    /// True or false.
+    /// Returns a boolean.
     pub(super) fn flag(&self, key: &'static str, default: bool) -> bool {
         let Some(value) = self.find(key) else {
             return default;
@@ -68,7 +53,7 @@ impl<'a> Section<'a> {
         flag.unwrap_or(default)
     }
 
-    /// A whole number and where it stands.
+    /// Returns a whole number and its byte offset.
     pub(super) fn whole(
         &self,
         key: &'static str,
@@ -92,7 +77,7 @@ impl<'a> Section<'a> {
         None
     }
 
-    /// A number, with or without a fraction.
+    /// Returns a number, with or without a fraction.
     pub(super) fn decimal(
         &self,
         key: &'static str,
@@ -118,20 +103,20 @@ impl<'a> Section<'a> {
             return Some(number);
         }
         let (least, most) = (range.start(), range.end());
-        let fault = ValueError::new(format!("must be from {least} to {most}: {written}"));
-        self.refuse(value.span().start, key, fault);
+        let error = ValueError::new(format!("must be from {least} to {most}: {written}"));
+        self.refuse(value.span().start, key, error);
         None
     }
 
-    /// A duration.
+    /// Returns a duration.
     pub(super) fn duration(&self, key: &'static str, default: Duration) -> Duration {
         let Some(value) = self.find(key) else {
             return default;
         };
         let at = value.span().start;
         match value.get_ref() {
-            DeValue::String(text) => parse_duration(text).unwrap_or_else(|fault| {
-                self.refuse(at, key, fault);
+            DeValue::String(text) => parse_duration(text).unwrap_or_else(|error| {
+                self.refuse(at, key, error);
                 default
             }),
             DeValue::Integer(number) => {
@@ -150,31 +135,24 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// One word of a closed list.
-    pub(super) fn choice<T: Copy>(&self, key: &'static str, of: &[Choice<T>], default: T) -> T {
+    /// Returns the value of one of the words in `choices`.
+    pub(super) fn choice<T: Copy>(
+        &self,
+        key: &'static str,
+        choices: &[(&'static str, T)],
+        default: T,
+    ) -> T {
         let Some(SpannedText { text, at }) = self.any_text(key) else {
             return default;
         };
-        match of.iter().find(|choice| choice.name() == text) {
-            Some(Choice::Now(_, meaning)) => return *meaning,
-            Some(Choice::Later(_, feature)) => {
-                let now: Vec<String> = of
-                    .iter()
-                    .filter(|choice| matches!(choice, Choice::Now(..)))
-                    .map(|choice| format!("{key} = \"{}\"", choice.name()))
-                    .collect();
-                let instead = format!("use {}", in_prose(now.iter().map(String::as_str), "or"));
-                self.later(at, key, &format!("\"{text}\""), feature, &instead);
-            }
-            None => {
-                let fault = unknown_word(text, of.iter().map(Choice::name));
-                self.refuse(at, key, fault);
-            }
+        if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
+            return *value;
         }
+        self.refuse(at, key, unknown_word(text, choices.iter().map(|(word, _)| *word)));
         default
     }
 
-    /// A list of strings.
+    /// Returns a list of strings.
     pub(super) fn texts(&self, key: &'static str, example: &str) -> Option<Vec<SpannedText<'a>>> {
         self.texts_of(key, self.find(key)?, example)
     }
@@ -202,45 +180,45 @@ impl<'a> Section<'a> {
         Some(texts)
     }
 
-    /// A list of globs.
+    /// Returns a list of globs.
     pub(super) fn globs(&self, key: &'static str) -> Option<PathGlobs> {
         let texts = self.texts(key, "[\"src/**\"]")?;
-        let mut good = Vec::with_capacity(texts.len());
+        let mut patterns = Vec::with_capacity(texts.len());
         for SpannedText { text, at } in texts {
             match PathGlobs::new(&[text]) {
-                Ok(_) => good.push(text),
-                Err(fault) => self.refuse(at, key, fault),
+                Ok(_) => patterns.push(text),
+                Err(error) => self.refuse(at, key, error),
             }
         }
-        PathGlobs::new(&good)
-            .map_err(|fault| self.refuse(self.find(key).map_or(0, |v| v.span().start), key, fault))
+        PathGlobs::new(&patterns)
+            .map_err(|error| self.refuse(self.find(key).map_or(0, |v| v.span().start), key, error))
             .ok()
     }
 
-    /// A command: program and arguments.
-    pub(super) fn argv(&self, key: &'static str, audience: CommandKind) -> Option<Vec<String>> {
-        self.argv_of(key, self.find(key)?, audience)
+    /// Returns a command: a program and its arguments.
+    pub(super) fn argv(&self, key: &'static str, command_kind: CommandKind) -> Option<Vec<String>> {
+        self.argv_of(key, self.find(key)?, command_kind)
     }
 
-    /// A command: program and arguments, with placeholders that its audience knows.
+    /// Returns a command from a value. Only the placeholders of this kind of command are allowed.
     pub(super) fn argv_of(
         &self,
         key: &str,
         value: &'a SpannedValue<'a>,
-        audience: CommandKind,
+        command_kind: CommandKind,
     ) -> Option<Vec<String>> {
         let example = "[\"program\", \"argument\"]";
         if let DeValue::String(text) = value.get_ref() {
-            // A command line of a shell is the mistake that everyone makes: say how it is meant.
+            // A shell command line is a common mistake, so the hint shows the correct form.
             let hint = format!("for a shell command write [\"sh\", \"-c\", {text:?}]");
             self.wrong(key, value, "a list of program and arguments", Some(hint));
             return None;
         }
         let texts = self.texts_of(key, value, example)?;
         let Some(program) = texts.first() else {
-            let fault =
+            let error =
                 ValueError::new("may not be empty").hint(format!("write it like {example}"));
-            self.refuse(value.span().start, key, fault);
+            self.refuse(value.span().start, key, error);
             return None;
         };
         if program.text.trim().is_empty() {
@@ -251,24 +229,25 @@ impl<'a> Section<'a> {
             if text.contains('\0') {
                 self.refuse(*at, key, ValueError::new("holds a NUL byte, which no argument can"));
             }
-            if let Err(fault) = placeholders::validate(text, audience) {
-                self.refuse(*at, key, fault);
+            if let Err(error) = placeholders::validate(text, command_kind) {
+                self.refuse(*at, key, error);
             }
         }
         Some(texts.iter().map(|t| t.text.to_owned()).collect())
     }
 }
-/// A word that is not on a closed list.
+
+/// Returns the error for a word that is none of the known words.
 pub(super) fn unknown_word<'k>(
     text: &str,
     known: impl Iterator<Item = &'k str> + Clone,
 ) -> ValueError {
-    let fault = ValueError::new(format!("has an unknown value: \"{text}\""));
+    let error = ValueError::new(format!("has an unknown value: \"{text}\""));
     match nearest(text, known.clone()) {
-        Some(near) => fault.hint(format!("did you mean \"{near}\"?")),
+        Some(near) => error.hint(format!("did you mean \"{near}\"?")),
         None => {
             let known: Vec<String> = known.map(|k| format!("\"{k}\"")).collect();
-            fault.hint(format!("known are {}", known.join(", ")))
+            error.hint(format!("known are {}", known.join(", ")))
         }
     }
 }

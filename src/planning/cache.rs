@@ -1,6 +1,7 @@
 //! A cache of what planning reads from blobs: sizes, import facts and token counts.
 //!
-//! Everything in it can be read from the blobs again, so a cache that is lost or not readable counts as empty.
+//! Everything in it can be read from the blobs again, so a cache that is lost or not readable
+//! counts as empty.
 
 use std::collections::HashMap;
 
@@ -12,12 +13,13 @@ use super::imports::ImportFact;
 /// The version of the format and of the parsers. A cache with another version counts as empty.
 const VERSION: u32 = 2;
 
-/// What is known of blobs, by blob id.
+/// Sizes, import facts and token counts by blob id.
 #[derive(Debug, Default)]
 pub(crate) struct PlanCache {
     /// The sizes, or `None` for binary blobs.
     sizes: HashMap<ObjectId, Option<TextSize>>,
-    /// The import facts by blob and by the file extension as which the blob was parsed. `None` if it cannot be parsed.
+    /// The import facts by blob and by the file extension as which the blob was parsed. `None` if
+    /// it cannot be parsed.
     facts: HashMap<(ObjectId, String), Option<Vec<ImportFact>>>,
     /// The token counts.
     tokens: HashMap<ObjectId, u64>,
@@ -98,7 +100,8 @@ impl PlanCache {
         self.changed |= self.tokens.insert(id, tokens).is_none();
     }
 
-    /// Returns the import facts of a blob, parsed as a file with this extension, if they are in the cache.
+    /// Returns the import facts of a blob, parsed as a file with this extension, if they are in the
+    /// cache.
     pub(super) fn facts(&self, id: ObjectId, ext: &str) -> Option<&Option<Vec<ImportFact>>> {
         self.facts.get(&(id, ext.to_owned()))
     }

@@ -1,7 +1,8 @@
 //! Grouping of files into tasks that never wait for each other in a cycle.
 //!
-//! Files that need each other in a cycle form one unit. The graph of units has no cycle. Tasks are runs of consecutive units
-//! in an order in which each unit comes after its needs, so no task needs a later task.
+//! Files that need each other in a cycle form one unit. The graph of units has no cycle. Tasks are
+//! runs of consecutive units in an order in which each unit comes after its needs, so no task needs
+//! a later task.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,7 +64,8 @@ pub(super) fn cluster(
     clusters
 }
 
-/// Returns the cycles as units, and splits cycles that do not fit. The units are sorted by their first files.
+/// Returns the cycles as units, and splits cycles that do not fit. The units are sorted by their
+/// first files.
 fn units(group: Grouping, limits: &TaskLimits<'_>, clusters: &mut Clusters) -> Vec<Unit> {
     let mut units = Vec::new();
     for files in components(&clusters.needs) {
@@ -87,7 +89,8 @@ fn units(group: Grouping, limits: &TaskLimits<'_>, clusters: &mut Clusters) -> V
     units
 }
 
-/// Splits a cycle that does not fit into parts, and gives up the dependencies of earlier parts on later parts.
+/// Splits a cycle that does not fit into parts, and gives up the dependencies of earlier parts on
+/// later parts.
 fn split_cycle(
     limits: &TaskLimits<'_>,
     files: &[usize],
@@ -116,7 +119,8 @@ fn split_cycle(
     parts
 }
 
-/// Joins consecutive units that are related: one needs the other, both need the same unit, or one unit needs both.
+/// Joins consecutive units that are related: one needs the other, both need the same unit, or one
+/// unit needs both.
 fn related(limits: &TaskLimits<'_>, units: &[Unit], needs: &[Vec<usize>]) -> Vec<Unit> {
     let mut needed_by = vec![Vec::new(); units.len()];
     for (unit, list) in needs.iter().enumerate() {
@@ -156,8 +160,8 @@ fn related(limits: &TaskLimits<'_>, units: &[Unit], needs: &[Vec<usize>]) -> Vec
     runs
 }
 
-/// Groups units by folder. Folders that need each other in a cycle are joined if they fit, else split along the order of
-/// their files.
+/// Groups units by folder. Folders that need each other in a cycle are joined if they fit, else
+/// split along the order of their files.
 fn by_folder(
     limits: &TaskLimits<'_>,
     units: &[Unit],
@@ -220,8 +224,9 @@ fn by_folder(
     groups
 }
 
-/// Splits units into runs of one folder each, in an order in which each unit comes after its needs. Each run takes all ready
-/// units of the folder with the most ready units, so that the folder changes rarely.
+/// Splits units into runs of one folder each, in an order in which each unit comes after its needs.
+/// Each run takes all ready units of the folder with the most ready units, so that the folder
+/// changes rarely.
 fn runs(members: &[usize], home: &[usize], needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let member_set: BTreeSet<usize> = members.iter().copied().collect();
     let mut pending_needs: BTreeMap<usize, usize> = BTreeMap::new();

@@ -6,7 +6,8 @@ use super::tree_paths::split;
 /// A task without an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Draft {
-    /// The path from which the id is made: that of a file of the task, or of a folder (empty for the top).
+    /// The path from which the id is made: that of a file of the task, or of a folder (empty for
+    /// the top).
     pub path: String,
     /// The number of the task among the tasks with this path, from 1, or `None` for a single task.
     pub part: Option<usize>,
@@ -51,8 +52,8 @@ impl TaskLimits<'_> {
         self.fit(&[first, second].concat())
     }
 
-    /// Splits files, in their order, into as few parts as the limits allow. A file that exceeds a limit by itself is a part of
-    /// its own.
+    /// Splits files, in their order, into as few parts as the limits allow. A file that exceeds a
+    /// limit by itself is a part of its own.
     pub(super) fn split(&self, files: &[usize]) -> Vec<Vec<usize>> {
         let mut parts: Vec<Vec<usize>> = Vec::new();
         let (mut lines, mut tokens) = (0_u64, 0_u64);
@@ -97,8 +98,9 @@ fn is_below(path: &str, folder: &str) -> bool {
 
 /// Groups files by folder. A folder with all files below it is one group if it fits.
 ///
-/// A folder that does not fit is split: its own files form groups, a subfolder that fits is a group, and a larger subfolder is
-/// split in turn. Neighbouring groups of one folder are joined while they fit.
+/// A folder that does not fit is split: its own files form groups, a subfolder that fits is a
+/// group, and a larger subfolder is split in turn. Neighbouring groups of one folder are joined
+/// while they fit.
 pub(super) fn by_directory(limits: &TaskLimits<'_>) -> Vec<Vec<usize>> {
     let all: Vec<usize> = (0..limits.files.len()).collect();
     let mut groups = Vec::new();

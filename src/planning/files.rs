@@ -11,7 +11,8 @@ use super::{PlanSpec, UnplannedFiles, estimate_tokens, tokens};
 
 /// The number of leading bytes that decide if a file is text. git uses the same number.
 const TEXT_PROBE: usize = 8000;
-/// The number of files that one unit of parallel work reads, so that opening a repository handle pays off.
+/// The number of files that one unit of parallel work reads, so that opening a repository handle
+/// pays off.
 pub(super) const CHUNK: usize = 128;
 
 /// A file of the plan.
@@ -41,7 +42,8 @@ enum BlobContent {
     Binary,
 }
 
-/// Returns the files that `spec` selects in the tree of `base`, sorted by path, and the files that are left out.
+/// Returns the files that `spec` selects in the tree of `base`, sorted by path, and the files that
+/// are left out.
 pub(super) fn plan_files(
     repo: &gix::Repository,
     base: ObjectId,
@@ -103,8 +105,8 @@ fn count_all(repo: &gix::Repository, files: &[PlanFile], cache: &mut PlanCache) 
     Ok(())
 }
 
-/// Returns the number of lines of each path in the tree of `base`, which is a commit or a tree. The number is `None` if
-/// the path is no file or the file is binary. Prompts show these numbers.
+/// Returns the number of lines of each path in the tree of `base`, which is a commit or a tree. The
+/// number is `None` if the path is no file or the file is binary. Prompts show these numbers.
 pub(crate) fn line_counts(
     repo: &gix::Repository,
     base: ObjectId,
@@ -155,7 +157,8 @@ fn walk(
                 pending.push((path, entry.oid.to_owned()));
                 continue;
             }
-            // A path that is not UTF-8 is matched in its lossy form, so that it is reported only if a glob selects it.
+            // A path that is not UTF-8 is matched in its lossy form, so that it is reported only if
+            // a glob selects it.
             let (path, is_utf8) = match String::from_utf8(path) {
                 Ok(path) => (path, true),
                 Err(err) => (String::from_utf8_lossy(err.as_bytes()).into_owned(), false),
@@ -184,7 +187,8 @@ fn walk(
     Ok(selected)
 }
 
-/// Returns the tree of the folder `[plan.scope] dir`, and the path of that folder, which is empty for the whole tree.
+/// Returns the tree of the folder `[plan.scope] dir`, and the path of that folder, which is empty
+/// for the whole tree.
 fn scope_tree(repo: &gix::Repository, base: ObjectId, dir: &str) -> Result<(ObjectId, Vec<u8>)> {
     let tree = repo
         .find_object(base)

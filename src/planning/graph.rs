@@ -1,12 +1,13 @@
 //! Graph algorithms for dependencies: strongly connected components, orders, levels and cycles.
 //!
-//! Nodes are numbers, so that the same graph gives the same result everywhere. No function recurses, because the graphs of
-//! real code are deep.
+//! Nodes are numbers, so that the same graph gives the same result everywhere. No function
+//! recurses, because the graphs of real code are deep.
 
 /// For each node, the nodes that it needs.
 pub(super) type Needs = [Vec<usize>];
 
-/// Returns the strongly connected components, each sorted. A component comes after the components that it needs.
+/// Returns the strongly connected components, each sorted. A component comes after the components
+/// that it needs.
 ///
 /// This is Tarjan's algorithm with an explicit stack.
 pub(super) fn components(needs: &Needs) -> Vec<Vec<usize>> {
@@ -56,8 +57,8 @@ pub(super) fn components(needs: &Needs) -> Vec<Vec<usize>> {
     components
 }
 
-/// Returns `nodes` in depth-first postorder: each node after the nodes that it needs, as far as there is no cycle. The
-/// search starts from the nodes in the given order and stays within them.
+/// Returns `nodes` in depth-first postorder: each node after the nodes that it needs, as far as
+/// there is no cycle. The search starts from the nodes in the given order and stays within them.
 pub(super) fn depth_first(needs: &Needs, nodes: &[usize]) -> Vec<usize> {
     let mut unvisited = vec![false; needs.len()];
     for node in nodes {
@@ -87,8 +88,8 @@ pub(super) fn depth_first(needs: &Needs, nodes: &[usize]) -> Vec<usize> {
     order
 }
 
-/// Returns the level of each node: 0 if it needs nothing, else one more than the highest level among its needs. The graph
-/// must have no cycle.
+/// Returns the level of each node: 0 if it needs nothing, else one more than the highest level
+/// among its needs. The graph must have no cycle.
 pub(super) fn levels(needs: &Needs) -> Vec<u32> {
     let all: Vec<_> = (0..needs.len()).collect();
     let mut levels = vec![0; needs.len()];
@@ -163,7 +164,8 @@ mod tests {
     }
 
     proptest! {
-        /// Compares with the definition: two nodes are in one component if each can be reached from the other.
+        /// Compares with the definition: two nodes are in one component if each can be reached from
+        /// the other.
         #[test]
         fn components_are_nodes_that_reach_each_other(
             edges in prop::collection::vec((0_usize..9, 0_usize..9), 0..25),

@@ -1,13 +1,16 @@
 //! Planning: from the tree of a commit to the tasks of a job.
 //!
-//! A plan depends on the commit's tree alone. The work tree, the index, attributes and the machine have no influence, so the
-//! same job and commit give the same bytes everywhere. No result may depend on the order in which threads end, on the order
-//! of a hash map or on the locale.
+//! A plan depends on the commit's tree alone. The work tree, the index, attributes and the machine
+//! have no influence, so the same job and commit give the same bytes everywhere. No result may
+//! depend on the order in which threads end, on the order of a hash map or on the locale.
 //!
-//! - `files` selects the files of the tree; `tree_paths` holds all its paths; `cache` keeps what was read from blobs.
+//! - `files` selects the files of the tree; `tree_paths` holds all its paths; `cache` keeps what
+//!   was read from blobs.
 //! - `imports` reads which file needs which; `graph` has the algorithms for that graph.
-//! - `drafts` and `cluster` group files into tasks; `task_list` takes tasks that the job lists; `names` makes the ids.
-//! - `plan_graph` describes a plan as a graph; `schedule` computes how long a plan takes; `tokens` counts tokens.
+//! - `drafts` and `cluster` group files into tasks; `task_list` takes tasks that the job lists;
+//!   `names` makes the ids.
+//! - `plan_graph` describes a plan as a graph; `schedule` computes how long a plan takes; `tokens`
+//!   counts tokens.
 //! - `replan` merges a new plan with the tasks of a run.
 //! - `wire` is the JSON form of a plan.
 
@@ -49,7 +52,8 @@ pub(crate) use wire::{from_json, glance, plan_id, to_json};
 pub(crate) enum Grouping {
     /// A task for each file. Files that need each other in a cycle share a task.
     File,
-    /// A task for a folder with all files below it, if they fit. Larger folders are split along their subfolders.
+    /// A task for a folder with all files below it, if they fit. Larger folders are split along
+    /// their subfolders.
     Directory,
     /// A task for files that import each other or the same files.
     Dependency,
@@ -67,11 +71,11 @@ pub(crate) struct PlanSpec<'a> {
     pub max_files: usize,
     /// The largest number of lines in a task. A larger file has a task of its own.
     pub max_lines: u64,
-    /// The largest number of tokens in a task. With a limit, tokens are counted, else estimated. A larger file has a task of
-    /// its own.
+    /// The largest number of tokens in a task. With a limit, tokens are counted, else estimated. A
+    /// larger file has a task of its own.
     pub token_limit: Option<TokenLimit>,
-    /// The folder to which the plan is limited, or empty or `.` for the whole tree. A trailing `/` and a leading `./` are
-    /// allowed.
+    /// The folder to which the plan is limited, or empty or `.` for the whole tree. A trailing `/`
+    /// and a leading `./` are allowed.
     pub scope_dir: &'a str,
     /// Returns true for a path that `[plan.scope] files` selects.
     pub scope_files: &'a dyn Fn(&str) -> bool,
@@ -79,7 +83,8 @@ pub(crate) struct PlanSpec<'a> {
     pub edges: Option<&'a ExternalGraph>,
     /// The tasks that the job lists. With them, `group` is not used.
     pub listed: Option<&'a [TaskLine]>,
-    /// Returns true for a file whose task is done. Such a file is in no task, and no task waits for it.
+    /// Returns true for a file whose task is done. Such a file is in no task, and no task waits for
+    /// it.
     pub is_done: &'a dyn Fn(&str) -> bool,
 }
 
@@ -92,7 +97,8 @@ pub(crate) struct UnplannedFiles {
     pub submodules: usize,
     /// The selected symbolic links, sorted. Their targets are planned under their own paths.
     pub links: Vec<String>,
-    /// The selected binary files, sorted. As in git, a binary file has a NUL among its first 8,000 bytes.
+    /// The selected binary files, sorted. As in git, a binary file has a NUL among its first 8,000
+    /// bytes.
     pub binary: Vec<String>,
     /// The selected files whose path is not UTF-8, sorted, with `\u{FFFD}` for invalid bytes.
     pub not_utf8: Vec<String>,
@@ -245,7 +251,8 @@ fn tasks(
 
 /// Estimates the number of tokens in a file of this size: one for every 3.5 bytes, rounded up.
 ///
-/// The sum over large sources is some percent too low. The number for a single file may be off by a third.
+/// The sum over large sources is some percent too low. The number for a single file may be off by a
+/// third.
 pub(crate) fn estimate_tokens(bytes: u64) -> u64 {
     bytes.saturating_mul(2).div_ceil(7)
 }

@@ -1,8 +1,9 @@
 //! Task ids: readable, valid in a ref, and unique in a plan.
 //!
-//! `src/app.js` becomes `src__app_dot_js`. If the path cannot be decoded from its id, a hash of the path is added. Ids without
-//! a hash are therefore unique. A path that looks like another path's id with its hash may still clash. Clashing ids get longer
-//! hashes. Ids have only lower-case letters, so file systems that ignore case make no difference.
+//! `src/app.js` becomes `src__app_dot_js`. If the path cannot be decoded from its id, a hash of the
+//! path is added. Ids without a hash are therefore unique. A path that looks like another path's id
+//! with its hash may still clash. Clashing ids get longer hashes. Ids have only lower-case letters,
+//! so file systems that ignore case make no difference.
 
 use std::collections::HashMap;
 
@@ -15,8 +16,8 @@ const HASH_DIGITS: [usize; 3] = [8, 16, 40];
 /// The name of the top folder, which has an empty path.
 const TOP: &str = "root";
 
-/// Makes the ids of all tasks of a plan. A task is named after a path (empty for the top folder) and, if the path has several
-/// tasks, the number of the part. The pairs are distinct.
+/// Makes the ids of all tasks of a plan. A task is named after a path (empty for the top folder)
+/// and, if the path has several tasks, the number of the part. The pairs are distinct.
 pub(super) fn task_ids(tasks: &[(&str, Option<usize>)]) -> Result<Vec<TaskId>> {
     let mut clashes = vec![0_usize; tasks.len()];
     loop {
@@ -93,8 +94,8 @@ fn decode(plain: &str) -> String {
     out
 }
 
-/// Returns true if the encoding stands for this path only and is a valid id. Two such paths with the same encoding would
-/// have the same decoding, and so be the same path.
+/// Returns true if the encoding stands for this path only and is a valid id. Two such paths with
+/// the same encoding would have the same decoding, and so be the same path.
 fn is_faithful(path: &str, plain: &str) -> bool {
     if path.is_empty() {
         return true;
@@ -112,7 +113,8 @@ fn looks_split(plain: &str) -> bool {
     stem.len() < plain.len() && stem.ends_with("_part_")
 }
 
-/// The SHA-1 of the path's bytes in hex (`printf %s PATH | sha1sum`), whatever hash the repository uses.
+/// The SHA-1 of the path's bytes in hex (`printf %s PATH | sha1sum`), whatever hash the repository
+/// uses.
 fn hash(path: &str) -> Result<String> {
     let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
     hasher.update(path.as_bytes());

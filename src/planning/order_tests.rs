@@ -1,5 +1,5 @@
-//! Plans with dependencies: for any graph of imports, tasks have no cycle, every file is planned, and the plan is
-//! reproducible.
+//! Plans with dependencies: for any graph of imports, tasks have no cycle, every file is planned,
+//! and the plan is reproducible.
 
 use std::collections::BTreeMap;
 

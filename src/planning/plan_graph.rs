@@ -10,8 +10,8 @@ use crate::domain::plan::{Plan, Task};
 pub(crate) struct PlanStats {
     /// The number of tasks on each level.
     pub levels: Vec<usize>,
-    /// The longest chain of tasks in which each task waits for the previous one. Of chains with the same length, the chain
-    /// with the most tokens.
+    /// The longest chain of tasks in which each task waits for the previous one. Of chains with the
+    /// same length, the chain with the most tokens.
     pub critical_path: Vec<TaskId>,
     /// The tokens of the tasks on the critical path.
     pub critical_tokens: u64,
@@ -61,7 +61,8 @@ impl PlanStats {
     }
 }
 
-/// Returns the plan in the language of Graphviz. An arrow leads from a task to each task that it waits for.
+/// Returns the plan in the language of Graphviz. An arrow leads from a task to each task that it
+/// waits for.
 pub(crate) fn dot(plan: &Plan) -> String {
     let mut text = "digraph plan {\n  rankdir = LR;\n  node [shape = box];\n".to_owned();
     for task in &plan.tasks {

@@ -1,8 +1,8 @@
 //! Replanning: merges a new plan with the tasks of a run.
 //!
-//! Finished tasks stay finished: the new plan does not contain their files. Of the other tasks, an unchanged task keeps its
-//! history, and a new task is added. A task that is not in the new plan stays in the run's plan as removed, so that a later
-//! plan can restore it.
+//! Finished tasks stay finished: the new plan does not contain their files. Of the other tasks, an
+//! unchanged task keeps its history, and a new task is added. A task that is not in the new plan
+//! stays in the run's plan as removed, so that a later plan can restore it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,8 +67,8 @@ impl MergedPlan {
 
 /// Merges a new plan with the tasks of a run, which are in the run's order.
 ///
-/// `fresh` is the plan of all files whose tasks are not done. `whole` is the plan of all files and gives the order of the
-/// merged tasks.
+/// `fresh` is the plan of all files whose tasks are not done. `whole` is the plan of all files and
+/// gives the order of the merged tasks.
 pub(crate) fn merge_plans(
     prior_tasks: &[PriorTask<'_>],
     fresh: Plan,
@@ -176,8 +176,8 @@ fn unused_id(id: &TaskId, used_ids: &mut BTreeSet<TaskId>) -> Result<TaskId> {
     }
 }
 
-/// Sorts tasks by the position of their first files in the whole plan. Tasks without such a file keep their order and come
-/// last.
+/// Sorts tasks by the position of their first files in the whole plan. Tasks without such a file
+/// keep their order and come last.
 fn sort_by_plan(tasks: &mut [Task], whole: &Plan) {
     let mut positions: BTreeMap<&str, usize> = BTreeMap::new();
     for (number, path) in whole.tasks.iter().flat_map(|t| &t.files).enumerate() {
@@ -215,8 +215,8 @@ mod tests {
         Plan { tasks: text.split_whitespace().map(task).collect() }
     }
 
-    /// Merges plans and returns the result as text. `states` has a letter for each task of the run: done, open, removed (`l`),
-    /// skipped. A capital letter stands for a stale task.
+    /// Merges plans and returns the result as text. `states` has a letter for each task of the run:
+    /// done, open, removed (`l`), skipped. A capital letter stands for a stale task.
     fn merge(old: &str, states: &str, fresh: &str, whole: &str) -> String {
         let old = plan(old);
         let prior_tasks: Vec<_> = old

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BinaryHeap};
 use crate::domain::id::TaskId;
 use crate::domain::plan::{Plan, Task};
 
-/// Returns the time until the last task is done, in the unit of `length`, which returns the time of a task.
+/// Returns the time until the last task is done, in the unit of `length`, which returns the time of
+/// a task.
 ///
-/// At most `jobs` tasks run at a time. A task starts when its dependencies are done. Of the ready tasks, the first in the
-/// plan starts first.
+/// At most `jobs` tasks run at a time. A task starts when its dependencies are done. Of the ready
+/// tasks, the first in the plan starts first.
 pub(crate) fn makespan(plan: &Plan, jobs: usize, length: &dyn Fn(&Task) -> u64) -> u64 {
     let number: BTreeMap<&TaskId, usize> =
         plan.tasks.iter().enumerate().map(|(n, t)| (&t.id, n)).collect();
@@ -45,7 +46,8 @@ pub(crate) fn makespan(plan: &Plan, jobs: usize, length: &dyn Fn(&Task) -> u64) 
 mod tests {
     use super::*;
 
-    /// Returns the makespan of a plan such as `a=3 b>a=2`: tasks, their dependencies and their times.
+    /// Returns the makespan of a plan such as `a=3 b>a=2`: tasks, their dependencies and their
+    /// times.
     fn makespan_of(text: &str, jobs: usize) -> u64 {
         let task = |word: &str| {
             let (name, lines) = word.split_once('=').unwrap();

@@ -1,4 +1,5 @@
-//! Listed tasks: from the output of `[plan] command`, the file `[plan] list` or the sections `[[plan.task]]`.
+//! Listed tasks: from the output of `[plan] command`, the file `[plan] list` or the sections
+//! `[[plan.task]]`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -27,7 +28,8 @@ pub(crate) struct TaskLine {
     pub vars: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Parses listed tasks: one JSON object a line, or a JSON array of findings. Blank lines are ignored.
+/// Parses listed tasks: one JSON object a line, or a JSON array of findings. Blank lines are
+/// ignored.
 pub(crate) fn parse_task_list(text: &str) -> Result<Vec<TaskLine>> {
     if text.trim_start().starts_with('[') {
         return tasks_of_findings(text);
@@ -44,8 +46,8 @@ pub(crate) fn parse_task_list(text: &str) -> Result<Vec<TaskLine>> {
     Ok(tasks)
 }
 
-/// Makes a task for each file that has findings, in the order of first appearance. The task has the findings of the file as
-/// the variable `findings`.
+/// Makes a task for each file that has findings, in the order of first appearance. The task has the
+/// findings of the file as the variable `findings`.
 fn tasks_of_findings(text: &str) -> Result<Vec<TaskLine>> {
     let findings: Vec<serde_json::Map<String, serde_json::Value>> =
         serde_json::from_str(text).context("not a JSON array of findings")?;
@@ -90,9 +92,11 @@ pub(super) struct ListOrdering<'a> {
     pub by_priority: bool,
 }
 
-/// Makes the tasks of a plan from listed tasks, and warnings. `files` are the files of the plan, sorted by path.
+/// Makes the tasks of a plan from listed tasks, and warnings. `files` are the files of the plan,
+/// sorted by path.
 ///
-/// Listed files that are not in the plan are left out of the tasks. Tasks without a remaining file are left out, too.
+/// Listed files that are not in the plan are left out of the tasks. Tasks without a remaining file
+/// are left out, too.
 pub(super) fn tasks(
     listed: &[TaskLine],
     files: &[PlanFile],

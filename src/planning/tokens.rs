@@ -1,18 +1,19 @@
 //! Token counts.
 //!
-//! Tokens are counted with the public vocabulary `o200k`. Models with another vocabulary count other numbers. The key
-//! `token-factor` of a job holds the ratio.
+//! Tokens are counted with the public vocabulary `o200k`. Models with another vocabulary count
+//! other numbers. The key `token-factor` of a job holds the ratio.
 
 use tiktoken_rs::o200k_base_singleton;
 
-/// The longest piece of text that is tokenized at once, in bytes. The tokenizer takes more than linear time for a long line.
-/// A cut adds at most one token.
+/// The longest piece of text that is tokenized at once, in bytes. The tokenizer takes more than
+/// linear time for a long line. A cut adds at most one token.
 const MAX_PIECE: usize = 4_096;
 
 /// The limit on the tokens of a task, and the way in which tokens are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TokenLimit {
-    /// The largest number of tokens in the sources of one task, by the model's count. A single file always fits.
+    /// The largest number of tokens in the sources of one task, by the model's count. A single file
+    /// always fits.
     pub max_tokens: u64,
     /// The model's count for a thousand counted tokens.
     pub factor: u64,
@@ -53,7 +54,8 @@ mod tests {
     fn tokens_are_counted_with_the_o200k_vocabulary() {
         assert_eq!(count_tokens(b""), 0);
         assert_eq!(count_tokens(b"hello world"), 2);
-        // `function`, ` add`, `(a`, `,`, ` b`, `)`, ` {\n`, ` `, ` return`, ` a`, ` +`, ` b`, `;\n`, `}\n`
+        // `function`, ` add`, `(a`, `,`, ` b`, `)`, ` {\n`, ` `, ` return`, ` a`, ` +`, ` b`,
+        // `;\n`, `}\n`
         assert_eq!(count_tokens(b"function add(a, b) {\n  return a + b;\n}\n"), 14);
         assert!(count_tokens(&[0xff, 0xfe]) > 0);
     }

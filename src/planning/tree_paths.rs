@@ -7,7 +7,8 @@ use gix::ObjectId;
 use gix::objs::FindExt as _;
 use gix::objs::tree::EntryKind;
 
-/// The files and folders of a tree. Symbolic links and submodules are left out, because imports are not followed there.
+/// The files and folders of a tree. Symbolic links and submodules are left out, because imports are
+/// not followed there.
 #[derive(Debug, Default)]
 pub(super) struct TreePaths {
     files: HashMap<String, ObjectId>,
@@ -15,7 +16,8 @@ pub(super) struct TreePaths {
 }
 
 impl TreePaths {
-    /// Reads the tree of a commit. Paths that are not UTF-8 are left out, because no import names them.
+    /// Reads the tree of a commit. Paths that are not UTF-8 are left out, because no import names
+    /// them.
     pub(super) fn of(repo: &gix::Repository, base: ObjectId) -> Result<Self> {
         let root = repo.find_object(base)?.peel_to_tree()?.id;
         let mut paths = Self::default();

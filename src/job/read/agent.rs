@@ -1,16 +1,16 @@
-//! `[agent]` and the places it works in, `[worktree]`.
+//! The sections `[agent]`, `[evaluate]` and `[worktree]`.
 
 use toml::de::DeValue;
 
-use super::{MINUTE, count, inside_repository, noted};
+use super::{MINUTE, checked, count, inside_repository};
 use crate::job::errors::ValueError;
 use crate::job::placeholders::CommandKind;
-use crate::job::schema::{AgentSection, EvaluateSection, JobKind, REPO, Sandbox, WorktreeSection};
+use crate::job::schema::{AgentSection, EvaluateSection, JobKind, REPO, WorktreeSection};
 use crate::job::section::Section;
-use crate::job::values::Choice;
 
 const EXAMPLE: &str = "command = [\"./my-agent\", \"{prompt_file}\"]";
 
+/// Reads `[agent]`.
 pub(super) fn agent(top: &Section<'_>, kind: JobKind) -> AgentSection {
     let section = top.section("agent");
     if !section.present() {
@@ -19,43 +19,31 @@ pub(super) fn agent(top: &Section<'_>, kind: JobKind) -> AgentSection {
     }
     let allow_empty = section.flag("allow-empty", false);
     if let (Some(value), true, JobKind::Report) = (section.find("allow-empty"), allow_empty, kind) {
-        let fault = ValueError::new("cannot be used with `kind = \"report\"`")
+        let error = ValueError::new("cannot be used with `kind = \"report\"`")
             .hint("a report that finds nothing is a file that says so, such as `[]`");
-        section.refuse(value.span().start, "allow-empty", fault);
+        section.refuse(value.span().start, "allow-empty", error);
     }
-    AgentSection {
-        sandbox: section.choice(
-            "sandbox",
-            &[
-                Choice::Now("off", Sandbox::Off),
-                Choice::Later("auto", "the sandbox"),
-                Choice::Later("require", "the sandbox"),
-            ],
-            Sandbox::Off,
-        ),
-        allow_empty,
-        ..caller(&section)
-    }
+    AgentSection { allow_empty, ..program(&section) }
 }
 
-/// `[evaluate]`, where the file has it.
+/// Reads `[evaluate]`, if the file has it.
 pub(super) fn evaluate(top: &Section<'_>) -> Option<EvaluateSection> {
     let section = top.section("evaluate");
     section.present().then(|| EvaluateSection {
-        agent: caller(&section),
+        agent: program(&section),
         rounds: count(&section, "rounds", 1, 3),
     })
 }
 
-/// How a program is called: what `[agent]` and `[evaluate]` have in common.
-fn caller(section: &Section<'_>) -> AgentSection {
+/// Reads the keys that `[agent]` and `[evaluate]` have in common: the program and its options.
+fn program(section: &Section<'_>) -> AgentSection {
     let preset = section.text("preset").map_or("command", |preset| preset.text);
     if section.present() && preset == "command" && section.find("command").is_none() {
         let hint = format!("write it like `{EXAMPLE}`, or name a preset such as \"claude\"");
         section.missing("command", &hint);
     }
     let prompt = section.text("prompt").and_then(|prompt| {
-        noted(section, "prompt", prompt, inside_repository(prompt.text).map(str::to_owned))
+        checked(section, "prompt", prompt, inside_repository(prompt.text).map(str::to_owned))
     });
     AgentSection {
         preset: preset.to_owned(),
@@ -72,18 +60,17 @@ fn caller(section: &Section<'_>) -> AgentSection {
         timeout_is_set: section.find("timeout").is_some(),
         idle_timeout_is_set: section.find("idle-timeout").is_some(),
         env: environment(section),
-        sandbox: Sandbox::Off,
         allow_empty: false,
     }
 }
 
-/// The profile of what the program may do.
+/// Reads the permission profile of the program.
 fn permissions(section: &Section<'_>) -> Option<String> {
-    let profiles = ["edit", "edit+shell", "all"].map(|profile| Choice::Now(profile, Some(profile)));
+    let profiles = ["edit", "edit+shell", "all"].map(|profile| (profile, Some(profile)));
     section.choice("permissions", &profiles, None).map(str::to_owned)
 }
 
-/// More arguments for a preset's program, as they are: no placeholder is replaced.
+/// Reads additional arguments for a preset's program. They have no placeholders.
 fn arguments(section: &Section<'_>) -> Vec<String> {
     let texts = section.texts("args", "[\"--option\", \"value\"]").unwrap_or_default();
     for text in texts.iter().filter(|text| text.text.contains('\0')) {
@@ -92,16 +79,16 @@ fn arguments(section: &Section<'_>) -> Vec<String> {
     texts.into_iter().map(|text| text.text.to_owned()).collect()
 }
 
-/// The names of the variables that are passed through.
+/// Reads the names of the environment variables that are passed to the agent.
 fn environment(section: &Section<'_>) -> Vec<String> {
     let names = section.texts("env", "[\"MY_API_KEY\"]").unwrap_or_default();
     for name in &names {
-        let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let fault = if name.text.contains('=') {
-            // The value is not repeated in the message: it may be a secret.
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let error = if name.text.contains('=') {
+            // The value may be a secret, so the message does not repeat it.
             ValueError::new("holds names only, not `NAME=value`")
                 .hint("the value comes from the environment of `git harness start`")
-        } else if name.text.is_empty() || !name.text.chars().all(good) {
+        } else if name.text.is_empty() || !name.text.chars().all(is_allowed) {
             ValueError::new(format!("holds what is no name of a variable: \"{}\"", name.text))
         } else if name.text.starts_with("GIT_") {
             ValueError::new(format!("cannot pass `GIT_*` on: \"{}\"", name.text))
@@ -114,23 +101,18 @@ fn environment(section: &Section<'_>) -> Vec<String> {
         } else {
             continue;
         };
-        section.refuse(name.at, "env", fault);
+        section.refuse(name.at, "env", error);
     }
     names.iter().map(|name| name.text.to_owned()).collect()
 }
 
+/// Reads `[worktree]`.
 pub(super) fn worktree(section: &Section<'_>) -> WorktreeSection {
     const DEFAULT_ROOT: &str = "../{repo}.harness";
     let root = section
         .text("root")
-        .and_then(|root| noted(section, "root", root, worktree_root(root.text)))
+        .and_then(|root| checked(section, "root", root, worktree_root(root.text)))
         .unwrap_or(DEFAULT_ROOT);
-    if let Some(value) = section.find("sparse")
-        && section.flag("sparse", false)
-    {
-        let at = value.span().start;
-        section.later(at, "sparse", "true", "sparse worktrees", "use `sparse = false`");
-    }
     WorktreeSection {
         root: root.into(),
         setup: setup(section),
@@ -138,21 +120,21 @@ pub(super) fn worktree(section: &Section<'_>) -> WorktreeSection {
     }
 }
 
+/// Checks `[worktree] root`.
 fn worktree_root(text: &str) -> Result<&str, ValueError> {
-    let plain = text.replace(REPO, "");
-    if plain.contains(['{', '}']) {
+    let without_repo = text.replace(REPO, "");
+    if without_repo.contains(['{', '}']) {
         return Err(ValueError::new(format!(
             "knows no other placeholder than `{REPO}`: \"{text}\""
         )));
     }
-    // `.` and `..` are looked at by their names only: nothing here reads the file system.
+    // This check uses the text alone, because this module does not read the file system.
     let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-    let inside = match parts.as_slice() {
-        _ if text.starts_with('/') => false,
+    let is_inside = match parts.as_slice() {
         ["..", next, ..] => *next == REPO,
         _ => true,
     };
-    if inside {
+    if is_inside && !text.starts_with('/') {
         return Err(ValueError::new(format!(
             "must lie outside the repository's work tree: \"{text}\""
         ))
@@ -161,6 +143,7 @@ fn worktree_root(text: &str) -> Result<&str, ValueError> {
     Ok(text)
 }
 
+/// Reads `[worktree] setup`, a list of commands.
 fn setup(section: &Section<'_>) -> Vec<Vec<String>> {
     let Some(value) = section.find("setup") else {
         return Vec::new();

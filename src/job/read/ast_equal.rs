@@ -1,13 +1,13 @@
-//! `ast-equal = { … }` of a check.
+//! The table `ast-equal = { … }` of a check.
 
 use super::super::errors::ValueError;
 use super::super::globs::PathGlobs;
 use super::super::schema::AstEqualCheck;
 use super::super::section::Section;
-use super::noted;
+use super::checked;
 use crate::contract::ast_equal::AstEqualOptions;
 
-/// Reads it, and refuses what has no meaning beside it.
+/// Reads `ast-equal` of a check, and refuses keys that cannot be used with it.
 pub(super) fn ast_equal(check: &Section<'_>) -> Option<AstEqualCheck> {
     for (key, why) in [
         ("run", "make two checks of them"),
@@ -15,8 +15,8 @@ pub(super) fn ast_equal(check: &Section<'_>) -> Option<AstEqualCheck> {
         ("timeout", "a built-in check has no limit"),
     ] {
         if let Some(value) = check.find(key) {
-            let fault = ValueError::new("cannot be used together with `ast-equal`").hint(why);
-            check.refuse(value.span().start, key, fault);
+            let error = ValueError::new("cannot be used together with `ast-equal`").hint(why);
+            check.refuse(value.span().start, key, error);
         }
     }
     let section = check.section("ast-equal");
@@ -26,18 +26,18 @@ pub(super) fn ast_equal(check: &Section<'_>) -> Option<AstEqualCheck> {
             section.missing(key, "write it like `{ from = \"**/*.js\", to = \"**/*.ts\" }`");
         }
         let pattern = section.text(key)?;
-        noted(&section, key, pattern, PathGlobs::new(&[pattern.text]))
+        checked(&section, key, pattern, PathGlobs::new(&[pattern.text]))
     };
     let (from, to) = (glob("from"), glob("to"));
-    let plain = AstEqualOptions::default();
-    /// More than any file has.
-    const MOST: u64 = 1_000_000;
+    let defaults = AstEqualOptions::default();
+    /// More occurrences of `any` than any file has.
+    const MAX_ANY: u64 = 1_000_000;
     let options = AstEqualOptions {
-        extensions: section.flag("extensions", plain.extensions),
-        type_imports: section.flag("type-imports", plain.type_imports),
-        define_fields: section.flag("define-fields", plain.define_fields),
-        ts_comments: section.flag("allow-ts-comments", plain.ts_comments),
-        max_any: section.whole("max-any", 0..=MOST).and_then(|(n, _)| usize::try_from(n).ok()),
+        extensions: section.flag("extensions", defaults.extensions),
+        type_imports: section.flag("type-imports", defaults.type_imports),
+        define_fields: section.flag("define-fields", defaults.define_fields),
+        ts_comments: section.flag("allow-ts-comments", defaults.ts_comments),
+        max_any: section.whole("max-any", 0..=MAX_ANY).and_then(|(n, _)| usize::try_from(n).ok()),
     };
     Some(AstEqualCheck { from: from?, to: to?, options })
 }

@@ -1,4 +1,5 @@
-//! From sections to a job: what each key means, its default, and what is refused.
+//! Building a job from the sections of the file: the meaning of each key, its default, and the
+//! checks of its value.
 
 mod agent;
 mod ast_equal;
@@ -17,11 +18,11 @@ use super::schema::{
     OutputSection, PresetsSection, QueueSection, RetrySection, ScopeSection,
 };
 use super::section::Section;
-use super::values::{Choice, SpannedText, unknown_word};
+use super::values::{SpannedText, unknown_word};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Reads all sections. The result means something only if nothing was noted as wrong.
+/// Reads all sections. The result is valid only if no error was added.
 pub(super) fn job(top: &Section<'_>) -> Job {
     let job = job_section(&top.section("job"));
     let output = output::output(top, job.kind);
@@ -41,38 +42,39 @@ pub(super) fn job(top: &Section<'_>) -> Job {
     }
 }
 
-/// What is no table is refused here; the rest is looked at where presets are put together.
+/// Refuses presets that are no tables. The preset resolver checks their contents.
 fn presets(top: &Section<'_>) -> PresetsSection {
     let section = top.section("presets");
     for (name, value) in section.table().into_iter().flatten() {
         if !value.get_ref().is_table() {
-            let fault =
+            let error =
                 ValueError::new(format!("must hold tables, and `{}` is none", name.get_ref()))
                     .hint(format!(
                         "write it as [presets.{}], with its keys in the lines below",
                         name.get_ref()
                     ));
-            top.refuse(value.span().start, "presets", fault);
+            top.refuse(value.span().start, "presets", error);
         }
     }
     PresetsSection::default()
 }
 
-/// A whole number of at least `least`. The ceiling keeps every sum of such numbers far from overflow.
+/// Returns a whole number of at least `least`. The upper bound keeps sums of such numbers far from
+/// overflow.
 fn count<T: TryFrom<u64>>(section: &Section<'_>, key: &'static str, least: u64, default: T) -> T {
-    const MOST: u64 = 1_000_000_000;
-    let written = section.whole(key, least..=MOST);
+    const MAX: u64 = 1_000_000_000;
+    let written = section.whole(key, least..=MAX);
     written.and_then(|(n, _)| T::try_from(n).ok()).unwrap_or(default)
 }
 
-/// What a checker says of a text, noted at the text.
-fn noted<T>(
+/// Returns the value of a checked text. An error is added at the position of the text.
+fn checked<T>(
     section: &Section<'_>,
     key: &str,
     text: SpannedText<'_>,
-    said: Result<T, ValueError>,
+    result: Result<T, ValueError>,
 ) -> Option<T> {
-    said.map_err(|fault| section.refuse(text.at, key, fault)).ok()
+    result.map_err(|error| section.refuse(text.at, key, error)).ok()
 }
 
 fn job_section(section: &Section<'_>) -> JobSection {
@@ -81,16 +83,16 @@ fn job_section(section: &Section<'_>) -> JobSection {
         section.missing("goal", "say in a sentence what is to be done: `goal = \"…\"` in [job]");
     }
     let name = section.any_text("name").and_then(|name| {
-        noted(section, "name", name, check_job_name(name.text)).map(|()| name.text.to_owned())
+        checked(section, "name", name, check_job_name(name.text)).map(|()| name.text.to_owned())
     });
     let base = section.text("base").and_then(|base| {
-        let good = !base.text.starts_with('-') && !base.text.contains(char::is_control);
-        let fault = || ValueError::new(format!("is not a revision: \"{}\"", base.text));
-        noted(section, "base", base, good.then(|| base.text.to_owned()).ok_or_else(fault))
+        let is_valid = !base.text.starts_with('-') && !base.text.contains(char::is_control);
+        let error = || ValueError::new(format!("is not a revision: \"{}\"", base.text));
+        checked(section, "base", base, is_valid.then(|| base.text.to_owned()).ok_or_else(error))
     });
     let target = section
         .text("target")
-        .and_then(|target| noted(section, "target", target, branch_name(target.text)));
+        .and_then(|target| checked(section, "target", target, branch_name(target.text)));
     JobSection {
         name,
         goal: goal.map_or_else(String::new, |goal| goal.text.trim().to_owned()),
@@ -98,21 +100,24 @@ fn job_section(section: &Section<'_>) -> JobSection {
         target,
         kind: section.choice(
             "kind",
-            &[Choice::Now("change", JobKind::Change), Choice::Now("report", JobKind::Report)],
+            &[("change", JobKind::Change), ("report", JobKind::Report)],
             JobKind::Change,
         ),
         base_check: section.choice(
             "base-check",
-            &[Choice::Now("stop", BaseCheck::Stop), Choice::Now("warn", BaseCheck::Warn)],
+            &[("stop", BaseCheck::Stop), ("warn", BaseCheck::Warn)],
             BaseCheck::Stop,
         ),
     }
 }
 
-/// The names under which findings appear that no check of the job has made.
+/// The names of checks that are built in and appear in findings.
 const BUILT_IN: [&str; 5] = ["agent", "scope", "merge", "review", "evaluate"];
 
+/// Reads all `[[check]]` sections.
 fn checks(sections: &[Section<'_>], output: Option<&OutputSection>) -> Vec<Check> {
+    // Reports do not land.
+    let possible = CheckWhen { task: true, landing: output.is_none() };
     let mut names = BTreeSet::new();
     let mut checks = Vec::with_capacity(sections.len());
     for section in sections {
@@ -126,12 +131,17 @@ fn checks(sections: &[Section<'_>], output: Option<&OutputSection>) -> Vec<Check
         }
         let name = section.text("name");
         if let Some(name) = name {
-            let said = check_name(name.text, names.insert(name.text));
-            noted(section, "name", name, said);
+            let result = if names.insert(name.text) {
+                check_name(name.text)
+            } else {
+                Err(ValueError::new(format!("is used twice: \"{}\"", name.text))
+                    .hint("give every check a name of its own"))
+            };
+            checked(section, "name", name, result);
         }
         if let (Some(value), false) = (section.find("schema"), output_check) {
-            let fault = ValueError::new("has a meaning only beside `output`");
-            section.refuse(value.span().start, "schema", fault);
+            let error = ValueError::new("has a meaning only beside `output`");
+            section.refuse(value.span().start, "schema", error);
         }
         checks.push(Check {
             name: name.map_or_else(String::new, |name| name.text.to_owned()),
@@ -139,7 +149,7 @@ fn checks(sections: &[Section<'_>], output: Option<&OutputSection>) -> Vec<Check
             ast_equal: if built_in { ast_equal::ast_equal(section) } else { None },
             output_check: if output_check { output::output_check(section, output) } else { None },
             timeout: section.duration("timeout", 5 * MINUTE),
-            when: when(section, output.is_some()),
+            when: when(section, possible),
             version: section.argv("version", CommandKind::Check),
             cache: section.flag("cache", true),
         });
@@ -147,50 +157,46 @@ fn checks(sections: &[Section<'_>], output: Option<&OutputSection>) -> Vec<Check
     checks
 }
 
-fn check_name(name: &str, new: bool) -> Result<(), ValueError> {
-    const LONGEST: usize = 100;
-    if !new {
-        return Err(ValueError::new(format!("is used twice: \"{name}\""))
-            .hint("give every check a name of its own"));
-    }
+/// Checks the name of a check.
+fn check_name(name: &str) -> Result<(), ValueError> {
+    const MAX_BYTES: usize = 100;
     if BUILT_IN.contains(&name) {
         return Err(ValueError::new(format!("is the name of a built-in check: \"{name}\""))
             .hint(format!("use another, such as \"{name}-check\"")));
     }
-    if name.len() > LONGEST || name.contains(char::is_control) || name.trim() != name {
+    if name.len() > MAX_BYTES || name.contains(char::is_control) || name.trim() != name {
         return Err(ValueError::new(format!(
-            "must be one line of at most {LONGEST} bytes without spaces around it: {name:?}"
+            "must be one line of at most {MAX_BYTES} bytes without spaces around it: {name:?}"
         )));
     }
     Ok(())
 }
 
-fn when(section: &Section<'_>, report: bool) -> CheckWhen {
-    // Reports do not land.
-    let default = CheckWhen { task: true, landing: !report };
+/// Reads `when` of a check. The default is all trees that are possible in this job.
+fn when(section: &Section<'_>, possible: CheckWhen) -> CheckWhen {
     let Some(words) = section.texts("when", "[\"task\", \"landing\"]") else {
-        return default;
+        return possible;
     };
     let mut when = CheckWhen { task: false, landing: false };
     for word in &words {
         match word.text {
             "task" => when.task = true,
-            "landing" if report => {
-                let fault = ValueError::new("cannot be \"landing\" with `kind = \"report\"`")
+            "landing" if !possible.landing => {
+                let error = ValueError::new("cannot be \"landing\" with `kind = \"report\"`")
                     .hint("what is handed in does not land: leave `when` out");
-                section.refuse(word.at, "when", fault);
+                section.refuse(word.at, "when", error);
             }
             "landing" => when.landing = true,
             other => {
-                let fault = unknown_word(other, ["task", "landing"].into_iter());
-                section.refuse(word.at, "when", fault);
+                let error = unknown_word(other, ["task", "landing"].into_iter());
+                section.refuse(word.at, "when", error);
             }
         }
     }
     if words.is_empty() {
         let at = section.find("when").map_or(0, |value| value.span().start);
-        let fault = ValueError::new("may not be empty: the check would never run");
-        section.refuse(at, "when", fault.hint("leave it out for both"));
+        let error = ValueError::new("may not be empty: the check would never run");
+        section.refuse(at, "when", error.hint("leave it out for both"));
     }
     when
 }
@@ -199,9 +205,9 @@ fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection 
     if let Some(output) = output {
         for key in ["write", "always"] {
             if let Some(value) = section.find(key) {
-                let fault = ValueError::new("cannot be used with `kind = \"report\"`")
+                let error = ValueError::new("cannot be used with `kind = \"report\"`")
                     .hint("its tasks may write what they hand in and nothing else");
-                section.refuse(value.span().start, key, fault);
+                section.refuse(value.span().start, key, error);
             }
         }
         let path = PathGlobs::new(&[&globset::escape(&output.path)]).unwrap_or_default();
@@ -212,7 +218,7 @@ fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection 
         };
     }
     let write = section.texts("write", "[\"{task.files}\"]").map(|patterns| {
-        let parse = |p: SpannedText<'_>| noted(section, "write", p, ScopePattern::parse(p.text));
+        let parse = |p: SpannedText<'_>| checked(section, "write", p, ScopePattern::parse(p.text));
         patterns.into_iter().filter_map(parse).collect()
     });
     ScopeSection {
@@ -225,7 +231,7 @@ fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection 
 fn retry(section: &Section<'_>) -> RetrySection {
     let share = |key, default: f64| {
         let share = section.decimal(key, 0.0..=1.0, "a share such as 0.05").unwrap_or(default);
-        // In range, so that nothing is cut off.
+        // `decimal` has checked the range, so the cast does not truncate.
         (share * 1e6).round() as u32
     };
     RetrySection {
@@ -240,49 +246,45 @@ fn retry(section: &Section<'_>) -> RetrySection {
 }
 
 fn limits(section: &Section<'_>) -> LimitsSection {
-    /// More than any run will ever have.
-    const MOST_TOKENS: u64 = 1_000_000_000_000_000;
-    const MOST_USD: f64 = 1e9;
+    /// More tokens than any run uses.
+    const MAX_TOKENS: u64 = 1_000_000_000_000_000;
+    const MAX_USD: f64 = 1e9;
     /// An exabyte.
-    const MOST_MB: u64 = 1_000_000_000_000;
-    let tokens = |key| section.whole(key, 1..=MOST_TOKENS).map(|(n, _)| n);
-    let usd = |key| section.decimal(key, 0.000_001..=MOST_USD, "an amount such as 100.0");
+    const MAX_MB: u64 = 1_000_000_000_000;
+    let tokens = |key| section.whole(key, 1..=MAX_TOKENS).map(|(n, _)| n);
+    let usd = |key| section.decimal(key, 0.000_001..=MAX_USD, "an amount such as 100.0");
     LimitsSection {
         jobs: count(section, "jobs", 1, 4),
         tokens: tokens("tokens"),
         tokens_per_task: tokens("tokens-per-task"),
         cost_usd: usd("cost-usd"),
         cost_per_task: usd("cost-per-task"),
-        min_free_mb: section.whole("min-free-mb", 0..=MOST_MB).map_or(100, |(n, _)| n),
+        min_free_mb: section.whole("min-free-mb", 0..=MAX_MB).map_or(100, |(n, _)| n),
     }
 }
 
 fn queue(section: &Section<'_>, kind: JobKind) -> QueueSection {
-    /// As many as the merge queue ever takes together.
-    const LARGEST: u64 = 16;
-    /// More than this many places are no machine's.
-    const MOST_PLACES: u64 = 256;
+    /// The largest train of the merge queue.
+    const MAX_BATCH: u64 = 16;
+    /// More verifications at a time than any machine can run.
+    const MAX_AHEAD: u64 = 256;
     let size = |key, most: u64, default| {
         section.whole(key, 1..=most).and_then(|(n, _)| usize::try_from(n).ok()).unwrap_or(default)
     };
-    let review = section.choice(
-        "review",
-        &[Choice::Now("none", false), Choice::Now("required", true)],
-        false,
-    );
+    let review = section.choice("review", &[("none", false), ("required", true)], false);
     if let (Some(value), true, JobKind::Report) = (section.find("review"), review, kind) {
-        let fault = ValueError::new("cannot be \"required\" with `kind = \"report\"`")
+        let error = ValueError::new("cannot be \"required\" with `kind = \"report\"`")
             .hint("what is handed in does not land; `[evaluate]` can judge it");
-        section.refuse(value.span().start, "review", fault);
+        section.refuse(value.span().start, "review", error);
     }
     QueueSection {
         review,
-        batch: size("batch", LARGEST, 8),
-        ahead: size("ahead", MOST_PLACES, 1),
+        batch: size("batch", MAX_BATCH, 8),
+        ahead: size("ahead", MAX_AHEAD, 1),
         each: section.flag("each", false),
         merge: section.choice(
             "merge",
-            &[Choice::Now("squash", MergeStyle::Squash), Choice::Now("merge", MergeStyle::Merge)],
+            &[("squash", MergeStyle::Squash), ("merge", MergeStyle::Merge)],
             MergeStyle::Squash,
         ),
         pre_land: section.argv("pre-land", CommandKind::Hook),
@@ -292,7 +294,8 @@ fn queue(section: &Section<'_>, kind: JobKind) -> QueueSection {
     }
 }
 
-/// A relative path that stays in the repository, without `./` in front and `/` behind.
+/// Checks that a relative path stays in the repository. Returns it without a leading `./` and a
+/// trailing `/`.
 fn inside_repository(text: &str) -> Result<&str, ValueError> {
     let plain = text.strip_prefix("./").unwrap_or(text);
     if plain.starts_with('/') || plain.split('/').any(|part| part == "..") {

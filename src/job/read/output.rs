@@ -1,13 +1,12 @@
-//! `[output]`, and checks that look at what was handed in.
+//! The section `[output]`, and checks of the output file.
 
 use super::super::errors::ValueError;
 use super::super::placeholders::CommandKind;
 use super::super::schema::{JobKind, OutputCheck, OutputMerge, OutputSection};
 use super::super::section::Section;
-use super::super::values::Choice;
-use super::{inside_repository, noted};
+use super::{checked, inside_repository};
 
-/// Which of the ways to join is meant; its command is looked at by itself.
+/// The value of `merge`. The command of `merge = "command"` is a key of its own.
 #[derive(Clone, Copy, PartialEq)]
 enum MergeKey {
     JsonArray,
@@ -16,17 +15,17 @@ enum MergeKey {
     Command,
 }
 
-/// Reads it: there must be one with reports, and none without.
+/// Reads `[output]`, which a report job must have and no other job may have.
 pub(super) fn output(top: &Section<'_>, kind: JobKind) -> Option<OutputSection> {
     let section = top.section("output");
     match (kind, section.present()) {
         (JobKind::Change, false) => return None,
         (JobKind::Change, true) => {
             if let Some(value) = top.find("output") {
-                let fault = ValueError::new("has a meaning only with `kind = \"report\"`").hint(
+                let error = ValueError::new("has a meaning only with `kind = \"report\"`").hint(
                     "write that in [job], or leave [output] out: the work is the change itself",
                 );
-                top.refuse(value.span().start, "output", fault);
+                top.refuse(value.span().start, "output", error);
             }
             return None;
         }
@@ -39,30 +38,30 @@ pub(super) fn output(top: &Section<'_>, kind: JobKind) -> Option<OutputSection> 
         );
     }
     let path = section.text("path").and_then(|path| file(&section, "path", path));
-    let way = section.choice(
+    let merge = section.choice(
         "merge",
         &[
-            Choice::Now("json-array", MergeKey::JsonArray),
-            Choice::Now("jsonl", MergeKey::Jsonl),
-            Choice::Now("concat", MergeKey::Concat),
-            Choice::Now("command", MergeKey::Command),
+            ("json-array", MergeKey::JsonArray),
+            ("jsonl", MergeKey::Jsonl),
+            ("concat", MergeKey::Concat),
+            ("command", MergeKey::Command),
         ],
         MergeKey::JsonArray,
     );
     let command = section.argv("command", CommandKind::Plan);
-    if way == MergeKey::Command && section.find("command").is_none() {
+    if merge == MergeKey::Command && section.find("command").is_none() {
         section.missing(
             "command",
             "it is told a line of JSON for each output: `command = [\"./join.py\"]`",
         );
     }
-    if let (Some(value), true) = (section.find("command"), way != MergeKey::Command) {
-        let fault = ValueError::new("has a meaning only with `merge = \"command\"`");
-        section.refuse(value.span().start, "command", fault);
+    if let (Some(value), true) = (section.find("command"), merge != MergeKey::Command) {
+        let error = ValueError::new("has a meaning only with `merge = \"command\"`");
+        section.refuse(value.span().start, "command", error);
     }
     let example = section.text("example").and_then(|name| file(&section, "example", name));
     let page = section.text("page").and_then(|name| file(&section, "page", name));
-    let merge = match way {
+    let merge = match merge {
         MergeKey::JsonArray => OutputMerge::JsonArray,
         MergeKey::Jsonl => OutputMerge::Jsonl,
         MergeKey::Concat => OutputMerge::Concat,
@@ -71,20 +70,20 @@ pub(super) fn output(top: &Section<'_>, kind: JobKind) -> Option<OutputSection> 
     Some(OutputSection { path: path?, merge, example, page })
 }
 
-/// The path of a file inside the repository, or the worktree.
+/// Checks the path of a file inside the repository or the worktree.
 fn file(section: &Section<'_>, key: &'static str, text: super::SpannedText<'_>) -> Option<String> {
-    let folder = || ValueError::new(format!("must be the path of a file: \"{}\"", text.text));
-    let said = inside_repository(text.text).and_then(|path| {
+    let no_file = || ValueError::new(format!("must be the path of a file: \"{}\"", text.text));
+    let result = inside_repository(text.text).and_then(|path| {
         let parts = || path.split('/');
-        let good = !text.text.ends_with('/')
+        let is_file = !text.text.ends_with('/')
             && parts()
                 .all(|part| !part.is_empty() && part != "." && !part.eq_ignore_ascii_case(".git"));
-        if good { Ok(path.to_owned()) } else { Err(folder()) }
+        if is_file { Ok(path.to_owned()) } else { Err(no_file()) }
     });
-    noted(section, key, text, said)
+    checked(section, key, text, result)
 }
 
-/// Reads the keys of a check that looks at the output, and refuses what has no meaning beside them.
+/// Reads `output` and `schema` of a check, and refuses keys that cannot be used with them.
 pub(super) fn output_check(
     check: &Section<'_>,
     output: Option<&OutputSection>,
@@ -96,23 +95,23 @@ pub(super) fn output_check(
         ("timeout", "a built-in check has no limit"),
     ] {
         if let Some(value) = check.find(key) {
-            let fault = ValueError::new("cannot be used together with `output`").hint(why);
-            check.refuse(value.span().start, key, fault);
+            let error = ValueError::new("cannot be used together with `output`").hint(why);
+            check.refuse(value.span().start, key, error);
         }
     }
     let path = check.text("output")?;
     let Some(output) = output else {
-        let fault = ValueError::new(
+        let error = ValueError::new(
             "has a meaning only with `kind = \"report\"` in [job] and a `path` in [output]",
         );
-        check.refuse(path.at, "output", fault);
+        check.refuse(path.at, "output", error);
         return None;
     };
     if inside_repository(path.text).ok() != Some(&output.path) {
-        let fault =
+        let error =
             ValueError::new(format!("is not the file that is handed in: \"{}\"", path.text))
                 .hint(format!("[output] says `path = \"{}\"`", output.path));
-        check.refuse(path.at, "output", fault);
+        check.refuse(path.at, "output", error);
     }
     let schema = check.text("schema").and_then(|name| file(check, "schema", name));
     Some(OutputCheck { path: output.path.clone(), schema })

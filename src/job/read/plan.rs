@@ -1,40 +1,40 @@
-//! `[plan]`.
+//! The section `[plan]`.
 
 use std::collections::BTreeMap;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{count, inside_repository, noted};
+use super::{checked, count, inside_repository};
 use crate::job::errors::ValueError;
 use crate::job::globs::PathGlobs;
 use crate::job::placeholders::CommandKind;
 use crate::job::schema::{ListedTask, PlanSection, TaskOrder, TaskSource, TokenBudget};
 use crate::job::section::{Section, SpannedValue};
-use crate::job::values::Choice;
 
+/// Reads `[plan]`.
 pub(super) fn plan(section: &Section<'_>) -> PlanSection {
     if let Some(value) = section.find("include")
         && value.get_ref().as_array().is_some_and(|list| list.is_empty())
     {
-        let fault = ValueError::new("may not be empty: no file would be planned");
-        let fault = fault.hint("everything is `include = [\"**\"]`");
-        section.refuse(value.span().start, "include", fault);
+        let error = ValueError::new("may not be empty: no file would be planned");
+        let error = error.hint("everything is `include = [\"**\"]`");
+        section.refuse(value.span().start, "include", error);
     }
     let scope = section.section("scope");
-    let scope_dir = scope
-        .any_text("dir")
-        .and_then(|dir| noted(&scope, "dir", dir, inside_repository(dir.text).map(str::to_owned)));
+    let scope_dir = scope.any_text("dir").and_then(|dir| {
+        checked(&scope, "dir", dir, inside_repository(dir.text).map(str::to_owned))
+    });
     let scope_files = scope.any_text("files").and_then(|files| {
-        let good = files
+        let result = files
             .text
             .is_empty()
             .then(PathGlobs::default)
             .map_or_else(|| PathGlobs::new(&[files.text]), Ok);
-        noted(&scope, "files", files, good).map(|_| files.text.to_owned())
+        checked(&scope, "files", files, result).map(|_| files.text.to_owned())
     });
     let everything = || PathGlobs::new(&["**"]).unwrap_or_default();
     let list = section.text("list").and_then(|list| {
-        noted(section, "list", list, inside_repository(list.text).map(str::to_owned))
+        checked(section, "list", list, inside_repository(list.text).map(str::to_owned))
     });
     let plan = PlanSection {
         include: section.globs("include").unwrap_or_else(everything),
@@ -42,20 +42,20 @@ pub(super) fn plan(section: &Section<'_>) -> PlanSection {
         group: section.choice(
             "group",
             &[
-                Choice::Now("file", TaskSource::File),
-                Choice::Now("directory", TaskSource::Directory),
-                Choice::Now("dependency", TaskSource::Dependency),
-                Choice::Now("command", TaskSource::Command),
-                Choice::Now("list", TaskSource::List),
+                ("file", TaskSource::File),
+                ("directory", TaskSource::Directory),
+                ("dependency", TaskSource::Dependency),
+                ("command", TaskSource::Command),
+                ("list", TaskSource::List),
             ],
             TaskSource::File,
         ),
         order: section.choice(
             "order",
             &[
-                Choice::Now("none", TaskOrder::None),
-                Choice::Now("dependency", TaskOrder::Dependency),
-                Choice::Now("priority", TaskOrder::Priority),
+                ("none", TaskOrder::None),
+                ("dependency", TaskOrder::Dependency),
+                ("priority", TaskOrder::Priority),
             ],
             TaskOrder::None,
         ),
@@ -70,28 +70,29 @@ pub(super) fn plan(section: &Section<'_>) -> PlanSection {
         tasks: section.sections("task").iter().map(task).collect(),
         edges: section.argv("edges", CommandKind::Plan),
     };
-    belongs_together(section, &plan);
+    check_combinations(section, &plan);
     plan
 }
 
-/// Keys that mean something only beside another.
-fn belongs_together(section: &Section<'_>, plan: &PlanSection) {
+/// Refuses combinations of keys that have no meaning.
+fn check_combinations(section: &Section<'_>, plan: &PlanSection) {
     let at = |key| section.find(key).map(|value| value.span().start);
-    let only_with = |key, good: bool, other: &str| {
-        if let (Some(at), false) = (at(key), good) {
+    let only_with = |key, is_used: bool, other: &str| {
+        if let (Some(at), false) = (at(key), is_used) {
             section.refuse(at, key, ValueError::new(format!("means nothing without `{other}`")));
         }
     };
-    let listed = matches!(plan.group, TaskSource::Command | TaskSource::List);
+    let has_listed_tasks = matches!(plan.group, TaskSource::Command | TaskSource::List);
     only_with("command", plan.group == TaskSource::Command, "group = \"command\"");
     only_with("list", plan.group == TaskSource::List, "group = \"list\"");
     only_with("task", plan.group == TaskSource::List, "group = \"list\"");
-    let reads = plan.order == TaskOrder::Dependency || plan.group == TaskSource::Dependency;
-    only_with("edges", reads, "order = \"dependency\"");
-    if plan.order == TaskOrder::Priority && !listed {
-        let fault = ValueError::new("is for tasks that say their priority");
-        let fault = fault.hint("these come with `group = \"command\"` or `group = \"list\"`");
-        section.refuse(at("order").unwrap_or(0), "order", fault);
+    let has_dependencies =
+        plan.order == TaskOrder::Dependency || plan.group == TaskSource::Dependency;
+    only_with("edges", has_dependencies, "order = \"dependency\"");
+    if plan.order == TaskOrder::Priority && !has_listed_tasks {
+        let error = ValueError::new("is for tasks that say their priority");
+        let error = error.hint("these come with `group = \"command\"` or `group = \"list\"`");
+        section.refuse(at("order").unwrap_or(0), "order", error);
     }
     if plan.group == TaskSource::Command && at("command").is_none() {
         section.missing("command", "write it like `command = [\"node\", \"discover.js\"]`");
@@ -103,20 +104,21 @@ fn belongs_together(section: &Section<'_>, plan: &PlanSection) {
                 "name a file with a task a line as JSON, or write sections [[plan.task]]",
             ),
             (Some(at), Some(_)) => {
-                let fault = ValueError::new("cannot be used beside sections [[plan.task]]");
-                section.refuse(at, "list", fault);
+                let error = ValueError::new("cannot be used beside sections [[plan.task]]");
+                section.refuse(at, "list", error);
             }
             (Some(_), None) | (None, Some(_)) => {}
         }
     }
 }
 
+/// Reads a `[[plan.task]]`.
 fn task(section: &Section<'_>) -> ListedTask {
-    let words = |key, example| -> Vec<String> {
+    let strings = |key, example| -> Vec<String> {
         let texts = section.texts(key, example).unwrap_or_default();
         texts.iter().map(|t| t.text.to_owned()).collect()
     };
-    let files = words("files", "[\"src/a.js\"]");
+    let files = strings("files", "[\"src/a.js\"]");
     if files.is_empty() {
         section.missing("files", "every task needs some: `files = [\"src/a.js\"]`");
     }
@@ -130,39 +132,40 @@ fn task(section: &Section<'_>) -> ListedTask {
     ListedTask {
         id: section.text("id").map(|id| id.text.to_owned()),
         files,
-        after: words("after", "[\"other-task\"]"),
+        after: strings("after", "[\"other-task\"]"),
         priority: count(section, "priority", 0, 0),
         vars: table.map_or_else(BTreeMap::new, |table| vars(table, section)),
     }
 }
 
-/// Budgets in tokens: there is one if any of its keys is there.
+/// Reads the token budget. A plan has one if any of the three keys is set.
 fn token_budget(section: &Section<'_>) -> Option<TokenBudget> {
-    /// More than any model has.
-    const LARGEST: u64 = 1_000_000_000;
+    /// More tokens than the window of any model.
+    const MAX_WINDOW: u64 = 1_000_000_000;
     let keys = ["context-window", "fill", "token-factor"];
     if keys.into_iter().all(|key| section.find(key).is_none()) {
         return None;
     }
-    let window = section.whole("context-window", 1_000..=LARGEST);
+    let window = section.whole("context-window", 1_000..=MAX_WINDOW);
     let fill = section.decimal("fill", 0.01..=0.8, "a share such as 0.30");
     let factor = section.decimal("token-factor", 0.1..=10.0, "a number such as 1.15");
-    // In range, so that nothing is cut off.
+    // `decimal` has checked the range, so the cast does not truncate.
     let thousandths = |number: f64| (number * 1_000.0).round() as u64;
-    let plain = TokenBudget::default();
+    let defaults = TokenBudget::default();
     Some(TokenBudget {
-        context_window: window.map_or(plain.context_window, |(n, _)| n),
-        fill: fill.map_or(plain.fill, thousandths),
-        factor: factor.map_or(plain.factor, thousandths),
+        context_window: window.map_or(defaults.context_window, |(n, _)| n),
+        fill: fill.map_or(defaults.fill, thousandths),
+        factor: factor.map_or(defaults.factor, thousandths),
     })
 }
 
+/// Reads a table of variables for the prompt template.
 fn vars(table: &DeTable<'_>, plan: &Section<'_>) -> BTreeMap<String, toml::Value> {
     let read = |value: &SpannedValue<'_>| {
         variable(value).map_err(|at| {
-            let fault =
+            let error =
                 ValueError::new("cannot hold a date, an infinity or a number beyond 64 bits");
-            plan.refuse(at, "vars", fault.hint("write it as a string"));
+            plan.refuse(at, "vars", error.hint("write it as a string"));
         })
     };
     table
@@ -171,7 +174,8 @@ fn vars(table: &DeTable<'_>, plan: &Section<'_>) -> BTreeMap<String, toml::Value
         .collect()
 }
 
-/// A value for the template; the offset of what cannot be one.
+/// Converts a value for the prompt template. The error is the offset of a value that templates
+/// cannot use.
 fn variable(value: &SpannedValue<'_>) -> Result<toml::Value, usize> {
     let at = value.span().start;
     Ok(match value.get_ref() {

@@ -1,4 +1,5 @@
-//! The import graph that the command `[plan] edges` prints: a JSON object of paths, each with a list of imported paths.
+//! The import graph that the command `[plan] edges` prints: a JSON object of paths, each with a
+//! list of imported paths.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ use crate::planning::tree_paths::{TreePaths, join, normal, split};
 pub(crate) struct ExternalGraph {
     /// The imports of each path.
     pub edges: BTreeMap<String, Vec<String>>,
-    /// The arguments of the command. Some tools print paths relative to a folder among their arguments.
+    /// The arguments of the command. Some tools print paths relative to a folder among their
+    /// arguments.
     pub folders: Vec<String>,
 }
 

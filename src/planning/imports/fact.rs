@@ -4,15 +4,16 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-/// One statement of a source file that names a module or another file.
+/// A statement of a source file that names a module or another file.
 ///
-/// A fact depends on the content of the file alone, so facts are cached by blob id. Which file a fact leads to depends on
-/// the whole tree and is resolved for each plan. The serialized form is part of the plan cache: a change of this type
-/// needs a new cache version.
+/// A fact depends on the content of the file alone, so facts are cached by blob id. Which file a
+/// fact leads to depends on the whole tree and is resolved for each plan. The serialized form is
+/// part of the plan cache: a change of this type needs a new cache version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ImportFact {
-    /// The specifier of a JavaScript `import`, `export … from` or `import()`, or of an import in types.
+    /// The specifier of a JavaScript `import`, `export … from` or `import()`, or of an import in
+    /// types.
     Import(String),
     /// The specifier of a JavaScript `require()`.
     Require(String),
@@ -24,7 +25,8 @@ pub(crate) enum ImportFact {
     RustModule(String),
     /// The path of a Rust module, and the file that its `#[path]` attribute names.
     RustModuleFile(String, String),
-    /// The inline module (`a::b`, or empty) in which a Rust path stands, and that path: `crate::x::y`.
+    /// The inline module (`a::b`, or empty) in which a Rust path stands, and that path:
+    /// `crate::x::y`.
     RustPath(String, String),
     /// The name of a Rust `extern crate`.
     RustExternCrate(String),

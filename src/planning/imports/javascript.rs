@@ -24,17 +24,20 @@ pub(super) fn is_typed(path: &str) -> bool {
     path.ends_with("ts") || path.ends_with(".tsx")
 }
 
-/// Returns the sorted import facts of a file without duplicates, or `None` if the file cannot be parsed.
+/// Returns the sorted import facts of a file without duplicates, or `None` if the file cannot be
+/// parsed.
 ///
-/// The text is parsed as each source type that its path allows. The first parse without syntax errors wins, else the first
-/// parse that got through the text.
+/// The text is parsed as each source type that its path allows. The first parse without syntax
+/// errors wins, else the first parse that got through the text.
 pub(super) fn facts(path: &str, text: &str) -> Option<Vec<ImportFact>> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     let mut with_errors = None;
     for source_type in source_types(path) {
         match parse(text, source_type) {
-            Some(Parsed { facts, has_errors: false }) => return Some(facts),
-            Some(Parsed { facts, has_errors: true }) => with_errors = with_errors.or(Some(facts)),
+            Some(ParsedFacts { facts, has_errors: false }) => return Some(facts),
+            Some(ParsedFacts { facts, has_errors: true }) => {
+                with_errors = with_errors.or(Some(facts));
+            }
             None => {}
         }
     }
@@ -59,13 +62,13 @@ fn source_types(path: &str) -> Vec<SourceType> {
 }
 
 /// The result of parsing a file as one source type.
-struct Parsed {
+struct ParsedFacts {
     facts: Vec<ImportFact>,
     has_errors: bool,
 }
 
 /// Parses a file as one source type. Returns `None` if the parser gives up.
-fn parse(text: &str, source_type: SourceType) -> Option<Parsed> {
+fn parse(text: &str, source_type: SourceType) -> Option<ParsedFacts> {
     let allocator = Allocator::default();
     let options = ParseOptions { allow_return_outside_function: true, ..ParseOptions::default() };
     let parsed = Parser::new(&allocator, text, source_type).with_options(options).parse();
@@ -77,7 +80,8 @@ fn parse(text: &str, source_type: SourceType) -> Option<Parsed> {
     for specifier in record.requested_modules.keys() {
         collector.add(ImportFact::Import, specifier);
     }
-    // Walking the syntax tree is the most expensive step, and most modules have static imports only.
+    // Walking the syntax tree is the most expensive step, and most modules have static imports
+    // only.
     let may_be_nested = ["require", "import(", "import ("].iter().any(|word| text.contains(word));
     if may_be_nested || !record.dynamic_imports.is_empty() {
         collector.visit_program(&parsed.program);
@@ -85,7 +89,7 @@ fn parse(text: &str, source_type: SourceType) -> Option<Parsed> {
     let mut facts = collector.facts;
     facts.sort_unstable();
     facts.dedup();
-    Some(Parsed { facts, has_errors: !parsed.errors.is_empty() })
+    Some(ParsedFacts { facts, has_errors: !parsed.errors.is_empty() })
 }
 
 /// A visitor that collects the specifiers of nested imports.

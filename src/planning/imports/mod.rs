@@ -1,7 +1,10 @@
-//! The import graph of a plan's files, read from the tree of a commit by the rules of each ecosystem.
+//! The import graph of a plan's files, read from the tree of a commit by the rules of each
+//! ecosystem.
 //!
-//! - `fact` defines the import facts of a file. They depend on its content alone and are cached by blob id.
-//! - `javascript` reads the facts of JavaScript and TypeScript, and `node` resolves them over `virtual_files`.
+//! - `fact` defines the import facts of a file. They depend on its content alone and are cached by
+//!   blob id.
+//! - `javascript` reads the facts of JavaScript and TypeScript, and `node` resolves them over
+//!   `virtual_files`.
 //! - `python` reads and resolves Python imports.
 //! - `rust_lexer` reads the facts of Rust, and `rust` resolves them.
 //! - `external_graph` takes the graph from the command `[plan] edges` instead.
@@ -134,7 +137,8 @@ pub(super) fn tidy(number: usize, mut needs: Vec<usize>) -> Vec<usize> {
     needs
 }
 
-/// Returns the facts of each file of a known language, from the cache or by parsing the file on all cores.
+/// Returns the facts of each file of a known language, from the cache or by parsing the file on all
+/// cores.
 fn facts(
     repo: &gix::Repository,
     wanted: &[(String, ObjectId)],

@@ -1,4 +1,5 @@
-//! Resolution of JavaScript and TypeScript imports to files of the tree, by the rules of Node and TypeScript.
+//! Resolution of JavaScript and TypeScript imports to files of the tree, by the rules of Node and
+//! TypeScript.
 //!
 //! `oxc_resolver` has these rules. It reads the tree through [`VirtualFiles`].
 
@@ -15,10 +16,12 @@ use super::javascript::is_typed;
 use super::virtual_files::{MODULES, Packages, VirtualFiles, inner, outer, package_of, packages};
 use crate::planning::tree_paths::{TreePaths, join, split};
 
-/// Folders with the sources of a package, tried if the file that its `package.json` names does not exist.
+/// Folders with the sources of a package, tried if the file that its `package.json` names does not
+/// exist.
 const SOURCE_FOLDERS: [&str; 3] = ["src", "lib", ""];
 
-/// The condition of `exports` in a `package.json` that an import meets. Packages may have a file for each.
+/// The condition of `exports` in a `package.json` that an import meets. Packages may have a file
+/// for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ImportKind {
     Import,
@@ -33,8 +36,8 @@ pub(super) struct NodeResolver {
     typescript: ResolverPair,
     /// The resolver for packages that hold only types.
     types: ResolverGeneric<VirtualFiles>,
-    /// True if a bare specifier may mean more than a package of the repository: the tree has a `node_modules` folder, or
-    /// a `tsconfig.json` or `jsconfig.json`, which may define names.
+    /// True if a bare specifier may mean more than a package of the repository: the tree has a
+    /// `node_modules` folder, or a `tsconfig.json` or `jsconfig.json`, which may define names.
     has_other_names: bool,
 }
 
@@ -48,11 +51,12 @@ fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
-/// The options of a resolver for TypeScript files (`typed`) or JavaScript files; `types` allows packages of types.
+/// The options of a resolver for TypeScript files (`typed`) or JavaScript files; `types` allows
+/// packages of types.
 fn options(typed: bool, kind: ImportKind, types: bool) -> ResolveOptions {
     let alias = |from: &str, to: &[&str]| (from.to_owned(), strings(to));
-    // A specifier with `.js` may mean the TypeScript file that compiles to it. JavaScript tries the named file first,
-    // TypeScript the source.
+    // A specifier with `.js` may mean the TypeScript file that compiles to it. JavaScript tries the
+    // named file first, TypeScript the source.
     let aliases = if typed {
         vec![
             alias(".js", &[".ts", ".tsx", ".d.ts", ".js", ".jsx"]),
@@ -154,7 +158,8 @@ impl NodeResolver {
             Ok(resolution) => return in_tree(resolution.path().to_path_buf()),
             Err(error) => matches!(error, ResolveError::PackagePathNotExported { .. }),
         };
-        // A resolver that cannot read a `tsconfig.json` resolves nothing. Without that file it resolves relative specifiers.
+        // A resolver that cannot read a `tsconfig.json` resolves nothing. Without that file it
+        // resolves relative specifiers.
         if specifier.starts_with('.') {
             return in_tree(resolver.resolve(file.parent()?, specifier).ok()?.path().to_path_buf());
         }
@@ -169,8 +174,8 @@ impl NodeResolver {
         })
     }
 
-    /// Resolves a specifier by the nearest `tsconfig.json`, even if that does not include the file `from`. Bundlers do the
-    /// same.
+    /// Resolves a specifier by the nearest `tsconfig.json`, even if that does not include the file
+    /// `from`. Bundlers do the same.
     fn by_nearest_settings(
         &self,
         from: &str,
@@ -197,7 +202,8 @@ impl NodeResolver {
             .map(|resolution| resolution.path().to_path_buf())
     }
 
-    /// Resolves a specifier to the source of a package of the repository whose `package.json` names only build outputs.
+    /// Resolves a specifier to the source of a package of the repository whose `package.json` names
+    /// only build outputs.
     fn in_package(
         &self,
         resolver: &ResolverGeneric<VirtualFiles>,

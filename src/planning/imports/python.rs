@@ -1,7 +1,7 @@
 //! The imports of a Python file, and their resolution to files of the tree.
 //!
-//! A small lexer is enough, because `import` and `from` are keywords. The lexer must get the starts of statements right:
-//! outside strings, comments and brackets.
+//! A small lexer is enough, because `import` and `from` are keywords. The lexer must get the starts
+//! of statements right: outside strings, comments and brackets.
 
 use std::collections::BTreeSet;
 
@@ -79,8 +79,8 @@ fn module<'t, 'a>(tokens: &'t [PythonToken<'a>]) -> (String, &'t [PythonToken<'a
     (name, &[])
 }
 
-/// Returns the tokens of a text. Comments and the contents of strings are left out. A line break in brackets ends no
-/// statement.
+/// Returns the tokens of a text. Comments and the contents of strings are left out. A line break in
+/// brackets ends no statement.
 fn tokens(text: &str) -> Vec<PythonToken<'_>> {
     let mut tokens = Vec::new();
     let mut depth = 0_usize;
@@ -123,7 +123,8 @@ fn tokens(text: &str) -> Vec<PythonToken<'_>> {
     tokens
 }
 
-/// Returns the length of the string literal at the start of the text. An unclosed literal reaches to the end of the line.
+/// Returns the length of the string literal at the start of the text. An unclosed literal reaches
+/// to the end of the line.
 fn string_length(text: &str, quote: char) -> usize {
     let triple: String = std::iter::repeat_n(quote, 3).collect();
     let long = text.starts_with(&triple);
@@ -147,7 +148,8 @@ pub(super) struct PythonResolver<'t> {
     tree: &'t TreePaths,
     /// The search path for top-level modules, which all files share.
     roots: Vec<String>,
-    /// Folders with Python files at any depth. Without an `__init__.py` they are namespace packages.
+    /// Folders with Python files at any depth. Without an `__init__.py` they are namespace
+    /// packages.
     python_folders: BTreeSet<String>,
 }
 
@@ -194,7 +196,8 @@ impl<'t> PythonResolver<'t> {
         facts.iter().filter_map(target).collect()
     }
 
-    /// Resolves a module, or a name imported from it. `module` has the leading dots of a relative import.
+    /// Resolves a module, or a name imported from it. `module` has the leading dots of a relative
+    /// import.
     fn target(&self, from: &str, module: &str, name: Option<&str>) -> Option<String> {
         let dots = module.len() - module.trim_start_matches('.').len();
         let parts: Vec<&str> = module[dots..].split('.').filter(|p| !p.is_empty()).collect();
@@ -212,8 +215,9 @@ impl<'t> PythonResolver<'t> {
         // A script sees the modules beside it by their bare names. A module of a package does not.
         let own_root = self.top_of(from);
         let roots = [own_root].into_iter().chain(self.roots.iter().map(String::as_str));
-        // As in Python, the first root that has the first part of the name has the whole name. A root that has the first
-        // part as a module goes before a root that has it as a namespace package.
+        // As in Python, the first root that has the first part of the name has the whole name. A
+        // root that has the first part as a module goes before a root that has it as a namespace
+        // package.
         let (mut as_module, mut as_folder) = (None, None);
         for root in roots {
             let at = join(root, first);
@@ -226,7 +230,8 @@ impl<'t> PythonResolver<'t> {
         self.below(as_module.or(as_folder)?, &parts, name)
     }
 
-    /// Returns the file of the module with these parts below a folder, or of the submodule `name` if there is one.
+    /// Returns the file of the module with these parts below a folder, or of the submodule `name`
+    /// if there is one.
     fn below(&self, dir: &str, parts: &[&str], name: Option<&str>) -> Option<String> {
         let path = join(dir, &parts.join("/")).trim_end_matches('/').to_owned();
         let inside = name.filter(|n| *n != "*").and_then(|name| self.module(&join(&path, name)));
@@ -253,7 +258,8 @@ impl<'t> PythonResolver<'t> {
         self.file(&format!("{path}/__init__")).or_else(|| self.file(path))
     }
 
-    /// Returns the folder from which a file's own package is imported: the first folder above the file without `__init__`.
+    /// Returns the folder from which a file's own package is imported: the first folder above the
+    /// file without `__init__`.
     fn top_of<'p>(&self, path: &'p str) -> &'p str {
         let mut dir = split(path).0;
         while !dir.is_empty() && self.file(&join(dir, "__init__")).is_some() {

@@ -1,6 +1,7 @@
 //! Resolution of Rust paths to files of the tree.
 //!
-//! Crates come from `Cargo.toml` files. The modules of a crate come from following `mod` from its root file.
+//! Crates come from `Cargo.toml` files. The modules of a crate come from following `mod` from its
+//! root file.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -223,7 +224,8 @@ fn modules(tree: &TreePaths, root: &str, facts: &FactsByPath) -> BTreeMap<String
     modules
 }
 
-/// Reads a package and its crates from a `Cargo.toml`. Returns `None` for a workspace without a package.
+/// Reads a package and its crates from a `Cargo.toml`. Returns `None` for a workspace without a
+/// package.
 fn package(tree: &TreePaths, dir: &str, text: &str) -> Option<CargoPackage> {
     let manifest: toml::Table = toml::from_str(text).ok()?;
     let word = |table: Option<&toml::Value>, key: &str| {

@@ -154,7 +154,8 @@ impl<'a> FactReader<'_, 'a> {
         self.add_path(&parts);
     }
 
-    /// Reads the tree of a `use` declaration or one branch of the tree. `stem` holds the path up to this branch.
+    /// Reads the tree of a `use` declaration or one branch of the tree. `stem` holds the path up to
+    /// this branch.
     fn use_tree(&mut self, stem: &mut Vec<&'a str>) {
         let before = stem.len();
         while let Some(token) = self.peek(0) {
@@ -267,7 +268,8 @@ fn block_comment(text: &str) -> usize {
     text.len()
 }
 
-/// Returns the length and the content of the raw string (`r"…"`, `br##"…"##`) at the start of the text.
+/// Returns the length and the content of the raw string (`r"…"`, `br##"…"##`) at the start of the
+/// text.
 fn raw_string(text: &str) -> Option<(usize, &str)> {
     let start = ["r", "br", "cr"].into_iter().find(|p| {
         text.strip_prefix(p).is_some_and(|t| t.trim_start_matches('#').starts_with('"'))
@@ -292,7 +294,8 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-/// Returns the length of the character literal at the start of the text, or 1 for the quote of a lifetime or a label.
+/// Returns the length of the character literal at the start of the text, or 1 for the quote of a
+/// lifetime or a label.
 fn character(text: &str) -> usize {
     let mut chars = text.char_indices().skip(1);
     match chars.next() {

@@ -4,7 +4,8 @@ use super::*;
 use crate::planning::tests::{all, blobs, repository};
 use crate::planning::{Grouping, PlanSpec, TaskOrder, files};
 
-/// Returns the edges of all files of a tree as text: `a.js>b.js`, and `a.js?` for a file that cannot be parsed.
+/// Returns the edges of all files of a tree as text: `a.js>b.js`, and `a.js?` for a file that
+/// cannot be parsed.
 fn edges(files: &[(&str, &str)]) -> String {
     let (_dir, repo) = repository();
     let base = blobs(&repo, files);

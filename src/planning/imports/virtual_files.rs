@@ -1,7 +1,8 @@
-//! A virtual file system for the resolver: the tree of a commit, and the files that an installation and a build would add.
+//! A virtual file system for the resolver: the tree of a commit, and the files that an installation
+//! and a build would add.
 //!
-//! These are symbolic links: one in `node_modules` for each package of the repository, and one from each build output to its
-//! source.
+//! These are symbolic links: one in `node_modules` for each package of the repository, and one from
+//! each build output to its source.
 
 use std::collections::HashMap;
 use std::io::{Error, ErrorKind, Result};
@@ -13,7 +14,8 @@ use oxc_resolver::{FileMetadata, FileSystem, ResolveError};
 
 use crate::planning::tree_paths::{TreePaths, join, normal, split, text};
 
-/// The path of the tree in the file system, so deep that no `../` leaves the tree and enters it again.
+/// The path of the tree in the file system, so deep that no `../` leaves the tree and enters it
+/// again.
 const TOP: &str = "/harness/base/tree";
 /// The folder of installed packages.
 pub(super) const MODULES: &str = "node_modules";
@@ -69,15 +71,16 @@ pub(super) fn inner(path: &Path) -> Option<&str> {
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
-/// Splits a specifier into the package name and the rest, which is empty or a path with a leading slash.
+/// Splits a specifier into the package name and the rest, which is empty or a path with a leading
+/// slash.
 pub(super) fn package_of(specifier: &str) -> (&str, &str) {
     let scoped = specifier.starts_with('@');
     let slash = specifier.match_indices('/').nth(usize::from(scoped)).map(|(at, _)| at);
     specifier.split_at(slash.unwrap_or(specifier.len()))
 }
 
-/// Returns the packages of a repository. Of two packages with the same name, the one nearer to the top counts. Installed
-/// packages do not count.
+/// Returns the packages of a repository. Of two packages with the same name, the one nearer to the
+/// top counts. Installed packages do not count.
 pub(super) fn packages(repo: &gix::Repository, tree: &TreePaths) -> anyhow::Result<Packages> {
     let mut by_depth: Vec<(usize, String, String)> = Vec::new();
     for path in tree.files_named("package.json") {
@@ -162,7 +165,8 @@ impl TreeFiles {
         self.source_of(path).map(VirtualEntry::Link)
     }
 
-    /// Returns the entry at a path below the top `node_modules` folder, which links to the packages of the repository.
+    /// Returns the entry at a path below the top `node_modules` folder, which links to the packages
+    /// of the repository.
     fn installed(&self, name: &str) -> Option<VirtualEntry> {
         let name = name.strip_prefix('/').unwrap_or(name);
         if name.is_empty() {
@@ -213,8 +217,9 @@ impl TreeFiles {
         }
     }
 
-    /// Returns a TypeScript settings file without references to files that are not in the tree, so that a file that extends
-    /// an installed package keeps its own settings. The settings also apply to JavaScript files.
+    /// Returns a TypeScript settings file without references to files that are not in the tree, so
+    /// that a file that extends an installed package keeps its own settings. The settings also
+    /// apply to JavaScript files.
     fn typescript_settings(&self, dir: &str, mut text: String) -> String {
         if json_strip_comments::strip(&mut text).is_err() {
             return "{}".to_owned();
