@@ -19,18 +19,14 @@ pub(crate) fn instant() -> Instant {
     Instant::now()
 }
 
-/// A text that no other process makes: 32 hex digits. Two processes can build byte-identical commits in one second, and
-/// then both would believe that they moved a ref (measured); a nonce in every event keeps them apart.
+/// Returns 128 random bits as 32 hexadecimal digits.
+///
+/// Two processes can build byte-identical commits in one second, and then both would believe that
+/// they moved a ref (measured). A nonce in every event keeps them apart.
 pub(crate) fn nonce() -> String {
     let mut bytes = [0u8; 16];
-    let read = std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes));
-    if read.is_err() {
-        // Without a random device, process and time still tell processes of one machine apart.
-        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        bytes = (time ^ (u128::from(std::process::id()) << 96)).to_be_bytes();
-    }
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    getrandom::fill(&mut bytes).expect("the operating system provides random bytes");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A random UUID (RFC 9562, version 4), for sessions whose id we choose.

@@ -112,11 +112,12 @@ fn clear_litter(repo: &Repo, folder: &Path, preset: &Preset, base: &Oid) -> Resu
     if preset.litter.is_empty() {
         return Ok(());
     }
+    let litter = session::litter_globs(preset)?;
     let tree = repo.tree_of(base)?;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if session::is_litter(preset, &name) && !repo.has_entry(&tree, &name)? {
+        if litter.is_match(&name) && !repo.has_entry(&tree, &name)? {
             let path = entry.path();
             if entry.file_type()?.is_dir() {
                 std::fs::remove_dir_all(path)?;

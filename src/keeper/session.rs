@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::files;
 use super::spec::{SessionWork, Spec};
@@ -155,14 +156,14 @@ pub(super) fn hold(
     Ok((ended, reading, said))
 }
 
-/// Whether a name is that of something the program leaves in its folder and nobody wants.
-pub(super) fn is_litter(preset: &Preset, name: &str) -> bool {
-    preset.litter.iter().any(|pattern| match pattern.split_once('*') {
-        None => name == pattern,
-        Some((head, tail)) => {
-            name.len() >= head.len() + tail.len() && name.starts_with(head) && name.ends_with(tail)
-        }
-    })
+/// Returns the globs of the files that the program leaves in its folder and that nobody wants.
+pub(super) fn litter_globs(preset: &Preset) -> Result<GlobSet> {
+    let mut globs = GlobSetBuilder::new();
+    for pattern in &preset.litter {
+        let glob = Glob::new(pattern);
+        globs.add(glob.with_context(|| format!("not a glob in `litter` of the preset: {pattern}"))?);
+    }
+    globs.build().context("cannot use the globs in `litter` of the preset")
 }
 
 /// How an agent of this preset is asked to stop.

@@ -14,6 +14,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD};
 
 use rules::{ByteClass, JWT, KeyMatch, KeyRule, PEM, RULES, ScannedText};
 
@@ -138,15 +139,15 @@ fn forms(value: &[u8]) -> Vec<Vec<u8>> {
         forms.push(in_json(&once).into_bytes());
         forms.push(once.into_bytes());
     }
-    for (plus, slash) in [(b'+', b'/'), (b'-', b'_')] {
-        forms.push(base64(value, plus, slash));
+    for base64 in [BASE64_NOPAD, BASE64URL_NOPAD] {
+        forms.push(base64.encode(value).into_bytes());
         for lead in 0..3 {
             let mut with = vec![0; lead];
             with.extend_from_slice(value);
             // Only the digits that are made of the value alone.
             let whole = with.len() * 8 / 6;
-            let digits = base64(&with, plus, slash);
-            forms.push(digits[(lead * 8).div_ceil(6)..whole].to_vec());
+            let digits = base64.encode(&with);
+            forms.push(digits.as_bytes()[(lead * 8).div_ceil(6)..whole].to_vec());
         }
     }
     forms.retain(|form| form.len() >= SHORTEST);
@@ -157,25 +158,6 @@ fn forms(value: &[u8]) -> Vec<Vec<u8>> {
 fn in_json(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()
-}
-
-/// In base64 without padding.
-fn base64(bytes: &[u8], plus: u8, slash: u8) -> Vec<u8> {
-    let digit = |n: u32| match u8::try_from(n & 63).unwrap_or(0) {
-        n @ 0..26 => b'A' + n,
-        n @ 26..52 => b'a' + n - 26,
-        n @ 52..62 => b'0' + n - 52,
-        62 => plus,
-        _ => slash,
-    };
-    let mut text = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let at = |i: usize| u32::from(three.get(i).copied().unwrap_or(0));
-        let all = at(0) << 16 | at(1) << 8 | at(2);
-        let digits = [all >> 18, all >> 12, all >> 6, all].map(digit);
-        text.extend_from_slice(&digits[..=three.len()]);
-    }
-    text
 }
 
 /// One stream on its way to the disk.

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::{REDACTED, Redactor, base64, in_json};
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD};
+
+use super::{REDACTED, Redactor, in_json};
 
 fn redactor(values: &[&str]) -> Redactor {
     Redactor::new(values).unwrap()
@@ -34,12 +36,11 @@ fn values_are_found_however_they_are_written() {
     for form in [value, &*json, &*twice] {
         assert_clean(&redactor, &format!("a {form}!"), "a [redacted]!");
     }
-    for (plus, slash) in [(b'+', b'/'), (b'-', b'_')] {
-        let whole = String::from_utf8(base64(value.as_bytes(), plus, slash)).unwrap();
+    for base64 in [BASE64_NOPAD, BASE64URL_NOPAD] {
+        let whole = base64.encode(value.as_bytes());
         assert_clean(&redactor, &format!("({whole})"), "([redacted])");
         for lead in ["u:", "me:", "you:"] {
-            let pair = base64(format!("{lead}{value}").as_bytes(), plus, slash);
-            let pair = String::from_utf8(pair).unwrap();
+            let pair = base64.encode(format!("{lead}{value}").as_bytes());
             let said = redactor.clean(format!("({pair})").as_bytes());
             let said = String::from_utf8(said).unwrap();
             // What stays is the other, and the digits that it shares with the value.
@@ -47,15 +48,6 @@ fn values_are_found_however_they_are_written() {
         }
     }
     assert_clean(&redactor, "short, padded-value, padded", "short, [redacted], padded");
-}
-
-#[test]
-fn base64_is_that_of_everybody() {
-    for (text, wanted) in
-        [("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("\u{3ff}?", "z78/")]
-    {
-        assert_eq!(String::from_utf8(base64(text.as_bytes(), b'+', b'/')).unwrap(), wanted);
-    }
 }
 
 #[test]
