@@ -16,14 +16,12 @@ use crate::error::Advice;
 use crate::job::placeholders::{self, PlaceholderValues};
 use crate::job::{ListedTask, TaskSource};
 use crate::planning::{self, ExternalGraph, TaskLine};
-use crate::process::{self, Command, Environ, Identity, Lock, Redactor, Stdin, StopFlag};
+use crate::process::{self, Command, Environ, Lock, StopFlag};
 use crate::repo::{self, Repo};
 use crate::store::layout::Local;
 
 /// How long one program may take.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// How long it has between being asked to stop and being killed.
-const GRACE: Duration = Duration::from_secs(5);
 /// How much it may print. A program that prints more is not understood by halves.
 const CAP: u64 = 1 << 30;
 /// How much of its diagnostics an error shows, in bytes.
@@ -170,28 +168,15 @@ impl<'a> ScratchWorktree<'a> {
             base: self.base.as_str(),
             ..PlaceholderValues::default()
         };
-        let who = self.repo.identity();
-        let who = Identity { name: who.name, email: who.email };
         let (stdout, stderr) = (self.folder.join("stdout"), self.folder.join("stderr"));
         let tmp = self.folder.join("tmp");
-        let command = Command {
-            argv: placeholders::expand(argv, &values).into_iter().map(Into::into).collect(),
-            cwd: self.worktree.path.clone(),
-            env: Environ::for_command(&ambient::environment(), &tmp, &who, &[]),
-            stdin: Stdin::Null,
-            redactor: Redactor::new::<&[u8]>(&[]).context("cannot look for secrets")?,
-            stdout: stdout.clone(),
-            stderr: stderr.clone(),
-            cap: CAP,
-            timeout: TIMEOUT,
-            idle: None,
-            linger: Duration::ZERO,
-            marker: ambient::nonce(),
-            stop: Vec::new(),
-            grace: GRACE,
-            own_process: false,
-            cgroup: false,
-        };
+        let env = Environ::for_command(&ambient::environment(), &tmp, &self.repo.identity(), &[]);
+        let expanded = placeholders::expand(argv, &values);
+        let (cwd, marker) = (&self.worktree.path, ambient::nonce());
+        let command = Command::new(expanded, cwd, &marker, stdout.clone(), stderr.clone())
+            .env(env)
+            .cap(CAP)
+            .timeout(TIMEOUT);
         let ended = process::run(&command, &StopFlag::new()?)?;
         let shown = argv.join(" ");
         if ended.termination != Termination::Exited(0) {

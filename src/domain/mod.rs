@@ -7,6 +7,7 @@ pub mod account;
 pub mod evaluation;
 pub mod event;
 pub mod id;
+pub mod identity;
 pub mod machine;
 pub mod phase;
 pub mod plan;

@@ -22,7 +22,7 @@ use crate::keeper::spec::{
 use crate::keeper::{self, files};
 use crate::landing::message;
 use crate::planning;
-use crate::process::{Environ, Identity, Lock};
+use crate::process::{Environ, Lock};
 use crate::store::chain::Payload;
 use crate::store::layout;
 
@@ -175,8 +175,8 @@ pub(super) fn start(
 
 /// The environment of a keeper and what it starts: from nothing, plus what the job names.
 pub(super) fn environment(ctx: &Context, dir: &Path, pass: &[String]) -> Environ {
-    let who = Identity { name: ctx.identity.name.clone(), email: ctx.identity.email.clone() };
-    let mut env = Environ::for_command(&ctx.environment, &dir.join(files::TMP), &who, pass);
+    let mut env =
+        Environ::for_command(&ctx.environment, &dir.join(files::TMP), &ctx.identity, pass);
     if cfg!(debug_assertions) {
         for name in [failpoint::COUNTER, failpoint::AT] {
             if let Some(value) = ctx.environment.get(std::ffi::OsStr::new(name)) {

@@ -13,15 +13,12 @@ use anyhow::{Context as _, Result};
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::termination::Termination;
-use crate::process::{self, Command, Environ, Identity, Redactor, Stdin, StopFlag};
+use crate::process::{self, Command, Environ, StopFlag};
 use crate::repo;
 use crate::store::{Store, layout};
 
 /// How long one may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long it has to end when it is asked to.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// How much of what it prints is kept, in bytes.
 const CAP: u64 = 64 * 1024;
@@ -61,31 +58,19 @@ impl Hooks<'_> {
         std::fs::create_dir_all(&tmp)
             .with_context(|| format!("cannot make the folder {}", tmp.display()))?;
         let (stdout, stderr) = (folder.join("stdout"), folder.join("stderr"));
-        let who = Identity { name: self.who.name.clone(), email: self.who.email.clone() };
-        let mut env = Environ::for_command(self.environment, &tmp, &who, &[]);
+        let mut env = Environ::for_command(self.environment, &tmp, self.who, &[]);
         env.set("HARNESS_TARGET", landing.target);
         env.set("HARNESS_OLD", landing.old.as_str());
         env.set("HARNESS_NEW", landing.new.as_str());
         env.set("HARNESS_LANDS", landing.entries.join(" "));
         let repo = self.store.repo();
-        let command = Command {
-            argv: argv.iter().map(|argument| self.argument(argument)).collect(),
-            cwd: repo.work_dir().unwrap_or(repo.common_dir()).to_path_buf(),
-            env,
-            stdin: Stdin::Null,
-            redactor: Redactor::new::<&[u8]>(&[]).context("cannot look for secrets")?,
-            stdout: stdout.clone(),
-            stderr: stderr.clone(),
-            cap: CAP,
-            timeout: TIMEOUT,
-            idle: None,
-            linger: Duration::ZERO,
-            marker: ambient::nonce(),
-            stop: Vec::new(),
-            grace: GRACE,
-            own_process: false,
-            cgroup: false,
-        };
+        let argv_expanded = argv.iter().map(|argument| self.argument(argument));
+        let cwd = repo.work_dir().unwrap_or(repo.common_dir());
+        let marker = ambient::nonce();
+        let command = Command::new(argv_expanded, cwd, &marker, stdout.clone(), stderr.clone())
+            .env(env)
+            .cap(CAP)
+            .timeout(TIMEOUT);
         let ended = process::run(&command, &StopFlag::new()?)?;
         if ended.termination == Termination::Exited(0) {
             return Ok(None);

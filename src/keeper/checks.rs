@@ -6,12 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::built_in;
-use super::session::GRACE;
 use super::spec::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, Spec, VERSION, millis};
 use super::worktree::{prepare, redactor};
 use crate::domain::termination::Termination;
 use crate::failpoint;
-use crate::process::{self, Command, CommandResult, Stdin, StopFlag};
+use crate::process::{self, Command, CommandResult, Containment, StopFlag};
 use crate::repo::{self, Repo};
 
 /// How much of each stream of a check is kept, in bytes.
@@ -176,24 +175,13 @@ fn run(
     timeout: Duration,
     stop: &StopFlag,
 ) -> Result<(CommandResult, String)> {
-    let command = Command {
-        argv: argv.iter().map(Into::into).collect(),
-        cwd: spec.worktree.path.clone(),
-        env: spec.env.clone(),
-        stdin: Stdin::Null,
-        redactor: redactor(spec)?,
-        stdout: dir.join(format!("{file}.out")),
-        stderr: dir.join(format!("{file}.err")),
-        cap: CAP,
-        timeout,
-        idle: None,
-        marker: spec.marker.clone(),
-        linger: Duration::ZERO,
-        stop: Vec::new(),
-        grace: GRACE,
-        own_process: true,
-        cgroup: false,
-    };
+    let (stdout, stderr) = (dir.join(format!("{file}.out")), dir.join(format!("{file}.err")));
+    let command = Command::new(argv, &spec.worktree.path, &spec.marker, stdout, stderr)
+        .env(spec.env.clone())
+        .redactor(redactor(spec)?)
+        .cap(CAP)
+        .timeout(timeout)
+        .containment(Containment::OwnProcess);
     let ended = process::run(&command, stop)?;
     let said = super::excerpt(&command.stdout, &command.stderr, QUOTE);
     Ok((ended, said))

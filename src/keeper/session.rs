@@ -17,12 +17,9 @@ use crate::ambient;
 use crate::domain::session::{Class, SessionReport};
 use crate::domain::termination::Termination;
 use crate::process::{
-    self, Activity, Command, CommandResult, Listener, OutputStream, Redactor, SignalTarget, Stdin,
-    StopFlag, StopSignal, StopStep,
+    self, Activity, Command, CommandResult, Containment, Listener, OutputStream, Redactor,
+    SignalTarget, StopFlag, StopSignal, StopStep,
 };
-
-/// How long an agent has between being asked to stop and being killed.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// How long an agent that has said that it has finished may still take to leave.
 const LINGER: Duration = Duration::from_secs(10);
@@ -98,24 +95,18 @@ impl Listener for SessionListener<'_> {
 pub(super) fn command(dir: &Path, spec: &Spec, work: &SessionWork, redactor: &Redactor) -> Command {
     let prompt = dir.join(files::PROMPT);
     let preset = work.preset.as_ref();
-    Command {
-        argv: work.argv.iter().map(Into::into).collect(),
-        cwd: spec.worktree.path.clone(),
-        env: spec.env.clone(),
-        stdin: if work.prompt_on_stdin { Stdin::File(prompt) } else { Stdin::Null },
-        redactor: redactor.clone(),
-        stdout: dir.join(files::STDOUT),
-        stderr: dir.join(files::STDERR),
-        cap: CAP,
-        timeout: Duration::from_millis(work.timeout_ms),
-        idle: work.idle_ms.map(Duration::from_millis),
-        marker: spec.marker.clone(),
-        linger: preset.and_then(|p| p.timeouts.grace).map_or(LINGER, |grace| grace.0),
-        stop: preset.map(stop_steps).unwrap_or_default(),
-        grace: GRACE,
-        own_process: true,
-        cgroup: true,
-    }
+    let (stdout, stderr) = (dir.join(files::STDOUT), dir.join(files::STDERR));
+    let linger = preset.and_then(|p| p.timeouts.grace).map_or(LINGER, |grace| grace.0);
+    let command = Command::new(&work.argv, &spec.worktree.path, &spec.marker, stdout, stderr)
+        .env(spec.env.clone())
+        .redactor(redactor.clone())
+        .cap(CAP)
+        .timeout(Duration::from_millis(work.timeout_ms))
+        .idle(work.idle_ms.map(Duration::from_millis))
+        .linger(linger)
+        .stop_steps(preset.map(stop_steps).unwrap_or_default())
+        .containment(Containment::ControlGroup);
+    if work.prompt_on_stdin { command.stdin_file(prompt) } else { command }
 }
 
 /// Runs a session's program. Beside how it ended: why it was given up, if it was.
@@ -161,7 +152,8 @@ pub(super) fn litter_globs(preset: &Preset) -> Result<GlobSet> {
     let mut globs = GlobSetBuilder::new();
     for pattern in &preset.litter {
         let glob = Glob::new(pattern);
-        globs.add(glob.with_context(|| format!("not a glob in `litter` of the preset: {pattern}"))?);
+        globs
+            .add(glob.with_context(|| format!("not a glob in `litter` of the preset: {pattern}"))?);
     }
     globs.build().context("cannot use the globs in `litter` of the preset")
 }

@@ -12,7 +12,7 @@ use super::spec::{Spec, Work, WorktreeSpec};
 use crate::domain::id::Oid;
 use crate::domain::termination::Termination;
 use crate::failpoint;
-use crate::process::{self, Command, Redactor, Stdin, StopFlag};
+use crate::process::{self, Command, Containment, Redactor, StopFlag};
 use crate::repo::{self, Head, Repo, Worktree};
 
 /// How long one setup command may take.
@@ -128,24 +128,14 @@ fn set_up(dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<bool> {
     let redactor = redactor(spec)?;
     for (number, argv) in wanted.setup.iter().enumerate() {
         let stdout = dir.join(format!("setup-{number}.out"));
-        let command = Command {
-            argv: argv.iter().map(Into::into).collect(),
-            cwd: wanted.path.clone(),
-            env: spec.env.clone(),
-            stdin: Stdin::Null,
-            redactor: redactor.clone(),
-            stdout: stdout.clone(),
-            stderr: dir.join(format!("setup-{number}.err")),
-            cap: SETUP_CAP,
-            timeout: SETUP_TIMEOUT,
-            idle: None,
-            marker: spec.marker.clone(),
-            linger: Duration::ZERO,
-            stop: Vec::new(),
-            grace: super::session::GRACE,
-            own_process: true,
-            cgroup: false,
-        };
+        let stderr = dir.join(format!("setup-{number}.err"));
+        let (cwd, marker) = (&wanted.path, &spec.marker);
+        let command = Command::new(argv, cwd, marker, stdout.clone(), stderr)
+            .env(spec.env.clone())
+            .redactor(redactor.clone())
+            .cap(SETUP_CAP)
+            .timeout(SETUP_TIMEOUT)
+            .containment(Containment::OwnProcess);
         let ended = process::run(&command, stop)?;
         if ended.termination != Termination::Exited(0) {
             let said = super::excerpt(&stdout, &command.stderr, 600);

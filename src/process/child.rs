@@ -1,75 +1,23 @@
 //! Running one command under supervision, in a keeper.
 
-use std::ffi::OsString;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::StopFlag;
 use super::cgroup::Cgroup;
+use super::command::{Command, Containment};
 use super::detach::become_reaper;
 use super::output::{Drained, OutputFile};
 use super::program::{self, explain, expression, start};
-use super::redact::Redactor;
 use super::stop::{SignalTarget, StopSignal, StopStep};
 use super::tree::{KillCount, ProcessTree};
 use super::watchdog::{Listener, OutputStream, Watchdog};
-use super::{Environ, StopFlag};
 use crate::domain::termination::Termination;
-
-/// What a command reads. It always comes to an end: there are programs that wait for ever on one that does not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Stdin {
-    /// Nothing.
-    Null,
-    /// A file.
-    File(PathBuf),
-}
-
-/// A command, and the limits it runs under.
-#[derive(Debug, Clone)]
-pub(crate) struct Command {
-    /// The program and its arguments. A program with a `/` is taken from `cwd`, one without from PATH.
-    pub argv: Vec<OsString>,
-    /// Where it runs.
-    pub cwd: PathBuf,
-    /// All its variables; the marker is added.
-    pub env: Environ,
-    /// What it reads.
-    pub stdin: Stdin,
-    /// What is taken out of its output before that is kept.
-    pub redactor: Redactor,
-    /// Where its output is kept. Made anew.
-    pub stdout: PathBuf,
-    /// Where its diagnostics are kept. Made anew.
-    pub stderr: PathBuf,
-    /// How many bytes of each stream are kept: the first three quarters and the last quarter of it.
-    pub cap: u64,
-    /// How long it may take.
-    pub timeout: Duration,
-    /// How long it may be silent on both streams, or, with a listener, not get on.
-    pub idle: Option<Duration>,
-    /// How long it may still take, silent, when a listener has heard that it had finished.
-    pub linger: Duration,
-    /// The value of `HARNESS_MARK` in all its processes, unique for each keeper.
-    pub marker: String,
-    /// How it is asked to stop, step after step until all its processes have gone. After the last step, and whatever the
-    /// steps say, what is left is killed. When empty, its processes are asked to terminate and have `grace` for it.
-    pub stop: Vec<StopStep>,
-    /// How long its processes have between being asked to stop and being killed, where `stop` is empty.
-    pub grace: Duration,
-    /// Whether this process exists for the command alone, as a keeper does. Then every child that was not there before
-    /// is the command's, however it got here, and is ended with it.
-    pub own_process: bool,
-    /// Whether to hold its processes in a control group, where one can be made: then even those that were born in the
-    /// same moment end together. Moving into one and out again was measured to take tens of milliseconds, which nothing
-    /// shorter than an agent's session is worth.
-    pub cgroup: bool,
-}
 
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,15 +84,20 @@ fn supervise(
         Ok(program) => program,
         Err(why) => return Ok(CommandResult::before_start(Termination::NotStarted(why))),
     };
-    if command.own_process {
-        become_reaper()?;
-    }
-    let mut tree = ProcessTree::of_command(&command.marker, command.own_process);
+    let mut tree = match command.containment {
+        Containment::Marker => ProcessTree::by_marker(&command.marker),
+        Containment::OwnProcess | Containment::ControlGroup => {
+            become_reaper()?;
+            ProcessTree::by_parent(&command.marker)
+        }
+    };
     let begun = Instant::now();
     let handle = {
         let expression = expression(command, &program, stdout.writer()?, stderr.writer()?)?;
-        let wanted = command.own_process && command.cgroup;
-        let group = wanted.then(|| Cgroup::enter(&command.marker)).flatten();
+        let group = match command.containment {
+            Containment::Marker | Containment::OwnProcess => None,
+            Containment::ControlGroup => Cgroup::enter(&command.marker),
+        };
         let started = start(&expression);
         let group = group.and_then(Cgroup::leave);
         match started {

@@ -83,24 +83,11 @@ fn environ() -> Environ {
 }
 
 fn command(dir: &Path, script: &str) -> Command {
-    Command {
-        argv: ["sh", "-c", script].map(OsString::from).to_vec(),
-        cwd: dir.to_owned(),
-        env: environ(),
-        stdin: Stdin::Null,
-        redactor: Redactor::new::<&str>(&[]).unwrap(),
-        stdout: dir.join("out"),
-        stderr: dir.join("err"),
-        cap: 1 << 20,
-        timeout: LONG,
-        idle: None,
-        marker: marker(dir),
-        linger: Duration::ZERO,
-        stop: Vec::new(),
-        grace: Duration::from_millis(200),
-        own_process: false,
-        cgroup: true,
-    }
+    Command::new(["sh", "-c", script], dir, &marker(dir), dir.join("out"), dir.join("err"))
+        .env(environ())
+        .cap(1 << 20)
+        .timeout(LONG)
+        .grace(Duration::from_millis(200))
 }
 
 /// A keeper when it is told of a trial, and nothing otherwise.
@@ -113,7 +100,7 @@ fn keeper() {
     lock.describe(&Holder::this_process().to_string()).unwrap();
     let script = fs::read_to_string(dir.join("script")).unwrap();
     let mut command = command(&dir, &script);
-    command.own_process = true;
+    command.containment = Containment::ControlGroup;
     // Kept to the end of the trial: the name is taken, and no control group can be made.
     let _occupied = dir.join("no-cgroup").exists().then(|| cgroup::occupy(&command.marker));
     let ended = run(&command, &stop).unwrap();

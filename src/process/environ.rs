@@ -8,17 +8,10 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use crate::domain::identity::Identity;
+
 /// Where programs are looked for when the user's own PATH is not known.
 const PLAIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
-/// Who commits: a name and an address, as git wants them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
-    /// The name, as in `user.name`.
-    pub name: String,
-    /// The address, as in `user.email`.
-    pub email: String,
-}
 
 /// The variables a child gets: these and no others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -20,6 +20,7 @@
 
 mod cgroup;
 mod child;
+mod command;
 #[cfg(test)]
 mod command_tests;
 mod detach;
@@ -41,10 +42,13 @@ mod terminal;
 mod tree;
 mod watchdog;
 
-pub(crate) use child::{Command, CommandResult, Stdin, run, run_with_listener};
+pub(crate) use child::{CommandResult, run, run_with_listener};
+#[cfg(test)]
+use command::Stdin;
+pub(crate) use command::{Command, Containment};
 pub(crate) use detach::{KeeperHandle, adopt_lock, ask_to_stop, start_keeper, start_linked_keeper};
 pub(crate) use durable::{free_space, sync_fs, write_atomic, write_executable};
-pub(crate) use environ::{Environ, Identity};
+pub(crate) use environ::Environ;
 pub use git::Git;
 pub(crate) use keeper_link::{KeeperInbox, KeeperLink, ReceivedAssignment, redirect_output};
 pub(crate) use lock::{Holder, Lock, start_time};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::MARK;
-use super::child::{Command, Stdin};
+use super::command::{Command, Stdin};
 
 /// How often and how long apart a program is tried that somebody still has open for writing.
 const TRIES: u32 = 20;

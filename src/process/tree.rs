@@ -55,18 +55,22 @@ pub(super) struct ProcessTree {
 }
 
 impl ProcessTree {
-    /// The tree of a command that is about to be started. With `own_process`, every child of this process that is not
-    /// there yet will belong to it.
-    pub(super) fn of_command(marker: &str, own_process: bool) -> Self {
-        let others = own_process.then(|| children().iter().map(id).collect());
+    /// The processes that carry a marker, with all their descendants.
+    pub(super) fn by_marker(marker: &str) -> Self {
         Self {
             marker: marker.to_owned(),
             main: None,
-            others,
+            others: None,
             since: 0,
             found: BTreeSet::new(),
             cgroup: None,
         }
+    }
+
+    /// The processes that carry a marker and every child that this process gets from now on, with all their
+    /// descendants.
+    pub(super) fn by_parent(marker: &str) -> Self {
+        Self { others: Some(children().iter().map(id).collect()), ..Self::by_marker(marker) }
     }
 
     /// Says which process was started, and in which group.
@@ -303,7 +307,7 @@ fn signal(_seen: &ProcessStat, _how: Signal) {}
 /// Ends every process that carries the marker, with all their descendants, for recovery when a keeper has died. Never
 /// this process itself. Says how many were ended.
 pub(crate) fn kill_marked(marker: &str) -> usize {
-    let mut tree = ProcessTree::of_command(marker, false);
+    let mut tree = ProcessTree::by_marker(marker);
     tree.cgroup = cgroup::left_behind(marker);
     tree.end().ended
 }
@@ -311,5 +315,5 @@ pub(crate) fn kill_marked(marker: &str) -> usize {
 /// The living processes that carry the marker, with all their descendants.
 #[cfg(test)]
 pub(crate) fn living_marked(marker: &str) -> Vec<i32> {
-    ProcessTree::of_command(marker, false).living().iter().map(|seen| seen.pid).collect()
+    ProcessTree::by_marker(marker).living().iter().map(|seen| seen.pid).collect()
 }

@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::domain::id::Oid;
+pub use crate::domain::identity::Identity;
 use handle::HandlePool;
 
 pub(crate) use bulk::read_commits;
@@ -58,15 +59,6 @@ pub(crate) enum Head {
     Branch(String),
     /// At the commit itself.
     Detached,
-}
-
-/// A name and an address, as commits carry them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The name.
-    pub name: String,
-    /// The address.
-    pub email: String,
 }
 
 /// A repository, opened once at its common folder. Cheap to clone; each thread takes its own handle with [`Repo::local`].

@@ -2,6 +2,7 @@
 
 mod join;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,17 +18,13 @@ use crate::domain::state::Phase;
 use crate::domain::termination::Termination;
 use crate::error::{self, Advice};
 use crate::job::{self, OutputMerge};
-use crate::process::{
-    self, Command, Environ, Identity, Lock, Redactor, Stdin, StopFlag, write_atomic,
-};
+use crate::process::{self, Command, Environ, Lock, StopFlag, write_atomic};
 use crate::store::Store;
 use crate::store::load::LoadedRun;
 use crate::ui::{Ui, human, json as told};
 
 /// How long a command that joins may take.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// How long it has between being asked to stop and being killed.
-const GRACE: Duration = Duration::from_secs(5);
 /// How much it may print, in bytes. What prints more is not understood by halves.
 const CAP: u64 = 1 << 30;
 
@@ -255,27 +252,16 @@ fn by_command(
     let argv = argv.iter().map(|arg| {
         let plain = arg.strip_prefix("./").unwrap_or(arg);
         let pinned = ctx.overlay.iter().find(|(path, _)| path == plain);
-        pinned.map_or_else(|| arg.into(), |(_, source)| source.into())
+        pinned.map_or_else(|| OsString::from(arg), |(_, source)| source.into())
     });
-    let who = Identity { name: ctx.identity.name.clone(), email: ctx.identity.email.clone() };
-    let command = Command {
-        argv: argv.collect(),
-        cwd: folder.clone(),
-        env: Environ::for_command(&ambient::environment(), &folder.join("tmp"), &who, &[]),
-        stdin: Stdin::File(list),
-        redactor: Redactor::new::<&[u8]>(&[]).context("cannot look for secrets")?,
-        stdout: folder.join("stdout"),
-        stderr: folder.join("stderr"),
-        cap: CAP,
-        timeout: TIMEOUT,
-        idle: None,
-        linger: Duration::ZERO,
-        marker: ambient::nonce(),
-        stop: Vec::new(),
-        grace: GRACE,
-        own_process: false,
-        cgroup: false,
-    };
+    let env =
+        Environ::for_command(&ambient::environment(), &folder.join("tmp"), &ctx.identity, &[]);
+    let (stdout, stderr) = (folder.join("stdout"), folder.join("stderr"));
+    let command = Command::new(argv, &folder, &ambient::nonce(), stdout, stderr)
+        .env(env)
+        .stdin_file(list)
+        .cap(CAP)
+        .timeout(TIMEOUT);
     let ended = process::run(&command, &StopFlag::new()?)?;
     if ended.termination != Termination::Exited(0) || ended.stdout_kept < ended.stdout_bytes {
         let how = ended.termination;

@@ -9,8 +9,9 @@ use super::{Diagnosis, Severity, locate};
 use crate::agent::preset::{NAMES, Preset, builtin};
 use crate::ambient;
 use crate::commands::job_file::LoadedJob;
+use crate::domain::identity::Identity;
 use crate::domain::termination::Termination;
-use crate::process::{self, Command, Environ, Identity, Redactor, Stdin, StopFlag};
+use crate::process::{self, Command, Environ, StopFlag};
 
 /// How long a program may take to say its version: some are slow to start.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(15);
@@ -73,24 +74,12 @@ fn run_version_command(here: &Path, preset: &Preset, dir: &Path) -> Result<Strin
     for (name, value) in &preset.env.set {
         env.set(name, value);
     }
-    let command = Command {
-        argv: preset.detect.version.iter().map(Into::into).collect(),
-        cwd: here.to_path_buf(),
-        env,
-        stdin: Stdin::Null,
-        redactor: Redactor::new::<&str>(&[])?,
-        stdout: dir.join("stdout"),
-        stderr: dir.join("stderr"),
-        cap: 16 * 1024,
-        timeout: VERSION_TIMEOUT,
-        idle: None,
-        linger: Duration::from_secs(1),
-        marker: ambient::nonce(),
-        stop: Vec::new(),
-        grace: Duration::from_secs(1),
-        own_process: false,
-        cgroup: false,
-    };
+    let (stdout, stderr) = (dir.join("stdout"), dir.join("stderr"));
+    let command = Command::new(&preset.detect.version, here, &ambient::nonce(), stdout, stderr)
+        .env(env)
+        .cap(16 * 1024)
+        .timeout(VERSION_TIMEOUT)
+        .grace(Duration::from_secs(1));
     let ended = process::run(&command, &StopFlag::new()?)?;
     let text = std::fs::read(&command.stdout)?;
     let text = String::from_utf8_lossy(&text).into_owned();

@@ -16,7 +16,7 @@ use crate::keeper::files;
 use crate::keeper::spec::{
     CheckStep, ChecksOutcome, ChecksWork, Spec, VERSION, Work, WorktreeSpec,
 };
-use crate::process::{self, Environ, Identity, Lock};
+use crate::process::{self, Environ, Lock};
 use crate::verify::{self, Stage, Subject};
 
 /// How often a keeper that never began is started anew.
@@ -154,8 +154,8 @@ fn spec(desk: &Desk, rules: &Rules, case: &Case, steps: &[CheckStep], worktree: 
 }
 
 fn environment(desk: &Desk, dir: &std::path::Path) -> Environ {
-    let who = Identity { name: desk.identity.name.clone(), email: desk.identity.email.clone() };
-    let mut env = Environ::for_command(&desk.environment, &dir.join(files::TMP), &who, &[]);
+    let mut env =
+        Environ::for_command(&desk.environment, &dir.join(files::TMP), &desk.identity, &[]);
     if cfg!(debug_assertions) {
         for name in [failpoint::COUNTER, failpoint::AT] {
             if let Some(value) = desk.environment.get(std::ffi::OsStr::new(name)) {

@@ -27,8 +27,8 @@ const SHORTEST: usize = 6;
 /// How much there may be to look for, so that the fastest search for it is still small.
 const SMALL: usize = 16 * 1024;
 
-/// The one without values, which the keeper of checks needs for each of them.
-static PLAIN: OnceLock<Redactor> = OnceLock::new();
+/// The redactor without values. A keeper needs one for each check.
+static KEYS_ONLY: OnceLock<Redactor> = OnceLock::new();
 
 /// What is found of a secret first.
 #[derive(Clone, Copy)]
@@ -64,19 +64,17 @@ impl fmt::Debug for Redactor {
 }
 
 impl Redactor {
-    /// One for these values and for everything that looks like a key. Values of less than six bytes are left alone.
+    /// A redactor for everything that looks like a key.
+    pub(crate) fn keys_only() -> Self {
+        KEYS_ONLY
+            .get_or_init(|| Self::make::<&[u8]>(&[]).expect("the built-in patterns compile"))
+            .clone()
+    }
+
+    /// A redactor for these values and for everything that looks like a key. Values of fewer than six bytes are left
+    /// alone.
     pub(crate) fn new<V: AsRef<[u8]>>(values: &[V]) -> io::Result<Self> {
-        if values.is_empty()
-            && let Some(plain) = PLAIN.get()
-        {
-            return Ok(plain.clone());
-        }
-        let made = Self::make(values)?;
-        if values.is_empty() {
-            // Whoever is second has made the same.
-            PLAIN.set(made.clone()).ok();
-        }
-        Ok(made)
+        if values.is_empty() { Ok(Self::keys_only()) } else { Self::make(values) }
     }
 
     fn make<V: AsRef<[u8]>>(values: &[V]) -> io::Result<Self> {
