@@ -98,7 +98,7 @@ fn every_option_in_the_readme_exists() {
 
 #[test]
 fn the_documents_keep_their_length() {
-    for (name, most) in [("README.md", 250), ("ARCHITECTURE.md", 200)] {
+    for (name, most) in [("README.md", 250), ("ARCHITECTURE.md", 260)] {
         let lines = read(name).lines().count();
         assert!(lines <= most, "{name} has {lines} lines, at most {most} are read");
     }

@@ -16,7 +16,7 @@ fn sandbox() -> Sandbox {
 }
 
 #[test]
-fn the_presets_are_listed_also_those_of_a_job() {
+fn agent_list_includes_presets_of_the_job() {
     let sandbox = sandbox();
     let output = sandbox.run(&["agent", "list"]).exits(0).says("claude").says("documentation only");
     assert_eq!(output.stdout.lines().count(), 12, "{output}");
@@ -32,7 +32,7 @@ fn the_presets_are_listed_also_those_of_a_job() {
 }
 
 #[test]
-fn a_captured_ending_is_told_outside_of_any_repository() {
+fn agent_classify_works_outside_of_a_repository() {
     let sandbox = sandbox();
     let home = sandbox.root().join("home");
     let tell = |args: &[&str]| -> Value {
@@ -57,7 +57,7 @@ fn a_captured_ending_is_told_outside_of_any_repository() {
 }
 
 #[test]
-fn what_cannot_be_told_is_an_error_with_advice() {
+fn agent_classify_errors_name_the_fix() {
     let sandbox = sandbox();
     let out = capture("fin_claude.stdout");
     let classify = |args: &[&str]| sandbox.run(&[&["agent", "classify"], args].concat());
@@ -69,7 +69,7 @@ fn what_cannot_be_told_is_an_error_with_advice() {
 }
 
 #[test]
-fn a_job_file_changes_what_an_ending_counts_as() {
+fn preset_in_the_job_changes_the_class_of_a_session() {
     let sandbox = sandbox();
     let job =
         "[job]\ngoal = \"g\"\n[agent]\npreset = \"mine\"\n[presets.mine]\nextends = \"codex\"\n";
@@ -87,7 +87,7 @@ fn a_job_file_changes_what_an_ending_counts_as() {
 }
 
 #[test]
-fn doctor_tells_where_the_programs_are_and_in_which_version() {
+fn doctor_lists_path_and_version_of_each_agent() {
     let sandbox = sandbox();
     sandbox.write("q.toml", "[job]\ngoal = \"g\"\n[agent]\npreset = \"qwen\"\n");
     let bin = sandbox.root().join("bin");

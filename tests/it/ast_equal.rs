@@ -29,7 +29,7 @@ fn typed(kind: &str, operator: &str, more: &str) -> String {
 }
 
 #[test]
-fn a_migration_lands_once_it_is_the_same_program() {
+fn migration_lands_once_ast_equal_passes() {
     let sandbox = migration();
     let told = "expect_brief 'must be the same program'; expect_brief 'once at most'";
     sandbox.script("a_dot_js.1", &format!("{told}\nrm a.js\n{}", typed("number", "+", "")));
@@ -70,7 +70,7 @@ fn walk(root: &std::path::Path) -> Vec<String> {
 }
 
 #[test]
-fn a_file_that_was_not_migrated_fails_the_check() {
+fn ast_equal_fails_a_file_that_was_not_migrated() {
     let sandbox = migration();
     sandbox.script("default", "edit types.ts 'export interface A {}'");
     sandbox.run(&["start"]).exits(1);

@@ -97,7 +97,7 @@ mod every_step {
 
     /// Exhaustive: N = 1, 2, 3 … until a run completes without having been hit.
     #[test]
-    fn killed_at_every_step_it_completes_all_the_same() {
+    fn run_killed_at_every_failpoint_completes() {
         let (next, over) = (AtomicU64::new(1), AtomicBool::new(false));
         let since = Instant::now();
         let mut names: Vec<(u64, String)> = std::thread::scope(|scope| {
@@ -144,7 +144,7 @@ mod every_step {
 
 /// Kills supervisor and keepers at random moments. `GIT_HARNESS_KILLS` says how often, `GIT_HARNESS_SEED` which moments.
 #[test]
-fn killed_at_random_it_completes_all_the_same() {
+fn run_killed_at_random_moments_completes() {
     let number =
         |name: &str, or: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(or);
     let kills = number("GIT_HARNESS_KILLS", 20);

@@ -29,7 +29,7 @@ fn objects(problem: &str) -> String {
 }
 
 #[test]
-fn what_it_finds_is_told_to_the_next_attempt_and_nothing_it_does_is_kept() {
+fn evaluator_findings_reach_the_next_attempt_and_its_edits_are_dropped() {
     let sandbox = judged(&["alpha"], "");
     sandbox.script("alpha.1", "edit alpha first");
     sandbox.script(
@@ -67,7 +67,7 @@ fn what_it_finds_is_told_to_the_next_attempt_and_nothing_it_does_is_kept() {
 }
 
 #[test]
-fn findings_that_come_twice_fail_the_task_and_say_so() {
+fn repeated_evaluator_findings_fail_the_task() {
     let sandbox = judged(&["alpha", "beta"], "rounds = 5");
     sandbox.script("default", "edit \"$HARNESS_TASK\" \"attempt $HARNESS_ATTEMPT\"");
     sandbox.script("judges/alpha", &objects("still wrong"));
@@ -84,7 +84,7 @@ fn findings_that_come_twice_fail_the_task_and_say_so() {
 }
 
 #[test]
-fn one_that_does_not_answer_is_asked_again_and_the_work_stays() {
+fn evaluator_without_an_answer_is_retried_on_the_same_candidate() {
     let sandbox = judged(&["alpha"], "");
     sandbox.script("alpha.1", "edit alpha done");
     let first =
@@ -100,7 +100,7 @@ fn one_that_does_not_answer_is_asked_again_and_the_work_stays() {
 }
 
 #[test]
-fn one_that_never_answers_is_no_success() {
+fn evaluator_that_never_answers_fails_the_task() {
     let sandbox = judged(&["alpha"], "");
     sandbox.script("alpha", "edit alpha done");
     sandbox.script("judges/alpha", &format!("{}\nexit 3", content()));
@@ -114,7 +114,7 @@ fn one_that_never_answers_is_no_success() {
 }
 
 #[test]
-fn reports_are_judged_before_they_count() {
+fn evaluator_sees_report_outputs() {
     let job = TestJob::bare(&["alpha"])
         .set("job", "kind = \"report\"")
         .set("output", "path = \"review.json\"")
@@ -136,7 +136,7 @@ fn reports_are_judged_before_they_count() {
 }
 
 #[test]
-fn its_session_is_read_like_that_of_an_agent_and_counted_apart() {
+fn evaluator_tokens_are_counted_apart_and_its_key_is_redacted() {
     let sandbox =
         judged(&["alpha"], "preset = \"codex\"\nmodel = \"gpt-5\"\nenv = [\"JUDGE_KEY\"]");
     sandbox.script("alpha", "[ -z \"${JUDGE_KEY:-}\" ] || exit 3\nedit alpha done");
@@ -167,7 +167,7 @@ fn its_session_is_read_like_that_of_an_agent_and_counted_apart() {
 }
 
 #[test]
-fn killed_while_it_judges_it_is_waited_for_and_not_asked_twice() {
+fn evaluation_survives_a_killed_supervisor_and_runs_once() {
     let sandbox = judged(&["alpha"], "");
     sandbox.script("alpha", "edit alpha done");
     let waits = "echo asked >>\"$HOME/asked\"; wait_for \"$HOME/go\"";
@@ -183,7 +183,7 @@ fn killed_while_it_judges_it_is_waited_for_and_not_asked_twice() {
 }
 
 #[test]
-fn stopped_while_it_judges_nothing_is_left_and_it_is_asked_again() {
+fn stop_now_ends_an_evaluation_and_start_repeats_it() {
     let sandbox = judged(&["alpha"], "");
     sandbox.script("alpha", "edit alpha done");
     sandbox.script("judges/alpha", "echo asked >\"$HOME/asked\"; hang");
@@ -198,7 +198,7 @@ fn stopped_while_it_judges_nothing_is_left_and_it_is_asked_again() {
 }
 
 #[test]
-fn polls_alone_come_to_an_end() {
+fn polls_alone_complete_a_run_with_an_evaluator() {
     let sandbox = judged(&["alpha", "beta"], "");
     sandbox.script("default", "edit \"$HARNESS_TASK\" \"attempt $HARNESS_ATTEMPT\"");
     sandbox.script("judges/alpha.1", &objects("once more"));
@@ -219,7 +219,7 @@ fn polls_alone_come_to_an_end() {
 }
 
 #[test]
-fn a_template_that_cannot_be_rendered_is_told_before_anything_is_paid_for() {
+fn broken_evaluator_template_halts_before_any_session() {
     let sandbox = judged(&["alpha"], "prompt = \"judge.md\"");
     sandbox.script("alpha", "edit alpha done");
     sandbox.run(&["start"]).exits(128).says("judge.md");

@@ -54,7 +54,7 @@ fn halted() -> Sandbox {
 }
 
 #[test]
-fn three_alike_halt_the_run_and_start_says_why_and_starts_nothing() {
+fn three_failures_of_one_cause_halt_the_run() {
     let sandbox = halted();
     let stop = moments(&sandbox, "runs/job-*", "halted");
     let begun = started(&sandbox);
@@ -81,7 +81,7 @@ fn three_alike_halt_the_run_and_start_says_why_and_starts_nothing() {
 }
 
 #[test]
-fn forced_it_goes_on_with_one_first() {
+fn force_resumes_a_halted_run_with_one_canary_task() {
     let sandbox = halted();
     let before = started(&sandbox).len();
     sandbox.run(&["start", "--force"]).exits(3).says("the task that went first failed, too");
@@ -98,7 +98,7 @@ fn forced_it_goes_on_with_one_first() {
 }
 
 #[test]
-fn a_changed_job_lets_it_go_on_with_one_first() {
+fn changed_job_resumes_a_halted_run_with_one_canary_task() {
     let sandbox = halted();
     let before = started(&sandbox).len();
     let words = sandbox.job.clone().set("job", "# A comment is no change.");
@@ -119,7 +119,7 @@ fn a_changed_job_lets_it_go_on_with_one_first() {
 }
 
 #[test]
-fn too_large_a_share_halts_when_enough_have_ended() {
+fn failure_rate_above_the_limit_halts_after_enough_tasks() {
     let job = nine()
         .check("other", &["sh", "-c", "! grep -n UGLY t*"], "")
         .set("retry", "halt-above = 0.4\nhalt-after = 5");
@@ -167,7 +167,7 @@ fn one_of_three() -> Sandbox {
 }
 
 #[test]
-fn few_failures_are_done_from_scratch_when_all_have_ended() {
+fn redispatch_retries_few_failures_from_scratch() {
     let sandbox = one_of_three();
     sandbox.run(&["start"]).exits(0);
     assert_eq!(sandbox.task("alpha")["attempts"], 2);
@@ -182,7 +182,7 @@ fn few_failures_are_done_from_scratch_when_all_have_ended() {
 
 #[cfg(debug_assertions)]
 #[test]
-fn killed_before_the_outer_layer_it_is_not_over() {
+fn run_killed_before_redispatch_still_redispatches() {
     let job = TestJob::new(&["alpha"]).set("retry", "feedback = 0\nredispatch-below = 1.0");
     let go = |at: usize| {
         let sandbox = Sandbox::new(job.clone());
@@ -216,7 +216,7 @@ fn killed_before_the_outer_layer_it_is_not_over() {
 }
 
 #[test]
-fn with_nothing_left_to_do_a_pattern_stops_nobody() {
+fn repeated_failure_does_not_halt_a_run_without_todo_tasks() {
     let sandbox = Sandbox::new(TestJob::new(&["t1", "t2", "t3"]).set("retry", "feedback = 0"));
     sandbox.script("default", "edit \"$HARNESS_TASK\" BAD");
     sandbox.run(&["start"]).exits(1);
@@ -227,7 +227,7 @@ fn with_nothing_left_to_do_a_pattern_stops_nobody() {
 }
 
 #[test]
-fn a_changed_job_is_taken_over() {
+fn run_adopts_a_changed_job() {
     let job = TestJob::new(&["alpha", "beta"]);
     let sandbox = Sandbox::new(job.clone());
     sandbox.run(&["start", "--only", "alpha"]).exits(0);
@@ -255,7 +255,7 @@ fn a_changed_job_is_taken_over() {
 }
 
 #[test]
-fn an_agent_that_is_not_there_is_asked_for_at_once() {
+fn missing_agent_program_halts_the_run_at_once() {
     let job = |agent: &str| TestJob::new(&TASKS).set("agent", agent);
     let sandbox = Sandbox::new(job("command = [\"no-such-agent\"]"));
     let output = sandbox.run(&["start"]).exits(3);
@@ -268,7 +268,7 @@ fn an_agent_that_is_not_there_is_asked_for_at_once() {
 }
 
 #[test]
-fn a_check_that_is_not_there_is_asked_for_before_an_agent_begins() {
+fn missing_check_program_halts_before_any_attempt() {
     let job = TestJob::bare(&TASKS).check("lint", &["no-such-linter", "{task.files}"], "");
     let sandbox = Sandbox::new(job);
     let output = sandbox.run(&["start"]).exits(3);
@@ -280,7 +280,7 @@ fn a_check_that_is_not_there_is_asked_for_before_an_agent_begins() {
 }
 
 #[test]
-fn no_agent_begins_on_a_disk_that_is_full() {
+fn full_disk_starts_no_attempt() {
     let room = |mb: &str| TestJob::new(&["alpha"]).set("limits", &format!("min-free-mb = {mb}"));
     let sandbox = Sandbox::new(room("1_000_000_000_000"));
     let start = sandbox.spawn(&["start"]);
@@ -295,7 +295,7 @@ fn no_agent_begins_on_a_disk_that_is_full() {
 }
 
 #[test]
-fn what_a_program_does_not_report_is_unknown_and_not_nothing() {
+fn unreported_tokens_are_null_and_not_zero() {
     let job = TestJob::new(&["alpha", "beta"]).set("retry", "feedback = 1");
     let sandbox = Sandbox::new(job);
     sandbox.script("alpha.1", "edit alpha BAD");

@@ -15,7 +15,7 @@ fn files(sandbox: &Sandbox) -> Vec<PathBuf> {
 }
 
 #[test]
-fn whatever_becomes_of_the_index_status_tells_what_the_refs_say() {
+fn status_is_right_with_a_stale_or_broken_index() {
     let names: Vec<String> = (0..80).map(|n| format!("t{n:02}")).collect();
     let tasks: Vec<&str> = names.iter().map(String::as_str).collect();
     let sandbox = Sandbox::new(TestJob::bare(&tasks));

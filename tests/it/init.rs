@@ -38,7 +38,7 @@ fn scripted(sandbox: &Sandbox, job: &str) {
 }
 
 #[test]
-fn every_recipe_is_a_good_job_at_the_top_and_in_a_folder() {
+fn every_recipe_is_a_valid_job_at_the_top_and_in_a_folder() {
     let listed = project().run(&["init", "--list"]).exits(0).stdout;
     let recipes: Vec<&str> = listed.lines().collect();
     assert!(recipes.contains(&"review") && recipes.contains(&"blank"), "{listed}");
@@ -72,7 +72,7 @@ fn every_recipe_is_a_good_job_at_the_top_and_in_a_folder() {
 }
 
 #[test]
-fn a_budget_of_tokens_makes_the_tasks_and_is_told_where_it_cannot_hold() {
+fn token_budget_groups_files_and_warns_of_a_file_that_is_too_large() {
     let sandbox = project();
     sandbox.write("src/large.js", &"const word = another * 3;\n".repeat(400));
     sandbox.git(&["add", "src"]);
@@ -126,7 +126,7 @@ fn a_budget_of_tokens_makes_the_tasks_and_is_told_where_it_cannot_hold() {
 }
 
 #[test]
-fn what_cannot_be_is_said() {
+fn init_refuses_bad_names_and_existing_files() {
     let sandbox = project();
     sandbox
         .run(&["init", "--recipe", "jsts"])
@@ -143,7 +143,7 @@ fn finding(file: &str, line: u32, title: &str) -> Value {
 }
 
 #[test]
-fn a_review_is_collected_and_put_right() {
+fn review_recipe_output_feeds_the_fix_recipe() {
     let sandbox = project();
     sandbox.run(&["init", "--recipe", "review", "review"]).exits(0);
     scripted(&sandbox, ".harness/review/harness.toml");

@@ -22,7 +22,7 @@ fn half_done() -> Sandbox {
 }
 
 #[test]
-fn git_shows_chains_notes_and_worktrees() {
+fn git_reads_chains_notes_and_worktrees() {
     let sandbox = done();
     let refs = sandbox.git(&["for-each-ref", "--format=%(refname) %(objecttype)"]);
     for name in [
@@ -61,7 +61,7 @@ fn git_shows_chains_notes_and_worktrees() {
 }
 
 #[test]
-fn a_worktree_of_ours_is_one_of_gits() {
+fn agent_worktrees_are_git_worktrees() {
     let sandbox = done();
     let list = sandbox.git(&["worktree", "list", "--porcelain"]);
     let places: Vec<PathBuf> =
@@ -74,7 +74,7 @@ fn a_worktree_of_ours_is_one_of_gits() {
 }
 
 #[test]
-fn git_may_pack_and_collect_between_two_starts() {
+fn gc_between_two_starts_loses_nothing() {
     let sandbox = half_done();
     sandbox.git(&["pack-refs", "--all", "--prune"]);
     sandbox.git(&["repack", "-a", "-d", "--quiet"]);
@@ -91,7 +91,7 @@ fn git_may_pack_and_collect_between_two_starts() {
 }
 
 #[test]
-fn git_may_pack_while_a_run_goes_on() {
+fn repack_during_a_run_loses_nothing() {
     let sandbox =
         Sandbox::new(TestJob::new(&["alpha", "beta", "gamma", "delta"]).set("limits", "jobs = 2"));
     sandbox.script("alpha.1", "edit alpha BAD");
@@ -108,7 +108,7 @@ fn git_may_pack_while_a_run_goes_on() {
 }
 
 #[test]
-fn refs_that_are_fetched_go_on_elsewhere() {
+fn fetched_refs_resume_the_run_in_a_clone() {
     let sandbox = half_done();
     let other = sandbox.root().join("other");
     sandbox.git(&["clone", "--quiet", &sandbox.repo.to_string_lossy(), &other.to_string_lossy()]);
@@ -120,7 +120,7 @@ fn refs_that_are_fetched_go_on_elsewhere() {
 }
 
 #[test]
-fn a_mirror_made_in_the_middle_completes_in_the_copy() {
+fn mirror_made_during_a_run_completes_in_the_copy() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 1"));
     sandbox.script("beta", ": >\"$HOME/up\"; wait_for \"$HOME/go\"; edit beta done");
     let start = sandbox.spawn(&["start"]);
@@ -141,7 +141,7 @@ fn a_mirror_made_in_the_middle_completes_in_the_copy() {
 }
 
 #[test]
-fn a_repository_with_sha_256_is_like_any_other() {
+fn sha256_repository_works() {
     let job = TestJob::new(&["alpha", "beta"]);
     let sandbox = Sandbox::of_format(job, "sha256");
     sandbox.script("alpha.1", "edit alpha BAD");
@@ -155,7 +155,7 @@ fn a_repository_with_sha_256_is_like_any_other() {
 }
 
 #[test]
-fn a_copy_without_the_target_makes_it_again() {
+fn copy_without_the_target_recreates_the_target() {
     let sandbox = half_done();
     let copy = sandbox.root().join("copy.git");
     sandbox.git(&["init", "--quiet", "--bare", &copy.to_string_lossy()]);
@@ -172,7 +172,7 @@ fn a_copy_without_the_target_makes_it_again() {
 }
 
 #[test]
-fn a_target_that_has_the_work_already_gets_it_once() {
+fn lost_chain_does_not_land_work_twice() {
     let sandbox = half_done();
     // A copy whose chains are older than its target.
     let chain = "refs/harness/tasks/job-1/alpha";
@@ -184,7 +184,7 @@ fn a_target_that_has_the_work_already_gets_it_once() {
 }
 
 #[test]
-fn a_copy_from_the_middle_of_a_landing_says_all_that_the_original_does() {
+fn copy_taken_during_a_landing_is_completed() {
     let sandbox = half_done();
     // The target had moved, and nothing was written yet that follows from that.
     let chain = "refs/harness/tasks/job-1/alpha";
@@ -200,7 +200,7 @@ fn a_copy_from_the_middle_of_a_landing_says_all_that_the_original_does() {
 }
 
 #[test]
-fn a_broken_ref_of_ours_is_put_aside_so_that_git_works() {
+fn broken_harness_ref_is_quarantined() {
     let sandbox = half_done();
     let path = sandbox.repo.join(".git/refs/harness/tasks/job-1/beta");
     assert!(path.exists());
@@ -217,7 +217,7 @@ fn a_broken_ref_of_ours_is_put_aside_so_that_git_works() {
 }
 
 #[test]
-fn a_stale_lock_of_a_ref_of_ours_is_removed() {
+fn stale_lock_of_a_harness_ref_is_removed() {
     let sandbox = half_done();
     for name in ["tasks/job-1/beta.lock", "runs/job-1.lock"] {
         std::fs::write(sandbox.repo.join(".git/refs/harness").join(name), "").unwrap();
@@ -231,7 +231,7 @@ fn a_stale_lock_of_a_ref_of_ours_is_removed() {
 }
 
 #[test]
-fn in_a_linked_work_tree_its_own_files_and_its_own_head_count() {
+fn start_in_a_linked_worktree_uses_its_head_and_job() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     let side = sandbox.root().join("side");
     let path = side.to_str().unwrap();

@@ -17,7 +17,7 @@ fn told(sandbox: &Sandbox) -> Vec<String> {
 }
 
 #[test]
-fn one_keeper_takes_all_attempts_of_a_place_and_goes_with_the_run() {
+fn keeper_serves_all_attempts_of_a_worktree_and_ends_with_the_run() {
     let tasks = ["alpha", "beta", "gamma", "delta"];
     let sandbox = Sandbox::new(TestJob::new(&tasks).set("limits", "jobs = 1"));
     sandbox.script("default", TELLS);
@@ -30,7 +30,7 @@ fn one_keeper_takes_all_attempts_of_a_place_and_goes_with_the_run() {
 }
 
 #[test]
-fn a_place_whose_keeper_was_killed_gets_another() {
+fn killed_keeper_is_replaced() {
     let job = TestJob::new(&["alpha", "beta", "gamma"]).set("limits", "jobs = 1");
     let sandbox = Sandbox::new(job.set("retry", "infra = 3"));
     let waits = format!("{TELLS}; : >\"$HOME/up\"; wait_for \"$HOME/go\"");

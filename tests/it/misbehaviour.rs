@@ -24,7 +24,7 @@ fn two() -> TestJob {
 }
 
 #[test]
-fn an_edit_a_proposal_and_a_commit_of_its_own_all_land() {
+fn uncommitted_staged_and_committed_work_all_land() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta", "gamma"]));
     sandbox.script("beta", "edit beta 'proposed'; propose 'a proposal'");
     sandbox.script(
@@ -41,7 +41,7 @@ fn an_edit_a_proposal_and_a_commit_of_its_own_all_land() {
 }
 
 #[test]
-fn doing_nothing_is_rejected_and_fails_in_the_end() {
+fn empty_attempt_is_rejected_and_fails_the_task() {
     let sandbox = Sandbox::new(two().set("retry", "feedback = 1"));
     sandbox.script("alpha.1", "say 'all done!'");
     sandbox.script("alpha.2", "commit_nothing");
@@ -55,7 +55,7 @@ fn doing_nothing_is_rejected_and_fails_in_the_end() {
 }
 
 #[test]
-fn an_empty_change_is_accepted_where_the_job_says_so() {
+fn empty_attempt_is_accepted_with_allow_empty() {
     let sandbox = Sandbox::new(two().set("agent", "allow-empty = true"));
     sandbox.script("alpha", "say 'nothing to do here'");
     sandbox.run(&["start"]).exits(0);
@@ -64,7 +64,7 @@ fn an_empty_change_is_accepted_where_the_job_says_so() {
 }
 
 #[test]
-fn a_crash_is_not_success_and_the_next_attempt_is_told() {
+fn crash_is_retried_with_feedback() {
     let job = two().set("retry", "feedback = 1");
     let sandbox = Sandbox::new(job);
     sandbox.script("alpha.1", "edit alpha 'half BAD'; crash");
@@ -78,13 +78,13 @@ fn a_crash_is_not_success_and_the_next_attempt_is_told() {
 }
 
 #[test]
-fn silence_ends_an_attempt() {
+fn idle_timeout_ends_a_silent_attempt() {
     let sandbox = first_attempt(two().only("agent", "idle-timeout = \"1s\""), "hang");
     sandbox.run(&["log", "alpha"]).exits(0).says("went silent");
 }
 
 #[test]
-fn an_agent_that_ignores_polite_signals_is_killed() {
+fn timeout_kills_an_agent_that_ignores_signals() {
     let body = "echo $$ >\"$HOME/agent.pid\"; ignore_term; hang";
     let sandbox = first_attempt(two().only("agent", "timeout = \"1s\""), body);
     let pid = std::fs::read_to_string(sandbox.sign("agent.pid")).unwrap();
@@ -92,7 +92,7 @@ fn an_agent_that_ignores_polite_signals_is_killed() {
 }
 
 #[test]
-fn a_daemon_does_not_outlive_its_attempt() {
+fn daemon_of_an_agent_is_killed_with_its_attempt() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta", "gamma"]));
     for task in ["alpha", "beta"] {
         let held = if task == "beta" { "keep-output" } else { "" };
@@ -114,7 +114,7 @@ fn a_daemon_does_not_outlive_its_attempt() {
 }
 
 #[test]
-fn a_flood_of_output_is_kept_only_in_part() {
+fn large_output_is_truncated() {
     let sandbox = Sandbox::new(two());
     sandbox.script("alpha", "edit alpha done; flood 30000000");
     sandbox.run(&["start"]).exits(0);
@@ -125,7 +125,7 @@ fn a_flood_of_output_is_kept_only_in_part() {
 }
 
 #[test]
-fn work_out_of_scope_is_sent_back_but_kept() {
+fn change_out_of_scope_is_rejected_and_kept() {
     let job = two().set("scope", "read-only = [\"shared\"]").set("retry", "feedback = 2");
     let sandbox = Sandbox::new(job);
     sandbox.script("alpha.1", "edit alpha 'much work'; touch_outside README");
@@ -153,12 +153,12 @@ fn work_out_of_scope_is_sent_back_but_kept() {
 }
 
 #[test]
-fn a_deleted_worktree_is_made_again() {
+fn deleted_worktree_is_recreated() {
     first_attempt(two(), "edit alpha BAD; clobber");
 }
 
 #[test]
-fn a_replaced_git_file_leads_nobody_elsewhere() {
+fn replaced_git_file_does_not_redirect_the_keeper() {
     let sandbox = Sandbox::new(two());
     // It points at the user's own repository: nothing of ours may follow it there.
     let user = sandbox.repo.join(".git");
@@ -172,7 +172,7 @@ fn a_replaced_git_file_leads_nobody_elsewhere() {
 }
 
 #[test]
-fn work_on_another_branch_is_found() {
+fn commits_on_another_branch_are_found() {
     let sandbox = Sandbox::new(two());
     sandbox.script(
         "alpha",
@@ -187,7 +187,7 @@ fn work_on_another_branch_is_found() {
 }
 
 #[test]
-fn a_repository_within_does_not_land_as_a_link_to_nowhere() {
+fn nested_repository_does_not_land_as_a_gitlink() {
     let job = two().set("scope", "write = [\"{task.files}\", \"nested/**\", \"nested\"]");
     let sandbox = Sandbox::new(job);
     sandbox.script("alpha.1", "edit alpha 'done in attempt 1'; nested_repo nested; git add --all");
@@ -198,7 +198,7 @@ fn a_repository_within_does_not_land_as_a_link_to_nowhere() {
 }
 
 #[test]
-fn a_lock_that_a_killed_git_left_stops_nobody() {
+fn stale_index_lock_of_a_killed_git_is_removed() {
     let sandbox = Sandbox::new(two());
     sandbox.script("default", "edit \"$HARNESS_TASK\" done; stale_lock; stale_lock HEAD.lock");
     sandbox.run(&["start", "--jobs", "1"]).exits(0);
@@ -208,7 +208,7 @@ fn a_lock_that_a_killed_git_left_stops_nobody() {
 }
 
 #[test]
-fn the_next_attempt_is_told_what_the_check_said() {
+fn check_output_reaches_the_next_attempt() {
     let job = two().set("retry", "feedback = 1");
     let sandbox = Sandbox::new(job);
     sandbox.script("alpha.1", "[ -z \"$HARNESS_FEEDBACK_FILE\" ] || exit 95; edit alpha 'so BAD'");

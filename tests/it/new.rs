@@ -31,7 +31,7 @@ fn script(sandbox: &Sandbox, name: &str, writes: &str, says: &serde_json::Value)
 }
 
 #[test]
-fn a_job_is_written_checked_graded_and_delivered() {
+fn new_job_is_written_checked_graded_and_delivered() {
     let sandbox = Sandbox::new(TestJob::bare(&["a.txt", "b.txt"]));
     let head = sandbox.git(&["rev-parse", "HEAD"]);
     let content = json!({"pass": true, "findings": []});
@@ -75,7 +75,7 @@ fn a_job_is_written_checked_graded_and_delivered() {
 }
 
 #[test]
-fn what_is_not_finished_is_gone_on_with_and_nothing_is_written_before() {
+fn unfinished_new_job_is_resumed_and_nothing_is_written_before() {
     let sandbox = Sandbox::new(TestJob::bare(&["a.txt"]));
     let content = json!({"pass": true, "findings": []});
     script(&sandbox, "upper", "[ -e \"$HOME/go\" ] || hang\n".to_owned().as_str(), &content);
@@ -96,7 +96,7 @@ fn what_is_not_finished_is_gone_on_with_and_nothing_is_written_before() {
 }
 
 #[test]
-fn strict_is_stricter_than_valid() {
+fn validate_strict_refuses_what_validate_accepts() {
     let sandbox = Sandbox::new(TestJob::bare(&["a.txt"]));
     sandbox.run(&["validate"]).exits(0).says("there is no [[check]]");
     sandbox.run(&["validate", "--strict"]).exits(1).says("not as it should be");

@@ -31,7 +31,7 @@ fn states(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn a_task_starts_from_a_tree_in_which_what_it_waits_for_has_landed() {
+fn task_starts_after_its_dependencies_have_landed() {
     let sandbox = Sandbox::new(chain());
     for (task, before) in [("b", "a"), ("c", "b")] {
         sandbox.script(task, &format!("grep -q done {before} && edit {task} done"));
@@ -56,7 +56,7 @@ fn failed() -> Sandbox {
 }
 
 #[test]
-fn a_failure_blocks_what_waits_for_it_and_the_run_stops() {
+fn failed_task_blocks_its_dependents_and_halts_the_run() {
     let sandbox = failed();
     assert_eq!(states(&sandbox), "failed done blocked blocked");
     let status = sandbox.status();
@@ -77,7 +77,7 @@ fn a_failure_blocks_what_waits_for_it_and_the_run_stops() {
 }
 
 #[test]
-fn a_retry_of_what_failed_unblocks() {
+fn retry_of_a_failed_task_unblocks_its_dependents() {
     let sandbox = failed();
     sandbox.script("a", "edit a good");
     sandbox.run(&["retry", "a"]).exits(0);
@@ -89,7 +89,7 @@ fn a_retry_of_what_failed_unblocks() {
 }
 
 #[test]
-fn who_wants_to_keep_going_tries_all_the_same() {
+fn keep_going_starts_blocked_tasks() {
     let sandbox = failed();
     sandbox.run(&["start", "--keep-going"]).exits(1);
     assert_eq!(states(&sandbox), "failed done done done");
@@ -99,7 +99,7 @@ fn who_wants_to_keep_going_tries_all_the_same() {
 }
 
 #[test]
-fn what_was_skipped_blocks_too_and_so_does_what_nobody_chose() {
+fn skipped_and_unselected_tasks_block_their_dependents() {
     let sandbox = Sandbox::new(chain());
     sandbox.run(&["start", "--only", "c"]).exits(1).says("that `--only` does not name");
     sandbox.run(&["skip", "b", "-m", "not today"]).exits(0);
@@ -114,7 +114,7 @@ fn what_was_skipped_blocks_too_and_so_does_what_nobody_chose() {
 }
 
 #[test]
-fn the_outer_layer_tries_what_blocks_others_before_the_run_stops() {
+fn redispatch_retries_a_blocking_task_before_the_halt() {
     let job = chain()
         .only("retry", "feedback = 0\nredispatch = 1\nredispatch-below = 0.9\nhalt-above = 1.0");
     let sandbox = Sandbox::new(job);
@@ -125,7 +125,7 @@ fn the_outer_layer_tries_what_blocks_others_before_the_run_stops() {
 }
 
 #[test]
-fn a_command_names_the_tasks_and_what_it_said_is_pinned() {
+fn plan_command_output_is_pinned_with_the_run() {
     let command =
         "group = \"command\"\norder = \"priority\"\ncommand = [\"sh\", \"tasks.sh\", \"{base}\"]";
     let job = TestJob::new(&["a", "b"])
@@ -159,7 +159,7 @@ fn a_command_names_the_tasks_and_what_it_said_is_pinned() {
 }
 
 #[test]
-fn another_tools_edges_order_files_of_any_kind() {
+fn external_edges_order_files_of_any_kind() {
     let edges = "order = \"dependency\"\nedges = [\"cat\", \"edges.json\"]";
     let sandbox = Sandbox::new(TestJob::new(&["a", "b"]).set("plan", edges));
     sandbox.write("edges.json", "{\"a\": [\"b\"]}");
@@ -172,7 +172,7 @@ fn another_tools_edges_order_files_of_any_kind() {
 }
 
 #[test]
-fn imports_order_a_run_and_a_second_plan_reads_nothing() {
+fn imports_order_a_run_and_the_second_plan_uses_the_cache() {
     let job = TestJob::bare(&["main.py", "lib.py"]).set("plan", "order = \"dependency\"");
     let sandbox = Sandbox::new(job);
     sandbox.write("main.py", "import lib\n");

@@ -32,14 +32,18 @@ fn finds(file: &str, lines: &[u32]) -> String {
 }
 
 #[test]
-fn outputs_are_checked_kept_and_collected_in_the_order_of_the_plan() {
+fn collect_joins_checked_outputs_in_plan_order() {
     let sandbox = review(&["a.txt", "b.txt", "c.txt"], "");
     let told = "expect_brief 'review.json'; expect_brief '\"minimum\": 1'";
-    sandbox.script("a_dot_txt.1", &format!("{told}; sleep 1\n{}", finds("a.txt", &[3, 1])));
+    sandbox.script(
+        "a_dot_txt.1",
+        &format!("{told}; wait_for \"$HOME/b-again\"\n{}", finds("a.txt", &[3, 1])),
+    );
     // A finding names the place in the document.
     sandbox.script("b_dot_txt.1", &finds("b.txt", &[7, 0]));
     let seen = "expect_feedback 'at `/1/line`: 0 is less than the minimum of 1'";
-    sandbox.script("b_dot_txt.2", &format!("{seen}\n{}", finds("b.txt", &[7])));
+    sandbox
+        .script("b_dot_txt.2", &format!("{seen}; : >\"$HOME/b-again\"\n{}", finds("b.txt", &[7])));
     // An empty list is a result; the place had no file before.
     sandbox
         .script("c_dot_txt.1", &format!("[ ! -e review.json ] || exit 9\n{}", finds("c.txt", &[])));
@@ -77,7 +81,7 @@ fn outputs_are_checked_kept_and_collected_in_the_order_of_the_plan() {
 }
 
 #[test]
-fn a_part_is_collected_with_its_share_and_what_is_missing() {
+fn collect_of_a_partial_run_names_missing_tasks() {
     let sandbox = review(&["a.txt", "b.txt", "c.txt"], "merge = \"jsonl\"");
     sandbox.script("a_dot_txt", &finds("a.txt", &[1]));
     // Never valid, and never there.
@@ -101,7 +105,7 @@ fn a_part_is_collected_with_its_share_and_what_is_missing() {
 }
 
 #[test]
-fn a_review_that_changes_a_file_is_refused() {
+fn report_task_that_changes_a_file_is_rejected() {
     let sandbox = review(&["a.txt"], "");
     sandbox.script("a_dot_txt.1", &format!("edit a.txt changed\n{}", finds("a.txt", &[1])));
     let seen = "expect_feedback 'may not be changed by this task'; expect_feedback '`a.txt`'";
@@ -112,7 +116,7 @@ fn a_review_that_changes_a_file_is_refused() {
 }
 
 #[test]
-fn an_ignored_output_in_a_folder_is_handed_in_all_the_same() {
+fn ignored_output_file_is_collected() {
     let job = TestJob::bare(&["a.txt", "b.txt"])
         .set("job", "kind = \"report\"")
         .set("output", "path = \"out/notes.md\"\nmerge = \"concat\"");
@@ -134,7 +138,7 @@ fn an_ignored_output_in_a_folder_is_handed_in_all_the_same() {
 }
 
 #[test]
-fn a_program_and_a_page_join_outputs_as_the_job_says() {
+fn collect_runs_the_merge_command_and_renders_the_page() {
     let output = "merge = \"command\"\ncommand = [\"sh\", \"join.sh\"]\npage = \"page.md.j2\"";
     let sandbox = review(&["a.txt", "b.txt"], output);
     sandbox.write(
@@ -155,7 +159,7 @@ fn a_program_and_a_page_join_outputs_as_the_job_says() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_before_anything_starts() {
+fn invalid_output_section_is_refused_before_start() {
     let sandbox = review(&["a.txt"], "");
     sandbox.write("review.schema.json", "{\"type\": \"nothing\"}");
     let output = sandbox.run(&["start"]).exits(128).stderr;
@@ -179,7 +183,7 @@ fn what_cannot_work_is_refused_before_anything_starts() {
 }
 
 #[test]
-fn of_changes_collect_tells_which_commit_did_what() {
+fn collect_of_changes_lists_the_landed_commits() {
     let job = TestJob::bare(&["a.txt"]).only(
         "plan",
         "group = \"list\"\n[[plan.task]]\nfiles = [\"a.txt\"]\nvars = {finding = \"a typo\"}",

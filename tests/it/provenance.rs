@@ -23,7 +23,7 @@ fn landed() -> Sandbox {
 }
 
 #[test]
-fn a_landed_commit_tells_who_made_it_and_what_proved_it() {
+fn why_and_blame_name_task_and_checks_of_a_landed_commit() {
     let sandbox = landed();
     let target = "harness/job-1/result";
     let commits = sandbox.git(&["rev-list", "--first-parent", target, "^main"]);
@@ -43,7 +43,7 @@ fn a_landed_commit_tells_who_made_it_and_what_proved_it() {
 }
 
 #[test]
-fn it_is_found_after_a_rebase_an_amendment_a_cherry_pick_and_a_squash() {
+fn why_finds_the_origin_after_rebase_amend_cherry_pick_and_squash() {
     let sandbox = landed();
     let target = "harness/job-1/result";
     let alpha = sandbox.git(&["log", "-1", "--format=%H", target, "--", "alpha"]);
@@ -95,7 +95,7 @@ fn it_is_found_after_a_rebase_an_amendment_a_cherry_pick_and_a_squash() {
 }
 
 #[test]
-fn what_the_queue_has_landed_is_known_too() {
+fn why_knows_commits_of_the_merge_queue() {
     let line = QueueSandbox::new("");
     line.good(3);
     line.add(&["b0", "b1", "b2"]);

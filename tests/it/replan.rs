@@ -40,7 +40,7 @@ fn change_plan(sandbox: &Sandbox, from: &str, to: &str) {
 }
 
 #[test]
-fn a_part_first_and_the_whole_later() {
+fn scope_dir_first_and_the_whole_plan_later() {
     let paths = ["src/a/one", "src/a/two", "src/b/one", "src/c/one"];
     let sandbox = folders(&paths, "group = \"directory\"");
     sandbox.run(&["start", "--scope-dir", "src/a"]).exits(0);
@@ -64,7 +64,7 @@ fn a_part_first_and_the_whole_later() {
 }
 
 #[test]
-fn a_part_that_has_not_ended_is_gone_on_with() {
+fn unfinished_scope_dir_run_is_resumed() {
     let sandbox = folders(&["src/a/one", "src/a/two", "src/b/one"], "");
     sandbox.run(&["start", "--scope-dir", "src/a", "--only", "src__a__one"]).exits(0);
     sandbox.run(&["start"]).exits(0);
@@ -75,7 +75,7 @@ fn a_part_that_has_not_ended_is_gone_on_with() {
 }
 
 #[test]
-fn what_leaves_the_plan_is_skipped_and_comes_back() {
+fn task_that_leaves_the_plan_is_skipped_and_may_return() {
     let sandbox = folders(&["src/a", "src/b", "src/c"], "exclude = [\"none\"]");
     sandbox.run(&["start", "--only", "src__a"]).exits(0);
     change_plan(&sandbox, "\"none\"", "\"src/b\"");
@@ -89,7 +89,7 @@ fn what_leaves_the_plan_is_skipped_and_comes_back() {
 }
 
 #[test]
-fn a_newer_base_adds_what_is_new_and_does_again_what_somebody_changed() {
+fn update_replans_new_and_changed_files_from_a_newer_base() {
     let sandbox = folders(&["src/a", "src/b"], "");
     sandbox.run(&["start"]).exits(0);
     sandbox.write("src/b", "changed by a person\n");

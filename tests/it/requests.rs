@@ -24,7 +24,7 @@ fn one_at_a_time() -> TestJob {
 }
 
 #[test]
-fn the_second_supervisor_says_who_holds_the_run() {
+fn second_supervisor_is_refused_with_the_holder() {
     let (sandbox, start) = waiting(one_at_a_time());
     let refs = sandbox.git(&["for-each-ref"]);
     let pid = start.pid().to_string();
@@ -37,7 +37,7 @@ fn the_second_supervisor_says_who_holds_the_run() {
 }
 
 #[test]
-fn stop_drains_and_start_goes_on() {
+fn stop_drains_and_start_resumes() {
     let (sandbox, mut start) = waiting(one_at_a_time());
     sandbox.run(&["stop"]).exits(0);
     assert!(!start.has_ended(), "it did not wait for the running agent");
@@ -53,7 +53,7 @@ fn stop_drains_and_start_goes_on() {
 }
 
 #[test]
-fn stop_now_ends_the_agents_and_charges_nobody() {
+fn stop_now_kills_agents_and_charges_no_task() {
     let (sandbox, start) = waiting(one_at_a_time());
     sandbox.run(&["stop", "--now"]).exits(0);
     start.wait().exits(3);
@@ -65,7 +65,7 @@ fn stop_now_ends_the_agents_and_charges_nobody() {
 }
 
 #[test]
-fn skip_retry_and_cancel_while_somebody_holds_the_run() {
+fn skip_retry_and_cancel_reach_the_running_supervisor() {
     let (sandbox, start) = waiting(one_at_a_time());
     sandbox.run(&["skip", "beta", "-m", "not this one"]).exits(0);
     assert_eq!(sandbox.task("beta")["state"], "skipped");
@@ -84,7 +84,7 @@ fn skip_retry_and_cancel_while_somebody_holds_the_run() {
 }
 
 #[test]
-fn requests_when_nobody_holds_the_run() {
+fn skip_and_retry_work_without_a_supervisor() {
     let sandbox =
         Sandbox::new(TestJob::new(&["alpha", "beta", "gamma"]).set("retry", "feedback = 0"));
     sandbox.script("alpha", "edit alpha BAD");
@@ -103,7 +103,7 @@ fn requests_when_nobody_holds_the_run() {
 }
 
 #[test]
-fn verify_takes_up_a_failed_task_that_passes_now() {
+fn verify_requeues_a_failed_task_that_passes_now() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     let job = TestJob::new(&["alpha"])
         .check(
@@ -125,7 +125,7 @@ fn verify_takes_up_a_failed_task_that_passes_now() {
 }
 
 #[test]
-fn interrupted_once_it_drains() {
+fn first_ctrl_c_drains() {
     let (sandbox, mut start) = waiting(one_at_a_time());
     start.signal(Signal::INT);
     sandbox.await_that("a word", || start.stderr().contains("starting nothing new"));
@@ -139,7 +139,7 @@ fn interrupted_once_it_drains() {
 }
 
 #[test]
-fn interrupted_twice_it_stops_the_agents() {
+fn second_ctrl_c_kills_agents() {
     let (sandbox, start) = waiting(one_at_a_time());
     start.signal(Signal::INT);
     sandbox.await_that("a word", || start.stderr().contains("starting nothing new"));
@@ -154,7 +154,7 @@ fn interrupted_twice_it_stops_the_agents() {
 }
 
 #[test]
-fn an_echo_of_a_signal_is_no_second_one() {
+fn repeated_signal_within_a_moment_counts_once() {
     let (sandbox, mut start) = waiting(one_at_a_time());
     start.signal(Signal::INT);
     sandbox.await_that("a word", || start.stderr().contains("starting nothing new"));
@@ -166,7 +166,7 @@ fn an_echo_of_a_signal_is_no_second_one() {
 }
 
 #[test]
-fn another_signal_is_no_echo() {
+fn sigterm_after_ctrl_c_counts_at_once() {
     let (sandbox, start) = waiting(one_at_a_time());
     start.signal(Signal::INT);
     sandbox.await_that("a word", || start.stderr().contains("starting nothing new"));
@@ -177,7 +177,7 @@ fn another_signal_is_no_echo() {
 }
 
 #[test]
-fn terminated_it_stops_the_agents() {
+fn sigterm_kills_agents() {
     let (sandbox, start) = waiting(one_at_a_time());
     start.signal(Signal::TERM);
     start.wait().exits(143);
@@ -188,7 +188,7 @@ fn terminated_it_stops_the_agents() {
 }
 
 #[test]
-fn agents_outlive_a_killed_supervisor_and_are_waited_for() {
+fn resume_after_sigkill_waits_for_surviving_keepers() {
     let (sandbox, start) = waiting(TestJob::new(&["alpha", "beta"]));
     sandbox.await_sign("beta.up");
     start.signal(Signal::KILL);
@@ -204,7 +204,7 @@ fn agents_outlive_a_killed_supervisor_and_are_waited_for() {
 }
 
 #[test]
-fn work_that_ended_while_nobody_watched_is_taken() {
+fn resume_after_sigkill_takes_finished_attempts() {
     let (sandbox, start) = waiting(TestJob::new(&["alpha", "beta"]));
     sandbox.await_sign("beta.up");
     start.signal(Signal::KILL);
@@ -217,7 +217,7 @@ fn work_that_ended_while_nobody_watched_is_taken() {
 }
 
 #[test]
-fn a_killed_keepers_agent_is_ended_and_its_work_kept() {
+fn agent_of_a_killed_keeper_is_killed_and_its_work_kept() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha"]).set("retry", "feedback = 0\ninfra = 1"));
     sandbox.script("alpha.1", "edit alpha 'half done'; : >\"$HOME/alpha.up\"; hang");
     let start = sandbox.spawn(&["start"]);

@@ -31,7 +31,7 @@ fn commit(sandbox: &Sandbox, branch: &str, files: &[(&str, &str)]) {
 }
 
 #[test]
-fn a_candidate_waits_is_sent_back_with_words_and_lands_when_it_is_approved() {
+fn rejected_candidate_is_retried_with_the_comments_and_lands_when_approved() {
     let sandbox = reviewed(&["alpha"]);
     sandbox.script("alpha.1", "edit alpha 'let total = a + b'; say 'I have added them.'");
     let told = "expect_feedback '`alpha:1`: it must be a product'\nexpect_feedback '> let total = a + b'\n\
@@ -76,7 +76,7 @@ fn a_candidate_waits_is_sent_back_with_words_and_lands_when_it_is_approved() {
 }
 
 #[test]
-fn what_a_person_commits_on_the_branch_is_the_work_and_voids_an_approval() {
+fn commit_of_a_person_replaces_the_candidate_and_voids_its_approval() {
     let sandbox = reviewed(&["alpha"]);
     sandbox.script("alpha", "edit alpha first");
     sandbox.run(&["start"]).exits(3);
@@ -106,7 +106,7 @@ fn what_a_person_commits_on_the_branch_is_the_work_and_voids_an_approval() {
 }
 
 #[test]
-fn while_others_are_at_work_what_is_approved_lands_and_the_rest_waits() {
+fn approved_candidate_lands_while_other_tasks_run() {
     let sandbox = reviewed(&["alpha", "beta", "gamma"]);
     sandbox.script("default", "edit \"$HARNESS_TASK\" good");
     sandbox.script("gamma", "wait_for \"$HOME/go\"; edit gamma good");
@@ -128,7 +128,7 @@ fn while_others_are_at_work_what_is_approved_lands_and_the_rest_waits() {
 }
 
 #[test]
-fn a_branch_without_work_changes_nothing() {
+fn task_branch_without_changes_keeps_the_candidate() {
     let sandbox = reviewed(&["alpha"]);
     sandbox.script("alpha", "edit alpha good");
     sandbox.run(&["start"]).exits(3);

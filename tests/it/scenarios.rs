@@ -11,7 +11,7 @@ fn two() -> TestJob {
 }
 
 #[test]
-fn a_check_that_cannot_be_run_blames_nobody() {
+fn check_that_cannot_be_run_is_an_infrastructure_fault() {
     let job = two()
         .check("absent", &["./no-such-program"], "when = [\"task\"]")
         .set("retry", "infra = 1\nfeedback = 0");
@@ -32,7 +32,7 @@ fn a_check_that_cannot_be_run_blames_nobody() {
 }
 
 #[test]
-fn a_check_that_takes_too_long_blames_nobody() {
+fn check_timeout_is_an_infrastructure_fault() {
     let job = TestJob::new(&["alpha"])
         .check("slow", &["sleep", "60"], "when = [\"task\"]\ntimeout = \"500ms\"")
         .set("retry", "infra = 0\nfeedback = 0");
@@ -46,7 +46,7 @@ fn a_check_that_takes_too_long_blames_nobody() {
 }
 
 #[test]
-fn a_program_that_comes_back_is_used_again() {
+fn check_program_that_reappears_is_used_again() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     let tool = sandbox.sign("tool");
     let job = TestJob::new(&["alpha"])
@@ -63,7 +63,7 @@ fn a_program_that_comes_back_is_used_again() {
 }
 
 #[test]
-fn a_conflict_goes_back_with_the_path() {
+fn merge_conflict_is_retried_with_path_and_versions() {
     let job = two().set("scope", "always = [\"shared\"]").set("retry", "feedback = 1");
     let sandbox = Sandbox::new(job);
     // Both begin before either ends, so both begin on the base.
@@ -82,7 +82,7 @@ fn a_conflict_goes_back_with_the_path() {
 }
 
 #[test]
-fn two_that_are_good_alone_and_bad_together_do_not_both_land() {
+fn semantic_conflict_lands_only_one_task() {
     let job = two()
         .check("not-both", &["sh", "-c", "! (grep -q X alpha && grep -q X beta)"], "")
         .set("retry", "feedback = 1");
@@ -98,26 +98,34 @@ fn two_that_are_good_alone_and_bad_together_do_not_both_land() {
 }
 
 #[test]
-fn what_is_judged_ahead_is_not_blamed_for_what_does_not_land() {
-    let check = "sleep 1; ! grep -q BAD alpha";
-    let job = TestJob::bare(&["alpha", "beta"]).check(
-        "slow",
-        &["sh", "-c", check],
-        "when = [\"landing\"]",
-    );
+fn task_verified_behind_a_failing_one_is_not_blamed() {
+    // Both verifications hold until the sign `free`: that of alpha, and that of beta behind alpha.
+    let check = "grep -q BAD alpha || exit 0\n\
+                 if grep -q good beta; then touch \"$HOME/behind\"; else touch \"$HOME/first\"; fi\n\
+                 while [ ! -e \"$HOME/free\" ]; do sleep 0.02; done; exit 1";
+    let job = TestJob::bare(&["alpha", "beta"])
+        .set("queue", "each = true\nahead = 2\nreview = \"required\"")
+        .check("slow", &["sh", "-c", check], "when = [\"landing\"]");
     let sandbox = Sandbox::new(job);
-    // While alpha is judged as it would land, beta is coupled behind it and is judged with what is bad in alpha.
     sandbox.script("alpha.1", "edit alpha BAD");
     sandbox.script("alpha.2", "expect_feedback slow; edit alpha good");
-    sandbox.script("beta", "sleep 0.4; edit beta good");
-    sandbox.run(&["start", "--jobs", "4"]).exits(0);
+    sandbox.script("beta", "edit beta good");
+    sandbox.run(&["start"]).exits(3);
+    sandbox.run(&["approve", "--all"]).exits(0);
+    let start = sandbox.spawn(&["start"]);
+    sandbox.await_sign("first");
+    sandbox.await_sign("behind");
+    sandbox.give_sign("free");
+    start.wait().exits(3).says("1 candidate waits for a review");
+    sandbox.run(&["approve", "alpha"]).exits(0);
+    sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();
     let attempts = ["alpha", "beta"].map(|task| sandbox.task(task)["attempts"].as_u64());
     assert_eq!(attempts, [Some(2), Some(1)]);
 }
 
 #[test]
-fn a_base_that_fails_costs_no_attempt() {
+fn failing_base_costs_no_attempt() {
     let job = two().check("ready", &["sh", "-c", "echo the base is not ready; exit 7"], "");
     let sandbox = Sandbox::new(job.clone());
     let output = sandbox.run(&["start"]).exits(3);
@@ -135,7 +143,7 @@ fn a_base_that_fails_costs_no_attempt() {
 }
 
 #[test]
-fn a_target_that_is_checked_out_follows_and_nothing_of_the_users_is_touched() {
+fn checked_out_target_follows_and_keeps_uncommitted_changes() {
     let sandbox = Sandbox::new(two().set("job", "target = \"main\""));
     // What is not committed is in the way of both.
     sandbox.write("alpha", "mine\n");
@@ -164,7 +172,7 @@ fn a_target_that_is_checked_out_follows_and_nothing_of_the_users_is_touched() {
 }
 
 #[test]
-fn a_target_that_a_person_moves_keeps_their_work() {
+fn target_moved_by_a_person_keeps_their_commit() {
     let sandbox = Sandbox::new(two().set("job", "target = \"line\""));
     sandbox
         .script("default", ": >\"$HOME/up\"; wait_for \"$HOME/go\"; edit \"$HARNESS_TASK\" done");
@@ -184,7 +192,7 @@ fn a_target_that_a_person_moves_keeps_their_work() {
 }
 
 #[test]
-fn only_some_tasks() {
+fn only_limits_the_run_to_named_tasks() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta", "gamma"]));
     sandbox.run(&["start", "--only", "gamma", "--only", "alpha"]).exits(0);
     assert_eq!(done(&sandbox.status()).into_iter().collect::<Vec<_>>(), ["alpha", "gamma"]);
@@ -197,7 +205,7 @@ fn only_some_tasks() {
 }
 
 #[test]
-fn paused_makes_everything_and_starts_nothing() {
+fn paused_creates_the_run_and_starts_nothing() {
     let sandbox = Sandbox::new(two());
     sandbox.run(&["start", "--paused"]).exits(0);
     let status = sandbox.status();
@@ -218,7 +226,7 @@ fn paused_makes_everything_and_starts_nothing() {
 }
 
 #[test]
-fn a_dry_run_writes_nothing() {
+fn dry_run_writes_nothing() {
     let sandbox = Sandbox::new(two());
     let refs = || sandbox.git(&["for-each-ref"]);
     let objects = || sandbox.git(&["count-objects", "-v"]);
@@ -230,7 +238,7 @@ fn a_dry_run_writes_nothing() {
 }
 
 #[test]
-fn detached_goes_on_by_itself() {
+fn detached_run_completes_in_the_background() {
     let sandbox = Sandbox::new(two());
     sandbox.script("default", "wait_for \"$HOME/go\"; edit \"$HARNESS_TASK\" done");
     sandbox.run(&["start", "--detach"]).exits(0).says("goes on in the background");
@@ -263,7 +271,7 @@ fn polls_alone_complete_a_run() {
 }
 
 #[test]
-fn merge_commits_where_the_job_wants_them() {
+fn merge_style_keeps_agent_commits() {
     let sandbox = Sandbox::new(two().set("queue", "merge = \"merge\"\nkeep-branches = true"));
     sandbox.script(
         "alpha",
@@ -287,7 +295,7 @@ fn merge_commits_where_the_job_wants_them() {
 }
 
 #[test]
-fn a_script_that_is_not_committed_is_pinned() {
+fn uncommitted_agent_script_is_pinned() {
     let job = two().only("agent", "command = [\"sh\", \"./agent.sh\"]");
     let sandbox = Sandbox::new(job);
     sandbox.write("agent.sh", "echo by the pinned agent >\"$HARNESS_TASK\"\n");
@@ -303,7 +311,7 @@ fn a_script_that_is_not_committed_is_pinned() {
 }
 
 #[test]
-fn setup_runs_once_in_a_place_and_kept_files_stay() {
+fn setup_runs_once_per_worktree_and_kept_files_stay() {
     let job = two()
         .set("worktree", "setup = [[\"sh\", \"-c\", \"echo x >>warm; echo x >>\\\"$HOME/setups\\\"\"]]\nkeep = [\"warm\"]")
         .set("limits", "jobs = 1");
@@ -320,7 +328,7 @@ fn setup_runs_once_in_a_place_and_kept_files_stay() {
 }
 
 #[test]
-fn an_environment_from_nothing() {
+fn agent_environment_is_built_from_nothing_and_secrets_are_redacted() {
     let job = TestJob::new(&["alpha"]).set("agent", "env = [\"MY_KEY\"]");
     let sandbox = Sandbox::new(job);
     sandbox.script("alpha", "env >\"$HOME/env\"; edit alpha done; say \"the key is $MY_KEY\"");
@@ -339,7 +347,7 @@ fn an_environment_from_nothing() {
 }
 
 #[test]
-fn it_works_in_a_linked_worktree_and_from_a_folder() {
+fn start_works_in_a_subfolder_of_a_linked_worktree() {
     let sandbox = Sandbox::new(two());
     let linked = sandbox.root().join("linked");
     sandbox.git(&["worktree", "add", "--quiet", "--detach", &linked.to_string_lossy()]);
@@ -351,7 +359,7 @@ fn it_works_in_a_linked_worktree_and_from_a_folder() {
 
 /// What a check names is pinned, so that nobody passes by changing it; but what is to be changed is the work.
 #[test]
-fn a_check_that_names_a_file_of_a_task_sees_what_the_task_made_of_it() {
+fn check_sees_the_changed_task_file_and_the_pinned_script() {
     let job = TestJob::bare(&["a.txt"])
         .check("good", &["grep", "-q", "good", "./a.txt"], "when = [\"task\"]")
         .check("rule", &["sh", "rule.sh"], "")

@@ -53,7 +53,7 @@ fn moments(sandbox: &Sandbox, chains: &str, event: &str) -> Vec<u64> {
 }
 
 #[test]
-fn a_session_that_crashed_goes_on_where_it_was() {
+fn crashed_session_resumes_in_the_same_worktree() {
     let sandbox = Sandbox::new(job(&["alpha"]));
     script(&sandbox, "alpha.1", &["echo half >alpha", "pwd >\"$HOME/place\"", "kill -9 $$"]);
     let there =
@@ -73,7 +73,7 @@ fn a_session_that_crashed_goes_on_where_it_was() {
 }
 
 #[test]
-fn what_a_thread_counts_on_is_counted_once() {
+fn cumulative_tokens_of_a_resumed_session_count_once() {
     let sandbox = Sandbox::new(job(&["alpha"]).set("retry", "feedback = 2"));
     let lost = failure("stream disconnected before completion: error sending request");
     // It reports, is cut off from its service, goes on, and reports all of the thread.
@@ -87,7 +87,7 @@ fn what_a_thread_counts_on_is_counted_once() {
 }
 
 #[test]
-fn after_a_kill_of_everything_the_same_session_goes_on() {
+fn resume_after_sigkill_keeps_the_session() {
     let sandbox = Sandbox::new(job(&["alpha"]));
     script(&sandbox, "alpha.1", &["echo half >alpha", "touch \"$HOME/there\"", "sleep 600"]);
     script(&sandbox, "alpha.2", &["echo whole >>alpha", &end(50, 5)]);
@@ -109,7 +109,7 @@ fn after_a_kill_of_everything_the_same_session_goes_on() {
 }
 
 #[test]
-fn nothing_starts_before_a_limit_lifts_and_nobody_is_charged() {
+fn quota_pauses_all_starts_until_it_lifts_and_charges_no_task() {
     let tasks = ["alpha", "beta", "gamma", "delta"];
     let job = job(&tasks).set("limits", "jobs = 2").set("retry", "feedback = 0");
     let sandbox = Sandbox::new(job);
@@ -135,7 +135,7 @@ fn nothing_starts_before_a_limit_lifts_and_nobody_is_charged() {
 }
 
 #[test]
-fn an_account_that_is_refused_ends_the_run_before_a_second_task() {
+fn refused_account_halts_the_run_before_a_second_task() {
     let sandbox = Sandbox::new(job(&["alpha", "beta", "gamma"]));
     let refused = failure("unexpected status 401 Unauthorized: no such key");
     sandbox.script("default", &format!("sleep 0.3\n{refused}"));
@@ -149,7 +149,7 @@ fn an_account_that_is_refused_ends_the_run_before_a_second_task() {
 }
 
 #[test]
-fn a_task_that_does_not_fit_is_done_in_parts() {
+fn task_that_exceeds_the_context_window_is_split() {
     let job = job(&["alpha", "beta", "gamma"]).set("plan", "group = \"directory\"");
     let sandbox = Sandbox::new(job);
     let full = failure("Codex ran out of room in the context window of the model.");
@@ -173,7 +173,7 @@ fn a_task_that_does_not_fit_is_done_in_parts() {
 
 /// What findings add to a prompt counts, too: a task that fitted at first is split before its next session is paid for.
 #[test]
-fn a_task_that_outgrows_the_model_is_split_before_it_is_begun_again() {
+fn task_whose_feedback_exceeds_the_window_is_split_before_the_retry() {
     let noise = "if grep -q BAD *.txt; then seq 1 3000 | tr '\\n' ';'; exit 1; fi";
     let job = TestJob::bare(&["a.txt", "b.txt"])
         .set("plan", "group = \"directory\"\ncontext-window = 3_400\nfill = 0.3")
@@ -207,7 +207,7 @@ fn a_task_that_outgrows_the_model_is_split_before_it_is_begun_again() {
 }
 
 #[test]
-fn afterwards_it_is_told_how_far_the_plan_was_from_what_was_read() {
+fn status_compares_planned_and_reported_tokens() {
     let sandbox = Sandbox::new(
         job(&["alpha", "beta"]).set("plan", "context-window = 100_000\ntoken-factor = 1.5"),
     );

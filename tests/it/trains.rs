@@ -61,7 +61,7 @@ fn attempts(sandbox: &Sandbox) -> Vec<u64> {
 }
 
 #[test]
-fn what_waits_while_one_is_judged_lands_together() {
+fn queued_tasks_land_as_one_train() {
     let sandbox = sandbox("");
     let (output, runs) = run(&sandbox);
     output.exits(0);
@@ -79,7 +79,7 @@ fn what_waits_while_one_is_judged_lands_together() {
 }
 
 #[test]
-fn the_one_that_fails_is_found_and_only_that_is_done_again() {
+fn bisect_ejects_the_single_failing_task() {
     let sandbox = sandbox("");
     sandbox.script("gamma.1", &behind_alpha("BAD"));
     sandbox.script("gamma.2", "expect_feedback whole; edit gamma good");
@@ -92,7 +92,7 @@ fn the_one_that_fails_is_found_and_only_that_is_done_again() {
 }
 
 #[test]
-fn what_fails_once_and_passes_then_is_not_held_against_anybody() {
+fn flaky_check_blames_no_task() {
     let sandbox = sandbox("");
     sandbox.give_sign("flaky");
     let (output, _) = run(&sandbox);
@@ -102,7 +102,7 @@ fn what_fails_once_and_passes_then_is_not_held_against_anybody() {
 }
 
 #[test]
-fn each_has_a_verdict_of_its_own_where_that_is_asked_for() {
+fn each_verifies_every_task_alone() {
     let sandbox = sandbox("each = true\nahead = 2");
     let (output, runs) = run(&sandbox);
     output.exits(0);
@@ -113,7 +113,7 @@ fn each_has_a_verdict_of_its_own_where_that_is_asked_for() {
 }
 
 #[test]
-fn groups_are_screened_beside_each_other_and_then_integrated() {
+fn lanes_screen_groups_in_parallel_before_integration() {
     let sandbox = sandbox("ahead = 3\nbatch = 2");
     sandbox.script("gamma.1", &behind_alpha("BAD"));
     sandbox.script("gamma.2", "expect_feedback whole; edit gamma good");
@@ -125,7 +125,7 @@ fn groups_are_screened_beside_each_other_and_then_integrated() {
 }
 
 #[test]
-fn polls_ask_about_the_same_train_until_it_is_known() {
+fn polls_verify_one_train_until_its_verdict() {
     let sandbox = sandbox("");
     sandbox.script("default", "wait_for \"$HOME/$HARNESS_TASK\"; edit \"$HARNESS_TASK\" good");
     let poll = || sandbox.run(&["poll"]).code;
@@ -148,7 +148,7 @@ fn polls_ask_about_the_same_train_until_it_is_known() {
 }
 
 #[test]
-fn a_conflict_is_told_before_its_turn_comes() {
+fn conflict_is_reported_before_the_task_is_next() {
     let job = TestJob::bare(&TASKS).set("queue", "batch = 1").set("scope", "always = [\"shared\"]");
     let sandbox = Sandbox::new(job.check(
         "whole",
@@ -180,7 +180,7 @@ fn a_conflict_is_told_before_its_turn_comes() {
 }
 
 #[test]
-fn what_was_said_by_other_checks_proves_nothing() {
+fn verdict_of_changed_checks_is_not_reused() {
     let closed = r#"pre-land = ["sh", "-c", "test -e \"$HOME/open\""]"#;
     let job = TestJob::bare(&["alpha"])
         .check("whole", &["sh", "-c", "! grep -n BAD alpha"], "when = [\"landing\"]")
@@ -199,7 +199,7 @@ fn what_was_said_by_other_checks_proves_nothing() {
 }
 
 #[test]
-fn hooks_hold_up_landings_and_are_told_of_them() {
+fn pre_land_hook_holds_and_post_land_hook_reports() {
     let before = r#"if [ ! -e "$HOME/open" ]; then echo closed today; exit 1; fi"#;
     let after = r#"echo "$HARNESS_TARGET $HARNESS_LANDS $(git rev-list --count "$HARNESS_OLD..$HARNESS_NEW")" >>"$HOME/told"; exit 7"#;
     let hook = |script| serde_json::to_string(&["sh", "-c", script]).unwrap();
@@ -215,7 +215,7 @@ fn hooks_hold_up_landings_and_are_told_of_them() {
 }
 
 #[test]
-fn a_group_that_was_screened_and_does_not_go_with_what_has_landed_is_taken_apart() {
+fn bisect_splits_a_screened_group_that_fails_on_the_new_tip() {
     let check = "! { grep -q good alpha && grep -q good delta; }";
     let job = TestJob::bare(&["alpha", "beta", "gamma", "delta"])
         .set("queue", "ahead = 3\nbatch = 2\nreview = \"required\"")
@@ -236,7 +236,7 @@ fn a_group_that_was_screened_and_does_not_go_with_what_has_landed_is_taken_apart
 }
 
 #[test]
-fn who_changes_what_the_target_has_renamed_is_told_and_holds_nobody_up() {
+fn rename_on_the_target_conflicts_only_with_tasks_that_change_the_file() {
     let job = TestJob::new(&["alpha", "beta"])
         .set("job", "target = \"harness/trunk\"")
         .set("queue", "review = \"required\"");
@@ -265,7 +265,7 @@ fn who_changes_what_the_target_has_renamed_is_told_and_holds_nobody_up() {
 }
 
 #[test]
-fn what_a_check_has_said_once_is_no_answer_when_the_same_work_comes_again() {
+fn uncached_verdict_is_not_reused_for_the_same_tree() {
     let check =
         "grep -q good alpha || exit 0; [ -e \"$HOME/up\" ] || { echo 'the base is down'; exit 1; }";
     let job = TestJob::bare(&["alpha", "beta"]).check(

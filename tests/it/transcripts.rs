@@ -39,7 +39,7 @@ fn assert_nowhere(sandbox: &Sandbox) {
 }
 
 #[test]
-fn secrets_do_not_reach_the_disk_and_the_work_stays_as_it_is() {
+fn redacted_secrets_never_reach_the_disk() {
     let check = "echo \"the check knows $(cat \"$HOME/token\")\"; ! grep -q half alpha";
     let job = TestJob::bare(&["alpha"])
         .only("job", "name = \"job\"\ngoal = \"Use sk-ant-fake-000 for it.\"")
@@ -101,7 +101,7 @@ const TOLD: &str = "note    session 5e55, m-1\nagent   I will look.\ntool    Bas
 const TOLD_LAST: &str = "result  a\n        b\nagent   Done.\nend     success: 2 turns, 1,300 in\n";
 
 #[test]
-fn a_running_attempt_is_followed_to_its_end() {
+fn log_follow_streams_a_running_attempt() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]));
     let alpha = format!("{EVENTS} : >\"$HOME/up\"; wait_for \"$HOME/go\"; {LAST}");
     sandbox.script("alpha", &alpha);
@@ -137,7 +137,7 @@ fn a_running_attempt_is_followed_to_its_end() {
 }
 
 #[test]
-fn who_follows_what_nobody_starts_is_told_so() {
+fn log_follow_of_a_paused_run_is_refused() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     sandbox.run(&["start", "--paused"]).exits(0);
     sandbox.run(&["log", "-f", "alpha"]).exits(0).says("nothing starts one");
@@ -146,7 +146,7 @@ fn who_follows_what_nobody_starts_is_told_so() {
 }
 
 #[test]
-fn a_transcript_that_was_kept_is_told_in_words() {
+fn show_transcript_renders_recorded_events() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     sandbox.script("alpha", &format!("{EVENTS} {LAST}"));
     sandbox.run(&["start"]).exits(0);

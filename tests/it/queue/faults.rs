@@ -40,7 +40,7 @@ fn ends_well(line: &QueueSandbox) {
 }
 
 #[test]
-fn killed_again_and_again_it_lands_each_once() {
+fn queue_killed_at_random_moments_lands_each_branch_once() {
     let (line, _) = mixed("ahead = 3\nbatch = 4");
     for n in 0..8 {
         let run = line.sandbox.spawn(&["queue", "run"]);
@@ -56,7 +56,7 @@ fn killed_again_and_again_it_lands_each_once() {
 
 #[cfg(debug_assertions)]
 #[test]
-fn killed_at_every_step_it_lands_each_once() {
+fn queue_killed_at_every_failpoint_lands_each_branch_once() {
     for n in 1..1_000 {
         let line = QueueSandbox::new("");
         line.branch("good", "main", &[("f1", "fine\n")]);
@@ -89,7 +89,7 @@ fn killed_at_every_step_it_lands_each_once() {
 }
 
 #[test]
-fn a_target_that_somebody_moves_is_built_on_anew() {
+fn target_moved_during_verification_rebuilds_the_train() {
     let line = QueueSandbox::new("");
     line.good(2);
     line.add(&["b0", "b1"]);
@@ -108,7 +108,7 @@ fn a_target_that_somebody_moves_is_built_on_anew() {
 }
 
 #[test]
-fn a_branch_that_moves_is_verified_anew_and_one_that_goes_is_let_go() {
+fn moved_branch_is_reverified_and_deleted_branch_is_removed() {
     let line = QueueSandbox::new("");
     line.good(3);
     line.add(&["b0", "b1", "b2"]);
@@ -126,7 +126,7 @@ fn a_branch_that_moves_is_verified_anew_and_one_that_goes_is_let_go() {
 }
 
 #[test]
-fn what_fails_once_and_passes_then_is_not_rejected() {
+fn flaky_check_ejects_no_branch() {
     let line = QueueSandbox::new("");
     line.branch("unlucky", "main", &[("flaky", "")]);
     line.good(1);
@@ -136,7 +136,7 @@ fn what_fails_once_and_passes_then_is_not_rejected() {
 }
 
 #[test]
-fn a_tip_that_fails_its_own_checks_blames_nobody() {
+fn failing_target_tip_stops_the_queue_and_blames_no_branch() {
     let line = QueueSandbox::new("");
     line.good(1);
     line.sandbox.write("f7", "BAD\n");
@@ -151,7 +151,7 @@ fn a_tip_that_fails_its_own_checks_blames_nobody() {
 }
 
 #[test]
-fn a_check_that_cannot_be_run_is_held_against_nobody() {
+fn check_that_cannot_be_run_stops_the_queue() {
     let line = QueueSandbox::new("");
     line.good(1);
     let text = std::fs::read_to_string(line.sandbox.repo.join("harness.toml")).unwrap();
@@ -163,7 +163,7 @@ fn a_check_that_cannot_be_run_is_held_against_nobody() {
 }
 
 #[test]
-fn a_check_that_changes_what_it_looks_at_says_nothing() {
+fn check_that_changes_tracked_files_is_no_verdict() {
     let line = QueueSandbox::new("");
     line.branch("sloppy", "main", &[("f1", "BAD\n")]);
     line.sandbox.write("check.sh", "sed -i s/BAD/good/ f*; ! grep BAD f*\n");
@@ -178,7 +178,7 @@ fn a_check_that_changes_what_it_looks_at_says_nothing() {
 }
 
 #[test]
-fn a_second_process_watches_and_takes_over() {
+fn second_queue_process_takes_over_after_a_kill() {
     let line = QueueSandbox::new("");
     line.good(2);
     line.add(&["b0", "b1"]);

@@ -1,8 +1,9 @@
 //! The merge queue of branches, with the real binary on real repositories.
 
 mod faults;
-mod ways;
-mod work_trees;
+mod history;
+mod settings;
+mod worktrees;
 
 use std::collections::BTreeMap;
 
@@ -143,7 +144,7 @@ impl QueueSandbox {
 }
 
 #[test]
-fn good_branches_land_and_bad_ones_are_named() {
+fn bisect_ejects_failing_branches_and_lands_the_rest() {
     let line = QueueSandbox::new("");
     let good = line.good(12);
     line.branch("bad", "main", &[("f3", "BAD\n")]);
@@ -188,7 +189,7 @@ fn good_branches_land_and_bad_ones_are_named() {
 }
 
 #[test]
-fn what_comes_after_another_waits_for_it_and_is_blocked_with_it() {
+fn after_orders_branches_and_blocks_them_with_a_rejected_one() {
     let line = QueueSandbox::new("batch = 3");
     let names = line.good(4);
     line.branch("bad", "main", &[("f3", "BAD\n")]);
@@ -214,7 +215,7 @@ fn what_comes_after_another_waits_for_it_and_is_blocked_with_it() {
 }
 
 #[test]
-fn a_branch_stacked_on_one_that_was_squashed_brings_only_its_own() {
+fn stacked_branch_lands_only_its_own_commits_after_a_squash() {
     let line = QueueSandbox::new("batch = 1");
     line.branch("below", "main", &[("f1", "one\ntwo\nthree\n")]);
     line.branch("above", "below", &[("f1", "one\ntwo and more\nthree\n")]);
@@ -229,7 +230,7 @@ fn a_branch_stacked_on_one_that_was_squashed_brings_only_its_own() {
 }
 
 #[test]
-fn branches_are_judged_by_the_targets_own_rules() {
+fn branches_are_verified_with_the_job_file_of_the_target() {
     let line = QueueSandbox::new("");
     let gutted = "[[check]]\nname = \"nothing\"\nrun = [\"true\"]\n";
     line.branch(
@@ -250,7 +251,7 @@ fn branches_are_judged_by_the_targets_own_rules() {
 }
 
 #[test]
-fn without_rules_nothing_is_taken() {
+fn queue_without_checks_refuses_branches() {
     let line = QueueSandbox::new("");
     line.branch("bare", "main", &[("f1", "fine\n")]);
     line.sandbox.git(&["rm", "--quiet", "harness.toml"]);

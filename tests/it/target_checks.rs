@@ -27,7 +27,7 @@ fn guarding(job: TestJob, gate: &str) -> Sandbox {
 }
 
 #[test]
-fn what_the_target_asks_is_asked_of_tasks_too() {
+fn target_checks_apply_to_tasks_of_a_run() {
     let sandbox = guarded("! grep -n FORBIDDEN alpha beta");
     // The gate is as the target had it, whatever lies in the work tree.
     sandbox.write("gate.sh", "exit 0");
@@ -42,7 +42,7 @@ fn what_the_target_asks_is_asked_of_tasks_too() {
 }
 
 #[test]
-fn a_base_that_the_target_itself_would_not_take_costs_no_attempt() {
+fn base_that_fails_the_target_checks_costs_no_attempt() {
     let sandbox = guarded("echo never; exit 1");
     let output = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
     output.says("on the base, `gate` fails").says("never");
@@ -50,7 +50,7 @@ fn a_base_that_the_target_itself_would_not_take_costs_no_attempt() {
 }
 
 #[test]
-fn a_job_file_of_the_target_that_is_not_right_is_named() {
+fn invalid_job_file_of_the_target_halts_with_its_position() {
     let sandbox = guarded("exit 0");
     sandbox.write("harness.toml", "[[check]]\nnam = \"gate\"\n");
     sandbox.git(&["commit", "--quiet", "--message", "a mistake", "harness.toml"]);
@@ -78,7 +78,7 @@ fn push(sandbox: &Sandbox, what: &str) {
 }
 
 #[test]
-fn a_target_that_others_have_broken_is_held_against_no_task() {
+fn target_broken_by_others_blames_no_task() {
     let mut sandbox = reviewed(TestJob::new(&["alpha", "beta"]));
     sandbox.run(&["start", "jobs/other.toml"]).exits(3);
     push(&sandbox, "FORBIDDEN");
@@ -122,7 +122,7 @@ fn broken_under_way(tasks: &[&str]) -> (Sandbox, RunningCommand) {
 }
 
 #[test]
-fn no_agent_begins_from_a_target_that_fails() {
+fn attempts_wait_while_the_target_fails() {
     let (sandbox, started) = broken_under_way(&["alpha", "beta", "gamma"]);
     sandbox.give_sign("go");
     started.wait().exits(3).says("landing waits");
@@ -131,7 +131,7 @@ fn no_agent_begins_from_a_target_that_fails() {
 }
 
 #[test]
-fn the_targets_check_is_never_carried_out_by_the_runs_own_files() {
+fn target_check_never_uses_files_pinned_by_the_run() {
     let sandbox = guarded("! grep -n FORBIDDEN alpha beta");
     // The run has a check of the same name and words, with a script as the work tree has it.
     let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
@@ -145,7 +145,7 @@ fn the_targets_check_is_never_carried_out_by_the_runs_own_files() {
 }
 
 #[test]
-fn a_target_that_is_mended_is_seen_also_where_nothing_waits_to_land() {
+fn repaired_target_is_noticed_with_no_candidate_queued() {
     let (sandbox, started) = broken_under_way(&["alpha", "beta"]);
     sandbox.run(&["skip", "alpha", "--message", "not now"]).exits(0);
     push(&sandbox, "mended");
@@ -155,7 +155,7 @@ fn a_target_that_is_mended_is_seen_also_where_nothing_waits_to_land() {
 }
 
 #[test]
-fn a_tip_that_others_have_broken_is_found_out_before_an_agent_begins_from_it() {
+fn attempts_wait_for_the_verification_of_a_foreign_tip() {
     let sandbox = guarded("! grep -n FORBIDDEN person");
     sandbox.run(&["start", "jobs/other.toml", "--only", "alpha"]).exits(0);
     let tip = sandbox.git(&["rev-parse", "harness/trunk"]);

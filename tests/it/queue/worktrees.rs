@@ -3,7 +3,7 @@
 use super::QueueSandbox;
 
 #[test]
-fn a_landing_waits_for_what_is_not_committed_in_its_way() {
+fn uncommitted_changes_in_the_way_hold_the_landing() {
     let line = QueueSandbox::new("");
     line.branch("change", "main", &[("f1", "theirs\n")]);
     line.branch("new", "main", &[("collides", "theirs\n")]);
@@ -26,7 +26,7 @@ fn a_landing_waits_for_what_is_not_committed_in_its_way() {
 }
 
 #[test]
-fn linked_work_trees_follow_too_and_a_rebase_is_waited_for() {
+fn linked_worktree_follows_and_a_rebase_holds_the_landing() {
     let line = QueueSandbox::new("");
     line.good(1);
     line.sandbox.git(&["checkout", "--quiet", "feature"]);
@@ -51,7 +51,7 @@ fn linked_work_trees_follow_too_and_a_rebase_is_waited_for() {
 }
 
 #[test]
-fn a_remote_gets_each_landing_first_and_may_have_moved() {
+fn push_goes_first_and_rebuilds_on_a_moved_remote() {
     let line = QueueSandbox::new("");
     let names = line.good(3);
     let hub = line.sandbox.root().join("hub.git");
@@ -100,7 +100,7 @@ fn a_remote_gets_each_landing_first_and_may_have_moved() {
 }
 
 #[test]
-fn what_a_person_stages_when_a_work_tree_has_followed_is_never_taken_for_what_it_shows() {
+fn staged_changes_survive_a_worktree_that_follows() {
     let line = QueueSandbox::new("");
     let lines = |second: &str| format!("this is 0\n{second}\n3\n4\n5\n6\n7\n8\n9\n");
     line.branch("one", "main", &[("f0", &lines("2")), ("f1", "dangerous\n")]);
@@ -120,7 +120,7 @@ fn what_a_person_stages_when_a_work_tree_has_followed_is_never_taken_for_what_it
 }
 
 #[test]
-fn what_was_pushed_is_never_pushed_away() {
+fn pushed_landing_is_never_force_pushed_away() {
     let line = QueueSandbox::new("batch = 1");
     let bare = line.sandbox.root().join("origin.git");
     let url = bare.to_str().unwrap().to_owned();

@@ -3,7 +3,7 @@
 use super::QueueSandbox;
 
 #[test]
-fn merges_keep_the_branches_own_commits() {
+fn merge_style_keeps_branch_commits() {
     let line = QueueSandbox::new("merge = \"merge\"");
     line.good(2);
     line.branch("two", "main", &[("f1", "first\n")]);
@@ -26,7 +26,7 @@ fn merges_keep_the_branches_own_commits() {
 }
 
 #[test]
-fn each_commit_that_lands_has_a_verdict_where_that_is_asked_for() {
+fn each_records_a_verdict_for_every_landed_commit() {
     let line = QueueSandbox::new("each = true");
     line.good(3);
     line.add(&["b0", "b1", "b2"]);
@@ -41,7 +41,7 @@ fn each_commit_that_lands_has_a_verdict_where_that_is_asked_for() {
 }
 
 #[test]
-fn groups_are_screened_side_by_side() {
+fn lanes_screen_groups_in_parallel() {
     let line = QueueSandbox::new("ahead = 3\nbatch = 2");
     let names = line.good(8);
     line.branch("bad", "main", &[("f3", "BAD\n")]);
@@ -53,7 +53,7 @@ fn groups_are_screened_side_by_side() {
 }
 
 #[test]
-fn where_reviews_are_asked_for_nothing_lands_unread() {
+fn required_review_holds_branches_until_approved() {
     let line = QueueSandbox::new("review = \"required\"");
     line.good(2);
     line.add(&["b0", "b1"]);
@@ -78,7 +78,7 @@ fn where_reviews_are_asked_for_nothing_lands_unread() {
 }
 
 #[test]
-fn a_paused_queue_begins_nothing() {
+fn paused_queue_starts_no_verification() {
     let line = QueueSandbox::new("");
     line.good(2);
     line.add(&["b0", "b1"]);
@@ -97,7 +97,7 @@ fn a_paused_queue_begins_nothing() {
 }
 
 #[test]
-fn a_run_and_a_queue_land_on_the_same_target() {
+fn run_and_queue_share_one_target() {
     let line = QueueSandbox::new("batch = 2");
     let names = line.good(6);
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -128,7 +128,7 @@ fn a_run_and_a_queue_land_on_the_same_target() {
 }
 
 #[test]
-fn a_mirror_goes_on_where_the_queue_was() {
+fn mirror_resumes_the_queue() {
     let line = QueueSandbox::new("batch = 2");
     let names = line.good(5);
     line.branch("bad", "main", &[("f3", "BAD\n")]);
@@ -150,7 +150,7 @@ fn a_mirror_goes_on_where_the_queue_was() {
 }
 
 #[test]
-fn hooks_of_the_targets_tip_hold_up_landings_and_are_told_of_them() {
+fn pre_land_hook_of_the_tip_holds_and_post_land_hook_reports() {
     let before = r#"if [ ! -e "$HOME/open" ]; then echo closed today >&2; exit 1; fi"#;
     let after = r#"echo "$HARNESS_TARGET $HARNESS_LANDS $(git rev-parse main)" >>"$HOME/told""#;
     let hook = |script| serde_json::to_string(&["sh", "-c", script]).unwrap();
