@@ -8,7 +8,7 @@ use super::{start, workspace};
 use crate::cli;
 use crate::domain::machine::{Observation, Request};
 use crate::domain::state::RunPhase;
-use crate::engine::{Options, Report, Stopped};
+use crate::engine::{RunExit, RunOptions, RunReport};
 use crate::error;
 use crate::ui::{Ui, human};
 
@@ -36,8 +36,8 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
         return Ok(error::ENDED);
     }
     let mut lines = Ui::new(false);
-    let mut report = |report: Report<'_>| lines.report(&report);
-    let options = Options { wait: false, ..Options::default() };
+    let mut report = |report: RunReport<'_>| lines.report(&report);
+    let options = RunOptions { wait: false, ..RunOptions::default() };
     let mut engine = workspace::open_engine(&store, proof, args.jobs, options, &mut report)?;
     if engine.state().waits_to_begin {
         // `start --paused` only made the run; driving it by `poll` is how it begins. A run that somebody stopped stays
@@ -49,15 +49,15 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
     drop(engine);
     ui.status(&format!("run {run}: {}", human::counts(&state)));
     Ok(match stopped {
-        Stopped::Ended => error::ENDED,
-        Stopped::Later | Stopped::Interrupted(_) => error::OK,
-        Stopped::Blocked => {
+        RunExit::Ended => error::ENDED,
+        RunExit::Later | RunExit::Interrupted(_) => error::OK,
+        RunExit::Blocked => {
             for line in human::blocked(&state) {
                 ui.status(&line);
             }
             error::PERSON
         }
-        Stopped::Person(why) => {
+        RunExit::Person(why) => {
             ui.status(&format!("needs a person: {why}"));
             error::PERSON
         }

@@ -11,21 +11,26 @@ use crate::cli;
 use crate::domain::event::Halt;
 use crate::domain::id::RunId;
 use crate::domain::state::{Phase, RunPhase};
-use crate::engine::Options;
-use crate::engine::requests::{self, Answer, Wire};
+use crate::engine::RunOptions;
+use crate::engine::requests::{self, RequestAnswer, WireRequest};
 use crate::error;
 use crate::store::Store;
 use crate::store::load::LoadedRun;
 use crate::ui::Ui;
 
 /// Makes requests of a run and waits until they are carried out: by whoever holds the run, else by this process.
-pub(super) fn ask(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result<Vec<Answer>> {
+pub(super) fn ask(
+    store: &Store,
+    run: &RunId,
+    wires: &[WireRequest],
+    ui: &Ui,
+) -> Result<Vec<RequestAnswer>> {
     let mut open: Vec<PathBuf> = Vec::new();
     for wire in wires {
         open.push(requests::ask(store, run, wire)?);
     }
     let mut told = false;
-    let mut answers: Vec<Option<Answer>> = vec![None; open.len()];
+    let mut answers: Vec<Option<RequestAnswer>> = vec![None; open.len()];
     loop {
         for (path, answer) in open.iter().zip(answers.iter_mut()) {
             if answer.is_none() {
@@ -37,8 +42,8 @@ pub(super) fn ask(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result
         }
         match workspace::try_hold(store, run)? {
             Ok(proof) => {
-                let mut quiet = |_: crate::engine::Report<'_>| {};
-                let options = Options::default();
+                let mut quiet = |_: crate::engine::RunReport<'_>| {};
+                let options = RunOptions::default();
                 let mut engine = workspace::open_engine(store, proof, None, options, &mut quiet)?;
                 engine.serve_requests()?;
             }
@@ -54,7 +59,7 @@ pub(super) fn ask(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result
 }
 
 /// Makes requests and tells the answers; the exit code is 1 if one had no effect.
-pub(super) fn tell(store: &Store, run: &RunId, wires: &[Wire], ui: &Ui) -> Result<u8> {
+pub(super) fn tell(store: &Store, run: &RunId, wires: &[WireRequest], ui: &Ui) -> Result<u8> {
     let answers = ask(store, run, wires, ui)?;
     for answer in &answers {
         ui.message(&if answer.done {
@@ -73,7 +78,8 @@ pub(super) fn retry(here: &Path, args: &cli::RetryArgs, ui: &Ui) -> Result<u8> {
         let run = workspace::find_run(&store, args.run.as_deref())?;
         let state = workspace::load_run(&store, &run)?.ledger.state;
         let failed = state.tasks.iter().filter(|(_, s)| s.phase == Phase::Failed);
-        let wires: Vec<_> = failed.map(|(t, _)| Wire::Retry { task: t.to_string() }).collect();
+        let wires: Vec<_> =
+            failed.map(|(t, _)| WireRequest::Retry { task: t.to_string() }).collect();
         if wires.is_empty() {
             ui.message(&format!("no task of the run `{run}` has failed"));
             return Ok(error::OK);
@@ -83,7 +89,7 @@ pub(super) fn retry(here: &Path, args: &cli::RetryArgs, ui: &Ui) -> Result<u8> {
         return Ok(code);
     }
     let (run, wires) =
-        named(&store, &args.tasks, args.run.as_deref(), |task| Wire::Retry { task })?;
+        named(&store, &args.tasks, args.run.as_deref(), |task| WireRequest::Retry { task })?;
     let code = tell(&store, &run, &wires, ui)?;
     hint_start(&store, &run, ui);
     Ok(code)
@@ -106,7 +112,7 @@ pub(super) fn hint_start(store: &Store, run: &RunId, ui: &Ui) {
 pub(super) fn skip(here: &Path, args: &cli::SkipArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let message = args.message.clone();
-    let wire = |task| Wire::Skip { task, message: message.clone() };
+    let wire = |task| WireRequest::Skip { task, message: message.clone() };
     let (run, wires) = named(&store, &args.tasks, None, wire)?;
     tell(&store, &run, &wires, ui)
 }
@@ -116,8 +122,8 @@ fn named(
     store: &Store,
     names: &[String],
     run: Option<&str>,
-    wire: impl Fn(String) -> Wire,
-) -> Result<(RunId, Vec<Wire>)> {
+    wire: impl Fn(String) -> WireRequest,
+) -> Result<(RunId, Vec<WireRequest>)> {
     let mut wires = Vec::new();
     let mut of: Option<(RunId, LoadedRun)> = None;
     for name in names {

@@ -12,7 +12,7 @@ use crate::domain::event::Halt;
 use crate::domain::id::{RunId, TaskId};
 use crate::domain::machine::{Observation, Request, blocked, owed};
 use crate::domain::state::{Phase, RunPhase, RunState};
-use crate::engine::{self, Options, Stopped};
+use crate::engine::{self, RunExit, RunOptions};
 use crate::error::{self, Advice};
 use crate::planning;
 use crate::process;
@@ -295,8 +295,8 @@ fn carry_out(
     let total = workspace::load_run(store, &run)?.ledger.state.tasks.len();
     let mut live = Ui::with_progress(args.quiet, total);
     let stopped = {
-        let mut report = |report: engine::Report<'_>| live.report(&report);
-        let options = Options { wait: true, only, signals: true, keep_going: args.keep_going };
+        let mut report = |report: engine::RunReport<'_>| live.report(&report);
+        let options = RunOptions { wait: true, only, signals: true, keep_going: args.keep_going };
         let mut engine = workspace::open_engine(store, proof, args.jobs, options, &mut report)?;
         engine.ask(Observation::Asked(Request::Resume))?;
         let stopped = engine.run();
@@ -308,10 +308,10 @@ fn carry_out(
 }
 
 /// The last words, and the exit code.
-fn conclude(run: &RunId, stopped: &Stopped, state: &RunState, ui: &Ui) -> u8 {
+fn conclude(run: &RunId, stopped: &RunExit, state: &RunState, ui: &Ui) -> u8 {
     ui.message(&format!("run {run}: {}", human::counts(state)));
     match stopped {
-        Stopped::Ended => {
+        RunExit::Ended => {
             let failed = state.tasks.iter().filter(|(_, t)| t.phase == Phase::Failed);
             for (task, s) in failed.take(10) {
                 let reason = s.reason.as_deref().unwrap_or("");
@@ -325,7 +325,7 @@ fn conclude(run: &RunId, stopped: &Stopped, state: &RunState, ui: &Ui) -> u8 {
             }
             if state.ended() { ended_code(state) } else { error::OK }
         }
-        Stopped::Blocked => {
+        RunExit::Blocked => {
             for line in human::blocked(state) {
                 ui.message(&line);
             }
@@ -340,7 +340,7 @@ fn conclude(run: &RunId, stopped: &Stopped, state: &RunState, ui: &Ui) -> u8 {
             }
             error::INCOMPLETE
         }
-        Stopped::Person(why) => {
+        RunExit::Person(why) => {
             ui.message(&format!("stopped for a person: {why}"));
             if state.halt == Some(Halt::Failures) {
                 for line in human::failures(state) {
@@ -353,8 +353,8 @@ fn conclude(run: &RunId, stopped: &Stopped, state: &RunState, ui: &Ui) -> u8 {
             }
             error::PERSON
         }
-        Stopped::Later => error::PERSON,
-        Stopped::Interrupted(signal) => {
+        RunExit::Later => error::PERSON,
+        RunExit::Interrupted(signal) => {
             ui.message("interrupted; `git harness start` goes on where it stopped");
             error::SIGNAL.saturating_add(u8::try_from(*signal).unwrap_or(0))
         }

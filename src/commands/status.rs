@@ -103,7 +103,8 @@ fn in_the_way(store: &Store, loaded: &LoadedRun) -> Result<Option<String>> {
         return Ok(None);
     }
     let base = landing::merge_base(store.repo(), &tip, candidate)?;
-    let landing::Onto::Tree(tree) = landing::merge_onto(store.repo(), &base, &tip, candidate)?
+    let landing::LandingMerge::Tree(tree) =
+        landing::merge_onto(store.repo(), &base, &tip, candidate)?
     else {
         return Ok(None);
     };

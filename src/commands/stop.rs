@@ -7,14 +7,14 @@ use anyhow::Result;
 use super::{request, workspace};
 use crate::cli;
 use crate::engine::recover;
-use crate::engine::requests::Wire;
+use crate::engine::requests::WireRequest;
 use crate::ui::Ui;
 
 /// `git harness stop`
 pub(super) fn run(here: &Path, args: &cli::StopArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let run = workspace::find_run(&store, args.run.as_deref())?;
-    let code = request::tell(&store, &run, &[Wire::Stop { now: args.now }], ui)?;
+    let code = request::tell(&store, &run, &[WireRequest::Stop { now: args.now }], ui)?;
     if args.now {
         // Also when the run was paused already, or its supervisor was killed: agents may still be running.
         let asked = recover::stop_all(&store, &run);
@@ -29,7 +29,7 @@ pub(super) fn run(here: &Path, args: &cli::StopArgs, ui: &Ui) -> Result<u8> {
 pub(super) fn cancel(here: &Path, args: &cli::RunArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let run = workspace::find_run(&store, args.run.as_deref())?;
-    let code = request::tell(&store, &run, &[Wire::Cancel], ui)?;
+    let code = request::tell(&store, &run, &[WireRequest::Cancel], ui)?;
     if args.json {
         ui.result(&format!(
             "{}\n",

@@ -8,7 +8,7 @@ use super::{request, workspace};
 use crate::cli;
 use crate::domain::state::Phase;
 use crate::domain::verdict::Judgement;
-use crate::engine::requests::Wire;
+use crate::engine::requests::WireRequest;
 use crate::engine::verify_again;
 use crate::error;
 use crate::ui::{Ui, human, printable};
@@ -55,7 +55,7 @@ pub(super) fn run(here: &Path, args: &cli::VerifyArgs, ui: &Ui) -> Result<u8> {
         }
     }
     if passed && phase == Phase::Failed {
-        let wire = Wire::Reconsider { task: task.to_string() };
+        let wire = WireRequest::Reconsider { task: task.to_string() };
         request::tell(&store, &run, &[wire], ui)?;
     }
     Ok(if passed { error::OK } else { error::INCOMPLETE })

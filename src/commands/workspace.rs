@@ -11,7 +11,7 @@ use crate::domain::id::{RunId, TaskId};
 use crate::engine::{self, Context};
 use crate::error::Advice;
 use crate::job;
-use crate::landing::contained::Contained;
+use crate::landing::contained::LandedTasks;
 use crate::process::{Git, Holder, write_atomic, write_executable};
 use crate::repo::Repo;
 use crate::store::load::LoadedRun;
@@ -215,7 +215,7 @@ pub(super) fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
         overlay,
         laid_over: OnceLock::new(),
         salt,
-        contained: Mutex::new(Contained::default()),
+        contained: Mutex::new(LandedTasks::default()),
         run,
     })
 }
@@ -290,11 +290,11 @@ pub(super) fn open_engine<'a>(
     store: &Store,
     proof: RunProof,
     jobs: Option<u32>,
-    options: engine::Options,
-    report: &'a mut dyn FnMut(engine::Report<'_>),
+    options: engine::RunOptions,
+    report: &'a mut dyn FnMut(engine::RunReport<'_>),
 ) -> Result<engine::Engine<'a>> {
     for said in engine::recover::mend(store, &proof)? {
-        report(engine::Report::Note(said));
+        report(engine::RunReport::Note(said));
     }
     let loaded = load_run(store, proof.run())?;
     let ctx = context(store, &loaded)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::call::{self, Who, Words};
+use super::call::{self, AgentProgram, CallInput};
 use super::{Context, verifications};
 use crate::agent::{brief, prompt};
 use crate::ambient;
@@ -28,7 +28,7 @@ use crate::store::layout;
 
 /// What became of an attempt, as far as it can be seen.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct AttemptOutcome {
     /// What to tell the machine; nothing while the keeper lives and we do not wait.
     pub observation: Option<Observation>,
     /// What goes onto the task's chain with it.
@@ -41,7 +41,7 @@ pub(super) struct Seen {
 
 /// What a new attempt needs beside the run.
 #[derive(Debug, Clone)]
-pub(super) struct Launch {
+pub(super) struct AttemptLaunch {
     /// The slot.
     pub worktree: String,
     /// The commit on which the task builds.
@@ -63,7 +63,7 @@ pub(super) fn launch(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,
-    launch: &Launch,
+    launch: &AttemptLaunch,
 ) -> Result<Option<String>> {
     let dir = ctx.attempt_dir(task, attempt);
     std::fs::create_dir_all(dir.join(files::TMP))
@@ -86,7 +86,7 @@ pub(super) fn launch(
     let feedback = dir.join(files::FEEDBACK);
     std::fs::write(&feedback, feedback_text(&launch.findings))?;
     let feedback_arg = if launch.findings.is_empty() { String::new() } else { text(&feedback) };
-    let words = Words {
+    let words = CallInput {
         dir: &dir,
         worktree: &worktree.path,
         prompt: &words,
@@ -94,7 +94,7 @@ pub(super) fn launch(
         feedback_file: &feedback_arg,
         output: ctx.job.output.as_ref().map_or("", |output| &output.path),
     };
-    let who = Who { agent: &ctx.job.agent, preset: &ctx.preset };
+    let who = AgentProgram { agent: &ctx.job.agent, preset: &ctx.preset };
     let call = call::call(ctx, who, task, attempt, launch, words)?;
     let spec = Spec {
         v: VERSION,
@@ -124,7 +124,7 @@ pub(super) fn launch(
     spec.write(&dir)?;
     failpoint::hit("attempt.spec-written");
     let mut env = environment(ctx, &dir, &call.pass);
-    call.adorn(&mut env);
+    call.apply_env(&mut env);
     env.set("HARNESS_RUN", ctx.run.as_str());
     env.set("HARNESS_TASK", task.as_str());
     env.set("HARNESS_ATTEMPT", attempt.to_string());
@@ -140,7 +140,12 @@ pub(super) fn launch(
 
 /// Why a task does not fit the model with the prompt as it is now, if it does not: findings make it longer, and what has
 /// landed meanwhile may have made the sources longer.
-fn too_large(ctx: &Context, task: &TaskId, launch: &Launch, words: &str) -> Result<Option<String>> {
+fn too_large(
+    ctx: &Context,
+    task: &TaskId,
+    launch: &AttemptLaunch,
+    words: &str,
+) -> Result<Option<String>> {
     let Some(budget) = ctx.job.plan.budget else { return Ok(None) };
     let repo = ctx.store.repo();
     let tree = repo.tree_of(&launch.base)?;
@@ -191,7 +196,7 @@ pub(super) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn worktree_spec(ctx: &Context, task: &TaskId, launch: &Launch) -> WorktreeSpec {
+fn worktree_spec(ctx: &Context, task: &TaskId, launch: &AttemptLaunch) -> WorktreeSpec {
     WorktreeSpec {
         name: launch.worktree.clone(),
         path: ctx.worktrees.join(&launch.worktree),
@@ -233,7 +238,7 @@ pub(super) fn pinned_argv(ctx: &Context, base: &Oid, argv: Vec<String>) -> Resul
     Ok(out)
 }
 
-fn render(ctx: &Context, task: &TaskId, attempt: u32, launch: &Launch) -> Result<String> {
+fn render(ctx: &Context, task: &TaskId, attempt: u32, launch: &AttemptLaunch) -> Result<String> {
     let template = ctx.template.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
     prompt::render(template, &brief_of(ctx, task, attempt, &launch.base, &launch.findings)?)
 }
@@ -283,14 +288,14 @@ pub(super) fn look(
     attempt: u32,
     base: &Oid,
     wait: bool,
-) -> Result<Seen> {
+) -> Result<AttemptOutcome> {
     let dir = ctx.attempt_dir(task, attempt);
     let lock_path = dir.join(files::LOCK);
     if dir.is_dir() {
         if wait {
             Lock::wait(&lock_path)?;
         } else if Lock::is_held(&lock_path)? {
-            return Ok(Seen::default());
+            return Ok(AttemptOutcome::default());
         }
     }
     if let Some(published) = ctx.store.read(&ctx.attempt_ref(task, attempt))? {
@@ -298,18 +303,18 @@ pub(super) fn look(
     }
     let Ok(spec) = Spec::read(&dir) else {
         let observation = Some(Observation::NeverBegan { task: task.clone(), attempt });
-        return Ok(Seen { observation, ..Seen::default() });
+        return Ok(AttemptOutcome { observation, ..AttemptOutcome::default() });
     };
     // The keeper died without a word. What it kept is ended and saved before the place is used again; one that died in
     // its first milliseconds had touched nothing.
-    let began = !verifications::never_took_over(&lock_path);
+    let began = !verifications::never_started(&lock_path);
     let saved = if began { keeper::rescue(ctx.store.repo(), &spec) } else { None };
     let base_tree = ctx.store.repo().tree_of(base)?;
     let changed = saved.as_ref().is_some_and(|(_, tree)| *tree != base_tree);
     let candidate = saved.map(|(commit, tree)| Candidate { commit, tree, base: base.clone() });
     let said = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();
     let last = said.lines().next_back().unwrap_or("it left no word");
-    Ok(Seen {
+    Ok(AttemptOutcome {
         observation: Some(Observation::AttemptEnded {
             task: task.clone(),
             attempt,
@@ -319,7 +324,7 @@ pub(super) fn look(
             report: learned(&dir).map(Box::new),
         }),
         note: Some(format!("{task}: the keeper of attempt {attempt} died: {last}")),
-        ..Seen::default()
+        ..AttemptOutcome::default()
     })
 }
 
@@ -345,7 +350,7 @@ fn read_published(
     attempt: u32,
     base: &Oid,
     published: Oid,
-) -> Result<Seen> {
+) -> Result<AttemptOutcome> {
     let repo = ctx.store.repo();
     let tree = repo.tree_of(&published)?;
     let name = ctx.attempt_ref(task, attempt);
@@ -370,7 +375,7 @@ fn read_published(
             outcome.leftover
         )
     });
-    Ok(Seen {
+    Ok(AttemptOutcome {
         observation: Some(Observation::AttemptEnded {
             task: task.clone(),
             attempt,

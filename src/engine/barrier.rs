@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::dispatcher::{Engine, News};
-use super::news::Sinking;
+use super::dispatcher::{Engine, Message};
+use super::news::AwaitingSync;
 use crate::ambient;
 use crate::store;
 
@@ -29,14 +29,14 @@ pub(super) struct Barriers {
 impl Barriers {
     /// Starts the thread; `disk` is any path on the file system that is meant.
     #[expect(clippy::disallowed_methods, reason = "the engine is the module with threads")]
-    pub(super) fn start(disk: PathBuf, news: Sender<News>) -> Self {
+    pub(super) fn start(disk: PathBuf, news: Sender<Message>) -> Self {
         let (ask, asked) = channel::<u64>();
         std::thread::spawn(move || {
             let mut ended = ambient::instant() - PACE;
             while let Ok(number) = asked.recv() {
                 ambient::pause(PACE.saturating_sub(ended.elapsed()));
                 let number = asked.try_iter().last().unwrap_or(number);
-                if news.send(News::Durable(number, store::barrier_at(&disk))).is_err() {
+                if news.send(Message::Durable(number, store::barrier_at(&disk))).is_err() {
                     break;
                 }
                 ended = ambient::instant();
@@ -58,13 +58,13 @@ impl Barriers {
 impl Engine<'_> {
     /// Sees to it that what was journaled becomes durable, and is told then.
     pub(super) fn acknowledge(&mut self) {
-        if self.untold.is_empty() && self.published.is_empty() {
+        if self.unsynced.is_empty() && self.published.is_empty() {
             return;
         }
         let number = self.barriers.ask();
         let (decisions, published) =
-            (std::mem::take(&mut self.untold), std::mem::take(&mut self.published));
-        self.sinking.push(Sinking { number, decisions, published });
+            (std::mem::take(&mut self.unsynced), std::mem::take(&mut self.published));
+        self.awaiting_sync.push(AwaitingSync { number, decisions, published });
     }
 
     /// Journals what was decided; it is told when it is durable.
@@ -78,17 +78,17 @@ impl Engine<'_> {
     pub(super) fn settle(&mut self) -> Result<()> {
         self.record()?;
         self.acknowledge();
-        if let Some(last) = self.sinking.last() {
+        if let Some(last) = self.awaiting_sync.last() {
             let number = last.number;
             self.ctx.store.barrier()?;
-            self.tell(number);
+            self.report_synced(number);
         }
         Ok(())
     }
 
     /// A barrier is done: what it was for is told, and lands.
     pub(super) fn durable(&mut self, number: u64) -> Result<()> {
-        self.tell(number);
+        self.report_synced(number);
         self.arrive(number)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::Context;
-use super::attempts::{Launch, pinned_argv, text};
+use super::attempts::{AttemptLaunch, pinned_argv, text};
 use crate::agent::preset::{COMMAND, InvocationRequest, Preset, invocation};
 use crate::domain::id::TaskId;
 use crate::job::{AgentSection, placeholders};
@@ -22,7 +22,7 @@ const SECRET: [&str; 7] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "
 
 /// How the agent is called.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct AgentCall {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Whether the prompt goes to standard input.
@@ -43,9 +43,9 @@ pub(super) struct Call {
     pub timeout: Duration,
 }
 
-impl Call {
+impl AgentCall {
     /// Puts the preset's own variables in place.
-    pub(super) fn adorn(&self, env: &mut Environ) {
+    pub(super) fn apply_env(&self, env: &mut Environ) {
         for name in &self.unset {
             env.remove_all(name);
         }
@@ -57,7 +57,7 @@ impl Call {
 
 /// The words and files of an attempt, as far as a call may name them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Words<'a> {
+pub(super) struct CallInput<'a> {
     /// Where the result goes; nothing where that is the change itself.
     pub output: &'a str,
     /// The keeper's folder.
@@ -74,7 +74,7 @@ pub(super) struct Words<'a> {
 
 /// Whose program it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Who<'a> {
+pub(super) struct AgentProgram<'a> {
     /// How the job calls it.
     pub agent: &'a AgentSection,
     /// What is known of it.
@@ -84,13 +84,13 @@ pub(super) struct Who<'a> {
 /// How a program is called for an attempt.
 pub(super) fn call(
     ctx: &Context,
-    who: Who<'_>,
+    who: AgentProgram<'_>,
     task: &TaskId,
     attempt: u32,
-    launch: &Launch,
-    words: Words<'_>,
-) -> Result<Call> {
-    let Who { agent, preset } = who;
+    launch: &AttemptLaunch,
+    words: CallInput<'_>,
+) -> Result<AgentCall> {
+    let AgentProgram { agent, preset } = who;
     if preset.name == COMMAND {
         return plain(ctx, agent, task, attempt, launch, words);
     }
@@ -117,7 +117,7 @@ pub(super) fn call(
     let timeout = |is_set: bool, job: Duration, preset: Option<Duration>| {
         if is_set { job } else { preset.unwrap_or(job) }
     };
-    Ok(Call {
+    Ok(AgentCall {
         argv: pinned_argv(ctx, &launch.shown, asked.argv)?,
         prompt_on_stdin: asked.stdin_prompt,
         preset: Some(preset.clone()),
@@ -139,9 +139,9 @@ fn plain(
     agent: &AgentSection,
     task: &TaskId,
     attempt: u32,
-    launch: &Launch,
-    words: Words<'_>,
-) -> Result<Call> {
+    launch: &AttemptLaunch,
+    words: CallInput<'_>,
+) -> Result<AgentCall> {
     let names = |placeholder: &str| agent.command.iter().any(|a| a.contains(placeholder));
     if names("{prompt}") && words.prompt.len() > ARGUMENT {
         bail!(
@@ -161,7 +161,7 @@ fn plain(
         attempt,
         feedback_file: words.feedback_file,
     };
-    Ok(Call {
+    Ok(AgentCall {
         argv: pinned_argv(ctx, &launch.shown, placeholders::expand(&agent.command, &values))?,
         prompt_on_stdin: !names("{prompt_file}") && !names("{prompt}"),
         preset: None,

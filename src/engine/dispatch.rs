@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::attempts::Launch;
+use super::attempts::AttemptLaunch;
 use super::dispatcher::Engine;
 use super::slots::ATTEMPTS;
 use crate::ambient;
@@ -22,7 +22,7 @@ impl Engine<'_> {
         &mut self,
         task: &TaskId,
         attempt: u32,
-    ) -> Result<Option<(TaskId, u32, Launch)>> {
+    ) -> Result<Option<(TaskId, u32, AttemptLaunch)>> {
         let only = &self.options.only;
         if self.interrupted.is_some() || !(only.is_empty() || only.contains(task)) {
             return Ok(None);
@@ -56,11 +56,11 @@ impl Engine<'_> {
     }
 
     /// The attempt that goes on with the task's session, in its place and with what it had changed.
-    fn going_on(&self, state: &TaskState) -> Option<Launch> {
+    fn going_on(&self, state: &TaskState) -> Option<AttemptLaunch> {
         let session = state.session.as_ref().filter(|s| s.owner == self.ctx.owner)?;
         let base = state.base.clone().filter(|_| self.policy.resumable)?;
         let left = state.candidate.as_ref().map(|c| c.commit.clone());
-        Some(Launch {
+        Some(AttemptLaunch {
             worktree: session.worktree.clone(),
             shown: left.unwrap_or_else(|| base.clone()),
             base,
@@ -76,14 +76,14 @@ impl Engine<'_> {
         self.policy.money_left(&self.ledger.state.all_spend(), Some(&state.charged()))
     }
 
-    fn afresh(&mut self, state: &TaskState) -> Result<Launch> {
+    fn afresh(&mut self, state: &TaskState) -> Result<AttemptLaunch> {
         let tip = self.ctx.tip()?;
         let states = self.ledger.state.tasks.values();
         let waits = |s: &&TaskState| s.phase == Phase::Todo && self.policy.resumable;
         let sessions = states.filter(waits).filter_map(|s| s.session.as_ref());
         let kept: BTreeSet<&str> =
             sessions.filter(|s| s.owner == self.ctx.owner).map(|s| s.worktree.as_str()).collect();
-        Ok(Launch {
+        Ok(AttemptLaunch {
             worktree: self.slots.take_beside(ATTEMPTS, &kept),
             base: tip.clone(),
             shown: tip,
@@ -113,7 +113,7 @@ impl Engine<'_> {
     }
 
     /// While one agent goes first: whether it has got an answer, of which its keeper leaves a mark.
-    pub(super) fn look_for_answers(&mut self) -> Result<()> {
+    pub(super) fn check_probe(&mut self) -> Result<()> {
         if !self.policy.probe || self.ledger.state.account.proven {
             return Ok(());
         }

@@ -13,12 +13,12 @@ use super::barrier::Barriers;
 use super::evaluations;
 use super::leaving::Leaving;
 use super::line::Line;
-use super::news::Sinking;
-use super::reviews::Branches;
+use super::news::AwaitingSync;
+use super::reviews::ReviewBranches;
 use super::slots::Slots;
 use super::tips::Tips;
-use super::verifications::{Case, Judged};
-use super::{Context, Options, Report, Stopped, recover, signals};
+use super::verifications::{VerificationAssignment, VerificationResult};
+use super::{Context, RunExit, RunOptions, RunReport, recover, signals};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind};
 use crate::domain::id::TaskId;
@@ -45,19 +45,19 @@ const LITTER: usize = 500;
 const ECHO: Duration = Duration::from_millis(300);
 
 /// What a thread brings back.
-pub(super) enum Seen {
+pub(super) enum FinishedEffect {
     /// An attempt.
-    Attempt(attempts::Seen),
+    Attempt(attempts::AttemptOutcome),
     /// A verification; `None`: a keeper is at it.
-    Judged(Box<Case>, Option<Judged>),
+    Verified(Box<VerificationAssignment>, Option<VerificationResult>),
     /// An evaluation; `None`: a keeper is at it.
-    Evaluated(Option<Box<evaluations::Evaluated>>),
+    Evaluated(Option<Box<evaluations::EvaluationResult>>),
     /// The scope said no; no check was run.
     OutOfScope(crate::domain::verdict::Candidate, Finding),
 }
 
-pub(super) enum News {
-    Done(Effect, Box<Result<Seen>>),
+pub(super) enum Message {
+    Done(Effect, Box<Result<FinishedEffect>>),
     /// Everything that was written before the barrier of this number was asked for is on the disk.
     Durable(u64, Result<()>),
     Signal(i32),
@@ -69,27 +69,27 @@ pub(crate) struct Engine<'a> {
     pub(super) proof: RunProof,
     pub(super) ledger: Ledger,
     pub(super) policy: Policy,
-    pub(super) options: Options,
-    pub(super) report: &'a mut dyn FnMut(Report<'_>),
+    pub(super) options: RunOptions,
+    pub(super) report: &'a mut dyn FnMut(RunReport<'_>),
     pub(super) batch: Batch,
     pub(super) slots: Slots,
     /// Effects that threads are at, with the places they use.
-    pub(super) flight: BTreeMap<Effect, Option<String>>,
+    pub(super) in_flight: BTreeMap<Effect, Option<String>>,
     /// Effects on which a keeper is at work and for which we do not wait (`poll`).
-    pub(super) later: BTreeSet<Effect>,
+    pub(super) not_awaited: BTreeSet<Effect>,
     /// Places of check keepers that an earlier supervisor started, by the name of their folder.
     pub(super) adopted: BTreeMap<String, String>,
     /// Events that are journaled, for which no barrier was asked yet.
-    pub(super) untold: Vec<Decision>,
+    pub(super) unsynced: Vec<Decision>,
     /// Published attempts whose events are journaled, for which no barrier was asked yet.
     pub(super) published: Vec<RefMove>,
     /// What waits for a barrier, in order.
-    pub(super) sinking: Vec<Sinking>,
+    pub(super) awaiting_sync: Vec<AwaitingSync>,
     pub(super) barriers: Barriers,
     /// Folders whose content is not durable elsewhere yet.
-    pub(super) litter: Vec<PathBuf>,
+    pub(super) stale_folders: Vec<PathBuf>,
     /// Names of folders of checks of which all is recorded that they say.
-    pub(super) spent: BTreeSet<String>,
+    pub(super) recorded_keys: BTreeSet<String>,
     /// NoteLines for the notes on trees, to be written with the next events.
     pub(super) verdicts: NoteLines,
     /// NoteLines for the notes on landed commits.
@@ -101,17 +101,17 @@ pub(crate) struct Engine<'a> {
     /// Landings that wait for a barrier.
     pub(super) leaving: Option<Leaving>,
     /// What is known of branches under review.
-    pub(super) branches: Branches,
+    pub(super) branches: ReviewBranches,
     /// Why landing waits, and since when.
     pub(super) held: Option<(String, Instant)>,
     /// Whether the disk is so full that no attempt begins.
-    pub(super) full: bool,
+    pub(super) disk_full: bool,
     pub(super) interrupted: Option<i32>,
     signals: u32,
     last_signal: Option<(i32, Instant)>,
-    pub(super) asked_to_stop: Option<Instant>,
-    pub(super) sender: Sender<News>,
-    receiver: Receiver<News>,
+    pub(super) stopping_since: Option<Instant>,
+    pub(super) sender: Sender<Message>,
+    receiver: Receiver<Message>,
 }
 
 /// Makes an engine for a run that is held, and mends what an earlier supervisor left half-done.
@@ -121,8 +121,8 @@ pub(crate) fn prepare<'a>(
     ledger: Ledger,
     missing: &[TaskId],
     policy: Policy,
-    options: Options,
-    report: &'a mut dyn FnMut(Report<'_>),
+    options: RunOptions,
+    report: &'a mut dyn FnMut(RunReport<'_>),
 ) -> Result<Engine<'a>> {
     let (sender, receiver) = channel();
     let barriers = Barriers::start(ctx.store.repo().common_dir().to_path_buf(), sender.clone());
@@ -135,27 +135,27 @@ pub(crate) fn prepare<'a>(
         report,
         batch: Batch::default(),
         slots: Slots::default(),
-        flight: BTreeMap::new(),
-        later: BTreeSet::new(),
+        in_flight: BTreeMap::new(),
+        not_awaited: BTreeSet::new(),
         adopted: BTreeMap::new(),
-        untold: Vec::new(),
+        unsynced: Vec::new(),
         published: Vec::new(),
-        sinking: Vec::new(),
+        awaiting_sync: Vec::new(),
         barriers,
-        litter: Vec::new(),
-        spent: BTreeSet::new(),
+        stale_folders: Vec::new(),
+        recorded_keys: BTreeSet::new(),
         verdicts: NoteLines::new(),
         notes: NoteLines::new(),
         line: Line::default(),
         tips: Tips::default(),
         leaving: None,
-        branches: Branches::default(),
+        branches: ReviewBranches::default(),
         held: None,
-        full: false,
+        disk_full: false,
         interrupted: None,
         signals: 0,
         last_signal: None,
-        asked_to_stop: None,
+        stopping_since: None,
         sender,
         receiver,
     };
@@ -165,7 +165,7 @@ pub(crate) fn prepare<'a>(
 
 impl Engine<'_> {
     /// Carries the run out until there is a reason to stop.
-    pub(crate) fn run(&mut self) -> Result<Stopped> {
+    pub(crate) fn run(&mut self) -> Result<RunExit> {
         let stopped = self.carry_out();
         if stopped.is_ok() {
             self.clear_away();
@@ -173,27 +173,27 @@ impl Engine<'_> {
         stopped
     }
 
-    fn carry_out(&mut self) -> Result<Stopped> {
+    fn carry_out(&mut self) -> Result<RunExit> {
         if self.options.signals {
             let sender = self.sender.clone();
             signals::listen(move |signal| {
-                sender.send(News::Signal(signal)).ok();
+                sender.send(Message::Signal(signal)).ok();
             })?;
         }
         loop {
             self.apply_requests()?;
-            self.look_for_answers()?;
-            self.look_at_branches()?;
+            self.check_probe()?;
+            self.check_review_branches()?;
             if let (true, Some(signal)) = (self.signals > 2, self.interrupted) {
                 self.settle()?;
-                return Ok(Stopped::Interrupted(signal));
+                return Ok(RunExit::Interrupted(signal));
             }
             let begun = self.begin()?;
             if !begun && let Some(stopped) = self.stopped() {
                 self.settle()?;
                 return Ok(stopped);
             }
-            if begun && self.flight.is_empty() {
+            if begun && self.in_flight.is_empty() {
                 continue;
             }
             match self.receiver.recv_timeout(self.patience()) {
@@ -204,7 +204,9 @@ impl Engine<'_> {
                     }
                     self.flush()?;
                 }
-                Err(RecvTimeoutError::Timeout) => (self.report)(Report::Tick(&self.ledger.state)),
+                Err(RecvTimeoutError::Timeout) => {
+                    (self.report)(RunReport::Tick(&self.ledger.state));
+                }
                 Err(RecvTimeoutError::Disconnected) => {}
             }
         }
@@ -260,35 +262,37 @@ impl Engine<'_> {
         if decisions.iter().any(split) {
             self.ctx.learn(&self.ledger.state.plan);
         }
-        self.untold.extend(decisions);
+        self.unsynced.extend(decisions);
         Ok(())
     }
 
     /// Tells what is durable by the barrier of this number, and removes what was kept until it was.
-    pub(super) fn tell(&mut self, number: u64) {
-        let later = self.sinking.iter().position(|s| s.number > number);
-        let durable = self.sinking.drain(..later.unwrap_or(self.sinking.len()));
+    pub(super) fn report_synced(&mut self, number: u64) {
+        let later = self.awaiting_sync.iter().position(|s| s.number > number);
+        let durable = self.awaiting_sync.drain(..later.unwrap_or(self.awaiting_sync.len()));
         let mut dropped = Vec::new();
         for sunk in durable.collect::<Vec<_>>() {
             for decision in sunk.decisions {
                 match decision {
-                    Decision::Run(event) => (self.report)(Report::Run(&event, &self.ledger.state)),
+                    Decision::Run(event) => {
+                        (self.report)(RunReport::Run(&event, &self.ledger.state));
+                    }
                     Decision::Task(task, event) => {
-                        (self.report)(Report::Task(&task, &event, &self.ledger.state));
+                        (self.report)(RunReport::Task(&task, &event, &self.ledger.state));
                     }
                 }
             }
             dropped.extend(sunk.published);
         }
         self.drop_published(&dropped);
-        if self.litter.len() >= LITTER {
+        if self.stale_folders.len() >= LITTER {
             self.clear_away();
         }
     }
 
     /// Removes folders that nobody needs any more. What stays behind is found and replaced; it is only disk space.
     fn clear_away(&mut self) {
-        for folder in std::mem::take(&mut self.litter) {
+        for folder in std::mem::take(&mut self.stale_folders) {
             std::fs::remove_dir_all(folder).ok();
         }
     }
@@ -301,29 +305,29 @@ impl Engine<'_> {
     }
 
     /// Whether there is a reason to stop, given that nothing could be begun.
-    fn stopped(&mut self) -> Option<Stopped> {
+    fn stopped(&mut self) -> Option<RunExit> {
         if let Some(signal) = self.interrupted {
-            let patience = self.asked_to_stop.is_some_and(|t| t.elapsed() > STOPPING);
-            if (self.flight.is_empty() && self.leaving.is_none()) || patience {
-                return Some(Stopped::Interrupted(signal));
+            let patience = self.stopping_since.is_some_and(|t| t.elapsed() > STOPPING);
+            if (self.in_flight.is_empty() && self.leaving.is_none()) || patience {
+                return Some(RunExit::Interrupted(signal));
             }
             return None;
         }
-        if !self.flight.is_empty() || self.leaving.is_some() {
+        if !self.in_flight.is_empty() || self.leaving.is_some() {
             return None;
         }
         let state = &self.ledger.state;
         let only = &self.options.only;
         let ended = |t: &TaskId| state.tasks.get(t).is_none_or(|s| s.phase.ended());
         if state.ended() || (!only.is_empty() && only.iter().all(ended)) {
-            return Some(Stopped::Ended);
+            return Some(RunExit::Ended);
         }
-        if !self.later.is_empty() {
-            return Some(Stopped::Later);
+        if !self.not_awaited.is_empty() {
+            return Some(RunExit::Later);
         }
         let chosen = |t: &TaskId| only.is_empty() || only.contains(t);
         if state.phase == RunPhase::Active && at_rest(state, &self.policy, &chosen) {
-            return Some(Stopped::Blocked);
+            return Some(RunExit::Blocked);
         }
         if awaits_review(state, &self.policy, &chosen) {
             let waiting = match state.count(&Phase::Reviewing) {
@@ -331,7 +335,7 @@ impl Engine<'_> {
                 n => format!("{n} candidates wait"),
             };
             let why = format!("{waiting} for a review: `git harness review` lists them");
-            return Some(Stopped::Person(why));
+            return Some(RunExit::Person(why));
         }
         let queued = state.count(&Phase::Queued) > 0;
         // Somebody may have mended it this moment.
@@ -342,7 +346,7 @@ impl Engine<'_> {
             let waits = |phase: &Phase| matches!(phase, Phase::Queued | Phase::Reviewing);
             let others = state.tasks.values().any(|t| !t.phase.ended() && !waits(&t.phase));
             if !others || state.phase != RunPhase::Active || fails {
-                return Some(Stopped::Person(why.clone()));
+                return Some(RunExit::Person(why.clone()));
             }
         }
         match state.phase {
@@ -355,12 +359,12 @@ impl Engine<'_> {
                 });
                 if !waiting {
                     let why = state.reason.clone().unwrap_or_else(|| "it was stopped".into());
-                    return Some(Stopped::Person(why));
+                    return Some(RunExit::Person(why));
                 }
             }
-            RunPhase::Cancelled => return Some(Stopped::Person("the run is cancelled".into())),
+            RunPhase::Cancelled => return Some(RunExit::Person("the run is cancelled".into())),
         }
-        (!self.options.wait).then_some(Stopped::Later)
+        (!self.options.wait).then_some(RunExit::Later)
     }
 
     /// A signal: drain, then stop the agents, then leave.
@@ -379,14 +383,14 @@ impl Engine<'_> {
             let note = format!(
                 "starting nothing new, {running} agents finish their attempts; Ctrl-C again stops them"
             );
-            (self.report)(Report::Note(note));
-        } else if self.asked_to_stop.is_none() {
-            self.asked_to_stop = Some(ambient::instant());
+            (self.report)(RunReport::Note(note));
+        } else if self.stopping_since.is_none() {
+            self.stopping_since = Some(ambient::instant());
             let asked = recover::stop_keepers(&self.ctx, None);
             let note = format!(
                 "asked {asked} agents to stop; Ctrl-C again leaves them to finish on their own"
             );
-            (self.report)(Report::Note(note));
+            (self.report)(RunReport::Note(note));
         }
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::attempts::{self, Launch};
-use super::dispatcher::{Engine, News, Seen};
-use super::verifications::{self, Case};
-use super::{Context, Report, gate};
+use super::attempts::{self, AttemptLaunch};
+use super::dispatcher::{Engine, FinishedEffect, Message};
+use super::verifications::{self, VerificationAssignment};
+use super::{Context, RunReport, gate};
 use crate::ambient;
 use crate::domain::id::TaskId;
 use crate::domain::machine::{Decision, Effect, Observation, owed};
@@ -18,7 +18,7 @@ use crate::domain::state::Phase;
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Judgement, Verdict};
 use crate::process;
-use crate::verify::Stage;
+use crate::verify::CheckStage;
 
 /// How many candidates may wait for each verification that can be under way.
 const CROWD: usize = 2;
@@ -41,9 +41,9 @@ impl Engine<'_> {
                 continue;
             }
             let ends_something = matches!(effect, Effect::Await(..));
-            if self.flight.contains_key(&effect)
-                || self.later.contains(&effect)
-                || (self.asked_to_stop.is_some() && !ends_something)
+            if self.in_flight.contains_key(&effect)
+                || self.not_awaited.contains(&effect)
+                || (self.stopping_since.is_some() && !ends_something)
             {
                 continue;
             }
@@ -71,7 +71,7 @@ impl Engine<'_> {
                 }
             };
         }
-        if self.asked_to_stop.is_none() {
+        if self.stopping_since.is_none() {
             begun |= self.land(&queued)?;
         }
         if !launches.is_empty() {
@@ -82,7 +82,7 @@ impl Engine<'_> {
             crate::failpoint::hit("attempt.journaled");
             for decision in &decisions {
                 if let Decision::Task(task, event) = decision {
-                    (self.report)(Report::Task(task, event, &self.ledger.state));
+                    (self.report)(RunReport::Task(task, event, &self.ledger.state));
                 }
             }
             for (task, attempt, launch) in launches {
@@ -106,10 +106,10 @@ impl Engine<'_> {
             )
         });
         let full = told.is_some();
-        if let Some(told) = told.filter(|_| !self.full) {
-            (self.report)(Report::Note(told));
+        if let Some(told) = told.filter(|_| !self.disk_full) {
+            (self.report)(RunReport::Note(told));
         }
-        self.full = full;
+        self.disk_full = full;
         full
     }
 
@@ -133,14 +133,14 @@ impl Engine<'_> {
         &mut self,
         effect: Effect,
         worktree: Option<String>,
-        work: impl FnOnce(&Context) -> Result<Seen> + Send + 'static,
+        work: impl FnOnce(&Context) -> Result<FinishedEffect> + Send + 'static,
     ) -> bool {
         let (ctx, sender) = (Arc::clone(&self.ctx), self.sender.clone());
-        self.flight.insert(effect.clone(), worktree);
+        self.in_flight.insert(effect.clone(), worktree);
         // Not a scoped thread: a supervisor that leaves does not wait for keepers.
         std::thread::spawn(move || {
-            let seen = calmly(|| work(&ctx));
-            sender.send(News::Done(effect, Box::new(seen))).ok();
+            let seen = catch_panic(|| work(&ctx));
+            sender.send(Message::Done(effect, Box::new(seen))).ok();
         });
         true
     }
@@ -149,7 +149,7 @@ impl Engine<'_> {
         &mut self,
         effect: Effect,
         worktree: Option<String>,
-        launch: Option<Launch>,
+        launch: Option<AttemptLaunch>,
     ) -> bool {
         let Effect::Await(task, attempt) = effect.clone() else { return false };
         let wait = self.options.wait;
@@ -161,7 +161,8 @@ impl Engine<'_> {
         self.spawn(effect, worktree, move |ctx| {
             let (why, report) = match launch.map(|l| attempts::launch(ctx, &task, attempt, &l)) {
                 None | Some(Ok(None)) => {
-                    return attempts::look(ctx, &task, attempt, &base, wait).map(Seen::Attempt);
+                    return attempts::look(ctx, &task, attempt, &base, wait)
+                        .map(FinishedEffect::Attempt);
                 }
                 Some(Ok(Some(why))) => {
                     let report = SessionReport::unbegun(Class::ContextExceeded, why.clone());
@@ -177,15 +178,16 @@ impl Engine<'_> {
                 changed: false,
                 report,
             });
-            let seen = attempts::Seen { observation, ..attempts::Seen::default() };
-            Ok(Seen::Attempt(seen))
+            let seen =
+                attempts::AttemptOutcome { observation, ..attempts::AttemptOutcome::default() };
+            Ok(FinishedEffect::Attempt(seen))
         })
     }
 
     fn judge_base(&mut self, effect: Effect) -> Result<bool> {
         match base_case(&self.ctx) {
             Ok(Some(case)) => {
-                let worktree = self.check_worktree(&case.key(), Stage::Landing);
+                let worktree = self.check_worktree(&case.key(), CheckStage::Landing);
                 return Ok(self.spawn_judge(effect, worktree, case));
             }
             Ok(None) => {
@@ -198,24 +200,29 @@ impl Engine<'_> {
         Ok(true)
     }
 
-    pub(super) fn spawn_judge(&mut self, effect: Effect, worktree: String, case: Case) -> bool {
-        let (wait, fresh) = (self.options.wait, !self.spent.remove(&case.key()));
+    pub(super) fn spawn_judge(
+        &mut self,
+        effect: Effect,
+        worktree: String,
+        case: VerificationAssignment,
+    ) -> bool {
+        let (wait, fresh) = (self.options.wait, !self.recorded_keys.remove(&case.key()));
         self.spawn(effect, Some(worktree.clone()), move |ctx| {
             let judged = verifications::judge(ctx, &case, &worktree, wait, fresh)?;
-            Ok(Seen::Judged(Box::new(case), judged))
+            Ok(FinishedEffect::Verified(Box::new(case), judged))
         })
     }
 
     /// A keeper's folder whose word is recorded: nobody may take it for an answer to a later question.
-    pub(super) fn throw_away(&mut self, folder: PathBuf) {
+    pub(super) fn discard_folder(&mut self, folder: PathBuf) {
         if let Some(key) = folder.file_name() {
-            self.spent.insert(key.to_string_lossy().into_owned());
+            self.recorded_keys.insert(key.to_string_lossy().into_owned());
         }
-        self.litter.push(folder);
+        self.stale_folders.push(folder);
     }
 
     /// The place for a verification: the one its keeper is in already, else a free one.
-    pub(super) fn check_worktree(&mut self, key: &str, stage: Stage) -> String {
+    pub(super) fn check_worktree(&mut self, key: &str, stage: CheckStage) -> String {
         match self.adopted.remove(key) {
             Some(worktree) => worktree,
             None => self.slots.take_for(stage),
@@ -225,7 +232,7 @@ impl Engine<'_> {
     fn verify(&mut self, task: &TaskId, attempt: u32, effect: Effect) -> bool {
         // Judging for the target counts, too: every place for checks is a checkout of the whole tree. What is nearest to
         // its end goes first, but never alone.
-        let flight = || self.flight.keys().chain(&self.later);
+        let flight = || self.in_flight.keys().chain(&self.not_awaited);
         let own = flight().filter(|e| matches!(e, Effect::Verify(..))).count();
         let busy = own + flight().filter(|e| matches!(e, Effect::Land(_))).count();
         let state = self.ledger.state.tasks.get(task);
@@ -235,37 +242,44 @@ impl Engine<'_> {
         if busy >= self.policy.verifications && own > 0 {
             return false;
         }
-        let worktree = self.check_worktree(&format!("t.{task}.{attempt}"), Stage::Task);
+        let worktree = self.check_worktree(&format!("t.{task}.{attempt}"), CheckStage::Task);
         let (wait, task) = (self.options.wait, task.clone());
-        let fresh = !self.spent.remove(&format!("t.{task}.{attempt}"));
+        let fresh = !self.recorded_keys.remove(&format!("t.{task}.{attempt}"));
         self.spawn(effect, Some(worktree.clone()), move |ctx| {
             if scoped
                 && let Some(finding) =
                     verifications::scope_finding(ctx, &task, attempt, &candidate)?
             {
-                return Ok(Seen::OutOfScope(candidate, finding));
+                return Ok(FinishedEffect::OutOfScope(candidate, finding));
             }
             let Candidate { commit, tree, base } = candidate;
-            let case = Case::of(Stage::Task, Some((task, attempt)), (commit, tree, base));
+            let case = VerificationAssignment::of(
+                CheckStage::Task,
+                Some((task, attempt)),
+                (commit, tree, base),
+            );
             let judged = verifications::judge(ctx, &case, &worktree, wait, fresh)?;
-            Ok(Seen::Judged(Box::new(case), judged))
+            Ok(FinishedEffect::Verified(Box::new(case), judged))
         })
     }
 }
 
 /// What is asked of the base, if anything is.
-fn base_case(ctx: &Context) -> Result<Option<Case>> {
+fn base_case(ctx: &Context) -> Result<Option<VerificationAssignment>> {
     if let Some(why) = missing(ctx) {
         bail!(why);
     }
     let (base, tree) = (ctx.base.clone(), ctx.store.repo().tree_of(&ctx.base)?);
     let rules = gate::rules(ctx, &ctx.tip()?)?;
-    let case = Case { rules, ..Case::of(Stage::Landing, None, (base.clone(), tree, base)) };
+    let case = VerificationAssignment {
+        rules,
+        ..VerificationAssignment::of(CheckStage::Landing, None, (base.clone(), tree, base))
+    };
     Ok((!verifications::steps(ctx, &case, "")?.is_empty()).then_some(case))
 }
 
 /// Does the work of a thread. One that panics must not be waited for: that is a fault like any other, and said so.
-pub(super) fn calmly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of ours panicked")))
 }

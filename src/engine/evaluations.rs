@@ -3,9 +3,9 @@
 
 use anyhow::{Context as _, Result};
 
-use super::attempts::{self, Launch, text};
-use super::call::{self, Who, Words};
-use super::dispatcher::{Engine, Seen};
+use super::attempts::{self, AttemptLaunch, text};
+use super::call::{self, AgentProgram, CallInput};
+use super::dispatcher::{Engine, FinishedEffect};
 use super::slots::EVALUATIONS;
 use super::{Context, verifications};
 use crate::agent::evaluate::{self, ChangeBrief, EvaluationBrief};
@@ -28,7 +28,7 @@ use crate::verify;
 
 /// What is judged, and what an evaluator needs for it.
 #[derive(Debug, Clone)]
-pub(super) struct Case {
+pub(super) struct EvaluationAssignment {
     /// The task.
     pub task: TaskId,
     /// Its attempt.
@@ -43,7 +43,7 @@ pub(super) struct Case {
 
 /// What became of it.
 #[derive(Debug)]
-pub(super) struct Evaluated {
+pub(super) struct EvaluationResult {
     /// What to tell the machine.
     pub observation: Observation,
     /// What goes onto the task's chain with it.
@@ -57,7 +57,7 @@ impl Engine<'_> {
         if self.interrupted.is_some() || !(only.is_empty() || only.contains(task)) {
             return Ok(false);
         }
-        let flight = self.flight.keys().chain(&self.later);
+        let flight = self.in_flight.keys().chain(&self.not_awaited);
         let busy = flight.filter(|e| matches!(e, Effect::Evaluate(..))).count();
         if busy >= evaluators(&self.ledger.state, &self.policy) {
             return Ok(false);
@@ -68,7 +68,7 @@ impl Engine<'_> {
         else {
             return Ok(false);
         };
-        let case = Case {
+        let case = EvaluationAssignment {
             task: task.clone(),
             attempt,
             candidate,
@@ -81,12 +81,16 @@ impl Engine<'_> {
         };
         let wait = self.options.wait;
         Ok(self.spawn(effect, Some(worktree.clone()), move |ctx| {
-            Ok(Seen::Evaluated(evaluate(ctx, &case, &worktree, wait)?.map(Box::new)))
+            Ok(FinishedEffect::Evaluated(evaluate(ctx, &case, &worktree, wait)?.map(Box::new)))
         }))
     }
 
     /// Says whether the evaluator is still at work.
-    pub(super) fn evaluated(&mut self, effect: &Effect, seen: Option<Evaluated>) -> Result<bool> {
+    pub(super) fn evaluated(
+        &mut self,
+        effect: &Effect,
+        seen: Option<EvaluationResult>,
+    ) -> Result<bool> {
         let Effect::Evaluate(task, attempt) = effect else { return Ok(false) };
         let Some(seen) = seen else { return Ok(true) };
         let decisions = self.observe(seen.observation);
@@ -116,7 +120,12 @@ fn clear(ctx: &Context, task: &TaskId, attempt: u32) -> Result<()> {
 }
 
 /// Has a candidate judged. `None`: a keeper is at it, and we do not wait.
-fn evaluate(ctx: &Context, case: &Case, worktree: &str, wait: bool) -> Result<Option<Evaluated>> {
+fn evaluate(
+    ctx: &Context,
+    case: &EvaluationAssignment,
+    worktree: &str,
+    wait: bool,
+) -> Result<Option<EvaluationResult>> {
     let dir = ctx.store.local().evaluations(&ctx.run).join(key(&case.task, case.attempt));
     std::fs::create_dir_all(dir.join(files::TMP))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
@@ -155,20 +164,20 @@ fn evaluate(ctx: &Context, case: &Case, worktree: &str, wait: bool) -> Result<Op
 /// Starts the keeper.
 fn begin(
     ctx: &Context,
-    case: &Case,
+    case: &EvaluationAssignment,
     worktree: &str,
     dir: &std::path::Path,
     lock: &Lock,
 ) -> Result<()> {
     let evaluator = ctx.evaluator.as_ref().context("the job has no evaluator")?;
-    let Case { task, attempt, candidate, .. } = case;
+    let EvaluationAssignment { task, attempt, candidate, .. } = case;
     let path = ctx.worktrees.join(worktree);
     let prompt = dir.join(files::PROMPT);
     let words = prompt_of(ctx, case)?;
     std::fs::write(&prompt, &words)?;
     // In the folder that any sandbox lets an agent write to.
     let answer = dir.join(files::TMP).join("evaluation.json");
-    let launch = Launch {
+    let launch = AttemptLaunch {
         worktree: worktree.to_owned(),
         base: candidate.base.clone(),
         shown: candidate.commit.clone(),
@@ -177,7 +186,7 @@ fn begin(
         findings: Vec::new(),
         budget: case.budget,
     };
-    let told = Words {
+    let told = CallInput {
         dir,
         worktree: &path,
         prompt: &words,
@@ -185,7 +194,7 @@ fn begin(
         feedback_file: "",
         output: &text(&answer),
     };
-    let who = Who { agent: &evaluator.agent, preset: &evaluator.preset };
+    let who = AgentProgram { agent: &evaluator.agent, preset: &evaluator.preset };
     let call = call::call(ctx, who, task, *attempt, &launch, told)?;
     let spec = Spec {
         v: VERSION,
@@ -220,7 +229,7 @@ fn begin(
     spec.write(dir)?;
     failpoint::hit("evaluation.spec-written");
     let mut env = attempts::environment(ctx, dir, &call.pass);
-    call.adorn(&mut env);
+    call.apply_env(&mut env);
     env.set("HARNESS_RUN", ctx.run.as_str());
     env.set("HARNESS_TASK", task.as_str());
     env.set("HARNESS_ATTEMPT", attempt.to_string());
@@ -233,7 +242,7 @@ fn begin(
     Ok(())
 }
 
-fn prompt_of(ctx: &Context, case: &Case) -> Result<String> {
+fn prompt_of(ctx: &Context, case: &EvaluationAssignment) -> Result<String> {
     let evaluator = ctx.evaluator.as_ref().context("the job has no evaluator")?;
     let store = &ctx.store;
     let Candidate { commit, tree, base } = &case.candidate;
@@ -255,18 +264,23 @@ fn prompt_of(ctx: &Context, case: &Case) -> Result<String> {
     evaluate::render(template, &brief)
 }
 
-fn none(case: &Case, began: Timestamp, termination: Termination, why: String) -> Evaluated {
+fn none(
+    case: &EvaluationAssignment,
+    began: Timestamp,
+    termination: Termination,
+    why: String,
+) -> EvaluationResult {
     told(case, began, termination, Opinion::None(why), None)
 }
 
 fn told(
-    case: &Case,
+    case: &EvaluationAssignment,
     began: Timestamp,
     termination: Termination,
     opinion: Opinion,
     report: Option<SessionReport>,
-) -> Evaluated {
-    Evaluated {
+) -> EvaluationResult {
+    EvaluationResult {
         observation: Observation::Evaluated {
             task: case.task.clone(),
             attempt: case.attempt,
@@ -281,7 +295,7 @@ fn told(
 }
 
 /// What an outcome means. What an evaluator says counts only if its session came to its end.
-fn conclude(case: &Case, outcome: EvaluationOutcome) -> Result<Evaluated> {
+fn conclude(case: &EvaluationAssignment, outcome: EvaluationOutcome) -> Result<EvaluationResult> {
     let began = Timestamp(outcome.began);
     let termination = Termination::from(outcome.ending);
     let report = outcome.reading.map(SessionReport::from);
@@ -295,7 +309,7 @@ fn conclude(case: &Case, outcome: EvaluationOutcome) -> Result<Evaluated> {
 }
 
 fn opinion_of(
-    case: &Case,
+    case: &EvaluationAssignment,
     termination: &Termination,
     report: Option<&SessionReport>,
     answer: Option<&str>,
@@ -306,7 +320,7 @@ fn opinion_of(
     };
     if well {
         return match answer {
-            Some(answer) => verify::opinion::of(answer, case.attempt),
+            Some(answer) => verify::opinion::from_answer(answer, case.attempt),
             None => Ok(Opinion::None("it said nothing".to_owned())),
         };
     }

@@ -14,7 +14,7 @@ use crate::domain::id::Oid;
 use crate::job;
 use crate::keeper::spec::CheckStep;
 use crate::store::layout;
-use crate::verify::{self, Stage, Subject};
+use crate::verify::{self, CheckStage, CheckSubject};
 
 /// What a tip of the target asks; nothing if it has no job file, or is the run's own.
 pub(super) fn rules(ctx: &Context, tip: &Oid) -> Result<Option<Arc<Rules>>> {
@@ -45,8 +45,8 @@ pub(super) fn steps(
     worktree: &str,
     ours: &[CheckStep],
 ) -> Vec<CheckStep> {
-    let subject = Subject { run: &ctx.run, task: None, base, worktree };
-    let mut steps = verify::steps(&rules.job, Stage::Landing, &subject, &rules.salt);
+    let subject = CheckSubject { run: &ctx.run, task: None, base, worktree };
+    let mut steps = verify::steps(&rules.job, CheckStage::Landing, &subject, &rules.salt);
     if has_same_files(ctx, rules) {
         steps.retain(|step| {
             !ours.iter().any(|our| our.name == step.name && our.key_argv == step.key_argv)

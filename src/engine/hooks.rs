@@ -25,7 +25,7 @@ const CAP: u64 = 64 * 1024;
 
 /// A landing, as hooks are told of it.
 #[derive(Debug)]
-pub(super) struct Landing<'a> {
+pub(super) struct HookLanding<'a> {
     /// The full name of the target.
     pub target: &'a str,
     /// Its tip before.
@@ -38,7 +38,7 @@ pub(super) struct Landing<'a> {
 
 /// Where hooks run and what they get.
 #[derive(Debug)]
-pub(super) struct Hooks<'a> {
+pub(super) struct HookRunner<'a> {
     /// The repository.
     pub store: &'a Store,
     /// Who commits.
@@ -49,9 +49,9 @@ pub(super) struct Hooks<'a> {
     pub pinned: &'a [(String, PathBuf)],
 }
 
-impl Hooks<'_> {
+impl HookRunner<'_> {
     /// Runs one. What it says, if it does not succeed.
-    pub(super) fn run(&self, argv: &[String], landing: &Landing<'_>) -> Result<Option<String>> {
+    pub(super) fn run(&self, argv: &[String], landing: &HookLanding<'_>) -> Result<Option<String>> {
         let key = layout::target_key(landing.target);
         let folder = self.store.local().queue(&key).join("hook");
         let tmp = folder.join("tmp");

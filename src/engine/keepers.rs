@@ -14,11 +14,11 @@ use crate::process::{self, Environ, KeeperHandle, KeeperLink, Lock};
 /// those that have something finish it and end then.
 #[derive(Debug, Default)]
 pub(crate) struct Keepers {
-    standing: Mutex<BTreeMap<String, Standing>>,
+    standing: Mutex<BTreeMap<String, IdleKeeper>>,
 }
 
 #[derive(Debug)]
-struct Standing {
+struct IdleKeeper {
     line: KeeperLink,
     handle: KeeperHandle,
     /// The lock of its last case.
@@ -49,11 +49,11 @@ impl Keepers {
         let (handle, line) =
             process::start_linked_keeper(program, &args, lock, env, &dir.join(files::LOG))
                 .with_context(|| format!("cannot start a keeper from {}", program.display()))?;
-        self.lock().insert(worktree.to_owned(), Standing { line, handle, lock: path });
+        self.lock().insert(worktree.to_owned(), IdleKeeper { line, handle, lock: path });
         Ok(())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Standing>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, IdleKeeper>> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,7 +64,7 @@ impl Drop for Keepers {
         // All lines first, so that they end side by side.
         let left: Vec<_> = standing
             .into_values()
-            .map(|Standing { line, handle, lock }| {
+            .map(|IdleKeeper { line, handle, lock }| {
                 drop(line);
                 (handle, lock)
             })
@@ -75,7 +75,7 @@ impl Drop for Keepers {
     }
 }
 
-fn dismiss(Standing { line, handle, lock }: Standing) {
+fn dismiss(IdleKeeper { line, handle, lock }: IdleKeeper) {
     drop(line);
     wait_if_idle(handle, &lock);
 }

@@ -5,19 +5,19 @@ use std::sync::PoisonError;
 use anyhow::Result;
 
 use super::Context;
-use super::verifications::{Case, Member};
+use super::verifications::{TrainMember, VerificationAssignment};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::review::Approval;
 use crate::domain::session::{Cost, SessionReport};
 use crate::domain::verdict::{Candidate, CheckResult};
 use crate::job::MergeStyle;
-use crate::landing::{self, Onto};
+use crate::landing::{self, LandingMerge};
 use crate::repo;
 use crate::store::codec;
 use crate::store::journal::LandingRecord;
 use crate::store::layout;
 use crate::store::wire::WireReading;
-use crate::verify::Stage;
+use crate::verify::CheckStage;
 
 /// A candidate merged onto what the target will be when those before it have landed.
 #[derive(Debug)]
@@ -38,16 +38,24 @@ pub(super) struct TaskCar {
 
 impl TaskCar {
     /// What is to be judged: its tree, in which the work of those before it is new, too.
-    pub(super) fn case(&self, with: Vec<Member>, again: bool) -> Case {
+    pub(super) fn case(&self, with: Vec<TrainMember>, again: bool) -> VerificationAssignment {
         let (commit, tree) = (self.new.clone(), self.tree.clone());
         let base = self.candidate.base.clone();
         let task = Some((self.task.clone(), self.attempt));
-        Case { with, again, ..Case::of(Stage::Landing, task, (commit, tree, base)) }
+        VerificationAssignment {
+            with,
+            again,
+            ..VerificationAssignment::of(CheckStage::Landing, task, (commit, tree, base))
+        }
     }
 
     /// Its part in the tree of one behind it.
-    pub(super) fn member(&self) -> Member {
-        Member { task: self.task.clone(), attempt: self.attempt, base: self.candidate.base.clone() }
+    pub(super) fn member(&self) -> TrainMember {
+        TrainMember {
+            task: self.task.clone(),
+            attempt: self.attempt,
+            base: self.candidate.base.clone(),
+        }
     }
 
     /// The landing, with the results that prove it.
@@ -85,13 +93,13 @@ pub(super) fn build_car(
     let repo = ctx.store.repo();
     let base = merge_base(ctx, candidate, onto)?;
     let tree = match landing::merge_onto(repo, &base, onto, candidate)? {
-        Onto::Conflict(paths) => return Ok(BuiltCar::Conflict(paths)),
-        Onto::Tree(tree) => tree,
+        LandingMerge::Conflict(paths) => return Ok(BuiltCar::Conflict(paths)),
+        LandingMerge::Tree(tree) => tree,
     };
     let subject = ctx.subject(task, attempt)?;
     let merge = ctx.job.queue.merge;
     let new = landing::commit(repo, &subject, onto, candidate, &tree, merge, &ctx.identity)?;
-    if let Some(path) = landing::stray(repo, (&base, &candidate.commit), (onto, &new))? {
+    if let Some(path) = landing::unexpected_path(repo, (&base, &candidate.commit), (onto, &new))? {
         // As where the target has renamed what the task changes: whoever made it has to see both.
         return Ok(BuiltCar::Conflict(vec![path]));
     }

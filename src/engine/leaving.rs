@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::Report;
+use super::RunReport;
 use super::dispatcher::Engine;
-use super::hooks::{self, Hooks};
+use super::hooks::{self, HookRunner};
 use super::landings;
 use super::line::{LandingError, entry, task};
 use super::verifications;
@@ -119,13 +119,13 @@ impl Engine<'_> {
         };
         let ctx = &self.ctx;
         let entries = landings.iter().map(|l| format!("{}/{}", l.run, l.task)).collect();
-        let landing = hooks::Landing {
+        let landing = hooks::HookLanding {
             target: &ctx.manifest.target,
             old: &first.old,
             new: &last.new,
             entries,
         };
-        let hooks = Hooks {
+        let hooks = HookRunner {
             store: &ctx.store,
             who: &ctx.identity,
             environment: &ctx.environment,
@@ -209,7 +209,7 @@ impl Engine<'_> {
         let news = self.held.as_ref().is_none_or(|(old, _)| *old != why);
         self.held = Some((why.clone(), ambient::instant()));
         if news {
-            (self.report)(Report::Note(why));
+            (self.report)(RunReport::Note(why));
         }
     }
 }

@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result};
 
 use super::dispatcher::Engine;
 use super::landings::{self, BuiltCar, TaskCar};
-use super::verifications::{self, Case, Judged, Member};
-use super::{Report, gate};
+use super::verifications::{self, TrainMember, VerificationAssignment, VerificationResult};
+use super::{RunReport, gate};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Effect, Observation};
 use crate::domain::queue::{
@@ -25,7 +25,7 @@ use crate::domain::state::TaskState;
 use crate::domain::verdict::{Finding, Judgement, Verdict};
 use crate::landing;
 use crate::store::layout;
-use crate::verify::{self, Stage};
+use crate::verify::{self, CheckStage};
 
 /// How long a landing that cannot happen now is left alone.
 const HELD: Duration = Duration::from_secs(2);
@@ -46,9 +46,9 @@ pub(super) struct Line {
     /// The commits of its trains, by their ids: a train can pass its commits on to another.
     cars: BTreeMap<Oid, TaskCar>,
     /// What was said of trees that pass.
-    pub(super) green: BTreeMap<Oid, (Case, Judged)>,
+    pub(super) green: BTreeMap<Oid, (VerificationAssignment, VerificationResult)>,
     /// What was said last of a task's work alone on the tip, and the tree of that.
-    red: BTreeMap<TaskId, (Oid, Judged)>,
+    red: BTreeMap<TaskId, (Oid, VerificationResult)>,
     /// The questions that keepers are at, by the task in whose name they were asked.
     asked: BTreeMap<TaskId, Question>,
     /// What an earlier supervisor had verified together.
@@ -315,36 +315,48 @@ impl Engine<'_> {
             // Before a single one is to blame, the tip itself is asked about: in its name, and with nothing of it.
             let cars = self.line.prefix(train, prefix.max(1))?;
             let Some((last, before)) = cars.split_last() else { return Ok(Asked::Later) };
-            let with: Vec<Member> = before.iter().map(|car| car.member()).collect();
+            let with: Vec<TrainMember> = before.iter().map(|car| car.member()).collect();
             let queue = self.line.queue.as_ref().context("no queue")?;
             let tip = queue.tip();
             let case = if prefix == 0 {
                 let tree = self.ctx.store.repo().tree_of(tip)?;
-                let case = Case::of(Stage::Landing, None, (tip.clone(), tree, tip.clone()));
-                Case { again: attempt > 1, ..case }
+                let case = VerificationAssignment::of(
+                    CheckStage::Landing,
+                    None,
+                    (tip.clone(), tree, tip.clone()),
+                );
+                VerificationAssignment { again: attempt > 1, ..case }
             } else {
                 last.case(with, kind == TrainKind::Confirm)
             };
-            (last.task.clone(), Case { rules: gate::rules(&self.ctx, tip)?, ..case })
+            (
+                last.task.clone(),
+                VerificationAssignment { rules: gate::rules(&self.ctx, tip)?, ..case },
+            )
         };
         let effect = Effect::Land(task.clone());
-        if self.flight.contains_key(&effect) || self.later.contains(&effect) {
+        if self.in_flight.contains_key(&effect) || self.not_awaited.contains(&effect) {
             return Ok(Asked::Later);
         }
         let steps = verifications::steps(&self.ctx, &case, "")?;
-        let known = verify::foregone(&steps);
+        let known = verify::known_verdict(&steps);
         if let Some(verdict) = known.filter(|v| v.judgement == Judgement::Accepted) {
-            self.ruled(&task, question, &case, Judged { verdict, lines: Vec::new() })?;
+            self.ruled(&task, question, &case, VerificationResult { verdict, lines: Vec::new() })?;
             return Ok(Asked::Known);
         }
-        let worktree = self.check_worktree(&case.key(), Stage::Landing);
+        let worktree = self.check_worktree(&case.key(), CheckStage::Landing);
         self.line.asked.insert(task, question);
         self.spawn_judge(effect, worktree, case);
         Ok(Asked::Begun)
     }
 
     /// What a keeper has said of a tree.
-    pub(super) fn car_judged(&mut self, task: &TaskId, case: &Case, judged: Judged) -> Result<()> {
+    pub(super) fn car_judged(
+        &mut self,
+        task: &TaskId,
+        case: &VerificationAssignment,
+        judged: VerificationResult,
+    ) -> Result<()> {
         self.line.folders.push(verifications::folder(&self.ctx, case));
         match self.line.asked.remove(task) {
             Some(question) => self.ruled(task, question, case, judged),
@@ -357,8 +369,8 @@ impl Engine<'_> {
         &mut self,
         task: &TaskId,
         (train, prefix, attempt): Question,
-        case: &Case,
-        judged: Judged,
+        case: &VerificationAssignment,
+        judged: VerificationResult,
     ) -> Result<()> {
         let ruling = match &judged.verdict.judgement {
             Judgement::Accepted => Ruling::Green,
@@ -377,7 +389,7 @@ impl Engine<'_> {
         let green = ruling == Ruling::Green;
         if let (Ruling::Broken(why), false) = (&ruling, case.with.is_empty()) {
             // By which of them, if by any, is found out first.
-            (self.report)(Report::Note(format!(
+            (self.report)(RunReport::Note(format!(
                 "what would land together could not be judged: {why}"
             )));
         } else if let Ruling::Broken(_) = ruling {
@@ -406,13 +418,13 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn tell_red(&mut self, case: &Case) {
+    fn tell_red(&mut self, case: &VerificationAssignment) {
         let members = case.with.iter().map(|m| m.task.as_str());
         let all: Vec<&str> = members.chain(case.task.as_ref().map(|(t, _)| t.as_str())).collect();
         let named = all.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
         let more = all.len().saturating_sub(NAMED);
         let named = if more > 0 { format!("{named} and {more} more") } else { named };
-        (self.report)(Report::Note(format!(
+        (self.report)(RunReport::Note(format!(
             "{named} do not pass together: looking for the one that fails"
         )));
     }
@@ -454,13 +466,13 @@ impl Engine<'_> {
         let candidate = state.and_then(|s| s.candidate.as_ref()).context("no candidate")?;
         let base = landings::merge_base(ctx, candidate, onto).ok();
         let sides = landing::sides::sides(ctx.store.repo(), base.as_ref(), onto, commit, paths)?;
-        Ok(landing::sides::told(&sides))
+        Ok(landing::sides::describe(&sides))
     }
 
     /// What keepers have left of questions that nobody will ask again. A keeper that is at work keeps its folder: it has not told yet.
     pub(super) fn clear_folders(&mut self) {
         for folder in std::mem::take(&mut self.line.folders) {
-            self.throw_away(folder);
+            self.discard_folder(folder);
         }
     }
 }
@@ -485,8 +497,8 @@ pub(super) enum LandingError {
 }
 
 /// A verdict of which only the words are known.
-fn rejected(text: String) -> Judged {
+fn rejected(text: String) -> VerificationResult {
     let finding = Finding { attempt: 0, check: "landing".into(), text };
     let judgement = Judgement::Rejected(vec![finding]);
-    Judged { verdict: Verdict { judgement, results: Vec::new() }, lines: Vec::new() }
+    VerificationResult { verdict: Verdict { judgement, results: Vec::new() }, lines: Vec::new() }
 }

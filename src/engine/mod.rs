@@ -42,7 +42,7 @@ use crate::domain::retry::{Policy, Share};
 use crate::domain::session::Cost;
 use crate::domain::state::RunState;
 use crate::job::{AgentSection, Job};
-use crate::landing::contained::Contained;
+use crate::landing::contained::LandedTasks;
 use crate::repo::Identity;
 use crate::store::load::Manifest;
 use crate::store::{Store, layout};
@@ -92,7 +92,7 @@ pub(crate) struct Context {
     /// A hash of those files.
     pub salt: String,
     /// What the target contains.
-    pub contained: Mutex<Contained>,
+    pub contained: Mutex<LandedTasks>,
 }
 
 /// An agent that judges candidates.
@@ -158,8 +158,8 @@ impl Context {
         &'a self,
         task: &'a TaskId,
         attempt: u32,
-    ) -> Result<crate::landing::Subject<'a>> {
-        Ok(crate::landing::Subject {
+    ) -> Result<crate::landing::LandingSubject<'a>> {
+        Ok(crate::landing::LandingSubject {
             run: &self.run,
             task,
             planned: self.task(task)?,
@@ -216,7 +216,7 @@ pub(crate) fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
 
 /// How a run is carried out this time.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Options {
+pub(crate) struct RunOptions {
     /// Whether to wait for keepers; `poll` does not.
     pub wait: bool,
     /// Only these tasks get attempts; all when empty.
@@ -244,7 +244,7 @@ pub(crate) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<usize> 
 
 /// Something to tell the person who watches.
 #[derive(Debug)]
-pub(crate) enum Report<'a> {
+pub(crate) enum RunReport<'a> {
     /// A task's event was journaled.
     Task(&'a TaskId, &'a TaskEvent, &'a RunState),
     /// A run's event was journaled.
@@ -257,7 +257,7 @@ pub(crate) enum Report<'a> {
 
 /// Why the loop came to an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Stopped {
+pub(crate) enum RunExit {
     /// Every task has ended (or every task of `--only`).
     Ended,
     /// What is left waits for tasks that have failed, were skipped, or are not of `--only`.

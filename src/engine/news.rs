@@ -3,11 +3,11 @@
 use anyhow::Result;
 
 use super::attempts;
-use super::dispatcher::{Engine, News, Seen};
+use super::dispatcher::{Engine, FinishedEffect, Message};
 use super::landings;
-use super::requests::{self, Answer, Wire};
-use super::verifications::{self, Case, Judged};
-use super::{Report, recover};
+use super::requests::{self, RequestAnswer, WireRequest};
+use super::verifications::{self, VerificationAssignment, VerificationResult};
+use super::{RunReport, recover};
 use crate::ambient;
 use crate::domain::evaluation::Opinion;
 use crate::domain::id::{Oid, TaskId};
@@ -23,7 +23,7 @@ use crate::store::{Expected, RefMove, layout};
 
 /// What is journaled and waits for a barrier.
 #[derive(Debug)]
-pub(super) struct Sinking {
+pub(super) struct AwaitingSync {
     /// The barrier's number.
     pub number: u64,
     /// Events, to be told.
@@ -33,24 +33,26 @@ pub(super) struct Sinking {
 }
 
 impl Engine<'_> {
-    pub(super) fn take(&mut self, news: News) -> Result<()> {
+    pub(super) fn take(&mut self, news: Message) -> Result<()> {
         let (effect, seen) = match news {
-            News::Signal(signal) => {
+            Message::Signal(signal) => {
                 self.signal(signal);
                 return Ok(());
             }
-            News::Durable(number, result) => {
+            Message::Durable(number, result) => {
                 result?;
                 return self.durable(number);
             }
-            News::Done(effect, seen) => (effect, *seen),
+            Message::Done(effect, seen) => (effect, *seen),
         };
-        let worktree = self.flight.remove(&effect).flatten();
+        let worktree = self.in_flight.remove(&effect).flatten();
         let under_way = match seen {
-            Ok(Seen::Attempt(seen)) => self.attempt(&effect, seen)?,
-            Ok(Seen::Judged(case, judged)) => self.judged(&effect, &case, judged)?,
-            Ok(Seen::Evaluated(seen)) => self.evaluated(&effect, seen.map(|seen| *seen))?,
-            Ok(Seen::OutOfScope(candidate, finding)) => {
+            Ok(FinishedEffect::Attempt(seen)) => self.attempt(&effect, seen)?,
+            Ok(FinishedEffect::Verified(case, judged)) => self.judged(&effect, &case, judged)?,
+            Ok(FinishedEffect::Evaluated(seen)) => {
+                self.evaluated(&effect, seen.map(|seen| *seen))?
+            }
+            Ok(FinishedEffect::OutOfScope(candidate, finding)) => {
                 self.out_of_scope(&effect, candidate.tree, finding);
                 false
             }
@@ -60,7 +62,7 @@ impl Engine<'_> {
             }
         };
         if under_way {
-            self.later.insert(effect);
+            self.not_awaited.insert(effect);
         } else if let Some(worktree) = worktree {
             self.slots.free(&worktree);
         }
@@ -68,11 +70,11 @@ impl Engine<'_> {
     }
 
     /// Says whether the attempt is still under way.
-    fn attempt(&mut self, effect: &Effect, seen: attempts::Seen) -> Result<bool> {
+    fn attempt(&mut self, effect: &Effect, seen: attempts::AttemptOutcome) -> Result<bool> {
         let Effect::Await(task, attempt) = effect else { return Ok(false) };
         let Some(observation) = seen.observation else { return Ok(true) };
         if let Some(note) = seen.note {
-            (self.report)(Report::Note(note));
+            (self.report)(RunReport::Note(note));
         }
         let candidate = if let Observation::AttemptEnded { candidate, .. } = &observation {
             candidate.clone()
@@ -96,7 +98,7 @@ impl Engine<'_> {
         self.record()?;
         failpoint::hit("attempt.recorded");
         // Its files are on the chain, or are worth nothing.
-        self.litter.push(self.ctx.attempt_dir(task, *attempt));
+        self.stale_folders.push(self.ctx.attempt_dir(task, *attempt));
         Ok(false)
     }
 
@@ -115,7 +117,12 @@ impl Engine<'_> {
     }
 
     /// Says whether a keeper is still at it.
-    fn judged(&mut self, effect: &Effect, case: &Case, judged: Option<Judged>) -> Result<bool> {
+    fn judged(
+        &mut self,
+        effect: &Effect,
+        case: &VerificationAssignment,
+        judged: Option<VerificationResult>,
+    ) -> Result<bool> {
         let Some(judged) = judged else { return Ok(true) };
         if let Effect::Land(task) = effect {
             self.car_judged(task, case, judged)?;
@@ -123,7 +130,7 @@ impl Engine<'_> {
         }
         if *effect == Effect::JudgeBase && self.ledger.state.base_passed.is_some() {
             self.tip_judged(case, &judged.verdict);
-            self.throw_away(verifications::folder(&self.ctx, case));
+            self.discard_folder(verifications::folder(&self.ctx, case));
             return Ok(false);
         }
         self.note_verdict(&case.tree, judged.lines);
@@ -142,7 +149,7 @@ impl Engine<'_> {
         self.observe(observation);
         self.record()?;
         failpoint::hit("verify.recorded");
-        self.throw_away(verifications::folder(&self.ctx, case));
+        self.discard_folder(verifications::folder(&self.ctx, case));
         Ok(false)
     }
 
@@ -151,7 +158,7 @@ impl Engine<'_> {
         if let Judgement::Rejected(findings) = &verdict.judgement {
             for finding in findings {
                 let text = format!("on {of}, `{}` fails: {}", finding.check, finding.text);
-                (self.report)(Report::Note(text));
+                (self.report)(RunReport::Note(text));
             }
         }
     }
@@ -233,7 +240,7 @@ impl Engine<'_> {
     ) -> Result<()> {
         let ctx = std::sync::Arc::clone(&self.ctx);
         for behind in landings::follow(&ctx, landings)? {
-            (self.report)(Report::Note(behind));
+            (self.report)(RunReport::Note(behind));
         }
         let Some(last) = landings.last() else { return Ok(()) };
         for landing in landings {
@@ -254,7 +261,7 @@ impl Engine<'_> {
         }
         failpoint::hit("land.recorded");
         if let Some(why) = self.hook(ctx.job.queue.post_land.as_deref(), landings) {
-            (self.report)(Report::Note(format!("after the landing: {why}")));
+            (self.report)(RunReport::Note(format!("after the landing: {why}")));
         }
         Ok(())
     }
@@ -324,7 +331,7 @@ impl Engine<'_> {
         failpoint::hit("attempt.before-drop");
         if let Err(error) = self.ctx.store.transact_in_bulk(moves) {
             // They are only in the way: the events are on the chains.
-            (self.report)(Report::Note(format!(
+            (self.report)(RunReport::Note(format!(
                 "published attempts could not be dropped: {error:#}"
             )));
         }
@@ -337,14 +344,17 @@ impl Engine<'_> {
         for waiting in requests::waiting(&self.ctx.store, &self.ctx.run) {
             match waiting.wire.request() {
                 Err(error) => {
-                    requests::answer(&waiting, &Answer { done: false, said: error.to_string() })?;
+                    requests::answer(
+                        &waiting,
+                        &RequestAnswer { done: false, said: error.to_string() },
+                    )?;
                 }
                 Ok(request) => {
                     let decisions = self.observe(Observation::Asked(request));
                     // One by one: what a request means depends on those before it.
                     self.record()?;
                     let said = said(&waiting.wire, &decisions);
-                    applied.push((waiting, Answer { done: !decisions.is_empty(), said }));
+                    applied.push((waiting, RequestAnswer { done: !decisions.is_empty(), said }));
                 }
             }
         }
@@ -361,19 +371,19 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn follow_request(&mut self, wire: &Wire) {
+    fn follow_request(&mut self, wire: &WireRequest) {
         match wire {
-            Wire::Stop { now: true } | Wire::Cancel => {
+            WireRequest::Stop { now: true } | WireRequest::Cancel => {
                 recover::stop_keepers(&self.ctx, None);
             }
-            Wire::Skip { task, .. } => {
+            WireRequest::Skip { task, .. } => {
                 recover::stop_keepers(&self.ctx, Some(task.as_str()));
             }
-            Wire::Retry { .. }
-            | Wire::Reconsider { .. }
-            | Wire::Approve { .. }
-            | Wire::SendBack { .. }
-            | Wire::Stop { now: false } => {}
+            WireRequest::Retry { .. }
+            | WireRequest::Reconsider { .. }
+            | WireRequest::Approve { .. }
+            | WireRequest::SendBack { .. }
+            | WireRequest::Stop { now: false } => {}
         }
     }
 }
@@ -382,31 +392,31 @@ fn short(commit: &str) -> &str {
     commit.get(..10).unwrap_or(commit)
 }
 
-fn said(wire: &Wire, decisions: &[Decision]) -> String {
+fn said(wire: &WireRequest, decisions: &[Decision]) -> String {
     let (yes, no) = match wire {
-        Wire::Retry { task } => (
+        WireRequest::Retry { task } => (
             format!("{task} will be tried again"),
             format!("{task} is not failed or skipped, there is nothing to retry"),
         ),
-        Wire::Skip { task, .. } => {
+        WireRequest::Skip { task, .. } => {
             (format!("{task} is skipped"), format!("{task} has ended already"))
         }
-        Wire::Reconsider { task } => {
+        WireRequest::Reconsider { task } => {
             (format!("{task} is taken up again"), format!("{task} has not failed"))
         }
-        Wire::Approve { task, commit, .. } => (
+        WireRequest::Approve { task, commit, .. } => (
             format!("{task} is approved"),
             format!("{task} does not wait for a review of {}: look at it again", short(commit)),
         ),
-        Wire::SendBack { task, commit, .. } => (
+        WireRequest::SendBack { task, commit, .. } => (
             format!("{task} is sent back"),
             format!("{task} does not wait for a review of {}: look at it again", short(commit)),
         ),
-        Wire::Stop { now } => (
+        WireRequest::Stop { now } => (
             if *now { "stopping the agents" } else { "starting nothing new" }.to_owned(),
             "the run is not active".to_owned(),
         ),
-        Wire::Cancel => {
+        WireRequest::Cancel => {
             ("the run is cancelled".to_owned(), "the run is cancelled already".to_owned())
         }
     };

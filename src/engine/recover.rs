@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use super::dispatcher::Engine;
 use super::slots;
-use super::{Context, Report, evaluations, landings};
+use super::{Context, RunReport, evaluations, landings};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::state::Phase;
 use crate::keeper::files;
@@ -52,7 +52,7 @@ fn remake_tasks(engine: &mut Engine<'_>, ctx: &Context, missing: &[TaskId]) -> R
     let plan = engine.ledger.state.plan.clone();
     for (task, tip, state) in ctx.store.recreate_tasks(&engine.proof, &plan, missing)? {
         let note = format!("the chain of `{task}` was lost; it begins anew");
-        (engine.report)(Report::Note(note));
+        (engine.report)(RunReport::Note(note));
         engine.ledger.tips.insert(task.clone(), tip);
         engine.ledger.state.tasks.insert(task, state);
     }
@@ -103,7 +103,7 @@ fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     }
     for landing in &landings {
         let note = format!("the landing of {} was under way; it is finished", landing.task);
-        (engine.report)(Report::Note(note));
+        (engine.report)(RunReport::Note(note));
     }
     engine.landed(&queue, &landings)
 }

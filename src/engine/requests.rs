@@ -16,7 +16,7 @@ use crate::store::Store;
 /// A request on the wire.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(tag = "request", rename_all = "snake_case")]
-pub(crate) enum Wire {
+pub(crate) enum WireRequest {
     /// Try a task again.
     Retry {
         /// Which.
@@ -65,14 +65,14 @@ pub(crate) enum Wire {
 
 /// What came of a request.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct RequestAnswer {
     /// Whether it had an effect.
     pub done: bool,
     /// In words.
     pub said: String,
 }
 
-impl Wire {
+impl WireRequest {
     /// The request as the machine knows it.
     pub(crate) fn request(&self) -> Result<Request> {
         Ok(match self {
@@ -94,14 +94,14 @@ impl Wire {
 
 /// A request that waits in the spool.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct SpooledRequest {
     path: PathBuf,
     /// What is asked.
-    pub wire: Wire,
+    pub wire: WireRequest,
 }
 
 /// Puts a request into the spool, durably.
-pub(crate) fn ask(store: &Store, run: &RunId, wire: &Wire) -> Result<PathBuf> {
+pub(crate) fn ask(store: &Store, run: &RunId, wire: &WireRequest) -> Result<PathBuf> {
     let folder = store.local().requests(run);
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -114,7 +114,7 @@ pub(crate) fn ask(store: &Store, run: &RunId, wire: &Wire) -> Result<PathBuf> {
 }
 
 /// The requests that wait, oldest first. One that cannot be read is answered as such.
-pub(super) fn waiting(store: &Store, run: &RunId) -> Vec<Waiting> {
+pub(super) fn waiting(store: &Store, run: &RunId) -> Vec<SpooledRequest> {
     let Ok(entries) = std::fs::read_dir(store.local().requests(run)) else { return Vec::new() };
     let mut paths: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
     paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
@@ -123,10 +123,10 @@ pub(super) fn waiting(store: &Store, run: &RunId) -> Vec<Waiting> {
     for path in paths {
         let wire = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
         match wire {
-            Some(wire) => found.push(Waiting { path, wire }),
+            Some(wire) => found.push(SpooledRequest { path, wire }),
             None => {
                 let said = "the request could not be read".to_owned();
-                answer_at(&path, &Answer { done: false, said }).ok();
+                answer_at(&path, &RequestAnswer { done: false, said }).ok();
             }
         }
     }
@@ -134,18 +134,18 @@ pub(super) fn waiting(store: &Store, run: &RunId) -> Vec<Waiting> {
 }
 
 /// Says what came of a request. Only now is it over: a holder that dies before leaves it to the next.
-pub(super) fn answer(waiting: &Waiting, answer: &Answer) -> Result<()> {
+pub(super) fn answer(waiting: &SpooledRequest, answer: &RequestAnswer) -> Result<()> {
     answer_at(&waiting.path, answer)
 }
 
-fn answer_at(path: &Path, answer: &Answer) -> Result<()> {
+fn answer_at(path: &Path, answer: &RequestAnswer) -> Result<()> {
     process::write_atomic(&path.with_extension("done"), &serde_json::to_vec(answer)?)?;
     std::fs::remove_file(path)?;
     Ok(())
 }
 
 /// The answer to a request, if there is one; it is taken away.
-pub(crate) fn collect(path: &Path) -> Option<Answer> {
+pub(crate) fn collect(path: &Path) -> Option<RequestAnswer> {
     let done = path.with_extension("done");
     let answer = serde_json::from_slice(&std::fs::read(&done).ok()?).ok()?;
     std::fs::remove_file(done).ok();

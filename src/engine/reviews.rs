@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::Report;
+use super::RunReport;
 use super::dispatcher::Engine;
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// What is known of the branches of tasks that a person may move.
 #[derive(Debug, Default)]
-pub(super) struct Branches {
+pub(super) struct ReviewBranches {
     looked: Option<Instant>,
     /// Tips of which it was said already that they are no work.
     told: Vec<Oid>,
@@ -27,7 +27,7 @@ pub(super) struct Branches {
 
 impl Engine<'_> {
     /// Looks for commits of people on the branches of tasks that wait for a review, or to land after one.
-    pub(super) fn look_at_branches(&mut self) -> Result<()> {
+    pub(super) fn check_review_branches(&mut self) -> Result<()> {
         if !self.policy.review || self.branches.looked.is_some_and(|at| at.elapsed() < LOOK) {
             return Ok(());
         }
@@ -66,7 +66,7 @@ impl Engine<'_> {
                 candidate.commit.short()
             );
             self.branches.told.push(tip);
-            (self.report)(Report::Note(note));
+            (self.report)(RunReport::Note(note));
             return Ok(None);
         }
         let base = candidate.base.clone();

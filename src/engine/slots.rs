@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::verify::Stage;
+use crate::verify::CheckStage;
 
 /// Places for attempts begin with this; no check ever runs there.
 pub(super) const ATTEMPTS: char = 'p';
@@ -17,7 +17,7 @@ pub(super) const EVALUATIONS: char = 'e';
 pub(super) struct Slots {
     busy: BTreeSet<String>,
     /// What a place was used for last.
-    last: BTreeMap<String, Stage>,
+    last: BTreeMap<String, CheckStage>,
 }
 
 impl Slots {
@@ -33,8 +33,8 @@ impl Slots {
 
     /// Takes a place for checks: one that was used for the same stage last, if there is one, since what it holds is
     /// nearest to what is judged next there; else the free place with the lowest number.
-    pub(super) fn take_for(&mut self, stage: Stage) -> String {
-        let alike = |(name, last): &(&String, &Stage)| **last == stage && !self.is_busy(name);
+    pub(super) fn take_for(&mut self, stage: CheckStage) -> String {
+        let alike = |(name, last): &(&String, &CheckStage)| **last == stage && !self.is_busy(name);
         let name = self.last.iter().find(alike).map(|(name, _)| name.clone());
         let name = match name {
             Some(name) => {
@@ -75,7 +75,7 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
-    use super::{ATTEMPTS, CHECKS, Slots, Stage};
+    use super::{ATTEMPTS, CHECKS, CheckStage, Slots};
 
     #[test]
     fn the_lowest_free_place_is_taken_and_kinds_do_not_mix() {
@@ -94,12 +94,16 @@ mod tests {
     #[test]
     fn a_place_goes_on_with_what_it_was_used_for() {
         let mut slots = Slots::default();
-        assert_eq!(slots.take_for(Stage::Task), "c01");
-        assert_eq!(slots.take_for(Stage::Landing), "c02");
+        assert_eq!(slots.take_for(CheckStage::Task), "c01");
+        assert_eq!(slots.take_for(CheckStage::Landing), "c02");
         slots.free("c01");
         slots.free("c02");
-        assert_eq!(slots.take_for(Stage::Landing), "c02");
-        assert_eq!(slots.take_for(Stage::Landing), "c01", "one more than there are is not made");
-        assert_eq!(slots.take_for(Stage::Task), "c03");
+        assert_eq!(slots.take_for(CheckStage::Landing), "c02");
+        assert_eq!(
+            slots.take_for(CheckStage::Landing),
+            "c01",
+            "one more than there are is not made"
+        );
+        assert_eq!(slots.take_for(CheckStage::Task), "c03");
     }
 }

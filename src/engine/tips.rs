@@ -6,12 +6,12 @@ use anyhow::Result;
 
 use super::dispatcher::Engine;
 use super::gate;
-use super::verifications::{self, Case};
+use super::verifications::{self, VerificationAssignment};
 use crate::domain::id::Oid;
 use crate::domain::machine::Effect;
 use crate::domain::verdict::{Judgement, Verdict};
 use crate::store::layout;
-use crate::verify::Stage;
+use crate::verify::CheckStage;
 
 /// What is known of them.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl Engine<'_> {
     /// if the last that is known was good: a target that moves all the time must not keep them from it.
     pub(super) fn may_begin_from_tip(&mut self, owed: &[Effect]) -> Result<bool> {
         let starts = owed.iter().any(|effect| matches!(effect, Effect::Start(..)));
-        if !starts || !self.policy.base_must_pass || self.asked_to_stop.is_some() {
+        if !starts || !self.policy.base_must_pass || self.stopping_since.is_some() {
             return Ok(true);
         }
         let tip = self.ctx.tip()?;
@@ -67,27 +67,35 @@ impl Engine<'_> {
     /// Has a tip judged, unless that is going on. Says whether there is anything to wait for.
     fn ask_about(&mut self, tip: &Oid) -> bool {
         let effect = Effect::JudgeBase;
-        if self.flight.contains_key(&effect) || self.later.contains(&effect) {
+        if self.in_flight.contains_key(&effect) || self.not_awaited.contains(&effect) {
             return true;
         }
         let failed = self.tips.asked.as_ref().filter(|(asked, _)| asked == tip);
         let failed = failed.map_or(0, |(_, times)| *times);
         let ctx = Arc::clone(&self.ctx);
-        let case = || -> Result<Option<Case>> {
+        let case = || -> Result<Option<VerificationAssignment>> {
             let tree = ctx.store.repo().tree_of(tip)?;
-            let case = Case::of(Stage::Landing, None, (tip.clone(), tree, tip.clone()));
-            let case = Case { rules: gate::rules(&ctx, tip)?, again: failed > 0, ..case };
+            let case = VerificationAssignment::of(
+                CheckStage::Landing,
+                None,
+                (tip.clone(), tree, tip.clone()),
+            );
+            let case = VerificationAssignment {
+                rules: gate::rules(&ctx, tip)?,
+                again: failed > 0,
+                ..case
+            };
             Ok((!verifications::steps(&ctx, &case, "")?.is_empty()).then_some(case))
         };
         // What the target asks may be wrong: landing says so.
         let Ok(Some(case)) = case() else { return false };
         self.tips.asked = Some((tip.clone(), failed));
-        let worktree = self.check_worktree(&case.key(), Stage::Landing);
+        let worktree = self.check_worktree(&case.key(), CheckStage::Landing);
         self.spawn_judge(effect, worktree, case)
     }
 
     /// What a keeper has said of a tip. One that fails is looked at once more.
-    pub(super) fn tip_judged(&mut self, case: &Case, verdict: &Verdict) {
+    pub(super) fn tip_judged(&mut self, case: &VerificationAssignment, verdict: &Verdict) {
         let tip = &case.commit;
         match &verdict.judgement {
             Judgement::Inconclusive(_) => self.tips.give_up(),

@@ -15,13 +15,13 @@ use crate::keeper::spec::{ChecksOutcome, ChecksWork, Spec, VERSION, Work, Worktr
 use crate::keeper::{files, spec::CheckStep};
 use crate::process::{self, Lock};
 use crate::repo;
-use crate::verify::{self, Stage, Subject, scope};
+use crate::verify::{self, CheckStage, CheckSubject, scope};
 
 /// What is to be judged.
 #[derive(Debug, Clone)]
-pub(super) struct Case {
+pub(super) struct VerificationAssignment {
     /// Which checks.
-    pub stage: Stage,
+    pub stage: CheckStage,
     /// The task and its attempt; none for the run's base and the target's tip, in which nothing is new.
     pub task: Option<(TaskId, u32)>,
     /// The commit to check out: any commit with the tree that is judged.
@@ -31,7 +31,7 @@ pub(super) struct Case {
     /// The commit from which the work started.
     pub base: Oid,
     /// Others whose work is in the tree, too: with what is asked of each.
-    pub with: Vec<Member>,
+    pub with: Vec<TrainMember>,
     /// Whether a failure is looked at once more, so that it failed before says nothing.
     pub again: bool,
     /// What the target itself asks.
@@ -40,7 +40,7 @@ pub(super) struct Case {
 
 /// A task whose work is in a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct TrainMember {
     /// The task.
     pub task: TaskId,
     /// Whose work.
@@ -51,17 +51,17 @@ pub(super) struct Member {
 
 /// What was said, and the lines for the notes.
 #[derive(Debug)]
-pub(super) struct Judged {
+pub(super) struct VerificationResult {
     /// The verdict.
     pub verdict: Verdict,
     /// Lines for the tree's note.
     pub lines: Vec<String>,
 }
 
-impl Case {
+impl VerificationAssignment {
     /// A tree in which nothing but one task's work is new, or none.
     pub(super) fn of(
-        stage: Stage,
+        stage: CheckStage,
         task: Option<(TaskId, u32)>,
         (commit, tree, base): (Oid, Oid, Oid),
     ) -> Self {
@@ -70,7 +70,8 @@ impl Case {
 
     /// The tasks whose work would land together, in order; none where nothing would land.
     fn together(&self) -> Vec<String> {
-        let Some((last, _)) = self.task.as_ref().filter(|_| self.stage == Stage::Landing) else {
+        let Some((last, _)) = self.task.as_ref().filter(|_| self.stage == CheckStage::Landing)
+        else {
             return Vec::new();
         };
         self.with.iter().map(|member| &member.task).chain([last]).map(ToString::to_string).collect()
@@ -82,8 +83,8 @@ impl Case {
         let tree = &self.tree.as_str()[..12];
         match (&self.task, self.stage) {
             (None, _) => format!("base.{tree}{again}"),
-            (Some((task, attempt)), Stage::Task) => format!("t.{task}.{attempt}"),
-            (Some((task, _)), Stage::Landing) => format!("l.{task}.{tree}{again}"),
+            (Some((task, attempt)), CheckStage::Task) => format!("t.{task}.{attempt}"),
+            (Some((task, _)), CheckStage::Landing) => format!("l.{task}.{tree}{again}"),
         }
     }
 }
@@ -110,7 +111,7 @@ pub(super) fn scope_finding(
 }
 
 /// What is asked of a tree.
-struct Asked {
+struct PlannedSteps {
     steps: Vec<CheckStep>,
     /// Which steps are asked of each task, by their numbers.
     of_each: BTreeMap<TaskId, Vec<usize>>,
@@ -119,13 +120,13 @@ struct Asked {
 }
 
 /// The steps of a case, and which of them are asked of each task.
-fn asked(ctx: &Context, case: &Case, worktree: &str) -> Result<Asked> {
+fn asked(ctx: &Context, case: &VerificationAssignment, worktree: &str) -> Result<PlannedSteps> {
     let worktree = ctx.worktrees.join(worktree).to_string_lossy().into_owned();
     let of = |task: Option<(&TaskId, u32)>, base: &Oid| -> Result<Vec<CheckStep>> {
         let planned = task.map(|(task, _)| ctx.task(task)).transpose()?;
         let files: &[String] = planned.as_ref().map_or(&[], |task| &task.files);
         let task = task.map(|(task, attempt)| (task, files, attempt));
-        let subject = Subject { run: &ctx.run, task, base, worktree: &worktree };
+        let subject = CheckSubject { run: &ctx.run, task, base, worktree: &worktree };
         Ok(verify::steps(&ctx.job, case.stage, &subject, &ctx.salt))
     };
     let gate = |ours: &[CheckStep]| {
@@ -136,12 +137,12 @@ fn asked(ctx: &Context, case: &Case, worktree: &str) -> Result<Asked> {
         let mut found = of(None, &case.base)?;
         let ours = found.len();
         found.extend(gate(&found));
-        return Ok(Asked { steps: found, of_each: BTreeMap::new(), ours });
+        return Ok(PlannedSteps { steps: found, of_each: BTreeMap::new(), ours });
     };
-    let last = Member { task: task.clone(), attempt: *attempt, base: case.base.clone() };
+    let last = TrainMember { task: task.clone(), attempt: *attempt, base: case.base.clone() };
     let mut found: Vec<CheckStep> = Vec::new();
     let mut of_each: BTreeMap<TaskId, Vec<usize>> = BTreeMap::new();
-    for Member { task, attempt, base } in case.with.iter().chain([&last]) {
+    for TrainMember { task, attempt, base } in case.with.iter().chain([&last]) {
         let own = of(Some((task, *attempt)), base)?.into_iter().map(|step| {
             // What does not speak of a task is the same for all.
             found.iter().position(|known| *known == step).unwrap_or_else(|| {
@@ -154,12 +155,16 @@ fn asked(ctx: &Context, case: &Case, worktree: &str) -> Result<Asked> {
     let (gate, ours) = (gate(&found), found.len());
     found.extend(gate);
     of_each.values_mut().for_each(|own| own.extend(ours..found.len()));
-    Ok(Asked { steps: found, of_each, ours })
+    Ok(PlannedSteps { steps: found, of_each, ours })
 }
 
 /// The steps of a case, with what is known about its tree.
-pub(super) fn steps(ctx: &Context, case: &Case, worktree: &str) -> Result<Vec<CheckStep>> {
-    let Asked { mut steps, ours, .. } = asked(ctx, case, worktree)?;
+pub(super) fn steps(
+    ctx: &Context,
+    case: &VerificationAssignment,
+    worktree: &str,
+) -> Result<Vec<CheckStep>> {
+    let PlannedSteps { mut steps, ours, .. } = asked(ctx, case, worktree)?;
     let who = case.task.as_ref().map(|(task, attempt)| (task, *attempt));
     let (mine, theirs) = steps.split_at_mut(ours);
     verify::recall(&ctx.store, &ctx.job, &ctx.run, &case.tree, who, mine)?;
@@ -176,10 +181,10 @@ pub(super) fn steps(ctx: &Context, case: &Case, worktree: &str) -> Result<Vec<Ch
 /// Of what was said of a case that has passed, what is about each task.
 pub(super) fn shares(
     ctx: &Context,
-    case: &Case,
+    case: &VerificationAssignment,
     results: &[CheckResult],
 ) -> Result<BTreeMap<TaskId, Vec<CheckResult>>> {
-    let Asked { of_each, .. } = asked(ctx, case, "")?;
+    let PlannedSteps { of_each, .. } = asked(ctx, case, "")?;
     let share = |own: &[usize]| own.iter().filter_map(|at| results.get(*at)).cloned().collect();
     Ok(of_each.iter().map(|(task, own)| (task.clone(), share(own))).collect())
 }
@@ -188,19 +193,19 @@ pub(super) fn shares(
 /// not recorded yet.
 pub(super) fn judge(
     ctx: &Context,
-    case: &Case,
+    case: &VerificationAssignment,
     worktree: &str,
     wait: bool,
     mut fresh: bool,
-) -> Result<Option<Judged>> {
+) -> Result<Option<VerificationResult>> {
     let steps = steps(ctx, case, worktree)?;
-    if let Some(mut verdict) = verify::foregone(&steps) {
+    if let Some(mut verdict) = verify::known_verdict(&steps) {
         if let (Judgement::Rejected(findings), Some((_, attempt))) =
             (&mut verdict.judgement, &case.task)
         {
             findings.iter_mut().for_each(|f| f.attempt = *attempt);
         }
-        return Ok(Some(Judged { verdict, lines: Vec::new() }));
+        return Ok(Some(VerificationResult { verdict, lines: Vec::new() }));
     }
     let dir = ctx.store.local().verification(&ctx.run, &case.key());
     std::fs::create_dir_all(dir.join(files::TMP))
@@ -234,7 +239,7 @@ pub(super) fn judge(
             let fault = format!("the keeper of the checks died: {last}");
             let verdict =
                 Verdict { judgement: Judgement::Inconclusive(fault), results: Vec::new() };
-            return Ok(Some(Judged { verdict, lines: Vec::new() }));
+            return Ok(Some(VerificationResult { verdict, lines: Vec::new() }));
         }
         clear(&dir)?;
         fresh = true;
@@ -251,8 +256,8 @@ pub(super) fn judge(
         drop(Lock::wait(&lock_path)?);
         // A keeper that died before it could take its lock over (a Ctrl-C in its first milliseconds) began nothing. For the
         // base there is no back-off later: a keeper of it that was killed is replaced here.
-        let again = never_took_over(&lock_path) || case.task.is_none();
-        if again && stillborn < STILLBORN {
+        let again = never_started(&lock_path) || case.task.is_none();
+        if again && stillborn < MAX_FAILED_STARTS {
             stillborn += 1;
         } else {
             started = true;
@@ -284,7 +289,11 @@ pub(super) fn again(
     }
     let (worktree, _lock) = worktree.context("too many verifications at a time")?;
     let Candidate { commit, tree, base } = candidate.clone();
-    let case = Case::of(Stage::Task, Some((task.clone(), attempt)), (commit, tree, base));
+    let case = VerificationAssignment::of(
+        CheckStage::Task,
+        Some((task.clone(), attempt)),
+        (commit, tree, base),
+    );
     let mut steps = steps(ctx, &case, &worktree)?;
     steps.iter_mut().for_each(|s| s.known.clear());
     let dir = ctx.store.local().verification(&ctx.run, &format!("v.{worktree}"));
@@ -303,10 +312,10 @@ pub(super) fn again(
 }
 
 /// How often a keeper that never began is started anew.
-const STILLBORN: u32 = 3;
+const MAX_FAILED_STARTS: u32 = 3;
 
 /// Whether a keeper that has ended never came to write its name into its lock.
-pub(super) fn never_took_over(lock: &std::path::Path) -> bool {
+pub(super) fn never_started(lock: &std::path::Path) -> bool {
     Lock::last_holder(lock).is_ok_and(|words| words.0.trim().is_empty())
 }
 
@@ -328,7 +337,7 @@ pub(super) fn clear(dir: &std::path::Path) -> Result<()> {
 
 fn write_spec(
     ctx: &Context,
-    case: &Case,
+    case: &VerificationAssignment,
     worktree: &str,
     dir: &std::path::Path,
     steps: &[CheckStep],
@@ -359,23 +368,23 @@ fn write_spec(
 
 fn conclude(
     ctx: &Context,
-    case: &Case,
+    case: &VerificationAssignment,
     dir: &std::path::Path,
     outcome: &ChecksOutcome,
     steps: &[CheckStep],
-) -> Result<Judged> {
+) -> Result<VerificationResult> {
     let attempt = case.task.as_ref().map_or(0, |(_, n)| *n);
     let verdict = verify::verdict(outcome, steps, attempt);
     let who = case.task.as_ref().map(|(task, attempt)| (task, *attempt));
-    let lines = verify::lines(outcome, &verdict, ctx.run.as_str(), who);
+    let lines = verify::note_lines(outcome, &verdict, ctx.run.as_str(), who);
     if let Judgement::Inconclusive(_) = verdict.judgement {
         // It will be tried again: with nothing left of this time.
         clear(dir)?;
     }
-    Ok(Judged { verdict, lines })
+    Ok(VerificationResult { verdict, lines })
 }
 
 /// The folder of a case, which nobody needs when its verdict is on a chain.
-pub(super) fn folder(ctx: &Context, case: &Case) -> std::path::PathBuf {
+pub(super) fn folder(ctx: &Context, case: &VerificationAssignment) -> std::path::PathBuf {
     ctx.store.local().verification(&ctx.run, &case.key())
 }

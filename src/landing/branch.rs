@@ -19,7 +19,7 @@ const LISTED: usize = 20;
 
 /// What came of building a train.
 #[derive(Debug, Default)]
-pub(crate) struct Built {
+pub(crate) struct BuiltTrain {
     /// Its commits.
     pub cars: Vec<Car>,
     /// What could not be merged.
@@ -28,7 +28,7 @@ pub(crate) struct Built {
 
 /// What a target is known to contain.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct TargetHistory {
     /// Commits of its first-parent line, and how far along it they are.
     line: HashMap<Oid, usize>,
     /// How far along the newest commit with several parents is.
@@ -37,9 +37,9 @@ pub(crate) struct Known {
     landed: BTreeSet<Oid>,
 }
 
-impl Known {
+impl TargetHistory {
     /// Takes up the target's newest commit; `merges` if it has several parents.
-    pub(crate) fn grows(&mut self, commit: Oid, merges: bool) {
+    pub(crate) fn add_commit(&mut self, commit: Oid, merges: bool) {
         let at = self.line.len();
         if merges {
             self.merge = at;
@@ -48,12 +48,12 @@ impl Known {
     }
 
     /// Whether a commit is known to be on the target's first-parent line.
-    pub(crate) fn has(&self, commit: &Oid) -> bool {
+    pub(crate) fn contains(&self, commit: &Oid) -> bool {
         self.line.contains_key(commit)
     }
 
     /// Takes up a branch that has landed.
-    pub(crate) fn has_landed(&mut self, candidate: Oid) {
+    pub(crate) fn add_landed(&mut self, candidate: Oid) {
         self.landed.insert(candidate);
     }
 
@@ -65,7 +65,7 @@ impl Known {
 
 /// How branches are put on a target.
 #[derive(Debug)]
-pub(crate) struct Builder<'a> {
+pub(crate) struct TrainBuilder<'a> {
     /// The repository.
     pub repo: &'a Repo,
     /// The shape of what lands.
@@ -76,31 +76,31 @@ pub(crate) struct Builder<'a> {
 
 /// Where a branch begins: what it brings is what differs between this and its tip.
 #[derive(Debug)]
-struct Own {
+struct BranchRange {
     base: Oid,
     /// Its commits, newest first, as far as they were looked at.
     commits: Vec<Oid>,
 }
 
-impl Builder<'_> {
+impl TrainBuilder<'_> {
     /// Puts branches on a commit, in order. One that conflicts is left out.
     pub(crate) fn build(
         &self,
         onto: &Oid,
         entries: &[(EntryId, Oid)],
-        known: &Known,
-    ) -> Result<Built> {
-        let mut built = Built::default();
+        history: &TargetHistory,
+    ) -> Result<BuiltTrain> {
+        let mut built = BuiltTrain::default();
         let mut tip = onto.clone();
         // Those before it in the train land before it.
         let mut ahead: BTreeSet<Oid> = BTreeSet::new();
         for (entry, candidate) in entries {
-            let own = self.own(&tip, candidate, known, &ahead)?;
+            let own = self.own(&tip, candidate, history, &ahead)?;
             match repo::merge(self.repo, &own.base, &tip, candidate)? {
                 MergeResult::Clean { tree } => {
                     let commit = self.commit(entry, candidate, &own, &tip, &tree)?;
                     let work = (&own.base, candidate);
-                    if let Some(path) = super::stray(self.repo, work, (&tip, &commit))? {
+                    if let Some(path) = super::unexpected_path(self.repo, work, (&tip, &commit))? {
                         bail!(
                             "the landing of `{entry}` would change `{path}`, which {} does not: nothing was moved",
                             candidate.short()
@@ -111,7 +111,7 @@ impl Builder<'_> {
                     built.cars.push(Car { entry: entry.clone(), commit, tree });
                 }
                 MergeResult::Conflict { paths } => {
-                    let alone = tip == *onto || self.conflict(onto, candidate, known)?.is_some();
+                    let alone = tip == *onto || self.conflict(onto, candidate, history)?.is_some();
                     built.conflicts.push(Conflict { entry: entry.clone(), paths, alone });
                 }
             }
@@ -124,22 +124,27 @@ impl Builder<'_> {
         &self,
         onto: &Oid,
         candidate: &Oid,
-        known: &Known,
+        history: &TargetHistory,
     ) -> Result<Option<Vec<String>>> {
-        let own = self.own(onto, candidate, known, &BTreeSet::new())?;
+        let own = self.own(onto, candidate, history, &BTreeSet::new())?;
         repo::conflicts(self.repo, &own.base, onto, candidate)
     }
 
     /// The paths that a branch changes; none if that cannot be told.
-    pub(crate) fn touched(&self, onto: &Oid, candidate: &Oid, known: &Known) -> Vec<String> {
-        let base = self.base(onto, candidate, known);
+    pub(crate) fn changed_paths(
+        &self,
+        onto: &Oid,
+        candidate: &Oid,
+        history: &TargetHistory,
+    ) -> Vec<String> {
+        let base = self.base(onto, candidate, history);
         let changes = base.and_then(|base| repo::changed_paths(self.repo, &base, candidate));
         changes.into_iter().flatten().map(|change| change.path).collect()
     }
 
     /// The commit at which a branch begins.
-    pub(crate) fn base(&self, onto: &Oid, candidate: &Oid, known: &Known) -> Result<Oid> {
-        Ok(self.own(onto, candidate, known, &BTreeSet::new())?.base)
+    pub(crate) fn base(&self, onto: &Oid, candidate: &Oid, history: &TargetHistory) -> Result<Oid> {
+        Ok(self.own(onto, candidate, history, &BTreeSet::new())?.base)
     }
 
     /// Where it left the target, or what it is stacked on if that has landed in another shape: then only what is behind that is
@@ -151,16 +156,17 @@ impl Builder<'_> {
         &self,
         onto: &Oid,
         candidate: &Oid,
-        known: &Known,
+        history: &TargetHistory,
         ahead: &BTreeSet<Oid>,
-    ) -> Result<Own> {
-        let plain = |commit: &Oid| self.merge == MergeStyle::Squash && known.is_plain_since(commit);
-        let landed = |commit: &Oid| known.landed.contains(commit) || ahead.contains(commit);
+    ) -> Result<BranchRange> {
+        let plain =
+            |commit: &Oid| self.merge == MergeStyle::Squash && history.is_plain_since(commit);
+        let landed = |commit: &Oid| history.landed.contains(commit) || ahead.contains(commit);
         let mut commits = Vec::new();
         let mut next = candidate.clone();
         while commits.len() < LONGEST {
             if next != *candidate && (landed(&next) || plain(&next)) {
-                return Ok(Own { base: next, commits });
+                return Ok(BranchRange { base: next, commits });
             }
             let mut parents = repo::commit_info(self.repo, &next)?.parents;
             commits.push(next);
@@ -174,14 +180,14 @@ impl Builder<'_> {
         })?;
         // What is behind the base is the target's; where the line does not lead there, only the tip is known to be the branch's.
         commits.truncate(commits.iter().position(|commit| *commit == base).unwrap_or(1));
-        Ok(Own { base, commits })
+        Ok(BranchRange { base, commits })
     }
 
     fn commit(
         &self,
         entry: &EntryId,
         candidate: &Oid,
-        own: &Own,
+        own: &BranchRange,
         tip: &Oid,
         tree: &Oid,
     ) -> Result<Oid> {
@@ -200,7 +206,7 @@ impl Builder<'_> {
     }
 
     /// The one commit's own message; of several, the newest one's title and the titles of all.
-    fn message(&self, entry: &EntryId, candidate: &Oid, own: &Own) -> Result<String> {
+    fn message(&self, entry: &EntryId, candidate: &Oid, own: &BranchRange) -> Result<String> {
         let said = repo::commit_info(self.repo, candidate)?.message;
         let title = |message: &str| message.lines().next().unwrap_or_default().to_owned();
         let mut text = match (self.merge, own.commits.as_slice()) {
@@ -240,7 +246,7 @@ const BRANCH: &str = "Harness-Branch";
 const WORK: &str = "Harness-Work";
 
 /// Which branch, at which commit, a commit of the target has brought; nothing if it is not one of the queue's.
-pub(crate) fn brought(message: &str) -> Option<(EntryId, Oid)> {
+pub(crate) fn landed_branch(message: &str) -> Option<(EntryId, Oid)> {
     let trailers = codec::trailers(message);
     let entry = EntryId::parse(trailers.get(BRANCH)?).ok()?;
     Some((entry, Oid::parse(trailers.get(WORK)?).ok()?))

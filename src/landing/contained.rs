@@ -12,7 +12,7 @@ use crate::store::codec;
 
 /// The tasks of one run whose work is on a branch's first-parent line. Grows with the branch.
 #[derive(Debug, Default)]
-pub(crate) struct Contained {
+pub(crate) struct LandedTasks {
     seen: Option<Oid>,
     tasks: BTreeMap<TaskId, Oid>,
     /// The line's commits from the base on, and how far from it.
@@ -21,7 +21,7 @@ pub(crate) struct Contained {
     merge: usize,
 }
 
-impl Contained {
+impl LandedTasks {
     /// Looks at what was added to the branch since the last call, down to the run's base.
     pub(crate) fn update(&mut self, repo: &Repo, run: &RunId, tip: &Oid, base: &Oid) -> Result<()> {
         let mut next = Some(tip.clone());
@@ -92,7 +92,7 @@ mod tests {
         let side = fx.commit(&[("a", "s")], std::slice::from_ref(&base));
         let merge = fx.commit(&[("a", "2")], &[one.clone(), side.clone()]);
         let tip = fx.commit(&[("a", "3")], std::slice::from_ref(&merge));
-        let mut contained = Contained::default();
+        let mut contained = LandedTasks::default();
         let mut plain = |tip: &Oid| {
             contained.update(&fx.repo, &run, tip, &base).unwrap();
             [&base, &one, &side, &merge].map(|commit| contained.is_plain_since(commit))

@@ -1,6 +1,6 @@
 //! Messages of commits that people read on the target branch: the task in words, then trailers.
 
-use super::Subject;
+use super::LandingSubject;
 
 /// How many files a message lists.
 const LISTED: usize = 20;
@@ -8,7 +8,7 @@ const LISTED: usize = 20;
 const SUBJECT: usize = 72;
 
 /// The message of the commit that lands.
-pub(crate) fn landing(subject: &Subject) -> String {
+pub(crate) fn landing(subject: &LandingSubject) -> String {
     let mut text = format!("{}\n\n{}\n\n", title(subject), subject.goal.trim());
     for file in subject.planned.files.iter().take(LISTED) {
         text.push_str(&format!("- {file}\n"));
@@ -21,11 +21,11 @@ pub(crate) fn landing(subject: &Subject) -> String {
 }
 
 /// The message of the commit that an attempt proposes.
-pub(crate) fn candidate(subject: &Subject) -> String {
+pub(crate) fn candidate(subject: &LandingSubject) -> String {
     format!("{}\n\nAttempt {}.\n{}", title(subject), subject.attempt, trailers(subject))
 }
 
-fn title(subject: &Subject) -> String {
+fn title(subject: &LandingSubject) -> String {
     let what = match subject.planned.files.as_slice() {
         [one] => one.clone(),
         [first, ..] => {
@@ -44,7 +44,7 @@ fn title(subject: &Subject) -> String {
     format!("{}: …{}", subject.job, what.chars().skip(skip).collect::<String>())
 }
 
-fn trailers(subject: &Subject) -> String {
+fn trailers(subject: &LandingSubject) -> String {
     format!(
         "\nHarness-Run: {}\nHarness-Task: {}\nHarness-Attempt: {}\n",
         subject.run, subject.task, subject.attempt

@@ -16,7 +16,7 @@ use crate::repo::{self, Identity, MergeResult, Repo};
 
 /// What a candidate is on the target's present tip.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Onto {
+pub(crate) enum LandingMerge {
     /// It merges to this tree.
     Tree(Oid),
     /// It conflicts in these paths.
@@ -32,7 +32,7 @@ pub(crate) fn merge_base(repo: &Repo, tip: &Oid, candidate: &Candidate) -> Resul
 /// What a landing, from the tip to the commit on it, would change that the work, from its base to the candidate, does not: a path,
 /// if there is one. Then it must not land. A famous queue once reverted other people's code with all checks green, because its
 /// squash commits were built on a wrong merge base; and where the tip has renamed what the work changes, the two have to meet.
-pub(crate) fn stray(
+pub(crate) fn unexpected_path(
     repo: &Repo,
     (base, candidate): (&Oid, &Oid),
     (tip, new): (&Oid, &Oid),
@@ -51,19 +51,19 @@ pub(crate) fn merge_onto(
     base: &Oid,
     tip: &Oid,
     candidate: &Candidate,
-) -> Result<Onto> {
+) -> Result<LandingMerge> {
     if base == tip {
-        return Ok(Onto::Tree(candidate.tree.clone()));
+        return Ok(LandingMerge::Tree(candidate.tree.clone()));
     }
     Ok(match repo::merge(repo, base, tip, &candidate.commit)? {
-        MergeResult::Clean { tree } => Onto::Tree(tree),
-        MergeResult::Conflict { paths } => Onto::Conflict(paths),
+        MergeResult::Clean { tree } => LandingMerge::Tree(tree),
+        MergeResult::Conflict { paths } => LandingMerge::Conflict(paths),
     })
 }
 
 /// Who and what a landing is about.
 #[derive(Debug)]
-pub(crate) struct Subject<'a> {
+pub(crate) struct LandingSubject<'a> {
     /// The run.
     pub run: &'a RunId,
     /// The task.
@@ -81,7 +81,7 @@ pub(crate) struct Subject<'a> {
 /// Makes the commit that would land: one parent for a squash, two for a merge.
 pub(crate) fn commit(
     repo: &Repo,
-    subject: &Subject,
+    subject: &LandingSubject,
     tip: &Oid,
     candidate: &Candidate,
     tree: &Oid,

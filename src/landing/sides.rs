@@ -52,7 +52,7 @@ pub(crate) fn sides(
 }
 
 /// The same in words, for whoever has to do the work again.
-pub(crate) fn told(sides: &[ConflictedPath]) -> String {
+pub(crate) fn describe(sides: &[ConflictedPath]) -> String {
     let mut text = String::new();
     for side in sides {
         text.push_str(&format!("- `{}`\n", side.path));

@@ -12,7 +12,7 @@ pub(crate) mod tone;
 
 use std::io::{IsTerminal, Write};
 
-use crate::engine::Report;
+use crate::engine::RunReport;
 use crate::error::Advice;
 
 /// Where words go.
@@ -95,19 +95,21 @@ impl Ui {
     }
 
     /// Tells what happened in a run.
-    pub(crate) fn report(&mut self, report: &Report) {
+    pub(crate) fn report(&mut self, report: &RunReport) {
         let line = match report {
-            Report::Task(task, event, state) => human::task_line(task, event, state, self.alive()),
-            Report::Run(event, _) => human::run_line(event),
-            Report::Note(text) => Some(format!("note: {text}")),
-            Report::Tick(_) => None,
+            RunReport::Task(task, event, state) => {
+                human::task_line(task, event, state, self.alive())
+            }
+            RunReport::Run(event, _) => human::run_line(event),
+            RunReport::Note(text) => Some(format!("note: {text}")),
+            RunReport::Tick(_) => None,
         };
         if let Some(line) = line {
             self.status(&line);
         }
         if let (
             Some(display),
-            Report::Task(_, _, state) | Report::Run(_, state) | Report::Tick(state),
+            RunReport::Task(_, _, state) | RunReport::Run(_, state) | RunReport::Tick(state),
         ) = (&mut self.progress, report)
         {
             display.update(state);

@@ -17,7 +17,7 @@ use crate::store::{Store, codec, layout};
 
 /// Which tree is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum CheckStage {
     /// The candidate's own.
     Task,
     /// The one that would be on the target.
@@ -26,7 +26,7 @@ pub enum Stage {
 
 /// What the placeholders in a check's arguments stand for.
 #[derive(Debug, Clone)]
-pub struct Subject<'a> {
+pub struct CheckSubject<'a> {
     /// The run.
     pub run: &'a RunId,
     /// The task; none when the base is judged.
@@ -38,11 +38,11 @@ pub struct Subject<'a> {
 }
 
 /// The checks of a stage as steps. Checks that speak of a task have nothing to say of the base and are left out there.
-pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<CheckStep> {
+pub fn steps(job: &Job, stage: CheckStage, subject: &CheckSubject, salt: &str) -> Vec<CheckStep> {
     let wanted = |check: &&Check| {
         let stage = match stage {
-            Stage::Task => check.when.task,
-            Stage::Landing => check.when.landing,
+            CheckStage::Task => check.when.task,
+            CheckStage::Landing => check.when.landing,
         };
         let of_a_task = placeholders::mentions_task(&check.run)
             || check.ast_equal.is_some()
@@ -71,7 +71,7 @@ pub fn steps(job: &Job, stage: Stage, subject: &Subject, salt: &str) -> Vec<Chec
         // it was looked at more closely.
         let (engine, alone) = match (&check.ast_equal, &built_in) {
             (Some(wanted), _) => {
-                (contract::ast_equal::ENGINE, Some(ast_equal(wanted, Stage::Task, subject)))
+                (contract::ast_equal::ENGINE, Some(ast_equal(wanted, CheckStage::Task, subject)))
             }
             (None, built_in) => (contract::json_schema::ENGINE, built_in.clone()),
         };
@@ -98,20 +98,20 @@ fn handed_in(wanted: &OutputCheck) -> BuiltIn {
     BuiltIn::HandedIn(spec::HandedIn { path, schema })
 }
 
-fn ast_equal(wanted: &AstEqualCheck, stage: Stage, subject: &Subject) -> BuiltIn {
+fn ast_equal(wanted: &AstEqualCheck, stage: CheckStage, subject: &CheckSubject) -> BuiltIn {
     BuiltIn::AstEqual(spec::AstEqual {
         from: wanted.from.patterns().to_vec(),
         to: wanted.to.patterns().to_vec(),
         options: wanted.options,
         base: subject.base.to_string(),
         files: subject.task.map_or(&[][..], |(_, files, _)| files).to_vec(),
-        merged: stage == Stage::Landing,
+        merged: stage == CheckStage::Landing,
     })
 }
 
 /// One line of a verdict note.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Line {
+pub struct VerdictNote {
     /// The format's version.
     pub v: u32,
     /// The check's name.
@@ -151,7 +151,7 @@ pub fn recall(
     who: Option<(&TaskId, u32)>,
     steps: &mut [CheckStep],
 ) -> Result<()> {
-    recall_by(store, job, tree, steps, &|line| {
+    recall_if(store, job, tree, steps, &|line| {
         let own = who.is_some_and(|(task, attempt)| {
             line.task.as_deref() == Some(task.as_str()) && line.attempt == attempt
         });
@@ -160,16 +160,16 @@ pub fn recall(
 }
 
 /// The same, with another opinion on which lines count.
-pub(crate) fn recall_by(
+pub(crate) fn recall_if(
     store: &Store,
     job: &Job,
     tree: &Oid,
     steps: &mut [CheckStep],
-    counts: &dyn Fn(&Line) -> Result<bool>,
+    counts: &dyn Fn(&VerdictNote) -> Result<bool>,
 ) -> Result<()> {
     let Some(note) = store.note(layout::VERDICTS, tree)? else { return Ok(()) };
     for line in note.lines() {
-        let Ok(line) = serde_json::from_str::<Line>(line) else { continue };
+        let Ok(line) = serde_json::from_str::<VerdictNote>(line) else { continue };
         let cached = job.checks.iter().any(|c| c.name == line.check && c.cache);
         if line.v != codec::VERSION || !cached || !counts(&line)? {
             continue;
@@ -187,7 +187,7 @@ pub(crate) fn recall_by(
     Ok(())
 }
 
-fn trusted(store: &Store, job: &Job, run: &RunId, line: &Line) -> Result<bool> {
+fn trusted(store: &Store, job: &Job, run: &RunId, line: &VerdictNote) -> Result<bool> {
     if job.queue.trust_verdicts {
         return Ok(true);
     }
@@ -204,7 +204,7 @@ fn trusted(store: &Store, job: &Job, run: &RunId, line: &Line) -> Result<bool> {
 }
 
 /// The verdict, if every step is known already and none needs a version command to say so.
-pub(crate) fn foregone(steps: &[CheckStep]) -> Option<Verdict> {
+pub(crate) fn known_verdict(steps: &[CheckStep]) -> Option<Verdict> {
     let mut results = Vec::new();
     let mut findings = Vec::new();
     for step in steps {
@@ -255,13 +255,13 @@ pub(crate) fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32
 }
 
 /// The note lines for results that were earned just now.
-pub(crate) fn lines(
+pub(crate) fn note_lines(
     outcome: &ChecksOutcome,
     verdict: &Verdict,
     by: &str,
     who: Option<(&TaskId, u32)>,
 ) -> Vec<String> {
-    let line = |(r, text): (&CheckResult, &str)| Line {
+    let line = |(r, text): (&CheckResult, &str)| VerdictNote {
         v: codec::VERSION,
         check: r.name.clone(),
         key: r.key.clone(),
@@ -274,7 +274,7 @@ pub(crate) fn lines(
         id: r.id.clone(),
         text: text.to_owned(),
     };
-    let json = |line: Line| serde_json::to_string(&line).unwrap_or_default();
+    let json = |line: VerdictNote| serde_json::to_string(&line).unwrap_or_default();
     // As the verdict was made: a result for each check.
     let results = verdict.results.iter().zip(&outcome.checks);
     let fresh = results.filter(|(_, check)| check.known.is_none());

@@ -7,7 +7,7 @@ use crate::domain::evaluation::Opinion;
 use crate::domain::verdict::Finding;
 
 /// What an answer says of an attempt.
-pub(crate) fn of(answer: &str, attempt: u32) -> Result<Opinion> {
+pub(crate) fn from_answer(answer: &str, attempt: u32) -> Result<Opinion> {
     let answer = match evaluator_answer::read(answer) {
         Ok(answer) => answer,
         Err(fault) => return Ok(Opinion::None(format!("its answer {fault}"))),
@@ -34,7 +34,7 @@ fn digest<'a>(keys: impl Iterator<Item = &'a str>) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Opinion, digest, of};
+    use super::{Opinion, digest, from_answer};
 
     #[test]
     fn the_digest_does_not_depend_on_the_order() {
@@ -45,8 +45,8 @@ mod tests {
 
     #[test]
     fn praise_is_no_answer_and_remarks_on_good_work_change_nothing() {
-        assert!(matches!(of("Looks good to me.", 1).unwrap(), Opinion::None(_)));
+        assert!(matches!(from_answer("Looks good to me.", 1).unwrap(), Opinion::None(_)));
         let remarks = r#"{"pass": true, "findings": ["a matter of taste"]}"#;
-        assert_eq!(of(remarks, 1).unwrap(), Opinion::Passed);
+        assert_eq!(from_answer(remarks, 1).unwrap(), Opinion::Passed);
     }
 }

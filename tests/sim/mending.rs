@@ -6,7 +6,7 @@ use git_harness::domain::event::TaskEventKind;
 use git_harness::domain::verdict::CheckResult;
 use git_harness::store::layout;
 use git_harness::store::load::LoadedRun;
-use git_harness::testing::verify::{self, Stage, Subject};
+use git_harness::testing::verify::{self, CheckStage, CheckSubject};
 
 use crate::store::{Fixture, JOB, record, run_id, task};
 
@@ -58,18 +58,18 @@ fn a_verdict_that_no_chain_vouches_for_is_not_believed() {
     let known = |job: &git_harness::testing::job::Job, attempt: u32| {
         let (id, files) = (task(0), ["f0".to_owned()]);
         let run = run_id();
-        let subject = Subject {
+        let subject = CheckSubject {
             run: &run,
             task: Some((&id, &files, attempt)),
             base: &fixture.base,
             worktree: "/tmp",
         };
-        let mut steps = verify::steps(job, Stage::Task, &subject, "salt");
+        let mut steps = verify::steps(job, CheckStage::Task, &subject, "salt");
         verify::recall(&store, job, &run, &tree, Some((&id, attempt)), &mut steps).unwrap();
         steps.remove(0).known.into_iter().map(|k| (k.id, k.passed)).collect::<Vec<_>>()
     };
     let note = |id: &str, run: &str, pass: bool| {
-        let line = verify::Line {
+        let line = verify::VerdictNote {
             v: 1,
             check: "tests".into(),
             key: "k".into(),

@@ -16,7 +16,7 @@ use crate::cli;
 use crate::domain::id::{RunId, TaskId};
 use crate::domain::state::{Phase, RunPhase, TaskState};
 use crate::domain::verdict::Candidate;
-use crate::engine::requests::Wire;
+use crate::engine::requests::WireRequest;
 use crate::error::{self, Advice};
 use crate::process;
 use crate::repo;
@@ -157,11 +157,11 @@ fn candidate_of<'a>(
 pub(super) fn approve(here: &Path, args: &cli::ApproveArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let by = who(&store);
-    let mut wanted: BTreeMap<RunId, Vec<Wire>> = BTreeMap::new();
-    let wire = |loaded: &LoadedRun, task: &TaskId| -> Result<Wire> {
+    let mut wanted: BTreeMap<RunId, Vec<WireRequest>> = BTreeMap::new();
+    let wire = |loaded: &LoadedRun, task: &TaskId| -> Result<WireRequest> {
         let (_, candidate) = candidate_of(loaded, task, &[Phase::Reviewing])?;
         let commit = candidate.commit.to_string();
-        Ok(Wire::Approve { task: task.to_string(), commit, by: by.clone() })
+        Ok(WireRequest::Approve { task: task.to_string(), commit, by: by.clone() })
     };
     if args.all {
         for (loaded, tasks) in waiting(&store, args.run.as_deref())? {
@@ -213,7 +213,7 @@ pub(super) fn reject(here: &Path, args: &cli::RejectArgs, ui: &Ui) -> Result<u8>
     }
     let commit = candidate.commit.to_string();
     let message = message.trim_end().to_owned();
-    let wire = Wire::SendBack { task: task.to_string(), commit, by: who(&store), message };
+    let wire = WireRequest::SendBack { task: task.to_string(), commit, by: who(&store), message };
     let code = request::tell(&store, &run, &[wire], ui)?;
     request::hint_start(&store, &run, ui);
     Ok(code)

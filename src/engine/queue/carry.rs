@@ -13,8 +13,8 @@ use crate::domain::queue::{
     Conflict, EjectReason, EntryId, EntryStatus, QueueInput, Ruling, TrainId, TrainKind,
 };
 use crate::domain::verdict::{Judgement, Verdict};
-use crate::engine::effects::calmly;
-use crate::landing::branch::Built;
+use crate::engine::effects::catch_panic;
+use crate::landing::branch::BuiltTrain;
 use crate::store::layout;
 use crate::store::notes::NoteLines;
 use crate::store::queue_log::{self, QueueEvent};
@@ -31,21 +31,21 @@ impl Worker<'_> {
         onto: &Oid,
         entries: &[(EntryId, Oid)],
     ) -> Result<bool> {
-        let built = match self.builder().build(onto, entries, &self.known) {
+        let built = match self.builder().build(onto, entries, &self.history) {
             Ok(built) => built,
             // One of them cannot be merged at all: each by itself tells which.
             Err(_) => self.build_one_by_one(onto, entries)?,
         };
-        let Built { cars, conflicts } = built;
+        let BuiltTrain { cars, conflicts } = built;
         self.queue.apply(QueueInput::Built { train, cars, conflicts });
         Ok(true)
     }
 
-    fn build_one_by_one(&self, onto: &Oid, entries: &[(EntryId, Oid)]) -> Result<Built> {
+    fn build_one_by_one(&self, onto: &Oid, entries: &[(EntryId, Oid)]) -> Result<BuiltTrain> {
         let mut good = Vec::new();
         let mut clashes = Vec::new();
         for one in entries {
-            match self.builder().build(onto, std::slice::from_ref(one), &self.known) {
+            match self.builder().build(onto, std::slice::from_ref(one), &self.history) {
                 Ok(_) => good.push(one.clone()),
                 Err(error) => clashes.push(Conflict {
                     entry: one.0.clone(),
@@ -54,7 +54,7 @@ impl Worker<'_> {
                 }),
             }
         }
-        let mut built = self.builder().build(onto, &good, &self.known)?;
+        let mut built = self.builder().build(onto, &good, &self.history)?;
         built.conflicts.extend(clashes);
         Ok(built)
     }
@@ -84,7 +84,7 @@ impl Worker<'_> {
         let again = kind == TrainKind::Confirm;
         let Some(worktree) = self.free_worktree() else { return Ok(false) };
         let steps = judge::steps(&self.desk, &self.rules, &case, &worktree, &self.vouched, again)?;
-        if let Some(verdict) = verify::foregone(&steps) {
+        if let Some(verdict) = verify::known_verdict(&steps) {
             self.ruled(question, &verdict);
             return Ok(true);
         }
@@ -110,7 +110,7 @@ impl Worker<'_> {
     fn spawn(&self, flight: Flight, work: impl FnOnce(&Flight) -> Result<Judged> + Send + 'static) {
         let tell = self.news.0.clone();
         std::thread::spawn(move || {
-            let judged = calmly(|| work(&flight));
+            let judged = catch_panic(|| work(&flight));
             tell.send(News::Judged(Box::new(flight), judged)).ok();
         });
     }

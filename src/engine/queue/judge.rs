@@ -9,7 +9,7 @@ use super::desk::{Desk, Rules};
 use crate::ambient;
 use crate::domain::id::{Oid, RunId};
 use crate::domain::verdict::{Judgement, Verdict};
-use crate::engine::verifications::{clear, never_took_over};
+use crate::engine::verifications::{clear, never_started};
 use crate::error::Advice;
 use crate::failpoint;
 use crate::keeper::files;
@@ -17,10 +17,10 @@ use crate::keeper::spec::{
     CheckStep, ChecksOutcome, ChecksWork, Spec, VERSION, Work, WorktreeSpec,
 };
 use crate::process::{self, Environ, Lock};
-use crate::verify::{self, Stage, Subject};
+use crate::verify::{self, CheckStage, CheckSubject};
 
 /// How often a keeper that never began is started anew.
-const STILLBORN: u32 = 3;
+const MAX_FAILED_STARTS: u32 = 3;
 
 /// A tree to be judged.
 #[derive(Debug, Clone)]
@@ -52,8 +52,8 @@ pub(super) fn steps(
 ) -> Result<Vec<CheckStep>> {
     let run = RunId::parse("queue")?;
     let worktree = rules.worktrees.join(worktree).to_string_lossy().into_owned();
-    let subject = Subject { run: &run, task: None, base: &case.tip, worktree: &worktree };
-    let mut steps = verify::steps(&rules.job, Stage::Landing, &subject, &rules.salt);
+    let subject = CheckSubject { run: &run, task: None, base: &case.tip, worktree: &worktree };
+    let mut steps = verify::steps(&rules.job, CheckStage::Landing, &subject, &rules.salt);
     if steps.is_empty() {
         let short = desk.short();
         let what =
@@ -62,7 +62,7 @@ pub(super) fn steps(
         return Err(Advice::new(what, hint).into());
     }
     let (voucher, trusts) = (desk.voucher(), rules.job.queue.trust_verdicts);
-    verify::recall_by(&desk.store, &rules.job, &case.tree, &mut steps, &|line| {
+    verify::recall_if(&desk.store, &rules.job, &case.tree, &mut steps, &|line| {
         let vouched = trusts || (line.run == voucher && vouched.contains(&line.id));
         Ok(vouched && (line.pass || !again))
     })?;
@@ -92,7 +92,7 @@ pub(super) fn judge(
             })
         {
             let verdict = verify::verdict(&outcome, steps, 0);
-            let lines = verify::lines(&outcome, &verdict, &desk.voucher(), None);
+            let lines = verify::note_lines(&outcome, &verdict, &desk.voucher(), None);
             clear(&dir)?;
             return Ok(Judged { verdict, lines });
         }
@@ -120,7 +120,7 @@ pub(super) fn judge(
         failpoint::hit("checks.keeper-started");
         drop(lock);
         drop(Lock::wait(&lock_path)?);
-        if never_took_over(&lock_path) && stillborn < STILLBORN {
+        if never_started(&lock_path) && stillborn < MAX_FAILED_STARTS {
             stillborn += 1;
         } else {
             started = true;

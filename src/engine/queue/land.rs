@@ -7,7 +7,7 @@ use super::{HELD, Worker};
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::queue::{EntryId, TrainId};
-use crate::engine::hooks::{self, Hooks};
+use crate::engine::hooks::{self, HookRunner};
 use crate::failpoint;
 use crate::store::checkouts::Behind;
 use crate::store::codec;
@@ -107,7 +107,7 @@ impl Worker<'_> {
                 drop(proof);
                 for step in steps {
                     let merges = self.rules.job.queue.merge == crate::job::MergeStyle::Merge;
-                    self.known.grows(step, merges);
+                    self.history.add_commit(step, merges);
                 }
                 self.read_book(true)?;
                 self.take_rules(commit)?;
@@ -134,8 +134,8 @@ impl Worker<'_> {
         let argv = if after { queue.post_land.as_ref() } else { queue.pre_land.as_ref() };
         let desk = &self.desk;
         let entries = entries.iter().map(|(entry, _)| entry.to_string()).collect();
-        let landing = hooks::Landing { target: &desk.target, old, new, entries };
-        let hooks = Hooks {
+        let landing = hooks::HookLanding { target: &desk.target, old, new, entries };
+        let hooks = HookRunner {
             store: &desk.store,
             who: &desk.identity,
             environment: &desk.environment,

@@ -29,7 +29,7 @@ use crate::domain::id::Oid;
 use crate::domain::queue::{
     EntryId, Queue, QueueEffect, QueueSettings, StopReason, TrainId, TrainKind,
 };
-use crate::landing::branch::{Builder, Known};
+use crate::landing::branch::{TargetHistory, TrainBuilder};
 use crate::store::queue_log::QueueEvent;
 
 /// How long the loop waits for news before it looks around.
@@ -107,7 +107,7 @@ pub(crate) struct Worker<'a> {
     book: Option<Oid>,
     /// The target's tip when each branch was added.
     added_on: BTreeMap<EntryId, Oid>,
-    known: Known,
+    history: TargetHistory,
     /// The paths that each branch changes, by its commit.
     touched: HashMap<Oid, Vec<String>>,
     /// What the remote's counterpart of the target is known to be.
@@ -147,7 +147,7 @@ impl<'a> Worker<'a> {
             queue,
             book: None,
             added_on: BTreeMap::new(),
-            known: Known::default(),
+            history: TargetHistory::default(),
             touched: HashMap::new(),
             remote_has: None,
             last_landing: None,
@@ -258,8 +258,8 @@ impl<'a> Worker<'a> {
         None
     }
 
-    fn builder(&self) -> Builder<'_> {
-        Builder {
+    fn builder(&self) -> TrainBuilder<'_> {
+        TrainBuilder {
             repo: self.desk.store.repo(),
             merge: self.rules.job.queue.merge,
             who: &self.desk.identity,

@@ -9,7 +9,7 @@ use super::{HELD, Told, Worker};
 use crate::ambient;
 use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{Entry, EntryId, EntryStatus, QueueInput};
-use crate::landing::{self, branch::brought};
+use crate::landing::{self, branch::landed_branch};
 use crate::repo;
 use crate::store::queue_log::{ConflictedPath, Ejection, EntryCommit, QueueEvent, QueueLogEntry};
 
@@ -122,7 +122,7 @@ impl Worker<'_> {
                 let tree = self.desk.store.repo().tree_of(&new)?;
                 let mut landed = Vec::with_capacity(entries.len());
                 for EntryCommit { entry, commit } in entries {
-                    self.known.has_landed(commit.clone());
+                    self.history.add_landed(commit.clone());
                     landed.push((EntryId::parse(&entry)?, commit));
                 }
                 QueueInput::Landed { tip: new, tree, entries: landed }
@@ -208,7 +208,7 @@ impl Worker<'_> {
     /// Looks where the target is. What has landed without the book knowing is written there.
     pub(super) fn meet_target(&mut self) -> Result<()> {
         let tip = self.desk.tip()?;
-        if self.known.has(&tip) && tip == *self.queue.tip() {
+        if self.history.contains(&tip) && tip == *self.queue.tip() {
             return Ok(());
         }
         let before = self.queue.tip().clone();
@@ -234,9 +234,9 @@ impl Worker<'_> {
     fn walk(&mut self, tip: &Oid) -> Result<Vec<(EntryId, Oid)>> {
         let mut line = Vec::new();
         let mut next = Some(tip.clone());
-        while let Some(commit) = next.take().filter(|commit| !self.known.has(commit)) {
+        while let Some(commit) = next.take().filter(|commit| !self.history.contains(commit)) {
             let info = repo::commit_info(self.desk.store.repo(), &commit)?;
-            line.push((commit, info.parents.len() > 1, brought(&info.message)));
+            line.push((commit, info.parents.len() > 1, landed_branch(&info.message)));
             next = info.parents.into_iter().next().filter(|_| line.len() < LINE);
         }
         let mut landed = Vec::new();
@@ -248,9 +248,9 @@ impl Worker<'_> {
             }
         }
         for (commit, merges, found) in line.into_iter().rev() {
-            self.known.grows(commit, merges);
+            self.history.add_commit(commit, merges);
             if let Some((_, candidate)) = found {
-                self.known.has_landed(candidate);
+                self.history.add_landed(candidate);
             }
         }
         Ok(landed)
@@ -271,7 +271,7 @@ impl Worker<'_> {
         let builder = self.builder();
         let unknown = waiting.par_iter().filter(|(_, commit)| !self.touched.contains_key(commit));
         let touched: Vec<(Oid, Vec<String>)> = unknown
-            .map(|(_, commit)| (commit.clone(), builder.touched(&tip, commit, &self.known)))
+            .map(|(_, commit)| (commit.clone(), builder.changed_paths(&tip, commit, &self.history)))
             .collect();
         self.touched.extend(touched);
         let builder = self.builder();
@@ -283,7 +283,7 @@ impl Worker<'_> {
             .filter(|(_, commit)| meets(commit))
             .filter_map(|(entry, commit)| {
                 // What cannot be merged for another reason says so when its train is built.
-                let paths = builder.conflict(&tip, &commit, &self.known).ok()??;
+                let paths = builder.conflict(&tip, &commit, &self.history).ok()??;
                 Some((entry, commit, paths))
             })
             .collect();
@@ -297,7 +297,7 @@ impl Worker<'_> {
     /// What each side has at paths in conflict, and which commits of the target touched them since the two parted.
     pub(super) fn sides(&self, candidate: &Oid, paths: &[String]) -> Result<Vec<ConflictedPath>> {
         let tip = self.queue.tip();
-        let base = self.builder().base(tip, candidate, &self.known).ok();
+        let base = self.builder().base(tip, candidate, &self.history).ok();
         landing::sides::sides(self.desk.store.repo(), base.as_ref(), tip, candidate, paths)
     }
 }
