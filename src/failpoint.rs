@@ -1,14 +1,15 @@
-//! Points at which a test may have the process killed. Compiled out of release builds.
+//! Failpoints: durable steps at which a test may kill the process. Compiled out of release builds.
 //!
-//! Supervisor and keepers share one counter file, so "the Nth step of the whole run" is one number: a test kills at
-//! N = 1, 2, 3 … until a run ends without having been hit, and has then tried every step there is.
+//! Supervisor and keepers share one counter file, so the Nth step of the whole run is one number. A
+//! test kills at N = 1, 2, 3 … until a run ends without a kill, and has then tried every step.
 
-/// Names the file that holds the count.
+/// The variable with the path of the counter file.
 pub(crate) const COUNTER: &str = "GIT_HARNESS_FAILPOINT_COUNTER";
-/// Names the step at which to be killed.
+/// The variable with the step at which the process is killed.
 pub(crate) const AT: &str = "GIT_HARNESS_FAILPOINT_AT";
 
-/// A durable step is about to be made, or was just made.
+/// Counts a durable step that is about to happen or has just happened, and kills the process if the
+/// step is the chosen one.
 #[cfg(debug_assertions)]
 pub(crate) fn hit(name: &str) {
     use crate::ambient::variable;
@@ -20,7 +21,7 @@ pub(crate) fn hit(name: &str) {
     }
 }
 
-/// Adds one to the shared count and returns it; the names make a log that a failed test can show.
+/// Increments the shared counter and returns it. The names form a log that a failed test can show.
 #[cfg(debug_assertions)]
 fn count(path: &str, name: &str) -> Option<u64> {
     use std::io::{Read, Write};
@@ -33,7 +34,7 @@ fn count(path: &str, name: &str) -> Option<u64> {
     u64::try_from(text.lines().count()).ok().map(|n| n + 1)
 }
 
-/// In a release build there are no failpoints.
+/// Does nothing: release builds have no failpoints.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub fn hit(_name: &str) {}

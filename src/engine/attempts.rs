@@ -1,4 +1,4 @@
-//! An attempt seen from the supervisor: its keeper is started, waited for, and its outcome read.
+//! Attempts, as the supervisor handles them: start the keeper, wait for it, read its outcome.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,39 +26,39 @@ use crate::process::{Environ, Lock};
 use crate::store::chain::Payload;
 use crate::store::layout;
 
-/// What became of an attempt, as far as it can be seen.
+/// The outcome of an attempt, as far as it is known.
 #[derive(Debug, Default)]
 pub(super) struct AttemptOutcome {
-    /// What to tell the machine; nothing while the keeper lives and we do not wait.
+    /// The observation for the state machine. `None` while the keeper runs and is not awaited.
     pub observation: Option<Observation>,
-    /// What goes onto the task's chain with it.
+    /// The files that go onto the task's chain with the event.
     pub payload: Option<Payload>,
     /// The published ref, to be dropped when the event is durable.
     pub published: Option<Oid>,
-    /// Something a person should know.
+    /// A note for the person who watches.
     pub note: Option<String>,
 }
 
-/// What a new attempt needs beside the run.
+/// The parameters of a new attempt.
 #[derive(Debug, Clone)]
 pub(super) struct AttemptLaunch {
-    /// The slot.
+    /// The name of the worktree.
     pub worktree: String,
-    /// The commit on which the task builds.
+    /// The commit that the attempt starts from.
     pub base: Oid,
-    /// What the place shows at first: the base, or what the session that goes on had left.
+    /// The commit that is checked out: the base, or the work of the session to resume.
     pub shown: Oid,
-    /// The session, where the agent has such.
+    /// The session's id, if the agent has sessions.
     pub session: Option<String>,
-    /// Whether it goes on with that, and why that was needed.
+    /// The reason for resuming the session, if it is resumed.
     pub resumed: Option<String>,
-    /// Every finding so far.
+    /// All findings so far.
     pub findings: Vec<Finding>,
-    /// What it may cost, where the job has a limit.
+    /// The most that the attempt may cost, if the job has a limit.
     pub budget: Option<Cost>,
 }
 
-/// Starts an attempt's keeper. If it is not worth it, since the task does not fit the model, says so instead.
+/// Starts an attempt's keeper. Returns a reason instead if the task does not fit the model.
 pub(super) fn launch(
     ctx: &Context,
     task: &TaskId,
@@ -75,7 +75,7 @@ pub(super) fn launch(
     let prompt = dir.join(files::PROMPT);
     let words = render(ctx, task, attempt, launch)?;
     let words = match &launch.resumed {
-        // What a session has read already cannot be measured here: the agent says when it is too much.
+        // The size of a resumed session is unknown here: the agent reports an overflow.
         Some(why) => prompt::continuation(why, &words),
         None => match too_large(ctx, task, launch, &words)? {
             Some(why) => return Ok(Some(why)),
@@ -138,8 +138,8 @@ pub(super) fn launch(
     Ok(None)
 }
 
-/// Why a task does not fit the model with the prompt as it is now, if it does not: findings make it longer, and what has
-/// landed meanwhile may have made the sources longer.
+/// Returns the reason why a task does not fit the model, if it does not. Findings make the prompt
+/// longer, and landed commits may have made the sources longer.
 fn too_large(
     ctx: &Context,
     task: &TaskId,
@@ -167,7 +167,7 @@ fn too_large(
     }))
 }
 
-/// Gives a folder to the keeper of a place.
+/// Assigns a folder to the keeper of a worktree.
 pub(super) fn start(
     ctx: &Context,
     worktree: &str,
@@ -178,7 +178,8 @@ pub(super) fn start(
     ctx.keepers.give(&ctx.program, worktree, dir, lock, env)
 }
 
-/// The environment of a keeper and what it starts: from nothing, plus what the job names.
+/// Returns the environment of a keeper and its commands: empty, plus the variables that the job
+/// names.
 pub(super) fn environment(ctx: &Context, dir: &Path, pass: &[String]) -> Environ {
     let mut env =
         Environ::for_command(&ctx.environment, &dir.join(files::TMP), &ctx.identity, pass);
@@ -202,7 +203,7 @@ fn worktree_spec(ctx: &Context, task: &TaskId, launch: &AttemptLaunch) -> Worktr
         path: ctx.worktrees.join(&launch.worktree),
         index: ctx.store.local().worktree_indexes(&ctx.run).join(&launch.worktree),
         commit: launch.shown.to_string(),
-        // What is handed in is no branch to build on: `collect` and `show` have it.
+        // A file that is handed in is no branch to build on: `collect` and `show` have it.
         branch: ctx.job.output.is_none().then(|| layout::branch(&ctx.run, task)),
         setup: ctx.job.worktree.setup.clone(),
         keep: ctx.job.worktree.keep.patterns().to_vec(),
@@ -210,7 +211,7 @@ fn worktree_spec(ctx: &Context, task: &TaskId, launch: &AttemptLaunch) -> Worktr
     }
 }
 
-/// A link named after the task, for people. It is a convenience: failing to make it harms nothing.
+/// Links a worktree under the task's name, for people. Failures are ignored.
 fn link_task(ctx: &Context, task: &TaskId, worktree: &Path) {
     let folder = ctx.worktrees.join("tasks");
     let link = folder.join(task.as_str());
@@ -220,8 +221,9 @@ fn link_task(ctx: &Context, task: &TaskId, worktree: &Path) {
     }
 }
 
-/// A script that the job names is part of the worktree when the base has it as it was pinned; otherwise the pinned copy
-/// is used, so that a job whose scripts are not committed works the same everywhere.
+/// Replaces scripts by their pinned copies. If the base has a script exactly as pinned, the
+/// worktree's file is used; otherwise the pinned copy, so that a job with uncommitted scripts works
+/// everywhere.
 pub(super) fn pinned_argv(ctx: &Context, base: &Oid, argv: Vec<String>) -> Result<Vec<String>> {
     let tree = ctx.store.repo().tree_of(base)?;
     let mut out = Vec::with_capacity(argv.len());
@@ -243,7 +245,7 @@ fn render(ctx: &Context, task: &TaskId, attempt: u32, launch: &AttemptLaunch) ->
     prompt::render(template, &brief_of(ctx, task, attempt, &launch.base, &launch.findings)?)
 }
 
-/// What there is to say of a task, with its files as they are in a commit.
+/// Returns the brief of a task, with its files as of a commit.
 pub(super) fn brief_of(
     ctx: &Context,
     task: &TaskId,
@@ -281,7 +283,7 @@ fn feedback_text(findings: &[Finding]) -> String {
     findings.iter().map(one).collect()
 }
 
-/// What has become of an attempt: published, lost, never begun, or still under way.
+/// Observes an attempt: published, lost, never started, or still running.
 pub(super) fn look(
     ctx: &Context,
     task: &TaskId,
@@ -305,8 +307,8 @@ pub(super) fn look(
         let observation = Some(Observation::NeverBegan { task: task.clone(), attempt });
         return Ok(AttemptOutcome { observation, ..AttemptOutcome::default() });
     };
-    // The keeper died without a word. What it kept is ended and saved before the place is used again; one that died in
-    // its first milliseconds had touched nothing.
+    // The keeper died without an outcome. Its processes are ended and its work is saved before the
+    // worktree is used again. A keeper that never started had touched nothing.
     let began = !verifications::never_started(&lock_path);
     let saved = if began { keeper::rescue(ctx.store.repo(), &spec) } else { None };
     let base_tree = ctx.store.repo().tree_of(base)?;
@@ -328,7 +330,7 @@ pub(super) fn look(
     })
 }
 
-/// What a keeper that died had learned of its session.
+/// Returns what a dead keeper knew of its session.
 fn learned(dir: &Path) -> Option<SessionReport> {
     let session = std::fs::read_to_string(dir.join(files::SESSION)).ok()?;
     Some(SessionReport {
@@ -342,8 +344,9 @@ fn learned(dir: &Path) -> Option<SessionReport> {
     })
 }
 
-/// Reads what a keeper published. The ref is in a place where an agent can write, so it only proposes: the tree is the
-/// commit's own, the base is the one this run started the attempt from, and whether anything changed is looked up.
+/// Reads the ref that a keeper published. An agent can write there, so the ref only proposes: the
+/// tree is read from the commit, the base is the one this run started the attempt from, and the
+/// change is computed.
 fn read_published(
     ctx: &Context,
     task: &TaskId,

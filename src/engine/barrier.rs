@@ -1,7 +1,7 @@
-//! Barriers on a thread of their own, so that the loop goes on while the disk works.
+//! Barriers on a thread of their own, so that the loop continues while the disk syncs.
 //!
-//! What was written before a barrier is asked for is on the disk when its news comes. However many were asked for while
-//! one is under way, the next one serves them all.
+//! Everything written before a barrier is requested is durable when its completion message arrives.
+//! All barriers that are requested during one sync are served by the next.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
@@ -14,20 +14,20 @@ use super::news::AwaitingSync;
 use crate::ambient;
 use crate::store;
 
-/// How long the disk is left alone between two barriers. Each writes out everything that is dirty on the file system, the
-/// places of the agents included; what comes and goes between two never costs anything.
+/// The pause between two barriers. Each syncs all dirty data of the file system, including the
+/// agents' worktrees; files that are created and deleted between two barriers cost nothing.
 const PACE: Duration = Duration::from_millis(25);
 
-/// The way to ask for barriers. The thread ends with this value.
+/// The handle of the barrier thread, which ends when the handle is dropped.
 #[derive(Debug)]
 pub(super) struct Barriers {
     ask: Sender<u64>,
-    /// The number of the last one that was asked for.
+    /// The number of the last requested barrier.
     last: u64,
 }
 
 impl Barriers {
-    /// Starts the thread; `disk` is any path on the file system that is meant.
+    /// Starts the thread. `disk` is any path on the file system.
     #[expect(clippy::disallowed_methods, reason = "the engine is the module with threads")]
     pub(super) fn start(disk: PathBuf, news: Sender<Message>) -> Self {
         let (ask, asked) = channel::<u64>();
@@ -45,18 +45,18 @@ impl Barriers {
         Self { ask, last: 0 }
     }
 
-    /// Asks for a barrier behind everything that is written by now. Gives its number, of which the news will be, or of
-    /// a later one.
+    /// Requests a barrier for everything written so far. Returns its number; the completion message
+    /// carries this number or a later one.
     pub(super) fn ask(&mut self) -> u64 {
         self.last += 1;
-        // The thread ends only with this value.
+        // The thread lives as long as this handle.
         self.ask.send(self.last).ok();
         self.last
     }
 }
 
 impl Engine<'_> {
-    /// Sees to it that what was journaled becomes durable, and is told then.
+    /// Requests a barrier for the journaled events. They are reported when it is durable.
     pub(super) fn acknowledge(&mut self) {
         if self.unsynced.is_empty() && self.published.is_empty() {
             return;
@@ -67,14 +67,14 @@ impl Engine<'_> {
         self.awaiting_sync.push(AwaitingSync { number, decisions, published });
     }
 
-    /// Journals what was decided; it is told when it is durable.
+    /// Journals the batch. Its events are reported when they are durable.
     pub(super) fn flush(&mut self) -> Result<()> {
         self.record()?;
         self.acknowledge();
         Ok(())
     }
 
-    /// Journals, and waits until everything is durable and told.
+    /// Journals the batch, and waits until all events are durable and reported.
     pub(super) fn settle(&mut self) -> Result<()> {
         self.record()?;
         self.acknowledge();
@@ -86,7 +86,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// A barrier is done: what it was for is told, and lands.
+    /// Handles a completed barrier: reports its events and commits its landings.
     pub(super) fn durable(&mut self, number: u64) -> Result<()> {
         self.report_synced(number);
         self.arrive(number)

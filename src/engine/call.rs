@@ -1,4 +1,4 @@
-//! How the agent is called for one attempt: a plain command as the job has it, any other program by its preset.
+//! The call of an agent: a plain command as in the job, any other program by its preset.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,38 +13,39 @@ use crate::job::{AgentSection, placeholders};
 use crate::keeper::files;
 use crate::process::Environ;
 
-/// The longest argument that Linux takes (`MAX_ARG_STRLEN`, 128 KiB with its end), in bytes, and some room.
+/// The longest argument in bytes that Linux accepts (`MAX_ARG_STRLEN`, 128 KiB including the end),
+/// minus some room.
 const ARGUMENT: usize = 130_000;
 
-/// What in a variable's name says that its value is a secret. What a preset passes on has addresses and regions among
-/// it, and a transcript without these would be hard to read.
+/// Parts of variable names that mark a secret value. Presets also pass addresses and regions, which
+/// must stay readable in transcripts.
 const SECRET: [&str; 7] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "HEADER", "COOKIE"];
 
-/// How the agent is called.
+/// The call of an agent.
 #[derive(Debug)]
 pub(super) struct AgentCall {
-    /// Program and arguments.
+    /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Whether the prompt goes to standard input.
+    /// True if the prompt goes to standard input.
     pub prompt_on_stdin: bool,
-    /// What is known of the program, for its keeper; nothing of a plain command.
+    /// The preset, for the keeper. `None` for a plain command.
     pub preset: Option<Preset>,
     /// Names of variables that are passed on.
     pub pass: Vec<String>,
-    /// Names of those among them whose values are kept out of transcripts.
+    /// Names of passed variables whose values are redacted in transcripts.
     pub secrets: Vec<String>,
-    /// Variables with values.
+    /// Variables to set.
     set: Vec<(String, String)>,
-    /// Variables that must not be there.
+    /// Variables to remove.
     unset: Vec<String>,
-    /// How long it may make no progress.
+    /// The longest time without progress.
     pub idle: Duration,
-    /// How long it may take.
+    /// The longest time in total.
     pub timeout: Duration,
 }
 
 impl AgentCall {
-    /// Puts the preset's own variables in place.
+    /// Applies the preset's variables to the environment.
     pub(super) fn apply_env(&self, env: &mut Environ) {
         for name in &self.unset {
             env.remove_all(name);
@@ -55,33 +56,33 @@ impl AgentCall {
     }
 }
 
-/// The words and files of an attempt, as far as a call may name them.
+/// The texts and files that a call may name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CallInput<'a> {
-    /// Where the result goes; nothing where that is the change itself.
+    /// The path of the result. Empty if the change itself is the result.
     pub output: &'a str,
     /// The keeper's folder.
     pub dir: &'a Path,
     /// The worktree.
     pub worktree: &'a Path,
-    /// The prompt…
+    /// The prompt.
     pub prompt: &'a str,
-    /// … and its file.
+    /// The file with the prompt.
     pub prompt_file: &'a Path,
-    /// The file with the findings, or nothing.
+    /// The file with the findings. Empty if there are none.
     pub feedback_file: &'a str,
 }
 
-/// Whose program it is.
+/// The program of an agent or evaluator.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AgentProgram<'a> {
-    /// How the job calls it.
+    /// The job's section.
     pub agent: &'a AgentSection,
-    /// What is known of it.
+    /// The preset.
     pub preset: &'a Preset,
 }
 
-/// How a program is called for an attempt.
+/// Builds the call of a program for an attempt.
 pub(super) fn call(
     ctx: &Context,
     who: AgentProgram<'_>,

@@ -1,4 +1,4 @@
-//! Giving a task its next attempt: a place, a base, and the session to go on with, if there is one.
+//! Dispatch of a task's next attempt: a worktree, a base, and the session to resume.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::store::chain::findings;
 use crate::store::{Expected, RefMove, layout};
 
 impl Engine<'_> {
-    /// Claims a slot for a task's next attempt: the event goes into the batch.
+    /// Claims a worktree for a task's next attempt and adds the event to the batch.
     pub(super) fn dispatch(
         &mut self,
         task: &TaskId,
@@ -29,7 +29,7 @@ impl Engine<'_> {
         }
         let Some(state) = self.ledger.state.tasks.get(task).cloned() else { return Ok(None) };
         let mut launch = match self.going_on(&state) {
-            // Another attempt is in the place to which the session belongs: it will be free again.
+            // Another attempt uses the session's worktree. It will be free again.
             Some(launch) if self.slots.is_busy(&launch.worktree) => return Ok(None),
             Some(launch) => launch,
             None => self.afresh(&state)?,
@@ -55,7 +55,7 @@ impl Engine<'_> {
         Ok(Some((task.clone(), attempt, launch)))
     }
 
-    /// The attempt that goes on with the task's session, in its place and with what it had changed.
+    /// Returns an attempt that resumes the task's session, in its worktree and with its work.
     fn going_on(&self, state: &TaskState) -> Option<AttemptLaunch> {
         let session = state.session.as_ref().filter(|s| s.owner == self.ctx.owner)?;
         let base = state.base.clone().filter(|_| self.policy.resumable)?;
@@ -71,7 +71,7 @@ impl Engine<'_> {
         })
     }
 
-    /// What an attempt may cost: what is left of the task's budget and of the run's.
+    /// Returns the most that an attempt may cost: the rest of the task's budget and of the run's.
     fn budget(&self, state: &TaskState) -> Option<Cost> {
         self.policy.money_left(&self.ledger.state.all_spend(), Some(&state.charged()))
     }
@@ -94,7 +94,7 @@ impl Engine<'_> {
         })
     }
 
-    /// The task's branch shows where the attempt begins.
+    /// Points the task's branch to the commit at which the attempt starts.
     fn point_branch(&mut self, task: &TaskId, state: &TaskState, to: &Oid) -> Result<()> {
         if self.ctx.job.output.is_some() {
             return Ok(());
@@ -103,7 +103,7 @@ impl Engine<'_> {
         let old = self.ctx.store.read(&branch)?;
         let ours = [state.candidate.as_ref().map(|c| &c.commit), state.base.as_ref()];
         if let Some(tip) = old.as_ref().filter(|tip| !ours.contains(&Some(*tip))) {
-            // Somebody else committed there. The branch starts anew; that work stays on the chain.
+            // A person committed there. The branch is reset; the chain keeps the commits.
             self.batch.keep.insert(task.clone(), tip.clone());
         }
         if old.as_ref() != Some(to) {
@@ -112,7 +112,8 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// While one agent goes first: whether it has got an answer, of which its keeper leaves a mark.
+    /// Observes the probe: while one agent goes first, its keeper leaves a marker file once the
+    /// agent got an answer.
     pub(super) fn check_probe(&mut self) -> Result<()> {
         if !self.policy.probe || self.ledger.state.account.proven {
             return Ok(());

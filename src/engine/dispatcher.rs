@@ -1,4 +1,4 @@
-//! The loop: what is owed is begun, what is seen is journaled, then told.
+//! The dispatcher: starts owed effects, journals observations, then reports them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -32,38 +32,38 @@ use crate::store::chain::{Batch, Ledger};
 use crate::store::notes::NoteLines;
 use crate::store::{RefMove, RunProof, layout};
 
-/// How often requests are looked for and the display is brought up to date.
+/// The interval at which requests are read and the display is refreshed.
 const TICK: Duration = Duration::from_millis(200);
-/// How long keepers that were asked to stop are waited for: their grace, and time to save.
+/// The time that keepers have after a stop request: their grace period, and time to save.
 const STOPPING: Duration = Duration::from_secs(20);
 
-/// How many folders of keepers are removed at a time. On ext4, making files soon after others were removed costs many
-/// times as much (measured): so they are removed rarely and in bulk.
+/// The number of keeper folders that are removed at a time. On ext4, creating files soon after a
+/// removal costs many times as much (measured), so folders are removed rarely and in bulk.
 const LITTER: usize = 500;
 
-/// How long after a signal another one of its kind is its echo.
+/// The interval after a signal in which a second signal of the same kind is an echo.
 const ECHO: Duration = Duration::from_millis(300);
 
-/// What a thread brings back.
+/// The result of an effect's thread.
 pub(super) enum FinishedEffect {
-    /// An attempt.
+    /// The outcome of an attempt.
     Attempt(attempts::AttemptOutcome),
-    /// A verification; `None`: a keeper is at it.
+    /// The result of a verification. `None` while a keeper runs.
     Verified(Box<VerificationAssignment>, Option<VerificationResult>),
-    /// An evaluation; `None`: a keeper is at it.
+    /// The result of an evaluation. `None` while a keeper runs.
     Evaluated(Option<Box<evaluations::EvaluationResult>>),
-    /// The scope said no; no check was run.
+    /// A violation of the scope. No check was run.
     OutOfScope(crate::domain::verdict::Candidate, Finding),
 }
 
 pub(super) enum Message {
     Done(Effect, Box<Result<FinishedEffect>>),
-    /// Everything that was written before the barrier of this number was asked for is on the disk.
+    /// A barrier is durable: everything written before the barrier of this number was requested.
     Durable(u64, Result<()>),
     Signal(i32),
 }
 
-/// A run being carried out.
+/// A run in execution.
 pub(crate) struct Engine<'a> {
     pub(super) ctx: Arc<Context>,
     pub(super) proof: RunProof,
@@ -73,38 +73,39 @@ pub(crate) struct Engine<'a> {
     pub(super) report: &'a mut dyn FnMut(RunReport<'_>),
     pub(super) batch: Batch,
     pub(super) slots: Slots,
-    /// Effects that threads are at, with the places they use.
+    /// Effects on threads, with the worktrees they use.
     pub(super) in_flight: BTreeMap<Effect, Option<String>>,
-    /// Effects on which a keeper is at work and for which we do not wait (`poll`).
+    /// Effects on which a keeper works and that are not awaited (`poll`).
     pub(super) not_awaited: BTreeSet<Effect>,
-    /// Places of check keepers that an earlier supervisor started, by the name of their folder.
+    /// Worktrees of check keepers that an earlier supervisor started, by folder name.
     pub(super) adopted: BTreeMap<String, String>,
-    /// Events that are journaled, for which no barrier was asked yet.
+    /// Journaled events for which no barrier was requested yet.
     pub(super) unsynced: Vec<Decision>,
-    /// Published attempts whose events are journaled, for which no barrier was asked yet.
+    /// Refs of published attempts whose events are journaled and for which no barrier was requested
+    /// yet.
     pub(super) published: Vec<RefMove>,
-    /// What waits for a barrier, in order.
+    /// Events that wait for a barrier, in order.
     pub(super) awaiting_sync: Vec<AwaitingSync>,
     pub(super) barriers: Barriers,
-    /// Folders whose content is not durable elsewhere yet.
+    /// Keeper folders to be removed.
     pub(super) stale_folders: Vec<PathBuf>,
-    /// Names of folders of checks of which all is recorded that they say.
+    /// Check folders whose results are already recorded.
     pub(super) recorded_keys: BTreeSet<String>,
-    /// NoteLines for the notes on trees, to be written with the next events.
+    /// Lines for the notes on trees, written with the next events.
     pub(super) verdicts: NoteLines,
-    /// NoteLines for the notes on landed commits.
+    /// Lines for the notes on landed commits.
     pub(super) notes: NoteLines,
-    /// Candidates on their way to the target.
+    /// The merge queue of the run's tasks.
     pub(super) line: Line,
-    /// What is known of the tips that others have made.
+    /// The health of the target's tips.
     pub(super) tips: Tips,
     /// Landings that wait for a barrier.
     pub(super) leaving: Option<Leaving>,
-    /// What is known of branches under review.
+    /// The branches under review.
     pub(super) branches: ReviewBranches,
-    /// Why landing waits, and since when.
+    /// The reason why landing is on hold, and since when.
     pub(super) held: Option<(String, Instant)>,
-    /// Whether the disk is so full that no attempt begins.
+    /// True if the disk is too full to start attempts.
     pub(super) disk_full: bool,
     pub(super) interrupted: Option<i32>,
     signals: u32,
@@ -114,7 +115,8 @@ pub(crate) struct Engine<'a> {
     receiver: Receiver<Message>,
 }
 
-/// Makes an engine for a run that is held, and mends what an earlier supervisor left half-done.
+/// Creates an engine for a run whose lock is held, and repairs the half-done work of an earlier
+/// supervisor.
 pub(crate) fn prepare<'a>(
     ctx: Context,
     proof: RunProof,
@@ -164,7 +166,7 @@ pub(crate) fn prepare<'a>(
 }
 
 impl Engine<'_> {
-    /// Carries the run out until there is a reason to stop.
+    /// Executes the run until there is a reason to stop.
     pub(crate) fn run(&mut self) -> Result<RunExit> {
         let stopped = self.carry_out();
         if stopped.is_ok() {
@@ -212,31 +214,31 @@ impl Engine<'_> {
         }
     }
 
-    /// Journals what an observation from outside means.
+    /// Journals an observation from outside.
     pub(crate) fn ask(&mut self, observation: Observation) -> Result<()> {
         self.observe(observation);
         self.settle()
     }
 
-    /// Carries out the requests that wait, and nothing else.
+    /// Applies the waiting requests, and nothing else.
     pub(crate) fn serve_requests(&mut self) -> Result<()> {
         self.apply_requests()
     }
 
-    /// What is so at the moment.
+    /// Returns the current state.
     pub(crate) fn state(&self) -> &crate::domain::state::RunState {
         &self.ledger.state
     }
 
-    /// What an observation means is added to what will be journaled.
+    /// Adds the decisions on an observation to the batch. They are journaled later.
     pub(super) fn observe(&mut self, observation: Observation) -> Vec<Decision> {
         let decisions = decide(&self.ledger.state, observation, ambient::now(), &self.policy);
         self.batch.decisions.extend(decisions.iter().cloned());
         decisions
     }
 
-    /// Journals what was decided and notes what was said: visible to every process, but not proof against a power cut
-    /// and not told yet.
+    /// Journals the batch and writes the notes: visible to every process, but not durable and not
+    /// reported yet.
     pub(super) fn record(&mut self) -> Result<()> {
         let store = self.ctx.store.clone();
         let lines = [
@@ -251,7 +253,7 @@ impl Engine<'_> {
         }
         let decisions = self.batch.decisions.clone();
         if !self.ledger.record(&store, &self.proof, &mut self.batch)? {
-            // Another run wrote notes at the same moment. What else was moved along is only for people.
+            // Another run wrote notes at the same moment. The other extra refs are only for people.
             for (name, lines) in &lines {
                 store.add_notes(name, lines)?;
             }
@@ -266,7 +268,8 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Tells what is durable by the barrier of this number, and removes what was kept until it was.
+    /// Reports the events that are durable by this barrier, and drops the refs that were kept for
+    /// them.
     pub(super) fn report_synced(&mut self, number: u64) {
         let later = self.awaiting_sync.iter().position(|s| s.number > number);
         let durable = self.awaiting_sync.drain(..later.unwrap_or(self.awaiting_sync.len()));
@@ -290,7 +293,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Removes folders that nobody needs any more. What stays behind is found and replaced; it is only disk space.
+    /// Removes stale keeper folders. A folder left behind is found and replaced later.
     fn clear_away(&mut self) {
         for folder in std::mem::take(&mut self.stale_folders) {
             std::fs::remove_dir_all(folder).ok();
@@ -304,7 +307,7 @@ impl Engine<'_> {
         wake.map_or(TICK, |w| w.min(TICK)).max(Duration::from_millis(1))
     }
 
-    /// Whether there is a reason to stop, given that nothing could be begun.
+    /// Returns the reason to stop, if there is one, given that no effect could be started.
     fn stopped(&mut self) -> Option<RunExit> {
         if let Some(signal) = self.interrupted {
             let patience = self.stopping_since.is_some_and(|t| t.elapsed() > STOPPING);
@@ -338,7 +341,7 @@ impl Engine<'_> {
             return Some(RunExit::Person(why));
         }
         let queued = state.count(&Phase::Queued) > 0;
-        // Somebody may have mended it this moment.
+        // The target may have been fixed since the last check.
         let fails = (self.ctx.tip())
             .is_ok_and(|tip| self.line.is_stopped_at(&tip) || self.tips.fails_at(&tip));
         let mended = self.line.is_stopped() && !fails;
@@ -367,10 +370,10 @@ impl Engine<'_> {
         (!self.options.wait).then_some(RunExit::Later)
     }
 
-    /// A signal: drain, then stop the agents, then leave.
+    /// Handles a signal: the first drains, the second stops the agents, the third exits.
     pub(super) fn signal(&mut self, signal: i32) {
-        // `git` passes Ctrl-C on to its subcommands, which the terminal has told already (seen with git 2.47): both are
-        // one.
+        // `git` passes Ctrl-C on to its subcommands, which already got it from the terminal (seen
+        // with git 2.47): both signals are one.
         if self.last_signal.is_some_and(|(of, t)| of == signal && t.elapsed() < ECHO) {
             return;
         }

@@ -1,4 +1,4 @@
-//! Beginning what is owed: each effect on a thread of its own, in a place of its own.
+//! Owed effects are started here, each on a thread and in a worktree of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -20,14 +20,14 @@ use crate::domain::verdict::{Candidate, Judgement, Verdict};
 use crate::process;
 use crate::verify::CheckStage;
 
-/// How many candidates may wait for each verification that can be under way.
+/// The number of candidates that may wait for each possible verification.
 const CROWD: usize = 2;
 
-/// Bytes.
+/// Bytes in a megabyte.
 const MB: u64 = 1_000_000;
 
 impl Engine<'_> {
-    /// Begins every owed effect for which there is room. Says whether anything was begun.
+    /// Starts every owed effect for which there is room. Returns true if one was started.
     pub(super) fn begin(&mut self) -> Result<bool> {
         let effects = owed(&self.ledger.state, ambient::now(), &self.policy);
         let full = effects.iter().any(|e| matches!(e, Effect::Start(..))) && self.is_full();
@@ -75,7 +75,7 @@ impl Engine<'_> {
             begun |= self.land(&queued)?;
         }
         if !launches.is_empty() {
-            // Journal first: an attempt exists before its keeper does.
+            // Journal first: the event exists before the keeper does.
             let decisions = self.batch.decisions.clone();
             let store = self.ctx.store.clone();
             self.ledger.record(&store, &self.proof, &mut self.batch)?;
@@ -93,7 +93,7 @@ impl Engine<'_> {
         Ok(begun)
     }
 
-    /// Whether the disk is so full that what an agent makes might not be saved.
+    /// Returns true if the disk is too full to save an agent's work.
     fn is_full(&mut self) -> bool {
         let least = self.ctx.job.limits.min_free_mb;
         let folders = [self.ctx.store.repo().common_dir(), &self.ctx.worktrees];
@@ -113,16 +113,16 @@ impl Engine<'_> {
         full
     }
 
-    /// Whether so much work waits to be judged that more would only grow old: what is begun now would be made on a tip
-    /// that is far behind when its turn comes. While nothing can land for another reason, agents go on; but not from a tip that
-    /// fails.
+    /// Returns true if too many candidates wait for verification. An attempt started now would be
+    /// far behind the tip when its turn comes. A landing hold does not count as a backlog: attempts
+    /// go on, except from a tip that fails.
     fn is_crowded(&self) -> bool {
         if self.line.is_stopped() {
             return true;
         }
         let state = &self.ledger.state;
         let queued = if self.held.is_some() { 0 } else { state.count(&Phase::Queued) };
-        // As many as land together are no crowd.
+        // Tasks that land together are no backlog.
         let queued = queued.saturating_sub(self.ctx.job.queue.batch);
         let waiting = queued + state.count(&Phase::Verifying);
         waiting >= CROWD * self.policy.verifications
@@ -137,7 +137,7 @@ impl Engine<'_> {
     ) -> bool {
         let (ctx, sender) = (Arc::clone(&self.ctx), self.sender.clone());
         self.in_flight.insert(effect.clone(), worktree);
-        // Not a scoped thread: a supervisor that leaves does not wait for keepers.
+        // Not a scoped thread: a supervisor that exits does not wait for keepers.
         std::thread::spawn(move || {
             let seen = catch_panic(|| work(&ctx));
             sender.send(Message::Done(effect, Box::new(seen))).ok();
@@ -213,7 +213,8 @@ impl Engine<'_> {
         })
     }
 
-    /// A keeper's folder whose word is recorded: nobody may take it for an answer to a later question.
+    /// Discards the folder of a keeper whose result is recorded, so that the result is not reused
+    /// for a later verification.
     pub(super) fn discard_folder(&mut self, folder: PathBuf) {
         if let Some(key) = folder.file_name() {
             self.recorded_keys.insert(key.to_string_lossy().into_owned());
@@ -221,7 +222,7 @@ impl Engine<'_> {
         self.stale_folders.push(folder);
     }
 
-    /// The place for a verification: the one its keeper is in already, else a free one.
+    /// Returns the worktree for a verification: the one of its running keeper, else a free one.
     pub(super) fn check_worktree(&mut self, key: &str, stage: CheckStage) -> String {
         match self.adopted.remove(key) {
             Some(worktree) => worktree,
@@ -230,14 +231,14 @@ impl Engine<'_> {
     }
 
     fn verify(&mut self, task: &TaskId, attempt: u32, effect: Effect) -> bool {
-        // Judging for the target counts, too: every place for checks is a checkout of the whole tree. What is nearest to
-        // its end goes first, but never alone.
+        // Verifications of the queue count too: every check worktree is a checkout of the whole
+        // tree. The queue goes first, but one verification of a task may always run.
         let flight = || self.in_flight.keys().chain(&self.not_awaited);
         let own = flight().filter(|e| matches!(e, Effect::Verify(..))).count();
         let busy = own + flight().filter(|e| matches!(e, Effect::Land(_))).count();
         let state = self.ledger.state.tasks.get(task);
         let Some(candidate) = state.and_then(|s| s.candidate.clone()) else { return false };
-        // The scope is for agents: a person may change what needs to be.
+        // The scope binds agents: a person may change any path.
         let scoped = state.is_some_and(|s| !s.review.revised);
         if busy >= self.policy.verifications && own > 0 {
             return false;
@@ -264,7 +265,7 @@ impl Engine<'_> {
     }
 }
 
-/// What is asked of the base, if anything is.
+/// Returns the verification of the run's base, if any check applies to it.
 fn base_case(ctx: &Context) -> Result<Option<VerificationAssignment>> {
     if let Some(why) = missing(ctx) {
         bail!(why);
@@ -278,19 +279,21 @@ fn base_case(ctx: &Context) -> Result<Option<VerificationAssignment>> {
     Ok((!verifications::steps(ctx, &case, "")?.is_empty()).then_some(case))
 }
 
-/// Does the work of a thread. One that panics must not be waited for: that is a fault like any other, and said so.
+/// Runs a thread's work and turns a panic into an error, so that the loop does not wait for the
+/// thread.
 pub(super) fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of ours panicked")))
 }
 
-/// Why a check of the job could not even be started, whatever it were asked about. To find that out when agents have been paid for
-/// would be late.
+/// Returns the reason why a check of the job cannot be started at all, if there is one. Found
+/// before agents cost money.
 fn missing(ctx: &Context) -> Option<String> {
     let environment = attempts::environment(ctx, Path::new(""), &[]);
     let path = environment.value("PATH")?;
     ctx.job.checks.iter().find_map(|check| {
-        // What has a folder may come with the tree or with what `setup` makes, and what has a placeholder with the task.
+        // A program with a folder may come with the tree or with `setup`, and one with a
+        // placeholder with the task.
         let program = check.run.first().filter(|program| !program.contains(['/', '{']))?;
         let why = process::find_in_path(program.as_ref(), path, Path::new("/")).err()?;
         Some(format!("the check `{}` cannot be started: {why}", check.name))

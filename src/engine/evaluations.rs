@@ -1,5 +1,5 @@
-//! An evaluation seen from the supervisor: a keeper with an agent of its own, in a place where neither attempts nor
-//! checks ever are, and what it answered.
+//! Evaluations, as the supervisor handles them: a keeper with an agent of its own, in a worktree
+//! that neither attempts nor checks use.
 
 use anyhow::{Context as _, Result};
 
@@ -26,32 +26,32 @@ use crate::repo;
 use crate::store::chain::{Payload, findings};
 use crate::verify;
 
-/// What is judged, and what an evaluator needs for it.
+/// The assignment of an evaluation.
 #[derive(Debug, Clone)]
 pub(super) struct EvaluationAssignment {
     /// The task.
     pub task: TaskId,
-    /// Its attempt.
+    /// The attempt.
     pub attempt: u32,
-    /// The work.
+    /// The candidate to evaluate.
     pub candidate: Candidate,
-    /// Every finding so far.
+    /// All findings so far.
     pub findings: Vec<Finding>,
-    /// What it may cost, where the run has a limit.
+    /// The most that the evaluation may cost, if the run has a limit.
     pub budget: Option<Cost>,
 }
 
-/// What became of it.
+/// The result of an evaluation.
 #[derive(Debug)]
 pub(super) struct EvaluationResult {
-    /// What to tell the machine.
+    /// The observation for the state machine.
     pub observation: Observation,
-    /// What goes onto the task's chain with it.
+    /// The files that go onto the task's chain with the event.
     pub payload: Option<Payload>,
 }
 
 impl Engine<'_> {
-    /// Asks an evaluator, if there is a slot. Says whether anything was begun.
+    /// Starts an evaluation if there is a slot. Returns true if it was started.
     pub(super) fn evaluate(&mut self, task: &TaskId, attempt: u32, effect: Effect) -> Result<bool> {
         let only = &self.options.only;
         if self.interrupted.is_some() || !(only.is_empty() || only.contains(task)) {
@@ -85,7 +85,7 @@ impl Engine<'_> {
         }))
     }
 
-    /// Says whether the evaluator is still at work.
+    /// Handles the result. Returns true if the evaluator still runs.
     pub(super) fn evaluated(
         &mut self,
         effect: &Effect,
@@ -99,13 +99,13 @@ impl Engine<'_> {
         }
         self.record()?;
         failpoint::hit("evaluation.recorded");
-        // Without an opinion the next evaluator needs the folder, and finds it empty.
+        // Without an opinion, the next evaluator uses the folder and must find it empty.
         clear(&self.ctx, task, *attempt)?;
         Ok(false)
     }
 }
 
-/// The name of an evaluation's folder.
+/// Returns the name of an evaluation's folder.
 pub(super) fn key(task: &TaskId, attempt: u32) -> String {
     format!("{task}.{attempt}")
 }
@@ -119,7 +119,7 @@ fn clear(ctx: &Context, task: &TaskId, attempt: u32) -> Result<()> {
     Ok(())
 }
 
-/// Has a candidate judged. `None`: a keeper is at it, and we do not wait.
+/// Evaluates a candidate. Returns `None` while a keeper runs and is not awaited.
 fn evaluate(
     ctx: &Context,
     case: &EvaluationAssignment,
@@ -142,7 +142,7 @@ fn evaluate(
             return conclude(case, outcome).map(Some);
         }
         if let Ok(old) = Spec::read(&dir) {
-            // A keeper died here, or looked at something else; nothing of it may linger.
+            // A keeper died here, or evaluated another commit. Its processes must not linger.
             process::kill_marked(&old.marker);
         }
         if started {
@@ -175,7 +175,7 @@ fn begin(
     let prompt = dir.join(files::PROMPT);
     let words = prompt_of(ctx, case)?;
     std::fs::write(&prompt, &words)?;
-    // In the folder that any sandbox lets an agent write to.
+    // A folder that every sandbox lets an agent write to.
     let answer = dir.join(files::TMP).join("evaluation.json");
     let launch = AttemptLaunch {
         worktree: worktree.to_owned(),
@@ -294,7 +294,7 @@ fn told(
     }
 }
 
-/// What an outcome means. What an evaluator says counts only if its session came to its end.
+/// Turns an outcome into a result. An answer counts only if the session completed.
 fn conclude(case: &EvaluationAssignment, outcome: EvaluationOutcome) -> Result<EvaluationResult> {
     let began = Timestamp(outcome.began);
     let termination = Termination::from(outcome.ending);

@@ -1,7 +1,7 @@
-//! `[queue] pre-land` and `post-land`: programs that are told of a landing, before and after.
+//! Landing hooks: `[queue] pre-land` and `post-land` run before and after a landing.
 //!
-//! They are a person's, not an agent's, and no checks: what they need of the repository they ask git for. One that hangs is ended,
-//! because nothing else lands meanwhile.
+//! They belong to a person, not to an agent, and are no checks; they can read the repository with
+//! git. A hook that hangs is stopped, because nothing else lands meanwhile.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,40 +17,40 @@ use crate::process::{self, Command, Environ, StopFlag};
 use crate::repo;
 use crate::store::{Store, layout};
 
-/// How long one may take.
+/// The longest time that a hook may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How much of what it prints is kept, in bytes.
+/// The number of bytes of output that are kept.
 const CAP: u64 = 64 * 1024;
 
-/// A landing, as hooks are told of it.
+/// A landing, as hooks see it.
 #[derive(Debug)]
 pub(super) struct HookLanding<'a> {
     /// The full name of the target.
     pub target: &'a str,
-    /// Its tip before.
+    /// The tip before.
     pub old: &'a Oid,
-    /// Its tip after.
+    /// The tip after.
     pub new: &'a Oid,
-    /// What lands: branches, or `RUN/TASK`.
+    /// The landing entries: branches, or `RUN/TASK`.
     pub entries: Vec<String>,
 }
 
-/// Where hooks run and what they get.
+/// The context in which hooks run.
 #[derive(Debug)]
 pub(super) struct HookRunner<'a> {
     /// The repository.
     pub store: &'a Store,
-    /// Who commits.
+    /// The committer.
     pub who: &'a repo::Identity,
-    /// The environment that this process was given.
+    /// The environment of this process.
     pub environment: &'a BTreeMap<OsString, OsString>,
-    /// Files that commands name, as they are pinned, and where they were written out.
+    /// Pinned files: the path in the repository, and the written copy.
     pub pinned: &'a [(String, PathBuf)],
 }
 
 impl HookRunner<'_> {
-    /// Runs one. What it says, if it does not succeed.
+    /// Runs a hook. Returns an error text if the hook fails.
     pub(super) fn run(&self, argv: &[String], landing: &HookLanding<'_>) -> Result<Option<String>> {
         let key = layout::target_key(landing.target);
         let folder = self.store.local().queue(&key).join("hook");
@@ -80,7 +80,7 @@ impl HookRunner<'_> {
         Ok(Some(format!("`{}`: {}{said}", argv.join(" "), ended.termination)))
     }
 
-    /// A file that is pinned is meant as it is pinned.
+    /// Replaces a pinned file by its written copy.
     fn argument(&self, argument: &str) -> OsString {
         let plain = argument.strip_prefix("./").unwrap_or(argument);
         let pinned = self.pinned.iter().find(|(path, _)| path == plain);

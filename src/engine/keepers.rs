@@ -1,4 +1,5 @@
-//! The keepers that stand by their places: each is handed case after case, and is replaced when it has gone.
+//! Keeper processes, one for each worktree in use. A keeper serves one assignment after the other
+//! and is replaced if it has exited.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,8 +11,8 @@ use anyhow::{Context as _, Result};
 use crate::keeper::files;
 use crate::process::{self, Environ, KeeperHandle, KeeperLink, Lock};
 
-/// The keepers that this process has started, by place. When it is dropped, those that have nothing to do end, and
-/// those that have something finish it and end then.
+/// The keepers that this process has started, by worktree. On drop, idle keepers end; busy ones
+/// finish their assignment first.
 #[derive(Debug, Default)]
 pub(crate) struct Keepers {
     standing: Mutex<BTreeMap<String, IdleKeeper>>,
@@ -21,12 +22,13 @@ pub(crate) struct Keepers {
 struct IdleKeeper {
     line: KeeperLink,
     handle: KeeperHandle,
-    /// The lock of its last case.
+    /// The lock of its last assignment.
     lock: PathBuf,
 }
 
 impl Keepers {
-    /// Gives a case to the keeper of a place, or to a new one. The lock is held by it when this returns.
+    /// Assigns a folder to the keeper of a worktree, or to a new keeper. The keeper holds the lock
+    /// when this returns.
     pub(super) fn give(
         &self,
         program: &Path,
@@ -61,7 +63,7 @@ impl Keepers {
 impl Drop for Keepers {
     fn drop(&mut self) {
         let standing = std::mem::take(&mut *self.lock());
-        // All lines first, so that they end side by side.
+        // Close all links first, so that the keepers end concurrently.
         let left: Vec<_> = standing
             .into_values()
             .map(|IdleKeeper { line, handle, lock }| {
@@ -80,7 +82,7 @@ fn dismiss(IdleKeeper { line, handle, lock }: IdleKeeper) {
     wait_if_idle(handle, &lock);
 }
 
-/// Reaps a keeper whose line is closed, unless it is at work: it ends when it is done.
+/// Reaps a keeper whose link is closed, unless it is busy: it ends when it is done.
 fn wait_if_idle(handle: KeeperHandle, lock: &Path) {
     if matches!(Lock::is_held(lock), Ok(false)) {
         handle.wait().ok();

@@ -1,8 +1,9 @@
-//! Carrying out a run: the only module with threads.
+//! Execution of a run: the only module with threads.
 //!
-//! One loop (`dispatcher`) owns the state. It begins the effects that are owed, each on a thread of its own, and turns
-//! what they see into events: journal first, act second, report third. Everything an effect does may have been done
-//! before by a supervisor that was killed; so each looks first.
+//! One loop (`dispatcher`) owns the state. It starts the owed effects, each on a thread of its own,
+//! and turns their results into events: journal first, act second, report third. A killed
+//! supervisor may have carried out an effect before, so each effect first looks for an earlier
+//! result.
 
 mod attempts;
 mod barrier;
@@ -50,89 +51,89 @@ use crate::store::{Store, layout};
 pub(crate) use dispatcher::{Engine, prepare};
 pub(crate) use keepers::Keepers;
 
-/// Everything about a run that does not change while it is carried out.
+/// The constant part of a run's execution.
 #[derive(Debug)]
 pub(crate) struct Context {
-    /// The state.
+    /// The store.
     pub store: Store,
     /// The run.
     pub run: RunId,
-    /// What is pinned.
+    /// The pinned manifest.
     pub manifest: Manifest,
-    /// Where the target's own rules are read.
+    /// The reader of the target's own rules.
     pub desk: queue::Desk,
-    /// The run's base.
+    /// The commit on which the run was planned.
     pub base: Oid,
-    /// The job as pinned.
+    /// The pinned job.
     pub job: Job,
-    /// What is known of the agent's program.
+    /// The preset of the agent's program.
     pub preset: Preset,
-    /// The prompt template's name and text, if the job names one.
+    /// The prompt template's name and text, if the job has one.
     pub template: Option<(String, String)>,
-    /// Who is asked about what the checks have accepted, if anybody is.
+    /// The agent that evaluates accepted candidates, if the job has one.
     pub evaluator: Option<Evaluator>,
-    /// The tasks of the plan, and the parts into which some were split since.
+    /// The tasks of the plan, including the parts of tasks that were split.
     pub tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
-    /// This program, to start keepers from.
+    /// The path of this program, to start keepers.
     pub program: PathBuf,
-    /// Those that were started.
+    /// The started keepers.
     pub keepers: Keepers,
-    /// The environment that this process was given.
+    /// The environment of this process.
     pub environment: BTreeMap<OsString, OsString>,
-    /// Where the run's places are.
+    /// The folder of the run's worktrees.
     pub worktrees: PathBuf,
-    /// Names this copy of the repository on this machine.
+    /// The name of this copy of the repository on this machine.
     pub owner: String,
-    /// Who authors commits.
+    /// The author of commits.
     pub identity: Identity,
-    /// Pinned files: path, and where it is written out.
+    /// Pinned files: the path in the repository, and the written copy.
     pub overlay: Vec<(String, PathBuf)>,
-    /// What of that is laid over the places of checks, once it has been asked for.
+    /// The pinned files that are laid over check worktrees; computed once.
     pub laid_over: OnceLock<Vec<(String, PathBuf)>>,
-    /// A hash of those files.
+    /// A hash of the pinned files.
     pub salt: String,
-    /// What the target contains.
+    /// The tasks that the target contains.
     pub contained: Mutex<LandedTasks>,
 }
 
-/// An agent that judges candidates.
+/// An agent that evaluates candidates.
 #[derive(Debug)]
 pub(crate) struct Evaluator {
-    /// How the job calls it.
+    /// The job's section.
     pub agent: AgentSection,
-    /// What is known of its program.
+    /// The preset of the agent's program.
     pub preset: Preset,
-    /// The name and text of its prompt's template, if the job names one.
+    /// The prompt template's name and text, if the job has one.
     pub template: Option<(String, String)>,
 }
 
 impl Evaluator {
-    /// Whether this program chooses the ids of its sessions.
+    /// Returns true if this program chooses the ids of sessions.
     fn gives_session_ids(&self) -> bool {
         self.preset.session.source == SessionSource::Ours
     }
 }
 
 impl Context {
-    /// A task of the plan.
+    /// Returns a task of the plan.
     pub(crate) fn task(&self, task: &TaskId) -> Result<Arc<Task>> {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.get(task).cloned().with_context(|| format!("no task `{task}` in the plan"))
     }
 
-    /// What the job pinned, as far as it is laid over the places of checks: all but the tasks' own files. Those are the
-    /// work, also where a check names one of them.
+    /// Returns the pinned files that are laid over check worktrees: all but the tasks' own files. A
+    /// task's file is the work itself, even if a check names the file.
     pub(crate) fn laid_over(&self) -> Vec<(String, PathBuf)> {
         let found = || {
             let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             let work: BTreeSet<&String> = tasks.values().flat_map(|task| &task.files).collect();
             self.overlay.iter().filter(|(path, _)| !work.contains(path)).cloned().collect()
         };
-        // Once: a task that is split has its files in its parts.
+        // Computed once: the files of a task that is split later are in its parts.
         self.laid_over.get_or_init(found).clone()
     }
 
-    /// Takes up the tasks of a plan that are new.
+    /// Adds the new tasks of a plan.
     pub(crate) fn learn(&self, plan: &Plan) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         for task in &plan.tasks {
@@ -140,7 +141,7 @@ impl Context {
         }
     }
 
-    /// The target's tip.
+    /// Returns the target's tip.
     pub(crate) fn tip(&self) -> Result<Oid> {
         let target = &self.manifest.target;
         self.store.read(target)?.with_context(|| {
@@ -148,12 +149,12 @@ impl Context {
         })
     }
 
-    /// Whether this program chooses the ids of sessions.
+    /// Returns true if this program chooses the ids of sessions.
     pub(crate) fn gives_session_ids(&self) -> bool {
         self.preset.session.source == SessionSource::Ours
     }
 
-    /// What a landing or a candidate is about, in words.
+    /// Returns the description of a landing or candidate for commit messages.
     pub(crate) fn subject<'a>(
         &'a self,
         task: &'a TaskId,
@@ -169,18 +170,18 @@ impl Context {
         })
     }
 
-    /// The folder of an attempt's keeper.
+    /// Returns the folder of an attempt's keeper.
     pub(crate) fn attempt_dir(&self, task: &TaskId, attempt: u32) -> PathBuf {
         self.store.local().attempt(&self.run, task, attempt)
     }
 
-    /// The ref that an attempt's keeper publishes.
+    /// Returns the ref that an attempt's keeper publishes.
     pub(crate) fn attempt_ref(&self, task: &TaskId, attempt: u32) -> String {
         layout::attempt(&self.run, task, attempt)
     }
 }
 
-/// The numbers by which a job's runs are decided.
+/// Returns the policy of a job's runs.
 pub(crate) fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
     let (retry, limits) = (&job.retry, &job.limits);
     let usd = |usd: Option<f64>| usd.and_then(Cost::from_usd);
@@ -214,20 +215,20 @@ pub(crate) fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
     }
 }
 
-/// How a run is carried out this time.
+/// The options of one execution of a run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RunOptions {
-    /// Whether to wait for keepers; `poll` does not.
+    /// True to wait for keepers; `poll` does not.
     pub wait: bool,
-    /// Only these tasks get attempts; all when empty.
+    /// The tasks that get attempts; all if empty.
     pub only: BTreeSet<TaskId>,
-    /// Whether to listen to signals.
+    /// True to handle signals.
     pub signals: bool,
-    /// Whether tasks are tried although one that they wait for has failed or was skipped.
+    /// True to start tasks although a task they depend on has failed or was skipped.
     pub keep_going: bool,
 }
 
-/// Judges a candidate once more, whatever is known of its tree, in a place of its own.
+/// Verifies a candidate again in a worktree of its own, ignoring recorded verdicts.
 pub(crate) fn verify_again(
     ctx: &Context,
     task: &TaskId,
@@ -237,35 +238,35 @@ pub(crate) fn verify_again(
     verifications::again(ctx, task, attempt, candidate)
 }
 
-/// Removes the places of a run of which no keeper uses one. Says how many there were.
+/// Removes the worktrees of a run that no keeper uses. Returns their number.
 pub(crate) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<usize> {
     recover::sweep_worktrees(ctx, state)
 }
 
-/// Something to tell the person who watches.
+/// A report to the person who watches the run.
 #[derive(Debug)]
 pub(crate) enum RunReport<'a> {
     /// A task's event was journaled.
     Task(&'a TaskId, &'a TaskEvent, &'a RunState),
     /// A run's event was journaled.
     Run(&'a RunEvent, &'a RunState),
-    /// Something worth knowing that is no event.
+    /// A note that is no event.
     Note(String),
-    /// Time has passed.
+    /// A regular refresh of the display.
     Tick(&'a RunState),
 }
 
-/// Why the loop came to an end.
+/// The reason why the loop ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RunExit {
-    /// Every task has ended (or every task of `--only`).
+    /// Every task has ended, or every task of `--only`.
     Ended,
-    /// What is left waits for tasks that have failed, were skipped, or are not of `--only`.
+    /// The remaining tasks depend on tasks that have failed, were skipped, or are not in `--only`.
     Blocked,
-    /// A person is needed; why.
+    /// A person is needed, for this reason.
     Person(String),
     /// Nothing more can be done without waiting (`poll`).
     Later,
-    /// A signal, by its number.
+    /// A signal, with its number.
     Interrupted(i32),
 }

@@ -1,8 +1,9 @@
-//! What a start finds. Recovery is not a mode: it puts the state right that the loop goes by, and the loop does the rest.
+//! Recovery at the start of a supervisor. Recovery is not a mode: it repairs the state, and the
+//! loop does the rest.
 //!
-//! Attempts that run are waited for by the loop, those whose keeper died are rescued there. Here: stale locks and broken
-//! refs of ours, landings that were under way, work that the target has already, and keepers of attempts that no longer
-//! matter.
+//! The loop waits for running attempts and rescues those whose keeper died. This module handles
+//! stale locks, broken refs, interrupted landings, tasks that the target already contains, and
+//! keepers of attempts that no longer matter.
 
 use std::path::Path;
 
@@ -19,7 +20,7 @@ use crate::process::{self, Lock};
 use crate::store::journal::{LandingRecord, Moved};
 use crate::store::{Expected, RefMove, Store};
 
-/// Puts the state right.
+/// Repairs the state.
 pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()> {
     let ctx = std::sync::Arc::clone(&engine.ctx);
     remake_tasks(engine, &ctx, missing)?;
@@ -31,12 +32,12 @@ pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()>
     drop_stale_attempts(engine, &ctx)
 }
 
-/// Removes stale locks and quarantines broken refs, before anything of the run is read.
+/// Removes stale locks and quarantines broken refs, before the run is read.
 pub(crate) fn mend(store: &Store, proof: &crate::store::RunProof) -> Result<Vec<String>> {
     let run = proof.run().clone();
     let prefix = crate::store::layout::attempts(&run);
     store.mend(proof, &|name| {
-        // The lock of an attempt's ref belongs to its keeper, if that lives.
+        // The lock of an attempt's ref belongs to its keeper while the keeper lives.
         let parts = name.strip_prefix(&prefix).and_then(|rest| rest.split_once('/'));
         parts.is_some_and(|(task, attempt)| {
             let dir = store.local().attempts(&run).join(format!("{task}.{attempt}"));
@@ -59,7 +60,7 @@ fn remake_tasks(engine: &mut Engine<'_>, ctx: &Context, missing: &[TaskId]) -> R
     Ok(())
 }
 
-/// A copy of the repository can lack the target: the journal has the tip as a parent.
+/// Recreates a missing target, as in a copy of the repository. The journal has the tip as a parent.
 fn remake_target(ctx: &Context) -> Result<()> {
     let target = &ctx.manifest.target;
     if ctx.store.read(target)?.is_some() {
@@ -71,15 +72,15 @@ fn remake_target(ctx: &Context) -> Result<()> {
         .with_context(|| format!("cannot make the target branch `{target}` again"))
 }
 
-/// Landings that were journaled together either happened, and are written down to their end, or they did not, and
-/// happen now.
+/// Completes landings that were journaled together: if the target moved, they are recorded; if not,
+/// they land now.
 fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     let target = ctx.manifest.target.clone();
     let queue = ctx.store.hold_target(&target)?;
     let landings = ctx.store.open_landings(&target)?;
     let (Some(first), Some(last)) = (landings.first(), landings.last()) else { return Ok(()) };
     if last.run != ctx.run {
-        // Another run's; its own supervisor settles it.
+        // The landing of another run, whose supervisor settles it.
         return Ok(());
     }
     let tip = ctx.tip()?;
@@ -108,9 +109,10 @@ fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     engine.landed(&queue, &landings)
 }
 
-/// What the target has already is done, whatever the chains say: they can be older than the target in a copy.
+/// Marks tasks that the target contains as done. In a copy, the chains can be older than the
+/// target.
 fn take_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<()> {
-    // Also fills the index, from which every later look grows.
+    // Fills the index, which later calls update.
     let first = engine.ledger.state.tasks.keys().next().cloned();
     if let Some(first) = first {
         landings::contained(ctx, &first, tip)?;
@@ -125,7 +127,8 @@ fn take_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<(
     engine.settle()
 }
 
-/// Keepers that an earlier supervisor started: their places are in use. Those that nobody waits for are asked to stop.
+/// Finds keepers that an earlier supervisor started, and marks their worktrees as used. Keepers
+/// whose result is not awaited are asked to stop.
 fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     for state in engine.ledger.state.tasks.values() {
         if let (Phase::Running, Some(worktree)) = (&state.phase, &state.worktree) {
@@ -170,7 +173,8 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Evaluators that an earlier supervisor started: those whose opinion is still wanted are waited for.
+/// Finds evaluators that an earlier supervisor started. Those whose opinion is still wanted are
+/// awaited.
 fn find_evaluators(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     for dir in folders(&ctx.store.local().evaluations(&ctx.run)) {
         let Ok(spec) = Spec::read(&dir) else { continue };
@@ -203,7 +207,7 @@ fn find_evaluators(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Published attempts whose events are on the chains already.
+/// Drops published attempts whose events are already on the chains.
 fn drop_stale_attempts(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     let prefix = crate::store::layout::attempts(&ctx.run);
     let mut stale = Vec::new();
@@ -223,19 +227,19 @@ fn drop_stale_attempts(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The folders in a folder.
+/// Returns the folders in a folder.
 fn folders(root: &Path) -> Vec<std::path::PathBuf> {
     let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
     entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir()).collect()
 }
 
-/// The folders of the keepers of a run that have agents: of attempts and of evaluations.
+/// Returns the keeper folders of a run that have agents: attempts and evaluations.
 fn agents(store: &Store, run: &RunId) -> Vec<std::path::PathBuf> {
     let local = store.local();
     [local.attempts(run), local.evaluations(run)].iter().flat_map(|root| folders(root)).collect()
 }
 
-/// Asks the keepers of a run to stop: those of one task, or all. Returns how many were asked.
+/// Asks the keepers of one task or of all tasks to stop. Returns how many were asked.
 pub(super) fn stop_keepers(ctx: &Context, only: Option<&str>) -> usize {
     let mut asked = 0;
     for dir in agents(&ctx.store, &ctx.run) {
@@ -248,8 +252,8 @@ pub(super) fn stop_keepers(ctx: &Context, only: Option<&str>) -> usize {
     asked
 }
 
-/// Asks the keeper of a folder to stop, if it lives. Only the process that holds the lock is meant: its number and
-/// start time are in the file, so a reused number is never signalled.
+/// Asks a folder's keeper to stop, if it lives. Returns true if it was asked. The lock file has the
+/// number and start time of the process, so a reused number is never signalled.
 fn stop_keeper(dir: &Path) -> bool {
     let path = dir.join(files::LOCK);
     if !Lock::is_held(&path).unwrap_or(false) {
@@ -259,7 +263,7 @@ fn stop_keeper(dir: &Path) -> bool {
     words.holder().is_some_and(|h| process::ask_to_stop(h.pid, h.start).unwrap_or(false))
 }
 
-/// Asks the keepers of one task to stop when no supervisor holds its run.
+/// Asks the keepers of one task to stop, without a supervisor.
 pub(crate) fn stop_one(store: &Store, run: &RunId, task: &TaskId) {
     for dir in agents(store, run) {
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -269,12 +273,12 @@ pub(crate) fn stop_one(store: &Store, run: &RunId, task: &TaskId) {
     }
 }
 
-/// Asks the keepers of a run to stop when no supervisor holds it.
+/// Asks the keepers of a run to stop, without a supervisor.
 pub(crate) fn stop_all(store: &Store, run: &RunId) -> usize {
     agents(store, run).iter().filter(|dir| stop_keeper(dir)).count()
 }
 
-/// See [`super::sweep_worktrees`].
+/// Removes unused worktrees. See [`super::sweep_worktrees`].
 pub(super) fn sweep_worktrees(
     ctx: &Context,
     state: &crate::domain::state::RunState,
@@ -286,7 +290,7 @@ pub(super) fn sweep_worktrees(
             used.extend(Spec::read(&dir).ok().map(|spec| spec.worktree.name));
         }
     }
-    // A place that an attempt was using when its keeper died holds work that is not saved yet.
+    // The worktree of an attempt whose keeper died holds work that is not saved yet.
     let unsaved = state.tasks.values().filter(|t| t.phase == Phase::Running);
     used.extend(unsaved.filter_map(|t| t.worktree.clone()));
     let mut removed = 0;
@@ -305,7 +309,7 @@ pub(super) fn sweep_worktrees(
     }
     if used.is_empty() {
         std::fs::remove_dir_all(ctx.worktrees.join("tasks")).ok();
-        // Only when they are empty: a person may keep something there.
+        // Only if empty: a person may keep files there.
         std::fs::remove_dir(&ctx.worktrees).ok();
         ctx.worktrees.parent().map(std::fs::remove_dir);
     }

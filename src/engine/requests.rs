@@ -1,6 +1,8 @@
-//! Requests of people while a supervisor holds the run: durable files in a spool that the holder applies.
+//! Requests of people while a supervisor holds the run: durable files in a spool, applied by the
+//! holder.
 //!
-//! A request is first written, then either applied by its own process, if nobody holds the run, or waited for.
+//! A request is written first. If no process holds the run, the requesting process applies it;
+//! otherwise it waits for the answer.
 
 use std::path::{Path, PathBuf};
 
@@ -13,67 +15,67 @@ use crate::domain::machine::Request;
 use crate::process;
 use crate::store::Store;
 
-/// A request on the wire.
+/// A request, as stored in the spool.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub(crate) enum WireRequest {
-    /// Try a task again.
+    /// Retry a task.
     Retry {
-        /// Which.
+        /// The task.
         task: String,
     },
-    /// Take a task out.
+    /// Skip a task.
     Skip {
-        /// Which.
+        /// The task.
         task: String,
-        /// Why.
+        /// The reason.
         message: String,
     },
-    /// Take a failed task up whose checks pass now.
+    /// Accept a failed task whose checks pass now.
     Reconsider {
-        /// Which.
+        /// The task.
         task: String,
     },
-    /// Let a candidate land.
+    /// Approve a candidate.
     Approve {
-        /// Of which task.
+        /// The task.
         task: String,
-        /// Which.
+        /// The candidate's commit.
         commit: String,
-        /// Who says so.
+        /// The reviewer.
         by: String,
     },
-    /// Have a candidate done anew.
+    /// Request changes to a candidate.
     SendBack {
-        /// Of which task.
+        /// The task.
         task: String,
-        /// Which.
+        /// The candidate's commit.
         commit: String,
-        /// Who says so.
+        /// The reviewer.
         by: String,
-        /// Why.
+        /// The requested changes.
         message: String,
     },
-    /// Start nothing new; with `now`, stop what runs.
+    /// Start no new attempts.
     Stop {
-        /// Whether running agents are ended.
+        /// True to stop running agents too.
         now: bool,
     },
-    /// Give the run up.
+    /// Cancel the run.
     Cancel,
 }
 
-/// What came of a request.
+/// The answer to a request.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub(crate) struct RequestAnswer {
-    /// Whether it had an effect.
+    /// True if the request had an effect.
     pub done: bool,
-    /// In words.
+    /// The answer in words.
     pub said: String,
 }
 
 impl WireRequest {
-    /// The request as the machine knows it.
+    /// Returns the request as the state machine knows it.
     pub(crate) fn request(&self) -> Result<Request> {
         Ok(match self {
             Self::Retry { task } => Request::Retry(TaskId::parse(task)?),
@@ -92,20 +94,20 @@ impl WireRequest {
     }
 }
 
-/// A request that waits in the spool.
+/// A request in the spool.
 #[derive(Debug)]
 pub(crate) struct SpooledRequest {
     path: PathBuf,
-    /// What is asked.
+    /// The request.
     pub wire: WireRequest,
 }
 
-/// Puts a request into the spool, durably.
+/// Writes a request into the spool, durably.
 pub(crate) fn ask(store: &Store, run: &RunId, wire: &WireRequest) -> Result<PathBuf> {
     let folder = store.local().requests(run);
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    // Names sort by time, so that requests are applied in the order in which they were made.
+    // Names sort by time, so that requests are applied in order.
     let name = format!("{:016}-{}.json", ambient::now().0, &ambient::nonce()[..8]);
     let path = folder.join(name);
     process::write_atomic(&path, &serde_json::to_vec(wire)?)
@@ -113,7 +115,7 @@ pub(crate) fn ask(store: &Store, run: &RunId, wire: &WireRequest) -> Result<Path
     Ok(path)
 }
 
-/// The requests that wait, oldest first. One that cannot be read is answered as such.
+/// Returns the requests in the spool, oldest first. Answers unreadable ones with an error.
 pub(super) fn waiting(store: &Store, run: &RunId) -> Vec<SpooledRequest> {
     let Ok(entries) = std::fs::read_dir(store.local().requests(run)) else { return Vec::new() };
     let mut paths: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
@@ -133,7 +135,8 @@ pub(super) fn waiting(store: &Store, run: &RunId) -> Vec<SpooledRequest> {
     found
 }
 
-/// Says what came of a request. Only now is it over: a holder that dies before leaves it to the next.
+/// Answers a request and removes it. If the holder dies before, the next holder applies the
+/// request.
 pub(super) fn answer(waiting: &SpooledRequest, answer: &RequestAnswer) -> Result<()> {
     answer_at(&waiting.path, answer)
 }
@@ -144,7 +147,7 @@ fn answer_at(path: &Path, answer: &RequestAnswer) -> Result<()> {
     Ok(())
 }
 
-/// The answer to a request, if there is one; it is taken away.
+/// Takes the answer to a request, if there is one.
 pub(crate) fn collect(path: &Path) -> Option<RequestAnswer> {
     let done = path.with_extension("done");
     let answer = serde_json::from_slice(&std::fs::read(&done).ok()?).ok()?;

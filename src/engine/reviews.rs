@@ -1,5 +1,5 @@
-//! Reviews seen from the supervisor: a branch under review is an ordinary branch, and what a person commits there is the
-//! work.
+//! Reviews, as the supervisor handles them: a person may commit on a task's branch, and the commit
+//! becomes the candidate.
 
 use std::time::{Duration, Instant};
 
@@ -14,19 +14,20 @@ use crate::domain::state::Phase;
 use crate::domain::verdict::Candidate;
 use crate::store::layout;
 
-/// How often branches are looked at.
+/// The interval at which branches are read.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What is known of the branches of tasks that a person may move.
+/// The observed branches of tasks under review.
 #[derive(Debug, Default)]
 pub(super) struct ReviewBranches {
     looked: Option<Instant>,
-    /// Tips of which it was said already that they are no work.
+    /// Tips that were already reported as unusable.
     told: Vec<Oid>,
 }
 
 impl Engine<'_> {
-    /// Looks for commits of people on the branches of tasks that wait for a review, or to land after one.
+    /// Looks for people's commits on the branches of tasks that wait for a review, or to land after
+    /// one.
     pub(super) fn check_review_branches(&mut self) -> Result<()> {
         if !self.policy.review || self.branches.looked.is_some_and(|at| at.elapsed() < LOOK) {
             return Ok(());
@@ -44,7 +45,7 @@ impl Engine<'_> {
         self.flush()
     }
 
-    /// The work on a task's branch, if that is other work than the candidate.
+    /// Returns the work on a task's branch if it differs from the candidate.
     pub(super) fn revised(
         &mut self,
         task: &TaskId,

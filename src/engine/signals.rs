@@ -1,4 +1,4 @@
-//! Signals as news: the first Ctrl-C drains, the second stops the agents, the third leaves at once.
+//! Signals: the first Ctrl-C drains, the second stops the agents, the third exits at once.
 
 use anyhow::Result;
 use signal_hook::consts::{SIGINT, SIGTERM};

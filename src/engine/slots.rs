@@ -1,38 +1,39 @@
-//! Slots: which places are in use. A place has a stable path and is recycled from task to task.
+//! Slots: the allocator of worktrees. A worktree has a stable path and is recycled from task to
+//! task.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::verify::CheckStage;
 
-/// Places for attempts begin with this; no check ever runs there.
+/// The first letter of worktrees for attempts. No check ever runs there.
 pub(super) const ATTEMPTS: char = 'p';
-/// Places for checks begin with this; no agent ever runs there.
+/// The first letter of worktrees for checks. No agent ever runs there.
 pub(super) const CHECKS: char = 'c';
 
-/// Places for evaluators begin with this; nothing that is done there is kept.
+/// The first letter of worktrees for evaluators. Nothing done there is kept.
 pub(super) const EVALUATIONS: char = 'e';
 
-/// The names of the places in use.
+/// The names of the worktrees in use.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     busy: BTreeSet<String>,
-    /// What a place was used for last.
+    /// The stage that each worktree was used for last.
     last: BTreeMap<String, CheckStage>,
 }
 
 impl Slots {
-    /// Marks a place as in use.
+    /// Marks a worktree as in use.
     pub(super) fn occupy(&mut self, name: &str) {
         self.busy.insert(name.to_owned());
     }
 
-    /// Takes the free place with the lowest number: the one that is most likely to be there and warm already.
+    /// Takes the free worktree with the lowest number, which most likely exists and is warm.
     pub(super) fn take(&mut self, kind: char) -> String {
         self.take_beside(kind, &BTreeSet::new())
     }
 
-    /// Takes a place for checks: one that was used for the same stage last, if there is one, since what it holds is
-    /// nearest to what is judged next there; else the free place with the lowest number.
+    /// Takes a worktree for checks: one that was last used for the same stage, since its files
+    /// differ least; else the free one with the lowest number.
     pub(super) fn take_for(&mut self, stage: CheckStage) -> String {
         let alike = |(name, last): &(&String, &CheckStage)| **last == stage && !self.is_busy(name);
         let name = self.last.iter().find(alike).map(|(name, _)| name.clone());
@@ -47,7 +48,7 @@ impl Slots {
         name
     }
 
-    /// Takes the free place with the lowest number that nobody keeps for going on there.
+    /// Takes the free worktree with the lowest number that is not kept for a session.
     pub(super) fn take_beside(&mut self, kind: char, kept: &BTreeSet<&str>) -> String {
         let name = (1u32..)
             .map(|n| format!("{kind}{n:02}"))
@@ -57,17 +58,17 @@ impl Slots {
         name
     }
 
-    /// Whether a place is in use.
+    /// Returns true if a worktree is in use.
     pub(super) fn is_busy(&self, name: &str) -> bool {
         self.busy.contains(name)
     }
 
-    /// Gives a place back.
+    /// Releases a worktree.
     pub(super) fn free(&mut self, name: &str) {
         self.busy.remove(name);
     }
 
-    /// How many of a kind are in use.
+    /// Returns the number of worktrees of a kind in use.
     pub(super) fn used(&self, kind: char) -> usize {
         self.busy.iter().filter(|name| name.starts_with(kind)).count()
     }

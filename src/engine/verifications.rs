@@ -1,4 +1,5 @@
-//! A verification seen from the supervisor: known verdicts first, then a keeper in a place that no agent has used.
+//! Verifications, as the supervisor handles them: recorded verdicts first, then a keeper in a
+//! worktree that no agent has used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,24 +18,25 @@ use crate::process::{self, Lock};
 use crate::repo;
 use crate::verify::{self, CheckStage, CheckSubject, scope};
 
-/// What is to be judged.
+/// The assignment of a verification.
 #[derive(Debug, Clone)]
 pub(super) struct VerificationAssignment {
-    /// Which checks.
+    /// The stage, which selects the checks.
     pub stage: CheckStage,
-    /// The task and its attempt; none for the run's base and the target's tip, in which nothing is new.
+    /// The task and its attempt. `None` for the run's base and the target's tip, which contain no
+    /// new work.
     pub task: Option<(TaskId, u32)>,
-    /// The commit to check out: any commit with the tree that is judged.
+    /// The commit to check out: any commit with the tree.
     pub commit: Oid,
-    /// That tree.
+    /// The tree to verify.
     pub tree: Oid,
-    /// The commit from which the work started.
+    /// The commit that the work started from.
     pub base: Oid,
-    /// Others whose work is in the tree, too: with what is asked of each.
+    /// Other tasks whose work is in the tree.
     pub with: Vec<TrainMember>,
-    /// Whether a failure is looked at once more, so that it failed before says nothing.
+    /// True if a recorded failure must not be reused: the tree is verified a second time.
     pub again: bool,
-    /// What the target itself asks.
+    /// The target's own rules.
     pub rules: Option<Arc<Rules>>,
 }
 
@@ -43,13 +45,13 @@ pub(super) struct VerificationAssignment {
 pub(super) struct TrainMember {
     /// The task.
     pub task: TaskId,
-    /// Whose work.
+    /// The attempt that made the work.
     pub attempt: u32,
-    /// The commit from which it started.
+    /// The commit that the work started from.
     pub base: Oid,
 }
 
-/// What was said, and the lines for the notes.
+/// The result of a verification, with the lines for the notes.
 #[derive(Debug)]
 pub(super) struct VerificationResult {
     /// The verdict.
@@ -59,7 +61,7 @@ pub(super) struct VerificationResult {
 }
 
 impl VerificationAssignment {
-    /// A tree in which nothing but one task's work is new, or none.
+    /// Creates the assignment of a tree that contains the work of at most one task.
     pub(super) fn of(
         stage: CheckStage,
         task: Option<(TaskId, u32)>,
@@ -68,7 +70,7 @@ impl VerificationAssignment {
         Self { stage, task, commit, tree, base, with: Vec::new(), again: false, rules: None }
     }
 
-    /// The tasks whose work would land together, in order; none where nothing would land.
+    /// Returns the tasks whose work would land together, in order. Empty if nothing would land.
     fn together(&self) -> Vec<String> {
         let Some((last, _)) = self.task.as_ref().filter(|_| self.stage == CheckStage::Landing)
         else {
@@ -77,7 +79,7 @@ impl VerificationAssignment {
         self.with.iter().map(|member| &member.task).chain([last]).map(ToString::to_string).collect()
     }
 
-    /// The name of its folder.
+    /// Returns the name of the assignment's folder.
     pub(super) fn key(&self) -> String {
         let again = if self.again { ".again" } else { "" };
         let tree = &self.tree.as_str()[..12];
@@ -89,7 +91,8 @@ impl VerificationAssignment {
     }
 }
 
-/// The scope's word on a candidate, which needs no checks; also on a report that is not there.
+/// Returns the finding of the scope about a candidate, which needs no checks; also if the file to
+/// hand in is missing.
 pub(super) fn scope_finding(
     ctx: &Context,
     task: &TaskId,
@@ -110,16 +113,16 @@ pub(super) fn scope_finding(
     Ok(violation)
 }
 
-/// What is asked of a tree.
+/// The steps of a verification.
 struct PlannedSteps {
     steps: Vec<CheckStep>,
-    /// Which steps are asked of each task, by their numbers.
+    /// The positions of the steps that apply to each task.
     of_each: BTreeMap<TaskId, Vec<usize>>,
-    /// How many are the run's own; the others are the target's.
+    /// The number of steps of the run. The steps behind them are the target's.
     ours: usize,
 }
 
-/// The steps of a case, and which of them are asked of each task.
+/// Returns the steps of an assignment, and which of them apply to each task.
 fn asked(ctx: &Context, case: &VerificationAssignment, worktree: &str) -> Result<PlannedSteps> {
     let worktree = ctx.worktrees.join(worktree).to_string_lossy().into_owned();
     let of = |task: Option<(&TaskId, u32)>, base: &Oid| -> Result<Vec<CheckStep>> {
@@ -144,7 +147,7 @@ fn asked(ctx: &Context, case: &VerificationAssignment, worktree: &str) -> Result
     let mut of_each: BTreeMap<TaskId, Vec<usize>> = BTreeMap::new();
     for TrainMember { task, attempt, base } in case.with.iter().chain([&last]) {
         let own = of(Some((task, *attempt)), base)?.into_iter().map(|step| {
-            // What does not speak of a task is the same for all.
+            // A step without placeholders of a task is shared by all tasks.
             found.iter().position(|known| *known == step).unwrap_or_else(|| {
                 found.push(step);
                 found.len() - 1
@@ -158,7 +161,7 @@ fn asked(ctx: &Context, case: &VerificationAssignment, worktree: &str) -> Result
     Ok(PlannedSteps { steps: found, of_each, ours })
 }
 
-/// The steps of a case, with what is known about its tree.
+/// Returns the steps of an assignment, with the recorded verdicts on its tree.
 pub(super) fn steps(
     ctx: &Context,
     case: &VerificationAssignment,
@@ -169,7 +172,7 @@ pub(super) fn steps(
     let (mine, theirs) = steps.split_at_mut(ours);
     verify::recall(&ctx.store, &ctx.job, &ctx.run, &case.tree, who, mine)?;
     if let Some(rules) = &case.rules {
-        // Which of its verdicts may be known is for the target to say.
+        // The target decides which of its verdicts may be reused.
         verify::recall(&ctx.store, &rules.job, &ctx.run, &case.tree, who, theirs)?;
     }
     if case.again {
@@ -178,7 +181,7 @@ pub(super) fn steps(
     Ok(steps)
 }
 
-/// Of what was said of a case that has passed, what is about each task.
+/// Splits the results of a passed assignment by task.
 pub(super) fn shares(
     ctx: &Context,
     case: &VerificationAssignment,
@@ -189,8 +192,7 @@ pub(super) fn shares(
     Ok(of_each.iter().map(|(task, own)| (task.clone(), share(own))).collect())
 }
 
-/// Judges a tree. `None`: a keeper is at it, and we do not wait. What a keeper has said before counts only if it is `fresh`:
-/// not recorded yet.
+/// Verifies a tree. Returns `None` while a keeper runs and is not awaited.
 pub(super) fn judge(
     ctx: &Context,
     case: &VerificationAssignment,
@@ -220,7 +222,7 @@ pub(super) fn judge(
             (Err(_), false) => return Ok(None),
         };
         let before = Spec::read(&dir).ok();
-        // The job may have changed since, or what the target asks.
+        // The job or the target's rules may have changed since.
         let same = before.as_ref().is_some_and(|spec| {
             spec.asks(case.tree.as_str(), &steps, &ctx.worktrees.join(worktree))
         });
@@ -229,7 +231,7 @@ pub(super) fn judge(
             return conclude(ctx, case, &dir, &outcome, &steps).map(Some);
         }
         if let Some(old) = before {
-            // A keeper died here, or judged another tree; nothing of it may linger.
+            // A keeper died here, or verified another tree. Its processes must not linger.
             process::kill_marked(&old.marker);
         }
         if started {
@@ -254,8 +256,8 @@ pub(super) fn judge(
             return Ok(None);
         }
         drop(Lock::wait(&lock_path)?);
-        // A keeper that died before it could take its lock over (a Ctrl-C in its first milliseconds) began nothing. For the
-        // base there is no back-off later: a keeper of it that was killed is replaced here.
+        // A keeper that died before it took over its lock (Ctrl-C in its first milliseconds) has
+        // done nothing. The base has no back-off later, so its keeper is always replaced here.
         let again = never_started(&lock_path) || case.task.is_none();
         if again && stillborn < MAX_FAILED_STARTS {
             stillborn += 1;
@@ -265,7 +267,7 @@ pub(super) fn judge(
     }
 }
 
-/// See [`super::verify_again`].
+/// Verifies a candidate again. See [`super::verify_again`].
 pub(super) fn again(
     ctx: &Context,
     task: &TaskId,
@@ -278,7 +280,7 @@ pub(super) fn again(
     }
     let worktrees = ctx.store.local().worktree_indexes(&ctx.run);
     std::fs::create_dir_all(&worktrees)?;
-    // A place of its own, and a lock for it: the supervisor's places are the supervisor's.
+    // A worktree of its own with a lock: the others belong to the supervisor.
     let mut worktree = None;
     for n in 1..100 {
         let name = format!("v{n:02}");
@@ -311,15 +313,15 @@ pub(super) fn again(
     Ok(verdict)
 }
 
-/// How often a keeper that never began is started anew.
+/// The number of times that a keeper that never started is replaced.
 const MAX_FAILED_STARTS: u32 = 3;
 
-/// Whether a keeper that has ended never came to write its name into its lock.
+/// Returns true if an ended keeper never wrote its name into its lock.
 pub(super) fn never_started(lock: &std::path::Path) -> bool {
     Lock::last_holder(lock).is_ok_and(|words| words.0.trim().is_empty())
 }
 
-/// Removes what an earlier keeper left in the folder, but not the lock that we hold.
+/// Removes the files of an earlier keeper, but not the lock, which is held.
 pub(super) fn clear(dir: &std::path::Path) -> Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
@@ -378,13 +380,13 @@ fn conclude(
     let who = case.task.as_ref().map(|(task, attempt)| (task, *attempt));
     let lines = verify::note_lines(outcome, &verdict, ctx.run.as_str(), who);
     if let Judgement::Inconclusive(_) = verdict.judgement {
-        // It will be tried again: with nothing left of this time.
+        // The verification will be repeated: leave nothing of this one.
         clear(dir)?;
     }
     Ok(VerificationResult { verdict, lines })
 }
 
-/// The folder of a case, which nobody needs when its verdict is on a chain.
+/// Returns the folder of an assignment. The folder is useless once the verdict is on a chain.
 pub(super) fn folder(ctx: &Context, case: &VerificationAssignment) -> std::path::PathBuf {
     ctx.store.local().verification(&ctx.run, &case.key())
 }

@@ -1,4 +1,5 @@
-//! Trains of branches: each merged in memory onto what the one before it has made of the target. Nothing here moves a ref.
+//! Trains of branches: each branch is merged in memory onto the result of the branch before it. No
+//! ref moves here.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,34 +12,35 @@ use crate::job::MergeStyle;
 use crate::repo::{self, Identity, MergeResult, Repo};
 use crate::store::codec;
 
-/// How many commits of a branch are looked at for where it left the target, before history is searched in general.
+/// The number of commits of a branch that are searched for its fork point before git's merge base
+/// is computed.
 const LONGEST: usize = 256;
 
-/// How many commits a message lists.
+/// The number of commits that a message lists.
 const LISTED: usize = 20;
 
-/// What came of building a train.
+/// A built train.
 #[derive(Debug, Default)]
 pub(crate) struct BuiltTrain {
-    /// Its commits.
+    /// The commits.
     pub cars: Vec<Car>,
-    /// What could not be merged.
+    /// The branches that could not be merged.
     pub conflicts: Vec<Conflict>,
 }
 
-/// What a target is known to contain.
+/// The part of the target's history that has been read.
 #[derive(Debug, Default)]
 pub(crate) struct TargetHistory {
-    /// Commits of its first-parent line, and how far along it they are.
+    /// The commits of the first-parent line, each with its position.
     line: HashMap<Oid, usize>,
-    /// How far along the newest commit with several parents is.
+    /// The position of the newest merge commit.
     merge: usize,
-    /// Branches that have landed. Squashed, their commits are not on the target.
+    /// Landed branches. The commits of squashed branches are not on the target.
     landed: BTreeSet<Oid>,
 }
 
 impl TargetHistory {
-    /// Takes up the target's newest commit; `merges` if it has several parents.
+    /// Records the target's newest commit. `merges` is true if the commit has several parents.
     pub(crate) fn add_commit(&mut self, commit: Oid, merges: bool) {
         let at = self.line.len();
         if merges {
@@ -47,43 +49,43 @@ impl TargetHistory {
         self.line.entry(commit).or_insert(at);
     }
 
-    /// Whether a commit is known to be on the target's first-parent line.
+    /// Returns true if the commit is known to be on the target's first-parent line.
     pub(crate) fn contains(&self, commit: &Oid) -> bool {
         self.line.contains_key(commit)
     }
 
-    /// Takes up a branch that has landed.
+    /// Records a landed branch.
     pub(crate) fn add_landed(&mut self, candidate: Oid) {
         self.landed.insert(candidate);
     }
 
-    /// Whether everything that the target has beyond a commit is a plain line.
+    /// Returns true if the target's history since `commit` is linear.
     fn is_plain_since(&self, commit: &Oid) -> bool {
         self.line.get(commit).is_some_and(|at| *at >= self.merge)
     }
 }
 
-/// How branches are put on a target.
+/// Builds trains of branches.
 #[derive(Debug)]
 pub(crate) struct TrainBuilder<'a> {
     /// The repository.
     pub repo: &'a Repo,
-    /// The shape of what lands.
+    /// How branches are merged.
     pub merge: MergeStyle,
-    /// Who commits.
+    /// The committer.
     pub who: &'a Identity,
 }
 
-/// Where a branch begins: what it brings is what differs between this and its tip.
+/// The own commits of a branch: the changes between `base` and the tip.
 #[derive(Debug)]
 struct BranchRange {
     base: Oid,
-    /// Its commits, newest first, as far as they were looked at.
+    /// The commits, newest first, as far as they were read.
     commits: Vec<Oid>,
 }
 
 impl TrainBuilder<'_> {
-    /// Puts branches on a commit, in order. One that conflicts is left out.
+    /// Merges branches onto a commit, in order. Branches in conflict are left out.
     pub(crate) fn build(
         &self,
         onto: &Oid,
@@ -92,7 +94,7 @@ impl TrainBuilder<'_> {
     ) -> Result<BuiltTrain> {
         let mut built = BuiltTrain::default();
         let mut tip = onto.clone();
-        // Those before it in the train land before it.
+        // Branches that land before the current one.
         let mut ahead: BTreeSet<Oid> = BTreeSet::new();
         for (entry, candidate) in entries {
             let own = self.own(&tip, candidate, history, &ahead)?;
@@ -119,7 +121,7 @@ impl TrainBuilder<'_> {
         Ok(built)
     }
 
-    /// The paths in which a branch conflicts with a commit; none if it merges.
+    /// Returns the paths in which a branch conflicts with a commit, or `None` if they merge.
     pub(crate) fn conflict(
         &self,
         onto: &Oid,
@@ -130,7 +132,7 @@ impl TrainBuilder<'_> {
         repo::conflicts(self.repo, &own.base, onto, candidate)
     }
 
-    /// The paths that a branch changes; none if that cannot be told.
+    /// Returns the paths that a branch changes, or nothing if they cannot be determined.
     pub(crate) fn changed_paths(
         &self,
         onto: &Oid,
@@ -142,16 +144,18 @@ impl TrainBuilder<'_> {
         changes.into_iter().flatten().map(|change| change.path).collect()
     }
 
-    /// The commit at which a branch begins.
+    /// Returns the fork point of a branch.
     pub(crate) fn base(&self, onto: &Oid, candidate: &Oid, history: &TargetHistory) -> Result<Oid> {
         Ok(self.own(onto, candidate, history, &BTreeSet::new())?.base)
     }
 
-    /// Where it left the target, or what it is stacked on if that has landed in another shape: then only what is behind that is
-    /// its own.
+    /// Returns the fork point: where the branch left the target, or the tip of the landed branch
+    /// that it is stacked on. A squashed branch is on the target under another commit, so only the
+    /// commits behind the branch's tip are the stacked branch's own.
     ///
-    /// A commit's only parent is what it has in common with a branch that has the parent and not the commit. So, where the target
-    /// is a plain line too, a plain line of commits is followed back to the first that is there, however long both have become.
+    /// If a commit has one parent, the parent is its merge base with every branch that has the
+    /// parent and not the commit. So, if the target is linear too, a linear branch is followed back
+    /// to the first commit on the target, however long both have become.
     fn own(
         &self,
         onto: &Oid,
@@ -178,7 +182,8 @@ impl TrainBuilder<'_> {
         let base = repo::merge_base(self.repo, onto, candidate)?.with_context(|| {
             format!("{} has no history in common with the target", candidate.short())
         })?;
-        // What is behind the base is the target's; where the line does not lead there, only the tip is known to be the branch's.
+        // Commits behind the base are the target's. If the line does not lead there, only the tip
+        // is known to be the branch's.
         commits.truncate(commits.iter().position(|commit| *commit == base).unwrap_or(1));
         Ok(BranchRange { base, commits })
     }
@@ -205,7 +210,8 @@ impl TrainBuilder<'_> {
         }
     }
 
-    /// The one commit's own message; of several, the newest one's title and the titles of all.
+    /// Returns the message of the landed commit: the branch's own if it has one commit, else the
+    /// title of the newest commit and a list of all titles.
     fn message(&self, entry: &EntryId, candidate: &Oid, own: &BranchRange) -> Result<String> {
         let said = repo::commit_info(self.repo, candidate)?.message;
         let title = |message: &str| message.lines().next().unwrap_or_default().to_owned();
@@ -240,12 +246,13 @@ impl TrainBuilder<'_> {
     }
 }
 
-/// The trailer that names the branch of a landed commit.
+/// The trailer with the branch of a landed commit.
 const BRANCH: &str = "Harness-Branch";
-/// The trailer that names the commit that landed.
+/// The trailer with the branch's commit.
 const WORK: &str = "Harness-Work";
 
-/// Which branch, at which commit, a commit of the target has brought; nothing if it is not one of the queue's.
+/// Returns the branch and its commit that a commit of the target has landed, or `None` if the
+/// commit is not the queue's.
 pub(crate) fn landed_branch(message: &str) -> Option<(EntryId, Oid)> {
     let trailers = codec::trailers(message);
     let entry = EntryId::parse(trailers.get(BRANCH)?).ok()?;

@@ -1,6 +1,7 @@
-//! What a target contains already, by trailer: so that nothing lands twice, whatever the journal says.
+//! Tasks that a target already contains, by trailer, so that no task lands twice.
 //!
-//! A mirror that was taken in the middle of a push can hold a target that is newer than its journal.
+//! The journal is not enough: a mirror taken in the middle of a push can hold a target that is
+//! newer than its journal.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,19 +11,19 @@ use crate::domain::id::{Oid, RunId, TaskId};
 use crate::repo::{self, Repo};
 use crate::store::codec;
 
-/// The tasks of one run whose work is on a branch's first-parent line. Grows with the branch.
+/// The tasks of one run whose work is on a branch's first-parent line. Updated as the branch grows.
 #[derive(Debug, Default)]
 pub(crate) struct LandedTasks {
     seen: Option<Oid>,
     tasks: BTreeMap<TaskId, Oid>,
-    /// The line's commits from the base on, and how far from it.
+    /// The commits from the run's base on, each with its distance from the base.
     line: HashMap<Oid, usize>,
-    /// How far from the base the newest commit with several parents is.
+    /// The distance of the newest merge commit from the base.
     merge: usize,
 }
 
 impl LandedTasks {
-    /// Looks at what was added to the branch since the last call, down to the run's base.
+    /// Reads the commits added to the branch since the last call, down to the run's base.
     pub(crate) fn update(&mut self, repo: &Repo, run: &RunId, tip: &Oid, base: &Oid) -> Result<()> {
         let mut next = Some(tip.clone());
         let mut found = Vec::new();
@@ -32,7 +33,7 @@ impl LandedTasks {
                 break;
             }
             if commit == *base {
-                // The first look, or the branch was set back.
+                // The first call, or the branch was set back.
                 self.line = HashMap::from([(commit, 0)]);
                 self.merge = 0;
                 self.tasks.clear();
@@ -60,19 +61,19 @@ impl LandedTasks {
         Ok(())
     }
 
-    /// Whether everything that the branch has beyond this commit is a plain line of commits with one parent each. Then
-    /// the commit is the merge base of the branch and of whatever has it for its only parent, and nobody need walk
-    /// history to find that out.
+    /// Returns true if the branch's history since `commit` is linear. Then `commit` is the merge
+    /// base of the branch and of every commit whose only parent is `commit`, without a walk through
+    /// history.
     pub(crate) fn is_plain_since(&self, commit: &Oid) -> bool {
         self.line.get(commit).is_some_and(|at| *at >= self.merge)
     }
 
-    /// The commit by which a task's work is on the branch.
+    /// Returns the commit that landed a task.
     pub(crate) fn landed(&self, task: &TaskId) -> Option<&Oid> {
         self.tasks.get(task)
     }
 
-    /// All of them.
+    /// Returns all landed tasks with their commits.
     pub(crate) fn tasks(&self) -> impl Iterator<Item = (&TaskId, &Oid)> {
         self.tasks.iter()
     }

@@ -1,13 +1,13 @@
-//! Messages of commits that people read on the target branch: the task in words, then trailers.
+//! Messages of commits on the target branch: the task in words, then trailers.
 
 use super::LandingSubject;
 
-/// How many files a message lists.
+/// The number of files that a message lists.
 const LISTED: usize = 20;
-/// The width that a subject line should keep to.
+/// The widest subject line.
 const SUBJECT: usize = 72;
 
-/// The message of the commit that lands.
+/// Returns the message of a landing commit.
 pub(crate) fn landing(subject: &LandingSubject) -> String {
     let mut text = format!("{}\n\n{}\n\n", title(subject), subject.goal.trim());
     for file in subject.planned.files.iter().take(LISTED) {
@@ -20,7 +20,7 @@ pub(crate) fn landing(subject: &LandingSubject) -> String {
     text
 }
 
-/// The message of the commit that an attempt proposes.
+/// Returns the message of an attempt's commit.
 pub(crate) fn candidate(subject: &LandingSubject) -> String {
     format!("{}\n\nAttempt {}.\n{}", title(subject), subject.attempt, trailers(subject))
 }

@@ -1,5 +1,5 @@
-//! Bringing an accepted candidate onto the target: merged in memory onto the target's tip of this moment, with a message
-//! worth reading. Nothing here moves a ref.
+//! Landing commits: an accepted candidate is merged in memory onto the target's current tip. No ref
+//! moves here.
 
 pub(crate) mod branch;
 pub(crate) mod contained;
@@ -14,24 +14,26 @@ use crate::domain::verdict::Candidate;
 use crate::job::MergeStyle;
 use crate::repo::{self, Identity, MergeResult, Repo};
 
-/// What a candidate is on the target's present tip.
+/// The result of merging a candidate onto a tip.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LandingMerge {
-    /// It merges to this tree.
+    /// The merged tree.
     Tree(Oid),
-    /// It conflicts in these paths.
+    /// The paths in conflict.
     Conflict(Vec<String>),
 }
 
-/// Where a candidate and a tip part.
+/// Returns the merge base of a candidate and a tip.
 pub(crate) fn merge_base(repo: &Repo, tip: &Oid, candidate: &Candidate) -> Result<Oid> {
     repo::merge_base(repo, tip, &candidate.commit)?
         .context("the target and the candidate have no common history")
 }
 
-/// What a landing, from the tip to the commit on it, would change that the work, from its base to the candidate, does not: a path,
-/// if there is one. Then it must not land. A famous queue once reverted other people's code with all checks green, because its
-/// squash commits were built on a wrong merge base; and where the tip has renamed what the work changes, the two have to meet.
+/// Returns a path that the landing (from `tip` to `new`) changes and the work (from `base` to
+/// `candidate`) does not, if there is one. Such a landing must not happen. GitHub's merge queue
+/// once reverted other people's commits with all checks green, because its squash commits were
+/// built on a wrong merge base. If the tip has renamed a path that the work changes, the author has
+/// to see both.
 pub(crate) fn unexpected_path(
     repo: &Repo,
     (base, candidate): (&Oid, &Oid),
@@ -45,7 +47,7 @@ pub(crate) fn unexpected_path(
     Ok(paths(tip, new)?.into_iter().find(|path| allowed.binary_search(path).is_err()))
 }
 
-/// Merges a candidate onto a tip, in memory; `base` is where they part.
+/// Merges a candidate onto a tip, in memory. `base` is their merge base.
 pub(crate) fn merge_onto(
     repo: &Repo,
     base: &Oid,
@@ -61,16 +63,16 @@ pub(crate) fn merge_onto(
     })
 }
 
-/// Who and what a landing is about.
+/// The task and job that a landing commit describes.
 #[derive(Debug)]
 pub(crate) struct LandingSubject<'a> {
     /// The run.
     pub run: &'a RunId,
     /// The task.
     pub task: &'a TaskId,
-    /// What the plan says of it.
+    /// The planned task.
     pub planned: std::sync::Arc<crate::domain::plan::Task>,
-    /// Whose work.
+    /// The attempt that made the candidate.
     pub attempt: u32,
     /// The job's name.
     pub job: &'a str,
@@ -78,7 +80,7 @@ pub(crate) struct LandingSubject<'a> {
     pub goal: &'a str,
 }
 
-/// Makes the commit that would land: one parent for a squash, two for a merge.
+/// Creates the landing commit: one parent for a squash, two for a merge.
 pub(crate) fn commit(
     repo: &Repo,
     subject: &LandingSubject,

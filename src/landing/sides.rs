@@ -1,4 +1,4 @@
-//! What each side has at a path in conflict, and who changed it on the target.
+//! The sides of paths in conflict, and the commits that changed the paths on the target.
 
 use anyhow::Result;
 
@@ -6,13 +6,14 @@ use crate::domain::id::Oid;
 use crate::repo::{self, Repo};
 use crate::store::queue_log::ConflictedPath;
 
-/// How many commits of the target are looked at.
+/// The number of commits of the target that are searched.
 const LINE: usize = 1_000;
 
-/// How many landed commits are named with a path in conflict.
+/// The number of landed commits named for each path in conflict.
 const NAMED: usize = 3;
 
-/// The sides of paths in which a candidate conflicts with a tip, given where the two part, as far as that is known.
+/// Returns the sides of the paths in which a candidate conflicts with a tip. `base` is their merge
+/// base, if known.
 pub(crate) fn sides(
     repo: &Repo,
     base: Option<&Oid>,
@@ -51,7 +52,7 @@ pub(crate) fn sides(
     Ok(sides)
 }
 
-/// The same in words, for whoever has to do the work again.
+/// Returns the sides as text, for the agent that has to do the work again.
 pub(crate) fn describe(sides: &[ConflictedPath]) -> String {
     let mut text = String::new();
     for side in sides {

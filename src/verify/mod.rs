@@ -1,4 +1,5 @@
-//! What a tree must satisfy: the checks of a job as steps for a keeper, their outcome as a verdict, and the scope.
+//! Verification of a tree: the checks of a job as steps for a keeper, the outcome as a verdict, and
+//! the scope.
 
 pub(crate) mod opinion;
 pub(crate) mod scope;
@@ -15,29 +16,30 @@ use crate::keeper::spec::{self, BuiltIn, CheckStep, ChecksOutcome, Known, millis
 use crate::keeper::verdict_key;
 use crate::store::{Store, codec, layout};
 
-/// Which tree is judged.
+/// The tree to verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckStage {
-    /// The candidate's own.
+    /// The candidate's own tree.
     Task,
-    /// The one that would be on the target.
+    /// The tree that would be on the target.
     Landing,
 }
 
-/// What the placeholders in a check's arguments stand for.
+/// The values of the placeholders in a check's arguments.
 #[derive(Debug, Clone)]
 pub struct CheckSubject<'a> {
     /// The run.
     pub run: &'a RunId,
-    /// The task; none when the base is judged.
+    /// The task, its files and the attempt. `None` for the run's base.
     pub task: Option<(&'a TaskId, &'a [String], u32)>,
     /// The commit from which the work started.
     pub base: &'a Oid,
-    /// The place in which the checks run.
+    /// The path of the worktree in which the checks run.
     pub worktree: &'a str,
 }
 
-/// The checks of a stage as steps. Checks that speak of a task have nothing to say of the base and are left out there.
+/// Returns the checks of a stage as steps. Checks with placeholders of a task do not apply to the
+/// base.
 pub fn steps(job: &Job, stage: CheckStage, subject: &CheckSubject, salt: &str) -> Vec<CheckStep> {
     let wanted = |check: &&Check| {
         let stage = match stage {
@@ -67,8 +69,9 @@ pub fn steps(job: &Job, stage: CheckStage, subject: &CheckSubject, salt: &str) -
             (Some(wanted), _) => Some(ast_equal(wanted, stage, subject)),
             (None, wanted) => wanted.as_ref().map(handed_in),
         };
-        // Whatever it looks at beside the tree, and what looks. A candidate that lands as it is needs no second look: alone
-        // it was looked at more closely.
+        // The key covers the inputs of the check beside the tree, and the engine's version. A
+        // candidate that lands unchanged needs no second run: the check of the candidate alone is
+        // the stricter one.
         let (engine, alone) = match (&check.ast_equal, &built_in) {
             (Some(wanted), _) => {
                 (contract::ast_equal::ENGINE, Some(ast_equal(wanted, CheckStage::Task, subject)))
@@ -109,7 +112,7 @@ fn ast_equal(wanted: &AstEqualCheck, stage: CheckStage, subject: &CheckSubject) 
     })
 }
 
-/// One line of a verdict note.
+/// A line of a verdict note: the result of one check.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct VerdictNote {
     /// The format's version.
@@ -118,31 +121,31 @@ pub struct VerdictNote {
     pub check: String,
     /// The verdict's key.
     pub key: String,
-    /// What it says.
+    /// True if the check passed.
     pub pass: bool,
-    /// Milliseconds.
+    /// The duration in milliseconds.
     pub ms: u64,
-    /// When, in milliseconds since the Unix epoch.
+    /// The time in milliseconds since the Unix epoch.
     pub at: u64,
-    /// The run whose chain vouches for it, or the queue whose book does.
+    /// The run whose chain vouches for the result, or the queue whose log does.
     pub run: String,
-    /// The task on whose chain that is; none: the run's own.
+    /// The task whose chain vouches for the result. `None` for the run's own chain.
     pub task: Option<String>,
-    /// The attempt that earned it.
+    /// The attempt that ran the check.
     #[serde(default)]
     pub attempt: u32,
-    /// The id that the chain names.
+    /// The id by which the chain vouches for the result.
     pub id: String,
-    /// What a failed check printed, shortened; what a built-in check has counted.
+    /// The shortened output of a failed check, or the counts of a built-in check.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
 }
 
-/// Adds to each step the verdicts on this tree that need not be earned again.
+/// Adds the recorded verdicts on a tree to each step.
 ///
-/// A note alone proves nothing: an agent could have written it. It counts when a chain of this run names its id, or
-/// when the job says `trust-verdicts = true`. A failure is not held against the attempt that earned it: when that is
-/// judged once more, a person wanted it to be.
+/// A note alone proves nothing: an agent could have written it. A verdict counts if a chain of this
+/// run names its id, or if the job says `trust-verdicts = true`. A failure is ignored for the
+/// attempt that caused it: such an attempt is only verified again because a person asked.
 pub fn recall(
     store: &Store,
     job: &Job,
@@ -159,7 +162,7 @@ pub fn recall(
     })
 }
 
-/// The same, with another opinion on which lines count.
+/// Adds the recorded verdicts on a tree that `counts` accepts.
 pub(crate) fn recall_if(
     store: &Store,
     job: &Job,
@@ -203,7 +206,7 @@ fn trusted(store: &Store, job: &Job, run: &RunId, line: &VerdictNote) -> Result<
     Ok(store.messages(&tip)?.iter().any(|(_, m)| m.lines().any(|l| l == named)))
 }
 
-/// The verdict, if every step is known already and none needs a version command to say so.
+/// Returns the verdict if every step has a recorded one. A step with a version command never has.
 pub(crate) fn known_verdict(steps: &[CheckStep]) -> Option<Verdict> {
     let mut results = Vec::new();
     let mut findings = Vec::new();
@@ -225,7 +228,7 @@ pub(crate) fn known_verdict(steps: &[CheckStep]) -> Option<Verdict> {
     Some(Verdict { judgement, results })
 }
 
-/// What a keeper of checks said, as a verdict on behalf of an attempt.
+/// Returns the outcome of a check keeper as a verdict on an attempt.
 pub(crate) fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32) -> Verdict {
     let mut results = Vec::new();
     let mut findings = Vec::new();
@@ -254,7 +257,7 @@ pub(crate) fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32
     Verdict { judgement, results }
 }
 
-/// The note lines for results that were earned just now.
+/// Returns the note lines of the results that were not recorded before.
 pub(crate) fn note_lines(
     outcome: &ChecksOutcome,
     verdict: &Verdict,
@@ -275,7 +278,7 @@ pub(crate) fn note_lines(
         text: text.to_owned(),
     };
     let json = |line: VerdictNote| serde_json::to_string(&line).unwrap_or_default();
-    // As the verdict was made: a result for each check.
+    // The verdict has one result for each check, in order.
     let results = verdict.results.iter().zip(&outcome.checks);
     let fresh = results.filter(|(_, check)| check.known.is_none());
     fresh.map(|(result, check)| json(line((result, &check.text)))).collect()

@@ -1,4 +1,4 @@
-//! An evaluator's answer, as what the machine is told of it.
+//! Evaluators' answers as opinions of the state machine.
 
 use anyhow::Result;
 
@@ -6,7 +6,7 @@ use crate::contract::evaluator_answer;
 use crate::domain::evaluation::Opinion;
 use crate::domain::verdict::Finding;
 
-/// What an answer says of an attempt.
+/// Parses an evaluator's answer on an attempt.
 pub(crate) fn from_answer(answer: &str, attempt: u32) -> Result<Opinion> {
     let answer = match evaluator_answer::read(answer) {
         Ok(answer) => answer,
@@ -21,7 +21,7 @@ pub(crate) fn from_answer(answer: &str, attempt: u32) -> Result<Opinion> {
     Ok(Opinion::Failed { findings, digest })
 }
 
-/// The findings as one word, whatever their order.
+/// Returns a hash of the finding keys, independent of their order.
 fn digest<'a>(keys: impl Iterator<Item = &'a str>) -> Result<String> {
     let sorted: std::collections::BTreeSet<&str> = keys.collect();
     let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);

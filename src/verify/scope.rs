@@ -1,12 +1,12 @@
-//! What a task may change, held against what it changed.
+//! The scope: the paths that a task may change.
 
 use crate::domain::verdict::Finding;
 use crate::job::ScopeSection;
 
-/// How many paths a finding lists.
+/// The number of paths that a finding lists.
 const LISTED: usize = 50;
 
-/// The finding about a file that was to be handed in and is not there.
+/// Returns the finding that the file to hand in is missing.
 pub(crate) fn nothing_handed_in(path: &str, attempt: u32) -> Finding {
     let text = format!(
         "`{path}` is not there, and that is the file to hand in. What is printed does not count."
@@ -14,7 +14,7 @@ pub(crate) fn nothing_handed_in(path: &str, attempt: u32) -> Finding {
     Finding { attempt, check: "agent".into(), text }
 }
 
-/// The finding about changes outside of the scope, if there are any.
+/// Returns a finding about changes outside the scope, if there are any.
 pub(crate) fn violation(
     scope: &ScopeSection,
     task_files: &[String],

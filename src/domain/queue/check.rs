@@ -1,4 +1,4 @@
-//! What must always hold. The simulation asks after every step; a program may, where it can afford it.
+//! Invariants of the queue. The simulation checks them after every step.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::entry::{EntryId, EntryStatus};
 use super::types::{QueueEffect, TrainKind};
 
 impl Queue {
-    /// What is wrong with the state, in sentences. Nothing ever should be.
+    /// Returns a sentence for each violated invariant. Empty unless there is a bug.
     pub fn invariant_violations(&self) -> Vec<String> {
         let mut violations = Vec::new();
         self.check_places(&mut violations);
@@ -18,7 +18,7 @@ impl Queue {
         violations
     }
 
-    /// No entry is lost, and none is in two positions.
+    /// Checks that every live entry is in exactly the place that its status names.
     fn check_places(&self, violations: &mut Vec<String>) {
         let mut positions: BTreeMap<&EntryId, Vec<EntryStatus>> = BTreeMap::new();
         for id in self.pool.ids() {
@@ -85,7 +85,8 @@ impl Queue {
         }
     }
 
-    /// The gate: what is to land stands on the tip and has passed; what it comes after is there; nobody holds it back.
+    /// Checks the landing rule: the train stands on the tip and has passed, dependencies come
+    /// first, and no entry is held.
     fn check_landing(&self, owed: &QueueEffect, violations: &mut Vec<String>) {
         let QueueEffect::Land { train, onto, tree, entries, .. } = owed else { return };
         if *onto != self.tip || !self.known.contains(tree) {

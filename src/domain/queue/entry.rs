@@ -1,4 +1,4 @@
-//! What waits in a queue: entries, and where each of them stands.
+//! Queue entries and their status.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::domain::id::{BadName, Oid, Timestamp};
 pub struct EntryId(Box<str>);
 
 impl EntryId {
-    /// Accepts what a branch can be called. Whether there is one is not asked here.
+    /// Parses the name of a branch or task. Does not check that the branch exists.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(BadName(format!("not the name of a branch or task: {text:?}")));
@@ -18,7 +18,7 @@ impl EntryId {
         Ok(Self(text.into()))
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -36,66 +36,66 @@ impl fmt::Debug for EntryId {
     }
 }
 
-/// Something that wants to land.
+/// A branch or task that wants to land.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name.
+    /// The entry's name.
     pub id: EntryId,
-    /// Higher goes first.
+    /// The priority. Higher lands first.
     pub priority: i64,
-    /// What has to land before it.
+    /// Entries that have to land first.
     pub after: Vec<EntryId>,
-    /// Since when it waits: what has waited long goes before what has not.
+    /// The time since which the entry waits. Older entries go first.
     pub since: Timestamp,
-    /// The commit that wants to land.
+    /// The commit to land.
     pub candidate: Oid,
-    /// Whether it waits for a person's approval.
+    /// True if the entry waits for a person's approval.
     pub held: bool,
 }
 
-/// Why an entry leaves without having landed.
+/// The reason why an entry was ejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EjectReason {
-    /// Alone on the target's tip it does not pass.
+    /// The entry fails alone on the target's tip.
     Rejected {
-        /// Where it is told what was found.
+        /// Where to read the findings.
         finding: String,
     },
-    /// It does not merge with the target's tip.
+    /// The entry conflicts with the target's tip.
     Conflict {
-        /// In these paths.
+        /// The paths in conflict.
         paths: Vec<String>,
     },
-    /// What it comes after will not land.
+    /// An entry that has to land first will not land.
     Blocked {
-        /// That one.
+        /// The entry that will not land.
         by: EntryId,
     },
 }
 
-/// Where an entry stands.
+/// The status of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryStatus {
-    /// In no train.
+    /// The entry is in no train.
     Waiting,
-    /// In a lane's train, and not passed yet.
+    /// The entry is in a lane's train and has not passed yet.
     Screening(TrainId),
-    /// Passed in a lane; waits for the integrator.
+    /// The entry passed in a lane and waits for the integrator.
     Screened,
-    /// In the integrator's train.
+    /// The entry is in the integrator's train.
     Integrating(TrainId),
-    /// A train fails as soon as this is in it; to be tried alone.
+    /// A train fails from this entry on. The entry waits to be verified alone.
     Suspected,
-    /// Tried alone on the target's tip.
+    /// The entry is verified alone on the target's tip.
     Confirming(TrainId),
-    /// On the target.
+    /// The entry is on the target.
     Landed,
-    /// It has left.
+    /// The entry was ejected.
     Ejected(EjectReason),
 }
 
 impl EntryStatus {
-    /// Whether it is over.
+    /// Returns true if the entry has landed or was ejected.
     pub fn ended(&self) -> bool {
         match self {
             Self::Landed | Self::Ejected(_) => true,
@@ -109,17 +109,19 @@ impl EntryStatus {
     }
 }
 
-/// What the queue knows of an entry.
+/// An entry with its state in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueItem {
-    /// As it was added; the candidate is the newest one.
+    /// The entry as added, with the newest candidate.
     pub entry: Entry,
-    /// Where it stands.
+    /// The status.
     pub status: EntryStatus,
-    /// How often it was suspected and then passed alone on the tip: checks that do not say the same twice.
+    /// The number of times the entry was suspected and then passed alone on the tip: a sign of
+    /// flaky checks.
     pub flakes: u32,
     /// The order of arrival.
     pub(super) seq: u64,
-    /// It does not merge with what this train held before it, and waits until that is over.
+    /// The train in which the entry conflicts with a car before it. The entry waits until the train
+    /// is gone.
     pub(super) conflicted: Option<TrainId>,
 }

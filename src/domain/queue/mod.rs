@@ -1,19 +1,23 @@
-//! The merge queue of one target: what is tried with what, what lands, and what leaves.
+//! The merge queue of one target: which entries form a train, which land, and which are ejected.
 //!
-//! A fold over what was seen, and what is owed is a function of the state alone, so recovery is folding again and asking
-//! again. Entries wait in the `pool`; groups of them are built into a `train` each and verified.
+//! The state is a fold over inputs, and the owed effects are a function of the state alone.
+//! Recovery is therefore a replay of the inputs. Waiting entries are grouped; each group is built
+//! into a `train`, and prefixes of the train are verified.
 //!
-//! - With one place, a train stands on the target's tip. Green: it lands. Red: it is bisected, left half first; the
-//!   prefix that passes lands, the first entry behind it that makes it fail is tried once more alone on the tip, and what
-//!   is behind that goes back, because nothing is known of it.
-//! - With more, all but one of the places are lanes, which screen groups beside each other in the same way but land
-//!   nothing. The integrator puts together what has passed, verifies the union on the real tip and lands it. Red: it is
-//!   asked for prefixes that end with groups; the longest that passes lands, the group behind it goes to a lane, known to
-//!   fail, and the rest is put together anew.
+//! - With a concurrency of 1, the train stands on the target's tip. If it passes, it lands. If it
+//!   fails, it is bisected, left half first: the prefix that passes lands, the first entry behind
+//!   the prefix that makes the train fail is verified alone on the tip, and the entries behind that
+//!   one return to the queue, because no verdict covers them.
+//! - With a higher concurrency, all verifications but one belong to lanes. A lane screens a group
+//!   in the same way but lands nothing. The integrator merges the groups that have passed, verifies
+//!   the union on the real tip and lands it. If the union fails, prefixes that end with groups are
+//!   verified: the longest that passes lands, the group behind the prefix goes to a lane as a known
+//!   failure, and the remaining groups are integrated again.
 //!
-//! The gate: what lands is a prefix of a train that stands on the target's tip, and its tree has passed. Only what
-//! fails alone on the tip, or does not merge with it, is to blame, and only if the tip itself passes. Everything else,
-//! from lanes to groups, is there to find out fast and may be wrong.
+//! The landing rule: only a prefix of a train that stands on the target's tip lands, and only with
+//! a passed verdict for its tree. An entry is rejected only if it fails alone on the tip and the
+//! tip itself passes, or if it conflicts with the tip. Lanes and groups only make this faster;
+//! their verdicts may be wrong.
 
 mod check;
 mod entry;
@@ -38,20 +42,20 @@ pub use self::train::{FailedPrefix, Train};
 pub use self::types::{Car, Conflict, QueueEffect, QueueInput, Ruling, StopReason, TrainKind};
 pub use self::waiting::rank;
 
-/// The number of a train. It is never given twice in one queue.
+/// The number of a train, unique within a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrainId(pub u64);
 
-/// How a queue works.
+/// The limits of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueSettings {
-    /// The most entries in a group, 1 to [`LARGEST_GROUP`].
+    /// The largest size of a group, 1 to [`LARGEST_GROUP`].
     pub batch: usize,
-    /// How many verifications may be under way.
+    /// The number of verifications that may run at the same time.
     pub concurrency: usize,
-    /// Whether every commit that lands needs a verdict, and not only a train's last one.
+    /// True if every landing commit needs a verdict, not only the last commit of a train.
     pub verify_each: bool,
-    /// Waiting for so many milliseconds is worth one point of priority.
+    /// Milliseconds of waiting that are worth one point of priority.
     pub ageing: u64,
 }
 
@@ -61,12 +65,12 @@ impl Default for QueueSettings {
     }
 }
 
-/// An entry that is to be tried alone.
+/// An entry to be verified alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Suspect {
     entry: EntryId,
-    /// What was before it in the train that failed with it. It may be only together with these that it fails, so it is
-    /// tried when they have landed or failed.
+    /// The entries that preceded the suspect in the failed train. The failure may need one of them,
+    /// so the suspect is verified after they have landed or failed.
     company: Vec<EntryId>,
 }
 
@@ -78,16 +82,17 @@ pub struct Queue {
     tree: Oid,
     items: BTreeMap<EntryId, QueueItem>,
     pool: WaitingEntries,
-    /// Groups that have passed in a lane, or entries alone on the tip, oldest first.
+    /// Groups that passed in a lane, and entries that passed alone on the tip, oldest first.
     green: VecDeque<Vec<EntryId>>,
     suspects: VecDeque<Suspect>,
     trains: BTreeMap<TrainId, Train>,
-    /// Trees that pass.
+    /// Trees with a passed verdict.
     known: BTreeSet<Oid>,
     rate: FailureRate,
-    /// The most entries that are integrated at a time: less after a union that failed.
+    /// The largest number of entries that are integrated together. Doubles after success, halves
+    /// after a union failed.
     window: usize,
-    /// Entries that have left, and nobody was told.
+    /// Ejected entries whose ejection is not recorded yet.
     leaving: BTreeSet<EntryId>,
     trains_made: u64,
     items_made: u64,
@@ -95,7 +100,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue before a target, given by its tip and that commit's tree.
+    /// Creates an empty queue for a target with the given tip and tree.
     pub fn new(settings: QueueSettings, tip: Oid, tree: Oid) -> Self {
         let batch = settings.batch.clamp(1, LARGEST_GROUP);
         let settings =
@@ -121,13 +126,15 @@ impl Queue {
         queue
     }
 
-    /// Folds what was seen. Total: whatever comes, and however late, has a meaning or none.
+    /// Folds an input and draws all conclusions. Total: a late or repeated input has no effect,
+    /// except for landings.
     pub fn apply(&mut self, seen: QueueInput) {
         self.absorb(seen);
         self.settle();
     }
 
-    /// The same without what follows from it: for much that was seen at once, of which [`Queue::settle`] draws the sum.
+    /// Folds an input without drawing conclusions. For batches of inputs; call [`Queue::settle`]
+    /// afterwards.
     pub fn absorb(&mut self, seen: QueueInput) {
         match seen {
             QueueInput::Added(entries) => self.added(entries),
@@ -156,7 +163,7 @@ impl Queue {
         }
     }
 
-    /// What is owed, what frees most first.
+    /// Returns the owed effects, those that free most first.
     pub fn owed(&self) -> Vec<QueueEffect> {
         let stopped = self.stop.is_some();
         let trains = || self.trains.iter().filter(|_| !stopped);
@@ -189,7 +196,7 @@ impl Queue {
         }
         let (commit, tree) = train.at(train.good)?;
         let cars = train.cars().get(lands.clone())?;
-        // Never without a verdict for just this tree, whatever led here.
+        // A car lands only with a verdict for exactly its tree.
         let proven = |car: &Car| self.known.contains(&car.tree);
         let whole = !self.settings.verify_each || cars.iter().all(proven);
         if !whole || !self.known.contains(tree) {
@@ -224,47 +231,47 @@ impl Queue {
         }
     }
 
-    /// The target's tip.
+    /// Returns the target's tip.
     pub fn tip(&self) -> &Oid {
         &self.tip
     }
 
-    /// An entry, also when it is over.
+    /// Returns an entry, ended or not.
     pub fn item(&self, id: &EntryId) -> Option<&QueueItem> {
         self.items.get(id)
     }
 
-    /// All entries, also those that are over, by name.
+    /// Returns all entries, ended or not, by name.
     pub fn items(&self) -> impl Iterator<Item = &QueueItem> {
         self.items.values()
     }
 
-    /// The trains that there are, oldest first.
+    /// Returns the trains, oldest first.
     pub fn trains(&self) -> impl Iterator<Item = (TrainId, &Train)> {
         self.trains.iter().map(|(id, train)| (*id, train))
     }
 
-    /// The entries that are in no train, in the order in which they will be taken.
+    /// Returns the entries that are in no train, in the order in which they will be taken.
     pub fn waiting(&self) -> impl Iterator<Item = &QueueItem> {
         self.pool.ids().filter_map(|id| self.items.get(id))
     }
 
-    /// Why nothing happens, if something keeps it from happening.
+    /// Returns the reason why the queue is stopped, if it is.
     pub fn stopped(&self) -> Option<StopReason> {
         self.stop
     }
 
-    /// Whether every entry has landed or left.
+    /// Returns true if every entry has landed or was ejected.
     pub fn is_empty(&self) -> bool {
         self.leaving.is_empty() && self.items.values().all(|i| i.status.ended())
     }
 
-    /// Whether the integrator takes entries as they come, because there are no lanes.
+    /// Returns true if there are no lanes: the integrator takes entries directly.
     fn direct(&self) -> bool {
         self.settings.concurrency == 1 || self.settings.verify_each
     }
 
-    /// The most entries that are ever integrated at a time.
+    /// Returns the upper limit of the window.
     fn widest(&self) -> usize {
         2 * self.settings.concurrency * self.settings.batch
     }

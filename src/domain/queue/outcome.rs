@@ -1,4 +1,4 @@
-//! What answers mean: trains that were built, verdicts, landings, and what becomes of a train that is over.
+//! Transitions on answers: built trains, verdicts, landings, and the conclusion of trains.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::types::{Car, Conflict, Ruling, StopReason, TrainKind};
 use super::{Queue, TrainId};
 use crate::domain::id::Oid;
 
-/// So often the target's tip itself has to fail before that is believed.
+/// Failures of the target's tip after which the queue stops. One failure may be a flake.
 const TIP_FAILS: u32 = 2;
 
 impl Queue {
@@ -44,8 +44,9 @@ impl Queue {
         self.refresh(id);
     }
 
-    /// What comes after an entry that was left out must not go ahead of it: the train ends before that. What goes back
-    /// then waits for this train as the other one does, so that they do not meet in the same train at once again.
+    /// Cuts a train before an entry that depends on an entry left out. The entries cut off wait
+    /// until this train is gone, as the one left out does, so that they do not meet in a train
+    /// again at once.
     fn shorten(&mut self, id: TrainId) {
         let Some(train) = self.trains.get(&id) else { return };
         let entries: Vec<EntryId> = train.entries().cloned().collect();
@@ -93,8 +94,9 @@ impl Queue {
                     self.window = half.clamp(least, self.widest().max(least));
                 }
             }
-            // It is asked again, because nobody has said anything about it. Where that comes to nothing twice with several in it, one of
-            // them may be why: it is looked for, and only what cannot be judged alone keeps others from nothing.
+            // An errored verification is repeated. If a prefix of several entries errors twice, one
+            // of them may be the cause: the prefix counts as failed, so that bisection isolates the
+            // entry and the others can land.
             Ruling::Broken(reason) => {
                 let several = prefix > train.good + 1;
                 if several && train.asked.get(&prefix).is_some_and(|times| *times > 1) {
@@ -120,7 +122,7 @@ impl Queue {
         if let Some((id, end)) = own
             && let Some(train) = self.trains.get_mut(&id)
         {
-            // The commit has all of these in it, whether they were named or not.
+            // The commit contains all of these entries, whether the input named them or not.
             let cars = train.cars().iter().map(|s| s.entry.clone());
             let cars = cars.zip(train.candidates.iter().cloned());
             facts.extend(cars.take(end).skip(train.landed));
@@ -157,8 +159,9 @@ impl Queue {
         self.drop_stale(true);
     }
 
-    /// The tip is another one. What decides is built anew; what only screens goes on, if it was built. What was moved by
-    /// others may have changed what a suspect meets.
+    /// Dissolves trains that no longer stand on the tip. The integrator always restarts. A lane
+    /// goes on if it is built. A suspect restarts if others moved the target, which may change its
+    /// verdict.
     fn drop_stale(&mut self, others: bool) {
         let ids: Vec<TrainId> = self.trains.keys().copied().collect();
         for id in ids {
@@ -175,7 +178,7 @@ impl Queue {
         }
     }
 
-    /// Concludes trains that are over. Says whether there were any.
+    /// Concludes trains that have ended. Returns true if there were any.
     pub(super) fn wind_up(&mut self) -> bool {
         let ids: Vec<TrainId> = self.trains.keys().copied().collect();
         let mut more = false;
@@ -192,7 +195,7 @@ impl Queue {
         more
     }
 
-    /// The entries of a part of a train that still belong to it.
+    /// Returns the entries in a part of a train that still belong to the train.
     fn part(&self, id: TrainId, range: std::ops::Range<usize>) -> Vec<EntryId> {
         let Some(train) = self.trains.get(&id) else { return Vec::new() };
         let cars = train.cars().get(range).unwrap_or_default();
@@ -269,7 +272,7 @@ impl Queue {
         true
     }
 
-    /// A group of which it is known that it fails on the tip goes to a lane, with the commits that it has.
+    /// Moves a group that is known to fail on the tip to a lane, with the commits it has.
     fn hand_to_lane(&mut self, train: Train, group: std::ops::Range<usize>) {
         let Some((commit, tree)) = train.at(group.start) else { return };
         let onto = (commit.clone(), tree.clone());

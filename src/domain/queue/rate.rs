@@ -1,13 +1,14 @@
-//! How often entries fail, and how large a group may be.
+//! The failure rate of entries, and the group size that follows from it.
 
-/// Where the estimate begins: groups of eight.
+/// The initial estimate, in millionths. Leads to groups of eight.
 const START: u32 = 80_000;
-/// How many entries the estimate remembers, about.
+/// The approximate number of entries that the estimate remembers.
 const MEMORY: u32 = 32;
-/// The size of a group times the share of failures. What is behind a culprit goes back without having been judged, so a
-/// group is the cheapest when it fails as often as it passes: ln 2 (simulated: 0.4 takes 2 to 7 % more verifications).
+/// The ideal product of group size and failure rate, in millionths. Entries behind a culprit return
+/// without a verdict, so a group is cheapest when it fails as often as it passes: ln 2 (simulated:
+/// 0.4 takes 2 to 7 % more verifications).
 const IDEAL: u32 = 700_000;
-/// The largest group. With larger ones, conflicts in meaning make the integrator fail too often.
+/// The largest group. Larger ones make the integrator fail too often on semantic conflicts.
 pub const LARGEST_GROUP: usize = 16;
 
 /// An exponentially weighted mean of failures, in millionths.
@@ -21,18 +22,18 @@ impl Default for FailureRate {
 }
 
 impl FailureRate {
-    /// Learns how an entry fared: it landed, or it was rejected. Conflicts and what is blocked say nothing of the rate.
+    /// Records that an entry landed or was rejected. Conflicts and blocked entries do not count.
     pub fn note(&mut self, failed: bool) {
         let aim = if failed { 1_000_000 / MEMORY } else { 0 };
         self.0 = self.0 - self.0 / MEMORY + aim;
     }
 
-    /// Of a million, this many fail.
+    /// Returns the failure rate in millionths.
     pub fn millionths(self) -> u32 {
         self.0
     }
 
-    /// How many entries to verify together.
+    /// Returns the number of entries to verify together, at most `batch`.
     pub fn group(self, batch: usize) -> usize {
         let ideal = usize::try_from(IDEAL / self.0.max(1)).unwrap_or(LARGEST_GROUP);
         ideal.clamp(2, LARGEST_GROUP).min(batch).max(1)

@@ -1,4 +1,4 @@
-//! Which trains there are, and which of their prefixes are asked about: everything that follows without being told.
+//! Scheduling: which trains exist, and which of their prefixes are verified.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,12 @@ use super::{Queue, Suspect, TrainId};
 use crate::domain::id::Oid;
 
 impl Queue {
-    /// Draws all conclusions from what was absorbed, until there are no more.
+    /// Draws all conclusions from the absorbed inputs, until there are no more.
     pub fn settle(&mut self) {
         loop {
             let mut more = self.wind_up();
             if self.stop.is_none() {
-                // What is there goes before what could be.
+                // Existing trains go before new ones.
                 more |= self.ask();
                 more |= self.confirm();
                 more |= self.integrate();
@@ -26,13 +26,14 @@ impl Queue {
         }
     }
 
-    /// How many places are in use or about to be.
+    /// Returns the number of verifications that run or are about to.
     pub(super) fn busy(&self) -> usize {
         let demand = |train: &Train| train.running.len().max(usize::from(!train.built()));
         self.trains.values().map(demand).sum()
     }
 
-    /// How many places lanes may still take: one is the integrator's.
+    /// Returns the number of verifications that lanes may still start. One is reserved for the
+    /// integrator.
     fn free(&self) -> usize {
         let idle = |train: &Train| train.kind == TrainKind::Integrate && !train.running.is_empty();
         let reserved = usize::from(!self.direct() && !self.trains.values().any(idle));
@@ -44,14 +45,14 @@ impl Queue {
         TrainId(self.trains_made)
     }
 
-    /// Entries with their candidates.
+    /// Returns entries with their candidates.
     fn plan(&self, ids: &[EntryId]) -> Vec<(EntryId, Oid)> {
         let item =
             |id: &EntryId| self.items.get(id).map(|i| (id.clone(), i.entry.candidate.clone()));
         ids.iter().filter_map(item).collect()
     }
 
-    /// Puts groups on the target's tip.
+    /// Forms a train of groups on the target's tip.
     pub(super) fn form(&mut self, kind: TrainKind, groups: &[Vec<EntryId>]) {
         let id = self.new_train();
         let mut end = 0;
@@ -79,7 +80,8 @@ impl Queue {
         group.into_iter().map(|id| vec![id]).collect()
     }
 
-    /// Tries suspects alone, once those in whose company they failed have landed or failed, as far as that can happen.
+    /// Verifies suspects alone, once the entries that preceded them in the failed train have landed
+    /// or failed, as far as they can.
     fn confirm(&mut self) -> bool {
         let mut more = false;
         while !self.suspects.is_empty() && self.free() > 0 {
@@ -102,16 +104,16 @@ impl Queue {
             && !suspect.company.iter().any(|id| coming.contains(id) && !self.has_landed(id))
     }
 
-    /// The integrator, as long as there is one.
+    /// Returns the integrator's train.
     pub(super) fn integrator(&self) -> Option<(TrainId, &Train)> {
         let found = self.trains.iter().find(|(_, train)| train.kind == TrainKind::Integrate);
         found.map(|(id, train)| (*id, train))
     }
 
-    /// Puts together what has passed; without lanes, what waits.
+    /// Integrates groups that have passed or, without lanes, waiting entries.
     fn integrate(&mut self) -> bool {
         if let Some((id, train)) = self.integrator() {
-            // What is not built yet can be put together anew with what has come since.
+            // A train that is not built yet is formed anew with the groups that passed since.
             let there: Vec<EntryId> = train.entries().cloned().collect();
             let larger =
                 !train.built() && !self.direct() && !self.choose(&there, self.window).is_empty();
@@ -147,8 +149,8 @@ impl Queue {
         true
     }
 
-    /// What of that which has passed can be integrated behind what is there, the oldest first. Of a group, entries that
-    /// come after something that is missing stay behind.
+    /// Chooses passed groups to integrate behind the `ahead` entries, oldest first. Entries whose
+    /// dependencies are missing stay behind.
     fn choose(&self, there: &[EntryId], most: usize) -> Vec<Vec<EntryId>> {
         let mut there: BTreeSet<&EntryId> = there.iter().collect();
         let mut chosen = Vec::new();
@@ -173,14 +175,14 @@ impl Queue {
 
     fn pick(&self) -> Vec<EntryId> {
         let batch = self.settings.batch;
-        // Where every commit is verified anyway, a failure costs a long train no more than a short one.
+        // With `verify_each`, a failure costs a long train no more than a short one.
         let size = if self.settings.verify_each { batch } else { self.rate.group(batch) };
         self.pool.pick(&self.items, &self.trains, size)
     }
 
-    /// Gives free lanes a group verify_each.
+    /// Gives each free lane a group.
     fn screen(&mut self) -> bool {
-        // The integrator's sections go first: everybody waits for them.
+        // The integrator's sections go first: all entries wait for them.
         let sections = self.integrator().is_some_and(|(_, train)| train.sectioning());
         let mut more = false;
         while !self.direct() && !sections && !self.pool.is_empty() && self.free() > 0 {
@@ -194,7 +196,8 @@ impl Queue {
         more
     }
 
-    /// Has prefixes verified, as far as there are concurrency: of suspects first, then the integrator's, then those of lanes.
+    /// Starts verifications up to the concurrency limit: suspects first, then the integrator, then
+    /// lanes.
     fn ask(&mut self) -> bool {
         let mut ids: Vec<(TrainKind, TrainId)> =
             self.trains.iter().map(|(id, t)| (t.kind, *id)).collect();
@@ -244,7 +247,8 @@ impl Queue {
         }
     }
 
-    /// One that fails alone is held against it only where the tip itself passes.
+    /// Returns the next prefix of a suspect's train. A suspect is rejected only if the tip itself
+    /// passes, so the tip is verified after a failure.
     fn next_of_suspect(&self, train: &Train) -> Option<usize> {
         if !train.built() || train.good > 0 || train.len() == 0 || !train.running.is_empty() {
             return None;
@@ -257,7 +261,7 @@ impl Queue {
         }
     }
 
-    /// Looks again which prefixes of a train pass.
+    /// Updates the passing prefix of a train.
     pub(super) fn refresh(&mut self, id: TrainId) {
         let (known, verify_each) = (&self.known, self.settings.verify_each);
         if let Some(train) = self.trains.get_mut(&id) {

@@ -1,4 +1,4 @@
-//! One rule at a time; whole worlds are simulated in `tests/sim/queue`.
+//! Unit tests of single rules. `tests/sim/queue` simulates whole queues.
 
 use super::*;
 use crate::domain::id::Timestamp;
@@ -23,7 +23,7 @@ fn entry(name: &str, after: &[&str]) -> Entry {
     }
 }
 
-/// A queue, and a repository in which the same on the same is the same.
+/// A queue with a repository in which equal merges make equal commits.
 struct Bench {
     queue: Queue,
     made: Vec<(Oid, EntryId)>,
@@ -58,7 +58,7 @@ impl Bench {
         entries.into_iter().map(&mut car).collect()
     }
 
-    /// Builds all trains that are to be built.
+    /// Builds all trains that are owed.
     fn build(&mut self) {
         for owed in self.queue.owed() {
             if let QueueEffect::Build { train, onto, entries } = owed {
@@ -68,7 +68,7 @@ impl Bench {
         }
     }
 
-    /// What is to be verified: kind, and the entries up to there.
+    /// Returns the owed verifications: purpose, and the entries of the prefix.
     fn asked(&self) -> Vec<(TrainKind, String)> {
         let names = |train: TrainId, prefix: usize| {
             let train = &self.queue.trains[&train];
@@ -83,7 +83,7 @@ impl Bench {
         asked.collect()
     }
 
-    /// Answers the verification of these.
+    /// Answers the verification of the named prefix.
     fn judge(&mut self, what: &str, ruling: Ruling) {
         let at = self.asked().iter().position(|(_, names)| names == what).unwrap();
         let owed = self.queue.owed();
@@ -105,7 +105,7 @@ impl Bench {
         self.judge(what, Ruling::Red(format!("log of {what}")));
     }
 
-    /// Lands what is to land; what that is.
+    /// Carries out the owed landing. Returns the landed entries.
     fn land(&mut self) -> String {
         for owed in self.queue.owed() {
             if let QueueEffect::Land { commit, tree, entries, .. } = owed {
@@ -132,16 +132,16 @@ fn the_left_half_goes_first_and_what_follows_is_not_run_again() {
     bench.red("abcdefgh");
     bench.green("abcd");
     assert_eq!(bench.land(), "abcd");
-    // That `efgh` fails is known. Its left half is asked about on top of what has landed.
+    // `efgh` is known to fail. Its left half is verified on top of the landed cars.
     bench.red("abcdef");
     bench.green("abcde");
     assert_eq!(bench.land(), "e");
-    // `f` alone on the tip, and nothing else meanwhile: there is one place.
+    // `f` alone on the tip, and nothing else meanwhile: the concurrency is 1.
     assert_eq!(bench.asked(), [(TrainKind::Confirm, "f".into())]);
     bench.red("f");
     let finding = "log of f".into();
     assert_eq!(*bench.status("f"), EntryStatus::Ejected(EjectReason::Rejected { finding }));
-    // Of what was behind it nothing is known, so it is put together anew.
+    // No verdict covers the entries behind `f`, so they form a new train.
     bench.green("gh");
     assert_eq!(bench.land(), "gh");
 }
@@ -165,7 +165,7 @@ fn lanes_screen_and_one_place_is_the_integrators() {
     assert_eq!(bench.asked(), [(TrainKind::Lane, "ab".into()), (TrainKind::Lane, "cd".into())]);
     bench.red("ab");
     bench.green("cd");
-    // What passed alone on just this tip is known to pass there.
+    // A group that passed alone on this tip is known to pass there.
     assert_eq!(bench.land(), "cd");
     assert_eq!(bench.asked(), [(TrainKind::Lane, "a".into()), (TrainKind::Lane, "ef".into())]);
     bench.green("a");
@@ -178,7 +178,7 @@ fn a_union_that_fails_is_cut_between_groups() {
     let mut bench = Bench::new(2, 4, false);
     bench.add(&["a", "b", "c", "d", "e", "f"]);
     bench.build();
-    // The target moves meanwhile, so that nothing is known of the groups on the new tip.
+    // The target moves meanwhile, so that no verdict covers the groups on the new tip.
     bench.queue.apply(QueueInput::TargetMoved { tip: oid('c', 900), tree: oid('d', 900) });
     ["ab", "cd", "ef"].iter().for_each(|group| {
         let at = bench.queue.owed().into_iter().find_map(|o| match o {
@@ -205,7 +205,7 @@ fn a_union_that_fails_is_cut_between_groups() {
     bench.red("abcd");
     bench.green("ab");
     assert_eq!(bench.land(), "ab");
-    // `cd` is known to fail on this tip; `ef` is put together anew.
+    // `cd` is known to fail on this tip; `ef` is integrated again.
     let asked = bench.asked();
     assert_eq!(asked, [(TrainKind::Lane, "c".into()), (TrainKind::Integrate, "ef".into())]);
 }
@@ -224,7 +224,7 @@ fn where_each_commit_needs_a_verdict_only_a_row_of_them_lands() {
     bench.green("a");
     assert_eq!(bench.land(), "ab");
     bench.red("abc");
-    // The next one behind it is not waited for.
+    // The verification of the next car is not awaited.
     assert_eq!(bench.asked()[0], (TrainKind::Confirm, "c".into()));
 }
 
@@ -368,7 +368,8 @@ fn waiting_long_is_worth_priority() {
         aged("c", 3, 14),
     ]));
     let order: String = bench.queue.waiting().map(|i| i.entry.id.as_str()).collect();
-    // `a` is under way as the oldest; `b` has waited an hour less than `c` and is worth three more.
+    // `a` is in a train as the oldest; `b` has waited an hour less than `c` and has three more
+    // points.
     assert_eq!(order, "bc");
 }
 

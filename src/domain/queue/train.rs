@@ -1,9 +1,9 @@
-//! A train: commits one behind the other, and what is known of its prefixes.
+//! A train: a line of commits, and the verdicts on its prefixes.
 //!
-//! Every question that the queue has is one about a prefix. All of a train is its longest prefix; bisecting is asking for
-//! prefixes between the longest that passes and the shortest that fails; sectioning is the same between groups; and the
-//! empty prefix is the commit on which the train stands. Between the two lies the culprit, and what lies behind it was
-//! never asked about.
+//! Every question of the queue is about a prefix. The whole train is its longest prefix. Bisecting
+//! asks for prefixes between the longest that passes and the shortest that fails. Sectioning does
+//! the same between groups. The empty prefix is the commit on which the train stands. The culprit
+//! lies between the passing and the failing prefix, and no verdict covers the cars behind it.
 
 use std::collections::BTreeMap;
 
@@ -11,49 +11,50 @@ use super::entry::EntryId;
 use super::types::{Car, TrainKind};
 use crate::domain::id::Oid;
 
-/// What failed.
+/// The failures of a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedPrefix {
-    /// How often.
+    /// The number of failures.
     pub times: u32,
-    /// What was found last.
+    /// The last finding.
     pub finding: String,
 }
 
-/// Some entries on a tip.
+/// Entries merged onto a tip.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Train {
-    /// What it is for.
+    /// The purpose of the train.
     pub kind: TrainKind,
-    /// The commit on which it was put.
+    /// The commit on which the train stands.
     pub(super) onto: Oid,
-    /// Its tree.
+    /// The base commit's tree.
     pub(super) onto_tree: Oid,
-    /// Entries and candidates as they are to be merged.
+    /// The entries to merge, with their candidates.
     pub(super) plan: Vec<(EntryId, Oid)>,
-    /// Where its groups end: a prefix that is asked about ends at one of these. They count entries of the plan until the
-    /// train is built, and cars from then on.
+    /// The ends of the groups. Only prefixes that end here are verified. They count entries of the
+    /// plan until the train is built, and cars from then on.
     pub(super) bounds: Vec<usize>,
-    /// Its commits; nothing before it is built.
+    /// The commits. `None` until the train is built.
     pub(super) cars: Option<Vec<Car>>,
     /// The candidates of the cars.
     pub(super) candidates: Vec<Oid>,
-    /// How many cars are on the target.
+    /// The number of cars on the target.
     pub(super) landed: usize,
-    /// How many cars its entries have been released from: passed in a lane, or landed.
+    /// The number of cars whose entries no longer belong to the train: they passed in a lane or
+    /// landed.
     pub(super) released: usize,
-    /// The longest prefix that may be built on.
+    /// The length of the longest prefix that passes.
     pub(super) good: usize,
-    /// Prefixes that failed.
+    /// The prefixes that failed.
     pub(super) red: BTreeMap<usize, FailedPrefix>,
-    /// Verifications under way: prefix and attempt.
+    /// Running verifications: prefix and attempt.
     pub(super) running: BTreeMap<usize, u32>,
-    /// How often each prefix was asked about.
+    /// The number of verifications started for each prefix.
     pub(super) asked: BTreeMap<usize, u32>,
 }
 
 impl Train {
-    /// A train that is still to be built.
+    /// Creates a train that is not built yet.
     pub(super) fn new(
         kind: TrainKind,
         onto: (Oid, Oid),
@@ -77,29 +78,29 @@ impl Train {
         }
     }
 
-    /// What is in it: as it was built, or else as it is to be.
+    /// Returns the entries: of the cars if the train is built, else of the plan.
     pub fn entries(&self) -> impl Iterator<Item = &EntryId> {
         let cars = self.cars.as_deref().unwrap_or_default();
         let plan = if self.cars.is_some() { &[] } else { self.plan.as_slice() };
         cars.iter().map(|s| &s.entry).chain(plan.iter().map(|(id, _)| id))
     }
 
-    /// Its commits, in order; none before it is built.
+    /// Returns the commits, in order. Empty until the train is built.
     pub fn cars(&self) -> &[Car] {
         self.cars.as_deref().unwrap_or_default()
     }
 
-    /// Whether it has been built.
+    /// Returns true if the train has been built.
     pub fn built(&self) -> bool {
         self.cars.is_some()
     }
 
-    /// How many cars it has.
+    /// Returns the number of cars.
     pub(super) fn len(&self) -> usize {
         self.cars().len()
     }
 
-    /// The last commit of a prefix, and its tree.
+    /// Returns the last commit of a prefix and the commit's tree.
     pub(super) fn at(&self, prefix: usize) -> Option<(&Oid, &Oid)> {
         match prefix.checked_sub(1) {
             None => Some((&self.onto, &self.onto_tree)),
@@ -107,12 +108,12 @@ impl Train {
         }
     }
 
-    /// The tip on which what is left of it stands.
+    /// Returns the tip that the cars not landed yet stand on.
     pub(super) fn base(&self) -> &Oid {
         self.at(self.landed).map_or(&self.onto, |(commit, _)| commit)
     }
 
-    /// Takes what was built. `None` if that is not a part of what was asked for, in order.
+    /// Takes the built cars. Returns `None` if they are not a subsequence of the plan.
     pub(super) fn build(&mut self, cars: Vec<Car>) -> Option<()> {
         let mut candidates = Vec::with_capacity(cars.len());
         let mut bounds = Vec::new();
@@ -134,7 +135,7 @@ impl Train {
         Some(())
     }
 
-    /// Ends a built train after so many cars.
+    /// Cuts a built train to `end` cars.
     pub(super) fn shorten(&mut self, end: usize) {
         self.candidates.truncate(end);
         self.bounds.retain(|bound| *bound < end);
@@ -144,28 +145,30 @@ impl Train {
         }
     }
 
-    /// The shortest prefix that failed and is longer than what is good.
+    /// Returns the shortest prefix that failed and is longer than the passing one.
     pub(super) fn bad(&self) -> Option<usize> {
         self.red.range(self.good + 1..).next().map(|(prefix, _)| *prefix)
     }
 
-    /// Where the group behind what is good ends.
+    /// Returns the end of the first group behind the passing prefix.
     fn next_bound(&self) -> Option<usize> {
         self.bounds.iter().copied().find(|end| *end > self.good)
     }
 
-    /// The group that makes it fail, as a range of cars, once there is only one that can be.
+    /// Returns the group that makes the train fail, as a range of cars, once only one group is
+    /// possible.
     pub(super) fn culprit(&self) -> Option<std::ops::Range<usize>> {
         let bad = self.bad()?;
         (self.next_bound() == Some(bad)).then_some(self.good..bad)
     }
 
-    /// Whether there is nothing more to ask.
+    /// Returns true if no question about the train is left.
     pub(super) fn settled(&self) -> bool {
         self.built() && (self.good == self.len() || self.culprit().is_some())
     }
 
-    /// Looks which prefixes pass. Where every commit needs a verdict, those before one must have theirs.
+    /// Updates the passing prefix from the known trees. With `verify_each`, every commit of the
+    /// prefix needs a verdict.
     pub(super) fn look(&mut self, known: &dyn Fn(&Oid) -> bool, verify_each: bool) {
         let passes = |end: &usize| self.at(*end).is_some_and(|(_, tree)| known(tree));
         let ends = self.bounds.iter().copied().filter(|end| *end > self.good);
@@ -173,26 +176,26 @@ impl Train {
             if verify_each { ends.take_while(passes).last() } else { ends.filter(passes).last() };
         self.good = good.unwrap_or(self.good);
         self.forget_idle();
-        // Somebody else may have found out meanwhile.
+        // Another train may have verified the tree meanwhile.
         let mut running = std::mem::take(&mut self.running);
         running.retain(|prefix, _| !self.at(*prefix).is_some_and(|(_, tree)| known(tree)));
         self.running = running;
     }
 
-    /// A prefix fails.
+    /// Records a failure of a prefix.
     pub(super) fn failed(&mut self, prefix: usize, finding: String) {
         let times = self.red.get(&prefix).map_or(0, |red| red.times) + 1;
         self.red.insert(prefix, FailedPrefix { times, finding });
         self.forget_idle();
     }
 
-    /// Answers that cannot matter any more are not waited for.
+    /// Drops running verifications whose verdict no longer matters.
     fn forget_idle(&mut self) {
         let (good, bad) = (self.good, self.bad().unwrap_or(usize::MAX));
         self.running.retain(|prefix, _| *prefix > good && *prefix < bad || *prefix == 0);
     }
 
-    /// The prefix to ask about next, beside those that are under way.
+    /// Returns the next prefix to verify beside the running verifications.
     pub(super) fn next(&self, known: &dyn Fn(&Oid) -> bool, verify_each: bool) -> Option<usize> {
         if !self.built() || self.settled() {
             return None;
@@ -208,14 +211,14 @@ impl Train {
         if self.bad().is_none() {
             return Some(self.len()).filter(|all| !self.running.contains_key(all));
         }
-        // The middle of the largest gap between what is known or will be.
+        // The middle of the largest gap between prefixes that are known or running.
         let inside: Vec<usize> = self.bounds.iter().copied().filter(open).collect();
         let gaps = inside.split(|end| self.running.contains_key(end));
         let gap = gaps.fold(&[][..], |best, gap| if gap.len() > best.len() { gap } else { best });
         gap.get(gap.len().saturating_sub(1) / 2).copied()
     }
 
-    /// Whether a bisection or sectioning is under way.
+    /// Returns true while the train is bisected or sectioned.
     pub(super) fn sectioning(&self) -> bool {
         self.bad().is_some() && !self.settled()
     }

@@ -1,4 +1,4 @@
-//! Entries come, go and change; each is in one place at a time.
+//! Transitions of entries. Each entry is in exactly one place at a time.
 
 use std::collections::BTreeSet;
 
@@ -44,7 +44,8 @@ impl Queue {
         }
     }
 
-    /// Something has come, perhaps for the second time, that others come after: they must not go ahead of it now.
+    /// Takes entries out of their trains if an entry they depend on was added again: they must not
+    /// land before that entry.
     fn call_back(&mut self, new: &BTreeSet<&EntryId>) {
         let under_way = |item: &&QueueItem| {
             item.entry.after.iter().any(|dep| new.contains(dep))
@@ -57,7 +58,7 @@ impl Queue {
         }
     }
 
-    /// The same entry with another priority or age: it stays where it is.
+    /// Updates the priority and age of an entry, which keeps its status.
     fn reprioritise(&mut self, id: &EntryId, entry: &Entry) {
         let ageing = self.settings.ageing;
         let Some(item) = self.items.get_mut(id) else { return };
@@ -71,7 +72,8 @@ impl Queue {
         }
     }
 
-    /// What keeps an entry from ever landing: something before it has left, or it comes after itself.
+    /// Returns the dependency because of which an entry can never land: an ejected entry, or one
+    /// that depends on the entry itself.
     fn in_vain(&self, id: &EntryId) -> Option<EntryId> {
         let item = self.items.get(id)?;
         let left = |dep: &&EntryId| {
@@ -103,7 +105,7 @@ impl Queue {
         }
     }
 
-    /// Found to fail, and gone.
+    /// Removes an entry that an earlier process rejected.
     pub(super) fn rejected(&mut self, id: &EntryId) {
         if self.live(id) {
             self.rate.note(true);
@@ -112,7 +114,8 @@ impl Queue {
         }
     }
 
-    /// Only what waits: of what is in a train, the train tells.
+    /// Ejects a waiting entry that conflicts with the tip. Conflicts of entries in a train are
+    /// reported by the train's build.
     pub(super) fn conflicts(
         &mut self,
         id: &EntryId,
@@ -157,7 +160,7 @@ impl Queue {
         self.items.get(id).is_some_and(|i| i.status == EntryStatus::Landed)
     }
 
-    /// Back among those that wait, at its old place.
+    /// Returns an entry to the waiting entries, with its old order of arrival.
     pub(super) fn wait(&mut self, id: &EntryId) {
         if let Some(item) = self.items.get_mut(id) {
             item.status = EntryStatus::Waiting;
@@ -174,7 +177,7 @@ impl Queue {
         }
     }
 
-    /// A group has passed.
+    /// Queues a group that has passed for the integrator.
     pub(super) fn screened(&mut self, group: Vec<EntryId>) {
         for id in &group {
             self.stand(id, EntryStatus::Screened);
@@ -189,8 +192,9 @@ impl Queue {
         self.suspects.push_back(Suspect { entry, company });
     }
 
-    /// Takes a living entry out of wherever it is. What it was tried with goes back to where it was before that, because
-    /// what was found out about them together is worth nothing now. Whoever calls this gives it a new status.
+    /// Removes a live entry from its place. The other entries of its train return to their earlier
+    /// status, because a verdict on all of them together is worthless now. The caller sets the
+    /// entry's new status.
     pub(super) fn take_out(&mut self, id: &EntryId) {
         let Some(status) = self.items.get(id).map(|i| i.status.clone()) else { return };
         match status {
@@ -201,7 +205,7 @@ impl Queue {
             }
             EntryStatus::Screening(train) | EntryStatus::Integrating(train) => {
                 self.dissolve(train);
-                // Now it is among those that wait or that were screened.
+                // The entry is now waiting or screened.
                 let now = self.items.get(id).map(|i| i.status.clone());
                 if !matches!(now, Some(EntryStatus::Screening(_) | EntryStatus::Integrating(_))) {
                     self.take_out(id);
@@ -219,7 +223,7 @@ impl Queue {
         }
     }
 
-    /// Gives up a train. What it holds goes back to where it was before.
+    /// Dissolves a train. Its entries return to their earlier status.
     pub(super) fn dissolve(&mut self, id: TrainId) {
         let Some(train) = self.trains.remove(&id) else { return };
         let own = match train.kind {
@@ -250,7 +254,7 @@ impl Queue {
         self.suspects.push_front(Suspect { entry: id.clone(), company: Vec::new() });
     }
 
-    /// Groups that the integrator had and did not land.
+    /// Returns groups that the integrator did not land.
     pub(super) fn take_back(&mut self, groups: Vec<Vec<EntryId>>) {
         let direct = self.direct();
         for group in groups.into_iter().rev().filter(|group| !group.is_empty()) {
@@ -267,7 +271,7 @@ impl Queue {
         }
     }
 
-    /// An entry leaves, and what comes after it cannot stay.
+    /// Ejects an entry and every entry that depends on it.
     pub(super) fn eject(&mut self, id: &EntryId, reason: EjectReason) {
         let mut leaving = vec![(id.clone(), reason)];
         while let Some((id, reason)) = leaving.pop() {

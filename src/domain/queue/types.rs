@@ -1,22 +1,22 @@
-//! What a queue is told, and what it owes.
+//! Inputs and effects of a merge queue.
 
 use super::TrainId;
 use super::entry::{EjectReason, Entry, EntryId};
 use crate::domain::id::Oid;
 
-/// What a train is for.
+/// The purpose of a train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrainKind {
-    /// It screens, beside others. What passes here is still to be integrated.
+    /// Screens a group beside other lanes. Entries that pass still have to be integrated.
     Lane,
-    /// It decides, on the real tip. What passes here lands.
+    /// Decides on the real tip. Entries that pass land.
     Integrate,
-    /// One entry alone on the real tip: what fails here, too, is rejected.
+    /// Verifies one suspect alone on the real tip. An entry that fails here is rejected.
     Confirm,
 }
 
 impl TrainKind {
-    /// The word that users see.
+    /// Returns the word that users see.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Lane => "screen",
@@ -29,175 +29,177 @@ impl TrainKind {
 /// One commit of a train.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Car {
-    /// Whose change it is.
+    /// The entry whose change the commit contains.
     pub entry: EntryId,
-    /// The commit; its parent is that of the car before.
+    /// The commit. Its parent is the commit of the car before.
     pub commit: Oid,
-    /// Its tree.
+    /// The commit's tree.
     pub tree: Oid,
 }
 
-/// An entry that could not be merged into a train; it was left out.
+/// An entry that could not be merged into a train and was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
-    /// Which one.
+    /// The entry.
     pub entry: EntryId,
     /// The paths in conflict.
     pub paths: Vec<String>,
-    /// Whether it conflicts with the commit on which the train stands, and not only with those before it in the train.
+    /// True if the entry conflicts with the train's base, not only with cars before it.
     pub alone: bool,
 }
 
-/// What was said of a tree.
+/// The verdict on a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ruling {
-    /// It passes.
+    /// The tree passes.
     Green,
-    /// It does not; where to read reason.
+    /// The tree fails. The text says where to read the findings.
     Red(String),
-    /// The checks could not be run. Nobody in the train is to blame.
+    /// The checks could not be run. No entry of the train is to blame.
     Broken(String),
 }
 
-/// Something that was seen. What comes late, twice or for a train that is no more changes nothing, except for landings:
-/// those are facts.
+/// An input of the queue. Late or repeated inputs and inputs for a train that no longer exists have
+/// no effect, except for landings, which are facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueueInput {
-    /// These want to land. Together in one word, so that they can share a train.
+    /// Entries want to land. They come in one input so that they can share a train.
     Added(Vec<Entry>),
-    /// A person takes it out.
+    /// A person removed the entry.
     Removed(EntryId),
-    /// The branch has another tip.
+    /// The branch has a new tip.
     Replaced {
-        /// Which entry.
+        /// The entry.
         entry: EntryId,
-        /// What wants to land now.
+        /// The new candidate.
         candidate: Oid,
     },
-    /// It waits for an approval.
+    /// The entry waits for an approval.
     Held(EntryId),
-    /// It is approved.
+    /// The entry is approved.
     Released(EntryId),
-    /// A train was built, with whatever could be merged.
+    /// A train was built from the entries that could be merged.
     Built {
-        /// Which train.
+        /// The train.
         train: TrainId,
-        /// Its commits, in order.
+        /// The commits, in order.
         cars: Vec<Car>,
-        /// Those that are left out.
+        /// The entries that were left out.
         conflicts: Vec<Conflict>,
     },
-    /// A verification that was owed is over.
+    /// An owed verification has ended.
     Verified {
-        /// Which train.
+        /// The train.
         train: TrainId,
-        /// How many of its cars.
+        /// The number of verified cars.
         prefix: usize,
-        /// Which time, as it was asked.
+        /// The number of the attempt, as in [`QueueEffect::Verify`].
         attempt: u32,
-        /// What was said.
+        /// The verdict.
         ruling: Ruling,
     },
-    /// A verdict of somebody else: this tree passes.
+    /// A verdict from elsewhere: the tree passes.
     TreePassed(Oid),
-    /// The target has these candidates on it, whoever brought them there.
+    /// The target contains these candidates, whoever landed them.
     Landed {
-        /// The target's tip now.
+        /// The target's new tip.
         tip: Oid,
-        /// Its tree.
+        /// The tip's tree.
         tree: Oid,
-        /// What has landed: entries with the candidates that they had.
+        /// The landed entries, each with the candidate that landed.
         entries: Vec<(EntryId, Oid)>,
     },
-    /// Somebody else moved the target.
+    /// Another process moved the target.
     TargetMoved {
-        /// To here.
+        /// The new tip.
         tip: Oid,
-        /// Its tree.
+        /// The tip's tree.
         tree: Oid,
     },
-    /// It does not merge with the target's tip, as was found while it waited.
+    /// A waiting entry was found to conflict with the target's tip.
     ConflictFound {
-        /// Which entry.
+        /// The entry.
         entry: EntryId,
-        /// The candidate that was tried.
+        /// The candidate that was merged.
         candidate: Oid,
-        /// The tip on which it was tried.
+        /// The tip onto which the candidate was merged.
         tip: Oid,
-        /// In these paths.
+        /// The paths in conflict.
         paths: Vec<String>,
     },
-    /// An earlier process has rejected it, of which this is all that is known. A fact, like a landing.
+    /// An earlier process has rejected the entry; the finding is not known. A fact, like a landing.
     Rejected(EntryId),
-    /// An entry's leaving has been told and written.
+    /// The ejection of an entry was recorded and reported.
     Ejected {
-        /// Which one.
+        /// The entry.
         entry: EntryId,
-        /// The candidate that it had.
+        /// The candidate that was ejected.
         candidate: Oid,
     },
-    /// A person stops the queue.
+    /// A person paused the queue.
     Paused,
-    /// It goes on.
+    /// A person resumed the queue.
     Resumed,
 }
 
-/// Something that is owed. It stays owed until the answer is seen; to do it twice is to do it once.
+/// An owed effect. It stays owed until its answer arrives. Effects are idempotent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueueEffect {
-    /// Merge these, one after the other, in memory. Answer: [`QueueInput::Built`].
+    /// Merge the entries one after the other, in memory. Answer: [`QueueInput::Built`].
     Build {
-        /// Which train.
+        /// The train.
         train: TrainId,
-        /// The commit on which it stands.
+        /// The train's base.
         onto: Oid,
-        /// Entries with their candidates.
+        /// The entries with their candidates, in order.
         entries: Vec<(EntryId, Oid)>,
     },
-    /// Run the checks. Answer: [`QueueInput::Verified`]. What is no longer owed may be ended before its time.
+    /// Run the checks. Answer: [`QueueInput::Verified`]. A verification that is no longer owed may
+    /// be stopped.
     Verify {
-        /// Which train.
+        /// The train.
         train: TrainId,
-        /// How many of its cars; 0 is the commit on which it stands.
+        /// The number of cars to verify. 0 means the train's base.
         prefix: usize,
-        /// Which time.
+        /// The number of the attempt.
         attempt: u32,
-        /// What for.
+        /// The purpose of the train.
         kind: TrainKind,
         /// The commit of the prefix's last car.
         commit: Oid,
-        /// Its tree.
+        /// The commit's tree.
         tree: Oid,
     },
-    /// Move the target, by compare-and-swap. Answer: [`QueueInput::Landed`] or [`QueueInput::TargetMoved`].
+    /// Move the target by compare-and-swap. Answer: [`QueueInput::Landed`] or
+    /// [`QueueInput::TargetMoved`].
     Land {
-        /// Which train.
+        /// The train.
         train: TrainId,
-        /// The tip as it has to be.
+        /// The expected tip.
         onto: Oid,
-        /// The tip as it is to be.
+        /// The new tip.
         commit: Oid,
-        /// Its tree, which passed.
+        /// The new tip's tree, which has passed.
         tree: Oid,
-        /// What lands, in order.
+        /// The landing entries, in order.
         entries: Vec<(EntryId, Oid)>,
     },
-    /// Tell and write that an entry has left. Answer: [`QueueInput::Ejected`].
+    /// Record and report that an entry is ejected. Answer: [`QueueInput::Ejected`].
     Eject {
-        /// Which one.
+        /// The entry.
         entry: EntryId,
-        /// Its candidate.
+        /// The entry's candidate.
         candidate: Oid,
-        /// EjectReason.
+        /// The reason for the ejection.
         reason: EjectReason,
     },
 }
 
-/// Why nothing is owed although entries wait.
+/// The reason why a queue with waiting entries owes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
-    /// A person said so.
+    /// A person paused the queue.
     Paused,
-    /// The target's own tip does not pass, so nothing can be said of what is put on top of it.
+    /// The target's tip fails its own checks, so no verdict on a train would mean anything.
     TipFails,
 }

@@ -1,7 +1,8 @@
-//! What waits, in the order in which it is taken.
+//! Waiting entries, in the order in which they are taken.
 //!
-//! The score of an entry is its priority and a point for every so many milliseconds of waiting. All grow at the same pace,
-//! so the order among them never changes: it is that of `since - priority * ageing`, and no clock is needed.
+//! The score of an entry is its priority plus one point for every `ageing` milliseconds of waiting.
+//! All scores grow at the same rate, so their order never changes: it is the order of `since -
+//! priority * ageing`, and no clock is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,8 @@ pub(super) struct WaitingEntries {
     by_age: BTreeSet<(u64, u64, EntryId)>,
 }
 
-/// The less, the earlier it is taken: an entry's age and priority in one number. `ageing` is as in [`super::QueueSettings`].
+/// Returns the sort key of an entry from its age and priority. Lower keys are taken first. `ageing`
+/// is as in [`super::QueueSettings`].
 pub fn rank(since: Timestamp, priority: i64, ageing: u64) -> i128 {
     i128::from(since.0) - i128::from(priority) * i128::from(ageing.max(1))
 }
@@ -38,7 +40,7 @@ impl WaitingEntries {
         self.by_age.remove(&(entry.since.0, seq, entry.id.clone()));
     }
 
-    /// In the order in which they are taken.
+    /// Returns the entries in the order in which they are taken.
     pub(super) fn ids(&self) -> impl Iterator<Item = &EntryId> {
         self.by_score.iter().map(|(_, _, id)| id)
     }
@@ -47,8 +49,8 @@ impl WaitingEntries {
         self.by_score.is_empty()
     }
 
-    /// A group of at most `size`: first the one that waits longest, then by score; what an entry comes after is either on
-    /// the target or stands before it in the group.
+    /// Picks a group of at most `size` entries: the oldest entry first, the others by score. Every
+    /// dependency of a picked entry has landed or precedes the entry in the group.
     pub(super) fn pick<T>(
         &self,
         items: &BTreeMap<EntryId, QueueItem>,
@@ -78,12 +80,12 @@ impl WaitingEntries {
     }
 }
 
-/// A group in the making.
+/// A group that is being picked.
 struct GroupBuilder<'a> {
     items: &'a BTreeMap<EntryId, QueueItem>,
     size: usize,
     group: Vec<EntryId>,
-    /// What cannot be taken now.
+    /// Entries that cannot be taken now.
     hopeless: BTreeSet<&'a EntryId>,
     under_way: &'a dyn Fn(TrainId) -> bool,
 }
@@ -94,7 +96,7 @@ impl<'a> GroupBuilder<'a> {
         item.status == EntryStatus::Waiting && !item.entry.held && !conflicted
     }
 
-    /// Takes an entry and what it comes after, if all of it can be taken and there is room.
+    /// Takes an entry and its dependencies, if all of them can be taken and there is room.
     fn take(&mut self, id: &'a EntryId) {
         if self.group.contains(id) {
             return;
@@ -108,12 +110,14 @@ impl<'a> GroupBuilder<'a> {
         self.group.append(&mut chain);
     }
 
-    /// An entry behind all that it comes after and that has not landed, in an order that keeps to that. `None` if
-    /// something of it cannot be taken; cut short where it is longer than there is room for anyway.
+    /// Returns an entry preceded by those of its dependencies that have not landed, in landing
+    /// order. Returns `None` if one of them cannot be taken. May stop early if the result would not
+    /// fit anyway.
     fn chain(&mut self, id: &'a EntryId, room: usize) -> Option<Vec<EntryId>> {
         let mut chain: Vec<EntryId> = Vec::new();
         let mut done: BTreeSet<&EntryId> = BTreeSet::new();
-        // Entries that are gone into, each with the number of its dependencies that have been seen to.
+        // The current path of the depth-first search; each entry with the number of dependencies
+        // already visited.
         let mut path: Vec<(&'a EntryId, usize)> = vec![(id, 0)];
         let mut on_path: BTreeSet<&EntryId> = BTreeSet::from([id]);
         while let Some((top, seen)) = path.pop() {
@@ -135,7 +139,7 @@ impl<'a> GroupBuilder<'a> {
                 continue;
             }
             if !on_path.insert(dep) {
-                // A circle. It has no beginning.
+                // A cycle of dependencies.
                 self.hopeless.extend(path.iter().map(|(id, _)| *id));
                 return None;
             }

@@ -1,4 +1,4 @@
-//! New entries come all the time, and all of them are more urgent: nobody waits for ever all the same.
+//! Starvation: entries of higher priority arrive all the time, and every entry still lands.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use git_harness::domain::queue::{
 use super::figures::Site;
 use super::world::{Change, World};
 
-/// For so long entries arrive.
+/// The time during which entries arrive.
 const WHILE: usize = 200;
 
 fn entry(site: &mut Site, bad: u64, priority: i64) -> Entry {
@@ -21,7 +21,7 @@ fn entry(site: &mut Site, bad: u64, priority: i64) -> Entry {
     Entry { id, priority, after: Vec::new(), since, candidate, held: false }
 }
 
-/// How long the least urgent entry, and how long the slowest of all, had to wait.
+/// Returns the waiting times of the least urgent entry and of the slowest one.
 fn waits(settings: QueueSettings, per_unit: usize, bad: u64, seed: u64) -> (usize, usize) {
     let mut site = Site::new(settings, World::new(seed, 0));
     let least = entry(&mut site, 0, -1_000);
@@ -60,13 +60,14 @@ fn nobody_starves_while_more_urgent_entries_keep_coming() {
         for (concurrency, per_unit, bad) in
             [(1, 2, 50_000), (1, 12, 50_000), (8, 20, 50_000), (8, 60, 0)]
         {
-            // Waiting is worth next to nothing here, so that it is the place for the oldest that helps.
+            // Ageing has nearly no effect here, so only the place reserved for the oldest entry
+            // helps.
             let settings =
                 QueueSettings { batch: 8, concurrency, ageing: 1, ..QueueSettings::default() };
             let (humble, _) = waits(settings, per_unit, bad, seed);
             assert!(humble <= 8, "{concurrency} at a time, {per_unit} a time: {humble}");
         }
-        // Where more is done than comes, everybody is served soon.
+        // If capacity exceeds arrivals, every entry lands soon.
         let settings =
             QueueSettings { batch: 8, concurrency: 8, ageing: 1, ..QueueSettings::default() };
         let (_, slowest) = waits(settings, 8, 50_000, seed);

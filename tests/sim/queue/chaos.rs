@@ -1,5 +1,5 @@
-//! A queue where everything comes late, twice or never, where people change their minds and where it is killed all the
-//! time; in the end it is left alone, and must have kept its promises.
+//! Simulation of a queue whose inputs are late, repeated or lost, whose entries change, and which
+//! is killed often. In the end the disturbances stop, and all promises must hold.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,28 +11,28 @@ use git_harness::domain::queue::{
 
 use super::world::{Change, World};
 
-/// So many worlds. Thousands have been tried.
+/// The number of simulated worlds. Thousands have been tried by hand.
 const SEEDS: u64 = 160;
-/// More cars than are needed once nobody interferes.
+/// An upper limit of steps after the disturbances have stopped.
 const CALM: usize = 4_000;
 
-/// A landing that has happened: the tip and tree after it, and what landed.
+/// A completed landing: the new tip, its tree, and the landed entries.
 type Landing = (Oid, Oid, Vec<(EntryId, Oid)>);
 
 pub(super) struct Chaos {
     pub world: World,
     settings: QueueSettings,
     pub queue: Queue,
-    /// Everything that the queue was told, as its journal has it.
+    /// All inputs of the queue, as its log has them.
     journal: Vec<QueueInput>,
-    /// Answers under way, in no order.
+    /// Answers that are under way, unordered.
     mail: Vec<QueueInput>,
-    /// What is heard of the target, in order.
+    /// Observations of the target, in order.
     news: VecDeque<QueueInput>,
-    /// Landings that the queue has not been told of; they are in the journal of the target.
+    /// Landings that the queue has not observed. The target's journal has them.
     landings: Vec<Landing>,
     names: Vec<EntryId>,
-    /// What a person put on the target that fails.
+    /// True if a person put a failing change on the target.
     spoiled: bool,
     now: u64,
     pub happened: BTreeSet<&'static str>,
@@ -84,7 +84,7 @@ impl Chaos {
         self.journal.push(seen);
     }
 
-    /// Nobody is sent away without a reason that holds.
+    /// Checks that a changed status is justified.
     fn check_change(&self, id: &EntryId) {
         let item = self.queue.item(id).unwrap();
         let number = self.world.number(&item.entry.candidate);
@@ -124,7 +124,7 @@ impl Chaos {
         };
         let (breaks, conflicts) = (some(20_000), some(30_000));
         let bad = self.world.dice.chance(150_000);
-        // The numbers of changes run ahead of those of names: what they mean is some older change.
+        // Change numbers run ahead of entry numbers, so these are older changes.
         self.world.change(Change { bad, breaks, conflicts }).1
     }
 
@@ -134,7 +134,7 @@ impl Chaos {
         while self.world.dice.chance(250_000) {
             after.extend(self.some_name());
         }
-        // Some come after what is added later, or never.
+        // Some entries depend on an entry that is added later or never.
         if self.world.dice.chance(30_000) {
             after.push(EntryId::parse(&format!("b{}", self.names.len() + 1)).unwrap());
         }
@@ -144,7 +144,7 @@ impl Chaos {
         Entry { id, priority, after, since: Timestamp(self.now), candidate, held }
     }
 
-    /// People do something.
+    /// Simulates an action of a person.
     fn people(&mut self) {
         let Some(id) = self.some_name() else { return };
         match self.world.dice.below(12) {
@@ -156,7 +156,7 @@ impl Chaos {
             3 => self.tell(QueueInput::Held(id)),
             4 | 5 => self.tell(QueueInput::Released(id)),
             6 => {
-                // What has left or is there already is added once more, perhaps as another commit.
+                // Add an ended or present entry again, perhaps with another commit.
                 let mut entry = self.entry();
                 entry.id = id;
                 let old = self.queue.item(&entry.id).map(|i| i.entry.candidate.clone());
@@ -195,7 +195,7 @@ impl Chaos {
         }
     }
 
-    /// Takes from the target what makes it fail.
+    /// Takes the failing change off the target.
     fn mend(&mut self) {
         if std::mem::take(&mut self.spoiled) {
             self.world.pull_back();
@@ -208,7 +208,7 @@ impl Chaos {
         self.news.push_back(QueueInput::TargetMoved { tip, tree });
     }
 
-    /// Does something that is owed, if anything is. The answer is under way then.
+    /// Carries out a random owed effect. Returns false if there is none.
     fn work(&mut self) -> bool {
         let owed = self.queue.owed();
         let Some(owed) = self.world.dice.one(&owed).cloned() else { return false };
@@ -241,7 +241,7 @@ impl Chaos {
         true
     }
 
-    /// Hears of the target.
+    /// Delivers the oldest observation of the target.
     fn hear(&mut self) -> bool {
         let Some(news) = self.news.pop_front() else { return false };
         if let QueueInput::Landed { entries, .. } = &news {
@@ -257,7 +257,7 @@ impl Chaos {
         true
     }
 
-    /// Reads some letter.
+    /// Delivers a random answer, sometimes twice.
     fn read(&mut self) -> bool {
         if self.mail.is_empty() {
             return false;
@@ -271,7 +271,7 @@ impl Chaos {
         true
     }
 
-    /// Everything that is in memory is gone. The journal is folded again, and the target is looked at.
+    /// Simulates a crash: the log is replayed and the target is observed.
     fn crash(&mut self) {
         let root = World::new(0, 0).tip();
         let mut again = Queue::new(self.settings, root.0, root.1);
@@ -287,7 +287,7 @@ impl Chaos {
         self.tell(QueueInput::TargetMoved { tip, tree });
     }
 
-    /// Something happens.
+    /// Takes one random step.
     pub(super) fn step(&mut self) {
         self.now += 1;
         match self.world.dice.below(40) {
@@ -320,7 +320,7 @@ impl Chaos {
         }
     }
 
-    /// Nobody interferes any more.
+    /// Stops the disturbances and runs the queue to its end.
     pub(super) fn calm_down(&mut self) {
         self.mend();
         for id in self.names.clone() {
@@ -331,23 +331,23 @@ impl Chaos {
         let before = self.world.runs;
         for car in 0.. {
             assert!(car < CALM, "it does not end: {:#?}", self.queue.trains().collect::<Vec<_>>());
-            // Letters are read before more are asked for.
+            // Deliver pending inputs before new effects.
             let more = self.hear() || self.read() || self.work();
             self.remember();
             if self.queue.stopped() == Some(StopReason::TipFails) {
-                // By flakes alone: the tip is good.
+                // Caused by flakes: the tip passes.
                 assert!(self.world.flakes > 0);
                 self.tell(QueueInput::Resumed);
             } else if !more {
                 break;
             }
         }
-        // Each of those that are there is looked for at most in the group around it, and confirmed.
+        // Each entry costs at most the bisection of its group and a confirmation.
         let runs = self.world.runs - before;
         assert!(runs <= 40 + 8 * self.names.len(), "{runs} for {}", self.names.len());
     }
 
-    /// Whoever is still there waits for something that is not.
+    /// Checks that every entry left over waits for a missing dependency.
     pub(super) fn check_end(&self) {
         let landed =
             |id: &EntryId| self.queue.item(id).is_some_and(|i| i.status == EntryStatus::Landed);
@@ -359,7 +359,7 @@ impl Chaos {
             );
             assert!(waits && rests, "{item:?} is left over");
         }
-        // What they wait for was never added, or was taken out.
+        // Such a dependency was never added or was removed.
         let absent = |id: &EntryId| self.queue.item(id).is_none();
         let mut open: Vec<&EntryId> = Vec::new();
         for item in self.queue.items().filter(|i| !i.status.ended()) {

@@ -1,10 +1,10 @@
-//! Numbers that look random and are the same every time: SplitMix64.
+//! A deterministic pseudo-random generator: SplitMix64.
 
-/// A generator, given by its seed.
+/// A generator with its state.
 #[derive(Debug, Clone)]
 pub(super) struct Dice(u64);
 
-/// One car of the generator, which is a good hash as well.
+/// Mixes a number: one step of the generator, also used as a hash.
 pub(super) fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,17 +22,17 @@ impl Dice {
         mix(self.0)
     }
 
-    /// A number below `n`.
+    /// Returns a number below `n`.
     pub(super) fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(n.max(1)).unwrap()).unwrap()
     }
 
-    /// Whether something happens that does so this often in a million times.
+    /// Returns true with a probability given in millionths.
     pub(super) fn chance(&mut self, millionths: u64) -> bool {
         self.next() % 1_000_000 < millionths
     }
 
-    /// One of these.
+    /// Returns a random element.
     pub(super) fn one<'a, T>(&mut self, some: &'a [T]) -> Option<&'a T> {
         some.get(self.below(some.len()))
     }

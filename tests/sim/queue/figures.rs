@@ -1,4 +1,5 @@
-//! A thousand entries at once, verifications that all take one unit of time: how many there are, and how long it takes.
+//! Cost of a thousand entries that arrive at once: number of verifications, and time if each takes
+//! one unit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,17 +11,18 @@ use git_harness::domain::queue::{
 
 use super::world::{Change, World};
 
-/// What came of it.
+/// The figures of a simulated queue.
 #[derive(Debug, Clone, Copy, Default)]
 struct Figures {
     runs: usize,
     time: usize,
     landed: usize,
-    /// Rejected although nothing was wrong with them.
+    /// The number of good entries that were rejected.
     wronged: usize,
 }
 
-/// How the world is: how often, in a million, a change is bad, a pair breaks, a check fails for nothing.
+/// Probabilities, in millionths, of a bad change, of a semantic conflict of a pair, and of a flaky
+/// failure.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Luck {
     pub bad: u64,
@@ -28,7 +30,7 @@ pub(super) struct Luck {
     pub flakes: u64,
 }
 
-/// Makes `n` entries at once.
+/// Creates `n` entries at once.
 pub(super) fn crowd(world: &mut World, n: usize, luck: Luck) -> Vec<Entry> {
     let entry = |number: usize| {
         let bad = world.dice.chance(luck.bad);
@@ -47,12 +49,12 @@ pub(super) fn crowd(world: &mut World, n: usize, luck: Luck) -> Vec<Entry> {
     (0..n).map(entry).collect()
 }
 
-/// A queue at work: builds and landings take no time, verifications one unit.
+/// A running queue. Builds and landings take no time, verifications take one unit.
 pub(super) struct Site {
     settings: QueueSettings,
     pub world: World,
     pub queue: Queue,
-    /// Verifications under way: their trees, and when they are over.
+    /// Running verifications: tree, and time of the end.
     flight: BTreeMap<(TrainId, usize, u32), (Oid, usize)>,
     pub now: usize,
     wronged: usize,
@@ -65,7 +67,7 @@ impl Site {
         Self { settings, world, queue, flight: BTreeMap::new(), now: 0, wronged: 0 }
     }
 
-    /// Does all that takes no time, and begins verifications.
+    /// Carries out all effects that take no time, and starts verifications.
     fn act(&mut self) {
         let mut more = true;
         while more {
@@ -82,7 +84,7 @@ impl Site {
                 self.answer(owed);
             }
             if !more {
-                // What was begun and is not wanted any more was paid for.
+                // A verification that was started and is no longer owed still costs.
                 let begun = self.flight.len();
                 self.flight.retain(|key, _| wanted.contains(key));
                 self.world.runs += begun - self.flight.len();
@@ -115,7 +117,7 @@ impl Site {
         }
     }
 
-    /// Lets the time pass until something is over. Says whether anything was under way.
+    /// Advances the time to the next end of a verification. Returns false if none is running.
     pub(super) fn pass(&mut self) -> bool {
         self.act();
         let Some(now) = self.flight.values().map(|(_, at)| *at).min() else { return false };
@@ -131,7 +133,7 @@ impl Site {
     }
 }
 
-/// Carries a queue out until it is empty.
+/// Runs a queue until it is empty.
 fn carry_out(settings: QueueSettings, n: usize, luck: Luck, seed: u64) -> Figures {
     let mut site = Site::new(settings, World::new(seed, luck.flakes));
     let entries = crowd(&mut site.world, n, luck);
@@ -145,7 +147,7 @@ fn carry_out(settings: QueueSettings, n: usize, luck: Luck, seed: u64) -> Figure
     Figures { runs: site.world.runs, time: site.now, landed, wronged: site.wronged }
 }
 
-/// The mean of several worlds.
+/// Returns the mean figures of several seeds.
 fn mean(settings: QueueSettings, luck: Luck, seeds: u64) -> (f64, f64, f64, f64) {
     let all: Vec<Figures> = (0..seeds).map(|seed| carry_out(settings, 1_000, luck, seed)).collect();
     let mean = |of: fn(&Figures) -> usize| {
@@ -154,8 +156,8 @@ fn mean(settings: QueueSettings, luck: Luck, seeds: u64) -> (f64, f64, f64, f64)
     (mean(|f| f.runs), mean(|f| f.time), mean(|f| f.landed), mean(|f| f.wronged))
 }
 
-/// What the design was simulated with: failures in a million, then verifications and time with one place, then with
-/// eight.
+/// Figures of the design's simulation: failures in a million, then verifications and time with a
+/// concurrency of 1, then of 8.
 const DESIGN: [(u64, [f64; 2], [f64; 2]); 4] = [
     (0, [125.0, 125.0], [144.0, 20.0]),
     (10_000, [180.0, 180.0], [208.0, 29.0]),
@@ -186,8 +188,8 @@ fn as_few_verifications_and_as_short_as_designed() {
     }
 }
 
-/// The same with conflicts in meaning, in one of ten thousand pairs, and checks of which one in a hundred fails for
-/// nothing.
+/// The same with semantic conflicts in one of ten thousand pairs, and one flaky failure in a
+/// hundred verifications.
 const HARDER: [(u64, [f64; 2], [f64; 2]); 4] = [
     (0, [373.0, 373.0], [475.0, 63.0]),
     (10_000, [418.0, 418.0], [503.0, 66.0]),
@@ -212,7 +214,7 @@ fn conflicts_in_meaning_and_flakes_cost_no_more_than_designed() {
                 runs <= most * 1.1 && time <= longest * 1.1,
                 "{runs} / {time} against {design:?}"
             );
-            // Two false alarms in a row, both alone: one in ten thousand.
+            // Two flaky failures in a row, both alone: one in ten thousand.
             assert!(wronged <= 0.2, "{wronged} were good and are rejected");
         }
     }

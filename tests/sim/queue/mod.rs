@@ -1,4 +1,5 @@
-//! The merge queue in simulated worlds: its figures beside those of its design, and its promises where all goes wrong.
+//! Simulations of the merge queue: figures compared with the design's, and promises under
+//! disturbance.
 
 mod arrivals;
 mod chaos;

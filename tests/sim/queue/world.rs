@@ -1,4 +1,4 @@
-//! A repository and its checks, as far as a queue can see them: changes, commits, trees, verdicts and one branch.
+//! A simulated repository with checks: changes, commits, trees, verdicts and one branch.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,18 +7,18 @@ use git_harness::domain::queue::{Car, Conflict, EntryId, Ruling};
 
 use super::dice::{Dice, mix};
 
-/// What one candidate does to the target.
+/// The effect of a candidate on the target.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Change {
-    /// It fails wherever it is.
+    /// The change fails on every tree.
     pub bad: bool,
-    /// It fails together with these, which are older, in whatever order they land.
+    /// Older changes with which the change fails, in whatever order they land.
     pub breaks: Vec<usize>,
-    /// It does not merge with these, which are older.
+    /// Older changes with which the change conflicts.
     pub conflicts: Vec<usize>,
 }
 
-/// A commit: which changes are in it, and whether its tree passes.
+/// A commit with its set of changes.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     tree: Oid,
@@ -39,13 +39,13 @@ fn oid(kind: char, hash: u64) -> Oid {
     Oid::parse(&format!("{kind}{hash:016x}{:023x}", mix(hash))).unwrap()
 }
 
-/// Conflicts, from the side of either.
+/// Symmetric pairs of changes.
 type Pairs = HashMap<usize, Vec<usize>>;
 
 #[derive(Debug)]
 pub(super) struct World {
     pub dice: Dice,
-    /// How often, in a million times, checks fail that should pass.
+    /// The probability of a flaky failure, in millionths.
     pub flakes: u64,
     changes: Vec<Change>,
     breaks: Pairs,
@@ -53,14 +53,14 @@ pub(super) struct World {
     numbers: HashMap<Oid, usize>,
     nodes: HashMap<Oid, Node>,
     fails: HashMap<Oid, bool>,
-    /// Trees that were really verified, and passed.
+    /// Trees that were verified and passed.
     pub proven: HashSet<Oid>,
     tip: Oid,
-    /// What has landed, in order.
+    /// The landed changes, in order.
     pub landed: Vec<usize>,
-    /// Verifications so far.
+    /// The number of verifications.
     pub runs: usize,
-    /// How often a check failed that should have passed.
+    /// The number of flaky failures.
     pub flaked: usize,
 }
 
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    /// Makes a candidate; its number and its commit.
+    /// Creates a candidate. Returns its number and commit.
     pub(super) fn change(&mut self, change: Change) -> (usize, Oid) {
         let number = self.changes.len();
         let name = oid('b', mix(u64::try_from(number).unwrap()));
@@ -117,7 +117,7 @@ impl World {
         (self.tip.clone(), self.nodes[&self.tip].tree.clone())
     }
 
-    /// Whether a change, alone on a commit, would merge and break nothing.
+    /// Returns true if a change alone on a commit would merge and pass.
     pub(super) fn welcome(&self, onto: &Oid, number: usize) -> bool {
         let onto = &self.nodes[onto];
         let with =
@@ -183,7 +183,8 @@ impl World {
         !self.fails[tree]
     }
 
-    /// Moves the target, if it is where it is expected. What lands was verified, passes, and was not there before.
+    /// Moves the target by compare-and-swap. Asserts that the landing commits were verified, pass
+    /// and are new.
     pub(super) fn land(
         &mut self,
         onto: &Oid,
@@ -215,12 +216,12 @@ impl World {
         true
     }
 
-    /// Somebody else puts a change on the target, without asking.
+    /// Another process puts a change on the target.
     pub(super) fn push(&mut self, number: usize) {
         self.tip = self.put(&self.tip.clone(), number);
     }
 
-    /// Somebody else takes the target back to where it was before its last commit.
+    /// Another process removes the target's last commit.
     pub(super) fn pull_back(&mut self) {
         if let Some(parent) = self.nodes[&self.tip].parent.clone() {
             self.tip = parent;
