@@ -187,8 +187,8 @@ pub(super) const RESERVED_KEYS: &[ReservedKey] = &[
     ReservedKey {
         section: "agent",
         key: "sandbox",
-        accepted: "\"off\"",
-        planned: &["\"auto\"", "\"require\""],
+        accepted: r#""off""#,
+        planned: &[r#""auto""#, r#""require""#],
         feature: "the sandbox",
     },
     ReservedKey {
