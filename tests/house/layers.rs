@@ -97,15 +97,25 @@ fn names_behind(text: &str, root: &str) -> Vec<String> {
     found
 }
 
-/// Every module named by every module: who, whom, where.
+/// The items that the library re-exports at its top, each with its module.
+fn reexports() -> BTreeMap<String, String> {
+    let text = read("src/lib.rs");
+    let paths = text.lines().filter_map(|l| l.strip_prefix("pub use ")?.strip_suffix(';'));
+    let pairs = paths.filter_map(|path| path.split_once("::"));
+    pairs.map(|(module, item)| (item.to_owned(), module.to_owned())).collect()
+}
+
+/// Every use of a module by another: the user, the used module, the file. The root of the library
+/// belongs to no layer.
 fn named() -> Vec<(String, String, String)> {
-    let tests = test_files();
+    let (tests, reexports) = (test_files(), reexports());
     let mut found = Vec::new();
-    for file in rust("src").into_iter().filter(|f| !tests.contains(f)) {
+    for file in rust("src").into_iter().filter(|f| !tests.contains(f) && f != "src/lib.rs") {
         let text = read(&file);
         let root = if file == "src/main.rs" { "git_harness::" } else { "crate::" };
         let joined: String = code(&text).iter().map(|(_, l)| format!("{l}\n")).collect();
         for name in names_behind(&joined, root) {
+            let name = reexports.get(&name).cloned().unwrap_or(name);
             found.push((module(&file), name, file.clone()));
         }
     }
