@@ -87,7 +87,7 @@ fn tell(here: &Path, args: &cli::AgentClassifyArgs, ui: &Ui) -> Result<u8> {
     let stdout = read(here, &args.stdout)?;
     let stderr = args.stderr.as_ref().map_or(Ok(Vec::new()), |file| read(here, file))?;
     let last = args.last_message.as_ref().map(|file| read(here, file)).transpose()?;
-    let ended = SessionExit { code: args.exit, signal: args.signal, ours: None };
+    let ended = SessionExit { code: args.exit, signal: args.signal, intervention: None };
     let changed = args.changed.map(|changed| changed == cli::WorktreeChange::Yes);
     let reading =
         classify(&preset, ended, &stdout, &stderr, last.as_deref(), changed, ambient::now());

@@ -52,7 +52,7 @@ impl<'a> SessionListener<'a> {
 
     /// Why it was given up, if it was: what it printed may not say.
     pub(super) fn given_up(&self) -> Option<Class> {
-        self.given_up.or_else(|| self.watcher.patience().map(|(_, class)| class))
+        self.given_up.or_else(|| self.watcher.pending_give_up().map(|(_, class)| class))
     }
 
     /// Words for supervisors. A disk that does not take them is met again by everything else.
@@ -72,7 +72,7 @@ impl Listener for SessionListener<'_> {
             OutputStream::Stdout => SessionStream::Stdout,
             OutputStream::Stderr => SessionStream::Stderr,
         };
-        let heard = self.watcher.hear(stream, bytes);
+        let heard = self.watcher.observe(stream, bytes);
         self.leave_word();
         match heard {
             OutputMeaning::Nothing => Activity::Nothing,
@@ -87,7 +87,7 @@ impl Listener for SessionListener<'_> {
     }
 
     fn patience(&self) -> Option<Duration> {
-        self.watcher.patience().map(|(time, _)| time)
+        self.watcher.pending_give_up().map(|(time, _)| time)
     }
 }
 
@@ -198,20 +198,21 @@ pub(super) fn read(
 }
 
 fn exit(ending: &Termination, given_up: Option<Class>) -> SessionExit {
-    let ours = |ours| SessionExit { ours: Some(ours), ..SessionExit::default() };
+    let ended_by_us =
+        |intervention| SessionExit { intervention: Some(intervention), ..SessionExit::default() };
     match ending {
         Termination::Exited(code) => SessionExit { code: Some(*code), ..SessionExit::default() },
         Termination::Signalled(signal) => {
             SessionExit { signal: Some(*signal), ..SessionExit::default() }
         }
-        Termination::TimedOut => ours(Intervention::TimedOut),
-        Termination::Idle => ours(Intervention::Idle),
-        Termination::Lingered => ours(Intervention::Lingered),
+        Termination::TimedOut => ended_by_us(Intervention::TimedOut),
+        Termination::Idle => ended_by_us(Intervention::Idle),
+        Termination::Lingered => ended_by_us(Intervention::Lingered),
         Termination::Hopeless => {
-            ours(given_up.map_or(Intervention::Stopped, Intervention::GivenUp))
+            ended_by_us(given_up.map_or(Intervention::Stopped, Intervention::GivenUp))
         }
         Termination::Stopped | Termination::NotStarted(_) | Termination::Lost => {
-            ours(Intervention::Stopped)
+            ended_by_us(Intervention::Stopped)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The captures of real programs, each with its class, and what must hold of them when they are damaged.
+//! Classification of captured outputs of real programs, whole and damaged.
 
 use std::path::{Path, PathBuf};
 
@@ -58,28 +58,29 @@ fn captures() -> Vec<Capture> {
 
 fn read(capture: &Capture, stdout: &[u8], changed: Option<bool>) -> SessionReport {
     let preset = builtin(&capture.preset).unwrap();
-    let ended = SessionExit { code: Some(capture.exit), ..SessionExit::default() };
-    classify(&preset, ended, stdout, &capture.stderr, None, changed, NOW)
+    let exit = SessionExit { code: Some(capture.exit), ..SessionExit::default() };
+    classify(&preset, exit, stdout, &capture.stderr, None, changed, NOW)
 }
 
 #[test]
-fn every_capture_gets_its_class() {
+fn classify_every_capture() {
     let all = captures();
     assert!(all.len() > 60);
-    let wrong: Vec<String> = all
+    let mismatches: Vec<String> = all
         .iter()
         .map(|capture| (capture, read(capture, &capture.stdout, capture.changed)))
         .filter(|(capture, reading)| capture.class != reading.class)
-        .map(|(capture, r)| {
-            format!("{}: {} and not {}: {:?}", capture.name, r.class, capture.class, r.detail)
+        .map(|(capture, reading)| {
+            let (class, detail) = (reading.class, &reading.detail);
+            format!("{}: {class} and not {}: {detail:?}", capture.name, capture.class)
         })
         .collect();
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(mismatches.is_empty(), "{mismatches:#?}");
 }
 
-/// What is read from each capture beside its class, as `expected.jsonl` has it. `UPDATE_EXPECTED=1` writes it anew.
+/// Compares the reports of all captures with `expected.jsonl`. `UPDATE_EXPECTED=1` writes the file.
 #[test]
-fn every_capture_tells_what_it_told() {
+fn classify_reports_session_usage_and_reset_time_of_every_capture() {
     let mut lines = String::new();
     for capture in captures() {
         let reading = read(&capture, &capture.stdout, capture.changed);
@@ -107,7 +108,8 @@ fn every_capture_tells_what_it_told() {
     assert_eq!(lines.lines().count(), expected.lines().count());
 }
 
-/// Where the end of a good capture ends: what is cut before that is not good.
+/// Returns the offset of the end of a successful capture's final event. A capture that is cut before
+/// this offset is no success.
 fn end_of(capture: &Capture) -> usize {
     let text = std::str::from_utf8(&capture.stdout).unwrap();
     let mark = match capture.preset.as_str() {
@@ -117,15 +119,16 @@ fn end_of(capture: &Capture) -> usize {
     text.rfind(mark).unwrap() + mark.len()
 }
 
-fn good() -> Vec<Capture> {
-    let good: Vec<Capture> = captures().into_iter().filter(|c| c.class == Class::Ok).collect();
-    assert!(good.len() >= 10);
-    good
+fn successful_captures() -> Vec<Capture> {
+    let successful: Vec<Capture> =
+        captures().into_iter().filter(|c| c.class == Class::Ok).collect();
+    assert!(successful.len() >= 10);
+    successful
 }
 
 #[test]
-fn a_stream_that_ends_with_a_line_too_early_is_not_good() {
-    for capture in good() {
+fn classify_capture_cut_at_a_line_end_as_failure() {
+    for capture in successful_captures() {
         let end = end_of(&capture);
         let lines =
             capture.stdout.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(n, _)| n + 1);
@@ -138,15 +141,15 @@ fn a_stream_that_ends_with_a_line_too_early_is_not_good() {
     }
 }
 
-/// Whether there is a middle to be cut out: of a stream on a single line, nothing would be left.
+/// Returns true if the middle of a capture can be cut out. A stream on a single line would vanish.
 fn is_long(capture: &Capture) -> bool {
     capture.stdout.len() > 2500 && capture.stdout.iter().filter(|b| **b == b'\n').count() > 3
 }
 
 #[test]
-fn what_was_cut_out_of_the_middle_does_not_matter() {
-    for capture in good().into_iter().filter(is_long) {
-        // As the keeper cuts: the head and the tail, and a line between. The tail has the end.
+fn classify_capture_without_its_middle_as_success() {
+    for capture in successful_captures().into_iter().filter(is_long) {
+        // The keeper keeps the head and the tail, with a mark between them.
         let end = String::from_utf8_lossy(&capture.stdout).trim_end().rfind('\n').unwrap();
         let (head, tail) = (end / 3, end / 2);
         let mut cut = capture.stdout[..head].to_vec();
@@ -159,31 +162,32 @@ fn what_was_cut_out_of_the_middle_does_not_matter() {
 }
 
 #[test]
-fn our_own_timers_outweigh_what_an_interrupted_session_says() {
+fn classify_timeout_and_idle_before_the_report_of_an_interrupted_session() {
     let find = |name: &str| captures().into_iter().find(|c| c.name == name).unwrap();
-    let ended = |name: &str, ours| {
+    let class_after = |name: &str, intervention| {
         let capture = find(name);
         let preset = builtin(&capture.preset).unwrap();
-        let ended = SessionExit { code: None, signal: Some(9), ours: Some(ours) };
-        classify(&preset, ended, &capture.stdout, &capture.stderr, None, None, NOW).class
+        let exit = SessionExit { code: None, signal: Some(9), intervention: Some(intervention) };
+        classify(&preset, exit, &capture.stdout, &capture.stderr, None, None, NOW).class
     };
-    for (name, ours, class) in [
+    for (name, intervention, class) in [
         ("cs_int_tool", Intervention::TimedOut, Class::TimedOut),
         ("cs_term_tool", Intervention::Idle, Class::TimedOut),
         ("cs_term_tool", Intervention::Stopped, Class::Crashed),
-        // It had said how it ended, and only did not go.
+        // The final event was there; only the process did not exit.
         ("fin_claude", Intervention::Lingered, Class::Ok),
         ("fin_claude", Intervention::TimedOut, Class::Ok),
         ("ce4_oauth_limit", Intervention::Lingered, Class::RateLimited),
         ("xe_429", Intervention::Idle, Class::RateLimited),
     ] {
-        assert_eq!(ended(name, ours), class, "{name} {ours:?}");
+        assert_eq!(class_after(name, intervention), class, "{name} {intervention:?}");
     }
-    // All that it said was that it would try again.
+    // The session reported nothing but retries.
     let capture = find("xe_429");
     let text = String::from_utf8(capture.stdout).unwrap();
     let waiting: String = text.lines().take(4).map(|line| format!("{line}\n")).collect();
-    let stopped = SessionExit { code: None, signal: Some(15), ours: Some(Intervention::Stopped) };
+    let stopped =
+        SessionExit { code: None, signal: Some(15), intervention: Some(Intervention::Stopped) };
     let reading =
         classify(&builtin("codex").unwrap(), stopped, waiting.as_bytes(), b"", None, None, NOW);
     assert_eq!(reading.class, Class::RateLimited);
@@ -193,8 +197,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn a_stream_that_is_cut_is_not_good(pick in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), changed in any::<Option<bool>>()) {
-        let all = good();
+    fn classify_cut_capture_as_failure(pick in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), changed in any::<Option<bool>>()) {
+        let all = successful_captures();
         let capture = pick.get(&all);
         let at = at.index(end_of(capture));
         let reading = read(capture, &capture.stdout[..at], changed);
@@ -202,11 +206,11 @@ proptest! {
     }
 
     #[test]
-    fn a_stream_that_is_garbled_is_not_good(
+    fn classify_garbled_capture_as_failure(
         pick in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(),
         junk in prop::collection::vec(prop::sample::select(vec![0_u8, 0xff, 0xfe, 0x80, 0xc0]), 1..40), changed in any::<Option<bool>>(),
     ) {
-        let all = good();
+        let all = successful_captures();
         let capture = pick.get(&all);
         let at = at.index(end_of(capture) - 1);
         let mut stdout = capture.stdout.clone();
@@ -218,12 +222,12 @@ proptest! {
     }
 
     #[test]
-    fn nothing_panics_and_nonsense_is_not_good(
+    fn classify_random_bytes_as_failure(
         preset in prop::sample::select(NAMES.to_vec()), code in any::<Option<i32>>(), signal in prop::option::of(1..32_i32),
         stdout in prop::collection::vec(any::<u8>(), 0..400), stderr in prop::collection::vec(any::<u8>(), 0..200), changed in any::<Option<bool>>(),
     ) {
-        let ended = SessionExit { code, signal, ours: None };
-        let reading = classify(&builtin(preset).unwrap(), ended, &stdout, &stderr, None, changed, NOW);
+        let exit = SessionExit { code, signal, intervention: None };
+        let reading = classify(&builtin(preset).unwrap(), exit, &stdout, &stderr, None, changed, NOW);
         let prose = std::str::from_utf8(&stdout).is_ok_and(|text| !text.trim().is_empty());
         if preset != "command" && !prose {
             prop_assert!(reading.class != Class::Ok);
@@ -231,7 +235,7 @@ proptest! {
     }
 
     #[test]
-    fn pieces_of_real_streams_in_any_order_do_not_panic(
+    fn classify_shuffled_pieces_of_captures_without_panic(
         picks in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..6),
         preset in prop::sample::select(NAMES.to_vec()), code in 0..260_i32,
     ) {
@@ -242,8 +246,8 @@ proptest! {
             let (from, to) = (from.index(bytes.len() + 1), to.index(bytes.len() + 1));
             stdout.extend_from_slice(&bytes[from.min(to)..from.max(to)]);
         }
-        let ended = SessionExit { code: Some(code), ..SessionExit::default() };
-        let reading = classify(&builtin(preset).unwrap(), ended, &stdout, &stdout, None, None, NOW);
+        let exit = SessionExit { code: Some(code), ..SessionExit::default() };
+        let reading = classify(&builtin(preset).unwrap(), exit, &stdout, &stdout, None, None, NOW);
         prop_assert!(reading.detail.is_none_or(|detail| !detail.contains('\n')));
     }
 }

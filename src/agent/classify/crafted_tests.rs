@@ -1,4 +1,4 @@
-//! Endings that no capture has: what servers, networks and other versions say, and the corners of the judgement.
+//! Classification of crafted outputs: messages of servers and networks, and corner cases.
 
 use super::{Intervention, SessionExit, classify};
 use crate::agent::preset::builtin;
@@ -9,13 +9,13 @@ const NOW: Timestamp = Timestamp(1_795_360_200_000);
 
 fn class(
     preset: &str,
-    ended: SessionExit,
+    exit: SessionExit,
     stdout: &str,
     stderr: &str,
     changed: Option<bool>,
 ) -> Class {
     let preset = builtin(preset).unwrap();
-    classify(&preset, ended, stdout.as_bytes(), stderr.as_bytes(), None, changed, NOW).class
+    classify(&preset, exit, stdout.as_bytes(), stderr.as_bytes(), None, changed, NOW).class
 }
 
 fn exit(code: i32) -> SessionExit {
@@ -23,8 +23,8 @@ fn exit(code: i32) -> SessionExit {
 }
 
 #[test]
-fn words_of_servers_and_networks() {
-    for (said, expected) in [
+fn classify_error_texts_of_servers_and_networks() {
+    for (text, expected) in [
         ("API Error: 502 Bad Gateway", Class::Overloaded),
         ("API Error: 520 <html>cloudflare</html>", Class::Overloaded),
         ("Error code: 504 - gateway", Class::Overloaded),
@@ -79,43 +79,44 @@ fn words_of_servers_and_networks() {
         ("Segmentation fault", Class::Crashed),
         ("TypeError: Cannot read properties of undefined (reading 'x')", Class::Crashed),
     ] {
-        assert_eq!(class("claude", exit(1), "", said, None), expected, "on standard error: {said}");
+        assert_eq!(class("claude", exit(1), "", text, None), expected, "on standard error: {text}");
         let event = serde_json::json!({
-            "type": "result", "subtype": "success", "is_error": true, "result": said,
+            "type": "result", "subtype": "success", "is_error": true, "result": text,
         });
-        assert_eq!(class("claude", exit(1), &format!("{event}\n"), "", None), expected, "{said}");
-        let event = serde_json::json!({"type": "turn.failed", "error": {"message": said}});
-        assert_eq!(class("codex", exit(1), &format!("{event}\n"), "", None), expected, "{said}");
+        assert_eq!(class("claude", exit(1), &format!("{event}\n"), "", None), expected, "{text}");
+        let event = serde_json::json!({"type": "turn.failed", "error": {"message": text}});
+        assert_eq!(class("codex", exit(1), &format!("{event}\n"), "", None), expected, "{text}");
     }
 }
 
 #[test]
-fn what_the_agent_says_of_its_work_is_no_failure() {
+fn classify_ignores_error_words_in_the_final_message_of_a_success() {
     let prose = "Fixed the 429 handling: rate limit, unauthorized, prompt is too long, timeout.";
     let end = serde_json::json!({
         "type": "result", "subtype": "success", "is_error": false, "result": prose,
     });
     let end = format!("{end}\n");
     assert_eq!(class("claude", exit(0), &end, "", None), Class::Ok);
-    // It is well, but its process is not; what it said about its work does not explain that.
+    // The process failed after a success. The final message does not explain the failure.
     assert_eq!(class("claude", exit(1), &end, "", None), Class::Crashed);
 }
 
 #[test]
-fn killed_is_crashed_whatever_was_on_standard_error() {
+fn classify_killed_process_as_crashed_despite_stderr() {
     let begun = "{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"s\"}\n";
     let warned = "warning: connection reset, trying again";
-    for ended in [exit(137), exit(130), SessionExit { signal: Some(9), ..SessionExit::default() }] {
-        assert_eq!(class("claude", ended, begun, warned, None), Class::Crashed, "{ended:?}");
+    for killed in [exit(137), exit(130), SessionExit { signal: Some(9), ..SessionExit::default() }]
+    {
+        assert_eq!(class("claude", killed, begun, warned, None), Class::Crashed, "{killed:?}");
     }
     assert_eq!(class("claude", exit(127), "", "", None), Class::BadInput);
-    // Of these two an exit code is more than a signal's.
+    // These exit codes are in the range of signals, but the preset has rules for them.
     assert_eq!(class("gemini", exit(145), "", "", None), Class::Auth);
     assert_eq!(class("gemini", exit(173), "", "", None), Class::RateLimited);
 }
 
 #[test]
-fn work_makes_an_error_past_and_an_end_none() {
+fn classify_ignores_errors_and_final_events_before_later_work() {
     let work = "{\"type\":\"assistant\",\"message\":{\"content\":[]}}\n";
     let end = "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"x\"}\n";
     let notice = "{\"type\":\"system\",\"subtype\":\"task_notification\"}\n";
@@ -133,15 +134,16 @@ fn work_makes_an_error_past_and_an_end_none() {
 }
 
 #[test]
-fn what_changed_decides_where_the_outcome_cannot_tell() {
+fn classify_denied_or_silent_session_by_its_change() {
     let denied = "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"x\",\"permission_denials\":[{}]}\n";
-    let mute = "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"\"}\n";
+    let silent =
+        "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"\"}\n";
     for (stdout, changed, expected) in [
         (denied, None, Class::Blocked),
         (denied, Some(false), Class::Blocked),
         (denied, Some(true), Class::Ok),
-        (mute, None, Class::Crashed),
-        (mute, Some(true), Class::Ok),
+        (silent, None, Class::Crashed),
+        (silent, Some(true), Class::Ok),
         ("All done.\n", Some(true), Class::Ok),
         ("All done.\n", None, Class::Crashed),
         ("API Error: 529 Overloaded\n", Some(true), Class::Overloaded),
@@ -152,31 +154,35 @@ fn what_changed_decides_where_the_outcome_cannot_tell() {
 }
 
 #[test]
-fn a_loop_that_looks_like_an_end_is_none_when_it_had_to_be_ended() {
+fn classify_context_overflow_loop_after_an_intervention() {
     let over = "{\"type\":\"error\",\"error\":{\"name\":\"ContextOverflowError\",\"data\":{\"message\":\"too long\"}}}\n";
     let end = "{\"type\":\"text\",\"part\":{\"text\":\"x\"}}\n{\"type\":\"step_finish\",\"part\":{\"reason\":\"stop\"}}\n";
     let stdout = format!("{over}{end}");
     assert_eq!(class("opencode", exit(0), &stdout, "", Some(true)), Class::Ok);
-    for ours in [Intervention::Lingered, Intervention::Idle, Intervention::Stopped] {
-        let ended = SessionExit { signal: Some(9), ours: Some(ours), ..SessionExit::default() };
-        let found = class("opencode", ended, &stdout, "", Some(true));
-        assert_eq!(found, Class::ContextExceeded, "{ours:?}");
+    for intervention in [Intervention::Lingered, Intervention::Idle, Intervention::Stopped] {
+        let killed = SessionExit {
+            signal: Some(9),
+            intervention: Some(intervention),
+            ..SessionExit::default()
+        };
+        let class = class("opencode", killed, &stdout, "", Some(true));
+        assert_eq!(class, Class::ContextExceeded, "{intervention:?}");
     }
 }
 
 #[test]
-fn text_alone_is_judged_behind_its_last_answer() {
+fn classify_text_output_by_the_text_after_the_last_answer() {
     let answer = "Tokens: 1.2k sent, 30 received.\n";
     let fence = "a.js\n```\n<<<<<<< SEARCH\nx\n=======\ny\n>>>>>>> REPLACE\n```\n";
     let retry = "litellm.RateLimitError: x\nRetrying in 0.2 seconds...\n";
-    let dead = "litellm.AuthenticationError: x\n";
+    let auth = "litellm.AuthenticationError: x\n";
     for (stdout, code, expected) in [
         (format!("{fence}{answer}Applied edit to a.js\n"), 0, Class::Ok),
         (format!("{retry}{fence}{answer}Applied edit to a.js\n"), 0, Class::Ok),
         (format!("{fence}{answer}"), 0, Class::Crashed),
         (format!("It is fine as it is.\n{answer}"), 0, Class::Ok),
         (retry.to_owned(), 0, Class::RateLimited),
-        (format!("{answer}Applied edit to a.js\n{dead}"), 0, Class::Auth),
+        (format!("{answer}Applied edit to a.js\n{auth}"), 0, Class::Auth),
         (
             "usage: aider [-h]\naider: error: unrecognized arguments: --x\n".to_owned(),
             2,

@@ -1,60 +1,62 @@
-//! From words and statuses to a class, by the rules of a preset and those that hold for all.
+//! The class of error texts, HTTP statuses and exit codes, by the rules of a preset and those for
+//! all programs.
 
 use crate::agent::preset::{ErrorRule, Preset, common};
 use crate::domain::session::Class;
 
-/// What was said at one place: words, and HTTP statuses that stood beside them.
+/// An error text with the HTTP statuses that were reported beside the text.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ErrorText {
-    /// The words, plain.
+    /// The normalized text.
     pub(super) text: String,
     /// The statuses.
-    pub(super) status: Vec<i32>,
+    pub(super) statuses: Vec<i32>,
 }
 
 impl ErrorText {
-    /// Words alone.
-    pub(super) fn words(text: String) -> Self {
-        Self { text, status: Vec::new() }
+    /// Returns an error text without statuses.
+    pub(super) fn new(text: String) -> Self {
+        Self { text, statuses: Vec::new() }
     }
 
-    /// Whether it says nothing.
+    /// Returns true if there is neither a text nor a status.
     pub(super) fn is_empty(&self) -> bool {
-        self.status.is_empty() && self.text.trim().is_empty()
+        self.statuses.is_empty() && self.text.trim().is_empty()
     }
 
-    /// Its class: the first rule that fits, those of the preset first.
+    /// Returns the class of the first matching rule. The rules of the preset come first.
     pub(super) fn class(&self, preset: &Preset) -> Option<Class> {
-        let mut status = self.status.clone();
-        status.extend(in_words(&self.text));
-        let fits = |rule: &&ErrorRule| {
-            rule.says.as_ref().is_some_and(|says| says.matches(&self.text))
-                || rule.status.iter().any(|codes| status.iter().any(|n| codes.contains(*n)))
+        let mut statuses = self.statuses.clone();
+        statuses.extend(statuses_in_text(&self.text));
+        let matches = |rule: &&ErrorRule| {
+            rule.says.as_ref().is_some_and(|pattern| pattern.matches(&self.text))
+                || rule.status.iter().any(|range| statuses.iter().any(|n| range.contains(*n)))
         };
-        preset.errors.iter().chain(&common().errors).find(fits).map(|rule| rule.class)
+        preset.errors.iter().chain(&common().errors).find(matches).map(|rule| rule.class)
     }
 
-    /// Its class by the rules of the preset alone.
-    pub(super) fn own_class(&self, preset: &Preset) -> Option<Class> {
-        let fits =
-            |rule: &&ErrorRule| rule.says.as_ref().is_some_and(|says| says.matches(&self.text));
-        preset.errors.iter().find(fits).map(|rule| rule.class)
+    /// Returns the class of the first matching text rule of the preset.
+    pub(super) fn class_by_preset_text(&self, preset: &Preset) -> Option<Class> {
+        let matches = |rule: &&ErrorRule| {
+            rule.says.as_ref().is_some_and(|pattern| pattern.matches(&self.text))
+        };
+        preset.errors.iter().find(matches).map(|rule| rule.class)
     }
 }
 
-/// HTTP statuses in words.
-fn in_words(text: &str) -> Vec<i32> {
-    let mut found = Vec::new();
+/// Returns the HTTP statuses in a text.
+fn statuses_in_text(text: &str) -> Vec<i32> {
+    let mut statuses = Vec::new();
     for pattern in &common().status_in_words {
         for captures in pattern.regex().captures_iter(text) {
-            found.extend(captures.get(1).and_then(|number| number.as_str().parse::<i32>().ok()));
+            statuses.extend(captures.get(1).and_then(|digits| digits.as_str().parse::<i32>().ok()));
         }
     }
-    found
+    statuses
 }
 
-/// The class of an exit code.
+/// Returns the class of an exit code.
 pub(super) fn exit_class(preset: &Preset, code: i32) -> Option<Class> {
-    let fits = |rule: &&ErrorRule| rule.exit.iter().any(|codes| codes.contains(code));
-    preset.errors.iter().chain(&common().errors).find(fits).map(|rule| rule.class)
+    let matches = |rule: &&ErrorRule| rule.exit.iter().any(|range| range.contains(code));
+    preset.errors.iter().chain(&common().errors).find(matches).map(|rule| rule.class)
 }

@@ -1,171 +1,187 @@
-//! The judgement itself: is there an end, does it say that all is well, and if not, what does?
+//! The rules of classification: find the final event, test if the event reports success, and search
+//! for the cause of a failure otherwise.
 
 use serde_json::Value;
 
 use super::error_rules::{ErrorText, exit_class};
-use super::stream_content::{StreamContent, words};
+use super::stream_content::{StreamContent, normalize};
 use super::{Intervention, SessionExit};
-use crate::agent::preset::{EventText, OutputFormat, Preset, pattern::any_matches};
+use crate::agent::preset::pattern::{EventPattern, any_matches};
+use crate::agent::preset::{EventText, OutputFormat, Preset};
 use crate::domain::session::Class;
 
-/// What is known of a session.
+/// Everything that is known about a finished session.
 pub(super) struct SessionEvidence<'a> {
     pub(super) preset: &'a Preset,
-    pub(super) ended: SessionExit,
-    pub(super) out: &'a StreamContent,
-    pub(super) err: &'a StreamContent,
+    pub(super) exit: SessionExit,
+    pub(super) stdout: &'a StreamContent,
+    pub(super) stderr: &'a StreamContent,
+    /// The content of the file with the last message.
     pub(super) last_message: Option<&'a str>,
+    /// True if the worktree changed, false if not, `None` if unknown.
     pub(super) changed: Option<bool>,
 }
 
-/// What is to be made of it.
+/// The class of a session and its reason.
 pub(super) struct Classification {
     pub(super) class: Class,
     pub(super) detail: Option<String>,
-    /// Everything that was said about it, newest first.
-    pub(super) words: Vec<String>,
+    /// All error texts of the session, newest first.
+    pub(super) texts: Vec<String>,
 }
 
 impl Classification {
     fn new(class: Class, detail: impl Into<String>) -> Self {
-        Self { class, detail: line(&detail.into()), words: Vec::new() }
+        Self { class, detail: single_line(&detail.into()), texts: Vec::new() }
     }
 }
 
 impl<'a> SessionEvidence<'a> {
-    pub(super) fn verdict(&self) -> Classification {
-        // It ended on its own and well, or what was seen cannot come to any good.
-        let well = self.ended.ours.is_none() && self.left_well();
-        if !well && let Some((class, said)) = self.for_good() {
-            return Classification::new(class, said);
+    /// Classifies the session.
+    pub(super) fn classify(&self) -> Classification {
+        let exited_by_itself = self.exit.intervention.is_none() && self.has_clean_exit();
+        if !exited_by_itself && let Some((class, text)) = self.permanent_failure() {
+            return Classification::new(class, text);
         }
-        let good = match self.preset.output.format {
-            OutputFormat::Text => self.text_end(),
-            OutputFormat::Json | OutputFormat::Jsonl | OutputFormat::JsonArray => self.end(),
+        let success = match self.preset.output.format {
+            OutputFormat::Text => self.success_in_text(),
+            OutputFormat::Json | OutputFormat::Jsonl | OutputFormat::JsonArray => {
+                self.success_in_events()
+            }
         };
-        good.map_or_else(|| self.failed(), |message| self.done(message))
+        success.map_or_else(|| self.failure(), |message| self.success(&message))
     }
 
-    /// What nothing that came later takes back.
-    fn for_good(&self) -> Option<(Class, String)> {
+    /// Returns the newest failure that later work does not supersede.
+    fn permanent_failure(&self) -> Option<(Class, String)> {
         let rules = || self.preset.watch.hopeless.iter().filter(|rule| rule.for_good);
-        let events = self.out.events.iter().rev();
         let class = |event| rules().find(|rule| rule.when.matches(event)).map(|rule| rule.class);
-        events.into_iter().find_map(|event| Some((class(event)?, self.saying(event).text)))
+        let mut events = self.stdout.events.iter().rev();
+        events.find_map(|event| Some((class(event)?, self.error_text(event).text)))
     }
 
-    /// The last event that says that it is over, unless work went on behind it.
-    fn last(&self) -> Option<&'a Value> {
+    /// Returns the final event, unless work followed.
+    fn final_event(&self) -> Option<&'a Value> {
         let output = &self.preset.output;
-        let at = self.out.events.iter().rposition(|event| any_matches(&output.end, event))?;
-        let reopened =
-            self.out.events[at + 1..].iter().any(|event| any_matches(&output.work, event));
-        (!reopened).then(|| &self.out.events[at])
+        let events = &self.stdout.events;
+        let index = events.iter().rposition(|event| any_matches(&output.end, event))?;
+        let work_follows = events[index + 1..].iter().any(|event| any_matches(&output.work, event));
+        (!work_follows).then(|| &events[index])
     }
 
-    /// Whether the process ended as one that is content, or was only ended because it did not go.
-    fn left_well(&self) -> bool {
-        self.ended.ours.is_some() || (self.ended.code == Some(0) && self.ended.signal.is_none())
+    /// Returns true if the exit status does not contradict a success. The status of a process that
+    /// the harness ended means nothing.
+    fn has_clean_exit(&self) -> bool {
+        self.exit.intervention.is_some()
+            || (self.exit.code == Some(0) && self.exit.signal.is_none())
     }
 
-    /// The final message of a session whose end is there and good.
-    fn end(&self) -> Option<String> {
+    /// Returns the final message if the final event reports success.
+    fn success_in_events(&self) -> Option<String> {
         let output = &self.preset.output;
-        if self.out.broken || !self.left_well() {
+        if self.stdout.broken || !self.has_clean_exit() {
             return None;
         }
-        let message = match self.last() {
-            Some(end) => any_matches(&output.ok, end).then(|| self.message(end))?,
-            // Text for people, if a job's own arguments ask for it: a change is the proof.
-            None if self.out.events.is_empty() && self.changed == Some(true) => {
-                (self.ended.ours.is_none() && !self.out.plain.trim().is_empty())
-                    .then(|| self.out.plain.clone())?
+        let message = match self.final_event() {
+            Some(event) => any_matches(&output.ok, event).then(|| self.message_of(event))?,
+            // The job's own arguments may select text output. Then a change proves the success.
+            None if self.stdout.events.is_empty() && self.changed == Some(true) => {
+                (self.exit.intervention.is_none() && !self.stdout.plain.trim().is_empty())
+                    .then(|| self.stdout.plain.clone())?
             }
             None => return None,
         };
-        let lies = output.lie.as_ref().is_some_and(|lie| lie.matches(&words(&message)));
-        (!lies).then_some(message)
+        (!self.is_failure_message(&message)).then_some(message)
     }
 
-    /// The final message, for those who want to read it. Of text for people, everything is taken.
-    pub(super) fn said(&self) -> Option<String> {
-        let said = match self.last() {
-            Some(end) => self.message(end),
-            None if self.out.events.is_empty() => self.out.plain.clone(),
+    /// Returns true if a final message reports a failure although its event reports success.
+    fn is_failure_message(&self, message: &str) -> bool {
+        let failure_message = self.preset.output.lie.as_ref();
+        failure_message.is_some_and(|pattern| pattern.matches(&normalize(message)))
+    }
+
+    /// Returns the final message for display. Text output is returned whole.
+    pub(super) fn final_message(&self) -> Option<String> {
+        let message = match self.final_event() {
+            Some(event) => self.message_of(event),
+            None if self.stdout.events.is_empty() => self.stdout.plain.clone(),
             None => return None,
         };
-        Some(said).filter(|said| !said.trim().is_empty())
+        Some(message).filter(|message| !message.trim().is_empty())
     }
 
-    /// The final message: in the end's event, in the last event that has one, or in its file.
-    fn message(&self, end: &Value) -> String {
+    /// Returns the message of a final event, the last message of an earlier event, or the content
+    /// of the message file.
+    fn message_of(&self, final_event: &Value) -> String {
         let output = &self.preset.output;
-        let here = output.message.iter().find_map(|pointer| pointer.text(end));
-        let texts = |event: &Value| -> Option<String> {
-            let said = output.messages.iter().find(|said| said.when.matches(event))?;
-            said.text.iter().find_map(|pointer| pointer.text(event)).map(str::to_owned)
+        let own = output.message.iter().find_map(|pointer| pointer.text(final_event));
+        let earlier = |event: &Value| -> Option<String> {
+            let rule = output.messages.iter().find(|rule| rule.when.matches(event))?;
+            rule.text.iter().find_map(|pointer| pointer.text(event)).map(str::to_owned)
         };
-        here.map(str::to_owned)
-            .or_else(|| self.out.events.iter().rev().find_map(texts))
+        own.map(str::to_owned)
+            .or_else(|| self.stdout.events.iter().rev().find_map(earlier))
             .or_else(|| self.last_message.map(str::to_owned))
             .unwrap_or_default()
     }
 
-    /// Of text, everything behind the last sign of an answer; all of it where there is none.
-    fn tail(&self) -> (bool, &'a str) {
-        let plain = self.out.plain.as_str();
+    /// Returns the text after the last answer, and true if there was an answer. Without an answer,
+    /// returns the whole text.
+    fn text_after_answer(&self) -> (bool, &'a str) {
+        let plain = self.stdout.plain.as_str();
         let Some(text) = &self.preset.output.text else {
             return (true, "");
         };
-        let last = text.end.regex().find_iter(plain).last();
-        (last.is_some(), last.map_or(plain, |last| &plain[last.end()..]))
+        let answer = text.end.regex().find_iter(plain).last();
+        (answer.is_some(), answer.map_or(plain, |answer| &plain[answer.end()..]))
     }
 
-    fn text_end(&self) -> Option<String> {
-        if !self.left_well() {
+    /// Returns the detail of a successful session with text output.
+    fn success_in_text(&self) -> Option<String> {
+        if !self.has_clean_exit() {
             return None;
         }
-        // A program of which nothing is known says by its exit code how it went, and by nothing else.
+        // An arbitrary program reports its result only by the exit code.
         let Some(text) = &self.preset.output.text else {
-            let zero = self.ended.code == Some(0) && self.ended.signal.is_none();
-            return zero.then(|| "ok".to_owned());
+            let exited_with_zero = self.exit.code == Some(0) && self.exit.signal.is_none();
+            return exited_with_zero.then(|| "ok".to_owned());
         };
-        let plain = self.out.plain.as_str();
-        let (ended, tail) = self.tail();
-        if self.out.broken || !ended || !plain.ends_with('\n') {
+        let plain = self.stdout.plain.as_str();
+        let (has_answer, tail) = self.text_after_answer();
+        if self.stdout.broken || !has_answer || !plain.ends_with('\n') {
             return None;
         }
-        if ErrorText::words(tail.to_owned()).own_class(self.preset).is_some() {
+        if ErrorText::new(tail.to_owned()).class_by_preset_text(self.preset).is_some() {
             return None;
         }
         let promised = text.promise.as_ref().and_then(|p| p.regex().find_iter(plain).last());
         let kept = text.kept.as_ref().and_then(|p| p.regex().find_iter(plain).last());
-        let open = match (promised, kept) {
+        let is_pending = match (promised, kept) {
             (Some(promised), Some(kept)) => kept.start() < promised.start(),
             (Some(_), None) => true,
             (None, _) => false,
         };
-        (!open).then(|| "ok".to_owned())
+        (!is_pending).then(|| "ok".to_owned())
     }
 
-    /// How many tools were denied.
+    /// Returns the number of denied tools.
     pub(super) fn denials(&self) -> u32 {
         let output = &self.preset.output;
-        let told = self.out.events.iter().rev().find(|event| any_matches(&output.end, event));
-        let in_end: usize =
-            told.map_or(0, |end| output.denials.iter().map(|pointer| pointer.all(end).len()).sum());
-        let each =
-            self.out.events.iter().filter(|event| any_matches(&output.denied, event)).count();
-        u32::try_from(in_end.max(each)).unwrap_or(u32::MAX)
+        let events = &self.stdout.events;
+        let final_event = events.iter().rev().find(|event| any_matches(&output.end, event));
+        let in_final_event: usize = final_event
+            .map_or(0, |event| output.denials.iter().map(|pointer| pointer.all(event).len()).sum());
+        let single = events.iter().filter(|event| any_matches(&output.denied, event)).count();
+        u32::try_from(in_final_event.max(single)).unwrap_or(u32::MAX)
     }
 
-    /// What was begun and not finished.
-    fn unfinished(&self) -> usize {
+    /// Returns the number of operations that began and did not end.
+    fn unfinished_operations(&self) -> usize {
         let Some(rule) = &self.preset.output.unfinished else {
             return 0;
         };
         let mut open: Vec<&str> = Vec::new();
-        for event in &self.out.events {
+        for event in &self.stdout.events {
             let Some(id) = rule.id.text(event) else { continue };
             if rule.done.matches(event) {
                 open.retain(|other| *other != id);
@@ -173,213 +189,247 @@ impl<'a> SessionEvidence<'a> {
                 open.push(id);
             }
         }
-        // What was left out may have had the ends.
-        if self.out.cut { 0 } else { open.len() }
+        // The part that was cut out may have held the ends.
+        if self.stdout.cut { 0 } else { open.len() }
     }
 
-    /// It says that it is done. What changed decides whether it could do anything.
-    fn done(&self, message: String) -> Classification {
+    /// Classifies a session that reports success. Without a change, the session may have been
+    /// unable to do anything.
+    fn success(&self, message: &str) -> Classification {
         let output = &self.preset.output;
         let denials = self.denials();
         if self.changed != Some(true) {
             if denials > 0 {
                 return Classification::new(Class::Blocked, format!("{denials} denied: {message}"));
             }
-            if self.unfinished() > 0 {
-                let said = "ended its turn while a command was still running, which was killed";
-                return Classification::new(Class::Blocked, said);
+            if self.unfinished_operations() > 0 {
+                let detail = "ended its turn while a command was still running, which was killed";
+                return Classification::new(Class::Blocked, detail);
             }
-            let speaks = !output.message.is_empty() || !output.messages.is_empty();
-            if speaks && message.trim().is_empty() && !self.out.cut {
+            let has_messages = !output.message.is_empty() || !output.messages.is_empty();
+            if has_messages && message.trim().is_empty() && !self.stdout.cut {
                 return Classification::new(Class::Crashed, "ended without an answer");
             }
         }
         if output.unchanged_is_blocked && self.changed == Some(false) {
-            let said =
+            let detail =
                 "says that it is done and changed nothing: it may not have been allowed to write";
-            return Classification::new(Class::Blocked, said);
+            return Classification::new(Class::Blocked, detail);
         }
-        Classification { class: Class::Ok, detail: None, words: Vec::new() }
+        Classification { class: Class::Ok, detail: None, texts: Vec::new() }
     }
 
-    /// It is not good; what does it say?
-    fn failed(&self) -> Classification {
-        let newest = self.newest();
-        let (noise, evidence): (Vec<&Value>, Vec<&Value>) =
-            newest.into_iter().partition(|event| any_matches(&self.preset.watch.noise, event));
-        let raw = self.raw();
-        let told = self.told(&evidence);
-        let mut verdict = match (&told, self.ended.ours) {
-            (_, Some(Intervention::GivenUp(class))) => {
-                // Being interrupted may have looked like work: not only the newest.
-                let fitting = |event| self.told(&[event]).filter(|told| told.0 == class);
-                let said = self.out.events.iter().rev().find_map(fitting);
-                let said = said.map(|(_, said)| said).filter(|said| !said.trim().is_empty());
-                Classification::new(class, said.unwrap_or_else(|| "was given up".to_owned()))
-            }
-            (Some((class, said)), None | Some(Intervention::Lingered)) => {
-                Classification::new(*class, said.clone())
-            }
-            (Some((class, said)), Some(_)) if *class != Class::Crashed => {
-                Classification::new(*class, said.clone())
-            }
-            _ => match (self.told(&noise), self.ended.ours) {
-                (Some((class, said)), _) if self.last().is_none() => {
-                    Classification::new(class, said)
-                }
-                (_, Some(Intervention::TimedOut)) => {
-                    Classification::new(Class::TimedOut, "ran for too long")
-                }
-                (_, Some(Intervention::Idle)) => {
-                    Classification::new(Class::TimedOut, "made no progress for too long")
-                }
-                (_, Some(Intervention::GivenUp(class))) => {
-                    Classification::new(class, "was given up")
-                }
-                (_, Some(Intervention::Stopped)) => {
-                    Classification::new(Class::Crashed, "was stopped")
-                }
-                (_, None | Some(Intervention::Lingered)) => self.unstructured(&raw, &evidence),
-            },
-        };
-        let sayings = evidence.iter().chain(&noise).map(|event| self.saying(event).text);
-        verdict.words = sayings.chain([raw.text]).filter(|text| !text.is_empty()).collect();
-        verdict
+    /// Classifies a session that did not succeed.
+    fn failure(&self) -> Classification {
+        let (noise, evidence): (Vec<&Value>, Vec<&Value>) = self
+            .events_after_work()
+            .into_iter()
+            .partition(|event| any_matches(&self.preset.watch.noise, event));
+        let unstructured = self.unstructured_text();
+        let mut classification = self.cause(&evidence, &noise, &unstructured);
+        let texts = evidence.iter().chain(&noise).map(|event| self.error_text(event).text);
+        classification.texts =
+            texts.chain([unstructured.text]).filter(|text| !text.is_empty()).collect();
+        classification
     }
 
-    /// The events behind the last work, newest first.
-    fn newest(&self) -> Vec<&'a Value> {
-        let work = &self.preset.output.work;
-        let out = self.out.events.iter().rev().take_while(|event| !any_matches(work, event));
-        self.err.events.iter().rev().chain(out).collect()
-    }
-
-    /// What events say: by their shape, the newest first; then by status and words, the newest first.
-    fn told(&self, events: &[&Value]) -> Option<(Class, String)> {
-        let by_shape = |event: &&Value| {
-            let fits = |shape: &crate::agent::preset::pattern::EventPattern| shape.matches(event);
-            let rule =
-                self.preset.errors.iter().find(|rule| rule.when.as_ref().is_some_and(fits))?;
-            Some((rule.class, self.saying(event).text))
-        };
-        let by_words = |event: &&Value| {
-            let saying = self.saying(event);
-            Some((saying.class(self.preset)?, saying.text))
-        };
-        let found =
-            events.iter().find_map(by_shape).or_else(|| events.iter().find_map(by_words))?;
-        if !found.1.trim().is_empty() {
-            return Some(found);
+    /// Determines the cause of a failure.
+    fn cause(
+        &self,
+        evidence: &[&Value],
+        noise: &[&Value],
+        unstructured: &ErrorText,
+    ) -> Classification {
+        let reported = self.class_of_events(evidence);
+        match self.exit.intervention {
+            Some(Intervention::GivenUp(class)) => return self.cause_of_giving_up(class),
+            None | Some(Intervention::Lingered) => {
+                if let Some((class, text)) = reported {
+                    return Classification::new(class, text);
+                }
+            }
+            // An interrupted session reports a crash. The reason of the interruption counts.
+            Some(Intervention::TimedOut | Intervention::Idle | Intervention::Stopped) => {
+                if let Some((class, text)) = reported.filter(|(class, _)| *class != Class::Crashed)
+                {
+                    return Classification::new(class, text);
+                }
+            }
         }
-        // The shape was enough for the class; the words are another event's.
-        let spoken =
-            events.iter().map(|event| self.saying(event).text).find(|t| !t.trim().is_empty());
-        let shape = || events.first().map(ToString::to_string).unwrap_or_default();
-        Some((found.0, spoken.unwrap_or_else(shape)))
-    }
-
-    /// What an event says. An end that is good says nothing, unless it lies: its message is not about a failure.
-    fn saying(&self, event: &Value) -> ErrorText {
-        let output = &self.preset.output;
-        let good = any_matches(&output.end, event) && any_matches(&output.ok, event);
-        if good && !output.lie.as_ref().is_some_and(|lie| lie.matches(&words(&self.message(event))))
+        if self.final_event().is_none()
+            && let Some((class, text)) = self.class_of_events(noise)
         {
+            return Classification::new(class, text);
+        }
+        match self.exit.intervention {
+            Some(Intervention::TimedOut) => {
+                Classification::new(Class::TimedOut, "ran for too long")
+            }
+            Some(Intervention::Idle) => {
+                Classification::new(Class::TimedOut, "made no progress for too long")
+            }
+            Some(Intervention::GivenUp(class)) => self.cause_of_giving_up(class),
+            Some(Intervention::Stopped) => Classification::new(Class::Crashed, "was stopped"),
+            None | Some(Intervention::Lingered) => self.cause_in_text(unstructured, evidence),
+        }
+    }
+
+    /// Returns the classification of a session that was given up. The interruption may have looked
+    /// like work, so events before the last work count, too.
+    fn cause_of_giving_up(&self, class: Class) -> Classification {
+        let of_class =
+            |event| self.class_of_events(&[event]).filter(|(reported, _)| *reported == class);
+        let text = self.stdout.events.iter().rev().find_map(of_class).map(|(_, text)| text);
+        let text = text.filter(|text| !text.trim().is_empty());
+        Classification::new(class, text.unwrap_or_else(|| "was given up".to_owned()))
+    }
+
+    /// Returns the events after the last work, newest first.
+    fn events_after_work(&self) -> Vec<&'a Value> {
+        let work = &self.preset.output.work;
+        let stdout = self.stdout.events.iter().rev().take_while(|event| !any_matches(work, event));
+        self.stderr.events.iter().rev().chain(stdout).collect()
+    }
+
+    /// Returns the class and the text of the first event with a class. Event patterns of the preset
+    /// take precedence over statuses and texts.
+    fn class_of_events(&self, events: &[&Value]) -> Option<(Class, String)> {
+        let by_pattern = |event: &&Value| {
+            let matches = |pattern: &EventPattern| pattern.matches(event);
+            let rule =
+                self.preset.errors.iter().find(|rule| rule.when.as_ref().is_some_and(matches))?;
+            Some((rule.class, self.error_text(event).text))
+        };
+        let by_text = |event: &&Value| {
+            let error = self.error_text(event);
+            Some((error.class(self.preset)?, error.text))
+        };
+        let (class, text) =
+            events.iter().find_map(by_pattern).or_else(|| events.iter().find_map(by_text))?;
+        if !text.trim().is_empty() {
+            return Some((class, text));
+        }
+        // The event that determined the class has no text. Another event may have one.
+        let other = self.first_text(events);
+        let json = || events.first().map(ToString::to_string).unwrap_or_default();
+        Some((class, other.unwrap_or_else(json)))
+    }
+
+    /// Returns the first error text of the events.
+    fn first_text(&self, events: &[&Value]) -> Option<String> {
+        let mut texts = events.iter().map(|event| self.error_text(event).text);
+        texts.find(|text| !text.trim().is_empty())
+    }
+
+    /// Returns the error text of an event. A final event that reports success has none, unless its
+    /// message reports a failure.
+    fn error_text(&self, event: &Value) -> ErrorText {
+        let output = &self.preset.output;
+        let reports_success = any_matches(&output.end, event) && any_matches(&output.ok, event);
+        if reports_success && !self.is_failure_message(&self.message_of(event)) {
             return ErrorText::default();
         }
-        let mut saying = ErrorText::default();
+        let mut error = ErrorText::default();
         for EventText { text, status, .. } in
-            self.preset.said.iter().filter(|said| said.when.matches(event))
+            self.preset.said.iter().filter(|rule| rule.when.matches(event))
         {
-            for found in text.iter().flat_map(|pointer| pointer.all(event)) {
-                if let Some(text) = found.as_str() {
-                    saying.text.push_str(&words(text));
-                    saying.text.push('\n');
+            for value in text.iter().flat_map(|pointer| pointer.all(event)) {
+                if let Some(text) = value.as_str() {
+                    error.text.push_str(&normalize(text));
+                    error.text.push('\n');
                 }
             }
-            for found in status.iter().flat_map(|pointer| pointer.all(event)) {
-                let number = found.as_i64().or_else(|| found.as_str()?.parse().ok());
-                saying.status.extend(number.and_then(|n| i32::try_from(n).ok()));
+            for value in status.iter().flat_map(|pointer| pointer.all(event)) {
+                let status = value.as_i64().or_else(|| value.as_str()?.parse().ok());
+                error.statuses.extend(status.and_then(|status| i32::try_from(status).ok()));
             }
         }
-        if good && saying.is_empty() {
-            saying.text = words(&self.message(event));
+        if reports_success && error.is_empty() {
+            error.text = normalize(&self.message_of(event));
         }
-        saying
+        error
     }
 
-    /// The lines that are no events: of standard error, and of standard output.
-    fn raw(&self) -> ErrorText {
-        let noise = self.preset.watch.noise_text.as_ref();
-        let lines = |heard: &StreamContent| -> String {
+    /// Returns the lines of standard error and standard output that are no events.
+    fn unstructured_text(&self) -> ErrorText {
+        let preset = self.preset;
+        let noise = preset.watch.noise_text.as_ref();
+        let lines = |stream: &StreamContent| -> String {
             let keep = |line: &&str| !noise.is_some_and(|noise| noise.matches(line));
-            heard.plain.lines().filter(keep).flat_map(|line| [line, "\n"]).collect()
+            stream.plain.lines().filter(keep).flat_map(|line| [line, "\n"]).collect()
         };
-        let mut text = lines(self.err);
-        // Errors in a form that the preset does not know, as a server or a library put them.
-        let known = |event: &&Value| self.preset.said.iter().any(|said| said.when.matches(event));
-        let strange = |event: &&&Value| {
+        let mut text = lines(self.stderr);
+        // Errors of servers and libraries, in a form that the preset does not describe.
+        let is_known = |event: &Value| preset.said.iter().any(|rule| rule.when.matches(event));
+        let is_unknown_error = |event: &&Value| {
             event.get("error").is_some()
-                && !any_matches(&self.preset.watch.noise, event)
-                && !known(event)
+                && !any_matches(&preset.watch.noise, event)
+                && !is_known(event)
         };
-        for event in self.newest().iter().filter(strange) {
-            text.push_str(&words(&event.to_string()));
+        for event in self.events_after_work().into_iter().filter(is_unknown_error) {
+            text.push_str(&normalize(&event.to_string()));
             text.push('\n');
         }
-        if self.preset.output.format == OutputFormat::Text {
-            // Of what it says itself only the end: before that stands its work.
-            let (_, tail) = self.tail();
-            let from = tail.len().saturating_sub(4096);
-            let from = (from..=tail.len()).find(|n| tail.is_char_boundary(*n)).unwrap_or(0);
+        if preset.output.format == OutputFormat::Text {
+            // Only the end of the output is about the failure. The work stands before the end.
+            const LONGEST_TAIL: usize = 4096;
+            let (_, tail) = self.text_after_answer();
+            let from = tail.len().saturating_sub(LONGEST_TAIL);
+            let from = (from..=tail.len()).find(|at| tail.is_char_boundary(*at)).unwrap_or(0);
             text.push_str(&tail[from..]);
         } else {
-            text.push_str(&lines(self.out));
+            text.push_str(&lines(self.stdout));
         }
-        ErrorText::words(text)
+        ErrorText::new(text)
     }
 
-    /// What is left where no event says anything: the lines, then the exit code.
-    fn unstructured(&self, raw: &ErrorText, evidence: &[&Value]) -> Classification {
-        let spoken =
-            evidence.iter().map(|event| self.saying(event).text).find(|t| !t.trim().is_empty());
-        let code = self.ended.code.filter(|_| self.ended.signal.is_none());
+    /// Determines the cause of a failure that no event reports: from the lines, then from the exit
+    /// code.
+    fn cause_in_text(&self, unstructured: &ErrorText, evidence: &[&Value]) -> Classification {
+        let format = self.preset.output.format;
+        let code = self.exit.code.filter(|_| self.exit.signal.is_none());
         let by_exit = code.and_then(|code| exit_class(self.preset, code));
-        let killed = self.ended.signal.is_some()
+        // Shells report a signal as 128 plus its number.
+        let was_killed = self.exit.signal.is_some()
             || (by_exit.is_none() && code.is_some_and(|code| (129..=160).contains(&code)));
-        let known =
-            self.preset.output.format != OutputFormat::Text || self.preset.output.text.is_some();
-        let by_words = if killed || !known {
+        let has_rules = format != OutputFormat::Text || self.preset.output.text.is_some();
+        let by_text = if was_killed || !has_rules {
             None
-        } else if self.preset.output.format == OutputFormat::Text && code == Some(0) {
-            raw.own_class(self.preset)
+        } else if format == OutputFormat::Text && code == Some(0) {
+            unstructured.class_by_preset_text(self.preset)
         } else {
-            raw.class(self.preset)
+            unstructured.class(self.preset)
         };
-        let class = by_words.or(by_exit).unwrap_or(Class::Crashed);
-        let last = raw.text.lines().rev().map(str::trim).find(|line| !line.is_empty());
-        let detail = spoken.or_else(|| by_words.and_then(|class| self.telling_line(raw, class)));
-        let detail =
-            detail.or_else(|| last.map(str::to_owned)).unwrap_or_else(|| self.how_it_went());
-        Classification::new(
-            class,
-            if self.out.broken && by_words.is_none() { self.how_it_went() } else { detail },
-        )
+        let class = by_text.or(by_exit).unwrap_or(Class::Crashed);
+        if self.stdout.broken && by_text.is_none() {
+            return Classification::new(class, self.describe_exit());
+        }
+        let last_line = || {
+            let mut lines = unstructured.text.lines().rev().map(str::trim);
+            lines.find(|line| !line.is_empty()).map(str::to_owned)
+        };
+        let detail = self
+            .first_text(evidence)
+            .or_else(|| by_text.and_then(|class| self.line_of_class(unstructured, class)))
+            .or_else(last_line)
+            .unwrap_or_else(|| self.describe_exit());
+        Classification::new(class, detail)
     }
 
-    /// The line that has the class.
-    fn telling_line(&self, raw: &ErrorText, class: Class) -> Option<String> {
-        let tells =
-            |line: &&str| ErrorText::words((*line).to_owned()).class(self.preset) == Some(class);
-        raw.text.lines().find(tells).map(str::to_owned)
+    /// Returns the first line with this class.
+    fn line_of_class(&self, unstructured: &ErrorText, class: Class) -> Option<String> {
+        let has_class =
+            |line: &&str| ErrorText::new((*line).to_owned()).class(self.preset) == Some(class);
+        unstructured.text.lines().find(has_class).map(str::to_owned)
     }
 
-    fn how_it_went(&self) -> String {
-        let what = if self.out.broken {
+    fn describe_exit(&self) -> String {
+        let what = if self.stdout.broken {
             "what it printed is cut off or garbled"
         } else {
             "it did not say how it ended"
         };
-        match (self.ended.signal, self.ended.code) {
+        match (self.exit.signal, self.exit.code) {
             (Some(signal), _) => format!("{what}; signal {signal} ended it"),
             (None, Some(code)) => format!("{what}; exit code {code}"),
             (None, None) => what.to_owned(),
@@ -387,11 +437,10 @@ impl<'a> SessionEvidence<'a> {
     }
 }
 
-/// On one line, and not too long.
-fn line(text: &str) -> Option<String> {
-    const MOST: usize = 300;
-    let one: Vec<&str> = text.split_whitespace().collect();
-    let one = one.join(" ");
-    let short: String = one.chars().filter(|c| !c.is_control()).take(MOST).collect();
-    (!short.is_empty()).then_some(short)
+/// Joins a text to one line and shortens the line. Returns `None` for an empty text.
+fn single_line(text: &str) -> Option<String> {
+    const LONGEST: usize = 300;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line: String = words.join(" ").chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+    (!line.is_empty()).then_some(line)
 }

@@ -1,7 +1,7 @@
-//! How a session ended, told from what it left: pure, by the rules of its preset.
+//! Classification of sessions from their output and exit status, by the rules of a preset.
 //!
-//! What is structured counts before words, and words before the exit code, which proves nothing on its own. A stream
-//! that stops in the middle or holds what cannot be read is never good, whatever else it says.
+//! Structured events take precedence over texts, and texts over the exit code, which proves nothing
+//! on its own. A stream that stops in the middle or that cannot be parsed is never a success.
 
 #[cfg(test)]
 mod capture_tests;
@@ -22,94 +22,105 @@ use crate::domain::session::{Class, SessionReport};
 use evidence::SessionEvidence;
 use stream_content::StreamContent;
 
-/// How a process ended.
+/// The end of a session's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct SessionExit {
-    /// Its exit code, unless a signal ended it.
+    /// The exit code; `None` if a signal ended the process.
     pub code: Option<i32>,
-    /// The signal that ended it.
+    /// The signal that ended the process.
     pub signal: Option<i32>,
-    /// What we did to it.
-    pub ours: Option<Intervention>,
+    /// The harness's reason for ending the process.
+    pub intervention: Option<Intervention>,
 }
 
-/// What we did to end a process. Its exit code means nothing then.
+/// A reason of the harness for ending a session. The exit code means nothing then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Intervention {
-    /// It ran for too long.
+    /// The session reached its timeout.
     TimedOut,
-    /// It made no progress for too long.
+    /// The session made no progress for too long.
     Idle,
-    /// Somebody asked for it.
+    /// The user or the supervisor stopped the session.
     Stopped,
-    /// Nothing could come of it any more, for this reason; what it printed when it was stopped is about that alone.
+    /// The session was hopeless, for the reason of this class. Output at the end is about the
+    /// interruption.
     GivenUp(Class),
-    /// It had said its last word and did not go.
+    /// The process did not exit after the final event.
     Lingered,
 }
 
-/// The last message of a session that ended well, as its program's preset says where that is.
+/// Returns the final message of a successful session.
 pub(crate) fn final_message(
     preset: &Preset,
-    ended: SessionExit,
+    exit: SessionExit,
     stdout: &[u8],
     last_message: Option<&[u8]>,
 ) -> Option<String> {
-    let structured = preset.output.format != OutputFormat::Text;
-    let out = if structured { stream_content::read(stdout) } else { StreamContent::text(stdout) };
     let last_message = last_message.map(String::from_utf8_lossy);
-    let err = StreamContent::text(&[]);
-    let case = SessionEvidence {
+    let evidence = SessionEvidence {
         preset,
-        ended,
-        out: &out,
-        err: &err,
+        exit,
+        stdout: &stream_content(preset, stdout),
+        stderr: &StreamContent::default(),
         last_message: last_message.as_deref(),
         changed: None,
     };
-    case.said()
+    evidence.final_message()
 }
 
-/// Reads what a session left. `last_message` is the file in which the program leaves its last message; `changed` says
-/// whether the worktree changed, where that is known; `now` is when it ended, for limits that lift at a time of day.
-/// A time of day without a zone is read in UTC. What was printed may have been cut in the middle, as keepers do.
+/// Classifies a session.
+///
+/// `last_message` is the content of the file into which the program writes its last message.
+/// `changed` tells if the worktree changed, if known. `now` is the time of the session's end, for
+/// limits that reset at a time of day. A time of day without a zone is in UTC. The middle of a
+/// stream may have been cut out by the keeper.
 pub(crate) fn classify(
     preset: &Preset,
-    ended: SessionExit,
+    exit: SessionExit,
     stdout: &[u8],
     stderr: &[u8],
     last_message: Option<&[u8]>,
     changed: Option<bool>,
     now: Timestamp,
 ) -> SessionReport {
-    let structured = preset.output.format != OutputFormat::Text;
-    let out = if structured { stream_content::read(stdout) } else { StreamContent::text(stdout) };
-    let err = if structured { stream_content::read(stderr) } else { StreamContent::text(stderr) };
+    let stdout = stream_content(preset, stdout);
+    let stderr = stream_content(preset, stderr);
     let last_message = last_message.map(String::from_utf8_lossy);
-    let case = SessionEvidence {
+    let evidence = SessionEvidence {
         preset,
-        ended,
-        out: &out,
-        err: &err,
+        exit,
+        stdout: &stdout,
+        stderr: &stderr,
         last_message: last_message.as_deref(),
         changed,
     };
-    let verdict = case.verdict();
-    let every: Vec<_> = out.events.iter().chain(&err.events).collect();
-    let session = every
+    let classification = evidence.classify();
+    let events: Vec<_> = stdout.events.iter().chain(&stderr.events).collect();
+    let session = events
         .iter()
         .find_map(|event| preset.session.pointers.iter().find_map(|pointer| pointer.text(event)));
-    let lifts = matches!(verdict.class, Class::RateLimited | Class::Overloaded);
-    let stopped = matches!(ended.ours, Some(Intervention::GivenUp(_)));
-    let told = || reset_time::find(preset, &every, &verdict.words, stopped, now);
-    let used = usage::read(preset, &out);
+    let has_reset_time = matches!(classification.class, Class::RateLimited | Class::Overloaded);
+    let given_up = matches!(exit.intervention, Some(Intervention::GivenUp(_)));
+    let reset_time = || reset_time::find(preset, &events, &classification.texts, given_up, now);
+    let resets_at = has_reset_time.then(reset_time).flatten();
+    let report = usage::read(preset, &stdout);
     SessionReport {
-        class: verdict.class,
-        detail: verdict.detail,
+        class: classification.class,
+        detail: classification.detail,
         session: session.map(str::to_owned),
-        usage: used.usage,
-        cumulative: used.cumulative,
-        resets_at: lifts.then(told).flatten(),
-        denials: case.denials(),
+        usage: report.usage,
+        cumulative: report.cumulative,
+        resets_at,
+        denials: evidence.denials(),
+    }
+}
+
+/// Parses a stream in the output format of the preset.
+fn stream_content(preset: &Preset, bytes: &[u8]) -> StreamContent {
+    match preset.output.format {
+        OutputFormat::Text => StreamContent::from_text(bytes),
+        OutputFormat::Json | OutputFormat::Jsonl | OutputFormat::JsonArray => {
+            StreamContent::from_events(bytes)
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! When a limit lifts: a moment, a span of time, or a time of day, as programs and servers tell it.
+//! The time at which a limit resets, from the reports of programs and servers: a timestamp, a
+//! duration, or a time of day.
 
 use std::sync::LazyLock;
 
@@ -8,44 +9,46 @@ use jiff::{Span, Zoned};
 use regex::{Captures, Regex};
 use serde_json::Value;
 
-use super::stream_content::words;
+use super::stream_content::normalize;
 use crate::agent::preset::Preset;
 use crate::domain::id::Timestamp;
 
-/// The longest that anybody is told to wait; what is further away is no such moment.
+/// The longest plausible wait. A time that is farther away is no reset time.
 const FARTHEST_MS: u64 = 40 * 24 * 3_600_000;
 
-/// Finds the moment: in the events' fields, the newest first, and then in words. What a session said it would wait
-/// counts from now if it was stopped at that; else nobody knows how long it has waited already.
+/// Finds the reset time in the fields of events, the newest first, then in texts.
+///
+/// The announced wait of a session that was given up counts from now. Any other session may have
+/// waited already for an unknown time.
 pub(super) fn find(
     preset: &Preset,
     events: &[&Value],
-    said: &[String],
-    stopped: bool,
+    texts: &[String],
+    given_up: bool,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let waits = |event: &&Value| {
-        let waits = preset.output.waits_ms.iter().find_map(|p| p.first(event)?.as_f64())?;
-        number_of(waits / 1000.0, now)
+    let wait = |event: &&Value| {
+        let ms = preset.output.waits_ms.iter().find_map(|p| p.first(event)?.as_f64())?;
+        from_number(ms / 1000.0, now)
     };
     let field = |event: &&Value| {
-        preset.output.resets.iter().find_map(|pointer| in_field(pointer.first(event)?, now))
+        preset.output.resets.iter().find_map(|pointer| from_field(pointer.first(event)?, now))
     };
     events
         .iter()
         .rev()
         .find_map(field)
-        .or_else(|| events.iter().rev().filter(|_| stopped).find_map(waits))
-        .or_else(|| said.iter().find_map(|said| in_words(&words(said), now)))
+        .or_else(|| events.iter().rev().filter(|_| given_up).find_map(wait))
+        .or_else(|| texts.iter().find_map(|text| from_text(&normalize(text), now)))
 }
 
-/// A field: seconds from now, a moment since the epoch in seconds or milliseconds, or a text.
-fn in_field(value: &Value, now: Timestamp) -> Option<Timestamp> {
+/// Reads a field: seconds from now, seconds or milliseconds since the epoch, or a text.
+fn from_field(value: &Value, now: Timestamp) -> Option<Timestamp> {
     match value {
-        Value::Number(number) => number_of(number.as_f64()?, now),
+        Value::Number(number) => from_number(number.as_f64()?, now),
         Value::String(text) => text.trim().parse().map_or_else(
-            |_| moment(text.trim(), now).or_else(|| in_words(text, now)),
-            |number| number_of(number, now),
+            |_| from_date(text.trim(), now).or_else(|| from_text(text, now)),
+            |number| from_number(number, now),
         ),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
@@ -54,52 +57,52 @@ fn in_field(value: &Value, now: Timestamp) -> Option<Timestamp> {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "the range is looked at first"
+    reason = "the range is checked first"
 )]
-fn number_of(number: f64, now: Timestamp) -> Option<Timestamp> {
+fn from_number(number: f64, now: Timestamp) -> Option<Timestamp> {
     match number {
         n if !(0.0..1e14).contains(&n) => None,
-        n if n >= 1e12 => near(Timestamp(n as u64), now),
-        n if n >= 1e9 => near(Timestamp((n * 1000.0) as u64), now),
-        n => near(now.after_ms((n * 1000.0).ceil() as u64), now),
+        n if n >= 1e12 => if_plausible(Timestamp(n as u64), now),
+        n if n >= 1e9 => if_plausible(Timestamp((n * 1000.0) as u64), now),
+        n => if_plausible(now.after_ms((n * 1000.0).ceil() as u64), now),
     }
 }
 
-/// A moment that is not absurdly far. One that has passed is good: the limit has lifted.
-fn near(moment: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    let close = moment.since_ms(now) <= FARTHEST_MS && now.since_ms(moment) <= FARTHEST_MS;
-    close.then_some(moment)
+/// Returns the time if it is plausible. The limit of a time in the past has been reset already.
+fn if_plausible(time: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let is_near = time.since_ms(now) <= FARTHEST_MS && now.since_ms(time) <= FARTHEST_MS;
+    is_near.then_some(time)
 }
 
-/// Words that stand before a moment.
-const BEFORE: &str = r"(?:resets?|reset|again|until|available|regain\w*(?: access)?|lifts?|renews?|refresh(?:es)?|retry|wait|expires?|back)";
+/// Words before a reset time.
+const KEYWORD: &str = r"(?:resets?|reset|again|until|available|regain\w*(?: access)?|lifts?|renews?|refresh(?:es)?|retry|wait|expires?|back)";
 
-/// What may stand between these and a span of time. "retry wait time: 5 s" has been waited for already.
-const BETWEEN: &str = r#"["']?\s*[:=]?\s*["']?(?:(?:in|after|for|within|is|at least|about|approximately|around|another|delay|automatically)\b["']?\s*[:=]?\s*["']?){0,3}~?"#;
+/// Text between a keyword and a duration. "retry wait time: 5 s" reports a wait in the past.
+const FILLER: &str = r#"["']?\s*[:=]?\s*["']?(?:(?:in|after|for|within|is|at least|about|approximately|around|another|delay|automatically)\b["']?\s*[:=]?\s*["']?){0,3}~?"#;
 
-fn compiled(pattern: &str) -> Option<Regex> {
+fn compile(pattern: &str) -> Option<Regex> {
     regex::RegexBuilder::new(pattern).case_insensitive(true).build().ok()
 }
 
 static EPOCH: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    compiled(&format!(r"(?:{BEFORE}|limit reached)\w*[^\d\n]{{0,40}}\b([12]\d{{9}}(?:\d{{3}})?)\b"))
+    compile(&format!(r"(?:{KEYWORD}|limit reached)\w*[^\d\n]{{0,40}}\b([12]\d{{9}}(?:\d{{3}})?)\b"))
 });
-static SPAN: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    compiled(&format!(
-        r"\b{BEFORE}\w*{BETWEEN}((?:\d+(?:\.\d+)?\s*(?:days?|d|hours?|hrs?|hr|h|minutes?|mins?|min|milliseconds?|msecs?|ms|m|seconds?|secs?|sec|s)[\s,]*(?:and\s+)?)+)(?:\W|$)"
+static DURATION: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    compile(&format!(
+        r"\b{KEYWORD}\w*{FILLER}((?:\d+(?:\.\d+)?\s*(?:days?|d|hours?|hrs?|hr|h|minutes?|mins?|min|milliseconds?|msecs?|ms|m|seconds?|secs?|sec|s)[\s,]*(?:and\s+)?)+)(?:\W|$)"
     ))
 });
-static PART: LazyLock<Option<Regex>> =
-    LazyLock::new(|| compiled(r"(\d+(?:\.\d+)?)\s*(milli|ms|d|h|m|s)"));
-static SECONDS: LazyLock<Option<Regex>> =
-    LazyLock::new(|| compiled(r#"retry[ _-]?after["']?\s*[:=]?\s*["']?(\d+(?:\.\d+)?)\b"#));
+static DURATION_PART: LazyLock<Option<Regex>> =
+    LazyLock::new(|| compile(r"(\d+(?:\.\d+)?)\s*(milli|ms|d|h|m|s)"));
+static RETRY_AFTER: LazyLock<Option<Regex>> =
+    LazyLock::new(|| compile(r#"retry[ _-]?after["']?\s*[:=]?\s*["']?(\d+(?:\.\d+)?)\b"#));
 static DATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    compiled(
+    compile(
         r"(\d{4})-(\d\d)-(\d\d)(?:T|\s+at\s+|\s+)(\d\d):(\d\d)(?::(\d\d))?(?:\.\d+)?\s*(Z\b|UTC|GMT|[+-]\d\d:?\d\d)?",
     )
 });
-static CLOCK: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    compiled(&format!(
+static TIME_OF_DAY: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    compile(&format!(
         concat!(
             r"\b{}\w*[^\d\n]{{0,40}}?",
             r"(?:(?P<weekday>mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+(?:at\s+)?)?",
@@ -107,7 +110,7 @@ static CLOCK: LazyLock<Option<Regex>> = LazyLock::new(|| {
             r"(?P<hour>\d{{1,2}})(?::(?P<minute>\d\d))?(?::\d\d)?\s*(?:(?P<half>[ap])\.?m\b\.?)?",
             r"\s*(?:\((?P<zone>[a-z_]+(?:/[a-z0-9_+-]+)*)\)|(?P<plain>utc|gmt|z)\b)?",
         ),
-        BEFORE
+        KEYWORD
     ))
 });
 
@@ -115,23 +118,23 @@ fn captures<'t>(pattern: &LazyLock<Option<Regex>>, text: &'t str) -> Option<Capt
     pattern.as_ref().and_then(|pattern| pattern.captures(text))
 }
 
-fn in_words(text: &str, now: Timestamp) -> Option<Timestamp> {
+fn from_text(text: &str, now: Timestamp) -> Option<Timestamp> {
     let epoch = || {
         let number = captures(&EPOCH, text)?.get(1)?.as_str().parse().ok()?;
-        number_of(number, now)
+        from_number(number, now)
     };
     epoch()
-        .or_else(|| moment(text, now))
-        .or_else(|| span(text, now))
+        .or_else(|| from_date(text, now))
+        .or_else(|| from_duration(text, now))
         .or_else(|| {
-            let seconds = captures(&SECONDS, text)?.get(1)?.as_str().parse().ok()?;
-            number_of(seconds, now)
+            let seconds = captures(&RETRY_AFTER, text)?.get(1)?.as_str().parse().ok()?;
+            from_number(seconds, now)
         })
-        .or_else(|| clock(text, now))
+        .or_else(|| from_time_of_day(text, now))
 }
 
-/// A date with a time, in UTC where it has no offset.
-fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
+/// Reads a date with a time. A time without an offset is in UTC.
+fn from_date(text: &str, now: Timestamp) -> Option<Timestamp> {
     let found = captures(&DATE, text)?;
     let part = |n| found.get(n).map_or(Some(0), |m| m.as_str().parse::<i8>().ok());
     let year = found.get(1)?.as_str().parse().ok()?;
@@ -148,14 +151,14 @@ fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
         }
     };
     let at = DateTime::from_parts(date, time).checked_sub(Span::new().minutes(ahead)).ok()?;
-    near(stamp(&at.to_zoned(TimeZone::UTC).ok()?)?, now)
+    if_plausible(timestamp(&at.to_zoned(TimeZone::UTC).ok()?)?, now)
 }
 
-/// `in 2 days 3 hours`, `after 13h25m30s`, `retry in 34.07s`.
-fn span(text: &str, now: Timestamp) -> Option<Timestamp> {
-    let written = captures(&SPAN, text)?;
+/// Reads a duration: `in 2 days 3 hours`, `after 13h25m30s`, `retry in 34.07s`.
+fn from_duration(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let duration = captures(&DURATION, text)?;
     let mut seconds = 0.0;
-    for part in PART.as_ref()?.captures_iter(written.get(1)?.as_str()) {
+    for part in DURATION_PART.as_ref()?.captures_iter(duration.get(1)?.as_str()) {
         let number: f64 = part.get(1)?.as_str().parse().ok()?;
         seconds += number
             * match part.get(2)?.as_str().to_ascii_lowercase().as_str() {
@@ -166,16 +169,18 @@ fn span(text: &str, now: Timestamp) -> Option<Timestamp> {
                 _ => 1.0,
             };
     }
-    (seconds < 1e9).then(|| number_of(seconds, now)).flatten()
+    (seconds < 1e9).then(|| from_number(seconds, now)).flatten()
 }
 
-/// A time of day, with or without a day: the next such moment. A zone is respected where it is named. The minute that
-/// is running is not over: programs leave the seconds away, and a limit that lifts in it would otherwise be tomorrow's.
-fn clock(text: &str, now: Timestamp) -> Option<Timestamp> {
-    let every = CLOCK.as_ref()?.captures_iter(text);
-    // A bare number is no time of day.
+/// Reads a time of day with or without a day, and returns the next such time.
+///
+/// A time without a zone is in UTC. A time in the current minute counts as today's: programs omit
+/// the seconds, and a limit that resets in this minute would be tomorrow's otherwise.
+fn from_time_of_day(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let matches = TIME_OF_DAY.as_ref()?.captures_iter(text);
+    // A number without minutes and without `am` or `pm` is no time of day.
     let found =
-        every.into_iter().find(|found| found.name("minute").or(found.name("half")).is_some())?;
+        matches.into_iter().find(|found| found.name("minute").or(found.name("half")).is_some())?;
     let number = |name| found.name(name).and_then(|m| m.as_str().parse::<i8>().ok());
     let lower = |name| found.name(name).map(|m| m.as_str().to_ascii_lowercase());
     let hour = match (number("hour")?, lower("half").as_deref()) {
@@ -187,20 +192,25 @@ fn clock(text: &str, now: Timestamp) -> Option<Timestamp> {
     let zone =
         found.name("zone").and_then(|m| TimeZone::get(m.as_str()).ok()).unwrap_or(TimeZone::UTC);
     let millis = i64::try_from(now.0).ok()?;
-    let here = jiff::Timestamp::from_millisecond(millis).ok()?.to_zoned(zone.clone());
-    let today = here.date();
-    let over = here.checked_sub(Span::new().minutes(1)).ok()?;
-    let at = |date: Date| DateTime::from_parts(date, time).to_zoned(zone.clone()).ok();
+    let local_now = jiff::Timestamp::from_millisecond(millis).ok()?.to_zoned(zone.clone());
+    let today = local_now.date();
+    let last_minute = local_now.checked_sub(Span::new().minutes(1)).ok()?;
+    let on_date = |date: Date| DateTime::from_parts(date, time).to_zoned(zone.clone()).ok();
     let day = |n: i64| today.checked_add(Span::new().days(n)).ok();
     let next = if let Some(month) = lower("month") {
         let months =
             ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
         let month = i8::try_from(months.iter().position(|name| month == *name)?).ok()? + 1;
         let year = found.name("year").and_then(|m| m.as_str().parse().ok());
-        let this = at(Date::new(year.unwrap_or(today.year()), month, number("day")?).ok()?)?;
-        let past =
-            year.is_none() && here.timestamp().duration_since(this.timestamp()).as_hours() > 24;
-        if past { at(Date::new(today.year() + 1, month, number("day")?).ok()?)? } else { this }
+        let this_year =
+            on_date(Date::new(year.unwrap_or(today.year()), month, number("day")?).ok()?)?;
+        let past = year.is_none()
+            && local_now.timestamp().duration_since(this_year.timestamp()).as_hours() > 24;
+        if past {
+            on_date(Date::new(today.year() + 1, month, number("day")?).ok()?)?
+        } else {
+            this_year
+        }
     } else if let Some(weekday) = lower("weekday") {
         let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
         let number = i8::try_from(days.iter().position(|name| weekday == *name)?).ok()? + 1;
@@ -208,16 +218,16 @@ fn clock(text: &str, now: Timestamp) -> Option<Timestamp> {
         (0..=7)
             .filter_map(day)
             .filter(|d| d.weekday() == weekday)
-            .filter_map(at)
-            .find(|z| *z > over)?
+            .filter_map(on_date)
+            .find(|z| *z > last_minute)?
     } else {
-        (0..=2).filter_map(day).filter_map(at).find(|z| *z > over)?
+        (0..=2).filter_map(day).filter_map(on_date).find(|z| *z > last_minute)?
     };
-    near(stamp(&next)?, now)
+    if_plausible(timestamp(&next)?, now)
 }
 
-fn stamp(at: &Zoned) -> Option<Timestamp> {
-    u64::try_from(at.timestamp().as_millisecond()).ok().map(Timestamp)
+fn timestamp(zoned: &Zoned) -> Option<Timestamp> {
+    u64::try_from(zoned.timestamp().as_millisecond()).ok().map(Timestamp)
 }
 
 #[cfg(test)]
@@ -228,11 +238,11 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_795_360_200_000);
 
     fn at(utc: &str) -> Option<Timestamp> {
-        stamp(&utc.parse::<jiff::Timestamp>().unwrap().to_zoned(TimeZone::UTC))
+        timestamp(&utc.parse::<jiff::Timestamp>().unwrap().to_zoned(TimeZone::UTC))
     }
 
     #[test]
-    fn moments_as_they_are_told() {
+    fn reset_time_is_read_from_error_texts() {
         for (text, utc) in [
             ("You've hit your session limit · resets 4:25pm (UTC)", "2026-11-22T16:25:00Z"),
             ("resets 3pm (UTC)", "2026-11-23T15:00:00Z"),
@@ -255,22 +265,22 @@ mod tests {
             ("resets at 2026-11-22T18:00:00+02:00", "2026-11-22T16:00:00Z"),
         ] {
             let expected = if text.starts_with("resets Jan") { None } else { at(utc) };
-            assert_eq!(in_words(text, NOW), expected, "{text}");
+            assert_eq!(from_text(text, NOW), expected, "{text}");
         }
     }
 
     #[test]
-    fn the_minute_that_is_running_is_not_tomorrows() {
+    fn reset_time_in_the_current_minute_is_today() {
         let later = NOW.after_ms(8 * 60_000 + 59_999);
-        assert_eq!(in_words("or try again at 3:18 PM.", later), at("2026-11-22T15:18:00Z"));
+        assert_eq!(from_text("or try again at 3:18 PM.", later), at("2026-11-22T15:18:00Z"));
         assert_eq!(
-            in_words("or try again at 3:18 PM.", later.after_ms(1)),
+            from_text("or try again at 3:18 PM.", later.after_ms(1)),
             at("2026-11-23T15:18:00Z")
         );
     }
 
     #[test]
-    fn what_tells_no_moment_tells_none() {
+    fn text_without_a_reset_time_has_none() {
         for text in [
             "Request rejected (429) · This request would exceed your organization's rate limit",
             "exceeded retry limit, last status: 429 Too Many Requests",
@@ -280,13 +290,13 @@ mod tests {
             "retry 3",
             "try again in 99999999999999999999 days",
         ] {
-            assert_eq!(in_words(text, NOW), None, "{text}");
+            assert_eq!(from_text(text, NOW), None, "{text}");
         }
     }
 
     #[test]
-    fn fields_are_moments_or_seconds() {
-        let field = |json: &str| in_field(&serde_json::from_str(json).unwrap(), NOW);
+    fn reset_time_is_read_from_timestamps_and_seconds_in_fields() {
+        let field = |json: &str| from_field(&serde_json::from_str(json).unwrap(), NOW);
         assert_eq!(field("1795364748"), at("2026-11-22T16:25:48Z"));
         assert_eq!(field("1795364748000"), at("2026-11-22T16:25:48Z"));
         assert_eq!(field("\"60\""), at("2026-11-22T15:11:00Z"));

@@ -1,17 +1,18 @@
-//! Listening to a session while it runs: is there progress, is it over, is it hopeless?
+//! Rules for the output of a running session: progress, end, or no hope of success.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::stream_content::words;
-use crate::agent::preset::{EventText, OutputFormat, Preset, pattern::any_matches};
+use super::stream_content::normalize;
+use crate::agent::preset::pattern::any_matches;
+use crate::agent::preset::{EventText, OutputFormat, Preset};
 use crate::domain::session::Class;
 
-/// The longest line of which everything is kept.
+/// The length up to which an incomplete line is kept.
 const LONGEST_LINE: usize = 4 << 20;
 
-/// On which stream something was heard.
+/// An output stream of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SessionStream {
     /// Standard output.
@@ -20,22 +21,22 @@ pub(crate) enum SessionStream {
     Stderr,
 }
 
-/// What was heard.
+/// The meaning of a piece of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OutputMeaning {
-    /// Nothing that means anything.
+    /// No meaning.
     Nothing,
-    /// It tries again: no progress.
+    /// No progress, such as a retry.
     Noise,
-    /// It works.
+    /// Progress.
     Progress,
-    /// Its last event: it should end now.
+    /// The final event. The process should exit now.
     Final,
-    /// Nothing will come of it any more.
+    /// The session cannot succeed any more.
     Hopeless(Class),
 }
 
-/// Listens to one session. Of what was heard, only the line that is not complete yet is kept.
+/// An observer of a session's output. Of the output, only incomplete lines are kept.
 #[derive(Debug)]
 pub(crate) struct SessionWatcher {
     preset: Preset,
@@ -43,12 +44,12 @@ pub(crate) struct SessionWatcher {
     stderr: PartialLine,
     session: Option<String>,
     answered: bool,
-    /// How often each rule of hopelessness has fitted since the last progress.
-    times: Vec<u32>,
-    patience: Option<(Duration, Class)>,
+    /// For each give-up rule, the number of matching events since the last progress.
+    give_up_counts: Vec<u32>,
+    pending_give_up: Option<(Duration, Class)>,
 }
 
-/// A line of which the end has not been heard.
+/// A line without its end.
 #[derive(Debug, Default)]
 struct PartialLine {
     bytes: Vec<u8>,
@@ -56,170 +57,177 @@ struct PartialLine {
 }
 
 impl PartialLine {
-    /// Takes what comes up to the end of a line; the line when it is complete.
-    fn take(&mut self, bytes: &[u8], complete: bool) -> Option<Vec<u8>> {
+    /// Appends bytes, and returns the line if the bytes complete it.
+    fn append(&mut self, bytes: &[u8], completes: bool) -> Option<Vec<u8>> {
         let room = LONGEST_LINE.saturating_sub(self.bytes.len());
         self.too_long |= bytes.len() > room;
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        complete.then(|| std::mem::take(&mut self.bytes))
+        completes.then(|| std::mem::take(&mut self.bytes))
     }
 }
 
 impl SessionWatcher {
-    /// Nothing has been heard yet.
+    /// Creates a watcher for a new session.
     pub(crate) fn new(preset: &Preset) -> Self {
         Self {
-            times: vec![0; preset.watch.hopeless.len()],
+            give_up_counts: vec![0; preset.watch.hopeless.len()],
             preset: preset.clone(),
             stdout: PartialLine::default(),
             stderr: PartialLine::default(),
             session: None,
             answered: false,
-            patience: None,
+            pending_give_up: None,
         }
     }
 
-    /// Hears some bytes: what the complete lines in them mean together.
-    pub(crate) fn hear(&mut self, from: SessionStream, bytes: &[u8]) -> OutputMeaning {
+    /// Observes output, and returns the meaning of all lines that the output completes.
+    pub(crate) fn observe(&mut self, stream: SessionStream, bytes: &[u8]) -> OutputMeaning {
         if self.preset.output.format != OutputFormat::Jsonl {
-            return self.hear_text(from, bytes);
+            return self.observe_text(stream, bytes);
         }
-        let mut pulse = OutputMeaning::Nothing;
-        for part in bytes.split_inclusive(|b| *b == b'\n') {
-            let complete = part.ends_with(b"\n");
-            let line = match from {
+        let mut combined = OutputMeaning::Nothing;
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let completes = part.ends_with(b"\n");
+            let partial = match stream {
                 SessionStream::Stdout => &mut self.stdout,
                 SessionStream::Stderr => &mut self.stderr,
             };
-            let Some(whole) = line.take(part, complete) else { continue };
-            let too_long = std::mem::take(&mut line.too_long);
-            let (heard, works) = self.line(from, &whole, too_long);
-            pulse = match (pulse, heard) {
+            let Some(line) = partial.append(part, completes) else { continue };
+            let too_long = std::mem::take(&mut partial.too_long);
+            let (meaning, is_work) = self.observe_line(stream, &line, too_long);
+            combined = match (combined, meaning) {
                 (OutputMeaning::Hopeless(class), _) | (_, OutputMeaning::Hopeless(class)) => {
                     OutputMeaning::Hopeless(class)
                 }
-                // A notice behind the end does not take it back; work does.
-                (OutputMeaning::Final, OutputMeaning::Progress) if !works => OutputMeaning::Final,
+                // Only work supersedes a final event. A notice does not.
+                (OutputMeaning::Final, OutputMeaning::Progress) if !is_work => OutputMeaning::Final,
                 (_, OutputMeaning::Final) => OutputMeaning::Final,
                 (_, OutputMeaning::Progress) => OutputMeaning::Progress,
                 (OutputMeaning::Nothing, OutputMeaning::Noise) => OutputMeaning::Noise,
                 (earlier, OutputMeaning::Nothing | OutputMeaning::Noise) => earlier,
             };
         }
-        pulse
+        combined
     }
 
-    /// The session's name, once it was told.
+    /// Returns the session's id, once reported.
     pub(crate) fn session(&self) -> Option<&str> {
         self.session.as_deref()
     }
 
-    /// Whether the service has answered: then account and network are good.
+    /// Returns true if the service has answered. Account and network are fine then.
     pub(crate) fn answered(&self) -> bool {
         self.answered
     }
 
-    /// How long to go on listening if nothing but noise is heard, counted from what was heard last, and how the
-    /// session has ended if so.
-    pub(crate) fn patience(&self) -> Option<(Duration, Class)> {
-        self.patience
+    /// Returns the time without progress, counted from the last output, after which the session is
+    /// hopeless, and the session's class in that case.
+    pub(crate) fn pending_give_up(&self) -> Option<(Duration, Class)> {
+        self.pending_give_up
     }
 
-    /// Where output is no stream of events, all of it is progress, but lines that are known not to be.
-    fn hear_text(&self, from: SessionStream, bytes: &[u8]) -> OutputMeaning {
+    /// Observes output that is no stream of events. Everything but known noise is progress.
+    fn observe_text(&self, stream: SessionStream, bytes: &[u8]) -> OutputMeaning {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return OutputMeaning::Nothing;
         }
-        if from == SessionStream::Stderr && self.preset.output.format != OutputFormat::Text {
+        if stream == SessionStream::Stderr && self.preset.output.format != OutputFormat::Text {
             return OutputMeaning::Noise;
         }
-        let text = words(&String::from_utf8_lossy(bytes));
-        let noise = self.preset.watch.noise_text.as_ref();
+        let text = normalize(&String::from_utf8_lossy(bytes));
         let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-        if lines.all(|line| noise.is_some_and(|noise| noise.matches(line))) {
+        if lines.all(|line| self.is_noise_text(line)) {
             OutputMeaning::Noise
         } else {
             OutputMeaning::Progress
         }
     }
 
-    /// One line, and whether it is work.
-    fn line(&mut self, from: SessionStream, line: &[u8], too_long: bool) -> (OutputMeaning, bool) {
+    fn is_noise_text(&self, text: &str) -> bool {
+        self.preset.watch.noise_text.as_ref().is_some_and(|pattern| pattern.matches(text))
+    }
+
+    /// Returns the meaning of a line, and true if the line is work.
+    fn observe_line(
+        &mut self,
+        stream: SessionStream,
+        line: &[u8],
+        too_long: bool,
+    ) -> (OutputMeaning, bool) {
         if too_long {
-            // Only what tools print is so long.
-            self.progress();
+            // Only the output of tools is so long.
+            self.reset_give_up();
             return (OutputMeaning::Progress, true);
         }
         let Some(event @ Value::Object(_)) = serde_json::from_slice(line).ok() else {
-            let text = words(&String::from_utf8_lossy(line));
-            let noise = self.preset.watch.noise_text.as_ref();
-            let noisy = noise.is_some_and(|noise| noise.matches(&text));
-            return match (from, text.trim().is_empty()) {
-                (_, true) => (OutputMeaning::Nothing, false),
-                (SessionStream::Stderr, false) if noisy => (OutputMeaning::Noise, false),
-                (SessionStream::Stderr, false) => (OutputMeaning::Nothing, false),
-                (SessionStream::Stdout, false) => (OutputMeaning::Noise, false),
+            let text = normalize(&String::from_utf8_lossy(line));
+            let is_blank = text.trim().is_empty();
+            let meaning = match stream {
+                SessionStream::Stdout if !is_blank => OutputMeaning::Noise,
+                SessionStream::Stderr if self.is_noise_text(&text) => OutputMeaning::Noise,
+                SessionStream::Stdout | SessionStream::Stderr => OutputMeaning::Nothing,
             };
+            return (meaning, false);
         };
-        self.event(&event)
+        let is_work = any_matches(&self.preset.output.work, &event);
+        (self.observe_event(&event, is_work), is_work)
     }
 
-    fn event(&mut self, event: &Value) -> (OutputMeaning, bool) {
-        let pointers = &self.preset.session.pointers;
+    fn observe_event(&mut self, event: &Value, is_work: bool) -> OutputMeaning {
+        let Preset { session, output, watch, .. } = &self.preset;
         if self.session.is_none() {
-            self.session =
-                pointers.iter().find_map(|pointer| pointer.text(event)).map(str::to_owned);
+            let id = session.pointers.iter().find_map(|pointer| pointer.text(event));
+            self.session = id.map(str::to_owned);
         }
-        let works = any_matches(&self.preset.output.work, event);
-        let answer = &self.preset.watch.answer;
-        self.answered |= if answer.is_empty() { works } else { any_matches(answer, event) };
-        if let Some(pulse) = self.hopeless(event) {
-            return (pulse, works);
-        }
-        if any_matches(&self.preset.output.end, event) && self.ends(event) {
-            return (OutputMeaning::Final, works);
-        }
-        let watch = &self.preset.watch;
-        let progress = if watch.progress.is_empty() {
-            works || !any_matches(&watch.noise, event)
+        self.answered |=
+            if watch.answer.is_empty() { is_work } else { any_matches(&watch.answer, event) };
+        let is_progress = if watch.progress.is_empty() {
+            is_work || !any_matches(&watch.noise, event)
         } else {
             any_matches(&watch.progress, event)
         };
-        if progress {
-            self.progress();
-            return (OutputMeaning::Progress, works);
+        let is_final = any_matches(&output.end, event) && self.reports_result(event);
+        if let Some(class) = self.hopeless_class(event) {
+            OutputMeaning::Hopeless(class)
+        } else if is_final {
+            OutputMeaning::Final
+        } else if is_progress {
+            self.reset_give_up();
+            OutputMeaning::Progress
+        } else {
+            OutputMeaning::Noise
         }
-        (OutputMeaning::Noise, works)
     }
 
-    /// Whether an event that looks like an end says how it ended.
-    fn ends(&self, event: &Value) -> bool {
+    /// Returns true if a final event reports success or a known failure.
+    fn reports_result(&self, event: &Value) -> bool {
         let Preset { output, said, errors, .. } = &self.preset;
         any_matches(&output.ok, event)
             || said.iter().any(|EventText { when, .. }| when.matches(event))
             || errors.iter().filter_map(|rule| rule.when.as_ref()).any(|when| when.matches(event))
     }
 
-    fn hopeless(&mut self, event: &Value) -> Option<OutputMeaning> {
-        for (rule, times) in self.preset.watch.hopeless.iter().zip(&mut self.times) {
+    /// Applies the give-up rules, and returns the session's class if the session is hopeless now.
+    fn hopeless_class(&mut self, event: &Value) -> Option<Class> {
+        for (rule, count) in self.preset.watch.hopeless.iter().zip(&mut self.give_up_counts) {
             if !rule.when.matches(event) {
                 continue;
             }
-            *times += 1;
-            if *times < rule.times.unwrap_or(1) {
+            *count += 1;
+            if *count < rule.times.unwrap_or(1) {
                 continue;
             }
             let Some(after) = rule.after else {
-                return Some(OutputMeaning::Hopeless(rule.class));
+                return Some(rule.class);
             };
-            self.patience = Some((after.0, rule.class));
+            self.pending_give_up = Some((after.0, rule.class));
         }
         None
     }
 
-    fn progress(&mut self) {
-        self.patience = None;
-        self.times.fill(0);
+    fn reset_give_up(&mut self) {
+        self.pending_give_up = None;
+        self.give_up_counts.fill(0);
     }
 }
 
@@ -230,57 +238,58 @@ mod tests {
     use crate::agent::preset::builtin;
     use crate::domain::id::Timestamp;
 
-    fn hear(watcher: &mut SessionWatcher, line: &str) -> OutputMeaning {
-        watcher.hear(SessionStream::Stdout, format!("{line}\n").as_bytes())
+    fn observe(watcher: &mut SessionWatcher, line: &str) -> OutputMeaning {
+        watcher.observe(SessionStream::Stdout, format!("{line}\n").as_bytes())
     }
 
     #[test]
-    fn a_codex_that_waits_for_a_quota_is_given_up_after_a_while() {
+    fn watcher_gives_up_on_codex_waiting_for_a_quota_after_a_timeout() {
         let mut watcher = SessionWatcher::new(&builtin("codex").unwrap());
         let begun = r#"{"type":"thread.started","thread_id":"01a2"}"#;
-        assert_eq!(hear(&mut watcher, begun), OutputMeaning::Progress);
+        assert_eq!(observe(&mut watcher, begun), OutputMeaning::Progress);
         assert_eq!(watcher.session(), Some("01a2"));
         let again = r#"{"type":"error","message":"Reconnecting... 1/5 (exceeded retry limit, last status: 429 Too Many Requests)"}"#;
-        assert_eq!(hear(&mut watcher, again), OutputMeaning::Noise);
-        assert_eq!(watcher.patience(), Some((Duration::from_secs(20), Class::RateLimited)));
+        assert_eq!(observe(&mut watcher, again), OutputMeaning::Noise);
+        assert_eq!(watcher.pending_give_up(), Some((Duration::from_secs(20), Class::RateLimited)));
         let works = r#"{"type":"item.completed","item":{"id":"item_1","type":"agent_message","text":"Step 1."}}"#;
-        assert_eq!(hear(&mut watcher, works), OutputMeaning::Progress);
-        assert_eq!(watcher.patience(), None);
+        assert_eq!(observe(&mut watcher, works), OutputMeaning::Progress);
+        assert_eq!(watcher.pending_give_up(), None);
         assert_eq!(
-            hear(&mut watcher, r#"{"type":"turn.completed","usage":{"input_tokens":1}}"#),
+            observe(&mut watcher, r#"{"type":"turn.completed","usage":{"input_tokens":1}}"#),
             OutputMeaning::Final
         );
     }
 
     #[test]
-    fn a_wrong_key_and_a_loop_are_hopeless_at_once() {
+    fn watcher_gives_up_on_auth_failure_and_context_overflow_at_once() {
         let mut claude = SessionWatcher::new(&builtin("claude").unwrap());
         let retry = r#"{"type":"system","subtype":"api_retry","attempt":1,"error_status":401,"error":"authentication_failed"}"#;
-        assert_eq!(hear(&mut claude, retry), OutputMeaning::Hopeless(Class::Auth));
+        assert_eq!(observe(&mut claude, retry), OutputMeaning::Hopeless(Class::Auth));
         let mut opencode = SessionWatcher::new(&builtin("opencode").unwrap());
         let over = r#"{"type":"error","sessionID":"ses_1","error":{"name":"ContextOverflowError","data":{"message":"x"}}}"#;
-        assert_eq!(hear(&mut opencode, over), OutputMeaning::Hopeless(Class::ContextExceeded));
+        assert_eq!(observe(&mut opencode, over), OutputMeaning::Hopeless(Class::ContextExceeded));
         assert_eq!(opencode.session(), Some("ses_1"));
     }
 
     #[test]
-    fn a_claude_that_would_wait_out_a_limit_is_stopped_and_the_limit_known() {
+    fn watcher_gives_up_on_claude_waiting_for_a_rate_limit_and_classify_knows_the_reset_time() {
         let line = |ms: u32| {
             format!(
                 r#"{{"type":"system","subtype":"api_retry","attempt":1,"retry_delay_ms":{ms},"error_status":429,"error":"rate_limit","session_id":"s"}}"#
             )
         };
         let preset = builtin("claude").unwrap();
-        assert_eq!(hear(&mut SessionWatcher::new(&preset), &line(509)), OutputMeaning::Noise);
+        assert_eq!(observe(&mut SessionWatcher::new(&preset), &line(509)), OutputMeaning::Noise);
         let limited = OutputMeaning::Hopeless(Class::RateLimited);
-        assert_eq!(hear(&mut SessionWatcher::new(&preset), &line(20_000)), limited);
+        assert_eq!(observe(&mut SessionWatcher::new(&preset), &line(20_000)), limited);
         let now = Timestamp(1_795_360_200_000);
-        // What it prints when it is interrupted.
+        // The output after an interruption.
         let aborted = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"terminal_reason":"aborted_streaming"}"#;
-        let read = |ours: Option<Intervention>| {
-            let ended = SessionExit { code: Some(1), ours, ..SessionExit::default() };
-            let out = [line(20_000).as_str(), if ours.is_some() { aborted } else { "" }].join("\n");
-            let reading = classify(&preset, ended, out.as_bytes(), b"", None, Some(false), now);
+        let read = |intervention: Option<Intervention>| {
+            let exit = SessionExit { code: Some(1), intervention, ..SessionExit::default() };
+            let out = [line(20_000).as_str(), if intervention.is_some() { aborted } else { "" }]
+                .join("\n");
+            let reading = classify(&preset, exit, out.as_bytes(), b"", None, Some(false), now);
             (reading.class, reading.resets_at)
         };
         let given_up = Intervention::GivenUp(Class::RateLimited);
@@ -289,58 +298,62 @@ mod tests {
     }
 
     #[test]
-    fn an_end_stands_until_work_goes_on() {
+    fn final_event_is_superseded_by_work_and_not_by_a_notice() {
         let mut watcher = SessionWatcher::new(&builtin("claude").unwrap());
         let end = r#"{"type":"result","subtype":"success","is_error":false,"result":"x"}"#;
         let notice = r#"{"type":"system","subtype":"task_notification"}"#;
         let work = r#"{"type":"assistant","message":{"content":[]}}"#;
-        assert_eq!(hear(&mut watcher, &format!("{end}\n{notice}")), OutputMeaning::Final);
-        assert_eq!(hear(&mut watcher, &format!("{end}\n{work}")), OutputMeaning::Progress);
+        assert_eq!(observe(&mut watcher, &format!("{end}\n{notice}")), OutputMeaning::Final);
+        assert_eq!(observe(&mut watcher, &format!("{end}\n{work}")), OutputMeaning::Progress);
         let step = r#"{"type":"step_finish","part":{"reason":"tool-calls"}}"#;
         assert_eq!(
-            hear(&mut SessionWatcher::new(&builtin("opencode").unwrap()), step),
+            observe(&mut SessionWatcher::new(&builtin("opencode").unwrap()), step),
             OutputMeaning::Progress
         );
     }
 
     #[test]
-    fn lines_come_in_pieces_and_long_ones_are_not_kept() {
+    fn watcher_joins_partial_lines_and_drops_long_lines() {
         let mut watcher = SessionWatcher::new(&builtin("codex").unwrap());
         assert_eq!(
-            watcher.hear(SessionStream::Stdout, b"{\"type\":\"turn.comp"),
+            watcher.observe(SessionStream::Stdout, b"{\"type\":\"turn.comp"),
             OutputMeaning::Nothing
         );
         assert_eq!(
-            watcher.hear(SessionStream::Stdout, b"leted\",\"usage\":{}}\n"),
+            watcher.observe(SessionStream::Stdout, b"leted\",\"usage\":{}}\n"),
             OutputMeaning::Final
         );
         let piece = vec![b'x'; LONGEST_LINE];
         for _ in 0..3 {
-            assert_eq!(watcher.hear(SessionStream::Stdout, &piece), OutputMeaning::Nothing);
+            assert_eq!(watcher.observe(SessionStream::Stdout, &piece), OutputMeaning::Nothing);
             assert!(watcher.stdout.bytes.len() <= LONGEST_LINE);
         }
         assert_eq!(
-            watcher.hear(SessionStream::Stdout, b"\n{\"type\":\"error\",\"message\":\"x\"}\n"),
+            watcher.observe(SessionStream::Stdout, b"\n{\"type\":\"error\",\"message\":\"x\"}\n"),
             OutputMeaning::Progress
         );
         assert!(watcher.stdout.bytes.is_empty());
     }
 
     #[test]
-    fn of_text_everything_is_progress_but_known_noise() {
+    fn watcher_counts_text_as_progress_except_known_noise() {
         let mut any = SessionWatcher::new(&builtin("command").unwrap());
-        assert_eq!(any.hear(SessionStream::Stderr, b"working"), OutputMeaning::Progress);
-        assert_eq!(any.hear(SessionStream::Stdout, b"\n"), OutputMeaning::Nothing);
+        assert_eq!(any.observe(SessionStream::Stderr, b"working"), OutputMeaning::Progress);
+        assert_eq!(any.observe(SessionStream::Stdout, b"\n"), OutputMeaning::Nothing);
         let mut aider = SessionWatcher::new(&builtin("aider").unwrap());
         assert_eq!(
-            aider.hear(SessionStream::Stdout, b"Retrying in 0.2 seconds...\n"),
+            aider.observe(SessionStream::Stdout, b"Retrying in 0.2 seconds...\n"),
             OutputMeaning::Noise
         );
         let mut gemini = SessionWatcher::new(&builtin("gemini").unwrap());
         assert_eq!(
-            gemini.hear(SessionStream::Stderr, b"Attempt 1 failed: x. Retrying after 5705ms...\n"),
+            gemini
+                .observe(SessionStream::Stderr, b"Attempt 1 failed: x. Retrying after 5705ms...\n"),
             OutputMeaning::Noise
         );
-        assert_eq!(gemini.hear(SessionStream::Stderr, b"some warning\n"), OutputMeaning::Nothing);
+        assert_eq!(
+            gemini.observe(SessionStream::Stderr, b"some warning\n"),
+            OutputMeaning::Nothing
+        );
     }
 }

@@ -1,46 +1,84 @@
-//! From bytes to events and lines of text, and whether anything between them cannot be read.
+//! Parsing of a stream into events and lines of text.
 
 use serde_json::{Deserializer, Value};
 
-/// What was printed on one stream.
+/// The parsed output of a stream.
 #[derive(Debug, Default)]
 pub(super) struct StreamContent {
-    /// Its events, in order.
+    /// The events, in order.
     pub(super) events: Vec<Value>,
-    /// Its lines that are no events, without colours.
+    /// The lines that are no events, normalized.
     pub(super) plain: String,
-    /// Whether something in it cannot be read.
+    /// True if a part of the stream cannot be parsed.
     pub(super) broken: bool,
-    /// Whether its middle was left out.
+    /// True if the keeper cut out the middle of the stream.
     pub(super) cut: bool,
 }
 
-/// Whether a line stands where the keeper left out the middle of a stream. What is beside it may be half a line.
-fn is_mark(line: &str) -> bool {
+/// Returns true if a line marks the place where the keeper cut out the middle of a stream. The lines
+/// before and after the mark may be incomplete.
+fn is_cut_mark(line: &str) -> bool {
     let number = line.trim().strip_prefix("[git-harness: ");
     let number = number.and_then(|rest| rest.strip_suffix(" bytes left out]"));
     number.is_some_and(|number| number.parse::<u64>().is_ok())
 }
 
 impl StreamContent {
-    /// A stream of text for people.
-    pub(super) fn text(bytes: &[u8]) -> Self {
+    /// Parses a stream of text.
+    pub(super) fn from_text(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
-        let cut = text.lines().any(is_mark);
+        let cut = text.lines().any(is_cut_mark);
         let broken = !cut && (std::str::from_utf8(bytes).is_err() || bytes.contains(&0));
-        Self { events: Vec::new(), plain: words(&text), broken, cut }
+        Self { events: Vec::new(), plain: normalize(&text), broken, cut }
+    }
+
+    /// Parses a stream of JSON: an object per line, objects over several lines, lists of objects,
+    /// and lines of text between them.
+    pub(super) fn from_events(bytes: &[u8]) -> Self {
+        let mut content = Self::default();
+        let mut plain = String::new();
+        // Line numbers. An incomplete line beside a cut mark does not break the stream.
+        let (mut broken_lines, mut cut_marks) = (Vec::new(), Vec::new());
+        let (mut offset, mut number) = (0, 0_usize);
+        while offset < bytes.len() {
+            let end = line_end(bytes, offset);
+            let line = &bytes[offset..end];
+            number += 1;
+            let indent = line.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            if let Some(b'{' | b'[') = line.get(indent)
+                && let Some(after) = parse_objects(bytes, offset + indent, &mut content.events)
+            {
+                number += bytes[offset..after].iter().filter(|byte| **byte == b'\n').count();
+                offset = line_end(bytes, after) + 1;
+                continue;
+            }
+            match std::str::from_utf8(line) {
+                Ok(text) if is_cut_mark(text) => cut_marks.push(number),
+                Ok(text) if !is_json_fragment(text) => {
+                    plain.push_str(text);
+                    plain.push('\n');
+                }
+                Ok(_) | Err(_) => broken_lines.push(number),
+            }
+            offset = end + 1;
+        }
+        let is_beside_mark = |line: &usize| cut_marks.iter().any(|mark| mark.abs_diff(*line) == 1);
+        content.broken = !broken_lines.iter().all(is_beside_mark);
+        content.cut = !cut_marks.is_empty();
+        content.plain = normalize(&plain);
+        content
     }
 }
 
-/// Without colours and carriage returns, and with plain quotes.
-pub(super) fn words(text: &str) -> String {
+/// Removes colors and carriage returns, and replaces typographic quotes, spaces and hyphens.
+pub(super) fn normalize(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
             '\u{1b}' if chars.peek() == Some(&'[') => {
                 chars.next();
-                // Parameters, up to the letter that ends the sequence.
+                // The parameters, then the letter that ends the escape sequence.
                 while chars.next_if(|c| !c.is_ascii_alphabetic()).is_some() {}
                 chars.next();
             }
@@ -55,56 +93,23 @@ pub(super) fn words(text: &str) -> String {
     plain
 }
 
-/// Reads a stream of JSON: an object a line, objects over several lines, lists of objects, and text between them.
-pub(super) fn read(bytes: &[u8]) -> StreamContent {
-    let mut heard = StreamContent::default();
-    let mut plain = String::new();
-    // Line numbers of what cannot be read, and of what was left out: half a line beside a mark is no fault.
-    let (mut faults, mut marks) = (Vec::new(), Vec::new());
-    let (mut at, mut number) = (0, 0_usize);
-    while at < bytes.len() {
-        let end = line_end(bytes, at);
-        let line = &bytes[at..end];
-        number += 1;
-        let begin = line.iter().take_while(|b| b.is_ascii_whitespace()).count();
-        if let Some(b'{' | b'[') = line.get(begin)
-            && let Some(after) = objects(bytes, at + begin, &mut heard.events)
-        {
-            number += bytes[at..after].iter().filter(|b| **b == b'\n').count();
-            at = line_end(bytes, after) + 1;
-            continue;
-        }
-        match std::str::from_utf8(line) {
-            Ok(text) if is_mark(text) => marks.push(number),
-            Ok(text) if !scrap(text) => {
-                plain.push_str(text);
-                plain.push('\n');
-            }
-            Ok(_) | Err(_) => faults.push(number),
-        }
-        at = end + 1;
-    }
-    let beside = |fault: &usize| marks.iter().any(|mark| mark.abs_diff(*fault) == 1);
-    heard.broken = !faults.iter().all(beside);
-    heard.cut = !marks.is_empty();
-    heard.plain = words(&plain);
-    heard
+/// Returns the offset of the next line feed, or of the end.
+fn line_end(bytes: &[u8], from: usize) -> usize {
+    let length = bytes[from..].iter().position(|byte| *byte == b'\n');
+    length.map_or(bytes.len(), |length| from + length)
 }
 
-fn line_end(bytes: &[u8], at: usize) -> usize {
-    bytes[at..].iter().position(|b| *b == b'\n').map_or(bytes.len(), |n| at + n)
-}
-
-/// Takes the objects that begin here and end where a line does; where they end. Nothing if it is anything else.
-fn objects(bytes: &[u8], at: usize, events: &mut Vec<Value>) -> Option<usize> {
-    let mut found = Vec::new();
-    let mut here = at;
+/// Parses the objects from an offset to the end of a line, and returns the offset of their end.
+/// Returns `None` for any other text.
+fn parse_objects(bytes: &[u8], from: usize, events: &mut Vec<Value>) -> Option<usize> {
+    let mut objects = Vec::new();
+    let mut offset = from;
     loop {
-        let mut stream = Deserializer::from_slice(&bytes[here..]).into_iter::<Value>();
+        let mut stream = Deserializer::from_slice(&bytes[offset..]).into_iter::<Value>();
         match stream.next()?.ok()? {
-            object @ Value::Object(_) => found.push(object),
+            object @ Value::Object(_) => objects.push(object),
             Value::Array(list) if list.iter().all(Value::is_object) && !list.is_empty() => {
-                found.extend(list);
+                objects.extend(list);
             }
             Value::Null
             | Value::Bool(_)
@@ -112,38 +117,38 @@ fn objects(bytes: &[u8], at: usize, events: &mut Vec<Value>) -> Option<usize> {
             | Value::String(_)
             | Value::Array(_) => return None,
         }
-        here += stream.byte_offset();
-        let rest = &bytes[here..line_end(bytes, here)];
-        let blank = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
+        offset += stream.byte_offset();
+        let rest = &bytes[offset..line_end(bytes, offset)];
+        let blank = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         if blank == rest.len() {
-            events.append(&mut found);
-            return Some(here);
+            events.append(&mut objects);
+            return Some(offset);
         }
-        here += blank;
+        offset += blank;
     }
 }
 
-/// Whether a line that is no event is what is left of one.
-fn scrap(line: &str) -> bool {
+/// Returns true if a line that is no event looks like a part of an event.
+fn is_json_fragment(line: &str) -> bool {
     let line = line.trim();
     line.starts_with('{')
         || line.starts_with("[{")
         || line == "["
         || line.contains('\0')
-        || ["\":", "{\"", "\"}", "\",\""].iter().any(|sign| line.contains(sign))
+        || ["\":", "{\"", "\"}", "\",\""].iter().any(|token| line.contains(token))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shape(text: &str) -> (usize, bool, String) {
-        let heard = read(text.as_bytes());
-        (heard.events.len(), heard.broken, heard.plain)
+    fn parse(text: &str) -> (usize, bool, String) {
+        let content = StreamContent::from_events(text.as_bytes());
+        (content.events.len(), content.broken, content.plain)
     }
 
     #[test]
-    fn objects_lists_and_text_are_told_apart() {
+    fn stream_of_objects_lists_and_text_is_parsed() {
         for (text, events, broken, plain) in [
             ("", 0, false, ""),
             ("{\"a\":1}\n{\"a\":2}", 2, false, ""),
@@ -158,23 +163,25 @@ mod tests {
             ("{\"a\":1} junk\n{\"a\":2}\n", 1, true, ""),
             ("{\n \"a\": 1,\n", 0, true, " "),
         ] {
-            let (n, b, p) = shape(text);
-            assert_eq!((n, b), (events, broken), "{text:?}");
+            let (parsed_events, is_broken, parsed_plain) = parse(text);
+            assert_eq!((parsed_events, is_broken), (events, broken), "{text:?}");
             if !broken {
-                assert_eq!(p, plain, "{text:?}");
+                assert_eq!(parsed_plain, plain, "{text:?}");
             }
         }
-        assert!(read(b"{\"a\":1}\n\xff\xfe\n").broken);
+        assert!(StreamContent::from_events(b"{\"a\":1}\n\xff\xfe\n").broken);
     }
 
     #[test]
-    fn half_lines_beside_a_mark_are_no_fault() {
+    fn incomplete_lines_beside_a_cut_mark_do_not_break_the_stream() {
         let mark = "[git-harness: 70000 bytes left out]";
-        assert!(is_mark(mark) && !is_mark("[git-harness: many bytes left out]"));
-        let heard =
-            read(format!("{{\"a\":1}}\n{{\"b\":\"xx\n{mark}\nyy\"}}\n{{\"c\":1}}\n").as_bytes());
-        assert_eq!((heard.events.len(), heard.broken, heard.cut), (2, false, true));
-        let heard = read(format!("{{\"b\":\"xx\n{{\"a\":1}}\n{mark}\n").as_bytes());
-        assert!(heard.broken);
+        assert!(is_cut_mark(mark) && !is_cut_mark("[git-harness: many bytes left out]"));
+        let content = StreamContent::from_events(
+            format!("{{\"a\":1}}\n{{\"b\":\"xx\n{mark}\nyy\"}}\n{{\"c\":1}}\n").as_bytes(),
+        );
+        assert_eq!((content.events.len(), content.broken, content.cut), (2, false, true));
+        let content =
+            StreamContent::from_events(format!("{{\"b\":\"xx\n{{\"a\":1}}\n{mark}\n").as_bytes());
+        assert!(content.broken);
     }
 }

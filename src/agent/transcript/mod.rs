@@ -1,8 +1,8 @@
-//! Transcripts for people: what an agent printed, as who said and did what.
+//! Transcripts for people: the messages and actions of an agent, from the agent's output.
 //!
-//! Agents print events as JSON, each in its own terms, or plain text, or both mixed; and what is kept may begin or end
-//! anywhere. So nothing is expected: what is known is told (`events`), JSON that is not known is shown shortened, and
-//! the rest is shown as it is. It works while the agent runs, with what has been printed so far.
+//! Programs print JSON events in their own formats, plain text, or both. The kept output may begin
+//! and end anywhere. Known events are rendered (`events`), unknown JSON is shortened, and any other
+//! text is kept. The reader also accepts the partial output of a running agent.
 
 mod events;
 mod shorten;
@@ -13,33 +13,33 @@ use serde_json::Value;
 
 use events::EventContext;
 
-/// Who said or did something, or what kind of thing it is.
+/// The author or the kind of a transcript entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TranscriptKind {
-    /// The program about itself, such as the id of its session.
+    /// Information of the program, such as the id of the session.
     Note,
-    /// What the agent was told.
+    /// A message to the agent.
     User,
-    /// What it said.
+    /// A message of the agent.
     Agent,
-    /// What it thought.
+    /// A thought of the agent.
     Thought,
-    /// A tool it used, with what it told the tool.
+    /// A tool call with its arguments.
     Tool,
-    /// What the tool answered.
+    /// The result of a tool call.
     Result,
-    /// Something that went wrong.
+    /// An error.
     Error,
-    /// How the session ended, and what it used.
+    /// The end of the session, with its usage.
     End,
-    /// Text that is no event.
+    /// Text outside of events.
     Plain,
-    /// An event that is not known.
+    /// An unknown event.
     Other,
 }
 
 impl TranscriptKind {
-    /// The word for it, in front of lines and in JSON.
+    /// Returns the name for output.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Note => "note",
@@ -56,121 +56,125 @@ impl TranscriptKind {
     }
 }
 
-/// One thing that was said or done.
+/// A message or an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TranscriptEntry {
-    /// By whom.
+    /// The author or the kind.
     pub kind: TranscriptKind,
-    /// In words; several lines perhaps, without the last line's end.
+    /// The text: one or more lines, without a final line end.
     pub text: String,
 }
 
-/// The longest line, and the largest object over several lines, that is still taken for JSON.
-const LARGEST: usize = 16 << 20;
+/// The largest JSON value, in bytes.
+const LARGEST_JSON: usize = 16 << 20;
 
-/// Over how many lines an object may go.
-const LINES: usize = 20_000;
+/// The largest JSON value, in lines.
+const MOST_JSON_LINES: usize = 20_000;
 
-/// Reads a transcript as it comes.
+/// An incremental reader of transcripts.
 #[derive(Debug, Default)]
 pub(crate) struct TranscriptReader {
-    /// A line whose end has not come.
+    /// A line without its end.
     line: Vec<u8>,
-    /// An object that goes over several lines, so far, and over how many.
-    object: String,
+    /// The beginning of a JSON value over several lines.
+    partial_json: String,
+    /// The number of lines in `partial_json`.
     lines: usize,
-    memory: EventContext,
+    context: EventContext,
 }
 
 impl TranscriptReader {
-    /// Takes the next bytes, in whatever pieces they come. Gives what is complete.
+    /// Reads the next bytes, and returns the complete entries.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<TranscriptEntry> {
         let mut entries = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(part);
-            if part.ends_with(b"\n") || self.line.len() > LARGEST {
+            if part.ends_with(b"\n") || self.line.len() > LARGEST_JSON {
                 let line = std::mem::take(&mut self.line);
-                self.take(&line, &mut entries);
+                self.read_line(&line, &mut entries);
             }
         }
         entries
     }
 
-    /// Nothing more comes: gives what was not complete.
+    /// Returns the incomplete entries at the end of the output.
     pub(crate) fn finish(mut self) -> Vec<TranscriptEntry> {
         let mut entries = Vec::new();
         let line = std::mem::take(&mut self.line);
         if !line.is_empty() {
-            self.take(&line, &mut entries);
+            self.read_line(&line, &mut entries);
         }
-        self.give_up(&mut entries);
-        self.memory.finish(&mut entries);
+        self.flush_partial_json(&mut entries);
+        self.context.finish(&mut entries);
         entries
     }
 
-    fn take(&mut self, line: &[u8], entries: &mut Vec<TranscriptEntry>) {
+    fn read_line(&mut self, line: &[u8], entries: &mut Vec<TranscriptEntry>) {
         let line = String::from_utf8_lossy(line);
         let line = line.strip_suffix('\n').unwrap_or(&line);
-        if self.object.is_empty() {
-            self.begin(line, entries);
+        if self.partial_json.is_empty() {
+            self.read_line_outside_json(line, entries);
             return;
         }
-        self.object.push('\n');
-        self.object.push_str(line);
+        self.partial_json.push('\n');
+        self.partial_json.push_str(line);
         self.lines += 1;
-        // It can be complete only where it is closed as it was opened: at the beginning of a line.
+        // The closing bracket is not indented, like the opening bracket.
         if line.starts_with(['}', ']']) {
-            if let Ok(value) = serde_json::from_str(&self.object) {
-                self.object.clear();
-                self.value(&value, entries);
+            if let Ok(value) = serde_json::from_str(&self.partial_json) {
+                self.partial_json.clear();
+                self.read_value(&value, entries);
             } else {
-                self.give_up(entries);
+                self.flush_partial_json(entries);
             }
-        } else if self.object.len() > LARGEST || self.lines > LINES || !may_go_on(line) {
-            self.give_up(entries);
+        } else if self.partial_json.len() > LARGEST_JSON
+            || self.lines > MOST_JSON_LINES
+            || !may_continue_json(line)
+        {
+            self.flush_partial_json(entries);
         }
     }
 
-    /// A line that is not within an object.
-    fn begin(&mut self, line: &str, entries: &mut Vec<TranscriptEntry>) {
+    /// Reads a line that does not continue a JSON value.
+    fn read_line_outside_json(&mut self, line: &str, entries: &mut Vec<TranscriptEntry>) {
         let trimmed = line.trim();
         if trimmed.starts_with(['{', '[']) {
             match serde_json::from_str::<Value>(trimmed) {
                 Ok(value @ (Value::Object(_) | Value::Array(_))) => {
-                    self.value(&value, entries);
+                    self.read_value(&value, entries);
                     return;
                 }
                 Ok(_) => {}
                 Err(error) if error.is_eof() && matches!(line.trim_end(), "{" | "[") => {
-                    line.trim_end().clone_into(&mut self.object);
+                    line.trim_end().clone_into(&mut self.partial_json);
                     self.lines = 1;
                     return;
                 }
                 Err(_) => {}
             }
         }
-        self.memory.finish(entries);
-        plain(line, entries);
+        self.context.finish(entries);
+        push_text(line, entries);
     }
 
-    /// What looked like an object is none: shows its lines as they are.
-    fn give_up(&mut self, entries: &mut Vec<TranscriptEntry>) {
-        let object = std::mem::take(&mut self.object);
-        if !object.is_empty() {
-            self.memory.finish(entries);
-            object.lines().for_each(|line| plain(line, entries));
+    /// Adds the lines of an invalid JSON value as text.
+    fn flush_partial_json(&mut self, entries: &mut Vec<TranscriptEntry>) {
+        let json = std::mem::take(&mut self.partial_json);
+        if !json.is_empty() {
+            self.context.finish(entries);
+            json.lines().for_each(|line| push_text(line, entries));
         }
     }
 
-    fn value(&mut self, value: &Value, entries: &mut Vec<TranscriptEntry>) {
+    fn read_value(&mut self, value: &Value, entries: &mut Vec<TranscriptEntry>) {
         if let Value::Array(values) = value
             && values.iter().any(Value::is_object)
         {
-            values.iter().for_each(|value| self.value(value, entries));
+            values.iter().for_each(|value| self.read_value(value, entries));
             return;
         }
-        if !events::tell(value, &mut self.memory, entries) {
-            self.memory.finish(entries);
+        if !events::render(value, &mut self.context, entries) {
+            self.context.finish(entries);
             entries.push(TranscriptEntry {
                 kind: TranscriptKind::Other,
                 text: shorten::compact(value, 200),
@@ -179,24 +183,26 @@ impl TranscriptReader {
     }
 }
 
-/// Whether a line may stand within an object that goes over several lines. Lines of such an object are indented.
-fn may_go_on(line: &str) -> bool {
+/// Returns true if a line may continue a JSON value. Such lines are indented.
+fn may_continue_json(line: &str) -> bool {
     line.is_empty() || line.starts_with([' ', '\t'])
 }
 
-/// A line of text; lines that follow each other are one entry.
-fn plain(line: &str, entries: &mut Vec<TranscriptEntry>) {
-    let line = shorten::plain(line);
+/// Adds a line of text. Consecutive lines form one entry.
+fn push_text(line: &str, entries: &mut Vec<TranscriptEntry>) {
+    let line = shorten::without_escapes(line);
     match entries.last_mut() {
         Some(TranscriptEntry { kind: TranscriptKind::Plain, text }) => {
             text.push('\n');
             text.push_str(&line);
         }
-        Some(_) | None => entries.push(TranscriptEntry { kind: TranscriptKind::Plain, text: line }),
+        Some(_) | None => {
+            entries.push(TranscriptEntry { kind: TranscriptKind::Plain, text: line });
+        }
     }
 }
 
-/// Reads a whole transcript.
+/// Reads a complete transcript.
 pub(crate) fn read(bytes: &[u8]) -> Vec<TranscriptEntry> {
     let mut reader = TranscriptReader::default();
     let mut entries = reader.push(bytes);

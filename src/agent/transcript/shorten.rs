@@ -1,9 +1,9 @@
-//! Short words for long things.
+//! Shortened texts for transcripts.
 
 use serde_json::Value;
 
-/// Which argument of a tool says what it does, by the names that tools have for it.
-const TELLING: &[&str] = &[
+/// The names of a tool's main argument.
+const MAIN_ARGUMENTS: &[&str] = &[
     "command",
     "cmd",
     "file_path",
@@ -18,15 +18,16 @@ const TELLING: &[&str] = &[
     "input",
 ];
 
-/// What tools are told for people to read, which their other arguments say already.
-const TALK: &[&str] = &["description", "toolTitle", "intentionSummary"];
+/// Arguments that describe the other arguments for people.
+const DESCRIPTIONS: &[&str] = &["description", "toolTitle", "intentionSummary"];
 
-/// How much of an argument is shown, in characters: of the telling one, and of each other.
-const ARGUMENT: usize = 300;
-const OTHER: usize = 60;
+/// The number of characters that are shown of the main argument.
+const MAIN_ARGUMENT_LENGTH: usize = 300;
+/// The number of characters that are shown of any other argument.
+const OTHER_ARGUMENT_LENGTH: usize = 60;
 
-/// A text without what moves a cursor or paints: sequences of a terminal, and what a carriage return overwrote.
-pub(super) fn plain(text: &str) -> String {
+/// Removes terminal escape sequences, and text that a carriage return overwrites.
+pub(super) fn without_escapes(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -37,7 +38,7 @@ pub(super) fn plain(text: &str) -> String {
                 chars.next_if(|c| matches!(c, '@'..='~'));
             }
             ('\u{1b}', Some(']')) => {
-                // A title or a link: to its end, which is on the same line if it is one.
+                // A title or a link, which ends on the same line.
                 while let Some(c) = chars.next_if(|c| *c != '\n') {
                     if c == '\u{7}' || c == '\u{1b}' && chars.next_if_eq(&'\\').is_some() {
                         break;
@@ -55,7 +56,7 @@ pub(super) fn plain(text: &str) -> String {
     plain
 }
 
-/// The first characters of a line.
+/// Cuts a line after `most` characters.
 pub(super) fn cut(line: &str, most: usize) -> String {
     match line.char_indices().nth(most) {
         None => line.to_owned(),
@@ -63,22 +64,21 @@ pub(super) fn cut(line: &str, most: usize) -> String {
     }
 }
 
-/// The first lines of a text, and how many more there are.
+/// Returns the first lines of a text, and the number of omitted lines.
 pub(super) fn first_lines(text: &str, most: usize) -> String {
-    let text = plain(text);
+    let text = without_escapes(text);
     let text = text.trim_end();
     let mut lines = text.trim_start_matches(['\n', '\r']).lines();
     let mut shown: Vec<String> = lines.by_ref().take(most).map(|line| cut(line, 400)).collect();
-    let more = lines.count();
-    match (shown.last_mut(), more) {
-        (_, 0) => {}
-        (_, 1) => shown.push("… 1 more line".to_owned()),
-        (_, more) => shown.push(format!("… {more} more lines")),
+    match lines.count() {
+        0 => {}
+        1 => shown.push("… 1 more line".to_owned()),
+        omitted => shown.push(format!("… {omitted} more lines")),
     }
     shown.join("\n")
 }
 
-/// JSON on one line, shortened.
+/// Formats JSON on one line and cuts the line.
 pub(super) fn compact(value: &Value, most: usize) -> String {
     match value {
         Value::String(text) => cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), most),
@@ -88,50 +88,54 @@ pub(super) fn compact(value: &Value, most: usize) -> String {
     }
 }
 
-/// What a tool was told.
+/// Describes the arguments of a tool call.
 pub(super) fn arguments(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        // Some write the object as text.
+        // Some programs write the object as text.
         Value::String(text) => match serde_json::from_str(text) {
             Ok(inner @ Value::Object(_)) => arguments(&inner),
             Ok(_) | Err(_) => first_lines(text, 4),
         },
         Value::Object(all) => {
-            let telling = TELLING.iter().find_map(|name| Some((*name, all.get(*name)?)));
-            let mut text = match telling {
+            let main = MAIN_ARGUMENTS.iter().find_map(|name| Some((*name, all.get(*name)?)));
+            let mut text = match main {
                 Some((_, Value::String(text))) => first_lines(text, 4),
-                Some((_, Value::Array(words))) => {
-                    let words: Vec<String> =
-                        words.iter().map(|word| compact(word, ARGUMENT)).collect();
-                    cut(&words.join(" "), ARGUMENT)
+                Some((_, Value::Array(list))) => {
+                    let list: Vec<String> =
+                        list.iter().map(|item| compact(item, MAIN_ARGUMENT_LENGTH)).collect();
+                    cut(&list.join(" "), MAIN_ARGUMENT_LENGTH)
                 }
-                Some((_, other)) => compact(other, ARGUMENT),
+                Some((_, other)) => compact(other, MAIN_ARGUMENT_LENGTH),
                 None => String::new(),
             };
             let others = all.iter().filter(|(name, value)| {
-                Some(name.as_str()) != telling.map(|(name, _)| name)
-                    && !TALK.contains(&name.as_str())
+                Some(name.as_str()) != main.map(|(name, _)| name)
+                    && !DESCRIPTIONS.contains(&name.as_str())
                     && !matches!(value, Value::Null | Value::Bool(false))
             });
-            let others: Vec<String> =
-                others.map(|(name, value)| format!("{name}={}", compact(value, OTHER))).collect();
+            let others: Vec<String> = others
+                .map(|(name, value)| format!("{name}={}", compact(value, OTHER_ARGUMENT_LENGTH)))
+                .collect();
             if !others.is_empty() {
-                let gap = if text.is_empty() { "" } else { "  " };
-                text.push_str(&format!("{gap}({})", cut(&others.join(", "), ARGUMENT)));
+                let separator = if text.is_empty() { "" } else { "  " };
+                text.push_str(&format!(
+                    "{separator}({})",
+                    cut(&others.join(", "), MAIN_ARGUMENT_LENGTH)
+                ));
             }
             text
         }
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) => compact(value, ARGUMENT),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) => compact(value, MAIN_ARGUMENT_LENGTH),
     }
 }
 
-/// A number with its thousands apart.
-pub(super) fn number(n: u64) -> String {
-    let digits = n.to_string();
+/// Formats a number with thousands separators.
+pub(super) fn number(number: u64) -> String {
+    let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -139,11 +143,11 @@ pub(super) fn number(n: u64) -> String {
     text
 }
 
-/// A length of time.
+/// Formats a duration.
 pub(super) fn duration(ms: u64) -> String {
-    let s = ms / 1000;
-    match s {
-        0..=99 => format!("{s}.{} s", ms % 1000 / 100),
-        _ => format!("{} min {} s", s / 60, s % 60),
+    let seconds = ms / 1000;
+    match seconds {
+        0..=99 => format!("{seconds}.{} s", ms % 1000 / 100),
+        _ => format!("{} min {} s", seconds / 60, seconds % 60),
     }
 }

@@ -1,4 +1,4 @@
-//! Real outputs of all programs, and outputs that nobody would print.
+//! Transcripts of captured outputs of all programs, and of random outputs.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::{TranscriptEntry, TranscriptKind, TranscriptReader, read};
 
 fn captures() -> Vec<(String, Vec<u8>)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/captures");
-    let mut found: Vec<_> = std::fs::read_dir(folder)
+    let mut captures: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|end| end == "stdout"))
@@ -16,25 +16,26 @@ fn captures() -> Vec<(String, Vec<u8>)> {
             (path.file_stem().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap())
         })
         .collect();
-    found.sort();
-    assert!(found.len() > 50, "{}", found.len());
-    found
+    captures.sort();
+    assert!(captures.len() > 50, "{}", captures.len());
+    captures
 }
 
-fn shown(entries: &[TranscriptEntry]) -> String {
-    let entry =
-        |e: &TranscriptEntry| format!("{}| {}\n", e.kind.as_str(), e.text.replace('\n', "\n  "));
-    entries.iter().map(entry).collect()
+fn format_entries(entries: &[TranscriptEntry]) -> String {
+    let format = |entry: &TranscriptEntry| {
+        format!("{}| {}\n", entry.kind.as_str(), entry.text.replace('\n', "\n  "))
+    };
+    entries.iter().map(format).collect()
 }
 
-fn told(name: &str) -> String {
+fn transcript_of_capture(name: &str) -> String {
     let all = captures();
-    let (_, bytes) = all.iter().find(|(found, _)| found == name).unwrap();
-    shown(&read(bytes))
+    let (_, bytes) = all.iter().find(|(other, _)| other == name).unwrap();
+    format_entries(&read(bytes))
 }
 
 #[test]
-fn each_program_is_told_in_the_same_words() {
+fn transcript_of_a_success_of_each_program() {
     let claude = r"note| session a1111111-1111-4111-8111-111111111111, claude-opus-4-8[1m]
 agent| Step 1.
 tool| Bash  printf 'edited by agent\n' >> edited.txt
@@ -42,14 +43,18 @@ result| (Bash completed with no output)
 agent| All done (stub).
 end| success: 2 turns, 0.2 s, 220 in, 40 cached, 14 out, $0.0015
 ";
-    assert_eq!(told("fin_claude"), claude);
+    assert_eq!(transcript_of_capture("fin_claude"), claude);
     let codex = r#"agent| Step 1.
 tool| shell  /bin/bash -lc "printf 'edited by agent\\n' >> edited.txt"
 result| (nothing)
 agent| All done (stub).
 end| completed: 660 in, 120 cached, 42 out
 "#;
-    assert!(told("fin_codex3").ends_with(codex), "{}", told("fin_codex3"));
+    assert!(
+        transcript_of_capture("fin_codex3").ends_with(codex),
+        "{}",
+        transcript_of_capture("fin_codex3")
+    );
     let gemini = r"note| session 77777777-7777-4777-8777-777777777777, auto
 user| append a line
 agent| Step 1.
@@ -58,14 +63,14 @@ result| (nothing)
 agent| All done (stub).
 end| success: 0.6 s, 330 in, 60 cached, 21 out
 ";
-    assert_eq!(told("g_ok"), gemini);
+    assert_eq!(transcript_of_capture("g_ok"), gemini);
     let opencode = r"agent| Step 1.
 tool| bash  printf 'edited by agent\n' >> edited.txt
 result| (no output)
 agent| All done (stub).
 end| stop: 220 in, 40 cached, 14 out
 ";
-    assert_eq!(told("o_ok"), opencode);
+    assert_eq!(transcript_of_capture("o_ok"), opencode);
     let copilot = r"note| model gpt-4.1
 user| append a line
 agent| Step 1.
@@ -74,16 +79,19 @@ result| <shellId: 0 completed with exit code 0>
 agent| All done (stub).
 end| completed: 1.2 s
 ";
-    assert_eq!(told("p_ok"), copilot);
+    assert_eq!(transcript_of_capture("p_ok"), copilot);
     // One object over many lines, and one list on one line.
     let json = "agent| All done (stub).\nend| completed: 330 in, 60 cached, 21 out\n";
-    assert_eq!(told("g_json"), json);
-    assert!(told("qwen_array_ok").contains("tool| run_shell_command  printf"));
-    assert!(told("a_ok").starts_with("text| Analytics") && !told("a_ok").contains("\ntext|"));
+    assert_eq!(transcript_of_capture("g_json"), json);
+    assert!(transcript_of_capture("qwen_array_ok").contains("tool| run_shell_command  printf"));
+    assert!(
+        transcript_of_capture("a_ok").starts_with("text| Analytics")
+            && !transcript_of_capture("a_ok").contains("\ntext|")
+    );
 }
 
 #[test]
-fn what_went_wrong_is_told() {
+fn transcript_shows_errors_and_denials() {
     for (name, wanted) in [
         ("xe_401", "\nnote| Reconnecting... 5/5 (unexpected status 401"),
         ("xe_401", "\nerror| unexpected status 401 Unauthorized"),
@@ -100,15 +108,19 @@ fn what_went_wrong_is_told() {
         ("copilot_e_401", "\nerror| Authentication failed with provider"),
         ("copilot_denied", "\nerror| Permission denied because"),
     ] {
-        assert!(told(name).contains(wanted), "{name}:\n{}", told(name));
+        assert!(
+            transcript_of_capture(name).contains(wanted),
+            "{name}:\n{}",
+            transcript_of_capture(name)
+        );
     }
-    // What a session says of itself at last is not told twice.
-    assert_eq!(told("ce2_dropall").matches("Unable to connect").count(), 1);
-    assert_eq!(told("xe_401").matches("\nerror|").count(), 1);
+    // The final event repeats the error. The transcript does not.
+    assert_eq!(transcript_of_capture("ce2_dropall").matches("Unable to connect").count(), 1);
+    assert_eq!(transcript_of_capture("xe_401").matches("\nerror|").count(), 1);
 }
 
 #[test]
-fn nothing_that_a_program_prints_is_unknown() {
+fn transcript_of_every_capture_has_no_unknown_events() {
     for (name, bytes) in captures() {
         let entries = read(&bytes);
         let unknown: Vec<_> = entries.iter().filter(|e| e.kind == TranscriptKind::Other).collect();
@@ -118,42 +130,42 @@ fn nothing_that_a_program_prints_is_unknown() {
 }
 
 #[test]
-fn programs_that_were_not_captured_are_told_by_their_documents() {
+fn transcript_of_documented_events_of_cursor_and_goose() {
     let cursor = r#"{"type":"tool_call","subtype":"started","tool_call":{"shellToolCall":{"args":{"command":"ls"}}}}
 {"type":"tool_call","subtype":"completed","tool_call":{"shellToolCall":{"args":{"command":"ls"},"result":{"success":{"stdout":"a\nb"}}}}}
 {"type":"tool_call","subtype":"completed","tool_call":{"readToolCall":{"result":{"error":{"message":"no such file"}}}}}"#;
     let wanted = "tool| shell  ls\nresult| a\n  b\nerror| no such file\n";
-    assert_eq!(shown(&read(cursor.as_bytes())), wanted);
+    assert_eq!(format_entries(&read(cursor.as_bytes())), wanted);
     let goose = r#"{"type":"message","message":{"id":"m1","role":"assistant","content":[{"type":"text","text":"I will "}]}}
 {"type":"message","message":{"id":"m1","role":"assistant","content":[{"type":"text","text":"look."},{"type":"toolRequest","id":"t","toolCall":{"status":"success","value":{"name":"shell","arguments":{"command":"ls"}}}}]}}
 {"type":"message","message":{"id":"m2","role":"user","content":[{"type":"toolResponse","id":"t","toolResult":{"status":"success","value":{"content":[{"type":"text","text":"a"}]}}}]}}
 {"type":"complete","total_tokens":7}"#;
     let wanted = "agent| I will look.\ntool| shell  ls\nresult| a\nend| completed\n";
-    assert_eq!(shown(&read(goose.as_bytes())), wanted);
+    assert_eq!(format_entries(&read(goose.as_bytes())), wanted);
 }
 
 #[test]
-fn long_things_are_shortened_and_what_an_agent_says_is_not() {
+fn transcript_shortens_tool_calls_and_results_but_no_messages() {
     let many = (1..=100).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
     let event = |kind: &str, block: serde_json::Value| {
         serde_json::json!({"type": kind, "message": {"content": [block]}}).to_string()
     };
     let result = event("user", serde_json::json!({"type": "tool_result", "content": many}));
     let wanted = "result| 1\n  2\n  3\n  4\n  5\n  6\n  … 94 more lines\n";
-    assert_eq!(shown(&read(result.as_bytes())), wanted);
-    let said = event("assistant", serde_json::json!({"type": "text", "text": many}));
-    assert_eq!(shown(&read(said.as_bytes())).lines().count(), 100);
+    assert_eq!(format_entries(&read(result.as_bytes())), wanted);
+    let message = event("assistant", serde_json::json!({"type": "text", "text": many}));
+    assert_eq!(format_entries(&read(message.as_bytes())).lines().count(), 100);
     let edit = serde_json::json!({
         "type": "tool_use", "name": "Edit",
         "input": {"file_path": "a.js", "old_string": "x".repeat(500), "new_string": "y", "replace_all": false},
     });
-    let shown = shown(&read(event("assistant", edit).as_bytes()));
+    let shown = format_entries(&read(event("assistant", edit).as_bytes()));
     assert!(shown.starts_with("tool| Edit  a.js  (old_string=xxx"), "{shown}");
     assert!(shown.ends_with("x…, new_string=y)\n") && shown.len() < 140, "{shown}");
 }
 
 #[test]
-fn what_is_no_event_is_shown_as_it_is() {
+fn transcript_keeps_text_and_shortens_unknown_json() {
     let text = "plain\n{\"no\": \n[1/3] step\n{\n  half of\n[git-harness: 7 bytes left out]\n  an object\n}\n{}x";
     assert_eq!(
         read(text.as_bytes()),
@@ -165,10 +177,10 @@ fn what_is_no_event_is_shown_as_it_is() {
         vec![TranscriptEntry { kind: TranscriptKind::Other, text: unknown.to_owned() }]
     );
     let painted = "\x1b[1;31mred\x1b[0m \x1b]0;title\x07and 10%\r99%\r100%\r\nnext\r\n";
-    assert_eq!(shown(&read(painted.as_bytes())), "text| 100%\n  next\n");
+    assert_eq!(format_entries(&read(painted.as_bytes())), "text| 100%\n  next\n");
 }
 
-/// Entries with neighbouring texts joined: how a stream is cut decides which lines of text come together.
+/// Joins consecutive texts. The cuts of a stream determine the lines of an entry.
 fn joined(entries: Vec<TranscriptEntry>) -> Vec<TranscriptEntry> {
     let mut all: Vec<TranscriptEntry> = Vec::new();
     for entry in entries {
@@ -194,7 +206,7 @@ fn in_pieces(bytes: &[u8], size: usize) -> Vec<TranscriptEntry> {
 }
 
 #[test]
-fn it_makes_no_difference_in_which_pieces_it_comes() {
+fn transcript_is_independent_of_the_pieces_of_the_stream() {
     for (name, bytes) in captures() {
         for size in [1, 7, 4096] {
             assert_eq!(in_pieces(&bytes, size), read(&bytes), "{name} by {size}");
@@ -204,12 +216,12 @@ fn it_makes_no_difference_in_which_pieces_it_comes() {
 
 proptest! {
     #[test]
-    fn no_output_is_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..400), size in 1..50usize) {
+    fn transcript_of_random_bytes_is_independent_of_the_pieces(bytes in prop::collection::vec(any::<u8>(), 0..400), size in 1..50usize) {
         prop_assert_eq!(in_pieces(&bytes, size), read(&bytes));
     }
 
     #[test]
-    fn no_event_is_too_strange(
+    fn transcript_of_damaged_captures_is_independent_of_the_pieces(
         number in any::<prop::sample::Index>(),
         cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..40usize, "[\\[\\]{}\",:0-9a-z\n\\\\ ]{0,6}"), 0..6),
         size in 1..200usize,
@@ -225,7 +237,7 @@ proptest! {
     }
 
     #[test]
-    fn events_may_hold_anything_anywhere(
+    fn transcript_of_events_with_random_fields_does_not_panic(
         kind in prop::sample::select(KINDS),
         names in prop::collection::vec((prop::sample::select(NAMES), 0..6usize), 0..8),
     ) {
@@ -240,7 +252,7 @@ proptest! {
                 _ => serde_json::json!(u64::MAX),
             };
         }
-        // What it is told as does not matter.
+        // Any transcript is fine, if there is no panic.
         prop_assert!(read(event.to_string().as_bytes()).len() < 20);
     }
 }

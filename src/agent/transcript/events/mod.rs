@@ -1,5 +1,5 @@
-//! What events mean. Which program wrote them is told by their shape: programs copy each other's forms, and one that is
-//! not known may well speak a language that is.
+//! Rendering of events. The form of an event selects the renderer, not the program: programs copy
+//! each other's formats, so an unknown program may print known events.
 
 mod claude;
 mod codex;
@@ -9,30 +9,34 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::shorten::{arguments, duration, first_lines, number, plain};
+use super::shorten::{arguments, duration, first_lines, number, without_escapes};
 use super::{TranscriptEntry, TranscriptKind};
 
-/// How many lines are shown of what a tool answered, of what was thought, of what was told, and of what went wrong.
-const RESULT: usize = 6;
-const THOUGHT: usize = 6;
-const USER: usize = 12;
-const ERROR: usize = 20;
+/// The number of lines that are shown of a tool's result.
+const RESULT_LINES: usize = 6;
+/// The number of lines that are shown of a thought.
+const THOUGHT_LINES: usize = 6;
+/// The number of lines that are shown of a message to the agent.
+const USER_LINES: usize = 12;
+/// The number of lines that are shown of an error.
+const ERROR_LINES: usize = 20;
 
-/// What later events are told by.
+/// The state that connects the events of a session.
 #[derive(Debug, Default)]
 pub(super) struct EventContext {
-    /// What is said in pieces, so far, and the id of the message that they are of.
-    said: String,
-    message: String,
-    /// What was said last: it is often said again at the end.
-    last: String,
-    /// Tools whose use has been told, by their ids.
-    used: BTreeSet<String>,
-    /// What steps used so far, where only steps say.
-    spent: SessionUsage,
+    /// The pieces of an incomplete message.
+    partial_message: String,
+    /// The id of the incomplete message.
+    message_id: String,
+    /// The last message. The final event often repeats this message.
+    last_message: String,
+    /// The ids of rendered tool calls.
+    rendered_calls: BTreeSet<String>,
+    /// The sum of the steps' usage.
+    usage: SessionUsage,
 }
 
-/// What a session used.
+/// The usage of a session.
 #[derive(Debug, Clone, Copy, Default)]
 struct SessionUsage {
     input: u64,
@@ -42,68 +46,74 @@ struct SessionUsage {
 }
 
 impl EventContext {
-    /// Tells what was said in pieces.
-    pub(super) fn finish(&mut self, out: &mut Vec<TranscriptEntry>) {
-        let said = std::mem::take(&mut self.said);
-        self.agent(&said, out);
+    /// Completes a message that came in pieces.
+    pub(super) fn finish(&mut self, entries: &mut Vec<TranscriptEntry>) {
+        let message = std::mem::take(&mut self.partial_message);
+        self.push_message(&message, entries);
     }
 
-    fn agent(&mut self, text: &str, out: &mut Vec<TranscriptEntry>) {
-        let text = plain(text);
+    /// Adds a message of the agent.
+    fn push_message(&mut self, text: &str, entries: &mut Vec<TranscriptEntry>) {
+        let text = without_escapes(text);
         let text = text.trim();
         if !text.is_empty() {
-            push(TranscriptKind::Agent, text.to_owned(), out);
-            text.clone_into(&mut self.last);
+            push(TranscriptKind::Agent, text.to_owned(), entries);
+            text.clone_into(&mut self.last_message);
         }
     }
 
-    /// What is told as the result of a session, if it was not said before.
-    fn conclusion(&mut self, kind: TranscriptKind, text: &str, out: &mut Vec<TranscriptEntry>) {
-        let text = plain(text);
-        if text.trim() != self.last {
-            push(kind, first_lines(&text, 100), out);
-            text.trim().clone_into(&mut self.last);
+    /// Adds the result of a session, unless the last message was the same.
+    fn push_result(
+        &mut self,
+        kind: TranscriptKind,
+        text: &str,
+        entries: &mut Vec<TranscriptEntry>,
+    ) {
+        let text = without_escapes(text);
+        if text.trim() != self.last_message {
+            push(kind, first_lines(&text, 100), entries);
+            text.trim().clone_into(&mut self.last_message);
         }
     }
 }
 
 impl SessionUsage {
-    fn words(self) -> Vec<String> {
-        let mut words = Vec::new();
-        for (n, what) in [(self.input, "in"), (self.cached, "cached"), (self.output, "out")] {
-            if n > 0 {
-                words.push(format!("{} {what}", number(n)));
+    fn describe(self) -> Vec<String> {
+        let mut parts = Vec::new();
+        for (count, kind) in [(self.input, "in"), (self.cached, "cached"), (self.output, "out")] {
+            if count > 0 {
+                parts.push(format!("{} {kind}", number(count)));
             }
         }
         if self.cost > 0.0 {
-            words.push(format!("${:.4}", self.cost));
+            parts.push(format!("${:.4}", self.cost));
         }
-        words
+        parts
     }
 }
 
-/// Tells an event. Whether it is one that is known.
-pub(super) fn tell(
+/// Renders an event. Returns false for an unknown event.
+pub(super) fn render(
     event: &Value,
-    memory: &mut EventContext,
-    out: &mut Vec<TranscriptEntry>,
+    context: &mut EventContext,
+    entries: &mut Vec<TranscriptEntry>,
 ) -> bool {
     let kind = text(event, "/type");
-    let in_pieces = matches!(kind, "message" | "assistant.message_delta");
-    if !in_pieces {
-        memory.finish(out);
+    let is_partial = matches!(kind, "message" | "assistant.message_delta");
+    if !is_partial {
+        context.finish(entries);
     }
-    claude::tell(kind, event, memory, out)
-        || codex::tell(kind, event, memory, out)
-        || others::tell(kind, event, memory, out)
+    claude::render(kind, event, context, entries)
+        || codex::render(kind, event, context, entries)
+        || others::render(kind, event, context, entries)
 }
 
-/// A text in an event; empty if there is none.
+/// Returns the text at a pointer, or an empty text.
 fn text<'a>(event: &'a Value, pointer: &str) -> &'a str {
     event.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A count in an event.
+/// Returns the count at a pointer, or zero.
 fn count(event: &Value, pointer: &str) -> u64 {
     event.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
 }
@@ -116,51 +126,51 @@ fn list<'a>(event: &'a Value, pointer: &str) -> &'a [Value] {
     event.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// Adds an entry, if there is anything to say.
-fn push(kind: TranscriptKind, text: impl Into<String>, out: &mut Vec<TranscriptEntry>) {
+/// Adds an entry, unless its text is blank.
+fn push(kind: TranscriptKind, text: impl Into<String>, entries: &mut Vec<TranscriptEntry>) {
     let text = text.into();
     if !text.trim().is_empty() {
-        out.push(TranscriptEntry { kind, text });
+        entries.push(TranscriptEntry { kind, text });
     }
 }
 
-fn note(text: impl Into<String>, out: &mut Vec<TranscriptEntry>) {
-    push(TranscriptKind::Note, text, out);
+fn note(text: impl Into<String>, entries: &mut Vec<TranscriptEntry>) {
+    push(TranscriptKind::Note, text, entries);
 }
 
-fn error(text: &str, out: &mut Vec<TranscriptEntry>) {
-    push(TranscriptKind::Error, first_lines(text, ERROR), out);
+fn error(text: &str, entries: &mut Vec<TranscriptEntry>) {
+    push(TranscriptKind::Error, first_lines(text, ERROR_LINES), entries);
 }
 
-fn tool(name: &str, told: &Value, out: &mut Vec<TranscriptEntry>) {
-    push(TranscriptKind::Tool, format!("{name}  {}", arguments(told)).trim_end(), out);
+fn tool(name: &str, input: &Value, entries: &mut Vec<TranscriptEntry>) {
+    push(TranscriptKind::Tool, format!("{name}  {}", arguments(input)).trim_end(), entries);
 }
 
-/// What a tool answered; an answer without words is one too.
-fn result(text: &str, failed: bool, out: &mut Vec<TranscriptEntry>) {
-    let shown = first_lines(text, RESULT);
+/// Adds the result of a tool call, even if the result is empty.
+fn result(text: &str, failed: bool, entries: &mut Vec<TranscriptEntry>) {
+    let shown = first_lines(text, RESULT_LINES);
     let shown = if shown.trim().is_empty() { "(nothing)".to_owned() } else { shown };
-    push(if failed { TranscriptKind::Error } else { TranscriptKind::Result }, shown, out);
+    push(if failed { TranscriptKind::Error } else { TranscriptKind::Result }, shown, entries);
 }
 
-/// The end of a session: how, and what it used.
-fn end(how: &str, spent: SessionUsage, turns: u64, ms: u64, out: &mut Vec<TranscriptEntry>) {
-    let mut words = Vec::new();
+/// Adds the end of a session with its usage.
+fn end(how: &str, usage: SessionUsage, turns: u64, ms: u64, entries: &mut Vec<TranscriptEntry>) {
+    let mut parts = Vec::new();
     match turns {
         0 => {}
-        1 => words.push("1 turn".to_owned()),
-        _ => words.push(format!("{turns} turns")),
+        1 => parts.push("1 turn".to_owned()),
+        _ => parts.push(format!("{turns} turns")),
     }
     if ms > 0 {
-        words.push(duration(ms));
+        parts.push(duration(ms));
     }
-    words.extend(spent.words());
-    let words = words.join(", ");
-    let gap = if words.is_empty() || how.is_empty() { "" } else { ": " };
-    push(TranscriptKind::End, format!("{how}{gap}{words}"), out);
+    parts.extend(usage.describe());
+    let details = parts.join(", ");
+    let separator = if details.is_empty() || how.is_empty() { "" } else { ": " };
+    push(TranscriptKind::End, format!("{how}{separator}{details}"), entries);
 }
 
-/// Text, or a list of blocks of which some are text.
+/// Returns a text, or the texts in a list of blocks.
 fn all_text(value: Option<&Value>) -> String {
     match value {
         Some(Value::String(text)) => text.clone(),

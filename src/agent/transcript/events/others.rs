@@ -2,172 +2,179 @@
 
 use serde_json::Value;
 
-use super::{EventContext, SessionUsage, THOUGHT, TranscriptEntry, TranscriptKind, USER};
+use super::{
+    EventContext, SessionUsage, THOUGHT_LINES, TranscriptEntry, TranscriptKind, USER_LINES,
+};
 use super::{
     all_text, count, end, error, first_lines, float, list, note, push, result, text, tool,
 };
 use crate::agent::transcript::shorten::compact;
 
-pub(super) fn tell(
+pub(super) fn render(
     kind: &str,
     event: &Value,
-    memory: &mut EventContext,
-    out: &mut Vec<TranscriptEntry>,
+    context: &mut EventContext,
+    entries: &mut Vec<TranscriptEntry>,
 ) -> bool {
     if kind.contains('.') && event.get("data").is_some_and(Value::is_object) {
-        copilot(kind, &event["data"], memory, out);
+        copilot(kind, &event["data"], context, entries);
         return true;
     }
     if event.get("part").is_some_and(Value::is_object) {
-        return opencode(kind, &event["part"], memory, out);
+        return opencode(kind, &event["part"], context, entries);
     }
     match kind {
         "init" => {
             let (id, model) = (text(event, "/session_id"), text(event, "/model"));
-            note(format!("session {id}, {model}"), out);
+            note(format!("session {id}, {model}"), entries);
         }
-        "message" => message(event, memory, out),
-        "tool_use" => tool(text(event, "/tool_name"), &event["parameters"], out),
+        "message" => message(event, context, entries),
+        "tool_use" => tool(text(event, "/tool_name"), &event["parameters"], entries),
         "tool_result" => {
             let failed = text(event, "/status") == "error";
             let problem = all_text(event.pointer("/error/message"));
             let answer = all_text(event.get("output"));
-            result(if failed && !problem.is_empty() { &problem } else { &answer }, failed, out);
+            result(if failed && !problem.is_empty() { &problem } else { &answer }, failed, entries);
         }
         "error" => {
-            let places = ["/error/data/message", "/error/message", "/message", "/error"];
-            let why = places.into_iter().map(|at| text(event, at)).find(|why| !why.is_empty());
-            error(&why.map_or_else(|| compact(event, 300), str::to_owned), out);
+            let pointers = ["/error/data/message", "/error/message", "/message", "/error"];
+            let why = pointers.into_iter().map(|at| text(event, at)).find(|why| !why.is_empty());
+            error(&why.map_or_else(|| compact(event, 300), str::to_owned), entries);
         }
-        "result" => conclusion(event, out),
+        "result" => conclusion(event, entries),
         "complete" => {
-            let spent = SessionUsage {
+            let usage = SessionUsage {
                 input: count(event, "/input_tokens"),
                 output: count(event, "/output_tokens"),
                 cost: float(event, "/cost"),
                 ..SessionUsage::default()
             };
-            end("completed", spent, 0, 0, out);
+            end("completed", usage, 0, 0, entries);
         }
         "notification" => {
-            let said = all_text(event.get("message"));
-            note(if said.is_empty() { compact(event, 200) } else { first_lines(&said, 3) }, out);
+            let message = all_text(event.get("message"));
+            let is_empty = message.is_empty();
+            note(if is_empty { compact(event, 200) } else { first_lines(&message, 3) }, entries);
         }
         "" if event.get("stats").is_some() || event.get("response").is_some() => {
-            memory.agent(text(event, "/response"), out);
-            error(text(event, "/error/message"), out);
-            let mut spent = SessionUsage::default();
+            context.push_message(text(event, "/response"), entries);
+            error(text(event, "/error/message"), entries);
+            let mut usage = SessionUsage::default();
             let models = event.pointer("/stats/models").and_then(Value::as_object);
             for model in models.into_iter().flat_map(|models| models.values()) {
-                spent.input = spent.input.saturating_add(count(model, "/tokens/input"));
-                spent.cached = spent.cached.saturating_add(count(model, "/tokens/cached"));
-                spent.output = spent.output.saturating_add(count(model, "/tokens/candidates"));
+                usage.input = usage.input.saturating_add(count(model, "/tokens/input"));
+                usage.cached = usage.cached.saturating_add(count(model, "/tokens/cached"));
+                usage.output = usage.output.saturating_add(count(model, "/tokens/candidates"));
             }
             let failed = event.get("error").is_some_and(|error| !error.is_null());
-            end(if failed { "failed" } else { "completed" }, spent, 0, 0, out);
+            end(if failed { "failed" } else { "completed" }, usage, 0, 0, entries);
         }
         _ => return false,
     }
     true
 }
 
-/// A message: of `gemini` in text, perhaps a piece of it; of `goose` in blocks.
-fn message(event: &Value, memory: &mut EventContext, out: &mut Vec<TranscriptEntry>) {
-    let goose = event.get("message").is_some_and(Value::is_object);
-    let message = if goose { &event["message"] } else { event };
-    let user = text(message, "/role") == "user";
-    if event["delta"] == true && !user {
-        memory.said.push_str(text(message, "/content"));
+/// Renders a message: of `gemini`, a text or a piece of one; of `goose`, a list of blocks.
+fn message(event: &Value, context: &mut EventContext, entries: &mut Vec<TranscriptEntry>) {
+    let is_goose = event.get("message").is_some_and(Value::is_object);
+    let message = if is_goose { &event["message"] } else { event };
+    let is_user = text(message, "/role") == "user";
+    if event["delta"] == true && !is_user {
+        context.partial_message.push_str(text(message, "/content"));
         return;
     }
     let id = text(message, "/id");
-    if user || id.is_empty() || id != memory.message {
-        memory.finish(out);
-        id.clone_into(&mut memory.message);
+    if is_user || id.is_empty() || id != context.message_id {
+        context.finish(entries);
+        id.clone_into(&mut context.message_id);
     }
-    if !goose {
-        let said = all_text(message.get("content"));
-        if user {
-            push(TranscriptKind::User, first_lines(&said, USER), out);
+    if !is_goose {
+        let content = all_text(message.get("content"));
+        if is_user {
+            push(TranscriptKind::User, first_lines(&content, USER_LINES), entries);
         } else {
-            memory.agent(&said, out);
+            context.push_message(&content, entries);
         }
         return;
     }
     for block in list(message, "/content") {
         match text(block, "/type") {
-            "text" if user => {
-                push(TranscriptKind::User, first_lines(text(block, "/text"), USER), out);
+            "text" if is_user => {
+                push(TranscriptKind::User, first_lines(text(block, "/text"), USER_LINES), entries);
             }
-            // It comes in pieces of the same message.
-            "text" => memory.said.push_str(text(block, "/text")),
+            // The next event may continue the message.
+            "text" => context.partial_message.push_str(text(block, "/text")),
             "thinking" => {
-                push(TranscriptKind::Thought, first_lines(text(block, "/thinking"), THOUGHT), out);
+                push(
+                    TranscriptKind::Thought,
+                    first_lines(text(block, "/thinking"), THOUGHT_LINES),
+                    entries,
+                );
             }
             "toolRequest" => {
-                memory.finish(out);
+                context.finish(entries);
                 let call = &block["toolCall"]["value"];
-                tool(text(call, "/name"), &call["arguments"], out);
+                tool(text(call, "/name"), &call["arguments"], entries);
             }
             "toolResponse" => {
                 let answer = &block["toolResult"];
                 let failed = text(answer, "/status") == "error";
                 let value = answer.pointer("/value/content").or_else(|| answer.get("value"));
                 let value = if failed { answer.get("error") } else { value };
-                result(&all_text(value), failed, out);
+                result(&all_text(value), failed, entries);
             }
-            _ => push(TranscriptKind::Other, compact(block, 200), out),
+            _ => push(TranscriptKind::Other, compact(block, 200), entries),
         }
     }
 }
 
-/// The last event of `gemini`, or of `copilot`.
-fn conclusion(event: &Value, out: &mut Vec<TranscriptEntry>) {
+/// Renders the final event of `gemini` or `copilot`.
+fn conclusion(event: &Value, entries: &mut Vec<TranscriptEntry>) {
     if let Some(code) = event["exitCode"].as_i64() {
         let how = if code == 0 { "completed".to_owned() } else { format!("exit {code}") };
-        end(&how, SessionUsage::default(), 0, count(event, "/usage/sessionDurationMs"), out);
+        end(&how, SessionUsage::default(), 0, count(event, "/usage/sessionDurationMs"), entries);
         return;
     }
-    error(text(event, "/error/message"), out);
+    error(text(event, "/error/message"), entries);
     let cached = count(event, "/stats/cached");
-    let spent = SessionUsage {
+    let usage = SessionUsage {
         input: count(event, "/stats/input_tokens").saturating_sub(cached),
         cached,
         output: count(event, "/stats/output_tokens"),
         cost: 0.0,
     };
-    end(text(event, "/status"), spent, 0, count(event, "/stats/duration_ms"), out);
+    end(text(event, "/status"), usage, 0, count(event, "/stats/duration_ms"), entries);
 }
 
 fn opencode(
     kind: &str,
     part: &Value,
-    memory: &mut EventContext,
-    out: &mut Vec<TranscriptEntry>,
+    context: &mut EventContext,
+    entries: &mut Vec<TranscriptEntry>,
 ) -> bool {
     match kind {
         "step_start" => {}
-        "text" => memory.agent(text(part, "/text"), out),
+        "text" => context.push_message(text(part, "/text"), entries),
         "reasoning" => {
-            push(TranscriptKind::Thought, first_lines(text(part, "/text"), THOUGHT), out);
+            push(TranscriptKind::Thought, first_lines(text(part, "/text"), THOUGHT_LINES), entries);
         }
         "tool_use" => {
-            tool(text(part, "/tool"), &part["state"]["input"], out);
+            tool(text(part, "/tool"), &part["state"]["input"], entries);
             let failed = text(part, "/state/status") == "error";
             let at = if failed { "/state/error" } else { "/state/output" };
-            result(text(part, at), failed, out);
+            result(text(part, at), failed, entries);
         }
         "step_finish" => {
-            let spent = &mut memory.spent;
-            spent.input = spent.input.saturating_add(count(part, "/tokens/input"));
-            spent.input = spent.input.saturating_add(count(part, "/tokens/cache/write"));
-            spent.cached = spent.cached.saturating_add(count(part, "/tokens/cache/read"));
-            spent.output = spent.output.saturating_add(count(part, "/tokens/output"));
-            spent.cost += float(part, "/cost");
-            // A step that leads to tools is not the end.
+            let usage = &mut context.usage;
+            usage.input = usage.input.saturating_add(count(part, "/tokens/input"));
+            usage.input = usage.input.saturating_add(count(part, "/tokens/cache/write"));
+            usage.cached = usage.cached.saturating_add(count(part, "/tokens/cache/read"));
+            usage.output = usage.output.saturating_add(count(part, "/tokens/output"));
+            usage.cost += float(part, "/cost");
+            // A step that ends with tool calls is not the end of the session.
             if text(part, "/reason") != "tool-calls" {
-                let spent = std::mem::take(&mut memory.spent);
-                end(&text(part, "/reason").replace('-', " "), spent, 0, 0, out);
+                let usage = std::mem::take(&mut context.usage);
+                end(&text(part, "/reason").replace('-', " "), usage, 0, 0, entries);
             }
         }
         _ => return false,
@@ -175,26 +182,35 @@ fn opencode(
     true
 }
 
-fn copilot(kind: &str, data: &Value, memory: &mut EventContext, out: &mut Vec<TranscriptEntry>) {
+fn copilot(
+    kind: &str,
+    data: &Value,
+    context: &mut EventContext,
+    entries: &mut Vec<TranscriptEntry>,
+) {
     match kind {
         "user.message" => {
-            push(TranscriptKind::User, first_lines(text(data, "/content"), USER), out);
+            push(TranscriptKind::User, first_lines(text(data, "/content"), USER_LINES), entries);
         }
-        "assistant.message" => memory.agent(text(data, "/content"), out),
+        "assistant.message" => context.push_message(text(data, "/content"), entries),
         "assistant.reasoning" => {
-            push(TranscriptKind::Thought, first_lines(text(data, "/content"), THOUGHT), out);
+            push(
+                TranscriptKind::Thought,
+                first_lines(text(data, "/content"), THOUGHT_LINES),
+                entries,
+            );
         }
-        "tool.execution_start" => tool(text(data, "/toolName"), &data["arguments"], out),
+        "tool.execution_start" => tool(text(data, "/toolName"), &data["arguments"], entries),
         "tool.execution_complete" => {
             let failed = data["success"] == false;
             let problem = all_text(data.pointer("/error/message"));
             let answer = all_text(data.pointer("/result/content"));
-            result(if problem.is_empty() { &answer } else { &problem }, failed, out);
+            result(if problem.is_empty() { &answer } else { &problem }, failed, entries);
         }
-        "session.error" => error(text(data, "/message"), out),
-        "session.info" | "session.warning" => note(first_lines(text(data, "/message"), 3), out),
-        "session.tools_updated" => note(format!("model {}", text(data, "/model")), out),
-        // The rest is about its own affairs, and there is much of it.
+        "session.error" => error(text(data, "/message"), entries),
+        "session.info" | "session.warning" => note(first_lines(text(data, "/message"), 3), entries),
+        "session.tools_updated" => note(format!("model {}", text(data, "/model")), entries),
+        // Other events are internal and frequent.
         _ => {}
     }
 }
