@@ -1,4 +1,4 @@
-//! What an agent is told of its task, put together from job, plan and findings.
+//! The brief of an attempt: the prompt's values, from the job, the plan and the findings.
 
 use std::collections::BTreeMap;
 
@@ -12,84 +12,90 @@ use crate::domain::plan::Task;
 use crate::domain::verdict::Finding;
 use crate::job::{Job, OutputCheck, ScopePattern, placeholders};
 
-/// Everything that a brief is about.
+/// The sources of a brief.
 #[derive(Debug)]
 pub(crate) struct BriefInput<'a> {
     /// The job.
     pub job: &'a Job,
-    /// Its name.
+    /// The job's name.
     pub name: &'a str,
     /// The run.
     pub run: &'a RunId,
     /// The task.
     pub task: &'a Task,
-    /// The commit from which the attempt starts.
+    /// The commit that the attempt starts from.
     pub base: &'a Oid,
-    /// Which attempt.
+    /// The attempt's number, from 1.
     pub attempt: u32,
-    /// Lines of the task's files, where they are known.
+    /// The number of lines of the task's files, if known.
     pub lines: &'a BTreeMap<String, u64>,
-    /// Every finding so far.
+    /// All findings so far.
     pub findings: &'a [Finding],
-    /// What the job's example and schemas say, by their names.
+    /// The contents of the job's pinned example and schemas, by path.
     pub pinned: &'a BTreeMap<String, String>,
 }
 
-/// The brief of an attempt.
-pub(crate) fn brief(subject: &BriefInput) -> Brief {
-    let job = subject.job;
-    let file = |path: &String| FileBrief::new(path, subject.lines.get(path).copied());
-    let finding = |f: &Finding| FindingBrief {
-        attempt: f.attempt,
-        check: f.check.clone(),
-        text: f.text.clone(),
+/// Builds the brief of an attempt.
+pub(crate) fn brief(input: &BriefInput) -> Brief {
+    let job = input.job;
+    let file = |path: &String| FileBrief::new(path, input.lines.get(path).copied());
+    let finding = |finding: &Finding| FindingBrief {
+        attempt: finding.attempt,
+        check: finding.check.clone(),
+        text: finding.text.clone(),
     };
     Brief {
         goal: job.job.goal.trim().to_owned(),
-        job: subject.name.to_owned(),
-        run: subject.run.to_string(),
+        job: input.name.to_owned(),
+        run: input.run.to_string(),
         task: TaskBrief {
-            id: subject.task.id.to_string(),
-            files: subject.task.files.iter().map(file).collect(),
+            id: input.task.id.to_string(),
+            files: input.task.files.iter().map(file).collect(),
         },
-        attempt: subject.attempt,
+        attempt: input.attempt,
         output: job.output.as_ref().map(|output| OutputBrief {
             path: output.path.clone(),
-            example: output.example.as_ref().and_then(|name| subject.pinned.get(name).cloned()),
+            example: output.example.as_ref().and_then(|name| input.pinned.get(name).cloned()),
         }),
         allow_empty: job.agent.allow_empty,
-        checks: checks(subject),
+        checks: checks(input),
         scope: ScopeBrief {
-            write: job.scope.write.iter().flat_map(|p| patterns(p, &subject.task.files)).collect(),
+            write: job
+                .scope
+                .write
+                .iter()
+                .flat_map(|pattern| globs_of(pattern, &input.task.files))
+                .collect(),
             always: job.scope.always.patterns().to_vec(),
             read_only: job.scope.read_only.patterns().to_vec(),
         },
-        findings: subject.findings.iter().map(finding).collect(),
+        findings: input.findings.iter().map(finding).collect(),
         rules: Vec::<RuleBrief>::new(),
-        vars: variables(job, &subject.task.vars),
+        vars: variables(job, &input.task.vars),
     }
 }
 
-/// What the plan's variables are for a task: its own, a JSON object or nothing, go over the job's.
+/// Returns the variables of a task. `own` is a JSON object or empty, and takes precedence over the
+/// variables of the job.
 pub(crate) fn variables(job: &Job, own: &str) -> BTreeMap<String, toml::Value> {
     let mut vars = job.plan.vars.clone();
-    // What cannot be read was refused when the plan was made.
+    // Invalid variables were refused when the plan was made.
     vars.extend(serde_json::from_str::<BTreeMap<String, toml::Value>>(own).unwrap_or_default());
     vars
 }
 
-fn checks(subject: &BriefInput) -> Vec<CheckBrief> {
+fn checks(input: &BriefInput) -> Vec<CheckBrief> {
     let values = placeholders::PlaceholderValues {
-        task_id: subject.task.id.as_str(),
-        task_files: &subject.task.files,
+        task_id: input.task.id.as_str(),
+        task_files: &input.task.files,
         worktree: ".",
-        base: subject.base.as_str(),
-        run: subject.run.as_str(),
-        attempt: subject.attempt,
-        output: subject.job.output.as_ref().map_or("", |output| &output.path),
+        base: input.base.as_str(),
+        run: input.run.as_str(),
+        attempt: input.attempt,
+        output: input.job.output.as_ref().map_or("", |output| &output.path),
         ..placeholders::PlaceholderValues::default()
     };
-    let one = |check: &crate::job::Check| {
+    let check_brief = |check: &crate::job::Check| {
         let argv = placeholders::expand(&check.run, &values);
         let mut when = Vec::new();
         if check.when.task {
@@ -98,36 +104,36 @@ fn checks(subject: &BriefInput) -> Vec<CheckBrief> {
         if check.when.landing {
             when.push("landing".to_owned());
         }
-        let words = |wanted: &crate::job::AstEqualCheck| {
+        let ast_equal_statement = |wanted: &crate::job::AstEqualCheck| {
             let globs = |globs: &crate::job::PathGlobs| globs.patterns().join("`, `");
             terms(&globs(&wanted.from), &globs(&wanted.to), &wanted.options)
         };
         let statement = match (&check.ast_equal, &check.output_check) {
-            (Some(wanted), _) => words(wanted),
-            (None, Some(wanted)) => handed_in(wanted, subject.pinned),
+            (Some(wanted), _) => ast_equal_statement(wanted),
+            (None, Some(wanted)) => output_statement(wanted, input.pinned),
             (None, None) => String::new(),
         };
         CheckBrief {
             name: check.name.clone(),
             statement,
-            command: argv.iter().map(|a| quote(a)).collect::<Vec<_>>().join(" "),
+            command: argv.iter().map(|argument| quote(argument)).collect::<Vec<_>>().join(" "),
             timeout_seconds: check.timeout.as_secs(),
             when,
         }
     };
-    subject.job.checks.iter().map(one).collect()
+    input.job.checks.iter().map(check_brief).collect()
 }
 
-/// What is demanded of the file that is handed in.
-fn handed_in(wanted: &OutputCheck, pinned: &BTreeMap<String, String>) -> String {
+/// States the requirements for the output file.
+fn output_statement(wanted: &OutputCheck, pinned: &BTreeMap<String, String>) -> String {
     let path = &wanted.path;
     let Some(name) = &wanted.schema else { return format!("`{path}` is there.") };
     let schema = pinned.get(name).map_or("", |text| text.trim_end());
     format!("`{path}` is valid by this JSON Schema:\n\n{}", fence(schema, "json"))
 }
 
-/// What a scope pattern means for these files.
-fn patterns(pattern: &ScopePattern, files: &[String]) -> Vec<String> {
+/// Returns the globs of a scope pattern for these files.
+fn globs_of(pattern: &ScopePattern, files: &[String]) -> Vec<String> {
     match pattern {
         ScopePattern::Glob(globs) => globs.patterns().to_vec(),
         ScopePattern::TaskFiles { ext: None } => files.to_vec(),
@@ -137,10 +143,10 @@ fn patterns(pattern: &ScopePattern, files: &[String]) -> Vec<String> {
     }
 }
 
-/// An argument as a shell reads it.
+/// Quotes an argument for a shell.
 pub(crate) fn quote(argument: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-    if !argument.is_empty() && argument.chars().all(plain) {
+    let needs_no_quotes = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !argument.is_empty() && argument.chars().all(needs_no_quotes) {
         return argument.to_owned();
     }
     format!("'{}'", argument.replace('\'', "'\\''"))
@@ -151,7 +157,7 @@ mod tests {
     use super::quote;
 
     #[test]
-    fn arguments_are_quoted_as_a_shell_reads_them() {
+    fn prompt_quotes_arguments_for_a_shell() {
         assert_eq!(quote("src/a.js"), "src/a.js");
         assert_eq!(quote("two words"), "'two words'");
         assert_eq!(quote("it's"), "'it'\\''s'");

@@ -1,45 +1,46 @@
-//! What an evaluator is told: what the agent was told to reach, what it did, and how to answer.
+//! The prompt of an evaluator: the agent's task, the agent's work, and the form of the answer.
 
 use anyhow::Result;
 use serde::Serialize;
 
 use super::prompt::{self, Brief};
 
-/// The template that is used when the job names none.
+/// The default template.
 pub(crate) const BUILT_IN: &str = include_str!("evaluate.md.j2");
-/// What errors call it.
+/// The name of the default template in errors.
 const BUILT_IN_NAME: &str = "built-in prompt of evaluators";
 
-/// How much of a change, or of what was handed in, a prompt quotes, in bytes. The files themselves are there to be read.
-const QUOTE: usize = 60_000;
+/// The largest quotation of a change or an output file in a prompt, in bytes. The evaluator can
+/// read the files themselves.
+const LONGEST_QUOTATION: usize = 60_000;
 
-/// What a prompt of an evaluator is made from: all that a task's own prompt is made from, and the work.
+/// The values of an evaluator's prompt: those of the task's own prompt, and the work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct EvaluationBrief {
-    /// What the agent was told.
+    /// The values of the task's own prompt.
     #[serde(flatten)]
     pub brief: Brief,
-    /// What it changed.
+    /// The change of the candidate.
     pub change: ChangeBrief,
-    /// What it handed in, where that is the work.
+    /// The output file, if the work is an output file.
     pub handed_in: Option<String>,
 }
 
-/// The change that a candidate makes.
+/// The change of a candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct ChangeBrief {
-    /// The commit from which the attempt started.
+    /// The commit that the attempt started from.
     pub base: String,
-    /// The candidate.
+    /// The candidate's commit.
     pub commit: String,
-    /// The difference as text, perhaps only its beginning.
+    /// The diff, or the beginning of a long diff.
     pub diff: String,
-    /// Whether something of it was left out.
+    /// True if the diff is incomplete.
     pub cut: bool,
 }
 
 impl ChangeBrief {
-    /// A change; of a long one the beginning.
+    /// Creates the brief of a change. A long diff is cut.
     pub(crate) fn new(base: &str, commit: &str, diff: &str) -> Self {
         let shown = beginning(diff);
         Self {
@@ -51,16 +52,16 @@ impl ChangeBrief {
     }
 }
 
-/// The beginning of a text, up to the end of a line.
+/// Cuts a long text at the end of a line.
 fn beginning(text: &str) -> &str {
-    if text.len() <= QUOTE {
+    if text.len() <= LONGEST_QUOTATION {
         return text;
     }
-    let end = (0..=QUOTE).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    &text[..text[..end].rfind('\n').map_or(end, |at| at + 1)]
+    let end = (0..=LONGEST_QUOTATION).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..text[..end].rfind('\n').map_or(end, |line_end| line_end + 1)]
 }
 
-/// Of what was handed in, what a prompt quotes.
+/// Quotes an output file. A long file is cut.
 pub(crate) fn quoted(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let shown = beginning(&text);
@@ -70,17 +71,17 @@ pub(crate) fn quoted(bytes: &[u8]) -> String {
     format!("{shown}[… {} bytes more, in the file …]", text.len() - shown.len())
 }
 
-/// Makes the prompt of one evaluation. `template` is the name and the text of the user's template; `None` takes the
-/// built-in one.
+/// Renders the prompt of an evaluation. `template` is the name and the text of the user's template;
+/// `None` selects the default template.
 pub(crate) fn render(template: Option<(&str, &str)>, brief: &EvaluationBrief) -> Result<String> {
-    prompt::page(template.unwrap_or((BUILT_IN_NAME, BUILT_IN)), brief)
+    prompt::render_template(template.unwrap_or((BUILT_IN_NAME, BUILT_IN)), brief)
 }
 
-/// Whether a template can be rendered for tasks like this one, whatever they hand in.
-pub(crate) fn validate(template: (&str, &str), like: &Brief) -> Result<()> {
+/// Checks that a template can be rendered for a task like this example, with any work.
+pub(crate) fn validate(template: (&str, &str), example: &Brief) -> Result<()> {
     let change = ChangeBrief::new("0123456", "789abcd", "+ a line\n");
-    let handed_in = like.output.is_some().then(|| "[]".to_owned());
-    render(Some(template), &EvaluationBrief { brief: like.clone(), change, handed_in }).map(drop)
+    let handed_in = example.output.is_some().then(|| "[]".to_owned());
+    render(Some(template), &EvaluationBrief { brief: example.clone(), change, handed_in }).map(drop)
 }
 
 #[cfg(test)]
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_what_was_to_be_done_what_was_done_and_how_to_answer() {
+    fn evaluate_prompt_states_goal_change_and_form_of_the_answer() {
         let text = render(None, &example()).unwrap();
         for part in ["Do what the job says.", "`src/a.js`", "+let a;", "\"pass\": false", "`c0de`"]
         {
@@ -108,17 +109,23 @@ mod tests {
     }
 
     #[test]
-    fn a_long_change_is_cut_at_a_line_and_says_how_to_see_the_rest() {
+    fn evaluate_prompt_cuts_a_long_change_at_a_line_end() {
         let line = "+é a line of a change\n";
-        let change = ChangeBrief::new("ba5e", "c0de", &line.repeat(QUOTE / line.len() + 10));
-        assert!(change.cut && change.diff.len() <= QUOTE && change.diff.ends_with('\n'));
+        let change =
+            ChangeBrief::new("ba5e", "c0de", &line.repeat(LONGEST_QUOTATION / line.len() + 10));
+        assert!(
+            change.cut && change.diff.len() <= LONGEST_QUOTATION && change.diff.ends_with('\n')
+        );
         let text = render(None, &EvaluationBrief { change, ..example() }).unwrap();
         assert!(text.contains("`git diff ba5e c0de` shows all of it"), "{text}");
-        assert!(quoted("x".repeat(QUOTE + 5).as_bytes()).ends_with("5 bytes more, in the file …]"));
+        assert!(
+            quoted("x".repeat(LONGEST_QUOTATION + 5).as_bytes())
+                .ends_with("5 bytes more, in the file …]")
+        );
     }
 
     #[test]
-    fn of_a_report_the_file_is_shown() {
+    fn evaluate_prompt_quotes_the_output_file_instead_of_the_change() {
         let mut brief = example();
         brief.brief.output = Some(OutputBrief { path: "review.json".into(), example: None });
         brief.handed_in = Some("[{\"file\": \"a\"}]".into());
@@ -127,9 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_names_what_is_not_there_is_refused() {
-        let wrong = validate(("e.md", "{{ change.patch }}"), &Brief::example()).unwrap_err();
-        assert!(format!("{wrong:#}").contains("change.patch"), "{wrong:#}");
+    fn evaluate_template_with_an_unknown_name_is_refused() {
+        let error = validate(("e.md", "{{ change.patch }}"), &Brief::example()).unwrap_err();
+        assert!(format!("{error:#}").contains("change.patch"), "{error:#}");
         validate(("e.md", "{{ change.diff }} {{ handed_in }}"), &Brief::example()).unwrap();
     }
 }

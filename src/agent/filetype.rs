@@ -1,9 +1,9 @@
-//! What a file is, in words, by its name alone.
+//! Descriptions of files by name, for prompts.
 
-/// What a file of this path is, as the prompt's list of files says it: `JavaScript source` for `src/a.js`.
+/// Describes a file by its path: `JavaScript source` for `src/a.js`.
 pub(crate) fn describe(path: &str) -> &'static str {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let whole = match name {
+    let by_name = match name {
         "Makefile" | "makefile" | "GNUmakefile" => Some("Makefile"),
         "Dockerfile" | "Containerfile" => Some("container build file"),
         "CMakeLists.txt" => Some("CMake script"),
@@ -13,10 +13,10 @@ pub(crate) fn describe(path: &str) -> &'static str {
         "pyproject.toml" => Some("Python project file"),
         _ => None,
     };
-    if let Some(what) = whole {
-        return what;
+    if let Some(description) = by_name {
+        return description;
     }
-    // A name that only starts with a dot has no extension.
+    // A leading dot makes a hidden file, not an extension.
     let extension = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, end)| end);
     let Some(extension) = extension else {
         return "file";
@@ -87,8 +87,8 @@ mod tests {
     use super::describe;
 
     #[test]
-    fn the_name_tells() {
-        for (path, what) in [
+    fn file_is_described_by_name_or_extension() {
+        for (path, description) in [
             ("src/a.js", "JavaScript source"),
             ("src/A.MJS", "JavaScript source"),
             ("src/a.d.ts", "TypeScript declarations"),
@@ -99,7 +99,7 @@ mod tests {
             ("a.", "file"),
             ("data.xyz", "file"),
         ] {
-            assert_eq!(describe(path), what, "{path}");
+            assert_eq!(describe(path), description, "{path}");
         }
     }
 }

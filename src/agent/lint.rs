@@ -1,36 +1,36 @@
-//! What makes prompts fail, as far as a program can see it.
+//! Warnings about prompt templates.
 //!
-//! The rules are those by which prompts of unattended agents were seen to fail: an agent that is not told what it will be
-//! judged by guesses, a rule without its reason is given up for the goal's sake, a form without an example is met by
-//! chance, and what a retry is not told is done wrong again.
+//! The rules come from observed failures of unattended agents: an agent guesses if the prompt omits
+//! the checks, breaks a rule without a reason to reach the goal, matches a format without an
+//! example only by chance, and repeats a mistake that a retry's prompt omits.
 
 use anyhow::Result;
 
 use super::prompt::{self, Brief, FindingBrief};
 
-/// What stands in a retry's prompt if findings are told at all.
-const MARK: &str = "a-finding-of-an-earlier-attempt";
+/// The text of a finding. A retry's prompt without this text omits the findings.
+const FINDING_TEXT: &str = "a-finding-of-an-earlier-attempt";
 
-/// Words that give an order.
-const ORDERS: [&str; 9] =
+/// Words of an instruction.
+const INSTRUCTION_WORDS: [&str; 9] =
     ["must", "never", "do not", "don't", "only", "always", "leave", "avoid", "no "];
 
-/// Words that give a reason, or are one.
-const REASONS: [&str; 9] =
+/// Words of a reason.
+const REASON_WORDS: [&str; 9] =
     ["why:", "because", "so that", "since", "otherwise", "reason", "in order to", "lest", "else"];
 
-/// What is wrong with a template for tasks like this one, in sentences; nothing for the built-in template.
-pub(crate) fn lint(template: (&str, &str), like: &Brief) -> Result<Vec<String>> {
-    let first = Brief { attempt: 1, findings: Vec::new(), ..like.clone() };
+/// Returns warnings about a template for tasks like this example. The default template has none.
+pub(crate) fn lint(template: (&str, &str), example: &Brief) -> Result<Vec<String>> {
+    let first = Brief { attempt: 1, findings: Vec::new(), ..example.clone() };
     let text = prompt::render(Some(template), &first)?;
-    let finding = FindingBrief { attempt: 1, check: "agent".into(), text: MARK.into() };
+    let finding = FindingBrief { attempt: 1, check: "agent".into(), text: FINDING_TEXT.into() };
     let retry = prompt::render(
         Some(template),
-        &Brief { attempt: 2, findings: vec![finding], ..like.clone() },
+        &Brief { attempt: 2, findings: vec![finding], ..example.clone() },
     )?;
     let name = template.0;
-    let mut said = Vec::new();
-    let mut warn = |text: String| said.push(format!("{name}: {text}"));
+    let mut warnings = Vec::new();
+    let mut warn = |text: String| warnings.push(format!("{name}: {text}"));
     let missing = |needle: &str| !needle.trim().is_empty() && !text.contains(needle.trim());
     if missing(&first.goal) {
         warn("the goal is not in it: `{{ goal }}`".into());
@@ -39,8 +39,9 @@ pub(crate) fn lint(template: (&str, &str), like: &Brief) -> Result<Vec<String>> 
         warn(format!("a task's files are not in it, such as {}: `task.files`", file.path));
     }
     for check in &first.checks {
-        let what = if check.statement.is_empty() { &check.command } else { &check.statement };
-        if missing(what.lines().next().unwrap_or_default()) {
+        let requirement =
+            if check.statement.is_empty() { &check.command } else { &check.statement };
+        if missing(requirement.lines().next().unwrap_or_default()) {
             warn(format!("the check `{}` is not stated word for word: `checks`", check.name));
         }
     }
@@ -56,60 +57,62 @@ pub(crate) fn lint(template: (&str, &str), like: &Brief) -> Result<Vec<String>> 
             Some(_) => {}
         }
     }
-    if !retry.contains(MARK) {
+    if !retry.contains(FINDING_TEXT) {
         warn("a retry is not told what was wrong before: `findings`".into());
     }
-    for (line, rule) in orders(template.1) {
+    for (line, rule) in unexplained_instructions(template.1) {
         warn(format!("line {line} gives an order without its reason: {rule}"));
     }
-    Ok(said)
+    Ok(warnings)
 }
 
-/// List items that give an order and no reason, each with its line in the template.
-fn orders(source: &str) -> Vec<(usize, String)> {
+/// Returns the list items with an instruction and without a reason, each with its line.
+fn unexplained_instructions(source: &str) -> Vec<(usize, String)> {
     let mut items: Vec<(usize, String)> = Vec::new();
-    let mut fenced = false;
-    let mut open = false;
+    let mut in_fence = false;
+    let mut in_item = false;
     for (number, line) in source.lines().enumerate() {
         let trimmed = line.trim();
         if trimmed.starts_with("```") {
-            fenced = !fenced;
+            in_fence = !in_fence;
         }
-        if fenced || trimmed.starts_with("{%") || trimmed.is_empty() || trimmed.starts_with('#') {
-            open = false;
+        if in_fence || trimmed.starts_with("{%") || trimmed.is_empty() || trimmed.starts_with('#') {
+            in_item = false;
             continue;
         }
         if let Some(item) = trimmed.strip_prefix("- ").or_else(|| trimmed.strip_prefix("* ")) {
             items.push((number + 1, item.to_owned()));
-            open = true;
-        } else if let (true, Some((_, item))) = (open, items.last_mut()) {
+            in_item = true;
+        } else if let (true, Some((_, item))) = (in_item, items.last_mut()) {
             item.push(' ');
             item.push_str(trimmed);
         }
     }
-    let words = |item: &str, list: &[&str]| {
+    let has_word = |item: &str, list: &[&str]| {
         let lower = format!("{} ", item.to_lowercase());
         list.iter().any(|word| {
             lower.match_indices(word).any(|(at, _)| {
                 let before = lower[..at].chars().next_back();
                 let after = lower[at + word.len()..].chars().next();
-                let apart = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
-                apart(before) && (apart(after) || word.ends_with(' '))
+                let is_boundary = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
+                is_boundary(before) && (is_boundary(after) || word.ends_with(' '))
             })
         })
     };
     items.retain(|(_, item)| {
-        !item.starts_with("{{") && words(item, &ORDERS) && !words(item, &REASONS)
+        !item.starts_with("{{")
+            && has_word(item, &INSTRUCTION_WORDS)
+            && !has_word(item, &REASON_WORDS)
     });
     items.into_iter().map(|(line, item)| (line, shortened(&item))).collect()
 }
 
 fn shortened(text: &str) -> String {
-    const SHOWN: usize = 60;
-    if text.chars().count() <= SHOWN {
+    const LONGEST: usize = 60;
+    if text.chars().count() <= LONGEST {
         return text.to_owned();
     }
-    format!("{}…", text.chars().take(SHOWN).collect::<String>())
+    format!("{}…", text.chars().take(LONGEST).collect::<String>())
 }
 
 #[cfg(test)]
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_built_in_template_is_clean() {
+    fn lint_accepts_the_default_prompt() {
         let change = Brief { output: None, ..brief() };
         for brief in [brief(), change] {
             assert_eq!(lint(("built-in", BUILT_IN), &brief).unwrap(), Vec::<String>::new());
@@ -144,9 +147,9 @@ mod tests {
     }
 
     #[test]
-    fn a_poor_template_is_told_all_that_it_lacks() {
+    fn lint_warns_about_everything_missing_in_a_prompt() {
         let text = "Fix it.\n\n- Never touch tests.\n- Keep names, because others use them.\n- Use no\n  globals.\n";
-        let said = lint(("p.md", text), &brief()).unwrap().join("\n");
+        let warnings = lint(("p.md", text), &brief()).unwrap().join("\n");
         let expected = "p.md: the goal is not in it: `{{ goal }}`\n\
             p.md: a task's files are not in it, such as src/a.js: `task.files`\n\
             p.md: the check `tests` is not stated word for word: `checks`\n\
@@ -156,7 +159,7 @@ mod tests {
             p.md: a retry is not told what was wrong before: `findings`\n\
             p.md: line 3 gives an order without its reason: Never touch tests.\n\
             p.md: line 5 gives an order without its reason: Use no globals.";
-        assert_eq!(said, expected);
+        assert_eq!(warnings, expected);
         let without = OutputBrief { path: "r".into(), example: None };
         let brief = Brief { output: Some(without), ..brief() };
         assert!(lint(("p.md", "{{ goal }}"), &brief).unwrap().join("").contains("no example"));

@@ -1,6 +1,7 @@
-//! The agent: what it is told, how it is called, and what its output says.
+//! Agents: prompts, invocations, and the classification of their output.
 //!
-//! An agent is any program that works on files. It never learns more than its prompt says, so the prompt says all.
+//! An agent is any program that works on files. The prompt is the agent's only source of
+//! information about the task.
 
 pub(crate) mod brief;
 pub(crate) mod classify;

@@ -298,7 +298,7 @@ fn deliver(
         "description": description.trim(),
         "report": job.job.kind == job::JobKind::Report,
     });
-    let skill = prompt::page(("SKILL.md", SKILL), &values)?;
+    let skill = prompt::render_template(("SKILL.md", SKILL), &values)?;
     write(top, &folder.join("SKILL.md"), skill.as_bytes(), ui)?;
     ui.status(&format!(
         "next:\n  read {prefix}harness.toml and {prefix}prompt.md: an agent has written them\n  \

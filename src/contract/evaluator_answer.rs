@@ -1,39 +1,41 @@
-//! What an evaluator answers: one JSON object, `{"pass": true|false, "findings": […]}`, as its last message or in a file.
+//! The answer of an evaluator: a JSON object `{"pass": true|false, "findings": […]}`, in the last
+//! message or in a file.
 //!
-//! Models put words and fences around what they were told to say alone, so the object is looked for; what is in it is
-//! taken at its word or refused.
+//! Models put text and fences around the object, so the parser searches for the object. The content
+//! of the object is valid as a whole or refused.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// An answer that counts.
+/// A valid answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EvaluatorAnswer {
-    /// Whether the work is good.
+    /// True if the evaluator accepts the work.
     pub pass: bool,
-    /// What is wrong with it. Not empty unless it is good.
+    /// The findings; at least one if the work is not accepted.
     pub findings: Vec<AnswerFinding>,
 }
 
-/// One finding.
+/// A finding of an evaluator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AnswerFinding {
-    /// For people and agents.
+    /// The text for people and agents.
     pub text: String,
-    /// What it is, in one canonical line: without the place in the file, which moves whenever the file is touched.
+    /// The identity of the finding: canonical JSON without the position, which moves when the file
+    /// changes.
     pub key: String,
 }
 
-/// The fields that say where in a file something is.
-const PLACES: [&str; 6] = ["line", "column", "col", "end_line", "endLine", "lines"];
+/// The fields with a position in a file.
+const POSITION_FIELDS: [&str; 6] = ["line", "column", "col", "end_line", "endLine", "lines"];
 
-/// The fields that say what is wrong, the first that is there.
-const WORDS: [&str; 6] = ["problem", "message", "finding", "description", "text", "title"];
+/// The fields with the description of the problem, in order of precedence.
+const PROBLEM_FIELDS: [&str; 6] = ["problem", "message", "finding", "description", "text", "title"];
 
-/// Reads an answer.
-pub(crate) fn read(text: &str) -> Result<EvaluatorAnswer, String> {
-    let object = find(text).ok_or("has no JSON object with `pass`")?;
+/// Parses an answer. The error is the rest of a sentence that begins with the answer.
+pub(crate) fn parse(text: &str) -> Result<EvaluatorAnswer, String> {
+    let object = find_object(text).ok_or("has no JSON object with `pass`")?;
     let Some(pass) = object.get("pass").and_then(Value::as_bool) else {
         return Err("has a `pass` that is neither `true` nor `false`".into());
     };
@@ -42,33 +44,33 @@ pub(crate) fn read(text: &str) -> Result<EvaluatorAnswer, String> {
         Some(Value::Array(list)) => list.as_slice(),
         Some(_) => return Err("has `findings` that are no list".into()),
     };
-    let findings = list.iter().map(remark).collect::<Result<Vec<_>, _>>()?;
+    let findings = list.iter().map(parse_finding).collect::<Result<Vec<_>, _>>()?;
     if !pass && findings.is_empty() {
         return Err("says `\"pass\": false` without any finding".into());
     }
     Ok(EvaluatorAnswer { pass, findings })
 }
 
-/// The last object with `pass` that is in no other object.
-fn find(text: &str) -> Option<Value> {
-    let mut found = None;
+/// Returns the last top-level object with a field `pass`.
+fn find_object(text: &str) -> Option<Value> {
+    let mut last = None;
     let mut from = 0;
-    while let Some(at) = text[from..].find('{').map(|at| from + at) {
-        let mut values = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Value>();
+    while let Some(open) = text[from..].find('{').map(|open| from + open) {
+        let mut values = serde_json::Deserializer::from_str(&text[open..]).into_iter::<Value>();
         match values.next() {
             Some(Ok(value)) => {
-                from = at + values.byte_offset();
+                from = open + values.byte_offset();
                 if value.get("pass").is_some() {
-                    found = Some(value);
+                    last = Some(value);
                 }
             }
-            Some(Err(_)) | None => from = at + 1,
+            Some(Err(_)) | None => from = open + 1,
         }
     }
-    found
+    last
 }
 
-fn remark(value: &Value) -> Result<AnswerFinding, String> {
+fn parse_finding(value: &Value) -> Result<AnswerFinding, String> {
     let empty = || Err("has a finding that says nothing".to_owned());
     match value {
         Value::String(text) if text.trim().is_empty() => empty(),
@@ -77,10 +79,10 @@ fn remark(value: &Value) -> Result<AnswerFinding, String> {
         }
         Value::Object(fields) if fields.is_empty() => empty(),
         Value::Object(fields) => {
-            let kept = |(name, _): &(&String, &Value)| !PLACES.contains(&name.as_str());
-            let key: BTreeMap<_, _> = fields.iter().filter(kept).collect();
+            let is_kept = |(name, _): &(&String, &Value)| !POSITION_FIELDS.contains(&name.as_str());
+            let key: BTreeMap<_, _> = fields.iter().filter(is_kept).collect();
             let key = serde_json::to_string(&key).unwrap_or_default();
-            Ok(AnswerFinding { text: words(fields), key })
+            Ok(AnswerFinding { text: describe(fields), key })
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
             Err("has a finding that is neither a text nor an object".into())
@@ -88,42 +90,42 @@ fn remark(value: &Value) -> Result<AnswerFinding, String> {
     }
 }
 
-/// A finding's fields as a person would write them.
-fn words(fields: &serde_json::Map<String, Value>) -> String {
-    let plain = |value: &Value| match value.as_str() {
+/// Formats the fields of a finding as text.
+fn describe(fields: &serde_json::Map<String, Value>) -> String {
+    let format = |value: &Value| match value.as_str() {
         Some(text) => text.trim().to_owned(),
         None => value.to_string(),
     };
-    let said = WORDS.into_iter().find(|word| fields.contains_key(*word));
+    let problem = PROBLEM_FIELDS.into_iter().find(|name| fields.contains_key(*name));
     let file = fields.get("file").or_else(|| fields.get("path"));
-    let mut place = file.map(plain).unwrap_or_default();
-    if let (false, Some(line)) = (place.is_empty(), fields.get("line")) {
-        place = format!("{place}:{}", plain(line));
+    let mut position = file.map(format).unwrap_or_default();
+    if let (false, Some(line)) = (position.is_empty(), fields.get("line")) {
+        position = format!("{position}:{}", format(line));
     }
-    let mut text = match (place.is_empty(), said.and_then(|word| fields.get(word))) {
-        (true, Some(said)) => plain(said),
-        (false, Some(said)) => format!("`{place}`: {}", plain(said)),
+    let mut text = match (position.is_empty(), problem.and_then(|name| fields.get(name))) {
+        (true, Some(problem)) => format(problem),
+        (false, Some(problem)) => format!("`{position}`: {}", format(problem)),
         (true, None) => String::new(),
-        (false, None) => format!("`{place}`"),
+        (false, None) => format!("`{position}`"),
     };
     let rest = fields.iter().filter(|(name, _)| {
-        Some(name.as_str()) != said && !matches!(name.as_str(), "file" | "path" | "line")
+        Some(name.as_str()) != problem && !matches!(name.as_str(), "file" | "path" | "line")
     });
     for (name, value) in rest.collect::<BTreeMap<_, _>>() {
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str(&format!("- {name}: {}", plain(value)));
+        text.push_str(&format!("- {name}: {}", format(value)));
     }
     text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::parse;
 
     #[test]
-    fn the_object_is_found_in_what_models_say() {
+    fn evaluator_answer_is_found_within_other_text() {
         let bare = r#"{"pass": true, "findings": []}"#;
         for text in [
             bare.to_owned(),
@@ -131,14 +133,14 @@ mod tests {
             format!("A set {{1, 2}} and {{\"a\": {{\"pass\": 3}}}}, then\n{bare}"),
             r#"{"pass": false, "findings": ["draft"]} no: {"pass": true}"#.to_owned(),
         ] {
-            let answer = read(&text).unwrap();
+            let answer = parse(&text).unwrap();
             assert!(answer.pass && answer.findings.is_empty(), "{text}");
         }
     }
 
     #[test]
-    fn findings_are_told_as_a_person_would() {
-        let answer = read(
+    fn evaluator_findings_are_formatted_as_text() {
+        let answer = parse(
             r#"{"pass": false, "findings": ["no tests", {"file": "a.js", "line": 3, "problem": "wrong sign",
                 "suggestion": "use `-`", "severity": "high"}]}"#,
         )
@@ -151,23 +153,23 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_is_the_same_when_only_its_place_has_moved() {
+    fn evaluator_finding_keeps_its_key_when_its_position_changes() {
         let key = |line: u32, problem: &str| {
             let text = format!(
                 r#"{{"pass": false, "findings": [{{"problem": "{problem}", "line": {line}, "file": "a.js"}}]}}"#
             );
-            read(&text).unwrap().findings.remove(0).key
+            parse(&text).unwrap().findings.remove(0).key
         };
         assert_eq!(key(3, "wrong sign"), key(4, "wrong sign"));
         assert_ne!(key(3, "wrong sign"), key(3, "wrong name"));
-        let turned = read(
+        let reordered = parse(
             r#"{"findings": [{"file": "a.js", "problem": "wrong sign", "line": 9}], "pass": false}"#,
         );
-        assert_eq!(key(3, "wrong sign"), turned.unwrap().findings[0].key);
+        assert_eq!(key(3, "wrong sign"), reordered.unwrap().findings[0].key);
     }
 
     #[test]
-    fn what_is_no_answer_is_refused_with_the_reason() {
+    fn invalid_evaluator_answer_is_refused_with_the_reason() {
         for (text, why) in [
             ("Looks good to me!", "has no JSON object with `pass`"),
             (r#"{"passed": true}"#, "has no JSON object with `pass`"),
@@ -182,7 +184,7 @@ mod tests {
             ),
             ("", "has no JSON object with `pass`"),
         ] {
-            assert_eq!(read(text).unwrap_err(), why, "{text}");
+            assert_eq!(parse(text).unwrap_err(), why, "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Contracts that need more than a command: what the program itself can say of a candidate's files.
+//! Checks of a candidate's files that need no command, and the parser of evaluators' answers.
 
 pub mod ast_equal;
 pub(crate) mod evaluator_answer;

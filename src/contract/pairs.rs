@@ -1,8 +1,8 @@
-//! Which file became which: what a comparison of a task's work with what was there before compares.
+//! Pairs of files before and after a task's work, as input for a comparison.
 
 use std::collections::BTreeSet;
 
-/// The extensions of a program's file, each with that of the same kind in the other language.
+/// The extensions of source files, each with the extension of the same kind in the other language.
 const EXTENSIONS: [(&str, &str); 8] = [
     ("js", "ts"),
     ("jsx", "tsx"),
@@ -14,11 +14,11 @@ const EXTENSIONS: [(&str, &str); 8] = [
     ("cts", "cjs"),
 ];
 
-/// Which files a contract is about.
+/// The files that a check compares.
 pub(crate) struct PairGlobs<'a> {
-    /// Those before.
+    /// True for a file before the work.
     pub from: &'a dyn Fn(&str) -> bool,
-    /// Those after.
+    /// True for a file after the work.
     pub to: &'a dyn Fn(&str) -> bool,
 }
 
@@ -28,37 +28,38 @@ impl std::fmt::Debug for PairGlobs<'_> {
     }
 }
 
-/// One of two trees.
+/// The tree before or after the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TreeSide {
-    /// The one from which the work started.
+    /// The tree that the work started from.
     Before,
-    /// The one that is judged.
+    /// The tree that is checked.
     After,
 }
 
-/// A file after, and what it was.
+/// A file and its predecessor.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FilePair {
-    /// What it was; nothing if it is new.
+    /// The predecessor; `None` for a new file.
     pub from: Option<String>,
     /// The file.
     pub to: String,
 }
 
-/// What is to be compared, and what cannot be.
+/// The pairs to compare, and the files without a pair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct FilePairs {
-    /// In order of the files after.
+    /// The pairs, ordered by `to`.
     pub pairs: Vec<FilePair>,
-    /// Files without what should have become of them, each as a sentence.
+    /// The files without a valid successor, each with a message.
     pub problems: Vec<String>,
 }
 
 /// Finds the pairs of a task with these files.
 ///
-/// `changed` is every path that differs between the trees. Without it only the task's own files count, as on a tree that
-/// holds the work of others too. `has` says whether a tree has a path. Declaration files (`.d.ts`) are no programs.
+/// `changed` has every path that differs between the trees. Without `changed` only the task's own
+/// files count, as on a tree with the work of other tasks. `has` tells if a tree has a path.
+/// Declaration files (`.d.ts`) are no programs and have no pair.
 pub(crate) fn find_pairs<E>(
     globs: &PairGlobs,
     files: &[String],
@@ -68,62 +69,63 @@ pub(crate) fn find_pairs<E>(
     let touched: BTreeSet<&str> =
         files.iter().chain(changed.unwrap_or_default()).map(|p| &**p).collect();
     let mut after: BTreeSet<String> = BTreeSet::new();
-    let mut found = FilePairs::default();
+    let mut result = FilePairs::default();
     for path in touched {
-        let about = (globs.from)(path) || (globs.to)(path);
-        if is_declaration(path) || !about {
+        let is_compared = (globs.from)(path) || (globs.to)(path);
+        if is_declaration(path) || !is_compared {
             continue;
         }
         if (globs.to)(path) && has(TreeSide::After, path)? {
-            // One of the task's own that is as it was is found to be equal, which costs little.
+            // An unchanged file of the task is compared, too, at little cost.
             after.insert(path.to_owned());
             continue;
         }
         if !has(TreeSide::Before, path)? {
             continue;
         }
-        let next = first(path, globs.to, |p| has(TreeSide::After, p))?;
-        match next {
-            Some(next) => {
-                after.insert(next);
+        let successor = find_counterpart(path, globs.to, |p| has(TreeSide::After, p))?;
+        match successor {
+            Some(successor) => {
+                after.insert(successor);
             }
             None if has(TreeSide::After, path)? => {
-                found.problems.push(format!(
+                result.problems.push(format!(
                     "{path}: it was not migrated: no file of its name matches the check's `to`"
                 ));
             }
-            None => found.problems.push(format!("{path}: it is gone, and no file took its place")),
+            None => result.problems.push(format!("{path}: it is gone, and no file took its place")),
         }
     }
     for to in after {
         let from = if has(TreeSide::Before, &to)? {
             Some(to.clone())
         } else {
-            first(&to, globs.from, |p| has(TreeSide::Before, p))?
+            find_counterpart(&to, globs.from, |p| has(TreeSide::Before, p))?
         };
         if let Some(from) = from.as_ref().filter(|from| **from != to)
             && has(TreeSide::After, from)?
         {
-            found.problems.push(format!("{from}: it is still there beside {to}; a migrated file takes the place of the old one"));
+            result.problems.push(format!("{from}: it is still there beside {to}; a migrated file takes the place of the old one"));
         }
-        found.pairs.push(FilePair { from, to });
+        result.pairs.push(FilePair { from, to });
     }
-    Ok(found)
+    Ok(result)
 }
 
-/// The first path of the same name with another extension that is wanted and there; that of the same kind comes first.
-fn first<E>(
+/// Finds an existing path with the same stem and another extension. The extension of the same kind
+/// takes precedence.
+fn find_counterpart<E>(
     path: &str,
-    wanted: &dyn Fn(&str) -> bool,
-    there: impl Fn(&str) -> Result<bool, E>,
+    is_compared: &dyn Fn(&str) -> bool,
+    exists: impl Fn(&str) -> Result<bool, E>,
 ) -> Result<Option<String>, E> {
     let Some((stem, extension)) = path.rsplit_once('.') else { return Ok(None) };
-    let Some((_, kin)) = EXTENSIONS.iter().find(|(known, _)| *known == extension) else {
+    let Some((_, same_kind)) = EXTENSIONS.iter().find(|(known, _)| *known == extension) else {
         return Ok(None);
     };
-    for end in [*kin].into_iter().chain(EXTENSIONS.iter().map(|(end, _)| *end)) {
+    for end in [*same_kind].into_iter().chain(EXTENSIONS.iter().map(|(end, _)| *end)) {
         let other = format!("{stem}.{end}");
-        if other != path && wanted(&other) && there(&other)? {
+        if other != path && is_compared(&other) && exists(&other)? {
             return Ok(Some(other));
         }
     }
@@ -140,8 +142,8 @@ mod tests {
 
     use super::*;
 
-    /// The pairs and problems of trees given as lists of paths.
-    fn of(
+    /// Returns the pairs and the problems of two trees.
+    fn describe_pairs(
         before: &[&str],
         after: &[&str],
         files: &[&str],
@@ -164,55 +166,61 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_found_by_its_name_and_family() {
+    fn file_pair_is_found_by_stem_and_kind_of_extension() {
         let before = ["a.js", "b.mjs", "c.jsx", "d.js", "d.cjs"];
         let after = ["a.ts", "b.mts", "c.tsx", "d.cts", "d.ts"];
         let changed = [&before[..], &after[..]].concat();
-        let found = of(&before, &after, &["a.js"], Some(&changed));
+        let found = describe_pairs(&before, &after, &["a.js"], Some(&changed));
         let want =
             ["a.js > a.ts", "b.mjs > b.mts", "c.jsx > c.tsx", "d.cjs > d.cts", "d.js > d.ts"];
         assert_eq!(found, want);
         assert_eq!(
-            of(&["a.js"], &["a.tsx"], &["a.js"], Some(&["a.js", "a.tsx"])),
+            describe_pairs(&["a.js"], &["a.tsx"], &["a.js"], Some(&["a.js", "a.tsx"])),
             ["a.js > a.tsx"]
         );
     }
 
     #[test]
-    fn new_files_changed_files_and_declarations() {
+    fn file_pairs_of_new_changed_and_declaration_files() {
         let before = ["a.ts", "b.ts"];
         let after = ["a.ts", "b.ts", "new.ts", "new.d.ts", "new.css"];
         let changed = ["a.ts", "new.ts", "new.d.ts", "new.css"];
-        assert_eq!(of(&before, &after, &[], Some(&changed)), ["a.ts > a.ts", " > new.ts"]);
+        assert_eq!(
+            describe_pairs(&before, &after, &[], Some(&changed)),
+            ["a.ts > a.ts", " > new.ts"]
+        );
     }
 
     #[test]
-    fn a_file_of_the_task_without_a_successor_is_a_problem() {
+    fn file_without_a_successor_is_a_problem() {
         let none = "a.js: it was not migrated: no file of its name matches the check's `to`";
-        assert_eq!(of(&["a.js"], &["a.js"], &["a.js"], Some(&[])), [none]);
+        assert_eq!(describe_pairs(&["a.js"], &["a.js"], &["a.js"], Some(&[])), [none]);
         let gone = "a.js: it is gone, and no file took its place";
-        assert_eq!(of(&["a.js"], &[], &["a.js"], Some(&["a.js"])), [gone]);
-        assert_eq!(of(&["a.js"], &["b.ts"], &["a.js"], Some(&["a.js", "b.ts"])), [" > b.ts", gone]);
-        // Also one that is not the task's.
-        assert_eq!(of(&["a.js"], &[], &[], Some(&["a.js"])), [gone]);
+        assert_eq!(describe_pairs(&["a.js"], &[], &["a.js"], Some(&["a.js"])), [gone]);
+        assert_eq!(
+            describe_pairs(&["a.js"], &["b.ts"], &["a.js"], Some(&["a.js", "b.ts"])),
+            [" > b.ts", gone]
+        );
+        // A file of no task is a problem, too.
+        assert_eq!(describe_pairs(&["a.js"], &[], &[], Some(&["a.js"])), [gone]);
     }
 
     #[test]
-    fn a_copy_is_no_migration() {
-        let found = of(&["a.js"], &["a.js", "a.ts"], &["a.js"], Some(&["a.ts"]));
+    fn copied_file_with_its_original_is_a_problem() {
+        let found = describe_pairs(&["a.js"], &["a.js", "a.ts"], &["a.js"], Some(&["a.ts"]));
         let beside =
             "a.js: it is still there beside a.ts; a migrated file takes the place of the old one";
         assert_eq!(found, ["a.js > a.ts", beside]);
     }
 
     #[test]
-    fn on_a_tree_with_the_work_of_others_only_the_own_files_count() {
+    fn file_pairs_without_changed_paths_cover_only_the_tasks_files() {
         let (before, after) = (["a.js", "b.js", "c.css"], ["a.ts", "b.ts", "c.css"]);
-        assert_eq!(of(&before, &after, &["a.js", "c.css"], None), ["a.js > a.ts"]);
+        assert_eq!(describe_pairs(&before, &after, &["a.js", "c.css"], None), ["a.js > a.ts"]);
     }
 
     #[test]
-    fn a_job_that_keeps_the_names_compares_each_file_with_itself() {
+    fn file_pair_with_equal_globs_is_the_file_itself() {
         let any = |path: &str| path.ends_with(".js");
         let globs = PairGlobs { from: &any, to: &any };
         let has = |_, path: &str| -> Result<bool, Infallible> { Ok(path == "a.js") };

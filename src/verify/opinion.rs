@@ -8,7 +8,7 @@ use crate::domain::verdict::Finding;
 
 /// Parses an evaluator's answer on an attempt.
 pub(crate) fn from_answer(answer: &str, attempt: u32) -> Result<Opinion> {
-    let answer = match evaluator_answer::read(answer) {
+    let answer = match evaluator_answer::parse(answer) {
         Ok(answer) => answer,
         Err(fault) => return Ok(Opinion::None(format!("its answer {fault}"))),
     };

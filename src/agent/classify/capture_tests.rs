@@ -108,8 +108,8 @@ fn classify_reports_session_usage_and_reset_time_of_every_capture() {
     assert_eq!(lines.lines().count(), expected.lines().count());
 }
 
-/// Returns the offset of the end of a successful capture's final event. A capture that is cut before
-/// this offset is no success.
+/// Returns the offset of the end of a successful capture's final event. A capture that is cut
+/// before this offset is no success.
 fn end_of(capture: &Capture) -> usize {
     let text = std::str::from_utf8(&capture.stdout).unwrap();
     let mark = match capture.preset.as_str() {

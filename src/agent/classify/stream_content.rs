@@ -15,8 +15,8 @@ pub(super) struct StreamContent {
     pub(super) cut: bool,
 }
 
-/// Returns true if a line marks the place where the keeper cut out the middle of a stream. The lines
-/// before and after the mark may be incomplete.
+/// Returns true if a line marks the place where the keeper cut out the middle of a stream. The
+/// lines before and after the mark may be incomplete.
 fn is_cut_mark(line: &str) -> bool {
     let number = line.trim().strip_prefix("[git-harness: ");
     let number = number.and_then(|rest| rest.strip_suffix(" bytes left out]"));

@@ -1,10 +1,12 @@
-//! The prompt: everything an agent is told about its task, made from a template.
+//! The prompt of an attempt, rendered from a template.
 //!
-//! Templates are Jinja (`minijinja`), the user's or the built-in one beside this file. A name that does not exist is an
-//! error and never an empty string: a prompt that lacks half its words costs as much as a good one.
+//! Templates are Jinja (`minijinja`): the user's, or the default template beside this file. An
+//! undefined name is an error and never an empty string, because an attempt with an incomplete
+//! prompt costs as much as one with a complete prompt.
 //!
-//! Beside Jinja's own filters there are `fence` (a block of literal text that its content cannot end), `code` (the same
-//! within a line) and `duration` (seconds in words). A tag on a line of its own leaves no blank line.
+//! There are three filters beside Jinja's own: `fence` (a block of literal text that the text
+//! cannot end), `code` (literal text within a line) and `duration` (seconds in words). A tag on a
+//! line of its own leaves no blank line.
 
 use std::collections::BTreeMap;
 
@@ -16,33 +18,33 @@ use serde::Serialize;
 
 use super::filetype;
 
-/// The template that is used when the job names none.
+/// The default template.
 pub(crate) const BUILT_IN: &str = include_str!("prompt.md.j2");
-/// What errors call it.
+/// The name of the default template in errors.
 const BUILT_IN_NAME: &str = "built-in prompt";
 
-/// What a prompt is made from. The names of the fields are those that templates use.
+/// The values of a prompt. Templates use the names of the fields.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Brief {
     /// The goal of the job, in the user's words.
     pub goal: String,
     /// The job's name.
     pub job: String,
-    /// The run's name.
+    /// The run's id.
     pub run: String,
     /// The task.
     pub task: TaskBrief,
-    /// Which attempt this is, from 1.
+    /// The attempt's number, from 1.
     pub attempt: u32,
-    /// The file to hand in; `None` where the work is the change itself.
+    /// The output file; `None` if the work is a change.
     pub output: Option<OutputBrief>,
-    /// Whether an attempt that changes nothing may be good.
+    /// True if an attempt without a change may succeed.
     pub allow_empty: bool,
     /// The checks, in the order in which they run.
     pub checks: Vec<CheckBrief>,
-    /// What may be changed.
+    /// The files that the agent may change.
     pub scope: ScopeBrief,
-    /// Every finding so far, oldest first; empty on a first attempt.
+    /// All findings so far, oldest first; empty on a first attempt.
     pub findings: Vec<FindingBrief>,
     /// The job's rules, in addition to those of the built-in prompt.
     pub rules: Vec<RuleBrief>,
@@ -53,73 +55,73 @@ pub(crate) struct Brief {
 /// The task of a [`Brief`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct TaskBrief {
-    /// Its id.
+    /// The task's id.
     pub id: String,
-    /// All its files, in the plan's order.
+    /// All files of the task, in the plan's order.
     pub files: Vec<FileBrief>,
 }
 
-/// One file of a task.
+/// A file of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct FileBrief {
-    /// Its repository-relative path.
+    /// The path, relative to the repository.
     pub path: String,
-    /// How many lines it has where the attempt starts; `None` if that is unknown or it is not there.
+    /// The number of lines on the attempt's base; `None` if unknown or absent.
     pub lines: Option<u64>,
-    /// What it is, such as `JavaScript source`.
+    /// The description, such as `JavaScript source`.
     pub what: String,
 }
 
 impl FileBrief {
-    /// A file, described by its name.
+    /// Creates the brief of a file. The description follows from the name.
     pub(crate) fn new(path: &str, lines: Option<u64>) -> Self {
         Self { path: path.to_owned(), lines, what: filetype::describe(path).to_owned() }
     }
 }
 
-/// The file that an attempt hands in.
+/// The output file of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct OutputBrief {
-    /// Its path, relative to the worktree.
+    /// The path, relative to the worktree.
     pub path: String,
-    /// What such a file looks like.
+    /// The content of an example.
     pub example: Option<String>,
 }
 
-/// One check.
+/// A check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct CheckBrief {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its command as a line for a shell; empty for one that is built in.
+    /// The command line for a shell; empty for a built-in check.
     pub command: String,
-    /// What a check that is built in demands, in Markdown; empty for a command.
+    /// The requirements of a built-in check, in Markdown; empty for a command.
     pub statement: String,
-    /// The longest that it may take, in seconds.
+    /// The timeout in seconds.
     pub timeout_seconds: u64,
-    /// Where it runs, in the job file's words: `task`, `landing`.
+    /// The stages of the check, as in the job file: `task`, `landing`.
     pub when: Vec<String>,
 }
 
-/// What a task may change, as globs.
+/// The files that a task may change, as globs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub(crate) struct ScopeBrief {
-    /// What it may change, for this task: placeholders are filled in.
+    /// The files of this task, with expanded placeholders.
     pub write: Vec<String>,
-    /// What every task may touch besides.
+    /// The files that every task may change.
     pub always: Vec<String>,
-    /// What no task may touch.
+    /// The files that no task may change.
     pub read_only: Vec<String>,
 }
 
-/// Something that was wrong with an earlier attempt.
+/// A finding about an earlier attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct FindingBrief {
-    /// The attempt.
+    /// The attempt's number.
     pub attempt: u32,
-    /// The check that found it.
+    /// The check that reported the finding.
     pub check: String,
-    /// What it said.
+    /// The text of the finding.
     pub text: String,
 }
 
@@ -128,13 +130,13 @@ pub(crate) struct FindingBrief {
 pub(crate) struct RuleBrief {
     /// The rule, as a sentence.
     pub text: String,
-    /// Its reason, as a sentence; may be empty.
+    /// The reason, as a sentence; may be empty.
     pub because: String,
 }
 
 #[cfg(test)]
 impl Brief {
-    /// A brief of a first attempt on one file, for [`validate`]: fill in what is known of the job.
+    /// Returns the brief of a first attempt on one file.
     pub(crate) fn example() -> Self {
         Self {
             goal: "Do what the job says.".into(),
@@ -156,14 +158,14 @@ impl Brief {
     }
 }
 
-/// Makes the prompt of one attempt. `template` is the name (a path, for errors) and the text of the user's template;
-/// `None` takes the built-in one. The result ends with one newline.
+/// Renders the prompt of an attempt. `template` is the path and the text of the user's template;
+/// `None` selects the default template. The result ends with one newline.
 pub(crate) fn render(template: Option<(&str, &str)>, brief: &Brief) -> Result<String> {
-    page(template.unwrap_or((BUILT_IN_NAME, BUILT_IN)), brief)
+    render_template(template.unwrap_or((BUILT_IN_NAME, BUILT_IN)), brief)
 }
 
-/// Makes a page of any values, by the rules of prompts.
-pub(crate) fn page(template: (&str, &str), values: &impl Serialize) -> Result<String> {
+/// Renders a template with any values, by the rules of prompts.
+pub(crate) fn render_template(template: (&str, &str), values: &impl Serialize) -> Result<String> {
     let (name, source) = template;
     let env = environment();
     let values = Value::from(Serde(values));
@@ -174,11 +176,12 @@ pub(crate) fn page(template: (&str, &str), values: &impl Serialize) -> Result<St
     Ok(format!("{}\n", text.trim_end()))
 }
 
-/// Whether a template can be rendered for a first attempt and for a retry of briefs like this one.
-pub(crate) fn validate(template: (&str, &str), like: &Brief) -> Result<()> {
-    let first = Brief { attempt: 1, findings: Vec::new(), ..like.clone() };
+/// Checks that a template can be rendered for a first attempt and a retry of a task like this
+/// example.
+pub(crate) fn validate(template: (&str, &str), example: &Brief) -> Result<()> {
+    let first = Brief { attempt: 1, findings: Vec::new(), ..example.clone() };
     let finding = FindingBrief { attempt: 1, check: "agent".into(), text: "…".into() };
-    let retry = Brief { attempt: 2, findings: vec![finding], ..like.clone() };
+    let retry = Brief { attempt: 2, findings: vec![finding], ..example.clone() };
     render(Some(template), &first)?;
     render(Some(template), &retry)?;
     Ok(())
@@ -187,7 +190,7 @@ pub(crate) fn validate(template: (&str, &str), like: &Brief) -> Result<()> {
 fn environment() -> Environment<'static> {
     let mut env = Environment::new();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
-    // By default the file's name decides, and `prompt.html` would have its `<` escaped.
+    // The default depends on the name: the values in `prompt.html` would be escaped.
     env.set_auto_escape_callback(|_| AutoEscape::None);
     let mut syntax = SyntaxConfig::builder();
     syntax.trim_blocks(true).lstrip_blocks(true);
@@ -200,16 +203,16 @@ fn environment() -> Environment<'static> {
     env
 }
 
-/// A Markdown block of literal text. Its fence is longer than any row of backticks in the text, which therefore cannot
-/// end the block, whoever wrote it.
+/// Formats a text as a fenced Markdown block. The fence is longer than any row of backticks in the
+/// text, so that the text cannot end the block.
 pub(super) fn fence(text: &str, language: &str) -> String {
     let fence = "`".repeat(longest_row(text).max(2) + 1);
-    // A NUL could not be handed over in an argument.
+    // An argument of a program cannot hold a NUL.
     let text = text.replace('\0', "\u{FFFD}");
     format!("{fence}{language}\n{}\n{fence}", text.trim_end_matches('\n'))
 }
 
-/// Literal text within a line; what would end the line or the literal text is made harmless.
+/// Formats a text as literal text within a line. Control characters are escaped.
 fn code(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -224,20 +227,21 @@ fn code(text: &str) -> String {
     format!("{tick}{space}{shown}{space}{tick}")
 }
 
-/// The length of the longest row of backticks.
+/// Returns the length of the longest row of backticks.
 fn longest_row(text: &str) -> usize {
     text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
 }
 
-/// Seconds in words: `1 minute 30 seconds`.
+/// Formats seconds in words: `1 minute 30 seconds`.
 fn duration(seconds: u64) -> String {
     let parts = [(seconds / 3600, "hour"), (seconds / 60 % 60, "minute"), (seconds % 60, "second")];
-    let word = |(n, unit): (u64, &str)| format!("{n} {unit}{}", if n == 1 { "" } else { "s" });
-    let words: Vec<_> = parts.into_iter().filter(|(n, _)| *n > 0).map(word).collect();
-    if words.is_empty() { word((0, "second")) } else { words.join(" ") }
+    let counted =
+        |(count, unit): (u64, &str)| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
+    let words: Vec<_> = parts.into_iter().filter(|(count, _)| *count > 0).map(counted).collect();
+    if words.is_empty() { counted((0, "second")) } else { words.join(" ") }
 }
 
-/// A template's error for the person who wrote it.
+/// Describes an error in a template for the template's author.
 fn explain(
     err: &minijinja::Error,
     name: &str,
@@ -246,7 +250,7 @@ fn explain(
     values: &Value,
 ) -> anyhow::Error {
     let line = err.line().unwrap_or(1).max(1);
-    let what = match err.detail() {
+    let message = match err.detail() {
         Some(detail) => format!("{}: {detail}", err.kind()),
         None => err.kind().to_string(),
     };
@@ -259,10 +263,11 @@ fn explain(
         hint = format!("{hint}; known: {}", known_names(values).join(", "));
     }
     let text = source.lines().nth(line - 1).unwrap_or_default().trim();
-    anyhow!("{name}:{line}: {what}{hint}; in: {}", code(text))
+    anyhow!("{name}:{line}: {message}{hint}; in: {}", code(text))
 }
 
-/// What a template may use: `goal`, `task.id`, … (but not what the elements of a list have).
+/// Returns the names that a template may use: `goal`, `task.id`, … The fields of list items are
+/// omitted.
 fn known_names(values: &Value) -> Vec<String> {
     let mut names = Vec::new();
     for key in keys(values) {
@@ -284,15 +289,15 @@ fn keys(value: &Value) -> Vec<String> {
     keys.filter_map(|key| key.as_str().map(str::to_owned)).collect()
 }
 
-/// The names that the template uses and that do not exist, sorted.
+/// Returns the undefined names in a template, sorted.
 fn unknown_names(name: &str, source: &str, env: &Environment<'_>, values: &Value) -> Vec<String> {
     let Ok(template) = env.template_from_named_str(name, source) else {
         return Vec::new();
     };
     let globals: Vec<_> = env.globals().map(|(name, _)| name.to_owned()).collect();
     let exists = |path: &String| {
-        let found = path.split('.').try_fold(values.clone(), |value, part| value.get_attr(part));
-        found.is_ok_and(|value| !value.is_undefined()) || globals.contains(path)
+        let value = path.split('.').try_fold(values.clone(), |value, part| value.get_attr(part));
+        value.is_ok_and(|value| !value.is_undefined()) || globals.contains(path)
     };
     let used = template.undeclared_variables(true);
     let mut unknown: Vec<_> = used.into_iter().filter(|path| !exists(path)).collect();
@@ -300,8 +305,8 @@ fn unknown_names(name: &str, source: &str, env: &Environment<'_>, values: &Value
     unknown.into_iter().map(|path| code(&path)).collect()
 }
 
-/// What a session is told that goes on after it was broken off: what happened, that its work is still there, and the
-/// task once more, since it may have been cut off before it had read it.
+/// Returns the prompt for a resumed session: the reason of the interruption, and the task's prompt.
+/// The session may have been interrupted before it read the task.
 pub(crate) fn continuation(why: &str, prompt: &str) -> String {
     format!(
         "Your session was interrupted ({why}). All that you had changed is still in the worktree as you left it. Look at \

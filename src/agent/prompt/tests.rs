@@ -1,4 +1,4 @@
-//! Two whole prompts, and what must hold for every template.
+//! Snapshots of two prompts, and the rules of templates.
 
 use super::*;
 
@@ -64,35 +64,35 @@ fn third() -> Brief {
 }
 
 #[test]
-fn a_first_prompt_in_full() {
+fn default_prompt_of_a_first_attempt() {
     assert_eq!(render(None, &first()).unwrap(), include_str!("first.md"));
 }
 
 #[test]
-fn a_third_prompt_in_full() {
+fn default_prompt_of_a_third_attempt_with_findings() {
     assert_eq!(render(None, &third()).unwrap(), include_str!("third.md"));
 }
 
 #[test]
-fn a_built_in_check_is_told_in_its_own_words() {
+fn prompt_states_the_requirements_of_a_built_in_check() {
     let statement = "Each file must be the same program.\n- No enums.".to_owned();
     let check = CheckBrief { command: String::new(), statement, ..first().checks[0].clone() };
     let prompt = render(None, &Brief { checks: vec![check], ..first() }).unwrap();
-    let told = "## Check 1, `types`\n\nOn your work, and again after it is merged with that of others:\n\n\
+    let expected = "## Check 1, `types`\n\nOn your work, and again after it is merged with that of others:\n\n\
                 Each file must be the same program.\n- No enums.\n";
-    assert!(prompt.contains(told), "{prompt}");
+    assert!(prompt.contains(expected), "{prompt}");
     assert!(!prompt.contains("```"), "{prompt}");
 }
 
 #[test]
-fn an_empty_change_is_only_called_a_failure_where_it_is_one() {
+fn prompt_calls_an_empty_change_a_failure_unless_allowed() {
     let words = "Doing nothing is not success";
     assert!(render(None, &first()).unwrap().contains(words));
     assert!(!render(None, &Brief { allow_empty: true, ..first() }).unwrap().contains(words));
 }
 
 #[test]
-fn a_template_of_the_user_sees_everything() {
+fn prompt_template_of_the_user_can_use_all_values() {
     let vars = BTreeMap::from([("style".to_owned(), toml::Value::from("strict"))]);
     let text = "{{ vars.style }} {{ goal }} <{{ run }}> {{ task.files[1].path }}\n\n\n";
     let prompt =
@@ -101,7 +101,7 @@ fn a_template_of_the_user_sees_everything() {
 }
 
 #[test]
-fn an_unknown_name_is_an_error_with_its_line_and_what_is_known() {
+fn unknown_name_in_a_prompt_template_is_an_error_with_line_and_known_names() {
     let vars = BTreeMap::from([("style".to_owned(), toml::Value::from("strict"))]);
     let brief = Brief { vars, ..first() };
     let error = |text: &str| render(Some(("p.md", text)), &brief).unwrap_err().to_string();
@@ -121,22 +121,22 @@ fn an_unknown_name_is_an_error_with_its_line_and_what_is_known() {
 }
 
 #[test]
-fn a_template_is_tried_for_a_first_attempt_and_for_a_retry() {
-    for (text, good) in [
+fn prompt_template_is_validated_for_a_first_attempt_and_a_retry() {
+    for (text, is_valid) in [
         (BUILT_IN, true),
         ("{{ goal }}", true),
         ("{{ findings[0].text }}", false),
         ("{% if findings %}{{ findings[0].txt }}{% endif %}", false),
         ("{{ output.path }}", false),
     ] {
-        assert_eq!(validate(("p.md", text), &first()).is_ok(), good, "{text}");
+        assert_eq!(validate(("p.md", text), &first()).is_ok(), is_valid, "{text}");
     }
     let report = Brief { findings: Vec::new(), ..third() };
     assert!(validate(("p.md", "{{ output.path }}"), &report).is_ok());
 }
 
 #[test]
-fn literal_text_cannot_end_its_block() {
+fn prompt_text_cannot_end_its_fenced_block() {
     assert_eq!(fence("a\n", "sh"), "```sh\na\n```");
     assert_eq!(fence("", ""), "```\n\n```");
     assert_eq!(fence("x ````` y\n```", ""), "``````\nx ````` y\n```\n``````");
@@ -147,7 +147,7 @@ fn literal_text_cannot_end_its_block() {
 }
 
 #[test]
-fn a_duration_is_said_in_words() {
+fn prompt_duration_is_formatted_in_words() {
     for (seconds, words) in [
         (0, "0 seconds"),
         (1, "1 second"),

@@ -221,7 +221,7 @@ fn page(
         "run": loaded.manifest.run, "job": loaded.manifest.job, "base": loaded.manifest.base,
         "summary": summary, "outputs": outputs, "items": items,
     });
-    Ok(prompt::page((name, &text), &values)?.into_bytes())
+    Ok(prompt::render_template((name, &text), &values)?.into_bytes())
 }
 
 /// What the job's own program makes of it: on standard input it finds a line of JSON for each output, with the task, its

@@ -1,4 +1,4 @@
-//! The smallest statements in which two programs differ.
+//! The search for the smallest statements in which two programs differ.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -6,37 +6,38 @@ use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 use super::tree::{AstNode, AstValue};
 
-/// Where the programs differ: the innermost statements around it, and in them the exact place.
+/// A place where the programs differ.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DifferenceSite<'a, 's> {
-    /// The statement.
+    /// The innermost statement around the difference.
     pub statement: &'a AstNode<'s>,
     /// The innermost node that differs.
-    pub at: &'a AstNode<'s>,
+    pub node: &'a AstNode<'s>,
 }
 
-/// A difference; one side is missing where a statement was added or taken away.
+/// A difference. One side is missing if a statement was added or removed.
 pub(super) type SitePair<'a, 's> = (Option<DifferenceSite<'a, 's>>, Option<DifferenceSite<'a, 's>>);
 
-/// Every difference of two nodes, in the order in which they stand.
+/// Returns all differences of two nodes, in the order of the text.
 pub(super) fn differences<'a, 's>(
     left: &'a AstNode<'s>,
     right: &'a AstNode<'s>,
 ) -> Vec<SitePair<'a, 's>> {
-    let mut search = DifferenceSearch { found: Vec::new() };
-    search.nodes((left, left), (right, right));
-    search.found
+    let mut search = DifferenceSearch { differences: Vec::new() };
+    search.compare_nodes((left, left), (right, right));
+    search.differences
 }
 
 struct DifferenceSearch<'a, 's> {
-    found: Vec<SitePair<'a, 's>>,
+    differences: Vec<SitePair<'a, 's>>,
 }
 
 /// A node with the statement around it.
 type NodeInStatement<'a, 's> = (&'a AstNode<'s>, &'a AstNode<'s>);
 
 impl<'a, 's> DifferenceSearch<'a, 's> {
-    fn nodes(
+    /// Adds the differences of two nodes.
+    fn compare_nodes(
         &mut self,
         (left, outer_left): NodeInStatement<'a, 's>,
         (right, outer_right): NodeInStatement<'a, 's>,
@@ -47,29 +48,35 @@ impl<'a, 's> DifferenceSearch<'a, 's> {
             } else {
                 (outer_left, outer_right)
             };
-        let before = self.found.len();
-        let mut here = left.kind != right.kind || left.fields.len() != right.fields.len();
-        if !here {
+        let before = self.differences.len();
+        let mut differs_itself = left.kind != right.kind || left.fields.len() != right.fields.len();
+        if !differs_itself {
             for ((name, a), (other, b)) in left.fields.iter().zip(&right.fields) {
                 if name != other {
-                    here = true;
+                    differs_itself = true;
                 } else if a != b {
-                    here |= !self.values(a, b, (left, statement_left), (right, statement_right));
+                    differs_itself |= !self.compare_values(
+                        a,
+                        b,
+                        (left, statement_left),
+                        (right, statement_right),
+                    );
                 }
             }
         }
-        if here {
-            // What is wrong with the node as a whole explains what was found in it.
-            self.found.truncate(before);
-            self.found.push((
-                Some(DifferenceSite { statement: statement_left, at: left }),
-                Some(DifferenceSite { statement: statement_right, at: right }),
+        if differs_itself {
+            // The difference of the node as a whole explains the differences within.
+            self.differences.truncate(before);
+            self.differences.push((
+                Some(DifferenceSite { statement: statement_left, node: left }),
+                Some(DifferenceSite { statement: statement_right, node: right }),
             ));
         }
     }
 
-    /// Looks for the difference inside two fields. Says whether it is inside: otherwise it is the fields' nodes that differ.
-    fn values(
+    /// Adds the differences within two fields. Returns false if the fields' nodes differ
+    /// themselves.
+    fn compare_values(
         &mut self,
         left: &'a AstValue<'s>,
         right: &'a AstValue<'s>,
@@ -77,28 +84,33 @@ impl<'a, 's> DifferenceSearch<'a, 's> {
         (in_right, statement_right): NodeInStatement<'a, 's>,
     ) -> bool {
         match (left, right) {
-            // Parts without a place of their own are shown as what they are part of.
+            // Objects without a type have no position. Their nodes differ instead.
             (AstValue::Node(a), AstValue::Node(b)) if !a.kind.is_empty() && !b.kind.is_empty() => {
-                self.nodes((a, statement_left), (b, statement_right));
+                self.compare_nodes((a, statement_left), (b, statement_right));
                 true
             }
             (AstValue::List(a), AstValue::List(b)) if holds_statements(in_left, in_right) => {
-                self.statements(a, b);
+                self.compare_statements(a, b);
                 true
             }
             (AstValue::List(a), AstValue::List(b)) if a.len() == b.len() => {
                 a.iter().zip(b).filter(|(a, b)| a != b).all(|(a, b)| {
-                    self.values(a, b, (in_left, statement_left), (in_right, statement_right))
+                    self.compare_values(
+                        a,
+                        b,
+                        (in_left, statement_left),
+                        (in_right, statement_right),
+                    )
                 })
             }
             (AstValue::Leaf(_) | AstValue::List(_) | AstValue::Node(_), _) => false,
         }
     }
 
-    /// Statements are put side by side as a diff puts lines, and only those that have no equal are looked into.
-    fn statements(&mut self, left: &'a [AstValue<'s>], right: &'a [AstValue<'s>]) {
-        let (left_marks, right_marks) = (marks(left), marks(right));
-        for op in capture_diff_slices(Algorithm::Myers, &left_marks, &right_marks) {
+    /// Aligns statements like the lines of a diff, and compares those without an equal counterpart.
+    fn compare_statements(&mut self, left: &'a [AstValue<'s>], right: &'a [AstValue<'s>]) {
+        let (left_hashes, right_hashes) = (hashes(left), hashes(right));
+        for op in capture_diff_slices(Algorithm::Myers, &left_hashes, &right_hashes) {
             let (a, b) = match op {
                 DiffOp::Equal { .. } => continue,
                 DiffOp::Delete { old_index, old_len, .. } => {
@@ -111,27 +123,30 @@ impl<'a, 's> DifferenceSearch<'a, 's> {
                     (&left[old_index..old_index + old_len], &right[new_index..new_index + new_len])
                 }
             };
-            self.replaced(a, b);
+            self.compare_replaced(a, b);
         }
     }
 
-    /// Statements that stand where others stood: in pairs if they are as many, else as long as they are of one kind.
-    fn replaced(&mut self, left: &'a [AstValue<'s>], right: &'a [AstValue<'s>]) {
-        let as_many = left.len() == right.len();
+    /// Compares statements that replace others: in pairs if their numbers are equal, otherwise in
+    /// pairs of the same kind.
+    fn compare_replaced(&mut self, left: &'a [AstValue<'s>], right: &'a [AstValue<'s>]) {
+        let same_count = left.len() == right.len();
         let mut right = right.iter().filter_map(AstValue::node).peekable();
         for a in left.iter().filter_map(AstValue::node) {
-            match right.next_if(|b| as_many || a.kind == b.kind) {
-                Some(b) => self.nodes((a, a), (b, b)),
-                None => self.found.push((Some(DifferenceSite { statement: a, at: a }), None)),
+            match right.next_if(|b| same_count || a.kind == b.kind) {
+                Some(b) => self.compare_nodes((a, a), (b, b)),
+                None => {
+                    self.differences.push((Some(DifferenceSite { statement: a, node: a }), None));
+                }
             }
         }
         for b in right {
-            self.found.push((None, Some(DifferenceSite { statement: b, at: b })));
+            self.differences.push((None, Some(DifferenceSite { statement: b, node: b })));
         }
     }
 }
 
-/// Whether the list of two nodes is one of statements or members, which may be more on one side than on the other.
+/// Returns true if the lists in two nodes hold statements or members. Their numbers may differ.
 fn holds_statements(left: &AstNode, right: &AstNode) -> bool {
     left.kind == right.kind
         && matches!(
@@ -151,16 +166,16 @@ fn is_statement(node: &AstNode) -> bool {
         || matches!(node.kind, "MethodDefinition" | "PropertyDefinition" | "SwitchCase")
 }
 
-fn marks(values: &[AstValue]) -> Vec<u64> {
-    let mark = |value: &AstValue| {
+fn hashes(values: &[AstValue]) -> Vec<u64> {
+    let hash_of = |value: &AstValue| {
         let mut hasher = DefaultHasher::new();
         hash(value, &mut hasher);
         hasher.finish()
     };
-    values.iter().map(mark).collect()
+    values.iter().map(hash_of).collect()
 }
 
-/// As they are compared: without places.
+/// Hashes a value without its positions.
 fn hash(value: &AstValue, hasher: &mut impl Hasher) {
     match value {
         AstValue::Leaf(text) => text.hash(hasher),

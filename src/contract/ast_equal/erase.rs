@@ -1,15 +1,16 @@
-//! Takes out of a tree what a program does not have when it runs: types, and spellings without a meaning.
+//! Erasure of the parts of a tree that have no effect at run time: types, and spellings without a
+//! meaning.
 //!
-//! This is a list of what may go. Whatever is not on it stays and is compared, so that syntax nobody has thought of is a
-//! difference and never a pass. JavaScript goes through it too: it has nothing of TypeScript's that could go.
+//! The erased parts are listed here. Everything else is compared, so that unknown syntax is a
+//! difference and never passes. JavaScript is erased, too: it has no TypeScript to lose.
 
 use super::AstEqualOptions;
 use super::tree::{AstNode, AstValue};
 
-/// Fields that hold types, or modifiers of which nothing is left at run time.
+/// Fields with types, or with modifiers that have no effect at run time.
 ///
-/// A parameter property keeps its node (`TSParameterProperty`) and is therefore still seen without its modifiers.
-const TYPES: &[&str] = &[
+/// A parameter property keeps its node (`TSParameterProperty`) and stays visible without modifiers.
+const TYPE_FIELDS: &[&str] = &[
     "abstract",
     "accessibility",
     "definite",
@@ -25,8 +26,8 @@ const TYPES: &[&str] = &[
     "typeParameters",
 ];
 
-/// Nodes that are an expression with a type beside it, or in parentheses.
-const AROUND: &[&str] = &[
+/// Nodes that wrap an expression with a type or in parentheses.
+const WRAPPERS: &[&str] = &[
     "ParenthesizedExpression",
     "TSAsExpression",
     "TSInstantiationExpression",
@@ -35,73 +36,73 @@ const AROUND: &[&str] = &[
     "TSTypeAssertion",
 ];
 
-/// Erases everything in a value.
+/// Erases types and spellings in a value.
 pub(super) fn erase<'s>(value: AstValue<'s>, options: &AstEqualOptions) -> AstValue<'s> {
     match value {
         AstValue::Leaf(_) => value,
         AstValue::List(list) => AstValue::List(
             list.into_iter()
-                .filter(|v| v.node().is_none_or(|node| !gone(node, options)))
-                .map(|v| erase(v, options))
+                .filter(|item| item.node().is_none_or(|node| !is_erased(node, options)))
+                .map(|item| erase(item, options))
                 .collect(),
         ),
-        AstValue::Node(node) => within(*node, options),
+        AstValue::Node(node) => erase_in_node(*node, options),
     }
 }
 
-fn within<'s>(mut node: AstNode<'s>, options: &AstEqualOptions) -> AstValue<'s> {
-    if AROUND.contains(&node.kind) {
+fn erase_in_node<'s>(mut node: AstNode<'s>, options: &AstEqualOptions) -> AstValue<'s> {
+    if WRAPPERS.contains(&node.kind) {
         return node.take("expression").map_or(AstValue::NULL, |inner| erase(inner, options));
     }
     if node.kind == "ExpressionStatement" && becomes_a_directive(&node) {
         return AstValue::Node(Box::new(node));
     }
-    node.fields.retain(|(name, value)| stays(node.kind, name, value));
+    node.fields.retain(|(name, value)| is_kept(node.kind, name, value));
     node.fields = node.fields.into_iter().map(|(name, v)| (name, erase(v, options))).collect();
     match node.kind {
-        "Literal" => literal(&mut node),
-        "TemplateElement" => template(&mut node),
+        "Literal" => normalize_literal(&mut node),
+        "TemplateElement" => normalize_template(&mut node),
         "Property" | "MethodDefinition" | "PropertyDefinition" | "AccessorProperty" => {
-            key(&mut node);
+            normalize_key(&mut node);
         }
         _ => {}
     }
     AstValue::Node(Box::new(node))
 }
 
-/// Whether a field is part of the program.
-fn stays(kind: &str, name: &str, value: &AstValue) -> bool {
+/// Returns true if a field is part of the program.
+fn is_kept(kind: &str, name: &str, value: &AstValue) -> bool {
     match name {
-        // Of a call or an access it is `?.`; anywhere else it is a type's question mark.
+        // `?.` in a call or an access; the question mark of a type anywhere else.
         "optional" => matches!(kind, "CallExpression" | "MemberExpression"),
         "decorators" => !value.list().is_empty(),
-        // What is declared and still here is more than a type: see `gone`.
+        // A remaining declaration is more than a type: see `is_erased`.
         "declare" => value.is_true(),
-        // What a module is by its syntax is asked in `modules`.
+        // `modules` compares the source types.
         "sourceType" => kind != "Program",
-        _ => !TYPES.contains(&name),
+        _ => !TYPE_FIELDS.contains(&name),
     }
 }
 
-/// `"use strict" as T` would be a directive, once its type is taken away as text.
+/// Returns true for `"use strict" as T`, which would become a directive without the type.
 fn becomes_a_directive(node: &AstNode) -> bool {
     let mut inner = node.get("expression");
-    let mut typed = false;
-    while let Some(wrapper) = inner.node().filter(|n| AROUND.contains(&n.kind)) {
-        typed |= wrapper.kind != "ParenthesizedExpression";
+    let mut has_type = false;
+    while let Some(wrapper) = inner.node().filter(|n| WRAPPERS.contains(&n.kind)) {
+        has_type |= wrapper.kind != "ParenthesizedExpression";
         inner = wrapper.get("expression");
     }
-    typed && inner.node().is_some_and(|n| n.kind == "Literal")
+    has_type && inner.node().is_some_and(|n| n.kind == "Literal")
 }
 
-/// Whether an element of a list has no part in the program at all.
-pub(super) fn gone(node: &AstNode, options: &AstEqualOptions) -> bool {
-    // A decorator is called, whatever it stands at.
+/// Returns true if an element of a list is not part of the program.
+pub(super) fn is_erased(node: &AstNode, options: &AstEqualOptions) -> bool {
+    // A decorator is called, even at a declaration that is erased otherwise.
     if !node.get("decorators").list().is_empty() {
         return false;
     }
     match node.kind {
-        // A lone semicolon.
+        // A single semicolon.
         "EmptyStatement" => true,
         "TSInterfaceDeclaration"
         | "TSTypeAliasDeclaration"
@@ -109,17 +110,17 @@ pub(super) fn gone(node: &AstNode, options: &AstEqualOptions) -> bool {
         | "TSAbstractPropertyDefinition"
         | "TSAbstractAccessorProperty"
         | "TSIndexSignature"
-        // An overload, or a function that is declared only.
+        // An overload, or a declared function.
         | "TSDeclareFunction" => true,
         "MethodDefinition" => {
             node.get("value").node().is_some_and(|v| v.kind == "TSEmptyBodyFunctionExpression")
         }
-        "PropertyDefinition" => node.is("declare") || (!options.define_fields && only_declares(node)),
+        "PropertyDefinition" => node.is("declare") || (!options.define_fields && only_declares_field(node)),
         "AccessorProperty" => node.is("declare"),
-        // The parameter `this` is a type; nothing else in a list can have this name.
+        // The parameter `this` is a type. Nothing else in a list can have this name.
         "Identifier" => node.get("name").text() == Some("this"),
-        "VariableDeclaration" | "ClassDeclaration" | "TSEnumDeclaration" => ambient(node),
-        "TSModuleDeclaration" => ambient(node) || only_types(node),
+        "VariableDeclaration" | "ClassDeclaration" | "TSEnumDeclaration" => is_ambient(node),
+        "TSModuleDeclaration" => is_ambient(node) || has_only_types(node),
         "ImportDeclaration" | "ImportSpecifier" | "TSImportEqualsDeclaration" => {
             kind_is(node, "importKind", "type")
         }
@@ -128,7 +129,7 @@ pub(super) fn gone(node: &AstNode, options: &AstEqualOptions) -> bool {
             let declared = node.get("declaration").node();
             declared.map_or_else(
                 || kind_is(node, "exportKind", "type"),
-                |declared| gone(declared, options),
+                |declared| is_erased(declared, options),
             )
         }
         "ExportDefaultDeclaration" => {
@@ -145,8 +146,8 @@ fn kind_is(node: &AstNode, field: &str, word: &str) -> bool {
     node.get(field).text() == Some(word)
 }
 
-/// A field that says only that there is one, with a plain name.
-fn only_declares(node: &AstNode) -> bool {
+/// Returns true for a field without a value and with a plain name.
+fn only_declares_field(node: &AstNode) -> bool {
     let named = node.get("key").node().is_some_and(|key| key.kind != "PrivateIdentifier");
     named
         && node.get("value") == &AstValue::NULL
@@ -154,21 +155,24 @@ fn only_declares(node: &AstNode) -> bool {
         && node.get("decorators").list().is_empty()
 }
 
-/// Declared with `declare`. A constant enum in it is written into the places that use it, which is more than a type.
-fn ambient(node: &AstNode) -> bool {
+/// Returns true for a declaration with `declare`. A declared constant enum is no type: compilers
+/// insert its values at the places of use.
+fn is_ambient(node: &AstNode) -> bool {
     if !node.is("declare") {
         return false;
     }
-    let mut constant = false;
-    let mut look = |n: &AstNode| constant |= n.kind == "TSEnumDeclaration" && n.is("const");
-    look(node);
-    node.fields.iter().for_each(|(_, value)| value.each(&mut look));
-    !constant
+    let mut has_const_enum = false;
+    let mut visit = |inner: &AstNode| {
+        has_const_enum |= inner.kind == "TSEnumDeclaration" && inner.is("const");
+    };
+    visit(node);
+    node.fields.iter().for_each(|(_, value)| value.each(&mut visit));
+    !has_const_enum
 }
 
-/// Whether a namespace holds nothing but types. Then it makes no object.
-fn only_types(namespace: &AstNode) -> bool {
-    let inert = |value: &AstValue| {
+/// Returns true if a namespace has only types and creates no object.
+fn has_only_types(namespace: &AstNode) -> bool {
+    let is_type = |value: &AstValue| {
         let node = value.node();
         let node = match node {
             Some(export) if export.kind == "ExportNamedDeclaration" => {
@@ -178,37 +182,39 @@ fn only_types(namespace: &AstNode) -> bool {
         };
         node.is_some_and(|node| match node.kind {
             "TSInterfaceDeclaration" | "TSTypeAliasDeclaration" => true,
-            "TSModuleDeclaration" => only_types(node),
+            "TSModuleDeclaration" => has_only_types(node),
             _ => false,
         })
     };
-    namespace.get("body").node().is_some_and(|body| body.get("body").list().iter().all(inert))
+    namespace.get("body").node().is_some_and(|body| body.get("body").list().iter().all(is_type))
 }
 
-/// A literal is its value: quotes, escapes and the base of a number are spelling. A regular expression is its pattern
-/// and flags, a `bigint` its digits; where there is no value to look at, the spelling is compared.
-fn literal(node: &mut AstNode) {
-    let valued = *node.get("value") != AstValue::NULL;
-    let otherwise = ["regex", "bigint"].iter().any(|f| *node.get(f) != AstValue::NULL);
-    if valued || otherwise {
+/// Removes the spelling of a literal: quotes, escapes, and the base of a number. The value is
+/// compared: the pattern and flags of a regular expression, the digits of a `bigint`. The spelling
+/// of a literal without a value is kept.
+fn normalize_literal(node: &mut AstNode) {
+    let has_value = *node.get("value") != AstValue::NULL;
+    let has_other_value = ["regex", "bigint"].iter().any(|f| *node.get(f) != AstValue::NULL);
+    if has_value || has_other_value {
         node.fields.retain(|(name, _)| *name != "raw");
     }
 }
 
-/// A template's raw text is visible to its tag. A line end is a line feed there, however the file ends its lines: the
-/// language says so, and the parser leaves it to us.
-fn template(node: &mut AstNode) {
+/// Splits the text of a template at line ends. The raw text is visible to the template's tag, and
+/// the language defines that a line end is a line feed there. The parser does not convert line
+/// ends.
+fn normalize_template(node: &mut AstNode) {
     let Some(AstValue::Node(value)) = node.get_mut("value") else { return };
     for (_, text) in &mut value.fields {
         let AstValue::Leaf(raw) = text else { continue };
         if raw.contains('\\') {
-            *text = AstValue::List(lines(raw));
+            *text = AstValue::List(split_lines(raw));
         }
     }
 }
 
-/// A JSON text cut at its line ends. What is between them keeps its escapes, so that `\\r` is not one.
-fn lines(text: &str) -> Vec<AstValue<'_>> {
+/// Splits a JSON text at its escaped line ends. `\\r` is an escaped backslash and no line end.
+fn split_lines(text: &str) -> Vec<AstValue<'_>> {
     let mut parts = Vec::new();
     let (mut from, mut at) = (0, 0);
     let bytes = text.as_bytes();
@@ -227,20 +233,21 @@ fn lines(text: &str) -> Vec<AstValue<'_>> {
     parts
 }
 
-/// `{ "a": a }`, `{ a: a }` and `{ a }` are one thing, except for `__proto__`.
-fn key(node: &mut AstNode) {
-    let computed = node.is("computed");
+/// Unifies the keys of `{ "a": a }`, `{ a: a }` and `{ a }`, which are equal except for
+/// `__proto__`.
+fn normalize_key(node: &mut AstNode) {
+    let is_computed = node.is("computed");
     let Some(AstValue::Node(key)) = node.get_mut("key") else { return };
     let name = match key.kind {
         "Identifier" => key.get("name").text(),
         "Literal" => key.get("value").text(),
         _ => None,
     };
-    let Some(name) = name.filter(|_| !computed) else { return };
-    let plain = !name.is_empty()
+    let Some(name) = name.filter(|_| !is_computed) else { return };
+    let is_plain = !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$');
-    if key.kind == "Literal" && plain {
+    if key.kind == "Literal" && is_plain {
         key.kind = "Identifier";
         key.fields.iter_mut().for_each(|(field, _)| *field = "name");
     }

@@ -1,12 +1,12 @@
-//! `ast-equal`: whether two files are one program once the types are taken away.
+//! `ast-equal`: a comparison of two programs without their types.
 //!
-//! Both sides are parsed, stripped of their types and of spellings without a meaning, and compared field by field. It is
-//! a comparison of programs as they are written, with two rules for what "written" leaves open:
+//! Both files are parsed and stripped of types and of spellings without a meaning, and the syntax
+//! trees are compared field by field. Two rules define the comparison:
 //!
-//! - A type is what goes when TypeScript compiles with `verbatimModuleSyntax`: `import type` goes, an import without
-//!   `type` stays, whether its names are used or not.
-//! - Nothing is proven. `let` for `const`, a block for a single statement or `return` for an arrow's expression are
-//!   differences, although many of them cannot be observed.
+//! - Types are the syntax that TypeScript removes with `verbatimModuleSyntax`: `import type` is
+//!   removed, and an import without `type` stays, used or not.
+//! - Equivalence is not proven. `let` for `const`, a block for a single statement or `return` for
+//!   an arrow's expression are differences, although many of them have no effect.
 
 mod comments;
 mod differ;
@@ -29,35 +29,37 @@ use comments::DirectiveComment;
 pub use terms::terms;
 use tree::{AstNode, AstValue};
 
-/// The parser and its version, and the version of the rules here. What they say of two texts depends on nothing else.
+/// The versions of the parser and of the rules. The result of a comparison depends on these
+/// versions and the two texts only.
 pub const ENGINE: &str = "oxc 0.96.0, rules 1";
 
-/// The stack for trees that are deep: a text with ten thousand terms is a tree as deep as that, and parsing, printing and
-/// reading it are recursive.
-const STACK: usize = 512 * 1024 * 1024;
+/// The stack size for deep trees, in bytes. A sum of ten thousand terms is a tree of that depth,
+/// and parsing, printing and comparing trees are recursive.
+const STACK_SIZE: usize = 512 * 1024 * 1024;
 
-/// A file.
+/// A source file.
 #[derive(Debug, Clone, Copy)]
 pub struct SourceFile<'a> {
-    /// Its path; the extension says in which language it is.
+    /// The path. The extension selects the language.
     pub path: &'a str,
-    /// What it holds.
+    /// The content.
     pub text: &'a str,
 }
 
-/// What is allowed beside types.
+/// The permitted differences beside types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AstEqualOptions {
-    /// Whether the extension of a relative import may change: `./a.js` to `./a.ts` or `./a`.
+    /// True if the extension of a relative import may change: `./a.js` to `./a.ts` or `./a`.
     pub extensions: bool,
-    /// Whether an import that no code uses may become `import type`, although its module is then not loaded for it.
+    /// True if an import that no code uses may become `import type`, although the import no longer
+    /// loads the module.
     pub type_imports: bool,
-    /// Whether a field without a value is code, as the language says. `false` for a project that compiles with
-    /// `useDefineForClassFields = false`, where it is nothing.
+    /// True if a field without a value is code, as the language defines. False for a project with
+    /// `useDefineForClassFields = false`, where the compiler removes the field.
     pub define_fields: bool,
-    /// Whether `@ts-nocheck`, `@ts-ignore` and `@ts-expect-error` may be added.
+    /// True if `@ts-nocheck`, `@ts-ignore` and `@ts-expect-error` may be added.
     pub ts_comments: bool,
-    /// How many `any` a file may have.
+    /// The largest number of `any` in a file.
     pub max_any: Option<usize>,
 }
 
@@ -73,67 +75,67 @@ impl Default for AstEqualOptions {
     }
 }
 
-/// What was found.
+/// The result of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
-    /// Where the programs differ, or what is not allowed beside types; empty if they are equal.
+    /// The differences that are not permitted; empty for equal programs.
     pub differences: Vec<ProgramDifference>,
-    /// How often the second file says `any`.
+    /// The number of `any` in the second file.
     pub any: usize,
 }
 
 impl Comparison {
-    /// Whether they are one program.
+    /// Returns true if the programs are equal.
     pub fn is_equal(&self) -> bool {
         self.differences.is_empty()
     }
 }
 
-/// One difference: the smallest statements around it, and a word on how to say it otherwise.
+/// A difference: the smallest statements around the difference, and a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramDifference {
-    /// In the first file.
+    /// The statement in the first file.
     pub from: Option<Excerpt>,
-    /// In the second.
+    /// The statement in the second file.
     pub to: Option<Excerpt>,
-    /// What to do instead, where that is known.
+    /// Advice for a change without this difference.
     pub hint: Option<String>,
 }
 
 /// A few lines of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excerpt {
-    /// The number of the first.
+    /// The number of the first line.
     pub line: usize,
-    /// The text, shortened.
+    /// The shortened text.
     pub text: String,
 }
 
-/// Why two files cannot be compared.
+/// The reason why two files cannot be compared.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum CompareError {
-    /// Nobody can tell its language.
+    /// The extension belongs to no supported language.
     #[error("{path}: the extension is none of .js, .jsx, .mjs, .cjs, .ts, .tsx, .mts, .cts")]
     Language {
         /// The file.
         path: String,
     },
-    /// It cannot be parsed.
+    /// The file cannot be parsed.
     #[error("{path}:{line}: {message}")]
     Syntax {
         /// The file.
         path: String,
-        /// Where.
+        /// The line of the error.
         line: usize,
-        /// What the parser says.
+        /// The message of the parser.
         message: String,
     },
-    /// A mistake in here.
+    /// A bug in this module.
     #[error("{path}: {message}")]
     Internal {
         /// The file.
         path: String,
-        /// What is wrong.
+        /// The description of the bug.
         message: String,
     },
 }
@@ -144,69 +146,69 @@ pub fn compare(
     to: &SourceFile,
     options: &AstEqualOptions,
 ) -> Result<Comparison, CompareError> {
-    let fault = |message: String| CompareError::Internal { path: to.path.to_owned(), message };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(STACK).build();
-    let pool = pool.map_err(|e| fault(format!("there is no stack to compare on: {e}")))?;
-    pool.install(|| on_this_stack(from, to, options))
+    let internal = |message: String| CompareError::Internal { path: to.path.to_owned(), message };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(STACK_SIZE).build();
+    let pool = pool.map_err(|e| internal(format!("there is no stack to compare on: {e}")))?;
+    pool.install(|| compare_on_this_stack(from, to, options))
 }
 
-fn on_this_stack<'a>(
+fn compare_on_this_stack<'a>(
     from: &SourceFile<'a>,
     to: &SourceFile<'a>,
     options: &AstEqualOptions,
 ) -> Result<Comparison, CompareError> {
-    // A byte order mark is no part of the program, nor of what stands behind it (ECMA-262, 12.2 and 12.5; engines take it
-    // off first).
-    let bare = |source: &SourceFile<'a>| SourceFile {
+    // A byte order mark is no part of the program (ECMA-262, 12.2 and 12.5).
+    let without_mark = |source: &SourceFile<'a>| SourceFile {
         path: source.path,
         text: source.text.strip_prefix('\u{feff}').unwrap_or(source.text),
     };
-    let (from, to) = (&bare(from), &bare(to));
-    let (old, new) = (Parsed::of(from)?, Parsed::of(to)?);
+    let (from, to) = (&without_mark(from), &without_mark(to));
+    let (old, new) = (ParsedSource::of(from)?, ParsedSource::of(to)?);
     let (mut left, mut right) = (old.tree(from)?, new.tree(to)?);
     if options.extensions {
-        modules::same_extensions(&mut left);
-        modules::same_extensions(&mut right);
+        modules::unify_extensions(&mut left);
+        modules::unify_extensions(&mut right);
     }
     let (mut left, mut right) = (program(left), program(right));
-    let any = report::anys(&right);
-    let syntax = (modules::syntax(&left, options), modules::syntax(&right, options));
+    let any = report::find_any(&right);
+    let syntax = (modules::module_syntax(&left, options), modules::module_syntax(&right, options));
     let names =
         if options.type_imports { modules::TypeNames::of(&right) } else { Default::default() };
-    let stays = AstEqualOptions { define_fields: true, ..*options };
-    left = program(erase::erase(AstValue::Node(Box::new(left)), &stays));
+    let left_options = AstEqualOptions { define_fields: true, ..*options };
+    left = program(erase::erase(AstValue::Node(Box::new(left)), &left_options));
     right = program(erase::erase(AstValue::Node(Box::new(right)), options));
-    names.take_out_of(&mut left);
-    let marks = (modules::without_marks(&mut left), modules::without_marks(&mut right));
+    names.remove_from(&mut left);
+    let module_marks =
+        (modules::remove_module_marks(&mut left), modules::remove_module_marks(&mut right));
     for side in [&mut left, &mut right] {
-        modules::common_js(side);
-        modules::hashbang_first(side);
+        modules::unify_common_js(side);
+        modules::move_hashbang_to_body(side);
     }
 
     let report = report::DifferenceReport { old: from.text, new: to.text };
     let mut differences = Vec::new();
     if left != right {
-        let found = differ::differences(&left, &right);
-        differences.extend(found.into_iter().map(|pair| report.difference(pair)));
+        let sites = differ::differences(&left, &right);
+        differences.extend(sites.into_iter().map(|pair| report.difference(pair)));
     }
-    differences.extend(report.marks(syntax, marks));
+    differences.extend(report.module_marks(syntax, module_marks));
     differences.extend(report.comments(&old.comments, &new.comments, options));
-    differences.extend(report.too_many(&any, options));
+    differences.extend(report.too_many_any(&any, options));
     Ok(Comparison { differences, any: any.len() })
 }
 
-/// A file as the parser sees it.
-struct Parsed {
+/// A parsed file.
+struct ParsedSource {
     json: String,
     comments: Vec<DirectiveComment>,
 }
 
-impl Parsed {
+impl ParsedSource {
     fn of(source: &SourceFile) -> Result<Self, CompareError> {
         let language = language(source.path)
             .ok_or_else(|| CompareError::Language { path: source.path.to_owned() })?;
         let allocator = Allocator::default();
-        // Parentheses are kept to see what is a directive and what is a text in parentheses.
+        // Parentheses are kept to distinguish a directive from a text in parentheses.
         let options = ParseOptions {
             allow_return_outside_function: true,
             preserve_parens: true,
@@ -222,23 +224,23 @@ impl Parsed {
             });
         }
         let program = parsed.program;
-        let place = |c: &oxc_ast::ast::Comment| (c.span.start as usize, c.span.end as usize);
-        let comments = program.comments.iter().map(place);
+        let range = |c: &oxc_ast::ast::Comment| (c.span.start as usize, c.span.end as usize);
+        let comments = program.comments.iter().map(range);
         Ok(Self {
-            comments: comments.flat_map(|(a, b)| comments::spoken(source.text, a, b)).collect(),
+            comments: comments.flat_map(|(a, b)| comments::directives(source.text, a, b)).collect(),
             json: program.to_estree_ts_json(false),
         })
     }
 
     fn tree(&self, source: &SourceFile) -> Result<AstValue<'_>, CompareError> {
-        tree::read(&self.json).map_err(|e| CompareError::Internal {
+        tree::parse(&self.json).map_err(|e| CompareError::Internal {
             path: source.path.to_owned(),
             message: e.to_string(),
         })
     }
 }
 
-/// What the printer prints is a program; anything else is one without statements.
+/// Returns the program node. Any other value becomes a program without statements.
 fn program(value: AstValue<'_>) -> AstNode<'_> {
     match value {
         AstValue::Node(node) => *node,
@@ -248,7 +250,7 @@ fn program(value: AstValue<'_>) -> AstNode<'_> {
     }
 }
 
-/// JavaScript is read with JSX, as everybody writes it; TypeScript has it where the extension says so.
+/// Returns the language of a path. JavaScript may hold JSX; TypeScript only with `.tsx`.
 fn language(path: &str) -> Option<SourceType> {
     let (_, extension) = path.rsplit_once('.')?;
     let open = SourceType::unambiguous();

@@ -1,22 +1,23 @@
-//! Imports and exports: where two spellings are one program, and where one spelling is two.
+//! Imports and exports: equal programs with different spellings, and different programs with the
+//! same spelling.
 
 use std::collections::BTreeMap;
 
-use super::erase::gone;
+use super::erase::is_erased;
 use super::tree::{AstNode, AstValue};
 
-/// What makes a file a module.
+/// The syntax that makes a file a module.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ModuleSyntax {
-    /// An import or export that stays when types are taken away.
+    /// True for an import or export that is no type.
     pub values: bool,
-    /// One that goes.
+    /// True for an import or export of types only.
     pub types: bool,
 }
 
-/// By what a program is a module. The program still has its types.
-pub(super) fn syntax(program: &AstNode, options: &super::AstEqualOptions) -> ModuleSyntax {
-    let mut found = ModuleSyntax::default();
+/// Returns the module syntax of a program with types.
+pub(super) fn module_syntax(program: &AstNode, options: &super::AstEqualOptions) -> ModuleSyntax {
+    let mut syntax = ModuleSyntax::default();
     for node in program.get("body").list().iter().filter_map(AstValue::node) {
         if matches!(
             node.kind,
@@ -25,15 +26,17 @@ pub(super) fn syntax(program: &AstNode, options: &super::AstEqualOptions) -> Mod
                 | "ExportNamedDeclaration"
                 | "ExportDefaultDeclaration"
         ) {
-            let what = if gone(node, options) { &mut found.types } else { &mut found.values };
-            *what = true;
+            let flag =
+                if is_erased(node, options) { &mut syntax.types } else { &mut syntax.values };
+            *flag = true;
         }
     }
-    found
+    syntax
 }
 
-/// Takes `export {}` out, which only says that a file is a module: see [`syntax`]. Gives the place of the first.
-pub(super) fn without_marks(program: &mut AstNode) -> Option<(usize, usize)> {
+/// Removes `export {}`, which only marks a file as a module, and returns the range of the first.
+/// See [`module_syntax`].
+pub(super) fn remove_module_marks(program: &mut AstNode) -> Option<(usize, usize)> {
     let mut mark = None;
     if let Some(AstValue::List(body)) = program.get_mut("body") {
         body.retain(|value| {
@@ -50,8 +53,8 @@ pub(super) fn without_marks(program: &mut AstNode) -> Option<(usize, usize)> {
     mark
 }
 
-/// Puts the line that names the interpreter among the statements, where it is compared and shown like one.
-pub(super) fn hashbang_first(program: &mut AstNode) {
+/// Moves the hashbang line to the statements, where it is compared and shown like a statement.
+pub(super) fn move_hashbang_to_body(program: &mut AstNode) {
     let Some(line) = program.get_mut("hashbang") else { return };
     let line = std::mem::replace(line, AstValue::NULL);
     if let (AstValue::Node(_), Some(AstValue::List(body))) = (&line, program.get_mut("body")) {
@@ -59,31 +62,31 @@ pub(super) fn hashbang_first(program: &mut AstNode) {
     }
 }
 
-/// Makes the extension of every relative specifier one for its family: `./a.js`, `./a.ts` and `./a` are the same file
-/// before and after; `./a.mjs` and `./a.cjs` are others.
-pub(super) fn same_extensions(value: &mut AstValue) {
+/// Replaces the extension of every relative specifier by its family: `./a.js`, `./a.ts` and `./a`
+/// are the same file before and after; `./a.mjs` and `./a.cjs` are different files.
+pub(super) fn unify_extensions(value: &mut AstValue) {
     match value {
         AstValue::Leaf(_) => {}
-        AstValue::List(list) => list.iter_mut().for_each(same_extensions),
+        AstValue::List(list) => list.iter_mut().for_each(unify_extensions),
         AstValue::Node(node) => {
             match node.kind {
                 "ImportDeclaration"
                 | "ImportExpression"
                 | "ExportAllDeclaration"
                 | "ExportNamedDeclaration" => {
-                    node.get_mut("source").into_iter().for_each(same_extension);
+                    node.get_mut("source").into_iter().for_each(unify_extension);
                 }
                 "CallExpression" if calls_require(node) => {
                     if let Some(AstValue::List(arguments)) = node.get_mut("arguments") {
-                        arguments.iter_mut().for_each(same_extension);
+                        arguments.iter_mut().for_each(unify_extension);
                     }
                 }
                 "TSExternalModuleReference" => {
-                    node.get_mut("expression").into_iter().for_each(same_extension);
+                    node.get_mut("expression").into_iter().for_each(unify_extension);
                 }
                 _ => {}
             }
-            node.fields.iter_mut().for_each(|(_, value)| same_extensions(value));
+            node.fields.iter_mut().for_each(|(_, value)| unify_extensions(value));
         }
     }
 }
@@ -94,7 +97,7 @@ fn calls_require(call: &AstNode) -> bool {
         && call.get("arguments").list().len() == 1
 }
 
-fn same_extension(specifier: &mut AstValue) {
+fn unify_extension(specifier: &mut AstValue) {
     const FAMILIES: [(&str, &[&str]); 3] =
         [("c", &[".cjs", ".cts"]), ("m", &[".mjs", ".mts"]), ("", &[".js", ".jsx", ".ts", ".tsx"])];
     let AstValue::Node(literal) = specifier else { return };
@@ -109,17 +112,19 @@ fn same_extension(specifier: &mut AstValue) {
         let stem = extensions.iter().find_map(|extension| text.strip_suffix(extension))?;
         Some((stem, *family))
     });
-    // A file's own name is left: `./.js` has no extension.
+    // `./.js` is a hidden file without an extension.
     let (stem, family) = family.filter(|(stem, _)| !stem.ends_with('/')).unwrap_or((text, ""));
     *value = AstValue::List(vec![AstValue::Leaf(stem), AstValue::Leaf(family)]);
 }
 
-/// Turns TypeScript's spelling of CommonJS into what it means, where that is certain: `import x = require("y")` is
-/// `const x = require("y")` if `x` is used (a compiler may leave it out otherwise), and `export = x` is
-/// `module.exports = x` where it stands last (a compiler moves it there).
-pub(super) fn common_js(program: &mut AstNode) {
+/// Replaces TypeScript's spelling of CommonJS by the equivalent JavaScript.
+///
+/// `import x = require("y")` is `const x = require("y")` if `x` is used; compilers may omit an
+/// unused import. `export = x` is `module.exports = x` as the last statement; compilers move it
+/// there.
+pub(super) fn unify_common_js(program: &mut AstNode) {
     let body = program.get("body").list();
-    let used = |name: &str| body.iter().any(|value| refers(value, name));
+    let used = |name: &str| body.iter().any(|value| uses_name(value, name));
     let imports: Vec<bool> = body
         .iter()
         .map(|value| {
@@ -139,15 +144,15 @@ pub(super) fn common_js(program: &mut AstNode) {
     for (at, value) in body.iter_mut().enumerate() {
         let AstValue::Node(node) = value else { continue };
         if imports[at] {
-            required(node);
+            replace_by_require(node);
         } else if node.kind == "TSExportAssignment" && at + 1 == last {
-            exported(node);
+            replace_by_module_exports(node);
         }
     }
 }
 
-/// A node that stands where another stands.
-fn made<'s>(
+/// Creates a node at the position of another node.
+fn new_node<'s>(
     like: &AstNode<'s>,
     kind: &'static str,
     fields: Vec<(&'s str, AstValue<'s>)>,
@@ -155,27 +160,28 @@ fn made<'s>(
     AstValue::Node(Box::new(AstNode { kind, start: like.start, end: like.end, fields }))
 }
 
-fn name<'s>(like: &AstNode<'s>, name: &'static str) -> AstValue<'s> {
-    made(like, "Identifier", vec![("name", AstValue::Leaf(name))])
+/// Creates an identifier at the position of another node.
+fn identifier<'s>(like: &AstNode<'s>, name: &'static str) -> AstValue<'s> {
+    new_node(like, "Identifier", vec![("name", AstValue::Leaf(name))])
 }
 
-fn required(node: &mut AstNode) {
+fn replace_by_require(node: &mut AstNode) {
     let reference = match node.get_mut("moduleReference") {
         Some(AstValue::Node(reference)) => reference.get_mut("expression").cloned(),
         Some(_) | None => None,
     };
     let specifier = reference.unwrap_or(AstValue::NULL);
     let id = node.get("id").clone();
-    let call = made(
+    let call = new_node(
         node,
         "CallExpression",
         vec![
-            ("callee", name(node, "\"require\"")),
+            ("callee", identifier(node, "\"require\"")),
             ("arguments", AstValue::List(vec![specifier])),
             ("optional", AstValue::Leaf("false")),
         ],
     );
-    let declarator = made(node, "VariableDeclarator", vec![("id", id), ("init", call)]);
+    let declarator = new_node(node, "VariableDeclarator", vec![("id", id), ("init", call)]);
     node.kind = "VariableDeclaration";
     node.fields = vec![
         ("kind", AstValue::Leaf("\"const\"")),
@@ -183,19 +189,19 @@ fn required(node: &mut AstNode) {
     ];
 }
 
-fn exported(node: &mut AstNode) {
+fn replace_by_module_exports(node: &mut AstNode) {
     let right = node.get("expression").clone();
-    let left = made(
+    let left = new_node(
         node,
         "MemberExpression",
         vec![
-            ("object", name(node, "\"module\"")),
-            ("property", name(node, "\"exports\"")),
+            ("object", identifier(node, "\"module\"")),
+            ("property", identifier(node, "\"exports\"")),
             ("optional", AstValue::Leaf("false")),
             ("computed", AstValue::Leaf("false")),
         ],
     );
-    let assigned = made(
+    let assigned = new_node(
         node,
         "AssignmentExpression",
         vec![("operator", AstValue::Leaf("\"=\"")), ("left", left), ("right", right)],
@@ -204,16 +210,17 @@ fn exported(node: &mut AstNode) {
     node.fields = vec![("expression", assigned), ("directive", AstValue::NULL)];
 }
 
-/// Whether a program without its types uses a name, other than to import it. Keys and members are other names.
-fn refers(value: &AstValue, wanted: &str) -> bool {
+/// Returns true if a program without types uses a name other than in an import. Keys and members
+/// are no use.
+fn uses_name(value: &AstValue, wanted: &str) -> bool {
     match value {
         AstValue::Leaf(_) => false,
-        AstValue::List(list) => list.iter().any(|value| refers(value, wanted)),
+        AstValue::List(list) => list.iter().any(|value| uses_name(value, wanted)),
         AstValue::Node(node) => {
             if matches!(node.kind, "ImportDeclaration" | "TSImportEqualsDeclaration") {
                 return false;
             }
-            let other = |field: &str| {
+            let is_other_name = |field: &str| {
                 !node.is("computed")
                     && match node.kind {
                         "MemberExpression" => field == "property",
@@ -223,20 +230,23 @@ fn refers(value: &AstValue, wanted: &str) -> bool {
             };
             (matches!(node.kind, "Identifier" | "JSXIdentifier")
                 && node.get("name").text() == Some(wanted))
-                || node.fields.iter().any(|(field, v)| !other(field) && refers(v, wanted))
+                || node
+                    .fields
+                    .iter()
+                    .any(|(field, v)| !is_other_name(field) && uses_name(v, wanted))
         }
     }
 }
 
-/// The names that a program imports for their types only.
+/// The names that a program imports as types only.
 #[derive(Debug, Default)]
 pub(super) struct TypeNames<'s> {
-    /// By module and local name, whether the whole import is one of types.
+    /// For each module and local name, true if the whole import is `import type`.
     names: BTreeMap<(String, &'s str), bool>,
 }
 
 impl<'s> TypeNames<'s> {
-    /// Collects them. The program still has its types.
+    /// Collects the names of a program with types.
     pub(super) fn of(program: &AstNode<'s>) -> Self {
         let mut names = BTreeMap::new();
         let imports = program.get("body").list().iter().filter_map(AstValue::node);
@@ -253,10 +263,10 @@ impl<'s> TypeNames<'s> {
         Self { names }
     }
 
-    /// Takes those names out of the imports of the program that was there before, where it does not use them.
-    pub(super) fn take_out_of(&self, program: &mut AstNode<'s>) {
+    /// Removes the names from the imports of the original program if it does not use them.
+    pub(super) fn remove_from(&self, program: &mut AstNode<'s>) {
         let body = program.get("body").list();
-        let used = |name: &str| body.iter().any(|value| refers(value, name));
+        let used = |name: &str| body.iter().any(|value| uses_name(value, name));
         let unused: Vec<_> = self.names.keys().filter(|(_, name)| !used(name)).cloned().collect();
         let Some(AstValue::List(body)) = program.get_mut("body") else { return };
         body.retain_mut(|value| {
@@ -284,7 +294,7 @@ fn local<'s>(specifier: &AstNode<'s>) -> Option<&'s str> {
     specifier.get("local").node()?.get("name").text()
 }
 
-/// The module of an import, as one text.
+/// Returns the module of an import as text.
 fn module(import: &AstNode) -> String {
     let value = import.get("source").node().map_or(&AstValue::NULL, |literal| literal.get("value"));
     match value {

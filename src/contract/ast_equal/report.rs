@@ -1,4 +1,4 @@
-//! Differences in words: a few lines of each side, and what to do instead.
+//! Descriptions of differences: excerpts of both files, and hints.
 
 use super::comments::{self, DirectiveComment};
 use super::differ::{DifferenceSite, SitePair};
@@ -6,64 +6,62 @@ use super::modules::ModuleSyntax;
 use super::tree::{AstNode, AstValue};
 use super::{AstEqualOptions, Excerpt, ProgramDifference};
 
-/// A statement of so many lines is shown whole; of a longer one, the lines where it differs.
-const LINES: usize = 3;
+/// The longest excerpt, in lines. An excerpt of a longer statement shows the differing node.
+const MOST_LINES: usize = 3;
 
-/// No line is shown longer than this, in characters.
-const WIDTH: usize = 160;
+/// The longest line of an excerpt, in characters.
+const LONGEST_LINE: usize = 160;
 
-/// From where to where in a text, in bytes.
+/// The start and end offsets of a part of a text, in bytes.
 type ByteRange = (usize, usize);
 
-/// What is wrong, with the texts of both sides.
+/// The texts of both files, as the source of excerpts.
 pub(super) struct DifferenceReport<'a> {
-    /// The first file's text.
+    /// The first file.
     pub old: &'a str,
-    /// The second's.
+    /// The second file.
     pub new: &'a str,
 }
 
-/// The number of the line at a place.
-pub(super) fn line_of(text: &str, at: usize) -> usize {
-    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
-    before.iter().filter(|b| **b == b'\n').count() + 1
+/// Returns the line number of an offset.
+pub(super) fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
+    before.iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// Where a program says `any`.
-pub(super) fn anys(program: &AstNode) -> Vec<(usize, usize)> {
-    let mut found = Vec::new();
+/// Returns the places of `any` in a program.
+pub(super) fn find_any(program: &AstNode) -> Vec<ByteRange> {
+    let mut ranges = Vec::new();
     for (_, value) in &program.fields {
         value.each(&mut |node| {
             if node.kind == "TSAnyKeyword" {
-                found.push((node.start, node.end));
+                ranges.push((node.start, node.end));
             }
         });
     }
-    found
+    ranges
 }
 
 impl DifferenceReport<'_> {
-    /// A difference of the programs.
+    /// Describes a difference of the programs.
     pub(super) fn difference(&self, (from, to): SitePair) -> ProgramDifference {
-        let site = |text: &str, site: &DifferenceSite| {
-            let (whole, at) = (site.statement, site.at);
-            let short =
-                text.get(whole.start..whole.end).is_some_and(|t| t.lines().count() <= LINES);
-            if short {
-                excerpt(text, whole.start, whole.end)
-            } else {
-                excerpt(text, at.start, at.end)
-            }
+        let excerpt_of = |text: &str, site: &DifferenceSite| {
+            let DifferenceSite { statement, node } = site;
+            let is_short = text
+                .get(statement.start..statement.end)
+                .is_some_and(|text| text.lines().count() <= MOST_LINES);
+            let shown = if is_short { statement } else { node };
+            excerpt(text, shown.start, shown.end)
         };
         ProgramDifference {
             hint: hint(from.as_ref(), to.as_ref()),
-            from: from.map(|s| site(self.old, &s)),
-            to: to.map(|s| site(self.new, &s)),
+            from: from.map(|site| excerpt_of(self.old, &site)),
+            to: to.map(|site| excerpt_of(self.new, &site)),
         }
     }
 
-    /// `export {}` on one side alone, where nothing else makes the file a module.
-    pub(super) fn marks(
+    /// Returns a difference if only one file is a module, because of `export {}` alone.
+    pub(super) fn module_marks(
         &self,
         (from, to): (ModuleSyntax, ModuleSyntax),
         marks: (Option<ByteRange>, Option<ByteRange>),
@@ -71,8 +69,8 @@ impl DifferenceReport<'_> {
         if from.values == to.values || from.types && !from.values || to.types && !to.values {
             return None;
         }
-        let one = |text, mark: Option<ByteRange>| mark.map(|(a, b)| excerpt(text, a, b));
-        let (from, to) = (one(self.old, marks.0), one(self.new, marks.1));
+        let excerpt_of = |text, mark: Option<ByteRange>| mark.map(|(a, b)| excerpt(text, a, b));
+        let (from, to) = (excerpt_of(self.old, marks.0), excerpt_of(self.new, marks.1));
         let hint = "`export {}` makes a file a module, and modules run in other ways than scripts";
         (from.is_some() || to.is_some()).then(|| ProgramDifference {
             from,
@@ -81,38 +79,44 @@ impl DifferenceReport<'_> {
         })
     }
 
-    /// Comments that silence the compiler, and pragmas that changed.
+    /// Returns the added suppressions and the changed pragmas.
     pub(super) fn comments(
         &self,
         old: &[DirectiveComment],
         new: &[DirectiveComment],
         options: &AstEqualOptions,
     ) -> Vec<ProgramDifference> {
-        let wanted = |spoken: &&&DirectiveComment| !(spoken.silences && options.ts_comments);
+        let is_forbidden =
+            |directive: &&&DirectiveComment| !(directive.suppresses && options.ts_comments);
         let shown =
             |text: &str, spoken: &DirectiveComment| Some(excerpt(text, spoken.start, spoken.end));
-        let mut found = Vec::new();
-        for spoken in comments::added(old, new).iter().filter(wanted) {
-            let hint = if spoken.silences {
-                format!("`{}` is not allowed: say what the type is", spoken.words)
+        let mut differences = Vec::new();
+        for directive in comments::added(old, new).iter().filter(is_forbidden) {
+            let hint = if directive.suppresses {
+                format!("`{}` is not allowed: say what the type is", directive.text)
             } else {
-                format!("`{}` changes what JSX is compiled to", spoken.words)
+                format!("`{}` changes what JSX is compiled to", directive.text)
             };
-            let to = shown(self.new, spoken);
-            found.push(ProgramDifference { from: None, to, hint: Some(hint) });
+            let to = shown(self.new, directive);
+            differences.push(ProgramDifference { from: None, to, hint: Some(hint) });
         }
-        // One that silenced the compiler may go; one that says what the code is may not.
-        for spoken in comments::added(new, old).iter().filter(|s| !s.silences) {
-            let hint = Some(format!("`{}` changes what JSX is compiled to", spoken.words));
-            found.push(ProgramDifference { from: shown(self.old, spoken), to: None, hint });
+        // A suppression may be removed, a pragma may not.
+        for directive in comments::added(new, old).iter().filter(|directive| !directive.suppresses)
+        {
+            let hint = Some(format!("`{}` changes what JSX is compiled to", directive.text));
+            differences.push(ProgramDifference {
+                from: shown(self.old, directive),
+                to: None,
+                hint,
+            });
         }
-        found
+        differences
     }
 
-    /// More `any` than allowed.
-    pub(super) fn too_many(
+    /// Returns a difference if the file has too many `any`.
+    pub(super) fn too_many_any(
         &self,
-        any: &[(usize, usize)],
+        any: &[ByteRange],
         options: &AstEqualOptions,
     ) -> Option<ProgramDifference> {
         let most = options.max_any.filter(|most| any.len() > *most)?;
@@ -122,26 +126,27 @@ impl DifferenceReport<'_> {
     }
 }
 
-/// The lines of a place, at most a few, without what they are indented by.
+/// Returns the first lines of a part of a text, without their common indentation.
 fn excerpt(text: &str, start: usize, end: usize) -> Excerpt {
     let line = line_of(text, start);
-    let last = line_of(text, end.max(start + 1) - 1).min(line + LINES - 1);
+    let last = line_of(text, end.max(start + 1) - 1).min(line + MOST_LINES - 1);
     let lines: Vec<&str> = text.lines().skip(line - 1).take(last + 1 - line).collect();
-    let indented = |l: &&str| l.len() - l.trim_start().len();
-    let by = lines.iter().filter(|l| !l.trim().is_empty()).map(indented).min().unwrap_or(0);
-    let cut = |l: &&str| {
-        let plain = l.get(by..).unwrap_or("").trim_end();
-        let short: String = plain.chars().filter(|c| !c.is_control()).take(WIDTH).collect();
-        if plain.chars().count() > WIDTH { format!("{short}…") } else { short }
+    let indent_of = |line: &&str| line.len() - line.trim_start().len();
+    let not_blank = lines.iter().filter(|line| !line.trim().is_empty());
+    let indent = not_blank.map(indent_of).min().unwrap_or(0);
+    let cut = |line: &&str| {
+        let line = line.get(indent..).unwrap_or("").trim_end();
+        let short: String = line.chars().filter(|c| !c.is_control()).take(LONGEST_LINE).collect();
+        if line.chars().count() > LONGEST_LINE { format!("{short}…") } else { short }
     };
     Excerpt { line, text: lines.iter().map(cut).collect::<Vec<_>>().join("\n") }
 }
 
-/// What people do instead of what was done.
+/// Returns advice for frequent kinds of differences.
 fn hint(from: Option<&DifferenceSite>, to: Option<&DifferenceSite>) -> Option<String> {
-    let words = match (from, to) {
+    let hint = match (from, to) {
         (_, Some(to)) => {
-            let inner = |kind: &str| holds(to.at, kind);
+            let inner = |kind: &str| contains(to.node, kind);
             let plain_field = |n: &AstNode| {
                 n.kind == "PropertyDefinition"
                     && n.get("value") == &AstValue::NULL
@@ -171,11 +176,13 @@ fn hint(from: Option<&DifferenceSite>, to: Option<&DifferenceSite>) -> Option<St
         }
         (Some(_) | None, None) => return None,
     };
-    Some(words.into())
+    Some(hint.into())
 }
 
-fn holds(node: &AstNode, kind: &str) -> bool {
-    let mut found = node.kind == kind;
-    node.fields.iter().for_each(|(_, value)| value.each(&mut |n| found |= n.kind == kind));
-    found
+/// Returns true if a node of this kind is in the node.
+fn contains(node: &AstNode, kind: &str) -> bool {
+    let mut contains = node.kind == kind;
+    let mut visit = |inner: &AstNode| contains |= inner.kind == kind;
+    node.fields.iter().for_each(|(_, value)| value.each(&mut visit));
+    contains
 }

@@ -1,10 +1,10 @@
-//! The rules in words, for whoever has to keep to them.
+//! The rules of the comparison as text for prompts.
 
 use super::AstEqualOptions;
 
-/// What is compared and what may be added, as it is told to an agent. `from` and `to` are globs.
+/// Describes the rules of the comparison for an agent. `from` and `to` are globs.
 pub fn terms(from: &str, to: &str, options: &AstEqualOptions) -> String {
-    let mut said = vec![
+    let mut rules = vec![
         format!(
             "Each file that matches `{to}` must be the same program as the file of the same name that matched `{from}` before, \
              once the types are taken away from it; each of your files that matched `{from}` must have such a successor and be \
@@ -20,12 +20,12 @@ pub fn terms(from: &str, to: &str, options: &AstEqualOptions) -> String {
          require(…)`, and `export =` a last `module.exports =`."
             .to_owned(),
     ];
-    said.push(if options.define_fields {
+    rules.push(if options.define_fields {
         "- A class field without a value is code: declare it as `declare name: T`.".to_owned()
     } else {
         "- A class field without a value may be declared as `name: T`.".to_owned()
     });
-    said.push(if options.type_imports {
+    rules.push(if options.type_imports {
         "- An import without `type` stays an import, unless no code uses its names: then it may become `import type`. What \
          you import for its types alone is `import type`."
             .to_owned()
@@ -34,24 +34,24 @@ pub fn terms(from: &str, to: &str, options: &AstEqualOptions) -> String {
          `import type`."
             .to_owned()
     });
-    said.push(if options.extensions {
+    rules.push(if options.extensions {
         "- The extension of a relative import may change: `./a.js` to `./a.ts` or `./a`.".to_owned()
     } else {
         "- Import specifiers stay as they are, with their extensions.".to_owned()
     });
     if !options.ts_comments {
-        said.push(
+        rules.push(
             "- `@ts-nocheck`, `@ts-ignore` and `@ts-expect-error` may not be added.".to_owned(),
         );
     }
     if let Some(most) = options.max_any {
-        said.push(match most {
+        rules.push(match most {
             0 => "- The type `any` may not be used.".to_owned(),
             1 => "- A file may say `any` once at most.".to_owned(),
             _ => format!("- A file may say `any` {most} times at most."),
         });
     }
-    said.join("\n")
+    rules.join("\n")
 }
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
     use super::terms;
 
     #[test]
-    fn every_option_changes_what_is_said() {
+    fn ast_equal_terms_differ_for_every_option() {
         let plain = AstEqualOptions::default();
         let all = [
             plain,
@@ -72,9 +72,9 @@ mod tests {
             AstEqualOptions { max_any: Some(1), ..plain },
             AstEqualOptions { max_any: Some(7), ..plain },
         ];
-        let said: std::collections::BTreeSet<_> =
+        let texts: std::collections::BTreeSet<_> =
             all.iter().map(|options| terms("**/*.js", "**/*.ts", options)).collect();
-        assert_eq!(said.len(), all.len());
-        assert!(said.iter().all(|s| s.contains("`**/*.js`") && s.contains("`**/*.ts`")));
+        assert_eq!(texts.len(), all.len());
+        assert!(texts.iter().all(|text| text.contains("`**/*.js`") && text.contains("`**/*.ts`")));
     }
 }

@@ -1,14 +1,14 @@
-//! Tables of pairs, and what must hold for every text.
+//! Tables of equal and different programs, and properties of all programs.
 
 use super::{AstEqualOptions, CompareError, Comparison, ENGINE, SourceFile, compare};
 
-/// A pair of the tables.
+/// A pair of programs in a table.
 struct FixturePair {
     title: String,
     options: AstEqualOptions,
     from: (String, String),
     to: (String, String),
-    /// The lines at which a difference is shown.
+    /// The expected lines of the difference in both programs.
     at: Option<(Option<usize>, Option<usize>)>,
 }
 
@@ -65,7 +65,7 @@ fn between(
     compare(&source(from), &source(to), options)
 }
 
-fn shown(comparison: &Comparison) -> String {
+fn format_differences(comparison: &Comparison) -> String {
     comparison.differences.iter().map(|d| format!("{d}\n")).collect()
 }
 
@@ -73,27 +73,29 @@ const FAITHFUL: &str = include_str!("../../../fixtures/contract/faithful.txt");
 const CHANGED: &str = include_str!("../../../fixtures/contract/changed.txt");
 
 #[test]
-fn every_faithful_pair_is_accepted() {
+fn ast_equal_accepts_every_faithful_pair() {
     let cases = cases(FAITHFUL);
     assert!(cases.len() >= 40, "{}", cases.len());
-    let mut wrong = String::new();
+    let mut mismatches = String::new();
     for case in &cases {
         match run(case) {
             Ok(found) if found.is_equal() => {}
-            Ok(found) => wrong.push_str(&format!("== {}\n{}", case.title, shown(&found))),
-            Err(e) => wrong.push_str(&format!("== {}\n{e}\n", case.title)),
+            Ok(found) => {
+                mismatches.push_str(&format!("== {}\n{}", case.title, format_differences(&found)));
+            }
+            Err(e) => mismatches.push_str(&format!("== {}\n{e}\n", case.title)),
         }
     }
-    assert!(wrong.is_empty(), "\n{wrong}");
+    assert!(mismatches.is_empty(), "\n{mismatches}");
 }
 
 #[test]
-fn every_changed_pair_is_caught_where_it_changed() {
+fn ast_equal_finds_every_difference_at_its_line() {
     let cases = cases(CHANGED);
     assert!(cases.len() >= 100, "{}", cases.len());
-    let mut wrong = String::new();
+    let mut mismatches = String::new();
     for case in &cases {
-        let said = match run(case) {
+        let outcome = match run(case) {
             Ok(found) if found.is_equal() => "nothing is found\n".to_owned(),
             Ok(found) => {
                 let first = &found.differences[0];
@@ -101,16 +103,16 @@ fn every_changed_pair_is_caught_where_it_changed() {
                 if case.at == Some((line(&first.from), line(&first.to))) {
                     continue;
                 }
-                shown(&found)
+                format_differences(&found)
             }
             Err(e) => format!("{e}\n"),
         };
-        wrong.push_str(&format!("== {}\n{said}", case.title));
+        mismatches.push_str(&format!("== {}\n{outcome}", case.title));
     }
-    assert!(wrong.is_empty(), "\n{wrong}");
+    assert!(mismatches.is_empty(), "\n{mismatches}");
 }
 
-/// Every file of the tables, as path and text.
+/// Returns all files of the tables, as path and text.
 fn corpus() -> Vec<(String, String)> {
     let all = cases(FAITHFUL).into_iter().chain(cases(CHANGED));
     let mut files: Vec<_> = all.flat_map(|case| [case.from, case.to]).collect();
@@ -120,20 +122,20 @@ fn corpus() -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_file_is_equal_to_itself() {
+fn ast_equal_accepts_every_file_as_equal_to_itself() {
     for (path, text) in corpus() {
         let file = (path.as_str(), text.as_str());
         let found = between(file, file, &AstEqualOptions::default()).unwrap();
-        assert!(found.is_equal(), "{text}\n{}", shown(&found));
+        assert!(found.is_equal(), "{text}\n{}", format_differences(&found));
         let other = text.replace('\n', "\r\n");
         let found = between(file, (&path, &other), &AstEqualOptions::default()).unwrap();
-        assert!(found.is_equal(), "with other line ends: {text}\n{}", shown(&found));
+        assert!(found.is_equal(), "with other line ends: {text}\n{}", format_differences(&found));
         let found = between(file, (&path, &format!("\u{feff}{text}")), &AstEqualOptions::default());
         assert!(found.is_ok_and(|found| found.is_equal()), "with a byte order mark: {text}");
     }
 }
 
-/// The tokens of a text, roughly: words, and signs one by one or as operators. Comments are none.
+/// Splits a text roughly into tokens: words and operators. Comments have no tokens.
 fn tokens(text: &str) -> Vec<std::ops::Range<usize>> {
     const SIGNS: &str = "+-*/%&|^<>=!?.~";
     let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
@@ -153,7 +155,7 @@ fn tokens(text: &str) -> Vec<std::ops::Range<usize>> {
     found
 }
 
-/// What a token can be mistaken for.
+/// Returns similar tokens that change the program.
 fn mutations(token: &str) -> Vec<String> {
     const SWAPS: [(&str, &str); 22] = [
         ("+", "-"),
@@ -194,7 +196,7 @@ fn mutations(token: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_changed_token_is_caught() {
+fn ast_equal_finds_every_changed_token() {
     let mut passed = Vec::new();
     let (mut tried, mut parsed) = (0, 0);
     let scripts = corpus().into_iter().filter(|(path, text)| {
@@ -209,7 +211,7 @@ fn every_changed_token_is_caught() {
                     SourceFile { path: &path, text: &text },
                     SourceFile { path: &path, text: &changed },
                 );
-                let found = super::on_this_stack(&from, &to, &AstEqualOptions::default());
+                let found = super::compare_on_this_stack(&from, &to, &AstEqualOptions::default());
                 parsed += usize::from(found.is_ok());
                 if found.is_ok_and(|found| found.is_equal()) {
                     passed.push(format!(
@@ -225,44 +227,44 @@ fn every_changed_token_is_caught() {
 }
 
 #[test]
-fn a_tree_may_be_deep() {
+fn ast_equal_compares_deep_trees() {
     let terms = "a + ".repeat(20_000);
     let (old, new) = (format!("f({terms}b);"), format!("f({terms}c);"));
     let options = AstEqualOptions::default();
     assert!(between(("a.js", &old), ("a.ts", &old), &options).unwrap().is_equal());
     let found = between(("a.js", &old), ("a.ts", &new), &options).unwrap();
     assert_eq!(found.differences.len(), 1);
-    assert!(shown(&found).len() < 1000, "{}", shown(&found));
+    assert!(format_differences(&found).len() < 1000, "{}", format_differences(&found));
 }
 
 #[test]
-fn a_difference_is_shown_as_the_smallest_statements_with_their_lines() {
+fn ast_equal_shows_the_smallest_different_statements() {
     let old = "function f(a) {\n  if (a) {\n    g(a);\n    return a - 1;\n  }\n}\nh({\n  a: 1,\n  b: 2,\n  c: 3,\n});\n";
     let new = "interface A {}\nfunction f(a: any) {\n  if (a) {\n    g(a as any);\n    return a + 1;\n  }\n}\nh({\n  a: 1,\n  b: 3,\n  c: 3,\n});\nenum B { C }\n";
     let found = between(("a.js", old), ("a.ts", new), &AstEqualOptions::default()).unwrap();
     let want = "- 4: return a - 1;\n+ 5: return a + 1;\n- 9: b: 2,\n+ 10: b: 3,\n\
                 + 13: enum B { C }\n  (an enum is code: keep the object, and derive a type from it)\n";
-    assert_eq!(shown(&found), want);
+    assert_eq!(format_differences(&found), want);
     assert_eq!(found.any, 2);
 }
 
 #[test]
-fn what_cannot_be_compared_is_named_with_its_place() {
+fn ast_equal_error_names_path_and_line() {
     let options = AstEqualOptions::default();
     let error = |from, to| between(from, to, &options).unwrap_err().to_string();
     assert!(error(("a.js", "f();"), ("a.ts", "f();\nlet = = 1;")).starts_with("a.ts:2: "));
     assert!(error(("b/a.js", "f(;"), ("a.ts", "f();")).starts_with("b/a.js:1: "));
     assert!(error(("a.js", "f();"), ("a.py", "f()")).starts_with("a.py: the extension is none of"));
-    // This parser has no place for such a decorator: it is refused and not overlooked.
+    // The parser refuses decorators of parameters and does not ignore them.
     let decorated = ("a.ts", "class A { m(@dec ...a) {} }");
     assert!(error(("a.js", "class A { m(...a) {} }"), decorated).starts_with("a.ts:1: "));
-    // A cast in front is JSX where the extension says so, and the other way round.
+    // The extension decides if `<A>` is a cast or JSX.
     assert!(error(("a.js", "f(a);"), ("a.tsx", "f(<A>a);")).starts_with("a.tsx:1: "));
     assert!(error(("a.js", "f(<A/>);"), ("a.ts", "f(<A/>);")).starts_with("a.ts:1: "));
 }
 
 #[test]
-fn the_version_of_the_parser_is_the_one_that_is_built_in() {
+fn ast_equal_engine_names_the_version_of_the_parser() {
     let manifest = include_str!("../../../Cargo.toml");
     let version = ENGINE.split_once("oxc ").and_then(|(_, rest)| rest.split(',').next()).unwrap();
     assert!(manifest.contains(&format!("oxc_parser = {{ version = \"={version}\"")), "{version}");

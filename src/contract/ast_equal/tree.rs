@@ -1,34 +1,34 @@
-//! A syntax tree in its ESTree form, read from the JSON that the parser's crate prints.
+//! A syntax tree in ESTree form, parsed from the JSON that the parser crate prints.
 //!
-//! Every field of every node comes along, known to us or not: what nobody names in `erase` is compared.
+//! The tree has every field of every node. Fields that `erase` does not name are compared.
 
 use thiserror::Error;
 
-/// What a field holds. Texts are kept as JSON spells them, numbers too: the printer has one spelling for each value.
+/// The value of a field. Texts and numbers keep their JSON spelling, which is unique for a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AstValue<'s> {
-    /// Nothing, a flag, a number or a text, as it is printed.
+    /// `null`, a flag, a number or a text, as printed.
     Leaf(&'s str),
-    /// Several.
+    /// A list.
     List(Vec<Self>),
     /// A node.
     Node(Box<AstNode<'s>>),
 }
 
-/// A node, or a part of one that has fields.
+/// A node, or an object within a node.
 #[derive(Debug, Clone)]
 pub(super) struct AstNode<'s> {
-    /// Its ESTree type, as `"Identifier"` without the quotes; empty for a part.
+    /// The ESTree type, such as `Identifier`; empty for an object within a node.
     pub kind: &'s str,
-    /// Where it begins, in bytes.
+    /// The start offset, in bytes.
     pub start: usize,
-    /// Where it ends.
+    /// The end offset, in bytes.
     pub end: usize,
-    /// Its other fields, in the printer's order.
+    /// The other fields, in the printer's order.
     pub fields: Vec<(&'s str, AstValue<'s>)>,
 }
 
-/// Where something stands is not part of what it is.
+/// Equality ignores the position.
 impl PartialEq for AstNode<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind && self.fields == other.fields
@@ -38,10 +38,10 @@ impl PartialEq for AstNode<'_> {
 impl Eq for AstNode<'_> {}
 
 impl<'s> AstValue<'s> {
-    /// No node, no text.
+    /// The value `null`.
     pub(super) const NULL: Self = Self::Leaf("null");
 
-    /// The node, if it is one.
+    /// Returns the node, or `None` for any other value.
     pub(super) fn node(&self) -> Option<&AstNode<'s>> {
         match self {
             Self::Node(node) => Some(node),
@@ -49,7 +49,7 @@ impl<'s> AstValue<'s> {
         }
     }
 
-    /// The parts of a list; none if it is none.
+    /// Returns the items of a list, or no items for any other value.
     pub(super) fn list(&self) -> &[Self] {
         match self {
             Self::List(list) => list,
@@ -57,7 +57,7 @@ impl<'s> AstValue<'s> {
         }
     }
 
-    /// The text without its quotes, with JSON's escapes.
+    /// Returns the text without quotes, with JSON's escapes.
     pub(super) fn text(&self) -> Option<&'s str> {
         match self {
             Self::Leaf(text) => text.strip_prefix('"')?.strip_suffix('"'),
@@ -65,12 +65,12 @@ impl<'s> AstValue<'s> {
         }
     }
 
-    /// Whether it is the flag `true`.
+    /// Returns true for the flag `true`.
     pub(super) fn is_true(&self) -> bool {
         matches!(self, Self::Leaf("true"))
     }
 
-    /// Calls `f` for every node in it, from outside to inside.
+    /// Calls `f` for every node in the value, outer nodes first.
     pub(super) fn each(&self, f: &mut impl FnMut(&AstNode<'s>)) {
         match self {
             Self::Leaf(_) => {}
@@ -84,41 +84,41 @@ impl<'s> AstValue<'s> {
 }
 
 impl<'s> AstNode<'s> {
-    /// A field; nothing if it has none of this name.
+    /// Returns the field with this name, or `null`.
     pub(super) fn get(&self, name: &str) -> &AstValue<'s> {
         self.fields.iter().find(|(n, _)| *n == name).map_or(&AstValue::NULL, |(_, value)| value)
     }
 
-    /// The same, to be changed.
+    /// Returns the field with this name for a change.
     pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut AstValue<'s>> {
         self.fields.iter_mut().find(|(n, _)| *n == name).map(|(_, value)| value)
     }
 
-    /// A flag.
+    /// Returns the flag with this name.
     pub(super) fn is(&self, name: &str) -> bool {
         self.get(name).is_true()
     }
 
-    /// Takes a field out of it.
+    /// Returns the field with this name and drops the node.
     pub(super) fn take(mut self, name: &str) -> Option<AstValue<'s>> {
-        let at = self.fields.iter().position(|(n, _)| *n == name)?;
-        Some(self.fields.swap_remove(at).1)
+        let index = self.fields.iter().position(|(n, _)| *n == name)?;
+        Some(self.fields.swap_remove(index).1)
     }
 }
 
-/// What the printer printed cannot be read. A mistake of ours, or of the crate.
+/// An error in the printed JSON: a bug in this module or in the parser crate.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("the syntax tree cannot be read at byte {0}")]
 pub(super) struct Unreadable(usize);
 
-/// Reads what the printer printed.
-pub(super) fn read(json: &str) -> Result<AstValue<'_>, Unreadable> {
+/// Parses the printed JSON.
+pub(super) fn parse(json: &str) -> Result<AstValue<'_>, Unreadable> {
     let mut reader = AstReader { json, at: 0 };
     let value = reader.value()?;
     if reader.at == json.len() { Ok(value) } else { Err(Unreadable(reader.at)) }
 }
 
-/// The printer writes no white space, and no field twice.
+/// A parser of the printed JSON, which has no white space and no duplicate fields.
 struct AstReader<'s> {
     json: &'s str,
     at: usize,
@@ -142,7 +142,7 @@ impl<'s> AstReader<'s> {
             b'{' => Ok(AstValue::Node(Box::new(self.node()?))),
             b'[' => {
                 let mut list = Vec::new();
-                self.several(b']', |reader| {
+                self.items(b']', |reader| {
                     list.push(reader.value()?);
                     Ok(())
                 })?;
@@ -161,11 +161,11 @@ impl<'s> AstReader<'s> {
         }
     }
 
-    /// What stands between an opening bracket and `end`, with commas between.
-    fn several(
+    /// Parses comma-separated items between an opening bracket and `end`.
+    fn items(
         &mut self,
         end: u8,
-        mut one: impl FnMut(&mut Self) -> Result<(), Unreadable>,
+        mut item: impl FnMut(&mut Self) -> Result<(), Unreadable>,
     ) -> Result<(), Unreadable> {
         self.at += 1;
         if self.peek() == end {
@@ -173,7 +173,7 @@ impl<'s> AstReader<'s> {
             return Ok(());
         }
         loop {
-            one(self)?;
+            item(self)?;
             if self.peek() == end {
                 self.at += 1;
                 return Ok(());
@@ -184,7 +184,7 @@ impl<'s> AstReader<'s> {
 
     fn node(&mut self) -> Result<AstNode<'s>, Unreadable> {
         let mut node = AstNode { kind: "", start: 0, end: 0, fields: Vec::new() };
-        self.several(b'}', |reader| {
+        self.items(b'}', |reader| {
             let name = reader.quoted()?.trim_matches('"');
             reader.expect(b':')?;
             let at = reader.at;
@@ -204,7 +204,7 @@ impl<'s> AstReader<'s> {
         Ok(node)
     }
 
-    /// A text with its quotes.
+    /// Parses a text with its quotes.
     fn quoted(&mut self) -> Result<&'s str, Unreadable> {
         let start = self.at;
         self.expect(b'"')?;
@@ -223,12 +223,12 @@ impl<'s> AstReader<'s> {
 
 #[cfg(test)]
 mod tests {
-    use super::{AstValue, Unreadable, read};
+    use super::{AstValue, Unreadable, parse};
 
     #[test]
-    fn what_is_printed_is_read_with_every_field() {
+    fn syntax_tree_is_parsed_with_every_field() {
         let json = r#"{"type":"A","x":[1.5,null,{"type":"B","start":3,"end":7}],"y":"a\"b]","start":0,"end":9}"#;
-        let value = read(json).unwrap();
+        let value = parse(json).unwrap();
         let node = value.node().unwrap();
         assert_eq!((node.kind, node.start, node.end), ("A", 0, 9));
         assert_eq!(node.get("y").text(), Some(r#"a\"b]"#));
@@ -237,15 +237,15 @@ mod tests {
         assert_eq!(list[1], AstValue::NULL);
         assert_eq!(list[2].node().map(|n| (n.kind, n.start)), Some(("B", 3)));
         assert_eq!(node.get("z"), &AstValue::NULL);
-        assert_eq!(read("{}").unwrap().node().map(|n| n.fields.len()), Some(0));
+        assert_eq!(parse("{}").unwrap().node().map(|n| n.fields.len()), Some(0));
     }
 
     #[test]
-    fn what_is_cut_off_is_not_read_as_something_shorter() {
+    fn truncated_syntax_tree_is_an_error() {
         let json = r#"{"type":"A","x":["b"]}"#;
         for end in 0..json.len() {
-            assert!(read(&json[..end]).is_err(), "{}", &json[..end]);
+            assert!(parse(&json[..end]).is_err(), "{}", &json[..end]);
         }
-        assert_eq!(read(&format!("{json}x")), Err(Unreadable(json.len())));
+        assert_eq!(parse(&format!("{json}x")), Err(Unreadable(json.len())));
     }
 }

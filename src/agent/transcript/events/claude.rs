@@ -163,7 +163,8 @@ fn usage(event: &Value) -> SessionUsage {
     by_model
 }
 
-/// Renders a tool call of `cursor-agent`: `{"shellToolCall": {"args": …, "result": {"success": …}}}`.
+/// Renders a tool call of `cursor-agent`:
+/// `{"shellToolCall": {"args": …, "result": {"success": …}}}`.
 fn cursor(event: &Value, entries: &mut Vec<TranscriptEntry>) {
     for (name, call) in event["tool_call"].as_object().into_iter().flatten() {
         let name = name.strip_suffix("ToolCall").unwrap_or(name);
