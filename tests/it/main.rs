@@ -24,6 +24,7 @@ mod order;
 mod outputs;
 mod provenance;
 mod queue;
+mod readme;
 mod replan;
 mod requests;
 mod reviews;
