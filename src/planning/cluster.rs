@@ -107,8 +107,8 @@ fn split_cycle(
     let parts = limits.split(&order);
     let lines: u64 = files.iter().map(|f| limits.files[*f].lines).sum();
     warnings.push(format!(
-        "{} files with {lines} lines need each other in a circle and do not fit into one task, so they are split, and \
-         some begin before what they need has landed: {shown}",
+        "{} files with {lines} lines import each other in a cycle and do not fit into one task, so they are split, and \
+         some tasks start before their imports have landed: {shown}",
         files.len()
     ));
     let rank: BTreeMap<usize, usize> = order.iter().enumerate().map(|(n, f)| (*f, n)).collect();
@@ -214,7 +214,7 @@ fn by_folder(
         let names: Vec<&str> = filled.take(SHOWN_NAMES).map(name).collect();
         let more = if component.len() > SHOWN_NAMES { ", …" } else { "" };
         warnings.push(format!(
-            "{} tasks by folder would wait for each other in a circle, so they are split into {}: {}{more}",
+            "{} tasks by folder would wait for each other in a cycle, so they are split into {}: {}{more}",
             component.len(),
             runs.len(),
             names.join(", "),

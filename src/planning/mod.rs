@@ -188,9 +188,7 @@ fn needs(
     if let Some(first) = graph.unparsed.first() {
         let more = graph.unparsed.len() - 1;
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        warnings.push(format!(
-            "what these files need is not known, since they cannot be parsed: {first}{more}"
-        ));
+        warnings.push(format!("unknown imports: these files cannot be parsed: {first}{more}"));
     }
     Ok(graph.needs)
 }

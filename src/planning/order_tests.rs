@@ -69,14 +69,14 @@ fn imported_files_come_first() {
 
 #[test]
 fn cycle_is_one_task_or_is_split_with_a_warning() {
-    let circle = [
+    let cycle = [
         ("a.js", "import './b'"),
         ("b.js", "import './c'"),
         ("c.js", "import './a'; import './leaf'"),
         ("leaf.js", ""),
         ("top.js", "import './b'"),
     ];
-    let made = planned(&circle, &spec(Grouping::File, 3));
+    let made = planned(&cycle, &spec(Grouping::File, 3));
     assert_eq!(
         shown(&made),
         [
@@ -86,7 +86,7 @@ fn cycle_is_one_task_or_is_split_with_a_warning() {
         ]
     );
     assert_eq!(made.warnings, [""; 0]);
-    let made = planned(&circle, &spec(Grouping::File, 2));
+    let made = planned(&cycle, &spec(Grouping::File, 2));
     assert_eq!(
         shown(&made),
         [

@@ -66,13 +66,11 @@ impl PlanStats {
 pub(crate) fn dot(plan: &Plan) -> String {
     let mut text = "digraph plan {\n  rankdir = LR;\n  node [shape = box];\n".to_owned();
     for task in &plan.tasks {
-        let files = task.files.len();
-        let s = if files == 1 { "" } else { "s" };
+        let number =
+            |count: u64, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+        let (files, lines) = (number(task.files.len() as u64, "file"), number(task.lines, "line"));
         // A task id has no character that needs an escape.
-        text.push_str(&format!(
-            "  \"{0}\" [label = \"{0}\\n{files} file{s}, {1} lines\"];\n",
-            task.id, task.lines
-        ));
+        text.push_str(&format!("  \"{0}\" [label = \"{0}\\n{files}, {lines}\"];\n", task.id));
     }
     for task in &plan.tasks {
         for before in &task.after {
@@ -121,7 +119,7 @@ mod tests {
     #[test]
     fn dot_has_every_task_and_every_dependency() {
         let text = dot(&plan(&[("a", &[], 0, 1), ("b", &["a"], 1, 1)]));
-        assert!(text.contains("\"a\" [label = \"a\\n1 file, 1 lines\"];"), "{text}");
+        assert!(text.contains("\"a\" [label = \"a\\n1 file, 1 line\"];"), "{text}");
         assert!(text.contains("  \"b\" -> \"a\";\n"), "{text}");
     }
 }

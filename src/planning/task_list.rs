@@ -143,14 +143,14 @@ pub(super) fn tasks(
                 Some(_) => bail!("the task `{name}` waits for itself"),
                 None if dropped.values().any(|id| id.as_ref() == Some(name)) => {}
                 None => {
-                    bail!("the task `{}` waits for one that is not listed: {name}", ids[number])
+                    bail!("the task `{}` waits for a task that is not listed: {name}", ids[number])
                 }
             }
         }
     }
     if let Some(cycle) = components(&after).iter().find(|component| component.len() > 1) {
         let names: Vec<_> = cycle.iter().take(8).map(|n| ids[*n].as_str()).collect();
-        bail!("tasks wait for each other in a circle by their `after`: {}", names.join(", "));
+        bail!("tasks wait for each other in a cycle by their `after`: {}", names.join(", "));
     }
     add_imports(&mut after, &drafts, ordering.needs, &ids, &mut warnings);
     let levels = levels(&after);
@@ -248,7 +248,7 @@ fn add_imports(
     for component in components(&all_needs).into_iter().filter(|component| component.len() > 1) {
         let names: Vec<_> = component.iter().take(8).map(|n| ids[*n].as_str()).collect();
         warnings.push(format!(
-            "{} tasks need each other's files in a circle, so some of them begin before what they need has landed: {}",
+            "{} tasks need each other's files in a cycle, so some of them start before their dependencies have landed: {}",
             component.len(),
             names.join(", ")
         ));
@@ -356,11 +356,11 @@ mod tests {
             (r#"{"id": "x", "files": ["a.js"], "after": ["x"]}"#, "waits for itself"),
             (
                 r#"{"id": "x", "files": ["a.js"], "after": ["y"]}"#,
-                "`x` waits for one that is not listed: y",
+                "`x` waits for a task that is not listed: y",
             ),
             (
                 "{\"id\": \"x\", \"files\": [\"a.js\"], \"after\": [\"y\"]}\n{\"id\": \"y\", \"files\": [\"b.js\"], \"after\": [\"x\"]}",
-                "in a circle by their `after`: x, y",
+                "in a cycle by their `after`: x, y",
             ),
         ];
         for (lines, words) in table {

@@ -135,7 +135,7 @@ fn plan_command_output_is_pinned_with_the_run() {
     // Beside the job and not committed; it sees the base and not the user's work tree, and runs after the setup.
     sandbox.write(
         "tasks.sh",
-        "test -f made && test \"$(cat README)\" = \"nobody's business\" && test -n \"$1\" || exit 3\n\
+        "test -f made && test \"$(cat README)\" = \"a file of no task\" && test -n \"$1\" || exit 3\n\
          echo '{\"id\": \"a\", \"files\": [\"a\"], \"vars\": {\"tone\": \"calm\"}}'\n\
          echo '{\"id\": \"b\", \"files\": [\"b\"], \"priority\": 7}'\n",
     );

@@ -69,8 +69,9 @@ pub(super) fn external_graph(
     let missing = external.edges.len() - most;
     let mut notes = Vec::new();
     if missing > 0 {
+        let (s, are) = if missing == 1 { ("", "is") } else { ("s", "are") };
         notes.push(format!(
-            "{missing} paths of the graph by `[plan] edges` are not in the base commit"
+            "{missing} path{s} that `[plan] edges` printed {are} not in the base commit"
         ));
     }
     Ok((ImportGraph { needs, unparsed: Vec::new() }, notes))

@@ -325,7 +325,7 @@ fn external_graph_resolves_paths_from_the_folder_with_most_of_them() {
     assert_eq!(needs(from_folder, &["madge", "src/a.js"]), expected);
     assert!(read(whole, &[]).unwrap().1.is_empty());
     let (_, notes) = read(r#"{"src/a.js": [], "x.js": []}"#, &[]).unwrap();
-    assert_eq!(notes, ["1 paths of the graph by `[plan] edges` are not in the base commit"]);
+    assert_eq!(notes, ["1 path that `[plan] edges` printed is not in the base commit"]);
     let err = read(r#"{"x.js": []}"#, &[]).unwrap_err().to_string();
     assert!(err.contains("x.js"), "{err}");
     assert!(parse_edges("[]").is_err() && parse_edges(r#"{"a": "b"}"#).is_err());
