@@ -16,8 +16,8 @@ pub(crate) fn hit(name: &str) {
     let (Some(counter), Some(at)) = (variable(COUNTER), variable(AT)) else { return };
     let Ok(at) = at.parse::<u64>() else { return };
     if count(&counter, name) == Some(at) {
-        let me = rustix::process::getpid();
-        rustix::process::kill_process(me, rustix::process::Signal::KILL).ok();
+        let own_pid = rustix::process::getpid();
+        rustix::process::kill_process(own_pid, rustix::process::Signal::KILL).ok();
     }
 }
 

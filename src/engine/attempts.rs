@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::call::{self, AgentProgram, CallInput};
-use super::{Context, verifications};
+use super::{Context, KeeperWait, verifications};
 use crate::agent::{brief, prompt};
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
@@ -73,29 +73,30 @@ pub(super) fn launch(
     let worktree = worktree_spec(ctx, task, launch);
     link_task(ctx, task, &worktree.path);
     let prompt = dir.join(files::PROMPT);
-    let words = render(ctx, task, attempt, launch)?;
-    let words = match &launch.resumed {
+    let rendered = render(ctx, task, attempt, launch)?;
+    let prompt_text = match &launch.resumed {
         // The size of a resumed session is unknown here: the agent reports an overflow.
-        Some(why) => prompt::continuation(why, &words),
-        None => match too_large(ctx, task, launch, &words)? {
+        Some(why) => prompt::continuation(why, &rendered),
+        None => match too_large(ctx, task, launch, &rendered)? {
             Some(why) => return Ok(Some(why)),
-            None => words,
+            None => rendered,
         },
     };
-    std::fs::write(&prompt, &words)?;
+    std::fs::write(&prompt, &prompt_text)?;
     let feedback = dir.join(files::FEEDBACK);
     std::fs::write(&feedback, feedback_text(&launch.findings))?;
-    let feedback_arg = if launch.findings.is_empty() { String::new() } else { text(&feedback) };
-    let words = CallInput {
+    let feedback_argument =
+        if launch.findings.is_empty() { String::new() } else { path_text(&feedback) };
+    let input = CallInput {
         dir: &dir,
         worktree: &worktree.path,
-        prompt: &words,
+        prompt: &prompt_text,
         prompt_file: &prompt,
-        feedback_file: &feedback_arg,
+        feedback_file: &feedback_argument,
         output: ctx.job.output.as_ref().map_or("", |output| &output.path),
     };
-    let who = AgentProgram { agent: &ctx.job.agent, preset: &ctx.preset };
-    let call = call::call(ctx, who, task, attempt, launch, words)?;
+    let program = AgentProgram { agent: &ctx.job.agent, preset: &ctx.preset };
+    let call = call::call(ctx, program, task, attempt, launch, input)?;
     let spec = Spec {
         v: VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
@@ -132,8 +133,8 @@ pub(super) fn launch(
     let output = ctx.job.output.as_ref().map(|output| spec.worktree.path.join(&output.path));
     env.set("HARNESS_OUTPUT", output.as_deref().unwrap_or(Path::new("")).as_os_str());
     env.set("HARNESS_PROMPT_FILE", prompt.as_os_str());
-    env.set("HARNESS_FEEDBACK_FILE", feedback_arg);
-    start(ctx, &launch.worktree, &dir, &lock, &env)?;
+    env.set("HARNESS_FEEDBACK_FILE", feedback_argument);
+    assign(ctx, &launch.worktree, &dir, &lock, &env)?;
     failpoint::hit("attempt.keeper-started");
     Ok(None)
 }
@@ -144,7 +145,7 @@ fn too_large(
     ctx: &Context,
     task: &TaskId,
     launch: &AttemptLaunch,
-    words: &str,
+    prompt_text: &str,
 ) -> Result<Option<String>> {
     let Some(budget) = ctx.job.plan.budget else { return Ok(None) };
     let repo = ctx.store.repo();
@@ -157,7 +158,7 @@ fn too_large(
     }
     let factor = planning::TokenLimit { max_tokens: 0, factor: budget.factor };
     let sources = factor.model_tokens(sources);
-    let prompt = factor.model_tokens(planning::count_tokens(words.as_bytes()));
+    let prompt = factor.model_tokens(planning::count_tokens(prompt_text.as_bytes()));
     Ok((!budget.holds(prompt, sources)).then(|| {
         format!(
             "the prompt has about {prompt} tokens and the sources {sources}: with as much again for the work that is more \
@@ -168,14 +169,14 @@ fn too_large(
 }
 
 /// Assigns a folder to the keeper of a worktree.
-pub(super) fn start(
+pub(super) fn assign(
     ctx: &Context,
     worktree: &str,
     dir: &Path,
     lock: &Lock,
     env: &Environ,
 ) -> Result<()> {
-    ctx.keepers.give(&ctx.program, worktree, dir, lock, env)
+    ctx.keepers.assign(&ctx.program, worktree, dir, lock, env)
 }
 
 /// Returns the environment of a keeper and its commands: empty, plus the variables that the job
@@ -193,7 +194,7 @@ pub(super) fn environment(ctx: &Context, dir: &Path, pass: &[String]) -> Environ
     env
 }
 
-pub(super) fn text(path: &Path) -> String {
+pub(super) fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
@@ -233,9 +234,9 @@ pub(super) fn pinned_argv(ctx: &Context, base: &Oid, argv: Vec<String>) -> Resul
             out.push(arg);
             continue;
         };
-        let there = ctx.store.repo().read_blob_at(&tree, path)?;
-        let same = there.is_some_and(|bytes| std::fs::read(source).is_ok_and(|s| s == bytes));
-        out.push(if same { arg } else { text(source) });
+        let committed = ctx.store.repo().read_blob_at(&tree, path)?;
+        let same = committed.is_some_and(|bytes| std::fs::read(source).is_ok_and(|s| s == bytes));
+        out.push(if same { arg } else { path_text(source) });
     }
     Ok(out)
 }
@@ -284,20 +285,20 @@ fn feedback_text(findings: &[Finding]) -> String {
 }
 
 /// Observes an attempt: published, lost, never started, or still running.
-pub(super) fn look(
+pub(super) fn observe_attempt(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,
     base: &Oid,
-    wait: bool,
+    wait: KeeperWait,
 ) -> Result<AttemptOutcome> {
     let dir = ctx.attempt_dir(task, attempt);
     let lock_path = dir.join(files::LOCK);
     if dir.is_dir() {
-        if wait {
-            Lock::wait(&lock_path)?;
-        } else if Lock::is_held(&lock_path)? {
-            return Ok(AttemptOutcome::default());
+        match wait {
+            KeeperWait::Block => drop(Lock::wait(&lock_path)?),
+            KeeperWait::Poll if Lock::is_held(&lock_path)? => return Ok(AttemptOutcome::default()),
+            KeeperWait::Poll => {}
         }
     }
     if let Some(published) = ctx.store.read(&ctx.attempt_ref(task, attempt))? {
@@ -314,8 +315,8 @@ pub(super) fn look(
     let base_tree = ctx.store.repo().tree_of(base)?;
     let changed = saved.as_ref().is_some_and(|(_, tree)| *tree != base_tree);
     let candidate = saved.map(|(commit, tree)| Candidate { commit, tree, base: base.clone() });
-    let said = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();
-    let last = said.lines().next_back().unwrap_or("it left no word");
+    let log = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();
+    let last_line = log.lines().next_back().unwrap_or("it left no log");
     Ok(AttemptOutcome {
         observation: Some(Observation::AttemptEnded {
             task: task.clone(),
@@ -323,15 +324,15 @@ pub(super) fn look(
             termination: Termination::Lost,
             candidate,
             changed,
-            report: learned(&dir).map(Box::new),
+            report: dead_keeper_report(&dir).map(Box::new),
         }),
-        note: Some(format!("{task}: the keeper of attempt {attempt} died: {last}")),
+        note: Some(format!("{task}: the keeper of attempt {attempt} died: {last_line}")),
         ..AttemptOutcome::default()
     })
 }
 
 /// Returns what a dead keeper knew of its session.
-fn learned(dir: &Path) -> Option<SessionReport> {
+fn dead_keeper_report(dir: &Path) -> Option<SessionReport> {
     let session = std::fs::read_to_string(dir.join(files::SESSION)).ok()?;
     Some(SessionReport {
         class: Class::Crashed,

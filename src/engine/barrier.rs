@@ -16,7 +16,7 @@ use crate::store;
 
 /// The pause between two barriers. Each syncs all dirty data of the file system, including the
 /// agents' worktrees; files that are created and deleted between two barriers cost nothing.
-const PACE: Duration = Duration::from_millis(25);
+const MIN_PAUSE: Duration = Duration::from_millis(25);
 
 /// The handle of the barrier thread, which ends when the handle is dropped.
 #[derive(Debug)]
@@ -29,14 +29,14 @@ pub(super) struct Barriers {
 impl Barriers {
     /// Starts the thread. `disk` is any path on the file system.
     #[expect(clippy::disallowed_methods, reason = "the engine is the module with threads")]
-    pub(super) fn start(disk: PathBuf, news: Sender<Message>) -> Self {
-        let (ask, asked) = channel::<u64>();
+    pub(super) fn start(disk: PathBuf, messages: Sender<Message>) -> Self {
+        let (ask, requests) = channel::<u64>();
         std::thread::spawn(move || {
-            let mut ended = ambient::instant() - PACE;
-            while let Ok(number) = asked.recv() {
-                ambient::pause(PACE.saturating_sub(ended.elapsed()));
-                let number = asked.try_iter().last().unwrap_or(number);
-                if news.send(Message::Durable(number, store::barrier_at(&disk))).is_err() {
+            let mut ended = ambient::instant() - MIN_PAUSE;
+            while let Ok(number) = requests.recv() {
+                ambient::pause(MIN_PAUSE.saturating_sub(ended.elapsed()));
+                let number = requests.try_iter().last().unwrap_or(number);
+                if messages.send(Message::Durable(number, store::barrier_at(&disk))).is_err() {
                     break;
                 }
                 ended = ambient::instant();

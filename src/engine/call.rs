@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::Context;
-use super::attempts::{AttemptLaunch, pinned_argv, text};
+use super::attempts::{AttemptLaunch, path_text, pinned_argv};
 use crate::agent::preset::{COMMAND, InvocationRequest, Preset, invocation};
 use crate::domain::id::TaskId;
 use crate::job::{AgentSection, placeholders};
@@ -15,11 +15,12 @@ use crate::process::Environ;
 
 /// The longest argument in bytes that Linux accepts (`MAX_ARG_STRLEN`, 128 KiB including the end),
 /// minus some room.
-const ARGUMENT: usize = 130_000;
+const LONGEST_ARGUMENT: usize = 130_000;
 
 /// Parts of variable names that mark a secret value. Presets also pass addresses and regions, which
 /// must stay readable in transcripts.
-const SECRET: [&str; 7] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "HEADER", "COOKIE"];
+const SECRET_WORDS: [&str; 7] =
+    ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "HEADER", "COOKIE"];
 
 /// The call of an agent.
 #[derive(Debug)]
@@ -85,26 +86,26 @@ pub(super) struct AgentProgram<'a> {
 /// Builds the call of a program for an attempt.
 pub(super) fn call(
     ctx: &Context,
-    who: AgentProgram<'_>,
+    program: AgentProgram<'_>,
     task: &TaskId,
     attempt: u32,
     launch: &AttemptLaunch,
-    words: CallInput<'_>,
+    input: CallInput<'_>,
 ) -> Result<AgentCall> {
-    let AgentProgram { agent, preset } = who;
+    let AgentProgram { agent, preset } = program;
     if preset.name == COMMAND {
-        return plain(ctx, agent, task, attempt, launch, words);
+        return command_call(ctx, agent, task, attempt, launch, input);
     }
-    let last_message = text(&words.dir.join(files::LAST_MESSAGE));
-    let asked = invocation(
+    let last_message = path_text(&input.dir.join(files::LAST_MESSAGE));
+    let invoked = invocation(
         preset,
         &InvocationRequest {
             resume: launch.resumed.is_some(),
             session_id: launch.session.as_deref(),
             model: agent.model.as_deref(),
-            prompt: words.prompt,
-            prompt_file: &text(words.prompt_file),
-            cwd: &text(words.worktree),
+            prompt: input.prompt,
+            prompt_file: &path_text(input.prompt_file),
+            cwd: &path_text(input.worktree),
             last_message_file: Some(&last_message),
             max_turns: agent.max_turns,
             budget_usd: launch.budget.map(|cost| cost.usd()),
@@ -113,19 +114,19 @@ pub(super) fn call(
             is_root: rustix::process::geteuid().is_root(),
         },
     )?;
-    let of_preset = |name: &&String| SECRET.iter().any(|word| name.contains(word));
-    let secrets = agent.env.iter().chain(asked.env_pass.iter().filter(of_preset)).cloned();
+    let of_preset = |name: &&String| SECRET_WORDS.iter().any(|word| name.contains(word));
+    let secrets = agent.env.iter().chain(invoked.env_pass.iter().filter(of_preset)).cloned();
     let timeout = |is_set: bool, job: Duration, preset: Option<Duration>| {
         if is_set { job } else { preset.unwrap_or(job) }
     };
     Ok(AgentCall {
-        argv: pinned_argv(ctx, &launch.shown, asked.argv)?,
-        prompt_on_stdin: asked.stdin_prompt,
+        argv: pinned_argv(ctx, &launch.shown, invoked.argv)?,
+        prompt_on_stdin: invoked.stdin_prompt,
         preset: Some(preset.clone()),
         secrets: secrets.collect(),
-        pass: agent.env.iter().chain(&asked.env_pass).cloned().collect(),
-        set: asked.env_set,
-        unset: asked.env_unset,
+        pass: agent.env.iter().chain(&invoked.env_pass).cloned().collect(),
+        set: invoked.env_set,
+        unset: invoked.env_unset,
         idle: timeout(
             agent.idle_timeout_is_set,
             agent.idle_timeout,
@@ -135,36 +136,36 @@ pub(super) fn call(
     })
 }
 
-fn plain(
+fn command_call(
     ctx: &Context,
     agent: &AgentSection,
     task: &TaskId,
     attempt: u32,
     launch: &AttemptLaunch,
-    words: CallInput<'_>,
+    input: CallInput<'_>,
 ) -> Result<AgentCall> {
-    let names = |placeholder: &str| agent.command.iter().any(|a| a.contains(placeholder));
-    if names("{prompt}") && words.prompt.len() > ARGUMENT {
+    let mentions = |placeholder: &str| agent.command.iter().any(|a| a.contains(placeholder));
+    if mentions("{prompt}") && input.prompt.len() > LONGEST_ARGUMENT {
         bail!(
             "the prompt has {} bytes, too many for an argument: use `{{prompt_file}}` or standard input",
-            words.prompt.len()
+            input.prompt.len()
         );
     }
     let values = placeholders::PlaceholderValues {
-        prompt: words.prompt,
-        prompt_file: &text(words.prompt_file),
+        prompt: input.prompt,
+        prompt_file: &path_text(input.prompt_file),
         task_id: task.as_str(),
         task_files: &ctx.task(task)?.files,
-        worktree: &text(words.worktree),
-        output: words.output,
+        worktree: &path_text(input.worktree),
+        output: input.output,
         base: launch.base.as_str(),
         run: ctx.run.as_str(),
         attempt,
-        feedback_file: words.feedback_file,
+        feedback_file: input.feedback_file,
     };
     Ok(AgentCall {
         argv: pinned_argv(ctx, &launch.shown, placeholders::expand(&agent.command, &values))?,
-        prompt_on_stdin: !names("{prompt_file}") && !names("{prompt}"),
+        prompt_on_stdin: !mentions("{prompt_file}") && !mentions("{prompt}"),
         preset: None,
         pass: agent.env.clone(),
         secrets: agent.env.clone(),

@@ -28,11 +28,11 @@ impl Engine<'_> {
             return Ok(None);
         }
         let Some(state) = self.ledger.state.tasks.get(task).cloned() else { return Ok(None) };
-        let mut launch = match self.going_on(&state) {
+        let mut launch = match self.resumed_launch(&state) {
             // Another attempt uses the session's worktree. It will be free again.
             Some(launch) if self.slots.is_busy(&launch.worktree) => return Ok(None),
             Some(launch) => launch,
-            None => self.afresh(&state)?,
+            None => self.fresh_launch(&state)?,
         };
         self.slots.occupy(&launch.worktree);
         let observation = Observation::Dispatched {
@@ -56,13 +56,13 @@ impl Engine<'_> {
     }
 
     /// Returns an attempt that resumes the task's session, in its worktree and with its work.
-    fn going_on(&self, state: &TaskState) -> Option<AttemptLaunch> {
+    fn resumed_launch(&self, state: &TaskState) -> Option<AttemptLaunch> {
         let session = state.session.as_ref().filter(|s| s.owner == self.ctx.owner)?;
         let base = state.base.clone().filter(|_| self.policy.resumable)?;
-        let left = state.candidate.as_ref().map(|c| c.commit.clone());
+        let work = state.candidate.as_ref().map(|c| c.commit.clone());
         Some(AttemptLaunch {
             worktree: session.worktree.clone(),
-            shown: left.unwrap_or_else(|| base.clone()),
+            shown: work.unwrap_or_else(|| base.clone()),
             base,
             session: Some(session.id.clone()),
             resumed: Some(state.reason.clone().unwrap_or_else(|| "it was stopped".into())),
@@ -76,11 +76,11 @@ impl Engine<'_> {
         self.policy.money_left(&self.ledger.state.all_spend(), Some(&state.charged()))
     }
 
-    fn afresh(&mut self, state: &TaskState) -> Result<AttemptLaunch> {
+    fn fresh_launch(&mut self, state: &TaskState) -> Result<AttemptLaunch> {
         let tip = self.ctx.tip()?;
         let states = self.ledger.state.tasks.values();
-        let waits = |s: &&TaskState| s.phase == Phase::Todo && self.policy.resumable;
-        let sessions = states.filter(waits).filter_map(|s| s.session.as_ref());
+        let is_waiting = |s: &&TaskState| s.phase == Phase::Todo && self.policy.resumable;
+        let sessions = states.filter(is_waiting).filter_map(|s| s.session.as_ref());
         let kept: BTreeSet<&str> =
             sessions.filter(|s| s.owner == self.ctx.owner).map(|s| s.worktree.as_str()).collect();
         Ok(AttemptLaunch {
@@ -122,8 +122,9 @@ impl Engine<'_> {
         let answered = |(task, s): &(&TaskId, &TaskState)| {
             self.ctx.attempt_dir(task, s.attempt).join(files::ANSWERED).exists()
         };
-        let found: Vec<_> = running.filter(answered).map(|(t, s)| (t.clone(), s.attempt)).collect();
-        for (task, attempt) in found {
+        let answered_tasks: Vec<_> =
+            running.filter(answered).map(|(t, s)| (t.clone(), s.attempt)).collect();
+        for (task, attempt) in answered_tasks {
             self.observe(Observation::Answered { task, attempt });
         }
         self.flush()

@@ -35,14 +35,14 @@ use crate::store::{RefMove, RunProof, layout};
 /// The interval at which requests are read and the display is refreshed.
 const TICK: Duration = Duration::from_millis(200);
 /// The time that keepers have after a stop request: their grace period, and time to save.
-const STOPPING: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The number of keeper folders that are removed at a time. On ext4, creating files soon after a
 /// removal costs many times as much (measured), so folders are removed rarely and in bulk.
-const LITTER: usize = 500;
+const REMOVAL_BATCH: usize = 500;
 
 /// The interval after a signal in which a second signal of the same kind is an echo.
-const ECHO: Duration = Duration::from_millis(300);
+const ECHO_INTERVAL: Duration = Duration::from_millis(300);
 
 /// The result of an effect's thread.
 pub(super) enum FinishedEffect {
@@ -168,14 +168,14 @@ pub(crate) fn prepare<'a>(
 impl Engine<'_> {
     /// Executes the run until there is a reason to stop.
     pub(crate) fn run(&mut self) -> Result<RunExit> {
-        let stopped = self.carry_out();
+        let stopped = self.run_loop();
         if stopped.is_ok() {
-            self.clear_away();
+            self.remove_stale_folders();
         }
         stopped
     }
 
-    fn carry_out(&mut self) -> Result<RunExit> {
+    fn run_loop(&mut self) -> Result<RunExit> {
         if self.options.signals {
             let sender = self.sender.clone();
             signals::listen(move |signal| {
@@ -190,19 +190,19 @@ impl Engine<'_> {
                 self.settle()?;
                 return Ok(RunExit::Interrupted(signal));
             }
-            let begun = self.begin()?;
-            if !begun && let Some(stopped) = self.stopped() {
+            let begun = self.start_effects()?;
+            if !begun && let Some(stopped) = self.exit_reason() {
                 self.settle()?;
                 return Ok(stopped);
             }
             if begun && self.in_flight.is_empty() {
                 continue;
             }
-            match self.receiver.recv_timeout(self.patience()) {
-                Ok(news) => {
-                    self.take(news)?;
-                    while let Ok(news) = self.receiver.try_recv() {
-                        self.take(news)?;
+            match self.receiver.recv_timeout(self.poll_interval()) {
+                Ok(message) => {
+                    self.take(message)?;
+                    while let Ok(message) = self.receiver.try_recv() {
+                        self.take(message)?;
                     }
                     self.flush()?;
                 }
@@ -262,7 +262,7 @@ impl Engine<'_> {
             matches!(d, Decision::Run(RunEvent { kind: RunEventKind::Split { .. }, .. }))
         };
         if decisions.iter().any(split) {
-            self.ctx.learn(&self.ledger.state.plan);
+            self.ctx.add_tasks(&self.ledger.state.plan);
         }
         self.unsynced.extend(decisions);
         Ok(())
@@ -274,8 +274,8 @@ impl Engine<'_> {
         let later = self.awaiting_sync.iter().position(|s| s.number > number);
         let durable = self.awaiting_sync.drain(..later.unwrap_or(self.awaiting_sync.len()));
         let mut dropped = Vec::new();
-        for sunk in durable.collect::<Vec<_>>() {
-            for decision in sunk.decisions {
+        for synced in durable.collect::<Vec<_>>() {
+            for decision in synced.decisions {
                 match decision {
                     Decision::Run(event) => {
                         (self.report)(RunReport::Run(&event, &self.ledger.state));
@@ -285,22 +285,22 @@ impl Engine<'_> {
                     }
                 }
             }
-            dropped.extend(sunk.published);
+            dropped.extend(synced.published);
         }
         self.drop_published(&dropped);
-        if self.stale_folders.len() >= LITTER {
-            self.clear_away();
+        if self.stale_folders.len() >= REMOVAL_BATCH {
+            self.remove_stale_folders();
         }
     }
 
     /// Removes stale keeper folders. A folder left behind is found and replaced later.
-    fn clear_away(&mut self) {
+    fn remove_stale_folders(&mut self) {
         for folder in std::mem::take(&mut self.stale_folders) {
             std::fs::remove_dir_all(folder).ok();
         }
     }
 
-    fn patience(&self) -> Duration {
+    fn poll_interval(&self) -> Duration {
         let now = ambient::now();
         let wake =
             next_wake(&self.ledger.state, now).map(|t| Duration::from_millis(t.since_ms(now)));
@@ -308,10 +308,10 @@ impl Engine<'_> {
     }
 
     /// Returns the reason to stop, if there is one, given that no effect could be started.
-    fn stopped(&mut self) -> Option<RunExit> {
+    fn exit_reason(&mut self) -> Option<RunExit> {
         if let Some(signal) = self.interrupted {
-            let patience = self.stopping_since.is_some_and(|t| t.elapsed() > STOPPING);
-            if (self.in_flight.is_empty() && self.leaving.is_none()) || patience {
+            let timed_out = self.stopping_since.is_some_and(|t| t.elapsed() > STOP_TIMEOUT);
+            if (self.in_flight.is_empty() && self.leaving.is_none()) || timed_out {
                 return Some(RunExit::Interrupted(signal));
             }
             return None;
@@ -374,14 +374,14 @@ impl Engine<'_> {
     pub(super) fn signal(&mut self, signal: i32) {
         // `git` passes Ctrl-C on to its subcommands, which already got it from the terminal (seen
         // with git 2.47): both signals are one.
-        if self.last_signal.is_some_and(|(of, t)| of == signal && t.elapsed() < ECHO) {
+        if self.last_signal.is_some_and(|(of, t)| of == signal && t.elapsed() < ECHO_INTERVAL) {
             return;
         }
         self.last_signal = Some((signal, ambient::instant()));
         self.signals += 1;
         self.interrupted = Some(signal);
-        let gentle = signal == signal_hook::consts::SIGINT && self.signals == 1;
-        if gentle {
+        let is_first_interrupt = signal == signal_hook::consts::SIGINT && self.signals == 1;
+        if is_first_interrupt {
             let running = self.ledger.state.count(&Phase::Running);
             let note = format!(
                 "starting nothing new, {running} agents finish their attempts; Ctrl-C again stops them"

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use super::attempts::{self, AttemptLaunch};
 use super::dispatcher::{Engine, FinishedEffect, Message};
-use super::verifications::{self, VerificationAssignment};
+use super::verifications::{self, EarlierResult, VerificationAssignment};
 use super::{Context, RunReport, gate};
 use crate::ambient;
 use crate::domain::id::TaskId;
@@ -21,17 +21,17 @@ use crate::process;
 use crate::verify::CheckStage;
 
 /// The number of candidates that may wait for each possible verification.
-const CROWD: usize = 2;
+const WAITING_PER_VERIFICATION: usize = 2;
 
 /// Bytes in a megabyte.
 const MB: u64 = 1_000_000;
 
 impl Engine<'_> {
     /// Starts every owed effect for which there is room. Returns true if one was started.
-    pub(super) fn begin(&mut self) -> Result<bool> {
+    pub(super) fn start_effects(&mut self) -> Result<bool> {
         let effects = owed(&self.ledger.state, ambient::now(), &self.policy);
-        let full = effects.iter().any(|e| matches!(e, Effect::Start(..))) && self.is_full();
-        let crowded = full || !self.may_begin_from_tip(&effects)? || self.is_crowded();
+        let full = effects.iter().any(|e| matches!(e, Effect::Start(..))) && self.is_disk_full();
+        let no_new_attempts = full || !self.may_begin_from_tip(&effects)? || self.has_backlog();
         let mut begun = false;
         let mut launches = Vec::new();
         let mut queued = Vec::new();
@@ -48,7 +48,7 @@ impl Engine<'_> {
                 continue;
             }
             begun |= match &effect {
-                Effect::JudgeBase => self.judge_base(effect)?,
+                Effect::JudgeBase => self.verify_base(effect)?,
                 Effect::Await(task, _) => {
                     let worktree =
                         self.ledger.state.tasks.get(task).and_then(|t| t.worktree.clone());
@@ -59,7 +59,7 @@ impl Engine<'_> {
                     self.evaluate(&task.clone(), *attempt, effect)?
                 }
                 Effect::Land(_) => false,
-                Effect::Start(..) if crowded => false,
+                Effect::Start(..) if no_new_attempts => false,
                 Effect::Start(task, attempt) => {
                     launches.extend(self.dispatch(task, *attempt)?);
                     false
@@ -94,20 +94,20 @@ impl Engine<'_> {
     }
 
     /// Returns true if the disk is too full to save an agent's work.
-    fn is_full(&mut self) -> bool {
+    fn is_disk_full(&mut self) -> bool {
         let least = self.ctx.job.limits.min_free_mb;
         let folders = [self.ctx.store.repo().common_dir(), &self.ctx.worktrees];
         let free = folders.map(|folder| Some((process::free_space(folder).ok()? / MB, folder)));
         let low = free.into_iter().flatten().find(|(mb, _)| *mb < least);
-        let told = low.map(|(mb, folder)| {
+        let note = low.map(|(mb, folder)| {
             format!(
                 "only {mb} MB are free on the disk of {}: no agent begins until there are {least} (`[limits] min-free-mb`)",
                 folder.display()
             )
         });
-        let full = told.is_some();
-        if let Some(told) = told.filter(|_| !self.disk_full) {
-            (self.report)(RunReport::Note(told));
+        let full = note.is_some();
+        if let Some(note) = note.filter(|_| !self.disk_full) {
+            (self.report)(RunReport::Note(note));
         }
         self.disk_full = full;
         full
@@ -116,7 +116,7 @@ impl Engine<'_> {
     /// Returns true if too many candidates wait for verification. An attempt started now would be
     /// far behind the tip when its turn comes. A landing hold does not count as a backlog: attempts
     /// go on, except from a tip that fails.
-    fn is_crowded(&self) -> bool {
+    fn has_backlog(&self) -> bool {
         if self.line.is_stopped() {
             return true;
         }
@@ -125,7 +125,7 @@ impl Engine<'_> {
         // Tasks that land together are no backlog.
         let queued = queued.saturating_sub(self.ctx.job.queue.batch);
         let waiting = queued + state.count(&Phase::Verifying);
-        waiting >= CROWD * self.policy.verifications
+        waiting >= WAITING_PER_VERIFICATION * self.policy.verifications
     }
 
     #[expect(clippy::disallowed_methods, reason = "the engine is the module with threads")]
@@ -152,7 +152,7 @@ impl Engine<'_> {
         launch: Option<AttemptLaunch>,
     ) -> bool {
         let Effect::Await(task, attempt) = effect.clone() else { return false };
-        let wait = self.options.wait;
+        let wait = self.options.keeper_wait();
         if let Some(worktree) = &worktree {
             self.slots.occupy(worktree);
         }
@@ -161,7 +161,7 @@ impl Engine<'_> {
         self.spawn(effect, worktree, move |ctx| {
             let (why, report) = match launch.map(|l| attempts::launch(ctx, &task, attempt, &l)) {
                 None | Some(Ok(None)) => {
-                    return attempts::look(ctx, &task, attempt, &base, wait)
+                    return attempts::observe_attempt(ctx, &task, attempt, &base, wait)
                         .map(FinishedEffect::Attempt);
                 }
                 Some(Ok(Some(why))) => {
@@ -184,11 +184,11 @@ impl Engine<'_> {
         })
     }
 
-    fn judge_base(&mut self, effect: Effect) -> Result<bool> {
-        match base_case(&self.ctx) {
-            Ok(Some(case)) => {
-                let worktree = self.check_worktree(&case.key(), CheckStage::Landing);
-                return Ok(self.spawn_judge(effect, worktree, case));
+    fn verify_base(&mut self, effect: Effect) -> Result<bool> {
+        match base_assignment(&self.ctx) {
+            Ok(Some(assignment)) => {
+                let worktree = self.check_worktree(&assignment.key(), CheckStage::Landing);
+                return Ok(self.spawn_verification(effect, worktree, assignment));
             }
             Ok(None) => {
                 let verdict = Verdict { judgement: Judgement::Accepted, results: Vec::new() };
@@ -200,16 +200,16 @@ impl Engine<'_> {
         Ok(true)
     }
 
-    pub(super) fn spawn_judge(
+    pub(super) fn spawn_verification(
         &mut self,
         effect: Effect,
         worktree: String,
-        case: VerificationAssignment,
+        assignment: VerificationAssignment,
     ) -> bool {
-        let (wait, fresh) = (self.options.wait, !self.recorded_keys.remove(&case.key()));
+        let (wait, earlier) = (self.options.keeper_wait(), self.earlier_result(&assignment.key()));
         self.spawn(effect, Some(worktree.clone()), move |ctx| {
-            let judged = verifications::judge(ctx, &case, &worktree, wait, fresh)?;
-            Ok(FinishedEffect::Verified(Box::new(case), judged))
+            let result = verifications::verify_tree(ctx, &assignment, &worktree, wait, earlier)?;
+            Ok(FinishedEffect::Verified(Box::new(assignment), result))
         })
     }
 
@@ -220,6 +220,11 @@ impl Engine<'_> {
             self.recorded_keys.insert(key.to_string_lossy().into_owned());
         }
         self.stale_folders.push(folder);
+    }
+
+    /// Returns whether a result in the folder of this key counts.
+    fn earlier_result(&mut self, key: &str) -> EarlierResult {
+        if self.recorded_keys.remove(key) { EarlierResult::Ignore } else { EarlierResult::Use }
     }
 
     /// Returns the worktree for a verification: the one of its running keeper, else a free one.
@@ -233,19 +238,20 @@ impl Engine<'_> {
     fn verify(&mut self, task: &TaskId, attempt: u32, effect: Effect) -> bool {
         // Verifications of the queue count too: every check worktree is a checkout of the whole
         // tree. The queue goes first, but one verification of a task may always run.
-        let flight = || self.in_flight.keys().chain(&self.not_awaited);
-        let own = flight().filter(|e| matches!(e, Effect::Verify(..))).count();
-        let busy = own + flight().filter(|e| matches!(e, Effect::Land(_))).count();
+        let in_flight = || self.in_flight.keys().chain(&self.not_awaited);
+        let task_verifications = in_flight().filter(|e| matches!(e, Effect::Verify(..))).count();
+        let busy =
+            task_verifications + in_flight().filter(|e| matches!(e, Effect::Land(_))).count();
         let state = self.ledger.state.tasks.get(task);
         let Some(candidate) = state.and_then(|s| s.candidate.clone()) else { return false };
         // The scope binds agents: a person may change any path.
         let scoped = state.is_some_and(|s| !s.review.revised);
-        if busy >= self.policy.verifications && own > 0 {
+        if busy >= self.policy.verifications && task_verifications > 0 {
             return false;
         }
         let worktree = self.check_worktree(&format!("t.{task}.{attempt}"), CheckStage::Task);
-        let (wait, task) = (self.options.wait, task.clone());
-        let fresh = !self.recorded_keys.remove(&format!("t.{task}.{attempt}"));
+        let (wait, task) = (self.options.keeper_wait(), task.clone());
+        let earlier = self.earlier_result(&format!("t.{task}.{attempt}"));
         self.spawn(effect, Some(worktree.clone()), move |ctx| {
             if scoped
                 && let Some(finding) =
@@ -254,29 +260,29 @@ impl Engine<'_> {
                 return Ok(FinishedEffect::OutOfScope(candidate, finding));
             }
             let Candidate { commit, tree, base } = candidate;
-            let case = VerificationAssignment::of(
+            let assignment = VerificationAssignment::of(
                 CheckStage::Task,
                 Some((task, attempt)),
                 (commit, tree, base),
             );
-            let judged = verifications::judge(ctx, &case, &worktree, wait, fresh)?;
-            Ok(FinishedEffect::Verified(Box::new(case), judged))
+            let result = verifications::verify_tree(ctx, &assignment, &worktree, wait, earlier)?;
+            Ok(FinishedEffect::Verified(Box::new(assignment), result))
         })
     }
 }
 
 /// Returns the verification of the run's base, if any check applies to it.
-fn base_case(ctx: &Context) -> Result<Option<VerificationAssignment>> {
-    if let Some(why) = missing(ctx) {
+fn base_assignment(ctx: &Context) -> Result<Option<VerificationAssignment>> {
+    if let Some(why) = unstartable_check(ctx) {
         bail!(why);
     }
     let (base, tree) = (ctx.base.clone(), ctx.store.repo().tree_of(&ctx.base)?);
     let rules = gate::rules(ctx, &ctx.tip()?)?;
-    let case = VerificationAssignment {
+    let assignment = VerificationAssignment {
         rules,
         ..VerificationAssignment::of(CheckStage::Landing, None, (base.clone(), tree, base))
     };
-    Ok((!verifications::steps(ctx, &case, "")?.is_empty()).then_some(case))
+    Ok((!verifications::steps(ctx, &assignment, "")?.is_empty()).then_some(assignment))
 }
 
 /// Runs a thread's work and turns a panic into an error, so that the loop does not wait for the
@@ -288,7 +294,7 @@ pub(super) fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Returns the reason why a check of the job cannot be started at all, if there is one. Found
 /// before agents cost money.
-fn missing(ctx: &Context) -> Option<String> {
+fn unstartable_check(ctx: &Context) -> Option<String> {
     let environment = attempts::environment(ctx, Path::new(""), &[]);
     let path = environment.value("PATH")?;
     ctx.job.checks.iter().find_map(|check| {

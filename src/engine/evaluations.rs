@@ -3,11 +3,11 @@
 
 use anyhow::{Context as _, Result};
 
-use super::attempts::{self, AttemptLaunch, text};
+use super::attempts::{self, AttemptLaunch, path_text};
 use super::call::{self, AgentProgram, CallInput};
 use super::dispatcher::{Engine, FinishedEffect};
 use super::slots::EVALUATIONS;
-use super::{Context, verifications};
+use super::{Context, KeeperWait, verifications};
 use crate::agent::evaluate::{self, ChangeBrief, EvaluationBrief};
 use crate::ambient;
 use crate::domain::evaluation::Opinion;
@@ -57,9 +57,9 @@ impl Engine<'_> {
         if self.interrupted.is_some() || !(only.is_empty() || only.contains(task)) {
             return Ok(false);
         }
-        let flight = self.in_flight.keys().chain(&self.not_awaited);
-        let busy = flight.filter(|e| matches!(e, Effect::Evaluate(..))).count();
-        if busy >= evaluators(&self.ledger.state, &self.policy) {
+        let in_flight = self.in_flight.keys().chain(&self.not_awaited);
+        let running = in_flight.filter(|e| matches!(e, Effect::Evaluate(..))).count();
+        if running >= evaluators(&self.ledger.state, &self.policy) {
             return Ok(false);
         }
         let state = self.ledger.state.tasks.get(task);
@@ -68,7 +68,7 @@ impl Engine<'_> {
         else {
             return Ok(false);
         };
-        let case = EvaluationAssignment {
+        let assignment = EvaluationAssignment {
             task: task.clone(),
             attempt,
             candidate,
@@ -79,9 +79,11 @@ impl Engine<'_> {
             Some(worktree) => worktree,
             None => self.slots.take(EVALUATIONS),
         };
-        let wait = self.options.wait;
+        let wait = self.options.keeper_wait();
         Ok(self.spawn(effect, Some(worktree.clone()), move |ctx| {
-            Ok(FinishedEffect::Evaluated(evaluate(ctx, &case, &worktree, wait)?.map(Box::new)))
+            Ok(FinishedEffect::Evaluated(
+                evaluate(ctx, &assignment, &worktree, wait)?.map(Box::new),
+            ))
         }))
     }
 
@@ -122,24 +124,25 @@ fn clear(ctx: &Context, task: &TaskId, attempt: u32) -> Result<()> {
 /// Evaluates a candidate. Returns `None` while a keeper runs and is not awaited.
 fn evaluate(
     ctx: &Context,
-    case: &EvaluationAssignment,
+    assignment: &EvaluationAssignment,
     worktree: &str,
-    wait: bool,
+    wait: KeeperWait,
 ) -> Result<Option<EvaluationResult>> {
-    let dir = ctx.store.local().evaluations(&ctx.run).join(key(&case.task, case.attempt));
+    let dir =
+        ctx.store.local().evaluations(&ctx.run).join(key(&assignment.task, assignment.attempt));
     std::fs::create_dir_all(dir.join(files::TMP))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let lock_path = dir.join(files::LOCK);
     let mut started = false;
     loop {
         let lock = match (Lock::try_take(&lock_path, "")?, wait) {
-            (Ok(lock), _) => lock,
-            (Err(_), true) => Lock::wait(&lock_path)?,
-            (Err(_), false) => return Ok(None),
+            (Ok(lock), KeeperWait::Block | KeeperWait::Poll) => lock,
+            (Err(_), KeeperWait::Block) => Lock::wait(&lock_path)?,
+            (Err(_), KeeperWait::Poll) => return Ok(None),
         };
-        let commit = case.candidate.commit.as_str();
+        let commit = assignment.candidate.commit.as_str();
         if let Some(outcome) = EvaluationOutcome::read(&dir).filter(|o| o.commit == commit) {
-            return conclude(case, outcome).map(Some);
+            return conclude(assignment, outcome).map(Some);
         }
         if let Ok(old) = Spec::read(&dir) {
             // A keeper died here, or evaluated another commit. Its processes must not linger.
@@ -147,13 +150,13 @@ fn evaluate(
         }
         if started {
             let why = "its keeper died".to_owned();
-            return Ok(Some(none(case, ambient::now(), Termination::Lost, why)));
+            return Ok(Some(no_opinion(assignment, ambient::now(), Termination::Lost, why)));
         }
         verifications::clear(&dir)?;
         std::fs::create_dir_all(dir.join(files::TMP))?;
-        begin(ctx, case, worktree, &dir, &lock)?;
+        start_keeper(ctx, assignment, worktree, &dir, &lock)?;
         drop(lock);
-        if !wait {
+        if wait == KeeperWait::Poll {
             return Ok(None);
         }
         drop(Lock::wait(&lock_path)?);
@@ -162,19 +165,19 @@ fn evaluate(
 }
 
 /// Starts the keeper.
-fn begin(
+fn start_keeper(
     ctx: &Context,
-    case: &EvaluationAssignment,
+    assignment: &EvaluationAssignment,
     worktree: &str,
     dir: &std::path::Path,
     lock: &Lock,
 ) -> Result<()> {
     let evaluator = ctx.evaluator.as_ref().context("the job has no evaluator")?;
-    let EvaluationAssignment { task, attempt, candidate, .. } = case;
+    let EvaluationAssignment { task, attempt, candidate, .. } = assignment;
     let path = ctx.worktrees.join(worktree);
     let prompt = dir.join(files::PROMPT);
-    let words = prompt_of(ctx, case)?;
-    std::fs::write(&prompt, &words)?;
+    let prompt_text = evaluation_prompt(ctx, assignment)?;
+    std::fs::write(&prompt, &prompt_text)?;
     // A folder that every sandbox lets an agent write to.
     let answer = dir.join(files::TMP).join("evaluation.json");
     let launch = AttemptLaunch {
@@ -184,18 +187,18 @@ fn begin(
         session: evaluator.gives_session_ids().then(ambient::uuid),
         resumed: None,
         findings: Vec::new(),
-        budget: case.budget,
+        budget: assignment.budget,
     };
-    let told = CallInput {
+    let input = CallInput {
         dir,
         worktree: &path,
-        prompt: &words,
+        prompt: &prompt_text,
         prompt_file: &prompt,
         feedback_file: "",
-        output: &text(&answer),
+        output: &path_text(&answer),
     };
-    let who = AgentProgram { agent: &evaluator.agent, preset: &evaluator.preset };
-    let call = call::call(ctx, who, task, *attempt, &launch, told)?;
+    let program = AgentProgram { agent: &evaluator.agent, preset: &evaluator.preset };
+    let call = call::call(ctx, program, task, *attempt, &launch, input)?;
     let spec = Spec {
         v: VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
@@ -237,16 +240,22 @@ fn begin(
     env.set("HARNESS_OUTPUT", answer.as_os_str());
     env.set("HARNESS_PROMPT_FILE", prompt.as_os_str());
     env.set("HARNESS_FEEDBACK_FILE", "");
-    attempts::start(ctx, worktree, dir, lock, &env)?;
+    attempts::assign(ctx, worktree, dir, lock, &env)?;
     failpoint::hit("evaluation.keeper-started");
     Ok(())
 }
 
-fn prompt_of(ctx: &Context, case: &EvaluationAssignment) -> Result<String> {
+fn evaluation_prompt(ctx: &Context, assignment: &EvaluationAssignment) -> Result<String> {
     let evaluator = ctx.evaluator.as_ref().context("the job has no evaluator")?;
     let store = &ctx.store;
-    let Candidate { commit, tree, base } = &case.candidate;
-    let brief = attempts::brief_of(ctx, &case.task, case.attempt, commit, &case.findings)?;
+    let Candidate { commit, tree, base } = &assignment.candidate;
+    let brief = attempts::brief_of(
+        ctx,
+        &assignment.task,
+        assignment.attempt,
+        commit,
+        &assignment.findings,
+    )?;
     let handed_in = match &ctx.job.output {
         None => None,
         Some(output) => store.repo().read_blob_at(tree, &output.path)?,
@@ -264,17 +273,17 @@ fn prompt_of(ctx: &Context, case: &EvaluationAssignment) -> Result<String> {
     evaluate::render(template, &brief)
 }
 
-fn none(
-    case: &EvaluationAssignment,
+fn no_opinion(
+    assignment: &EvaluationAssignment,
     began: Timestamp,
     termination: Termination,
     why: String,
 ) -> EvaluationResult {
-    told(case, began, termination, Opinion::None(why), None)
+    evaluation_result(assignment, began, termination, Opinion::None(why), None)
 }
 
-fn told(
-    case: &EvaluationAssignment,
+fn evaluation_result(
+    assignment: &EvaluationAssignment,
     began: Timestamp,
     termination: Termination,
     opinion: Opinion,
@@ -282,9 +291,9 @@ fn told(
 ) -> EvaluationResult {
     EvaluationResult {
         observation: Observation::Evaluated {
-            task: case.task.clone(),
-            attempt: case.attempt,
-            tree: case.candidate.tree.clone(),
+            task: assignment.task.clone(),
+            attempt: assignment.attempt,
+            tree: assignment.candidate.tree.clone(),
             began,
             termination,
             opinion,
@@ -295,32 +304,35 @@ fn told(
 }
 
 /// Turns an outcome into a result. An answer counts only if the session completed.
-fn conclude(case: &EvaluationAssignment, outcome: EvaluationOutcome) -> Result<EvaluationResult> {
+fn conclude(
+    assignment: &EvaluationAssignment,
+    outcome: EvaluationOutcome,
+) -> Result<EvaluationResult> {
     let began = Timestamp(outcome.began);
     let termination = Termination::from(outcome.ending);
     let report = outcome.reading.map(SessionReport::from);
-    let opinion = opinion_of(case, &termination, report.as_ref(), outcome.answer.as_deref())?;
-    let mut evaluated = told(case, began, termination, opinion, report);
+    let opinion = opinion_of(assignment, &termination, report.as_ref(), outcome.answer.as_deref())?;
+    let mut evaluated = evaluation_result(assignment, began, termination, opinion, report);
     if let Some(tree) = outcome.files {
-        let path = format!("evaluations/{}", case.attempt);
+        let path = format!("evaluations/{}", assignment.attempt);
         evaluated.payload = Some(Payload { path, id: Oid::parse(&tree)?, is_tree: true });
     }
     Ok(evaluated)
 }
 
 fn opinion_of(
-    case: &EvaluationAssignment,
+    assignment: &EvaluationAssignment,
     termination: &Termination,
     report: Option<&SessionReport>,
     answer: Option<&str>,
 ) -> Result<Opinion> {
-    let well = match report {
+    let completed = match report {
         Some(report) => report.class == Class::Ok,
         None => matches!(termination, Termination::Exited(0) | Termination::Lingered),
     };
-    if well {
+    if completed {
         return match answer {
-            Some(answer) => verify::opinion::from_answer(answer, case.attempt),
+            Some(answer) => verify::opinion::from_answer(answer, assignment.attempt),
             None => Ok(Opinion::None("it said nothing".to_owned())),
         };
     }

@@ -15,7 +15,7 @@ use crate::process::{self, Environ, KeeperHandle, KeeperLink, Lock};
 /// finish their assignment first.
 #[derive(Debug, Default)]
 pub(crate) struct Keepers {
-    standing: Mutex<BTreeMap<String, IdleKeeper>>,
+    idle: Mutex<BTreeMap<String, IdleKeeper>>,
 }
 
 #[derive(Debug)]
@@ -29,7 +29,7 @@ struct IdleKeeper {
 impl Keepers {
     /// Assigns a folder to the keeper of a worktree, or to a new keeper. The keeper holds the lock
     /// when this returns.
-    pub(super) fn give(
+    pub(super) fn assign(
         &self,
         program: &Path,
         worktree: &str,
@@ -45,7 +45,7 @@ impl Keepers {
                 self.lock().insert(worktree.to_owned(), old);
                 return Ok(());
             }
-            dismiss(old);
+            close_and_reap(old);
         }
         let args: [OsString; 2] = ["keeper".into(), dir.as_os_str().to_owned()];
         let (handle, line) =
@@ -56,15 +56,15 @@ impl Keepers {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, IdleKeeper>> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Keepers {
     fn drop(&mut self) {
-        let standing = std::mem::take(&mut *self.lock());
+        let keepers = std::mem::take(&mut *self.lock());
         // Close all links first, so that the keepers end concurrently.
-        let left: Vec<_> = standing
+        let left: Vec<_> = keepers
             .into_values()
             .map(|IdleKeeper { line, handle, lock }| {
                 drop(line);
@@ -77,7 +77,7 @@ impl Drop for Keepers {
     }
 }
 
-fn dismiss(IdleKeeper { line, handle, lock }: IdleKeeper) {
+fn close_and_reap(IdleKeeper { line, handle, lock }: IdleKeeper) {
     drop(line);
     wait_if_idle(handle, &lock);
 }

@@ -120,7 +120,7 @@ pub(super) fn merge_base(ctx: &Context, candidate: &Candidate, onto: &Oid) -> Re
     // Those that are judged ahead of the target's tip are squashed, too.
     if ctx.job.queue.merge == MergeStyle::Squash {
         let contained = ctx.contained.lock().unwrap_or_else(PoisonError::into_inner);
-        if contained.is_plain_since(&candidate.base) {
+        if contained.is_linear_since(&candidate.base) {
             drop(contained);
             let parents = repo::commit_info(repo, &candidate.commit)?.parents;
             if parents == [candidate.base.clone()] {

@@ -346,7 +346,7 @@ impl Engine<'_> {
         }
         let worktree = self.check_worktree(&case.key(), CheckStage::Landing);
         self.line.asked.insert(task, question);
-        self.spawn_judge(effect, worktree, case);
+        self.spawn_verification(effect, worktree, case);
         Ok(Asked::Begun)
     }
 

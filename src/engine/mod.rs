@@ -134,7 +134,7 @@ impl Context {
     }
 
     /// Adds the new tasks of a plan.
-    pub(crate) fn learn(&self, plan: &Plan) {
+    pub(crate) fn add_tasks(&self, plan: &Plan) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         for task in &plan.tasks {
             tasks.entry(task.id.clone()).or_insert_with(|| Arc::new(task.clone()));
@@ -235,12 +235,28 @@ pub(crate) fn verify_again(
     attempt: u32,
     candidate: &crate::domain::verdict::Candidate,
 ) -> Result<crate::domain::verdict::Verdict> {
-    verifications::again(ctx, task, attempt, candidate)
+    verifications::verify_again(ctx, task, attempt, candidate)
 }
 
 /// Removes the worktrees of a run that no keeper uses. Returns their number.
 pub(crate) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<usize> {
     recover::sweep_worktrees(ctx, state)
+}
+
+impl RunOptions {
+    /// Returns how to handle keepers that still run.
+    fn keeper_wait(&self) -> KeeperWait {
+        if self.wait { KeeperWait::Block } else { KeeperWait::Poll }
+    }
+}
+
+/// The behaviour of an observer while a keeper runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeeperWait {
+    /// Blocks until the keeper has ended.
+    Block,
+    /// Returns at once.
+    Poll,
 }
 
 /// A report to the person who watches the run.

@@ -23,11 +23,11 @@ use crate::store::{Expected, RefMove, Store};
 /// Repairs the state.
 pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()> {
     let ctx = std::sync::Arc::clone(&engine.ctx);
-    remake_tasks(engine, &ctx, missing)?;
-    remake_target(&ctx)?;
+    recreate_tasks(engine, &ctx, missing)?;
+    recreate_target(&ctx)?;
     finish_landing(engine, &ctx)?;
     let tip = ctx.tip()?;
-    take_contained(engine, &ctx, &tip)?;
+    mark_contained(engine, &ctx, &tip)?;
     find_keepers(engine, &ctx)?;
     drop_stale_attempts(engine, &ctx)
 }
@@ -46,7 +46,7 @@ pub(crate) fn mend(store: &Store, proof: &crate::store::RunProof) -> Result<Vec<
     })
 }
 
-fn remake_tasks(engine: &mut Engine<'_>, ctx: &Context, missing: &[TaskId]) -> Result<()> {
+fn recreate_tasks(engine: &mut Engine<'_>, ctx: &Context, missing: &[TaskId]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -61,7 +61,7 @@ fn remake_tasks(engine: &mut Engine<'_>, ctx: &Context, missing: &[TaskId]) -> R
 }
 
 /// Recreates a missing target, as in a copy of the repository. The journal has the tip as a parent.
-fn remake_target(ctx: &Context) -> Result<()> {
+fn recreate_target(ctx: &Context) -> Result<()> {
     let target = &ctx.manifest.target;
     if ctx.store.read(target)?.is_some() {
         return Ok(());
@@ -111,17 +111,17 @@ fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
 
 /// Marks tasks that the target contains as done. In a copy, the chains can be older than the
 /// target.
-fn take_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<()> {
+fn mark_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<()> {
     // Fills the index, which later calls update.
     let first = engine.ledger.state.tasks.keys().next().cloned();
     if let Some(first) = first {
         landings::contained(ctx, &first, tip)?;
     }
-    let found: Vec<(TaskId, Oid)> = {
+    let landed: Vec<(TaskId, Oid)> = {
         let contained = ctx.contained.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         contained.tasks().map(|(t, c)| (t.clone(), c.clone())).collect()
     };
-    for (task, commit) in found {
+    for (task, commit) in landed {
         engine.found_landed(task, commit)?;
     }
     engine.settle()
@@ -234,7 +234,7 @@ fn folders(root: &Path) -> Vec<std::path::PathBuf> {
 }
 
 /// Returns the keeper folders of a run that have agents: attempts and evaluations.
-fn agents(store: &Store, run: &RunId) -> Vec<std::path::PathBuf> {
+fn agent_folders(store: &Store, run: &RunId) -> Vec<std::path::PathBuf> {
     let local = store.local();
     [local.attempts(run), local.evaluations(run)].iter().flat_map(|root| folders(root)).collect()
 }
@@ -242,7 +242,7 @@ fn agents(store: &Store, run: &RunId) -> Vec<std::path::PathBuf> {
 /// Asks the keepers of one task or of all tasks to stop. Returns how many were asked.
 pub(super) fn stop_keepers(ctx: &Context, only: Option<&str>) -> usize {
     let mut asked = 0;
-    for dir in agents(&ctx.store, &ctx.run) {
+    for dir in agent_folders(&ctx.store, &ctx.run) {
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let task = name.rsplit_once('.').map_or("", |(task, _)| task);
         if only.is_none_or(|o| o == task) && stop_keeper(&dir) {
@@ -265,7 +265,7 @@ fn stop_keeper(dir: &Path) -> bool {
 
 /// Asks the keepers of one task to stop, without a supervisor.
 pub(crate) fn stop_one(store: &Store, run: &RunId, task: &TaskId) {
-    for dir in agents(store, run) {
+    for dir in agent_folders(store, run) {
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         if name.rsplit_once('.').map_or("", |(task, _)| task) == task.as_str() {
             stop_keeper(&dir);
@@ -275,7 +275,7 @@ pub(crate) fn stop_one(store: &Store, run: &RunId, task: &TaskId) {
 
 /// Asks the keepers of a run to stop, without a supervisor.
 pub(crate) fn stop_all(store: &Store, run: &RunId) -> usize {
-    agents(store, run).iter().filter(|dir| stop_keeper(dir)).count()
+    agent_folders(store, run).iter().filter(|dir| stop_keeper(dir)).count()
 }
 
 /// Removes unused worktrees. See [`super::sweep_worktrees`].
@@ -285,7 +285,7 @@ pub(super) fn sweep_worktrees(
 ) -> Result<usize> {
     let mut used = Vec::new();
     let checks = folders(&ctx.store.local().verifications(&ctx.run));
-    for dir in agents(&ctx.store, &ctx.run).into_iter().chain(checks) {
+    for dir in agent_folders(&ctx.store, &ctx.run).into_iter().chain(checks) {
         if Lock::is_held(&dir.join(files::LOCK))? {
             used.extend(Spec::read(&dir).ok().map(|spec| spec.worktree.name));
         }

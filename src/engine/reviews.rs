@@ -15,29 +15,31 @@ use crate::domain::verdict::Candidate;
 use crate::store::layout;
 
 /// The interval at which branches are read.
-const LOOK: Duration = Duration::from_millis(500);
+const READ_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The observed branches of tasks under review.
 #[derive(Debug, Default)]
 pub(super) struct ReviewBranches {
-    looked: Option<Instant>,
+    last_read: Option<Instant>,
     /// Tips that were already reported as unusable.
-    told: Vec<Oid>,
+    reported: Vec<Oid>,
 }
 
 impl Engine<'_> {
     /// Looks for people's commits on the branches of tasks that wait for a review, or to land after
     /// one.
     pub(super) fn check_review_branches(&mut self) -> Result<()> {
-        if !self.policy.review || self.branches.looked.is_some_and(|at| at.elapsed() < LOOK) {
+        if !self.policy.review
+            || self.branches.last_read.is_some_and(|at| at.elapsed() < READ_INTERVAL)
+        {
             return Ok(());
         }
-        self.branches.looked = Some(ambient::instant());
+        self.branches.last_read = Some(ambient::instant());
         let waits = |phase: &Phase| matches!(phase, Phase::Reviewing | Phase::Queued);
         let tasks = self.ledger.state.tasks.iter().filter(|(_, s)| waits(&s.phase));
-        let known: Vec<(TaskId, Candidate)> =
+        let candidates: Vec<(TaskId, Candidate)> =
             tasks.filter_map(|(t, s)| Some((t.clone(), s.candidate.clone()?))).collect();
-        for (task, candidate) in known {
+        for (task, candidate) in candidates {
             if let Some(revised) = self.revised(&task, &candidate)? {
                 self.observe(Observation::BranchMoved { task, candidate: revised });
             }
@@ -53,20 +55,24 @@ impl Engine<'_> {
     ) -> Result<Option<Candidate>> {
         let store = &self.ctx.store;
         let Some(tip) = store.read(&layout::branch(&self.ctx.run, task))? else { return Ok(None) };
-        if tip == candidate.commit || self.branches.told.contains(&tip) {
+        if tip == candidate.commit || self.branches.reported.contains(&tip) {
             return Ok(None);
         }
         let repo = store.repo();
         let tree = repo.tree_of(&tip)?;
-        let idle = tree == repo.tree_of(&candidate.base)? && !self.policy.allow_empty;
-        if idle || !repo.is_ancestor(&candidate.base, &tip)? {
-            let why = if idle { "changes nothing" } else { "is not based on where the task began" };
+        let is_unchanged = tree == repo.tree_of(&candidate.base)? && !self.policy.allow_empty;
+        if is_unchanged || !repo.is_ancestor(&candidate.base, &tip)? {
+            let why = if is_unchanged {
+                "changes nothing"
+            } else {
+                "is not based on where the task began"
+            };
             let note = format!(
                 "{task}: the branch is at {}, which {why}; the candidate stays {}",
                 tip.short(),
                 candidate.commit.short()
             );
-            self.branches.told.push(tip);
+            self.branches.reported.push(tip);
             (self.report)(RunReport::Note(note));
             return Ok(None);
         }

@@ -35,8 +35,9 @@ impl Slots {
     /// Takes a worktree for checks: one that was last used for the same stage, since its files
     /// differ least; else the free one with the lowest number.
     pub(super) fn take_for(&mut self, stage: CheckStage) -> String {
-        let alike = |(name, last): &(&String, &CheckStage)| **last == stage && !self.is_busy(name);
-        let name = self.last.iter().find(alike).map(|(name, _)| name.clone());
+        let is_suitable =
+            |(name, last): &(&String, &CheckStage)| **last == stage && !self.is_busy(name);
+        let name = self.last.iter().find(is_suitable).map(|(name, _)| name.clone());
         let name = match name {
             Some(name) => {
                 self.busy.insert(name.clone());
@@ -79,7 +80,7 @@ mod tests {
     use super::{ATTEMPTS, CHECKS, CheckStage, Slots};
 
     #[test]
-    fn the_lowest_free_place_is_taken_and_kinds_do_not_mix() {
+    fn take_returns_the_lowest_free_worktree_of_its_kind() {
         let mut slots = Slots::default();
         slots.occupy("p02");
         assert_eq!(slots.take(ATTEMPTS), "p01");
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_goes_on_with_what_it_was_used_for() {
+    fn take_for_prefers_a_worktree_last_used_for_the_stage() {
         let mut slots = Slots::default();
         assert_eq!(slots.take_for(CheckStage::Task), "c01");
         assert_eq!(slots.take_for(CheckStage::Landing), "c02");

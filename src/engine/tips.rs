@@ -91,7 +91,7 @@ impl Engine<'_> {
         let Ok(Some(case)) = case() else { return false };
         self.tips.asked = Some((tip.clone(), failed));
         let worktree = self.check_worktree(&case.key(), CheckStage::Landing);
-        self.spawn_judge(effect, worktree, case)
+        self.spawn_verification(effect, worktree, case)
     }
 
     /// What a keeper has said of a tip. One that fails is looked at once more.

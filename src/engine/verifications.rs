@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 
 use super::queue::Rules;
-use super::{Context, attempts, gate};
+use super::{Context, KeeperWait, attempts, gate};
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::verdict::{Candidate, CheckResult, Judgement, Verdict};
@@ -60,6 +60,15 @@ pub(super) struct VerificationResult {
     pub lines: Vec<String>,
 }
 
+/// The use of a result that an earlier keeper left in the folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EarlierResult {
+    /// The result is not recorded yet and counts.
+    Use,
+    /// The result is recorded, and a new one is wanted.
+    Ignore,
+}
+
 impl VerificationAssignment {
     /// Creates the assignment of a tree that contains the work of at most one task.
     pub(super) fn of(
@@ -71,7 +80,7 @@ impl VerificationAssignment {
     }
 
     /// Returns the tasks whose work would land together, in order. Empty if nothing would land.
-    fn together(&self) -> Vec<String> {
+    fn tasks_together(&self) -> Vec<String> {
         let Some((last, _)) = self.task.as_ref().filter(|_| self.stage == CheckStage::Landing)
         else {
             return Vec::new();
@@ -117,65 +126,71 @@ pub(super) fn scope_finding(
 struct PlannedSteps {
     steps: Vec<CheckStep>,
     /// The positions of the steps that apply to each task.
-    of_each: BTreeMap<TaskId, Vec<usize>>,
+    of_task: BTreeMap<TaskId, Vec<usize>>,
     /// The number of steps of the run. The steps behind them are the target's.
     ours: usize,
 }
 
 /// Returns the steps of an assignment, and which of them apply to each task.
-fn asked(ctx: &Context, case: &VerificationAssignment, worktree: &str) -> Result<PlannedSteps> {
+fn planned_steps(
+    ctx: &Context,
+    assignment: &VerificationAssignment,
+    worktree: &str,
+) -> Result<PlannedSteps> {
     let worktree = ctx.worktrees.join(worktree).to_string_lossy().into_owned();
     let of = |task: Option<(&TaskId, u32)>, base: &Oid| -> Result<Vec<CheckStep>> {
         let planned = task.map(|(task, _)| ctx.task(task)).transpose()?;
         let files: &[String] = planned.as_ref().map_or(&[], |task| &task.files);
         let task = task.map(|(task, attempt)| (task, files, attempt));
         let subject = CheckSubject { run: &ctx.run, task, base, worktree: &worktree };
-        Ok(verify::steps(&ctx.job, case.stage, &subject, &ctx.salt))
+        Ok(verify::steps(&ctx.job, assignment.stage, &subject, &ctx.salt))
     };
     let gate = |ours: &[CheckStep]| {
-        let rules = case.rules.as_deref();
-        rules.map_or_else(Vec::new, |rules| gate::steps(ctx, rules, &case.base, &worktree, ours))
+        let rules = assignment.rules.as_deref();
+        rules.map_or_else(Vec::new, |rules| {
+            gate::steps(ctx, rules, &assignment.base, &worktree, ours)
+        })
     };
-    let Some((task, attempt)) = &case.task else {
-        let mut found = of(None, &case.base)?;
-        let ours = found.len();
-        found.extend(gate(&found));
-        return Ok(PlannedSteps { steps: found, of_each: BTreeMap::new(), ours });
+    let Some((task, attempt)) = &assignment.task else {
+        let mut steps = of(None, &assignment.base)?;
+        let ours = steps.len();
+        steps.extend(gate(&steps));
+        return Ok(PlannedSteps { steps, of_task: BTreeMap::new(), ours });
     };
-    let last = TrainMember { task: task.clone(), attempt: *attempt, base: case.base.clone() };
-    let mut found: Vec<CheckStep> = Vec::new();
-    let mut of_each: BTreeMap<TaskId, Vec<usize>> = BTreeMap::new();
-    for TrainMember { task, attempt, base } in case.with.iter().chain([&last]) {
+    let last = TrainMember { task: task.clone(), attempt: *attempt, base: assignment.base.clone() };
+    let mut steps: Vec<CheckStep> = Vec::new();
+    let mut of_task: BTreeMap<TaskId, Vec<usize>> = BTreeMap::new();
+    for TrainMember { task, attempt, base } in assignment.with.iter().chain([&last]) {
         let own = of(Some((task, *attempt)), base)?.into_iter().map(|step| {
             // A step without placeholders of a task is shared by all tasks.
-            found.iter().position(|known| *known == step).unwrap_or_else(|| {
-                found.push(step);
-                found.len() - 1
+            steps.iter().position(|known| *known == step).unwrap_or_else(|| {
+                steps.push(step);
+                steps.len() - 1
             })
         });
-        of_each.insert(task.clone(), own.collect());
+        of_task.insert(task.clone(), own.collect());
     }
-    let (gate, ours) = (gate(&found), found.len());
-    found.extend(gate);
-    of_each.values_mut().for_each(|own| own.extend(ours..found.len()));
-    Ok(PlannedSteps { steps: found, of_each, ours })
+    let (gate, ours) = (gate(&steps), steps.len());
+    steps.extend(gate);
+    of_task.values_mut().for_each(|own| own.extend(ours..steps.len()));
+    Ok(PlannedSteps { steps, of_task, ours })
 }
 
 /// Returns the steps of an assignment, with the recorded verdicts on its tree.
 pub(super) fn steps(
     ctx: &Context,
-    case: &VerificationAssignment,
+    assignment: &VerificationAssignment,
     worktree: &str,
 ) -> Result<Vec<CheckStep>> {
-    let PlannedSteps { mut steps, ours, .. } = asked(ctx, case, worktree)?;
-    let who = case.task.as_ref().map(|(task, attempt)| (task, *attempt));
-    let (mine, theirs) = steps.split_at_mut(ours);
-    verify::recall(&ctx.store, &ctx.job, &ctx.run, &case.tree, who, mine)?;
-    if let Some(rules) = &case.rules {
+    let PlannedSteps { mut steps, ours, .. } = planned_steps(ctx, assignment, worktree)?;
+    let who = assignment.task.as_ref().map(|(task, attempt)| (task, *attempt));
+    let (own_steps, target_steps) = steps.split_at_mut(ours);
+    verify::recall(&ctx.store, &ctx.job, &ctx.run, &assignment.tree, who, own_steps)?;
+    if let Some(rules) = &assignment.rules {
         // The target decides which of its verdicts may be reused.
-        verify::recall(&ctx.store, &rules.job, &ctx.run, &case.tree, who, theirs)?;
+        verify::recall(&ctx.store, &rules.job, &ctx.run, &assignment.tree, who, target_steps)?;
     }
-    if case.again {
+    if assignment.again {
         steps.iter_mut().for_each(|step| step.known.retain(|known| known.passed));
     }
     Ok(steps)
@@ -184,83 +199,85 @@ pub(super) fn steps(
 /// Splits the results of a passed assignment by task.
 pub(super) fn shares(
     ctx: &Context,
-    case: &VerificationAssignment,
+    assignment: &VerificationAssignment,
     results: &[CheckResult],
 ) -> Result<BTreeMap<TaskId, Vec<CheckResult>>> {
-    let PlannedSteps { of_each, .. } = asked(ctx, case, "")?;
+    let PlannedSteps { of_task, .. } = planned_steps(ctx, assignment, "")?;
     let share = |own: &[usize]| own.iter().filter_map(|at| results.get(*at)).cloned().collect();
-    Ok(of_each.iter().map(|(task, own)| (task.clone(), share(own))).collect())
+    Ok(of_task.iter().map(|(task, own)| (task.clone(), share(own))).collect())
 }
 
 /// Verifies a tree. Returns `None` while a keeper runs and is not awaited.
-pub(super) fn judge(
+pub(super) fn verify_tree(
     ctx: &Context,
-    case: &VerificationAssignment,
+    assignment: &VerificationAssignment,
     worktree: &str,
-    wait: bool,
-    mut fresh: bool,
+    wait: KeeperWait,
+    mut earlier: EarlierResult,
 ) -> Result<Option<VerificationResult>> {
-    let steps = steps(ctx, case, worktree)?;
+    let steps = steps(ctx, assignment, worktree)?;
     if let Some(mut verdict) = verify::known_verdict(&steps) {
         if let (Judgement::Rejected(findings), Some((_, attempt))) =
-            (&mut verdict.judgement, &case.task)
+            (&mut verdict.judgement, &assignment.task)
         {
             findings.iter_mut().for_each(|f| f.attempt = *attempt);
         }
         return Ok(Some(VerificationResult { verdict, lines: Vec::new() }));
     }
-    let dir = ctx.store.local().verification(&ctx.run, &case.key());
+    let dir = ctx.store.local().verification(&ctx.run, &assignment.key());
     std::fs::create_dir_all(dir.join(files::TMP))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let lock_path = dir.join(files::LOCK);
     let mut started = false;
-    let mut stillborn = 0;
+    let mut failed_starts = 0;
     loop {
         let lock = match (Lock::try_take(&lock_path, "")?, wait) {
-            (Ok(lock), _) => lock,
-            (Err(_), true) => Lock::wait(&lock_path)?,
-            (Err(_), false) => return Ok(None),
+            (Ok(lock), KeeperWait::Block | KeeperWait::Poll) => lock,
+            (Err(_), KeeperWait::Block) => Lock::wait(&lock_path)?,
+            (Err(_), KeeperWait::Poll) => return Ok(None),
         };
-        let before = Spec::read(&dir).ok();
+        let earlier_spec = Spec::read(&dir).ok();
         // The job or the target's rules may have changed since.
-        let same = before.as_ref().is_some_and(|spec| {
-            spec.asks(case.tree.as_str(), &steps, &ctx.worktrees.join(worktree))
+        let is_same_assignment = earlier_spec.as_ref().is_some_and(|spec| {
+            spec.asks(assignment.tree.as_str(), &steps, &ctx.worktrees.join(worktree))
         });
-        if let Some(outcome) = ChecksOutcome::read(&dir).filter(|_| same && fresh) {
+        if let Some(outcome) = ChecksOutcome::read(&dir)
+            .filter(|_| is_same_assignment && earlier == EarlierResult::Use)
+        {
             drop(lock);
-            return conclude(ctx, case, &dir, &outcome, &steps).map(Some);
+            return conclude(ctx, assignment, &dir, &outcome, &steps).map(Some);
         }
-        if let Some(old) = before {
+        if let Some(old) = earlier_spec {
             // A keeper died here, or verified another tree. Its processes must not linger.
             process::kill_marked(&old.marker);
         }
         if started {
-            let said = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();
-            let last = said.lines().next_back().unwrap_or("it left no word").to_owned();
+            let log = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();
+            let last_line = log.lines().next_back().unwrap_or("it left no log").to_owned();
             clear(&dir)?;
-            let fault = format!("the keeper of the checks died: {last}");
+            let fault = format!("the keeper of the checks died: {last_line}");
             let verdict =
                 Verdict { judgement: Judgement::Inconclusive(fault), results: Vec::new() };
             return Ok(Some(VerificationResult { verdict, lines: Vec::new() }));
         }
         clear(&dir)?;
-        fresh = true;
+        earlier = EarlierResult::Use;
         std::fs::create_dir_all(dir.join(files::TMP))?;
-        write_spec(ctx, case, worktree, &dir, &steps)?;
+        write_spec(ctx, assignment, worktree, &dir, &steps)?;
         failpoint::hit("checks.spec-written");
         let env = attempts::environment(ctx, &dir, &[]);
-        attempts::start(ctx, worktree, &dir, &lock, &env)?;
+        attempts::assign(ctx, worktree, &dir, &lock, &env)?;
         failpoint::hit("checks.keeper-started");
         drop(lock);
-        if !wait {
+        if wait == KeeperWait::Poll {
             return Ok(None);
         }
         drop(Lock::wait(&lock_path)?);
         // A keeper that died before it took over its lock (Ctrl-C in its first milliseconds) has
         // done nothing. The base has no back-off later, so its keeper is always replaced here.
-        let again = never_started(&lock_path) || case.task.is_none();
-        if again && stillborn < MAX_FAILED_STARTS {
-            stillborn += 1;
+        let replace = never_started(&lock_path) || assignment.task.is_none();
+        if replace && failed_starts < MAX_FAILED_STARTS {
+            failed_starts += 1;
         } else {
             started = true;
         }
@@ -268,7 +285,7 @@ pub(super) fn judge(
 }
 
 /// Verifies a candidate again. See [`super::verify_again`].
-pub(super) fn again(
+pub(super) fn verify_again(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,
@@ -291,20 +308,20 @@ pub(super) fn again(
     }
     let (worktree, _lock) = worktree.context("too many verifications at a time")?;
     let Candidate { commit, tree, base } = candidate.clone();
-    let case = VerificationAssignment::of(
+    let assignment = VerificationAssignment::of(
         CheckStage::Task,
         Some((task.clone(), attempt)),
         (commit, tree, base),
     );
-    let mut steps = steps(ctx, &case, &worktree)?;
+    let mut steps = steps(ctx, &assignment, &worktree)?;
     steps.iter_mut().for_each(|s| s.known.clear());
     let dir = ctx.store.local().verification(&ctx.run, &format!("v.{worktree}"));
     std::fs::create_dir_all(&dir)?;
     let lock = Lock::wait(&dir.join(files::LOCK))?;
     clear(&dir)?;
     std::fs::create_dir_all(dir.join(files::TMP))?;
-    write_spec(ctx, &case, &worktree, &dir, &steps)?;
-    attempts::start(ctx, &worktree, &dir, &lock, &attempts::environment(ctx, &dir, &[]))?;
+    write_spec(ctx, &assignment, &worktree, &dir, &steps)?;
+    attempts::assign(ctx, &worktree, &dir, &lock, &attempts::environment(ctx, &dir, &[]))?;
     drop(lock);
     drop(Lock::wait(&dir.join(files::LOCK))?);
     let outcome = ChecksOutcome::read(&dir).context("the keeper of the checks left no word")?;
@@ -339,7 +356,7 @@ pub(super) fn clear(dir: &std::path::Path) -> Result<()> {
 
 fn write_spec(
     ctx: &Context,
-    case: &VerificationAssignment,
+    assignment: &VerificationAssignment,
     worktree: &str,
     dir: &std::path::Path,
     steps: &[CheckStep],
@@ -347,21 +364,21 @@ fn write_spec(
     let spec = Spec {
         v: VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
-        marker: format!("{}.{}.{}", ctx.run, case.key(), ambient::nonce()),
+        marker: format!("{}.{}.{}", ctx.run, assignment.key(), ambient::nonce()),
         worktree: WorktreeSpec {
             name: worktree.to_owned(),
             path: ctx.worktrees.join(worktree),
             index: ctx.store.local().worktree_indexes(&ctx.run).join(worktree),
-            commit: case.commit.to_string(),
+            commit: assignment.commit.to_string(),
             branch: None,
             setup: ctx.job.worktree.setup.clone(),
             keep: ctx.job.worktree.keep.patterns().to_vec(),
-            overlay: gate::laid_over(ctx, case.rules.as_deref()),
+            overlay: gate::laid_over(ctx, assignment.rules.as_deref()),
         },
         work: Work::Checks(ChecksWork {
-            tree: case.tree.to_string(),
+            tree: assignment.tree.to_string(),
             checks: steps.to_vec(),
-            tasks: case.together(),
+            tasks: assignment.tasks_together(),
         }),
         env: process::Environ::empty(),
     };
@@ -370,14 +387,14 @@ fn write_spec(
 
 fn conclude(
     ctx: &Context,
-    case: &VerificationAssignment,
+    assignment: &VerificationAssignment,
     dir: &std::path::Path,
     outcome: &ChecksOutcome,
     steps: &[CheckStep],
 ) -> Result<VerificationResult> {
-    let attempt = case.task.as_ref().map_or(0, |(_, n)| *n);
+    let attempt = assignment.task.as_ref().map_or(0, |(_, n)| *n);
     let verdict = verify::verdict(outcome, steps, attempt);
-    let who = case.task.as_ref().map(|(task, attempt)| (task, *attempt));
+    let who = assignment.task.as_ref().map(|(task, attempt)| (task, *attempt));
     let lines = verify::note_lines(outcome, &verdict, ctx.run.as_str(), who);
     if let Judgement::Inconclusive(_) = verdict.judgement {
         // The verification will be repeated: leave nothing of this one.
@@ -387,6 +404,6 @@ fn conclude(
 }
 
 /// Returns the folder of an assignment. The folder is useless once the verdict is on a chain.
-pub(super) fn folder(ctx: &Context, case: &VerificationAssignment) -> std::path::PathBuf {
-    ctx.store.local().verification(&ctx.run, &case.key())
+pub(super) fn folder(ctx: &Context, assignment: &VerificationAssignment) -> std::path::PathBuf {
+    ctx.store.local().verification(&ctx.run, &assignment.key())
 }

@@ -14,7 +14,7 @@ use crate::store::codec;
 
 /// The number of commits of a branch that are searched for its fork point before git's merge base
 /// is computed.
-const LONGEST: usize = 256;
+const MAX_OWN_COMMITS: usize = 256;
 
 /// The number of commits that a message lists.
 const LISTED: usize = 20;
@@ -60,7 +60,7 @@ impl TargetHistory {
     }
 
     /// Returns true if the target's history since `commit` is linear.
-    fn is_plain_since(&self, commit: &Oid) -> bool {
+    fn is_linear_since(&self, commit: &Oid) -> bool {
         self.line.get(commit).is_some_and(|at| *at >= self.merge)
     }
 }
@@ -97,18 +97,18 @@ impl TrainBuilder<'_> {
         // Branches that land before the current one.
         let mut ahead: BTreeSet<Oid> = BTreeSet::new();
         for (entry, candidate) in entries {
-            let own = self.own(&tip, candidate, history, &ahead)?;
-            match repo::merge(self.repo, &own.base, &tip, candidate)? {
+            let range = self.own_range(&tip, candidate, history, &ahead)?;
+            match repo::merge(self.repo, &range.base, &tip, candidate)? {
                 MergeResult::Clean { tree } => {
-                    let commit = self.commit(entry, candidate, &own, &tip, &tree)?;
-                    let work = (&own.base, candidate);
+                    let commit = self.commit(entry, candidate, &range, &tip, &tree)?;
+                    let work = (&range.base, candidate);
                     if let Some(path) = super::unexpected_path(self.repo, work, (&tip, &commit))? {
                         bail!(
                             "the landing of `{entry}` would change `{path}`, which {} does not: nothing was moved",
                             candidate.short()
                         );
                     }
-                    ahead.extend(own.commits);
+                    ahead.extend(range.commits);
                     tip = commit.clone();
                     built.cars.push(Car { entry: entry.clone(), commit, tree });
                 }
@@ -128,8 +128,8 @@ impl TrainBuilder<'_> {
         candidate: &Oid,
         history: &TargetHistory,
     ) -> Result<Option<Vec<String>>> {
-        let own = self.own(onto, candidate, history, &BTreeSet::new())?;
-        repo::conflicts(self.repo, &own.base, onto, candidate)
+        let range = self.own_range(onto, candidate, history, &BTreeSet::new())?;
+        repo::conflicts(self.repo, &range.base, onto, candidate)
     }
 
     /// Returns the paths that a branch changes, or nothing if they cannot be determined.
@@ -146,7 +146,7 @@ impl TrainBuilder<'_> {
 
     /// Returns the fork point of a branch.
     pub(crate) fn base(&self, onto: &Oid, candidate: &Oid, history: &TargetHistory) -> Result<Oid> {
-        Ok(self.own(onto, candidate, history, &BTreeSet::new())?.base)
+        Ok(self.own_range(onto, candidate, history, &BTreeSet::new())?.base)
     }
 
     /// Returns the fork point: where the branch left the target, or the tip of the landed branch
@@ -156,20 +156,20 @@ impl TrainBuilder<'_> {
     /// If a commit has one parent, the parent is its merge base with every branch that has the
     /// parent and not the commit. So, if the target is linear too, a linear branch is followed back
     /// to the first commit on the target, however long both have become.
-    fn own(
+    fn own_range(
         &self,
         onto: &Oid,
         candidate: &Oid,
         history: &TargetHistory,
         ahead: &BTreeSet<Oid>,
     ) -> Result<BranchRange> {
-        let plain =
-            |commit: &Oid| self.merge == MergeStyle::Squash && history.is_plain_since(commit);
+        let is_linear =
+            |commit: &Oid| self.merge == MergeStyle::Squash && history.is_linear_since(commit);
         let landed = |commit: &Oid| history.landed.contains(commit) || ahead.contains(commit);
         let mut commits = Vec::new();
         let mut next = candidate.clone();
-        while commits.len() < LONGEST {
-            if next != *candidate && (landed(&next) || plain(&next)) {
+        while commits.len() < MAX_OWN_COMMITS {
+            if next != *candidate && (landed(&next) || is_linear(&next)) {
                 return Ok(BranchRange { base: next, commits });
             }
             let mut parents = repo::commit_info(self.repo, &next)?.parents;
@@ -192,12 +192,12 @@ impl TrainBuilder<'_> {
         &self,
         entry: &EntryId,
         candidate: &Oid,
-        own: &BranchRange,
+        range: &BranchRange,
         tip: &Oid,
         tree: &Oid,
     ) -> Result<Oid> {
         let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
-        let message = self.message(entry, candidate, own)?;
+        let message = self.message(entry, candidate, range)?;
         match self.merge {
             MergeStyle::Merge => {
                 let parents = [tip.clone(), candidate.clone()];
@@ -212,20 +212,20 @@ impl TrainBuilder<'_> {
 
     /// Returns the message of the landed commit: the branch's own if it has one commit, else the
     /// title of the newest commit and a list of all titles.
-    fn message(&self, entry: &EntryId, candidate: &Oid, own: &BranchRange) -> Result<String> {
-        let said = repo::commit_info(self.repo, candidate)?.message;
+    fn message(&self, entry: &EntryId, candidate: &Oid, range: &BranchRange) -> Result<String> {
+        let body = repo::commit_info(self.repo, candidate)?.message;
         let title = |message: &str| message.lines().next().unwrap_or_default().to_owned();
-        let mut text = match (self.merge, own.commits.as_slice()) {
-            (MergeStyle::Squash, [_]) => said.trim_end().to_owned(),
+        let mut text = match (self.merge, range.commits.as_slice()) {
+            (MergeStyle::Squash, [_]) => body.trim_end().to_owned(),
             (merge, commits) => {
                 let mut text = match merge {
                     MergeStyle::Merge => format!("Merge branch '{entry}'"),
-                    MergeStyle::Squash => title(&said),
+                    MergeStyle::Squash => title(&body),
                 };
                 text.push('\n');
                 for commit in commits.iter().take(LISTED) {
-                    let said = repo::commit_info(self.repo, commit)?.message;
-                    text.push_str(&format!("\n- {}", title(&said)));
+                    let body = repo::commit_info(self.repo, commit)?.message;
+                    text.push_str(&format!("\n- {}", title(&body)));
                 }
                 if commits.len() > LISTED {
                     text.push_str(&format!("\n- and {} more", commits.len() - LISTED));

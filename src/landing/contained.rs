@@ -14,7 +14,7 @@ use crate::store::codec;
 /// The tasks of one run whose work is on a branch's first-parent line. Updated as the branch grows.
 #[derive(Debug, Default)]
 pub(crate) struct LandedTasks {
-    seen: Option<Oid>,
+    last_tip: Option<Oid>,
     tasks: BTreeMap<TaskId, Oid>,
     /// The commits from the run's base on, each with its distance from the base.
     line: HashMap<Oid, usize>,
@@ -26,10 +26,10 @@ impl LandedTasks {
     /// Reads the commits added to the branch since the last call, down to the run's base.
     pub(crate) fn update(&mut self, repo: &Repo, run: &RunId, tip: &Oid, base: &Oid) -> Result<()> {
         let mut next = Some(tip.clone());
-        let mut found = Vec::new();
+        let mut tasks = Vec::new();
         let mut added = Vec::new();
         while let Some(commit) = next {
-            if self.seen.as_ref() == Some(&commit) {
+            if self.last_tip.as_ref() == Some(&commit) {
                 break;
             }
             if commit == *base {
@@ -45,7 +45,7 @@ impl LandedTasks {
             if trailers.get("Harness-Run") == Some(&run.as_str())
                 && let Some(task) = trailers.get("Harness-Task").and_then(|t| TaskId::parse(t).ok())
             {
-                found.push((task, commit));
+                tasks.push((task, commit));
             }
             next = info.parents.into_iter().next();
         }
@@ -56,15 +56,15 @@ impl LandedTasks {
             }
             self.line.insert(commit, at);
         }
-        self.tasks.extend(found);
-        self.seen = Some(tip.clone());
+        self.tasks.extend(tasks);
+        self.last_tip = Some(tip.clone());
         Ok(())
     }
 
     /// Returns true if the branch's history since `commit` is linear. Then `commit` is the merge
     /// base of the branch and of every commit whose only parent is `commit`, without a walk through
     /// history.
-    pub(crate) fn is_plain_since(&self, commit: &Oid) -> bool {
+    pub(crate) fn is_linear_since(&self, commit: &Oid) -> bool {
         self.line.get(commit).is_some_and(|at| *at >= self.merge)
     }
 
@@ -85,7 +85,7 @@ mod tests {
     use crate::repo::fixture::RepoFixture;
 
     #[test]
-    fn a_line_is_plain_behind_its_last_merge() {
+    fn history_is_linear_behind_its_last_merge() {
         let fx = RepoFixture::new();
         let run = RunId::parse("r-1").unwrap();
         let base = fx.commit(&[("a", "0")], &[]);
@@ -94,13 +94,13 @@ mod tests {
         let merge = fx.commit(&[("a", "2")], &[one.clone(), side.clone()]);
         let tip = fx.commit(&[("a", "3")], std::slice::from_ref(&merge));
         let mut contained = LandedTasks::default();
-        let mut plain = |tip: &Oid| {
+        let mut is_linear = |tip: &Oid| {
             contained.update(&fx.repo, &run, tip, &base).unwrap();
-            [&base, &one, &side, &merge].map(|commit| contained.is_plain_since(commit))
+            [&base, &one, &side, &merge].map(|commit| contained.is_linear_since(commit))
         };
-        assert_eq!(plain(&one), [true, true, false, false]);
-        assert_eq!(plain(&tip), [false, false, false, true]);
-        assert_eq!(plain(&one), [true, true, false, false], "set back by a person");
-        assert_eq!(plain(&tip), [false, false, false, true]);
+        assert_eq!(is_linear(&one), [true, true, false, false]);
+        assert_eq!(is_linear(&tip), [false, false, false, true]);
+        assert_eq!(is_linear(&one), [true, true, false, false], "set back by a person");
+        assert_eq!(is_linear(&tip), [false, false, false, true]);
     }
 }

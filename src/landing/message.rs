@@ -5,7 +5,7 @@ use super::LandingSubject;
 /// The number of files that a message lists.
 const LISTED: usize = 20;
 /// The widest subject line.
-const SUBJECT: usize = 72;
+const SUBJECT_WIDTH: usize = 72;
 
 /// Returns the message of a landing commit.
 pub(crate) fn landing(subject: &LandingSubject) -> String {
@@ -35,11 +35,11 @@ fn title(subject: &LandingSubject) -> String {
         [] => subject.task.to_string(),
     };
     let title = format!("{}: {what}", subject.job);
-    if title.chars().count() <= SUBJECT {
+    if title.chars().count() <= SUBJECT_WIDTH {
         return title;
     }
     // The end of a path says more than its beginning.
-    let keep = SUBJECT.saturating_sub(subject.job.chars().count() + 3).max(10);
+    let keep = SUBJECT_WIDTH.saturating_sub(subject.job.chars().count() + 3).max(10);
     let skip = what.chars().count().saturating_sub(keep);
     format!("{}: …{}", subject.job, what.chars().skip(skip).collect::<String>())
 }

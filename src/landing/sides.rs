@@ -7,10 +7,10 @@ use crate::repo::{self, Repo};
 use crate::store::queue_log::ConflictedPath;
 
 /// The number of commits of the target that are searched.
-const LINE: usize = 1_000;
+const MAX_COMMITS: usize = 1_000;
 
 /// The number of landed commits named for each path in conflict.
-const NAMED: usize = 3;
+const MAX_NAMED: usize = 3;
 
 /// Returns the sides of the paths in which a candidate conflicts with a tip. `base` is their merge
 /// base, if known.
@@ -23,8 +23,11 @@ pub(crate) fn sides(
 ) -> Result<Vec<ConflictedPath>> {
     let mut sides: Vec<ConflictedPath> = Vec::with_capacity(paths.len());
     for path in paths {
-        let blob = |of: Option<&Oid>| -> Option<String> {
-            repo.entry_id(&repo.tree_of(of?).ok()?, path).ok().flatten().map(|id| id.to_string())
+        let blob = |commit: Option<&Oid>| -> Option<String> {
+            repo.entry_id(&repo.tree_of(commit?).ok()?, path)
+                .ok()
+                .flatten()
+                .map(|id| id.to_string())
         };
         sides.push(ConflictedPath {
             path: path.clone(),
@@ -35,19 +38,19 @@ pub(crate) fn sides(
         });
     }
     let mut next = Some(tip.clone());
-    let mut looked = 0;
+    let mut read = 0;
     while let Some(commit) = next.take().filter(|commit| Some(commit) != base) {
         let info = repo::commit_info(repo, &commit)?;
         let Some(parent) = info.parents.first() else { break };
         let changed = repo::changed_paths(repo, parent, &commit)?;
-        for side in sides.iter_mut().filter(|side| side.landed.len() < NAMED) {
+        for side in sides.iter_mut().filter(|side| side.landed.len() < MAX_NAMED) {
             if changed.iter().any(|change| change.path == side.path) {
                 let title = info.message.lines().next().unwrap_or_default().to_owned();
                 side.landed.push((commit.to_string(), title));
             }
         }
-        looked += 1;
-        next = info.parents.into_iter().next().filter(|_| looked < LINE);
+        read += 1;
+        next = info.parents.into_iter().next().filter(|_| read < MAX_COMMITS);
     }
     Ok(sides)
 }
@@ -57,13 +60,13 @@ pub(crate) fn describe(sides: &[ConflictedPath]) -> String {
     let mut text = String::new();
     for side in sides {
         text.push_str(&format!("- `{}`\n", side.path));
-        let known = [
+        let versions = [
             ("before either changed it", &side.base),
             ("on the target now", &side.target),
             ("as this attempt left it", &side.branch),
         ];
-        if known.iter().any(|(_, blob)| blob.is_some()) {
-            for (when, blob) in known {
+        if versions.iter().any(|(_, blob)| blob.is_some()) {
+            for (when, blob) in versions {
                 let where_from = match blob {
                     Some(id) => format!("`git cat-file blob {id}`"),
                     None => "no file".to_owned(),

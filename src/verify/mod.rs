@@ -151,11 +151,11 @@ pub fn recall(
     job: &Job,
     run: &RunId,
     tree: &Oid,
-    who: Option<(&TaskId, u32)>,
+    attempt_of: Option<(&TaskId, u32)>,
     steps: &mut [CheckStep],
 ) -> Result<()> {
     recall_if(store, job, tree, steps, &|line| {
-        let own = who.is_some_and(|(task, attempt)| {
+        let own = attempt_of.is_some_and(|(task, attempt)| {
             line.task.as_deref() == Some(task.as_str()) && line.attempt == attempt
         });
         Ok((line.pass || !own) && trusted(store, job, run, line)?)
@@ -262,7 +262,7 @@ pub(crate) fn note_lines(
     outcome: &ChecksOutcome,
     verdict: &Verdict,
     by: &str,
-    who: Option<(&TaskId, u32)>,
+    attempt_of: Option<(&TaskId, u32)>,
 ) -> Vec<String> {
     let line = |(r, text): (&CheckResult, &str)| VerdictNote {
         v: codec::VERSION,
@@ -272,8 +272,8 @@ pub(crate) fn note_lines(
         ms: r.ms,
         at: ambient::now().0,
         run: by.to_owned(),
-        task: who.map(|(task, _)| task.to_string()),
-        attempt: who.map_or(0, |(_, attempt)| attempt),
+        task: attempt_of.map(|(task, _)| task.to_string()),
+        attempt: attempt_of.map_or(0, |(_, attempt)| attempt),
         id: r.id.clone(),
         text: text.to_owned(),
     };

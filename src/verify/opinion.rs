@@ -37,14 +37,14 @@ mod tests {
     use super::{Opinion, digest, from_answer};
 
     #[test]
-    fn the_digest_does_not_depend_on_the_order() {
-        let of = |keys: &[&str]| digest(keys.iter().copied()).unwrap();
-        assert_eq!(of(&["a", "b"]), of(&["b", "a", "b"]));
-        assert_ne!(of(&["a", "b"]), of(&["ab"]));
+    fn digest_is_independent_of_the_order() {
+        let digest_of = |keys: &[&str]| digest(keys.iter().copied()).unwrap();
+        assert_eq!(digest_of(&["a", "b"]), digest_of(&["b", "a", "b"]));
+        assert_ne!(digest_of(&["a", "b"]), digest_of(&["ab"]));
     }
 
     #[test]
-    fn praise_is_no_answer_and_remarks_on_good_work_change_nothing() {
+    fn answer_without_json_is_no_opinion_and_findings_of_a_pass_are_ignored() {
         assert!(matches!(from_answer("Looks good to me.", 1).unwrap(), Opinion::None(_)));
         let remarks = r#"{"pass": true, "findings": ["a matter of taste"]}"#;
         assert_eq!(from_answer(remarks, 1).unwrap(), Opinion::Passed);

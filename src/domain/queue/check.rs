@@ -10,7 +10,7 @@ impl Queue {
     /// Returns a sentence for each violated invariant. Empty unless there is a bug.
     pub fn invariant_violations(&self) -> Vec<String> {
         let mut violations = Vec::new();
-        self.check_places(&mut violations);
+        self.check_positions(&mut violations);
         self.check_trains(&mut violations);
         for owed in self.owed() {
             self.check_landing(&owed, &mut violations);
@@ -19,12 +19,12 @@ impl Queue {
     }
 
     /// Checks that every live entry is in exactly the place that its status names.
-    fn check_places(&self, violations: &mut Vec<String>) {
+    fn check_positions(&self, violations: &mut Vec<String>) {
         let mut positions: BTreeMap<&EntryId, Vec<EntryStatus>> = BTreeMap::new();
-        for id in self.pool.ids() {
+        for id in self.waiting.ids() {
             positions.entry(id).or_default().push(EntryStatus::Waiting);
         }
-        for id in self.green.iter().flatten() {
+        for id in self.passed_groups.iter().flatten() {
             positions.entry(id).or_default().push(EntryStatus::Screened);
         }
         for suspect in &self.suspects {
@@ -42,13 +42,15 @@ impl Queue {
         }
         for item in self.items.values() {
             let id = &item.entry.id;
-            let found = positions.remove(id).unwrap_or_default();
+            let actual = positions.remove(id).unwrap_or_default();
             let expected =
                 if item.status.ended() { &[][..] } else { std::slice::from_ref(&item.status) };
-            if found != expected {
-                violations.push(format!("{id} stands at {:?} and is in {found:?}", item.status));
+            if actual != expected {
+                violations.push(format!("{id} stands at {:?} and is in {actual:?}", item.status));
             }
-            if self.leaving.contains(id) && !matches!(item.status, EntryStatus::Ejected(_)) {
+            if self.unrecorded_ejections.contains(id)
+                && !matches!(item.status, EntryStatus::Ejected(_))
+            {
                 violations.push(format!("{id} is leaving and stands at {:?}", item.status));
             }
         }
@@ -69,7 +71,7 @@ impl Queue {
                 self.items.get(entry).is_some_and(|i| i.entry.candidate == *candidate)
             };
             let open = train.entries().zip(train.plan.iter().map(|(_, c)| c)).skip(train.landed);
-            let decides = train.kind != TrainKind::Lane && !train.built();
+            let decides = train.kind != TrainKind::Lane && !train.is_built();
             if decides && !open.into_iter().all(current) {
                 violations.push(format!("{id:?} holds what is no candidate"));
             }
@@ -77,7 +79,10 @@ impl Queue {
                 violations.push(format!("{id:?} decides and does not stand on the tip"));
             }
             for prefix in train.running.keys() {
-                if train.at(*prefix).is_none_or(|(_, tree)| self.known.contains(tree)) {
+                if train
+                    .prefix_end(*prefix)
+                    .is_none_or(|(_, tree)| self.passing_trees.contains(tree))
+                {
                     violations
                         .push(format!("{id:?} asks about {prefix}, which is known or not there"));
                 }
@@ -89,21 +94,21 @@ impl Queue {
     /// first, and no entry is held.
     fn check_landing(&self, owed: &QueueEffect, violations: &mut Vec<String>) {
         let QueueEffect::Land { train, onto, tree, entries, .. } = owed else { return };
-        if *onto != self.tip || !self.known.contains(tree) {
+        if *onto != self.tip || !self.passing_trees.contains(tree) {
             violations.push(format!("{train:?} is to land without a verdict on the tip"));
         }
         for (n, (id, candidate)) in entries.iter().enumerate() {
-            let there = entries.get(..n).unwrap_or_default();
-            let met = |dep: &EntryId| {
-                self.has_landed(dep) || there.iter().any(|(before, _)| before == dep)
+            let before_it = entries.get(..n).unwrap_or_default();
+            let landed_before = |dep: &EntryId| {
+                self.has_landed(dep) || before_it.iter().any(|(before, _)| before == dep)
             };
-            let fits = self.items.get(id).is_some_and(|item| {
+            let may_land = self.items.get(id).is_some_and(|item| {
                 item.status == EntryStatus::Integrating(*train)
                     && item.entry.candidate == *candidate
                     && !item.entry.held
-                    && item.entry.after.iter().all(met)
+                    && item.entry.after.iter().all(landed_before)
             });
-            if !fits {
+            if !may_land {
                 violations.push(format!("{id} is to land and must not"));
             }
         }

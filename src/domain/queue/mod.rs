@@ -81,19 +81,19 @@ pub struct Queue {
     tip: Oid,
     tree: Oid,
     items: BTreeMap<EntryId, QueueItem>,
-    pool: WaitingEntries,
+    waiting: WaitingEntries,
     /// Groups that passed in a lane, and entries that passed alone on the tip, oldest first.
-    green: VecDeque<Vec<EntryId>>,
+    passed_groups: VecDeque<Vec<EntryId>>,
     suspects: VecDeque<Suspect>,
     trains: BTreeMap<TrainId, Train>,
     /// Trees with a passed verdict.
-    known: BTreeSet<Oid>,
+    passing_trees: BTreeSet<Oid>,
     rate: FailureRate,
     /// The largest number of entries that are integrated together. Doubles after success, halves
     /// after a union failed.
     window: usize,
     /// Ejected entries whose ejection is not recorded yet.
-    leaving: BTreeSet<EntryId>,
+    unrecorded_ejections: BTreeSet<EntryId>,
     trains_made: u64,
     items_made: u64,
     stop: Option<StopReason>,
@@ -110,43 +110,43 @@ impl Queue {
             tip,
             tree,
             items: BTreeMap::new(),
-            pool: WaitingEntries::default(),
-            green: VecDeque::new(),
+            waiting: WaitingEntries::default(),
+            passed_groups: VecDeque::new(),
             suspects: VecDeque::new(),
             trains: BTreeMap::new(),
-            known: BTreeSet::new(),
+            passing_trees: BTreeSet::new(),
             rate: FailureRate::default(),
             window: 0,
-            leaving: BTreeSet::new(),
+            unrecorded_ejections: BTreeSet::new(),
             trains_made: 0,
             items_made: 0,
             stop: None,
         };
-        queue.window = queue.widest();
+        queue.window = queue.max_window();
         queue
     }
 
     /// Folds an input and draws all conclusions. Total: a late or repeated input has no effect,
     /// except for landings.
-    pub fn apply(&mut self, seen: QueueInput) {
-        self.absorb(seen);
+    pub fn apply(&mut self, input: QueueInput) {
+        self.absorb(input);
         self.settle();
     }
 
     /// Folds an input without drawing conclusions. For batches of inputs; call [`Queue::settle`]
     /// afterwards.
-    pub fn absorb(&mut self, seen: QueueInput) {
-        match seen {
+    pub fn absorb(&mut self, input: QueueInput) {
+        match input {
             QueueInput::Added(entries) => self.added(entries),
             QueueInput::Removed(entry) => self.removed(&entry),
             QueueInput::Replaced { entry, candidate } => self.replaced(&entry, candidate),
-            QueueInput::Held(entry) => self.held(&entry, true),
-            QueueInput::Released(entry) => self.held(&entry, false),
+            QueueInput::Held(entry) => self.set_held(&entry, true),
+            QueueInput::Released(entry) => self.set_held(&entry, false),
             QueueInput::Built { train, cars, conflicts } => self.built(train, cars, conflicts),
             QueueInput::Verified { train, prefix, attempt, ruling } => {
                 self.judged(train, prefix, attempt, ruling);
             }
-            QueueInput::TreePassed(tree) => self.learn(tree),
+            QueueInput::TreePassed(tree) => self.tree_passed(tree),
             QueueInput::Landed { tip, tree, entries } => self.landed(tip, tree, &entries),
             QueueInput::TargetMoved { tip, tree } => self.target_moved(tip, tree),
             QueueInput::ConflictFound { entry, candidate, tip, paths } => {
@@ -155,7 +155,7 @@ impl Queue {
             QueueInput::Rejected(entry) => self.rejected(&entry),
             QueueInput::Ejected { entry, candidate } => {
                 if self.items.get(&entry).is_some_and(|i| i.entry.candidate == candidate) {
-                    self.leaving.remove(&entry);
+                    self.unrecorded_ejections.remove(&entry);
                 }
             }
             QueueInput::Paused => self.stop = Some(StopReason::Paused),
@@ -169,13 +169,13 @@ impl Queue {
         let trains = || self.trains.iter().filter(|_| !stopped);
         let mut owed: Vec<QueueEffect> =
             trains().filter_map(|(id, train)| self.owed_landing(*id, train)).collect();
-        owed.extend(self.leaving.iter().filter_map(|id| self.owed_ejection(id)));
-        owed.extend(trains().filter(|(_, train)| !train.built()).map(|(id, train)| {
+        owed.extend(self.unrecorded_ejections.iter().filter_map(|id| self.owed_ejection(id)));
+        owed.extend(trains().filter(|(_, train)| !train.is_built()).map(|(id, train)| {
             QueueEffect::Build { train: *id, onto: train.onto.clone(), entries: train.plan.clone() }
         }));
         for (id, train) in trains() {
             owed.extend(train.running.iter().filter_map(|(prefix, attempt)| {
-                let (commit, tree) = train.at(*prefix)?;
+                let (commit, tree) = train.prefix_end(*prefix)?;
                 Some(QueueEffect::Verify {
                     train: *id,
                     prefix: *prefix,
@@ -190,16 +190,16 @@ impl Queue {
     }
 
     fn owed_landing(&self, id: TrainId, train: &Train) -> Option<QueueEffect> {
-        let lands = train.landed..train.good;
+        let lands = train.landed..train.passed;
         if train.kind != TrainKind::Integrate || lands.is_empty() || *train.base() != self.tip {
             return None;
         }
-        let (commit, tree) = train.at(train.good)?;
+        let (commit, tree) = train.prefix_end(train.passed)?;
         let cars = train.cars().get(lands.clone())?;
         // A car lands only with a verdict for exactly its tree.
-        let proven = |car: &Car| self.known.contains(&car.tree);
+        let proven = |car: &Car| self.passing_trees.contains(&car.tree);
         let whole = !self.settings.verify_each || cars.iter().all(proven);
-        if !whole || !self.known.contains(tree) {
+        if !whole || !self.passing_trees.contains(tree) {
             return None;
         }
         let candidates = train.candidates.get(lands)?;
@@ -253,7 +253,7 @@ impl Queue {
 
     /// Returns the entries that are in no train, in the order in which they will be taken.
     pub fn waiting(&self) -> impl Iterator<Item = &QueueItem> {
-        self.pool.ids().filter_map(|id| self.items.get(id))
+        self.waiting.ids().filter_map(|id| self.items.get(id))
     }
 
     /// Returns the reason why the queue is stopped, if it is.
@@ -263,16 +263,16 @@ impl Queue {
 
     /// Returns true if every entry has landed or was ejected.
     pub fn is_empty(&self) -> bool {
-        self.leaving.is_empty() && self.items.values().all(|i| i.status.ended())
+        self.unrecorded_ejections.is_empty() && self.items.values().all(|i| i.status.ended())
     }
 
     /// Returns true if there are no lanes: the integrator takes entries directly.
-    fn direct(&self) -> bool {
+    fn has_no_lanes(&self) -> bool {
         self.settings.concurrency == 1 || self.settings.verify_each
     }
 
     /// Returns the upper limit of the window.
-    fn widest(&self) -> usize {
+    fn max_window(&self) -> usize {
         2 * self.settings.concurrency * self.settings.batch
     }
 }

@@ -9,12 +9,23 @@ use super::{Queue, TrainId};
 use crate::domain::id::Oid;
 
 /// Failures of the target's tip after which the queue stops. One failure may be a flake.
-const TIP_FAILS: u32 = 2;
+const FAILURES_TO_STOP: u32 = 2;
+
+/// The cause of a new tip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TipChange {
+    /// Entries of the queue landed.
+    Landing,
+    /// Another process moved the target.
+    Foreign,
+}
 
 impl Queue {
     pub(super) fn built(&mut self, id: TrainId, cars: Vec<Car>, conflicts: Vec<Conflict>) {
-        let Some(train) = self.trains.get_mut(&id).filter(|train| !train.built()) else { return };
-        if train.build(cars).is_none() {
+        let Some(train) = self.trains.get_mut(&id).filter(|train| !train.is_built()) else {
+            return;
+        };
+        if train.set_cars(cars).is_none() {
             return;
         }
         let (kind, on_tip) = (train.kind, train.onto == self.tip);
@@ -30,7 +41,7 @@ impl Queue {
             }
             match kind {
                 TrainKind::Lane | TrainKind::Integrate => self.wait(entry),
-                TrainKind::Confirm => self.again_suspect(entry),
+                TrainKind::Confirm => self.requeue_suspect(entry),
             }
         }
         for entry in left_out {
@@ -64,13 +75,13 @@ impl Queue {
         let bounds: Vec<usize> = std::iter::once(0).chain(train.bounds.iter().copied()).collect();
         let behind = bounds.windows(2).filter_map(cut).collect();
         match train.kind {
-            TrainKind::Integrate => self.take_back(behind),
+            TrainKind::Integrate => self.return_groups(behind),
             TrainKind::Lane | TrainKind::Confirm => {
                 behind.iter().flatten().for_each(|e| self.wait(e));
             }
         }
         if let Some(train) = self.trains.get_mut(&id) {
-            train.shorten(end);
+            train.cut(end);
         }
     }
 
@@ -80,34 +91,34 @@ impl Queue {
             return;
         }
         train.running.remove(&prefix);
-        let Some(tree) = train.at(prefix).map(|(_, tree)| tree.clone()) else { return };
+        let Some(tree) = train.prefix_end(prefix).map(|(_, tree)| tree.clone()) else { return };
         match ruling {
             Ruling::Green => {
-                self.known.insert(tree);
+                self.passing_trees.insert(tree);
                 self.refresh(id);
             }
-            Ruling::Red(_) if self.known.contains(&tree) => self.refresh(id),
+            Ruling::Red(_) if self.passing_trees.contains(&tree) => self.refresh(id),
             Ruling::Red(finding) => {
-                train.failed(prefix, finding);
+                train.record_failure(prefix, finding);
                 if train.kind == TrainKind::Integrate && prefix == train.len() {
                     let (half, least) = (prefix / 2, self.settings.batch);
-                    self.window = half.clamp(least, self.widest().max(least));
+                    self.window = half.clamp(least, self.max_window().max(least));
                 }
             }
             // An errored verification is repeated. If a prefix of several entries errors twice, one
             // of them may be the cause: the prefix counts as failed, so that bisection isolates the
             // entry and the others can land.
             Ruling::Broken(reason) => {
-                let several = prefix > train.good + 1;
-                if several && train.asked.get(&prefix).is_some_and(|times| *times > 1) {
-                    train.failed(prefix, reason);
+                let several = prefix > train.passed + 1;
+                if several && train.attempts.get(&prefix).is_some_and(|times| *times > 1) {
+                    train.record_failure(prefix, reason);
                 }
             }
         }
     }
 
-    pub(super) fn learn(&mut self, tree: Oid) {
-        self.known.insert(tree);
+    pub(super) fn tree_passed(&mut self, tree: Oid) {
+        self.passing_trees.insert(tree);
         let trains: Vec<TrainId> = self.trains.keys().copied().collect();
         trains.into_iter().for_each(|id| self.refresh(id));
     }
@@ -127,7 +138,7 @@ impl Queue {
             let cars = cars.zip(train.candidates.iter().cloned());
             facts.extend(cars.take(end).skip(train.landed));
             train.landed = end;
-            train.good = train.good.max(end);
+            train.passed = train.passed.max(end);
         }
         (self.tip, self.tree) = (tip, tree);
         for (entry, candidate) in &facts {
@@ -139,13 +150,13 @@ impl Queue {
             if !in_own {
                 self.take_out(entry);
             }
-            self.leaving.remove(entry);
+            self.unrecorded_ejections.remove(entry);
             if let Some(item) = self.items.get_mut(entry) {
                 item.status = EntryStatus::Landed;
             }
-            self.rate.note(false);
+            self.rate.record_landing();
         }
-        self.drop_stale(false);
+        self.drop_stale(TipChange::Landing);
     }
 
     pub(super) fn target_moved(&mut self, tip: Oid, tree: Oid) {
@@ -156,21 +167,21 @@ impl Queue {
         if self.stop == Some(StopReason::TipFails) {
             self.stop = None;
         }
-        self.drop_stale(true);
+        self.drop_stale(TipChange::Foreign);
     }
 
     /// Dissolves trains that no longer stand on the tip. The integrator always restarts. A lane
     /// goes on if it is built. A suspect restarts if others moved the target, which may change its
     /// verdict.
-    fn drop_stale(&mut self, others: bool) {
+    fn drop_stale(&mut self, change: TipChange) {
         let ids: Vec<TrainId> = self.trains.keys().copied().collect();
         for id in ids {
             let Some(train) = self.trains.get(&id) else { continue };
             let stale = *train.base() != self.tip;
             let drop = match train.kind {
                 TrainKind::Integrate => true,
-                TrainKind::Confirm => others || !train.built(),
-                TrainKind::Lane => !train.built(),
+                TrainKind::Confirm => change == TipChange::Foreign || !train.is_built(),
+                TrainKind::Lane => !train.is_built(),
             };
             if stale && drop {
                 self.dissolve(id);
@@ -179,24 +190,24 @@ impl Queue {
     }
 
     /// Concludes trains that have ended. Returns true if there were any.
-    pub(super) fn wind_up(&mut self) -> bool {
+    pub(super) fn conclude_trains(&mut self) -> bool {
         let ids: Vec<TrainId> = self.trains.keys().copied().collect();
         let mut more = false;
         for id in ids {
-            let Some(kind) = self.trains.get(&id).filter(|t| t.built()).map(|t| t.kind) else {
+            let Some(kind) = self.trains.get(&id).filter(|t| t.is_built()).map(|t| t.kind) else {
                 continue;
             };
             more |= match kind {
-                TrainKind::Lane => self.lane_over(id),
-                TrainKind::Integrate => self.integrated(id),
-                TrainKind::Confirm => self.confirmed(id),
+                TrainKind::Lane => self.conclude_lane(id),
+                TrainKind::Integrate => self.conclude_integration(id),
+                TrainKind::Confirm => self.conclude_confirmation(id),
             };
         }
         more
     }
 
     /// Returns the entries in a part of a train that still belong to the train.
-    fn part(&self, id: TrainId, range: std::ops::Range<usize>) -> Vec<EntryId> {
+    fn members(&self, id: TrainId, range: std::ops::Range<usize>) -> Vec<EntryId> {
         let Some(train) = self.trains.get(&id) else { return Vec::new() };
         let cars = train.cars().get(range).unwrap_or_default();
         let mine = |entry: &&EntryId| {
@@ -214,26 +225,26 @@ impl Queue {
         cars.iter().map(|s| &s.entry).filter(mine).cloned().collect()
     }
 
-    fn lane_over(&mut self, id: TrainId) -> bool {
+    fn conclude_lane(&mut self, id: TrainId) -> bool {
         let Some(train) = self.trains.get_mut(&id) else { return false };
-        let (from, good, len) = (train.released, train.good, train.len());
-        train.released = good;
-        let (settled, culprit) = (train.settled(), train.culprit());
-        if good > from {
-            let passed = self.part(id, from..good);
-            self.screened(passed);
+        let (from, passed, len) = (train.released, train.passed, train.len());
+        train.released = passed;
+        let (settled, culprit) = (train.is_settled(), train.culprit());
+        if passed > from {
+            let screened = self.members(id, from..passed);
+            self.screened(screened);
         }
         if !settled {
-            return good > from;
+            return passed > from;
         }
         if let Some(culprit) = culprit {
             let company = self
                 .trains
                 .get(&id)
-                .map(|train| train.cars().iter().take(good).map(|s| s.entry.clone()).collect());
+                .map(|train| train.cars().iter().take(passed).map(|s| s.entry.clone()).collect());
             let company: Vec<EntryId> = company.unwrap_or_default();
-            let behind = self.part(id, culprit.end..len);
-            for entry in self.part(id, culprit) {
+            let behind = self.members(id, culprit.end..len);
+            for entry in self.members(id, culprit) {
                 self.suspect(entry, company.clone());
             }
             behind.iter().for_each(|entry| self.wait(entry));
@@ -242,14 +253,14 @@ impl Queue {
         true
     }
 
-    fn integrated(&mut self, id: TrainId) -> bool {
+    fn conclude_integration(&mut self, id: TrainId) -> bool {
         let Some(train) = self.trains.get(&id) else { return false };
-        if !train.settled() || train.landed != train.good {
+        if !train.is_settled() || train.landed != train.passed {
             return false;
         }
         let culprit = train.culprit();
         let Some(culprit) = culprit else {
-            self.window = (self.window * 2).min(self.widest());
+            self.window = (self.window * 2).min(self.max_window());
             self.trains.remove(&id);
             return true;
         };
@@ -258,12 +269,12 @@ impl Queue {
             if let [start, end] = ends
                 && *start >= culprit.end
             {
-                behind.push(self.part(id, *start..*end));
+                behind.push(self.members(id, *start..*end));
             }
         }
-        let suspects = self.part(id, culprit.clone());
+        let suspects = self.members(id, culprit.clone());
         let Some(train) = self.trains.remove(&id) else { return false };
-        self.take_back(behind);
+        self.return_groups(behind);
         if let [one] = suspects.as_slice() {
             self.suspect(one.clone(), Vec::new());
         } else {
@@ -274,7 +285,7 @@ impl Queue {
 
     /// Moves a group that is known to fail on the tip to a lane, with the commits it has.
     fn hand_to_lane(&mut self, train: Train, group: std::ops::Range<usize>) {
-        let Some((commit, tree)) = train.at(group.start) else { return };
+        let Some((commit, tree)) = train.prefix_end(group.start) else { return };
         let onto = (commit.clone(), tree.clone());
         let cars = train.cars().get(group.clone()).unwrap_or_default().to_vec();
         let candidates = train.candidates.get(group.clone()).unwrap_or_default().to_vec();
@@ -282,23 +293,24 @@ impl Queue {
         let id = self.new_train();
         let mut lane =
             Train::new(TrainKind::Lane, onto, plan.collect(), (1..=cars.len()).collect());
-        let finding = train.red.get(&group.end).map(|red| red.finding.clone()).unwrap_or_default();
-        lane.red.insert(cars.len(), FailedPrefix { times: 1, finding });
+        let finding =
+            train.failures.get(&group.end).map(|failed| failed.finding.clone()).unwrap_or_default();
+        lane.failures.insert(cars.len(), FailedPrefix { times: 1, finding });
         for car in &cars {
-            self.stand(&car.entry, EntryStatus::Screening(id));
+            self.set_status(&car.entry, EntryStatus::Screening(id));
         }
         (lane.cars, lane.candidates) = (Some(cars), candidates);
         self.trains.insert(id, lane);
         self.refresh(id);
     }
 
-    fn confirmed(&mut self, id: TrainId) -> bool {
+    fn conclude_confirmation(&mut self, id: TrainId) -> bool {
         let Some(train) = self.trains.get(&id) else { return false };
         let Some(entry) = train.entries().next().cloned() else {
             self.trains.remove(&id);
             return true;
         };
-        if train.good > 0 {
+        if train.passed > 0 {
             self.trains.remove(&id);
             if let Some(item) = self.items.get_mut(&entry) {
                 item.flakes += 1;
@@ -306,12 +318,13 @@ impl Queue {
             self.screened(vec![entry]);
             return true;
         }
-        let proven = self.known.contains(&train.onto_tree);
-        let tip_fails = train.red.get(&0).is_some_and(|red| red.times >= TIP_FAILS);
-        match train.red.get(&1) {
-            Some(red) if proven => {
-                let finding = red.finding.clone();
-                self.rate.note(true);
+        let proven = self.passing_trees.contains(&train.onto_tree);
+        let tip_fails =
+            train.failures.get(&0).is_some_and(|failed| failed.times >= FAILURES_TO_STOP);
+        match train.failures.get(&1) {
+            Some(failed) if proven => {
+                let finding = failed.finding.clone();
+                self.rate.record_rejection();
                 self.eject(&entry, EjectReason::Rejected { finding });
                 true
             }

@@ -1,13 +1,13 @@
 //! The failure rate of entries, and the group size that follows from it.
 
 /// The initial estimate, in millionths. Leads to groups of eight.
-const START: u32 = 80_000;
+const INITIAL_RATE: u32 = 80_000;
 /// The approximate number of entries that the estimate remembers.
 const MEMORY: u32 = 32;
 /// The ideal product of group size and failure rate, in millionths. Entries behind a culprit return
 /// without a verdict, so a group is cheapest when it fails as often as it passes: ln 2 (simulated:
 /// 0.4 takes 2 to 7 % more verifications).
-const IDEAL: u32 = 700_000;
+const IDEAL_FAILURES: u32 = 700_000;
 /// The largest group. Larger ones make the integrator fail too often on semantic conflicts.
 pub const LARGEST_GROUP: usize = 16;
 
@@ -17,15 +17,19 @@ pub struct FailureRate(u32);
 
 impl Default for FailureRate {
     fn default() -> Self {
-        Self(START)
+        Self(INITIAL_RATE)
     }
 }
 
 impl FailureRate {
-    /// Records that an entry landed or was rejected. Conflicts and blocked entries do not count.
-    pub fn note(&mut self, failed: bool) {
-        let aim = if failed { 1_000_000 / MEMORY } else { 0 };
-        self.0 = self.0 - self.0 / MEMORY + aim;
+    /// Records that an entry landed. Conflicts and blocked entries do not count.
+    pub fn record_landing(&mut self) {
+        self.0 -= self.0 / MEMORY;
+    }
+
+    /// Records that an entry was rejected.
+    pub fn record_rejection(&mut self) {
+        self.0 = self.0 - self.0 / MEMORY + 1_000_000 / MEMORY;
     }
 
     /// Returns the failure rate in millionths.
@@ -34,8 +38,8 @@ impl FailureRate {
     }
 
     /// Returns the number of entries to verify together, at most `batch`.
-    pub fn group(self, batch: usize) -> usize {
-        let ideal = usize::try_from(IDEAL / self.0.max(1)).unwrap_or(LARGEST_GROUP);
+    pub fn group_size(self, batch: usize) -> usize {
+        let ideal = usize::try_from(IDEAL_FAILURES / self.0.max(1)).unwrap_or(LARGEST_GROUP);
         ideal.clamp(2, LARGEST_GROUP).min(batch).max(1)
     }
 }
@@ -45,24 +49,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_grow_while_all_is_well_and_shrink_when_it_is_not() {
+    fn group_size_grows_with_landings_and_shrinks_with_rejections() {
         let mut rate = FailureRate::default();
-        assert_eq!(rate.group(16), 8);
-        (0..200).for_each(|_| rate.note(false));
-        assert_eq!(rate.group(16), 16);
-        assert_eq!(rate.group(5), 5);
-        (0..200).for_each(|_| rate.note(true));
-        assert_eq!(rate.group(16), 2);
-        assert_eq!(rate.group(1), 1);
+        assert_eq!(rate.group_size(16), 8);
+        (0..200).for_each(|_| rate.record_landing());
+        assert_eq!(rate.group_size(16), 16);
+        assert_eq!(rate.group_size(5), 5);
+        (0..200).for_each(|_| rate.record_rejection());
+        assert_eq!(rate.group_size(16), 2);
+        assert_eq!(rate.group_size(1), 1);
         assert!((990_000..=1_000_000).contains(&rate.millionths()));
     }
 
     #[test]
-    fn the_estimate_comes_near_the_truth() {
+    fn failure_rate_converges_to_the_true_rate() {
         let mut rate = FailureRate::default();
         let mut sum = 0;
         for n in 0..1_000 {
-            rate.note(n % 10 == 0);
+            if n % 10 == 0 {
+                rate.record_rejection();
+            } else {
+                rate.record_landing();
+            }
             sum += u64::from(rate.millionths());
         }
         assert!((90_000..110_000).contains(&(sum / 1_000)), "{sum}");

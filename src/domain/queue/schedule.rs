@@ -12,10 +12,10 @@ impl Queue {
     /// Draws all conclusions from the absorbed inputs, until there are no more.
     pub fn settle(&mut self) {
         loop {
-            let mut more = self.wind_up();
+            let mut more = self.conclude_trains();
             if self.stop.is_none() {
                 // Existing trains go before new ones.
-                more |= self.ask();
+                more |= self.start_verifications();
                 more |= self.confirm();
                 more |= self.integrate();
                 more |= self.screen();
@@ -27,17 +27,17 @@ impl Queue {
     }
 
     /// Returns the number of verifications that run or are about to.
-    pub(super) fn busy(&self) -> usize {
-        let demand = |train: &Train| train.running.len().max(usize::from(!train.built()));
+    pub(super) fn running_verifications(&self) -> usize {
+        let demand = |train: &Train| train.running.len().max(usize::from(!train.is_built()));
         self.trains.values().map(demand).sum()
     }
 
     /// Returns the number of verifications that lanes may still start. One is reserved for the
     /// integrator.
-    fn free(&self) -> usize {
+    fn free_for_lanes(&self) -> usize {
         let idle = |train: &Train| train.kind == TrainKind::Integrate && !train.running.is_empty();
-        let reserved = usize::from(!self.direct() && !self.trains.values().any(idle));
-        self.settings.concurrency.saturating_sub(self.busy() + reserved)
+        let reserved = usize::from(!self.has_no_lanes() && !self.trains.values().any(idle));
+        self.settings.concurrency.saturating_sub(self.running_verifications() + reserved)
     }
 
     pub(super) fn new_train(&mut self) -> TrainId {
@@ -53,7 +53,7 @@ impl Queue {
     }
 
     /// Forms a train of groups on the target's tip.
-    pub(super) fn form(&mut self, kind: TrainKind, groups: &[Vec<EntryId>]) {
+    pub(super) fn form_train(&mut self, kind: TrainKind, groups: &[Vec<EntryId>]) {
         let id = self.new_train();
         let mut end = 0;
         let bounds = groups.iter().map(|group| {
@@ -63,7 +63,7 @@ impl Queue {
         let bounds = bounds.collect();
         let plan = self.plan(&groups.concat());
         for entry in groups.iter().flatten() {
-            self.stand(
+            self.set_status(
                 entry,
                 match kind {
                     TrainKind::Lane => EntryStatus::Screening(id),
@@ -84,15 +84,15 @@ impl Queue {
     /// or failed, as far as they can.
     fn confirm(&mut self) -> bool {
         let mut more = false;
-        while !self.suspects.is_empty() && self.free() > 0 {
+        while !self.suspects.is_empty() && self.free_for_lanes() > 0 {
             let mut coming: Vec<EntryId> =
                 self.integrator().map(|(_, t)| t.entries().cloned().collect()).unwrap_or_default();
-            coming.extend(self.choose(&coming, usize::MAX).concat());
+            coming.extend(self.choose_groups(&coming, usize::MAX).concat());
             let coming: BTreeSet<EntryId> = coming.into_iter().collect();
             let ready = |s: &Suspect| self.is_ready(s, &coming);
             let Some(at) = self.suspects.iter().position(ready) else { break };
             let Some(suspect) = self.suspects.remove(at) else { break };
-            self.form(TrainKind::Confirm, &[vec![suspect.entry]]);
+            self.form_train(TrainKind::Confirm, &[vec![suspect.entry]]);
             more = true;
         }
         more
@@ -114,55 +114,56 @@ impl Queue {
     fn integrate(&mut self) -> bool {
         if let Some((id, train)) = self.integrator() {
             // A train that is not built yet is formed anew with the groups that passed since.
-            let there: Vec<EntryId> = train.entries().cloned().collect();
-            let larger =
-                !train.built() && !self.direct() && !self.choose(&there, self.window).is_empty();
+            let ahead: Vec<EntryId> = train.entries().cloned().collect();
+            let larger = !train.is_built()
+                && !self.has_no_lanes()
+                && !self.choose_groups(&ahead, self.window).is_empty();
             if larger {
                 self.dissolve(id);
-                self.put_together();
+                self.integrate_passed();
             }
             return larger;
         }
-        if self.direct() && self.busy() >= self.settings.concurrency {
+        if self.has_no_lanes() && self.running_verifications() >= self.settings.concurrency {
             return false;
         }
-        if self.put_together() {
+        if self.integrate_passed() {
             return true;
         }
-        let group = if self.direct() { self.pick() } else { Vec::new() };
-        let found = !group.is_empty();
-        if found {
-            self.form(TrainKind::Integrate, &Self::singles(group));
+        let group = if self.has_no_lanes() { self.pick() } else { Vec::new() };
+        let formed = !group.is_empty();
+        if formed {
+            self.form_train(TrainKind::Integrate, &Self::singles(group));
         }
-        found
+        formed
     }
 
-    fn put_together(&mut self) -> bool {
-        let groups = self.choose(&[], self.window);
+    fn integrate_passed(&mut self) -> bool {
+        let groups = self.choose_groups(&[], self.window);
         if groups.is_empty() {
             return false;
         }
         let taken: BTreeSet<&EntryId> = groups.iter().flatten().collect();
-        self.green.iter_mut().for_each(|group| group.retain(|id| !taken.contains(id)));
-        self.green.retain(|group| !group.is_empty());
-        self.form(TrainKind::Integrate, &groups);
+        self.passed_groups.iter_mut().for_each(|group| group.retain(|id| !taken.contains(id)));
+        self.passed_groups.retain(|group| !group.is_empty());
+        self.form_train(TrainKind::Integrate, &groups);
         true
     }
 
     /// Chooses passed groups to integrate behind the `ahead` entries, oldest first. Entries whose
     /// dependencies are missing stay behind.
-    fn choose(&self, there: &[EntryId], most: usize) -> Vec<Vec<EntryId>> {
-        let mut there: BTreeSet<&EntryId> = there.iter().collect();
+    fn choose_groups(&self, ahead: &[EntryId], limit: usize) -> Vec<Vec<EntryId>> {
+        let mut ahead: BTreeSet<&EntryId> = ahead.iter().collect();
         let mut chosen = Vec::new();
-        for group in &self.green {
-            if there.len() + group.len() > most && !there.is_empty() {
+        for group in &self.passed_groups {
+            if ahead.len() + group.len() > limit && !ahead.is_empty() {
                 break;
             }
             let mut follows = Vec::new();
             for id in group {
-                let met = |dep: &EntryId| self.has_landed(dep) || there.contains(dep);
+                let met = |dep: &EntryId| self.has_landed(dep) || ahead.contains(dep);
                 if self.items.get(id).is_some_and(|i| i.entry.after.iter().all(met)) {
-                    there.insert(id);
+                    ahead.insert(id);
                     follows.push(id.clone());
                 }
             }
@@ -176,21 +177,25 @@ impl Queue {
     fn pick(&self) -> Vec<EntryId> {
         let batch = self.settings.batch;
         // With `verify_each`, a failure costs a long train no more than a short one.
-        let size = if self.settings.verify_each { batch } else { self.rate.group(batch) };
-        self.pool.pick(&self.items, &self.trains, size)
+        let size = if self.settings.verify_each { batch } else { self.rate.group_size(batch) };
+        self.waiting.pick(&self.items, &self.trains, size)
     }
 
     /// Gives each free lane a group.
     fn screen(&mut self) -> bool {
         // The integrator's sections go first: all entries wait for them.
-        let sections = self.integrator().is_some_and(|(_, train)| train.sectioning());
+        let sections = self.integrator().is_some_and(|(_, train)| train.is_sectioning());
         let mut more = false;
-        while !self.direct() && !sections && !self.pool.is_empty() && self.free() > 0 {
+        while !self.has_no_lanes()
+            && !sections
+            && !self.waiting.is_empty()
+            && self.free_for_lanes() > 0
+        {
             let group = self.pick();
             if group.is_empty() {
                 break;
             }
-            self.form(TrainKind::Lane, &Self::singles(group));
+            self.form_train(TrainKind::Lane, &Self::singles(group));
             more = true;
         }
         more
@@ -198,7 +203,7 @@ impl Queue {
 
     /// Starts verifications up to the concurrency limit: suspects first, then the integrator, then
     /// lanes.
-    fn ask(&mut self) -> bool {
+    fn start_verifications(&mut self) -> bool {
         let mut ids: Vec<(TrainKind, TrainId)> =
             self.trains.iter().map(|(id, t)| (t.kind, *id)).collect();
         let order = |kind: TrainKind| match kind {
@@ -207,32 +212,35 @@ impl Queue {
             TrainKind::Lane => 2,
         };
         ids.sort_by_key(|(kind, id)| (order(*kind), *id));
-        ids.into_iter().fold(false, |more, (kind, id)| self.ask_of(kind, id) || more)
+        ids.into_iter()
+            .fold(false, |more, (kind, id)| self.start_verifications_of(kind, id) || more)
     }
 
-    fn ask_of(&mut self, kind: TrainKind, id: TrainId) -> bool {
+    fn start_verifications_of(&mut self, kind: TrainKind, id: TrainId) -> bool {
         let mut more = false;
         loop {
-            let (busy, free) = (self.busy(), self.free());
+            let (busy, free) = (self.running_verifications(), self.free_for_lanes());
             let Some(train) = self.trains.get(&id) else { return more };
             let next = match kind {
                 TrainKind::Lane if !train.running.is_empty() => None,
-                TrainKind::Lane | TrainKind::Integrate => {
-                    train.next(&|tree| self.known.contains(tree), self.settings.verify_each)
-                }
-                TrainKind::Confirm => self.next_of_suspect(train),
+                TrainKind::Lane | TrainKind::Integrate => train.next_prefix(
+                    &|tree| self.passing_trees.contains(tree),
+                    self.settings.verify_each,
+                ),
+                TrainKind::Confirm => self.next_suspect_prefix(train),
             };
-            let Some((prefix, (_, tree))) = next.and_then(|n| Some((n, train.at(n)?))) else {
+            let Some((prefix, (_, tree))) = next.and_then(|n| Some((n, train.prefix_end(n)?)))
+            else {
                 return more;
             };
-            if self.known.contains(tree) {
+            if self.passing_trees.contains(tree) {
                 self.refresh(id);
                 more = true;
                 continue;
             }
             let sections = train.running.len();
             let room = match kind {
-                TrainKind::Integrate if self.direct() => busy < self.settings.concurrency,
+                TrainKind::Integrate if self.has_no_lanes() => busy < self.settings.concurrency,
                 TrainKind::Integrate => {
                     busy < self.settings.concurrency
                         && sections < (self.settings.concurrency - 1).max(1)
@@ -240,7 +248,7 @@ impl Queue {
                 TrainKind::Lane | TrainKind::Confirm => free > 0,
             };
             let Some(train) = self.trains.get_mut(&id).filter(|_| room) else { return more };
-            let attempt = train.asked.entry(prefix).or_insert(0);
+            let attempt = train.attempts.entry(prefix).or_insert(0);
             *attempt += 1;
             train.running.insert(prefix, *attempt);
             more = true;
@@ -249,12 +257,12 @@ impl Queue {
 
     /// Returns the next prefix of a suspect's train. A suspect is rejected only if the tip itself
     /// passes, so the tip is verified after a failure.
-    fn next_of_suspect(&self, train: &Train) -> Option<usize> {
-        if !train.built() || train.good > 0 || train.len() == 0 || !train.running.is_empty() {
+    fn next_suspect_prefix(&self, train: &Train) -> Option<usize> {
+        if !train.is_built() || train.passed > 0 || train.len() == 0 || !train.running.is_empty() {
             return None;
         }
-        let proven = self.known.contains(&train.onto_tree);
-        match (train.red.contains_key(&1), proven) {
+        let proven = self.passing_trees.contains(&train.onto_tree);
+        match (train.failures.contains_key(&1), proven) {
             (false, _) => Some(1),
             (true, false) => Some(0),
             (true, true) => None,
@@ -263,9 +271,9 @@ impl Queue {
 
     /// Updates the passing prefix of a train.
     pub(super) fn refresh(&mut self, id: TrainId) {
-        let (known, verify_each) = (&self.known, self.settings.verify_each);
+        let (known, verify_each) = (&self.passing_trees, self.settings.verify_each);
         if let Some(train) = self.trains.get_mut(&id) {
-            train.look(&|tree| known.contains(tree), verify_each);
+            train.update_passed(&|tree| known.contains(tree), verify_each);
         }
     }
 }

@@ -24,12 +24,12 @@ fn entry(name: &str, after: &[&str]) -> Entry {
 }
 
 /// A queue with a repository in which equal merges make equal commits.
-struct Bench {
+struct QueueBench {
     queue: Queue,
     made: Vec<(Oid, EntryId)>,
 }
 
-impl Bench {
+impl QueueBench {
     fn new(batch: usize, concurrency: usize, verify_each: bool) -> Self {
         let settings =
             QueueSettings { batch, concurrency, verify_each, ..QueueSettings::default() };
@@ -69,23 +69,23 @@ impl Bench {
     }
 
     /// Returns the owed verifications: purpose, and the entries of the prefix.
-    fn asked(&self) -> Vec<(TrainKind, String)> {
+    fn owed_verifications(&self) -> Vec<(TrainKind, String)> {
         let names = |train: TrainId, prefix: usize| {
             let train = &self.queue.trains[&train];
             train.entries().take(prefix).map(EntryId::as_str).collect::<String>()
         };
-        let asked = self.queue.owed().into_iter().filter_map(|owed| match owed {
+        let owed_verifications = self.queue.owed().into_iter().filter_map(|owed| match owed {
             QueueEffect::Verify { train, prefix, kind, .. } => Some((kind, names(train, prefix))),
             QueueEffect::Build { .. } | QueueEffect::Land { .. } | QueueEffect::Eject { .. } => {
                 None
             }
         });
-        asked.collect()
+        owed_verifications.collect()
     }
 
     /// Answers the verification of the named prefix.
-    fn judge(&mut self, what: &str, ruling: Ruling) {
-        let at = self.asked().iter().position(|(_, names)| names == what).unwrap();
+    fn answer(&mut self, what: &str, ruling: Ruling) {
+        let at = self.owed_verifications().iter().position(|(_, names)| names == what).unwrap();
         let owed = self.queue.owed();
         let mut verify = owed.iter().filter(|o| matches!(o, QueueEffect::Verify { .. }));
         let Some(QueueEffect::Verify { train, prefix, attempt, .. }) = verify.nth(at) else {
@@ -98,11 +98,11 @@ impl Bench {
     }
 
     fn green(&mut self, what: &str) {
-        self.judge(what, Ruling::Green);
+        self.answer(what, Ruling::Green);
     }
 
     fn red(&mut self, what: &str) {
-        self.judge(what, Ruling::Red(format!("log of {what}")));
+        self.answer(what, Ruling::Red(format!("log of {what}")));
     }
 
     /// Carries out the owed landing. Returns the landed entries.
@@ -124,11 +124,11 @@ impl Bench {
 }
 
 #[test]
-fn the_left_half_goes_first_and_what_follows_is_not_run_again() {
-    let mut bench = Bench::new(8, 1, false);
+fn bisect_verifies_the_left_half_first_and_ejects_the_failing_entry() {
+    let mut bench = QueueBench::new(8, 1, false);
     bench.add(&["a", "b", "c", "d", "e", "f", "g", "h"]);
     bench.build();
-    assert_eq!(bench.asked(), [(TrainKind::Integrate, "abcdefgh".into())]);
+    assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "abcdefgh".into())]);
     bench.red("abcdefgh");
     bench.green("abcd");
     assert_eq!(bench.land(), "abcd");
@@ -137,7 +137,7 @@ fn the_left_half_goes_first_and_what_follows_is_not_run_again() {
     bench.green("abcde");
     assert_eq!(bench.land(), "e");
     // `f` alone on the tip, and nothing else meanwhile: the concurrency is 1.
-    assert_eq!(bench.asked(), [(TrainKind::Confirm, "f".into())]);
+    assert_eq!(bench.owed_verifications(), [(TrainKind::Confirm, "f".into())]);
     bench.red("f");
     let finding = "log of f".into();
     assert_eq!(*bench.status("f"), EntryStatus::Ejected(EjectReason::Rejected { finding }));
@@ -147,35 +147,45 @@ fn the_left_half_goes_first_and_what_follows_is_not_run_again() {
 }
 
 #[test]
-fn a_flake_is_recorded_and_lands() {
-    let mut bench = Bench::new(1, 1, false);
+fn suspect_that_passes_alone_counts_as_a_flake() {
+    let mut bench = QueueBench::new(1, 1, false);
     bench.add(&["a"]);
     bench.build();
     bench.red("a");
-    assert_eq!(bench.asked(), [(TrainKind::Confirm, "a".into())]);
+    assert_eq!(bench.owed_verifications(), [(TrainKind::Confirm, "a".into())]);
     bench.green("a");
     assert_eq!(bench.queue.item(&id("a")).unwrap().flakes, 1);
 }
 
 #[test]
-fn lanes_screen_and_one_place_is_the_integrators() {
-    let mut bench = Bench::new(2, 3, false);
+fn lanes_screen_groups_and_leave_one_verification_to_the_integrator() {
+    let mut bench = QueueBench::new(2, 3, false);
     bench.add(&["a", "b", "c", "d", "e", "f"]);
     bench.build();
-    assert_eq!(bench.asked(), [(TrainKind::Lane, "ab".into()), (TrainKind::Lane, "cd".into())]);
+    assert_eq!(
+        bench.owed_verifications(),
+        [(TrainKind::Lane, "ab".into()), (TrainKind::Lane, "cd".into())]
+    );
     bench.red("ab");
     bench.green("cd");
     // A group that passed alone on this tip is known to pass there.
     assert_eq!(bench.land(), "cd");
-    assert_eq!(bench.asked(), [(TrainKind::Lane, "a".into()), (TrainKind::Lane, "ef".into())]);
+    assert_eq!(
+        bench.owed_verifications(),
+        [(TrainKind::Lane, "a".into()), (TrainKind::Lane, "ef".into())]
+    );
     bench.green("a");
     bench.green("ef");
-    assert!(bench.asked().contains(&(TrainKind::Integrate, "a".into())), "{:?}", bench.asked());
+    assert!(
+        bench.owed_verifications().contains(&(TrainKind::Integrate, "a".into())),
+        "{:?}",
+        bench.owed_verifications()
+    );
 }
 
 #[test]
-fn a_union_that_fails_is_cut_between_groups() {
-    let mut bench = Bench::new(2, 4, false);
+fn failed_union_is_sectioned_between_groups_and_shrinks_the_window() {
+    let mut bench = QueueBench::new(2, 4, false);
     bench.add(&["a", "b", "c", "d", "e", "f"]);
     bench.build();
     // The target moves meanwhile, so that no verdict covers the groups on the new tip.
@@ -199,24 +209,27 @@ fn a_union_that_fails_is_cut_between_groups() {
     bench.red("abcdef");
     assert!(bench.queue.window < window, "less is put together after that");
     assert_eq!(
-        bench.asked(),
+        bench.owed_verifications(),
         [(TrainKind::Integrate, "ab".into()), (TrainKind::Integrate, "abcd".into())]
     );
     bench.red("abcd");
     bench.green("ab");
     assert_eq!(bench.land(), "ab");
     // `cd` is known to fail on this tip; `ef` is integrated again.
-    let asked = bench.asked();
-    assert_eq!(asked, [(TrainKind::Lane, "c".into()), (TrainKind::Integrate, "ef".into())]);
+    let owed_verifications = bench.owed_verifications();
+    assert_eq!(
+        owed_verifications,
+        [(TrainKind::Lane, "c".into()), (TrainKind::Integrate, "ef".into())]
+    );
 }
 
 #[test]
-fn where_each_commit_needs_a_verdict_only_a_row_of_them_lands() {
-    let mut bench = Bench::new(4, 2, true);
+fn verify_each_lands_only_a_prefix_without_gaps() {
+    let mut bench = QueueBench::new(4, 2, true);
     bench.add(&["a", "b", "c", "d"]);
     bench.build();
     assert_eq!(
-        bench.asked(),
+        bench.owed_verifications(),
         [(TrainKind::Integrate, "a".into()), (TrainKind::Integrate, "ab".into())]
     );
     bench.green("ab");
@@ -225,12 +238,12 @@ fn where_each_commit_needs_a_verdict_only_a_row_of_them_lands() {
     assert_eq!(bench.land(), "ab");
     bench.red("abc");
     // The verification of the next car is not awaited.
-    assert_eq!(bench.asked()[0], (TrainKind::Confirm, "c".into()));
+    assert_eq!(bench.owed_verifications()[0], (TrainKind::Confirm, "c".into()));
 }
 
 #[test]
-fn nobody_is_blamed_while_the_tip_itself_fails() {
-    let mut bench = Bench::new(1, 1, false);
+fn failing_tip_stops_the_queue_and_ejects_no_entry() {
+    let mut bench = QueueBench::new(1, 1, false);
     bench.queue.apply(QueueInput::TargetMoved { tip: oid('c', 900), tree: oid('d', 900) });
     bench.add(&["a"]);
     bench.build();
@@ -249,35 +262,38 @@ fn nobody_is_blamed_while_the_tip_itself_fails() {
 }
 
 #[test]
-fn a_fault_of_the_infrastructure_is_asked_again_and_blames_nobody() {
-    let mut bench = Bench::new(2, 1, false);
+fn errored_verification_is_repeated_and_ejects_no_entry() {
+    let mut bench = QueueBench::new(2, 1, false);
     bench.add(&["a"]);
     bench.build();
     for attempt in 1..4 {
-        let asked = bench.queue.owed();
+        let owed_verifications = bench.queue.owed();
         let again =
             |o: &QueueEffect| matches!(o, QueueEffect::Verify { attempt: n, .. } if *n == attempt);
-        assert!(asked.len() == 1 && asked.iter().all(again), "{asked:?}");
-        bench.judge("a", Ruling::Broken("no space".into()));
+        assert!(
+            owed_verifications.len() == 1 && owed_verifications.iter().all(again),
+            "{owed_verifications:?}"
+        );
+        bench.answer("a", Ruling::Broken("no space".into()));
     }
-    assert_eq!(bench.asked(), [(TrainKind::Integrate, "a".into())]);
+    assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "a".into())]);
 }
 
 #[test]
-fn one_that_cannot_be_judged_keeps_nobody_else_from_landing() {
-    let mut bench = Bench::new(2, 1, false);
+fn train_that_errors_twice_is_bisected() {
+    let mut bench = QueueBench::new(2, 1, false);
     bench.add(&["a", "b"]);
     bench.build();
     for _ in 0..2 {
-        assert_eq!(bench.asked(), [(TrainKind::Integrate, "ab".into())]);
-        bench.judge("ab", Ruling::Broken("it hangs".into()));
+        assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "ab".into())]);
+        bench.answer("ab", Ruling::Broken("it hangs".into()));
     }
-    assert_eq!(bench.asked(), [(TrainKind::Integrate, "a".into())]);
+    assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "a".into())]);
 }
 
 #[test]
-fn a_conflict_with_the_tip_leaves_and_one_with_company_waits() {
-    let mut bench = Bench::new(4, 1, false);
+fn conflict_with_the_tip_ejects_and_conflict_within_the_train_waits() {
+    let mut bench = QueueBench::new(4, 1, false);
     let mut entries = vec![entry("a", &[]), entry("b", &[]), entry("c", &[]), entry("d", &["c"])];
     entries.push(entry("e", &["d"]));
     bench.queue.apply(QueueInput::Added(entries));
@@ -305,8 +321,8 @@ fn a_conflict_with_the_tip_leaves_and_one_with_company_waits() {
 }
 
 #[test]
-fn a_landing_is_a_fact_even_when_it_is_heard_of_late() {
-    let mut bench = Bench::new(2, 1, false);
+fn late_landing_applies_to_the_landed_candidate_only() {
+    let mut bench = QueueBench::new(2, 1, false);
     bench.add(&["a", "b"]);
     bench.build();
     bench.green("ab");
@@ -323,8 +339,8 @@ fn a_landing_is_a_fact_even_when_it_is_heard_of_late() {
 }
 
 #[test]
-fn the_oldest_is_in_the_next_group_and_dependencies_come_first() {
-    let mut bench = Bench::new(3, 1, false);
+fn group_takes_the_oldest_entry_and_dependencies_first() {
+    let mut bench = QueueBench::new(3, 1, false);
     let old = Entry { priority: -1_000, ..entry("o", &[]) };
     let young = |name, after: &[&str], priority| Entry {
         priority,
@@ -343,19 +359,19 @@ fn the_oldest_is_in_the_next_group_and_dependencies_come_first() {
     ];
     bench.queue.apply(QueueInput::Added(all));
     bench.build();
-    assert_eq!(bench.asked(), [(TrainKind::Integrate, "oln".into())]);
+    assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "oln".into())]);
     bench.green("oln");
     assert_eq!(bench.land(), "oln");
-    assert_eq!(bench.asked(), [(TrainKind::Integrate, "m".into())]);
+    assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "m".into())]);
     bench.queue.apply(QueueInput::Released(id("h")));
     bench.green("m");
     assert_eq!(bench.land(), "m");
-    assert_eq!(bench.asked(), [(TrainKind::Integrate, "hx".into())]);
+    assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "hx".into())]);
 }
 
 #[test]
-fn waiting_long_is_worth_priority() {
-    let mut bench = Bench::new(1, 1, false);
+fn ageing_raises_the_priority_of_waiting_entries() {
+    let mut bench = QueueBench::new(1, 1, false);
     let hour: u64 = 3_600_000;
     let aged = |name, priority, hours: u64| Entry {
         priority,
@@ -374,8 +390,8 @@ fn waiting_long_is_worth_priority() {
 }
 
 #[test]
-fn a_circle_leaves_at_once() {
-    let mut bench = Bench::new(4, 1, false);
+fn dependency_cycle_is_ejected_at_once() {
+    let mut bench = QueueBench::new(4, 1, false);
     let all = vec![entry("a", &["c"]), entry("b", &["a"]), entry("c", &["b"]), entry("d", &[])];
     bench.queue.apply(QueueInput::Added(all));
     for name in ["a", "b", "c"] {
@@ -388,8 +404,8 @@ fn a_circle_leaves_at_once() {
 }
 
 #[test]
-fn an_answer_that_was_not_asked_for_changes_nothing() {
-    let mut bench = Bench::new(2, 1, false);
+fn unrequested_answer_changes_nothing() {
+    let mut bench = QueueBench::new(2, 1, false);
     bench.add(&["a", "b"]);
     let before = bench.queue.clone();
     let train = TrainId(1);

@@ -44,13 +44,13 @@ pub struct Train {
     /// landed.
     pub(super) released: usize,
     /// The length of the longest prefix that passes.
-    pub(super) good: usize,
+    pub(super) passed: usize,
     /// The prefixes that failed.
-    pub(super) red: BTreeMap<usize, FailedPrefix>,
+    pub(super) failures: BTreeMap<usize, FailedPrefix>,
     /// Running verifications: prefix and attempt.
     pub(super) running: BTreeMap<usize, u32>,
     /// The number of verifications started for each prefix.
-    pub(super) asked: BTreeMap<usize, u32>,
+    pub(super) attempts: BTreeMap<usize, u32>,
 }
 
 impl Train {
@@ -71,10 +71,10 @@ impl Train {
             candidates: Vec::new(),
             landed: 0,
             released: 0,
-            good: 0,
-            red: BTreeMap::new(),
+            passed: 0,
+            failures: BTreeMap::new(),
             running: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            attempts: BTreeMap::new(),
         }
     }
 
@@ -91,7 +91,7 @@ impl Train {
     }
 
     /// Returns true if the train has been built.
-    pub fn built(&self) -> bool {
+    pub fn is_built(&self) -> bool {
         self.cars.is_some()
     }
 
@@ -101,7 +101,7 @@ impl Train {
     }
 
     /// Returns the last commit of a prefix and the commit's tree.
-    pub(super) fn at(&self, prefix: usize) -> Option<(&Oid, &Oid)> {
+    pub(super) fn prefix_end(&self, prefix: usize) -> Option<(&Oid, &Oid)> {
         match prefix.checked_sub(1) {
             None => Some((&self.onto, &self.onto_tree)),
             Some(last) => self.cars().get(last).map(|s| (&s.commit, &s.tree)),
@@ -110,11 +110,11 @@ impl Train {
 
     /// Returns the tip that the cars not landed yet stand on.
     pub(super) fn base(&self) -> &Oid {
-        self.at(self.landed).map_or(&self.onto, |(commit, _)| commit)
+        self.prefix_end(self.landed).map_or(&self.onto, |(commit, _)| commit)
     }
 
     /// Takes the built cars. Returns `None` if they are not a subsequence of the plan.
-    pub(super) fn build(&mut self, cars: Vec<Car>) -> Option<()> {
+    pub(super) fn set_cars(&mut self, cars: Vec<Car>) -> Option<()> {
         let mut candidates = Vec::with_capacity(cars.len());
         let mut bounds = Vec::new();
         let mut groups = self.bounds.iter().peekable();
@@ -136,7 +136,7 @@ impl Train {
     }
 
     /// Cuts a built train to `end` cars.
-    pub(super) fn shorten(&mut self, end: usize) {
+    pub(super) fn cut(&mut self, end: usize) {
         self.candidates.truncate(end);
         self.bounds.retain(|bound| *bound < end);
         self.bounds.extend((end > 0).then_some(end));
@@ -146,69 +146,75 @@ impl Train {
     }
 
     /// Returns the shortest prefix that failed and is longer than the passing one.
-    pub(super) fn bad(&self) -> Option<usize> {
-        self.red.range(self.good + 1..).next().map(|(prefix, _)| *prefix)
+    pub(super) fn shortest_failure(&self) -> Option<usize> {
+        self.failures.range(self.passed + 1..).next().map(|(prefix, _)| *prefix)
     }
 
     /// Returns the end of the first group behind the passing prefix.
-    fn next_bound(&self) -> Option<usize> {
-        self.bounds.iter().copied().find(|end| *end > self.good)
+    fn next_group_end(&self) -> Option<usize> {
+        self.bounds.iter().copied().find(|end| *end > self.passed)
     }
 
     /// Returns the group that makes the train fail, as a range of cars, once only one group is
     /// possible.
     pub(super) fn culprit(&self) -> Option<std::ops::Range<usize>> {
-        let bad = self.bad()?;
-        (self.next_bound() == Some(bad)).then_some(self.good..bad)
+        let bad = self.shortest_failure()?;
+        (self.next_group_end() == Some(bad)).then_some(self.passed..bad)
     }
 
     /// Returns true if no question about the train is left.
-    pub(super) fn settled(&self) -> bool {
-        self.built() && (self.good == self.len() || self.culprit().is_some())
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_built() && (self.passed == self.len() || self.culprit().is_some())
     }
 
     /// Updates the passing prefix from the known trees. With `verify_each`, every commit of the
     /// prefix needs a verdict.
-    pub(super) fn look(&mut self, known: &dyn Fn(&Oid) -> bool, verify_each: bool) {
-        let passes = |end: &usize| self.at(*end).is_some_and(|(_, tree)| known(tree));
-        let ends = self.bounds.iter().copied().filter(|end| *end > self.good);
-        let good =
+    pub(super) fn update_passed(&mut self, known: &dyn Fn(&Oid) -> bool, verify_each: bool) {
+        let passes = |end: &usize| self.prefix_end(*end).is_some_and(|(_, tree)| known(tree));
+        let ends = self.bounds.iter().copied().filter(|end| *end > self.passed);
+        let passed =
             if verify_each { ends.take_while(passes).last() } else { ends.filter(passes).last() };
-        self.good = good.unwrap_or(self.good);
-        self.forget_idle();
+        self.passed = passed.unwrap_or(self.passed);
+        self.drop_obsolete();
         // Another train may have verified the tree meanwhile.
         let mut running = std::mem::take(&mut self.running);
-        running.retain(|prefix, _| !self.at(*prefix).is_some_and(|(_, tree)| known(tree)));
+        running.retain(|prefix, _| !self.prefix_end(*prefix).is_some_and(|(_, tree)| known(tree)));
         self.running = running;
     }
 
     /// Records a failure of a prefix.
-    pub(super) fn failed(&mut self, prefix: usize, finding: String) {
-        let times = self.red.get(&prefix).map_or(0, |red| red.times) + 1;
-        self.red.insert(prefix, FailedPrefix { times, finding });
-        self.forget_idle();
+    pub(super) fn record_failure(&mut self, prefix: usize, finding: String) {
+        let times = self.failures.get(&prefix).map_or(0, |failed| failed.times) + 1;
+        self.failures.insert(prefix, FailedPrefix { times, finding });
+        self.drop_obsolete();
     }
 
     /// Drops running verifications whose verdict no longer matters.
-    fn forget_idle(&mut self) {
-        let (good, bad) = (self.good, self.bad().unwrap_or(usize::MAX));
-        self.running.retain(|prefix, _| *prefix > good && *prefix < bad || *prefix == 0);
+    fn drop_obsolete(&mut self) {
+        let (passed, bad) = (self.passed, self.shortest_failure().unwrap_or(usize::MAX));
+        self.running.retain(|prefix, _| *prefix > passed && *prefix < bad || *prefix == 0);
     }
 
     /// Returns the next prefix to verify beside the running verifications.
-    pub(super) fn next(&self, known: &dyn Fn(&Oid) -> bool, verify_each: bool) -> Option<usize> {
-        if !self.built() || self.settled() {
+    pub(super) fn next_prefix(
+        &self,
+        known: &dyn Fn(&Oid) -> bool,
+        verify_each: bool,
+    ) -> Option<usize> {
+        if !self.is_built() || self.is_settled() {
             return None;
         }
-        let open = |end: &usize| *end > self.good && self.bad().is_none_or(|bad| *end < bad);
+        let open = |end: &usize| {
+            *end > self.passed && self.shortest_failure().is_none_or(|bad| *end < bad)
+        };
         if verify_each {
             let news = |end: &usize| {
-                let passes = self.at(*end).is_some_and(|(_, tree)| known(tree));
+                let passes = self.prefix_end(*end).is_some_and(|(_, tree)| known(tree));
                 open(end) && !passes && !self.running.contains_key(end)
             };
             return self.bounds.iter().copied().find(news);
         }
-        if self.bad().is_none() {
+        if self.shortest_failure().is_none() {
             return Some(self.len()).filter(|all| !self.running.contains_key(all));
         }
         // The middle of the largest gap between prefixes that are known or running.
@@ -219,7 +225,7 @@ impl Train {
     }
 
     /// Returns true while the train is bisected or sectioned.
-    pub(super) fn sectioning(&self) -> bool {
-        self.bad().is_some() && !self.settled()
+    pub(super) fn is_sectioning(&self) -> bool {
+        self.shortest_failure().is_some() && !self.is_settled()
     }
 }

@@ -23,22 +23,22 @@ impl Queue {
                     if !same || item.entry.after != entry.after || item.entry.held != entry.held {
                         self.take_out(&id);
                     } else {
-                        self.reprioritise(&id, &entry);
+                        self.update_priority(&id, &entry);
                         continue;
                     }
                 }
             }
             self.items_made += u64::from(seq == self.items_made);
-            self.leaving.remove(&id);
+            self.unrecorded_ejections.remove(&id);
             let item =
                 QueueItem { entry, status: EntryStatus::Waiting, flakes, seq, conflicted: None };
-            self.pool.insert(&item, self.settings.ageing);
+            self.waiting.insert(&item, self.settings.ageing);
             self.items.insert(id.clone(), item);
             new.push(id);
         }
-        self.call_back(&new.iter().collect());
+        self.recall_dependents(&new.iter().collect());
         for id in new {
-            if let Some(by) = self.in_vain(&id) {
+            if let Some(by) = self.blocking_dependency(&id) {
                 self.eject(&id, EjectReason::Blocked { by });
             }
         }
@@ -46,7 +46,7 @@ impl Queue {
 
     /// Takes entries out of their trains if an entry they depend on was added again: they must not
     /// land before that entry.
-    fn call_back(&mut self, new: &BTreeSet<&EntryId>) {
+    fn recall_dependents(&mut self, new: &BTreeSet<&EntryId>) {
         let under_way = |item: &&QueueItem| {
             item.entry.after.iter().any(|dep| new.contains(dep))
                 && matches!(item.status, EntryStatus::Integrating(_) | EntryStatus::Confirming(_))
@@ -59,22 +59,22 @@ impl Queue {
     }
 
     /// Updates the priority and age of an entry, which keeps its status.
-    fn reprioritise(&mut self, id: &EntryId, entry: &Entry) {
+    fn update_priority(&mut self, id: &EntryId, entry: &Entry) {
         let ageing = self.settings.ageing;
         let Some(item) = self.items.get_mut(id) else { return };
         let waits = item.status == EntryStatus::Waiting;
         if waits {
-            self.pool.remove(item, ageing);
+            self.waiting.remove(item, ageing);
         }
         (item.entry.priority, item.entry.since) = (entry.priority, entry.since);
         if waits {
-            self.pool.insert(item, ageing);
+            self.waiting.insert(item, ageing);
         }
     }
 
     /// Returns the dependency because of which an entry can never land: an ejected entry, or one
     /// that depends on the entry itself.
-    fn in_vain(&self, id: &EntryId) -> Option<EntryId> {
+    fn blocking_dependency(&self, id: &EntryId) -> Option<EntryId> {
         let item = self.items.get(id)?;
         let left = |dep: &&EntryId| {
             let gone = |i: &QueueItem| matches!(i.status, EntryStatus::Ejected(_));
@@ -99,7 +99,7 @@ impl Queue {
     }
 
     pub(super) fn removed(&mut self, id: &EntryId) {
-        if self.live(id) {
+        if self.is_live(id) {
             self.take_out(id);
             self.items.remove(id);
         }
@@ -107,8 +107,8 @@ impl Queue {
 
     /// Removes an entry that an earlier process rejected.
     pub(super) fn rejected(&mut self, id: &EntryId) {
-        if self.live(id) {
-            self.rate.note(true);
+        if self.is_live(id) {
+            self.rate.record_rejection();
             self.take_out(id);
             self.items.remove(id);
         }
@@ -133,7 +133,7 @@ impl Queue {
 
     pub(super) fn replaced(&mut self, id: &EntryId, candidate: Oid) {
         let differs = self.items.get(id).is_some_and(|i| i.entry.candidate != candidate);
-        if self.live(id) && differs {
+        if self.is_live(id) && differs {
             self.take_out(id);
             if let Some(item) = self.items.get_mut(id) {
                 (item.entry.candidate, item.conflicted) = (candidate, None);
@@ -142,8 +142,8 @@ impl Queue {
         }
     }
 
-    pub(super) fn held(&mut self, id: &EntryId, held: bool) {
-        if self.live(id) && self.items.get(id).is_some_and(|i| i.entry.held != held) {
+    pub(super) fn set_held(&mut self, id: &EntryId, held: bool) {
+        if self.is_live(id) && self.items.get(id).is_some_and(|i| i.entry.held != held) {
             self.take_out(id);
             if let Some(item) = self.items.get_mut(id) {
                 item.entry.held = held;
@@ -152,7 +152,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn live(&self, id: &EntryId) -> bool {
+    pub(super) fn is_live(&self, id: &EntryId) -> bool {
         self.items.get(id).is_some_and(|i| !i.status.ended())
     }
 
@@ -164,14 +164,14 @@ impl Queue {
     pub(super) fn wait(&mut self, id: &EntryId) {
         if let Some(item) = self.items.get_mut(id) {
             item.status = EntryStatus::Waiting;
-            self.pool.insert(item, self.settings.ageing);
+            self.waiting.insert(item, self.settings.ageing);
         }
     }
 
-    pub(super) fn stand(&mut self, id: &EntryId, status: EntryStatus) {
+    pub(super) fn set_status(&mut self, id: &EntryId, status: EntryStatus) {
         if let Some(item) = self.items.get_mut(id) {
             if item.status == EntryStatus::Waiting {
-                self.pool.remove(item, self.settings.ageing);
+                self.waiting.remove(item, self.settings.ageing);
             }
             item.status = status;
         }
@@ -180,15 +180,15 @@ impl Queue {
     /// Queues a group that has passed for the integrator.
     pub(super) fn screened(&mut self, group: Vec<EntryId>) {
         for id in &group {
-            self.stand(id, EntryStatus::Screened);
+            self.set_status(id, EntryStatus::Screened);
         }
         if !group.is_empty() {
-            self.green.push_back(group);
+            self.passed_groups.push_back(group);
         }
     }
 
     pub(super) fn suspect(&mut self, entry: EntryId, company: Vec<EntryId>) {
-        self.stand(&entry, EntryStatus::Suspected);
+        self.set_status(&entry, EntryStatus::Suspected);
         self.suspects.push_back(Suspect { entry, company });
     }
 
@@ -200,7 +200,7 @@ impl Queue {
         match status {
             EntryStatus::Waiting => {
                 if let Some(item) = self.items.get(id) {
-                    self.pool.remove(item, self.settings.ageing);
+                    self.waiting.remove(item, self.settings.ageing);
                 }
             }
             EntryStatus::Screening(train) | EntryStatus::Integrating(train) => {
@@ -215,8 +215,8 @@ impl Queue {
                 self.trains.remove(&train);
             }
             EntryStatus::Screened => {
-                self.green.iter_mut().for_each(|group| group.retain(|other| other != id));
-                self.green.retain(|group| !group.is_empty());
+                self.passed_groups.iter_mut().for_each(|group| group.retain(|other| other != id));
+                self.passed_groups.retain(|group| !group.is_empty());
             }
             EntryStatus::Suspected => self.suspects.retain(|suspect| suspect.entry != *id),
             EntryStatus::Landed | EntryStatus::Ejected(_) => {}
@@ -243,30 +243,30 @@ impl Queue {
         match train.kind {
             TrainKind::Lane => groups.iter().flatten().for_each(|entry| self.wait(entry)),
             TrainKind::Confirm => {
-                groups.iter().flatten().for_each(|entry| self.again_suspect(entry));
+                groups.iter().flatten().for_each(|entry| self.requeue_suspect(entry));
             }
-            TrainKind::Integrate => self.take_back(groups),
+            TrainKind::Integrate => self.return_groups(groups),
         }
     }
 
-    pub(super) fn again_suspect(&mut self, id: &EntryId) {
-        self.stand(id, EntryStatus::Suspected);
+    pub(super) fn requeue_suspect(&mut self, id: &EntryId) {
+        self.set_status(id, EntryStatus::Suspected);
         self.suspects.push_front(Suspect { entry: id.clone(), company: Vec::new() });
     }
 
     /// Returns groups that the integrator did not land.
-    pub(super) fn take_back(&mut self, groups: Vec<Vec<EntryId>>) {
-        let direct = self.direct();
+    pub(super) fn return_groups(&mut self, groups: Vec<Vec<EntryId>>) {
+        let direct = self.has_no_lanes();
         for group in groups.into_iter().rev().filter(|group| !group.is_empty()) {
             for id in &group {
                 if direct {
                     self.wait(id);
                 } else {
-                    self.stand(id, EntryStatus::Screened);
+                    self.set_status(id, EntryStatus::Screened);
                 }
             }
             if !direct {
-                self.green.push_front(group);
+                self.passed_groups.push_front(group);
             }
         }
     }
@@ -275,7 +275,7 @@ impl Queue {
     pub(super) fn eject(&mut self, id: &EntryId, reason: EjectReason) {
         let mut leaving = vec![(id.clone(), reason)];
         while let Some((id, reason)) = leaving.pop() {
-            if !self.live(&id) {
+            if !self.is_live(&id) {
                 continue;
             }
             self.take_out(&id);
@@ -286,7 +286,7 @@ impl Queue {
             let blocked =
                 behind.map(|i| (i.entry.id.clone(), EjectReason::Blocked { by: id.clone() }));
             leaving.extend(blocked);
-            self.leaving.insert(id);
+            self.unrecorded_ejections.insert(id);
         }
     }
 }

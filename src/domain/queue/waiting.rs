@@ -61,8 +61,8 @@ impl WaitingEntries {
             items,
             size,
             group: Vec::new(),
-            hopeless: BTreeSet::new(),
-            under_way: &|id| trains.contains_key(&id),
+            blocked: BTreeSet::new(),
+            train_exists: &|id| trains.contains_key(&id),
         };
         for (_, _, id) in &self.by_age {
             picking.take(id);
@@ -86,13 +86,13 @@ struct GroupBuilder<'a> {
     size: usize,
     group: Vec<EntryId>,
     /// Entries that cannot be taken now.
-    hopeless: BTreeSet<&'a EntryId>,
-    under_way: &'a dyn Fn(TrainId) -> bool,
+    blocked: BTreeSet<&'a EntryId>,
+    train_exists: &'a dyn Fn(TrainId) -> bool,
 }
 
 impl<'a> GroupBuilder<'a> {
     fn free(&self, item: &QueueItem) -> bool {
-        let conflicted = item.conflicted.is_some_and(|train| (self.under_way)(train));
+        let conflicted = item.conflicted.is_some_and(|train| (self.train_exists)(train));
         item.status == EntryStatus::Waiting && !item.entry.held && !conflicted
     }
 
@@ -122,9 +122,9 @@ impl<'a> GroupBuilder<'a> {
         let mut on_path: BTreeSet<&EntryId> = BTreeSet::from([id]);
         while let Some((top, seen)) = path.pop() {
             let item = self.items.get(top).filter(|item| self.free(item));
-            let (Some(item), false) = (item, self.hopeless.contains(top)) else {
-                self.hopeless.insert(top);
-                self.hopeless.extend(path.iter().map(|(id, _)| *id));
+            let (Some(item), false) = (item, self.blocked.contains(top)) else {
+                self.blocked.insert(top);
+                self.blocked.extend(path.iter().map(|(id, _)| *id));
                 return None;
             };
             let Some(dep) = item.entry.after.get(seen) else {
@@ -140,7 +140,7 @@ impl<'a> GroupBuilder<'a> {
             }
             if !on_path.insert(dep) {
                 // A cycle of dependencies.
-                self.hopeless.extend(path.iter().map(|(id, _)| *id));
+                self.blocked.extend(path.iter().map(|(id, _)| *id));
                 return None;
             }
             path.push((dep, 0));

@@ -116,7 +116,7 @@ pub(super) fn judge(
         spec(desk, rules, case, steps, worktree).write(&dir)?;
         failpoint::hit("checks.spec-written");
         let env = environment(desk, &dir);
-        desk.keepers.give(&desk.program, worktree, &dir, &lock, &env)?;
+        desk.keepers.assign(&desk.program, worktree, &dir, &lock, &env)?;
         failpoint::hit("checks.keeper-started");
         drop(lock);
         drop(Lock::wait(&lock_path)?);

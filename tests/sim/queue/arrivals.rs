@@ -8,14 +8,15 @@ use git_harness::domain::queue::{
 };
 
 use super::figures::Site;
-use super::world::{Change, World};
+use super::world::{CandidateChange, QueueWorld};
 
 /// The time during which entries arrive.
-const WHILE: usize = 200;
+const ARRIVAL_TIME: usize = 200;
 
 fn entry(site: &mut Site, bad: u64, priority: i64) -> Entry {
-    let bad = site.world.dice.chance(bad);
-    let (number, candidate) = site.world.change(Change { bad, ..Change::default() });
+    let bad = site.world.random.chance(bad);
+    let (number, candidate) =
+        site.world.change(CandidateChange { bad, ..CandidateChange::default() });
     let since = Timestamp(u64::try_from(site.now).unwrap());
     let id = EntryId::parse(&format!("b{number}")).unwrap();
     Entry { id, priority, after: Vec::new(), since, candidate, held: false }
@@ -23,7 +24,7 @@ fn entry(site: &mut Site, bad: u64, priority: i64) -> Entry {
 
 /// Returns the waiting times of the least urgent entry and of the slowest one.
 fn waits(settings: QueueSettings, per_unit: usize, bad: u64, seed: u64) -> (usize, usize) {
-    let mut site = Site::new(settings, World::new(seed, 0));
+    let mut site = Site::new(settings, QueueWorld::new(seed, 0));
     let least = entry(&mut site, 0, -1_000);
     let humble = least.id.clone();
     let mut since: BTreeMap<EntryId, usize> = BTreeMap::from([(humble.clone(), 0)]);
@@ -31,7 +32,7 @@ fn waits(settings: QueueSettings, per_unit: usize, bad: u64, seed: u64) -> (usiz
     site.queue.apply(QueueInput::Added(vec![least]));
     let mut fed = None;
     loop {
-        if site.now < WHILE && fed != Some(site.now) {
+        if site.now < ARRIVAL_TIME && fed != Some(site.now) {
             fed = Some(site.now);
             let new: Vec<_> = (0..per_unit).map(|_| entry(&mut site, bad, 5)).collect();
             since.extend(new.iter().map(|e| (e.id.clone(), site.now)));
@@ -55,7 +56,7 @@ fn waits(settings: QueueSettings, per_unit: usize, bad: u64, seed: u64) -> (usiz
 }
 
 #[test]
-fn nobody_starves_while_more_urgent_entries_keep_coming() {
+fn low_priority_entry_does_not_starve() {
     for seed in 0..5 {
         for (concurrency, per_unit, bad) in
             [(1, 2, 50_000), (1, 12, 50_000), (8, 20, 50_000), (8, 60, 0)]

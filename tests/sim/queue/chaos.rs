@@ -9,44 +9,44 @@ use git_harness::domain::queue::{
     QueueSettings, Ruling, StopReason,
 };
 
-use super::world::{Change, World};
+use super::world::{CandidateChange, QueueWorld};
 
 /// The number of simulated worlds. Thousands have been tried by hand.
 const SEEDS: u64 = 160;
 /// An upper limit of steps after the disturbances have stopped.
-const CALM: usize = 4_000;
+const MAX_CALM_STEPS: usize = 4_000;
 
 /// A completed landing: the new tip, its tree, and the landed entries.
-type Landing = (Oid, Oid, Vec<(EntryId, Oid)>);
+type CompletedLanding = (Oid, Oid, Vec<(EntryId, Oid)>);
 
 pub(super) struct Chaos {
-    pub world: World,
+    pub world: QueueWorld,
     settings: QueueSettings,
     pub queue: Queue,
     /// All inputs of the queue, as its log has them.
     journal: Vec<QueueInput>,
     /// Answers that are under way, unordered.
-    mail: Vec<QueueInput>,
+    answers: Vec<QueueInput>,
     /// Observations of the target, in order.
-    news: VecDeque<QueueInput>,
+    target_inputs: VecDeque<QueueInput>,
     /// Landings that the queue has not observed. The target's journal has them.
-    landings: Vec<Landing>,
+    landings: Vec<CompletedLanding>,
     names: Vec<EntryId>,
     /// True if a person put a failing change on the target.
-    spoiled: bool,
+    tip_is_broken: bool,
     now: u64,
-    pub happened: BTreeSet<&'static str>,
+    pub covered: BTreeSet<&'static str>,
 }
 
 impl Chaos {
     pub(super) fn new(seed: u64) -> Self {
-        let mut world = World::new(seed, 0);
-        world.flakes = [0, 0, 0, 10_000, 100_000][world.dice.below(5)];
+        let mut world = QueueWorld::new(seed, 0);
+        world.flakes = [0, 0, 0, 10_000, 100_000][world.random.below(5)];
         let settings = QueueSettings {
-            batch: 1 + world.dice.below(LARGEST_GROUP),
-            concurrency: [1, 1, 2, 3, 8][world.dice.below(5)],
-            verify_each: world.dice.chance(200_000),
-            ageing: 1 + u64::try_from(world.dice.below(50)).unwrap(),
+            batch: 1 + world.random.below(LARGEST_GROUP),
+            concurrency: [1, 1, 2, 3, 8][world.random.below(5)],
+            verify_each: world.random.chance(200_000),
+            ageing: 1 + u64::try_from(world.random.below(50)).unwrap(),
         };
         let (tip, tree) = world.tip();
         Self {
@@ -54,21 +54,21 @@ impl Chaos {
             world,
             settings,
             journal: Vec::new(),
-            mail: Vec::new(),
-            news: VecDeque::new(),
+            answers: Vec::new(),
+            target_inputs: VecDeque::new(),
             landings: Vec::new(),
             names: Vec::new(),
-            spoiled: false,
+            tip_is_broken: false,
             now: 0,
-            happened: BTreeSet::new(),
+            covered: BTreeSet::new(),
         }
     }
 
-    fn tell(&mut self, seen: QueueInput) {
+    fn apply(&mut self, input: QueueInput) {
         let before: BTreeMap<EntryId, EntryStatus> =
             self.queue.items().map(|i| (i.entry.id.clone(), i.status.clone())).collect();
-        self.queue.apply(seen.clone());
-        assert_eq!(self.queue.invariant_violations(), Vec::<String>::new(), "after {seen:?}");
+        self.queue.apply(input.clone());
+        assert_eq!(self.queue.invariant_violations(), Vec::<String>::new(), "after {input:?}");
         for item in self.queue.items() {
             let id = &item.entry.id;
             if before.get(id) != Some(&item.status) {
@@ -77,24 +77,24 @@ impl Chaos {
         }
         for (id, status) in before.iter().filter(|(id, _)| self.queue.item(id).is_none()) {
             assert!(
-                matches!(&seen, QueueInput::Removed(one) if one == id),
+                matches!(&input, QueueInput::Removed(one) if one == id),
                 "{id} is lost: {status:?}"
             );
         }
-        self.journal.push(seen);
+        self.journal.push(input);
     }
 
     /// Checks that a changed status is justified.
     fn check_change(&self, id: &EntryId) {
         let item = self.queue.item(id).unwrap();
         let number = self.world.number(&item.entry.candidate);
-        let welcome = self.world.welcome(self.queue.tip(), number);
+        let would_pass = self.world.would_pass(self.queue.tip(), number);
         match &item.status {
             EntryStatus::Ejected(EjectReason::Rejected { .. }) => {
-                assert!(self.world.flakes > 0 || !welcome, "{id} is rejected and was good");
+                assert!(self.world.flakes > 0 || !would_pass, "{id} is rejected and was good");
             }
             EntryStatus::Ejected(EjectReason::Conflict { paths }) => {
-                assert!(!welcome && *paths == [format!("src/{number}.rs")], "{id} merges");
+                assert!(!would_pass && *paths == [format!("src/{number}.rs")], "{id} merges");
             }
             EntryStatus::Ejected(EjectReason::Blocked { by }) => {
                 assert!(item.entry.after.contains(by), "{id} does not come after {by}");
@@ -113,60 +113,60 @@ impl Chaos {
     }
 
     fn some_name(&mut self) -> Option<EntryId> {
-        self.world.dice.one(&self.names).cloned()
+        self.world.random.pick(&self.names).cloned()
     }
 
     fn some_change(&mut self) -> Oid {
         let count = self.names.len();
         let mut some = |chance| {
-            let dice = &mut self.world.dice;
-            (0..count).filter(|_| dice.chance(chance)).collect::<Vec<_>>()
+            let random = &mut self.world.random;
+            (0..count).filter(|_| random.chance(chance)).collect::<Vec<_>>()
         };
         let (breaks, conflicts) = (some(20_000), some(30_000));
-        let bad = self.world.dice.chance(150_000);
-        // Change numbers run ahead of entry numbers, so these are older changes.
-        self.world.change(Change { bad, breaks, conflicts }).1
+        let bad = self.world.random.chance(150_000);
+        // CandidateChange numbers run ahead of entry numbers, so these are older changes.
+        self.world.change(CandidateChange { bad, breaks, conflicts }).1
     }
 
     fn entry(&mut self) -> Entry {
         let id = self.name();
         let mut after = Vec::new();
-        while self.world.dice.chance(250_000) {
+        while self.world.random.chance(250_000) {
             after.extend(self.some_name());
         }
         // Some entries depend on an entry that is added later or never.
-        if self.world.dice.chance(30_000) {
+        if self.world.random.chance(30_000) {
             after.push(EntryId::parse(&format!("b{}", self.names.len() + 1)).unwrap());
         }
-        let priority = i64::try_from(self.world.dice.below(5)).unwrap() - 2;
-        let held = self.world.dice.chance(100_000);
+        let priority = i64::try_from(self.world.random.below(5)).unwrap() - 2;
+        let held = self.world.random.chance(100_000);
         let candidate = self.some_change();
         Entry { id, priority, after, since: Timestamp(self.now), candidate, held }
     }
 
     /// Simulates an action of a person.
-    fn people(&mut self) {
+    fn act_as_person(&mut self) {
         let Some(id) = self.some_name() else { return };
-        match self.world.dice.below(12) {
-            0 => self.tell(QueueInput::Removed(id)),
+        match self.world.random.below(12) {
+            0 => self.apply(QueueInput::Removed(id)),
             1 | 2 => {
                 let candidate = self.some_change();
-                self.tell(QueueInput::Replaced { entry: id, candidate });
+                self.apply(QueueInput::Replaced { entry: id, candidate });
             }
-            3 => self.tell(QueueInput::Held(id)),
-            4 | 5 => self.tell(QueueInput::Released(id)),
+            3 => self.apply(QueueInput::Held(id)),
+            4 | 5 => self.apply(QueueInput::Released(id)),
             6 => {
                 // Add an ended or present entry again, perhaps with another commit.
                 let mut entry = self.entry();
                 entry.id = id;
                 let old = self.queue.item(&entry.id).map(|i| i.entry.candidate.clone());
-                if let (Some(old), true) = (old, self.world.dice.chance(500_000)) {
+                if let (Some(old), true) = (old, self.world.random.chance(500_000)) {
                     entry.candidate = old;
                 }
-                self.tell(QueueInput::Added(vec![entry]));
+                self.apply(QueueInput::Added(vec![entry]));
             }
-            7 => self.tell(QueueInput::Paused),
-            8 => self.tell(QueueInput::Resumed),
+            7 => self.apply(QueueInput::Paused),
+            8 => self.apply(QueueInput::Resumed),
             9 => {
                 let trees: Vec<_> = self
                     .queue
@@ -177,140 +177,140 @@ impl Chaos {
                         _ => None,
                     })
                     .collect();
-                let tree = self.world.dice.one(&trees).cloned();
+                let tree = self.world.random.pick(&trees).cloned();
                 if let Some(tree) = tree.filter(|tree| self.world.passes(tree)) {
                     self.world.proven.insert(tree.clone());
-                    self.tell(QueueInput::TreePassed(tree));
-                    self.happened.insert("somebody else's verdict");
+                    self.apply(QueueInput::TreePassed(tree));
+                    self.covered.insert("somebody else's verdict");
                 }
             }
-            10 if !self.spoiled => {
+            10 if !self.tip_is_broken => {
                 let candidate = self.some_change();
                 let number = self.world.number(&candidate);
                 self.world.push(number);
-                self.spoiled = !self.world.passes(&self.world.tip().1);
-                self.moved();
+                self.tip_is_broken = !self.world.passes(&self.world.tip().1);
+                self.target_moved();
             }
-            _ => self.mend(),
+            _ => self.repair_tip(),
         }
     }
 
     /// Takes the failing change off the target.
-    fn mend(&mut self) {
-        if std::mem::take(&mut self.spoiled) {
-            self.world.pull_back();
-            self.moved();
+    fn repair_tip(&mut self) {
+        if std::mem::take(&mut self.tip_is_broken) {
+            self.world.remove_last_commit();
+            self.target_moved();
         }
     }
 
-    fn moved(&mut self) {
+    fn target_moved(&mut self) {
         let (tip, tree) = self.world.tip();
-        self.news.push_back(QueueInput::TargetMoved { tip, tree });
+        self.target_inputs.push_back(QueueInput::TargetMoved { tip, tree });
     }
 
     /// Carries out a random owed effect. Returns false if there is none.
-    fn work(&mut self) -> bool {
+    fn carry_out_effect(&mut self) -> bool {
         let owed = self.queue.owed();
-        let Some(owed) = self.world.dice.one(&owed).cloned() else { return false };
+        let Some(owed) = self.world.random.pick(&owed).cloned() else { return false };
         match owed {
             QueueEffect::Build { train, onto, entries } => {
                 let (cars, conflicts) = self.world.merge(&onto, &entries);
-                self.mail.push(QueueInput::Built { train, cars, conflicts });
+                self.answers.push(QueueInput::Built { train, cars, conflicts });
             }
             QueueEffect::Verify { train, prefix, attempt, tree, .. } => {
-                let ruling = if self.world.dice.chance(50_000) {
+                let ruling = if self.world.random.chance(50_000) {
                     Ruling::Broken("no space left on device".into())
                 } else {
                     self.world.verify(&tree)
                 };
-                self.mail.push(QueueInput::Verified { train, prefix, attempt, ruling });
+                self.answers.push(QueueInput::Verified { train, prefix, attempt, ruling });
             }
             QueueEffect::Land { onto, commit, tree, entries, .. } => {
                 let verify_each = self.settings.verify_each;
                 if self.world.land(&onto, &commit, &entries, verify_each) {
                     self.landings.push((commit.clone(), tree.clone(), entries.clone()));
-                    self.news.push_back(QueueInput::Landed { tip: commit, tree, entries });
-                } else if self.news.is_empty() {
-                    self.moved();
+                    self.target_inputs.push_back(QueueInput::Landed { tip: commit, tree, entries });
+                } else if self.target_inputs.is_empty() {
+                    self.target_moved();
                 }
             }
             QueueEffect::Eject { entry, candidate, .. } => {
-                self.mail.push(QueueInput::Ejected { entry, candidate });
+                self.answers.push(QueueInput::Ejected { entry, candidate });
             }
         }
         true
     }
 
     /// Delivers the oldest observation of the target.
-    fn hear(&mut self) -> bool {
-        let Some(news) = self.news.pop_front() else { return false };
-        if let QueueInput::Landed { entries, .. } = &news {
+    fn observe_target(&mut self) -> bool {
+        let Some(target_inputs) = self.target_inputs.pop_front() else { return false };
+        if let QueueInput::Landed { entries, .. } = &target_inputs {
             self.landings.retain(|(_, _, landed)| landed != entries);
             let late = |(id, candidate): &(EntryId, Oid)| {
                 self.queue.item(id).is_none_or(|i| i.entry.candidate != *candidate)
             };
             if entries.iter().any(late) {
-                self.happened.insert("landed and changed at once");
+                self.covered.insert("landed and changed at once");
             }
         }
-        self.tell(news);
+        self.apply(target_inputs);
         true
     }
 
     /// Delivers a random answer, sometimes twice.
-    fn read(&mut self) -> bool {
-        if self.mail.is_empty() {
+    fn deliver_answer(&mut self) -> bool {
+        if self.answers.is_empty() {
             return false;
         }
-        let at = self.world.dice.below(self.mail.len());
-        let letter = self.mail.swap_remove(at);
-        if self.world.dice.chance(100_000) {
-            self.mail.push(letter.clone());
+        let at = self.world.random.below(self.answers.len());
+        let answer = self.answers.swap_remove(at);
+        if self.world.random.chance(100_000) {
+            self.answers.push(answer.clone());
         }
-        self.tell(letter);
+        self.apply(answer);
         true
     }
 
     /// Simulates a crash: the log is replayed and the target is observed.
     fn crash(&mut self) {
-        let root = World::new(0, 0).tip();
-        let mut again = Queue::new(self.settings, root.0, root.1);
-        self.journal.iter().cloned().for_each(|seen| again.apply(seen));
-        assert_eq!(again, self.queue, "folded again, it is something else");
-        self.mail.clear();
-        self.news.clear();
+        let root = QueueWorld::new(0, 0).tip();
+        let mut replayed = Queue::new(self.settings, root.0, root.1);
+        self.journal.iter().cloned().for_each(|input| replayed.apply(input));
+        assert_eq!(replayed, self.queue, "folded again, it is something else");
+        self.answers.clear();
+        self.target_inputs.clear();
         for (tip, tree, entries) in std::mem::take(&mut self.landings) {
-            self.happened.insert("killed after the target moved");
-            self.tell(QueueInput::Landed { tip, tree, entries });
+            self.covered.insert("killed after the target moved");
+            self.apply(QueueInput::Landed { tip, tree, entries });
         }
         let (tip, tree) = self.world.tip();
-        self.tell(QueueInput::TargetMoved { tip, tree });
+        self.apply(QueueInput::TargetMoved { tip, tree });
     }
 
     /// Takes one random step.
     pub(super) fn step(&mut self) {
         self.now += 1;
-        match self.world.dice.below(40) {
+        match self.world.random.below(40) {
             0..2 => {
-                let count = 1 + self.world.dice.below(6);
+                let count = 1 + self.world.random.below(6);
                 let entries = (0..count).map(|_| self.entry()).collect();
-                self.tell(QueueInput::Added(entries));
+                self.apply(QueueInput::Added(entries));
             }
-            2..4 => self.people(),
+            2..4 => self.act_as_person(),
             4 => self.crash(),
-            5..20 => drop(self.work()),
-            20..36 => drop(self.read()),
-            _ => drop(self.hear()),
+            5..20 => drop(self.carry_out_effect()),
+            20..36 => drop(self.deliver_answer()),
+            _ => drop(self.observe_target()),
         }
-        self.remember();
+        self.record_coverage();
     }
 
-    fn remember(&mut self) {
+    fn record_coverage(&mut self) {
         if self.queue.stopped() == Some(StopReason::TipFails) {
-            self.happened.insert("the tip fails");
+            self.covered.insert("the tip fails");
         }
         for item in self.queue.items() {
-            self.happened.extend(match &item.status {
+            self.covered.extend(match &item.status {
                 EntryStatus::Ejected(EjectReason::Rejected { .. }) => Some("rejected"),
                 EntryStatus::Ejected(EjectReason::Conflict { .. }) => Some("conflict"),
                 EntryStatus::Ejected(EjectReason::Blocked { .. }) => Some("blocked"),
@@ -322,22 +322,26 @@ impl Chaos {
 
     /// Stops the disturbances and runs the queue to its end.
     pub(super) fn calm_down(&mut self) {
-        self.mend();
+        self.repair_tip();
         for id in self.names.clone() {
-            self.tell(QueueInput::Released(id));
+            self.apply(QueueInput::Released(id));
         }
         self.world.flakes = self.world.flakes.min(10_000);
-        self.tell(QueueInput::Resumed);
+        self.apply(QueueInput::Resumed);
         let before = self.world.runs;
         for car in 0.. {
-            assert!(car < CALM, "it does not end: {:#?}", self.queue.trains().collect::<Vec<_>>());
+            assert!(
+                car < MAX_CALM_STEPS,
+                "it does not end: {:#?}",
+                self.queue.trains().collect::<Vec<_>>()
+            );
             // Deliver pending inputs before new effects.
-            let more = self.hear() || self.read() || self.work();
-            self.remember();
+            let more = self.observe_target() || self.deliver_answer() || self.carry_out_effect();
+            self.record_coverage();
             if self.queue.stopped() == Some(StopReason::TipFails) {
                 // Caused by flakes: the tip passes.
                 assert!(self.world.flakes > 0);
-                self.tell(QueueInput::Resumed);
+                self.apply(QueueInput::Resumed);
             } else if !more {
                 break;
             }
@@ -382,8 +386,8 @@ impl Chaos {
 }
 
 #[test]
-fn whatever_happens_the_promises_are_kept() {
-    let mut happened: BTreeMap<&'static str, usize> = BTreeMap::new();
+fn promises_hold_under_delays_repeats_and_crashes() {
+    let mut covered: BTreeMap<&'static str, usize> = BTreeMap::new();
     for seed in 0..SEEDS {
         let mut chaos = Chaos::new(seed);
         for _ in 0..300 {
@@ -391,8 +395,8 @@ fn whatever_happens_the_promises_are_kept() {
         }
         chaos.calm_down();
         chaos.check_end();
-        for word in &chaos.happened {
-            *happened.entry(word).or_default() += 1;
+        for word in &chaos.covered {
+            *covered.entry(word).or_default() += 1;
         }
     }
     let words = [
@@ -406,8 +410,8 @@ fn whatever_happens_the_promises_are_kept() {
         "the tip fails",
     ];
     for word in words {
-        let times = happened.get(word).copied().unwrap_or(0);
-        assert!(times >= 3, "`{word}` in {times} of {SEEDS} worlds: {happened:?}");
+        let times = covered.get(word).copied().unwrap_or(0);
+        assert!(times >= 3, "`{word}` in {times} of {SEEDS} worlds: {covered:?}");
     }
-    println!("{happened:?}");
+    println!("{covered:?}");
 }

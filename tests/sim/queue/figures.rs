@@ -9,7 +9,7 @@ use git_harness::domain::queue::{
     TrainId,
 };
 
-use super::world::{Change, World};
+use super::world::{CandidateChange, QueueWorld};
 
 /// The figures of a simulated queue.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,7 +18,7 @@ struct Figures {
     time: usize,
     landed: usize,
     /// The number of good entries that were rejected.
-    wronged: usize,
+    wrongly_rejected: usize,
 }
 
 /// Probabilities, in millionths, of a bad change, of a semantic conflict of a pair, and of a flaky
@@ -31,12 +31,13 @@ pub(super) struct Luck {
 }
 
 /// Creates `n` entries at once.
-pub(super) fn crowd(world: &mut World, n: usize, luck: Luck) -> Vec<Entry> {
+pub(super) fn crowd(world: &mut QueueWorld, n: usize, luck: Luck) -> Vec<Entry> {
     let entry = |number: usize| {
-        let bad = world.dice.chance(luck.bad);
+        let bad = world.random.chance(luck.bad);
         let older = 0..if luck.pairs > 0 { number } else { 0 };
-        let breaks = older.filter(|_| world.dice.chance(luck.pairs)).collect();
-        let (_, candidate) = world.change(Change { bad, breaks, ..Change::default() });
+        let breaks = older.filter(|_| world.random.chance(luck.pairs)).collect();
+        let (_, candidate) =
+            world.change(CandidateChange { bad, breaks, ..CandidateChange::default() });
         Entry {
             id: EntryId::parse(&format!("b{number:04}")).unwrap(),
             priority: 0,
@@ -52,19 +53,19 @@ pub(super) fn crowd(world: &mut World, n: usize, luck: Luck) -> Vec<Entry> {
 /// A running queue. Builds and landings take no time, verifications take one unit.
 pub(super) struct Site {
     settings: QueueSettings,
-    pub world: World,
+    pub world: QueueWorld,
     pub queue: Queue,
     /// Running verifications: tree, and time of the end.
     flight: BTreeMap<(TrainId, usize, u32), (Oid, usize)>,
     pub now: usize,
-    wronged: usize,
+    wrongly_rejected: usize,
 }
 
 impl Site {
-    pub(super) fn new(settings: QueueSettings, world: World) -> Self {
+    pub(super) fn new(settings: QueueSettings, world: QueueWorld) -> Self {
         let (tip, tree) = world.tip();
         let queue = Queue::new(settings, tip, tree);
-        Self { settings, world, queue, flight: BTreeMap::new(), now: 0, wronged: 0 }
+        Self { settings, world, queue, flight: BTreeMap::new(), now: 0, wrongly_rejected: 0 }
     }
 
     /// Carries out all effects that take no time, and starts verifications.
@@ -108,8 +109,8 @@ impl Site {
                 }
             }
             QueueEffect::Eject { entry, candidate, reason } => {
-                let right = !self.world.welcome(self.queue.tip(), self.world.number(&candidate));
-                self.wronged +=
+                let right = !self.world.would_pass(self.queue.tip(), self.world.number(&candidate));
+                self.wrongly_rejected +=
                     usize::from(!right && matches!(reason, EjectReason::Rejected { .. }));
                 self.queue.apply(QueueInput::Ejected { entry, candidate });
             }
@@ -134,8 +135,8 @@ impl Site {
 }
 
 /// Runs a queue until it is empty.
-fn carry_out(settings: QueueSettings, n: usize, luck: Luck, seed: u64) -> Figures {
-    let mut site = Site::new(settings, World::new(seed, luck.flakes));
+fn run_to_end(settings: QueueSettings, n: usize, luck: Luck, seed: u64) -> Figures {
+    let mut site = Site::new(settings, QueueWorld::new(seed, luck.flakes));
     let entries = crowd(&mut site.world, n, luck);
     site.queue.apply(QueueInput::Added(entries));
     while site.pass() {}
@@ -144,16 +145,22 @@ fn carry_out(settings: QueueSettings, n: usize, luck: Luck, seed: u64) -> Figure
     let landed = site.world.landed.len();
     let told = site.queue.items().filter(|i| i.status == EntryStatus::Landed).count();
     assert_eq!(told, landed);
-    Figures { runs: site.world.runs, time: site.now, landed, wronged: site.wronged }
+    Figures {
+        runs: site.world.runs,
+        time: site.now,
+        landed,
+        wrongly_rejected: site.wrongly_rejected,
+    }
 }
 
 /// Returns the mean figures of several seeds.
 fn mean(settings: QueueSettings, luck: Luck, seeds: u64) -> (f64, f64, f64, f64) {
-    let all: Vec<Figures> = (0..seeds).map(|seed| carry_out(settings, 1_000, luck, seed)).collect();
+    let all: Vec<Figures> =
+        (0..seeds).map(|seed| run_to_end(settings, 1_000, luck, seed)).collect();
     let mean = |of: fn(&Figures) -> usize| {
         f64::from(u32::try_from(all.iter().map(of).sum::<usize>()).unwrap()) / all.len() as f64
     };
-    (mean(|f| f.runs), mean(|f| f.time), mean(|f| f.landed), mean(|f| f.wronged))
+    (mean(|f| f.runs), mean(|f| f.time), mean(|f| f.landed), mean(|f| f.wrongly_rejected))
 }
 
 /// Figures of the design's simulation: failures in a million, then verifications and time with a
@@ -166,13 +173,13 @@ const DESIGN: [(u64, [f64; 2], [f64; 2]); 4] = [
 ];
 
 #[test]
-fn as_few_verifications_and_as_short_as_designed() {
+fn verifications_and_time_stay_within_the_design() {
     println!("a thousand entries, groups of eight: verifications / time, beside the design's");
     for (bad, one, eight) in DESIGN {
         for (concurrency, design) in [(1, one), (8, eight)] {
             let luck = Luck { bad, ..Luck::default() };
             let settings = QueueSettings { batch: 8, concurrency, ..QueueSettings::default() };
-            let (runs, time, landed, wronged) = mean(settings, luck, 20);
+            let (runs, time, landed, wrongly_rejected) = mean(settings, luck, 20);
             let [most, longest] = design;
             let share = bad / 10_000;
             println!(
@@ -182,7 +189,7 @@ fn as_few_verifications_and_as_short_as_designed() {
                 runs <= most * 1.1 && time <= longest * 1.1,
                 "{runs} / {time} against {design:?}"
             );
-            assert_eq!(wronged, 0.0);
+            assert_eq!(wrongly_rejected, 0.0);
             assert!(landed > 850.0);
         }
     }
@@ -198,24 +205,24 @@ const HARDER: [(u64, [f64; 2], [f64; 2]); 4] = [
 ];
 
 #[test]
-fn conflicts_in_meaning_and_flakes_cost_no_more_than_designed() {
+fn semantic_conflicts_and_flakes_stay_within_the_design() {
     println!("the same with conflicts in pairs and flakes: verifications / time, wrongly rejected");
     for (bad, one, eight) in HARDER {
         for (concurrency, design) in [(1, one), (8, eight)] {
             let luck = Luck { bad, pairs: 100, flakes: 10_000 };
             let settings = QueueSettings { batch: 8, concurrency, ..QueueSettings::default() };
-            let (runs, time, landed, wronged) = mean(settings, luck, 6);
+            let (runs, time, landed, wrongly_rejected) = mean(settings, luck, 6);
             let [most, longest] = design;
             let share = bad / 10_000;
             println!(
-                "{concurrency} at a time, {share:2} % bad: {runs:5.0} / {time:5.1}   {most} / {longest}; {wronged:.1} of {landed:.0}"
+                "{concurrency} at a time, {share:2} % bad: {runs:5.0} / {time:5.1}   {most} / {longest}; {wrongly_rejected:.1} of {landed:.0}"
             );
             assert!(
                 runs <= most * 1.1 && time <= longest * 1.1,
                 "{runs} / {time} against {design:?}"
             );
             // Two flaky failures in a row, both alone: one in ten thousand.
-            assert!(wronged <= 0.2, "{wronged} were good and are rejected");
+            assert!(wrongly_rejected <= 0.2, "{wrongly_rejected} were good and are rejected");
         }
     }
 }

@@ -3,6 +3,6 @@
 
 mod arrivals;
 mod chaos;
-mod dice;
 mod figures;
+mod random;
 mod world;

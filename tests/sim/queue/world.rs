@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use git_harness::domain::id::Oid;
 use git_harness::domain::queue::{Car, Conflict, EntryId, Ruling};
 
-use super::dice::{Dice, mix};
+use super::random::{Random, mix};
 
 /// The effect of a candidate on the target.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Change {
+pub(super) struct CandidateChange {
     /// The change fails on every tree.
     pub bad: bool,
     /// Older changes with which the change fails, in whatever order they land.
@@ -43,11 +43,11 @@ fn oid(kind: char, hash: u64) -> Oid {
 type Pairs = HashMap<usize, Vec<usize>>;
 
 #[derive(Debug)]
-pub(super) struct World {
-    pub dice: Dice,
+pub(super) struct QueueWorld {
+    pub random: Random,
     /// The probability of a flaky failure, in millionths.
     pub flakes: u64,
-    changes: Vec<Change>,
+    changes: Vec<CandidateChange>,
     breaks: Pairs,
     conflicts: Pairs,
     numbers: HashMap<Oid, usize>,
@@ -64,7 +64,7 @@ pub(super) struct World {
     pub flaked: usize,
 }
 
-impl World {
+impl QueueWorld {
     pub(super) fn new(seed: u64, flakes: u64) -> Self {
         let (tip, tree) = (oid('c', mix(0)), oid('d', 0));
         let root = Node {
@@ -76,7 +76,7 @@ impl World {
             change: None,
         };
         Self {
-            dice: Dice::new(seed),
+            random: Random::new(seed),
             flakes,
             changes: Vec::new(),
             breaks: Pairs::new(),
@@ -93,7 +93,7 @@ impl World {
     }
 
     /// Creates a candidate. Returns its number and commit.
-    pub(super) fn change(&mut self, change: Change) -> (usize, Oid) {
+    pub(super) fn change(&mut self, change: CandidateChange) -> (usize, Oid) {
         let number = self.changes.len();
         let name = oid('b', mix(u64::try_from(number).unwrap()));
         for other in &change.breaks {
@@ -118,7 +118,7 @@ impl World {
     }
 
     /// Returns true if a change alone on a commit would merge and pass.
-    pub(super) fn welcome(&self, onto: &Oid, number: usize) -> bool {
+    pub(super) fn would_pass(&self, onto: &Oid, number: usize) -> bool {
         let onto = &self.nodes[onto];
         let with =
             |pairs: &Pairs| pairs.get(&number).is_some_and(|o| o.iter().any(|o| onto.has(*o)));
@@ -171,7 +171,7 @@ impl World {
         if self.fails[tree] {
             return Ruling::Red("a check".into());
         }
-        if self.dice.chance(self.flakes) {
+        if self.random.chance(self.flakes) {
             self.flaked += 1;
             return Ruling::Red("a check that does not say the same twice".into());
         }
@@ -222,7 +222,7 @@ impl World {
     }
 
     /// Another process removes the target's last commit.
-    pub(super) fn pull_back(&mut self) {
+    pub(super) fn remove_last_commit(&mut self) {
         if let Some(parent) = self.nodes[&self.tip].parent.clone() {
             self.tip = parent;
         }

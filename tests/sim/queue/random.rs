@@ -2,7 +2,7 @@
 
 /// A generator with its state.
 #[derive(Debug, Clone)]
-pub(super) struct Dice(u64);
+pub(super) struct Random(u64);
 
 /// Mixes a number: one step of the generator, also used as a hash.
 pub(super) fn mix(number: u64) -> u64 {
@@ -12,7 +12,7 @@ pub(super) fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-impl Dice {
+impl Random {
     pub(super) fn new(seed: u64) -> Self {
         Self(mix(seed))
     }
@@ -33,7 +33,7 @@ impl Dice {
     }
 
     /// Returns a random element.
-    pub(super) fn one<'a, T>(&mut self, some: &'a [T]) -> Option<&'a T> {
+    pub(super) fn pick<'a, T>(&mut self, some: &'a [T]) -> Option<&'a T> {
         some.get(self.below(some.len()))
     }
 }
