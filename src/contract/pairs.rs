@@ -160,9 +160,9 @@ mod tests {
                 TreeSide::After => after.contains(&path),
             })
         };
-        let Ok(found) = find_pairs(&globs, &owned(files), changed.as_deref(), has);
+        let Ok(pairs) = find_pairs(&globs, &owned(files), changed.as_deref(), has);
         let pair = |p: FilePair| format!("{} > {}", p.from.unwrap_or_default(), p.to);
-        found.pairs.into_iter().map(pair).chain(found.problems).collect()
+        pairs.pairs.into_iter().map(pair).chain(pairs.problems).collect()
     }
 
     #[test]
@@ -170,10 +170,10 @@ mod tests {
         let before = ["a.js", "b.mjs", "c.jsx", "d.js", "d.cjs"];
         let after = ["a.ts", "b.mts", "c.tsx", "d.cts", "d.ts"];
         let changed = [&before[..], &after[..]].concat();
-        let found = describe_pairs(&before, &after, &["a.js"], Some(&changed));
+        let pairs = describe_pairs(&before, &after, &["a.js"], Some(&changed));
         let want =
             ["a.js > a.ts", "b.mjs > b.mts", "c.jsx > c.tsx", "d.cjs > d.cts", "d.js > d.ts"];
-        assert_eq!(found, want);
+        assert_eq!(pairs, want);
         assert_eq!(
             describe_pairs(&["a.js"], &["a.tsx"], &["a.js"], Some(&["a.js", "a.tsx"])),
             ["a.js > a.tsx"]
@@ -207,10 +207,10 @@ mod tests {
 
     #[test]
     fn copied_file_with_its_original_is_a_problem() {
-        let found = describe_pairs(&["a.js"], &["a.js", "a.ts"], &["a.js"], Some(&["a.ts"]));
+        let pairs = describe_pairs(&["a.js"], &["a.js", "a.ts"], &["a.js"], Some(&["a.ts"]));
         let beside =
             "a.js: it is still there beside a.ts; a migrated file takes the place of the old one";
-        assert_eq!(found, ["a.js > a.ts", beside]);
+        assert_eq!(pairs, ["a.js > a.ts", beside]);
     }
 
     #[test]
@@ -224,8 +224,8 @@ mod tests {
         let any = |path: &str| path.ends_with(".js");
         let globs = PairGlobs { from: &any, to: &any };
         let has = |_, path: &str| -> Result<bool, Infallible> { Ok(path == "a.js") };
-        let Ok(found) = find_pairs(&globs, &["a.js".to_owned()], Some(&["a.js".to_owned()]), has);
+        let Ok(pairs) = find_pairs(&globs, &["a.js".to_owned()], Some(&["a.js".to_owned()]), has);
         let pair = FilePair { from: Some("a.js".into()), to: "a.js".into() };
-        assert_eq!(found, FilePairs { pairs: vec![pair], problems: Vec::new() });
+        assert_eq!(pairs, FilePairs { pairs: vec![pair], problems: Vec::new() });
     }
 }

@@ -36,6 +36,24 @@ pub(crate) enum OutputMeaning {
     Hopeless(Class),
 }
 
+impl OutputMeaning {
+    /// Returns the meaning of two consecutive pieces of output. `is_work` tells if the later piece
+    /// is work.
+    fn followed_by(self, later: Self, is_work: bool) -> Self {
+        if matches!(self, Self::Hopeless(_)) {
+            return self;
+        }
+        match later {
+            Self::Hopeless(_) | Self::Final => later,
+            // Only work supersedes a final event. A notice does not.
+            Self::Progress if self == Self::Final && !is_work => self,
+            Self::Progress => later,
+            Self::Noise if self == Self::Nothing => later,
+            Self::Noise | Self::Nothing => self,
+        }
+    }
+}
+
 /// An observer of a session's output. Of the output, only incomplete lines are kept.
 #[derive(Debug)]
 pub(crate) struct SessionWatcher {
@@ -95,17 +113,7 @@ impl SessionWatcher {
             let Some(line) = partial.append(part, completes) else { continue };
             let too_long = std::mem::take(&mut partial.too_long);
             let (meaning, is_work) = self.observe_line(stream, &line, too_long);
-            combined = match (combined, meaning) {
-                (OutputMeaning::Hopeless(class), _) | (_, OutputMeaning::Hopeless(class)) => {
-                    OutputMeaning::Hopeless(class)
-                }
-                // Only work supersedes a final event. A notice does not.
-                (OutputMeaning::Final, OutputMeaning::Progress) if !is_work => OutputMeaning::Final,
-                (_, OutputMeaning::Final) => OutputMeaning::Final,
-                (_, OutputMeaning::Progress) => OutputMeaning::Progress,
-                (OutputMeaning::Nothing, OutputMeaning::Noise) => OutputMeaning::Noise,
-                (earlier, OutputMeaning::Nothing | OutputMeaning::Noise) => earlier,
-            };
+            combined = combined.followed_by(meaning, is_work);
         }
         combined
     }

@@ -207,15 +207,14 @@ pub(crate) fn read(bytes: &[u8]) -> Vec<TranscriptEntry> {
     let mut reader = TranscriptReader::default();
     let mut entries = reader.push(bytes);
     for entry in reader.finish() {
-        match (entries.last_mut(), entry) {
-            (
-                Some(TranscriptEntry { kind: TranscriptKind::Plain, text }),
-                TranscriptEntry { kind: TranscriptKind::Plain, text: more },
-            ) => {
+        match entries.last_mut() {
+            Some(TranscriptEntry { kind: TranscriptKind::Plain, text })
+                if entry.kind == TranscriptKind::Plain =>
+            {
                 text.push('\n');
-                text.push_str(&more);
+                text.push_str(&entry.text);
             }
-            (_, entry) => entries.push(entry),
+            Some(_) | None => entries.push(entry),
         }
     }
     entries

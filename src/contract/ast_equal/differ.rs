@@ -103,7 +103,10 @@ impl<'a, 's> DifferenceSearch<'a, 's> {
                     )
                 })
             }
-            (AstValue::Leaf(_) | AstValue::List(_) | AstValue::Node(_), _) => false,
+            (
+                AstValue::Leaf(_) | AstValue::List(_) | AstValue::Node(_),
+                AstValue::Leaf(_) | AstValue::List(_) | AstValue::Node(_),
+            ) => false,
         }
     }
 

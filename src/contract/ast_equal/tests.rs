@@ -79,9 +79,13 @@ fn ast_equal_accepts_every_faithful_pair() {
     let mut mismatches = String::new();
     for case in &cases {
         match run(case) {
-            Ok(found) if found.is_equal() => {}
-            Ok(found) => {
-                mismatches.push_str(&format!("== {}\n{}", case.title, format_differences(&found)));
+            Ok(comparison) if comparison.is_equal() => {}
+            Ok(comparison) => {
+                mismatches.push_str(&format!(
+                    "== {}\n{}",
+                    case.title,
+                    format_differences(&comparison)
+                ));
             }
             Err(e) => mismatches.push_str(&format!("== {}\n{e}\n", case.title)),
         }
@@ -96,14 +100,14 @@ fn ast_equal_finds_every_difference_at_its_line() {
     let mut mismatches = String::new();
     for case in &cases {
         let outcome = match run(case) {
-            Ok(found) if found.is_equal() => "nothing is found\n".to_owned(),
-            Ok(found) => {
-                let first = &found.differences[0];
+            Ok(comparison) if comparison.is_equal() => "nothing is comparison\n".to_owned(),
+            Ok(comparison) => {
+                let first = &comparison.differences[0];
                 let line = |e: &Option<super::Excerpt>| e.as_ref().map(|e| e.line);
                 if case.at == Some((line(&first.from), line(&first.to))) {
                     continue;
                 }
-                format_differences(&found)
+                format_differences(&comparison)
             }
             Err(e) => format!("{e}\n"),
         };
@@ -125,13 +129,21 @@ fn corpus() -> Vec<(String, String)> {
 fn ast_equal_accepts_every_file_as_equal_to_itself() {
     for (path, text) in corpus() {
         let file = (path.as_str(), text.as_str());
-        let found = between(file, file, &AstEqualOptions::default()).unwrap();
-        assert!(found.is_equal(), "{text}\n{}", format_differences(&found));
+        let comparison = between(file, file, &AstEqualOptions::default()).unwrap();
+        assert!(comparison.is_equal(), "{text}\n{}", format_differences(&comparison));
         let other = text.replace('\n', "\r\n");
-        let found = between(file, (&path, &other), &AstEqualOptions::default()).unwrap();
-        assert!(found.is_equal(), "with other line ends: {text}\n{}", format_differences(&found));
-        let found = between(file, (&path, &format!("\u{feff}{text}")), &AstEqualOptions::default());
-        assert!(found.is_ok_and(|found| found.is_equal()), "with a byte order mark: {text}");
+        let comparison = between(file, (&path, &other), &AstEqualOptions::default()).unwrap();
+        assert!(
+            comparison.is_equal(),
+            "with other line ends: {text}\n{}",
+            format_differences(&comparison)
+        );
+        let comparison =
+            between(file, (&path, &format!("\u{feff}{text}")), &AstEqualOptions::default());
+        assert!(
+            comparison.is_ok_and(|comparison| comparison.is_equal()),
+            "with a byte order mark: {text}"
+        );
     }
 }
 
@@ -140,19 +152,19 @@ fn tokens(text: &str) -> Vec<std::ops::Range<usize>> {
     const SIGNS: &str = "+-*/%&|^<>=!?.~";
     let word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     let class = |c: char| if word(c) { 1 } else { 2 * u8::from(SIGNS.contains(c)) };
-    let mut found: Vec<std::ops::Range<usize>> = Vec::new();
+    let mut tokens: Vec<std::ops::Range<usize>> = Vec::new();
     let mut before = 0;
     for (at, c) in text.char_indices().filter(|(_, c)| !c.is_whitespace()) {
-        match found.last_mut() {
+        match tokens.last_mut() {
             Some(last) if last.end == at && class(c) > 0 && class(c) == before => {
                 last.end = at + c.len_utf8();
             }
-            Some(_) | None => found.push(at..at + c.len_utf8()),
+            Some(_) | None => tokens.push(at..at + c.len_utf8()),
         }
         before = class(c);
     }
-    found.retain(|t| !text[..t.start].ends_with('@') && !text[t.clone()].starts_with("//"));
-    found
+    tokens.retain(|t| !text[..t.start].ends_with('@') && !text[t.clone()].starts_with("//"));
+    tokens
 }
 
 /// Returns similar tokens that change the program.
@@ -181,18 +193,18 @@ fn mutations(token: &str) -> Vec<String> {
         ("true", "false"),
         ("await", "yield"),
     ];
-    let mut found: Vec<String> =
+    let mut mutations: Vec<String> =
         SWAPS.iter().filter(|(a, _)| *a == token).map(|(_, b)| (*b).to_owned()).collect();
     if token != ";" {
-        found.push(String::new());
+        mutations.push(String::new());
     }
     if token.chars().all(|c| c.is_ascii_digit()) {
-        found.push(format!("{token}1"));
+        mutations.push(format!("{token}1"));
     } else if token.starts_with(char::is_alphanumeric) {
-        found.push(format!("{token}_"));
-        found.push(format!("_{token}"));
+        mutations.push(format!("{token}_"));
+        mutations.push(format!("_{token}"));
     }
-    found
+    mutations
 }
 
 #[test]
@@ -211,9 +223,10 @@ fn ast_equal_finds_every_changed_token() {
                     SourceFile { path: &path, text: &text },
                     SourceFile { path: &path, text: &changed },
                 );
-                let found = super::compare_on_this_stack(&from, &to, &AstEqualOptions::default());
-                parsed += usize::from(found.is_ok());
-                if found.is_ok_and(|found| found.is_equal()) {
+                let comparison =
+                    super::compare_on_this_stack(&from, &to, &AstEqualOptions::default());
+                parsed += usize::from(comparison.is_ok());
+                if comparison.is_ok_and(|comparison| comparison.is_equal()) {
                     passed.push(format!(
                         "{text}\n-- {:?} became {word:?} at {token:?}",
                         &text[token.clone()]
@@ -232,20 +245,20 @@ fn ast_equal_compares_deep_trees() {
     let (old, new) = (format!("f({terms}b);"), format!("f({terms}c);"));
     let options = AstEqualOptions::default();
     assert!(between(("a.js", &old), ("a.ts", &old), &options).unwrap().is_equal());
-    let found = between(("a.js", &old), ("a.ts", &new), &options).unwrap();
-    assert_eq!(found.differences.len(), 1);
-    assert!(format_differences(&found).len() < 1000, "{}", format_differences(&found));
+    let comparison = between(("a.js", &old), ("a.ts", &new), &options).unwrap();
+    assert_eq!(comparison.differences.len(), 1);
+    assert!(format_differences(&comparison).len() < 1000, "{}", format_differences(&comparison));
 }
 
 #[test]
 fn ast_equal_shows_the_smallest_different_statements() {
     let old = "function f(a) {\n  if (a) {\n    g(a);\n    return a - 1;\n  }\n}\nh({\n  a: 1,\n  b: 2,\n  c: 3,\n});\n";
     let new = "interface A {}\nfunction f(a: any) {\n  if (a) {\n    g(a as any);\n    return a + 1;\n  }\n}\nh({\n  a: 1,\n  b: 3,\n  c: 3,\n});\nenum B { C }\n";
-    let found = between(("a.js", old), ("a.ts", new), &AstEqualOptions::default()).unwrap();
+    let comparison = between(("a.js", old), ("a.ts", new), &AstEqualOptions::default()).unwrap();
     let want = "- 4: return a - 1;\n+ 5: return a + 1;\n- 9: b: 2,\n+ 10: b: 3,\n\
                 + 13: enum B { C }\n  (an enum is code: keep the object, and derive a type from it)\n";
-    assert_eq!(format_differences(&found), want);
-    assert_eq!(found.any, 2);
+    assert_eq!(format_differences(&comparison), want);
+    assert_eq!(comparison.any, 2);
 }
 
 #[test]
