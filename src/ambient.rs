@@ -1,4 +1,5 @@
-//! The only reader of the clock, of randomness and of the environment. Everybody else is handed them.
+//! The only module that reads the clock, randomness and the environment. Other modules get the
+//! values passed in.
 #![expect(clippy::disallowed_methods, reason = "this is the module that may")]
 
 use std::collections::BTreeMap;
@@ -8,13 +9,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::domain::id::Timestamp;
 
-/// The present moment by the wall clock: for display and back-off across restarts only.
+/// Returns the current wall-clock time, for display and for back-off across restarts only.
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A monotonic clock, for how long something took.
+/// Returns the monotonic time, for durations.
 pub(crate) fn instant() -> Instant {
     Instant::now()
 }
@@ -29,10 +30,10 @@ pub(crate) fn nonce() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A random UUID (RFC 9562, version 4), for sessions whose id we choose.
+/// Returns a random UUID (RFC 9562, version 4), for sessions whose id this program chooses.
 pub(crate) fn uuid() -> String {
     let hex = nonce();
-    // The variant's two bits are 10: 8, 9, a or b.
+    // The two bits of the variant are 10, so the digit is 8, 9, a or b.
     let variant = match hex.as_bytes()[16] & 3 {
         0 => '8',
         1 => '9',
@@ -49,41 +50,41 @@ pub(crate) fn uuid() -> String {
     )
 }
 
-/// The environment of this process.
+/// Returns the environment of this process.
 pub(crate) fn environment() -> BTreeMap<OsString, OsString> {
     std::env::vars_os().collect()
 }
 
-/// One variable of the environment, if it is set and not empty.
+/// Returns one environment variable, if it is set and not empty.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
-/// The folder in which the command was given.
+/// Returns the current directory.
 pub(crate) fn current_dir() -> std::io::Result<PathBuf> {
     std::env::current_dir()
 }
 
-/// The folder for temporary files.
+/// Returns the folder for temporary files.
 pub(crate) fn temp_dir() -> PathBuf {
     std::env::temp_dir()
 }
 
-/// This program's own file, to start keepers from. An upgrade under a running supervisor leaves ` (deleted)` behind the
-/// name; the file that took its place is as good.
+/// Returns the path of this program, to start keepers from. After an upgrade under a running
+/// supervisor, the kernel appends ` (deleted)` to the path; the new file at the path is used then.
 pub(crate) fn program() -> std::io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     let text = path.to_string_lossy();
     Ok(text.strip_suffix(" (deleted)").map_or(path.clone(), PathBuf::from))
 }
 
-/// This machine's name.
+/// Returns the host name.
 pub(crate) fn host() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".into() } else { name }
 }
 
-/// Lets a moment pass while another process gets on with its work (only where there is nothing to wait on).
+/// Sleeps while another process makes progress. Only where there is nothing to wait on.
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }

@@ -67,7 +67,7 @@ impl<'a> SessionListener<'a> {
 }
 
 impl Listener for SessionListener<'_> {
-    fn hear(&mut self, from: OutputStream, bytes: &[u8]) -> Activity {
+    fn observe(&mut self, from: OutputStream, bytes: &[u8]) -> Activity {
         let stream = match from {
             OutputStream::Stdout => SessionStream::Stdout,
             OutputStream::Stderr => SessionStream::Stderr,
@@ -86,7 +86,7 @@ impl Listener for SessionListener<'_> {
         }
     }
 
-    fn patience(&self) -> Option<Duration> {
+    fn noise_limit(&self) -> Option<Duration> {
         self.watcher.pending_give_up().map(|(time, _)| time)
     }
 }

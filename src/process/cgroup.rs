@@ -1,17 +1,19 @@
-//! A control group per command, where one can be made: the one way to end a tree that no tree can outrun.
+//! A control group for each command, where one can be made. No process tree can fork faster than
+//! the kernel kills its control group.
 //!
-//! It needs a writable cgroup version 2, as in a container, as root, or under `systemd-run --user --scope`. Wherever
-//! anything is missing there is none, silently, and the sweep over `/proc` does the work alone.
+//! A writable cgroup version 2 is needed, as in a container, as root, or under `systemd-run --user
+//! --scope`. Where anything is missing, no group is made and the sweep over `/proc` kills the tree
+//! alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long the kernel may take to end the members of a group.
+/// The longest time that the kernel may take to kill the members of a group.
 const PATIENCE: Duration = Duration::from_secs(5);
 const APART: Duration = Duration::from_millis(2);
 
-/// A group of our own. It is removed on drop, if it is empty by then.
+/// A control group that was made here. It is removed on drop if it is empty by then.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     dir: PathBuf,
@@ -19,11 +21,12 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes a group below that of this process and moves this process into it, so that a child is born there: no
-    /// moment is left in which a child is outside. [`leave`](Self::leave) must follow.
+    /// Makes a group below the group of this process and moves this process into it, so that every
+    /// child is born inside. [`leave`](Self::leave) must follow.
     pub(super) fn enter(marker: &str) -> Option<Self> {
         let parent = own_dir()?;
-        // A group that hands controllers down may not have members of its own, and so could not be returned to.
+        // A group that delegates controllers must not have members of its own, so this process
+        // could not return to it.
         let handed_down = fs::read_to_string(parent.join("cgroup.subtree_control")).ok()?;
         if !handed_down.trim().is_empty() {
             return None;
@@ -35,18 +38,19 @@ impl Cgroup {
         (killable && move_self(&group.dir)).then_some(group)
     }
 
-    /// Moves this process back out. `None` if that fails: then the group must never be ended, since we are in it.
+    /// Moves this process back out. Returns `None` if that fails: the group must then never be
+    /// killed, since this process is in it.
     pub(super) fn leave(self) -> Option<Self> {
         move_self(&self.parent).then_some(self)
     }
 
-    /// The processes in the group.
+    /// Returns the numbers of the processes in the group.
     pub(super) fn members(&self) -> Vec<i32> {
         let text = fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// Ends all processes in the group at once, and waits until they have ended.
+    /// Kills all processes in the group at once and waits until they have ended.
     pub(super) fn end(&self) {
         if fs::write(self.dir.join("cgroup.kill"), "1").is_err() {
             return;
@@ -69,12 +73,12 @@ impl Drop for Cgroup {
     }
 }
 
-/// The group that a dead keeper has left behind, if it was a sibling of this process.
+/// Returns the group that a dead keeper has left behind, if the group is a sibling of this process.
 pub(super) fn left_behind(marker: &str) -> Option<Cgroup> {
     let parent = own_dir()?;
     let dir = parent.join(name(marker));
     let group = dir.is_dir().then_some(Cgroup { dir, parent })?;
-    // The keeper may have died inside; this process is never inside.
+    // The keeper may have died inside the group. This process is never inside.
     let me = std::process::id().cast_signed();
     (!group.members().contains(&me)).then_some(group)
 }
@@ -90,7 +94,7 @@ fn name(marker: &str) -> String {
     format!("git-harness-{}", marker.chars().map(plain).collect::<String>())
 }
 
-/// Makes the group of a marker so that nobody else can, and the sweep has to do without.
+/// Makes the group of a marker, so that a keeper cannot make it and has to sweep.
 #[cfg(test)]
 pub(super) fn occupy(marker: &str) -> Option<Cgroup> {
     let parent = own_dir()?;
@@ -99,15 +103,16 @@ pub(super) fn occupy(marker: &str) -> Option<Cgroup> {
     Some(Cgroup { dir, parent })
 }
 
-/// Where the group of this process is in the file system.
+/// Returns the folder of this process's group in the file system.
 fn own_dir() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    place(&groups, &mounts)
+    group_dir(&groups, &mounts)
 }
 
-/// The same from the text of the two files.
-fn place(groups: &str, mounts: &str) -> Option<PathBuf> {
+/// Returns the folder of the group, given the text of `/proc/self/cgroup` and of
+/// `/proc/self/mountinfo`.
+fn group_dir(groups: &str, mounts: &str) -> Option<PathBuf> {
     let own = Path::new(groups.lines().find_map(|line| line.strip_prefix("0::"))?);
     mounts.lines().find_map(|line| {
         let (mount, kind) = line.split_once(" - ")?;
@@ -123,20 +128,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_its_place_from_mounts_and_groups() {
+    fn cgroup_dir_is_found_from_mounts_and_groups() {
         let mounts = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:1 - cgroup2 cgroup2 rw\n";
-        let at = |groups: &str| place(groups, mounts);
+        let at = |groups: &str| group_dir(groups, mounts);
         assert_eq!(at("0::/\n"), Some("/sys/fs/cgroup/unified".into()));
         assert_eq!(at("1:cpu:/x\n0::/a/b\n"), Some("/sys/fs/cgroup/unified/a/b".into()));
         assert_eq!(at("1:cpu:/x\n"), None);
         let below = "41 31 0:38 /pod /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(place("0::/pod/a\n", below), Some("/sys/fs/cgroup/a".into()));
-        assert_eq!(place("0::/other\n", below), None);
+        assert_eq!(group_dir("0::/pod/a\n", below), Some("/sys/fs/cgroup/a".into()));
+        assert_eq!(group_dir("0::/other\n", below), None);
     }
 
     #[test]
-    fn a_marker_cannot_leave_the_directory() {
+    fn cgroup_name_of_a_marker_stays_inside_the_directory() {
         assert_eq!(name("../r 1"), "git-harness-___r_1");
     }
 }

@@ -1,4 +1,4 @@
-//! Running one command under supervision, in a keeper.
+//! The supervision of one command: start, limits, output, and the end of its process tree.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,43 +19,46 @@ use super::tree::{KillCount, ProcessTree};
 use super::watchdog::{Listener, OutputStream, Watchdog};
 use crate::domain::termination::Termination;
 
-/// What became of a command.
+/// The result of a supervised command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommandResult {
-    /// How it ended.
+    /// The way in which the main process ended.
     pub termination: Termination,
-    /// How much it wrote.
+    /// The number of bytes that the command wrote to standard output.
     pub stdout_bytes: u64,
-    /// How much of that is in the file (without the line that stands for what was left out).
+    /// The number of those bytes that are in the file, without the line that stands for the omitted
+    /// part.
     pub stdout_kept: u64,
-    /// How much it wrote to its diagnostics.
+    /// The number of bytes that the command wrote to standard error.
     pub stderr_bytes: u64,
-    /// How much of that is in the file.
+    /// The number of those bytes that are in the file.
     pub stderr_kept: u64,
-    /// How long it took, until it had ended itself.
+    /// The running time of the main process.
     pub wall: Duration,
-    /// How many of its processes had outlived it, and were ended.
+    /// The number of its processes that outlived the main process and were killed.
     pub leftover: usize,
-    /// How many of them could not be ended (stuck in the kernel).
+    /// The number of its processes that could not be killed, because they are stuck in the kernel.
     pub survivors: usize,
 }
 
-/// How long a poll waits where the end of the main process does not wake it, or while others are waited for.
+/// The interval of polling while the end of the main process cannot wake the poll, or while other
+/// processes of the command are waited for.
 const TICK: Duration = Duration::from_millis(20);
 
-/// How much of what is left in a pipe is still read when all its writers should be gone.
+/// The number of reads from a pipe after all its writers should be gone.
 const LAST_READS: usize = 16;
 
-/// Runs a command to its end and beyond: when it returns, no process of it is left, whatever those did to hide.
+/// Runs a command and kills what it leaves behind. When the function returns, no process of the
+/// command is left, whatever those processes did to hide.
 ///
-/// The ending is told by the wait status of the process that was started, and by nothing else; if that was asked to
-/// stop, by why it was. Its output is read until it has ended, not until its pipe is closed, which a daemon would never
-/// do.
+/// The termination follows from the wait status of the process that was started or, if that process
+/// was asked to stop, from the reason for the request. Output is read until the main process has
+/// ended. The pipe may stay open longer, because a daemon can hold it.
 pub(crate) fn run(command: &Command, stop: &StopFlag) -> io::Result<CommandResult> {
     supervise(command, stop, None)
 }
 
-/// The same, with somebody who understands what the command prints.
+/// Runs a command like [`run`], with a listener that interprets its output.
 pub(crate) fn run_with_listener(
     command: &Command,
     stop: &StopFlag,
@@ -111,17 +114,17 @@ fn supervise(
                 });
             }
         }
-        // The expression goes here, and with it our copies of the writing ends.
+        // The expression is dropped here, and with it our copies of the writing ends.
     };
     let watchdog = Watchdog::new(listener, begun);
     let mut watch =
         Supervision { command, stop, tree, handle, begun, stdout, stderr, watchdog, asked: None };
-    let watched = watch.until_over();
-    // However that went, nothing may be left running.
-    let felled = watch.tree.end();
+    let watched = watch.watch_until_end();
+    // Nothing may be left running, also after an error.
+    let kill_count = watch.tree.end();
     let wall = watched.as_ref().map_or_else(|_| begun.elapsed(), |&wall| wall);
     watched?;
-    watch.finish(wall, felled)
+    watch.finish(wall, kill_count)
 }
 
 impl CommandResult {
@@ -139,7 +142,7 @@ impl CommandResult {
     }
 }
 
-/// One stream of the command: a pipe, and what is kept of it.
+/// An output stream of the command: a pipe, and the file that keeps its content.
 pub(super) struct CapturedStream {
     source: OutputStream,
     reader: Option<PipeReader>,
@@ -150,9 +153,10 @@ pub(super) struct CapturedStream {
 impl CapturedStream {
     pub(super) fn new(source: OutputStream, kept: OutputFile) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        // Of the reading end only: a command that finds its output not blocking loses some of it.
+        // Only for the reading end: a command whose output does not block would lose some of it.
         rustix::io::ioctl_fionbio(&reader, true)?;
-        // Fewer changes between it and us. The limit for all pipes of a user may be reached, which does not matter.
+        // A larger pipe means fewer context switches. The user's limit for all pipes may be
+        // reached, which does no harm.
         #[cfg(target_os = "linux")]
         rustix::pipe::fcntl_setpipe_size(&reader, 256 * 1024).ok();
         Ok(Self { source, reader: Some(reader), writer: Some(writer), kept })
@@ -162,13 +166,13 @@ impl CapturedStream {
         self.writer.take().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Reads for one turn. Whether there was anything.
+    /// Reads what is available, for one turn. Returns true if there was anything.
     fn drain(&mut self, watchdog: &mut Watchdog<'_>) -> io::Result<bool> {
         let Some(reader) = &mut self.reader else {
             return Ok(false);
         };
-        let mut heard = |bytes: &[u8]| watchdog.hear(self.source, bytes, Instant::now());
-        match self.kept.drain(reader, &mut heard)? {
+        let mut observe = |bytes: &[u8]| watchdog.observe(self.source, bytes, Instant::now());
+        match self.kept.drain(reader, &mut observe)? {
             Drained::Nothing => Ok(false),
             Drained::Some(_) => Ok(true),
             Drained::Closed => {
@@ -188,16 +192,16 @@ impl CapturedStream {
     }
 }
 
-/// Why the command was asked to stop, what was done about it last, and until when that may take.
+/// A request to stop, and the progress of the steps that carry it out.
 struct StopProgress {
     why: Termination,
-    /// The number of the next step.
+    /// The index of the next step.
     next: usize,
     until: Instant,
-    looked: Instant,
+    scanned: Instant,
 }
 
-/// A command that runs, and all that is needed to watch it.
+/// A running command and everything that is needed to watch it.
 struct Supervision<'a, 'l> {
     command: &'a Command,
     stop: &'a StopFlag,
@@ -211,8 +215,9 @@ struct Supervision<'a, 'l> {
 }
 
 impl Supervision<'_, '_> {
-    /// Watches until the command has ended, or was asked to and did not in time. Gives how long the main process ran.
-    fn until_over(&mut self) -> io::Result<Duration> {
+    /// Watches until the command has ended, or was asked to stop and did not end in time. Returns
+    /// the running time of the main process.
+    fn watch_until_end(&mut self) -> io::Result<Duration> {
         #[cfg(target_os = "linux")]
         let pidfd = self.pidfd()?;
         #[cfg(not(target_os = "linux"))]
@@ -232,22 +237,23 @@ impl Supervision<'_, '_> {
                     let limit = limit.map(|at| (at, Termination::TimedOut));
                     let silence = self.watchdog.deadline(self.command.idle, self.command.linger);
                     let first = [limit, silence].into_iter().flatten().min_by_key(|(at, _)| *at);
-                    let why = match &first {
-                        _ if self.stop.is_raised() => Some(Termination::Stopped),
-                        Some((at, why)) if *at <= now => Some(why.clone()),
-                        Some(_) | None => None,
+                    let why = if self.stop.is_raised() {
+                        Some(Termination::Stopped)
+                    } else {
+                        first.as_ref().filter(|(at, _)| *at <= now).map(|(_, why)| why.clone())
                     };
                     if let Some(why) = why {
-                        self.asked = Some(StopProgress { why, next: 0, until: now, looked: now });
+                        self.asked = Some(StopProgress { why, next: 0, until: now, scanned: now });
                         self.ask(true);
                         continue;
                     }
                     first.map(|(at, _)| at - now)
                 }
                 Some(asked) => {
-                    // The main process may be a wrapper that goes at once: what it wrapped has the same grace.
-                    let over = ran.is_some() && now >= asked.looked + TICK && {
-                        asked.looked = now;
+                    // The main process may be a wrapper that ends at once. The processes that it
+                    // started get the same grace period.
+                    let over = ran.is_some() && now >= asked.scanned + TICK && {
+                        asked.scanned = now;
                         self.tree.living().is_empty()
                     };
                     let until = asked.until;
@@ -264,7 +270,7 @@ impl Supervision<'_, '_> {
         }
     }
 
-    /// Takes the next step that has anybody to signal. Whether there was one.
+    /// Takes the next step that has a process to signal. Returns false if no step is left.
     fn ask(&mut self, main_lives: bool) -> bool {
         let plain = [StopStep {
             signal: StopSignal::Terminate,
@@ -280,14 +286,15 @@ impl Supervision<'_, '_> {
                 continue;
             }
             self.tree.ask(step.signal, step.target);
-            asked.looked = Instant::now();
-            asked.until = asked.looked.checked_add(step.wait).unwrap_or(asked.looked);
+            asked.scanned = Instant::now();
+            asked.until = asked.scanned.checked_add(step.wait).unwrap_or(asked.scanned);
             return true;
         }
         false
     }
 
-    /// A descriptor that becomes readable when the main process ends. `None` if it has already ended and was reaped.
+    /// Opens a descriptor that becomes readable when the main process ends. Returns `None` if the
+    /// process has already ended and was reaped.
     #[cfg(target_os = "linux")]
     fn pidfd(&self) -> io::Result<Option<OwnedFd>> {
         use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -295,7 +302,8 @@ impl Supervision<'_, '_> {
         Ok(pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())).transpose()?)
     }
 
-    /// Waits until there is something to read, the main process ends, we are asked to stop, or `due` has passed.
+    /// Waits until there is output to read, the main process ends, the stop flag is raised, or the
+    /// time `due` has passed.
     fn wait(&self, pidfd: Option<&OwnedFd>, due: Option<Duration>) -> io::Result<()> {
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
         fds.extend([&self.stdout.reader, &self.stderr.reader].into_iter().flatten().map(readable));
@@ -308,7 +316,7 @@ impl Supervision<'_, '_> {
         } else {
             Some(due.map_or(TICK, |due| due.min(TICK)))
         };
-        // Rounded up, so that a deadline is past when the poll returns at it.
+        // Rounded up: when the poll returns at a deadline, the deadline must have passed.
         let timeout = due.map(|due| due + Duration::from_millis(1)).map(|due| Timespec {
             tv_sec: due.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: due.subsec_nanos().into(),
@@ -319,25 +327,25 @@ impl Supervision<'_, '_> {
         }
     }
 
-    /// Reads what is left and puts the account together.
-    fn finish(mut self, wall: Duration, felled: KillCount) -> io::Result<CommandResult> {
+    /// Reads the remaining output and assembles the result.
+    fn finish(mut self, wall: Duration, kill_count: KillCount) -> io::Result<CommandResult> {
         let (stdout_bytes, stdout_kept) = self.stdout.finish(&mut self.watchdog)?;
         let (stderr_bytes, stderr_kept) = self.stderr.finish(&mut self.watchdog)?;
         let termination = match self.asked {
             Some(asked) => {
-                // To reap it; one that is stuck in the kernel is left to whoever comes after us.
+                // Reaps the main process. A process that is stuck in the kernel is left to init.
                 self.handle.try_wait()?;
                 asked.why
             }
             None => {
                 let status = self.handle.wait()?.status;
                 match (status.code(), status.signal()) {
-                    (Some(code), _) => Termination::Exited(code),
+                    (Some(code), Some(_) | None) => Termination::Exited(code),
                     (None, signal) => Termination::Signalled(signal.unwrap_or(0)),
                 }
             }
         };
-        let KillCount { ended: leftover, survivors } = felled;
+        let KillCount { ended: leftover, survivors } = kill_count;
         Ok(CommandResult {
             termination,
             stdout_bytes,

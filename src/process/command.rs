@@ -26,19 +26,21 @@ pub(crate) enum Stdin {
 pub(crate) enum Containment {
     /// By the marker in their environment. For a process that has other children as well.
     Marker,
-    /// By the marker, and as children of this process, which exists for the command alone as a keeper does. Every
-    /// child that was not there before the start belongs to the command.
+    /// By the marker, and as children of this process, which exists for the command alone as a
+    /// keeper does. Every child that was not there before the start belongs to the command.
     OwnProcess,
-    /// As with `OwnProcess`, and in a control group where one can be made. A control group also catches processes that
-    /// are born while the tree is being killed. Entering and leaving a group takes tens of milliseconds (measured), too
-    /// much for anything shorter than an agent's session.
+    /// As with `OwnProcess`, and in a control group where one can be made. A control group also
+    /// catches processes that are born while the tree is being killed. Entering and leaving a group
+    /// takes tens of milliseconds (measured), too much for anything shorter than an agent's
+    /// session.
     ControlGroup,
 }
 
 /// A command, and the limits it runs under.
 #[derive(Debug, Clone)]
 pub(crate) struct Command {
-    /// The program and its arguments. A program with a `/` is resolved against `cwd`, others are searched in PATH.
+    /// The program and its arguments. A program with a `/` is resolved against `cwd`, others are
+    /// searched in PATH.
     pub argv: Vec<OsString>,
     /// The working directory.
     pub cwd: PathBuf,
@@ -52,7 +54,8 @@ pub(crate) struct Command {
     pub stdout: PathBuf,
     /// The file that receives standard error. It is created or truncated.
     pub stderr: PathBuf,
-    /// The number of bytes that are kept of each stream: three quarters from its beginning, the rest from its end.
+    /// The number of bytes that are kept of each stream: three quarters from its beginning, the
+    /// rest from its end.
     pub cap: u64,
     /// The longest time that the command may run.
     pub timeout: Duration,
@@ -62,8 +65,9 @@ pub(crate) struct Command {
     pub linger: Duration,
     /// The value of `HARNESS_MARK` in all processes of the command, unique for each keeper.
     pub marker: String,
-    /// The steps by which the command is asked to stop, taken in turn until all its processes have ended. Whatever is
-    /// left after the last step is killed. Without steps, SIGTERM is sent to all processes, and `grace` follows.
+    /// The steps by which the command is asked to stop, taken in turn until all its processes have
+    /// ended. Whatever is left after the last step is killed. Without steps, SIGTERM is sent to all
+    /// processes, and `grace` follows.
     pub stop: Vec<StopStep>,
     /// The time between SIGTERM and SIGKILL where `stop` is empty.
     pub grace: Duration,
@@ -74,8 +78,8 @@ pub(crate) struct Command {
 impl Command {
     /// Describes a command that has no variables, reads nothing, and has no time limit.
     ///
-    /// Its output, without what looks like a key, goes to the files `stdout` and `stderr`. `marker` identifies its
-    /// processes and must be unique.
+    /// Its output, without what looks like a key, goes to the files `stdout` and `stderr`. `marker`
+    /// identifies its processes and must be unique.
     pub(crate) fn new<A: Into<OsString>>(
         argv: impl IntoIterator<Item = A>,
         cwd: &Path,

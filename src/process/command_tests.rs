@@ -1,8 +1,9 @@
-//! Real processes that misbehave, and keepers that are really killed.
+//! Commands and keepers with real processes: misbehaving trees, limits, and killed keepers.
 //!
-//! All tests of a binary share one process, which is the parent of everything they start. So most of them tell their
-//! processes by the marker alone, and those that need a keeper start this binary once more, for the one test
-//! [`keeper`], which does nothing unless it is told where its trial is.
+//! All tests of a binary share one process, which is the parent of everything they start. So most
+//! tests tell their processes apart by the marker alone. A test that needs a keeper starts this
+//! binary again for the single test [`keeper`], which does nothing unless it is given the folder of
+//! its trial.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,7 +18,7 @@ use crate::domain::termination::Termination;
 
 pub(super) const LONG: Duration = Duration::from_secs(120);
 
-/// A directory, and a command in it that runs a script in a marked shell.
+/// A directory in which a script runs in a marked shell.
 pub(super) struct Trial {
     pub(super) dir: tempfile::TempDir,
 }
@@ -51,7 +52,7 @@ impl Trial {
         assert_eq!(living_marked(&self.marker()), Vec::<i32>::new());
     }
 
-    /// Starts a keeper of this trial for the script.
+    /// Starts a keeper that runs the script.
     fn keeper(&self, script: &str) -> KeeperHandle {
         fs::write(self.path("script"), script).unwrap();
         let lock = Lock::try_take(&self.path("lock"), "starting").unwrap().unwrap();
@@ -66,7 +67,7 @@ impl Trial {
         start_keeper(&exe, &args.map(OsString::from), &lock, &environ(), &self.path("log")).unwrap()
     }
 
-    /// Waits until a file has something in it.
+    /// Waits until a file is not empty.
     pub(super) fn await_file(&self, name: &str) {
         while self.read(name).is_empty() {
             std::thread::sleep(Duration::from_millis(5));
@@ -90,7 +91,7 @@ fn command(dir: &Path, script: &str) -> Command {
         .grace(Duration::from_millis(200))
 }
 
-/// A keeper when it is told of a trial, and nothing otherwise.
+/// The keeper of a trial. Does nothing in a normal test run.
 #[test]
 fn keeper() {
     let told = std::env::args().find_map(|arg| arg.strip_prefix("trial=").map(PathBuf::from));
@@ -101,14 +102,14 @@ fn keeper() {
     let script = fs::read_to_string(dir.join("script")).unwrap();
     let mut command = command(&dir, &script);
     command.containment = Containment::ControlGroup;
-    // Kept to the end of the trial: the name is taken, and no control group can be made.
+    // Held until the end of the trial: the name is taken, so no control group can be made.
     let _occupied = dir.join("no-cgroup").exists().then(|| cgroup::occupy(&command.marker));
     let ended = run(&command, &stop).unwrap();
     write_atomic(&dir.join("ended"), format!("{ended:?}").as_bytes()).unwrap();
 }
 
 #[test]
-fn the_main_process_alone_tells_the_ending() {
+fn termination_is_that_of_the_main_process() {
     let trial = Trial::new();
     assert_eq!(trial.run("exit 0").termination, Termination::Exited(0));
     assert_eq!(trial.run("exit 41").termination, Termination::Exited(41));
@@ -118,7 +119,7 @@ fn the_main_process_alone_tells_the_ending() {
 }
 
 #[test]
-fn streams_and_surroundings_are_as_asked_for() {
+fn command_gets_its_streams_variables_and_directory() {
     let trial = Trial::new();
     fs::write(trial.path("in"), "from a file").unwrap();
     let mut command = trial.command("cat; echo $V, $HARNESS_MARK >&2; pwd >&2");
@@ -133,7 +134,7 @@ fn streams_and_surroundings_are_as_asked_for() {
 }
 
 #[test]
-fn what_cannot_be_started_is_explained() {
+fn command_that_cannot_start_is_explained() {
     let trial = Trial::new();
     fs::write(trial.path("plain"), "exit 0").unwrap();
     let script = |name: &str, text: &str| {
@@ -169,7 +170,7 @@ fn what_cannot_be_started_is_explained() {
 }
 
 #[test]
-fn a_flood_is_counted_and_its_ends_are_kept() {
+fn output_flood_is_counted_and_capped() {
     let trial = Trial::new();
     let ended = trial.run("echo first; yes | head -c 200000000; echo last; echo small >&2");
     assert_eq!(ended.termination, Termination::Exited(0));
@@ -183,7 +184,7 @@ fn a_flood_is_counted_and_its_ends_are_kept() {
 }
 
 #[test]
-fn limits_end_what_takes_too_long_or_says_nothing() {
+fn timeout_and_idle_timeout_stop_a_command() {
     let trial = Trial::new();
     let end = |script: &str, change: fn(&mut Command)| {
         let mut command = trial.command(script);
@@ -202,7 +203,7 @@ fn limits_end_what_takes_too_long_or_says_nothing() {
         end(silent, |command| command.idle = Some(Duration::from_millis(300))),
         Termination::Idle
     );
-    // Longer than the limit in all, and never silent for as long.
+    // Runs longer than the limit in total, and is never silent for as long.
     let talks = "for i in $(seq 25); do echo $i >&2; sleep 0.1; done";
     assert_eq!(
         end(talks, |command| command.idle = Some(Duration::from_secs(2))),
@@ -211,7 +212,7 @@ fn limits_end_what_takes_too_long_or_says_nothing() {
 }
 
 #[test]
-fn who_is_asked_to_stop_has_time_to_tidy_up() {
+fn stop_signal_leaves_a_grace_period_for_cleanup() {
     let trial = Trial::new();
     let stop = StopFlag::new().unwrap();
     let mut command = trial.command(
@@ -232,7 +233,7 @@ fn who_is_asked_to_stop_has_time_to_tidy_up() {
 }
 
 #[test]
-fn a_daemon_that_holds_the_output_delays_nothing() {
+fn daemon_that_holds_the_output_is_killed_without_delay() {
     let trial = Trial::new();
     let ended = trial.run("echo said; sleep 1000 & exit 0");
     assert_eq!((ended.termination, ended.leftover), (Termination::Exited(0), 1));
@@ -240,7 +241,7 @@ fn a_daemon_that_holds_the_output_delays_nothing() {
     trial.assert_nobody_left();
 }
 
-/// Ignores TERM, forks twice, and leaves session, group and output behind.
+/// A script whose processes ignore TERM, fork twice, and leave their session, group and output.
 const EVADER: &str = r#"
     evade='trap "" TERM HUP INT; echo $$ >> pids; sleep 1000 & sleep 1000; sleep 1000; :'
     for i in 1 2 3; do
@@ -251,7 +252,7 @@ const EVADER: &str = r#"
 "#;
 
 #[test]
-fn nobody_gets_away_by_detaching() {
+fn detached_processes_are_killed_with_the_tree() {
     let trial = Trial::new();
     let ended = trial.run(EVADER);
     assert_eq!((ended.termination, ended.survivors), (Termination::Exited(0), 0));
@@ -260,7 +261,7 @@ fn nobody_gets_away_by_detaching() {
     trial.assert_nobody_left();
 }
 
-/// The numbers in the file `pids` that are still those of processes.
+/// Returns the numbers in the file `pids` that are still processes.
 fn alive(trial: &Trial) -> Vec<String> {
     let lives = |pid: &str| procfs::stat(pid.parse().unwrap()).is_some_and(|seen| !seen.ended);
     trial.read("pids").lines().filter(|pid| lives(pid)).map(str::to_owned).collect()
@@ -268,7 +269,7 @@ fn alive(trial: &Trial) -> Vec<String> {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_keeper_finds_even_those_without_the_marker() {
+fn keeper_kills_descendants_without_the_marker() {
     for cgroup in [true, false] {
         let trial = Trial::new();
         if !cgroup {
@@ -284,7 +285,8 @@ fn a_keeper_finds_even_those_without_the_marker() {
     }
 }
 
-/// Forks as fast as it can, in sessions of their own: some stay and fork on, some run through the process numbers.
+/// A script that forks as fast as it can, in sessions of their own. Some processes stay and fork
+/// on, others run through the process numbers.
 const FORKER: &str = r#"
     printf '%s\n' 'trap "" TERM; sh ./run < /dev/null > /dev/null 2>&1 & exit' > run
     printf '%s\n' 'trap "" TERM; while :; do (sleep 1000 &); sleep 0.01; done' > fork
@@ -294,7 +296,7 @@ const FORKER: &str = r#"
 "#;
 
 #[test]
-fn a_fork_loop_loses() {
+fn fork_loop_is_killed_by_the_sweep() {
     let trial = Trial::new();
     let ended = trial.run(FORKER);
     assert_eq!((ended.termination, ended.survivors), (Termination::Exited(0), 0));
@@ -304,7 +306,7 @@ fn a_fork_loop_loses() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_fork_loop_loses_against_a_keeper() {
+fn fork_loop_is_killed_by_a_keeper_with_and_without_cgroup() {
     for cgroup in [true, false] {
         let trial = Trial::new();
         if !cgroup {
@@ -319,14 +321,14 @@ fn a_fork_loop_loses_against_a_keeper() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_tree_of_a_killed_keeper_is_found_and_ended() {
+fn tree_of_a_killed_keeper_is_found_by_marker_and_killed() {
     let trial = Trial::new();
     let keeper = trial.keeper(&format!("{EVADER} echo > up; sleep 1000"));
     trial.await_file("up");
     let path = trial.path("lock");
     assert!(Lock::is_held(&path).unwrap());
     kill_process(Pid::from_raw(keeper.pid()).unwrap(), Signal::KILL).unwrap();
-    // The agent, which lives on, has not inherited the lock.
+    // The agent lives on and has not inherited the lock.
     drop(Lock::wait(&path).unwrap());
     keeper.wait().unwrap();
     assert!(living_marked(&trial.marker()).len() >= 13);
@@ -338,7 +340,7 @@ fn the_tree_of_a_killed_keeper_is_found_and_ended() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_keeper_is_asked_to_stop_by_what_it_wrote_into_its_lock() {
+fn keeper_is_stopped_by_sigterm_to_the_holder_of_its_lock() {
     let trial = Trial::new();
     let keeper = trial.keeper("echo > up; sleep 1000");
     trial.await_file("up");
@@ -347,7 +349,7 @@ fn a_keeper_is_asked_to_stop_by_what_it_wrote_into_its_lock() {
     assert_eq!(holder.pid, keeper.pid());
     assert!(!ask_to_stop(holder.pid, holder.start + 1).unwrap());
     assert!(!keeper.has_ended().unwrap());
-    // Signals of a terminal do not concern it.
+    // Signals of a terminal have no effect.
     let pid = Pid::from_raw(keeper.pid()).unwrap();
     kill_process(pid, Signal::INT).unwrap();
     kill_process(pid, Signal::HUP).unwrap();
@@ -359,7 +361,7 @@ fn a_keeper_is_asked_to_stop_by_what_it_wrote_into_its_lock() {
 }
 
 #[test]
-fn a_lock_is_handed_over_without_a_gap() {
+fn lock_is_handed_to_a_keeper_without_a_gap() {
     let trial = Trial::new();
     let path = trial.path("lock");
     let lock = Lock::try_take(&path, "starter").unwrap().unwrap();
@@ -377,7 +379,7 @@ fn a_lock_is_handed_over_without_a_gap() {
 }
 
 #[test]
-fn only_a_lock_makes_a_keeper() {
+fn keeper_refuses_to_start_without_a_lock() {
     let trial = Trial::new();
     let exe = std::env::current_exe().unwrap();
     let (_, module) = module_path!().split_once("::").unwrap();

@@ -1,4 +1,4 @@
-//! Starting a keeper, and becoming one.
+//! Starting a keeper process, and becoming one.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -10,35 +10,38 @@ use rustix::process::{Pid, Signal};
 
 use super::{Environ, KeeperLink, Lock, keeper_link};
 
-/// A keeper that this process has started. Dropping it does nothing to the keeper.
+/// A keeper that this process has started. Dropping the handle does not affect the keeper.
 #[derive(Debug)]
 pub(crate) struct KeeperHandle {
     handle: duct::Handle,
 }
 
 impl KeeperHandle {
-    /// The number of its process.
+    /// Returns its process number.
     #[cfg(test)]
     pub(super) fn pid(&self) -> i32 {
         self.handle.pids().first().map_or(0, |pid| pid.cast_signed())
     }
 
-    /// Waits until the keeper has ended. How it ended says nothing: its ref does.
+    /// Waits until the keeper has ended. Its exit status has no meaning: the ref or file that it
+    /// publishes has.
     pub(crate) fn wait(self) -> io::Result<()> {
         self.handle.wait().map(drop)
     }
 
-    /// Whether the keeper has ended, without waiting.
+    /// Returns true if the keeper has ended, without waiting.
     pub(crate) fn has_ended(&self) -> io::Result<bool> {
         Ok(self.handle.try_wait()?.is_some())
     }
 }
 
-/// Starts `exe` with `args` as a keeper. It gets the open file of `lock` as its standard input, so that the lock is
-/// held without a gap, by this process until it drops `lock` and by the keeper until it ends; its own output goes to
-/// the end of `log`. The first thing it must do is [`adopt_lock`].
+/// Starts `exe` with `args` as a keeper, which must call [`adopt_lock`] first. The keeper gets the
+/// open file of `lock` as its standard input, so that the lock is held without a gap: by this
+/// process until it drops `lock`, and by the keeper until it ends. The keeper's own output is
+/// appended to `log`.
 ///
-/// It is not put into a process group of its own here: the leader of a group cannot become the leader of a session.
+/// The keeper is not put into a process group of its own here: the leader of a group cannot become
+/// the leader of a session.
 pub(crate) fn start_keeper(
     exe: &Path,
     args: &[OsString],
@@ -57,7 +60,7 @@ pub(crate) fn start_keeper(
     Ok(KeeperHandle { handle })
 }
 
-/// The same with a line to the keeper, by which it can be handed more when it is done.
+/// Starts a keeper like [`start_keeper`], with a link that can send it further assignments.
 pub(crate) fn start_linked_keeper(
     exe: &Path,
     args: &[OsString],
@@ -77,8 +80,9 @@ pub(crate) fn start_linked_keeper(
     Ok((KeeperHandle { handle }, ours))
 }
 
-/// Makes this process a keeper: takes the lock from standard input, which becomes `/dev/null`, and detaches from the
-/// session and terminal of who started it. From here on, orphans among its descendants become its children.
+/// Makes this process a keeper. It takes the lock from standard input, which becomes `/dev/null`,
+/// and leaves the session and terminal of the process that started it. From here on, orphans among
+/// its descendants become its children.
 ///
 /// The lock is closed on exec: an agent that inherited it would hold it beyond the keeper's death.
 pub(crate) fn adopt_lock() -> io::Result<Lock> {
@@ -91,7 +95,8 @@ pub(crate) fn adopt_lock() -> io::Result<Lock> {
     let lock = Lock::from(rustix::io::fcntl_dupfd_cloexec(stdin, 3)?);
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     match rustix::process::setsid() {
-        // EPERM: it leads a group already, as when a shell has started it; the session is then the shell's.
+        // EPERM: this process leads a group already, as when a shell has started it. The session is
+        // then the shell's.
         Ok(_) | Err(Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
@@ -99,15 +104,15 @@ pub(crate) fn adopt_lock() -> io::Result<Lock> {
     Ok(lock)
 }
 
-/// Lets orphans among the descendants become children of this process, where the platform can.
+/// Makes this process the reaper of orphans among its descendants, where the platform can.
 pub(super) fn become_reaper() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     Ok(())
 }
 
-/// Asks the process to stop (SIGTERM), if it is still the one that started at `start_time` (see
-/// [`start_time`](super::start_time); 0 for one that is not known). Says whether it was asked.
+/// Sends SIGTERM to a process, if it is still the one that started at `start_time` (see
+/// [`start_time`](super::start_time); 0 if not known). Returns true if the signal was sent.
 pub(crate) fn ask_to_stop(pid: i32, start_time: u64) -> io::Result<bool> {
     let Some(process) = Pid::from_raw(pid).filter(|_| pid > 1) else {
         return Ok(false);
@@ -122,7 +127,8 @@ pub(crate) fn ask_to_stop(pid: i32, start_time: u64) -> io::Result<bool> {
 
 #[cfg(target_os = "linux")]
 fn signal_checked(process: Pid, start: u64) -> rustix::io::Result<bool> {
-    // The pidfd first: from then on the number cannot come to mean another process unnoticed.
+    // The pidfd is opened first: from then on the number cannot come to mean another process
+    // unnoticed.
     let pidfd = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())?;
     let now = super::start_time(process.as_raw_nonzero().get());
     if now.is_none() || (start != 0 && now != Some(start)) {

@@ -7,20 +7,21 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Tells the temporary files of this process apart.
+/// A counter that makes the names of this process's temporary files unique.
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// A file name that no other call, in this process or another, uses at the same time.
+/// Returns a file name that no other call, in this process or another, uses at the same time.
 pub(super) fn unique(stem: &str) -> OsString {
     let nth = COUNT.fetch_add(1, Ordering::Relaxed);
     OsString::from(format!(".{stem}.{}.{nth}.tmp", std::process::id()))
 }
 
-/// Forces everything that was written to the file system of `path` (a directory or a file) to the disk: the barrier
-/// before anything is acknowledged. One call covers any number of objects and refs, with the directories they were
-/// renamed in, which git itself never forces.
+/// Syncs the file system of `path` (a directory or a file) to the disk: the barrier before anything
+/// is acknowledged. One call covers any number of objects and refs and the directories that they
+/// were renamed in, which git itself never syncs.
 ///
-/// Where the platform has no such call the directory itself is forced, and who wrote the files must have forced those.
+/// Without `syncfs` on the platform, only the directory is synced, and each writer must have synced
+/// its files.
 pub(crate) fn sync_fs(path: &Path) -> io::Result<()> {
     let at = File::open(path)?;
     #[cfg(target_os = "linux")]
@@ -29,19 +30,21 @@ pub(crate) fn sync_fs(path: &Path) -> io::Result<()> {
     return at.sync_all();
 }
 
-/// How many bytes of a file system are free for this user, of which any path is given.
+/// Returns the number of bytes that this user may still write to the file system of `path`.
 pub(crate) fn free_space(path: &Path) -> io::Result<u64> {
-    let of = rustix::fs::statvfs(path)?;
-    Ok(of.f_bavail.saturating_mul(of.f_frsize))
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Puts `bytes` at `path` so that a reader sees the old file or the new one and never a part, and so that the new one
-/// is on the disk when this returns. The only way this program writes a file that matters.
+/// Replaces the file at `path`. A reader sees the old content or the new content and never a part,
+/// and the new content is on the disk when the function returns. Every important file is written
+/// this way.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write(path, bytes, None)
 }
 
-/// The same for a file that can be run, as scripts must be; with the folders around it, and only if it is not there as it should be.
+/// Writes an executable file like [`write_atomic`] and creates its folders. Does nothing if the
+/// file exists with this content and may be executed.
 pub(crate) fn write_executable(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let runs = path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o100 != 0);
     if runs && fs::read(path).is_ok_and(|old| old == bytes) {
@@ -71,7 +74,8 @@ fn write(path: &Path, bytes: &[u8], mode: Option<Permissions>) -> io::Result<()>
         File::open(dir)?.sync_all()
     })();
     if written.is_err() {
-        // After a failed rename the temporary file is still there; after a failed sync of the directory it is not.
+        // After a failed rename the temporary file still exists; after a failed sync of the
+        // directory it does not.
         fs::remove_file(&tmp).ok();
     }
     written
@@ -82,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replaces_whole_files_and_leaves_nothing_else() {
+    fn atomic_write_replaces_the_file_and_leaves_no_other() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         write_atomic(&path, b"one, which is longer").unwrap();
@@ -94,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_leaves_no_temporary_file() {
+    fn failed_atomic_write_leaves_no_temporary_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("taken");
         fs::create_dir(&path).unwrap();

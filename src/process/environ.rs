@@ -1,8 +1,8 @@
-//! Environments, built from nothing.
+//! Environments of child processes, built from nothing.
 //!
-//! What the user's shell happens to export must not decide what an agent does: an inherited `GIT_DIR` or
-//! `GIT_INDEX_FILE` would point its commits at the user's own repository. So nothing passes that is not named here or
-//! by the job.
+//! The variables that the user's shell happens to export must not decide what an agent does: an
+//! inherited `GIT_DIR` or `GIT_INDEX_FILE` would point its commits at the user's own repository. So
+//! only variables pass that are named here or by the job.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -10,22 +10,23 @@ use std::path::Path;
 
 use crate::domain::identity::Identity;
 
-/// Where programs are looked for when the user's own PATH is not known.
+/// The search path for programs if the user's own PATH is not known.
 const PLAIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// The variables a child gets: these and no others.
+/// All environment variables of a child process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Environ(BTreeMap<OsString, OsString>);
 
 impl Environ {
-    /// No variables at all.
+    /// An environment without variables.
     pub(crate) fn empty() -> Self {
         Self::default()
     }
 
-    /// What every command of a job gets: PATH, HOME and LANG as the user has them, `TERM=dumb`, a TMPDIR of its own, an
-    /// identity for commits (a fresh machine has none), and git told not to start maintenance behind our back. Of the
-    /// ambient variables those in `pass` are added when they are set; `GIT_*` never, even if named.
+    /// The environment of a job's command: PATH, HOME and LANG of the user, `TERM=dumb`, a TMPDIR
+    /// of its own, an identity for commits (a fresh machine has none), and settings that keep git
+    /// from starting maintenance in the background. Of the ambient variables, those in `pass` are
+    /// added if they are set. `GIT_*` variables never pass, even if named.
     pub(crate) fn for_command(
         ambient: &BTreeMap<OsString, OsString>,
         tmpdir: &Path,
@@ -45,8 +46,8 @@ impl Environ {
             env.set(format!("GIT_{role}_NAME"), &who.name);
             env.set(format!("GIT_{role}_EMAIL"), &who.email);
         }
-        // Maintenance detaches itself from the command that starts it; in a place that is about to be recycled it
-        // would be a process that nobody waits for.
+        // Maintenance detaches itself from the command that starts it. In a worktree that is about
+        // to be recycled, it would be a process that nobody waits for.
         for (at, (key, value)) in
             [("gc.auto", "0"), ("maintenance.auto", "false")].into_iter().enumerate()
         {
@@ -62,7 +63,7 @@ impl Environ {
         env
     }
 
-    /// Sets one variable, over what was there.
+    /// Sets one variable and replaces its old value.
     pub(crate) fn set(
         &mut self,
         name: impl Into<OsString>,
@@ -72,13 +73,14 @@ impl Environ {
         self
     }
 
-    /// The same with one variable set.
+    /// Returns the environment with one variable set.
     pub(crate) fn with(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.set(name, value);
         self
     }
 
-    /// Takes a variable out; of a name that ends in `*`, all that begin so.
+    /// Removes a variable or, with a name that ends in `*`, all variables that begin with the rest
+    /// of the name.
     pub(crate) fn remove_all(&mut self, name: &str) {
         match name.strip_suffix('*') {
             None => {
@@ -88,17 +90,17 @@ impl Environ {
         }
     }
 
-    /// The value of one variable.
+    /// Returns the value of one variable.
     pub(crate) fn value(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
         self.0.get(name.as_ref()).map(OsString::as_os_str)
     }
 
-    /// All variables, by name.
+    /// Iterates over all variables, sorted by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
     }
 
-    /// The variables as `duct` takes them.
+    /// Returns the variables in the form that `duct` takes.
     pub(super) fn pairs(&self) -> BTreeMap<OsString, OsString> {
         self.0.clone()
     }
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_named_passes() {
+    fn environment_holds_only_named_variables() {
         let pass = ["KEY".to_owned(), "UNSET".to_owned()];
         let env = Environ::for_command(&ambient(), Path::new("/t"), &who(), &pass);
         assert_eq!(env.value("PATH"), Some(OsStr::new("/opt/bin")));
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn git_variables_never_pass_even_if_named() {
+    fn environment_never_passes_git_variables() {
         let pass = ["GIT_DIR".to_owned(), "GIT_CONFIG_COUNT".to_owned()];
         let env = Environ::for_command(&ambient(), Path::new("/t"), &who(), &pass);
         assert_eq!(env.value("GIT_DIR"), None);

@@ -1,11 +1,10 @@
-//! The one way to the `git` executable.
-
-//!
-//! Whatever git reads can make it run something: hooks, filters, a file-system monitor, an editor, a credential helper.
-//! In a repository in which agents work, none of that may be taken from where an agent could have written it. So git is
-//! never left to discover its repository, gets an environment built from nothing with an empty home and an empty
-//! configuration, and every way to run something that can be switched off is. What cannot be (filters, merge drivers)
-//! is avoided by calling only plumbing that does not use it.
+//! The `git` executable, shielded from the repository and the user's settings.
+//! Much of what git reads can make it run a program: hooks, filters, a file-system monitor, an
+//! editor, a credential helper. Agents work in the repository, so none of that may come from a
+//! place where an agent could have written it. Therefore git never discovers its repository, it
+//! gets an environment built from nothing with an empty home and an empty configuration, and every
+//! setting that runs a program is switched off where it can be. Filters and merge drivers cannot be
+//! switched off. They are avoided by calling only plumbing that does not use them.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -18,11 +17,11 @@ use anyhow::{Context, Result, bail};
 
 use super::{Environ, write_atomic};
 
-/// The oldest git that will do: 2.31 reads its configuration from `GIT_CONFIG_COUNT`, which agents rely on, and has the
-/// transactions of `update-ref --stdin`.
+/// The oldest supported git. 2.31 reads its configuration from `GIT_CONFIG_COUNT`, which agents
+/// rely on, and has the transactions of `update-ref --stdin`.
 const OLDEST: GitVersion = GitVersion { major: 2, minor: 31, patch: 0 };
 
-/// Settings over whatever the repository says.
+/// Settings that override the configuration of the repository.
 const SETTINGS: [&str; 18] = [
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -32,7 +31,7 @@ const SETTINGS: [&str; 18] = [
     "core.protectHFS=true",
     "core.protectNTFS=true",
     "core.quotePath=true",
-    // An id that git is given is an id; it need not look for refs of that name.
+    // An argument that is an object id is never the name of a ref, so git need not look for one.
     "core.warnAmbiguousRefs=false",
     "core.logAllRefUpdates=true",
     "core.fsync=all",
@@ -45,7 +44,7 @@ const SETTINGS: [&str; 18] = [
     "rerere.enabled=false",
 ];
 
-/// Variables beside those that name places.
+/// Variables of every call, beside those that hold a path.
 const VARIABLES: [(&str, &str); 14] = [
     ("LC_ALL", "C"),
     ("TZ", "UTC"),
@@ -63,7 +62,7 @@ const VARIABLES: [(&str, &str); 14] = [
     ("GIT_MERGE_AUTOEDIT", "no"),
 ];
 
-/// Who moves refs, for the log of the target branch; commits name their own people.
+/// The name and address for the reflog of the target branch. Commits name their own authors.
 const WHO: (&str, &str) = ("git-harness", "git-harness@localhost");
 
 /// The version of an installed git.
@@ -83,18 +82,18 @@ impl fmt::Display for GitVersion {
     }
 }
 
-/// What a call of git gave.
+/// The result of a call of git.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitOutput {
-    /// Its exit code; `None` if a signal ended it.
+    /// The exit code; `None` if a signal ended git.
     pub code: Option<i32>,
-    /// What it wrote.
+    /// The standard output.
     pub stdout: Vec<u8>,
-    /// Its diagnostics, as text.
+    /// The standard error, as text.
     pub stderr: String,
 }
 
-/// The `git` executable, bound to one repository and shielded from everything else.
+/// The `git` executable, bound to one repository.
 #[derive(Debug, Clone)]
 pub struct Git {
     exe: PathBuf,
@@ -105,8 +104,9 @@ pub struct Git {
 }
 
 impl Git {
-    /// Finds `git` in the PATH of `ambient` and binds it to the repository whose common directory (its `.git`) is given.
-    /// `private` is a directory of ours, made if missing, for an empty HOME and an empty configuration.
+    /// Finds `git` in the PATH of `ambient`, checks its version, and binds it to the repository
+    /// whose common directory (its `.git`) is given. `private` is a directory for an empty HOME and
+    /// an empty configuration, and is made if missing.
     pub fn find(
         common_dir: &Path,
         private: &Path,
@@ -121,7 +121,8 @@ impl Git {
         Ok(Self { version, ..git })
     }
 
-    /// The same without asking for its version: for a keeper, whose supervisor has asked.
+    /// Finds git like [`Git::find`] without checking the version: a keeper's supervisor has checked
+    /// it.
     pub fn find_known(
         common_dir: &Path,
         private: &Path,
@@ -145,24 +146,25 @@ impl Git {
         Ok(Self { exe, version: OLDEST, common_dir, private, env })
     }
 
-    /// The version of git.
+    /// Returns the version of git.
     pub fn version(&self) -> GitVersion {
         self.version
     }
 
-    /// The common directory of the repository.
+    /// Returns the common directory of the repository.
     pub fn common_dir(&self) -> &Path {
         &self.common_dir
     }
 
-    /// The same with one more variable, such as `GIT_INDEX_FILE`.
+    /// Returns a copy with one more environment variable, such as `GIT_INDEX_FILE`.
     pub fn with(&self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         let mut git = self.clone();
         git.env.set(name.as_ref(), value.as_ref());
         git
     }
 
-    /// Runs git once with `args`, gives it `stdin`, and waits. A non-zero exit code is no error here.
+    /// Runs git once with `args` and the input `stdin`, and waits. A non-zero exit code is not an
+    /// error here.
     pub fn output(&self, args: &[&str], stdin: &[u8]) -> Result<GitOutput> {
         let run = self
             .expression(&[], args)
@@ -178,9 +180,10 @@ impl Git {
         })
     }
 
-    /// Runs git as the user would, with their configuration, filters, keys and helpers: for their own work trees, and for other
-    /// repositories. It asks no questions. A non-zero exit code is no error here.
-    pub fn by_the_user(
+    /// Runs git with the user's configuration, filters, keys and helpers: for the user's own work
+    /// trees, and for other repositories. Git never prompts. A non-zero exit code is not an error
+    /// here.
+    pub fn as_user(
         &self,
         args: &[&str],
         environment: &BTreeMap<OsString, OsString>,
@@ -208,25 +211,27 @@ impl Git {
         })
     }
 
-    /// The call as `duct` takes it, with settings over the usual ones.
+    /// Builds the `duct` expression of a call, with additional settings.
     pub(super) fn expression(&self, settings: &[&str], args: &[&str]) -> duct::Expression {
         let mut argv = vec!["--no-pager"];
         for setting in SETTINGS.iter().chain(settings) {
             argv.extend(["-c", setting]);
         }
         argv.extend(args);
-        // With a directory of git given and none for work, git takes where it runs for that.
+        // With GIT_DIR set and GIT_WORK_TREE not set, git takes its working directory for the work
+        // tree.
         let dir = self.env.value("GIT_WORK_TREE").map_or(self.private.as_path(), Path::new);
         isolated(duct::cmd(&self.exe, argv).dir(dir).full_env(self.env.pairs()))
     }
 
-    /// The directory that is ours.
+    /// Returns the private directory.
     pub(super) fn private(&self) -> &Path {
         &self.private
     }
 }
 
-/// In a process group of its own: a Ctrl-C is for us to hear, and would kill git in the middle of a transaction.
+/// Puts git into a process group of its own: a Ctrl-C is handled by this program, and would kill
+/// git in the middle of a transaction.
 fn isolated(expression: duct::Expression) -> duct::Expression {
     expression.unchecked().before_spawn(|spawning| {
         spawning.process_group(0);
@@ -234,11 +239,12 @@ fn isolated(expression: duct::Expression) -> duct::Expression {
     })
 }
 
-/// The environment of every call, and the empty places that it names.
+/// Builds the environment of every call and creates the empty home and configuration that it names.
 fn shield(private: &Path, path: &OsStr) -> std::io::Result<Environ> {
     let home = private.join("empty-home");
     std::fs::create_dir_all(&home)?;
-    // An empty file and not `/dev/null`, which a `git config --global` run as root would replace.
+    // An empty file instead of `/dev/null`, which a `git config --global` run as root would
+    // replace.
     let config = private.join("empty-config");
     if !config.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0) {
         write_atomic(&config, b"")?;
@@ -270,7 +276,7 @@ fn ask_version(exe: &Path, path: &OsStr) -> Result<GitVersion> {
 }
 
 impl GitVersion {
-    /// Reads what `git --version` prints, with whatever a vendor adds.
+    /// Parses the output of `git --version`, with whatever a vendor appends.
     fn parse(text: &str) -> Option<Self> {
         let word = text.strip_prefix("git version ")?.split_ascii_whitespace().next()?;
         let mut parts = word.split(['.', '-']);
@@ -299,7 +305,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn versions_are_read_with_what_vendors_add() {
+    fn git_version_is_parsed_with_vendor_suffixes() {
         let read = |text: &str| GitVersion::parse(text).map(|version| version.to_string());
         assert_eq!(read("git version 2.47.3").as_deref(), Some("2.47.3"));
         assert_eq!(read("git version 2.39.5 (Apple Git-154)").as_deref(), Some("2.39.5"));
@@ -310,7 +316,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn no_git_and_an_old_git_are_said() {
+    fn missing_git_and_old_git_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         let bin = dir.path().join("bin");
         std::fs::create_dir(&bin).unwrap();
@@ -327,7 +333,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_the_repository_would_run_is_not_run() {
+    fn git_runs_no_program_that_the_repository_configures() {
         let (dir, git) = repository();
         let witness = dir.path().join("ran");
         let command = format!("touch {}; false", witness.display());

@@ -1,8 +1,10 @@
-//! The line between a supervisor and a keeper that stays: case after case is handed over without a process for each.
+//! The link between a supervisor and a keeper that serves several assignments, without a new
+//! process for each.
 //!
-//! What is handed over is a folder, the variables for it, and the open file of its lock, which travels in the message:
-//! the lock is held without a gap by who hands it over, by the message on its way, and by the keeper. If the keeper dies
-//! before it has read the message, the kernel drops the message and with it the lock.
+//! An assignment is sent as a folder, its environment variables, and the open file of its lock,
+//! which travels inside the message. The lock is held without a gap: by the sender, by the message
+//! in transit, and by the keeper. If the keeper dies before it has read the message, the kernel
+//! drops the message and with it the lock.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -21,12 +23,13 @@ use rustix::net::{
 
 use super::{Environ, Lock, StopFlag};
 
-/// The bytes before each message, which hold its length and carry the lock.
+/// The size of the header of a message, which holds the length of the body and carries the lock.
 const HEAD: usize = 8;
-/// No folder and no environment is as long as this: what claims to be is not from a supervisor.
+/// The longest accepted body. No folder and environment are longer, so a longer message is not from
+/// a supervisor.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
-/// The supervisor's end. When it is dropped the keeper finishes its case and ends.
+/// The supervisor's end. When it is dropped, the keeper finishes its assignment and ends.
 #[derive(Debug)]
 pub(crate) struct KeeperLink(UnixStream);
 
@@ -34,25 +37,26 @@ pub(crate) struct KeeperLink(UnixStream);
 #[derive(Debug)]
 pub(crate) struct KeeperInbox(UnixStream);
 
-/// One case, handed over.
+/// An assignment, as the keeper receives it.
 #[derive(Debug)]
 pub(crate) struct ReceivedAssignment {
-    /// The keeper's folder for it.
+    /// The folder of the assignment.
     pub dir: PathBuf,
-    /// Held as long as the case is worked on.
+    /// The lock that is held while the assignment is worked on.
     pub lock: Lock,
-    /// Its variables.
+    /// The environment variables.
     pub env: Environ,
 }
 
-/// Both ends. The keeper's is a plain descriptor, to become its standard output.
+/// Creates both ends. The keeper's end is a plain descriptor, to become its standard output.
 pub(super) fn pair() -> io::Result<(KeeperLink, OwnedFd)> {
     let (ours, theirs) = UnixStream::pair()?;
     Ok((KeeperLink(ours), theirs.into()))
 }
 
 impl KeeperLink {
-    /// Hands a case over. The keeper has the lock from here on, whatever becomes of ours.
+    /// Sends an assignment. From here on the keeper holds the lock, even if the sender drops its
+    /// own copy.
     pub(crate) fn send(&self, dir: &Path, lock: &Lock, env: &Environ) -> io::Result<()> {
         let mut body = dir.as_os_str().as_bytes().to_vec();
         for (name, value) in env.iter() {
@@ -81,8 +85,8 @@ impl KeeperLink {
 }
 
 impl KeeperInbox {
-    /// Takes the line over that this process was started with as standard output, if it was; diagnostics go to where
-    /// that was meant to go from now on.
+    /// Takes over the link that this process was started with as standard output, if there is one.
+    /// Standard output then goes where standard error goes.
     pub(crate) fn adopt() -> io::Result<Option<Self>> {
         let stdout = rustix::stdio::stdout();
         let stat = rustix::fs::fstat(stdout)?;
@@ -94,7 +98,8 @@ impl KeeperInbox {
         Ok(Some(Self(line)))
     }
 
-    /// Waits for the next case. Nothing when the supervisor has gone, or this process is asked to stop.
+    /// Waits for the next assignment. Returns `None` when the supervisor has gone, or when the stop
+    /// flag is raised.
     pub(crate) fn next(&self, stop: &StopFlag) -> io::Result<Option<ReceivedAssignment>> {
         loop {
             let mut fds = [PollFd::new(&self.0, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
@@ -112,7 +117,7 @@ impl KeeperInbox {
         }
     }
 
-    /// Whether the supervisor is there still.
+    /// Returns true if the supervisor still holds its end.
     pub(crate) fn is_connected(&self) -> bool {
         let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
         poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().is_empty()
@@ -156,7 +161,7 @@ impl KeeperInbox {
     }
 }
 
-/// Sends everything that this process says to the end of a file, until it is called again.
+/// Redirects standard output and standard error of this process to the end of a file.
 pub(crate) fn redirect_output(log: &Path) -> io::Result<()> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
     rustix::stdio::dup2_stdout(&file)?;
@@ -180,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_arrives_whole_and_its_lock_is_never_free() {
+    fn assignment_arrives_whole_and_its_lock_is_always_held() {
         let (line, inbox) = ends();
         let stop = StopFlag::new().unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -203,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_read_is_nobodys_and_the_lock_is_free() {
+    fn lock_of_an_unread_assignment_is_released() {
         let (line, inbox) = ends();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
@@ -216,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_who_is_asked_to_stop_takes_nothing_more() {
+    fn stop_flag_keeps_the_inbox_from_receiving() {
         let (line, inbox) = ends();
         let stop = StopFlag::new().unwrap();
         let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,9 @@
-//! Locks that the kernel gives back, and who holds them.
+//! Locks that the kernel releases, and the processes that hold them.
 //!
-//! A lock is an exclusive `flock` on a small file. It belongs to the open file, not to a process: a keeper inherits the
-//! open file of its lock, and then the lock is held until *both* have closed it, without a gap. So nothing here ever
-//! unlocks explicitly: that would take the lock from the keeper, too. Dropping closes, and closing is enough.
+//! A lock is an exclusive `flock` on a small file. It belongs to the open file and not to a
+//! process: a keeper inherits the open file of its lock, and the lock is held until *both*
+//! processes have closed the file, without a gap. Nothing here unlocks explicitly, since that would
+//! take the lock from the keeper, too. Dropping a lock closes its file.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -15,20 +16,21 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// How often and how long apart a busy lock is tried again, since [`Lock::is_held`] holds it for a moment in others.
+/// Retries for a busy lock: [`Lock::is_held`] in another process holds it for a moment.
 const TRIES: u32 = 5;
 const APART: Duration = Duration::from_millis(10);
 
-/// A lock that is held for as long as this value, or a copy of its open file in another process, lives.
+/// A lock that is held as long as this value, or a copy of its open file in another process, lives.
 #[derive(Debug)]
 pub(crate) struct Lock(File);
 
-/// Who holds a lock, in the words its holder wrote (empty if it had not come to that).
+/// The description of a lock's holder, as the holder wrote it. Empty if the holder has not written
+/// one yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HolderText(pub String);
 
 impl HolderText {
-    /// The holder, if the words are those of a [`Holder`].
+    /// Parses the description of a [`Holder`].
     pub(crate) fn holder(&self) -> Option<Holder> {
         Holder::parse(&self.0)
     }
@@ -36,30 +38,32 @@ impl HolderText {
 
 impl fmt::Display for HolderText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "a process that did not say" } else { &self.0 })
+        f.write_str(if self.0.is_empty() { "an unknown process" } else { &self.0 })
     }
 }
 
-/// One process, for messages and for asking it to stop; never for telling whether it lives.
+/// A process that holds a lock, for messages and for signals. Never used to tell whether the
+/// process lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Holder {
-    /// Its number.
+    /// The process number.
     pub pid: i32,
-    /// When it started, in clock ticks since the machine did; with it a reused number is told apart. 0 if not known.
+    /// The start time in clock ticks since boot, which tells a reused process number apart. 0 if
+    /// not known.
     pub start: u64,
-    /// The machine it runs on.
+    /// The host name.
     pub host: String,
 }
 
 impl Holder {
-    /// This process.
+    /// Describes this process.
     pub(crate) fn this_process() -> Self {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         Self { pid, start: start_time(pid).unwrap_or(0), host }
     }
 
-    /// Reads what [`Display`](fmt::Display) writes.
+    /// Parses the format of [`Display`](fmt::Display).
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let rest = text.trim_end().strip_prefix("process ")?;
         let (pid, rest) = rest.split_once(" on ")?;
@@ -75,8 +79,8 @@ impl fmt::Display for Holder {
 }
 
 impl Lock {
-    /// Takes the lock at `path` if it is free, makes the file if it is missing, and writes `info` into it (by custom a
-    /// [`Holder`]) for those who come later.
+    /// Takes the lock at `path` if it is free, creates the file if it is missing, and writes `info`
+    /// into it (by convention a [`Holder`]) for later processes.
     pub(crate) fn try_take(path: &Path, info: &str) -> io::Result<Result<Self, HolderText>> {
         let mut attempt = 0;
         loop {
@@ -87,9 +91,10 @@ impl Lock {
                     lock.describe(info)?;
                     return Ok(Ok(lock));
                 }
-                // The file was removed between opening and locking: this lock would be nobody's.
+                // The file was removed between opening and locking, so no other process would
+                // respect this lock.
                 Ok(()) | Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) if attempt >= TRIES => return Ok(Err(words(&file)?)),
+                Err(Errno::WOULDBLOCK) if attempt >= TRIES => return Ok(Err(read_holder(&file)?)),
                 Err(Errno::WOULDBLOCK) => std::thread::sleep(APART),
                 Err(error) => return Err(error.into()),
             }
@@ -97,7 +102,7 @@ impl Lock {
         }
     }
 
-    /// Waits until the lock at `path` is free and takes it. A missing file is made, since nobody holds it.
+    /// Waits until the lock at `path` is free and takes it. A missing file is created.
     pub(crate) fn wait(path: &Path) -> io::Result<Self> {
         loop {
             let file = open(path)?;
@@ -109,9 +114,12 @@ impl Lock {
         }
     }
 
-    /// Whether somebody holds the lock at `path`, this process included. A missing file is free, and stays missing.
-    /// "Held" can be late by a moment: a child that another thread has forked holds a copy of every open file until its
-    /// exec. So it is a reason to wait for the lock, which then ends at once, and never one to give up.
+    /// Returns true if a process holds the lock at `path`, this process included. A missing file is
+    /// free, and stays missing.
+    ///
+    /// The answer "held" can be late by a moment: a child that another thread has forked holds a
+    /// copy of every open file until its exec. So "held" is a reason to wait for the lock, which
+    /// then takes a moment, and never a reason to give up.
     pub(crate) fn is_held(path: &Path) -> io::Result<bool> {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -119,7 +127,7 @@ impl Lock {
             Err(error) => return Err(error),
         };
         loop {
-            // Shared, so that two who only ask do not answer each other.
+            // A shared lock, so that two processes that only ask do not see each other.
             match flock(&file, FlockOperation::NonBlockingLockShared) {
                 Ok(()) => return Ok(false),
                 Err(Errno::INTR) => {}
@@ -129,18 +137,19 @@ impl Lock {
         }
     }
 
-    /// What the last holder of the lock at `path` wrote, whether it still holds it or not.
+    /// Returns the description that the last holder of the lock at `path` wrote, whether it still
+    /// holds the lock or not.
     pub(crate) fn last_holder(path: &Path) -> io::Result<HolderText> {
-        words(&File::open(path)?)
+        read_holder(&File::open(path)?)
     }
 
-    /// Writes anew who holds the lock: a keeper does, once it has taken over from who started it.
+    /// Replaces the description of the holder. A keeper does so once it has taken over the lock.
     pub(crate) fn describe(&self, info: &str) -> io::Result<()> {
         self.0.write_all_at(info.as_bytes(), 0)?;
         self.0.set_len(info.len() as u64)
     }
 
-    /// The same open file once more, to be handed to a child.
+    /// Returns a copy of the open file, to be inherited by a child.
     pub(super) fn open_file(&self) -> io::Result<File> {
         self.0.try_clone()
     }
@@ -162,26 +171,26 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
-/// Whether the open file is still the one at the path.
+/// Returns true if the open file is still the file at the path.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let held = file.metadata()?;
     match path.metadata() {
-        Ok(there) => Ok((there.dev(), there.ino()) == (held.dev(), held.ino())),
+        Ok(current) => Ok((current.dev(), current.ino()) == (held.dev(), held.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn words(file: &File) -> io::Result<HolderText> {
+fn read_holder(file: &File) -> io::Result<HolderText> {
     let mut bytes = Vec::new();
     file.take(4096).read_to_end(&mut bytes)?;
     Ok(HolderText(String::from_utf8_lossy(&bytes).trim_end().to_owned()))
 }
 
-/// When the process started, in clock ticks since the machine did (field 22 of `/proc/<pid>/stat`). `None` if there is
-/// no such process, or no `/proc`.
+/// Returns the start time of a process in clock ticks since boot (field 22 of `/proc/<pid>/stat`).
+/// Returns `None` if there is no such process, or no `/proc`.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
-    super::procfs::stat(pid).map(|seen| seen.start)
+    super::procfs::stat(pid).map(|process| process.start)
 }
 
 #[cfg(test)]
@@ -189,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_taken_once_and_free_when_dropped() {
+    fn lock_is_exclusive_and_released_on_drop() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         assert!(!Lock::is_held(&path).unwrap());
@@ -199,14 +208,15 @@ mod tests {
         let by = Lock::try_take(&path, "me").unwrap().unwrap_err();
         assert_eq!(by.holder().unwrap(), Holder::this_process());
         drop(held);
-        // Waited for, since a test beside this one may be just about to exec with a copy of everything open.
+        // Waits for the lock: a test that runs in parallel may be about to exec, with a copy of
+        // every open file.
         drop(Lock::wait(&path).unwrap());
         drop(Lock::try_take(&path, "short").unwrap().unwrap());
         assert_eq!(Lock::last_holder(&path).unwrap(), HolderText("short".into()));
     }
 
     #[test]
-    fn asking_does_not_make_others_believe_it_is_held() {
+    fn lock_can_be_taken_while_another_process_asks_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let asked = open(&path).unwrap();
@@ -220,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_on_a_removed_file_is_nobodys() {
+    fn lock_on_a_removed_file_is_void() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let old = Lock::try_take(&path, "old").unwrap().unwrap();
@@ -231,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_reads_what_it_writes() {
+    fn lock_holder_round_trips_through_its_text() {
         let one = Holder { pid: 7, start: 99, host: "a, b on c".into() };
         assert_eq!(Holder::parse(&one.to_string()), Some(one));
         assert_eq!(Holder::parse("somebody"), None);

@@ -1,9 +1,10 @@
-//! Making one ref that is not there yet without a process of git.
+//! Creation of one loose ref without a git process.
 //!
-//! It follows git's own protocol for the files backend (the only one we work with): whoever makes `<ref>.lock` may change
-//! the ref, the new content is written there, and a rename publishes it. Only for names of which nobody but the caller
-//! makes one, so that what stands in packed-refs need be looked up only once. It forces nothing to the disk: a barrier of
-//! the caller does. Whatever is unusual is left to git, which knows all about it.
+//! The protocol is git's own for the files backend, the only supported one: the process that
+//! creates `<ref>.lock` may change the ref, writes the new value into that file, and publishes it
+//! by a rename. The function is only for names that no other process creates, so that packed-refs
+//! need be read only once. Nothing is synced to the disk; a barrier of the caller does that.
+//! Unusual cases are left to git.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -11,10 +12,11 @@ use std::path::Path;
 
 use crate::domain::id::Oid;
 
-/// How often it is tried when an empty folder vanishes, as `git pack-refs` removes those.
+/// Retries when an empty folder vanishes, since `git pack-refs` removes empty folders.
 const TRIES: usize = 4;
 
-/// Makes the ref, if that is as plain a matter as it usually is. `false`: nothing was made, and git is to be asked.
+/// Creates the ref in the usual, simple case. Returns false if nothing was created and git must be
+/// asked.
 pub(crate) fn create_loose_ref(common_dir: &Path, name: &str, id: &Oid) -> io::Result<bool> {
     let tame = |part: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
@@ -30,7 +32,7 @@ pub(crate) fn create_loose_ref(common_dir: &Path, name: &str, id: &Oid) -> io::R
     for _ in 0..TRIES {
         match fs::create_dir_all(folder) {
             Ok(()) => {}
-            // A ref where we need a folder.
+            // There is a ref where a folder is needed.
             Err(e) if matches!(e.kind(), ErrorKind::NotADirectory | ErrorKind::AlreadyExists) => {
                 return Ok(false);
             }
@@ -43,7 +45,7 @@ pub(crate) fn create_loose_ref(common_dir: &Path, name: &str, id: &Oid) -> io::R
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
             Err(e) => return Err(e),
         };
-        // With the lock held, nobody else makes the ref or packs it.
+        // While the lock is held, no other process creates or packs the ref.
         let made = file.write_all(format!("{id}\n").as_bytes()).and_then(|()| {
             drop(file);
             if path.symlink_metadata().is_ok() || is_packed(common_dir, name)? {
@@ -59,7 +61,7 @@ pub(crate) fn create_loose_ref(common_dir: &Path, name: &str, id: &Oid) -> io::R
     Ok(false)
 }
 
-/// Whether packed-refs has the name, or one that begins as a folder of that name would.
+/// Returns true if packed-refs has the name, or a name that conflicts with it as a folder.
 fn is_packed(common_dir: &Path, name: &str) -> io::Result<bool> {
     let text = match fs::read(common_dir.join("packed-refs")) {
         Ok(text) => text,
@@ -81,19 +83,20 @@ mod tests {
     use super::super::git::tests::repository;
     use super::*;
 
-    fn said(git: &Git, args: &[&str], input: &str) -> String {
-        let said = git.output(args, input.as_bytes()).unwrap();
-        String::from_utf8(said.stdout).unwrap().trim_end().to_owned()
+    fn git_output(git: &Git, args: &[&str], input: &str) -> String {
+        let output = git.output(args, input.as_bytes()).unwrap();
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
     #[test]
-    fn git_sees_what_was_made_and_nothing_is_made_twice() {
+    fn loose_ref_is_seen_by_git_and_never_created_twice() {
         let (_dir, git) = repository();
-        let id = Oid::parse(&said(&git, &["hash-object", "-w", "--stdin"], "one")).unwrap();
-        let other = Oid::parse(&said(&git, &["hash-object", "-w", "--stdin"], "two")).unwrap();
+        let id = Oid::parse(&git_output(&git, &["hash-object", "-w", "--stdin"], "one")).unwrap();
+        let other =
+            Oid::parse(&git_output(&git, &["hash-object", "-w", "--stdin"], "two")).unwrap();
         let make = |name: &str, id: &Oid| create_loose_ref(git.common_dir(), name, id).unwrap();
         assert!(make("refs/harness/x/1", &id));
-        assert_eq!(said(&git, &["rev-parse", "refs/harness/x/1"], ""), id.as_str());
+        assert_eq!(git_output(&git, &["rev-parse", "refs/harness/x/1"], ""), id.as_str());
         assert!(!make("refs/harness/x/1", &other));
         git.output(&["pack-refs", "--all", "--prune"], b"").unwrap();
         assert!(!git.common_dir().join("refs/harness/x/1").exists());
@@ -101,15 +104,15 @@ mod tests {
         assert!(!make("refs/harness/x", &other));
         assert!(!make("refs/harness/x/1/2", &other));
         assert!(make("refs/harness/x/2", &other));
-        assert_eq!(said(&git, &["rev-parse", "refs/harness/x/1"], ""), id.as_str());
-        let left = said(&git, &["for-each-ref", "--format=%(refname)", "refs/harness"], "");
+        assert_eq!(git_output(&git, &["rev-parse", "refs/harness/x/1"], ""), id.as_str());
+        let left = git_output(&git, &["for-each-ref", "--format=%(refname)", "refs/harness"], "");
         assert_eq!(left, "refs/harness/x/1\nrefs/harness/x/2");
     }
 
     #[test]
-    fn a_lock_of_somebody_else_and_odd_names_are_left_to_git() {
+    fn loose_ref_with_a_foreign_lock_or_an_odd_name_is_left_to_git() {
         let (_dir, git) = repository();
-        let id = Oid::parse(&said(&git, &["hash-object", "-w", "--stdin"], "one")).unwrap();
+        let id = Oid::parse(&git_output(&git, &["hash-object", "-w", "--stdin"], "one")).unwrap();
         let make = |name: &str| create_loose_ref(git.common_dir(), name, &id).unwrap();
         fs::create_dir_all(git.common_dir().join("refs/harness")).unwrap();
         let lock = git.common_dir().join("refs/harness/a.lock");

@@ -1,17 +1,20 @@
-//! The only module that spawns.
+//! The only module that spawns processes.
 //!
-//! Three things leave this program: the commands of a job (agents, checks, the setup of a place), which a *keeper*
-//! runs under supervision ([`run`]); the keepers themselves ([`start_keeper`]), which outlive whoever started them; and
-//! `git`, where its own code is wanted ([`Git`], [`RefUpdates`]). Each gets an environment built from nothing
-//! ([`Environ`]), and no process of ours is ever grouped, signalled or waited for anywhere else.
+//! This program starts three kinds of processes. The commands of a job (agents, checks, the setup
+//! of a worktree) are run by a *keeper* under supervision ([`run`]). The keepers themselves
+//! ([`start_keeper`]) outlive the process that started them. `git` is called where its own code is
+//! wanted ([`Git`], [`RefUpdates`]). Each process gets an environment that is built from nothing
+//! ([`Environ`]). No other module groups, signals or waits for a process.
 //!
-//! Liveness is a lock and never a process number ([`Lock`]): the kernel gives a lock back when its holder dies, however
-//! it dies. A process number is only ever used together with its start time, through a pidfd, to ask or to end.
+//! Liveness is a lock and never a process number ([`Lock`]): the kernel releases a lock when its
+//! holder dies, however it dies. A process number is only used together with the start time of the
+//! process, through a pidfd, to signal the process.
 //!
-//! Beside these it owns what makes a file survive a power cut ([`write_atomic`], [`sync_fs`]).
+//! The module also writes files that survive a power cut ([`write_atomic`], [`sync_fs`]).
 //!
-//! Linux is the platform. Elsewhere the module compiles and the plain parts work; ending a tree is then ending its
-//! process group, and a process that left the group is not found.
+//! Linux is the supported platform. On other platforms the module compiles and the plain parts
+//! work. Killing a process tree there means killing its process group, and a process that has left
+//! the group is not found.
 #![expect(
     clippy::disallowed_methods,
     reason = "this is the module that may spawn, and it times what it waits for"
@@ -62,6 +65,6 @@ pub(crate) use terminal::{interact, page};
 pub(crate) use tree::kill_marked;
 pub(crate) use watchdog::{Activity, Listener, OutputStream};
 
-/// The variable that marks every process of one command, so that those which escaped a dead keeper can be found. Its
-/// value is unique for each keeper.
+/// The environment variable that marks every process of one command, so that processes that escaped
+/// a dead keeper can be found. Its value is unique for each keeper.
 pub(crate) const MARK: &str = "HARNESS_MARK";

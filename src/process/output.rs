@@ -1,4 +1,5 @@
-//! Keeping the two ends of a stream of any length, without its secrets, in constant memory.
+//! Output files: the beginning and the end of a stream of any length, without its secrets, in
+//! constant memory.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -6,49 +7,50 @@ use std::path::Path;
 
 use super::redact::{RedactionStream, Redactor};
 
-/// How much is read at once, and how often in a row before the other stream and the deadlines have their turn.
+/// The size of one read.
 const CHUNK: usize = 64 * 1024;
 const TURN: usize = 16;
 
-/// What a read of a stream came to.
+/// The result of reading from a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Drained {
-    /// Nothing was there.
+    /// Nothing was available.
     Nothing,
-    /// So many bytes were read; there may be more.
+    /// This many bytes were read, and there may be more.
     Some(usize),
-    /// Nobody holds the other end any more.
+    /// The other end is closed.
     Closed,
 }
 
-/// A file that takes the first three quarters of what may be kept as they come, and the last quarter at the end.
+/// A file that keeps three quarters of its capacity from the beginning of a stream and the last
+/// quarter from its end.
 #[derive(Debug)]
 pub(super) struct OutputFile {
     file: File,
     redaction: RedactionStream,
-    /// What the filter gave last.
+    /// A buffer for redacted output.
     clean: Vec<u8>,
-    /// How much came, before anything was redacted.
-    came: u64,
+    /// The number of bytes that arrived, before redaction.
+    received: u64,
     head_left: u64,
     head: u64,
     tail: Vec<u8>,
     tail_cap: usize,
-    /// Where the oldest byte of a full tail is.
+    /// The index of the oldest byte in a full tail.
     oldest: usize,
     total: u64,
     failed: Option<io::Error>,
 }
 
 impl OutputFile {
-    /// Makes the file anew; at most `cap` bytes of the stream are kept.
+    /// Creates or truncates the file. At most `cap` bytes of the stream are kept.
     pub(super) fn create(path: &Path, cap: u64, redactor: &Redactor) -> io::Result<Self> {
         let tail_cap = usize::try_from(cap / 4).unwrap_or(usize::MAX);
         Ok(Self {
             file: File::create(path)?,
             redaction: redactor.stream(),
             clean: Vec::new(),
-            came: 0,
+            received: 0,
             head_left: cap - tail_cap as u64,
             head: 0,
             tail: Vec::new(),
@@ -59,11 +61,12 @@ impl OutputFile {
         })
     }
 
-    /// Reads what a stream that does not block has to give, for one turn, and passes it on as it came.
+    /// Reads the available bytes of a non-blocking stream, for one turn, and passes them on
+    /// unredacted.
     pub(super) fn drain(
         &mut self,
         from: &mut impl Read,
-        heard: &mut impl FnMut(&[u8]),
+        observe: &mut impl FnMut(&[u8]),
     ) -> io::Result<Drained> {
         let mut chunk = [0; CHUNK];
         let mut read = 0;
@@ -74,7 +77,7 @@ impl OutputFile {
                 }
                 Ok(n) => {
                     self.take(&chunk[..n]);
-                    heard(&chunk[..n]);
+                    observe(&chunk[..n]);
                     read += n;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -86,7 +89,7 @@ impl OutputFile {
     }
 
     fn take(&mut self, bytes: &[u8]) {
-        self.came += bytes.len() as u64;
+        self.received += bytes.len() as u64;
         let mut clean = std::mem::take(&mut self.clean);
         self.redaction.push(bytes, &mut clean);
         self.add(&clean);
@@ -94,7 +97,7 @@ impl OutputFile {
         self.clean = clean;
     }
 
-    /// Takes the next bytes of what is to be kept. An error of the disk is kept for the end: the stream must go on being drained
+    /// Adds redacted bytes. A disk error is reported at the end: the stream must be drained
     /// meanwhile, or its writer would hang.
     fn add(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;
@@ -127,7 +130,8 @@ impl OutputFile {
         }
     }
 
-    /// Writes the tail. Says how many bytes came, and how many are in the file.
+    /// Writes the tail. Returns the number of bytes that arrived and the number of bytes in the
+    /// file.
     pub(super) fn finish(mut self) -> io::Result<(u64, u64)> {
         let mut clean = std::mem::take(&mut self.clean);
         self.redaction.finish(&mut clean);
@@ -140,7 +144,7 @@ impl OutputFile {
         let mut tail = std::mem::take(&mut self.tail);
         tail.rotate_left(self.oldest);
         self.write(&tail);
-        self.failed.map_or(Ok((self.came, kept)), Err)
+        self.failed.map_or(Ok((self.received, kept)), Err)
     }
 }
 
@@ -148,7 +152,8 @@ impl OutputFile {
 mod tests {
     use super::*;
 
-    /// What is kept of `0123…`, given in pieces of `step` bytes.
+    /// Returns the file and the counts for a stream of repeated digits, written in pieces of `step`
+    /// bytes.
     fn kept(length: usize, cap: u64, step: usize) -> (String, (u64, u64)) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
@@ -163,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_whole() {
+    fn output_within_the_cap_is_kept_whole() {
         for step in [1, 3, 7, 100] {
             for length in 0..=8 {
                 let text: String = "01234567".chars().take(length).collect();
@@ -173,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn of_more_both_ends_are_kept_and_the_gap_is_counted() {
+    fn output_over_the_cap_keeps_both_ends_and_counts_the_gap() {
         for step in [1, 3, 7, 100] {
             let text = "012345\n[git-harness: 30 bytes left out]\n67".to_owned();
             assert_eq!(kept(38, 8, step), (text, (38, 8)));

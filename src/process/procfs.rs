@@ -1,33 +1,33 @@
-//! What the kernel says about processes, read from `/proc`. Where there is none, it says nothing.
+//! Process information from `/proc`. Without `/proc`, no process is found.
 
 use std::ffi::OsStr;
 use std::fs;
 
-/// One process, as it was when looked at.
+/// The state of one process at the time of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ProcessStat {
-    /// Its number.
+    /// The process number.
     pub(super) pid: i32,
-    /// Its parent's number.
+    /// The process number of its parent.
     pub(super) parent: i32,
     /// The number of its process group.
     pub(super) group: i32,
-    /// Whether it has ended and only waits to be reaped.
+    /// True if the process has ended and waits to be reaped.
     pub(super) ended: bool,
-    /// Whether it is stopped.
+    /// True if the process is stopped.
     pub(super) stopped: bool,
-    /// When it started, in clock ticks since the machine did.
+    /// The start time in clock ticks since boot.
     pub(super) start: u64,
 }
 
-/// Looks at one process.
+/// Reads the state of one process.
 pub(super) fn stat(pid: i32) -> Option<ProcessStat> {
-    // Not as text: a process may give itself any name.
+    // Read as bytes: a process may give itself any name.
     let line = fs::read(format!("/proc/{pid}/stat")).ok()?;
     parse(pid, &String::from_utf8_lossy(&line))
 }
 
-/// Looks at every process, one after the other: they go on forking meanwhile.
+/// Reads the state of every process, one after the other. Processes fork meanwhile.
 pub(super) fn all() -> Vec<ProcessStat> {
     let number = |name: &OsStr| name.to_str().and_then(|name| name.parse().ok());
     let Ok(entries) = fs::read_dir("/proc") else {
@@ -36,14 +36,16 @@ pub(super) fn all() -> Vec<ProcessStat> {
     entries.flatten().filter_map(|entry| number(&entry.file_name())).filter_map(stat).collect()
 }
 
-/// Whether the process was started with the variable at this value. One that may not be asked was not.
-pub(super) fn carries(pid: i32, name: &str, value: &str) -> bool {
+/// Returns true if the process was started with the variable set to this value. A process that must
+/// not be read counts as without.
+pub(super) fn has_variable(pid: i32, name: &str, value: &str) -> bool {
     let wanted = format!("{name}={value}");
     fs::read(format!("/proc/{pid}/environ"))
         .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(|pair| pair == wanted.as_bytes()))
 }
 
-/// Reads a line of `/proc/<pid>/stat`. The name comes second, in parentheses, and may itself hold anything.
+/// Parses a line of `/proc/<pid>/stat`. The name is the second field, in parentheses, and may hold
+/// any character.
 fn parse(pid: i32, line: &str) -> Option<ProcessStat> {
     let fields: Vec<&str> = line.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let state = *fields.first()?;
@@ -62,21 +64,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_may_hold_anything() {
+    fn stat_line_is_parsed_whatever_the_process_name() {
         let line = "42 (a) Z 1 (b) T 7 8 9 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
-        let seen = parse(42, line).unwrap();
-        assert_eq!((seen.parent, seen.group, seen.start), (7, 8, 12345));
-        assert!(seen.stopped && !seen.ended);
+        let process = parse(42, line).unwrap();
+        assert_eq!((process.parent, process.group, process.start), (7, 8, 12345));
+        assert!(process.stopped && !process.ended);
         assert_eq!(parse(42, "nonsense"), None);
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn this_process_is_seen() {
+    fn own_process_is_found_in_procfs() {
         let me = std::process::id().cast_signed();
-        let seen = stat(me).unwrap();
-        assert!(!seen.ended && seen.start > 0);
-        assert!(all().iter().any(|other| (other.pid, other.start) == (me, seen.start)));
-        assert!(!carries(me, super::super::MARK, "nobody"));
+        let process = stat(me).unwrap();
+        assert!(!process.ended && process.start > 0);
+        assert!(all().iter().any(|other| (other.pid, other.start) == (me, process.start)));
+        assert!(!has_variable(me, super::super::MARK, "nobody"));
     }
 }

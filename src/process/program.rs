@@ -1,4 +1,4 @@
-//! Finding the program of a command, starting it, and saying why it cannot be.
+//! The program of a command: finding it, starting it, and explaining why it cannot be started.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,11 +13,11 @@ use rustix::io::Errno;
 use super::MARK;
 use super::command::{Command, Stdin};
 
-/// How often and how long apart a program is tried that somebody still has open for writing.
+/// Retries for a program that another process still has open for writing.
 const TRIES: u32 = 20;
 const APART: Duration = Duration::from_millis(10);
 
-/// The file of the command's program, or a sentence that says why there is none.
+/// Returns the path of the command's program, or a message that says why there is none.
 pub(super) fn find(command: &Command) -> Result<PathBuf, String> {
     let Some(program) = command.argv.first().filter(|program| !program.is_empty()) else {
         return Err("the command is empty".to_owned());
@@ -42,8 +42,8 @@ pub(super) fn find(command: &Command) -> Result<PathBuf, String> {
     find_in_path(program, dirs, &command.cwd)
 }
 
-/// The file of a program that is named without a folder, as a search of `PATH` from a folder finds it, or a sentence that says
-/// why there is none.
+/// Searches `path`, in the format of `PATH`, for a program that is named without a folder. Relative
+/// entries are resolved against `cwd`. Returns a message if there is none.
 pub(crate) fn find_in_path(program: &OsStr, path: &OsStr, cwd: &Path) -> Result<PathBuf, String> {
     let mut unfit = None;
     for dir in std::env::split_paths(path) {
@@ -75,7 +75,7 @@ fn fitness(path: &Path) -> Fitness {
     }
 }
 
-/// The command as `duct` takes it, in a process group of its own.
+/// Builds the `duct` expression of a command, in a process group of its own.
 pub(super) fn expression(
     command: &Command,
     program: &Path,
@@ -99,7 +99,7 @@ pub(super) fn expression(
     })
 }
 
-/// Starts it, and tries again while the program is open for writing: when another thread of another process of ours
+/// Starts the expression and retries while the program is open for writing. When another thread
 /// forks while a script is being checked out, the child holds the script open until its own exec.
 pub(super) fn start(expression: &duct::Expression) -> io::Result<duct::Handle> {
     for _ in 0..TRIES {
@@ -113,7 +113,8 @@ pub(super) fn start(expression: &duct::Expression) -> io::Result<duct::Handle> {
     expression.start()
 }
 
-/// Why the program could not be started, if that is the command's own fault and not the machine's.
+/// Returns the reason why the program could not be started, if the command is at fault and not the
+/// machine.
 pub(super) fn explain(error: &io::Error, program: &Path) -> Option<String> {
     let program = program.display();
     match Errno::from_io_error(error)? {

@@ -1,8 +1,9 @@
-//! Moving refs through one long-lived `git update-ref --stdin`.
+//! Ref transactions through one long-lived `git update-ref --stdin`.
 //!
-//! Git itself moves refs because it takes exactly the locks it needs: for one ref that is `<ref>.lock`, also when the
-//! ref is packed. One process serves many transactions, which takes the start of a process out of each. When git
-//! refuses a transaction it ends, so then the next one starts another.
+//! Git itself moves refs because it takes exactly the locks that it needs: for one ref that is
+//! `<ref>.lock`, also if the ref is packed. One process serves many transactions, which saves
+//! starting a process for each. Git ends when it refuses a transaction, and the next transaction
+//! starts another process.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write};
@@ -14,8 +15,8 @@ use super::Git;
 use super::durable::unique;
 use crate::domain::id::Oid;
 
-/// Refs are forced to the disk as they are written, and a lock of somebody else is waited for (milliseconds): a `git gc`
-/// of the user's holds packed-refs.lock for as long as it rewrites it.
+/// Settings that sync each ref and wait for locks of other processes (in milliseconds). A `git gc`
+/// of the user holds packed-refs.lock while it rewrites the file.
 const SETTINGS: [&str; 4] = [
     "core.fsync=reference",
     "core.fsyncMethod=fsync",
@@ -23,8 +24,8 @@ const SETTINGS: [&str; 4] = [
     "core.packedRefsTimeout=10000",
 ];
 
-/// For refs that count for nothing until another is moved, after a barrier: forcing each to the disk would take a
-/// hundred times as long as all of them at once.
+/// Settings for refs that have no meaning until another ref is moved after a barrier. Syncing each
+/// of them would take a hundred times as long as one sync for all.
 const IN_BULK: [&str; 3] =
     ["core.fsync=none", "core.filesRefLockTimeout=2000", "core.packedRefsTimeout=10000"];
 
@@ -44,7 +45,8 @@ impl Expected {
     }
 }
 
-/// One ref and its new value. A new value that equals the expected one moves nothing and verifies the ref.
+/// A ref and its new value. A new value that equals the expected one moves nothing and verifies the
+/// ref.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefMove {
     /// The full name, such as `refs/harness/x`.
@@ -67,24 +69,24 @@ impl RefMove {
     }
 }
 
-/// Git refused a transaction, and nothing was moved.
+/// Git refused a transaction. No ref was moved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("git refused to move refs: {message}")]
 pub(crate) struct RefsRefused {
-    /// What git said.
+    /// The message of git.
     pub message: String,
 }
 
-/// It is not known whether a transaction happened: re-read the refs.
+/// The result of a transaction is unknown. The refs must be read again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("ambiguous: re-read the refs, since git ended in the middle of moving them: {message}")]
 pub(crate) struct RefsAmbiguous {
-    /// What is known.
+    /// The message of git, or the way in which it ended.
     pub message: String,
 }
 
-/// A `git update-ref --stdin` that is started when first needed and again after a refusal. It ends with this value, or
-/// with this process however that ends, since its standard input is then closed.
+/// A `git update-ref --stdin` that is started when first needed and restarted after a refusal. It
+/// ends with this value, or with this process, since its standard input is then closed.
 #[derive(Debug)]
 pub(crate) struct RefUpdates {
     git: Git,
@@ -93,25 +95,25 @@ pub(crate) struct RefUpdates {
 }
 
 impl RefUpdates {
-    /// Prepares to move refs; git itself is started by the first transaction.
+    /// Prepares to move refs. The first transaction starts git.
     pub(crate) fn start(git: &Git) -> Self {
         Self { git: git.clone(), settings: &SETTINGS, running: None }
     }
 
-    /// The same for many refs at once, which are not forced to the disk one by one: the caller sees to a barrier before
+    /// Prepares to move many refs without a sync for each. The caller must set a barrier before
     /// anything depends on them.
     pub(crate) fn in_bulk(git: &Git) -> Self {
         Self { git: git.clone(), settings: &IN_BULK, running: None }
     }
 
-    /// Moves all refs or none, each only if it is what is expected, and waits at most some seconds for a lock. Symbolic
-    /// refs are not followed: the ref that is named is the one that moves.
+    /// Moves all refs or none, each only if it has the expected value, and waits some seconds at
+    /// most for a lock. Symbolic refs are not followed: the named ref itself moves.
     pub(crate) fn transact(&mut self, moves: &[RefMove]) -> Result<Result<(), RefsRefused>> {
         if moves.is_empty() {
             return Ok(Ok(()));
         }
         let request = request(moves)?;
-        // An idle git that somebody has killed had no transaction to be ambiguous about.
+        // An idle git that was killed had no transaction in progress, so nothing is ambiguous.
         let mut running = match self.running.take() {
             Some(running) if running.is_alive() => running,
             Some(_) | None => {
@@ -125,7 +127,7 @@ impl RefUpdates {
                 None => Err(RefsAmbiguous { message }.into()),
             };
         }
-        // Only now can anything move, and only now is it unknown whether it did.
+        // Refs move only from here on, so only a failure from here on is ambiguous.
         if running.ask(b"commit\0", &["commit: ok"]).is_err() {
             let (_, message) = running.end()?;
             return Err(RefsAmbiguous { message }.into());
@@ -134,21 +136,21 @@ impl RefUpdates {
         Ok(Ok(()))
     }
 
-    /// The process number of git, while it runs.
+    /// Returns the process number of git, while it runs.
     #[cfg(test)]
     fn pid(&self) -> Option<u32> {
         self.running.as_ref().and_then(|running| running.handle.pids().first().copied())
     }
 }
 
-/// The text of a transaction up to the point of no return.
+/// Formats a transaction up to `prepare`.
 fn request(moves: &[RefMove]) -> Result<Vec<u8>> {
     let mut text = String::from("start\0");
     for RefMove { name, new, old } in moves {
         if !name.starts_with("refs/") || name.contains(|c: char| c.is_control() || c == ' ') {
             bail!("not the full name of a ref: {name:?}");
         }
-        // Zeros would delete in one place and forbid in the other.
+        // Git reads the null id as "delete" in one position and as "must not exist" in the other.
         for id in [new.as_ref(), if let Expected::Value(old) = old { Some(old) } else { None }] {
             if id.is_some_and(|id| id.as_str().bytes().all(|digit| digit == b'0')) {
                 bail!("the null id is not something that a ref can be: {name}");
@@ -168,14 +170,14 @@ fn request(moves: &[RefMove]) -> Result<Vec<u8>> {
     Ok(text.into_bytes())
 }
 
-/// One git process.
+/// A running git process.
 #[derive(Debug)]
 struct Running {
     handle: duct::Handle,
-    /// `None` only while it is being ended.
+    /// `None` only while git is being ended.
     stdin: Option<PipeWriter>,
     stdout: BufReader<PipeReader>,
-    /// A file without a name: git can write to it for ever and never waits for us to read.
+    /// An unnamed file: git can write to it without end and never blocks.
     stderr: File,
 }
 
@@ -199,7 +201,7 @@ impl Running {
         self.handle.try_wait().is_ok_and(|ended| ended.is_none())
     }
 
-    /// Sends a request and reads the answers to it, which are these and no others unless something is wrong.
+    /// Sends a request and reads the expected answers. Any other answer is an error.
     fn ask(&mut self, request: &[u8], answers: &[&str]) -> io::Result<()> {
         let Some(stdin) = &mut self.stdin else {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -215,7 +217,7 @@ impl Running {
         Ok(())
     }
 
-    /// Lets git end. Gives its exit code, if no signal has ended it, and what it said.
+    /// Ends git. Returns its exit code, unless a signal ended it, and its message.
     fn end(mut self) -> io::Result<(Option<i32>, String)> {
         drop(self.stdin.take());
         let code = self.handle.wait()?.status.code();
@@ -233,7 +235,7 @@ impl Running {
     }
 }
 
-/// Reaped, so that a supervisor that lives for days leaves no dead children about.
+/// Git is reaped, so that a supervisor that runs for days leaves no zombies.
 impl Drop for Running {
     fn drop(&mut self) {
         drop(self.stdin.take());
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn moves_all_or_none_and_goes_on_after_a_refusal() {
+    fn ref_transaction_is_all_or_none_and_the_next_one_works_after_a_refusal() {
         let (_dir, git) = repository();
         let (one, two) = (oid(&git, "one"), oid(&git, "two"));
         let mut refs = RefUpdates::start(&git);
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn large_transactions_pass() {
+    fn ref_transaction_of_many_refs_passes() {
         let (_dir, git) = repository();
         let one = oid(&git, "one");
         let moves: Vec<_> = (0..1500)
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_symbolic_ref_is_not_followed() {
+    fn ref_transaction_does_not_follow_a_symbolic_ref() {
         let (_dir, git) = repository();
         let one = oid(&git, "one");
         git.output(&["symbolic-ref", "refs/harness/s", "refs/heads/main"], b"").unwrap();
@@ -313,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_mean_something_else_is_refused_before_git_sees_it() {
+    fn ref_transaction_with_an_invalid_name_or_id_is_refused_before_git_starts() {
         let (_dir, git) = repository();
         let one = oid(&git, "one");
         let null = Oid::parse(&"0".repeat(40)).unwrap();
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_on_after_its_git_was_killed() {
+    fn ref_transaction_works_after_its_git_was_killed() {
         let (_dir, git) = repository();
         let (one, two) = (oid(&git, "one"), oid(&git, "two"));
         let mut refs = RefUpdates::start(&git);
@@ -345,13 +347,13 @@ mod tests {
     }
 
     #[test]
-    fn a_git_that_is_killed_in_the_middle_is_ambiguous() {
+    fn ref_transaction_is_ambiguous_when_git_is_killed_during_it() {
         let (_dir, git) = repository();
         let one = oid(&git, "one");
         let mut refs = RefUpdates::start(&git);
         refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)]).unwrap().unwrap();
         let pid = Pid::from_raw(refs.pid().unwrap().cast_signed()).unwrap();
-        // Stopped, it takes the request and cannot answer; then it is killed.
+        // While it is stopped, git takes the request and cannot answer. Then it is killed.
         kill_process(pid, Signal::STOP).unwrap();
         rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).unwrap();
         let pipe = refs.running.as_ref().unwrap().stdin.as_ref().unwrap().try_clone().unwrap();
@@ -370,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn git_ends_with_us() {
+    fn update_ref_process_ends_when_dropped() {
         let (_dir, git) = repository();
         let one = oid(&git, "one");
         let mut refs = RefUpdates::start(&git);

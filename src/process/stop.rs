@@ -1,4 +1,5 @@
-//! Being asked to stop, in a form that `poll` can wait for; and how others are asked.
+//! Requests to stop: the flag of this process, which `poll` can wait for, and the signals for other
+//! processes.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,10 +10,10 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// A signal that asks a process to stop, or ends it.
+/// A signal that asks a process to stop, or kills it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopSignal {
-    /// SIGINT, as from a terminal.
+    /// SIGINT.
     Interrupt,
     /// SIGTERM.
     Terminate,
@@ -20,30 +21,30 @@ pub(crate) enum StopSignal {
     Kill,
 }
 
-/// Which processes of a command get a signal.
+/// The processes of a command that get a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignalTarget {
-    /// The one that was started.
+    /// The main process.
     Leader,
-    /// Those that stayed in its process group.
+    /// The processes that stayed in its process group.
     Group,
-    /// All of them, wherever they are.
+    /// All processes of the command.
     Tree,
 }
 
-/// One step of the way in which a command is asked to stop. Programs differ in what makes them tidy up: some hear
-/// SIGINT, and only if their tools do not get it too; some pass on nothing.
+/// A step of stopping a command. Programs differ: some clean up on SIGINT only, and only if their
+/// child processes do not get the signal too; some forward nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StopStep {
     /// The signal.
     pub signal: StopSignal,
-    /// Who gets it.
+    /// The processes that get the signal.
     pub target: SignalTarget,
-    /// How long all of the command's processes have then to go, before the next step.
+    /// The time that all processes of the command have to end before the next step.
     pub wait: Duration,
 }
 
-/// Says whether this process was asked to stop. Once asked, always asked, until it is lowered.
+/// A flag that is raised when this process is asked to stop. It stays raised until it is lowered.
 #[derive(Debug)]
 pub(crate) struct StopFlag {
     asked: Arc<AtomicBool>,
@@ -52,7 +53,7 @@ pub(crate) struct StopFlag {
 }
 
 impl StopFlag {
-    /// A flag that only `ask` raises.
+    /// Creates a flag that is raised only by `ask`.
     pub(crate) fn new() -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
@@ -60,9 +61,9 @@ impl StopFlag {
         Ok(Self { asked: Arc::new(AtomicBool::new(false)), wake, waker })
     }
 
-    /// The flag of a keeper: SIGTERM raises it. SIGINT and SIGHUP are let pass, since they come from a terminal that the
-    /// keeper has nothing to do with. (They are caught and not ignored: an ignored signal would stay ignored in the
-    /// agent.)
+    /// Creates the flag of a keeper, which SIGTERM raises. SIGINT and SIGHUP have no effect, since
+    /// they come from a terminal that the keeper has left. They are caught and not ignored: an
+    /// ignored signal would stay ignored in the agent.
     pub(crate) fn on_terminate() -> io::Result<Self> {
         let flag = Self::new()?;
         signal_hook::flag::register(SIGTERM, Arc::clone(&flag.asked))?;
@@ -77,19 +78,19 @@ impl StopFlag {
     #[cfg(test)]
     pub(crate) fn ask(&self) {
         self.asked.store(true, Ordering::SeqCst);
-        // A full pipe has woken everybody already.
+        // A full pipe has already woken every reader.
         io::Write::write_all(&mut &self.waker, &[0]).ok();
     }
 
-    /// Lowers the flag, for somebody who goes on with something else after having stopped.
+    /// Lowers the flag, so that this process can continue with other work.
     pub(crate) fn lower(&self) {
         self.asked.store(false, Ordering::SeqCst);
-        // Until nothing is left to read.
+        // Drains the pipe.
         let mut sink = [0; 64];
         while (&self.wake).read(&mut sink).is_ok_and(|n| n > 0) {}
     }
 
-    /// Whether the flag was raised.
+    /// Returns true if the flag is raised.
     pub(crate) fn is_raised(&self) -> bool {
         self.asked.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! Real processes that are asked to stop in steps, and listened to.
+//! Real processes that are stopped in steps, and whose output is interpreted by a listener.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use super::command_tests::{LONG, Trial};
 use super::*;
 use crate::domain::termination::Termination;
 
-/// Takes each line for the word it begins with.
+/// A listener for which each line of output is the name of its meaning.
 #[derive(Default)]
 struct ScriptedListener {
-    patience: Option<Duration>,
+    noise_limit: Option<Duration>,
     line: Vec<u8>,
     heard: Vec<u8>,
     errors: Vec<u8>,
 }
 
 impl Listener for ScriptedListener {
-    fn hear(&mut self, from: OutputStream, bytes: &[u8]) -> Activity {
+    fn observe(&mut self, from: OutputStream, bytes: &[u8]) -> Activity {
         match from {
             OutputStream::Stdout => self.heard.extend_from_slice(bytes),
             OutputStream::Stderr => self.errors.extend_from_slice(bytes),
@@ -39,12 +39,12 @@ impl Listener for ScriptedListener {
         heard
     }
 
-    fn patience(&self) -> Option<Duration> {
-        self.patience
+    fn noise_limit(&self) -> Option<Duration> {
+        self.noise_limit
     }
 }
 
-/// Runs a script with somebody who listens. It lingers for half a second.
+/// Runs a script with a listener. The linger limit is half a second.
 fn listen(
     words: &mut ScriptedListener,
     script: &str,
@@ -64,7 +64,7 @@ fn termination(script: &str, change: fn(&mut Command)) -> Termination {
 }
 
 #[test]
-fn noise_is_no_sign_of_life() {
+fn idle_timeout_stops_a_command_that_prints_only_noise() {
     let idle = |command: &mut Command| command.idle = Some(Duration::from_secs(1));
     let noise = "echo progress; while :; do echo noise; sleep 0.05; done";
     assert_eq!(termination(noise, idle), Termination::Idle);
@@ -73,32 +73,32 @@ fn noise_is_no_sign_of_life() {
 }
 
 #[test]
-fn patience_with_noise_alone_runs_out() {
+fn noise_limit_stops_a_command_that_makes_no_progress() {
     let mut words = ScriptedListener {
-        patience: Some(Duration::from_millis(300)),
+        noise_limit: Some(Duration::from_millis(300)),
         ..ScriptedListener::default()
     };
     let script = "while :; do echo noise; sleep 0.05; done";
     let (_, ended) = listen(&mut words, script, |_| {});
     assert_eq!(ended.termination, Termination::Hopeless);
-    // One line and then silence is no better.
+    // One line followed by silence counts as well.
     let (_, ended) = listen(&mut words, "echo noise; sleep 1000", |_| {});
     assert_eq!(ended.termination, Termination::Hopeless);
 }
 
 #[test]
-fn what_cannot_succeed_any_more_is_not_waited_for() {
+fn hopeless_command_is_stopped_at_once() {
     assert_eq!(termination("echo hopeless; sleep 1000", |_| {}), Termination::Hopeless);
 }
 
 #[test]
-fn who_has_finished_and_does_not_leave_is_sent_away() {
+fn lingering_command_is_stopped_after_it_has_finished() {
     let (trial, ended) = listen(&mut ScriptedListener::default(), "echo final; sleep 1000", |_| {});
     assert_eq!(ended.termination, Termination::Lingered);
     assert_eq!(trial.read("out"), "final\n");
     let chatter = "echo final; while :; do echo progress; sleep 0.02; done";
     assert_eq!(termination(chatter, |_| {}), Termination::Lingered);
-    // Who leaves is not hurried.
+    // A command that exits in time is not stopped.
     assert_eq!(
         termination("echo final; sleep 0.3; exit 4", |command| command.linger = LONG),
         Termination::Exited(4)
@@ -106,7 +106,7 @@ fn who_has_finished_and_does_not_leave_is_sent_away() {
 }
 
 #[test]
-fn a_listener_hears_everything() {
+fn listener_gets_all_output_also_after_the_stop_signal() {
     let mut words = ScriptedListener::default();
     let script = "trap 'echo said in the end; exit' TERM; yes | head -c 3000000; echo err >&2;
                   echo hopeless; while :; do sleep 0.01; done";
@@ -121,7 +121,7 @@ fn a_listener_hears_everything() {
 }
 
 #[test]
-fn what_is_left_in_the_pipe_is_heard_too() {
+fn listener_gets_output_that_is_left_in_the_pipe() {
     use std::io::Write as _;
     let trial = Trial::new();
     let kept =
@@ -135,9 +135,10 @@ fn what_is_left_in_the_pipe_is_heard_too() {
     assert_eq!(words.heard, b"last words\n");
 }
 
-/// Stops a command by these steps as soon as all its processes are up.
+/// Stops a command by these steps as soon as all its processes are running.
 fn stop_by(script: &str, up: &[&str], steps: &[StopStep]) -> Trial {
-    // As a keeper does: where the tests run with SIGINT ignored (a background job of a script), so would the command.
+    // Like a keeper: if the tests run with SIGINT ignored (as a background job of a script), the
+    // command would ignore it too.
     drop(StopFlag::on_terminate().unwrap());
     let trial = Trial::new();
     let stop = StopFlag::new().unwrap();
@@ -154,7 +155,8 @@ fn stop_by(script: &str, up: &[&str], steps: &[StopStep]) -> Trial {
     trial
 }
 
-/// A function `waits NAME`: writes down in the file NAME that it was asked, if it was within half a minute.
+/// A shell function `waits NAME` that records in the file NAME whether it got SIGTERM within half a
+/// minute.
 const WAITS: &str = r#"
     waits() {
         trap "echo asked > $1; exit" TERM
@@ -169,8 +171,8 @@ fn step(signal: StopSignal, target: SignalTarget, wait: Duration) -> StopStep {
 }
 
 #[test]
-fn the_leader_may_be_asked_alone_and_the_tree_afterwards() {
-    // The leader leaves at the second request, and is not asked again when it has gone.
+fn stop_steps_signal_the_leader_first_and_the_tree_afterwards() {
+    // The leader exits at the second request and is not signalled after that.
     let script = format!(
         "{WAITS} waits tool & trap 'sleep 0.2; cat tool > seen' TERM; trap 'echo int > leader; exit' INT
          while :; do sleep 0.01; done"
@@ -187,7 +189,7 @@ fn the_leader_may_be_asked_alone_and_the_tree_afterwards() {
 }
 
 #[test]
-fn a_group_is_asked_without_those_that_left_it() {
+fn stop_signal_to_a_group_spares_processes_that_left_it() {
     let script = format!(
         "{WAITS} waits inside & setsid sh -c '{WAITS} waits outside' & trap '' TERM; wait; wait; sleep 1000"
     );
@@ -196,6 +198,6 @@ fn a_group_is_asked_without_those_that_left_it() {
         step(StopSignal::Kill, SignalTarget::Leader, Duration::from_millis(100)),
     ];
     let trial = stop_by(&script, &["inside.up", "outside.up"], &steps);
-    // Whatever the steps leave is killed.
+    // Processes that the steps leave are killed.
     assert_eq!((&*trial.read("inside"), &*trial.read("outside")), ("asked\n", ""));
 }

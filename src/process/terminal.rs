@@ -1,11 +1,12 @@
-//! Programs that a person uses in their own terminal, with their own environment: a pager, a difftool.
+//! Programs that run in the user's own terminal with the user's own environment: a pager, a
+//! difftool.
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
 
-/// Shows a text through a pager, which is a line for a shell, with more variables in its environment. Says whether the pager could be started; a person who leaves
-/// it early is no error.
+/// Shows a text through a pager, which is a shell command line, with additional environment
+/// variables. Returns true if the pager could be started. Leaving the pager early is not an error.
 #[expect(clippy::disallowed_methods, reason = "this module spawns")]
 pub(crate) fn page(pager: &str, text: &str, more: &[(&str, &str)]) -> bool {
     let mut command = Command::new("sh");
@@ -17,7 +18,8 @@ pub(crate) fn page(pager: &str, text: &str, more: &[(&str, &str)]) -> bool {
     child.wait().is_ok()
 }
 
-/// Runs a program of a person's, and waits for its end: the exit code, if it had one.
+/// Runs an interactive program and waits for its end. Returns its exit code, or `None` if a signal
+/// ended it.
 #[expect(clippy::disallowed_methods, reason = "this module spawns")]
 pub(crate) fn interact(argv: &[OsString], folder: &std::path::Path) -> io::Result<Option<i32>> {
     let (program, args) = argv

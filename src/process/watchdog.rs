@@ -1,14 +1,15 @@
-//! What a command is heard to say, and until when it may go on saying nothing.
+//! The watchdog of a running command: idle and hang detection on its output.
 //!
-//! Bytes alone are no sign of life: an agent that cannot reach its model prints a line a minute about that for hours, and
-//! one that has finished may wait for ever for a process it has forgotten. Who knows the program's language says what
-//! its output means ([`Listener`]); the clocks are kept here.
+//! Output alone is no sign of progress. An agent that cannot reach its model prints a line a minute
+//! for hours, and an agent that has finished may wait for ever for a process that it has forgotten.
+//! A [`Listener`] knows the program's language and reports the meaning of its output. The watchdog
+//! keeps the deadlines.
 
 use crate::domain::termination::Termination;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Where bytes came from.
+/// An output stream of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OutputStream {
     /// Standard output.
@@ -17,72 +18,75 @@ pub(crate) enum OutputStream {
     Stderr,
 }
 
-/// What bytes meant. Where they meant several things, the latest in this list counts.
+/// The meaning of a piece of output. Of several meanings, the last one in this list counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Activity {
-    /// Nothing yet: a part of something.
+    /// No complete message yet.
     Nothing,
-    /// That it lives but does not get on, such as that it waits and tries again.
+    /// The command lives and makes no progress. For example, it waits and tries again.
     Noise,
-    /// That it gets on.
+    /// The command makes progress.
     Progress,
-    /// That it has finished. It may take a moment to tidy up, but it need not be waited for.
+    /// The command has finished. It may take a moment to clean up, and need not be waited for.
     Final,
-    /// That it can only fail, however long it goes on.
+    /// The command can only fail, however long it runs.
     Hopeless,
 }
 
-/// Somebody who understands what a command prints, while it prints it.
+/// An interpreter of a command's output, called while the command runs.
 pub(crate) trait Listener {
-    /// Hears the next bytes of a stream, in whatever pieces they come. It hears everything, also what is not kept, and
-    /// what is printed after the command was asked to stop.
-    fn hear(&mut self, from: OutputStream, bytes: &[u8]) -> Activity;
+    /// Interprets the next bytes of a stream, which arrive in arbitrary pieces. The listener gets
+    /// all output, also output that is not kept and output after a request to stop.
+    fn observe(&mut self, from: OutputStream, bytes: &[u8]) -> Activity;
 
-    /// For how long nothing but [`Activity::Noise`] may come; asked again after everything that was heard, and counted from
-    /// the first noise after which it is not `None`. That leaves it to the limits of the command.
-    fn patience(&self) -> Option<Duration>;
+    /// Returns the longest time with nothing but [`Activity::Noise`], counted from the first noise
+    /// for which the method returns a limit. It is called again after each piece of output. `None`
+    /// leaves the time to the limits of the command.
+    fn noise_limit(&self) -> Option<Duration>;
 }
 
-/// How often `linger` a command has at most, once it has finished, whatever it still prints.
+/// The longest time that a finished command may take to exit, as a multiple of `linger`, whatever
+/// it still prints.
 const LINGERS: u32 = 3;
 
-/// The clocks of a command that runs.
+/// The deadlines of a running command.
 pub(super) struct Watchdog<'a> {
     listener: Option<&'a mut dyn Listener>,
-    /// When it last got on.
+    /// The time of the last progress.
     progress: Instant,
-    /// Since when there has been noise that patience is running out with, and no progress.
+    /// The time since which there has been noise under a limit, without progress.
     noise: Option<Instant>,
-    /// When it said that it had finished, and when it last printed anything.
-    over: Option<(Instant, Instant)>,
+    /// The time at which the command reported that it had finished, and the time of its last
+    /// output.
+    finished: Option<(Instant, Instant)>,
     hopeless: Option<Instant>,
 }
 
 impl fmt::Debug for Watchdog<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ear").field("noise", &self.noise).field("over", &self.over).finish()
+        f.debug_struct("Ear").field("noise", &self.noise).field("finished", &self.finished).finish()
     }
 }
 
 impl<'a> Watchdog<'a> {
     pub(super) fn new(listener: Option<&'a mut dyn Listener>, begun: Instant) -> Self {
-        Self { listener, progress: begun, noise: None, over: None, hopeless: None }
+        Self { listener, progress: begun, noise: None, finished: None, hopeless: None }
     }
 
-    /// Hears bytes that came at this moment. Without a listener all of them are progress.
-    pub(super) fn hear(&mut self, from: OutputStream, bytes: &[u8], now: Instant) {
-        let heard = match &mut self.listener {
-            Some(listener) => listener.hear(from, bytes),
+    /// Records bytes that arrived at a given moment. Without a listener, all output is progress.
+    pub(super) fn observe(&mut self, from: OutputStream, bytes: &[u8], now: Instant) {
+        let activity = match &mut self.listener {
+            Some(listener) => listener.observe(from, bytes),
             None => Activity::Progress,
         };
-        if let Some((_, last)) = &mut self.over {
+        if let Some((_, last)) = &mut self.finished {
             *last = now;
         }
-        match heard {
+        match activity {
             Activity::Nothing => {}
             Activity::Noise => {
-                // What came before the listener began to lose patience does not count.
-                self.noise = self.patience().and(self.noise.or(Some(now)));
+                // Noise from before the limit does not count.
+                self.noise = self.noise_limit().and(self.noise.or(Some(now)));
             }
             Activity::Progress => {
                 self.progress = now;
@@ -91,7 +95,7 @@ impl<'a> Watchdog<'a> {
             Activity::Final => {
                 self.progress = now;
                 self.noise = None;
-                self.over = Some((now, now));
+                self.finished = Some((now, now));
             }
             Activity::Hopeless => {
                 self.hopeless.get_or_insert(now);
@@ -99,18 +103,19 @@ impl<'a> Watchdog<'a> {
         }
     }
 
-    fn patience(&self) -> Option<Duration> {
-        self.listener.as_ref().and_then(|listener| listener.patience())
+    fn noise_limit(&self) -> Option<Duration> {
+        self.listener.as_ref().and_then(|listener| listener.noise_limit())
     }
 
-    /// When the command is to be stopped if nothing else comes, and as what. Who has finished is waited for a little, and
-    /// nothing else counts against it any more.
+    /// Returns the time at which the command is to be stopped if no more output arrives, and the
+    /// termination to report then. For a command that has finished, only the time since then
+    /// counts.
     pub(super) fn deadline(
         &self,
         idle: Option<Duration>,
         linger: Duration,
     ) -> Option<(Instant, Termination)> {
-        if let Some((finished, last)) = self.over {
+        if let Some((finished, last)) = self.finished {
             let quiet = last.checked_add(linger);
             let longest = finished.checked_add(linger.saturating_mul(LINGERS));
             return [quiet, longest]
@@ -119,13 +124,13 @@ impl<'a> Watchdog<'a> {
                 .min()
                 .map(|at| (at, Termination::Lingered));
         }
-        let tried =
-            self.noise.zip(self.patience()).and_then(|(since, most)| since.checked_add(most));
-        let hopeless = [self.hopeless, tried].into_iter().flatten().min();
+        let noisy =
+            self.noise.zip(self.noise_limit()).and_then(|(since, limit)| since.checked_add(limit));
+        let hopeless = [self.hopeless, noisy].into_iter().flatten().min();
         let idle = idle.and_then(|idle| self.progress.checked_add(idle));
         match (hopeless, idle) {
             (Some(at), Some(idle)) if at > idle => Some((idle, Termination::Idle)),
-            (Some(at), _) => Some((at, Termination::Hopeless)),
+            (Some(at), Some(_) | None) => Some((at, Termination::Hopeless)),
             (None, Some(idle)) => Some((idle, Termination::Idle)),
             (None, None) => None,
         }
@@ -136,14 +141,14 @@ impl<'a> Watchdog<'a> {
 mod tests {
     use super::*;
 
-    /// Takes bytes for what they are to mean.
+    /// A listener for which each piece of output is the name of its meaning.
     struct ScriptedMeaning {
-        patience: Option<Duration>,
+        noise_limit: Option<Duration>,
         calm: bool,
     }
 
     impl Listener for ScriptedMeaning {
-        fn hear(&mut self, _: OutputStream, bytes: &[u8]) -> Activity {
+        fn observe(&mut self, _: OutputStream, bytes: &[u8]) -> Activity {
             self.calm = bytes == b"harmless";
             match bytes {
                 b"noise" | b"harmless" => Activity::Noise,
@@ -154,38 +159,44 @@ mod tests {
             }
         }
 
-        fn patience(&self) -> Option<Duration> {
-            self.patience.filter(|_| !self.calm)
+        fn noise_limit(&self) -> Option<Duration> {
+            self.noise_limit.filter(|_| !self.calm)
         }
     }
 
-    /// What is due, in seconds from the start, after things were heard at the seconds given. Idle is 60, lingering 10.
-    fn due(patience: Option<u64>, heard: &[(u64, &str)]) -> Option<(u64, Termination)> {
+    /// Returns the deadline in seconds after the start, for output at the given seconds. The idle
+    /// limit is 60 seconds, the linger limit 10.
+    fn due(noise_limit: Option<u64>, output: &[(u64, &str)]) -> Option<(u64, Termination)> {
         let begun = Instant::now();
-        let mut told = ScriptedMeaning { patience: patience.map(Duration::from_secs), calm: false };
-        let mut watchdog = Watchdog::new(Some(&mut told), begun);
-        for (at, what) in heard {
-            watchdog.hear(OutputStream::Stdout, what.as_bytes(), begun + Duration::from_secs(*at));
+        let mut listener =
+            ScriptedMeaning { noise_limit: noise_limit.map(Duration::from_secs), calm: false };
+        let mut watchdog = Watchdog::new(Some(&mut listener), begun);
+        for (at, what) in output {
+            watchdog.observe(
+                OutputStream::Stdout,
+                what.as_bytes(),
+                begun + Duration::from_secs(*at),
+            );
         }
         let due = watchdog.deadline(Some(Duration::from_secs(60)), Duration::from_secs(10));
         due.map(|(at, why)| ((at - begun).as_secs(), why))
     }
 
     #[test]
-    fn only_progress_is_a_sign_of_life() {
+    fn idle_timeout_counts_from_the_last_progress() {
         assert_eq!(due(None, &[]), Some((60, Termination::Idle)));
         assert_eq!(due(None, &[(50, "noise"), (55, "…")]), Some((60, Termination::Idle)));
         assert_eq!(due(None, &[(50, "progress")]), Some((110, Termination::Idle)));
         let begun = Instant::now();
         let mut watchdog = Watchdog::new(None, begun);
-        watchdog.hear(OutputStream::Stderr, b"noise", begun + Duration::from_secs(5));
+        watchdog.observe(OutputStream::Stderr, b"noise", begun + Duration::from_secs(5));
         let due = watchdog.deadline(Some(Duration::from_secs(60)), Duration::ZERO);
         assert_eq!(due, Some((begun + Duration::from_secs(65), Termination::Idle)));
         assert_eq!(watchdog.deadline(None, Duration::ZERO), None);
     }
 
     #[test]
-    fn patience_begins_with_the_first_noise_and_progress_restores_it() {
+    fn noise_limit_starts_with_the_first_noise_and_progress_resets_it() {
         let tries = [(1, "noise"), (2, "noise"), (3, "…")];
         assert_eq!(due(Some(20), &tries), Some((21, Termination::Hopeless)));
         let again = [(1, "noise"), (2, "progress"), (9, "noise")];
@@ -201,12 +212,12 @@ mod tests {
     }
 
     #[test]
-    fn who_has_finished_is_waited_for_a_little_whatever_it_prints() {
+    fn finished_command_lingers_for_a_bounded_time_whatever_it_prints() {
         assert_eq!(due(None, &[(5, "final")]), Some((15, Termination::Lingered)));
         assert_eq!(due(None, &[(5, "final"), (9, "…")]), Some((19, Termination::Lingered)));
         let chatter = [(5, "final"), (14, "progress"), (23, "noise"), (32, "hopeless")];
         assert_eq!(due(Some(1), &chatter), Some((35, Termination::Lingered)));
-        // It was not the end after all; this one may be.
+        // A second report of the end restarts the time.
         assert_eq!(due(None, &[(5, "final"), (20, "final")]), Some((30, Termination::Lingered)));
     }
 }

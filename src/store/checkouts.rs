@@ -169,7 +169,7 @@ fn read_tree(
     let run = |args: &[&str]| {
         let all: Vec<&str> =
             ["-c", "core.hooksPath=/dev/null"].iter().chain(args).copied().collect();
-        git.by_the_user(&all, &ambient::environment())
+        git.as_user(&all, &ambient::environment())
     };
     let mut args = vec!["read-tree", "-m", "-u"];
     args.extend(dry_run.then_some("--dry-run"));

@@ -28,7 +28,7 @@ impl Worker<'_> {
         let (target, store) = (self.desk.target.clone(), self.desk.store.clone());
         let short = self.desk.short().to_owned();
         let (home, desk) = (self.at_home(store.git()), std::sync::Arc::clone(&self.desk));
-        let git = |args: &[&str]| home.by_the_user(args, &desk.environment);
+        let git = |args: &[&str]| home.as_user(args, &desk.environment);
         let listed = git(&["ls-remote", "--exit-code", &remote, &target])?;
         let there = match listed.code {
             Some(0) => {
@@ -93,7 +93,7 @@ impl Worker<'_> {
         let what = format!("{commit}:{target}");
         let args = ["push", "--porcelain", &lease, remote, &what];
         let git = self.at_home(self.desk.store.git());
-        let said = git.by_the_user(&args, &self.desk.environment)?;
+        let said = git.as_user(&args, &self.desk.environment)?;
         if said.code == Some(0) {
             self.remote_has = Some(commit.clone());
             return Ok(Pushed::Done);

@@ -1,9 +1,11 @@
-//! Taking secrets out of what is kept, before it reaches the disk: transcripts end in refs that people push.
+//! Redaction of secrets from kept output before the output reaches the disk. Transcripts end in
+//! refs that people push.
 //!
-//! Secret are the values of the variables that a job passes on, as they are and as JSON and base64 write them, and what
-//! looks like a key. The stream comes in pieces that end anywhere, so what may be the beginning of a secret is held back
-//! until more has come; what is held is bounded by the longest secret, or by the longest private key. How the pieces are
-//! cut makes no difference to what comes out.
+//! Secrets are the values of the variables that a job passes on (plain, in JSON strings, and in
+//! base64) and everything that looks like a key. A stream arrives in pieces that end anywhere, so
+//! text that may be the beginning of a secret is held back until more has arrived. The amount is
+//! bounded by the longest secret, or by the longest private key. The result does not depend on the
+//! sizes of the pieces.
 
 mod rules;
 #[cfg(test)]
@@ -18,47 +20,47 @@ use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD};
 
 use rules::{ByteClass, JWT, KeyMatch, KeyRule, PEM, RULES, ScannedText};
 
-/// What stands for a secret.
+/// The replacement of a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
-/// A shorter value is no secret, and would be found everywhere.
+/// The shortest value that is redacted. Shorter values would match everywhere.
 const SHORTEST: usize = 6;
 
-/// How much there may be to look for, so that the fastest search for it is still small.
+/// The largest total size of the patterns for which the fastest search is still small.
 const SMALL: usize = 16 * 1024;
 
 /// The redactor without values. A keeper needs one for each check.
 static KEYS_ONLY: OnceLock<Redactor> = OnceLock::new();
 
-/// What is found of a secret first.
+/// The kind of secret that a pattern belongs to.
 #[derive(Clone, Copy)]
 enum PatternKind {
-    /// All of it.
+    /// The pattern is the whole secret.
     Value,
-    /// The beginning of a key.
+    /// The pattern is the prefix of a key.
     Rule(&'static KeyRule),
-    /// The beginning of a web token.
+    /// The pattern is the beginning of a web token.
     Jwt,
-    /// The beginning of a private key.
+    /// The pattern is the beginning of a private key.
     Pem,
 }
 
 struct SecretPatterns {
     search: AhoCorasick,
-    /// By the numbers of the search.
+    /// The patterns and their kinds, indexed by pattern number.
     signs: Vec<(Vec<u8>, PatternKind)>,
     longest: usize,
-    /// With which bytes they begin.
+    /// True for each byte that is the first byte of a pattern.
     first: [bool; 256],
 }
 
-/// Knows what is secret.
+/// A filter that replaces secrets.
 #[derive(Clone)]
 pub(crate) struct Redactor(Arc<SecretPatterns>);
 
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Never the values.
+        // The values themselves are never printed.
         write!(f, "Redactor({} signs)", self.0.signs.len())
     }
 }
@@ -71,8 +73,8 @@ impl Redactor {
             .clone()
     }
 
-    /// A redactor for these values and for everything that looks like a key. Values of fewer than six bytes are left
-    /// alone.
+    /// A redactor for these values and for everything that looks like a key. Values of fewer than
+    /// six bytes are ignored.
     pub(crate) fn new<V: AsRef<[u8]>>(values: &[V]) -> io::Result<Self> {
         if values.is_empty() { Ok(Self::keys_only()) } else { Self::make(values) }
     }
@@ -106,7 +108,7 @@ impl Redactor {
         Ok(Self(Arc::new(SecretPatterns { search, signs, longest, first })))
     }
 
-    /// A whole text without its secrets.
+    /// Redacts a whole text.
     pub(crate) fn clean(&self, text: &[u8]) -> Vec<u8> {
         let mut clean = Vec::with_capacity(text.len());
         let mut stream = self.stream();
@@ -115,21 +117,22 @@ impl Redactor {
         clean
     }
 
-    /// The beginning of a stream.
+    /// Starts the redaction of a stream.
     pub(super) fn stream(&self) -> RedactionStream {
         RedactionStream {
-            known: Arc::clone(&self.0),
+            patterns: Arc::clone(&self.0),
             held: Vec::new(),
             before: *b"\n\n",
             covered: 0,
-            goes_on: None,
+            continuation: None,
             suspect: 0,
         }
     }
 }
 
-/// A value as it may be written: as it is, in a JSON string, in a JSON string within one, in base64 alone or together
-/// with something else, as `user:password` is.
+/// Returns the forms in which a value may be written: plain, in a JSON string, in a JSON string
+/// within a JSON string, and in base64, alone or as a part of a longer text such as
+/// `user:password`.
 fn forms(value: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = vec![value.to_vec()];
     if let Ok(text) = std::str::from_utf8(value) {
@@ -142,7 +145,7 @@ fn forms(value: &[u8]) -> Vec<Vec<u8>> {
         for lead in 0..3 {
             let mut with = vec![0; lead];
             with.extend_from_slice(value);
-            // Only the digits that are made of the value alone.
+            // Only the digits that depend on the value alone.
             let whole = with.len() * 8 / 6;
             let digits = base64.encode(&with);
             forms.push(digits.as_bytes()[(lead * 8).div_ceil(6)..whole].to_vec());
@@ -152,46 +155,48 @@ fn forms(value: &[u8]) -> Vec<Vec<u8>> {
     forms
 }
 
-/// As a JSON string has it, without the quotes.
+/// Escapes a text as in a JSON string, without the quotes.
 fn in_json(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// One stream on its way to the disk.
+/// The redaction of one stream.
 #[derive(Debug)]
 pub(super) struct RedactionStream {
-    known: Arc<SecretPatterns>,
-    /// What has come and not gone on yet.
+    patterns: Arc<SecretPatterns>,
+    /// The bytes that have arrived and were not passed on yet.
     held: Vec<u8>,
-    /// What came right before that.
+    /// The two bytes before the held bytes.
     before: [u8; 2],
-    /// How much of what is held belongs to a secret that has been replaced already.
+    /// The number of held bytes that belong to a secret that has already been replaced.
     covered: usize,
-    /// The class of bytes that belong to that secret too, if they follow.
-    goes_on: Option<ByteClass>,
-    /// How much of what is held follows the beginning of a private key that does not end.
+    /// The class of bytes that continue that secret.
+    continuation: Option<ByteClass>,
+    /// The number of held bytes that follow the beginning of an unterminated private key.
     suspect: usize,
 }
 
 impl fmt::Debug for SecretPatterns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Known({} signs)", self.signs.len())
+        write!(f, "SecretPatterns({} signs)", self.signs.len())
     }
 }
 
-/// What is known of a text so far.
+/// The result of scanning a text.
 struct ScanResult {
-    /// Where secrets are, by their beginnings; they may overlap. With the class of bytes that go on with it.
+    /// The start and end of each secret, with the class of bytes that continue it. Secrets may
+    /// overlap.
     secrets: Vec<(usize, usize, Option<ByteClass>)>,
-    /// From where on more text is needed.
+    /// The position from which more text is needed.
     open: usize,
-    /// To where parts of private keys are looked for.
+    /// The end of the range in which parts of private keys are redacted.
     suspect: usize,
 }
 
 impl RedactionStream {
-    /// Takes the next piece of the stream, and gives what of it is known to be no secret.
+    /// Adds the next piece of the stream, and appends to `clean` what certainly belongs to no
+    /// secret.
     pub(super) fn push(&mut self, bytes: &[u8], clean: &mut Vec<u8>) {
         if self.held.is_empty() {
             self.step(bytes, 0, false, clean);
@@ -203,26 +208,26 @@ impl RedactionStream {
         }
     }
 
-    /// The stream has ended: gives what was held.
+    /// Ends the stream and appends the rest to `clean`.
     pub(super) fn finish(&mut self, clean: &mut Vec<u8>) {
         let text = std::mem::take(&mut self.held);
         self.step(&text, text.len(), true, clean);
     }
 
-    /// Goes through the text, of which the first `was` bytes were held, and holds what is open.
+    /// Redacts a text of which the first `was` bytes were held, and holds back its open end.
     fn step(&mut self, text: &[u8], was: usize, last: bool, clean: &mut Vec<u8>) {
-        let mut seen = self.known.look(text, self.before, self.suspect, last);
-        // The secret that was begun goes on.
+        let mut scan = self.patterns.scan(text, self.before, self.suspect, last);
+        // A secret from the previous piece may continue.
         let mut end = self.covered;
         let mut class = None;
-        if let Some(goes_on) = self.goes_on {
-            end = goes_on.run(text, was);
-            class = (end == text.len()).then_some(goes_on);
+        if let Some(continuation) = self.continuation {
+            end = continuation.run(text, was);
+            class = (end == text.len()).then_some(continuation);
         }
-        seen.secrets.sort_unstable_by_key(|&(from, to, _)| (from, to));
-        let mut at = end.min(seen.open);
-        for (from, to, on) in seen.secrets {
-            if from >= seen.open {
+        scan.secrets.sort_unstable_by_key(|&(from, to, _)| (from, to));
+        let mut at = end.min(scan.open);
+        for (from, to, on) in scan.secrets {
+            if from >= scan.open {
                 break;
             }
             if from >= end {
@@ -231,40 +236,40 @@ impl RedactionStream {
             }
             end = end.max(to);
             class = class.max(on);
-            at = end.min(seen.open);
+            at = end.min(scan.open);
         }
-        clean.extend_from_slice(&text[at..seen.open]);
-        self.covered = end.saturating_sub(seen.open);
-        self.goes_on = class;
-        self.suspect = seen.suspect.saturating_sub(seen.open);
-        for &byte in text[..seen.open].iter().skip(seen.open.saturating_sub(2)) {
+        clean.extend_from_slice(&text[at..scan.open]);
+        self.covered = end.saturating_sub(scan.open);
+        self.continuation = class;
+        self.suspect = scan.suspect.saturating_sub(scan.open);
+        for &byte in text[..scan.open].iter().skip(scan.open.saturating_sub(2)) {
             self.before = [self.before[1], byte];
         }
-        self.held.extend_from_slice(&text[seen.open..]);
+        self.held.extend_from_slice(&text[scan.open..]);
     }
 }
 
 impl SecretPatterns {
-    /// Finds the secrets of a text.
-    fn look(&self, text: &[u8], before: [u8; 2], suspect: usize, last: bool) -> ScanResult {
-        let open = if last { text.len() } else { self.begun(text) };
-        let mut seen = ScanResult { secrets: Vec::new(), open, suspect };
+    /// Finds the secrets in a text.
+    fn scan(&self, text: &[u8], before: [u8; 2], suspect: usize, last: bool) -> ScanResult {
+        let open = if last { text.len() } else { self.open_prefix(text) };
+        let mut result = ScanResult { secrets: Vec::new(), open, suspect };
         let mut suspects = vec![(0, suspect)];
         let whole = ScannedText::new(text, before, last);
-        for found in self.search.find_overlapping_iter(text) {
-            let (start, end) = (found.start(), found.end());
-            let verdict = match self.signs[found.pattern().as_usize()].1 {
+        for hit in self.search.find_overlapping_iter(text) {
+            let (start, end) = (hit.start(), hit.end());
+            let key_match = match self.signs[hit.pattern().as_usize()].1 {
                 PatternKind::Value => KeyMatch::Key(end, None),
                 PatternKind::Rule(rule) => rule.judge(&whole, start, end),
                 PatternKind::Jwt => rules::judge_jwt(&whole, start),
                 PatternKind::Pem => rules::judge_pem(&whole, start, end),
             };
-            match verdict {
+            match key_match {
                 KeyMatch::No => {}
-                KeyMatch::Open => seen.open = seen.open.min(start),
-                KeyMatch::Key(to, class) => seen.secrets.push((start, to, class)),
+                KeyMatch::Open => result.open = result.open.min(start),
+                KeyMatch::Key(to, class) => result.secrets.push((start, to, class)),
                 KeyMatch::Parts(from, to) => {
-                    seen.suspect = seen.suspect.max(to);
+                    result.suspect = result.suspect.max(to);
                     match suspects.last_mut() {
                         Some((_, end)) if from <= *end => *end = to.max(*end),
                         Some(_) | None => suspects.push((from, to)),
@@ -274,13 +279,13 @@ impl SecretPatterns {
         }
         for (from, to) in suspects {
             let parts = rules::parts(text, from, to).into_iter();
-            seen.secrets.extend(parts.map(|(from, to)| (from, to, None)));
+            result.secrets.extend(parts.map(|(from, to)| (from, to, None)));
         }
-        seen
+        result
     }
 
-    /// Where the longest end of the text begins with which something might begin that is looked for.
-    fn begun(&self, text: &[u8]) -> usize {
+    /// Returns the start of the longest suffix of the text that is a proper prefix of a pattern.
+    fn open_prefix(&self, text: &[u8]) -> usize {
         let most = text.len().min(self.longest.saturating_sub(1));
         let begins = |end: &[u8]| {
             self.first[usize::from(end[0])]

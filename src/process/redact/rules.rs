@@ -1,24 +1,24 @@
-//! What keys look like, whoever issued them.
+//! The forms of keys, by issuer.
 
 use std::cell::{Cell, OnceCell};
 
-/// Bytes of which a token consists. Each class contains those before it.
+/// A class of bytes that a token consists of. Each class contains the classes before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ByteClass {
     /// Capital letters and digits.
     Capital,
     /// Letters and digits.
     Alnum,
-    /// And `-`, `_`: base64 for URLs.
+    /// `Alnum` and `-`, `_`: base64 for URLs.
     Word,
-    /// And `.`.
+    /// `Word` and `.`.
     Dotted,
-    /// And `~`, `+`, `/`, `=`: what may follow `Bearer`, and plain base64.
+    /// `Dotted` and `~`, `+`, `/`, `=`: the value after `Bearer`, and plain base64.
     Token,
 }
 
 impl ByteClass {
-    /// Whether a byte belongs to it.
+    /// Returns true if the class contains a byte.
     pub(super) fn has(self, byte: u8) -> bool {
         let least = match byte {
             b'A'..=b'Z' | b'0'..=b'9' => Self::Capital,
@@ -31,20 +31,21 @@ impl ByteClass {
         least <= self
     }
 
-    /// To where bytes from `at` on belong to it.
+    /// Returns the end of the run of bytes of the class that starts at `at`.
     pub(super) fn run(self, text: &[u8], at: usize) -> usize {
         let rest = text.get(at..).unwrap_or_default();
         at + rest.iter().take_while(|byte| self.has(**byte)).count()
     }
 }
 
-/// A text that is looked at, in which no run of a class is measured twice: keys can begin within keys.
+/// A text that is scanned. No run of a class is measured twice, although keys can begin within
+/// keys.
 pub(super) struct ScannedText<'a> {
-    /// Its bytes.
+    /// The bytes of the text.
     pub(super) bytes: &'a [u8],
-    /// The two that came before.
+    /// The two bytes before the text.
     pub(super) before: [u8; 2],
-    /// Whether nothing comes after.
+    /// True if no more text follows.
     pub(super) last: bool,
     runs: [Cell<(usize, usize)>; 5],
     pem_ends: OnceCell<Vec<usize>>,
@@ -66,7 +67,7 @@ impl<'a> ScannedText<'a> {
         to
     }
 
-    /// Where blocks of PEM end.
+    /// Returns the positions of the ends of PEM blocks.
     fn pem_ends(&self) -> &[usize] {
         self.pem_ends.get_or_init(|| {
             let places = self.bytes.windows(PEM_END.len()).enumerate();
@@ -75,17 +76,18 @@ impl<'a> ScannedText<'a> {
     }
 }
 
-/// A kind of key that is known by how it begins.
+/// A kind of key that is recognised by its prefix.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeyRule {
-    /// How it begins.
+    /// The prefix.
     pub(super) prefix: &'static str,
-    /// What follows.
+    /// The class of the bytes that follow.
     pub(super) class: ByteClass,
-    /// At least so many of that.
+    /// The least number of bytes that must follow.
     pub(super) least: usize,
-    /// Whether it must look random: with a capital letter or a digit among the least that must follow, and no word that
-    /// goes on into the prefix. There are `task-runner-for-everything` and the style sheets' `sk-folding-cube-animation`.
+    /// True if the key must look random: with a capital letter or a digit among the `least` bytes
+    /// that must follow, and no word directly before the prefix. There are
+    /// `task-runner-for-everything` and the style sheets' `sk-folding-cube-animation`.
     pub(super) random: bool,
 }
 
@@ -93,7 +95,7 @@ const fn rule(prefix: &'static str, class: ByteClass, least: usize) -> KeyRule {
     KeyRule { prefix, class, least, random: false }
 }
 
-/// The kinds of keys.
+/// All kinds of keys with a prefix.
 pub(super) const RULES: &[KeyRule] = &[
     rule("sk-ant-", ByteClass::Word, 8),
     rule("sk-proj-", ByteClass::Word, 8),
@@ -130,37 +132,39 @@ pub(super) const RULES: &[KeyRule] = &[
     rule("authorization: Basic ", ByteClass::Token, 8),
 ];
 
-/// How every signed web token begins: `{"` in base64.
+/// The beginning of every signed web token: `{"` in base64.
 pub(super) const JWT: &str = "eyJ";
 
-/// How private keys in text form begin, and how they end.
+/// The beginning and the end of private keys in PEM form.
 pub(super) const PEM: &str = "-----BEGIN ";
 const PEM_END: &[u8] = b"-----END";
 
-/// How much text is looked through for the end of a private key. The largest in use has half of it.
+/// The number of bytes that are searched for the end of a private key. The largest key in use has
+/// half as many.
 const PEM_MOST: usize = 16 * 1024;
 
-/// How long the first part of a web token may be.
+/// The longest first part of a web token.
 const JWT_MOST: usize = 1024;
 
-/// How long a word of base64 must be, after the beginning of a private key that does not end, to be a part of it.
+/// The shortest run of base64 after the beginning of an unterminated private key that counts as
+/// part of the key.
 const PEM_PART: usize = 20;
 
-/// What the text at a prefix is.
+/// The meaning of the text at a prefix.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum KeyMatch {
-    /// No key.
+    /// There is no key.
     No,
-    /// That is not to be told before more of the text is there.
+    /// More text is needed.
     Open,
-    /// A key that ends here, or goes on into what comes, as long as that is of this class.
+    /// A key that ends here, or that continues into the next piece with bytes of this class.
     Key(usize, Option<ByteClass>),
-    /// What may be a key that has no end: [`parts`] of it are between here and there.
+    /// A possible key without an end: [`parts`] of it are in this range.
     Parts(usize, usize),
 }
 
 impl KeyRule {
-    /// What the text is that has the prefix at `start..end`.
+    /// Judges the text that has the prefix at `start..end`.
     pub(super) fn judge(&self, text: &ScannedText<'_>, start: usize, end: usize) -> KeyMatch {
         let to = text.run(self.class, end);
         let open = !text.last && to == text.bytes.len();
@@ -181,7 +185,8 @@ impl KeyRule {
     }
 }
 
-/// What the text is that begins like a web token at `start`: three parts with dots between, the second an object too.
+/// Judges a text that begins like a web token at `start`: a token has three parts with dots
+/// between, and the second part is an object, too.
 pub(super) fn judge_jwt(text: &ScannedText<'_>, start: usize) -> KeyMatch {
     let dot = text.run(ByteClass::Word, start);
     let rest = &text.bytes[dot..];
@@ -199,7 +204,7 @@ pub(super) fn judge_jwt(text: &ScannedText<'_>, start: usize) -> KeyMatch {
     KeyMatch::Key(to, (!text.last && to == text.bytes.len()).then_some(ByteClass::Dotted))
 }
 
-/// What the text is that begins like a block of PEM at `start`, its label at `label`.
+/// Judges a text that begins like a PEM block at `start`, with its label at `label`.
 pub(super) fn judge_pem(text: &ScannedText<'_>, start: usize, label: usize) -> KeyMatch {
     let (last, ends) = (text.last, text.pem_ends());
     let text = text.bytes;
@@ -222,7 +227,7 @@ pub(super) fn judge_pem(text: &ScannedText<'_>, start: usize, label: usize) -> K
     let window = body..text.len().min(most).max(body);
     let next = ends.get(ends.partition_point(|at| *at < body));
     if let Some(at) = next.filter(|at| **at + PEM_END.len() <= window.end) {
-        // To the dashes after the label.
+        // The end is behind the dashes after the label.
         let label = at + PEM_END.len();
         let rest = &text[label..text.len().min(label + 60)];
         let end = rest.windows(dashes.len()).position(|words| words == dashes);
@@ -235,11 +240,11 @@ pub(super) fn judge_pem(text: &ScannedText<'_>, start: usize, label: usize) -> K
     if text.len() < most && !last {
         return KeyMatch::Open;
     }
-    // It does not end, so it is a part of a key, or somebody writes about keys.
+    // Without an end, the text is a part of a key, or a text about keys.
     KeyMatch::Parts(window.start, window.end)
 }
 
-/// The long words of base64 in a text, from here to there.
+/// Returns the long runs of base64 in a range of a text.
 pub(super) fn parts(text: &[u8], from: usize, to: usize) -> Vec<(usize, usize)> {
     let text = &text[..to];
     let mut parts = Vec::new();

@@ -1,4 +1,4 @@
-//! Secrets in texts and in streams that are cut anywhere.
+//! Redaction of texts and of streams that are cut anywhere.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ fn redactor(values: &[&str]) -> Redactor {
     Redactor::new(values).unwrap()
 }
 
-/// What comes out of a stream that comes in these pieces.
+/// Redacts a stream that arrives in these pieces.
 fn streamed<'a>(redactor: &Redactor, pieces: impl Iterator<Item = &'a [u8]>) -> String {
     let mut stream = redactor.stream();
     let mut clean = Vec::new();
@@ -28,7 +28,7 @@ fn assert_clean(redactor: &Redactor, text: &str, wanted: &str) {
 }
 
 #[test]
-fn values_are_found_however_they_are_written() {
+fn redact_finds_values_in_json_and_base64() {
     let value = "p\"ss\\wörd-17";
     let redactor = redactor(&[value, "short", "  padded-value\n"]);
     let json = in_json(value);
@@ -43,7 +43,7 @@ fn values_are_found_however_they_are_written() {
             let pair = base64.encode(format!("{lead}{value}").as_bytes());
             let said = redactor.clean(format!("({pair})").as_bytes());
             let said = String::from_utf8(said).unwrap();
-            // What stays is the other, and the digits that it shares with the value.
+            // The part before the value stays, and the digits that it shares with the value.
             assert!(said.contains(REDACTED) && said.len() < REDACTED.len() + 12, "{pair}: {said}");
         }
     }
@@ -51,14 +51,14 @@ fn values_are_found_however_they_are_written() {
 }
 
 #[test]
-fn overlapping_secrets_go_together() {
+fn redact_replaces_overlapping_secrets_together() {
     let redactor = redactor(&["abcdef", "cdefgh", "sk-tiny"]);
     assert_clean(&redactor, "xabcdefghx abcdef", "x[redacted]x [redacted]");
     assert_clean(&redactor, "abcdefcdefgh", "[redacted][redacted]");
     assert_clean(&redactor, "sk-tiny sk-tinyAndAll0fAVeryL0ngKey", "[redacted] [redacted]");
 }
 
-/// Invented keys of every kind, none of which has ever opened anything.
+/// Invented keys of every kind. None of them has ever been valid.
 const KEYS: &[&str] = &[
     "sk-ant-fake-000",
     "sk-ant-api03-AAAA_bbbb-CCCC",
@@ -89,7 +89,7 @@ const KEYS: &[&str] = &[
 ];
 
 #[test]
-fn keys_of_every_kind_are_known() {
+fn redact_knows_keys_of_every_kind() {
     let redactor = redactor(&[]);
     for key in KEYS {
         for (before, after) in [("", ""), ("KEY=", "\n"), ("\"", "\", x"), ("\\n", "\\n")] {
@@ -100,7 +100,7 @@ fn keys_of_every_kind_are_known() {
 }
 
 #[test]
-fn what_only_begins_like_a_key_stays() {
+fn redact_keeps_text_that_only_begins_like_a_key() {
     let redactor = redactor(&[]);
     for text in [
         "task-runner-for-everything-in-2026",
@@ -121,13 +121,13 @@ fn what_only_begins_like_a_key_stays() {
 }
 
 #[test]
-fn a_private_key_that_does_not_end_is_still_hidden() {
+fn redact_hides_an_unterminated_private_key() {
     let redactor = redactor(&[]);
     let line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n";
     let head = "-----BEGIN PRIVATE KEY-----\n";
     let hidden = format!("{head}[redacted]\n[redacted]\nno more");
     assert_clean(&redactor, &format!("{head}{line}{line}no more"), &hidden);
-    // So long that it is not waited for, with what could be the beginning of other things all through it.
+    // Too long to be held back, and full of possible beginnings of other secrets.
     let lines = format!("{line}a word\nsk-\n-----BEGIN PRIVATE KEY-----\n").repeat(300);
     let text = format!("{head}{lines}");
     let whole = redactor.clean(text.as_bytes());
@@ -139,7 +139,7 @@ fn a_private_key_that_does_not_end_is_still_hidden() {
 }
 
 #[test]
-fn its_last_part_is_hidden_even_while_it_may_be_something_else() {
+fn redact_hides_the_last_part_of_an_unterminated_private_key() {
     let line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC";
     let redactor = redactor(&[&*format!("{line}-and-more")]);
     let text = format!("-----BEGIN PRIVATE KEY-----\n{}", format!("{line}\n").repeat(600));
@@ -151,7 +151,7 @@ fn its_last_part_is_hidden_even_while_it_may_be_something_else() {
 }
 
 #[test]
-fn what_is_held_is_bounded() {
+fn redact_holds_a_bounded_number_of_bytes() {
     let redactor = redactor(&["a-value-of-no-great-length"]);
     let floods = [
         "-----BEGIN PRIVATE KEY-----\n",
@@ -198,7 +198,7 @@ const NEAR: &[&str] = &[
     "é",
 ];
 
-/// Pieces that are secrets, that begin like secrets, and that are none.
+/// Pieces that are secrets, that begin like secrets, and that are neither.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => prop::sample::select(NEAR).prop_map(str::to_owned),
@@ -221,7 +221,7 @@ fn cut<'a>(text: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
 
 proptest! {
     #[test]
-    fn no_secret_passes_however_the_stream_is_cut(
+    fn redact_of_a_stream_does_not_depend_on_the_cuts(
         pieces in prop::collection::vec(piece(), 0..30),
         cuts in prop::collection::vec(any::<usize>(), 0..30),
     ) {
@@ -231,14 +231,14 @@ proptest! {
         prop_assert_eq!(&streamed(&redactor, cut(text.as_bytes(), &cuts).into_iter()), &whole);
         prop_assert_eq!(&streamed(&redactor, text.as_bytes().chunks(1)), &whole);
         prop_assert!(!whole.contains(SECRET));
-        // Of the plainest kind, what follows a letter without a gap is part of a word.
+        // For the plainest kind, `sk-` after a letter is part of a word.
         for key in KEYS.iter().filter(|key| !key.starts_with("sk-0")) {
             prop_assert!(!whole.contains(key), "{} in {}", key, whole);
         }
     }
 
     #[test]
-    fn what_is_no_secret_is_not_changed(
+    fn redact_keeps_text_without_secrets(
         bytes in prop::collection::vec(any::<u8>(), 0..300),
         words in prop::collection::vec("(sk-|ghp_|eyJ|AKIA|Bearer |-----BEGIN |hunter2|)[a-z]{0,5}[ \n]", 0..20),
         cuts in prop::collection::vec(any::<usize>(), 0..10),
