@@ -99,7 +99,7 @@ pub(crate) fn main(dir: &Path) -> Result<()> {
             None => return Ok(()),
         };
         process::redirect_output(&handed.dir.join(files::LOG))?;
-        repo::trust(since.elapsed() < FRESH);
+        repo::set_walk_trust(since.elapsed() < FRESH);
     }
 }
 

@@ -1,8 +1,9 @@
-//! Many commits at once, in the order in which they cost least.
+//! Reading of many commits at once, in the cheapest order.
 //!
-//! A pack holds the tips of a run's chains as deltas of one another, up to fifty deep. Read in the order of their places in the
-//! pack, each finds its base unpacked; read in any other, the same bases are unpacked again and again (measured with 10,000
-//! tips: six times the work). Loose objects are read and not mapped: unmapping in one thread stops all others.
+//! A pack holds the tips of a run's chains as deltas of one another, up to fifty deep. Read in pack
+//! order, each finds its base unpacked. In any other order, the same bases are unpacked again and
+//! again (six times the work, measured with 10,000 tips). Loose objects are read and not mapped:
+//! unmapping in one thread stops all others.
 
 use std::path::Path;
 
@@ -15,17 +16,18 @@ use super::objects::{CommitInfo, commit_info, commit_info_of};
 use super::{Repo, handle, object_id};
 use crate::domain::id::Oid;
 
-/// How many commits one thread reads on end, at least: the bases of the first ones are unpacked for nothing.
+/// The least number of commits that a thread reads in sequence: the bases of the first ones are
+/// unpacked for them alone.
 const STRETCH: usize = 512;
 
-/// Into how many stretches the work of a thread is cut, at most, so that none waits long for another.
+/// The most stretches for each thread, so that no thread waits long for another.
 const STRETCHES: usize = 4;
 
-/// How large a loose commit may be to be read here, in bytes. Ours have less than two thousand.
+/// The largest loose commit that is read here, in bytes. Ours have less than two thousand.
 const ROOM: usize = 8192;
 
-/// Reads commits, each as [`commit_info`] does, and gives what is made of each, in the order in which they are named. No more of
-/// them are held in memory at a time than there are threads.
+/// Reads commits as [`commit_info`] does and returns the results of `make` in the order of the ids.
+/// At most one commit for each thread is held in memory at a time.
 pub(crate) fn read_commits<T: Send>(
     repo: &Repo,
     ids: &[&Oid],
@@ -47,7 +49,7 @@ pub(crate) fn read_commits<T: Send>(
                     ObjectPosition::Packed(..) => packed(&reader, id, &mut buffer),
                     ObjectPosition::Elsewhere => loose(repo, &folder, id),
                 };
-                // What is odd about it, the ordinary way says.
+                // The ordinary way reports the error.
                 read.push((n, make(info.map_or_else(|| commit_info(repo, id), Ok))));
             }
             read
@@ -59,12 +61,12 @@ pub(crate) fn read_commits<T: Send>(
     Ok(read.into_iter().map(|(_, made)| made).collect())
 }
 
-/// Where an object is.
+/// The position of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ObjectPosition {
     /// In a pack, at an offset.
     Packed(usize, u64),
-    /// Loose, or in another repository that this one borrows from, or nowhere.
+    /// Loose, in an alternate repository, or missing.
     Elsewhere,
 }
 
@@ -73,7 +75,8 @@ fn placed(repo: &Repo, folder: &Path, ids: &[&Oid]) -> Result<Vec<(ObjectPositio
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "idx") {
-            // One that went away meanwhile, by `git repack`, is none. Nothing here is needed to find an object.
+            // An index that `git repack` has removed meanwhile is skipped. No index is needed to
+            // find an object.
             packs.extend(pack::index::File::at(&path, repo.local().object_hash()).ok());
         }
     }
@@ -88,12 +91,12 @@ fn placed(repo: &Repo, folder: &Path, ids: &[&Oid]) -> Result<Vec<(ObjectPositio
     Ok(positions)
 }
 
-/// Reads a commit from a pack, with room that is used again and again.
+/// Reads a commit from a pack into a reused buffer.
 fn packed(reader: &gix::Repository, id: &Oid, buffer: &mut Vec<u8>) -> Option<CommitInfo> {
     commit_info_of(&reader.objects.find_commit(&object_id(id).ok()?, buffer).ok()?).ok()
 }
 
-/// Reads a small loose commit. Nothing if there is none, or anything is odd about it.
+/// Reads a small loose commit. Returns `None` if there is none or anything is unusual.
 fn loose(repo: &Repo, objects: &Path, id: &Oid) -> Option<CommitInfo> {
     let (folder, name) = id.as_str().split_at_checked(2)?;
     let bytes = std::fs::read(objects.join(folder).join(name)).ok()?;

@@ -1,4 +1,5 @@
-//! What differs between two trees as a reader wants it: file by file, with both contents, and renames as such.
+//! The difference between two trees for a reader: file by file, with both contents, and with
+//! renames.
 
 use anyhow::{Context, Result};
 use gix::object::tree::diff::ChangeDetached;
@@ -6,23 +7,23 @@ use gix::object::tree::diff::ChangeDetached;
 use super::{Repo, object_id, tree};
 use crate::domain::id::Oid;
 
-/// One file that differs.
+/// A file that differs between two trees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileChange {
-    /// Its path after, or before where it is gone; bytes that are not UTF-8 are replaced.
+    /// The new path, or the old path of a deleted file. Bytes that are not UTF-8 are replaced.
     pub path: String,
-    /// Its path before, where that is another.
+    /// The old path, if it is another.
     pub from: Option<String>,
-    /// What it held; nothing where it is new.
+    /// The old content; `None` for a new file.
     pub before: Option<Vec<u8>>,
-    /// What it holds; nothing where it is gone.
+    /// The new content; `None` for a deleted file.
     pub after: Option<Vec<u8>>,
-    /// Whether either is no text, by git's own rule.
+    /// True if either content is binary, by git's own rule.
     pub binary: bool,
 }
 
-/// The files that differ between two trees (or commits), by path. What git would call a rename (half of its lines are the
-/// same) is one change.
+/// Returns the files that differ between two trees (or commits), sorted by path. A rename as git
+/// detects it (half of the lines are equal) is one change.
 pub(crate) fn file_changes(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<FileChange>> {
     let local = repo.local();
     let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn renames_are_one_change_and_folders_none() {
+    fn file_changes_report_a_rename_once_and_no_folders() {
         let fx = RepoFixture::new();
         let long: String = (0..40).map(|n| format!("line {n}\n")).collect();
         let edited = long.replace("line 5\n", "line five\n");

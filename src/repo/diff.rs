@@ -1,4 +1,4 @@
-//! What differs between two trees: as a list of paths, and as text for people and agents.
+//! The difference between two trees: as a list of paths, and as text for people and agents.
 
 use std::fmt::Write as _;
 
@@ -8,29 +8,29 @@ use gix::objs::tree::EntryKind;
 use super::{Repo, object_id, tree};
 use crate::domain::id::Oid;
 
-/// How a path differs.
+/// The kind of a path's change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChangeKind {
-    /// It is new.
+    /// The path is new.
     Added,
-    /// It is gone.
+    /// The path is gone.
     Deleted,
-    /// Its content or its executable bit changed.
+    /// The content or the executable bit changed.
     Modified,
-    /// It became another kind of thing: a file a symbolic link, or the other way round.
+    /// The type changed, for example from a file to a symbolic link.
     TypeChanged,
 }
 
-/// One path that differs. A rename is a path that went and one that came.
+/// A path that differs. A rename is a deleted path and an added one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PathChange {
     /// The path; bytes that are not UTF-8 are replaced.
     pub path: String,
-    /// How it differs.
+    /// The kind of change.
     pub kind: ChangeKind,
 }
 
-/// The paths that differ between two trees (or commits), sorted.
+/// Returns the paths that differ between two trees (or commits), sorted.
 pub(crate) fn changed_paths(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<PathChange>> {
     let local = repo.local();
     let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
@@ -50,8 +50,9 @@ fn kind_of(difference: &tree::PathDifference) -> ChangeKind {
     }
 }
 
-/// The difference between two trees (or commits) as `git diff --no-renames` would show it, with three lines of
-/// context. Files with a NUL byte near their start are only said to differ; other bytes that are not UTF-8 are replaced.
+/// Formats the difference between two trees (or commits) as `git diff --no-renames` does, with
+/// three lines of context. For files with a NUL byte near their start only the fact that they
+/// differ is shown. Other bytes that are not UTF-8 are replaced.
 pub(crate) fn unified_diff(repo: &Repo, a: &Oid, b: &Oid) -> Result<String> {
     let local = repo.local();
     let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
@@ -126,12 +127,12 @@ fn mode_text(kind: EntryKind) -> &'static str {
     }
 }
 
-/// Git's own rule: a NUL byte in the first 8000.
+/// Returns true if a content is binary by git's own rule: a NUL byte in the first 8000 bytes.
 pub(super) fn is_binary(content: &[u8]) -> bool {
     content.iter().take(8000).any(|b| *b == 0)
 }
 
-/// A name as git prints it: in quotes if it has characters that would spoil the line.
+/// Quotes a name as git does, if it has characters that would break the line.
 fn quoted(path: &str, prefix: &str) -> String {
     if path.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
         format!("{:?}", format!("{prefix}{path}"))
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_paths_of_every_kind() {
+    fn changed_paths_list_every_kind_of_change() {
         let fx = RepoFixture::new();
         let a = fx.tree(&[("same", "1"), ("gone", "1"), ("d/edit", "1"), ("swap", "1")]);
         let b = fx.tree(&[("same", "1"), ("d/edit", "2"), ("swap/in", "1"), ("new", "1")]);
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_what_git_shows() {
+    fn unified_diff_equals_that_of_git() {
         let fx = RepoFixture::new();
         let long: String = (0..40).map(|n| format!("line {n}\n")).collect();
         let edited = long.replace("line 5\n", "line five\n").replace("line 30\n", "");
@@ -175,7 +176,7 @@ mod tests {
         let ours = unified_diff(&fx.repo, &a, &b).unwrap();
         let args = ["diff", "--no-renames", "--no-color", a.as_str(), b.as_str()];
         let theirs = fx.git(&args);
-        // Git adds index lines, and what it thinks a hunk belongs to.
+        // Git adds index lines and the heading of each hunk.
         let tidy = |text: &str| -> Vec<String> {
             text.lines()
                 .filter(|l| !l.starts_with("index "))

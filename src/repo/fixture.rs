@@ -1,4 +1,5 @@
-//! What the tests of this module share: a temporary repository, plain git to check it with, and a small generator.
+//! Shared parts of this module's tests: a temporary repository, plain git, and a generator of
+//! random files.
 
 #![expect(clippy::disallowed_methods, reason = "tests compare with the real git")]
 
@@ -9,13 +10,13 @@ use std::process::Command;
 use super::{Head, Identity, Repo, Worktree};
 use crate::domain::id::Oid;
 
-/// A repository in a temporary folder, with room for places beside it.
+/// A repository in a temporary folder, with room for worktrees beside it.
 pub(crate) struct RepoFixture {
     pub dir: tempfile::TempDir,
     pub repo: Repo,
 }
 
-/// Runs git in a folder, without the user's settings, and returns what it printed.
+/// Runs git in a folder, without the user's settings, and returns its output.
 pub(crate) fn git_in(dir: &Path, args: &[&str]) -> String {
     let output = Command::new("git")
         .args(["-c", "gc.auto=0", "-c", "core.quotePath=false"])
@@ -50,7 +51,7 @@ impl RepoFixture {
         Self { dir, repo }
     }
 
-    /// Plain git in the main work tree.
+    /// Runs plain git in the main work tree.
     pub(crate) fn git(&self, args: &[&str]) -> String {
         git_in(self.repo.work_dir().unwrap(), args)
     }
@@ -86,7 +87,7 @@ impl RepoFixture {
         super::create_worktree(&self.repo, &self.path(name), commit, &index).unwrap()
     }
 
-    /// What real git says about a place: nothing at all if it is exactly its `HEAD`.
+    /// Returns the status of a worktree by real git: empty if the worktree equals its `HEAD`.
     pub(crate) fn status(worktree: &Worktree) -> String {
         git_in(&worktree.path, &["status", "--porcelain", "--ignored", "--untracked-files=all"])
     }
@@ -102,7 +103,7 @@ impl RepoFixture {
     }
 }
 
-/// A generator with a fixed seed, good enough to make odd trees.
+/// A generator of random files with a fixed seed.
 pub(crate) struct RandomFiles(u64);
 
 impl RandomFiles {
@@ -127,7 +128,7 @@ impl RandomFiles {
         (0..1 + self.below(6)).map(|_| format!("line {}\n", self.below(30))).collect()
     }
 
-    /// Some files; no path is a folder of another.
+    /// Returns some files. No path is a folder of another.
     pub(crate) fn files(&mut self, count: usize) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
         for _ in 0..count {
@@ -137,7 +138,7 @@ impl RandomFiles {
         files
     }
 
-    /// The same with a few edits, removals, additions and moves.
+    /// Returns the files with a few edits, removals, additions and renames.
     pub(crate) fn edited(&mut self, files: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut files = files.clone();
         for _ in 0..1 + self.below(3) {
@@ -164,7 +165,7 @@ impl RandomFiles {
     }
 }
 
-/// Sets a path, dropping what would be a folder where it is a file, or a file where it needs a folder.
+/// Sets a path, and removes files that conflict with it as folders.
 pub(crate) fn put(files: &mut BTreeMap<String, String>, path: String, content: String) {
     let below = format!("{path}/");
     files.retain(|other, _| !other.starts_with(&below) && !path.starts_with(&format!("{other}/")));

@@ -1,21 +1,21 @@
-//! Handles of a repository for one thread at a time, kept for the next who needs one: what a handle has read of the
-//! object database, it need not read again.
+//! Pooled handles of a repository, one for each thread at a time. The next user of a handle profits
+//! from its object cache.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gix::odb::pack::cache::lru::MemoryCappedHashmap;
 
-/// How many handles wait at most; each remembers up to twice [`CACHE`] bytes.
+/// The most idle handles. Each caches up to twice [`CACHE`] bytes.
 const SPARE: usize = 8;
 
-/// How much a handle remembers of what it has read, and as much of what that was made from, in bytes.
+/// The size of a handle's object cache, and of its cache for pack bases, in bytes.
 const CACHE: usize = 4 * 1024 * 1024;
 
-/// How much is remembered of what lies before something in a pack, in bytes: two hundred of our commits.
+/// The size of the cache for pack bases in a sequential read, in bytes: two hundred of our commits.
 const BASES: usize = 512 * 1024;
 
-/// Handles that nobody uses at the moment.
+/// The idle handles.
 #[derive(Clone, Default)]
 pub(super) struct HandlePool(Arc<Mutex<Vec<gix::Repository>>>);
 
@@ -31,18 +31,19 @@ impl HandlePool {
     }
 }
 
-/// A handle of its own, for whoever changes its settings.
+/// Creates an unpooled handle, whose settings may be changed.
 pub(super) fn fresh(shared: &gix::ThreadSafeRepository) -> gix::Repository {
     let mut local = shared.to_thread_local();
     // Diffs and merges read the same few trees again and again.
     local.object_cache_size_if_unset(CACHE);
-    // Objects in a pack are deltas of others in it, up to fifty deep; without this, all of them are unpacked for each.
+    // Objects in a pack are chains of up to fifty deltas. Without the cache, the whole chain is
+    // unpacked for each object.
     local.objects.set_pack_cache(|| Box::new(MemoryCappedHashmap::new(CACHE)));
     local
 }
 
-/// A handle for whoever reads much of a pack once, in the order in which it lies there: of what was read before, only the last
-/// bases are needed again.
+/// Creates a handle for reading much of a pack once, in pack order. Only the last bases are needed
+/// again.
 pub(super) fn in_order(shared: &gix::ThreadSafeRepository) -> gix::Repository {
     let mut local = shared.to_thread_local();
     local.object_cache_size(None);
@@ -50,15 +51,15 @@ pub(super) fn in_order(shared: &gix::ThreadSafeRepository) -> gix::Repository {
     local
 }
 
-/// A handle that is given back when it is dropped.
+/// A handle that returns to its pool when it is dropped.
 pub struct RepoHandle {
-    /// `None` only while it is being dropped.
+    /// `None` only during the drop.
     local: Option<gix::Repository>,
     home: HandlePool,
 }
 
 impl RepoHandle {
-    /// From now on it writes to memory only, of which it has nothing yet.
+    /// Makes the handle write to memory only, and clears that memory.
     pub(super) fn forget(&mut self) {
         if let Some(local) = &mut self.local {
             local.objects.enable_object_memory();

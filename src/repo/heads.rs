@@ -1,4 +1,5 @@
-//! Which work tree has which branch checked out, read from plain files so that one broken entry hides no other.
+//! The branches that are checked out in work trees, read from plain files, so that a broken entry
+//! hides no other.
 
 use std::path::{Path, PathBuf};
 
@@ -10,19 +11,20 @@ use crate::domain::id::Oid;
 /// A work tree that has a branch checked out, or will have when its rebase ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Checkout {
-    /// Its own git folder.
+    /// The git folder of the work tree.
     pub git_dir: PathBuf,
-    /// Where its files are.
+    /// The folder of its files.
     pub work_dir: PathBuf,
-    /// Whether a rebase of that branch is under way.
+    /// True if a rebase of that branch is in progress.
     pub rebasing: bool,
 }
 
-/// The work trees of a branch. A broken admin folder is passed over.
+/// Returns the work trees of a branch. A broken admin folder is skipped.
 pub(crate) fn checkouts(repo: &Repo, full_ref: &str) -> Result<Vec<Checkout>> {
     let mut found = Vec::new();
     let mut add = |git_dir: &Path, work_dir: Option<PathBuf>| {
-        // One whose folder is gone shows nothing, until `git worktree prune` forgets it.
+        // A work tree whose folder is gone shows nothing, until `git worktree prune` removes the
+        // entry.
         let work_dir = work_dir.filter(|folder| folder.is_dir());
         if let (Some(how), Some(work_dir)) = (reserved(git_dir, full_ref), work_dir) {
             let (git_dir, rebasing) = (git_dir.to_path_buf(), how == BranchUse::ByRebase);
@@ -36,12 +38,12 @@ pub(crate) fn checkouts(repo: &Repo, full_ref: &str) -> Result<Vec<Checkout>> {
     Ok(found)
 }
 
-/// See [`Repo::checked_out_at`].
+/// Returns the folders of the work trees; see [`Repo::checked_out_at`].
 pub(super) fn checked_out_at(repo: &Repo, full_ref: &str) -> Result<Vec<PathBuf>> {
     Ok(checkouts(repo, full_ref)?.into_iter().map(|checkout| checkout.work_dir).collect())
 }
 
-/// The admin folders of all linked worktrees, sorted.
+/// Returns the admin folders of all linked worktrees, sorted.
 pub(super) fn admin_dirs(common_dir: &Path) -> Result<Vec<PathBuf>> {
     let folder = common_dir.join("worktrees");
     let listing = match std::fs::read_dir(&folder) {
@@ -57,14 +59,14 @@ pub(super) fn admin_dirs(common_dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(dirs)
 }
 
-/// How a work tree has a branch.
+/// The way in which a work tree uses a branch.
 #[derive(Debug, PartialEq, Eq)]
 enum BranchUse {
     OnIt,
     ByRebase,
 }
 
-/// Whether the work tree of this folder is on the branch, or will be when its rebase ends.
+/// Returns the way in which the work tree of a git folder uses the branch, if it does.
 fn reserved(git_dir: &Path, full_ref: &str) -> Option<BranchUse> {
     let on = |file: &str, prefix: &str| {
         std::fs::read_to_string(git_dir.join(file))
@@ -77,8 +79,9 @@ fn reserved(git_dir: &Path, full_ref: &str) -> Option<BranchUse> {
     rebasing.then_some(BranchUse::ByRebase)
 }
 
-/// Whether the index of a work tree has come from one commit to another: of what differs between the two it has nothing as the first
-/// has it. What is like neither, the user has staged.
+/// Returns true if the index of a work tree has moved from one commit to another: no path that
+/// differs between the two still has its old entry. An entry that equals neither was staged by the
+/// user.
 pub(crate) fn has_followed(repo: &Repo, git_dir: &Path, old: &Oid, new: &Oid) -> Result<bool> {
     let local = repo.local();
     let (a, b) = (tree::of(&local, object_id(old)?)?, tree::of(&local, object_id(new)?)?);

@@ -1,4 +1,5 @@
-//! Merging in memory: three trees in, one tree or a list of conflicts out. No work tree, no index, no ref.
+//! Merging in memory: three trees in, a tree or a list of conflicts out. No work tree, index or ref
+//! is touched.
 
 use std::collections::BTreeSet;
 
@@ -10,22 +11,22 @@ use gix::merge::tree::TreatAsUnresolved;
 use super::{Repo, object_id, oid, tree};
 use crate::domain::id::Oid;
 
-/// What a merge came to.
+/// The result of a merge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MergeResult {
-    /// Everything fitted.
+    /// The merge succeeded.
     Clean {
         /// The merged tree.
         tree: Oid,
     },
-    /// Both sides changed the same thing.
+    /// Both sides changed the same content.
     Conflict {
-        /// The paths at which they did, sorted; bytes that are not UTF-8 are replaced.
+        /// The conflicting paths, sorted. Bytes that are not UTF-8 are replaced.
         paths: Vec<String>,
     },
 }
 
-/// The best common ancestor of two commits; none if they share no history.
+/// Returns the best common ancestor of two commits, or `None` if they share no history.
 pub(crate) fn merge_base(repo: &Repo, a: &Oid, b: &Oid) -> Result<Option<Oid>> {
     if a == b {
         return Ok(Some(a.clone()));
@@ -37,13 +38,13 @@ pub(crate) fn merge_base(repo: &Repo, a: &Oid, b: &Oid) -> Result<Option<Oid>> {
     Ok(bases.first().map(|base| oid(base.detach())))
 }
 
-/// Merges what changed from `base` to `theirs` into `ours`. Each may be a commit or a tree.
+/// Merges the changes from `base` to `theirs` into `ours`. Each may be a commit or a tree.
 pub(crate) fn merge(repo: &Repo, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<MergeResult> {
     merge_in(&repo.local(), base, ours, theirs)
 }
 
-/// The paths in which they conflict; none if it would merge. Nothing is written: thousands of branches can be asked about after
-/// each landing.
+/// Returns the conflicting paths, or `None` if the merge would succeed. Nothing is written, so
+/// thousands of branches can be checked after each landing.
 pub(crate) fn conflicts(
     repo: &Repo,
     base: &Oid,
@@ -66,10 +67,11 @@ fn merge_in(local: &gix::Repository, base: &Oid, ours: &Oid, theirs: &Oid) -> Re
     merge_by_content(local, base, ours, theirs)
 }
 
-/// The usual case, at a cost that follows the size of *their* change and not how far `ours` has moved on: every path
-/// they changed is still in `ours` as it was in `base`, so their side is taken there. Nothing if that cannot be said
-/// for sure, renames included: a path that `ours` moved away is missing there, and a folder that they moved away must
-/// be untouched in `ours`.
+/// Merges by path if possible. The cost follows the size of the change from `base` to `theirs`, and
+/// not how far `ours` has moved on: every path that they changed is still in `ours` as it was in
+/// `base`, so their side is taken. Returns `None` if that is not certain, also for renames: a path
+/// that `ours` moved away is missing there, and a folder that they moved away must be untouched in
+/// `ours`.
 fn merge_by_path(
     local: &gix::Repository,
     base: ObjectId,
@@ -88,8 +90,8 @@ fn merge_by_path(
         if tree::entry_at(local, ours, &change.path)? != change.before {
             return Ok(None);
         }
-        // An addition or a removal may be half of a rename, or stand in the way of one. That is only certain not to
-        // matter where both sides have the same folder around it.
+        // An addition or a removal may be half of a rename, or in the way of one. It certainly is
+        // neither only where both sides have the same folder around it.
         let is_edit = change.before.is_some() && change.after.is_some();
         if !is_edit && let Some(slash) = change.path.rfind_byte(b'/') {
             folders.insert(change.path[..slash].into());
@@ -104,8 +106,9 @@ fn merge_by_path(
     tree::apply(local, ours, &edits).map(Some)
 }
 
-/// Whether adding to or removing from a folder means the same in `ours` as it did in `base`: no part of its path has
-/// become something else in `ours`, `ours` did not drop or make it, and if they dropped it, `ours` did not touch it.
+/// Returns true if adding to or removing from a folder has the same meaning in `ours` as in `base`:
+/// no part of its path has another type in `ours`, `ours` neither removed nor created it, and if
+/// they removed it, `ours` did not touch it.
 fn folder_is_safe(
     local: &gix::Repository,
     base: ObjectId,
@@ -130,7 +133,7 @@ fn folder_is_safe(
     Ok(true)
 }
 
-/// The whole three-way merge, line by line where both changed a file, with renames followed.
+/// Merges with content: line by line where both sides changed a file, with renames followed.
 fn merge_by_content(
     local: &gix::Repository,
     base: ObjectId,
@@ -143,7 +146,7 @@ fn merge_by_content(
         other: Some("task".into()),
     };
     let options = local.tree_merge_options().context("cannot read the merge settings")?;
-    // It writes merged files.
+    // This writes merged files.
     let merge = || local.merge_trees(base, ours, theirs, labels, options.clone());
     let outcome = super::objects::persist(merge).context("cannot merge")?;
     let how = TreatAsUnresolved::git();
@@ -170,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_both_sides_and_names_conflicts() {
+    fn merge_takes_both_sides_and_reports_conflicts() {
         let fx = RepoFixture::new();
         let base = tree(&fx, &[("a", "1\n"), ("d/b", "1\n"), ("d/c", "1\n")]);
         let ours = tree(&fx, &[("a", "2\n"), ("d/b", "1\n"), ("d/c", "1\n")]);
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_where_they_need_a_folder_is_no_clean_merge() {
+    fn merge_conflicts_where_a_file_meets_a_folder() {
         let fx = RepoFixture::new();
         let base = tree(&fx, &[("a", "1\n")]);
         let ours = tree(&fx, &[("a", "1\n"), ("x", "file\n")]);
@@ -197,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_quick_way_gives_what_the_whole_merge_gives() {
+    fn merge_by_path_equals_the_merge_by_content() {
         let fx = RepoFixture::new();
         let local = fx.repo.local();
         let (mut quick, mut clean) = (0, 0);
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_common_ancestor() {
+    fn merge_base_is_the_common_ancestor() {
         let fx = RepoFixture::new();
         let root = fx.commit(&[("a", "1")], &[]);
         let left = fx.commit(&[("a", "2")], std::slice::from_ref(&root));

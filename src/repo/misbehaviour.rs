@@ -1,4 +1,4 @@
-//! Everything an agent may do to its place, one by one: a snapshot keeps its work, a reset undoes it, and nothing
+//! Misbehaviours of agents, one by one: a snapshot saves the work, a reset undoes it, and nothing
 //! outside is touched. Real git judges.
 
 #![expect(clippy::disallowed_methods, reason = "tests compare with the real git")]
@@ -14,7 +14,7 @@ use super::objects::read_blob;
 use super::{Head, Worktree, changed_paths, open_worktree, remove_worktree, snapshot};
 use crate::domain::id::Oid;
 
-/// What the outside folder holds, to see that it stays.
+/// Makes a folder outside the worktree, whose files must stay.
 fn outside(fx: &RepoFixture) -> std::path::PathBuf {
     let outside = fx.path("outside");
     write(&outside, "precious.txt", "precious\n");
@@ -32,16 +32,18 @@ fn assert_outside(outside: &Path, case: &str) {
     }
 }
 
-/// The place is exactly the commit, by the word of real git, and git finds the worktree whole.
+/// Asserts that the worktree is exactly the commit by the judgement of real git, and that its
+/// registration is whole.
 fn assert_exact(fx: &RepoFixture, worktree: &Worktree, commit: &Oid, case: &str) {
     assert_eq!(RepoFixture::status(worktree), "", "{case}: git status");
     let head = git_in(&worktree.path, &["rev-parse", "HEAD"]);
     assert_eq!(head.trim(), commit.as_str(), "{case}: HEAD");
     assert_eq!(worktree.head_commit(&fx.repo).as_ref(), Some(commit), "{case}: our idea of HEAD");
-    // Without git's own stat cache: every byte, and every bit that git keeps.
+    // Compared without git's stat cache: every byte, and every mode that git keeps.
     let index = worktree.path.with_extension("check");
     let output = Command::new("git")
-        // With force: one file is tracked though ignored. Nothing else is ignored in a place that is exact.
+        // With force, since one file is tracked though ignored. Nothing else is ignored in an exact
+        // worktree.
         .args(["add", "-A", "-f"])
         .current_dir(&worktree.path)
         .env("GIT_INDEX_FILE", &index)
@@ -66,7 +68,7 @@ fn assert_exact(fx: &RepoFixture, worktree: &Worktree, commit: &Oid, case: &str)
 }
 
 #[test]
-fn a_snapshot_keeps_the_work_and_a_reset_undoes_it() {
+fn snapshot_saves_every_misbehaviour_and_reset_undoes_it() {
     let fx = RepoFixture::new();
     let base = fx.commit(&FILES, &[]);
     let base_tree = fx.repo.tree_of(&base).unwrap();
@@ -80,7 +82,7 @@ fn a_snapshot_keeps_the_work_and_a_reset_undoes_it() {
     let worktree = fx.worktree("p01", &base);
     assert_exact(&fx, &worktree, &base, "new");
     for case in CASES {
-        // Once back to where it was, and once on to another commit.
+        // Once back to the same commit, and once on to another.
         for to in [&base, &other] {
             (case.act)(&worktree.path, &outside);
             let taken = snapshot(&fx.repo, &worktree, &base_tree).unwrap();
@@ -90,7 +92,7 @@ fn a_snapshot_keeps_the_work_and_a_reset_undoes_it() {
             fx.reset(&worktree, to, &[]);
             assert_exact(&fx, &worktree, to, case.name);
             assert_outside(&outside, case.name);
-            // The snapshot comes back as it was left.
+            // The snapshot can be checked out and gives itself again.
             let kept = fx.commit_tree(&taken.tree, std::slice::from_ref(&base));
             fx.reset(&worktree, &kept, &[]);
             let again = snapshot(&fx.repo, &worktree, &base_tree).unwrap();
@@ -103,7 +105,7 @@ fn a_snapshot_keeps_the_work_and_a_reset_undoes_it() {
 }
 
 #[test]
-fn content_kind_and_target_of_links_are_kept() {
+fn snapshot_keeps_links_and_executable_bits() {
     let fx = RepoFixture::new();
     let base = fx.commit(&FILES, &[]);
     let worktree = fx.worktree("p01", &base);
@@ -126,7 +128,7 @@ fn content_kind_and_target_of_links_are_kept() {
 }
 
 #[test]
-fn only_ignored_things_are_kept_and_only_those_named() {
+fn reset_keeps_only_ignored_paths_that_are_named() {
     let fx = RepoFixture::new();
     let base = fx.commit(&FILES, &[]);
     let worktree = fx.worktree("p01", &base);
@@ -136,7 +138,7 @@ fn only_ignored_things_are_kept_and_only_those_named() {
         write(&worktree.path, "build/cache/x", "3\n");
         write(&worktree.path, "build/out", "4\n");
         write(&worktree.path, "secret/node_modules.txt", "5\n");
-        // The agent's own rules do not count.
+        // The agent's own ignore rules have no effect.
         write(&worktree.path, ".gitignore", "mine\nnode_modules\nbuild\n");
         write(&worktree.path, "mine", "6\n");
     };
@@ -147,7 +149,7 @@ fn only_ignored_things_are_kept_and_only_those_named() {
     let mut kept: Vec<&str> = listed.lines().collect();
     kept.sort_unstable();
     assert_eq!(kept, ["!! build/cache/x", "!! dir/node_modules/n/i.js", "!! node_modules/m/i.js"]);
-    // A commit that has a file there wins.
+    // A file of the commit wins over a kept path.
     let mut files = FILES.to_vec();
     files.push(("node_modules", "a file now\n"));
     let other = fx.commit(&files, &[]);
@@ -158,18 +160,18 @@ fn only_ignored_things_are_kept_and_only_those_named() {
 }
 
 #[test]
-fn a_place_can_be_opened_lost_and_removed() {
+fn worktree_can_be_opened_lost_and_removed() {
     let fx = RepoFixture::new();
     let base = fx.commit(&FILES, &[]);
     let worktree = fx.worktree("p01", &base);
     let reopened = open_worktree(&fx.repo, &worktree.path, &worktree.index).unwrap();
     assert_eq!(reopened, worktree);
-    // The agent deletes its whole place: a reset makes it anew, an open says that it is gone.
+    // The agent deletes its whole worktree: a reset makes it anew, opening it fails.
     fs::remove_dir_all(&worktree.path).unwrap();
     assert!(open_worktree(&fx.repo, &worktree.path, &worktree.index).is_err());
     fx.reset(&worktree, &base, &[]);
     assert_exact(&fx, &worktree, &base, "made anew");
-    // A place replaced by a link is not followed.
+    // A worktree replaced by a link is not followed.
     let outside = outside(&fx);
     fs::rename(&worktree.path, fx.path("moved")).unwrap();
     symlink(&outside, &worktree.path).unwrap();
@@ -182,29 +184,29 @@ fn a_place_can_be_opened_lost_and_removed() {
     assert!(!worktree.path.exists() && !worktree.admin.exists() && !worktree.index.exists());
     assert_eq!(fx.git(&["worktree", "list"]).lines().count(), 1);
     remove_worktree(&fx.repo, &worktree.path, &worktree.index).unwrap();
-    assert!(worktree.remove(&fx.repo).is_err(), "a place without a note is not ours to remove");
+    assert!(worktree.remove(&fx.repo).is_err(), "a worktree without a record is never removed");
 }
 
 #[test]
-fn what_is_not_ours_stays() {
+fn worktree_is_never_made_over_foreign_files() {
     let fx = RepoFixture::new();
     let base = fx.commit(&FILES, &[]);
     let state = fx.path("state");
     write(&fx.path("theirs"), "file", "x\n");
     assert!(super::create_worktree(&fx.repo, &fx.path("theirs"), &base, &state).is_err());
-    let inside = fx.repo.work_dir().unwrap().join("place");
+    let inside = fx.repo.work_dir().unwrap().join("worktree");
     let error = super::create_worktree(&fx.repo, &inside, &base, &state).unwrap_err();
     assert!(error.to_string().contains("outside"), "{error}");
     assert!(!inside.exists());
     assert!(
         remove_worktree(&fx.repo, &fx.path("theirs"), &state).is_ok(),
-        "no note, nothing to do"
+        "no record, nothing to do"
     );
     assert!(fx.path("theirs/file").exists());
 }
 
 #[test]
-fn heads_are_set_and_seen() {
+fn worktree_head_is_set_and_its_checkout_found() {
     let fx = RepoFixture::new();
     let base = fx.commit(&FILES, &[]);
     fx.git(&["update-ref", "refs/heads/harness/run/task", base.as_str()]);
@@ -226,7 +228,7 @@ fn heads_are_set_and_seen() {
 }
 
 #[test]
-fn line_ends_and_filters_are_honoured() {
+fn snapshot_and_reset_apply_line_ends_and_filters() {
     let mut fx = RepoFixture::new();
     fx.git(&["config", "filter.shout.clean", "tr a-z A-Z"]);
     fx.git(&["config", "filter.shout.smudge", "tr A-Z a-z"]);
@@ -246,7 +248,7 @@ fn line_ends_and_filters_are_honoured() {
     let blob = |path| fx.repo.read_blob_at(&taken.tree, path).unwrap().unwrap();
     assert_eq!(blob("t.crlf"), b"a\nc\n");
     assert_eq!(blob("n.loud"), b"NEW\n");
-    // A file whose content is the same looks different once the attributes change.
+    // A file with the same content is checked out differently when the attributes change.
     let plain =
         fx.commit(&[(".gitattributes", ""), ("t.crlf", "a\nb\n"), ("s.loud", "HELLO\n")], &[]);
     fx.reset(&worktree, &plain, &[]);

@@ -1,4 +1,4 @@
-//! What agents do to their places: one function for each way, and what a snapshot must say afterwards.
+//! Misbehaviours of agents in their worktrees: a function for each, and the expected snapshot.
 
 #![expect(clippy::disallowed_methods, reason = "one of these makes a pipe")]
 
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use super::fixture::git_in;
 
-/// The commit that all start from.
+/// The files of the base commit.
 pub(super) const FILES: [(&str, &str); 8] = [
     (".gitignore", "*.log\nnode_modules/\nbuild/\n"),
     ("a.txt", "one\n"),
@@ -22,11 +22,11 @@ pub(super) const FILES: [(&str, &str); 8] = [
 ];
 
 pub(super) struct Misbehaviour {
-    /// What it is called in a failure.
+    /// The name in a failure message.
     pub name: &'static str,
-    /// What the agent does; the second folder is outside the place, and must not change.
+    /// The agent's action. The second folder is outside the worktree and must not change.
     pub act: fn(&Path, &Path),
-    /// The paths that the snapshot must name.
+    /// The paths that the snapshot must report.
     pub changed: &'static [&'static str],
 }
 

@@ -1,14 +1,16 @@
-//! The user's repository: reading it, writing objects, and making places to work in.
+//! The user's repository: reading, writing objects, and making worktrees.
 //!
-//! Everything here goes through `gix`, without a process per call. Nothing here moves a ref: only module `store` does.
-//! The one exception is a place's own `HEAD`, a file in its admin folder that belongs to that place alone.
+//! Everything goes through `gix`, without a process for each call. Nothing here moves a ref: only
+//! module `store` does. The one exception is a worktree's own `HEAD`, a file in its admin folder.
 //!
-//! Two rules hold for every function that touches a place: paths come from our own records, never from files that an
-//! agent can write (`.git`, `commondir`), and nothing ever goes through a symbolic link.
+//! Two rules hold for every function that touches a worktree. Paths come from our own records,
+//! never from files that an agent can write (`.git`, `commondir`). And no function follows a
+//! symbolic link.
 
 mod bulk;
 mod changes;
 mod diff;
+mod files;
 mod handle;
 mod heads;
 mod link;
@@ -50,27 +52,29 @@ pub use objects::{commit, write_blob, write_tree};
 pub(crate) use snapshot::{modified_files, snapshot};
 pub(crate) use tree::refuse_submodules;
 pub(crate) use worktree::{Worktree, create_worktree, open_worktree, remove_worktree};
-pub(crate) use worktree_cache::trust;
+pub(crate) use worktree_cache::set_walk_trust;
 
-/// What a place's `HEAD` says.
+/// The content of a worktree's `HEAD`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Head {
-    /// On a branch, given by its full name (`refs/heads/...`). Who moves that branch is not our business.
+    /// On a branch, given by its full name (`refs/heads/...`). The worktree does not move the
+    /// branch.
     Branch(String),
-    /// At the commit itself.
+    /// Detached, at the commit itself.
     Detached,
 }
 
-/// A repository, opened once at its common folder. Cheap to clone; each thread takes its own handle with [`Repo::local`].
+/// A repository, opened once at its common folder. Cheap to clone. Each thread takes a handle of
+/// its own with [`Repo::local`].
 #[derive(Clone)]
 pub struct Repo {
     shared: gix::ThreadSafeRepository,
     handles: HandlePool,
-    /// Those that write nothing to the disk.
+    /// Handles that write to memory only.
     in_memory_handles: HandlePool,
     common_dir: PathBuf,
     work_dir: Option<PathBuf>,
-    /// The folder of the linked worktree that it was opened from.
+    /// The git folder of the linked worktree from which the repository was opened.
     linked: Option<PathBuf>,
     top: Option<PathBuf>,
 }
@@ -81,14 +85,14 @@ impl std::fmt::Debug for Repo {
     }
 }
 
-/// Settings that hold for our own handle only. With a packed-refs file every ref update takes its lock, and the
-/// default waits (100 ms and 1 s) were measured to be too short for eight writers. `safecrlf` only warns about line
-/// ends; as an error it would make a finished piece of work impossible to keep.
+/// Settings of our own handles. With a packed-refs file every ref update takes its lock, and git's
+/// default timeouts (100 ms and 1 s) were too short for eight writers (measured). `safecrlf` only
+/// warns about line ends; as an error it would make finished work impossible to save.
 const OVERRIDES: [&str; 3] =
     ["core.packedRefsTimeout=30000", "core.filesRefLockTimeout=10000", "core.safecrlf=false"];
 
-/// Options under which the repository is opened: without the `GIT_*` variables that point into some other
-/// repository, as a hook or an alias leaves them behind.
+/// Returns the options for opening the repository. The `GIT_*` variables that point into another
+/// repository, as a hook or an alias sets them, are ignored.
 fn open_options() -> gix::open::Options {
     let mut permissions = gix::open::Permissions::all();
     permissions.env.objects = gix::sec::Permission::Deny;
@@ -100,8 +104,8 @@ fn open_options() -> gix::open::Options {
 }
 
 impl Repo {
-    /// Opens the repository that a folder belongs to: any folder of its work tree, a linked worktree, its `.git`
-    /// folder, or a bare or mirror clone.
+    /// Opens the repository that a folder belongs to: a folder of its work tree, a linked worktree,
+    /// its `.git` folder, or a bare or mirror clone.
     pub fn discover(dir: &Path) -> Result<Self> {
         let (found, _trust) = gix::discover::upwards(dir)
             .with_context(|| format!("no git repository here or above: {}", dir.display()))?;
@@ -125,7 +129,7 @@ impl Repo {
         let linked = std::fs::canonicalize(&git_dir).ok().filter(|own| *own != common_dir);
         let top = match (&linked, top) {
             (Some(_), Some(top)) => std::fs::canonicalize(top).ok(),
-            (_, _) => work_dir.clone(),
+            (Some(_), None) | (None, Some(_) | None) => work_dir.clone(),
         };
         Ok(Self {
             shared,
@@ -138,22 +142,24 @@ impl Repo {
         })
     }
 
-    /// The work tree that it was opened from, which may be a linked one, or else the main one. Absolute, without links.
+    /// Returns the work tree from which the repository was opened, which may be a linked one, or
+    /// else the main one. Absolute, without links.
     pub fn top(&self) -> Option<&Path> {
         self.top.as_deref()
     }
 
-    /// The folder that all worktrees share: `.git`, or the whole of a bare repository. Absolute, without links.
+    /// Returns the folder that all worktrees share: `.git`, or the whole of a bare repository.
+    /// Absolute, without links.
     pub fn common_dir(&self) -> &Path {
         &self.common_dir
     }
 
-    /// The main work tree; none in a bare repository. Absolute, without links.
+    /// Returns the main work tree, or `None` for a bare repository. Absolute, without links.
     pub fn work_dir(&self) -> Option<&Path> {
         self.work_dir.as_deref()
     }
 
-    /// What people call this repository: the name of its folder, without `.git`.
+    /// Returns the name of the repository: the name of its folder, without `.git`.
     pub fn name(&self) -> String {
         let folder = match &self.work_dir {
             Some(work_dir) => work_dir.as_path(),
@@ -168,24 +174,25 @@ impl Repo {
         if name.is_empty() { "repository".into() } else { name.into() }
     }
 
-    /// A handle for this thread, for as long as it is needed.
+    /// Takes a handle for this thread.
     pub fn local(&self) -> RepoHandle {
         self.handles.take(&self.shared)
     }
 
-    /// A handle that keeps what it writes in memory, until it is given back.
+    /// Takes a handle that writes to memory only.
     fn in_memory(&self) -> RepoHandle {
         let mut local = self.in_memory_handles.take(&self.shared);
         local.forget();
         local
     }
 
-    /// A handle whose settings may be changed.
+    /// Creates a handle whose settings may be changed.
     fn own_local(&self) -> gix::Repository {
         handle::fresh(&self.shared)
     }
 
-    /// The commit that a revision names (`HEAD`, which is that of the work tree that it was opened from, a branch, a tag, an id).
+    /// Resolves a revision to a commit. `HEAD` is that of the work tree from which the repository
+    /// was opened.
     pub fn resolve_commit(&self, rev: &str) -> Result<Oid> {
         let own;
         let shared;
@@ -202,7 +209,7 @@ impl Repo {
             Err(_) if rev == "HEAD" && local.head().is_ok_and(|head| head.is_unborn()) => {
                 bail!("this repository has no commit yet: `git commit` makes the first")
             }
-            // What more is said then is how it was looked for, but for this.
+            // Other errors of gix describe only the search, except for this one.
             Err(error) if error.to_string().contains("ambiguous") => {
                 return Err(error).with_context(|| format!("more than one commit: {rev}"));
             }
@@ -216,12 +223,13 @@ impl Repo {
         Ok(oid(commit.id))
     }
 
-    /// The tree of a commit; a tree's id is given back as it is.
+    /// Returns the tree of a commit. A tree's id is returned unchanged.
     pub fn tree_of(&self, id: &Oid) -> Result<Oid> {
         Ok(oid(tree::of(&self.local(), object_id(id)?)?))
     }
 
-    /// The content of a file in a tree (or a commit's tree); nothing if there is no *file* at that path.
+    /// Reads a file in a tree (or in a commit's tree). Returns `None` if there is no *file* at the
+    /// path.
     pub fn read_blob_at(&self, tree: &Oid, path: &str) -> Result<Option<Vec<u8>>> {
         let local = self.local();
         let root = tree::of(&local, object_id(tree)?)?;
@@ -233,21 +241,22 @@ impl Repo {
         }
     }
 
-    /// Whether a tree has anything at a path.
+    /// Returns true if a tree has an entry at a path.
     pub fn has_entry(&self, tree: &Oid, path: &str) -> Result<bool> {
         let local = self.local();
         let root = tree::of(&local, object_id(tree)?)?;
         Ok(tree::entry_at(&local, root, path.as_bytes())?.is_some())
     }
 
-    /// The id of what a tree has at a path.
+    /// Returns the id of a tree's entry at a path.
     pub fn entry_id(&self, tree: &Oid, path: &str) -> Result<Option<Oid>> {
         let local = self.local();
         let root = tree::of(&local, object_id(tree)?)?;
         Ok(tree::entry_at(&local, root, path.as_bytes())?.map(|entry| oid(entry.id)))
     }
 
-    /// Who commits: as the user's configuration says, or a stand-in on a machine that has no identity.
+    /// Returns the committer from the user's configuration, or a default on a machine without an
+    /// identity.
     pub fn identity(&self) -> Identity {
         let local = self.local();
         let configured = match local.committer() {
@@ -265,13 +274,14 @@ impl Repo {
             })
     }
 
-    /// Every work tree whose `HEAD` is this branch, or in which a rebase will put it there: the main one (not if the
-    /// repository is bare) and the linked ones. A broken admin folder is passed over.
+    /// Returns every work tree whose `HEAD` is this branch, or on which a rebase will put it: the
+    /// main one (unless the repository is bare) and the linked ones. A broken admin folder is
+    /// skipped.
     pub fn checked_out_at(&self, full_ref: &str) -> Result<Vec<PathBuf>> {
         heads::checked_out_at(self, full_ref)
     }
 
-    /// All values of a setting of git's, as the user has configured it.
+    /// Returns all values of a git setting, as the user has configured it.
     pub fn settings(&self, key: &str) -> Vec<String> {
         let local = self.local();
         let config = local.config_snapshot();
@@ -279,7 +289,7 @@ impl Repo {
         values.iter().map(ToString::to_string).collect()
     }
 
-    /// Whether `a` is `b` or one of its ancestors.
+    /// Returns true if `a` is `b` or one of its ancestors.
     pub fn is_ancestor(&self, a: &Oid, b: &Oid) -> Result<bool> {
         if a == b {
             return Ok(true);
@@ -291,7 +301,7 @@ impl Repo {
     }
 }
 
-/// Refuses repositories in which our writes would be lost or our reads incomplete.
+/// Refuses a repository in which our writes would be lost or our reads incomplete.
 fn refuse_unsupported(local: &gix::Repository, common_dir: &Path) -> Result<()> {
     let config = local.config_snapshot();
     if let Some(storage) = config.string("extensions.refStorage")
@@ -325,17 +335,17 @@ fn refuse_unsupported(local: &gix::Repository, common_dir: &Path) -> Result<()> 
     Ok(())
 }
 
-/// Our name for an object id.
+/// Converts an object id of gix.
 fn oid(id: gix::ObjectId) -> Oid {
     Oid::parse(&id.to_string()).expect("gix prints ids as lower-case hex")
 }
 
-/// The library's name for one of our ids.
+/// Converts one of our ids to an object id of gix.
 fn object_id(id: &Oid) -> Result<gix::ObjectId> {
     gix::ObjectId::from_hex(id.as_str().as_bytes()).with_context(|| format!("not an id here: {id}"))
 }
 
-/// A context line that names a path.
+/// Returns an error context that names a path.
 fn at(path: impl std::fmt::Display) -> String {
     format!("at this path: {path}")
 }

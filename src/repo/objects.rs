@@ -8,7 +8,7 @@ use gix::objs::tree::EntryKind;
 use super::{Identity, Repo, object_id, oid, tree};
 use crate::domain::id::Oid;
 
-/// What a commit says.
+/// The content of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommitInfo {
     /// Its tree.
@@ -21,11 +21,12 @@ pub(crate) struct CommitInfo {
     pub time: i64,
 }
 
-/// How often a write is tried: `git repack` and `git prune` remove an empty fan-out folder between our making it and
-/// our renaming the object into it.
+/// Retries of a write: `git repack` and `git prune` remove an empty fan-out folder after we have
+/// created it and before we rename the object into it.
 const WRITE_ATTEMPTS: usize = 8;
 
-/// Writes a tree that was edited, object by object: an editor that has failed half-way cannot be asked again.
+/// Writes an edited tree, object by object: an editor that has failed half-way cannot be used
+/// again.
 pub(super) fn write_edited(
     local: &gix::Repository,
     editor: gix::object::tree::Editor<'_>,
@@ -33,7 +34,7 @@ pub(super) fn write_edited(
     Ok(oid(editor.detach().write(|tree| write(local, tree))?))
 }
 
-/// Runs a write again while it fails because a folder vanished under it.
+/// Retries a write that fails because a folder vanished.
 pub(super) fn persist<T>(mut write: impl FnMut() -> gix::Result<T>) -> Result<T> {
     let mut attempt = 1;
     loop {
@@ -52,7 +53,7 @@ pub(super) fn persist<T>(mut write: impl FnMut() -> gix::Result<T>) -> Result<T>
     }
 }
 
-/// Writes one object.
+/// Writes an object.
 pub(super) fn write(
     local: &gix::Repository,
     object: impl gix::objs::WriteTo + Copy,
@@ -60,13 +61,13 @@ pub(super) fn write(
     persist(|| local.write_object(object).map(gix::Id::detach))
 }
 
-/// Writes a file's content.
+/// Writes a blob.
 pub fn write_blob(repo: &Repo, content: &[u8]) -> Result<Oid> {
     let local = repo.local();
     Ok(oid(persist(|| local.write_blob(content).map(gix::Id::detach))?))
 }
 
-/// Reads a file's content.
+/// Reads a blob.
 #[cfg(test)]
 pub(crate) fn read_blob(repo: &Repo, id: &Oid) -> Result<Vec<u8>> {
     let local = repo.local();
@@ -75,14 +76,14 @@ pub(crate) fn read_blob(repo: &Repo, id: &Oid) -> Result<Vec<u8>> {
     Ok(blob.take_data())
 }
 
-/// Writes a tree of plain files from nothing. Paths have `/` between their parts.
+/// Writes a tree of plain files. Paths have `/` between their parts.
 pub fn write_tree(repo: &Repo, entries: &[(String, Oid)]) -> Result<Oid> {
     let edits: Vec<_> = entries.iter().map(|(p, id)| (p.clone(), Some(id.clone()))).collect();
     edit_tree(repo, None, &edits)
 }
 
-/// Writes a tree with some paths set to a blob (`Some`) or dropped (`None`). A path that was an executable file or a
-/// link stays one; new ones are plain files.
+/// Writes a tree with some paths set to a blob (`Some`) or removed (`None`). An executable file or
+/// a link keeps its mode; new paths are plain files.
 pub(crate) fn edit_tree(
     repo: &Repo,
     base_tree: Option<&Oid>,
@@ -112,17 +113,18 @@ pub(crate) fn edit_tree(
         edits.push((BString::from(path.as_str()), entry));
     }
     if base_tree.is_none() {
-        // The empty tree need not exist as an object for git, but our result may be it.
+        // Git does not need the empty tree as an object, but our result may be the empty tree.
         write(&local, &gix::objs::Tree::empty())?;
     }
     Ok(oid(tree::apply(&local, base, &edits)?))
 }
 
-/// One path to put into a tree, and what: an object and whether that is a tree. `None` drops the path.
+/// A path of a tree and its new content: an object, and true if the object is a tree. `None`
+/// removes the path.
 pub(crate) type Graft = (String, Option<(Oid, bool)>);
 
-/// Writes a tree with some paths set to blobs or trees that exist, or dropped. The cost follows the change: what else is
-/// in the tree is not looked up.
+/// Writes a tree with some paths set to existing blobs or trees, or removed. The cost follows the
+/// change: other entries are not read.
 pub(crate) fn graft(repo: &Repo, base_tree: &Oid, grafts: &[Graft]) -> Result<Oid> {
     let local = repo.local();
     let mut edits: Vec<tree::TreeEdit> = Vec::with_capacity(grafts.len());
@@ -140,12 +142,12 @@ pub(crate) fn graft(repo: &Repo, base_tree: &Oid, grafts: &[Graft]) -> Result<Oi
     Ok(oid(tree::apply(&local, object_id(base_tree)?, &edits)?))
 }
 
-/// The tree without entries.
+/// Returns the id of the empty tree.
 pub(super) fn empty_tree(local: &gix::Repository) -> ObjectId {
     ObjectId::empty_tree(local.object_hash())
 }
 
-/// Writes a commit object; author and committer are the same, the time is UTC.
+/// Writes a commit object. Author and committer are the same, and the time is UTC.
 pub fn commit(
     repo: &Repo,
     tree: &Oid,
@@ -158,7 +160,7 @@ pub fn commit(
     write_commit(repo, tree, parents, message, who.clone(), who)
 }
 
-/// The same for somebody else's work: the author, and when it was made, are those of another commit.
+/// Writes a commit object with the author and the author time of another commit.
 pub(crate) fn commit_as(
     repo: &Repo,
     like: &Oid,
@@ -215,7 +217,7 @@ fn write_commit(
     Ok(oid(write(&local, &commit)?))
 }
 
-/// What git itself does to names: without the characters that would end the field.
+/// Removes the characters that would end the field, as git does.
 fn printable(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control() && *c != '<' && *c != '>')
@@ -234,7 +236,7 @@ pub(crate) fn commit_info(repo: &Repo, id: &Oid) -> Result<CommitInfo> {
     commit_info_of(&decoded).with_context(|| format!("a commit without a time: {id}"))
 }
 
-/// What a commit says that has been taken apart.
+/// Extracts the content of a decoded commit.
 pub(super) fn commit_info_of(commit: &gix::objs::CommitRef<'_>) -> Result<CommitInfo> {
     Ok(CommitInfo {
         tree: oid(commit.tree()),

@@ -1,4 +1,4 @@
-//! Random trees: whatever an agent makes of a place, a snapshot and a reset agree with what was written.
+//! Snapshots and resets of random files, compared with the files that were written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::fixture::{RandomFiles, RepoFixture, git_in};
 use super::snapshot;
 
-/// Makes a folder hold exactly these files, touching only what differs.
+/// Makes a folder contain exactly these files, and touches only those that differ.
 fn realise(root: &Path, before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
     for path in before.keys().filter(|p| !after.contains_key(*p)) {
         fs::remove_file(root.join(path)).unwrap();
@@ -25,7 +25,7 @@ fn realise(root: &Path, before: &BTreeMap<String, String>, after: &BTreeMap<Stri
 }
 
 #[test]
-fn snapshots_and_resets_follow_random_work() {
+fn snapshot_and_reset_follow_random_edits() {
     let fx = RepoFixture::new();
     let mut random = RandomFiles::new(7);
     let mut base = random.files(20);
@@ -39,7 +39,7 @@ fn snapshots_and_resets_follow_random_work() {
         realise(&worktree.path, &base, &work);
         let taken = snapshot(&fx.repo, &worktree, &commit).unwrap();
         assert_eq!(taken.tree, fx.tree_of(&work), "round {round}");
-        // On to some other tree, from whatever state the agent left.
+        // Resets to another tree, from whatever state the agent left.
         let next = if random.below(3) == 0 { random.files(20) } else { random.edited(&work) };
         let next_commit = fx.commit_tree(&fx.tree_of(&next), &[]);
         fx.reset(&worktree, &next_commit, &[]);

@@ -1,4 +1,5 @@
-//! Making a place exactly some commit's tree again, whatever was done to it, at a cost that follows the difference.
+//! Resets of a worktree to exactly a commit's tree, whatever was done to it, at a cost that follows
+//! the difference.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -16,26 +17,28 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use super::walk::{self, UntrackedKind};
 use super::worktree_cache;
 use super::worktree_record::WorktreeRecord;
-use super::{Head, Repo, Worktree, object_id, tree, worktree};
+use super::{Head, Repo, Worktree, files, object_id, tree};
 use crate::domain::id::Oid;
 
-/// What a reset came to.
+/// The counts of a reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ResetStats {
-    /// Files and links written.
+    /// Files and links that were written.
     pub written: usize,
-    /// Paths removed; a folder counts as one.
+    /// Paths that were removed. A folder counts as one.
     pub removed: usize,
-    /// Paths that stayed because they are ignored and were to be kept.
+    /// Ignored paths that were kept.
     pub kept: usize,
 }
 
 impl Worktree {
-    /// Makes the place exactly the tree of a commit, whatever is in it now, and repairs its registration. Files that
-    /// git ignores go too, except those that a path or glob in `keep` names *and* the commit's own `.gitignore`
-    /// ignores. A pattern without `/` matches a name in any folder. What a symbolic link points to is never touched.
+    /// Makes the worktree exactly the tree of a commit and repairs its registration. Files that git
+    /// ignores are removed too, except those that a path or glob in `keep` names *and* the commit's
+    /// own `.gitignore` ignores. A pattern without `/` matches a name in any folder. The target of
+    /// a symbolic link is never touched.
     ///
-    /// With [`Head::Branch`] the place's `HEAD` is on that branch afterwards; the branch itself does not move.
+    /// With [`Head::Branch`] the worktree's `HEAD` is on that branch afterwards. The branch itself
+    /// does not move.
     pub(crate) fn reset_to(
         &self,
         repo: &Repo,
@@ -49,7 +52,7 @@ impl Worktree {
         self.repair(repo, commit)?;
         local.set_workdir(self.path.clone()).with_context(|| super::at(self.path.display()))?;
 
-        // Without a note everything is a stranger: slow, and still right.
+        // Without a record every file counts as untracked: slow, and still correct.
         let record = match WorktreeRecord::load(&self.index, local.object_hash()) {
             Ok(Some(record)) if record.path == self.path && record.admin == self.admin => record,
             Ok(_) | Err(_) => WorktreeRecord::empty(&self.path, &self.admin, local.object_hash()),
@@ -66,7 +69,7 @@ impl Worktree {
         sweep.run(&local, found.untracked, &mut stats)?;
         for path in &plan.unlink {
             let path = self.path.join(OsStr::from_bytes(path));
-            worktree::remove_any(&path).with_context(|| cannot_remove(&path))?;
+            files::remove_any(&path).with_context(|| cannot_remove(&path))?;
         }
         stats.removed += plan.dropped;
         prune(&self.path, &plan.emptied);
@@ -82,36 +85,36 @@ impl Worktree {
             state: plan.state,
         };
         let index = record.index()?;
-        // An older note is as good when it names the same files: those that were written since look different from what
-        // it says of them.
+        // An older record with the same file names is good enough: the files that were written
+        // since look different from their entries.
         let minor = plan.same_paths && stats.written < MINOR;
         if let Some(record) =
             if minor { worktree_cache::renew(&self.index, record) } else { Some(record) }
         {
             record.save(&self.index, &index)?;
         }
-        super::link::replace_file(&self.admin.join("index"), &index)?;
+        files::replace_file(&self.admin.join("index"), &index)?;
         Ok(stats)
     }
 }
 
-/// How many files may be written without our note being written anew.
+/// The number of files that may be written without writing the record anew.
 const MINOR: usize = 100;
 
-/// What is to be done to the files that git knows.
+/// The changes to the files that git tracks.
 struct ResetPlan {
-    /// The files of the target; those to write carry [`Flags::UPDATE`].
+    /// The files of the target. Files to be written carry [`Flags::UPDATE`].
     state: State,
-    /// How many those are.
+    /// The number of files to be written.
     write: usize,
-    /// Files that are there and must go, because they are not in the target or are to be written afresh. Writing into
-    /// one would change whatever it is a hard link to.
+    /// Existing files to be removed, because they are not in the target or are to be written anew.
+    /// Writing into a file would change whatever shares its inode as a hard link.
     unlink: Vec<BString>,
-    /// How many of those are not in the target.
+    /// The number of removed files that are not in the target.
     dropped: usize,
-    /// Whether the files have the same names as before.
+    /// True if the files have the same names as before.
     same_paths: bool,
-    /// Folders that may be empty now.
+    /// Folders that may be empty afterwards.
     emptied: BTreeSet<BString>,
 }
 
@@ -120,7 +123,7 @@ fn plan(
     found: &walk::WalkResult,
     differences: Vec<tree::PathDifference>,
 ) -> ResetPlan {
-    // Where attributes changed, files with the same content may look different when checked out.
+    // Below changed attributes, files with the same content may be checked out differently.
     let restyled: Vec<BString> = differences
         .iter()
         .filter_map(|d| d.path.strip_suffix(b".gitattributes").map(BString::from))
@@ -150,7 +153,8 @@ fn plan(
             continue;
         }
         entry.stat = Stat::default();
-        // Only what the walk saw through real folders: a path could lead through a link to somewhere else.
+        // Only files that the walk reached through real folders: a path could lead through a link
+        // to somewhere else.
         if !missing.contains(&at) {
             unlink.push(path.to_owned());
         }
@@ -187,7 +191,7 @@ fn plan(
     ResetPlan { state, write, unlink, dropped, same_paths: !(grew || shrank), emptied }
 }
 
-/// Removing what git does not know.
+/// The removal of untracked paths.
 struct UntrackedSweep<'a> {
     root: &'a Path,
     state: &'a State,
@@ -210,7 +214,7 @@ impl UntrackedSweep<'_> {
             }
             return Ok(());
         };
-        // The target's own rules, not those that an agent left lying there.
+        // The ignore rules of the target, and not those that an agent left there.
         let mut rules = local
             .excludes(self.state, None, ignore::Source::IdMapping)
             .context("cannot read the ignore rules")?;
@@ -220,7 +224,7 @@ impl UntrackedSweep<'_> {
         Ok(())
     }
 
-    /// Keeps or removes one path. Says whether something stayed.
+    /// Keeps or removes a path. Returns true if anything was kept.
     fn sort_out(
         &self,
         keep: &GlobSet,
@@ -254,7 +258,8 @@ impl UntrackedSweep<'_> {
         Ok(stayed)
     }
 
-    /// Whether the target has a file at this path, below it, or where it would need a folder above.
+    /// Returns true if the target has a file at this path, below it, or at one of its parent
+    /// folders.
     fn target_needs(&self, path: &BStr) -> bool {
         let at_or_above = path
             .find_iter(b"/")
@@ -265,13 +270,13 @@ impl UntrackedSweep<'_> {
 
     fn remove(&self, path: &BStr, stats: &mut ResetStats) -> Result<()> {
         let path = self.root.join(OsStr::from_bytes(path));
-        worktree::remove_any(&path).with_context(|| cannot_remove(&path))?;
+        files::remove_any(&path).with_context(|| cannot_remove(&path))?;
         stats.removed += 1;
         Ok(())
     }
 }
 
-/// Removes folders that lost their last file, upwards, as git does; those with something left stay.
+/// Removes folders that lost their last file, and their empty parents, as git does.
 fn prune(root: &Path, folders: &BTreeSet<BString>) {
     for folder in folders.iter().rev() {
         let mut rest: &[u8] = folder;
@@ -289,7 +294,7 @@ fn prune(root: &Path, folders: &BTreeSet<BString>) {
     }
 }
 
-/// Whether no part of a path is a link.
+/// Returns true if no part of a path is a link.
 fn is_real_folder(root: &Path, folder: &[u8]) -> bool {
     let ends = folder.find_iter(b"/").chain(std::iter::once(folder.len()));
     ends.into_iter().all(|end| {
@@ -298,10 +303,10 @@ fn is_real_folder(root: &Path, folder: &[u8]) -> bool {
     })
 }
 
-/// From how many files on they are written by more than one thread.
+/// The number of files from which they are written by several threads.
 const PARALLEL_FROM: usize = 100;
 
-/// Writes the files that carry [`Flags::UPDATE`], and notes their stat data.
+/// Writes the files that carry [`Flags::UPDATE`] and records their stat data.
 fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<()> {
     let mut part = State::new(local.object_hash());
     for entry in state.entries().iter().filter(|e| e.flags.contains(Flags::UPDATE)) {
@@ -319,13 +324,13 @@ fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<
     if part.entries().is_empty() {
         return Ok(());
     }
-    // Attributes that are not among these files are on disk already, as the target has them.
+    // Attribute files that are not written now are on disk already, as in the target.
     let mut options = local
         .checkout_options(attributes::Source::IdMappingThenWorktree)
         .context("cannot read the checkout settings")?;
     // Starting threads costs more than writing a few files.
     options.thread_limit = (part.entries().len() < PARALLEL_FROM).then_some(1);
-    // Nothing is in the way any more, and what is all the same must not be written through.
+    // No file is in the way any more, and an unexpected one must not be written through.
     options.destination_is_initially_empty = true;
     options.overwrite_existing = false;
     options.keep_going = false;
@@ -359,7 +364,7 @@ fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<
     Ok(())
 }
 
-/// The patterns of what stays; nothing if there are none.
+/// Builds the set of patterns to keep, or `None` without patterns.
 fn keep_set(patterns: &[String]) -> Result<Option<GlobSet>> {
     if patterns.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! What an agent left behind, written as a tree.
+//! Snapshots: the content of a worktree, written as a tree.
 
 use std::ffi::OsStr;
 use std::fs::Permissions;
@@ -23,18 +23,18 @@ use super::worktree_record::WorktreeRecord;
 use super::{Repo, Worktree, object_id, objects, oid, tree};
 use crate::domain::id::Oid;
 
-/// See [`snapshot`].
+/// The result of [`snapshot`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WorktreeSnapshot {
     /// The tree.
     pub tree: Oid,
-    /// The paths that differ from the base, sorted; bytes that are not UTF-8 are replaced.
+    /// The paths that differ from the base, sorted. Bytes that are not UTF-8 are replaced.
     pub changed: Vec<String>,
 }
 
-/// Writes what a place holds as a tree: the files that git knew there, as they are now, and the new ones that are not
-/// ignored. Whatever the agent did to its own index, `HEAD` or `.git` makes no difference. Files of a repository
-/// within are taken as plain files; pipes, sockets and devices are left out.
+/// Writes the content of a worktree as a tree: its tracked files as they are now, and new files
+/// that are not ignored. Changes of the agent to its own index, `HEAD` or `.git` have no effect.
+/// Files of a nested repository are plain files. Pipes, sockets and devices are left out.
 pub(crate) fn snapshot(
     repo: &Repo,
     worktree: &Worktree,
@@ -45,7 +45,7 @@ pub(crate) fn snapshot(
     local.set_workdir(worktree.path.clone()).with_context(|| super::at(worktree.path.display()))?;
     let record = match WorktreeRecord::load(&worktree.index, local.object_hash()) {
         Ok(Some(record)) if record.path == worktree.path => record,
-        // Without a note every file is read and compared.
+        // Without a record every file is read and compared.
         Ok(_) | Err(_) => WorktreeRecord {
             tree: base,
             state: state_of(&local, base)?,
@@ -93,8 +93,9 @@ pub(crate) fn snapshot(
     })
 }
 
-/// The files that git knows in a place and that are not as they were put there, or are gone; what else there is does not matter.
-/// Those in `except` were laid over on purpose. Nothing is written.
+/// Returns the tracked files of a worktree that were changed or removed since they were checked
+/// out. Other files do not matter, nor do those in `except`, which were replaced on purpose.
+/// Nothing is written.
 pub(crate) fn modified_files(
     repo: &Repo,
     worktree: &Worktree,
@@ -104,7 +105,7 @@ pub(crate) fn modified_files(
     local.objects.enable_object_memory();
     local.set_workdir(worktree.path.clone()).with_context(|| super::at(worktree.path.display()))?;
     let record = WorktreeRecord::load(&worktree.index, local.object_hash())?
-        .with_context(|| format!("no note of the place {}", worktree.path.display()))?;
+        .with_context(|| format!("no record of the worktree {}", worktree.path.display()))?;
     let found = walk::walk(&worktree.path, &record.state, record.stamp)?;
     let path = |at: usize| record.state.entry(at).path(&record.state);
     let mut modified_files: Vec<BString> =
@@ -123,13 +124,13 @@ pub(crate) fn modified_files(
     Ok(modified_files)
 }
 
-/// The files of a tree, with nothing known about them on disk.
+/// Returns the files of a tree without stat data.
 fn state_of(local: &gix::Repository, root: ObjectId) -> Result<State> {
     State::from_tree(&root, &local.objects, tree::name_rules())
         .with_context(|| format!("cannot list a tree: {root}"))
 }
 
-/// The new files at and below a path that are not ignored.
+/// Collects the new files at and below a path that are not ignored.
 fn collect(
     root: &Path,
     rules: &mut gix::AttributeStack<'_>,
@@ -138,7 +139,7 @@ fn collect(
     out: &mut Vec<BString>,
 ) -> Result<()> {
     let name = path.rfind_byte(b'/').map_or(path, |slash| path[slash + 1..].as_bstr());
-    // `.git`, and its other spellings: no tree may hold them.
+    // `.git` and its other spellings: no tree may hold them.
     if gix::validate::path::component(name, None, tree::name_rules()).is_err() {
         return Ok(());
     }
@@ -160,7 +161,7 @@ fn collect(
     Ok(())
 }
 
-/// Reads files of a place as git would add them.
+/// A reader of files as `git add` would store them.
 struct WorktreeReader<'a> {
     local: &'a gix::Repository,
     state: &'a State,
@@ -180,7 +181,7 @@ impl<'a> WorktreeReader<'a> {
         Ok(Self { local, state, root, filters, trust_executable })
     }
 
-    /// Writes one file's content as a blob. Nothing if no file or link is there.
+    /// Writes a file's content as a blob. Returns `None` if there is no file or link.
     fn read(&mut self, path: &BStr, known: Option<Mode>) -> Result<Option<(EntryKind, ObjectId)>> {
         let full = self.root.join(OsStr::from_bytes(path));
         let failed = || format!("cannot read what the agent left: {}", full.display());
@@ -200,7 +201,7 @@ impl<'a> WorktreeReader<'a> {
         }
         let file = match std::fs::File::open(&full) {
             Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-                // An agent that closed its file to itself still meant to leave it.
+                // A file without read permission is still part of the agent's work.
                 let mode = meta.permissions().mode() | 0o400;
                 std::fs::set_permissions(&full, Permissions::from_mode(mode))
                     .with_context(failed)?;
@@ -224,7 +225,7 @@ impl<'a> WorktreeReader<'a> {
         }
         let id = objects::persist(|| self.local.write_blob(&content).map(gix::Id::detach))?;
         let executable = if self.trust_executable {
-            // Git looks at the owner's bit only.
+            // Git checks the owner's bit only.
             meta.permissions().mode() & 0o100 != 0
         } else {
             known == Some(Mode::FILE_EXECUTABLE)

@@ -1,4 +1,4 @@
-//! Trees: looking things up, comparing two of them, and writing changed ones.
+//! Trees: lookups, comparison, and editing.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use gix::objs::tree::{EntryKind, EntryMode};
 use super::{Repo, object_id};
 use crate::domain::id::Oid;
 
-/// One name in a tree.
+/// An entry of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TreeEntry {
     pub mode: EntryMode,
     pub id: ObjectId,
 }
 
-/// What one path is before and after; never both absent, and never a tree.
+/// A path that differs between two trees. At least one side exists, and neither is a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PathDifference {
     pub path: BString,
@@ -25,10 +25,10 @@ pub(super) struct PathDifference {
     pub after: Option<TreeEntry>,
 }
 
-/// One path to set (`Some`) or to drop (`None`) in a tree.
+/// A path to set (`Some`) or to remove (`None`) in a tree.
 pub(super) type TreeEdit = (BString, Option<(EntryKind, ObjectId)>);
 
-/// The tree of a commit or tag, or the tree itself.
+/// Returns the tree of a commit or tag, or the tree itself.
 pub(super) fn of(local: &gix::Repository, id: ObjectId) -> Result<ObjectId> {
     let object = local.find_object(id).with_context(|| format!("no such object: {id}"))?;
     if object.kind == gix::object::Kind::Tree {
@@ -38,7 +38,7 @@ pub(super) fn of(local: &gix::Repository, id: ObjectId) -> Result<ObjectId> {
     Ok(tree.id)
 }
 
-/// The entries of one tree, by name.
+/// Returns the entries of a tree, by name.
 fn entries(local: &gix::Repository, id: ObjectId) -> Result<BTreeMap<BString, TreeEntry>> {
     let tree = local.find_tree(id).with_context(|| format!("cannot read a tree: {id}"))?;
     let decoded = tree.decode().with_context(|| format!("cannot read a tree: {id}"))?;
@@ -49,7 +49,7 @@ fn entries(local: &gix::Repository, id: ObjectId) -> Result<BTreeMap<BString, Tr
         .collect())
 }
 
-/// What is at a path, reading one tree per folder.
+/// Returns the entry at a path. One tree is read for each folder.
 pub(super) fn entry_at(
     local: &gix::Repository,
     root: ObjectId,
@@ -71,8 +71,8 @@ pub(super) fn entry_at(
     Ok(Some(at))
 }
 
-/// Every path that differs between two trees, without guessing at renames, sorted by path. The cost follows the
-/// difference: equal folders are not read.
+/// Returns every path that differs between two trees, sorted, without detection of renames. The
+/// cost follows the difference: equal folders are not read.
 pub(super) fn differences(
     local: &gix::Repository,
     before: ObjectId,
@@ -81,7 +81,7 @@ pub(super) fn differences(
     let mut out = Vec::new();
     compare(local, Some(before), Some(after), BStr::new(""), &mut out)?;
     out.sort_by(|a, b| a.path.cmp(&b.path));
-    // A folder that replaces a file gives two entries only at different paths, so paths are unique here.
+    // A folder that replaces a file gives entries at different paths, so paths are unique here.
     Ok(out)
 }
 
@@ -119,7 +119,7 @@ fn compare(
     Ok(())
 }
 
-/// `prefix/name`, or `name` at the root.
+/// Returns `prefix/name`, or `name` at the root.
 pub(super) fn join(prefix: &BStr, name: &BStr) -> BString {
     let mut path = BString::from(Vec::with_capacity(prefix.len() + 1 + name.len()));
     if !prefix.is_empty() {
@@ -130,8 +130,8 @@ pub(super) fn join(prefix: &BStr, name: &BStr) -> BString {
     path
 }
 
-/// Writes a tree with some paths set or dropped. Drops come first, so that a file can become a folder and the other
-/// way round in one call. Folders that become empty go.
+/// Writes a tree with some paths set or removed. Removals come first, so that a file can become a
+/// folder and the other way round in one call. Empty folders are removed.
 pub(super) fn apply(
     local: &gix::Repository,
     base: ObjectId,
@@ -141,7 +141,8 @@ pub(super) fn apply(
         return Ok(base);
     }
     let root = local.find_tree(base).with_context(|| format!("cannot read a tree: {base}"))?;
-    // The plain editor: the one with checks looks up every neighbour of a changed file in the object database.
+    // The editor without checks: the other one looks up every neighbour of a changed file in the
+    // object database.
     let mut editor = root.edit().context("cannot read a tree")?.detach();
     for (path, _) in edits.iter().filter(|(_, entry)| entry.is_none()) {
         editor.remove(components(path)).with_context(|| super::at(path))?;
@@ -158,7 +159,7 @@ fn components(path: &BString) -> impl Iterator<Item = &BStr> {
     path.split(|b| *b == b'/').map(ByteSlice::as_bstr)
 }
 
-/// Refuses a path that git could not check out again: empty parts, `.`, `..`, `.git`.
+/// Refuses a path that git could not check out: empty parts, `.`, `..`, `.git`.
 pub(super) fn check_path(path: &[u8]) -> Result<()> {
     for name in path.split(|b| *b == b'/') {
         if gix::validate::path::component(name.as_bstr(), None, name_rules()).is_err() {
@@ -168,7 +169,8 @@ pub(super) fn check_path(path: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Which names a tree may hold: those that are safe on the file systems that git protects by default.
+/// Returns the rules for names in a tree: names are safe on the file systems that git protects by
+/// default.
 pub(super) fn name_rules() -> gix::validate::path::component::Options {
     gix::validate::path::component::Options {
         protect_windows: false,
@@ -177,8 +179,8 @@ pub(super) fn name_rules() -> gix::validate::path::component::Options {
     }
 }
 
-/// Refuses a tree (or a commit's tree) that holds submodules: a place would lack their content, and a snapshot could
-/// not keep what an agent changed in them.
+/// Refuses a tree (or a commit's tree) with submodules: a worktree would lack their content, and a
+/// snapshot could not save changes in them.
 pub(crate) fn refuse_submodules(repo: &Repo, tree: &Oid) -> Result<()> {
     let local = repo.local();
     let root = of(&local, object_id(tree)?)?;
@@ -195,7 +197,7 @@ fn first_submodule(
     tree: ObjectId,
     prefix: &BStr,
 ) -> Result<Option<BString>> {
-    // Submodules need a `.gitmodules` to be of use, but a stray link in a tree does the same harm: look at all.
+    // All entries are checked: a stray submodule entry does the same harm without a `.gitmodules`.
     for (name, entry) in entries(local, tree)? {
         let path = join(prefix, name.as_bstr());
         if entry.mode.is_commit() {

@@ -1,6 +1,6 @@
-//! One walk over a place, against what we know was put there.
+//! A walk over a worktree that compares it with the record of its checkout.
 //!
-//! It lists each folder once and stats each file once, never follows a link, and reads no file.
+//! The walk lists each folder once and stats each file once. It follows no link and reads no file.
 
 use std::collections::HashMap;
 use std::fs::{DirEntry, Metadata, Permissions};
@@ -18,27 +18,33 @@ use gix::index::entry::stat::Time;
 use rayon::prelude::*;
 
 use super::tree::join;
-use super::worktree_record::RecordStamp;
 
-/// What stands at a path that we did not put there.
+/// A time on the clock of the worktree's file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct RecordStamp {
+    pub secs: u32,
+    pub nanos: u32,
+}
+
+/// The type of an untracked path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UntrackedKind {
     /// A file or a symbolic link.
     File,
-    /// A folder, with all that is in it.
+    /// A folder with its content.
     Folder,
-    /// A pipe, a socket, a device.
+    /// A pipe, a socket or a device.
     Other,
 }
 
-/// What a walk found. Numbers are positions in the index that it was held against.
+/// The result of a walk. Numbers are positions in the index.
 #[derive(Debug, Default)]
 pub(super) struct WalkResult {
-    /// Files and links that are there, but look different, or are too young to tell.
+    /// Existing files and links that look different, or are too young to tell.
     pub doubtful: Vec<usize>,
-    /// Files that are not there, or have something else than a file or a link in their place.
+    /// Files that are missing, or replaced by something else than a file or a link.
     pub missing: Vec<usize>,
-    /// The topmost paths that the index does not have.
+    /// The topmost paths that are not in the index.
     pub untracked: Vec<(BString, UntrackedKind)>,
 }
 
@@ -51,7 +57,7 @@ impl WalkResult {
     }
 }
 
-/// Walks a place. Positions and paths come out sorted.
+/// Walks a worktree. Positions and paths are sorted.
 pub(super) fn walk(root: &Path, state: &State, stamp: RecordStamp) -> Result<WalkResult> {
     let walker = Walker { state, stamp };
     let mut walk = walker.folder(root, BStr::new(""), 0..state.entries().len())?;
@@ -84,7 +90,7 @@ impl Walker<'_> {
             }
             let looked = known.remove(name.as_bytes());
             let Some(kind) = kind_of(&entry, dir)? else {
-                // It went while we looked; what we knew there is missing.
+                // The entry vanished during the walk, so its files are missing.
                 walk.missing.extend(looked.into_iter().flat_map(IndexedChild::into_range));
                 continue;
             };
@@ -112,7 +118,7 @@ impl Walker<'_> {
         Ok(walk.absorb(below))
     }
 
-    /// What the index has in a folder, by name. Entries of one folder are neighbours.
+    /// Returns the entries of the index in a folder, by name. Entries of a folder are contiguous.
     fn children(&self, prefix: &BStr, range: Range<usize>) -> HashMap<&[u8], IndexedChild> {
         let skip = if prefix.is_empty() { 0 } else { prefix.len() + 1 };
         let mut known: HashMap<&[u8], IndexedChild> = HashMap::new();
@@ -150,7 +156,7 @@ impl IndexedChild {
     }
 }
 
-/// Stat data as git's index keeps it; numbers are cut to 32 bits there.
+/// Converts stat data to the form of git's index, with numbers cut to 32 bits.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as in git's index")]
 pub(super) fn stat_of(meta: &Metadata) -> Stat {
     Stat {
@@ -164,18 +170,21 @@ pub(super) fn stat_of(meta: &Metadata) -> Stat {
     }
 }
 
-/// How coarse a file system's clock may be: the kernel moves it on with its tick, at most 10 ms.
+/// The resolution of a file system's clock: the kernel updates it at each tick, after 10 ms at
+/// most.
 const TICK_NANOS: u64 = 11_000_000;
 
-/// Whether a file was written so shortly before our note that a later edit could have left the same times. A file
-/// system that keeps whole seconds (or two, as FAT) shows no nanoseconds at all.
+/// Returns true if a file was written so shortly before the record that a later edit could have
+/// left the same times. A file system with a resolution of one second (or two, as FAT) has no
+/// nanoseconds at all.
 fn is_too_young(stat: &Stat, stamp: RecordStamp) -> bool {
     let nanos = |secs: u32, nanos: u32| u64::from(secs) * 1_000_000_000 + u64::from(nanos);
     let margin = if stat.mtime.nsecs == 0 { 2_000_000_000 } else { TICK_NANOS };
     nanos(stat.mtime.secs, stat.mtime.nsecs) + margin >= nanos(stamp.secs, stamp.nanos)
 }
 
-/// What an entry of a folder is; nothing if it is gone. A folder that we could not work in is opened up.
+/// Returns the type of a folder's entry, or `None` if the entry is gone. Restores our permissions
+/// on a folder.
 fn kind_of(entry: &DirEntry, dir: &Path) -> Result<Option<UntrackedKind>> {
     let kind = match entry.file_type() {
         Ok(kind) => kind,
@@ -196,7 +205,8 @@ fn kind_of(entry: &DirEntry, dir: &Path) -> Result<Option<UntrackedKind>> {
     }))
 }
 
-/// Gives us back the right to list and change a folder that an agent closed. Git keeps no such bits.
+/// Restores the permission to list and change a folder that an agent has removed. Git does not
+/// store it.
 pub(super) fn unlock(dir: &Path, meta: &Metadata) -> Result<()> {
     let mode = meta.permissions().mode();
     if mode & 0o700 == 0o700 {
@@ -206,7 +216,7 @@ pub(super) fn unlock(dir: &Path, meta: &Metadata) -> Result<()> {
         .with_context(|| format!("cannot open up a folder: {}", dir.display()))
 }
 
-/// The entries of a folder; none if it is gone.
+/// Returns the entries of a folder, none if it is gone.
 pub(super) fn list(dir: &Path) -> Result<Vec<DirEntry>> {
     match std::fs::read_dir(dir) {
         Ok(listing) => listing.collect::<std::io::Result<_>>().with_context(|| cannot_read(dir)),
@@ -215,7 +225,7 @@ pub(super) fn list(dir: &Path) -> Result<Vec<DirEntry>> {
     }
 }
 
-/// What is in an untracked folder, sorted by name.
+/// Returns the content of an untracked folder, sorted by name.
 pub(super) fn children(dir: &Path) -> Result<Vec<(BString, UntrackedKind)>> {
     let mut found = Vec::new();
     for entry in list(dir)? {

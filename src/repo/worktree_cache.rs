@@ -1,7 +1,8 @@
-//! What this process remembers of the place that it put right last: a keeper works in one place again and again, and
-//! reading its own note back costs as much as the work when the repository is large.
+//! The cached record of the worktree that this process reset last. A keeper uses one worktree again
+//! and again, and in a large repository reading the record costs as much as the work.
 //!
-//! Nothing here is state: without it everything is read from the note and from the place itself.
+//! The cache holds no state: without it everything is read from the record and from the worktree
+//! itself.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::walk::WalkResult;
 use super::worktree_record::WorktreeRecord;
 
-/// Tells whether a note is still the file that was written: it is only ever replaced.
+/// The identity of a record's file. A record is only ever replaced, so another file means another
+/// record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileIdentity {
     dev: u64,
@@ -28,10 +30,10 @@ struct CachedRecord {
 }
 
 static TRUSTED: AtomicBool = AtomicBool::new(false);
-static KEPT: Mutex<Option<CachedRecord>> = Mutex::new(None);
+static CACHED: Mutex<Option<CachedRecord>> = Mutex::new(None);
 
-fn kept() -> MutexGuard<'static, Option<CachedRecord>> {
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+fn cached() -> MutexGuard<'static, Option<CachedRecord>> {
+    CACHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn seal(file: &Path) -> Option<FileIdentity> {
@@ -40,65 +42,66 @@ fn seal(file: &Path) -> Option<FileIdentity> {
     Some(FileIdentity { dev: meta.dev(), ino: meta.ino(), size: meta.len(), changed })
 }
 
-/// Remembers a note that was just written.
+/// Caches a record that was just written.
 pub(super) fn keep(file: &Path, record: WorktreeRecord) {
     let file = file.to_path_buf();
-    *kept() = seal(&file).map(|seal| CachedRecord { file, seal, record, walk: None });
+    *cached() = seal(&file).map(|seal| CachedRecord { file, seal, record, walk: None });
 }
 
-/// Remembers a note without writing it, if what this process wrote is there still and is good enough for whoever comes
-/// after it; otherwise gives it back, to be written.
+/// Caches a record without writing it, if the file that this process wrote is still there and is
+/// good enough for later processes. Otherwise returns the record, to be written.
 pub(super) fn renew(file: &Path, record: WorktreeRecord) -> Option<WorktreeRecord> {
-    let mut kept = kept();
-    match kept.as_mut().filter(|kept| kept.file == file) {
-        Some(kept) if seal(file) == Some(kept.seal) => {
-            kept.record = record;
-            kept.walk = None;
+    let mut cached = cached();
+    match cached.as_mut().filter(|cached| cached.file == file) {
+        Some(cached) if seal(file) == Some(cached.seal) => {
+            cached.record = record;
+            cached.walk = None;
             None
         }
         Some(_) | None => Some(record),
     }
 }
 
-/// The note, if this process wrote it last.
+/// Returns the record, if this process wrote it last.
 pub(super) fn record(file: &Path) -> Option<WorktreeRecord> {
-    let kept = kept();
-    let kept = kept.as_ref().filter(|kept| kept.file == file)?;
-    (seal(file) == Some(kept.seal)).then(|| kept.record.clone())
+    let cached = cached();
+    let cached = cached.as_ref().filter(|cached| cached.file == file)?;
+    (seal(file) == Some(cached.seal)).then(|| cached.record.clone())
 }
 
-/// Remembers what a walk over the place has shown, held against the note that is there now.
+/// Caches the result of a walk over the worktree against the current record.
 pub(super) fn keep_walk(file: &Path, walk: WalkResult) {
-    if let Some(kept) = kept().as_mut().filter(|kept| kept.file == file) {
-        kept.walk = Some(walk);
+    if let Some(cached) = cached().as_mut().filter(|cached| cached.file == file) {
+        cached.walk = Some(walk);
     }
 }
 
-/// What the last walk over the place has shown, if that was held against the note that is there now, and if nobody can
-/// have been there since (see [`trust`]). It is given once.
+/// Takes the cached walk, if it was made against the current record and the worktree cannot have
+/// changed since (see [`set_walk_trust`]).
 pub(super) fn walk(file: &Path) -> Option<WalkResult> {
-    let mut kept = kept();
-    let kept = kept.as_mut().filter(|kept| kept.file == file)?;
-    let walk = kept.walk.take()?;
-    (TRUSTED.load(Ordering::Relaxed) && seal(file) == Some(kept.seal)).then_some(walk)
+    let mut cached = cached();
+    let cached = cached.as_mut().filter(|cached| cached.file == file)?;
+    let walk = cached.walk.take()?;
+    (TRUSTED.load(Ordering::Relaxed) && seal(file) == Some(cached.seal)).then_some(walk)
 }
 
-/// Says whether a place may be taken to look as it did when it was saved: a keeper knows, when hardly any time has
-/// passed and nothing that it started is left. Otherwise every reset looks for itself.
-pub(crate) fn trust(yes: bool) {
-    TRUSTED.store(yes, Ordering::Relaxed);
+/// Sets whether cached walks are valid. A keeper knows that a worktree is unchanged when hardly any
+/// time has passed and no process that it started is left. Otherwise every reset walks again.
+pub(crate) fn set_walk_trust(trusted: bool) {
+    TRUSTED.store(trusted, Ordering::Relaxed);
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::fixture::RepoFixture;
     #[test]
-    fn a_saved_place_is_only_taken_to_look_the_same_where_that_is_known() {
+    fn reset_walks_the_worktree_again_without_trust() {
         let fx = RepoFixture::new();
         let commit = fx.commit(&[("a", "one\n"), ("b", "one\n")], &[]);
         let worktree = fx.worktree("p", &commit);
         let a = worktree.path.join("a");
-        // Trust is one switch for a process, and other tests run beside this one: it is only ever off here.
+        // The trust is global to the process and other tests run in parallel, so this test leaves
+        // it off.
         std::fs::write(&a, "left\n").unwrap();
         super::super::snapshot(&fx.repo, &worktree, &commit).unwrap();
         std::fs::write(worktree.path.join("b"), "somebody else\n").unwrap();

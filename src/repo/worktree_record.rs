@@ -1,7 +1,8 @@
-//! Our own note of what a place holds: whose it is, which tree was put there, and the stat data of each file then.
+//! The record of a worktree: its identity, the tree that was checked out, and the stat data of each
+//! file then.
 //!
-//! It is an index as git knows it, behind a few lines of text, and lies where an agent does not normally write. From it
-//! a walk tells what changed without reading files.
+//! The record is a git index behind a few lines of text, in a folder where agents do not normally
+//! write. With it a walk finds changes without reading files.
 
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -10,25 +11,20 @@ use anyhow::{Context, Result, bail};
 use gix::ObjectId;
 use gix::index::State;
 
+use super::walk::RecordStamp;
 use super::worktree_cache;
 
-/// A moment on the clock of the place's file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct RecordStamp {
-    pub secs: u32,
-    pub nanos: u32,
-}
-
-/// See the module.
+/// The record of a worktree; see the module.
 #[derive(Clone)]
 pub(super) struct WorktreeRecord {
-    /// The place.
+    /// The folder of the worktree.
     pub path: PathBuf,
     /// Its admin folder.
     pub admin: PathBuf,
-    /// The tree that was put there.
+    /// The tree that was checked out.
     pub tree: ObjectId,
-    /// When that was done. Files at least as young may have changed again without looking different.
+    /// The time of the checkout. Files that are not older may have changed again without a visible
+    /// difference.
     pub stamp: RecordStamp,
     /// The files of that tree.
     pub state: State,
@@ -36,7 +32,7 @@ pub(super) struct WorktreeRecord {
 
 const MAGIC: &[u8] = b"git-harness place 1\n";
 
-/// A cheap sum that tells a torn file from a whole one; nothing here defends against forgery.
+/// Returns a cheap checksum that detects a torn file. It does not defend against forgery.
 fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
@@ -45,7 +41,7 @@ fn sum(bytes: &[u8]) -> u64 {
 }
 
 impl WorktreeRecord {
-    /// A note that knows of no file.
+    /// A record without files.
     pub(super) fn empty(path: &Path, admin: &Path, hash: gix::hash::Kind) -> Self {
         Self {
             path: path.to_path_buf(),
@@ -56,7 +52,7 @@ impl WorktreeRecord {
         }
     }
 
-    /// Reads a note; nothing if there is none.
+    /// Reads a record. Returns `None` if there is none.
     pub(super) fn load(file: &Path, hash: gix::hash::Kind) -> Result<Option<Self>> {
         if let Some(record) = worktree_cache::record(file) {
             return Ok(Some(record));
@@ -65,12 +61,13 @@ impl WorktreeRecord {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot read a place's note: {}", file.display()));
+                return Err(error).with_context(|| {
+                    format!("cannot read a worktree's record: {}", file.display())
+                });
             }
         };
         Self::parse(&bytes, hash)
-            .with_context(|| format!("a place's note is damaged: {}", file.display()))
+            .with_context(|| format!("a worktree's record is damaged: {}", file.display()))
             .map(Some)
     }
 
@@ -92,14 +89,14 @@ impl WorktreeRecord {
         if sum(rest) != want {
             bail!("its end is missing or wrong");
         }
-        // Git's index keeps its own time stamp; ours is kept above.
+        // The time stamp of git's index is not used; ours is stored above.
         let epoch = State::new(hash).timestamp();
         let options = gix::index::decode::Options { thread_limit: Some(1), ..Default::default() };
         let (state, _) = State::from_bytes(rest, epoch, hash, options)?;
         Ok(Self { path, admin, tree, stamp, state })
     }
 
-    /// The files as git's index has them.
+    /// Formats the files as a git index.
     pub(super) fn index(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(self.state.entries().len() * 112);
         let options = gix::index::write::Options {
@@ -107,19 +104,19 @@ impl WorktreeRecord {
             skip_hash: false,
         };
         self.state.write_to(&mut bytes, options).context("cannot write an index")?;
-        // In one go: hashing each of many small writes takes several times as long.
+        // Hashed at once: hashing many small writes takes several times as long.
         let mut hasher = gix::hash::hasher(self.state.object_hash());
         hasher.update(&bytes);
         bytes.extend_from_slice(hasher.try_finalize().context("cannot hash an index")?.as_slice());
         Ok(bytes)
     }
 
-    /// Writes the note, with the index inside it.
+    /// Writes the record, with the index inside.
     pub(super) fn save(self, file: &Path, index: &[u8]) -> Result<()> {
         let as_line = |path: &Path| -> Result<Vec<u8>> {
             let bytes = path.as_os_str().as_bytes();
             if bytes.contains(&b'\n') {
-                bail!("a place's path must not hold a line break: {}", path.display());
+                bail!("a worktree's path must not hold a line break: {}", path.display());
             }
             Ok(bytes.to_vec())
         };
@@ -142,7 +139,7 @@ impl WorktreeRecord {
             std::fs::create_dir_all(parent)
                 .with_context(|| format!("cannot make a folder: {}", parent.display()))?;
         }
-        super::link::replace_file(file, &head)?;
+        super::files::replace_file(file, &head)?;
         worktree_cache::keep(file, self);
         Ok(())
     }
