@@ -1,8 +1,8 @@
-//! Where the scenarios run: in a network of its own that has nothing but the loopback device, with processes and mounts
-//! of its own. When a scenario ends, the kernel ends what it left.
+//! The cage: a network namespace with only the loopback device, and process and mount namespaces.
+//! When a scenario ends, the kernel ends all that remains.
 //!
-//! A scenario is called twice. From outside it starts this test program once more for itself alone, in the cage; there
-//! its body runs, and a model server in the same process with it.
+//! A scenario is called twice. The outer call starts this test program again inside the cage. There
+//! the body runs, with a model server in the same process.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -10,14 +10,14 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::world::CliScenario;
 
-/// What the scenarios drive, pinned: what these do is known to the letter.
+/// The CLIs under test, at pinned versions whose behaviour is known.
 const CLIS: [&str; 2] = ["@anthropic-ai/claude-code@2.1.197", "@openai/codex@0.169.0"];
 
-/// The variable that holds the scenario's folder, in the cage.
+/// The variable with the scenario's folder inside the cage.
 const INSIDE: &str = "AGENTS_CAGE";
 
-/// Begins the cage's life: the loopback device is down in a new network. Not every machine has the same tool for it.
-/// The shell stays in front, since somebody must reap those whose parents are gone.
+/// First command of the cage: sets the loopback device up, with either tool that machines have. The
+/// shell stays the parent, so that it reaps orphans.
 const LOOPBACK: &str = r#"
 ip link set lo up 2>/dev/null || ifconfig lo up 2>/dev/null || busybox ip link set lo up 2>/dev/null ||
 perl -MSocket -e 'socket(S, AF_INET, SOCK_DGRAM, 0) && ioctl(S, 0x8914, pack("a16 s", "lo", 0x41)) or exit 1' ||
@@ -41,7 +41,7 @@ fn last_words(out: &Output) -> String {
     output.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no reason given").to_owned()
 }
 
-/// The folder with the programs, or why there is none.
+/// Returns the folder of the programs, or the reason why there is none.
 fn programs() -> Result<PathBuf, String> {
     if !rustix::process::geteuid().is_root() {
         return Err("not root: namespaces cannot be made".to_owned());
@@ -60,7 +60,7 @@ fn programs() -> Result<PathBuf, String> {
     install()
 }
 
-/// Installs the CLIs once for all times, in a folder of their own.
+/// Installs the CLIs once, in a folder of their own.
 fn install() -> Result<PathBuf, String> {
     let versions = CLIS.map(|name| name.rsplit('@').next().unwrap()).join("-");
     let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -70,7 +70,7 @@ fn install() -> Result<PathBuf, String> {
         return Ok(programs);
     }
     std::fs::create_dir_all(base).unwrap();
-    // Only what is complete gets the name.
+    // Only a complete installation gets the final name.
     let fresh = tempfile::Builder::new().prefix("agent-clis-").tempdir_in(base).unwrap();
     let out = Command::new("npm")
         .args(["install", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"])
@@ -90,7 +90,7 @@ fn install() -> Result<PathBuf, String> {
     Ok(programs)
 }
 
-/// Runs a scenario in a cage; the scenario is the function in which this is called.
+/// Runs the calling test function as a scenario in a cage.
 #[track_caller]
 pub(crate) fn scenario<F: FnOnce(&mut CliScenario)>(body: F) {
     let name = std::any::type_name::<F>();

@@ -1,5 +1,4 @@
-//! How the CLIs end, by themselves, when the server does not do as it should: what the presets build upon, and what they
-//! make of it.
+//! Endings of the CLIs under server faults, on which the presets rely, and their classification.
 
 use std::time::Duration;
 
@@ -7,15 +6,15 @@ use crate::cage::scenario;
 use crate::server::{Fault, Limit, Script};
 use crate::world::{CliScenario, kill_everything};
 
-/// A CLI's line for a shell, and the end it comes to for each of [`faults`].
+/// A shell command line of a CLI, and its expected ending for each of [`faults`].
 struct CliExpectation {
     preset: &'static str,
     words: &'static [&'static str],
-    /// What it must say, in the order of [`faults`].
+    /// The expected texts, in the order of [`faults`].
     says: [&'static str; 8],
 }
 
-/// What goes wrong with every request, and what that is called.
+/// Returns the faults of every request, each with the class of the ending.
 fn faults() -> [(&'static str, Fault); 8] {
     let limit = Limit::lifting_in(Duration::from_secs(120), true);
     [
@@ -42,7 +41,7 @@ fn ends_as_known(world: &mut CliScenario, cli: &CliExpectation) {
         world.server().plan(move |_| Some(fault.clone()));
         let mut running = world.cli(cli.words, PROMPT);
         if hangs {
-            // It would for minutes.
+            // The CLI would retry for minutes.
             let server = world.server().clone();
             running.await_word(says);
             running.await_that("a request", || !server.log().is_empty());

@@ -1,4 +1,4 @@
-//! A model service as it is on a bad day: every task lands all the same, and nothing is spent on a closed door.
+//! A model service with faults: every task lands, and no session starts while a limit stands.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,13 +8,14 @@ use crate::job::{AgentJob, many};
 use crate::server::{Fault, Limit, ReceivedRequest, Script};
 use crate::world::{CliScenario, processes};
 
-/// How far away the reset is.
+/// Time until the reset.
 const AWAY: Duration = Duration::from_secs(20);
 
-/// How long a CLI may take to tell of a limit that it has met, and the harness to read it, on a busy machine.
+/// Time for a CLI to report a limit, and for the harness to read the report, on a busy machine.
 const TO_BE_READ: Duration = Duration::from_secs(4);
 
-/// 529, 429, dropped streams and a hang, each for a session in its turn. `window`: the limit is told with its moment.
+/// Gives sessions 529, 429, dropped streams and a hang in turn. `window`: the limit names its reset
+/// time.
 fn bad_day(window: bool) -> impl FnMut(&ReceivedRequest) -> Option<Fault> + Send {
     let mut limited = false;
     move |entry| match (entry.number, entry.turn) {
@@ -24,13 +25,13 @@ fn bad_day(window: bool) -> impl FnMut(&ReceivedRequest) -> Option<Fault> + Send
             Some(Fault::Limited(Limit::lifting_in(AWAY, window)))
         }
         (11, 1..6) => Some(Fault::Dropped),
-        // At its first request: what the session would have told of itself later is nothing.
+        // The first request fails, so the session reports nothing of itself.
         (15, 0) => Some(Fault::HangMidway),
         _ => None,
     }
 }
 
-/// No session was begun, and none gone on with, while the limit stood and was known.
+/// Asserts that no session started or resumed while the limit stood and was known.
 fn nothing_new_while_closed(log: &[ReceivedRequest]) {
     let first = log.iter().find(|e| e.fault == Some("limited")).expect("the limit was met");
     let (from, to) = (first.at + TO_BE_READ, first.at + AWAY);

@@ -1,29 +1,29 @@
-//! Jobs for the scenarios: files to work on, and a job file that has a preset do it.
+//! Jobs for the scenarios: files, and a job file with a preset.
 
 use std::fmt::Write as _;
 
-/// The number of tasks of the long scenarios; `GIT_HARNESS_AGENT_TASKS` asks for more.
+/// Tasks of the long scenarios; `GIT_HARNESS_AGENT_TASKS` raises the number.
 pub(crate) fn many() -> usize {
     let asked = std::env::var("GIT_HARNESS_AGENT_TASKS").ok();
     asked.map_or(16, |n| n.parse().unwrap())
 }
 
-/// A job that one of the CLIs does.
+/// A job for one of the CLIs.
 pub(crate) struct AgentJob {
-    /// The files, each a task of its own unless they are grouped.
+    /// The files, each a task unless they are grouped.
     pub(crate) files: Vec<String>,
     preset: &'static str,
     sections: Vec<(&'static str, String)>,
 }
 
 impl AgentJob {
-    /// A job of so many tasks.
+    /// Creates a job of so many tasks.
     pub(crate) fn of(tasks: usize, preset: &'static str) -> Self {
         let files = (1..=tasks).map(|n| format!("src/a{n:02}.txt")).collect();
         Self::with(files, preset)
     }
 
-    /// A job on these files.
+    /// Creates a job on these files.
     pub(crate) fn with(files: Vec<String>, preset: &'static str) -> Self {
         let agent = "timeout = \"2m\"\nidle-timeout = \"10s\"".to_owned();
         Self { files, preset, sections: vec![("agent", agent)] }
@@ -35,12 +35,12 @@ impl AgentJob {
         self
     }
 
-    /// The model whose prices the scenarios know. The other CLI has its own from its configuration.
+    /// The model whose prices the scenarios know. The other CLI has prices in its configuration.
     fn model(&self) -> &'static str {
         if self.preset == "claude" { "model = \"claude-opus-4-8\"\n" } else { "" }
     }
 
-    /// The text of the job file.
+    /// Returns the text of the job file.
     pub(crate) fn text(&self) -> String {
         let mut text = String::from(
             "[job]\nname = \"job\"\ngoal = \"Mark every step as done.\"\n\
@@ -66,5 +66,5 @@ impl AgentJob {
     }
 }
 
-/// What the CLIs need of the environment: where the model is, a key, and a folder for what they remember.
+/// Environment of the CLIs: the model's address, a key, and a folder for their state.
 const PASSED: &str = r#"["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CONFIG_DIR", "CODEX_HOME", "OPENAI_API_KEY"]"#;

@@ -1,4 +1,4 @@
-//! Agents, keepers and the harness are killed, and what was done is not done again.
+//! Kills of agents, keepers and supervisor: finished work is not repeated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::job::{AgentJob, many};
 use crate::server::{Fault, ReceivedRequest, Script};
 use crate::world::{CliScenario, kill, kill_everything, processes};
 
-/// KillTimes numbers from a seed: xorshift, so that a failure can be had again.
+/// Pseudo-random numbers from a seed (xorshift), so that a failure can be reproduced.
 struct KillTimes(u64);
 
 impl KillTimes {
@@ -27,7 +27,7 @@ fn script() -> Script {
     Script { steps: STEPS, think: THINK, ..Script::default() }
 }
 
-/// Kills the agent of a task: its first process alone, or all that there are.
+/// Kills the agent of a task: its first process, or all of them.
 fn kill_agent(task: &str, preset: &str, all: bool) {
     let mark = format!("HARNESS_TASK={task}");
     let mut of_task: Vec<_> = processes()
@@ -40,7 +40,7 @@ fn kill_agent(task: &str, preset: &str, all: bool) {
     }
 }
 
-/// One session in five dies at a random moment of its life.
+/// Kills one session in five at a random moment.
 fn one_in_five_dies(preset: &'static str, seed: u64) -> impl FnMut(&ReceivedRequest) + Send {
     let mut random = KillTimes(seed);
     let mut fates: BTreeMap<usize, Option<(usize, u64, bool)>> = BTreeMap::new();
@@ -73,9 +73,9 @@ fn waste(world: &mut CliScenario, preset: &'static str) {
     println!("{}", output.err);
     output.exits(0);
     world.all_landed(&files);
-    // What is undisturbed is known: a request for each step, and one for the last word.
+    // An undisturbed session sends one request a step, and a last one.
     let (requests, wanted) = (log.len(), (STEPS + 1) * files.len());
-    // The first request of a session that goes on holds the steps that need not be taken again.
+    // The first request of a resumed session holds the finished steps.
     let mut spared = 0;
     let mut resumed = 0;
     for pair in log.iter().filter(|e| e.earlier).map(|e| (e, before(&log, e))) {
@@ -100,7 +100,7 @@ fn waste(world: &mut CliScenario, preset: &'static str) {
     assert!(requests * 4 <= wanted * 5, "{requests} requests instead of {wanted}");
 }
 
-/// The request of the same session before this one.
+/// Returns the previous request of the same session.
 fn before<'a>(log: &'a [ReceivedRequest], entry: &ReceivedRequest) -> Option<&'a ReceivedRequest> {
     log.iter().rfind(|e| e.session == entry.session && e.turn + 1 == entry.turn)
 }
@@ -119,7 +119,7 @@ fn goes_on(world: &mut CliScenario, preset: &'static str) {
     let job = AgentJob::of(2, preset);
     let files = job.files.clone();
     world.begin(script(), &files, &job.text());
-    // Both are held in the middle of their tasks.
+    // Both agents wait in the middle of their tasks.
     world.server().plan(|entry| (entry.steps == 2).then_some(Fault::HangAtOnce));
     let mut running = world.spawn(&["start", "--jobs", "2"]);
     let server = world.server().clone();
@@ -138,7 +138,7 @@ fn goes_on(world: &mut CliScenario, preset: &'static str) {
     assert_eq!(names(&before), names(&after), "the same sessions, and no other");
     for session in names(&after) {
         let first = after.iter().find(|e| e.session == session).unwrap();
-        // The last step may not have reached the CLI's own transcript when it was killed.
+        // The killed CLI may not have written the last step to its own transcript.
         assert!(first.earlier && first.steps >= 1, "the conversation is lost: {first:#?}");
     }
 }

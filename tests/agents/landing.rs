@@ -1,10 +1,10 @@
-//! The CLIs as any other program, without anything known about them: they do the work.
+//! The CLIs as plain commands, without a preset.
 
 use crate::cage::scenario;
 use crate::server::Script;
 use crate::world::{CliScenario, PASSED};
 
-/// The lines that were found to run each without a person.
+/// Command lines that run each CLI without a person.
 const CLAUDE: &str = r#"["claude", "-p", "--output-format", "stream-json", "--verbose", "--permission-mode", "bypassPermissions"]"#;
 const CODEX: &str = r#"["codex", "exec", "--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "-"]"#;
 
@@ -34,7 +34,7 @@ when = ["task"]
     world.all_landed(&files);
     let log = world.server().log();
     println!("{} requests, {} besides", log.len(), world.server().others());
-    // Three steps and a last word for each: that the work was done by the model, and once.
+    // Three steps and a last answer for each task: the model did the work, and did it once.
     assert_eq!(log.len(), 3 * 4);
     assert!(log.iter().all(|e| !e.session.is_empty() && e.files.len() == 1), "{log:#?}");
     assert!(log.iter().all(|e| e.turn == e.steps && !e.earlier), "{log:#?}");

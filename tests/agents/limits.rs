@@ -1,4 +1,4 @@
-//! What must not go on: a refused key, a window that is too small, a daemon, a budget that is used up.
+//! Limits: a refused key, a small context window, a daemon, a used-up budget.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ fn a_refused_key(world: &mut CliScenario, preset: &'static str) {
     let status = world.status();
     assert_eq!(status["state"], "halted", "{status:#}");
     assert_eq!(status["counts"]["failed"], 0, "no task is to blame: {status:#}");
-    // With a good key everything goes on.
+    // With a good key the run continues.
     world.server().plan(|_| None);
     let output = world.run(&["start", "--force"]);
     println!("{}", output.err);
@@ -48,7 +48,7 @@ fn codex_with_a_refused_key() {
 fn too_large(world: &mut CliScenario, preset: &'static str) {
     let files = ["src/one/a.txt", "src/two/b.txt", "src/two/c.txt", "src/z/d.txt", "src/z/e.txt"];
     let files: Vec<_> = files.map(str::to_owned).to_vec();
-    // `one` never fits, `two` does in two parts, `z` fits.
+    // `one` never fits, `two` fits in two parts, `z` fits.
     let job =
         AgentJob::with(files.clone(), preset).set("plan", "group = \"directory\"\nmax-files = 2");
     let job = job.set("retry", "halt-above = 1\nredispatch = 0");
@@ -108,10 +108,10 @@ fn codex_with_a_daemon() {
 
 fn a_budget(world: &mut CliScenario, preset: &'static str) {
     const JOBS: usize = 4;
-    // As ten are to sixty.
+    // The ratio of the budget to the cost of all tasks: ten to sixty.
     let tasks = many() / 6;
     let job = AgentJob::of(many(), preset);
-    // What one task costs is known: it is what the server says.
+    // The server's prices give the cost of one task.
     let one: u64 = (0..=2).map(|step| ScriptedUsage::of(step, preset == "claude").total()).sum();
     let budget = |tasks: u64| format!("tokens = {}", one * tasks);
     let text = |tasks: usize| {

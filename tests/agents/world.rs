@@ -1,4 +1,4 @@
-//! One scenario's world, in the cage: a repository with a job, a model server, and the CLIs' configuration.
+//! A scenario in the cage: a repository with a job, a model server, and the CLIs' configuration.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,20 +14,18 @@ use serde_json::{Value, json};
 
 use crate::server::{ReceivedRequest, Script, ScriptedUsage, Server};
 
-/// How long a whole run may take before the scenario gives it up.
+/// Time limit of a whole run.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// The variables that an agent of these scenarios needs beyond those that the harness gives it.
+/// Variables of the agents in these scenarios, beside those that the harness sets.
 pub(crate) const PASSED: &str = r#"["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_AUTOUPDATER", "IS_SANDBOX", "CODEX_HOME", "OPENAI_API_KEY"]"#;
 
-/// What a command said and how it ended.
+/// Output and exit code of a command.
 #[derive(Debug, Clone)]
 pub(crate) struct ScenarioOutput {
-    /// The exit code; 128 and the signal's number when one ended it.
+    /// The exit code; 128 plus the number of the signal for a command that a signal ended.
     pub(crate) code: i32,
-    /// Standard output.
     pub(crate) out: String,
-    /// Standard error.
     pub(crate) err: String,
 }
 
@@ -38,7 +36,7 @@ impl fmt::Display for ScenarioOutput {
 }
 
 impl ScenarioOutput {
-    /// It ended with this code.
+    /// Asserts the exit code.
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "another exit code was expected\n{self}");
@@ -54,7 +52,7 @@ pub(crate) struct ScenarioCommand {
 }
 
 impl ScenarioCommand {
-    /// Waits until it has said this.
+    /// Waits until the command has printed `word`.
     #[track_caller]
     pub(crate) fn await_word(&mut self, word: &str) {
         let out = self.out.clone();
@@ -62,7 +60,7 @@ impl ScenarioCommand {
         self.await_that(word, said);
     }
 
-    /// Waits until something is so, while this runs.
+    /// Waits until a condition holds, while the command runs.
     #[track_caller]
     pub(crate) fn await_that(&mut self, what: &str, so: impl Fn() -> bool) {
         let since = Instant::now();
@@ -73,12 +71,12 @@ impl ScenarioCommand {
         }
     }
 
-    /// Whether it has ended.
+    /// Returns true if the command has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits for its end.
+    /// Waits until the command ends, and returns its output.
     pub(crate) fn wait(mut self) -> ScenarioOutput {
         let since = Instant::now();
         while !self.has_ended() {
@@ -95,14 +93,14 @@ impl ScenarioCommand {
     }
 }
 
-/// The world.
+/// A scenario's repository, server and programs.
 pub(crate) struct CliScenario {
     root: PathBuf,
     /// The user's repository.
     pub(crate) repo: PathBuf,
-    /// The program under test: a link of its own, so that a build meanwhile does not change it.
+    /// The program under test: a hard link, which a build does not replace.
     program: PathBuf,
-    /// The model server, once there is one.
+    /// The model server, after [`Self::begin`].
     server: Option<Server>,
     subscribed: bool,
     count: u32,
@@ -123,7 +121,7 @@ impl CliScenario {
         Self { root, repo, program, server: None, subscribed: false, count: 0 }
     }
 
-    /// Begins: a server with this script, and a repository with these files and this job.
+    /// Starts a server with this script, and writes a repository with these files and this job.
     pub(crate) fn begin(&mut self, script: Script, files: &[String], job: &str) {
         let untouched = |name: &String| (name.clone(), script.untouched(name));
         let files: Vec<_> = files.iter().map(untouched).collect();
@@ -141,12 +139,12 @@ impl CliScenario {
         self.git(&["commit", "--quiet", "--message", "base"]);
     }
 
-    /// The model server.
+    /// Returns the model server.
     pub(crate) fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
     }
 
-    /// Writes a file of the user's work tree.
+    /// Writes a file of the user's worktree.
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.repo.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -199,12 +197,12 @@ impl CliScenario {
         self.spawn_program(&program, args)
     }
 
-    /// Runs the program under test to its end.
+    /// Runs the program under test.
     pub(crate) fn run(&mut self, args: &[&str]) -> ScenarioOutput {
         self.spawn(args).wait()
     }
 
-    /// Starts one of the CLIs by itself, with a prompt on its standard input.
+    /// Starts one of the CLIs directly, with a prompt on standard input.
     pub(crate) fn cli(&mut self, words: &[&str], prompt: &str) -> ScenarioCommand {
         let file = self.root.join("prompt");
         std::fs::write(&file, prompt).unwrap();
@@ -212,7 +210,7 @@ impl CliScenario {
         self.spawn_program(Path::new("sh"), &["-c", &line])
     }
 
-    /// What a preset makes of what a CLI has output.
+    /// Returns the classification of a CLI's output by a preset.
     #[track_caller]
     pub(crate) fn classified(&mut self, preset: &str, said: &ScenarioOutput) -> Value {
         let [out, err] = ["out", "err"].map(|end| self.root.join(end).display().to_string());
@@ -223,7 +221,7 @@ impl CliScenario {
         serde_json::from_str(&self.run(&classify).exits(0).out).unwrap()
     }
 
-    /// Runs git in the user's repository; it must succeed.
+    /// Runs git in the repository. git must succeed.
     #[track_caller]
     pub(crate) fn git(&mut self, args: &[&str]) -> String {
         let output = self.spawn_program(Path::new("git"), args).wait();
@@ -231,14 +229,14 @@ impl CliScenario {
         output.out.trim_end().to_owned()
     }
 
-    /// `status --json`.
+    /// Returns `status --json`.
     #[track_caller]
     pub(crate) fn status(&mut self) -> Value {
         let output = self.run(&["status", "--json"]).exits(0);
         serde_json::from_str(&output.out).unwrap()
     }
 
-    /// Every line of every one of these files is done, on the target.
+    /// Asserts that every line of these files is done on the target.
     #[track_caller]
     pub(crate) fn all_landed(&mut self, files: &[String]) {
         let run = self.status()["run"].as_str().unwrap().to_owned();
@@ -249,7 +247,7 @@ impl CliScenario {
         }
     }
 
-    /// `status --json` has the tokens that the server has given, and the cost that claude makes of them.
+    /// Asserts that `status --json` has the tokens of the server, and claude's cost of them.
     #[track_caller]
     pub(crate) fn tokens_are_as_the_server_counts(&mut self, log: &[ReceivedRequest]) {
         let given: ScriptedUsage = log.iter().filter_map(|e| e.usage).sum();
@@ -264,7 +262,7 @@ impl CliScenario {
             assert_eq!(status["cost_usd"], Value::Null, "codex tells no cost");
             return;
         }
-        // Prices of the model that the jobs name, for a million tokens.
+        // Prices of the jobs' model for a million tokens.
         let prices = [
             (given.input, 5.0),
             (given.output, 25.0),
@@ -276,17 +274,17 @@ impl CliScenario {
         assert!((told - wanted).abs() < 1e-6, "cost {told} instead of {wanted}: {status:#}");
     }
 
-    /// From here on the agents have a subscription and no key.
+    /// Gives the agents a subscription in place of a key.
     pub(crate) fn subscribe(&mut self) {
         self.subscribed = true;
     }
 
-    /// What the agents have written down of their daemons.
+    /// Returns the ids that the agents' daemons have written down.
     pub(crate) fn daemons(&self) -> String {
         std::fs::read_to_string(self.root.join("codex/daemons")).unwrap_or_default()
     }
 
-    /// No process is there but this one and those in front of it: the cage has a list of its own.
+    /// Asserts that no other process remains in the cage's process namespace.
     #[track_caller]
     pub(crate) fn nothing_is_left(&self) {
         let left = processes();
@@ -294,13 +292,13 @@ impl CliScenario {
     }
 }
 
-/// A process that a scenario has started.
+/// A process of a scenario.
 #[derive(Clone)]
 pub(crate) struct Process {
     pub(crate) pid: i32,
-    /// Its command line.
+    /// The command line.
     pub(crate) line: String,
-    /// Its variables, with a zero byte after each.
+    /// The environment, with a zero byte after each variable.
     pub(crate) environ: String,
 }
 
@@ -310,7 +308,7 @@ impl fmt::Debug for Process {
     }
 }
 
-/// Every such process. Zombies are none.
+/// Returns every process except zombies.
 pub(crate) fn processes() -> Vec<Process> {
     let own = i32::try_from(std::process::id()).unwrap();
     let mut found = Vec::new();
@@ -337,14 +335,14 @@ pub(crate) fn kill(pid: i32) {
     }
 }
 
-/// Kills everything there is, until there is nothing.
+/// Kills all processes until none remains.
 pub(crate) fn kill_everything() {
     while let Some(process) = processes().first() {
         kill(process.pid);
     }
 }
 
-/// A provider that is the server, which codex knows by its configuration alone.
+/// A provider for codex that is the server. Its configuration alone names it.
 fn codex_config(server: &Server) -> String {
     format!(
         "model = \"scripted\"\nmodel_provider = \"scripted\"\ncheck_for_update_on_startup = false\n\

@@ -1,8 +1,10 @@
-//! Landing alone, beside a loop of plain git commands that lands the same branches, in the same run.
+//! Landing alone, compared with a loop of git commands that lands the same branches, in the same
+//! run.
 //!
-//! `cargo bench --bench landing -- --files 20000 --branches 256`. The queue is durable (barriers for each train), looks up a verdict
-//! for each, asserts what a landing may change, and writes notes and a book; the loop does none of that. A second figure has the
-//! verdicts earned as well, by a check that does nothing in a worktree of all files.
+//! `cargo bench --bench landing -- --files 20000 --branches 256`. The queue is durable (barriers
+//! for each train), looks up a verdict for each tree, asserts that a landing changes only its
+//! files, and writes notes and a queue log; the loop does none of that. A second figure includes
+//! the verdicts, from a check that does nothing in a worktree of all files.
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it has measured")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on says so by panicking")]
 #![expect(
@@ -16,7 +18,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How many files a branch changes.
+/// Files that a branch changes.
 const CHANGES: usize = 3;
 
 fn argument(name: &str, otherwise: usize) -> usize {
@@ -53,7 +55,7 @@ fn import(dir: &Path, stream: &str) {
     assert!(child.wait().unwrap().success());
 }
 
-/// A repository with so many files, and branches `w0` … that have nothing to do with each other.
+/// Creates a repository with so many files, and independent branches `w0`, `w1` …
 fn prepare(dir: &Path, files: usize, branches: usize) {
     git(dir, &["init", "--quiet", "--bare", "--initial-branch=main"]);
     for (key, value) in [("user.name", "t"), ("user.email", "t@localhost"), ("gc.auto", "0")] {
@@ -90,7 +92,7 @@ fn prepare(dir: &Path, files: usize, branches: usize) {
     git(dir, &["branch", "loop", "main"]);
 }
 
-/// All branches, with plain git.
+/// Lands all branches with plain git.
 fn by_loop(dir: &Path, branches: usize) -> Duration {
     let script = format!(
         "n=0; while [ $n -lt {branches} ]; do tip=$(git rev-parse loop) && tree=$(git merge-tree --write-tree loop w$n) && \
@@ -121,7 +123,7 @@ fn by_queue(dir: &Path, branches: usize) -> Duration {
 }
 
 fn main() {
-    // `cargo test --benches` and the like only want to know that it runs.
+    // `cargo test --benches` only checks that the benchmark runs.
     if std::env::args().any(|word| word == "--test") {
         return;
     }
@@ -133,7 +135,7 @@ fn main() {
     let other = dir.path().join("other");
     git(dir.path(), &["clone", "--quiet", "--bare", "repo", "other"]);
     let with_checks = by_queue(&other, branches);
-    // Here the trees are known to pass: what is left is merging, the gate, and landing.
+    // The trees have passing verdicts: merging, target checks and landing remain.
     git(&repo, &["fetch", "--quiet", "../other", "+refs/notes/*:refs/notes/*"]);
     let queue = by_queue(&repo, branches);
     let plain = by_loop(&repo, branches);

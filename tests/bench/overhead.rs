@@ -1,10 +1,12 @@
-//! What a task costs beside its agent, against a plain shell loop that does the same work at the same parallelism.
+//! Cost of a task beside its agent, compared with a shell loop that does the same work at the same
+//! parallelism.
 //!
-//! `cargo bench --bench overhead [-- --files 300,20000 --tasks N --loop-tasks N --jobs N --keep]`. Both sides carry out the
-//! same trivial tasks in repositories made alike: the agent appends a line, a check looks for it. Ours is durable and
-//! judges every tree twice; the loop does neither. What both print is the whole time for all tasks, divided by their
-//! number. The loop pays the same for each; ours makes its places first, which is part of its time and is shown beside it
-//! (`first`: until the first task has landed), so its number goes down as tasks become more.
+//! `cargo bench --bench overhead [-- --files 300,20000 --tasks N --loop-tasks N --jobs N --keep]`.
+//! Both sides carry out the same trivial tasks in equal repositories: the agent appends a line, and
+//! a check looks for it. The harness is durable and verifies every tree twice; the loop does
+//! neither. Both print the whole time for all tasks, divided by their number. The harness creates
+//! its worktrees first. That time is part of the number and is shown as `first`, the time until the
+//! first task has landed, so the number falls with more tasks.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark starts what it measures")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
@@ -20,7 +22,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const AGENT: &str = r#"echo x >> "$1""#;
 const CHECK: &str = r#"grep -q x "$1""#;
 
-/// One task of the loop: a worktree, the edit, the check, a commit; then, alone, a squash onto the target.
+/// A task of the loop: a worktree, the edit, the check, a commit; then, alone, a squash onto the
+/// target.
 const LOOP: &str = r#"
 set -e
 f=$1
@@ -65,7 +68,7 @@ fn options() -> Result<OverheadOptions> {
             "--loop-tasks" => options.loop_tasks = Some(value()?.parse()?),
             "--jobs" => options.jobs = value()?.parse()?,
             "--keep" => options.keep = true,
-            // What cargo says to every benchmark.
+            // cargo passes this to every benchmark.
             "--bench" => {}
             _ => return Err(format!("unknown argument: {arg}").into()),
         }
@@ -73,7 +76,7 @@ fn options() -> Result<OverheadOptions> {
     Ok(options)
 }
 
-/// A command with an environment of its own, so that a person's settings change nothing.
+/// A command with an environment of its own, independent of a user's settings.
 fn command(program: impl AsRef<Path>, dir: &Path) -> Command {
     let mut command = Command::new(program.as_ref());
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -96,7 +99,7 @@ fn git(dir: &Path, args: &[&str]) -> Result<String> {
     run(command("git", dir).args(args))
 }
 
-/// A repository with this many files, of which the tasks' are below `tasks/`.
+/// Creates a repository with this many files; those of tasks are below `tasks/`.
 fn make(repo: &Path, files: usize, tasks: usize) -> Result<()> {
     let text = |n: usize| format!("file {n}\n").repeat(40);
     std::fs::create_dir_all(repo.join("tasks"))?;
@@ -127,7 +130,7 @@ fn make(repo: &Path, files: usize, tasks: usize) -> Result<()> {
 #[derive(Default)]
 struct OverheadTimes {
     wall: f64,
-    /// Per task, between the first landing and the last.
+    /// Per task, between the first and the last landing.
     steady: f64,
     /// Until the first landing.
     first: f64,
@@ -176,7 +179,7 @@ fn ours(root: &Path, files: usize, tasks: usize, jobs: usize) -> Result<Overhead
     Ok(side)
 }
 
-/// How long a task was in each state, from the times of its events.
+/// Returns the time that tasks spent in each state, from the times of their events.
 fn stages(messages: &str, side: &mut OverheadTimes, landed: &mut Vec<f64>) -> Result<()> {
     let value = |line: &str, key: &str| line.strip_prefix(key).map(str::to_owned);
     let mut states: Vec<(String, f64)> = Vec::new();
@@ -225,7 +228,7 @@ fn plain(root: &Path, files: usize, tasks: usize, jobs: usize) -> Result<Overhea
     Ok(side)
 }
 
-/// What agent and check cost alone, in milliseconds a task.
+/// Measures agent and check alone, in milliseconds a task.
 fn alone(root: &Path) -> Result<f64> {
     std::fs::write(root.join("alone.txt"), "")?;
     let began = Instant::now();
@@ -237,8 +240,8 @@ fn alone(root: &Path) -> Result<f64> {
     Ok(ms(began) / 20.0)
 }
 
-/// ext4 leaves the inodes of deleted files alone for five seconds, and looks for others one by one meanwhile: what one
-/// side has deleted must not slow the other down.
+/// ext4 does not reuse the inodes of deleted files for five seconds, and searches for others one by
+/// one meanwhile. The files that one side deletes must not slow the other side down.
 fn settle() {
     Command::new("sync").status().ok();
     std::thread::sleep(Duration::from_secs(7));
@@ -251,7 +254,7 @@ fn main() -> Result<()> {
     );
     for files in &options.files {
         let large = *files > 5_000;
-        // As many as a job has for which one would want this; the loop is the same for each, and slow.
+        // The number of jobs of a typical run. The loop is the same for each, and slow.
         let tasks = options.tasks.unwrap_or(if large { 400 } else { 200 });
         let loop_tasks = options.loop_tasks.unwrap_or(if large { 24 } else { 60 });
         let root: PathBuf = tempfile::tempdir()?.keep();

@@ -1,4 +1,4 @@
-//! README.md and its tables, the manual pages and the program say the same.
+//! README.md, the manual pages and the program agree.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use git_harness::{error, testing::Cli};
 
 use super::{files, read, table};
 
-/// The codes of `src/error.rs`, by value; the sum with a signal is not one value.
+/// Returns the exit codes of `src/error.rs`. The sum with a signal is not one value.
 fn in_source() -> BTreeSet<u8> {
     let known =
         [error::OK, error::INCOMPLETE, error::ENDED, error::PERSON, error::FATAL, error::USAGE];

@@ -1,10 +1,10 @@
-//! The layer table of ARCHITECTURE.md, held against what the source names.
+//! The layer table of ARCHITECTURE.md, compared with the names that the source uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{read, rust, table};
 
-/// Each module, and the modules that it may name.
+/// Returns each module with the modules that it may name.
 fn granted() -> BTreeMap<String, BTreeSet<String>> {
     let rows = table(&read("ARCHITECTURE.md"), "may name");
     let name = |cell: &str| cell.trim_matches('`').to_owned();
@@ -15,13 +15,13 @@ fn granted() -> BTreeMap<String, BTreeSet<String>> {
     rows.iter().map(|row| (name(&row[0]), names(row.last().unwrap()))).collect()
 }
 
-/// The module that a file of `src` belongs to.
+/// Returns the module of a file of `src`.
 fn module(file: &str) -> String {
     let inside = file.strip_prefix("src/").unwrap();
     inside.split('/').next().unwrap().trim_end_matches(".rs").to_owned()
 }
 
-/// Files that are modules of tests: `#[cfg(test)] mod name;` in their parent.
+/// Returns the files of test modules: `#[cfg(test)] mod name;` in their parent.
 fn test_files() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for file in rust("src") {
@@ -45,7 +45,7 @@ fn test_files() -> BTreeSet<String> {
     found
 }
 
-/// A file's code without comments and without its module of tests, with its line numbers.
+/// Returns the lines of code, with numbers, without comments and the module of tests.
 fn code(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut in_tests = false;
@@ -63,7 +63,8 @@ fn code(text: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// The first names behind each occurrence of a path's root; a `{` list gives all of its first names.
+/// Returns the first name behind each occurrence of a path's root, and all first names of a `{`
+/// list.
 fn names_behind(text: &str, root: &str) -> Vec<String> {
     let word =
         |t: &str| t.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
@@ -97,7 +98,7 @@ fn names_behind(text: &str, root: &str) -> Vec<String> {
     found
 }
 
-/// The items that the library re-exports at its top, each with its module.
+/// Returns the items that the library re-exports at its top, each with its module.
 fn reexports() -> BTreeMap<String, String> {
     let text = read("src/lib.rs");
     let paths = text.lines().filter_map(|l| l.strip_prefix("pub use ")?.strip_suffix(';'));
@@ -105,8 +106,8 @@ fn reexports() -> BTreeMap<String, String> {
     pairs.map(|(module, item)| (item.to_owned(), module.to_owned())).collect()
 }
 
-/// Every use of a module by another: the user, the used module, the file. The root of the library
-/// belongs to no layer.
+/// Returns every use of a module by another: the user, the used module, the file. The root of the
+/// library belongs to no layer.
 fn named() -> Vec<(String, String, String)> {
     let (tests, reexports) = (test_files(), reexports());
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! The rules of the house that no compiler holds: layers, sizes, documents and manual pages that tell the truth.
+//! Rules that no compiler checks: layers, sizes, documents and manual pages.
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -12,18 +12,18 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
-/// The top of the package.
+/// The package's root folder.
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A text of the package.
+/// Reads a file of the package.
 fn read(path: &str) -> String {
     let path = top().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// Every file below a folder, relative to the package, sorted.
+/// Returns every file below a folder, relative to the package, sorted.
 fn files(folder: &str) -> Vec<String> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -39,7 +39,7 @@ fn files(folder: &str) -> Vec<String> {
     names
 }
 
-/// Every Rust file of `src` or `tests`.
+/// Returns every Rust file of `src` or `tests`.
 fn rust(folder: &str) -> Vec<String> {
     files(folder)
         .into_iter()
@@ -47,7 +47,7 @@ fn rust(folder: &str) -> Vec<String> {
         .collect()
 }
 
-/// The rows of the first table whose heading holds `column`, each as its cells.
+/// Returns the rows of the first table with this column, each as its cells.
 fn table(text: &str, column: &str) -> Vec<Vec<String>> {
     let rows = text.lines().skip_while(|l| !(l.starts_with('|') && l.contains(column))).skip(2);
     let cells = |line: &str| {

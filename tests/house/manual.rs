@@ -1,6 +1,7 @@
-//! The manual pages: assembled from the command line's own words and hand-written sections, compared with `man/`.
+//! The manual pages: assembled from the command line's help and hand-written sections, and compared
+//! with `man/`.
 //!
-//! `UPDATE_MAN=1 cargo test --test house` writes them anew.
+//! `UPDATE_MAN=1 cargo test --test house` rewrites them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,9 +13,9 @@ use git_harness::testing::PAGES;
 
 use super::{files, read, top};
 
-/// Pages written wholly by hand.
+/// Pages that are written by hand.
 const GUIDES: [&str; 3] = ["githarness-job.5", "githarness-preset.7", "githarness-internals.7"];
-/// The date that all pages carry: pages that change with the calendar could not be compared.
+/// The date of all pages. Pages with today's date could not be compared.
 const DATE: &str = "2026-11-22";
 
 fn header(page: &str, section: &str) -> String {
@@ -23,7 +24,8 @@ fn header(page: &str, section: &str) -> String {
     format!(".TH \"{page}\" \"{section}\" \"{DATE}\" \"git-harness {version}\" \"{about}\"\n")
 }
 
-/// One page of section 1: the generated part with a list of commands, then `fixtures/man/<name>.roff`.
+/// A page of section 1: the generated part with a list of commands, then
+/// `fixtures/man/<name>.roff`.
 fn assemble(command: &Command, page: &str, list: &str) -> String {
     let whole = command.clone().mut_arg("directory", |a| a.hide_short_help(false));
     let man = Man::new(whole.bin_name(spoken(page)));
@@ -36,13 +38,13 @@ fn assemble(command: &Command, page: &str, list: &str) -> String {
     man.render_options_section(&mut out).unwrap();
     let mut generated = String::from_utf8(out).unwrap();
     generated.push_str(list);
-    // A word in backticks is something to type.
+    // A word in backticks is typed by the reader.
     let generated = bold(&generated);
     let by_hand = read(&format!("fixtures/man/{page}.roff"));
     format!("{}{name}{synopsis}{generated}{}", header(page, "1"), bold(&by_hand))
 }
 
-/// The words of a usage line: program bold, the rest as it is.
+/// Formats a usage line: the program in bold, the rest plain.
 fn synopsis(command: &Command, page: &str) -> String {
     let usage = command.clone().bin_name(spoken(page)).render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ");
@@ -96,12 +98,12 @@ fn verbs(command: &Command) -> Vec<&Command> {
     command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help").collect()
 }
 
-/// Every page by its file name, as it should be.
+/// Returns every page by its file name.
 fn wanted() -> BTreeMap<String, String> {
     let mut command = Cli::command();
     command.build();
     let mut pages = BTreeMap::new();
-    // The list of commands is ours: it names their pages, and not the command `help`.
+    // Our list of commands names their pages, and leaves out `help`.
     let main = command.clone().mut_subcommands(|c| c.hide(true));
     pages.insert("git-harness.1".to_owned(), assemble(&main, "git-harness", &commands(&command)));
     for verb in verbs(&command) {
@@ -162,7 +164,7 @@ fn the_page_on_the_job_file_has_every_key() {
     let keys = read("src/job/keys.rs");
     let mut count = 0;
     for line in keys.lines() {
-        // A line of nothing but words, or a list of keys in a line of its own.
+        // A line of words, or a list of keys on one line.
         let words = line.trim().trim_start_matches("keys: &[").trim_end_matches("],");
         for key in words.split(", ").filter_map(|w| w.trim_end_matches(',').strip_prefix('"')) {
             // A value, such as `sandbox = "require"`, is quoted once more.
@@ -184,7 +186,7 @@ fn the_page_on_presets_has_every_key() {
     for line in schema.lines() {
         let field = line.strip_prefix("    pub ").and_then(|l| l.split_once(": "));
         let Some((field, _)) = field.filter(|(f, _)| !f.contains([' ', '('])) else { continue };
-        // These two are called otherwise in the file, and the last is no file of a preset.
+        // The file format has other names for these two, and no key for the last.
         let key = match field {
             "end" => "final".to_owned(),
             "edit_shell" => "edit+shell".to_owned(),

@@ -1,8 +1,8 @@
-//! What every source file keeps to.
+//! Rules for every source file.
 
 use super::{read, rust};
 
-/// A rule of proportion: a file that is longer is two files.
+/// The largest number of lines of a file.
 const LONGEST: usize = 500;
 
 fn all() -> Vec<String> {
@@ -23,7 +23,7 @@ fn every_file_says_first_what_it_is() {
 
 #[test]
 fn nothing_is_unsafe_and_nothing_is_silenced() {
-    // Put together here, so that this file does not hold the words itself.
+    // Assembled here, so that this file does not contain the words.
     let words = ["unsafe ", "#[allow", "#![allow"].map(|w| format!("{}{}", &w[..3], &w[3..]));
     let mut found = Vec::new();
     for file in all().into_iter().filter(|f| f != file!()) {

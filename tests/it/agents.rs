@@ -1,4 +1,4 @@
-//! `agent list`, `agent classify`, presets in job files, and what `doctor` finds of the programs.
+//! `agent list`, `agent classify`, presets in job files, and agents in `doctor`.
 
 use std::os::unix::fs::PermissionsExt as _;
 

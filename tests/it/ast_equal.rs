@@ -1,4 +1,4 @@
-//! The built-in comparison of programs, in whole runs.
+//! The built-in check `ast-equal` in whole runs.
 
 use crate::invariants::Claim;
 use crate::job::TestJob;
@@ -6,7 +6,7 @@ use crate::sandbox::Sandbox;
 
 const BEFORE: &str = "function sub(a, b) {\n  return a - b;\n}\nmodule.exports = sub;\n";
 
-/// A repository with one JavaScript file, and a job that migrates it.
+/// Creates a repository with one JavaScript file, and a job that migrates it.
 fn migration() -> Sandbox {
     let table = "[check.ast-equal]\nfrom = \"**/*.js\"\nto = \"**/*.ts\"\nmax-any = 1";
     let job = TestJob::bare(&["a.js"])
@@ -21,7 +21,7 @@ fn migration() -> Sandbox {
     sandbox
 }
 
-/// The script that writes `a.ts` with these types, this operator and these lines behind.
+/// Returns a script that writes `a.ts` with these types, this operator and these additional lines.
 fn typed(kind: &str, operator: &str, more: &str) -> String {
     format!(
         "edit a.ts 'function sub(a: {kind}, b: {kind}): number {{\n  return a {operator} b;\n}}{more}\nmodule.exports = sub;'"
@@ -51,14 +51,14 @@ fn migration_lands_once_ast_equal_passes() {
     sandbox.run(&["start"]).exits(0);
     assert!(sandbox.landed("a.ts").contains("a: number"));
     assert_eq!(sandbox.git(&["ls-tree", "--name-only", "harness/job-1/result", "a.js"]), "");
-    // It looks at trees: no place was made for it.
+    // The check reads trees and needs no check worktree.
     let places: Vec<_> = walk(&sandbox.root().join("repo.harness"));
     assert!(places.iter().any(|p| p.starts_with('p')), "{places:?}");
     assert!(!places.iter().any(|p| p.starts_with('c')), "{places:?}");
     Claim::all(&sandbox).landed(&["a_dot_js"]).holds();
 }
 
-/// The names of the places below a folder.
+/// Returns the names of the worktrees below a folder.
 fn walk(root: &std::path::Path) -> Vec<String> {
     let mut names = Vec::new();
     for run in std::fs::read_dir(root).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! Kill it anywhere, start it again, and nothing finished is lost or done twice.
+//! Kills at every failpoint and at random moments: nothing that has landed is lost or repeated.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use crate::invariants::{Claim, done};
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
-/// More starts than any run needs that is killed once.
+/// More starts than a run needs that is killed once.
 const STARTS: u32 = 6;
 
-/// Goes on with a run until it has ended, and says which tasks were ever shown as done.
+/// Restarts a run until it has ended, and adds every task that was shown as done to `seen`.
 fn go_on(sandbox: &Sandbox, seen: &mut BTreeSet<String>) {
     for _ in 0..STARTS {
         let output = sandbox.run(&["start"]);
@@ -29,7 +29,7 @@ fn go_on(sandbox: &Sandbox, seen: &mut BTreeSet<String>) {
     panic!("it does not come to an end");
 }
 
-/// KillSchedule numbers from a seed: xorshift, so that a failure can be had again.
+/// Pseudo-random numbers from a seed (xorshift), so that a failure can be reproduced.
 struct KillSchedule(u64);
 
 impl KillSchedule {
@@ -47,7 +47,7 @@ mod every_step {
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-    /// How many are killed side by side.
+    /// Number of runs in parallel.
     const THREADS: usize = 2;
 
     fn steps(counter: &Path) -> Vec<String> {
@@ -55,7 +55,8 @@ mod every_step {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// A fresh run that is killed at its Nth step and goes on. The step's name; none if there are not so many.
+    /// Kills a fresh run at its Nth failpoint and resumes it. Returns the failpoint's name, or none
+    /// if the run has fewer.
     fn killed_at(n: u64) -> Option<String> {
         let job = TestJob::new(&["alpha", "beta"]).set("limits", "jobs = 1").set("evaluate", "");
         let sandbox = Sandbox::new(job);
@@ -77,7 +78,7 @@ mod every_step {
         }
         let name = steps(&counter).get(usize::try_from(n).unwrap() - 1).cloned();
         let what = name.clone().unwrap_or_else(|| "no step".into());
-        // Where even the base could not be judged there is nothing to go on with: that is for a person to see.
+        // A run whose base could not be verified halts for a person.
         let halted = output.code == 3 && output.stderr.contains("the keeper of the checks died");
         assert!(
             halted || matches!(output.code, 0 | 137),
@@ -95,7 +96,7 @@ mod every_step {
         name
     }
 
-    /// Exhaustive: N = 1, 2, 3 … until a run completes without having been hit.
+    /// Tries N = 1, 2, 3 … until a run completes without a kill.
     #[test]
     fn run_killed_at_every_failpoint_completes() {
         let (next, over) = (AtomicU64::new(1), AtomicBool::new(false));
@@ -126,7 +127,7 @@ mod every_step {
             kinds.len(),
             since.elapsed()
         );
-        // If the failpoints were gone, every run would complete unharmed and this test would prove nothing.
+        // Without failpoints every run would complete, and this test would prove nothing.
         for kind in [
             "create.run",
             "attempt.journaled",
@@ -142,7 +143,8 @@ mod every_step {
     }
 }
 
-/// Kills supervisor and keepers at random moments. `GIT_HARNESS_KILLS` says how often, `GIT_HARNESS_SEED` which moments.
+/// Kills supervisor and keepers at random moments. `GIT_HARNESS_KILLS` sets the number of kills,
+/// `GIT_HARNESS_SEED` the moments.
 #[test]
 fn run_killed_at_random_moments_completes() {
     let number =
@@ -169,7 +171,7 @@ fn run_killed_at_random_moments_completes() {
             }
             if !start.has_ended() && killed < kills {
                 killed += 1;
-                // Sometimes the supervisor, sometimes a keeper, sometimes all at once.
+                // The supervisor, one keeper, or all of them.
                 let whom = random.below(3);
                 if whom != 1 {
                     start.signal(Signal::KILL);

@@ -1,4 +1,4 @@
-//! Words, exit codes, and shapes of JSON.
+//! Exit codes, and the keys of JSON output.
 
 use crate::invariants::Claim;
 use crate::job::TestJob;
@@ -65,7 +65,7 @@ fn plan_is_deterministic_and_reads_the_commit() {
     for key in ["id", "files", "after", "tokens", "lines", "level"] {
         assert!(!value["tasks"][0][key].is_null(), "{key} is missing: {value}");
     }
-    // The tree of the commit counts, not what lies in the work tree.
+    // The plan reads the commit, not the worktree.
     sandbox.write("alpha", "many\nmore\nlines\n");
     std::fs::remove_file(sandbox.repo.join("beta")).unwrap();
     assert_eq!(sandbox.run(&["plan", "--json"]).exits(0).stdout, first.stdout);

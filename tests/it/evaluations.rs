@@ -1,4 +1,4 @@
-//! Jobs with an evaluator: an agent of its own that judges what the checks have accepted.
+//! Jobs with an evaluator: an agent that judges candidates that passed the checks.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::invariants::Claim;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
-/// A job whose evaluator is the scripted one, with these further lines in its section.
+/// Creates a job with the scripted evaluator; `lines` go into its section.
 fn judged(tasks: &[&str], lines: &str) -> Sandbox {
     let job = TestJob::new(tasks)
         .set("evaluate", lines)
@@ -14,7 +14,7 @@ fn judged(tasks: &[&str], lines: &str) -> Sandbox {
     Sandbox::new(job)
 }
 
-/// An answer of an evaluator, as its script prints it.
+/// Returns a script that prints an evaluator's answer.
 fn says(answer: &serde_json::Value) -> String {
     format!("echo 'Here is what I think.'; echo '{answer}'")
 }
@@ -36,7 +36,7 @@ fn evaluator_findings_reach_the_next_attempt_and_its_edits_are_dropped() {
         "alpha.2",
         "expect_feedback '`alpha:1`: it must say second'\nexpect_brief 'it must say second'\nedit alpha second",
     );
-    // It sees the work, in a place that is neither the agent's nor that of a check.
+    // The evaluator sees the candidate in a worktree of its own.
     let looks = "[ \"$(cat alpha)\" = first ] || exit 3\nexpect_brief '+first'\nexpect_brief 'no-bad'\n\
                  case $PWD in */e01) ;; *) exit 4 ;; esac\n\
                  edit alpha EVIL; edit beta EVIL; propose EVIL";
@@ -55,7 +55,7 @@ fn evaluator_findings_reach_the_next_attempt_and_its_edits_are_dropped() {
     let status = sandbox.status();
     let task = &status["tasks"][0];
     assert_eq!((&task["attempts"], &task["rounds"]), (&json!(2), &json!(1)));
-    // What evaluators print and are told stays with the task.
+    // Prompts and outputs of evaluators are kept on the task's chain.
     let tree = sandbox.git(&["ls-tree", "-r", "--name-only", "refs/harness/tasks/job-1/alpha"]);
     for n in ["1", "2"] {
         assert!(tree.contains(&format!("evaluations/{n}/prompt.md")), "{tree}");
@@ -77,7 +77,7 @@ fn repeated_evaluator_findings_fail_the_task() {
     assert_eq!(status["counts"]["failed"], 1);
     assert_eq!(status["failures"][0]["cause"], "`evaluate`");
     Claim::all(&sandbox).landed(&["beta"]).holds();
-    // A person may want it tried all the same.
+    // A person may retry the task.
     sandbox.script("judges/alpha", &content());
     sandbox.run(&["retry", "alpha"]).exits(0);
     sandbox.run(&["start"]).exits(0);

@@ -1,4 +1,4 @@
-//! Retry from the outside in: runs that halt and go on, the outer layer, jobs that change under way.
+//! Halts and retries: repeated failures, redispatch, jobs that change during a run.
 
 use rustix::process::Signal;
 
@@ -13,7 +13,7 @@ fn nine() -> TestJob {
     TestJob::new(&TASKS).set("retry", "feedback = 0\ninfra = 0").set("limits", "jobs = 2")
 }
 
-/// When the events of a kind happened, of all tasks or of the run, in milliseconds.
+/// Returns the times of all events of a kind on the chains of tasks or runs, in milliseconds.
 fn moments(sandbox: &Sandbox, chains: &str, event: &str) -> Vec<u64> {
     let only = |key: &str| format!("%(trailers:key=Harness-{key},valueonly,separator=%x2c)");
     let format = format!("--format={} {}", only("Event"), only("At"));
@@ -35,10 +35,10 @@ fn change_job(sandbox: &Sandbox, job: &TestJob) {
     sandbox.remember();
 }
 
-/// A run of nine that halted over its first three.
+/// Runs nine tasks; the first three failures halt the run.
 fn halted() -> Sandbox {
     let sandbox = Sandbox::new(nine());
-    // Those that follow the first three are at work until the run has halted.
+    // The later tasks are running when the run halts.
     for first in ["t1", "t2", "t3"] {
         sandbox.script(first, &format!("edit {first} BAD"));
     }
@@ -60,7 +60,7 @@ fn three_failures_of_one_cause_halt_the_run() {
     let begun = started(&sandbox);
     assert_eq!(stop.len(), 1);
     assert!(begun.iter().all(|at| *at <= stop[0]), "{begun:?} after {stop:?}");
-    // The first three, and at most two that were at work by then.
+    // The first three, and at most two that were running.
     assert!((3..=5).contains(&begun.len()), "{begun:?}");
     let status = sandbox.status();
     assert_eq!((&status["state"], &status["halt"]), (&"halted".into(), &"failures".into()));
@@ -129,7 +129,7 @@ fn failure_rate_above_the_limit_halts_after_enough_tasks() {
             "until [ \"$(git rev-list --count main..harness/job-1/result)\" -ge {n} ]; do sleep 0.05; done"
         )
     };
-    // Two of three, and two of four, are too early to tell; three of five are not.
+    // Two failures of three or four tasks do not count yet; three of five do.
     sandbox.script("t1", "edit t1 BAD");
     sandbox.script("t3", "edit t3 UGLY");
     sandbox.script("t5", &format!("{}; edit t5 BAD", after(2)));
@@ -148,11 +148,11 @@ fn failure_rate_above_the_limit_halts_after_enough_tasks() {
     let status = sandbox.status();
     assert_eq!(status["failures"][0]["tasks"], serde_json::json!(["t1", "t5"]));
     assert_eq!(status["failures"][1]["tasks"], serde_json::json!(["t3"]));
-    // What ran when it halted has landed.
+    // Tasks that were running at the halt have landed.
     Claim::all(&sandbox).landed(&["t2", "t4", "t6"]).holds();
 }
 
-/// Three tasks, of which one is done only from scratch.
+/// Three tasks; one passes only in an attempt from scratch.
 fn one_of_three() -> Sandbox {
     let job = TestJob::new(&["alpha", "beta", "gamma"])
         .set("retry", "feedback = 0\nredispatch-below = 0.5")
@@ -199,7 +199,7 @@ fn run_killed_before_redispatch_still_redispatches() {
     };
     let (output, names, _) = go(1_000_000);
     output.exits(0);
-    // The first is about the base, the second says that alpha has failed.
+    // The first verdict is about the base, the second fails alpha.
     let judged = names.lines().enumerate().filter(|(_, name)| *name == "verify.recorded");
     let at = judged.map(|(n, _)| n + 1).nth(1).unwrap();
     for command in ["start", "poll"] {

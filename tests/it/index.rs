@@ -1,11 +1,11 @@
-//! `status` with its index of tips: whatever becomes of that, it tells what the refs say.
+//! `status` with its index of tips: a stale, broken or missing index never changes the output.
 
 use std::path::PathBuf;
 
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
-/// What lies in the folder of the index.
+/// Returns the files of the index.
 fn files(sandbox: &Sandbox) -> Vec<PathBuf> {
     let folder = sandbox.repo.join(".git/harness/index");
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
@@ -22,7 +22,7 @@ fn status_is_right_with_a_stale_or_broken_index() {
     sandbox.run(&["start", "--paused"]).exits(0);
     let first = sandbox.status();
     assert_eq!(files(&sandbox).len(), 1, "what has just moved is only indexed by its commits");
-    // Refs that have rested have all of it in one piece.
+    // Refs that have not moved for a while are indexed as one segment.
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
     let rest = || {
         for path in ["packed-refs", "refs/harness/tasks/job-1"] {
@@ -36,7 +36,7 @@ fn status_is_right_with_a_stale_or_broken_index() {
     assert_eq!(files(&sandbox).len(), 2);
     assert_eq!(sandbox.status(), first);
 
-    // What moves is seen at once.
+    // A moved ref is noticed at once.
     sandbox.run(&["skip", "t07", "-m", "not this one"]).exits(0);
     assert_eq!(sandbox.task("t07")["state"], "skipped");
     sandbox.git(&["pack-refs", "--all"]);
@@ -49,7 +49,7 @@ fn status_is_right_with_a_stale_or_broken_index() {
     assert_eq!(sandbox.task("t07")["state"], "todo");
     sandbox.git(&["update-ref", "refs/harness/tasks/job-1/t07", &tip]);
 
-    // What is damaged, cut or gone is made anew.
+    // A damaged, truncated or missing file is rebuilt.
     let whole = sandbox.status();
     for file in files(&sandbox) {
         let bytes = std::fs::read(&file).unwrap();
@@ -62,7 +62,7 @@ fn status_is_right_with_a_stale_or_broken_index() {
         std::fs::remove_file(&file).unwrap();
         assert_eq!(sandbox.status(), whole);
     }
-    // And nobody needs it.
+    // Without any index the output is the same.
     std::fs::remove_dir_all(sandbox.repo.join(".git/harness/index")).unwrap();
     std::fs::write(sandbox.repo.join(".git/harness/index"), "").unwrap();
     assert_eq!(sandbox.status(), whole);

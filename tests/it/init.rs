@@ -1,11 +1,11 @@
-//! Jobs from recipes, and the two that belong together: a review, and putting right what it has found.
+//! `init` and its recipes, with the pair that works together: `review` and `review-fix`.
 
 use serde_json::{Value, json};
 
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
-/// A repository without a job, with some sources.
+/// Creates a repository with sources and without a job.
 fn project() -> Sandbox {
     let sandbox = Sandbox::new(TestJob::bare(&["top.txt"]));
     sandbox.git(&["rm", "--quiet", "--cached", "harness.toml"]);
@@ -18,7 +18,7 @@ fn project() -> Sandbox {
     sandbox
 }
 
-/// Gives a job of the sandbox the scripted agent.
+/// Replaces the agent of a job by the scripted agent.
 fn scripted(sandbox: &Sandbox, job: &str) {
     let path = sandbox.repo.join(job);
     let text = std::fs::read_to_string(&path).unwrap();
@@ -46,11 +46,11 @@ fn every_recipe_is_a_valid_job_at_the_top_and_in_a_folder() {
         let sandbox = project();
         let output = sandbox.run(&["init", "--recipe", recipe]).exits(0);
         output.says("wrote harness.toml").says("git harness plan ");
-        // What nothing is known of yet.
+        // The recipe `review-fix` reads this file.
         sandbox.write(".harness/findings.json", "[{\"file\": \"src/a.js\"}]");
         sandbox.run(&["validate"]).exits(0);
         sandbox.run(&["plan"]).exits(0);
-        // Nothing that makes prompts fail is in it, and the prompts can be read before anything runs.
+        // Every prompt renders, and can be read before anything runs.
         let output = sandbox.run(&["plan", "--prompts", "prompts"]).exits(0);
         assert!(output.stderr.is_empty(), "{recipe}: {}", output.stderr);
         let prompt = std::fs::read_to_string(
@@ -97,7 +97,7 @@ fn token_budget_groups_files_and_warns_of_a_file_that_is_too_large() {
     assert!(counted != estimated && counted > 2_000, "{counted} {estimated}");
     let (_, more, _) = job("token-factor = 2.0");
     assert_eq!(more, 2 * counted);
-    // A window of which 0.30 are just enough, and one in which even the large file alone is too much.
+    // One window that just fits at a fill of 0.30, and one that the large file alone exceeds.
     let window = |share: u64| {
         format!("context-window = {}\ntoken-factor = 1.0", counted * 10 / 3 * share / 100)
     };
@@ -108,7 +108,7 @@ fn token_budget_groups_files_and_warns_of_a_file_that_is_too_large() {
         output.contains("warning: src/large.js has about") && output.contains("split it"),
         "{output}"
     );
-    // What it costs is told before anything is spent, where a price is known.
+    // The estimate names a price where the model's price is known.
     for (model, price) in
         [("gpt-5", "at the price of gpt-5"), ("gpt-0", "an unknown sum (no price of gpt-0")]
     {
@@ -160,13 +160,13 @@ fn review_recipe_output_feeds_the_fix_recipe() {
             "expect_brief 'applyDiscount'; expect_brief '\"severity\"'\nedit review.json '{found}'"
         ),
     );
-    // In no form at first; then nothing is found, which is good.
+    // The first output is invalid; the second has no findings, which is a result.
     sandbox.script("lib.1", "edit review.json '[{\"file\": \"lib/c.py\"}]'");
     sandbox.script(
         "lib.2",
         "expect_feedback '\"line\" is a required property'; edit review.json '[]'",
     );
-    // The evaluator takes one of the findings back.
+    // The evaluator withdraws one of the findings.
     let objection =
         json!({"pass": false, "findings": [{"file": "src/b.js", "problem": "it is not so"}]});
     let looks = "expect_brief '\"title\":\"three\"'";

@@ -1,4 +1,4 @@
-//! Plain git reads all that is written, and may do with it what git does.
+//! Plain git on the harness's refs, worktrees and objects: gc, repack, fetch, clone, SHA-256.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ fn done() -> Sandbox {
     sandbox
 }
 
-/// A run with one task landed and one to go.
+/// Creates a run with one landed and one remaining task.
 fn half_done() -> Sandbox {
     let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]));
     sandbox.script("alpha.1", "edit alpha BAD");
@@ -174,7 +174,7 @@ fn copy_without_the_target_recreates_the_target() {
 #[test]
 fn lost_chain_does_not_land_work_twice() {
     let sandbox = half_done();
-    // A copy whose chains are older than its target.
+    // The chain is older than the target.
     let chain = "refs/harness/tasks/job-1/alpha";
     let first = sandbox.git(&["rev-list", "--first-parent", "--reverse", chain]);
     let first = first.lines().next().unwrap();
@@ -186,7 +186,7 @@ fn lost_chain_does_not_land_work_twice() {
 #[test]
 fn copy_taken_during_a_landing_is_completed() {
     let sandbox = half_done();
-    // The target had moved, and nothing was written yet that follows from that.
+    // The crash came after the target had moved and before the task's chain was written.
     let chain = "refs/harness/tasks/job-1/alpha";
     let candidate = sandbox.task("alpha")["candidate"].as_str().unwrap().to_owned();
     sandbox.git(&["update-ref", chain, &format!("{chain}^")]);
@@ -222,7 +222,7 @@ fn stale_lock_of_a_harness_ref_is_removed() {
     for name in ["tasks/job-1/beta.lock", "runs/job-1.lock"] {
         std::fs::write(sandbox.repo.join(".git/refs/harness").join(name), "").unwrap();
     }
-    // One that is not ours is left alone.
+    // A lock of a foreign ref stays.
     let theirs = sandbox.repo.join(".git/refs/heads/feature.lock");
     std::fs::write(&theirs, "").unwrap();
     sandbox.run(&["start"]).exits(0).says("stale lock");
@@ -249,7 +249,7 @@ fn start_in_a_linked_worktree_uses_its_head_and_job() {
     sandbox.run_in(&side, &["blame", "harness.toml"], &[]).exits(0).says(&base[..7]);
     sandbox.git(&["worktree", "remove", "--force", path]);
 
-    // A target whose work tree is gone is nobody's.
+    // A target checked out in a deleted worktree is free.
     let gone = sandbox.root().join("gone");
     let path = gone.to_str().unwrap();
     sandbox.git(&["worktree", "add", "--quiet", "-b", "rel", path]);

@@ -1,4 +1,4 @@
-//! What must hold after a run, however often something was killed on the way. Looked at with plain git.
+//! Invariants of a run that has ended, checked with plain git, however often something was killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::sandbox::Sandbox;
 
-/// A run that should be over, and what is known of it.
+/// A run that has ended, and the expectations about it.
 pub(crate) struct Claim<'a> {
     sandbox: &'a Sandbox,
     repo: &'a Path,
@@ -18,7 +18,7 @@ pub(crate) struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    /// The sandbox's first run, with every task landed on the default target.
+    /// Expects the first run of the sandbox with every task landed on the default target.
     pub(crate) fn all(sandbox: &'a Sandbox) -> Self {
         Self {
             sandbox,
@@ -31,31 +31,31 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// Only these have landed.
+    /// Expects exactly these tasks to have landed.
     pub(crate) fn landed(mut self, tasks: &[&str]) -> Self {
         self.landed = tasks.iter().map(|t| (*t).to_owned()).collect();
         self
     }
 
-    /// They landed on this branch.
+    /// Expects the tasks on another target.
     pub(crate) fn on(mut self, target: &str) -> Self {
         target.clone_into(&mut self.target);
         self
     }
 
-    /// It is about a copy of the repository.
+    /// Checks a copy of the repository.
     pub(crate) fn of(mut self, repo: &'a Path) -> Self {
         self.repo = repo;
         self
     }
 
-    /// These were shown as done at some time.
+    /// Expects these tasks to be done: an earlier status has shown them as done.
     pub(crate) fn acknowledged(mut self, tasks: BTreeSet<String>) -> Self {
         self.acknowledged = tasks;
         self
     }
 
-    /// The chains that vouched for verdicts are gone; the verdicts are there.
+    /// Accepts verdicts without chains that vouch for them.
     pub(crate) fn with_lost_chains(mut self) -> Self {
         self.vouched = false;
         self
@@ -63,12 +63,12 @@ impl<'a> Claim<'a> {
 
     fn git(&self, args: &[&str]) -> String {
         let output = self.sandbox.try_git(self.repo, args);
-        // What is not there proves nothing; but that something has no note is for whoever looks for it.
+        // A missing note is the caller's to report.
         assert!(output.code == 0 || args.contains(&"notes"), "git {args:?}: {output}");
         output.stdout
     }
 
-    /// Looks at everything and panics with all that is wrong.
+    /// Checks all invariants, and panics with all violations.
     #[track_caller]
     pub(crate) fn holds(&self) {
         let mut wrong = Vec::new();
@@ -89,7 +89,7 @@ impl<'a> Claim<'a> {
         );
     }
 
-    /// Every task is on the target's first-parent line once, and nothing else is.
+    /// Every task is on the target's first-parent line exactly once, and no other commit is.
     fn landed_once(&self, wrong: &mut Vec<String>) {
         let range = format!("{}..{}", self.sandbox.base, self.target);
         let format = "--format=%(trailers:key=Harness-Task,valueonly,separator=%x2c)";
@@ -108,8 +108,8 @@ impl<'a> Claim<'a> {
         wrong.extend(times.keys().map(|task| format!("`{task}` landed and should not have")));
     }
 
-    /// Every landed tree, or that of the last commit of its train, has passed every landing check, a chain vouches for that, and its
-    /// commit has a note.
+    /// Every landed tree, or that of the last commit of its train, has passed every landing check.
+    /// A chain vouches for the verdict, and the commit has a note.
     fn proven(&self, wrong: &mut Vec<String>) {
         let chains = format!("--glob=refs/harness/*/{}", self.run);
         let below = format!("--glob=refs/harness/tasks/{}", self.run);
@@ -124,7 +124,7 @@ impl<'a> Claim<'a> {
                 .next()
                 .and_then(|note| serde_json::from_str(note).ok())
                 .unwrap_or_default();
-            // Itself, or one that landed with it and behind it.
+            // The commit itself, or a later commit of the same train.
             let proof = about["proved"]["commit"].as_str();
             let proof = match proof {
                 None => Some(tree),
@@ -155,7 +155,7 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// What was said to be done is done.
+    /// Every task that was once shown as done is done.
     fn remembered(&self, wrong: &mut Vec<String>) {
         let output = self.sandbox.run_in(self.repo, &["status", &self.run, "--json"], &[]);
         let Ok(status) = serde_json::from_str::<serde_json::Value>(&output.stdout) else {
@@ -170,7 +170,7 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// Git finds nothing wrong with the repository. Dangling objects are no fault.
+    /// `git fsck` finds no fault. Dangling objects are allowed.
     fn sound(&self, wrong: &mut Vec<String>) {
         let output = self.sandbox.try_git(self.repo, &["fsck", "--strict", "--no-dangling"]);
         let text = format!("{}{}", output.stdout, output.stderr);
@@ -180,9 +180,9 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// Nothing temporary is left: processes, locks, published attempts, branches of what has landed.
+    /// No temporary state remains: processes, locks, published attempts, branches of landed tasks.
     fn tidy(&self, wrong: &mut Vec<String>) {
-        // A process that was reaped a moment ago can still be on its way out.
+        // A process that was just reaped may still be exiting.
         let since = Instant::now();
         let mut left = self.sandbox.processes();
         while !left.is_empty() && since.elapsed() < Duration::from_secs(3) {
@@ -213,7 +213,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// The tasks that a status shows as done.
+/// Returns the tasks that a status shows as done.
 pub(crate) fn done(status: &serde_json::Value) -> BTreeSet<String> {
     let tasks = status["tasks"].as_array().into_iter().flatten();
     let done = tasks.filter(|t| t["state"] == "done");

@@ -1,18 +1,19 @@
-//! TestJob files for tests: what every one of them needs, and a way to add the rest.
+//! Job files for tests.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// The folder with the verbs of the scripted agent.
+/// The folder of the scripted agent's verbs.
 pub(crate) const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
 
-/// A check that the tests' tasks can satisfy or not: no file of the job may contain `BAD`.
+/// Name of a check: no file of the job contains `BAD`.
 pub(crate) const NO_BAD: &str = "no-bad";
 
-/// A job file in the making. Every task is a file of its own at the top of the repository, and is named like it.
+/// Builder of a job file. Every task is one file at the top of the repository and has the file's
+/// name.
 #[derive(Debug, Clone)]
 pub(crate) struct TestJob {
-    /// The files, and the tasks.
+    /// The files, which are also the tasks.
     pub(crate) tasks: Vec<String>,
     /// Names of the checks that a landed tree must have passed.
     pub(crate) landing_checks: Vec<String>,
@@ -21,13 +22,13 @@ pub(crate) struct TestJob {
 }
 
 impl TestJob {
-    /// A job of these tasks with one check, [`NO_BAD`], and the scripted agent.
+    /// Creates a job of these tasks with the check [`NO_BAD`] and the scripted agent.
     pub(crate) fn new(tasks: &[&str]) -> Self {
         let pattern = format!("! grep -n BAD {}", tasks.join(" "));
         Self::bare(tasks).check(NO_BAD, &["sh", "-c", &pattern], "")
     }
 
-    /// The same without a check.
+    /// Creates a job without a check.
     pub(crate) fn bare(tasks: &[&str]) -> Self {
         let quoted: Vec<_> = tasks.iter().map(|t| format!("\"{t}\"")).collect();
         let job = Self {
@@ -63,14 +64,14 @@ impl TestJob {
         self
     }
 
-    /// Adds a check that is built in; `table` are the lines of its own section, with the header.
+    /// Adds a built-in check; `table` are the lines of its section, with the header.
     pub(crate) fn built_in(mut self, name: &str, table: &str) -> Self {
         writeln!(self.checks, "[[check]]\nname = \"{name}\"\n{table}").unwrap();
         self.landing_checks.push(name.to_owned());
         self
     }
 
-    /// The file's text. `scripts` is the folder of the scripted agent's scripts.
+    /// Returns the text of the file. `scripts` is the folder of the agent's scripts.
     pub(crate) fn text(&self, scripts: &str) -> String {
         let mut text = String::new();
         for (section, lines) in &self.sections {

@@ -1,4 +1,4 @@
-//! Keepers that stay by their places: one for many cases, gone when nobody needs them.
+//! Keepers: one for each worktree, for many assignments, until the run ends.
 
 use std::collections::BTreeSet;
 

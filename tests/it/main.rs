@@ -1,4 +1,4 @@
-//! The real binary in real repositories with scripted agents: whole runs, kills, and what plain git says afterwards.
+//! The real binary in real repositories, with scripted agents.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 #![expect(
     clippy::disallowed_methods,

@@ -1,4 +1,4 @@
-//! Agents that do what agents have been seen to do. Whatever it is, the task is tried again and nothing else is harmed.
+//! Misbehaving agents. The task is retried, and nothing else is harmed.
 
 use rustix::process::Signal;
 
@@ -7,7 +7,7 @@ use crate::invariants::Claim;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
-/// A run of two tasks in which the first attempt of `alpha` does this. In the end all has landed, in the second attempt.
+/// Runs two tasks; the first attempt of `alpha` does this. All land, `alpha` in its second attempt.
 #[track_caller]
 fn first_attempt(job: TestJob, body: &str) -> Sandbox {
     let sandbox = Sandbox::new(job);
@@ -142,7 +142,7 @@ fn change_out_of_scope_is_rejected_and_kept() {
         "shared",
     ]);
     assert_eq!(stray, "", "a landed commit touches what is out of scope");
-    // The rejected work is still there for a person to use.
+    // The rejected work stays available.
     let chain = sandbox.git(&["rev-list", "refs/harness/tasks/job-1/alpha"]);
     let kept = chain.lines().any(|commit| {
         let readme = sandbox.try_git(&sandbox.repo, &["show", &format!("{commit}:README")]);
@@ -160,7 +160,7 @@ fn deleted_worktree_is_recreated() {
 #[test]
 fn replaced_git_file_does_not_redirect_the_keeper() {
     let sandbox = Sandbox::new(two());
-    // It points at the user's own repository: nothing of ours may follow it there.
+    // The file points at the user's repository. The keeper must not follow it.
     let user = sandbox.repo.join(".git");
     let body = format!("edit alpha 'done in attempt 1'; replace_git '{}'", user.display());
     sandbox.script("alpha.1", &body);
@@ -180,7 +180,8 @@ fn commits_on_another_branch_are_found() {
     );
     sandbox.run(&["start"]).exits(0);
     assert_eq!(sandbox.landed("alpha"), "on another branch");
-    // The agent made that branch itself, with git, in the repository it shares. That is not ours to take away.
+    // The agent created this branch with git in the shared repository. The harness does not delete
+    // it.
     assert_eq!(sandbox.git(&["log", "-1", "--format=%s", "elsewhere"]), "there");
     sandbox.git(&["branch", "-D", "elsewhere"]);
     Claim::all(&sandbox).holds();
@@ -202,7 +203,7 @@ fn stale_index_lock_of_a_killed_git_is_removed() {
     let sandbox = Sandbox::new(two());
     sandbox.script("default", "edit \"$HARNESS_TASK\" done; stale_lock; stale_lock HEAD.lock");
     sandbox.run(&["start", "--jobs", "1"]).exits(0);
-    // The last place keeps what its agent left until it is used again or swept.
+    // The last worktree keeps the agent's files until it is reused or swept.
     sandbox.run(&["sweep"]).exits(0);
     Claim::all(&sandbox).holds();
 }

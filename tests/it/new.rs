@@ -1,11 +1,11 @@
-//! `new`: an agent writes a job, a program checks it, another session grades it.
+//! `new`: an agent writes a job, the program validates it, another session grades it.
 
 use serde_json::json;
 
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
-/// A job that `validate --strict` is content with, as an agent would write it.
+/// A job that passes `validate --strict`.
 const GOOD: &str = r#"cat >.harness/upper/harness.toml <<'END'
 [job]
 name = "upper"
@@ -24,7 +24,7 @@ run = ["git", "--version"]
 when = ["landing"]
 END"#;
 
-/// The grader is the same program in another place.
+/// The grader is the same scripted program in another worktree.
 fn script(sandbox: &Sandbox, name: &str, writes: &str, says: &serde_json::Value) {
     let body = format!("case $PWD in\n*/e01) echo '{says}' ;;\n*) {writes}\n;;\nesac");
     sandbox.script(name, &body);
@@ -36,7 +36,7 @@ fn new_job_is_written_checked_graded_and_delivered() {
     let head = sandbox.git(&["rev-parse", "HEAD"]);
     let content = json!({"pass": true, "findings": []});
     let told = "expect_brief 'in capital letters, please'; expect_brief 'context-window'";
-    // No job at all, then one that is well formed and not good, then one that is.
+    // The agent writes no job, then a valid job with a bad grade, then a good job.
     script(
         &sandbox,
         "upper.1",

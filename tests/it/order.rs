@@ -1,10 +1,10 @@
-//! Tasks that wait for each other: in which order they land, what a failure blocks, and where their order comes from.
+//! Dependencies between tasks: landing order, blocking, and the sources of edges.
 
 use crate::invariants::Claim;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
-/// `a`, `b` after it, `c` after that, and `d` alone; each attempt once.
+/// A job of one attempt a task: `c` depends on `b`, `b` on `a`, and `d` on nothing.
 fn chain() -> TestJob {
     let tasks = "group = \"list\"\n\
         [[plan.task]]\nid = \"a\"\nfiles = [\"a\"]\n\
@@ -16,7 +16,7 @@ fn chain() -> TestJob {
         .set("retry", "feedback = 0\nredispatch = 0\nhalt-above = 1.0")
 }
 
-/// The tasks in the order in which they landed.
+/// Returns the tasks in landing order.
 fn landed(sandbox: &Sandbox) -> Vec<String> {
     let format = "--format=%(trailers:key=Harness-Task,valueonly,separator=)";
     let log = sandbox.git(&["log", "--reverse", "--first-parent", format, "harness/job-1/result"]);
@@ -43,7 +43,7 @@ fn task_starts_after_its_dependencies_have_landed() {
     Claim::all(&sandbox).holds();
 }
 
-/// A run of the chain in which `a` fails.
+/// Runs the chain with a failing `a`.
 fn failed() -> Sandbox {
     let sandbox = Sandbox::new(chain());
     sandbox.script("a", "edit a BAD");
@@ -69,7 +69,7 @@ fn failed_task_blocks_its_dependents_and_halts_the_run() {
     sandbox.run(&["status", "--exit-code"]).exits(1);
     let attempts = |task: &str| sandbox.task(task)["attempts"].clone();
     assert_eq!((attempts("b"), attempts("c")), (0.into(), 0.into()));
-    // Nothing more happens by itself, and nobody waits for it.
+    // A second start finds nothing to do and returns at once.
     sandbox.run(&["poll"]).exits(3).says("blocked: 2 tasks by `a`");
     sandbox.run(&["start"]).exits(1).says("blocked: 2 tasks by `a`");
     assert_eq!((attempts("a"), attempts("b")), (1.into(), 0.into()));
@@ -132,7 +132,8 @@ fn plan_command_output_is_pinned_with_the_run() {
         .set("plan", command)
         .set("worktree", "setup = [[\"touch\", \"made\"]]");
     let sandbox = Sandbox::new(job);
-    // Beside the job and not committed; it sees the base and not the user's work tree, and runs after the setup.
+    // The command's script is not committed. The command runs after the setup and sees the base
+    // commit,
     sandbox.write(
         "tasks.sh",
         "test -f made && test \"$(cat README)\" = \"a file of no task\" && test -n \"$1\" || exit 3\n\

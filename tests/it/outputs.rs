@@ -1,4 +1,4 @@
-//! Jobs whose tasks hand in files, and what `collect` makes of them.
+//! Report jobs: tasks hand in files, and `collect` joins them.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ const SCHEMA: &str = r#"{
   }
 }"#;
 
-/// A review of some files with a schema; `output` are more lines of its section.
+/// A report job with a schema; `output` are more lines of its section.
 fn review(tasks: &[&str], output: &str) -> Sandbox {
     let job = TestJob::bare(tasks)
         .set("job", "kind = \"report\"")
@@ -25,7 +25,7 @@ fn review(tasks: &[&str], output: &str) -> Sandbox {
     sandbox
 }
 
-/// A script that hands in findings at these lines.
+/// Returns a script that hands in findings at these lines.
 fn finds(file: &str, lines: &[u32]) -> String {
     let all: Vec<_> = lines.iter().map(|line| json!({"file": file, "line": line})).collect();
     format!("edit review.json '{}'", Value::from(all))
@@ -39,12 +39,12 @@ fn collect_joins_checked_outputs_in_plan_order() {
         "a_dot_txt.1",
         &format!("{told}; wait_for \"$HOME/b-again\"\n{}", finds("a.txt", &[3, 1])),
     );
-    // A finding names the place in the document.
+    // A finding names the position in the document.
     sandbox.script("b_dot_txt.1", &finds("b.txt", &[7, 0]));
     let seen = "expect_feedback 'at `/1/line`: 0 is less than the minimum of 1'";
     sandbox
         .script("b_dot_txt.2", &format!("{seen}; : >\"$HOME/b-again\"\n{}", finds("b.txt", &[7])));
-    // An empty list is a result; the place had no file before.
+    // An empty list is a result. The worktree starts without an output file.
     sandbox
         .script("c_dot_txt.1", &format!("[ ! -e review.json ] || exit 9\n{}", finds("c.txt", &[])));
     let before = sandbox.git(&["rev-parse", "HEAD"]);
@@ -57,7 +57,7 @@ fn collect_joins_checked_outputs_in_plan_order() {
     assert_eq!(items, json!([at("a.txt", 3), at("a.txt", 1), at("b.txt", 7)]));
     assert!(collected.stderr.contains("3 of 3 tasks handed in (100.0 %)"), "{}", collected.stderr);
 
-    // Nothing of it is in the history, and no branch of a task is left.
+    // The outputs are not in the history, and no task branch remains.
     assert_eq!(sandbox.git(&["rev-parse", "harness/job-1/result"]), before);
     assert_eq!(sandbox.git(&["for-each-ref", "refs/heads/harness/job-1/*_txt"]), "");
     let status = sandbox.status();
@@ -66,10 +66,10 @@ fn collect_joins_checked_outputs_in_plan_order() {
         let content = sandbox.git(&["cat-file", "blob", task["output"].as_str().unwrap()]);
         assert!(content.starts_with('['), "{content}");
     }
-    // What is swept is not lost.
+    // A sweep keeps the outputs.
     sandbox.run(&["sweep"]).exits(0);
     assert_eq!(sandbox.run(&["collect"]).exits(0).stdout, collected.stdout);
-    // What was accepted is not done again.
+    // Accepted tasks are not repeated.
     sandbox.run(&["start"]).exits(0);
     let attempts = sandbox.status()["tasks"]
         .as_array()
@@ -84,7 +84,7 @@ fn collect_joins_checked_outputs_in_plan_order() {
 fn collect_of_a_partial_run_names_missing_tasks() {
     let sandbox = review(&["a.txt", "b.txt", "c.txt"], "merge = \"jsonl\"");
     sandbox.script("a_dot_txt", &finds("a.txt", &[1]));
-    // Never valid, and never there.
+    // One output is never valid, the other is missing.
     sandbox.script("b_dot_txt", "edit review.json '{}'");
     sandbox.script("c_dot_txt", "say '[{\"file\": \"c.txt\", \"line\": 1}]'");
     sandbox.run(&["start"]).exits(1);
@@ -124,7 +124,7 @@ fn ignored_output_file_is_collected() {
     sandbox.write(".gitignore", "out/\n");
     sandbox.git(&["add", ".gitignore"]);
     sandbox.git(&["commit", "--quiet", "--message", "ignore"]);
-    // The command can name it, too.
+    // The agent's command may name the output, too.
     let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
     let named = "command = [\"sh\", \"-c\", 'test \"$1\" = out/notes.md && shift && exec sh \"$@\"', \"agent\", \"{output}\", ";
     sandbox.write("harness.toml", &text.replace("command = [\"sh\", ", named));

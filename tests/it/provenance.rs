@@ -1,4 +1,4 @@
-//! Which work a commit comes from: also when it was made anew.
+//! Provenance: `why` and `blame` on landed commits and on their rewritten copies.
 
 use serde_json::Value;
 
@@ -50,21 +50,21 @@ fn why_finds_the_origin_after_rebase_amend_cherry_pick_and_squash() {
     let beta = sandbox.git(&["log", "-1", "--format=%H", target, "--", "beta"]);
     let of = |found: &Value| found[0]["landed"].as_str().unwrap_or("none").to_owned();
 
-    // Another base: the trailers say so.
+    // A rebase keeps the trailers.
     sandbox.git(&["switch", "--quiet", "--create", "rebased", target]);
     sandbox.git(&["commit", "--quiet", "--allow-empty", "--message", "in between"]);
     sandbox.git(&["cherry-pick", "--allow-empty", "--keep-redundant-commits", &alpha]);
     let found = why(&sandbox, "HEAD");
     assert_eq!((found[0]["by"].as_str().unwrap(), of(&found)), ("trailers", alpha.clone()));
 
-    // Another message, and the same tree.
+    // An amended message keeps the tree.
     sandbox.git(&["switch", "--quiet", "--create", "amended", target]);
     sandbox.git(&["commit", "--quiet", "--amend", "--message", "in other words"]);
     let last = sandbox.git(&["rev-parse", target]);
     let found = why(&sandbox, "HEAD");
     assert_eq!((found[0]["by"].as_str().unwrap(), of(&found)), ("tree", last));
 
-    // Another base and another message: the change is the same.
+    // A cherry-pick with another message keeps the change.
     sandbox.git(&["switch", "--quiet", "--create", "picked", "main"]);
     sandbox.write("README", "another base\n");
     sandbox.git(&["commit", "--quiet", "--all", "--message", "another base"]);
@@ -74,7 +74,7 @@ fn why_finds_the_origin_after_rebase_amend_cherry_pick_and_squash() {
     assert_eq!((found[0]["by"].as_str().unwrap(), of(&found)), ("patch", beta.clone()));
     assert!(why(&sandbox, "HEAD~1").as_array().unwrap().is_empty());
 
-    // Several in one: git quotes what it has squashed.
+    // git quotes the messages of the commits that it squashes.
     sandbox.git(&["switch", "--quiet", "--create", "squashed", "main"]);
     sandbox.git(&["merge", "--squash", target]);
     sandbox.git(&["commit", "--quiet", "--no-edit"]);
@@ -84,7 +84,7 @@ fn why_finds_the_origin_after_rebase_amend_cherry_pick_and_squash() {
     whose.sort_unstable();
     assert_eq!(whose, ["job-1/alpha#2", "job-1/beta#1"]);
 
-    // Written down, it is found at once.
+    // `--repair` writes a note.
     sandbox.git(&["switch", "--quiet", "picked"]);
     sandbox.run(&["why", "--repair"]).exits(0).says("noted on");
     assert_eq!(why(&sandbox, "HEAD")[0]["by"], "note");

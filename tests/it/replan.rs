@@ -1,4 +1,4 @@
-//! Runs that are planned again: scope first and the whole later, a changed plan, a newer base.
+//! Replanned runs: a scope first and the whole later, a changed plan, a newer base.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::invariants::Claim;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
-/// A repository with files in folders, and a job for all of them.
+/// Creates a repository with files in folders, and a job for all of them.
 fn folders(paths: &[&str], plan: &str) -> Sandbox {
     let job = TestJob::bare(&["top"]).only("plan", &format!("include = [\"src/**\"]\n{plan}"));
     let mut sandbox = Sandbox::new(job);
@@ -21,7 +21,7 @@ fn folders(paths: &[&str], plan: &str) -> Sandbox {
     sandbox
 }
 
-/// `id state attempts` of each task, in the order of the plan.
+/// Returns `id state attempts` of each task in plan order.
 fn standing(sandbox: &Sandbox) -> Vec<String> {
     let status = sandbox.status();
     let tasks = status["tasks"].as_array().unwrap();
@@ -46,7 +46,7 @@ fn scope_dir_first_and_the_whole_plan_later() {
     sandbox.run(&["start", "--scope-dir", "src/a"]).exits(0);
     assert_eq!(standing(&sandbox), ["src__a done 1"]);
     let landed = sandbox.landed("src/a/one");
-    // It is shown first, and nothing is written for that.
+    // The preview writes nothing.
     let refs = sandbox.git(&["for-each-ref"]);
     let diff: Value =
         serde_json::from_str(&sandbox.run(&["plan", "--diff", "--json"]).exits(0).stdout).unwrap();
@@ -100,7 +100,7 @@ fn update_replans_new_and_changed_files_from_a_newer_base() {
         sandbox.remember();
     };
     commit("later");
-    // Without a word the run is over, and says so.
+    // Without an option the run has ended.
     sandbox.run(&["start"]).exits(0).says("has ended");
     let output = sandbox.run(&["start", "--update"]).exits(128);
     output.says("does not hold the new base").says("git merge harness/job-1/result");

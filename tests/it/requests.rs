@@ -1,4 +1,4 @@
-//! A run that somebody holds: a second supervisor, requests of people, signals, and a kill in between.
+//! Requests to a run with a supervisor: a second supervisor, skip, retry, cancel, signals, kills.
 
 use rustix::process::Signal;
 
@@ -7,7 +7,7 @@ use crate::invariants::Claim;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
-/// A run of which a supervisor waits for agents, until the sign `go` is given.
+/// Starts a run whose agents wait for the sign `go`.
 fn waiting(job: TestJob) -> (Sandbox, RunningCommand) {
     let sandbox = Sandbox::new(job);
     sandbox.script("default", WAITS);
@@ -143,7 +143,8 @@ fn second_ctrl_c_kills_agents() {
     let (sandbox, start) = waiting(one_at_a_time());
     start.signal(Signal::INT);
     sandbox.await_that("a word", || start.stderr().contains("starting nothing new"));
-    // Two signals in quick succession are one Ctrl-C: git passes on what the terminal sends to both.
+    // Two signals within half a second count as one Ctrl-C: git passes on the signal that the
+    // terminal sends to both processes.
     std::thread::sleep(std::time::Duration::from_millis(700));
     start.signal(Signal::INT);
     start.wait().exits(130);

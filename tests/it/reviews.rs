@@ -1,4 +1,4 @@
-//! Jobs with `[queue] review = "required"`: nothing lands that nobody has read.
+//! Jobs with `[queue] review = "required"`: candidates land after an approval.
 
 use serde_json::{Value, json};
 
@@ -10,13 +10,13 @@ fn reviewed(tasks: &[&str]) -> Sandbox {
     Sandbox::new(TestJob::new(tasks).set("queue", "review = \"required\""))
 }
 
-/// `review --format json` of a task.
+/// Returns `review --format json` of a task.
 fn read(sandbox: &Sandbox, task: &str) -> Value {
     let output = sandbox.run(&["review", task, "--format", "json"]).exits(0);
     serde_json::from_str(&output.stdout).unwrap()
 }
 
-/// What a person commits on a branch, in a worktree of their own: files with their contents.
+/// Commits files to a branch in a worktree of its own.
 fn commit(sandbox: &Sandbox, branch: &str, files: &[(&str, &str)]) {
     let place = sandbox.root().join("mine");
     let path = place.to_str().unwrap();
@@ -81,13 +81,13 @@ fn commit_of_a_person_replaces_the_candidate_and_voids_its_approval() {
     sandbox.script("alpha", "edit alpha first");
     sandbox.run(&["start"]).exits(3);
     sandbox.run(&["approve", "alpha"]).exits(0);
-    // Checked anew, and bad: the next attempt is told, and begins from what the target is.
+    // The commit fails the check: the next attempt gets the finding and starts from the target.
     commit(&sandbox, "harness/job-1/alpha", &[("alpha", "BAD"), ("notes.txt", "a person may")]);
     sandbox.script("alpha.2", "expect_feedback 'BAD'; edit alpha second");
     let output = sandbox.run(&["start"]).exits(3);
     assert!(output.stderr.contains("is the candidate now"), "{}", output.stderr);
     assert_eq!(sandbox.task("alpha")["attempts"], 2);
-    // And good: it waits for a review again.
+    // The commit passes, and waits for a review again.
     commit(&sandbox, "harness/job-1/alpha", &[("alpha", "by hand"), ("notes.txt", "a person may")]);
     sandbox.run(&["start"]).exits(3);
     let task = sandbox.task("alpha");

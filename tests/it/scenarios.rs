@@ -1,4 +1,4 @@
-//! Whole runs: what is checked, what is blamed, what lands where, and how a run is limited to a part.
+//! Whole runs: checks, blame, landing, and runs of some tasks.
 
 use std::time::Instant;
 
@@ -66,7 +66,7 @@ fn check_program_that_reappears_is_used_again() {
 fn merge_conflict_is_retried_with_path_and_versions() {
     let job = two().set("scope", "always = [\"shared\"]").set("retry", "feedback = 1");
     let sandbox = Sandbox::new(job);
-    // Both begin before either ends, so both begin on the base.
+    // Both start before either ends, so both start from the base.
     let first = ": >\"$HOME/$HARNESS_TASK\"; wait_for \"$HOME/alpha\"; wait_for \"$HOME/beta\"\n\
                  edit \"$HARNESS_TASK\" done; edit shared \"by $HARNESS_TASK\"";
     let second = "expect_feedback '`shared`'; expect_feedback 'on the target now: `git cat-file blob '; \
@@ -145,7 +145,7 @@ fn failing_base_costs_no_attempt() {
 #[test]
 fn checked_out_target_follows_and_keeps_uncommitted_changes() {
     let sandbox = Sandbox::new(two().set("job", "target = \"main\""));
-    // What is not committed is in the way of both.
+    // Uncommitted changes are in the way of both tasks.
     sandbox.write("alpha", "mine\n");
     sandbox.write("beta", "mine\n");
     sandbox.remember();
@@ -154,7 +154,7 @@ fn checked_out_target_follows_and_keeps_uncommitted_changes() {
     assert_eq!(sandbox.git(&["rev-parse", "main"]), sandbox.base);
     sandbox.run(&["status"]).exits(0).says("is checked out in");
     assert_eq!(sandbox.status()["counts"]["queued"], 2);
-    // What is judged ahead may still be under way.
+    // Another verification may still be running.
     sandbox.await_that("a poll that says so", || {
         let output = sandbox.run(&["poll"]);
         output.code == 3 && output.stderr.contains("is checked out in")
@@ -357,7 +357,8 @@ fn start_works_in_a_subfolder_of_a_linked_worktree() {
     Claim::all(&sandbox).holds();
 }
 
-/// What a check names is pinned, so that nobody passes by changing it; but what is to be changed is the work.
+/// Files that a check names are pinned, so that no task passes by changing them. The files of the
+/// task itself are not pinned.
 #[test]
 fn check_sees_the_changed_task_file_and_the_pinned_script() {
     let job = TestJob::bare(&["a.txt"])

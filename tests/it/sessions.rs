@@ -1,4 +1,4 @@
-//! Agents with sessions: the scripted agent stands for the program of the preset `codex` and prints what that would.
+//! Agents with sessions. The scripted agent prints the events of the preset `codex`.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::invariants::Claim;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
-/// How a session of this thread begins.
+/// First events of a session.
 const BEGIN: &str = r#"
 echo "$*" >>"$HOME/calls.$HARNESS_TASK"
 echo '{"type":"thread.started","thread_id":"thread-of-'"$HARNESS_TASK"'"}'
@@ -14,13 +14,13 @@ echo '{"type":"turn.started"}'
 echo '{"type":"item.completed","item":{"id":"i0","type":"agent_message","text":"at work"}}'
 "#;
 
-/// How it ends well, having used so much since the thread began.
+/// Last events of a successful session, with the tokens of its whole thread.
 fn end(input: u32, output: u32) -> String {
     let usage = json!({"input_tokens": input, "cached_input_tokens": 10, "output_tokens": output});
     format!("echo '{}'", json!({"type": "turn.completed", "usage": usage}))
 }
 
-/// How it ends badly, with these words.
+/// Last events of a failed session with this error text.
 fn failure(words: &str) -> String {
     let event = json!({"type": "turn.failed", "error": {"message": words}});
     format!("echo '{event}'\nexit 1")
@@ -40,7 +40,7 @@ fn calls(sandbox: &Sandbox, task: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// When the events of a kind happened, in milliseconds.
+/// Returns the times of all events of a kind, in milliseconds.
 fn moments(sandbox: &Sandbox, chains: &str, event: &str) -> Vec<u64> {
     let only = |key: &str| format!("%(trailers:key=Harness-{key},valueonly,separator=%x2c)");
     let format = format!("--format={} {}", only("Event"), only("At"));
@@ -76,7 +76,8 @@ fn crashed_session_resumes_in_the_same_worktree() {
 fn cumulative_tokens_of_a_resumed_session_count_once() {
     let sandbox = Sandbox::new(job(&["alpha"]).set("retry", "feedback = 2"));
     let lost = failure("stream disconnected before completion: error sending request");
-    // It reports, is cut off from its service, goes on, and reports all of the thread.
+    // The session reports its tokens, loses its service, resumes, and reports those of the whole
+    // thread.
     script(&sandbox, "alpha.1", &["echo one >alpha", &end(130, 7), &lost]);
     script(&sandbox, "alpha.2", &["echo two >>alpha", &end(390, 21)]);
     sandbox.run(&["start"]).exits(0);
@@ -93,7 +94,7 @@ fn resume_after_sigkill_keeps_the_session() {
     script(&sandbox, "alpha.2", &["echo whole >>alpha", &end(50, 5)]);
     let supervisor = sandbox.spawn(&["start"]);
     sandbox.await_sign("there");
-    // What is not heard yet is not known.
+    // The keeper must have read the session's id before the kill.
     let heard = sandbox.repo.join(".git/harness/runs/job-1/attempts/alpha.1/session");
     sandbox.await_that("the session's id", || heard.exists());
     supervisor.signal(rustix::process::Signal::KILL);
@@ -113,7 +114,8 @@ fn quota_pauses_all_starts_until_it_lifts_and_charges_no_task() {
     let tasks = ["alpha", "beta", "gamma", "delta"];
     let job = job(&tasks).set("limits", "jobs = 2").set("retry", "feedback = 0");
     let sandbox = Sandbox::new(job);
-    // It names no moment, so there is a pause. Nobody else has started before it: no answer has been seen.
+    // The error names no reset time, so the account pauses for a back-off. No other attempt has
+    // started, since no answer has confirmed the account.
     let limit = "exceeded retry limit, last status: 429 Too Many Requests";
     sandbox.script("alpha.1", &failure(limit));
     script(&sandbox, "default", &["echo done >\"$HARNESS_TASK\"", &end(10, 1)]);
@@ -163,7 +165,7 @@ fn task_that_exceeds_the_context_window_is_split() {
     for file in ["alpha", "beta", "gamma"] {
         assert_eq!(sandbox.landed(file), "done");
     }
-    // Parts stay what they are when the run is planned again.
+    // Parts survive a replan.
     let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
     let text = text.replace("group = \"directory\"", "group = \"directory\"\nmax-lines = 2000");
     sandbox.write("harness.toml", &text);
@@ -171,7 +173,8 @@ fn task_that_exceeds_the_context_window_is_split() {
     assert_eq!(sandbox.status()["counts"], status["counts"]);
 }
 
-/// What findings add to a prompt counts, too: a task that fitted at first is split before its next session is paid for.
+/// Findings count for the size of a prompt: a task that fitted at first is split before the next
+/// session is paid for.
 #[test]
 fn task_whose_feedback_exceeds_the_window_is_split_before_the_retry() {
     let noise = "if grep -q BAD *.txt; then seq 1 3000 | tr '\\n' ';'; exit 1; fi";
@@ -198,7 +201,7 @@ fn task_whose_feedback_exceeds_the_window_is_split_before_the_retry() {
     };
     assert_eq!(of(&whole)["state"], "skipped");
     assert_eq!((sandbox.landed("a.txt"), sandbox.landed("b.txt")), ("good".into(), "good".into()));
-    // No session was paid for on the second attempt of the whole.
+    // The second attempt of the whole task started no session.
     assert!(sandbox.git(&["for-each-ref", "refs/harness/attempts"]).is_empty());
     assert_eq!(
         (of(&whole)["attempts"].clone(), of(&whole)["class"].clone()),

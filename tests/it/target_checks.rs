@@ -1,11 +1,11 @@
-//! What the target itself asks of the tasks of a run.
+//! Target checks: the target's own landing checks apply to the tasks of a run.
 
 use crate::command::RunningCommand;
 use crate::invariants::Claim;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
-/// A run by a job of its own, on `harness/trunk`; that has a check that this does not know.
+/// Creates a run on `harness/trunk` whose own job does not know the target's check.
 fn guarded(gate: &str) -> Sandbox {
     guarding(TestJob::new(&["alpha", "beta"]), gate)
 }
@@ -29,7 +29,7 @@ fn guarding(job: TestJob, gate: &str) -> Sandbox {
 #[test]
 fn target_checks_apply_to_tasks_of_a_run() {
     let sandbox = guarded("! grep -n FORBIDDEN alpha beta");
-    // The gate is as the target had it, whatever lies in the work tree.
+    // The check's script is that of the target, not that of the worktree.
     sandbox.write("gate.sh", "exit 0");
     sandbox.remember();
     sandbox.script("alpha.1", "edit alpha FORBIDDEN");
@@ -60,7 +60,7 @@ fn invalid_job_file_of_the_target_halts_with_its_position() {
     assert_eq!(sandbox.task("alpha")["attempts"], 0);
 }
 
-/// As [`guarded`], and nothing lands unread.
+/// Like [`guarded`], with required reviews.
 fn reviewed(job: TestJob) -> Sandbox {
     let sandbox = guarding(job, "! grep -n FORBIDDEN person");
     let text = std::fs::read_to_string(sandbox.repo.join("jobs/other.toml")).unwrap();
@@ -68,7 +68,7 @@ fn reviewed(job: TestJob) -> Sandbox {
     sandbox
 }
 
-/// What a person pushes to the target.
+/// Pushes a change of the file `person` to the target.
 fn push(sandbox: &Sandbox, what: &str) {
     sandbox.write("person", what);
     sandbox.git(&["add", "person"]);
@@ -97,7 +97,7 @@ fn target_broken_by_others_blames_no_task() {
     unharmed();
 
     push(&sandbox, "mended");
-    // From there on it is the run's.
+    // The later commits are those of the run.
     sandbox.base = sandbox.git(&["rev-parse", "HEAD"]);
     sandbox.run(&["start", "jobs/other.toml"]).exits(0);
     Claim::all(&sandbox).on("refs/heads/harness/trunk").holds();
@@ -106,7 +106,7 @@ fn target_broken_by_others_blames_no_task() {
     }
 }
 
-/// Alpha is accepted, beta at work, and the target is broken by somebody else.
+/// Starts a run: alpha is accepted, beta is running, and somebody breaks the target.
 fn broken_under_way(tasks: &[&str]) -> (Sandbox, RunningCommand) {
     let sandbox = reviewed(TestJob::new(tasks).set("limits", "jobs = 1"));
     let beta = ": >\"$HOME/begun\"; wait_for \"$HOME/go\"; edit beta BAD";
@@ -133,7 +133,7 @@ fn attempts_wait_while_the_target_fails() {
 #[test]
 fn target_check_never_uses_files_pinned_by_the_run() {
     let sandbox = guarded("! grep -n FORBIDDEN alpha beta");
-    // The run has a check of the same name and words, with a script as the work tree has it.
+    // The run has a check of the same name and command, with the script of the worktree.
     let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
     sandbox.write("jobs/other.toml", &text);
     sandbox.write("gate.sh", "exit 0");

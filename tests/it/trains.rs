@@ -1,4 +1,4 @@
-//! Tasks of a run that land together: how often they are verified, and who is blamed.
+//! Trains of tasks: number of verifications, and blame.
 
 use crate::command::CommandOutput;
 use crate::invariants::Claim;
@@ -7,7 +7,7 @@ use crate::sandbox::Sandbox;
 
 const TASKS: [&str; 6] = ["alpha", "beta", "delta", "epsilon", "gamma", "zeta"];
 
-/// Looks at the tree that would land. The first that is not the base, alpha's, is held until the others wait behind it.
+/// The check. The first verification after the base is that of alpha: it waits for the sign `free`.
 const CHECK: &str = r#"
 echo run >> "$HOME/runs"
 if grep -q good alpha && [ ! -e "$HOME/free" ]; then
@@ -35,7 +35,8 @@ fn behind_alpha(text: &str) -> String {
     format!("{wait}; edit \"$HARNESS_TASK\" {text}")
 }
 
-/// Runs it to its end, with all others waiting to land when alpha is done. How often the check has run.
+/// Runs the job while all other tasks wait behind alpha. Returns the number of executions of the
+/// check.
 fn run(sandbox: &Sandbox) -> (CommandOutput, usize) {
     let run = sandbox.spawn(&["start", "--jobs", "6"]);
     sandbox.await_sign("judging");
@@ -87,7 +88,8 @@ fn bisect_ejects_the_single_failing_task() {
     output.exits(0).says("do not pass together");
     Claim::all(&sandbox).holds();
     assert_eq!(attempts(&sandbox), [1, 1, 1, 1, 2, 1]);
-    // The base, alpha, all five; three or less to find it, itself alone, what was behind it, and its second attempt.
+    // The base, alpha, and all five; at most three to bisect; the failing task alone, the tasks
+    // behind it, and its second attempt.
     assert!(runs <= 9, "{runs}");
 }
 
@@ -131,7 +133,7 @@ fn polls_verify_one_train_until_its_verdict() {
     let poll = || sandbox.run(&["poll"]).code;
     sandbox.run(&["start", "--paused"]).exits(0);
     let queued = || TASKS.iter().filter(|task| sandbox.task(task)["state"] == "queued").count();
-    // Each of these finds one more that waits to land.
+    // Each poll finds one more queued task.
     for (n, task) in TASKS.iter().enumerate() {
         sandbox.give_sign(task);
         sandbox.await_that(task, || {
@@ -157,7 +159,7 @@ fn conflict_is_reported_before_the_task_is_next() {
     ));
     sandbox.script("alpha", "edit alpha good; edit shared alpha");
     sandbox.script("default", &behind_alpha("good"));
-    // Behind all the others.
+    // The last task of the queue.
     let last =
         "while [ ! -e \"$HOME/last\" ]; do sleep 0.02; done; edit zeta good; edit shared zeta";
     sandbox.script("zeta.1", last);
@@ -189,7 +191,7 @@ fn verdict_of_changed_checks_is_not_reused() {
     let sandbox = Sandbox::new(job);
     sandbox.script("default", "edit alpha SHUNNED");
     sandbox.run(&["start"]).exits(3).says("landing waits: ");
-    // The tree has passed, and waits. Now the job asks for something else.
+    // The tree has passed and waits. Then the job gets another check.
     let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
     sandbox.write("harness.toml", &text.replace("BAD", "SHUNNED"));
     sandbox.give_sign("open");
@@ -226,7 +228,8 @@ fn bisect_splits_a_screened_group_that_fails_on_the_new_tip() {
         let told = format!("expect_feedback together; edit {task} 'goes with {other}'");
         sandbox.script(&format!("{task}.2"), &told);
     }
-    // All four wait to land at the same moment; which of the two that do not go together is first is no matter.
+    // All four are queued at the same moment. The order of the two that fail together does not
+    // matter.
     sandbox.run(&["start"]).exits(3);
     sandbox.run(&["approve", "--all"]).exits(0);
     sandbox.run(&["start"]).exits(3);
@@ -274,7 +277,7 @@ fn uncached_verdict_is_not_reused_for_the_same_tree() {
         "when = [\"landing\"]\ncache = false",
     );
     let sandbox = Sandbox::new(job);
-    // Under one supervisor from the first attempt to the last.
+    // One supervisor runs all attempts.
     sandbox.script("beta", "wait_for \"$HOME/up\"; edit beta good");
     sandbox.script("alpha", "edit alpha good");
     sandbox.script("alpha.2", ": >\"$HOME/up\"; edit alpha good");

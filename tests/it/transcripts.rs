@@ -1,4 +1,4 @@
-//! What agents print: kept without secrets, readable, and to be watched while it is written.
+//! Transcripts: redacted, readable, and followed while the agent writes.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::sandbox::Sandbox;
 const VALUE: &str = "a-\"secret\"-value-0123";
 const TOKEN: &str = "ghp_0123456789abcdefghijABCDEFGHIJ012345";
 
-/// The files below a folder that contain this.
+/// Collects the files below a folder that contain `what`.
 fn files_with(folder: &Path, what: &str, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();
@@ -48,7 +48,7 @@ fn redacted_secrets_never_reach_the_disk() {
         .check("not-half", &["sh", "-c", check], "");
     let sandbox = Sandbox::new(job);
     std::fs::write(sandbox.sign("token"), TOKEN).unwrap();
-    // Half a secret is said first, the other half later.
+    // The agent prints a secret in two parts with a pause between them.
     sandbox.script(
         "alpha.1",
         r#"printf %s "$MY_KEY" | base64 >"$HOME/base64"
@@ -82,14 +82,14 @@ fn redacted_secrets_never_reach_the_disk() {
     Claim::all(&sandbox).holds();
 }
 
-/// What a `claude` prints, to be told in words.
+/// First events of a `claude` session.
 const EVENTS: &str = r#"
     say '{"type":"system","subtype":"init","session_id":"5e55","model":"m-1"}'
     say '{"type":"assistant","message":{"content":[{"type":"text","text":"I will \u001b[31mlook\u001b[0m."}]}}'
     say '{"type":"assistant","message":{"content":[{"type":"tool_use","name":"Bash","input":{"command":"ls"}}]}}'
 "#;
 
-/// And at its end.
+/// Last events of a `claude` session.
 const LAST: &str = r#"
     say '{"type":"user","message":{"content":[{"type":"tool_result","content":"a\nb"}]}}'
     echo 'a warning' >&2; printf 'no \a bell, no \033]0;title\a' >&2
@@ -112,14 +112,14 @@ fn log_follow_streams_a_running_attempt() {
     let waiting = sandbox.spawn(&["log", "-f", "job-1/beta", "--json"]);
     sandbox.await_that("the first words", || follower.stdout() == TOLD);
     sandbox.await_that("the wait", || waiting.stderr().contains("waiting for the next"));
-    // The same without waiting for the rest, and without a task to follow.
+    // The transcript so far, and `log -f` without a task.
     let so_far =
         sandbox.run(&["show", "alpha", "--transcript"]).exits(0).says("--follow job-1/alpha");
     assert_eq!(so_far.stdout, TOLD);
     sandbox.run(&["log", "-f"]).exits(128).says("running now: `job-1/alpha`");
     sandbox.give_sign("go");
     let output = follower.wait().exits(0).says("attempt 1 exit 0, it left");
-    // Which stream is first at the last look is not told.
+    // The order of the two streams at the end is not defined.
     let (out, err): (Vec<_>, Vec<_>) =
         output.stdout.lines().partition(|line| !line.starts_with("stderr"));
     assert_eq!(out.join("\n") + "\n", format!("{TOLD}{TOLD_LAST}"));

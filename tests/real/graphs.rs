@@ -1,17 +1,17 @@
-//! What imports what in real packages, against tools that know nothing of us: madge for JavaScript, Python's own parser
-//! and finder for Python. Same edges, or each difference is listed here with its reason.
+//! Import graphs of real packages, compared with independent tools: madge for JavaScript, Python's
+//! own parser and finder. Every difference is listed with its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{harness, program, sh, text};
 
-/// The tool for JavaScript, pinned, so that what it finds stays the same.
+/// The JavaScript tool, pinned, so that its results stay the same.
 const MADGE: &str = "madge@8.0.0";
 
 type EdgeSet = BTreeSet<(String, String)>;
 
-/// EdgeSet from what is printed as an object of paths, as far as both ends are among the files.
+/// Parses edges from an object of paths, as far as both ends are among the files.
 fn edges(printed: &str, prefix: &str, files: &BTreeSet<String>) -> EdgeSet {
     let graph: BTreeMap<String, Vec<String>> = serde_json::from_str(printed).unwrap();
     let path = |name: &str| {
@@ -33,7 +33,7 @@ fn edges(printed: &str, prefix: &str, files: &BTreeSet<String>) -> EdgeSet {
     found
 }
 
-/// A repository of a folder of a package, with a job of all files of a kind.
+/// Creates a repository of a package's folder, with a job of all files of a kind.
 fn repository(folder: &Path, name: &str, from: &Path, kept: &[&str], glob: &str) -> PathBuf {
     let repo = folder.join(name);
     std::fs::create_dir_all(&repo).unwrap();
@@ -52,7 +52,7 @@ fn repository(folder: &Path, name: &str, from: &Path, kept: &[&str], glob: &str)
     repo
 }
 
-/// Ours, and the files.
+/// Returns our edges, and the files.
 fn ours(repo: &Path) -> (EdgeSet, BTreeSet<String>) {
     let printed = text(repo, &format!("{} plan --edges", program()));
     let graph: BTreeMap<String, Vec<String>> = serde_json::from_str(&printed).unwrap();
@@ -60,7 +60,8 @@ fn ours(repo: &Path) -> (EdgeSet, BTreeSet<String>) {
     (edges(&printed, "", &files), files)
 }
 
-/// Both graphs are the same but for these differences: `+` is what only we find, `-` what only the other tool does.
+/// Asserts that the graphs are equal but for these differences: `+` for an edge that only we find,
+/// `-` for an edge that only the other tool finds.
 #[track_caller]
 fn assert_same(ours: &EdgeSet, theirs: &EdgeSet, explained: &[&str]) {
     let more = ours.difference(theirs).map(|(a, b)| format!("+ {a} > {b}"));
@@ -70,7 +71,7 @@ fn assert_same(ours: &EdgeSet, theirs: &EdgeSet, explained: &[&str]) {
     assert_eq!(found, explained);
 }
 
-/// The plan is valid, whole and the same twice.
+/// Asserts that the plan is valid, complete and deterministic.
 fn assert_plan(repo: &Path, files: &BTreeSet<String>) {
     let plan = |group: &str| {
         let job = std::fs::read_to_string(repo.join("harness.toml")).unwrap();
@@ -98,7 +99,7 @@ fn assert_plan(repo: &Path, files: &BTreeSet<String>) {
     }
 }
 
-/// A folder with a package of npm and with madge, or why there is none.
+/// Returns a folder with a package of npm and with madge, or the reason why there is none.
 fn npm(package: &str) -> Result<PathBuf, String> {
     for tool in ["npm", "node"] {
         if !sh(Path::new("/"), &format!("{tool} --version")).status.success() {
@@ -120,7 +121,7 @@ fn npm(package: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Compares a package with what madge makes of one of its folders.
+/// Compares our edges of a package with those of madge in one folder.
 fn compare(package: &str, kept: &[&str], source: &str, least: usize, explained: &[&str]) {
     let folder = match npm(package) {
         Ok(folder) => folder,
@@ -130,14 +131,14 @@ fn compare(package: &str, kept: &[&str], source: &str, least: usize, explained: 
     let (ours, files) = ours(&repo);
     let modules = files.iter().filter(|f| f.ends_with(".js")).count();
     assert!(modules >= least, "{modules} modules");
-    // Into a file: it ends before a pipe has taken everything.
+    // madge exits before a pipe is drained, so it writes to a file.
     let madge =
         format!("../tools/node_modules/.bin/madge --json {source} >../theirs && cat ../theirs");
     let theirs = edges(&text(&repo, &madge), source, &files);
     println!("{package}: {modules} modules, {} edges, by madge {}", ours.len(), theirs.len());
     assert_same(&ours, &theirs, explained);
     assert_plan(&repo, &files);
-    // The other tool's own graph gives the same plan, where nothing differs.
+    // With equal graphs, madge's graph gives the same plan.
     if explained.is_empty() {
         let job = std::fs::read_to_string(repo.join("harness.toml")).unwrap();
         let tool = folder.join("tools/node_modules/.bin/madge").display().to_string();

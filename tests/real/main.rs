@@ -1,7 +1,8 @@
-//! Real input: every module of a real npm package through a whole job, with kills, by polls, and in copies; and the
-//! built-in checks on real files.
+//! Every module of a real npm package through a whole job, with kills, by polls, and in copies; and
+//! the built-in checks on real files.
 //!
-//! Needs npm with a registry, node and perl. Where one of them is missing, every test says that it is skipped, and why.
+//! Needs npm with a registry, node and perl. Where one of them is missing, every test prints that
+//! it is skipped, and why.
 #![expect(clippy::print_stdout, reason = "what is skipped is told")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 #![expect(
@@ -44,7 +45,7 @@ fn harness(dir: &Path, words: &[&str]) -> i32 {
     command.output().unwrap().status.code().unwrap_or(-1)
 }
 
-/// A repository with the package's modules, or why there is none.
+/// Returns a repository with the package's modules, or the reason why there is none.
 fn origin() -> Result<&'static Path, String> {
     static ORIGIN: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     ORIGIN.get_or_init(make_origin).as_deref().map_err(Clone::clone)
@@ -81,7 +82,7 @@ fn make_origin() -> Result<PathBuf, String> {
     Ok(repo)
 }
 
-/// A clone to work in, or a word on why the test is skipped.
+/// Returns a clone, or prints why the test is skipped.
 fn clone(name: &str) -> Option<PathBuf> {
     let origin = match origin() {
         Ok(origin) => origin,
@@ -95,7 +96,8 @@ fn clone(name: &str) -> Option<PathBuf> {
     Some(to)
 }
 
-/// Every task is on the target once, every module is transformed once and parses, and nothing is left over.
+/// Asserts that every task is on the target once, every module is transformed once and parses, and
+/// nothing temporary remains.
 fn assert_whole(repo: &Path, run: &str, tasks: usize) {
     let target = format!("harness/{run}/result");
     let landed = text(
@@ -142,7 +144,7 @@ fn killed_ten_times_every_module_lands_once() {
         std::thread::sleep(Duration::from_millis(700 + round * 137 % 900));
         child.kill().unwrap();
         child.wait().unwrap();
-        // The keepers too, those of this repository alone: their folder is an argument of theirs.
+        // Only the keepers of this repository: their folder is an argument.
         let folder = repo.join(".git/harness");
         sh(&repo, &format!("pkill -9 -f 'keeper {}'", folder.display()));
     }

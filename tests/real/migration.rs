@@ -1,5 +1,5 @@
-//! The recipe `js-to-ts` on a real package, from its first commit to the last landing: real `tsc`, and an agent that
-//! migrates in earnest. What has come of it is judged by programs that know nothing of us.
+//! The recipe `js-to-ts` on a real package, from its first commit to the last landing, with real
+//! `tsc` and an agent that migrates. Independent programs judge the result.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ const SETTINGS: &str = r#"{
 }
 "#;
 
-/// What stands for `[agent]` of the recipe. The prompt stays: it has to render for every task.
+/// The replacement of `[agent]` of the recipe. The prompt stays, and must render for every task.
 const AGENT: &str = r#"[agent]
 preset = "command"
 command = ["node", ".harness/migrate.cjs", "{task.files}"]
@@ -38,7 +38,7 @@ fn recipe(name: &str) -> String {
     text.replace("{{ name }}", "js-to-ts")
 }
 
-/// A repository with the recipe's files, and its job as somebody has edited it.
+/// Creates a repository with the recipe's files and an edited job.
 fn repository(repo: &Path, job: &str) {
     std::fs::create_dir_all(repo).unwrap();
     text(repo, "git init -q -b main");
@@ -49,7 +49,7 @@ fn repository(repo: &Path, job: &str) {
     text(repo, "git add -A && git -c user.name=t -c user.email=t@localhost commit -qm base");
 }
 
-/// The job as someone would edit it for this package, with an agent that needs no model.
+/// Returns the job as a user edits it for this package, with an agent that needs no model.
 fn edited(group: &str) -> String {
     let mut job = recipe("harness.toml");
     let agent = job.find("[agent]\n").unwrap()..job.find("[worktree]\n").unwrap();
@@ -65,7 +65,7 @@ fn edited(group: &str) -> String {
     job
 }
 
-/// The package with its tools and the job, or why there is none.
+/// Returns the package with its tools and the job, or the reason why there is none.
 fn package(folder: &Path, group: &str) -> Result<PathBuf, String> {
     for tool in ["npm", "node"] {
         if !sh(Path::new("/"), &format!("{tool} --version")).status.success() {
@@ -93,7 +93,7 @@ fn package(folder: &Path, group: &str) -> Result<PathBuf, String> {
     Ok(repo)
 }
 
-/// What landed, in its order: for each commit the modules that it renames. It does nothing else.
+/// Returns the renamed modules of each landed commit, in order. A commit changes nothing else.
 fn landings(repo: &Path, target: &str) -> Vec<Vec<String>> {
     let log =
         format!("git log --first-parent --reverse -M --format=%x3a --name-status main..{target}");
@@ -112,7 +112,7 @@ fn landings(repo: &Path, target: &str) -> Vec<Vec<String>> {
     commits
 }
 
-/// Every module has landed once, and after those that it imports, as its own text has them.
+/// Asserts that every module has landed once, after the modules that its text imports.
 fn assert_order(repo: &Path, landings: &[Vec<String>], modules: usize) {
     let mut when = BTreeMap::new();
     for (number, files) in landings.iter().enumerate() {
@@ -135,7 +135,7 @@ fn assert_order(repo: &Path, landings: &[Vec<String>], modules: usize) {
 
 #[test]
 fn a_package_migrates_to_typescript() {
-    // A compiler for each of 161 modules is more than a test may take: about six a task.
+    // A compiler run for each of 161 modules takes too long for a test, so a task has about six.
     migrates("group = \"dependency\"\nmax-files = 8", 25);
 }
 
@@ -145,7 +145,7 @@ fn a_package_migrates_to_typescript_file_by_file() {
     migrates("group = \"file\"", 161);
 }
 
-/// The package from its base to the last landing, in at least so many tasks.
+/// Migrates the package from its base to the last landing, in at least so many tasks.
 fn migrates(group: &str, least: usize) {
     let folder = tempfile::Builder::new().prefix("harness-migration-").tempdir().unwrap();
     let repo = match package(folder.path(), group) {
@@ -173,7 +173,7 @@ fn migrates(group: &str, least: usize) {
     let target = "harness/m/result";
     assert_order(&repo, &landings(&repo, target), modules);
 
-    // As one difference, too, and by the history of each file.
+    // As one diff, and by the history of each file.
     let summary = text(&repo, &format!("git diff -M --summary main {target}"));
     assert_eq!(summary.lines().filter(|l| l.trim().starts_with("rename")).count(), modules);
     assert_eq!(summary.lines().count(), modules, "{summary}");
@@ -182,7 +182,7 @@ fn migrates(group: &str, least: usize) {
     );
     assert_eq!(text(&repo, &history), "2", "the base and the migration");
 
-    // What stands there is strict TypeScript, without a word that keeps the compiler quiet.
+    // The result is strict TypeScript without a comment that silences the compiler.
     let out = folder.path().join("out");
     let line = format!(
         "mkdir {0} && git archive {target} | tar x -C {0} && ln -s {1}/node_modules {0}",
@@ -199,7 +199,7 @@ fn migrates(group: &str, least: usize) {
     assert_eq!(text(&out, "grep -rEl '@ts-(nocheck|ignore|expect-error)' modules || true"), "");
     assert_eq!(text(&repo, &format!("git diff --name-only main {target} -- . ':!modules'")), "");
 
-    // And it is the same program, by parsers that are not ours; they would see it if it were another.
+    // Other parsers than ours find the same program, and would find a difference.
     let same = format!("node {} . ../package/modules modules", fixtures("real/same.cjs").display());
     assert!(text(&out, &same).contains(&format!("{modules} compared, 0 different")));
     text(

@@ -1,4 +1,5 @@
-//! The merge queue on a real package: sixty-four branches, of which one is bad, two conflict in text and two only in meaning.
+//! The merge queue on a real package with 64 branches: one fails, two conflict in text, and two
+//! fail only together.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,13 +9,13 @@ use serde_json::Value;
 
 use super::{clone, harness, program, sh, text};
 
-/// Branches that are good and have nothing to do with each other.
+/// Independent branches that pass.
 const GOOD: usize = 59;
-/// The most verifications that these branches may take, one at a time; one by one it would be at least 64.
+/// The most verifications for these branches in one lane. One by one there would be at least 64.
 const VERIFICATIONS: usize = 32;
 
-/// A clone whose `main` has a check that counts its runs, the branches, and a person on a branch of their own with changes that
-/// are not committed.
+/// Creates a clone with the branches and a check on `main` that counts its executions. A person has
+/// a branch with uncommitted changes checked out.
 fn prepared(name: &str, pause: &str) -> Option<PathBuf> {
     let repo = clone(name)?;
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/real");
@@ -51,7 +52,7 @@ fn prepared(name: &str, pause: &str) -> Option<PathBuf> {
 }
 
 fn names() -> Vec<String> {
-    // The bad ones in the middle of things, the two of a pair far apart.
+    // The failing branches are in the middle, and the two of a pair far apart.
     let mut names: Vec<String> = (1..=GOOD).map(|n| format!("good-{n}")).collect();
     for (at, name) in
         [(9, "meaning-1"), (17, "text-1"), (30, "bad"), (41, "text-2"), (50, "meaning-2")]
@@ -61,7 +62,7 @@ fn names() -> Vec<String> {
     names
 }
 
-/// Everything in the person's work tree and about it.
+/// Returns the state of the person's worktree.
 fn checkout(repo: &Path) -> String {
     text(
         repo,
@@ -107,7 +108,7 @@ fn holds(repo: &Path) -> Value {
     };
     assert!(why("bad").contains("SyntaxError"), "{}", why("bad"));
     assert!(why(rejected[1]).contains("noop.js"), "{}", why(rejected[1]));
-    // What is on the target passes, each branch is there once, and what landed together has a verdict.
+    // The target passes, each branch is on it once, and each train has a verdict.
     let log = text(
         repo,
         "git log --first-parent --format='%(trailers:key=Harness-Branch,valueonly,separator=)' main | grep .",
@@ -163,7 +164,7 @@ fn the_same_with_everything_killed_again_and_again() {
             break status.code();
         }
         child.kill().unwrap();
-        // This repository's own: their folder is an argument of theirs.
+        // Only the keepers of this repository: their folder is an argument.
         sh(&repo, &format!("pkill -KILL -f 'keeper {}/'", repo.display()));
         child.wait().unwrap();
         kills += 1;

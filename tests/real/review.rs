@@ -1,5 +1,5 @@
-//! The recipe `review` on a real code base, with a real linter as the agent: every file is reviewed exactly once, also when
-//! everything is killed on the way, and when one part is never handed in as it should be.
+//! The recipe `review` on a real code base, with a real linter as the agent. Every file is reviewed
+//! exactly once, also with kills, and with one part that is never valid.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,13 +9,14 @@ use serde_json::Value;
 
 use super::{harness, program, sh, text};
 
-/// The code base, and the linter that reads it. Pinned, so that what it finds stays the same.
+/// The code base, and the linter. Pinned, so that the findings stay the same.
 const PACKAGE: &str = "eslint@8.57.1";
 
-/// The part whose reviews are spoilt.
+/// The part whose reviews are invalid.
 const SPOILT: &str = "lib/cli-engine";
 
-/// A folder with the linter (`tools`) and a repository with the code base and the job (`repo`); or a word on why not.
+/// Returns a folder with the linter (`tools`) and a repository with the code base and the job
+/// (`repo`), or the reason why there is none.
 fn prepared(name: &str) -> Option<PathBuf> {
     let dir = tempfile::Builder::new().prefix("harness-review-").tempdir().unwrap().keep();
     std::fs::create_dir(dir.join("tools")).unwrap();
@@ -36,7 +37,7 @@ fn prepared(name: &str) -> Option<PathBuf> {
     Some(dir)
 }
 
-/// Gives the recipe's job the linter; reviews of one part are spoilt, if so wanted.
+/// Gives the recipe's job the linter. With `spoilt`, reviews of one part are invalid.
 fn with_linter(dir: &Path, spoilt: bool) {
     let job = dir.join("repo/harness.toml");
     let lint = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/real/lint.cjs");
@@ -49,7 +50,7 @@ fn with_linter(dir: &Path, spoilt: bool) {
         dir.join("agent.sh").display(),
         dir.join("tools").display()
     );
-    // The evaluator lints once more, and wants what was handed in to be just that.
+    // The evaluator runs the linter again, and expects the same findings.
     let again = "\"$TMPDIR/again.json\"";
     let judge = format!(
         "node {} \"$1\" {again} $(shift; echo \"$@\") || exit 1\n\
@@ -68,14 +69,14 @@ fn with_linter(dir: &Path, spoilt: bool) {
     let lines = recipe.lines().map(|line| match line {
         line if line.starts_with("preset = ") => commands.next().unwrap(),
         line if line.starts_with("env = ") => String::new(),
-        // What is spoilt is a large share of this code base.
+        // The invalid part is a large share of this code base.
         "[retry]" => "[retry]\nhalt-above = 1".to_owned(),
         line => line.to_owned(),
     });
     std::fs::write(&job, lines.collect::<Vec<_>>().join("\n")).unwrap();
 }
 
-/// What the linter says of these files in one go, in an order of its own.
+/// Returns the linter's findings for these files in one run, in a canonical order.
 fn in_one_go(dir: &Path, files: &[String]) -> Vec<String> {
     let lint = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/real/lint.cjs");
     let all = dir.join("all.json");
@@ -150,7 +151,7 @@ fn every_file_is_reviewed_once_also_when_everything_is_killed() {
     assert_eq!(sorted(&collected), in_one_go(&dir, &files), "no file twice, none left out");
     let page = text(&repo, &format!("{} collect --page 2>/dev/null", program()));
     assert!(page.contains("## Medium") && page.contains("max-lines-per-function"));
-    // Nothing of it is in the history.
+    // The outputs are not in the history.
     assert_eq!(
         text(&repo, "git rev-parse harness/review-1/result"),
         text(&repo, "git rev-parse main")

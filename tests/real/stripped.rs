@@ -1,4 +1,5 @@
-//! `ast-equal` on real TypeScript: what the TypeScript compiler leaves of a file is the same program as the file.
+//! `ast-equal` on real TypeScript: a file equals the file that the TypeScript compiler strips of
+//! types.
 
 use std::path::Path;
 
@@ -6,7 +7,8 @@ use git_harness::testing::ast_equal::{Options, Source, compare};
 
 use super::{sh, text};
 
-/// The compiler, and packages that publish their TypeScript sources; pinned, so that a failure is a change of ours.
+/// The compiler, and packages that publish TypeScript sources. Pinned, so that a failure is a
+/// change of ours.
 const COMPILER: &str = "typescript@5.9.3";
 const PACKAGES: [&str; 4] =
     ["effect@3.18.4", "rxjs@7.8.2", "zod@4.1.12", "@tanstack/react-query@5.90.5"];

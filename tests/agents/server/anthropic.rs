@@ -9,7 +9,7 @@ use super::http::{Connection, Refusal};
 use super::script::{Conversation, text_of};
 use super::{ModelAnswer, ScriptedUsage};
 
-/// What a request holds.
+/// Reads the conversation from a request.
 pub(super) fn read(body: &Value) -> Conversation {
     let named = body["metadata"]["user_id"].as_str().unwrap_or_default();
     let inside: Value = serde_json::from_str(named).unwrap_or(Value::Null);
@@ -37,7 +37,7 @@ pub(super) fn read(body: &Value) -> Conversation {
     seen
 }
 
-/// The error that a fault is in this protocol, if it is one.
+/// Returns the protocol's error for a fault, if there is one.
 pub(super) fn refusal(fault: &Fault) -> Option<Refusal> {
     let (status, kind, text, headers) = match fault {
         Fault::Limited(limit) => {

@@ -1,30 +1,30 @@
-//! What the server does instead of answering as it should, and when.
+//! Faults of the model server.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// One way for a request not to be answered as it should be.
+/// A fault of one response.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
-    /// 429: nothing for anybody until the limit lifts.
+    /// 429 for every request until the limit lifts.
     Limited(Limit),
-    /// 529, or what the protocol has for it.
+    /// 529, or the protocol's equivalent.
     Overloaded,
     /// 401.
     Unauthorized,
     /// 400: the prompt is too long.
     ContextExceeded,
-    /// The connection ends in the middle of the answer.
+    /// The connection closes in the middle of the answer.
     Dropped,
-    /// Nothing more comes, from the middle of the answer on.
+    /// The answer stops in the middle, and the connection stays open.
     HangMidway,
-    /// Not even the headers come.
+    /// No byte of the response arrives.
     HangAtOnce,
-    /// The answer comes late.
+    /// The answer is late.
     Slow(Duration),
 }
 
 impl Fault {
-    /// Its name in the log.
+    /// Returns the fault's name in the log.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Limited(_) => "limited",
@@ -38,23 +38,23 @@ impl Fault {
         }
     }
 
-    /// Whether the model's answer gets through nevertheless, and is paid for.
+    /// Returns true if the answer arrives and is paid for all the same.
     pub(super) fn answers(&self) -> bool {
         matches!(self, Self::Slow(_))
     }
 }
 
-/// A limit of the account that lifts by itself.
+/// A rate limit of the account.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limit {
-    /// When.
+    /// The reset time.
     pub(crate) until: Instant,
-    /// Whether it is told as a window of a subscription, and not just as seconds to wait.
+    /// True for the window of a subscription, false for seconds to wait.
     pub(crate) window: bool,
 }
 
 impl Limit {
-    /// A limit from now on.
+    /// Creates a limit that starts now.
     pub(crate) fn lifting_in(time: Duration, window: bool) -> Self {
         Self { until: Instant::now() + time, window }
     }
@@ -63,12 +63,12 @@ impl Limit {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Rounded up: a client that waits as long is not too early.
+    /// Returns the seconds until the reset, rounded up so that a client is never early.
     pub(super) fn seconds_left(&self) -> u64 {
         self.left().as_secs() + 1
     }
 
-    /// The moment as seconds since 1970, rounded up.
+    /// Returns the reset time in seconds since 1970, rounded up.
     pub(super) fn resets_at(&self) -> u64 {
         let at = SystemTime::now() + self.left();
         at.duration_since(UNIX_EPOCH).unwrap().as_secs() + 1

@@ -1,28 +1,28 @@
-//! As much HTTP as the CLIs need: one request a connection, answered whole or as a stream of events.
+//! Minimal HTTP for the CLIs: one request a connection, answered whole or as a stream of events.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 
 use serde_json::Value;
 
-/// A request, read to its end.
+/// A request that was read completely.
 pub(super) struct HttpRequest {
     /// `GET`, `POST`, `HEAD`.
     pub(super) method: String,
-    /// The path, without what follows a `?`.
+    /// The path without the query.
     pub(super) path: String,
-    /// The body, where it is JSON; else null.
+    /// The body as JSON, or null.
     pub(super) body: Value,
 }
 
-/// An answer that is an error.
+/// An error response.
 pub(super) struct Refusal {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Value,
 }
 
-/// A connection on which a request has come and an answer is owed.
+/// A connection with a request that waits for its response.
 pub(super) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
@@ -55,7 +55,7 @@ impl Connection {
             match line.split_once(':').map(|(name, value)| (name, value.trim())) {
                 Some(("content-length", value)) => length = value.parse().unwrap_or(0),
                 Some(("transfer-encoding", value)) => chunked = value.contains("chunked"),
-                // Clients that send a large body may wait for this word first.
+                // Clients with a large body may wait for this line first.
                 Some(("expect", _)) => {
                     self.0.get_ref().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
                 }
@@ -108,7 +108,7 @@ impl Connection {
         )
     }
 
-    /// Sends one event; its name is its `type`, as both protocols have it.
+    /// Sends one event. Its name is its `type`, as in both protocols.
     pub(super) fn event(&mut self, data: &Value) -> io::Result<()> {
         let name = data["type"].as_str().unwrap_or_default();
         let text = format!("event: {name}\ndata: {data}\n\n");
@@ -116,12 +116,12 @@ impl Connection {
         self.0.get_ref().write_all(chunk.as_bytes())
     }
 
-    /// Ends the stream as it should end.
+    /// Ends the stream properly.
     pub(super) fn end(&mut self) -> io::Result<()> {
         self.0.get_ref().write_all(b"0\r\n\r\n")
     }
 
-    /// Says nothing more until the client has gone.
+    /// Sends nothing more until the client closes the connection.
     pub(super) fn hang(&mut self) {
         let mut rest = [0; 512];
         while self.0.read(&mut rest).is_ok_and(|n| n > 0) {}

@@ -1,4 +1,5 @@
-//! A model server on the loopback device, with a script for a model, a plan of faults and a log of every request.
+//! A model server on the loopback device, with a scripted model, a plan of faults and a log of
+//! every request.
 
 mod anthropic;
 mod fault;
@@ -40,8 +41,8 @@ impl std::iter::Sum for ScriptedUsage {
 }
 
 impl ScriptedUsage {
-    /// What an answer costs when the conversation holds so many steps. One of the protocols has no word for what is
-    /// written to a cache.
+    /// Returns the tokens of an answer to a conversation with so many steps. One of the protocols
+    /// does not report tokens that are written to a cache.
     pub(crate) fn of(steps: u64, writes_cache: bool) -> Self {
         Self {
             input: 100 + steps,
@@ -56,37 +57,37 @@ impl ScriptedUsage {
     }
 }
 
-/// One request of a task's conversation, as the plan of faults and the log see it.
+/// A request of a task's conversation, as the plan of faults and the log see it.
 #[derive(Debug, Clone)]
 pub(crate) struct ReceivedRequest {
-    /// When it came, from the server's start.
+    /// Time since the server's start.
     pub(crate) at: Duration,
-    /// The path it came to.
+    /// The path of the request.
     pub(crate) path: String,
-    /// Which of the main requests it is, from 0.
+    /// The number of the request among all main requests, from 0.
     pub(crate) index: usize,
-    /// The CLI's own name of its session.
+    /// The CLI's id of its session.
     pub(crate) session: String,
-    /// Which session that is, in the order of their first requests, from 0.
+    /// The number of the session, in the order of first requests, from 0.
     pub(crate) number: usize,
-    /// Which request of its session it is, from 0.
+    /// The number of the request within its session, from 0.
     pub(crate) turn: usize,
     /// The files of the task.
     pub(crate) files: Vec<String>,
-    /// Whether the conversation holds an earlier session's words before the newest prompt.
+    /// True if the conversation holds answers of an earlier session before the newest prompt.
     pub(crate) earlier: bool,
-    /// How many steps of the task the conversation holds already.
+    /// The number of finished steps in the conversation.
     pub(crate) steps: usize,
-    /// What went wrong, by its name in the log.
+    /// The fault's name in the log.
     pub(crate) fault: Option<&'static str>,
-    /// What the answer cost, if there was one.
+    /// The tokens of the answer, if there was one.
     pub(crate) usage: Option<ScriptedUsage>,
 }
 
-/// Which request gets which fault. It sees the request before its fault and usage are known.
+/// Chooses the fault of each request. Fault and usage of the request are not set yet.
 pub(crate) type FaultPlan = Box<dyn FnMut(&ReceivedRequest) -> Option<Fault> + Send>;
 
-/// An answer in the making.
+/// An answer under construction.
 struct ModelAnswer {
     id: String,
     text: String,
@@ -132,12 +133,12 @@ impl Server {
         server
     }
 
-    /// Where it listens.
+    /// Returns the address of the server.
     pub(crate) fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Takes a plan of faults from here on.
+    /// Replaces the plan of faults.
     pub(crate) fn plan(
         &self,
         plan: impl FnMut(&ReceivedRequest) -> Option<Fault> + Send + 'static,
@@ -145,24 +146,24 @@ impl Server {
         self.state().plan = Box::new(plan);
     }
 
-    /// Every request of a task's conversation so far.
+    /// Returns every request of a task's conversation so far.
     pub(crate) fn log(&self) -> Vec<ReceivedRequest> {
         self.state().log.clone()
     }
 
-    /// Forgets what was, limits included.
+    /// Resets the log and the limits.
     pub(crate) fn clear(&self) {
         let mut state = self.state();
         state.log.clear();
         state.limit = None;
     }
 
-    /// How many requests there were besides.
+    /// Returns the number of other requests.
     pub(crate) fn others(&self) -> usize {
         self.state().others
     }
 
-    /// The script it follows.
+    /// Returns the script.
     pub(crate) fn script(&self) -> Script {
         self.state().script.clone()
     }
@@ -206,7 +207,7 @@ impl Server {
         send(&mut to, body, &reply)
     }
 
-    /// Decides what becomes of a request, and logs it.
+    /// Chooses the answer to a request, and logs the request.
     fn decide(&self, path: &str, seen: &script::Conversation) -> (ModelAnswer, Duration) {
         let mut state = self.state();
         let index = state.log.len();

@@ -9,7 +9,7 @@ use super::http::{Connection, Refusal};
 use super::script::{Conversation, text_of};
 use super::{ModelAnswer, ScriptedUsage};
 
-/// What a request holds.
+/// Reads the conversation from a request.
 pub(super) fn read(body: &Value) -> Conversation {
     let mut seen = Conversation {
         session: body["prompt_cache_key"].as_str().unwrap_or_default().to_owned(),
@@ -33,7 +33,7 @@ fn output(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The error that a fault is in this protocol, if it is one.
+/// Returns the protocol's error for a fault, if there is one.
 pub(super) fn refusal(fault: &Fault) -> Option<Refusal> {
     let error = |kind: &str, code: &str, text: &str| json!({"error": {"message": text, "type": kind, "param": null, "code": code}});
     let (status, headers, body) = match fault {

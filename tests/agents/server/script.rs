@@ -1,45 +1,46 @@
-//! The model: what it makes of a conversation. It is asked for a task in the harness's own words, does it in steps
-//! with the CLI's own shell tool, and then says that it is done.
+//! The scripted model. It does a task in steps with the CLI's shell tool, and then reports that it
+//! is done.
 //!
-//! A file of a task has a line `step N: todo` for each step. A step marks its line in every file and prints a word that
-//! stays in the conversation: a model that sees earlier steps does not take them again, and one that starts over does.
+//! A file of a task has a line `step N: todo` for each step. A step marks its line in every file
+//! and prints a word that stays in the conversation. A model that sees earlier steps does not
+//! repeat them; a model that starts over does.
 
 use serde_json::Value;
 
-/// How the model works.
+/// Parameters of the model.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Script {
-    /// How many turns it needs for a task: as many as its files have lines.
+    /// The number of turns of a task, which is the number of lines of its files.
     pub(crate) steps: usize,
-    /// How long it thinks before it answers.
+    /// The delay before each answer.
     pub(crate) think: std::time::Duration,
-    /// A command that goes with its first step.
+    /// An additional command of the first step.
     pub(crate) besides: String,
 }
 
-/// What the model sees of a conversation, whichever protocol it came by.
+/// A conversation as the model sees it, in either protocol.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Conversation {
-    /// Who it is with.
+    /// The identity of the CLI's session.
     pub(super) session: String,
-    /// Whether it offers tools: else it is some side errand of the CLI.
+    /// True if the request offers tools. Requests without tools are side requests of the CLI.
     pub(super) main: bool,
-    /// What the user wrote, in order.
+    /// The user's messages, in order.
     pub(super) prompts: Vec<String>,
-    /// What the tools said, in order.
+    /// The tools' outputs, in order.
     pub(super) results: Vec<String>,
-    /// Whether the model has spoken before the newest prompt: an earlier session goes on.
+    /// True if the model has answered before the newest prompt: an earlier session is resumed.
     pub(super) earlier: bool,
 }
 
 impl Conversation {
-    /// Another message of the user's.
+    /// Adds a message of the user.
     pub(super) fn prompt(&mut self, text: &str, spoken: bool) {
         self.prompts.push(text.to_owned());
         self.earlier = spoken;
     }
 
-    /// The files of the task: the list in the harness's prompt.
+    /// Returns the files of the task, from the list in the prompt.
     pub(super) fn files(&self) -> Vec<String> {
         let Some(task) = self.prompts.iter().find_map(|p| p.split("\n# Your task\n").nth(1)) else {
             return Vec::new();
@@ -49,20 +50,20 @@ impl Conversation {
         names.map(str::to_owned).collect()
     }
 
-    /// How many steps it has seen the ends of.
+    /// Returns the number of finished steps.
     pub(super) fn steps_seen(&self) -> usize {
-        let output = |step: usize| self.results.iter().any(|r| r.contains(&told(step)));
+        let output = |step: usize| self.results.iter().any(|r| r.contains(&step_mark(step)));
         (1..).take_while(|step| said(*step)).count()
     }
 }
 
-/// The word by which the model knows later that it has taken a step.
-fn told(step: usize) -> String {
+/// The word that marks a finished step in the conversation.
+fn step_mark(step: usize) -> String {
     format!("taken-step-{step}.")
 }
 
 impl Script {
-    /// The next command for the shell tool, or none: done.
+    /// Returns the next command for the shell tool, or none if the task is done.
     pub(super) fn command(&self, seen: &Conversation) -> Option<String> {
         let step = seen.steps_seen() + 1;
         let files = seen.files();
@@ -71,20 +72,20 @@ impl Script {
         }
         let besides = if step == 1 { self.besides.as_str() } else { "" };
         let files = files.join(" ");
-        let word = told(step);
+        let word = step_mark(step);
         Some(format!(
             "sed -i 's/^step {step}: todo$/step {step}: done/' {files} && {besides} echo {word}"
         ))
     }
 
-    /// What a file looks like before any of it is done.
+    /// Returns the content of a file before the first step.
     pub(crate) fn untouched(&self, name: &str) -> String {
         let lines: String = (1..=self.steps).map(|step| format!("step {step}: todo\n")).collect();
         format!("{name}\n{lines}")
     }
 }
 
-/// A text, or the texts of a list of blocks.
+/// Returns a text, or the joined texts of a list of blocks.
 pub(super) fn text_of(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),

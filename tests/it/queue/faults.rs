@@ -1,4 +1,4 @@
-//! Queues that are killed, and targets and branches that move under them.
+//! Killed queues, and targets and branches that move during a verification.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn ends_well(line: &QueueSandbox) {
     for _ in 0..STARTS {
         let output = line.sandbox.run(&["queue", "run"]);
         match output.code {
-            // 2 if `bad` was rejected by this one.
+            // Exit code 2: this process rejected `bad`.
             0 | 2 => break,
             137 => {}
             _ => panic!("an unexpected end:\n{output}"),
@@ -171,7 +171,7 @@ fn check_that_changes_tracked_files_is_no_verdict() {
     line.add(&["sloppy"]);
     line.sandbox.run(&["queue", "run"]).exits(3).says("the checks have changed `f1`");
     assert!(line.landed().is_empty());
-    // What git does not know is no matter.
+    // Untracked files do not matter.
     line.sandbox.write("check.sh", "echo said >report; ! grep BAD f0\n");
     line.sandbox.git(&["commit", "--quiet", "--message", "a check that writes", "check.sh"]);
     line.sandbox.run(&["queue", "run"]).exits(0).says("landed: sloppy");

@@ -12,13 +12,13 @@ use serde_json::Value;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
 
-/// A repository whose `main` has a check: no file may hold `BAD`, `m1` and `m2` do not go together, and each time it is run
-/// is counted. `more` are lines for `[queue]`.
+/// A repository whose `main` has a check: no file holds `BAD`, `m1` and `m2` do not pass together,
+/// and each execution is counted. `more` are lines for `[queue]`.
 pub(crate) struct QueueSandbox {
     pub(crate) sandbox: Sandbox,
 }
 
-/// A change: the path and its new text.
+/// Path and new text of a file.
 type FileEdit<'a> = (&'a str, &'a str);
 
 impl QueueSandbox {
@@ -44,7 +44,7 @@ impl QueueSandbox {
         line
     }
 
-    /// A branch with one more commit.
+    /// Creates or extends a branch by one commit.
     pub(crate) fn branch(&self, name: &str, from: &str, changes: &[FileEdit<'_>]) {
         let place = self.sandbox.root().join("mine");
         let path = place.to_str().unwrap();
@@ -60,7 +60,7 @@ impl QueueSandbox {
         self.sandbox.git(&["worktree", "remove", "--force", path]);
     }
 
-    /// Branches `b0` … that are good and have nothing to do with each other.
+    /// Creates independent branches `b0`, `b1` … that pass.
     pub(crate) fn good(&self, count: usize) -> Vec<String> {
         let names: Vec<String> = (0..count).map(|n| format!("b{n}")).collect();
         for name in &names {
@@ -75,7 +75,7 @@ impl QueueSandbox {
         self.sandbox.run(&args).exits(0);
     }
 
-    /// How often the check was run.
+    /// Returns the number of executions of the check.
     pub(crate) fn runs(&self) -> usize {
         std::fs::read_to_string(self.sandbox.sign("runs")).unwrap_or_default().lines().count()
     }
@@ -85,7 +85,7 @@ impl QueueSandbox {
         serde_json::from_str(&output.stdout).unwrap()
     }
 
-    /// What became of each branch.
+    /// Returns the state of each branch.
     pub(crate) fn states(&self) -> BTreeMap<String, String> {
         let list = self.list();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -93,15 +93,15 @@ impl QueueSandbox {
         entries.iter().map(|e| (text(&e["branch"]), text(&e["state"]))).collect()
     }
 
-    /// The branches in the order in which they have landed, by the trailers on the target.
+    /// Returns the landed branches in order, from the trailers on the target.
     pub(crate) fn landed(&self) -> Vec<String> {
         let format = "--format=%(trailers:key=Harness-Branch,valueonly,separator=)";
         let log = self.sandbox.git(&["log", "--first-parent", "--reverse", format, "main"]);
         log.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect()
     }
 
-    /// The promises of the queue that hold at any moment: no branch is on the target twice, what is there passes the check,
-    /// and the commits that the book calls landed have a verdict and a note.
+    /// Invariants of the queue at any moment: no branch is on the target twice, the target passes
+    /// the check, and every commit that the queue log calls landed has a verdict and a note.
     pub(crate) fn holds(&self) {
         let mut landed = self.landed();
         let count = landed.len();
@@ -135,7 +135,7 @@ impl QueueSandbox {
         }
     }
 
-    /// What is the user's own is as it was; what has landed is in the work tree.
+    /// The user's uncommitted files are unchanged, and the worktree shows the landed commits.
     pub(crate) fn left_alone(&self) {
         let read = |file: &str| std::fs::read_to_string(self.sandbox.repo.join(file)).unwrap();
         assert!(read("README").contains("not committed") && read("untracked") == "mine\n");
@@ -181,7 +181,7 @@ fn bisect_ejects_failing_branches_and_lands_the_rest() {
     assert_eq!(author, line.sandbox.git(&["log", "-1", "--format=%an", "b1"]));
     line.holds();
     line.left_alone();
-    // Nothing is left to do, and adding what has landed says so.
+    // The queue is empty. Errors of `add` and `remove`.
     line.sandbox.run(&["queue", "run"]).exits(0).says("the queue is empty: 0 landed");
     line.sandbox.run(&["queue", "add", "main"]).exits(128).says("is the target itself");
     line.sandbox.run(&["queue", "add", "nothing"]).exits(128).says("there is no branch `nothing`");
@@ -240,7 +240,7 @@ fn branches_are_verified_with_the_job_file_of_the_target() {
     );
     line.add(&["sly"]);
     line.sandbox.run(&["queue", "run"]).exits(2).says("check `tests`").says("f1:1:BAD");
-    // Good, it lands, and what comes next is judged by what it has brought.
+    // The branch passes and lands, and its checks apply to the next branch.
     line.branch("honest", "main", &[("harness.toml", gutted)]);
     line.branch("later", "main", &[("f2", "BAD\n")]);
     line.add(&["honest"]);

@@ -1,4 +1,4 @@
-//! The ways in which a queue can be set: merges, every commit judged, places side by side, reviews, pauses.
+//! Settings of a queue: merge style, `each`, lanes, reviews, pauses, hooks.
 
 use super::QueueSandbox;
 
@@ -16,7 +16,7 @@ fn merge_style_keeps_branch_commits() {
     }
     let subjects = line.sandbox.git(&["log", "--first-parent", "-3", "--format=%s", "main"]);
     assert_eq!(subjects, "Merge branch 'b1'\nMerge branch 'two'\nMerge branch 'b0'");
-    // Merged by hand, it is on the target, and the queue sees that.
+    // A branch that a person has merged counts as landed.
     line.branch("mine", "main", &[("f4", "fine\n")]);
     line.add(&["mine"]);
     line.sandbox.git(&["merge", "--quiet", "--no-edit", "--no-ff", "mine"]);
@@ -60,7 +60,7 @@ fn required_review_holds_branches_until_approved() {
     line.sandbox.run(&["queue", "run"]).exits(1).says("wait for an approval");
     assert_eq!(line.states()["b0"], "reviewing");
     line.sandbox.run(&["queue", "approve", "b0", "b1"]).exits(0).says("b0: approved at");
-    // Added again, they keep what was said of them.
+    // A second `add` keeps the approval.
     line.add(&["b0", "b1"]);
     assert_eq!(line.states()["b0"], "queued");
     line.branch("b1", "b1", &[("f5", "after the approval\n")]);

@@ -1,4 +1,4 @@
-//! Work trees that have the target checked out.
+//! Worktrees that have the target checked out, and remotes.
 
 use super::QueueSandbox;
 
@@ -38,7 +38,7 @@ fn linked_worktree_follows_and_a_rebase_holds_the_landing() {
     line.sandbox.run(&["queue", "run"]).exits(0);
     assert!(linked.join("new-b0").exists());
     assert_eq!(line.sandbox.try_git(&linked, &["status", "--porcelain"]).stdout, "");
-    // A rebase of the target that stands still because of a conflict.
+    // A rebase of the target that has stopped at a conflict.
     std::fs::write(linked.join("shared"), "y\n").unwrap();
     assert_eq!(line.sandbox.try_git(&linked, &["commit", "--quiet", "-am", "mine"]).code, 0);
     assert_ne!(line.sandbox.try_git(&linked, &["rebase", "other"]).code, 0);
@@ -63,7 +63,7 @@ fn push_goes_first_and_rebuilds_on_a_moved_remote() {
     line.sandbox.run(&["queue", "run", "--push", "hub"]).exits(0).says("landed: b0");
     assert!(there(&line).starts_with(&line.sandbox.git(&["rev-parse", "main"])));
 
-    // Somebody else pushes while a train is verified.
+    // Another clone pushes while a train is verified.
     line.add(&[&names[1]]);
     std::fs::remove_file(line.sandbox.sign("waiting")).ok();
     line.sandbox.give_sign("held");
@@ -82,7 +82,7 @@ fn push_goes_first_and_rebuilds_on_a_moved_remote() {
     assert_eq!(line.sandbox.git(&["show", "main:f8"]), "theirs");
     assert!(there(&line).starts_with(&line.sandbox.git(&["rev-parse", "main"])));
 
-    // Where both have gone on by themselves, a person is asked.
+    // Where both sides have new commits, the queue stops for a person.
     line.sandbox.write("f9", "mine\n");
     line.sandbox.git(&["commit", "--quiet", "-m", "mine", "f9"]);
     assert_eq!(line.sandbox.try_git(&theirs, &["pull", "--quiet"]).code, 0);
@@ -108,7 +108,7 @@ fn staged_changes_survive_a_worktree_that_follows() {
     line.sandbox.run(&["queue", "run"]).exits(0);
     line.sandbox.write("f0", &lines("2, by hand"));
     line.sandbox.git(&["add", "f0"]);
-    // A process that looks whether all has followed.
+    // A second process checks whether the worktree has followed.
     let output = line.sandbox.run(&["queue", "run"]).exits(0);
     assert!(!output.stderr.contains("behind"), "{output}");
     line.sandbox.git(&["commit", "--quiet", "--message", "by hand"]);
@@ -128,7 +128,7 @@ fn pushed_landing_is_never_force_pushed_away() {
     line.sandbox.git(&["push", "--quiet", &url, "main"]);
     line.good(2);
     line.add(&["b0", "b1"]);
-    // While the first is pushed, somebody takes it out.
+    // During the push of the first landing, another process removes the entry.
     let (program, repo) = (crate::sandbox::program().display(), line.sandbox.repo.display());
     let root = line.sandbox.root();
     let hook = format!(
