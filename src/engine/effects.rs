@@ -101,7 +101,7 @@ impl Engine<'_> {
         let low = free.into_iter().flatten().find(|(mb, _)| *mb < least);
         let note = low.map(|(mb, folder)| {
             format!(
-                "only {mb} MB are free on the disk of {}: no agent begins until there are {least} (`[limits] min-free-mb`)",
+                "only {mb} MB are free on the disk of {}: not starting agents until there are {least} (`[limits] min-free-mb`)",
                 folder.display()
             )
         });

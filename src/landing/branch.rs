@@ -70,7 +70,7 @@ impl TargetHistory {
 pub(crate) struct TrainBuilder<'a> {
     /// The repository.
     pub repo: &'a Repo,
-    /// How branches are merged.
+    /// The way in which branches are merged.
     pub merge: MergeStyle,
     /// The committer.
     pub who: &'a Identity,

@@ -288,7 +288,7 @@ fn full_disk_starts_no_attempt() {
     start.signal(Signal::INT);
     start.wait().exits(130);
     assert_eq!(sandbox.task("alpha")["attempts"], 0);
-    sandbox.run(&["poll"]).exits(0).says("no agent begins until");
+    sandbox.run(&["poll"]).exits(0).says("not starting agents until");
     change_job(&sandbox, &room("0"));
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();

@@ -58,7 +58,7 @@ pub struct Entry {
 pub enum EjectReason {
     /// The entry fails alone on the target's tip.
     Rejected {
-        /// Where to read the findings.
+        /// The place where the findings can be read.
         finding: String,
     },
     /// The entry conflicts with the target's tip.

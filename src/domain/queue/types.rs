@@ -26,7 +26,7 @@ impl TrainKind {
     }
 }
 
-/// One commit of a train.
+/// A commit of a train.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Car {
     /// The entry whose change the commit contains.
