@@ -42,7 +42,7 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
     if engine.state().waits_to_begin {
         // `start --paused` only made the run; driving it by `poll` is how it begins. A run that somebody stopped stays
         // stopped.
-        engine.ask(Observation::Asked(Request::Resume))?;
+        engine.ask(Observation::Requested(Request::Resume))?;
     }
     let stopped = engine.run()?;
     let state = engine.state().clone();

@@ -298,7 +298,7 @@ fn carry_out(
         let mut report = |report: engine::RunReport<'_>| live.report(&report);
         let options = RunOptions { wait: true, only, signals: true, keep_going: args.keep_going };
         let mut engine = workspace::open_engine(store, proof, args.jobs, options, &mut report)?;
-        engine.ask(Observation::Asked(Request::Resume))?;
+        engine.ask(Observation::Requested(Request::Resume))?;
         let stopped = engine.run();
         stopped.map(|stopped| (stopped, engine.state().clone()))
     };

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::{request, workspace};
 use crate::cli;
 use crate::domain::state::Phase;
-use crate::domain::verdict::Judgement;
+use crate::domain::verdict::Verdict;
 use crate::engine::requests::WireRequest;
 use crate::engine::verify_again;
 use crate::error;
@@ -25,7 +25,7 @@ pub(super) fn run(here: &Path, args: &cli::VerifyArgs, ui: &Ui) -> Result<u8> {
     })?;
     let ctx = workspace::context(&store, &loaded)?;
     let verdict = verify_again(&ctx, &task, attempt, &candidate)?;
-    let passed = verdict.judgement == Judgement::Accepted;
+    let passed = verdict.verdict == Verdict::Passed;
     if args.json {
         let checks: Vec<_> = verdict
             .results
@@ -44,14 +44,14 @@ pub(super) fn run(here: &Path, args: &cli::VerifyArgs, ui: &Ui) -> Result<u8> {
             let word = if r.passed { "passed" } else { "FAILED" };
             ui.result(&format!("  {word}  {}  ({})\n", r.name, human::duration(r.ms)));
         }
-        match &verdict.judgement {
-            Judgement::Accepted => {}
-            Judgement::Rejected(findings) => {
+        match &verdict.verdict {
+            Verdict::Passed => {}
+            Verdict::Failed(findings) => {
                 for finding in findings {
                     ui.result(&format!("\n{}:\n{}\n", finding.check, printable(&finding.text)));
                 }
             }
-            Judgement::Inconclusive(why) => anyhow::bail!("it could not be judged: {why}"),
+            Verdict::Errored(why) => anyhow::bail!("it could not be judged: {why}"),
         }
     }
     if passed && phase == Phase::Failed {

@@ -4,23 +4,7 @@ use super::account::Account;
 use super::retry::Policy;
 use super::session::Spend;
 use super::state::RunState;
-use super::verdict::Finding;
-
-/// What an evaluator said of a candidate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Opinion {
-    /// It is good.
-    Passed,
-    /// It is not.
-    Failed {
-        /// What is wrong. Never empty.
-        findings: Vec<Finding>,
-        /// The findings as one word: equal for equal findings, whatever their order.
-        digest: String,
-    },
-    /// There was no answer that counts; why. That says nothing of the candidate.
-    None(String),
-}
+use super::verdict::{Objection, Verdict};
 
 /// Where a task stands with its evaluator.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,11 +26,11 @@ impl Evaluation {
     }
 
     /// Folds an opinion. Says whether it came to one.
-    pub(super) fn apply(&mut self, opinion: &Opinion) -> bool {
-        match opinion {
-            Opinion::None(_) => return false,
-            Opinion::Passed => {}
-            Opinion::Failed { digest, .. } => {
+    pub(super) fn apply(&mut self, verdict: &Verdict<Objection>) -> bool {
+        match verdict {
+            Verdict::Errored(_) => return false,
+            Verdict::Passed => {}
+            Verdict::Failed(Objection { digest, .. }) => {
                 self.rounds += 1;
                 self.objection = Some(digest.clone());
             }

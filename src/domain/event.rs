@@ -1,12 +1,11 @@
 //! What happened, in the past tense. Events are facts: once one is journaled, it is never refused.
 
 use super::account::Account;
-use super::evaluation::Opinion;
 use super::id::{Oid, TaskId, Timestamp};
 use super::retry::RetryReason;
 use super::review::Approval;
 use super::session::SessionReport;
-use super::verdict::{Candidate, CheckResult, Finding};
+use super::verdict::{Candidate, CheckResult, Finding, Objection, Verdict};
 use crate::domain::termination::Termination;
 
 /// Something that happened to one task.
@@ -50,7 +49,7 @@ pub enum TaskEventKind {
         report: Option<Box<SessionReport>>,
     },
     /// The checks have said what they think of the candidate's tree, or of the tree that would have landed.
-    Judged {
+    Verified {
         /// Which attempt's work.
         attempt: u32,
         /// The tree that was judged.
@@ -63,7 +62,7 @@ pub enum TaskEventKind {
         landing: bool,
     },
     /// The checks are content, and an evaluator is asked.
-    Presented,
+    EvaluationRequested,
     /// An evaluator has said what it thinks of the candidate, or has not.
     Evaluated {
         /// Which attempt's work.
@@ -71,16 +70,16 @@ pub enum TaskEventKind {
         /// The tree that it was shown.
         tree: Oid,
         /// What it said.
-        opinion: Opinion,
+        verdict: Verdict<Objection>,
         /// What its session said of itself; nothing when that was lost.
         report: Option<Box<SessionReport>>,
     },
     /// Checks, and an evaluator where there is one, are content, and a person is asked.
-    ReviewAsked,
+    ReviewRequested,
     /// A person lets the candidate land.
     Approved(Approval),
     /// A person wants it done anew.
-    SentBack {
+    ChangesRequested {
         /// Who.
         by: String,
         /// What the next attempt is told.
@@ -115,7 +114,7 @@ pub enum TaskEventKind {
         results: Vec<CheckResult>,
     },
     /// What it hands in is good, and nothing of it goes to the target branch.
-    HandedIn,
+    OutputAccepted,
     /// No try is left.
     Failed {
         /// Why, in a sentence.
@@ -148,7 +147,7 @@ pub enum RunEventKind {
         paused: bool,
     },
     /// The landing checks have been run on the base.
-    BaseJudged {
+    BaseVerified {
         /// Whether all passed.
         passed: bool,
         /// The results.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::account::Account;
-use super::evaluation::{Evaluation, Opinion};
+use super::evaluation::Evaluation;
 use super::event::{Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use super::id::{Oid, RunId, TaskId, Timestamp};
 pub use super::phase::Phase;
@@ -12,7 +12,7 @@ use super::retry::RetryReason;
 use super::review::Review;
 use super::session::{Class, Session, SessionReport, Spend, Usage};
 use super::termination::Termination;
-use super::verdict::Candidate;
+use super::verdict::{Candidate, Verdict};
 
 /// Everything that a task's tip says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -117,7 +117,7 @@ impl TaskState {
                 self.termination = Some(termination.clone());
                 self.candidate.clone_from(candidate);
             }
-            TaskEventKind::Judged { findings, landing, .. } => {
+            TaskEventKind::Verified { findings, landing, .. } => {
                 // It could be judged, so the infrastructure works.
                 self.faults = 0;
                 self.evaluation.rest();
@@ -131,26 +131,26 @@ impl TaskState {
                     self.reason = None;
                 }
             }
-            TaskEventKind::Presented => {
+            TaskEventKind::EvaluationRequested => {
                 self.phase = Phase::Verifying;
                 self.evaluation.waiting = true;
             }
-            TaskEventKind::Evaluated { opinion, report, .. } => {
+            TaskEventKind::Evaluated { verdict, report, .. } => {
                 let used = report.as_ref().map(|r| r.usage).unwrap_or_default();
                 self.evaluation.spend.add(used);
-                if self.evaluation.apply(opinion) && !self.phase.ended() {
+                if self.evaluation.apply(verdict) && !self.phase.ended() {
                     self.faults = 0;
                     self.reason = None;
-                    let good = *opinion == Opinion::Passed;
+                    let good = *verdict == Verdict::Passed;
                     self.phase = if good { Phase::Queued } else { Phase::Todo };
                 }
             }
-            TaskEventKind::ReviewAsked => self.phase = Phase::Reviewing,
+            TaskEventKind::ReviewRequested => self.phase = Phase::Reviewing,
             TaskEventKind::Approved(approval) => {
                 self.phase = Phase::Queued;
                 self.review.approval = Some(approval.clone());
             }
-            TaskEventKind::SentBack { .. } => {
+            TaskEventKind::ChangesRequested { .. } => {
                 self.phase = Phase::Todo;
                 self.review = Review::default();
             }
@@ -216,7 +216,7 @@ impl TaskState {
                 self.landed = Some(commit.clone());
                 self.reason = None;
             }
-            TaskEventKind::HandedIn => {
+            TaskEventKind::OutputAccepted => {
                 self.phase = Phase::Done;
                 self.reason = None;
             }
@@ -348,7 +348,7 @@ impl RunState {
                     self.reason = Some("made with `--paused`".into());
                 }
             }
-            RunEventKind::BaseJudged { passed, .. } => self.base_passed = Some(*passed),
+            RunEventKind::BaseVerified { passed, .. } => self.base_passed = Some(*passed),
             RunEventKind::Paused(reason) => {
                 self.phase = RunPhase::Paused;
                 self.reason = Some(reason.clone());

@@ -52,24 +52,33 @@ pub struct CheckResult {
     pub id: String,
 }
 
-/// What was said of a tree as a whole.
+/// A verdict of checks, of an evaluator or of the merge queue. `F` describes a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Judgement {
-    /// Every check passed.
-    Accepted,
-    /// At least one found something. Never empty.
-    Rejected(Vec<Finding>),
-    /// It could not be judged: a fault of the infrastructure, never of the task.
-    Inconclusive(String),
+pub enum Verdict<F = Vec<Finding>> {
+    /// The work is accepted.
+    Passed,
+    /// The work is rejected. A list of findings is never empty.
+    Failed(F),
+    /// No verdict was reached, for this reason: a fault of the infrastructure, never of the task.
+    Errored(String),
 }
 
-/// A judgement with the results it rests on.
+/// The verdict of the checks on one tree, with the results behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// What follows from the results.
-    pub judgement: Judgement,
-    /// The results, in the job's order, as far as checks were run.
+pub struct CheckReport {
+    /// The verdict that follows from the results.
+    pub verdict: Verdict,
+    /// The results in the job's order, as far as checks were run.
     pub results: Vec<CheckResult>,
+}
+
+/// The objection of an evaluator to a candidate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Objection {
+    /// The findings. Never empty.
+    pub findings: Vec<Finding>,
+    /// The digest of the findings: equal for equal findings in any order.
+    pub digest: String,
 }
 
 #[cfg(test)]

@@ -305,7 +305,7 @@ pub(super) fn observe_attempt(
         return read_published(ctx, task, attempt, base, published);
     }
     let Ok(spec) = Spec::read(&dir) else {
-        let observation = Some(Observation::NeverBegan { task: task.clone(), attempt });
+        let observation = Some(Observation::NeverStarted { task: task.clone(), attempt });
         return Ok(AttemptOutcome { observation, ..AttemptOutcome::default() });
     };
     // The keeper died without an outcome. Its processes are ended and its work is saved before the

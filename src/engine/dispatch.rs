@@ -125,7 +125,7 @@ impl Engine<'_> {
         let answered_tasks: Vec<_> =
             running.filter(answered).map(|(t, s)| (t.clone(), s.attempt)).collect();
         for (task, attempt) in answered_tasks {
-            self.observe(Observation::Answered { task, attempt });
+            self.observe(Observation::ServiceAnswered { task, attempt });
         }
         self.flush()
     }

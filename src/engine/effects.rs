@@ -16,7 +16,7 @@ use crate::domain::machine::{Decision, Effect, Observation, owed};
 use crate::domain::session::{Class, SessionReport};
 use crate::domain::state::Phase;
 use crate::domain::termination::Termination;
-use crate::domain::verdict::{Candidate, Judgement, Verdict};
+use crate::domain::verdict::{Candidate, CheckReport, Verdict};
 use crate::process;
 use crate::verify::CheckStage;
 
@@ -48,7 +48,7 @@ impl Engine<'_> {
                 continue;
             }
             begun |= match &effect {
-                Effect::JudgeBase => self.verify_base(effect)?,
+                Effect::VerifyBase => self.verify_base(effect)?,
                 Effect::Await(task, _) => {
                     let worktree =
                         self.ledger.state.tasks.get(task).and_then(|t| t.worktree.clone());
@@ -65,7 +65,7 @@ impl Engine<'_> {
                     false
                 }
                 Effect::Redispatch => {
-                    self.observe(Observation::PassOver);
+                    self.observe(Observation::RedispatchDue);
                     self.flush()?;
                     true
                 }
@@ -191,8 +191,8 @@ impl Engine<'_> {
                 return Ok(self.spawn_verification(effect, worktree, assignment));
             }
             Ok(None) => {
-                let verdict = Verdict { judgement: Judgement::Accepted, results: Vec::new() };
-                self.observe(Observation::BaseJudged(verdict));
+                let verdict = CheckReport { verdict: Verdict::Passed, results: Vec::new() };
+                self.observe(Observation::BaseVerified(verdict));
             }
             Err(error) => self.broken(&effect, &format!("{error:#}")),
         }

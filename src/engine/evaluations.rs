@@ -10,12 +10,11 @@ use super::slots::EVALUATIONS;
 use super::{Context, KeeperWait, verifications};
 use crate::agent::evaluate::{self, ChangeBrief, EvaluationBrief};
 use crate::ambient;
-use crate::domain::evaluation::Opinion;
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::machine::{Effect, Observation, evaluators};
 use crate::domain::session::{Class, Cost, SessionReport};
 use crate::domain::termination::Termination;
-use crate::domain::verdict::{Candidate, Finding};
+use crate::domain::verdict::{Candidate, Finding, Objection, Verdict};
 use crate::failpoint;
 use crate::keeper::files;
 use crate::keeper::spec::{
@@ -279,14 +278,14 @@ fn no_opinion(
     termination: Termination,
     why: String,
 ) -> EvaluationResult {
-    evaluation_result(assignment, began, termination, Opinion::None(why), None)
+    evaluation_result(assignment, began, termination, Verdict::Errored(why), None)
 }
 
 fn evaluation_result(
     assignment: &EvaluationAssignment,
     began: Timestamp,
     termination: Termination,
-    opinion: Opinion,
+    opinion: Verdict<Objection>,
     report: Option<SessionReport>,
 ) -> EvaluationResult {
     EvaluationResult {
@@ -296,7 +295,7 @@ fn evaluation_result(
             tree: assignment.candidate.tree.clone(),
             began,
             termination,
-            opinion,
+            verdict: opinion,
             report: report.map(Box::new),
         },
         payload: None,
@@ -325,7 +324,7 @@ fn opinion_of(
     termination: &Termination,
     report: Option<&SessionReport>,
     answer: Option<&str>,
-) -> Result<Opinion> {
+) -> Result<Verdict<Objection>> {
     let completed = match report {
         Some(report) => report.class == Class::Ok,
         None => matches!(termination, Termination::Exited(0) | Termination::Lingered),
@@ -333,10 +332,10 @@ fn opinion_of(
     if completed {
         return match answer {
             Some(answer) => verify::opinion::from_answer(answer, assignment.attempt),
-            None => Ok(Opinion::None("it said nothing".to_owned())),
+            None => Ok(Verdict::Errored("it said nothing".to_owned())),
         };
     }
-    Ok(Opinion::None(match report {
+    Ok(Verdict::Errored(match report {
         Some(SessionReport { class, detail: Some(detail), .. }) => format!("{class}: {detail}"),
         Some(SessionReport { class, detail: None, .. }) => class.to_string(),
         None => termination.to_string(),

@@ -70,7 +70,7 @@ impl Engine<'_> {
             self.note_verdict(&landing.tree, lines);
             let (task, candidate) = (landing.task.clone(), landing.candidate.clone());
             let tree = landing.tree.clone();
-            self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
+            self.observe(Observation::LandingVerified { task, candidate, tree, checks: verdict });
             self.record().map_err(LandingError::State)?;
         }
         if landings.iter().all(|landing| self.is_wanted(landing)) {

@@ -22,7 +22,7 @@ use crate::domain::queue::{
     QueueSettings, Ruling, StopReason, TrainId, TrainKind,
 };
 use crate::domain::state::TaskState;
-use crate::domain::verdict::{Finding, Judgement, Verdict};
+use crate::domain::verdict::{CheckReport, Finding, Verdict};
 use crate::landing;
 use crate::store::layout;
 use crate::verify::{self, CheckStage};
@@ -340,7 +340,7 @@ impl Engine<'_> {
         }
         let steps = verifications::steps(&self.ctx, &case, "")?;
         let known = verify::known_verdict(&steps);
-        if let Some(verdict) = known.filter(|v| v.judgement == Judgement::Accepted) {
+        if let Some(verdict) = known.filter(|v| v.verdict == Verdict::Passed) {
             self.ruled(&task, question, &case, VerificationResult { verdict, lines: Vec::new() })?;
             return Ok(Asked::Known);
         }
@@ -372,10 +372,10 @@ impl Engine<'_> {
         case: &VerificationAssignment,
         judged: VerificationResult,
     ) -> Result<()> {
-        let ruling = match &judged.verdict.judgement {
-            Judgement::Accepted => Ruling::Green,
-            Judgement::Inconclusive(fault) => Ruling::Broken(fault.clone()),
-            Judgement::Rejected(_) => {
+        let ruling = match &judged.verdict.verdict {
+            Verdict::Passed => Ruling::Green,
+            Verdict::Errored(fault) => Ruling::Broken(fault.clone()),
+            Verdict::Failed(_) => {
                 if case.task.is_none() && case.again {
                     let target = layout::short(&self.ctx.manifest.target);
                     let tip = format!("`{target}` at {}", case.commit.short());
@@ -397,10 +397,10 @@ impl Engine<'_> {
             let state = self.ledger.state.tasks.get(task);
             let same = |s: &&TaskState| case.task.as_ref().is_none_or(|(_, of)| s.attempt == *of);
             if let Some(candidate) = state.filter(same).and_then(|s| s.candidate.clone()) {
-                let (candidate, tree, verdict) =
+                let (candidate, tree, checks) =
                     (candidate.commit, case.tree.clone(), judged.verdict.clone());
                 let task = task.clone();
-                self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
+                self.observe(Observation::LandingVerified { task, candidate, tree, checks });
                 self.record()?;
             }
         } else if case.task.is_none() {
@@ -447,8 +447,8 @@ impl Engine<'_> {
                     None => (candidate.clone(), rejected(finding)),
                 };
                 self.note_verdict(&tree, judged.lines);
-                let verdict = judged.verdict;
-                self.observe(Observation::LandingJudged { task, candidate, tree, verdict });
+                let checks = judged.verdict;
+                self.observe(Observation::LandingVerified { task, candidate, tree, checks });
             }
             // Tasks wait for what they come after before they begin.
             EjectReason::Blocked { .. } => {}
@@ -499,6 +499,6 @@ pub(super) enum LandingError {
 /// A verdict of which only the words are known.
 fn rejected(text: String) -> VerificationResult {
     let finding = Finding { attempt: 0, check: "landing".into(), text };
-    let judgement = Judgement::Rejected(vec![finding]);
-    VerificationResult { verdict: Verdict { judgement, results: Vec::new() }, lines: Vec::new() }
+    let verdict = Verdict::Failed(vec![finding]);
+    VerificationResult { verdict: CheckReport { verdict, results: Vec::new() }, lines: Vec::new() }
 }

@@ -234,7 +234,7 @@ pub(crate) fn verify_again(
     task: &TaskId,
     attempt: u32,
     candidate: &crate::domain::verdict::Candidate,
-) -> Result<crate::domain::verdict::Verdict> {
+) -> Result<crate::domain::verdict::CheckReport> {
     verifications::verify_again(ctx, task, attempt, candidate)
 }
 

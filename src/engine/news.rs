@@ -9,12 +9,11 @@ use super::requests::{self, RequestAnswer, WireRequest};
 use super::verifications::{self, VerificationAssignment, VerificationResult};
 use super::{RunReport, recover};
 use crate::ambient;
-use crate::domain::evaluation::Opinion;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Decision, Effect, Observation};
 use crate::domain::state::Phase;
 use crate::domain::termination::Termination;
-use crate::domain::verdict::{Judgement, Verdict};
+use crate::domain::verdict::{CheckReport, Verdict};
 use crate::failpoint;
 use crate::repo;
 use crate::store::codec;
@@ -128,7 +127,7 @@ impl Engine<'_> {
             self.car_judged(task, case, judged)?;
             return Ok(false);
         }
-        if *effect == Effect::JudgeBase && self.ledger.state.base_passed.is_some() {
+        if *effect == Effect::VerifyBase && self.ledger.state.base_passed.is_some() {
             self.tip_judged(case, &judged.verdict);
             self.discard_folder(verifications::folder(&self.ctx, case));
             return Ok(false);
@@ -137,13 +136,13 @@ impl Engine<'_> {
         let observation = match &case.task {
             None => {
                 self.tell_findings("the base", &judged.verdict);
-                Observation::BaseJudged(judged.verdict)
+                Observation::BaseVerified(judged.verdict)
             }
             Some((task, attempt)) => Observation::Verified {
                 task: task.clone(),
                 attempt: *attempt,
                 tree: case.tree.clone(),
-                verdict: judged.verdict,
+                checks: judged.verdict,
             },
         };
         self.observe(observation);
@@ -154,8 +153,8 @@ impl Engine<'_> {
     }
 
     /// A base or a tip that fails is for a person to mend: the whole output is told at once.
-    pub(super) fn tell_findings(&mut self, of: &str, verdict: &Verdict) {
-        if let Judgement::Rejected(findings) = &verdict.judgement {
+    pub(super) fn tell_findings(&mut self, of: &str, verdict: &CheckReport) {
+        if let Verdict::Failed(findings) = &verdict.verdict {
             for finding in findings {
                 let text = format!("on {of}, `{}` fails: {}", finding.check, finding.text);
                 (self.report)(RunReport::Note(text));
@@ -177,20 +176,20 @@ impl Engine<'_> {
         finding: crate::domain::verdict::Finding,
     ) {
         let Effect::Verify(task, attempt) = effect else { return };
-        let judgement = Judgement::Rejected(vec![finding]);
-        let verdict = Verdict { judgement, results: Vec::new() };
+        let verdict = Verdict::Failed(vec![finding]);
+        let verdict = CheckReport { verdict, results: Vec::new() };
         let (task, attempt) = (task.clone(), *attempt);
-        self.observe(Observation::Verified { task, attempt, tree, verdict });
+        self.observe(Observation::Verified { task, attempt, tree, checks: verdict });
     }
 
     /// An effect that could not be carried out is a fault of the infrastructure.
     pub(super) fn broken(&mut self, effect: &Effect, why: &str) {
         let inconclusive =
-            || Verdict { judgement: Judgement::Inconclusive(why.to_owned()), results: Vec::new() };
+            || CheckReport { verdict: Verdict::Errored(why.to_owned()), results: Vec::new() };
         match effect {
-            Effect::JudgeBase if self.ledger.state.base_passed.is_some() => self.tips.give_up(),
-            Effect::JudgeBase => {
-                self.observe(Observation::BaseJudged(inconclusive()));
+            Effect::VerifyBase if self.ledger.state.base_passed.is_some() => self.tips.give_up(),
+            Effect::VerifyBase => {
+                self.observe(Observation::BaseVerified(inconclusive()));
             }
             Effect::Await(task, attempt) => {
                 let termination = Termination::NotStarted(why.to_owned());
@@ -210,7 +209,7 @@ impl Engine<'_> {
                 if let Some(candidate) = candidate {
                     let (task, attempt) = (task.clone(), *attempt);
                     let (tree, verdict) = (candidate.tree, inconclusive());
-                    self.observe(Observation::Verified { task, attempt, tree, verdict });
+                    self.observe(Observation::Verified { task, attempt, tree, checks: verdict });
                 }
             }
             Effect::Evaluate(task, attempt) => {
@@ -222,7 +221,7 @@ impl Engine<'_> {
                         tree: candidate.tree,
                         began: ambient::now(),
                         termination: Termination::NotStarted(why.to_owned()),
-                        opinion: Opinion::None(why.to_owned()),
+                        verdict: Verdict::Errored(why.to_owned()),
                         report: None,
                     });
                 }
@@ -350,7 +349,7 @@ impl Engine<'_> {
                     )?;
                 }
                 Ok(request) => {
-                    let decisions = self.observe(Observation::Asked(request));
+                    let decisions = self.observe(Observation::Requested(request));
                     // One by one: what a request means depends on those before it.
                     self.record()?;
                     let said = said(&waiting.wire, &decisions);

@@ -86,7 +86,7 @@ impl WireRequest {
             }
             Self::SendBack { task, commit, by, message } => {
                 let (task, commit) = (TaskId::parse(task)?, Oid::parse(commit)?);
-                Request::SendBack(task, commit, by.clone(), message.clone())
+                Request::RequestChanges(task, commit, by.clone(), message.clone())
             }
             Self::Stop { .. } => Request::Stop("`git harness stop`".into()),
             Self::Cancel => Request::Cancel,

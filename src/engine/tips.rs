@@ -9,7 +9,7 @@ use super::gate;
 use super::verifications::{self, VerificationAssignment};
 use crate::domain::id::Oid;
 use crate::domain::machine::Effect;
-use crate::domain::verdict::{Judgement, Verdict};
+use crate::domain::verdict::{CheckReport, Verdict};
 use crate::store::layout;
 use crate::verify::CheckStage;
 
@@ -66,7 +66,7 @@ impl Engine<'_> {
 
     /// Has a tip judged, unless that is going on. Says whether there is anything to wait for.
     fn ask_about(&mut self, tip: &Oid) -> bool {
-        let effect = Effect::JudgeBase;
+        let effect = Effect::VerifyBase;
         if self.in_flight.contains_key(&effect) || self.not_awaited.contains(&effect) {
             return true;
         }
@@ -95,13 +95,13 @@ impl Engine<'_> {
     }
 
     /// What a keeper has said of a tip. One that fails is looked at once more.
-    pub(super) fn tip_judged(&mut self, case: &VerificationAssignment, verdict: &Verdict) {
+    pub(super) fn tip_judged(&mut self, case: &VerificationAssignment, verdict: &CheckReport) {
         let tip = &case.commit;
-        match &verdict.judgement {
-            Judgement::Inconclusive(_) => self.tips.give_up(),
-            Judgement::Accepted => self.tips.last = Some((tip.clone(), true)),
-            Judgement::Rejected(_) if !case.again => self.tips.asked = Some((tip.clone(), 1)),
-            Judgement::Rejected(_) => {
+        match &verdict.verdict {
+            Verdict::Errored(_) => self.tips.give_up(),
+            Verdict::Passed => self.tips.last = Some((tip.clone(), true)),
+            Verdict::Failed(_) if !case.again => self.tips.asked = Some((tip.clone(), 1)),
+            Verdict::Failed(_) => {
                 self.tips.last = Some((tip.clone(), false));
                 let target = layout::short(&self.ctx.manifest.target).to_owned();
                 self.tell_findings(&format!("`{target}` at {}", tip.short()), verdict);

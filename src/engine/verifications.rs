@@ -10,7 +10,7 @@ use super::queue::Rules;
 use super::{Context, KeeperWait, attempts, gate};
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
-use crate::domain::verdict::{Candidate, CheckResult, Judgement, Verdict};
+use crate::domain::verdict::{Candidate, CheckReport, CheckResult, Verdict};
 use crate::failpoint;
 use crate::keeper::spec::{ChecksOutcome, ChecksWork, Spec, VERSION, Work, WorktreeSpec};
 use crate::keeper::{files, spec::CheckStep};
@@ -55,7 +55,7 @@ pub(super) struct TrainMember {
 #[derive(Debug)]
 pub(super) struct VerificationResult {
     /// The verdict.
-    pub verdict: Verdict,
+    pub verdict: CheckReport,
     /// Lines for the tree's note.
     pub lines: Vec<String>,
 }
@@ -217,8 +217,8 @@ pub(super) fn verify_tree(
 ) -> Result<Option<VerificationResult>> {
     let steps = steps(ctx, assignment, worktree)?;
     if let Some(mut verdict) = verify::known_verdict(&steps) {
-        if let (Judgement::Rejected(findings), Some((_, attempt))) =
-            (&mut verdict.judgement, &assignment.task)
+        if let (Verdict::Failed(findings), Some((_, attempt))) =
+            (&mut verdict.verdict, &assignment.task)
         {
             findings.iter_mut().for_each(|f| f.attempt = *attempt);
         }
@@ -256,8 +256,7 @@ pub(super) fn verify_tree(
             let last_line = log.lines().next_back().unwrap_or("it left no log").to_owned();
             clear(&dir)?;
             let fault = format!("the keeper of the checks died: {last_line}");
-            let verdict =
-                Verdict { judgement: Judgement::Inconclusive(fault), results: Vec::new() };
+            let verdict = CheckReport { verdict: Verdict::Errored(fault), results: Vec::new() };
             return Ok(Some(VerificationResult { verdict, lines: Vec::new() }));
         }
         clear(&dir)?;
@@ -290,10 +289,10 @@ pub(super) fn verify_again(
     task: &TaskId,
     attempt: u32,
     candidate: &Candidate,
-) -> Result<Verdict> {
+) -> Result<CheckReport> {
     if let Some(finding) = scope_finding(ctx, task, attempt, candidate)? {
-        let judgement = Judgement::Rejected(vec![finding]);
-        return Ok(Verdict { judgement, results: Vec::new() });
+        let verdict = Verdict::Failed(vec![finding]);
+        return Ok(CheckReport { verdict, results: Vec::new() });
     }
     let worktrees = ctx.store.local().worktree_indexes(&ctx.run);
     std::fs::create_dir_all(&worktrees)?;
@@ -396,7 +395,7 @@ fn conclude(
     let verdict = verify::verdict(outcome, steps, attempt);
     let who = assignment.task.as_ref().map(|(task, attempt)| (task, *attempt));
     let lines = verify::note_lines(outcome, &verdict, ctx.run.as_str(), who);
-    if let Judgement::Inconclusive(_) = verdict.judgement {
+    if let Verdict::Errored(_) = verdict.verdict {
         // The verification will be repeated: leave nothing of this one.
         clear(dir)?;
     }

@@ -7,12 +7,11 @@ use anyhow::{Context, Result};
 use super::layout;
 use super::{Expected, Lost, RefMove, RunProof, Store, codec, wire};
 use crate::ambient;
-use crate::domain::evaluation::Opinion;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Decision;
 use crate::domain::state::{RunState, TaskState};
-use crate::domain::verdict::Finding;
+use crate::domain::verdict::{Finding, Objection, Verdict};
 use crate::repo;
 
 /// The tip of a chain: the last event's commit and its tree of payloads.
@@ -209,15 +208,15 @@ fn work(kind: &TaskEventKind) -> Option<Oid> {
         TaskEventKind::Revised { candidate } => Some(candidate.commit.clone()),
         TaskEventKind::Created
         | TaskEventKind::Started { .. }
-        | TaskEventKind::Judged { .. }
-        | TaskEventKind::Presented
+        | TaskEventKind::Verified { .. }
+        | TaskEventKind::EvaluationRequested
         | TaskEventKind::Evaluated { .. }
-        | TaskEventKind::ReviewAsked
+        | TaskEventKind::ReviewRequested
         | TaskEventKind::Approved(_)
-        | TaskEventKind::SentBack { .. }
+        | TaskEventKind::ChangesRequested { .. }
         | TaskEventKind::Conflicted { .. }
         | TaskEventKind::Retried { .. }
-        | TaskEventKind::HandedIn
+        | TaskEventKind::OutputAccepted
         | TaskEventKind::Failed { .. }
         | TaskEventKind::Skipped { .. } => None,
     }
@@ -242,23 +241,24 @@ pub const FINDINGS: &str = "findings.json";
 
 fn findings_payload(store: &Store, tree: &Oid, event: &TaskEvent) -> Result<Option<Payload>> {
     let new: &[Finding] = match &event.kind {
-        TaskEventKind::Judged { findings: Some(findings), .. } => findings,
-        TaskEventKind::Evaluated { opinion: Opinion::Failed { findings, .. }, .. } => findings,
-        TaskEventKind::Conflicted { finding, .. } | TaskEventKind::SentBack { finding, .. } => {
-            std::slice::from_ref(finding)
-        }
-        TaskEventKind::Judged { findings: None, .. }
-        | TaskEventKind::Presented
-        | TaskEventKind::ReviewAsked
+        TaskEventKind::Verified { findings: Some(findings), .. } => findings,
+        TaskEventKind::Evaluated {
+            verdict: Verdict::Failed(Objection { findings, .. }), ..
+        } => findings,
+        TaskEventKind::Conflicted { finding, .. }
+        | TaskEventKind::ChangesRequested { finding, .. } => std::slice::from_ref(finding),
+        TaskEventKind::Verified { findings: None, .. }
+        | TaskEventKind::EvaluationRequested
+        | TaskEventKind::ReviewRequested
         | TaskEventKind::Approved(_)
         | TaskEventKind::Revised { .. }
-        | TaskEventKind::Evaluated { opinion: Opinion::Passed | Opinion::None(_), .. }
+        | TaskEventKind::Evaluated { verdict: Verdict::Passed | Verdict::Errored(_), .. }
         | TaskEventKind::Created
         | TaskEventKind::Started { .. }
         | TaskEventKind::Ended { .. }
         | TaskEventKind::Retried { .. }
         | TaskEventKind::Landed { .. }
-        | TaskEventKind::HandedIn
+        | TaskEventKind::OutputAccepted
         | TaskEventKind::Failed { .. }
         | TaskEventKind::Skipped { .. } => return Ok(None),
     };

@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::evaluation::Opinion;
 use crate::domain::id::Timestamp;
 use crate::domain::session::{Class, Cost, SessionReport, Tokens, Usage};
 use crate::domain::termination::Termination;
-use crate::domain::verdict::{CheckResult, Finding};
+use crate::domain::verdict::{CheckResult, Finding, Objection, Verdict};
 
 /// A check's result on the wire.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
@@ -191,22 +190,24 @@ pub(super) enum WireOpinion {
     None(String),
 }
 
-impl From<&Opinion> for WireOpinion {
-    fn from(opinion: &Opinion) -> Self {
+impl From<&Verdict<Objection>> for WireOpinion {
+    fn from(opinion: &Verdict<Objection>) -> Self {
         match opinion {
-            Opinion::Passed => Self::Passed,
-            Opinion::Failed { digest, .. } => Self::Failed { digest: digest.clone() },
-            Opinion::None(why) => Self::None(why.clone()),
+            Verdict::Passed => Self::Passed,
+            Verdict::Failed(Objection { digest, .. }) => Self::Failed { digest: digest.clone() },
+            Verdict::Errored(why) => Self::None(why.clone()),
         }
     }
 }
 
-impl From<WireOpinion> for Opinion {
+impl From<WireOpinion> for Verdict<Objection> {
     fn from(wire: WireOpinion) -> Self {
         match wire {
             WireOpinion::Passed => Self::Passed,
-            WireOpinion::Failed { digest } => Self::Failed { findings: Vec::new(), digest },
-            WireOpinion::None(why) => Self::None(why),
+            WireOpinion::Failed { digest } => {
+                Self::Failed(Objection { findings: Vec::new(), digest })
+            }
+            WireOpinion::None(why) => Self::Errored(why),
         }
     }
 }

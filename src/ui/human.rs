@@ -1,7 +1,6 @@
 //! Events as lines, numbers as words.
 
 use crate::domain::account::Account;
-use crate::domain::evaluation::Opinion;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{TaskId, Timestamp};
 use crate::domain::machine::{self, alike};
@@ -9,6 +8,7 @@ use crate::domain::retry::RetryReason;
 use crate::domain::session::{Class, Spend};
 use crate::domain::state::{Phase, RunState};
 use crate::domain::termination::Termination;
+use crate::domain::verdict::Verdict;
 
 /// An event of a task as a line of the progress; nothing for those that a person need not read. Where a live display
 /// shows what is running, its coming and going is no news.
@@ -45,25 +45,25 @@ pub(crate) fn task_line(
             | Termination::NotStarted(_)
             | Termination::Lost => word("ended", format!(": attempt {attempt} {termination}")),
         },
-        TaskEventKind::Judged { findings: None, .. } => None,
-        TaskEventKind::Judged { attempt, findings: Some(findings), landing, .. } => {
+        TaskEventKind::Verified { findings: None, .. } => None,
+        TaskEventKind::Verified { attempt, findings: Some(findings), landing, .. } => {
             let names: Vec<_> = findings.iter().map(|f| f.check.as_str()).collect();
             let place = if *landing { " on the merged tree" } else { "" };
             word("rejected", format!(": attempt {attempt}{place}, by {}", names.join(", ")))
         }
-        TaskEventKind::Presented => None,
-        TaskEventKind::Evaluated { attempt, opinion, .. } => match opinion {
-            Opinion::Passed => None,
-            Opinion::Failed { .. } => {
+        TaskEventKind::EvaluationRequested => None,
+        TaskEventKind::Evaluated { attempt, verdict, .. } => match verdict {
+            Verdict::Passed => None,
+            Verdict::Failed(_) => {
                 word("rejected", format!(": attempt {attempt}, by the evaluator"))
             }
-            Opinion::None(why) => {
+            Verdict::Errored(why) => {
                 word("waits", format!(": no opinion of attempt {attempt}: {why}"))
             }
         },
-        TaskEventKind::ReviewAsked => word("to review", String::new()),
+        TaskEventKind::ReviewRequested => word("to review", String::new()),
         TaskEventKind::Approved(a) => word("approved", format!(" by {}", a.by)),
-        TaskEventKind::SentBack { by, .. } => word("sent back", format!(" by {by}")),
+        TaskEventKind::ChangesRequested { by, .. } => word("sent back", format!(" by {by}")),
         TaskEventKind::Revised { candidate } => {
             word("revised", format!(": {} is the candidate now", candidate.commit.short()))
         }
@@ -89,7 +89,7 @@ pub(crate) fn task_line(
             let tries = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
             word("landed", format!(" ({}{tries})", commit.short()))
         }
-        TaskEventKind::HandedIn => {
+        TaskEventKind::OutputAccepted => {
             let tries = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
             word("handed in", tries)
         }
@@ -102,11 +102,11 @@ pub(crate) fn task_line(
 pub(crate) fn run_line(event: &RunEvent) -> Option<String> {
     match &event.kind {
         RunEventKind::Created { .. } => None,
-        RunEventKind::BaseJudged { passed: true, results } if results.is_empty() => None,
-        RunEventKind::BaseJudged { passed: true, .. } => {
+        RunEventKind::BaseVerified { passed: true, results } if results.is_empty() => None,
+        RunEventKind::BaseVerified { passed: true, .. } => {
             Some("the landing checks pass on the base".into())
         }
-        RunEventKind::BaseJudged { passed: false, .. } => {
+        RunEventKind::BaseVerified { passed: false, .. } => {
             Some("the landing checks FAIL on the base".into())
         }
         RunEventKind::Paused(why) => Some(format!("starting nothing new: {why}")),

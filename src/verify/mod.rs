@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ambient;
 use crate::contract;
 use crate::domain::id::{Oid, RunId, TaskId};
-use crate::domain::verdict::{CheckResult, Finding, Judgement, Verdict};
+use crate::domain::verdict::{CheckReport, CheckResult, Finding, Verdict};
 use crate::job::{AstEqualCheck, Check, Job, OutputCheck, placeholders};
 use crate::keeper::spec::{self, BuiltIn, CheckStep, ChecksOutcome, Known, millis};
 use crate::keeper::verdict_key;
@@ -207,7 +207,7 @@ fn trusted(store: &Store, job: &Job, run: &RunId, line: &VerdictNote) -> Result<
 }
 
 /// Returns the verdict if every step has a recorded one. A step with a version command never has.
-pub(crate) fn known_verdict(steps: &[CheckStep]) -> Option<Verdict> {
+pub(crate) fn known_verdict(steps: &[CheckStep]) -> Option<CheckReport> {
     let mut results = Vec::new();
     let mut findings = Vec::new();
     for step in steps {
@@ -223,13 +223,12 @@ pub(crate) fn known_verdict(steps: &[CheckStep]) -> Option<Verdict> {
         let (name, passed, id) = (step.name.clone(), known.passed, known.id.clone());
         results.push(CheckResult { name, key, passed, ms: 0, id });
     }
-    let judgement =
-        if findings.is_empty() { Judgement::Accepted } else { Judgement::Rejected(findings) };
-    Some(Verdict { judgement, results })
+    let verdict = if findings.is_empty() { Verdict::Passed } else { Verdict::Failed(findings) };
+    Some(CheckReport { verdict, results })
 }
 
 /// Returns the outcome of a check keeper as a verdict on an attempt.
-pub(crate) fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32) -> Verdict {
+pub(crate) fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32) -> CheckReport {
     let mut results = Vec::new();
     let mut findings = Vec::new();
     for (check, step) in outcome.checks.iter().zip(steps) {
@@ -249,18 +248,18 @@ pub(crate) fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32
             findings.push(Finding { attempt, check: check.name.clone(), text });
         }
     }
-    let judgement = match &outcome.fault {
-        Some(fault) => Judgement::Inconclusive(fault.clone()),
-        None if findings.is_empty() => Judgement::Accepted,
-        None => Judgement::Rejected(findings),
+    let verdict = match &outcome.fault {
+        Some(fault) => Verdict::Errored(fault.clone()),
+        None if findings.is_empty() => Verdict::Passed,
+        None => Verdict::Failed(findings),
     };
-    Verdict { judgement, results }
+    CheckReport { verdict, results }
 }
 
 /// Returns the note lines of the results that were not recorded before.
 pub(crate) fn note_lines(
     outcome: &ChecksOutcome,
-    verdict: &Verdict,
+    verdict: &CheckReport,
     by: &str,
     attempt_of: Option<(&TaskId, u32)>,
 ) -> Vec<String> {

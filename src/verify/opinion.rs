@@ -3,22 +3,21 @@
 use anyhow::Result;
 
 use crate::contract::evaluator_answer;
-use crate::domain::evaluation::Opinion;
-use crate::domain::verdict::Finding;
+use crate::domain::verdict::{Finding, Objection, Verdict};
 
 /// Parses an evaluator's answer on an attempt.
-pub(crate) fn from_answer(answer: &str, attempt: u32) -> Result<Opinion> {
+pub(crate) fn from_answer(answer: &str, attempt: u32) -> Result<Verdict<Objection>> {
     let answer = match evaluator_answer::parse(answer) {
         Ok(answer) => answer,
-        Err(fault) => return Ok(Opinion::None(format!("its answer {fault}"))),
+        Err(fault) => return Ok(Verdict::Errored(format!("its answer {fault}"))),
     };
     if answer.pass {
-        return Ok(Opinion::Passed);
+        return Ok(Verdict::Passed);
     }
     let digest = digest(answer.findings.iter().map(|remark| remark.key.as_str()))?;
     let finding = |text| Finding { attempt, check: "evaluate".into(), text };
     let findings = answer.findings.into_iter().map(|remark| finding(remark.text)).collect();
-    Ok(Opinion::Failed { findings, digest })
+    Ok(Verdict::Failed(Objection { findings, digest }))
 }
 
 /// Returns a hash of the finding keys, independent of their order.
@@ -34,7 +33,7 @@ fn digest<'a>(keys: impl Iterator<Item = &'a str>) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Opinion, digest, from_answer};
+    use super::{Verdict, digest, from_answer};
 
     #[test]
     fn digest_is_independent_of_the_order() {
@@ -45,8 +44,8 @@ mod tests {
 
     #[test]
     fn answer_without_json_is_no_opinion_and_findings_of_a_pass_are_ignored() {
-        assert!(matches!(from_answer("Looks good to me.", 1).unwrap(), Opinion::None(_)));
+        assert!(matches!(from_answer("Looks good to me.", 1).unwrap(), Verdict::Errored(_)));
         let remarks = r#"{"pass": true, "findings": ["a matter of taste"]}"#;
-        assert_eq!(from_answer(remarks, 1).unwrap(), Opinion::Passed);
+        assert_eq!(from_answer(remarks, 1).unwrap(), Verdict::Passed);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use git_harness::domain::evaluation::Opinion;
 use git_harness::domain::event::Halt;
 use git_harness::domain::id::{TaskId, Timestamp};
 use git_harness::domain::machine::{Observation, Request};
@@ -10,7 +9,7 @@ use git_harness::domain::plan::Plan;
 use git_harness::domain::retry::Policy;
 use git_harness::domain::session::Class;
 use git_harness::domain::state::{RunPhase, RunState};
-use git_harness::domain::verdict::{Judgement, Verdict};
+use git_harness::domain::verdict::{CheckReport, Verdict};
 
 use crate::page::{Consequence, Page, Rules, Stage};
 use crate::purse;
@@ -166,9 +165,9 @@ impl Book {
     ) -> Option<bool> {
         match observation {
             Observation::Dispatched { .. } => None,
-            Observation::BaseJudged(verdict) => Some(self.base_judged(verdict, rules.policy)),
+            Observation::BaseVerified(checks) => Some(self.base_judged(checks, rules.policy)),
             Observation::JobChanged(_) => Some(true),
-            Observation::PassOver => {
+            Observation::RedispatchDue => {
                 let again = self.second_round(rules.policy);
                 for task in &again {
                     let page = self.pages.get_mut(task).unwrap();
@@ -177,38 +176,38 @@ impl Book {
                 }
                 Some(!again.is_empty())
             }
-            Observation::Answered { task, attempt } => {
+            Observation::ServiceAnswered { task, attempt } => {
                 let page = self.pages.get(task)?;
                 let runs = page.stage == Stage::Open && page.attempt == *attempt;
                 Some(runs && self.standing.answered(page.began))
             }
-            Observation::Asked(Request::Stop(_)) => {
+            Observation::Requested(Request::Stop(_)) => {
                 let stops = self.phase == RunPhase::Active && !self.all_over();
                 if stops {
                     self.phase = RunPhase::Paused;
                 }
                 Some(stops)
             }
-            Observation::Asked(Request::Resume) => self.resume(rules.policy),
-            Observation::Asked(Request::Cancel) => {
+            Observation::Requested(Request::Resume) => self.resume(rules.policy),
+            Observation::Requested(Request::Cancel) => {
                 let news = self.phase != RunPhase::Cancelled;
                 self.phase = RunPhase::Cancelled;
                 Some(news)
             }
             Observation::AttemptEnded { task, .. }
-            | Observation::NeverBegan { task, .. }
+            | Observation::NeverStarted { task, .. }
             | Observation::Verified { task, .. }
             | Observation::Evaluated { task, .. }
             | Observation::BranchMoved { task, .. }
             | Observation::LandingConflict { task, .. }
-            | Observation::LandingJudged { task, .. }
+            | Observation::LandingVerified { task, .. }
             | Observation::Landed { task, .. }
-            | Observation::Asked(
+            | Observation::Requested(
                 Request::Retry(task)
                 | Request::Reconsider(task)
                 | Request::Skip(task, _)
                 | Request::Approve(task, ..)
-                | Request::SendBack(task, ..),
+                | Request::RequestChanges(task, ..),
             ) => {
                 let before = self.pages.get(task)?.stage.clone();
                 let mut halts = Vec::new();
@@ -234,19 +233,19 @@ impl Book {
         (too_many && !self.all_over()).then_some(Halt::Failures)
     }
 
-    fn base_judged(&mut self, verdict: &Verdict, policy: &Policy) -> bool {
+    fn base_judged(&mut self, checks: &CheckReport, policy: &Policy) -> bool {
         if self.base.is_some() || self.phase == RunPhase::Cancelled {
             return false;
         }
-        let bad = match verdict.judgement {
-            Judgement::Accepted => false,
-            Judgement::Rejected(_) => policy.base_must_pass,
-            Judgement::Inconclusive(_) => true,
+        let bad = match checks.verdict {
+            Verdict::Passed => false,
+            Verdict::Failed(_) => policy.base_must_pass,
+            Verdict::Errored(_) => true,
         };
-        self.base = match verdict.judgement {
-            Judgement::Accepted => Some(true),
-            Judgement::Rejected(_) => Some(false),
-            Judgement::Inconclusive(_) => None,
+        self.base = match checks.verdict {
+            Verdict::Passed => Some(true),
+            Verdict::Failed(_) => Some(false),
+            Verdict::Errored(_) => None,
         };
         if bad {
             (self.phase, self.standing.stop) = (RunPhase::Halted, Some(Halt::Base));
@@ -322,7 +321,9 @@ impl Book {
                 }
                 true
             }
-            (Observation::NeverBegan { attempt, .. }, Stage::Open) if *attempt == page.attempt => {
+            (Observation::NeverStarted { attempt, .. }, Stage::Open)
+                if *attempt == page.attempt =>
+            {
                 if split {
                     page.stage = Stage::Skipped;
                 } else {
@@ -330,15 +331,15 @@ impl Book {
                 }
                 true
             }
-            (Observation::Verified { attempt, tree, verdict, .. }, Stage::Offered(candidate))
+            (Observation::Verified { attempt, tree, checks, .. }, Stage::Offered(candidate))
                 if *attempt == page.attempt && *tree == candidate.tree && due =>
             {
-                page.judged(candidate, verdict, false, rules);
+                page.judged(candidate, checks, false, rules);
                 true
             }
             (
                 Observation::Evaluated {
-                    attempt, tree, began, termination, opinion, report, ..
+                    attempt, tree, began, termination, verdict, report, ..
                 },
                 stage,
             ) if *attempt == page.attempt
@@ -346,14 +347,14 @@ impl Book {
                 && (matches!(stage, Stage::Shown(_)) || page.phase().ended()) =>
             {
                 let told = report.as_deref();
-                let consequence = page.heard(opinion, termination, told, rules);
+                let consequence = page.heard(verdict, termination, told, rules);
                 if self.broke(rules.policy) {
                     halts.push(Halt::Budget);
                 }
                 let Rules { policy, now } = rules;
                 match (consequence, told) {
                     (Consequence::Hopeless, _) => halts.push(Halt::Agent),
-                    (Consequence::Heard, Some(told)) if matches!(opinion, Opinion::None(_)) => {
+                    (Consequence::Heard, Some(told)) if matches!(verdict, Verdict::Errored(_)) => {
                         self.standing.hear(told, *began, now, policy, &found.account);
                         if self.standing.refusals > 20 {
                             halts.push(Halt::Account);
@@ -365,10 +366,10 @@ impl Book {
                 true
             }
             (
-                Observation::LandingJudged { candidate: commit, verdict, .. },
+                Observation::LandingVerified { candidate: commit, checks, .. },
                 Stage::Accepted(candidate),
             ) if *commit == candidate.commit && due => {
-                page.judged(candidate, verdict, true, rules);
+                page.judged(candidate, checks, true, rules);
                 true
             }
             (
@@ -382,7 +383,7 @@ impl Book {
                 page.stage = Stage::Landed;
                 true
             }
-            (Observation::Asked(Request::Approve(_, commit, _)), Stage::Read(candidate))
+            (Observation::Requested(Request::Approve(_, commit, _)), Stage::Read(candidate))
                 if !cancelled && *commit == candidate.commit =>
             {
                 page.stage = Stage::Accepted(candidate.clone());
@@ -390,7 +391,7 @@ impl Book {
                 true
             }
             (
-                Observation::Asked(Request::SendBack(_, commit, ..)),
+                Observation::Requested(Request::RequestChanges(_, commit, ..)),
                 Stage::Read(candidate) | Stage::Accepted(candidate),
             ) if !cancelled && rules.policy.review && *commit == candidate.commit => {
                 page.sent_back(rules);
@@ -403,7 +404,7 @@ impl Book {
                 page.revised(new);
                 true
             }
-            (Observation::Asked(Request::Retry(_)), Stage::Failed | Stage::Skipped)
+            (Observation::Requested(Request::Retry(_)), Stage::Failed | Stage::Skipped)
                 if !cancelled && !split =>
             {
                 page.anew(rules);
@@ -411,7 +412,7 @@ impl Book {
                 page.redispatches = 0;
                 true
             }
-            (Observation::Asked(Request::Reconsider(_)), Stage::Failed) if !cancelled => {
+            (Observation::Requested(Request::Reconsider(_)), Stage::Failed) if !cancelled => {
                 let Some(left) = page.left.clone() else { return false };
                 page.again += 1;
                 (page.asked, page.read) = (None, (None, false));
@@ -419,7 +420,7 @@ impl Book {
                 page.stage = Stage::Offered(left);
                 true
             }
-            (Observation::Asked(Request::Skip(..)), stage)
+            (Observation::Requested(Request::Skip(..)), stage)
                 if !matches!(stage, Stage::Landed | Stage::Skipped) =>
             {
                 page.stage = Stage::Skipped;

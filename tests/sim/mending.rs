@@ -107,7 +107,7 @@ fn a_verdict_that_no_chain_vouches_for_is_not_believed() {
         TaskEventKind::Failed { reason: sneaky, cause: "x".into() },
     );
     assert_eq!(known(&job, 2), [], "a text on the chain is no trailer");
-    let kind = TaskEventKind::Judged {
+    let kind = TaskEventKind::Verified {
         attempt: 1,
         tree: tree.clone(),
         findings: None,

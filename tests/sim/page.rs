@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use git_harness::domain::evaluation::Opinion;
 use git_harness::domain::id::{Oid, TaskId, Timestamp};
 use git_harness::domain::retry::Policy;
 use git_harness::domain::session::{Class, SessionReport};
 use git_harness::domain::state::{Phase, TaskState};
 use git_harness::domain::termination::Termination;
-use git_harness::domain::verdict::{Candidate, Judgement, Verdict};
+use git_harness::domain::verdict::{Candidate, CheckReport, Objection, Verdict};
 
 use crate::purse::Purse;
 
@@ -291,12 +290,12 @@ impl Page {
     pub(crate) fn judged(
         &mut self,
         candidate: &Candidate,
-        verdict: &Verdict,
+        checks: &CheckReport,
         landing: bool,
         rules: Rules<'_>,
     ) {
-        match &verdict.judgement {
-            Judgement::Accepted => {
+        match &checks.verdict {
+            Verdict::Passed => {
                 self.faults = 0;
                 if !landing && rules.policy.evaluates {
                     self.stage = Stage::Shown(candidate.clone());
@@ -305,11 +304,11 @@ impl Page {
                     self.good(candidate, rules);
                 }
             }
-            Judgement::Rejected(findings) => {
+            Verdict::Failed(findings) => {
                 let noted = if landing || self.content { "" } else { "discontent, " };
                 self.rejected(rules, &format!("{noted}{}", findings[0].check));
             }
-            Judgement::Inconclusive(_) => self.fault(rules, true),
+            Verdict::Errored(_) => self.fault(rules, true),
         }
     }
 
@@ -326,7 +325,7 @@ impl Page {
     /// What a jury has to say, of work that is wanted still or not.
     pub(crate) fn heard(
         &mut self,
-        opinion: &Opinion,
+        verdict: &Verdict<Objection>,
         termination: &Termination,
         told: Option<&SessionReport>,
         rules: Rules<'_>,
@@ -334,21 +333,21 @@ impl Page {
         self.jury.pay(told, None);
         let wanted = matches!(self.stage, Stage::Shown(_));
         let Some(candidate) = self.asked.clone() else { return Consequence::Nothing };
-        if !matches!(opinion, Opinion::None(_)) {
+        if !matches!(verdict, Verdict::Errored(_)) {
             self.asked = None;
             self.faults = if wanted { 0 } else { self.faults };
         }
         let before = self.rounds.1.clone();
-        if let Opinion::Failed { digest, .. } = opinion {
+        if let Verdict::Failed(Objection { digest, .. }) = verdict {
             self.rounds = (self.rounds.0 + 1, Some(digest.clone()));
         }
-        match (opinion, termination, told.map(|r| r.class)) {
+        match (verdict, termination, told.map(|r| r.class)) {
             _ if !wanted => return Consequence::Nothing,
-            (Opinion::Passed, _, _) => {
+            (Verdict::Passed, _, _) => {
                 self.good(&candidate, rules);
                 return Consequence::Heard;
             }
-            (Opinion::Failed { .. }, _, _) => {
+            (Verdict::Failed(_), _, _) => {
                 if before == self.rounds.1 || self.rounds.0 >= rules.policy.rounds {
                     self.fail("jury");
                 } else {

@@ -9,7 +9,7 @@ use git_harness::domain::plan::{Plan, Task};
 use git_harness::domain::retry::{Policy, RetryReason, Share};
 use git_harness::domain::session::{Class, Cost};
 use git_harness::domain::state::{Phase, RunPhase, RunState};
-use git_harness::domain::verdict::{Judgement, Verdict};
+use git_harness::domain::verdict::{CheckReport, Verdict};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -116,7 +116,7 @@ fn carry_out(world: &mut World) {
                 break;
             }
             world.raise_budgets();
-            assert!(world.tell(Observation::Asked(Request::Resume)));
+            assert!(world.tell(Observation::Requested(Request::Resume)));
             continue;
         }
         break;
@@ -242,9 +242,9 @@ fn a_late_word_on_the_base_does_not_revive_a_run() {
         ..quiet()
     };
     let mut world = World::new(plan(1, false), policy, false, Mood::Kind, Tape::new(Vec::new()));
-    assert!(world.tell(Observation::Asked(Request::Cancel)));
-    let judgement = Judgement::Inconclusive("too late".into());
-    let verdict = Verdict { judgement, results: Vec::new() };
-    assert!(!world.tell(Observation::BaseJudged(verdict)));
+    assert!(world.tell(Observation::Requested(Request::Cancel)));
+    let verdict = Verdict::Errored("too late".into());
+    let checks = CheckReport { verdict, results: Vec::new() };
+    assert!(!world.tell(Observation::BaseVerified(checks)));
     carry_out(&mut world);
 }

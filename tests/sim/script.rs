@@ -1,10 +1,9 @@
 //! What may go wrong, and how often: outcomes of attempts, checks and landings.
 
-use git_harness::domain::evaluation::Opinion;
 use git_harness::domain::id::Timestamp;
 use git_harness::domain::session::{Class, Cost, SessionReport, Tokens, Usage};
 use git_harness::domain::termination::Termination;
-use git_harness::domain::verdict::{CheckResult, Finding, Judgement, Verdict};
+use git_harness::domain::verdict::{CheckReport, CheckResult, Finding, Objection, Verdict};
 
 use crate::tape::Tape;
 
@@ -120,7 +119,7 @@ pub(crate) fn attempt(tape: &mut Tape, mood: Mood) -> Left {
     }
 }
 
-pub(crate) fn verdict(tape: &mut Tape, mood: Mood, landing: bool, number: u64) -> Verdict {
+pub(crate) fn check_report(tape: &mut Tape, mood: Mood, landing: bool, number: u64) -> CheckReport {
     let what = if tape.over() {
         match (mood, landing) {
             (Mood::Rejecting, false) | (Mood::Gate, true) => 6,
@@ -140,22 +139,22 @@ pub(crate) fn verdict(tape: &mut Tape, mood: Mood, landing: bool, number: u64) -
     let check = if tape.over() || tape.pick(3) > 0 { "tests" } else { "lint" };
     let finding = |text| Finding { attempt: 0, check: check.into(), text };
     match what {
-        0..=5 => Verdict { judgement: Judgement::Accepted, results: vec![result("tests", true)] },
-        6 | 7 => Verdict {
-            judgement: Judgement::Rejected(vec![finding(text(tape))]),
+        0..=5 => CheckReport { verdict: Verdict::Passed, results: vec![result("tests", true)] },
+        6 | 7 => CheckReport {
+            verdict: Verdict::Failed(vec![finding(text(tape))]),
             results: vec![result("lint", true), result("tests", false)],
         },
-        _ => Verdict { judgement: Judgement::Inconclusive(text(tape)), results: Vec::new() },
+        _ => CheckReport { verdict: Verdict::Errored(text(tape)), results: Vec::new() },
     }
 }
 
 /// What an evaluator says, and how it ended. Only a session that came to its end has an opinion.
-pub(crate) fn opinion(
+pub(crate) fn evaluation(
     tape: &mut Tape,
     mood: Mood,
     told: Option<&SessionReport>,
-) -> (Termination, Opinion) {
-    let none = || Opinion::None("no answer".into());
+) -> (Termination, Verdict<Objection>) {
+    let none = || Verdict::Errored("no answer".into());
     if told.is_some_and(|r| r.class != Class::Ok) {
         return (Termination::Exited(1), none());
     }
@@ -164,17 +163,17 @@ pub(crate) fn opinion(
         return if deadly {
             (Termination::Lost, none())
         } else {
-            (Termination::Exited(0), Opinion::Passed)
+            (Termination::Exited(0), Verdict::Passed)
         };
     }
     let findings = |tape: &mut Tape| {
         let digest = ["one", "two"][tape.pick(2)].to_owned();
         let text = text(tape);
         let finding = Finding { attempt: 0, check: "evaluate".into(), text };
-        Opinion::Failed { findings: vec![finding], digest }
+        Verdict::Failed(Objection { findings: vec![finding], digest })
     };
     match tape.pick(10) {
-        0..=4 => (Termination::Exited(0), Opinion::Passed),
+        0..=4 => (Termination::Exited(0), Verdict::Passed),
         5..=7 => (Termination::Exited(0), findings(tape)),
         8 => (Termination::Stopped, none()),
         _ => (Termination::Lost, none()),

@@ -316,7 +316,7 @@ fn chains_are_read_by_others_as_they_were_written() {
                 candidate: Some(Candidate { commit, tree, base: fixture.base.clone() }),
                 report: (round % 2 == 0).then(|| Box::new(report(round))),
             },
-            3 => TaskEventKind::Judged {
+            3 => TaskEventKind::Verified {
                 attempt,
                 tree,
                 findings: Some(vec![finding]),
@@ -329,7 +329,8 @@ fn chains_are_read_by_others_as_they_were_written() {
                 cause: "Harness-Cause: none".into(),
             },
         };
-        let told = matches!(kind, TaskEventKind::Judged { .. } | TaskEventKind::Conflicted { .. });
+        let told =
+            matches!(kind, TaskEventKind::Verified { .. } | TaskEventKind::Conflicted { .. });
         record(&writer, &proof, &mut ledger, n, kind);
         if told {
             let all = findings(&reader, &ledger.tips[&task(n)].tree).unwrap();

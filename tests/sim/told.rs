@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use git_harness::domain::evaluation::Opinion;
 use git_harness::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use git_harness::domain::id::{RunId, TaskId};
 use git_harness::domain::machine::Decision;
 use git_harness::domain::plan::Plan;
 use git_harness::domain::state::{RunState, TaskState};
 use git_harness::domain::termination::Termination;
+use git_harness::domain::verdict::{Objection, Verdict};
 use git_harness::store::codec;
 
 /// What survives the supervisor.
@@ -40,11 +40,14 @@ fn as_told(state: &TaskState) -> TaskState {
 fn without_texts(event: &TaskEvent) -> TaskEvent {
     let mut event = event.clone();
     match &mut event.kind {
-        TaskEventKind::Judged { findings: Some(findings), .. } => findings.clear(),
-        TaskEventKind::Evaluated { opinion: Opinion::Failed { findings, .. }, .. } => {
+        TaskEventKind::Verified { findings: Some(findings), .. } => findings.clear(),
+        TaskEventKind::Evaluated {
+            verdict: Verdict::Failed(Objection { findings, .. }), ..
+        } => {
             findings.clear();
         }
-        TaskEventKind::Conflicted { finding, .. } | TaskEventKind::SentBack { finding, .. } => {
+        TaskEventKind::Conflicted { finding, .. }
+        | TaskEventKind::ChangesRequested { finding, .. } => {
             finding.attempt = 0;
             finding.text.clear();
         }

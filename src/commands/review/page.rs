@@ -51,7 +51,7 @@ impl CandidatePage {
         if let Some(tip) = tip {
             // Newest first: what was said of this very tree.
             for (_, message) in store.messages(&tip.commit)? {
-                if let TaskEventKind::Judged { tree, results, landing: false, .. } =
+                if let TaskEventKind::Verified { tree, results, landing: false, .. } =
                     codec::read_task_event(&message)?.kind
                 {
                     if tree == candidate.tree {

@@ -1,8 +1,7 @@
 //! What was said of a candidate, by checks, by the merge and by an evaluator, and what follows.
 
-use super::{Decider, Judgement, Phase, TaskEventKind};
+use super::{Decider, Phase, TaskEventKind};
 use crate::domain::account::STRIKES;
-use crate::domain::evaluation::Opinion;
 use crate::domain::event::{Halt, TaskEvent};
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::RetryReason;
@@ -10,14 +9,14 @@ use crate::domain::review::Approval;
 use crate::domain::session::{Class, SessionReport};
 use crate::domain::state::{RunPhase, TaskState};
 use crate::domain::termination::Termination;
-use crate::domain::verdict::{Candidate, CheckResult, Finding, Verdict};
+use crate::domain::verdict::{Candidate, CheckReport, CheckResult, Finding, Objection, Verdict};
 
 /// What an evaluator left.
 pub(super) struct Told {
     pub tree: Oid,
     pub began: Timestamp,
     pub termination: Termination,
-    pub opinion: Opinion,
+    pub verdict: Verdict<Objection>,
     pub report: Option<Box<SessionReport>>,
 }
 
@@ -40,23 +39,23 @@ impl Decider<'_> {
         task: &TaskId,
         state: &TaskState,
         tree: Oid,
-        verdict: Verdict,
+        checks: CheckReport,
         landing: bool,
     ) {
-        let results = verdict.results;
-        match verdict.judgement {
-            Judgement::Accepted => {
+        let CheckReport { verdict, results } = checks;
+        match verdict {
+            Verdict::Passed => {
                 let attempt = state.attempt;
                 let findings = None;
-                let judged = TaskEventKind::Judged { attempt, tree, findings, results, landing };
+                let judged = TaskEventKind::Verified { attempt, tree, findings, results, landing };
                 self.task(task, judged);
                 if self.policy.evaluates && !landing {
-                    self.task(task, TaskEventKind::Presented);
+                    self.task(task, TaskEventKind::EvaluationRequested);
                 } else if !landing {
                     self.accepted(task);
                 }
             }
-            Judgement::Rejected(mut findings) => {
+            Verdict::Failed(mut findings) => {
                 if let Some(termination) = &state.termination
                     && !landing
                     && !matches!(termination, Termination::Exited(0) | Termination::Lingered)
@@ -69,16 +68,16 @@ impl Decider<'_> {
                 }
                 self.rejected(task, state, tree, findings, results, landing);
             }
-            Judgement::Inconclusive(why) => self.fault(task, state, &why),
+            Verdict::Errored(why) => self.fault(task, state, &why),
         }
     }
 
     /// Nothing has anything against the candidate any more.
     fn accepted(&mut self, task: &TaskId) {
         if self.policy.report {
-            self.task(task, TaskEventKind::HandedIn);
+            self.task(task, TaskEventKind::OutputAccepted);
         } else if self.policy.review {
-            self.task(task, TaskEventKind::ReviewAsked);
+            self.task(task, TaskEventKind::ReviewRequested);
         }
     }
 
@@ -99,7 +98,7 @@ impl Decider<'_> {
                     check: "review".into(),
                     text: format!("{by} has read the work and wants it done otherwise:\n{message}"),
                 };
-                self.task(task, TaskEventKind::SentBack { by, finding });
+                self.task(task, TaskEventKind::ChangesRequested { by, finding });
                 self.next_try(task, state, RetryReason::Feedback, self.now, None);
             }
             Word::Revise(candidate) => self.task(task, TaskEventKind::Revised { candidate }),
@@ -119,7 +118,7 @@ impl Decider<'_> {
         let said = findings.last().and_then(Finding::telling_line).map(|line| format!(": {line}"));
         let attempt = state.attempt;
         let findings = Some(findings);
-        self.task(task, TaskEventKind::Judged { attempt, tree, findings, results, landing });
+        self.task(task, TaskEventKind::Verified { attempt, tree, findings, results, landing });
         if state.rejections + 1 > self.policy.feedback {
             let said = said.unwrap_or_default();
             let reason = format!("{} not passed in the last attempt{said}", names.join(", "));
@@ -167,11 +166,11 @@ impl Decider<'_> {
     }
 
     pub(super) fn evaluated(&mut self, task: &TaskId, state: &TaskState, told: Told) {
-        let Told { tree, began, termination, opinion, report } = told;
+        let Told { tree, began, termination, verdict, report } = told;
         let attempt = state.attempt;
         let session = report.as_deref().cloned();
-        let said = opinion.clone();
-        let event = TaskEventKind::Evaluated { attempt, tree, opinion, report };
+        let said = verdict.clone();
+        let event = TaskEventKind::Evaluated { attempt, tree, verdict, report };
         self.task(task, event.clone());
         let mut after = state.clone();
         after.apply(&TaskEvent { at: self.now, kind: event });
@@ -179,13 +178,13 @@ impl Decider<'_> {
         if after.phase.ended() {
             return;
         }
-        if !matches!(said, Opinion::None(_)) {
+        if !matches!(said, Verdict::Errored(_)) {
             let account = self.state.evaluators_account(self.policy);
             self.evaluators_account(&account.served(began, self.policy.jobs));
         }
         match said {
-            Opinion::Passed => self.accepted(task),
-            Opinion::Failed { findings, digest } => {
+            Verdict::Passed => self.accepted(task),
+            Verdict::Failed(Objection { findings, digest }) => {
                 let line = findings.iter().find_map(Finding::telling_line).unwrap_or_default();
                 let rounds = after.evaluation.rounds;
                 let end = if state.evaluation.objection.as_ref() == Some(&digest) {
@@ -198,7 +197,9 @@ impl Decider<'_> {
                 };
                 self.failed(task, format!("{end}: {line}"), format!("`{EVALUATE}`"));
             }
-            Opinion::None(why) => self.unanswered(task, &after, &termination, session, began, &why),
+            Verdict::Errored(why) => {
+                self.unanswered(task, &after, &termination, session, began, &why);
+            }
         }
     }
 

@@ -12,13 +12,12 @@ mod owed;
 mod tests;
 
 use self::judged::Word;
-use super::evaluation::Opinion;
 use super::event::{Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use super::id::{Oid, TaskId, Timestamp};
 use super::retry::{Policy, RetryReason};
 use super::session::SessionReport;
 use super::state::{Phase, RunPhase, RunState, TaskState};
-use super::verdict::{Candidate, CheckResult, Judgement, Verdict};
+use super::verdict::{Candidate, CheckReport, CheckResult, Objection, Verdict};
 use crate::domain::termination::Termination;
 
 pub use self::blocked::{at_rest, awaits_review, blocked, stalled};
@@ -30,7 +29,7 @@ pub use self::owed::{evaluators, held_back, next_wake, owed};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
     /// The landing checks were run on the base.
-    BaseJudged(Verdict),
+    BaseVerified(CheckReport),
     /// A slot is ready to be claimed for a task's next attempt.
     Dispatched {
         /// The task.
@@ -49,7 +48,7 @@ pub enum Observation {
         resumed: bool,
     },
     /// A running attempt has got an answer from its service.
-    Answered {
+    ServiceAnswered {
         /// The task.
         task: TaskId,
         /// Which attempt.
@@ -71,7 +70,7 @@ pub enum Observation {
         report: Option<Box<SessionReport>>,
     },
     /// An attempt never began: no supervisor got as far as starting its keeper.
-    NeverBegan {
+    NeverStarted {
         /// The task.
         task: TaskId,
         /// Which attempt.
@@ -86,7 +85,7 @@ pub enum Observation {
         /// The tree.
         tree: Oid,
         /// What was said.
-        verdict: Verdict,
+        checks: CheckReport,
     },
     /// The candidate does not merge.
     LandingConflict {
@@ -102,7 +101,7 @@ pub enum Observation {
         told: String,
     },
     /// The tree that would land was judged.
-    LandingJudged {
+    LandingVerified {
         /// The task.
         task: TaskId,
         /// The candidate commit.
@@ -110,7 +109,7 @@ pub enum Observation {
         /// The merged tree.
         tree: Oid,
         /// What was said.
-        verdict: Verdict,
+        checks: CheckReport,
     },
     /// An evaluator has ended.
     Evaluated {
@@ -125,7 +124,7 @@ pub enum Observation {
         /// How its process ended.
         termination: Termination,
         /// What it said.
-        opinion: Opinion,
+        verdict: Verdict<Objection>,
         /// What its session said of itself.
         report: Option<Box<SessionReport>>,
     },
@@ -146,11 +145,11 @@ pub enum Observation {
         results: Vec<CheckResult>,
     },
     /// Every task has ended, and some that failed may be tried once more.
-    PassOver,
+    RedispatchDue,
     /// The job file has changed in these sections, and the run goes on with it.
     JobChanged(Vec<String>),
     /// A person asked for something.
-    Asked(Request),
+    Requested(Request),
 }
 
 /// What a person can ask of a run.
@@ -165,7 +164,7 @@ pub enum Request {
     /// This candidate may land, says somebody.
     Approve(TaskId, Oid, String),
     /// Somebody wants this candidate done anew; why.
-    SendBack(TaskId, Oid, String, String),
+    RequestChanges(TaskId, Oid, String, String),
     /// Start nothing new.
     Stop(String),
     /// Go on.
@@ -187,7 +186,7 @@ pub enum Decision {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     /// Run the landing checks on the base.
-    JudgeBase,
+    VerifyBase,
     /// Find out what becomes of a running attempt.
     Await(TaskId, u32),
     /// Judge a candidate.
@@ -232,7 +231,7 @@ impl Decider<'_> {
 
     fn observe(&mut self, observation: Observation) {
         match observation {
-            Observation::BaseJudged(verdict) => self.base_judged(verdict),
+            Observation::BaseVerified(verdict) => self.base_judged(verdict),
             Observation::Dispatched { task, attempt, base, worktree, owner, session, resumed } => {
                 let Some(state) = self.state.tasks.get(&task) else { return };
                 let due = owed_start(self.state, self.policy, self.now);
@@ -243,7 +242,7 @@ impl Decider<'_> {
                     self.task(&task, kind);
                 }
             }
-            Observation::Answered { task, attempt } => {
+            Observation::ServiceAnswered { task, attempt } => {
                 if let Some(state) = self.running(&task, attempt) {
                     self.account(&self.state.account.answered(state.at));
                 }
@@ -261,7 +260,7 @@ impl Decider<'_> {
                     self.attempt_ended(&task, &state, termination, candidate, changed, report);
                 }
             }
-            Observation::NeverBegan { task, attempt } => {
+            Observation::NeverStarted { task, attempt } => {
                 if self.running(&task, attempt).is_some() {
                     if self.was_split(&task) {
                         self.skip_split(&task);
@@ -270,7 +269,7 @@ impl Decider<'_> {
                     }
                 }
             }
-            Observation::Verified { task, attempt, tree, verdict } => {
+            Observation::Verified { task, attempt, tree, checks } => {
                 let Some(state) = self.state.tasks.get(&task).cloned() else { return };
                 let same = state.candidate.as_ref().is_some_and(|c| c.tree == tree);
                 if state.phase == Phase::Verifying
@@ -279,12 +278,12 @@ impl Decider<'_> {
                     && same
                     && self.due(&state)
                 {
-                    self.judged(&task, &state, tree, verdict, false);
+                    self.judged(&task, &state, tree, checks, false);
                 }
             }
-            Observation::Evaluated { task, attempt, tree, began, termination, opinion, report } => {
+            Observation::Evaluated { task, attempt, tree, began, termination, verdict, report } => {
                 if let Some(state) = self.presented(&task, attempt, &tree) {
-                    let told = judged::Told { tree, began, termination, opinion, report };
+                    let told = judged::Told { tree, began, termination, verdict, report };
                     self.evaluated(&task, &state, told);
                 }
             }
@@ -300,9 +299,9 @@ impl Decider<'_> {
                     self.conflicted(&task, &state, onto, &paths, told);
                 }
             }
-            Observation::LandingJudged { task, candidate, tree, verdict } => {
+            Observation::LandingVerified { task, candidate, tree, checks } => {
                 if let Some(state) = self.queued(&task, &candidate).filter(|s| self.due(s)) {
-                    self.judged(&task, &state, tree, verdict, true);
+                    self.judged(&task, &state, tree, checks, true);
                 }
             }
             Observation::Landed { task, commit, results } => {
@@ -311,9 +310,9 @@ impl Decider<'_> {
                     self.task(&task, TaskEventKind::Landed { commit, results });
                 }
             }
-            Observation::PassOver => self.pass_over(),
+            Observation::RedispatchDue => self.pass_over(),
             Observation::JobChanged(sections) => self.run(RunEventKind::JobChanged(sections)),
-            Observation::Asked(request) => self.asked(request),
+            Observation::Requested(request) => self.asked(request),
         }
     }
 
@@ -342,17 +341,17 @@ impl Decider<'_> {
             }
             TaskEventKind::Created
             | TaskEventKind::Ended { .. }
-            | TaskEventKind::Judged { .. }
-            | TaskEventKind::Presented
-            | TaskEventKind::ReviewAsked
+            | TaskEventKind::Verified { .. }
+            | TaskEventKind::EvaluationRequested
+            | TaskEventKind::ReviewRequested
             | TaskEventKind::Approved(_)
-            | TaskEventKind::SentBack { .. }
+            | TaskEventKind::ChangesRequested { .. }
             | TaskEventKind::Revised { .. }
             | TaskEventKind::Evaluated { .. }
             | TaskEventKind::Conflicted { .. }
             | TaskEventKind::Retried { .. }
             | TaskEventKind::Landed { .. }
-            | TaskEventKind::HandedIn
+            | TaskEventKind::OutputAccepted
             | TaskEventKind::Failed { .. }
             | TaskEventKind::Skipped { .. } => false,
         }
@@ -377,23 +376,23 @@ impl Decider<'_> {
         state.not_before <= self.now
     }
 
-    fn base_judged(&mut self, verdict: Verdict) {
+    fn base_judged(&mut self, checks: CheckReport) {
         if self.state.base_passed.is_some() || self.state.phase == RunPhase::Cancelled {
             return;
         }
-        let (passed, problem) = match verdict.judgement {
-            Judgement::Accepted => (true, None),
-            Judgement::Rejected(findings) => {
+        let (passed, problem) = match checks.verdict {
+            Verdict::Passed => (true, None),
+            Verdict::Failed(findings) => {
                 let first = findings.first().map_or("a check", |f| f.check.as_str());
                 (false, Some(format!("the landing check `{first}` already fails on the base")))
             }
-            Judgement::Inconclusive(why) => {
+            Verdict::Errored(why) => {
                 let reason = format!("nothing can be judged, so nothing is begun: {why}");
                 self.halt(Halt::Base, reason);
                 return;
             }
         };
-        self.run(RunEventKind::BaseJudged { passed, results: verdict.results });
+        self.run(RunEventKind::BaseVerified { passed, results: checks.results });
         if let (Some(problem), true) = (problem, self.policy.base_must_pass) {
             self.halt(Halt::Base, problem);
         }
@@ -452,7 +451,7 @@ impl Decider<'_> {
                     self.reviewed(&task, &state, Word::Approve(by));
                 }
             }
-            Request::SendBack(task, commit, by, message) => {
+            Request::RequestChanges(task, commit, by, message) => {
                 if let Some(state) = self.reviewable(&task, Some(&commit)).filter(|_| active) {
                     self.reviewed(&task, &state, Word::SendBack(by, message));
                 }

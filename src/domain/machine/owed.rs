@@ -126,7 +126,7 @@ pub fn owed(state: &RunState, now: Timestamp, policy: &Policy) -> Vec<Effect> {
     let mut effects = Vec::new();
     let cancelled = state.phase == RunPhase::Cancelled;
     if state.base_passed.is_none() && state.phase == RunPhase::Active && !state.ended() {
-        effects.push(Effect::JudgeBase);
+        effects.push(Effect::VerifyBase);
     }
     let mut verify = Vec::new();
     for task in &state.plan.tasks {

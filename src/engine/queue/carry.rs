@@ -12,7 +12,7 @@ use crate::domain::id::Oid;
 use crate::domain::queue::{
     Conflict, EjectReason, EntryId, EntryStatus, QueueInput, Ruling, TrainId, TrainKind,
 };
-use crate::domain::verdict::{Judgement, Verdict};
+use crate::domain::verdict::{CheckReport, Verdict};
 use crate::engine::effects::catch_panic;
 use crate::landing::branch::BuiltTrain;
 use crate::store::layout;
@@ -125,11 +125,11 @@ impl Worker<'_> {
     /// Writes down what was said of a tree, and acts on it then.
     pub(super) fn judged(&mut self, flight: &Flight, judged: Result<Judged>) -> Result<()> {
         let judged = judged.unwrap_or_else(|error| {
-            let judgement = Judgement::Inconclusive(format!("{error:#}"));
-            Judged { verdict: Verdict { judgement, results: Vec::new() }, lines: Vec::new() }
+            let verdict = Verdict::Errored(format!("{error:#}"));
+            Judged { verdict: CheckReport { verdict, results: Vec::new() }, lines: Vec::new() }
         });
         let (verdict, tree) = (judged.verdict, &flight.case.tree);
-        if let Judgement::Inconclusive(fault) = &verdict.judgement {
+        if let Verdict::Errored(fault) = &verdict.verdict {
             let (times, _) = self.faults;
             let pause = BACK_OFF * 2u32.saturating_pow(times.min(6));
             self.faults = (times + 1, Some(ambient::instant() + pause));
@@ -151,7 +151,7 @@ impl Worker<'_> {
                 commit: flight.case.commit.clone(),
                 tree: tree.clone(),
                 entries: flight.entries.iter().map(ToString::to_string).collect(),
-                passed: verdict.judgement == Judgement::Accepted,
+                passed: verdict.verdict == Verdict::Passed,
                 results: verdict.results.iter().map(WireResult::from).collect(),
                 ms: u64::try_from(flight.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             };
@@ -161,7 +161,7 @@ impl Worker<'_> {
         }
         if Arc::ptr_eq(&flight.rules, &self.rules) {
             self.ruled(flight.question, &verdict);
-            if verdict.judgement == Judgement::Accepted {
+            if verdict.verdict == Verdict::Passed {
                 // Also if nobody asks any more: another train may come to the same tree.
                 self.queue.apply(QueueInput::TreePassed(tree.clone()));
             }
@@ -169,14 +169,14 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn ruled(&mut self, (train, prefix, attempt): Question, verdict: &Verdict) {
-        let ruling = match &verdict.judgement {
-            Judgement::Accepted => Ruling::Green,
-            Judgement::Rejected(findings) => {
+    fn ruled(&mut self, (train, prefix, attempt): Question, verdict: &CheckReport) {
+        let ruling = match &verdict.verdict {
+            Verdict::Passed => Ruling::Green,
+            Verdict::Failed(findings) => {
                 let said = findings.iter().map(|f| format!("check `{}`: {}", f.check, f.text));
                 Ruling::Red(said.collect::<Vec<_>>().join("\n"))
             }
-            Judgement::Inconclusive(fault) => Ruling::Broken(fault.clone()),
+            Verdict::Errored(fault) => Ruling::Broken(fault.clone()),
         };
         self.queue.apply(QueueInput::Verified { train, prefix, attempt, ruling });
     }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::desk::{Desk, Rules};
 use crate::ambient;
 use crate::domain::id::{Oid, RunId};
-use crate::domain::verdict::{Judgement, Verdict};
+use crate::domain::verdict::{CheckReport, Verdict};
 use crate::engine::verifications::{clear, never_started};
 use crate::error::Advice;
 use crate::failpoint;
@@ -36,7 +36,7 @@ pub(super) struct Case {
 /// What was said of it, and the lines for its note.
 #[derive(Debug)]
 pub(super) struct Judged {
-    pub verdict: Verdict,
+    pub verdict: CheckReport,
     pub lines: Vec<String>,
 }
 
@@ -105,9 +105,9 @@ pub(super) fn judge(
             let last = said.lines().next_back().unwrap_or("it left no word").to_owned();
             clear(&dir)?;
             let fault = format!("the keeper of the checks died: {last}");
-            let judgement = Judgement::Inconclusive(fault);
+            let verdict = Verdict::Errored(fault);
             return Ok(Judged {
-                verdict: Verdict { judgement, results: Vec::new() },
+                verdict: CheckReport { verdict, results: Vec::new() },
                 lines: Vec::new(),
             });
         }

@@ -11,7 +11,7 @@ mod trailers;
 use anyhow::{Context, Result, bail};
 
 use super::wire::{WireOpinion, WireReading, WireResult, WireTask};
-use crate::domain::evaluation::{Evaluation, Opinion};
+use crate::domain::evaluation::Evaluation;
 use crate::domain::event::{TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::RetryReason;
@@ -19,7 +19,7 @@ use crate::domain::review::{Approval, Review};
 use crate::domain::session::{Class, SessionReport};
 use crate::domain::state::{Phase, TaskState};
 use crate::domain::termination::Termination;
-use crate::domain::verdict::{Candidate, CheckResult, Finding};
+use crate::domain::verdict::{Candidate, CheckResult, Finding, Verdict};
 
 pub use run::{read_run_event, write_run};
 pub use trailers::Trailers;
@@ -107,7 +107,7 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
                 reading: report.as_deref().map(WireReading::from),
             },
         ),
-        TaskEventKind::Judged { attempt, tree, findings, results, landing } => {
+        TaskEventKind::Verified { attempt, tree, findings, results, landing } => {
             let what = if *landing { "as it would land" } else { "as it is" };
             let sentence = match findings {
                 None => format!("attempt {attempt} accepted, {what}"),
@@ -122,26 +122,26 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
             };
             ("judged", sentence, wire)
         }
-        TaskEventKind::Presented => {
+        TaskEventKind::EvaluationRequested => {
             ("presented", "presented to the evaluator".to_owned(), WireTask::Presented)
         }
-        TaskEventKind::Evaluated { attempt, tree, opinion, report } => {
-            let sentence = match opinion {
-                Opinion::Passed => format!("attempt {attempt} convinced the evaluator"),
-                Opinion::Failed { .. } => {
+        TaskEventKind::Evaluated { attempt, tree, verdict, report } => {
+            let sentence = match verdict {
+                Verdict::Passed => format!("attempt {attempt} convinced the evaluator"),
+                Verdict::Failed(_) => {
                     format!("attempt {attempt} did not convince the evaluator")
                 }
-                Opinion::None(why) => format!("no opinion of attempt {attempt}: {why}"),
+                Verdict::Errored(why) => format!("no opinion of attempt {attempt}: {why}"),
             };
             let wire = WireTask::Evaluated {
                 attempt: *attempt,
                 tree: tree.to_string(),
-                opinion: WireOpinion::from(opinion),
+                opinion: WireOpinion::from(verdict),
                 reading: report.as_deref().map(WireReading::from),
             };
             ("evaluated", sentence, wire)
         }
-        TaskEventKind::ReviewAsked => {
+        TaskEventKind::ReviewRequested => {
             ("review-asked", "waits for a review".to_owned(), WireTask::ReviewAsked)
         }
         TaskEventKind::Approved(a) => (
@@ -154,7 +154,7 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
                 tree: a.tree.to_string(),
             },
         ),
-        TaskEventKind::SentBack { by, .. } => {
+        TaskEventKind::ChangesRequested { by, .. } => {
             ("sent-back", format!("sent back by {by}"), WireTask::SentBack { by: by.clone() })
         }
         TaskEventKind::Revised { candidate } => (
@@ -187,7 +187,7 @@ fn tell_task(kind: &TaskEventKind) -> Result<Told> {
             format!("landed as {}", commit.short()),
             WireTask::Landed { commit: commit.to_string(), results: wire_results(results) },
         ),
-        TaskEventKind::HandedIn => {
+        TaskEventKind::OutputAccepted => {
             ("handed-in", "handed in what was asked for".to_owned(), WireTask::HandedIn)
         }
         TaskEventKind::Failed { reason, cause } => (
@@ -236,7 +236,7 @@ fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
             candidate: candidate.map(of_three).transpose()?,
         },
         WireTask::Judged { attempt, tree, accepted, results: r, landing } => {
-            TaskEventKind::Judged {
+            TaskEventKind::Verified {
                 attempt,
                 tree: oid(&tree)?,
                 // The texts live in the chain's tree; the fold needs only that there were some.
@@ -245,14 +245,14 @@ fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
                 landing,
             }
         }
-        WireTask::Presented => TaskEventKind::Presented,
+        WireTask::Presented => TaskEventKind::EvaluationRequested,
         WireTask::Evaluated { attempt, tree, opinion, reading } => TaskEventKind::Evaluated {
             attempt,
             tree: oid(&tree)?,
-            opinion: opinion.into(),
+            verdict: opinion.into(),
             report: reading.map(|r| Box::new(SessionReport::from(r))),
         },
-        WireTask::ReviewAsked => TaskEventKind::ReviewAsked,
+        WireTask::ReviewAsked => TaskEventKind::ReviewRequested,
         WireTask::Approved { by, at, commit, tree } => TaskEventKind::Approved(Approval {
             by,
             at: Timestamp(at),
@@ -261,7 +261,7 @@ fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
         }),
         WireTask::SentBack { by } => {
             let finding = Finding { attempt: 0, check: "review".into(), text: String::new() };
-            TaskEventKind::SentBack { by, finding }
+            TaskEventKind::ChangesRequested { by, finding }
         }
         WireTask::Revised { candidate } => {
             TaskEventKind::Revised { candidate: of_three(candidate)? }
@@ -275,7 +275,7 @@ fn task_kind(wire: WireTask) -> Result<TaskEventKind> {
             not_before: Timestamp(not_before),
             because,
         },
-        WireTask::HandedIn => TaskEventKind::HandedIn,
+        WireTask::HandedIn => TaskEventKind::OutputAccepted,
         WireTask::Landed { commit, results: r } => {
             TaskEventKind::Landed { commit: oid(&commit)?, results: results(r) }
         }
@@ -359,21 +359,21 @@ pub fn write_task(
 
 fn vouched(kind: &TaskEventKind) -> Vec<&str> {
     match kind {
-        TaskEventKind::Judged { results, .. } | TaskEventKind::Landed { results, .. } => {
+        TaskEventKind::Verified { results, .. } | TaskEventKind::Landed { results, .. } => {
             results.iter().map(|r| r.id.as_str()).collect()
         }
         TaskEventKind::Created
         | TaskEventKind::Started { .. }
         | TaskEventKind::Ended { .. }
-        | TaskEventKind::Presented
+        | TaskEventKind::EvaluationRequested
         | TaskEventKind::Evaluated { .. }
-        | TaskEventKind::ReviewAsked
+        | TaskEventKind::ReviewRequested
         | TaskEventKind::Approved(_)
-        | TaskEventKind::SentBack { .. }
+        | TaskEventKind::ChangesRequested { .. }
         | TaskEventKind::Revised { .. }
         | TaskEventKind::Conflicted { .. }
         | TaskEventKind::Retried { .. }
-        | TaskEventKind::HandedIn
+        | TaskEventKind::OutputAccepted
         | TaskEventKind::Failed { .. }
         | TaskEventKind::Skipped { .. } => Vec::new(),
     }

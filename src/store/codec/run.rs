@@ -13,7 +13,7 @@ fn tell(kind: &RunEventKind) -> (&'static str, String, WireRun) {
         RunEventKind::Created { paused } => {
             ("created", "created".to_owned(), WireRun::Created { paused: *paused })
         }
-        RunEventKind::BaseJudged { passed, results } => (
+        RunEventKind::BaseVerified { passed, results } => (
             "base-judged",
             format!("the landing checks {} on the base", if *passed { "pass" } else { "fail" }),
             WireRun::BaseJudged { passed: *passed, results: wire_results(results) },
@@ -81,7 +81,7 @@ fn kind(wire: WireRun) -> Result<RunEventKind> {
     Ok(match wire {
         WireRun::Created { paused } => RunEventKind::Created { paused },
         WireRun::BaseJudged { passed, results: r } => {
-            RunEventKind::BaseJudged { passed, results: results(r) }
+            RunEventKind::BaseVerified { passed, results: results(r) }
         }
         WireRun::Paused { reason } => RunEventKind::Paused(reason),
         WireRun::Resumed { done, failed, canary } => RunEventKind::Resumed { done, failed, canary },
@@ -123,7 +123,7 @@ fn counted(counts: [usize; 6]) -> String {
 pub fn write_run(run: &str, event: &RunEvent, seq: u64, nonce: &str) -> Result<String> {
     let (word, sentence, wire) = tell(&event.kind);
     let mut ids = String::new();
-    if let RunEventKind::BaseJudged { results, .. } = &event.kind {
+    if let RunEventKind::BaseVerified { results, .. } = &event.kind {
         ids = results.iter().map(|r| format!("Harness-Verdict: {}\n", r.id)).collect();
     }
     let sentence = one_line(&sentence);

@@ -3,7 +3,7 @@
 use git_harness::domain::id::{Oid, TaskId};
 use git_harness::domain::machine::{Effect, Observation, evaluators, next_wake, owed};
 use git_harness::domain::session::SessionReport;
-use git_harness::domain::verdict::{Candidate, Judgement};
+use git_harness::domain::verdict::{Candidate, Verdict};
 
 use super::{Commit, World};
 use crate::page::Stage;
@@ -88,7 +88,7 @@ impl World {
         let thread = ("jury", false);
         let report =
             script::report(&mut self.tape, mood, self.program, self.now, thread, &mut count);
-        let (termination, opinion) = script::opinion(&mut self.tape, mood, report.as_ref());
+        let (termination, verdict) = script::evaluation(&mut self.tape, mood, report.as_ref());
         let began = self.juries[&task];
         let report = report.map(Box::new);
         let tree = candidate.tree;
@@ -98,30 +98,30 @@ impl World {
             tree,
             began,
             termination,
-            opinion,
+            verdict,
             report,
         });
     }
 
     pub(super) fn finish(&mut self, effect: Effect) {
         match effect {
-            Effect::JudgeBase => {
+            Effect::VerifyBase => {
                 let number = self.turn as u64;
-                let verdict = script::verdict(&mut self.tape, Mood::Kind, true, number);
-                self.tell(Observation::BaseJudged(verdict));
+                let checks = script::check_report(&mut self.tape, Mood::Kind, true, number);
+                self.tell(Observation::BaseVerified(checks));
             }
             Effect::Await(task, attempt) => self.see(&task, attempt),
             Effect::Verify(task, attempt) => {
                 let Some(candidate) = self.state.tasks[&task].candidate.clone() else { return };
                 let mood = self.mood_now();
-                let verdict = script::verdict(&mut self.tape, mood, false, self.turn as u64);
-                self.tell(Observation::Verified { task, attempt, tree: candidate.tree, verdict });
+                let checks = script::check_report(&mut self.tape, mood, false, self.turn as u64);
+                self.tell(Observation::Verified { task, attempt, tree: candidate.tree, checks });
             }
             Effect::Evaluate(task, attempt) => self.jury(task, attempt),
             Effect::Land(task) => self.land(&task),
             Effect::Start(..) => {}
             Effect::Redispatch => {
-                self.tell(Observation::PassOver);
+                self.tell(Observation::RedispatchDue);
             }
         }
     }
@@ -138,7 +138,7 @@ impl World {
         let key = (task.clone(), attempt);
         if self.keepers.get(&key).is_some_and(Option::is_none) {
             if !self.tape.over() && self.tape.pick(12) == 11 {
-                let news = Observation::NeverBegan { task: task.clone(), attempt };
+                let news = Observation::NeverStarted { task: task.clone(), attempt };
                 self.keepers.insert(key, Some(news.clone()));
                 self.tell(news);
                 return;
@@ -182,7 +182,7 @@ impl World {
         if !says || !self.program.talks || !self.answered.insert(key) {
             return false;
         }
-        self.tell(Observation::Answered { task: task.clone(), attempt });
+        self.tell(Observation::ServiceAnswered { task: task.clone(), attempt });
         if !self.torn {
             self.flight.insert(Effect::Await(task.clone(), attempt));
         }
@@ -227,11 +227,11 @@ impl World {
         };
         let tree = merged(&onto, &commit);
         if !self.known.contains(&tree) {
-            let verdict = script::verdict(&mut self.tape, mood, true, self.turn as u64);
-            if verdict.judgement == Judgement::Accepted {
+            let checks = script::check_report(&mut self.tape, mood, true, self.turn as u64);
+            if checks.verdict == Verdict::Passed {
                 self.known.insert(tree.clone());
             }
-            self.tell(Observation::LandingJudged { task, candidate: commit, tree, verdict });
+            self.tell(Observation::LandingVerified { task, candidate: commit, tree, checks });
             return;
         }
         if !self.tape.over() && self.tape.pick(6) == 5 {

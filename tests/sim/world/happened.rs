@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use git_harness::domain::evaluation::Opinion;
 use git_harness::domain::event::{RunEventKind, TaskEventKind};
 use git_harness::domain::machine::Decision;
+use git_harness::domain::verdict::Verdict;
 
 use super::World;
 
@@ -61,12 +61,12 @@ fn of_task(kind: &TaskEventKind) -> Option<String> {
         TaskEventKind::Retried { reason, .. } => format!("again: {reason}"),
         TaskEventKind::Failed { cause, .. } => cause.clone(),
         TaskEventKind::Approved(_) => "approved".into(),
-        TaskEventKind::SentBack { .. } => "sent back".into(),
+        TaskEventKind::ChangesRequested { .. } => "sent back".into(),
         TaskEventKind::Revised { .. } => "revised".into(),
-        TaskEventKind::Evaluated { opinion, .. } => match opinion {
-            Opinion::Passed => "the evaluator is content".into(),
-            Opinion::Failed { .. } => "the evaluator objects".into(),
-            Opinion::None(_) => "the evaluator is silent".into(),
+        TaskEventKind::Evaluated { verdict, .. } => match verdict {
+            Verdict::Passed => "the evaluator is content".into(),
+            Verdict::Failed(_) => "the evaluator objects".into(),
+            Verdict::Errored(_) => "the evaluator is silent".into(),
         },
         _ => return None,
     })

@@ -220,7 +220,7 @@ impl World {
     fn repeat(&mut self) {
         if let Some(old) = self.tape.one(&self.told.clone()) {
             // A person who asks again means it; and a moment later the base may be asked about anew.
-            if !matches!(old, Observation::Asked(_) | Observation::BaseJudged(_)) {
+            if !matches!(old, Observation::Requested(_) | Observation::BaseVerified(_)) {
                 self.tell(old);
             }
         }
@@ -233,11 +233,11 @@ impl World {
             return;
         };
         let number = self.turn as u64;
-        let verdict = script::verdict(&mut self.tape, Mood::Kind, false, number);
+        let checks = script::check_report(&mut self.tape, Mood::Kind, false, number);
         let (commit, tree) = (candidate.commit.clone(), candidate.tree.clone());
         let news = match self.tape.pick(11) {
-            8 => Observation::PassOver,
-            9 => Observation::Answered { task, attempt },
+            8 => Observation::RedispatchDue,
+            9 => Observation::ServiceAnswered { task, attempt },
             10 => {
                 let session = self.state.tasks[&task].session.as_ref().map(|s| s.id.clone());
                 let owner = self.owner.clone();
@@ -253,8 +253,8 @@ impl World {
                     resumed: true,
                 }
             }
-            0 => Observation::Verified { task, attempt, tree, verdict },
-            1 => Observation::LandingJudged { task, candidate: commit, tree, verdict },
+            0 => Observation::Verified { task, attempt, tree, checks },
+            1 => Observation::LandingVerified { task, candidate: commit, tree, checks },
             2 => Observation::LandingConflict {
                 task,
                 candidate: commit,
@@ -282,11 +282,11 @@ impl World {
                     report: report.map(Box::new),
                 }
             }
-            4 => Observation::NeverBegan { task, attempt },
-            7 => Observation::BaseJudged(verdict),
+            4 => Observation::NeverStarted { task, attempt },
+            7 => Observation::BaseVerified(checks),
             5 => {
                 let tree = self.oid();
-                Observation::Verified { task, attempt, tree, verdict }
+                Observation::Verified { task, attempt, tree, checks }
             }
             _ => {
                 let (base, worktree) = (self.tip(), "p09".to_owned());
@@ -324,7 +324,7 @@ impl World {
             33..=37 => Request::Reconsider(task),
             _ => Request::Cancel,
         };
-        self.tell(Observation::Asked(request));
+        self.tell(Observation::Requested(request));
     }
 
     /// A person reads one of the candidates that wait for it. Says whether there was one.
@@ -343,7 +343,7 @@ impl World {
         let news = match what {
             4 | 5 => {
                 let words = script::text(&mut self.tape);
-                Observation::Asked(Request::SendBack(task, commit, by, words))
+                Observation::Requested(Request::RequestChanges(task, commit, by, words))
             }
             6 => {
                 let (commit, tree) = (self.oid(), self.oid());
@@ -351,7 +351,7 @@ impl World {
                 self.candidates.push((task.clone(), attempt, candidate.clone(), true));
                 Observation::BranchMoved { task, candidate }
             }
-            _ => Observation::Asked(Request::Approve(task, commit, by)),
+            _ => Observation::Requested(Request::Approve(task, commit, by)),
         };
         self.tell(news)
     }

@@ -16,7 +16,7 @@ impl World {
         let book = &self.book;
         let mut wanted = BTreeSet::new();
         if book.phase == RunPhase::Active && book.base.is_none() && !book.all_over() {
-            wanted.insert(Effect::JudgeBase);
+            wanted.insert(Effect::VerifyBase);
         }
         for (task, page) in &book.pages {
             let due = page.pause <= self.now && book.phase != RunPhase::Cancelled;
@@ -45,7 +45,7 @@ impl World {
         assert_eq!(effects.len(), wanted.len(), "{effects:?} but {wanted:?}");
         assert_eq!(effects.iter().cloned().collect::<BTreeSet<_>>(), wanted);
         let rank = |e: &Effect| match e {
-            Effect::JudgeBase => 0,
+            Effect::VerifyBase => 0,
             Effect::Await(..) | Effect::Land(_) => 1,
             Effect::Verify(..) => 2,
             Effect::Evaluate(..) => 3,

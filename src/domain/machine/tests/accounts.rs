@@ -31,9 +31,9 @@ fn then_one_goes_first_until_it_has_an_answer() {
         assert_eq!(bench.startable(), ["one"], "who holds a session goes first, alone");
         assert!(bench.start("one"));
         assert_eq!(bench.startable(), [""; 0]);
-        bench.tell(Observation::Answered { task: id("one"), attempt: 1 });
+        bench.tell(Observation::ServiceAnswered { task: id("one"), attempt: 1 });
         assert_eq!(bench.startable(), [""; 0], "that is an old answer");
-        bench.tell(Observation::Answered { task: id("one"), attempt: 2 });
+        bench.tell(Observation::ServiceAnswered { task: id("one"), attempt: 2 });
         assert_eq!(bench.startable(), ["two", "three"]);
     }
 }
@@ -58,7 +58,7 @@ fn an_answer_from_before_it_was_closed_proves_nothing() {
     let reset = bench.now.after_ms(60_000);
     bench.end("one", Some(limited(reset)));
     bench.now = reset;
-    bench.tell(Observation::Answered { task: id("two"), attempt: 1 });
+    bench.tell(Observation::ServiceAnswered { task: id("two"), attempt: 1 });
     bench.end("two", Some(report(Class::Ok)));
     assert_eq!(bench.startable(), ["one"]);
 }

@@ -54,7 +54,7 @@ fn a_run_that_has_ended_does_not_get_around_its_budget() {
     assert!(bench.start("one"));
     bench.end_with("one", Termination::Exited(0), Some(used(10, 0)), false);
     assert_eq!((&bench.task("one").phase, bench.state.halt), (&Phase::Failed, Some(Halt::Budget)));
-    bench.tell(Observation::Asked(Request::Retry(id("one"))));
+    bench.tell(Observation::Requested(Request::Retry(id("one"))));
     bench.resume();
     assert_eq!(bench.state.halt, Some(Halt::Budget), "or it would wait for ever");
 }
@@ -95,7 +95,7 @@ fn a_task_that_has_used_up_its_budget_gets_no_other_try() {
     let mut bench = Bench::new(&["one"], policy);
     assert!(bench.start("one"));
     bench.end("one", Some(used(11, 0)));
-    bench.judge("one", Judgement::Inconclusive("no such program".into()));
+    bench.judge("one", Verdict::Errored("no such program".into()));
     assert_eq!(bench.task("one").phase, Phase::Verifying);
 }
 
@@ -114,7 +114,7 @@ fn a_person_who_asks_again_pays_again() {
     let mut bench = Bench::new(&["one", "two"], policy);
     assert!(bench.start("one"));
     bench.end("one", Some(SessionReport { class: Class::Crashed, ..used(10, 0) }));
-    bench.tell(Observation::Asked(Request::Retry(id("one"))));
+    bench.tell(Observation::Requested(Request::Retry(id("one"))));
     assert!(bench.start("one"));
     let decisions = bench.end("one", Some(SessionReport { class: Class::Crashed, ..used(9, 0) }));
     assert_eq!(reason(&decisions), Some(RetryReason::Resume));

@@ -176,7 +176,7 @@ fn an_agent_that_cannot_be_started_stops_the_run_unless_it_has_worked_before() {
 fn what_was_taken_out_is_accounted_for_and_stays_out() {
     let mut bench = Bench::new(&["one", "two"], lenient());
     assert!(bench.start("one"));
-    bench.tell(Observation::Asked(Request::Skip(id("one"), "not needed".into())));
+    bench.tell(Observation::Requested(Request::Skip(id("one"), "not needed".into())));
     let mut late = report(Class::Ok);
     late.usage.tokens = Some(Tokens { input: 7, ..Tokens::default() });
     assert_eq!(bench.end("one", Some(late.clone())).len(), 1);
@@ -193,6 +193,6 @@ fn work_that_is_taken_up_again_is_no_session() {
     bench.fail("one", "tests");
     assert_eq!(bench.task("one").phase, Phase::Failed);
     let spend = bench.task("one").spend;
-    bench.tell(Observation::Asked(Request::Reconsider(id("one"))));
+    bench.tell(Observation::Requested(Request::Reconsider(id("one"))));
     assert_eq!((&bench.task("one").phase, bench.task("one").spend), (&Phase::Verifying, spend));
 }

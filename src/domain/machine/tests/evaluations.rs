@@ -1,9 +1,9 @@
 //! An evaluator is asked about what the checks have accepted.
 
 use super::*;
-use crate::domain::evaluation::Opinion;
 use crate::domain::machine::evaluators;
 use crate::domain::termination::Termination;
+use crate::domain::verdict::{Objection, Verdict};
 
 fn evaluated(rounds: u32) -> Policy {
     Policy { evaluates: true, rounds, ..lenient() }
@@ -22,25 +22,25 @@ fn presented(tasks: &[&str], policy: Policy) -> Bench {
 fn attempt(bench: &mut Bench, task: &str) {
     assert!(bench.start(task), "{task} may not start");
     bench.end(task, Some(report(Class::Ok)));
-    bench.judge(task, Judgement::Accepted);
+    bench.judge(task, Verdict::Passed);
 }
 
-fn objects(what: &str) -> Opinion {
+fn objects(what: &str) -> Verdict<Objection> {
     let finding = Finding { attempt: 1, check: "evaluate".into(), text: what.into() };
-    Opinion::Failed { findings: vec![finding], digest: what.into() }
+    Verdict::Failed(Objection { findings: vec![finding], digest: what.into() })
 }
 
 impl Bench {
     /// What an evaluator said.
-    fn hear(&mut self, task: &str, opinion: Opinion, class: Class) -> Vec<Decision> {
-        self.hear_all(task, Termination::Exited(0), opinion, Some(report(class)))
+    fn hear(&mut self, task: &str, verdict: Verdict<Objection>, class: Class) -> Vec<Decision> {
+        self.hear_all(task, Termination::Exited(0), verdict, Some(report(class)))
     }
 
     fn hear_all(
         &mut self,
         task: &str,
         termination: Termination,
-        opinion: Opinion,
+        verdict: Verdict<Objection>,
         report: Option<SessionReport>,
     ) -> Vec<Decision> {
         self.tell(Observation::Evaluated {
@@ -49,7 +49,7 @@ impl Bench {
             tree: oid('d'),
             began: self.now,
             termination,
-            opinion,
+            verdict,
             report: report.map(Box::new),
         })
     }
@@ -60,7 +60,7 @@ impl Bench {
             Effect::Verify(task, _) => Some(format!("verify {task}")),
             Effect::Evaluate(task, _) => Some(format!("evaluate {task}")),
             Effect::Land(task) => Some(format!("land {task}")),
-            Effect::JudgeBase | Effect::Await(..) | Effect::Start(..) | Effect::Redispatch => None,
+            Effect::VerifyBase | Effect::Await(..) | Effect::Start(..) | Effect::Redispatch => None,
         };
         owed(&self.state, self.now, &self.policy).into_iter().filter_map(word).collect()
     }
@@ -73,9 +73,9 @@ fn what_the_checks_accept_lands_only_when_the_evaluator_is_content() {
         (&bench.task("one").phase, bench.owes()),
         (&Phase::Verifying, vec!["evaluate one".into()])
     );
-    let doubled = bench.judge("one", Judgement::Rejected(Vec::new()));
+    let doubled = bench.judge("one", Verdict::Failed(Vec::new()));
     assert_eq!(doubled, [], "the checks have spoken already");
-    bench.hear("one", Opinion::Passed, Class::Ok);
+    bench.hear("one", Verdict::Passed, Class::Ok);
     assert_eq!(bench.owes(), ["land one"]);
     assert_eq!(bench.hear("one", objects("late"), Class::Ok), [], "it was asked once");
 }
@@ -84,7 +84,7 @@ fn what_the_checks_accept_lands_only_when_the_evaluator_is_content() {
 fn a_report_is_handed_in_only_then() {
     let mut bench = presented(&["one"], Policy { report: true, ..evaluated(3) });
     assert_eq!(bench.task("one").phase, Phase::Verifying);
-    bench.hear("one", Opinion::Passed, Class::Ok);
+    bench.hear("one", Verdict::Passed, Class::Ok);
     assert_eq!(bench.task("one").phase, Phase::Done);
 }
 
@@ -103,7 +103,7 @@ fn its_findings_are_told_to_the_next_attempt_and_rounds_bound_it() {
         state.reason.as_deref(),
         Some("the evaluator was not content in any of 2 rounds: wrong names")
     );
-    bench.tell(Observation::Asked(Request::Retry(id("one"))));
+    bench.tell(Observation::Requested(Request::Retry(id("one"))));
     assert_eq!((bench.task("one").evaluation.rounds, bench.startable()), (0, vec!["one".into()]));
 }
 
@@ -123,14 +123,14 @@ fn the_same_findings_twice_in_a_row_end_it() {
 fn no_answer_is_a_fault_of_the_infrastructure_and_costs_no_attempt() {
     let mut bench = presented(&["one"], Policy { infra: 2, ..evaluated(3) });
     for fault in 1..=2 {
-        let decisions = bench.hear("one", Opinion::None("no object".into()), Class::Ok);
+        let decisions = bench.hear("one", Verdict::Errored("no object".into()), Class::Ok);
         assert_eq!(reason(&decisions), Some(RetryReason::Infra));
         assert_eq!((&bench.task("one").phase, bench.owes()), (&Phase::Verifying, vec![]));
         assert_eq!(bench.task("one").faults, fault);
         bench.now = bench.task("one").not_before;
         assert_eq!(bench.owes(), ["evaluate one"]);
     }
-    bench.hear("one", Opinion::None("no object".into()), Class::Crashed);
+    bench.hear("one", Verdict::Errored("no object".into()), Class::Crashed);
     let state = bench.task("one");
     assert_eq!((&state.phase, state.attempt, state.rejections), (&Phase::Failed, 1, 0));
     assert!(state.reason.as_deref().unwrap().contains("gave no answer: no object"));
@@ -139,7 +139,7 @@ fn no_answer_is_a_fault_of_the_infrastructure_and_costs_no_attempt() {
 #[test]
 fn one_that_was_stopped_is_asked_again() {
     let mut bench = presented(&["one"], evaluated(3));
-    bench.hear_all("one", Termination::Stopped, Opinion::None("stopped".into()), None);
+    bench.hear_all("one", Termination::Stopped, Verdict::Errored("stopped".into()), None);
     assert_eq!((bench.task("one").faults, bench.owes()), (0, vec!["evaluate one".into()]));
 }
 
@@ -149,13 +149,13 @@ fn its_use_is_counted_apart_and_against_the_budget_of_the_run() {
     let tokens = Tokens { input: 900, output: 99, cache_read: 0, cache_write: 0 };
     let used =
         SessionReport { usage: Usage { tokens: Some(tokens), cost: None }, ..report(Class::Ok) };
-    bench.hear_all("one", Termination::Exited(0), Opinion::Passed, Some(used.clone()));
+    bench.hear_all("one", Termination::Exited(0), Verdict::Passed, Some(used.clone()));
     assert_eq!(
         (bench.state.spend().tokens.total(), bench.state.evaluation_spend().tokens),
         (0, tokens)
     );
     assert_eq!(bench.state.phase, RunPhase::Active);
-    let more = Opinion::None("no object".into());
+    let more = Verdict::Errored("no object".into());
     bench.hear_all("two", Termination::Exited(0), more, Some(used));
     assert_eq!(
         (bench.state.phase.clone(), bench.state.halt),
@@ -177,7 +177,7 @@ fn quota_closes_its_account_and_the_agents_only_where_that_is_one() {
         let decisions = bench.hear_all(
             "one",
             Termination::Exited(1),
-            Opinion::None("quota".into()),
+            Verdict::Errored("quota".into()),
             Some(limited),
         );
         assert_eq!(reason(&decisions), Some(RetryReason::Account));
@@ -187,7 +187,7 @@ fn quota_closes_its_account_and_the_agents_only_where_that_is_one() {
         assert_eq!(bench.owes(), ["evaluate one"]);
         assert_eq!(evaluators(&bench.state, &bench.policy), 1, "one goes first");
         assert_eq!(bench.startable().is_empty(), one_account);
-        bench.hear("one", Opinion::Passed, Class::Ok);
+        bench.hear("one", Verdict::Passed, Class::Ok);
         assert!(bench.state.evaluators_account(&bench.policy).proven);
         assert_eq!(bench.startable(), ["two"]);
     }
@@ -197,7 +197,7 @@ fn quota_closes_its_account_and_the_agents_only_where_that_is_one() {
 fn a_refused_account_asks_a_person_and_nothing_is_lost() {
     for class in [Class::Auth, Class::BadInput] {
         let mut bench = presented(&["one"], evaluated(3));
-        bench.hear("one", Opinion::None("no key".into()), class);
+        bench.hear("one", Verdict::Errored("no key".into()), class);
         assert_eq!((&bench.state.phase, bench.owes()), (&RunPhase::Halted, vec![]));
         bench.resume();
         assert_eq!(bench.owes(), ["evaluate one"]);
@@ -207,7 +207,7 @@ fn a_refused_account_asks_a_person_and_nothing_is_lost() {
 #[test]
 fn what_does_not_fit_the_evaluator_fails() {
     let mut bench = presented(&["one"], evaluated(3));
-    bench.hear("one", Opinion::None("too long".into()), Class::ContextExceeded);
+    bench.hear("one", Verdict::Errored("too long".into()), Class::ContextExceeded);
     assert_eq!(bench.task("one").cause.as_deref(), Some("evaluator, context_exceeded"));
 }
 
@@ -227,7 +227,7 @@ fn evaluators_take_slots_from_agents() {
 #[test]
 fn a_task_that_is_taken_out_keeps_what_its_evaluator_used() {
     let mut bench = presented(&["one"], evaluated(3));
-    bench.tell(Observation::Asked(Request::Skip(id("one"), "not now".into())));
+    bench.tell(Observation::Requested(Request::Skip(id("one"), "not now".into())));
     bench.hear("one", objects("late"), Class::Ok);
     let state = bench.task("one");
     assert_eq!(
@@ -242,6 +242,6 @@ fn without_an_evaluator_any_more_the_checks_are_asked() {
     let mut bench = presented(&["one"], evaluated(3));
     bench.policy.evaluates = false;
     assert_eq!(bench.owes(), ["verify one"]);
-    bench.judge("one", Judgement::Accepted);
+    bench.judge("one", Verdict::Passed);
     assert_eq!(bench.owes(), ["land one"]);
 }

@@ -94,10 +94,10 @@ fn what_ends_while_the_run_is_stopped_halts_nothing() {
         assert!(bench.start(name));
         bench.end(name, None);
     }
-    bench.tell(Observation::Asked(Request::Stop("enough".into())));
+    bench.tell(Observation::Requested(Request::Stop("enough".into())));
     for name in &names[..4] {
         let finding = Finding { attempt: 1, check: "tests".into(), text: "no".into() };
-        bench.judge(name, Judgement::Rejected(vec![finding]));
+        bench.judge(name, Verdict::Failed(vec![finding]));
     }
     assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Paused, None));
 }
@@ -120,7 +120,7 @@ fn after_that_one_task_goes_first() {
     assert_eq!(bench.startable(), [""; 0]);
     bench.end(&names[3], None);
     assert_eq!(bench.startable(), [""; 0], "it is judged");
-    bench.judge(&names[3], Judgement::Accepted);
+    bench.judge(&names[3], Verdict::Passed);
     assert_eq!(bench.startable(), [""; 0], "it waits to land");
     let (task, commit) = (id(&names[3]), oid('e'));
     bench.tell(Observation::Landed { task, commit, results: Vec::new() });
@@ -156,11 +156,11 @@ fn few_failures_are_tried_from_scratch_when_all_have_ended() {
         for name in &names[1..9] {
             bench.land(name);
         }
-        assert_eq!(bench.tell(Observation::PassOver), [], "one has not ended");
+        assert_eq!(bench.tell(Observation::RedispatchDue), [], "one has not ended");
         bench.land(&names[9]);
         let due = owed(&bench.state, bench.now, &bench.policy);
         assert_eq!(due, if again { vec![Effect::Redispatch] } else { Vec::new() });
-        bench.tell(Observation::PassOver);
+        bench.tell(Observation::RedispatchDue);
         let task = bench.task(&names[0]);
         assert_eq!(task.phase == Phase::Todo, again);
         if again {

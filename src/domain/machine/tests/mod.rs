@@ -15,7 +15,7 @@ use crate::domain::retry::{Policy, RetryReason};
 use crate::domain::session::{Class, Cost, SessionReport, Tokens, Usage};
 use crate::domain::state::{Phase, RunPhase, RunState, TaskState};
 use crate::domain::termination::Termination;
-use crate::domain::verdict::{Candidate, Finding, Judgement, Verdict};
+use crate::domain::verdict::{Candidate, CheckReport, Finding, Verdict};
 
 fn id(name: &str) -> TaskId {
     TaskId::parse(name).unwrap()
@@ -134,10 +134,10 @@ impl Bench {
     }
 
     /// Has a task's candidate judged.
-    fn judge(&mut self, task: &str, judgement: Judgement) -> Vec<Decision> {
-        let verdict = Verdict { judgement, results: Vec::new() };
+    fn judge(&mut self, task: &str, verdict: Verdict) -> Vec<Decision> {
+        let checks = CheckReport { verdict, results: Vec::new() };
         let attempt = self.task(task).attempt;
-        self.tell(Observation::Verified { task: id(task), attempt, tree: oid('d'), verdict })
+        self.tell(Observation::Verified { task: id(task), attempt, tree: oid('d'), checks })
     }
 
     /// An attempt whose work a check rejects.
@@ -146,14 +146,14 @@ impl Bench {
         self.end(task, None);
         let finding =
             Finding { attempt: 1, check: check.into(), text: "`x`: exit 1\n\nbad line".into() };
-        self.judge(task, Judgement::Rejected(vec![finding]))
+        self.judge(task, Verdict::Failed(vec![finding]))
     }
 
     /// An attempt whose work lands.
     fn land(&mut self, task: &str) {
         assert!(self.start(task), "{task} may not start");
         self.end(task, Some(report(Class::Ok)));
-        self.judge(task, Judgement::Accepted);
+        self.judge(task, Verdict::Passed);
         self.tell(Observation::Landed { task: id(task), commit: oid('e'), results: Vec::new() });
     }
 
@@ -165,7 +165,7 @@ impl Bench {
     fn startable(&self) -> Vec<String> {
         let start = |effect| match effect {
             Effect::Start(task, _) => Some(task.to_string()),
-            Effect::JudgeBase
+            Effect::VerifyBase
             | Effect::Await(..)
             | Effect::Verify(..)
             | Effect::Evaluate(..)
@@ -176,7 +176,7 @@ impl Bench {
     }
 
     fn resume(&mut self) -> Vec<Decision> {
-        self.tell(Observation::Asked(Request::Resume))
+        self.tell(Observation::Requested(Request::Resume))
     }
 }
 
@@ -188,16 +188,16 @@ fn reason(decisions: &[Decision]) -> Option<RetryReason> {
             TaskEventKind::Created
             | TaskEventKind::Started { .. }
             | TaskEventKind::Ended { .. }
-            | TaskEventKind::Judged { .. }
-            | TaskEventKind::Presented
-            | TaskEventKind::ReviewAsked
+            | TaskEventKind::Verified { .. }
+            | TaskEventKind::EvaluationRequested
+            | TaskEventKind::ReviewRequested
             | TaskEventKind::Approved(_)
-            | TaskEventKind::SentBack { .. }
+            | TaskEventKind::ChangesRequested { .. }
             | TaskEventKind::Revised { .. }
             | TaskEventKind::Evaluated { .. }
             | TaskEventKind::Conflicted { .. }
             | TaskEventKind::Landed { .. }
-            | TaskEventKind::HandedIn
+            | TaskEventKind::OutputAccepted
             | TaskEventKind::Failed { .. }
             | TaskEventKind::Skipped { .. } => None,
         },

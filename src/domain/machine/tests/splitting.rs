@@ -34,8 +34,8 @@ fn the_parts_take_its_place_and_whoever_waited_for_it_waits_for_them() {
 fn what_was_split_never_runs_again() {
     let mut bench = Bench::new(&["one"], lenient());
     bench.meet("one", Class::ContextExceeded);
-    assert_eq!(bench.tell(Observation::Asked(Request::Retry(id("one")))), []);
-    assert_eq!(bench.tell(Observation::Asked(Request::Reconsider(id("one")))), []);
+    assert_eq!(bench.tell(Observation::Requested(Request::Retry(id("one")))), []);
+    assert_eq!(bench.tell(Observation::Requested(Request::Reconsider(id("one")))), []);
     assert_eq!(bench.startable(), ["one_part_1", "one_part_2"]);
 }
 
@@ -88,6 +88,6 @@ fn not_even_when_its_attempt_is_not_found_any_more() {
     let before = bench.state.tasks.clone();
     bench.end("one", Some(report(Class::ContextExceeded)));
     bench.state.tasks.extend(before);
-    bench.tell(Observation::NeverBegan { task: id("one"), attempt: 1 });
+    bench.tell(Observation::NeverStarted { task: id("one"), attempt: 1 });
     assert_eq!(bench.task("one").phase, Phase::Skipped);
 }
