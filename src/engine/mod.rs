@@ -1,7 +1,7 @@
 //! Execution of a run: the only module with threads.
 //!
-//! The loop in `dispatcher` owns the state. It starts the owed effects, each on a thread of its own,
-//! and turns their results into events: journal first, act second, report third. A killed
+//! The loop in `dispatcher` owns the state. It starts the owed effects, each on a thread of its
+//! own, and turns their results into events: journal first, act second, report third. A killed
 //! supervisor may have carried out an effect before, so each effect first looks for an earlier
 //! result.
 
