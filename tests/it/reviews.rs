@@ -37,13 +37,11 @@ fn rejected_candidate_is_retried_with_the_comments_and_lands_when_approved() {
     let told = "expect_feedback '`alpha:1`: it must be a product'\nexpect_feedback '> let total = a + b'\n\
                 expect_feedback 'And name it.'";
     sandbox.script("alpha.2", &format!("{told}\nedit alpha 'let product = a * b'"));
-    let output = sandbox.run(&["start"]).exits(3);
-    output.says("1 candidate waits for a review");
+    sandbox.run(&["start"]).exits(3);
     assert_eq!(sandbox.status()["counts"]["reviewing"], 1);
     assert_eq!(sandbox.status()["state"], "active");
     sandbox.run(&["poll"]).exits(3);
 
-    sandbox.run(&["review"]).exits(0).says("job-1/alpha").says("+1 -");
     let page = sandbox.run(&["review", "alpha"]).exits(0).stdout;
     for part in ["+let total = a + b", "passed  no-bad", "I have added them.", "lands on"] {
         assert!(page.contains(part), "{part} is not in:\n{page}");
@@ -57,14 +55,14 @@ fn rejected_candidate_is_retried_with_the_comments_and_lands_when_approved() {
         (&json!("alpha"), &json!(true))
     );
 
-    sandbox.run(&["reject", "alpha", "-m", "alpha:9:nothing"]).exits(128).says("has no line 9");
+    sandbox.run(&["reject", "alpha", "-m", "alpha:9:nothing"]).exits(128);
     let words = ["reject", "alpha", "-m", "alpha:1:it must be a product", "-m", "And name it."];
-    sandbox.run(&words).exits(0).says("alpha is sent back");
-    sandbox.run(&["approve", "alpha"]).exits(128).says("does not wait for a review: it is todo");
+    sandbox.run(&words).exits(0);
+    sandbox.run(&["approve", "alpha"]).exits(128);
     sandbox.run(&["start"]).exits(3);
     let task = sandbox.task("alpha");
     assert_eq!((&task["attempts"], &task["state"]), (&json!(2), &json!("reviewing")));
-    sandbox.run(&["approve", "alpha"]).exits(0).says("alpha is approved");
+    sandbox.run(&["approve", "alpha"]).exits(0);
     sandbox.run(&["start"]).exits(0);
     assert_eq!(sandbox.landed("alpha"), "let product = a * b");
     Claim::all(&sandbox).holds();
@@ -124,7 +122,6 @@ fn approved_candidate_lands_while_other_tasks_run() {
     sandbox.run(&["approve", "--all"]).exits(0);
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).landed(&["alpha", "beta"]).holds();
-    sandbox.run(&["review"]).exits(0).says("no candidate waits");
 }
 
 #[test]
