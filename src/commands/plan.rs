@@ -17,6 +17,7 @@ use crate::process::write_atomic;
 use crate::repo::{self, Repo};
 use crate::store::layout::Local;
 use crate::ui::{Ui, human, table};
+use crate::wire;
 
 /// A job's scope, as narrowed on the command line and by what is done already.
 #[derive(Debug, Clone, Copy, Default)]
@@ -168,7 +169,7 @@ pub(super) fn run(here: &Path, args: &cli::PlanArgs, ui: &Ui) -> Result<u8> {
     }
     let planned = plan_job(&repo, &found, &base, scope)?.planned;
     if args.json {
-        ui.result(&planning::to_json(&planned.plan)?);
+        ui.result(&wire::plan::to_json(&planned.plan)?);
         notes(&planned).iter().for_each(|note| ui.status(note));
         return Ok(error::OK);
     }
@@ -251,7 +252,7 @@ fn describe(planned: &PlanningResult, base: &Oid) -> Result<String> {
     let files: usize = tasks.iter().map(|t| t.files.len()).sum();
     let lines: u64 = tasks.iter().map(|t| t.lines).sum();
     let tokens: u64 = tasks.iter().map(|t| t.tokens).sum();
-    let id = planning::plan_id(&planned.plan)?;
+    let id = wire::plan::plan_id(&planned.plan)?;
     Ok(format!(
         "{}\n{}{}, {}, {lines} lines, about {tokens} tokens of source; plan {} of commit {}\n",
         table::columns(&rows),

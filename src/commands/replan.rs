@@ -18,9 +18,11 @@ use crate::error::Advice;
 use crate::job;
 use crate::planning::{self, MergedPlan, PriorStatus, PriorTask};
 use crate::store::layout;
-use crate::store::load::{LoadedRun, Manifest};
+use crate::store::load::LoadedRun;
 use crate::store::{Expected, RefMove, Store};
 use crate::ui::{human, table};
+use crate::wire;
+use crate::wire::run::Manifest;
 
 /// Why a task is skipped that is not in the plan any more; by this it is known when it comes back.
 const LEFT: &str = "it is not in the plan any more";
@@ -109,7 +111,7 @@ pub(super) fn preview(
     }
     let notes = plan::notes(&fresh);
     let again = planning::merge_plans(&known, fresh.plan, &whole.plan)?;
-    let plan = planning::plan_id(&again.plan)?.to_string();
+    let plan = wire::plan::plan_id(&again.plan)?.to_string();
     let manifest = Manifest { plan, ..manifest };
     Ok(Some(ReplanPreview { again, manifest, moved, target, printed: inputs.printed, notes }))
 }

@@ -12,11 +12,12 @@ use crate::domain::event::Halt;
 use crate::domain::id::RunId;
 use crate::domain::state::{Phase, RunPhase};
 use crate::engine::RunOptions;
-use crate::engine::requests::{self, RequestAnswer, WireRequest};
+use crate::engine::requests;
 use crate::error;
 use crate::store::Store;
 use crate::store::load::LoadedRun;
 use crate::ui::Ui;
+use crate::wire::request::{RequestAnswer, WireRequest};
 
 /// Makes requests of a run and waits until they are carried out: by whoever holds the run, else by this process.
 pub(super) fn ask(
@@ -34,7 +35,7 @@ pub(super) fn ask(
     loop {
         for (path, answer) in open.iter().zip(answers.iter_mut()) {
             if answer.is_none() {
-                *answer = requests::collect(path);
+                *answer = requests::collect(path)?;
             }
         }
         if answers.iter().all(Option::is_some) {
@@ -63,9 +64,9 @@ pub(super) fn tell(store: &Store, run: &RunId, wires: &[WireRequest], ui: &Ui) -
     let answers = ask(store, run, wires, ui)?;
     for answer in &answers {
         ui.message(&if answer.done {
-            answer.said.clone()
+            answer.message.clone()
         } else {
-            format!("error: {}", answer.said)
+            format!("error: {}", answer.message)
         });
     }
     Ok(if answers.iter().all(|a| a.done) { error::OK } else { error::INCOMPLETE })

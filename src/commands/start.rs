@@ -14,12 +14,13 @@ use crate::domain::machine::{Observation, Request, blocked, owed};
 use crate::domain::state::{Phase, RunPhase, RunState};
 use crate::engine::{self, RunExit, RunOptions};
 use crate::error::{self, Advice};
-use crate::planning;
 use crate::process;
 use crate::store::create::{NewRun, next_run, refuse_collisions};
-use crate::store::load::{LoadedRun, Manifest};
-use crate::store::{RunProof, Store, codec, layout};
+use crate::store::load::LoadedRun;
+use crate::store::{RunProof, Store, layout};
 use crate::ui::{Ui, human};
+use crate::wire;
+use crate::wire::run::Manifest;
 
 /// `git harness start`
 pub(super) fn run(here: &Path, args: &cli::StartArgs, ui: &Ui) -> Result<u8> {
@@ -205,16 +206,17 @@ fn make(
     let probe = format!("{}x", layout::branches(&run));
     refuse_collisions(store, &[target.clone(), layout::run(&run), probe])?;
     let manifest = Manifest {
-        v: codec::VERSION,
+        v: wire::VERSION,
         run: run.to_string(),
         job: found.name.clone(),
         file: found.file.clone(),
         base: base.to_string(),
         target: target.clone(),
-        plan: planning::plan_id(&planned.plan)?.to_string(),
+        plan: wire::plan::plan_id(&planned.plan)?.to_string(),
         target_created: exists.is_none(),
         scope_dir: args.scope_dir.clone(),
         scope_files: args.scope_files.clone(),
+        unknown: std::collections::BTreeMap::new(),
     };
     let jobs = args.jobs.map_or(found.job.limits.jobs, |n| n as usize);
     let tasks = planned.plan.tasks.len();

@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::{request, workspace};
 use crate::cli;
 use crate::engine::recover;
-use crate::engine::requests::WireRequest;
 use crate::ui::Ui;
+use crate::wire::request::WireRequest;
 
 /// `git harness stop`
 pub(super) fn run(here: &Path, args: &cli::StopArgs, ui: &Ui) -> Result<u8> {

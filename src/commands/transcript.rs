@@ -289,7 +289,7 @@ fn state(store: &Store, run: &RunId, task: &TaskId) -> Result<TaskState> {
     let name = layout::task(run, task);
     let tip = store.read(&name)?.with_context(|| format!("there is nothing at `{name}`"))?;
     let info = crate::repo::commit_info(store.repo(), &tip)?;
-    codec::read_state(&info.message)
+    codec::read_state(&name, &info.message)
 }
 
 /// How an attempt ended, in a sentence: from the task's chain, or from what its keeper published. Waits a little: one of
@@ -297,9 +297,10 @@ fn state(store: &Store, run: &RunId, task: &TaskId) -> Result<TaskState> {
 fn ending(store: &Store, run: &RunId, task: &TaskId, attempt: u32) -> Result<Option<String>> {
     let until = ambient::instant() + LAST_WORDS;
     loop {
-        if let Some(tip) = store.read(&layout::task(run, task))? {
+        let chain = layout::task(run, task);
+        if let Some(tip) = store.read(&chain)? {
             for (_, message) in store.messages(&tip)? {
-                let event = codec::read_task_event(&message)?;
+                let event = codec::read_task_event(&chain, &message)?;
                 if matches!(event.kind, TaskEventKind::Ended { attempt: n, .. } if n == attempt) {
                     return Ok(Some(subject(&message)));
                 }

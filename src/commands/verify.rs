@@ -8,10 +8,10 @@ use super::{request, workspace};
 use crate::cli;
 use crate::domain::state::Phase;
 use crate::domain::verdict::Verdict;
-use crate::engine::requests::WireRequest;
 use crate::engine::verify_again;
 use crate::error;
 use crate::ui::{Ui, human, printable};
+use crate::wire::request::WireRequest;
 
 /// `git harness verify`
 pub(super) fn run(here: &Path, args: &cli::VerifyArgs, ui: &Ui) -> Result<u8> {

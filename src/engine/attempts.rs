@@ -16,15 +16,16 @@ use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding};
 use crate::failpoint;
 use crate::job;
-use crate::keeper::spec::{
-    AttemptWork, Outcome, SessionWork, Spec, VERSION, Work, WorktreeSpec, millis,
-};
 use crate::keeper::{self, files};
 use crate::landing::message;
 use crate::planning;
 use crate::process::{Environ, Lock};
 use crate::store::chain::Payload;
 use crate::store::layout;
+use crate::wire::decode;
+use crate::wire::keeper::{
+    Assignment, AttemptWork, PublishedAttempt, SessionWork, WireAuthor, Work, WorktreeSpec, millis,
+};
 
 /// The outcome of an attempt, as far as it is known.
 #[derive(Debug, Default)]
@@ -97,8 +98,8 @@ pub(super) fn launch(
     };
     let program = AgentProgram { agent: &ctx.job.agent, preset: &ctx.preset };
     let call = call::call(ctx, program, task, attempt, launch, input)?;
-    let spec = Spec {
-        v: VERSION,
+    let spec = Assignment {
+        v: crate::wire::VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
         marker: format!("{}.{task}.{attempt}.{}", ctx.run, ambient::nonce()),
         worktree,
@@ -112,15 +113,17 @@ pub(super) fn launch(
                 prompt_on_stdin: call.prompt_on_stdin,
                 timeout_ms: millis(call.timeout),
                 idle_ms: Some(millis(call.idle)),
-                preset: call.preset.clone(),
+                preset: call.preset.as_ref().map(serde_json::to_value).transpose()?,
                 secrets: call.secrets.clone(),
             },
             base: launch.base.to_string(),
-            author: (ctx.identity.name.clone(), ctx.identity.email.clone()),
+            author: WireAuthor {
+                name: ctx.identity.name.clone(),
+                email: ctx.identity.email.clone(),
+            },
             message: message::candidate(&ctx.subject(task, attempt)?),
             output: ctx.job.output.as_ref().map(|output| output.path.clone()),
         })),
-        env: Environ::empty(),
     };
     spec.write(&dir)?;
     failpoint::hit("attempt.spec-written");
@@ -304,7 +307,7 @@ pub(super) fn observe_attempt(
     if let Some(published) = ctx.store.read(&ctx.attempt_ref(task, attempt))? {
         return read_published(ctx, task, attempt, base, published);
     }
-    let Ok(spec) = Spec::read(&dir) else {
+    let Some(spec) = Assignment::read(&dir)? else {
         let observation = Some(Observation::NeverStarted { task: task.clone(), attempt });
         return Ok(AttemptOutcome { observation, ..AttemptOutcome::default() });
     };
@@ -361,12 +364,11 @@ fn read_published(
     let bytes = repo
         .read_blob_at(&tree, files::OUTCOME)?
         .with_context(|| format!("`{name}` holds no outcome"))?;
-    let outcome: Outcome =
-        serde_json::from_slice(&bytes).with_context(|| format!("`{name}` cannot be read"))?;
+    let outcome: PublishedAttempt = decode(&name, &bytes)?;
     let candidate = match &outcome.candidate {
         None => None,
-        Some((commit, _)) => {
-            let commit = Oid::parse(commit)?;
+        Some(saved) => {
+            let commit = Oid::parse(&saved.commit)?;
             let tree = repo.tree_of(&commit)?;
             Some(Candidate { commit, tree, base: base.clone() })
         }
@@ -383,10 +385,10 @@ fn read_published(
         observation: Some(Observation::AttemptEnded {
             task: task.clone(),
             attempt,
-            termination: outcome.ending.into(),
+            termination: outcome.termination.into(),
             candidate,
             changed,
-            report: outcome.reading.map(|r| Box::new(r.into())),
+            report: outcome.report.map(|r| Box::new(r.into())),
         }),
         payload: Some(Payload { path: format!("attempts/{attempt}"), id: tree, is_tree: true }),
         published: Some(published),

@@ -17,13 +17,13 @@ use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding, Objection, Verdict};
 use crate::failpoint;
 use crate::keeper::files;
-use crate::keeper::spec::{
-    EvaluationOutcome, EvaluationWork, SessionWork, Spec, VERSION, Work, WorktreeSpec, millis,
-};
-use crate::process::{self, Environ, Lock};
+use crate::process::{self, Lock};
 use crate::repo;
 use crate::store::chain::{Payload, findings};
 use crate::verify;
+use crate::wire::keeper::{
+    Assignment, EvaluationOutcome, EvaluationWork, SessionWork, Work, WorktreeSpec, millis,
+};
 
 /// The assignment of an evaluation.
 #[derive(Debug, Clone)]
@@ -140,10 +140,10 @@ fn evaluate(
             (Err(_), KeeperWait::Poll) => return Ok(None),
         };
         let commit = assignment.candidate.commit.as_str();
-        if let Some(outcome) = EvaluationOutcome::read(&dir).filter(|o| o.commit == commit) {
+        if let Some(outcome) = EvaluationOutcome::read(&dir)?.filter(|o| o.commit == commit) {
             return conclude(assignment, outcome).map(Some);
         }
-        if let Ok(old) = Spec::read(&dir) {
+        if let Some(old) = Assignment::read(&dir)? {
             // A keeper died here, or evaluated another commit. Its processes must not linger.
             process::kill_marked(&old.marker);
         }
@@ -198,8 +198,8 @@ fn start_keeper(
     };
     let program = AgentProgram { agent: &evaluator.agent, preset: &evaluator.preset };
     let call = call::call(ctx, program, task, *attempt, &launch, input)?;
-    let spec = Spec {
-        v: VERSION,
+    let spec = Assignment {
+        v: crate::wire::VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
         marker: format!("{}.e.{task}.{attempt}.{}", ctx.run, ambient::nonce()),
         worktree: WorktreeSpec {
@@ -222,11 +222,10 @@ fn start_keeper(
                 prompt_on_stdin: call.prompt_on_stdin,
                 timeout_ms: millis(call.timeout),
                 idle_ms: Some(millis(call.idle)),
-                preset: call.preset.clone(),
+                preset: call.preset.as_ref().map(serde_json::to_value).transpose()?,
                 secrets: call.secrets.clone(),
             },
         })),
-        env: Environ::empty(),
     };
     spec.write(dir)?;
     failpoint::hit("evaluation.spec-written");
@@ -308,8 +307,8 @@ fn conclude(
     outcome: EvaluationOutcome,
 ) -> Result<EvaluationResult> {
     let began = Timestamp(outcome.began);
-    let termination = Termination::from(outcome.ending);
-    let report = outcome.reading.map(SessionReport::from);
+    let termination = Termination::from(outcome.termination);
+    let report = outcome.report.map(SessionReport::from);
     let opinion = opinion_of(assignment, &termination, report.as_ref(), outcome.answer.as_deref())?;
     let mut evaluated = evaluation_result(assignment, began, termination, opinion, report);
     if let Some(tree) = outcome.files {

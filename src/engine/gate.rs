@@ -12,9 +12,9 @@ use super::Context;
 use super::queue::Rules;
 use crate::domain::id::Oid;
 use crate::job;
-use crate::keeper::spec::CheckStep;
 use crate::store::layout;
 use crate::verify::{self, CheckStage, CheckSubject};
+use crate::wire::keeper::CheckStep;
 
 /// What a tip of the target asks; nothing if it has no job file, or is the run's own.
 pub(super) fn rules(ctx: &Context, tip: &Oid) -> Result<Option<Arc<Rules>>> {

@@ -13,11 +13,13 @@ use crate::domain::verdict::{Candidate, CheckResult};
 use crate::job::MergeStyle;
 use crate::landing::{self, LandingMerge};
 use crate::repo;
-use crate::store::codec;
 use crate::store::journal::LandingRecord;
 use crate::store::layout;
-use crate::store::wire::WireReading;
 use crate::verify::CheckStage;
+use crate::wire;
+use crate::wire::facts::WireTokens;
+use crate::wire::keeper::PublishedAttempt;
+use crate::wire::notes::{NotedCheck, ProvenanceNote, VerifiedCommit, WireApproval, note_line};
 
 /// A candidate merged onto what the target will be when those before it have landed.
 #[derive(Debug)]
@@ -174,36 +176,49 @@ pub(super) fn provenance(
     let repo = ctx.store.repo();
     let folder = format!("attempts/{}", landing.attempt);
     let outcome = repo.read_blob_at(chain_tree, &format!("{folder}/outcome.json"))?;
-    let outcome: serde_json::Value =
-        outcome.map_or(Ok(serde_json::Value::Null), |b| serde_json::from_slice(&b))?;
-    let reading: Option<WireReading> =
-        outcome.get("reading").and_then(|r| serde_json::from_value(r.clone()).ok());
-    let reading = reading.map(SessionReport::from);
+    let place = format!("{folder}/outcome.json of `{}`", landing.task);
+    let outcome: Option<PublishedAttempt> =
+        outcome.map(|bytes| wire::decode(&place, &bytes)).transpose()?;
+    let report = outcome.as_ref().and_then(|outcome| outcome.report.clone());
+    let report = report.map(SessionReport::from);
     let prompt = repo.read_blob_at(chain_tree, &format!("{folder}/prompt.md"))?;
     let prompt = prompt.map(|bytes| repo::write_blob(repo, &bytes)).transpose()?;
-    let checks: Vec<_> = landing.results.iter().map(check_json).collect();
-    let note = serde_json::json!({
-        "v": codec::VERSION, "run": landing.run.as_str(), "task": landing.task.as_str(),
-        "attempt": landing.attempt, "agent": ctx.preset.name,
-        "command": ctx.job.agent.command.first(), "model": ctx.job.agent.model,
-        "session": reading.as_ref().and_then(|r| r.session.clone()),
-        "prompt": prompt.map(|p| p.to_string()),
-        "tokens": reading.as_ref().and_then(|r| r.usage.tokens).map(|t| serde_json::json!({
-            "input": t.input, "output": t.output, "cache_read": t.cache_read, "cache_write": t.cache_write,
-        })),
-        "cost_usd": reading.as_ref().and_then(|r| r.usage.cost).map(Cost::usd),
-        "candidate": landing.candidate.as_str(), "tree": landing.tree.as_str(),
-        "proved": (proof.new != landing.new).then(|| serde_json::json!({
-            "commit": proof.new.as_str(), "tree": proof.tree.as_str(),
-        })),
-        "approved": approval.map(|a| serde_json::json!({
-            "by": a.by, "at": a.at.0, "commit": a.commit.as_str(), "tree": a.tree.as_str(),
-        })),
-        "ending": outcome.get("ending"), "wall_ms": outcome.get("wall_ms"), "checks": checks,
-    });
-    Ok(note.to_string())
+    let note = ProvenanceNote {
+        v: wire::VERSION,
+        run: landing.run.to_string(),
+        task: landing.task.to_string(),
+        attempt: landing.attempt,
+        agent: ctx.preset.name.clone(),
+        command: ctx.job.agent.command.first().cloned(),
+        model: ctx.job.agent.model.clone(),
+        session: report.as_ref().and_then(|report| report.session.clone()),
+        prompt: prompt.map(|prompt| prompt.to_string()),
+        tokens: report.as_ref().and_then(|report| report.usage.tokens).map(WireTokens::from),
+        cost_usd: report.as_ref().and_then(|report| report.usage.cost).map(Cost::usd),
+        candidate: landing.candidate.to_string(),
+        tree: landing.tree.to_string(),
+        verified: (proof.new != landing.new).then(|| VerifiedCommit {
+            commit: proof.new.to_string(),
+            tree: proof.tree.to_string(),
+        }),
+        approved: approval.map(|approval| WireApproval {
+            by: approval.by.clone(),
+            at: approval.at.0,
+            commit: approval.commit.to_string(),
+            tree: approval.tree.to_string(),
+        }),
+        termination: outcome.as_ref().map(|outcome| outcome.termination.clone()),
+        wall_ms: outcome.as_ref().map(|outcome| outcome.wall_ms),
+        checks: landing.results.iter().map(noted_check).collect(),
+    };
+    note_line(&note)
 }
 
-fn check_json(r: &CheckResult) -> serde_json::Value {
-    serde_json::json!({"name": r.name, "passed": r.passed, "ms": r.ms, "key": r.key})
+fn noted_check(result: &CheckResult) -> NotedCheck {
+    NotedCheck {
+        name: result.name.clone(),
+        passed: result.passed,
+        ms: result.ms,
+        key: result.key.clone(),
+    }
 }

@@ -45,8 +45,8 @@ use crate::domain::state::RunState;
 use crate::job::{AgentSection, Job};
 use crate::landing::contained::LandedTasks;
 use crate::repo::Identity;
-use crate::store::load::Manifest;
 use crate::store::{Store, layout};
+use crate::wire::run::Manifest;
 
 pub(crate) use dispatcher::{Engine, prepare};
 pub(crate) use keepers::Keepers;

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::attempts;
 use super::dispatcher::{Engine, FinishedEffect, Message};
 use super::landings;
-use super::requests::{self, RequestAnswer, WireRequest};
+use super::requests;
 use super::verifications::{self, VerificationAssignment, VerificationResult};
 use super::{RunReport, recover};
 use crate::ambient;
@@ -19,6 +19,7 @@ use crate::repo;
 use crate::store::codec;
 use crate::store::journal::LandingRecord;
 use crate::store::{Expected, RefMove, layout};
+use crate::wire::request::{RequestAnswer, WireRequest};
 
 /// What is journaled and waits for a barrier.
 #[derive(Debug)]
@@ -345,15 +346,15 @@ impl Engine<'_> {
                 Err(error) => {
                     requests::answer(
                         &waiting,
-                        &RequestAnswer { done: false, said: error.to_string() },
+                        &RequestAnswer { done: false, message: error.to_string() },
                     )?;
                 }
                 Ok(request) => {
                     let decisions = self.observe(Observation::Requested(request));
                     // One by one: what a request means depends on those before it.
                     self.record()?;
-                    let said = said(&waiting.wire, &decisions);
-                    applied.push((waiting, RequestAnswer { done: !decisions.is_empty(), said }));
+                    let message = said(&waiting.wire, &decisions);
+                    applied.push((waiting, RequestAnswer { done: !decisions.is_empty(), message }));
                 }
             }
         }
@@ -381,7 +382,7 @@ impl Engine<'_> {
             WireRequest::Retry { .. }
             | WireRequest::Reconsider { .. }
             | WireRequest::Approve { .. }
-            | WireRequest::SendBack { .. }
+            | WireRequest::RequestChanges { .. }
             | WireRequest::Stop { now: false } => {}
         }
     }
@@ -407,7 +408,7 @@ fn said(wire: &WireRequest, decisions: &[Decision]) -> String {
             format!("{task} is approved"),
             format!("{task} does not wait for a review of {}: look at it again", short(commit)),
         ),
-        WireRequest::SendBack { task, commit, .. } => (
+        WireRequest::RequestChanges { task, commit, .. } => (
             format!("{task} is sent back"),
             format!("{task} does not wait for a review of {}: look at it again", short(commit)),
         ),

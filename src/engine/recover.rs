@@ -15,10 +15,10 @@ use super::{Context, RunReport, evaluations, landings};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::state::Phase;
 use crate::keeper::files;
-use crate::keeper::spec::{Spec, Work};
 use crate::process::{self, Lock};
 use crate::store::journal::{LandingRecord, Moved};
 use crate::store::{Expected, RefMove, Store};
+use crate::wire::keeper::{Assignment, Work};
 
 /// Repairs the state.
 pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()> {
@@ -136,7 +136,7 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
         }
     }
     for dir in folders(&ctx.store.local().attempts(&ctx.run)) {
-        let Ok(spec) = Spec::read(&dir) else { continue };
+        let Some(spec) = Assignment::read(&dir)? else { continue };
         let Work::Attempt(work) = &spec.work else { continue };
         let wanted = TaskId::parse(&work.task).ok().and_then(|t| engine.ledger.state.tasks.get(&t));
         let wanted = wanted.is_some_and(|s| s.phase == Phase::Running && s.attempt == work.attempt);
@@ -153,7 +153,7 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     }
     find_evaluators(engine, ctx)?;
     for dir in folders(&ctx.store.local().verifications(&ctx.run)) {
-        let Ok(spec) = Spec::read(&dir) else { continue };
+        let Some(spec) = Assignment::read(&dir)? else { continue };
         if let Work::Checks(work) = &spec.work {
             let together = work.tasks.iter().filter_map(|id| TaskId::parse(id).ok()).collect();
             engine.line.remember(together);
@@ -177,7 +177,7 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
 /// awaited.
 fn find_evaluators(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     for dir in folders(&ctx.store.local().evaluations(&ctx.run)) {
-        let Ok(spec) = Spec::read(&dir) else { continue };
+        let Some(spec) = Assignment::read(&dir)? else { continue };
         let Work::Evaluation(work) = &spec.work else { continue };
         let task = TaskId::parse(&work.task).ok();
         let state = task.as_ref().and_then(|t| engine.ledger.state.tasks.get(t));
@@ -287,7 +287,7 @@ pub(super) fn sweep_worktrees(
     let checks = folders(&ctx.store.local().verifications(&ctx.run));
     for dir in agent_folders(&ctx.store, &ctx.run).into_iter().chain(checks) {
         if Lock::is_held(&dir.join(files::LOCK))? {
-            used.extend(Spec::read(&dir).ok().map(|spec| spec.worktree.name));
+            used.extend(Assignment::read(&dir)?.map(|spec| spec.worktree.name));
         }
     }
     // The worktree of an attempt whose keeper died holds work that is not saved yet.

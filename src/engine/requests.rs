@@ -7,92 +7,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
 
 use crate::ambient;
-use crate::domain::id::{Oid, RunId, TaskId};
-use crate::domain::machine::Request;
+use crate::domain::id::RunId;
 use crate::process;
 use crate::store::Store;
-
-/// A request, as stored in the spool.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(tag = "request", rename_all = "snake_case")]
-pub(crate) enum WireRequest {
-    /// Retry a task.
-    Retry {
-        /// The task.
-        task: String,
-    },
-    /// Skip a task.
-    Skip {
-        /// The task.
-        task: String,
-        /// The reason.
-        message: String,
-    },
-    /// Accept a failed task whose checks pass now.
-    Reconsider {
-        /// The task.
-        task: String,
-    },
-    /// Approve a candidate.
-    Approve {
-        /// The task.
-        task: String,
-        /// The candidate's commit.
-        commit: String,
-        /// The reviewer.
-        by: String,
-    },
-    /// Request changes to a candidate.
-    SendBack {
-        /// The task.
-        task: String,
-        /// The candidate's commit.
-        commit: String,
-        /// The reviewer.
-        by: String,
-        /// The requested changes.
-        message: String,
-    },
-    /// Start no new attempts.
-    Stop {
-        /// True to stop running agents too.
-        now: bool,
-    },
-    /// Cancel the run.
-    Cancel,
-}
-
-/// The answer to a request.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
-pub(crate) struct RequestAnswer {
-    /// True if the request had an effect.
-    pub done: bool,
-    /// The answer in words.
-    pub said: String,
-}
-
-impl WireRequest {
-    /// Returns the request as the state machine knows it.
-    pub(crate) fn request(&self) -> Result<Request> {
-        Ok(match self {
-            Self::Retry { task } => Request::Retry(TaskId::parse(task)?),
-            Self::Skip { task, message } => Request::Skip(TaskId::parse(task)?, message.clone()),
-            Self::Reconsider { task } => Request::Reconsider(TaskId::parse(task)?),
-            Self::Approve { task, commit, by } => {
-                Request::Approve(TaskId::parse(task)?, Oid::parse(commit)?, by.clone())
-            }
-            Self::SendBack { task, commit, by, message } => {
-                let (task, commit) = (TaskId::parse(task)?, Oid::parse(commit)?);
-                Request::RequestChanges(task, commit, by.clone(), message.clone())
-            }
-            Self::Stop { .. } => Request::Stop("`git harness stop`".into()),
-            Self::Cancel => Request::Cancel,
-        })
-    }
-}
+use crate::wire::request::{RequestAnswer, SpoolFile, WireRequest};
+use crate::wire::{WrongVersion, decode};
 
 /// A request in the spool.
 #[derive(Debug)]
@@ -110,7 +32,7 @@ pub(crate) fn ask(store: &Store, run: &RunId, wire: &WireRequest) -> Result<Path
     // Names sort by time, so that requests are applied in order.
     let name = format!("{:016}-{}.json", ambient::now().0, &ambient::nonce()[..8]);
     let path = folder.join(name);
-    process::write_atomic(&path, &serde_json::to_vec(wire)?)
+    process::write_atomic(&path, &serde_json::to_vec(&SpoolFile::new(wire))?)
         .with_context(|| format!("cannot write the request {}", path.display()))?;
     Ok(path)
 }
@@ -123,12 +45,14 @@ pub(super) fn waiting(store: &Store, run: &RunId) -> Vec<SpooledRequest> {
     paths.sort();
     let mut found = Vec::new();
     for path in paths {
-        let wire = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
-        match wire {
-            Some(wire) => found.push(SpooledRequest { path, wire }),
-            None => {
-                let said = "the request could not be read".to_owned();
-                answer_at(&path, &RequestAnswer { done: false, said }).ok();
+        match read::<WireRequest>(&path) {
+            Ok(wire) => found.push(SpooledRequest { path, wire }),
+            Err(error) => {
+                let message = match error.downcast_ref::<WrongVersion>() {
+                    Some(version) => version.to_string(),
+                    None => "the request could not be read".to_owned(),
+                };
+                answer_at(&path, &RequestAnswer { done: false, message }).ok();
             }
         }
     }
@@ -142,15 +66,27 @@ pub(super) fn answer(waiting: &SpooledRequest, answer: &RequestAnswer) -> Result
 }
 
 fn answer_at(path: &Path, answer: &RequestAnswer) -> Result<()> {
-    process::write_atomic(&path.with_extension("done"), &serde_json::to_vec(answer)?)?;
+    process::write_atomic(
+        &path.with_extension("done"),
+        &serde_json::to_vec(&SpoolFile::new(answer))?,
+    )?;
     std::fs::remove_file(path)?;
     Ok(())
 }
 
-/// Takes the answer to a request, if there is one.
-pub(crate) fn collect(path: &Path) -> Option<RequestAnswer> {
+/// Reads a file of the spool.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let file: SpoolFile<T> = decode(&path.display().to_string(), &std::fs::read(path)?)?;
+    Ok(file.content)
+}
+
+/// Takes the answer to a request out of the spool; `None` if there is no readable answer.
+pub(crate) fn collect(path: &Path) -> Result<Option<RequestAnswer>, WrongVersion> {
     let done = path.with_extension("done");
-    let answer = serde_json::from_slice(&std::fs::read(&done).ok()?).ok()?;
+    let answer = match read(&done) {
+        Ok(answer) => answer,
+        Err(error) => return error.downcast::<WrongVersion>().map_or(Ok(None), Err),
+    };
     std::fs::remove_file(done).ok();
-    Some(answer)
+    Ok(Some(answer))
 }

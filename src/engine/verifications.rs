@@ -12,11 +12,11 @@ use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::verdict::{Candidate, CheckReport, CheckResult, Verdict};
 use crate::failpoint;
-use crate::keeper::spec::{ChecksOutcome, ChecksWork, Spec, VERSION, Work, WorktreeSpec};
-use crate::keeper::{files, spec::CheckStep};
 use crate::process::{self, Lock};
 use crate::repo;
 use crate::verify::{self, CheckStage, CheckSubject, scope};
+use crate::wire::keeper::{Assignment, ChecksOutcome, ChecksWork, Work, WorktreeSpec};
+use crate::{keeper::files, wire::keeper::CheckStep};
 
 /// The assignment of a verification.
 #[derive(Debug, Clone)]
@@ -236,12 +236,12 @@ pub(super) fn verify_tree(
             (Err(_), KeeperWait::Block) => Lock::wait(&lock_path)?,
             (Err(_), KeeperWait::Poll) => return Ok(None),
         };
-        let earlier_spec = Spec::read(&dir).ok();
+        let earlier_spec = Assignment::read(&dir)?;
         // The job or the target's rules may have changed since.
         let is_same_assignment = earlier_spec.as_ref().is_some_and(|spec| {
             spec.asks(assignment.tree.as_str(), &steps, &ctx.worktrees.join(worktree))
         });
-        if let Some(outcome) = ChecksOutcome::read(&dir)
+        if let Some(outcome) = ChecksOutcome::read(&dir)?
             .filter(|_| is_same_assignment && earlier == EarlierResult::Use)
         {
             drop(lock);
@@ -323,7 +323,7 @@ pub(super) fn verify_again(
     attempts::assign(ctx, &worktree, &dir, &lock, &attempts::environment(ctx, &dir, &[]))?;
     drop(lock);
     drop(Lock::wait(&dir.join(files::LOCK))?);
-    let outcome = ChecksOutcome::read(&dir).context("the keeper of the checks left no word")?;
+    let outcome = ChecksOutcome::read(&dir)?.context("the keeper of the checks left no word")?;
     let verdict = verify::verdict(&outcome, &steps, attempt);
     std::fs::remove_dir_all(&dir)?;
     Ok(verdict)
@@ -360,8 +360,8 @@ fn write_spec(
     dir: &std::path::Path,
     steps: &[CheckStep],
 ) -> Result<()> {
-    let spec = Spec {
-        v: VERSION,
+    let spec = Assignment {
+        v: crate::wire::VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
         marker: format!("{}.{}.{}", ctx.run, assignment.key(), ambient::nonce()),
         worktree: WorktreeSpec {
@@ -379,7 +379,6 @@ fn write_spec(
             checks: steps.to_vec(),
             tasks: assignment.tasks_together(),
         }),
-        env: process::Environ::empty(),
     };
     spec.write(dir)
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::AssignedWork;
 use super::files;
 use super::session;
-use super::spec::{AttemptWork, Outcome, Spec, VERSION, millis};
 use super::worktree::{prepare, redactor};
 use crate::agent::preset::Preset;
 use crate::ambient;
@@ -16,32 +16,38 @@ use crate::domain::termination::Termination;
 use crate::failpoint;
 use crate::process::{self, CommandResult, Git, Redactor, RefMove, RefUpdates, StopFlag};
 use crate::repo::{self, Head, Identity, Repo, Worktree};
-use crate::store::wire::{WireEnding, WireReading};
+use crate::wire::VERSION;
+use crate::wire::facts::{WireSessionReport, WireTermination};
+use crate::wire::keeper::{
+    Assignment, AttemptWork, PublishedAttempt, SavedCommit, StreamSize, Work, millis,
+};
 
 /// Runs the attempt to its end. Says whether nothing that it started is left.
 pub(super) fn keep(
     repo: &Repo,
     dir: &Path,
-    spec: &Spec,
+    assigned: &AssignedWork,
     work: &AttemptWork,
     stop: &StopFlag,
 ) -> Result<bool> {
     let began = ambient::instant();
     let base = Oid::parse(&work.base)?;
-    let redactor = redactor(spec)?;
+    let redactor = redactor(assigned)?;
+    let preset = session::preset(&work.session)?;
     let mut given_up = None;
-    let (worktree, ended) = match prepare(repo, dir, spec, stop) {
+    let (worktree, ended) = match prepare(repo, dir, assigned, stop) {
         Ok(worktree) => {
             let prepared = began.elapsed();
             if let Some(folder) = work.output.as_ref().and_then(|o| Path::new(o).parent()) {
                 std::fs::create_dir_all(worktree.path.join(folder))?;
             }
             failpoint::hit("keeper.before-agent");
-            let command = session::command(dir, spec, &work.session, &redactor);
-            let (ended, why) = session::run(&command, dir, &work.session, stop)?;
+            let command =
+                session::command(dir, assigned, (&work.session, preset.as_ref()), &redactor);
+            let (ended, why) = session::run(&command, dir, preset.as_ref(), stop)?;
             given_up = why;
-            if let Some(preset) = &work.session.preset {
-                clear_litter(repo, &spec.worktree.path, preset, &base)?;
+            if let Some(preset) = &preset {
+                clear_litter(repo, &assigned.assignment.worktree.path, preset, &base)?;
             }
             failpoint::hit("keeper.agent-ended");
             (Some((worktree, prepared)), Ok(ended))
@@ -49,15 +55,14 @@ pub(super) fn keep(
         Err(error) => (None, Err(format!("{error:#}"))),
     };
     let saving = ambient::instant();
-    let mut outcome = Outcome {
+    let mut outcome = PublishedAttempt {
         v: VERSION,
-        ending: WireEnding::NotStarted(String::new()),
+        termination: WireTermination::NotStarted(String::new()),
         candidate: None,
-        base: base.to_string(),
-        changed: false,
-        reading: None,
+        report: None,
         wall_ms: 0,
-        output: [0; 4],
+        stdout: StreamSize::default(),
+        stderr: StreamSize::default(),
         leftover: 0,
         prepare_ms: 0,
         save_ms: 0,
@@ -65,34 +70,35 @@ pub(super) fn keep(
     let mut clean = true;
     match ended {
         Err(why) if stop.is_raised() => {
-            outcome.ending = WireEnding::from(&Termination::Stopped);
+            outcome.termination = WireTermination::from(&Termination::Stopped);
             drop(why);
         }
-        Err(why) => outcome.ending = WireEnding::NotStarted(why),
+        Err(why) => outcome.termination = WireTermination::NotStarted(why),
         Ok(ended) => {
             clean = ended.survivors == 0;
             if let Termination::NotStarted(why) = &ended.termination {
                 // Not for lack of anything of ours: the command is not right, here or at all.
                 let reading = SessionReport::unbegun(Class::BadInput, why.clone());
-                outcome.reading = Some(WireReading::from(&reading));
+                outcome.report = Some(WireSessionReport::from(&reading));
             }
             fill(&mut outcome, ended);
         }
     }
     if let Some((worktree, prepared)) = &worktree {
         outcome.prepare_ms = millis(*prepared);
-        let saved = save(repo, worktree, &Oid::parse(&spec.worktree.commit)?, work)?;
-        outcome.changed = saved.1 != repo.tree_of(&base)?;
-        outcome.candidate = Some((saved.0.to_string(), saved.1.to_string()));
-        let ending = Termination::from(outcome.ending.clone());
-        if let (Some(preset), true) = (&work.session.preset, ending.began()) {
-            let reading = session::read(preset, dir, &ending, given_up, Some(outcome.changed));
-            outcome.reading = Some(WireReading::from(&reading));
+        let saved = save(repo, worktree, &Oid::parse(&assigned.assignment.worktree.commit)?, work)?;
+        let changed = saved.1 != repo.tree_of(&base)?;
+        outcome.candidate =
+            Some(SavedCommit { commit: saved.0.to_string(), tree: saved.1.to_string() });
+        let ending = Termination::from(outcome.termination.clone());
+        if let (Some(preset), true) = (&preset, ending.began()) {
+            let reading = session::read(preset, dir, &ending, given_up, Some(changed));
+            outcome.report = Some(WireSessionReport::from(&reading));
         }
         failpoint::hit("keeper.saved");
     }
     outcome.save_ms = millis(saving.elapsed());
-    publish(repo, dir, spec, work, &outcome, &redactor)?;
+    publish(repo, dir, assigned, work, &outcome, &redactor)?;
     if let Some((worktree, _)) = &worktree {
         // The branch is dropped when the task lands; a place that stayed on it would show a branch that is not there.
         worktree.set_head(&Head::Detached, &base)?;
@@ -100,11 +106,12 @@ pub(super) fn keep(
     Ok(clean)
 }
 
-fn fill(outcome: &mut Outcome, ended: CommandResult) {
+fn fill(outcome: &mut PublishedAttempt, ended: CommandResult) {
     outcome.wall_ms = millis(ended.wall);
-    outcome.output = [ended.stdout_bytes, ended.stdout_kept, ended.stderr_bytes, ended.stderr_kept];
+    outcome.stdout = StreamSize { printed: ended.stdout_bytes, kept: ended.stdout_kept };
+    outcome.stderr = StreamSize { printed: ended.stderr_bytes, kept: ended.stderr_kept };
     outcome.leftover = ended.leftover;
-    outcome.ending = WireEnding::from(&ended.termination);
+    outcome.termination = WireTermination::from(&ended.termination);
 }
 
 /// Removes what the agent's program leaves for itself at the top of the place, unless it is part of the project.
@@ -151,7 +158,7 @@ fn save(repo: &Repo, worktree: &Worktree, base: &Oid, work: &AttemptWork) -> Res
     if parent != *base && repo.tree_of(&parent)? == snapshot.tree {
         return Ok((parent, snapshot.tree));
     }
-    let author = Identity { name: work.author.0.clone(), email: work.author.1.clone() };
+    let author = Identity { name: work.author.name.clone(), email: work.author.email.clone() };
     let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
     let commit = repo::commit(repo, &snapshot.tree, &[parent], &work.message, &author, time)?;
     Ok((commit, snapshot.tree))
@@ -171,11 +178,12 @@ fn with_output(repo: &Repo, worktree: &Worktree, tree: &Oid, output: &str) -> Re
 
 /// What is left in the place of an attempt whose keeper died: its tree is ended, then the place is saved as the keeper
 /// would have. Nothing if that cannot be done.
-pub(crate) fn rescue(repo: &Repo, spec: &Spec) -> Option<(Oid, Oid)> {
-    process::kill_marked(&spec.marker);
-    let super::spec::Work::Attempt(work) = &spec.work else { return None };
-    let worktree = repo::open_worktree(repo, &spec.worktree.path, &spec.worktree.index).ok()?;
-    let base = Oid::parse(&spec.worktree.commit).ok()?;
+pub(crate) fn rescue(repo: &Repo, assignment: &Assignment) -> Option<(Oid, Oid)> {
+    process::kill_marked(&assignment.marker);
+    let Work::Attempt(work) = &assignment.work else { return None };
+    let worktree =
+        repo::open_worktree(repo, &assignment.worktree.path, &assignment.worktree.index).ok()?;
+    let base = Oid::parse(&assignment.worktree.commit).ok()?;
     let saved = save(repo, &worktree, &base, work).ok();
     worktree.set_head(&Head::Detached, &base).ok();
     saved
@@ -185,9 +193,9 @@ pub(crate) fn rescue(repo: &Repo, spec: &Spec) -> Option<(Oid, Oid)> {
 fn publish(
     repo: &Repo,
     dir: &Path,
-    spec: &Spec,
+    assigned: &AssignedWork,
     work: &AttemptWork,
-    outcome: &Outcome,
+    outcome: &PublishedAttempt,
     redactor: &Redactor,
 ) -> Result<()> {
     let mut entries = Vec::new();
@@ -202,12 +210,12 @@ fn publish(
     }
     let tree = repo::write_tree(repo, &entries)?;
     let mut parents = Vec::new();
-    if let Some((commit, _)) = &outcome.candidate {
-        parents.push(Oid::parse(commit)?);
+    if let Some(saved) = &outcome.candidate {
+        parents.push(Oid::parse(&saved.commit)?);
     }
-    let ending = Termination::from(outcome.ending.clone());
+    let ending = Termination::from(outcome.termination.clone());
     let message = format!(
-        "{}: attempt {} {ending}\n\nHarness-Run: {}\nHarness-Task: {}\nHarness-Attempt: {}\nHarness-Nonce: {}\n",
+        "{}: attempt {} {ending}\n\nHarness-V: {VERSION}\nHarness-Run: {}\nHarness-Task: {}\nHarness-Attempt: {}\nHarness-Nonce: {}\n",
         work.task,
         work.attempt,
         work.run,
@@ -222,7 +230,7 @@ fn publish(
     // A barrier forces this ref to the disk together with the work: the supervisor's, or ours where there is none.
     if !process::create_loose_ref(repo.common_dir(), &work.publish, &commit)? {
         let private = repo.common_dir().join("harness").join("git");
-        let env = spec.env.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let env = assigned.env.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         let git = Git::find_known(repo.common_dir(), &private, &env)?;
         let (new, old) = (Some(commit), process::Expected::Absent);
         RefUpdates::in_bulk(&git)

@@ -2,15 +2,18 @@
 
 use anyhow::{Context as _, Result};
 
+use super::AssignedWork;
 use super::checks::{QUOTE, known, verdict_key};
-use super::spec::{AstEqual, BuiltIn, CheckOutcome, CheckStep, HandedIn, Spec, millis};
 use crate::ambient;
-use crate::contract::ast_equal::{self, CompareError, Comparison, SourceFile};
+use crate::contract::ast_equal::{self, AstEqualOptions, CompareError, Comparison, SourceFile};
 use crate::contract::json_schema::JsonSchema;
 use crate::contract::pairs::{self, FilePair, PairGlobs, TreeSide};
 use crate::domain::id::Oid;
 use crate::job;
 use crate::repo::{self, Repo};
+use crate::wire::keeper::{
+    AllowedDifferences, AstEqual, BuiltIn, CheckOutcome, CheckStep, HandedIn, millis,
+};
 
 /// So many differences of one file are shown.
 const SHOWN: usize = 5;
@@ -21,7 +24,7 @@ const VIOLATIONS: usize = 20;
 /// One check on a tree.
 pub(super) fn check(
     repo: &Repo,
-    spec: &Spec,
+    assigned: &AssignedWork,
     tree: &str,
     step: &CheckStep,
     what: &BuiltIn,
@@ -33,7 +36,7 @@ pub(super) fn check(
     let begun = ambient::instant();
     let (wrong, said) = match what {
         BuiltIn::AstEqual(wanted) => same_programs(repo, &Oid::parse(tree)?, wanted)?,
-        BuiltIn::HandedIn(wanted) => handed_in(repo, spec, &Oid::parse(tree)?, wanted)?,
+        BuiltIn::HandedIn(wanted) => handed_in(repo, assigned, &Oid::parse(tree)?, wanted)?,
     };
     let text = super::shorten(&said, QUOTE);
     let ms = millis(begun.elapsed());
@@ -41,13 +44,18 @@ pub(super) fn check(
 }
 
 /// Whether something is wrong with what was handed in, and what.
-fn handed_in(repo: &Repo, spec: &Spec, tree: &Oid, wanted: &HandedIn) -> Result<(bool, String)> {
+fn handed_in(
+    repo: &Repo,
+    assigned: &AssignedWork,
+    tree: &Oid,
+    wanted: &HandedIn,
+) -> Result<(bool, String)> {
     let path = &wanted.path;
     let Some(document) = repo.read_blob_at(tree, path)? else {
         return Ok((true, format!("`{path}` is not there")));
     };
     let Some(name) = &wanted.schema else { return Ok((false, String::new())) };
-    let pinned = spec.worktree.overlay.iter().find(|(path, _)| path == name);
+    let pinned = assigned.assignment.worktree.overlay.iter().find(|(path, _)| path == name);
     let (_, source) =
         pinned.with_context(|| format!("the job has not pinned its schema: {name}"))?;
     let text = std::fs::read_to_string(source)
@@ -117,6 +125,16 @@ fn same_programs(repo: &Repo, after: &Oid, wanted: &AstEqual) -> Result<(bool, S
     })
 }
 
+fn options(allowed: &AllowedDifferences) -> AstEqualOptions {
+    AstEqualOptions {
+        extensions: allowed.extensions,
+        type_imports: allowed.type_imports,
+        define_fields: allowed.define_fields,
+        ts_comments: allowed.ts_comments,
+        max_any: allowed.max_any,
+    }
+}
+
 /// Compares one pair; the inner error says what is wrong with a file.
 fn compare(
     repo: &Repo,
@@ -137,8 +155,9 @@ fn compare(
     let to = SourceFile { path: &pair.to, text: &new };
     let Some(from) = &pair.from else {
         // A new file may hold types, and may say that it is a module.
-        let nothing =
-            |text| ast_equal::compare(&SourceFile { path: &pair.to, text }, &to, &wanted.options);
+        let nothing = |text| {
+            ast_equal::compare(&SourceFile { path: &pair.to, text }, &to, &options(&wanted.options))
+        };
         let script = nothing("");
         return Ok(said(match script {
             Ok(comparison) if comparison.is_equal() => Ok(comparison),
@@ -153,7 +172,11 @@ fn compare(
         Ok(text) => text,
         Err(why) => return Ok(Err(why)),
     };
-    Ok(said(ast_equal::compare(&SourceFile { path: from, text: &old }, &to, &wanted.options)))
+    Ok(said(ast_equal::compare(
+        &SourceFile { path: from, text: &old },
+        &to,
+        &options(&wanted.options),
+    )))
 }
 
 /// What is wrong with a pair.

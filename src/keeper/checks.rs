@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::AssignedWork;
 use super::built_in;
-use super::spec::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, Spec, VERSION, millis};
 use super::worktree::{prepare, redactor};
 use crate::domain::termination::Termination;
 use crate::failpoint;
 use crate::process::{self, Command, CommandResult, Containment, StopFlag};
 use crate::repo::{self, Repo};
+use crate::wire::VERSION;
+use crate::wire::keeper::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, millis};
 
 /// How much of each stream of a check is kept, in bytes.
 const CAP: u64 = 256 * 1024;
@@ -26,7 +28,7 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(120);
 pub(super) fn keep(
     repo: &Repo,
     dir: &Path,
-    spec: &Spec,
+    assigned: &AssignedWork,
     work: &ChecksWork,
     stop: &StopFlag,
 ) -> Result<bool> {
@@ -38,15 +40,15 @@ pub(super) fn keep(
     };
     // What is built in looks at trees and needs no place.
     let needs_worktree = work.checks.iter().any(|step| step.built_in.is_none());
-    let ready = needs_worktree.then(|| prepare(repo, dir, spec, stop)).transpose();
+    let ready = needs_worktree.then(|| prepare(repo, dir, assigned, stop)).transpose();
     match ready {
         Err(error) => outcome.fault = Some(format!("{error:#}")),
         Ok(worktree) => {
             for (number, step) in work.checks.iter().enumerate() {
                 failpoint::hit("keeper.before-check");
                 let said = match &step.built_in {
-                    Some(what) => built_in::check(repo, spec, &work.tree, step, what).map(Ok),
-                    None => check(dir, spec, number, step, stop),
+                    Some(what) => built_in::check(repo, assigned, &work.tree, step, what).map(Ok),
+                    None => check(dir, assigned, number, step, stop),
                 };
                 match said {
                     Ok(Ok(result)) => outcome.checks.push(result),
@@ -58,7 +60,7 @@ pub(super) fn keep(
                 }
             }
             if let (Some(worktree), None) = (worktree, &outcome.fault) {
-                outcome.fault = changed(repo, &worktree, spec);
+                outcome.fault = changed(repo, &worktree, assigned);
             }
         }
     }
@@ -69,9 +71,9 @@ pub(super) fn keep(
 }
 
 /// Why what the checks have said is not about the tree, if they have changed files of it.
-fn changed(repo: &Repo, worktree: &repo::Worktree, spec: &Spec) -> Option<String> {
+fn changed(repo: &Repo, worktree: &repo::Worktree, assigned: &AssignedWork) -> Option<String> {
     let laid_over: Vec<String> =
-        spec.worktree.overlay.iter().map(|(path, _)| path.clone()).collect();
+        assigned.assignment.worktree.overlay.iter().map(|(path, _)| path.clone()).collect();
     match repo::modified_files(repo, worktree, &laid_over) {
         Err(error) => Some(format!("the place cannot be looked at after the checks: {error:#}")),
         Ok(altered) => altered.first().map(|first| {
@@ -90,7 +92,7 @@ fn changed(repo: &Repo, worktree: &repo::Worktree, spec: &Spec) -> Option<String
 /// One check; the inner error says why it could not be run.
 fn check(
     dir: &Path,
-    spec: &Spec,
+    assigned: &AssignedWork,
     number: usize,
     step: &CheckStep,
     stop: &StopFlag,
@@ -99,7 +101,7 @@ fn check(
     let mut version = String::new();
     if let Some(argv) = &step.version {
         let (ended, said) =
-            run(dir, spec, &format!("version-{number}"), argv, VERSION_TIMEOUT, stop)?;
+            run(dir, assigned, &format!("version-{number}"), argv, VERSION_TIMEOUT, stop)?;
         if ended.termination != Termination::Exited(0) {
             let how = ended.termination;
             return Ok(Err(format!("the version command of the check `{name}`: {how}: {said}")));
@@ -111,7 +113,7 @@ fn check(
         return Ok(Ok(outcome));
     }
     let timeout = Duration::from_millis(step.timeout_ms);
-    let (ended, said) = run(dir, spec, &format!("check-{number}"), &step.argv, timeout, stop)?;
+    let (ended, said) = run(dir, assigned, &format!("check-{number}"), &step.argv, timeout, stop)?;
     let ms = millis(ended.wall);
     let (passed, how) = match ended.termination {
         Termination::Exited(0) => (true, String::new()),
@@ -169,19 +171,25 @@ pub(crate) fn verdict_key(step: &CheckStep, version: &str) -> String {
 
 fn run(
     dir: &Path,
-    spec: &Spec,
+    assigned: &AssignedWork,
     file: &str,
     argv: &[String],
     timeout: Duration,
     stop: &StopFlag,
 ) -> Result<(CommandResult, String)> {
     let (stdout, stderr) = (dir.join(format!("{file}.out")), dir.join(format!("{file}.err")));
-    let command = Command::new(argv, &spec.worktree.path, &spec.marker, stdout, stderr)
-        .env(spec.env.clone())
-        .redactor(redactor(spec)?)
-        .cap(CAP)
-        .timeout(timeout)
-        .containment(Containment::OwnProcess);
+    let command = Command::new(
+        argv,
+        &assigned.assignment.worktree.path,
+        &assigned.assignment.marker,
+        stdout,
+        stderr,
+    )
+    .env(assigned.env.clone())
+    .redactor(redactor(assigned)?)
+    .cap(CAP)
+    .timeout(timeout)
+    .containment(Containment::OwnProcess);
     let ended = process::run(&command, stop)?;
     let said = super::excerpt(&command.stdout, &command.stderr, QUOTE);
     Ok((ended, said))

@@ -5,15 +5,17 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::AssignedWork;
 use super::files;
 use super::session;
-use super::spec::{EvaluationOutcome, EvaluationWork, Spec, VERSION, millis};
 use super::worktree::{prepare, redactor};
 use crate::ambient;
 use crate::failpoint;
 use crate::process::{Redactor, StopFlag};
 use crate::repo::{self, Repo};
-use crate::store::wire::{WireEnding, WireReading};
+use crate::wire::VERSION;
+use crate::wire::facts::{WireSessionReport, WireTermination};
+use crate::wire::keeper::{EvaluationOutcome, EvaluationWork, millis};
 
 /// The longest answer that is read, in bytes.
 const ANSWER: u64 = 1024 * 1024;
@@ -22,33 +24,35 @@ const ANSWER: u64 = 1024 * 1024;
 pub(super) fn keep(
     repo: &Repo,
     dir: &Path,
-    spec: &Spec,
+    assigned: &AssignedWork,
     work: &EvaluationWork,
     stop: &StopFlag,
 ) -> Result<bool> {
-    let redactor = redactor(spec)?;
+    let redactor = redactor(assigned)?;
+    let preset = session::preset(&work.session)?;
     let mut outcome = EvaluationOutcome {
         v: VERSION,
         commit: work.commit.clone(),
         began: ambient::now().0,
-        ending: WireEnding::Stopped,
-        reading: None,
+        termination: WireTermination::Stopped,
+        report: None,
         answer: None,
         wall_ms: 0,
         files: None,
     };
     let mut clean = true;
-    match prepare(repo, dir, spec, stop) {
+    match prepare(repo, dir, assigned, stop) {
         Err(_) if stop.is_raised() => {}
-        Err(error) => outcome.ending = WireEnding::NotStarted(format!("{error:#}")),
+        Err(error) => outcome.termination = WireTermination::NotStarted(format!("{error:#}")),
         Ok(worktree) => {
             failpoint::hit("keeper.before-evaluator");
-            let command = session::command(dir, spec, &work.session, &redactor);
-            let (ended, reading, said) = session::hold(&command, dir, &work.session, stop)?;
+            let command =
+                session::command(dir, assigned, (&work.session, preset.as_ref()), &redactor);
+            let (ended, reading, said) = session::hold(&command, dir, preset.as_ref(), stop)?;
             clean = ended.survivors == 0;
             outcome.wall_ms = millis(ended.wall);
-            outcome.reading = reading.as_ref().map(WireReading::from);
-            outcome.ending = WireEnding::from(&ended.termination);
+            outcome.report = reading.as_ref().map(WireSessionReport::from);
+            outcome.termination = WireTermination::from(&ended.termination);
             outcome.answer = answer_file(&work.answer).or(said);
             if let Some(answer) = &mut outcome.answer {
                 *answer = String::from_utf8_lossy(&redactor.clean(answer.as_bytes())).into_owned();

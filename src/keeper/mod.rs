@@ -13,7 +13,6 @@ mod built_in;
 mod checks;
 mod evaluation;
 mod session;
-pub(crate) mod spec;
 mod worktree;
 
 use std::path::{Path, PathBuf};
@@ -25,39 +24,12 @@ use crate::ambient;
 use crate::failpoint;
 use crate::process::{self, Environ, Holder, KeeperInbox, ReceivedAssignment, StopFlag};
 use crate::repo::{self, Repo};
-use spec::Spec;
+use crate::wire::keeper::{Assignment, Work};
 
+pub(crate) use crate::wire::keeper::files;
 pub(crate) use attempt::rescue;
 pub(crate) use checks::verdict_key;
 pub(crate) use session::OUTPUT_HEAD;
-
-/// File names in a keeper's folder.
-pub(crate) mod files {
-    /// What to do.
-    pub(crate) const SPEC: &str = "spec.json";
-    /// Held while the keeper lives; the text names its process.
-    pub(crate) const LOCK: &str = "lock";
-    /// What the keeper itself had to say.
-    pub(crate) const LOG: &str = "keeper.log";
-    /// The prompt.
-    pub(crate) const PROMPT: &str = "prompt.md";
-    /// The findings so far, for the agent.
-    pub(crate) const FEEDBACK: &str = "feedback.md";
-    /// What the agent printed.
-    pub(crate) const STDOUT: &str = "stdout";
-    /// Its diagnostics.
-    pub(crate) const STDERR: &str = "stderr";
-    /// What the agent leaves as its last message, where its program writes one.
-    pub(crate) const LAST_MESSAGE: &str = "last-message";
-    /// The id of the agent's session, once it is known.
-    pub(crate) const SESSION: &str = "session";
-    /// Is there once the agent has got an answer from its service.
-    pub(crate) const ANSWERED: &str = "answered";
-    /// How it went.
-    pub(crate) const OUTCOME: &str = "outcome.json";
-    /// The folder for temporary files of the command.
-    pub(crate) const TMP: &str = "tmp";
-}
 
 /// How long a place that was saved is taken to look the same still: nobody goes there between two cases that follow each
 /// other at once.
@@ -113,12 +85,14 @@ fn case(
     let ReceivedAssignment { dir, lock, env } = handed;
     lock.describe(&Holder::this_process().to_string())?;
     failpoint::hit("keeper.started");
-    let spec = Spec { env: env.clone(), ..Spec::read(dir)? };
-    let repo = bench.repo(&spec.common_dir)?;
-    let clean = match &spec.work {
-        spec::Work::Attempt(work) => attempt::keep(&repo, dir, &spec, work, stop)?,
-        spec::Work::Checks(work) => checks::keep(&repo, dir, &spec, work, stop)?,
-        spec::Work::Evaluation(work) => evaluation::keep(&repo, dir, &spec, work, stop)?,
+    let assignment = Assignment::read(dir)?
+        .with_context(|| format!("no assignment can be read in {}", dir.display()))?;
+    let assigned = &AssignedWork { assignment, env: env.clone() };
+    let repo = bench.repo(&assigned.assignment.common_dir)?;
+    let clean = match &assigned.assignment.work {
+        Work::Attempt(work) => attempt::keep(&repo, dir, assigned, work, stop)?,
+        Work::Checks(work) => checks::keep(&repo, dir, assigned, work, stop)?,
+        Work::Evaluation(work) => evaluation::keep(&repo, dir, assigned, work, stop)?,
     };
     // Who hands us cases makes what we did durable before anybody hears of it; without them, nobody else would.
     if !inbox.is_some_and(KeeperInbox::is_connected) {
@@ -126,6 +100,13 @@ fn case(
     }
     failpoint::hit("keeper.done");
     Ok(clean)
+}
+
+/// An assignment, and the environment of what it starts.
+#[derive(Debug)]
+struct AssignedWork {
+    assignment: Assignment,
+    env: Environ,
 }
 
 /// What stays from case to case.

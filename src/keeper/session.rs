@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use globset::{Glob, GlobSet, GlobSetBuilder};
+use serde::Deserialize as _;
 
+use super::AssignedWork;
 use super::files;
-use super::spec::{SessionWork, Spec};
 use crate::agent::classify::{
     Intervention, OutputMeaning, SessionExit, SessionStream, SessionWatcher, classify,
     final_message,
 };
-use crate::agent::preset::{self, Preset};
+use crate::agent::preset::{self as presets, Preset};
 use crate::ambient;
 use crate::domain::session::{Class, SessionReport};
 use crate::domain::termination::Termination;
@@ -20,6 +21,7 @@ use crate::process::{
     self, Activity, Command, CommandResult, Containment, Listener, OutputStream, Redactor,
     SignalTarget, StopFlag, StopSignal, StopStep,
 };
+use crate::wire::keeper::SessionWork;
 
 /// How long an agent that has said that it has finished may still take to leave.
 const LINGER: Duration = Duration::from_secs(10);
@@ -91,21 +93,37 @@ impl Listener for SessionListener<'_> {
     }
 }
 
+/// Returns the preset of a session's program.
+pub(super) fn preset(work: &SessionWork) -> Result<Option<Preset>> {
+    let preset = work.preset.as_ref().map(Preset::deserialize).transpose();
+    preset.context("the assignment's preset cannot be read")
+}
+
 /// The command that begins a session.
-pub(super) fn command(dir: &Path, spec: &Spec, work: &SessionWork, redactor: &Redactor) -> Command {
+pub(super) fn command(
+    dir: &Path,
+    assigned: &AssignedWork,
+    (work, preset): (&SessionWork, Option<&Preset>),
+    redactor: &Redactor,
+) -> Command {
     let prompt = dir.join(files::PROMPT);
-    let preset = work.preset.as_ref();
     let (stdout, stderr) = (dir.join(files::STDOUT), dir.join(files::STDERR));
     let linger = preset.and_then(|p| p.timeouts.grace).map_or(LINGER, |grace| grace.0);
-    let command = Command::new(&work.argv, &spec.worktree.path, &spec.marker, stdout, stderr)
-        .env(spec.env.clone())
-        .redactor(redactor.clone())
-        .cap(CAP)
-        .timeout(Duration::from_millis(work.timeout_ms))
-        .idle(work.idle_ms.map(Duration::from_millis))
-        .linger(linger)
-        .stop_steps(preset.map(stop_steps).unwrap_or_default())
-        .containment(Containment::ControlGroup);
+    let command = Command::new(
+        &work.argv,
+        &assigned.assignment.worktree.path,
+        &assigned.assignment.marker,
+        stdout,
+        stderr,
+    )
+    .env(assigned.env.clone())
+    .redactor(redactor.clone())
+    .cap(CAP)
+    .timeout(Duration::from_millis(work.timeout_ms))
+    .idle(work.idle_ms.map(Duration::from_millis))
+    .linger(linger)
+    .stop_steps(preset.map(stop_steps).unwrap_or_default())
+    .containment(Containment::ControlGroup);
     if work.prompt_on_stdin { command.stdin_file(prompt) } else { command }
 }
 
@@ -113,10 +131,10 @@ pub(super) fn command(dir: &Path, spec: &Spec, work: &SessionWork, redactor: &Re
 pub(super) fn run(
     command: &Command,
     dir: &Path,
-    work: &SessionWork,
+    preset: Option<&Preset>,
     stop: &StopFlag,
 ) -> Result<(CommandResult, Option<Class>)> {
-    let Some(preset) = &work.preset else { return Ok((process::run(command, stop)?, None)) };
+    let Some(preset) = preset else { return Ok((process::run(command, stop)?, None)) };
     let mut listener = SessionListener::new(preset, dir);
     let ended = process::run_with_listener(command, stop, &mut listener)?;
     Ok((ended, listener.given_up()))
@@ -127,13 +145,13 @@ pub(super) fn run(
 pub(super) fn hold(
     command: &Command,
     dir: &Path,
-    work: &SessionWork,
+    preset: Option<&Preset>,
     stop: &StopFlag,
 ) -> Result<(CommandResult, Option<SessionReport>, Option<String>)> {
-    let (ended, given_up) = run(command, dir, work, stop)?;
+    let (ended, given_up) = run(command, dir, preset, stop)?;
     let ending = ended.termination.clone();
     let bytes = |name: &str| std::fs::read(dir.join(name)).unwrap_or_default();
-    let (reading, said) = match &work.preset {
+    let (reading, said) = match preset {
         None => (None, Some(String::from_utf8_lossy(&bytes(files::STDOUT)).into_owned())),
         Some(_) if !ending.began() => (None, None),
         Some(preset) => {
@@ -160,16 +178,16 @@ pub(super) fn litter_globs(preset: &Preset) -> Result<GlobSet> {
 
 /// How an agent of this preset is asked to stop.
 pub(super) fn stop_steps(preset: &Preset) -> Vec<StopStep> {
-    let step = |step: &preset::PresetStopStep| StopStep {
+    let step = |step: &presets::PresetStopStep| StopStep {
         signal: match step.signal {
-            preset::PresetSignal::Int => StopSignal::Interrupt,
-            preset::PresetSignal::Term => StopSignal::Terminate,
-            preset::PresetSignal::Kill => StopSignal::Kill,
+            presets::PresetSignal::Int => StopSignal::Interrupt,
+            presets::PresetSignal::Term => StopSignal::Terminate,
+            presets::PresetSignal::Kill => StopSignal::Kill,
         },
         target: match step.whom {
-            preset::PresetSignalTarget::Leader => SignalTarget::Leader,
-            preset::PresetSignalTarget::Group => SignalTarget::Group,
-            preset::PresetSignalTarget::Tree => SignalTarget::Tree,
+            presets::PresetSignalTarget::Leader => SignalTarget::Leader,
+            presets::PresetSignalTarget::Group => SignalTarget::Group,
+            presets::PresetSignalTarget::Tree => SignalTarget::Tree,
         },
         wait: step.wait.0,
     };

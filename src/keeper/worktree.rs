@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::AssignedWork;
 use super::files;
-use super::spec::{Spec, Work, WorktreeSpec};
 use crate::domain::id::Oid;
 use crate::domain::termination::Termination;
 use crate::failpoint;
 use crate::process::{self, Command, Containment, Redactor, StopFlag};
 use crate::repo::{self, Head, Repo, Worktree};
+use crate::wire::keeper::{Work, WorktreeSpec};
 
 /// How long one setup command may take.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -22,21 +23,26 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const SETUP_CAP: u64 = 64 * 1024;
 
 /// What is taken out of all that is kept of the commands: the values of the variables that the job passes on, and keys.
-pub(super) fn redactor(spec: &Spec) -> Result<Redactor> {
-    let names: &[String] = match &spec.work {
+pub(super) fn redactor(assigned: &AssignedWork) -> Result<Redactor> {
+    let names: &[String] = match &assigned.assignment.work {
         Work::Attempt(work) => &work.session.secrets,
         Work::Evaluation(work) => &work.session.secrets,
         Work::Checks(_) => &[],
     };
     let values: Vec<_> =
-        names.iter().filter_map(|name| spec.env.value(name)).map(OsStr::as_bytes).collect();
+        names.iter().filter_map(|name| assigned.env.value(name)).map(OsStr::as_bytes).collect();
     Redactor::new(&values)
         .context("the values of the variables in `[agent] env` cannot be redacted")
 }
 
 /// Makes the place ready.
-pub(super) fn prepare(repo: &Repo, dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<Worktree> {
-    let wanted = &spec.worktree;
+pub(super) fn prepare(
+    repo: &Repo,
+    dir: &Path,
+    assigned: &AssignedWork,
+    stop: &StopFlag,
+) -> Result<Worktree> {
+    let wanted = &assigned.assignment.worktree;
     let commit = Oid::parse(&wanted.commit)?;
     let head = wanted.branch.clone().map_or(Head::Detached, Head::Branch);
     let worktree = open_or_make(repo, wanted, &commit)?;
@@ -45,7 +51,7 @@ pub(super) fn prepare(repo: &Repo, dir: &Path, spec: &Spec, stop: &StopFlag) -> 
         .reset_to(repo, &commit, &head, &wanted.keep)
         .with_context(|| format!("cannot reset the place {}", wanted.path.display()))?;
     failpoint::hit("keeper.place-reset");
-    if set_up(dir, spec, stop)? {
+    if set_up(dir, assigned, stop)? {
         worktree.reset_to(repo, &commit, &head, &wanted.keep)?;
     }
     for (path, source) in &wanted.overlay {
@@ -115,8 +121,8 @@ fn forget_setup(wanted: &WorktreeSpec) {
 }
 
 /// Runs the setup commands if the place has not seen them. Says whether they ran.
-fn set_up(dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<bool> {
-    let wanted = &spec.worktree;
+fn set_up(dir: &Path, assigned: &AssignedWork, stop: &StopFlag) -> Result<bool> {
+    let wanted = &assigned.assignment.worktree;
     if wanted.setup.is_empty() {
         return Ok(false);
     }
@@ -125,13 +131,13 @@ fn set_up(dir: &Path, spec: &Spec, stop: &StopFlag) -> Result<bool> {
     if std::fs::read_to_string(&mark).is_ok_and(|old| old == text) {
         return Ok(false);
     }
-    let redactor = redactor(spec)?;
+    let redactor = redactor(assigned)?;
     for (number, argv) in wanted.setup.iter().enumerate() {
         let stdout = dir.join(format!("setup-{number}.out"));
         let stderr = dir.join(format!("setup-{number}.err"));
-        let (cwd, marker) = (&wanted.path, &spec.marker);
+        let (cwd, marker) = (&wanted.path, &assigned.assignment.marker);
         let command = Command::new(argv, cwd, marker, stdout.clone(), stderr)
-            .env(spec.env.clone())
+            .env(assigned.env.clone())
             .redactor(redactor.clone())
             .cap(SETUP_CAP)
             .timeout(SETUP_TIMEOUT)

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::domain::id::Oid;
 use crate::repo::{self, Repo};
-use crate::store::queue_log::ConflictedPath;
+use crate::wire::queue::{ConflictedPath, TargetCommit};
 
 /// The number of commits of the target that are searched.
 const MAX_COMMITS: usize = 1_000;
@@ -46,7 +46,7 @@ pub(crate) fn sides(
         for side in sides.iter_mut().filter(|side| side.landed.len() < MAX_NAMED) {
             if changed.iter().any(|change| change.path == side.path) {
                 let title = info.message.lines().next().unwrap_or_default().to_owned();
-                side.landed.push((commit.to_string(), title));
+                side.landed.push(TargetCommit { id: commit.to_string(), subject: title });
             }
         }
         read += 1;
@@ -74,7 +74,7 @@ pub(crate) fn describe(sides: &[ConflictedPath]) -> String {
                 text.push_str(&format!("  - {when}: {where_from}\n"));
             }
         }
-        for (commit, title) in &side.landed {
+        for TargetCommit { id: commit, subject: title } in &side.landed {
             let short = commit.get(..12).unwrap_or(commit);
             text.push_str(&format!("  - changed on the target by {short}, \"{title}\"\n"));
         }

@@ -27,7 +27,6 @@ mod schedule;
 mod task_list;
 mod tokens;
 mod tree_paths;
-mod wire;
 
 use std::collections::BTreeMap;
 
@@ -45,7 +44,6 @@ pub(crate) use replan::{MergedPlan, PriorStatus, PriorTask, merge_plans};
 pub(crate) use schedule::makespan;
 pub(crate) use task_list::{TaskLine, parse_task_list};
 pub(crate) use tokens::{TokenLimit, count_tokens};
-pub(crate) use wire::{from_json, glance, plan_id, to_json};
 
 /// The way in which files are grouped into tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

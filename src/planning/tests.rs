@@ -1,5 +1,6 @@
 //! Plans of small bare repositories.
 
+use crate::wire::plan::{from_json, to_json};
 use std::collections::BTreeSet;
 
 use gix::objs::tree::EntryKind;

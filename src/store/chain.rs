@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 
 use super::layout;
-use super::{Expected, Lost, RefMove, RunProof, Store, codec, wire};
+use super::{Expected, Lost, RefMove, RunProof, Store, codec};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId};
@@ -13,6 +13,7 @@ use crate::domain::machine::Decision;
 use crate::domain::state::{RunState, TaskState};
 use crate::domain::verdict::{Finding, Objection, Verdict};
 use crate::repo;
+use crate::wire::facts::WireFinding;
 
 /// The tip of a chain: the last event's commit and its tree of payloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -264,7 +265,7 @@ fn findings_payload(store: &Store, tree: &Oid, event: &TaskEvent) -> Result<Opti
     };
     let mut all = findings(store, tree)?;
     all.extend_from_slice(new);
-    let wire: Vec<wire::WireFinding> = all.iter().map(wire::WireFinding::from).collect();
+    let wire: Vec<WireFinding> = all.iter().map(WireFinding::from).collect();
     let id = repo::write_blob(store.repo(), &serde_json::to_vec_pretty(&wire)?)?;
     Ok(Some(Payload { path: FINDINGS.into(), id, is_tree: false }))
 }
@@ -272,6 +273,6 @@ fn findings_payload(store: &Store, tree: &Oid, event: &TaskEvent) -> Result<Opti
 /// Every finding that a task's tree holds, oldest first.
 pub fn findings(store: &Store, tree: &Oid) -> Result<Vec<Finding>> {
     let Some(bytes) = store.repo().read_blob_at(tree, FINDINGS)? else { return Ok(Vec::new()) };
-    let wire: Vec<wire::WireFinding> = serde_json::from_slice(&bytes)?;
+    let wire: Vec<WireFinding> = serde_json::from_slice(&bytes)?;
     Ok(wire.into_iter().map(Finding::from).collect())
 }

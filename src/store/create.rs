@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use super::chain::{Payload, Tip, put, state_commit, without};
-use super::load::{Manifest, files};
+use super::load::files;
 use super::{Expected, RefMove, RunProof, Store, codec, layout};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
@@ -12,6 +12,8 @@ use crate::domain::plan::{Plan, Task};
 use crate::domain::state::TaskState;
 use crate::failpoint;
 use crate::repo;
+use crate::wire::VERSION;
+use crate::wire::run::{Manifest, TaskFile};
 
 /// How many refs go into one transaction: large enough to be quick, small enough to hold few locks at a time.
 const REFS_AT_ONCE: usize = 1_000;
@@ -53,7 +55,7 @@ impl Store {
         let mut payloads = vec![
             self.payload(files::MANIFEST, serde_json::to_string_pretty(new.manifest)?.as_bytes())?,
             self.payload(files::JOB, new.job_text.as_bytes())?,
-            self.payload(files::PLAN, crate::planning::to_json(new.plan)?.as_bytes())?,
+            self.payload(files::PLAN, crate::wire::plan::to_json(new.plan)?.as_bytes())?,
         ];
         for (path, bytes) in new.pinned {
             payloads.push(self.payload(&format!("{}/{path}", files::PINNED), bytes)?);
@@ -95,7 +97,7 @@ impl Store {
         let bare = without(self, tree, files::INPUTS)?;
         let mut payloads = vec![
             self.payload(files::MANIFEST, serde_json::to_string_pretty(manifest)?.as_bytes())?,
-            self.payload(files::PLAN, crate::planning::to_json(plan)?.as_bytes())?,
+            self.payload(files::PLAN, crate::wire::plan::to_json(plan)?.as_bytes())?,
         ];
         for (name, bytes) in inputs {
             payloads.push(self.payload(&format!("{}/{name}", files::INPUTS), bytes)?);
@@ -128,11 +130,14 @@ impl Store {
 
     /// The first commit of a task's chain, which no ref names yet.
     pub(super) fn first_event(&self, run: &RunId, task: &Task) -> Result<(Tip, TaskState)> {
-        let json = serde_json::json!({
-            "v": codec::VERSION, "id": task.id.as_str(), "files": task.files,
-            "lines": task.lines, "tokens": task.tokens,
-        });
-        let blob = repo::write_blob(self.repo(), &serde_json::to_vec_pretty(&json)?)?;
+        let file = TaskFile {
+            v: VERSION,
+            id: task.id.to_string(),
+            files: task.files.clone(),
+            lines: task.lines,
+            tokens: task.tokens,
+        };
+        let blob = repo::write_blob(self.repo(), &serde_json::to_vec_pretty(&file)?)?;
         let tree = repo::write_tree(self.repo(), &[("task.json".to_owned(), blob)])?;
         let event = TaskEvent { at: ambient::now(), kind: TaskEventKind::Created };
         let mut state = TaskState::default();

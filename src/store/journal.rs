@@ -5,11 +5,9 @@
 //! looking at the journal's tip: either the target contains the landing, and the rest is rolled forward, or it does not,
 //! and it happens then or never.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::notes::NoteLines;
-use super::queue_log::QueueEvent;
-use super::wire::WireResult;
 use super::{Expected, Lost, RefMove, Store, codec, layout};
 use crate::ambient;
 use crate::domain::id::{Oid, RunId, TaskId};
@@ -17,6 +15,9 @@ use crate::domain::verdict::CheckResult;
 use crate::failpoint;
 use crate::process::Lock;
 use crate::repo;
+use crate::wire::facts::WireResult;
+use crate::wire::queue::QueueEvent;
+use crate::wire::{VERSION, check_version};
 
 /// How often a transaction is tried again when somebody else wrote to one of its refs.
 const TRIES: u32 = 20;
@@ -91,7 +92,7 @@ impl Store {
         let name = layout::target_journal(&layout::target_key(target));
         let Some(tip) = self.read(&name)? else { return Ok(None) };
         let info = repo::commit_info(self.repo(), &tip)?;
-        read_entry(&info.message).with_context(|| format!("`{name}` cannot be read")).map(Some)
+        read_entry(&name, &info.message).map(Some)
     }
 
     /// The tip that the journal last recorded for a target: its commits have it as their last parent.
@@ -99,7 +100,9 @@ impl Store {
         let name = layout::target_journal(&layout::target_key(target));
         let Some(tip) = self.read(&name)? else { return Ok(None) };
         let info = repo::commit_info(self.repo(), &tip)?;
-        let landed = codec::trailers(&info.message).get("Harness-Event") != Some(&"aborted");
+        let trailers = codec::trailers(&info.message);
+        check_version(&name, trailers.get("Harness-V").copied())?;
+        let landed = trailers.get("Harness-Event") != Some(&"aborted");
         Ok(if landed { info.parents.last().cloned() } else { None })
     }
 
@@ -110,12 +113,9 @@ impl Store {
         let mut next = self.read(&name)?;
         while let Some(entry) = next {
             let info = repo::commit_info(self.repo(), &entry)?;
-            let landing = match read_entry(&info.message) {
-                Ok(JournalEntry::Landing(landing)) => landing,
-                Ok(JournalEntry::Settled) => break,
-                Err(error) => {
-                    return Err(error).with_context(|| format!("`{name}` cannot be read"));
-                }
+            let landing = match read_entry(&name, &info.message)? {
+                JournalEntry::Landing(landing) => landing,
+                JournalEntry::Settled => break,
             };
             let together =
                 |next: &LandingRecord| next.run == landing.run && next.old == landing.new;
@@ -257,7 +257,7 @@ impl Store {
             "landed branches as {}\n\nHarness-V: {}\nHarness-Event: landed\nHarness-Target: {}\nHarness-New: {new}\n\
              Harness-At: {}\nHarness-Nonce: {}\n",
             new.short(),
-            codec::VERSION,
+            VERSION,
             proof.target(),
             ambient::now().0,
             ambient::nonce(),
@@ -287,7 +287,7 @@ fn write_entry(target: &str, word: &str, landing: &LandingRecord) -> Result<Stri
         landing.run,
         landing.task,
         landing.new.short(),
-        codec::VERSION,
+        VERSION,
         landing.run,
         landing.task,
         landing.attempt,
@@ -301,15 +301,27 @@ fn write_entry(target: &str, word: &str, landing: &LandingRecord) -> Result<Stri
     ))
 }
 
-fn read_entry(message: &str) -> Result<JournalEntry> {
-    let map = codec::trailers(message);
-    let text = |key: &str| map.get(key).copied().with_context(|| format!("no `{key}` trailer"));
-    if text("Harness-Event")? != "landing" {
-        return Ok(JournalEntry::Settled);
+/// Reads an entry of the journal `name`.
+fn read_entry(name: &str, message: &str) -> Result<JournalEntry> {
+    let trailers = codec::trailers(message);
+    check_version(name, trailers.get("Harness-V").copied())?;
+    let event = trailers.get("Harness-Event").copied();
+    if event != Some("landing") {
+        return match event {
+            Some(_) => Ok(JournalEntry::Settled),
+            None => bail!("`{name}` cannot be read: no `Harness-Event` trailer"),
+        };
     }
+    let landing = read_landing(&trailers).with_context(|| format!("`{name}` cannot be read"))?;
+    Ok(JournalEntry::Landing(landing))
+}
+
+fn read_landing(trailers: &codec::Trailers<'_>) -> Result<LandingRecord> {
+    let text =
+        |key: &str| trailers.get(key).copied().with_context(|| format!("no `{key}` trailer"));
     let id = |key: &str| -> Result<Oid> { Ok(Oid::parse(text(key)?)?) };
-    let wire: Vec<WireResult> = serde_json::from_str(text("Harness-Results")?)?;
-    Ok(JournalEntry::Landing(LandingRecord {
+    let results: Vec<WireResult> = serde_json::from_str(text("Harness-Results")?)?;
+    Ok(LandingRecord {
         run: RunId::parse(text("Harness-Run")?)?,
         task: TaskId::parse(text("Harness-Task")?)?,
         attempt: text("Harness-Attempt")?.parse()?,
@@ -317,6 +329,6 @@ fn read_entry(message: &str) -> Result<JournalEntry> {
         old: id("Harness-Old")?,
         new: id("Harness-New")?,
         tree: id("Harness-Tree")?,
-        results: wire.into_iter().map(CheckResult::from).collect(),
-    }))
+        results: results.into_iter().map(CheckResult::from).collect(),
+    })
 }

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::chain::{Ledger, Tip};
 use super::index::Index;
@@ -14,8 +13,9 @@ use crate::domain::event::{RunEvent, RunEventKind};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::plan::Plan;
 use crate::domain::state::{RunState, TaskState};
-use crate::planning;
 use crate::repo;
+use crate::wire::run::Manifest;
+use crate::wire::{decode, plan as wire_plan};
 
 /// A task, its tip, and the state that this says: at one place while lists of them are put together and sorted.
 pub(super) type TaskTip = (TaskId, Tip, Box<TaskState>);
@@ -26,40 +26,6 @@ type Reader<'a> =
 
 /// So many tips that an index does not know make it worth writing anew.
 const WORTH_WRITING: usize = 64;
-
-/// What is pinned about a run beside job and plan.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Manifest {
-    /// The format's version.
-    pub v: u32,
-    /// The run's name.
-    pub run: String,
-    /// The job's name.
-    pub job: String,
-    /// Where the job file was, for messages.
-    pub file: String,
-    /// The commit from which the plan was made.
-    pub base: String,
-    /// The full name of the branch that receives the work.
-    pub target: String,
-    /// The plan's content id.
-    pub plan: String,
-    /// Whether the target was made by this run.
-    pub target_created: bool,
-    /// `--scope-dir`, where it was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scope_dir: Option<String>,
-    /// `--scope-files`, where it was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scope_files: Option<String>,
-}
-
-impl Manifest {
-    /// The base commit.
-    pub fn base(&self) -> Result<Oid> {
-        Ok(Oid::parse(&self.base)?)
-    }
-}
 
 /// A run as its refs tell it.
 #[derive(Debug)]
@@ -138,22 +104,19 @@ impl Store {
     }
 
     fn manifest_in(&self, run: &RunId, tree: &Oid) -> Result<(Manifest, String)> {
-        let text = |path: &str| -> Result<String> {
+        let read = |path: &str| -> Result<Vec<u8>> {
             let bytes = self.repo().read_blob_at(tree, path)?;
-            let bytes = bytes.with_context(|| format!("the run `{run}` has no `{path}`"))?;
-            Ok(String::from_utf8(bytes)?)
+            bytes.with_context(|| format!("the run `{run}` has no `{path}`"))
         };
-        let manifest: Manifest = serde_json::from_str(&text(files::MANIFEST)?)?;
-        if manifest.v != codec::VERSION {
-            bail!("the run `{run}` has format version {}: use a newer `git-harness`", manifest.v);
-        }
-        Ok((manifest, text(files::JOB)?))
+        let place = format!("{}:{}", layout::run(run), files::MANIFEST);
+        let manifest = decode(&place, &read(files::MANIFEST)?)?;
+        Ok((manifest, String::from_utf8(read(files::JOB)?)?))
     }
 
     /// A whole run; `None` if there is none of that name.
     pub fn load(&self, run: &RunId) -> Result<Option<LoadedRun>> {
         self.load_with(run, &|_, text| {
-            Ok((planning::from_json(text()?.as_str())?, vec![self.tips(run, None)?.0]))
+            Ok((wire_plan::from_json(text()?.as_str())?, vec![self.tips(run, None)?.0]))
         })
     }
 
@@ -196,7 +159,8 @@ impl Store {
 
     fn replay_run(&self, tip: &Oid, state: &mut RunState) -> Result<u64> {
         let messages = self.messages(tip)?;
-        let read = |(_, message): &(Oid, String)| codec::read_run_event(message);
+        let chain = layout::run(&state.id);
+        let read = |(_, message): &(Oid, String)| codec::read_run_event(&chain, message);
         let events: Vec<_> = messages.iter().rev().map(read).collect::<Result<_>>()?;
         let is_replanned = |e: &RunEvent| matches!(e.kind, RunEventKind::Replanned { .. });
         let last = events.iter().rposition(is_replanned).unwrap_or(0);
@@ -245,8 +209,10 @@ impl Store {
             return Ok((known.plan, known.tips));
         }
         let index = Index::read(&path);
-        let (plan, tips) =
-            rayon::join(|| planning::glance(&text()?), || self.tips(run, index.as_ref()));
+        let (plan, tips) = rayon::join(
+            || wire_plan::from_json_unverified(&text()?),
+            || self.tips(run, index.as_ref()),
+        );
         let (plan, (tips, unknown)) = (plan?, tips?);
         if tips.len() >= WORTH_WRITING {
             if let Some(stamps) = stamps {
@@ -281,11 +247,19 @@ impl Store {
         let count = ids.len();
         let read = repo::read_commits(self.repo(), &ids, |info| -> Result<_> {
             let info = info?;
-            Ok((info.tree, Box::new(codec::read_state(&info.message)?)))
+            Ok((info.tree, Box::new(codec::read_state(&prefix, &info.message)?)))
         })?;
-        for (((task, _), slot), read) in unknown.into_iter().zip(read) {
-            let unread = || format!("the chain of the task `{task}` cannot be read");
-            *slot = Some(read.with_context(unread)?);
+        for (((task, commit), slot), read) in unknown.into_iter().zip(read) {
+            let read = match read {
+                Ok(read) => read,
+                Err(error) => {
+                    // Read again for an error that names the ref.
+                    let info = repo::commit_info(self.repo(), commit)?;
+                    codec::read_state(&layout::task(run, task), &info.message)?;
+                    return Err(error.context(format!("cannot read the chain of `{task}`")));
+                }
+            };
+            *slot = Some(read);
         }
         let tips = named.into_iter().zip(known).filter_map(|((task, commit), known)| {
             let (tree, state) = known?;
@@ -295,7 +269,8 @@ impl Store {
     }
 
     fn archived(&self, run: &RunId) -> Result<BTreeMap<TaskId, TaskState>> {
-        let Some(commit) = self.read(&layout::archive(run))? else { return Ok(BTreeMap::new()) };
+        let name = layout::archive(run);
+        let Some(commit) = self.read(&name)? else { return Ok(BTreeMap::new()) };
         let tree = self.repo().tree_of(&commit)?;
         let repo = self.repo().local();
         let tree = repo.find_tree(gix::ObjectId::from_hex(tree.as_str().as_bytes())?)?;
@@ -307,7 +282,8 @@ impl Store {
             let entry = entry?;
             let task = TaskId::parse(&entry.filename().to_string())?;
             let blob = entry.object()?;
-            found.insert(task, codec::read_state(std::str::from_utf8(&blob.data)?)?);
+            let message = std::str::from_utf8(&blob.data)?;
+            found.insert(task, codec::read_state(&name, message)?);
         }
         Ok(found)
     }

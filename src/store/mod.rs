@@ -16,7 +16,6 @@ pub mod notes;
 pub mod queue_log;
 pub mod recover;
 pub mod sweep;
-pub mod wire;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

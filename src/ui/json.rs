@@ -11,7 +11,7 @@ use crate::domain::review::Approval;
 use crate::domain::session::{Class, Cost, Spend};
 use crate::domain::state::{Phase, RunState, TaskState};
 use crate::store::layout;
-use crate::store::load::Manifest;
+use crate::wire::run::Manifest;
 
 /// What `status` knows beside the state.
 #[derive(Debug, Clone, Default)]

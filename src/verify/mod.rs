@@ -5,16 +5,20 @@ pub(crate) mod opinion;
 pub(crate) mod scope;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 
 use crate::ambient;
 use crate::contract;
+use crate::contract::ast_equal::AstEqualOptions;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::verdict::{CheckReport, CheckResult, Finding, Verdict};
 use crate::job::{AstEqualCheck, Check, Job, OutputCheck, placeholders};
-use crate::keeper::spec::{self, BuiltIn, CheckStep, ChecksOutcome, Known, millis};
 use crate::keeper::verdict_key;
-use crate::store::{Store, codec, layout};
+use crate::store::{Store, layout};
+use crate::wire::keeper::{
+    self, AllowedDifferences, BuiltIn, CheckStep, ChecksOutcome, KnownVerdict, millis,
+};
+use crate::wire::notes::VerdictNote;
+use crate::wire::{VERSION, decode};
 
 /// The tree to verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,47 +102,28 @@ pub fn steps(job: &Job, stage: CheckStage, subject: &CheckSubject, salt: &str) -
 
 fn handed_in(wanted: &OutputCheck) -> BuiltIn {
     let (path, schema) = (wanted.path.clone(), wanted.schema.clone());
-    BuiltIn::HandedIn(spec::HandedIn { path, schema })
+    BuiltIn::HandedIn(keeper::HandedIn { path, schema })
 }
 
 fn ast_equal(wanted: &AstEqualCheck, stage: CheckStage, subject: &CheckSubject) -> BuiltIn {
-    BuiltIn::AstEqual(spec::AstEqual {
+    BuiltIn::AstEqual(keeper::AstEqual {
         from: wanted.from.patterns().to_vec(),
         to: wanted.to.patterns().to_vec(),
-        options: wanted.options,
+        options: allowed(&wanted.options),
         base: subject.base.to_string(),
         files: subject.task.map_or(&[][..], |(_, files, _)| files).to_vec(),
         merged: stage == CheckStage::Landing,
     })
 }
 
-/// A line of a verdict note: the result of one check.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct VerdictNote {
-    /// The format's version.
-    pub v: u32,
-    /// The check's name.
-    pub check: String,
-    /// The verdict's key.
-    pub key: String,
-    /// True if the check passed.
-    pub pass: bool,
-    /// The duration in milliseconds.
-    pub ms: u64,
-    /// The time in milliseconds since the Unix epoch.
-    pub at: u64,
-    /// The run whose chain vouches for the result, or the queue whose log does.
-    pub run: String,
-    /// The task whose chain vouches for the result. `None` for the run's own chain.
-    pub task: Option<String>,
-    /// The attempt that ran the check.
-    #[serde(default)]
-    pub attempt: u32,
-    /// The id by which the chain vouches for the result.
-    pub id: String,
-    /// The shortened output of a failed check, or the counts of a built-in check.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub text: String,
+fn allowed(options: &AstEqualOptions) -> AllowedDifferences {
+    AllowedDifferences {
+        extensions: options.extensions,
+        type_imports: options.type_imports,
+        define_fields: options.define_fields,
+        ts_comments: options.ts_comments,
+        max_any: options.max_any,
+    }
 }
 
 /// Adds the recorded verdicts on a tree to each step.
@@ -172,13 +157,14 @@ pub(crate) fn recall_if(
 ) -> Result<()> {
     let Some(note) = store.note(layout::VERDICTS, tree)? else { return Ok(()) };
     for line in note.lines() {
-        let Ok(line) = serde_json::from_str::<VerdictNote>(line) else { continue };
+        // A damaged line, and a line of another version, is no proof.
+        let Ok(line) = decode::<VerdictNote>(layout::VERDICTS, line.as_bytes()) else { continue };
         let cached = job.checks.iter().any(|c| c.name == line.check && c.cache);
-        if line.v != codec::VERSION || !cached || !counts(&line)? {
+        if !cached || !counts(&line)? {
             continue;
         }
         for step in steps.iter_mut().filter(|s| s.name == line.check) {
-            let known = Known {
+            let known = KnownVerdict {
                 key: line.key.clone(),
                 passed: line.pass,
                 id: line.id.clone(),
@@ -264,7 +250,7 @@ pub(crate) fn note_lines(
     attempt_of: Option<(&TaskId, u32)>,
 ) -> Vec<String> {
     let line = |(r, text): (&CheckResult, &str)| VerdictNote {
-        v: codec::VERSION,
+        v: VERSION,
         check: r.name.clone(),
         key: r.key.clone(),
         pass: r.passed,

@@ -7,6 +7,7 @@ use git_harness::domain::verdict::CheckResult;
 use git_harness::store::layout;
 use git_harness::store::load::LoadedRun;
 use git_harness::testing::verify::{self, CheckStage, CheckSubject};
+use git_harness::wire::notes::VerdictNote;
 
 use crate::store::{Fixture, JOB, record, run_id, task};
 
@@ -69,7 +70,7 @@ fn a_verdict_that_no_chain_vouches_for_is_not_believed() {
         steps.remove(0).known.into_iter().map(|k| (k.id, k.passed)).collect::<Vec<_>>()
     };
     let note = |id: &str, run: &str, pass: bool| {
-        let line = verify::VerdictNote {
+        let line = VerdictNote {
             v: 1,
             check: "tests".into(),
             key: "k".into(),

@@ -16,10 +16,11 @@ use git_harness::domain::verdict::{Candidate, CheckResult, Finding};
 use git_harness::store::chain::{Batch, Ledger, findings};
 use git_harness::store::create::NewRun;
 use git_harness::store::journal::{JournalEntry, LandingRecord, Moved, TargetProof};
-use git_harness::store::load::{LoadedRun, Manifest};
+use git_harness::store::load::LoadedRun;
 use git_harness::store::{Expected, Lost, RefMove, RunProof, Store, layout};
 use git_harness::testing::Git;
 use git_harness::testing::repo::{self, Repo};
+use git_harness::wire::run::Manifest;
 
 pub(crate) const JOB: &str = "[job]\ngoal = \"Test.\"\n[plan]\ninclude = [\"**\"]\n[agent]\npreset = \"command\"\n\
                    command = [\"true\"]\n[[check]]\nname = \"tests\"\nrun = [\"true\"]\n";
@@ -120,6 +121,7 @@ impl Fixture {
             target_created: true,
             scope_dir: None,
             scope_files: None,
+            unknown: BTreeMap::new(),
         };
         let proof = store.hold(&run_id(), "test").unwrap().unwrap();
         let new = NewRun {

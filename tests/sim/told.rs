@@ -78,7 +78,7 @@ impl Journal {
                 let seq = self.run.len() as u64 + 1;
                 let message =
                     codec::write_run(&run, event, seq, &format!("{number:032x}")).unwrap();
-                let read = codec::read_run_event(&message).unwrap();
+                let read = codec::read_run_event("run", &message).unwrap();
                 assert_eq!(
                     read,
                     on_a_line(event),
@@ -91,13 +91,13 @@ impl Journal {
                 let after = &state.tasks[task];
                 let nonce = format!("{number:032x}");
                 let message = codec::write_task(&run, task, event, after, &nonce).unwrap();
-                let read = codec::read_task_event(&message).unwrap();
+                let read = codec::read_task_event("task", &message).unwrap();
                 assert_eq!(
                     read,
                     without_texts(event),
                     "an event is read as it was written:\n{message}"
                 );
-                let told = codec::read_state(&message).unwrap();
+                let told = codec::read_state("task", &message).unwrap();
                 assert_eq!(told, as_told(after), "the tip says the state:\n{message}");
                 let title = message.lines().next().unwrap();
                 assert!(title.starts_with(&format!("{task}: ")), "{title}");
@@ -118,7 +118,7 @@ impl Journal {
             state.apply_run(event);
         }
         for (task, message) in &self.tips {
-            state.tasks.insert(task.clone(), codec::read_state(message).unwrap());
+            state.tasks.insert(task.clone(), codec::read_state("task", message).unwrap());
         }
         state
     }

@@ -12,9 +12,10 @@ use crate::domain::queue::{QueueSettings, rank};
 use crate::engine::queue::{Now, now};
 use crate::error;
 use crate::process::Lock;
-use crate::store::queue_log::{Ejection, QueueEvent, QueueLogEntry};
+use crate::store::queue_log::QueueLogEntry;
 use crate::store::{Store, layout};
 use crate::ui::{Ui, human, printable, table};
+use crate::wire::queue::{Ejection, QueueEvent};
 
 /// So many verifications are asked how long they take.
 const RECENT: usize = 20;

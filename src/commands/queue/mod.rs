@@ -17,8 +17,8 @@ use crate::engine::queue::Desk;
 use crate::error::{self, Advice};
 use crate::store::Store;
 use crate::store::layout;
-use crate::store::queue_log::{Ejection, EntryCommit, QueueEvent};
 use crate::ui::Ui;
+use crate::wire::queue::{Ejection, EntryCommit, QueueEvent};
 
 /// `git harness queue`
 pub(super) fn run(here: &Path, args: &cli::QueueArgs, ui: &Ui) -> Result<u8> {

@@ -13,9 +13,9 @@ use crate::domain::queue::{EntryId, TrainKind};
 use crate::engine::queue::{Ended, Options, Told, Worker};
 use crate::error::{self, Advice};
 use crate::process::Lock;
-use crate::store::queue_log::{Ejection, QueueEvent};
 use crate::store::{Store, layout, make_parent};
 use crate::ui::{Ui, human};
+use crate::wire::queue::{Ejection, QueueEvent, TargetCommit};
 
 /// How often a viewer looks.
 const WATCH: Duration = Duration::from_millis(500);
@@ -185,7 +185,7 @@ pub(super) fn left(entry: &str, why: &Ejection) -> Vec<String> {
                         blob(&side.branch)
                     ));
                 }
-                for (commit, title) in &side.landed {
+                for TargetCommit { id: commit, subject: title } in &side.landed {
                     let short = commit.get(..12).unwrap_or(commit);
                     said.push(format!("        changed on the target by {short} {title}"));
                 }

@@ -16,13 +16,13 @@ use crate::cli;
 use crate::domain::id::{RunId, TaskId};
 use crate::domain::state::{Phase, RunPhase, TaskState};
 use crate::domain::verdict::Candidate;
-use crate::engine::requests::WireRequest;
 use crate::error::{self, Advice};
 use crate::process;
 use crate::repo;
 use crate::store::Store;
 use crate::store::load::LoadedRun;
 use crate::ui::{Ui, human, table};
+use crate::wire::request::WireRequest;
 
 /// `git harness review`
 pub(super) fn run(here: &Path, args: &cli::ReviewArgs, ui: &Ui) -> Result<u8> {
@@ -213,7 +213,8 @@ pub(super) fn reject(here: &Path, args: &cli::RejectArgs, ui: &Ui) -> Result<u8>
     }
     let commit = candidate.commit.to_string();
     let message = message.trim_end().to_owned();
-    let wire = WireRequest::SendBack { task: task.to_string(), commit, by: who(&store), message };
+    let wire =
+        WireRequest::RequestChanges { task: task.to_string(), commit, by: who(&store), message };
     let code = request::tell(&store, &run, &[wire], ui)?;
     request::hint_start(&store, &run, ui);
     Ok(code)

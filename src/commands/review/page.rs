@@ -50,9 +50,10 @@ impl CandidatePage {
         let mut said = None;
         if let Some(tip) = tip {
             // Newest first: what was said of this very tree.
+            let chain = layout::task(&loaded.ledger.state.id, &planned.id);
             for (_, message) in store.messages(&tip.commit)? {
                 if let TaskEventKind::Verified { tree, results, landing: false, .. } =
-                    codec::read_task_event(&message)?.kind
+                    codec::read_task_event(&chain, &message)?.kind
                 {
                     if tree == candidate.tree {
                         checks = results;

@@ -89,7 +89,7 @@ fn page(store: &Store, origin: &Origin) -> Result<String> {
     }
     let approved = origin.note.get("approved").and_then(|a| a.get("by")).and_then(Value::as_str);
     rows.extend(approved.map(|by| ("approved", by.to_owned())));
-    let train = origin.note.get("proved").and_then(|p| p.get("commit")).and_then(Value::as_str);
+    let train = origin.note.get("verified").and_then(|p| p.get("commit")).and_then(Value::as_str);
     let short = |commit: &str| commit.get(..7).unwrap_or(commit).to_owned();
     rows.extend(train.map(|last| {
         ("proved", format!("together with what landed behind it, up to {}", short(last)))

@@ -10,6 +10,7 @@ use crate::domain::id::Oid;
 use crate::repo;
 use crate::store::codec::{self, Trailers};
 use crate::store::{Store, layout};
+use crate::wire;
 
 /// FoundBy what an origin was found, surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +87,9 @@ impl<'a> Origins<'a> {
         let mut notes = BTreeMap::new();
         let mut named = HashMap::new();
         for (commit, text) in store.all_notes(layout::NOTES)? {
-            let values = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+            // Damaged lines and lines of another version tell nothing.
+            let values =
+                text.lines().filter_map(|line| wire::decode(layout::NOTES, line.as_bytes()).ok());
             let values: Vec<Value> = values.collect();
             notes.insert(commit.clone(), values.clone());
             // Of a commit that was made anew the note was written by hand, and of several works.

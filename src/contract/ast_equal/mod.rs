@@ -22,7 +22,6 @@ mod tests;
 use oxc_allocator::Allocator;
 use oxc_parser::{ParseOptions, Parser};
 use oxc_span::SourceType;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use comments::DirectiveComment;
@@ -47,7 +46,7 @@ pub struct SourceFile<'a> {
 }
 
 /// The permitted differences beside types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AstEqualOptions {
     /// True if the extension of a relative import may change: `./a.js` to `./a.ts` or `./a`.
     pub extensions: bool,

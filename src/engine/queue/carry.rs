@@ -17,9 +17,9 @@ use crate::engine::effects::catch_panic;
 use crate::landing::branch::BuiltTrain;
 use crate::store::layout;
 use crate::store::notes::NoteLines;
-use crate::store::queue_log::{self, QueueEvent};
-use crate::store::wire::WireResult;
 use crate::verify;
+use crate::wire::facts::WireResult;
+use crate::wire::queue::{self, QueueEvent};
 
 /// How long nothing is begun after the first verification that could not be run. Each further one doubles it.
 const BACK_OFF: Duration = Duration::from_secs(1);
@@ -189,15 +189,14 @@ impl Worker<'_> {
     ) -> Result<bool> {
         let why = match why {
             EjectReason::Rejected { finding } => {
-                queue_log::Ejection::Rejected { finding: finding.clone() }
+                queue::Ejection::Rejected { finding: finding.clone() }
             }
             EjectReason::Conflict { paths } => {
-                queue_log::Ejection::Conflict { sides: self.sides(candidate, paths)? }
+                queue::Ejection::Conflict { sides: self.sides(candidate, paths)? }
             }
-            EjectReason::Blocked { by } => queue_log::Ejection::Blocked { by: by.to_string() },
+            EjectReason::Blocked { by } => queue::Ejection::Blocked { by: by.to_string() },
         };
-        let candidate =
-            queue_log::EntryCommit { entry: entry.to_string(), commit: candidate.clone() };
+        let candidate = queue::EntryCommit { entry: entry.to_string(), commit: candidate.clone() };
         self.write(&[QueueEvent::Ejected { candidate, reason: why }])?;
         Ok(true)
     }

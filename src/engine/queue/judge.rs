@@ -13,11 +13,9 @@ use crate::engine::verifications::{clear, never_started};
 use crate::error::Advice;
 use crate::failpoint;
 use crate::keeper::files;
-use crate::keeper::spec::{
-    CheckStep, ChecksOutcome, ChecksWork, Spec, VERSION, Work, WorktreeSpec,
-};
 use crate::process::{self, Environ, Lock};
 use crate::verify::{self, CheckStage, CheckSubject};
+use crate::wire::keeper::{Assignment, CheckStep, ChecksOutcome, ChecksWork, Work, WorktreeSpec};
 
 /// How often a keeper that never began is started anew.
 const MAX_FAILED_STARTS: u32 = 3;
@@ -85,8 +83,8 @@ pub(super) fn judge(
     loop {
         // A keeper of an earlier process may be at work there: what it says may be just what is wanted.
         let lock = Lock::wait(&lock_path)?;
-        let before = Spec::read(&dir).ok();
-        if let Some(outcome) = ChecksOutcome::read(&dir)
+        let before = Assignment::read(&dir)?;
+        if let Some(outcome) = ChecksOutcome::read(&dir)?
             && before.as_ref().is_some_and(|spec| {
                 spec.asks(case.tree.as_str(), steps, &rules.worktrees.join(worktree))
             })
@@ -128,10 +126,16 @@ pub(super) fn judge(
     }
 }
 
-fn spec(desk: &Desk, rules: &Rules, case: &Case, steps: &[CheckStep], worktree: &str) -> Spec {
+fn spec(
+    desk: &Desk,
+    rules: &Rules,
+    case: &Case,
+    steps: &[CheckStep],
+    worktree: &str,
+) -> Assignment {
     let local = desk.store.local().queue(&desk.key());
-    Spec {
-        v: VERSION,
+    Assignment {
+        v: crate::wire::VERSION,
         common_dir: desk.store.repo().common_dir().to_path_buf(),
         marker: format!("queue.{}.{worktree}.{}", desk.key(), ambient::nonce()),
         worktree: WorktreeSpec {
@@ -149,7 +153,6 @@ fn spec(desk: &Desk, rules: &Rules, case: &Case, steps: &[CheckStep], worktree: 
             checks: steps.to_vec(),
             tasks: Vec::new(),
         }),
-        env: Environ::empty(),
     }
 }
 

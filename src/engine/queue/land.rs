@@ -10,10 +10,11 @@ use crate::domain::queue::{EntryId, TrainId};
 use crate::engine::hooks::{self, HookRunner};
 use crate::failpoint;
 use crate::store::checkouts::Behind;
-use crate::store::codec;
 use crate::store::journal::Moved;
 use crate::store::notes::NoteLines;
-use crate::store::queue_log::{EntryCommit, QueueEvent};
+use crate::wire;
+use crate::wire::notes::{BranchNote, note_line};
+use crate::wire::queue::{EntryCommit, QueueEvent};
 
 impl Worker<'_> {
     pub(super) fn land(
@@ -165,11 +166,16 @@ impl Worker<'_> {
         steps.reverse();
         let mut notes = NoteLines::new();
         for (step, (entry, candidate)) in steps.iter().zip(entries) {
-            let note = serde_json::json!({
-                "v": codec::VERSION, "branch": entry.as_str(), "candidate": candidate.as_str(),
-                "target": self.desk.target, "train": train.0, "verified": commit.as_str(), "tree": tree.as_str(),
-            });
-            notes.insert(step.clone(), vec![note.to_string()]);
+            let note = BranchNote {
+                v: wire::VERSION,
+                branch: entry.to_string(),
+                candidate: candidate.to_string(),
+                target: self.desk.target.clone(),
+                train: train.0,
+                verified: commit.to_string(),
+                tree: tree.to_string(),
+            };
+            notes.insert(step.clone(), vec![note_line(&note)?]);
         }
         Ok((steps, notes))
     }

@@ -30,7 +30,7 @@ use crate::domain::queue::{
     EntryId, Queue, QueueEffect, QueueSettings, StopReason, TrainId, TrainKind,
 };
 use crate::landing::branch::{TargetHistory, TrainBuilder};
-use crate::store::queue_log::QueueEvent;
+use crate::wire::queue::QueueEvent;
 
 /// How long the loop waits for news before it looks around.
 const TICK: Duration = Duration::from_millis(200);

@@ -8,9 +8,9 @@ use super::{Desk, Worker};
 use crate::ambient;
 use crate::domain::id::RunId;
 use crate::keeper::files;
-use crate::keeper::spec::{Spec, Work};
 use crate::process::{Lock, write_atomic};
 use crate::store::Store;
+use crate::wire::keeper::{Assignment, Work};
 
 /// A verification under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +37,8 @@ pub(crate) fn now(desk: &Desk) -> Vec<Now> {
 pub(crate) fn now_of_run(store: &Store, run: &RunId) -> Vec<Now> {
     let folders = std::fs::read_dir(store.local().verifications(run)).into_iter().flatten();
     let judged = |dir: std::path::PathBuf| {
-        let Work::Checks(work) = Spec::read(&dir).ok()?.work else { return None };
-        let began = dir.join(files::SPEC).metadata().and_then(|meta| meta.modified()).ok()?;
+        let Work::Checks(work) = Assignment::read(&dir).ok()??.work else { return None };
+        let began = dir.join(files::ASSIGNMENT).metadata().and_then(|meta| meta.modified()).ok()?;
         let since = began.duration_since(UNIX_EPOCH).ok()?.as_millis();
         let at_work = Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false);
         let entries: Vec<String> = work.tasks.iter().map(|task| format!("{run}/{task}")).collect();

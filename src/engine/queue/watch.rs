@@ -11,7 +11,8 @@ use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{Entry, EntryId, EntryStatus, QueueInput};
 use crate::landing::{self, branch::landed_branch};
 use crate::repo;
-use crate::store::queue_log::{ConflictedPath, Ejection, EntryCommit, QueueEvent, QueueLogEntry};
+use crate::store::queue_log::QueueLogEntry;
+use crate::wire::queue::{ConflictedPath, Ejection, EntryCommit, QueueEvent};
 
 /// How many commits of the target are looked at.
 const LINE: usize = 10_000;

@@ -1,145 +1,77 @@
-//! Events of a run's chain as commit messages.
+//! Events of a run chain as commit messages.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::{VERSION, one_line, results, trailers, version, wire_results};
-use crate::domain::account::Account;
-use crate::domain::event::{Halt, RunEvent, RunEventKind};
-use crate::domain::id::{Oid, TaskId, Timestamp};
-use crate::store::wire::WireRun;
+use super::{event_data, one_line, versioned};
+use crate::domain::event::{RunEvent, RunEventKind};
+use crate::wire::VERSION;
+use crate::wire::events::WireRunEvent;
 
-fn tell(kind: &RunEventKind) -> (&'static str, String, WireRun) {
+/// Returns an event's word and its sentence for people.
+fn describe(kind: &RunEventKind) -> (&'static str, String) {
     match kind {
-        RunEventKind::Created { paused } => {
-            ("created", "created".to_owned(), WireRun::Created { paused: *paused })
-        }
-        RunEventKind::BaseVerified { passed, results } => (
-            "base-judged",
+        RunEventKind::Created { .. } => ("created", "created".to_owned()),
+        RunEventKind::BaseVerified { passed, .. } => (
+            "base-verified",
             format!("the landing checks {} on the base", if *passed { "pass" } else { "fail" }),
-            WireRun::BaseJudged { passed: *passed, results: wire_results(results) },
         ),
-        RunEventKind::Paused(reason) => {
-            ("paused", format!("paused: {reason}"), WireRun::Paused { reason: reason.clone() })
+        RunEventKind::Paused(reason) => ("paused", format!("paused: {reason}")),
+        RunEventKind::Resumed { canary, .. } => {
+            ("resumed", if *canary { "resumed with one task first" } else { "resumed" }.to_owned())
         }
-        RunEventKind::Resumed { done, failed, canary } => (
-            "resumed",
-            if *canary { "goes on, one task first" } else { "goes on" }.to_owned(),
-            WireRun::Resumed { done: *done, failed: *failed, canary: *canary },
-        ),
-        RunEventKind::Halted { halt, reason } => (
-            "halted",
-            format!("halted: {reason}"),
-            WireRun::Halted { halt: halt.as_str().into(), reason: reason.clone() },
-        ),
-        RunEventKind::Cancelled => ("cancelled", "cancelled".to_owned(), WireRun::Cancelled),
-        RunEventKind::Account(a) | RunEventKind::EvaluatorAccount(a) => {
+        RunEventKind::Halted { reason, .. } => ("halted", format!("halted: {reason}")),
+        RunEventKind::Cancelled => ("cancelled", "cancelled".to_owned()),
+        RunEventKind::Account(account) | RunEventKind::EvaluatorAccount(account) => {
             let evaluator = matches!(kind, RunEventKind::EvaluatorAccount(_));
             let whose = if evaluator { "the evaluator's account" } else { "the account" };
-            let slots = a.slots.map_or_else(String::new, |n| format!(", {n} slots"));
-            let standing = match (&a.because, a.proven) {
+            let slots = account.slots.map_or_else(String::new, |n| format!(", {n} slots"));
+            let standing = match (&account.because, account.proven) {
                 (Some(because), false) => format!("closed: {because}"),
                 (Some(because), true) => format!("strained: {because}"),
                 (None, true) => "good: it has answered".to_owned(),
                 (None, false) => "to be tried".to_owned(),
             };
-            (
-                "account",
-                format!("{whose} is {standing}{slots}"),
-                WireRun::Account {
-                    closed_until: a.closed_until.0,
-                    proven: a.proven,
-                    strikes: a.strikes,
-                    slots: a.slots,
-                    because: a.because.as_deref().map(one_line),
-                    evaluator,
-                },
-            )
+            ("account", format!("{whose} is {standing}{slots}"))
         }
         RunEventKind::Split { task, parts } => {
             let names: Vec<_> = parts.iter().map(|(id, _)| id.as_str()).collect();
-            let parts = parts.iter().map(|(id, files)| (id.to_string(), files.clone()));
-            (
-                "split",
-                format!("{task} is split into {}", names.join(" and ")),
-                WireRun::Split { task: task.to_string(), parts: parts.collect() },
-            )
+            ("split", format!("{task} is split into {}", names.join(" and ")))
         }
-        RunEventKind::Replanned { base, counts } => (
-            "replanned",
-            format!("the plan was made again: {}", counted(*counts)),
-            WireRun::Replanned { base: base.as_ref().map(Oid::to_string), counts: *counts },
-        ),
-        RunEventKind::JobChanged(sections) => (
-            "job-changed",
-            format!("the job has changed: {}", sections.join(", ")),
-            WireRun::JobChanged { sections: sections.clone() },
-        ),
+        RunEventKind::Replanned { counts, .. } => {
+            ("replanned", format!("the plan was made again: {}", describe_counts(*counts)))
+        }
+        RunEventKind::JobChanged(sections) => {
+            ("job-changed", format!("the job has changed: {}", sections.join(", ")))
+        }
     }
 }
 
-fn kind(wire: WireRun) -> Result<RunEventKind> {
-    Ok(match wire {
-        WireRun::Created { paused } => RunEventKind::Created { paused },
-        WireRun::BaseJudged { passed, results: r } => {
-            RunEventKind::BaseVerified { passed, results: results(r) }
-        }
-        WireRun::Paused { reason } => RunEventKind::Paused(reason),
-        WireRun::Resumed { done, failed, canary } => RunEventKind::Resumed { done, failed, canary },
-        WireRun::Halted { halt, reason } => {
-            let known = Halt::ALL.into_iter().find(|h| halt == h.as_str());
-            let halt = known.with_context(|| format!("unknown kind of halt: {halt}"))?;
-            RunEventKind::Halted { halt, reason }
-        }
-        WireRun::Cancelled => RunEventKind::Cancelled,
-        WireRun::Account { closed_until, proven, strikes, slots, because, evaluator } => {
-            let closed_until = Timestamp(closed_until);
-            let account = Account { closed_until, proven, strikes, slots, because };
-            if evaluator {
-                RunEventKind::EvaluatorAccount(account)
-            } else {
-                RunEventKind::Account(account)
-            }
-        }
-        WireRun::Split { task, parts } => {
-            let part = |(id, files): (String, Vec<String>)| Ok((TaskId::parse(&id)?, files));
-            let parts: Result<Vec<_>> = parts.into_iter().map(part).collect();
-            RunEventKind::Split { task: TaskId::parse(&task)?, parts: parts? }
-        }
-        WireRun::Replanned { base, counts } => {
-            RunEventKind::Replanned { base: base.map(|b| Oid::parse(&b)).transpose()?, counts }
-        }
-        WireRun::JobChanged { sections } => RunEventKind::JobChanged(sections),
-    })
-}
-
-/// What became of the tasks, in words.
-fn counted(counts: [usize; 6]) -> String {
+/// Returns the numbers of tasks by what the new plan means for them.
+fn describe_counts(counts: [usize; 6]) -> String {
     let words = ["done", "as before", "begun anew", "new", "wanted again", "left out"];
     let some = counts.iter().zip(words).filter(|(n, _)| **n > 0);
     some.map(|(n, word)| format!("{n} {word}")).collect::<Vec<_>>().join(", ")
 }
 
-/// A run event as a commit message.
+/// Returns the commit message for a run event.
 pub fn write_run(run: &str, event: &RunEvent, seq: u64, nonce: &str) -> Result<String> {
-    let (word, sentence, wire) = tell(&event.kind);
-    let mut ids = String::new();
+    let (word, sentence) = describe(&event.kind);
+    let mut vouched = String::new();
     if let RunEventKind::BaseVerified { results, .. } = &event.kind {
-        ids = results.iter().map(|r| format!("Harness-Verdict: {}\n", r.id)).collect();
+        vouched = results.iter().map(|r| format!("Harness-Verdict: {}\n", r.id)).collect();
     }
     let sentence = one_line(&sentence);
-    let data = serde_json::to_string(&wire)?;
+    let data = serde_json::to_string(&WireRunEvent::from(&event.kind))?;
     Ok(format!(
-        "{run}: {sentence}\n\nHarness-V: {VERSION}\nHarness-Run: {run}\nHarness-Event: {word}\nHarness-Seq: {seq}\n\
-         Harness-At: {}\n{ids}Harness-Data: {data}\nHarness-Nonce: {nonce}\n",
+        "{run}: {sentence}\n\nHarness-V: {VERSION}\nHarness-Run: {run}\nHarness-Event: {word}\n\
+         Harness-Seq: {seq}\nHarness-At: {}\n{vouched}Harness-Data: {data}\nHarness-Nonce: {nonce}\n",
         event.at.0
     ))
 }
 
-/// The event that a commit of a run's chain records.
-pub fn read_run_event(message: &str) -> Result<RunEvent> {
-    let map = trailers(message);
-    version(&map)?;
-    let data = map.get("Harness-Data").context("the commit has no `Harness-Data` trailer")?;
-    let at = map.get("Harness-At").and_then(|v| v.parse().ok()).unwrap_or(0);
-    Ok(RunEvent { at: Timestamp(at), kind: kind(serde_json::from_str(data)?)? })
+/// Reads the event that a commit of a run chain records. `chain` names the ref for messages.
+pub fn read_run_event(chain: &str, message: &str) -> Result<RunEvent> {
+    let (at, data) = event_data(&versioned(chain, message)?)?;
+    let wire: WireRunEvent = serde_json::from_str(data)?;
+    Ok(RunEvent { at, kind: wire.try_into()? })
 }

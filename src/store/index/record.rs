@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::domain::evaluation::Evaluation;
 use crate::domain::id::{Oid, Timestamp};
 use crate::domain::review::{Approval, Review};
-use crate::domain::session::{Class, Cost, Session, Spend, Usage};
+use crate::domain::session::{Class, Cost, Session, Spend, Tokens, Usage};
 use crate::domain::state::{Phase, TaskState};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::Candidate;
-use crate::store::wire::{four, tokens};
 
 /// A tip as a record has it. It borrows: what is read is copied once, into the state.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,18 +26,18 @@ pub(super) struct Record<'a> {
     termination: Option<Cow<'a, str>>,
     class: Option<&'a str>,
     #[serde(borrow)]
-    session: Option<Thread<'a>>,
+    session: Option<SessionRecord<'a>>,
     /// Resumes, redispatches, rejections, conflicts, faults.
     counts: [u32; 5],
-    spend: Option<Used>,
-    written_off: Told,
+    spend: Option<SpendRecord>,
+    written_off: UsageRecord,
     #[serde(borrow)]
     candidate: Option<[&'a str; 3]>,
     not_before: u64,
     waiting: bool,
     rounds: u32,
     objection: Option<&'a str>,
-    judging: Option<Used>,
+    judging: Option<SpendRecord>,
     /// By whom, when, which commit, which tree.
     #[serde(borrow)]
     approval: Option<(&'a str, u64, &'a str, &'a str)>,
@@ -50,28 +49,38 @@ pub(super) struct Record<'a> {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Thread<'a> {
+struct SessionRecord<'a> {
     id: &'a str,
     worktree: &'a str,
     owner: &'a str,
-    counted: Told,
+    counted: UsageRecord,
 }
 
-/// Tokens and billionths of a US dollar, as far as they are known.
-type Told = (Option<[u64; 4]>, Option<u64>);
+/// Reported tokens, and the cost in billionths of a US dollar.
+type UsageRecord = (Option<[u64; 4]>, Option<u64>);
 
-/// Tokens, billionths of a US dollar, and how many sessions said so and did not.
-type Used = ([u64; 4], u64, [u32; 4]);
+/// Tokens, the cost in billionths of a US dollar, and the numbers of sessions with and without a report
+/// of tokens and of cost.
+type SpendRecord = ([u64; 4], u64, [u32; 4]);
 
-fn told(usage: Usage) -> Told {
+fn four(tokens: Tokens) -> [u64; 4] {
+    let Tokens { input, output, cache_read, cache_write } = tokens;
+    [input, output, cache_read, cache_write]
+}
+
+pub(super) fn tokens([input, output, cache_read, cache_write]: [u64; 4]) -> Tokens {
+    Tokens { input, output, cache_read, cache_write }
+}
+
+fn usage_record(usage: Usage) -> UsageRecord {
     (usage.tokens.map(four), usage.cost.map(|c| c.0))
 }
 
-fn usage((of_tokens, cost): Told) -> Usage {
+fn usage((of_tokens, cost): UsageRecord) -> Usage {
     Usage { tokens: of_tokens.map(tokens), cost: cost.map(Cost) }
 }
 
-fn used(s: Spend) -> Option<Used> {
+fn spend_record(s: Spend) -> Option<SpendRecord> {
     let Spend {
         tokens,
         cost,
@@ -85,7 +94,7 @@ fn used(s: Spend) -> Option<Used> {
     (s != Spend::default()).then(|| (four(tokens), cost.0, counts))
 }
 
-fn spend(used: Option<Used>) -> Spend {
+fn spend(used: Option<SpendRecord>) -> Spend {
     let Some((of_tokens, cost, counts)) = used else { return Spend::default() };
     let [sessions_with_tokens, sessions_without_tokens, sessions_with_cost, sessions_without_cost] =
         counts;
@@ -142,12 +151,12 @@ impl<'a> Record<'a> {
             termination: termination.as_ref().map(|t| t.to_string().into()),
             class: class.map(Class::as_str),
             session: session.as_ref().map(|Session { id, worktree, owner, counted }| {
-                let counted = told(*counted);
-                Thread { id, worktree, owner, counted }
+                let counted = usage_record(*counted);
+                SessionRecord { id, worktree, owner, counted }
             }),
             counts: [*resumes, *redispatches, *rejections, *conflicts, *faults],
-            spend: used(*spend),
-            written_off: told(*written_off),
+            spend: spend_record(*spend),
+            written_off: usage_record(*written_off),
             candidate: candidate.as_ref().map(|Candidate { commit, tree, base }| {
                 [commit.as_str(), tree.as_str(), base.as_str()]
             }),
@@ -155,7 +164,7 @@ impl<'a> Record<'a> {
             waiting: *waiting,
             rounds: *rounds,
             objection: objection.as_deref(),
-            judging: used(*judging),
+            judging: spend_record(*judging),
             approval: approval.as_ref().map(|Approval { by, at, commit, tree }| {
                 (by.as_str(), at.0, commit.as_str(), tree.as_str())
             }),

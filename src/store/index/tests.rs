@@ -1,5 +1,6 @@
 //! The index on tips that have something in every field.
 
+use super::record::tokens;
 use super::whole::{Stamps, Whole};
 use super::*;
 use crate::domain::evaluation::Evaluation;
@@ -11,7 +12,6 @@ use crate::domain::state::Phase;
 use crate::domain::termination::Termination;
 use crate::domain::verdict::Candidate;
 use crate::store::chain::Tip;
-use crate::store::wire::tokens;
 
 fn oid(n: u32) -> Oid {
     Oid::parse(&format!("{n:040x}")).unwrap()

@@ -1,13 +1,13 @@
-//! The plan as JSON: the one form in which it is shown and kept.
+//! The plan as JSON: the form in which it is printed and stored.
+//!
+//! Unknown fields are refused here, unlike elsewhere: the plan's id is the hash of all that a task says.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::{VERSION, decode};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::plan::{Plan, Task};
-
-/// The version of the form.
-const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,7 +30,7 @@ struct WirePlan {
     tasks: Vec<WireTask>,
 }
 
-/// The plan in its canonical bytes: one task a line, a newline at the end.
+/// Returns the plan in its canonical bytes: one task a line, a newline at the end.
 pub(crate) fn to_json(plan: &Plan) -> Result<String> {
     let tasks = task_lines(plan)?;
     let id = hash(&tasks)?;
@@ -43,15 +43,15 @@ pub(crate) fn to_json(plan: &Plan) -> Result<String> {
     Ok(out)
 }
 
-/// The id of a plan's content: that of the git blob (SHA-1, whatever the repository uses) that holds its tasks as
-/// compact JSON, so `jq -cj .tasks | git hash-object --stdin` of the plan.
+/// Returns the id of a plan: the SHA-1 of the git blob that holds its tasks as compact JSON, whatever
+/// format the repository has. `jq -cj .tasks | git hash-object --stdin` prints the same id.
 pub(crate) fn plan_id(plan: &Plan) -> Result<Oid> {
     hash(&task_lines(plan)?)
 }
 
-/// Reads what [`to_json`] wrote.
+/// Reads a plan and verifies its id.
 pub(crate) fn from_json(text: &str) -> Result<Plan> {
-    let (plan, said) = taken_at_its_word(text)?;
+    let (plan, stated) = parse(text)?;
     let mut seen = std::collections::HashSet::new();
     for task in &plan.tasks {
         let id = &task.id;
@@ -63,21 +63,22 @@ pub(crate) fn from_json(text: &str) -> Result<Plan> {
         }
     }
     let id = plan_id(&plan)?;
-    ensure!(id.as_str() == said, "the plan is damaged: its tasks hash to {id}, not to: {said}");
+    ensure!(id.as_str() == stated, "the plan is damaged: its tasks hash to {id}, not to: {stated}");
     Ok(plan)
 }
 
-/// The same for somebody who only looks: whether the tasks are those of the plan's id is not asked.
-pub(crate) fn glance(text: &str) -> Result<Plan> {
-    taken_at_its_word(text).map(|(plan, _)| plan)
+/// Reads a plan without verifying its id, which takes longer than the reading.
+pub(crate) fn from_json_unverified(text: &str) -> Result<Plan> {
+    parse(text).map(|(plan, _)| plan)
 }
 
-/// A plan and the id that it says it has.
-fn taken_at_its_word(text: &str) -> Result<(Plan, String)> {
-    let wire: WirePlan = serde_json::from_str(text).context("cannot read the plan")?;
-    if wire.v != VERSION {
-        bail!("the plan has a version that this `git harness` does not know: {}", wire.v);
-    }
+/// Returns a plan and its stated id.
+fn parse(text: &str) -> Result<(Plan, String)> {
+    // The version is checked first where the plan has another form, too.
+    let wire = match serde_json::from_str::<WirePlan>(text) {
+        Ok(wire) if wire.v == VERSION => wire,
+        Ok(_) | Err(_) => decode::<WirePlan>("plan.json", text.as_bytes())?,
+    };
     let mut tasks: Vec<Task> = Vec::with_capacity(wire.tasks.len());
     for task in wire.tasks {
         ensure!(!task.files.is_empty(), "the plan has a task without files: `{}`", task.id);
@@ -90,7 +91,7 @@ fn taken_at_its_word(text: &str) -> Result<(Plan, String)> {
     Ok((Plan { tasks }, wire.plan))
 }
 
-/// Each task as compact JSON.
+/// Returns each task as compact JSON.
 fn task_lines(plan: &Plan) -> Result<Vec<String>> {
     let line = |task: &Task| {
         let vars = Some(&task.vars).filter(|v| !v.is_empty()).map(|v| serde_json::from_str(v));
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_is_this_one() {
+    fn plan_has_canonical_bytes() {
         // The id: `jq -cj .tasks | git hash-object --stdin`.
         let text = concat!(
             r#"{"v":1,"plan":"45db8f4d84ad944d5acd30e16104588206f6e119","tasks":["#,
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_without_tasks_is_a_plan() {
+    fn plan_without_tasks_round_trips() {
         // The id: `printf '[]' | git hash-object --stdin`.
         let text = "{\"v\":1,\"plan\":\"0637a088a01e8ddab3bf3fa98dbe804cbde1a0dc\",\"tasks\":[]}\n";
         assert_eq!(to_json(&Plan::default()).unwrap(), text);
@@ -158,10 +159,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plan_of_ours_is_refused() {
+    fn damaged_or_foreign_plan_is_refused() {
         let good = to_json(&sample()).unwrap();
         for (from, to, words) in [
-            ("\"v\":1", "\"v\":2", "version"),
+            ("\"v\":1", "\"v\":99", "plan.json: format 99, this git-harness reads 1"),
             ("b.js", "x.js", "damaged"),
             ("\"id\":\"b\"", "\"id\":\"a\"", "same name"),
             ("\"id\":\"b\"", "\"id\":\"result\"", "result"),

@@ -1,0 +1,438 @@
+//! Files between a supervisor and its keepers: assignments and outcomes.
+//!
+//! The files lie in the keeper's folder and are not state. An assignment and its outcome are read by
+//! processes of two versions if the program is upgraded while a keeper works.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::facts::{WireSessionReport, WireTermination};
+use super::{WrongVersion, decode};
+
+/// File names in a keeper's folder.
+pub(crate) mod files {
+    /// The assignment.
+    pub(crate) const ASSIGNMENT: &str = "assignment.json";
+    /// The lock that the keeper holds while it works. Its text names the process.
+    pub(crate) const LOCK: &str = "lock";
+    /// The keeper's own messages.
+    pub(crate) const LOG: &str = "keeper.log";
+    /// The prompt.
+    pub(crate) const PROMPT: &str = "prompt.md";
+    /// The findings so far, for the agent.
+    pub(crate) const FEEDBACK: &str = "feedback.md";
+    /// The agent's standard output.
+    pub(crate) const STDOUT: &str = "stdout";
+    /// The agent's standard error.
+    pub(crate) const STDERR: &str = "stderr";
+    /// The agent's last message, if its program writes a file with it.
+    pub(crate) const LAST_MESSAGE: &str = "last-message";
+    /// The id of the agent's session, as soon as it is known.
+    pub(crate) const SESSION: &str = "session";
+    /// An empty file that appears when the agent's service has answered.
+    pub(crate) const ANSWERED: &str = "answered";
+    /// The outcome.
+    pub(crate) const OUTCOME: &str = "outcome.json";
+    /// The folder for temporary files of the command.
+    pub(crate) const TMP: &str = "tmp";
+}
+
+/// An assignment of a keeper. Environment variables are not part of it, so that no key is ever in a
+/// file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Assignment {
+    /// The format's version.
+    pub v: u32,
+    /// The repository's common directory.
+    pub common_dir: PathBuf,
+    /// A unique text that every process of the assignment has in its environment.
+    pub marker: String,
+    /// The worktree.
+    pub worktree: WorktreeSpec,
+    /// The work.
+    pub work: Work,
+}
+
+/// A worktree, and the state in which the work starts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct WorktreeSpec {
+    /// The name, such as `p01`.
+    pub name: String,
+    /// The folder.
+    pub path: PathBuf,
+    /// The private index.
+    pub index: PathBuf,
+    /// The commit to check out.
+    pub commit: String,
+    /// The branch to check out; `None` for a detached HEAD.
+    pub branch: Option<String>,
+    /// The commands that set up a new worktree.
+    pub setup: Vec<Vec<String>>,
+    /// The ignored paths that stay from task to task.
+    pub keep: Vec<String>,
+    /// The job's pinned files, which replace the commit's own: path and source file.
+    pub overlay: Vec<(String, PathBuf)>,
+}
+
+/// The kinds of work.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Work {
+    /// An attempt on a task.
+    Attempt(Box<AttemptWork>),
+    /// A verification of a tree.
+    Checks(ChecksWork),
+    /// An evaluation of a candidate.
+    Evaluation(Box<EvaluationWork>),
+}
+
+/// The call of an agent's program.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SessionWork {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// True if the prompt is the standard input.
+    pub prompt_on_stdin: bool,
+    /// The time limit in milliseconds.
+    pub timeout_ms: u64,
+    /// The time limit without output in milliseconds.
+    pub idle_ms: Option<u64>,
+    /// The preset of the agent's program, in the form that presets have; `None` for a plain command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<serde_json::Value>,
+    /// The names of variables whose values are redacted.
+    pub secrets: Vec<String>,
+}
+
+/// An evaluation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct EvaluationWork {
+    /// The task.
+    pub task: String,
+    /// The attempt whose candidate is evaluated.
+    pub attempt: u32,
+    /// The candidate.
+    pub commit: String,
+    /// The file for the answer. Without it, the evaluator's last message is the answer.
+    pub answer: PathBuf,
+    /// The call of the evaluator's program.
+    #[serde(flatten)]
+    pub session: SessionWork,
+}
+
+/// An attempt.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AttemptWork {
+    /// The run.
+    pub run: String,
+    /// The task.
+    pub task: String,
+    /// The attempt's number.
+    pub attempt: u32,
+    /// The ref that the keeper publishes.
+    pub publish: String,
+    /// The call of the agent's program.
+    #[serde(flatten)]
+    pub session: SessionWork,
+    /// The base of the task's work. The worktree shows a later commit if a session is resumed.
+    pub base: String,
+    /// The author of the candidate commit.
+    pub author: WireAuthor,
+    /// The message of the candidate commit.
+    pub message: String,
+    /// The output file, relative to the worktree. The keeper saves it even if git ignores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+}
+
+/// The author of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WireAuthor {
+    /// The name.
+    pub name: String,
+    /// The mail address.
+    pub email: String,
+}
+
+/// A verification.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ChecksWork {
+    /// The tree to verify.
+    pub tree: String,
+    /// The checks, in order.
+    pub checks: Vec<CheckStep>,
+    /// The tasks of a run whose candidates are in the tree, in order. A supervisor that is started
+    /// again verifies the same tasks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<String>,
+}
+
+/// A check of a verification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckStep {
+    /// The name.
+    pub name: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// The command whose output is part of the verdict's key.
+    pub version: Option<Vec<String>>,
+    /// The time limit in milliseconds.
+    pub timeout_ms: u64,
+    /// The arguments as part of the verdict's key: without the path of the worktree.
+    pub key_argv: Vec<String>,
+    /// The hash of the job's pinned files, as part of the verdict's key.
+    pub salt: String,
+    /// The verdicts on this tree that are recorded and trusted. Empty if the check must run.
+    pub known: Vec<KnownVerdict>,
+    /// The built-in check that replaces the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_in: Option<BuiltIn>,
+}
+
+/// A built-in check.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum BuiltIn {
+    /// The task's files are the same programs as before, without their types.
+    AstEqual(AstEqual),
+    /// The output file is there and conforms to its schema.
+    HandedIn(HandedIn),
+}
+
+/// The check of an output file.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct HandedIn {
+    /// The path of the output file.
+    pub path: String,
+    /// The name of the JSON Schema among the job's pinned files.
+    pub schema: Option<String>,
+}
+
+/// The comparison of programs without their types.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct AstEqual {
+    /// The globs of the files before.
+    pub from: Vec<String>,
+    /// The globs of the files after.
+    pub to: Vec<String>,
+    /// The allowed differences beside types.
+    pub options: AllowedDifferences,
+    /// The commit that has the files before.
+    pub base: String,
+    /// The task's files.
+    pub files: Vec<String>,
+    /// True if the tree holds the work of other tasks too.
+    pub merged: bool,
+}
+
+/// The differences that `ast-equal` allows beside types.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+pub struct AllowedDifferences {
+    /// The extension of a relative import may change.
+    pub extensions: bool,
+    /// An unused import may become a type import.
+    pub type_imports: bool,
+    /// A field without a value is code.
+    pub define_fields: bool,
+    /// Comments that silence the type checker may be added.
+    pub ts_comments: bool,
+    /// The number of `any` that a file may have.
+    pub max_any: Option<usize>,
+}
+
+/// A recorded verdict of a check.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct KnownVerdict {
+    /// The verdict's key.
+    pub key: String,
+    /// True if the check passed.
+    pub passed: bool,
+    /// The id under which a chain vouches for the verdict.
+    pub id: String,
+    /// The output of a failed check.
+    pub text: String,
+}
+
+/// The outcome of an attempt; part of what its ref holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PublishedAttempt {
+    /// The format's version.
+    pub v: u32,
+    /// The termination of the agent.
+    pub termination: WireTermination,
+    /// The candidate; `None` if nothing could be saved.
+    pub candidate: Option<SavedCommit>,
+    /// The report of the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<WireSessionReport>,
+    /// The duration of the session in milliseconds.
+    pub wall_ms: u64,
+    /// The size of standard output.
+    pub stdout: StreamSize,
+    /// The size of standard error.
+    pub stderr: StreamSize,
+    /// The number of processes that the agent left behind and that the keeper ended.
+    pub leftover: usize,
+    /// The time to prepare the worktree in milliseconds.
+    pub prepare_ms: u64,
+    /// The time to save the work in milliseconds.
+    pub save_ms: u64,
+}
+
+/// A commit and its tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SavedCommit {
+    /// The commit.
+    pub commit: String,
+    /// Its tree.
+    pub tree: String,
+}
+
+/// The size of an output stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct StreamSize {
+    /// The number of bytes that were printed.
+    pub printed: u64,
+    /// The number of bytes that were kept.
+    pub kept: u64,
+}
+
+/// The outcome of a verification.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ChecksOutcome {
+    /// The format's version.
+    pub v: u32,
+    /// The verified tree.
+    pub tree: String,
+    /// The infrastructure fault that ended the verification.
+    pub fault: Option<String>,
+    /// The outcomes of the checks, in order, up to the first fault.
+    pub checks: Vec<CheckOutcome>,
+}
+
+/// The outcome of an evaluation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct EvaluationOutcome {
+    /// The format's version.
+    pub v: u32,
+    /// The candidate.
+    pub commit: String,
+    /// The start time in milliseconds since the Unix epoch.
+    pub began: u64,
+    /// The termination of the evaluator.
+    pub termination: WireTermination,
+    /// The report of the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<WireSessionReport>,
+    /// The answer, as the evaluator gave it.
+    pub answer: Option<String>,
+    /// The duration of the session in milliseconds.
+    pub wall_ms: u64,
+    /// The tree that holds prompt, outputs and this outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
+}
+
+/// The outcome of a check.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CheckOutcome {
+    /// The check's name.
+    pub name: String,
+    /// The verdict's key.
+    pub key: String,
+    /// True if the check passed.
+    pub passed: bool,
+    /// The id of a recorded verdict, if the check did not run.
+    pub known: Option<String>,
+    /// The duration in milliseconds.
+    pub ms: u64,
+    /// The output, shortened for a prompt.
+    pub text: String,
+}
+
+impl Assignment {
+    /// Returns true if this assignment verifies `tree` with the checks `steps`. The path of the worktree
+    /// may differ: `worktree` is the path that `steps` name.
+    pub(crate) fn asks(&self, tree: &str, steps: &[CheckStep], worktree: &Path) -> bool {
+        let Work::Checks(work) = &self.work else { return false };
+        let plain = |version: &Option<Vec<String>>, worktree: &Path| {
+            let worktree = worktree.to_string_lossy().into_owned();
+            let plain = |argument: &String| argument.replace(&worktree, "");
+            version.as_ref().map(|argv| argv.iter().map(plain).collect::<Vec<_>>())
+        };
+        let same = |a: &CheckStep, b: &CheckStep| {
+            (&a.name, &a.key_argv, &a.salt, &a.built_in)
+                == (&b.name, &b.key_argv, &b.salt, &b.built_in)
+                && plain(&a.version, &self.worktree.path) == plain(&b.version, worktree)
+        };
+        work.tree == tree
+            && work.checks.len() == steps.len()
+            && work.checks.iter().zip(steps).all(|(a, b)| same(a, b))
+    }
+
+    /// Writes the assignment into a keeper's folder. The file need not be durable: after a power cut
+    /// there is no keeper that could read it.
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        replace_json(dir, files::ASSIGNMENT, self)
+    }
+
+    /// Reads the assignment of a keeper's folder; `None` if the folder has no readable assignment.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, WrongVersion> {
+        read_json(dir, files::ASSIGNMENT)
+    }
+}
+
+/// Writes a file of a keeper's folder by renaming, so that no reader sees a part of it.
+fn replace_json(dir: &Path, name: &str, value: &impl Serialize) -> Result<()> {
+    let new = dir.join(format!("{name}.new"));
+    let path = dir.join(name);
+    std::fs::write(&new, serde_json::to_vec_pretty(value)?)
+        .and_then(|()| std::fs::rename(&new, &path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Reads a file of a keeper's folder; `None` if it is missing or damaged.
+fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>, WrongVersion> {
+    let path = dir.join(name);
+    let Ok(bytes) = std::fs::read(&path) else { return Ok(None) };
+    match decode(&path.display().to_string(), &bytes) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => match error.downcast::<WrongVersion>() {
+            Ok(version) => Err(version),
+            Err(_damaged) => Ok(None),
+        },
+    }
+}
+
+impl ChecksOutcome {
+    /// Writes the outcome. It need not be durable: a verification that a power cut takes is repeated.
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        replace_json(dir, files::OUTCOME, self)
+    }
+
+    /// Reads the outcome; `None` if there is none.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, WrongVersion> {
+        read_json(dir, files::OUTCOME)
+    }
+}
+
+impl EvaluationOutcome {
+    /// Writes the outcome. It need not be durable: an evaluation that a power cut takes is repeated.
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        replace_json(dir, files::OUTCOME, self)
+    }
+
+    /// Reads the outcome; `None` if there is none.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, WrongVersion> {
+        read_json(dir, files::OUTCOME)
+    }
+}
+
+/// Returns a duration in whole milliseconds.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

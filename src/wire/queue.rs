@@ -1,0 +1,168 @@
+//! Events of a queue log, as they are in `Harness-Data`.
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::WireResult;
+use crate::domain::id::Oid;
+
+/// Object ids as text.
+mod id {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use crate::domain::id::Oid;
+
+    pub(super) fn serialize<S: Serializer>(id: &Oid, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(id.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Oid, D::Error> {
+        Oid::parse(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+/// An entry of the queue and its commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryCommit {
+    /// The branch, without `refs/heads/`.
+    pub entry: String,
+    /// The commit.
+    #[serde(with = "id")]
+    pub commit: Oid,
+}
+
+/// The reason why an entry was ejected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Ejection {
+    /// The entry fails the checks, alone on the target's tip.
+    Rejected {
+        /// The output of the failed checks.
+        finding: String,
+    },
+    /// The entry does not merge with the target's tip.
+    Conflict {
+        /// The paths in conflict.
+        sides: Vec<ConflictedPath>,
+    },
+    /// A reviewer requested changes.
+    ChangesRequested {
+        /// The reviewer.
+        by: String,
+        /// The requested changes.
+        message: String,
+    },
+    /// An entry that has to land first was ejected.
+    Blocked {
+        /// That entry.
+        by: String,
+    },
+}
+
+/// A path in conflict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictedPath {
+    /// The path.
+    pub path: String,
+    /// The id of the merge base's blob; `None` if the merge base has no such file.
+    pub base: Option<String>,
+    /// The id of the target's blob.
+    pub target: Option<String>,
+    /// The id of the branch's blob.
+    pub branch: Option<String>,
+    /// The target's commits that touched the path since the merge base, newest first.
+    pub landed: Vec<TargetCommit>,
+}
+
+/// A commit of the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetCommit {
+    /// The id.
+    pub id: String,
+    /// The subject.
+    pub subject: String,
+}
+
+/// An event of the queue log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum QueueEvent {
+    /// A branch was added to the queue.
+    Added {
+        /// The branch and its commit.
+        #[serde(flatten)]
+        candidate: EntryCommit,
+        /// A higher priority lands first.
+        priority: i64,
+        /// The entries that have to land first.
+        after: Vec<String>,
+        /// The target's tip at that time, on which the branch has not landed.
+        #[serde(with = "id")]
+        tip: Oid,
+        /// The person who added the branch.
+        by: String,
+    },
+    /// The branch has moved to another commit.
+    Replaced(EntryCommit),
+    /// A reviewer approved the entry.
+    Approved {
+        /// The reviewed commit.
+        #[serde(flatten)]
+        candidate: EntryCommit,
+        /// The reviewer.
+        by: String,
+    },
+    /// The entry was removed by a person, or its branch is gone.
+    Removed {
+        /// The entry.
+        entry: String,
+        /// The reason, with the person's name.
+        why: String,
+    },
+    /// The queue was paused: no new train starts.
+    Paused {
+        /// The person who paused the queue.
+        by: String,
+    },
+    /// The queue was resumed.
+    Resumed {
+        /// The person who resumed the queue.
+        by: String,
+    },
+    /// The checks have passed or failed on a tree.
+    Verified {
+        /// A commit with that tree.
+        #[serde(with = "id")]
+        commit: Oid,
+        /// The tree.
+        #[serde(with = "id")]
+        tree: Oid,
+        /// The entries that the tree contains and the target does not.
+        entries: Vec<String>,
+        /// True if all checks passed.
+        passed: bool,
+        /// The results of the checks. The log vouches for the notes with their ids.
+        results: Vec<WireResult>,
+        /// The duration in milliseconds.
+        ms: u64,
+    },
+    /// Entries have landed.
+    Landed {
+        /// The target before.
+        #[serde(with = "id")]
+        old: Oid,
+        /// The target after.
+        #[serde(with = "id")]
+        new: Oid,
+        /// The entries in the order in which they landed.
+        entries: Vec<EntryCommit>,
+    },
+    /// An entry left the queue without having landed.
+    Ejected {
+        /// The entry and its commit.
+        #[serde(flatten)]
+        candidate: EntryCommit,
+        /// The reason.
+        #[serde(flatten)]
+        reason: Ejection,
+    },
+}

@@ -1,0 +1,104 @@
+//! Requests of people to the supervisor of a run, and the answers: files in the spool.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::VERSION;
+use crate::domain::id::{Oid, TaskId};
+use crate::domain::machine::Request;
+
+/// A request.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub(crate) enum WireRequest {
+    /// Try a task again.
+    Retry {
+        /// The task.
+        task: String,
+    },
+    /// Skip a task.
+    Skip {
+        /// The task.
+        task: String,
+        /// The reason.
+        message: String,
+    },
+    /// Take up a failed task whose checks pass now.
+    Reconsider {
+        /// The task.
+        task: String,
+    },
+    /// Let a candidate land.
+    Approve {
+        /// The task.
+        task: String,
+        /// The candidate.
+        commit: String,
+        /// The reviewer.
+        by: String,
+    },
+    /// Request changes of a candidate.
+    RequestChanges {
+        /// The task.
+        task: String,
+        /// The candidate.
+        commit: String,
+        /// The reviewer.
+        by: String,
+        /// The requested changes.
+        message: String,
+    },
+    /// Start nothing new.
+    Stop {
+        /// True if running agents are stopped too.
+        now: bool,
+    },
+    /// Cancel the run.
+    Cancel,
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct RequestAnswer {
+    /// True if the request had an effect.
+    pub done: bool,
+    /// The answer in words.
+    pub message: String,
+}
+
+/// The content of a file in the spool.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct SpoolFile<T> {
+    /// The format's version.
+    pub v: u32,
+    /// The request or the answer.
+    #[serde(flatten)]
+    pub content: T,
+}
+
+impl<T> SpoolFile<T> {
+    /// Returns the file for a request or an answer.
+    pub(crate) fn new(content: T) -> Self {
+        Self { v: VERSION, content }
+    }
+}
+
+impl WireRequest {
+    /// Returns the request as the machine takes it.
+    pub(crate) fn request(&self) -> Result<Request> {
+        Ok(match self {
+            Self::Retry { task } => Request::Retry(TaskId::parse(task)?),
+            Self::Skip { task, message } => Request::Skip(TaskId::parse(task)?, message.clone()),
+            Self::Reconsider { task } => Request::Reconsider(TaskId::parse(task)?),
+            Self::Approve { task, commit, by } => {
+                Request::Approve(TaskId::parse(task)?, Oid::parse(commit)?, by.clone())
+            }
+            Self::RequestChanges { task, commit, by, message } => {
+                let (task, commit) = (TaskId::parse(task)?, Oid::parse(commit)?);
+                Request::RequestChanges(task, commit, by.clone(), message.clone())
+            }
+            Self::Stop { .. } => Request::Stop("`git harness stop`".into()),
+            Self::Cancel => Request::Cancel,
+        })
+    }
+}
