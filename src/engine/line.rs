@@ -19,7 +19,7 @@ use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Effect, Observation};
 use crate::domain::queue::{
     Car, Conflict, EjectReason, Entry, EntryId, EntryStatus, Queue, QueueEffect, QueueInput,
-    QueueSettings, Ruling, StopReason, TrainId, TrainKind,
+    QueueSettings, StopReason, TrainId, TrainKind,
 };
 use crate::domain::state::TaskState;
 use crate::domain::verdict::{CheckReport, Finding, Verdict};
@@ -373,8 +373,8 @@ impl Engine<'_> {
         judged: VerificationResult,
     ) -> Result<()> {
         let ruling = match &judged.verdict.verdict {
-            Verdict::Passed => Ruling::Green,
-            Verdict::Errored(fault) => Ruling::Broken(fault.clone()),
+            Verdict::Passed => Verdict::Passed,
+            Verdict::Errored(fault) => Verdict::Errored(fault.clone()),
             Verdict::Failed(_) => {
                 if case.task.is_none() && case.again {
                     let target = layout::short(&self.ctx.manifest.target);
@@ -383,16 +383,16 @@ impl Engine<'_> {
                 } else if !case.with.is_empty() {
                     self.tell_red(case);
                 }
-                Ruling::Red(String::new())
+                Verdict::Failed(String::new())
             }
         };
-        let green = ruling == Ruling::Green;
-        if let (Ruling::Broken(why), false) = (&ruling, case.with.is_empty()) {
+        let green = ruling == Verdict::Passed;
+        if let (Verdict::Errored(why), false) = (&ruling, case.with.is_empty()) {
             // By which of them, if by any, is found out first.
             (self.report)(RunReport::Note(format!(
                 "what would land together could not be judged: {why}"
             )));
-        } else if let Ruling::Broken(_) = ruling {
+        } else if let Verdict::Errored(_) = ruling {
             // Held against nobody, but counted, and waited for: by the task in whose name it was asked.
             let state = self.ledger.state.tasks.get(task);
             let same = |s: &&TaskState| case.task.as_ref().is_none_or(|(_, of)| s.attempt == *of);
@@ -410,7 +410,7 @@ impl Engine<'_> {
         } else if case.with.is_empty() {
             self.line.red.insert(task.clone(), (case.tree.clone(), judged));
         }
-        self.line.tell(QueueInput::Verified { train, prefix, attempt, ruling });
+        self.line.tell(QueueInput::Verified { train, prefix, attempt, verdict: ruling });
         if green {
             // Also if that train is no more: another may come to the same tree.
             self.line.tell(QueueInput::TreePassed(case.tree.clone()));

@@ -39,7 +39,7 @@ use super::id::Oid;
 pub use self::entry::{EjectReason, Entry, EntryId, EntryStatus, QueueItem};
 pub use self::rate::{FailureRate, LARGEST_GROUP};
 pub use self::train::{FailedPrefix, Train};
-pub use self::types::{Car, Conflict, QueueEffect, QueueInput, Ruling, StopReason, TrainKind};
+pub use self::types::{Car, Conflict, QueueEffect, QueueInput, StopReason, TrainKind};
 pub use self::waiting::rank;
 
 /// The number of a train, unique within a queue.
@@ -143,8 +143,8 @@ impl Queue {
             QueueInput::Held(entry) => self.set_held(&entry, true),
             QueueInput::Released(entry) => self.set_held(&entry, false),
             QueueInput::Built { train, cars, conflicts } => self.built(train, cars, conflicts),
-            QueueInput::Verified { train, prefix, attempt, ruling } => {
-                self.judged(train, prefix, attempt, ruling);
+            QueueInput::Verified { train, prefix, attempt, verdict } => {
+                self.judged(train, prefix, attempt, verdict);
             }
             QueueInput::TreePassed(tree) => self.tree_passed(tree),
             QueueInput::Landed { tip, tree, entries } => self.landed(tip, tree, &entries),

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::entry::{EjectReason, EntryId, EntryStatus};
 use super::train::{FailedPrefix, Train};
-use super::types::{Car, Conflict, Ruling, StopReason, TrainKind};
+use super::types::{Car, Conflict, StopReason, TrainKind};
 use super::{Queue, TrainId};
 use crate::domain::id::Oid;
+use crate::domain::verdict::Verdict;
 
 /// Failures of the target's tip after which the queue stops. One failure may be a flake.
 const FAILURES_TO_STOP: u32 = 2;
@@ -85,20 +86,26 @@ impl Queue {
         }
     }
 
-    pub(super) fn judged(&mut self, id: TrainId, prefix: usize, attempt: u32, ruling: Ruling) {
+    pub(super) fn judged(
+        &mut self,
+        id: TrainId,
+        prefix: usize,
+        attempt: u32,
+        verdict: Verdict<String>,
+    ) {
         let Some(train) = self.trains.get_mut(&id) else { return };
         if train.running.get(&prefix) != Some(&attempt) {
             return;
         }
         train.running.remove(&prefix);
         let Some(tree) = train.prefix_end(prefix).map(|(_, tree)| tree.clone()) else { return };
-        match ruling {
-            Ruling::Green => {
+        match verdict {
+            Verdict::Passed => {
                 self.passing_trees.insert(tree);
                 self.refresh(id);
             }
-            Ruling::Red(_) if self.passing_trees.contains(&tree) => self.refresh(id),
-            Ruling::Red(finding) => {
+            Verdict::Failed(_) if self.passing_trees.contains(&tree) => self.refresh(id),
+            Verdict::Failed(finding) => {
                 train.record_failure(prefix, finding);
                 if train.kind == TrainKind::Integrate && prefix == train.len() {
                     let (half, least) = (prefix / 2, self.settings.batch);
@@ -108,7 +115,7 @@ impl Queue {
             // An errored verification is repeated. If a prefix of several entries errors twice, one
             // of them may be the cause: the prefix counts as failed, so that bisection isolates the
             // entry and the others can land.
-            Ruling::Broken(reason) => {
+            Verdict::Errored(reason) => {
                 let several = prefix > train.passed + 1;
                 if several && train.attempts.get(&prefix).is_some_and(|times| *times > 1) {
                     train.record_failure(prefix, reason);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::id::Timestamp;
+use crate::domain::verdict::Verdict;
 
 fn oid(kind: char, n: usize) -> Oid {
     Oid::parse(&format!("{kind}{n:039x}")).unwrap()
@@ -84,7 +85,7 @@ impl QueueBench {
     }
 
     /// Answers the verification of the named prefix.
-    fn answer(&mut self, what: &str, ruling: Ruling) {
+    fn answer(&mut self, what: &str, verdict: Verdict<String>) {
         let at = self.owed_verifications().iter().position(|(_, names)| names == what).unwrap();
         let owed = self.queue.owed();
         let mut verify = owed.iter().filter(|o| matches!(o, QueueEffect::Verify { .. }));
@@ -92,17 +93,17 @@ impl QueueBench {
             panic!()
         };
         let (train, prefix, attempt) = (*train, *prefix, *attempt);
-        self.queue.apply(QueueInput::Verified { train, prefix, attempt, ruling });
+        self.queue.apply(QueueInput::Verified { train, prefix, attempt, verdict });
         self.build();
         assert_eq!(self.queue.invariant_violations(), Vec::<String>::new());
     }
 
     fn green(&mut self, what: &str) {
-        self.answer(what, Ruling::Green);
+        self.answer(what, Verdict::Passed);
     }
 
     fn red(&mut self, what: &str) {
-        self.answer(what, Ruling::Red(format!("log of {what}")));
+        self.answer(what, Verdict::Failed(format!("log of {what}")));
     }
 
     /// Carries out the owed landing. Returns the landed entries.
@@ -202,7 +203,12 @@ fn failed_union_is_sectioned_between_groups_and_shrinks_the_window() {
             }
         });
         let (train, prefix, attempt) = at.unwrap();
-        bench.queue.apply(QueueInput::Verified { train, prefix, attempt, ruling: Ruling::Green });
+        bench.queue.apply(QueueInput::Verified {
+            train,
+            prefix,
+            attempt,
+            verdict: Verdict::Passed,
+        });
     });
     bench.build();
     let window = bench.queue.window;
@@ -274,7 +280,7 @@ fn errored_verification_is_repeated_and_ejects_no_entry() {
             owed_verifications.len() == 1 && owed_verifications.iter().all(again),
             "{owed_verifications:?}"
         );
-        bench.answer("a", Ruling::Broken("no space".into()));
+        bench.answer("a", Verdict::Errored("no space".into()));
     }
     assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "a".into())]);
 }
@@ -286,7 +292,7 @@ fn train_that_errors_twice_is_bisected() {
     bench.build();
     for _ in 0..2 {
         assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "ab".into())]);
-        bench.answer("ab", Ruling::Broken("it hangs".into()));
+        bench.answer("ab", Verdict::Errored("it hangs".into()));
     }
     assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "a".into())]);
 }
@@ -411,18 +417,23 @@ fn unrequested_answer_changes_nothing() {
     let train = TrainId(1);
     let foreign = bench.cars(&oid('c', 0), ["b", "a"].map(id));
     bench.queue.apply(QueueInput::Built { train, cars: foreign, conflicts: Vec::new() });
-    let ruling = Ruling::Green;
+    let verdict = Verdict::Passed;
     bench.queue.apply(QueueInput::Verified {
         train,
         prefix: 2,
         attempt: 1,
-        ruling: ruling.clone(),
+        verdict: verdict.clone(),
     });
-    bench.queue.apply(QueueInput::Verified { train: TrainId(7), prefix: 2, attempt: 1, ruling });
+    bench.queue.apply(QueueInput::Verified { train: TrainId(7), prefix: 2, attempt: 1, verdict });
     bench.queue.apply(QueueInput::TargetMoved { tip: oid('c', 0), tree: oid('d', 0) });
     assert_eq!(bench.queue, before);
     bench.build();
     let before = bench.queue.clone();
-    bench.queue.apply(QueueInput::Verified { train, prefix: 2, attempt: 2, ruling: Ruling::Green });
+    bench.queue.apply(QueueInput::Verified {
+        train,
+        prefix: 2,
+        attempt: 2,
+        verdict: Verdict::Passed,
+    });
     assert_eq!(bench.queue, before);
 }

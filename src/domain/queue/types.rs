@@ -3,6 +3,7 @@
 use super::TrainId;
 use super::entry::{EjectReason, Entry, EntryId};
 use crate::domain::id::Oid;
+use crate::domain::verdict::Verdict;
 
 /// The purpose of a train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,17 +49,6 @@ pub struct Conflict {
     pub alone: bool,
 }
 
-/// The verdict on a tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ruling {
-    /// The tree passes.
-    Green,
-    /// The tree fails. The text says where to read the findings.
-    Red(String),
-    /// The checks could not be run. No entry of the train is to blame.
-    Broken(String),
-}
-
 /// An input of the queue. Late or repeated inputs and inputs for a train that no longer exists have
 /// no effect, except for landings, which are facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +86,7 @@ pub enum QueueInput {
         /// The number of the attempt, as in [`QueueEffect::Verify`].
         attempt: u32,
         /// The verdict.
-        ruling: Ruling,
+        verdict: Verdict<String>,
     },
     /// A verdict from elsewhere: the tree passes.
     TreePassed(Oid),

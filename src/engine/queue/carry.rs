@@ -10,7 +10,7 @@ use super::{FAULTS, Flight, News, Question, Told, Worker};
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::queue::{
-    Conflict, EjectReason, EntryId, EntryStatus, QueueInput, Ruling, TrainId, TrainKind,
+    Conflict, EjectReason, EntryId, EntryStatus, QueueInput, TrainId, TrainKind,
 };
 use crate::domain::verdict::{CheckReport, Verdict};
 use crate::engine::effects::catch_panic;
@@ -171,14 +171,14 @@ impl Worker<'_> {
 
     fn ruled(&mut self, (train, prefix, attempt): Question, verdict: &CheckReport) {
         let ruling = match &verdict.verdict {
-            Verdict::Passed => Ruling::Green,
+            Verdict::Passed => Verdict::Passed,
             Verdict::Failed(findings) => {
                 let said = findings.iter().map(|f| format!("check `{}`: {}", f.check, f.text));
-                Ruling::Red(said.collect::<Vec<_>>().join("\n"))
+                Verdict::Failed(said.collect::<Vec<_>>().join("\n"))
             }
-            Verdict::Errored(fault) => Ruling::Broken(fault.clone()),
+            Verdict::Errored(fault) => Verdict::Errored(fault.clone()),
         };
-        self.queue.apply(QueueInput::Verified { train, prefix, attempt, ruling });
+        self.queue.apply(QueueInput::Verified { train, prefix, attempt, verdict: ruling });
     }
 
     pub(super) fn eject(

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use git_harness::domain::id::{Oid, Timestamp};
 use git_harness::domain::queue::{
     EjectReason, Entry, EntryId, EntryStatus, LARGEST_GROUP, Queue, QueueEffect, QueueInput,
-    QueueSettings, Ruling, StopReason,
+    QueueSettings, StopReason,
 };
+use git_harness::domain::verdict::Verdict;
 
 use super::world::{CandidateChange, QueueWorld};
 
@@ -218,12 +219,12 @@ impl Chaos {
                 self.answers.push(QueueInput::Built { train, cars, conflicts });
             }
             QueueEffect::Verify { train, prefix, attempt, tree, .. } => {
-                let ruling = if self.world.random.chance(50_000) {
-                    Ruling::Broken("no space left on device".into())
+                let verdict = if self.world.random.chance(50_000) {
+                    Verdict::Errored("no space left on device".into())
                 } else {
                     self.world.verify(&tree)
                 };
-                self.answers.push(QueueInput::Verified { train, prefix, attempt, ruling });
+                self.answers.push(QueueInput::Verified { train, prefix, attempt, verdict });
             }
             QueueEffect::Land { onto, commit, tree, entries, .. } => {
                 let verify_each = self.settings.verify_each;

@@ -127,8 +127,8 @@ impl Site {
             std::mem::take(&mut self.flight).into_iter().partition(|(_, (_, at))| *at == now);
         self.flight = on.into_iter().collect();
         for ((train, prefix, attempt), (tree, _)) in over {
-            let ruling = self.world.verify(&tree);
-            self.queue.apply(QueueInput::Verified { train, prefix, attempt, ruling });
+            let verdict = self.world.verify(&tree);
+            self.queue.apply(QueueInput::Verified { train, prefix, attempt, verdict });
         }
         true
     }

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use git_harness::domain::id::Oid;
-use git_harness::domain::queue::{Car, Conflict, EntryId, Ruling};
+use git_harness::domain::queue::{Car, Conflict, EntryId};
+use git_harness::domain::verdict::Verdict;
 
 use super::random::{Random, mix};
 
@@ -166,17 +167,17 @@ impl QueueWorld {
     }
 
     /// Runs the checks.
-    pub(super) fn verify(&mut self, tree: &Oid) -> Ruling {
+    pub(super) fn verify(&mut self, tree: &Oid) -> Verdict<String> {
         self.runs += 1;
         if self.fails[tree] {
-            return Ruling::Red("a check".into());
+            return Verdict::Failed("a check".into());
         }
         if self.random.chance(self.flakes) {
             self.flaked += 1;
-            return Ruling::Red("a check that does not say the same twice".into());
+            return Verdict::Failed("a check that does not say the same twice".into());
         }
         self.proven.insert(tree.clone());
-        Ruling::Green
+        Verdict::Passed
     }
 
     pub(super) fn passes(&self, tree: &Oid) -> bool {
