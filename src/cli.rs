@@ -1,4 +1,4 @@
-//! The command line: types only. Their comments are the help and the man pages.
+//! The command line: types only. Their doc comments are the help and the man pages.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,9 @@ mod reviews;
 mod why;
 
 pub(crate) use jobs::{InitArgs, NewArgs, ValidateArgs};
-pub(crate) use queue::{QueueAction, QueueAddArgs, QueueArgs, QueueRejectArgs, QueueRunArgs};
+pub(crate) use queue::{
+    QueueAction, QueueAddArgs, QueueArgs, QueueListArgs, QueueRejectArgs, QueueRunArgs,
+};
 pub(crate) use reviews::{ApproveArgs, RejectArgs, ReviewArgs, ReviewFormat};
 pub(crate) use why::{BlameArgs, WhyArgs};
 
@@ -16,17 +18,17 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Carry out large AI-coding jobs reliably: many small agent sessions, checked and landed, all state in git
 ///
-/// A job file (`harness.toml`) says what to do. It is planned into tasks, each task is worked on by an independent agent
-/// process in a git worktree and branch of its own, programs check the result, and what passed lands on the target
-/// branch. Everything that a run knows is in `refs/harness/*`: kill it at any moment, start it again, and nothing
-/// finished is lost or done twice.
+/// A job file (`harness.toml`) describes the job. The job is planned into tasks, an independent agent process works on
+/// each task in a git worktree and branch of its own, programs check the result, and candidates that pass land on the
+/// target branch. All state of a run is in `refs/harness/*`: kill it at any moment and start it again, and no finished
+/// work is lost or done twice.
 #[derive(Debug, Parser)]
 #[command(name = "git-harness", bin_name = "git harness", version, max_term_width = 100)]
 pub struct Cli {
-    /// Do as if started in this folder
+    /// Run as if started in this folder
     #[arg(short = 'C', global = true, value_name = "DIR", hide_short_help = true)]
     pub directory: Option<PathBuf>,
-    /// What to do
+    /// The command
     #[command(subcommand)]
     pub command: Verb,
 }
@@ -36,61 +38,61 @@ pub struct Cli {
 pub enum Verb {
     /// Write a job from a recipe
     Init(InitArgs),
-    /// Plan a job and carry it out, or go on with its run
+    /// Plan a job and carry it out, or continue its run
     Start(StartArgs),
-    /// Show how a run stands
+    /// Show the state of a run
     Status(StatusArgs),
     /// Take one step: record what ended, fill free slots, land what is ready
     Poll(PollArgs),
-    /// Start nothing new; running agents finish, or are stopped with `--now`
+    /// Start no new agents; running agents finish, or are stopped with `--now`
     Stop(StopArgs),
     /// Show the tasks that a job would have
     Plan(PlanArgs),
     /// Check a job file without running anything
     Validate(ValidateArgs),
-    /// Tell whether everything is there that a job needs
+    /// Check that everything that a job needs is there
     Doctor(DoctorArgs),
     /// Have an agent write a job, checked by a program and graded by another session
     New(NewArgs),
-    /// Show what is known about agents' programs, and what an ending of one would count as
+    /// List agent presets, or classify a captured session
     Agent(AgentArgs),
-    /// Show what has happened in a run, or to one task
+    /// Show the events of a run, or of one task
     Log(LogArgs),
     /// Show one task in full
     Show(ShowArgs),
-    /// Join what the tasks of a run have handed in; also of a run that is under way
+    /// Join what the tasks of a run have handed in, also while the run is under way
     Collect(CollectArgs),
     /// List the candidates that wait for a review, or show one
     Review(ReviewArgs),
     /// Let reviewed candidates land
     Approve(ApproveArgs),
-    /// Send a candidate back, with the words as feedback for a new attempt
+    /// Request changes to a candidate; the message is feedback for a new attempt
     Reject(RejectArgs),
-    /// Let branches land when the target's own checks pass with them: the merge queue
+    /// Land branches through a merge queue, when the target's own checks pass with them
     Queue(QueueArgs),
-    /// Tell which run, task, agent and checks a commit comes from, also after a rebase or a squash
+    /// Show the run, task, agent and checks that a commit comes from, also after a rebase or a squash
     Why(WhyArgs),
-    /// Show for each line of a file which work it comes from
+    /// Show the work that each line of a file comes from
     Blame(BlameArgs),
     /// Run the checks of a task's candidate again
     Verify(VerifyArgs),
-    /// Try failed tasks again, with all their budgets new
+    /// Try failed tasks again, with new budgets
     Retry(RetryArgs),
     /// Take tasks out of a run
     Skip(SkipArgs),
-    /// Give a run up; what has landed stays landed
+    /// Cancel a run; landed work stays landed
     Cancel(RunArgs),
-    /// Remove worktrees, branches and refs of what has landed
+    /// Remove worktrees, branches and refs of landed work
     Sweep(RunArgs),
-    /// Run a whole job in a small repository made for it, with a scripted agent
+    /// Run a whole job in a new, small repository with a scripted agent
     Demo(DemoArgs),
-    /// Print what an agent must know to drive this program, as a SKILL.md
+    /// Print a SKILL.md for agents that use this program
     Skill,
     /// Show a man page, or install them all, so that `git help harness` works
     Man(ManArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
-    /// What a supervisor starts for each attempt and each verification
+    /// The process that a supervisor starts for each attempt and each verification
     #[command(hide = true)]
     Keeper {
         /// The keeper's folder
@@ -110,12 +112,12 @@ pub struct RunArgs {
 }
 
 /// `start`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct StartArgs {
     /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
-    /// The run to go on with, or the name of a new one; default the job's last run, else `<job>-1`
+    /// The run to continue, or the name of a new run; default the job's last run, else `<job>-1`
     #[arg(long, value_name = "NAME")]
     pub run: Option<String>,
     /// Agents at a time; default `[limits] jobs`
@@ -130,28 +132,28 @@ pub struct StartArgs {
     /// Only this task; may be repeated
     #[arg(long, value_name = "TASK")]
     pub only: Vec<String>,
-    /// Show what would be done and write nothing
+    /// Show the plan of the run and write nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
     /// Make the run with all its refs, but start nothing
     #[arg(long)]
     pub paused: bool,
-    /// Go on in the background
+    /// Continue in the background
     #[arg(long)]
     pub detach: bool,
-    /// Go on with a run that halted because too many tasks failed, though its job has not changed
+    /// Continue a run that halted because too many tasks failed, although its job has not changed
     #[arg(long)]
     pub force: bool,
-    /// Try tasks although one that they wait for has failed or was skipped
+    /// Start tasks although a task that they wait for has failed or was skipped
     #[arg(long)]
     pub keep_going: bool,
-    /// Plan a run again from its base as that is now, and keep what is done
+    /// Plan a run again from its base as it is now, and keep done tasks
     #[arg(long)]
     pub update: bool,
-    /// Say nothing but errors and the last line
+    /// Print only errors and the last line
     #[arg(short, long)]
     pub quiet: bool,
-    /// What `--detach` starts
+    /// The process that `--detach` starts
     #[arg(long, hide = true)]
     pub in_background: bool,
 }
@@ -168,7 +170,7 @@ pub struct StatusArgs {
     /// Print a line a task in a stable format: state, task, attempts, landed commit or `-`
     #[arg(long)]
     pub porcelain: bool,
-    /// Show it again and again until the run has ended
+    /// Refresh until the run has ended
     #[arg(short, long, conflicts_with_all = ["json", "porcelain"])]
     pub watch: bool,
     /// Exit with 0 if every task has ended, 1 if some have not, 2 if there is no such run
@@ -193,7 +195,7 @@ pub struct StopArgs {
     /// The run; may be left out where only one is active
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
-    /// Stop running agents too; what they did so far is kept
+    /// Stop running agents, too; their work so far is saved
     #[arg(long)]
     pub now: bool,
 }
@@ -213,7 +215,7 @@ pub struct PlanArgs {
     /// Print JSON
     #[arg(long, conflicts_with_all = ["dot", "edges"])]
     pub json: bool,
-    /// Print the graph of the tasks for Graphviz; an arrow leads to what a task waits for
+    /// Print the graph of the tasks for Graphviz; an arrow points to the task that is waited for
     #[arg(long, conflicts_with = "edges")]
     pub dot: bool,
     /// Print which file imports which, as JSON: an object of paths, each with a list of paths
@@ -222,13 +224,13 @@ pub struct PlanArgs {
     /// Write the prompt of each task's first attempt into this folder, and start nothing
     #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "dot", "edges", "diff"])]
     pub prompts: Option<PathBuf>,
-    /// Show what `start` would change in the plan of the job's last run: what is kept, new, begun anew, left out
+    /// Show the changes that `start` would make to the plan of the job's last run
     #[arg(long, conflicts_with = "dot")]
     pub diff: bool,
     /// With `--diff`: in the plan of this run
     #[arg(long, value_name = "NAME", requires = "diff")]
     pub run: Option<String>,
-    /// With `--diff`: as `start --update` would, from the base as it is now
+    /// With `--diff`: plan from the base as it is now, as `start --update` does
     #[arg(long, requires = "diff")]
     pub update: bool,
 }
@@ -247,7 +249,7 @@ pub struct DoctorArgs {
 /// `agent`
 #[derive(Debug, Args)]
 pub struct AgentArgs {
-    /// What to do
+    /// The command
     #[command(subcommand)]
     pub command: AgentCommand,
 }
@@ -255,9 +257,9 @@ pub struct AgentArgs {
 /// The commands of `agent`.
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
-    /// List the presets: with which version each was tried, and what it can do
+    /// List the presets, the versions they were tested with, and their features
     List(AgentListArgs),
-    /// Tell what a captured ending would count as, as JSON
+    /// Classify a captured session, as JSON
     Classify(AgentClassifyArgs),
 }
 
@@ -278,38 +280,38 @@ pub struct AgentClassifyArgs {
     /// The preset
     #[arg(value_name = "PRESET")]
     pub preset: String,
-    /// The exit code with which the program ended
+    /// The exit code of the program
     #[arg(long, value_name = "N", required_unless_present = "signal")]
     pub exit: Option<i32>,
-    /// The signal that ended it
+    /// The signal that ended the program
     #[arg(long, value_name = "N", conflicts_with = "exit")]
     pub signal: Option<i32>,
-    /// Whether the worktree had changed, where that is known
+    /// Whether the worktree had changed, if known
     #[arg(long, value_enum, value_name = "yes|no")]
     pub changed: Option<WorktreeChange>,
-    /// The model, for its price, where the program does not tell it
+    /// The model, for its price, if the program does not report it
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
     /// The file into which the program wrote its last message
     #[arg(long, value_name = "FILE")]
     pub last_message: Option<PathBuf>,
-    /// Take the presets of this job file
+    /// Use the presets of this job file
     #[arg(long, value_name = "FILE")]
     pub job: Option<PathBuf>,
-    /// What the program printed
+    /// The program's standard output
     #[arg(value_name = "STDOUT")]
     pub stdout: PathBuf,
-    /// What it printed on standard error
+    /// The program's standard error
     #[arg(value_name = "STDERR")]
     pub stderr: Option<PathBuf>,
 }
 
-/// Whether something had changed.
+/// The answer to `--changed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WorktreeChange {
-    /// It had.
+    /// The worktree had changed.
     Yes,
-    /// It had not.
+    /// The worktree had not changed.
     No,
 }
 
@@ -319,7 +321,7 @@ pub struct LogArgs {
     /// A run, or a task as RUN/TASK or TASK
     #[arg(value_name = "RUN|TASK", num_args = 0..=2)]
     pub names: Vec<String>,
-    /// Show what a task's agent says and does, until its attempt has ended
+    /// Show the output of a task's agent until its attempt ends
     #[arg(short, long)]
     pub follow: bool,
     /// Print JSON, a line an event
@@ -332,16 +334,16 @@ pub struct LogArgs {
 pub struct ShowArgs {
     /// The task, as RUN/TASK or TASK
     pub task: String,
-    /// Show what the candidate changes
+    /// Show the candidate's changes
     #[arg(long)]
     pub diff: bool,
     /// Show the prompt
     #[arg(long)]
     pub prompt: bool,
-    /// Show what the agent said and did
+    /// Show the agent's transcript
     #[arg(long)]
     pub transcript: bool,
-    /// Of this attempt; default the last
+    /// The attempt; default the last
     #[arg(long, value_name = "N")]
     pub attempt: Option<u32>,
     /// Print JSON
@@ -358,10 +360,10 @@ pub struct CollectArgs {
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Print JSON: how much is there, what is missing, and each task's output by itself
+    /// Print JSON: a summary, the missing tasks, and each task's output
     #[arg(long, conflicts_with = "page")]
     pub json: bool,
-    /// Print the page that the job's template makes of it (`[output] page`)
+    /// Print the page of the job's template (`[output] page`)
     #[arg(long)]
     pub page: bool,
 }
@@ -396,7 +398,7 @@ pub struct SkipArgs {
     /// The tasks, as RUN/TASK or TASK
     #[arg(required = true)]
     pub tasks: Vec<String>,
-    /// Why
+    /// The reason
     #[arg(short, long, value_name = "TEXT")]
     pub message: String,
 }
@@ -404,7 +406,7 @@ pub struct SkipArgs {
 /// `demo`
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Where to make the repository; it must not exist. Default: a new folder in the temporary one
+    /// The folder of the new repository, which must not exist; default a new folder in the temporary folder
     #[arg(value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -412,10 +414,10 @@ pub struct DemoArgs {
 /// `man`
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// Write the pages where `man` looks for those of this program
+    /// Install the pages where `man` finds them
     #[arg(long)]
     pub install: bool,
-    /// Write them below this folder instead of the one beside the program
+    /// Install below this folder instead of the program's prefix
     #[arg(long, value_name = "DIR", requires = "install")]
     pub prefix: Option<PathBuf>,
     /// Show this page; default git-harness

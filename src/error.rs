@@ -1,32 +1,40 @@
-//! Exit codes, and errors that carry one.
+//! Exit codes, and errors with hints.
 
-/// Every task has landed or was handed in; nothing is left to do.
+/// Everything that was asked succeeded.
 pub const OK: u8 = 0;
-/// It ended, but some task failed (`start`); some tasks have not ended (`status --exit-code`); a check did not pass.
+/// Not everything succeeded: a task failed, a branch did not land, a check did not pass, a request
+/// had no effect. `status --exit-code`: some tasks have not ended.
 pub const INCOMPLETE: u8 = 1;
-/// Every task has ended (`poll`); no such run (`status --exit-code`).
-pub const ENDED: u8 = 2;
-/// It stopped for a person.
-pub const PERSON: u8 = 3;
-/// Fatal, git's own habit.
+/// `poll`: every task has ended.
+pub const POLL_ENDED: u8 = 2;
+/// `status --exit-code`: there is no such run.
+pub const NO_SUCH_RUN: u8 = 2;
+/// The command stopped and needs a person.
+pub const NEEDS_PERSON: u8 = 3;
+/// A fatal error. git uses the same code.
 pub const FATAL: u8 = 128;
-/// Usage, git's own habit.
+/// Wrong usage. git uses the same code.
 pub const USAGE: u8 = 129;
-/// Added to the signal that interrupted it.
-pub const SIGNAL: u8 = 128;
+/// Added to the number of the signal that ended the command. Shells use the same sum.
+pub const SIGNAL_BASE: u8 = 128;
 
-/// An error with advice on what to do.
+/// The exit code of a process that ended because of a signal.
+pub fn interrupted(signal: i32) -> u8 {
+    SIGNAL_BASE.saturating_add(u8::try_from(signal).unwrap_or(0))
+}
+
+/// An error with hints on what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Advice {
-    /// What is wrong.
+    /// The event, its object and its reason.
     pub message: String,
-    /// What to do, a line each.
+    /// The steps to take, one for each line.
     pub hints: Vec<String>,
 }
 
 impl Advice {
-    /// An error with one piece of advice.
+    /// An error with one hint.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hints: vec![hint.into()] }
     }

@@ -8,8 +8,11 @@ pub(crate) const COUNTER: &str = "GIT_HARNESS_FAILPOINT_COUNTER";
 /// The variable with the step at which the process is killed.
 pub(crate) const AT: &str = "GIT_HARNESS_FAILPOINT_AT";
 
-/// Counts a durable step that is about to happen or has just happened, and kills the process if the
-/// step is the chosen one.
+/// Names a file to which [`trace`] appends.
+#[cfg(debug_assertions)]
+pub(crate) const TRACE: &str = "GIT_HARNESS_TRACE";
+
+/// A durable step is about to be made, or was just made.
 #[cfg(debug_assertions)]
 pub(crate) fn hit(name: &str) {
     use crate::ambient::variable;
@@ -21,7 +24,14 @@ pub(crate) fn hit(name: &str) {
     }
 }
 
-/// Increments the shared counter and returns it. The names form a log that a failed test can show.
+/// Appends an event to the trace, by which a test counts how often something expensive is done.
+#[cfg(debug_assertions)]
+pub(crate) fn trace(event: &str) {
+    let Some(path) = crate::ambient::variable(TRACE) else { return };
+    count(&path, event);
+}
+
+/// Adds one to the shared count and returns it; the names make a log that a failed test can show.
 #[cfg(debug_assertions)]
 fn count(path: &str, name: &str) -> Option<u64> {
     use std::io::{Read, Write};
@@ -34,7 +44,12 @@ fn count(path: &str, name: &str) -> Option<u64> {
     u64::try_from(text.lines().count()).ok().map(|n| n + 1)
 }
 
-/// Does nothing: release builds have no failpoints.
+/// In a release build there is no trace.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub(crate) fn trace(_event: &str) {}
+
+/// In a release build there are no failpoints.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub fn hit(_name: &str) {}

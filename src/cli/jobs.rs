@@ -1,4 +1,4 @@
-//! What the commands take that are about job files: `init`, `new`, `validate`.
+//! Arguments of `init`, `new` and `validate`.
 
 use clap::Args;
 
@@ -11,7 +11,7 @@ pub struct ValidateArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Make the plan, too, and fail where it has no tasks; exit with 1 where there is any warning or hint
+    /// Make the plan, too, and fail if it has no tasks; exit with 1 on any warning or hint
     #[arg(long)]
     pub strict: bool,
 }
@@ -19,19 +19,19 @@ pub struct ValidateArgs {
 /// `new`
 #[derive(Debug, Args)]
 pub struct NewArgs {
-    /// What is to be done, and how one sees that it is done
+    /// What to do, and how to see that it is done
     #[arg(value_name = "DESCRIPTION")]
     pub description: String,
     /// The job's name; default the first words of the description
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// The agent that writes and grades it; default that of `harness.toml`, else `claude`
+    /// The agent that writes and grades the job; default the agent of `harness.toml`, else `claude`
     #[arg(long, value_name = "PRESET")]
     pub preset: Option<String>,
-    /// Its model
+    /// The agent's model
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// The job whose `[agent]` is to write it
+    /// The job whose `[agent]` writes the new job
     #[arg(long, value_name = "JOB")]
     pub job: Option<String>,
 }
@@ -39,7 +39,7 @@ pub struct NewArgs {
 /// `init`
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Write it to `.harness/NAME/` instead of `harness.toml` at the repository's top
+    /// Write the job to `.harness/NAME/` instead of `harness.toml` at the repository's top
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
     /// The recipe; default `blank`
@@ -48,7 +48,7 @@ pub struct InitArgs {
     /// List the recipes
     #[arg(long, conflicts_with_all = ["name", "recipe", "force"])]
     pub list: bool,
-    /// Write over what is there
+    /// Overwrite existing files
     #[arg(short, long)]
     pub force: bool,
 }

@@ -1,4 +1,4 @@
-//! What `queue` takes.
+//! Arguments of `queue`.
 
 use clap::{Args, Subcommand};
 
@@ -8,37 +8,37 @@ pub struct QueueArgs {
     /// The branch that receives the work; default the only one with a queue, else `main` or `master`
     #[arg(long, global = true, value_name = "BRANCH")]
     pub target: Option<String>,
-    /// What to do; without it, the queue is listed
+    /// The action; default `list`
     #[command(subcommand)]
     pub action: Option<QueueAction>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Also those that have landed or left
+    /// Also list branches that have landed or left
     #[arg(long)]
     pub all: bool,
 }
 
-/// What to do with a queue.
+/// The actions of `queue`.
 #[derive(Debug, Subcommand)]
 pub enum QueueAction {
-    /// Let branches land when the checks of the target's own `harness.toml` pass with them
+    /// Add branches; they land when the checks of the target's own `harness.toml` pass with them
     Add(QueueAddArgs),
-    /// Take branches out
+    /// Remove branches from the queue
     Remove(QueueBranchesArgs),
-    /// Say that branches have been read and may land, where `[queue] review = "required"`
+    /// Approve branches, if `[queue] review = "required"`
     Approve(QueueBranchesArgs),
-    /// Send branches back, with words for whoever made them
+    /// Request changes to branches, with a message for their authors
     Reject(QueueRejectArgs),
-    /// List what waits, and what is being verified
+    /// List the branches that wait or are being verified
     List(QueueListArgs),
-    /// Work the queue off, until it is empty
+    /// Verify and land branches until the queue is empty
     Run(QueueRunArgs),
-    /// Remove the worktrees in which trains were verified; the next `run` makes them again
+    /// Remove the worktrees in which trains are verified; the next `run` makes them again
     Sweep,
-    /// Begin nothing more, until `resume`
+    /// Start no new verification until `resume`
     Pause,
-    /// Go on after `pause`
+    /// Continue after `pause`
     Resume,
 }
 
@@ -48,15 +48,15 @@ pub struct QueueAddArgs {
     /// The branches
     #[arg(value_name = "BRANCH", required = true)]
     pub branches: Vec<String>,
-    /// Higher goes first; an hour of waiting is worth one
+    /// Higher lands first; an hour of waiting counts as one
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub priority: i64,
-    /// They land only when this branch has; may be repeated
+    /// Land only after this branch; may be repeated
     #[arg(long, value_name = "BRANCH")]
     pub after: Vec<String>,
 }
 
-/// Branches.
+/// `queue remove` and `queue approve`
 #[derive(Debug, Args)]
 pub struct QueueBranchesArgs {
     /// The branches
@@ -70,7 +70,7 @@ pub struct QueueRejectArgs {
     /// The branches
     #[arg(value_name = "BRANCH", required = true)]
     pub branches: Vec<String>,
-    /// What is to be done otherwise
+    /// The requested changes
     #[arg(short, long, value_name = "TEXT", required = true)]
     pub message: String,
 }
@@ -81,7 +81,7 @@ pub struct QueueListArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Also those that have landed or left
+    /// Also list branches that have landed or left
     #[arg(long)]
     pub all: bool,
 }
@@ -89,10 +89,10 @@ pub struct QueueListArgs {
 /// `queue run`
 #[derive(Debug, Args)]
 pub struct QueueRunArgs {
-    /// Stay when it is empty, and wait for more
+    /// Wait for more branches when the queue is empty
     #[arg(long)]
     pub follow: bool,
-    /// Push every landing to this remote first; if it has moved there, everything is verified anew on that
+    /// Push every landing to this remote first; if the remote's branch has moved, verify again on top of it
     #[arg(long, value_name = "REMOTE")]
     pub push: Option<String>,
 }

@@ -1,20 +1,20 @@
-//! What `review`, `approve` and `reject` take.
+//! Arguments of `review`, `approve` and `reject`.
 
 use clap::Args;
 
 /// `review`
 #[derive(Debug, Args)]
 pub struct ReviewArgs {
-    /// The task whose candidate is shown, as RUN/TASK; without it, all that wait are listed
+    /// The task whose candidate is shown, as RUN/TASK; default: list all that wait
     #[arg(value_name = "TASK")]
     pub task: Option<String>,
     /// The run
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
-    /// Print it for programs
+    /// Print in a format for programs
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<ReviewFormat>,
-    /// Open it in git's difftool
+    /// Open the candidate in `git difftool`
     #[arg(long, requires = "task", conflicts_with = "format")]
     pub tool: bool,
     /// Do not use a pager
@@ -25,9 +25,9 @@ pub struct ReviewArgs {
 /// A form in which a candidate is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReviewFormat {
-    /// As `git diff` does
+    /// A patch, as of `git diff`
     Patch,
-    /// One object
+    /// One JSON object
     Json,
 }
 
@@ -37,10 +37,10 @@ pub struct ApproveArgs {
     /// The tasks, as RUN/TASK; the run may be left out where only one is active
     #[arg(value_name = "TASK", required_unless_present = "all")]
     pub tasks: Vec<String>,
-    /// Every candidate that waits
+    /// Approve every candidate that waits
     #[arg(long, conflicts_with = "tasks")]
     pub all: bool,
-    /// With `--all`: only those that checks have passed
+    /// With `--all`: only candidates that checks have passed
     #[arg(long, requires = "all")]
     pub passing: bool,
     /// The run
@@ -54,7 +54,7 @@ pub struct RejectArgs {
     /// The task, as RUN/TASK; the run may be left out where only one is active
     #[arg(value_name = "TASK")]
     pub task: String,
-    /// What is to be done otherwise, or `file:line:text` on a line of the candidate; may be repeated
+    /// The requested changes, or `file:line:text` about a line of the candidate; may be repeated
     #[arg(short, long, value_name = "TEXT", required = true)]
     pub message: Vec<String>,
 }

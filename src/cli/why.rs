@@ -1,4 +1,4 @@
-//! What `why` and `blame` take.
+//! Arguments of `why` and `blame`.
 
 use clap::Args;
 
@@ -8,7 +8,7 @@ pub struct WhyArgs {
     /// The commit; default HEAD
     #[arg(value_name = "COMMIT")]
     pub commit: Option<String>,
-    /// Write what was found as a note on it
+    /// Write the origin as a note on the commit
     #[arg(long)]
     pub repair: bool,
     /// Print JSON
@@ -22,7 +22,7 @@ pub struct BlameArgs {
     /// The file
     #[arg(value_name = "FILE")]
     pub file: String,
-    /// As of this commit; default HEAD
+    /// The commit; default HEAD
     #[arg(value_name = "REVISION")]
     pub revision: Option<String>,
     /// Print JSON

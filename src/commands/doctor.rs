@@ -1,4 +1,4 @@
-//! `doctor`: is everything there that a job needs?
+//! `doctor`: check that everything that a job needs is there.
 
 mod agents;
 
@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{job_file, plan, prompts, workspace};
+use super::{job_file, job_plan, prompts, workspace};
 use crate::ambient;
-use crate::cli;
+use crate::cli as args;
 use crate::domain::id::RunId;
 use crate::error;
 use crate::job::{Job, placeholders};
 use crate::process;
 use crate::store::{Store, layout};
-use crate::ui::{Ui, table};
+use crate::ui::{Ui, human, table};
+use crate::wire::cli;
 
-/// How bad a finding is.
+/// The severity of a diagnosis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Severity {
     Ok,
@@ -34,160 +35,177 @@ impl Severity {
     }
 }
 
+/// A diagnosis: severity, subject and text.
 type Diagnosis = (Severity, String, String);
 
 /// `git harness doctor`
-pub(super) fn run(here: &Path, args: &cli::DoctorArgs, ui: &Ui) -> Result<u8> {
-    let mut found: Vec<Diagnosis> = Vec::new();
+pub(super) fn run(here: &Path, args: &args::DoctorArgs, ui: &Ui) -> Result<u8> {
+    let mut diagnoses: Vec<Diagnosis> = Vec::new();
     let store = workspace::open_store(here)?;
-    found.push((Severity::Ok, "git".into(), format!("version {}", store.git().version())));
+    diagnoses.push((Severity::Ok, "git".into(), format!("version {}", store.git().version())));
     let folder = store.repo().common_dir().display().to_string();
-    found.push((Severity::Ok, "repository".into(), folder));
-    state(&store, &mut found)?;
-    let mut wanted = None;
+    diagnoses.push((Severity::Ok, "repository".into(), folder));
+    check_store(&store, &mut diagnoses)?;
+    let mut loaded_job = None;
     match job_file::load(store.repo(), here, args.job.as_deref()) {
         Err(problem) if args.job.is_none() && !has_default(&store) => {
             drop(problem);
-            found.push((
+            diagnoses.push((
                 Severity::Note,
                 "job".into(),
-                "no `harness.toml` here; name one to have it checked".into(),
+                "no `harness.toml` here; name a job file to check it".into(),
             ));
         }
-        Err(problem) => found.push((Severity::Problem, "job".into(), format!("{problem:#}"))),
+        Err(problem) => diagnoses.push((Severity::Problem, "job".into(), format!("{problem:#}"))),
         Ok(job) => {
-            found.push((Severity::Ok, "job".into(), format!("{} (`{}`)", job.file, job.name)));
-            check_job(&store, &job, &mut found);
-            wanted = Some(job);
+            diagnoses.push((Severity::Ok, "job".into(), format!("{} (`{}`)", job.file, job.name)));
+            check_job(&store, &job, &mut diagnoses);
+            loaded_job = Some(job);
         }
     }
-    agents::check(here, wanted.as_ref(), &mut found);
-    manual(&mut found);
-    let bad = found.iter().filter(|f| f.0 == Severity::Problem).count();
+    agents::check(here, loaded_job.as_ref(), &mut diagnoses);
+    manual(&mut diagnoses);
+    let problems = diagnoses.iter().filter(|f| f.0 == Severity::Problem).count();
     if args.json {
-        let list: Vec<_> = found
-            .iter()
-            .map(|(l, what, said)| serde_json::json!({"level": l.word().to_lowercase(), "what": what, "said": said}))
-            .collect();
-        ui.result(&format!("{}\n", serde_json::json!({"v": 1, "problems": bad, "findings": list})));
+        let findings = diagnoses.iter().map(|(severity, what, said)| cli::Diagnosis {
+            level: severity.word().to_lowercase(),
+            what,
+            said,
+        });
+        let findings = findings.collect();
+        ui.json(&cli::Doctor { v: cli::Version, problems, findings })?;
     } else {
-        let rows: Vec<_> = found
+        let rows: Vec<_> = diagnoses
             .iter()
-            .map(|(l, what, said)| vec![l.word().into(), what.clone(), said.clone()])
+            .map(|(severity, subject, text)| {
+                vec![severity.word().into(), subject.clone(), text.clone()]
+            })
             .collect();
         ui.result(&crate::ui::printable(&table::columns(&rows)));
     }
-    Ok(if bad > 0 { error::INCOMPLETE } else { error::OK })
+    Ok(if problems > 0 { error::INCOMPLETE } else { error::OK })
 }
 
+/// Returns true if the repository has a `harness.toml` at its top.
 fn has_default(store: &Store) -> bool {
     store.repo().top().is_some_and(|top| top.join(crate::job::FILE_NAME).is_file())
 }
 
-fn state(store: &Store, found: &mut Vec<Diagnosis>) -> Result<()> {
+/// Checks the refs, the settings for notes, and the supervisors of runs.
+fn check_store(store: &Store, diagnoses: &mut Vec<Diagnosis>) -> Result<()> {
     let broken = store.broken_refs()?;
     if broken.is_empty() {
-        found.push((Severity::Ok, "refs".into(), "none of ours is broken".into()));
+        diagnoses.push((Severity::Ok, "refs".into(), "no broken ref in refs/harness".into()));
     }
     for name in broken {
-        let advice = "broken; the next `git harness start` of its run puts it into quarantine";
-        found.push((Severity::Problem, name, advice.into()));
+        let text = "broken; the next `git harness start` of its run moves it into quarantine";
+        diagnoses.push((Severity::Problem, name, text.into()));
     }
-    notes(store, found);
+    suggest_note_settings(store, diagnoses);
     let runs = store.runs()?;
     let driven = runs.iter().filter_map(|r: &RunId| Some((r, workspace::driver(store, r)?)));
     for (run, driver) in driven {
-        found.push((Severity::Note, format!("run {run}"), format!("driven by {driver}")));
+        diagnoses.push((Severity::Note, format!("run {run}"), format!("driven by {driver}")));
     }
     Ok(())
 }
 
-/// What makes provenance survive a rebase, and be seen. Offered, and never set behind anybody's back.
-fn notes(store: &Store, found: &mut Vec<Diagnosis>) {
+/// Suggests the settings by which notes survive a rebase and are shown. Configuration is never
+/// written.
+fn suggest_note_settings(store: &Store, diagnoses: &mut Vec<Diagnosis>) {
     let settings = [
         (
             "notes.rewriteRef",
-            "lets a note on a landed commit go with it through `git rebase` and `git commit --amend`",
+            "keeps the notes of landed commits through `git rebase` and `git commit --amend`",
         ),
-        ("notes.displayRef", "makes `git log` show it"),
+        ("notes.displayRef", "makes `git log` show the notes of landed commits"),
     ];
-    for (key, what) in settings {
+    for (key, effect) in settings {
         if !store.repo().settings(key).iter().any(|value| covers(value)) {
-            let said = format!("`git config --add {key} {}` {what}", layout::NOTES);
-            found.push((Severity::Note, key.into(), said));
+            let text = format!("`git config --add {key} {}` {effect}", layout::NOTES);
+            diagnoses.push((Severity::Note, key.into(), text));
         }
     }
 }
 
-/// Whether a setting of git's that names refs, perhaps with a star at the end, means the notes on landed commits.
+/// Returns true if a setting that names refs, perhaps by a prefix and a star, includes the notes of
+/// landed commits.
 fn covers(value: &str) -> bool {
     value == layout::NOTES
         || value.strip_suffix('*').is_some_and(|start| layout::NOTES.starts_with(start))
 }
 
-fn check_job(store: &Store, found_job: &job_file::LoadedJob, found: &mut Vec<Diagnosis>) {
-    let job = &found_job.job;
+/// Checks the plan, the prompts, the programs and the variables of a job.
+fn check_job(store: &Store, job_file: &job_file::LoadedJob, diagnoses: &mut Vec<Diagnosis>) {
+    let job = &job_file.job;
     let repo = store.repo();
     let base = match repo.resolve_commit(&job.job.base) {
         Ok(base) => base,
         Err(problem) => {
-            found.push((Severity::Problem, "base".into(), format!("{problem:#}")));
+            diagnoses.push((Severity::Problem, "base".into(), format!("{problem:#}")));
             return;
         }
     };
     let mut tasks = Vec::new();
-    match plan::plan_job(repo, found_job, &base, plan::PlanScope::default()) {
+    match job_plan::plan_job(repo, job_file, &base, job_plan::PlanScope::default()) {
         Ok(made) => {
             tasks = made.planned.plan.tasks;
-            let said = format!("{} tasks at {}", tasks.len(), base.short());
-            found.push((Severity::Ok, "plan".into(), said));
+            let text = format!("{} at {}", human::number(tasks.len(), "task"), base.short());
+            diagnoses.push((Severity::Ok, "plan".into(), text));
         }
-        Err(problem) => found.push((Severity::Problem, "plan".into(), format!("{problem:#}"))),
+        Err(problem) => diagnoses.push((Severity::Problem, "plan".into(), format!("{problem:#}"))),
     }
-    match prompts::check(repo, found_job, &tasks) {
-        Ok(said) => found.extend(said.into_iter().map(|s| (Severity::Note, "prompt".into(), s))),
-        Err(problem) => found.push((Severity::Problem, "prompt".into(), format!("{problem:#}"))),
+    match prompts::check(repo, job_file, &tasks) {
+        Ok(hints) => {
+            diagnoses.extend(hints.into_iter().map(|hint| (Severity::Note, "prompt".into(), hint)));
+        }
+        Err(problem) => {
+            diagnoses.push((Severity::Problem, "prompt".into(), format!("{problem:#}")));
+        }
     }
-    programs(repo.top(), job, found);
-    let callers =
+    programs(repo.top(), job, diagnoses);
+    let agents =
         [Some(("agent", &job.agent)), job.evaluate.as_ref().map(|e| ("evaluate", &e.agent))];
-    for (section, agent) in callers.into_iter().flatten() {
+    for (section, agent) in agents.into_iter().flatten() {
         for name in agent.env.iter().filter(|name| ambient::variable(name).is_none()) {
-            let said = format!("named in `[{section}] env` but not set");
-            found.push((Severity::Note, format!("variable {name}"), said));
+            let text = format!("named in `[{section}] env` but not set");
+            diagnoses.push((Severity::Note, format!("variable {name}"), text));
         }
     }
     if let Some(target) = &job.job.target {
         let full = format!("refs/heads/{target}");
         let worktrees = repo.checked_out_at(&full).unwrap_or_default();
         for path in worktrees {
-            let said = format!("checked out in {}: it will follow what lands", path.display());
-            found.push((Severity::Note, format!("target {target}"), said));
+            let text =
+                format!("checked out in {}: each landing updates that worktree", path.display());
+            diagnoses.push((Severity::Note, format!("target {target}"), text));
         }
     }
-    found.push(writable(&workspace::worktrees_root(repo, job)));
+    diagnoses.push(writable(&workspace::worktrees_root(repo, job)));
 }
 
+/// Checks that worktrees can be made below a folder.
 fn writable(root: &Path) -> Diagnosis {
     let mut existing = root.to_path_buf();
     while !existing.exists() && existing.pop() {}
     let probe = rustix::fs::access(&existing, rustix::fs::Access::WRITE_OK);
     match probe {
-        Ok(()) => (Severity::Ok, "worktrees".into(), format!("will be in {}", root.display())),
+        Ok(()) => (Severity::Ok, "worktrees".into(), format!("made below {}", root.display())),
         Err(problem) => {
-            let said = format!("cannot be made in {}: {problem}", existing.display());
-            (Severity::Problem, "worktrees".into(), said)
+            let text = format!("cannot write in {}: {problem}", existing.display());
+            (Severity::Problem, "worktrees".into(), text)
         }
     }
 }
 
-fn programs(top: Option<&Path>, job: &Job, found: &mut Vec<Diagnosis>) {
+/// Checks the programs that the job names.
+fn programs(top: Option<&Path>, job: &Job, diagnoses: &mut Vec<Diagnosis>) {
     let mut needed: Vec<(String, &String)> = Vec::new();
     if job.agent.preset == "command" {
         needed.extend(job.agent.command.first().map(|p| ("agent".to_owned(), p)));
     }
-    if let Some(judge) = job.evaluate.as_ref().filter(|e| e.agent.preset == "command") {
-        needed.extend(judge.agent.command.first().map(|p| ("evaluator".to_owned(), p)));
+    if let Some(evaluate) = job.evaluate.as_ref().filter(|e| e.agent.preset == "command") {
+        needed.extend(evaluate.agent.command.first().map(|p| ("evaluator".to_owned(), p)));
     }
     for check in &job.checks {
         needed.extend(check.run.first().map(|p| (format!("check {}", check.name), p)));
@@ -195,17 +213,20 @@ fn programs(top: Option<&Path>, job: &Job, found: &mut Vec<Diagnosis>) {
     for argv in &job.worktree.setup {
         needed.extend(argv.first().map(|p| ("setup".to_owned(), p)));
     }
-    for (what, program) in needed {
+    for (user, program) in needed {
         if placeholders::mentions_task(std::slice::from_ref(program)) {
             continue;
         }
         match locate(top, program) {
-            Some(path) => found.push((Severity::Ok, what, path.display().to_string())),
-            None => found.push((Severity::Problem, what, format!("program not found: {program}"))),
+            Some(path) => diagnoses.push((Severity::Ok, user, path.display().to_string())),
+            None => {
+                diagnoses.push((Severity::Problem, user, format!("program not found: {program}")));
+            }
         }
     }
 }
 
+/// The path of a program, as a command run at `top` finds it.
 fn locate(top: Option<&Path>, program: &str) -> Option<PathBuf> {
     if program.contains('/') {
         let path = top.map_or_else(|| PathBuf::from(program), |top| top.join(program));
@@ -215,16 +236,17 @@ fn locate(top: Option<&Path>, program: &str) -> Option<PathBuf> {
     process::find_in_path(program.as_ref(), path.as_ref(), top.unwrap_or(Path::new("."))).ok()
 }
 
-fn manual(found: &mut Vec<Diagnosis>) {
+/// Checks that the manual pages are installed.
+fn manual(diagnoses: &mut Vec<Diagnosis>) {
     let installed =
         super::man::prefix().is_some_and(|p| p.join("share/man/man1/git-harness.1").is_file());
-    found.push(if installed {
+    diagnoses.push(if installed {
         (Severity::Ok, "manual".into(), "`git help harness` works".into())
     } else {
         (
             Severity::Note,
             "manual".into(),
-            "not installed; `git harness man --install` does it".into(),
+            "not installed; `git harness man --install` installs it".into(),
         )
     });
 }

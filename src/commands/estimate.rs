@@ -1,12 +1,10 @@
-//! What a plan costs at least, and how long it takes: what a person wants to know before spending money.
+//! The least cost and time of a plan, and the comparison of planned with reported tokens.
 //!
-//! And afterwards, how far the tokens of the plan were from those that the agents have reported.
-//!
-//! The estimate is the same on every machine: nothing that earlier runs have measured is in it. Each session is taken to
-//! read its prompt and its sources once and to write as much as the sources are. Agents look around and try again, so that
-//! is the least.
+//! The estimate is the same on every machine, since no measurement of an earlier run is in it. It
+//! takes each session to read its prompt and its sources once, and to write as many tokens as the
+//! sources have. Agents explore and retry, so the real cost is higher.
 
-use super::job_file;
+use super::job_file::LoadedJob;
 use crate::domain::plan::Plan;
 use crate::domain::session::Tokens;
 use crate::domain::state::{Phase, RunState};
@@ -14,82 +12,84 @@ use crate::job::TokenBudget;
 use crate::planning;
 use crate::ui::human;
 
-/// How many tokens a model writes in a second: an assumption, which is told with the estimate.
-const SPEED: u64 = 50;
+/// Tokens that a model writes in a second. An assumption, shown with the estimate.
+const TOKENS_PER_SECOND: u64 = 50;
 
-/// Milliseconds beside the writing: reading, starting, being checked.
-const REST: u64 = 20_000;
+/// Milliseconds of a session beside writing: start, reading, checks.
+const OVERHEAD_MS: u64 = 20_000;
 
-/// The estimate in a sentence or two. `prompt` is how many tokens a prompt has.
-pub(super) fn words(found: &job_file::LoadedJob, plan: &Plan, prompt: u64) -> String {
+/// The estimate, for people. `prompt` is the number of tokens of a prompt.
+pub(super) fn text(job: &LoadedJob, plan: &Plan, prompt: u64) -> String {
     let sources: u64 = plan.tasks.iter().map(|t| t.tokens).sum();
     let tokens = Tokens {
         input: sources + prompt * plan.tasks.len() as u64,
         output: sources,
         ..Tokens::default()
     };
-    let model = found.job.agent.model.as_deref();
-    let price = model.and_then(|model| found.preset.price(model));
+    let model = job.job.agent.model.as_deref();
+    let price = model.and_then(|model| job.preset.price(model));
     let cost = match (price.and_then(|price| price.of(tokens)), model) {
         (Some(cost), Some(model)) => format!("${:.2} at the price of {model}", cost.usd()),
-        (None, Some(model)) => format!(
-            "an unknown sum (no price of {model} is known: `[presets.{}.prices]`)",
-            found.preset.name
-        ),
-        (_, None) => "an unknown sum (`[agent] model` is not said)".to_owned(),
+        (None, Some(model)) => {
+            format!("unknown cost (no price for {model} in `[presets.{}.prices]`)", job.preset.name)
+        }
+        (_, None) => "unknown cost (`[agent] model` is not set)".to_owned(),
     };
-    let jobs = found.job.limits.jobs;
-    let took = planning::makespan(plan, jobs, &|task| REST + task.tokens * 1_000 / SPEED);
+    let jobs = job.job.limits.jobs;
+    let duration = planning::makespan(plan, jobs, &|task| {
+        OVERHEAD_MS + task.tokens * 1_000 / TOKENS_PER_SECOND
+    });
     format!(
-        "at least {} tokens read and {} written, {cost}, and {} with {} at a time (each session reads prompt and sources once \
-         and writes as much as the sources are, {SPEED} tokens a second)",
+        "at least {} tokens read and {} written, {cost}, and {} with {} at a time (if each session reads its prompt and sources \
+         once and writes as many tokens as the sources have, at {TOKENS_PER_SECOND} tokens a second)",
         short(tokens.input),
         short(tokens.output),
-        human::duration(took),
+        human::duration(duration),
         human::number(jobs, "agent"),
     )
 }
 
-/// What a plan reckoned with, held against what sessions have reported.
+/// Planned tokens compared with the tokens that sessions have reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PlannedVsReported {
-    /// Tasks that were done in one session which said what it used.
+    /// Tasks that were done in one session that reported its use.
     pub tasks: u64,
-    /// Tokens that their contexts were planned to hold: prompt, sources, and as much again for the work.
+    /// Tokens planned for these sessions: the prompt and twice the sources, once to read and once
+    /// to write.
     pub planned: u64,
-    /// Tokens that these sessions have read anew: neither again nor from a cache.
+    /// Tokens that these sessions have read for the first time, including those written to a cache.
     pub reported: u64,
-    /// The `token-factor`, in thousandths, with which both would have been alike.
+    /// The `token-factor` at which both numbers would be equal, in thousandths.
     pub factor: u64,
 }
 
 impl PlannedVsReported {
-    /// Measures a run; nothing where no session has said enough. `prompt` is how many tokens a prompt has, by the model's
-    /// count.
+    /// Compares the numbers of a run; none if no session has reported enough. `prompt` is the
+    /// number of tokens of a prompt, by the model's count.
     pub(super) fn of(state: &RunState, budget: TokenBudget, prompt: u64) -> Option<Self> {
-        let mut found = Self { tasks: 0, planned: 0, reported: 0, factor: 0 };
+        let mut sums = Self { tasks: 0, planned: 0, reported: 0, factor: 0 };
         for task in &state.plan.tasks {
             let Some(s) = state.tasks.get(&task.id) else { continue };
             if s.phase != Phase::Done || s.attempt != 1 || s.spend.sessions_with_tokens != 1 {
                 continue;
             }
-            found.tasks += 1;
-            found.planned += prompt + 2 * task.tokens;
-            found.reported += s.spend.tokens.input + s.spend.tokens.cache_write;
+            sums.tasks += 1;
+            sums.planned += prompt + 2 * task.tokens;
+            sums.reported += s.spend.tokens.input + s.spend.tokens.cache_write;
         }
-        if found.planned == 0 || found.reported == 0 {
+        if sums.planned == 0 || sums.reported == 0 {
             return None;
         }
-        found.factor = budget.factor * found.reported / found.planned;
-        Some(found)
+        sums.factor = budget.factor * sums.reported / sums.planned;
+        Some(sums)
     }
 
-    /// In a sentence.
-    pub(super) fn words(self, budget: TokenBudget) -> String {
+    /// The comparison, for people.
+    pub(super) fn text(self, budget: TokenBudget) -> String {
         let factor =
             |thousandths: u64| format!("{}.{:02}", thousandths / 1_000, thousandths % 1_000 / 10);
         format!(
-            "{} planned, {} read in {} of one session each; `token-factor = {}` would have fitted (it was {})",
+            "{} planned, {} read in {} of one session each; `token-factor = {}` would have matched (it was {})",
             short(self.planned),
             short(self.reported),
             human::number(usize::try_from(self.tasks).unwrap_or(usize::MAX), "task"),
@@ -118,7 +118,7 @@ mod tests {
     use crate::job::TokenBudget;
 
     #[test]
-    fn what_was_reported_is_held_against_what_was_planned() {
+    fn comparison_counts_tasks_of_one_session_only() {
         let task = |name: &str| Task {
             id: TaskId::parse(name).unwrap(),
             files: vec![name.into()],
@@ -139,19 +139,19 @@ mod tests {
                 Tokens { input: 5_000, output: 900, cache_read: 90_000, cache_write: 10_000 };
             s.spend.add(Usage { tokens: Some(tokens), cost: None });
         }
-        // What needed two attempts says nothing of one.
-        let found = PlannedVsReported::of(&state, budget, 2_000).unwrap();
-        assert_eq!((found.tasks, found.planned, found.reported), (2, 20_000, 30_000));
-        assert_eq!(found.factor, 1_725);
+        // Task c needed two attempts and is left out.
+        let compared = PlannedVsReported::of(&state, budget, 2_000).unwrap();
+        assert_eq!((compared.tasks, compared.planned, compared.reported), (2, 20_000, 30_000));
+        assert_eq!(compared.factor, 1_725);
         assert_eq!(
-            found.words(budget),
-            "20k planned, 30k read in 2 tasks of one session each; `token-factor = 1.72` would have fitted (it was 1.15)"
+            compared.text(budget),
+            "20k planned, 30k read in 2 tasks of one session each; `token-factor = 1.72` would have matched (it was 1.15)"
         );
     }
 
     #[test]
-    fn large_numbers_are_short() {
-        let said = [812, 61_234, 4_250_000, 999_999].map(super::short);
-        assert_eq!(said, ["812", "61k", "4.2M", "999k"]);
+    fn large_token_counts_are_abbreviated() {
+        let texts = [812, 61_234, 4_250_000, 999_999].map(super::short);
+        assert_eq!(texts, ["812", "61k", "4.2M", "999k"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Finding the job file and what it names.
+//! The job file and the files that it names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,29 +9,37 @@ use crate::agent::preset::{self, Preset};
 use crate::contract::json_schema::JsonSchema;
 use crate::domain::id::Oid;
 use crate::error::Advice;
+use crate::failpoint;
 use crate::job::{self, Job};
 use crate::repo::Repo;
 
-/// A job as a person wrote it.
+/// A job file that was read.
 #[derive(Debug)]
 pub(super) struct LoadedJob {
-    /// Where it is, as one would name it.
+    /// The path of the job file, for messages.
     pub file: String,
-    /// Its folder.
+    /// The folder of the job file.
     pub folder: PathBuf,
-    /// Its text.
+    /// The text of the job file.
     pub text: String,
-    /// What it says.
+    /// The parsed job.
     pub job: Job,
-    /// Its name: its own, or the repository's.
+    /// The job's name: from the file, its folder, or the repository.
     pub name: String,
-    /// What is known about its agent.
+    /// The preset of the agent.
     pub preset: Preset,
-    /// What is known about its evaluator, if it has one.
+    /// The preset of the evaluator, if the job has one.
     pub evaluator: Option<Preset>,
 }
 
-/// Finds and reads a job: a file, a name below `.harness`, or `harness.toml` at the top.
+/// Parses a job file. `file` names it in messages.
+pub(super) fn parse(text: &str, file: &str) -> Result<Job> {
+    failpoint::trace("job parsed");
+    Ok(job::parse(text, file)?)
+}
+
+/// Finds and reads a job: a file, the NAME of `.harness/NAME/harness.toml`, or `harness.toml` at
+/// the top.
 pub(super) fn load(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<LoadedJob> {
     let top = repo.top().map_or_else(|| here.to_path_buf(), Path::to_path_buf);
     let path = match argument {
@@ -40,17 +48,18 @@ pub(super) fn load(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<L
             if !path.is_file() {
                 return Err(Advice::new(
                     format!("no job file: {}", path.display()),
-                    "name one, or write one: `git harness init`; `man githarness-job` has every key",
+                    "name a job file, or write one with `git harness init`; `man githarness-job` has every key",
                 )
                 .into());
             }
             path
         }
         Some(name) => {
-            let tried = [here.join(name), top.join(".harness").join(name).join(job::FILE_NAME)];
-            let found = tried.iter().find(|p| p.is_file()).cloned();
+            let candidates =
+                [here.join(name), top.join(".harness").join(name).join(job::FILE_NAME)];
+            let found = candidates.iter().find(|p| p.is_file()).cloned();
             found.ok_or_else(|| {
-                let [file, named] = &tried;
+                let [file, named] = &candidates;
                 Advice::new(
                     format!("no job file: {name}"),
                     format!("looked for {} and {}", file.display(), named.display()),
@@ -61,23 +70,24 @@ pub(super) fn load(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<L
     let file = path.strip_prefix(&top).unwrap_or(&path).display().to_string();
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read the job file: {}", path.display()))?;
-    let job = job::parse(&text, &file)?;
+    let job = parse(&text, &file)?;
     let preset = preset::resolve(&job)?;
     let evaluator = preset::resolve_evaluator(&job)?;
     let name = match &job.job.name {
         Some(name) => name.clone(),
         None => {
-            // `.harness/NAME/harness.toml` is called NAME, a file at the top as the repository is.
+            // The default name is NAME for `.harness/NAME/harness.toml`, and the repository's for a
+            // file at the top.
             let folder = path.parent().filter(|p| *p != top).and_then(Path::file_name);
-            let plain = folder.map_or_else(|| repo.name(), |f| f.to_string_lossy().into_owned());
-            job::slug(&plain)
+            let name = folder.map_or_else(|| repo.name(), |f| f.to_string_lossy().into_owned());
+            job::slug(&name)
         }
     };
     let folder = path.parent().unwrap_or(&top).to_path_buf();
     Ok(LoadedJob { file, folder, text, job, name, preset, evaluator })
 }
 
-/// The files that a job names and that are pinned with it: path as named, and content.
+/// The files that a job names, to be pinned with it: path as named, and content.
 pub(super) fn pinned_files(
     repo: &Repo,
     found: &LoadedJob,
@@ -89,15 +99,15 @@ pub(super) fn pinned_files(
         && repo.has_entry(&tree, &output.path)?
     {
         return Err(Advice::new(
-            format!("{}: the base has a file already at [output] path: {}", found.file, output.path),
-            "choose a path at which there is none, so that what was there is not taken for what a task hands in",
+            format!("{}: the base already has a file at [output] path: {}", found.file, output.path),
+            "choose a path that does not exist in the base: an old file must not count as a task's output",
         )
         .into());
     }
     if let Some(prompt) = &found.job.agent.prompt {
         let bytes = find_content(repo, &found.folder, prompt, &tree)?.ok_or_else(|| {
             Advice::new(
-                format!("{}: the prompt template is not there: {prompt}", found.file),
+                format!("{}: no prompt template: {prompt}", found.file),
                 "`[agent] prompt` is relative to the job file or to the repository's top",
             )
         })?;
@@ -106,7 +116,7 @@ pub(super) fn pinned_files(
     for (key, name) in job::must_exist(&found.job) {
         let bytes = find_content(repo, &found.folder, name, &tree)?.ok_or_else(|| {
             Advice::new(
-                format!("{}: the file that `{key}` names is not there: {name}", found.file),
+                format!("{}: the file of `{key}` does not exist: {name}", found.file),
                 "its path is relative to the job file or to the repository's top",
             )
         })?;
@@ -132,11 +142,12 @@ fn strip_dot_slash(name: &str) -> String {
     name.strip_prefix("./").unwrap_or(name).to_owned()
 }
 
-/// Beside the job file, at the repository's top, or in the base commit, in this order.
+/// The content of a named file: beside the job file, at the repository's top, or in the base
+/// commit, in this order.
 fn find_content(repo: &Repo, folder: &Path, name: &str, tree: &Oid) -> Result<Option<Vec<u8>>> {
-    let places = [Some(folder), repo.top()];
-    for place in places.into_iter().flatten() {
-        let path = place.join(name);
+    let folders = [Some(folder), repo.top()];
+    for folder in folders.into_iter().flatten() {
+        let path = folder.join(name);
         if path.is_file() {
             let bytes =
                 std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -146,7 +157,8 @@ fn find_content(repo: &Repo, folder: &Path, name: &str, tree: &Oid) -> Result<Op
     repo.read_blob_at(tree, &strip_dot_slash(name))
 }
 
-/// Whether git ignores a path: then it is no part of the job but of an environment, such as `node_modules/.bin/tsc`.
+/// Returns true if git ignores the path. Ignored files, such as `node_modules/.bin/tsc`, belong to
+/// the environment and not to the job.
 fn is_ignored(repo: &Repo, name: &str) -> bool {
     use gix::worktree::stack::state::ignore::Source;
     let repo = repo.local();

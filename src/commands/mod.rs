@@ -1,4 +1,4 @@
-//! One file a verb. What a verb does lives in a layer below; here it is put together and told.
+//! The commands, one file for each. A command puts layers below together and prints the result.
 
 mod adopt;
 mod agent;
@@ -8,6 +8,7 @@ mod doctor;
 mod estimate;
 mod init;
 mod job_file;
+mod job_plan;
 mod log;
 pub(crate) mod man;
 mod new;

@@ -1,4 +1,5 @@
-//! `new`: an agent writes a job, which is itself a job: in a worktree, checked by a program and graded by another session.
+//! `new`: have an agent write a job. The writing is itself a job: done in a worktree, checked by a
+//! program, graded by another session.
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use crate::repo;
 use crate::store::Store;
 use crate::store::create::next_run;
 use crate::ui::Ui;
+use crate::wire::cli as wire;
 
 /// Embeds a file of `new`.
 macro_rules! own {
@@ -25,22 +27,22 @@ macro_rules! own {
     };
 }
 
-/// What the writing agent is told.
+/// The prompt of the writing agent.
 const PROMPT: &str = own!("new/prompt.md");
-/// What the grading one is told.
+/// The prompt of the grading agent.
 const EVALUATE: &str = own!("new/evaluate.md");
-/// With what an agent can drive the job.
+/// The template of the SKILL.md with which an agent can run the job.
 const SKILL: &str = own!("new/SKILL.md");
 /// Job files with every key.
 const REFERENCE: [&str; 2] = [own!("jobs/complete.toml"), own!("jobs/report.toml")];
 
-/// The folder for what belongs to jobs.
+/// The folder of jobs with a name.
 const FOLDER: &str = ".harness";
-/// What the skeleton has.
+/// The files of the skeleton.
 const SKELETON: [&str; 2] = [job::FILE_NAME, "prompt.md"];
-/// How many words of a description name the job.
+/// Words of the description that name the job.
 const WORDS: usize = 4;
-/// How many rounds of grading there are at most.
+/// Maximum rounds of grading.
 const ROUNDS: i64 = 3;
 
 /// `git harness new`
@@ -52,8 +54,10 @@ pub(super) fn run(here: &Path, args: &cli::NewArgs, ui: &Ui) -> Result<u8> {
     let name = name(args)?;
     let folder = Path::new(FOLDER).join(&name);
     if top.join(&folder).exists() {
-        let hint = "`--name` gives the new one another name";
-        return Err(Advice::new(format!("there is one already: {}", folder.display()), hint).into());
+        let hint = "`--name` gives the new job another name";
+        return Err(
+            Advice::new(format!("the job exists already: {}", folder.display()), hint).into()
+        );
     }
     let scratch = store.local().root().join("new").join(&name);
     let run = match unfinished(&store, &name, &scratch)? {
@@ -64,13 +68,15 @@ pub(super) fn run(here: &Path, args: &cli::NewArgs, ui: &Ui) -> Result<u8> {
         }
     };
     ui.status(&format!(
-        "an agent writes the job `{name}`, a program checks it, another session grades it"
+        "writing the job `{name}` with an agent; a program checks the job, and another session grades it"
     ));
     let job = scratch.join(job::FILE_NAME).to_string_lossy().into_owned();
-    let code = start::run(here, &start_args(&run, &job), ui)?;
+    let start_args =
+        cli::StartArgs { job: Some(job), run: Some(run.to_string()), ..cli::StartArgs::default() };
+    let code = start::run(here, &start_args, ui)?;
     if code != error::OK {
         ui.status(&format!(
-            "the job is not written yet: `git harness status {run}` says why, and the same command goes on"
+            "the job is not written yet: `git harness status {run}` shows why; the same command continues"
         ));
         return Ok(code);
     }
@@ -79,25 +85,25 @@ pub(super) fn run(here: &Path, args: &cli::NewArgs, ui: &Ui) -> Result<u8> {
     Ok(error::OK)
 }
 
-/// The job's name: said, or the first words of the description.
+/// The job's name: from `--name`, or the first words of the description.
 fn name(args: &cli::NewArgs) -> Result<String> {
     if let Some(name) = &args.name {
         let plain = job::slug(name);
         if plain != *name {
             let hint = format!("a job's name holds a-z, 0-9, `-` and `_`, such as `{plain}`");
-            return Err(Advice::new(format!("not the name of a job: {name}"), hint).into());
+            return Err(Advice::new(format!("invalid job name: {name}"), hint).into());
         }
         return Ok(plain);
     }
     let words: Vec<_> = args.description.split_whitespace().take(WORDS).collect();
     if words.is_empty() {
-        let hint = "say in a sentence or two what is to be done, and how one sees that it is done";
+        let hint = "describe in a sentence or two what to do and how to see that it is done";
         return Err(Advice::new("the description is empty", hint).into());
     }
     Ok(job::slug(&words.join(" ")))
 }
 
-/// The run that was begun for this name and has not come to its end.
+/// An earlier run for this name that has not ended.
 fn unfinished(store: &Store, name: &str, scratch: &Path) -> Result<Option<RunId>> {
     let Some(run) = workspace::latest_run(store, &format!("new-{name}"))? else { return Ok(None) };
     if !scratch.join(job::FILE_NAME).is_file() {
@@ -107,7 +113,7 @@ fn unfinished(store: &Store, name: &str, scratch: &Path) -> Result<Option<RunId>
     Ok((!ended).then_some(run))
 }
 
-/// Writes the job that writes the job: on a commit of its own, which has the skeleton.
+/// Writes the job that writes the job. Its base is a new commit with the skeleton.
 fn prepare(
     store: &Store,
     here: &Path,
@@ -129,7 +135,7 @@ fn prepare(
     Ok(())
 }
 
-/// A commit on `HEAD` with an empty job.
+/// Makes a commit on `HEAD` with an empty job.
 fn skeleton(store: &Store, folder: &str, name: &str) -> Result<Oid> {
     let repo = store.repo();
     let head = repo.resolve_commit("HEAD")?;
@@ -145,7 +151,7 @@ fn skeleton(store: &Store, folder: &str, name: &str) -> Result<Oid> {
     repo::commit(repo, &tree, &[head], &message, &repo.identity(), time)
 }
 
-/// The agent, as the job at hand calls it, or by its preset; and the presets that it may need.
+/// The `[agent]` and `[presets]` tables: from the named or default job, or from `--preset`.
 fn caller(store: &Store, here: &Path, args: &cli::NewArgs) -> Result<(toml::Table, toml::Table)> {
     let default = store.repo().top().is_some_and(|top| top.join(job::FILE_NAME).is_file());
     let mut agent = toml::Table::new();
@@ -190,11 +196,11 @@ fn job_text(
     let strings = |list: &[String]| {
         toml::Value::Array(list.iter().map(|text| text.as_str().into()).collect())
     };
-    // By its path: the name would find the one in the user's own work tree.
+    // By its path: a name could find the program of the user's own worktree.
     let validate = ["validate", "--strict", files[0].as_str()].map(str::to_owned);
     let run = [&[program][..], &validate].concat();
     let [reference, reports] = REFERENCE;
-    // On the task alone: the skeleton is no good job, and nothing else lands on this branch.
+    // Only on the task: the skeleton is not a valid job, and nothing else lands on this branch.
     let job = toml::toml! {
         [plan]
         group = "list"
@@ -244,26 +250,7 @@ fn job_text(
     Ok(toml::to_string(&text)?)
 }
 
-fn start_args(run: &RunId, job: &str) -> cli::StartArgs {
-    cli::StartArgs {
-        job: Some(job.to_owned()),
-        run: Some(run.to_string()),
-        jobs: None,
-        scope_dir: None,
-        scope_files: None,
-        only: Vec::new(),
-        dry_run: false,
-        paused: false,
-        detach: false,
-        force: false,
-        keep_going: false,
-        update: false,
-        quiet: false,
-        in_background: false,
-    }
-}
-
-/// Writes the job from the run's result into the work tree, with what an agent needs to drive it.
+/// Writes the job from the run's result into the worktree, with a SKILL.md.
 fn deliver(
     store: &Store,
     top: &Path,
@@ -292,27 +279,29 @@ fn deliver(
         write(top, &PathBuf::from(&path), &bytes, ui)?;
     }
     let job = job::parse(&job_text, job::FILE_NAME)?;
-    let values = serde_json::json!({
-        "name": name,
-        "line": line(description)?,
-        "description": description.trim(),
-        "report": job.job.kind == job::JobKind::Report,
-    });
+    let line = line(description)?;
+    let values = wire::SkillPage {
+        name,
+        line: &line,
+        description: description.trim(),
+        report: job.job.kind == job::JobKind::Report,
+    };
+    let values = serde_json::to_value(values)?;
     let skill = prompt::render_template(("SKILL.md", SKILL), &values)?;
     write(top, &folder.join("SKILL.md"), skill.as_bytes(), ui)?;
     ui.status(&format!(
-        "next:\n  read {prefix}harness.toml and {prefix}prompt.md: an agent has written them\n  \
-         git harness plan {name}            which tasks would there be?\n  \
-         git harness start {name} --only TASK   try one"
+        "next:\n  read {prefix}harness.toml and {prefix}prompt.md: an agent wrote them\n  \
+         git harness plan {name}            list the tasks\n  \
+         git harness start {name} --only TASK   try one task"
     ));
     Ok(())
 }
 
-/// What the job is for and when to use it, for front matter: that is YAML, in which a JSON string is a string.
+/// The description for the front matter. A JSON string is also a YAML string.
 fn line(description: &str) -> Result<String> {
     let words: Vec<_> = description.split_whitespace().collect();
     let text = format!(
-        "{} Use this to carry the job out, to go on with it, or to see how it stands.",
+        "{} Use this to run the job, to continue it, or to see its state.",
         words.join(" ")
     );
     Ok(serde_json::to_string(&text)?)

@@ -1,7 +1,7 @@
-//! Asking a job's own programs for the tasks and for what needs what.
+//! Tasks and dependencies from a job's own lists and programs.
 //!
-//! They run in a checkout of the base that is made for them and removed again, after the job's setup: not in the user's
-//! work tree, which may hold anything.
+//! They run in a checkout of the base that is made for them and removed again, after the job's
+//! setup: not in the user's work tree, which may hold anything.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,25 +20,25 @@ use crate::process::{self, Command, Environ, Lock, StopFlag};
 use crate::repo::{self, Repo};
 use crate::store::layout::Local;
 
-/// How long one program may take.
+/// Time limit of a program.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// How much it may print. A program that prints more is not understood by halves.
+/// Maximum output of a program in bytes. A longer output is an error, never cut.
 const CAP: u64 = 1 << 30;
-/// How much of its diagnostics an error shows, in bytes.
+/// Bytes of a program's diagnostics that an error shows.
 const SHOWN: usize = 1_000;
 
-/// What programs and lists say of a plan.
+/// The lists and outputs that a plan is made from.
 #[derive(Debug, Default)]
 pub(super) struct PlanInputs {
-    /// The tasks, where the job does not leave them to us.
+    /// The tasks, if the job lists them.
     pub listed: Option<Vec<TaskLine>>,
-    /// What needs what, where the job does not leave that to us.
+    /// The dependencies between files, if a program of the job finds them.
     pub edges: Option<ExternalGraph>,
-    /// What programs printed, by a name: pinned with the run.
+    /// The outputs of programs by name, to be pinned with the run.
     pub printed: Vec<(String, Vec<u8>)>,
 }
 
-/// Everything that a plan needs beside the tree.
+/// Reads the lists and runs the programs of a plan.
 pub(super) fn collect(repo: &Repo, found: &job_file::LoadedJob, base: &Oid) -> Result<PlanInputs> {
     let plan = &found.job.plan;
     let mut inputs = PlanInputs::default();
@@ -56,25 +56,25 @@ pub(super) fn collect(repo: &Repo, found: &job_file::LoadedJob, base: &Oid) -> R
         return Ok(inputs);
     }
     let scratch = ScratchWorktree::open(repo, found, base)?;
-    let asked = (|| {
+    let collected = (|| {
         if let Some(argv) = &plan.command {
-            let said = scratch.ask("[plan] command", argv)?;
+            let said = scratch.output_of("[plan] command", argv)?;
             let tasks =
                 planning::parse_task_list(&said).context("`[plan] command` printed no tasks")?;
             inputs.listed = Some(tasks);
             inputs.printed.push(("tasks.jsonl".to_owned(), said.into_bytes()));
         }
         if let Some(argv) = &plan.edges {
-            let said = scratch.ask("[plan] edges", argv)?;
+            let said = scratch.output_of("[plan] edges", argv)?;
             let folders = argv.get(1..).unwrap_or_default().to_vec();
             inputs.edges = Some(ExternalGraph { edges: planning::parse_edges(&said)?, folders });
             inputs.printed.push(("edges.json".to_owned(), said.into_bytes()));
         }
         Ok(())
     })();
-    // The first error is the one that explains.
+    // The first error explains the others.
     let closed = scratch.close();
-    asked.and(closed)?;
+    collected.and(closed)?;
     Ok(inputs)
 }
 
@@ -84,7 +84,7 @@ fn list(repo: &Repo, found: &job_file::LoadedJob, base: &Oid, file: &str) -> Res
     let pinned = job_file::pinned_files(repo, found, base)?;
     let Some((_, bytes)) = pinned.into_iter().find(|(path, _)| path == plain) else {
         return Err(Advice::new(
-            format!("{}: the list of tasks is not there: {file}", found.file),
+            format!("{}: no list of tasks: {file}", found.file),
             "`[plan] list` is relative to the job file or to the repository's top, and is not ignored by git",
         )
         .into());
@@ -93,10 +93,10 @@ fn list(repo: &Repo, found: &job_file::LoadedJob, base: &Oid, file: &str) -> Res
     planning::parse_task_list(&text).with_context(|| format!("the list of tasks is wrong: {file}"))
 }
 
-/// A task of the job file as one that is handed in.
+/// A task of the job file, in the planner's form.
 fn listed(task: &ListedTask) -> Result<TaskLine> {
     let serde_json::Value::Object(vars) = serde_json::to_value(&task.vars)? else {
-        bail!("the variables of a [[plan.task]] are no table");
+        bail!("the variables of a [[plan.task]] are not a table");
     };
     Ok(TaskLine {
         id: task.id.clone(),
@@ -107,12 +107,12 @@ fn listed(task: &ListedTask) -> Result<TaskLine> {
     })
 }
 
-/// A checkout of the base in which programs are asked.
+/// A checkout of the base in which the job's programs run.
 struct ScratchWorktree<'a> {
     repo: &'a Repo,
     base: &'a Oid,
     worktree: repo::Worktree,
-    /// Where what they print is kept.
+    /// The folder of their outputs.
     folder: PathBuf,
     /// Only one at a time: the place has one name.
     _lock: Lock,
@@ -127,13 +127,13 @@ impl<'a> ScratchWorktree<'a> {
             Lock::try_take(&folder.join("lock"), &process::Holder::this_process().to_string())?
                 .map_err(|holder| {
                     Advice::new(
-                        format!("another process asks the programs of a plan: {holder}"),
-                        "wait until it is done",
+                        format!("another process is running the programs of a plan: {holder}"),
+                        "wait until it has ended",
                     )
                 })?;
         let path = workspace::worktrees_root(repo, &found.job).join(".planning");
         let index = folder.join("place");
-        // What somebody left who was killed.
+        // A process that was killed may have left one.
         repo::remove_worktree(repo, &path, &index)?;
         let worktree = repo::create_worktree(repo, &path, base, &index)
             .with_context(|| format!("cannot make the worktree {}", path.display()))?;
@@ -145,7 +145,7 @@ impl<'a> ScratchWorktree<'a> {
         Ok(scratch)
     }
 
-    /// The job's setup, and the scripts that the job names.
+    /// Writes the files that the job names, and runs its setup.
     fn prepare(&self, found: &job_file::LoadedJob) -> Result<()> {
         for (path, bytes) in job_file::pinned_files(self.repo, found, self.base)? {
             let to = self.worktree.path.join(path);
@@ -155,13 +155,13 @@ impl<'a> ScratchWorktree<'a> {
             workspace::write_pinned(&to, &bytes)?;
         }
         for argv in &found.job.worktree.setup {
-            self.ask("[worktree] setup", argv)?;
+            self.output_of("[worktree] setup", argv)?;
         }
         Ok(())
     }
 
-    /// What a program prints.
-    fn ask(&self, key: &str, argv: &[String]) -> Result<String> {
+    /// Runs a program and returns its output.
+    fn output_of(&self, key: &str, argv: &[String]) -> Result<String> {
         let worktree = self.worktree.path.to_string_lossy().into_owned();
         let values = PlaceholderValues {
             worktree: &worktree,
@@ -196,7 +196,7 @@ impl<'a> ScratchWorktree<'a> {
     }
 }
 
-/// The end of what a program said, in lines of its own.
+/// The end of a program's output, on a new line.
 fn tail(path: &Path) -> Option<String> {
     let bytes = std::fs::read(path).ok()?;
     let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(SHOWN)..]).into_owned();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{start, workspace};
+use super::workspace::{self, Workspace};
 use crate::cli;
 use crate::domain::machine::{Observation, Request};
 use crate::domain::state::RunPhase;
@@ -19,29 +19,29 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
     let proof = match workspace::try_hold(&store, &run)? {
         Ok(proof) => proof,
         Err(held) => {
-            // Somebody else takes the steps; what there is to say is how it stands.
+            // The holder takes the steps. This process only reports the state.
             ui.status(&format!("note: {held}"));
-            let state = workspace::load_run(&store, &run)?.ledger.state;
-            return Ok(if state.ended() { error::ENDED } else { error::OK });
+            let ended = Workspace::load(&store, &run)?.state().ended();
+            return Ok(if ended { error::POLL_ENDED } else { error::OK });
         }
     };
-    let loaded = workspace::load_run(&store, &run)?;
-    let state = &loaded.ledger.state;
-    if start::over(&loaded) {
+    let workspace = Workspace::load(&store, &run)?;
+    let state = workspace.state();
+    if workspace.is_finished() {
         ui.status(&format!("run {run}: {}", human::counts(state)));
-        return Ok(error::ENDED);
+        return Ok(error::POLL_ENDED);
     }
     if state.phase == RunPhase::Cancelled {
         ui.status(&format!("the run `{run}` is cancelled"));
-        return Ok(error::ENDED);
+        return Ok(error::POLL_ENDED);
     }
     let mut lines = Ui::new(false);
     let mut report = |report: RunReport<'_>| lines.report(&report);
     let options = RunOptions { wait: false, ..RunOptions::default() };
-    let mut engine = workspace::open_engine(&store, proof, args.jobs, options, &mut report)?;
+    let mut engine = workspace.into_engine(proof, args.jobs, options, &mut report)?;
     if engine.state().waits_to_begin {
-        // `start --paused` only made the run; driving it by `poll` is how it begins. A run that somebody stopped stays
-        // stopped.
+        // `start --paused` only makes the run, and `poll` begins it. A run that a person stopped
+        // stays stopped.
         engine.ask(Observation::Requested(Request::Resume))?;
     }
     let stopped = engine.run()?;
@@ -49,17 +49,17 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
     drop(engine);
     ui.status(&format!("run {run}: {}", human::counts(&state)));
     Ok(match stopped {
-        RunExit::Ended => error::ENDED,
+        RunExit::Ended => error::POLL_ENDED,
         RunExit::Later | RunExit::Interrupted(_) => error::OK,
         RunExit::Blocked => {
             for line in human::blocked(&state) {
                 ui.status(&line);
             }
-            error::PERSON
+            error::NEEDS_PERSON
         }
         RunExit::Person(why) => {
             ui.status(&format!("needs a person: {why}"));
-            error::PERSON
+            error::NEEDS_PERSON
         }
     })
 }

@@ -1,4 +1,4 @@
-//! Prompts before there is a run: tried, looked at for what makes prompts fail, and written out.
+//! Prompts of a job before its run: rendered, linted and written out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::job;
 use crate::planning;
 use crate::repo::Repo;
 
-/// What all prompts of a job are made from.
+/// Everything that the prompts of a job are made from.
 #[derive(Debug)]
 pub(super) struct PromptSet<'a> {
     repo: &'a Repo,
@@ -22,14 +22,14 @@ pub(super) struct PromptSet<'a> {
     run: RunId,
     /// The user's template: its name and text.
     template: Option<(String, String)>,
-    /// The same of the evaluator's prompt.
+    /// The name and text of the template of the evaluator's prompt.
     evaluator: Option<(String, String)>,
-    /// What examples and schemas say.
+    /// The texts of examples and schemas.
     pinned: BTreeMap<String, String>,
 }
 
 impl<'a> PromptSet<'a> {
-    /// Reads what the job names.
+    /// Reads the files that the job names.
     pub(super) fn open(repo: &'a Repo, found: &'a job_file::LoadedJob) -> Result<Self> {
         let base = repo.resolve_commit(&found.job.job.base)?;
         let files: BTreeMap<String, Vec<u8>> =
@@ -56,7 +56,7 @@ impl<'a> PromptSet<'a> {
         Ok(Self { repo, found, base, run, template, evaluator, pinned })
     }
 
-    /// What the first attempt on a task is told.
+    /// The brief of the first attempt on a task.
     fn brief(&self, task: &Task) -> Result<prompt::Brief> {
         let base = gix::ObjectId::from_hex(self.base.as_str().as_bytes())?;
         let counted = planning::line_counts(&self.repo.local(), base, &task.files)?;
@@ -79,17 +79,17 @@ impl<'a> PromptSet<'a> {
         self.template.as_ref().map(|(name, text)| (name.as_str(), text.as_str()))
     }
 
-    /// The template must render for a first attempt and for a retry, before anything is paid for: with the job's
-    /// variables, and with those of each of the tasks. What is told of its faults.
+    /// Renders the templates for a first attempt and for a retry, with the variables of each task,
+    /// before anything is spent. Returns the hints of the linter.
     pub(super) fn check(&self, tasks: &[Task]) -> Result<Vec<String>> {
         if self.template.is_none() && self.evaluator.is_none() {
             return Ok(Vec::new());
         }
-        let mut seen = BTreeSet::new();
-        let mut said = Vec::new();
+        let mut variable_sets = BTreeSet::new();
+        let mut hints = Vec::new();
         for task in tasks {
             let vars = brief::variables(&self.found.job, &task.vars);
-            if !seen.insert(vars.keys().cloned().collect::<Vec<_>>()) {
+            if !variable_sets.insert(vars.keys().cloned().collect::<Vec<_>>()) {
                 continue;
             }
             let brief = self.brief(task)?;
@@ -98,15 +98,16 @@ impl<'a> PromptSet<'a> {
             }
             if let Some(template) = self.template() {
                 prompt::validate(template, &brief)?;
-                if said.is_empty() {
-                    said = lint::lint(template, &brief)?;
+                if hints.is_empty() {
+                    hints = lint::lint(template, &brief)?;
                 }
             }
         }
-        Ok(said)
+        Ok(hints)
     }
 
-    /// The tokens of a prompt on one file: counted where the job has a budget of tokens, else estimated.
+    /// The tokens of a prompt for one file: counted if the job has a budget of tokens, else
+    /// estimated.
     pub(super) fn example_tokens(&self) -> Result<u64> {
         let text = prompt::render(self.template(), &self.brief(&example(self.found)?)?)?;
         Ok(match self.found.job.plan.budget {
@@ -115,7 +116,7 @@ impl<'a> PromptSet<'a> {
         })
     }
 
-    /// Writes the first prompt of each task into a folder, named like the task.
+    /// Writes the first prompt of each task into a folder, as `TASK.md`.
     pub(super) fn write(&self, tasks: &[Task], folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -129,9 +130,9 @@ impl<'a> PromptSet<'a> {
     }
 }
 
-/// A task that stands for those of a job whose plan is not known yet.
+/// An example task, for a job whose plan is not known yet.
 pub(super) fn example(found: &job_file::LoadedJob) -> Result<Task> {
-    // The prompt of a job of findings needs some.
+    // The template of a job with findings needs at least one.
     let vars = if found.job.plan.list.is_some() && !found.job.plan.vars.contains_key("findings") {
         r#"{"findings":[{"file":"src/a.js"}]}"#
     } else {

@@ -1,112 +1,138 @@
-//! `retry` and `skip`: asking a run for something, whoever holds it.
+//! `retry` and `skip`, and the requests by which commands change a run that another process may
+//! hold.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 
-use super::workspace;
+use super::workspace::{self, Workspace};
 use crate::ambient;
 use crate::cli;
 use crate::domain::event::Halt;
 use crate::domain::id::RunId;
 use crate::domain::state::{Phase, RunPhase};
-use crate::engine::RunOptions;
 use crate::engine::requests;
+use crate::engine::{RunOptions, RunReport};
 use crate::error;
 use crate::store::Store;
-use crate::store::load::LoadedRun;
 use crate::ui::Ui;
 use crate::wire::request::{RequestAnswer, WireRequest};
 
-/// Makes requests of a run and waits until they are carried out: by whoever holds the run, else by this process.
-pub(super) fn ask(
-    store: &Store,
-    run: &RunId,
-    wires: &[WireRequest],
-    ui: &Ui,
-) -> Result<Vec<RequestAnswer>> {
-    let mut open: Vec<PathBuf> = Vec::new();
-    for wire in wires {
-        open.push(requests::ask(store, run, wire)?);
-    }
-    let mut told = false;
-    let mut answers: Vec<Option<RequestAnswer>> = vec![None; open.len()];
-    loop {
-        for (path, answer) in open.iter().zip(answers.iter_mut()) {
-            if answer.is_none() {
-                *answer = requests::collect(path)?;
-            }
-        }
-        if answers.iter().all(Option::is_some) {
-            return Ok(answers.into_iter().flatten().collect());
-        }
-        match workspace::try_hold(store, run)? {
-            Ok(proof) => {
-                let mut quiet = |_: crate::engine::RunReport<'_>| {};
-                let options = RunOptions::default();
-                let mut engine = workspace::open_engine(store, proof, None, options, &mut quiet)?;
-                engine.serve_requests()?;
-            }
-            Err(held) => {
-                if !told {
-                    ui.status(&format!("asking the process that holds the run ({})", held.holder));
-                    told = true;
-                }
-                ambient::pause(Duration::from_millis(50));
-            }
-        }
-    }
+/// Time between two looks for an answer.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A run that requests are made of. Commands that have loaded the run hand it over; others name it.
+#[derive(Debug)]
+pub(super) struct Requests {
+    store: Store,
+    run: RunId,
+    loaded: Option<Workspace>,
+    halted: bool,
 }
 
-/// Makes requests and tells the answers; the exit code is 1 if one had no effect.
-pub(super) fn tell(store: &Store, run: &RunId, wires: &[WireRequest], ui: &Ui) -> Result<u8> {
-    let answers = ask(store, run, wires, ui)?;
-    for answer in &answers {
-        ui.message(&if answer.done {
-            answer.message.clone()
-        } else {
-            format!("error: {}", answer.message)
-        });
+impl Requests {
+    /// Requests of a run that is not loaded.
+    pub(super) fn of_run(store: Store, run: RunId) -> Self {
+        Self { store, run, loaded: None, halted: false }
     }
-    Ok(if answers.iter().all(|a| a.done) { error::OK } else { error::INCOMPLETE })
+
+    /// Requests of a loaded run.
+    pub(super) fn of(workspace: Workspace) -> Self {
+        let state = workspace.state();
+        let halted = state.phase == RunPhase::Halted && state.halt == Some(Halt::Failures);
+        let (store, run) = (workspace.store.clone(), workspace.run().clone());
+        Self { store, run, loaded: Some(workspace), halted }
+    }
+
+    /// Makes requests and waits until they are carried out: by the process that holds the run, else
+    /// by this process.
+    pub(super) fn ask(&mut self, wires: &[WireRequest], ui: &Ui) -> Result<Vec<RequestAnswer>> {
+        let mut open: Vec<PathBuf> = Vec::new();
+        for wire in wires {
+            open.push(requests::ask(&self.store, &self.run, wire)?);
+        }
+        let mut reported = false;
+        let mut answers: Vec<Option<RequestAnswer>> = vec![None; open.len()];
+        loop {
+            for (path, answer) in open.iter().zip(answers.iter_mut()) {
+                if answer.is_none() {
+                    *answer = requests::collect(path)?;
+                }
+            }
+            if answers.iter().all(Option::is_some) {
+                return Ok(answers.into_iter().flatten().collect());
+            }
+            match workspace::try_hold(&self.store, &self.run)? {
+                Ok(proof) => {
+                    let workspace = match self.loaded.take() {
+                        Some(workspace) => workspace,
+                        None => Workspace::load(&self.store, &self.run)?,
+                    };
+                    let mut quiet = |_: RunReport<'_>| {};
+                    let mut engine =
+                        workspace.into_engine(proof, None, RunOptions::default(), &mut quiet)?;
+                    engine.serve_requests()?;
+                }
+                Err(held) => {
+                    if !reported {
+                        ui.status(&format!(
+                            "asking the process that holds the run ({})",
+                            held.holder
+                        ));
+                        reported = true;
+                    }
+                    ambient::pause(POLL_INTERVAL);
+                }
+            }
+        }
+    }
+
+    /// Makes requests and prints the answers. The exit code is 1 if one had no effect.
+    pub(super) fn ask_and_report(&mut self, wires: &[WireRequest], ui: &Ui) -> Result<u8> {
+        let answers = self.ask(wires, ui)?;
+        for answer in &answers {
+            ui.message(&if answer.done {
+                answer.message.clone()
+            } else {
+                format!("error: {}", answer.message)
+            });
+        }
+        Ok(if answers.iter().all(|a| a.done) { error::OK } else { error::INCOMPLETE })
+    }
+
+    /// Prints how the requests get carried out if no process holds the run.
+    pub(super) fn hint_start(&self, ui: &Ui) {
+        if workspace::driver(&self.store, &self.run).is_some() {
+            return;
+        }
+        let force = if self.halted { " --force" } else { "" };
+        ui.status(&format!("hint: `git harness start --run {}{force}` carries it out", self.run));
+    }
 }
 
 /// `git harness retry`
 pub(super) fn retry(here: &Path, args: &cli::RetryArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
-    if args.failed {
-        let run = workspace::find_run(&store, args.run.as_deref())?;
-        let state = workspace::load_run(&store, &run)?.ledger.state;
-        let failed = state.tasks.iter().filter(|(_, s)| s.phase == Phase::Failed);
+    let run = args.run.as_deref();
+    let (workspace, wires) = if args.failed {
+        let run = workspace::find_run(&store, run)?;
+        let workspace = Workspace::load(&store, &run)?;
+        let failed = workspace.state().tasks.iter().filter(|(_, s)| s.phase == Phase::Failed);
         let wires: Vec<_> =
             failed.map(|(t, _)| WireRequest::Retry { task: t.to_string() }).collect();
         if wires.is_empty() {
             ui.message(&format!("no task of the run `{run}` has failed"));
             return Ok(error::OK);
         }
-        let code = tell(&store, &run, &wires, ui)?;
-        hint_start(&store, &run, ui);
-        return Ok(code);
-    }
-    let (run, wires) =
-        named(&store, &args.tasks, args.run.as_deref(), |task| WireRequest::Retry { task })?;
-    let code = tell(&store, &run, &wires, ui)?;
-    hint_start(&store, &run, ui);
+        (workspace, wires)
+    } else {
+        name_tasks(&store, &args.tasks, run, |task| WireRequest::Retry { task })?
+    };
+    let mut requests = Requests::of(workspace);
+    let code = requests.ask_and_report(&wires, ui)?;
+    requests.hint_start(ui);
     Ok(code)
-}
-
-/// Says how what was asked gets carried out when nobody holds the run.
-pub(super) fn hint_start(store: &Store, run: &RunId, ui: &Ui) {
-    if workspace::driver(store, run).is_some() {
-        return;
-    }
-    let halted = workspace::load_run(store, run).is_ok_and(|loaded| {
-        let state = &loaded.ledger.state;
-        state.phase == RunPhase::Halted && state.halt == Some(Halt::Failures)
-    });
-    let force = if halted { " --force" } else { "" };
-    ui.status(&format!("hint: `git harness start --run {run}{force}` carries it out"));
 }
 
 /// `git harness skip`
@@ -114,34 +140,34 @@ pub(super) fn skip(here: &Path, args: &cli::SkipArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let message = args.message.clone();
     let wire = |task| WireRequest::Skip { task, message: message.clone() };
-    let (run, wires) = named(&store, &args.tasks, None, wire)?;
-    tell(&store, &run, &wires, ui)
+    let (workspace, wires) = name_tasks(&store, &args.tasks, None, wire)?;
+    Requests::of(workspace).ask_and_report(&wires, ui)
 }
 
-/// The tasks that are named, all of one run and all of them known, as requests.
-fn named(
+/// Opens the run of the named tasks, which must be one, and makes a request of each task.
+fn name_tasks(
     store: &Store,
     names: &[String],
     run: Option<&str>,
     wire: impl Fn(String) -> WireRequest,
-) -> Result<(RunId, Vec<WireRequest>)> {
+) -> Result<(Workspace, Vec<WireRequest>)> {
     let mut wires = Vec::new();
-    let mut of: Option<(RunId, LoadedRun)> = None;
+    let mut opened: Option<Workspace> = None;
     for name in names {
         let (run, task) = workspace::resolve_task(store, name, run)?;
-        let (of, loaded) = match &mut of {
-            Some(of) => of,
-            None => of.insert((run.clone(), workspace::load_run(store, &run)?)),
+        let workspace = match &mut opened {
+            Some(workspace) => workspace,
+            None => opened.insert(Workspace::load(store, &run)?),
         };
-        if *of != run {
-            anyhow::bail!("the tasks are of two runs; name those of one at a time");
+        if *workspace.run() != run {
+            anyhow::bail!("the tasks belong to two runs; name the tasks of one run at a time");
         }
-        workspace::find_task(loaded, &task)?;
+        workspace.find_task(&task)?;
         wires.push(wire(task.to_string()));
     }
-    let run = match of {
-        Some((run, _)) => run,
-        None => workspace::find_run(store, run)?,
+    let workspace = match opened {
+        Some(workspace) => workspace,
+        None => Workspace::load(store, &workspace::find_run(store, run)?)?,
     };
-    Ok((run, wires))
+    Ok((workspace, wires))
 }

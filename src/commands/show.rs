@@ -4,136 +4,174 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{transcript, workspace};
-use crate::cli;
-use crate::domain::id::Oid;
+use super::transcript;
+use super::workspace::Workspace;
+use crate::cli as args;
+use crate::domain::id::{Oid, RunId, TaskId};
+use crate::domain::plan::Task;
 use crate::domain::session::Spend;
 use crate::domain::state::TaskState;
+use crate::domain::verdict::Finding;
 use crate::error::{self, Advice};
 use crate::repo;
 use crate::store::Store;
 use crate::store::chain::findings;
-use crate::ui::{Ui, human, json, printable, table};
+use crate::ui::json::{self, StatusContext};
+use crate::ui::{Ui, human, printable, table};
+use crate::wire::cli;
 
 /// `git harness show`
-pub(super) fn run(here: &Path, args: &cli::ShowArgs, ui: &Ui) -> Result<u8> {
-    let store = workspace::open_store(here)?;
-    let (run, task) = workspace::resolve_task(&store, &args.task, None)?;
-    let loaded = workspace::load_run(&store, &run)?;
-    let (planned, s) = workspace::find_task(&loaded, &task)?;
-    let tree = loaded.ledger.tips.get(&task).map(|t| t.tree.clone());
+pub(super) fn run(here: &Path, args: &args::ShowArgs, ui: &Ui) -> Result<u8> {
+    let (workspace, id) = Workspace::open_task(here, &args.task, None)?;
+    let (task, s) = workspace.find_task(&id)?;
+    let shown = ShownTask { workspace: &workspace, task, s };
     let attempt = args.attempt.unwrap_or(s.attempt);
-    let file = |name: &str| -> Result<Option<Vec<u8>>> {
-        let Some(tree) = &tree else { return Ok(None) };
-        store.repo().read_blob_at(tree, &format!("attempts/{attempt}/{name}"))
-    };
     if args.diff {
-        ui.result(&printable(&diff(&store, s)?));
-        return Ok(error::OK);
-    }
-    let none = |what: &str| {
-        let known = match s.attempt {
-            0 => "no attempt of it was made yet".to_owned(),
-            1 => "there was one attempt".to_owned(),
-            n => format!("there were {n} attempts"),
-        };
-        Advice::new(format!("attempt {attempt} of `{run}/{task}` has left no {what}"), known)
-    };
-    if args.prompt {
-        let bytes = file("prompt.md")?.ok_or_else(|| none("prompt"))?;
+        ui.result(&printable(&diff(&workspace.store, s)?));
+    } else if args.prompt {
+        let bytes = shown.file(attempt, "prompt.md")?;
+        let bytes = bytes.ok_or_else(|| shown.nothing_kept(attempt, "prompt"))?;
         ui.result(&printable(&String::from_utf8_lossy(&bytes)));
-        return Ok(error::OK);
+    } else if args.transcript {
+        shown.transcript(attempt, args.json, ui)?;
+    } else {
+        let findings = shown.findings()?;
+        if args.json {
+            ui.json(&shown.wire(&findings))?;
+        } else {
+            ui.result(&printable(&shown.page(&findings)));
+        }
     }
-    if args.transcript {
-        let outputs = match file("stdout")? {
-            Some(out) => [out, file("stderr")?.unwrap_or_default()],
+    Ok(error::OK)
+}
+
+/// The changes of a task's candidate as a patch.
+fn diff(store: &Store, s: &TaskState) -> Result<String> {
+    let candidate = s.candidate.as_ref().context("the task has no candidate yet")?;
+    let base = store.repo().tree_of(&candidate.base)?;
+    repo::unified_diff(store.repo(), &base, &candidate.tree)
+}
+
+/// A task that is shown.
+struct ShownTask<'a> {
+    workspace: &'a Workspace,
+    task: &'a Task,
+    s: &'a TaskState,
+}
+
+impl ShownTask<'_> {
+    fn run(&self) -> &RunId {
+        self.workspace.run()
+    }
+
+    fn id(&self) -> &TaskId {
+        &self.task.id
+    }
+
+    /// The tree of the task's chain.
+    fn tree(&self) -> Option<&Oid> {
+        self.workspace.loaded.ledger.tips.get(self.id()).map(|tip| &tip.tree)
+    }
+
+    /// A file that an attempt has left in the task's chain.
+    fn file(&self, attempt: u32, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some(tree) = self.tree() else { return Ok(None) };
+        let repo = self.workspace.store.repo();
+        repo.read_blob_at(tree, &format!("attempts/{attempt}/{name}"))
+    }
+
+    fn findings(&self) -> Result<Vec<Finding>> {
+        self.tree().map_or(Ok(Vec::new()), |tree| findings(&self.workspace.store, tree))
+    }
+
+    /// The error for an attempt that has left nothing of a kind.
+    fn nothing_kept(&self, attempt: u32, kind: &str) -> Advice {
+        let hint = match self.s.attempt {
+            0 => "no attempt has started yet".to_owned(),
+            1 => "the task has had one attempt".to_owned(),
+            n => format!("the task has had {n} attempts"),
+        };
+        let (run, task) = (self.run(), self.id());
+        Advice::new(format!("attempt {attempt} of `{run}/{task}` has left no {kind}"), hint)
+    }
+
+    /// Prints the output of an attempt, also of one that is running.
+    fn transcript(&self, attempt: u32, as_json: bool, ui: &Ui) -> Result<()> {
+        let (run, task) = (self.run(), self.id());
+        let outputs = match self.file(attempt, "stdout")? {
+            Some(out) => [out, self.file(attempt, "stderr")?.unwrap_or_default()],
             None => {
-                let outputs = transcript::so_far(&store, &run, &task, attempt);
-                let outputs = outputs.ok_or_else(|| none("transcript"))?;
+                let outputs = transcript::so_far(&self.workspace.store, run, task, attempt);
+                let outputs = outputs.ok_or_else(|| self.nothing_kept(attempt, "transcript"))?;
                 ui.status(&format!(
                     "so far; `git harness log --follow {run}/{task}` shows the rest"
                 ));
                 outputs
             }
         };
-        let head = serde_json::json!({
-            "v": 1, "run": run.as_str(), "task": task.as_str(), "attempt": attempt,
-        });
-        transcript::show(&outputs, args.json.then_some(head), ui);
-        return Ok(error::OK);
-    }
-    let found = match &tree {
-        Some(tree) => findings(&store, tree)?,
-        None => Vec::new(),
-    };
-    if args.json {
-        let around = json::StatusContext::default();
-        let word = json::shown(&loaded.ledger.state, planned, s, &around);
-        let mut value = json::task(run.as_str(), planned, s, word);
-        value["output"] =
-            serde_json::json!(json::output(s, workspace::output_path(&loaded).as_deref()));
-        let list: Vec<_> = found
-            .iter()
-            .map(|f| serde_json::json!({"attempt": f.attempt, "check": f.check, "text": f.text}))
-            .collect();
-        value["v"] = 1.into();
-        value["run"] = run.as_str().into();
-        value["findings"] = list.into();
-        ui.result(&format!("{value}\n"));
-        return Ok(error::OK);
-    }
-    let none = || "-".to_owned();
-    let oid = |o: Option<&Oid>| o.map_or_else(none, ToString::to_string);
-    let row = |a: &str, b: String| vec![a.to_owned(), b];
-    let mut rows = vec![
-        row("task", format!("{run}/{task}")),
-        row("state", s.phase.as_str().to_owned()),
-        row(
-            "attempts",
-            format!(
-                "{}{}",
-                s.attempt,
-                s.termination.as_ref().map_or(String::new(), |e| format!(", the last: {e}"))
-            ),
-        ),
-        row("base", oid(s.base.as_ref())),
-        row("candidate", oid(s.candidate.as_ref().map(|c| &c.commit))),
-        row("landed", oid(s.landed.as_ref())),
-        row(
-            "output",
-            json::output(s, workspace::output_path(&loaded).as_deref()).unwrap_or_else(none),
-        ),
-        row("since", human::moment(s.at)),
-        row("used", human::spend(s.spend)),
-    ];
-    if s.evaluation.spend != Spend::default() {
-        rows.push(row("evaluators", human::spend(s.evaluation.spend)));
-    }
-    rows.extend(s.class.map(|class| row("session ended", class.to_string())));
-    rows.extend(s.session.as_ref().map(|session| row("session", session.id.clone())));
-    if let Some(reason) = &s.reason {
-        rows.push(row("reason", reason.clone()));
-    }
-    let mut text = table::columns(&rows);
-    text.push_str("\nfiles:\n");
-    for path in &planned.files {
-        text.push_str(&format!("  {path}\n"));
-    }
-    for finding in &found {
-        text.push_str(&format!("\nattempt {}, {}:\n", finding.attempt, finding.check));
-        for line in finding.text.lines() {
-            text.push_str(&format!("  {line}\n"));
+        if as_json {
+            return transcript::show_json(&outputs, run, task, attempt, ui);
         }
+        transcript::show(&outputs, ui);
+        Ok(())
     }
-    text.push_str(&format!(
-        "\nmore: `git harness show {run}/{task} --diff`, `--prompt`, `--transcript`; `git harness log {run}/{task}`\n"
-    ));
-    ui.result(&printable(&text));
-    Ok(error::OK)
-}
 
-fn diff(store: &Store, s: &TaskState) -> Result<String> {
-    let candidate = s.candidate.as_ref().context("the task has no candidate yet")?;
-    let base = store.repo().tree_of(&candidate.base)?;
-    repo::unified_diff(store.repo(), &base, &candidate.tree)
+    /// The file that the task has handed in.
+    fn output(&self) -> Option<String> {
+        json::output(self.s, self.workspace.output_path())
+    }
+
+    fn wire<'a>(&'a self, findings: &'a [Finding]) -> cli::Show<'a> {
+        let context = StatusContext::default();
+        let state = json::shown(self.workspace.state(), self.task, self.s, &context);
+        let mut task = json::task(self.run().as_str(), self.task, self.s, state);
+        task.output = self.output();
+        let findings = findings.iter().map(json::finding).collect();
+        cli::Show { task, v: cli::Version, run: self.run().as_str(), findings }
+    }
+
+    fn page(&self, findings: &[Finding]) -> String {
+        let mut text = table::columns(&self.rows());
+        text.push_str("\nfiles:\n");
+        for path in &self.task.files {
+            text.push_str(&format!("  {path}\n"));
+        }
+        for finding in findings {
+            text.push_str(&format!("\nattempt {}, {}:\n", finding.attempt, finding.check));
+            for line in finding.text.lines() {
+                text.push_str(&format!("  {line}\n"));
+            }
+        }
+        let (run, task) = (self.run(), self.id());
+        text.push_str(&format!(
+            "\nmore: `git harness show {run}/{task} --diff`, `--prompt`, `--transcript`; `git harness log {run}/{task}`\n"
+        ));
+        text
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        let s = self.s;
+        let none = || "-".to_owned();
+        let oid = |o: Option<&Oid>| o.map_or_else(none, ToString::to_string);
+        let row = |a: &str, b: String| vec![a.to_owned(), b];
+        let ending = s.termination.as_ref().map_or(String::new(), |e| format!(", the last: {e}"));
+        let mut rows = vec![
+            row("task", format!("{}/{}", self.run(), self.id())),
+            row("state", s.phase.as_str().to_owned()),
+            row("attempts", format!("{}{ending}", s.attempt)),
+            row("base", oid(s.base.as_ref())),
+            row("candidate", oid(s.candidate.as_ref().map(|c| &c.commit))),
+            row("landed", oid(s.landed.as_ref())),
+            row("output", self.output().unwrap_or_else(none)),
+            row("since", human::moment(s.at)),
+            row("used", human::spend(s.spend)),
+        ];
+        if s.evaluation.spend != Spend::default() {
+            rows.push(row("evaluators", human::spend(s.evaluation.spend)));
+        }
+        rows.extend(s.class.map(|class| row("session ended", class.to_string())));
+        rows.extend(s.session.as_ref().map(|session| row("session", session.id.clone())));
+        rows.extend(s.reason.as_ref().map(|reason| row("reason", reason.clone())));
+        rows
+    }
 }

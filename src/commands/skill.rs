@@ -5,7 +5,8 @@ use anyhow::Result;
 use crate::error;
 use crate::ui::Ui;
 
-/// In the form that agents' programs look for: front matter with a name and when to use it, then Markdown.
+/// In the form that agents' programs look for: front matter with a name and when to use it, then
+/// Markdown.
 const SKILL: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/SKILL.md"));
 
 /// `git harness skill`

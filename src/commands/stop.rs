@@ -4,37 +4,40 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{request, workspace};
-use crate::cli;
+use super::request::Requests;
+use super::workspace;
+use crate::cli as args;
 use crate::engine::recover;
-use crate::ui::Ui;
+use crate::error;
+use crate::ui::{Ui, human};
+use crate::wire::cli;
 use crate::wire::request::WireRequest;
 
 /// `git harness stop`
-pub(super) fn run(here: &Path, args: &cli::StopArgs, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &args::StopArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let run = workspace::find_run(&store, args.run.as_deref())?;
-    let code = request::tell(&store, &run, &[WireRequest::Stop { now: args.now }], ui)?;
+    let mut requests = Requests::of_run(store.clone(), run.clone());
+    let code = requests.ask_and_report(&[WireRequest::Stop { now: args.now }], ui)?;
     if args.now {
-        // Also when the run was paused already, or its supervisor was killed: agents may still be running.
+        // Agents may be running although the run was paused already or its supervisor was killed.
         let asked = recover::stop_all(&store, &run);
         if asked > 0 {
-            ui.status(&format!("asked {asked} agents to stop; what they did so far is saved"));
+            let agents = human::number(asked, "agent");
+            ui.status(&format!("asked {agents} to stop; their work so far is saved"));
         }
     }
     Ok(code)
 }
 
 /// `git harness cancel`
-pub(super) fn cancel(here: &Path, args: &cli::RunArgs, ui: &Ui) -> Result<u8> {
+pub(super) fn cancel(here: &Path, args: &args::RunArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let run = workspace::find_run(&store, args.run.as_deref())?;
-    let code = request::tell(&store, &run, &[WireRequest::Cancel], ui)?;
+    let code = Requests::of_run(store, run.clone()).ask_and_report(&[WireRequest::Cancel], ui)?;
     if args.json {
-        ui.result(&format!(
-            "{}\n",
-            serde_json::json!({"v": 1, "run": run.as_str(), "cancelled": code == 0})
-        ));
+        let cancelled = code == error::OK;
+        ui.json(&cli::Cancelled { v: cli::Version, run: run.as_str(), cancelled })?;
     }
     Ok(code)
 }

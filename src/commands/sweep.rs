@@ -1,40 +1,38 @@
-//! `sweep`: away with worktrees, branches and refs of what has landed; never what has not.
+//! `sweep`: remove the worktrees, branches and refs of landed work, and nothing else.
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use super::workspace;
-use crate::cli;
+use super::workspace::{self, Workspace};
+use crate::cli as args;
 use crate::engine::sweep_worktrees;
 use crate::error;
+use crate::store::layout;
 use crate::ui::{Ui, human};
+use crate::wire::cli;
 
 /// `git harness sweep`
-pub(super) fn run(here: &Path, args: &cli::RunArgs, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &args::RunArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let run = workspace::find_run(&store, args.run.as_deref())?;
     let proof = workspace::hold(&store, &run)?;
-    let loaded = workspace::load_run(&store, &run)?;
-    let ctx = workspace::context(&store, &loaded)?;
-    let worktrees = sweep_worktrees(&ctx, &loaded.ledger.state)?;
-    let swept = store.sweep(&proof, &loaded.ledger.state, ctx.job.queue.keep_branches)?;
+    let workspace = Workspace::load(&store, &run)?;
+    let ctx = workspace.context()?;
+    let worktrees = sweep_worktrees(&ctx, workspace.state())?;
+    let swept = store.sweep(&proof, workspace.state(), ctx.job.queue.keep_branches)?;
+    let (branches, chains) = (swept.branches, swept.chains);
     if args.json {
-        let value = serde_json::json!({
-            "v": 1, "run": run.as_str(), "worktrees": worktrees, "branches": swept.branches, "chains": swept.chains,
-        });
-        ui.result(&format!("{value}\n"));
+        let run = run.as_str();
+        ui.json(&cli::Swept { v: cli::Version, run, worktrees, branches, chains })?;
     } else {
+        let branches =
+            if branches == 1 { "1 branch".to_owned() } else { format!("{branches} branches") };
         ui.result(&format!(
-            "run {run}: removed {} and {}, folded {} into {}\n",
+            "run {run}: removed {} and {branches}, folded {} into {}\n",
             human::number(worktrees, "worktree"),
-            if swept.branches == 1 {
-                "1 branch".into()
-            } else {
-                format!("{} branches", swept.branches)
-            },
-            human::number(swept.chains, "task chain"),
-            crate::store::layout::archive(&run)
+            human::number(chains, "task chain"),
+            layout::archive(&run)
         ));
     }
     Ok(error::OK)

@@ -1,4 +1,4 @@
-//! What an agent printed, for people: of an attempt that is over, and of one that runs.
+//! The output of agents, for people: of attempts that have ended and of attempts that are running.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
 
 use super::workspace;
 use crate::agent::transcript::{TranscriptEntry, TranscriptKind, TranscriptReader, read};
@@ -20,20 +19,21 @@ use crate::process::Lock;
 use crate::store::{Store, codec, layout};
 use crate::ui::tone::Tone;
 use crate::ui::{Ui, printable};
+use crate::wire::cli;
 
-/// How often a running attempt is looked at, and a run that may start one.
-const LOOK: Duration = Duration::from_millis(200);
+/// Time between two looks at a running attempt, or at a run that may start one.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long the end of an attempt is waited for once its keeper has gone.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+/// Time to wait for the record of an attempt whose keeper has exited.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How wide the word in front of a line is.
+/// Width of the label before each line.
 const MARGIN: usize = 8;
 
-/// The two streams.
+/// The files of the two streams.
 const STREAMS: [&str; 2] = [files::STDOUT, files::STDERR];
 
-/// Prints entries.
+/// Prints transcripts.
 struct Printer<'a> {
     ui: &'a Ui,
     paints: bool,
@@ -41,9 +41,7 @@ struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     fn new(ui: &'a Ui) -> Self {
-        let wanted = ambient::variable("NO_COLOR").is_none();
-        let able = ambient::variable("TERM").is_none_or(|term| term != "dumb");
-        Self { ui, paints: wanted && able && ui.on_terminal() }
+        Self { ui, paints: ui.paints() }
     }
 
     fn print(&self, stream: &str, entries: &[TranscriptEntry]) {
@@ -51,7 +49,7 @@ impl<'a> Printer<'a> {
         self.ui.result(&text);
     }
 
-    /// An entry as lines, with who or what it is in front. Plain text stands as it was printed.
+    /// An entry as lines, each with a label. Plain text is printed unchanged.
     fn text(&self, stream: &str, entry: &TranscriptEntry) -> String {
         let plain = entry.kind == TranscriptKind::Plain;
         let word = match (plain, stream) {
@@ -66,10 +64,10 @@ impl<'a> Printer<'a> {
                 let word = if number == 0 || plain { word } else { "" };
                 text.push_str(&front.paint(&format!("{word:<MARGIN$}"), self.paints));
             }
-            // Of a tool, its name alone.
+            // A tool's name is painted, its arguments are not.
             match (entry.kind, line.split_once("  ")) {
-                (TranscriptKind::Tool, Some((name, told))) if number == 0 => {
-                    text.push_str(&format!("{}  {told}", tone.paint(name, self.paints)));
+                (TranscriptKind::Tool, Some((name, arguments))) if number == 0 => {
+                    text.push_str(&format!("{}  {arguments}", tone.paint(name, self.paints)));
                 }
                 (TranscriptKind::Tool, _) if number > 0 => text.push_str(line),
                 _ => text.push_str(&tone.paint(line, self.paints)),
@@ -80,7 +78,7 @@ impl<'a> Printer<'a> {
     }
 }
 
-/// How loud the word in front is, and what follows.
+/// The tones of the label and of the text.
 fn tones(kind: TranscriptKind) -> (Tone, Tone) {
     match kind {
         TranscriptKind::Agent => (Tone::Strong, Tone::Plain),
@@ -96,25 +94,38 @@ fn tones(kind: TranscriptKind) -> (Tone, Tone) {
     }
 }
 
-fn in_json(entries: &[TranscriptEntry]) -> Vec<Value> {
-    entries.iter().map(|e| json!({"kind": e.kind.as_str(), "text": e.text})).collect()
+/// Entries, for `--json`.
+fn wire(entries: &[TranscriptEntry]) -> Vec<cli::TranscriptEntry<'_>> {
+    entries.iter().map(|e| cli::TranscriptEntry { kind: e.kind.as_str(), text: &e.text }).collect()
 }
 
-/// Shows what was kept of an attempt: `outputs` are its standard output and its standard error.
-pub(super) fn show(outputs: &[Vec<u8>; 2], head: Option<Value>, ui: &Ui) {
-    let [out, err] = outputs.each_ref().map(|bytes| read(bytes));
-    if let Some(mut value) = head {
-        value["stdout"] = in_json(&out).into();
-        value["stderr"] = in_json(&err).into();
-        ui.result(&format!("{value}\n"));
-        return;
-    }
+/// Prints the output of an attempt: standard output, then standard error.
+pub(super) fn show([stdout, stderr]: &[Vec<u8>; 2], ui: &Ui) {
     let printer = Printer::new(ui);
-    printer.print(files::STDOUT, &out);
-    printer.print(files::STDERR, &err);
+    printer.print(files::STDOUT, &read(stdout));
+    printer.print(files::STDERR, &read(stderr));
 }
 
-/// What a running attempt has printed so far, if there is one on this machine.
+/// `git harness show --transcript --json`
+pub(super) fn show_json(
+    outputs: &[Vec<u8>; 2],
+    run: &RunId,
+    task: &TaskId,
+    attempt: u32,
+    ui: &Ui,
+) -> Result<()> {
+    let [stdout, stderr] = outputs.each_ref().map(|bytes| read(bytes));
+    ui.json(&cli::Transcript {
+        v: cli::Version,
+        run: run.as_str(),
+        task: task.as_str(),
+        attempt,
+        stdout: wire(&stdout),
+        stderr: wire(&stderr),
+    })
+}
+
+/// The output so far of an attempt that is running on this machine.
 pub(super) fn so_far(
     store: &Store,
     run: &RunId,
@@ -140,44 +151,55 @@ pub(super) fn follow(
     if !as_json {
         ui.status(&format!("attempt {attempt} of `{run}/{task}`:"));
     }
-    let how = match dir {
+    let ending = match dir {
         Some(dir) => {
-            listen(&dir, attempt, as_json, ui);
-            ending(store, run, task, attempt)?
+            follow_files(&dir, attempt, as_json, ui)?;
+            find_ending(store, run, task, attempt)?
         }
         None => {
-            let how = ending(store, run, task, attempt)?;
-            for (stream, bytes) in STREAMS.iter().zip(kept(store, run, task, attempt)?) {
-                tell(attempt, stream, &read(&bytes), as_json, ui);
+            let ending = find_ending(store, run, task, attempt)?;
+            for (stream, bytes) in STREAMS.iter().zip(recorded_output(store, run, task, attempt)?) {
+                print_entries(attempt, stream, &read(&bytes), as_json, ui)?;
             }
-            how
+            ending
         }
     };
     if as_json {
-        let value = json!({"v": 1, "attempt": attempt, "ending": how});
-        ui.result(&format!("{value}\n"));
+        ui.json(&cli::FollowedEnd { v: cli::Version, attempt, ending: ending.as_deref() })?;
     } else {
-        let gone = "its keeper has gone without a word; the next `start` looks after what it left";
-        ui.status(how.as_deref().unwrap_or(gone));
+        let gone =
+            "the keeper exited without a record; the next `git harness start` recovers the attempt";
+        ui.status(ending.as_deref().unwrap_or(gone));
     }
     Ok(error::OK)
 }
 
-/// Tells entries of an attempt that is followed.
-fn tell(attempt: u32, stream: &str, entries: &[TranscriptEntry], as_json: bool, ui: &Ui) {
+/// Prints entries of an attempt that is followed.
+fn print_entries(
+    attempt: u32,
+    stream: &str,
+    entries: &[TranscriptEntry],
+    as_json: bool,
+    ui: &Ui,
+) -> Result<()> {
     if !as_json {
-        return Printer::new(ui).print(stream, entries);
+        Printer::new(ui).print(stream, entries);
+        return Ok(());
     }
     for entry in entries {
-        let value = json!({
-            "v": 1, "attempt": attempt, "stream": stream, "kind": entry.kind.as_str(), "text": entry.text,
-        });
-        ui.result(&format!("{value}\n"));
+        let (kind, text) = (entry.kind.as_str(), entry.text.as_str());
+        ui.json(&cli::FollowedEntry { v: cli::Version, attempt, stream, kind, text })?;
     }
+    Ok(())
 }
 
-/// What the record of the task has of an attempt that is over.
-fn kept(store: &Store, run: &RunId, task: &TaskId, attempt: u32) -> Result<[Vec<u8>; 2]> {
+/// The output of an ended attempt, from the task's chain.
+fn recorded_output(
+    store: &Store,
+    run: &RunId,
+    task: &TaskId,
+    attempt: u32,
+) -> Result<[Vec<u8>; 2]> {
     let Some(tip) = store.read(&layout::task(run, task))? else { return Ok([vec![], vec![]]) };
     let tree = store.repo().tree_of(&tip)?;
     let read = |name| store.repo().read_blob_at(&tree, &format!("attempts/{attempt}/{name}"));
@@ -185,33 +207,34 @@ fn kept(store: &Store, run: &RunId, task: &TaskId, attempt: u32) -> Result<[Vec<
     Ok([out?.unwrap_or_default(), err?.unwrap_or_default()])
 }
 
-/// Tells what a running attempt prints, to its end.
-fn listen(dir: &Path, attempt: u32, as_json: bool, ui: &Ui) {
+/// Prints the output of a running attempt until it ends.
+fn follow_files(dir: &Path, attempt: u32, as_json: bool, ui: &Ui) -> Result<()> {
     let mut tails = STREAMS.map(|name| Tail::new(dir.join(name)));
     let mut warned = false;
     loop {
-        // Asked before the last look, so that nothing is missed.
-        let over = !Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false);
+        // Before the last read, so that no output is missed.
+        let ended = !Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false);
         for tail in &mut tails {
-            tell(attempt, tail.stream, &tail.look(), as_json, ui);
+            print_entries(attempt, tail.stream, &tail.read_new(), as_json, ui)?;
         }
-        if over {
+        if ended {
             break;
         }
         if !warned && tails.iter().any(|tail| tail.read >= keeper::OUTPUT_HEAD) {
             warned = true;
             ui.status(
-                "it prints very much: its last part is kept, and shown, only when it has ended",
+                "the output is large: its last part is kept, and shown when the attempt ends",
             );
         }
-        ambient::pause(LOOK);
+        ambient::pause(POLL_INTERVAL);
     }
     for tail in tails {
-        tell(attempt, tail.stream, &tail.reader.finish(), as_json, ui);
+        print_entries(attempt, tail.stream, &tail.reader.finish(), as_json, ui)?;
     }
+    Ok(())
 }
 
-/// A file that grows.
+/// A growing file.
 struct Tail {
     stream: &'static str,
     path: PathBuf,
@@ -226,40 +249,41 @@ impl Tail {
         Self { stream, path, file: None, read: 0, reader: TranscriptReader::default() }
     }
 
-    /// What has come since the last look.
-    fn look(&mut self) -> Vec<TranscriptEntry> {
+    /// The entries since the last call.
+    fn read_new(&mut self) -> Vec<TranscriptEntry> {
         if self.file.is_none() {
             self.file = File::open(&self.path).ok();
         }
         let mut bytes = Vec::new();
         if let Some(file) = &mut self.file {
-            // What cannot be read now may be at the next look.
+            // After an error, the next call tries again.
             self.read += file.read_to_end(&mut bytes).unwrap_or(0) as u64;
         }
         self.reader.push(&bytes)
     }
 }
 
-/// The attempt that runs, and the folder of its keeper; no folder if it began and was over between two looks. Waits for
-/// one where one may begin; `None`, and said, where none will.
+/// The running attempt and the folder of its keeper. The folder is none if the attempt began and
+/// ended between two looks. Waits while an attempt may begin. Returns none, with a message, if none
+/// will.
 fn running(
     store: &Store,
     run: &RunId,
     task: &TaskId,
     ui: &Ui,
 ) -> Result<Option<(u32, Option<PathBuf>)>> {
-    let mut seen = None;
+    let mut first_seen = None;
     loop {
-        // Before the state: who has ended meanwhile has written it down.
+        // Read before the state: a supervisor that exits in between has recorded its last events.
         let driver = workspace::driver(store, run);
-        let state = state(store, run, task)?;
+        let state = read_state(store, run, task)?;
         let dir = store.local().attempt(run, task, state.attempt);
-        let kept = Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false);
-        if state.phase == Phase::Running && kept {
+        let is_kept = Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false);
+        if state.phase == Phase::Running && is_kept {
             return Ok(Some((state.attempt, Some(dir))));
         }
-        let begun = seen.is_some_and(|attempt| attempt < state.attempt);
-        if begun && !kept && state.phase != Phase::Running {
+        let begun = first_seen.is_some_and(|attempt| attempt < state.attempt);
+        if begun && !is_kept && state.phase != Phase::Running {
             return Ok(Some((state.attempt, None)));
         }
         if state.phase.ended() {
@@ -270,32 +294,31 @@ fn running(
             ));
             return Ok(None);
         }
-        if driver.is_none() && !kept {
+        if driver.is_none() && !is_kept {
             ui.status(&format!(
-                "no attempt of `{run}/{task}` is running, and nothing starts one: `git harness start` goes on with the \
-                 run"
+                "no attempt of `{run}/{task}` is running, and the run has no supervisor: `git harness start` continues it"
             ));
             return Ok(None);
         }
-        if seen.is_none() {
-            seen = Some(state.attempt);
+        if first_seen.is_none() {
+            first_seen = Some(state.attempt);
             ui.status(&format!("no attempt of `{run}/{task}` is running; waiting for the next"));
         }
-        ambient::pause(LOOK);
+        ambient::pause(POLL_INTERVAL);
     }
 }
 
-fn state(store: &Store, run: &RunId, task: &TaskId) -> Result<TaskState> {
+fn read_state(store: &Store, run: &RunId, task: &TaskId) -> Result<TaskState> {
     let name = layout::task(run, task);
-    let tip = store.read(&name)?.with_context(|| format!("there is nothing at `{name}`"))?;
+    let tip = store.read(&name)?.with_context(|| format!("no chain at `{name}`"))?;
     let info = crate::repo::commit_info(store.repo(), &tip)?;
     codec::read_state(&name, &info.message)
 }
 
-/// How an attempt ended, in a sentence: from the task's chain, or from what its keeper published. Waits a little: one of
-/// both is written soon.
-fn ending(store: &Store, run: &RunId, task: &TaskId, attempt: u32) -> Result<Option<String>> {
-    let until = ambient::instant() + LAST_WORDS;
+/// The ending of an attempt in a sentence, from the task's chain or from the ref that its keeper
+/// published. Waits for one of them for a while.
+fn find_ending(store: &Store, run: &RunId, task: &TaskId, attempt: u32) -> Result<Option<String>> {
+    let deadline = ambient::instant() + RECORD_TIMEOUT;
     loop {
         let chain = layout::task(run, task);
         if let Some(tip) = store.read(&chain)? {
@@ -309,10 +332,10 @@ fn ending(store: &Store, run: &RunId, task: &TaskId, attempt: u32) -> Result<Opt
         if let Some(tip) = store.read(&layout::attempt(run, task, attempt))? {
             return Ok(Some(subject(&crate::repo::commit_info(store.repo(), &tip)?.message)));
         }
-        if ambient::instant() >= until {
+        if ambient::instant() >= deadline {
             return Ok(None);
         }
-        ambient::pause(LOOK);
+        ambient::pause(POLL_INTERVAL);
     }
 }
 

@@ -1,21 +1,266 @@
-//! Opening what a command works on: the repository's state, a run, a task.
+//! The workspace of a command: the repository's state, a run, its job and its tasks.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::job_file;
 use crate::ambient;
 use crate::domain::id::{RunId, TaskId};
+use crate::domain::machine::owed;
+use crate::domain::plan::Task;
+use crate::domain::retry::Policy;
+use crate::domain::state::{RunPhase, RunState, TaskState};
 use crate::engine::{self, Context};
 use crate::error::Advice;
-use crate::job;
+use crate::failpoint;
+use crate::job::Job;
 use crate::landing::contained::LandedTasks;
-use crate::process::{Git, Holder, write_atomic, write_executable};
+use crate::process::{Git, Holder, Lock, write_atomic, write_executable};
 use crate::repo::Repo;
+use crate::store::journal::JournalEntry;
 use crate::store::load::LoadedRun;
 use crate::store::{Held, RunProof, Store, layout};
+
+/// Similarity (Jaro-Winkler, from 0 to 1) above which a task is suggested for a mistyped name.
+const SUGGESTED_SIMILARITY: f64 = 0.75;
+
+/// A run that a command works on, loaded once, and its job, parsed at most once.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    /// The repository's state.
+    pub store: Store,
+    /// The run as its refs have it.
+    pub loaded: LoadedRun,
+    /// The pinned job, once it is needed. Parsing costs more than the rest of a small `status`.
+    job: OnceCell<Job>,
+}
+
+impl Workspace {
+    /// Opens the run that `name` means in the repository around `here`.
+    pub(super) fn open(here: &Path, name: Option<&str>) -> Result<Self> {
+        let store = open_store(here)?;
+        let run = find_run(&store, name)?;
+        Self::load(&store, &run)
+    }
+
+    /// Opens the run of a task. `name` is `RUN/TASK`, or the task of the run that is meant.
+    pub(super) fn open_task(here: &Path, name: &str, run: Option<&str>) -> Result<(Self, TaskId)> {
+        let store = open_store(here)?;
+        let (run, task) = resolve_task(&store, name, run)?;
+        Ok((Self::load(&store, &run)?, task))
+    }
+
+    /// Loads a run.
+    pub(super) fn load(store: &Store, run: &RunId) -> Result<Self> {
+        let loaded = store.load(run)?.with_context(|| format!("the run `{run}` is gone"))?;
+        Ok(Self::new(store, loaded))
+    }
+
+    /// Loads a run for a command that only reads: see [`Store::load_cached`].
+    pub(super) fn view(store: &Store, run: &RunId) -> Result<Self> {
+        let loaded = store.load_cached(run)?.with_context(|| format!("the run `{run}` is gone"))?;
+        Ok(Self::new(store, loaded))
+    }
+
+    fn new(store: &Store, loaded: LoadedRun) -> Self {
+        failpoint::trace("run loaded");
+        Self { store: store.clone(), loaded, job: OnceCell::new() }
+    }
+
+    /// Loads the run again if its refs have moved since it was loaded. Call this with the run's
+    /// lock held: another process may have had the lock in between.
+    fn refresh(self) -> Result<Self> {
+        if self.is_current()? {
+            return Ok(self);
+        }
+        let again = Self::load(&self.store, self.run())?;
+        Ok(if again.loaded.job_text == self.loaded.job_text {
+            Self { job: self.job, ..again }
+        } else {
+            again
+        })
+    }
+
+    /// Returns true if the refs of the run and its tasks are where they were when the run was
+    /// loaded.
+    fn is_current(&self) -> Result<bool> {
+        let ledger = &self.loaded.ledger;
+        if self.store.read(&layout::run(self.run()))?.as_ref() != Some(&ledger.run_tip.commit) {
+            return Ok(false);
+        }
+        let prefix = layout::tasks(self.run());
+        let mut unchanged = 0;
+        for (name, commit) in self.store.list(&prefix)? {
+            let task = TaskId::parse(name.strip_prefix(&prefix).unwrap_or_default());
+            match task.ok().map(|task| (ledger.tips.get(&task), task)) {
+                Some((Some(tip), _)) if tip.commit == commit => unchanged += 1,
+                Some((None, task)) if !self.loaded.missing.contains(&task) => {}
+                Some((Some(_) | None, _)) | None => return Ok(false),
+            }
+        }
+        Ok(unchanged == ledger.tips.len())
+    }
+
+    /// The run's name.
+    pub(super) fn run(&self) -> &RunId {
+        &self.loaded.ledger.state.id
+    }
+
+    /// The run's state.
+    pub(super) fn state(&self) -> &RunState {
+        &self.loaded.ledger.state
+    }
+
+    /// The job that the run has pinned.
+    pub(super) fn job(&self) -> Result<&Job> {
+        if let Some(job) = self.job.get() {
+            return Ok(job);
+        }
+        let file = format!("{} (as pinned in `{}`)", self.loaded.manifest.file, self.run());
+        let job = job_file::parse(&self.loaded.job_text, &file)?;
+        Ok(self.job.get_or_init(|| job))
+    }
+
+    /// Takes over a job that was parsed from `text`, if the run has pinned the same text.
+    pub(super) fn set_job(&mut self, text: &str, job: &Job) {
+        if self.loaded.job_text == text {
+            self.job = OnceCell::from(job.clone());
+        }
+    }
+
+    /// A task of the plan and its state. The error for an unknown task suggests the nearest one.
+    pub(super) fn find_task(&self, task: &TaskId) -> Result<(&Task, &TaskState)> {
+        let state = self.state();
+        let planned = state.plan.tasks.iter().find(|t| t.id == *task);
+        if let (Some(planned), Some(s)) = (planned, state.tasks.get(task)) {
+            return Ok((planned, s));
+        }
+        let similarity = |t: &TaskId| {
+            let part = t.as_str().contains(task.as_str());
+            if part { 1.0 } else { strsim::jaro_winkler(t.as_str(), task.as_str()) }
+        };
+        let nearest =
+            state.tasks.keys().map(|t| (similarity(t), t)).max_by(|a, b| a.0.total_cmp(&b.0));
+        let hint = match nearest.filter(|(similarity, _)| *similarity >= SUGGESTED_SIMILARITY) {
+            Some((_, t)) => format!("did you mean `{t}`?"),
+            None => format!("`git harness status --porcelain {}` lists them", state.id),
+        };
+        Err(Advice::new(format!("no task `{task}` in the run `{}`", state.id), hint).into())
+    }
+
+    /// Returns true if nothing is left to do: every task has ended, and no failed task is owed
+    /// another attempt.
+    pub(super) fn is_finished(&self) -> bool {
+        let policy = || {
+            let job = self.job().ok()?;
+            let preset = crate::agent::preset::resolve(job).ok()?;
+            Some(engine::policy(job, &preset, job.limits.jobs))
+        };
+        self.state().ended()
+            && policy().is_none_or(|policy| owed(self.state(), ambient::now(), &policy).is_empty())
+    }
+
+    /// The path of the file that each task hands in; none if tasks propose changes.
+    pub(super) fn output_path(&self) -> Option<&str> {
+        self.job().ok()?.output.as_ref().map(|output| output.path.as_str())
+    }
+
+    /// The task whose landing is journaled and not settled.
+    pub(super) fn landing_task(&self) -> Result<Option<TaskId>> {
+        Ok(match self.store.journal(&self.loaded.manifest.target)? {
+            Some(JournalEntry::Landing(landing)) if landing.run == *self.run() => {
+                Some(landing.task)
+            }
+            Some(JournalEntry::Landing(_) | JournalEntry::Settled) | None => None,
+        })
+    }
+
+    /// Everything that is needed to carry out the run.
+    pub(super) fn context(&self) -> Result<Context> {
+        let (store, run) = (&self.store, self.run().clone());
+        let manifest = self.loaded.manifest.clone();
+        let job = self.job()?.clone();
+        let preset = crate::agent::preset::resolve(&job)?;
+        let mut pinned = store.pinned(&self.loaded.ledger.run_tip.tree)?;
+        let template = take_template(&mut pinned, job.agent.prompt.as_deref())?;
+        let evaluator = match (&job.evaluate, crate::agent::preset::resolve_evaluator(&job)?) {
+            (Some(evaluate), Some(preset)) => {
+                let template = take_template(&mut pinned, evaluate.agent.prompt.as_deref())?;
+                Some(engine::Evaluator { agent: evaluate.agent.clone(), preset, template })
+            }
+            (Some(_) | None, None) | (None, Some(_)) => None,
+        };
+        let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
+        let mut overlay = Vec::new();
+        let folder = store.local().pinned(&run);
+        for (path, bytes) in &pinned {
+            let copy = folder.join(path);
+            write_pinned(&copy, bytes)?;
+            hasher.update(path.as_bytes());
+            hasher.update(&[0]);
+            hasher.update(&(bytes.len() as u64).to_be_bytes());
+            hasher.update(bytes);
+            overlay.push((path.clone(), copy));
+        }
+        let salt = hasher.try_finalize()?.to_string();
+        let plan = &self.state().plan;
+        let tasks = plan.tasks.iter().map(|t| (t.id.clone(), Arc::new(t.clone()))).collect();
+        let program = ambient::program().context("cannot find this program's own file")?;
+        let (target, environment) = (manifest.target.clone(), ambient::environment());
+        Ok(Context {
+            store: store.clone(),
+            desk: engine::queue::Desk::new(
+                store.clone(),
+                target,
+                program.clone(),
+                environment.clone(),
+            ),
+            base: manifest.base()?,
+            worktrees: worktrees_root(store.repo(), &job).join(run.as_str()),
+            manifest,
+            job,
+            preset,
+            template,
+            evaluator,
+            tasks: Mutex::new(tasks),
+            program,
+            keepers: engine::Keepers::default(),
+            environment,
+            owner: format!("{}/{}", ambient::host(), repository_id(store)?),
+            identity: store.repo().identity(),
+            overlay,
+            laid_over: OnceLock::new(),
+            salt,
+            contained: Mutex::new(LandedTasks::default()),
+            run,
+        })
+    }
+
+    /// Mends what an earlier supervisor left, and makes the engine that carries out the run.
+    pub(super) fn into_engine<'a>(
+        self,
+        proof: RunProof,
+        jobs: Option<u32>,
+        options: engine::RunOptions,
+        report: &'a mut dyn FnMut(engine::RunReport<'_>),
+    ) -> Result<engine::Engine<'a>> {
+        for note in engine::recover::mend(&self.store, &proof)? {
+            report(engine::RunReport::Note(note));
+        }
+        let workspace = self.refresh()?;
+        let ctx = workspace.context()?;
+        let jobs = jobs.map_or(ctx.job.limits.jobs, |n| n as usize);
+        let keep_going = options.keep_going;
+        let policy = engine::policy(&ctx.job, &ctx.preset, jobs);
+        let policy = Policy { keep_going, ..policy };
+        let LoadedRun { ledger, missing, .. } = workspace.loaded;
+        engine::prepare(ctx, proof, ledger, &missing, policy, options, report)
+    }
+}
 
 /// Opens the state of the repository around a folder.
 pub(super) fn open_store(here: &Path) -> Result<Store> {
@@ -25,7 +270,8 @@ pub(super) fn open_store(here: &Path) -> Result<Store> {
     Store::open(repo, git)
 }
 
-/// The same for somebody who only looks, which no version of git can get wrong: it is not asked for its own.
+/// Opens the state for a command that only reads. Any version of git reads it, so git is not asked
+/// for its version.
 pub(super) fn open_read_only(here: &Path) -> Result<Store> {
     let repo = Repo::discover(here)?;
     let private = repo.common_dir().join("harness").join("git");
@@ -33,7 +279,7 @@ pub(super) fn open_read_only(here: &Path) -> Result<Store> {
     Store::open(repo, git)
 }
 
-/// The run that is meant: the one that is named, or the only one that has not ended, or the only one.
+/// The run that `name` means: without a name the only active run, else the only run.
 pub(super) fn find_run(store: &Store, name: Option<&str>) -> Result<RunId> {
     let runs = store.runs()?;
     if let Some(name) = name {
@@ -52,7 +298,7 @@ pub(super) fn find_run(store: &Store, name: Option<&str>) -> Result<RunId> {
             for run in &runs {
                 let open = store.load_cached(run)?.is_some_and(|r| {
                     let state = &r.ledger.state;
-                    !state.ended() && state.phase != crate::domain::state::RunPhase::Cancelled
+                    !state.ended() && state.phase != RunPhase::Cancelled
                 });
                 if open {
                     active.push(run.clone());
@@ -67,7 +313,7 @@ pub(super) fn find_run(store: &Store, name: Option<&str>) -> Result<RunId> {
     }
 }
 
-/// The job's last run: the one with the highest number.
+/// The run of a job with the highest number.
 pub(super) fn latest_run(store: &Store, job: &str) -> Result<Option<RunId>> {
     let mut best: Option<(u32, RunId)> = None;
     for run in store.runs()? {
@@ -81,7 +327,7 @@ pub(super) fn latest_run(store: &Store, job: &str) -> Result<Option<RunId>> {
     Ok(best.map(|(_, run)| run))
 }
 
-/// There is no such run.
+/// The error for a run that does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NoRun(pub String);
@@ -93,7 +339,7 @@ fn list(runs: &[RunId]) -> String {
     runs.iter().map(RunId::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// A task as a person names it: RUN/TASK, or TASK of the run that is meant.
+/// Splits a task's name as a person writes it: `RUN/TASK`, or the task of the run that is meant.
 pub(super) fn resolve_task(
     store: &Store,
     name: &str,
@@ -109,119 +355,35 @@ pub(super) fn resolve_task(
     Ok((run, TaskId::parse(task)?))
 }
 
-/// Loads a run that exists.
-pub(super) fn load_run(store: &Store, run: &RunId) -> Result<LoadedRun> {
-    store.load(run)?.with_context(|| format!("the run `{run}` is gone"))
-}
-
-/// The same for somebody who only looks: see [`Store::look`].
-pub(super) fn view_run(store: &Store, run: &RunId) -> Result<LoadedRun> {
-    store.load_cached(run)?.with_context(|| format!("the run `{run}` is gone"))
-}
-
-/// How like a task's name what was written has to be (by Jaro and Winkler, of 1) to be taken for it.
-const LIKE: f64 = 0.75;
-
-/// The state of one task of a loaded run.
-pub(super) fn find_task<'a>(
-    loaded: &'a LoadedRun,
-    task: &TaskId,
-) -> Result<(&'a crate::domain::plan::Task, &'a crate::domain::state::TaskState)> {
-    let state = &loaded.ledger.state;
-    let planned = state.plan.tasks.iter().find(|t| t.id == *task);
-    if let (Some(planned), Some(s)) = (planned, state.tasks.get(task)) {
-        return Ok((planned, s));
-    }
-    let near = |t: &TaskId| {
-        let part = t.as_str().contains(task.as_str());
-        if part { 1.0 } else { strsim::jaro_winkler(t.as_str(), task.as_str()) }
-    };
-    let nearest = state.tasks.keys().map(|t| (near(t), t)).max_by(|a, b| a.0.total_cmp(&b.0));
-    let nearest = match nearest.filter(|(likeness, _)| *likeness >= LIKE) {
-        Some((_, t)) => format!("did you mean `{t}`?"),
-        None => format!("`git harness status --porcelain {}` lists them", state.id),
-    };
-    Err(Advice::new(format!("no task `{task}` in the run `{}`", state.id), nearest).into())
-}
-
 /// Takes the run's lock.
 pub(super) fn hold(store: &Store, run: &RunId) -> Result<RunProof> {
     Ok(try_hold(store, run)??)
 }
 
-/// Takes the run's lock, or says who has it.
+/// Takes the run's lock, or returns the process that holds it.
 pub(super) fn try_hold(store: &Store, run: &RunId) -> Result<std::result::Result<RunProof, Held>> {
     store.hold(run, &Holder::this_process().to_string())
 }
 
-/// Who drives a run at the moment, as `host/pid`.
+/// The process that holds the run's lock, as `host/pid`.
 pub(super) fn driver(store: &Store, run: &RunId) -> Option<String> {
     let path = store.local().run_lock(run);
-    if !crate::process::Lock::is_held(&path).ok()? {
+    if !Lock::is_held(&path).ok()? {
         return None;
     }
-    let words = crate::process::Lock::last_holder(&path).ok()?;
-    Some(words.holder().map_or(words.to_string(), |h| format!("{}/{}", h.host, h.pid)))
+    let holder = Lock::last_holder(&path).ok()?;
+    Some(holder.holder().map_or(holder.to_string(), |h| format!("{}/{}", h.host, h.pid)))
 }
 
-/// Everything that carrying out a run needs.
-pub(super) fn context(store: &Store, loaded: &LoadedRun) -> Result<Context> {
-    let manifest = loaded.manifest.clone();
-    let run = loaded.ledger.state.id.clone();
-    let job = job::parse(&loaded.job_text, &format!("{} (as pinned in `{run}`)", manifest.file))?;
-    let preset = crate::agent::preset::resolve(&job)?;
-    let mut pinned = store.pinned(&loaded.ledger.run_tip.tree)?;
-    let template = template_of(&mut pinned, job.agent.prompt.as_deref())?;
-    let evaluator = match (&job.evaluate, crate::agent::preset::resolve_evaluator(&job)?) {
-        (Some(evaluate), Some(preset)) => {
-            let template = template_of(&mut pinned, evaluate.agent.prompt.as_deref())?;
-            Some(engine::Evaluator { agent: evaluate.agent.clone(), preset, template })
-        }
-        (_, _) => None,
-    };
-    let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
-    let mut overlay = Vec::new();
-    let folder = store.local().pinned(&run);
-    for (path, bytes) in &pinned {
-        let to = folder.join(path);
-        write_pinned(&to, bytes)?;
-        hasher.update(path.as_bytes());
-        hasher.update(&[0]);
-        hasher.update(&(bytes.len() as u64).to_be_bytes());
-        hasher.update(bytes);
-        overlay.push((path.clone(), to));
-    }
-    let salt = hasher.try_finalize()?.to_string();
-    let plan = &loaded.ledger.state.plan;
-    let tasks = plan.tasks.iter().map(|t| (t.id.clone(), Arc::new(t.clone()))).collect();
-    let program = ambient::program().context("cannot find this program's own file")?;
-    let (target, environment) = (manifest.target.clone(), ambient::environment());
-    Ok(Context {
-        store: store.clone(),
-        desk: engine::queue::Desk::new(store.clone(), target, program.clone(), environment.clone()),
-        base: manifest.base()?,
-        worktrees: worktrees_folder(store, &job, &run),
-        manifest,
-        job,
-        preset,
-        template,
-        evaluator,
-        tasks: Mutex::new(tasks),
-        program,
-        keepers: engine::Keepers::default(),
-        environment,
-        owner: format!("{}/{}", ambient::host(), repository_id(store)?),
-        identity: store.repo().identity(),
-        overlay,
-        laid_over: OnceLock::new(),
-        salt,
-        contained: Mutex::new(LandedTasks::default()),
-        run,
-    })
+/// The person who runs this command, as git knows them: `NAME <EMAIL>`.
+pub(super) fn who(store: &Store) -> String {
+    let identity = store.repo().identity();
+    format!("{} <{}>", identity.name, identity.email)
 }
 
-/// A prompt's template, taken out of what is pinned: checks have no business with it.
-fn template_of(
+/// Takes a prompt's template out of the pinned files: templates are not laid over the worktrees of
+/// checks.
+fn take_template(
     pinned: &mut BTreeMap<String, Vec<u8>>,
     prompt: Option<&str>,
 ) -> Result<Option<(String, String)>> {
@@ -232,26 +394,14 @@ fn template_of(
     Ok(Some((name.to_owned(), text)))
 }
 
-/// The path of the file that each task of a run hands in; none where they hand in changes.
-pub(super) fn output_path(loaded: &LoadedRun) -> Option<String> {
-    let job = job::parse(&loaded.job_text, &loaded.manifest.file).ok()?;
-    job.output.map(|output| output.path)
-}
-
-/// Where the places of a run are.
-pub(super) fn worktrees_folder(store: &Store, job: &job::Job, run: &RunId) -> PathBuf {
-    worktrees_root(store.repo(), job).join(run.as_str())
-}
-
-/// Where the places of all runs of a job are.
-pub(super) fn worktrees_root(repo: &Repo, job: &job::Job) -> PathBuf {
+/// The folder of the worktrees of all runs of a job.
+pub(super) fn worktrees_root(repo: &Repo, job: &Job) -> PathBuf {
     let top = repo.work_dir().unwrap_or_else(|| repo.common_dir());
-    clean(&top.join(job.worktree.root_for(&repo.name())))
+    normalize(&top.join(job.worktree.root_for(&repo.name())))
 }
 
-/// A path without `.` and `..`, by its words alone: what it names need not exist.
-fn clean(path: &Path) -> PathBuf {
-    use std::path::Component;
+/// Removes `.` and `..` from a path without reading the disk: the path need not exist.
+fn normalize(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {
         match part {
@@ -265,8 +415,8 @@ fn clean(path: &Path) -> PathBuf {
     out
 }
 
-/// Writes out a pinned file. They are scripts as often as not, so they can be run. The mode of a script that is in the
-/// tree is the tree's.
+/// Writes out a pinned file as an executable, since many pinned files are scripts. The mode of a
+/// script in the tree is the tree's.
 pub(super) fn write_pinned(path: &Path, bytes: &[u8]) -> Result<()> {
     write_executable(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
@@ -285,37 +435,8 @@ fn repository_id(store: &Store) -> Result<String> {
     Ok(id)
 }
 
-/// Loads a run that we hold, mended, with everything that carrying it out needs.
-pub(super) fn open_engine<'a>(
-    store: &Store,
-    proof: RunProof,
-    jobs: Option<u32>,
-    options: engine::RunOptions,
-    report: &'a mut dyn FnMut(engine::RunReport<'_>),
-) -> Result<engine::Engine<'a>> {
-    for said in engine::recover::mend(store, &proof)? {
-        report(engine::RunReport::Note(said));
-    }
-    let loaded = load_run(store, proof.run())?;
-    let ctx = context(store, &loaded)?;
-    let jobs = jobs.map_or(ctx.job.limits.jobs, |n| n as usize);
-    let keep_going = options.keep_going;
-    let policy = engine::policy(&ctx.job, &ctx.preset, jobs);
-    let policy = crate::domain::retry::Policy { keep_going, ..policy };
-    engine::prepare(ctx, proof, loaded.ledger, &loaded.missing, policy, options, report)
-}
-
-/// Whether a landing of a run is journaled and not settled, and of which task.
-pub(super) fn landing_task(store: &Store, loaded: &LoadedRun) -> Result<Option<TaskId>> {
-    use crate::store::journal::JournalEntry;
-    Ok(match store.journal(&loaded.manifest.target)? {
-        Some(JournalEntry::Landing(l)) if l.run == loaded.ledger.state.id => Some(l.task),
-        Some(JournalEntry::Landing(_) | JournalEntry::Settled) | None => None,
-    })
-}
-
-/// The full name of the branch that a job's work goes to.
-pub(super) fn target_ref(job: &job::Job, run: &RunId) -> String {
+/// The full name of the branch that receives the work of a job.
+pub(super) fn target_ref(job: &Job, run: &RunId) -> String {
     match &job.job.target {
         Some(name) => format!("refs/heads/{name}"),
         None => layout::default_target(run),

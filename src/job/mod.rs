@@ -12,6 +12,7 @@
 //! - `globs`, `placeholders`, `duration` and `names` parse the small languages in strings.
 
 pub(crate) mod argument_template;
+mod changes;
 mod duration;
 mod errors;
 mod globs;
@@ -27,6 +28,7 @@ mod section;
 mod tests;
 mod values;
 
+pub(crate) use changes::{changed_sections, fixed_changes, is_other_work};
 pub(crate) use duration::parse_duration;
 pub(crate) use errors::{JobError, JobErrors, in_prose, nearest, position};
 pub(crate) use globs::{PathGlobs, ScopePattern};

@@ -1,4 +1,4 @@
-//! Events as lines, numbers as words.
+//! Events, counts, times and costs as text for people.
 
 use crate::domain::account::Account;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
@@ -10,8 +10,8 @@ use crate::domain::state::{Phase, RunState};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::Verdict;
 
-/// An event of a task as a line of the progress; nothing for those that a person need not read. Where a live display
-/// shows what is running, its coming and going is no news.
+/// An event of a task as a line of progress; none for events that a person need not read. With a
+/// live display, which shows the running tasks, their starts are left out.
 pub(crate) fn task_line(
     task: &TaskId,
     event: &TaskEvent,
@@ -137,7 +137,7 @@ fn account_line(whom: &str, account: &Account, at: Timestamp) -> Option<String> 
     })
 }
 
-/// Counts in words: `12 done, 4 running, 8 todo`; what is zero is left out.
+/// Tasks by phase: `12 done, 4 running, 8 todo`. Zeros are left out.
 pub(crate) fn counts(state: &RunState) -> String {
     let order = [
         Phase::Done,
@@ -164,10 +164,10 @@ pub(crate) fn counts(state: &RunState) -> String {
     some.join(", ")
 }
 
-/// How many failed tasks of a group are named.
+/// Failed tasks of a group that are named.
 const NAMED: usize = 5;
 
-/// The failed tasks by what they have in common, each group with what the first one said.
+/// The failed tasks by cause, each group with the reason of its first task.
 pub(crate) fn failures(state: &RunState) -> Vec<String> {
     let mut lines = Vec::new();
     for group in alike(state) {
@@ -181,7 +181,7 @@ pub(crate) fn failures(state: &RunState) -> Vec<String> {
     lines
 }
 
-/// The tasks that cannot begin, by the failed or skipped one that they wait for; nothing where none is blocked.
+/// The blocked tasks, by the failed or skipped task that they wait for.
 pub(crate) fn blocked(state: &RunState) -> Vec<String> {
     let mut by: std::collections::BTreeMap<TaskId, Vec<TaskId>> = Default::default();
     for (task, cause) in machine::blocked(state) {
@@ -196,7 +196,7 @@ pub(crate) fn blocked(state: &RunState) -> Vec<String> {
     by.into_iter().map(line).collect()
 }
 
-/// A task that others wait for in vain, and why.
+/// A failed or skipped task, with its reason.
 pub(crate) fn because(state: &RunState, cause: &TaskId) -> String {
     let s = state.tasks.get(cause);
     let what = if s.is_some_and(|s| s.phase == Phase::Skipped) { "was skipped" } else { "failed" };
@@ -204,7 +204,7 @@ pub(crate) fn because(state: &RunState, cause: &TaskId) -> String {
     format!("`{cause}`, which {what}{said}")
 }
 
-/// Tokens and money in words; what is unknown is called so.
+/// Cost and tokens.
 pub(crate) fn spend(spend: Spend) -> String {
     let sessions = spend.sessions_with_tokens + spend.sessions_without_tokens;
     if sessions == 0 {
@@ -229,12 +229,12 @@ pub(crate) fn spend(spend: Spend) -> String {
     parts.join("; ")
 }
 
-/// A number of things: `1 task`, `24 tasks`.
+/// A count with its noun: `1 task`, `24 tasks`.
 pub(crate) fn number(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
-/// A length of time in one or two units: `850 ms`, `42 s`, `3 min 5 s`, `2 h 10 min`.
+/// A duration in one or two units: `850 ms`, `42 s`, `3 min 5 s`, `2 h 10 min`.
 pub(crate) fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match s {
@@ -245,7 +245,7 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
-/// A moment in local-free, sortable form: UTC.
+/// A time in UTC, in sortable form.
 pub(crate) fn moment(at: Timestamp) -> String {
     i64::try_from(at.0)
         .ok()
@@ -259,7 +259,7 @@ mod tests {
     use crate::domain::id::Timestamp;
 
     #[test]
-    fn times_are_short() {
+    fn counts_and_times_are_short() {
         assert_eq!((&*number(1, "task"), &*number(0, "task")), ("1 task", "0 tasks"));
         assert_eq!(duration(0), "0 ms");
         assert_eq!(duration(1_250), "1.2 s");

@@ -1,42 +1,53 @@
-//! The JSON that scripts rely on: as the manual pages say, with a `v` field.
-
-use serde_json::{Value, json};
+//! `status --json` and the parts that other commands share with it.
 
 use super::human::because;
 use crate::domain::event::Halt;
-use crate::domain::id::{Oid, TaskId};
+use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::machine::{Alike, alike, blocked};
 use crate::domain::plan::Task;
 use crate::domain::review::Approval;
 use crate::domain::session::{Class, Cost, Spend};
 use crate::domain::state::{Phase, RunState, TaskState};
+use crate::domain::verdict::{CheckResult, Finding};
 use crate::store::layout;
+use crate::wire::cli;
 use crate::wire::run::Manifest;
 
-/// What `status` knows beside the state.
+/// Facts that `status` shows beside the run's state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StatusContext {
-    /// `host/pid` of the supervisor.
+    /// The supervisor, as `host/pid`.
     pub driver: Option<String>,
-    /// What needs a person.
+    /// The reason why a person is needed.
     pub reason: Option<String>,
     /// The task whose landing is under way.
     pub landing: Option<TaskId>,
-    /// The path of the file that each task hands in, where that is what they do.
+    /// The path of the file that each task hands in, if the tasks hand in files.
     pub output: Option<String>,
-    /// Tokens planned, tokens reported, and the factor that would have fitted, in thousandths.
-    pub measured: Option<[u64; 3]>,
+    /// Planned and reported tokens, if the job has a budget of tokens.
+    pub measured: Option<MeasuredTokens>,
 }
 
-/// The state that a task shows.
+/// Planned and reported tokens of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MeasuredTokens {
+    /// Tokens that the plan reckoned with.
+    pub planned: u64,
+    /// Tokens that sessions have reported.
+    pub reported: u64,
+    /// The `token-factor` at which both would be equal, in thousandths.
+    pub factor: u64,
+}
+
+/// The state that a task shows: its phase, or `blocked` or `landing`.
 pub(crate) fn shown(
     state: &RunState,
     task: &Task,
     s: &TaskState,
-    around: &StatusContext,
+    context: &StatusContext,
 ) -> &'static str {
     match s.phase {
-        Phase::Queued if around.landing.as_ref() == Some(&task.id) => "landing",
+        Phase::Queued if context.landing.as_ref() == Some(&task.id) => "landing",
         Phase::Todo if !state.unblocked(&task.after) => "blocked",
         Phase::Todo
         | Phase::Running
@@ -50,118 +61,165 @@ pub(crate) fn shown(
 }
 
 /// `status --json`.
-pub(crate) fn status(manifest: &Manifest, state: &RunState, around: &StatusContext) -> Value {
-    let words = [
-        "todo",
-        "blocked",
-        "running",
-        "verifying",
-        "reviewing",
-        "queued",
-        "landing",
-        "done",
-        "failed",
-        "skipped",
-    ];
-    let mut counts: serde_json::Map<String, Value> =
-        words.iter().map(|w| ((*w).to_owned(), json!(0))).collect();
+pub(crate) fn status<'a>(
+    manifest: &'a Manifest,
+    state: &'a RunState,
+    context: &'a StatusContext,
+) -> cli::Status<'a> {
+    let mut counts = cli::Counts::default();
     let mut tasks = Vec::with_capacity(state.plan.tasks.len());
     let blocked = blocked(state);
     for task in &state.plan.tasks {
         let Some(s) = state.tasks.get(&task.id) else { continue };
-        let word = shown(state, task, s, around);
-        if let Some(n) = counts.get_mut(word) {
-            *n = json!(n.as_u64().unwrap_or(0) + 1);
-        }
-        let mut value = self::task(&manifest.run, task, s, word);
-        value["output"] = json!(output(s, around.output.as_deref()));
+        let shown = shown(state, task, s, context);
+        *match shown {
+            "blocked" => &mut counts.blocked,
+            "landing" => &mut counts.landing,
+            _ => count_of(&mut counts, &s.phase),
+        } += 1;
+        let mut listed = self::task(&manifest.run, task, s, shown);
+        listed.output = output(s, context.output.as_deref());
         if let Some(cause) = blocked.get(&task.id) {
-            value["reason"] = json!(format!("waits for {}", because(state, cause)));
+            listed.reason = Some(format!("waits for {}", because(state, cause)));
         }
-        tasks.push(value);
+        tasks.push(listed);
     }
-    json!({
-        "v": 1, "run": manifest.run, "job": manifest.job, "state": state.summary(),
-        "driver": around.driver, "reason": around.reason.clone().or_else(|| state.reason.clone()),
-        "base": manifest.base, "target": manifest.target, "plan": manifest.plan,
-        "counts": counts, "tokens": tokens(state.spend()), "cost_usd": cost(state.spend()),
-        "unreported": unreported(state.spend()), "evaluation": evaluation(state.evaluation_spend()), "halt": state.halt.map(Halt::as_str),
-        "measured": around.measured.map(measured), "closed_until": closed_until(state), "failures": failures(state), "tasks": tasks,
+    cli::Status {
+        v: cli::Version,
+        run: &manifest.run,
+        job: &manifest.job,
+        state: state.summary(),
+        driver: context.driver.as_deref(),
+        reason: context.reason.as_deref().or(state.reason.as_deref()),
+        base: &manifest.base,
+        target: &manifest.target,
+        plan: &manifest.plan,
+        counts,
+        tokens: tokens(state.spend()),
+        cost_usd: cost(state.spend()),
+        unreported: unreported(state.spend()),
+        evaluation: evaluation(state.evaluation_spend()),
+        halt: state.halt.map(Halt::as_str),
+        measured: context.measured.map(measured),
+        closed_until: closed_until(state),
+        failures: alike(state).into_iter().map(failure_group).collect(),
+        tasks,
+    }
+}
+
+/// The counter of a phase.
+fn count_of<'a>(counts: &'a mut cli::Counts, phase: &Phase) -> &'a mut u64 {
+    match phase {
+        Phase::Todo => &mut counts.todo,
+        Phase::Running => &mut counts.running,
+        Phase::Verifying => &mut counts.verifying,
+        Phase::Reviewing => &mut counts.reviewing,
+        Phase::Queued => &mut counts.queued,
+        Phase::Done => &mut counts.done,
+        Phase::Failed => &mut counts.failed,
+        Phase::Skipped => &mut counts.skipped,
+    }
+}
+
+fn tokens(spend: Spend) -> cli::Tokens {
+    spend.known_tokens().map_or_else(cli::Tokens::default, |t| cli::Tokens {
+        input: Some(t.input),
+        output: Some(t.output),
+        cache_read: Some(t.cache_read),
+        cache_write: Some(t.cache_write),
     })
 }
 
-/// Tokens by kind; null where sessions have ended and none has said.
-fn tokens(spend: Spend) -> Value {
-    match spend.known_tokens() {
-        None => json!({"input": null, "output": null, "cache_read": null, "cache_write": null}),
-        Some(t) => json!({
-            "input": t.input, "output": t.output, "cache_read": t.cache_read, "cache_write": t.cache_write,
-        }),
-    }
-}
-
-/// US dollars; null where none is known.
+/// US dollars; none if no cost is known.
 fn cost(spend: Spend) -> Option<f64> {
     spend.known_cost().map(Cost::usd)
 }
 
-/// How many sessions said nothing of their use: sums are without those.
-fn unreported(spend: Spend) -> Value {
-    json!({"tokens": spend.sessions_without_tokens, "cost": spend.sessions_without_cost})
+fn unreported(spend: Spend) -> cli::Unreported {
+    cli::Unreported { tokens: spend.sessions_without_tokens, cost: spend.sessions_without_cost }
 }
 
-/// Who lets a candidate land, and when, in milliseconds since the Unix epoch.
-fn approved(a: &Approval) -> Value {
-    json!({"by": a.by, "at": a.at.0, "commit": a.commit.as_str(), "tree": a.tree.as_str()})
+/// The use of evaluators; none if there was none.
+fn evaluation(spend: Spend) -> Option<cli::Evaluation> {
+    (spend != Spend::default()).then(|| cli::Evaluation {
+        tokens: tokens(spend),
+        cost_usd: cost(spend),
+        unreported: unreported(spend),
+    })
 }
 
-fn measured([planned, reported, factor]: [u64; 3]) -> Value {
-    let factor = f64::from(u32::try_from(factor).unwrap_or(u32::MAX)) / 1_000.0;
-    json!({"planned": planned, "reported": reported, "token_factor": factor})
+fn measured(measured: MeasuredTokens) -> cli::Measured {
+    let MeasuredTokens { planned, reported, factor } = measured;
+    let token_factor = f64::from(u32::try_from(factor).unwrap_or(u32::MAX)) / 1_000.0;
+    cli::Measured { planned, reported, token_factor }
 }
 
-/// What evaluators used, apart from what agents did; null where there was none.
-fn evaluation(spend: Spend) -> Value {
-    if spend == Spend::default() {
-        return Value::Null;
-    }
-    json!({"tokens": tokens(spend), "cost_usd": cost(spend), "unreported": unreported(spend)})
-}
-
-/// Until when no agent starts, in milliseconds since the Unix epoch.
 fn closed_until(state: &RunState) -> Option<u64> {
     let account = &state.account;
     (account.because.is_some() && account.closed_until.0 > 0).then_some(account.closed_until.0)
 }
 
-fn failures(state: &RunState) -> Vec<Value> {
-    let group = |alike: Alike| {
-        let tasks: Vec<_> = alike.tasks.iter().map(TaskId::as_str).collect();
-        json!({"cause": alike.cause, "tasks": tasks})
-    };
-    alike(state).into_iter().map(group).collect()
+fn failure_group(group: Alike) -> cli::FailureGroup {
+    let tasks = group.tasks.iter().map(TaskId::to_string).collect();
+    cli::FailureGroup { cause: group.cause, tasks }
 }
 
-/// Where git finds what a task has handed in: `<commit>:<path>`.
+/// The file that a task has handed in, as git names it: `<commit>:<path>`.
 pub(crate) fn output(s: &TaskState, path: Option<&str>) -> Option<String> {
-    let done = s.phase == Phase::Done && s.landed.is_none();
-    let candidate = s.candidate.as_ref().filter(|_| done)?;
+    let handed_in = s.phase == Phase::Done && s.landed.is_none();
+    let candidate = s.candidate.as_ref().filter(|_| handed_in)?;
     Some(format!("{}:{}", candidate.commit, path?))
 }
 
-/// One task, as `status --json` and `show --json` have it.
-pub(crate) fn task(run: &str, task: &Task, s: &TaskState, word: &str) -> Value {
-    let branch = crate::domain::id::RunId::parse(run).map(|r| layout::branch(&r, &task.id)).ok();
-    json!({
-        "id": task.id.as_str(), "state": word, "files": task.files,
-        "after": task.after.iter().map(TaskId::as_str).collect::<Vec<_>>(),
-        "attempts": s.attempt, "branch": branch,
-        "candidate": s.candidate.as_ref().map(|c| c.commit.as_str()),
-        "landed": s.landed.as_ref().map(Oid::as_str), "output": null, "reason": s.reason,
-        "tokens": if s.spend.sessions_with_tokens > 0 { tokens(s.spend) } else { json!({}) },
-        "cost_usd": cost(s.spend), "class": s.class.map(Class::as_str), "cause": s.cause,
-        "session": s.session.as_ref().map(|session| session.id.as_str()),
-        "approved": s.review.approval.as_ref().map(approved),
-        "evaluation": evaluation(s.evaluation.spend), "rounds": s.evaluation.rounds,
-    })
+/// The person who let a candidate land.
+pub(crate) fn approval(approval: &Approval) -> cli::Approval<'_> {
+    cli::Approval {
+        by: &approval.by,
+        at: approval.at.0,
+        commit: approval.commit.as_str(),
+        tree: approval.tree.as_str(),
+    }
+}
+
+/// A finding of a check.
+pub(crate) fn finding(finding: &Finding) -> cli::Finding<'_> {
+    cli::Finding { attempt: finding.attempt, check: &finding.check, text: &finding.text }
+}
+
+/// The result of a check.
+pub(crate) fn check(result: &CheckResult) -> cli::CheckResult<'_> {
+    cli::CheckResult { name: &result.name, passed: result.passed, ms: result.ms }
+}
+
+/// A task, as `status --json` and `show --json` have it.
+pub(crate) fn task<'a>(
+    run: &str,
+    task: &'a Task,
+    s: &'a TaskState,
+    shown: &'a str,
+) -> cli::Task<'a> {
+    cli::Task {
+        id: task.id.as_str(),
+        state: shown,
+        files: &task.files,
+        after: task.after.iter().map(TaskId::as_str).collect(),
+        attempts: s.attempt,
+        branch: RunId::parse(run).map(|run| layout::branch(&run, &task.id)).ok(),
+        candidate: s.candidate.as_ref().map(|candidate| candidate.commit.as_str()),
+        landed: s.landed.as_ref().map(Oid::as_str),
+        output: None,
+        reason: s.reason.clone(),
+        tokens: if s.spend.sessions_with_tokens > 0 {
+            cli::TaskTokens::Reported(tokens(s.spend))
+        } else {
+            cli::TaskTokens::Unreported {}
+        },
+        cost_usd: cost(s.spend),
+        class: s.class.map(Class::as_str),
+        cause: s.cause.as_deref(),
+        session: s.session.as_ref().map(|session| session.id.as_str()),
+        approved: s.review.approval.as_ref().map(approval),
+        evaluation: evaluation(s.evaluation.spend),
+        rounds: s.evaluation.rounds,
+    }
 }

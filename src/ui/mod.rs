@@ -1,4 +1,4 @@
-//! The only module that prints: results to standard output, everything else to standard error.
+//! The only module that prints: results to standard output, messages to standard error.
 #![expect(
     clippy::disallowed_methods,
     reason = "this is the module that may use the standard streams"
@@ -12,10 +12,13 @@ pub(crate) mod tone;
 
 use std::io::{IsTerminal, Write};
 
+use serde::Serialize;
+
+use crate::ambient;
 use crate::engine::RunReport;
 use crate::error::Advice;
 
-/// Where words go.
+/// The output of a command.
 #[derive(Debug)]
 pub(crate) struct Ui {
     quiet: bool,
@@ -23,24 +26,30 @@ pub(crate) struct Ui {
 }
 
 impl Ui {
-    /// A plain one.
+    /// An output without a live display. `quiet` suppresses status lines.
     pub(crate) fn new(quiet: bool) -> Self {
         Self { quiet, progress: None }
     }
 
-    /// One that shows progress: alive on a terminal, as plain lines elsewhere.
+    /// An output that shows progress: a live display on a terminal, lines elsewhere.
     pub(crate) fn with_progress(quiet: bool, total: usize) -> Self {
         let alive = !quiet && std::io::stderr().is_terminal();
         Self { quiet, progress: alive.then(|| progress::Display::new(total)) }
     }
 
-    /// Prints a result. A reader that has gone away is no error.
+    /// Prints a result. A closed pipe is not an error.
     pub(crate) fn result(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
     }
 
-    /// Prints a result that need not be text. A terminal gets what cannot do anything to it.
+    /// Prints a value as one line of JSON.
+    pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.result(&format!("{}\n", serde_json::to_string(value)?));
+        Ok(())
+    }
+
+    /// Prints a result that may be binary. On a terminal, control characters are escaped.
     pub(crate) fn result_bytes(&self, bytes: &[u8]) {
         if self.on_terminal() {
             self.result(&printable(&String::from_utf8_lossy(bytes)));
@@ -50,19 +59,25 @@ impl Ui {
         }
     }
 
-    /// Whether results go to a terminal.
+    /// Returns true if results are painted: on a terminal that can, unless `NO_COLOR` is set.
+    pub(crate) fn paints(&self) -> bool {
+        let able = ambient::variable("TERM").is_none_or(|term| term != "dumb");
+        self.on_terminal() && able && ambient::variable("NO_COLOR").is_none()
+    }
+
+    /// Returns true if results go to a terminal.
     pub(crate) fn on_terminal(&self) -> bool {
         std::io::stdout().is_terminal()
     }
 
-    /// Says something to the person.
+    /// Prints a status line, unless the person wants quiet.
     pub(crate) fn status(&self, text: &str) {
         if !self.quiet {
             self.message(text);
         }
     }
 
-    /// Says something even to a person who wants quiet.
+    /// Prints a message even with `--quiet`.
     pub(crate) fn message(&self, text: &str) {
         let text = printable(text);
         match &self.progress {
@@ -74,11 +89,11 @@ impl Ui {
         }
     }
 
-    /// Says what went wrong, why, and what to do.
+    /// Prints an error with its causes and hints.
     pub(crate) fn error(&self, prefix: &str, error: &anyhow::Error) {
         let mut text = format!("{prefix}: {error}");
         let mut causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-        // Libraries like to repeat what their own error says.
+        // Some libraries repeat an error's text in its cause.
         causes.dedup();
         for cause in
             causes.iter().filter(|c| !text.contains(c.as_str())).cloned().collect::<Vec<_>>()
@@ -94,7 +109,7 @@ impl Ui {
         self.message(&text);
     }
 
-    /// Tells what happened in a run.
+    /// Prints an event of a run.
     pub(crate) fn report(&mut self, report: &RunReport) {
         let line = match report {
             RunReport::Task(task, event, state) => {
@@ -116,19 +131,19 @@ impl Ui {
         }
     }
 
-    /// Whether there is a live display.
+    /// Returns true if there is a live display.
     pub(crate) fn alive(&self) -> bool {
         self.progress.is_some()
     }
 
-    /// Takes the live display away.
+    /// Removes the live display.
     pub(crate) fn finish(&mut self) {
         if let Some(display) = self.progress.take() {
             display.finish();
         }
     }
 
-    /// Makes way for the next picture of `--watch`.
+    /// Replaces the screen of `--watch`.
     pub(crate) fn redraw(&self, text: &str) {
         if std::io::stdout().is_terminal() {
             self.result(&format!("\x1b[H\x1b[2J{text}"));
@@ -138,7 +153,7 @@ impl Ui {
     }
 }
 
-/// Text that cannot do anything to a terminal: what agents and file names hold is shown, not obeyed.
+/// The text with control characters escaped: agents and file names must not control the terminal.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -157,7 +172,7 @@ mod tests {
     use super::printable;
 
     #[test]
-    fn escape_sequences_are_shown_and_not_obeyed() {
+    fn printable_escapes_control_characters() {
         assert_eq!(printable("a\x1b]52;c;x\x07b\tc\n"), "a\\u{1b}]52;c;x\\u{7}b\tc\n");
         assert_eq!(printable("\u{202e}"), "\\u{202e}");
     }

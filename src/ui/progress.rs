@@ -1,4 +1,4 @@
-//! The live display: a few lines at the bottom of the terminal, whatever the number of tasks.
+//! The live display: two lines at the bottom of the terminal.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::human;
 use crate::domain::state::{Phase, RunState};
 
-/// How many running tasks are named.
+/// Running tasks that are named.
 const NAMED: usize = 4;
 
 /// The display.
@@ -17,7 +17,7 @@ pub(super) struct Display {
 }
 
 impl Display {
-    /// One for so many tasks.
+    /// A display for `total` tasks.
     pub(super) fn new(total: usize) -> Self {
         let bar = ProgressBar::with_draw_target(
             Some(total as u64),
@@ -31,7 +31,7 @@ impl Display {
         Self { bar }
     }
 
-    /// Brings it up to date.
+    /// Shows the current state.
     pub(super) fn update(&self, state: &RunState) {
         let ended = state.tasks.values().filter(|t| t.phase.ended()).count();
         self.bar.set_position(ended as u64);
@@ -55,12 +55,12 @@ impl Display {
         self.bar.set_message(text);
     }
 
-    /// Prints a line above it.
+    /// Prints a line above the display.
     pub(super) fn line(&self, text: &str) {
         self.bar.println(text);
     }
 
-    /// Takes it away.
+    /// Removes the display.
     pub(super) fn finish(self) {
         self.bar.finish_and_clear();
     }

@@ -1,22 +1,31 @@
-//! Columns that line up.
+//! Tables with aligned columns.
+
+use unicode_width::UnicodeWidthStr as _;
 
 /// Rows as text: every column as wide as its widest cell, two spaces between.
 pub(crate) fn columns(rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
-    };
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<_> = (0..count).map(width).collect();
+    let column_width =
+        |n: usize| rows.iter().filter_map(|row| row.get(n)).map(|cell| width(cell)).max();
+    let widths: Vec<_> = (0..count).map(|n| column_width(n).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().enumerate().map(|(i, cell)| {
-            let pad = widths[i].saturating_sub(cell.chars().count());
-            format!("{cell}{}", " ".repeat(pad))
-        });
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        let cells: Vec<_> =
+            row.iter().zip(&widths).map(|(cell, width)| pad(cell, *width)).collect();
+        text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
     text
+}
+
+/// Width of a text in columns of a terminal.
+pub(crate) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// The text with spaces up to a width.
+pub(crate) fn pad(text: &str, to: usize) -> String {
+    format!("{text}{}", " ".repeat(to.saturating_sub(width(text))))
 }
 
 #[cfg(test)]
@@ -24,8 +33,10 @@ mod tests {
     use super::columns;
 
     #[test]
-    fn columns_line_up() {
+    fn columns_align_by_display_width() {
         let row = |cells: [&str; 2]| cells.map(String::from).to_vec();
         assert_eq!(columns(&[row(["a", "x"]), row(["long", "y"])]), "a     x\nlong  y\n");
+        // A wide character fills two columns.
+        assert_eq!(columns(&[row(["漢字", "x"]), row(["abcde", "y"])]), "漢字   x\nabcde  y\n");
     }
 }

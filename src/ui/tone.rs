@@ -1,43 +1,52 @@
-//! A little emphasis, where there is a terminal.
+//! Emphasis on a terminal.
 
-/// How loud a text is.
+use anstyle::{AnsiColor, Color, Style};
+
+/// The emphasis of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
-    /// As any other.
+    /// No emphasis.
     Plain,
-    /// In the background.
+    /// Less than plain text.
     Faint,
-    /// Worth a look.
+    /// Headings.
     Strong,
-    /// What somebody does.
+    /// Actions of an agent.
     Action,
-    /// What went wrong.
+    /// Errors.
     Bad,
-    /// A line that is new.
+    /// Added lines.
     Added,
-    /// A line that is gone.
+    /// Removed lines.
     Removed,
-    /// Words in a line that are new.
+    /// Added words in a line.
     AddedWord,
-    /// Words in a line that are gone.
+    /// Removed words in a line.
     RemovedWord,
 }
 
 impl Tone {
-    /// The text in this tone; as it is where nothing is painted. The text must be printable already.
+    /// The text in this tone, if `paints`. The text must be printable already.
     pub(crate) fn paint(self, text: &str, paints: bool) -> String {
-        let code = match self {
-            _ if !paints || text.is_empty() => return text.to_owned(),
-            Self::Plain => return text.to_owned(),
-            Self::Faint => "2",
-            Self::Strong => "1",
-            Self::Action => "36",
-            Self::Bad | Self::Removed => "31",
-            Self::Added => "32",
-            Self::AddedWord => "7;32",
-            Self::RemovedWord => "7;31",
-        };
-        format!("\x1b[{code}m{text}\x1b[0m")
+        if !paints || text.is_empty() || self == Self::Plain {
+            return text.to_owned();
+        }
+        let style = self.style();
+        format!("{style}{text}{style:#}")
+    }
+
+    fn style(self) -> Style {
+        let colour = |colour: AnsiColor| Style::new().fg_color(Some(Color::Ansi(colour)));
+        match self {
+            Self::Plain => Style::new(),
+            Self::Faint => Style::new().dimmed(),
+            Self::Strong => Style::new().bold(),
+            Self::Action => colour(AnsiColor::Cyan),
+            Self::Bad | Self::Removed => colour(AnsiColor::Red),
+            Self::Added => colour(AnsiColor::Green),
+            Self::AddedWord => colour(AnsiColor::Green).invert(),
+            Self::RemovedWord => colour(AnsiColor::Red).invert(),
+        }
     }
 }
 
@@ -46,7 +55,7 @@ mod tests {
     use super::Tone;
 
     #[test]
-    fn only_a_terminal_is_painted() {
+    fn text_is_painted_on_request_only() {
         assert_eq!(Tone::Bad.paint("x", false), "x");
         assert_eq!(Tone::Bad.paint("x", true), "\x1b[31mx\x1b[0m");
         assert_eq!((&*Tone::Plain.paint("x", true), &*Tone::Bad.paint("", true)), ("x", ""));

@@ -3,6 +3,7 @@
 //! This is the one module with serde derives for such data, and the one place that checks versions.
 //! Readers ignore fields that they do not know: a new optional field needs no new version.
 
+pub(crate) mod cli;
 pub mod events;
 pub mod facts;
 pub mod keeper;

@@ -98,14 +98,14 @@ fn changed_job_resumes_a_halted_run_with_one_canary_task() {
     let before = started(&sandbox).len();
     let words = sandbox.job.clone().set("job", "# A comment is no change.");
     change_job(&sandbox, &words);
-    sandbox.run(&["start"]).exits(3).says("its words only");
+    sandbox.run(&["start"]).exits(3).says("wording only");
     assert_eq!(started(&sandbox).len(), before);
 
     sandbox.script("default", "expect_brief 'Do it well.'; edit \"$HARNESS_TASK\" good");
     let changed = nine().only("job", "name = \"job\"\ngoal = \"Do it well.\"");
     change_job(&sandbox, &changed);
     let output = sandbox.run(&["start"]).exits(1);
-    output.says("has changed ([job]); the run `job-1` goes on with it").says("one task first");
+    output.says("has changed ([job]); the run `job-1` continues with it").says("one task first");
     let landed = moments(&sandbox, "tasks/job-1", "landed");
     let begun = started(&sandbox);
     assert!(begun[before + 1..].iter().all(|at| *at >= landed[0]), "{begun:?}, {landed:?}");
@@ -241,7 +241,7 @@ fn run_adopts_a_changed_job() {
     sandbox.script("beta.2", "expect_feedback more; edit beta even");
     let output = sandbox.run(&["start"]).exits(0);
     output
-        .says("has changed ([[check]], [limits]); the run `job-1` goes on with it")
+        .says("has changed ([[check]], [limits]); the run `job-1` continues with it")
         .says("by more");
     assert!(pinned().contains("jobs = 3"));
     assert_eq!(sandbox.task("beta")["attempts"], 2);

@@ -110,7 +110,7 @@ fn token_budget_groups_files_and_warns_of_a_file_that_is_too_large() {
     );
     // The estimate names a price where the model's price is known.
     for (model, price) in
-        [("gpt-5", "at the price of gpt-5"), ("gpt-0", "an unknown sum (no price of gpt-0")]
+        [("gpt-5", "at the price of gpt-5"), ("gpt-0", "unknown cost (no price for gpt-0")]
     {
         let agent = format!("[agent]\npreset = \"codex\"\nmodel = \"{model}\"\n");
         sandbox.write("harness.toml", &format!("[job]\ngoal = \"g\"\n{agent}"));

@@ -71,7 +71,7 @@ fn new_job_is_written_checked_graded_and_delivered() {
     assert!(head[2].contains("\\\"a\\\""), "{skill}");
     let prompt = std::fs::read_to_string(sandbox.repo.join(".harness/upper/prompt.md")).unwrap();
     assert!(prompt.ends_with("Why: nobody knows.\n"), "{prompt}");
-    sandbox.run(&["new", "another", "--name", "upper"]).exits(128).says("there is one already");
+    sandbox.run(&["new", "another", "--name", "upper"]).exits(128).says("the job exists already");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn unfinished_new_job_is_resumed_and_nothing_is_written_before() {
         sandbox.run(&["status", "--json"]).stdout.contains("\"running\":1")
     });
     sandbox.run(&["stop", "--now"]).exits(0);
-    begun.wait().exits(3).says("the same command goes on");
+    begun.wait().exits(3).says("the same command continues");
     assert!(!sandbox.repo.join(".harness").exists());
     script(&sandbox, "upper", GOOD, &content);
     sandbox.run(&["new", "Everything in capital letters", "--name", "upper"]).exits(0);
@@ -98,8 +98,8 @@ fn unfinished_new_job_is_resumed_and_nothing_is_written_before() {
 #[test]
 fn validate_strict_refuses_what_validate_accepts() {
     let sandbox = Sandbox::new(TestJob::bare(&["a.txt"]));
-    sandbox.run(&["validate"]).exits(0).says("there is no [[check]]");
-    sandbox.run(&["validate", "--strict"]).exits(1).says("not as it should be");
+    sandbox.run(&["validate"]).exits(0).says("no [[check]]: every change");
+    sandbox.run(&["validate", "--strict"]).exits(1).says("not valid under `--strict`");
     let sandbox = Sandbox::new(TestJob::new(&["a.txt"]).only("plan", "include = [\"*.nothing\"]"));
     sandbox.run(&["validate"]).exits(0);
     sandbox.run(&["validate", "--strict"]).exits(128).says("the plan has no tasks");

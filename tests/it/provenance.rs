@@ -86,7 +86,7 @@ fn why_finds_the_origin_after_rebase_amend_cherry_pick_and_squash() {
 
     // `--repair` writes a note.
     sandbox.git(&["switch", "--quiet", "picked"]);
-    sandbox.run(&["why", "--repair"]).exits(0).says("noted on");
+    sandbox.run(&["why", "--repair"]).exits(0).says("wrote a note on");
     assert_eq!(why(&sandbox, "HEAD")[0]["by"], "note");
     sandbox.run(&["doctor"]).says("git config --add notes.rewriteRef refs/notes/harness");
     sandbox.git(&["config", "--add", "notes.rewriteRef", "refs/notes/harness"]);

@@ -54,7 +54,7 @@ fn scope_dir_first_and_the_whole_plan_later() {
     sandbox.run(&["plan", "--diff"]).exits(0);
     assert_eq!(refs, sandbox.git(&["for-each-ref"]));
 
-    sandbox.run(&["start"]).exits(0).says("1 done, 0 as before, 1 new");
+    sandbox.run(&["start"]).exits(0).says("1 done, 0 unchanged, 1 added");
     assert_eq!(standing(&sandbox), ["src__a done 1", "src done 1"]);
     assert_eq!(sandbox.landed("src/a/one"), landed, "the folder is not run again");
     assert_eq!(sandbox.landed("src/b/one"), "done src");
@@ -79,10 +79,10 @@ fn task_that_leaves_the_plan_is_skipped_and_may_return() {
     let sandbox = folders(&["src/a", "src/b", "src/c"], "exclude = [\"none\"]");
     sandbox.run(&["start", "--only", "src__a"]).exits(0);
     change_plan(&sandbox, "\"none\"", "\"src/b\"");
-    sandbox.run(&["start", "--only", "src__c"]).exits(0).says("1 left out");
+    sandbox.run(&["start", "--only", "src__c"]).exits(0).says("1 removed");
     assert_eq!(standing(&sandbox), ["src__a done 1", "src__c done 1", "src__b skipped 0"]);
     change_plan(&sandbox, "\"src/b\"", "\"none\"");
-    sandbox.run(&["start"]).exits(0).says("1 wanted again");
+    sandbox.run(&["start"]).exits(0).says("1 restored");
     assert_eq!(standing(&sandbox), ["src__a done 1", "src__b done 1", "src__c done 1"]);
     assert_eq!(sandbox.landed("src/b"), "done src__b");
     Claim::all(&sandbox).landed(&["src__a", "src__b", "src__c"]).holds();
@@ -103,7 +103,7 @@ fn update_replans_new_and_changed_files_from_a_newer_base() {
     // Without an option the run has ended.
     sandbox.run(&["start"]).exits(0).says("has ended");
     let output = sandbox.run(&["start", "--update"]).exits(128);
-    output.says("does not hold the new base").says("git merge harness/job-1/result");
+    output.says("does not contain the new base").says("git merge harness/job-1/result");
     assert_eq!(standing(&sandbox), ["src__a done 1", "src__b done 1"]);
 
     sandbox.git(&["reset", "--quiet", "--hard", "harness/job-1/result"]);
@@ -111,8 +111,35 @@ fn update_replans_new_and_changed_files_from_a_newer_base() {
     sandbox.write("src/c", "to be done\n");
     commit("later, on top of what landed");
     let output = sandbox.run(&["start", "--update"]).exits(0);
-    output.says("1 done, 0 as before, 1 new, 0 wanted again, 1 begun anew");
+    output.says("1 done, 0 unchanged, 1 added, 0 restored, 1 updated");
     assert_eq!(standing(&sandbox), ["src__a done 1", "src__b done 2", "src__c done 1"]);
     assert_eq!(sandbox.landed("src/b"), "done src__b");
     assert_eq!(sandbox.landed("src/a"), "done src__a");
+}
+
+/// The events in a trace, sorted.
+fn trace(sandbox: &Sandbox, args: &[&str], code: i32) -> Vec<String> {
+    let path = sandbox.root().join("trace");
+    let file = path.to_str().unwrap();
+    sandbox.run_in(&sandbox.repo, args, &[("GIT_HARNESS_TRACE", file)]).exits(code);
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    std::fs::remove_file(&path).ok();
+    let mut events: Vec<_> = text.lines().map(str::to_owned).collect();
+    events.sort();
+    events
+}
+
+#[test]
+fn commands_load_a_run_once_and_parse_its_job_once() {
+    let sandbox = folders(&["src/a", "src/b"], "");
+    let once = ["job parsed", "run loaded"];
+    assert_eq!(trace(&sandbox, &["start", "--only", "src__a"], 0), once, "a new run");
+    assert_eq!(trace(&sandbox, &["start", "--dry-run"], 0), once);
+    // Both texts of a changed job are parsed, and its run is still loaded once.
+    change_plan(&sandbox, "goal = \"", "goal = \"New: ");
+    let both = ["job parsed", "job parsed", "run loaded"];
+    assert_eq!(trace(&sandbox, &["start", "--only", "src__a"], 0), both);
+    assert_eq!(trace(&sandbox, &["poll"], 0), once);
+    assert_eq!(trace(&sandbox, &["start"], 0), once, "a run that continues");
+    assert_eq!(trace(&sandbox, &["start"], 0), once, "a run that has ended");
 }

@@ -131,7 +131,7 @@ fn first_ctrl_c_drains() {
     sandbox.await_that("a word", || start.stderr().contains("starting nothing new"));
     assert!(!start.has_ended());
     sandbox.give_sign("go");
-    start.wait().exits(130);
+    start.wait().exits(130).says("continues the run");
     assert_eq!(sandbox.task("beta")["attempts"], 0);
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();

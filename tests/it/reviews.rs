@@ -57,8 +57,11 @@ fn rejected_candidate_is_retried_with_the_comments_and_lands_when_approved() {
 
     sandbox.run(&["reject", "alpha", "-m", "alpha:9:nothing"]).exits(128);
     let words = ["reject", "alpha", "-m", "alpha:1:it must be a product", "-m", "And name it."];
-    sandbox.run(&words).exits(0);
-    sandbox.run(&["approve", "alpha"]).exits(128);
+    sandbox.run(&words).exits(0).says("alpha is sent back");
+    sandbox
+        .run(&["approve", "alpha"])
+        .exits(128)
+        .says("does not wait for a review: the task is todo");
     sandbox.run(&["start"]).exits(3);
     let task = sandbox.task("alpha");
     assert_eq!((&task["attempts"], &task["state"]), (&json!(2), &json!("reviewing")));
@@ -114,7 +117,7 @@ fn approved_candidate_lands_while_other_tasks_run() {
     });
     sandbox.run(&["approve", "alpha"]).exits(0);
     sandbox.await_that("the landing", || sandbox.task("alpha")["state"] == "done");
-    sandbox.run(&["approve", "alpha"]).exits(128).says("it is done");
+    sandbox.run(&["approve", "alpha"]).exits(128).says("the task is done");
     assert_eq!(sandbox.task("beta")["state"], "reviewing");
     sandbox.give_sign("go");
     start.wait().exits(3).says("2 candidates wait for a review");

@@ -140,9 +140,9 @@ fn log_follow_streams_a_running_attempt() {
 fn log_follow_of_a_paused_run_is_refused() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     sandbox.run(&["start", "--paused"]).exits(0);
-    sandbox.run(&["log", "-f", "alpha"]).exits(0).says("nothing starts one");
-    sandbox.run(&["log", "-f"]).exits(128).says("none is running now");
-    sandbox.run(&["show", "alpha", "--transcript"]).exits(128).says("no attempt of it was made");
+    sandbox.run(&["log", "-f", "alpha"]).exits(0).says("the run has no supervisor");
+    sandbox.run(&["log", "-f"]).exits(128).says("no task is running");
+    sandbox.run(&["show", "alpha", "--transcript"]).exits(128).says("no attempt has started");
 }
 
 #[test]
@@ -163,5 +163,5 @@ fn show_transcript_renders_recorded_events() {
         .run(&["show", "alpha", "--transcript", "--attempt", "7"])
         .exits(128)
         .says("attempt 7 of `job-1/alpha` has left no transcript")
-        .says("there was one attempt");
+        .says("the task has had one attempt");
 }

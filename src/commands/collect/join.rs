@@ -1,29 +1,29 @@
-//! How handed-in files become one.
+//! Joining handed-in files.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Deserializer, Value};
 
-/// What one task handed in.
+/// The output of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TaskOutput {
     /// The task.
     pub(super) task: String,
-    /// Its files.
+    /// The task's files.
     pub(super) files: Vec<String>,
     /// The file's content.
     pub(super) bytes: Vec<u8>,
 }
 
-/// The items of all outputs in their order: what arrays hold, and every value that is none. An output may hold several
-/// values one after the other, as JSON lines do.
+/// The items of all outputs in order: the items of arrays, and every other value. An output may
+/// hold several values, as JSON lines do.
 pub(super) fn items(outputs: &[TaskOutput]) -> Result<Vec<Value>> {
     let mut items = Vec::new();
     for output in outputs {
         for value in Deserializer::from_slice(&output.bytes).into_iter::<Value>() {
             let value = value.with_context(|| {
                 format!(
-                    "what `{}` handed in is not JSON; a check with `output` and `schema` finds that before it is accepted, \
-                     and `merge = \"concat\"` joins any text",
+                    "the output of `{}` is not JSON; a check with `output` and `schema` rejects such outputs, and `merge = \"concat\"` \
+                     joins any text",
                     output.task
                 )
             })?;
@@ -40,19 +40,19 @@ pub(super) fn items(outputs: &[TaskOutput]) -> Result<Vec<Value>> {
     Ok(items)
 }
 
-/// An item a line.
+/// The items as JSON lines.
 pub(super) fn lines(items: &[Value]) -> Vec<u8> {
     items.iter().map(|item| format!("{item}\n")).collect::<String>().into_bytes()
 }
 
-/// One JSON array, for people and programs.
+/// The items as one JSON array, indented.
 pub(super) fn array(items: &[Value]) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(items)?;
     text.push(b'\n');
     Ok(text)
 }
 
-/// One after the other; a last line without an end gets one.
+/// The outputs one after the other, each with a line break at its end.
 pub(super) fn concat(outputs: &[TaskOutput]) -> Vec<u8> {
     let mut all = Vec::new();
     for output in outputs {
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_are_opened_and_everything_else_is_an_item() {
+    fn items_of_arrays_and_other_values_are_joined_in_order() {
         let all = outputs(&["[1, [2]]", "{\"b\": 1, \"a\": 2}", "", "[]", "3\n4\n"]);
         let items = items(&all).unwrap();
         let text = String::from_utf8(lines(&items)).unwrap();
@@ -88,13 +88,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_names_its_task() {
-        let said = format!("{:#}", items(&outputs(&["[]", "all good"])).unwrap_err());
-        assert!(said.starts_with("what `t1` handed in is not JSON; "), "{said}");
+    fn invalid_json_error_names_the_task() {
+        let message = format!("{:#}", items(&outputs(&["[]", "all good"])).unwrap_err());
+        assert!(message.starts_with("the output of `t1` is not JSON; "), "{message}");
     }
 
     #[test]
-    fn texts_are_joined_by_lines() {
+    fn concat_ends_every_output_with_a_line_break() {
         assert_eq!(concat(&outputs(&["a", "", "b\n", "c"])), b"a\nb\nc\n");
     }
 }

@@ -1,4 +1,4 @@
-//! `collect`: what the tasks of a run have handed in, as one.
+//! `collect`: join what the tasks of a run have handed in.
 
 mod join;
 
@@ -7,76 +7,35 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use self::join::TaskOutput;
-use super::workspace;
+use super::workspace::Workspace;
 use crate::agent::prompt;
 use crate::ambient;
-use crate::cli;
+use crate::cli as args;
+use crate::domain::id::Oid;
 use crate::domain::state::Phase;
 use crate::domain::termination::Termination;
 use crate::error::{self, Advice};
-use crate::job::{self, OutputMerge};
+use crate::job::{OutputMerge, OutputSection};
 use crate::process::{self, Command, Environ, Lock, StopFlag, write_atomic};
-use crate::store::Store;
-use crate::store::load::LoadedRun;
-use crate::ui::{Ui, human, json as told};
+use crate::ui::json::{StatusContext, shown};
+use crate::ui::{Ui, human};
+use crate::wire::cli;
 
-/// How long a command that joins may take.
+/// Time limit of a command that joins.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// How much it may print, in bytes. What prints more is not understood by halves.
+/// Maximum output in bytes. A longer output is an error, never cut.
 const CAP: u64 = 1 << 30;
 
 /// `git harness collect`
-pub(super) fn run(here: &Path, args: &cli::CollectArgs, ui: &Ui) -> Result<u8> {
-    let store = workspace::open_store(here)?;
-    let run = workspace::find_run(&store, args.run.as_deref())?;
-    let loaded = workspace::load_run(&store, &run)?;
-    let job =
-        job::parse(&loaded.job_text, &format!("{} (as pinned in `{run}`)", loaded.manifest.file))?;
-    let summary = summary(&loaded);
-    let (text, said) = match &job.output {
-        None => {
-            let tasks = changes(&loaded);
-            if args.page {
-                bail!(
-                    "`--page` needs `[output] page`, which only jobs with `kind = \"report\"` have"
-                );
-            }
-            let text = if args.json {
-                with_newline(
-                    &json!({"v": 1, "run": run.as_str(), "summary": summary, "tasks": tasks}),
-                )
-            } else {
-                join::array(&tasks)?
-            };
-            (text, "landed")
-        }
-        Some(output) => {
-            let found = outputs(&store, &loaded, &output.path)?;
-            let text = if args.page {
-                page(&store, &loaded, output, &summary, &found)?
-            } else if args.json {
-                let each = found.iter().map(|o| {
-                    Ok(json!({
-                        "task": o.task, "files": o.files, "output": content(o),
-                    }))
-                });
-                let each = each.collect::<Result<Vec<Value>>>()?;
-                with_newline(
-                    &json!({"v": 1, "run": run.as_str(), "summary": summary, "outputs": each}),
-                )
-            } else {
-                match &output.merge {
-                    OutputMerge::JsonArray => join::array(&join::items(&found)?)?,
-                    OutputMerge::Jsonl => join::lines(&join::items(&found)?),
-                    OutputMerge::Concat => join::concat(&found),
-                    OutputMerge::Command(argv) => by_command(&store, &loaded, argv, &found)?,
-                }
-            };
-            (text, "handed in")
-        }
+pub(super) fn run(here: &Path, args: &args::CollectArgs, ui: &Ui) -> Result<u8> {
+    let workspace = Workspace::open(here, args.run.as_deref())?;
+    let summary = summarize(&workspace);
+    let (text, verb) = match &workspace.job()?.output {
+        None => (collect_changes(&workspace, &summary, args)?, "landed"),
+        Some(output) => (collect_outputs(&workspace, &summary, output, args)?, "handed in"),
     };
     match &args.output {
         None => ui.result_bytes(&text),
@@ -86,165 +45,211 @@ pub(super) fn run(here: &Path, args: &cli::CollectArgs, ui: &Ui) -> Result<u8> {
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
-    ui.message(&share(&summary, said));
+    ui.message(&progress(&summary, verb));
     Ok(error::OK)
 }
 
-fn with_newline(value: &Value) -> Vec<u8> {
-    format!("{value}\n").into_bytes()
+/// The result for a job whose tasks change files.
+fn collect_changes(
+    workspace: &Workspace,
+    summary: &cli::CollectSummary,
+    args: &args::CollectArgs,
+) -> Result<Vec<u8>> {
+    if args.page {
+        bail!("`--page` needs `[output] page`, which only jobs with `kind = \"report\"` have");
+    }
+    let tasks = changes(workspace)?;
+    if args.json {
+        let (run, tasks) = (workspace.run().as_str(), tasks.as_slice());
+        json_line(&cli::CollectedChanges { v: cli::Version, run, summary, tasks })
+    } else {
+        join::array(&tasks)
+    }
 }
 
-/// How much of the run is there, and what is missing.
-fn summary(loaded: &LoadedRun) -> Value {
-    let state = &loaded.ledger.state;
-    let around = told::StatusContext::default();
+/// The result for a job whose tasks hand in files.
+fn collect_outputs(
+    workspace: &Workspace,
+    summary: &cli::CollectSummary,
+    output: &OutputSection,
+    args: &args::CollectArgs,
+) -> Result<Vec<u8>> {
+    let outputs = outputs(workspace, &output.path)?;
+    if args.page {
+        return page(workspace, output, summary, &outputs);
+    }
+    if args.json {
+        return json_line(&cli::CollectedOutputs {
+            v: cli::Version,
+            run: workspace.run().as_str(),
+            summary,
+            outputs: outputs.iter().map(collected).collect(),
+        });
+    }
+    match &output.merge {
+        OutputMerge::JsonArray => join::array(&join::items(&outputs)?),
+        OutputMerge::Jsonl => Ok(join::lines(&join::items(&outputs)?)),
+        OutputMerge::Concat => Ok(join::concat(&outputs)),
+        OutputMerge::Command(argv) => join_by_command(workspace, argv, &outputs),
+    }
+}
+
+fn json_line(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Counts the done tasks and lists the others.
+fn summarize(workspace: &Workspace) -> cli::CollectSummary {
+    let state = workspace.state();
+    let context = StatusContext::default();
     let mut missing = Vec::new();
-    let (mut all, mut done) = (0, 0);
+    let (mut tasks, mut done) = (0, 0);
     for task in &state.plan.tasks {
         let Some(s) = state.tasks.get(&task.id) else { continue };
-        // Its parts are counted in its place.
+        // The parts of a split task are counted in its place.
         if state.split.contains_key(&task.id) {
             continue;
         }
-        all += 1;
+        tasks += 1;
         if s.phase == Phase::Done {
             done += 1;
         } else {
-            let word = told::shown(state, task, s, &around);
-            missing.push(json!({"id": task.id.as_str(), "state": word, "files": task.files}));
+            missing.push(cli::MissingTask {
+                id: task.id.to_string(),
+                state: shown(state, task, s, &context),
+                files: task.files.clone(),
+            });
         }
     }
-    let share = if all == 0 { 1.0 } else { f64::from(done) / f64::from(all) };
-    json!({"state": state.summary(), "tasks": all, "done": done, "share": share, "missing": missing})
+    let share = if tasks == 0 { 1.0 } else { f64::from(done) / f64::from(tasks) };
+    cli::CollectSummary { state: state.summary(), tasks, done, share, missing }
 }
 
-/// The same for people.
-fn share(summary: &Value, done: &str) -> String {
-    let number = |key: &str| usize::try_from(summary[key].as_u64().unwrap_or(0)).unwrap_or(0);
-    let percent = summary["share"].as_f64().unwrap_or(0.0) * 100.0;
-    let all = human::number(number("tasks"), "task");
-    let mut text = format!("{} of {all} {done} ({percent:.1} %)", number("done"));
-    let missing = summary["missing"].as_array().map_or(&[][..], Vec::as_slice);
-    if !missing.is_empty() {
+/// The summary in a line, for people.
+fn progress(summary: &cli::CollectSummary, verb: &str) -> String {
+    let tasks = human::number(summary.tasks as usize, "task");
+    let percent = summary.share * 100.0;
+    let mut text = format!("{} of {tasks} {verb} ({percent:.1} %)", summary.done);
+    if !summary.missing.is_empty() {
         let mut counts = std::collections::BTreeMap::<&str, usize>::new();
-        for task in missing {
-            *counts.entry(task["state"].as_str().unwrap_or("?")).or_default() += 1;
+        for task in &summary.missing {
+            *counts.entry(task.state).or_default() += 1;
         }
-        let words: Vec<_> = counts.iter().map(|(word, n)| format!("{n} {word}")).collect();
-        text.push_str(&format!("; not in it: {}", words.join(", ")));
+        let counts: Vec<_> = counts.iter().map(|(state, n)| format!("{n} {state}")).collect();
+        text.push_str(&format!("; missing: {}", counts.join(", ")));
     }
     text
 }
 
-/// What was handed in, in the plan's order.
-fn outputs(store: &Store, loaded: &LoadedRun, path: &str) -> Result<Vec<TaskOutput>> {
-    let state = &loaded.ledger.state;
-    let mut found = Vec::new();
+/// The outputs of done tasks, in the plan's order.
+fn outputs(workspace: &Workspace, path: &str) -> Result<Vec<TaskOutput>> {
+    let state = workspace.state();
+    let mut outputs = Vec::new();
     for task in &state.plan.tasks {
         let Some(s) = state.tasks.get(&task.id).filter(|s| s.phase == Phase::Done) else {
             continue;
         };
         let Some(candidate) = &s.candidate else { continue };
-        let bytes = store.repo().read_blob_at(&candidate.tree, path)?;
+        let bytes = workspace.store.repo().read_blob_at(&candidate.tree, path)?;
         let bytes =
-            bytes.with_context(|| format!("what `{}` handed in is gone: {path}", task.id))?;
-        found.push(TaskOutput { task: task.id.to_string(), files: task.files.clone(), bytes });
+            bytes.with_context(|| format!("the output of `{}` is gone: {path}", task.id))?;
+        outputs.push(TaskOutput { task: task.id.to_string(), files: task.files.clone(), bytes });
     }
-    Ok(found)
+    Ok(outputs)
 }
 
-/// What was handed in as JSON, or as the text that it is.
-fn content(output: &TaskOutput) -> Value {
-    serde_json::from_slice(&output.bytes)
-        .unwrap_or_else(|_| String::from_utf8_lossy(&output.bytes).into())
+/// An output, for `--json` and templates: JSON, or text.
+fn collected(output: &TaskOutput) -> cli::CollectedOutput<'_> {
+    let content = serde_json::from_slice(&output.bytes)
+        .unwrap_or_else(|_| String::from_utf8_lossy(&output.bytes).into());
+    cli::CollectedOutput { task: &output.task, files: &output.files, output: content }
 }
 
-/// What became of each task whose work is a change, with what its prompt was told: which finding was fixed by which
-/// commit.
-fn changes(loaded: &LoadedRun) -> Vec<Value> {
-    let state = &loaded.ledger.state;
-    let around = told::StatusContext::default();
-    let mut tasks = Vec::new();
+/// The outcome of each task that changes files. A task with findings in its variables gives one
+/// item for each finding, with the commit that fixed it.
+fn changes(workspace: &Workspace) -> Result<Vec<Value>> {
+    let state = workspace.state();
+    let context = StatusContext::default();
+    let mut items = Vec::new();
     for task in &state.plan.tasks {
         let Some(s) = state.tasks.get(&task.id).filter(|_| !state.split.contains_key(&task.id))
         else {
             continue;
         };
-        let vars: Value = serde_json::from_str(&task.vars).unwrap_or_else(|_| json!({}));
-        let word = told::shown(state, task, s, &around);
-        let commit = s.landed.as_ref().map(crate::domain::id::Oid::as_str);
-        if let Some(findings) =
-            vars["findings"].as_array().filter(|all| all.iter().all(Value::is_object))
-        {
+        let vars = serde_json::from_str(&task.vars).unwrap_or_else(|_| Value::Object(Map::new()));
+        let (id, shown) = (task.id.as_str(), shown(state, task, s, &context));
+        let commit = s.landed.as_ref().map(Oid::as_str);
+        if let Some(findings) = finding_objects(&vars) {
             for finding in findings {
-                let mut fixed = finding.clone();
-                fixed["task"] = json!(task.id.as_str());
-                fixed["state"] = json!(word);
-                fixed["commit"] = json!(commit);
-                tasks.push(fixed);
+                let fixed = cli::FixedFinding { finding, task: id, state: shown, commit };
+                items.push(serde_json::to_value(fixed)?);
             }
-            continue;
+        } else {
+            let (files, reason) = (task.files.as_slice(), s.reason.as_deref());
+            let change = cli::ChangeTask { task: id, files, state: shown, commit, reason, vars };
+            items.push(serde_json::to_value(change)?);
         }
-        tasks.push(json!({
-            "task": task.id.as_str(), "files": task.files, "state": word,
-            "commit": commit, "reason": s.reason, "vars": vars,
-        }));
     }
-    tasks
+    Ok(items)
 }
 
-/// The page for people that the job's template makes of it.
+/// The findings in a task's variables, if all of them are objects.
+fn finding_objects(vars: &Value) -> Option<Vec<&Map<String, Value>>> {
+    vars.get("findings")?.as_array()?.iter().map(Value::as_object).collect()
+}
+
+/// Renders the job's template for people.
 fn page(
-    store: &Store,
-    loaded: &LoadedRun,
-    output: &job::OutputSection,
-    summary: &Value,
-    found: &[TaskOutput],
+    workspace: &Workspace,
+    output: &OutputSection,
+    summary: &cli::CollectSummary,
+    outputs: &[TaskOutput],
 ) -> Result<Vec<u8>> {
     let Some(name) = &output.page else {
         return Err(Advice::new(
-            "the job says nothing of a page",
-            "`page = \"review.md.j2\"` in [output] names the template of one",
+            "the job has no page",
+            "name a template with `page = \"review.md.j2\"` in [output]",
         )
         .into());
     };
-    let pinned = store.pinned(&loaded.ledger.run_tip.tree)?;
+    let pinned = workspace.store.pinned(&workspace.loaded.ledger.run_tip.tree)?;
     let bytes =
         pinned.get(name).with_context(|| format!("the pinned template is missing: {name}"))?;
     let text = String::from_utf8_lossy(bytes);
-    let outputs: Vec<_> = found
-        .iter()
-        .map(|o| json!({"task": o.task, "files": o.files, "output": content(o)}))
-        .collect();
-    let items = join::items(found)?;
-    let values = json!({
-        "run": loaded.manifest.run, "job": loaded.manifest.job, "base": loaded.manifest.base,
-        "summary": summary, "outputs": outputs, "items": items,
-    });
-    Ok(prompt::render_template((name, &text), &values)?.into_bytes())
+    let manifest = &workspace.loaded.manifest;
+    let values = cli::CollectPage {
+        run: &manifest.run,
+        job: &manifest.job,
+        base: &manifest.base,
+        summary,
+        outputs: outputs.iter().map(collected).collect(),
+        items: join::items(outputs)?,
+    };
+    Ok(prompt::render_template((name, &text), &serde_json::to_value(values)?)?.into_bytes())
 }
 
-/// What the job's own program makes of it: on standard input it finds a line of JSON for each output, with the task, its
-/// files and the path of the output.
-fn by_command(
-    store: &Store,
-    loaded: &LoadedRun,
+/// Joins outputs with the job's own program. Its standard input has one line of JSON for each
+/// output: the task, its files and the path of the output.
+fn join_by_command(
+    workspace: &Workspace,
     argv: &[String],
-    found: &[TaskOutput],
+    outputs: &[TaskOutput],
 ) -> Result<Vec<u8>> {
-    let ctx = workspace::context(store, loaded)?;
+    let store = &workspace.store;
+    let ctx = workspace.context()?;
     let folder = store.local().collecting(&ctx.run);
     std::fs::create_dir_all(folder.join("tmp"))
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let _lock = Lock::try_take(&folder.join("lock"), &process::Holder::this_process().to_string())?
-        .map_err(|holder| anyhow::anyhow!("another process collects this run: {holder}"))?;
+        .map_err(|holder| anyhow::anyhow!("another process is collecting this run: {holder}"))?;
     let mut lines = String::new();
-    for (number, output) in found.iter().enumerate() {
+    for (number, output) in outputs.iter().enumerate() {
         let path = folder.join(format!("output-{}", number + 1));
         std::fs::write(&path, &output.bytes)?;
-        lines.push_str(
-            &json!({"task": output.task, "files": output.files, "path": path}).to_string(),
-        );
+        let line = cli::OutputFile { task: &output.task, files: &output.files, path: &path };
+        lines.push_str(&serde_json::to_string(&line)?);
         lines.push('\n');
     }
     let list = folder.join("outputs.jsonl");
@@ -265,12 +270,12 @@ fn by_command(
     let ended = process::run(&command, &StopFlag::new()?)?;
     if ended.termination != Termination::Exited(0) || ended.stdout_kept < ended.stdout_bytes {
         let how = ended.termination;
-        let said = std::fs::read(&command.stderr).unwrap_or_default();
-        let said = String::from_utf8_lossy(&said);
+        let stderr = std::fs::read(&command.stderr).unwrap_or_default();
+        let stderr = String::from_utf8_lossy(&stderr);
         bail!(
-            "`[output] command` did not succeed ({how}, {} bytes printed): {}",
+            "`[output] command` failed ({how}, {} bytes printed): {}",
             ended.stdout_bytes,
-            said.trim_end()
+            stderr.trim_end()
         );
     }
     let joined = std::fs::read(&command.stdout)?;

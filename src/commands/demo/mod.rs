@@ -1,4 +1,4 @@
-//! `demo`: a whole job on a machine that has nothing but git, in a repository made for it, with a scripted agent.
+//! `demo`: a whole job in a new repository with a scripted agent. It needs only git.
 
 mod files;
 
@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{start, workspace};
+use super::start;
+use super::workspace::{self, Workspace};
 use crate::ambient;
 use crate::cli;
 use crate::domain::id::RunId;
-use crate::domain::state::RunState;
+use crate::domain::state::Phase;
 use crate::repo::{self, Repo};
 use crate::store::chain::findings;
 use crate::store::layout;
@@ -25,7 +26,7 @@ pub(super) fn run(args: &cli::DemoArgs, ui: &Ui) -> Result<u8> {
     };
     let repository = dir.join("tally");
     if dir.symlink_metadata().is_ok() {
-        bail!("something is there already; name a folder that does not exist: {}", dir.display());
+        bail!("the folder exists already: {}; name one that does not exist", dir.display());
     }
     make(&repository)
         .with_context(|| format!("cannot make the demo's repository in {}", dir.display()))?;
@@ -39,35 +40,16 @@ pub(super) fn run(args: &cli::DemoArgs, ui: &Ui) -> Result<u8> {
         repository.display()
     ));
     let began = ambient::instant();
-    let code = start::run(&repository, &start_arguments(), ui)?;
-    let wall = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let code = start::run(&repository, &cli::StartArgs::default(), ui)?;
+    let wall_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let store = workspace::open_store(&repository)?;
     let run = workspace::find_run(&store, None)?;
-    ui.result(&story(&store, &run, wall)?);
+    ui.result(&retried_tasks(&store, &run, wall_ms)?);
     ui.result(&commands(&repository, &run));
     Ok(code)
 }
 
-fn start_arguments() -> cli::StartArgs {
-    cli::StartArgs {
-        job: None,
-        run: None,
-        jobs: None,
-        scope_dir: None,
-        scope_files: None,
-        only: Vec::new(),
-        dry_run: false,
-        paused: false,
-        detach: false,
-        force: false,
-        keep_going: false,
-        update: false,
-        quiet: false,
-        in_background: false,
-    }
-}
-
-/// Writes the project and commits it, with the identity that git has or a stated one.
+/// Writes the project and commits it, with git's identity or a default one.
 fn make(folder: &Path) -> Result<()> {
     for (path, text) in files::FILES {
         let to = folder.join(path);
@@ -93,14 +75,14 @@ fn make(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What happened, for those tasks to which something happened.
-fn story(store: &Store, run: &RunId, wall: u64) -> Result<String> {
-    let loaded = workspace::load_run(store, run)?;
-    let state: &RunState = &loaded.ledger.state;
+/// The tasks that needed more than one attempt or did not land.
+fn retried_tasks(store: &Store, run: &RunId, wall_ms: u64) -> Result<String> {
+    let workspace = Workspace::load(store, run)?;
+    let state = workspace.state();
     let attempts: u32 = state.tasks.values().map(|t| t.attempt).sum();
     let mut rows = Vec::new();
     for (task, s) in state.tasks.iter().filter(|(_, s)| s.attempt > 1 || s.landed.is_none()) {
-        let found = match loaded.ledger.tips.get(task) {
+        let found = match workspace.loaded.ledger.tips.get(task) {
             Some(tip) => findings(store, &tip.tree)?,
             None => Vec::new(),
         };
@@ -117,22 +99,23 @@ fn story(store: &Store, run: &RunId, wall: u64) -> Result<String> {
         ]);
     }
     Ok(format!(
-        "\n{} of {} tasks landed on `{}` in {}, in {attempts} attempts. What was sent back:\n\n{}",
-        state.count(&crate::domain::state::Phase::Done),
+        "\n{} of {} tasks landed on `{}` in {}, in {attempts} attempts. Tasks that were retried:\n\n{}",
+        state.count(&Phase::Done),
         state.tasks.len(),
-        layout::short(&loaded.manifest.target),
-        human::duration(wall),
+        layout::short(&workspace.loaded.manifest.target),
+        human::duration(wall_ms),
         table::columns(&rows)
     ))
 }
 
+/// Commands to look at the result.
 fn commands(repository: &Path, run: &RunId) -> String {
     let cd: PathBuf = repository.to_path_buf();
     format!(
-        "\nLook at it with plain git:\n\n  cd {}\n\
+        "\nInspect the result with plain git:\n\n  cd {}\n\
          \x20 git log --oneline harness/{run}/result\n\
          \x20 git diff --stat HEAD harness/{run}/result\n\
-         \x20 git log --notes=harness -1 harness/{run}/result            who made it, and what proved it\n\
+         \x20 git log --notes=harness -1 harness/{run}/result            its agent and the checks that it passed\n\
          \x20 git for-each-ref refs/harness                              all state of the run\n\
          \x20 git log --first-parent --format=%s refs/harness/tasks/{run}/src__text__pad_dot_js\n\
          \x20 git harness status\n\nThe agent was scripted: these changes were made by a shell script, not by a model.\n",

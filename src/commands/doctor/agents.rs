@@ -1,4 +1,4 @@
-//! Which agents are there, and in which version.
+//! The installed agents and their versions.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,42 +13,51 @@ use crate::domain::identity::Identity;
 use crate::domain::termination::Termination;
 use crate::process::{self, Command, Environ, StopFlag};
 
-/// How long a program may take to say its version: some are slow to start.
+/// Time limit for a program to print its version. Some are slow to start.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Looks for the program of each preset; without that of the job nothing goes.
-pub(super) fn check(here: &Path, job: Option<&LoadedJob>, found: &mut Vec<Diagnosis>) {
+/// Looks for the program of each preset. A missing program of the job is a problem, of other
+/// presets a note.
+pub(super) fn check(here: &Path, job: Option<&LoadedJob>, diagnoses: &mut Vec<Diagnosis>) {
     let evaluator = job.and_then(|job| job.evaluator.as_ref());
-    let wanted: Vec<&Preset> = job.map(|job| &job.preset).into_iter().chain(evaluator).collect();
-    let rest = |name: &&str| wanted.iter().all(|wanted| wanted.name != *name);
-    for name in NAMES.into_iter().filter(rest) {
+    let used: Vec<&Preset> = job.map(|job| &job.preset).into_iter().chain(evaluator).collect();
+    let is_unused = |name: &&str| used.iter().all(|used| used.name != *name);
+    for name in NAMES.into_iter().filter(is_unused) {
         if let Ok(preset) = builtin(name) {
-            check_agent(here, &preset, false, found);
+            check_agent(here, &preset, false, diagnoses);
         }
     }
-    for preset in wanted {
-        check_agent(here, preset, true, found);
+    for preset in used {
+        check_agent(here, preset, true, diagnoses);
     }
 }
 
-fn check_agent(here: &Path, preset: &Preset, needed: bool, found: &mut Vec<Diagnosis>) {
+fn check_agent(here: &Path, preset: &Preset, needed: bool, diagnoses: &mut Vec<Diagnosis>) {
     let Some(program) = &preset.detect.program else { return };
     let what = format!("agent {}", preset.name);
     let Some(path) = locate(Some(here), program) else {
         let level = if needed { Severity::Problem } else { Severity::Note };
-        found.push((level, what, format!("program not found: {program}; tried: {}", preset.tried)));
+        diagnoses.push((
+            level,
+            what,
+            format!("program not found: {program}; tested with: {}", preset.tried),
+        ));
         return;
     };
     let said = match version(here, preset) {
         Ok(version) => version,
-        Err(problem) => format!("does not say its version: {problem:#}"),
+        Err(problem) => format!("cannot tell its version: {problem:#}"),
     };
     let path = path.display();
-    found.push((Severity::Ok, what.clone(), format!("{path}: {said}; tried: {}", preset.tried)));
+    diagnoses.push((
+        Severity::Ok,
+        what.clone(),
+        format!("{path}: {said}; tested with: {}", preset.tried),
+    ));
     let matters = needed && (preset.root.refused || !preset.root.env.is_empty());
     if let Some(note) = preset.root.note.as_ref().filter(|_| matters && is_root()) {
         let level = if preset.root.refused { Severity::Problem } else { Severity::Note };
-        found.push((level, what, format!("you are root: {note}")));
+        diagnoses.push((level, what, format!("you are root: {note}")));
     }
 }
 
@@ -56,10 +65,11 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// What the program says of its version, in an environment of its own and under a short limit.
+/// The version that an agent's program prints, run in a clean environment and under a short time
+/// limit.
 fn version(here: &Path, preset: &Preset) -> Result<String> {
     if preset.detect.version.is_empty() {
-        return Ok("its version is not known".into());
+        return Ok("version unknown".into());
     }
     let dir = ambient::temp_dir().join(format!("git-harness-{}", ambient::nonce()));
     std::fs::create_dir_all(&dir)?;
@@ -69,8 +79,8 @@ fn version(here: &Path, preset: &Preset) -> Result<String> {
 }
 
 fn run_version_command(here: &Path, preset: &Preset, dir: &Path) -> Result<String> {
-    let nobody = Identity { name: "git harness".into(), email: "harness@localhost".into() };
-    let mut env = Environ::for_command(&ambient::environment(), dir, &nobody, &[]);
+    let identity = Identity { name: "git harness".into(), email: "harness@localhost".into() };
+    let mut env = Environ::for_command(&ambient::environment(), dir, &identity, &[]);
     for (name, value) in &preset.env.set {
         env.set(name, value);
     }
@@ -92,15 +102,15 @@ fn run_version_command(here: &Path, preset: &Preset, dir: &Path) -> Result<Strin
 
 fn describe_failure(termination: &Termination) -> String {
     match termination {
-        Termination::Exited(0) => "it printed nothing".into(),
+        Termination::Exited(0) => "no output".into(),
         Termination::Exited(code) => format!("exit code {code}"),
         Termination::Signalled(signal) => format!("signal {signal}"),
-        Termination::TimedOut => format!("nothing in {} seconds", VERSION_TIMEOUT.as_secs()),
+        Termination::TimedOut => format!("no output within {} seconds", VERSION_TIMEOUT.as_secs()),
         Termination::NotStarted(why) => why.clone(),
         Termination::Idle
         | Termination::Lingered
         | Termination::Hopeless
         | Termination::Stopped
-        | Termination::Lost => "it was stopped".into(),
+        | Termination::Lost => "stopped".into(),
     }
 }

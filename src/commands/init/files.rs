@@ -9,18 +9,18 @@ macro_rules! files {
     };
 }
 
-/// A recipe: its files by their names, and what to do with them.
+/// A recipe for a job.
 #[derive(Debug)]
 pub(super) struct Recipe {
-    /// Its name.
+    /// The recipe's name.
     pub(super) name: &'static str,
     /// The job file and what it names.
     pub(super) files: &'static [(&'static str, &'static str)],
-    /// What to look at before it can be used.
+    /// The first step before the job can be used.
     pub(super) first: &'static str,
 }
 
-/// All of them.
+/// All recipes.
 pub(super) const RECIPES: &[Recipe] = &[
     Recipe {
         name: "blank",

@@ -1,307 +1,228 @@
-//! `queue list`: what waits, what is being verified, and what became of the rest.
-
-use std::collections::BTreeMap;
+//! `queue list`: the branches and tasks that wait, those that are being verified, and what became
+//! of the others.
 
 use anyhow::Result;
-use serde_json::json;
 
-use super::{desk, tasks, work};
+use super::summary::{BranchRow, BranchState, QueueSummary};
+use super::tasks::{self, WaitingTask};
+use super::{context, events};
 use crate::ambient;
+use crate::cli::QueueListArgs;
 use crate::domain::id::{Oid, Timestamp};
-use crate::domain::queue::{QueueSettings, rank};
 use crate::engine::queue::{Now, now};
 use crate::error;
-use crate::process::Lock;
-use crate::store::queue_log::QueueLogEntry;
-use crate::store::{Store, layout};
+use crate::store::Store;
+use crate::store::checkouts::Behind;
 use crate::ui::{Ui, human, printable, table};
-use crate::wire::queue::{Ejection, QueueEvent};
+use crate::wire::cli;
+use crate::wire::queue::Ejection;
 
-/// So many verifications are asked how long they take.
+/// Verifications of which the mean duration is taken.
 const RECENT: usize = 20;
 
-/// What became of a branch.
-#[derive(Debug, Clone, PartialEq)]
-enum BranchState {
-    Waits,
-    Landed(Oid),
-    Left(Ejection),
-    Removed(String),
-}
-
-#[derive(Debug, Clone)]
-struct BranchRow {
-    /// How many were added before it.
-    seq: usize,
-    commit: Oid,
-    priority: i64,
-    after: Vec<String>,
-    since: Timestamp,
-    approved: Option<Oid>,
-    state: BranchState,
-}
-
-/// How much has happened.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tally {
-    landed: usize,
-    left: usize,
-    verified: usize,
-}
-
-impl Tally {
-    /// What has happened since another was made.
-    pub(super) fn since(self, before: Self) -> Self {
-        Self {
-            landed: self.landed - before.landed,
-            left: self.left - before.left,
-            verified: self.verified - before.verified,
-        }
-    }
-
-    /// Whether a branch has left without having landed.
-    pub(super) fn left_any(self) -> bool {
-        self.left > 0
-    }
-
-    /// In a line.
-    pub(super) fn text(self) -> String {
-        let Self { landed, left, verified } = self;
-        let verified = human::number(verified, "verification");
-        format!("{landed} landed, {left} did not, {verified}")
-    }
-}
-
-/// How a queue stands, as its book has it.
-#[derive(Debug)]
-pub(super) struct QueueSummary {
-    rows: BTreeMap<String, BranchRow>,
-    paused: bool,
-    /// How long the last verifications took, in milliseconds.
-    took: Vec<u64>,
-    verified: usize,
-    landed: usize,
-    left: usize,
-    worked_off: bool,
-}
-
-impl QueueSummary {
-    pub(super) fn of(store: &Store, target: &str) -> Result<Self> {
-        let lock = store.local().integrator_lock(&layout::target_key(target));
-        let worked_off = lock.is_file() && Lock::is_held(&lock)?;
-        let (rows, took) = (BTreeMap::new(), Vec::new());
-        let (paused, verified, landed, left) = (false, 0, 0, 0);
-        let mut summary = Self { rows, paused, took, verified, landed, left, worked_off };
-        for written in store.queue_log(target, None)?.1 {
-            summary.fold(written);
-        }
-        Ok(summary)
-    }
-
-    fn fold(&mut self, QueueLogEntry { at, event }: QueueLogEntry) {
-        match event {
-            QueueEvent::Added { candidate: c, priority, after, .. } => {
-                // Added again while it waits, it keeps its age, and what was said of it.
-                let old = self.rows.get(&c.entry).filter(|row| row.state == BranchState::Waits);
-                let approved = old.and_then(|row| row.approved.clone());
-                let since = old.map_or(at, |row| row.since);
-                let seq = old.map_or(self.rows.len(), |row| row.seq);
-                let (commit, state) = (c.commit, BranchState::Waits);
-                let row = BranchRow { seq, commit, priority, after, since, approved, state };
-                self.rows.insert(c.entry, row);
-            }
-            QueueEvent::Replaced(c) => {
-                if let Some(row) = self.rows.get_mut(&c.entry) {
-                    row.commit = c.commit;
-                }
-            }
-            QueueEvent::Approved { candidate: c, .. } => {
-                if let Some(row) = self.rows.get_mut(&c.entry) {
-                    row.approved = Some(c.commit);
-                }
-            }
-            QueueEvent::Removed { entry, why } => self.ends(&entry, BranchState::Removed(why)),
-            QueueEvent::Ejected { candidate, reason: why } => {
-                self.left += 1;
-                self.ends(&candidate.entry, BranchState::Left(why));
-            }
-            QueueEvent::Landed { new, entries, .. } => {
-                self.landed += entries.len();
-                entries.iter().for_each(|c| self.ends(&c.entry, BranchState::Landed(new.clone())));
-            }
-            QueueEvent::Paused { .. } => self.paused = true,
-            QueueEvent::Resumed { .. } => self.paused = false,
-            QueueEvent::Verified { ms, .. } => {
-                self.took.push(ms);
-                self.verified += 1;
-            }
-        }
-    }
-
-    fn ends(&mut self, entry: &str, state: BranchState) {
-        if let Some(row) = self.rows.get_mut(entry) {
-            row.state = state;
-        }
-    }
-
-    pub(super) fn waits(&self, entry: &str) -> bool {
-        self.rows.get(entry).is_some_and(|row| row.state == BranchState::Waits)
-    }
-
-    pub(super) fn landed(&self, entry: &str) -> bool {
-        self.rows.get(entry).is_some_and(|row| matches!(row.state, BranchState::Landed(_)))
-    }
-
-    pub(super) fn is_worked_off(&self) -> bool {
-        self.worked_off
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.rows.values().all(|row| row.state != BranchState::Waits)
-    }
-
-    /// What has happened so far.
-    pub(super) fn tally(&self) -> Tally {
-        let Self { landed, left, verified, .. } = *self;
-        Tally { landed, left, verified }
-    }
-
-    /// In the order in which they are taken; those that are over last.
-    fn ordered(&self) -> Vec<(&String, &BranchRow)> {
-        let ageing = QueueSettings::default().ageing;
-        let mut rows: Vec<_> = self.rows.iter().collect();
-        rows.sort_by_key(|(_, row)| {
-            (row.state != BranchState::Waits, rank(row.since, row.priority, ageing), row.seq)
-        });
-        rows
-    }
-}
-
-fn word(row: &BranchRow, entry: &str, review: bool, now: &[Now]) -> String {
-    match &row.state {
-        BranchState::Landed(_) => "landed".into(),
-        BranchState::Left(Ejection::Rejected { .. }) => "rejected".into(),
-        BranchState::Left(Ejection::Conflict { .. }) => "conflict".into(),
-        BranchState::Left(Ejection::ChangesRequested { .. }) => "sent back".into(),
-        BranchState::Left(Ejection::Blocked { .. }) => "blocked".into(),
-        BranchState::Removed(_) => "removed".into(),
-        BranchState::Waits if review && row.approved.as_ref() != Some(&row.commit) => {
-            "reviewing".into()
-        }
-        BranchState::Waits if now.iter().any(|n| n.entries.iter().any(|e| e == entry)) => {
-            "verifying".into()
-        }
-        BranchState::Waits => "queued".into(),
-    }
-}
-
-pub(super) fn run(store: &Store, target: &str, json: bool, all: bool, ui: &Ui) -> Result<u8> {
-    let summary = QueueSummary::of(store, target)?;
-    let desk = desk(store.clone(), target.to_owned())?;
-    let tip = desk.tip()?;
-    let rules = desk.rules(&tip).ok();
-    let review = rules.as_ref().is_some_and(|rules| rules.job.queue.review);
-    let batch = rules.as_ref().map_or(1, |rules| rules.job.queue.batch.max(1));
-    let under_way = if summary.worked_off { now(&desk) } else { Vec::new() };
-    let rows = summary.ordered();
-    let shown = rows.iter().filter(|(_, row)| all || row.state == BranchState::Waits);
-    let waiting = rows.iter().filter(|(_, row)| row.state == BranchState::Waits).count();
-    let recent = &summary.took[summary.took.len().saturating_sub(RECENT)..];
-    let estimate = (!recent.is_empty() && waiting > 0).then(|| {
-        let mean = recent.iter().sum::<u64>() / recent.len() as u64;
-        mean * waiting.div_ceil(batch) as u64
-    });
-    let behind = store.behind(target)?;
-    let (of_runs, runs_now) = tasks::waiting(store, target)?;
-    let entries: Vec<_> =
-        shown.map(|(entry, row)| (*entry, *row, word(row, entry, review, &under_way))).collect();
-    if json {
-        let entries: Vec<_> = entries
-            .iter()
-            .enumerate()
-            .map(|(n, (entry, row, word))| {
-                json!({
-                    "branch": entry, "state": word, "commit": row.commit.as_str(), "priority": row.priority,
-                    "after": row.after, "since": row.since.0,
-                    "position": (row.state == BranchState::Waits).then_some(n + 1),
-                    "landed_as": if let BranchState::Landed(id) = &row.state { Some(id.as_str()) } else { None },
-                    "why": match &row.state {
-                        BranchState::Left(why) => Some(work::left(entry, why).join("\n")),
-                        BranchState::Removed(why) => Some(why.clone()),
-                        BranchState::Waits | BranchState::Landed(_) => None,
-                    },
-                })
-            })
-            .collect();
-        let verifying: Vec<_> = (under_way.iter())
-            .map(|n| json!({"what": n.kind, "branches": n.entries, "since": n.since}))
-            .chain(
-                runs_now
-                    .iter()
-                    .map(|n| json!({"what": n.kind, "tasks": n.entries, "since": n.since})),
-            )
-            .collect();
-        let value = json!({
-            "v": 1, "target": target, "tip": tip.as_str(), "paused": summary.paused, "running": summary.worked_off,
-            "entries": entries, "verifying": verifying, "verifications": summary.verified, "left_ms": estimate,
-            "tasks": of_runs.iter().map(tasks::WaitingTask::json).collect::<Vec<_>>(),
-            "behind": behind.iter().map(|b| json!({"path": b.path, "repair": b.repair(&tip)})).collect::<Vec<_>>(),
-        });
-        ui.result(&format!("{value}\n"));
+/// `git harness queue list`
+pub(super) fn run(store: &Store, target: &str, args: &QueueListArgs, ui: &Ui) -> Result<u8> {
+    let listing = Listing::read(store, target)?;
+    let branches = listing.branches(args.all);
+    if args.json {
+        ui.json(&listing.wire(&branches))?;
         return Ok(error::OK);
     }
-    let mut text = String::new();
-    if !(entries.is_empty() && of_runs.is_empty()) {
-        let header = ["", "BRANCH", "COMMIT", "STATE", "SINCE", "PRIORITY", "AFTER"];
-        let mut cells = vec![header.map(String::from).to_vec()];
-        for (n, (entry, row, word)) in entries.iter().enumerate() {
-            let position =
-                if row.state == BranchState::Waits { (n + 1).to_string() } else { String::new() };
-            cells.push(vec![
-                position,
-                (*entry).clone(),
-                row.commit.short().to_owned(),
-                word.clone(),
-                human::duration(ambient::now().since_ms(row.since)),
-                if row.priority == 0 { String::new() } else { row.priority.to_string() },
-                row.after.join(" "),
-            ]);
+    ui.result(&printable(&listing.text(&branches)));
+    for behind in &listing.behind {
+        ui.status(&behind.told(&listing.tip));
+    }
+    tasks::summary_lines(&listing.tasks).iter().for_each(|line| ui.status(line));
+    ui.status(&listing.last_line());
+    Ok(error::OK)
+}
+
+/// A branch with its row and the word for its state.
+type ListedBranch<'a> = (&'a str, &'a BranchRow, &'static str);
+
+/// A queue and everything that waits for its target.
+struct Listing {
+    target: String,
+    /// The target's name for people.
+    short: String,
+    tip: Oid,
+    summary: QueueSummary,
+    /// True if branches need an approval.
+    review: bool,
+    /// The longest train.
+    batch: usize,
+    /// Verifications of branches that are under way.
+    verifying: Vec<Now>,
+    tasks: Vec<WaitingTask>,
+    /// Verifications of tasks that are under way.
+    verifying_tasks: Vec<Now>,
+    behind: Vec<Behind>,
+}
+
+impl Listing {
+    fn read(store: &Store, target: &str) -> Result<Self> {
+        let summary = QueueSummary::read(store, target)?;
+        let context = context(store.clone(), target.to_owned())?;
+        let tip = context.tip()?;
+        let rules = context.rules(&tip).ok();
+        let (tasks, verifying_tasks) = tasks::waiting(store, target)?;
+        Ok(Self {
+            target: target.to_owned(),
+            short: context.short().to_owned(),
+            review: rules.as_ref().is_some_and(|rules| rules.job.queue.review),
+            batch: rules.as_ref().map_or(1, |rules| rules.job.queue.batch.max(1)),
+            verifying: if summary.running { now(&context) } else { Vec::new() },
+            behind: store.behind(target)?,
+            tip,
+            summary,
+            tasks,
+            verifying_tasks,
+        })
+    }
+
+    /// The branches that wait; with `all` also the others.
+    fn branches(&self, all: bool) -> Vec<ListedBranch<'_>> {
+        let rows = self.summary.ordered().into_iter();
+        let rows = rows.filter(|(_, row)| all || row.is_waiting());
+        rows.map(|(entry, row)| (entry, row, self.state_word(entry, row))).collect()
+    }
+
+    fn state_word(&self, entry: &str, row: &BranchRow) -> &'static str {
+        match &row.state {
+            BranchState::Landed(_) => "landed",
+            BranchState::Ejected(Ejection::Rejected { .. }) => "rejected",
+            BranchState::Ejected(Ejection::Conflict { .. }) => "conflict",
+            BranchState::Ejected(Ejection::ChangesRequested { .. }) => "sent back",
+            BranchState::Ejected(Ejection::Blocked { .. }) => "blocked",
+            BranchState::Removed(_) => "removed",
+            BranchState::Waiting if self.review && row.approved.as_ref() != Some(&row.commit) => {
+                "reviewing"
+            }
+            BranchState::Waiting if self.is_verifying(entry) => "verifying",
+            BranchState::Waiting => "queued",
         }
-        cells.extend(of_runs.iter().map(tasks::WaitingTask::cells));
-        text.push_str(&table::columns(&cells));
     }
-    for n in under_way.iter().chain(&runs_now) {
-        let since = human::duration(ambient::now().since_ms(Timestamp(n.since)));
-        text.push_str(&format!("{} {} for {since}\n", n.kind, n.entries.join(", ")));
+
+    fn is_verifying(&self, entry: &str) -> bool {
+        self.verifying.iter().any(|work| work.entries.iter().any(|e| e == entry))
     }
-    if all {
-        for (entry, row, _) in &entries {
-            if let BranchState::Left(why) = &row.state {
-                text.push_str(&work::left(entry, why).join("\n"));
+
+    fn waiting(&self) -> usize {
+        self.summary.branches.values().filter(|row| row.is_waiting()).count()
+    }
+
+    /// An estimate of the time until the queue is empty, in milliseconds.
+    fn left_ms(&self) -> Option<u64> {
+        let all = &self.summary.verification_ms;
+        let recent = &all[all.len().saturating_sub(RECENT)..];
+        let waiting = self.waiting();
+        (!recent.is_empty() && waiting > 0).then(|| {
+            let mean = recent.iter().sum::<u64>() / recent.len() as u64;
+            mean * waiting.div_ceil(self.batch) as u64
+        })
+    }
+
+    /// The queue, for `--json`.
+    fn wire<'a>(&'a self, branches: &[ListedBranch<'a>]) -> cli::Queue<'a> {
+        let entries = branches.iter().enumerate().map(|(n, (entry, row, state))| {
+            let (landed_as, why) = match &row.state {
+                BranchState::Landed(commit) => (Some(commit.as_str()), None),
+                BranchState::Ejected(reason) => {
+                    (None, Some(events::ejection(entry, reason).join("\n")))
+                }
+                BranchState::Removed(why) => (None, Some(why.clone())),
+                BranchState::Waiting => (None, None),
+            };
+            cli::QueuedBranch {
+                branch: entry,
+                state,
+                commit: row.commit.as_str(),
+                priority: row.priority,
+                after: &row.after,
+                since: row.since.0,
+                position: row.is_waiting().then_some(n + 1),
+                landed_as,
+                why,
+            }
+        });
+        let of_branches = self.verifying.iter().map(|work| cli::Verifying {
+            what: &work.kind,
+            branches: Some(&work.entries),
+            tasks: None,
+            since: work.since,
+        });
+        let of_tasks = self.verifying_tasks.iter().map(|work| cli::Verifying {
+            what: &work.kind,
+            branches: None,
+            tasks: Some(&work.entries),
+            since: work.since,
+        });
+        let behind = self.behind.iter();
+        cli::Queue {
+            v: cli::Version,
+            target: &self.target,
+            tip: self.tip.as_str(),
+            paused: self.summary.paused,
+            running: self.summary.running,
+            entries: entries.collect(),
+            verifying: of_branches.chain(of_tasks).collect(),
+            verifications: self.summary.verification_ms.len(),
+            left_ms: self.left_ms(),
+            tasks: self.tasks.iter().map(WaitingTask::wire).collect(),
+            behind: behind
+                .map(|b| cli::StaleCheckout { path: &b.path, repair: b.repair(&self.tip) })
+                .collect(),
+        }
+    }
+
+    /// The table of the queue, for people.
+    fn text(&self, branches: &[ListedBranch<'_>]) -> String {
+        let mut text = String::new();
+        if !(branches.is_empty() && self.tasks.is_empty()) {
+            let header = ["", "BRANCH", "COMMIT", "STATE", "SINCE", "PRIORITY", "AFTER"];
+            let mut rows = vec![header.map(String::from).to_vec()];
+            for (n, (entry, row, state)) in branches.iter().enumerate() {
+                rows.push(vec![
+                    if row.is_waiting() { (n + 1).to_string() } else { String::new() },
+                    (*entry).to_owned(),
+                    row.commit.short().to_owned(),
+                    (*state).to_owned(),
+                    human::duration(ambient::now().since_ms(row.since)),
+                    if row.priority == 0 { String::new() } else { row.priority.to_string() },
+                    row.after.join(" "),
+                ]);
+            }
+            rows.extend(self.tasks.iter().map(WaitingTask::cells));
+            text.push_str(&table::columns(&rows));
+        }
+        for work in self.verifying.iter().chain(&self.verifying_tasks) {
+            let since = human::duration(ambient::now().since_ms(Timestamp(work.since)));
+            text.push_str(&format!("{} {} for {since}\n", work.kind, work.entries.join(", ")));
+        }
+        for (entry, row, _) in branches {
+            if let BranchState::Ejected(reason) = &row.state {
+                text.push_str(&events::ejection(entry, reason).join("\n"));
                 text.push('\n');
             }
         }
+        text
     }
-    ui.result(&printable(&text));
-    for one in &behind {
-        ui.status(&one.told(&tip));
-    }
-    tasks::summary_lines(&of_runs).iter().for_each(|line| ui.status(line));
-    let short = desk.short();
-    let mut last = {
-        let wait = match waiting {
+
+    /// The counts in a line.
+    fn last_line(&self) -> String {
+        let waiting = match self.waiting() {
             0 => "no branch waits".to_owned(),
             1 => "1 branch waits".to_owned(),
             n => format!("{n} branches wait"),
         };
-        format!("{wait} to land on `{short}`; {}", summary.tally().text())
-    };
-    if let Some(ms) = estimate {
-        last.push_str(&format!("; about {} left", human::duration(ms)));
+        let tally = self.summary.tally().text();
+        let mut line = format!("{waiting} to land on `{}`; {tally}", self.short);
+        if let Some(ms) = self.left_ms() {
+            line.push_str(&format!("; about {} left", human::duration(ms)));
+        }
+        if self.summary.paused {
+            line.push_str("; paused");
+        }
+        line
     }
-    if summary.paused {
-        last.push_str("; paused");
-    }
-    ui.status(&last);
-    Ok(error::OK)
 }

@@ -1,9 +1,9 @@
-//! The tasks of runs that wait to land on a target beside its branches. Who drives their run lands them.
+//! Tasks of runs that wait to land on the target of a queue. The supervisor of a run lands its
+//! tasks.
 
 use std::collections::HashSet;
 
 use anyhow::Result;
-use serde_json::{Value, json};
 
 use crate::ambient;
 use crate::commands::workspace;
@@ -12,34 +12,36 @@ use crate::domain::state::Phase;
 use crate::engine::queue::{Now, now_of_run};
 use crate::store::Store;
 use crate::ui::human;
+use crate::wire::cli;
 
-/// One of them.
+/// A task that waits to land.
 #[derive(Debug)]
 pub(super) struct WaitingTask {
     run: RunId,
     task: TaskId,
-    /// Whether it is not for the checks but for a person.
+    /// True if the task waits for a review.
     reviewing: bool,
-    /// Whether a keeper is judging it as it would land.
+    /// True if a keeper verifies the task on the merged tree.
     verifying: bool,
     commit: Oid,
     since: Timestamp,
-    /// Who drives the run.
+    /// The run's supervisor, as `host/pid`.
     driver: Option<String>,
 }
 
-/// All of a target, run by run, in the order in which they came; and what is being verified of that.
+/// The tasks that wait for a target, by run and in the order of their arrival, and the
+/// verifications under way.
 pub(super) fn waiting(store: &Store, target: &str) -> Result<(Vec<WaitingTask>, Vec<Now>)> {
-    let (mut found, mut now) = (Vec::new(), Vec::new());
+    let (mut waiting, mut verifications) = (Vec::new(), Vec::new());
     for run in store.runs()? {
         if store.manifest(&run)?.is_none_or(|(manifest, _)| manifest.target != target) {
             continue;
         }
         let Some(loaded) = store.load_cached(&run)? else { continue };
         let driver = workspace::driver(store, &run);
-        let at_work = now_of_run(store, &run);
+        let of_keepers = now_of_run(store, &run);
         let verifying: HashSet<&str> =
-            at_work.iter().flat_map(|now| &now.entries).map(String::as_str).collect();
+            of_keepers.iter().flat_map(|work| &work.entries).map(String::as_str).collect();
         let mut of_run: Vec<WaitingTask> = Vec::new();
         for (task, state) in &loaded.ledger.state.tasks {
             let waits = matches!(state.phase, Phase::Queued | Phase::Reviewing);
@@ -55,11 +57,11 @@ pub(super) fn waiting(store: &Store, target: &str) -> Result<(Vec<WaitingTask>, 
                 });
             }
         }
-        of_run.sort_by_key(|one| one.since);
-        found.extend(of_run);
-        now.extend(at_work);
+        of_run.sort_by_key(|task| task.since);
+        waiting.extend(of_run);
+        verifications.extend(of_keepers);
     }
-    Ok((found, now))
+    Ok((waiting, verifications))
 }
 
 impl WaitingTask {
@@ -71,15 +73,19 @@ impl WaitingTask {
         }
     }
 
-    /// For `--json`.
-    pub(super) fn json(&self) -> Value {
-        json!({
-            "run": self.run.as_str(), "task": self.task.as_str(), "state": self.state(), "commit": self.commit.as_str(),
-            "since": self.since.0, "driver": self.driver,
-        })
+    /// The task, for `--json`.
+    pub(super) fn wire(&self) -> cli::QueuedTask<'_> {
+        cli::QueuedTask {
+            run: self.run.as_str(),
+            task: self.task.as_str(),
+            state: self.state(),
+            commit: self.commit.as_str(),
+            since: self.since.0,
+            driver: self.driver.as_deref(),
+        }
     }
 
-    /// A row of the table.
+    /// The task's row in the table.
     pub(super) fn cells(&self) -> Vec<String> {
         vec![
             String::new(),
@@ -93,19 +99,19 @@ impl WaitingTask {
     }
 }
 
-/// How many wait, and what to do where nobody lands them.
+/// The number of tasks of each run, and the supervisor that lands them.
 pub(super) fn summary_lines(waiting: &[WaitingTask]) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut runs: Vec<&RunId> = waiting.iter().map(|one| &one.run).collect();
+    let mut runs: Vec<&RunId> = waiting.iter().map(|task| &task.run).collect();
     runs.dedup();
     for run in runs {
-        let of_run = || waiting.iter().filter(|one| one.run == *run);
+        let of_run = || waiting.iter().filter(|task| task.run == *run);
         let tasks = human::number(of_run().count(), "task");
-        lines.push(match of_run().find_map(|one| one.driver.as_ref()) {
-            Some(driver) => format!("{tasks} of the run `{run}`, which {driver} lands"),
+        lines.push(match of_run().find_map(|task| task.driver.as_ref()) {
+            Some(driver) => format!("{tasks} of the run `{run}`, landed by its supervisor {driver}"),
             None => {
                 format!(
-                    "{tasks} of the run `{run}`, which nobody drives: `git harness start` goes on"
+                    "{tasks} of the run `{run}`, which has no supervisor: `git harness start` continues it"
                 )
             }
         });

@@ -1,4 +1,4 @@
-//! `review`, `approve` and `reject`: a person reads a candidate, and says whether it lands.
+//! `review`, `approve` and `reject`: a person reads candidates and decides whether they land.
 
 mod page;
 
@@ -7,47 +7,47 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::json;
 
 use self::page::CandidatePage;
-use super::{request, workspace};
+use super::request::Requests;
+use super::workspace::{self, Workspace, who};
 use crate::ambient;
-use crate::cli;
+use crate::cli as args;
 use crate::domain::id::{RunId, TaskId};
-use crate::domain::state::{Phase, RunPhase, TaskState};
+use crate::domain::state::{Phase, RunPhase};
 use crate::domain::verdict::Candidate;
 use crate::error::{self, Advice};
 use crate::process;
 use crate::repo;
 use crate::store::Store;
-use crate::store::load::LoadedRun;
-use crate::ui::{Ui, human, table};
+use crate::ui::{Ui, human, printable, table};
+use crate::wire::cli;
 use crate::wire::request::WireRequest;
 
 /// `git harness review`
-pub(super) fn run(here: &Path, args: &cli::ReviewArgs, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &args::ReviewArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let Some(name) = &args.task else { return list(&store, args, ui) };
     let (run, task) = workspace::resolve_task(&store, name, args.run.as_deref())?;
-    let loaded = workspace::load_run(&store, &run)?;
-    let (planned, s) = workspace::find_task(&loaded, &task)?;
+    let workspace = Workspace::load(&store, &run)?;
+    let (_, s) = workspace.find_task(&task)?;
     let candidate = s.candidate.clone().with_context(|| {
-        format!("`{run}/{task}` has no candidate to review: it is {}", s.phase.as_str())
+        format!("`{run}/{task}` has no candidate to review: the task is {}", s.phase.as_str())
     })?;
     if args.tool {
         return open_tool(&store, &candidate);
     }
-    let page = CandidatePage::of(&store, &loaded, planned, s, &candidate)?;
+    let page = CandidatePage::read(&workspace, &task, &candidate)?;
     match args.format {
-        Some(cli::ReviewFormat::Json) => ui.result(&format!("{}\n", page.json())),
-        Some(cli::ReviewFormat::Patch) => {
+        Some(args::ReviewFormat::Json) => ui.json(&page.wire())?,
+        Some(args::ReviewFormat::Patch) => {
             let text = repo::unified_diff(store.repo(), &candidate.base, &candidate.tree)?;
             ui.result_bytes(text.as_bytes());
         }
         None => {
-            let text = page.text(ui.on_terminal());
+            let text = page.text(ui.paints());
             match pager().filter(|_| ui.on_terminal() && !args.no_pager) {
-                Some(pager) if process::page(&pager, &text, less()) => {}
+                Some(pager) if process::page(&pager, &text, less_options()) => {}
                 Some(_) | None => ui.result(&text),
             }
         }
@@ -55,16 +55,22 @@ pub(super) fn run(here: &Path, args: &cli::ReviewArgs, ui: &Ui) -> Result<u8> {
     Ok(error::OK)
 }
 
-/// The pager; nothing for `cat` and where none is wanted. Not what the repository's configuration says: agents can write
-/// there.
+/// The pager; none for `cat` or an empty name. The repository's configuration is not asked, since
+/// agents can write there.
 fn pager() -> Option<String> {
-    let said = ambient::variable("GIT_PAGER")
+    let pager = ambient::variable("GIT_PAGER")
         .or_else(|| ambient::variable("PAGER"))
         .unwrap_or_else(|| "less".to_owned());
-    (!said.trim().is_empty() && said != "cat").then_some(said)
+    (!pager.trim().is_empty() && pager != "cat").then_some(pager)
 }
 
-/// Opens git's own difftool on the candidate.
+/// Options for `less`, as git sets them: short texts are not paged, colours are passed through, and
+/// the screen is kept. The person's own settings win.
+fn less_options() -> &'static [(&'static str, &'static str)] {
+    if ambient::variable("LESS").is_none() { &[("LESS", "FRX")] } else { &[] }
+}
+
+/// Opens the candidate in `git difftool`.
 fn open_tool(store: &Store, candidate: &Candidate) -> Result<u8> {
     let folder = store.repo().top().unwrap_or(store.repo().common_dir()).to_path_buf();
     let argv: Vec<OsString> =
@@ -75,43 +81,42 @@ fn open_tool(store: &Store, candidate: &Candidate) -> Result<u8> {
     if code == Some(0) { Ok(error::OK) } else { bail!("`git difftool` did not succeed") }
 }
 
-/// The candidates that wait for a review.
-fn waiting(store: &Store, run: Option<&str>) -> Result<Vec<(LoadedRun, Vec<TaskId>)>> {
+/// The candidates that wait for a review, by run.
+fn waiting(store: &Store, run: Option<&str>) -> Result<Vec<(Workspace, Vec<TaskId>)>> {
     let runs = match run {
         Some(_) => vec![workspace::find_run(store, run)?],
         None => store.runs()?,
     };
-    let mut found = Vec::new();
+    let mut waiting = Vec::new();
     for run in runs {
-        let loaded = workspace::load_run(store, &run)?;
-        let state = &loaded.ledger.state;
+        let workspace = Workspace::load(store, &run)?;
+        let state = workspace.state();
         if state.phase == RunPhase::Cancelled {
             continue;
         }
-        let reviewing =
+        let is_reviewing =
             |t: &TaskId| state.tasks.get(t).is_some_and(|s| s.phase == Phase::Reviewing);
         let tasks = state.plan.tasks.iter().map(|t| t.id.clone());
-        let tasks: Vec<_> = tasks.filter(|t| reviewing(t)).collect();
+        let tasks: Vec<_> = tasks.filter(|t| is_reviewing(t)).collect();
         if !tasks.is_empty() {
-            found.push((loaded, tasks));
+            waiting.push((workspace, tasks));
         }
     }
-    Ok(found)
+    Ok(waiting)
 }
 
-fn list(store: &Store, args: &cli::ReviewArgs, ui: &Ui) -> Result<u8> {
-    let found = waiting(store, args.run.as_deref())?;
+fn list(store: &Store, args: &args::ReviewArgs, ui: &Ui) -> Result<u8> {
     let mut rows =
-        vec![["TASK", "WAITS FOR", "ATTEMPT", "FILES", "LINES"].map(String::from).to_vec()];
+        vec![["TASK", "WAITING", "ATTEMPT", "FILES", "LINES"].map(String::from).to_vec()];
     let mut listed = Vec::new();
-    for (loaded, tasks) in &found {
+    for (workspace, tasks) in &waiting(store, args.run.as_deref())? {
         for task in tasks {
-            let (planned, s) = workspace::find_task(loaded, task)?;
+            let (_, s) = workspace.find_task(task)?;
             let Some(candidate) = &s.candidate else { continue };
-            let page = CandidatePage::of(store, loaded, planned, s, candidate)?;
+            let page = CandidatePage::read(workspace, task, candidate)?;
             let (added, removed) = page.lines();
             rows.push(vec![
-                format!("{}/{task}", loaded.ledger.state.id),
+                format!("{}/{task}", workspace.run()),
                 human::duration(ambient::now().since_ms(s.at)),
                 s.attempt.to_string(),
                 page.files().to_string(),
@@ -120,107 +125,116 @@ fn list(store: &Store, args: &cli::ReviewArgs, ui: &Ui) -> Result<u8> {
             listed.push(page.summary());
         }
     }
-    if args.format == Some(cli::ReviewFormat::Json) {
-        ui.result(&format!("{}\n", json!({"v": 1, "waiting": listed})));
+    if args.format == Some(args::ReviewFormat::Json) {
+        ui.json(&cli::Reviews { v: cli::Version, waiting: listed })?;
     } else if listed.is_empty() {
         ui.status("no candidate waits for a review");
     } else {
-        ui.result(&crate::ui::printable(&table::columns(&rows)));
+        ui.result(&printable(&table::columns(&rows)));
         ui.status(
-            "`git harness review TASK` shows one, `git harness approve TASK` lets it land, `git harness reject TASK -m \"…\"` \
-             sends it back",
+            "hint: read one with `git harness review TASK`, let it land with `git harness approve TASK`, or request \
+             changes with `git harness reject TASK -m \"…\"`",
         );
     }
     Ok(error::OK)
 }
 
-/// A candidate that a person may say something of.
+/// The candidate that a person decides on; an error unless the task is in one of `phases`.
 fn candidate_of<'a>(
-    loaded: &'a LoadedRun,
+    workspace: &'a Workspace,
     task: &TaskId,
     phases: &[Phase],
-) -> Result<(&'a TaskState, &'a Candidate)> {
-    let (_, s) = workspace::find_task(loaded, task)?;
-    let run = &loaded.ledger.state.id;
+) -> Result<&'a Candidate> {
+    let (_, s) = workspace.find_task(task)?;
     match &s.candidate {
-        Some(candidate) if phases.contains(&s.phase) => Ok((s, candidate)),
+        Some(candidate) if phases.contains(&s.phase) => Ok(candidate),
         Some(_) | None => {
-            let hint = "`git harness review` lists what does";
-            let what =
-                format!("`{run}/{task}` does not wait for a review: it is {}", s.phase.as_str());
-            Err(Advice::new(what, hint).into())
+            let run = workspace.run();
+            let message = format!(
+                "`{run}/{task}` does not wait for a review: the task is {}",
+                s.phase.as_str()
+            );
+            Err(Advice::new(message, "`git harness review` lists the tasks that do").into())
         }
     }
 }
 
 /// `git harness approve`
-pub(super) fn approve(here: &Path, args: &cli::ApproveArgs, ui: &Ui) -> Result<u8> {
+pub(super) fn approve(here: &Path, args: &args::ApproveArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let by = who(&store);
-    let mut wanted: BTreeMap<RunId, Vec<WireRequest>> = BTreeMap::new();
-    let wire = |loaded: &LoadedRun, task: &TaskId| -> Result<WireRequest> {
-        let (_, candidate) = candidate_of(loaded, task, &[Phase::Reviewing])?;
+    let mut approvals: BTreeMap<RunId, (Workspace, Vec<WireRequest>)> = BTreeMap::new();
+    let approval = |workspace: &Workspace, task: &TaskId| -> Result<WireRequest> {
+        let candidate = candidate_of(workspace, task, &[Phase::Reviewing])?;
         let commit = candidate.commit.to_string();
         Ok(WireRequest::Approve { task: task.to_string(), commit, by: by.clone() })
     };
     if args.all {
-        for (loaded, tasks) in waiting(&store, args.run.as_deref())? {
+        for (workspace, tasks) in waiting(&store, args.run.as_deref())? {
+            let mut wires = Vec::new();
             for task in tasks {
-                let (planned, s) = workspace::find_task(&loaded, &task)?;
+                let (_, s) = workspace.find_task(&task)?;
                 let Some(candidate) = &s.candidate else { continue };
                 if args.passing
-                    && !CandidatePage::of(&store, &loaded, planned, s, candidate)?.proven()
+                    && !CandidatePage::read(&workspace, &task, candidate)?.checks_passed()
                 {
-                    ui.status(&format!("left out, since no check has passed it: {task}"));
+                    ui.status(&format!("skipping {task}: no check has passed it"));
                     continue;
                 }
-                let run = loaded.ledger.state.id.clone();
-                wanted.entry(run).or_default().push(wire(&loaded, &task)?);
+                wires.push(approval(&workspace, &task)?);
+            }
+            if !wires.is_empty() {
+                approvals.insert(workspace.run().clone(), (workspace, wires));
             }
         }
-        if wanted.is_empty() {
+        if approvals.is_empty() {
             ui.message("no candidate waits for a review");
             return Ok(error::OK);
         }
     }
     for name in &args.tasks {
         let (run, task) = workspace::resolve_task(&store, name, args.run.as_deref())?;
-        let wire = wire(&workspace::load_run(&store, &run)?, &task)?;
-        wanted.entry(run).or_default().push(wire);
+        if !approvals.contains_key(&run) {
+            approvals.insert(run.clone(), (Workspace::load(&store, &run)?, Vec::new()));
+        }
+        if let Some((workspace, wires)) = approvals.get_mut(&run) {
+            wires.push(approval(workspace, &task)?);
+        }
     }
     let mut code = error::OK;
-    for (run, wires) in wanted {
-        code = code.max(request::tell(&store, &run, &wires, ui)?);
-        request::hint_start(&store, &run, ui);
+    for (workspace, wires) in approvals.into_values() {
+        let mut requests = Requests::of(workspace);
+        code = code.max(requests.ask_and_report(&wires, ui)?);
+        requests.hint_start(ui);
     }
     Ok(code)
 }
 
 /// `git harness reject`
-pub(super) fn reject(here: &Path, args: &cli::RejectArgs, ui: &Ui) -> Result<u8> {
-    let store = workspace::open_store(here)?;
-    let (run, task) = workspace::resolve_task(&store, &args.task, None)?;
-    let loaded = workspace::load_run(&store, &run)?;
-    let (_, candidate) = candidate_of(&loaded, &task, &[Phase::Reviewing, Phase::Queued])?;
+pub(super) fn reject(here: &Path, args: &args::RejectArgs, ui: &Ui) -> Result<u8> {
+    let (workspace, task) = Workspace::open_task(here, &args.task, None)?;
+    let store = &workspace.store;
+    let candidate = candidate_of(&workspace, &task, &[Phase::Reviewing, Phase::Queued])?;
     let mut message = String::new();
     for text in &args.message {
-        let comment = comment(&store, candidate, text)?;
-        message.push_str(&comment);
+        message.push_str(&comment(store, candidate, text)?);
         message.push('\n');
     }
     if message.trim().is_empty() {
-        bail!("say what is to be done otherwise: `-m \"…\"`, or `-m file:line:text`");
+        bail!("no changes requested: say what to change with `-m \"…\"` or `-m file:line:text`");
     }
     let commit = candidate.commit.to_string();
     let message = message.trim_end().to_owned();
     let wire =
-        WireRequest::RequestChanges { task: task.to_string(), commit, by: who(&store), message };
-    let code = request::tell(&store, &run, &[wire], ui)?;
-    request::hint_start(&store, &run, ui);
+        WireRequest::RequestChanges { task: task.to_string(), commit, by: who(store), message };
+    let mut requests = Requests::of(workspace);
+    let code = requests.ask_and_report(&[wire], ui)?;
+    requests.hint_start(ui);
     Ok(code)
 }
 
-/// A message as the next attempt is told it; one that begins with a file and a line of the candidate quotes that line.
+/// A message as the next attempt reads it. A message `file:line:text` quotes that line of the
+/// candidate.
 fn comment(store: &Store, candidate: &Candidate, text: &str) -> Result<String> {
     let parts: Vec<&str> = text.splitn(3, ':').collect();
     let &[path, line, words] = parts.as_slice() else { return Ok(text.to_owned()) };
@@ -228,23 +242,11 @@ fn comment(store: &Store, candidate: &Candidate, text: &str) -> Result<String> {
         return Ok(text.to_owned());
     };
     let Some(bytes) = store.repo().read_blob_at(&candidate.tree, path)? else {
-        bail!("there is no file `{path}` in the candidate {}", candidate.commit.short());
+        bail!("no file `{path}` in the candidate {}", candidate.commit.short());
     };
     let content = String::from_utf8_lossy(&bytes);
     let Some(quoted) = number.checked_sub(1).and_then(|n| content.lines().nth(n)) else {
         bail!("`{path}` has no line {number}: it has {}", content.lines().count());
     };
     Ok(format!("`{path}:{number}`: {}\n> {}", words.trim(), quoted.trim_end()))
-}
-
-/// The person, as git knows them.
-/// As git does: a short text is not paged, colours are passed on, and the screen is left as it is; unless the person has settings of
-/// their own.
-fn less() -> &'static [(&'static str, &'static str)] {
-    if ambient::variable("LESS").is_none() { &[("LESS", "FRX")] } else { &[] }
-}
-
-fn who(store: &Store) -> String {
-    let identity = store.repo().identity();
-    format!("{} <{}>", identity.name, identity.email)
 }

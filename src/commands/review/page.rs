@@ -1,28 +1,28 @@
-//! What a reviewer needs to know of one candidate.
+//! The page on which a person reviews a candidate.
 
 use anyhow::Result;
-use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
 use crate::agent::classify::{SessionExit, final_message};
 use crate::agent::preset::{self, COMMAND};
+use crate::commands::workspace::Workspace;
 use crate::domain::event::TaskEventKind;
+use crate::domain::id::TaskId;
 use crate::domain::plan::Task;
 use crate::domain::state::TaskState;
 use crate::domain::verdict::{Candidate, CheckResult, Finding};
-use crate::job;
 use crate::repo::{self, FileChange};
-use crate::store::load::LoadedRun;
-use crate::store::{Store, chain, codec, layout};
+use crate::store::{chain, codec, layout};
 use crate::ui::tone::Tone;
-use crate::ui::{human, json as told, printable, table};
+use crate::ui::{human, json, printable, table};
+use crate::wire::cli;
 
-/// How many lines of a plain program's output are shown as its words.
-const SAID: usize = 12;
-/// How many lines around a change are shown.
+/// Lines at the end of an arbitrary command's output that are shown as its message.
+const MESSAGE_LINES: usize = 12;
+/// Unchanged lines around a change that are shown.
 const CONTEXT: usize = 3;
 
-/// Everything about one candidate.
+/// A candidate with the evidence for a decision.
 pub(super) struct CandidatePage {
     run: String,
     target: String,
@@ -30,30 +30,32 @@ pub(super) struct CandidatePage {
     state: TaskState,
     candidate: Candidate,
     changes: Vec<FileChange>,
+    /// The results of the checks on the candidate's tree.
     checks: Vec<CheckResult>,
+    /// The findings about earlier attempts.
     findings: Vec<Finding>,
-    said: Option<String>,
+    /// The agent's last message.
+    message: Option<String>,
 }
 
 impl CandidatePage {
-    /// Reads it.
-    pub(super) fn of(
-        store: &Store,
-        loaded: &LoadedRun,
-        planned: &Task,
-        s: &TaskState,
+    /// Reads everything about a candidate.
+    pub(super) fn read(
+        workspace: &Workspace,
+        task: &TaskId,
         candidate: &Candidate,
     ) -> Result<Self> {
-        let tip = loaded.ledger.tips.get(&planned.id);
+        let (planned, s) = workspace.find_task(task)?;
+        let (store, loaded) = (&workspace.store, &workspace.loaded);
         let mut checks = Vec::new();
         let mut findings = Vec::new();
-        let mut said = None;
-        if let Some(tip) = tip {
-            // Newest first: what was said of this very tree.
-            let chain = layout::task(&loaded.ledger.state.id, &planned.id);
-            for (_, message) in store.messages(&tip.commit)? {
+        let mut message = None;
+        if let Some(tip) = loaded.ledger.tips.get(task) {
+            let chain = layout::task(workspace.run(), task);
+            // Newest first: only the last verdict can be about this tree.
+            for (_, text) in store.messages(&tip.commit)? {
                 if let TaskEventKind::Verified { tree, results, landing: false, .. } =
-                    codec::read_task_event(&chain, &message)?.kind
+                    codec::read_task_event(&chain, &text)?.kind
                 {
                     if tree == candidate.tree {
                         checks = results;
@@ -63,7 +65,8 @@ impl CandidatePage {
             }
             findings = chain::findings(store, &tip.tree)?;
             let path = format!("attempts/{}/stdout", s.attempt);
-            said = store.repo().read_blob_at(&tip.tree, &path)?.and_then(|out| words(loaded, &out));
+            let stdout = store.repo().read_blob_at(&tip.tree, &path)?;
+            message = stdout.and_then(|stdout| last_message(workspace, &stdout));
         }
         Ok(Self {
             run: loaded.manifest.run.clone(),
@@ -74,57 +77,63 @@ impl CandidatePage {
             changes: repo::file_changes(store.repo(), &candidate.base, &candidate.tree)?,
             checks,
             findings,
-            said,
+            message,
         })
     }
 
-    /// How many files it changes.
+    /// The number of changed files.
     pub(super) fn files(&self) -> usize {
         self.changes.len()
     }
 
-    /// How many lines it adds and removes.
+    /// The numbers of added and of removed lines.
     pub(super) fn lines(&self) -> (usize, usize) {
         let counts = self.changes.iter().map(counts);
         counts.fold((0, 0), |(a, r), (added, removed)| (a + added, r + removed))
     }
 
-    /// Whether a check has passed it, and none has not.
-    pub(super) fn proven(&self) -> bool {
+    /// Returns true if at least one check has passed the candidate and none has failed it.
+    pub(super) fn checks_passed(&self) -> bool {
         !self.checks.is_empty() && self.checks.iter().all(|c| c.passed)
     }
 
-    /// In a line of JSON, without the contents.
-    pub(super) fn summary(&self) -> Value {
+    /// The candidate without the contents of its files, for `--format json`.
+    pub(super) fn summary(&self) -> cli::ReviewSummary {
         let (added, removed) = self.lines();
-        let file = |c: &FileChange| {
-            let (added, removed) = counts(c);
-            json!({"path": c.path, "from": c.from, "binary": c.binary, "added": added, "removed": removed})
+        let file = |change: &FileChange| {
+            let (added, removed) = counts(change);
+            let (path, from) = (change.path.clone(), change.from.clone());
+            cli::ChangedFile { path, from, binary: change.binary, added, removed }
         };
-        json!({
-            "run": self.run, "task": self.planned.id.as_str(), "state": self.state.phase.as_str(),
-            "attempt": self.state.attempt, "since": self.state.at.0, "revised": self.state.review.revised,
-            "base": self.candidate.base.as_str(), "candidate": self.candidate.commit.as_str(),
-            "tree": self.candidate.tree.as_str(), "added": added, "removed": removed,
-            "files": self.changes.iter().map(file).collect::<Vec<_>>(),
-        })
+        cli::ReviewSummary {
+            run: self.run.clone(),
+            task: self.planned.id.to_string(),
+            state: self.state.phase.as_str(),
+            attempt: self.state.attempt,
+            since: self.state.at.0,
+            revised: self.state.review.revised,
+            base: self.candidate.base.to_string(),
+            candidate: self.candidate.commit.to_string(),
+            tree: self.candidate.tree.to_string(),
+            added,
+            removed,
+            files: self.changes.iter().map(file).collect(),
+        }
     }
 
-    /// All of it as JSON.
-    pub(super) fn json(&self) -> Value {
-        let check = |c: &CheckResult| json!({"name": c.name, "passed": c.passed, "ms": c.ms});
-        let finding = |f: &Finding| json!({"attempt": f.attempt, "check": f.check, "text": f.text});
-        let task = told::task(&self.run, &self.planned, &self.state, self.state.phase.as_str());
-        let mut value = self.summary();
-        value["v"] = 1.into();
-        value["checks"] = self.checks.iter().map(check).collect();
-        value["findings"] = self.findings.iter().map(finding).collect();
-        value["said"] = json!(self.said);
-        value["approved"] = task["approved"].clone();
-        value
+    /// The whole page, for `--format json`.
+    pub(super) fn wire(&self) -> cli::Review<'_> {
+        cli::Review {
+            summary: self.summary(),
+            v: cli::Version,
+            checks: self.checks.iter().map(json::check).collect(),
+            findings: self.findings.iter().map(json::finding).collect(),
+            said: self.message.as_deref(),
+            approved: self.state.review.approval.as_ref().map(json::approval),
+        }
     }
 
-    /// As a page for a person.
+    /// The page for people.
     pub(super) fn text(&self, paints: bool) -> String {
         let row = |a: &str, b: String| vec![a.to_owned(), b];
         let (added, removed) = self.lines();
@@ -161,16 +170,16 @@ impl CandidatePage {
             text.push_str("  none\n");
         }
         if !self.findings.is_empty() {
-            text.push_str("\nwhat was wrong with earlier attempts:\n");
+            text.push_str("\nfindings about earlier attempts:\n");
             for f in &self.findings {
                 let line = f.telling_line().unwrap_or_default();
                 let line = format!("  attempt {}, {}: {line}", f.attempt, f.check);
                 text.push_str(&format!("{}\n", printable(&line)));
             }
         }
-        if let Some(said) = &self.said {
-            text.push_str("\nwhat the agent says:\n");
-            for line in printable(said).lines() {
+        if let Some(message) = &self.message {
+            text.push_str("\nthe agent's last message:\n");
+            for line in printable(message).lines() {
                 text.push_str(&format!("  {line}\n"));
             }
         }
@@ -182,19 +191,18 @@ impl CandidatePage {
     }
 }
 
-/// What the agent said in the end.
-fn words(loaded: &LoadedRun, stdout: &[u8]) -> Option<String> {
-    let job = job::parse(&loaded.job_text, &loaded.manifest.file).ok()?;
-    let preset = preset::resolve(&job).ok()?;
-    let said = if preset.name == COMMAND {
+/// The last message in an agent's output.
+fn last_message(workspace: &Workspace, stdout: &[u8]) -> Option<String> {
+    let preset = preset::resolve(workspace.job().ok()?).ok()?;
+    let message = if preset.name == COMMAND {
         let text = String::from_utf8_lossy(stdout);
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(SAID)..].join("\n")
+        lines[lines.len().saturating_sub(MESSAGE_LINES)..].join("\n")
     } else {
         let ended = SessionExit { code: Some(0), ..SessionExit::default() };
         final_message(&preset, ended, stdout, None)?
     };
-    Some(said).filter(|said| !said.trim().is_empty())
+    Some(message).filter(|message| !message.trim().is_empty())
 }
 
 fn text_of(content: Option<&Vec<u8>>) -> String {
@@ -211,11 +219,11 @@ fn counts(change: &FileChange) -> (usize, usize) {
     (count(ChangeTag::Insert), count(ChangeTag::Delete))
 }
 
-/// One file, with the words that differ within changed lines standing out on a terminal.
+/// The changes of one file. On a terminal, changed words within a line are emphasised.
 fn patch(change: &FileChange, paints: bool) -> String {
     let name = printable(&change.path);
     let head = match (&change.from, &change.before, &change.after) {
-        (Some(from), _, _) => format!("{} became {name}", printable(from)),
+        (Some(from), _, _) => format!("{} renamed to {name}", printable(from)),
         (None, None, _) => format!("{name} (new)"),
         (None, _, None) => format!("{name} (removed)"),
         (None, Some(_), Some(_)) => name,
@@ -224,23 +232,23 @@ fn patch(change: &FileChange, paints: bool) -> String {
     if change.binary {
         let size = |content: &Option<Vec<u8>>| content.as_ref().map_or(0, Vec::len);
         let (a, b) = (size(&change.before), size(&change.after));
-        text.push_str(&format!("  binary: {a} bytes became {b}\n\n"));
+        text.push_str(&format!("  binary: {a} bytes before, {b} after\n\n"));
         return text;
     }
     let (before, after) = (text_of(change.before.as_ref()), text_of(change.after.as_ref()));
     let diff = TextDiff::from_lines(&before, &after);
     if change.from.is_some() && before == after {
-        text.push_str("  (nothing else changed)\n");
+        text.push_str("  (no other change)\n");
     }
     for group in diff.grouped_ops(CONTEXT) {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
-        let span = |from: usize, to: usize| format!("{},{}", from + 1, to - from);
-        let place = format!(
+        let range = |from: usize, to: usize| format!("{},{}", from + 1, to - from);
+        let hunk = format!(
             "@@ -{} +{} @@",
-            span(first.old_range().start, last.old_range().end),
-            span(first.new_range().start, last.new_range().end)
+            range(first.old_range().start, last.old_range().end),
+            range(first.new_range().start, last.new_range().end)
         );
-        text.push_str(&format!("{}\n", Tone::Action.paint(&place, paints)));
+        text.push_str(&format!("{}\n", Tone::Action.paint(&hunk, paints)));
         for op in &group {
             for line in diff.iter_inline_changes(op) {
                 let (sign, plain, word) = match line.tag() {
@@ -278,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_reads_like_a_diff() {
+    fn change_is_shown_as_a_unified_diff() {
         let text = patch(&change(Some("one\ntwo\nthree\n"), Some("one\n2\nthree\n")), false);
         assert_eq!(text, "a.js\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n\n");
         assert_eq!(counts(&change(Some("one\ntwo\n"), Some("one\n2\n3\n"))), (2, 1));
@@ -286,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn words_within_a_line_stand_out_on_a_terminal() {
+    fn changed_words_are_emphasised_on_a_terminal() {
         let text = patch(&change(Some("let total = a + b;\n"), Some("let total = a - b;\n")), true);
         let strong = |tone: Tone, word: &str| tone.paint(word, true);
         assert!(text.contains(&strong(Tone::RemovedWord, "+")), "{text:?}");
@@ -294,9 +302,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_only_said_and_controls_do_nothing() {
+    fn binary_files_show_sizes_and_control_characters_are_escaped() {
         let binary = FileChange { binary: true, ..change(Some("ab"), Some("abc")) };
-        assert!(patch(&binary, false).contains("binary: 2 bytes became 3"));
+        assert!(patch(&binary, false).contains("binary: 2 bytes before, 3 after"));
         let evil = patch(&change(Some("a\n"), Some("\u{1b}[2Jb\n")), true);
         assert!(!evil.contains("\u{1b}[2J"), "{evil:?}");
     }

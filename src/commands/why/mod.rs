@@ -1,4 +1,4 @@
-//! `why` and `blame`: which work a commit or a line comes from, and what has proved it.
+//! `why` and `blame`: the work that a commit or a line comes from, and the checks that it passed.
 
 mod origin;
 
@@ -6,66 +6,71 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use self::origin::{Origin, Origins};
 use super::workspace;
-use crate::cli;
+use crate::cli as args;
 use crate::domain::id::Oid;
 use crate::error::{self, Advice};
 use crate::repo;
 use crate::store::notes::NoteLines;
 use crate::store::{Store, layout};
-use crate::ui::{Ui, human, printable};
+use crate::ui::{Ui, human, printable, table};
+use crate::wire::cli;
 
 /// `git harness why`
-pub(super) fn run(here: &Path, args: &cli::WhyArgs, ui: &Ui) -> Result<u8> {
+pub(super) fn run(here: &Path, args: &args::WhyArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let commit = store.repo().resolve_commit(args.commit.as_deref().unwrap_or("HEAD"))?;
-    let found = Origins::of(&store)?.find(&commit)?;
+    let origins = Origins::of(&store)?.find(&commit)?;
     if args.json {
-        let list: Vec<Value> = found.iter().map(json_of).collect();
-        ui.result(&format!("{}\n", json!({"v": 1, "commit": commit.as_str(), "origins": list})));
-    } else if found.is_empty() {
+        let list = origins.iter().map(wire).collect();
+        ui.json(&cli::Why { v: cli::Version, commit: commit.as_str(), origins: list })?;
+    } else if origins.is_empty() {
         ui.status(&format!(
-            "{}: no run and no queue has made it, as far as is known here",
+            "{}: not made by a run or a queue, as far as this repository knows",
             commit.short()
         ));
     } else {
         let info = repo::commit_info(store.repo(), &commit)?;
         let mut text =
             format!("{} {}\n", commit.short(), info.message.lines().next().unwrap_or_default());
-        for origin in &found {
+        for origin in &origins {
             text.push_str(&page(&store, origin)?);
         }
         ui.result(&printable(&text));
     }
-    if args.repair && !found.is_empty() {
-        repair(&store, &commit, &found, ui)?;
+    if args.repair && !origins.is_empty() {
+        repair(&store, &commit, &origins, ui)?;
     }
-    Ok(if found.is_empty() { error::INCOMPLETE } else { error::OK })
+    Ok(if origins.is_empty() { error::INCOMPLETE } else { error::OK })
 }
 
-/// Writes what was found as a note on the commit, so that it is found at once from then on.
-fn repair(store: &Store, commit: &Oid, found: &[Origin], ui: &Ui) -> Result<()> {
-    if found.iter().all(|origin| origin.by == origin::FoundBy::Note) {
-        ui.status("it has its note");
+/// Writes the origins as notes on the commit, so that later look-ups find them at once.
+fn repair(store: &Store, commit: &Oid, origins: &[Origin], ui: &Ui) -> Result<()> {
+    if origins.iter().all(|origin| origin.by == origin::FoundBy::Note) {
+        ui.status("the commit has its note already");
         return Ok(());
     }
-    let lines = found.iter().map(|origin| origin.note.to_string()).collect();
+    let lines = origins.iter().map(|origin| origin.note.to_string()).collect();
     store.add_notes(layout::NOTES, &NoteLines::from([(commit.clone(), lines)]))?;
     store.barrier()?;
-    ui.status(&format!("noted on {}", commit.short()));
+    ui.status(&format!("wrote a note on {}", commit.short()));
     Ok(())
 }
 
-fn json_of(origin: &Origin) -> Value {
-    json!({
-        "by": origin.by.as_str(), "landed": origin.landed.as_ref().map(Oid::as_str),
-        "who": origin.who(), "note": origin.note,
-    })
+/// An origin, for `--json`.
+fn wire(origin: &Origin) -> cli::Origin<'_> {
+    cli::Origin {
+        by: origin.by.as_str(),
+        landed: origin.landed.as_ref().map(Oid::as_str),
+        who: origin.who(),
+        note: &origin.note,
+    }
 }
 
+/// An origin, for people.
 fn page(store: &Store, origin: &Origin) -> Result<String> {
     let get = |key: &str| origin.note.get(key).and_then(Value::as_str);
     let mut rows: Vec<(&str, String)> = vec![("work", origin.who())];
@@ -100,86 +105,90 @@ fn page(store: &Store, origin: &Origin) -> Result<String> {
     Ok(rows.iter().map(line).collect())
 }
 
-/// What has proved it: the checks in its note, or those noted on the tree that was verified.
+/// The checks that the work passed: from its note, or from the notes of the verified tree.
 fn checks(store: &Store, origin: &Origin) -> Result<Vec<String>> {
-    let told = |check: &Value, name: &str, passed: &str| -> Option<String> {
+    let line = |check: &Value, name: &str, passed: &str| -> Option<String> {
         let name = check.get(name)?.as_str()?;
-        let said = if check.get(passed)?.as_bool()? { "passed" } else { "failed" };
+        let word = if check.get(passed)?.as_bool()? { "passed" } else { "failed" };
         let ms = check.get("ms").and_then(Value::as_u64).unwrap_or(0);
         let took = if ms > 0 { format!(" ({})", human::duration(ms)) } else { String::new() };
-        Some(format!("{said} {name}{took}"))
+        Some(format!("{word} {name}{took}"))
     };
     if let Some(list) = origin.note.get("checks").and_then(Value::as_array) {
-        return Ok(list.iter().filter_map(|check| told(check, "name", "passed")).collect());
+        return Ok(list.iter().filter_map(|check| line(check, "name", "passed")).collect());
     }
     let Some(tree) = origin.note.get("tree").and_then(Value::as_str) else { return Ok(Vec::new()) };
     let note = store.note(layout::VERDICTS, &Oid::parse(tree)?)?.unwrap_or_default();
     let lines = note.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    Ok(lines.filter_map(|check| told(&check, "check", "pass")).collect())
+    Ok(lines.filter_map(|check| line(&check, "check", "pass")).collect())
 }
 
 /// `git harness blame`
-pub(super) fn blame(here: &Path, args: &cli::BlameArgs, ui: &Ui) -> Result<u8> {
+pub(super) fn blame(here: &Path, args: &args::BlameArgs, ui: &Ui) -> Result<u8> {
     let store = workspace::open_store(here)?;
     let rev = args.revision.as_deref().unwrap_or("HEAD");
     let commit = store.repo().resolve_commit(rev)?;
     let path = in_repository(&store, here, &args.file);
     let tree = store.repo().tree_of(&commit)?;
     if store.repo().read_blob_at(&tree, &path)?.is_none() {
-        let hint = "name a file as it is committed; what is not committed has no origin";
+        let hint = "name a committed file; uncommitted lines have no origin";
         return Err(Advice::new(format!("`{rev}` has no file `{path}`"), hint).into());
     }
-    let said = store.git().output(&["blame", "--porcelain", commit.as_str(), "--", &path], b"")?;
-    anyhow::ensure!(said.code == Some(0), "git blame: {}", said.stderr);
-    let text = String::from_utf8_lossy(&said.stdout);
+    let blamed =
+        store.git().output(&["blame", "--porcelain", commit.as_str(), "--", &path], b"")?;
+    anyhow::ensure!(blamed.code == Some(0), "git blame: {}", blamed.stderr);
+    let text = String::from_utf8_lossy(&blamed.stdout);
     let mut origins = Origins::of(&store)?;
-    let mut known: BTreeMap<Oid, Vec<Origin>> = BTreeMap::new();
+    let mut origins_by_commit: BTreeMap<Oid, Vec<Origin>> = BTreeMap::new();
     let mut rows: Vec<(Oid, usize, String)> = Vec::new();
     let mut at = None;
     for line in text.lines() {
         if let Some(content) = line.strip_prefix('\t') {
             let (commit, number): (Oid, usize) =
-                at.clone().context("git blame said something odd")?;
+                at.clone().context("cannot parse the output of `git blame`")?;
             rows.push((commit, number, content.to_owned()));
         } else if let Some((id, rest)) = line.split_once(' ')
             && let Ok(commit) = Oid::parse(id)
         {
             let number = rest.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
-            if !known.contains_key(&commit) {
-                known.insert(commit.clone(), origins.find(&commit)?);
+            if !origins_by_commit.contains_key(&commit) {
+                origins_by_commit.insert(commit.clone(), origins.find(&commit)?);
             }
             at = Some((commit, number));
         }
     }
     let who = |commit: &Oid| -> String {
-        let found = known.get(commit).map_or(&[][..], Vec::as_slice);
-        found.iter().map(Origin::who).collect::<Vec<_>>().join(" ")
+        let origins = origins_by_commit.get(commit).map_or(&[][..], Vec::as_slice);
+        origins.iter().map(Origin::who).collect::<Vec<_>>().join(" ")
     };
     if args.json {
-        let lines: Vec<Value> = rows
+        let lines = rows.iter().map(|(commit, number, text)| cli::BlamedLine {
+            line: *number,
+            commit: commit.as_str(),
+            text,
+        });
+        let commits = origins_by_commit
             .iter()
-            .map(|(commit, number, text)| json!({"line": number, "commit": commit.as_str(), "text": text}))
-            .collect();
-        let commits: BTreeMap<&str, Vec<Value>> = known
-            .iter()
-            .map(|(id, found)| (id.as_str(), found.iter().map(json_of).collect()))
-            .collect();
-        ui.result(&format!(
-            "{}\n",
-            json!({"v": 1, "file": path, "lines": lines, "commits": commits})
-        ));
+            .map(|(commit, origins)| (commit.as_str(), origins.iter().map(wire).collect()));
+        ui.json(&cli::Blame {
+            v: cli::Version,
+            file: &path,
+            lines: lines.collect(),
+            commits: commits.collect(),
+        })?;
         return Ok(error::OK);
     }
-    let width = rows.iter().map(|(commit, ..)| who(commit).chars().count()).max().unwrap_or(0);
+    let width = rows.iter().map(|(commit, ..)| table::width(&who(commit))).max().unwrap_or(0);
     let digits = rows.len().to_string().len();
     let line = |(commit, number, text): &(Oid, usize, String)| {
-        format!("{} {:width$} {number:>digits$}) {text}\n", commit.short(), who(commit))
+        let who = table::pad(&who(commit), width);
+        format!("{} {who} {number:>digits$}) {text}\n", commit.short())
     };
     ui.result(&printable(&rows.iter().map(line).collect::<String>()));
     Ok(error::OK)
 }
 
-/// A file as the person names it, from where they are, as a path in the repository.
+/// The path in the repository of a file that is named from the folder `here`.
 fn in_repository(store: &Store, here: &Path, file: &str) -> String {
     let here = here.canonicalize().unwrap_or_else(|_| here.to_path_buf());
     let below = store.repo().top().and_then(|top| here.strip_prefix(top).ok());

@@ -1,5 +1,5 @@
-//! Where a commit comes from: the note on it, or what else still says so when it was made anew by a rebase, an amendment, a
-//! cherry-pick or a squash.
+//! The origin of a commit: from its note, or from its trailers, tree or patch after a rebase, an
+//! amendment, a cherry-pick or a squash.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,9 +19,9 @@ pub(super) enum FoundBy {
     Note,
     /// The trailers of its message.
     Trailers,
-    /// It has the same tree as a commit with a note.
+    /// The same tree as a commit with a note.
     Tree,
-    /// It makes the same change as a commit with a note.
+    /// The same change as a commit with a note.
     Patch,
 }
 
@@ -36,13 +36,13 @@ impl FoundBy {
     }
 }
 
-/// A piece of work that a commit has in it.
+/// A piece of work that a commit contains.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Origin {
     pub(super) by: FoundBy,
     /// The commit that landed, if it is known.
     pub(super) landed: Option<Oid>,
-    /// What its note says; what the trailers say where there is none.
+    /// The content of its note; of the trailers if there is no note.
     pub(super) note: Value,
 }
 
@@ -51,7 +51,7 @@ impl Origin {
         self.note.get(key).and_then(Value::as_str)
     }
 
-    /// Whose work it is, in a word: `RUN/TASK#ATTEMPT`, or the branch.
+    /// The name of the work: `RUN/TASK#ATTEMPT`, or the branch.
     pub(super) fn who(&self) -> String {
         match (self.text("run"), self.text("task"), self.text("branch")) {
             (Some(run), Some(task), _) => match self.note.get("attempt").and_then(Value::as_u64) {
@@ -64,18 +64,18 @@ impl Origin {
     }
 }
 
-/// What is known of all landed commits.
+/// The origins of all landed commits.
 pub(super) struct Origins<'a> {
     store: &'a Store,
-    /// What is noted on each, a piece of work each.
+    /// The notes of each commit, one for each piece of work.
     notes: BTreeMap<Oid, Vec<Value>>,
     /// FoundBy the names in their trailers.
     named: HashMap<String, Oid>,
-    /// Filled when it is first needed.
+    /// Trees and patches of landed commits, once they are needed.
     index: Option<LandedIndex>,
 }
 
-/// Landed commits by what they are, and not by what is said of them.
+/// Landed commits by their content.
 #[derive(Default)]
 struct LandedIndex {
     patches: HashMap<String, Oid>,
@@ -92,7 +92,8 @@ impl<'a> Origins<'a> {
                 text.lines().filter_map(|line| wire::decode(layout::NOTES, line.as_bytes()).ok());
             let values: Vec<Value> = values.collect();
             notes.insert(commit.clone(), values.clone());
-            // Of a commit that was made anew the note was written by hand, and of several works.
+            // A note of several works was written for a rewritten commit: it names no landed
+            // commit.
             let [note] = values.as_slice() else { continue };
             let text = |key: &str| note.get(key).and_then(Value::as_str).unwrap_or_default();
             named.insert(
@@ -104,9 +105,9 @@ impl<'a> Origins<'a> {
         Ok(Self { store, notes, named, index: None })
     }
 
-    /// The origins of a commit: none for one that this program has nothing to do with, several for a squash of several.
+    /// The origins of a commit: none for a commit of another program, several for a squash.
     pub(super) fn find(&mut self, commit: &Oid) -> Result<Vec<Origin>> {
-        let found = self.noted(FoundBy::Note, commit);
+        let found = self.origins_in_notes(FoundBy::Note, commit);
         if !found.is_empty() {
             return Ok(found);
         }
@@ -120,7 +121,7 @@ impl<'a> Origins<'a> {
             let landed =
                 self.named.get(&exact).or_else(|| self.named.get(&name(run, task, branch, "")));
             match landed {
-                Some(landed) => found.extend(self.noted(FoundBy::Trailers, landed)),
+                Some(landed) => found.extend(self.origins_in_notes(FoundBy::Trailers, landed)),
                 None => found.push(Origin {
                     by: FoundBy::Trailers,
                     landed: None,
@@ -136,11 +137,11 @@ impl<'a> Origins<'a> {
         let same = trees.get(&info.tree).map(|landed| (FoundBy::Tree, landed.clone()));
         let same =
             same.or_else(|| patches.get(&change?).map(|landed| (FoundBy::Patch, landed.clone())));
-        Ok(same.map_or_else(Vec::new, |(by, landed)| self.noted(by, &landed)))
+        Ok(same.map_or_else(Vec::new, |(by, landed)| self.origins_in_notes(by, &landed)))
     }
 
-    /// What is noted on a commit.
-    fn noted(&self, by: FoundBy, landed: &Oid) -> Vec<Origin> {
+    /// The origins in the notes of a commit.
+    fn origins_in_notes(&self, by: FoundBy, landed: &Oid) -> Vec<Origin> {
         let notes = self.notes.get(landed).map_or(&[][..], Vec::as_slice);
         let origin = |note: &Value| Origin { by, landed: Some(landed.clone()), note: note.clone() };
         notes.iter().map(origin).collect()
@@ -164,11 +165,12 @@ impl<'a> Origins<'a> {
 }
 
 fn name(run: &str, task: &str, branch: &str, candidate: &str) -> String {
-    // No name has a line end in it.
+    // Names contain no line break.
     [run, task, branch, candidate].join("\n")
 }
 
-/// The trailers of a message, and those of every message that it quotes: `git merge --squash` keeps what it has squashed, indented.
+/// The trailers of a message and of every message that it quotes: `git merge --squash` quotes the
+/// squashed messages, indented.
 fn quoted_trailers(message: &str) -> Vec<Trailers<'_>> {
     let ours = |map: &Trailers<'_>| {
         (map.has("Harness-Run") && map.has("Harness-Task")) || map.has("Harness-Branch")
@@ -208,7 +210,7 @@ fn of_trailers(trailers: &Trailers<'_>) -> Value {
     Value::Object(note)
 }
 
-/// What a commit changes, whatever lines it is at: as `git patch-id` sees it. None for one that changes nothing.
+/// The change of a commit without line numbers, like `git patch-id`. None for an empty change.
 fn patch(store: &Store, tree: &Oid, parent: Option<&Oid>) -> Result<Option<String>> {
     let Some(parent) = parent else { return Ok(None) };
     let diff = repo::unified_diff(store.repo(), &store.repo().tree_of(parent)?, tree)?;
@@ -226,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn squashes_quote_what_they_have_squashed() {
+    fn trailers_of_squashed_commits_are_found() {
         let message = "Squashed commit of the following:\n\ncommit 1234\nAuthor: a\n\n    one\n\n    \
                        Harness-Run: r-1\n    Harness-Task: a\n    Harness-Attempt: 2\n\ncommit 5678\n\n    two\n\n    \
                        Harness-Branch: fix\n    Harness-Work: 9\n";

@@ -1,5 +1,6 @@
 //! The merge queue of branches, with the real binary on real repositories.
 
+mod exit_codes;
 mod faults;
 mod history;
 mod settings;
@@ -155,7 +156,8 @@ fn bisect_ejects_failing_branches_and_lands_the_rest() {
     let mut names: Vec<&str> = good.iter().map(String::as_str).collect();
     names.extend(["bad", "c1", "c2", "m1", "m2"]);
     line.add(&names);
-    let output = line.sandbox.run(&["queue", "run"]).exits(2);
+    line.sandbox.run(&["queue"]).exits(0).says("b11").says("queued").says("17 branches wait");
+    let output = line.sandbox.run(&["queue", "run"]).exits(1);
     for part in [
         "bad: rejected",
         "f3:1:BAD",
@@ -179,7 +181,11 @@ fn bisect_ejects_failing_branches_and_lands_the_rest() {
     assert_eq!(author, line.sandbox.git(&["log", "-1", "--format=%an", "b1"]));
     line.holds();
     line.left_alone();
-    line.sandbox.run(&["queue", "run"]).exits(0);
+    // The queue is empty. Errors of `add` and `remove`.
+    line.sandbox.run(&["queue", "run"]).exits(0).says("the queue is empty: 0 landed");
+    line.sandbox.run(&["queue", "add", "main"]).exits(128).says("is the target itself");
+    line.sandbox.run(&["queue", "add", "nothing"]).exits(128).says("no branch `nothing`");
+    line.sandbox.run(&["queue", "remove", "b1"]).exits(128).says("is not in the queue");
 }
 
 #[test]
@@ -196,7 +202,7 @@ fn after_orders_branches_and_blocks_them_with_a_rejected_one() {
     line.add(&[&names[0], &names[1]]);
     line.sandbox.run(&["queue", "add", &names[2], "--priority", "100"]).exits(0);
     line.sandbox.run(&["queue", "add", &names[3], "--after", &names[0]]).exits(0);
-    line.sandbox.run(&["queue", "run"]).exits(2).says("behind: blocked: it comes after `bad`");
+    line.sandbox.run(&["queue", "run"]).exits(1).says("behind: blocked: it comes after `bad`");
     let states = line.states();
     assert_eq!(
         [&states["bad"], &states["behind"], &states["further"]],
@@ -233,8 +239,8 @@ fn branches_are_verified_with_the_job_file_of_the_target() {
         &[("harness.toml", gutted), ("check.sh", "exit 0\n"), ("f1", "BAD\n")],
     );
     line.add(&["sly"]);
-    line.sandbox.run(&["queue", "run"]).exits(2).says("check `tests`").says("f1:1:BAD");
-    // The branch passes and lands, and its checks apply to the next branch.
+    line.sandbox.run(&["queue", "run"]).exits(1).says("check `tests`").says("f1:1:BAD");
+    // Good, it lands, and what comes next is judged by what it has brought.
     line.branch("honest", "main", &[("harness.toml", gutted)]);
     line.branch("later", "main", &[("f2", "BAD\n")]);
     line.add(&["honest"]);

@@ -48,7 +48,7 @@ fn lanes_screen_groups_in_parallel() {
     let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
     all.insert(3, "bad");
     line.add(&all);
-    line.sandbox.run(&["queue", "run"]).exits(2).says("screens").says("8 landed, 1 did not");
+    line.sandbox.run(&["queue", "run"]).exits(1).says("screening").says("8 landed, 1 did not");
     line.holds();
 }
 
@@ -57,19 +57,23 @@ fn required_review_holds_branches_until_approved() {
     let line = QueueSandbox::new("review = \"required\"");
     line.good(2);
     line.add(&["b0", "b1"]);
-    line.sandbox.run(&["queue", "run"]).exits(1).says("wait for an approval");
+    line.sandbox.run(&["queue", "run"]).exits(3).says("wait for an approval");
     assert_eq!(line.states()["b0"], "reviewing");
     line.sandbox.run(&["queue", "approve", "b0", "b1"]).exits(0).says("b0: approved at");
     // A second `add` keeps the approval.
     line.add(&["b0", "b1"]);
     assert_eq!(line.states()["b0"], "queued");
     line.branch("b1", "b1", &[("f5", "after the approval\n")]);
-    line.sandbox.run(&["queue", "run"]).exits(1).says("landed: b0");
+    line.sandbox.run(&["queue", "run"]).exits(3).says("landed: b0");
     assert_eq!(line.landed(), ["b0"]);
     assert_eq!(line.states()["b1"], "reviewing");
     line.sandbox.run(&["queue", "reject", "b1", "-m", "name it\nplainly"]).exits(0);
     assert_eq!(line.states()["b1"], "sent back");
-    line.sandbox.run(&["queue", "list", "--all"]).exits(0).says("sent back by").says("    plainly");
+    line.sandbox
+        .run(&["queue", "list", "--all"])
+        .exits(0)
+        .says("changes requested by")
+        .says("    plainly");
     line.branch("b1", "b1", &[("f5", "plain\n")]);
     line.add(&["b1"]);
     line.sandbox.run(&["queue", "approve", "b1"]).exits(0);
@@ -84,13 +88,13 @@ fn paused_queue_starts_no_verification() {
     line.add(&["b0", "b1"]);
     line.sandbox.run(&["queue", "pause"]).exits(0);
     line.sandbox.run(&["queue"]).exits(0).says("paused");
-    line.sandbox.run(&["queue", "run"]).exits(1).says("queue resume");
-    line.sandbox.run(&["queue", "remove", "b1"]).exits(0).says("the branch is as it was");
+    line.sandbox.run(&["queue", "run"]).exits(3).says("queue resume");
+    line.sandbox.run(&["queue", "remove", "b1"]).exits(0).says("the branch stays");
     line.sandbox.run(&["queue", "resume"]).exits(0);
     line.sandbox.run(&["queue", "run"]).exits(0);
     assert_eq!(line.landed(), ["b0"]);
     assert!(line.sandbox.git(&["worktree", "list"]).contains("q01"));
-    line.sandbox.run(&["queue", "sweep"]).exits(0).says("1 worktree removed");
+    line.sandbox.run(&["queue", "sweep"]).exits(0).says("removed 1 worktree");
     assert_eq!(line.sandbox.git(&["worktree", "list"]).lines().count(), 1);
     line.add(&["b1"]);
     line.sandbox.run(&["queue", "run"]).exits(0).says("landed: b1");
@@ -141,8 +145,8 @@ fn mirror_resumes_the_queue() {
     let mirror = line.sandbox.root().join("mirror.git");
     line.sandbox.git(&["clone", "--quiet", "--mirror", ".", mirror.to_str().unwrap()]);
     std::fs::remove_file(line.sandbox.sign("held")).unwrap();
-    run.wait().exits(2);
-    line.sandbox.run_in(&mirror, &["queue", "run"], &[]).exits(2).says("5 landed, 1 did not");
+    run.wait().exits(1);
+    line.sandbox.run_in(&mirror, &["queue", "run"], &[]).exits(1).says("5 landed, 1 did not");
     let tree =
         |dir: &std::path::Path| line.sandbox.try_git(dir, &["rev-parse", "main^{tree}"]).stdout;
     assert_eq!(tree(&mirror), tree(&line.sandbox.repo));

@@ -1,0 +1,106 @@
+//! Events of a queue as lines for people.
+
+use crate::domain::queue::{EntryId, TrainKind};
+use crate::engine::queue::Told;
+use crate::ui::{Ui, human};
+use crate::wire::queue::{ConflictedPath, Ejection, QueueEvent};
+
+/// Lines of a finding that are shown.
+const FINDING_LINES: usize = 20;
+/// Hex digits of an object id that are shown.
+const SHORT_ID: usize = 12;
+
+/// Prints a report of the worker.
+pub(super) fn report(report: &Told<'_>, ui: &Ui) {
+    match report {
+        Told::Note(text) => ui.status(&format!("note: {text}")),
+        Told::Verifies(kind, entries) => {
+            let verb = match kind {
+                TrainKind::Lane => "screening",
+                TrainKind::Integrate => "verifying",
+                TrainKind::Confirm => "verifying alone",
+            };
+            ui.status(&format!("{verb} {}", names(entries)));
+        }
+        Told::Book(event) => lines(event).iter().for_each(|line| ui.status(line)),
+    }
+}
+
+fn names(entries: &[EntryId]) -> String {
+    if entries.is_empty() {
+        return "the target's tip".into();
+    }
+    entries.iter().map(EntryId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn lines(event: &QueueEvent) -> Vec<String> {
+    match event {
+        QueueEvent::Added { candidate, .. } => {
+            vec![format!("{}: added at {}", candidate.entry, candidate.commit.short())]
+        }
+        QueueEvent::Replaced(candidate) => {
+            let (entry, commit) = (&candidate.entry, candidate.commit.short());
+            vec![format!("{entry}: moved to {commit}; it is verified again")]
+        }
+        QueueEvent::Approved { candidate, by } => {
+            vec![format!("{}: approved by {by}", candidate.entry)]
+        }
+        QueueEvent::Removed { entry, why } => vec![format!("{entry}: {why}")],
+        QueueEvent::Paused { by } => vec![format!("paused by {by}")],
+        QueueEvent::Resumed { by } => vec![format!("resumed by {by}")],
+        QueueEvent::Verified { passed, ms, .. } => {
+            let word = if *passed { "passed" } else { "failed" };
+            vec![format!("{word} ({})", human::duration(*ms))]
+        }
+        QueueEvent::Landed { new, entries, .. } => {
+            let names: Vec<&str> = entries.iter().map(|c| c.entry.as_str()).collect();
+            vec![format!("landed: {} as {}", names.join(", "), new.short())]
+        }
+        QueueEvent::Ejected { candidate, reason } => ejection(&candidate.entry, reason),
+    }
+}
+
+/// The reason why a branch did not land, in lines.
+pub(super) fn ejection(entry: &str, reason: &Ejection) -> Vec<String> {
+    let indented = |text: &str| format!("    {text}");
+    match reason {
+        Ejection::Blocked { by } => {
+            vec![format!("{entry}: blocked: it comes after `{by}`, which did not land")]
+        }
+        Ejection::ChangesRequested { by, message } => {
+            let head = format!("{entry}: changes requested by {by}");
+            std::iter::once(head).chain(message.lines().map(indented)).collect()
+        }
+        Ejection::Rejected { finding } => {
+            let head = format!("{entry}: rejected: it fails alone on the target");
+            let finding = finding.lines().take(FINDING_LINES);
+            std::iter::once(head).chain(finding.map(indented)).collect()
+        }
+        Ejection::Conflict { sides } => {
+            let head = format!(
+                "{entry}: conflicts with the target; merge the target into it and add it again"
+            );
+            std::iter::once(head).chain(sides.iter().flat_map(conflict)).collect()
+        }
+    }
+}
+
+/// A path in conflict: its blobs on all sides, and the target's commits that touched it.
+fn conflict(path: &ConflictedPath) -> Vec<String> {
+    let mut lines = vec![format!("    {}", path.path)];
+    let short = |id: &str| id.get(..SHORT_ID).unwrap_or(id).to_owned();
+    let blob = |id: &Option<String>| id.as_deref().map_or_else(|| "no file".to_owned(), short);
+    if path.base.is_some() || path.target.is_some() || path.branch.is_some() {
+        lines.push(format!(
+            "        base {}, target {}, branch {}",
+            blob(&path.base),
+            blob(&path.target),
+            blob(&path.branch)
+        ));
+    }
+    for landed in &path.landed {
+        let (commit, subject) = (short(&landed.id), &landed.subject);
+        lines.push(format!("        changed on the target by {commit} {subject}"));
+    }
+    lines
+}

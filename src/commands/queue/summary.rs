@@ -1,0 +1,190 @@
+//! The state of a queue as its log tells it, for people.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use crate::domain::id::{Oid, Timestamp};
+use crate::domain::queue::{QueueSettings, rank};
+use crate::process::Lock;
+use crate::store::queue_log::QueueLogEntry;
+use crate::store::{Store, layout};
+use crate::ui::human;
+use crate::wire::queue::{Ejection, QueueEvent};
+
+/// The state of a branch.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum BranchState {
+    /// The branch waits to land.
+    Waiting,
+    /// The branch has landed as this commit.
+    Landed(Oid),
+    /// The queue has ejected the branch.
+    Ejected(Ejection),
+    /// A person has removed the branch from the queue, or has deleted it.
+    Removed(String),
+}
+
+/// A branch that is or was in the queue.
+#[derive(Debug, Clone)]
+pub(super) struct BranchRow {
+    /// The number of branches that were added before.
+    pub(super) seq: usize,
+    pub(super) commit: Oid,
+    pub(super) priority: i64,
+    pub(super) after: Vec<String>,
+    pub(super) since: Timestamp,
+    /// The commit that was approved last.
+    pub(super) approved: Option<Oid>,
+    pub(super) state: BranchState,
+}
+
+impl BranchRow {
+    pub(super) fn is_waiting(&self) -> bool {
+        self.state == BranchState::Waiting
+    }
+}
+
+/// Counts of what has happened in a queue.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct QueueTally {
+    landed: usize,
+    /// Branches that left without landing: ejected, removed, renamed or deleted.
+    not_landed: usize,
+    verified: usize,
+}
+
+impl QueueTally {
+    /// The difference to an earlier tally.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            landed: self.landed - before.landed,
+            not_landed: self.not_landed - before.not_landed,
+            verified: self.verified - before.verified,
+        }
+    }
+
+    /// Returns true if no branch has left without landing.
+    pub(super) fn all_landed(self) -> bool {
+        self.not_landed == 0
+    }
+
+    /// The counts, for people.
+    pub(super) fn text(self) -> String {
+        let Self { landed, not_landed, verified } = self;
+        let verified = human::number(verified, "verification");
+        format!("{landed} landed, {not_landed} did not, {verified}")
+    }
+}
+
+/// The state of a queue.
+#[derive(Debug)]
+pub(super) struct QueueSummary {
+    pub(super) branches: BTreeMap<String, BranchRow>,
+    pub(super) paused: bool,
+    /// Durations of the verifications in milliseconds, oldest first.
+    pub(super) verification_ms: Vec<u64>,
+    landed: usize,
+    not_landed: usize,
+    /// True if a `queue run` works on the queue now.
+    pub(super) running: bool,
+}
+
+impl QueueSummary {
+    /// Reads the log of a target's queue.
+    pub(super) fn read(store: &Store, target: &str) -> Result<Self> {
+        let lock = store.local().integrator_lock(&layout::target_key(target));
+        let mut summary = Self {
+            branches: BTreeMap::new(),
+            paused: false,
+            verification_ms: Vec::new(),
+            landed: 0,
+            not_landed: 0,
+            running: lock.is_file() && Lock::is_held(&lock)?,
+        };
+        for entry in store.queue_log(target, None)?.1 {
+            summary.fold(entry);
+        }
+        Ok(summary)
+    }
+
+    fn fold(&mut self, QueueLogEntry { at, event }: QueueLogEntry) {
+        match event {
+            QueueEvent::Added { candidate: added, priority, after, .. } => {
+                // A branch that is added again while it waits keeps its age and its approval.
+                let old = self.branches.get(&added.entry).filter(|row| row.is_waiting());
+                let approved = old.and_then(|row| row.approved.clone());
+                let since = old.map_or(at, |row| row.since);
+                let seq = old.map_or(self.branches.len(), |row| row.seq);
+                let (commit, state) = (added.commit, BranchState::Waiting);
+                let row = BranchRow { seq, commit, priority, after, since, approved, state };
+                self.branches.insert(added.entry, row);
+            }
+            QueueEvent::Replaced(replaced) => {
+                if let Some(row) = self.branches.get_mut(&replaced.entry) {
+                    row.commit = replaced.commit;
+                }
+            }
+            QueueEvent::Approved { candidate: approved, .. } => {
+                if let Some(row) = self.branches.get_mut(&approved.entry) {
+                    row.approved = Some(approved.commit);
+                }
+            }
+            QueueEvent::Removed { entry, why } => {
+                self.not_landed += usize::from(self.is_waiting(&entry));
+                self.set_state(&entry, BranchState::Removed(why));
+            }
+            QueueEvent::Ejected { candidate, reason } => {
+                self.not_landed += 1;
+                self.set_state(&candidate.entry, BranchState::Ejected(reason));
+            }
+            QueueEvent::Landed { new, entries, .. } => {
+                self.landed += entries.len();
+                for landed in &entries {
+                    self.set_state(&landed.entry, BranchState::Landed(new.clone()));
+                }
+            }
+            QueueEvent::Paused { .. } => self.paused = true,
+            QueueEvent::Resumed { .. } => self.paused = false,
+            QueueEvent::Verified { ms, .. } => self.verification_ms.push(ms),
+        }
+    }
+
+    fn set_state(&mut self, entry: &str, state: BranchState) {
+        if let Some(row) = self.branches.get_mut(entry) {
+            row.state = state;
+        }
+    }
+
+    /// Returns true if the branch waits to land.
+    pub(super) fn is_waiting(&self, entry: &str) -> bool {
+        self.branches.get(entry).is_some_and(BranchRow::is_waiting)
+    }
+
+    /// Returns true if the branch has landed.
+    pub(super) fn has_landed(&self, entry: &str) -> bool {
+        let row = self.branches.get(entry);
+        row.is_some_and(|row| matches!(row.state, BranchState::Landed(_)))
+    }
+
+    /// Returns true if no branch waits.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.branches.values().any(BranchRow::is_waiting)
+    }
+
+    /// The counts so far.
+    pub(super) fn tally(&self) -> QueueTally {
+        let verified = self.verification_ms.len();
+        QueueTally { landed: self.landed, not_landed: self.not_landed, verified }
+    }
+
+    /// The branches in the order in which they are taken; those that do not wait come last.
+    pub(super) fn ordered(&self) -> Vec<(&str, &BranchRow)> {
+        let ageing = QueueSettings::default().ageing;
+        let mut rows: Vec<_> = self.branches.iter().map(|(e, row)| (e.as_str(), row)).collect();
+        rows.sort_by_key(|(_, row)| {
+            (!row.is_waiting(), rank(row.since, row.priority, ageing), row.seq)
+        });
+        rows
+    }
+}

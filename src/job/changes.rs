@@ -1,0 +1,71 @@
+//! What differs between two versions of a job.
+
+use super::Job;
+
+/// Sections whose change leaves the results of an ended run valid.
+const RESULTS_STAY_VALID: [&str; 5] = ["[plan]", "[worktree]", "[retry]", "[limits]", "[queue]"];
+
+/// The sections in which two jobs differ, in the order of the documentation.
+pub(crate) fn changed_sections(old: &Job, new: &Job) -> Vec<&'static str> {
+    let differs = [
+        ("[job]", old.job != new.job),
+        ("[plan]", old.plan != new.plan),
+        ("[agent]", old.agent != new.agent),
+        ("[presets]", old.presets != new.presets),
+        ("[worktree]", old.worktree != new.worktree),
+        ("[[check]]", old.checks != new.checks),
+        ("[scope]", old.scope != new.scope),
+        ("[output]", old.output != new.output),
+        ("[evaluate]", old.evaluate != new.evaluate),
+        ("[retry]", old.retry != new.retry),
+        ("[limits]", old.limits != new.limits),
+        ("[queue]", old.queue != new.queue),
+    ];
+    differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
+
+/// The changes that an existing run cannot take over.
+pub(crate) fn fixed_changes(old: &Job, new: &Job) -> Vec<&'static str> {
+    let mut sections = Vec::new();
+    let (a, b) = (&old.job, &new.job);
+    if (&a.base, &a.target, a.kind) != (&b.base, &b.target, b.kind) {
+        sections.push("[job]");
+    }
+    if old.worktree.root != new.worktree.root {
+        sections.push("[worktree] root");
+    }
+    sections
+}
+
+/// Returns true if the results of a run of `old` are worthless for `new`.
+pub(crate) fn is_other_work(old: &Job, new: &Job) -> bool {
+    changed_sections(old, new).iter().any(|section| !RESULTS_STAY_VALID.contains(section))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{changed_sections, fixed_changes, is_other_work};
+    use crate::job::{Job, parse};
+
+    fn job(rest: &str) -> Job {
+        let text = format!("[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n{rest}");
+        parse(&text, "harness.toml").unwrap()
+    }
+
+    #[test]
+    fn limits_leave_results_valid_and_a_new_check_does_not() {
+        let (old, limits) = (job(""), job("[limits]\njobs = 9\n"));
+        assert_eq!(changed_sections(&old, &limits), ["[limits]"]);
+        assert!(!is_other_work(&old, &limits));
+        let check = job("[[check]]\nname = \"c\"\nrun = [\"true\"]\n");
+        assert_eq!(changed_sections(&old, &check), ["[[check]]"]);
+        assert!(is_other_work(&old, &check));
+    }
+
+    #[test]
+    fn worktree_root_cannot_change_in_a_run() {
+        let (old, moved) = (job(""), job("[worktree]\nroot = \"../elsewhere\"\n"));
+        assert_eq!(fixed_changes(&old, &moved), ["[worktree] root"]);
+        assert!(fixed_changes(&old, &old).is_empty());
+    }
+}
