@@ -75,8 +75,8 @@ pub(crate) fn brief(input: &BriefInput) -> Brief {
     }
 }
 
-/// Returns the variables of a task. `own` is a JSON object or empty, and takes precedence over the
-/// variables of the job.
+/// Returns the variables of a task. `own` holds the task's own variables as a JSON object, or is
+/// empty. The task's own variables take precedence over the variables of the job.
 pub(crate) fn variables(job: &Job, own: &str) -> BTreeMap<String, toml::Value> {
     let mut vars = job.plan.vars.clone();
     // Invalid variables were refused when the plan was made.

@@ -77,7 +77,7 @@ pub(crate) fn render(template: Option<(&str, &str)>, brief: &EvaluationBrief) ->
     prompt::render_template(template.unwrap_or((BUILT_IN_NAME, BUILT_IN)), brief)
 }
 
-/// Checks that a template can be rendered for a task like this example, with any work.
+/// Checks that a template can be rendered for tasks like `example`. The candidate is made up.
 pub(crate) fn validate(template: (&str, &str), example: &Brief) -> Result<()> {
     let change = ChangeBrief::new("0123456", "789abcd", "+ a line\n");
     let handed_in = example.output.is_some().then(|| "[]".to_owned());

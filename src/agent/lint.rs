@@ -1,8 +1,9 @@
 //! Warnings about prompt templates.
 //!
-//! The rules come from observed failures of unattended agents: an agent guesses if the prompt omits
-//! the checks, breaks a rule without a reason to reach the goal, matches a format without an
-//! example only by chance, and repeats a mistake that a retry's prompt omits.
+//! The rules come from observed failures of unattended agents. An agent guesses the checks if the
+//! prompt omits them. To reach the goal, an agent breaks rules that the prompt does not justify.
+//! Without an example, an agent matches a format only by chance. On a retry, an agent repeats the
+//! mistakes that the prompt omits.
 
 use anyhow::Result;
 
@@ -11,15 +12,16 @@ use super::prompt::{self, Brief, FindingBrief};
 /// The text of a finding. A retry's prompt without this text omits the findings.
 const FINDING_TEXT: &str = "a-finding-of-an-earlier-attempt";
 
-/// Words of an instruction.
+/// Words that mark an instruction.
 const INSTRUCTION_WORDS: [&str; 9] =
     ["must", "never", "do not", "don't", "only", "always", "leave", "avoid", "no "];
 
-/// Words of a reason.
+/// Words that mark a reason.
 const REASON_WORDS: [&str; 9] =
     ["why:", "because", "so that", "since", "otherwise", "reason", "in order to", "lest", "else"];
 
-/// Returns warnings about a template for tasks like this example. The default template has none.
+/// Returns warnings about a template for tasks like `example`. The default template causes no
+/// warnings.
 pub(crate) fn lint(template: (&str, &str), example: &Brief) -> Result<Vec<String>> {
     let first = Brief { attempt: 1, findings: Vec::new(), ..example.clone() };
     let text = prompt::render(Some(template), &first)?;

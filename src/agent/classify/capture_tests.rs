@@ -108,8 +108,8 @@ fn classify_reports_session_usage_and_reset_time_of_every_capture() {
     assert_eq!(lines.lines().count(), expected.lines().count());
 }
 
-/// Returns the offset of the end of a successful capture's final event. A capture that is cut
-/// before this offset is no success.
+/// Returns the offset at which the final event of a successful capture ends. A capture that is cut
+/// before this offset is a failure.
 fn end_of(capture: &Capture) -> usize {
     let text = std::str::from_utf8(&capture.stdout).unwrap();
     let mark = match capture.preset.as_str() {
@@ -141,7 +141,8 @@ fn classify_capture_cut_at_a_line_end_as_failure() {
     }
 }
 
-/// Returns true if the middle of a capture can be cut out. A stream on a single line would vanish.
+/// Returns true if a capture is long enough to lose its middle. A stream on a single line would
+/// lose its only event.
 fn is_long(capture: &Capture) -> bool {
     capture.stdout.len() > 2500 && capture.stdout.iter().filter(|b| **b == b'\n').count() > 3
 }
@@ -174,7 +175,7 @@ fn classify_timeout_and_idle_before_the_report_of_an_interrupted_session() {
         ("cs_int_tool", Intervention::TimedOut, Class::TimedOut),
         ("cs_term_tool", Intervention::Idle, Class::TimedOut),
         ("cs_term_tool", Intervention::Stopped, Class::Crashed),
-        // The final event was there; only the process did not exit.
+        // The session printed its final event, but the process did not exit.
         ("fin_claude", Intervention::Lingered, Class::Ok),
         ("fin_claude", Intervention::TimedOut, Class::Ok),
         ("ce4_oauth_limit", Intervention::Lingered, Class::RateLimited),

@@ -1,5 +1,5 @@
-//! The class of error texts, HTTP statuses and exit codes, by the rules of a preset and those for
-//! all programs.
+//! Classification of error texts, HTTP statuses and exit codes by rules: first the rules of a
+//! preset, then the rules for all programs.
 
 use crate::agent::preset::{ErrorRule, Preset, common};
 use crate::domain::session::Class;
@@ -9,7 +9,6 @@ use crate::domain::session::Class;
 pub(super) struct ErrorText {
     /// The normalized text.
     pub(super) text: String,
-    /// The statuses.
     pub(super) statuses: Vec<i32>,
 }
 

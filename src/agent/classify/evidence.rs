@@ -1,5 +1,5 @@
-//! The rules of classification: find the final event, test if the event reports success, and search
-//! for the cause of a failure otherwise.
+//! The rules of classification: find the final event and test whether the event reports success. If
+//! not, search for the cause of the failure.
 
 use serde_json::Value;
 
@@ -52,7 +52,8 @@ impl<'a> SessionEvidence<'a> {
         success.map_or_else(|| self.failure(), |message| self.success(&message))
     }
 
-    /// Returns the newest failure that later work does not supersede.
+    /// Returns the newest failure that no later work supersedes: the rules with `for-good` name
+    /// such failures.
     fn permanent_failure(&self) -> Option<(Class, String)> {
         let rules = || self.preset.watch.hopeless.iter().filter(|rule| rule.for_good);
         let class = |event| rules().find(|rule| rule.when.matches(event)).map(|rule| rule.class);
@@ -70,7 +71,7 @@ impl<'a> SessionEvidence<'a> {
     }
 
     /// Returns true if the exit status does not contradict a success. The status of a process that
-    /// the harness ended means nothing.
+    /// the harness ended is ignored.
     fn has_clean_exit(&self) -> bool {
         self.exit.intervention.is_some()
             || (self.exit.code == Some(0) && self.exit.signal.is_none())
@@ -110,8 +111,8 @@ impl<'a> SessionEvidence<'a> {
         Some(message).filter(|message| !message.trim().is_empty())
     }
 
-    /// Returns the message of a final event, the last message of an earlier event, or the content
-    /// of the message file.
+    /// Returns the first of: the message of the final event, the last message of an earlier event,
+    /// the content of the message file.
     fn message_of(&self, final_event: &Value) -> String {
         let output = &self.preset.output;
         let own = output.message.iter().find_map(|pointer| pointer.text(final_event));
@@ -125,8 +126,8 @@ impl<'a> SessionEvidence<'a> {
             .unwrap_or_default()
     }
 
-    /// Returns the text after the last answer, and true if there was an answer. Without an answer,
-    /// returns the whole text.
+    /// Returns true if there was an answer, and the text after the last answer. Without an answer,
+    /// the text is the whole output.
     fn text_after_answer(&self) -> (bool, &'a str) {
         let plain = self.stdout.plain.as_str();
         let Some(text) = &self.preset.output.text else {
@@ -136,7 +137,7 @@ impl<'a> SessionEvidence<'a> {
         (answer.is_some(), answer.map_or(plain, |answer| &plain[answer.end()..]))
     }
 
-    /// Returns the detail of a successful session with text output.
+    /// Returns `ok` if text output proves a success.
     fn success_in_text(&self) -> Option<String> {
         if !self.has_clean_exit() {
             return None;
@@ -189,12 +190,12 @@ impl<'a> SessionEvidence<'a> {
                 open.push(id);
             }
         }
-        // The part that was cut out may have held the ends.
+        // The missing ends may be in the part that the keeper cut out.
         if self.stdout.cut { 0 } else { open.len() }
     }
 
-    /// Classifies a session that reports success. Without a change, the session may have been
-    /// unable to do anything.
+    /// Classifies a session that reports success. A session that changed nothing may have been
+    /// unable to work.
     fn success(&self, message: &str) -> Classification {
         let output = &self.preset.output;
         let denials = self.denials();
@@ -248,7 +249,8 @@ impl<'a> SessionEvidence<'a> {
                     return Classification::new(class, text);
                 }
             }
-            // An interrupted session reports a crash. The reason of the interruption counts.
+            // An interrupted session reports a crash. The reason for the interruption takes
+            // precedence.
             Some(Intervention::TimedOut | Intervention::Idle | Intervention::Stopped) => {
                 if let Some((class, text)) = reported.filter(|(class, _)| *class != Class::Crashed)
                 {
@@ -274,7 +276,7 @@ impl<'a> SessionEvidence<'a> {
         }
     }
 
-    /// Returns the classification of a session that was given up. The interruption may have looked
+    /// Classifies a session that the harness gave up on. Output about the interruption may look
     /// like work, so events before the last work count, too.
     fn cause_of_giving_up(&self, class: Class) -> Classification {
         let of_class =
@@ -350,7 +352,7 @@ impl<'a> SessionEvidence<'a> {
         error
     }
 
-    /// Returns the lines of standard error and standard output that are no events.
+    /// Returns the lines of standard error and standard output that are not events.
     fn unstructured_text(&self) -> ErrorText {
         let preset = self.preset;
         let noise = preset.watch.noise_text.as_ref();
@@ -371,7 +373,8 @@ impl<'a> SessionEvidence<'a> {
             text.push('\n');
         }
         if preset.output.format == OutputFormat::Text {
-            // Only the end of the output is about the failure. The work stands before the end.
+            // Only the end of the output is about the failure. The output before the end is about
+            // the work.
             const LONGEST_TAIL: usize = 4096;
             let (_, tail) = self.text_after_answer();
             let from = tail.len().saturating_sub(LONGEST_TAIL);

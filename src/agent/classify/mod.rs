@@ -1,7 +1,8 @@
 //! Classification of sessions from their output and exit status, by the rules of a preset.
 //!
-//! Structured events take precedence over texts, and texts over the exit code, which proves nothing
-//! on its own. A stream that stops in the middle or that cannot be parsed is never a success.
+//! Structured events take precedence over texts, and texts take precedence over the exit code. An
+//! exit code proves nothing on its own. A stream that stops in the middle or that cannot be parsed
+//! is never a success.
 
 #[cfg(test)]
 mod capture_tests;
@@ -33,7 +34,7 @@ pub(crate) struct SessionExit {
     pub intervention: Option<Intervention>,
 }
 
-/// A reason of the harness for ending a session. The exit code means nothing then.
+/// The harness's reason for ending a session. The exit code of such a session is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Intervention {
     /// The session reached its timeout.
@@ -42,8 +43,8 @@ pub(crate) enum Intervention {
     Idle,
     /// The user or the supervisor stopped the session.
     Stopped,
-    /// The session was hopeless, for the reason of this class. Output at the end is about the
-    /// interruption.
+    /// The session could not succeed any more; the class names the reason. The last output is about
+    /// the interruption.
     GivenUp(Class),
     /// The process did not exit after the final event.
     Lingered,
@@ -71,9 +72,9 @@ pub(crate) fn final_message(
 /// Classifies a session.
 ///
 /// `last_message` is the content of the file into which the program writes its last message.
-/// `changed` tells if the worktree changed, if known. `now` is the time of the session's end, for
-/// limits that reset at a time of day. A time of day without a zone is in UTC. The middle of a
-/// stream may have been cut out by the keeper.
+/// `changed` is true if the worktree changed, and `None` if unknown. `now` is the time of the
+/// session's end; a limit that resets at a time of day resets at the next such time. A time of day
+/// without a zone is in UTC. The keeper may have cut out the middle of a stream.
 pub(crate) fn classify(
     preset: &Preset,
     exit: SessionExit,

@@ -13,13 +13,13 @@ use super::stream_content::normalize;
 use crate::agent::preset::Preset;
 use crate::domain::id::Timestamp;
 
-/// The longest plausible wait. A time that is farther away is no reset time.
+/// The longest plausible wait. A time that is farther away is not a reset time.
 const FARTHEST_MS: u64 = 40 * 24 * 3_600_000;
 
 /// Finds the reset time in the fields of events, the newest first, then in texts.
 ///
-/// The announced wait of a session that was given up counts from now. Any other session may have
-/// waited already for an unknown time.
+/// If the harness gave up on the session, an announced wait starts at `now`. Otherwise, an
+/// announced wait is ignored: the session may have waited already.
 pub(super) fn find(
     preset: &Preset,
     events: &[&Value],
@@ -68,7 +68,8 @@ fn from_number(number: f64, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// Returns the time if it is plausible. The limit of a time in the past has been reset already.
+/// Returns the time if it is plausible. A time in the near past is plausible: the limit has been
+/// reset already.
 fn if_plausible(time: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let is_near = time.since_ms(now) <= FARTHEST_MS && now.since_ms(time) <= FARTHEST_MS;
     is_near.then_some(time)
@@ -77,7 +78,8 @@ fn if_plausible(time: Timestamp, now: Timestamp) -> Option<Timestamp> {
 /// Words before a reset time.
 const KEYWORD: &str = r"(?:resets?|reset|again|until|available|regain\w*(?: access)?|lifts?|renews?|refresh(?:es)?|retry|wait|expires?|back)";
 
-/// Text between a keyword and a duration. "retry wait time: 5 s" reports a wait in the past.
+/// Text between a keyword and a duration. The word `time` is missing on purpose: "retry wait time:
+/// 5 s" reports a wait in the past.
 const FILLER: &str = r#"["']?\s*[:=]?\s*["']?(?:(?:in|after|for|within|is|at least|about|approximately|around|another|delay|automatically)\b["']?\s*[:=]?\s*["']?){0,3}~?"#;
 
 fn compile(pattern: &str) -> Option<Regex> {
@@ -174,11 +176,11 @@ fn from_duration(text: &str, now: Timestamp) -> Option<Timestamp> {
 
 /// Reads a time of day with or without a day, and returns the next such time.
 ///
-/// A time without a zone is in UTC. A time in the current minute counts as today's: programs omit
-/// the seconds, and a limit that resets in this minute would be tomorrow's otherwise.
+/// A time without a zone is in UTC. A time in the current minute is today, not tomorrow: programs
+/// omit the seconds, so the limit may still reset within this minute.
 fn from_time_of_day(text: &str, now: Timestamp) -> Option<Timestamp> {
     let matches = TIME_OF_DAY.as_ref()?.captures_iter(text);
-    // A number without minutes and without `am` or `pm` is no time of day.
+    // A number without minutes and without `am` or `pm` is not a time of day.
     let found =
         matches.into_iter().find(|found| found.name("minute").or(found.name("half")).is_some())?;
     let number = |name| found.name(name).and_then(|m| m.as_str().parse::<i8>().ok());

@@ -1,4 +1,5 @@
-//! Rules for the output of a running session: progress, end, or no hope of success.
+//! Observation of a running session: its output means progress, the final event, or that the
+//! session cannot succeed any more.
 
 use std::time::Duration;
 
@@ -37,8 +38,8 @@ pub(crate) enum OutputMeaning {
 }
 
 impl OutputMeaning {
-    /// Returns the meaning of two consecutive pieces of output. `is_work` tells if the later piece
-    /// is work.
+    /// Returns the meaning of two consecutive pieces of output. `is_work` is true if the later
+    /// piece is work.
     fn followed_by(self, later: Self, is_work: bool) -> Self {
         if matches!(self, Self::Hopeless(_)) {
             return self;
@@ -54,7 +55,7 @@ impl OutputMeaning {
     }
 }
 
-/// An observer of a session's output. Of the output, only incomplete lines are kept.
+/// An observer of a session's output. The observer keeps only incomplete lines.
 #[derive(Debug)]
 pub(crate) struct SessionWatcher {
     preset: Preset,
@@ -123,18 +124,18 @@ impl SessionWatcher {
         self.session.as_deref()
     }
 
-    /// Returns true if the service has answered. Account and network are fine then.
+    /// Returns true if the service has answered. An answer proves that account and network work.
     pub(crate) fn answered(&self) -> bool {
         self.answered
     }
 
-    /// Returns the time without progress, counted from the last output, after which the session is
-    /// hopeless, and the session's class in that case.
+    /// Returns the time without progress after which the harness gives up on the session, and the
+    /// class of a session that was given up. The time starts at the last output.
     pub(crate) fn pending_give_up(&self) -> Option<(Duration, Class)> {
         self.pending_give_up
     }
 
-    /// Observes output that is no stream of events. Everything but known noise is progress.
+    /// Observes output that is not a stream of events. Everything but known noise is progress.
     fn observe_text(&self, stream: SessionStream, bytes: &[u8]) -> OutputMeaning {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return OutputMeaning::Nothing;
@@ -291,7 +292,7 @@ mod tests {
         let limited = OutputMeaning::Hopeless(Class::RateLimited);
         assert_eq!(observe(&mut SessionWatcher::new(&preset), &line(20_000)), limited);
         let now = Timestamp(1_795_360_200_000);
-        // The output after an interruption.
+        // The final event of an interrupted session.
         let aborted = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"terminal_reason":"aborted_streaming"}"#;
         let read = |intervention: Option<Intervention>| {
             let exit = SessionExit { code: Some(1), intervention, ..SessionExit::default() };

@@ -2,12 +2,12 @@
 
 use serde_json::{Deserializer, Value};
 
-/// The parsed output of a stream.
+/// The parsed content of a stream.
 #[derive(Debug, Default)]
 pub(super) struct StreamContent {
     /// The events, in order.
     pub(super) events: Vec<Value>,
-    /// The lines that are no events, normalized.
+    /// The lines that are not events, normalized.
     pub(super) plain: String,
     /// True if a part of the stream cannot be parsed.
     pub(super) broken: bool,
@@ -128,7 +128,7 @@ fn parse_objects(bytes: &[u8], from: usize, events: &mut Vec<Value>) -> Option<u
     }
 }
 
-/// Returns true if a line that is no event looks like a part of an event.
+/// Returns true if a line that is not an event looks like a part of an event.
 fn is_json_fragment(line: &str) -> bool {
     let line = line.trim();
     line.starts_with('{')

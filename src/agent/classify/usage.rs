@@ -15,7 +15,7 @@ pub(super) struct UsageReport {
     pub(super) cumulative: bool,
 }
 
-/// Reads the usage. Without a reported cost, the cost follows from the preset's prices.
+/// Reads the usage. If the session reported no cost, the cost is computed with the preset's prices.
 pub(super) fn read(preset: &Preset, stdout: &StreamContent) -> UsageReport {
     let Some(rule) = &preset.usage else {
         return UsageReport::default();
@@ -25,7 +25,7 @@ pub(super) fn read(preset: &Preset, stdout: &StreamContent) -> UsageReport {
         None => usage_in_events(rule, &stdout.events),
     };
     let used_tokens = usage.tokens.is_some_and(|tokens| tokens.total() > 0);
-    // A program without a price for its model reports a cost of zero.
+    // A program that knows no price for the model reports a cost of zero.
     usage.cost = usage.cost.filter(|cost| cost.0 > 0 || !used_tokens);
     if usage.cost.is_none()
         && let Some(tokens) = usage.tokens
@@ -77,7 +77,7 @@ fn tokens_of_event(rule: &PresetUsage, pointers: &TokenPointers, event: &Value) 
     without_cached_input(rule, Tokens { input, output, cache_read, cache_write })
 }
 
-/// Returns a count that may be written with a fraction.
+/// Reads a count. The number may have a fraction.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

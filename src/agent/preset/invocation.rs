@@ -139,8 +139,8 @@ fn permission_profile<'p>(
     preset.permissions.get(name).map(Some).ok_or_else(no_profile)
 }
 
-/// Expands a command line. Returns `None` if a required placeholder has no value: the id of a
-/// session without a name.
+/// Expands a command line. Returns `None` if a placeholder outside of a group has no value, such as
+/// the id of a session without an id.
 fn expand(template: &[Argument], values: &InvocationValues<'_>) -> Option<Vec<String>> {
     let expand_text =
         |text: &String| argument_template::expand(text, |name| values.replacement(name));

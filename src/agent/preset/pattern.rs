@@ -132,7 +132,8 @@ impl<'de> Deserialize<'de> for Pointer {
 pub(crate) struct EventPattern(BTreeMap<Pointer, ExpectedValue>);
 
 impl EventPattern {
-    /// Returns true if the event matches. Of several values at a pointer, one match suffices.
+    /// Returns true if the event matches. If a pointer selects several values, one matching value
+    /// suffices.
     pub(crate) fn matches(&self, event: &Value) -> bool {
         self.0.iter().all(|(pointer, expected)| expected.matches(&pointer.all(event)))
     }
@@ -162,7 +163,7 @@ enum ExpectedValue {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ValueTest {
-    /// A pattern that a text matches.
+    /// A pattern that a text at the pointer must match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     matches: Option<Pattern>,
     /// True if there must be a value, false if there must be none. `null` is no value.
@@ -217,7 +218,7 @@ impl<'de> Deserialize<'de> for ExpectedValue {
     }
 }
 
-/// A visitor instead of serde's `untagged`, which would hide the error inside a value.
+/// A visitor. Serde's `untagged` would hide the error inside a value.
 struct ExpectedValueVisitor;
 
 impl<'de> Visitor<'de> for ExpectedValueVisitor {

@@ -106,7 +106,7 @@ impl<'j> PresetTables<'j> {
         }
     }
 
-    /// Returns the job's table of a preset and the table's offset in the file.
+    /// Returns the job's table for a preset and the table's offset in the file.
     fn own_table(&self, name: &str) -> Option<(&DeTable<'j>, usize)> {
         let presets = self.document.as_ref()?.get("presets")?.get_ref().as_table()?;
         let (key, value) = presets.get_key_value(name)?;
@@ -156,7 +156,7 @@ impl<'j> PresetTables<'j> {
     }
 
     /// Merges the tables of a preset and of the presets that it extends. `extending` holds the
-    /// names on the way from the requested preset, to find cycles.
+    /// names from the requested preset down to this preset, to detect cycles.
     fn merged(&self, name: &str, extending: &mut Vec<String>) -> Result<DeTable<'j>, JobError> {
         let own = self.own_table(name);
         let builtin = builtin_text(name).and_then(|text| DeTable::parse(text).ok());
@@ -170,7 +170,7 @@ impl<'j> PresetTables<'j> {
         let mut base = match table.get("extends") {
             None => builtin.map(Spanned::into_inner).unwrap_or_else(|| {
                 let mut new = DeTable::new();
-                // The required keys of a new preset that the job does not have to give.
+                // The job may omit these required keys of a new preset.
                 for (key, value) in [("name", name), ("tried", "by whoever wrote the job file")] {
                     let value = DeValue::String(value.to_owned().into());
                     new.insert(Spanned::new(0..0, key.into()), Spanned::new(0..0, value));
@@ -275,7 +275,8 @@ fn is_inside(own: Option<(&DeTable<'_>, usize)>, span: &Range<usize>) -> bool {
     own.is_some_and(|(_, header)| span.start >= header)
 }
 
-/// Returns the offset of a key such as `errors[2]` or `call.start`, or of the nearest key above.
+/// Returns the offset of a key such as `errors[2]` or `call.start`, or of the nearest enclosing
+/// key.
 fn key_offset(table: &DeTable<'_>, key: &str) -> Option<usize> {
     let (first, rest) =
         key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
@@ -325,7 +326,7 @@ mod tests {
     use crate::domain::session::Class;
     use crate::job::parse;
 
-    /// Parses a job with these lines, which begin at line 5 in `[agent]`.
+    /// Parses a job. The first of `lines` is line 5 of the file and belongs to `[agent]`.
     fn job(lines: &str) -> Job {
         parse(&format!("[job]\ngoal = \"g\"\n[agent]\ncommand = [\"a\"]\n{lines}\n"), "j")
             .unwrap_or_else(|e| panic!("{e}"))

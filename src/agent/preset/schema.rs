@@ -87,8 +87,9 @@ pub(crate) struct PresetDetect {
 }
 
 /// `[call]`: command lines. The placeholders are `{prompt}`, `{prompt_file}`, `{session_id}`,
-/// `{model}`, `{cwd}`, `{max_turns}`, `{budget_usd}` and `{last_message_file}`. `{permissions}` and
-/// `{args}` are arguments of their own and expand to the profile's and the job's arguments.
+/// `{model}`, `{cwd}`, `{max_turns}`, `{budget_usd}` and `{last_message_file}`. `{permissions}`
+/// expands to the arguments of the permission profile, `{args}` to the arguments of the job. Each
+/// of the two must be a separate argument.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetCall {
@@ -120,7 +121,7 @@ pub(crate) struct PresetSession {
     /// The source of a session's id.
     #[serde(default)]
     pub source: SessionSource,
-    /// The places of the id in an event.
+    /// Pointers to the id in an event. The first pointer with a value applies.
     #[serde(default)]
     pub pointers: Vec<Pointer>,
 }
@@ -146,7 +147,7 @@ pub(crate) enum SessionSource {
 pub(crate) struct PresetOutput {
     /// The format.
     pub format: OutputFormat,
-    /// Final events. The last one counts.
+    /// Patterns of final events. The last matching event counts.
     #[serde(default, rename = "final")]
     pub end: Vec<EventPattern>,
     /// Patterns of a final event that reports success.
@@ -155,16 +156,17 @@ pub(crate) struct PresetOutput {
     /// Events of work. Work supersedes earlier errors and earlier final events.
     #[serde(default)]
     pub work: Vec<EventPattern>,
-    /// The final message, in the final event.
+    /// Pointers to the final message in the final event.
     #[serde(default)]
     pub message: Vec<Pointer>,
-    /// Events with messages. The last message is the final message if the final event has none.
+    /// Events with messages. If the final event has no message, the last message is the final
+    /// message.
     #[serde(default)]
     pub messages: Vec<EventText>,
     /// Final messages that report a failure although the final event reports success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lie: Option<Pattern>,
-    /// Denied tools, in the final event.
+    /// Pointers to denied tools in the final event.
     #[serde(default)]
     pub denials: Vec<Pointer>,
     /// Events that each report a denied tool.
@@ -176,14 +178,15 @@ pub(crate) struct PresetOutput {
     /// True if success without a change means that the program was not allowed to write.
     #[serde(default)]
     pub unchanged_is_blocked: bool,
-    /// The model's name, in any event.
+    /// Pointers to the model's name in any event.
     #[serde(default)]
     pub model: Vec<Pointer>,
-    /// The time at which a limit resets, in any event: a timestamp, or seconds from now.
+    /// Pointers to the time at which a limit resets, in any event. The time is a timestamp or a
+    /// number of seconds from now.
     #[serde(default)]
     pub resets: Vec<Pointer>,
-    /// Milliseconds that the program will wait, in any event. The wait counts from the moment at
-    /// which the session was stopped for it.
+    /// Pointers to an announced wait in milliseconds, in any event. The wait starts when the
+    /// harness gives up on the session.
     #[serde(default)]
     pub waits_ms: Vec<Pointer>,
     /// Rules for text output.
@@ -237,7 +240,7 @@ pub(crate) struct UnfinishedRule {
 pub(crate) struct PresetUsage {
     /// The period that a report covers.
     pub scope: UsageScope,
-    /// Places of the token counts. The first entry with a count above zero applies.
+    /// Pointers to the token counts. The first entry with a count above zero applies.
     #[serde(default)]
     pub counted: Vec<TokenPointers>,
     /// True if the reported input includes tokens read from and written to the cache.
@@ -264,7 +267,7 @@ pub(crate) enum UsageScope {
     SumOfSteps,
 }
 
-/// `[[usage.counted]]`: places of the token counts. The values at a pointer with wildcards are
+/// `[[usage.counted]]`: pointers to the token counts. The values at a pointer with wildcards are
 /// added.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -273,7 +276,7 @@ pub(crate) struct TokenPointers {
     pub when: EventPattern,
     /// Input tokens.
     pub input: Pointer,
-    /// Output tokens, the sum of all pointers.
+    /// Output tokens. The values at all pointers are added.
     pub output: Vec<Pointer>,
     /// Tokens read from the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -281,7 +284,7 @@ pub(crate) struct TokenPointers {
     /// Tokens written to the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write: Option<Pointer>,
-    /// All tokens. The part that the other counts do not cover is output.
+    /// All tokens. The difference to `input` is the output if `output` reports less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<Pointer>,
 }
@@ -342,7 +345,7 @@ pub(crate) struct PresetWatch {
     /// Events of progress. Default: all events but `noise`.
     #[serde(default)]
     pub progress: Vec<EventPattern>,
-    /// Events that prove an answer of the service. Default: the events of work.
+    /// Events that prove that the service has answered. Default: the events of work.
     #[serde(default)]
     pub answer: Vec<EventPattern>,
     /// Lines of text without progress.
@@ -359,13 +362,13 @@ pub(crate) struct PresetWatch {
 pub(crate) struct GiveUpRule {
     /// The event.
     pub when: EventPattern,
-    /// The number of such events without progress between them; default 1.
+    /// The number of matching events without progress between them; default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
     /// True if later work does not supersede the event.
     #[serde(default)]
     pub for_good: bool,
-    /// The time without progress after the event; default none.
+    /// The time without progress after the event before the harness gives up; default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<PresetDuration>,
     /// The class of the session.
@@ -377,7 +380,7 @@ pub(crate) struct GiveUpRule {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetPermissions {
-    /// The default profile, which needs no person.
+    /// The default profile. A session with this profile must not wait for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
     /// Permission to change files.
@@ -429,7 +432,7 @@ pub(crate) struct PermissionProfile {
     pub root_needs_env: bool,
 }
 
-/// `[env]`: the environment. Variables of the user are absent unless they are passed.
+/// `[env]`: the environment. A variable of the user is absent unless `pass` names the variable.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PresetEnv {
@@ -467,7 +470,7 @@ pub(crate) struct PresetStopStep {
     pub signal: PresetSignal,
     /// The processes that receive the signal.
     pub whom: PresetSignalTarget,
-    /// The time to wait for the program's end.
+    /// The time to wait for the program to exit.
     pub wait: PresetDuration,
 }
 

@@ -2,11 +2,11 @@
 //!
 //! Templates are Jinja (`minijinja`): the user's, or the default template beside this file. An
 //! undefined name is an error and never an empty string, because an attempt with an incomplete
-//! prompt costs as much as one with a complete prompt.
+//! prompt costs as much as any other attempt.
 //!
-//! There are three filters beside Jinja's own: `fence` (a block of literal text that the text
-//! cannot end), `code` (literal text within a line) and `duration` (seconds in words). A tag on a
-//! line of its own leaves no blank line.
+//! Three filters extend Jinja's own: `fence` (a block of literal text that the text cannot end),
+//! `code` (literal text within a line) and `duration` (seconds in words). A tag on a line of its
+//! own leaves no blank line.
 
 use std::collections::BTreeMap;
 
@@ -66,14 +66,14 @@ pub(crate) struct TaskBrief {
 pub(crate) struct FileBrief {
     /// The path, relative to the repository.
     pub path: String,
-    /// The number of lines on the attempt's base; `None` if unknown or absent.
+    /// The number of lines in the commit that the attempt starts from; `None` if unknown.
     pub lines: Option<u64>,
     /// The description, such as `JavaScript source`.
     pub what: String,
 }
 
 impl FileBrief {
-    /// Creates the brief of a file. The description follows from the name.
+    /// Creates the brief of a file. The description is derived from the path.
     pub(crate) fn new(path: &str, lines: Option<u64>) -> Self {
         Self { path: path.to_owned(), lines, what: filetype::describe(path).to_owned() }
     }
@@ -106,7 +106,7 @@ pub(crate) struct CheckBrief {
 /// The files that a task may change, as globs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub(crate) struct ScopeBrief {
-    /// The files of this task, with expanded placeholders.
+    /// The files that this task may change.
     pub write: Vec<String>,
     /// The files that every task may change.
     pub always: Vec<String>,
@@ -164,7 +164,7 @@ pub(crate) fn render(template: Option<(&str, &str)>, brief: &Brief) -> Result<St
     render_template(template.unwrap_or((BUILT_IN_NAME, BUILT_IN)), brief)
 }
 
-/// Renders a template with any values, by the rules of prompts.
+/// Renders a template with any values. The settings are those of prompts.
 pub(crate) fn render_template(template: (&str, &str), values: &impl Serialize) -> Result<String> {
     let (name, source) = template;
     let env = environment();
@@ -176,8 +176,8 @@ pub(crate) fn render_template(template: (&str, &str), values: &impl Serialize) -
     Ok(format!("{}\n", text.trim_end()))
 }
 
-/// Checks that a template can be rendered for a first attempt and a retry of a task like this
-/// example.
+/// Checks that a template can be rendered for a first attempt and for a retry of tasks like
+/// `example`.
 pub(crate) fn validate(template: (&str, &str), example: &Brief) -> Result<()> {
     let first = Brief { attempt: 1, findings: Vec::new(), ..example.clone() };
     let finding = FindingBrief { attempt: 1, check: "agent".into(), text: "…".into() };
@@ -190,7 +190,7 @@ pub(crate) fn validate(template: (&str, &str), example: &Brief) -> Result<()> {
 fn environment() -> Environment<'static> {
     let mut env = Environment::new();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
-    // The default depends on the name: the values in `prompt.html` would be escaped.
+    // By default, minijinja escapes the values in a template named `*.html`.
     env.set_auto_escape_callback(|_| AutoEscape::None);
     let mut syntax = SyntaxConfig::builder();
     syntax.trim_blocks(true).lstrip_blocks(true);
@@ -203,7 +203,7 @@ fn environment() -> Environment<'static> {
     env
 }
 
-/// Formats a text as a fenced Markdown block. The fence is longer than any row of backticks in the
+/// Formats a text as a fenced Markdown block. The fence is longer than any run of backticks in the
 /// text, so that the text cannot end the block.
 pub(super) fn fence(text: &str, language: &str) -> String {
     let fence = "`".repeat(longest_row(text).max(2) + 1);
@@ -227,7 +227,7 @@ fn code(text: &str) -> String {
     format!("{tick}{space}{shown}{space}{tick}")
 }
 
-/// Returns the length of the longest row of backticks.
+/// Returns the length of the longest run of backticks.
 fn longest_row(text: &str) -> usize {
     text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
 }
@@ -305,8 +305,8 @@ fn unknown_names(name: &str, source: &str, env: &Environment<'_>, values: &Value
     unknown.into_iter().map(|path| code(&path)).collect()
 }
 
-/// Returns the prompt for a resumed session: the reason of the interruption, and the task's prompt.
-/// The session may have been interrupted before it read the task.
+/// Returns the prompt for a resumed session: the reason for the interruption, then the task's
+/// prompt. The session may have been interrupted before it read the task.
 pub(crate) fn continuation(why: &str, prompt: &str) -> String {
     format!(
         "Your session was interrupted ({why}). All that you had changed is still in the worktree as you left it. Look at \

@@ -1,8 +1,9 @@
 //! Transcripts for people: the messages and actions of an agent, from the agent's output.
 //!
-//! Programs print JSON events in their own formats, plain text, or both. The kept output may begin
-//! and end anywhere. Known events are rendered (`events`), unknown JSON is shortened, and any other
-//! text is kept. The reader also accepts the partial output of a running agent.
+//! Programs print JSON events in their own formats, plain text, or both. The recorded output may
+//! begin and end in the middle of an event. Known events are rendered (`events`), unknown JSON is
+//! shortened, and any other text is kept. The reader also accepts the partial output of a running
+//! agent.
 
 mod events;
 mod shorten;

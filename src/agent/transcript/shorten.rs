@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// The names of a tool's main argument.
+/// The names of arguments that are a tool's main argument, in order of precedence.
 const MAIN_ARGUMENTS: &[&str] = &[
     "command",
     "cmd",
@@ -64,7 +64,7 @@ pub(super) fn cut(line: &str, most: usize) -> String {
     }
 }
 
-/// Returns the first lines of a text, and the number of omitted lines.
+/// Returns the first lines of a text, and a line with the number of omitted lines.
 pub(super) fn first_lines(text: &str, most: usize) -> String {
     let text = without_escapes(text);
     let text = text.trim_end();

@@ -180,7 +180,8 @@ fn transcript_keeps_text_and_shortens_unknown_json() {
     assert_eq!(format_entries(&read(painted.as_bytes())), "text| 100%\n  next\n");
 }
 
-/// Joins consecutive texts. The cuts of a stream determine the lines of an entry.
+/// Joins consecutive entries of plain text. The pieces of a stream determine where such entries are
+/// split.
 fn joined(entries: Vec<TranscriptEntry>) -> Vec<TranscriptEntry> {
     let mut all: Vec<TranscriptEntry> = Vec::new();
     for entry in entries {

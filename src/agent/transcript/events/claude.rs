@@ -25,7 +25,7 @@ pub(super) fn render(
         "result" if event.get("subtype").is_some() => conclusion(event, context, entries),
         "rate_limit_event" => {
             let info = &event["rate_limit_info"];
-            // Events without a limit are frequent.
+            // Events that report no reached limit are frequent.
             if text(info, "/status") != "allowed" {
                 let what = text(info, "/rateLimitType").replace('_', " ");
                 note(format!("limit of {what}: {}", text(info, "/status")), entries);

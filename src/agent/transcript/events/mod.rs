@@ -1,5 +1,5 @@
-//! Rendering of events. The form of an event selects the renderer, not the program: programs copy
-//! each other's formats, so an unknown program may print known events.
+//! Rendering of events. The renderer depends on the form of the event, not on the program: programs
+//! copy each other's formats, so an unknown program may print known events.
 
 mod claude;
 mod codex;
@@ -21,7 +21,7 @@ const USER_LINES: usize = 12;
 /// The number of lines that are shown of an error.
 const ERROR_LINES: usize = 20;
 
-/// The state that connects the events of a session.
+/// The state that a session's earlier events leave for the later events.
 #[derive(Debug, Default)]
 pub(super) struct EventContext {
     /// The pieces of an incomplete message.

@@ -74,7 +74,8 @@ pub(super) fn render(
     true
 }
 
-/// Renders a message: of `gemini`, a text or a piece of one; of `goose`, a list of blocks.
+/// Renders a message. A message of `gemini` is a text or a piece of a text; a message of `goose` is
+/// a list of blocks.
 fn message(event: &Value, context: &mut EventContext, entries: &mut Vec<TranscriptEntry>) {
     let is_goose = event.get("message").is_some_and(Value::is_object);
     let message = if is_goose { &event["message"] } else { event };
