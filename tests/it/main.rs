@@ -11,6 +11,7 @@ mod chaos;
 mod cli;
 mod command;
 mod evaluations;
+mod formats;
 mod halting;
 mod index;
 mod init;
