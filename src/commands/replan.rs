@@ -9,7 +9,7 @@ use super::job_plan::{self, PlanScope};
 use super::plan_inputs;
 use super::workspace::Workspace;
 use crate::ambient;
-use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
+use crate::domain::event::{ReplanCounts, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::machine::Decision;
 use crate::domain::plan::{Plan, Task};
@@ -205,15 +205,14 @@ impl ReplanPreview {
     ) -> Vec<Decision> {
         let at = ambient::now();
         let replanned = &self.replanned;
-        let lists = [
-            &replanned.done,
-            &replanned.unchanged,
-            &replanned.updated,
-            &replanned.added,
-            &replanned.restored,
-            &replanned.removed,
-        ];
-        let counts = lists.map(Vec::len);
+        let counts = ReplanCounts {
+            done: replanned.done.len(),
+            unchanged: replanned.unchanged.len(),
+            restarted: replanned.updated.len(),
+            added: replanned.added.len(),
+            restored: replanned.restored.len(),
+            dropped: replanned.removed.len(),
+        };
         let kind = RunEventKind::Replanned { base: self.moved.clone(), counts };
         let mut decisions = vec![Decision::Run(RunEvent { at, kind })];
         let mut push = |task: &TaskId, kind| {

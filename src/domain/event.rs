@@ -186,13 +186,30 @@ pub enum RunEventKind {
     Replanned {
         /// The commit from which it was made, if that is another one.
         base: Option<Oid>,
-        /// How many tasks are done, as they were, begun anew, new, wanted again, left out.
-        counts: [usize; 6],
+        /// The numbers of tasks by what the new plan means for them.
+        counts: ReplanCounts,
     },
     /// The job file has changed, and the run goes on with it; which sections.
     JobChanged(Vec<String>),
     /// It is given up. What has landed stays landed.
     Cancelled,
+}
+
+/// The numbers of tasks by what a new plan means for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReplanCounts {
+    /// Tasks that are done.
+    pub done: usize,
+    /// Tasks that continue as before.
+    pub unchanged: usize,
+    /// Tasks that start again.
+    pub restarted: usize,
+    /// Tasks that the old plan did not have.
+    pub added: usize,
+    /// Tasks that were left out and are in the plan again.
+    pub restored: usize,
+    /// Tasks that the new plan does not have.
+    pub dropped: usize,
 }
 
 /// What kind of trouble halts a run.

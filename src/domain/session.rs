@@ -53,6 +53,24 @@ impl Class {
         Self::BadInput,
     ];
 
+    /// Returns true if the session broke off, so that it proves nothing about the account.
+    pub fn broke_off(self) -> bool {
+        match self {
+            Self::Crashed | Self::TimedOut => true,
+            Self::Ok
+            | Self::RateLimited
+            | Self::Overloaded
+            | Self::Auth
+            | Self::ContextExceeded
+            | Self::Limit
+            | Self::Refused
+            | Self::Blocked
+            | Self::SessionLost
+            | Self::SessionInUse
+            | Self::BadInput => false,
+        }
+    }
+
     /// The word used in refs, presets and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -287,7 +305,7 @@ pub struct SessionReport {
 
 impl SessionReport {
     /// Of a session that was not even begun, since the task does not fit the model or there is no such agent: it used nothing.
-    pub fn unbegun(class: Class, why: String) -> Self {
+    pub fn not_started(class: Class, why: String) -> Self {
         Self {
             class,
             detail: Some(why),

@@ -191,11 +191,18 @@ impl TaskState {
                     RetryReason::Infra => {
                         self.faults += 1;
                         // A verification that could not be run is repeated; an attempt that broke starts anew.
-                        self.phase = match (&self.phase, &self.candidate) {
-                            (Phase::Queued, Some(_)) => Phase::Queued,
-                            (Phase::Verifying, Some(_)) => Phase::Verifying,
-                            _ => Phase::Todo,
+                        let repeats_verification = match self.phase {
+                            Phase::Verifying | Phase::Queued => self.candidate.is_some(),
+                            Phase::Todo
+                            | Phase::Running
+                            | Phase::Reviewing
+                            | Phase::Done
+                            | Phase::Failed
+                            | Phase::Skipped => false,
                         };
+                        if !repeats_verification {
+                            self.phase = Phase::Todo;
+                        }
                     }
                     RetryReason::Interrupted => self.phase = Phase::Todo,
                     RetryReason::Manual => {
@@ -285,6 +292,15 @@ pub enum RunPhase {
     Cancelled,
 }
 
+/// The numbers of ended tasks that the halt on failures does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FailureBaseline {
+    /// Tasks that were done.
+    pub done: u32,
+    /// Tasks that had failed.
+    pub failed: u32,
+}
+
 /// What is so in one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunState {
@@ -304,8 +320,8 @@ pub struct RunState {
     pub account: Account,
     /// The standing of the account of its evaluators, where that is another one.
     pub evaluator: Account,
-    /// Tasks that had landed, and tasks that had failed, when a person last let it go on in spite of failures.
-    pub forgiven: (u32, u32),
+    /// The numbers of ended tasks when a person last resumed the run in spite of failures.
+    pub baseline: FailureBaseline,
     /// Whether since then one task goes first.
     pub canary: bool,
     /// Tasks that were replaced by parts of them.
@@ -329,7 +345,7 @@ impl RunState {
             halt: None,
             account: Account::default(),
             evaluator: Account::default(),
-            forgiven: (0, 0),
+            baseline: FailureBaseline::default(),
             canary: false,
             split: BTreeMap::new(),
             base_passed: None,
@@ -359,7 +375,7 @@ impl RunState {
                 let halt = self.halt.take();
                 // Who mends something else has not looked at the failures, and has seen no task go first.
                 if halt == Some(Halt::Failures) {
-                    self.forgiven = (*done, *failed);
+                    self.baseline = FailureBaseline { done: *done, failed: *failed };
                     self.canary = *canary;
                 }
                 if halt.is_some() {
@@ -452,7 +468,7 @@ impl RunState {
     pub fn summary(&self) -> &'static str {
         match self.phase {
             RunPhase::Cancelled => "cancelled",
-            _ if self.ended() => "ended",
+            RunPhase::Active | RunPhase::Paused | RunPhase::Halted if self.ended() => "ended",
             RunPhase::Paused if self.count(&Phase::Running) > 0 => "draining",
             // Nobody need say so: what is left cannot begin.
             RunPhase::Active if super::machine::stalled(self) => "halted",

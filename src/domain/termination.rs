@@ -49,7 +49,17 @@ impl Termination {
         }
     }
 
-    /// Returns true if the process was cut off from outside, so that its work is no answer to its task.
+    /// Returns true if the process ended by itself with success.
+    pub fn succeeded(&self) -> bool {
+        match self {
+            Self::Exited(code) => *code == 0,
+            Self::Lingered => true,
+            Self::Signalled(_) | Self::TimedOut | Self::Idle | Self::Hopeless => false,
+            Self::Stopped | Self::NotStarted(_) | Self::Lost => false,
+        }
+    }
+
+    /// Returns true if the process was interrupted from outside. Its work is then not verified.
     pub fn cut_off(&self) -> bool {
         match self {
             Self::Stopped | Self::NotStarted(_) | Self::Lost => true,

@@ -165,7 +165,7 @@ impl Engine<'_> {
                         .map(FinishedEffect::Attempt);
                 }
                 Some(Ok(Some(why))) => {
-                    let report = SessionReport::unbegun(Class::ContextExceeded, why.clone());
+                    let report = SessionReport::not_started(Class::ContextExceeded, why.clone());
                     (why, Some(Box::new(report)))
                 }
                 Some(Err(error)) => (format!("{error:#}"), None),

@@ -78,7 +78,7 @@ pub(super) fn keep(
             clean = ended.survivors == 0;
             if let Termination::NotStarted(why) = &ended.termination {
                 // Not for lack of anything of ours: the command is not right, here or at all.
-                let reading = SessionReport::unbegun(Class::BadInput, why.clone());
+                let reading = SessionReport::not_started(Class::BadInput, why.clone());
                 outcome.report = Some(WireSessionReport::from(&reading));
             }
             fill(&mut outcome, ended);

@@ -3,7 +3,7 @@
 use crate::domain::account::Account;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{TaskId, Timestamp};
-use crate::domain::machine::{self, alike};
+use crate::domain::machine::{self, failure_groups};
 use crate::domain::retry::RetryReason;
 use crate::domain::session::{Class, Spend};
 use crate::domain::state::{Phase, RunState};
@@ -170,7 +170,7 @@ const NAMED: usize = 5;
 /// The failed tasks by cause, each group with the reason of its first task.
 pub(crate) fn failures(state: &RunState) -> Vec<String> {
     let mut lines = Vec::new();
-    for group in alike(state) {
+    for group in failure_groups(state) {
         let tasks = number(group.tasks.len(), "task");
         let more = if group.tasks.len() > NAMED { ", …" } else { "" };
         let names: Vec<_> = group.tasks.iter().take(NAMED).map(TaskId::as_str).collect();

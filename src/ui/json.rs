@@ -3,7 +3,7 @@
 use super::human::because;
 use crate::domain::event::Halt;
 use crate::domain::id::{Oid, RunId, TaskId};
-use crate::domain::machine::{Alike, alike, blocked};
+use crate::domain::machine::{FailureGroup, blocked, failure_groups};
 use crate::domain::plan::Task;
 use crate::domain::review::Approval;
 use crate::domain::session::{Class, Cost, Spend};
@@ -102,7 +102,7 @@ pub(crate) fn status<'a>(
         halt: state.halt.map(Halt::as_str),
         measured: context.measured.map(measured),
         closed_until: closed_until(state),
-        failures: alike(state).into_iter().map(failure_group).collect(),
+        failures: failure_groups(state).into_iter().map(failure_group).collect(),
         tasks,
     }
 }
@@ -159,7 +159,7 @@ fn closed_until(state: &RunState) -> Option<u64> {
     (account.because.is_some() && account.closed_until.0 > 0).then_some(account.closed_until.0)
 }
 
-fn failure_group(group: Alike) -> cli::FailureGroup {
+fn failure_group(group: FailureGroup) -> cli::FailureGroup {
     let tasks = group.tasks.iter().map(TaskId::to_string).collect();
     cli::FailureGroup { cause: group.cause, tasks }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::facts::{WireCandidate, WireEvaluation, WireResult, WireSessionReport, WireTermination};
 use super::one_line;
 use crate::domain::account::Account;
-use crate::domain::event::{Halt, RunEventKind, TaskEventKind};
+use crate::domain::event::{Halt, ReplanCounts, RunEventKind, TaskEventKind};
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::RetryReason;
 use crate::domain::review::Approval;
@@ -128,7 +128,7 @@ pub(crate) enum WireRunEvent {
     },
     Replanned {
         base: Option<String>,
-        counts: ReplanCounts,
+        counts: WireReplanCounts,
     },
     JobChanged {
         sections: Vec<String>,
@@ -147,7 +147,7 @@ pub(crate) struct WirePart {
 
 /// The numbers of tasks by what a new plan means for them.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
-pub(crate) struct ReplanCounts {
+pub(crate) struct WireReplanCounts {
     /// Tasks that are done.
     pub done: usize,
     /// Tasks that go on as before.
@@ -162,16 +162,17 @@ pub(crate) struct ReplanCounts {
     pub dropped: usize,
 }
 
-impl From<[usize; 6]> for ReplanCounts {
-    fn from([done, unchanged, restarted, added, restored, dropped]: [usize; 6]) -> Self {
+impl From<ReplanCounts> for WireReplanCounts {
+    fn from(counts: ReplanCounts) -> Self {
+        let ReplanCounts { done, unchanged, restarted, added, restored, dropped } = counts;
         Self { done, unchanged, restarted, added, restored, dropped }
     }
 }
 
-impl From<ReplanCounts> for [usize; 6] {
-    fn from(counts: ReplanCounts) -> Self {
-        let ReplanCounts { done, unchanged, restarted, added, restored, dropped } = counts;
-        [done, unchanged, restarted, added, restored, dropped]
+impl From<WireReplanCounts> for ReplanCounts {
+    fn from(wire: WireReplanCounts) -> Self {
+        let WireReplanCounts { done, unchanged, restarted, added, restored, dropped } = wire;
+        Self { done, unchanged, restarted, added, restored, dropped }
     }
 }
 
@@ -341,7 +342,7 @@ impl From<&RunEventKind> for WireRunEvent {
             }
             RunEventKind::Replanned { base, counts } => Self::Replanned {
                 base: base.as_ref().map(Oid::to_string),
-                counts: ReplanCounts::from(*counts),
+                counts: WireReplanCounts::from(*counts),
             },
             RunEventKind::JobChanged(sections) => Self::JobChanged { sections: sections.clone() },
         }

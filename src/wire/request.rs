@@ -88,14 +88,17 @@ impl WireRequest {
     pub(crate) fn request(&self) -> Result<Request> {
         Ok(match self {
             Self::Retry { task } => Request::Retry(TaskId::parse(task)?),
-            Self::Skip { task, message } => Request::Skip(TaskId::parse(task)?, message.clone()),
+            Self::Skip { task, message } => {
+                Request::Skip { task: TaskId::parse(task)?, message: message.clone() }
+            }
             Self::Reconsider { task } => Request::Reconsider(TaskId::parse(task)?),
             Self::Approve { task, commit, by } => {
-                Request::Approve(TaskId::parse(task)?, Oid::parse(commit)?, by.clone())
+                let (task, commit) = (TaskId::parse(task)?, Oid::parse(commit)?);
+                Request::Approve { task, commit, by: by.clone() }
             }
             Self::RequestChanges { task, commit, by, message } => {
                 let (task, commit) = (TaskId::parse(task)?, Oid::parse(commit)?);
-                Request::RequestChanges(task, commit, by.clone(), message.clone())
+                Request::RequestChanges { task, commit, by: by.clone(), message: message.clone() }
             }
             Self::Stop { .. } => Request::Stop("`git harness stop`".into()),
             Self::Cancel => Request::Cancel,

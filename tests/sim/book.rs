@@ -205,9 +205,9 @@ impl Book {
             | Observation::Requested(
                 Request::Retry(task)
                 | Request::Reconsider(task)
-                | Request::Skip(task, _)
-                | Request::Approve(task, ..)
-                | Request::RequestChanges(task, ..),
+                | Request::Skip { task, .. }
+                | Request::Approve { task, .. }
+                | Request::RequestChanges { task, .. },
             ) => {
                 let before = self.pages.get(task)?.stage.clone();
                 let mut halts = Vec::new();
@@ -383,7 +383,7 @@ impl Book {
                 page.stage = Stage::Landed;
                 true
             }
-            (Observation::Requested(Request::Approve(_, commit, _)), Stage::Read(candidate))
+            (Observation::Requested(Request::Approve { commit, .. }), Stage::Read(candidate))
                 if !cancelled && *commit == candidate.commit =>
             {
                 page.stage = Stage::Accepted(candidate.clone());
@@ -391,7 +391,7 @@ impl Book {
                 true
             }
             (
-                Observation::Requested(Request::RequestChanges(_, commit, ..)),
+                Observation::Requested(Request::RequestChanges { commit, .. }),
                 Stage::Read(candidate) | Stage::Accepted(candidate),
             ) if !cancelled && rules.policy.review && *commit == candidate.commit => {
                 page.sent_back(rules);
@@ -420,7 +420,7 @@ impl Book {
                 page.stage = Stage::Offered(left);
                 true
             }
-            (Observation::Requested(Request::Skip(..)), stage)
+            (Observation::Requested(Request::Skip { .. }), stage)
                 if !matches!(stage, Stage::Landed | Stage::Skipped) =>
             {
                 page.stage = Stage::Skipped;

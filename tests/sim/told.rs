@@ -146,7 +146,7 @@ impl Journal {
             assert_eq!(folded.base_passed, state.base_passed);
             assert_eq!(folded.reason, state.reason);
             assert_eq!((folded.halt, folded.canary), (state.halt, state.canary));
-            assert_eq!(folded.forgiven, state.forgiven);
+            assert_eq!(folded.baseline, state.baseline);
             assert_eq!((&folded.plan, &folded.split), (&state.plan, &state.split));
             for (task, now) in &state.tasks {
                 assert_eq!(

@@ -70,18 +70,40 @@ impl Decider<'_> {
                 Some(Class::BadInput) if !self.has_worked() => {
                     self.ask_for_an_agent(task, &after, "the agent cannot be started", why);
                 }
-                _ => self.fault(task, &after, why),
+                None
+                | Some(
+                    Class::Ok
+                    | Class::Crashed
+                    | Class::TimedOut
+                    | Class::RateLimited
+                    | Class::Overloaded
+                    | Class::Auth
+                    | Class::Limit
+                    | Class::Refused
+                    | Class::Blocked
+                    | Class::SessionLost
+                    | Class::SessionInUse
+                    | Class::BadInput,
+                ) => self.fault(task, &after, why),
             },
             (Termination::Lost, _) if self.can_resume(&after) => {
                 self.resume(task, &after, "was lost");
             }
             (Termination::Lost, _) => self.fault(task, &after, "the keeper of the attempt died"),
-            (_, left) => match told.as_ref().map(|r| (r, r.class)) {
+            (
+                Termination::Exited(_)
+                | Termination::Signalled(_)
+                | Termination::TimedOut
+                | Termination::Idle
+                | Termination::Lingered
+                | Termination::Hopeless,
+                left,
+            ) => match told.as_ref().map(|r| (r, r.class)) {
                 Some((report, class)) if self.handled(task, &after, report, class) => {}
                 report => {
                     let detail = report.and_then(|(r, _)| r.detail.as_deref());
                     // What broke off has proven nothing of the account.
-                    if report.is_some_and(|(_, c)| !matches!(c, Class::Crashed | Class::TimedOut)) {
+                    if report.is_some_and(|(_, class)| !class.broke_off()) {
                         self.account(&self.state.account.served(state.at, self.policy.jobs));
                     }
                     self.for_the_checks(task, &after, &termination, left, changed, detail);

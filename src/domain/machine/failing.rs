@@ -15,7 +15,7 @@ const PATTERN: usize = 3;
 
 /// Failed tasks that have something in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alike {
+pub struct FailureGroup {
     /// What: a check, or the class of an ending.
     pub cause: String,
     /// The tasks, in the plan's order.
@@ -23,7 +23,7 @@ pub struct Alike {
 }
 
 /// The failed tasks by what they have in common, the largest group first.
-pub fn alike(state: &RunState) -> Vec<Alike> {
+pub fn failure_groups(state: &RunState) -> Vec<FailureGroup> {
     let mut groups: BTreeMap<&str, Vec<TaskId>> = BTreeMap::new();
     if state.count(&Phase::Failed) == 0 {
         return Vec::new();
@@ -34,8 +34,10 @@ pub fn alike(state: &RunState) -> Vec<Alike> {
             groups.entry(cause).or_default().push(task.id.clone());
         }
     }
-    let mut groups: Vec<Alike> =
-        groups.into_iter().map(|(cause, tasks)| Alike { cause: cause.to_owned(), tasks }).collect();
+    let mut groups: Vec<FailureGroup> = groups
+        .into_iter()
+        .map(|(cause, tasks)| FailureGroup { cause: cause.to_owned(), tasks })
+        .collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.tasks.len()));
     groups
 }
@@ -84,15 +86,15 @@ impl Decider<'_> {
 
     fn too_many(&self, task: &TaskId, reason: &str, cause: &str) -> Option<String> {
         let state = self.state;
-        let (forgiven_done, forgiven_failed) = state.forgiven;
-        let done = state.count(&Phase::Done).saturating_sub(forgiven_done as usize);
-        let failed = (state.count(&Phase::Failed) + 1).saturating_sub(forgiven_failed as usize);
+        let done = state.count(&Phase::Done).saturating_sub(state.baseline.done as usize);
+        let failed =
+            (state.count(&Phase::Failed) + 1).saturating_sub(state.baseline.failed as usize);
         if state.canary && done == 0 {
             return Some(format!("the task that went first failed, too ({task}): {reason}"));
         }
         let others = state.tasks.values().filter(|s| s.phase == Phase::Failed);
         let same = others.filter(|s| s.cause.as_deref() == Some(cause)).count() + 1;
-        if done == 0 && failed >= PATTERN && forgiven_failed == 0 && same == failed {
+        if done == 0 && failed >= PATTERN && state.baseline.failed == 0 && same == failed {
             return Some(format!(
                 "the first {failed} tasks that ended all failed in the same way ({cause})"
             ));

@@ -12,7 +12,7 @@ use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, CheckReport, CheckResult, Finding, Objection, Verdict};
 
 /// What an evaluator left.
-pub(super) struct Told {
+pub(super) struct EvaluatorReport {
     pub tree: Oid,
     pub began: Timestamp,
     pub termination: Termination,
@@ -21,12 +21,12 @@ pub(super) struct Told {
 }
 
 /// What a person said of a candidate.
-pub(super) enum Word {
-    /// It may land, says somebody.
-    Approve(String),
-    /// Somebody wants it done anew, and why.
-    SendBack(String, String),
-    /// This is the work now.
+pub(super) enum ReviewDecision {
+    /// The candidate may land.
+    Approve { by: String },
+    /// A new attempt has to address the message.
+    RequestChanges { by: String, message: String },
+    /// The reviewer committed on the task's branch. This is the candidate now.
     Revise(Candidate),
 }
 
@@ -58,7 +58,7 @@ impl Decider<'_> {
             Verdict::Failed(mut findings) => {
                 if let Some(termination) = &state.termination
                     && !landing
-                    && !matches!(termination, Termination::Exited(0) | Termination::Lingered)
+                    && !termination.succeeded()
                 {
                     let text = format!(
                         "The agent of this attempt did not end by itself with success: {termination}."
@@ -82,9 +82,9 @@ impl Decider<'_> {
     }
 
     /// A person has said something of a candidate, or has made another of it.
-    pub(super) fn reviewed(&mut self, task: &TaskId, state: &TaskState, word: Word) {
-        match word {
-            Word::Approve(by) => {
+    pub(super) fn reviewed(&mut self, task: &TaskId, state: &TaskState, decision: ReviewDecision) {
+        match decision {
+            ReviewDecision::Approve { by } => {
                 let Some(candidate) = &state.candidate else { return };
                 let (commit, tree) = (candidate.commit.clone(), candidate.tree.clone());
                 self.task(
@@ -92,7 +92,7 @@ impl Decider<'_> {
                     TaskEventKind::Approved(Approval { by, at: self.now, commit, tree }),
                 );
             }
-            Word::SendBack(by, message) => {
+            ReviewDecision::RequestChanges { by, message } => {
                 let finding = Finding {
                     attempt: state.attempt,
                     check: "review".into(),
@@ -101,7 +101,9 @@ impl Decider<'_> {
                 self.task(task, TaskEventKind::ChangesRequested { by, finding });
                 self.next_try(task, state, RetryReason::Feedback, self.now, None);
             }
-            Word::Revise(candidate) => self.task(task, TaskEventKind::Revised { candidate }),
+            ReviewDecision::Revise(candidate) => {
+                self.task(task, TaskEventKind::Revised { candidate });
+            }
         }
     }
 
@@ -165,8 +167,8 @@ impl Decider<'_> {
             .then(|| state.clone())
     }
 
-    pub(super) fn evaluated(&mut self, task: &TaskId, state: &TaskState, told: Told) {
-        let Told { tree, began, termination, verdict, report } = told;
+    pub(super) fn evaluated(&mut self, task: &TaskId, state: &TaskState, told: EvaluatorReport) {
+        let EvaluatorReport { tree, began, termination, verdict, report } = told;
         let attempt = state.attempt;
         let session = report.as_deref().cloned();
         let said = verdict.clone();
@@ -213,17 +215,22 @@ impl Decider<'_> {
         began: Timestamp,
         why: &str,
     ) {
-        let class = session.as_ref().map(|r| r.class);
-        match (termination, class, session) {
-            (Termination::Stopped, _, _) => {
-                self.retry(task, RetryReason::Interrupted, self.now, None);
-            }
-            (_, Some(class @ (Class::RateLimited | Class::Overloaded)), Some(told)) => {
+        if *termination == Termination::Stopped {
+            self.retry(task, RetryReason::Interrupted, self.now, None);
+            return;
+        }
+        let Some(report) = session else {
+            self.fault(task, state, &format!("the evaluator gave no answer: {why}"));
+            return;
+        };
+        let class = report.class;
+        match class {
+            Class::RateLimited | Class::Overloaded => {
                 let because = format!("evaluator, {class}: {why}");
                 self.retry(task, RetryReason::Account, self.now, Some(because.clone()));
                 let account = self.state.evaluators_account(self.policy);
                 let mut account = if class == Class::RateLimited {
-                    account.limited(began, self.now, told.resets_at)
+                    account.limited(began, self.now, report.resets_at)
                 } else {
                     account.overloaded(began, self.now, self.policy.jobs)
                 };
@@ -237,7 +244,7 @@ impl Decider<'_> {
                     self.halt(Halt::Account, reason);
                 }
             }
-            (_, Some(class @ (Class::Auth | Class::BadInput)), _) => {
+            Class::Auth | Class::BadInput => {
                 self.retry(task, RetryReason::Interrupted, self.now, Some(why.to_owned()));
                 if self.state.phase == RunPhase::Active {
                     let what = if class == Class::Auth {
@@ -252,13 +259,22 @@ impl Decider<'_> {
                     self.halt(Halt::Agent, reason);
                 }
             }
-            (_, Some(class @ Class::ContextExceeded), _) => {
+            Class::ContextExceeded => {
                 let reason = format!(
                     "what it did does not fit the context window of the evaluator's model: {why}"
                 );
                 self.failed(task, reason, format!("evaluator, {class}"));
             }
-            (_, _, _) => self.fault(task, state, &format!("the evaluator gave no answer: {why}")),
+            Class::Ok
+            | Class::Crashed
+            | Class::TimedOut
+            | Class::Limit
+            | Class::Refused
+            | Class::Blocked
+            | Class::SessionLost
+            | Class::SessionInUse => {
+                self.fault(task, state, &format!("the evaluator gave no answer: {why}"));
+            }
         }
     }
 }

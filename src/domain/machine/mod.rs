@@ -11,7 +11,7 @@ mod owed;
 #[cfg(test)]
 mod tests;
 
-use self::judged::Word;
+use self::judged::ReviewDecision;
 use super::event::{Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use super::id::{Oid, TaskId, Timestamp};
 use super::retry::{Policy, RetryReason};
@@ -21,7 +21,7 @@ use super::verdict::{Candidate, CheckReport, CheckResult, Objection, Verdict};
 use crate::domain::termination::Termination;
 
 pub use self::blocked::{at_rest, awaits_review, blocked, stalled};
-pub use self::failing::{Alike, alike};
+pub use self::failing::{FailureGroup, failure_groups};
 use self::owed::owed_start;
 pub use self::owed::{evaluators, held_back, next_wake, owed};
 
@@ -158,13 +158,34 @@ pub enum Request {
     /// Dispatch a failed or skipped task again, with all budgets new.
     Retry(TaskId),
     /// Take a task out.
-    Skip(TaskId, String),
+    Skip {
+        /// The task.
+        task: TaskId,
+        /// The reason.
+        message: String,
+    },
     /// A person had the checks of an ended task's candidate run again, and they passed: take it up once more.
     Reconsider(TaskId),
     /// This candidate may land, says somebody.
-    Approve(TaskId, Oid, String),
+    Approve {
+        /// The task.
+        task: TaskId,
+        /// The candidate's commit.
+        commit: Oid,
+        /// The reviewer: name and address.
+        by: String,
+    },
     /// Somebody wants this candidate done anew; why.
-    RequestChanges(TaskId, Oid, String, String),
+    RequestChanges {
+        /// The task.
+        task: TaskId,
+        /// The candidate's commit.
+        commit: Oid,
+        /// The reviewer: name and address.
+        by: String,
+        /// The changes that the reviewer asks for.
+        message: String,
+    },
     /// Start nothing new.
     Stop(String),
     /// Go on.
@@ -283,7 +304,8 @@ impl Decider<'_> {
             }
             Observation::Evaluated { task, attempt, tree, began, termination, verdict, report } => {
                 if let Some(state) = self.presented(&task, attempt, &tree) {
-                    let told = judged::Told { tree, began, termination, verdict, report };
+                    let told =
+                        judged::EvaluatorReport { tree, began, termination, verdict, report };
                     self.evaluated(&task, &state, told);
                 }
             }
@@ -291,7 +313,7 @@ impl Decider<'_> {
                 if let Some(state) = self.reviewable(&task, None)
                     && state.candidate.as_ref() != Some(&candidate)
                 {
-                    self.reviewed(&task, &state, Word::Revise(candidate));
+                    self.reviewed(&task, &state, ReviewDecision::Revise(candidate));
                 }
             }
             Observation::LandingConflict { task, candidate, onto, paths, told } => {
@@ -430,7 +452,7 @@ impl Decider<'_> {
                     );
                 }
             }
-            Request::Skip(task, message) => {
+            Request::Skip { task, message } => {
                 if self.state.tasks.get(&task).is_some_and(|s| {
                     matches!(
                         s.phase,
@@ -445,15 +467,15 @@ impl Decider<'_> {
                     self.task(&task, TaskEventKind::Skipped { message });
                 }
             }
-            Request::Approve(task, commit, by) => {
+            Request::Approve { task, commit, by } => {
                 let state = self.reviewable(&task, Some(&commit));
                 if let Some(state) = state.filter(|s| active && s.phase == Phase::Reviewing) {
-                    self.reviewed(&task, &state, Word::Approve(by));
+                    self.reviewed(&task, &state, ReviewDecision::Approve { by });
                 }
             }
-            Request::RequestChanges(task, commit, by, message) => {
+            Request::RequestChanges { task, commit, by, message } => {
                 if let Some(state) = self.reviewable(&task, Some(&commit)).filter(|_| active) {
-                    self.reviewed(&task, &state, Word::SendBack(by, message));
+                    self.reviewed(&task, &state, ReviewDecision::RequestChanges { by, message });
                 }
             }
             Request::Stop(reason) => {

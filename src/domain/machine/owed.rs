@@ -87,7 +87,7 @@ pub fn evaluators(state: &RunState, policy: &Policy) -> usize {
 
 /// Whether one task is to show that it was worth going on after a halt.
 fn canary_alone(state: &RunState) -> bool {
-    state.canary && state.count(&Phase::Done) <= state.forgiven.0 as usize
+    state.canary && state.count(&Phase::Done) <= state.baseline.done as usize
 }
 
 /// Whether one agent is to show that the account is good: where the job's agent begins so, and whenever it was closed.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{event_data, one_line, versioned};
-use crate::domain::event::{RunEvent, RunEventKind};
+use crate::domain::event::{ReplanCounts, RunEvent, RunEventKind};
 use crate::wire::VERSION;
 use crate::wire::events::WireRunEvent;
 
@@ -38,7 +38,7 @@ fn describe(kind: &RunEventKind) -> (&'static str, String) {
             ("split", format!("{task} is split into {}", names.join(" and ")))
         }
         RunEventKind::Replanned { counts, .. } => {
-            ("replanned", format!("the plan was made again: {}", describe_counts(*counts)))
+            ("replanned", format!("the plan was made again: {}", describe_counts(counts)))
         }
         RunEventKind::JobChanged(sections) => {
             ("job-changed", format!("the job has changed: {}", sections.join(", ")))
@@ -47,10 +47,22 @@ fn describe(kind: &RunEventKind) -> (&'static str, String) {
 }
 
 /// Returns the numbers of tasks by what the new plan means for them.
-fn describe_counts(counts: [usize; 6]) -> String {
-    let words = ["done", "as before", "begun anew", "new", "wanted again", "left out"];
-    let some = counts.iter().zip(words).filter(|(n, _)| **n > 0);
-    some.map(|(n, word)| format!("{n} {word}")).collect::<Vec<_>>().join(", ")
+fn describe_counts(counts: &ReplanCounts) -> String {
+    let ReplanCounts { done, unchanged, restarted, added, restored, dropped } = *counts;
+    let numbers = [
+        (done, "done"),
+        (unchanged, "as before"),
+        (restarted, "begun anew"),
+        (added, "new"),
+        (restored, "wanted again"),
+        (dropped, "left out"),
+    ];
+    numbers
+        .into_iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, word)| format!("{n} {word}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Returns the commit message for a run event.

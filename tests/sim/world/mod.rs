@@ -314,7 +314,7 @@ impl World {
             17..=20 => {
                 let open = |(_, page): &(&TaskId, &Page)| page.open.is_some();
                 let open = self.book.pages.iter().find(open).map(|(task, _)| task.clone());
-                Request::Skip(open.unwrap_or(task), script::text(&mut self.tape))
+                Request::Skip { task: open.unwrap_or(task), message: script::text(&mut self.tape) }
             }
             21..=32 if self.policy.review => {
                 self.review();
@@ -342,8 +342,8 @@ impl World {
         let commit = if what == 7 { self.oid() } else { candidate.commit.clone() };
         let news = match what {
             4 | 5 => {
-                let words = script::text(&mut self.tape);
-                Observation::Requested(Request::RequestChanges(task, commit, by, words))
+                let message = script::text(&mut self.tape);
+                Observation::Requested(Request::RequestChanges { task, commit, by, message })
             }
             6 => {
                 let (commit, tree) = (self.oid(), self.oid());
@@ -351,7 +351,7 @@ impl World {
                 self.candidates.push((task.clone(), attempt, candidate.clone(), true));
                 Observation::BranchMoved { task, candidate }
             }
-            _ => Observation::Requested(Request::Approve(task, commit, by)),
+            _ => Observation::Requested(Request::Approve { task, commit, by }),
         };
         self.tell(news)
     }

@@ -154,7 +154,7 @@ fn refused_credentials_stop_the_run_before_another_task() {
 #[test]
 fn an_agent_that_cannot_be_started_stops_the_run_unless_it_has_worked_before() {
     let why = || "there is no program `x` in PATH".to_owned();
-    let unbegun = || Some(SessionReport::unbegun(Class::BadInput, why()));
+    let unbegun = || Some(SessionReport::not_started(Class::BadInput, why()));
     let end = |bench: &mut Bench, task: &str| {
         assert!(bench.start(task), "{task} may not start");
         bench.end_with(task, Termination::NotStarted(why()), unbegun(), false)
@@ -176,7 +176,10 @@ fn an_agent_that_cannot_be_started_stops_the_run_unless_it_has_worked_before() {
 fn what_was_taken_out_is_accounted_for_and_stays_out() {
     let mut bench = Bench::new(&["one", "two"], lenient());
     assert!(bench.start("one"));
-    bench.tell(Observation::Requested(Request::Skip(id("one"), "not needed".into())));
+    bench.tell(Observation::Requested(Request::Skip {
+        task: id("one"),
+        message: "not needed".into(),
+    }));
     let mut late = report(Class::Ok);
     late.usage.tokens = Some(Tokens { input: 7, ..Tokens::default() });
     assert_eq!(bench.end("one", Some(late.clone())).len(), 1);

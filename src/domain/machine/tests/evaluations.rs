@@ -227,7 +227,8 @@ fn evaluators_take_slots_from_agents() {
 #[test]
 fn a_task_that_is_taken_out_keeps_what_its_evaluator_used() {
     let mut bench = presented(&["one"], evaluated(3));
-    bench.tell(Observation::Requested(Request::Skip(id("one"), "not now".into())));
+    bench
+        .tell(Observation::Requested(Request::Skip { task: id("one"), message: "not now".into() }));
     bench.hear("one", objects("late"), Class::Ok);
     let state = bench.task("one");
     assert_eq!(

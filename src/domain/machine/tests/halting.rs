@@ -1,7 +1,7 @@
 //! When failures stop a run, how it goes on, and what the outer layer tries again.
 
 use super::*;
-use crate::domain::machine::alike;
+use crate::domain::machine::failure_groups;
 use crate::domain::retry::Share;
 
 /// One attempt a task.
@@ -189,7 +189,8 @@ fn failures_are_grouped_by_what_they_have_in_common_the_largest_first() {
     for (name, check) in names.iter().zip(["lint", "tests", "tests"]) {
         bench.fail(name, check);
     }
-    let groups: Vec<_> = alike(&bench.state).into_iter().map(|g| (g.cause, g.tasks)).collect();
+    let groups: Vec<_> =
+        failure_groups(&bench.state).into_iter().map(|g| (g.cause, g.tasks)).collect();
     let tests = ("`tests`".to_owned(), vec![id(&names[1]), id(&names[2])]);
     assert_eq!(groups, [tests, ("`lint`".to_owned(), vec![id(&names[0])])]);
 }
