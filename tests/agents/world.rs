@@ -242,8 +242,8 @@ impl CliScenario {
         let run = self.status()["run"].as_str().unwrap().to_owned();
         for file in files {
             let text = self.git(&["show", &format!("harness/{run}/result:{file}")]);
-            let wanted = self.server().script().untouched(file).replace(": todo", ": done");
-            assert_eq!(format!("{text}\n"), wanted, "{file} as it landed");
+            let expected = self.server().script().untouched(file).replace(": todo", ": done");
+            assert_eq!(format!("{text}\n"), expected, "{file} as it landed");
         }
     }
 
@@ -252,12 +252,12 @@ impl CliScenario {
     pub(crate) fn tokens_are_as_the_server_counts(&mut self, log: &[ReceivedRequest]) {
         let given: ScriptedUsage = log.iter().filter_map(|e| e.usage).sum();
         let status = self.status();
-        let told = &status["tokens"];
-        let wanted = json!({
+        let reported = &status["tokens"];
+        let expected = json!({
             "input": given.input, "output": given.output,
             "cache_read": given.cache_read, "cache_write": given.cache_write,
         });
-        assert_eq!(*told, wanted, "the tokens that were given: {status:#}");
+        assert_eq!(*reported, expected, "the tokens that were given: {status:#}");
         if log[0].path != "/v1/messages" {
             assert_eq!(status["cost_usd"], Value::Null, "codex tells no cost");
             return;
@@ -269,9 +269,12 @@ impl CliScenario {
             (given.cache_read, 0.5),
             (given.cache_write, 6.25),
         ];
-        let wanted: f64 = prices.iter().map(|(tokens, price)| *tokens as f64 * price / 1e6).sum();
-        let told = status["cost_usd"].as_f64().unwrap_or_default();
-        assert!((told - wanted).abs() < 1e-6, "cost {told} instead of {wanted}: {status:#}");
+        let expected: f64 = prices.iter().map(|(tokens, price)| *tokens as f64 * price / 1e6).sum();
+        let reported = status["cost_usd"].as_f64().unwrap_or_default();
+        assert!(
+            (reported - expected).abs() < 1e-6,
+            "cost {reported} instead of {expected}: {status:#}"
+        );
     }
 
     /// Gives the agents a subscription in place of a key.
@@ -287,8 +290,8 @@ impl CliScenario {
     /// Asserts that no other process remains in the cage's process namespace.
     #[track_caller]
     pub(crate) fn nothing_is_left(&self) {
-        let left = processes();
-        assert!(left.is_empty(), "these processes are left: {left:#?}");
+        let remaining = processes();
+        assert!(remaining.is_empty(), "these processes remain: {remaining:#?}");
     }
 }
 

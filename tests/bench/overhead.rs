@@ -91,8 +91,8 @@ fn run(command: &mut Command) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{command:?}: {}: {said}", output.status).into())
+    let message = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command:?}: {}: {message}", output.status).into())
 }
 
 fn git(dir: &Path, args: &[&str]) -> Result<String> {

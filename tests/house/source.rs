@@ -25,7 +25,7 @@ fn every_file_says_first_what_it_is() {
 fn nothing_is_unsafe_and_nothing_is_silenced() {
     // Assembled here, so that this file does not contain the words.
     let words = ["unsafe ", "#[allow", "#![allow"].map(|w| format!("{}{}", &w[..3], &w[3..]));
-    let mut found = Vec::new();
+    let mut hits = Vec::new();
     for file in all().into_iter().filter(|f| f != file!()) {
         for (n, line) in read(&file).lines().enumerate() {
             let code = line.split("//").next().unwrap_or("");
@@ -34,9 +34,9 @@ fn nothing_is_unsafe_and_nothing_is_silenced() {
                     || (code.contains(&format!(" {w}")) && !code.contains('"'))
             };
             if words.iter().any(quiet) {
-                found.push(format!("{file}:{}: {}", n + 1, line.trim()));
+                hits.push(format!("{file}:{}: {}", n + 1, line.trim()));
             }
         }
     }
-    assert!(found.is_empty(), "use `expect(…, reason = …)`, and no unsafe code: {found:#?}");
+    assert!(hits.is_empty(), "use `expect(…, reason = …)`, and no unsafe code: {hits:#?}");
 }

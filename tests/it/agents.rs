@@ -35,25 +35,31 @@ fn agent_list_includes_presets_of_the_job() {
 fn agent_classify_works_outside_of_a_repository() {
     let sandbox = sandbox();
     let home = sandbox.root().join("home");
-    let tell = |args: &[&str]| -> Value {
+    let classify = |args: &[&str]| -> Value {
         let args = [&["agent", "classify"], args].concat();
         serde_json::from_str(&sandbox.run_in(&home, &args, &[]).exits(0).stdout).unwrap()
     };
     let limit = capture("ce4_oauth_limit.stdout");
-    let told = tell(&["claude", "--exit", "1", &limit]);
-    assert_eq!((&told["class"], &told["v"]), (&"rate_limited".into(), &1.into()));
-    assert_eq!(told["resets_at"], "2026-11-22T16:25:48Z");
-    assert_eq!(told["session"], "e562c8e5-d482-4bd1-a3ad-310d038fdf53");
+    let classification = classify(&["claude", "--exit", "1", &limit]);
+    assert_eq!(
+        (&classification["class"], &classification["v"]),
+        (&"rate_limited".into(), &1.into())
+    );
+    assert_eq!(classification["resets_at"], "2026-11-22T16:25:48Z");
+    assert_eq!(classification["session"], "e562c8e5-d482-4bd1-a3ad-310d038fdf53");
     let (out, err) = (capture("xe4_ro.stdout"), capture("xe4_ro.stderr"));
     for (changed, class) in [("yes", "ok"), ("no", "blocked")] {
-        let told = tell(&["codex", "--exit", "0", "--changed", changed, &out, &err]);
-        assert_eq!(told["class"], class);
-        assert_eq!(told["tokens"]["input"], 220);
-        assert_eq!((&told["cumulative"], &told["cost_usd"]), (&true.into(), &Value::Null));
+        let classification = classify(&["codex", "--exit", "0", "--changed", changed, &out, &err]);
+        assert_eq!(classification["class"], class);
+        assert_eq!(classification["tokens"]["input"], 220);
+        assert_eq!(
+            (&classification["cumulative"], &classification["cost_usd"]),
+            (&true.into(), &Value::Null)
+        );
     }
-    let priced = tell(&["codex", "--exit", "0", "--changed", "yes", "--model", "gpt-5", &out]);
+    let priced = classify(&["codex", "--exit", "0", "--changed", "yes", "--model", "gpt-5", &out]);
     assert!((priced["cost_usd"].as_f64().unwrap() - 0.00042).abs() < 1e-9, "{priced}");
-    assert_eq!(tell(&["codex", "--signal", "9", &out])["class"], "crashed");
+    assert_eq!(classify(&["codex", "--signal", "9", &out])["class"], "crashed");
 }
 
 #[test]

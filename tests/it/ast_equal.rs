@@ -31,30 +31,32 @@ fn typed(kind: &str, operator: &str, more: &str) -> String {
 #[test]
 fn migration_lands_once_ast_equal_passes() {
     let sandbox = migration();
-    let told = "expect_brief 'must be the same program'; expect_brief 'once at most'";
-    sandbox.script("a_dot_js.1", &format!("{told}\nrm a.js\n{}", typed("number", "+", "")));
-    let seen = "expect_feedback 'a.js became a.ts'; expect_feedback '- 2: return a - b;'; \
+    let brief = "expect_brief 'must be the same program'; expect_brief 'once at most'";
+    sandbox.script("a_dot_js.1", &format!("{brief}\nrm a.js\n{}", typed("number", "+", "")));
+    let feedback = "expect_feedback 'a.js became a.ts'; expect_feedback '- 2: return a - b;'; \
                 expect_feedback '+ 2: return a + b;'";
-    sandbox.script("a_dot_js.2", &format!("{seen}\n{}", typed("number", "-", "")));
-    let seen = "expect_feedback 'a.js: it is still there beside a.ts'";
+    sandbox.script("a_dot_js.2", &format!("{feedback}\n{}", typed("number", "-", "")));
+    let feedback = "expect_feedback 'a.js: it is still there beside a.ts'";
     let types = "edit types.ts 'export type N = number;'; edit other.ts 'f();'";
     sandbox.script(
         "a_dot_js.3",
-        &format!("{seen}\nrm a.js; {types}\n{}", typed("any", "-", "\nenum E { A }")),
+        &format!("{feedback}\nrm a.js; {types}\n{}", typed("any", "-", "\nenum E { A }")),
     );
-    let seen = "expect_feedback 'says `any` 2 times'; expect_feedback 'an enum is code'; \
+    let feedback = "expect_feedback 'says `any` 2 times'; expect_feedback 'an enum is code'; \
                 expect_feedback 'other.ts is new and may hold types only'; \
                 ! grep -q 'types.ts' \"$HARNESS_FEEDBACK_FILE\" || exit 99";
     let types = "edit types.ts 'export type N = number;'";
-    sandbox
-        .script("a_dot_js.4", &format!("{seen}\nrm a.js; {types}\n{}", typed("number", "-", "")));
+    sandbox.script(
+        "a_dot_js.4",
+        &format!("{feedback}\nrm a.js; {types}\n{}", typed("number", "-", "")),
+    );
     sandbox.run(&["start"]).exits(0);
     assert!(sandbox.landed("a.ts").contains("a: number"));
     assert_eq!(sandbox.git(&["ls-tree", "--name-only", "harness/job-1/result", "a.js"]), "");
     // The check reads trees and needs no check worktree.
-    let places: Vec<_> = walk(&sandbox.root().join("repo.harness"));
-    assert!(places.iter().any(|p| p.starts_with('p')), "{places:?}");
-    assert!(!places.iter().any(|p| p.starts_with('c')), "{places:?}");
+    let worktrees: Vec<_> = walk(&sandbox.root().join("repo.harness"));
+    assert!(worktrees.iter().any(|p| p.starts_with('p')), "{worktrees:?}");
+    assert!(!worktrees.iter().any(|p| p.starts_with('c')), "{worktrees:?}");
     Claim::all(&sandbox).landed(&["a_dot_js"]).holds();
 }
 

@@ -14,11 +14,11 @@ use crate::sandbox::Sandbox;
 const STARTS: u32 = 6;
 
 /// Restarts a run until it has ended, and adds every task that was shown as done to `seen`.
-fn go_on(sandbox: &Sandbox, seen: &mut BTreeSet<String>) {
+fn go_on(sandbox: &Sandbox, acknowledged: &mut BTreeSet<String>) {
     for _ in 0..STARTS {
         let output = sandbox.run(&["start"]);
         if let Ok(status) = serde_json::from_str(&sandbox.run(&["status", "--json"]).stdout) {
-            seen.extend(done(&status));
+            acknowledged.extend(done(&status));
         }
         match output.code {
             0 => return,
@@ -72,9 +72,9 @@ mod every_step {
         ];
         let repo = sandbox.repo.clone();
         let output = sandbox.run_in(&repo, &["start"], &more);
-        let mut seen = BTreeSet::new();
+        let mut acknowledged = BTreeSet::new();
         if let Ok(status) = serde_json::from_str(&sandbox.run(&["status", "--json"]).stdout) {
-            seen.extend(done(&status));
+            acknowledged.extend(done(&status));
         }
         let name = steps(&counter).get(usize::try_from(n).unwrap() - 1).cloned();
         let what = name.clone().unwrap_or_else(|| "no step".into());
@@ -86,8 +86,8 @@ mod every_step {
         );
         assert!(name.is_some() || output.code == 0, "nothing was killed, and yet:\n{output}");
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            go_on(&sandbox, &mut seen);
-            Claim::all(&sandbox).acknowledged(seen.clone()).holds();
+            go_on(&sandbox, &mut acknowledged);
+            Claim::all(&sandbox).acknowledged(acknowledged.clone()).holds();
         }));
         if let Err(problem) = result {
             let text = problem.downcast_ref::<String>().cloned().unwrap_or_default();
@@ -161,7 +161,7 @@ fn run_killed_at_random_moments_completes() {
         let sandbox = Sandbox::new(job);
         sandbox.script("default", "sleep 0.1; echo done >\"$HARNESS_TASK\"; sleep 0.1");
         sandbox.script("alpha.1", "edit alpha BAD");
-        let mut seen = BTreeSet::new();
+        let mut acknowledged = BTreeSet::new();
         loop {
             let mut start = sandbox.spawn(&["start"]);
             let moment = Duration::from_millis(random.below(900));
@@ -184,7 +184,7 @@ fn run_killed_at_random_moments_completes() {
             }
             let output = start.wait();
             if let Ok(status) = serde_json::from_str(&sandbox.run(&["status", "--json"]).stdout) {
-                seen.extend(done(&status));
+                acknowledged.extend(done(&status));
             }
             match output.code {
                 0 => break,
@@ -193,7 +193,7 @@ fn run_killed_at_random_moments_completes() {
                 _ => panic!("seed {seed}, after {killed} kills\n{output}"),
             }
         }
-        Claim::all(&sandbox).acknowledged(seen).holds();
+        Claim::all(&sandbox).acknowledged(acknowledged).holds();
     }
     println!("{killed} kills in {runs} runs, seed {seed}");
 }

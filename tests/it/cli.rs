@@ -26,9 +26,9 @@ fn unknown_key_stops_every_command_and_writes_nothing() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha"]).set("agent", "idle-timout = \"5s\""));
     let line = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
     let line = line.lines().position(|l| l.starts_with("idle-timout")).unwrap() + 1;
-    let place = format!("harness.toml:{line}:1");
+    let position = format!("harness.toml:{line}:1");
     for command in ["validate", "start", "plan"] {
-        sandbox.run(&[command]).exits(128).says(&place);
+        sandbox.run(&[command]).exits(128).says(&position);
     }
     assert!(sandbox.harmed().is_empty());
     assert_eq!(sandbox.git(&["for-each-ref", "refs/harness", "refs/heads/harness"]), "");
@@ -175,10 +175,12 @@ fn sweep_removes_only_landed_tasks() {
     sandbox.run(&["sweep", "--json"]).exits(0);
     sandbox.run(&["sweep"]).exits(0);
     assert_eq!(sandbox.landed("beta"), "good");
-    let left = std::fs::read_dir(sandbox.root()).unwrap().flatten();
-    let left: Vec<_> =
-        left.map(|e| e.file_name()).filter(|n| n.to_string_lossy().contains(".harness")).collect();
-    assert!(left.is_empty(), "{left:?}");
+    let remaining = std::fs::read_dir(sandbox.root()).unwrap().flatten();
+    let remaining: Vec<_> = remaining
+        .map(|e| e.file_name())
+        .filter(|n| n.to_string_lossy().contains(".harness"))
+        .collect();
+    assert!(remaining.is_empty(), "{remaining:?}");
 }
 
 #[test]

@@ -64,11 +64,11 @@ fn git_reads_chains_notes_and_worktrees() {
 fn agent_worktrees_are_git_worktrees() {
     let sandbox = done();
     let list = sandbox.git(&["worktree", "list", "--porcelain"]);
-    let places: Vec<PathBuf> =
+    let worktrees: Vec<PathBuf> =
         list.lines().filter_map(|l| l.strip_prefix("worktree ")).map(PathBuf::from).collect();
-    assert!(places.len() > 1, "{list}");
-    for place in &places[1..] {
-        let output = sandbox.try_git(place, &["status", "--porcelain"]);
+    assert!(worktrees.len() > 1, "{list}");
+    for worktree in &worktrees[1..] {
+        let output = sandbox.try_git(worktree, &["status", "--porcelain"]);
         assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     }
 }

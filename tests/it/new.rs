@@ -35,12 +35,12 @@ fn new_job_is_written_checked_graded_and_delivered() {
     let sandbox = Sandbox::new(TestJob::bare(&["a.txt", "b.txt"]));
     let head = sandbox.git(&["rev-parse", "HEAD"]);
     let content = json!({"pass": true, "findings": []});
-    let told = "expect_brief 'in capital letters, please'; expect_brief 'context-window'";
+    let brief = "expect_brief 'in capital letters, please'; expect_brief 'context-window'";
     // The agent writes no job, then a valid job with a bad grade, then a good job.
     script(
         &sandbox,
         "upper.1",
-        &format!("{told}\necho '[job]' >.harness/upper/harness.toml"),
+        &format!("{brief}\necho '[job]' >.harness/upper/harness.toml"),
         &content,
     );
     let objection = json!({"pass": false, "findings": [{"problem": "a rule without its reason"}]});

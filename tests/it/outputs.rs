@@ -34,16 +34,18 @@ fn finds(file: &str, lines: &[u32]) -> String {
 #[test]
 fn collect_joins_checked_outputs_in_plan_order() {
     let sandbox = review(&["a.txt", "b.txt", "c.txt"], "");
-    let told = "expect_brief 'review.json'; expect_brief '\"minimum\": 1'";
+    let report = "expect_brief 'review.json'; expect_brief '\"minimum\": 1'";
     sandbox.script(
         "a_dot_txt.1",
-        &format!("{told}; wait_for \"$HOME/b-again\"\n{}", finds("a.txt", &[3, 1])),
+        &format!("{report}; wait_for \"$HOME/b-again\"\n{}", finds("a.txt", &[3, 1])),
     );
     // A finding names the position in the document.
     sandbox.script("b_dot_txt.1", &finds("b.txt", &[7, 0]));
-    let seen = "expect_feedback 'at `/1/line`: 0 is less than the minimum of 1'";
-    sandbox
-        .script("b_dot_txt.2", &format!("{seen}; : >\"$HOME/b-again\"\n{}", finds("b.txt", &[7])));
+    let feedback = "expect_feedback 'at `/1/line`: 0 is less than the minimum of 1'";
+    sandbox.script(
+        "b_dot_txt.2",
+        &format!("{feedback}; : >\"$HOME/b-again\"\n{}", finds("b.txt", &[7])),
+    );
     // An empty list is a result. The worktree starts without an output file.
     sandbox
         .script("c_dot_txt.1", &format!("[ ! -e review.json ] || exit 9\n{}", finds("c.txt", &[])));
@@ -95,11 +97,11 @@ fn collect_of_a_partial_run_names_missing_tasks() {
     );
     let share = "1 of 3 tasks handed in (33.3 %); not in it: 2 failed";
     assert!(collected.stderr.contains(share), "{}", collected.stderr);
-    let told: Value =
+    let report: Value =
         serde_json::from_str(&sandbox.run(&["collect", "--json"]).exits(0).stdout).unwrap();
-    assert_eq!((&told["summary"]["tasks"], &told["summary"]["done"]), (&json!(3), &json!(1)));
-    assert_eq!(told["summary"]["missing"][1]["id"], "c_dot_txt");
-    assert_eq!(told["outputs"][0]["output"], json!([{"file": "a.txt", "line": 1}]));
+    assert_eq!((&report["summary"]["tasks"], &report["summary"]["done"]), (&json!(3), &json!(1)));
+    assert_eq!(report["summary"]["missing"][1]["id"], "c_dot_txt");
+    assert_eq!(report["outputs"][0]["output"], json!([{"file": "a.txt", "line": 1}]));
     let failed = sandbox.run(&["show", "c_dot_txt"]).exits(0).stdout;
     assert!(failed.contains("handed in nothing"), "{failed}");
 }
@@ -108,8 +110,8 @@ fn collect_of_a_partial_run_names_missing_tasks() {
 fn report_task_that_changes_a_file_is_rejected() {
     let sandbox = review(&["a.txt"], "");
     sandbox.script("a_dot_txt.1", &format!("edit a.txt changed\n{}", finds("a.txt", &[1])));
-    let seen = "expect_feedback 'may not be changed by this task'; expect_feedback '`a.txt`'";
-    sandbox.script("a_dot_txt.2", &format!("{seen}\n{}", finds("a.txt", &[2])));
+    let feedback = "expect_feedback 'may not be changed by this task'; expect_feedback '`a.txt`'";
+    sandbox.script("a_dot_txt.2", &format!("{feedback}\n{}", finds("a.txt", &[2])));
     sandbox.run(&["start"]).exits(0);
     let items: Value = serde_json::from_str(&sandbox.run(&["collect"]).exits(0).stdout).unwrap();
     assert_eq!(items, json!([{"file": "a.txt", "line": 2}]));
@@ -191,11 +193,11 @@ fn collect_of_changes_lists_the_landed_commits() {
     let sandbox = Sandbox::new(job);
     sandbox.script("a_dot_txt", "edit a.txt better");
     sandbox.run(&["start"]).exits(0);
-    let told: Value = serde_json::from_str(&sandbox.run(&["collect"]).exits(0).stdout).unwrap();
+    let report: Value = serde_json::from_str(&sandbox.run(&["collect"]).exits(0).stdout).unwrap();
     let landed = sandbox.git(&["rev-parse", "harness/job-1/result"]);
-    assert_eq!(told[0]["commit"], landed);
+    assert_eq!(report[0]["commit"], landed);
     assert_eq!(
-        (&told[0]["state"], &told[0]["vars"]["finding"]),
+        (&report[0]["state"], &report[0]["vars"]["finding"]),
         (&json!("done"), &json!("a typo"))
     );
 }

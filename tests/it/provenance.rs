@@ -28,9 +28,12 @@ fn why_and_blame_name_task_and_checks_of_a_landed_commit() {
     let target = "harness/job-1/result";
     let commits = sandbox.git(&["rev-list", "--first-parent", target, "^main"]);
     for commit in commits.lines() {
-        let found = why(&sandbox, commit);
-        assert_eq!((&found[0]["by"], &found[0]["note"]["run"]), (&"note".into(), &"job-1".into()));
-        assert_eq!(found[0]["note"]["checks"][0]["passed"], true);
+        let origins = why(&sandbox, commit);
+        assert_eq!(
+            (&origins[0]["by"], &origins[0]["note"]["run"]),
+            (&"note".into(), &"job-1".into())
+        );
+        assert_eq!(origins[0]["note"]["checks"][0]["passed"], true);
     }
     let page = sandbox.run(&["why", commits.lines().next().unwrap()]).exits(0).stdout;
     for part in ["job-1/alpha#2", "passed no-bad", "git cat-file blob", "agent"] {
@@ -48,21 +51,21 @@ fn why_finds_the_origin_after_rebase_amend_cherry_pick_and_squash() {
     let target = "harness/job-1/result";
     let alpha = sandbox.git(&["log", "-1", "--format=%H", target, "--", "alpha"]);
     let beta = sandbox.git(&["log", "-1", "--format=%H", target, "--", "beta"]);
-    let of = |found: &Value| found[0]["landed"].as_str().unwrap_or("none").to_owned();
+    let of = |origins: &Value| origins[0]["landed"].as_str().unwrap_or("none").to_owned();
 
     // A rebase keeps the trailers.
     sandbox.git(&["switch", "--quiet", "--create", "rebased", target]);
     sandbox.git(&["commit", "--quiet", "--allow-empty", "--message", "in between"]);
     sandbox.git(&["cherry-pick", "--allow-empty", "--keep-redundant-commits", &alpha]);
-    let found = why(&sandbox, "HEAD");
-    assert_eq!((found[0]["by"].as_str().unwrap(), of(&found)), ("trailers", alpha.clone()));
+    let origins = why(&sandbox, "HEAD");
+    assert_eq!((origins[0]["by"].as_str().unwrap(), of(&origins)), ("trailers", alpha.clone()));
 
     // An amended message keeps the tree.
     sandbox.git(&["switch", "--quiet", "--create", "amended", target]);
     sandbox.git(&["commit", "--quiet", "--amend", "--message", "in other words"]);
     let last = sandbox.git(&["rev-parse", target]);
-    let found = why(&sandbox, "HEAD");
-    assert_eq!((found[0]["by"].as_str().unwrap(), of(&found)), ("tree", last));
+    let origins = why(&sandbox, "HEAD");
+    assert_eq!((origins[0]["by"].as_str().unwrap(), of(&origins)), ("tree", last));
 
     // A cherry-pick with another message keeps the change.
     sandbox.git(&["switch", "--quiet", "--create", "picked", "main"]);
@@ -70,17 +73,17 @@ fn why_finds_the_origin_after_rebase_amend_cherry_pick_and_squash() {
     sandbox.git(&["commit", "--quiet", "--all", "--message", "another base"]);
     sandbox.git(&["cherry-pick", &beta]);
     sandbox.git(&["commit", "--quiet", "--amend", "--message", "in other words"]);
-    let found = why(&sandbox, "HEAD");
-    assert_eq!((found[0]["by"].as_str().unwrap(), of(&found)), ("patch", beta.clone()));
+    let origins = why(&sandbox, "HEAD");
+    assert_eq!((origins[0]["by"].as_str().unwrap(), of(&origins)), ("patch", beta.clone()));
     assert!(why(&sandbox, "HEAD~1").as_array().unwrap().is_empty());
 
     // git quotes the messages of the commits that it squashes.
     sandbox.git(&["switch", "--quiet", "--create", "squashed", "main"]);
     sandbox.git(&["merge", "--squash", target]);
     sandbox.git(&["commit", "--quiet", "--no-edit"]);
-    let found = why(&sandbox, "HEAD");
+    let origins = why(&sandbox, "HEAD");
     let mut whose: Vec<&str> =
-        found.as_array().unwrap().iter().map(|o| o["who"].as_str().unwrap()).collect();
+        origins.as_array().unwrap().iter().map(|o| o["who"].as_str().unwrap()).collect();
     whose.sort_unstable();
     assert_eq!(whose, ["job-1/alpha#2", "job-1/beta#1"]);
 
@@ -96,12 +99,12 @@ fn why_finds_the_origin_after_rebase_amend_cherry_pick_and_squash() {
 
 #[test]
 fn why_knows_commits_of_the_merge_queue() {
-    let line = QueueSandbox::new("");
-    line.good(3);
-    line.add(&["b0", "b1", "b2"]);
-    line.sandbox.run(&["queue", "run"]).exits(0);
-    let found = why(&line.sandbox, "main~1");
-    assert_eq!((&found[0]["who"], &found[0]["by"]), (&"b1".into(), &"note".into()));
-    line.sandbox.run(&["why", "main"]).exits(0).says("passed tests");
-    line.sandbox.run(&["blame", "new-b0"]).exits(0).says("b0");
+    let queue = QueueSandbox::new("");
+    queue.good(3);
+    queue.add(&["b0", "b1", "b2"]);
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    let origins = why(&queue.sandbox, "main~1");
+    assert_eq!((&origins[0]["who"], &origins[0]["by"]), (&"b1".into(), &"note".into()));
+    queue.sandbox.run(&["why", "main"]).exits(0).says("passed tests");
+    queue.sandbox.run(&["blame", "new-b0"]).exits(0).says("b0");
 }

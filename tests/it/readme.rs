@@ -163,12 +163,12 @@ fn session_of_a_job_of_ones_own() {
 fn session_of_the_merge_queue() {
     let sessions = sessions();
     let session = sessions.iter().find(|s| s.commands[0].contains("queue add")).unwrap();
-    let line = QueueSandbox::new("");
+    let queue = QueueSandbox::new("");
     for branch in ["fix-login", "faster-search", "search-ui"] {
-        line.branch(branch, "main", &[(branch, "new\n")]);
+        queue.branch(branch, "main", &[(branch, "new\n")]);
     }
-    run(&line.sandbox, session, "");
-    assert_eq!(line.landed(), ["fix-login", "faster-search", "search-ui"]);
+    run(&queue.sandbox, session, "");
+    assert_eq!(queue.landed(), ["fix-login", "faster-search", "search-ui"]);
 }
 
 #[test]

@@ -18,14 +18,14 @@ fn read(sandbox: &Sandbox, task: &str) -> Value {
 
 /// Commits files to a branch in a worktree of its own.
 fn commit(sandbox: &Sandbox, branch: &str, files: &[(&str, &str)]) {
-    let place = sandbox.root().join("mine");
-    let path = place.to_str().unwrap();
+    let worktree = sandbox.root().join("mine");
+    let path = worktree.to_str().unwrap();
     sandbox.git(&["worktree", "add", "--quiet", path, branch]);
     for (file, text) in files {
-        std::fs::write(place.join(file), format!("{text}\n")).unwrap();
+        std::fs::write(worktree.join(file), format!("{text}\n")).unwrap();
     }
     for args in [&["add", "--all"][..], &["commit", "--quiet", "--message", "by hand"]] {
-        assert_eq!(sandbox.try_git(&place, args).code, 0);
+        assert_eq!(sandbox.try_git(&worktree, args).code, 0);
     }
     sandbox.git(&["worktree", "remove", path]);
 }
@@ -34,9 +34,9 @@ fn commit(sandbox: &Sandbox, branch: &str, files: &[(&str, &str)]) {
 fn rejected_candidate_is_retried_with_the_comments_and_lands_when_approved() {
     let sandbox = reviewed(&["alpha"]);
     sandbox.script("alpha.1", "edit alpha 'let total = a + b'; say 'I have added them.'");
-    let told = "expect_feedback '`alpha:1`: it must be a product'\nexpect_feedback '> let total = a + b'\n\
+    let feedback = "expect_feedback '`alpha:1`: it must be a product'\nexpect_feedback '> let total = a + b'\n\
                 expect_feedback 'And name it.'";
-    sandbox.script("alpha.2", &format!("{told}\nedit alpha 'let product = a * b'"));
+    sandbox.script("alpha.2", &format!("{feedback}\nedit alpha 'let product = a * b'"));
     sandbox.run(&["start"]).exits(3);
     assert_eq!(sandbox.status()["counts"]["reviewing"], 1);
     assert_eq!(sandbox.status()["state"], "active");

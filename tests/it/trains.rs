@@ -203,7 +203,7 @@ fn verdict_of_changed_checks_is_not_reused() {
 #[test]
 fn pre_land_hook_holds_and_post_land_hook_reports() {
     let before = r#"if [ ! -e "$HOME/open" ]; then echo closed today; exit 1; fi"#;
-    let after = r#"echo "$HARNESS_TARGET $HARNESS_LANDS $(git rev-list --count "$HARNESS_OLD..$HARNESS_NEW")" >>"$HOME/told"; exit 7"#;
+    let after = r#"echo "$HARNESS_TARGET $HARNESS_LANDS $(git rev-list --count "$HARNESS_OLD..$HARNESS_NEW")" >>"$HOME/report"; exit 7"#;
     let hook = |script| serde_json::to_string(&["sh", "-c", script]).unwrap();
     let hooks = format!("pre-land = {}\npost-land = {}", hook(before), hook(after));
     let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]).set("queue", &hooks));
@@ -212,8 +212,8 @@ fn pre_land_hook_holds_and_post_land_hook_reports() {
     sandbox.give_sign("open");
     sandbox.run(&["start", "--jobs", "1"]).exits(0).says("after the landing: ").says("exit 7");
     Claim::all(&sandbox).holds();
-    let told = std::fs::read_to_string(sandbox.sign("told")).unwrap();
-    assert_eq!(told, "refs/heads/harness/job-1/result job-1/alpha job-1/beta 2\n");
+    let report = std::fs::read_to_string(sandbox.sign("report")).unwrap();
+    assert_eq!(report, "refs/heads/harness/job-1/result job-1/alpha job-1/beta 2\n");
 }
 
 #[test]
@@ -225,8 +225,8 @@ fn bisect_splits_a_screened_group_that_fails_on_the_new_tip() {
     let sandbox = Sandbox::new(job);
     sandbox.script("default", "edit \"$HARNESS_TASK\" good");
     for (task, other) in [("alpha", "delta"), ("delta", "alpha")] {
-        let told = format!("expect_feedback together; edit {task} 'goes with {other}'");
-        sandbox.script(&format!("{task}.2"), &told);
+        let report = format!("expect_feedback together; edit {task} 'goes with {other}'");
+        sandbox.script(&format!("{task}.2"), &report);
     }
     // All four are queued at the same moment. The order of the two that fail together does not
     // matter.

@@ -116,8 +116,8 @@ fn npm(package: &str) -> Result<PathBuf, String> {
     if fetched.status.success() {
         Ok(folder)
     } else {
-        let said = String::from_utf8_lossy(&fetched.stderr).trim().to_owned();
-        Err(format!("npm cannot fetch {package} and {MADGE}: {said}"))
+        let message = String::from_utf8_lossy(&fetched.stderr).trim().to_owned();
+        Err(format!("npm cannot fetch {package} and {MADGE}: {message}"))
     }
 }
 
@@ -168,8 +168,8 @@ fn a_python_package_has_the_edges_that_python_finds() {
         "python3 -m pip download --quiet --no-deps --only-binary :all: django==5.1.4 && python3 -m zipfile -e *.whl package",
     );
     if !fetched.status.success() {
-        let said = String::from_utf8_lossy(&fetched.stderr).trim().to_owned();
-        return println!("SKIPPED django: pip cannot fetch it: {said}");
+        let message = String::from_utf8_lossy(&fetched.stderr).trim().to_owned();
+        return println!("SKIPPED django: pip cannot fetch it: {message}");
     }
     let repo = repository(&folder, "repo", &folder.join("package"), &["django"], "**/*.py");
     let (ours, files) = ours(&repo);

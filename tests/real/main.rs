@@ -60,8 +60,8 @@ fn make_origin() -> Result<PathBuf, String> {
     let dir = tempfile::Builder::new().prefix("harness-real-").tempdir().unwrap().keep();
     let packed = sh(&dir, &format!("npm pack --silent {PACKAGE} && tar xf *.tgz"));
     if !packed.status.success() {
-        let said = String::from_utf8_lossy(&packed.stderr).trim().to_owned();
-        return Err(format!("npm cannot fetch {PACKAGE}: {said}"));
+        let message = String::from_utf8_lossy(&packed.stderr).trim().to_owned();
+        return Err(format!("npm cannot fetch {PACKAGE}: {message}"));
     }
     let repo = dir.join("repo");
     std::fs::create_dir_all(repo.join(".harness")).unwrap();

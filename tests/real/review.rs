@@ -23,8 +23,8 @@ fn prepared(name: &str) -> Option<PathBuf> {
     let line = format!("npm install --silent --no-audit --no-fund --prefix tools {PACKAGE} 2>&1");
     let installed = sh(&dir, &line);
     if !installed.status.success() {
-        let said = String::from_utf8_lossy(&installed.stdout).trim().to_owned();
-        println!("SKIPPED {name}: npm cannot install {PACKAGE}: {said}");
+        let message = String::from_utf8_lossy(&installed.stdout).trim().to_owned();
+        println!("SKIPPED {name}: npm cannot install {PACKAGE}: {message}");
         return None;
     }
     text(
@@ -165,9 +165,9 @@ fn a_part_that_is_never_valid_is_missing_and_nothing_else() {
     with_linter(&dir, true);
     let repo = dir.join("repo");
     assert_eq!(harness(&repo, &["start", "--quiet", "--jobs", "2"]), 1);
-    let told = json(&repo, "collect --json");
-    let missing = told["summary"]["missing"].as_array().unwrap();
-    let lost = files_of(&told["summary"]["missing"]);
+    let collected = json(&repo, "collect --json");
+    let missing = collected["summary"]["missing"].as_array().unwrap();
+    let lost = files_of(&collected["summary"]["missing"]);
     assert!(!missing.is_empty() && missing.iter().all(|t| t["state"] == "failed"));
     assert!(
         lost.iter().all(|f| f.starts_with("lib/")) && lost.iter().any(|f| f.starts_with(SPOILT))

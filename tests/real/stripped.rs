@@ -24,8 +24,8 @@ fn fetch(dir: &Path) -> Result<(), String> {
             format!("mkdir {number} && cd {number} && npm pack --silent {package} && tar xf *.tgz");
         let packed = sh(dir, &line);
         if !packed.status.success() {
-            let said = String::from_utf8_lossy(&packed.stderr).trim().to_owned();
-            return Err(format!("npm cannot fetch {package}: {said}"));
+            let message = String::from_utf8_lossy(&packed.stderr).trim().to_owned();
+            return Err(format!("npm cannot fetch {package}: {message}"));
         }
     }
     Ok(())

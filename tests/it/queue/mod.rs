@@ -32,17 +32,18 @@ impl QueueSandbox {
         let job =
             TestJob::bare(&["alpha"]).check("tests", &["sh", "check.sh"], "").set("queue", more);
         let sandbox = Sandbox::new(job);
-        let line = Self { sandbox };
-        let repo = &line.sandbox.repo;
+        let queue = Self { sandbox };
+        let repo = &queue.sandbox.repo;
         std::fs::write(repo.join("check.sh"), check).unwrap();
         for n in 0..10 {
             std::fs::write(repo.join(format!("f{n}")), format!("this is {n}\n")).unwrap();
         }
-        line.sandbox
+        queue
+            .sandbox
             .git(&["add", "check.sh", "f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8", "f9"]);
-        line.sandbox.git(&["commit", "--quiet", "--message", "a check"]);
-        line.sandbox.remember();
-        line
+        queue.sandbox.git(&["commit", "--quiet", "--message", "a check"]);
+        queue.sandbox.remember();
+        queue
     }
 
     /// Creates or extends a branch by one commit.
@@ -146,18 +147,18 @@ impl QueueSandbox {
 
 #[test]
 fn bisect_ejects_failing_branches_and_lands_the_rest() {
-    let line = QueueSandbox::new("");
-    let good = line.good(12);
-    line.branch("bad", "main", &[("f3", "BAD\n")]);
-    line.branch("c1", "main", &[("shared", "1\n")]);
-    line.branch("c2", "main", &[("shared", "2\n")]);
-    line.branch("m1", "main", &[("m1", "")]);
-    line.branch("m2", "main", &[("m2", "")]);
+    let queue = QueueSandbox::new("");
+    let good = queue.good(12);
+    queue.branch("bad", "main", &[("f3", "BAD\n")]);
+    queue.branch("c1", "main", &[("shared", "1\n")]);
+    queue.branch("c2", "main", &[("shared", "2\n")]);
+    queue.branch("m1", "main", &[("m1", "")]);
+    queue.branch("m2", "main", &[("m2", "")]);
     let mut names: Vec<&str> = good.iter().map(String::as_str).collect();
     names.extend(["bad", "c1", "c2", "m1", "m2"]);
-    line.add(&names);
-    line.sandbox.run(&["queue"]).exits(0).says("b11").says("queued").says("17 branches wait");
-    let output = line.sandbox.run(&["queue", "run"]).exits(1);
+    queue.add(&names);
+    queue.sandbox.run(&["queue"]).exits(0).says("b11").says("queued").says("17 branches wait");
+    let output = queue.sandbox.run(&["queue", "run"]).exits(1);
     for part in [
         "bad: rejected",
         "f3:1:BAD",
@@ -169,98 +170,98 @@ fn bisect_ejects_failing_branches_and_lands_the_rest() {
     ] {
         assert!(output.stderr.contains(part), "{part} is not in\n{output}");
     }
-    let mut landed = line.landed();
+    let mut landed = queue.landed();
     landed.sort();
     let mut wanted = good.clone();
     wanted.extend(["c1", "m1"].map(str::to_owned));
     wanted.sort();
     assert_eq!(landed, wanted);
-    assert!(line.runs() <= 12, "{} runs of the check for 17 branches", line.runs());
-    assert_eq!(std::fs::read_to_string(line.sandbox.repo.join("new-b7")).unwrap(), "more\n");
-    let author = line.sandbox.git(&["log", "-1", "--format=%an", "main"]);
-    assert_eq!(author, line.sandbox.git(&["log", "-1", "--format=%an", "b1"]));
-    line.holds();
-    line.left_alone();
+    assert!(queue.runs() <= 12, "{} runs of the check for 17 branches", queue.runs());
+    assert_eq!(std::fs::read_to_string(queue.sandbox.repo.join("new-b7")).unwrap(), "more\n");
+    let author = queue.sandbox.git(&["log", "-1", "--format=%an", "main"]);
+    assert_eq!(author, queue.sandbox.git(&["log", "-1", "--format=%an", "b1"]));
+    queue.holds();
+    queue.left_alone();
     // The queue is empty. Errors of `add` and `remove`.
-    line.sandbox.run(&["queue", "run"]).exits(0).says("the queue is empty: 0 landed");
-    line.sandbox.run(&["queue", "add", "main"]).exits(128).says("is the target itself");
-    line.sandbox.run(&["queue", "add", "nothing"]).exits(128).says("no branch `nothing`");
-    line.sandbox.run(&["queue", "remove", "b1"]).exits(128).says("is not in the queue");
+    queue.sandbox.run(&["queue", "run"]).exits(0).says("the queue is empty: 0 landed");
+    queue.sandbox.run(&["queue", "add", "main"]).exits(128).says("is the target itself");
+    queue.sandbox.run(&["queue", "add", "nothing"]).exits(128).says("no branch `nothing`");
+    queue.sandbox.run(&["queue", "remove", "b1"]).exits(128).says("is not in the queue");
 }
 
 #[test]
 fn after_orders_branches_and_blocks_them_with_a_rejected_one() {
-    let line = QueueSandbox::new("batch = 3");
-    let names = line.good(4);
-    line.branch("bad", "main", &[("f3", "BAD\n")]);
-    line.branch("behind", "main", &[("f4", "fine\n")]);
-    line.branch("further", "main", &[("f5", "fine\n")]);
-    line.sandbox.run(&["queue", "add", "behind", "--after", "bad"]).exits(128);
-    line.add(&["bad"]);
-    line.sandbox.run(&["queue", "add", "behind", "--after", "bad", "--priority", "9"]).exits(0);
-    line.sandbox.run(&["queue", "add", "further", "--after", "behind"]).exits(0);
-    line.add(&[&names[0], &names[1]]);
-    line.sandbox.run(&["queue", "add", &names[2], "--priority", "100"]).exits(0);
-    line.sandbox.run(&["queue", "add", &names[3], "--after", &names[0]]).exits(0);
-    line.sandbox.run(&["queue", "run"]).exits(1).says("behind: blocked: it comes after `bad`");
-    let states = line.states();
+    let queue = QueueSandbox::new("batch = 3");
+    let names = queue.good(4);
+    queue.branch("bad", "main", &[("f3", "BAD\n")]);
+    queue.branch("behind", "main", &[("f4", "fine\n")]);
+    queue.branch("further", "main", &[("f5", "fine\n")]);
+    queue.sandbox.run(&["queue", "add", "behind", "--after", "bad"]).exits(128);
+    queue.add(&["bad"]);
+    queue.sandbox.run(&["queue", "add", "behind", "--after", "bad", "--priority", "9"]).exits(0);
+    queue.sandbox.run(&["queue", "add", "further", "--after", "behind"]).exits(0);
+    queue.add(&[&names[0], &names[1]]);
+    queue.sandbox.run(&["queue", "add", &names[2], "--priority", "100"]).exits(0);
+    queue.sandbox.run(&["queue", "add", &names[3], "--after", &names[0]]).exits(0);
+    queue.sandbox.run(&["queue", "run"]).exits(1).says("behind: blocked: it comes after `bad`");
+    let states = queue.states();
     assert_eq!(
         [&states["bad"], &states["behind"], &states["further"]],
         ["rejected", "blocked", "blocked"]
     );
-    let landed = line.landed();
+    let landed = queue.landed();
     let at = |name: &str| landed.iter().position(|l| l == name).unwrap();
     assert!(at("b0") < at("b3") && at("b2") < at("b1"), "{landed:?}");
-    line.holds();
+    queue.holds();
 }
 
 #[test]
 fn stacked_branch_lands_only_its_own_commits_after_a_squash() {
-    let line = QueueSandbox::new("batch = 1");
-    line.branch("below", "main", &[("f1", "one\ntwo\nthree\n")]);
-    line.branch("above", "below", &[("f1", "one\ntwo and more\nthree\n")]);
-    line.add(&["below"]);
-    line.sandbox.run(&["queue", "run"]).exits(0);
-    line.sandbox.run(&["queue", "add", "above", "--after", "below"]).exits(0);
-    line.sandbox.run(&["queue", "run"]).exits(0);
-    let patch = line.sandbox.git(&["show", "--format=%s", "main"]);
+    let queue = QueueSandbox::new("batch = 1");
+    queue.branch("below", "main", &[("f1", "one\ntwo\nthree\n")]);
+    queue.branch("above", "below", &[("f1", "one\ntwo and more\nthree\n")]);
+    queue.add(&["below"]);
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    queue.sandbox.run(&["queue", "add", "above", "--after", "below"]).exits(0);
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    let patch = queue.sandbox.git(&["show", "--format=%s", "main"]);
     assert!(patch.starts_with("work of above") && patch.contains("+two and more"), "{patch}");
     assert!(!patch.contains("+three"), "{patch}");
-    line.holds();
+    queue.holds();
 }
 
 #[test]
 fn branches_are_verified_with_the_job_file_of_the_target() {
-    let line = QueueSandbox::new("");
+    let queue = QueueSandbox::new("");
     let gutted = "[[check]]\nname = \"nothing\"\nrun = [\"true\"]\n";
-    line.branch(
+    queue.branch(
         "sly",
         "main",
         &[("harness.toml", gutted), ("check.sh", "exit 0\n"), ("f1", "BAD\n")],
     );
-    line.add(&["sly"]);
-    line.sandbox.run(&["queue", "run"]).exits(1).says("check `tests`").says("f1:1:BAD");
+    queue.add(&["sly"]);
+    queue.sandbox.run(&["queue", "run"]).exits(1).says("check `tests`").says("f1:1:BAD");
     // Good, it lands, and what comes next is judged by what it has brought.
-    line.branch("honest", "main", &[("harness.toml", gutted)]);
-    line.branch("later", "main", &[("f2", "BAD\n")]);
-    line.add(&["honest"]);
-    line.sandbox.run(&["queue", "run"]).exits(0).says("landed: honest");
-    line.add(&["later"]);
-    line.sandbox.run(&["queue", "run"]).exits(0).says("landed: later");
-    assert_eq!(line.states()["later"], "landed");
+    queue.branch("honest", "main", &[("harness.toml", gutted)]);
+    queue.branch("later", "main", &[("f2", "BAD\n")]);
+    queue.add(&["honest"]);
+    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: honest");
+    queue.add(&["later"]);
+    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: later");
+    assert_eq!(queue.states()["later"], "landed");
 }
 
 #[test]
 fn queue_without_checks_refuses_branches() {
-    let line = QueueSandbox::new("");
-    line.branch("bare", "main", &[("f1", "fine\n")]);
-    line.sandbox.git(&["rm", "--quiet", "harness.toml"]);
-    line.sandbox.git(&["commit", "--quiet", "--message", "no rules"]);
-    line.sandbox.run(&["queue", "add", "bare"]).exits(128).says("has no `harness.toml`");
-    line.sandbox.write("harness.toml", "[queue]\nbatch = 4\n");
-    line.sandbox.git(&["add", "harness.toml"]);
-    line.sandbox.git(&["commit", "--quiet", "--message", "no check"]);
-    line.add(&["bare"]);
-    line.sandbox.run(&["queue", "run"]).exits(128).says("no check in `main:harness.toml`");
-    assert!(line.landed().is_empty());
+    let queue = QueueSandbox::new("");
+    queue.branch("bare", "main", &[("f1", "fine\n")]);
+    queue.sandbox.git(&["rm", "--quiet", "harness.toml"]);
+    queue.sandbox.git(&["commit", "--quiet", "--message", "no rules"]);
+    queue.sandbox.run(&["queue", "add", "bare"]).exits(128).says("has no `harness.toml`");
+    queue.sandbox.write("harness.toml", "[queue]\nbatch = 4\n");
+    queue.sandbox.git(&["add", "harness.toml"]);
+    queue.sandbox.git(&["commit", "--quiet", "--message", "no check"]);
+    queue.add(&["bare"]);
+    queue.sandbox.run(&["queue", "run"]).exits(128).says("no check in `main:harness.toml`");
+    assert!(queue.landed().is_empty());
 }

@@ -6,16 +6,16 @@ use super::screen;
 
 #[test]
 fn queue_of_branches() {
-    let line = QueueSandbox::new("");
-    let sandbox = &line.sandbox;
-    line.good(2);
-    line.branch("bad", "main", &[("f3", "BAD\n")]);
-    line.branch("c1", "main", &[("shared", "1\n")]);
-    line.branch("c2", "main", &[("shared", "2\n")]);
+    let queue = QueueSandbox::new("");
+    let sandbox = &queue.sandbox;
+    queue.good(2);
+    queue.branch("bad", "main", &[("f3", "BAD\n")]);
+    queue.branch("c1", "main", &[("shared", "1\n")]);
+    queue.branch("c2", "main", &[("shared", "2\n")]);
     screen(sandbox, "queue_empty", &["queue"]);
     screen(sandbox, "queue_add", &["queue", "add", "b0", "b1"]);
     screen(sandbox, "queue_add_after", &["queue", "add", "bad", "--after", "b1"]);
-    line.add(&["c1", "c2"]);
+    queue.add(&["c1", "c2"]);
     screen(sandbox, "queue_waiting", &["queue", "list"]);
     screen(sandbox, "queue_run", &["queue", "run"]);
     screen(sandbox, "queue_list", &["queue", "list"]);
