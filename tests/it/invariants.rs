@@ -125,7 +125,7 @@ impl<'a> Claim<'a> {
                 .and_then(|note| serde_json::from_str(note).ok())
                 .unwrap_or_default();
             // The commit itself, or a later commit of the same train.
-            let proof = about["proved"]["commit"].as_str();
+            let proof = about["verified"]["commit"].as_str();
             let proof = match proof {
                 None => Some(tree),
                 Some(proof) => line[..n].iter().find(|(c, _)| *c == proof).map(|(_, tree)| tree),
