@@ -1,5 +1,5 @@
-//! Redaction of secrets from kept output before the output reaches the disk. Transcripts end in
-//! refs that people push.
+//! Redaction of secrets from output before the output is written to the disk. Transcripts are
+//! stored in refs, which people push.
 //!
 //! Secrets are the values of the variables that a job passes on (plain, in JSON strings, and in
 //! base64) and everything that looks like a key. A stream arrives in pieces that end anywhere, so
@@ -26,10 +26,11 @@ pub(super) const REDACTED: &str = "[redacted]";
 /// The shortest value that is redacted. Shorter values would match everywhere.
 const SHORTEST: usize = 6;
 
-/// The largest total size of the patterns for which the fastest search is still small.
+/// The largest total size of the patterns for a DFA, the fastest search. A larger DFA would take
+/// too much memory.
 const SMALL: usize = 16 * 1024;
 
-/// The redactor without values. A keeper needs one for each check.
+/// The redactor without values, built once. A keeper needs it for each check.
 static KEYS_ONLY: OnceLock<Redactor> = OnceLock::new();
 
 /// The kind of secret that a pattern belongs to.
@@ -171,7 +172,7 @@ pub(super) struct RedactionStream {
     before: [u8; 2],
     /// The number of held bytes that belong to a secret that has already been replaced.
     covered: usize,
-    /// The class of bytes that continue that secret.
+    /// The class of bytes that continue the replaced secret.
     continuation: Option<ByteClass>,
     /// The number of held bytes that follow the beginning of an unterminated private key.
     suspect: usize,
@@ -195,8 +196,8 @@ struct ScanResult {
 }
 
 impl RedactionStream {
-    /// Adds the next piece of the stream, and appends to `clean` what certainly belongs to no
-    /// secret.
+    /// Adds the next piece of the stream. Appends all text to `clean` for which the redaction is
+    /// certain.
     pub(super) fn push(&mut self, bytes: &[u8], clean: &mut Vec<u8>) {
         if self.held.is_empty() {
             self.step(bytes, 0, false, clean);
@@ -214,7 +215,8 @@ impl RedactionStream {
         self.step(&text, text.len(), true, clean);
     }
 
-    /// Redacts a text of which the first `was` bytes were held, and holds back its open end.
+    /// Redacts a text whose first `was` bytes were held, and holds back the end that is still
+    /// undecided.
     fn step(&mut self, text: &[u8], was: usize, last: bool, clean: &mut Vec<u8>) {
         let mut scan = self.patterns.scan(text, self.before, self.suspect, last);
         // A secret from the previous piece may continue.

@@ -38,8 +38,7 @@ impl ByteClass {
     }
 }
 
-/// A text that is scanned. No run of a class is measured twice, although keys can begin within
-/// keys.
+/// A text under scan. The last run of each class is cached, since keys can begin within keys.
 pub(super) struct ScannedText<'a> {
     /// The bytes of the text.
     pub(super) bytes: &'a [u8],
@@ -85,9 +84,9 @@ pub(super) struct KeyRule {
     pub(super) class: ByteClass,
     /// The least number of bytes that must follow.
     pub(super) least: usize,
-    /// True if the key must look random: with a capital letter or a digit among the `least` bytes
-    /// that must follow, and no word directly before the prefix. There are
-    /// `task-runner-for-everything` and the style sheets' `sk-folding-cube-animation`.
+    /// True if the key must look random: it has a capital letter or a digit among the first `least`
+    /// bytes after the prefix, and no word directly before the prefix. `task-runner-for-everything`
+    /// and the CSS class `sk-folding-cube-animation` are not keys.
     pub(super) random: bool,
 }
 
@@ -139,8 +138,8 @@ pub(super) const JWT: &str = "eyJ";
 pub(super) const PEM: &str = "-----BEGIN ";
 const PEM_END: &[u8] = b"-----END";
 
-/// The number of bytes that are searched for the end of a private key. The largest key in use has
-/// half as many.
+/// The number of bytes that are searched for the end of a private key. The largest key in use is
+/// half as long.
 const PEM_MOST: usize = 16 * 1024;
 
 /// The longest first part of a web token.
@@ -159,7 +158,7 @@ pub(super) enum KeyMatch {
     Open,
     /// A key that ends here, or that continues into the next piece with bytes of this class.
     Key(usize, Option<ByteClass>),
-    /// A possible key without an end: [`parts`] of it are in this range.
+    /// A possible key without an end. Its [`parts`] are in this range.
     Parts(usize, usize),
 }
 
@@ -227,7 +226,7 @@ pub(super) fn judge_pem(text: &ScannedText<'_>, start: usize, label: usize) -> K
     let window = body..text.len().min(most).max(body);
     let next = ends.get(ends.partition_point(|at| *at < body));
     if let Some(at) = next.filter(|at| **at + PEM_END.len() <= window.end) {
-        // The end is behind the dashes after the label.
+        // The key ends after the dashes that follow the label.
         let label = at + PEM_END.len();
         let rest = &text[label..text.len().min(label + 60)];
         let end = rest.windows(dashes.len()).position(|words| words == dashes);
