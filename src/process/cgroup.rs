@@ -1,9 +1,8 @@
-//! A control group for each command, where one can be made. No process tree can fork faster than
-//! the kernel kills its control group.
+//! A control group for each command, if the system permits it. The kernel kills a control group
+//! faster than any process tree can fork.
 //!
 //! A writable cgroup version 2 is needed, as in a container, as root, or under `systemd-run --user
-//! --scope`. Where anything is missing, no group is made and the sweep over `/proc` kills the tree
-//! alone.
+//! --scope`. Otherwise no group is created, and only the sweep over `/proc` kills the tree.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(5);
 const APART: Duration = Duration::from_millis(2);
 
-/// A control group that was made here. It is removed on drop if it is empty by then.
+/// A control group that a keeper created. Dropping the value removes the group if the group is
+/// empty.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     dir: PathBuf,
@@ -21,14 +21,14 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes a group below the group of this process and moves this process into it, so that every
-    /// child is born inside. [`leave`](Self::leave) must follow.
+    /// Creates a group below the group of this process and moves this process into the new group,
+    /// so that every child starts inside. [`leave`](Self::leave) must follow.
     pub(super) fn enter(marker: &str) -> Option<Self> {
         let parent = own_dir()?;
         // A group that delegates controllers must not have members of its own, so this process
         // could not return to it.
-        let handed_down = fs::read_to_string(parent.join("cgroup.subtree_control")).ok()?;
-        if !handed_down.trim().is_empty() {
+        let delegated = fs::read_to_string(parent.join("cgroup.subtree_control")).ok()?;
+        if !delegated.trim().is_empty() {
             return None;
         }
         let dir = parent.join(name(marker));
@@ -38,8 +38,8 @@ impl Cgroup {
         (killable && move_self(&group.dir)).then_some(group)
     }
 
-    /// Moves this process back out. Returns `None` if that fails: the group must then never be
-    /// killed, since this process is in it.
+    /// Moves this process back to the parent group. Returns `None` on failure: this process is then
+    /// still in the group, which must never be killed.
     pub(super) fn leave(self) -> Option<Self> {
         move_self(&self.parent).then_some(self)
     }
@@ -73,12 +73,13 @@ impl Drop for Cgroup {
     }
 }
 
-/// Returns the group that a dead keeper has left behind, if the group is a sibling of this process.
+/// Returns the group that a dead keeper left behind, if the group lies below the group of this
+/// process.
 pub(super) fn left_behind(marker: &str) -> Option<Cgroup> {
     let parent = own_dir()?;
     let dir = parent.join(name(marker));
     let group = dir.is_dir().then_some(Cgroup { dir, parent })?;
-    // The keeper may have died inside the group. This process is never inside.
+    // The caller kills the group, so this process must not be a member.
     let me = std::process::id().cast_signed();
     (!group.members().contains(&me)).then_some(group)
 }
@@ -94,7 +95,8 @@ fn name(marker: &str) -> String {
     format!("git-harness-{}", marker.chars().map(plain).collect::<String>())
 }
 
-/// Makes the group of a marker, so that a keeper cannot make it and has to sweep.
+/// Creates the group of a marker, so that a keeper cannot create the group and falls back to the
+/// sweep.
 #[cfg(test)]
 pub(super) fn occupy(marker: &str) -> Option<Cgroup> {
     let parent = own_dir()?;
@@ -103,14 +105,14 @@ pub(super) fn occupy(marker: &str) -> Option<Cgroup> {
     Some(Cgroup { dir, parent })
 }
 
-/// Returns the folder of this process's group in the file system.
+/// Returns the directory of this process's own control group.
 fn own_dir() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     group_dir(&groups, &mounts)
 }
 
-/// Returns the folder of the group, given the text of `/proc/self/cgroup` and of
+/// Returns the directory of the group, given the content of `/proc/self/cgroup` and
 /// `/proc/self/mountinfo`.
 fn group_dir(groups: &str, mounts: &str) -> Option<PathBuf> {
     let own = Path::new(groups.lines().find_map(|line| line.strip_prefix("0::"))?);

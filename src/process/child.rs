@@ -22,38 +22,40 @@ use crate::domain::termination::Termination;
 /// The result of a supervised command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommandResult {
-    /// The way in which the main process ended.
+    /// The termination of the main process.
     pub termination: Termination,
     /// The number of bytes that the command wrote to standard output.
     pub stdout_bytes: u64,
-    /// The number of those bytes that are in the file, without the line that stands for the omitted
-    /// part.
+    /// The number of those bytes that the file keeps. The line that marks the omitted part does not
+    /// count.
     pub stdout_kept: u64,
     /// The number of bytes that the command wrote to standard error.
     pub stderr_bytes: u64,
-    /// The number of those bytes that are in the file.
+    /// The number of those bytes that the file keeps.
     pub stderr_kept: u64,
     /// The running time of the main process.
     pub wall: Duration,
-    /// The number of its processes that outlived the main process and were killed.
+    /// The number of processes of the command that outlived the main process and were killed.
     pub leftover: usize,
-    /// The number of its processes that could not be killed, because they are stuck in the kernel.
+    /// The number of processes of the command that could not be killed, because they are stuck in
+    /// the kernel.
     pub survivors: usize,
 }
 
-/// The interval of polling while the end of the main process cannot wake the poll, or while other
-/// processes of the command are waited for.
+/// The polling interval for events that no descriptor reports: the end of other processes than the
+/// main process and, on platforms without pidfds, of the main process.
 const TICK: Duration = Duration::from_millis(20);
 
-/// The number of reads from a pipe after all its writers should be gone.
+/// The largest number of reads from a pipe after the process tree has been killed.
 const LAST_READS: usize = 16;
 
-/// Runs a command and kills what it leaves behind. When the function returns, no process of the
-/// command is left, whatever those processes did to hide.
+/// Runs a command and kills the processes that outlive the main process. When the function returns,
+/// no process of the command is left, even one that tried to hide. [`CommandResult::survivors`]
+/// counts the exceptions.
 ///
-/// The termination follows from the wait status of the process that was started or, if that process
-/// was asked to stop, from the reason for the request. Output is read until the main process has
-/// ended. The pipe may stay open longer, because a daemon can hold it.
+/// The termination is the wait status of the main process or, after a request to stop, the reason
+/// for the request. Output is read until the main process has ended, and not until the pipe is
+/// closed: a daemon can hold the pipe open.
 pub(crate) fn run(command: &Command, stop: &StopFlag) -> io::Result<CommandResult> {
     supervise(command, stop, None)
 }
@@ -114,13 +116,13 @@ fn supervise(
                 });
             }
         }
-        // The expression is dropped here, and with it our copies of the writing ends.
+        // Drops the expression and this process's copies of the writing ends.
     };
     let watchdog = Watchdog::new(listener, begun);
     let mut watch =
         Supervision { command, stop, tree, handle, begun, stdout, stderr, watchdog, asked: None };
     let watched = watch.watch_until_end();
-    // Nothing may be left running, also after an error.
+    // The tree is killed after an error, too.
     let kill_count = watch.tree.end();
     let wall = watched.as_ref().map_or_else(|_| begun.elapsed(), |&wall| wall);
     watched?;
@@ -153,10 +155,11 @@ pub(super) struct CapturedStream {
 impl CapturedStream {
     pub(super) fn new(source: OutputStream, kept: OutputFile) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        // Only for the reading end: a command whose output does not block would lose some of it.
+        // Only the reading end is non-blocking: a command that writes to a non-blocking pipe would
+        // lose output.
         rustix::io::ioctl_fionbio(&reader, true)?;
-        // A larger pipe means fewer context switches. The user's limit for all pipes may be
-        // reached, which does no harm.
+        // A larger pipe means fewer context switches. The call fails if the user's limit for all
+        // pipes is reached, which does no harm.
         #[cfg(target_os = "linux")]
         rustix::pipe::fcntl_setpipe_size(&reader, 256 * 1024).ok();
         Ok(Self { source, reader: Some(reader), writer: Some(writer), kept })
@@ -166,7 +169,7 @@ impl CapturedStream {
         self.writer.take().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Reads what is available, for one turn. Returns true if there was anything.
+    /// Reads a limited amount of the available output. Returns true if there was any.
     fn drain(&mut self, watchdog: &mut Watchdog<'_>) -> io::Result<bool> {
         let Some(reader) = &mut self.reader else {
             return Ok(false);
@@ -215,8 +218,8 @@ struct Supervision<'a, 'l> {
 }
 
 impl Supervision<'_, '_> {
-    /// Watches until the command has ended, or was asked to stop and did not end in time. Returns
-    /// the running time of the main process.
+    /// Watches the command until it has ended or all stop steps have passed. Returns the running
+    /// time of the main process.
     fn watch_until_end(&mut self) -> io::Result<Duration> {
         #[cfg(target_os = "linux")]
         let pidfd = self.pidfd()?;
@@ -270,7 +273,8 @@ impl Supervision<'_, '_> {
         }
     }
 
-    /// Takes the next step that has a process to signal. Returns false if no step is left.
+    /// Takes the next stop step. Skips steps for a main process that has ended. Returns false if no
+    /// step is left.
     fn ask(&mut self, main_lives: bool) -> bool {
         let plain = [StopStep {
             signal: StopSignal::Terminate,
@@ -316,7 +320,7 @@ impl Supervision<'_, '_> {
         } else {
             Some(due.map_or(TICK, |due| due.min(TICK)))
         };
-        // Rounded up: when the poll returns at a deadline, the deadline must have passed.
+        // Rounded up, so that the deadline has passed when the poll returns.
         let timeout = due.map(|due| due + Duration::from_millis(1)).map(|due| Timespec {
             tv_sec: due.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: due.subsec_nanos().into(),

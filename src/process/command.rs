@@ -1,4 +1,4 @@
-//! The description of a supervised command: its program, its surroundings and its limits.
+//! The description of a supervised command: program, environment and limits.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::{Environ, Redactor, StopStep};
 
-/// The bytes of each stream that are kept unless [`Command::cap`] says otherwise.
+/// The default of [`Command::cap`].
 const DEFAULT_CAP: u64 = 64 * 1024;
 
-/// The time between a request to stop and SIGKILL unless [`Command::grace`] says otherwise.
+/// The default of [`Command::grace`].
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
-/// The standard input of a command. It always ends: some programs wait for ever for more input.
+/// The standard input of a command. Every variant reaches the end of input: some programs would
+/// otherwise wait for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stdin {
     /// `/dev/null`.
@@ -21,16 +22,16 @@ pub(crate) enum Stdin {
     File(PathBuf),
 }
 
-/// The way in which the processes of a command are found again, so that all of them can be killed.
+/// The method for finding all processes of a command, in order to kill them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Containment {
-    /// By the marker in their environment. For a process that has other children as well.
+    /// The marker in the environment. For a parent process that has other children as well.
     Marker,
-    /// By the marker, and as children of this process, which exists for the command alone as a
-    /// keeper does. Every child that was not there before the start belongs to the command.
+    /// The marker, and parenthood: this process is a keeper or runs nothing but the command. Every
+    /// child that did not exist before the start belongs to the command.
     OwnProcess,
-    /// As with `OwnProcess`, and in a control group where one can be made. A control group also
-    /// catches processes that are born while the tree is being killed. Entering and leaving a group
+    /// As `OwnProcess`, plus a control group if the system permits one. A control group also
+    /// catches processes that start while the tree is being killed. Entering and leaving a group
     /// takes tens of milliseconds (measured), too much for anything shorter than an agent's
     /// session.
     ControlGroup,
@@ -39,12 +40,12 @@ pub(crate) enum Containment {
 /// A command, and the limits it runs under.
 #[derive(Debug, Clone)]
 pub(crate) struct Command {
-    /// The program and its arguments. A program with a `/` is resolved against `cwd`, others are
+    /// The program and its arguments. A program with a `/` is resolved against `cwd`; any other is
     /// searched in PATH.
     pub argv: Vec<OsString>,
     /// The working directory.
     pub cwd: PathBuf,
-    /// All environment variables. The marker is added.
+    /// All environment variables, except for the marker, which is added at the start.
     pub env: Environ,
     /// The standard input.
     pub stdin: Stdin,
@@ -66,20 +67,20 @@ pub(crate) struct Command {
     /// The value of `HARNESS_MARK` in all processes of the command, unique for each keeper.
     pub marker: String,
     /// The steps by which the command is asked to stop, taken in turn until all its processes have
-    /// ended. Whatever is left after the last step is killed. Without steps, SIGTERM is sent to all
-    /// processes, and `grace` follows.
+    /// ended. Processes that are left after the last step are killed. Without steps, all processes
+    /// get SIGTERM and have `grace` to end.
     pub stop: Vec<StopStep>,
-    /// The time between SIGTERM and SIGKILL where `stop` is empty.
+    /// The time between SIGTERM and SIGKILL if `stop` is empty.
     pub grace: Duration,
-    /// The way in which its processes are found.
+    /// The method for finding the processes of the command.
     pub containment: Containment,
 }
 
 impl Command {
-    /// Describes a command that has no variables, reads nothing, and has no time limit.
+    /// Describes a command without variables, standard input and time limit.
     ///
-    /// Its output, without what looks like a key, goes to the files `stdout` and `stderr`. `marker`
-    /// identifies its processes and must be unique.
+    /// The output goes to the files `stdout` and `stderr`, with everything that looks like a key
+    /// removed. `marker` identifies the processes and must be unique.
     pub(crate) fn new<A: Into<OsString>>(
         argv: impl IntoIterator<Item = A>,
         cwd: &Path,
@@ -151,7 +152,7 @@ impl Command {
         Self { grace, ..self }
     }
 
-    /// Sets the way in which the processes of the command are found.
+    /// Sets the method for finding the processes of the command.
     pub(crate) fn containment(self, containment: Containment) -> Self {
         Self { containment, ..self }
     }

@@ -2,8 +2,7 @@
 //!
 //! All tests of a binary share one process, which is the parent of everything they start. So most
 //! tests tell their processes apart by the marker alone. A test that needs a keeper starts this
-//! binary again for the single test [`keeper`], which does nothing unless it is given the folder of
-//! its trial.
+//! binary again for the single test [`keeper`], which does nothing without a `trial=` argument.
 
 use std::ffi::OsString;
 use std::fs;
@@ -94,15 +93,16 @@ fn command(dir: &Path, script: &str) -> Command {
 /// The keeper of a trial. Does nothing in a normal test run.
 #[test]
 fn keeper() {
-    let told = std::env::args().find_map(|arg| arg.strip_prefix("trial=").map(PathBuf::from));
-    let Some(dir) = told else { return };
+    let trial = std::env::args().find_map(|arg| arg.strip_prefix("trial=").map(PathBuf::from));
+    let Some(dir) = trial else { return };
     let lock = adopt_lock().unwrap();
     let stop = StopFlag::on_terminate().unwrap();
     lock.describe(&Holder::this_process().to_string()).unwrap();
     let script = fs::read_to_string(dir.join("script")).unwrap();
     let mut command = command(&dir, &script);
     command.containment = Containment::ControlGroup;
-    // Held until the end of the trial: the name is taken, so no control group can be made.
+    // Occupies the name until the end of the trial, so that the keeper cannot create a control
+    // group.
     let _occupied = dir.join("no-cgroup").exists().then(|| cgroup::occupy(&command.marker));
     let ended = run(&command, &stop).unwrap();
     write_atomic(&dir.join("ended"), format!("{ended:?}").as_bytes()).unwrap();
@@ -203,7 +203,7 @@ fn timeout_and_idle_timeout_stop_a_command() {
         end(silent, |command| command.idle = Some(Duration::from_millis(300))),
         Termination::Idle
     );
-    // Runs longer than the limit in total, and is never silent for as long.
+    // The running time exceeds the idle limit, and no silence does.
     let talks = "for i in $(seq 25); do echo $i >&2; sleep 0.1; done";
     assert_eq!(
         end(talks, |command| command.idle = Some(Duration::from_secs(2))),
@@ -261,7 +261,7 @@ fn detached_processes_are_killed_with_the_tree() {
     trial.assert_nobody_left();
 }
 
-/// Returns the numbers in the file `pids` that are still processes.
+/// Returns the numbers in the file `pids` whose processes are alive.
 fn alive(trial: &Trial) -> Vec<String> {
     let lives = |pid: &str| procfs::stat(pid.parse().unwrap()).is_some_and(|seen| !seen.ended);
     trial.read("pids").lines().filter(|pid| lives(pid)).map(str::to_owned).collect()
@@ -285,8 +285,8 @@ fn keeper_kills_descendants_without_the_marker() {
     }
 }
 
-/// A script that forks as fast as it can, in sessions of their own. Some processes stay and fork
-/// on, others run through the process numbers.
+/// A script whose processes fork as fast as they can, each in its own session. Some processes stay
+/// and keep forking, others use up process numbers.
 const FORKER: &str = r#"
     printf '%s\n' 'trap "" TERM; sh ./run < /dev/null > /dev/null 2>&1 & exit' > run
     printf '%s\n' 'trap "" TERM; while :; do (sleep 1000 &); sleep 0.01; done' > fork
@@ -328,7 +328,7 @@ fn tree_of_a_killed_keeper_is_found_by_marker_and_killed() {
     let path = trial.path("lock");
     assert!(Lock::is_held(&path).unwrap());
     kill_process(Pid::from_raw(keeper.pid()).unwrap(), Signal::KILL).unwrap();
-    // The agent lives on and has not inherited the lock.
+    // The command is still running and has not inherited the lock.
     drop(Lock::wait(&path).unwrap());
     keeper.wait().unwrap();
     assert!(living_marked(&trial.marker()).len() >= 13);
@@ -383,8 +383,8 @@ fn keeper_refuses_to_start_without_a_lock() {
     let trial = Trial::new();
     let exe = std::env::current_exe().unwrap();
     let (_, module) = module_path!().split_once("::").unwrap();
-    let told = format!("trial={}", trial.dir.path().display());
-    let by_hand = duct::cmd!(exe, "--exact", format!("{module}::keeper"), told);
+    let trial_arg = format!("trial={}", trial.dir.path().display());
+    let by_hand = duct::cmd!(exe, "--exact", format!("{module}::keeper"), trial_arg);
     let run = by_hand.stdin_null().stdout_capture().stderr_capture().unchecked().run().unwrap();
     assert!(String::from_utf8_lossy(&run.stdout).contains("standard input is not a lock"));
 }

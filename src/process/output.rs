@@ -1,5 +1,5 @@
-//! Output files: the beginning and the end of a stream of any length, without its secrets, in
-//! constant memory.
+//! Output files. A file keeps the beginning and the end of a stream of any length, without secrets,
+//! in constant memory.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -9,6 +9,7 @@ use super::redact::{RedactionStream, Redactor};
 
 /// The size of one read.
 const CHUNK: usize = 64 * 1024;
+/// The largest number of reads in one turn.
 const TURN: usize = 16;
 
 /// The result of reading from a stream.
@@ -32,12 +33,15 @@ pub(super) struct OutputFile {
     clean: Vec<u8>,
     /// The number of bytes that arrived, before redaction.
     received: u64,
+    /// The number of bytes that the head can still take.
     head_left: u64,
+    /// The number of bytes in the head.
     head: u64,
     tail: Vec<u8>,
     tail_cap: usize,
     /// The index of the oldest byte in a full tail.
     oldest: usize,
+    /// The number of bytes after redaction.
     total: u64,
     failed: Option<io::Error>,
 }
@@ -61,8 +65,8 @@ impl OutputFile {
         })
     }
 
-    /// Reads the available bytes of a non-blocking stream, for one turn, and passes them on
-    /// unredacted.
+    /// Reads the available bytes of a non-blocking stream, at most [`TURN`] chunks, and passes them
+    /// to `observe` unredacted.
     pub(super) fn drain(
         &mut self,
         from: &mut impl Read,
@@ -97,8 +101,8 @@ impl OutputFile {
         self.clean = clean;
     }
 
-    /// Adds redacted bytes. A disk error is reported at the end: the stream must be drained
-    /// meanwhile, or its writer would hang.
+    /// Adds redacted bytes. A disk error is reported only by [`finish`](Self::finish): the stream
+    /// must be drained until then, or its writer would hang.
     fn add(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;
         let fits = usize::try_from(self.head_left).unwrap_or(usize::MAX).min(bytes.len());

@@ -27,7 +27,8 @@ pub(super) fn stat(pid: i32) -> Option<ProcessStat> {
     parse(pid, &String::from_utf8_lossy(&line))
 }
 
-/// Reads the state of every process, one after the other. Processes fork meanwhile.
+/// Reads the state of every process, one after the other. The list is not a snapshot: processes
+/// fork meanwhile.
 pub(super) fn all() -> Vec<ProcessStat> {
     let number = |name: &OsStr| name.to_str().and_then(|name| name.parse().ok());
     let Ok(entries) = fs::read_dir("/proc") else {
@@ -36,8 +37,8 @@ pub(super) fn all() -> Vec<ProcessStat> {
     entries.flatten().filter_map(|entry| number(&entry.file_name())).filter_map(stat).collect()
 }
 
-/// Returns true if the process was started with the variable set to this value. A process that must
-/// not be read counts as without.
+/// Returns true if the process was started with the variable set to this value. Returns false for a
+/// process whose environment may not be read.
 pub(super) fn has_variable(pid: i32, name: &str, value: &str) -> bool {
     let wanted = format!("{name}={value}");
     fs::read(format!("/proc/{pid}/environ"))

@@ -99,8 +99,8 @@ pub(super) fn expression(
     })
 }
 
-/// Starts the expression and retries while the program is open for writing. When another thread
-/// forks while a script is being checked out, the child holds the script open until its own exec.
+/// Starts the expression. Retries while the program is open for writing. When another thread forks
+/// while a script is being checked out, the child holds the script open until its own exec.
 pub(super) fn start(expression: &duct::Expression) -> io::Result<duct::Handle> {
     for _ in 0..TRIES {
         match expression.start() {

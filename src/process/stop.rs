@@ -32,7 +32,7 @@ pub(crate) enum SignalTarget {
     Tree,
 }
 
-/// A step of stopping a command. Programs differ: some clean up on SIGINT only, and only if their
+/// A step in stopping a command. Programs differ: some clean up on SIGINT only, and only if their
 /// child processes do not get the signal too; some forward nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StopStep {
@@ -61,16 +61,16 @@ impl StopFlag {
         Ok(Self { asked: Arc::new(AtomicBool::new(false)), wake, waker })
     }
 
-    /// Creates the flag of a keeper, which SIGTERM raises. SIGINT and SIGHUP have no effect, since
-    /// they come from a terminal that the keeper has left. They are caught and not ignored: an
-    /// ignored signal would stay ignored in the agent.
+    /// Creates the flag of a keeper. SIGTERM raises the flag. SIGINT and SIGHUP have no effect,
+    /// since they come from a terminal that the keeper has left. They are caught and not ignored:
+    /// an ignored signal would stay ignored in the agent.
     pub(crate) fn on_terminate() -> io::Result<Self> {
         let flag = Self::new()?;
         signal_hook::flag::register(SIGTERM, Arc::clone(&flag.asked))?;
         signal_hook::low_level::pipe::register(SIGTERM, flag.waker.try_clone()?)?;
-        let nobody = Arc::new(AtomicBool::new(false));
-        signal_hook::flag::register(SIGINT, Arc::clone(&nobody))?;
-        signal_hook::flag::register(SIGHUP, nobody)?;
+        let unread = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(SIGINT, Arc::clone(&unread))?;
+        signal_hook::flag::register(SIGHUP, unread)?;
         Ok(flag)
     }
 
@@ -96,7 +96,7 @@ impl StopFlag {
     }
 }
 
-/// Readable from the moment the flag is raised.
+/// Becomes readable when the flag is raised.
 impl AsFd for StopFlag {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()

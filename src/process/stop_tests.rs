@@ -6,7 +6,7 @@ use super::command_tests::{LONG, Trial};
 use super::*;
 use crate::domain::termination::Termination;
 
-/// A listener for which each line of output is the name of its meaning.
+/// A listener that takes each line of output as the name of an [`Activity`].
 #[derive(Default)]
 struct ScriptedListener {
     noise_limit: Option<Duration>,
@@ -137,8 +137,8 @@ fn listener_gets_output_that_is_left_in_the_pipe() {
 
 /// Stops a command by these steps as soon as all its processes are running.
 fn stop_by(script: &str, up: &[&str], steps: &[StopStep]) -> Trial {
-    // Like a keeper: if the tests run with SIGINT ignored (as a background job of a script), the
-    // command would ignore it too.
+    // Install the signal handlers of a keeper. If the tests run with SIGINT ignored (as a
+    // background job of a script), the command would ignore SIGINT too.
     drop(StopFlag::on_terminate().unwrap());
     let trial = Trial::new();
     let stop = StopFlag::new().unwrap();

@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
 
-/// Shows a text through a pager, which is a shell command line, with additional environment
-/// variables. Returns true if the pager could be started. Leaving the pager early is not an error.
+/// Shows a text through a pager, with additional environment variables. `pager` is a shell command
+/// line. Returns true if the pager could be started. Leaving the pager early is not an error.
 #[expect(clippy::disallowed_methods, reason = "this module spawns")]
 pub(crate) fn page(pager: &str, text: &str, more: &[(&str, &str)]) -> bool {
     let mut command = Command::new("sh");

@@ -3,9 +3,9 @@
 //! A process that wants to escape forks twice, starts a session of its own, closes its output and
 //! ignores SIGTERM. It is then in no known group and session, and its parent is gone. Two traces
 //! remain. As an orphan it becomes a child of the nearest *sub-reaper*, which a keeper is. And its
-//! environment holds the marker it was started with, unless it went to the trouble of removing it.
-//! So a tree consists of all descendants of the keeper, all processes that carry the marker, and
-//! all descendants of those.
+//! environment holds the marker that the process was started with, unless the process removed the
+//! marker. So a tree consists of all descendants of the keeper, all processes that carry the
+//! marker, and all descendants of those.
 //!
 //! All processes of the tree are stopped first, and only then killed: a running process could fork
 //! between the scan and the signal. Process groups are signalled as well as processes, because the
@@ -26,11 +26,11 @@ use procfs::ProcessStat;
 /// signal reaches it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The number of rounds of SIGSTOP before killing begins regardless.
+/// The number of SIGSTOP rounds after which the tree is killed even if a process still runs.
 const STOPS: usize = 20;
 
-/// The number and the start time of a process, which tell it apart from a later process with the
-/// same number.
+/// The number and the start time of a process. The start time distinguishes a later process with
+/// the same number.
 type Id = (i32, u64);
 
 /// The result of killing a tree.
@@ -48,8 +48,8 @@ pub(super) struct ProcessTree {
     marker: String,
     /// The main process. Its parent reaps it.
     main: Option<Id>,
-    /// The children of this process that do not belong to the command. `None` if this process has
-    /// other work, so that being its child means nothing.
+    /// The children of this process that do not belong to the command. `None` if this process also
+    /// has children of other commands.
     earlier_children: Option<BTreeSet<Id>>,
     /// The start time of the main process. Older processes cannot belong to the tree.
     since: u64,
@@ -166,9 +166,9 @@ impl ProcessTree {
         KillCount { ended: self.leftover.iter().filter(|&&id| Some(id) != main).count(), survivors }
     }
 
-    /// Returns true if no process can be left. The kernel answers at once, while a sweep scans
-    /// every process of the machine several times: orphans come to this process, all its children
-    /// belong to the command, and it has none.
+    /// Returns true if no process can be left: orphans become children of this process, all its
+    /// children belong to the command, and it has none. The kernel answers at once, while a sweep
+    /// scans every process of the machine several times.
     fn is_certainly_empty(&self) -> bool {
         self.earlier_children.as_ref().is_some_and(BTreeSet::is_empty) && is_childless()
     }
@@ -180,7 +180,7 @@ impl ProcessTree {
         let mut pause = Duration::from_millis(1);
         let mut quiet = 0;
         if let Some(group) = self.cgroup.take() {
-            // Counted first, since nothing is left to count afterwards.
+            // Recorded before the kill, since nothing is left to record afterwards.
             self.record_living(&self.members());
             self.record_living(
                 &group.members().into_iter().filter_map(procfs::stat).collect::<Vec<_>>(),
@@ -301,8 +301,8 @@ fn kill_all(living: &[ProcessStat]) {
     }
 }
 
-/// Signals the process that was found, and never a later process with the same number. If it has
-/// ended meanwhile or must not be signalled, the next scan shows that.
+/// Signals the process that the scan found, and never a later process with the same number. A
+/// failure is ignored: the next scan shows if the process is still there.
 #[cfg(target_os = "linux")]
 fn signal(process: &ProcessStat, how: Signal) {
     let Some(pid) = Pid::from_raw(process.pid) else {
@@ -311,8 +311,8 @@ fn signal(process: &ProcessStat, how: Signal) {
     let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
         return;
     };
-    // Compared after the pidfd was opened: from then on the number cannot change its meaning
-    // unnoticed.
+    // Compared after the pidfd is opened: the pidfd keeps referring to the same process, even if
+    // the number is reused.
     if procfs::stat(process.pid).is_some_and(|now| id(&now) == id(process)) {
         rustix::process::pidfd_send_signal(&pidfd, how).ok();
     }

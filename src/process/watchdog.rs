@@ -1,9 +1,9 @@
 //! The watchdog of a running command: idle and hang detection on its output.
 //!
-//! Output alone is no sign of progress. An agent that cannot reach its model prints a line a minute
-//! for hours, and an agent that has finished may wait for ever for a process that it has forgotten.
-//! A [`Listener`] knows the program's language and reports the meaning of its output. The watchdog
-//! keeps the deadlines.
+//! Output alone is no sign of progress. An agent that cannot reach its model may print a line a
+//! minute for hours, and an agent that has finished may wait for ever for a forgotten background
+//! process. A [`Listener`] knows the output format of the program and reports the meaning of each
+//! piece of output. The watchdog keeps the deadlines.
 
 use crate::domain::termination::Termination;
 use std::fmt;
@@ -18,7 +18,7 @@ pub(crate) enum OutputStream {
     Stderr,
 }
 
-/// The meaning of a piece of output. Of several meanings, the last one in this list counts.
+/// The meaning of a piece of output. If several meanings apply, the last variant wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Activity {
     /// No complete message yet.
@@ -27,7 +27,8 @@ pub(crate) enum Activity {
     Noise,
     /// The command makes progress.
     Progress,
-    /// The command has finished. It may take a moment to clean up, and need not be waited for.
+    /// The command has finished. It may take a moment to clean up, but nobody needs to wait for
+    /// that.
     Final,
     /// The command can only fail, however long it runs.
     Hopeless,
@@ -40,8 +41,8 @@ pub(crate) trait Listener {
     fn observe(&mut self, from: OutputStream, bytes: &[u8]) -> Activity;
 
     /// Returns the longest time with nothing but [`Activity::Noise`], counted from the first noise
-    /// for which the method returns a limit. It is called again after each piece of output. `None`
-    /// leaves the time to the limits of the command.
+    /// for which the method returns a limit. The watchdog calls the method again after each piece
+    /// of output. With `None`, only the limits of the command apply.
     fn noise_limit(&self) -> Option<Duration>;
 }
 
@@ -54,7 +55,7 @@ pub(super) struct Watchdog<'a> {
     listener: Option<&'a mut dyn Listener>,
     /// The time of the last progress.
     progress: Instant,
-    /// The time since which there has been noise under a limit, without progress.
+    /// The time of the first noise under a limit since the last progress.
     noise: Option<Instant>,
     /// The time at which the command reported that it had finished, and the time of its last
     /// output.
@@ -141,7 +142,7 @@ impl<'a> Watchdog<'a> {
 mod tests {
     use super::*;
 
-    /// A listener for which each piece of output is the name of its meaning.
+    /// A listener that takes each piece of output as the name of an [`Activity`].
     struct ScriptedMeaning {
         noise_limit: Option<Duration>,
         calm: bool,
