@@ -17,14 +17,14 @@ pub(crate) struct KeeperHandle {
 }
 
 impl KeeperHandle {
-    /// Returns its process number.
+    /// Returns the process number of the keeper.
     #[cfg(test)]
     pub(super) fn pid(&self) -> i32 {
         self.handle.pids().first().map_or(0, |pid| pid.cast_signed())
     }
 
-    /// Waits until the keeper has ended. Its exit status has no meaning: the ref or file that it
-    /// publishes has.
+    /// Waits until the keeper has ended. The exit status has no meaning: the keeper publishes its
+    /// result in a ref or a file.
     pub(crate) fn wait(self) -> io::Result<()> {
         self.handle.wait().map(drop)
     }
@@ -40,8 +40,7 @@ impl KeeperHandle {
 /// process until it drops `lock`, and by the keeper until it ends. The keeper's own output is
 /// appended to `log`.
 ///
-/// The keeper is not put into a process group of its own here: the leader of a group cannot become
-/// the leader of a session.
+/// The keeper does not get its own process group here: a group leader cannot call `setsid`.
 pub(crate) fn start_keeper(
     exe: &Path,
     args: &[OsString],
@@ -80,11 +79,12 @@ pub(crate) fn start_linked_keeper(
     Ok((KeeperHandle { handle }, ours))
 }
 
-/// Makes this process a keeper. It takes the lock from standard input, which becomes `/dev/null`,
-/// and leaves the session and terminal of the process that started it. From here on, orphans among
-/// its descendants become its children.
+/// Makes this process a keeper: takes the lock from standard input, which becomes `/dev/null`, and
+/// leaves the session and terminal of the parent process. From then on, orphans among the
+/// descendants become children of this process.
 ///
-/// The lock is closed on exec: an agent that inherited it would hold it beyond the keeper's death.
+/// The lock is closed on exec: an agent that inherited the lock would hold it after the keeper's
+/// death.
 pub(crate) fn adopt_lock() -> io::Result<Lock> {
     let stdin = rustix::stdio::stdin();
     let stat = rustix::fs::fstat(stdin)?;
@@ -95,8 +95,8 @@ pub(crate) fn adopt_lock() -> io::Result<Lock> {
     let lock = Lock::from(rustix::io::fcntl_dupfd_cloexec(stdin, 3)?);
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     match rustix::process::setsid() {
-        // EPERM: this process leads a group already, as when a shell has started it. The session is
-        // then the shell's.
+        // EPERM: this process already leads a group, because a shell started it. It then stays in
+        // the shell's session.
         Ok(_) | Err(Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
@@ -104,15 +104,16 @@ pub(crate) fn adopt_lock() -> io::Result<Lock> {
     Ok(lock)
 }
 
-/// Makes this process the reaper of orphans among its descendants, where the platform can.
+/// Makes this process the reaper of orphans among its descendants. Only Linux supports this.
 pub(super) fn become_reaper() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     Ok(())
 }
 
-/// Sends SIGTERM to a process, if it is still the one that started at `start_time` (see
-/// [`start_time`](super::start_time); 0 if not known). Returns true if the signal was sent.
+/// Sends SIGTERM to the process `pid` if its start time is still `start_time` (see
+/// [`start_time`](super::start_time)). A `start_time` of 0 means unknown and matches every process.
+/// Returns true if the signal was sent.
 pub(crate) fn ask_to_stop(pid: i32, start_time: u64) -> io::Result<bool> {
     let Some(process) = Pid::from_raw(pid).filter(|_| pid > 1) else {
         return Ok(false);
@@ -127,8 +128,8 @@ pub(crate) fn ask_to_stop(pid: i32, start_time: u64) -> io::Result<bool> {
 
 #[cfg(target_os = "linux")]
 fn signal_checked(process: Pid, start: u64) -> rustix::io::Result<bool> {
-    // The pidfd is opened first: from then on the number cannot come to mean another process
-    // unnoticed.
+    // The pidfd is opened before the start times are compared: it keeps referring to the same
+    // process, even if the number is reused.
     let pidfd = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())?;
     let now = super::start_time(process.as_raw_nonzero().get());
     if now.is_none() || (start != 0 && now != Some(start)) {

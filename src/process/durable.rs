@@ -16,11 +16,11 @@ pub(super) fn unique(stem: &str) -> OsString {
     OsString::from(format!(".{stem}.{}.{nth}.tmp", std::process::id()))
 }
 
-/// Syncs the file system of `path` (a directory or a file) to the disk: the barrier before anything
-/// is acknowledged. One call covers any number of objects and refs and the directories that they
-/// were renamed in, which git itself never syncs.
+/// Syncs the file system of `path` (a directory or a file) to the disk. This is the barrier before
+/// an acknowledgement. One call covers any number of objects and refs, and the directories in which
+/// they were renamed, which git itself never syncs.
 ///
-/// Without `syncfs` on the platform, only the directory is synced, and each writer must have synced
+/// On a platform without `syncfs`, only `path` itself is synced, and each writer must have synced
 /// its files.
 pub(crate) fn sync_fs(path: &Path) -> io::Result<()> {
     let at = File::open(path)?;
@@ -36,15 +36,15 @@ pub(crate) fn free_space(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Replaces the file at `path`. A reader sees the old content or the new content and never a part,
-/// and the new content is on the disk when the function returns. Every important file is written
-/// this way.
+/// Replaces the file at `path`. A reader sees either the old or the new content, and never a part.
+/// The new content is on the disk when the function returns. Every important file is written this
+/// way.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write(path, bytes, None)
 }
 
 /// Writes an executable file like [`write_atomic`] and creates its folders. Does nothing if the
-/// file exists with this content and may be executed.
+/// file has this content and is executable.
 pub(crate) fn write_executable(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let runs = path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o100 != 0);
     if runs && fs::read(path).is_ok_and(|old| old == bytes) {

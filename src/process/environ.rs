@@ -2,7 +2,7 @@
 //!
 //! The variables that the user's shell happens to export must not decide what an agent does: an
 //! inherited `GIT_DIR` or `GIT_INDEX_FILE` would point its commits at the user's own repository. So
-//! only variables pass that are named here or by the job.
+//! only variables that this module or the job names are passed on.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -25,8 +25,8 @@ impl Environ {
 
     /// The environment of a job's command: PATH, HOME and LANG of the user, `TERM=dumb`, a TMPDIR
     /// of its own, an identity for commits (a fresh machine has none), and settings that keep git
-    /// from starting maintenance in the background. Of the ambient variables, those in `pass` are
-    /// added if they are set. `GIT_*` variables never pass, even if named.
+    /// from starting maintenance in the background. Ambient variables that `pass` names are added
+    /// if they are set. `GIT_*` variables are never passed on, even if named.
     pub(crate) fn for_command(
         ambient: &BTreeMap<OsString, OsString>,
         tmpdir: &Path,
@@ -46,8 +46,8 @@ impl Environ {
             env.set(format!("GIT_{role}_NAME"), &who.name);
             env.set(format!("GIT_{role}_EMAIL"), &who.email);
         }
-        // Maintenance detaches itself from the command that starts it. In a worktree that is about
-        // to be recycled, it would be a process that nobody waits for.
+        // Background maintenance outlives the command that starts it. Nobody would wait for it
+        // before the worktree is recycled.
         for (at, (key, value)) in
             [("gc.auto", "0"), ("maintenance.auto", "false")].into_iter().enumerate()
         {

@@ -1,10 +1,11 @@
 //! The `git` executable, shielded from the repository and the user's settings.
+//!
 //! Much of what git reads can make it run a program: hooks, filters, a file-system monitor, an
 //! editor, a credential helper. Agents work in the repository, so none of that may come from a
-//! place where an agent could have written it. Therefore git never discovers its repository, it
-//! gets an environment built from nothing with an empty home and an empty configuration, and every
-//! setting that runs a program is switched off where it can be. Filters and merge drivers cannot be
-//! switched off. They are avoided by calling only plumbing that does not use them.
+//! place where an agent could have written it. Therefore git never discovers its repository. Its
+//! environment is built from nothing, with an empty home and an empty configuration. Every setting
+//! that runs a program is switched off, except for filters and merge drivers, which cannot be
+//! switched off. Only plumbing that does not use them is called.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -44,7 +45,7 @@ const SETTINGS: [&str; 18] = [
     "rerere.enabled=false",
 ];
 
-/// Variables of every call, beside those that hold a path.
+/// The environment variables of every call, except those that hold a path.
 const VARIABLES: [(&str, &str); 14] = [
     ("LC_ALL", "C"),
     ("TZ", "UTC"),
@@ -106,7 +107,7 @@ pub struct Git {
 impl Git {
     /// Finds `git` in the PATH of `ambient`, checks its version, and binds it to the repository
     /// whose common directory (its `.git`) is given. `private` is a directory for an empty HOME and
-    /// an empty configuration, and is made if missing.
+    /// an empty configuration, and is created if missing.
     pub fn find(
         common_dir: &Path,
         private: &Path,
@@ -121,8 +122,8 @@ impl Git {
         Ok(Self { version, ..git })
     }
 
-    /// Finds git like [`Git::find`] without checking the version: a keeper's supervisor has checked
-    /// it.
+    /// Finds git like [`Git::find`] without checking the version. For a keeper, whose supervisor
+    /// has checked the version.
     pub fn find_known(
         common_dir: &Path,
         private: &Path,
@@ -188,8 +189,8 @@ impl Git {
         args: &[&str],
         environment: &BTreeMap<OsString, OsString>,
     ) -> Result<GitOutput> {
-        let ours = |name: &OsString| name.as_bytes().starts_with(b"GIT_");
-        let kept = environment.iter().filter(|(name, _)| !ours(name));
+        let is_git_variable = |name: &OsString| name.as_bytes().starts_with(b"GIT_");
+        let kept = environment.iter().filter(|(name, _)| !is_git_variable(name));
         let mut env: BTreeMap<OsString, OsString> =
             kept.map(|(name, value)| (name.clone(), value.clone())).collect();
         for name in ["GIT_DIR", "GIT_WORK_TREE"] {
@@ -230,8 +231,8 @@ impl Git {
     }
 }
 
-/// Puts git into a process group of its own: a Ctrl-C is handled by this program, and would kill
-/// git in the middle of a transaction.
+/// Puts git into its own process group. Otherwise a Ctrl-C, which this program handles, would also
+/// kill git in the middle of a transaction.
 fn isolated(expression: duct::Expression) -> duct::Expression {
     expression.unchecked().before_spawn(|spawning| {
         spawning.process_group(0);
@@ -239,12 +240,13 @@ fn isolated(expression: duct::Expression) -> duct::Expression {
     })
 }
 
-/// Builds the environment of every call and creates the empty home and configuration that it names.
+/// Builds the environment of every call, and creates the empty home and configuration that the
+/// environment names.
 fn shield(private: &Path, path: &OsStr) -> std::io::Result<Environ> {
     let home = private.join("empty-home");
     std::fs::create_dir_all(&home)?;
-    // An empty file instead of `/dev/null`, which a `git config --global` run as root would
-    // replace.
+    // An empty file and not `/dev/null`: `git config --global` as root would replace the device
+    // file.
     let config = private.join("empty-config");
     if !config.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0) {
         write_atomic(&config, b"")?;
@@ -276,7 +278,7 @@ fn ask_version(exe: &Path, path: &OsStr) -> Result<GitVersion> {
 }
 
 impl GitVersion {
-    /// Parses the output of `git --version`, with whatever a vendor appends.
+    /// Parses the output of `git --version`, which may end in a vendor's suffix.
     fn parse(text: &str) -> Option<Self> {
         let word = text.strip_prefix("git version ")?.split_ascii_whitespace().next()?;
         let mut parts = word.split(['.', '-']);

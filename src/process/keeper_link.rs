@@ -25,11 +25,11 @@ use super::{Environ, Lock, StopFlag};
 
 /// The size of the header of a message, which holds the length of the body and carries the lock.
 const HEAD: usize = 8;
-/// The longest accepted body. No folder and environment are longer, so a longer message is not from
-/// a supervisor.
+/// The longest accepted body. No folder path with its environment is longer, so a longer message
+/// does not come from a supervisor.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
-/// The supervisor's end. When it is dropped, the keeper finishes its assignment and ends.
+/// The supervisor's end. After a drop of this end, the keeper finishes its assignment and exits.
 #[derive(Debug)]
 pub(crate) struct KeeperLink(UnixStream);
 
@@ -48,7 +48,8 @@ pub(crate) struct ReceivedAssignment {
     pub env: Environ,
 }
 
-/// Creates both ends. The keeper's end is a plain descriptor, to become its standard output.
+/// Creates both ends. The keeper's end is a plain descriptor, which becomes the keeper's standard
+/// output.
 pub(super) fn pair() -> io::Result<(KeeperLink, OwnedFd)> {
     let (ours, theirs) = UnixStream::pair()?;
     Ok((KeeperLink(ours), theirs.into()))
@@ -93,9 +94,9 @@ impl KeeperInbox {
         if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Socket {
             return Ok(None);
         }
-        let line = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(stdout, 3)?);
+        let stream = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(stdout, 3)?);
         rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-        Ok(Some(Self(line)))
+        Ok(Some(Self(stream)))
     }
 
     /// Waits for the next assignment. Returns `None` when the supervisor has gone, or when the stop
@@ -174,8 +175,8 @@ mod tests {
     use super::*;
 
     fn ends() -> (KeeperLink, KeeperInbox) {
-        let (line, theirs) = pair().unwrap();
-        (line, KeeperInbox(theirs.into()))
+        let (link, theirs) = pair().unwrap();
+        (link, KeeperInbox(theirs.into()))
     }
 
     fn env() -> Environ {
@@ -186,15 +187,15 @@ mod tests {
 
     #[test]
     fn assignment_arrives_whole_and_its_lock_is_always_held() {
-        let (line, inbox) = ends();
+        let (link, inbox) = ends();
         let stop = StopFlag::new().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         for _ in 0..3 {
             let lock = Lock::try_take(&path, "").unwrap().unwrap();
-            line.send(dir.path(), &lock, &env()).unwrap();
+            link.send(dir.path(), &lock, &env()).unwrap();
             drop(lock);
-            assert!(Lock::is_held(&path).unwrap(), "nobody held it on its way");
+            assert!(Lock::is_held(&path).unwrap(), "the lock was released in transit");
             let handed = inbox.next(&stop).unwrap().unwrap();
             assert_eq!((handed.dir.as_path(), &handed.env), (dir.path(), &env()));
             assert!(Lock::is_held(&path).unwrap());
@@ -202,31 +203,31 @@ mod tests {
             drop(Lock::wait(&path).unwrap());
         }
         assert!(inbox.is_connected());
-        drop(line);
+        drop(link);
         assert!(!inbox.is_connected());
         assert!(inbox.next(&stop).unwrap().is_none());
     }
 
     #[test]
     fn lock_of_an_unread_assignment_is_released() {
-        let (line, inbox) = ends();
+        let (link, inbox) = ends();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let lock = Lock::try_take(&path, "").unwrap().unwrap();
-        line.send(dir.path(), &lock, &Environ::empty()).unwrap();
+        link.send(dir.path(), &lock, &Environ::empty()).unwrap();
         drop((lock, inbox));
         let lock = Lock::wait(&path).unwrap();
-        assert!(line.send(dir.path(), &lock, &Environ::empty()).is_err());
-        assert!(Lock::is_held(&path).unwrap(), "it is still ours to hand to another");
+        assert!(link.send(dir.path(), &lock, &Environ::empty()).is_err());
+        assert!(Lock::is_held(&path).unwrap(), "the lock is still held by the sender");
     }
 
     #[test]
     fn stop_flag_keeps_the_inbox_from_receiving() {
-        let (line, inbox) = ends();
+        let (link, inbox) = ends();
         let stop = StopFlag::new().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::try_take(&dir.path().join("lock"), "").unwrap().unwrap();
-        line.send(dir.path(), &lock, &Environ::empty()).unwrap();
+        link.send(dir.path(), &lock, &Environ::empty()).unwrap();
         stop.ask();
         assert!(inbox.next(&stop).unwrap().is_none());
         stop.lower();

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 const TRIES: u32 = 5;
 const APART: Duration = Duration::from_millis(10);
 
-/// A lock that is held as long as this value, or a copy of its open file in another process, lives.
+/// A lock. It is held as long as this value, or a copy of its open file in another process, exists.
 #[derive(Debug)]
 pub(crate) struct Lock(File);
 
@@ -42,7 +42,7 @@ impl fmt::Display for HolderText {
     }
 }
 
-/// A process that holds a lock, for messages and for signals. Never used to tell whether the
+/// The process that holds a lock, for messages and for signals. Only the lock itself tells if the
 /// process lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Holder {
@@ -114,12 +114,12 @@ impl Lock {
         }
     }
 
-    /// Returns true if a process holds the lock at `path`, this process included. A missing file is
-    /// free, and stays missing.
+    /// Returns true if a process holds the lock at `path`, this process included. The lock of a
+    /// missing file is free, and the file is not created.
     ///
-    /// The answer "held" can be late by a moment: a child that another thread has forked holds a
-    /// copy of every open file until its exec. So "held" is a reason to wait for the lock, which
-    /// then takes a moment, and never a reason to give up.
+    /// The answer "held" can be outdated for a moment: a child that another thread has forked holds
+    /// a copy of every open file until its exec. So on "held" the caller may wait for the lock, and
+    /// must not give up.
     pub(crate) fn is_held(path: &Path) -> io::Result<bool> {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -127,7 +127,7 @@ impl Lock {
             Err(error) => return Err(error),
         };
         loop {
-            // A shared lock, so that two processes that only ask do not see each other.
+            // A shared lock: two processes that only query the lock do not see each other.
             match flock(&file, FlockOperation::NonBlockingLockShared) {
                 Ok(()) => return Ok(false),
                 Err(Errno::INTR) => {}

@@ -1,10 +1,10 @@
 //! Creation of one loose ref without a git process.
 //!
 //! The protocol is git's own for the files backend, the only supported one: the process that
-//! creates `<ref>.lock` may change the ref, writes the new value into that file, and publishes it
-//! by a rename. The function is only for names that no other process creates, so that packed-refs
-//! need be read only once. Nothing is synced to the disk; a barrier of the caller does that.
-//! Unusual cases are left to git.
+//! creates `<ref>.lock` may change the ref. It writes the new value into that file and publishes
+//! the value by a rename. The function is only for names that no other process creates, so one read
+//! of packed-refs is enough. The caller syncs the ref with a barrier. Unusual cases are left to
+//! git.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -15,8 +15,8 @@ use crate::domain::id::Oid;
 /// Retries when an empty folder vanishes, since `git pack-refs` removes empty folders.
 const TRIES: usize = 4;
 
-/// Creates the ref in the usual, simple case. Returns false if nothing was created and git must be
-/// asked.
+/// Creates a ref in the usual, simple case. Returns false if nothing was created and the caller
+/// must use git.
 pub(crate) fn create_loose_ref(common_dir: &Path, name: &str, id: &Oid) -> io::Result<bool> {
     let tame = |part: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);

@@ -2,13 +2,13 @@
 //!
 //! This program starts three kinds of processes. The commands of a job (agents, checks, the setup
 //! of a worktree) are run by a *keeper* under supervision ([`run`]). The keepers themselves
-//! ([`start_keeper`]) outlive the process that started them. `git` is called where its own code is
-//! wanted ([`Git`], [`RefUpdates`]). Each process gets an environment that is built from nothing
-//! ([`Environ`]). No other module groups, signals or waits for a process.
+//! ([`start_keeper`]) outlive the process that started them. `git` is called for operations that
+//! need git's own code ([`Git`], [`RefUpdates`]). Each process gets an environment that is built
+//! from nothing ([`Environ`]). No other module groups, signals or waits for a process.
 //!
 //! Liveness is a lock and never a process number ([`Lock`]): the kernel releases a lock when its
-//! holder dies, however it dies. A process number is only used together with the start time of the
-//! process, through a pidfd, to signal the process.
+//! holder dies, however it dies. A process number serves only to signal a process: through a pidfd,
+//! and after a comparison of the start time.
 //!
 //! The module also writes files that survive a power cut ([`write_atomic`], [`sync_fs`]).
 //!

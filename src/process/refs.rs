@@ -1,9 +1,9 @@
 //! Ref transactions through one long-lived `git update-ref --stdin`.
 //!
-//! Git itself moves refs because it takes exactly the locks that it needs: for one ref that is
-//! `<ref>.lock`, also if the ref is packed. One process serves many transactions, which saves
-//! starting a process for each. Git ends when it refuses a transaction, and the next transaction
-//! starts another process.
+//! Refs are moved by git itself, which takes exactly the necessary locks: `<ref>.lock` for one ref,
+//! even if the ref is packed. One process serves many transactions, which saves starting a process
+//! for each. Git ends when it refuses a transaction, and the next transaction starts another
+//! process.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write};
@@ -39,7 +39,7 @@ pub enum Expected {
 }
 
 impl Expected {
-    /// The value that was read before.
+    /// Expects the value that was read before.
     pub fn from_read(read: Option<Oid>) -> Self {
         read.map_or(Self::Absent, Self::Value)
     }
@@ -58,12 +58,12 @@ pub struct RefMove {
 }
 
 impl RefMove {
-    /// A move to a new value.
+    /// Describes a move to a new value.
     pub fn to(name: String, new: Oid, old: Expected) -> Self {
         Self { name, new: Some(new), old }
     }
 
-    /// A deletion of a ref that has the value `old`.
+    /// Describes the deletion of a ref that has the value `old`.
     pub fn delete(name: String, old: Oid) -> Self {
         Self { name, new: None, old: Expected::Value(old) }
     }
@@ -85,8 +85,8 @@ pub(crate) struct RefsAmbiguous {
     pub message: String,
 }
 
-/// A `git update-ref --stdin` that is started when first needed and restarted after a refusal. It
-/// ends with this value, or with this process, since its standard input is then closed.
+/// A `git update-ref --stdin` process. It is started on first use and restarted after a refusal. It
+/// ends when this value is dropped or this process ends, since both close its standard input.
 #[derive(Debug)]
 pub(crate) struct RefUpdates {
     git: Git,
@@ -106,8 +106,8 @@ impl RefUpdates {
         Self { git: git.clone(), settings: &IN_BULK, running: None }
     }
 
-    /// Moves all refs or none, each only if it has the expected value, and waits some seconds at
-    /// most for a lock. Symbolic refs are not followed: the named ref itself moves.
+    /// Moves all refs if each has the expected value, and none otherwise. Waits at most ten seconds
+    /// for a lock. Symbolic refs are not followed: the named ref itself moves.
     pub(crate) fn transact(&mut self, moves: &[RefMove]) -> Result<Result<(), RefsRefused>> {
         if moves.is_empty() {
             return Ok(Ok(()));
@@ -221,13 +221,13 @@ impl Running {
     fn end(mut self) -> io::Result<(Option<i32>, String)> {
         drop(self.stdin.take());
         let code = self.handle.wait()?.status.code();
-        let mut said = vec![0; 4096];
-        let length = self.stderr.read_at(&mut said, 0)?;
-        let said = String::from_utf8_lossy(&said[..length]);
-        let said = said.trim_end();
-        let message = match (said.strip_prefix("fatal: "), code) {
-            (Some(said), _) => said.to_owned(),
-            (None, _) if !said.is_empty() => said.to_owned(),
+        let mut bytes = vec![0; 4096];
+        let length = self.stderr.read_at(&mut bytes, 0)?;
+        let text = String::from_utf8_lossy(&bytes[..length]);
+        let text = text.trim_end();
+        let message = match (text.strip_prefix("fatal: "), code) {
+            (Some(reason), _) => reason.to_owned(),
+            (None, _) if !text.is_empty() => text.to_owned(),
             (None, Some(code)) => format!("it exited with {code}"),
             (None, None) => "it was killed".to_owned(),
         };
@@ -235,7 +235,7 @@ impl Running {
     }
 }
 
-/// Git is reaped, so that a supervisor that runs for days leaves no zombies.
+/// Reaps git, so that a supervisor that runs for days leaves no zombies.
 impl Drop for Running {
     fn drop(&mut self) {
         drop(self.stdin.take());
@@ -353,7 +353,8 @@ mod tests {
         let mut refs = RefUpdates::start(&git);
         refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)]).unwrap().unwrap();
         let pid = Pid::from_raw(refs.pid().unwrap().cast_signed()).unwrap();
-        // While it is stopped, git takes the request and cannot answer. Then it is killed.
+        // While git is stopped, the pipe takes the request and git cannot answer. Then git is
+        // killed.
         kill_process(pid, Signal::STOP).unwrap();
         rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).unwrap();
         let pipe = refs.running.as_ref().unwrap().stdin.as_ref().unwrap().try_clone().unwrap();
