@@ -1,4 +1,5 @@
-//! Files in folders that an agent may have changed: removal and replacement that follow no link.
+//! Removal and replacement of files in folders that an agent may have changed. No function follows
+//! a symbolic link.
 
 use std::fs::Permissions;
 use std::io::{ErrorKind, Write as _};
@@ -7,8 +8,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-/// Replaces a file through a new file beside it. Links at either path are replaced and not
-/// followed.
+/// Replaces a file: writes a new file beside it and renames the new file. Links at either path are
+/// replaced and not followed.
 pub(super) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".harness-new");
@@ -27,8 +28,8 @@ pub(super) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
     written.with_context(|| format!("cannot write: {}", path.display()))
 }
 
-/// Deletes whatever is at a path, without following a link, also if an agent has removed the
-/// permission to. A missing path is not an error.
+/// Deletes whatever is at a path, without following a link. If an agent has removed the permission
+/// to delete, the permission is restored first. A missing path is not an error.
 pub(super) fn remove_any(path: &Path) -> std::io::Result<()> {
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
@@ -51,7 +52,7 @@ pub(super) fn remove_any(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Restores our permissions on a folder and on the folders below it.
+/// Restores the owner's permissions on a folder and on all folders below.
 fn open_up(dir: &Path) -> std::io::Result<()> {
     let mode = std::fs::symlink_metadata(dir)?.permissions().mode();
     if mode & 0o700 != 0o700 {
@@ -59,7 +60,7 @@ fn open_up(dir: &Path) -> std::io::Result<()> {
     }
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
-        // The type comes from the listing and is never that of a link's target.
+        // The type in the listing is that of the link itself, never that of its target.
         if entry.file_type()?.is_dir() {
             open_up(&entry.path())?;
         }

@@ -1,5 +1,5 @@
-//! Shared parts of this module's tests: a temporary repository, plain git, and a generator of
-//! random files.
+//! Test fixtures of this module: a temporary repository, plain git, and a generator of random
+//! files.
 
 #![expect(clippy::disallowed_methods, reason = "tests compare with the real git")]
 
@@ -128,7 +128,7 @@ impl RandomFiles {
         (0..1 + self.below(6)).map(|_| format!("line {}\n", self.below(30))).collect()
     }
 
-    /// Returns some files. No path is a folder of another.
+    /// Returns random files. No path is a parent folder of another.
     pub(crate) fn files(&mut self, count: usize) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
         for _ in 0..count {
@@ -138,7 +138,7 @@ impl RandomFiles {
         files
     }
 
-    /// Returns the files with a few edits, removals, additions and renames.
+    /// Returns a copy of the files with a few random edits, removals, additions and renames.
     pub(crate) fn edited(&mut self, files: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut files = files.clone();
         for _ in 0..1 + self.below(3) {
@@ -165,7 +165,8 @@ impl RandomFiles {
     }
 }
 
-/// Sets a path, and removes files that conflict with it as folders.
+/// Sets the content of a path. Removes files whose paths conflict with it: a path cannot be a file
+/// and a folder.
 pub(crate) fn put(files: &mut BTreeMap<String, String>, path: String, content: String) {
     let below = format!("{path}/");
     files.retain(|other, _| !other.starts_with(&below) && !path.starts_with(&format!("{other}/")));

@@ -1,5 +1,5 @@
-//! Misbehaviours of agents, one by one: a snapshot saves the work, a reset undoes it, and nothing
-//! outside is touched. Real git judges.
+//! Tests with each misbehaviour of an agent: a snapshot saves the work, a reset undoes the changes,
+//! and nothing outside of the worktree is touched. The results are checked with real git.
 
 #![expect(clippy::disallowed_methods, reason = "tests compare with the real git")]
 
@@ -14,7 +14,7 @@ use super::objects::read_blob;
 use super::{Head, Worktree, changed_paths, open_worktree, remove_worktree, snapshot};
 use crate::domain::id::Oid;
 
-/// Makes a folder outside the worktree, whose files must stay.
+/// Creates a folder outside of the worktree. Its files must not change.
 fn outside(fx: &RepoFixture) -> std::path::PathBuf {
     let outside = fx.path("outside");
     write(&outside, "precious.txt", "precious\n");
@@ -32,18 +32,17 @@ fn assert_outside(outside: &Path, case: &str) {
     }
 }
 
-/// Asserts that the worktree is exactly the commit by the judgement of real git, and that its
-/// registration is whole.
+/// Asserts, by real git, that the worktree equals the commit and that its registration is intact.
 fn assert_exact(fx: &RepoFixture, worktree: &Worktree, commit: &Oid, case: &str) {
     assert_eq!(RepoFixture::status(worktree), "", "{case}: git status");
     let head = git_in(&worktree.path, &["rev-parse", "HEAD"]);
     assert_eq!(head.trim(), commit.as_str(), "{case}: HEAD");
-    assert_eq!(worktree.head_commit(&fx.repo).as_ref(), Some(commit), "{case}: our idea of HEAD");
-    // Compared without git's stat cache: every byte, and every mode that git keeps.
+    assert_eq!(worktree.head_commit(&fx.repo).as_ref(), Some(commit), "{case}: head_commit");
+    // Compare every byte and every file mode, with a new index instead of git's stat cache.
     let index = worktree.path.with_extension("check");
     let output = Command::new("git")
-        // With force, since one file is tracked though ignored. Nothing else is ignored in an exact
-        // worktree.
+        // With `--force`, since one tracked file is ignored. A worktree that equals the commit has
+        // no other ignored file.
         .args(["add", "-A", "-f"])
         .current_dir(&worktree.path)
         .env("GIT_INDEX_FILE", &index)
@@ -82,7 +81,7 @@ fn snapshot_saves_every_misbehaviour_and_reset_undoes_it() {
     let worktree = fx.worktree("p01", &base);
     assert_exact(&fx, &worktree, &base, "new");
     for case in CASES {
-        // Once back to the same commit, and once on to another.
+        // Reset to the same commit, and to another commit.
         for to in [&base, &other] {
             (case.act)(&worktree.path, &outside);
             let taken = snapshot(&fx.repo, &worktree, &base_tree).unwrap();
@@ -92,7 +91,7 @@ fn snapshot_saves_every_misbehaviour_and_reset_undoes_it() {
             fx.reset(&worktree, to, &[]);
             assert_exact(&fx, &worktree, to, case.name);
             assert_outside(&outside, case.name);
-            // The snapshot can be checked out and gives itself again.
+            // The snapshot can be checked out, and a snapshot of that checkout is the same.
             let kept = fx.commit_tree(&taken.tree, std::slice::from_ref(&base));
             fx.reset(&worktree, &kept, &[]);
             let again = snapshot(&fx.repo, &worktree, &base_tree).unwrap();
@@ -166,12 +165,13 @@ fn worktree_can_be_opened_lost_and_removed() {
     let worktree = fx.worktree("p01", &base);
     let reopened = open_worktree(&fx.repo, &worktree.path, &worktree.index).unwrap();
     assert_eq!(reopened, worktree);
-    // The agent deletes its whole worktree: a reset makes it anew, opening it fails.
+    // The agent deletes its whole worktree: opening the worktree fails, and a reset creates it
+    // again.
     fs::remove_dir_all(&worktree.path).unwrap();
     assert!(open_worktree(&fx.repo, &worktree.path, &worktree.index).is_err());
     fx.reset(&worktree, &base, &[]);
     assert_exact(&fx, &worktree, &base, "made anew");
-    // A worktree replaced by a link is not followed.
+    // A link in place of the worktree is not followed.
     let outside = outside(&fx);
     fs::rename(&worktree.path, fx.path("moved")).unwrap();
     symlink(&outside, &worktree.path).unwrap();
@@ -221,10 +221,10 @@ fn worktree_head_is_set_and_its_checkout_found() {
     assert_eq!(fx.repo.checked_out_at("refs/heads/main").unwrap(), [fx.repo.work_dir().unwrap()]);
     worktree.set_head(&Head::Detached, &base).unwrap();
     assert_eq!(worktree.head_commit(&fx.repo), Some(base));
-    let from_place = super::Repo::discover(&worktree.path).unwrap();
-    assert_eq!(from_place.common_dir(), fx.repo.common_dir());
-    assert_eq!(from_place.work_dir(), fx.repo.work_dir());
-    assert_eq!(from_place.name(), "work");
+    let from_worktree = super::Repo::discover(&worktree.path).unwrap();
+    assert_eq!(from_worktree.common_dir(), fx.repo.common_dir());
+    assert_eq!(from_worktree.work_dir(), fx.repo.work_dir());
+    assert_eq!(from_worktree.name(), "work");
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn snapshot_and_reset_apply_line_ends_and_filters() {
     let blob = |path| fx.repo.read_blob_at(&taken.tree, path).unwrap().unwrap();
     assert_eq!(blob("t.crlf"), b"a\nc\n");
     assert_eq!(blob("n.loud"), b"NEW\n");
-    // A file with the same content is checked out differently when the attributes change.
+    // A change of the attributes changes how an unchanged blob is checked out.
     let plain =
         fx.commit(&[(".gitattributes", ""), ("t.crlf", "a\nb\n"), ("s.loud", "HELLO\n")], &[]);
     fx.reset(&worktree, &plain, &[]);

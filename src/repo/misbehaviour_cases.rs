@@ -1,4 +1,5 @@
-//! Misbehaviours of agents in their worktrees: a function for each, and the expected snapshot.
+//! Misbehaviours of agents in their worktrees. Each has a function that acts, and the expected
+//! snapshot.
 
 #![expect(clippy::disallowed_methods, reason = "one of these makes a pipe")]
 

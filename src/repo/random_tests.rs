@@ -1,4 +1,4 @@
-//! Snapshots and resets of random files, compared with the files that were written.
+//! Tests of snapshots and resets with random files, compared with the written files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,8 @@ use std::path::Path;
 use super::fixture::{RandomFiles, RepoFixture, git_in};
 use super::snapshot;
 
-/// Makes a folder contain exactly these files, and touches only those that differ.
+/// Changes a folder with the files `before` to contain exactly the files `after`. Touches only
+/// files that differ.
 fn realise(root: &Path, before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
     for path in before.keys().filter(|p| !after.contains_key(*p)) {
         fs::remove_file(root.join(path)).unwrap();
@@ -39,7 +40,7 @@ fn snapshot_and_reset_follow_random_edits() {
         realise(&worktree.path, &base, &work);
         let taken = snapshot(&fx.repo, &worktree, &commit).unwrap();
         assert_eq!(taken.tree, fx.tree_of(&work), "round {round}");
-        // Resets to another tree, from whatever state the agent left.
+        // Reset to another tree from the edited state.
         let next = if random.below(3) == 0 { random.files(20) } else { random.edited(&work) };
         let next_commit = fx.commit_tree(&fx.tree_of(&next), &[]);
         fx.reset(&worktree, &next_commit, &[]);

@@ -1,5 +1,5 @@
-//! Resets of a worktree to exactly a commit's tree, whatever was done to it, at a cost that follows
-//! the difference.
+//! Reset of a worktree to exactly the tree of a commit, from any state. The cost follows the
+//! difference.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -20,7 +20,7 @@ use super::worktree_record::WorktreeRecord;
 use super::{Head, Repo, Worktree, files, object_id, tree};
 use crate::domain::id::Oid;
 
-/// The counts of a reset.
+/// The statistics of a reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ResetStats {
     /// Files and links that were written.
@@ -32,13 +32,12 @@ pub(crate) struct ResetStats {
 }
 
 impl Worktree {
-    /// Makes the worktree exactly the tree of a commit and repairs its registration. Files that git
-    /// ignores are removed too, except those that a path or glob in `keep` names *and* the commit's
-    /// own `.gitignore` ignores. A pattern without `/` matches a name in any folder. The target of
-    /// a symbolic link is never touched.
+    /// Makes the worktree exactly the tree of a commit and repairs its registration. Untracked and
+    /// ignored files are removed. A file is kept only if a path or glob in `keep` matches it *and*
+    /// the commit's own `.gitignore` ignores it. A pattern without `/` matches a name in any
+    /// folder. The target of a symbolic link is never touched.
     ///
-    /// With [`Head::Branch`] the worktree's `HEAD` is on that branch afterwards. The branch itself
-    /// does not move.
+    /// Afterwards, `HEAD` is `head`. A branch in `head` does not move.
     pub(crate) fn reset_to(
         &self,
         repo: &Repo,
@@ -52,7 +51,7 @@ impl Worktree {
         self.repair(repo, commit)?;
         local.set_workdir(self.path.clone()).with_context(|| super::at(self.path.display()))?;
 
-        // Without a record every file counts as untracked: slow, and still correct.
+        // Without a record, every file counts as untracked. That is slow but correct.
         let record = match WorktreeRecord::load(&self.index, local.object_hash()) {
             Ok(Some(record)) if record.path == self.path && record.admin == self.admin => record,
             Ok(_) | Err(_) => WorktreeRecord::empty(&self.path, &self.admin, local.object_hash()),
@@ -85,8 +84,8 @@ impl Worktree {
             state: plan.state,
         };
         let index = record.index()?;
-        // An older record with the same file names is good enough: the files that were written
-        // since look different from their entries.
+        // The record on the disk may be older if it has the same file names: files that were
+        // written since do not match their entries and are read again.
         let minor = plan.same_paths && stats.written < MINOR;
         if let Some(record) =
             if minor { worktree_cache::renew(&self.index, record) } else { Some(record) }
@@ -98,17 +97,18 @@ impl Worktree {
     }
 }
 
-/// The number of files that may be written without writing the record anew.
+/// The number of written files below which the record on the disk is not replaced.
 const MINOR: usize = 100;
 
 /// The changes to the files that git tracks.
 struct ResetPlan {
-    /// The files of the target. Files to be written carry [`Flags::UPDATE`].
+    /// The files of the target. Files that must be written carry [`Flags::UPDATE`].
     state: State,
-    /// The number of files to be written.
+    /// The number of files that must be written.
     write: usize,
-    /// Existing files to be removed, because they are not in the target or are to be written anew.
-    /// Writing into a file would change whatever shares its inode as a hard link.
+    /// Existing files that must be removed, because they are not in the target or will be written
+    /// again. Writing into an existing file would also change its hard links outside of the
+    /// worktree.
     unlink: Vec<BString>,
     /// The number of removed files that are not in the target.
     dropped: usize,
@@ -123,7 +123,8 @@ fn plan(
     found: &walk::WalkResult,
     differences: Vec<tree::PathDifference>,
 ) -> ResetPlan {
-    // Below changed attributes, files with the same content may be checked out differently.
+    // A changed `.gitattributes` may change the checkout of all files in its folder and below, even
+    // if their blobs are the same.
     let restyled: Vec<BString> = differences
         .iter()
         .filter_map(|d| d.path.strip_suffix(b".gitattributes").map(BString::from))
@@ -153,8 +154,8 @@ fn plan(
             continue;
         }
         entry.stat = Stat::default();
-        // Only files that the walk reached through real folders: a path could lead through a link
-        // to somewhere else.
+        // Only files that the walk reached through real folders: another path could lead out of the
+        // worktree through a link.
         if !missing.contains(&at) {
             unlink.push(path.to_owned());
         }
@@ -214,7 +215,7 @@ impl UntrackedSweep<'_> {
             }
             return Ok(());
         };
-        // The ignore rules of the target, and not those that an agent left there.
+        // The ignore rules of the target, and not those that an agent left in the worktree.
         let mut rules = local
             .excludes(self.state, None, ignore::Source::IdMapping)
             .context("cannot read the ignore rules")?;
@@ -224,7 +225,7 @@ impl UntrackedSweep<'_> {
         Ok(())
     }
 
-    /// Keeps or removes a path. Returns true if anything was kept.
+    /// Keeps or removes a path and everything below. Returns true if anything was kept.
     fn sort_out(
         &self,
         keep: &GlobSet,
@@ -294,7 +295,7 @@ fn prune(root: &Path, folders: &BTreeSet<BString>) {
     }
 }
 
-/// Returns true if no part of a path is a link.
+/// Returns true if the path and all its parents are folders and no links.
 fn is_real_folder(root: &Path, folder: &[u8]) -> bool {
     let ends = folder.find_iter(b"/").chain(std::iter::once(folder.len()));
     ends.into_iter().all(|end| {
@@ -303,7 +304,7 @@ fn is_real_folder(root: &Path, folder: &[u8]) -> bool {
     })
 }
 
-/// The number of files from which they are written by several threads.
+/// The number of files from which several threads write them.
 const PARALLEL_FROM: usize = 100;
 
 /// Writes the files that carry [`Flags::UPDATE`] and records their stat data.
@@ -324,13 +325,13 @@ fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<
     if part.entries().is_empty() {
         return Ok(());
     }
-    // Attribute files that are not written now are on disk already, as in the target.
+    // Attribute files that are not written now are already on the disk, as in the target.
     let mut options = local
         .checkout_options(attributes::Source::IdMappingThenWorktree)
         .context("cannot read the checkout settings")?;
     // Starting threads costs more than writing a few files.
     options.thread_limit = (part.entries().len() < PARALLEL_FROM).then_some(1);
-    // No file is in the way any more, and an unexpected one must not be written through.
+    // No file is at these paths any more. An unexpected file or link must not be written to.
     options.destination_is_initially_empty = true;
     options.overwrite_existing = false;
     options.keep_going = false;

@@ -32,9 +32,10 @@ pub(crate) struct WorktreeSnapshot {
     pub changed: Vec<String>,
 }
 
-/// Writes the content of a worktree as a tree: its tracked files as they are now, and new files
-/// that are not ignored. Changes of the agent to its own index, `HEAD` or `.git` have no effect.
-/// Files of a nested repository are plain files. Pipes, sockets and devices are left out.
+/// Writes the content of a worktree as a tree: tracked files with their current content, and new
+/// files that are not ignored. The agent's changes to the worktree's index, `HEAD` or `.git` have
+/// no effect. Files of a nested repository are stored as plain files. Pipes, sockets and devices
+/// are left out.
 pub(crate) fn snapshot(
     repo: &Repo,
     worktree: &Worktree,
@@ -93,9 +94,8 @@ pub(crate) fn snapshot(
     })
 }
 
-/// Returns the tracked files of a worktree that were changed or removed since they were checked
-/// out. Other files do not matter, nor do those in `except`, which were replaced on purpose.
-/// Nothing is written.
+/// Returns the tracked files of a worktree that were changed or removed since the checkout. Files
+/// in `except` were replaced on purpose and do not count. Nothing is written.
 pub(crate) fn modified_files(
     repo: &Repo,
     worktree: &Worktree,
@@ -139,7 +139,7 @@ fn collect(
     out: &mut Vec<BString>,
 ) -> Result<()> {
     let name = path.rfind_byte(b'/').map_or(path, |slash| path[slash + 1..].as_bstr());
-    // `.git` and its other spellings: no tree may hold them.
+    // `.git` and its equivalents on other file systems: git refuses a tree with such a name.
     if gix::validate::path::component(name, None, tree::name_rules()).is_err() {
         return Ok(());
     }
@@ -161,7 +161,7 @@ fn collect(
     Ok(())
 }
 
-/// A reader of files as `git add` would store them.
+/// A reader that stores files as `git add` would.
 struct WorktreeReader<'a> {
     local: &'a gix::Repository,
     state: &'a State,
@@ -181,7 +181,7 @@ impl<'a> WorktreeReader<'a> {
         Ok(Self { local, state, root, filters, trust_executable })
     }
 
-    /// Writes a file's content as a blob. Returns `None` if there is no file or link.
+    /// Writes a file's content as a blob. Returns `None` if the path is neither a file nor a link.
     fn read(&mut self, path: &BStr, known: Option<Mode>) -> Result<Option<(EntryKind, ObjectId)>> {
         let full = self.root.join(OsStr::from_bytes(path));
         let failed = || format!("cannot read what the agent left: {}", full.display());

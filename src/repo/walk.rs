@@ -19,7 +19,7 @@ use rayon::prelude::*;
 
 use super::tree::join;
 
-/// A time on the clock of the worktree's file system.
+/// The time of a checkout, on the clock of the worktree's file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct RecordStamp {
     pub secs: u32,
@@ -31,20 +31,21 @@ pub(super) struct RecordStamp {
 pub(super) enum UntrackedKind {
     /// A file or a symbolic link.
     File,
-    /// A folder with its content.
+    /// A folder, with everything below.
     Folder,
     /// A pipe, a socket or a device.
     Other,
 }
 
-/// The result of a walk. Numbers are positions in the index.
+/// The result of a walk. Files are given by their positions in the index.
 #[derive(Debug, Default)]
 pub(super) struct WalkResult {
-    /// Existing files and links that look different, or are too young to tell.
+    /// Existing files and links whose stat data differ, or whose modification time is too recent to
+    /// rule out a change.
     pub doubtful: Vec<usize>,
-    /// Files that are missing, or replaced by something else than a file or a link.
+    /// Files that are missing, or that were replaced by neither a file nor a link.
     pub missing: Vec<usize>,
-    /// The topmost paths that are not in the index.
+    /// The untracked paths. For an untracked folder, only the topmost folder is listed.
     pub untracked: Vec<(BString, UntrackedKind)>,
 }
 
@@ -118,7 +119,7 @@ impl Walker<'_> {
         Ok(walk.absorb(below))
     }
 
-    /// Returns the entries of the index in a folder, by name. Entries of a folder are contiguous.
+    /// Returns the index entries in a folder, by name. The entries of a folder are contiguous.
     fn children(&self, prefix: &BStr, range: Range<usize>) -> HashMap<&[u8], IndexedChild> {
         let skip = if prefix.is_empty() { 0 } else { prefix.len() + 1 };
         let mut known: HashMap<&[u8], IndexedChild> = HashMap::new();
@@ -156,7 +157,7 @@ impl IndexedChild {
     }
 }
 
-/// Converts stat data to the form of git's index, with numbers cut to 32 bits.
+/// Converts stat data to the form of git's index, with numbers truncated to 32 bits.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as in git's index")]
 pub(super) fn stat_of(meta: &Metadata) -> Stat {
     Stat {
@@ -170,21 +171,21 @@ pub(super) fn stat_of(meta: &Metadata) -> Stat {
     }
 }
 
-/// The resolution of a file system's clock: the kernel updates it at each tick, after 10 ms at
-/// most.
+/// The resolution of a file system's clock, with a margin. The kernel advances the clock at each
+/// tick, every 10 ms at most.
 const TICK_NANOS: u64 = 11_000_000;
 
-/// Returns true if a file was written so shortly before the record that a later edit could have
-/// left the same times. A file system with a resolution of one second (or two, as FAT) has no
-/// nanoseconds at all.
+/// Returns true if a file was written so shortly before the record that a later edit could leave
+/// the same modification time. Without nanoseconds, the file system may have a resolution of one
+/// second, or of two as FAT has.
 fn is_too_young(stat: &Stat, stamp: RecordStamp) -> bool {
     let nanos = |secs: u32, nanos: u32| u64::from(secs) * 1_000_000_000 + u64::from(nanos);
     let margin = if stat.mtime.nsecs == 0 { 2_000_000_000 } else { TICK_NANOS };
     nanos(stat.mtime.secs, stat.mtime.nsecs) + margin >= nanos(stamp.secs, stamp.nanos)
 }
 
-/// Returns the type of a folder's entry, or `None` if the entry is gone. Restores our permissions
-/// on a folder.
+/// Returns the type of a folder's entry, or `None` if the entry is gone. Restores the owner's
+/// permissions on a folder.
 fn kind_of(entry: &DirEntry, dir: &Path) -> Result<Option<UntrackedKind>> {
     let kind = match entry.file_type() {
         Ok(kind) => kind,
@@ -205,8 +206,8 @@ fn kind_of(entry: &DirEntry, dir: &Path) -> Result<Option<UntrackedKind>> {
     }))
 }
 
-/// Restores the permission to list and change a folder that an agent has removed. Git does not
-/// store it.
+/// Restores the owner's permission to list and change a folder, which an agent may have removed.
+/// Git does not store permissions of folders.
 pub(super) fn unlock(dir: &Path, meta: &Metadata) -> Result<()> {
     let mode = meta.permissions().mode();
     if mode & 0o700 == 0o700 {
@@ -216,7 +217,7 @@ pub(super) fn unlock(dir: &Path, meta: &Metadata) -> Result<()> {
         .with_context(|| format!("cannot open up a folder: {}", dir.display()))
 }
 
-/// Returns the entries of a folder, none if it is gone.
+/// Returns the entries of a folder, or none if the folder is gone.
 pub(super) fn list(dir: &Path) -> Result<Vec<DirEntry>> {
     match std::fs::read_dir(dir) {
         Ok(listing) => listing.collect::<std::io::Result<_>>().with_context(|| cannot_read(dir)),

@@ -1,8 +1,9 @@
 //! Linked worktrees with a stable path, recycled from task to task.
 //!
-//! Worktrees are registered here and not by `git worktree add`: the admin folder is built aside and
-//! renamed into place, so that `git worktree list` never finds half of one. Both git and gix fail
-//! there when worktrees are added concurrently.
+//! This module registers worktrees itself, without `git worktree add`: it builds the admin folder
+//! elsewhere and renames it into place, so that `git worktree list` never finds an incomplete
+//! folder. Both git and gix fail on an incomplete folder, so worktrees could not be added
+//! concurrently.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,22 +15,22 @@ use super::worktree_record::WorktreeRecord;
 use super::{Head, Repo, files, heads, link, oid};
 use crate::domain::id::Oid;
 
-/// The age after which an unfinished registration was left by a killed process.
+/// The age from which an unfinished registration counts as left behind by a killed process.
 const RUIN: Duration = Duration::from_secs(60);
 
-/// A linked worktree that this program has made.
+/// A linked worktree that this program created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Worktree {
-    /// The folder of its files. Absolute, without links.
+    /// The folder of the worktree's files. The path is absolute and without links.
     pub path: PathBuf,
     /// The admin folder, `<common>/worktrees/<id>`.
     pub admin: PathBuf,
-    /// The file of its [`WorktreeRecord`], in a folder that agents do not write to.
+    /// The file of the [`WorktreeRecord`], in a folder to which agents do not write.
     pub index: PathBuf,
 }
 
-/// Makes a worktree: registers it, detached at a commit, and checks out the commit's files in
-/// parallel. Registration is one rename and needs no lock.
+/// Creates a worktree: registers it, detached at a commit, and checks out the commit's files in
+/// parallel. The registration is one rename and needs no lock.
 pub(crate) fn create_worktree(
     repo: &Repo,
     dest: &Path,
@@ -38,8 +39,7 @@ pub(crate) fn create_worktree(
 ) -> Result<Worktree> {
     let worktree = register(repo, dest, commit, private_index)?;
     if let Err(error) = worktree.reset_to(repo, commit, &Head::Detached, &[]) {
-        // The first error is the one that explains. What cannot be removed now is found by
-        // `remove_worktree` later.
+        // Report the first error. If the removal fails too, `remove_worktree` can repeat it.
         drop(worktree.remove(repo));
         return Err(error);
     }
@@ -73,7 +73,7 @@ fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Res
             return Err(e).with_context(|| format!("cannot make a worktree: {}", path.display()));
         }
     }
-    // A registration left behind by a removed worktree would be a second one for the same path.
+    // A path must not have two registrations: drop one that a removed worktree left behind.
     for admin in heads::admin_dirs(repo.common_dir())? {
         if link::work_dir_of(&admin).is_some_and(|registered| registered == path) {
             drop_admin(repo, &admin)?;
@@ -114,7 +114,7 @@ pub(crate) fn open_worktree(repo: &Repo, dest: &Path, private_index: &Path) -> R
     Ok(worktree)
 }
 
-/// Removes a worktree and its registration, as far as they exist. Does nothing without a record.
+/// Removes a worktree and its registration, if they exist. Does nothing without a record.
 pub(crate) fn remove_worktree(repo: &Repo, dest: &Path, private_index: &Path) -> Result<()> {
     match recorded(repo, dest, private_index) {
         Ok(Some(worktree)) => worktree.remove(repo),
@@ -123,7 +123,7 @@ pub(crate) fn remove_worktree(repo: &Repo, dest: &Path, private_index: &Path) ->
     }
 }
 
-/// Returns the worktree that the record describes.
+/// Returns the worktree that the record describes, or `None` without a record.
 fn recorded(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Option<Worktree>> {
     let Some(record) = WorktreeRecord::load(private_index, repo.local().object_hash())? else {
         return Ok(None);
@@ -155,7 +155,7 @@ impl Worktree {
         files::replace_file(&self.admin.join("HEAD"), text.as_bytes())
     }
 
-    /// Returns the commit of the worktree's `HEAD`, or `None` if it is unborn or broken.
+    /// Returns the commit of the worktree's `HEAD`, or `None` if `HEAD` is unborn or broken.
     pub(crate) fn head_commit(&self, repo: &Repo) -> Option<Oid> {
         let head = std::fs::read_to_string(self.admin.join("HEAD")).ok()?;
         let local = repo.local();
@@ -169,11 +169,11 @@ impl Worktree {
         Some(oid(local.find_commit(id).ok()?.id))
     }
 
-    /// Removes the worktree. Its folder is moved aside first, so that nobody sees half of it; then
-    /// the registration is removed.
+    /// Removes the worktree. The folder is moved aside first, so that no process sees a
+    /// half-deleted folder. The registration follows.
     pub(crate) fn remove(&self, repo: &Repo) -> Result<()> {
         match recorded(repo, &self.path, &self.index)? {
-            Some(ours) if ours == *self => {}
+            Some(recorded) if recorded == *self => {}
             Some(_) | None => {
                 bail!("not a recorded worktree, so it is not removed: {}", self.path.display())
             }
@@ -192,7 +192,8 @@ impl Worktree {
         files::remove_any(&self.index).with_context(failed)
     }
 
-    /// Makes the admin folder, whole or not at all. Returns false if one has appeared meanwhile.
+    /// Creates the admin folder atomically. Returns false if another process has created one with
+    /// the same name.
     fn install_admin(&self, repo: &Repo, commit: &Oid) -> Result<bool> {
         let failed = || format!("cannot register a worktree: {}", self.admin.display());
         let name = self.admin.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -229,7 +230,7 @@ impl Worktree {
         }
     }
 
-    /// Repairs whatever an agent did to the folder itself and to its registration: a missing or
+    /// Repairs the folder itself and its registration after any change by an agent: a missing or
     /// replaced folder, a broken link in either direction, stale locks, and unfinished merges or
     /// rebases.
     pub(super) fn repair(&self, repo: &Repo, commit: &Oid) -> Result<()> {
@@ -274,7 +275,7 @@ impl Worktree {
         Ok(())
     }
 
-    /// Writes the worktree's `.git` file and returns the current time of that file system.
+    /// Writes the worktree's `.git` file and returns the current time of the file system.
     pub(super) fn write_link(&self) -> Result<super::walk::RecordStamp> {
         let path = self.path.join(".git");
         files::replace_file(&path, &link::line("gitdir: ", &self.admin))?;
@@ -285,8 +286,8 @@ impl Worktree {
     }
 }
 
-/// Removes unfinished registrations of killed keepers. A registration takes milliseconds. Errors
-/// are ignored, since only disk space is lost.
+/// Removes unfinished registrations of killed keepers. A registration takes milliseconds, so an old
+/// one is unfinished. Errors are ignored, since only disk space is lost.
 fn drop_ruins(site: &Path) {
     let old = |path: &Path| {
         let age = path.symlink_metadata().and_then(|m| m.modified()).map(|t| t.elapsed());
@@ -299,7 +300,7 @@ fn drop_ruins(site: &Path) {
     }
 }
 
-/// Moves a registration out of git's sight at once, then deletes it.
+/// Moves a registration out of git's sight with one rename, then deletes it.
 fn drop_admin(repo: &Repo, admin: &Path) -> Result<()> {
     let failed = || format!("cannot remove a registration: {}", admin.display());
     let name = admin.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -319,8 +320,8 @@ fn aside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Returns a name for an admin folder with only the characters that git allows in a ref, since
-/// worktree names become part of refs.
+/// Returns a name for an admin folder. It has only characters that git allows in a ref, since
+/// worktree names become parts of ref names.
 fn admin_name(name: &str) -> String {
     let tame: String = name
         .chars()

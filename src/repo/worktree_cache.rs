@@ -1,8 +1,8 @@
 //! The cached record of the worktree that this process reset last. A keeper uses one worktree again
-//! and again, and in a large repository reading the record costs as much as the work.
+//! and again. In a large repository, reading the record takes as long as the reset itself.
 //!
-//! The cache holds no state: without it everything is read from the record and from the worktree
-//! itself.
+//! The cache is only an optimisation: without it, everything is read from the record and from the
+//! worktree itself.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::walk::WalkResult;
 use super::worktree_record::WorktreeRecord;
 
-/// The identity of a record's file. A record is only ever replaced, so another file means another
-/// record.
+/// The identity of a record's file. A record is always written to a new file, so another identity
+/// means another record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileIdentity {
     dev: u64,
@@ -48,8 +48,8 @@ pub(super) fn keep(file: &Path, record: WorktreeRecord) {
     *cached() = seal(&file).map(|seal| CachedRecord { file, seal, record, walk: None });
 }
 
-/// Caches a record without writing it, if the file that this process wrote is still there and is
-/// good enough for later processes. Otherwise returns the record, to be written.
+/// Replaces the cached record and leaves the older record on the disk, if the file is still the one
+/// that this process wrote. Otherwise returns the record, and the caller must write it.
 pub(super) fn renew(file: &Path, record: WorktreeRecord) -> Option<WorktreeRecord> {
     let mut cached = cached();
     match cached.as_mut().filter(|cached| cached.file == file) {
@@ -62,7 +62,7 @@ pub(super) fn renew(file: &Path, record: WorktreeRecord) -> Option<WorktreeRecor
     }
 }
 
-/// Returns the record, if this process wrote it last.
+/// Returns the cached record, if the file is still the one that this process wrote.
 pub(super) fn record(file: &Path) -> Option<WorktreeRecord> {
     let cached = cached();
     let cached = cached.as_ref().filter(|cached| cached.file == file)?;
@@ -76,8 +76,8 @@ pub(super) fn keep_walk(file: &Path, walk: WalkResult) {
     }
 }
 
-/// Takes the cached walk, if it was made against the current record and the worktree cannot have
-/// changed since (see [`set_walk_trust`]).
+/// Takes the cached walk, if the walk used the current record and the worktree cannot have changed
+/// since (see [`set_walk_trust`]).
 pub(super) fn walk(file: &Path) -> Option<WalkResult> {
     let mut cached = cached();
     let cached = cached.as_mut().filter(|cached| cached.file == file)?;
@@ -85,8 +85,8 @@ pub(super) fn walk(file: &Path) -> Option<WalkResult> {
     (TRUSTED.load(Ordering::Relaxed) && seal(file) == Some(cached.seal)).then_some(walk)
 }
 
-/// Sets whether cached walks are valid. A keeper knows that a worktree is unchanged when hardly any
-/// time has passed and no process that it started is left. Otherwise every reset walks again.
+/// Sets whether cached walks are valid. A keeper trusts a walk if hardly any time has passed since,
+/// and no process that the keeper started is left. Without trust, every reset walks again.
 pub(crate) fn set_walk_trust(trusted: bool) {
     TRUSTED.store(trusted, Ordering::Relaxed);
 }
@@ -100,8 +100,8 @@ mod tests {
         let commit = fx.commit(&[("a", "one\n"), ("b", "one\n")], &[]);
         let worktree = fx.worktree("p", &commit);
         let a = worktree.path.join("a");
-        // The trust is global to the process and other tests run in parallel, so this test leaves
-        // it off.
+        // The trust is global to the process, and other tests run in parallel. So this test does
+        // not set it.
         std::fs::write(&a, "left\n").unwrap();
         super::super::snapshot(&fx.repo, &worktree, &commit).unwrap();
         std::fs::write(worktree.path.join("b"), "somebody else\n").unwrap();

@@ -1,8 +1,8 @@
 //! The record of a worktree: its identity, the tree that was checked out, and the stat data of each
-//! file then.
+//! file at the checkout.
 //!
-//! The record is a git index behind a few lines of text, in a folder where agents do not normally
-//! write. With it a walk finds changes without reading files.
+//! The file of a record has a few lines of text and then a git index. It lies in a folder to which
+//! agents do not normally write. With a record, a walk finds changes without reading files.
 
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -14,17 +14,17 @@ use gix::index::State;
 use super::walk::RecordStamp;
 use super::worktree_cache;
 
-/// The record of a worktree; see the module.
+/// The record of a worktree. See the module documentation.
 #[derive(Clone)]
 pub(super) struct WorktreeRecord {
     /// The folder of the worktree.
     pub path: PathBuf,
-    /// Its admin folder.
+    /// The admin folder of the worktree.
     pub admin: PathBuf,
     /// The tree that was checked out.
     pub tree: ObjectId,
-    /// The time of the checkout. Files that are not older may have changed again without a visible
-    /// difference.
+    /// The time of the checkout. A file that is not clearly older may have changed again without a
+    /// difference in its stat data.
     pub stamp: RecordStamp,
     /// The files of that tree.
     pub state: State,
@@ -41,7 +41,7 @@ fn sum(bytes: &[u8]) -> u64 {
 }
 
 impl WorktreeRecord {
-    /// A record without files.
+    /// Creates a record without files.
     pub(super) fn empty(path: &Path, admin: &Path, hash: gix::hash::Kind) -> Self {
         Self {
             path: path.to_path_buf(),
@@ -52,7 +52,7 @@ impl WorktreeRecord {
         }
     }
 
-    /// Reads a record. Returns `None` if there is none.
+    /// Reads a record. Returns `None` if the file is missing.
     pub(super) fn load(file: &Path, hash: gix::hash::Kind) -> Result<Option<Self>> {
         if let Some(record) = worktree_cache::record(file) {
             return Ok(Some(record));
@@ -89,7 +89,7 @@ impl WorktreeRecord {
         if sum(rest) != want {
             bail!("its end is missing or wrong");
         }
-        // The time stamp of git's index is not used; ours is stored above.
+        // The time stamp of git's index is not used: the record has its own.
         let epoch = State::new(hash).timestamp();
         let options = gix::index::decode::Options { thread_limit: Some(1), ..Default::default() };
         let (state, _) = State::from_bytes(rest, epoch, hash, options)?;
@@ -104,7 +104,7 @@ impl WorktreeRecord {
             skip_hash: false,
         };
         self.state.write_to(&mut bytes, options).context("cannot write an index")?;
-        // Hashed at once: hashing many small writes takes several times as long.
+        // Hashed in one piece: hashing many small writes takes several times as long.
         let mut hasher = gix::hash::hasher(self.state.object_hash());
         hasher.update(&bytes);
         bytes.extend_from_slice(hasher.try_finalize().context("cannot hash an index")?.as_slice());
