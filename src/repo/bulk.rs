@@ -1,9 +1,9 @@
 //! Reading of many commits at once, in the cheapest order.
 //!
-//! A pack holds the tips of a run's chains as deltas of one another, up to fifty deep. Read in pack
-//! order, each finds its base unpacked. In any other order, the same bases are unpacked again and
-//! again (six times the work, measured with 10,000 tips). Loose objects are read and not mapped:
-//! unmapping in one thread stops all others.
+//! A pack holds the tips of a run's chains as deltas of one another, up to fifty deep. In pack
+//! order, the base of each delta is already unpacked. In any other order, the same bases are
+//! unpacked again and again (six times the work, measured with 10,000 tips). Loose objects are read
+//! with `read` and not mapped with `mmap`: an unmap in one thread stops all other threads.
 
 use std::path::Path;
 
@@ -16,14 +16,15 @@ use super::objects::{CommitInfo, commit_info, commit_info_of};
 use super::{Repo, handle, object_id};
 use crate::domain::id::Oid;
 
-/// The least number of commits that a thread reads in sequence: the bases of the first ones are
-/// unpacked for them alone.
+/// The smallest number of commits in a stretch, which one thread reads in sequence. Each stretch
+/// has a fixed cost: the bases of its first commits must be unpacked.
 const STRETCH: usize = 512;
 
-/// The most stretches for each thread, so that no thread waits long for another.
+/// The largest number of stretches for each thread. Several short stretches balance the load.
 const STRETCHES: usize = 4;
 
-/// The largest loose commit that is read here, in bytes. Ours have less than two thousand.
+/// The largest loose commit that this module reads, in bytes. The commits of this program have
+/// fewer than two thousand bytes.
 const ROOM: usize = 8192;
 
 /// Reads commits as [`commit_info`] does and returns the results of `make` in the order of the ids.
@@ -49,7 +50,7 @@ pub(crate) fn read_commits<T: Send>(
                     ObjectPosition::Packed(..) => packed(&reader, id, &mut buffer),
                     ObjectPosition::Elsewhere => loose(repo, &folder, id),
                 };
-                // The ordinary way reports the error.
+                // On failure, the ordinary lookup finds the commit or reports the error.
                 read.push((n, make(info.map_or_else(|| commit_info(repo, id), Ok))));
             }
             read
@@ -61,7 +62,7 @@ pub(crate) fn read_commits<T: Send>(
     Ok(read.into_iter().map(|(_, made)| made).collect())
 }
 
-/// The position of an object.
+/// The position of an object in the object database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ObjectPosition {
     /// In a pack, at an offset.
@@ -75,8 +76,8 @@ fn placed(repo: &Repo, folder: &Path, ids: &[&Oid]) -> Result<Vec<(ObjectPositio
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "idx") {
-            // An index that `git repack` has removed meanwhile is skipped. No index is needed to
-            // find an object.
+            // An index that `git repack` has just removed is skipped. An object without a known
+            // position is still found by the ordinary lookup.
             packs.extend(pack::index::File::at(&path, repo.local().object_hash()).ok());
         }
     }
@@ -96,7 +97,7 @@ fn packed(reader: &gix::Repository, id: &Oid, buffer: &mut Vec<u8>) -> Option<Co
     commit_info_of(&reader.objects.find_commit(&object_id(id).ok()?, buffer).ok()?).ok()
 }
 
-/// Reads a small loose commit. Returns `None` if there is none or anything is unusual.
+/// Reads a small loose commit. Returns `None` if the commit is not loose or anything is unusual.
 fn loose(repo: &Repo, objects: &Path, id: &Oid) -> Option<CommitInfo> {
     let (folder, name) = id.as_str().split_at_checked(2)?;
     let bytes = std::fs::read(objects.join(folder).join(name)).ok()?;

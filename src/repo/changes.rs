@@ -1,5 +1,4 @@
-//! The difference between two trees for a reader: file by file, with both contents, and with
-//! renames.
+//! The difference between two trees for display: file by file, with both contents and with renames.
 
 use anyhow::{Context, Result};
 use gix::object::tree::diff::ChangeDetached;
@@ -12,7 +11,7 @@ use crate::domain::id::Oid;
 pub(crate) struct FileChange {
     /// The new path, or the old path of a deleted file. Bytes that are not UTF-8 are replaced.
     pub path: String,
-    /// The old path, if it is another.
+    /// The old path of a renamed file.
     pub from: Option<String>,
     /// The old content; `None` for a new file.
     pub before: Option<Vec<u8>>,
@@ -22,8 +21,8 @@ pub(crate) struct FileChange {
     pub binary: bool,
 }
 
-/// Returns the files that differ between two trees (or commits), sorted by path. A rename as git
-/// detects it (half of the lines are equal) is one change.
+/// Returns the files that differ between two trees (or commits), sorted by path. A rename is one
+/// change. Renames are detected as in git (at least half of the lines are equal).
 pub(crate) fn file_changes(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<FileChange>> {
     let local = repo.local();
     let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
@@ -104,7 +103,7 @@ mod tests {
         let a = fx.tree(&[("d/old", &long), ("gone", "x\n"), ("bin", "\0a"), ("same", "s")]);
         let b = fx.tree(&[("e/new", &edited), ("fresh", "y\n"), ("bin", "\0b"), ("same", "s")]);
         let found = file_changes(&fx.repo, &a, &b).unwrap();
-        let told: Vec<_> =
+        let listed: Vec<_> =
             found.iter().map(|c| (c.path.as_str(), c.from.as_deref(), c.binary)).collect();
         let want = [
             ("bin", None, true),
@@ -112,7 +111,7 @@ mod tests {
             ("fresh", None, false),
             ("gone", None, false),
         ];
-        assert_eq!(told, want);
+        assert_eq!(listed, want);
         assert_eq!(found[1].after.as_deref(), Some(edited.as_bytes()));
         assert_eq!((found[2].before.is_none(), found[3].after.is_none()), (true, true));
     }

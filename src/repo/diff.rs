@@ -21,7 +21,7 @@ pub(crate) enum ChangeKind {
     TypeChanged,
 }
 
-/// A path that differs. A rename is a deleted path and an added one.
+/// A path that differs. A rename appears as a deleted path and an added path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PathChange {
     /// The path; bytes that are not UTF-8 are replaced.
@@ -51,8 +51,8 @@ fn kind_of(difference: &tree::PathDifference) -> ChangeKind {
 }
 
 /// Formats the difference between two trees (or commits) as `git diff --no-renames` does, with
-/// three lines of context. For files with a NUL byte near their start only the fact that they
-/// differ is shown. Other bytes that are not UTF-8 are replaced.
+/// three lines of context. For binary files, only the fact that they differ is shown. Bytes that
+/// are not UTF-8 are replaced.
 pub(crate) fn unified_diff(repo: &Repo, a: &Oid, b: &Oid) -> Result<String> {
     let local = repo.local();
     let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
@@ -127,7 +127,7 @@ fn mode_text(kind: EntryKind) -> &'static str {
     }
 }
 
-/// Returns true if a content is binary by git's own rule: a NUL byte in the first 8000 bytes.
+/// Returns true if the content is binary by git's own rule: a NUL byte in the first 8000 bytes.
 pub(super) fn is_binary(content: &[u8]) -> bool {
     content.iter().take(8000).any(|b| *b == 0)
 }

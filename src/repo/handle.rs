@@ -1,18 +1,19 @@
-//! Pooled handles of a repository, one for each thread at a time. The next user of a handle profits
-//! from its object cache.
+//! A pool of repository handles. A handle serves one thread at a time; the next thread profits from
+//! its object cache.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gix::odb::pack::cache::lru::MemoryCappedHashmap;
 
-/// The most idle handles. Each caches up to twice [`CACHE`] bytes.
+/// The largest number of idle handles. Each handle caches up to twice [`CACHE`] bytes.
 const SPARE: usize = 8;
 
 /// The size of a handle's object cache, and of its cache for pack bases, in bytes.
 const CACHE: usize = 4 * 1024 * 1024;
 
-/// The size of the cache for pack bases in a sequential read, in bytes: two hundred of our commits.
+/// The size of the cache for pack bases in a sequential read, in bytes. It holds about two hundred
+/// commits of this program.
 const BASES: usize = 512 * 1024;
 
 /// The idle handles.
@@ -31,19 +32,19 @@ impl HandlePool {
     }
 }
 
-/// Creates an unpooled handle, whose settings may be changed.
+/// Creates a handle outside of the pool, whose settings may be changed.
 pub(super) fn fresh(shared: &gix::ThreadSafeRepository) -> gix::Repository {
     let mut local = shared.to_thread_local();
     // Diffs and merges read the same few trees again and again.
     local.object_cache_size_if_unset(CACHE);
-    // Objects in a pack are chains of up to fifty deltas. Without the cache, the whole chain is
-    // unpacked for each object.
+    // An object in a pack may be the end of a chain of up to fifty deltas. Without the cache, the
+    // whole chain is unpacked for each object.
     local.objects.set_pack_cache(|| Box::new(MemoryCappedHashmap::new(CACHE)));
     local
 }
 
-/// Creates a handle for reading much of a pack once, in pack order. Only the last bases are needed
-/// again.
+/// Creates a handle for reading a large part of a pack once, in pack order. A small cache is
+/// enough, since only recent bases are needed again.
 pub(super) fn in_order(shared: &gix::ThreadSafeRepository) -> gix::Repository {
     let mut local = shared.to_thread_local();
     local.object_cache_size(None);
@@ -59,7 +60,7 @@ pub struct RepoHandle {
 }
 
 impl RepoHandle {
-    /// Makes the handle write to memory only, and clears that memory.
+    /// Makes the handle write to memory only, and discards the objects of earlier users.
     pub(super) fn forget(&mut self) {
         if let Some(local) = &mut self.local {
             local.objects.enable_object_memory();

@@ -1,5 +1,5 @@
-//! The branches that are checked out in work trees, read from plain files, so that a broken entry
-//! hides no other.
+//! The branches that are checked out in work trees. They are read directly from git's files, so
+//! that one broken entry does not hide the others.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,15 @@ use anyhow::{Context, Result};
 use super::{Repo, link, object_id, tree};
 use crate::domain::id::Oid;
 
-/// A work tree that has a branch checked out, or will have when its rebase ends.
+/// A work tree that has a branch checked out, or that will have the branch checked out when its
+/// rebase ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Checkout {
     /// The git folder of the work tree.
     pub git_dir: PathBuf,
-    /// The folder of its files.
+    /// The folder of the work tree's files.
     pub work_dir: PathBuf,
-    /// True if a rebase of that branch is in progress.
+    /// True if a rebase of the branch is in progress there.
     pub rebasing: bool,
 }
 
@@ -23,8 +24,8 @@ pub(crate) struct Checkout {
 pub(crate) fn checkouts(repo: &Repo, full_ref: &str) -> Result<Vec<Checkout>> {
     let mut found = Vec::new();
     let mut add = |git_dir: &Path, work_dir: Option<PathBuf>| {
-        // A work tree whose folder is gone shows nothing, until `git worktree prune` removes the
-        // entry.
+        // A work tree whose folder is gone is skipped. `git worktree prune` removes its entry
+        // later.
         let work_dir = work_dir.filter(|folder| folder.is_dir());
         if let (Some(how), Some(work_dir)) = (reserved(git_dir, full_ref), work_dir) {
             let (git_dir, rebasing) = (git_dir.to_path_buf(), how == BranchUse::ByRebase);
@@ -38,7 +39,7 @@ pub(crate) fn checkouts(repo: &Repo, full_ref: &str) -> Result<Vec<Checkout>> {
     Ok(found)
 }
 
-/// Returns the folders of the work trees; see [`Repo::checked_out_at`].
+/// Returns the folders of the work trees. See [`Repo::checked_out_at`].
 pub(super) fn checked_out_at(repo: &Repo, full_ref: &str) -> Result<Vec<PathBuf>> {
     Ok(checkouts(repo, full_ref)?.into_iter().map(|checkout| checkout.work_dir).collect())
 }
@@ -66,7 +67,7 @@ enum BranchUse {
     ByRebase,
 }
 
-/// Returns the way in which the work tree of a git folder uses the branch, if it does.
+/// Returns the way in which the work tree of `git_dir` uses the branch, or `None` if it does not.
 fn reserved(git_dir: &Path, full_ref: &str) -> Option<BranchUse> {
     let on = |file: &str, prefix: &str| {
         std::fs::read_to_string(git_dir.join(file))
@@ -79,9 +80,9 @@ fn reserved(git_dir: &Path, full_ref: &str) -> Option<BranchUse> {
     rebasing.then_some(BranchUse::ByRebase)
 }
 
-/// Returns true if the index of a work tree has moved from one commit to another: no path that
-/// differs between the two still has its old entry. An entry that equals neither was staged by the
-/// user.
+/// Returns true if the index of a work tree has moved from the commit `old` to the commit `new`: no
+/// path that differs between them still has its old entry. An entry that equals neither side was
+/// staged by the user and does not count.
 pub(crate) fn has_followed(repo: &Repo, git_dir: &Path, old: &Oid, new: &Oid) -> Result<bool> {
     let local = repo.local();
     let (a, b) = (tree::of(&local, object_id(old)?)?, tree::of(&local, object_id(new)?)?);

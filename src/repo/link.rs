@@ -17,7 +17,7 @@ pub(super) fn common_dir_of(git_dir: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Returns the work tree that an admin folder names.
+/// Returns the work tree that an admin folder's `gitdir` file names.
 pub(super) fn work_dir_of(admin: &Path) -> Option<PathBuf> {
     let text = std::fs::read(admin.join("gitdir")).ok()?;
     let dot_git = admin.join(path_of_line(&text));

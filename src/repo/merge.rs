@@ -1,5 +1,5 @@
-//! Merging in memory: three trees in, a tree or a list of conflicts out. No work tree, index or ref
-//! is touched.
+//! Three-way merge of trees. The result is a tree or a list of conflicts. No work tree, index or
+//! ref is touched.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ pub(crate) fn merge_base(repo: &Repo, a: &Oid, b: &Oid) -> Result<Option<Oid>> {
     Ok(bases.first().map(|base| oid(base.detach())))
 }
 
-/// Merges the changes from `base` to `theirs` into `ours`. Each may be a commit or a tree.
+/// Merges the changes from `base` to `theirs` into `ours`. Each argument is a commit or a tree.
 pub(crate) fn merge(repo: &Repo, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<MergeResult> {
     merge_in(&repo.local(), base, ours, theirs)
 }
@@ -67,11 +67,12 @@ fn merge_in(local: &gix::Repository, base: &Oid, ours: &Oid, theirs: &Oid) -> Re
     merge_by_content(local, base, ours, theirs)
 }
 
-/// Merges by path if possible. The cost follows the size of the change from `base` to `theirs`, and
-/// not how far `ours` has moved on: every path that they changed is still in `ours` as it was in
-/// `base`, so their side is taken. Returns `None` if that is not certain, also for renames: a path
-/// that `ours` moved away is missing there, and a folder that they moved away must be untouched in
-/// `ours`.
+/// Merges by path if possible: if `ours` has the same entry as `base` at every path that `theirs`
+/// changed, the entries of `theirs` are taken. The cost follows the size of the change from `base`
+/// to `theirs`, and not the distance between `base` and `ours`.
+///
+/// Returns `None` if the result is not certain. That includes renames: a path that `ours` moved
+/// away is missing in `ours`, and a folder that `theirs` moved away must be untouched in `ours`.
 fn merge_by_path(
     local: &gix::Repository,
     base: ObjectId,
@@ -90,8 +91,8 @@ fn merge_by_path(
         if tree::entry_at(local, ours, &change.path)? != change.before {
             return Ok(None);
         }
-        // An addition or a removal may be half of a rename, or in the way of one. It certainly is
-        // neither only where both sides have the same folder around it.
+        // An addition or a removal may be half of a rename, or may collide with a rename. Neither
+        // is possible if the parent folder is safe.
         let is_edit = change.before.is_some() && change.after.is_some();
         if !is_edit && let Some(slash) = change.path.rfind_byte(b'/') {
             folders.insert(change.path[..slash].into());
@@ -106,9 +107,9 @@ fn merge_by_path(
     tree::apply(local, ours, &edits).map(Some)
 }
 
-/// Returns true if adding to or removing from a folder has the same meaning in `ours` as in `base`:
-/// no part of its path has another type in `ours`, `ours` neither removed nor created it, and if
-/// they removed it, `ours` did not touch it.
+/// Returns true if an addition to or a removal from `folder` has the same meaning in `ours` as in
+/// `base`. For the folder and each of its parents: the type is the same in both, `ours` neither
+/// removed nor created the folder, and if `theirs` removed the folder, `ours` did not touch it.
 fn folder_is_safe(
     local: &gix::Repository,
     base: ObjectId,
@@ -133,7 +134,7 @@ fn folder_is_safe(
     Ok(true)
 }
 
-/// Merges with content: line by line where both sides changed a file, with renames followed.
+/// Merges by content: line by line if both sides changed a file. Renames are followed.
 fn merge_by_content(
     local: &gix::Repository,
     base: ObjectId,
@@ -146,7 +147,7 @@ fn merge_by_content(
         other: Some("task".into()),
     };
     let options = local.tree_merge_options().context("cannot read the merge settings")?;
-    // This writes merged files.
+    // The merge writes the blobs of merged files, so a write may have to be retried.
     let merge = || local.merge_trees(base, ours, theirs, labels, options.clone());
     let outcome = super::objects::persist(merge).context("cannot merge")?;
     let how = TreatAsUnresolved::git();

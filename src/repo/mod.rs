@@ -1,11 +1,12 @@
-//! The user's repository: reading, writing objects, and making worktrees.
+//! The user's repository: reads, writes of objects, and worktrees.
 //!
-//! Everything goes through `gix`, without a process for each call. Nothing here moves a ref: only
-//! module `store` does. The one exception is a worktree's own `HEAD`, a file in its admin folder.
+//! All access goes through `gix`, without a process for each call. This module moves no ref: only
+//! the module `store` does. The one exception is a worktree's own `HEAD`, a file in its admin
+//! folder.
 //!
-//! Two rules hold for every function that touches a worktree. Paths come from our own records,
-//! never from files that an agent can write (`.git`, `commondir`). And no function follows a
-//! symbolic link.
+//! Two rules hold for every function that touches a worktree. Paths come from this program's own
+//! records, never from files that an agent can write (`.git`, `commondir`). And no function follows
+//! a symbolic link.
 
 mod bulk;
 mod changes;
@@ -57,15 +58,14 @@ pub(crate) use worktree_cache::set_walk_trust;
 /// The content of a worktree's `HEAD`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Head {
-    /// On a branch, given by its full name (`refs/heads/...`). The worktree does not move the
-    /// branch.
+    /// The full name of a branch (`refs/heads/...`). Setting the `HEAD` does not move the branch.
     Branch(String),
-    /// Detached, at the commit itself.
+    /// Detached at a commit.
     Detached,
 }
 
-/// A repository, opened once at its common folder. Cheap to clone. Each thread takes a handle of
-/// its own with [`Repo::local`].
+/// A repository, opened once at its common folder. Cheap to clone. Each thread takes its own handle
+/// with [`Repo::local`].
 #[derive(Clone)]
 pub struct Repo {
     shared: gix::ThreadSafeRepository,
@@ -85,14 +85,15 @@ impl std::fmt::Debug for Repo {
     }
 }
 
-/// Settings of our own handles. With a packed-refs file every ref update takes its lock, and git's
-/// default timeouts (100 ms and 1 s) were too short for eight writers (measured). `safecrlf` only
-/// warns about line ends; as an error it would make finished work impossible to save.
+/// Settings of this program's handles. If a packed-refs file exists, every ref update takes the
+/// lock of that file, and git's default timeouts (100 ms and 1 s) were too short for eight writers
+/// (measured). `core.safecrlf` only guards line ends; its error would make finished work impossible
+/// to save.
 const OVERRIDES: [&str; 3] =
     ["core.packedRefsTimeout=30000", "core.filesRefLockTimeout=10000", "core.safecrlf=false"];
 
-/// Returns the options for opening the repository. The `GIT_*` variables that point into another
-/// repository, as a hook or an alias sets them, are ignored.
+/// Returns the options for opening the repository. `GIT_*` variables that point into another
+/// repository are ignored: git sets them for hooks and aliases.
 fn open_options() -> gix::open::Options {
     let mut permissions = gix::open::Permissions::all();
     permissions.env.objects = gix::sec::Permission::Deny;
@@ -104,8 +105,8 @@ fn open_options() -> gix::open::Options {
 }
 
 impl Repo {
-    /// Opens the repository that a folder belongs to: a folder of its work tree, a linked worktree,
-    /// its `.git` folder, or a bare or mirror clone.
+    /// Opens the repository of a folder. The folder may be in the work tree or in a linked
+    /// worktree, or may be the `.git` folder, a bare repository or a mirror clone.
     pub fn discover(dir: &Path) -> Result<Self> {
         let (found, _trust) = gix::discover::upwards(dir)
             .with_context(|| format!("no git repository here or above: {}", dir.display()))?;
@@ -142,19 +143,20 @@ impl Repo {
         })
     }
 
-    /// Returns the work tree from which the repository was opened, which may be a linked one, or
-    /// else the main one. Absolute, without links.
+    /// Returns the linked or main work tree from which the repository was opened, or else the main
+    /// work tree. The path is absolute and without links.
     pub fn top(&self) -> Option<&Path> {
         self.top.as_deref()
     }
 
-    /// Returns the folder that all worktrees share: `.git`, or the whole of a bare repository.
-    /// Absolute, without links.
+    /// Returns the folder that all worktrees share: `.git`, or the bare repository itself. The path
+    /// is absolute and without links.
     pub fn common_dir(&self) -> &Path {
         &self.common_dir
     }
 
-    /// Returns the main work tree, or `None` for a bare repository. Absolute, without links.
+    /// Returns the main work tree, or `None` for a bare repository. The path is absolute and
+    /// without links.
     pub fn work_dir(&self) -> Option<&Path> {
         self.work_dir.as_deref()
     }
@@ -163,7 +165,8 @@ impl Repo {
     pub fn name(&self) -> String {
         let folder = match &self.work_dir {
             Some(work_dir) => work_dir.as_path(),
-            // A bare repository may itself be called `.git`, in a folder that has the name.
+            // A bare repository may itself be called `.git`. The folder around it then has the
+            // name.
             None if self.common_dir.file_name().is_some_and(|n| n == ".git") => {
                 self.common_dir.parent().unwrap_or(&self.common_dir)
             }
@@ -191,8 +194,8 @@ impl Repo {
         handle::fresh(&self.shared)
     }
 
-    /// Resolves a revision to a commit. `HEAD` is that of the work tree from which the repository
-    /// was opened.
+    /// Resolves a revision to a commit. `HEAD` means the `HEAD` of the work tree from which the
+    /// repository was opened.
     pub fn resolve_commit(&self, rev: &str) -> Result<Oid> {
         let own;
         let shared;
@@ -209,7 +212,7 @@ impl Repo {
             Err(_) if rev == "HEAD" && local.head().is_ok_and(|head| head.is_unborn()) => {
                 bail!("this repository has no commit yet: `git commit` makes the first")
             }
-            // Other errors of gix describe only the search, except for this one.
+            // The other errors of gix only describe the search, so they are not shown.
             Err(error) if error.to_string().contains("ambiguous") => {
                 return Err(error).with_context(|| format!("more than one commit: {rev}"));
             }
@@ -274,9 +277,8 @@ impl Repo {
             })
     }
 
-    /// Returns every work tree whose `HEAD` is this branch, or on which a rebase will put it: the
-    /// main one (unless the repository is bare) and the linked ones. A broken admin folder is
-    /// skipped.
+    /// Returns every work tree, main or linked, that has the branch checked out or is rebasing it.
+    /// A broken admin folder is skipped.
     pub fn checked_out_at(&self, full_ref: &str) -> Result<Vec<PathBuf>> {
         heads::checked_out_at(self, full_ref)
     }
@@ -301,7 +303,7 @@ impl Repo {
     }
 }
 
-/// Refuses a repository in which our writes would be lost or our reads incomplete.
+/// Refuses a repository in which writes would be lost or reads would be incomplete.
 fn refuse_unsupported(local: &gix::Repository, common_dir: &Path) -> Result<()> {
     let config = local.config_snapshot();
     if let Some(storage) = config.string("extensions.refStorage")
@@ -335,12 +337,12 @@ fn refuse_unsupported(local: &gix::Repository, common_dir: &Path) -> Result<()> 
     Ok(())
 }
 
-/// Converts an object id of gix.
+/// Converts an object id of gix to an id.
 fn oid(id: gix::ObjectId) -> Oid {
     Oid::parse(&id.to_string()).expect("gix prints ids as lower-case hex")
 }
 
-/// Converts one of our ids to an object id of gix.
+/// Converts an id to an object id of gix.
 fn object_id(id: &Oid) -> Result<gix::ObjectId> {
     gix::ObjectId::from_hex(id.as_str().as_bytes()).with_context(|| format!("not an id here: {id}"))
 }

@@ -11,22 +11,22 @@ use crate::domain::id::Oid;
 /// The content of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommitInfo {
-    /// Its tree.
+    /// The tree of the commit.
     pub tree: Oid,
-    /// Its parents, in order.
+    /// The parents of the commit, in order.
     pub parents: Vec<Oid>,
-    /// Its whole message; bytes that are not UTF-8 are replaced.
+    /// The whole message. Bytes that are not UTF-8 are replaced.
     pub message: String,
     /// The committer's time, in seconds since the Unix epoch.
     pub time: i64,
 }
 
-/// Retries of a write: `git repack` and `git prune` remove an empty fan-out folder after we have
-/// created it and before we rename the object into it.
+/// The largest number of attempts to write an object. `git repack` and `git prune` can remove an
+/// empty fan-out folder between its creation and the rename of the object into it.
 const WRITE_ATTEMPTS: usize = 8;
 
-/// Writes an edited tree, object by object: an editor that has failed half-way cannot be used
-/// again.
+/// Writes an edited tree. Each object is retried by itself: an editor that has failed half-way
+/// cannot be used again.
 pub(super) fn write_edited(
     local: &gix::Repository,
     editor: gix::object::tree::Editor<'_>,
@@ -82,8 +82,8 @@ pub fn write_tree(repo: &Repo, entries: &[(String, Oid)]) -> Result<Oid> {
     edit_tree(repo, None, &edits)
 }
 
-/// Writes a tree with some paths set to a blob (`Some`) or removed (`None`). An executable file or
-/// a link keeps its mode; new paths are plain files.
+/// Writes a tree that is `base_tree` with some paths set to a blob (`Some`) or removed (`None`). An
+/// executable file or a link keeps its mode; new paths are plain files.
 pub(crate) fn edit_tree(
     repo: &Repo,
     base_tree: Option<&Oid>,
@@ -113,18 +113,18 @@ pub(crate) fn edit_tree(
         edits.push((BString::from(path.as_str()), entry));
     }
     if base_tree.is_none() {
-        // Git does not need the empty tree as an object, but our result may be the empty tree.
+        // The result may be the empty tree, which is not stored in every repository.
         write(&local, &gix::objs::Tree::empty())?;
     }
     Ok(oid(tree::apply(&local, base, &edits)?))
 }
 
-/// A path of a tree and its new content: an object, and true if the object is a tree. `None`
-/// removes the path.
+/// A path of a tree and its new object. The bool is true if the object is a tree. `None` removes
+/// the path.
 pub(crate) type Graft = (String, Option<(Oid, bool)>);
 
-/// Writes a tree with some paths set to existing blobs or trees, or removed. The cost follows the
-/// change: other entries are not read.
+/// Writes a tree that is `base_tree` with some paths set to existing blobs or trees, or removed.
+/// The cost follows the change: other entries are not read.
 pub(crate) fn graft(repo: &Repo, base_tree: &Oid, grafts: &[Graft]) -> Result<Oid> {
     let local = repo.local();
     let mut edits: Vec<tree::TreeEdit> = Vec::with_capacity(grafts.len());
@@ -217,7 +217,7 @@ fn write_commit(
     Ok(oid(write(&local, &commit)?))
 }
 
-/// Removes the characters that would end the field, as git does.
+/// Removes the characters that would end the field of a signature, as git does.
 fn printable(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control() && *c != '<' && *c != '>')

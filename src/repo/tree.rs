@@ -17,7 +17,7 @@ pub(super) struct TreeEntry {
     pub id: ObjectId,
 }
 
-/// A path that differs between two trees. At least one side exists, and neither is a tree.
+/// A path that differs between two trees. At least one side exists. Neither side is a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PathDifference {
     pub path: BString,
@@ -25,7 +25,7 @@ pub(super) struct PathDifference {
     pub after: Option<TreeEntry>,
 }
 
-/// A path to set (`Some`) or to remove (`None`) in a tree.
+/// A path with its new entry (`Some`), or a path to remove (`None`).
 pub(super) type TreeEdit = (BString, Option<(EntryKind, ObjectId)>);
 
 /// Returns the tree of a commit or tag, or the tree itself.
@@ -49,7 +49,7 @@ fn entries(local: &gix::Repository, id: ObjectId) -> Result<BTreeMap<BString, Tr
         .collect())
 }
 
-/// Returns the entry at a path. One tree is read for each folder.
+/// Returns the entry at a path. Reads one tree for each folder of the path.
 pub(super) fn entry_at(
     local: &gix::Repository,
     root: ObjectId,
@@ -71,8 +71,8 @@ pub(super) fn entry_at(
     Ok(Some(at))
 }
 
-/// Returns every path that differs between two trees, sorted, without detection of renames. The
-/// cost follows the difference: equal folders are not read.
+/// Returns every path that differs between two trees, sorted. Renames are not detected. The cost
+/// follows the difference: equal folders are not read.
 pub(super) fn differences(
     local: &gix::Repository,
     before: ObjectId,
@@ -81,7 +81,7 @@ pub(super) fn differences(
     let mut out = Vec::new();
     compare(local, Some(before), Some(after), BStr::new(""), &mut out)?;
     out.sort_by(|a, b| a.path.cmp(&b.path));
-    // A folder that replaces a file gives entries at different paths, so paths are unique here.
+    // Paths are unique: the files of a folder that replaces a file have other paths than the file.
     Ok(out)
 }
 
@@ -130,8 +130,8 @@ pub(super) fn join(prefix: &BStr, name: &BStr) -> BString {
     path
 }
 
-/// Writes a tree with some paths set or removed. Removals come first, so that a file can become a
-/// folder and the other way round in one call. Empty folders are removed.
+/// Writes a tree with some paths set or removed. Removals come first, so that one call can turn a
+/// file into a folder, or a folder into a file. Empty folders are removed.
 pub(super) fn apply(
     local: &gix::Repository,
     base: ObjectId,
@@ -141,8 +141,8 @@ pub(super) fn apply(
         return Ok(base);
     }
     let root = local.find_tree(base).with_context(|| format!("cannot read a tree: {base}"))?;
-    // The editor without checks: the other one looks up every neighbour of a changed file in the
-    // object database.
+    // Use the editor without checks: the checking editor looks up every neighbour of a changed file
+    // in the object database.
     let mut editor = root.edit().context("cannot read a tree")?.detach();
     for (path, _) in edits.iter().filter(|(_, entry)| entry.is_none()) {
         editor.remove(components(path)).with_context(|| super::at(path))?;
@@ -169,8 +169,8 @@ pub(super) fn check_path(path: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the rules for names in a tree: names are safe on the file systems that git protects by
-/// default.
+/// Returns the rules for names in a tree: a name must be safe on the file systems that git protects
+/// by default.
 pub(super) fn name_rules() -> gix::validate::path::component::Options {
     gix::validate::path::component::Options {
         protect_windows: false,
@@ -197,7 +197,8 @@ fn first_submodule(
     tree: ObjectId,
     prefix: &BStr,
 ) -> Result<Option<BString>> {
-    // All entries are checked: a stray submodule entry does the same harm without a `.gitmodules`.
+    // Checks all entries, not `.gitmodules`: a submodule entry does the same harm without that
+    // file.
     for (name, entry) in entries(local, tree)? {
         let path = join(prefix, name.as_bstr());
         if entry.mode.is_commit() {
