@@ -9,21 +9,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::domain::id::Timestamp;
 
-/// Returns the current wall-clock time, for display and for back-off across restarts only.
+/// Returns the current wall-clock time. Only for display and for back-off across restarts.
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Returns the monotonic time, for durations.
+/// Returns the monotonic time. For durations.
 pub(crate) fn instant() -> Instant {
     Instant::now()
 }
 
 /// Returns 128 random bits as 32 hexadecimal digits.
 ///
-/// Two processes can build byte-identical commits in one second, and then both would believe that
-/// they moved a ref (measured). A nonce in every event keeps them apart.
+/// Two processes can build byte-identical commits in the same second. Both would then believe that
+/// they moved a ref (measured). A nonce in every event makes the commits differ.
 pub(crate) fn nonce() -> String {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).expect("the operating system provides random bytes");
@@ -70,8 +70,9 @@ pub(crate) fn temp_dir() -> PathBuf {
     std::env::temp_dir()
 }
 
-/// Returns the path of this program, to start keepers from. After an upgrade under a running
-/// supervisor, the kernel appends ` (deleted)` to the path; the new file at the path is used then.
+/// Returns the path of this program, for starting keepers. After an upgrade during a run, the
+/// kernel appends ` (deleted)` to the path. The suffix is removed, so the new program at the path
+/// is used.
 pub(crate) fn program() -> std::io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     let text = path.to_string_lossy();
@@ -84,7 +85,7 @@ pub(crate) fn host() -> String {
     if name.is_empty() { "localhost".into() } else { name }
 }
 
-/// Sleeps while another process makes progress. Only where there is nothing to wait on.
+/// Sleeps. Only for cases without an event that could be waited for.
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }

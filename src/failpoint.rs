@@ -1,18 +1,20 @@
-//! Failpoints: durable steps at which a test may kill the process. Compiled out of release builds.
+//! Failpoints: durable steps at which a test can kill the process. Release builds have none.
 //!
-//! Supervisor and keepers share one counter file, so the Nth step of the whole run is one number. A
-//! test kills at N = 1, 2, 3 … until a run ends without a kill, and has then tried every step.
+//! The supervisor and all keepers share one counter file, so a number N identifies the Nth step of
+//! the whole run. A test kills at N = 1, 2, 3 … until a run ends without a kill. It has then tried
+//! every step.
 
 /// The variable with the path of the counter file.
 pub(crate) const COUNTER: &str = "GIT_HARNESS_FAILPOINT_COUNTER";
 /// The variable with the step at which the process is killed.
 pub(crate) const AT: &str = "GIT_HARNESS_FAILPOINT_AT";
 
-/// Names a file to which [`trace`] appends.
+/// The variable with the path of the file to which [`trace`] appends.
 #[cfg(debug_assertions)]
 pub(crate) const TRACE: &str = "GIT_HARNESS_TRACE";
 
-/// A durable step is about to be made, or was just made.
+/// Counts a durable step that is about to happen or has just happened. Kills the process if the
+/// step is the chosen one.
 #[cfg(debug_assertions)]
 pub(crate) fn hit(name: &str) {
     use crate::ambient::variable;
@@ -24,14 +26,15 @@ pub(crate) fn hit(name: &str) {
     }
 }
 
-/// Appends an event to the trace, by which a test counts how often something expensive is done.
+/// Appends an event to the trace. Tests use the trace to count expensive operations.
 #[cfg(debug_assertions)]
 pub(crate) fn trace(event: &str) {
     let Some(path) = crate::ambient::variable(TRACE) else { return };
     count(&path, event);
 }
 
-/// Adds one to the shared count and returns it; the names make a log that a failed test can show.
+/// Increments the shared counter and returns its new value. The file has one line for each step,
+/// with the step's name, so a failed test can show the steps.
 #[cfg(debug_assertions)]
 fn count(path: &str, name: &str) -> Option<u64> {
     use std::io::{Read, Write};
@@ -44,12 +47,12 @@ fn count(path: &str, name: &str) -> Option<u64> {
     u64::try_from(text.lines().count()).ok().map(|n| n + 1)
 }
 
-/// In a release build there is no trace.
+/// Does nothing: release builds have no trace.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub(crate) fn trace(_event: &str) {}
 
-/// In a release build there are no failpoints.
+/// Does nothing: release builds have no failpoints.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub fn hit(_name: &str) {}
