@@ -1,4 +1,5 @@
-//! Attempts, as the supervisor handles them: start the keeper, wait for it, read its outcome.
+//! The supervisor's side of an attempt: starts the keeper, waits for its end, and reads the
+//! outcome.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,14 +28,14 @@ use crate::wire::keeper::{
     Assignment, AttemptWork, PublishedAttempt, SessionWork, WireAuthor, Work, WorktreeSpec, millis,
 };
 
-/// The outcome of an attempt, as far as it is known.
+/// The outcome of an attempt. Empty while the keeper runs and is not awaited.
 #[derive(Debug, Default)]
 pub(super) struct AttemptOutcome {
-    /// The observation for the state machine. `None` while the keeper runs and is not awaited.
+    /// The observation for the state machine.
     pub observation: Option<Observation>,
     /// The files that go onto the task's chain with the event.
     pub payload: Option<Payload>,
-    /// The published ref, to be dropped when the event is durable.
+    /// The commit that the keeper published. Its ref is deleted when the event is durable.
     pub published: Option<Oid>,
     /// A note for the person who watches.
     pub note: Option<String>,
@@ -47,19 +48,21 @@ pub(super) struct AttemptLaunch {
     pub worktree: String,
     /// The commit that the attempt starts from.
     pub base: Oid,
-    /// The commit that is checked out: the base, or the work of the session to resume.
+    /// The commit that is checked out: the base or, for a resumed session, the work of the session
+    /// so far.
     pub shown: Oid,
     /// The session's id, if the agent has sessions.
     pub session: Option<String>,
-    /// The reason for resuming the session, if it is resumed.
+    /// The reason for resuming the session. `None` for a new session.
     pub resumed: Option<String>,
     /// All findings so far.
     pub findings: Vec<Finding>,
-    /// The most that the attempt may cost, if the job has a limit.
+    /// The largest cost of the attempt, if the job has a limit.
     pub budget: Option<Cost>,
 }
 
-/// Starts an attempt's keeper. Returns a reason instead if the task does not fit the model.
+/// Starts an attempt's keeper. If the task does not fit into the model's context window, returns a
+/// message and starts nothing.
 pub(super) fn launch(
     ctx: &Context,
     task: &TaskId,
@@ -76,7 +79,8 @@ pub(super) fn launch(
     let prompt = dir.join(files::PROMPT);
     let rendered = render(ctx, task, attempt, launch)?;
     let prompt_text = match &launch.resumed {
-        // The size of a resumed session is unknown here: the agent reports an overflow.
+        // The size of a resumed session is unknown, so it is not checked: the agent reports an
+        // overflow.
         Some(why) => prompt::continuation(why, &rendered),
         None => match too_large(ctx, task, launch, &rendered)? {
             Some(why) => return Ok(Some(why)),
@@ -142,8 +146,8 @@ pub(super) fn launch(
     Ok(None)
 }
 
-/// Returns the reason why a task does not fit the model, if it does not. Findings make the prompt
-/// longer, and landed commits may have made the sources longer.
+/// Returns a message if a task does not fit into the model's context window. Planning has checked
+/// this, but findings make the prompt longer, and landed commits may have made the sources longer.
 fn too_large(
     ctx: &Context,
     task: &TaskId,
@@ -182,8 +186,8 @@ pub(super) fn assign(
     ctx.keepers.assign(&ctx.program, worktree, dir, lock, env)
 }
 
-/// Returns the environment of a keeper and its commands: empty, plus the variables that the job
-/// names.
+/// Returns the environment of a keeper and its commands: built from nothing, with the variables in
+/// `pass`.
 pub(super) fn environment(ctx: &Context, dir: &Path, pass: &[String]) -> Environ {
     let mut env =
         Environ::for_command(&ctx.environment, &dir.join(files::TMP), &ctx.identity, pass);
@@ -207,7 +211,7 @@ fn worktree_spec(ctx: &Context, task: &TaskId, launch: &AttemptLaunch) -> Worktr
         path: ctx.worktrees.join(&launch.worktree),
         index: ctx.store.local().worktree_indexes(&ctx.run).join(&launch.worktree),
         commit: launch.shown.to_string(),
-        // A file that is handed in is no branch to build on: `collect` and `show` have it.
+        // With an output file, no branch is needed: `collect` and `show` return the file.
         branch: ctx.job.output.is_none().then(|| layout::branch(&ctx.run, task)),
         setup: ctx.job.worktree.setup.clone(),
         keep: ctx.job.worktree.keep.patterns().to_vec(),
@@ -225,9 +229,8 @@ fn link_task(ctx: &Context, task: &TaskId, worktree: &Path) {
     }
 }
 
-/// Replaces scripts by their pinned copies. If the base has a script exactly as pinned, the
-/// worktree's file is used; otherwise the pinned copy, so that a job with uncommitted scripts works
-/// everywhere.
+/// Replaces scripts in a command by their pinned copies. A script that the commit contains exactly
+/// as pinned is not replaced. The copies let a job with uncommitted scripts run everywhere.
 pub(super) fn pinned_argv(ctx: &Context, base: &Oid, argv: Vec<String>) -> Result<Vec<String>> {
     let tree = ctx.store.repo().tree_of(base)?;
     let mut out = Vec::with_capacity(argv.len());
@@ -287,7 +290,7 @@ fn feedback_text(findings: &[Finding]) -> String {
     findings.iter().map(one).collect()
 }
 
-/// Observes an attempt: published, lost, never started, or still running.
+/// Observes an attempt, which may be published, lost, never started, or still running.
 pub(super) fn observe_attempt(
     ctx: &Context,
     task: &TaskId,
@@ -311,8 +314,8 @@ pub(super) fn observe_attempt(
         let observation = Some(Observation::NeverStarted { task: task.clone(), attempt });
         return Ok(AttemptOutcome { observation, ..AttemptOutcome::default() });
     };
-    // The keeper died without an outcome. Its processes are ended and its work is saved before the
-    // worktree is used again. A keeper that never started had touched nothing.
+    // The keeper died without an outcome. The rescue kills its processes and saves its work before
+    // the worktree is used again. A keeper that never started has left nothing to rescue.
     let began = !verifications::never_started(&lock_path);
     let saved = if began { keeper::rescue(ctx.store.repo(), &spec) } else { None };
     let base_tree = ctx.store.repo().tree_of(base)?;
@@ -334,7 +337,7 @@ pub(super) fn observe_attempt(
     })
 }
 
-/// Returns what a dead keeper knew of its session.
+/// Returns a session report with the session id that a dead keeper recorded.
 fn dead_keeper_report(dir: &Path) -> Option<SessionReport> {
     let session = std::fs::read_to_string(dir.join(files::SESSION)).ok()?;
     Some(SessionReport {
@@ -348,9 +351,9 @@ fn dead_keeper_report(dir: &Path) -> Option<SessionReport> {
     })
 }
 
-/// Reads the ref that a keeper published. An agent can write there, so the ref only proposes: the
-/// tree is read from the commit, the base is the one this run started the attempt from, and the
-/// change is computed.
+/// Reads the ref that a keeper published. An agent can write this ref, so its content is not
+/// trusted: the tree is read from the commit, the base is the commit from which this run started
+/// the attempt, and `changed` is computed.
 fn read_published(
     ctx: &Context,
     task: &TaskId,

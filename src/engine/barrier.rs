@@ -1,7 +1,7 @@
-//! Barriers on a thread of their own, so that the loop continues while the disk syncs.
+//! Barriers on their own thread, so that the loop continues while the disk syncs.
 //!
 //! Everything written before a barrier is requested is durable when its completion message arrives.
-//! All barriers that are requested during one sync are served by the next.
+//! One sync serves all barriers that were requested during the sync before.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
@@ -14,11 +14,12 @@ use super::news::AwaitingSync;
 use crate::ambient;
 use crate::store;
 
-/// The pause between two barriers. Each syncs all dirty data of the file system, including the
-/// agents' worktrees; files that are created and deleted between two barriers cost nothing.
+/// The shortest pause between two barriers. Each barrier syncs all dirty data of the file system,
+/// including the agents' worktrees. Files that are created and deleted between two barriers cost
+/// nothing.
 const MIN_PAUSE: Duration = Duration::from_millis(25);
 
-/// The handle of the barrier thread, which ends when the handle is dropped.
+/// The handle of the barrier thread. The thread ends when the handle is dropped.
 #[derive(Debug)]
 pub(super) struct Barriers {
     ask: Sender<u64>,
@@ -45,8 +46,8 @@ impl Barriers {
         Self { ask, last: 0 }
     }
 
-    /// Requests a barrier for everything written so far. Returns its number; the completion message
-    /// carries this number or a later one.
+    /// Requests a barrier for everything written so far. Returns the barrier's number. The
+    /// completion message carries this number or a later one.
     pub(super) fn ask(&mut self) -> u64 {
         self.last += 1;
         // The thread lives as long as this handle.
@@ -56,7 +57,8 @@ impl Barriers {
 }
 
 impl Engine<'_> {
-    /// Requests a barrier for the journaled events. They are reported when it is durable.
+    /// Requests a barrier for the journaled events. The events are reported when the barrier is
+    /// durable.
     pub(super) fn acknowledge(&mut self) {
         if self.unsynced.is_empty() && self.published.is_empty() {
             return;
@@ -67,7 +69,7 @@ impl Engine<'_> {
         self.awaiting_sync.push(AwaitingSync { number, decisions, published });
     }
 
-    /// Journals the batch. Its events are reported when they are durable.
+    /// Journals the batch and requests a barrier. The events are reported when they are durable.
     pub(super) fn flush(&mut self) -> Result<()> {
         self.record()?;
         self.acknowledge();

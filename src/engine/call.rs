@@ -1,4 +1,5 @@
-//! The call of an agent: a plain command as in the job, any other program by its preset.
+//! The command line of an agent: from the job for a plain command, and from the preset for any
+//! other program.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,16 +14,16 @@ use crate::job::{AgentSection, placeholders};
 use crate::keeper::files;
 use crate::process::Environ;
 
-/// The longest argument in bytes that Linux accepts (`MAX_ARG_STRLEN`, 128 KiB including the end),
-/// minus some room.
+/// The longest prompt in bytes that is passed as an argument. Linux accepts 128 KiB, including the
+/// final NUL (`MAX_ARG_STRLEN`).
 const LONGEST_ARGUMENT: usize = 130_000;
 
-/// Parts of variable names that mark a secret value. Presets also pass addresses and regions, which
-/// must stay readable in transcripts.
+/// Parts of variable names that mark a secret value. Presets also pass on addresses and regions,
+/// which must stay readable in transcripts.
 const SECRET_WORDS: [&str; 7] =
     ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "HEADER", "COOKIE"];
 
-/// The call of an agent.
+/// The command line of an agent, with its environment and limits.
 #[derive(Debug)]
 pub(super) struct AgentCall {
     /// The program and its arguments.
@@ -31,9 +32,9 @@ pub(super) struct AgentCall {
     pub prompt_on_stdin: bool,
     /// The preset, for the keeper. `None` for a plain command.
     pub preset: Option<Preset>,
-    /// Names of variables that are passed on.
+    /// The names of ambient variables that are passed on.
     pub pass: Vec<String>,
-    /// Names of passed variables whose values are redacted in transcripts.
+    /// The names of passed variables whose values are redacted in transcripts.
     pub secrets: Vec<String>,
     /// Variables to set.
     set: Vec<(String, String)>,
@@ -57,10 +58,10 @@ impl AgentCall {
     }
 }
 
-/// The texts and files that a call may name.
+/// The texts and files that a command line may contain.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CallInput<'a> {
-    /// The path of the result. Empty if the change itself is the result.
+    /// The path of the output file. Empty if the job has no output file.
     pub output: &'a str,
     /// The keeper's folder.
     pub dir: &'a Path,
@@ -77,13 +78,13 @@ pub(super) struct CallInput<'a> {
 /// The program of an agent or evaluator.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AgentProgram<'a> {
-    /// The job's section.
+    /// The section of the job.
     pub agent: &'a AgentSection,
     /// The preset.
     pub preset: &'a Preset,
 }
 
-/// Builds the call of a program for an attempt.
+/// Builds the command line of a program for an attempt.
 pub(super) fn call(
     ctx: &Context,
     program: AgentProgram<'_>,
@@ -114,8 +115,8 @@ pub(super) fn call(
             is_root: rustix::process::geteuid().is_root(),
         },
     )?;
-    let of_preset = |name: &&String| SECRET_WORDS.iter().any(|word| name.contains(word));
-    let secrets = agent.env.iter().chain(invoked.env_pass.iter().filter(of_preset)).cloned();
+    let is_secret = |name: &&String| SECRET_WORDS.iter().any(|word| name.contains(word));
+    let secrets = agent.env.iter().chain(invoked.env_pass.iter().filter(is_secret)).cloned();
     let timeout = |is_set: bool, job: Duration, preset: Option<Duration>| {
         if is_set { job } else { preset.unwrap_or(job) }
     };

@@ -1,4 +1,4 @@
-//! Dispatch of a task's next attempt: a worktree, a base, and the session to resume.
+//! Dispatch of a task's next attempt: selects a worktree, a base, and the session to resume.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,8 @@ use crate::store::chain::findings;
 use crate::store::{Expected, RefMove, layout};
 
 impl Engine<'_> {
-    /// Claims a worktree for a task's next attempt and adds the event to the batch.
+    /// Claims a worktree for a task's next attempt and adds the event to the batch. Returns `None`
+    /// if the attempt cannot start now.
     pub(super) fn dispatch(
         &mut self,
         task: &TaskId,
@@ -29,7 +30,7 @@ impl Engine<'_> {
         }
         let Some(state) = self.ledger.state.tasks.get(task).cloned() else { return Ok(None) };
         let mut launch = match self.resumed_launch(&state) {
-            // Another attempt uses the session's worktree. It will be free again.
+            // Another attempt uses the session's worktree. Try again later.
             Some(launch) if self.slots.is_busy(&launch.worktree) => return Ok(None),
             Some(launch) => launch,
             None => self.fresh_launch(&state)?,
@@ -55,7 +56,8 @@ impl Engine<'_> {
         Ok(Some((task.clone(), attempt, launch)))
     }
 
-    /// Returns an attempt that resumes the task's session, in its worktree and with its work.
+    /// Returns the launch that resumes the task's session, in the session's worktree and with its
+    /// work. Returns `None` if there is no session to resume.
     fn resumed_launch(&self, state: &TaskState) -> Option<AttemptLaunch> {
         let session = state.session.as_ref().filter(|s| s.owner == self.ctx.owner)?;
         let base = state.base.clone().filter(|_| self.policy.resumable)?;
@@ -71,7 +73,8 @@ impl Engine<'_> {
         })
     }
 
-    /// Returns the most that an attempt may cost: the rest of the task's budget and of the run's.
+    /// Returns the largest cost of an attempt, from what is left of the task's and the run's
+    /// limits.
     fn budget(&self, state: &TaskState) -> Option<Cost> {
         self.policy.money_left(&self.ledger.state.all_spend(), Some(&state.charged()))
     }
@@ -103,7 +106,8 @@ impl Engine<'_> {
         let old = self.ctx.store.read(&branch)?;
         let ours = [state.candidate.as_ref().map(|c| &c.commit), state.base.as_ref()];
         if let Some(tip) = old.as_ref().filter(|tip| !ours.contains(&Some(*tip))) {
-            // A person committed there. The branch is reset; the chain keeps the commits.
+            // A person committed on the branch. The branch is reset, and the chain keeps the
+            // commits.
             self.batch.keep.insert(task.clone(), tip.clone());
         }
         if old.as_ref() != Some(to) {
@@ -112,8 +116,8 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Observes the probe: while one agent goes first, its keeper leaves a marker file once the
-    /// agent got an answer.
+    /// Observes the probe, the first agent, which runs alone until its service has answered. Its
+    /// keeper then creates a marker file.
     pub(super) fn check_probe(&mut self) -> Result<()> {
         if !self.policy.probe || self.ledger.state.account.proven {
             return Ok(());

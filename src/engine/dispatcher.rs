@@ -1,4 +1,5 @@
-//! The dispatcher: starts owed effects, journals observations, then reports them.
+//! The dispatcher: starts owed effects, journals the events that follow from observations, and
+//! reports the events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -34,11 +35,11 @@ use crate::store::{RefMove, RunProof, layout};
 
 /// The interval at which requests are read and the display is refreshed.
 const TICK: Duration = Duration::from_millis(200);
-/// The time that keepers have after a stop request: their grace period, and time to save.
+/// The time that keepers have after a stop request: their grace period, and time to save the work.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The number of keeper folders that are removed at a time. On ext4, creating files soon after a
-/// removal costs many times as much (measured), so folders are removed rarely and in bulk.
+/// The number of stale keeper folders from which they are removed. On ext4, creating a file soon
+/// after a removal takes many times as long (measured), so folders are removed rarely and in bulk.
 const REMOVAL_BATCH: usize = 500;
 
 /// The interval after a signal in which a second signal of the same kind is an echo.
@@ -58,7 +59,7 @@ pub(super) enum FinishedEffect {
 
 pub(super) enum Message {
     Done(Effect, Box<Result<FinishedEffect>>),
-    /// A barrier is durable: everything written before the barrier of this number was requested.
+    /// The barrier of this number has completed: everything written before its request is durable.
     Durable(u64, Result<()>),
     Signal(i32),
 }
@@ -73,9 +74,9 @@ pub(crate) struct Engine<'a> {
     pub(super) report: &'a mut dyn FnMut(RunReport<'_>),
     pub(super) batch: Batch,
     pub(super) slots: Slots,
-    /// Effects on threads, with the worktrees they use.
+    /// Effects that run on threads, with the worktrees that they use.
     pub(super) in_flight: BTreeMap<Effect, Option<String>>,
-    /// Effects on which a keeper works and that are not awaited (`poll`).
+    /// Effects that a keeper carries out and that are not awaited (`poll`).
     pub(super) not_awaited: BTreeSet<Effect>,
     /// Worktrees of check keepers that an earlier supervisor started, by folder name.
     pub(super) adopted: BTreeMap<String, String>,
@@ -103,7 +104,7 @@ pub(crate) struct Engine<'a> {
     pub(super) leaving: Option<Leaving>,
     /// The branches under review.
     pub(super) branches: ReviewBranches,
-    /// The reason why landing is on hold, and since when.
+    /// The reason why landings are on hold, and the start of the hold.
     pub(super) held: Option<(String, Instant)>,
     /// True if the disk is too full to start attempts.
     pub(super) disk_full: bool,
@@ -115,7 +116,7 @@ pub(crate) struct Engine<'a> {
     receiver: Receiver<Message>,
 }
 
-/// Creates an engine for a run whose lock is held, and repairs the half-done work of an earlier
+/// Creates an engine for a run whose lock is held, and recovers from the end of an earlier
 /// supervisor.
 pub(crate) fn prepare<'a>(
     ctx: Context,
@@ -214,13 +215,14 @@ impl Engine<'_> {
         }
     }
 
-    /// Journals an observation from outside.
+    /// Journals an observation from outside of the loop, and waits until its events are durable and
+    /// reported.
     pub(crate) fn ask(&mut self, observation: Observation) -> Result<()> {
         self.observe(observation);
         self.settle()
     }
 
-    /// Applies the waiting requests, and nothing else.
+    /// Applies the waiting requests.
     pub(crate) fn serve_requests(&mut self) -> Result<()> {
         self.apply_requests()
     }
@@ -230,15 +232,15 @@ impl Engine<'_> {
         &self.ledger.state
     }
 
-    /// Adds the decisions on an observation to the batch. They are journaled later.
+    /// Adds the decisions on an observation to the batch, which is journaled later.
     pub(super) fn observe(&mut self, observation: Observation) -> Vec<Decision> {
         let decisions = decide(&self.ledger.state, observation, ambient::now(), &self.policy);
         self.batch.decisions.extend(decisions.iter().cloned());
         decisions
     }
 
-    /// Journals the batch and writes the notes: visible to every process, but not durable and not
-    /// reported yet.
+    /// Journals the batch and writes the notes. They are then visible to every process, but not yet
+    /// durable or reported.
     pub(super) fn record(&mut self) -> Result<()> {
         let store = self.ctx.store.clone();
         let lines = [
@@ -253,7 +255,8 @@ impl Engine<'_> {
         }
         let decisions = self.batch.decisions.clone();
         if !self.ledger.record(&store, &self.proof, &mut self.batch)? {
-            // Another run wrote notes at the same moment. The other extra refs are only for people.
+            // The extra refs were not written, because another run wrote notes at the same time.
+            // Add the notes again. The other extra refs are only for people.
             for (name, lines) in &lines {
                 store.add_notes(name, lines)?;
             }
@@ -268,8 +271,8 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Reports the events that are durable by this barrier, and drops the refs that were kept for
-    /// them.
+    /// Reports the events that are durable after this barrier, and deletes the published refs that
+    /// are no longer needed.
     pub(super) fn report_synced(&mut self, number: u64) {
         let later = self.awaiting_sync.iter().position(|s| s.number > number);
         let durable = self.awaiting_sync.drain(..later.unwrap_or(self.awaiting_sync.len()));
@@ -293,7 +296,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Removes stale keeper folders. A folder left behind is found and replaced later.
+    /// Removes stale keeper folders. Errors are ignored: a later keeper replaces a folder that is
+    /// left.
     fn remove_stale_folders(&mut self) {
         for folder in std::mem::take(&mut self.stale_folders) {
             std::fs::remove_dir_all(folder).ok();
@@ -307,7 +311,7 @@ impl Engine<'_> {
         wake.map_or(TICK, |w| w.min(TICK)).max(Duration::from_millis(1))
     }
 
-    /// Returns the reason to stop, if there is one, given that no effect could be started.
+    /// Returns the reason to stop the loop, if there is one. The caller could not start any effect.
     fn exit_reason(&mut self) -> Option<RunExit> {
         if let Some(signal) = self.interrupted {
             let timed_out = self.stopping_since.is_some_and(|t| t.elapsed() > STOP_TIMEOUT);
@@ -372,9 +376,9 @@ impl Engine<'_> {
 
     /// Handles a signal: the first drains, the second stops the agents, the third exits.
     pub(super) fn signal(&mut self, signal: i32) {
-        // `git` passes Ctrl-C on to its subcommands, which already got it from the terminal (seen
-        // with git 2.47): both signals are one.
-        if self.last_signal.is_some_and(|(of, t)| of == signal && t.elapsed() < ECHO_INTERVAL) {
+        // `git` forwards Ctrl-C to its subcommands, which have already got the signal from the
+        // terminal (seen with git 2.47). The second signal is an echo of the first.
+        if self.last_signal.is_some_and(|(last, t)| last == signal && t.elapsed() < ECHO_INTERVAL) {
             return;
         }
         self.last_signal = Some((signal, ambient::instant()));

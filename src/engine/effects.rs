@@ -1,4 +1,4 @@
-//! Owed effects are started here, each on a thread and in a worktree of its own.
+//! The start of owed effects, each on its own thread and in its own worktree.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -20,14 +20,15 @@ use crate::domain::verdict::{Candidate, CheckReport, Verdict};
 use crate::process;
 use crate::verify::CheckStage;
 
-/// The number of candidates that may wait for each possible verification.
+/// The number of waiting candidates that count as a backlog, as a multiple of the parallel
+/// verifications.
 const WAITING_PER_VERIFICATION: usize = 2;
 
 /// Bytes in a megabyte.
 const MB: u64 = 1_000_000;
 
 impl Engine<'_> {
-    /// Starts every owed effect for which there is room. Returns true if one was started.
+    /// Starts every owed effect that the limits permit. Returns true if an effect was started.
     pub(super) fn start_effects(&mut self) -> Result<bool> {
         let effects = owed(&self.ledger.state, ambient::now(), &self.policy);
         let full = effects.iter().any(|e| matches!(e, Effect::Start(..))) && self.is_disk_full();
@@ -75,7 +76,7 @@ impl Engine<'_> {
             begun |= self.land(&queued)?;
         }
         if !launches.is_empty() {
-            // Journal first: the event exists before the keeper does.
+            // Journal first: the event must exist before the keeper starts.
             let decisions = self.batch.decisions.clone();
             let store = self.ctx.store.clone();
             self.ledger.record(&store, &self.proof, &mut self.batch)?;
@@ -93,7 +94,7 @@ impl Engine<'_> {
         Ok(begun)
     }
 
-    /// Returns true if the disk is too full to save an agent's work.
+    /// Returns true if the disk is too full to save an agent's work. Reports the first time.
     fn is_disk_full(&mut self) -> bool {
         let least = self.ctx.job.limits.min_free_mb;
         let folders = [self.ctx.store.repo().common_dir(), &self.ctx.worktrees];
@@ -113,16 +114,16 @@ impl Engine<'_> {
         full
     }
 
-    /// Returns true if too many candidates wait for verification. An attempt started now would be
-    /// far behind the tip when its turn comes. A landing hold does not count as a backlog: attempts
-    /// go on, except from a tip that fails.
+    /// Returns true if too many candidates wait for verification: the candidate of a new attempt
+    /// would be far behind the tip when its turn comes. Candidates that wait for the end of a
+    /// landing hold do not count. If the queue has stopped because the tip fails, returns true.
     fn has_backlog(&self) -> bool {
         if self.line.is_stopped() {
             return true;
         }
         let state = &self.ledger.state;
         let queued = if self.held.is_some() { 0 } else { state.count(&Phase::Queued) };
-        // Tasks that land together are no backlog.
+        // Tasks that land together do not count.
         let queued = queued.saturating_sub(self.ctx.job.queue.batch);
         let waiting = queued + state.count(&Phase::Verifying);
         waiting >= WAITING_PER_VERIFICATION * self.policy.verifications
@@ -137,7 +138,7 @@ impl Engine<'_> {
     ) -> bool {
         let (ctx, sender) = (Arc::clone(&self.ctx), self.sender.clone());
         self.in_flight.insert(effect.clone(), worktree);
-        // Not a scoped thread: a supervisor that exits does not wait for keepers.
+        // Not a scoped thread: an exiting supervisor does not wait for keepers.
         std::thread::spawn(move || {
             let seen = catch_panic(|| work(&ctx));
             sender.send(Message::Done(effect, Box::new(seen))).ok();
@@ -213,8 +214,8 @@ impl Engine<'_> {
         })
     }
 
-    /// Discards the folder of a keeper whose result is recorded, so that the result is not reused
-    /// for a later verification.
+    /// Marks the folder of a keeper whose result is recorded as stale, so that a later verification
+    /// does not reuse the result.
     pub(super) fn discard_folder(&mut self, folder: PathBuf) {
         if let Some(key) = folder.file_name() {
             self.recorded_keys.insert(key.to_string_lossy().into_owned());
@@ -222,12 +223,13 @@ impl Engine<'_> {
         self.stale_folders.push(folder);
     }
 
-    /// Returns whether a result in the folder of this key counts.
+    /// Returns the use of a result in the folder of this key.
     fn earlier_result(&mut self, key: &str) -> EarlierResult {
         if self.recorded_keys.remove(key) { EarlierResult::Ignore } else { EarlierResult::Use }
     }
 
-    /// Returns the worktree for a verification: the one of its running keeper, else a free one.
+    /// Returns the worktree for a verification: the worktree of its running keeper, or else a free
+    /// worktree.
     pub(super) fn check_worktree(&mut self, key: &str, stage: CheckStage) -> String {
         match self.adopted.remove(key) {
             Some(worktree) => worktree,
@@ -236,8 +238,8 @@ impl Engine<'_> {
     }
 
     fn verify(&mut self, task: &TaskId, attempt: u32, effect: Effect) -> bool {
-        // Verifications of the queue count too: every check worktree is a checkout of the whole
-        // tree. The queue goes first, but one verification of a task may always run.
+        // Verifications of the merge queue count too: every check worktree is a checkout of the
+        // whole tree. The queue has priority, but one task verification may always run.
         let in_flight = || self.in_flight.keys().chain(&self.not_awaited);
         let task_verifications = in_flight().filter(|e| matches!(e, Effect::Verify(..))).count();
         let busy =
@@ -271,7 +273,7 @@ impl Engine<'_> {
     }
 }
 
-/// Returns the verification of the run's base, if any check applies to it.
+/// Returns the verification of the run's base, or `None` if no check applies to the base.
 fn base_assignment(ctx: &Context) -> Result<Option<VerificationAssignment>> {
     if let Some(why) = unstartable_check(ctx) {
         bail!(why);
@@ -285,21 +287,21 @@ fn base_assignment(ctx: &Context) -> Result<Option<VerificationAssignment>> {
     Ok((!verifications::steps(ctx, &assignment, "")?.is_empty()).then_some(assignment))
 }
 
-/// Runs a thread's work and turns a panic into an error, so that the loop does not wait for the
-/// thread.
+/// Runs a thread's work and turns a panic into an error. Without a message from the thread, the
+/// loop would wait for ever.
 pub(super) fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of ours panicked")))
 }
 
-/// Returns the reason why a check of the job cannot be started at all, if there is one. Found
-/// before agents cost money.
+/// Returns a message if a check of the job cannot be started at all. The run then stops before
+/// agents cost money.
 fn unstartable_check(ctx: &Context) -> Option<String> {
     let environment = attempts::environment(ctx, Path::new(""), &[]);
     let path = environment.value("PATH")?;
     ctx.job.checks.iter().find_map(|check| {
-        // A program with a folder may come with the tree or with `setup`, and one with a
-        // placeholder with the task.
+        // Programs with a `/` may come from the tree or from `setup`, and programs with a
+        // placeholder depend on the task, so they are not checked.
         let program = check.run.first().filter(|program| !program.contains(['/', '{']))?;
         let why = process::find_in_path(program.as_ref(), path, Path::new("/")).err()?;
         Some(format!("the check `{}` cannot be started: {why}", check.name))

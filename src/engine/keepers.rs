@@ -1,5 +1,5 @@
-//! Keeper processes, one for each worktree in use. A keeper serves one assignment after the other
-//! and is replaced if it has exited.
+//! Keeper processes, one for each worktree in use. A keeper serves one assignment after the other.
+//! A keeper that has exited is replaced.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result};
 use crate::keeper::files;
 use crate::process::{self, Environ, KeeperHandle, KeeperLink, Lock};
 
-/// The keepers that this process has started, by worktree. On drop, idle keepers end; busy ones
-/// finish their assignment first.
+/// The keepers that this process has started, by worktree. After a drop, idle keepers exit, and
+/// busy keepers finish their assignment first.
 #[derive(Debug, Default)]
 pub(crate) struct Keepers {
     idle: Mutex<BTreeMap<String, IdleKeeper>>,
@@ -22,13 +22,13 @@ pub(crate) struct Keepers {
 struct IdleKeeper {
     line: KeeperLink,
     handle: KeeperHandle,
-    /// The lock of its last assignment.
+    /// The lock of the keeper's last assignment.
     lock: PathBuf,
 }
 
 impl Keepers {
-    /// Assigns a folder to the keeper of a worktree, or to a new keeper. The keeper holds the lock
-    /// when this returns.
+    /// Gives an assignment's folder to the keeper of a worktree, or to a new keeper. The keeper
+    /// holds the lock when the function returns.
     pub(super) fn assign(
         &self,
         program: &Path,
@@ -82,7 +82,8 @@ fn close_and_reap(IdleKeeper { line, handle, lock }: IdleKeeper) {
     wait_if_idle(handle, &lock);
 }
 
-/// Reaps a keeper whose link is closed, unless it is busy: it ends when it is done.
+/// Reaps a keeper whose link is closed. A busy keeper is not awaited: it exits after its
+/// assignment.
 fn wait_if_idle(handle: KeeperHandle, lock: &Path) {
     if matches!(Lock::is_held(lock), Ok(false)) {
         handle.wait().ok();

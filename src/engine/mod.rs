@@ -1,9 +1,9 @@
 //! Execution of a run: the only module with threads.
 //!
-//! The loop in `dispatcher` owns the state. It starts the owed effects, each on a thread of its
-//! own, and turns their results into events: journal first, act second, report third. A killed
-//! supervisor may have carried out an effect before, so each effect first looks for an earlier
-//! result.
+//! The loop in `dispatcher` owns the state. It starts the owed effects, each on its own thread, and
+//! turns their results into events: journal first, act second, report third. An earlier supervisor
+//! that was killed may already have carried out an effect, so each effect first looks for an
+//! existing result.
 
 mod attempts;
 mod barrier;
@@ -62,7 +62,7 @@ pub(crate) struct Context {
     pub manifest: Manifest,
     /// The reader of the target's own rules.
     pub desk: queue::Desk,
-    /// The commit on which the run was planned.
+    /// The commit for which the run was planned.
     pub base: Oid,
     /// The pinned job.
     pub job: Job,
@@ -82,13 +82,13 @@ pub(crate) struct Context {
     pub environment: BTreeMap<OsString, OsString>,
     /// The folder of the run's worktrees.
     pub worktrees: PathBuf,
-    /// The name of this copy of the repository on this machine.
+    /// The id of this copy of the repository: the host name and the repository's id.
     pub owner: String,
     /// The author of commits.
     pub identity: Identity,
     /// Pinned files: the path in the repository, and the written copy.
     pub overlay: Vec<(String, PathBuf)>,
-    /// The pinned files that are laid over check worktrees; computed once.
+    /// The pinned files that are laid over check worktrees. Computed once.
     pub laid_over: OnceLock<Vec<(String, PathBuf)>>,
     /// A hash of the pinned files.
     pub salt: String,
@@ -129,7 +129,7 @@ impl Context {
             let work: BTreeSet<&String> = tasks.values().flat_map(|task| &task.files).collect();
             self.overlay.iter().filter(|(path, _)| !work.contains(path)).cloned().collect()
         };
-        // Computed once: the files of a task that is split later are in its parts.
+        // Computed once: a later split moves the files of a task to its parts and adds none.
         self.laid_over.get_or_init(found).clone()
     }
 
@@ -218,9 +218,9 @@ pub(crate) fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
 /// The options of one execution of a run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RunOptions {
-    /// True to wait for keepers; `poll` does not.
+    /// True to wait for keepers. False for `poll`.
     pub wait: bool,
-    /// The tasks that get attempts; all if empty.
+    /// The tasks that get attempts. Empty for all tasks.
     pub only: BTreeSet<TaskId>,
     /// True to handle signals.
     pub signals: bool,
@@ -228,7 +228,7 @@ pub(crate) struct RunOptions {
     pub keep_going: bool,
 }
 
-/// Verifies a candidate again in a worktree of its own, ignoring recorded verdicts.
+/// Verifies a candidate again in a separate worktree. Ignores recorded verdicts.
 pub(crate) fn verify_again(
     ctx: &Context,
     task: &TaskId,
@@ -238,19 +238,19 @@ pub(crate) fn verify_again(
     verifications::verify_again(ctx, task, attempt, candidate)
 }
 
-/// Removes the worktrees of a run that no keeper uses. Returns their number.
+/// Removes the worktrees of a run that no keeper uses. Returns the number of removed worktrees.
 pub(crate) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<usize> {
     recover::sweep_worktrees(ctx, state)
 }
 
 impl RunOptions {
-    /// Returns how to handle keepers that still run.
+    /// Returns the behaviour for keepers that still run.
     fn keeper_wait(&self) -> KeeperWait {
         if self.wait { KeeperWait::Block } else { KeeperWait::Poll }
     }
 }
 
-/// The behaviour of an observer while a keeper runs.
+/// The behaviour of the supervisor while a keeper runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum KeeperWait {
     /// Blocks until the keeper has ended.
@@ -262,11 +262,11 @@ enum KeeperWait {
 /// A report to the person who watches the run.
 #[derive(Debug)]
 pub(crate) enum RunReport<'a> {
-    /// A task's event was journaled.
+    /// An event of a task.
     Task(&'a TaskId, &'a TaskEvent, &'a RunState),
-    /// A run's event was journaled.
+    /// An event of the run.
     Run(&'a RunEvent, &'a RunState),
-    /// A note that is no event.
+    /// A note without an event.
     Note(String),
     /// A regular refresh of the display.
     Tick(&'a RunState),
@@ -277,9 +277,9 @@ pub(crate) enum RunReport<'a> {
 pub(crate) enum RunExit {
     /// Every task has ended, or every task of `--only`.
     Ended,
-    /// The remaining tasks depend on tasks that have failed, were skipped, or are not in `--only`.
+    /// The remaining tasks depend on tasks that failed, were skipped, or are not in `--only`.
     Blocked,
-    /// A person is needed, for this reason.
+    /// A person must act, for this reason.
     Person(String),
     /// Nothing more can be done without waiting (`poll`).
     Later,

@@ -5,19 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::verify::CheckStage;
 
-/// The first letter of worktrees for attempts. No check ever runs there.
+/// The first letter in the names of worktrees for attempts. No check ever runs there.
 pub(super) const ATTEMPTS: char = 'p';
-/// The first letter of worktrees for checks. No agent ever runs there.
+/// The first letter in the names of worktrees for checks. No agent ever runs there.
 pub(super) const CHECKS: char = 'c';
 
-/// The first letter of worktrees for evaluators. Nothing done there is kept.
+/// The first letter in the names of worktrees for evaluators. No change there is kept.
 pub(super) const EVALUATIONS: char = 'e';
 
 /// The names of the worktrees in use.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     busy: BTreeSet<String>,
-    /// The stage that each worktree was used for last.
+    /// The last stage of each check worktree.
     last: BTreeMap<String, CheckStage>,
 }
 
@@ -27,13 +27,13 @@ impl Slots {
         self.busy.insert(name.to_owned());
     }
 
-    /// Takes the free worktree with the lowest number, which most likely exists and is warm.
+    /// Takes the free worktree with the lowest number, which most likely exists already.
     pub(super) fn take(&mut self, kind: char) -> String {
         self.take_beside(kind, &BTreeSet::new())
     }
 
-    /// Takes a worktree for checks: one that was last used for the same stage, since its files
-    /// differ least; else the free one with the lowest number.
+    /// Takes a worktree for checks: a free worktree that was last used for the same stage, since
+    /// its files differ least, or else the free worktree with the lowest number.
     pub(super) fn take_for(&mut self, stage: CheckStage) -> String {
         let is_suitable =
             |(name, last): &(&String, &CheckStage)| **last == stage && !self.is_busy(name);
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(
             slots.take_for(CheckStage::Landing),
             "c01",
-            "one more than there are is not made"
+            "a free worktree of another stage is reused"
         );
         assert_eq!(slots.take_for(CheckStage::Task), "c03");
     }
