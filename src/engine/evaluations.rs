@@ -1,5 +1,5 @@
-//! Evaluations, as the supervisor handles them: a keeper with an agent of its own, in a worktree
-//! that neither attempts nor checks use.
+//! The supervisor's side of an evaluation: a keeper runs the evaluator's agent in a worktree that
+//! neither attempts nor checks use.
 
 use anyhow::{Context as _, Result};
 
@@ -36,7 +36,7 @@ pub(super) struct EvaluationAssignment {
     pub candidate: Candidate,
     /// All findings so far.
     pub findings: Vec<Finding>,
-    /// The most that the evaluation may cost, if the run has a limit.
+    /// The largest cost of the evaluation, if the run has a limit.
     pub budget: Option<Cost>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct EvaluationResult {
 }
 
 impl Engine<'_> {
-    /// Starts an evaluation if there is a slot. Returns true if it was started.
+    /// Starts an evaluation if the limits permit it. Returns true if the evaluation was started.
     pub(super) fn evaluate(&mut self, task: &TaskId, attempt: u32, effect: Effect) -> Result<bool> {
         let only = &self.options.only;
         if self.interrupted.is_some() || !(only.is_empty() || only.contains(task)) {
@@ -86,21 +86,22 @@ impl Engine<'_> {
         }))
     }
 
-    /// Handles the result. Returns true if the evaluator still runs.
+    /// Handles the result of an evaluation. Returns true if the evaluator is still running.
     pub(super) fn evaluated(
         &mut self,
         effect: &Effect,
-        seen: Option<EvaluationResult>,
+        result: Option<EvaluationResult>,
     ) -> Result<bool> {
         let Effect::Evaluate(task, attempt) = effect else { return Ok(false) };
-        let Some(seen) = seen else { return Ok(true) };
-        let decisions = self.observe(seen.observation);
-        if let (Some(payload), false) = (seen.payload, decisions.is_empty()) {
+        let Some(result) = result else { return Ok(true) };
+        let decisions = self.observe(result.observation);
+        if let (Some(payload), false) = (result.payload, decisions.is_empty()) {
             self.batch.payloads.entry(task.clone()).or_default().push(payload);
         }
         self.record()?;
         failpoint::hit("evaluation.recorded");
-        // Without an opinion, the next evaluator uses the folder and must find it empty.
+        // After an errored evaluation, the next evaluator uses the same folder, which must be
+        // empty.
         clear(&self.ctx, task, *attempt)?;
         Ok(false)
     }
@@ -144,7 +145,7 @@ fn evaluate(
             return conclude(assignment, outcome).map(Some);
         }
         if let Some(old) = Assignment::read(&dir)? {
-            // A keeper died here, or evaluated another commit. Its processes must not linger.
+            // A keeper died in this folder, or evaluated another commit. Kill its processes.
             process::kill_marked(&old.marker);
         }
         if started {
@@ -163,7 +164,7 @@ fn evaluate(
     }
 }
 
-/// Starts the keeper.
+/// Starts the keeper of an evaluation.
 fn start_keeper(
     ctx: &Context,
     assignment: &EvaluationAssignment,
@@ -177,7 +178,7 @@ fn start_keeper(
     let prompt = dir.join(files::PROMPT);
     let prompt_text = evaluation_prompt(ctx, assignment)?;
     std::fs::write(&prompt, &prompt_text)?;
-    // A folder that every sandbox lets an agent write to.
+    // Every sandbox lets an agent write to this folder.
     let answer = dir.join(files::TMP).join("evaluation.json");
     let launch = AttemptLaunch {
         worktree: worktree.to_owned(),
@@ -301,7 +302,7 @@ fn evaluation_result(
     }
 }
 
-/// Turns an outcome into a result. An answer counts only if the session completed.
+/// Converts an outcome to a result. An answer counts only if the session completed.
 fn conclude(
     assignment: &EvaluationAssignment,
     outcome: EvaluationOutcome,

@@ -1,7 +1,7 @@
 //! Landing hooks: `[queue] pre-land` and `post-land` run before and after a landing.
 //!
-//! They belong to a person, not to an agent, and are no checks; they can read the repository with
-//! git. A hook that hangs is stopped, because nothing else lands meanwhile.
+//! A hook is a person's program and not an agent's, and it is not a check: it can read the
+//! repository with git. A hook that hangs is stopped, because nothing else can land while it runs.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,20 +17,20 @@ use crate::process::{self, Command, Environ, StopFlag};
 use crate::repo;
 use crate::store::{Store, layout};
 
-/// The longest time that a hook may take.
+/// The longest running time of a hook.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The number of bytes of output that are kept.
+/// The number of bytes that are kept of each output stream.
 const CAP: u64 = 64 * 1024;
 
-/// A landing, as hooks see it.
+/// A landing, as it is passed to hooks.
 #[derive(Debug)]
 pub(super) struct HookLanding<'a> {
-    /// The full name of the target.
+    /// The full ref name of the target.
     pub target: &'a str,
-    /// The tip before.
+    /// The tip before the landing.
     pub old: &'a Oid,
-    /// The tip after.
+    /// The tip after the landing.
     pub new: &'a Oid,
     /// The landing entries: branches, or `RUN/TASK`.
     pub entries: Vec<String>,
@@ -50,7 +50,7 @@ pub(super) struct HookRunner<'a> {
 }
 
 impl HookRunner<'_> {
-    /// Runs a hook. Returns an error text if the hook fails.
+    /// Runs a hook. Returns a message if the hook fails.
     pub(super) fn run(&self, argv: &[String], landing: &HookLanding<'_>) -> Result<Option<String>> {
         let key = layout::target_key(landing.target);
         let folder = self.store.local().queue(&key).join("hook");
@@ -75,12 +75,12 @@ impl HookRunner<'_> {
         if ended.termination == Termination::Exited(0) {
             return Ok(None);
         }
-        let said = [stderr, stdout].iter().find_map(|path| last_line(path));
-        let said = said.map_or_else(String::new, |line| format!(": {line}"));
-        Ok(Some(format!("`{}`: {}{said}", argv.join(" "), ended.termination)))
+        let output = [stderr, stdout].iter().find_map(|path| last_line(path));
+        let output = output.map_or_else(String::new, |line| format!(": {line}"));
+        Ok(Some(format!("`{}`: {}{output}", argv.join(" "), ended.termination)))
     }
 
-    /// Replaces a pinned file by its written copy.
+    /// Replaces the path of a pinned file by the path of its written copy.
     fn argument(&self, argument: &str) -> OsString {
         let plain = argument.strip_prefix("./").unwrap_or(argument);
         let pinned = self.pinned.iter().find(|(path, _)| path == plain);

@@ -1,5 +1,5 @@
-//! Recovery at the start of a supervisor. Recovery is not a mode: it repairs the state, and the
-//! loop does the rest.
+//! Recovery at the start of a supervisor. It repairs the state once; there is no recovery mode in
+//! the loop.
 //!
 //! The loop waits for running attempts and rescues those whose keeper died. This module handles
 //! stale locks, broken refs, interrupted landings, tasks that the target already contains, and
@@ -32,12 +32,12 @@ pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()>
     drop_stale_attempts(engine, &ctx)
 }
 
-/// Removes stale locks and quarantines broken refs, before the run is read.
+/// Removes stale ref locks and quarantines broken refs, before the run is read.
 pub(crate) fn mend(store: &Store, proof: &crate::store::RunProof) -> Result<Vec<String>> {
     let run = proof.run().clone();
     let prefix = crate::store::layout::attempts(&run);
     store.mend(proof, &|name| {
-        // The lock of an attempt's ref belongs to its keeper while the keeper lives.
+        // While the keeper of an attempt lives, the lock of the attempt's ref is not stale.
         let parts = name.strip_prefix(&prefix).and_then(|rest| rest.split_once('/'));
         parts.is_some_and(|(task, attempt)| {
             let dir = store.local().attempts(&run).join(format!("{task}.{attempt}"));
@@ -60,7 +60,8 @@ fn recreate_tasks(engine: &mut Engine<'_>, ctx: &Context, missing: &[TaskId]) ->
     Ok(())
 }
 
-/// Recreates a missing target, as in a copy of the repository. The journal has the tip as a parent.
+/// Recreates a missing target branch, for example in a copy of the repository. The target journal
+/// has the tip as a parent.
 fn recreate_target(ctx: &Context) -> Result<()> {
     let target = &ctx.manifest.target;
     if ctx.store.read(target)?.is_some() {
@@ -72,15 +73,15 @@ fn recreate_target(ctx: &Context) -> Result<()> {
         .with_context(|| format!("cannot make the target branch `{target}` again"))
 }
 
-/// Completes landings that were journaled together: if the target moved, they are recorded; if not,
-/// they land now.
+/// Completes a group of landings that was journaled together. If the target moved, the landings are
+/// recorded. If not, they land now, or are cancelled if they must not land any more.
 fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     let target = ctx.manifest.target.clone();
     let queue = ctx.store.hold_target(&target)?;
     let landings = ctx.store.open_landings(&target)?;
     let (Some(first), Some(last)) = (landings.first(), landings.last()) else { return Ok(()) };
     if last.run != ctx.run {
-        // The landing of another run, whose supervisor settles it.
+        // The landings of another run. The supervisor of that run completes them.
         return Ok(());
     }
     let tip = ctx.tip()?;
@@ -109,10 +110,10 @@ fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     engine.landed(&queue, &landings)
 }
 
-/// Marks tasks that the target contains as done. In a copy, the chains can be older than the
-/// target.
+/// Marks tasks that the target contains as done. In a copy of the repository, the chains can be
+/// older than the target.
 fn mark_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<()> {
-    // Fills the index, which later calls update.
+    // Fills the index of landed tasks, which later calls update.
     let first = engine.ledger.state.tasks.keys().next().cloned();
     if let Some(first) = first {
         landings::contained(ctx, &first, tip)?;
@@ -128,7 +129,7 @@ fn mark_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<(
 }
 
 /// Finds keepers that an earlier supervisor started, and marks their worktrees as used. Keepers
-/// whose result is not awaited are asked to stop.
+/// whose result is no longer needed are asked to stop.
 fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     for state in engine.ledger.state.tasks.values() {
         if let (Phase::Running, Some(worktree)) = (&state.phase, &state.worktree) {
@@ -173,8 +174,8 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Finds evaluators that an earlier supervisor started. Those whose opinion is still wanted are
-/// awaited.
+/// Finds evaluators that an earlier supervisor started. Evaluators whose opinion is no longer
+/// needed are asked to stop.
 fn find_evaluators(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     for dir in folders(&ctx.store.local().evaluations(&ctx.run)) {
         let Some(spec) = Assignment::read(&dir)? else { continue };
@@ -207,7 +208,8 @@ fn find_evaluators(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Drops published attempts whose events are already on the chains.
+/// Deletes the refs of published attempts that no running attempt waits for: their events are
+/// already on the chains.
 fn drop_stale_attempts(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     let prefix = crate::store::layout::attempts(&ctx.run);
     let mut stale = Vec::new();
@@ -233,13 +235,14 @@ fn folders(root: &Path) -> Vec<std::path::PathBuf> {
     entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir()).collect()
 }
 
-/// Returns the keeper folders of a run that have agents: attempts and evaluations.
+/// Returns the folders of a run's keepers that run agents: attempts and evaluations.
 fn agent_folders(store: &Store, run: &RunId) -> Vec<std::path::PathBuf> {
     let local = store.local();
     [local.attempts(run), local.evaluations(run)].iter().flat_map(|root| folders(root)).collect()
 }
 
-/// Asks the keepers of one task or of all tasks to stop. Returns how many were asked.
+/// Asks the keepers of one task or of all tasks to stop. Returns the number of keepers that were
+/// asked.
 pub(super) fn stop_keepers(ctx: &Context, only: Option<&str>) -> usize {
     let mut asked = 0;
     for dir in agent_folders(&ctx.store, &ctx.run) {
@@ -252,15 +255,16 @@ pub(super) fn stop_keepers(ctx: &Context, only: Option<&str>) -> usize {
     asked
 }
 
-/// Asks a folder's keeper to stop, if it lives. Returns true if it was asked. The lock file has the
-/// number and start time of the process, so a reused number is never signalled.
+/// Asks the keeper of a folder to stop, if the keeper lives. Returns true if it was asked. The lock
+/// file has the number and the start time of the process, so a process that reuses the number is
+/// never signalled.
 fn stop_keeper(dir: &Path) -> bool {
     let path = dir.join(files::LOCK);
     if !Lock::is_held(&path).unwrap_or(false) {
         return false;
     }
-    let Ok(words) = Lock::last_holder(&path) else { return false };
-    words.holder().is_some_and(|h| process::ask_to_stop(h.pid, h.start).unwrap_or(false))
+    let Ok(text) = Lock::last_holder(&path) else { return false };
+    text.holder().is_some_and(|h| process::ask_to_stop(h.pid, h.start).unwrap_or(false))
 }
 
 /// Asks the keepers of one task to stop, without a supervisor.
@@ -290,7 +294,7 @@ pub(super) fn sweep_worktrees(
             used.extend(Assignment::read(&dir)?.map(|spec| spec.worktree.name));
         }
     }
-    // The worktree of an attempt whose keeper died holds work that is not saved yet.
+    // If the keeper of a running attempt died, its worktree holds work that is not saved yet.
     let unsaved = state.tasks.values().filter(|t| t.phase == Phase::Running);
     used.extend(unsaved.filter_map(|t| t.worktree.clone()));
     let mut removed = 0;
@@ -309,7 +313,7 @@ pub(super) fn sweep_worktrees(
     }
     if used.is_empty() {
         std::fs::remove_dir_all(ctx.worktrees.join("tasks")).ok();
-        // Only if empty: a person may keep files there.
+        // Removes the folder only if it is empty: a person may keep files there.
         std::fs::remove_dir(&ctx.worktrees).ok();
         ctx.worktrees.parent().map(std::fs::remove_dir);
     }

@@ -1,8 +1,7 @@
-//! Requests of people while a supervisor holds the run: durable files in a spool, applied by the
-//! holder.
+//! Requests of people to a run: durable files in a spool, which the holder of the run applies.
 //!
-//! A request is written first. If no process holds the run, the requesting process applies it;
-//! otherwise it waits for the answer.
+//! A process writes its request first. If no process holds the run, the requesting process applies
+//! the request itself. Otherwise it waits for the answer of the holder.
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +28,7 @@ pub(crate) fn ask(store: &Store, run: &RunId, wire: &WireRequest) -> Result<Path
     let folder = store.local().requests(run);
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    // Names sort by time, so that requests are applied in order.
+    // File names sort by time, so that requests are applied in order.
     let name = format!("{:016}-{}.json", ambient::now().0, &ambient::nonce()[..8]);
     let path = folder.join(name);
     process::write_atomic(&path, &serde_json::to_vec(&SpoolFile::new(wire))?)
@@ -37,7 +36,7 @@ pub(crate) fn ask(store: &Store, run: &RunId, wire: &WireRequest) -> Result<Path
     Ok(path)
 }
 
-/// Returns the requests in the spool, oldest first. Answers unreadable ones with an error.
+/// Returns the requests in the spool, oldest first. Answers an unreadable request with an error.
 pub(super) fn waiting(store: &Store, run: &RunId) -> Vec<SpooledRequest> {
     let Ok(entries) = std::fs::read_dir(store.local().requests(run)) else { return Vec::new() };
     let mut paths: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
@@ -59,7 +58,7 @@ pub(super) fn waiting(store: &Store, run: &RunId) -> Vec<SpooledRequest> {
     found
 }
 
-/// Answers a request and removes it. If the holder dies before, the next holder applies the
+/// Answers a request and removes it. If the holder dies before this, the next holder applies the
 /// request.
 pub(super) fn answer(waiting: &SpooledRequest, answer: &RequestAnswer) -> Result<()> {
     answer_at(&waiting.path, answer)
@@ -80,7 +79,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     Ok(file.content)
 }
 
-/// Takes the answer to a request out of the spool; `None` if there is no readable answer.
+/// Takes the answer to a request out of the spool. Returns `None` if there is no readable answer.
 pub(crate) fn collect(path: &Path) -> Result<Option<RequestAnswer>, WrongVersion> {
     let done = path.with_extension("done");
     let answer = match read(&done) {

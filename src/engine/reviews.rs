@@ -1,5 +1,5 @@
-//! Reviews, as the supervisor handles them: a person may commit on a task's branch, and the commit
-//! becomes the candidate.
+//! The supervisor's side of reviews: a person may commit on a task's branch, and the commit becomes
+//! the candidate.
 
 use std::time::{Duration, Instant};
 
@@ -17,17 +17,17 @@ use crate::store::layout;
 /// The interval at which branches are read.
 const READ_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The observed branches of tasks under review.
+/// The state of polling the branches of tasks under review.
 #[derive(Debug, Default)]
 pub(super) struct ReviewBranches {
     last_read: Option<Instant>,
-    /// Tips that were already reported as unusable.
+    /// The tips that were already reported as unusable.
     reported: Vec<Oid>,
 }
 
 impl Engine<'_> {
-    /// Looks for people's commits on the branches of tasks that wait for a review, or to land after
-    /// one.
+    /// Looks for people's commits on the branches of tasks that wait for a review or for their
+    /// landing.
     pub(super) fn check_review_branches(&mut self) -> Result<()> {
         if !self.policy.review
             || self.branches.last_read.is_some_and(|at| at.elapsed() < READ_INTERVAL)
@@ -47,7 +47,7 @@ impl Engine<'_> {
         self.flush()
     }
 
-    /// Returns the work on a task's branch if it differs from the candidate.
+    /// Returns a new candidate if a task's branch has usable commits beyond `candidate`.
     pub(super) fn revised(
         &mut self,
         task: &TaskId,

@@ -1,5 +1,5 @@
-//! Verifications, as the supervisor handles them: recorded verdicts first, then a keeper in a
-//! worktree that no agent has used.
+//! The supervisor's side of a verification: uses recorded verdicts if possible, and otherwise
+//! starts a keeper in a worktree that no agent has used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) struct VerificationAssignment {
     /// The task and its attempt. `None` for the run's base and the target's tip, which contain no
     /// new work.
     pub task: Option<(TaskId, u32)>,
-    /// The commit to check out: any commit with the tree.
+    /// The commit to check out. Any commit with the tree will do.
     pub commit: Oid,
     /// The tree to verify.
     pub tree: Oid,
@@ -34,9 +34,10 @@ pub(super) struct VerificationAssignment {
     pub base: Oid,
     /// Other tasks whose work is in the tree.
     pub with: Vec<TrainMember>,
-    /// True if a recorded failure must not be reused: the tree is verified a second time.
+    /// True if the tree is verified a second time after a failure, so a recorded failure must not
+    /// be reused.
     pub again: bool,
-    /// The target's own rules.
+    /// The rules of the target.
     pub rules: Option<Arc<Rules>>,
 }
 
@@ -60,17 +61,17 @@ pub(super) struct VerificationResult {
     pub lines: Vec<String>,
 }
 
-/// The use of a result that an earlier keeper left in the folder.
+/// The use of a result that an earlier keeper left in the assignment's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EarlierResult {
     /// The result is not recorded yet and counts.
     Use,
-    /// The result is recorded, and a new one is wanted.
+    /// The result is already recorded, and a new verification is wanted.
     Ignore,
 }
 
 impl VerificationAssignment {
-    /// Creates the assignment of a tree that contains the work of at most one task.
+    /// Creates the assignment for a tree with the work of at most one task.
     pub(super) fn of(
         stage: CheckStage,
         task: Option<(TaskId, u32)>,
@@ -79,7 +80,8 @@ impl VerificationAssignment {
         Self { stage, task, commit, tree, base, with: Vec::new(), again: false, rules: None }
     }
 
-    /// Returns the tasks whose work would land together, in order. Empty if nothing would land.
+    /// Returns the tasks that would land together, in order. Empty if the assignment is not for a
+    /// landing.
     fn tasks_together(&self) -> Vec<String> {
         let Some((last, _)) = self.task.as_ref().filter(|_| self.stage == CheckStage::Landing)
         else {
@@ -100,8 +102,8 @@ impl VerificationAssignment {
     }
 }
 
-/// Returns the finding of the scope about a candidate, which needs no checks; also if the file to
-/// hand in is missing.
+/// Returns a finding if a candidate violates the scope or lacks the job's output file. No check is
+/// run for this.
 pub(super) fn scope_finding(
     ctx: &Context,
     task: &TaskId,
@@ -125,13 +127,13 @@ pub(super) fn scope_finding(
 /// The steps of a verification.
 struct PlannedSteps {
     steps: Vec<CheckStep>,
-    /// The positions of the steps that apply to each task.
+    /// For each task, the positions of the steps that apply to it.
     of_task: BTreeMap<TaskId, Vec<usize>>,
-    /// The number of steps of the run. The steps behind them are the target's.
+    /// The number of steps from the run's own job. The steps after these are target checks.
     ours: usize,
 }
 
-/// Returns the steps of an assignment, and which of them apply to each task.
+/// Returns the steps of an assignment, with the steps that apply to each task.
 fn planned_steps(
     ctx: &Context,
     assignment: &VerificationAssignment,
@@ -162,7 +164,7 @@ fn planned_steps(
     let mut of_task: BTreeMap<TaskId, Vec<usize>> = BTreeMap::new();
     for TrainMember { task, attempt, base } in assignment.with.iter().chain([&last]) {
         let own = of(Some((task, *attempt)), base)?.into_iter().map(|step| {
-            // A step without placeholders of a task is shared by all tasks.
+            // Equal steps are shared: a step without placeholders is the same for all tasks.
             steps.iter().position(|known| *known == step).unwrap_or_else(|| {
                 steps.push(step);
                 steps.len() - 1
@@ -176,7 +178,7 @@ fn planned_steps(
     Ok(PlannedSteps { steps, of_task, ours })
 }
 
-/// Returns the steps of an assignment, with the recorded verdicts on its tree.
+/// Returns the steps of an assignment, with the recorded verdicts on the tree.
 pub(super) fn steps(
     ctx: &Context,
     assignment: &VerificationAssignment,
@@ -187,7 +189,7 @@ pub(super) fn steps(
     let (own_steps, target_steps) = steps.split_at_mut(ours);
     verify::recall(&ctx.store, &ctx.job, &ctx.run, &assignment.tree, who, own_steps)?;
     if let Some(rules) = &assignment.rules {
-        // The target decides which of its verdicts may be reused.
+        // The target's job decides which verdicts of target checks may be reused.
         verify::recall(&ctx.store, &rules.job, &ctx.run, &assignment.tree, who, target_steps)?;
     }
     if assignment.again {
@@ -237,7 +239,7 @@ pub(super) fn verify_tree(
             (Err(_), KeeperWait::Poll) => return Ok(None),
         };
         let earlier_spec = Assignment::read(&dir)?;
-        // The job or the target's rules may have changed since.
+        // The job or the target's rules may have changed since the earlier keeper started.
         let is_same_assignment = earlier_spec.as_ref().is_some_and(|spec| {
             spec.asks(assignment.tree.as_str(), &steps, &ctx.worktrees.join(worktree))
         });
@@ -248,7 +250,7 @@ pub(super) fn verify_tree(
             return conclude(ctx, assignment, &dir, &outcome, &steps).map(Some);
         }
         if let Some(old) = earlier_spec {
-            // A keeper died here, or verified another tree. Its processes must not linger.
+            // A keeper died in this folder, or verified another tree. Kill its processes.
             process::kill_marked(&old.marker);
         }
         if started {
@@ -272,8 +274,9 @@ pub(super) fn verify_tree(
             return Ok(None);
         }
         drop(Lock::wait(&lock_path)?);
-        // A keeper that died before it took over its lock (Ctrl-C in its first milliseconds) has
-        // done nothing. The base has no back-off later, so its keeper is always replaced here.
+        // A keeper that died before it took over its lock (Ctrl-C in the first milliseconds) has
+        // done nothing and is replaced. The verification of the base is not retried later, so its
+        // keeper is always replaced here.
         let replace = never_started(&lock_path) || assignment.task.is_none();
         if replace && failed_starts < MAX_FAILED_STARTS {
             failed_starts += 1;
@@ -296,7 +299,7 @@ pub(super) fn verify_again(
     }
     let worktrees = ctx.store.local().worktree_indexes(&ctx.run);
     std::fs::create_dir_all(&worktrees)?;
-    // A worktree of its own with a lock: the others belong to the supervisor.
+    // Use a separate worktree with a lock, since the other worktrees belong to the supervisor.
     let mut worktree = None;
     for n in 1..100 {
         let name = format!("v{n:02}");
@@ -329,15 +332,15 @@ pub(super) fn verify_again(
     Ok(verdict)
 }
 
-/// The number of times that a keeper that never started is replaced.
+/// The largest number of times that a keeper is replaced within one verification.
 const MAX_FAILED_STARTS: u32 = 3;
 
-/// Returns true if an ended keeper never wrote its name into its lock.
+/// Returns true if a keeper ended before it wrote its description into its lock.
 pub(super) fn never_started(lock: &std::path::Path) -> bool {
-    Lock::last_holder(lock).is_ok_and(|words| words.0.trim().is_empty())
+    Lock::last_holder(lock).is_ok_and(|text| text.0.trim().is_empty())
 }
 
-/// Removes the files of an earlier keeper, but not the lock, which is held.
+/// Removes the files of an earlier keeper, but not the lock file, whose lock is held.
 pub(super) fn clear(dir: &std::path::Path) -> Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
@@ -395,13 +398,14 @@ fn conclude(
     let who = assignment.task.as_ref().map(|(task, attempt)| (task, *attempt));
     let lines = verify::note_lines(outcome, &verdict, ctx.run.as_str(), who);
     if let Verdict::Errored(_) = verdict.verdict {
-        // The verification will be repeated: leave nothing of this one.
+        // The verification will be repeated, so the result must not be reused.
         clear(dir)?;
     }
     Ok(VerificationResult { verdict, lines })
 }
 
-/// Returns the folder of an assignment. The folder is useless once the verdict is on a chain.
+/// Returns the folder of an assignment. The folder is no longer needed once the verdict is on a
+/// chain.
 pub(super) fn folder(ctx: &Context, assignment: &VerificationAssignment) -> std::path::PathBuf {
     ctx.store.local().verification(&ctx.run, &assignment.key())
 }
