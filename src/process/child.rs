@@ -255,12 +255,12 @@ impl Supervision<'_, '_> {
                 Some(asked) => {
                     // The main process may be a wrapper that ends at once. The processes that it
                     // started get the same grace period.
-                    let over = ran.is_some() && now >= asked.scanned + TICK && {
+                    let tree_has_ended = ran.is_some() && now >= asked.scanned + TICK && {
                         asked.scanned = now;
                         self.tree.living().is_empty()
                     };
                     let until = asked.until;
-                    if over || now >= until && !self.ask(ran.is_none()) {
+                    if tree_has_ended || now >= until && !self.ask(ran.is_none()) {
                         return Ok(ran.unwrap_or_else(|| self.begun.elapsed()));
                     }
                     Some(until.saturating_duration_since(now).min(TICK))
@@ -276,13 +276,13 @@ impl Supervision<'_, '_> {
     /// Takes the next stop step. Skips steps for a main process that has ended. Returns false if no
     /// step is left.
     fn ask(&mut self, main_lives: bool) -> bool {
-        let plain = [StopStep {
+        let default_steps = [StopStep {
             signal: StopSignal::Terminate,
             target: SignalTarget::Tree,
             wait: self.command.grace,
         }];
         let steps: &[StopStep] =
-            if self.command.stop.is_empty() { &plain } else { &self.command.stop };
+            if self.command.stop.is_empty() { &default_steps } else { &self.command.stop };
         let Some(asked) = &mut self.asked else { return false };
         while let Some(step) = steps.get(asked.next) {
             asked.next += 1;

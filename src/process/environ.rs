@@ -1,8 +1,8 @@
 //! Environments of child processes, built from nothing.
 //!
-//! The variables that the user's shell happens to export must not decide what an agent does: an
-//! inherited `GIT_DIR` or `GIT_INDEX_FILE` would point its commits at the user's own repository. So
-//! only variables that this module or the job names are passed on.
+//! The environment of the user's shell must not influence an agent: an inherited `GIT_DIR` or
+//! `GIT_INDEX_FILE` would point its commits at the user's own repository. So only variables that
+//! this module or the job names are passed on.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

@@ -18,12 +18,12 @@ const TRIES: usize = 4;
 /// Creates a ref in the usual, simple case. Returns false if nothing was created and the caller
 /// must use git.
 pub(crate) fn create_loose_ref(common_dir: &Path, name: &str, id: &Oid) -> io::Result<bool> {
-    let tame = |part: &str| {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-        !part.is_empty() && part.bytes().all(plain)
+    let is_simple = |part: &str| {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+        !part.is_empty() && part.bytes().all(is_plain)
     };
     let zeros = id.as_str().bytes().all(|digit| digit == b'0');
-    if zeros || !name.starts_with("refs/") || !name.split('/').all(tame) {
+    if zeros || !name.starts_with("refs/") || !name.split('/').all(is_simple) {
         return Ok(false);
     }
     let path = common_dir.join(name);
@@ -46,17 +46,17 @@ pub(crate) fn create_loose_ref(common_dir: &Path, name: &str, id: &Oid) -> io::R
             Err(e) => return Err(e),
         };
         // While the lock is held, no other process creates or packs the ref.
-        let made = file.write_all(format!("{id}\n").as_bytes()).and_then(|()| {
+        let created = file.write_all(format!("{id}\n").as_bytes()).and_then(|()| {
             drop(file);
             if path.symlink_metadata().is_ok() || is_packed(common_dir, name)? {
                 return Ok(false);
             }
             fs::rename(&lock, &path).map(|()| true)
         });
-        if !matches!(made, Ok(true)) {
+        if !matches!(created, Ok(true)) {
             fs::remove_file(&lock).ok();
         }
-        return made;
+        return created;
     }
     Ok(false)
 }

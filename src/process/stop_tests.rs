@@ -21,14 +21,14 @@ impl Listener for ScriptedListener {
             OutputStream::Stdout => self.heard.extend_from_slice(bytes),
             OutputStream::Stderr => self.errors.extend_from_slice(bytes),
         }
-        let mut heard = Activity::Nothing;
+        let mut activity = Activity::Nothing;
         for &byte in bytes {
             if byte != b'\n' {
                 self.line.push(byte);
                 continue;
             }
             let word = std::mem::take(&mut self.line);
-            heard = heard.max(match &*word {
+            activity = activity.max(match &*word {
                 b"noise" => Activity::Noise,
                 b"progress" => Activity::Progress,
                 b"final" => Activity::Final,
@@ -36,7 +36,7 @@ impl Listener for ScriptedListener {
                 _ => Activity::Nothing,
             });
         }
-        heard
+        activity
     }
 
     fn noise_limit(&self) -> Option<Duration> {
@@ -46,7 +46,7 @@ impl Listener for ScriptedListener {
 
 /// Runs a script with a listener. The linger limit is half a second.
 fn listen(
-    words: &mut ScriptedListener,
+    listener: &mut ScriptedListener,
     script: &str,
     change: fn(&mut Command),
 ) -> (Trial, CommandResult) {
@@ -54,7 +54,7 @@ fn listen(
     let mut command = trial.command(script);
     command.linger = Duration::from_millis(500);
     change(&mut command);
-    let ended = run_with_listener(&command, &StopFlag::new().unwrap(), words).unwrap();
+    let ended = run_with_listener(&command, &StopFlag::new().unwrap(), listener).unwrap();
     trial.assert_nobody_left();
     (trial, ended)
 }
@@ -74,15 +74,15 @@ fn idle_timeout_stops_a_command_that_prints_only_noise() {
 
 #[test]
 fn noise_limit_stops_a_command_that_makes_no_progress() {
-    let mut words = ScriptedListener {
+    let mut listener = ScriptedListener {
         noise_limit: Some(Duration::from_millis(300)),
         ..ScriptedListener::default()
     };
     let script = "while :; do echo noise; sleep 0.05; done";
-    let (_, ended) = listen(&mut words, script, |_| {});
+    let (_, ended) = listen(&mut listener, script, |_| {});
     assert_eq!(ended.termination, Termination::Hopeless);
     // One line followed by silence counts as well.
-    let (_, ended) = listen(&mut words, "echo noise; sleep 1000", |_| {});
+    let (_, ended) = listen(&mut listener, "echo noise; sleep 1000", |_| {});
     assert_eq!(ended.termination, Termination::Hopeless);
 }
 
@@ -107,17 +107,17 @@ fn lingering_command_is_stopped_after_it_has_finished() {
 
 #[test]
 fn listener_gets_all_output_also_after_the_stop_signal() {
-    let mut words = ScriptedListener::default();
+    let mut listener = ScriptedListener::default();
     let script = "trap 'echo said in the end; exit' TERM; yes | head -c 3000000; echo err >&2;
                   echo hopeless; while :; do sleep 0.01; done";
-    let (_, ended) = listen(&mut words, script, |command| {
+    let (_, ended) = listen(&mut listener, script, |command| {
         command.grace = LONG;
         command.cap = 100;
     });
     assert_eq!((ended.termination, ended.stdout_kept), (Termination::Hopeless, 100));
-    assert_eq!(words.heard.len() as u64, ended.stdout_bytes);
-    assert!(words.heard.ends_with(b"hopeless\nsaid in the end\n"));
-    assert!(words.errors.starts_with(b"err\n"));
+    assert_eq!(listener.heard.len() as u64, ended.stdout_bytes);
+    assert!(listener.heard.ends_with(b"hopeless\nsaid in the end\n"));
+    assert!(listener.errors.starts_with(b"err\n"));
 }
 
 #[test]
@@ -129,10 +129,10 @@ fn listener_gets_output_that_is_left_in_the_pipe() {
             .unwrap();
     let mut stream = child::CapturedStream::new(OutputStream::Stdout, kept).unwrap();
     stream.writer().unwrap().write_all(b"last words\n").unwrap();
-    let mut words = ScriptedListener::default();
-    let mut watchdog = watchdog::Watchdog::new(Some(&mut words), std::time::Instant::now());
+    let mut listener = ScriptedListener::default();
+    let mut watchdog = watchdog::Watchdog::new(Some(&mut listener), std::time::Instant::now());
     assert_eq!(stream.finish(&mut watchdog).unwrap(), (11, 11));
-    assert_eq!(words.heard, b"last words\n");
+    assert_eq!(listener.heard, b"last words\n");
 }
 
 /// Stops a command by these steps as soon as all its processes are running.

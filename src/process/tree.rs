@@ -1,11 +1,11 @@
 //! Killing whole process trees.
 //!
 //! A process that wants to escape forks twice, starts a session of its own, closes its output and
-//! ignores SIGTERM. It is then in no known group and session, and its parent is gone. Two traces
-//! remain. As an orphan it becomes a child of the nearest *sub-reaper*, which a keeper is. And its
-//! environment holds the marker that the process was started with, unless the process removed the
-//! marker. So a tree consists of all descendants of the keeper, all processes that carry the
-//! marker, and all descendants of those.
+//! ignores SIGTERM. The process is then in no known group and session, and its parent is gone. Two
+//! traces remain. As an orphan it becomes a child of the nearest *sub-reaper*, which a keeper is.
+//! And its environment holds the marker that the process was started with, unless the process
+//! removed the marker. So a tree consists of all descendants of the keeper, all processes that
+//! carry the marker, and all descendants of those.
 //!
 //! All processes of the tree are stopped first, and only then killed: a running process could fork
 //! between the scan and the signal. Process groups are signalled as well as processes, because the
@@ -131,8 +131,8 @@ impl ProcessTree {
     }
 
     /// Sends a signal to some processes of the tree.
-    pub(super) fn ask(&self, how: super::StopSignal, target: SignalTarget) {
-        let how = match how {
+    pub(super) fn ask(&self, stop_signal: super::StopSignal, target: SignalTarget) {
+        let unix_signal = match stop_signal {
             super::StopSignal::Interrupt => Signal::INT,
             super::StopSignal::Terminate => Signal::TERM,
             super::StopSignal::Kill => Signal::KILL,
@@ -145,15 +145,17 @@ impl ProcessTree {
         // Each process is signalled by itself, also for a group: the group's number may be reused
         // as soon as its leader was reaped.
         for process in self.living().iter().filter(|process| is_target(process)) {
-            signal(process, how);
+            signal(process, unix_signal);
             // A stopped process would not handle the signal.
             signal(process, Signal::CONT);
         }
         #[cfg(not(target_os = "linux"))]
         match (target, self.main.and_then(|(pid, _)| Pid::from_raw(pid))) {
-            (SignalTarget::Leader, Some(main)) => drop(rustix::process::kill_process(main, how)),
+            (SignalTarget::Leader, Some(main)) => {
+                drop(rustix::process::kill_process(main, unix_signal))
+            }
             (SignalTarget::Leader, None) => {}
-            (SignalTarget::Group | SignalTarget::Tree, _) => self.signal_main_group(how),
+            (SignalTarget::Group | SignalTarget::Tree, _) => self.signal_main_group(unix_signal),
         }
     }
 
@@ -243,9 +245,9 @@ impl ProcessTree {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn signal_main_group(&self, how: Signal) {
+    fn signal_main_group(&self, unix_signal: Signal) {
         if let Some(group) = self.main.and_then(|(pid, _)| Pid::from_raw(pid)) {
-            rustix::process::kill_process_group(group, how).ok();
+            rustix::process::kill_process_group(group, unix_signal).ok();
         }
     }
 }
@@ -304,7 +306,7 @@ fn kill_all(living: &[ProcessStat]) {
 /// Signals the process that the scan found, and never a later process with the same number. A
 /// failure is ignored: the next scan shows if the process is still there.
 #[cfg(target_os = "linux")]
-fn signal(process: &ProcessStat, how: Signal) {
+fn signal(process: &ProcessStat, unix_signal: Signal) {
     let Some(pid) = Pid::from_raw(process.pid) else {
         return;
     };
@@ -314,13 +316,13 @@ fn signal(process: &ProcessStat, how: Signal) {
     // Compared after the pidfd is opened: the pidfd keeps referring to the same process, even if
     // the number is reused.
     if procfs::stat(process.pid).is_some_and(|now| id(&now) == id(process)) {
-        rustix::process::pidfd_send_signal(&pidfd, how).ok();
+        rustix::process::pidfd_send_signal(&pidfd, unix_signal).ok();
     }
 }
 
 /// Without `/proc` no process is ever found.
 #[cfg(not(target_os = "linux"))]
-fn signal(_seen: &ProcessStat, _how: Signal) {}
+fn signal(_seen: &ProcessStat, _unix_signal: Signal) {}
 
 /// Kills every process that carries the marker, with all descendants, for recovery after a keeper
 /// has died. Never kills this process. Returns the number of killed processes.

@@ -203,9 +203,9 @@ impl RedactionStream {
             self.step(bytes, 0, false, clean);
         } else {
             let mut text = std::mem::take(&mut self.held);
-            let was = text.len();
+            let held_length = text.len();
             text.extend_from_slice(bytes);
-            self.step(&text, was, false, clean);
+            self.step(&text, held_length, false, clean);
         }
     }
 
@@ -215,15 +215,15 @@ impl RedactionStream {
         self.step(&text, text.len(), true, clean);
     }
 
-    /// Redacts a text whose first `was` bytes were held, and holds back the end that is still
-    /// undecided.
-    fn step(&mut self, text: &[u8], was: usize, last: bool, clean: &mut Vec<u8>) {
+    /// Redacts a text whose first `held_length` bytes were held, and holds back the end that is
+    /// still undecided.
+    fn step(&mut self, text: &[u8], held_length: usize, last: bool, clean: &mut Vec<u8>) {
         let mut scan = self.patterns.scan(text, self.before, self.suspect, last);
         // A secret from the previous piece may continue.
         let mut end = self.covered;
         let mut class = None;
         if let Some(continuation) = self.continuation {
-            end = continuation.run(text, was);
+            end = continuation.run(text, held_length);
             class = (end == text.len()).then_some(continuation);
         }
         scan.secrets.sort_unstable_by_key(|&(from, to, _)| (from, to));

@@ -41,10 +41,13 @@ fn redact_finds_values_in_json_and_base64() {
         assert_clean(&redactor, &format!("({whole})"), "([redacted])");
         for lead in ["u:", "me:", "you:"] {
             let pair = base64.encode(format!("{lead}{value}").as_bytes());
-            let said = redactor.clean(format!("({pair})").as_bytes());
-            let said = String::from_utf8(said).unwrap();
+            let output = redactor.clean(format!("({pair})").as_bytes());
+            let output = String::from_utf8(output).unwrap();
             // The part before the value stays, and the digits that it shares with the value.
-            assert!(said.contains(REDACTED) && said.len() < REDACTED.len() + 12, "{pair}: {said}");
+            assert!(
+                output.contains(REDACTED) && output.len() < REDACTED.len() + 12,
+                "{pair}: {output}"
+            );
         }
     }
     assert_clean(&redactor, "short, padded-value, padded", "short, [redacted], padded");
