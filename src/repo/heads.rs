@@ -27,8 +27,8 @@ pub(crate) fn checkouts(repo: &Repo, full_ref: &str) -> Result<Vec<Checkout>> {
         // A work tree whose folder is gone is skipped. `git worktree prune` removes its entry
         // later.
         let work_dir = work_dir.filter(|folder| folder.is_dir());
-        if let (Some(how), Some(work_dir)) = (reserved(git_dir, full_ref), work_dir) {
-            let (git_dir, rebasing) = (git_dir.to_path_buf(), how == BranchUse::ByRebase);
+        if let (Some(usage), Some(work_dir)) = (reserved(git_dir, full_ref), work_dir) {
+            let (git_dir, rebasing) = (git_dir.to_path_buf(), usage == BranchUse::ByRebase);
             found.push(Checkout { git_dir, work_dir, rebasing });
         }
     };
@@ -69,14 +69,15 @@ enum BranchUse {
 
 /// Returns the way in which the work tree of `git_dir` uses the branch, or `None` if it does not.
 fn reserved(git_dir: &Path, full_ref: &str) -> Option<BranchUse> {
-    let on = |file: &str, prefix: &str| {
+    let names_branch = |file: &str, prefix: &str| {
         std::fs::read_to_string(git_dir.join(file))
             .is_ok_and(|text| text.strip_prefix(prefix).is_some_and(|name| name.trim() == full_ref))
     };
-    if on("HEAD", "ref:") {
+    if names_branch("HEAD", "ref:") {
         return Some(BranchUse::OnIt);
     }
-    let rebasing = on("rebase-merge/head-name", "") || on("rebase-apply/head-name", "");
+    let rebasing =
+        names_branch("rebase-merge/head-name", "") || names_branch("rebase-apply/head-name", "");
     rebasing.then_some(BranchUse::ByRebase)
 }
 
@@ -93,10 +94,10 @@ pub(crate) fn has_followed(repo: &Repo, git_dir: &Path, old: &Oid, new: &Oid) ->
     let index = gix::index::File::at(&path, local.object_hash(), true, Default::default())
         .with_context(|| format!("cannot read {}", path.display()))?;
     for difference in tree::differences(&local, a, b)? {
-        let there = index.entry_by_path(difference.path.as_ref()).map(|entry| entry.id);
+        let indexed = index.entry_by_path(difference.path.as_ref()).map(|entry| entry.id);
         let id = |entry: &Option<_>| entry.as_ref().map(|entry: &tree::TreeEntry| entry.id);
         let (before, after) = (id(&difference.before), id(&difference.after));
-        if there == before && before != after {
+        if indexed == before && before != after {
             return Ok(false);
         }
     }

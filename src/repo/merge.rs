@@ -150,14 +150,14 @@ fn merge_by_content(
     // The merge writes the blobs of merged files, so a write may have to be retried.
     let merge = || local.merge_trees(base, ours, theirs, labels, options.clone());
     let outcome = super::objects::persist(merge).context("cannot merge")?;
-    let how = TreatAsUnresolved::git();
-    if !outcome.has_unresolved_conflicts(how) {
+    let criterion = TreatAsUnresolved::git();
+    if !outcome.has_unresolved_conflicts(criterion) {
         return Ok(MergeResult::Clean { tree: super::objects::write_edited(local, outcome.tree)? });
     }
     let paths: BTreeSet<String> = outcome
         .conflicts
         .iter()
-        .filter(|c| c.is_unresolved(how))
+        .filter(|c| c.is_unresolved(criterion))
         .flat_map(|c| [c.ours.location().to_string(), c.theirs.location().to_string()])
         .filter(|path| !path.is_empty())
         .collect();

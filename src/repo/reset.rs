@@ -357,8 +357,8 @@ fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<
         bail!("a filter process did not deliver a file: {path}");
     }
     let written = part.entries().iter().map(|e| e.stat);
-    let wanted = state.entries_mut().iter_mut().filter(|e| e.flags.contains(Flags::UPDATE));
-    for (entry, stat) in wanted.zip(written) {
+    let updated = state.entries_mut().iter_mut().filter(|e| e.flags.contains(Flags::UPDATE));
+    for (entry, stat) in updated.zip(written) {
         entry.stat = stat;
         entry.flags.remove(Flags::UPDATE);
     }

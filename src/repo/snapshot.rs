@@ -64,8 +64,8 @@ pub(crate) fn snapshot(
             let entry = record.state.entry(*at);
             let path = entry.path(&record.state);
             let now = reader.read(path, Some(entry.mode))?;
-            let was = entry.mode.to_tree_entry_mode().map(|mode| (mode.kind(), entry.id));
-            if now != was {
+            let recorded = entry.mode.to_tree_entry_mode().map(|mode| (mode.kind(), entry.id));
+            if now != recorded {
                 edits.push((path.to_owned(), now));
             }
         }
@@ -113,8 +113,8 @@ pub(crate) fn modified_files(
     let mut reader = WorktreeReader::new(&local, &record.state, &worktree.path)?;
     for at in found.doubtful {
         let entry = record.state.entry(at);
-        let was = entry.mode.to_tree_entry_mode().map(|mode| (mode.kind(), entry.id));
-        if reader.read(path(at), Some(entry.mode))? != was {
+        let recorded = entry.mode.to_tree_entry_mode().map(|mode| (mode.kind(), entry.id));
+        if reader.read(path(at), Some(entry.mode))? != recorded {
             modified_files.push(path(at).to_owned());
         }
     }

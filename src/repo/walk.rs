@@ -81,7 +81,7 @@ enum IndexedChild {
 impl Walker<'_> {
     fn folder(&self, dir: &Path, prefix: &BStr, range: Range<usize>) -> Result<WalkResult> {
         let mut walk = WalkResult::default();
-        let mut known = self.children(prefix, range);
+        let mut indexed = self.children(prefix, range);
         let mut folders = Vec::new();
         for entry in list(dir)? {
             let name = entry.file_name();
@@ -89,13 +89,13 @@ impl Walker<'_> {
             if prefix.is_empty() && name == ".git" {
                 continue;
             }
-            let looked = known.remove(name.as_bytes());
+            let child = indexed.remove(name.as_bytes());
             let Some(kind) = kind_of(&entry, dir)? else {
                 // The entry vanished during the walk, so its files are missing.
-                walk.missing.extend(looked.into_iter().flat_map(IndexedChild::into_range));
+                walk.missing.extend(child.into_iter().flat_map(IndexedChild::into_range));
                 continue;
             };
-            match (looked, kind) {
+            match (child, kind) {
                 (Some(IndexedChild::File(at)), UntrackedKind::File) => match entry.metadata() {
                     Ok(meta) if self.looks_the_same(at, &meta) => {}
                     Ok(_) => walk.doubtful.push(at),
@@ -105,13 +105,13 @@ impl Walker<'_> {
                 (Some(IndexedChild::Folder(range)), UntrackedKind::Folder) => {
                     folders.push((entry.path(), join(prefix, name), range));
                 }
-                (looked, kind) => {
-                    walk.missing.extend(looked.into_iter().flat_map(IndexedChild::into_range));
+                (child, kind) => {
+                    walk.missing.extend(child.into_iter().flat_map(IndexedChild::into_range));
                     walk.untracked.push((join(prefix, name), kind));
                 }
             }
         }
-        walk.missing.extend(known.into_values().flat_map(IndexedChild::into_range));
+        walk.missing.extend(indexed.into_values().flat_map(IndexedChild::into_range));
         let below = folders
             .into_par_iter()
             .map(|(dir, prefix, range)| self.folder(&dir, prefix.as_bstr(), range))
@@ -122,29 +122,29 @@ impl Walker<'_> {
     /// Returns the index entries in a folder, by name. The entries of a folder are contiguous.
     fn children(&self, prefix: &BStr, range: Range<usize>) -> HashMap<&[u8], IndexedChild> {
         let skip = if prefix.is_empty() { 0 } else { prefix.len() + 1 };
-        let mut known: HashMap<&[u8], IndexedChild> = HashMap::new();
+        let mut by_name: HashMap<&[u8], IndexedChild> = HashMap::new();
         let entries = &self.state.entries()[range.clone()];
         for (at, entry) in range.zip(entries) {
             let rest = &entry.path(self.state)[skip..];
             match rest.find_byte(b'/') {
                 None => {
-                    known.insert(rest, IndexedChild::File(at));
+                    by_name.insert(rest, IndexedChild::File(at));
                 }
                 Some(slash) => {
                     let folder =
-                        known.entry(&rest[..slash]).or_insert(IndexedChild::Folder(at..at));
+                        by_name.entry(&rest[..slash]).or_insert(IndexedChild::Folder(at..at));
                     if let IndexedChild::Folder(range) = folder {
                         range.end = at + 1;
                     }
                 }
             }
         }
-        known
+        by_name
     }
 
     fn looks_the_same(&self, at: usize, meta: &Metadata) -> bool {
-        let known = &self.state.entries()[at].stat;
-        *known == stat_of(meta) && !is_too_young(known, self.stamp)
+        let recorded = &self.state.entries()[at].stat;
+        *recorded == stat_of(meta) && !is_too_young(recorded, self.stamp)
     }
 }
 

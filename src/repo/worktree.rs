@@ -128,11 +128,11 @@ fn recorded(repo: &Repo, dest: &Path, private_index: &Path) -> Result<Option<Wor
     let Some(record) = WorktreeRecord::load(private_index, repo.local().object_hash())? else {
         return Ok(None);
     };
-    let wanted = match (dest.parent().map(std::fs::canonicalize), dest.file_name()) {
+    let expected = match (dest.parent().map(std::fs::canonicalize), dest.file_name()) {
         (Some(Ok(parent)), Some(name)) => parent.join(name),
         (Some(Ok(_)), None) | (Some(Err(_)) | None, Some(_) | None) => dest.to_path_buf(),
     };
-    if record.path != wanted {
+    if record.path != expected {
         bail!("the record is of another worktree: {}", record.path.display());
     }
     if record.admin.parent() != Some(&repo.common_dir().join("worktrees")) {
@@ -254,10 +254,10 @@ impl Worktree {
         }
         for entry in super::walk::list(&self.admin)? {
             let name = entry.file_name();
-            let ours =
+            let is_expected =
                 ["HEAD", "commondir", "gitdir", "index", "locked"].iter().any(|n| name == *n);
-            let plain = entry.file_type().is_ok_and(|t| t.is_file());
-            if !(ours && plain) {
+            let is_plain = entry.file_type().is_ok_and(|t| t.is_file());
+            if !(is_expected && is_plain) {
                 let path = entry.path();
                 files::remove_any(&path).with_context(|| failed(&path))?;
             }
@@ -323,10 +323,10 @@ fn aside(path: &Path) -> PathBuf {
 /// Returns a name for an admin folder. It has only characters that git allows in a ref, since
 /// worktree names become parts of ref names.
 fn admin_name(name: &str) -> String {
-    let tame: String = name
+    let cleaned: String = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
         .take(80)
         .collect();
-    if tame.trim_matches('-').is_empty() { "worktree".into() } else { tame }
+    if cleaned.trim_matches('-').is_empty() { "worktree".into() } else { cleaned }
 }
