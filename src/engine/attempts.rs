@@ -286,8 +286,8 @@ pub(super) fn brief_of(
 }
 
 fn feedback_text(findings: &[Finding]) -> String {
-    let one = |f: &Finding| format!("## Attempt {}, {}\n\n{}\n\n", f.attempt, f.check, f.text);
-    findings.iter().map(one).collect()
+    let section = |f: &Finding| format!("## Attempt {}, {}\n\n{}\n\n", f.attempt, f.check, f.text);
+    findings.iter().map(section).collect()
 }
 
 /// Observes an attempt, which may be published, lost, never started, or still running.

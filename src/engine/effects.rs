@@ -99,8 +99,8 @@ impl Engine<'_> {
         let least = self.ctx.job.limits.min_free_mb;
         let folders = [self.ctx.store.repo().common_dir(), &self.ctx.worktrees];
         let free = folders.map(|folder| Some((process::free_space(folder).ok()? / MB, folder)));
-        let low = free.into_iter().flatten().find(|(mb, _)| *mb < least);
-        let note = low.map(|(mb, folder)| {
+        let below_limit = free.into_iter().flatten().find(|(mb, _)| *mb < least);
+        let note = below_limit.map(|(mb, folder)| {
             format!(
                 "only {mb} MB are free on the disk of {}: not starting agents until there are {least} (`[limits] min-free-mb`)",
                 folder.display()
@@ -140,8 +140,8 @@ impl Engine<'_> {
         self.in_flight.insert(effect.clone(), worktree);
         // Not a scoped thread: an exiting supervisor does not wait for keepers.
         std::thread::spawn(move || {
-            let seen = catch_panic(|| work(&ctx));
-            sender.send(Message::Done(effect, Box::new(seen))).ok();
+            let result = catch_panic(|| work(&ctx));
+            sender.send(Message::Done(effect, Box::new(result))).ok();
         });
         true
     }
@@ -179,9 +179,9 @@ impl Engine<'_> {
                 changed: false,
                 report,
             });
-            let seen =
+            let outcome =
                 attempts::AttemptOutcome { observation, ..attempts::AttemptOutcome::default() };
-            Ok(FinishedEffect::Attempt(seen))
+            Ok(FinishedEffect::Attempt(outcome))
         })
     }
 

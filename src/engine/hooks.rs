@@ -82,8 +82,8 @@ impl HookRunner<'_> {
 
     /// Replaces the path of a pinned file by the path of its written copy.
     fn argument(&self, argument: &str) -> OsString {
-        let plain = argument.strip_prefix("./").unwrap_or(argument);
-        let pinned = self.pinned.iter().find(|(path, _)| path == plain);
+        let relative = argument.strip_prefix("./").unwrap_or(argument);
+        let pinned = self.pinned.iter().find(|(path, _)| path == relative);
         pinned.map_or_else(|| argument.into(), |(_, file)| file.into())
     }
 }

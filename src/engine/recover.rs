@@ -139,8 +139,8 @@ fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     for dir in folders(&ctx.store.local().attempts(&ctx.run)) {
         let Some(spec) = Assignment::read(&dir)? else { continue };
         let Work::Attempt(work) = &spec.work else { continue };
-        let wanted = TaskId::parse(&work.task).ok().and_then(|t| engine.ledger.state.tasks.get(&t));
-        let wanted = wanted.is_some_and(|s| s.phase == Phase::Running && s.attempt == work.attempt);
+        let state = TaskId::parse(&work.task).ok().and_then(|t| engine.ledger.state.tasks.get(&t));
+        let wanted = state.is_some_and(|s| s.phase == Phase::Running && s.attempt == work.attempt);
         if wanted {
             continue;
         }

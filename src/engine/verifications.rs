@@ -140,30 +140,30 @@ fn planned_steps(
     worktree: &str,
 ) -> Result<PlannedSteps> {
     let worktree = ctx.worktrees.join(worktree).to_string_lossy().into_owned();
-    let of = |task: Option<(&TaskId, u32)>, base: &Oid| -> Result<Vec<CheckStep>> {
+    let steps_of = |task: Option<(&TaskId, u32)>, base: &Oid| -> Result<Vec<CheckStep>> {
         let planned = task.map(|(task, _)| ctx.task(task)).transpose()?;
         let files: &[String] = planned.as_ref().map_or(&[], |task| &task.files);
         let task = task.map(|(task, attempt)| (task, files, attempt));
         let subject = CheckSubject { run: &ctx.run, task, base, worktree: &worktree };
         Ok(verify::steps(&ctx.job, assignment.stage, &subject, &ctx.salt))
     };
-    let gate = |ours: &[CheckStep]| {
+    let target_steps = |ours: &[CheckStep]| {
         let rules = assignment.rules.as_deref();
         rules.map_or_else(Vec::new, |rules| {
             gate::steps(ctx, rules, &assignment.base, &worktree, ours)
         })
     };
     let Some((task, attempt)) = &assignment.task else {
-        let mut steps = of(None, &assignment.base)?;
+        let mut steps = steps_of(None, &assignment.base)?;
         let ours = steps.len();
-        steps.extend(gate(&steps));
+        steps.extend(target_steps(&steps));
         return Ok(PlannedSteps { steps, of_task: BTreeMap::new(), ours });
     };
     let last = TrainMember { task: task.clone(), attempt: *attempt, base: assignment.base.clone() };
     let mut steps: Vec<CheckStep> = Vec::new();
     let mut of_task: BTreeMap<TaskId, Vec<usize>> = BTreeMap::new();
     for TrainMember { task, attempt, base } in assignment.with.iter().chain([&last]) {
-        let own = of(Some((task, *attempt)), base)?.into_iter().map(|step| {
+        let own = steps_of(Some((task, *attempt)), base)?.into_iter().map(|step| {
             // Equal steps are shared: a step without placeholders is the same for all tasks.
             steps.iter().position(|known| *known == step).unwrap_or_else(|| {
                 steps.push(step);
@@ -172,8 +172,8 @@ fn planned_steps(
         });
         of_task.insert(task.clone(), own.collect());
     }
-    let (gate, ours) = (gate(&steps), steps.len());
-    steps.extend(gate);
+    let (target_steps, ours) = (target_steps(&steps), steps.len());
+    steps.extend(target_steps);
     of_task.values_mut().for_each(|own| own.extend(ours..steps.len()));
     Ok(PlannedSteps { steps, of_task, ours })
 }
