@@ -33,7 +33,7 @@ const POSITION_FIELDS: [&str; 6] = ["line", "column", "col", "end_line", "endLin
 /// The fields with the description of the problem, in order of precedence.
 const PROBLEM_FIELDS: [&str; 6] = ["problem", "message", "finding", "description", "text", "title"];
 
-/// Parses an answer. The error is the rest of a sentence that begins with the answer.
+/// Parses an answer. The error text completes a sentence that starts with "its answer".
 pub(crate) fn parse(text: &str) -> Result<EvaluatorAnswer, String> {
     let object = find_object(text).ok_or("has no JSON object with `pass`")?;
     let Some(pass) = object.get("pass").and_then(Value::as_bool) else {

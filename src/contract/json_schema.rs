@@ -1,4 +1,4 @@
-//! Validation of JSON documents by a JSON Schema.
+//! Validation of JSON documents against a JSON Schema.
 //!
 //! `$schema` selects one of the drafts 4, 6, 7, 2019-09 and 2020-12; the default is 2020-12.
 //! References to other documents are not resolved, because the result of a check must not depend on
@@ -54,7 +54,7 @@ fn shorten(text: &str) -> String {
     if text.chars().count() <= LONGEST_MESSAGE {
         return text.to_owned();
     }
-    // The expectation stands at the end, after the quoted value.
+    // The message ends with the expectation, after the quoted value.
     let half = LONGEST_MESSAGE / 2;
     let head: String = text.chars().take(half).collect();
     let tail: Vec<char> = text.chars().rev().take(half).collect();

@@ -16,9 +16,9 @@ const EXTENSIONS: [(&str, &str); 8] = [
 
 /// The files that a check compares.
 pub(crate) struct PairGlobs<'a> {
-    /// True for a file before the work.
+    /// Returns true for a path to compare in the tree before the work.
     pub from: &'a dyn Fn(&str) -> bool,
-    /// True for a file after the work.
+    /// Returns true for a path to compare in the tree after the work.
     pub to: &'a dyn Fn(&str) -> bool,
 }
 
@@ -51,15 +51,15 @@ pub(crate) struct FilePair {
 pub(crate) struct FilePairs {
     /// The pairs, ordered by `to`.
     pub pairs: Vec<FilePair>,
-    /// The files without a valid successor, each with a message.
+    /// Messages about files without a valid successor.
     pub problems: Vec<String>,
 }
 
 /// Finds the pairs of a task with these files.
 ///
-/// `changed` has every path that differs between the trees. Without `changed` only the task's own
-/// files count, as on a tree with the work of other tasks. `has` tells if a tree has a path.
-/// Declaration files (`.d.ts`) are no programs and have no pair.
+/// `changed` holds every path that differs between the trees. `None` limits the pairs to the task's
+/// own files, for a tree that also holds the work of other tasks. `has` returns true if a tree has
+/// a path. A declaration file (`.d.ts`) is not a program and has no pair.
 pub(crate) fn find_pairs<E>(
     globs: &PairGlobs,
     files: &[String],
@@ -201,7 +201,7 @@ mod tests {
             describe_pairs(&["a.js"], &["b.ts"], &["a.js"], Some(&["a.js", "b.ts"])),
             [" > b.ts", gone]
         );
-        // A file of no task is a problem, too.
+        // A file that belongs to no task is a problem, too.
         assert_eq!(describe_pairs(&["a.js"], &[], &[], Some(&["a.js"])), [gone]);
     }
 

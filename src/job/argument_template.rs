@@ -1,4 +1,4 @@
-//! Placeholders in command arguments: the syntax, and the expander of job files and presets.
+//! Placeholders in command arguments: the syntax and the expansion, for job files and presets.
 //!
 //! A placeholder is a name in single braces: `{worktree}`. All other braces are literal, so that
 //! `awk` programs (`{print $1}`), JSON, `find -exec … {}` and the shell's `${VAR}` need no escapes.
@@ -101,7 +101,8 @@ fn split_name<'t>(text: &'t str, close: &str) -> Option<(&'t str, &'t str)> {
     let name = &text[..end];
     let is_name_char = |c: char| c.is_ascii_alphanumeric() || "_.-|:".contains(c);
     let starts_as_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    // `{key:value}` is an object of some language; only a filter after a bar has a colon.
+    // A placeholder has a colon only in a filter after a bar. `{key:value}` is an object literal of
+    // some language.
     let colon_in_filter = name.find(':').is_none_or(|colon| name[..colon].contains('|'));
     (starts_as_name
         && colon_in_filter

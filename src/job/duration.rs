@@ -25,7 +25,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, ValueError> {
         let (number, after) = rest.split_at(digits);
         let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
         let (unit, after) = after.split_at(letters);
-        // A unit is searched from the previous unit on, which enforces the order.
+        // The search continues after the previous unit, which enforces the order.
         let (_, factor) = units.find(|(name, _)| *name == unit).ok_or_else(error)?;
         let amount = number.parse::<u64>().ok().and_then(|n| n.checked_mul(*factor));
         total = amount.and_then(|ms| total.checked_add(ms)).ok_or_else(error)?;

@@ -84,8 +84,8 @@ pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// Returns the candidate with the smallest edit distance to a written name, if it is close enough
-/// for a suggestion.
+/// Returns the candidate with the smallest edit distance to a written name, if the candidate is
+/// close enough to suggest.
 pub(crate) fn nearest<'k>(
     written: &str,
     candidates: impl IntoIterator<Item = &'k str>,

@@ -7,8 +7,8 @@ use super::placeholders::{self, Placeholder};
 
 /// A set of globs. Paths are relative to the top of the repository and `/`-separated.
 ///
-/// `*` and `?` match no `/`, `**` does, `{a,b}` matches either alternative, and `[ab]` matches one
-/// of the characters. A pattern whose last part has no wildcard (`tests`, `tests/`,
+/// `*` and `?` do not match `/`, but `**` does. `{a,b}` matches either alternative, and `[ab]`
+/// matches one of the characters. A pattern whose last part has no wildcard (`tests`, `tests/`,
 /// `src/*/fixtures`) also matches all paths below.
 #[derive(Debug, Clone, Default)]
 pub struct PathGlobs {

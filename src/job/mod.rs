@@ -91,7 +91,7 @@ fn syntax_error(text: &str, error: &Error) -> JobError {
 }
 
 /// Returns the paths that may be files of the job: the prompt, other files that keys name, and each
-/// part of a command that looks like a relative path. The caller tests which of them exist.
+/// part of a command that looks like a relative path. The caller keeps the paths that exist.
 ///
 /// Paths are relative to the top of the repository, without a leading `./` and without duplicates.
 pub(crate) fn files_named(job: &Job) -> Vec<String> {
@@ -138,7 +138,8 @@ pub(crate) fn files_of_checks(job: &Job) -> Vec<String> {
     files
 }
 
-/// Returns the files that must exist beside the prompt, each with the key that names it.
+/// Returns the files that must exist in addition to the prompt, each with the key that names the
+/// file.
 pub(crate) fn must_exist(job: &Job) -> impl Iterator<Item = (&'static str, &String)> {
     let schemas = job.checks.iter().filter_map(|c| c.output_check.as_ref()?.schema.as_ref());
     let example = job.output.iter().filter_map(|o| o.example.as_ref());
@@ -153,7 +154,7 @@ pub(crate) fn must_exist(job: &Job) -> impl Iterator<Item = (&'static str, &Stri
 
 /// Returns an argument as a path below the top of the repository, if it looks like a relative path.
 fn as_relative_path(argument: &str) -> Option<String> {
-    // Options and inline scripts are no paths. 4096 is the longest path on Linux.
+    // Options and inline scripts are not paths. 4096 is the longest path on Linux.
     let is_no_path = argument.starts_with(['/', '-']) || argument.len() > 4096;
     if is_no_path || argument.contains(char::is_control) || placeholders::has_placeholder(argument)
     {

@@ -183,7 +183,7 @@ pub(crate) fn mentions_task(argv: &[String]) -> bool {
 /// Expands the placeholders of a command.
 ///
 /// `{task.files}` becomes one argument per file, and none for a task without files. Unknown names
-/// stay as written: [`validate`] has refused them before.
+/// stay as written, but [`validate`] has already refused commands with unknown names.
 pub(crate) fn expand(argv: &[String], values: &PlaceholderValues<'_>) -> Vec<String> {
     let mut expanded = Vec::with_capacity(argv.len() + values.task_files.len());
     for argument in argv {
@@ -193,7 +193,7 @@ pub(crate) fn expand(argv: &[String], values: &PlaceholderValues<'_>) -> Vec<Str
     expanded
 }
 
-/// Returns the replacement of a placeholder. A job's placeholders are never missing.
+/// Returns the replacement of a placeholder. A job's placeholder always has a value.
 fn replacement<'v>(name: &str, values: &PlaceholderValues<'v>) -> Replacement<'v> {
     let text = match parse_name(name) {
         Some(Placeholder::TaskFiles { ext }) => {

@@ -21,7 +21,7 @@ pub struct Job {
     pub checks: Vec<Check>,
     /// `[scope]`.
     pub scope: ScopeSection,
-    /// `[output]`, which exactly the jobs with `kind = "report"` have.
+    /// `[output]`. Set exactly with `kind = "report"`.
     pub output: Option<OutputSection>,
     /// `[evaluate]`, or `None` for a job without an evaluator.
     pub evaluate: Option<EvaluateSection>,
@@ -38,15 +38,14 @@ pub struct Job {
 /// `[job]`: the goal, the base and the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSection {
-    /// `name`, which is safe in a ref. `None` stands for the name of the folder (see
-    /// [`super::slug`]).
+    /// `name`: safe in a ref. `None` selects the name of the folder (see [`super::slug`]).
     pub name: Option<String>,
     /// `goal`: the start of each prompt. Never blank.
     pub goal: String,
     /// `base`: the revision of the plan. The default is `HEAD`.
     pub base: String,
-    /// `target`: the branch on which tasks land, without `refs/heads/`. `None` stands for a branch
-    /// of the run.
+    /// `target`: the branch on which tasks land, without `refs/heads/`. `None` selects a branch of
+    /// the run.
     pub target: Option<String>,
     /// `kind`: the product of a task.
     pub kind: JobKind,
@@ -85,7 +84,8 @@ pub enum OutputMerge {
     Jsonl,
     /// The outputs one after the other, each with a newline at the end.
     Concat,
-    /// The output of this command, which reads one line of JSON for each output of a task.
+    /// The standard output of this command. The command reads one line of JSON for each task's
+    /// output.
     Command(Vec<String>),
 }
 
@@ -144,7 +144,8 @@ pub struct TokenBudget {
     /// `fill`: the share of the window for the sources of a task, in thousandths. The default is
     /// 0.30.
     pub fill: u64,
-    /// `token-factor`: the model's tokens for a counted token, in thousandths. The default is 1.15.
+    /// `token-factor`: the number of the model's tokens for each counted token, in thousandths. The
+    /// default is 1.15.
     pub factor: u64,
 }
 
@@ -338,7 +339,7 @@ pub struct AstEqualCheck {
     /// `to`: the files after.
     pub to: PathGlobs,
     /// `extensions`, `type-imports`, `define-fields`, `allow-ts-comments` and `max-any`: the
-    /// allowed differences beside types.
+    /// allowed differences in addition to types.
     pub options: AstEqualOptions,
 }
 
@@ -384,13 +385,13 @@ pub struct RetrySection {
     /// `redispatch`: the number of times that failed tasks start from scratch when all tasks have
     /// ended. The default is 1.
     pub redispatch: u32,
-    /// `redispatch-below`: the largest share of failed tasks for a redispatch, in millionths. The
-    /// default is 0.05.
+    /// `redispatch-below`: the share of failed tasks up to which failed tasks are redispatched, in
+    /// millionths. The default is 0.05.
     pub redispatch_below: u32,
     /// `halt-above`: the share of failed tasks above which the run halts, in millionths. The
     /// default is 0.10.
     pub halt_above: u32,
-    /// `halt-after`: the number of ended tasks before which the run does not halt for failures. The
+    /// `halt-after`: the number of tasks that must have ended before failures can halt the run. The
     /// default is 20.
     pub halt_after: usize,
 }
@@ -433,8 +434,8 @@ pub struct QueueSection {
     pub pre_land: Option<Vec<String>>,
     /// `post-land`: a hook that runs after a landing.
     pub post_land: Option<Vec<String>>,
-    /// `trust-verdicts`: true if verdicts count that this run's own chain does not vouch for. The
-    /// default is false.
+    /// `trust-verdicts`: true if a recorded verdict counts even if no chain of this run names the
+    /// verdict. The default is false.
     pub trust_verdicts: bool,
 }
 

@@ -66,8 +66,8 @@ impl<'a> Section<'a> {
         top
     }
 
-    /// Returns the subsection `key`. It is empty if the file does not have it or has no table
-    /// there.
+    /// Returns the subsection `key`. The subsection is empty if the file has no value for the key,
+    /// or a value that is not a table.
     pub(super) fn section(&self, key: &'static str) -> Self {
         let path = self.path_of(key);
         // In contrast to `path`, the path in `keys` has no index for sections of a list.
@@ -112,8 +112,8 @@ impl<'a> Section<'a> {
         section
     }
 
-    /// Returns the error for a value that is no section, or that is a section instead of a list of
-    /// sections.
+    /// Returns the error for a value that is not a section, or that is a section instead of a list
+    /// of sections.
     fn not_a_table(&self, key: &str, value: &DeValue<'_>) -> ValueError {
         let header = self.keys.as_section(key);
         let expected = match value {
@@ -144,19 +144,19 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Refuses a reserved key with another value than the accepted one.
+    /// Refuses a reserved key unless it has the accepted value.
     fn check_reserved(&self, key: &str, value: &SpannedValue<'_>) {
         let mut reserved = RESERVED_KEYS.iter();
         let Some(reserved) = reserved.find(|r| r.section == self.keys.path && r.key == key) else {
             return;
         };
-        let accepted_type = if reserved.accepted.starts_with('"') {
+        let value_as_toml = if reserved.accepted.starts_with('"') {
             value.get_ref().as_str().map(|text| format!("\"{text}\"")).ok_or("a string")
         } else {
             value.get_ref().as_bool().map(|flag| flag.to_string()).ok_or("`true` or `false`")
         };
         let at = value.span().start;
-        match accepted_type {
+        match value_as_toml {
             Ok(written) if written == reserved.accepted => {}
             Ok(written) if reserved.planned.contains(&&*written) => {
                 let error = ValueError::new(format!(
@@ -217,7 +217,7 @@ impl<'a> Section<'a> {
         self.errors.add(at, &self.path_of(key), ValueError { message, hint: error.hint });
     }
 
-    /// Adds the error that a key is missing, unless the section is no table.
+    /// Adds the error that a key is missing, unless the section is not a table.
     pub(super) fn missing(&self, key: &str, hint: &str) {
         if self.table.is_some() || self.at.is_none() {
             let error =

@@ -135,7 +135,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Returns the value of one of the words in `choices`.
+    /// Returns the value that `choices` assigns to the word in the file.
     pub(super) fn choice<T: Copy>(
         &self,
         key: &'static str,
@@ -237,7 +237,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Returns the error for a word that is none of the known words.
+/// Returns the error for a word that is not one of the known words.
 pub(super) fn unknown_word<'k>(
     text: &str,
     known: impl Iterator<Item = &'k str> + Clone,

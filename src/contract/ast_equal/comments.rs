@@ -42,7 +42,8 @@ pub(super) fn directives(text: &str, start: usize, end: usize) -> Vec<DirectiveC
     inner.lines().filter_map(line).collect()
 }
 
-/// Returns the directives on the right that have no counterpart on the left. Repetitions count.
+/// Returns the directives on the right that have no counterpart on the left. Each repetition needs
+/// its own counterpart.
 pub(super) fn added<'a>(
     left: &[DirectiveComment],
     right: &'a [DirectiveComment],

@@ -65,7 +65,7 @@ impl<'a, 's> DifferenceSearch<'a, 's> {
             }
         }
         if differs_itself {
-            // The difference of the node as a whole explains the differences within.
+            // The node differs as a whole, which explains all differences inside the node.
             self.differences.truncate(before);
             self.differences.push((
                 Some(DifferenceSite { statement: statement_left, node: left }),
@@ -74,8 +74,8 @@ impl<'a, 's> DifferenceSearch<'a, 's> {
         }
     }
 
-    /// Adds the differences within two fields. Returns false if the fields' nodes differ
-    /// themselves.
+    /// Adds the differences within two fields. Returns false if the nodes that own the fields
+    /// differ as a whole.
     fn compare_values(
         &mut self,
         left: &'a AstValue<'s>,
@@ -84,7 +84,8 @@ impl<'a, 's> DifferenceSearch<'a, 's> {
         (in_right, statement_right): NodeInStatement<'a, 's>,
     ) -> bool {
         match (left, right) {
-            // Objects without a type have no position. Their nodes differ instead.
+            // An object without a type has no position, so the node around the object differs
+            // instead.
             (AstValue::Node(a), AstValue::Node(b)) if !a.kind.is_empty() && !b.kind.is_empty() => {
                 self.compare_nodes((a, statement_left), (b, statement_right));
                 true
@@ -130,8 +131,8 @@ impl<'a, 's> DifferenceSearch<'a, 's> {
         }
     }
 
-    /// Compares statements that replace others: in pairs if their numbers are equal, otherwise in
-    /// pairs of the same kind.
+    /// Compares statements that replace other statements: in pairs if both sides have the same
+    /// count, otherwise in pairs of the same kind.
     fn compare_replaced(&mut self, left: &'a [AstValue<'s>], right: &'a [AstValue<'s>]) {
         let same_count = left.len() == right.len();
         let mut right = right.iter().filter_map(AstValue::node).peekable();
@@ -149,7 +150,8 @@ impl<'a, 's> DifferenceSearch<'a, 's> {
     }
 }
 
-/// Returns true if the lists in two nodes hold statements or members. Their numbers may differ.
+/// Returns true if the lists in two nodes hold statements or members. Such lists may differ in
+/// length.
 fn holds_statements(left: &AstNode, right: &AstNode) -> bool {
     left.kind == right.kind
         && matches!(

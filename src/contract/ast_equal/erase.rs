@@ -2,7 +2,8 @@
 //! meaning.
 //!
 //! The erased parts are listed here. Everything else is compared, so that unknown syntax is a
-//! difference and never passes. JavaScript is erased, too: it has no TypeScript to lose.
+//! difference and never passes. The same erasure is applied to JavaScript, which has no types to
+//! lose.
 
 use super::AstEqualOptions;
 use super::tree::{AstNode, AstValue};
@@ -76,7 +77,7 @@ fn is_kept(kind: &str, name: &str, value: &AstValue) -> bool {
         // `?.` in a call or an access; the question mark of a type anywhere else.
         "optional" => matches!(kind, "CallExpression" | "MemberExpression"),
         "decorators" => !value.list().is_empty(),
-        // A remaining declaration is more than a type: see `is_erased`.
+        // `is_erased` has removed declarations that are only types.
         "declare" => value.is_true(),
         // `modules` compares the source types.
         "sourceType" => kind != "Program",
@@ -97,7 +98,7 @@ fn becomes_a_directive(node: &AstNode) -> bool {
 
 /// Returns true if an element of a list is not part of the program.
 pub(super) fn is_erased(node: &AstNode, options: &AstEqualOptions) -> bool {
-    // A decorator is called, even at a declaration that is erased otherwise.
+    // A decorator is called even if the rest of the declaration is erased.
     if !node.get("decorators").list().is_empty() {
         return false;
     }
@@ -155,8 +156,8 @@ fn only_declares_field(node: &AstNode) -> bool {
         && node.get("decorators").list().is_empty()
 }
 
-/// Returns true for a declaration with `declare`. A declared constant enum is no type: compilers
-/// insert its values at the places of use.
+/// Returns true for a declaration with `declare`. A declared constant enum is not only a type:
+/// compilers insert its values where it is used.
 fn is_ambient(node: &AstNode) -> bool {
     if !node.is("declare") {
         return false;
@@ -189,9 +190,9 @@ fn has_only_types(namespace: &AstNode) -> bool {
     namespace.get("body").node().is_some_and(|body| body.get("body").list().iter().all(is_type))
 }
 
-/// Removes the spelling of a literal: quotes, escapes, and the base of a number. The value is
-/// compared: the pattern and flags of a regular expression, the digits of a `bigint`. The spelling
-/// of a literal without a value is kept.
+/// Removes the spelling of a literal: quotes, escapes, and the base of a number. The value is still
+/// compared. The value of a regular expression is its pattern and flags, and the value of a
+/// `bigint` is its digits. The spelling of a literal without a value is kept.
 fn normalize_literal(node: &mut AstNode) {
     let has_value = *node.get("value") != AstValue::NULL;
     let has_other_value = ["regex", "bigint"].iter().any(|f| *node.get(f) != AstValue::NULL);
@@ -200,9 +201,9 @@ fn normalize_literal(node: &mut AstNode) {
     }
 }
 
-/// Splits the text of a template at line ends. The raw text is visible to the template's tag, and
-/// the language defines that a line end is a line feed there. The parser does not convert line
-/// ends.
+/// Splits the text of a template at line ends, so that the kind of line end is not compared. The
+/// template's tag sees the raw text, in which the language defines every line end as a line feed.
+/// The parser does not convert line ends.
 fn normalize_template(node: &mut AstNode) {
     let Some(AstValue::Node(value)) = node.get_mut("value") else { return };
     for (_, text) in &mut value.fields {
@@ -213,7 +214,7 @@ fn normalize_template(node: &mut AstNode) {
     }
 }
 
-/// Splits a JSON text at its escaped line ends. `\\r` is an escaped backslash and no line end.
+/// Splits a JSON text at its escaped line ends. `\\r` is an escaped backslash and not a line end.
 fn split_lines(text: &str) -> Vec<AstValue<'_>> {
     let mut parts = Vec::new();
     let (mut from, mut at) = (0, 0);

@@ -45,7 +45,7 @@ pub struct SourceFile<'a> {
     pub text: &'a str,
 }
 
-/// The permitted differences beside types.
+/// The permitted differences in addition to types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AstEqualOptions {
     /// True if the extension of a relative import may change: `./a.js` to `./a.ts` or `./a`.
@@ -97,7 +97,7 @@ pub struct ProgramDifference {
     pub from: Option<Excerpt>,
     /// The statement in the second file.
     pub to: Option<Excerpt>,
-    /// Advice for a change without this difference.
+    /// Advice on how to avoid this difference.
     pub hint: Option<String>,
 }
 
@@ -156,7 +156,7 @@ fn compare_on_this_stack<'a>(
     to: &SourceFile<'a>,
     options: &AstEqualOptions,
 ) -> Result<Comparison, CompareError> {
-    // A byte order mark is no part of the program (ECMA-262, 12.2 and 12.5).
+    // A byte order mark is not part of the program (ECMA-262, 12.2 and 12.5).
     let without_mark = |source: &SourceFile<'a>| SourceFile {
         path: source.path,
         text: source.text.strip_prefix('\u{feff}').unwrap_or(source.text),

@@ -9,9 +9,9 @@ use super::tree::{AstNode, AstValue};
 /// The syntax that makes a file a module.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ModuleSyntax {
-    /// True for an import or export that is no type.
+    /// True if there is an import or export of more than types.
     pub values: bool,
-    /// True for an import or export of types only.
+    /// True if there is an import or export of types only.
     pub types: bool,
 }
 
@@ -210,8 +210,8 @@ fn replace_by_module_exports(node: &mut AstNode) {
     node.fields = vec![("expression", assigned), ("directive", AstValue::NULL)];
 }
 
-/// Returns true if a program without types uses a name other than in an import. Keys and members
-/// are no use.
+/// Returns true if a program without types uses a name outside of imports. A property key or a
+/// member name is not a use.
 fn uses_name(value: &AstValue, wanted: &str) -> bool {
     match value {
         AstValue::Leaf(_) => false,
@@ -263,7 +263,7 @@ impl<'s> TypeNames<'s> {
         Self { names }
     }
 
-    /// Removes the names from the imports of the original program if it does not use them.
+    /// Removes the names that the original program does not use from the program's imports.
     pub(super) fn remove_from(&self, program: &mut AstNode<'s>) {
         let body = program.get("body").list();
         let used = |name: &str| body.iter().any(|value| uses_name(value, name));

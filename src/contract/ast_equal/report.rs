@@ -60,7 +60,7 @@ impl DifferenceReport<'_> {
         }
     }
 
-    /// Returns a difference if only one file is a module, because of `export {}` alone.
+    /// Returns a difference if only one file is a module and only `export {}` makes it a module.
     pub(super) fn module_marks(
         &self,
         (from, to): (ModuleSyntax, ModuleSyntax),
@@ -88,8 +88,9 @@ impl DifferenceReport<'_> {
     ) -> Vec<ProgramDifference> {
         let is_forbidden =
             |directive: &&&DirectiveComment| !(directive.suppresses && options.ts_comments);
-        let shown =
-            |text: &str, spoken: &DirectiveComment| Some(excerpt(text, spoken.start, spoken.end));
+        let shown = |text: &str, directive: &DirectiveComment| {
+            Some(excerpt(text, directive.start, directive.end))
+        };
         let mut differences = Vec::new();
         for directive in comments::added(old, new).iter().filter(is_forbidden) {
             let hint = if directive.suppresses {
@@ -179,7 +180,7 @@ fn hint(from: Option<&DifferenceSite>, to: Option<&DifferenceSite>) -> Option<St
     Some(hint.into())
 }
 
-/// Returns true if a node of this kind is in the node.
+/// Returns true if the node or a node inside has this kind.
 fn contains(node: &AstNode, kind: &str) -> bool {
     let mut contains = node.kind == kind;
     let mut visit = |inner: &AstNode| contains |= inner.kind == kind;

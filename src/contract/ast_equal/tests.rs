@@ -100,7 +100,7 @@ fn ast_equal_finds_every_difference_at_its_line() {
     let mut mismatches = String::new();
     for case in &cases {
         let outcome = match run(case) {
-            Ok(comparison) if comparison.is_equal() => "nothing is comparison\n".to_owned(),
+            Ok(comparison) if comparison.is_equal() => "no difference found\n".to_owned(),
             Ok(comparison) => {
                 let first = &comparison.differences[0];
                 let line = |e: &Option<super::Excerpt>| e.as_ref().map(|e| e.line);

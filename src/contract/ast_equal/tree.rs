@@ -89,7 +89,7 @@ impl<'s> AstNode<'s> {
         self.fields.iter().find(|(n, _)| *n == name).map_or(&AstValue::NULL, |(_, value)| value)
     }
 
-    /// Returns the field with this name for a change.
+    /// Returns a mutable reference to the field with this name.
     pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut AstValue<'s>> {
         self.fields.iter_mut().find(|(n, _)| *n == name).map(|(_, value)| value)
     }

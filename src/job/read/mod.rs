@@ -42,7 +42,7 @@ pub(super) fn job(top: &Section<'_>) -> Job {
     }
 }
 
-/// Refuses presets that are no tables. The preset resolver checks their contents.
+/// Refuses presets that are not tables. The preset resolver checks their contents.
 fn presets(top: &Section<'_>) -> PresetsSection {
     let section = top.section("presets");
     for (name, value) in section.table().into_iter().flatten() {
@@ -172,7 +172,7 @@ fn check_name(name: &str) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// Reads `when` of a check. The default is all trees that are possible in this job.
+/// Reads `when` of a check. The default is every stage that is possible in this job.
 fn when(section: &Section<'_>, possible: CheckWhen) -> CheckWhen {
     let Some(words) = section.texts("when", "[\"task\", \"landing\"]") else {
         return possible;
@@ -294,8 +294,8 @@ fn queue(section: &Section<'_>, kind: JobKind) -> QueueSection {
     }
 }
 
-/// Checks that a relative path stays in the repository. Returns it without a leading `./` and a
-/// trailing `/`.
+/// Checks that a relative path stays in the repository. Returns the path without a leading `./` and
+/// a trailing `/`.
 fn inside_repository(text: &str) -> Result<&str, ValueError> {
     let plain = text.strip_prefix("./").unwrap_or(text);
     if plain.starts_with('/') || plain.split('/').any(|part| part == "..") {

@@ -138,7 +138,7 @@ fn task(section: &Section<'_>) -> ListedTask {
     }
 }
 
-/// Reads the token budget. A plan has one if any of the three keys is set.
+/// Reads the token budget. A plan has a budget if any of the three keys is set.
 fn token_budget(section: &Section<'_>) -> Option<TokenBudget> {
     /// More tokens than the window of any model.
     const MAX_WINDOW: u64 = 1_000_000_000;
