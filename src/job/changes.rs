@@ -1,11 +1,11 @@
-//! What differs between two versions of a job.
+//! The differences between two versions of a job, and their effect on a run.
 
 use super::Job;
 
-/// Sections whose change leaves the results of an ended run valid.
+/// The sections that can change without invalidating the results of an ended run.
 const RESULTS_STAY_VALID: [&str; 5] = ["[plan]", "[worktree]", "[retry]", "[limits]", "[queue]"];
 
-/// The sections in which two jobs differ, in the order of the documentation.
+/// Returns the sections in which two jobs differ, in the order of the documentation.
 pub(crate) fn changed_sections(old: &Job, new: &Job) -> Vec<&'static str> {
     let differs = [
         ("[job]", old.job != new.job),
@@ -24,7 +24,7 @@ pub(crate) fn changed_sections(old: &Job, new: &Job) -> Vec<&'static str> {
     differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
-/// The changes that an existing run cannot take over.
+/// Returns the sections and keys whose changes an existing run cannot adopt.
 pub(crate) fn fixed_changes(old: &Job, new: &Job) -> Vec<&'static str> {
     let mut sections = Vec::new();
     let (a, b) = (&old.job, &new.job);
@@ -37,7 +37,7 @@ pub(crate) fn fixed_changes(old: &Job, new: &Job) -> Vec<&'static str> {
     sections
 }
 
-/// Returns true if the results of a run of `old` are worthless for `new`.
+/// Returns true if the results of a run of `old` are invalid for `new`.
 pub(crate) fn is_other_work(old: &Job, new: &Job) -> bool {
     changed_sections(old, new).iter().any(|section| !RESULTS_STAY_VALID.contains(section))
 }

@@ -94,7 +94,7 @@ impl TrainBuilder<'_> {
     ) -> Result<BuiltTrain> {
         let mut built = BuiltTrain::default();
         let mut tip = onto.clone();
-        // Branches that land before the current one.
+        // Commits of the branches that land before the current branch.
         let mut ahead: BTreeSet<Oid> = BTreeSet::new();
         for (entry, candidate) in entries {
             let range = self.own_range(&tip, candidate, history, &ahead)?;
@@ -149,13 +149,15 @@ impl TrainBuilder<'_> {
         Ok(self.own_range(onto, candidate, history, &BTreeSet::new())?.base)
     }
 
-    /// Returns the fork point: where the branch left the target, or the tip of the landed branch
-    /// that it is stacked on. A squashed branch is on the target under another commit, so only the
-    /// commits behind the branch's tip are the stacked branch's own.
+    /// Returns the fork point of a branch and the branch's own commits. The fork point is the
+    /// commit at which the branch left the target, or the tip of the landed branch that this branch
+    /// is stacked on. The commits of a squashed branch are not on the target, so git's merge base
+    /// would count them as the stacked branch's own commits.
     ///
-    /// If a commit has one parent, the parent is its merge base with every branch that has the
-    /// parent and not the commit. So, if the target is linear too, a linear branch is followed back
-    /// to the first commit on the target, however long both have become.
+    /// The only parent of a commit is the commit's merge base with every branch that contains the
+    /// parent and not the commit. If branch and target are linear, the fork point is therefore the
+    /// first commit of the branch's history that is on the target. The walk to this commit is
+    /// short, however long both histories are.
     fn own_range(
         &self,
         onto: &Oid,
@@ -182,8 +184,8 @@ impl TrainBuilder<'_> {
         let base = repo::merge_base(self.repo, onto, candidate)?.with_context(|| {
             format!("{} has no history in common with the target", candidate.short())
         })?;
-        // Commits behind the base are the target's. If the line does not lead there, only the tip
-        // is known to be the branch's.
+        // The base and the commits behind the base belong to the target. If the walk did not reach
+        // the base, only the tip is known to belong to the branch.
         commits.truncate(commits.iter().position(|commit| *commit == base).unwrap_or(1));
         Ok(BranchRange { base, commits })
     }
@@ -251,8 +253,8 @@ const BRANCH: &str = "Harness-Branch";
 /// The trailer with the branch's commit.
 const WORK: &str = "Harness-Work";
 
-/// Returns the branch and its commit that a commit of the target has landed, or `None` if the
-/// commit is not the queue's.
+/// Returns the branch that a commit of the target landed, and the branch's commit. Returns `None`
+/// if the queue did not create the commit.
 pub(crate) fn landed_branch(message: &str) -> Option<(EntryId, Oid)> {
     let trailers = codec::trailers(message);
     let entry = EntryId::parse(trailers.get(BRANCH)?).ok()?;

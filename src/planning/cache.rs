@@ -1,7 +1,6 @@
 //! A cache of what planning reads from blobs: sizes, import facts and token counts.
 //!
-//! Everything in it can be read from the blobs again, so a cache that is lost or not readable
-//! counts as empty.
+//! The blobs are the source of all entries, so a lost or unreadable cache counts as empty.
 
 use std::collections::HashMap;
 
@@ -18,8 +17,8 @@ const VERSION: u32 = 2;
 pub(crate) struct PlanCache {
     /// The sizes, or `None` for binary blobs.
     sizes: HashMap<ObjectId, Option<TextSize>>,
-    /// The import facts by blob and by the file extension as which the blob was parsed. `None` if
-    /// it cannot be parsed.
+    /// The import facts by blob and by the file extension that selected the parser. `None` if the
+    /// blob cannot be parsed.
     facts: HashMap<(ObjectId, String), Option<Vec<ImportFact>>>,
     /// The token counts.
     tokens: HashMap<ObjectId, u64>,
@@ -64,7 +63,7 @@ impl PlanCache {
         }
     }
 
-    /// Returns the cache as bytes, or `None` if no entry was added since it was read.
+    /// Returns the cache as bytes, or `None` if no entry was added since the cache was read.
     pub(crate) fn to_bytes(&self) -> Option<Vec<u8>> {
         if !self.changed {
             return None;

@@ -1,8 +1,8 @@
 //! Grouping of files into tasks that never wait for each other in a cycle.
 //!
-//! Files that need each other in a cycle form one unit. The graph of units has no cycle. Tasks are
-//! runs of consecutive units in an order in which each unit comes after its needs, so no task needs
-//! a later task.
+//! Files that need each other in a cycle form one unit. The graph of units has no cycle. Units are
+//! ordered so that each unit comes after the units that it needs. A task is a run of consecutive
+//! units in this order, so no task needs a later task.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,8 +64,7 @@ pub(super) fn cluster(
     clusters
 }
 
-/// Returns the cycles as units, and splits cycles that do not fit. The units are sorted by their
-/// first files.
+/// Returns the units, sorted by their first files. A cycle that does not fit into a task is split.
 fn units(group: Grouping, limits: &TaskLimits<'_>, clusters: &mut Clusters) -> Vec<Unit> {
     let mut units = Vec::new();
     for files in components(&clusters.needs) {
@@ -119,8 +118,8 @@ fn split_cycle(
     parts
 }
 
-/// Joins consecutive units that are related: one needs the other, both need the same unit, or one
-/// unit needs both.
+/// Joins consecutive units that are related: one needs the other, both need the same unit, or a
+/// third unit needs both.
 fn related(limits: &TaskLimits<'_>, units: &[Unit], needs: &[Vec<usize>]) -> Vec<Unit> {
     let mut needed_by = vec![Vec::new(); units.len()];
     for (unit, list) in needs.iter().enumerate() {
@@ -142,7 +141,8 @@ fn related(limits: &TaskLimits<'_>, units: &[Unit], needs: &[Vec<usize>]) -> Vec
         match runs.last_mut() {
             Some(run) if is_related && limits.fit_both(&run.files, &units[unit].files) => {
                 run.files.extend(&units[unit].files);
-                // The last unit of a run needs the others, so the task is named after it.
+                // The last unit of a run needs the others, so the task is named after the last
+                // unit.
                 run.name_file = units[unit].name_file;
             }
             Some(_) | None => {
@@ -160,8 +160,8 @@ fn related(limits: &TaskLimits<'_>, units: &[Unit], needs: &[Vec<usize>]) -> Vec
     runs
 }
 
-/// Groups units by folder. Folders that need each other in a cycle are joined if they fit, else
-/// split along the order of their files.
+/// Groups units by folder. Folders that need each other in a cycle are joined if they fit into a
+/// task. Otherwise they are split along the order of their files.
 fn by_folder(
     limits: &TaskLimits<'_>,
     units: &[Unit],
@@ -224,9 +224,9 @@ fn by_folder(
     groups
 }
 
-/// Splits units into runs of one folder each, in an order in which each unit comes after its needs.
-/// Each run takes all ready units of the folder with the most ready units, so that the folder
-/// changes rarely.
+/// Splits units into runs of one folder each. Each unit comes after the units that it needs. Each
+/// run takes all ready units of the folder with the most ready units, so that the folder changes
+/// rarely.
 fn runs(members: &[usize], home: &[usize], needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let member_set: BTreeSet<usize> = members.iter().copied().collect();
     let mut pending_needs: BTreeMap<usize, usize> = BTreeMap::new();

@@ -6,8 +6,8 @@ use super::tree_paths::split;
 /// A task without an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Draft {
-    /// The path from which the id is made: that of a file of the task, or of a folder (empty for
-    /// the top).
+    /// The path from which the id is made: the path of a file of the task, or of a folder (empty
+    /// for the top).
     pub path: String,
     /// The number of the task among the tasks with this path, from 1, or `None` for a single task.
     pub part: Option<usize>,

@@ -30,7 +30,7 @@ pub(super) struct PlanFile {
     pub id: ObjectId,
 }
 
-/// A blob whose path is selected and that has not been read.
+/// A blob that was selected by its path and has not been read.
 struct SelectedBlob {
     path: String,
     id: ObjectId,
@@ -106,7 +106,7 @@ fn count_all(repo: &gix::Repository, files: &[PlanFile], cache: &mut PlanCache) 
 }
 
 /// Returns the number of lines of each path in the tree of `base`, which is a commit or a tree. The
-/// number is `None` if the path is no file or the file is binary. Prompts show these numbers.
+/// number is `None` if the path is not a file or the file is binary. Prompts show these numbers.
 pub(crate) fn line_counts(
     repo: &gix::Repository,
     base: ObjectId,
@@ -180,7 +180,7 @@ fn walk(
             }
         }
     }
-    // A plan has the order of the paths' bytes, not that of the walk.
+    // A plan is in the byte order of the paths, not in the order of the walk.
     selected.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     unplanned.links.sort_unstable();
     unplanned.not_utf8.sort_unstable();

@@ -57,8 +57,8 @@ pub(super) fn components(needs: &Needs) -> Vec<Vec<usize>> {
     components
 }
 
-/// Returns `nodes` in depth-first postorder: each node after the nodes that it needs, as far as
-/// there is no cycle. The search starts from the nodes in the given order and stays within them.
+/// Returns `nodes` in depth-first postorder: each node after the nodes that it needs, except within
+/// a cycle. The search starts from the nodes in the given order and does not leave `nodes`.
 pub(super) fn depth_first(needs: &Needs, nodes: &[usize]) -> Vec<usize> {
     let mut unvisited = vec![false; needs.len()];
     for node in nodes {
@@ -88,8 +88,8 @@ pub(super) fn depth_first(needs: &Needs, nodes: &[usize]) -> Vec<usize> {
     order
 }
 
-/// Returns the level of each node: 0 if it needs nothing, else one more than the highest level
-/// among its needs. The graph must have no cycle.
+/// Returns the level of each node: 0 for a node without needs, otherwise one more than the highest
+/// level among the node's needs. The graph must have no cycle.
 pub(super) fn levels(needs: &Needs) -> Vec<u32> {
     let all: Vec<_> = (0..needs.len()).collect();
     let mut levels = vec![0; needs.len()];
@@ -193,7 +193,7 @@ mod tests {
             for a in 0..9 {
                 for b in (0..9).filter(|b| *b != a) {
                     prop_assert_eq!(home[a] == home[b], reach[a][b] && reach[b][a]);
-                    // A component comes after its needs.
+                    // A component comes after the components that it needs.
                     prop_assert!(!(reach[a][b] && home[a] != home[b]) || home[b] < home[a]);
                 }
             }

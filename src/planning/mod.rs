@@ -4,9 +4,9 @@
 //! have no influence, so the same job and commit give the same bytes everywhere. No result may
 //! depend on the order in which threads end, on the order of a hash map or on the locale.
 //!
-//! - `files` selects the files of the tree; `tree_paths` holds all its paths; `cache` keeps what
-//!   was read from blobs.
-//! - `imports` reads which file needs which; `graph` has the algorithms for that graph.
+//! - `files` selects the files of the tree; `tree_paths` holds all paths of the tree; `cache` keeps
+//!   facts that were read from blobs.
+//! - `imports` reads the graph of imports between files; `graph` has the algorithms for this graph.
 //! - `drafts` and `cluster` group files into tasks; `task_list` takes tasks that the job lists;
 //!   `names` makes the ids.
 //! - `plan_graph` describes a plan as a graph; `schedule` computes how long a plan takes; `tokens`
@@ -69,15 +69,15 @@ pub(crate) struct PlanSpec<'a> {
     pub max_files: usize,
     /// The largest number of lines in a task. A larger file has a task of its own.
     pub max_lines: u64,
-    /// The largest number of tokens in a task. With a limit, tokens are counted, else estimated. A
-    /// larger file has a task of its own.
+    /// The largest number of tokens in a task. With a limit, tokens are counted; without a limit,
+    /// they are estimated. A larger file has a task of its own.
     pub token_limit: Option<TokenLimit>,
     /// The folder to which the plan is limited, or empty or `.` for the whole tree. A trailing `/`
     /// and a leading `./` are allowed.
     pub scope_dir: &'a str,
     /// Returns true for a path that `[plan.scope] files` selects.
     pub scope_files: &'a dyn Fn(&str) -> bool,
-    /// The import graph by `[plan] edges`. Without one, imports are read from the files.
+    /// The import graph that `[plan] edges` printed. `None` if imports are read from the files.
     pub edges: Option<&'a ExternalGraph>,
     /// The tasks that the job lists. With them, `group` is not used.
     pub listed: Option<&'a [TaskLine]>,
@@ -102,7 +102,7 @@ pub(crate) struct UnplannedFiles {
     pub not_utf8: Vec<String>,
 }
 
-/// A plan, and what to tell people about it.
+/// A plan, the files that are not in the plan, and warnings.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct PlanningResult {
     /// The tasks in the order of dispatch: by level, then by first path.
@@ -113,7 +113,7 @@ pub(crate) struct PlanningResult {
     pub warnings: Vec<String>,
 }
 
-/// Plans a job over `base`, which is a commit or a tree. A plan without tasks is no error.
+/// Plans a job over `base`, which is a commit or a tree. A plan without tasks is not an error.
 pub(crate) fn plan(
     repo: &gix::Repository,
     base: ObjectId,
@@ -247,7 +247,7 @@ fn tasks(
 
 /// Estimates the number of tokens in a file of this size: one for every 3.5 bytes, rounded up.
 ///
-/// The sum over large sources is some percent too low. The number for a single file may be off by a
+/// The sum over many files is a few percent too low. The number for a single file may be off by a
 /// third.
 pub(crate) fn estimate_tokens(bytes: u64) -> u64 {
     bytes.saturating_mul(2).div_ceil(7)

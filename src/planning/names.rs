@@ -1,9 +1,9 @@
 //! Task ids: readable, valid in a ref, and unique in a plan.
 //!
-//! `src/app.js` becomes `src__app_dot_js`. If the path cannot be decoded from its id, a hash of the
-//! path is added. Ids without a hash are therefore unique. A path that looks like another path's id
-//! with its hash may still clash. Clashing ids get longer hashes. Ids have only lower-case letters,
-//! so file systems that ignore case make no difference.
+//! `src/app.js` becomes `src__app_dot_js`. An id without a hash can be decoded to its path, so such
+//! ids are unique. An id that cannot be decoded gets a hash of the path. The id with the hash may
+//! still clash with the id of another path; clashing ids get longer hashes. Ids have only
+//! lower-case letters, so they are unique on file systems that ignore case, too.
 
 use std::collections::HashMap;
 
@@ -107,14 +107,14 @@ fn is_faithful(path: &str, plain: &str) -> bool {
         && !looks_split(plain)
 }
 
-/// Returns true if a name ends like that of a part.
+/// Returns true if a name ends like the name of a part.
 fn looks_split(plain: &str) -> bool {
     let stem = plain.trim_end_matches(|c: char| c.is_ascii_digit());
     stem.len() < plain.len() && stem.ends_with("_part_")
 }
 
-/// The SHA-1 of the path's bytes in hex (`printf %s PATH | sha1sum`), whatever hash the repository
-/// uses.
+/// Returns the SHA-1 of the path's bytes in hex (`printf %s PATH | sha1sum`). The hash algorithm of
+/// the repository does not matter.
 fn hash(path: &str) -> Result<String> {
     let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
     hasher.update(path.as_bytes());
@@ -219,7 +219,7 @@ mod tests {
         ) {
             let part = (parts > 0).then_some(parts);
             let mut tasks: Vec<_> = paths.iter().map(|p| (p.as_str(), None)).collect();
-            // Some folders are split: their parts stand beside the other names.
+            // Some folders are split, so the names of parts occur with the other names.
             tasks.extend(paths.iter().filter_map(|p| part.map(|n| (p.as_str(), Some(n)))));
             tasks.push(("", None));
             let ids = task_ids(&tasks).unwrap();

@@ -1,8 +1,8 @@
 //! Replanning: merges a new plan with the tasks of a run.
 //!
-//! Finished tasks stay finished: the new plan does not contain their files. Of the other tasks, an
-//! unchanged task keeps its history, and a new task is added. A task that is not in the new plan
-//! stays in the run's plan as removed, so that a later plan can restore it.
+//! Finished tasks stay finished: the new plan does not contain their files. Any other task keeps
+//! its history if it is unchanged. New tasks are added. A task that is not in the new plan stays in
+//! the run's plan as removed, so that a later plan can restore it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use anyhow::Result;
 use crate::domain::id::TaskId;
 use crate::domain::plan::{Plan, Task};
 
-/// The status of a run's task, as far as replanning distinguishes it.
+/// The status of a run's task, in the distinctions that replanning makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PriorStatus {
     /// The task is done.
@@ -79,7 +79,7 @@ pub(crate) fn merge_plans(
     let mut merged = MergedPlan::default();
     let mut used_ids: BTreeSet<TaskId> = by_id.keys().map(|id| (*id).clone()).collect();
     used_ids.extend(fresh.tasks.iter().map(|t| t.id.clone()));
-    // The ids that stand for an id of the new plan in `after`.
+    // For an id of the new plan, the ids that replace the id in `after`.
     let mut replacements: BTreeMap<TaskId, Vec<TaskId>> = BTreeMap::new();
     let mut planned: BTreeSet<TaskId> = BTreeSet::new();
     let mut tasks: Vec<Task> = Vec::new();
@@ -104,7 +104,7 @@ pub(crate) fn merge_plans(
                 }
                 continue;
             }
-            // The id stands for the finished work or for the split task.
+            // The id already names the finished work or the split task.
             PriorStatus::Done => !prior.stale,
             PriorStatus::Skipped => was_split,
             PriorStatus::Open | PriorStatus::Removed => false,

@@ -92,8 +92,8 @@ pub(super) struct ListOrdering<'a> {
     pub by_priority: bool,
 }
 
-/// Makes the tasks of a plan from listed tasks, and warnings. `files` are the files of the plan,
-/// sorted by path.
+/// Makes the tasks of a plan from listed tasks, and returns the tasks and warnings. `files` are the
+/// files of the plan, sorted by path.
 ///
 /// Listed files that are not in the plan are left out of the tasks. Tasks without a remaining file
 /// are left out, too.
@@ -221,7 +221,7 @@ fn ids(drafts: &[(&TaskLine, Vec<usize>)], files: &[PlanFile]) -> Result<Vec<Tas
     Ok(ids)
 }
 
-/// Adds dependencies by imports to `after`, as far as they make no cycle.
+/// Adds dependencies by imports to `after`, except dependencies that would close a cycle.
 fn add_imports(
     after: &mut [Vec<usize>],
     drafts: &[(&TaskLine, Vec<usize>)],
@@ -243,7 +243,7 @@ fn add_imports(
         all_needs[number].sort_unstable();
         all_needs[number].dedup();
     }
-    // The listed dependencies have no cycle, so a cut along their levels gives up none of them.
+    // The listed dependencies have no cycle, so a cut along their levels keeps all of them.
     let listed_levels = levels(after);
     for component in components(&all_needs).into_iter().filter(|component| component.len() > 1) {
         let names: Vec<_> = component.iter().take(8).map(|n| ids[*n].as_str()).collect();
@@ -333,7 +333,7 @@ mod tests {
         // a.js needs c.js.
         let acyclic = tasks_of(lines, &files, &[vec![2], vec![], vec![]], false).unwrap();
         assert_eq!(acyclic, "0 c: c.js\n1 a: a.js > c\n2 b: b.js > a");
-        // a.js needs b.js, whose task waits for it.
+        // a.js needs b.js, but the task of b.js waits for the task of a.js.
         let cyclic = tasks_of(lines, &files, &[vec![1], vec![], vec![]], false).unwrap();
         let (tasks, warning) = cyclic.rsplit_once('\n').unwrap();
         assert_eq!(tasks, "0 a: a.js\n0 c: c.js\n1 b: b.js > a");

@@ -1,7 +1,7 @@
 //! Token counts.
 //!
-//! Tokens are counted with the public vocabulary `o200k`. Models with another vocabulary count
-//! other numbers. The key `token-factor` of a job holds the ratio.
+//! Tokens are counted with the public vocabulary `o200k`. A model with another vocabulary counts
+//! differently. The key `token-factor` of a job holds the ratio.
 
 use tiktoken_rs::o200k_base_singleton;
 
@@ -15,7 +15,7 @@ pub(crate) struct TokenLimit {
     /// The largest number of tokens in the sources of one task, by the model's count. A single file
     /// always fits.
     pub max_tokens: u64,
-    /// The model's count for a thousand counted tokens.
+    /// The number of the model's tokens for a thousand counted tokens.
     pub factor: u64,
 }
 

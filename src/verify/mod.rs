@@ -73,9 +73,9 @@ pub fn steps(job: &Job, stage: CheckStage, subject: &CheckSubject, salt: &str) -
             (Some(wanted), _) => Some(ast_equal(wanted, stage, subject)),
             (None, wanted) => wanted.as_ref().map(handed_in),
         };
-        // The key covers the inputs of the check beside the tree, and the engine's version. A
-        // candidate that lands unchanged needs no second run: the check of the candidate alone is
-        // the stricter one.
+        // The key covers the engine's version and the inputs of the check except the tree. Both
+        // stages use the key of the task stage, because the check of the candidate alone is
+        // stricter. A candidate that lands unchanged therefore needs no second run.
         let (engine, alone) = match (&check.ast_equal, &built_in) {
             (Some(wanted), _) => {
                 (contract::ast_equal::ENGINE, Some(ast_equal(wanted, CheckStage::Task, subject)))
@@ -129,8 +129,8 @@ fn allowed(options: &AstEqualOptions) -> AllowedDifferences {
 /// Adds the recorded verdicts on a tree to each step.
 ///
 /// A note alone proves nothing: an agent could have written it. A verdict counts if a chain of this
-/// run names its id, or if the job says `trust-verdicts = true`. A failure is ignored for the
-/// attempt that caused it: such an attempt is only verified again because a person asked.
+/// run names its id, or if the job says `trust-verdicts = true`. An attempt's own failure is
+/// ignored: an attempt is verified again only at the request of a person.
 pub fn recall(
     store: &Store,
     job: &Job,
@@ -157,7 +157,7 @@ pub(crate) fn recall_if(
 ) -> Result<()> {
     let Some(note) = store.note(layout::VERDICTS, tree)? else { return Ok(()) };
     for line in note.lines() {
-        // A damaged line, and a line of another version, is no proof.
+        // A line that is damaged or has another version proves nothing.
         let Ok(line) = decode::<VerdictNote>(layout::VERDICTS, line.as_bytes()) else { continue };
         let cached = job.checks.iter().any(|c| c.name == line.check && c.cache);
         if !cached || !counts(&line)? {
@@ -192,7 +192,8 @@ fn trusted(store: &Store, job: &Job, run: &RunId, line: &VerdictNote) -> Result<
     Ok(store.messages(&tip)?.iter().any(|(_, m)| m.lines().any(|l| l == named)))
 }
 
-/// Returns the verdict if every step has a recorded one. A step with a version command never has.
+/// Returns the verdict if every step has a recorded verdict. A step with a version command counts
+/// as not recorded, because the version is not known here.
 pub(crate) fn known_verdict(steps: &[CheckStep]) -> Option<CheckReport> {
     let mut results = Vec::new();
     let mut findings = Vec::new();

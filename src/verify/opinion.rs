@@ -1,4 +1,4 @@
-//! Evaluators' answers as opinions of the state machine.
+//! Conversion of evaluators' answers to verdicts.
 
 use anyhow::Result;
 

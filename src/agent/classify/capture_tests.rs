@@ -69,9 +69,9 @@ fn classify_every_capture() {
     let mismatches: Vec<String> = all
         .iter()
         .map(|capture| (capture, read(capture, &capture.stdout, capture.changed)))
-        .filter(|(capture, reading)| capture.class != reading.class)
-        .map(|(capture, reading)| {
-            let (class, detail) = (reading.class, &reading.detail);
+        .filter(|(capture, report)| capture.class != report.class)
+        .map(|(capture, report)| {
+            let (class, detail) = (report.class, &report.detail);
             format!("{}: {class} and not {}: {detail:?}", capture.name, capture.class)
         })
         .collect();
@@ -83,17 +83,17 @@ fn classify_every_capture() {
 fn classify_reports_session_usage_and_reset_time_of_every_capture() {
     let mut lines = String::new();
     for capture in captures() {
-        let reading = read(&capture, &capture.stdout, capture.changed);
-        let tokens = reading.usage.tokens.map(|t| [t.input, t.output, t.cache_read, t.cache_write]);
+        let report = read(&capture, &capture.stdout, capture.changed);
+        let tokens = report.usage.tokens.map(|t| [t.input, t.output, t.cache_read, t.cache_write]);
         let line = json!({
             "capture": capture.name,
-            "session": reading.session,
+            "session": report.session,
             "tokens": tokens,
-            "cumulative": reading.cumulative,
-            "nano_usd": reading.usage.cost.map(|cost| cost.0),
-            "resets_at": reading.resets_at.map(|at| at.0),
-            "denials": reading.denials,
-            "detail": reading.detail,
+            "cumulative": report.cumulative,
+            "nano_usd": report.usage.cost.map(|cost| cost.0),
+            "resets_at": report.resets_at.map(|at| at.0),
+            "denials": report.denials,
+            "detail": report.detail,
         });
         lines.push_str(&format!("{line}\n"));
     }
@@ -134,8 +134,8 @@ fn classify_capture_cut_at_a_line_end_as_failure() {
             capture.stdout.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(n, _)| n + 1);
         for at in lines.chain([0, 1, end - 1]).filter(|at| *at < end) {
             for changed in [None, Some(true), Some(false)] {
-                let reading = read(&capture, &capture.stdout[..at], changed);
-                assert_ne!(reading.class, Class::Ok, "{} cut at {at}", capture.name);
+                let report = read(&capture, &capture.stdout[..at], changed);
+                assert_ne!(report.class, Class::Ok, "{} cut at {at}", capture.name);
             }
         }
     }
@@ -189,9 +189,9 @@ fn classify_timeout_and_idle_before_the_report_of_an_interrupted_session() {
     let waiting: String = text.lines().take(4).map(|line| format!("{line}\n")).collect();
     let stopped =
         SessionExit { code: None, signal: Some(15), intervention: Some(Intervention::Stopped) };
-    let reading =
+    let report =
         classify(&builtin("codex").unwrap(), stopped, waiting.as_bytes(), b"", None, None, NOW);
-    assert_eq!(reading.class, Class::RateLimited);
+    assert_eq!(report.class, Class::RateLimited);
 }
 
 proptest! {
@@ -202,8 +202,8 @@ proptest! {
         let all = successful_captures();
         let capture = pick.get(&all);
         let at = at.index(end_of(capture));
-        let reading = read(capture, &capture.stdout[..at], changed);
-        prop_assert!(reading.class != Class::Ok, "{} cut at {at}", capture.name);
+        let report = read(capture, &capture.stdout[..at], changed);
+        prop_assert!(report.class != Class::Ok, "{} cut at {at}", capture.name);
     }
 
     #[test]
@@ -218,8 +218,8 @@ proptest! {
         for (old, new) in stdout[at..].iter_mut().zip(junk) {
             *old = new;
         }
-        let reading = read(capture, &stdout, changed);
-        prop_assert!(reading.class != Class::Ok, "{} garbled at {at}", capture.name);
+        let report = read(capture, &stdout, changed);
+        prop_assert!(report.class != Class::Ok, "{} garbled at {at}", capture.name);
     }
 
     #[test]
@@ -228,10 +228,10 @@ proptest! {
         stdout in prop::collection::vec(any::<u8>(), 0..400), stderr in prop::collection::vec(any::<u8>(), 0..200), changed in any::<Option<bool>>(),
     ) {
         let exit = SessionExit { code, signal, intervention: None };
-        let reading = classify(&builtin(preset).unwrap(), exit, &stdout, &stderr, None, changed, NOW);
+        let report = classify(&builtin(preset).unwrap(), exit, &stdout, &stderr, None, changed, NOW);
         let prose = std::str::from_utf8(&stdout).is_ok_and(|text| !text.trim().is_empty());
         if preset != "command" && !prose {
-            prop_assert!(reading.class != Class::Ok);
+            prop_assert!(report.class != Class::Ok);
         }
     }
 
@@ -248,7 +248,7 @@ proptest! {
             stdout.extend_from_slice(&bytes[from.min(to)..from.max(to)]);
         }
         let exit = SessionExit { code: Some(code), ..SessionExit::default() };
-        let reading = classify(&builtin(preset).unwrap(), exit, &stdout, &stdout, None, None, NOW);
-        prop_assert!(reading.detail.is_none_or(|detail| !detail.contains('\n')));
+        let report = classify(&builtin(preset).unwrap(), exit, &stdout, &stdout, None, None, NOW);
+        prop_assert!(report.detail.is_none_or(|detail| !detail.contains('\n')));
     }
 }

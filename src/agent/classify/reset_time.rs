@@ -137,12 +137,12 @@ fn from_text(text: &str, now: Timestamp) -> Option<Timestamp> {
 
 /// Reads a date with a time. A time without an offset is in UTC.
 fn from_date(text: &str, now: Timestamp) -> Option<Timestamp> {
-    let found = captures(&DATE, text)?;
-    let part = |n| found.get(n).map_or(Some(0), |m| m.as_str().parse::<i8>().ok());
-    let year = found.get(1)?.as_str().parse().ok()?;
+    let date_match = captures(&DATE, text)?;
+    let part = |n| date_match.get(n).map_or(Some(0), |m| m.as_str().parse::<i8>().ok());
+    let year = date_match.get(1)?.as_str().parse().ok()?;
     let date = Date::new(year, part(2)?, part(3)?).ok()?;
     let time = Time::new(part(4)?, part(5)?, part(6)?, 0).ok()?;
-    let offset = found.get(7).map_or("", |m| m.as_str());
+    let offset = date_match.get(7).map_or("", |m| m.as_str());
     let ahead = match offset.strip_prefix(['+', '-']) {
         None => 0,
         Some(digits) => {
@@ -181,18 +181,21 @@ fn from_duration(text: &str, now: Timestamp) -> Option<Timestamp> {
 fn from_time_of_day(text: &str, now: Timestamp) -> Option<Timestamp> {
     let matches = TIME_OF_DAY.as_ref()?.captures_iter(text);
     // A number without minutes and without `am` or `pm` is not a time of day.
-    let found =
-        matches.into_iter().find(|found| found.name("minute").or(found.name("half")).is_some())?;
-    let number = |name| found.name(name).and_then(|m| m.as_str().parse::<i8>().ok());
-    let lower = |name| found.name(name).map(|m| m.as_str().to_ascii_lowercase());
+    let time_match = matches
+        .into_iter()
+        .find(|captures| captures.name("minute").or(captures.name("half")).is_some())?;
+    let number = |name| time_match.name(name).and_then(|m| m.as_str().parse::<i8>().ok());
+    let lower = |name| time_match.name(name).map(|m| m.as_str().to_ascii_lowercase());
     let hour = match (number("hour")?, lower("half").as_deref()) {
         (12, Some("a")) => 0,
         (hour @ 1..=11, Some("p")) => hour + 12,
         (hour, _) => hour,
     };
     let time = Time::new(hour, number("minute").unwrap_or(0), 0, 0).ok()?;
-    let zone =
-        found.name("zone").and_then(|m| TimeZone::get(m.as_str()).ok()).unwrap_or(TimeZone::UTC);
+    let zone = time_match
+        .name("zone")
+        .and_then(|m| TimeZone::get(m.as_str()).ok())
+        .unwrap_or(TimeZone::UTC);
     let millis = i64::try_from(now.0).ok()?;
     let local_now = jiff::Timestamp::from_millisecond(millis).ok()?.to_zoned(zone.clone());
     let today = local_now.date();
@@ -203,7 +206,7 @@ fn from_time_of_day(text: &str, now: Timestamp) -> Option<Timestamp> {
         let months =
             ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
         let month = i8::try_from(months.iter().position(|name| month == *name)?).ok()? + 1;
-        let year = found.name("year").and_then(|m| m.as_str().parse().ok());
+        let year = time_match.name("year").and_then(|m| m.as_str().parse().ok());
         let this_year =
             on_date(Date::new(year.unwrap_or(today.year()), month, number("day")?).ok()?)?;
         let past = year.is_none()

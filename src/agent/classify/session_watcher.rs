@@ -298,8 +298,8 @@ mod tests {
             let exit = SessionExit { code: Some(1), intervention, ..SessionExit::default() };
             let out = [line(20_000).as_str(), if intervention.is_some() { aborted } else { "" }]
                 .join("\n");
-            let reading = classify(&preset, exit, out.as_bytes(), b"", None, Some(false), now);
-            (reading.class, reading.resets_at)
+            let report = classify(&preset, exit, out.as_bytes(), b"", None, Some(false), now);
+            (report.class, report.resets_at)
         };
         let given_up = Intervention::GivenUp(Class::RateLimited);
         assert_eq!(read(Some(given_up)), (Class::RateLimited, Some(now.after_ms(20_000))));

@@ -98,9 +98,9 @@ impl Queue {
             violations.push(format!("{train:?} is to land without a verdict on the tip"));
         }
         for (n, (id, candidate)) in entries.iter().enumerate() {
-            let before_it = entries.get(..n).unwrap_or_default();
+            let preceding = entries.get(..n).unwrap_or_default();
             let landed_before = |dep: &EntryId| {
-                self.has_landed(dep) || before_it.iter().any(|(before, _)| before == dep)
+                self.has_landed(dep) || preceding.iter().any(|(before, _)| before == dep)
             };
             let may_land = self.items.get(id).is_some_and(|item| {
                 item.status == EntryStatus::Integrating(*train)

@@ -4,20 +4,20 @@
 //! Recovery is therefore a replay of the inputs. Waiting entries are grouped; each group is built
 //! into a `train`, and prefixes of the train are verified.
 //!
-//! - With a concurrency of 1, the train stands on the target's tip. If it passes, it lands. If it
-//!   fails, it is bisected, left half first: the prefix that passes lands, the first entry behind
-//!   the prefix that makes the train fail is verified alone on the tip, and the entries behind that
-//!   one return to the queue, because no verdict covers them.
+//! - With a concurrency of 1, the train stands on the target's tip. A train that passes lands. A
+//!   train that fails is bisected, left half first. The longest prefix that passes lands. The entry
+//!   behind this prefix makes the train fail and is verified alone on the tip. The later entries
+//!   return to the queue, because no verdict covers them.
 //! - With a higher concurrency, all verifications but one belong to lanes. A lane screens a group
 //!   in the same way but lands nothing. The integrator merges the groups that have passed, verifies
-//!   the union on the real tip and lands it. If the union fails, prefixes that end with groups are
-//!   verified: the longest that passes lands, the group behind the prefix goes to a lane as a known
-//!   failure, and the remaining groups are integrated again.
+//!   the union on the real tip and lands it. If the union fails, prefixes of whole groups are
+//!   verified. The longest prefix that passes lands. The group behind this prefix goes to a lane as
+//!   a known failure, and the remaining groups are integrated again.
 //!
 //! The landing rule: only a prefix of a train that stands on the target's tip lands, and only with
 //! a passed verdict for its tree. An entry is rejected only if it fails alone on the tip and the
-//! tip itself passes, or if it conflicts with the tip. Lanes and groups only make this faster;
-//! their verdicts may be wrong.
+//! tip itself passes, or if it conflicts with the tip. Lanes and groups only save time: the rule
+//! holds even if their verdicts are wrong.
 
 mod check;
 mod entry;
@@ -69,8 +69,8 @@ impl Default for QueueSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Suspect {
     entry: EntryId,
-    /// The entries that preceded the suspect in the failed train. The failure may need one of them,
-    /// so the suspect is verified after they have landed or failed.
+    /// The entries that preceded the suspect in the failed train. The failure may depend on one of
+    /// these entries, so the suspect is verified after they have landed or failed.
     company: Vec<EntryId>,
 }
 
@@ -89,8 +89,8 @@ pub struct Queue {
     /// Trees with a passed verdict.
     passing_trees: BTreeSet<Oid>,
     rate: FailureRate,
-    /// The largest number of entries that are integrated together. Doubles after success, halves
-    /// after a union failed.
+    /// The largest number of entries that are integrated together. The window doubles after a
+    /// success and halves after a failed union.
     window: usize,
     /// Ejected entries whose ejection is not recorded yet.
     unrecorded_ejections: BTreeSet<EntryId>,
@@ -126,8 +126,8 @@ impl Queue {
         queue
     }
 
-    /// Folds an input and draws all conclusions. Total: a late or repeated input has no effect,
-    /// except for landings.
+    /// Folds an input and draws all conclusions. Every input is accepted: a late or repeated input
+    /// has no effect, except for landings.
     pub fn apply(&mut self, input: QueueInput) {
         self.absorb(input);
         self.settle();
@@ -163,7 +163,7 @@ impl Queue {
         }
     }
 
-    /// Returns the owed effects, those that free most first.
+    /// Returns the owed effects: landings first, then ejections, builds and verifications.
     pub fn owed(&self) -> Vec<QueueEffect> {
         let stopped = self.stop.is_some();
         let trains = || self.trains.iter().filter(|_| !stopped);

@@ -9,7 +9,8 @@ use super::{Queue, TrainId};
 use crate::domain::id::Oid;
 use crate::domain::verdict::Verdict;
 
-/// Failures of the target's tip after which the queue stops. One failure may be a flake.
+/// The number of failures of the target's tip after which the queue stops. One failure may be a
+/// flake.
 const FAILURES_TO_STOP: u32 = 2;
 
 /// The cause of a new tip.
@@ -56,9 +57,9 @@ impl Queue {
         self.refresh(id);
     }
 
-    /// Cuts a train before an entry that depends on an entry left out. The entries cut off wait
-    /// until this train is gone, as the one left out does, so that they do not meet in a train
-    /// again at once.
+    /// Cuts a train before the first entry that depends on an entry that was left out. The
+    /// dependent entry waits until this train is gone, like the entry that was left out. Otherwise
+    /// both would meet in the next train again.
     fn shorten(&mut self, id: TrainId) {
         let Some(train) = self.trains.get(&id) else { return };
         let entries: Vec<EntryId> = train.entries().cloned().collect();
@@ -178,8 +179,8 @@ impl Queue {
     }
 
     /// Dissolves trains that no longer stand on the tip. The integrator always restarts. A lane
-    /// goes on if it is built. A suspect restarts if others moved the target, which may change its
-    /// verdict.
+    /// continues if its train is built. A suspect restarts if another process moved the target,
+    /// because the new tip may change the suspect's verdict.
     fn drop_stale(&mut self, change: TipChange) {
         let ids: Vec<TrainId> = self.trains.keys().copied().collect();
         for id in ids {
@@ -290,7 +291,7 @@ impl Queue {
         true
     }
 
-    /// Moves a group that is known to fail on the tip to a lane, with the commits it has.
+    /// Moves a group that is known to fail on the tip to a lane. The group keeps its commits.
     fn hand_to_lane(&mut self, train: Train, group: std::ops::Range<usize>) {
         let Some((commit, tree)) = train.prefix_end(group.start) else { return };
         let onto = (commit.clone(), tree.clone());

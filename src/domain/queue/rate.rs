@@ -8,7 +8,7 @@ const MEMORY: u32 = 32;
 /// without a verdict, so a group is cheapest when it fails as often as it passes: ln 2 (simulated:
 /// 0.4 takes 2 to 7 % more verifications).
 const IDEAL_FAILURES: u32 = 700_000;
-/// The largest group. Larger ones make the integrator fail too often on semantic conflicts.
+/// The largest group. Larger groups make the integrator fail too often on semantic conflicts.
 pub const LARGEST_GROUP: usize = 16;
 
 /// An exponentially weighted mean of failures, in millionths.

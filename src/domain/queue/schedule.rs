@@ -26,7 +26,7 @@ impl Queue {
         }
     }
 
-    /// Returns the number of verifications that run or are about to.
+    /// Returns the number of verifications that run, plus one for each train that is being built.
     pub(super) fn running_verifications(&self) -> usize {
         let demand = |train: &Train| train.running.len().max(usize::from(!train.is_built()));
         self.trains.values().map(demand).sum()
@@ -35,8 +35,9 @@ impl Queue {
     /// Returns the number of verifications that lanes may still start. One is reserved for the
     /// integrator.
     fn free_for_lanes(&self) -> usize {
-        let idle = |train: &Train| train.kind == TrainKind::Integrate && !train.running.is_empty();
-        let reserved = usize::from(!self.has_no_lanes() && !self.trains.values().any(idle));
+        let is_verifying =
+            |train: &Train| train.kind == TrainKind::Integrate && !train.running.is_empty();
+        let reserved = usize::from(!self.has_no_lanes() && !self.trains.values().any(is_verifying));
         self.settings.concurrency.saturating_sub(self.running_verifications() + reserved)
     }
 
@@ -80,8 +81,8 @@ impl Queue {
         group.into_iter().map(|id| vec![id]).collect()
     }
 
-    /// Verifies suspects alone, once the entries that preceded them in the failed train have landed
-    /// or failed, as far as they can.
+    /// Verifies suspects alone. A suspect waits for the entries that preceded the suspect in the
+    /// failed train and are about to be integrated.
     fn confirm(&mut self) -> bool {
         let mut more = false;
         while !self.suspects.is_empty() && self.free_for_lanes() > 0 {
@@ -106,14 +107,14 @@ impl Queue {
 
     /// Returns the integrator's train.
     pub(super) fn integrator(&self) -> Option<(TrainId, &Train)> {
-        let found = self.trains.iter().find(|(_, train)| train.kind == TrainKind::Integrate);
-        found.map(|(id, train)| (*id, train))
+        let integrator = self.trains.iter().find(|(_, train)| train.kind == TrainKind::Integrate);
+        integrator.map(|(id, train)| (*id, train))
     }
 
     /// Integrates groups that have passed or, without lanes, waiting entries.
     fn integrate(&mut self) -> bool {
         if let Some((id, train)) = self.integrator() {
-            // A train that is not built yet is formed anew with the groups that passed since.
+            // A train that is not built yet is formed again if more groups have passed since.
             let ahead: Vec<EntryId> = train.entries().cloned().collect();
             let larger = !train.is_built()
                 && !self.has_no_lanes()
@@ -183,11 +184,11 @@ impl Queue {
 
     /// Gives each free lane a group.
     fn screen(&mut self) -> bool {
-        // The integrator's sections go first: all entries wait for them.
-        let sections = self.integrator().is_some_and(|(_, train)| train.is_sectioning());
+        // The integrator's sectioning goes first, because all entries wait for the integrator.
+        let is_sectioning = self.integrator().is_some_and(|(_, train)| train.is_sectioning());
         let mut more = false;
         while !self.has_no_lanes()
-            && !sections
+            && !is_sectioning
             && !self.waiting.is_empty()
             && self.free_for_lanes() > 0
         {
@@ -238,12 +239,12 @@ impl Queue {
                 more = true;
                 continue;
             }
-            let sections = train.running.len();
+            let running = train.running.len();
             let room = match kind {
                 TrainKind::Integrate if self.has_no_lanes() => busy < self.settings.concurrency,
                 TrainKind::Integrate => {
                     busy < self.settings.concurrency
-                        && sections < (self.settings.concurrency - 1).max(1)
+                        && running < (self.settings.concurrency - 1).max(1)
                 }
                 TrainKind::Lane | TrainKind::Confirm => free > 0,
             };

@@ -1,9 +1,10 @@
 //! A train: a line of commits, and the verdicts on its prefixes.
 //!
-//! Every question of the queue is about a prefix. The whole train is its longest prefix. Bisecting
-//! asks for prefixes between the longest that passes and the shortest that fails. Sectioning does
-//! the same between groups. The empty prefix is the commit on which the train stands. The culprit
-//! lies between the passing and the failing prefix, and no verdict covers the cars behind it.
+//! Every verification covers a prefix. The whole train is the longest prefix. Bisection verifies
+//! prefixes between the longest prefix that passes and the shortest prefix that fails. Sectioning
+//! does the same with whole groups. The empty prefix is the commit on which the train stands. The
+//! culprit lies between the passing and the failing prefix. No verdict covers the cars behind the
+//! culprit.
 
 use std::collections::BTreeMap;
 
@@ -31,8 +32,8 @@ pub struct Train {
     pub(super) onto_tree: Oid,
     /// The entries to merge, with their candidates.
     pub(super) plan: Vec<(EntryId, Oid)>,
-    /// The ends of the groups. Only prefixes that end here are verified. They count entries of the
-    /// plan until the train is built, and cars from then on.
+    /// The ends of the groups. Only prefixes that end with a group are verified. An end counts
+    /// entries of the plan until the train is built, and cars afterwards.
     pub(super) bounds: Vec<usize>,
     /// The commits. `None` until the train is built.
     pub(super) cars: Option<Vec<Car>>,
@@ -78,7 +79,7 @@ impl Train {
         }
     }
 
-    /// Returns the entries: of the cars if the train is built, else of the plan.
+    /// Returns the entries of the cars. Until the train is built, returns the entries of the plan.
     pub fn entries(&self) -> impl Iterator<Item = &EntryId> {
         let cars = self.cars.as_deref().unwrap_or_default();
         let plan = if self.cars.is_some() { &[] } else { self.plan.as_slice() };
@@ -108,12 +109,12 @@ impl Train {
         }
     }
 
-    /// Returns the tip that the cars not landed yet stand on.
+    /// Returns the commit on which the cars that have not landed stand.
     pub(super) fn base(&self) -> &Oid {
         self.prefix_end(self.landed).map_or(&self.onto, |(commit, _)| commit)
     }
 
-    /// Takes the built cars. Returns `None` if they are not a subsequence of the plan.
+    /// Stores the built cars. Returns `None` if they are not a subsequence of the plan.
     pub(super) fn set_cars(&mut self, cars: Vec<Car>) -> Option<()> {
         let mut candidates = Vec::with_capacity(cars.len());
         let mut bounds = Vec::new();
@@ -145,7 +146,7 @@ impl Train {
         }
     }
 
-    /// Returns the shortest prefix that failed and is longer than the passing one.
+    /// Returns the shortest prefix that failed and is longer than the passing prefix.
     pub(super) fn shortest_failure(&self) -> Option<usize> {
         self.failures.range(self.passed + 1..).next().map(|(prefix, _)| *prefix)
     }
@@ -155,14 +156,14 @@ impl Train {
         self.bounds.iter().copied().find(|end| *end > self.passed)
     }
 
-    /// Returns the group that makes the train fail, as a range of cars, once only one group is
-    /// possible.
+    /// Returns the group that makes the train fail, as a range of cars. Returns `None` while
+    /// several groups are possible.
     pub(super) fn culprit(&self) -> Option<std::ops::Range<usize>> {
         let bad = self.shortest_failure()?;
         (self.next_group_end() == Some(bad)).then_some(self.passed..bad)
     }
 
-    /// Returns true if no question about the train is left.
+    /// Returns true if the train needs no further verification.
     pub(super) fn is_settled(&self) -> bool {
         self.is_built() && (self.passed == self.len() || self.culprit().is_some())
     }
@@ -195,7 +196,7 @@ impl Train {
         self.running.retain(|prefix, _| *prefix > passed && *prefix < bad || *prefix == 0);
     }
 
-    /// Returns the next prefix to verify beside the running verifications.
+    /// Returns the next prefix to verify in addition to the running verifications.
     pub(super) fn next_prefix(
         &self,
         known: &dyn Fn(&Oid) -> bool,
@@ -208,11 +209,11 @@ impl Train {
             *end > self.passed && self.shortest_failure().is_none_or(|bad| *end < bad)
         };
         if verify_each {
-            let news = |end: &usize| {
+            let is_needed = |end: &usize| {
                 let passes = self.prefix_end(*end).is_some_and(|(_, tree)| known(tree));
                 open(end) && !passes && !self.running.contains_key(end)
             };
-            return self.bounds.iter().copied().find(news);
+            return self.bounds.iter().copied().find(is_needed);
         }
         if self.shortest_failure().is_none() {
             return Some(self.len()).filter(|all| !self.running.contains_key(all));

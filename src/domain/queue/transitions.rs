@@ -44,8 +44,8 @@ impl Queue {
         }
     }
 
-    /// Takes entries out of their trains if an entry they depend on was added again: they must not
-    /// land before that entry.
+    /// Takes entries out of their trains if a dependency was added again: an entry must not land
+    /// before its dependencies.
     fn recall_dependents(&mut self, new: &BTreeSet<&EntryId>) {
         let under_way = |item: &&QueueItem| {
             item.entry.after.iter().any(|dep| new.contains(dep))
@@ -72,8 +72,8 @@ impl Queue {
         }
     }
 
-    /// Returns the dependency because of which an entry can never land: an ejected entry, or one
-    /// that depends on the entry itself.
+    /// Returns the dependency because of which an entry can never land: an ejected entry, or an
+    /// entry that in turn depends on the entry `id`.
     fn blocking_dependency(&self, id: &EntryId) -> Option<EntryId> {
         let item = self.items.get(id)?;
         let left = |dep: &&EntryId| {
@@ -160,7 +160,7 @@ impl Queue {
         self.items.get(id).is_some_and(|i| i.status == EntryStatus::Landed)
     }
 
-    /// Returns an entry to the waiting entries, with its old order of arrival.
+    /// Puts an entry back among the waiting entries, with its old order of arrival.
     pub(super) fn wait(&mut self, id: &EntryId) {
         if let Some(item) = self.items.get_mut(id) {
             item.status = EntryStatus::Waiting;
@@ -193,7 +193,7 @@ impl Queue {
     }
 
     /// Removes a live entry from its place. The other entries of its train return to their earlier
-    /// status, because a verdict on all of them together is worthless now. The caller sets the
+    /// status, because a verdict on the whole train has no use any more. The caller sets the
     /// entry's new status.
     pub(super) fn take_out(&mut self, id: &EntryId) {
         let Some(status) = self.items.get(id).map(|i| i.status.clone()) else { return };
@@ -254,7 +254,8 @@ impl Queue {
         self.suspects.push_front(Suspect { entry: id.clone(), company: Vec::new() });
     }
 
-    /// Returns groups that the integrator did not land.
+    /// Puts back groups that the integrator did not land: among the passed groups, or among the
+    /// waiting entries if there are no lanes.
     pub(super) fn return_groups(&mut self, groups: Vec<Vec<EntryId>>) {
         let direct = self.has_no_lanes();
         for group in groups.into_iter().rev().filter(|group| !group.is_empty()) {

@@ -10,7 +10,7 @@ use crate::domain::verdict::Verdict;
 pub enum TrainKind {
     /// Screens a group beside other lanes. Entries that pass still have to be integrated.
     Lane,
-    /// Decides on the real tip. Entries that pass land.
+    /// Verifies groups on the real tip. Entries that pass land.
     Integrate,
     /// Verifies one suspect alone on the real tip. An entry that fails here is rejected.
     Confirm,
@@ -57,7 +57,7 @@ pub enum QueueInput {
     Added(Vec<Entry>),
     /// A person removed the entry.
     Removed(EntryId),
-    /// The branch has a new tip.
+    /// The entry has a new candidate.
     Replaced {
         /// The entry.
         entry: EntryId,
@@ -117,7 +117,8 @@ pub enum QueueInput {
         /// The paths in conflict.
         paths: Vec<String>,
     },
-    /// An earlier process has rejected the entry; the finding is not known. A fact, like a landing.
+    /// An earlier process rejected the entry; the finding is not known. Like a landing, this input
+    /// is a fact.
     Rejected(EntryId),
     /// The ejection of an entry was recorded and reported.
     Ejected {
@@ -132,7 +133,7 @@ pub enum QueueInput {
     Resumed,
 }
 
-/// An owed effect. It stays owed until its answer arrives. Effects are idempotent.
+/// An owed effect. An effect stays owed until its answer arrives. Effects are idempotent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueueEffect {
     /// Merge the entries one after the other, in memory. Answer: [`QueueInput::Built`].

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A statement of a source file that names a module or another file.
 ///
-/// A fact depends on the content of the file alone, so facts are cached by blob id. Which file a
+/// A fact depends on the content of the file alone, so facts are cached by blob id. The file that a
 /// fact leads to depends on the whole tree and is resolved for each plan. The serialized form is
 /// part of the plan cache: a change of this type needs a new cache version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,8 +25,7 @@ pub(crate) enum ImportFact {
     RustModule(String),
     /// The path of a Rust module, and the file that its `#[path]` attribute names.
     RustModuleFile(String, String),
-    /// The inline module (`a::b`, or empty) in which a Rust path stands, and that path:
-    /// `crate::x::y`.
+    /// The inline module around a Rust path (`a::b`, or empty), and the path: `crate::x::y`.
     RustPath(String, String),
     /// The name of a Rust `extern crate`.
     RustExternCrate(String),

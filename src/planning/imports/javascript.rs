@@ -28,7 +28,7 @@ pub(super) fn is_typed(path: &str) -> bool {
 /// parsed.
 ///
 /// The text is parsed as each source type that its path allows. The first parse without syntax
-/// errors wins, else the first parse that got through the text.
+/// errors wins. Otherwise, the first parse in which the parser did not give up wins.
 pub(super) fn facts(path: &str, text: &str) -> Option<Vec<ImportFact>> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     let mut with_errors = None;
@@ -44,7 +44,7 @@ pub(super) fn facts(path: &str, text: &str) -> Option<Vec<ImportFact>> {
     with_errors
 }
 
-/// The source types that a file may have, the likeliest first.
+/// Returns the source types that a file may have, the likeliest first.
 fn source_types(path: &str) -> Vec<SourceType> {
     if path.ends_with(".d.ts") || path.ends_with(".d.mts") || path.ends_with(".d.cts") {
         return vec![SourceType::d_ts()];

@@ -1,13 +1,13 @@
 //! The import graph of a plan's files, read from the tree of a commit by the rules of each
 //! ecosystem.
 //!
-//! - `fact` defines the import facts of a file. They depend on its content alone and are cached by
-//!   blob id.
+//! - `fact` defines the import facts of a file. The facts depend on the file's content alone and
+//!   are cached by blob id.
 //! - `javascript` reads the facts of JavaScript and TypeScript, and `node` resolves them over
 //!   `virtual_files`.
 //! - `python` reads and resolves Python imports.
 //! - `rust_lexer` reads the facts of Rust, and `rust` resolves them.
-//! - `external_graph` takes the graph from the command `[plan] edges` instead.
+//! - `external_graph` takes the graph from the command `[plan] edges` and reads no facts.
 //!
 //! The file that a fact leads to depends on the whole tree and is resolved for each plan.
 
@@ -193,7 +193,7 @@ fn facts(
 struct FileFacts<'p> {
     path: &'p String,
     id: ObjectId,
-    /// The part of the cache key beside the blob.
+    /// The part of the cache key in addition to the blob.
     key: &'p str,
     /// The facts, or `None` if the file could not be parsed.
     facts: Option<Vec<ImportFact>>,

@@ -1,7 +1,7 @@
 //! Resolution of JavaScript and TypeScript imports to files of the tree, by the rules of Node and
 //! TypeScript.
 //!
-//! `oxc_resolver` has these rules. It reads the tree through [`VirtualFiles`].
+//! `oxc_resolver` implements these rules. The resolver reads the tree through [`VirtualFiles`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,8 +20,7 @@ use crate::planning::tree_paths::{TreePaths, join, split};
 /// exist.
 const SOURCE_FOLDERS: [&str; 3] = ["src", "lib", ""];
 
-/// The condition of `exports` in a `package.json` that an import meets. Packages may have a file
-/// for each.
+/// The kind of an import. `exports` in a `package.json` may name a file for each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ImportKind {
     Import,
@@ -51,8 +50,8 @@ fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
-/// The options of a resolver for TypeScript files (`typed`) or JavaScript files; `types` allows
-/// packages of types.
+/// Returns the options of a resolver for TypeScript files (`typed`) or JavaScript files. `types`
+/// allows packages that hold only types.
 fn options(typed: bool, kind: ImportKind, types: bool) -> ResolveOptions {
     let alias = |from: &str, to: &[&str]| (from.to_owned(), strings(to));
     // A specifier with `.js` may mean the TypeScript file that compiles to it. JavaScript tries the
@@ -174,8 +173,8 @@ impl NodeResolver {
         })
     }
 
-    /// Resolves a specifier by the nearest `tsconfig.json`, even if that does not include the file
-    /// `from`. Bundlers do the same.
+    /// Resolves a specifier by the nearest `tsconfig.json`, even if the settings do not include the
+    /// file `from`. Bundlers do the same.
     fn by_nearest_settings(
         &self,
         from: &str,

@@ -80,7 +80,7 @@ fn module<'t, 'a>(tokens: &'t [PythonToken<'a>]) -> (String, &'t [PythonToken<'a
 }
 
 /// Returns the tokens of a text. Comments and the contents of strings are left out. A line break in
-/// brackets ends no statement.
+/// brackets does not end a statement.
 fn tokens(text: &str) -> Vec<PythonToken<'_>> {
     let mut tokens = Vec::new();
     let mut depth = 0_usize;
@@ -90,7 +90,7 @@ fn tokens(text: &str) -> Vec<PythonToken<'_>> {
         match c {
             '#' => taken = rest.find('\n').unwrap_or(rest.len()),
             '\'' | '"' => {
-                // In a raw string, too, a backslash keeps the next quote from ending the string.
+                // A backslash keeps the next quote from ending the string, even in a raw string.
                 taken = string_length(rest, c);
                 tokens.push(PythonToken::Mark('"'));
             }
@@ -215,9 +215,9 @@ impl<'t> PythonResolver<'t> {
         // A script sees the modules beside it by their bare names. A module of a package does not.
         let own_root = self.top_of(from);
         let roots = [own_root].into_iter().chain(self.roots.iter().map(String::as_str));
-        // As in Python, the first root that has the first part of the name has the whole name. A
-        // root that has the first part as a module goes before a root that has it as a namespace
-        // package.
+        // As in Python, the whole name is resolved below the first root that has the first part of
+        // the name. A root that has the first part as a module goes before a root that has it as a
+        // namespace package.
         let (mut as_module, mut as_folder) = (None, None);
         for root in roots {
             let at = join(root, first);
@@ -240,7 +240,8 @@ impl<'t> PythonResolver<'t> {
         match (inside, parts.is_empty()) {
             (Some(file), _) => Some(file),
             (None, true) => init(),
-            // For `import a.b.c` where `c` is no module, the longest prefix that is a module.
+            // For `import a.b.c` where `c` is not a module, use the longest prefix that is a
+            // module.
             (None, false) => module().or_else(|| {
                 let (_, shorter) = parts.split_last()?;
                 let can_shorten = name.is_none() && !shorter.is_empty();

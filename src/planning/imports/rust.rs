@@ -1,7 +1,7 @@
 //! Resolution of Rust paths to files of the tree.
 //!
-//! Crates come from `Cargo.toml` files. The modules of a crate come from following `mod` from its
-//! root file.
+//! Crates come from `Cargo.toml` files. The modules of a crate are found by following `mod` from
+//! the crate's root file.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -18,7 +18,7 @@ pub(super) fn is_source(path: &str) -> bool {
 /// A Cargo package of the repository.
 #[derive(Debug, Default)]
 struct CargoPackage {
-    /// The names of the library in paths: its own, and that of the package.
+    /// The names of the library in paths: the library's own name and the package's name.
     names: [String; 2],
     /// The root file of the library.
     library_root: String,
@@ -182,7 +182,7 @@ fn below(module: &str, name: &str) -> String {
 
 /// Returns the modules of a crate with their files, by following `mod` from the root file.
 fn modules(tree: &TreePaths, root: &str, facts: &FactsByPath) -> BTreeMap<String, String> {
-    /// Deeper module paths are not followed, because a file may include itself.
+    /// The longest module path that is followed. A file may include itself.
     const MAX_DEPTH: usize = 64;
     let mut modules = BTreeMap::from([(String::new(), root.to_owned())]);
     let mut pending = vec![(String::new(), root.to_owned())];

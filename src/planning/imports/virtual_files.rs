@@ -1,8 +1,8 @@
 //! A virtual file system for the resolver: the tree of a commit, and the files that an installation
 //! and a build would add.
 //!
-//! These are symbolic links: one in `node_modules` for each package of the repository, and one from
-//! each build output to its source.
+//! The added files are symbolic links: one in `node_modules` for each package of the repository,
+//! and one from each build output to its source.
 
 use std::collections::HashMap;
 use std::io::{Error, ErrorKind, Result};
@@ -14,8 +14,8 @@ use oxc_resolver::{FileMetadata, FileSystem, ResolveError};
 
 use crate::planning::tree_paths::{TreePaths, join, normal, split, text};
 
-/// The path of the tree in the file system, so deep that no `../` leaves the tree and enters it
-/// again.
+/// The path of the tree in the file system. The path is so deep that no specifier can leave the
+/// tree with `../` and enter the tree again.
 const TOP: &str = "/harness/base/tree";
 /// The folder of installed packages.
 pub(super) const MODULES: &str = "node_modules";
@@ -60,12 +60,12 @@ enum VirtualEntry {
     Link(String),
 }
 
-/// Returns the path in the virtual file system of a path of the tree.
+/// Converts a path of the tree to a path in the virtual file system.
 pub(super) fn outer(path: &str) -> PathBuf {
     if path.is_empty() { PathBuf::from(TOP) } else { PathBuf::from(format!("{TOP}/{path}")) }
 }
 
-/// Returns the path of the tree of a path in the virtual file system.
+/// Converts a path in the virtual file system to a path of the tree.
 pub(super) fn inner(path: &Path) -> Option<&str> {
     let rest = path.to_str()?.strip_prefix(TOP)?;
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
