@@ -27,6 +27,8 @@ const FILTERS: &[(&str, &str)] = &[
     (r"\b1\d{12}\b", "1234567890123"),
     (r"process \d+ on \S+, started at tick \d+", "process 1234 on HOST, started at tick 12345"),
     (r"driven by [^\s/]+/\d+", "driven by HOST/1234"),
+    // The manual pages may be installed for the whole machine.
+    (r"(ok|note) +manual +.*", "note  manual  INSTALLED OR NOT"),
     (r"\bversion \d+\.\d+(\.\d+)?", "version 1.2.3"),
     // Columns of durations are as wide as the longest. The first pattern spans an empty column.
     (r"\b\d+(\.\d+)? (ms|s)\b {10,}", "12.3 s              "),
