@@ -27,8 +27,8 @@ pub(crate) enum Stdin {
 pub(crate) enum Containment {
     /// The marker in the environment. For a parent process that has other children as well.
     Marker,
-    /// The marker, and parenthood: this process is a keeper or runs nothing but the command. Every
-    /// child that did not exist before the start belongs to the command.
+    /// The marker, and parenthood. For a process that runs nothing but the command, such as a
+    /// keeper: every child that did not exist before the start belongs to the command.
     OwnProcess,
     /// As `OwnProcess`, plus a control group if the system permits one. A control group also
     /// catches processes that start while the tree is being killed. Entering and leaving a group

@@ -90,7 +90,7 @@ fn command(dir: &Path, script: &str) -> Command {
         .grace(Duration::from_millis(200))
 }
 
-/// The keeper of a trial. Does nothing in a normal test run.
+/// Acts as the keeper of a trial. Does nothing in a normal test run.
 #[test]
 fn keeper() {
     let trial = std::env::args().find_map(|arg| arg.strip_prefix("trial=").map(PathBuf::from));

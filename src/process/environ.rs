@@ -18,15 +18,15 @@ const PLAIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub(crate) struct Environ(BTreeMap<OsString, OsString>);
 
 impl Environ {
-    /// An environment without variables.
+    /// Creates an environment without variables.
     pub(crate) fn empty() -> Self {
         Self::default()
     }
 
-    /// The environment of a job's command: PATH, HOME and LANG of the user, `TERM=dumb`, a TMPDIR
-    /// of its own, an identity for commits (a fresh machine has none), and settings that keep git
-    /// from starting maintenance in the background. Ambient variables that `pass` names are added
-    /// if they are set. `GIT_*` variables are never passed on, even if named.
+    /// Creates the environment of a job's command: PATH, HOME and LANG of the user, `TERM=dumb`, a
+    /// private TMPDIR, an identity for commits (a fresh machine has none), and settings that keep
+    /// git from starting maintenance in the background. Ambient variables that `pass` names are
+    /// added if they are set. `GIT_*` variables are never passed on, even if named.
     pub(crate) fn for_command(
         ambient: &BTreeMap<OsString, OsString>,
         tmpdir: &Path,

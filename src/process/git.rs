@@ -1,11 +1,11 @@
 //! The `git` executable, shielded from the repository and the user's settings.
 //!
-//! Much of what git reads can make it run a program: hooks, filters, a file-system monitor, an
-//! editor, a credential helper. Agents work in the repository, so none of that may come from a
-//! place where an agent could have written it. Therefore git never discovers its repository. Its
-//! environment is built from nothing, with an empty home and an empty configuration. Every setting
-//! that runs a program is switched off, except for filters and merge drivers, which cannot be
-//! switched off. Only plumbing that does not use them is called.
+//! Many files and settings that git reads can make git run a program: hooks, filters, a file-system
+//! monitor, an editor, a credential helper. Agents work in the repository, so git must not read
+//! such a file or setting if an agent could have written it. Therefore git never discovers its
+//! repository. Its environment is built from nothing, with an empty home and an empty
+//! configuration. Every setting that runs a program is switched off, except for filters and merge
+//! drivers, which cannot be switched off. Only plumbing that does not use them is called.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -294,7 +294,7 @@ impl GitVersion {
 pub(super) mod tests {
     use super::*;
 
-    /// A repository without commits, with git bound to it.
+    /// Creates a repository without commits, with git bound to it.
     pub(in super::super) fn repository() -> (tempfile::TempDir, Git) {
         let dir = tempfile::tempdir().unwrap();
         let path = OsString::from("/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin");

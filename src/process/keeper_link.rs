@@ -29,7 +29,7 @@ const HEAD: usize = 8;
 /// does not come from a supervisor.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
-/// The supervisor's end. After a drop of this end, the keeper finishes its assignment and exits.
+/// The supervisor's end. When this end is dropped, the keeper finishes its assignment and exits.
 #[derive(Debug)]
 pub(crate) struct KeeperLink(UnixStream);
 
@@ -86,8 +86,8 @@ impl KeeperLink {
 }
 
 impl KeeperInbox {
-    /// Takes over the link that this process was started with as standard output, if there is one.
-    /// Standard output then goes where standard error goes.
+    /// Takes over the link, if this process was started with one as standard output. Standard
+    /// output is then redirected to standard error.
     pub(crate) fn adopt() -> io::Result<Option<Self>> {
         let stdout = rustix::stdio::stdout();
         let stat = rustix::fs::fstat(stdout)?;

@@ -48,8 +48,8 @@ impl fmt::Display for HolderText {
 pub(crate) struct Holder {
     /// The process number.
     pub pid: i32,
-    /// The start time in clock ticks since boot, which tells a reused process number apart. 0 if
-    /// not known.
+    /// The start time in clock ticks since boot, which distinguishes a process that reuses the
+    /// number. 0 if not known.
     pub start: u64,
     /// The host name.
     pub host: String,

@@ -59,7 +59,7 @@ pub(super) struct ProcessTree {
 }
 
 impl ProcessTree {
-    /// The processes that carry a marker, with all their descendants.
+    /// Selects the processes that carry a marker, with all their descendants.
     pub(super) fn by_marker(marker: &str) -> Self {
         Self {
             marker: marker.to_owned(),
@@ -71,8 +71,8 @@ impl ProcessTree {
         }
     }
 
-    /// The processes that carry a marker and every child that this process gets from now on, with
-    /// all their descendants.
+    /// Selects the processes that carry a marker and every future child of this process, with all
+    /// their descendants.
     pub(super) fn by_parent(marker: &str) -> Self {
         Self {
             earlier_children: Some(children().iter().map(id).collect()),
@@ -99,7 +99,7 @@ impl ProcessTree {
         let mut add = |seed: &ProcessStat| {
             let mut next = vec![*seed];
             while let Some(process) = next.pop() {
-                // This process may itself run inside the tree, and is left out.
+                // This process may itself be part of the tree and must not be killed.
                 if process.pid != me && members.insert(process.pid, process).is_none() {
                     next.extend(by_parent.get(&process.pid).into_iter().flatten().copied());
                 }
@@ -265,7 +265,8 @@ fn is_childless() -> bool {
     matches!(waitid(WaitId::All, look), Err(rustix::io::Errno::CHILD))
 }
 
-/// On other platforms orphans go to another process, so having no child proves nothing.
+/// Returns false: on other platforms, orphans go to another process, so having no child proves
+/// nothing.
 #[cfg(not(target_os = "linux"))]
 fn is_childless() -> bool {
     false
@@ -320,7 +321,7 @@ fn signal(process: &ProcessStat, unix_signal: Signal) {
     }
 }
 
-/// Without `/proc` no process is ever found.
+/// Does nothing: without `/proc`, no process is ever found.
 #[cfg(not(target_os = "linux"))]
 fn signal(_seen: &ProcessStat, _unix_signal: Signal) {}
 

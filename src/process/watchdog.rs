@@ -109,8 +109,8 @@ impl<'a> Watchdog<'a> {
     }
 
     /// Returns the time at which the command is to be stopped if no more output arrives, and the
-    /// termination to report then. For a command that has finished, only the time since then
-    /// counts.
+    /// termination to report then. After the command has reported its end, only the limits based on
+    /// `linger` apply.
     pub(super) fn deadline(
         &self,
         idle: Option<Duration>,

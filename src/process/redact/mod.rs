@@ -67,15 +67,15 @@ impl fmt::Debug for Redactor {
 }
 
 impl Redactor {
-    /// A redactor for everything that looks like a key.
+    /// Returns a redactor for everything that looks like a key.
     pub(crate) fn keys_only() -> Self {
         KEYS_ONLY
             .get_or_init(|| Self::make::<&[u8]>(&[]).expect("the built-in patterns compile"))
             .clone()
     }
 
-    /// A redactor for these values and for everything that looks like a key. Values of fewer than
-    /// six bytes are ignored.
+    /// Creates a redactor for these values and for everything that looks like a key. Values of
+    /// fewer than six bytes are ignored.
     pub(crate) fn new<V: AsRef<[u8]>>(values: &[V]) -> io::Result<Self> {
         if values.is_empty() { Ok(Self::keys_only()) } else { Self::make(values) }
     }

@@ -201,7 +201,7 @@ const NEAR: &[&str] = &[
     "é",
 ];
 
-/// Pieces that are secrets, that begin like secrets, and that are neither.
+/// Generates pieces that are secrets, pieces that only begin like secrets, and other pieces.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => prop::sample::select(NEAR).prop_map(str::to_owned),
