@@ -71,6 +71,7 @@ enum ObjectPosition {
     Elsewhere,
 }
 
+/// Returns the position of each object, with its index in `ids`.
 fn placed(repo: &Repo, folder: &Path, ids: &[&Oid]) -> Result<Vec<(ObjectPosition, usize)>> {
     let mut packs = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {

@@ -19,7 +19,7 @@ pub(crate) enum MergeResult {
         /// The merged tree.
         tree: Oid,
     },
-    /// Both sides changed the same content.
+    /// The changes of the two sides conflict.
     Conflict {
         /// The conflicting paths, sorted. Bytes that are not UTF-8 are replaced.
         paths: Vec<String>,
@@ -92,7 +92,7 @@ fn merge_by_path(
             return Ok(None);
         }
         // An addition or a removal may be half of a rename, or may collide with a rename. Neither
-        // is possible if the parent folder is safe.
+        // is possible if the parent folder is safe (see `folder_is_safe`).
         let is_edit = change.before.is_some() && change.after.is_some();
         if !is_edit && let Some(slash) = change.path.rfind_byte(b'/') {
             folders.insert(change.path[..slash].into());

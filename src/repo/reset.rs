@@ -118,6 +118,8 @@ struct ResetPlan {
     emptied: BTreeSet<BString>,
 }
 
+/// Plans a reset from the recorded `state`, the result of a walk, and the differences between the
+/// recorded and the target tree.
 fn plan(
     mut state: State,
     found: &walk::WalkResult,
@@ -295,7 +297,7 @@ fn prune(root: &Path, folders: &BTreeSet<BString>) {
     }
 }
 
-/// Returns true if the path and all its parents are folders and no links.
+/// Returns true if the path and all its parents are folders and not links.
 fn is_real_folder(root: &Path, folder: &[u8]) -> bool {
     let ends = folder.find_iter(b"/").chain(std::iter::once(folder.len()));
     ends.into_iter().all(|end| {
@@ -304,7 +306,7 @@ fn is_real_folder(root: &Path, folder: &[u8]) -> bool {
     })
 }
 
-/// The number of files from which several threads write them.
+/// The number of files from which a checkout uses several threads.
 const PARALLEL_FROM: usize = 100;
 
 /// Writes the files that carry [`Flags::UPDATE`] and records their stat data.
