@@ -85,7 +85,7 @@ pub(crate) fn host() -> String {
     if name.is_empty() { "localhost".into() } else { name }
 }
 
-/// Sleeps. Only for cases without an event that could be waited for.
+/// Sleeps. Only for waiting on a change that sends no event.
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }

@@ -38,8 +38,9 @@ const TICK: Duration = Duration::from_millis(200);
 /// The time that keepers have after a stop request: their grace period, and time to save the work.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The number of stale keeper folders from which they are removed. On ext4, creating a file soon
-/// after a removal takes many times as long (measured), so folders are removed rarely and in bulk.
+/// The number of stale keeper folders at which all of them are removed. On ext4, creating a file
+/// soon after a removal takes many times as long (measured), so folders are removed rarely and in
+/// bulk.
 const REMOVAL_BATCH: usize = 500;
 
 /// The interval after a signal in which a second signal of the same kind is an echo.

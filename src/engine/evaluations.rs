@@ -302,7 +302,7 @@ fn evaluation_result(
     }
 }
 
-/// Converts an outcome to a result. An answer counts only if the session completed.
+/// Converts the outcome of a keeper to a result.
 fn conclude(
     assignment: &EvaluationAssignment,
     outcome: EvaluationOutcome,
@@ -319,6 +319,7 @@ fn conclude(
     Ok(evaluated)
 }
 
+/// Returns the evaluator's verdict. An answer counts only if the session completed.
 fn opinion_of(
     assignment: &EvaluationAssignment,
     termination: &Termination,

@@ -386,6 +386,7 @@ fn write_spec(
     spec.write(dir)
 }
 
+/// Converts the outcome of a keeper to a result with the lines for the notes.
 fn conclude(
     ctx: &Context,
     assignment: &VerificationAssignment,
