@@ -14,7 +14,7 @@ const BUILT_IN_NAME: &str = "built-in prompt of evaluators";
 /// read the files themselves.
 const LONGEST_QUOTATION: usize = 60_000;
 
-/// The values of an evaluator's prompt: those of the task's own prompt, and the work.
+/// The values of an evaluator's prompt: the values of the task's own prompt, and the work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct EvaluationBrief {
     /// The values of the task's own prompt.

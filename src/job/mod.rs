@@ -152,7 +152,8 @@ pub(crate) fn must_exist(job: &Job) -> impl Iterator<Item = (&'static str, &Stri
     schemas.map(|file| ("schema", file)).chain(texts).chain(evaluator)
 }
 
-/// Returns an argument as a path below the top of the repository, if it looks like a relative path.
+/// Returns an argument as a path below the top of the repository, if the argument looks like a
+/// relative path.
 fn as_relative_path(argument: &str) -> Option<String> {
     // Options and inline scripts are not paths. 4096 is the longest path on Linux.
     let is_no_path = argument.starts_with(['/', '-']) || argument.len() > 4096;

@@ -37,7 +37,7 @@ pub(crate) struct PlaceholderValues<'a> {
 pub(crate) enum CommandKind {
     /// `[agent] command`: all placeholders.
     Agent,
-    /// `[[check]] run` and `version`: all but those of the prompt.
+    /// `[[check]] run` and `version`: all placeholders except those of the prompt and the feedback.
     Check,
     /// `[worktree] setup`: runs before there is a task.
     Setup,

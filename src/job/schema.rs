@@ -131,7 +131,7 @@ pub struct PlanSection {
     pub list: Option<String>,
     /// `[[plan.task]]`: the tasks. Set only with `group = "list"`.
     pub tasks: Vec<ListedTask>,
-    /// `edges`: the command that prints the import graph. Without one, imports are read from the
+    /// `edges`: the command that prints the import graph. `None` if imports are read from the
     /// files.
     pub edges: Option<Vec<String>>,
 }
@@ -185,8 +185,8 @@ pub struct ListedTask {
     pub after: Vec<String>,
     /// `priority`: a higher priority goes first. The default is 0.
     pub priority: u32,
-    /// `vars`: variables for the prompt template, which override those of the plan. No value is a
-    /// date.
+    /// `vars`: variables for the prompt template, which override the variables of the plan. No
+    /// value is a date.
     pub vars: BTreeMap<String, toml::Value>,
 }
 

@@ -53,7 +53,7 @@ pub(super) struct Section<'a> {
     /// The key path of the section, such as `check[0]`.
     path: String,
     table: Option<&'a DeTable<'a>>,
-    /// The byte offset of the section, or `None` if the file does not have it.
+    /// The byte offset of the section, or `None` if the file has no such section.
     at: Option<usize>,
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct TargetHistory {
     line: HashMap<Oid, usize>,
     /// The position of the newest merge commit.
     merge: usize,
-    /// Landed branches. The commits of squashed branches are not on the target.
+    /// The tips of landed branches. The commits of squashed branches are not on the target.
     landed: BTreeSet<Oid>,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct TrainBuilder<'a> {
 #[derive(Debug)]
 struct BranchRange {
     base: Oid,
-    /// The commits, newest first, as far as they were read.
+    /// The commits, newest first. Only the commits that were read.
     commits: Vec<Oid>,
 }
 
@@ -121,7 +121,8 @@ impl TrainBuilder<'_> {
         Ok(built)
     }
 
-    /// Returns the paths in which a branch conflicts with a commit, or `None` if they merge.
+    /// Returns the paths in which a branch conflicts with a commit, or `None` if the two merge
+    /// cleanly.
     pub(crate) fn conflict(
         &self,
         onto: &Oid,
@@ -212,8 +213,8 @@ impl TrainBuilder<'_> {
         }
     }
 
-    /// Returns the message of the landed commit: the branch's own if it has one commit, else the
-    /// title of the newest commit and a list of all titles.
+    /// Returns the message of the landed commit: the commit's own message for a branch with one
+    /// commit, otherwise the title of the newest commit and a list of all titles.
     fn message(&self, entry: &EntryId, candidate: &Oid, range: &BranchRange) -> Result<String> {
         let body = repo::commit_info(self.repo, candidate)?.message;
         let title = |message: &str| message.lines().next().unwrap_or_default().to_owned();

@@ -11,7 +11,8 @@ use crate::domain::id::{Oid, RunId, TaskId};
 use crate::repo::{self, Repo};
 use crate::store::codec;
 
-/// The tasks of one run whose work is on a branch's first-parent line. Updated as the branch grows.
+/// The tasks of one run whose work is on a branch's first-parent line. The set is updated as the
+/// branch grows.
 #[derive(Debug, Default)]
 pub(crate) struct LandedTasks {
     last_tip: Option<Oid>,

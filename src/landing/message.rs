@@ -38,7 +38,7 @@ fn title(subject: &LandingSubject) -> String {
     if title.chars().count() <= SUBJECT_WIDTH {
         return title;
     }
-    // The end of a path says more than its beginning.
+    // The end of a path is more specific than its beginning.
     let keep = SUBJECT_WIDTH.saturating_sub(subject.job.chars().count() + 3).max(10);
     let skip = what.chars().count().saturating_sub(keep);
     format!("{}: …{}", subject.job, what.chars().skip(skip).collect::<String>())

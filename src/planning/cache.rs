@@ -1,4 +1,4 @@
-//! A cache of what planning reads from blobs: sizes, import facts and token counts.
+//! A cache of the facts that planning reads from blobs: sizes, import facts and token counts.
 //!
 //! The blobs are the source of all entries, so a lost or unreadable cache counts as empty.
 

@@ -24,7 +24,7 @@ pub(super) struct PlanFile {
     pub lines: u64,
     /// The size in bytes.
     pub bytes: u64,
-    /// The number of tokens: counted if there is a token limit, else estimated.
+    /// The number of tokens: counted if there is a token limit, otherwise estimated.
     pub tokens: u64,
     /// The id of the blob.
     pub id: ObjectId,

@@ -79,7 +79,7 @@ pub(crate) struct PlanSpec<'a> {
     pub scope_files: &'a dyn Fn(&str) -> bool,
     /// The import graph that `[plan] edges` printed. `None` if imports are read from the files.
     pub edges: Option<&'a ExternalGraph>,
-    /// The tasks that the job lists. With them, `group` is not used.
+    /// The tasks that the job lists. If present, `group` is not used.
     pub listed: Option<&'a [TaskLine]>,
     /// Returns true for a file whose task is done. Such a file is in no task, and no task waits for
     /// it.

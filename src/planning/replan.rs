@@ -37,10 +37,10 @@ pub(crate) struct PriorTask<'a> {
     pub parts: &'a [TaskId],
 }
 
-/// The plan of a run after replanning, and what changed.
+/// The plan of a run after replanning, and the changes to the tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct MergedPlan {
-    /// All tasks: those of the new plan, finished tasks, and removed tasks.
+    /// All tasks: the tasks of the new plan, finished tasks, and removed tasks.
     pub plan: Plan,
     /// Finished tasks that stay finished.
     pub done: Vec<TaskId>,

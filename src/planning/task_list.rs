@@ -12,7 +12,7 @@ use super::{files::PlanFile, names};
 use crate::domain::id::TaskId;
 use crate::domain::plan::Task;
 
-/// A listed task. In a command's output or a list it is a line of JSON.
+/// A listed task. In a command's output or a list file, each task is a line of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TaskLine {

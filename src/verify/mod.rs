@@ -128,9 +128,9 @@ fn allowed(options: &AstEqualOptions) -> AllowedDifferences {
 
 /// Adds the recorded verdicts on a tree to each step.
 ///
-/// A note alone proves nothing: an agent could have written it. A verdict counts if a chain of this
-/// run names its id, or if the job says `trust-verdicts = true`. An attempt's own failure is
-/// ignored: an attempt is verified again only at the request of a person.
+/// A note alone proves nothing: an agent could have written the note. A verdict counts if a chain
+/// of this run names its id, or if the job says `trust-verdicts = true`. An attempt's own failure
+/// is ignored: an attempt is verified again only at the request of a person.
 pub fn recall(
     store: &Store,
     job: &Job,

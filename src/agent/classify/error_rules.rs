@@ -4,7 +4,7 @@
 use crate::agent::preset::{ErrorRule, Preset, common};
 use crate::domain::session::Class;
 
-/// An error text with the HTTP statuses that were reported beside the text.
+/// An error text, and the HTTP statuses that were reported with the text.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ErrorText {
     /// The normalized text.

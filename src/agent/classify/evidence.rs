@@ -311,7 +311,7 @@ impl<'a> SessionEvidence<'a> {
         if !text.trim().is_empty() {
             return Some((class, text));
         }
-        // The event that determined the class has no text. Another event may have one.
+        // The event that determined the class has no text. Another event may have a text.
         let other = self.first_text(events);
         let json = || events.first().map(ToString::to_string).unwrap_or_default();
         Some((class, other.unwrap_or_else(json)))
@@ -323,8 +323,8 @@ impl<'a> SessionEvidence<'a> {
         texts.find(|text| !text.trim().is_empty())
     }
 
-    /// Returns the error text of an event. A final event that reports success has none, unless its
-    /// message reports a failure.
+    /// Returns the error text of an event. A final event that reports success has no error text,
+    /// unless the message of the event reports a failure.
     fn error_text(&self, event: &Value) -> ErrorText {
         let output = &self.preset.output;
         let reports_success = any_matches(&output.end, event) && any_matches(&output.ok, event);

@@ -1,5 +1,5 @@
-//! Observation of a running session: its output means progress, the final event, or that the
-//! session cannot succeed any more.
+//! Observation of a running session. The output shows progress, the final event, or that the
+//! session can no longer succeed.
 
 use std::time::Duration;
 

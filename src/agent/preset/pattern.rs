@@ -166,7 +166,7 @@ struct ValueTest {
     /// A pattern that a text at the pointer must match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     matches: Option<Pattern>,
-    /// True if there must be a value, false if there must be none. `null` is no value.
+    /// True if a value must be present, false if it must be absent. `null` counts as absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     present: Option<bool>,
     /// The lower bound of a number.

@@ -295,8 +295,8 @@ fn key_offset(table: &DeTable<'_>, key: &str) -> Option<usize> {
 
 /// Merges `overrides` into `base`.
 ///
-/// Tables are merged recursively, and the rules of the top-level `errors` are put before those of
-/// the base. Any other value replaces the base's value.
+/// Tables are merged recursively, and the rules of the top-level `errors` are put before the rules
+/// of the base. Any other value replaces the base's value.
 fn merge<'t>(base: &mut DeTable<'t>, overrides: DeTable<'t>, is_top: bool) {
     for (key, mut value) in overrides {
         if let Some(base_value) = base.get_mut(&key) {

@@ -284,7 +284,8 @@ pub(crate) struct TokenPointers {
     /// Tokens written to the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write: Option<Pointer>,
-    /// All tokens. The difference to `input` is the output if `output` reports less.
+    /// All tokens. If `output` is smaller than the difference of `total` and `input`, the
+    /// difference is the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<Pointer>,
 }
@@ -368,7 +369,7 @@ pub(crate) struct GiveUpRule {
     /// True if later work does not supersede the event.
     #[serde(default)]
     pub for_good: bool,
-    /// The time without progress after the event before the harness gives up; default: none.
+    /// The time without progress after which the harness gives up. Default: it gives up at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<PresetDuration>,
     /// The class of the session.

@@ -19,7 +19,8 @@ const TEXT_PLACEHOLDERS: [&str; 8] = [
     "last_message_file",
 ];
 
-/// The placeholders whose value is a list of arguments. They must be arguments of their own.
+/// The placeholders whose value is a list of arguments. Each of these placeholders must be a
+/// separate argument.
 const LIST_PLACEHOLDERS: [&str; 2] = ["{permissions}", "{args}"];
 
 /// A mistake in a preset.

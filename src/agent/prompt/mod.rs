@@ -1,12 +1,12 @@
 //! The prompt of an attempt, rendered from a template.
 //!
-//! Templates are Jinja (`minijinja`): the user's, or the default template beside this file. An
-//! undefined name is an error and never an empty string, because an attempt with an incomplete
-//! prompt costs as much as any other attempt.
+//! Templates are Jinja (`minijinja`): the user's template, or the default template next to this
+//! file. An undefined name is an error and never an empty string, because an attempt with an
+//! incomplete prompt costs as much as any other attempt.
 //!
 //! Three filters extend Jinja's own: `fence` (a block of literal text that the text cannot end),
-//! `code` (literal text within a line) and `duration` (seconds in words). A tag on a line of its
-//! own leaves no blank line.
+//! `code` (literal text within a line) and `duration` (seconds in words). A line that holds only a
+//! tag leaves no blank line.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ pub(crate) struct Brief {
     pub scope: ScopeBrief,
     /// All findings so far, oldest first; empty on a first attempt.
     pub findings: Vec<FindingBrief>,
-    /// The job's rules, in addition to those of the built-in prompt.
+    /// The job's rules, in addition to the rules of the built-in prompt.
     pub rules: Vec<RuleBrief>,
     /// `[plan.vars]` of the job.
     pub vars: BTreeMap<String, toml::Value>,

@@ -120,7 +120,7 @@ impl TranscriptReader {
         self.partial_json.push('\n');
         self.partial_json.push_str(line);
         self.lines += 1;
-        // The closing bracket is not indented, like the opening bracket.
+        // Like the opening bracket, the closing bracket is not indented.
         if line.starts_with(['}', ']']) {
             if let Ok(value) = serde_json::from_str(&self.partial_json) {
                 self.partial_json.clear();

@@ -111,7 +111,8 @@ impl<'a, 's> DifferenceSearch<'a, 's> {
         }
     }
 
-    /// Aligns statements like the lines of a diff, and compares those without an equal counterpart.
+    /// Aligns statements like the lines of a diff, and compares the statements without an equal
+    /// counterpart.
     fn compare_statements(&mut self, left: &'a [AstValue<'s>], right: &'a [AstValue<'s>]) {
         let (left_hashes, right_hashes) = (hashes(left), hashes(right));
         for op in capture_diff_slices(Algorithm::Myers, &left_hashes, &right_hashes) {

@@ -157,7 +157,7 @@ fn only_declares_field(node: &AstNode) -> bool {
 }
 
 /// Returns true for a declaration with `declare`. A declared constant enum is not only a type:
-/// compilers insert its values where it is used.
+/// compilers insert its values where the enum is used.
 fn is_ambient(node: &AstNode) -> bool {
     if !node.is("declare") {
         return false;

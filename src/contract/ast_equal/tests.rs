@@ -268,7 +268,7 @@ fn ast_equal_error_names_path_and_line() {
     assert!(error(("a.js", "f();"), ("a.ts", "f();\nlet = = 1;")).starts_with("a.ts:2: "));
     assert!(error(("b/a.js", "f(;"), ("a.ts", "f();")).starts_with("b/a.js:1: "));
     assert!(error(("a.js", "f();"), ("a.py", "f()")).starts_with("a.py: the extension is none of"));
-    // The parser refuses decorators of parameters and does not ignore them.
+    // The parser does not ignore decorators of parameters. It refuses them.
     let decorated = ("a.ts", "class A { m(@dec ...a) {} }");
     assert!(error(("a.js", "class A { m(...a) {} }"), decorated).starts_with("a.ts:1: "));
     // The extension decides if `<A>` is a cast or JSX.

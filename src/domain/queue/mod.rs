@@ -1,4 +1,5 @@
-//! The merge queue of one target: which entries form a train, which land, and which are ejected.
+//! The merge queue of one target. The queue decides which entries form a train, land, or are
+//! ejected.
 //!
 //! The state is a fold over inputs, and the owed effects are a function of the state alone.
 //! Recovery is therefore a replay of the inputs. Waiting entries are grouped; each group is built

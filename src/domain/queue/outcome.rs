@@ -141,7 +141,7 @@ impl Queue {
         if let Some((id, end)) = own
             && let Some(train) = self.trains.get_mut(&id)
         {
-            // The commit contains all of these entries, whether the input named them or not.
+            // The commit contains all of these entries, even if the input does not name them.
             let cars = train.cars().iter().map(|s| s.entry.clone());
             let cars = cars.zip(train.candidates.iter().cloned());
             facts.extend(cars.take(end).skip(train.landed));

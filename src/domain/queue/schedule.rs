@@ -177,7 +177,7 @@ impl Queue {
 
     fn pick(&self) -> Vec<EntryId> {
         let batch = self.settings.batch;
-        // With `verify_each`, a failure costs a long train no more than a short one.
+        // With `verify_each`, a failure costs a long train no more than a short train.
         let size = if self.settings.verify_each { batch } else { self.rate.group_size(batch) };
         self.waiting.pick(&self.items, &self.trains, size)
     }

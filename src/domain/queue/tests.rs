@@ -137,7 +137,7 @@ fn bisect_verifies_the_left_half_first_and_ejects_the_failing_entry() {
     bench.red("abcdef");
     bench.green("abcde");
     assert_eq!(bench.land(), "e");
-    // `f` alone on the tip, and nothing else meanwhile: the concurrency is 1.
+    // `f` is verified alone on the tip. Nothing else runs, because the concurrency is 1.
     assert_eq!(bench.owed_verifications(), [(TrainKind::Confirm, "f".into())]);
     bench.red("f");
     let finding = "log of f".into();
@@ -189,7 +189,7 @@ fn failed_union_is_sectioned_between_groups_and_shrinks_the_window() {
     let mut bench = QueueBench::new(2, 4, false);
     bench.add(&["a", "b", "c", "d", "e", "f"]);
     bench.build();
-    // The target moves meanwhile, so that no verdict covers the groups on the new tip.
+    // The target moves, so no verdict covers the groups on the new tip.
     bench.queue.apply(QueueInput::TargetMoved { tip: oid('c', 900), tree: oid('d', 900) });
     ["ab", "cd", "ef"].iter().for_each(|group| {
         let at = bench.queue.owed().into_iter().find_map(|o| match o {
@@ -243,7 +243,7 @@ fn verify_each_lands_only_a_prefix_without_gaps() {
     bench.green("a");
     assert_eq!(bench.land(), "ab");
     bench.red("abc");
-    // The verification of the next car is not awaited.
+    // The queue does not wait for the verification of the next car.
     assert_eq!(bench.owed_verifications()[0], (TrainKind::Confirm, "c".into()));
 }
 

@@ -8,7 +8,7 @@ use crate::domain::verdict::Verdict;
 /// The purpose of a train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrainKind {
-    /// Screens a group beside other lanes. Entries that pass still have to be integrated.
+    /// Screens a group in parallel with other lanes. Entries that pass still have to be integrated.
     Lane,
     /// Verifies groups on the real tip. Entries that pass land.
     Integrate,
@@ -53,7 +53,7 @@ pub struct Conflict {
 /// no effect, except for landings, which are facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueueInput {
-    /// Entries want to land. They come in one input so that they can share a train.
+    /// Entries want to land. One input holds several entries so that the entries can share a train.
     Added(Vec<Entry>),
     /// A person removed the entry.
     Removed(EntryId),
@@ -90,7 +90,7 @@ pub enum QueueInput {
     },
     /// A verdict from elsewhere: the tree passes.
     TreePassed(Oid),
-    /// The target contains these candidates, whoever landed them.
+    /// The target contains these candidates. Any process may have landed them.
     Landed {
         /// The target's new tip.
         tip: Oid,

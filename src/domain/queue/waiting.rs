@@ -1,8 +1,8 @@
 //! Waiting entries, in the order in which they are taken.
 //!
 //! The score of an entry is its priority plus one point for every `ageing` milliseconds of waiting.
-//! All scores grow at the same rate, so their order never changes: it is the order of `since -
-//! priority * ageing`, and no clock is needed.
+//! All scores grow at the same rate, so their order never changes and no clock is needed. The order
+//! is the order of `since - priority * ageing`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,9 +110,9 @@ impl<'a> GroupBuilder<'a> {
         self.group.append(&mut chain);
     }
 
-    /// Returns an entry preceded by those of its dependencies that have not landed, in landing
-    /// order. Returns `None` if one of them cannot be taken. May stop early if the result would not
-    /// fit anyway.
+    /// Returns the dependencies of an entry that have not landed, in landing order, and then the
+    /// entry. Returns `None` if one of these entries cannot be taken. May stop early if the result
+    /// would not fit anyway.
     fn chain(&mut self, id: &'a EntryId, room: usize) -> Option<Vec<EntryId>> {
         let mut chain: Vec<EntryId> = Vec::new();
         let mut done: BTreeSet<&EntryId> = BTreeSet::new();

@@ -16,8 +16,8 @@ use super::javascript::is_typed;
 use super::virtual_files::{MODULES, Packages, VirtualFiles, inner, outer, package_of, packages};
 use crate::planning::tree_paths::{TreePaths, join, split};
 
-/// Folders with the sources of a package, tried if the file that its `package.json` names does not
-/// exist.
+/// Folders with the sources of a package. They are tried if the file that the `package.json` names
+/// does not exist.
 const SOURCE_FOLDERS: [&str; 3] = ["src", "lib", ""];
 
 /// The kind of an import. `exports` in a `package.json` may name a file for each kind.
@@ -157,8 +157,8 @@ impl NodeResolver {
             Ok(resolution) => return in_tree(resolution.path().to_path_buf()),
             Err(error) => matches!(error, ResolveError::PackagePathNotExported { .. }),
         };
-        // A resolver that cannot read a `tsconfig.json` resolves nothing. Without that file it
-        // resolves relative specifiers.
+        // A resolver that cannot read a `tsconfig.json` resolves nothing. A resolver without a
+        // `tsconfig.json` resolves relative specifiers.
         if specifier.starts_with('.') {
             return in_tree(resolver.resolve(file.parent()?, specifier).ok()?.path().to_path_buf());
         }

@@ -148,8 +148,8 @@ pub(super) struct PythonResolver<'t> {
     tree: &'t TreePaths,
     /// The search path for top-level modules, which all files share.
     roots: Vec<String>,
-    /// Folders with Python files at any depth. Without an `__init__.py` they are namespace
-    /// packages.
+    /// Folders with Python files at any depth. A folder without an `__init__.py` is a namespace
+    /// package.
     python_folders: BTreeSet<String>,
 }
 
@@ -212,7 +212,8 @@ impl<'t> PythonResolver<'t> {
             return self.below(dir, &parts, name);
         }
         let first = parts.first()?;
-        // A script sees the modules beside it by their bare names. A module of a package does not.
+        // A script can import the modules in its own folder by their bare names. A module of a
+        // package cannot.
         let own_root = self.top_of(from);
         let roots = [own_root].into_iter().chain(self.roots.iter().map(String::as_str));
         // As in Python, the whole name is resolved below the first root that has the first part of

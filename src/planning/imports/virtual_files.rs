@@ -19,7 +19,7 @@ use crate::planning::tree_paths::{TreePaths, join, normal, split, text};
 const TOP: &str = "/harness/base/tree";
 /// The folder of installed packages.
 pub(super) const MODULES: &str = "node_modules";
-/// Folders that builds write to. They count only where the commit does not have them.
+/// Folders that builds write to. A folder counts only where the commit does not have the folder.
 const BUILT: [&str; 12] = [
     "dist", "build", "lib", "out", "output", "esm", "cjs", "es", "types", "typings", "dist-es",
     "dist-cjs",
@@ -79,8 +79,8 @@ pub(super) fn package_of(specifier: &str) -> (&str, &str) {
     specifier.split_at(slash.unwrap_or(specifier.len()))
 }
 
-/// Returns the packages of a repository. Of two packages with the same name, the one nearer to the
-/// top counts. Installed packages do not count.
+/// Returns the packages of a repository. Of two packages with the same name, the package nearer to
+/// the top counts. Installed packages do not count.
 pub(super) fn packages(repo: &gix::Repository, tree: &TreePaths) -> anyhow::Result<Packages> {
     let mut by_depth: Vec<(usize, String, String)> = Vec::new();
     for path in tree.files_named("package.json") {
