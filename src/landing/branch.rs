@@ -80,7 +80,7 @@ pub(crate) struct TrainBuilder<'a> {
 #[derive(Debug)]
 struct BranchRange {
     base: Oid,
-    /// The commits, newest first. Only the commits that were read.
+    /// The commits that were read, newest first.
     commits: Vec<Oid>,
 }
 
@@ -157,8 +157,8 @@ impl TrainBuilder<'_> {
     ///
     /// The only parent of a commit is the commit's merge base with every branch that contains the
     /// parent and not the commit. If branch and target are linear, the fork point is therefore the
-    /// first commit of the branch's history that is on the target. The walk to this commit is
-    /// short, however long both histories are.
+    /// first commit of the branch's history that is on the target. No search for a merge base is
+    /// needed, however long both histories are.
     fn own_range(
         &self,
         onto: &Oid,

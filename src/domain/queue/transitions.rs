@@ -193,8 +193,8 @@ impl Queue {
     }
 
     /// Removes a live entry from its place. The other entries of its train return to their earlier
-    /// status, because a verdict on the whole train has no use any more. The caller sets the
-    /// entry's new status.
+    /// status, because no verdict on the whole train is valid any more. The caller sets the entry's
+    /// new status.
     pub(super) fn take_out(&mut self, id: &EntryId) {
         let Some(status) = self.items.get(id).map(|i| i.status.clone()) else { return };
         match status {
