@@ -95,7 +95,7 @@ fn collect_of_a_partial_run_names_missing_tasks() {
         std::fs::read_to_string(sandbox.repo.join("all.jsonl")).unwrap(),
         "{\"file\":\"a.txt\",\"line\":1}\n"
     );
-    let share = "1 of 3 tasks handed in (33.3 %); not in it: 2 failed";
+    let share = "1 of 3 tasks handed in (33.3 %); missing: 2 failed";
     assert!(collected.stderr.contains(share), "{}", collected.stderr);
     let report: Value =
         serde_json::from_str(&sandbox.run(&["collect", "--json"]).exits(0).stdout).unwrap();
@@ -171,7 +171,7 @@ fn invalid_output_section_is_refused_before_start() {
     );
     std::fs::remove_file(sandbox.repo.join("review.schema.json")).unwrap();
     let output = sandbox.run(&["start"]).exits(128).stderr;
-    assert!(output.contains("the file that `schema` names is not there"), "{output}");
+    assert!(output.contains("the file of `schema` does not exist"), "{output}");
     sandbox.write("review.schema.json", SCHEMA);
     sandbox.write("review.json", "[]");
     sandbox.git(&["add", "review.json"]);

@@ -73,7 +73,7 @@ fn rejected_candidate_is_retried_with_the_comments_and_lands_when_approved() {
     let note: Value = serde_json::from_str(&note).unwrap();
     assert!(note["approved"]["by"].as_str().unwrap().contains('<'), "{note}");
     let log = sandbox.run(&["log", "job-1", "alpha"]).exits(0).stdout;
-    assert!(log.contains("sent back by") && log.contains("approved by"), "{log}");
+    assert!(log.contains("requested changes") && log.contains("approved by"), "{log}");
 }
 
 #[test]

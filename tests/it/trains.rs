@@ -43,7 +43,7 @@ fn run(sandbox: &Sandbox) -> (CommandOutput, usize) {
     let queued = |task: &&str| sandbox.task(task)["state"] == "queued";
     sandbox.await_that("the others", || TASKS.iter().all(queued));
     let list = sandbox.run(&["queue", "list", "--target", "harness/job-1/result"]).exits(0);
-    list.says("job-1/beta").says("6 tasks of the run `job-1`, which ");
+    list.says("job-1/beta").says("6 tasks of the run `job-1`, landed by its supervisor ");
     let list = sandbox.run(&["queue", "list", "--target", "harness/job-1/result", "--json"]);
     let list: serde_json::Value = serde_json::from_str(&list.exits(0).stdout).unwrap();
     assert_eq!(list["verifying"][0]["tasks"], serde_json::json!(["job-1/alpha"]));

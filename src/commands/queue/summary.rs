@@ -59,7 +59,7 @@ impl QueueTally {
     pub(super) fn since(self, before: Self) -> Self {
         Self {
             landed: self.landed - before.landed,
-            not_landed: self.not_landed - before.not_landed,
+            not_landed: self.not_landed.saturating_sub(before.not_landed),
             verified: self.verified - before.verified,
         }
     }
@@ -141,6 +141,10 @@ impl QueueSummary {
             QueueEvent::Landed { new, entries, .. } => {
                 self.landed += entries.len();
                 for landed in &entries {
+                    // Removed while its landing was being pushed: it has landed all the same.
+                    if self.is_removed(&landed.entry) {
+                        self.not_landed = self.not_landed.saturating_sub(1);
+                    }
                     self.set_state(&landed.entry, BranchState::Landed(new.clone()));
                 }
             }
@@ -159,6 +163,11 @@ impl QueueSummary {
     /// Returns true if the branch waits to land.
     pub(super) fn is_waiting(&self, entry: &str) -> bool {
         self.branches.get(entry).is_some_and(BranchRow::is_waiting)
+    }
+
+    fn is_removed(&self, entry: &str) -> bool {
+        let row = self.branches.get(entry);
+        row.is_some_and(|row| matches!(row.state, BranchState::Removed(_)))
     }
 
     /// Returns true if the branch has landed.
