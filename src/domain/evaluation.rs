@@ -1,31 +1,28 @@
-//! Evaluation: an agent of its own looks at what the checks have accepted, and says what is wrong with it.
+//! The evaluation of a candidate by an evaluator: an agent that reviews what the checks accepted.
 
-use super::account::Account;
-use super::retry::Policy;
 use super::session::Spend;
-use super::state::RunState;
 use super::verdict::{Objection, Verdict};
 
-/// Where a task stands with its evaluator.
+/// The state of a task's evaluation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Evaluation {
-    /// Whether its candidate has passed the checks and waits for an opinion.
+    /// True if the candidate has passed the checks and waits for the evaluator's verdict.
     pub waiting: bool,
-    /// Opinions with findings since its budgets were last made new.
+    /// The number of failed evaluations since the budgets were last reset.
     pub rounds: u32,
     /// The digest of the last findings.
     pub objection: Option<String>,
-    /// What the evaluators of this task used. It is no part of what its attempts did.
+    /// The usage of the task's evaluators. It is not part of the attempts' spend.
     pub spend: Spend,
 }
 
 impl Evaluation {
-    /// Nothing waits; what was said before counts still.
-    pub(super) fn rest(&mut self) {
+    /// Clears the wait for a verdict. Earlier rounds still count.
+    pub(super) fn stop_waiting(&mut self) {
         self.waiting = false;
     }
 
-    /// Folds an opinion. Says whether it came to one.
+    /// Folds a verdict. Returns false if no verdict was reached.
     pub(super) fn apply(&mut self, verdict: &Verdict<Objection>) -> bool {
         match verdict {
             Verdict::Errored(_) => return false,
@@ -39,20 +36,8 @@ impl Evaluation {
         true
     }
 
-    /// New budgets.
-    pub(super) fn renew(&mut self) {
+    /// Resets everything but the spend.
+    pub(super) fn reset_rounds(&mut self) {
         *self = Self { spend: self.spend, ..Self::default() };
-    }
-}
-
-impl RunState {
-    /// The account in whose name evaluators work.
-    pub fn evaluators_account(&self, policy: &Policy) -> &Account {
-        if policy.one_account { &self.account } else { &self.evaluator }
-    }
-
-    /// What all evaluators used.
-    pub fn evaluation_spend(&self) -> Spend {
-        self.tasks.values().fold(Spend::default(), |sum, t| sum.plus(t.evaluation.spend))
     }
 }

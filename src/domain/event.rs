@@ -1,197 +1,294 @@
-//! What happened, in the past tense. Events are facts: once one is journaled, it is never refused.
+//! The events of task chains and run chains.
+//!
+//! Events are facts in the past tense. An event on a chain is never refused.
 
 use super::account::Account;
 use super::id::{Oid, TaskId, Timestamp};
 use super::retry::RetryReason;
 use super::review::Approval;
 use super::session::SessionReport;
+use super::termination::Termination;
 use super::verdict::{Candidate, CheckResult, Finding, Objection, Verdict};
-use crate::domain::termination::Termination;
 
-/// Something that happened to one task.
+/// An event on a task's chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskEvent {
-    /// When, for people and for back-off.
+    /// The time of the event, for people and for back-off.
     pub at: Timestamp,
-    /// What.
+    /// The kind of the event, with its data.
     pub kind: TaskEventKind,
 }
 
 /// The kinds of events on a task's chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskEventKind {
-    /// The task exists.
+    /// The task was created.
     Created,
-    /// An attempt has a place and a base; its keeper is about to start.
+    /// An attempt has a worktree and a base. Its keeper is about to start.
     Started {
-        /// Counted from 1 over the life of the task.
+        /// The number of the attempt, counted from 1 over the life of the task.
         attempt: u32,
-        /// The target's tip from which it starts.
+        /// The commit that the attempt starts from: the target's tip.
         base: Oid,
-        /// The slot it works in, such as `p01`.
+        /// The name of the attempt's worktree, such as `p01`.
         worktree: String,
-        /// The repository and machine on which it runs: void anywhere else.
+        /// The repository and machine that run the attempt. The event is void anywhere else.
         owner: String,
-        /// The id of its session, where the program gives it one.
+        /// The session id that the agent is given, if the agent accepts one.
         session: Option<String>,
-        /// Whether it goes on with the session of the attempt before, in its place and with what that had changed.
+        /// True if the attempt resumes the last attempt's session, in the same worktree and with
+        /// the changes that are there.
         resumed: bool,
     },
-    /// The attempt is over, with what it left.
+    /// An attempt ended.
     Ended {
-        /// Which one.
+        /// The number of the attempt.
         attempt: u32,
-        /// How.
+        /// The way in which the agent's process ended.
         termination: Termination,
-        /// What it proposes: nothing when it changed nothing or nothing could be saved.
+        /// The work as a commit; `None` if it could not be saved.
         candidate: Option<Candidate>,
-        /// What its session said of itself; nothing when that was lost.
+        /// The session's report; `None` if it was lost.
         report: Option<Box<SessionReport>>,
     },
-    /// The checks have said what they think of the candidate's tree, or of the tree that would have landed.
+    /// The checks reached a verdict on the candidate's tree, or on the tree that would land.
     Verified {
-        /// Which attempt's work.
+        /// The attempt that made the candidate.
         attempt: u32,
-        /// The tree that was judged.
+        /// The verified tree.
         tree: Oid,
-        /// `None`: accepted. Otherwise what was found.
+        /// The findings if the checks failed; `None` if they passed.
         findings: Option<Vec<Finding>>,
-        /// The results.
+        /// The results of the checks.
         results: Vec<CheckResult>,
-        /// True for the tree as it would land; false for the candidate's own.
+        /// True for the tree that would land; false for the candidate's own tree.
         landing: bool,
     },
-    /// The checks are content, and an evaluator is asked.
+    /// The checks passed, and an evaluator is asked for a verdict.
     EvaluationRequested,
-    /// An evaluator has said what it thinks of the candidate, or has not.
+    /// An evaluator ended, with or without a verdict on the candidate.
     Evaluated {
-        /// Which attempt's work.
+        /// The attempt that made the candidate.
         attempt: u32,
-        /// The tree that it was shown.
+        /// The evaluated tree.
         tree: Oid,
-        /// What it said.
+        /// The evaluator's verdict.
         verdict: Verdict<Objection>,
-        /// What its session said of itself; nothing when that was lost.
+        /// The report of the evaluator's session; `None` if it was lost.
         report: Option<Box<SessionReport>>,
     },
-    /// Checks, and an evaluator where there is one, are content, and a person is asked.
+    /// The checks and the evaluator, if there is one, passed. A person is asked for a review.
     ReviewRequested,
-    /// A person lets the candidate land.
+    /// A reviewer approved the candidate.
     Approved(Approval),
-    /// A person wants it done anew.
+    /// A reviewer asked for another attempt.
     ChangesRequested {
-        /// Who.
+        /// The reviewer.
         by: String,
-        /// What the next attempt is told.
+        /// The finding for the next attempt.
         finding: Finding,
     },
-    /// A person has committed on the task's branch: that is the candidate now.
+    /// A person committed on the task's branch. Their commit replaces the candidate.
     Revised {
-        /// The work as it is now.
+        /// The new candidate.
         candidate: Candidate,
     },
-    /// The candidate does not merge onto the target.
+    /// The candidate conflicts with the target.
     Conflicted {
         /// The target's tip.
         onto: Oid,
-        /// What the next attempt is told.
+        /// The finding for the next attempt.
         finding: Finding,
     },
-    /// It gets another try.
+    /// The task was scheduled for another try.
     Retried {
-        /// Why.
+        /// The reason for the try.
         reason: RetryReason,
-        /// Not before this moment.
+        /// The earliest time of the try.
         not_before: Timestamp,
-        /// What was wrong, for people (infrastructure faults).
+        /// The fault that made the try necessary, for people.
         because: Option<String>,
     },
-    /// It is on the target branch.
+    /// The work landed on the target branch.
     Landed {
         /// The commit on the target.
         commit: Oid,
-        /// Results earned on the tree that landed.
+        /// The results of the checks on the tree that landed.
         results: Vec<CheckResult>,
     },
-    /// What it hands in is good, and nothing of it goes to the target branch.
+    /// The task's output file was accepted. Nothing lands on the target branch.
     OutputAccepted,
-    /// No try is left.
+    /// The task has no try left.
     Failed {
-        /// Why, in a sentence.
+        /// The reason, as a sentence.
         reason: String,
-        /// What it has in common with others that failed in the same way: a check, or the class of an ending.
+        /// The key by which similar failures are grouped: failed checks, or a session class.
         cause: String,
     },
-    /// A person took it out, or parts of it took its place.
+    /// A person skipped the task, or its parts replaced it.
     Skipped {
-        /// Why, in that person's words.
+        /// The reason, as a sentence.
         message: String,
     },
 }
 
-/// Something that happened to the run as a whole.
+impl TaskEventKind {
+    /// Returns the candidate that the event introduces.
+    pub fn candidate(&self) -> Option<&Candidate> {
+        match self {
+            Self::Ended { candidate, .. } => candidate.as_ref(),
+            Self::Revised { candidate } => Some(candidate),
+            Self::Created
+            | Self::Started { .. }
+            | Self::Verified { .. }
+            | Self::EvaluationRequested
+            | Self::Evaluated { .. }
+            | Self::ReviewRequested
+            | Self::Approved(_)
+            | Self::ChangesRequested { .. }
+            | Self::Conflicted { .. }
+            | Self::Retried { .. }
+            | Self::Landed { .. }
+            | Self::OutputAccepted
+            | Self::Failed { .. }
+            | Self::Skipped { .. } => None,
+        }
+    }
+
+    /// Returns the commit that landed.
+    pub fn landed_commit(&self) -> Option<&Oid> {
+        match self {
+            Self::Landed { commit, .. } => Some(commit),
+            Self::Created
+            | Self::Started { .. }
+            | Self::Ended { .. }
+            | Self::Verified { .. }
+            | Self::EvaluationRequested
+            | Self::Evaluated { .. }
+            | Self::ReviewRequested
+            | Self::Approved(_)
+            | Self::ChangesRequested { .. }
+            | Self::Revised { .. }
+            | Self::Conflicted { .. }
+            | Self::Retried { .. }
+            | Self::OutputAccepted
+            | Self::Failed { .. }
+            | Self::Skipped { .. } => None,
+        }
+    }
+
+    /// Returns the findings for the next attempt, if the event rejects the candidate.
+    pub fn findings(&self) -> Option<&[Finding]> {
+        match self {
+            Self::Verified { findings, .. } => findings.as_deref(),
+            Self::Evaluated { verdict, .. } => match verdict {
+                Verdict::Failed(Objection { findings, .. }) => Some(findings),
+                Verdict::Passed | Verdict::Errored(_) => None,
+            },
+            Self::Conflicted { finding, .. } | Self::ChangesRequested { finding, .. } => {
+                Some(std::slice::from_ref(finding))
+            }
+            Self::Created
+            | Self::Started { .. }
+            | Self::Ended { .. }
+            | Self::EvaluationRequested
+            | Self::ReviewRequested
+            | Self::Approved(_)
+            | Self::Revised { .. }
+            | Self::Retried { .. }
+            | Self::Landed { .. }
+            | Self::OutputAccepted
+            | Self::Failed { .. }
+            | Self::Skipped { .. } => None,
+        }
+    }
+
+    /// Returns the check results that the event records.
+    pub fn results(&self) -> &[CheckResult] {
+        match self {
+            Self::Verified { results, .. } | Self::Landed { results, .. } => results,
+            Self::Created
+            | Self::Started { .. }
+            | Self::Ended { .. }
+            | Self::EvaluationRequested
+            | Self::Evaluated { .. }
+            | Self::ReviewRequested
+            | Self::Approved(_)
+            | Self::ChangesRequested { .. }
+            | Self::Revised { .. }
+            | Self::Conflicted { .. }
+            | Self::Retried { .. }
+            | Self::OutputAccepted
+            | Self::Failed { .. }
+            | Self::Skipped { .. } => &[],
+        }
+    }
+}
+
+/// An event on a run's chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunEvent {
-    /// When.
+    /// The time of the event.
     pub at: Timestamp,
-    /// What.
+    /// The kind of the event, with its data.
     pub kind: RunEventKind,
 }
 
 /// The kinds of events on a run's chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunEventKind {
-    /// Job, plan, base and target are pinned.
+    /// The run was created: job, plan, base and target are pinned.
     Created {
-        /// Whether it waits for `start` before it dispatches anything.
+        /// True if the run waits for `start` before it dispatches a task.
         paused: bool,
     },
-    /// The landing checks have been run on the base.
+    /// The landing checks ran on the base.
     BaseVerified {
-        /// Whether all passed.
+        /// True if all checks passed.
         passed: bool,
-        /// The results.
+        /// The results of the checks.
         results: Vec<CheckResult>,
     },
-    /// Somebody asked to stop; why.
+    /// A person stopped the run, for this reason.
     Paused(String),
-    /// It goes on.
+    /// A person resumed the run.
     Resumed {
-        /// Tasks that had landed by then.
+        /// The number of tasks that were done at this point.
         done: u32,
-        /// Tasks that had failed by then: they are not held against what comes.
+        /// The number of tasks that had failed at this point. They no longer count against the
+        /// run.
         failed: u32,
-        /// Whether one task goes first, and the others only if it lands.
+        /// True if one task runs first, and the others only if it lands.
         canary: bool,
     },
-    /// It stopped by itself and wants a person.
+    /// The run halted by itself and needs a person.
     Halted {
-        /// What kind of trouble it is.
+        /// The kind of trouble.
         halt: Halt,
-        /// In a sentence.
+        /// The reason, as a sentence.
         reason: String,
     },
-    /// The account's standing has changed.
+    /// The state of the agents' account changed.
     Account(Account),
-    /// The standing of the evaluator's account, where that is another one.
+    /// The state of the evaluators' account changed, if they have their own.
     EvaluatorAccount(Account),
-    /// A task that did not fit the model's context window is replaced by parts of it.
+    /// A task that exceeds the model's context window was replaced by parts.
     Split {
         /// The task.
         task: TaskId,
         /// The parts, each with its files.
         parts: Vec<(TaskId, Vec<String>)>,
     },
-    /// The plan was made again, and what is done was kept.
+    /// The plan was made again. Finished work was kept.
     Replanned {
-        /// The commit from which it was made, if that is another one.
+        /// The commit that the new plan was made from, if it is another one.
         base: Option<Oid>,
         /// The numbers of tasks by what the new plan means for them.
         counts: ReplanCounts,
     },
-    /// The job file has changed, and the run goes on with it; which sections.
+    /// The job file changed in these sections, and the run adopted the change.
     JobChanged(Vec<String>),
-    /// It is given up. What has landed stays landed.
+    /// The run was cancelled. Landed work stays landed.
     Cancelled,
 }
 
@@ -212,27 +309,27 @@ pub struct ReplanCounts {
     pub dropped: usize,
 }
 
-/// What kind of trouble halts a run.
+/// The kinds of trouble that halt a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Halt {
-    /// The landing checks fail on the base, or could not be run there.
+    /// The landing checks failed on the base, or could not run there.
     Base,
-    /// Too many tasks fail, or the first ones all in the same way.
+    /// Too many tasks failed, or the first ones all failed in the same way.
     Failures,
-    /// The agent's account is refused, or how the agent is called.
+    /// The agent's account or the agent's command line was refused.
     Agent,
     /// A budget is used up.
     Budget,
-    /// The account has been closed again and again without any success in between.
+    /// The account was closed many times in a row, with no successful session in between.
     Account,
 }
 
 impl Halt {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 5] =
         [Self::Base, Self::Failures, Self::Agent, Self::Budget, Self::Account];
 
-    /// The word used in refs and JSON.
+    /// Returns the word used in refs and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Base => "base",

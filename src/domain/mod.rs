@@ -1,7 +1,7 @@
-//! What a run is: names, plans, events, the fold over them, and the machine that decides.
+//! The model of a run: plans, events, the states folded from the events, and the state machine.
 //!
-//! This layer imports `std` and nothing else: no I/O, no clock, no randomness, no threads. Everything here can be run
-//! a hundred thousand times in a simulation, and is.
+//! This layer imports `std` and nothing else. It has no I/O, clock, randomness or threads, so that
+//! the simulation in `tests/sim` can run all of it a hundred thousand times.
 
 pub mod account;
 pub mod evaluation;
@@ -16,5 +16,7 @@ pub mod retry;
 pub mod review;
 pub mod session;
 pub mod state;
+mod summary;
+pub mod task_state;
 pub mod termination;
 pub mod verdict;

@@ -11,7 +11,7 @@ use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Decision;
 use crate::domain::state::{RunState, TaskState};
-use crate::domain::verdict::{Finding, Objection, Verdict};
+use crate::domain::verdict::Finding;
 use crate::repo;
 use crate::wire::facts::WireFinding;
 
@@ -203,24 +203,7 @@ pub(super) fn state_commit(
 
 /// The work that an event is about: a second parent, so that nothing an agent made is ever unreachable.
 fn work(kind: &TaskEventKind) -> Option<Oid> {
-    match kind {
-        TaskEventKind::Ended { candidate, .. } => candidate.as_ref().map(|c| c.commit.clone()),
-        TaskEventKind::Landed { commit, .. } => Some(commit.clone()),
-        TaskEventKind::Revised { candidate } => Some(candidate.commit.clone()),
-        TaskEventKind::Created
-        | TaskEventKind::Started { .. }
-        | TaskEventKind::Verified { .. }
-        | TaskEventKind::EvaluationRequested
-        | TaskEventKind::Evaluated { .. }
-        | TaskEventKind::ReviewRequested
-        | TaskEventKind::Approved(_)
-        | TaskEventKind::ChangesRequested { .. }
-        | TaskEventKind::Conflicted { .. }
-        | TaskEventKind::Retried { .. }
-        | TaskEventKind::OutputAccepted
-        | TaskEventKind::Failed { .. }
-        | TaskEventKind::Skipped { .. } => None,
-    }
+    kind.candidate().map(|candidate| &candidate.commit).or_else(|| kind.landed_commit()).cloned()
 }
 
 /// Puts payloads into a tree.
@@ -241,28 +224,7 @@ pub(super) fn without(store: &Store, tree: &Oid, path: &str) -> Result<Oid> {
 pub const FINDINGS: &str = "findings.json";
 
 fn findings_payload(store: &Store, tree: &Oid, event: &TaskEvent) -> Result<Option<Payload>> {
-    let new: &[Finding] = match &event.kind {
-        TaskEventKind::Verified { findings: Some(findings), .. } => findings,
-        TaskEventKind::Evaluated {
-            verdict: Verdict::Failed(Objection { findings, .. }), ..
-        } => findings,
-        TaskEventKind::Conflicted { finding, .. }
-        | TaskEventKind::ChangesRequested { finding, .. } => std::slice::from_ref(finding),
-        TaskEventKind::Verified { findings: None, .. }
-        | TaskEventKind::EvaluationRequested
-        | TaskEventKind::ReviewRequested
-        | TaskEventKind::Approved(_)
-        | TaskEventKind::Revised { .. }
-        | TaskEventKind::Evaluated { verdict: Verdict::Passed | Verdict::Errored(_), .. }
-        | TaskEventKind::Created
-        | TaskEventKind::Started { .. }
-        | TaskEventKind::Ended { .. }
-        | TaskEventKind::Retried { .. }
-        | TaskEventKind::Landed { .. }
-        | TaskEventKind::OutputAccepted
-        | TaskEventKind::Failed { .. }
-        | TaskEventKind::Skipped { .. } => return Ok(None),
-    };
+    let Some(new) = event.kind.findings() else { return Ok(None) };
     let mut all = findings(store, tree)?;
     all.extend_from_slice(new);
     let wire: Vec<WireFinding> = all.iter().map(WireFinding::from).collect();

@@ -1,32 +1,28 @@
-//! What the end of an attempt means, by the class of its session's ending, and which retry layer takes over.
+//! Decisions on the end of an attempt: the class of its session selects the retry layer.
 
-use super::failing::used_up;
-use super::{Decider, TaskEventKind};
+use super::decider::Decider;
+use super::verification::Rejection;
 use crate::domain::account::{Account, STRIKES};
-use crate::domain::event::{Halt, RunEventKind};
-use crate::domain::id::{TaskId, Timestamp};
+use crate::domain::event::{Halt, RunEventKind, TaskEvent, TaskEventKind};
+use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::{RetryReason, backoff_ms};
-use crate::domain::session::{Class, SessionReport, Spend};
+use crate::domain::session::{Class, SessionReport};
 use crate::domain::state::{Phase, RunPhase, TaskState};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding};
 
-fn split_into(parts: &[TaskId]) -> String {
-    let names: Vec<_> = parts.iter().map(TaskId::as_str).collect();
-    format!("split into {}: it did not fit the model's context window", names.join(" and "))
-}
-
 impl Decider<'_> {
-    pub(super) fn account(&mut self, account: &Account) {
+    /// Records a change of the agents' account.
+    pub(super) fn set_account(&mut self, account: &Account) {
         if *account != self.state.account {
             self.run(RunEventKind::Account(account.clone()));
         }
     }
 
-    /// The same for the account of the evaluators.
-    pub(super) fn evaluators_account(&mut self, account: &Account) {
+    /// Records a change of the evaluators' account.
+    pub(super) fn set_evaluators_account(&mut self, account: &Account) {
         if self.policy.one_account {
-            self.account(account);
+            self.set_account(account);
         } else if *account != self.state.evaluator {
             self.run(RunEventKind::EvaluatorAccount(account.clone()));
         }
@@ -41,98 +37,99 @@ impl Decider<'_> {
         changed: bool,
         report: Option<Box<SessionReport>>,
     ) {
-        let attempt = state.attempt;
-        let left = candidate.as_ref().map(|c| c.tree.clone());
-        let told = report.as_deref().cloned();
-        let event =
-            TaskEventKind::Ended { attempt, termination: termination.clone(), candidate, report };
+        let tree = candidate.as_ref().map(|c| c.tree.clone());
+        let event = TaskEventKind::Ended {
+            attempt: state.attempt,
+            termination: termination.clone(),
+            candidate,
+            report: report.clone(),
+        };
         self.task(task, event.clone());
-        // What follows goes by the state after that, in which the session and its use are known.
+        // The decisions below need the state after the event, with the session and its usage.
         let mut after = state.clone();
-        after.apply(&crate::domain::event::TaskEvent { at: self.now, kind: event });
-        self.watch_budget(task, &after);
+        after.apply(&TaskEvent { at: self.now, kind: event });
+        self.enforce_budget(task, &after);
         if after.phase.ended() {
             return;
         }
         if self.was_split(task) {
-            // A supervisor that was killed had got only half of that onto the chains.
+            // A supervisor was killed after it had written the split to the run's chain and before
+            // it wrote the skip to the task's chain.
             self.skip_split(task);
             return;
         }
-        match (&termination, left) {
-            (Termination::Stopped, _) => {
+        match &termination {
+            Termination::Stopped => {
                 self.next_try(task, &after, RetryReason::Interrupted, self.now, None);
             }
-            (Termination::NotStarted(why), _) => match after.class {
-                // It was measured before anything was paid for.
-                Some(Class::ContextExceeded) => self.does_not_fit(task, why),
-                // Later it may be an update of the agent's program that is under way.
-                Some(Class::BadInput) if !self.has_worked() => {
-                    self.ask_for_an_agent(task, &after, "the agent cannot be started", why);
-                }
-                None
-                | Some(
-                    Class::Ok
-                    | Class::Crashed
-                    | Class::TimedOut
-                    | Class::RateLimited
-                    | Class::Overloaded
-                    | Class::Auth
-                    | Class::Limit
-                    | Class::Refused
-                    | Class::Blocked
-                    | Class::SessionLost
-                    | Class::SessionInUse
-                    | Class::BadInput,
-                ) => self.fault(task, &after, why),
-            },
-            (Termination::Lost, _) if self.can_resume(&after) => {
-                self.resume(task, &after, "was lost");
+            Termination::NotStarted(why) => self.agent_not_started(task, &after, why),
+            Termination::Lost if self.can_resume(&after) => {
+                self.resume_session(task, &after, "was lost");
             }
-            (Termination::Lost, _) => self.fault(task, &after, "the keeper of the attempt died"),
-            (
-                Termination::Exited(_)
-                | Termination::Signalled(_)
-                | Termination::TimedOut
-                | Termination::Idle
-                | Termination::Lingered
-                | Termination::Hopeless,
-                left,
-            ) => match told.as_ref().map(|r| (r, r.class)) {
-                Some((report, class)) if self.handled(task, &after, report, class) => {}
-                report => {
-                    let detail = report.and_then(|(r, _)| r.detail.as_deref());
-                    // What broke off has proven nothing of the account.
-                    if report.is_some_and(|(_, class)| !class.broke_off()) {
-                        self.account(&self.state.account.served(state.at, self.policy.jobs));
-                    }
-                    self.for_the_checks(task, &after, &termination, left, changed, detail);
+            Termination::Lost => self.fault(task, &after, "the keeper of the attempt died"),
+            Termination::Exited(_)
+            | Termination::Signalled(_)
+            | Termination::TimedOut
+            | Termination::Idle
+            | Termination::Lingered
+            | Termination::Hopeless => {
+                let report = report.as_deref();
+                if let Some(report) = report
+                    && self.handle_class(task, &after, report)
+                {
+                    return;
                 }
-            },
+                // A session that broke off proves nothing about the account.
+                if report.is_some_and(|report| !report.class.broke_off()) {
+                    self.set_account(&self.state.account.served(state.at, self.policy.jobs));
+                }
+                let detail = report.and_then(|report| report.detail.as_deref());
+                self.reject_unchanged(task, &after, &termination, tree, changed, detail);
+            }
         }
     }
 
-    /// Endings that the checks have nothing to say about. How else a process ended decides nothing: the checks do.
-    fn handled(
-        &mut self,
-        task: &TaskId,
-        state: &TaskState,
-        told: &SessionReport,
-        class: Class,
-    ) -> bool {
-        let began = self.state.tasks.get(task).map_or(self.now, |s| s.at);
-        let said = told.detail.as_deref().unwrap_or("it did not say why");
+    fn agent_not_started(&mut self, task: &TaskId, state: &TaskState, why: &str) {
+        match state.class {
+            // The size was measured before a session was paid for.
+            Some(Class::ContextExceeded) => self.split_or_fail(task, why),
+            // After the agent has worked, a missing program may be an update that is under way.
+            Some(Class::BadInput) if !self.has_worked() => {
+                self.halt_on_agent(task, state, "the agent cannot be started", why);
+            }
+            None
+            | Some(
+                Class::Ok
+                | Class::Crashed
+                | Class::TimedOut
+                | Class::RateLimited
+                | Class::Overloaded
+                | Class::Auth
+                | Class::Limit
+                | Class::Refused
+                | Class::Blocked
+                | Class::SessionLost
+                | Class::SessionInUse
+                | Class::BadInput,
+            ) => self.fault(task, state, why),
+        }
+    }
+
+    /// Handles the session classes that need no checks. Returns false if the checks decide.
+    fn handle_class(&mut self, task: &TaskId, state: &TaskState, report: &SessionReport) -> bool {
+        let class = report.class;
+        let detail = report.detail.as_deref().unwrap_or("it did not say why");
         match class {
             Class::Ok | Class::Limit | Class::Refused | Class::Blocked => false,
             Class::Crashed | Class::TimedOut => {
                 let resumed = self.can_resume(state);
                 if resumed {
-                    self.resume(task, state, said);
+                    self.resume_session(task, state, detail);
                 }
                 resumed
             }
             Class::RateLimited | Class::Overloaded => {
-                self.turned_away(task, state, began, told, said);
+                self.agent_turned_away(task, state, report, detail);
                 true
             }
             Class::Auth | Class::BadInput => {
@@ -141,28 +138,28 @@ impl Decider<'_> {
                 } else {
                     "the agent does not accept how or where it is called"
                 };
-                self.ask_for_an_agent(task, state, what, said);
+                self.halt_on_agent(task, state, what, detail);
                 true
             }
             Class::ContextExceeded => {
-                self.does_not_fit(task, said);
+                self.split_or_fail(task, detail);
                 true
             }
             Class::SessionLost | Class::SessionInUse => {
-                // Not the infrastructure's layer: that would have what the attempt left judged.
-                let most = self.policy.resume.max(1).saturating_add(self.policy.infra);
-                if state.resumes >= most {
-                    let reason = format!("no session could be had, {most} times: {said}");
+                // An infrastructure fault would have the attempt's work verified. There is none.
+                let limit = self.policy.resume.max(1).saturating_add(self.policy.infra);
+                if state.resumes >= limit {
+                    let reason = format!("no session could be had, {limit} times: {detail}");
                     self.failed(task, reason, class.to_string());
                 } else {
-                    self.inner(task, state, RetryReason::Restart, said);
+                    self.inner_layer(task, state, RetryReason::Restart, detail);
                 }
                 true
             }
         }
     }
 
-    /// Whether the agent has done anything that could be judged.
+    /// Returns true if an agent of this run has produced work for the checks.
     fn has_worked(&self) -> bool {
         self.state.tasks.values().any(|s| {
             s.rejections > 0
@@ -173,28 +170,29 @@ impl Decider<'_> {
         })
     }
 
-    /// Every task would meet the same: a person is asked before another one does, and none is charged.
-    fn ask_for_an_agent(&mut self, task: &TaskId, state: &TaskState, what: &str, said: &str) {
-        self.next_try(task, state, RetryReason::Interrupted, self.now, Some(said.to_owned()));
+    /// Halts the run because the agent cannot work for any task. The task is not charged.
+    fn halt_on_agent(&mut self, task: &TaskId, state: &TaskState, what: &str, detail: &str) {
+        self.next_try(task, state, RetryReason::Interrupted, self.now, Some(detail.to_owned()));
         if self.state.phase == RunPhase::Active {
             let reason = format!(
-                "{what} ({task}, attempt {}): {said}. Put it right, then `git harness start` goes on",
+                "{what} ({task}, attempt {}): {detail}. Put it right, then `git harness start` goes on",
                 state.attempt
             );
             self.halt(Halt::Agent, reason);
         }
     }
 
-    fn for_the_checks(
+    /// Rejects an attempt that changed nothing. Leaves every other attempt to the checks.
+    fn reject_unchanged(
         &mut self,
         task: &TaskId,
         state: &TaskState,
         termination: &Termination,
-        left: Option<crate::domain::id::Oid>,
+        tree: Option<Oid>,
         changed: bool,
         detail: Option<&str>,
     ) {
-        let Some(tree) = left else {
+        let Some(tree) = tree else {
             self.fault(task, state, "what the attempt left could not be saved");
             return;
         };
@@ -202,176 +200,68 @@ impl Decider<'_> {
             return;
         }
         let class = state.class.filter(|class| *class != Class::Ok);
-        let how = match (class, detail) {
+        let ending = match (class, detail) {
             (Some(class), Some(detail)) => format!("{termination}, {class}: {detail}"),
             (Some(class), None) => format!("{termination}, {class}"),
-            (None, _) => termination.to_string(),
+            (None, Some(_) | None) => termination.to_string(),
         };
         let text = if self.policy.report {
             format!(
-                "The attempt handed in nothing (its agent ended with: {how}). What it prints does not count: the file that \
+                "The attempt handed in nothing (its agent ended with: {ending}). What it prints does not count: the file that \
                  is asked for must be there."
             )
         } else {
             format!(
-                "The attempt changed nothing (its agent ended with: {how}). Doing nothing is not success: the task asks \
+                "The attempt changed nothing (its agent ended with: {ending}). Doing nothing is not success: the task asks \
                  for a change in its files."
             )
         };
         let finding = Finding { attempt: state.attempt, check: "agent".into(), text };
-        self.rejected(task, state, tree, vec![finding], Vec::new(), false);
+        let (findings, results) = (vec![finding], Vec::new());
+        self.rejected(task, state, Rejection { tree, findings, results, landing: false });
     }
 
     fn can_resume(&self, state: &TaskState) -> bool {
         self.policy.resumable && state.session.is_some() && state.resumes < self.policy.resume
     }
 
-    /// The inner layer. With a pause that grows, since what broke once may break again at once.
-    fn resume(&mut self, task: &TaskId, state: &TaskState, why: &str) {
-        self.inner(task, state, RetryReason::Resume, why);
+    fn resume_session(&mut self, task: &TaskId, state: &TaskState, why: &str) {
+        self.inner_layer(task, state, RetryReason::Resume, why);
     }
 
-    fn inner(&mut self, task: &TaskId, state: &TaskState, reason: RetryReason, why: &str) {
-        let not_before = self.now.after_ms(backoff_ms(state.resumes + 1));
+    /// Schedules a try of the inner layer. The pause grows, since a session that broke off may
+    /// break off again at once.
+    fn inner_layer(&mut self, task: &TaskId, state: &TaskState, reason: RetryReason, why: &str) {
+        let not_before: Timestamp = self.now.after_ms(backoff_ms(state.resumes + 1));
         self.next_try(task, state, reason, not_before, Some(why.to_owned()));
     }
 
-    /// The account is closed or overloaded: nothing is charged, and the account waits.
-    fn turned_away(
+    /// Handles quota and overload: closes the account for a while. The task is not charged.
+    fn agent_turned_away(
         &mut self,
         task: &TaskId,
         state: &TaskState,
-        began: Timestamp,
-        told: &SessionReport,
-        said: &str,
+        report: &SessionReport,
+        detail: &str,
     ) {
-        let class = told.class;
-        self.next_try(
-            task,
-            state,
-            RetryReason::Account,
-            self.now,
-            Some(format!("{class}: {said}")),
-        );
+        let class = report.class;
+        let because = format!("{class}: {detail}");
+        self.next_try(task, state, RetryReason::Account, self.now, Some(because.clone()));
+        // The task's state before this event has the time at which the attempt started.
+        let began = self.state.tasks.get(task).map_or(self.now, |s| s.at);
         let account = &self.state.account;
         let mut account = if class == Class::RateLimited {
-            account.limited(began, self.now, told.resets_at)
+            account.limited(began, self.now, report.resets_at)
         } else {
             account.overloaded(began, self.now, self.policy.jobs)
         };
-        account.because = Some(format!("{class}: {said}"));
+        account.because = Some(because);
         let strikes = account.strikes;
-        self.account(&account);
+        self.set_account(&account);
         if strikes > STRIKES && self.state.phase == RunPhase::Active {
-            let reason = format!("the account was {class} {strikes} times in a row, last: {said}");
+            let reason =
+                format!("the account was {class} {strikes} times in a row, last: {detail}");
             self.halt(Halt::Account, reason);
-        }
-    }
-
-    /// A task that is too large for the model is done in two parts.
-    fn does_not_fit(&mut self, task: &TaskId, said: &str) {
-        let planned = self.state.plan.tasks.iter().find(|t| t.id == *task);
-        let files = planned.map(|t| t.files.clone()).unwrap_or_default();
-        let parts = self.part_names(task).filter(|_| files.len() > 1);
-        let Some((one, two)) = parts else {
-            let reason = format!(
-                "it does not fit the model's context window, and cannot be split any further ({} in {}): {said}",
-                if files.len() == 1 { "one file" } else { "its files" },
-                files.join(", "),
-            );
-            self.failed(task, reason, Class::ContextExceeded.to_string());
-            return;
-        };
-        let (left, right) = files.split_at(files.len().div_ceil(2));
-        let message = split_into(&[one.clone(), two.clone()]);
-        let parts = vec![(one, left.to_vec()), (two, right.to_vec())];
-        self.run(RunEventKind::Split { task: task.clone(), parts });
-        self.task(task, TaskEventKind::Skipped { message });
-    }
-
-    pub(super) fn was_split(&self, task: &TaskId) -> bool {
-        self.state.split.contains_key(task)
-    }
-
-    /// The task's parts do its work.
-    pub(super) fn skip_split(&mut self, task: &TaskId) {
-        let parts = self.state.split.get(task).cloned().unwrap_or_default();
-        self.task(task, TaskEventKind::Skipped { message: split_into(&parts) });
-    }
-
-    /// Names for the two halves of a task that nothing in the plan has yet.
-    fn part_names(&self, task: &TaskId) -> Option<(TaskId, TaskId)> {
-        let name = |n: usize| TaskId::parse(&format!("{task}_part_{n}")).ok();
-        let free = (1..).map_while(name).filter(|id| !self.state.tasks.contains_key(id));
-        let mut free = free.take(2);
-        Some((free.next()?, free.next()?))
-    }
-
-    pub(super) fn fault(&mut self, task: &TaskId, state: &TaskState, because: &str) {
-        let fault = state.faults + 1;
-        if fault > self.policy.infra {
-            let reason = format!("infrastructure, {fault} times in a row: {because}");
-            self.failed(task, reason, "infrastructure".into());
-            return;
-        }
-        let not_before = self.now.after_ms(backoff_ms(fault));
-        let because = Some(because.to_owned());
-        match state.phase {
-            // Judging once more costs no session.
-            Phase::Verifying | Phase::Queued => {
-                self.retry(task, RetryReason::Infra, not_before, because);
-            }
-            Phase::Todo
-            | Phase::Running
-            | Phase::Reviewing
-            | Phase::Done
-            | Phase::Failed
-            | Phase::Skipped => {
-                self.next_try(task, state, RetryReason::Infra, not_before, because);
-            }
-        }
-    }
-
-    /// Another try, if the task's budget allows one.
-    pub(super) fn next_try(
-        &mut self,
-        task: &TaskId,
-        state: &TaskState,
-        reason: RetryReason,
-        not_before: Timestamp,
-        because: Option<String>,
-    ) {
-        match self.policy.over_task_budget(&state.charged()) {
-            None => self.retry(task, reason, not_before, because),
-            Some(over) => {
-                let reason = match because {
-                    None => over,
-                    Some(because) => format!("{over}, and it would need another try: {because}"),
-                };
-                self.failed(task, reason, "over its budget".into());
-            }
-        }
-    }
-
-    /// Another try that is not for the task's budget to refuse.
-    pub(super) fn retry(
-        &mut self,
-        task: &TaskId,
-        reason: RetryReason,
-        not_before: Timestamp,
-        because: Option<String>,
-    ) {
-        self.task(task, TaskEventKind::Retried { reason, not_before, because });
-    }
-
-    /// Whether the session that ended has used up the run's budget.
-    pub(super) fn watch_budget(&mut self, task: &TaskId, after: &TaskState) {
-        let others = self.state.tasks.iter().filter(|(other, _)| *other != task);
-        let every = others.map(|(_, s)| s).chain([after]);
-        let sum = every.fold(Spend::default(), |sum, s| sum.plus(s.spend).plus(s.evaluation.spend));
-        let over = self.policy.over_budget(&sum);
-        if let (Some(over), RunPhase::Active) = (over, &self.state.phase) {
-            self.halt(Halt::Budget, used_up(&over));
         }
     }
 }

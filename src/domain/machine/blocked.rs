@@ -1,4 +1,4 @@
-//! Tasks that wait for others, and those that wait for what will not come by itself.
+//! Tasks that wait for dependencies, and runs that cannot continue without a person.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,44 +6,47 @@ use crate::domain::id::TaskId;
 use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunState};
 
-/// Whether a task may begin as far as those are concerned that it waits for: all are on the target, or, for those who
-/// want to try all the same, nothing more will come of them by itself.
-pub(super) fn free(state: &RunState, policy: &Policy, after: &[TaskId]) -> bool {
-    let given_up = |t: &TaskId| state.tasks.get(t).is_some_and(|s| s.phase.ended());
-    state.unblocked(after) || (policy.keep_going && after.iter().all(given_up))
+/// Returns true if a task's dependencies let the task start: all are done. With `keep_going`, it is
+/// enough that all have ended.
+pub(super) fn may_start(state: &RunState, policy: &Policy, after: &[TaskId]) -> bool {
+    let ended = |t: &TaskId| state.tasks.get(t).is_some_and(|s| s.phase.ended());
+    state.unblocked(after) || (policy.keep_going && after.iter().all(ended))
 }
 
-/// Whether nothing more will happen to these tasks by itself: each has ended, or waits for one that will not land.
+/// Returns true if the chosen tasks cannot continue by themselves: each has ended, or waits for a
+/// dependency that will not land.
 pub fn at_rest(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
     state.plan.tasks.iter().all(|task| match state.tasks.get(&task.id).map(|s| &s.phase) {
         Some(Phase::Running | Phase::Verifying | Phase::Reviewing | Phase::Queued) => false,
-        Some(Phase::Todo) => !chosen(&task.id) || !free(state, policy, &task.after),
+        Some(Phase::Todo) => !chosen(&task.id) || !may_start(state, policy, &task.after),
         Some(Phase::Done | Phase::Failed | Phase::Skipped) | None => true,
     })
 }
 
-/// Whether nothing more will happen before a person has read something: what has not ended waits for that, or cannot begin.
+/// Returns true if the run cannot continue without a review: every open task waits for a review or
+/// cannot start.
 pub fn awaits_review(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
     let reviewing = |t: &TaskId| state.tasks.get(t).is_some_and(|s| s.phase == Phase::Reviewing);
     state.plan.tasks.iter().any(|task| reviewing(&task.id))
         && state.plan.tasks.iter().all(|task| match state.tasks.get(&task.id).map(|s| &s.phase) {
             Some(Phase::Running | Phase::Verifying | Phase::Queued) => false,
-            Some(Phase::Todo) => !chosen(&task.id) || !free(state, policy, &task.after),
+            Some(Phase::Todo) => !chosen(&task.id) || !may_start(state, policy, &task.after),
             Some(Phase::Reviewing | Phase::Done | Phase::Failed | Phase::Skipped) | None => true,
         })
 }
 
-/// The tasks that cannot begin, each with the failed or skipped one that it waits for, be it through others.
+/// Returns the tasks that cannot start, each with the failed or skipped task that it waits for,
+/// directly or through other tasks.
 pub fn blocked(state: &RunState) -> BTreeMap<TaskId, TaskId> {
     if state.count(&Phase::Failed) + state.count(&Phase::Skipped) == 0 {
         return BTreeMap::new();
     }
     let phase = |t: &TaskId| state.tasks.get(t).map(|s| &s.phase);
-    let gave_up = |t: &TaskId| matches!(phase(t), Some(Phase::Failed | Phase::Skipped));
-    let mut found = BTreeMap::new();
-    // A task that was split waits for nobody any more, and nobody for it.
+    let failed = |t: &TaskId| matches!(phase(t), Some(Phase::Failed | Phase::Skipped));
+    let mut blocked = BTreeMap::new();
+    // A task that was split has no dependencies and no dependents any more.
     let mut open: VecDeque<(&TaskId, &TaskId)> =
-        state.plan.tasks.iter().filter(|t| gave_up(&t.id)).map(|t| (&t.id, &t.id)).collect();
+        state.plan.tasks.iter().filter(|t| failed(&t.id)).map(|t| (&t.id, &t.id)).collect();
     let mut waiting: BTreeMap<&TaskId, Vec<&TaskId>> = BTreeMap::new();
     for task in state.plan.tasks.iter().filter(|t| phase(&t.id) == Some(&Phase::Todo)) {
         for before in &task.after {
@@ -52,17 +55,17 @@ pub fn blocked(state: &RunState) -> BTreeMap<TaskId, TaskId> {
     }
     while let Some((task, cause)) = open.pop_front() {
         for next in waiting.remove(task).into_iter().flatten() {
-            if !found.contains_key(next) {
-                found.insert(next.clone(), cause.clone());
+            if !blocked.contains_key(next) {
+                blocked.insert(next.clone(), cause.clone());
                 open.push_back((next, cause));
             }
         }
     }
-    found
+    blocked
 }
 
-/// Whether a run has come to rest although not every task has ended: those that are left wait for failed or skipped
-/// ones.
+/// Returns true if a run cannot continue although not every task has ended: the open tasks wait for
+/// failed or skipped ones.
 pub fn stalled(state: &RunState) -> bool {
     let policy = Policy { keep_going: false, ..Policy::default() };
     !state.ended() && at_rest(state, &policy, &|_| true)
@@ -78,7 +81,7 @@ mod tests {
         TaskId::parse(name).unwrap()
     }
 
-    /// `a b>a c>a,b`: tasks, and what each waits for.
+    /// Builds a run from tasks and their dependencies, as in `a b>a c>a,b`.
     fn run(text: &str, phases: &[(&str, Phase)]) -> RunState {
         let task = |word: &str| {
             let (name, after) = word.split_once('>').unwrap_or((word, ""));
@@ -101,43 +104,43 @@ mod tests {
         state
     }
 
-    fn shown(state: &RunState) -> String {
+    fn blocked_text(state: &RunState) -> String {
         let each: Vec<_> = blocked(state).iter().map(|(t, by)| format!("{t}<{by}")).collect();
         each.join(" ")
     }
 
     #[test]
-    fn a_failure_blocks_what_waits_for_it_through_others_too() {
+    fn failed_or_skipped_task_blocks_its_direct_and_indirect_dependents() {
         let tasks = "a b>a c>b d e>d,c";
-        assert_eq!(shown(&run(tasks, &[])), "");
-        assert_eq!(shown(&run(tasks, &[("a", Phase::Failed)])), "b<a c<a e<a");
-        assert_eq!(shown(&run(tasks, &[("d", Phase::Skipped)])), "e<d");
+        assert_eq!(blocked_text(&run(tasks, &[])), "");
+        assert_eq!(blocked_text(&run(tasks, &[("a", Phase::Failed)])), "b<a c<a e<a");
+        assert_eq!(blocked_text(&run(tasks, &[("d", Phase::Skipped)])), "e<d");
         let done = [("a", Phase::Failed), ("b", Phase::Done), ("c", Phase::Running)];
-        assert_eq!(shown(&run(tasks, &done)), "", "what has begun is not blocked");
-        // Against the order of the plan, and in a circle, which no plan has.
-        assert_eq!(shown(&run("c>b b>a a", &[("a", Phase::Failed)])), "b<a c<a");
-        assert_eq!(shown(&run("x>y y>x,a a", &[("a", Phase::Failed)])), "x<a y<a");
+        assert_eq!(blocked_text(&run(tasks, &done)), "", "a running task is not blocked");
+        // Dependencies against the plan's order, and a cycle, which no plan has.
+        assert_eq!(blocked_text(&run("c>b b>a a", &[("a", Phase::Failed)])), "b<a c<a");
+        assert_eq!(blocked_text(&run("x>y y>x,a a", &[("a", Phase::Failed)])), "x<a y<a");
     }
 
     #[test]
-    fn a_run_is_at_rest_when_nothing_can_begin() {
+    fn run_is_at_rest_when_no_task_can_start() {
         let tasks = "a b>a c";
         let rest = |phases: &[(&str, Phase)], keep_going| {
             let policy = Policy { keep_going, ..Policy::default() };
             at_rest(&run(tasks, phases), &policy, &|_| true)
         };
         assert!(!rest(&[], false));
-        assert!(!rest(&[("a", Phase::Failed)], false), "c can begin");
+        assert!(!rest(&[("a", Phase::Failed)], false), "c can start");
         let failed = [("a", Phase::Failed), ("c", Phase::Done)];
         assert!(rest(&failed, false) && stalled(&run(tasks, &failed)));
-        assert!(!rest(&failed, true), "b is tried all the same");
+        assert!(!rest(&failed, true), "b starts in spite of the failure");
         let running = [("a", Phase::Failed), ("c", Phase::Running)];
         assert!(!rest(&running, false));
         let over = [("a", Phase::Done), ("b", Phase::Failed), ("c", Phase::Skipped)];
         assert!(rest(&over, false) && !stalled(&run(tasks, &over)));
         let only_b = |t: &TaskId| *t == id("b");
         let policy = Policy::default();
-        assert!(at_rest(&run(tasks, &[]), &policy, &only_b), "nobody begins what it waits for");
+        assert!(at_rest(&run(tasks, &[]), &policy, &only_b), "the dependency of b is not chosen");
         assert!(!at_rest(&run(tasks, &[("a", Phase::Running)]), &policy, &only_b));
     }
 }

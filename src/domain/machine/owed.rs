@@ -1,14 +1,34 @@
-//! What is owed next: a function of the state alone, so recovery is calling it again.
+//! The effects that are owed. They depend on the state alone, so recovery is another call.
 
-use super::failing::again;
-use super::{Effect, blocked};
+use super::blocked::may_start;
+use super::failures::redispatchable;
 use crate::domain::id::{TaskId, Timestamp};
 use crate::domain::plan::Task;
 use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunPhase, RunState, TaskState};
 
-/// How many attempts may begin now.
-fn free(state: &RunState, policy: &Policy, now: Timestamp) -> usize {
+/// An action to perform. Effects are derived from the state and never stored. A repeated effect has
+/// the same result as a single one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// Run the landing checks on the base.
+    VerifyBase,
+    /// Wait for a running attempt, or find out how it ended.
+    Await(TaskId, u32),
+    /// Run the checks on a candidate.
+    Verify(TaskId, u32),
+    /// Ask an evaluator for a verdict on a candidate that passed its checks.
+    Evaluate(TaskId, u32),
+    /// Land an accepted candidate on the target.
+    Land(TaskId),
+    /// Start a new attempt with this number.
+    Start(TaskId, u32),
+    /// Redispatch failed tasks.
+    Redispatch,
+}
+
+/// Returns the number of attempts that may start now.
+fn free_slots(state: &RunState, policy: &Policy, now: Timestamp) -> usize {
     let base_ready = match state.base_passed {
         None => false,
         Some(passed) => passed || !policy.base_must_pass,
@@ -17,12 +37,12 @@ fn free(state: &RunState, policy: &Policy, now: Timestamp) -> usize {
         return 0;
     }
     let slots = state.account.slots.unwrap_or(policy.jobs).min(policy.jobs);
-    let busy = state.count(&Phase::Running) + presented(state, policy, now).len();
+    let busy = state.count(&Phase::Running) + due_evaluations(state, policy, now).len();
     let free = slots.saturating_sub(busy);
     if canary_alone(state) || probe_alone(state, policy) { free.min(1) } else { free }
 }
 
-/// What keeps every task of an active run from starting, in words.
+/// Returns the reason why no task of an active run may start now.
 pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<String> {
     if !state.account.open(now) {
         let because = state.account.because.as_deref().unwrap_or("the account is closed");
@@ -44,23 +64,23 @@ pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<St
     if policy.one_account
         && state.account.closed_until > Timestamp(0)
         && !state.account.proven
-        && !presented(state, policy, now).is_empty()
+        && !due_evaluations(state, policy, now).is_empty()
     {
         return Some("an evaluator goes first, the agents when it gets an answer".into());
     }
     None
 }
 
-/// The candidates that may be with an evaluator now, in plan order.
-fn presented(state: &RunState, policy: &Policy, now: Timestamp) -> Vec<(TaskId, u32)> {
+/// Returns the attempts whose candidates may be with an evaluator now, in plan order.
+fn due_evaluations(state: &RunState, policy: &Policy, now: Timestamp) -> Vec<(TaskId, u32)> {
     let open = state.evaluators_account(policy).open(now);
-    let over = || policy.over_budget(&state.all_spend()).is_some();
+    let over_budget = || policy.over_budget(&state.all_spend()).is_some();
     let waits = |s: &TaskState| s.phase == Phase::Verifying && s.evaluation.waiting;
     if !policy.evaluates
         || !open
         || state.phase != RunPhase::Active
         || !state.tasks.values().any(waits)
-        || over()
+        || over_budget()
     {
         return Vec::new();
     }
@@ -71,7 +91,7 @@ fn presented(state: &RunState, policy: &Policy, now: Timestamp) -> Vec<(TaskId, 
     state.plan.tasks.iter().filter_map(due).collect()
 }
 
-/// How many evaluators may be at work at the same time, beside the agents that run.
+/// Returns the number of evaluators that may work at the same time, beside the running agents.
 pub fn evaluators(state: &RunState, policy: &Policy) -> usize {
     let account = state.evaluators_account(policy);
     let slots = account.slots.unwrap_or(policy.jobs).min(policy.jobs);
@@ -80,48 +100,53 @@ pub fn evaluators(state: &RunState, policy: &Policy) -> usize {
     if account.proven || account.closed_until == Timestamp(0) {
         return free;
     }
-    // It was closed, and somebody has to find out whether it is open again: one alone.
+    // The account was closed. A single session probes whether it is open again.
     let probing = policy.one_account && running.clone().any(|s| account.concerns(s.at));
     free.min(usize::from(!probing))
 }
 
-/// Whether one task is to show that it was worth going on after a halt.
+/// Returns true if, after a halt on failures, one task has to land before the others start.
 fn canary_alone(state: &RunState) -> bool {
     state.canary && state.count(&Phase::Done) <= state.baseline.done as usize
 }
 
-/// Whether one agent is to show that the account is good: where the job's agent begins so, and whenever it was closed.
+/// Returns true if one agent has to prove the account before the others start: after every closing,
+/// and at the start of the run if the policy asks for it.
 fn probe_alone(state: &RunState, policy: &Policy) -> bool {
     !state.account.proven && (policy.probe || state.account.closed_until > Timestamp(0))
 }
 
-/// The attempts that may begin now, as many as there are free slots: first those that hold a place for their session,
-/// then in plan order.
-pub(super) fn owed_start(state: &RunState, policy: &Policy, now: Timestamp) -> Vec<(TaskId, u32)> {
-    let free = free(state, policy, now);
+/// Returns the attempts that may start now, at most one a free slot. Tasks that hold a worktree for
+/// their session come first, then the others in plan order.
+pub(super) fn startable_attempts(
+    state: &RunState,
+    policy: &Policy,
+    now: Timestamp,
+) -> Vec<(TaskId, u32)> {
+    let free = free_slots(state, policy, now);
     if free == 0 {
         return Vec::new();
     }
     let due = |task: &&Task| {
         state.tasks.get(&task.id).is_some_and(|s| {
-            s.phase == Phase::Todo
-                && s.not_before <= now
-                && blocked::free(state, policy, &task.after)
+            s.phase == Phase::Todo && s.not_before <= now && may_start(state, policy, &task.after)
         })
     };
-    let number = |task: &Task| {
+    let next_attempt = |task: &Task| {
         let last = state.tasks.get(&task.id).map_or(0, |s| s.attempt);
         (task.id.clone(), last + 1)
     };
-    let holds = |task: &&Task| state.tasks.get(&task.id).is_some_and(|s| s.session.is_some());
+    let has_session = |task: &&Task| state.tasks.get(&task.id).is_some_and(|s| s.session.is_some());
     let due = || state.plan.tasks.iter().filter(due);
     if !policy.resumable {
-        return due().take(free).map(number).collect();
+        return due().take(free).map(next_attempt).collect();
     }
-    due().filter(holds).chain(due().filter(|t| !holds(t))).take(free).map(number).collect()
+    let (first, rest) = (due().filter(has_session), due().filter(|task| !has_session(task)));
+    first.chain(rest).take(free).map(next_attempt).collect()
 }
 
-/// Everything that is owed in a state, in the order in which it should be begun: what frees resources first.
+/// Returns all effects that are owed, in the order to begin them. Effects that free resources come
+/// first.
 pub fn owed(state: &RunState, now: Timestamp, policy: &Policy) -> Vec<Effect> {
     let mut effects = Vec::new();
     let cancelled = state.phase == RunPhase::Cancelled;
@@ -142,17 +167,17 @@ pub fn owed(state: &RunState, now: Timestamp, policy: &Policy) -> Vec<Effect> {
         }
     }
     effects.extend(verify);
-    let evaluate = presented(state, policy, now);
+    let evaluate = due_evaluations(state, policy, now);
     effects.extend(evaluate.into_iter().map(|(task, attempt)| Effect::Evaluate(task, attempt)));
-    let start = owed_start(state, policy, now);
+    let start = startable_attempts(state, policy, now);
     effects.extend(start.into_iter().map(|(task, attempt)| Effect::Start(task, attempt)));
-    if !again(state, policy).is_empty() {
+    if !redispatchable(state, policy).is_empty() {
         effects.push(Effect::Redispatch);
     }
     effects
 }
 
-/// The earliest moment after `now` at which more may be owed without anything being seen.
+/// Returns the earliest time after `now` at which more effects may be owed without an observation.
 pub fn next_wake(state: &RunState, now: Timestamp) -> Option<Timestamp> {
     let waits = |s: &&TaskState| !s.phase.ended() && s.not_before > now;
     let tasks = state.tasks.values().filter(waits).map(|s| s.not_before);

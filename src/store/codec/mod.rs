@@ -183,25 +183,7 @@ pub fn write_task(
 
 /// Returns the ids of the verdicts for which the chain vouches with this event.
 fn vouched(kind: &TaskEventKind) -> Vec<&str> {
-    match kind {
-        TaskEventKind::Verified { results, .. } | TaskEventKind::Landed { results, .. } => {
-            results.iter().map(|r| r.id.as_str()).collect()
-        }
-        TaskEventKind::Created
-        | TaskEventKind::Started { .. }
-        | TaskEventKind::Ended { .. }
-        | TaskEventKind::EvaluationRequested
-        | TaskEventKind::Evaluated { .. }
-        | TaskEventKind::ReviewRequested
-        | TaskEventKind::Approved(_)
-        | TaskEventKind::ChangesRequested { .. }
-        | TaskEventKind::Revised { .. }
-        | TaskEventKind::Conflicted { .. }
-        | TaskEventKind::Retried { .. }
-        | TaskEventKind::OutputAccepted
-        | TaskEventKind::Failed { .. }
-        | TaskEventKind::Skipped { .. } => Vec::new(),
-    }
+    kind.results().iter().map(|result| result.id.as_str()).collect()
 }
 
 /// Returns the trailers of a commit of `chain`, after a check of their version.

@@ -1,0 +1,133 @@
+//! The context of one decision: the state, the policy, and the events decided so far.
+
+use crate::domain::event::{Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
+use crate::domain::id::{Oid, TaskId, Timestamp};
+use crate::domain::retry::{Policy, RetryReason, backoff_ms};
+use crate::domain::session::Spend;
+use crate::domain::state::{Phase, RunPhase, RunState, TaskState};
+
+/// An event with the chain that it belongs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// An event for the run's chain.
+    Run(RunEvent),
+    /// An event for a task's chain.
+    Task(TaskId, TaskEvent),
+}
+
+/// The context of one call of [`decide`](super::decide).
+pub(super) struct Decider<'a> {
+    pub state: &'a RunState,
+    pub now: Timestamp,
+    pub policy: &'a Policy,
+    pub decisions: Vec<Decision>,
+}
+
+impl Decider<'_> {
+    pub(super) fn task(&mut self, task: &TaskId, kind: TaskEventKind) {
+        self.decisions.push(Decision::Task(task.clone(), TaskEvent { at: self.now, kind }));
+    }
+
+    pub(super) fn run(&mut self, kind: RunEventKind) {
+        self.decisions.push(Decision::Run(RunEvent { at: self.now, kind }));
+    }
+
+    pub(super) fn halt(&mut self, halt: Halt, reason: String) {
+        self.run(RunEventKind::Halted { halt, reason });
+    }
+
+    /// Returns the task's state if this attempt is running.
+    pub(super) fn running(&self, task: &TaskId, attempt: u32) -> Option<TaskState> {
+        let state = self.state.tasks.get(task)?;
+        (state.phase == Phase::Running && state.attempt == attempt).then(|| state.clone())
+    }
+
+    /// Returns the task's state if this candidate waits to land.
+    pub(super) fn queued(&self, task: &TaskId, candidate: &Oid) -> Option<TaskState> {
+        let state = self.state.tasks.get(task)?;
+        let same = state.candidate.as_ref().is_some_and(|c| c.commit == *candidate);
+        (state.phase == Phase::Queued && same).then(|| state.clone())
+    }
+
+    /// Returns true if a verdict may count now. Nothing is verified during the pause after a fault,
+    /// so a verdict that arrives then is older than the fault.
+    pub(super) fn due(&self, state: &TaskState) -> bool {
+        state.not_before <= self.now
+    }
+
+    /// Schedules another try. The task's budget is not checked.
+    pub(super) fn retry(
+        &mut self,
+        task: &TaskId,
+        reason: RetryReason,
+        not_before: Timestamp,
+        because: Option<String>,
+    ) {
+        self.task(task, TaskEventKind::Retried { reason, not_before, because });
+    }
+
+    /// Schedules another try if the task's budget allows one. Fails the task otherwise.
+    pub(super) fn next_try(
+        &mut self,
+        task: &TaskId,
+        state: &TaskState,
+        reason: RetryReason,
+        not_before: Timestamp,
+        because: Option<String>,
+    ) {
+        match self.policy.over_task_budget(&state.charged()) {
+            None => self.retry(task, reason, not_before, because),
+            Some(over) => {
+                let reason = match because {
+                    None => over,
+                    Some(because) => format!("{over}, and it would need another try: {because}"),
+                };
+                self.failed(task, reason, "over its budget".into());
+            }
+        }
+    }
+
+    /// Handles an infrastructure fault: repeats the verification or the attempt after a pause.
+    /// Fails the task after too many consecutive faults.
+    pub(super) fn fault(&mut self, task: &TaskId, state: &TaskState, because: &str) {
+        let fault = state.faults + 1;
+        if fault > self.policy.infra {
+            let reason = format!("infrastructure, {fault} times in a row: {because}");
+            self.failed(task, reason, "infrastructure".into());
+            return;
+        }
+        let not_before = self.now.after_ms(backoff_ms(fault));
+        let because = Some(because.to_owned());
+        match state.phase {
+            // A repeated verification costs no session.
+            Phase::Verifying | Phase::Queued => {
+                self.retry(task, RetryReason::Infra, not_before, because);
+            }
+            Phase::Todo
+            | Phase::Running
+            | Phase::Reviewing
+            | Phase::Done
+            | Phase::Failed
+            | Phase::Skipped => {
+                self.next_try(task, state, RetryReason::Infra, not_before, because);
+            }
+        }
+    }
+
+    /// Halts the run if the session that just ended used up a budget of the run. `after` is the
+    /// task's state after the session.
+    pub(super) fn enforce_budget(&mut self, task: &TaskId, after: &TaskState) {
+        let others = self.state.tasks.iter().filter(|(other, _)| *other != task);
+        let tasks = others.map(|(_, state)| state).chain([after]);
+        let sum = tasks.fold(Spend::default(), |sum, s| sum.plus(s.spend).plus(s.evaluation.spend));
+        let over = self.policy.over_budget(&sum);
+        if let (Some(over), RunPhase::Active) = (over, &self.state.phase) {
+            self.halt(Halt::Budget, budget_reason(&over));
+        }
+    }
+}
+
+/// Returns the reason for a halt on a used-up budget.
+pub(super) fn budget_reason(over: &str) -> String {
+    format!("{over}; raise it in the job file and `git harness start` again")
+}

@@ -1,0 +1,110 @@
+//! Decisions on the requests of people.
+
+use super::decider::{Decider, budget_reason};
+use super::observation::Request;
+use super::review::ReviewDecision;
+use crate::domain::event::{Halt, RunEventKind, TaskEventKind};
+use crate::domain::id::TaskId;
+use crate::domain::retry::RetryReason;
+use crate::domain::state::{Phase, RunPhase};
+use crate::domain::termination::Termination;
+
+impl Decider<'_> {
+    pub(super) fn requested(&mut self, request: Request) {
+        let cancelled = self.state.phase == RunPhase::Cancelled;
+        match request {
+            Request::Retry(task) => {
+                let phase = self.state.tasks.get(&task).map(|s| s.phase.clone());
+                let ended = matches!(phase, Some(Phase::Failed | Phase::Skipped));
+                if !cancelled && ended && !self.was_split(&task) {
+                    self.retry(&task, RetryReason::Manual, self.now, None);
+                }
+            }
+            Request::Reconsider(task) => {
+                if !cancelled {
+                    self.reconsider(&task);
+                }
+            }
+            Request::Skip { task, message } => {
+                if let Some(state) = self.state.tasks.get(&task) {
+                    match state.phase {
+                        Phase::Todo
+                        | Phase::Running
+                        | Phase::Verifying
+                        | Phase::Reviewing
+                        | Phase::Queued
+                        | Phase::Failed => self.task(&task, TaskEventKind::Skipped { message }),
+                        Phase::Done | Phase::Skipped => {}
+                    }
+                }
+            }
+            Request::Approve { task, commit, by } => {
+                if let Some(state) = self.reviewable(&task, Some(&commit))
+                    && state.phase == Phase::Reviewing
+                    && !cancelled
+                {
+                    self.reviewed(&task, &state, ReviewDecision::Approve { by });
+                }
+            }
+            Request::RequestChanges { task, commit, by, message } => {
+                if let Some(state) = self.reviewable(&task, Some(&commit))
+                    && !cancelled
+                {
+                    let decision = ReviewDecision::RequestChanges { by, message };
+                    self.reviewed(&task, &state, decision);
+                }
+            }
+            Request::Stop(reason) => {
+                if self.state.phase == RunPhase::Active && !self.state.ended() {
+                    self.run(RunEventKind::Paused(reason));
+                }
+            }
+            Request::Resume => {
+                if !cancelled {
+                    self.resume_run();
+                }
+            }
+            Request::Cancel => {
+                if !cancelled {
+                    self.run(RunEventKind::Cancelled);
+                }
+            }
+        }
+    }
+
+    /// Has the candidate of a failed task verified again.
+    fn reconsider(&mut self, task: &TaskId) {
+        let Some(state) = self.state.tasks.get(task) else { return };
+        if let (Phase::Failed, Some(candidate)) = (&state.phase, &state.candidate) {
+            let ended = TaskEventKind::Ended {
+                attempt: state.attempt,
+                termination: Termination::Exited(0),
+                candidate: Some(candidate.clone()),
+                report: None,
+            };
+            self.task(task, ended);
+        }
+    }
+
+    /// Resumes the run. After a halt on failures, one task runs first.
+    ///
+    /// The run stays halted while a budget is used up. Nothing could start, and a caller that waits
+    /// for the run would wait for ever.
+    fn resume_run(&mut self) {
+        let state = self.state;
+        let failures = state.halt == Some(Halt::Failures);
+        if let Some(over) = self.policy.over_budget(&state.all_spend()) {
+            let reason = budget_reason(&over);
+            if state.reason.as_ref() != Some(&reason) {
+                self.halt(if failures { Halt::Failures } else { Halt::Budget }, reason);
+            }
+            return;
+        }
+        if state.phase == RunPhase::Active {
+            return;
+        }
+        let count = |phase| u32::try_from(state.count(&phase)).unwrap_or(u32::MAX);
+        let (done, failed) = (count(Phase::Done), count(Phase::Failed));
+        self.run(RunEventKind::Resumed { done, failed, canary: failures });
+    }
+}
