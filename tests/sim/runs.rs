@@ -1,4 +1,4 @@
-//! Whole runs: whatever the world does, they come to an end and keep their promises.
+//! Whole runs in simulated worlds: every run ends, and every invariant holds at every step.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
-use crate::script::{MOODS, Mood, Program};
-use crate::tape::Tape;
-use crate::world::World;
+use crate::choices::Choices;
+use crate::outcomes::{DEFAULT_OUTCOMES, DefaultOutcome, SimulatedAgent};
+use crate::world::RunWorld;
 
-/// More steps than any run of this size may need once the world is calm.
-const BOUND: usize = 6_000;
-/// How often a person lets a run go on whose agent or account is refused.
-const PATIENCE: u32 = 3;
+/// An upper limit of steps after the disturbances have ended.
+const MAX_CALM_STEPS: usize = 6_000;
+/// The number of times that a person resumes a run whose agent or account fails.
+const MAX_RESUMES: u32 = 3;
 
 fn plan(tasks: usize, chained: bool) -> Plan {
     let name = |n: usize| TaskId::parse(&format!("t{n}")).unwrap();
@@ -42,81 +42,88 @@ fn plan(tasks: usize, chained: bool) -> Plan {
     Plan { tasks: (0..tasks).map(task).collect() }
 }
 
-/// Neither halts nor an outer layer.
-fn quiet() -> Policy {
+/// A policy without a limit on failures and without redispatches.
+fn without_outer_layer() -> Policy {
     Policy { redispatch: 0, halt_above: Share(1_000_000), ..Policy::default() }
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
     let numbers = (1usize..5, 0u32..4, 0u32..4, 0u32..3, 0u32..3);
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), 0u8..4);
-    let jury = (any::<bool>(), 1u32..4, any::<bool>());
-    let some = |most: u64| proptest::option::of(1..most);
-    let budgets = (some(300), some(60), some(600), some(150));
+    let evaluation = (any::<bool>(), 1u32..4, any::<bool>());
+    let limit = |most: u64| proptest::option::of(1..most);
+    let budgets = (limit(300), limit(60), limit(600), limit(150));
     let shares = (0u32..=10, 0u32..=10, 1usize..6);
-    (numbers, flags, budgets, shares, jury).prop_map(|(numbers, flags, budgets, shares, jury)| {
-        let (jobs, feedback, infra, resume, redispatch) = numbers;
-        let (allow_empty, base_must_pass, resumable, probe, keep_going, report) = flags;
-        let (tokens, tokens_per_task, cost, cost_per_task) = budgets;
-        let (below, above, halt_after) = shares;
-        Policy {
-            jobs,
-            verifications: jobs,
-            resumable,
-            probe,
-            resume,
-            feedback,
-            infra,
-            redispatch,
-            redispatch_below: Share(below * 100_000),
-            halt_above: Share(above * 100_000),
-            halt_after,
-            tokens,
-            tokens_per_task,
-            cost: cost.map(Cost),
-            cost_per_task: cost_per_task.map(Cost),
-            // A report that may be nothing is none.
-            allow_empty: allow_empty && report > 0,
-            base_must_pass,
-            report: report == 0,
-            keep_going,
-            evaluates: jury.0,
-            rounds: jury.1,
-            one_account: true,
-            review: jury.2,
-        }
+    (numbers, flags, budgets, shares, evaluation).prop_map(
+        |(numbers, flags, budgets, shares, evaluation)| {
+            let (jobs, feedback, infra, resume, redispatch) = numbers;
+            let (allow_empty, base_must_pass, resumable, probe, keep_going, report) = flags;
+            let (tokens, tokens_per_task, cost, cost_per_task) = budgets;
+            let (below, above, halt_after) = shares;
+            Policy {
+                jobs,
+                verifications: jobs,
+                resumable,
+                probe,
+                resume,
+                feedback,
+                infra,
+                redispatch,
+                redispatch_below: Share(below * 100_000),
+                halt_above: Share(above * 100_000),
+                halt_after,
+                tokens,
+                tokens_per_task,
+                cost: cost.map(Cost),
+                cost_per_task: cost_per_task.map(Cost),
+                // An empty report is not allowed.
+                allow_empty: allow_empty && report > 0,
+                base_must_pass,
+                report: report == 0,
+                keep_going,
+                evaluates: evaluation.0,
+                rounds: evaluation.1,
+                one_account: true,
+                review: evaluation.2,
+            }
+        },
+    )
+}
+
+fn agent() -> impl Strategy<Value = SimulatedAgent> {
+    (0u8..8).prop_map(|n| SimulatedAgent {
+        reports: n > 0,
+        takes_session_ids: n % 2 == 0,
+        cumulative: n % 4 > 1,
     })
 }
 
-fn program() -> impl Strategy<Value = Program> {
-    (0u8..8).prop_map(|n| Program { talks: n > 0, takes_ids: n % 2 == 0, cumulative: n % 4 > 1 })
-}
-
-fn carry_out(world: &mut World) {
-    let (mut calm, mut asked) = (0, 0);
+/// Runs a world until nothing is left to do, and checks the end.
+fn run_to_end(world: &mut RunWorld) {
+    let (mut calm_steps, mut resumes) = (0, 0);
     loop {
         let more = world.step();
-        if world.calm() {
-            calm += 1;
-            assert!(calm < BOUND, "the run does not end: {:?}", world.state);
+        if world.is_calm() {
+            calm_steps += 1;
+            assert!(calm_steps < MAX_CALM_STEPS, "the run does not end: {:?}", world.state);
         }
-        if more || !world.calm() {
+        if more || !world.is_calm() {
             continue;
         }
-        // In the end a person reads what waits for that, and lets a run go on that waits for one.
+        // A person reviews the waiting candidates and resumes a stopped run.
         if world.state.tasks.values().any(|t| t.phase == Phase::Reviewing) && world.review() {
             continue;
         }
         if matches!(world.state.phase, RunPhase::Paused | RunPhase::Halted) {
             world.check_end();
-            // Where nothing is ever put right, they give up.
-            let in_vain = matches!(world.state.halt, Some(Halt::Agent | Halt::Account));
-            asked += u32::from(in_vain);
-            if asked > PATIENCE {
+            // A run whose agent or account never works is abandoned.
+            let is_hopeless = matches!(world.state.halt, Some(Halt::Agent | Halt::Account));
+            resumes += u32::from(is_hopeless);
+            if resumes > MAX_RESUMES {
                 break;
             }
             world.raise_budgets();
-            assert!(world.tell(Observation::Requested(Request::Resume)));
+            assert!(world.observe(Observation::Requested(Request::Resume)));
             continue;
         }
         break;
@@ -133,70 +140,70 @@ proptest! {
     })]
 
     #[test]
-    fn every_run_ends_and_keeps_its_promises(
+    fn every_run_ends_and_keeps_the_invariants(
         numbers in proptest::collection::vec(any::<u16>(), 0..260),
         tasks in 1usize..9,
         chained in any::<bool>(),
         paused in any::<bool>(),
-        mood in 0usize..MOODS.len(),
+        default in 0usize..DEFAULT_OUTCOMES.len(),
         policy in policy(),
-        program in program(),
+        agent in agent(),
     ) {
-        let tape = Tape::new(numbers);
+        let choices = Choices::new(numbers);
         let plan = plan(tasks, chained);
-        let mut world = World::with(plan, policy, paused, (MOODS[mood], program), tape);
-        carry_out(&mut world);
+        let mut world = RunWorld::with(plan, policy, paused, (DEFAULT_OUTCOMES[default], agent), choices);
+        run_to_end(&mut world);
     }
 }
 
-/// What the worlds above go through, so that no promise is kept only because nothing happens.
+/// The invariants are worth nothing in worlds where nothing happens.
 #[test]
-fn the_simulated_worlds_have_everything_in_them() {
+fn simulated_worlds_cover_all_retries_halts_and_session_classes() {
     let numbers = proptest::collection::vec(any::<u16>(), 0..260);
-    let worlds = (numbers, 1usize..9, any::<bool>(), 0..MOODS.len(), policy(), program());
+    let worlds = (numbers, 1usize..9, any::<bool>(), 0..DEFAULT_OUTCOMES.len(), policy(), agent());
     let mut runner = TestRunner::deterministic();
-    let mut seen = BTreeMap::new();
+    let mut times_by_situation = BTreeMap::new();
     for _ in 0..500 {
         let tree = worlds.new_tree(&mut runner).unwrap();
-        let (numbers, tasks, chained, mood, policy, program) = tree.current();
-        let (plan, tape) = (plan(tasks, chained), Tape::new(numbers));
-        let mut world = World::with(plan, policy, false, (MOODS[mood], program), tape);
-        carry_out(&mut world);
-        for word in world.happened() {
-            *seen.entry(word).or_insert(0) += 1;
+        let (numbers, tasks, chained, default, policy, agent) = tree.current();
+        let (plan, choices) = (plan(tasks, chained), Choices::new(numbers));
+        let mut world =
+            RunWorld::with(plan, policy, false, (DEFAULT_OUTCOMES[default], agent), choices);
+        run_to_end(&mut world);
+        for situation in world.coverage() {
+            *times_by_situation.entry(situation).or_insert(0) += 1;
         }
     }
-    let layers = RetryReason::ALL.map(|reason| format!("again: {reason}"));
+    let retries = RetryReason::ALL.map(|reason| format!("retried: {reason}"));
     let classes = Class::ALL.map(|class| format!("ended: {class}"));
     let halts = Halt::ALL.map(|halt| format!("halted: {}", halt.as_str()));
     let others = [
-        "goes on with its session",
-        "one first after failures",
+        "session resumed",
+        "canary after failures",
         "fewer slots",
-        "an answer proves the account",
+        "account proven by an answer",
         "split",
         "split again",
-        "half written",
-        "taken out while under way",
+        "torn write",
+        "skipped while running",
         "over its budget",
-        "the job has changed",
-        "the evaluator is content",
-        "the evaluator objects",
-        "the evaluator is silent",
+        "job changed",
+        "evaluation passed",
+        "evaluation failed",
+        "evaluation errored",
         "approved",
-        "sent back",
+        "changes requested",
         "revised",
     ];
     let others = others.map(str::to_owned);
-    for word in layers.iter().chain(&classes).chain(&halts).chain(&others) {
-        let times = seen.get(word).copied().unwrap_or(0);
-        assert!(times >= 5, "`{word}` in {times} of 500 worlds: {seen:#?}");
+    for situation in retries.iter().chain(&classes).chain(&halts).chain(&others) {
+        let times = times_by_situation.get(situation).copied().unwrap_or(0);
+        assert!(times >= 5, "`{situation}` in {times} of 500 worlds: {times_by_situation:#?}");
     }
 }
 
-/// In a calm and kind world, every task lands at its first attempt.
 #[test]
-fn in_a_kind_world_everything_lands_at_once() {
+fn every_task_lands_at_its_first_attempt_without_disturbances() {
     let policy = Policy {
         jobs: 2,
         verifications: 2,
@@ -204,16 +211,22 @@ fn in_a_kind_world_everything_lands_at_once() {
         infra: 0,
         allow_empty: false,
         base_must_pass: true,
-        ..quiet()
+        ..without_outer_layer()
     };
-    let mut world = World::new(plan(7, true), policy, false, Mood::Kind, Tape::new(Vec::new()));
-    carry_out(&mut world);
+    let mut world = RunWorld::new(
+        plan(7, true),
+        policy,
+        false,
+        DefaultOutcome::Success,
+        Choices::new(Vec::new()),
+    );
+    run_to_end(&mut world);
     assert!(world.state.tasks.values().all(|t| t.attempt == 1 && t.landed.is_some()));
 }
 
-/// Nothing starts on a base that must pass and does not, even if nobody has halted the run.
+/// The run has not halted yet.
 #[test]
-fn a_base_that_fails_keeps_everything_from_starting() {
+fn failing_base_that_must_pass_prevents_starts() {
     let policy = |base_must_pass| Policy {
         jobs: 2,
         verifications: 2,
@@ -221,7 +234,7 @@ fn a_base_that_fails_keeps_everything_from_starting() {
         infra: 0,
         allow_empty: false,
         base_must_pass,
-        ..quiet()
+        ..without_outer_layer()
     };
     let mut state = RunState::new(RunId::parse("sim-1").unwrap(), plan(2, false));
     state.base_passed = Some(false);
@@ -229,9 +242,8 @@ fn a_base_that_fails_keeps_everything_from_starting() {
     assert_eq!(owed(&state, Timestamp(0), &policy(false)).len(), 2);
 }
 
-/// What is given up stays so, whatever is still said about its base.
 #[test]
-fn a_late_word_on_the_base_does_not_revive_a_run() {
+fn late_base_verdict_does_not_resume_a_cancelled_run() {
     let policy = Policy {
         jobs: 1,
         verifications: 1,
@@ -239,12 +251,18 @@ fn a_late_word_on_the_base_does_not_revive_a_run() {
         infra: 0,
         allow_empty: false,
         base_must_pass: true,
-        ..quiet()
+        ..without_outer_layer()
     };
-    let mut world = World::new(plan(1, false), policy, false, Mood::Kind, Tape::new(Vec::new()));
-    assert!(world.tell(Observation::Requested(Request::Cancel)));
+    let mut world = RunWorld::new(
+        plan(1, false),
+        policy,
+        false,
+        DefaultOutcome::Success,
+        Choices::new(Vec::new()),
+    );
+    assert!(world.observe(Observation::Requested(Request::Cancel)));
     let verdict = Verdict::Errored("too late".into());
     let checks = CheckReport { verdict, results: Vec::new() };
-    assert!(!world.tell(Observation::BaseVerified(checks)));
-    carry_out(&mut world);
+    assert!(!world.observe(Observation::BaseVerified(checks)));
+    run_to_end(&mut world);
 }

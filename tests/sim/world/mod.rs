@@ -1,111 +1,123 @@
-//! A world in which a run is carried out: keepers that outlive the supervisor, checks, a target branch, people, crashes.
+//! A simulated world for a run: keepers that outlive the supervisor, checks, a target branch,
+//! people and crashes.
 
-mod act;
-mod happened;
-mod promises;
+mod coverage;
+mod disturbances;
+mod effects;
+mod invariants;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use git_harness::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use git_harness::domain::id::{Oid, RunId, TaskId, Timestamp};
-use git_harness::domain::machine::{Decision, Effect, Observation, Request, decide};
+use git_harness::domain::machine::{Decision, Effect, Observation, decide};
 use git_harness::domain::plan::Plan;
 use git_harness::domain::retry::Policy;
 use git_harness::domain::state::RunState;
-use git_harness::domain::termination::Termination;
 use git_harness::domain::verdict::Candidate;
 
-use crate::book::Book;
-use crate::page::{Page, Rules, Stage};
-use crate::script::{self, Count, Mood, Program};
-use crate::tape::Tape;
-use crate::told::Journal;
+use crate::chains::SimulatedChains;
+use crate::choices::Choices;
+use crate::oracle::OracleContext;
+use crate::oracle::run::RunOracle;
+use crate::outcomes::{self, DefaultOutcome, SimulatedAgent, UsageTotal};
 
 /// A commit on the target.
 #[derive(Debug, Clone)]
-struct Commit {
+struct SimulatedCommit {
     id: Oid,
+    /// The task that the commit lands, or `None` for a commit of somebody else.
     task: Option<TaskId>,
 }
 
-pub(crate) struct World {
-    tape: Tape,
-    mood: Mood,
+/// The world and the state of the machine and of the oracle in it.
+pub(crate) struct RunWorld {
+    choices: Choices,
+    default_outcome: DefaultOutcome,
     policy: Policy,
     pub state: RunState,
     now: Timestamp,
-    journal: Journal,
-    book: Book,
-    /// The plan as the run was made with it.
+    chains: SimulatedChains,
+    oracle: RunOracle,
+    /// The plan at the creation of the run.
     plan: Plan,
-    program: Program,
-    /// The machine that carries the run.
+    agent: SimulatedAgent,
+    /// The computer that the supervisor runs on.
     owner: String,
-    /// The thread in which an attempt works, as far as the harness knows one.
-    threads: BTreeMap<(TaskId, u32), Option<String>>,
-    /// What threads have used.
-    counts: BTreeMap<String, Count>,
+    /// The session of every attempt, if the harness assigned one.
+    attempt_sessions: BTreeMap<(TaskId, u32), Option<String>>,
+    /// The total use of every session.
+    session_usage: BTreeMap<String, UsageTotal>,
+    /// Attempts whose session the service answered before its end.
     answered: BTreeSet<(TaskId, u32)>,
-    /// When the last jury of a task began.
-    juries: BTreeMap<TaskId, Timestamp>,
-    /// Whether the last thing that was told was only half written.
-    torn: bool,
-    was_torn: bool,
-    /// What threads of the supervisor are at; a crash forgets it.
-    flight: BTreeSet<Effect>,
-    /// Every attempt that ever began, with what its keeper published.
-    keepers: BTreeMap<(TaskId, u32), Option<Observation>>,
-    /// Everything that was ever told.
-    told: Vec<Observation>,
+    /// The start of every task's last evaluation.
+    evaluation_starts: BTreeMap<TaskId, Timestamp>,
+    /// True if the decisions on the last observation were only partly written.
+    torn_write: bool,
+    /// True if a write was ever torn.
+    had_torn_write: bool,
+    /// The effects that the supervisor carries out. A crash forgets them.
+    in_flight: BTreeSet<Effect>,
+    /// Every attempt that ever started, with the observation that its keeper published.
+    published: BTreeMap<(TaskId, u32), Option<Observation>>,
+    /// All observations so far.
+    observations: Vec<Observation>,
+    /// All candidates: task, attempt, candidate, and true if the candidate changes files.
     candidates: Vec<(TaskId, u32, Candidate, bool)>,
-    target: Vec<Commit>,
-    /// Trees that the landing checks have accepted.
-    known: BTreeSet<Oid>,
+    target: Vec<SimulatedCommit>,
+    /// Trees that have passed the landing checks.
+    passed_trees: BTreeSet<Oid>,
     ids: u64,
-    turn: usize,
+    step_count: usize,
 }
 
-impl World {
-    pub(crate) fn new(plan: Plan, policy: Policy, paused: bool, mood: Mood, tape: Tape) -> Self {
-        let program = Program { talks: true, takes_ids: true, cumulative: false };
-        Self::with(plan, policy, paused, (mood, program), tape)
+impl RunWorld {
+    pub(crate) fn new(
+        plan: Plan,
+        policy: Policy,
+        paused: bool,
+        default: DefaultOutcome,
+        choices: Choices,
+    ) -> Self {
+        let agent = SimulatedAgent { reports: true, takes_session_ids: true, cumulative: false };
+        Self::with(plan, policy, paused, (default, agent), choices)
     }
 
     pub(crate) fn with(
         plan: Plan,
         policy: Policy,
         paused: bool,
-        (mood, program): (Mood, Program),
-        tape: Tape,
+        (default, agent): (DefaultOutcome, SimulatedAgent),
+        choices: Choices,
     ) -> Self {
         let id = RunId::parse("sim-1").unwrap();
-        let book = Book::new(&plan, paused, &policy);
+        let oracle = RunOracle::new(&plan, paused, &policy);
         let state = RunState::new(id, plan.clone());
         let mut world = Self {
-            tape,
-            mood,
+            choices,
+            default_outcome: default,
             policy,
             state,
             now: Timestamp(1_000_000),
-            journal: Journal::default(),
-            book,
+            chains: SimulatedChains::default(),
+            oracle,
             plan: plan.clone(),
-            program,
+            agent,
             owner: "here".into(),
-            threads: BTreeMap::new(),
-            counts: BTreeMap::new(),
+            attempt_sessions: BTreeMap::new(),
+            session_usage: BTreeMap::new(),
             answered: BTreeSet::new(),
-            juries: BTreeMap::new(),
-            torn: false,
-            was_torn: false,
-            flight: BTreeSet::new(),
-            keepers: BTreeMap::new(),
-            told: Vec::new(),
+            evaluation_starts: BTreeMap::new(),
+            torn_write: false,
+            had_torn_write: false,
+            in_flight: BTreeSet::new(),
+            published: BTreeMap::new(),
+            observations: Vec::new(),
             candidates: Vec::new(),
             target: Vec::new(),
-            known: BTreeSet::new(),
+            passed_trees: BTreeSet::new(),
             ids: 0,
-            turn: 0,
+            step_count: 0,
         };
         let at = world.now;
         world.write(&Decision::Run(RunEvent { at, kind: RunEventKind::Created { paused } }));
@@ -114,249 +126,112 @@ impl World {
             world.write(&Decision::Task(task.id.clone(), event));
         }
         let base = world.oid();
-        world.target.push(Commit { id: base, task: None });
+        world.target.push(SimulatedCommit { id: base, task: None });
         world
     }
 
     fn write(&mut self, decision: &Decision) {
-        self.journal.write(&mut self.state, decision);
+        self.chains.write(&mut self.state, decision);
     }
 
+    /// Returns a new object id.
     fn oid(&mut self) -> Oid {
         self.ids += 1;
         Oid::parse(&format!("{:040x}", self.ids)).unwrap()
     }
 
-    /// A person pays for more.
+    /// Lifts the run's budgets, as a person may.
     pub(crate) fn raise_budgets(&mut self) {
         (self.policy.tokens, self.policy.cost) = (None, None);
-        self.tell(Observation::JobChanged(vec!["[limits]".into()]));
+        self.observe(Observation::JobChanged(vec!["[limits]".into()]));
     }
 
     fn tip(&self) -> Oid {
         self.target.last().unwrap().id.clone()
     }
 
-    /// Tells the machine something and holds what it makes of it against the book.
-    pub(crate) fn tell(&mut self, observation: Observation) -> bool {
+    /// Gives an observation to the machine and compares the decisions with the oracle. Returns true
+    /// if the observation was recorded.
+    pub(crate) fn observe(&mut self, observation: Observation) -> bool {
         let decisions = decide(&self.state, observation.clone(), self.now, &self.policy);
-        let news = !decisions.is_empty();
+        let recorded = !decisions.is_empty();
         let before = self.state.clone();
-        let torn = self.tears(&decisions);
+        let torn = self.choose_torn_write(&decisions);
         for decision in &decisions {
             if !torn || matches!(decision, Decision::Run(_)) {
                 self.write(decision);
             }
         }
-        let pages = torn.then(|| self.book.pages.clone());
-        let rules = Rules { policy: &self.policy, now: self.now };
-        if let Some(expected) = self.book.take(&observation, rules, &self.state) {
+        let tasks = torn.then(|| self.oracle.tasks.clone());
+        let context = OracleContext { policy: &self.policy, now: self.now };
+        if let Some(expected) = self.oracle.observe(&observation, context, &self.state) {
             assert_eq!(
-                news, expected,
-                "whether this is news: {observation:?}\nin {before:?}\n{decisions:?}"
+                recorded, expected,
+                "is it recorded: {observation:?}\nin {before:?}\n{decisions:?}"
             );
         }
-        if let (Observation::Dispatched { .. }, true) = (&observation, news) {
+        if let (Observation::Dispatched { .. }, true) = (&observation, recorded) {
             self.check_dispatch(&observation);
         }
-        self.told.push(observation);
-        if let Some(pages) = pages {
-            self.book.pages.extend(pages);
+        self.observations.push(observation);
+        if let Some(tasks) = tasks {
+            self.oracle.tasks.extend(tasks);
             self.crash();
-            (self.torn, self.was_torn) = (true, true);
+            (self.torn_write, self.had_torn_write) = (true, true);
         }
-        self.book.compare(&self.state, &self.policy);
+        self.oracle.compare(&self.state, &self.policy);
         self.check_owed();
-        news && !torn
+        recorded && !torn
     }
 
-    /// Whether the machine is switched off after the run's chain was moved and before the task's was: git moves the refs
-    /// of one transaction one after the other.
-    fn tears(&mut self, decisions: &[Decision]) -> bool {
+    /// Chooses whether the computer loses power after the run's chain has moved and before the
+    /// task's chain moves. Git updates the refs of one transaction one after the other.
+    fn choose_torn_write(&mut self, decisions: &[Decision]) -> bool {
         let of_run = decisions.iter().filter(|d| matches!(d, Decision::Run(_))).count();
         let both = of_run > 0 && of_run < decisions.len();
-        self.torn = false;
-        both && !self.tape.over() && self.tape.pick(6) == 5
+        self.torn_write = false;
+        both && !self.choices.exhausted() && self.choices.below(6) == 5
     }
 
-    /// One step. Says whether anything can still happen.
+    /// Takes one step. Returns false if nothing is left to do.
     pub(crate) fn step(&mut self) -> bool {
-        self.turn += 1;
-        let action = if self.tape.over() { 0 } else { self.tape.pick(20) };
+        self.step_count += 1;
+        let action = if self.choices.exhausted() { 0 } else { self.choices.below(20) };
         match action {
-            // Agents take longer than pauses last.
-            12 => self.now = self.book.wakes(self.now).unwrap_or(self.now),
+            // Skip to the end of a pause while agents still run.
+            12 => self.now = self.oracle.next_wake(self.now).unwrap_or(self.now),
             13 => {
-                let sections = vec![script::text(&mut self.tape)];
-                self.tell(Observation::JobChanged(sections));
+                let sections = vec![outcomes::text(&mut self.choices)];
+                self.observe(Observation::JobChanged(sections));
             }
             14 => self.crash(),
-            15 => self.repeat(),
-            16 => self.inject(),
-            17 | 18 => self.ask(),
+            15 => self.repeat_observation(),
+            16 => self.inject_stale_observation(),
+            17 | 18 => self.act_as_person(),
             19 => self.now = self.now.after_ms(700),
-            _ => return self.work(),
+            _ => return self.carry_out_effect(),
         }
         true
     }
 
-    /// The supervisor dies, and a new one takes over with what is on the chains.
+    /// Simulates a crash: a new supervisor loads the chains and observes the target.
     fn crash(&mut self) {
-        self.flight.clear();
-        self.journal.compare(&self.state, &self.plan);
-        self.state = self.journal.reload(&self.state.id, &self.plan);
-        if !self.tape.over() && self.tape.pick(4) == 3 {
-            // The copy of the repository on another machine takes over.
+        self.in_flight.clear();
+        self.chains.compare(&self.state, &self.plan);
+        self.state = self.chains.reload(&self.state.id, &self.plan);
+        if !self.choices.exhausted() && self.choices.below(4) == 3 {
+            // A clone of the repository on another computer takes over.
             self.owner = if self.owner == "here" { "there" } else { "here" }.into();
         }
         let contained: Vec<_> =
             self.target.iter().filter_map(|c| Some((c.task.clone()?, c.id.clone()))).collect();
         for (task, commit) in contained {
-            self.tell(Observation::Landed { task, commit, results: Vec::new() });
+            self.observe(Observation::Landed { task, commit, results: Vec::new() });
         }
     }
 
-    /// Something that was told before is told once more.
-    fn repeat(&mut self) {
-        if let Some(old) = self.tape.one(&self.told.clone()) {
-            // A person who asks again means it; and a moment later the base may be asked about anew.
-            if !matches!(old, Observation::Requested(_) | Observation::BaseVerified(_)) {
-                self.tell(old);
-            }
-        }
-    }
-
-    /// Something arrives that nobody waits for: from dead attempts, about other trees, with wrong numbers.
-    fn inject(&mut self) {
-        let Some((task, attempt, candidate, changed)) = self.tape.one(&self.candidates.clone())
-        else {
-            return;
-        };
-        let number = self.turn as u64;
-        let checks = script::check_report(&mut self.tape, Mood::Kind, false, number);
-        let (commit, tree) = (candidate.commit.clone(), candidate.tree.clone());
-        let news = match self.tape.pick(11) {
-            8 => Observation::RedispatchDue,
-            9 => Observation::ServiceAnswered { task, attempt },
-            10 => {
-                let session = self.state.tasks[&task].session.as_ref().map(|s| s.id.clone());
-                let owner = self.owner.clone();
-                let (base, worktree) = (self.tip(), "p09".to_owned());
-                let attempt = attempt + u32::try_from(self.tape.pick(3)).unwrap();
-                Observation::Dispatched {
-                    task,
-                    attempt,
-                    base,
-                    worktree,
-                    owner,
-                    session,
-                    resumed: true,
-                }
-            }
-            0 => Observation::Verified { task, attempt, tree, checks },
-            1 => Observation::LandingVerified { task, candidate: commit, tree, checks },
-            2 => Observation::LandingConflict {
-                task,
-                candidate: commit,
-                onto: self.tip(),
-                paths: vec!["a".into()],
-                told: String::new(),
-            },
-            3 => {
-                let (termination, mood) = (Termination::Exited(0), self.mood);
-                let mut count = Count::default();
-                let report = script::report(
-                    &mut self.tape,
-                    mood,
-                    self.program,
-                    self.now,
-                    ("stale", true),
-                    &mut count,
-                );
-                Observation::AttemptEnded {
-                    task,
-                    attempt,
-                    termination,
-                    candidate: Some(candidate),
-                    changed,
-                    report: report.map(Box::new),
-                }
-            }
-            4 => Observation::NeverStarted { task, attempt },
-            7 => Observation::BaseVerified(checks),
-            5 => {
-                let tree = self.oid();
-                Observation::Verified { task, attempt, tree, checks }
-            }
-            _ => {
-                let (base, worktree) = (self.tip(), "p09".to_owned());
-                let attempt = attempt + u32::try_from(self.tape.pick(3)).unwrap();
-                Observation::Dispatched {
-                    task,
-                    attempt,
-                    base,
-                    worktree,
-                    owner: "elsewhere".into(),
-                    session: None,
-                    resumed: false,
-                }
-            }
-        };
-        self.tell(news);
-    }
-
-    fn ask(&mut self) {
-        let tasks: Vec<_> = self.state.tasks.keys().cloned().collect();
-        let Some(task) = self.tape.one(&tasks) else { return };
-        let request = match self.tape.pick(40) {
-            0..=4 => Request::Stop(script::text(&mut self.tape)),
-            5..=16 => Request::Resume,
-            17..=20 => {
-                let open = |(_, page): &(&TaskId, &Page)| page.open.is_some();
-                let open = self.book.pages.iter().find(open).map(|(task, _)| task.clone());
-                Request::Skip { task: open.unwrap_or(task), message: script::text(&mut self.tape) }
-            }
-            21..=32 if self.policy.review => {
-                self.review();
-                return;
-            }
-            21..=32 => Request::Retry(task),
-            33..=37 => Request::Reconsider(task),
-            _ => Request::Cancel,
-        };
-        self.tell(Observation::Requested(request));
-    }
-
-    /// A person reads one of the candidates that wait for it. Says whether there was one.
-    pub(crate) fn review(&mut self) -> bool {
-        let waits = |p: &Page| match &p.stage {
-            Stage::Read(candidate) | Stage::Accepted(candidate) => Some(candidate.clone()),
-            _ => None,
-        };
-        let pages = self.book.pages.iter();
-        let all: Vec<_> =
-            pages.filter_map(|(t, p)| Some((t.clone(), waits(p)?, p.attempt))).collect();
-        let Some((task, candidate, attempt)) = self.tape.one(&all) else { return false };
-        let by = "somebody".to_owned();
-        let what = if self.tape.over() { 0 } else { self.tape.pick(8) };
-        let commit = if what == 7 { self.oid() } else { candidate.commit.clone() };
-        let news = match what {
-            4 | 5 => {
-                let message = script::text(&mut self.tape);
-                Observation::Requested(Request::RequestChanges { task, commit, by, message })
-            }
-            6 => {
-                let (commit, tree) = (self.oid(), self.oid());
-                let candidate = Candidate { commit, tree, ..candidate };
-                self.candidates.push((task.clone(), attempt, candidate.clone(), true));
-                Observation::BranchMoved { task, candidate }
-            }
-            _ => Observation::Requested(Request::Approve { task, commit, by }),
-        };
-        self.tell(news)
-    }
-
-    pub(crate) fn calm(&self) -> bool {
-        self.tape.over()
+    /// Returns true if the disturbances have ended.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.choices.exhausted()
     }
 }

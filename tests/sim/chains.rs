@@ -1,4 +1,5 @@
-//! The journal of a simulated run: every event as the commit message that the store would write, read back.
+//! The chains of a simulated run. Every event is written as the commit message that the store
+//! writes, and is read back.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +12,18 @@ use git_harness::domain::termination::Termination;
 use git_harness::domain::verdict::{Objection, Verdict};
 use git_harness::store::codec;
 
-/// What survives the supervisor.
+/// The chains, which survive a crash of the supervisor.
 #[derive(Debug, Default)]
-pub(crate) struct Journal {
+pub(crate) struct SimulatedChains {
     pub decisions: Vec<Decision>,
+    /// The message of the last commit of every task's chain.
     tips: BTreeMap<TaskId, String>,
     events: BTreeMap<TaskId, Vec<TaskEvent>>,
     run: Vec<RunEvent>,
 }
 
-/// A task's state as its tip says it: texts are cut to one line there.
-fn as_told(state: &TaskState) -> TaskState {
+/// Returns a task's state as a chain's tip records it: with texts cut to one line.
+fn as_recorded(state: &TaskState) -> TaskState {
     let line =
         |text: &Option<String>| text.as_deref().map(codec::one_line).filter(|t| !t.is_empty());
     TaskState {
@@ -36,7 +38,7 @@ fn as_told(state: &TaskState) -> TaskState {
     }
 }
 
-/// An event without the texts that live in the chain's tree and not in the message.
+/// Returns an event without the texts that the chain stores in its tree and not in the message.
 fn without_texts(event: &TaskEvent) -> TaskEvent {
     let mut event = event.clone();
     match &mut event.kind {
@@ -56,8 +58,8 @@ fn without_texts(event: &TaskEvent) -> TaskEvent {
     event
 }
 
-/// What a service said is kept on one line.
-fn on_a_line(event: &RunEvent) -> RunEvent {
+/// Returns an event with the service's text cut to one line.
+fn with_one_line(event: &RunEvent) -> RunEvent {
     let mut event = event.clone();
     if let RunEventKind::Account(account) | RunEventKind::EvaluatorAccount(account) =
         &mut event.kind
@@ -67,8 +69,8 @@ fn on_a_line(event: &RunEvent) -> RunEvent {
     event
 }
 
-impl Journal {
-    /// Writes a decision and folds it.
+impl SimulatedChains {
+    /// Writes a decision and folds it into the state.
     pub(crate) fn write(&mut self, state: &mut RunState, decision: &Decision) {
         let run = state.id.to_string();
         let number = self.decisions.len();
@@ -79,11 +81,7 @@ impl Journal {
                 let message =
                     codec::write_run(&run, event, seq, &format!("{number:032x}")).unwrap();
                 let read = codec::read_run_event("run", &message).unwrap();
-                assert_eq!(
-                    read,
-                    on_a_line(event),
-                    "a run's event is read as it was written:\n{message}"
-                );
+                assert_eq!(read, with_one_line(event), "round trip of a run's event:\n{message}");
                 self.run.push(read);
             }
             Decision::Task(task, event) => {
@@ -92,13 +90,9 @@ impl Journal {
                 let nonce = format!("{number:032x}");
                 let message = codec::write_task(&run, task, event, after, &nonce).unwrap();
                 let read = codec::read_task_event("task", &message).unwrap();
-                assert_eq!(
-                    read,
-                    without_texts(event),
-                    "an event is read as it was written:\n{message}"
-                );
-                let told = codec::read_state("task", &message).unwrap();
-                assert_eq!(told, as_told(after), "the tip says the state:\n{message}");
+                assert_eq!(read, without_texts(event), "round trip of a task's event:\n{message}");
+                let recorded = codec::read_state("task", &message).unwrap();
+                assert_eq!(recorded, as_recorded(after), "round trip of a state:\n{message}");
                 let title = message.lines().next().unwrap();
                 assert!(title.starts_with(&format!("{task}: ")), "{title}");
                 let trailers = codec::trailers(&message);
@@ -111,7 +105,8 @@ impl Journal {
         self.decisions.push(decision.clone());
     }
 
-    /// What a new supervisor knows: the run's chain folded, and the tips of the tasks.
+    /// Returns the state that a new supervisor loads: the run's chain folded, and the tips of the
+    /// tasks.
     pub(crate) fn reload(&self, id: &RunId, plan: &Plan) -> RunState {
         let mut state = RunState::new(id.clone(), plan.clone());
         for event in &self.run {
@@ -123,13 +118,13 @@ impl Journal {
         state
     }
 
-    /// Folding what happened, and folding what was read back, give the state.
+    /// Checks that both the decisions and the events read back fold to the state.
     pub(crate) fn compare(&self, state: &RunState, plan: &Plan) {
-        let mut again = RunState::new(state.id.clone(), plan.clone());
+        let mut replayed = RunState::new(state.id.clone(), plan.clone());
         for decision in &self.decisions {
             match decision {
-                Decision::Run(event) => again.apply_run(event),
-                Decision::Task(task, event) => again.apply_task(task, event),
+                Decision::Run(event) => replayed.apply_run(event),
+                Decision::Task(task, event) => replayed.apply_task(task, event),
             }
         }
         let mut read = RunState::new(state.id.clone(), plan.clone());
@@ -141,18 +136,18 @@ impl Journal {
                 read.apply_task(task, event);
             }
         }
-        for folded in [again, read] {
+        for folded in [replayed, read] {
             assert_eq!(folded.phase, state.phase);
             assert_eq!(folded.base_passed, state.base_passed);
             assert_eq!(folded.reason, state.reason);
             assert_eq!((folded.halt, folded.canary), (state.halt, state.canary));
             assert_eq!(folded.baseline, state.baseline);
             assert_eq!((&folded.plan, &folded.split), (&state.plan, &state.split));
-            for (task, now) in &state.tasks {
+            for (task, expected) in &state.tasks {
                 assert_eq!(
-                    as_told(&folded.tasks[task]),
-                    as_told(now),
-                    "{task}: replay gives the state"
+                    as_recorded(&folded.tasks[task]),
+                    as_recorded(expected),
+                    "{task}: replayed state"
                 );
             }
         }
