@@ -1,5 +1,5 @@
 //! Simulation of a queue whose inputs are late, repeated or lost, whose entries change, and which
-//! is killed often. In the end the disturbances stop, and all promises must hold.
+//! crashes often. In the end the disturbances stop, and all invariants must hold.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -78,8 +78,8 @@ impl Chaos {
         }
         for (id, status) in before.iter().filter(|(id, _)| self.queue.item(id).is_none()) {
             assert!(
-                matches!(&input, QueueInput::Removed(one) if one == id),
-                "{id} is lost: {status:?}"
+                matches!(&input, QueueInput::Removed(removed) if removed == id),
+                "{id}: lost in status {status:?}"
             );
         }
         self.journal.push(input);
@@ -92,18 +92,29 @@ impl Chaos {
         let would_pass = self.world.would_pass(self.queue.tip(), number);
         match &item.status {
             EntryStatus::Ejected(EjectReason::Rejected { .. }) => {
-                assert!(self.world.flakes > 0 || !would_pass, "{id} is rejected and was good");
+                assert!(self.world.flakes > 0 || !would_pass, "{id}: rejected, but would pass");
             }
             EntryStatus::Ejected(EjectReason::Conflict { paths }) => {
-                assert!(!would_pass && *paths == [format!("src/{number}.rs")], "{id} merges");
+                assert!(
+                    !would_pass && *paths == [format!("src/{number}.rs")],
+                    "{id}: ejected without a conflict"
+                );
             }
             EntryStatus::Ejected(EjectReason::Blocked { by }) => {
-                assert!(item.entry.after.contains(by), "{id} does not come after {by}");
+                assert!(
+                    item.entry.after.contains(by),
+                    "{id}: blocked by {by}, which is no dependency"
+                );
             }
             EntryStatus::Landed => {
-                assert!(self.world.landed.contains(&number), "{id} has not landed");
+                assert!(self.world.landed.contains(&number), "{id}: has not landed");
             }
-            _ => {}
+            EntryStatus::Waiting
+            | EntryStatus::Screening(_)
+            | EntryStatus::Screened
+            | EntryStatus::Integrating(_)
+            | EntryStatus::Suspected
+            | EntryStatus::Confirming(_) => {}
         }
     }
 
@@ -182,7 +193,7 @@ impl Chaos {
                 if let Some(tree) = tree.filter(|tree| self.world.passes(tree)) {
                     self.world.proven.insert(tree.clone());
                     self.apply(QueueInput::TreePassed(tree));
-                    self.covered.insert("somebody else's verdict");
+                    self.covered.insert("verdict of another queue");
                 }
             }
             10 if !self.tip_is_broken => {
@@ -251,7 +262,7 @@ impl Chaos {
                 self.queue.item(id).is_none_or(|i| i.entry.candidate != *candidate)
             };
             if entries.iter().any(late) {
-                self.covered.insert("landed and changed at once");
+                self.covered.insert("landed with an older candidate");
             }
         }
         self.apply(target_inputs);
@@ -277,11 +288,11 @@ impl Chaos {
         let root = QueueWorld::new(0, 0).tip();
         let mut replayed = Queue::new(self.settings, root.0, root.1);
         self.journal.iter().cloned().for_each(|input| replayed.apply(input));
-        assert_eq!(replayed, self.queue, "folded again, it is something else");
+        assert_eq!(replayed, self.queue, "the replayed log gives another state");
         self.answers.clear();
         self.target_inputs.clear();
         for (tip, tree, entries) in std::mem::take(&mut self.landings) {
-            self.covered.insert("killed after the target moved");
+            self.covered.insert("crash after the target moved");
             self.apply(QueueInput::Landed { tip, tree, entries });
         }
         let (tip, tree) = self.world.tip();
@@ -306,17 +317,23 @@ impl Chaos {
         self.record_coverage();
     }
 
+    /// Records the situations that the queue is in.
     fn record_coverage(&mut self) {
         if self.queue.stopped() == Some(StopReason::TipFails) {
-            self.covered.insert("the tip fails");
+            self.covered.insert("failing tip");
         }
         for item in self.queue.items() {
             self.covered.extend(match &item.status {
                 EntryStatus::Ejected(EjectReason::Rejected { .. }) => Some("rejected"),
                 EntryStatus::Ejected(EjectReason::Conflict { .. }) => Some("conflict"),
                 EntryStatus::Ejected(EjectReason::Blocked { .. }) => Some("blocked"),
-                _ if item.flakes > 0 => Some("a flake"),
-                _ => None,
+                EntryStatus::Waiting
+                | EntryStatus::Screening(_)
+                | EntryStatus::Screened
+                | EntryStatus::Integrating(_)
+                | EntryStatus::Suspected
+                | EntryStatus::Confirming(_)
+                | EntryStatus::Landed => (item.flakes > 0).then_some("flaky failure"),
             });
         }
     }
@@ -330,10 +347,10 @@ impl Chaos {
         self.world.flakes = self.world.flakes.min(10_000);
         self.apply(QueueInput::Resumed);
         let before = self.world.runs;
-        for car in 0.. {
+        for step in 0.. {
             assert!(
-                car < MAX_CALM_STEPS,
-                "it does not end: {:#?}",
+                step < MAX_CALM_STEPS,
+                "the queue does not end: {:#?}",
                 self.queue.trains().collect::<Vec<_>>()
             );
             // Deliver pending inputs before new effects.
@@ -362,7 +379,7 @@ impl Chaos {
                 item.status,
                 EntryStatus::Waiting | EntryStatus::Screened | EntryStatus::Suspected
             );
-            assert!(waits && rests, "{item:?} is left over");
+            assert!(waits && rests, "left over: {item:?}");
         }
         // Such a dependency was never added or was removed.
         let absent = |id: &EntryId| self.queue.item(id).is_none();
@@ -370,15 +387,15 @@ impl Chaos {
         for item in self.queue.items().filter(|i| !i.status.ended()) {
             let mut seen = BTreeSet::new();
             open.push(&item.entry.id);
-            let mut reason = false;
+            let mut found_absent = false;
             while let Some(id) = open.pop() {
-                reason |= absent(id);
+                found_absent |= absent(id);
                 let after = self.queue.item(id).map(|i| i.entry.after.as_slice());
                 open.extend(
                     after.unwrap_or_default().iter().filter(|d| !landed(d) && seen.insert(*d)),
                 );
             }
-            assert!(reason, "{} waits for nothing", item.entry.id);
+            assert!(found_absent, "{}: left over without an absent dependency", item.entry.id);
         }
         assert!(self.queue.owed().is_empty());
         let (tip, tree) = self.world.tip();
@@ -387,7 +404,7 @@ impl Chaos {
 }
 
 #[test]
-fn promises_hold_under_delays_repeats_and_crashes() {
+fn queue_invariants_hold_under_delayed_and_repeated_inputs_and_crashes() {
     let mut covered: BTreeMap<&'static str, usize> = BTreeMap::new();
     for seed in 0..SEEDS {
         let mut chaos = Chaos::new(seed);
@@ -396,23 +413,23 @@ fn promises_hold_under_delays_repeats_and_crashes() {
         }
         chaos.calm_down();
         chaos.check_end();
-        for word in &chaos.covered {
-            *covered.entry(word).or_default() += 1;
+        for situation in &chaos.covered {
+            *covered.entry(situation).or_default() += 1;
         }
     }
-    let words = [
-        "a flake",
+    let situations = [
         "blocked",
         "conflict",
-        "killed after the target moved",
-        "landed and changed at once",
+        "flaky failure",
+        "crash after the target moved",
+        "landed with an older candidate",
         "rejected",
-        "somebody else's verdict",
-        "the tip fails",
+        "verdict of another queue",
+        "failing tip",
     ];
-    for word in words {
-        let times = covered.get(word).copied().unwrap_or(0);
-        assert!(times >= 3, "`{word}` in {times} of {SEEDS} worlds: {covered:?}");
+    for situation in situations {
+        let times = covered.get(situation).copied().unwrap_or(0);
+        assert!(times >= 3, "`{situation}` in {times} of {SEEDS} worlds: {covered:?}");
     }
     println!("{covered:?}");
 }

@@ -1,5 +1,5 @@
-//! Simulations of the merge queue: figures compared with the design's, and promises under
-//! disturbance.
+//! Simulations of the merge queue: its cost compared with the design's, and its invariants under
+//! disturbances.
 
 mod arrivals;
 mod chaos;
