@@ -275,7 +275,7 @@ pub(super) fn open_store(here: &Path) -> Result<Store> {
 pub(super) fn open_read_only(here: &Path) -> Result<Store> {
     let repo = Repo::discover(here)?;
     let private = repo.common_dir().join("harness").join("git");
-    let git = Git::find_known(repo.common_dir(), &private, &ambient::environment())?;
+    let git = Git::find_unchecked(repo.common_dir(), &private, &ambient::environment())?;
     Store::open(repo, git)
 }
 

@@ -264,7 +264,7 @@ fn stop_keeper(dir: &Path) -> bool {
         return false;
     }
     let Ok(text) = Lock::last_holder(&path) else { return false };
-    text.holder().is_some_and(|h| process::ask_to_stop(h.pid, h.start).unwrap_or(false))
+    text.holder().is_some_and(|h| process::send_terminate(h.pid, h.start).unwrap_or(false))
 }
 
 /// Asks the keepers of one task to stop, without a supervisor.

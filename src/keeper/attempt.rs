@@ -231,7 +231,7 @@ fn publish(
     if !process::create_loose_ref(repo.common_dir(), &work.publish, &commit)? {
         let private = repo.common_dir().join("harness").join("git");
         let env = assigned.env.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        let git = Git::find_known(repo.common_dir(), &private, &env)?;
+        let git = Git::find_unchecked(repo.common_dir(), &private, &env)?;
         let (new, old) = (Some(commit), process::Expected::Absent);
         RefUpdates::in_bulk(&git)
             .transact(&[RefMove { name: work.publish.clone(), new, old }])?

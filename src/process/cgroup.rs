@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The longest time that the kernel may take to kill the members of a group.
-const PATIENCE: Duration = Duration::from_secs(5);
-const APART: Duration = Duration::from_millis(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A control group that a keeper created. Dropping the value removes the group if the group is
 /// empty.
@@ -51,13 +51,13 @@ impl Cgroup {
     }
 
     /// Kills all processes in the group at once and waits until they have ended.
-    pub(super) fn end(&self) {
+    pub(super) fn kill(&self) {
         if fs::write(self.dir.join("cgroup.kill"), "1").is_err() {
             return;
         }
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + KILL_TIMEOUT;
         while self.is_populated() && Instant::now() < until {
-            std::thread::sleep(APART);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 

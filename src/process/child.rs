@@ -13,7 +13,7 @@ use super::cgroup::Cgroup;
 use super::command::{Command, Containment};
 use super::detach::become_reaper;
 use super::output::{Drained, OutputFile};
-use super::program::{self, explain, expression, start};
+use super::program::{self, build_expression, explain_start_error, start};
 use super::stop::{SignalTarget, StopSignal, StopStep};
 use super::tree::{KillCount, ProcessTree};
 use super::watchdog::{Listener, OutputStream, Watchdog};
@@ -98,7 +98,7 @@ fn supervise(
     };
     let begun = Instant::now();
     let handle = {
-        let expression = expression(command, &program, stdout.writer()?, stderr.writer()?)?;
+        let expression = build_expression(command, &program, stdout.writer()?, stderr.writer()?)?;
         let group = match command.containment {
             Containment::Marker | Containment::OwnProcess => None,
             Containment::ControlGroup => Cgroup::enter(&command.marker),
@@ -111,7 +111,7 @@ fn supervise(
                 handle
             }
             Err(error) => {
-                return explain(&error, &program).map_or(Err(error), |why| {
+                return explain_start_error(&error, &program).map_or(Err(error), |why| {
                     Ok(CommandResult::before_start(Termination::NotStarted(why)))
                 });
             }
@@ -119,11 +119,20 @@ fn supervise(
         // Drops the expression and this process's copies of the writing ends.
     };
     let watchdog = Watchdog::new(listener, begun);
-    let mut watch =
-        Supervision { command, stop, tree, handle, begun, stdout, stderr, watchdog, asked: None };
+    let mut watch = Supervision {
+        command,
+        stop,
+        tree,
+        handle,
+        begun,
+        stdout,
+        stderr,
+        watchdog,
+        stop_progress: None,
+    };
     let watched = watch.watch_until_end();
     // The tree is killed after an error, too.
-    let kill_count = watch.tree.end();
+    let kill_count = watch.tree.kill();
     let wall = watched.as_ref().map_or_else(|_| begun.elapsed(), |&wall| wall);
     watched?;
     watch.finish(wall, kill_count)
@@ -197,7 +206,7 @@ impl CapturedStream {
 
 /// A request to stop, and the progress of the steps that carry it out.
 struct StopProgress {
-    why: Termination,
+    reason: Termination,
     /// The index of the next step.
     next: usize,
     until: Instant,
@@ -214,7 +223,7 @@ struct Supervision<'a, 'l> {
     stdout: CapturedStream,
     stderr: CapturedStream,
     watchdog: Watchdog<'l>,
-    asked: Option<StopProgress>,
+    stop_progress: Option<StopProgress>,
 }
 
 impl Supervision<'_, '_> {
@@ -231,7 +240,7 @@ impl Supervision<'_, '_> {
                 ran = Some(self.begun.elapsed());
             }
             let now = Instant::now();
-            let due = match &mut self.asked {
+            let due = match &mut self.stop_progress {
                 None => {
                     if let Some(ran) = ran {
                         return Ok(ran);
@@ -240,27 +249,28 @@ impl Supervision<'_, '_> {
                     let limit = limit.map(|at| (at, Termination::TimedOut));
                     let silence = self.watchdog.deadline(self.command.idle, self.command.linger);
                     let first = [limit, silence].into_iter().flatten().min_by_key(|(at, _)| *at);
-                    let why = if self.stop.is_raised() {
+                    let reason = if self.stop.is_raised() {
                         Some(Termination::Stopped)
                     } else {
                         first.as_ref().filter(|(at, _)| *at <= now).map(|(_, why)| why.clone())
                     };
-                    if let Some(why) = why {
-                        self.asked = Some(StopProgress { why, next: 0, until: now, scanned: now });
-                        self.ask(true);
+                    if let Some(reason) = reason {
+                        self.stop_progress =
+                            Some(StopProgress { reason, next: 0, until: now, scanned: now });
+                        self.take_stop_step(true);
                         continue;
                     }
                     first.map(|(at, _)| at - now)
                 }
-                Some(asked) => {
+                Some(progress) => {
                     // The main process may be a wrapper that ends at once. The processes that it
                     // started get the same grace period.
-                    let tree_has_ended = ran.is_some() && now >= asked.scanned + TICK && {
-                        asked.scanned = now;
+                    let tree_has_ended = ran.is_some() && now >= progress.scanned + TICK && {
+                        progress.scanned = now;
                         self.tree.living().is_empty()
                     };
-                    let until = asked.until;
-                    if tree_has_ended || now >= until && !self.ask(ran.is_none()) {
+                    let until = progress.until;
+                    if tree_has_ended || now >= until && !self.take_stop_step(ran.is_none()) {
                         return Ok(ran.unwrap_or_else(|| self.begun.elapsed()));
                     }
                     Some(until.saturating_duration_since(now).min(TICK))
@@ -275,7 +285,7 @@ impl Supervision<'_, '_> {
 
     /// Takes the next stop step. Skips steps for a main process that has ended. Returns false if no
     /// step is left.
-    fn ask(&mut self, main_lives: bool) -> bool {
+    fn take_stop_step(&mut self, main_lives: bool) -> bool {
         let default_steps = [StopStep {
             signal: StopSignal::Terminate,
             target: SignalTarget::Tree,
@@ -283,15 +293,15 @@ impl Supervision<'_, '_> {
         }];
         let steps: &[StopStep] =
             if self.command.stop.is_empty() { &default_steps } else { &self.command.stop };
-        let Some(asked) = &mut self.asked else { return false };
-        while let Some(step) = steps.get(asked.next) {
-            asked.next += 1;
+        let Some(progress) = &mut self.stop_progress else { return false };
+        while let Some(step) = steps.get(progress.next) {
+            progress.next += 1;
             if step.target == SignalTarget::Leader && !main_lives {
                 continue;
             }
-            self.tree.ask(step.signal, step.target);
-            asked.scanned = Instant::now();
-            asked.until = asked.scanned.checked_add(step.wait).unwrap_or(asked.scanned);
+            self.tree.signal(step.signal, step.target);
+            progress.scanned = Instant::now();
+            progress.until = progress.scanned.checked_add(step.wait).unwrap_or(progress.scanned);
             return true;
         }
         false
@@ -312,7 +322,7 @@ impl Supervision<'_, '_> {
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
         fds.extend([&self.stdout.reader, &self.stderr.reader].into_iter().flatten().map(readable));
         fds.extend(pidfd.map(readable));
-        if self.asked.is_none() {
+        if self.stop_progress.is_none() {
             fds.push(readable(self.stop));
         }
         let due = if cfg!(target_os = "linux") {
@@ -335,11 +345,11 @@ impl Supervision<'_, '_> {
     fn finish(mut self, wall: Duration, kill_count: KillCount) -> io::Result<CommandResult> {
         let (stdout_bytes, stdout_kept) = self.stdout.finish(&mut self.watchdog)?;
         let (stderr_bytes, stderr_kept) = self.stderr.finish(&mut self.watchdog)?;
-        let termination = match self.asked {
-            Some(asked) => {
+        let termination = match self.stop_progress {
+            Some(progress) => {
                 // Reaps the main process. A process that is stuck in the kernel is left to init.
                 self.handle.try_wait()?;
-                asked.why
+                progress.reason
             }
             None => {
                 let status = self.handle.wait()?.status;

@@ -47,7 +47,7 @@ impl Trial {
         run(&self.command(script), &StopFlag::new().unwrap()).unwrap()
     }
 
-    pub(super) fn assert_nobody_left(&self) {
+    pub(super) fn assert_no_process_left(&self) {
         assert_eq!(living_marked(&self.marker()), Vec::<i32>::new());
     }
 
@@ -190,7 +190,7 @@ fn timeout_and_idle_timeout_stop_a_command() {
         let mut command = trial.command(script);
         change(&mut command);
         let ended = run(&command, &StopFlag::new().unwrap()).unwrap();
-        trial.assert_nobody_left();
+        trial.assert_no_process_left();
         ended.termination
     };
     let hang = "trap '' TERM; while :; do echo still here; sleep 0.05; done";
@@ -223,12 +223,12 @@ fn stop_signal_leaves_a_grace_period_for_cleanup() {
     std::thread::scope(|scope| {
         let ended = scope.spawn(|| run(&command, &stop).unwrap());
         trial.await_file("up");
-        stop.ask();
+        stop.raise();
         let ended = ended.join().unwrap();
         assert_eq!((ended.termination, ended.survivors), (Termination::Stopped, 0));
     });
     assert_eq!(trial.read("tidy"), "wrapped\n");
-    trial.assert_nobody_left();
+    trial.assert_no_process_left();
     assert_eq!(run(&command, &stop).unwrap().termination, Termination::Stopped);
 }
 
@@ -238,7 +238,7 @@ fn daemon_that_holds_the_output_is_killed_without_delay() {
     let ended = trial.run("echo said; sleep 1000 & exit 0");
     assert_eq!((ended.termination, ended.leftover), (Termination::Exited(0), 1));
     assert_eq!(trial.read("out"), "said\n");
-    trial.assert_nobody_left();
+    trial.assert_no_process_left();
 }
 
 /// A script whose processes ignore TERM, fork twice, and leave their session, group and output.
@@ -258,7 +258,7 @@ fn detached_processes_are_killed_with_the_tree() {
     assert_eq!((ended.termination, ended.survivors), (Termination::Exited(0), 0));
     assert!(ended.leftover >= 12, "{}", ended.leftover);
     assert_eq!(trial.read("pids").lines().count(), 6);
-    trial.assert_nobody_left();
+    trial.assert_no_process_left();
 }
 
 /// Returns the numbers in the file `pids` whose processes are alive.
@@ -301,7 +301,7 @@ fn fork_loop_is_killed_by_the_sweep() {
     let ended = trial.run(FORKER);
     assert_eq!((ended.termination, ended.survivors), (Termination::Exited(0), 0));
     assert!(ended.leftover > 8, "{}", ended.leftover);
-    trial.assert_nobody_left();
+    trial.assert_no_process_left();
 }
 
 #[cfg(target_os = "linux")]
@@ -315,7 +315,7 @@ fn fork_loop_is_killed_by_a_keeper_with_and_without_cgroup() {
         trial.keeper(FORKER).wait().unwrap();
         let ended = trial.read("ended");
         assert!(ended.contains("Exited(0)") && ended.contains("survivors: 0"), "{ended}");
-        trial.assert_nobody_left();
+        trial.assert_no_process_left();
     }
 }
 
@@ -333,7 +333,7 @@ fn tree_of_a_killed_keeper_is_found_by_marker_and_killed() {
     keeper.wait().unwrap();
     assert!(living_marked(&trial.marker()).len() >= 13);
     assert!(kill_marked(&trial.marker()) >= 13);
-    trial.assert_nobody_left();
+    trial.assert_no_process_left();
     assert_eq!(alive(&trial), Vec::<String>::new());
     assert_eq!(kill_marked(&trial.marker()), 0);
 }
@@ -347,17 +347,17 @@ fn keeper_is_stopped_by_sigterm_to_the_holder_of_its_lock() {
     let by = Lock::try_take(&trial.path("lock"), "me").unwrap().unwrap_err();
     let holder = by.holder().unwrap();
     assert_eq!(holder.pid, keeper.pid());
-    assert!(!ask_to_stop(holder.pid, holder.start + 1).unwrap());
+    assert!(!send_terminate(holder.pid, holder.start + 1).unwrap());
     assert!(!keeper.has_ended().unwrap());
     // Signals of a terminal have no effect.
     let pid = Pid::from_raw(keeper.pid()).unwrap();
     kill_process(pid, Signal::INT).unwrap();
     kill_process(pid, Signal::HUP).unwrap();
-    assert!(ask_to_stop(holder.pid, holder.start).unwrap());
+    assert!(send_terminate(holder.pid, holder.start).unwrap());
     keeper.wait().unwrap();
     assert!(trial.read("ended").contains("Stopped"), "{}", trial.read("ended"));
-    assert!(!ask_to_stop(holder.pid, holder.start).unwrap());
-    trial.assert_nobody_left();
+    assert!(!send_terminate(holder.pid, holder.start).unwrap());
+    trial.assert_no_process_left();
 }
 
 #[test]

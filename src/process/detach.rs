@@ -114,13 +114,12 @@ pub(super) fn become_reaper() -> io::Result<()> {
 /// Sends SIGTERM to the process `pid` if its start time is still `start_time` (see
 /// [`start_time`](super::start_time)). A `start_time` of 0 means unknown and matches every process.
 /// Returns true if the signal was sent.
-pub(crate) fn ask_to_stop(pid: i32, start_time: u64) -> io::Result<bool> {
+pub(crate) fn send_terminate(pid: i32, start_time: u64) -> io::Result<bool> {
     let Some(process) = Pid::from_raw(pid).filter(|_| pid > 1) else {
         return Ok(false);
     };
-    let sent = signal_checked(process, start_time);
-    match sent {
-        Ok(asked) => Ok(asked),
+    match signal_checked(process, start_time) {
+        Ok(sent) => Ok(sent),
         Err(Errno::SRCH) => Ok(false),
         Err(error) => Err(error.into()),
     }

@@ -64,7 +64,7 @@ const VARIABLES: [(&str, &str); 14] = [
 ];
 
 /// The name and address for the reflog of the target branch. Commits name their own authors.
-const WHO: (&str, &str) = ("git-harness", "git-harness@localhost");
+const REFLOG_IDENTITY: (&str, &str) = ("git-harness", "git-harness@localhost");
 
 /// The version of an installed git.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,7 +113,7 @@ impl Git {
         private: &Path,
         ambient: &BTreeMap<OsString, OsString>,
     ) -> Result<Self> {
-        let git = Self::find_known(common_dir, private, ambient)?;
+        let git = Self::find_unchecked(common_dir, private, ambient)?;
         let path = ambient.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
         let version = ask_version(&git.exe, path)?;
         if version < OLDEST {
@@ -124,7 +124,7 @@ impl Git {
 
     /// Finds git like [`Git::find`] without checking the version. For a keeper, whose supervisor
     /// has checked the version.
-    pub fn find_known(
+    pub fn find_unchecked(
         common_dir: &Path,
         private: &Path,
         ambient: &BTreeMap<OsString, OsString>,
@@ -141,7 +141,7 @@ impl Git {
             .with_context(|| format!("not a directory: {}", common_dir.display()))?;
         let private = std::path::absolute(private)
             .with_context(|| format!("not a directory: {}", private.display()))?;
-        let env = shield(&private, path)
+        let env = isolated_environment(&private, path)
             .with_context(|| format!("cannot prepare a home for git: {}", private.display()))?
             .with("GIT_DIR", &common_dir);
         Ok(Self { exe, version: OLDEST, common_dir, private, env })
@@ -242,7 +242,7 @@ fn isolated(expression: duct::Expression) -> duct::Expression {
 
 /// Builds the environment of every call, and creates the empty home and configuration that the
 /// environment names.
-fn shield(private: &Path, path: &OsStr) -> std::io::Result<Environ> {
+fn isolated_environment(private: &Path, path: &OsStr) -> std::io::Result<Environ> {
     let home = private.join("empty-home");
     std::fs::create_dir_all(&home)?;
     // An empty file and not `/dev/null`: `git config --global` as root would replace the device
@@ -256,8 +256,8 @@ fn shield(private: &Path, path: &OsStr) -> std::io::Result<Environ> {
         env.set(name, value);
     }
     for role in ["AUTHOR", "COMMITTER"] {
-        env.set(format!("GIT_{role}_NAME"), WHO.0);
-        env.set(format!("GIT_{role}_EMAIL"), WHO.1);
+        env.set(format!("GIT_{role}_NAME"), REFLOG_IDENTITY.0);
+        env.set(format!("GIT_{role}_EMAIL"), REFLOG_IDENTITY.1);
     }
     Ok(env.with("PATH", path).with("HOME", home).with("GIT_CONFIG_GLOBAL", config))
 }

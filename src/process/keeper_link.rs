@@ -24,10 +24,10 @@ use rustix::net::{
 use super::{Environ, Lock, StopFlag};
 
 /// The size of the header of a message, which holds the length of the body and carries the lock.
-const HEAD: usize = 8;
+const HEADER_SIZE: usize = 8;
 /// The longest accepted body. No folder path with its environment is longer, so a longer message
 /// does not come from a supervisor.
-const LONGEST: u64 = 64 * 1024 * 1024;
+const MAX_BODY: u64 = 64 * 1024 * 1024;
 
 /// The supervisor's end. When this end is dropped, the keeper finishes its assignment and exits.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl KeeperInbox {
     }
 
     fn receive(&self) -> io::Result<Option<ReceivedAssignment>> {
-        let mut head = [0; HEAD];
+        let mut head = [0; HEADER_SIZE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
@@ -142,12 +142,12 @@ impl KeeperInbox {
         let rights = ancillary.drain().find_map(|message| {
             if let RecvAncillaryMessage::ScmRights(mut fds) = message { fds.next() } else { None }
         });
-        let no_case = || io::Error::new(io::ErrorKind::InvalidData, "not a case for a keeper");
-        let lock = Lock::from(rights.ok_or_else(no_case)?);
+        let not_an_assignment = || io::Error::new(io::ErrorKind::InvalidData, "not an assignment");
+        let lock = Lock::from(rights.ok_or_else(not_an_assignment)?);
         (&self.0).read_exact(&mut head[received..])?;
         let length = u64::from_le_bytes(head);
-        if length > LONGEST {
-            return Err(no_case());
+        if length > MAX_BODY {
+            return Err(not_an_assignment());
         }
         let mut body = vec![0; usize::try_from(length).map_err(io::Error::other)?];
         (&self.0).read_exact(&mut body)?;
@@ -155,7 +155,7 @@ impl KeeperInbox {
         let dir = OsString::from_vec(parts.next().unwrap_or_default().to_vec());
         let mut env = Environ::empty();
         for pair in parts {
-            let at = pair.iter().position(|byte| *byte == b'=').ok_or_else(no_case)?;
+            let at = pair.iter().position(|byte| *byte == b'=').ok_or_else(not_an_assignment)?;
             env.set(OsStr::from_bytes(&pair[..at]), OsStr::from_bytes(&pair[at + 1..]));
         }
         Ok(Some(ReceivedAssignment { dir: dir.into(), lock, env }))
@@ -228,7 +228,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::try_take(&dir.path().join("lock"), "").unwrap().unwrap();
         link.send(dir.path(), &lock, &Environ::empty()).unwrap();
-        stop.ask();
+        stop.raise();
         assert!(inbox.next(&stop).unwrap().is_none());
         stop.lower();
         assert!(inbox.next(&stop).unwrap().is_some());

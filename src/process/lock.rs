@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 /// Retries for a busy lock: [`Lock::is_held`] in another process holds it for a moment.
 const TRIES: u32 = 5;
-const APART: Duration = Duration::from_millis(10);
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A lock. It is held as long as this value, or a copy of its open file in another process, exists.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Lock {
                 // respect this lock.
                 Ok(()) | Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) if attempt >= TRIES => return Ok(Err(read_holder(&file)?)),
-                Err(Errno::WOULDBLOCK) => std::thread::sleep(APART),
+                Err(Errno::WOULDBLOCK) => std::thread::sleep(RETRY_PAUSE),
                 Err(error) => return Err(error.into()),
             }
             attempt += 1;
@@ -223,7 +223,7 @@ mod tests {
         flock(&asked, FlockOperation::NonBlockingLockShared).unwrap();
         std::thread::scope(|scope| {
             let taking = scope.spawn(|| Lock::try_take(&path, "me").unwrap().is_ok());
-            std::thread::sleep(APART);
+            std::thread::sleep(RETRY_PAUSE);
             drop(asked);
             assert!(taking.join().unwrap());
         });

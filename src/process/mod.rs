@@ -49,7 +49,9 @@ pub(crate) use child::{CommandResult, run, run_with_listener};
 #[cfg(test)]
 use command::Stdin;
 pub(crate) use command::{Command, Containment};
-pub(crate) use detach::{KeeperHandle, adopt_lock, ask_to_stop, start_keeper, start_linked_keeper};
+pub(crate) use detach::{
+    KeeperHandle, adopt_lock, send_terminate, start_keeper, start_linked_keeper,
+};
 pub(crate) use durable::{free_space, sync_fs, write_atomic, write_executable};
 pub(crate) use environ::Environ;
 pub use git::Git;

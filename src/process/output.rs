@@ -10,7 +10,7 @@ use super::redact::{RedactionStream, Redactor};
 /// The size of one read.
 const CHUNK: usize = 64 * 1024;
 /// The largest number of reads in one turn.
-const TURN: usize = 16;
+const READS_PER_TURN: usize = 16;
 
 /// The result of reading from a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +65,8 @@ impl OutputFile {
         })
     }
 
-    /// Reads the available bytes of a non-blocking stream, at most [`TURN`] chunks, and passes them
-    /// to `observe` unredacted.
+    /// Reads the available bytes of a non-blocking stream, at most [`READS_PER_TURN`] chunks, and
+    /// passes them to `observe` unredacted.
     pub(super) fn drain(
         &mut self,
         from: &mut impl Read,
@@ -74,7 +74,7 @@ impl OutputFile {
     ) -> io::Result<Drained> {
         let mut chunk = [0; CHUNK];
         let mut read = 0;
-        for _ in 0..TURN {
+        for _ in 0..READS_PER_TURN {
             match from.read(&mut chunk) {
                 Ok(0) => {
                     return Ok(if read == 0 { Drained::Closed } else { Drained::Some(read) });

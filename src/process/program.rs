@@ -15,7 +15,7 @@ use super::command::{Command, Stdin};
 
 /// Retries for a program that another process still has open for writing.
 const TRIES: u32 = 20;
-const APART: Duration = Duration::from_millis(10);
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Returns the path of the command's program, or a message that says why there is none.
 pub(super) fn find(command: &Command) -> Result<PathBuf, String> {
@@ -29,10 +29,10 @@ pub(super) fn find(command: &Command) -> Result<PathBuf, String> {
     let name = program.display();
     if program.as_bytes().contains(&b'/') {
         let path = command.cwd.join(program);
-        return match fitness(&path) {
-            Fitness::Fit => Ok(path),
-            Fitness::Absent => Err(format!("there is no program `{name}`: {}", path.display())),
-            Fitness::Unfit => Err(format!(
+        return match executable(&path) {
+            Executable::Yes => Ok(path),
+            Executable::Missing => Err(format!("there is no program `{name}`: {}", path.display())),
+            Executable::No => Err(format!(
                 "`{name}` is not an executable file (`chmod +x` makes one): {}",
                 path.display()
             )),
@@ -48,10 +48,10 @@ pub(crate) fn find_in_path(program: &OsStr, path: &OsStr, cwd: &Path) -> Result<
     let mut unfit = None;
     for dir in std::env::split_paths(path) {
         let file = cwd.join(dir).join(program);
-        match fitness(&file) {
-            Fitness::Fit => return Ok(file),
-            Fitness::Unfit => unfit = unfit.or(Some(file)),
-            Fitness::Absent => {}
+        match executable(&file) {
+            Executable::Yes => return Ok(file),
+            Executable::No => unfit = unfit.or(Some(file)),
+            Executable::Missing => {}
         }
     }
     let name = program.display();
@@ -61,22 +61,22 @@ pub(crate) fn find_in_path(program: &OsStr, path: &OsStr, cwd: &Path) -> Result<
     })
 }
 
-enum Fitness {
-    Fit,
-    Unfit,
-    Absent,
+enum Executable {
+    Yes,
+    No,
+    Missing,
 }
 
-fn fitness(path: &Path) -> Fitness {
+fn executable(path: &Path) -> Executable {
     match path.metadata() {
-        Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => Fitness::Fit,
-        Ok(_) => Fitness::Unfit,
-        Err(_) => Fitness::Absent,
+        Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => Executable::Yes,
+        Ok(_) => Executable::No,
+        Err(_) => Executable::Missing,
     }
 }
 
 /// Builds the `duct` expression of a command, in a process group of its own.
-pub(super) fn expression(
+pub(super) fn build_expression(
     command: &Command,
     program: &Path,
     stdout: io::PipeWriter,
@@ -105,7 +105,7 @@ pub(super) fn start(expression: &duct::Expression) -> io::Result<duct::Handle> {
     for _ in 0..TRIES {
         match expression.start() {
             Err(error) if error.raw_os_error() == Some(Errno::TXTBSY.raw_os_error()) => {
-                std::thread::sleep(APART);
+                std::thread::sleep(RETRY_PAUSE);
             }
             other => return other,
         }
@@ -115,7 +115,7 @@ pub(super) fn start(expression: &duct::Expression) -> io::Result<duct::Handle> {
 
 /// Returns the reason why the program could not be started, if the command is at fault and not the
 /// machine.
-pub(super) fn explain(error: &io::Error, program: &Path) -> Option<String> {
+pub(super) fn explain_start_error(error: &io::Error, program: &Path) -> Option<String> {
     let program = program.display();
     match Errno::from_io_error(error)? {
         Errno::NOENT | Errno::NOTDIR => Some(format!(

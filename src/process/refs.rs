@@ -26,7 +26,7 @@ const SETTINGS: [&str; 4] = [
 
 /// Settings for refs that have no meaning until another ref is moved after a barrier. Syncing each
 /// of them would take a hundred times as long as one sync for all.
-const IN_BULK: [&str; 3] =
+const BULK_SETTINGS: [&str; 3] =
     ["core.fsync=none", "core.filesRefLockTimeout=2000", "core.packedRefsTimeout=10000"];
 
 /// The value that a ref must have for a move to happen.
@@ -91,19 +91,19 @@ pub(crate) struct RefsAmbiguous {
 pub(crate) struct RefUpdates {
     git: Git,
     settings: &'static [&'static str],
-    running: Option<Running>,
+    running: Option<UpdateRefProcess>,
 }
 
 impl RefUpdates {
     /// Prepares to move refs. The first transaction starts git.
-    pub(crate) fn start(git: &Git) -> Self {
+    pub(crate) fn new(git: &Git) -> Self {
         Self { git: git.clone(), settings: &SETTINGS, running: None }
     }
 
     /// Prepares to move many refs without a sync for each. The caller must set a barrier before
     /// anything depends on them.
     pub(crate) fn in_bulk(git: &Git) -> Self {
-        Self { git: git.clone(), settings: &IN_BULK, running: None }
+        Self { git: git.clone(), settings: &BULK_SETTINGS, running: None }
     }
 
     /// Moves all refs if each has the expected value, and none otherwise. Waits at most ten seconds
@@ -116,9 +116,8 @@ impl RefUpdates {
         // An idle git that was killed had no transaction in progress, so nothing is ambiguous.
         let mut running = match self.running.take() {
             Some(running) if running.is_alive() => running,
-            Some(_) | None => {
-                Running::start(&self.git, self.settings).context("cannot start `git update-ref`")?
-            }
+            Some(_) | None => UpdateRefProcess::start(&self.git, self.settings)
+                .context("cannot start `git update-ref`")?,
         };
         if running.ask(&request, &["start: ok", "prepare: ok"]).is_err() {
             let (code, message) = running.end()?;
@@ -172,7 +171,7 @@ fn request(moves: &[RefMove]) -> Result<Vec<u8>> {
 
 /// A running git process.
 #[derive(Debug)]
-struct Running {
+struct UpdateRefProcess {
     handle: duct::Handle,
     /// `None` only while git is being ended.
     stdin: Option<PipeWriter>,
@@ -181,7 +180,7 @@ struct Running {
     stderr: File,
 }
 
-impl Running {
+impl UpdateRefProcess {
     fn start(git: &Git, settings: &[&str]) -> io::Result<Self> {
         let path = git.private().join(unique("update-ref"));
         let stderr = OpenOptions::new().read(true).append(true).create_new(true).open(&path)?;
@@ -236,7 +235,7 @@ impl Running {
 }
 
 /// Reaps git, so that a supervisor that runs for days leaves no zombies.
-impl Drop for Running {
+impl Drop for UpdateRefProcess {
     fn drop(&mut self) {
         drop(self.stdin.take());
         self.handle.wait().ok();
@@ -268,7 +267,7 @@ mod tests {
     fn ref_transaction_is_all_or_none_and_the_next_one_works_after_a_refusal() {
         let (_dir, git) = repository();
         let (one, two) = (oid(&git, "one"), oid(&git, "two"));
-        let mut refs = RefUpdates::start(&git);
+        let mut refs = RefUpdates::new(&git);
         let (a, b) = ("refs/harness/a", "refs/harness/b");
         refs.transact(&[to(a, Some(&one), Expected::Absent)]).unwrap().unwrap();
         let first = refs.pid().unwrap();
@@ -297,7 +296,7 @@ mod tests {
         let moves: Vec<_> = (0..1500)
             .map(|n| to(&format!("refs/harness/many/{n}"), Some(&one), Expected::Absent))
             .collect();
-        let mut refs = RefUpdates::start(&git);
+        let mut refs = RefUpdates::new(&git);
         refs.transact(&moves).unwrap().unwrap();
         assert!(refs.transact(&moves).unwrap().is_err());
         assert_eq!(read(&git, "refs/harness/many/1499"), Some(one));
@@ -308,7 +307,7 @@ mod tests {
         let (_dir, git) = repository();
         let one = oid(&git, "one");
         git.output(&["symbolic-ref", "refs/harness/s", "refs/heads/main"], b"").unwrap();
-        let mut refs = RefUpdates::start(&git);
+        let mut refs = RefUpdates::new(&git);
         refs.transact(&[to("refs/harness/s", Some(&one), Expected::Absent)]).unwrap().unwrap();
         assert_eq!(read(&git, "refs/heads/main"), None);
         assert_eq!(read(&git, "refs/harness/s"), Some(one));
@@ -319,7 +318,7 @@ mod tests {
         let (_dir, git) = repository();
         let one = oid(&git, "one");
         let null = Oid::parse(&"0".repeat(40)).unwrap();
-        let mut refs = RefUpdates::start(&git);
+        let mut refs = RefUpdates::new(&git);
         for bad in [
             to("refs/harness/a", Some(&null), Expected::Absent),
             to("refs/harness/a", Some(&one), Expected::Value(null.clone())),
@@ -337,7 +336,7 @@ mod tests {
     fn ref_transaction_works_after_its_git_was_killed() {
         let (_dir, git) = repository();
         let (one, two) = (oid(&git, "one"), oid(&git, "two"));
-        let mut refs = RefUpdates::start(&git);
+        let mut refs = RefUpdates::new(&git);
         refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)]).unwrap().unwrap();
         let pid = Pid::from_raw(refs.pid().unwrap().cast_signed()).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
@@ -350,7 +349,7 @@ mod tests {
     fn ref_transaction_is_ambiguous_when_git_is_killed_during_it() {
         let (_dir, git) = repository();
         let one = oid(&git, "one");
-        let mut refs = RefUpdates::start(&git);
+        let mut refs = RefUpdates::new(&git);
         refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)]).unwrap().unwrap();
         let pid = Pid::from_raw(refs.pid().unwrap().cast_signed()).unwrap();
         // While git is stopped, the pipe takes the request and git cannot answer. Then git is
@@ -376,7 +375,7 @@ mod tests {
     fn update_ref_process_ends_when_dropped() {
         let (_dir, git) = repository();
         let one = oid(&git, "one");
-        let mut refs = RefUpdates::start(&git);
+        let mut refs = RefUpdates::new(&git);
         refs.transact(&[to("refs/harness/a", Some(&one), Expected::Absent)]).unwrap().unwrap();
         let pid = Pid::from_raw(refs.pid().unwrap().cast_signed()).unwrap();
         drop(refs);

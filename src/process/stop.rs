@@ -47,18 +47,18 @@ pub(crate) struct StopStep {
 /// A flag that is raised when this process is asked to stop. It stays raised until it is lowered.
 #[derive(Debug)]
 pub(crate) struct StopFlag {
-    asked: Arc<AtomicBool>,
+    raised: Arc<AtomicBool>,
     wake: UnixStream,
     waker: UnixStream,
 }
 
 impl StopFlag {
-    /// Creates a flag that is raised only by `ask`.
+    /// Creates a flag that is raised only by `raise`.
     pub(crate) fn new() -> io::Result<Self> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
-        Ok(Self { asked: Arc::new(AtomicBool::new(false)), wake, waker })
+        Ok(Self { raised: Arc::new(AtomicBool::new(false)), wake, waker })
     }
 
     /// Creates the flag of a keeper. SIGTERM raises the flag. SIGINT and SIGHUP have no effect,
@@ -66,7 +66,7 @@ impl StopFlag {
     /// an ignored signal would stay ignored in the agent.
     pub(crate) fn on_terminate() -> io::Result<Self> {
         let flag = Self::new()?;
-        signal_hook::flag::register(SIGTERM, Arc::clone(&flag.asked))?;
+        signal_hook::flag::register(SIGTERM, Arc::clone(&flag.raised))?;
         signal_hook::low_level::pipe::register(SIGTERM, flag.waker.try_clone()?)?;
         let unread = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(SIGINT, Arc::clone(&unread))?;
@@ -76,15 +76,15 @@ impl StopFlag {
 
     /// Raises the flag.
     #[cfg(test)]
-    pub(crate) fn ask(&self) {
-        self.asked.store(true, Ordering::SeqCst);
+    pub(crate) fn raise(&self) {
+        self.raised.store(true, Ordering::SeqCst);
         // A full pipe has already woken every reader.
         io::Write::write_all(&mut &self.waker, &[0]).ok();
     }
 
     /// Lowers the flag, so that this process can continue with other work.
     pub(crate) fn lower(&self) {
-        self.asked.store(false, Ordering::SeqCst);
+        self.raised.store(false, Ordering::SeqCst);
         // Drains the pipe.
         let mut sink = [0; 64];
         while (&self.wake).read(&mut sink).is_ok_and(|n| n > 0) {}
@@ -92,7 +92,7 @@ impl StopFlag {
 
     /// Returns true if the flag is raised.
     pub(crate) fn is_raised(&self) -> bool {
-        self.asked.load(Ordering::SeqCst)
+        self.raised.load(Ordering::SeqCst)
     }
 }
 

@@ -11,15 +11,15 @@ use crate::domain::termination::Termination;
 struct ScriptedListener {
     noise_limit: Option<Duration>,
     line: Vec<u8>,
-    heard: Vec<u8>,
-    errors: Vec<u8>,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
 }
 
 impl Listener for ScriptedListener {
     fn observe(&mut self, from: OutputStream, bytes: &[u8]) -> Activity {
         match from {
-            OutputStream::Stdout => self.heard.extend_from_slice(bytes),
-            OutputStream::Stderr => self.errors.extend_from_slice(bytes),
+            OutputStream::Stdout => self.stdout.extend_from_slice(bytes),
+            OutputStream::Stderr => self.stderr.extend_from_slice(bytes),
         }
         let mut activity = Activity::Nothing;
         for &byte in bytes {
@@ -55,7 +55,7 @@ fn listen(
     command.linger = Duration::from_millis(500);
     change(&mut command);
     let ended = run_with_listener(&command, &StopFlag::new().unwrap(), listener).unwrap();
-    trial.assert_nobody_left();
+    trial.assert_no_process_left();
     (trial, ended)
 }
 
@@ -115,9 +115,9 @@ fn listener_gets_all_output_also_after_the_stop_signal() {
         command.cap = 100;
     });
     assert_eq!((ended.termination, ended.stdout_kept), (Termination::Hopeless, 100));
-    assert_eq!(listener.heard.len() as u64, ended.stdout_bytes);
-    assert!(listener.heard.ends_with(b"hopeless\nsaid in the end\n"));
-    assert!(listener.errors.starts_with(b"err\n"));
+    assert_eq!(listener.stdout.len() as u64, ended.stdout_bytes);
+    assert!(listener.stdout.ends_with(b"hopeless\nsaid in the end\n"));
+    assert!(listener.stderr.starts_with(b"err\n"));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn listener_gets_output_that_is_left_in_the_pipe() {
     let mut listener = ScriptedListener::default();
     let mut watchdog = watchdog::Watchdog::new(Some(&mut listener), std::time::Instant::now());
     assert_eq!(stream.finish(&mut watchdog).unwrap(), (11, 11));
-    assert_eq!(listener.heard, b"last words\n");
+    assert_eq!(listener.stdout, b"last words\n");
 }
 
 /// Stops a command by these steps as soon as all its processes are running.
@@ -147,11 +147,11 @@ fn stop_by(script: &str, up: &[&str], steps: &[StopStep]) -> Trial {
     std::thread::scope(|scope| {
         let ended = scope.spawn(|| run(&command, &stop).unwrap());
         up.iter().for_each(|name| trial.await_file(name));
-        stop.ask();
+        stop.raise();
         let ended = ended.join().unwrap();
         assert_eq!((ended.termination, ended.survivors), (Termination::Stopped, 0));
     });
-    trial.assert_nobody_left();
+    trial.assert_no_process_left();
     trial
 }
 

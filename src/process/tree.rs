@@ -24,7 +24,7 @@ use procfs::ProcessStat;
 
 /// The longest time for killing a tree. A process that is left then is stuck in the kernel, and no
 /// signal reaches it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The number of SIGSTOP rounds after which the tree is killed even if a process still runs.
 const STOPS: usize = 20;
@@ -131,7 +131,7 @@ impl ProcessTree {
     }
 
     /// Sends a signal to some processes of the tree.
-    pub(super) fn ask(&self, stop_signal: super::StopSignal, target: SignalTarget) {
+    pub(super) fn signal(&self, stop_signal: super::StopSignal, target: SignalTarget) {
         let unix_signal = match stop_signal {
             super::StopSignal::Interrupt => Signal::INT,
             super::StopSignal::Terminate => Signal::TERM,
@@ -160,7 +160,7 @@ impl ProcessTree {
     }
 
     /// Kills all processes of the tree.
-    pub(super) fn end(&mut self) -> KillCount {
+    pub(super) fn kill(&mut self) -> KillCount {
         let survivors = if self.is_certainly_empty() { 0 } else { self.sweep() };
         // The control group can be removed only now that it is empty.
         self.cgroup = None;
@@ -178,7 +178,7 @@ impl ProcessTree {
     fn sweep(&mut self) -> usize {
         #[cfg(not(target_os = "linux"))]
         self.signal_main_group(Signal::KILL);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + KILL_TIMEOUT;
         let mut pause = Duration::from_millis(1);
         let mut quiet = 0;
         if let Some(group) = self.cgroup.take() {
@@ -187,7 +187,7 @@ impl ProcessTree {
             self.record_living(
                 &group.members().into_iter().filter_map(procfs::stat).collect::<Vec<_>>(),
             );
-            group.end();
+            group.kill();
             self.cgroup = Some(group);
         }
         loop {
@@ -330,7 +330,7 @@ fn signal(_seen: &ProcessStat, _unix_signal: Signal) {}
 pub(crate) fn kill_marked(marker: &str) -> usize {
     let mut tree = ProcessTree::by_marker(marker);
     tree.cgroup = cgroup::left_behind(marker);
-    tree.end().ended
+    tree.kill().ended
 }
 
 /// Returns the living processes that carry the marker, with all their descendants.

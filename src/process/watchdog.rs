@@ -48,7 +48,7 @@ pub(crate) trait Listener {
 
 /// The longest time that a finished command may take to exit, as a multiple of `linger`, whatever
 /// it still prints.
-const LINGERS: u32 = 3;
+const LINGER_FACTOR: u32 = 3;
 
 /// The deadlines of a running command.
 pub(super) struct Watchdog<'a> {
@@ -65,7 +65,10 @@ pub(super) struct Watchdog<'a> {
 
 impl fmt::Debug for Watchdog<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ear").field("noise", &self.noise).field("finished", &self.finished).finish()
+        f.debug_struct("Watchdog")
+            .field("noise", &self.noise)
+            .field("finished", &self.finished)
+            .finish()
     }
 }
 
@@ -118,7 +121,7 @@ impl<'a> Watchdog<'a> {
     ) -> Option<(Instant, Termination)> {
         if let Some((finished, last)) = self.finished {
             let quiet = last.checked_add(linger);
-            let longest = finished.checked_add(linger.saturating_mul(LINGERS));
+            let longest = finished.checked_add(linger.saturating_mul(LINGER_FACTOR));
             return [quiet, longest]
                 .into_iter()
                 .flatten()

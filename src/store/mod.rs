@@ -74,7 +74,7 @@ impl Store {
     /// The state of this repository. Writes nothing.
     pub fn open(repo: Repo, git: Git) -> Result<Self> {
         let local = layout::Local::new(repo.common_dir());
-        let refs = Arc::new(Mutex::new(RefUpdates::start(&git)));
+        let refs = Arc::new(Mutex::new(RefUpdates::new(&git)));
         let bulk = Arc::new(Mutex::new(RefUpdates::in_bulk(&git)));
         let store = Self { repo, git, refs, bulk, local };
         store.refuse_development_state()?;

@@ -28,7 +28,7 @@ const SHORTEST: usize = 6;
 
 /// The largest total size of the patterns for a DFA, the fastest search. A larger DFA would take
 /// too much memory.
-const SMALL: usize = 16 * 1024;
+const MAX_DFA_SIZE: usize = 16 * 1024;
 
 /// The redactor without values, built once. A keeper needs it for each check.
 static KEYS_ONLY: OnceLock<Redactor> = OnceLock::new();
@@ -49,7 +49,7 @@ enum PatternKind {
 struct SecretPatterns {
     search: AhoCorasick,
     /// The patterns and their kinds, indexed by pattern number.
-    signs: Vec<(Vec<u8>, PatternKind)>,
+    patterns: Vec<(Vec<u8>, PatternKind)>,
     longest: usize,
     /// True for each byte that is the first byte of a pattern.
     first: [bool; 256],
@@ -62,7 +62,7 @@ pub(crate) struct Redactor(Arc<SecretPatterns>);
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The values themselves are never printed.
-        write!(f, "Redactor({} signs)", self.0.signs.len())
+        write!(f, "Redactor({} signs)", self.0.patterns.len())
     }
 }
 
@@ -81,32 +81,37 @@ impl Redactor {
     }
 
     fn make<V: AsRef<[u8]>>(values: &[V]) -> io::Result<Self> {
-        let mut signs: Vec<(Vec<u8>, PatternKind)> = Vec::new();
+        let mut patterns: Vec<(Vec<u8>, PatternKind)> = Vec::new();
         for value in values {
             let value = value.as_ref().trim_ascii();
             if value.len() >= SHORTEST {
-                signs.extend(forms(value).into_iter().map(|form| (form, PatternKind::Value)));
+                patterns.extend(
+                    encodings(value).into_iter().map(|encoding| (encoding, PatternKind::Value)),
+                );
             }
         }
-        signs.sort_by(|(a, _), (b, _)| a.cmp(b));
-        signs.dedup_by(|(a, _), (b, _)| a == b);
+        patterns.sort_by(|(a, _), (b, _)| a.cmp(b));
+        patterns.dedup_by(|(a, _), (b, _)| a == b);
         let prefixes = RULES.iter().map(|rule| (rule.prefix, PatternKind::Rule(rule)));
         let prefixes = prefixes.chain([(JWT, PatternKind::Jwt), (PEM, PatternKind::Pem)]);
-        signs.extend(prefixes.map(|(prefix, sign)| (prefix.as_bytes().to_vec(), sign)));
-        let size: usize = signs.iter().map(|(text, _)| text.len()).sum();
-        let kind =
-            if size <= SMALL { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
+        patterns.extend(prefixes.map(|(prefix, pattern)| (prefix.as_bytes().to_vec(), pattern)));
+        let size: usize = patterns.iter().map(|(text, _)| text.len()).sum();
+        let kind = if size <= MAX_DFA_SIZE {
+            AhoCorasickKind::DFA
+        } else {
+            AhoCorasickKind::ContiguousNFA
+        };
         let search = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
             .kind(Some(kind))
-            .build(signs.iter().map(|(text, _)| text))
+            .build(patterns.iter().map(|(text, _)| text))
             .map_err(io::Error::other)?;
-        let longest = signs.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
+        let longest = patterns.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
         let mut first = [false; 256];
-        for byte in signs.iter().filter_map(|(text, _)| text.first()) {
+        for byte in patterns.iter().filter_map(|(text, _)| text.first()) {
             first[usize::from(*byte)] = true;
         }
-        Ok(Self(Arc::new(SecretPatterns { search, signs, longest, first })))
+        Ok(Self(Arc::new(SecretPatterns { search, patterns, longest, first })))
     }
 
     /// Redacts a whole text.
@@ -134,26 +139,26 @@ impl Redactor {
 /// Returns the forms in which a value may be written: plain, in a JSON string, in a JSON string
 /// within a JSON string, and in base64, alone or as a part of a longer text such as
 /// `user:password`.
-fn forms(value: &[u8]) -> Vec<Vec<u8>> {
-    let mut forms = vec![value.to_vec()];
+fn encodings(value: &[u8]) -> Vec<Vec<u8>> {
+    let mut encodings = vec![value.to_vec()];
     if let Ok(text) = std::str::from_utf8(value) {
         let once = in_json(text);
-        forms.push(in_json(&once).into_bytes());
-        forms.push(once.into_bytes());
+        encodings.push(in_json(&once).into_bytes());
+        encodings.push(once.into_bytes());
     }
     for base64 in [BASE64_NOPAD, BASE64URL_NOPAD] {
-        forms.push(base64.encode(value).into_bytes());
+        encodings.push(base64.encode(value).into_bytes());
         for lead in 0..3 {
             let mut with = vec![0; lead];
             with.extend_from_slice(value);
             // Only the digits that depend on the value alone.
             let whole = with.len() * 8 / 6;
             let digits = base64.encode(&with);
-            forms.push(digits.as_bytes()[(lead * 8).div_ceil(6)..whole].to_vec());
+            encodings.push(digits.as_bytes()[(lead * 8).div_ceil(6)..whole].to_vec());
         }
     }
-    forms.retain(|form| form.len() >= SHORTEST);
-    forms
+    encodings.retain(|encoding| encoding.len() >= SHORTEST);
+    encodings
 }
 
 /// Escapes a text as in a JSON string, without the quotes.
@@ -180,7 +185,7 @@ pub(super) struct RedactionStream {
 
 impl fmt::Debug for SecretPatterns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SecretPatterns({} signs)", self.signs.len())
+        write!(f, "SecretPatterns({} signs)", self.patterns.len())
     }
 }
 
@@ -260,11 +265,11 @@ impl SecretPatterns {
         let whole = ScannedText::new(text, before, last);
         for hit in self.search.find_overlapping_iter(text) {
             let (start, end) = (hit.start(), hit.end());
-            let key_match = match self.signs[hit.pattern().as_usize()].1 {
+            let key_match = match self.patterns[hit.pattern().as_usize()].1 {
                 PatternKind::Value => KeyMatch::Key(end, None),
-                PatternKind::Rule(rule) => rule.judge(&whole, start, end),
-                PatternKind::Jwt => rules::judge_jwt(&whole, start),
-                PatternKind::Pem => rules::judge_pem(&whole, start, end),
+                PatternKind::Rule(rule) => rule.match_at(&whole, start, end),
+                PatternKind::Jwt => rules::match_jwt(&whole, start),
+                PatternKind::Pem => rules::match_pem(&whole, start, end),
             };
             match key_match {
                 KeyMatch::No => {}
@@ -292,9 +297,9 @@ impl SecretPatterns {
         let begins = |end: &[u8]| {
             self.first[usize::from(end[0])]
                 && self
-                    .signs
+                    .patterns
                     .iter()
-                    .any(|(sign, _)| sign.len() > end.len() && sign.starts_with(end))
+                    .any(|(pattern, _)| pattern.len() > end.len() && pattern.starts_with(end))
         };
         let at = (text.len() - most..text.len()).find(|&at| begins(&text[at..]));
         at.unwrap_or(text.len())

@@ -164,7 +164,7 @@ pub(super) enum KeyMatch {
 
 impl KeyRule {
     /// Judges the text that has the prefix at `start..end`.
-    pub(super) fn judge(&self, text: &ScannedText<'_>, start: usize, end: usize) -> KeyMatch {
+    pub(super) fn match_at(&self, text: &ScannedText<'_>, start: usize, end: usize) -> KeyMatch {
         let to = text.run(self.class, end);
         let open = !text.last && to == text.bytes.len();
         if to - end < self.least {
@@ -186,7 +186,7 @@ impl KeyRule {
 
 /// Judges a text that begins like a web token at `start`: a token has three parts with dots
 /// between, and the second part is an object, too.
-pub(super) fn judge_jwt(text: &ScannedText<'_>, start: usize) -> KeyMatch {
+pub(super) fn match_jwt(text: &ScannedText<'_>, start: usize) -> KeyMatch {
     let dot = text.run(ByteClass::Word, start);
     let rest = &text.bytes[dot..];
     let second = b".eyJ";
@@ -204,7 +204,7 @@ pub(super) fn judge_jwt(text: &ScannedText<'_>, start: usize) -> KeyMatch {
 }
 
 /// Judges a text that begins like a PEM block at `start`, with its label at `label`.
-pub(super) fn judge_pem(text: &ScannedText<'_>, start: usize, label: usize) -> KeyMatch {
+pub(super) fn match_pem(text: &ScannedText<'_>, start: usize, label: usize) -> KeyMatch {
     let (last, ends) = (text.last, text.pem_ends());
     let text = text.bytes;
     let name = text[label..]
