@@ -16,16 +16,16 @@ use super::objects::{CommitInfo, commit_info, commit_info_of};
 use super::{Repo, handle, object_id};
 use crate::domain::id::Oid;
 
-/// The smallest number of commits in a stretch, which one thread reads in sequence. Each stretch
+/// The smallest number of commits in a chunk, which one thread reads in sequence. Each chunk
 /// has a fixed cost: the bases of its first commits must be unpacked.
-const STRETCH: usize = 512;
+const MIN_CHUNK: usize = 512;
 
-/// The largest number of stretches for each thread. Several short stretches balance the load.
-const STRETCHES: usize = 4;
+/// The largest number of chunks for each thread. Several short chunks balance the load.
+const CHUNKS_PER_THREAD: usize = 4;
 
 /// The largest loose commit that this module reads, in bytes. The commits of this program have
 /// fewer than two thousand bytes.
-const ROOM: usize = 8192;
+const MAX_LOOSE_SIZE: usize = 8192;
 
 /// Reads commits as [`commit_info`] does and returns the results of `make` in the order of the ids.
 /// At most one commit for each thread is held in memory at a time.
@@ -35,16 +35,17 @@ pub(crate) fn read_commits<T: Send>(
     make: impl Fn(Result<CommitInfo>) -> T + Sync,
 ) -> Result<Vec<T>> {
     let folder = repo.common_dir().join("objects");
-    let mut order = placed(repo, &folder.join("pack"), ids)?;
+    let mut order = object_positions(repo, &folder.join("pack"), ids)?;
     order.sort_unstable();
-    let stretch = order.len().div_ceil(STRETCHES * rayon::current_num_threads()).max(STRETCH);
-    let stretches: Vec<Vec<(usize, T)>> = order
-        .par_chunks(stretch)
-        .map(|stretch| {
-            let reader = handle::in_order(&repo.shared);
-            let mut buffer = Vec::with_capacity(ROOM);
-            let mut read = Vec::with_capacity(stretch.len());
-            for &(position, n) in stretch {
+    let chunk =
+        order.len().div_ceil(CHUNKS_PER_THREAD * rayon::current_num_threads()).max(MIN_CHUNK);
+    let chunks: Vec<Vec<(usize, T)>> = order
+        .par_chunks(chunk)
+        .map(|chunk| {
+            let reader = handle::sequential(&repo.shared);
+            let mut buffer = Vec::with_capacity(MAX_LOOSE_SIZE);
+            let mut read = Vec::with_capacity(chunk.len());
+            for &(position, n) in chunk {
                 let Some(id) = ids.get(n) else { continue };
                 let info = match position {
                     ObjectPosition::Packed(..) => packed(&reader, id, &mut buffer),
@@ -57,7 +58,7 @@ pub(crate) fn read_commits<T: Send>(
         })
         .collect();
     let mut read: Vec<(usize, T)> = Vec::with_capacity(order.len());
-    stretches.into_iter().for_each(|stretch| read.extend(stretch));
+    chunks.into_iter().for_each(|chunk| read.extend(chunk));
     read.sort_unstable_by_key(|(n, _)| *n);
     Ok(read.into_iter().map(|(_, made)| made).collect())
 }
@@ -72,7 +73,11 @@ enum ObjectPosition {
 }
 
 /// Returns the position of each object, with its index in `ids`.
-fn placed(repo: &Repo, folder: &Path, ids: &[&Oid]) -> Result<Vec<(ObjectPosition, usize)>> {
+fn object_positions(
+    repo: &Repo,
+    folder: &Path,
+    ids: &[&Oid],
+) -> Result<Vec<(ObjectPosition, usize)>> {
     let mut packs = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
         let path = entry?.path();
@@ -102,7 +107,7 @@ fn packed(reader: &gix::Repository, id: &Oid, buffer: &mut Vec<u8>) -> Option<Co
 fn loose(repo: &Repo, objects: &Path, id: &Oid) -> Option<CommitInfo> {
     let (folder, name) = id.as_str().split_at_checked(2)?;
     let bytes = std::fs::read(objects.join(folder).join(name)).ok()?;
-    let mut out = [0; ROOM];
+    let mut out = [0; MAX_LOOSE_SIZE];
     let (status, _, written) = gix::zlib::Inflate::default().once(&bytes, &mut out).ok()?;
     let text = out.get(..written)?;
     let (kind, size, header) = gix::objs::decode::loose_header(text).ok()?;

@@ -25,7 +25,8 @@ pub(crate) struct FileChange {
 /// change. Renames are detected as in git (at least half of the lines are equal).
 pub(crate) fn file_changes(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<FileChange>> {
     let local = repo.local();
-    let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
+    let (a, b) =
+        (tree::peel_to_tree(&local, object_id(a)?)?, tree::peel_to_tree(&local, object_id(b)?)?);
     let mut options = gix::diff::Options::default();
     options.track_path().track_rewrites(Some(gix::diff::Rewrites::default()));
     let (a, b) = (local.find_tree(a)?, local.find_tree(b)?);

@@ -33,7 +33,8 @@ pub(crate) struct PathChange {
 /// Returns the paths that differ between two trees (or commits), sorted.
 pub(crate) fn changed_paths(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<PathChange>> {
     let local = repo.local();
-    let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
+    let (a, b) =
+        (tree::peel_to_tree(&local, object_id(a)?)?, tree::peel_to_tree(&local, object_id(b)?)?);
     let differences = tree::differences(&local, a, b)?;
     Ok(differences
         .into_iter()
@@ -55,7 +56,8 @@ fn kind_of(difference: &tree::PathDifference) -> ChangeKind {
 /// are not UTF-8 are replaced.
 pub(crate) fn unified_diff(repo: &Repo, a: &Oid, b: &Oid) -> Result<String> {
     let local = repo.local();
-    let (a, b) = (tree::of(&local, object_id(a)?)?, tree::of(&local, object_id(b)?)?);
+    let (a, b) =
+        (tree::peel_to_tree(&local, object_id(a)?)?, tree::peel_to_tree(&local, object_id(b)?)?);
     let mut text = String::new();
     for difference in tree::differences(&local, a, b)? {
         // Git shows a change of type as a removal and an addition.

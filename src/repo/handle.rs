@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gix::odb::pack::cache::lru::MemoryCappedHashmap;
 
 /// The largest number of idle handles. Each handle caches up to twice [`CACHE`] bytes.
-const SPARE: usize = 8;
+const MAX_IDLE: usize = 8;
 
 /// The size of a handle's object cache, and of its cache for pack bases, in bytes.
 const CACHE: usize = 4 * 1024 * 1024;
@@ -21,19 +21,19 @@ const BASES: usize = 512 * 1024;
 pub(super) struct HandlePool(Arc<Mutex<Vec<gix::Repository>>>);
 
 impl HandlePool {
-    fn spare(&self) -> MutexGuard<'_, Vec<gix::Repository>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<gix::Repository>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn take(&self, shared: &gix::ThreadSafeRepository) -> RepoHandle {
-        let waiting = self.spare().pop();
-        let local = waiting.unwrap_or_else(|| fresh(shared));
-        RepoHandle { local: Some(local), home: self.clone() }
+        let idle = self.idle().pop();
+        let local = idle.unwrap_or_else(|| unpooled(shared));
+        RepoHandle { local: Some(local), pool: self.clone() }
     }
 }
 
 /// Creates a handle outside of the pool, whose settings may be changed.
-pub(super) fn fresh(shared: &gix::ThreadSafeRepository) -> gix::Repository {
+pub(super) fn unpooled(shared: &gix::ThreadSafeRepository) -> gix::Repository {
     let mut local = shared.to_thread_local();
     // Diffs and merges read the same few trees again and again.
     local.object_cache_size_if_unset(CACHE);
@@ -45,7 +45,7 @@ pub(super) fn fresh(shared: &gix::ThreadSafeRepository) -> gix::Repository {
 
 /// Creates a handle for reading a large part of a pack once, in pack order. A small cache is
 /// enough, since only recent bases are needed again.
-pub(super) fn in_order(shared: &gix::ThreadSafeRepository) -> gix::Repository {
+pub(super) fn sequential(shared: &gix::ThreadSafeRepository) -> gix::Repository {
     let mut local = shared.to_thread_local();
     local.object_cache_size(None);
     local.objects.set_pack_cache(|| Box::new(MemoryCappedHashmap::new(BASES)));
@@ -56,12 +56,12 @@ pub(super) fn in_order(shared: &gix::ThreadSafeRepository) -> gix::Repository {
 pub struct RepoHandle {
     /// `None` only during the drop.
     local: Option<gix::Repository>,
-    home: HandlePool,
+    pool: HandlePool,
 }
 
 impl RepoHandle {
     /// Makes the handle write to memory only, and discards the objects of earlier users.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn reset_memory(&mut self) {
         if let Some(local) = &mut self.local {
             local.objects.enable_object_memory();
             local.objects.reset_object_memory();
@@ -82,9 +82,9 @@ impl Deref for RepoHandle {
 
 impl Drop for RepoHandle {
     fn drop(&mut self) {
-        let mut spare = self.home.spare();
-        if spare.len() < SPARE {
-            spare.extend(self.local.take());
+        let mut idle = self.pool.idle();
+        if idle.len() < MAX_IDLE {
+            idle.extend(self.local.take());
         }
     }
 }

@@ -27,8 +27,8 @@ pub(crate) fn checkouts(repo: &Repo, full_ref: &str) -> Result<Vec<Checkout>> {
         // A work tree whose folder is gone is skipped. `git worktree prune` removes its entry
         // later.
         let work_dir = work_dir.filter(|folder| folder.is_dir());
-        if let (Some(usage), Some(work_dir)) = (reserved(git_dir, full_ref), work_dir) {
-            let (git_dir, rebasing) = (git_dir.to_path_buf(), usage == BranchUse::ByRebase);
+        if let (Some(usage), Some(work_dir)) = (branch_use(git_dir, full_ref), work_dir) {
+            let (git_dir, rebasing) = (git_dir.to_path_buf(), usage == BranchUse::Rebasing);
             found.push(Checkout { git_dir, work_dir, rebasing });
         }
     };
@@ -63,30 +63,33 @@ pub(super) fn admin_dirs(common_dir: &Path) -> Result<Vec<PathBuf>> {
 /// The way in which a work tree uses a branch.
 #[derive(Debug, PartialEq, Eq)]
 enum BranchUse {
-    OnIt,
-    ByRebase,
+    CheckedOut,
+    Rebasing,
 }
 
 /// Returns the way in which the work tree of `git_dir` uses the branch, or `None` if it does not.
-fn reserved(git_dir: &Path, full_ref: &str) -> Option<BranchUse> {
+fn branch_use(git_dir: &Path, full_ref: &str) -> Option<BranchUse> {
     let names_branch = |file: &str, prefix: &str| {
         std::fs::read_to_string(git_dir.join(file))
             .is_ok_and(|text| text.strip_prefix(prefix).is_some_and(|name| name.trim() == full_ref))
     };
     if names_branch("HEAD", "ref:") {
-        return Some(BranchUse::OnIt);
+        return Some(BranchUse::CheckedOut);
     }
     let rebasing =
         names_branch("rebase-merge/head-name", "") || names_branch("rebase-apply/head-name", "");
-    rebasing.then_some(BranchUse::ByRebase)
+    rebasing.then_some(BranchUse::Rebasing)
 }
 
 /// Returns true if the index of a work tree has moved from the commit `old` to the commit `new`: no
 /// path that differs between them still has its old entry. An entry that equals neither side was
 /// staged by the user and does not count.
-pub(crate) fn has_followed(repo: &Repo, git_dir: &Path, old: &Oid, new: &Oid) -> Result<bool> {
+pub(crate) fn index_has_moved(repo: &Repo, git_dir: &Path, old: &Oid, new: &Oid) -> Result<bool> {
     let local = repo.local();
-    let (a, b) = (tree::of(&local, object_id(old)?)?, tree::of(&local, object_id(new)?)?);
+    let (a, b) = (
+        tree::peel_to_tree(&local, object_id(old)?)?,
+        tree::peel_to_tree(&local, object_id(new)?)?,
+    );
     let path = git_dir.join("index");
     if !path.is_file() {
         return Ok(false);

@@ -58,9 +58,9 @@ pub(crate) fn conflicts(
 }
 
 fn merge_in(local: &gix::Repository, base: &Oid, ours: &Oid, theirs: &Oid) -> Result<MergeResult> {
-    let base = tree::of(local, object_id(base)?)?;
-    let ours = tree::of(local, object_id(ours)?)?;
-    let theirs = tree::of(local, object_id(theirs)?)?;
+    let base = tree::peel_to_tree(local, object_id(base)?)?;
+    let ours = tree::peel_to_tree(local, object_id(ours)?)?;
+    let theirs = tree::peel_to_tree(local, object_id(theirs)?)?;
     if let Some(merged) = merge_by_path(local, base, ours, theirs)? {
         return Ok(MergeResult::Clean { tree: oid(merged) });
     }
@@ -149,7 +149,7 @@ fn merge_by_content(
     let options = local.tree_merge_options().context("cannot read the merge settings")?;
     // The merge writes the blobs of merged files, so a write may have to be retried.
     let merge = || local.merge_trees(base, ours, theirs, labels, options.clone());
-    let outcome = super::objects::persist(merge).context("cannot merge")?;
+    let outcome = super::objects::retry_write(merge).context("cannot merge")?;
     let criterion = TreatAsUnresolved::git();
     if !outcome.has_unresolved_conflicts(criterion) {
         return Ok(MergeResult::Clean { tree: super::objects::write_edited(local, outcome.tree)? });

@@ -46,9 +46,9 @@ pub(crate) use bulk::read_commits;
 pub(crate) use changes::{FileChange, file_changes};
 pub(crate) use diff::{changed_paths, unified_diff};
 pub(crate) use handle::RepoHandle;
-pub(crate) use heads::{Checkout, checkouts, has_followed};
+pub(crate) use heads::{Checkout, checkouts, index_has_moved};
 pub(crate) use merge::{MergeResult, conflicts, merge, merge_base};
-pub(crate) use objects::{Graft, commit_as, commit_info, edit_tree, graft};
+pub(crate) use objects::{Graft, commit_as, commit_info, edit_tree, edit_tree_entries};
 pub use objects::{commit, write_blob, write_tree};
 pub(crate) use snapshot::{modified_files, snapshot};
 pub(crate) use tree::refuse_submodules;
@@ -185,13 +185,13 @@ impl Repo {
     /// Takes a handle that writes to memory only.
     fn in_memory(&self) -> RepoHandle {
         let mut local = self.in_memory_handles.take(&self.shared);
-        local.forget();
+        local.reset_memory();
         local
     }
 
     /// Creates a handle whose settings may be changed.
     fn own_local(&self) -> gix::Repository {
-        handle::fresh(&self.shared)
+        handle::unpooled(&self.shared)
     }
 
     /// Resolves a revision to a commit. `HEAD` means the `HEAD` of the work tree from which the
@@ -228,14 +228,14 @@ impl Repo {
 
     /// Returns the tree of a commit. A tree's id is returned unchanged.
     pub fn tree_of(&self, id: &Oid) -> Result<Oid> {
-        Ok(oid(tree::of(&self.local(), object_id(id)?)?))
+        Ok(oid(tree::peel_to_tree(&self.local(), object_id(id)?)?))
     }
 
     /// Reads a file in a tree (or in a commit's tree). Returns `None` if there is no *file* at the
     /// path.
     pub fn read_blob_at(&self, tree: &Oid, path: &str) -> Result<Option<Vec<u8>>> {
         let local = self.local();
-        let root = tree::of(&local, object_id(tree)?)?;
+        let root = tree::peel_to_tree(&local, object_id(tree)?)?;
         match tree::entry_at(&local, root, path.as_bytes())? {
             Some(entry) if entry.mode.is_blob() => {
                 Ok(Some(local.find_blob(entry.id).with_context(|| at(path))?.take_data()))
@@ -247,14 +247,14 @@ impl Repo {
     /// Returns true if a tree has an entry at a path.
     pub fn has_entry(&self, tree: &Oid, path: &str) -> Result<bool> {
         let local = self.local();
-        let root = tree::of(&local, object_id(tree)?)?;
+        let root = tree::peel_to_tree(&local, object_id(tree)?)?;
         Ok(tree::entry_at(&local, root, path.as_bytes())?.is_some())
     }
 
     /// Returns the id of a tree's entry at a path.
     pub fn entry_id(&self, tree: &Oid, path: &str) -> Result<Option<Oid>> {
         let local = self.local();
-        let root = tree::of(&local, object_id(tree)?)?;
+        let root = tree::peel_to_tree(&local, object_id(tree)?)?;
         Ok(tree::entry_at(&local, root, path.as_bytes())?.map(|entry| oid(entry.id)))
     }
 

@@ -35,7 +35,7 @@ pub(super) fn write_edited(
 }
 
 /// Retries a write that fails because a folder vanished.
-pub(super) fn persist<T>(mut write: impl FnMut() -> gix::Result<T>) -> Result<T> {
+pub(super) fn retry_write<T>(mut write: impl FnMut() -> gix::Result<T>) -> Result<T> {
     let mut attempt = 1;
     loop {
         match write() {
@@ -58,13 +58,13 @@ pub(super) fn write(
     local: &gix::Repository,
     object: impl gix::objs::WriteTo + Copy,
 ) -> Result<ObjectId> {
-    persist(|| local.write_object(object).map(gix::Id::detach))
+    retry_write(|| local.write_object(object).map(gix::Id::detach))
 }
 
 /// Writes a blob.
 pub fn write_blob(repo: &Repo, content: &[u8]) -> Result<Oid> {
     let local = repo.local();
-    Ok(oid(persist(|| local.write_blob(content).map(gix::Id::detach))?))
+    Ok(oid(retry_write(|| local.write_blob(content).map(gix::Id::detach))?))
 }
 
 /// Reads a blob.
@@ -91,7 +91,7 @@ pub(crate) fn edit_tree(
 ) -> Result<Oid> {
     let local = repo.local();
     let base = match base_tree {
-        Some(id) => tree::of(&local, object_id(id)?)?,
+        Some(id) => tree::peel_to_tree(&local, object_id(id)?)?,
         None => empty_tree(&local),
     };
     let mut edits: Vec<tree::TreeEdit> = Vec::with_capacity(upserts.len());
@@ -125,7 +125,7 @@ pub(crate) type Graft = (String, Option<(Oid, bool)>);
 
 /// Writes a tree that is `base_tree` with some paths set to existing blobs or trees, or removed.
 /// The cost follows the change: other entries are not read.
-pub(crate) fn graft(repo: &Repo, base_tree: &Oid, grafts: &[Graft]) -> Result<Oid> {
+pub(crate) fn edit_tree_entries(repo: &Repo, base_tree: &Oid, grafts: &[Graft]) -> Result<Oid> {
     let local = repo.local();
     let mut edits: Vec<tree::TreeEdit> = Vec::with_capacity(grafts.len());
     for (path, what) in grafts {

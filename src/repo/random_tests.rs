@@ -9,7 +9,7 @@ use super::snapshot;
 
 /// Changes a folder with the files `before` to contain exactly the files `after`. Touches only
 /// files that differ.
-fn realise(root: &Path, before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
+fn write_files(root: &Path, before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
     for path in before.keys().filter(|p| !after.contains_key(*p)) {
         fs::remove_file(root.join(path)).unwrap();
         let mut folder = Path::new(path).parent().unwrap();
@@ -37,7 +37,7 @@ fn snapshot_and_reset_follow_random_edits() {
         for _ in 0..random.below(4) {
             work = random.edited(&work);
         }
-        realise(&worktree.path, &base, &work);
+        write_files(&worktree.path, &base, &work);
         let taken = snapshot(&fx.repo, &worktree, &commit).unwrap();
         assert_eq!(taken.tree, fx.tree_of(&work), "round {round}");
         // Reset to another tree from the edited state.

@@ -47,7 +47,7 @@ impl Worktree {
     ) -> Result<ResetStats> {
         let keep = keep_set(keep)?;
         let mut local = repo.own_local();
-        let target = tree::of(&local, object_id(commit)?)?;
+        let target = tree::peel_to_tree(&local, object_id(commit)?)?;
         self.repair(repo, commit)?;
         local.set_workdir(self.path.clone()).with_context(|| super::at(self.path.display()))?;
 
@@ -86,9 +86,9 @@ impl Worktree {
         let index = record.index()?;
         // The record on the disk may be older if it has the same file names: files that were
         // written since do not match their entries and are read again.
-        let minor = plan.same_paths && stats.written < MINOR;
+        let minor = plan.same_paths && stats.written < RECORD_SKIP_LIMIT;
         if let Some(record) =
-            if minor { worktree_cache::renew(&self.index, record) } else { Some(record) }
+            if minor { worktree_cache::replace(&self.index, record) } else { Some(record) }
         {
             record.save(&self.index, &index)?;
         }
@@ -98,7 +98,7 @@ impl Worktree {
 }
 
 /// The number of written files below which the record on the disk is not replaced.
-const MINOR: usize = 100;
+const RECORD_SKIP_LIMIT: usize = 100;
 
 /// The changes to the files that git tracks.
 struct ResetPlan {
@@ -135,7 +135,7 @@ fn plan(
     let mut after: HashMap<BString, Option<tree::TreeEntry>> =
         differences.into_iter().map(|d| (d.path, d.after)).collect();
     let missing: HashSet<usize> = found.missing.iter().copied().collect();
-    for at in found.doubtful.iter().chain(&found.missing) {
+    for at in found.maybe_changed.iter().chain(&found.missing) {
         state.entries_mut()[*at].flags.insert(Flags::UPDATE);
     }
     let (mut unlink, mut emptied, mut dropped, mut write) = (Vec::new(), BTreeSet::new(), 0, 0);
@@ -222,13 +222,13 @@ impl UntrackedSweep<'_> {
             .excludes(self.state, None, ignore::Source::IdMapping)
             .context("cannot read the ignore rules")?;
         for (path, kind) in untracked {
-            self.sort_out(keep, &mut rules, path.as_bstr(), kind, stats)?;
+            self.keep_or_remove(keep, &mut rules, path.as_bstr(), kind, stats)?;
         }
         Ok(())
     }
 
     /// Keeps or removes a path and everything below. Returns true if anything was kept.
-    fn sort_out(
+    fn keep_or_remove(
         &self,
         keep: &GlobSet,
         rules: &mut gix::AttributeStack<'_>,
@@ -253,7 +253,7 @@ impl UntrackedSweep<'_> {
         let mut stayed = false;
         for (name, kind) in walk::children(&dir)? {
             let child = tree::join(path, name.as_bstr());
-            stayed |= self.sort_out(keep, rules, child.as_bstr(), kind, stats)?;
+            stayed |= self.keep_or_remove(keep, rules, child.as_bstr(), kind, stats)?;
         }
         if !stayed {
             self.remove(path, stats)?;

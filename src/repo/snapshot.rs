@@ -42,7 +42,7 @@ pub(crate) fn snapshot(
     base_tree: &Oid,
 ) -> Result<WorktreeSnapshot> {
     let mut local = repo.own_local();
-    let base = tree::of(&local, object_id(base_tree)?)?;
+    let base = tree::peel_to_tree(&local, object_id(base_tree)?)?;
     local.set_workdir(worktree.path.clone()).with_context(|| super::at(worktree.path.display()))?;
     let record = match WorktreeRecord::load(&worktree.index, local.object_hash()) {
         Ok(Some(record)) if record.path == worktree.path => record,
@@ -58,9 +58,9 @@ pub(crate) fn snapshot(
     for at in &found.missing {
         edits.push((record.state.entry(*at).path(&record.state).to_owned(), None));
     }
-    if !found.doubtful.is_empty() || !found.untracked.is_empty() {
+    if !found.maybe_changed.is_empty() || !found.untracked.is_empty() {
         let mut reader = WorktreeReader::new(&local, &record.state, &worktree.path)?;
-        for at in &found.doubtful {
+        for at in &found.maybe_changed {
             let entry = record.state.entry(*at);
             let path = entry.path(&record.state);
             let now = reader.read(path, Some(entry.mode))?;
@@ -111,7 +111,7 @@ pub(crate) fn modified_files(
     let mut modified_files: Vec<BString> =
         found.missing.iter().map(|at| path(*at).to_owned()).collect();
     let mut reader = WorktreeReader::new(&local, &record.state, &worktree.path)?;
-    for at in found.doubtful {
+    for at in found.maybe_changed {
         let entry = record.state.entry(at);
         let recorded = entry.mode.to_tree_entry_mode().map(|mode| (mode.kind(), entry.id));
         if reader.read(path(at), Some(entry.mode))? != recorded {
@@ -193,7 +193,7 @@ impl<'a> WorktreeReader<'a> {
         if meta.is_symlink() {
             let target =
                 std::fs::read_link(&full).with_context(failed)?.into_os_string().into_vec();
-            let id = objects::persist(|| self.local.write_blob(&target).map(gix::Id::detach))?;
+            let id = objects::retry_write(|| self.local.write_blob(&target).map(gix::Id::detach))?;
             return Ok(Some((EntryKind::Link, id)));
         }
         if !meta.is_file() {
@@ -223,7 +223,7 @@ impl<'a> WorktreeReader<'a> {
                 std::io::Read::read_to_end(&mut stream, &mut content).with_context(failed)?;
             }
         }
-        let id = objects::persist(|| self.local.write_blob(&content).map(gix::Id::detach))?;
+        let id = objects::retry_write(|| self.local.write_blob(&content).map(gix::Id::detach))?;
         let executable = if self.trust_executable {
             // Git checks the owner's bit only.
             meta.permissions().mode() & 0o100 != 0

@@ -29,7 +29,7 @@ pub(super) struct PathDifference {
 pub(super) type TreeEdit = (BString, Option<(EntryKind, ObjectId)>);
 
 /// Returns the tree of a commit or tag, or the tree itself.
-pub(super) fn of(local: &gix::Repository, id: ObjectId) -> Result<ObjectId> {
+pub(super) fn peel_to_tree(local: &gix::Repository, id: ObjectId) -> Result<ObjectId> {
     let object = local.find_object(id).with_context(|| format!("no such object: {id}"))?;
     if object.kind == gix::object::Kind::Tree {
         return Ok(id);
@@ -183,7 +183,7 @@ pub(super) fn name_rules() -> gix::validate::path::component::Options {
 /// snapshot could not save changes in them.
 pub(crate) fn refuse_submodules(repo: &Repo, tree: &Oid) -> Result<()> {
     let local = repo.local();
-    let root = of(&local, object_id(tree)?)?;
+    let root = peel_to_tree(&local, object_id(tree)?)?;
     match first_submodule(&local, root, BStr::new(""))? {
         None => Ok(()),
         Some(path) => bail!(

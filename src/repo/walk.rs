@@ -42,7 +42,7 @@ pub(super) enum UntrackedKind {
 pub(super) struct WalkResult {
     /// Existing files and links whose stat data differ, or whose modification time is too recent to
     /// rule out a change.
-    pub doubtful: Vec<usize>,
+    pub maybe_changed: Vec<usize>,
     /// Files that are missing, or that were replaced by neither a file nor a link.
     pub missing: Vec<usize>,
     /// The untracked paths. For an untracked folder, only the topmost folder is listed.
@@ -51,7 +51,7 @@ pub(super) struct WalkResult {
 
 impl WalkResult {
     fn absorb(mut self, other: Self) -> Self {
-        self.doubtful.extend(other.doubtful);
+        self.maybe_changed.extend(other.maybe_changed);
         self.missing.extend(other.missing);
         self.untracked.extend(other.untracked);
         self
@@ -62,7 +62,7 @@ impl WalkResult {
 pub(super) fn walk(root: &Path, state: &State, stamp: RecordStamp) -> Result<WalkResult> {
     let walker = Walker { state, stamp };
     let mut walk = walker.folder(root, BStr::new(""), 0..state.entries().len())?;
-    walk.doubtful.sort_unstable();
+    walk.maybe_changed.sort_unstable();
     walk.missing.sort_unstable();
     walk.untracked.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(walk)
@@ -98,7 +98,7 @@ impl Walker<'_> {
             match (child, kind) {
                 (Some(IndexedChild::File(at)), UntrackedKind::File) => match entry.metadata() {
                     Ok(meta) if self.looks_the_same(at, &meta) => {}
-                    Ok(_) => walk.doubtful.push(at),
+                    Ok(_) => walk.maybe_changed.push(at),
                     Err(e) if e.kind() == ErrorKind::NotFound => walk.missing.push(at),
                     Err(e) => return Err(e).with_context(|| cannot_read(dir)),
                 },

@@ -16,7 +16,7 @@ use super::{Head, Repo, files, heads, link, oid};
 use crate::domain::id::Oid;
 
 /// The age from which an unfinished registration counts as left behind by a killed process.
-const RUIN: Duration = Duration::from_secs(60);
+const STALE_AGE: Duration = Duration::from_secs(60);
 
 /// A linked worktree that this program created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,7 @@ fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Res
     if repo.work_dir().is_some_and(inside) && !inside(repo.common_dir()) {
         bail!("a worktree must lie outside the repository's work tree: {}", path.display());
     }
-    files::remove_any(&aside(&path))
+    files::remove_any(&removal_path(&path))
         .with_context(|| format!("cannot remove: {}", path.display()))?;
     match std::fs::symlink_metadata(&path) {
         Ok(meta) if meta.is_dir() && super::walk::list(&path)?.is_empty() => {}
@@ -90,7 +90,7 @@ fn register(repo: &Repo, dest: &Path, commit: &Oid, private_index: &Path) -> Res
             continue;
         }
         let worktree = Worktree { path: path.clone(), admin, index: private_index.to_path_buf() };
-        if worktree.install_admin(repo, commit)? {
+        if worktree.create_admin(repo, commit)? {
             let record =
                 WorktreeRecord::empty(&worktree.path, &worktree.admin, repo.local().object_hash());
             let index = record.index()?;
@@ -179,7 +179,7 @@ impl Worktree {
             }
         }
         let failed = || format!("cannot remove a worktree: {}", self.path.display());
-        let aside = aside(&self.path);
+        let aside = removal_path(&self.path);
         files::remove_any(&aside).with_context(failed)?;
         match std::fs::rename(&self.path, &aside) {
             Ok(()) => {}
@@ -194,12 +194,12 @@ impl Worktree {
 
     /// Creates the admin folder atomically. Returns false if another process has created one with
     /// the same name.
-    fn install_admin(&self, repo: &Repo, commit: &Oid) -> Result<bool> {
+    fn create_admin(&self, repo: &Repo, commit: &Oid) -> Result<bool> {
         let failed = || format!("cannot register a worktree: {}", self.admin.display());
         let name = self.admin.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let site = repo.common_dir().join("harness").join("building");
         let building = site.join(format!("{name}-{}", std::process::id()));
-        drop_ruins(&site);
+        remove_stale_registrations(&site);
         files::remove_any(&building).with_context(failed)?;
         std::fs::create_dir_all(&building).with_context(failed)?;
         let files = [
@@ -247,7 +247,7 @@ impl Worktree {
             files::remove_any(&self.admin).with_context(|| failed(&self.admin))?;
             let folder = repo.common_dir().join("worktrees");
             std::fs::create_dir_all(&folder).with_context(|| failed(&folder))?;
-            if !self.install_admin(repo, commit)? {
+            if !self.create_admin(repo, commit)? {
                 bail!("the registration of a worktree is in use: {}", self.admin.display());
             }
             return Ok(());
@@ -288,10 +288,10 @@ impl Worktree {
 
 /// Removes unfinished registrations of killed keepers. A registration takes milliseconds, so an old
 /// one is unfinished. Errors are ignored, since only disk space is lost.
-fn drop_ruins(site: &Path) {
+fn remove_stale_registrations(site: &Path) {
     let old = |path: &Path| {
         let age = path.symlink_metadata().and_then(|m| m.modified()).map(|t| t.elapsed());
-        age.is_ok_and(|age| age.is_ok_and(|age| age > RUIN))
+        age.is_ok_and(|age| age.is_ok_and(|age| age > STALE_AGE))
     };
     for entry in std::fs::read_dir(site).into_iter().flatten().flatten() {
         if old(&entry.path()) {
@@ -314,7 +314,7 @@ fn drop_admin(repo: &Repo, admin: &Path) -> Result<()> {
 }
 
 /// Returns the path to which a worktree is moved for its removal.
-fn aside(path: &Path) -> PathBuf {
+fn removal_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".gone");
     path.with_file_name(name)

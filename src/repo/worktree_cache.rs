@@ -24,7 +24,7 @@ struct FileIdentity {
 
 struct CachedRecord {
     file: PathBuf,
-    seal: FileIdentity,
+    identity: FileIdentity,
     record: WorktreeRecord,
     walk: Option<WalkResult>,
 }
@@ -36,24 +36,25 @@ fn cached() -> MutexGuard<'static, Option<CachedRecord>> {
     CACHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn seal(file: &Path) -> Option<FileIdentity> {
+fn file_identity(file: &Path) -> Option<FileIdentity> {
     let meta = file.symlink_metadata().ok()?;
     let changed = (meta.ctime(), meta.ctime_nsec());
     Some(FileIdentity { dev: meta.dev(), ino: meta.ino(), size: meta.len(), changed })
 }
 
 /// Caches a record that was just written.
-pub(super) fn keep(file: &Path, record: WorktreeRecord) {
+pub(super) fn put(file: &Path, record: WorktreeRecord) {
     let file = file.to_path_buf();
-    *cached() = seal(&file).map(|seal| CachedRecord { file, seal, record, walk: None });
+    *cached() =
+        file_identity(&file).map(|identity| CachedRecord { file, identity, record, walk: None });
 }
 
 /// Replaces the cached record and leaves the older record on the disk, if the file is still the one
 /// that this process wrote. Otherwise returns the record, and the caller must write it.
-pub(super) fn renew(file: &Path, record: WorktreeRecord) -> Option<WorktreeRecord> {
+pub(super) fn replace(file: &Path, record: WorktreeRecord) -> Option<WorktreeRecord> {
     let mut cached = cached();
     match cached.as_mut().filter(|cached| cached.file == file) {
-        Some(cached) if seal(file) == Some(cached.seal) => {
+        Some(cached) if file_identity(file) == Some(cached.identity) => {
             cached.record = record;
             cached.walk = None;
             None
@@ -66,7 +67,7 @@ pub(super) fn renew(file: &Path, record: WorktreeRecord) -> Option<WorktreeRecor
 pub(super) fn record(file: &Path) -> Option<WorktreeRecord> {
     let cached = cached();
     let cached = cached.as_ref().filter(|cached| cached.file == file)?;
-    (seal(file) == Some(cached.seal)).then(|| cached.record.clone())
+    (file_identity(file) == Some(cached.identity)).then(|| cached.record.clone())
 }
 
 /// Caches the result of a walk over the worktree against the current record.
@@ -82,7 +83,8 @@ pub(super) fn walk(file: &Path) -> Option<WalkResult> {
     let mut cached = cached();
     let cached = cached.as_mut().filter(|cached| cached.file == file)?;
     let walk = cached.walk.take()?;
-    (TRUSTED.load(Ordering::Relaxed) && seal(file) == Some(cached.seal)).then_some(walk)
+    (TRUSTED.load(Ordering::Relaxed) && file_identity(file) == Some(cached.identity))
+        .then_some(walk)
 }
 
 /// Sets whether cached walks are valid. A keeper trusts a walk if hardly any time has passed since,

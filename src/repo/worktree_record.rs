@@ -140,7 +140,7 @@ impl WorktreeRecord {
                 .with_context(|| format!("cannot make a folder: {}", parent.display()))?;
         }
         super::files::replace_file(file, &head)?;
-        worktree_cache::keep(file, self);
+        worktree_cache::put(file, self);
         Ok(())
     }
 }

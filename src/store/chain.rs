@@ -212,12 +212,12 @@ pub(super) fn put(store: &Store, tree: &Oid, payloads: &[Payload]) -> Result<Oid
         return Ok(tree.clone());
     }
     let graft = |p: &Payload| (p.path.clone(), Some((p.id.clone(), p.is_tree)));
-    repo::graft(store.repo(), tree, &payloads.iter().map(graft).collect::<Vec<_>>())
+    repo::edit_tree_entries(store.repo(), tree, &payloads.iter().map(graft).collect::<Vec<_>>())
 }
 
 /// A tree without one of its entries.
 pub(super) fn without(store: &Store, tree: &Oid, path: &str) -> Result<Oid> {
-    repo::graft(store.repo(), tree, &[(path.to_owned(), None)])
+    repo::edit_tree_entries(store.repo(), tree, &[(path.to_owned(), None)])
 }
 
 /// The file in a chain's tree that holds every finding so far.

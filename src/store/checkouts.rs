@@ -61,7 +61,9 @@ impl Store {
             let noted = behind.get(&checkout.work_dir);
             let shows = match noted {
                 // Somebody has made it follow since.
-                Some(shown) if !repo::has_followed(self.repo(), &checkout.git_dir, shown, old)? => {
+                Some(shown)
+                    if !repo::index_has_moved(self.repo(), &checkout.git_dir, shown, old)? =>
+                {
                     shown
                 }
                 Some(_) | None => old,
@@ -80,8 +82,9 @@ impl Store {
         let before = self.shown(target)?;
         let mut behind = Vec::new();
         for checkout in repo::checkouts(self.repo(), target)? {
-            let followed =
-                |from: &Oid, to: &Oid| repo::has_followed(self.repo(), &checkout.git_dir, from, to);
+            let followed = |from: &Oid, to: &Oid| {
+                repo::index_has_moved(self.repo(), &checkout.git_dir, from, to)
+            };
             let shows = match before.get(&checkout.work_dir) {
                 Some(shown) if !followed(shown, old)? => shown,
                 Some(_) | None => old,
@@ -114,7 +117,7 @@ impl Store {
         };
         for checkout in checkouts {
             if let Some(shows) = shown.get(&checkout.work_dir)
-                && repo::has_followed(self.repo(), &checkout.git_dir, shows, &tip)?
+                && repo::index_has_moved(self.repo(), &checkout.git_dir, shows, &tip)?
             {
                 shown.remove(&checkout.work_dir);
             }

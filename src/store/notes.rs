@@ -73,7 +73,7 @@ impl Store {
             return Ok(None);
         }
         // Notes become many: a look at each of them for each that is added would take over in the end.
-        let tree = repo::graft(self.repo(), &tree, &grafts)?;
+        let tree = repo::edit_tree_entries(self.repo(), &tree, &grafts)?;
         let parents: Vec<Oid> = old.into_iter().cloned().collect();
         super::chain::state_commit(self, &tree, &parents, "notes of git-harness\n").map(Some)
     }
