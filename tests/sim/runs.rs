@@ -151,7 +151,8 @@ proptest! {
     ) {
         let choices = Choices::new(numbers);
         let plan = plan(tasks, chained);
-        let mut world = RunWorld::with(plan, policy, paused, (DEFAULT_OUTCOMES[default], agent), choices);
+        let defaults = (DEFAULT_OUTCOMES[default], agent);
+        let mut world = RunWorld::with(plan, policy, paused, defaults, choices);
         run_to_end(&mut world);
     }
 }
@@ -224,7 +225,6 @@ fn every_task_lands_at_its_first_attempt_without_disturbances() {
     assert!(world.state.tasks.values().all(|t| t.attempt == 1 && t.landed.is_some()));
 }
 
-/// The run has not halted yet.
 #[test]
 fn failing_base_that_must_pass_prevents_starts() {
     let policy = |base_must_pass| Policy {

@@ -158,7 +158,7 @@ impl RunOracle {
         (exceeded && !self.all_ended()).then_some(Halt::Failures)
     }
 
-    /// Records the verdict on the base.
+    /// Records the verdict on the base. Returns true if the machine must record it too.
     fn base_verified(&mut self, checks: &CheckReport, policy: &Policy) -> bool {
         if self.base_passed.is_some() || self.phase == RunPhase::Cancelled {
             return false;
@@ -179,7 +179,9 @@ impl RunOracle {
         true
     }
 
-    /// Resumes the run. A base that failed is verified again.
+    /// Records a request to resume the run. A base that failed is verified again.
+    ///
+    /// Returns true if the machine must record an event, and `None` if the oracle does not know.
     fn resume(&mut self, policy: &Policy) -> Option<bool> {
         if self.phase == RunPhase::Cancelled {
             return Some(false);
@@ -207,7 +209,8 @@ impl RunOracle {
         Some(true)
     }
 
-    /// Records an observation of one task. Adds the halts that follow to `halts`.
+    /// Records an observation of one task. Adds the halts that follow to `halts`. Returns true if
+    /// the machine must record an event for the observation.
     fn observe_task(
         &mut self,
         id: &TaskId,

@@ -96,6 +96,7 @@ pub(crate) enum RunConsequence {
 }
 
 impl TaskOracle {
+    /// Returns the phase that the machine must give the task.
     pub(crate) fn phase(&self) -> Phase {
         match self.stage {
             OracleStage::Waiting => Phase::Todo,
@@ -109,6 +110,7 @@ impl TaskOracle {
         }
     }
 
+    /// Fails the task.
     pub(crate) fn fail(&mut self, cause: &str) {
         self.stage = OracleStage::Failed;
         cause.clone_into(&mut self.cause);
@@ -213,7 +215,7 @@ impl TaskOracle {
         }
     }
 
-    /// Returns true if an agent has produced a candidate for this task.
+    /// Returns true if an agent's work on this task has reached the checks.
     pub(crate) fn shows_work(&self) -> bool {
         let waiting = matches!(
             self.stage,
@@ -227,7 +229,7 @@ impl TaskOracle {
 
     /// Records the end of an attempt whose task is still wanted.
     ///
-    /// `no_work_yet` means that no agent of the run has produced a candidate.
+    /// `no_work_yet` means that no agent's work has reached the checks in this run.
     pub(crate) fn attempt_ended(
         &mut self,
         termination: &Termination,

@@ -24,8 +24,18 @@ use git_harness::testing::Git;
 use git_harness::testing::repo::{self, Repo};
 use git_harness::wire::run::Manifest;
 
-const JOB: &str = "[job]\ngoal = \"Test.\"\n[plan]\ninclude = [\"**\"]\n[agent]\npreset = \"command\"\n\
-                   command = [\"true\"]\n[[check]]\nname = \"tests\"\nrun = [\"true\"]\n";
+/// A job with one check.
+const JOB: &str = r#"[job]
+goal = "Test."
+[plan]
+include = ["**"]
+[agent]
+preset = "command"
+command = ["true"]
+[[check]]
+name = "tests"
+run = ["true"]
+"#;
 
 /// A repository with one commit.
 struct StoreFixture {
@@ -33,10 +43,11 @@ struct StoreFixture {
     base: Oid,
 }
 
-/// A random generator with a fixed seed.
+/// A linear congruential generator with a fixed seed.
 struct Dice(u64);
 
 impl Dice {
+    /// Returns a number below `n`.
     fn roll(&mut self, n: usize) -> usize {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

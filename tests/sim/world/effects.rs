@@ -193,7 +193,8 @@ impl RunWorld {
         }
     }
 
-    /// Makes the service answer a running session, sometimes. The attempt then runs on.
+    /// Makes the service answer a running session, at random and once an attempt. Returns true if
+    /// the service answered. The attempt then runs on.
     fn answer_early(&mut self, task: &TaskId, attempt: u32) -> bool {
         let refused = matches!(
             self.default_outcome,
