@@ -110,8 +110,8 @@ fn doctor_lists_path_and_version_of_each_agent() {
     let output = doctor().exits(1);
     let line =
         |what: &str| output.stdout.lines().find(|line| line.contains(what)).unwrap().to_owned();
-    assert!(line("agent claude").contains("9.9.9 (a script); tried: 2.1.197"), "{output}");
-    assert!(line("agent codex").contains("does not say its version: exit code 3"), "{output}");
+    assert!(line("agent claude").contains("9.9.9 (a script); tested with: 2.1.197"), "{output}");
+    assert!(line("agent codex").contains("cannot tell its version: exit code 3"), "{output}");
     assert!(line("agent aider").starts_with("note"), "{output}");
     assert!(line("agent qwen").starts_with("PROBLEM"), "{output}");
     program("qwen", "echo 1.0");

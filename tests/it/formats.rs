@@ -107,7 +107,8 @@ name = "tests"
 run = ["test", "-e", "alpha"]
 "#;
 
-/// Makes a repository with a run that has ended and a queue whose branch has landed, and exports it.
+/// Makes a repository with a run that has ended and a queue whose branch has landed, and
+/// exports it.
 fn export_all_formats(sandbox: &Sandbox) -> String {
     let repo = sandbox.root().join("frozen");
     std::fs::create_dir(&repo).unwrap();

@@ -178,7 +178,7 @@ fn invalid_output_section_is_refused_before_start() {
     sandbox.git(&["commit", "--quiet", "--message", "in the way"]);
     let output = sandbox.run(&["start"]).exits(128).stderr;
     assert!(
-        output.contains("the base has a file already at [output] path: review.json"),
+        output.contains("the base already has a file at [output] path: review.json"),
         "{output}"
     );
     assert_eq!(sandbox.git(&["for-each-ref", "refs/harness"]), "");
