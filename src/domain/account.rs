@@ -1,68 +1,73 @@
-//! The account in whose name agents work. Quota and overload are its properties and not those of the task that met them.
+//! The account that agents use. Quota and overload belong to the account, not to the task that met
+//! them.
 
 use super::id::Timestamp;
 
-/// The standing of an account.
+/// The state of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Account {
-    /// No agent starts before this moment.
+    /// No agent starts before this time.
     pub closed_until: Timestamp,
-    /// Whether an agent that started since then has got an answer. Until then, one goes alone to find out.
+    /// True if the service answered an agent that started after `closed_until`. Until then a single
+    /// agent probes the account.
     pub proven: bool,
-    /// How often it was closed in a row.
+    /// The number of consecutive closings.
     pub strikes: u32,
-    /// Fewer slots than the job allows, after an overload.
+    /// The number of slots after an overload, if it is below the job's limit.
     pub slots: Option<usize>,
-    /// What the service said when it closed.
+    /// The service's message at the last closing.
     pub because: Option<String>,
 }
 
-/// How often in a row an account may be closed before a person is asked. With [`pause_ms`] these are some hours.
+/// The number of consecutive closings before the run halts. With [`pause_ms`] they take some hours.
 pub const STRIKES: u32 = 20;
 
-/// The pauses after a refusal that names no moment, in milliseconds.
+/// The first pause after a refusal without a reset time, in milliseconds.
 const FIRST_MS: u64 = 5_000;
+/// The longest pause, in milliseconds.
 const LONGEST_MS: u64 = 15 * 60_000;
-/// A moment without seconds may be any within its minute: programs leave them away.
+/// A reset time without seconds may be any time within its minute: agents omit the seconds.
 const MINUTE_MS: u64 = 60_000;
-/// A moment that lies further away than a weekly quota's is not believed, in milliseconds.
+/// The largest plausible distance of a reset time, in milliseconds: a weekly quota and a day.
 const BELIEVED_MS: u64 = 8 * 24 * 3_600_000;
 
-/// How long to wait after the `strike`-th refusal in a row that names no moment, in milliseconds: doubling, and up to
-/// a quarter more, so that supervisors of one account do not all come back at once.
+/// Returns the pause after the `strike`-th consecutive refusal without a reset time, in
+/// milliseconds. The pause doubles. Up to a quarter is added, so that supervisors of one account do
+/// not return at the same time.
 pub fn pause_ms(strike: u32, now: Timestamp) -> u64 {
     let pause = (FIRST_MS << strike.saturating_sub(1).min(16)).min(LONGEST_MS);
-    // No randomness here: the moment itself is arbitrary enough (Knuth's multiplicative hash of it).
-    let dice = now.0.wrapping_mul(2_654_435_761) >> 16;
-    pause + dice % (pause / 4)
+    // The domain has no randomness. The time is arbitrary enough (Knuth's multiplicative hash).
+    let jitter = now.0.wrapping_mul(2_654_435_761) >> 16;
+    pause + jitter % (pause / 4)
 }
 
 impl Account {
-    /// Whether an attempt that began at `began` tells something of the account as it is now.
+    /// Returns true if an attempt that began at `began` is evidence about the account's present
+    /// state.
     pub fn concerns(&self, began: Timestamp) -> bool {
         began >= self.closed_until
     }
 
-    /// Whether agents may start at all.
+    /// Returns true if agents may start.
     pub fn open(&self, now: Timestamp) -> bool {
         self.closed_until <= now
     }
 
-    /// After a refusal for want of quota: closed until the moment it names.
+    /// Returns the account after a refusal for lack of quota: closed until the reset time.
     pub fn limited(&self, began: Timestamp, now: Timestamp, resets_at: Option<Timestamp>) -> Self {
         let strikes = self.strikes + u32::from(self.concerns(began));
-        let named = resets_at
+        let reset = resets_at
             .map(|at| if at.0.is_multiple_of(MINUTE_MS) { at.after_ms(MINUTE_MS) } else { at })
             .filter(|at| *at > now && at.since_ms(now) <= BELIEVED_MS);
-        let until = named.unwrap_or_else(|| now.after_ms(pause_ms(strikes, now)));
+        let until = reset.unwrap_or_else(|| now.after_ms(pause_ms(strikes, now)));
         let closed_until = self.closed_until.max(until);
         Self { closed_until, proven: false, strikes, ..self.clone() }
     }
 
-    /// After an overload: a short pause, then half of the slots.
+    /// Returns the account after an overload: a short pause, then half of the slots.
     pub fn overloaded(&self, began: Timestamp, now: Timestamp, jobs: usize) -> Self {
         if !self.concerns(began) {
-            // One overload meets all that run, and is counted once.
+            // One overload meets all running agents and counts once.
             return self.clone();
         }
         let strikes = self.strikes + 1;
@@ -75,12 +80,12 @@ impl Account {
         }
     }
 
-    /// After an answer: the others may follow.
+    /// Returns the account after the service answered an agent: other agents may start.
     pub fn answered(&self, began: Timestamp) -> Self {
         if self.concerns(began) { Self { proven: true, ..self.clone() } } else { self.clone() }
     }
 
-    /// After a session that came to its end: one slot more.
+    /// Returns the account after a complete session: one more slot.
     pub fn served(&self, began: Timestamp, jobs: usize) -> Self {
         if !self.concerns(began) {
             return self.clone();
@@ -98,7 +103,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000_000_000_000);
 
     #[test]
-    fn a_named_moment_is_kept_to_and_nonsense_is_not() {
+    fn quota_reset_time_is_used_unless_it_is_implausible() {
         let account = Account::default();
         let reset = NOW.after_ms(21_000);
         assert_eq!(account.limited(NOW, NOW, Some(reset)).closed_until, reset);
@@ -109,26 +114,26 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_is_over_when_the_next_begins() {
+    fn quota_reset_time_without_seconds_means_the_end_of_its_minute() {
         let minute = Timestamp(NOW.0.next_multiple_of(60_000));
-        for (now, told) in [(NOW, minute), (minute.after_ms(59_999), minute)] {
-            let account = Account::default().limited(now, now, Some(told));
+        for (now, reset) in [(NOW, minute), (minute.after_ms(59_999), minute)] {
+            let account = Account::default().limited(now, now, Some(reset));
             assert_eq!(account.closed_until, minute.after_ms(60_000));
         }
     }
 
     #[test]
-    fn a_late_refusal_never_opens_what_another_has_closed() {
+    fn late_quota_refusal_never_opens_a_closed_account() {
         let closed = Account::default().limited(NOW, NOW, Some(NOW.after_ms(60_000)));
         let late = closed.limited(NOW, NOW, Some(NOW.after_ms(10)));
         assert_eq!((late.closed_until, late.strikes), (closed.closed_until, 1));
     }
 
     #[test]
-    fn overload_halves_the_slots_once_and_success_gives_them_back_step_by_step() {
+    fn overload_halves_the_slots_once_and_each_session_restores_one() {
         let account = Account::default().overloaded(NOW, NOW, 8);
         assert_eq!(account.slots, Some(4));
-        // The others that ran at that moment tell nothing new.
+        // The agents that ran at that time are no new evidence.
         assert_eq!(account.overloaded(NOW, NOW.after_ms(1), 8), account);
         let later = account.closed_until;
         let mut account = account.overloaded(later, later, 8);
@@ -142,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_a_quarter_of_an_hour() {
+    fn pause_doubles_up_to_a_quarter_of_an_hour() {
         for (strike, least) in [(1, FIRST_MS), (2, 2 * FIRST_MS), (9, LONGEST_MS), (40, LONGEST_MS)]
         {
             let pause = pause_ms(strike, NOW);
@@ -151,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_started_since_tells_that_it_is_open() {
+    fn answer_proves_the_account_only_for_a_session_that_began_after_the_closing() {
         let closed = Account::default().limited(NOW, NOW, Some(NOW.after_ms(60_000)));
         assert!(!closed.answered(NOW).proven);
         assert!(closed.answered(closed.closed_until).proven);

@@ -1,8 +1,8 @@
-//! Names that cannot be confused with each other.
+//! Distinct types for the names of runs, tasks and git objects.
 
 use std::fmt;
 
-/// Why a name was refused; the text says what to do.
+/// The reason why a name was refused. The text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadName(pub String);
 
@@ -14,13 +14,15 @@ impl fmt::Display for BadName {
 
 impl std::error::Error for BadName {}
 
-/// The id of a git object, in lower-case hex (40 or 64 digits). Never empty, so that it can never mean "delete" to
-/// `git update-ref` (an empty new value does, as git-update-ref(1) documents).
+/// The id of a git object, in lower-case hex (40 or 64 digits).
+///
+/// An id is never empty: `git update-ref` deletes a ref whose new value is empty, as
+/// git-update-ref(1) documents.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Oid(Box<str>);
 
 impl Oid {
-    /// Reads an id as git prints it.
+    /// Parses an id as git prints it.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         let hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if hex && (text.len() == 40 || text.len() == 64) {
@@ -30,12 +32,12 @@ impl Oid {
         }
     }
 
-    /// The hex digits.
+    /// Returns the hex digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The first seven digits, for people.
+    /// Returns the first seven digits, for people.
     pub fn short(&self) -> &str {
         &self.0[..7]
     }
@@ -53,15 +55,16 @@ impl fmt::Debug for Oid {
     }
 }
 
-/// The longest name that becomes part of a ref, in bytes. Measured: components of 260 bytes are I/O errors.
+/// The longest name that becomes part of a ref, in bytes. Components of 260
+/// bytes are I/O errors (measured).
 pub const MAX_NAME: usize = 100;
 
 fn check_component(text: &str, what: &str) -> Result<(), BadName> {
-    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     if text.is_empty() || text.len() > MAX_NAME {
         return Err(BadName(format!("{what} must have 1 to {MAX_NAME} characters: {text:?}")));
     }
-    if !text.bytes().all(good) || text.starts_with('-') {
+    if !text.bytes().all(allowed) || text.starts_with('-') {
         return Err(BadName(format!(
             "{what} may hold only a-z, 0-9, `-` and `_`, and not start with `-`: {text:?}"
         )));
@@ -74,13 +77,13 @@ fn check_component(text: &str, what: &str) -> Result<(), BadName> {
 pub struct RunId(Box<str>);
 
 impl RunId {
-    /// Accepts a name that is safe in a ref on every file system.
+    /// Parses a name. Accepts only names that are safe in a ref on every file system.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         check_component(text, "a run's name")?;
         Ok(Self(text.into()))
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -98,13 +101,15 @@ impl fmt::Debug for RunId {
     }
 }
 
-/// The name of a task in its run: a component of its refs. `result` is no task's name: the default target branch
-/// `harness/<run>/result` lives beside the tasks' branches.
+/// The name of a task in its run: a component of its refs.
+///
+/// The name `result` is reserved. The default target branch `harness/<run>/result` lives beside the
+/// tasks' branches.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(Box<str>);
 
 impl TaskId {
-    /// Accepts a name that is safe in a ref on every file system.
+    /// Parses a name. Accepts only names that are safe in a ref on every file system.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         check_component(text, "a task's name")?;
         if text == "result" {
@@ -115,7 +120,7 @@ impl TaskId {
         Ok(Self(text.into()))
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -133,18 +138,20 @@ impl fmt::Debug for TaskId {
     }
 }
 
-/// A moment, in milliseconds since the Unix epoch. For display and back-off across restarts only: leases and time-outs
-/// inside a process use a monotonic clock.
+/// A time in milliseconds since the Unix epoch.
+///
+/// For display and for back-off across restarts only. Timeouts inside a process use a monotonic
+/// clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// This moment plus some milliseconds.
+    /// Returns this time plus some milliseconds.
     pub fn after_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// Milliseconds from `earlier` to this moment; 0 if the clock went backwards.
+    /// Returns the milliseconds since `earlier`; 0 if the clock went backwards.
     pub fn since_ms(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }

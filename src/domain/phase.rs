@@ -1,29 +1,29 @@
-//! Where a task stands.
+//! The phases of a task.
 
-/// Where a task stands.
+/// The phase of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Phase {
-    /// Waiting for an attempt.
+    /// The task waits for an attempt.
     #[default]
     Todo,
-    /// An attempt is under way (or its end has not been seen yet).
+    /// An attempt is running, or its end has not been observed yet.
     Running,
-    /// A candidate waits for its checks, or is being checked.
+    /// A candidate waits for its checks or its evaluator, or they are running.
     Verifying,
-    /// Accepted; waits for a person to approve it.
+    /// The candidate was accepted and waits for a review.
     Reviewing,
-    /// Accepted; waits to land.
+    /// The candidate was accepted and waits to land.
     Queued,
-    /// On the target branch.
+    /// The work is on the target branch, or its output was accepted.
     Done,
-    /// No try is left.
+    /// The task has no try left.
     Failed,
-    /// Taken out by a person.
+    /// A person skipped the task, or its parts replaced it.
     Skipped,
 }
 
 impl Phase {
-    /// All of them.
+    /// All phases, in order.
     pub const ALL: [Self; 8] = [
         Self::Todo,
         Self::Running,
@@ -35,7 +35,7 @@ impl Phase {
         Self::Skipped,
     ];
 
-    /// Whether nothing more will happen to the task by itself.
+    /// Returns true if the task does not continue by itself.
     pub fn ended(&self) -> bool {
         match self {
             Self::Done | Self::Failed | Self::Skipped => true,
@@ -43,12 +43,12 @@ impl Phase {
         }
     }
 
-    /// The phase with this word.
+    /// Parses the word of a phase.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|phase| phase.as_str() == word)
     }
 
-    /// The word that users see.
+    /// Returns the word that users see.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Todo => "todo",

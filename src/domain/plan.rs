@@ -1,27 +1,27 @@
-//! A plan: the tasks of a job at one commit, a pure function of both.
+//! The plan: the tasks of a job at one commit. It is a pure function of both.
 
 use super::id::TaskId;
 
-/// One sub-task: the files it is about, and what must have landed before it starts.
+/// A task: its files and its dependencies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// Its name in refs; unique in the plan, also without regard to case.
+    /// The name in refs. Unique in the plan, even if case is ignored.
     pub id: TaskId,
-    /// Repository-relative paths (`/`-separated, UTF-8), sorted. Never empty.
+    /// The files as repository-relative paths (`/`-separated, UTF-8), sorted. Never empty.
     pub files: Vec<String>,
-    /// Tasks that must be done first, sorted. No task waits for itself, be it through others.
+    /// The tasks that must be done first, sorted. There are no cycles.
     pub after: Vec<TaskId>,
-    /// Sum of the lines of its files.
+    /// The number of lines in the files.
     pub lines: u64,
-    /// Estimate of the tokens of its files' text (see the planning layer for how).
+    /// The estimated number of tokens in the files. The planning layer makes the estimate.
     pub tokens: u64,
-    /// How deep in the dependency graph it is; 0 for a task without dependencies.
+    /// The depth in the dependency graph; 0 for a task without dependencies.
     pub level: u32,
-    /// What its prompt is told besides the job's variables: a JSON object, or empty.
+    /// The task's own prompt variables as a JSON object, or empty.
     pub vars: String,
 }
 
-/// All tasks of a run, in the order in which they are dispatched.
+/// The tasks of a run, in dispatch order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
     /// The tasks, unique by id.

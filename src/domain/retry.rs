@@ -1,32 +1,34 @@
-//! The retry layers and what is left of each.
+//! Retry reasons, and the policy that decisions depend on.
 
 use std::fmt;
 
 use super::session::{Cost, Spend};
 
-/// Why a task gets another try.
+/// The reason why a task gets another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryReason {
-    /// The middle layer: a new attempt from a clean start, told every finding so far. Charged to the task.
+    /// The middle layer: a new attempt from a clean start, with every finding so far. Charged to
+    /// the task.
     Feedback,
-    /// The inner layer: the same session goes on, in the same place, with what it had changed.
+    /// The inner layer: the same session resumes in the same worktree, with its changes.
     Resume,
-    /// The session is gone, or its id is taken: a new one from a clean start. Counted like a resume.
+    /// The session is lost, or its id is in use: a new session from a clean start. Counted like a
+    /// resume.
     Restart,
-    /// The account is closed or overloaded. Not charged; the same session goes on where it can.
+    /// The account is closed or overloaded. Not charged. The same session resumes if it can.
     Account,
-    /// The outer layer: from scratch, when the first pass is over and few have failed.
+    /// The outer layer: from scratch, when every task has ended and few have failed.
     Redispatch,
-    /// A fault of the infrastructure. Not charged to the task; repeated with back-off.
+    /// An infrastructure fault. Not charged. Repeated with back-off.
     Infra,
-    /// Somebody stopped the attempt, or it never began. Neither charged nor delayed.
+    /// The attempt was stopped or never began. Neither charged nor delayed.
     Interrupted,
-    /// A person asked for it (`git harness retry`): all budgets start anew.
+    /// A person asked for a retry (`git harness retry`). All budgets are reset.
     Manual,
 }
 
 impl RetryReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 8] = [
         Self::Feedback,
         Self::Resume,
@@ -38,7 +40,7 @@ impl RetryReason {
         Self::Manual,
     ];
 
-    /// Whether the attempt that follows goes on with the session of the last one, if there is one.
+    /// Returns true if the next attempt resumes the last attempt's session, if there is one.
     pub fn keeps_session(self) -> bool {
         match self {
             Self::Resume | Self::Account | Self::Interrupted => true,
@@ -46,7 +48,7 @@ impl RetryReason {
         }
     }
 
-    /// The word used in refs and JSON.
+    /// Returns the word used in refs and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Feedback => "feedback",
@@ -67,70 +69,70 @@ impl fmt::Display for RetryReason {
     }
 }
 
-/// A share of a whole, in millionths: whole numbers compare without error.
+/// A share of a whole, in millionths. Integers compare without rounding errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share(pub u32);
 
 impl Share {
-    /// Whether `part` of `whole` is more than this share.
+    /// Returns true if `part` of `whole` is more than this share.
     pub fn exceeded(self, part: usize, whole: usize) -> bool {
         part as u128 * 1_000_000 > whole as u128 * u128::from(self.0)
     }
 }
 
-/// All the numbers that decisions depend on.
+/// The settings that decisions depend on, from the job file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Agents at a time.
+    /// The maximum number of concurrent agents.
     pub jobs: usize,
-    /// Verifications at a time.
+    /// The maximum number of concurrent verifications.
     pub verifications: usize,
-    /// Whether the agent can go on with a session.
+    /// True if the agent can resume a session.
     pub resumable: bool,
-    /// Whether one agent goes first to find out whether the account is good.
+    /// True if one agent starts first to prove the account.
     pub probe: bool,
-    /// How often a session goes on after a crash or a time-out, per task (`[retry] resume`).
+    /// The number of session resumes after a crash or a timeout, per task (`[retry] resume`).
     pub resume: u32,
-    /// New attempts with findings, per task (`[retry] feedback`).
+    /// The number of new attempts with findings, per task (`[retry] feedback`).
     pub feedback: u32,
-    /// Repetitions after infrastructure faults, per task (`[retry] infra`).
+    /// The number of consecutive infrastructure faults to repeat, per task (`[retry] infra`).
     pub infra: u32,
-    /// How often failed tasks are done from scratch when all have ended (`[retry] redispatch`).
+    /// The number of redispatches, per task (`[retry] redispatch`).
     pub redispatch: u32,
-    /// Only if at most this share failed (`[retry] redispatch-below`).
+    /// The largest share of failed tasks for a redispatch (`[retry] redispatch-below`).
     pub redispatch_below: Share,
-    /// More failures than this share halt the run (`[retry] halt-above`).
+    /// The largest share of failed tasks before the run halts (`[retry] halt-above`).
     pub halt_above: Share,
-    /// But not before so many tasks have ended (`[retry] halt-after`).
+    /// The number of ended tasks before `halt_above` applies (`[retry] halt-after`).
     pub halt_after: usize,
-    /// Tokens for the run (`[limits] tokens`).
+    /// The run's budget of tokens (`[limits] tokens`).
     pub tokens: Option<u64>,
-    /// Tokens for a task (`[limits] tokens-per-task`).
+    /// A task's budget of tokens (`[limits] tokens-per-task`).
     pub tokens_per_task: Option<u64>,
-    /// Money for the run (`[limits] cost-usd`).
+    /// The run's budget of money (`[limits] cost-usd`).
     pub cost: Option<Cost>,
-    /// Money for a task (`[limits] cost-per-task`).
+    /// A task's budget of money (`[limits] cost-per-task`).
     pub cost_per_task: Option<Cost>,
-    /// Whether an attempt may leave everything as it was (`[agent] allow-empty`).
+    /// True if an attempt may change nothing (`[agent] allow-empty`).
     pub allow_empty: bool,
-    /// Whether a landing check that fails on the base stops the run (`[job] base-check`).
+    /// True if a failed landing check on the base halts the run (`[job] base-check`).
     pub base_must_pass: bool,
-    /// Whether tasks hand in a report, which is done when it is accepted, and no change that has to land.
+    /// True if tasks hand in an output file. Nothing lands: an accepted output ends the task.
     pub report: bool,
-    /// Whether a task is tried although one that it waits for has failed or was skipped.
+    /// True if a task starts even though a dependency failed or was skipped.
     pub keep_going: bool,
-    /// Whether an evaluator is asked about what the checks have accepted.
+    /// True if an evaluator gives a verdict on candidates that passed the checks.
     pub evaluates: bool,
-    /// How many opinions with findings a task may get (`[evaluate] rounds`); the last of them fails it.
+    /// The number of failed evaluations that fails a task (`[evaluate] rounds`).
     pub rounds: u32,
-    /// Whether a person has to approve what lands (`[queue] review`).
+    /// True if a person has to approve candidates (`[queue] review`).
     pub review: bool,
-    /// Whether evaluators use the account that the agents use.
+    /// True if the evaluators use the agents' account.
     pub one_account: bool,
 }
 
 impl Policy {
-    /// Which budget of the run is used up, in words.
+    /// Returns a description of the run's budget that is used up, if any.
     pub fn over_budget(&self, spend: &Spend) -> Option<String> {
         let tokens = spend.tokens.total();
         if let Some(limit) = self.tokens.filter(|limit| tokens >= *limit) {
@@ -141,15 +143,16 @@ impl Policy {
         Some(format!("the budget of ${limit:.2} is used up (${used:.2} used)"))
     }
 
-    /// The most that a session may cost: what is left of the run's budget, and of the task's if it is one of a task's own, after what
-    /// each is charged with.
+    /// Returns the maximum cost of the next session: the smaller remainder of the run's and the
+    /// task's budget. `run` and `task` are the spends charged so far. `task` is `None` for a
+    /// session that belongs to no task's budget.
     pub fn money_left(&self, run: &Spend, task: Option<&Spend>) -> Option<Cost> {
         let left = |limit: Option<Cost>, used: Cost| Some(Cost(limit?.0.saturating_sub(used.0)));
-        let of_task = task.and_then(|task| left(self.cost_per_task, task.cost));
-        [of_task, left(self.cost, run.cost)].into_iter().flatten().min()
+        let task_left = task.and_then(|task| left(self.cost_per_task, task.cost));
+        [task_left, left(self.cost, run.cost)].into_iter().flatten().min()
     }
 
-    /// Which budget of a task is used up, in words.
+    /// Returns a description of the task's budget that is used up, if any.
     pub fn over_task_budget(&self, spend: &Spend) -> Option<String> {
         let task =
             Self { tokens: self.tokens_per_task, cost: self.cost_per_task, ..Self::default() };
@@ -158,7 +161,7 @@ impl Policy {
 }
 
 impl Default for Policy {
-    /// What a job that says nothing gets.
+    /// Returns the policy of a job file that sets nothing.
     fn default() -> Self {
         Self {
             jobs: 4,
@@ -193,8 +196,8 @@ const BACKOFF_FIRST_MS: u64 = 1_000;
 /// The longest pause, in milliseconds.
 const BACKOFF_LONGEST_MS: u64 = 60_000;
 
-/// How long to wait after the `fault`-th infrastructure fault in a row (counted from 1), in milliseconds: doubling from
-/// one second to one minute.
+/// Returns the pause after the `fault`-th consecutive infrastructure fault, counted from 1, in
+/// milliseconds. The pause doubles from one second to one minute.
 pub fn backoff_ms(fault: u32) -> u64 {
     let doublings = fault.saturating_sub(1).min(16);
     (BACKOFF_FIRST_MS << doublings).min(BACKOFF_LONGEST_MS)
@@ -205,14 +208,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_gets_what_is_left_of_both_budgets() {
-        let used = |cost| Spend { cost: Cost(cost), ..Spend::default() };
+    fn session_budget_is_the_smaller_remainder_of_run_and_task_budget() {
+        let spent = |cost| Spend { cost: Cost(cost), ..Spend::default() };
         let policy =
             Policy { cost: Some(Cost(100)), cost_per_task: Some(Cost(30)), ..Policy::default() };
-        assert_eq!(policy.money_left(&used(60), Some(&used(10))), Some(Cost(20)));
-        assert_eq!(policy.money_left(&used(95), Some(&used(10))), Some(Cost(5)));
-        assert_eq!(policy.money_left(&used(60), Some(&used(31))), Some(Cost(0)));
-        assert_eq!(policy.money_left(&used(60), None), Some(Cost(40)));
-        assert_eq!(Policy::default().money_left(&used(60), Some(&used(10))), None);
+        assert_eq!(policy.money_left(&spent(60), Some(&spent(10))), Some(Cost(20)));
+        assert_eq!(policy.money_left(&spent(95), Some(&spent(10))), Some(Cost(5)));
+        assert_eq!(policy.money_left(&spent(60), Some(&spent(31))), Some(Cost(0)));
+        assert_eq!(policy.money_left(&spent(60), None), Some(Cost(40)));
+        assert_eq!(Policy::default().money_left(&spent(60), Some(&spent(10))), None);
     }
 }

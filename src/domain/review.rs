@@ -1,25 +1,25 @@
-//! Review: a person reads what the checks have accepted, and says whether it lands.
+//! The review of a candidate by a person.
 
 use super::id::{Oid, Timestamp};
 
-/// A person's word that a candidate may land: exactly this one.
+/// A person's approval of one candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approval {
-    /// Who: name and address.
+    /// The reviewer: name and address.
     pub by: String,
-    /// When.
+    /// The time of the approval.
     pub at: Timestamp,
-    /// The candidate.
+    /// The candidate's commit.
     pub commit: Oid,
-    /// Its tree.
+    /// The candidate's tree.
     pub tree: Oid,
 }
 
-/// Where a task stands with its reviewers.
+/// The state of a task's review.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Review {
-    /// The approval of the candidate as it is; a new candidate has none.
+    /// The approval of the current candidate. A new candidate has none.
     pub approval: Option<Approval>,
-    /// Whether a person has made the candidate out of an attempt's: no scope binds a person.
+    /// True if a person committed the candidate. The scope does not apply to people.
     pub revised: bool,
 }

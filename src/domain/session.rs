@@ -1,42 +1,45 @@
-//! How an agent's session ended in the agent's own terms, and what it used.
+//! Session reports: the class of an agent's session, and its usage.
 
 use std::fmt;
 
 use super::id::Timestamp;
 
-/// How a session ended, told from what the agent printed, what changed, and its exit code, in this order of weight.
+/// The class of a session: the way in which it ended.
+///
+/// The class is derived from the agent's output, the changes and the exit code, in this order of
+/// weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// It says that it did its work. Whether that is true is for the checks.
+    /// The agent reported success. The checks decide if that is true.
     Ok,
-    /// It ended without saying how: killed, out of memory, a truncated or garbled stream.
+    /// The agent ended without a report: killed, out of memory, or truncated output.
     Crashed,
-    /// A timer of ours ran out.
+    /// A timeout ended the session.
     TimedOut,
-    /// The account's quota or rate is used up.
+    /// The account's quota or rate limit is used up.
     RateLimited,
-    /// The service cannot be reached or cannot keep up; it will pass.
+    /// The service is unreachable or overloaded. The condition is temporary.
     Overloaded,
-    /// The account is not known, not allowed or not paid for; it will not pass.
+    /// The account is unknown, not allowed or not paid for. The condition is permanent.
     Auth,
-    /// The task does not fit the model's context window.
+    /// The task exceeds the model's context window.
     ContextExceeded,
-    /// A cap on turns, budget or output was reached.
+    /// A limit on turns, budget or output was reached.
     Limit,
-    /// The model declined.
+    /// The model refused the task.
     Refused,
-    /// Tools were denied, so that nothing could be done.
+    /// Tools were denied, so that the agent could not work.
     Blocked,
-    /// The session to be resumed is not there.
+    /// The session to resume does not exist.
     SessionLost,
-    /// The session to be begun is there already.
+    /// The session to create exists already.
     SessionInUse,
-    /// The agent does not accept how it was called, or where.
+    /// The agent refused its command line or its working directory.
     BadInput,
 }
 
 impl Class {
-    /// All of them.
+    /// All classes.
     pub const ALL: [Self; 13] = [
         Self::Ok,
         Self::Crashed,
@@ -71,7 +74,7 @@ impl Class {
         }
     }
 
-    /// The word used in refs, presets and JSON.
+    /// Returns the word used in refs, presets and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -90,7 +93,7 @@ impl Class {
         }
     }
 
-    /// The class with this word.
+    /// Parses the word of a class.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.as_str() == word)
     }
@@ -102,28 +105,28 @@ impl fmt::Display for Class {
     }
 }
 
-/// Tokens, as the agent's own report counts them. `input` is what was not read from a cache.
+/// Numbers of tokens, as the agent reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tokens {
-    /// Read by the model, and neither from the cache nor written to it.
+    /// Input tokens that were neither read from the cache nor written to it.
     pub input: u64,
-    /// Written by the model, with its reasoning.
+    /// Output tokens, with the model's reasoning.
     pub output: u64,
-    /// Read from the cache.
+    /// Input tokens that were read from the cache.
     pub cache_read: u64,
-    /// Written to the cache.
+    /// Input tokens that were written to the cache.
     pub cache_write: u64,
 }
 
 impl Tokens {
-    /// All of them, for a budget.
+    /// Returns the sum, which counts against a budget.
     pub fn total(self) -> u64 {
         [self.input, self.output, self.cache_read, self.cache_write]
             .into_iter()
             .fold(0, u64::saturating_add)
     }
 
-    /// With those of another session.
+    /// Returns the sum of both sessions.
     pub fn plus(self, other: Self) -> Self {
         Self {
             input: self.input.saturating_add(other.input),
@@ -133,7 +136,7 @@ impl Tokens {
         }
     }
 
-    /// What came on top of an earlier count of the same thread; nothing is ever below zero.
+    /// Returns the increase since an earlier count of the same session; at least zero.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             input: self.input.saturating_sub(earlier.input),
@@ -144,77 +147,74 @@ impl Tokens {
     }
 }
 
-/// Money in billionths of a US dollar: whole numbers add up without error.
+/// Money in billionths of a US dollar. Integers add up without rounding errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Cost(pub u64);
 
 impl Cost {
-    /// From dollars; `None` for what is no amount.
+    /// Converts dollars. Returns `None` for a number that is no valid amount.
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "the range is looked at first"
+        reason = "the range is checked first"
     )]
     pub fn from_usd(usd: f64) -> Option<Self> {
         (usd.is_finite() && (0.0..=1e9).contains(&usd)).then(|| Self((usd * 1e9).round() as u64))
     }
 
-    /// In dollars.
+    /// Returns the amount in dollars.
     #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "for people and JSON; sums are made of whole numbers"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "for people and JSON; sums use integers")]
     pub fn usd(self) -> f64 {
         self.0 as f64 / 1e9
     }
 }
 
-/// What one session, or several, used. `None` is unknown, which is not nothing.
+/// The usage of one session. `None` means unknown, which is not the same as zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Tokens.
+    /// The tokens.
     pub tokens: Option<Tokens>,
-    /// Money.
+    /// The cost.
     pub cost: Option<Cost>,
 }
 
 impl Usage {
-    /// What came on top of an earlier count of the same thread.
+    /// Returns the increase since an earlier count of the same session.
     pub fn since(self, earlier: Self) -> Self {
-        let less = |now: Cost, then: Cost| Cost(now.0.saturating_sub(then.0));
+        let minus = |now: Cost, then: Cost| Cost(now.0.saturating_sub(then.0));
         Self {
             tokens: self.tokens.map(|now| earlier.tokens.map_or(now, |then| now.since(then))),
-            cost: self.cost.map(|now| earlier.cost.map_or(now, |then| less(now, then))),
+            cost: self.cost.map(|now| earlier.cost.map_or(now, |then| minus(now, then))),
         }
     }
 
-    /// This, and where it says nothing, what was said earlier.
+    /// Returns this usage. Unknown numbers are taken from an earlier count.
     pub fn or(self, earlier: Self) -> Self {
         Self { tokens: self.tokens.or(earlier.tokens), cost: self.cost.or(earlier.cost) }
     }
 }
 
-/// What several sessions used in sum, and how many of them did not say.
+/// The summed usage of several sessions, with the number of sessions that did not report it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spend {
-    /// The tokens that were reported.
+    /// The reported tokens.
     pub tokens: Tokens,
-    /// The money that was reported.
+    /// The reported cost.
     pub cost: Cost,
-    /// Sessions that reported tokens.
+    /// The number of sessions that reported tokens.
     pub sessions_with_tokens: u32,
-    /// Sessions that did not.
+    /// The number of sessions that reported no tokens.
     pub sessions_without_tokens: u32,
-    /// Sessions that reported a cost.
+    /// The number of sessions that reported a cost.
     pub sessions_with_cost: u32,
-    /// Sessions that did not.
+    /// The number of sessions that reported no cost.
     pub sessions_without_cost: u32,
 }
 
 impl Spend {
-    /// Adds what a session used.
+    /// Adds the usage of one session.
     pub fn add(&mut self, usage: Usage) {
         match usage.tokens {
             None => self.sessions_without_tokens += 1,
@@ -232,7 +232,7 @@ impl Spend {
         }
     }
 
-    /// With what others used.
+    /// Returns the sum of both spends.
     pub fn plus(self, other: Self) -> Self {
         Self {
             tokens: self.tokens.plus(other.tokens),
@@ -250,61 +250,63 @@ impl Spend {
         }
     }
 
-    /// What came on top of what was excused.
+    /// Returns the spend without the usage that was written off.
     pub fn beyond(self, written_off: Usage) -> Self {
-        let told = Usage { tokens: Some(self.tokens), cost: Some(self.cost) }.since(written_off);
+        let charged = Usage { tokens: Some(self.tokens), cost: Some(self.cost) }.since(written_off);
         Self {
-            tokens: told.tokens.unwrap_or_default(),
-            cost: told.cost.unwrap_or_default(),
+            tokens: charged.tokens.unwrap_or_default(),
+            cost: charged.cost.unwrap_or_default(),
             ..self
         }
     }
 
-    /// The tokens; `None` when sessions ended and none of them said.
+    /// Returns the tokens; `None` if sessions ended and none of them reported tokens.
     pub fn known_tokens(self) -> Option<Tokens> {
         (self.sessions_with_tokens > 0 || self.sessions_without_tokens == 0).then_some(self.tokens)
     }
 
-    /// The money; `None` when no session has said.
+    /// Returns the cost; `None` if no session reported a cost.
     pub fn known_cost(self) -> Option<Cost> {
         (self.sessions_with_cost > 0).then_some(self.cost)
     }
 }
 
-/// A session that may be gone on with.
+/// A session that may be resumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// Its id.
+    /// The session id.
     pub id: String,
-    /// The place in which it worked: some agents find a session again only there.
+    /// The name of the session's worktree. Some agents find a session only in its worktree.
     pub worktree: String,
-    /// On which repository and machine: it is nowhere else.
+    /// The repository and machine that hold the session.
     pub owner: String,
-    /// What of a count that goes on over the whole thread has been added up already.
+    /// The part of a cumulative usage that is already in the task's spend.
     pub counted: Usage,
 }
 
-/// What can be told of a session from what it left.
+/// The report of a session, as far as its output reveals it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionReport {
-    /// How it ended.
+    /// The class.
     pub class: Class,
-    /// The words that say so, on one line: for findings and for people.
+    /// The words of the agent that justify the class, on one line.
     pub detail: Option<String>,
-    /// The session's id.
+    /// The session id.
     pub session: Option<String>,
-    /// What this invocation used; of a thread that counts on over several, see `cumulative`.
+    /// The usage.
     pub usage: Usage,
-    /// Whether `usage` counts everything since the thread began and not since this invocation did.
+    /// True if `usage` counts from the start of the session and not from the start of this
+    /// invocation.
     pub cumulative: bool,
-    /// When a limit lifts, if it was said.
+    /// The time at which a limit is lifted, if it was reported.
     pub resets_at: Option<Timestamp>,
-    /// Tools that were denied.
+    /// The number of denied tool calls.
     pub denials: u32,
 }
 
 impl SessionReport {
-    /// Of a session that was not even begun, since the task does not fit the model or there is no such agent: it used nothing.
+    /// Returns the report of a session that was not started: the task exceeds the context window,
+    /// or the agent cannot be run. Its usage is zero.
     pub fn not_started(class: Class, why: String) -> Self {
         Self {
             class,
@@ -323,7 +325,7 @@ mod tests {
     use super::{Class, Cost, Tokens};
 
     #[test]
-    fn every_class_is_found_by_its_word() {
+    fn class_is_parsed_from_its_word() {
         for class in Class::ALL {
             assert_eq!(Class::parse(class.as_str()), Some(class));
         }
@@ -331,15 +333,15 @@ mod tests {
     }
 
     #[test]
-    fn money_adds_up_and_nonsense_is_no_amount() {
+    fn cost_from_usd_refuses_invalid_amounts() {
         assert_eq!(Cost::from_usd(0.000_123_456), Some(Cost(123_456)));
-        for nonsense in [f64::NAN, f64::INFINITY, -0.01, 1e10] {
-            assert_eq!(Cost::from_usd(nonsense), None);
+        for invalid in [f64::NAN, f64::INFINITY, -0.01, 1e10] {
+            assert_eq!(Cost::from_usd(invalid), None);
         }
     }
 
     #[test]
-    fn a_thread_that_counts_on_is_subtracted() {
+    fn cumulative_tokens_are_subtracted_and_never_negative() {
         let first = Tokens { input: 130, output: 7, cache_read: 0, cache_write: 0 };
         let second = Tokens { input: 390, output: 21, cache_read: 5, cache_write: 0 };
         let since = second.since(first);

@@ -1,6 +1,6 @@
-//! How a supervised process ended.
+//! The termination of a supervised process.
 
-/// How a process ended: an agent's session, a check, or any other supervised command.
+/// The way in which a process ended: an agent, a check, or any other supervised command.
 ///
 /// A termination never decides whether an agent's work is good. The checks decide.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Termination {
     Lingered,
     /// The process could not succeed any more and was stopped early.
     Hopeless,
-    /// Somebody asked the supervisor to stop the process.
+    /// The process was stopped on request.
     Stopped,
     /// The process could not be started, for this reason.
     NotStarted(String),

@@ -1,54 +1,55 @@
-//! What the checks said of one tree, and whom a failure blames.
+//! Candidates, verdicts, and the findings and results behind a verdict.
 
 use super::id::Oid;
 
-/// The commit an attempt proposes.
+/// The work of an attempt, proposed for landing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// The commit.
     pub commit: Oid,
-    /// Its tree: what the checks judge.
+    /// The commit's tree, which the checks verify.
     pub tree: Oid,
-    /// The commit from which the attempt started.
+    /// The commit that the attempt started from.
     pub base: Oid,
 }
 
-/// One thing that is wrong, in words that the next attempt is told.
+/// A problem with a candidate, for the prompt of the next attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The attempt that earned it.
+    /// The attempt that made the candidate.
     pub attempt: u32,
-    /// The check that found it, or one of the built-in names: `agent`, `scope`, `merge`, `review`,
-    /// `evaluate`.
+    /// The name of the check, or a built-in name: `agent`, `scope`, `merge`, `review`, `evaluate`.
     pub check: String,
-    /// What it said (capped by whoever made it).
+    /// The description. The creator of the finding limits its length.
     pub text: String,
 }
 
 impl Finding {
-    /// The first line that says more than which command was run and how it ended.
+    /// Returns the first line that says more than the command and its exit status.
     pub fn telling_line(&self) -> Option<&str> {
-        let said = self.text.strip_prefix('`').and_then(|t| t.split_once("`: ")).map(|(_, t)| t);
-        let said = said.unwrap_or(&self.text);
+        let after_command = self.text.strip_prefix('`').and_then(|t| t.split_once("`: "));
+        let text = after_command.map_or(self.text.as_str(), |(_, text)| text);
         let lines =
-            || said.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("```"));
-        let bare = |line: &&str| line.starts_with("exit ") || line.starts_with("signal ");
-        lines().find(|l| !bare(l)).or_else(|| lines().next())
+            || text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("```"));
+        let exit_status = |line: &&str| line.starts_with("exit ") || line.starts_with("signal ");
+        lines().find(|l| !exit_status(l)).or_else(|| lines().next())
     }
 }
 
-/// One check's result on one tree.
+/// The result of one check on one tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckResult {
-    /// The check's name in the job.
+    /// The check's name in the job file.
     pub name: String,
-    /// What makes the result reusable: a hash of expanded argv, OS, architecture and version output.
+    /// The key for reuse of the result: a hash of expanded argv, OS, architecture and version
+    /// output.
     pub key: String,
-    /// Whether it passed.
+    /// True if the check passed.
     pub passed: bool,
-    /// How long it ran, in milliseconds; 0 when it was known.
+    /// The duration in milliseconds; 0 if the result was reused.
     pub ms: u64,
-    /// The id under which this run's chain vouches for the verdict's note. The same id means the same evaluation.
+    /// The id by which the run's chain vouches for the result's note. Results with the same id come
+    /// from the same execution.
     pub id: String,
 }
 
@@ -86,7 +87,7 @@ mod tests {
     use super::Finding;
 
     #[test]
-    fn the_telling_line_is_what_was_said_and_not_what_was_run() {
+    fn telling_line_skips_the_command_and_its_exit_status() {
         let cases = [
             (
                 "`sh -c x`: exit 1\n\n```\nerror: no such field\nmore\n```",
@@ -103,9 +104,9 @@ mod tests {
             ("", None),
             ("\n \n", None),
         ];
-        for (text, said) in cases {
+        for (text, expected) in cases {
             let finding = Finding { attempt: 1, check: "c".into(), text: text.into() };
-            assert_eq!(finding.telling_line(), said, "{text:?}");
+            assert_eq!(finding.telling_line(), expected, "{text:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens and money: what is added up, and what stops when it is used up.
+//! Budgets of tokens and money, and the usage that counts against them.
 
 use super::*;
 use crate::domain::termination::Termination;
@@ -9,9 +9,9 @@ fn used(tokens: u64, cost: u64) -> SessionReport {
 }
 
 #[test]
-fn when_the_runs_budget_is_used_up_nothing_more_starts_until_it_is_raised() {
+fn run_halts_on_its_token_budget_until_the_budget_is_raised() {
     let policy = Policy { tokens: Some(100), jobs: 2, ..lenient() };
-    let mut bench = Bench::new(&["one", "two", "three", "four"], policy);
+    let mut bench = MachineBench::new(&["one", "two", "three", "four"], policy);
     assert!(bench.start("one") && bench.start("two"));
     bench.end("one", Some(used(99, 0)));
     assert_eq!(bench.state.phase, RunPhase::Active);
@@ -19,49 +19,50 @@ fn when_the_runs_budget_is_used_up_nothing_more_starts_until_it_is_raised() {
     bench.end("two", Some(used(1, 0)));
     assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Halted, Some(Halt::Budget)));
     assert_eq!(bench.startable(), [""; 0]);
-    assert_eq!(bench.resume(), [], "it is still used up");
+    assert_eq!(bench.resume(), [], "the budget is still used up");
     bench.policy.tokens = Some(101);
     bench.resume();
     assert_eq!(bench.startable(), ["four"]);
 }
 
 #[test]
-fn money_is_a_budget_too() {
-    let mut bench = Bench::new(&["one", "two"], Policy { cost: Some(Cost(50)), ..lenient() });
+fn run_halts_on_its_cost_budget() {
+    let mut bench =
+        MachineBench::new(&["one", "two"], Policy { cost: Some(Cost(50)), ..lenient() });
     assert!(bench.start("one"));
     bench.end("one", Some(used(1_000_000, 50)));
     assert_eq!(bench.state.halt, Some(Halt::Budget));
 }
 
 #[test]
-fn a_budget_that_was_lowered_stops_a_run_that_goes_on() {
+fn resume_halts_on_a_budget_that_was_lowered() {
     for before in [RunPhase::Active, RunPhase::Paused] {
-        let mut bench = Bench::new(&["one", "two"], lenient());
+        let mut bench = MachineBench::new(&["one", "two"], lenient());
         assert!(bench.start("one"));
         bench.end("one", Some(used(10, 0)));
         bench.state.phase = before;
         bench.policy.tokens = Some(10);
         bench.resume();
         assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Halted, Some(Halt::Budget)));
-        assert_eq!(bench.resume(), [], "it was said");
+        assert_eq!(bench.resume(), [], "the halt is already recorded");
     }
 }
 
 #[test]
-fn a_run_that_has_ended_does_not_get_around_its_budget() {
+fn retry_after_the_end_does_not_bypass_the_run_budget() {
     let policy = Policy { tokens: Some(10), feedback: 0, ..lenient() };
-    let mut bench = Bench::new(&["one"], policy);
+    let mut bench = MachineBench::new(&["one"], policy);
     assert!(bench.start("one"));
     bench.end_with("one", Termination::Exited(0), Some(used(10, 0)), false);
     assert_eq!((&bench.task("one").phase, bench.state.halt), (&Phase::Failed, Some(Halt::Budget)));
-    bench.tell(Observation::Requested(Request::Retry(id("one"))));
+    bench.observe(Observation::Requested(Request::Retry(id("one"))));
     bench.resume();
-    assert_eq!(bench.state.halt, Some(Halt::Budget), "or it would wait for ever");
+    assert_eq!(bench.state.halt, Some(Halt::Budget), "a caller must not wait for ever");
 }
 
 #[test]
-fn failures_are_not_forgotten_over_a_budget() {
-    let mut bench = Bench::new(&["one", "two"], Policy { tokens: Some(10), ..lenient() });
+fn halt_on_failures_survives_a_halt_on_the_budget() {
+    let mut bench = MachineBench::new(&["one", "two"], Policy { tokens: Some(10), ..lenient() });
     bench.state.phase = RunPhase::Halted;
     bench.state.halt = Some(Halt::Failures);
     bench.state.reason = Some("too many".into());
@@ -75,7 +76,7 @@ fn failures_are_not_forgotten_over_a_budget() {
 }
 
 #[test]
-fn a_task_that_has_used_up_its_budget_gets_no_other_try() {
+fn task_over_its_budget_gets_no_retry() {
     let policy = Policy { tokens_per_task: Some(10), infra: 9, ..lenient() };
     let ends = [
         (Termination::Exited(0), Class::Crashed),
@@ -84,69 +85,69 @@ fn a_task_that_has_used_up_its_budget_gets_no_other_try() {
         (Termination::Stopped, Class::Ok),
     ];
     for (termination, class) in ends {
-        let mut bench = Bench::new(&["one", "two"], policy.clone());
+        let mut bench = MachineBench::new(&["one", "two"], policy.clone());
         assert!(bench.start("one"));
-        let told = SessionReport { class, ..used(10, 0) };
-        bench.end_with("one", termination, Some(told), true);
+        let report = SessionReport { class, ..used(10, 0) };
+        bench.end_with("one", termination, Some(report), true);
         let task = bench.task("one");
         assert_eq!((&task.phase, task.cause.as_deref()), (&Phase::Failed, Some("over its budget")));
     }
-    // What is accepted lands all the same, and judging costs nothing.
-    let mut bench = Bench::new(&["one"], policy);
+    // Accepted work lands in spite of the budget, and a verification costs nothing.
+    let mut bench = MachineBench::new(&["one"], policy);
     assert!(bench.start("one"));
     bench.end("one", Some(used(11, 0)));
-    bench.judge("one", Verdict::Errored("no such program".into()));
+    bench.verify("one", Verdict::Errored("no such program".into()));
     assert_eq!(bench.task("one").phase, Phase::Verifying);
 }
 
 #[test]
-fn a_lost_keeper_does_not_get_around_the_tasks_budget() {
+fn lost_keeper_does_not_bypass_the_task_budget() {
     let policy = Policy { tokens_per_task: Some(10), resumable: false, ..lenient() };
-    let mut bench = Bench::new(&["one", "two"], policy);
+    let mut bench = MachineBench::new(&["one", "two"], policy);
     assert!(bench.start("one"));
     bench.end_with("one", Termination::Lost, Some(used(10, 0)), true);
     assert_eq!(bench.task("one").phase, Phase::Failed);
 }
 
 #[test]
-fn a_person_who_asks_again_pays_again() {
+fn manual_retry_resets_the_task_budget() {
     let policy = Policy { tokens_per_task: Some(10), ..lenient() };
-    let mut bench = Bench::new(&["one", "two"], policy);
+    let mut bench = MachineBench::new(&["one", "two"], policy);
     assert!(bench.start("one"));
     bench.end("one", Some(SessionReport { class: Class::Crashed, ..used(10, 0) }));
-    bench.tell(Observation::Requested(Request::Retry(id("one"))));
+    bench.observe(Observation::Requested(Request::Retry(id("one"))));
     assert!(bench.start("one"));
     let decisions = bench.end("one", Some(SessionReport { class: Class::Crashed, ..used(9, 0) }));
-    assert_eq!(reason(&decisions), Some(RetryReason::Resume));
-    assert_eq!(bench.task("one").spend.tokens.input, 19, "what was used stays told");
+    assert_eq!(retry_reason(&decisions), Some(RetryReason::Resume));
+    assert_eq!(bench.task("one").spend.tokens.input, 19, "the spend keeps the earlier usage");
 }
 
 #[test]
-fn what_is_over_its_budget_is_not_tried_from_scratch() {
+fn task_over_its_budget_is_not_redispatched() {
     let policy = Policy {
         tokens_per_task: Some(10),
         redispatch_below: crate::domain::retry::Share(1_000_000),
         ..lenient()
     };
-    let mut bench = Bench::new(&["one"], policy);
+    let mut bench = MachineBench::new(&["one"], policy);
     assert!(bench.start("one"));
     bench.end("one", Some(SessionReport { class: Class::Crashed, ..used(10, 0) }));
     assert_eq!(owed(&bench.state, bench.now, &bench.policy), []);
 }
 
 #[test]
-fn a_count_that_goes_on_over_the_thread_is_added_up_once() {
-    let mut bench = Bench::new(&["one"], Policy { resume: 9, ..lenient() });
+fn cumulative_usage_of_a_resumed_session_counts_once() {
+    let mut bench = MachineBench::new(&["one"], Policy { resume: 9, ..lenient() });
     let counts = [("thread", 130, 7), ("thread", 390, 20), ("another", 50, 5), ("another", 60, 5)];
     for (thread, tokens, cost) in counts {
         assert!(bench.start("one"));
-        let told = SessionReport {
+        let report = SessionReport {
             class: Class::Crashed,
             session: Some(thread.into()),
             cumulative: true,
             ..used(tokens, cost)
         };
-        bench.end("one", Some(told));
+        bench.end("one", Some(report));
         bench.now = bench.task("one").not_before;
     }
     let spend = bench.task("one").spend;
@@ -154,14 +155,14 @@ fn a_count_that_goes_on_over_the_thread_is_added_up_once() {
 }
 
 #[test]
-fn a_count_outlives_a_session_that_did_not_say() {
-    let mut bench = Bench::new(&["one"], Policy { resume: 9, ..lenient() });
+fn cumulative_usage_survives_a_session_without_usage() {
+    let mut bench = MachineBench::new(&["one"], Policy { resume: 9, ..lenient() });
     let crash = SessionReport { class: Class::Crashed, cumulative: true, ..used(130, 7) };
     let silent = SessionReport { cumulative: true, ..report(Class::Crashed) };
     let last = SessionReport { class: Class::Crashed, cumulative: true, ..used(150, 9) };
-    for told in [crash, silent, last] {
+    for report in [crash, silent, last] {
         assert!(bench.start("one"));
-        bench.end("one", Some(told));
+        bench.end("one", Some(report));
         bench.now = bench.task("one").not_before;
     }
     let spend = bench.task("one").spend;
@@ -170,8 +171,8 @@ fn a_count_outlives_a_session_that_did_not_say() {
 }
 
 #[test]
-fn unknown_is_not_nothing() {
-    let mut bench = Bench::new(&["one", "two"], lenient());
+fn unknown_usage_is_not_zero() {
+    let mut bench = MachineBench::new(&["one", "two"], lenient());
     assert_eq!(bench.state.spend().known_cost(), None);
     assert!(bench.start("one") && bench.start("two"));
     bench.end("one", None);

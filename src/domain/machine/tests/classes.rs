@@ -1,10 +1,10 @@
-//! What each way in which a session can end means for its task.
+//! The effect of each session class on its task.
 
 use super::*;
 use crate::domain::termination::Termination;
 
 #[test]
-fn each_class_has_its_layer() {
+fn each_class_selects_its_retry_reason() {
     let cases = [
         (Class::Ok, None, Phase::Verifying),
         (Class::Limit, None, Phase::Verifying),
@@ -22,82 +22,88 @@ fn each_class_has_its_layer() {
     ];
     assert_eq!(cases.len(), Class::ALL.len());
     for (class, expected, phase) in cases {
-        let mut bench = Bench::new(&["one", "two"], lenient());
-        let decisions = bench.meet("one", class);
-        assert_eq!(reason(&decisions), expected, "{class}");
+        let mut bench = MachineBench::new(&["one", "two"], lenient());
+        let decisions = bench.run_attempt("one", class);
+        assert_eq!(retry_reason(&decisions), expected, "{class}");
         assert_eq!(bench.task("one").phase, phase, "{class}");
         assert_eq!(bench.task("one").rejections, 0, "{class} is charged");
     }
 }
 
 #[test]
-fn nothing_done_is_charged_with_what_the_session_said() {
+fn unchanged_work_is_charged_and_reports_the_class() {
     for class in [Class::Refused, Class::Blocked, Class::Limit] {
-        let mut bench = Bench::new(&["one"], lenient());
+        let mut bench = MachineBench::new(&["one"], lenient());
         assert!(bench.start("one"));
         let decisions = bench.end_with("one", Termination::Exited(1), Some(report(class)), false);
-        assert_eq!(reason(&decisions), Some(RetryReason::Feedback));
+        assert_eq!(retry_reason(&decisions), Some(RetryReason::Feedback));
         assert_eq!(bench.task("one").rejections, 1);
-        let said = format!("exit 1, {class}: so it said");
-        assert!(format!("{decisions:?}").contains(&said), "{decisions:?}");
+        let expected = format!("exit 1, {class}: so it said");
+        assert!(format!("{decisions:?}").contains(&expected), "{decisions:?}");
     }
 }
 
 #[test]
-fn a_crash_is_gone_on_with_so_often_and_then_judged() {
-    let mut bench = Bench::new(&["one"], Policy { resume: 2, ..lenient() });
+fn crash_resumes_the_session_up_to_the_limit_and_is_then_verified() {
+    let mut bench = MachineBench::new(&["one"], Policy { resume: 2, ..lenient() });
     for n in 1..=2 {
-        let decisions = bench.meet("one", Class::Crashed);
-        assert_eq!((reason(&decisions), bench.task("one").resumes), (Some(RetryReason::Resume), n));
+        let decisions = bench.run_attempt("one", Class::Crashed);
+        assert_eq!(
+            (retry_reason(&decisions), bench.task("one").resumes),
+            (Some(RetryReason::Resume), n)
+        );
         assert_eq!(bench.task("one").session.as_ref().unwrap().id, "s-one-1");
-        assert_eq!(bench.startable(), [""; 0], "there is a pause first");
+        assert_eq!(bench.startable(), [""; 0], "a pause comes first");
         bench.now = bench.task("one").not_before;
     }
-    bench.meet("one", Class::Crashed);
+    bench.run_attempt("one", Class::Crashed);
     assert_eq!(bench.task("one").phase, Phase::Verifying);
 }
 
 #[test]
-fn what_cannot_be_gone_on_with_is_judged_at_once() {
-    let mut bench = Bench::new(&["one"], Policy { resumable: false, ..lenient() });
-    bench.meet("one", Class::Crashed);
+fn crash_without_resume_support_is_verified_at_once() {
+    let mut bench = MachineBench::new(&["one"], Policy { resumable: false, ..lenient() });
+    bench.run_attempt("one", Class::Crashed);
     assert_eq!(bench.task("one").phase, Phase::Verifying);
 }
 
 #[test]
-fn a_keeper_that_died_leaves_a_session_to_go_on_with() {
-    let mut bench = Bench::new(&["one"], lenient());
+fn lost_keeper_resumes_the_session() {
+    let mut bench = MachineBench::new(&["one"], lenient());
     assert!(bench.start("one"));
     let decisions = bench.end_with("one", Termination::Lost, None, true);
-    assert_eq!(reason(&decisions), Some(RetryReason::Resume));
-    let mut bench = Bench::new(&["one"], Policy { resume: 0, ..lenient() });
+    assert_eq!(retry_reason(&decisions), Some(RetryReason::Resume));
+    let mut bench = MachineBench::new(&["one"], Policy { resume: 0, ..lenient() });
     assert!(bench.start("one"));
     let decisions = bench.end_with("one", Termination::Lost, None, true);
-    assert_eq!(reason(&decisions), Some(RetryReason::Infra));
+    assert_eq!(retry_reason(&decisions), Some(RetryReason::Infra));
     assert_eq!(bench.task("one").session, None);
 }
 
 #[test]
-fn a_session_that_is_never_there_is_no_work_for_the_checks() {
+fn lost_session_restarts_up_to_the_limit_and_then_fails() {
     let policy = Policy { resume: 1, infra: 2, ..lenient() };
-    let mut bench = Bench::new(&["one", "two"], policy);
+    let mut bench = MachineBench::new(&["one", "two"], policy);
     for _ in 0..3 {
-        assert_eq!(reason(&bench.meet("one", Class::SessionLost)), Some(RetryReason::Restart));
+        assert_eq!(
+            retry_reason(&bench.run_attempt("one", Class::SessionLost)),
+            Some(RetryReason::Restart)
+        );
         assert_eq!((&bench.task("one").phase, &bench.task("one").session), (&Phase::Todo, &None));
         bench.now = bench.task("one").not_before;
     }
-    bench.meet("one", Class::SessionLost);
+    bench.run_attempt("one", Class::SessionLost);
     let task = bench.task("one");
     assert_eq!((&task.phase, task.cause.as_deref()), (&Phase::Failed, Some("session_lost")));
     assert_eq!(task.rejections, 0);
 }
 
 #[test]
-fn a_session_goes_on_only_where_it_was() {
-    let mut bench = Bench::new(&["one"], lenient());
-    bench.meet("one", Class::Overloaded);
+fn session_resumes_only_with_the_same_base_worktree_owner_and_id() {
+    let mut bench = MachineBench::new(&["one"], lenient());
+    bench.run_attempt("one", Class::Overloaded);
     bench.now = bench.state.account.closed_until;
-    let good = Observation::Dispatched {
+    let same = Observation::Dispatched {
         task: id("one"),
         attempt: 2,
         base: oid('a'),
@@ -106,7 +112,7 @@ fn a_session_goes_on_only_where_it_was() {
         session: Some("s-one-1".into()),
         resumed: true,
     };
-    let mut others = [good.clone(), good.clone(), good.clone(), good.clone()];
+    let mut others = [same.clone(), same.clone(), same.clone(), same.clone()];
     for (n, other) in others.iter_mut().enumerate() {
         if let Observation::Dispatched { base, worktree, owner, session, .. } = other {
             match n {
@@ -120,15 +126,15 @@ fn a_session_goes_on_only_where_it_was() {
     for other in others {
         assert_eq!(decide(&bench.state, other.clone(), bench.now, &bench.policy), [], "{other:?}");
     }
-    assert_eq!(bench.tell(good).len(), 1);
+    assert_eq!(bench.observe(same).len(), 1);
     let task = bench.task("one");
-    assert!(task.candidate.is_some(), "what it had changed is not forgotten");
+    assert!(task.candidate.is_some(), "the session keeps its changes");
     assert_eq!(task.session.as_ref().unwrap().id, "s-one-1");
 }
 
 #[test]
-fn findings_begin_a_new_session() {
-    let mut bench = Bench::new(&["one"], lenient());
+fn rejection_starts_a_new_session() {
+    let mut bench = MachineBench::new(&["one"], lenient());
     bench.fail("one", "tests");
     assert_eq!(bench.task("one").session, None);
     assert!(bench.start("one"));
@@ -137,10 +143,10 @@ fn findings_begin_a_new_session() {
 }
 
 #[test]
-fn refused_credentials_stop_the_run_before_another_task() {
+fn refused_agent_halts_the_run_and_charges_no_task() {
     for class in [Class::Auth, Class::BadInput] {
-        let mut bench = Bench::new(&["one", "two"], Policy { jobs: 1, ..lenient() });
-        bench.meet("one", class);
+        let mut bench = MachineBench::new(&["one", "two"], Policy { jobs: 1, ..lenient() });
+        bench.run_attempt("one", class);
         assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Halted, Some(Halt::Agent)));
         assert_eq!(bench.startable(), [""; 0]);
         let reason = bench.state.reason.clone().unwrap();
@@ -152,31 +158,31 @@ fn refused_credentials_stop_the_run_before_another_task() {
 }
 
 #[test]
-fn an_agent_that_cannot_be_started_stops_the_run_unless_it_has_worked_before() {
+fn agent_that_cannot_be_started_halts_the_run_unless_it_has_worked() {
     let why = || "there is no program `x` in PATH".to_owned();
-    let unbegun = || Some(SessionReport::not_started(Class::BadInput, why()));
-    let end = |bench: &mut Bench, task: &str| {
+    let not_started = || Some(SessionReport::not_started(Class::BadInput, why()));
+    let end = |bench: &mut MachineBench, task: &str| {
         assert!(bench.start(task), "{task} may not start");
-        bench.end_with(task, Termination::NotStarted(why()), unbegun(), false)
+        bench.end_with(task, Termination::NotStarted(why()), not_started(), false)
     };
-    let mut bench = Bench::new(&["one", "two"], lenient());
-    assert_eq!(reason(&end(&mut bench, "one")), Some(RetryReason::Interrupted));
+    let mut bench = MachineBench::new(&["one", "two"], lenient());
+    assert_eq!(retry_reason(&end(&mut bench, "one")), Some(RetryReason::Interrupted));
     assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Halted, Some(Halt::Agent)));
     assert!(bench.state.reason.as_ref().unwrap().contains(&why()));
     assert_eq!((bench.task("one").rejections, bench.task("one").faults), (0, 0));
     assert_eq!(bench.state.spend().tokens, Tokens::default());
 
-    let mut bench = Bench::new(&["one", "two"], lenient());
-    bench.meet("one", Class::Ok);
-    assert_eq!(reason(&end(&mut bench, "two")), Some(RetryReason::Infra));
+    let mut bench = MachineBench::new(&["one", "two"], lenient());
+    bench.run_attempt("one", Class::Ok);
+    assert_eq!(retry_reason(&end(&mut bench, "two")), Some(RetryReason::Infra));
     assert_eq!((&bench.state.phase, bench.task("two").faults), (&RunPhase::Active, 1));
 }
 
 #[test]
-fn what_was_taken_out_is_accounted_for_and_stays_out() {
-    let mut bench = Bench::new(&["one", "two"], lenient());
+fn skipped_task_counts_the_usage_of_its_running_attempt() {
+    let mut bench = MachineBench::new(&["one", "two"], lenient());
     assert!(bench.start("one"));
-    bench.tell(Observation::Requested(Request::Skip {
+    bench.observe(Observation::Requested(Request::Skip {
         task: id("one"),
         message: "not needed".into(),
     }));
@@ -186,16 +192,16 @@ fn what_was_taken_out_is_accounted_for_and_stays_out() {
     let task = bench.task("one");
     assert_eq!((&task.phase, task.spend.tokens.input), (&Phase::Skipped, 7));
     assert_eq!(task.reason.as_deref(), Some("not needed"));
-    assert_eq!(bench.end("one", Some(late)), [], "told twice");
+    assert_eq!(bench.end("one", Some(late)), [], "the observation is repeated");
 }
 
 #[test]
-fn work_that_is_taken_up_again_is_no_session() {
+fn reconsidered_candidate_adds_no_session_to_the_spend() {
     let policy = Policy { feedback: 0, ..lenient() };
-    let mut bench = Bench::new(&["one", "two"], policy);
+    let mut bench = MachineBench::new(&["one", "two"], policy);
     bench.fail("one", "tests");
     assert_eq!(bench.task("one").phase, Phase::Failed);
     let spend = bench.task("one").spend;
-    bench.tell(Observation::Requested(Request::Reconsider(id("one"))));
+    bench.observe(Observation::Requested(Request::Reconsider(id("one"))));
     assert_eq!((&bench.task("one").phase, bench.task("one").spend), (&Phase::Verifying, spend));
 }

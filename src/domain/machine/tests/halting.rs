@@ -1,10 +1,10 @@
-//! When failures stop a run, how it goes on, and what the outer layer tries again.
+//! The halt on failures, the resume after it, and redispatch.
 
 use super::*;
 use crate::domain::machine::failure_groups;
 use crate::domain::retry::Share;
 
-/// One attempt a task.
+/// Returns a policy with one attempt for each task.
 fn strict() -> Policy {
     Policy { feedback: 0, infra: 0, redispatch: 0, jobs: 30, ..Policy::default() }
 }
@@ -13,14 +13,14 @@ fn names(n: usize) -> Vec<String> {
     (0..n).map(|n| format!("t{n:02}")).collect()
 }
 
-fn bench(tasks: usize, policy: Policy) -> (Vec<String>, Bench) {
+fn bench(tasks: usize, policy: Policy) -> (Vec<String>, MachineBench) {
     let names = names(tasks);
-    let bench = Bench::new(&names.iter().map(String::as_str).collect::<Vec<_>>(), policy);
+    let bench = MachineBench::new(&names.iter().map(String::as_str).collect::<Vec<_>>(), policy);
     (names, bench)
 }
 
 #[test]
-fn the_first_three_alike_are_a_pattern() {
+fn run_halts_when_the_first_three_tasks_fail_with_the_same_cause() {
     let (names, mut bench) = bench(9, strict());
     for name in &names[..2] {
         bench.fail(name, "tests");
@@ -34,28 +34,29 @@ fn the_first_three_alike_are_a_pattern() {
 }
 
 #[test]
-fn three_of_different_kinds_or_beside_a_success_are_none() {
-    let (names, mut of_two_kinds) = bench(9, strict());
+fn run_does_not_halt_on_three_failures_with_different_causes_or_a_landed_task() {
+    let (names, mut two_causes) = bench(9, strict());
     for (name, check) in names.iter().zip(["tests", "tests", "lint", "tests"]) {
-        of_two_kinds.fail(name, check);
+        two_causes.fail(name, check);
     }
-    assert_eq!(of_two_kinds.state.phase, RunPhase::Active);
-    let (names, mut beside) = bench(9, strict());
-    beside.land(&names[8]);
+    assert_eq!(two_causes.state.phase, RunPhase::Active);
+    let (names, mut one_landed) = bench(9, strict());
+    one_landed.land(&names[8]);
     for name in &names[..4] {
-        beside.fail(name, "tests");
+        one_landed.fail(name, "tests");
     }
-    assert_eq!(beside.state.phase, RunPhase::Active);
+    assert_eq!(one_landed.state.phase, RunPhase::Active);
 }
 
 #[test]
-fn more_than_the_share_of_enough_tasks_halts_and_just_the_share_does_not() {
+fn run_halts_when_failures_exceed_halt_above_after_halt_after_tasks() {
     let policy = Policy { halt_above: Share(100_000), halt_after: 20, ..strict() };
     let (names, mut bench) = bench(40, policy);
     for name in &names[..17] {
         bench.land(name);
     }
-    // 1 of 18, 2 of 19: more than a tenth, but too early to tell. 2 of 20 is just a tenth, 3 of 23 is more.
+    // 1 of 18 and 2 of 19 exceed a tenth, but fewer than 20 tasks have ended. 2 of 20 is exactly a
+    // tenth, 3 of 23 is more.
     bench.fail(&names[17], "a");
     bench.fail(&names[18], "b");
     bench.land(&names[19]);
@@ -70,7 +71,7 @@ fn more_than_the_share_of_enough_tasks_halts_and_just_the_share_does_not() {
 }
 
 #[test]
-fn a_job_that_does_not_want_to_be_asked_is_not() {
+fn halt_above_of_100_percent_never_halts() {
     let (names, mut bench) = bench(9, Policy { halt_above: Share(1_000_000), ..strict() });
     for name in &names[..8] {
         bench.fail(name, "tests");
@@ -79,7 +80,7 @@ fn a_job_that_does_not_want_to_be_asked_is_not() {
 }
 
 #[test]
-fn with_nothing_left_there_is_nothing_to_stop() {
+fn run_does_not_halt_when_the_last_task_fails() {
     let (names, mut bench) = bench(3, strict());
     for name in &names {
         bench.fail(name, "tests");
@@ -88,22 +89,22 @@ fn with_nothing_left_there_is_nothing_to_stop() {
 }
 
 #[test]
-fn what_ends_while_the_run_is_stopped_halts_nothing() {
+fn paused_run_does_not_halt_on_failures() {
     let (names, mut bench) = bench(9, strict());
     for name in &names[..4] {
         assert!(bench.start(name));
         bench.end(name, None);
     }
-    bench.tell(Observation::Requested(Request::Stop("enough".into())));
+    bench.observe(Observation::Requested(Request::Stop("enough".into())));
     for name in &names[..4] {
         let finding = Finding { attempt: 1, check: "tests".into(), text: "no".into() };
-        bench.judge(name, Verdict::Failed(vec![finding]));
+        bench.verify(name, Verdict::Failed(vec![finding]));
     }
     assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Paused, None));
 }
 
-/// A run that was halted by a pattern and let go on.
-fn let_go_on() -> (Vec<String>, Bench) {
+/// Returns a run that was halted on its first failures and resumed.
+fn resumed_after_failures() -> (Vec<String>, MachineBench) {
     let (names, mut bench) = bench(12, strict());
     for name in &names[..3] {
         bench.fail(name, "tests");
@@ -113,42 +114,42 @@ fn let_go_on() -> (Vec<String>, Bench) {
 }
 
 #[test]
-fn after_that_one_task_goes_first() {
-    let (names, mut bench) = let_go_on();
+fn resume_after_a_halt_on_failures_starts_one_canary_task() {
+    let (names, mut bench) = resumed_after_failures();
     assert_eq!(bench.startable(), [names[3].clone()]);
     assert!(bench.start(&names[3]));
     assert_eq!(bench.startable(), [""; 0]);
     bench.end(&names[3], None);
-    assert_eq!(bench.startable(), [""; 0], "it is judged");
-    bench.judge(&names[3], Verdict::Passed);
+    assert_eq!(bench.startable(), [""; 0], "it is verified");
+    bench.verify(&names[3], Verdict::Passed);
     assert_eq!(bench.startable(), [""; 0], "it waits to land");
     let (task, commit) = (id(&names[3]), oid('e'));
-    bench.tell(Observation::Landed { task, commit, results: Vec::new() });
+    bench.observe(Observation::Landed { task, commit, results: Vec::new() });
     assert_eq!(bench.startable().len(), 8);
-    // What had failed before is forgiven: one more is one of two, and too early to tell.
+    // Earlier failures no longer count. One of two is too few tasks for a halt.
     bench.fail(&names[4], "tests");
     assert_eq!(bench.state.phase, RunPhase::Active);
 }
 
 #[test]
-fn if_that_one_fails_the_run_halts_again() {
-    let (names, mut bench) = let_go_on();
+fn run_halts_again_when_the_canary_task_fails() {
+    let (names, mut bench) = resumed_after_failures();
     bench.fail(&names[3], "lint");
     assert_eq!(bench.state.halt, Some(Halt::Failures));
     assert!(bench.state.reason.clone().unwrap().contains("went first"));
 }
 
 #[test]
-fn another_halt_between_does_not_let_all_of_them_go() {
-    let (names, mut bench) = let_go_on();
-    bench.meet(&names[3], Class::Auth);
+fn canary_survives_another_halt() {
+    let (names, mut bench) = resumed_after_failures();
+    bench.run_attempt(&names[3], Class::Auth);
     assert_eq!(bench.state.halt, Some(Halt::Agent));
     bench.resume();
     assert_eq!(bench.startable(), [names[3].clone()]);
 }
 
 #[test]
-fn few_failures_are_tried_from_scratch_when_all_have_ended() {
+fn failed_tasks_are_redispatched_once_if_their_share_is_small() {
     let share = |below| Policy { redispatch: 1, redispatch_below: Share(below), ..strict() };
     for (below, again) in [(100_000, true), (99_999, false)] {
         let (names, mut bench) = bench(10, share(below));
@@ -156,35 +157,39 @@ fn few_failures_are_tried_from_scratch_when_all_have_ended() {
         for name in &names[1..9] {
             bench.land(name);
         }
-        assert_eq!(bench.tell(Observation::RedispatchDue), [], "one has not ended");
+        assert_eq!(bench.observe(Observation::RedispatchDue), [], "one task has not ended");
         bench.land(&names[9]);
         let due = owed(&bench.state, bench.now, &bench.policy);
         assert_eq!(due, if again { vec![Effect::Redispatch] } else { Vec::new() });
-        bench.tell(Observation::RedispatchDue);
+        bench.observe(Observation::RedispatchDue);
         let task = bench.task(&names[0]);
         assert_eq!(task.phase == Phase::Todo, again);
         if again {
             assert_eq!((task.rejections, task.redispatches, &task.session), (0, 1, &None));
             bench.fail(&names[0], "tests");
-            assert_eq!(owed(&bench.state, bench.now, &bench.policy), [], "once is enough");
+            assert_eq!(
+                owed(&bench.state, bench.now, &bench.policy),
+                [],
+                "one redispatch is the limit"
+            );
         }
     }
 }
 
 #[test]
-fn what_does_not_fit_the_model_is_not_tried_again() {
-    let mut bench = Bench::new(
+fn task_that_exceeds_the_context_window_is_not_redispatched() {
+    let mut bench = MachineBench::new(
         &["one"],
         Policy { redispatch: 1, redispatch_below: Share(1_000_000), ..strict() },
     );
     bench.state.plan.tasks[0].files.truncate(1);
-    bench.meet("one", Class::ContextExceeded);
+    bench.run_attempt("one", Class::ContextExceeded);
     assert_eq!(bench.task("one").phase, Phase::Failed);
     assert_eq!(owed(&bench.state, bench.now, &bench.policy), []);
 }
 
 #[test]
-fn failures_are_grouped_by_what_they_have_in_common_the_largest_first() {
+fn failure_groups_are_sorted_by_size() {
     let (names, mut bench) = bench(9, Policy { halt_above: Share(1_000_000), ..strict() });
     for (name, check) in names.iter().zip(["lint", "tests", "tests"]) {
         bench.fail(name, check);

@@ -1,4 +1,4 @@
-//! The machine on small cases that a person can follow. Whole runs are in `tests/sim`.
+//! Small cases of the machine. The simulation in `tests/sim` covers whole runs.
 
 mod accounts;
 mod budgets;
@@ -37,7 +37,7 @@ fn report(class: Class) -> SessionReport {
     }
 }
 
-/// An agent that can be gone on with, and nothing that stops a run.
+/// Returns a policy with an agent that can resume sessions. Failures never halt the run.
 fn lenient() -> Policy {
     Policy {
         resumable: true,
@@ -46,15 +46,15 @@ fn lenient() -> Policy {
     }
 }
 
-/// A run, its numbers and the time.
-struct Bench {
+/// A run with its policy and the time.
+struct MachineBench {
     state: RunState,
     policy: Policy,
     now: Timestamp,
 }
 
-impl Bench {
-    /// Tasks of two files each, on a base that is good.
+impl MachineBench {
+    /// Creates a run with tasks of two files each. The base has passed its checks.
     fn new(tasks: &[&str], policy: Policy) -> Self {
         let task = |name: &&str| Task {
             id: id(name),
@@ -71,8 +71,8 @@ impl Bench {
         Self { state, policy, now: Timestamp(1_000_000) }
     }
 
-    /// Folds what an observation means, and gives it.
-    fn tell(&mut self, observation: Observation) -> Vec<Decision> {
+    /// Decides on an observation, folds the events and returns them.
+    fn observe(&mut self, observation: Observation) -> Vec<Decision> {
         let decisions = decide(&self.state, observation, self.now, &self.policy);
         for decision in &decisions {
             match decision {
@@ -84,7 +84,8 @@ impl Bench {
         decisions
     }
 
-    /// Begins a task's next attempt, with a session where the policy can go on with one. Says whether it may begin.
+    /// Starts a task's next attempt, in the task's session if it can be resumed. Returns false if
+    /// the attempt may not start.
     fn start(&mut self, task: &str) -> bool {
         let (task, kept) = (id(task), self.task(task).clone());
         let attempt = kept.attempt + 1;
@@ -101,10 +102,10 @@ impl Bench {
             session: session.map(|s| s.id).or(given),
             resumed,
         };
-        !self.tell(observation).is_empty()
+        !self.observe(observation).is_empty()
     }
 
-    /// Ends a task's attempt with changed work and this reading.
+    /// Ends a task's attempt with changed work and this report.
     fn end(&mut self, task: &str, report: Option<SessionReport>) -> Vec<Decision> {
         self.end_with(task, Termination::Exited(0), report, true)
     }
@@ -117,7 +118,7 @@ impl Bench {
         changed: bool,
     ) -> Vec<Decision> {
         let candidate = Candidate { commit: oid('c'), tree: oid('d'), base: oid('a') };
-        self.tell(Observation::AttemptEnded {
+        self.observe(Observation::AttemptEnded {
             task: id(task),
             attempt: self.task(task).attempt,
             termination,
@@ -127,41 +128,41 @@ impl Bench {
         })
     }
 
-    /// Starts an attempt and ends it in this way.
-    fn meet(&mut self, task: &str, class: Class) -> Vec<Decision> {
+    /// Starts an attempt and ends it with a session of this class.
+    fn run_attempt(&mut self, task: &str, class: Class) -> Vec<Decision> {
         assert!(self.start(task), "{task} may not start");
         self.end(task, Some(report(class)))
     }
 
-    /// Has a task's candidate judged.
-    fn judge(&mut self, task: &str, verdict: Verdict) -> Vec<Decision> {
+    /// Delivers the checks' verdict on a task's candidate.
+    fn verify(&mut self, task: &str, verdict: Verdict) -> Vec<Decision> {
         let checks = CheckReport { verdict, results: Vec::new() };
         let attempt = self.task(task).attempt;
-        self.tell(Observation::Verified { task: id(task), attempt, tree: oid('d'), checks })
+        self.observe(Observation::Verified { task: id(task), attempt, tree: oid('d'), checks })
     }
 
-    /// An attempt whose work a check rejects.
+    /// Runs an attempt whose work fails a check.
     fn fail(&mut self, task: &str, check: &str) -> Vec<Decision> {
         assert!(self.start(task), "{task} may not start");
         self.end(task, None);
         let finding =
             Finding { attempt: 1, check: check.into(), text: "`x`: exit 1\n\nbad line".into() };
-        self.judge(task, Verdict::Failed(vec![finding]))
+        self.verify(task, Verdict::Failed(vec![finding]))
     }
 
-    /// An attempt whose work lands.
+    /// Runs an attempt whose work lands.
     fn land(&mut self, task: &str) {
         assert!(self.start(task), "{task} may not start");
         self.end(task, Some(report(Class::Ok)));
-        self.judge(task, Verdict::Passed);
-        self.tell(Observation::Landed { task: id(task), commit: oid('e'), results: Vec::new() });
+        self.verify(task, Verdict::Passed);
+        self.observe(Observation::Landed { task: id(task), commit: oid('e'), results: Vec::new() });
     }
 
     fn task(&self, name: &str) -> &TaskState {
         &self.state.tasks[&id(name)]
     }
 
-    /// The tasks that may start now.
+    /// Returns the tasks that may start now.
     fn startable(&self) -> Vec<String> {
         let start = |effect| match effect {
             Effect::Start(task, _) => Some(task.to_string()),
@@ -176,37 +177,23 @@ impl Bench {
     }
 
     fn resume(&mut self) -> Vec<Decision> {
-        self.tell(Observation::Requested(Request::Resume))
+        self.observe(Observation::Requested(Request::Resume))
     }
 }
 
-/// The layer by which a task gets its next try.
-fn reason(decisions: &[Decision]) -> Option<RetryReason> {
+/// Returns the reason of the first retry among the decisions.
+fn retry_reason(decisions: &[Decision]) -> Option<RetryReason> {
     decisions.iter().find_map(|decision| match decision {
-        Decision::Task(_, event) => match &event.kind {
-            TaskEventKind::Retried { reason, .. } => Some(*reason),
-            TaskEventKind::Created
-            | TaskEventKind::Started { .. }
-            | TaskEventKind::Ended { .. }
-            | TaskEventKind::Verified { .. }
-            | TaskEventKind::EvaluationRequested
-            | TaskEventKind::ReviewRequested
-            | TaskEventKind::Approved(_)
-            | TaskEventKind::ChangesRequested { .. }
-            | TaskEventKind::Revised { .. }
-            | TaskEventKind::Evaluated { .. }
-            | TaskEventKind::Conflicted { .. }
-            | TaskEventKind::Landed { .. }
-            | TaskEventKind::OutputAccepted
-            | TaskEventKind::Failed { .. }
-            | TaskEventKind::Skipped { .. } => None,
-        },
+        Decision::Task(_, event) => {
+            let TaskEventKind::Retried { reason, .. } = &event.kind else { return None };
+            Some(*reason)
+        }
         Decision::Run(_) => None,
     })
 }
 
-/// Whether an event of the run is among these.
-fn told(decisions: &[Decision], kind: impl Fn(&RunEventKind) -> bool) -> bool {
+/// Returns true if the decisions contain such an event of the run.
+fn has_run_event(decisions: &[Decision], kind: impl Fn(&RunEventKind) -> bool) -> bool {
     decisions.iter().any(|d| match d {
         Decision::Run(event) => kind(&event.kind),
         Decision::Task(..) => false,
