@@ -438,8 +438,15 @@ impl Engine<'_> {
         match why {
             EjectReason::Conflict { paths } => {
                 let onto = self.line.queue.as_ref().context("no queue")?.tip().clone();
-                let told = self.told_of(&task, &candidate, &onto, &paths).unwrap_or_default();
-                self.observe(Observation::LandingConflict { task, candidate, onto, paths, told });
+                let description =
+                    self.told_of(&task, &candidate, &onto, &paths).unwrap_or_default();
+                self.observe(Observation::LandingConflict {
+                    task,
+                    candidate,
+                    onto,
+                    paths,
+                    description,
+                });
             }
             EjectReason::Rejected { finding } => {
                 let (tree, judged) = match self.line.red.remove(&task) {

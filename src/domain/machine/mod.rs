@@ -108,9 +108,9 @@ impl Decider<'_> {
                     self.reviewed(&task, &state, ReviewDecision::Revise(candidate));
                 }
             }
-            Observation::LandingConflict { task, candidate, onto, paths, told } => {
+            Observation::LandingConflict { task, candidate, onto, paths, description } => {
                 if let Some(state) = self.queued(&task, &candidate) {
-                    self.conflicted(&task, &state, onto, &paths, told);
+                    self.conflicted(&task, &state, onto, &paths, description);
                 }
             }
             Observation::LandingVerified { task, candidate, tree, checks } => {

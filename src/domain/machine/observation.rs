@@ -79,7 +79,7 @@ pub enum Observation {
         paths: Vec<String>,
         /// The conflicts as a list for the agent: both sides of each path, and who landed what.
         /// Empty if only the paths are known.
-        told: String,
+        description: String,
     },
     /// The checks ran on the tree that would land.
     LandingVerified {

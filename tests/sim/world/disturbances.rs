@@ -57,7 +57,7 @@ impl RunWorld {
                 candidate: commit,
                 onto: self.tip(),
                 paths: vec!["a".into()],
-                told: String::new(),
+                description: String::new(),
             },
             3 => {
                 let (termination, default) = (Termination::Exited(0), self.default_outcome);

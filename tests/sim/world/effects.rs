@@ -254,7 +254,7 @@ impl RunWorld {
                 candidate: commit,
                 onto,
                 paths,
-                told: String::new(),
+                description: String::new(),
             });
             return;
         }
