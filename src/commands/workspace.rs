@@ -20,7 +20,7 @@ use crate::failpoint;
 use crate::job::Job;
 use crate::landing::contained::LandedTasks;
 use crate::process::{Git, Holder, Lock, write_atomic, write_executable};
-use crate::repo::Repo;
+use crate::repo::{self, Repo};
 use crate::store::journal::JournalEntry;
 use crate::store::load::LoadedRun;
 use crate::store::{Held, RunProof, Store, layout};
@@ -194,19 +194,15 @@ impl Workspace {
             }
             (Some(_) | None, None) | (None, Some(_)) => None,
         };
-        let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
         let mut overlay = Vec::new();
         let folder = store.local().pinned(&run);
         for (path, bytes) in &pinned {
             let copy = folder.join(path);
             write_pinned(&copy, bytes)?;
-            hasher.update(path.as_bytes());
-            hasher.update(&[0]);
-            hasher.update(&(bytes.len() as u64).to_be_bytes());
-            hasher.update(bytes);
             overlay.push((path.clone(), copy));
         }
-        let salt = hasher.try_finalize()?.to_string();
+        let files = pinned.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+        let salt = repo::hash_files(files)?;
         let plan = &self.state().plan;
         let tasks = plan.tasks.iter().map(|t| (t.id.clone(), Arc::new(t.clone()))).collect();
         let program = ambient::program().context("cannot find this program's own file")?;

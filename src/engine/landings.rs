@@ -161,7 +161,7 @@ pub(super) fn follow(ctx: &Context, landings: &[LandingRecord]) -> Result<Vec<St
         return Ok(Vec::new());
     }
     let behind = ctx.store.follow(&ctx.manifest.target, &first.old, &last.new)?;
-    Ok(behind.iter().map(|one| one.told(&last.new)).collect())
+    Ok(behind.iter().map(|one| one.message(&last.new)).collect())
 }
 
 /// The note on a landed commit: who made it, how, and what proved it: checks of its own tree, or of that of the last commit of its

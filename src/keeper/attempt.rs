@@ -1,4 +1,5 @@
-//! Keeping an attempt: the agent runs, its tree is ended, what it left is saved and published as one ref.
+//! Attempts: runs the agent, ends its process tree, saves its work, and publishes the outcome as
+//! one ref.
 
 use std::path::Path;
 
@@ -22,7 +23,7 @@ use crate::wire::keeper::{
     Assignment, AttemptWork, PublishedAttempt, SavedCommit, StreamSize, Work, millis,
 };
 
-/// Runs the attempt to its end. Says whether nothing that it started is left.
+/// Runs an attempt to its end. Returns true if no process of the attempt is left.
 pub(super) fn keep(
     repo: &Repo,
     dir: &Path,
@@ -69,44 +70,45 @@ pub(super) fn keep(
     };
     let mut clean = true;
     match ended {
-        Err(why) if stop.is_raised() => {
+        Err(_) if stop.is_raised() => {
             outcome.termination = WireTermination::from(&Termination::Stopped);
-            drop(why);
         }
         Err(why) => outcome.termination = WireTermination::NotStarted(why),
         Ok(ended) => {
             clean = ended.survivors == 0;
             if let Termination::NotStarted(why) = &ended.termination {
-                // Not for lack of anything of ours: the command is not right, here or at all.
-                let reading = SessionReport::not_started(Class::BadInput, why.clone());
-                outcome.report = Some(WireSessionReport::from(&reading));
+                // The command itself is wrong, on this machine or on any.
+                let report = SessionReport::not_started(Class::BadInput, why.clone());
+                outcome.report = Some(WireSessionReport::from(&report));
             }
-            fill(&mut outcome, ended);
+            record_command(&mut outcome, ended);
         }
     }
     if let Some((worktree, prepared)) = &worktree {
         outcome.prepare_ms = millis(*prepared);
-        let saved = save(repo, worktree, &Oid::parse(&assigned.assignment.worktree.commit)?, work)?;
-        let changed = saved.1 != repo.tree_of(&base)?;
+        let first = Oid::parse(&assigned.assignment.worktree.commit)?;
+        let (commit, tree) = save(repo, worktree, &first, work)?;
+        let changed = tree != repo.tree_of(&base)?;
         outcome.candidate =
-            Some(SavedCommit { commit: saved.0.to_string(), tree: saved.1.to_string() });
-        let ending = Termination::from(outcome.termination.clone());
-        if let (Some(preset), true) = (&preset, ending.began()) {
-            let reading = session::read(preset, dir, &ending, given_up, Some(changed));
-            outcome.report = Some(WireSessionReport::from(&reading));
+            Some(SavedCommit { commit: commit.to_string(), tree: tree.to_string() });
+        let termination = Termination::from(outcome.termination.clone());
+        if let (Some(preset), true) = (&preset, termination.began()) {
+            let report = session::read(preset, dir, &termination, given_up, Some(changed));
+            outcome.report = Some(WireSessionReport::from(&report));
         }
         failpoint::hit("keeper.saved");
     }
     outcome.save_ms = millis(saving.elapsed());
     publish(repo, dir, assigned, work, &outcome, &redactor)?;
     if let Some((worktree, _)) = &worktree {
-        // The branch is dropped when the task lands; a place that stayed on it would show a branch that is not there.
+        // The task's branch is deleted when the task lands. A worktree that stayed on the branch
+        // would show a branch that does not exist.
         worktree.set_head(&Head::Detached, &base)?;
     }
     Ok(clean)
 }
 
-fn fill(outcome: &mut PublishedAttempt, ended: CommandResult) {
+fn record_command(outcome: &mut PublishedAttempt, ended: CommandResult) {
     outcome.wall_ms = millis(ended.wall);
     outcome.stdout = StreamSize { printed: ended.stdout_bytes, kept: ended.stdout_kept };
     outcome.stderr = StreamSize { printed: ended.stderr_bytes, kept: ended.stderr_kept };
@@ -114,7 +116,8 @@ fn fill(outcome: &mut PublishedAttempt, ended: CommandResult) {
     outcome.termination = WireTermination::from(&ended.termination);
 }
 
-/// Removes what the agent's program leaves for itself at the top of the place, unless it is part of the project.
+/// Removes the files that the agent's program leaves at the top of the worktree, unless the project
+/// has them.
 fn clear_litter(repo: &Repo, folder: &Path, preset: &Preset, base: &Oid) -> Result<()> {
     if preset.litter.is_empty() {
         return Ok(());
@@ -136,23 +139,24 @@ fn clear_litter(repo: &Repo, folder: &Path, preset: &Preset, base: &Oid) -> Resu
     Ok(())
 }
 
-/// Saves what is in the place as a commit on what it showed at first: the commit and its tree.
+/// Saves the content of the worktree as a commit on its first commit. Returns the commit and its
+/// tree.
 fn save(repo: &Repo, worktree: &Worktree, base: &Oid, work: &AttemptWork) -> Result<(Oid, Oid)> {
     let base_tree = repo.tree_of(base)?;
-    let mut snapshot =
-        repo::snapshot(repo, worktree, &base_tree).context("cannot save what was left")?;
+    let mut snapshot = repo::snapshot(repo, worktree, &base_tree)
+        .context("cannot save the work of the attempt")?;
     if let Some(output) = &work.output {
         snapshot.tree = with_output(repo, worktree, &snapshot.tree, output)?;
     }
     if work.base != base.as_str() && snapshot.tree == base_tree {
-        // A session that went on and changed nothing more: what it had left before stands.
+        // A resumed session that changed nothing: the work of the earlier attempt stands.
         let head = worktree.head_commit(repo).filter(|head| head != base);
         if head.is_none() {
             return Ok((base.clone(), snapshot.tree));
         }
     }
-    // An agent may have committed. What it built on top of the base is kept as it is; a branch from elsewhere is not
-    // the task's history, so its content alone is taken.
+    // An agent may have committed. Commits on top of the base are kept. A branch from elsewhere is
+    // not the task's history, so only its content is taken.
     let head = worktree.head_commit(repo).filter(|h| repo.is_ancestor(base, h).unwrap_or(false));
     let parent = head.unwrap_or_else(|| base.clone());
     if parent != *base && repo.tree_of(&parent)? == snapshot.tree {
@@ -164,11 +168,11 @@ fn save(repo: &Repo, worktree: &Worktree, base: &Oid, work: &AttemptWork) -> Res
     Ok((commit, snapshot.tree))
 }
 
-/// The tree with the file that is handed in, which git may ignore in this repository.
+/// Returns the tree with the output file added, which git may ignore in this repository.
 fn with_output(repo: &Repo, worktree: &Worktree, tree: &Oid, output: &str) -> Result<Oid> {
     let path = worktree.path.join(output);
-    let plain = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
-    if !plain || repo.has_entry(tree, output)? {
+    let is_file = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
+    if !is_file || repo.has_entry(tree, output)? {
         return Ok(tree.clone());
     }
     let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -176,8 +180,8 @@ fn with_output(repo: &Repo, worktree: &Worktree, tree: &Oid, output: &str) -> Re
     repo::edit_tree(repo, Some(tree), &[(output.to_owned(), Some(blob))])
 }
 
-/// What is left in the place of an attempt whose keeper died: its tree is ended, then the place is saved as the keeper
-/// would have. Nothing if that cannot be done.
+/// Saves the worktree of an attempt whose keeper died, after ending the attempt's processes.
+/// Returns the commit and its tree, or `None` if the worktree cannot be saved.
 pub(crate) fn rescue(repo: &Repo, assignment: &Assignment) -> Option<(Oid, Oid)> {
     process::kill_marked(&assignment.marker);
     let Work::Attempt(work) = &assignment.work else { return None };
@@ -189,7 +193,8 @@ pub(crate) fn rescue(repo: &Repo, assignment: &Assignment) -> Option<(Oid, Oid)>
     saved
 }
 
-/// One compare-and-swap makes the attempt's work part of the repository before any supervisor looks.
+/// Publishes the outcome. One compare-and-swap makes the attempt's work part of the repository
+/// before a supervisor reads the outcome.
 fn publish(
     repo: &Repo,
     dir: &Path,
@@ -203,7 +208,7 @@ fn publish(
     entries.push((files::OUTCOME.to_owned(), repo::write_blob(repo, &json)?));
     for name in [files::STDOUT, files::STDERR, files::PROMPT] {
         if let Ok(bytes) = std::fs::read(dir.join(name)) {
-            // The outputs were filtered before they were written; a prompt quotes what others have said.
+            // The outputs were redacted when they were written. A prompt quotes texts of others.
             let bytes = if name == files::PROMPT { redactor.clean(&bytes) } else { bytes };
             entries.push((name.to_owned(), repo::write_blob(repo, &bytes)?));
         }
@@ -213,9 +218,9 @@ fn publish(
     if let Some(saved) = &outcome.candidate {
         parents.push(Oid::parse(&saved.commit)?);
     }
-    let ending = Termination::from(outcome.termination.clone());
+    let termination = Termination::from(outcome.termination.clone());
     let message = format!(
-        "{}: attempt {} {ending}\n\nHarness-V: {VERSION}\nHarness-Run: {}\nHarness-Task: {}\nHarness-Attempt: {}\nHarness-Nonce: {}\n",
+        "{}: attempt {} {termination}\n\nHarness-V: {VERSION}\nHarness-Run: {}\nHarness-Task: {}\nHarness-Attempt: {}\nHarness-Nonce: {}\n",
         work.task,
         work.attempt,
         work.run,
@@ -223,11 +228,12 @@ fn publish(
         work.attempt,
         ambient::nonce()
     );
-    let who = Identity { name: "git-harness".into(), email: "git-harness@localhost".into() };
+    let author = Identity { name: "git-harness".into(), email: "git-harness@localhost".into() };
     let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
-    let commit = repo::commit(repo, &tree, &parents, &message, &who, time)?;
+    let commit = repo::commit(repo, &tree, &parents, &message, &author, time)?;
     failpoint::hit("keeper.before-publish");
-    // A barrier forces this ref to the disk together with the work: the supervisor's, or ours where there is none.
+    // A barrier makes this ref durable together with the work: the supervisor's barrier, or the
+    // keeper's own if there is no supervisor.
     if !process::create_loose_ref(repo.common_dir(), &work.publish, &commit)? {
         let private = repo.common_dir().join("harness").join("git");
         let env = assigned.env.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();

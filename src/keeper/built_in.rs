@@ -1,9 +1,9 @@
-//! Checks that are built in: they look at trees, in the keeper itself.
+//! Built-in checks. They read trees, in the keeper itself.
 
 use anyhow::{Context as _, Result};
 
 use super::AssignedWork;
-use super::checks::{QUOTE, known, verdict_key};
+use super::checks::{QUOTE, known_outcome, verdict_key};
 use crate::ambient;
 use crate::contract::ast_equal::{self, AstEqualOptions, CompareError, Comparison, SourceFile};
 use crate::contract::json_schema::JsonSchema;
@@ -15,35 +15,35 @@ use crate::wire::keeper::{
     AllowedDifferences, AstEqual, BuiltIn, CheckOutcome, CheckStep, HandedIn, millis,
 };
 
-/// So many differences of one file are shown.
+/// The number of differences of one file that a finding shows.
 const SHOWN: usize = 5;
 
-/// So many violations of a schema are shown.
+/// The number of violations of a schema that a finding shows.
 const VIOLATIONS: usize = 20;
 
-/// One check on a tree.
+/// Runs a built-in check on a tree.
 pub(super) fn check(
     repo: &Repo,
     assigned: &AssignedWork,
     tree: &str,
     step: &CheckStep,
-    what: &BuiltIn,
+    built_in: &BuiltIn,
 ) -> Result<CheckOutcome> {
     let key = verdict_key(step, "");
-    if let Some(outcome) = known(step, &key) {
+    if let Some(outcome) = known_outcome(step, &key) {
         return Ok(outcome);
     }
-    let begun = ambient::instant();
-    let (wrong, said) = match what {
+    let started = ambient::instant();
+    let (failed, summary) = match built_in {
         BuiltIn::AstEqual(wanted) => same_programs(repo, &Oid::parse(tree)?, wanted)?,
         BuiltIn::HandedIn(wanted) => handed_in(repo, assigned, &Oid::parse(tree)?, wanted)?,
     };
-    let text = super::shorten(&said, QUOTE);
-    let ms = millis(begun.elapsed());
-    Ok(CheckOutcome { name: step.name.clone(), key, passed: !wrong, known: None, ms, text })
+    let text = super::shorten(&summary, QUOTE);
+    let ms = millis(started.elapsed());
+    Ok(CheckOutcome { name: step.name.clone(), key, passed: !failed, known: None, ms, text })
 }
 
-/// Whether something is wrong with what was handed in, and what.
+/// Checks the output file. Returns true and the reason if the output is not accepted.
 fn handed_in(
     repo: &Repo,
     assigned: &AssignedWork,
@@ -62,22 +62,22 @@ fn handed_in(
         .with_context(|| format!("cannot read {}", source.display()))?;
     let schema =
         JsonSchema::parse(&text).with_context(|| format!("the schema is wrong: {name}"))?;
-    let wrong = schema.violations(&document);
-    if wrong.is_empty() {
+    let violations = schema.violations(&document);
+    if violations.is_empty() {
         return Ok((false, String::new()));
     }
-    let mut said = format!("`{path}` is not what the schema `{name}` says:");
-    for line in wrong.iter().take(VIOLATIONS) {
-        said.push_str(&format!("\n- {line}"));
+    let mut text = format!("`{path}` is not what the schema `{name}` says:");
+    for line in violations.iter().take(VIOLATIONS) {
+        text.push_str(&format!("\n- {line}"));
     }
-    let more = wrong.len().saturating_sub(VIOLATIONS);
+    let more = violations.len().saturating_sub(VIOLATIONS);
     if more > 0 {
-        said.push_str(&format!("\n- … and {more} more"));
+        text.push_str(&format!("\n- … and {more} more"));
     }
-    Ok((true, said))
+    Ok((true, text))
 }
 
-/// Whether something is wrong with the task's files, and what there is to say of them.
+/// Compares the task's files. Returns true if they differ, and the summary.
 fn same_programs(repo: &Repo, after: &Oid, wanted: &AstEqual) -> Result<(bool, String)> {
     let globs = |patterns: &[String]| {
         job::PathGlobs::new(patterns).map_err(|fault| anyhow::anyhow!("a glob {}", fault.message))
@@ -97,29 +97,29 @@ fn same_programs(repo: &Repo, after: &Oid, wanted: &AstEqual) -> Result<(bool, S
         TreeSide::After => after,
     };
     let has = |side, path: &str| repo.has_entry(tree(side), path);
-    let found = pairs::find_pairs(&globs, &wanted.files, changed.as_deref(), has)?;
-    let mut wrong = found.problems;
-    let mut any = 0;
-    for pair in &found.pairs {
+    let pairs = pairs::find_pairs(&globs, &wanted.files, changed.as_deref(), has)?;
+    let mut problems = pairs.problems;
+    let mut any_count = 0;
+    for pair in &pairs.pairs {
         match compare(repo, (&before, after), pair, wanted)? {
             Ok(comparison) => {
-                any += comparison.any;
-                wrong.extend(in_words(pair, &comparison));
+                any_count += comparison.any;
+                problems.extend(describe_differences(pair, &comparison));
             }
-            Err(why) => wrong.push(why),
+            Err(why) => problems.push(why),
         }
     }
-    let count = found.pairs.len();
+    let count = pairs.pairs.len();
     let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
-    let sum = format!("{files} compared, {any} times `any`");
-    Ok(if wrong.is_empty() {
-        (false, sum)
+    let summary = format!("{files} compared, {any_count} times `any`");
+    Ok(if problems.is_empty() {
+        (false, summary)
     } else {
         (
             true,
             format!(
-                "{sum}; not the same program once the types are taken away:\n{}",
-                wrong.join("\n")
+                "{summary}; not the same program once the types are taken away:\n{}",
+                problems.join("\n")
             ),
         )
     })
@@ -135,7 +135,7 @@ fn options(allowed: &AllowedDifferences) -> AstEqualOptions {
     }
 }
 
-/// Compares one pair; the inner error says what is wrong with a file.
+/// Compares one pair. The inner error describes a file that cannot be compared.
 fn compare(
     repo: &Repo,
     (before, after): (&Oid, &Oid),
@@ -150,18 +150,18 @@ fn compare(
         Ok(text) => text,
         Err(why) => return Ok(Err(why)),
     };
-    let said =
+    let in_text =
         |result: std::result::Result<Comparison, CompareError>| result.map_err(|e| e.to_string());
     let to = SourceFile { path: &pair.to, text: &new };
     let Some(from) = &pair.from else {
-        // A new file may hold types, and may say that it is a module.
-        let nothing = |text| {
+        // A new file may contain types, and the declaration that it is a module.
+        let compare_with = |text| {
             ast_equal::compare(&SourceFile { path: &pair.to, text }, &to, &options(&wanted.options))
         };
-        let script = nothing("");
-        return Ok(said(match script {
+        let script = compare_with("");
+        return Ok(in_text(match script {
             Ok(comparison) if comparison.is_equal() => Ok(comparison),
-            Ok(comparison) => match nothing("export {};") {
+            Ok(comparison) => match compare_with("export {};") {
                 Ok(module) if module.is_equal() => Ok(module),
                 Ok(_) | Err(_) => Ok(comparison),
             },
@@ -172,29 +172,29 @@ fn compare(
         Ok(text) => text,
         Err(why) => return Ok(Err(why)),
     };
-    Ok(said(ast_equal::compare(
+    Ok(in_text(ast_equal::compare(
         &SourceFile { path: from, text: &old },
         &to,
         &options(&wanted.options),
     )))
 }
 
-/// What is wrong with a pair.
-fn in_words(pair: &FilePair, comparison: &Comparison) -> Option<String> {
+/// Returns the differences of a pair for people. Returns `None` if the programs are equal.
+fn describe_differences(pair: &FilePair, comparison: &Comparison) -> Option<String> {
     if comparison.is_equal() {
         return None;
     }
-    let mut words = match &pair.from {
+    let mut text = match &pair.from {
         Some(from) if *from != pair.to => format!("{from} became {}:", pair.to),
         Some(_) => format!("{}:", pair.to),
         None => format!("{} is new and may hold types only:", pair.to),
     };
     for difference in comparison.differences.iter().take(SHOWN) {
-        words.push_str(&format!("\n{difference}"));
+        text.push_str(&format!("\n{difference}"));
     }
     let more = comparison.differences.len().saturating_sub(SHOWN);
     if more > 0 {
-        words.push_str(&format!("\n… and {more} more differences"));
+        text.push_str(&format!("\n… and {more} more differences"));
     }
-    Some(words)
+    Some(text)
 }

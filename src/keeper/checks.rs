@@ -1,4 +1,4 @@
-//! Keeping a verification: checks run one after the other on a tree, in a place that no agent has used.
+//! Verifications: runs checks, one after the other, on a tree in a worktree that no agent has used.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::repo::{self, Repo};
 use crate::wire::VERSION;
 use crate::wire::keeper::{CheckOutcome, CheckStep, ChecksOutcome, ChecksWork, millis};
 
-/// How much of each stream of a check is kept, in bytes.
+/// The number of bytes that are kept of each output stream of a check.
 const CAP: u64 = 256 * 1024;
 
-/// How much of a check's output a finding quotes, in bytes.
+/// The number of bytes of a check's output that a finding quotes.
 pub(super) const QUOTE: usize = 4_000;
 
-/// How long a `version` command may take.
+/// The time limit of a `version` command.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs the checks and writes down what they said. Says whether nothing that it started is left.
+/// Runs the checks and writes the outcome. Returns true if no process of the checks is left.
 pub(super) fn keep(
     repo: &Repo,
     dir: &Path,
@@ -38,7 +38,7 @@ pub(super) fn keep(
         fault: None,
         checks: Vec::with_capacity(work.checks.len()),
     };
-    // What is built in looks at trees and needs no place.
+    // Built-in checks read trees and need no worktree.
     let needs_worktree = work.checks.iter().any(|step| step.built_in.is_none());
     let ready = needs_worktree.then(|| prepare(repo, dir, assigned, stop)).transpose();
     match ready {
@@ -46,11 +46,13 @@ pub(super) fn keep(
         Ok(worktree) => {
             for (number, step) in work.checks.iter().enumerate() {
                 failpoint::hit("keeper.before-check");
-                let said = match &step.built_in {
-                    Some(what) => built_in::check(repo, assigned, &work.tree, step, what).map(Ok),
+                let result = match &step.built_in {
+                    Some(built_in) => {
+                        built_in::check(repo, assigned, &work.tree, step, built_in).map(Ok)
+                    }
                     None => check(dir, assigned, number, step, stop),
                 };
-                match said {
+                match result {
                     Ok(Ok(result)) => outcome.checks.push(result),
                     Ok(Err(fault)) => outcome.fault = Some(fault),
                     Err(error) => outcome.fault = Some(format!("`{}`: {error:#}", step.name)),
@@ -66,20 +68,21 @@ pub(super) fn keep(
     }
     failpoint::hit("keeper.before-outcome");
     outcome.write(dir)?;
-    // The place is looked at again before the next.
+    // The worktree is examined again before its next use.
     Ok(true)
 }
 
-/// Why what the checks have said is not about the tree, if they have changed files of it.
+/// Returns the reason why the results do not hold for the tree, if the checks changed files of the
+/// tree.
 fn changed(repo: &Repo, worktree: &repo::Worktree, assigned: &AssignedWork) -> Option<String> {
     let laid_over: Vec<String> =
         assigned.assignment.worktree.overlay.iter().map(|(path, _)| path.clone()).collect();
     match repo::modified_files(repo, worktree, &laid_over) {
-        Err(error) => Some(format!("the place cannot be looked at after the checks: {error:#}")),
+        Err(error) => Some(format!("the worktree cannot be read after the checks: {error:#}")),
         Ok(altered) => altered.first().map(|first| {
             format!(
-                "the checks have changed `{first}`{}, so that what they say is not about what was committed; a check must leave \
-                 the files that git knows as they are",
+                "the checks changed `{first}`{}, so their results do not hold for the commit; a check must not change \
+                 tracked files",
                 match altered.len() {
                     1 => String::new(),
                     n => format!(" and {} more", n - 1),
@@ -89,7 +92,7 @@ fn changed(repo: &Repo, worktree: &repo::Worktree, assigned: &AssignedWork) -> O
     }
 }
 
-/// One check; the inner error says why it could not be run.
+/// Runs one check. The inner error is the reason why the check could not run.
 fn check(
     dir: &Path,
     assigned: &AssignedWork,
@@ -100,34 +103,37 @@ fn check(
     let name = &step.name;
     let mut version = String::new();
     if let Some(argv) = &step.version {
-        let (ended, said) =
+        let (ended, output) =
             run(dir, assigned, &format!("version-{number}"), argv, VERSION_TIMEOUT, stop)?;
         if ended.termination != Termination::Exited(0) {
             let how = ended.termination;
-            return Ok(Err(format!("the version command of the check `{name}`: {how}: {said}")));
+            return Ok(Err(format!("the version command of the check `{name}`: {how}: {output}")));
         }
-        version = said;
+        version = output;
     }
     let key = verdict_key(step, &version);
-    if let Some(outcome) = known(step, &key) {
+    if let Some(outcome) = known_outcome(step, &key) {
         return Ok(Ok(outcome));
     }
     let timeout = Duration::from_millis(step.timeout_ms);
-    let (ended, said) = run(dir, assigned, &format!("check-{number}"), &step.argv, timeout, stop)?;
+    let (ended, output) =
+        run(dir, assigned, &format!("check-{number}"), &step.argv, timeout, stop)?;
     let ms = millis(ended.wall);
     let (passed, how) = match ended.termination {
         Termination::Exited(0) => (true, String::new()),
-        // By the shell's convention these mean that the program could not be run (POSIX, 2.8.2).
+        // By the shell's convention, these codes mean that the program could not run (POSIX,
+        // 2.8.2).
         Termination::Exited(code @ (126 | 127)) => {
-            return Ok(Err(format!("the check `{name}` could not be run (exit {code}): {said}")));
+            return Ok(Err(format!("the check `{name}` could not be run (exit {code}): {output}")));
         }
         Termination::Exited(code) => (false, format!("exit {code}")),
-        // What the kernel or a person killed says nothing about the tree; a crash of the check itself does.
+        // A kill by the kernel or a person tells nothing about the tree. A crash of the check
+        // itself is a result.
         Termination::Signalled(9 | 15) => {
             return Ok(Err(format!("the check `{name}` was killed from outside")));
         }
         Termination::Signalled(signal) => (false, format!("signal {signal}")),
-        // Nobody listens to a check, so the last two cannot be.
+        // The last two do not occur: a check has no listener.
         Termination::TimedOut
         | Termination::Idle
         | Termination::Lingered
@@ -135,7 +141,7 @@ fn check(
             let limit = step.timeout_ms / 1000;
             return Ok(Err(format!("the check `{name}` took longer than its limit of {limit} s")));
         }
-        // A command that ran under this process is never lost.
+        // A command of this process is never lost.
         Termination::Stopped | Termination::Lost => {
             return Ok(Err("the verification was stopped".into()));
         }
@@ -143,12 +149,12 @@ fn check(
             return Ok(Err(format!("the check `{name}` could not be started: {why}")));
         }
     };
-    let text = if passed { String::new() } else { format!("{how}\n{said}") };
+    let text = if passed { String::new() } else { format!("{how}\n{output}") };
     Ok(Ok(CheckOutcome { name: name.clone(), key, passed, known: None, ms, text }))
 }
 
-/// The outcome that need not be earned again, if there is one with this key.
-pub(super) fn known(step: &CheckStep, key: &str) -> Option<CheckOutcome> {
+/// Returns the recorded outcome with this key, if there is one.
+pub(super) fn known_outcome(step: &CheckStep, key: &str) -> Option<CheckOutcome> {
     let known = step.known.iter().find(|k| k.key == key)?;
     Some(CheckOutcome {
         name: step.name.clone(),
@@ -160,13 +166,12 @@ pub(super) fn known(step: &CheckStep, key: &str) -> Option<CheckOutcome> {
     })
 }
 
-/// What makes a verdict reusable beside the tree: arguments, pinned files, system, and what the version command says.
+/// Returns the part of a verdict's key beside the tree: arguments, pinned files, system, and output
+/// of the `version` command.
 pub(crate) fn verdict_key(step: &CheckStep, version: &str) -> String {
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let parts = serde_json::json!([step.key_argv, step.salt, system, version]);
-    let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
-    hasher.update(parts.to_string().as_bytes());
-    hasher.try_finalize().map_or_else(|_| String::new(), |id| id.to_string())
+    repo::sha1_hex([parts.to_string().as_bytes()]).unwrap_or_default()
 }
 
 fn run(
@@ -191,6 +196,6 @@ fn run(
     .timeout(timeout)
     .containment(Containment::OwnProcess);
     let ended = process::run(&command, stop)?;
-    let said = super::excerpt(&command.stdout, &command.stderr, QUOTE);
-    Ok((ended, said))
+    let output = super::excerpt(&command.stdout, &command.stderr, QUOTE);
+    Ok((ended, output))
 }

@@ -1,5 +1,5 @@
-//! Keeping an evaluation: an agent looks at a candidate in a place of its own, and nothing that it does there is kept
-//! but its answer.
+//! Evaluations: runs an evaluator on a candidate in a worktree of its own. Only the evaluator's
+//! answer is kept.
 
 use std::path::Path;
 
@@ -17,10 +17,11 @@ use crate::wire::VERSION;
 use crate::wire::facts::{WireSessionReport, WireTermination};
 use crate::wire::keeper::{EvaluationOutcome, EvaluationWork, millis};
 
-/// The longest answer that is read, in bytes.
+/// The longest answer in bytes.
 const ANSWER: u64 = 1024 * 1024;
 
-/// Runs the evaluator to its end and writes down what it said. Says whether nothing that it started is left.
+/// Runs the evaluator to its end and writes the outcome. Returns true if no process of the
+/// evaluator is left.
 pub(super) fn keep(
     repo: &Repo,
     dir: &Path,
@@ -48,16 +49,18 @@ pub(super) fn keep(
             failpoint::hit("keeper.before-evaluator");
             let command =
                 session::command(dir, assigned, (&work.session, preset.as_ref()), &redactor);
-            let (ended, reading, said) = session::hold(&command, dir, preset.as_ref(), stop)?;
+            let (ended, report, last_message) =
+                session::run_to_report(&command, dir, preset.as_ref(), stop)?;
             clean = ended.survivors == 0;
             outcome.wall_ms = millis(ended.wall);
-            outcome.report = reading.as_ref().map(WireSessionReport::from);
+            outcome.report = report.as_ref().map(WireSessionReport::from);
             outcome.termination = WireTermination::from(&ended.termination);
-            outcome.answer = answer_file(&work.answer).or(said);
+            outcome.answer = answer_file(&work.answer).or(last_message);
             if let Some(answer) = &mut outcome.answer {
                 *answer = String::from_utf8_lossy(&redactor.clean(answer.as_bytes())).into_owned();
             }
-            // Whatever it did to the place is nobody's work; the next that comes resets it.
+            // The evaluator's changes to the worktree are not kept: the next assignment resets the
+            // worktree.
             drop(worktree);
         }
     }
@@ -67,7 +70,7 @@ pub(super) fn keep(
     Ok(clean)
 }
 
-/// What it wrote where it was told to, if it did.
+/// Reads the answer from the file that the evaluator was asked to write.
 fn answer_file(path: &Path) -> Option<String> {
     let meta = std::fs::symlink_metadata(path).ok()?;
     if !meta.is_file() || meta.len() > ANSWER {
@@ -76,7 +79,7 @@ fn answer_file(path: &Path) -> Option<String> {
     std::fs::read_to_string(path).ok().filter(|text| !text.trim().is_empty())
 }
 
-/// What is kept of the session beside its outcome, as a tree.
+/// Writes the files that are kept of the session, with the outcome, as a tree.
 fn files_of(
     repo: &Repo,
     dir: &Path,
@@ -88,7 +91,7 @@ fn files_of(
     entries.push((files::OUTCOME.to_owned(), repo::write_blob(repo, &json)?));
     for name in [files::STDOUT, files::STDERR, files::PROMPT] {
         if let Ok(bytes) = std::fs::read(dir.join(name)) {
-            // The outputs were filtered before they were written; a prompt quotes what others have said.
+            // The outputs were redacted when they were written. A prompt quotes texts of others.
             let bytes = if name == files::PROMPT { redactor.clean(&bytes) } else { bytes };
             entries.push((name.to_owned(), repo::write_blob(repo, &bytes)?));
         }

@@ -1,12 +1,15 @@
-//! The keeper: a small process of our own between supervisor and agent, one for each place at a time.
+//! The keeper: a small process between a supervisor and an agent. Each worktree has at most one
+//! keeper at a time.
 //!
-//! It takes case after case over the line to its supervisor, an attempt or a verification each, and ends when the
-//! supervisor has gone and its case is done: starting a process and opening the repository costs several times what a
-//! small case does.
+//! A keeper takes assignments from its supervisor, one after the other: attempts, verifications and
+//! evaluations. A keeper ends when the supervisor has gone and the assignment is done. One keeper
+//! serves many assignments, because starting a process and opening the repository cost several
+//! times what a small assignment does.
 //!
-//! It outlives the supervisor, prepares the place, runs the command, ends the whole process tree, saves what is left and
-//! says how it went in one place: a keeper of an attempt publishes one ref, a keeper of checks writes one file. The
-//! keeper records, the supervisor decides. Its lock is the only sign of its life.
+//! A keeper outlives its supervisor. The keeper prepares the worktree, runs the command, ends the
+//! whole process tree, saves the work and publishes the outcome in one place: one ref for an
+//! attempt, one file for a verification or an evaluation. The keeper records, the supervisor
+//! decides. The keeper's lock is the only sign of its life.
 
 mod attempt;
 mod built_in;
@@ -31,91 +34,95 @@ pub(crate) use attempt::rescue;
 pub(crate) use checks::verdict_key;
 pub(crate) use session::OUTPUT_HEAD;
 
-/// How long a place that was saved is taken to look the same still: nobody goes there between two cases that follow each
-/// other at once.
+/// The time for which a saved worktree counts as unchanged: no process enters a worktree between
+/// two assignments that follow each other at once.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The life of a keeper: `dir` is the folder of its first case.
+/// Runs a keeper. `dir` is the folder of its first assignment.
 pub(crate) fn main(dir: &Path) -> Result<()> {
     let lock = process::adopt_lock().context("this command is started by `git harness` itself")?;
     let inbox = KeeperInbox::adopt()?;
     let stop = StopFlag::on_terminate()?;
-    // As many keepers as there are jobs work side by side: more threads in each would only wait for each other.
+    // The machine runs as many keepers as the run has jobs. More threads in each would only wait
+    // for each other.
     rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global().ok();
     let mut env = Environ::empty();
     for (name, value) in ambient::environment() {
         env.set(name, value);
     }
-    let mut bench = Bench::default();
-    let mut handed = ReceivedAssignment { dir: dir.to_path_buf(), lock, env };
+    let mut repo_cache = RepoCache::default();
+    let mut received = ReceivedAssignment { dir: dir.to_path_buf(), lock, env };
     loop {
-        let clean = match case(&mut bench, &handed, inbox.as_ref(), &stop) {
+        let clean = match carry_out(&mut repo_cache, &received, inbox.as_ref(), &stop) {
             Ok(clean) => clean,
             Err(error) => {
-                // Before the lock: whoever sees that it is free must not hand us anything more.
+                // The inbox closes before the lock is released: a supervisor that finds the lock
+                // free must not send another assignment.
                 drop(inbox);
                 return Err(error);
             }
         };
         let since = ambient::instant();
-        // Who asked meant this case; whoever sees its lock free may hand us the next.
+        // The stop request was for this assignment. A supervisor that finds the lock free may send
+        // the next.
         stop.lower();
         if !clean {
             drop(inbox);
             return Ok(());
         }
-        drop(handed);
+        drop(received);
         let Some(inbox) = &inbox else { return Ok(()) };
-        handed = match inbox.next(&stop)? {
+        received = match inbox.next(&stop)? {
             Some(next) => next,
             None => return Ok(()),
         };
-        process::redirect_output(&handed.dir.join(files::LOG))?;
+        process::redirect_output(&received.dir.join(files::LOG))?;
         repo::set_walk_trust(since.elapsed() < FRESH);
     }
 }
 
-/// One case, from taking it over to having said how it went. Says whether nothing that it started is left.
-fn case(
-    bench: &mut Bench,
-    handed: &ReceivedAssignment,
+/// Carries out one assignment. Returns true if no process of the assignment is left.
+fn carry_out(
+    repo_cache: &mut RepoCache,
+    received: &ReceivedAssignment,
     inbox: Option<&KeeperInbox>,
     stop: &StopFlag,
 ) -> Result<bool> {
-    let ReceivedAssignment { dir, lock, env } = handed;
+    let ReceivedAssignment { dir, lock, env } = received;
     lock.describe(&Holder::this_process().to_string())?;
     failpoint::hit("keeper.started");
     let assignment = Assignment::read(dir)?
         .with_context(|| format!("no assignment can be read in {}", dir.display()))?;
     let assigned = &AssignedWork { assignment, env: env.clone() };
-    let repo = bench.repo(&assigned.assignment.common_dir)?;
+    let repo = repo_cache.repo(&assigned.assignment.common_dir)?;
     let clean = match &assigned.assignment.work {
         Work::Attempt(work) => attempt::keep(&repo, dir, assigned, work, stop)?,
         Work::Checks(work) => checks::keep(&repo, dir, assigned, work, stop)?,
         Work::Evaluation(work) => evaluation::keep(&repo, dir, assigned, work, stop)?,
     };
-    // Who hands us cases makes what we did durable before anybody hears of it; without them, nobody else would.
+    // A connected supervisor syncs before it reports the outcome to anybody. Without a supervisor,
+    // the keeper syncs.
     if !inbox.is_some_and(KeeperInbox::is_connected) {
-        process::sync_fs(repo.common_dir()).context("the disk did not take what was written")?;
+        process::sync_fs(repo.common_dir()).context("the file system could not be synced")?;
     }
     failpoint::hit("keeper.done");
     Ok(clean)
 }
 
-/// An assignment, and the environment of what it starts.
+/// An assignment, and the environment of its commands.
 #[derive(Debug)]
 struct AssignedWork {
     assignment: Assignment,
     env: Environ,
 }
 
-/// What stays from case to case.
+/// The open repository, which the keeper's assignments share.
 #[derive(Debug, Default)]
-struct Bench {
+struct RepoCache {
     repo: Option<(PathBuf, Repo)>,
 }
 
-impl Bench {
+impl RepoCache {
     fn repo(&mut self, common_dir: &Path) -> Result<Repo> {
         if let Some((dir, repo)) = &self.repo
             && dir == common_dir
@@ -128,7 +135,8 @@ impl Bench {
     }
 }
 
-/// What two output files say together, cut in the middle to about `limit` bytes, without control characters.
+/// Returns the text of two output files, without control characters and cut in the middle to about
+/// `limit` bytes.
 fn excerpt(stdout: &Path, stderr: &Path, limit: usize) -> String {
     let mut text = String::new();
     for path in [stdout, stderr] {
@@ -145,7 +153,8 @@ fn excerpt(stdout: &Path, stderr: &Path, limit: usize) -> String {
     shorten(&clean, limit)
 }
 
-/// Cuts the middle out of a long text: the beginning names the problem, the end sums it up.
+/// Cuts the middle out of a long text: the beginning of an output names the problem, and the end
+/// has the summary.
 fn shorten(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
@@ -166,7 +175,7 @@ mod tests {
     use super::shorten;
 
     #[test]
-    fn a_long_text_loses_its_middle_at_character_boundaries() {
+    fn shortened_text_loses_its_middle_at_character_boundaries() {
         let text = format!("first{}last", "é".repeat(1000));
         let short = shorten(&text, 100);
         assert!(short.starts_with("first") && short.ends_with("last"), "{short}");

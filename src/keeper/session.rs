@@ -1,4 +1,5 @@
-//! An agent's session seen from its keeper: listened to while it runs, and read when it has ended, by its preset.
+//! The session of an agent, by its preset: observes the output while the program runs, and
+//! classifies the session at its end.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,21 +24,23 @@ use crate::process::{
 };
 use crate::wire::keeper::SessionWork;
 
-/// How long an agent that has said that it has finished may still take to leave.
+/// The time that an agent may take to exit after its final message.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// How much of each stream is kept, in bytes. A transcript is for reading; a gigabyte of it is for nobody.
+/// The number of bytes that are kept of each stream. Nobody reads a transcript of a gigabyte.
 const CAP: u64 = 4 * 1024 * 1024;
 
-/// How much of that is there while the agent runs; the rest is the end of what it prints, and written then.
+/// The number of bytes that are written while the agent runs. The rest is the end of the output and
+/// is written at the end.
 pub(crate) const OUTPUT_HEAD: u64 = CAP - CAP / 4;
 
-/// Listens to an agent, and leaves word for supervisors: its session's id, and that it has got an answer.
+/// Observes an agent's output, and writes two files for supervisors: the id of the session, and the
+/// sign that the service has answered.
 pub(super) struct SessionListener<'a> {
     dir: &'a Path,
     watcher: SessionWatcher,
-    known: bool,
-    answered: bool,
+    session_written: bool,
+    answer_written: bool,
     given_up: Option<Class>,
 }
 
@@ -46,24 +49,26 @@ impl<'a> SessionListener<'a> {
         Self {
             dir,
             watcher: SessionWatcher::new(preset),
-            known: false,
-            answered: false,
+            session_written: false,
+            answer_written: false,
             given_up: None,
         }
     }
 
-    /// Why it was given up, if it was: what it printed may not say.
+    /// Returns the class for which the keeper gave the session up. The output alone may not tell
+    /// the class.
     pub(super) fn given_up(&self) -> Option<Class> {
         self.given_up.or_else(|| self.watcher.pending_give_up().map(|(_, class)| class))
     }
 
-    /// Words for supervisors. A disk that does not take them is met again by everything else.
-    fn leave_word(&mut self) {
-        if let (false, Some(id)) = (self.known, self.watcher.session()) {
-            self.known = std::fs::write(self.dir.join(files::SESSION), id).is_ok();
+    /// Writes the files for supervisors. A failed write is ignored: all other writes meet the same
+    /// disk.
+    fn write_signs(&mut self) {
+        if let (false, Some(id)) = (self.session_written, self.watcher.session()) {
+            self.session_written = std::fs::write(self.dir.join(files::SESSION), id).is_ok();
         }
-        if !self.answered && self.watcher.answered() {
-            self.answered = std::fs::write(self.dir.join(files::ANSWERED), "").is_ok();
+        if !self.answer_written && self.watcher.answered() {
+            self.answer_written = std::fs::write(self.dir.join(files::ANSWERED), "").is_ok();
         }
     }
 }
@@ -74,9 +79,9 @@ impl Listener for SessionListener<'_> {
             OutputStream::Stdout => SessionStream::Stdout,
             OutputStream::Stderr => SessionStream::Stderr,
         };
-        let heard = self.watcher.observe(stream, bytes);
-        self.leave_word();
-        match heard {
+        let meaning = self.watcher.observe(stream, bytes);
+        self.write_signs();
+        match meaning {
             OutputMeaning::Nothing => Activity::Nothing,
             OutputMeaning::Noise => Activity::Noise,
             OutputMeaning::Progress => Activity::Progress,
@@ -99,7 +104,7 @@ pub(super) fn preset(work: &SessionWork) -> Result<Option<Preset>> {
     preset.context("the assignment's preset cannot be read")
 }
 
-/// The command that begins a session.
+/// Returns the command of a session.
 pub(super) fn command(
     dir: &Path,
     assigned: &AssignedWork,
@@ -127,7 +132,8 @@ pub(super) fn command(
     if work.prompt_on_stdin { command.stdin_file(prompt) } else { command }
 }
 
-/// Runs a session's program. Beside how it ended: why it was given up, if it was.
+/// Runs a session's program. Returns how the program ended, and the class for which the keeper gave
+/// the session up.
 pub(super) fn run(
     command: &Command,
     dir: &Path,
@@ -140,32 +146,32 @@ pub(super) fn run(
     Ok((ended, listener.given_up()))
 }
 
-/// Runs a session's program of which only the words count: how it ended, what is to be read of it, and its last message.
-/// A program of which nothing is known says it on its standard output.
-pub(super) fn hold(
+/// Runs a session's program whose last message is the result. Returns how the program ended, the
+/// session report, and the last message. Without a preset, standard output is the last message.
+pub(super) fn run_to_report(
     command: &Command,
     dir: &Path,
     preset: Option<&Preset>,
     stop: &StopFlag,
 ) -> Result<(CommandResult, Option<SessionReport>, Option<String>)> {
     let (ended, given_up) = run(command, dir, preset, stop)?;
-    let ending = ended.termination.clone();
+    let termination = ended.termination.clone();
     let bytes = |name: &str| std::fs::read(dir.join(name)).unwrap_or_default();
-    let (reading, said) = match preset {
+    let (report, last_message) = match preset {
         None => (None, Some(String::from_utf8_lossy(&bytes(files::STDOUT)).into_owned())),
-        Some(_) if !ending.began() => (None, None),
+        Some(_) if !termination.began() => (None, None),
         Some(preset) => {
-            let last = std::fs::read(dir.join(files::LAST_MESSAGE)).ok();
-            let ended = exit(&ending, given_up);
+            let message_file = std::fs::read(dir.join(files::LAST_MESSAGE)).ok();
+            let exit = session_exit(&termination, given_up);
             let stdout = bytes(files::STDOUT);
-            let said = final_message(preset, ended, &stdout, last.as_deref());
-            (Some(read(preset, dir, &ending, given_up, None)), said)
+            let last_message = final_message(preset, exit, &stdout, message_file.as_deref());
+            (Some(read(preset, dir, &termination, given_up, None)), last_message)
         }
     };
-    Ok((ended, reading, said))
+    Ok((ended, report, last_message))
 }
 
-/// Returns the globs of the files that the program leaves in its folder and that nobody wants.
+/// Returns the globs of files that the program leaves in its folder and that are not work.
 pub(super) fn litter_globs(preset: &Preset) -> Result<GlobSet> {
     let mut globs = GlobSetBuilder::new();
     for pattern in &preset.litter {
@@ -176,7 +182,7 @@ pub(super) fn litter_globs(preset: &Preset) -> Result<GlobSet> {
     globs.build().context("cannot use the globs in `litter` of the preset")
 }
 
-/// How an agent of this preset is asked to stop.
+/// Returns the steps that stop an agent of this preset.
 pub(super) fn stop_steps(preset: &Preset) -> Vec<StopStep> {
     let step = |step: &presets::PresetStopStep| StopStep {
         signal: match step.signal {
@@ -194,11 +200,11 @@ pub(super) fn stop_steps(preset: &Preset) -> Vec<StopStep> {
     preset.stop.iter().map(step).collect()
 }
 
-/// Reads what a session left in its keeper's folder.
+/// Classifies a session by the files in its keeper's folder.
 pub(super) fn read(
     preset: &Preset,
     dir: &Path,
-    ending: &Termination,
+    termination: &Termination,
     given_up: Option<Class>,
     changed: Option<bool>,
 ) -> SessionReport {
@@ -206,7 +212,7 @@ pub(super) fn read(
     let last_message = std::fs::read(dir.join(files::LAST_MESSAGE)).ok();
     classify(
         preset,
-        exit(ending, given_up),
+        session_exit(termination, given_up),
         &bytes(files::STDOUT),
         &bytes(files::STDERR),
         last_message.as_deref(),
@@ -215,10 +221,10 @@ pub(super) fn read(
     )
 }
 
-fn exit(ending: &Termination, given_up: Option<Class>) -> SessionExit {
+fn session_exit(termination: &Termination, given_up: Option<Class>) -> SessionExit {
     let ended_by_us =
         |intervention| SessionExit { intervention: Some(intervention), ..SessionExit::default() };
-    match ending {
+    match termination {
         Termination::Exited(code) => SessionExit { code: Some(*code), ..SessionExit::default() },
         Termination::Signalled(signal) => {
             SessionExit { signal: Some(*signal), ..SessionExit::default() }

@@ -1,4 +1,5 @@
-//! Making a place ready: registered if it is new, reset to a commit, set up once, with the pinned files laid over it.
+//! Preparation of a worktree: created if missing, reset to a commit, set up once, with the pinned
+//! files copied over.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,15 +15,17 @@ use crate::domain::termination::Termination;
 use crate::failpoint;
 use crate::process::{self, Command, Containment, Redactor, StopFlag};
 use crate::repo::{self, Head, Repo, Worktree};
+use crate::wire::VERSION;
 use crate::wire::keeper::{Work, WorktreeSpec};
 
-/// How long one setup command may take.
+/// The time limit of one setup command.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
-/// How much of a setup command's output is kept, in bytes.
+/// The number of bytes that are kept of a setup command's output.
 const SETUP_CAP: u64 = 64 * 1024;
 
-/// What is taken out of all that is kept of the commands: the values of the variables that the job passes on, and keys.
+/// Returns the redactor for all kept output: removes the values of the variables that the job
+/// passes on, and keys.
 pub(super) fn redactor(assigned: &AssignedWork) -> Result<Redactor> {
     let names: &[String] = match &assigned.assignment.work {
         Work::Attempt(work) => &work.session.secrets,
@@ -35,43 +38,43 @@ pub(super) fn redactor(assigned: &AssignedWork) -> Result<Redactor> {
         .context("the values of the variables in `[agent] env` cannot be redacted")
 }
 
-/// Makes the place ready.
+/// Prepares the worktree of an assignment.
 pub(super) fn prepare(
     repo: &Repo,
     dir: &Path,
     assigned: &AssignedWork,
     stop: &StopFlag,
 ) -> Result<Worktree> {
-    let wanted = &assigned.assignment.worktree;
-    let commit = Oid::parse(&wanted.commit)?;
-    let head = wanted.branch.clone().map_or(Head::Detached, Head::Branch);
-    let worktree = open_or_make(repo, wanted, &commit)?;
-    failpoint::hit("keeper.place-made");
+    let spec = &assigned.assignment.worktree;
+    let commit = Oid::parse(&spec.commit)?;
+    let head = spec.branch.clone().map_or(Head::Detached, Head::Branch);
+    let worktree = open_or_create(repo, spec, &commit)?;
+    failpoint::hit("keeper.worktree-created");
     worktree
-        .reset_to(repo, &commit, &head, &wanted.keep)
-        .with_context(|| format!("cannot reset the place {}", wanted.path.display()))?;
-    failpoint::hit("keeper.place-reset");
+        .reset_to(repo, &commit, &head, &spec.keep)
+        .with_context(|| format!("cannot reset the worktree {}", spec.path.display()))?;
+    failpoint::hit("keeper.worktree-reset");
     if set_up(dir, assigned, stop)? {
-        worktree.reset_to(repo, &commit, &head, &wanted.keep)?;
+        worktree.reset_to(repo, &commit, &head, &spec.keep)?;
     }
-    for (path, source) in &wanted.overlay {
-        let to = wanted.path.join(path);
+    for (path, source) in &spec.overlay {
+        let to = spec.path.join(path);
         let bytes = std::fs::read(source)
             .with_context(|| format!("the pinned file {} is gone", source.display()))?;
         if std::fs::read(&to).is_ok_and(|old| old == bytes) {
             continue;
         }
-        lay_over(&to, source)
+        replace_with_pinned(&to, source)
             .with_context(|| format!("cannot put the pinned `{path}` in place"))?;
     }
     Ok(worktree)
 }
 
-fn lay_over(to: &Path, source: &Path) -> Result<()> {
+fn replace_with_pinned(to: &Path, source: &Path) -> Result<()> {
     if let Some(parent) = to.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    // Removed first: what an attempt left there may be a link to somewhere else.
+    // The old file is removed first: an attempt may have left a link to another place.
     if to.symlink_metadata().is_ok() {
         std::fs::remove_file(to)?;
     }
@@ -79,63 +82,65 @@ fn lay_over(to: &Path, source: &Path) -> Result<()> {
     Ok(())
 }
 
-fn open_or_make(repo: &Repo, wanted: &WorktreeSpec, commit: &Oid) -> Result<Worktree> {
-    if wanted.path.symlink_metadata().is_ok() {
-        if let Ok(worktree) = repo::open_worktree(repo, &wanted.path, &wanted.index) {
+fn open_or_create(repo: &Repo, spec: &WorktreeSpec, commit: &Oid) -> Result<Worktree> {
+    if spec.path.symlink_metadata().is_ok() {
+        if let Ok(worktree) = repo::open_worktree(repo, &spec.path, &spec.index) {
             return Ok(worktree);
         }
-        renew(repo, wanted)
-            .with_context(|| format!("cannot renew the place {}", wanted.path.display()))?;
+        remove_damaged(repo, spec).with_context(|| {
+            format!("cannot replace the damaged worktree {}", spec.path.display())
+        })?;
     }
-    forget_setup(wanted);
-    repo::create_worktree(repo, &wanted.path, commit, &wanted.index)
-        .with_context(|| format!("cannot make the worktree {}", wanted.path.display()))
+    forget_setup(spec);
+    repo::create_worktree(repo, &spec.path, commit, &spec.index)
+        .with_context(|| format!("cannot create the worktree {}", spec.path.display()))
 }
 
-/// Removes a place whose record is damaged. The path is one of ours, below the run's own folder, and what an attempt
-/// left in it was saved when the attempt ended.
-fn renew(repo: &Repo, wanted: &WorktreeSpec) -> Result<()> {
-    if repo::remove_worktree(repo, &wanted.path, &wanted.index).is_ok() {
+/// Removes a worktree whose record is damaged. The path lies below the run's own folder. The work
+/// of an attempt was saved when the attempt ended.
+fn remove_damaged(repo: &Repo, spec: &WorktreeSpec) -> Result<()> {
+    if repo::remove_worktree(repo, &spec.path, &spec.index).is_ok() {
         return Ok(());
     }
-    if wanted.index.symlink_metadata().is_ok() {
-        std::fs::remove_file(&wanted.index)?;
+    if spec.index.symlink_metadata().is_ok() {
+        std::fs::remove_file(&spec.index)?;
     }
-    let meta = wanted.path.symlink_metadata()?;
+    let meta = spec.path.symlink_metadata()?;
     if meta.is_dir() {
-        std::fs::remove_dir_all(&wanted.path)?;
+        std::fs::remove_dir_all(&spec.path)?;
     } else {
-        std::fs::remove_file(&wanted.path)?;
+        std::fs::remove_file(&spec.path)?;
     }
     Ok(())
 }
 
-/// The file that says with which setup a place was made.
-fn setup_mark(wanted: &WorktreeSpec) -> std::path::PathBuf {
-    wanted.index.with_extension("setup")
+/// Returns the path of the setup mark: the file that holds the setup commands that have run.
+fn setup_mark(spec: &WorktreeSpec) -> std::path::PathBuf {
+    spec.index.with_extension("setup")
 }
 
-fn forget_setup(wanted: &WorktreeSpec) {
-    // Missing is as good as removed; anything else shows when it is written anew.
-    std::fs::remove_file(setup_mark(wanted)).ok();
+fn forget_setup(spec: &WorktreeSpec) {
+    // A missing file is fine. Any other error recurs when the mark is written.
+    std::fs::remove_file(setup_mark(spec)).ok();
 }
 
-/// Runs the setup commands if the place has not seen them. Says whether they ran.
+/// Runs the setup commands if they have not run in this worktree. Returns true if they ran.
 fn set_up(dir: &Path, assigned: &AssignedWork, stop: &StopFlag) -> Result<bool> {
-    let wanted = &assigned.assignment.worktree;
-    if wanted.setup.is_empty() {
+    let spec = &assigned.assignment.worktree;
+    if spec.setup.is_empty() {
         return Ok(false);
     }
-    let text = serde_json::to_string(&wanted.setup)?;
-    let mark = setup_mark(wanted);
+    // A mark of another version differs, so the commands run again.
+    let text = serde_json::json!({ "v": VERSION, "setup": spec.setup }).to_string();
+    let mark = setup_mark(spec);
     if std::fs::read_to_string(&mark).is_ok_and(|old| old == text) {
         return Ok(false);
     }
     let redactor = redactor(assigned)?;
-    for (number, argv) in wanted.setup.iter().enumerate() {
+    for (number, argv) in spec.setup.iter().enumerate() {
         let stdout = dir.join(format!("setup-{number}.out"));
         let stderr = dir.join(format!("setup-{number}.err"));
-        let (cwd, marker) = (&wanted.path, &assigned.assignment.marker);
+        let (cwd, marker) = (&spec.path, &assigned.assignment.marker);
         let command = Command::new(argv, cwd, marker, stdout.clone(), stderr)
             .env(assigned.env.clone())
             .redactor(redactor.clone())
@@ -144,10 +149,9 @@ fn set_up(dir: &Path, assigned: &AssignedWork, stop: &StopFlag) -> Result<bool> 
             .containment(Containment::OwnProcess);
         let ended = process::run(&command, stop)?;
         if ended.termination != Termination::Exited(0) {
-            let said = super::excerpt(&stdout, &command.stderr, 600);
-            bail!("the setup command `{}` did not succeed ({}): {said}", argv.join(" "), {
-                ended.termination
-            });
+            let output = super::excerpt(&stdout, &command.stderr, 600);
+            let (command, how) = (argv.join(" "), ended.termination);
+            bail!("the setup command `{command}` did not succeed ({how}): {output}");
         }
     }
     process::write_atomic(&mark, text.as_bytes())?;

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use anyhow::{Context as _, Result, bail};
 
 use crate::domain::id::{MAX_NAME, TaskId};
+use crate::repo::sha1_hex;
 
 /// The number of hash digits in an id, by the number of clashes. The last is the whole hash.
 const HASH_DIGITS: [usize; 3] = [8, 16, 40];
@@ -116,10 +117,7 @@ fn looks_split(plain: &str) -> bool {
 /// Returns the SHA-1 of the path's bytes in hex (`printf %s PATH | sha1sum`). The hash algorithm of
 /// the repository does not matter.
 fn hash(path: &str) -> Result<String> {
-    let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
-    hasher.update(path.as_bytes());
-    let id = hasher.try_finalize().map_err(|err| anyhow::anyhow!(err))?;
-    Ok(id.to_string())
+    sha1_hex([path.as_bytes()])
 }
 
 #[cfg(test)]

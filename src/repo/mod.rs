@@ -48,7 +48,9 @@ pub(crate) use diff::{changed_paths, unified_diff};
 pub(crate) use handle::RepoHandle;
 pub(crate) use heads::{Checkout, checkouts, index_has_moved};
 pub(crate) use merge::{MergeResult, conflicts, merge, merge_base};
-pub(crate) use objects::{Graft, commit_as, commit_info, edit_tree, edit_tree_entries};
+pub(crate) use objects::{
+    Graft, commit_as, commit_info, edit_tree, edit_tree_entries, hash_files, sha1_hex,
+};
 pub use objects::{commit, write_blob, write_tree};
 pub(crate) use snapshot::{modified_files, snapshot};
 pub(crate) use tree::refuse_submodules;

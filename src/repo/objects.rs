@@ -25,6 +25,28 @@ pub(crate) struct CommitInfo {
 /// empty fan-out folder between its creation and the rename of the object into it.
 const WRITE_ATTEMPTS: usize = 8;
 
+/// Returns the SHA-1 of the concatenated parts in hex. The object format of the repository does not
+/// matter.
+pub(crate) fn sha1_hex<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Result<String> {
+    let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
+    parts.into_iter().for_each(|part| hasher.update(part));
+    Ok(hasher.try_finalize().context("cannot hash with SHA-1")?.to_string())
+}
+
+/// Returns a hash of files: of the path, the length and the content of each, in order.
+pub(crate) fn hash_files<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> Result<String> {
+    let mut bytes = Vec::new();
+    for (path, content) in files {
+        bytes.extend_from_slice(path.as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(&(content.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(content);
+    }
+    sha1_hex([bytes.as_slice()])
+}
+
 /// Writes an edited tree. Each object is retried by itself: an editor that has failed half-way
 /// cannot be used again.
 pub(super) fn write_edited(

@@ -30,7 +30,7 @@ pub(super) struct WorktreeRecord {
     pub state: State,
 }
 
-const MAGIC: &[u8] = b"git-harness place 1\n";
+const MAGIC: &[u8] = b"git-harness worktree 1\n";
 
 /// Returns a cheap checksum that detects a torn file. It does not defend against forgery.
 fn sum(bytes: &[u8]) -> u64 {

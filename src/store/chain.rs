@@ -1,4 +1,5 @@
-//! A run held in memory and written to its chains: events are folded, committed and become visible in one transaction.
+//! The ledger: a run in memory that is written to its chains. A batch of events is folded,
+//! committed and published in one transaction.
 
 use std::collections::BTreeMap;
 
@@ -24,25 +25,25 @@ pub struct Tip {
     pub tree: Oid,
 }
 
-/// Something that an event carries beside its words.
+/// A file or folder that an event adds to the tree of its chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload {
-    /// Where in the chain's tree.
+    /// The path in the chain's tree.
     pub path: String,
-    /// A blob or a tree.
+    /// The blob or the tree.
     pub id: Oid,
-    /// Which of the two.
+    /// True if `id` is a tree.
     pub is_tree: bool,
 }
 
 /// A run in memory, in step with its chains.
 #[derive(Debug)]
 pub struct Ledger {
-    /// What is so.
+    /// The state of the run.
     pub state: RunState,
     /// The run's tip.
     pub run_tip: Tip,
-    /// How many events the run's chain has.
+    /// The number of events on the run's chain.
     pub run_seq: u64,
     /// The tasks' tips.
     pub tips: BTreeMap<TaskId, Tip>,
@@ -53,28 +54,30 @@ pub struct Ledger {
 pub struct Batch {
     /// The events, in order.
     pub decisions: Vec<Decision>,
-    /// What tasks' next events carry.
+    /// The payloads of each task's next event.
     pub payloads: BTreeMap<TaskId, Vec<Payload>>,
-    /// Commits that a task's next event keeps reachable.
+    /// The commits that a task's next event keeps reachable.
     pub keep: BTreeMap<TaskId, Oid>,
     /// The tree of the run's chain from its next event on, if that changes.
     pub run_tree: Option<Oid>,
-    /// Refs to move in the same transaction.
+    /// Other refs to move in the same transaction.
     pub moves: Vec<RefMove>,
-    /// Refs to move in the same transaction if nobody was faster; else they are left to the caller.
+    /// Refs to move in the same transaction unless another process moved them. After a conflict,
+    /// the caller moves them.
     pub extras: Vec<RefMove>,
 }
 
 impl Batch {
-    /// Whether there is nothing to write.
+    /// Returns true if there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.decisions.is_empty() && self.moves.is_empty() && self.extras.is_empty()
     }
 }
 
 impl Ledger {
-    /// Commits a batch to the chains and folds it into the state. Visible to every process when this returns; proof
-    /// against a power cut after the store's barrier. Says whether the batch's extras were moved, too.
+    /// Commits a batch to the chains and folds it into the state. When this function returns, every
+    /// process sees the batch; after the store's barrier, the batch survives a power cut. Returns
+    /// true if the batch's extras were moved too.
     pub fn record(&mut self, store: &Store, proof: &RunProof, batch: &mut Batch) -> Result<bool> {
         debug_assert_eq!(proof.run(), &self.state.id, "a proof is for one run");
         let mut next: BTreeMap<TaskId, (TaskState, Tip)> = BTreeMap::new();
@@ -140,7 +143,7 @@ impl Ledger {
         Ok(moved)
     }
 
-    /// Chains for the parts into which a task is split.
+    /// Creates the first events of the parts into which a task is split.
     fn parts(&self, store: &Store, event: &RunEvent) -> Result<BTreeMap<TaskId, (TaskState, Tip)>> {
         let mut after = self.state.clone();
         after.apply_run(event);
@@ -162,7 +165,7 @@ impl Ledger {
         let message = codec::write_run(self.state.id.as_str(), event, seq, &ambient::nonce())?;
         let mut parents = vec![tip.commit.clone()];
         if let RunEventKind::Replanned { base: Some(base), .. } = &event.kind {
-            // So that it stays reachable whatever becomes of the user's branches.
+            // The parent keeps the new base reachable whatever happens to the user's branches.
             parents.push(base.clone());
         }
         let commit = state_commit(store, &tip.tree, &parents, &message)?;
@@ -188,7 +191,7 @@ impl Ledger {
     }
 }
 
-/// Writes a commit that holds state: by the program, at the present moment.
+/// Writes a commit of a chain, with this program as the author and the present time.
 pub(super) fn state_commit(
     store: &Store,
     tree: &Oid,
@@ -201,12 +204,12 @@ pub(super) fn state_commit(
     repo::commit(store.repo(), tree, parents, message, &identity, time)
 }
 
-/// The work that an event is about: a second parent, so that nothing an agent made is ever unreachable.
+/// Returns the work that an event is about. As the second parent, the work stays reachable.
 fn work(kind: &TaskEventKind) -> Option<Oid> {
     kind.candidate().map(|candidate| &candidate.commit).or_else(|| kind.landed_commit()).cloned()
 }
 
-/// Puts payloads into a tree.
+/// Returns a tree with payloads added.
 pub(super) fn put(store: &Store, tree: &Oid, payloads: &[Payload]) -> Result<Oid> {
     if payloads.is_empty() {
         return Ok(tree.clone());
@@ -215,7 +218,7 @@ pub(super) fn put(store: &Store, tree: &Oid, payloads: &[Payload]) -> Result<Oid
     repo::edit_tree_entries(store.repo(), tree, &payloads.iter().map(graft).collect::<Vec<_>>())
 }
 
-/// A tree without one of its entries.
+/// Returns a tree without one of its entries.
 pub(super) fn without(store: &Store, tree: &Oid, path: &str) -> Result<Oid> {
     repo::edit_tree_entries(store.repo(), tree, &[(path.to_owned(), None)])
 }
@@ -232,7 +235,7 @@ fn findings_payload(store: &Store, tree: &Oid, event: &TaskEvent) -> Result<Opti
     Ok(Some(Payload { path: FINDINGS.into(), id, is_tree: false }))
 }
 
-/// Every finding that a task's tree holds, oldest first.
+/// Reads the findings of a task's tree, oldest first.
 pub fn findings(store: &Store, tree: &Oid) -> Result<Vec<Finding>> {
     let Some(bytes) = store.repo().read_blob_at(tree, FINDINGS)? else { return Ok(Vec::new()) };
     let wire: Vec<WireFinding> = serde_json::from_slice(&bytes)?;

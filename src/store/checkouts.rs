@@ -1,8 +1,9 @@
-//! The work trees in which a target is checked out: they follow when it moves, and nobody's changes are touched.
+//! Checkouts of a target. They follow when the target moves; uncommitted changes are never touched.
 //!
-//! Before a landing each is tried without writing; one that could not follow holds the landing. What happens between that and
-//! the landing itself cannot be undone: then the branch has moved and a work tree is behind, which is noted until it has
-//! followed, with the command that makes it.
+//! Before a landing, a dry run tests each checkout. A checkout that could not follow holds the
+//! landing. A change between the dry run and the landing cannot be undone: the branch has moved and
+//! the checkout is behind. The checkout is recorded, with the command that repairs it, until it has
+//! followed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,31 +16,35 @@ use crate::ambient;
 use crate::domain::id::Oid;
 use crate::process::{self, Git};
 use crate::repo::{self, Checkout};
+use crate::wire::{VERSION, check_version};
 
-/// How often a work tree is tried whose index somebody else has locked, and how long is waited in between.
-const LOCKED: u32 = 20;
+/// The number of tries for a checkout whose index is locked, and the pause between them.
+const LOCKED_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// A work tree that shows an older commit than its branch has.
+/// The first line of the file that lists checkouts; the version follows.
+const HEADER: &str = "git-harness behind ";
+
+/// A checkout that shows an older commit than its branch has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Behind {
-    /// Where it is.
+    /// The folder.
     pub path: PathBuf,
-    /// The commit whose files it has.
+    /// The commit whose files the checkout shows.
     pub shows: Oid,
-    /// What git said.
+    /// The message of git.
     pub why: String,
 }
 
 impl Behind {
-    /// The command that makes it follow to a commit, for a person to run.
+    /// Returns the command with which a person lets the checkout follow to a commit.
     pub fn repair(&self, tip: &Oid) -> String {
         let path = self.path.display();
         format!("git -C {path} read-tree -m -u {} {}", self.shows.short(), tip.short())
     }
 
-    /// All of it in a line.
-    pub fn told(&self, tip: &Oid) -> String {
+    /// Returns the message for people, on one line.
+    pub fn message(&self, tip: &Oid) -> String {
         format!(
             "landed, checkout behind: {} ({}); when that is mended: `{}`",
             self.path.display(),
@@ -50,7 +55,7 @@ impl Behind {
 }
 
 impl Store {
-    /// Why the target cannot move from one commit to another at the moment; nothing if it can.
+    /// Returns the reason why the target cannot move at the moment. Returns `None` if it can.
     pub fn holds_landing(&self, target: &str, old: &Oid, new: &Oid) -> Result<Option<String>> {
         let behind = self.shown(target)?;
         for checkout in repo::checkouts(self.repo(), target)? {
@@ -60,7 +65,7 @@ impl Store {
             }
             let noted = behind.get(&checkout.work_dir);
             let shows = match noted {
-                // Somebody has made it follow since.
+                // A person has run the repair command since.
                 Some(shown)
                     if !repo::index_has_moved(self.repo(), &checkout.git_dir, shown, old)? =>
                 {
@@ -77,7 +82,8 @@ impl Store {
         Ok(None)
     }
 
-    /// Makes the work trees of a target follow from one commit to another. Those that could not are noted and returned.
+    /// Lets the checkouts of a target follow from one commit to another. Records and returns those
+    /// that could not follow.
     pub fn follow(&self, target: &str, old: &Oid, new: &Oid) -> Result<Vec<Behind>> {
         let before = self.shown(target)?;
         let mut behind = Vec::new();
@@ -90,14 +96,15 @@ impl Store {
                 Some(_) | None => old,
             };
             if followed(shows, new)? {
-                // A process that was killed, or a person, has done it: to do it again would undo what was staged since.
+                // A killed process or a person has done this already. A second time would undo what
+                // was staged since.
                 continue;
             }
-            let said = match checkout.rebasing {
+            let refusal = match checkout.rebasing {
                 true => Some("a rebase is under way there".to_owned()),
                 false => read_tree(self.git(), &checkout, shows, new, false)?,
             };
-            if let Some(why) = said {
+            if let Some(why) = refusal {
                 behind.push(Behind { path: checkout.work_dir, shows: shows.clone(), why });
             }
         }
@@ -108,7 +115,7 @@ impl Store {
         Ok(behind)
     }
 
-    /// The work trees that are known to be behind their target.
+    /// Returns the checkouts that are behind their target.
     pub fn behind(&self, target: &str) -> Result<Vec<Behind>> {
         let mut shown = self.shown(target)?;
         let (checkouts, tip) = match (shown.is_empty(), self.read(target)?) {
@@ -130,7 +137,7 @@ impl Store {
         self.local().checkouts_behind(&layout::target_key(target))
     }
 
-    /// Which commit's files those have that are behind.
+    /// Reads the checkouts that are behind, with the commit whose files they show.
     fn shown(&self, target: &str) -> Result<BTreeMap<PathBuf, Oid>> {
         let file = self.shown_file(target);
         let text = match std::fs::read_to_string(&file) {
@@ -142,11 +149,14 @@ impl Store {
                 return Err(error).with_context(|| format!("cannot read {}", file.display()));
             }
         };
+        let mut lines = text.lines();
+        let version = lines.next().and_then(|line| line.strip_prefix(HEADER));
+        check_version(&file.display().to_string(), version)?;
         let line = |line: &str| {
             let (shows, path) = line.split_once(' ')?;
             Some((PathBuf::from(path), Oid::parse(shows).ok()?))
         };
-        Ok(text.lines().filter_map(line).collect())
+        Ok(lines.filter_map(line).collect())
     }
 
     fn note_shown(&self, target: &str, shown: &BTreeMap<PathBuf, Oid>) -> Result<()> {
@@ -154,12 +164,13 @@ impl Store {
         super::make_parent(&file)?;
         let lines: String =
             shown.iter().map(|(path, id)| format!("{id} {}\n", path.display())).collect();
-        process::write_atomic(&file, lines.as_bytes())
+        process::write_atomic(&file, format!("{HEADER}{VERSION}\n{lines}").as_bytes())
             .with_context(|| format!("cannot write {}", file.display()))
     }
 }
 
-/// Takes a work tree from one commit to another, or only looks whether that can be done. What git said if not.
+/// Moves a checkout from one commit to another, or only tests whether that is possible. Returns the
+/// message of git after a failure.
 fn read_tree(
     git: &Git,
     checkout: &Checkout,
@@ -168,7 +179,8 @@ fn read_tree(
     dry_run: bool,
 ) -> Result<Option<String>> {
     let git = git.with("GIT_DIR", &checkout.git_dir).with("GIT_WORK_TREE", &checkout.work_dir);
-    // As in a checkout by the user, their filters run: without them the content would be wrong. Their hooks do not.
+    // The user's filters run, as in any checkout: without them the content would be wrong. The
+    // user's hooks do not run.
     let run = |args: &[&str]| {
         let all: Vec<&str> =
             ["-c", "core.hooksPath=/dev/null"].iter().chain(args).copied().collect();
@@ -177,16 +189,18 @@ fn read_tree(
     let mut args = vec!["read-tree", "-m", "-u"];
     args.extend(dry_run.then_some("--dry-run"));
     args.extend([old.as_str(), new.as_str()]);
-    for tried in 1.. {
-        // Files that were only touched must not look changed. What it says of others is no error here.
+    for tries in 1.. {
+        // Files with new stat data only must not count as changed. Other messages of this command
+        // are no error here.
         run(&["update-index", "-q", "--refresh"])?;
-        let said = run(&args)?;
-        if said.code == Some(0) {
+        let output = run(&args)?;
+        if output.code == Some(0) {
             return Ok(None);
         }
-        // Somebody's git is at work there, perhaps one that a killed process of ours has left: it will be done soon.
-        if !said.stderr.contains("index.lock") || tried == LOCKED {
-            return Ok(Some(said.stderr.lines().next().unwrap_or("").to_owned()));
+        // Another git process works in this checkout, perhaps one that a killed supervisor left
+        // behind. Such a process ends soon.
+        if !output.stderr.contains("index.lock") || tries == LOCKED_TRIES {
+            return Ok(Some(output.stderr.lines().next().unwrap_or("").to_owned()));
         }
         ambient::pause(LOCK_PAUSE);
     }

@@ -1,4 +1,4 @@
-//! Making a run: everything is pinned, and the run's ref is written last.
+//! Creates a run: pins everything, then writes the run's ref.
 
 use anyhow::{Context, Result, bail};
 
@@ -15,28 +15,30 @@ use crate::repo;
 use crate::wire::VERSION;
 use crate::wire::run::{Manifest, TaskFile};
 
-/// How many refs go into one transaction: large enough to be quick, small enough to hold few locks at a time.
+/// The number of refs in one transaction: large enough to be fast, small enough to hold few locks
+/// at a time.
 const REFS_AT_ONCE: usize = 1_000;
 
-/// What a run is made of.
+/// The content of a new run.
 #[derive(Debug)]
 pub struct NewRun<'a> {
-    /// What is pinned.
+    /// The manifest.
     pub manifest: &'a Manifest,
     /// The job file's text.
     pub job_text: &'a str,
     /// The plan.
     pub plan: &'a Plan,
-    /// Files that the job names: path and content.
+    /// The files that the job names: path and content.
     pub pinned: &'a [(String, Vec<u8>)],
-    /// What other programs said of the plan: a name, and their words.
+    /// The outputs of planning commands: name and content.
     pub inputs: &'a [(String, Vec<u8>)],
-    /// Whether it waits for `start`.
+    /// True if the run waits for `start`.
     pub paused: bool,
 }
 
 impl Store {
-    /// Makes a run. Killed half-way, it leaves no run: the run's ref is the commit point and comes last.
+    /// Creates a run. The run's ref is the commit point and comes last: a process that is killed
+    /// before leaves no run.
     pub fn create(&self, proof: &RunProof, new: &NewRun) -> Result<()> {
         let run = proof.run();
         if self.read(&layout::run(run))?.is_some() {
@@ -48,7 +50,7 @@ impl Store {
         let target = &new.manifest.target;
         if self.read(target)?.is_none() {
             self.transact(&[RefMove::to(target.clone(), base.clone(), Expected::Absent)])
-                .with_context(|| format!("cannot make the target branch `{target}`"))?;
+                .with_context(|| format!("cannot create the target branch `{target}`"))?;
         }
         failpoint::hit("create.target");
         let empty = repo::write_tree(self.repo(), &[])?;
@@ -67,7 +69,8 @@ impl Store {
         let kind = RunEventKind::Created { paused: new.paused };
         let event = RunEvent { at: ambient::now(), kind };
         let message = codec::write_run(run.as_str(), &event, 1, &ambient::nonce())?;
-        // The base is a parent, so that it stays reachable whatever becomes of the user's branches.
+        // With the base as a parent, the base stays reachable whatever happens to the user's
+        // branches.
         let commit = state_commit(self, &tree, &[base], &message)?;
         self.barrier()?;
         failpoint::hit("create.before-run");
@@ -76,7 +79,7 @@ impl Store {
         self.barrier()
     }
 
-    /// The tree of a run's chain with another job and the files that this one names.
+    /// Returns the tree of a run's chain with another job and the files that the job names.
     pub fn repinned(&self, tree: &Oid, job: &str, pinned: &[(String, Vec<u8>)]) -> Result<Oid> {
         let bare = without(self, tree, files::PINNED)?;
         let mut payloads = vec![self.payload(files::JOB, job.as_bytes())?];
@@ -86,7 +89,7 @@ impl Store {
         put(self, &bare, &payloads)
     }
 
-    /// The tree of a run's chain with another plan.
+    /// Returns the tree of a run's chain with another plan.
     pub fn replanned(
         &self,
         tree: &Oid,
@@ -110,8 +113,8 @@ impl Store {
         Ok(Payload { path: path.to_owned(), id, is_tree: false })
     }
 
-    /// Chains for the tasks of a plan; leftovers of a run that was never finished being made, or planned again, are
-    /// replaced.
+    /// Creates chains for the tasks of a plan. Replaces chains that are left from a run whose
+    /// creation was interrupted, or from an older plan.
     pub fn create_tasks(&self, run: &RunId, plan: &Plan) -> Result<()> {
         let old = self.list(&layout::tasks(run))?;
         let old: std::collections::BTreeMap<_, _> = old.into_iter().collect();
@@ -123,12 +126,12 @@ impl Store {
                 let expected = Expected::from_read(old.get(&name).cloned());
                 moves.push(RefMove::to(name, tip.commit, expected));
             }
-            self.transact_in_bulk(&moves).context("cannot make the refs of the tasks")?;
+            self.transact_in_bulk(&moves).context("cannot create the refs of the tasks")?;
         }
         Ok(())
     }
 
-    /// The first commit of a task's chain, which no ref names yet.
+    /// Writes the first commit of a task's chain. No ref names the commit yet.
     pub(super) fn first_event(&self, run: &RunId, task: &Task) -> Result<(Tip, TaskState)> {
         let file = TaskFile {
             v: VERSION,
@@ -148,28 +151,28 @@ impl Store {
         Ok((Tip { commit, tree }, state))
     }
 
-    /// Makes chains anew for tasks whose ref was lost or quarantined; their work is found again on the target, if it
-    /// had landed, and done again otherwise.
+    /// Creates new chains for tasks whose ref was lost or quarantined. If the work of such a task
+    /// has landed, recovery finds the work on the target; otherwise the task runs again.
     pub fn recreate_tasks(
         &self,
         proof: &RunProof,
         plan: &Plan,
         missing: &[TaskId],
     ) -> Result<Vec<(TaskId, Tip, TaskState)>> {
-        let mut made = Vec::new();
+        let mut recreated = Vec::new();
         let mut moves = Vec::new();
         for task in plan.tasks.iter().filter(|t| missing.contains(&t.id)) {
             let (tip, state) = self.first_event(proof.run(), task)?;
             let name = layout::task(proof.run(), &task.id);
             moves.push(RefMove::to(name, tip.commit.clone(), Expected::Absent));
-            made.push((task.id.clone(), tip, state));
+            recreated.push((task.id.clone(), tip, state));
         }
         self.transact(&moves)?;
-        Ok(made)
+        Ok(recreated)
     }
 }
 
-/// Refuses names that git could not hold beside what exists: `a` and `a/b` cannot both be refs.
+/// Refuses ref names that cannot exist beside present refs, as `a` and `a/b` cannot.
 pub fn refuse_collisions(store: &Store, names: &[String]) -> Result<()> {
     for name in names {
         let mut parent = name.as_str();
@@ -189,7 +192,7 @@ pub fn refuse_collisions(store: &Store, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The next free name for a run of this job: `<job>-1`, `<job>-2`, …
+/// Returns the next free name for a run of this job: `<job>-1`, `<job>-2`, …
 pub fn next_run(store: &Store, job: &str) -> Result<RunId> {
     let runs = store.runs()?;
     let number = |run: &RunId| -> Option<u32> {

@@ -1,9 +1,10 @@
-//! The journal of a target branch, and the one way in which the branch moves.
+//! The target journal: the write-ahead log of a target branch. All moves of the branch are here.
 //!
-//! Order: all objects are made durable; then the journal's entry and the target move, in one transaction and by
-//! compare-and-swap; the target is the only commit point. Notes and the task's chain follow. A crash anywhere is mended by
-//! looking at the journal's tip: either the target contains the landing, and the rest is rolled forward, or it does not,
-//! and it happens then or never.
+//! The order of a landing: all objects are made durable; one transaction writes the journal entry
+//! and moves the target by compare-and-swap; notes and the task's chain follow. The move of the
+//! target is the only commit point. Recovery reads the tip of the journal after a crash. If the
+//! target contains the landing, the rest is rolled forward. Otherwise the landing is completed or
+//! aborted.
 
 use anyhow::{Context, Result, bail};
 
@@ -19,10 +20,10 @@ use crate::wire::facts::WireResult;
 use crate::wire::queue::QueueEvent;
 use crate::wire::{VERSION, check_version};
 
-/// How often a transaction is tried again when somebody else wrote to one of its refs.
+/// The number of repetitions of a transaction when another process writes to one of its refs.
 const TRIES: u32 = 20;
 
-/// The proof that this process alone moves a target branch.
+/// The proof that this process holds a target's lock. Only the holder moves the target.
 #[derive(Debug)]
 pub struct TargetProof {
     target: String,
@@ -31,53 +32,54 @@ pub struct TargetProof {
 }
 
 impl TargetProof {
-    /// The full name of the branch.
+    /// Returns the full name of the branch.
     pub fn target(&self) -> &str {
         &self.target
     }
 }
 
-/// One landing: what moves where, and what proved it.
+/// A landing: the move of the target, and the results that prove the new tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LandingRecord {
     /// The run.
     pub run: RunId,
     /// The task.
     pub task: TaskId,
-    /// Whose work.
+    /// The attempt that made the candidate.
     pub attempt: u32,
-    /// The commit that was accepted.
+    /// The accepted candidate.
     pub candidate: Oid,
     /// The target before.
     pub old: Oid,
     /// The target after.
     pub new: Oid,
-    /// The tree of `new`: the one that was verified.
+    /// The tree of `new`, which was verified.
     pub tree: Oid,
-    /// The results earned on that tree.
+    /// The results of the checks on that tree.
     pub results: Vec<CheckResult>,
 }
 
-/// What the journal's tip says.
+/// An entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalEntry {
-    /// The target was about to move, or has moved.
+    /// The intent: the target is about to move or has moved.
     Landing(LandingRecord),
-    /// The landing is over and everything about it is written.
+    /// The landing has completed or was aborted; all its records are written.
     Settled,
 }
 
-/// How an attempt to move the target ended.
+/// The outcome of an attempt to move the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moved {
-    /// It holds the landing.
+    /// The target holds the landing.
     Landed,
-    /// Somebody moved it first, or said something about what was to land: look, merge and verify anew.
+    /// Another process moved the target first, or wrote to the queue log of the landing. The caller
+    /// must merge and verify again.
     TargetMoved,
 }
 
 impl Store {
-    /// Takes the lock of a target's queue, waiting for whoever lands there at the moment.
+    /// Takes a target's lock, and waits for the present holder.
     pub fn hold_target(&self, target: &str) -> Result<TargetProof> {
         let key = layout::target_key(target);
         let path = self.local().target_lock(&key);
@@ -87,7 +89,7 @@ impl Store {
         Ok(TargetProof { target: target.to_owned(), key, _lock: lock })
     }
 
-    /// What the journal of a target says last.
+    /// Reads the last entry of a target's journal.
     pub fn journal(&self, target: &str) -> Result<Option<JournalEntry>> {
         let name = layout::target_journal(&layout::target_key(target));
         let Some(tip) = self.read(&name)? else { return Ok(None) };
@@ -95,7 +97,8 @@ impl Store {
         read_entry(&name, &info.message).map(Some)
     }
 
-    /// The tip that the journal last recorded for a target: its commits have it as their last parent.
+    /// Returns the tip that the journal last recorded for a target, which is the last parent of a
+    /// journal entry.
     pub fn journal_target(&self, target: &str) -> Result<Option<Oid>> {
         let name = layout::target_journal(&layout::target_key(target));
         let Some(tip) = self.read(&name)? else { return Ok(None) };
@@ -106,7 +109,8 @@ impl Store {
         Ok(if landed { info.parents.last().cloned() } else { None })
     }
 
-    /// The landings at the journal's tip that are not settled, oldest first: those that were journaled together.
+    /// Returns the unsettled landings at the journal's tip, oldest first. They were journaled
+    /// together.
     pub fn open_landings(&self, target: &str) -> Result<Vec<LandingRecord>> {
         let name = layout::target_journal(&layout::target_key(target));
         let mut landings: Vec<LandingRecord> = Vec::new();
@@ -117,30 +121,31 @@ impl Store {
                 JournalEntry::Landing(landing) => landing,
                 JournalEntry::Settled => break,
             };
-            let together =
+            let is_predecessor =
                 |next: &LandingRecord| next.run == landing.run && next.old == landing.new;
-            if !landings.last().is_none_or(together) {
+            if !landings.last().is_none_or(is_predecessor) {
                 break;
             }
             landings.push(landing);
-            // The last parent is what landed; before it is the entry before, if there is one.
+            // The last parent is the landed commit. The first of two parents is the preceding
+            // entry.
             next = if info.parents.len() > 1 { info.parents.into_iter().next() } else { None };
         }
         landings.reverse();
         Ok(landings)
     }
 
-    fn append(&self, proof: &TargetProof, word: &str, landing: &LandingRecord) -> Result<RefMove> {
+    fn append(&self, proof: &TargetProof, event: &str, landing: &LandingRecord) -> Result<RefMove> {
         let old = self.read(&layout::target_journal(&proof.key))?;
-        self.append_to(proof, old, word, std::slice::from_ref(landing))
+        self.append_to(proof, old, event, std::slice::from_ref(landing))
     }
 
-    /// Entries one after the other, of which the last is what the journal will hold.
+    /// Writes entries, one onto the other, and returns the move of the journal to the last.
     fn append_to(
         &self,
         proof: &TargetProof,
         old: Option<Oid>,
-        word: &str,
+        event: &str,
         landings: &[LandingRecord],
     ) -> Result<RefMove> {
         let name = layout::target_journal(&proof.key);
@@ -148,25 +153,25 @@ impl Store {
         let mut tip = old.clone();
         for landing in landings {
             let mut parents: Vec<Oid> = tip.into_iter().collect();
-            // The landed tip is a parent, so that the target can be made again from the journal alone.
+            // With the landed tip as a parent, the target can be restored from the journal alone.
             parents.push(landing.new.clone());
-            let message = write_entry(proof.target(), word, landing)?;
+            let message = write_entry(proof.target(), event, landing)?;
             tip = Some(super::chain::state_commit(self, &tree, &parents, &message)?);
         }
         let tip = tip.context("a journal's entry needs a landing")?;
         Ok(RefMove::to(name, tip, Expected::from_read(old)))
     }
 
-    /// Writes the journal's entries for landings, each onto the one before. They count from [`Store::advance`] on, before
-    /// which there must be a barrier: what the target is about to name, and what led to it, is on the disk before the
-    /// target names it.
+    /// Writes the intents of landings to the target journal, one onto the other. The entries take
+    /// effect with [`Store::advance`]. Before that call, a barrier must make objects and verdicts
+    /// durable: the target must not name what a power cut could take.
     pub fn intend(&self, proof: &TargetProof, landings: &[LandingRecord]) -> Result<RefMove> {
         let old = self.read(&layout::target_journal(&proof.key))?;
         self.append_to(proof, old, "landing", landings)
     }
 
-    /// Moves the target over landings of which each is built on the one before: the commit point. The journal's entries
-    /// come into force in the same transaction, when they are not there yet.
+    /// Moves the target over landings, each built on the preceding one. This move is the commit
+    /// point. The same transaction publishes the journal entries unless that is done.
     pub fn advance(
         &self,
         proof: &TargetProof,
@@ -185,7 +190,7 @@ impl Store {
             Ok(()) => Ok(Moved::Landed),
             Err(error) if error.is::<Lost>() => {
                 if self.read(proof.target())?.as_ref() == Some(&first.old) {
-                    // Nobody moved it: git could not, for a reason that a person must see.
+                    // No process moved the target. Git failed for a reason that a person must see.
                     return Err(error).with_context(|| {
                         format!(
                             "the target branch `{}` cannot be moved; a stale `{}.lock` in the repository is a likely \
@@ -201,11 +206,12 @@ impl Store {
         }
     }
 
-    /// Moves the target over branches that land together: the commit point. Journal, book and notes follow in the same
-    /// transaction; what is missing of them after a crash is found on the target.
+    /// Moves the target over branches that land together. This move is the commit point. Journal,
+    /// queue log and notes move in the same transaction. After a crash, recovery restores them from
+    /// the target.
     ///
-    /// There must have been a barrier: what the target is about to name is on the disk. And nobody may have written into the book
-    /// since it was read up to `book`: it could have been that one of the branches is not to land.
+    /// Before this call, a barrier must make all objects durable. The landing fails if the queue
+    /// log has moved from `log_tip`: a new event may have removed one of the branches.
     pub fn advance_over_branches(
         &self,
         proof: &TargetProof,
@@ -231,7 +237,7 @@ impl Store {
                     if moved || self.read(&layout::queue_log(&proof.key))?.as_ref() != log_tip {
                         return Ok(Moved::TargetMoved);
                     }
-                    // Somebody wrote a note.
+                    // Another process wrote a note.
                     if tries == TRIES {
                         let target = proof.target();
                         return Err(error).with_context(|| {
@@ -248,7 +254,7 @@ impl Store {
         }
     }
 
-    /// A settled entry whose last parent is what landed.
+    /// Writes a settled entry whose last parent is the landed commit.
     fn journal_of_branches(&self, proof: &TargetProof, new: &Oid) -> Result<RefMove> {
         let name = layout::target_journal(&proof.key);
         let old = self.read(&name)?;
@@ -267,7 +273,8 @@ impl Store {
         Ok(RefMove::to(name, tip, Expected::from_read(old)))
     }
 
-    /// The journal entry that ends a landing; it goes into the transaction that records it on the task's chain.
+    /// Writes the journal entry that settles a landing. The entry moves in the transaction that
+    /// records the landing on the task's chain.
     pub fn settle(
         &self,
         proof: &TargetProof,
@@ -278,10 +285,10 @@ impl Store {
     }
 }
 
-fn write_entry(target: &str, word: &str, landing: &LandingRecord) -> Result<String> {
+fn write_entry(target: &str, event: &str, landing: &LandingRecord) -> Result<String> {
     let wire: Vec<WireResult> = landing.results.iter().map(WireResult::from).collect();
     Ok(format!(
-        "{word} {}/{} as {}\n\nHarness-V: {}\nHarness-Event: {word}\nHarness-Target: {target}\nHarness-Run: {}\n\
+        "{event} {}/{} as {}\n\nHarness-V: {}\nHarness-Event: {event}\nHarness-Target: {target}\nHarness-Run: {}\n\
          Harness-Task: {}\nHarness-Attempt: {}\nHarness-Work: {}\nHarness-Old: {}\nHarness-New: {}\nHarness-Tree: {}\n\
          Harness-Results: {}\nHarness-At: {}\nHarness-Nonce: {}\n",
         landing.run,

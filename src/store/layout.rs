@@ -1,20 +1,21 @@
-//! Every name that this program gives to a ref, a note or a folder of its own, and what it means.
+//! The names of refs and notes and the paths of local files.
 //!
-//! Names have a fixed depth (git and gix disagree about `a` beside `a/b`) and are lower-case, so that no two are alike on
-//! a disk that ignores case.
+//! Ref names have a fixed depth, because git and gix disagree about `a` beside `a/b`. They are
+//! lower-case, so that no two names collide on a file system that ignores case.
 
 use std::path::{Path, PathBuf};
 
 use crate::domain::id::{RunId, TaskId};
+use crate::repo::sha1_hex;
 
-/// Where all state lives.
+/// The prefix of all refs that hold state.
 pub const ROOT: &str = "refs/harness/";
-/// Provenance of landed commits.
+/// The notes with the provenance of landed commits.
 pub const NOTES: &str = "refs/notes/harness";
-/// Verdicts on trees.
+/// The notes with verdicts on trees.
 pub const VERDICTS: &str = "refs/notes/harness-verdicts";
 
-/// The chain of a run: job, plan, policy; created, paused, halted.
+/// Returns the ref of a run's chain. The chain has the run's events; its tree has job and plan.
 pub fn run(run: &RunId) -> String {
     format!("refs/harness/runs/{run}")
 }
@@ -22,32 +23,32 @@ pub fn run(run: &RunId) -> String {
 /// The prefix of all runs.
 pub const RUNS: &str = "refs/harness/runs/";
 
-/// The chain of a task.
+/// Returns the ref of a task's chain.
 pub fn task(run: &RunId, task: &TaskId) -> String {
     format!("refs/harness/tasks/{run}/{task}")
 }
 
-/// The prefix of a run's task chains.
+/// Returns the prefix of a run's task chains.
 pub fn tasks(run: &RunId) -> String {
     format!("refs/harness/tasks/{run}/")
 }
 
-/// What the keeper of an attempt published.
+/// Returns the ref that the keeper of an attempt publishes.
 pub fn attempt(run: &RunId, task: &TaskId, attempt: u32) -> String {
     format!("refs/harness/attempts/{run}/{task}/{attempt}")
 }
 
-/// The prefix of a run's published attempts.
+/// Returns the prefix of a run's published attempts.
 pub fn attempts(run: &RunId) -> String {
     format!("refs/harness/attempts/{run}/")
 }
 
-/// The journal of one target branch; `key` is [`target_key`].
+/// Returns the ref of a target's journal. `key` is [`target_key`].
 pub fn target_journal(key: &str) -> String {
     format!("refs/harness/targets/{key}")
 }
 
-/// The queue log of one target branch; `key` is [`target_key`].
+/// Returns the ref of a target's queue log. `key` is [`target_key`].
 pub fn queue_log(key: &str) -> String {
     format!("{QUEUE_LOGS}{key}")
 }
@@ -58,158 +59,156 @@ pub const QUEUE_LOGS: &str = "refs/harness/queues/";
 /// The prefix of the queue logs of development versions before 0.1.
 pub(super) const OLD_QUEUE_LOGS: &str = "refs/harness/books/";
 
-/// A branch's name for people: without what git leaves out, too.
+/// Returns a branch's name without `refs/heads/`.
 pub fn short(name: &str) -> &str {
     name.strip_prefix("refs/heads/").unwrap_or(name)
 }
 
-/// What `sweep` folded away of a run.
+/// Returns the ref of the archive into which `sweep` folds a run's task chains.
 pub fn archive(run: &RunId) -> String {
     format!("refs/harness/archive/{run}")
 }
 
-/// Names a target branch in a ref: 12 hex digits of the SHA-1 of its full name.
+/// Returns the key of a target branch: 12 hex digits of the SHA-1 of the full name.
 pub fn target_key(target: &str) -> String {
-    let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
-    hasher.update(target.as_bytes());
-    hasher
-        .try_finalize()
-        .map_or_else(|_| "collision".into(), |id| id.to_hex_with_len(12).to_string())
+    sha1_hex([target.as_bytes()]).map_or_else(|_| "collision".into(), |hex| hex[..12].to_owned())
 }
 
-/// A task's branch, for people and for its worktree.
+/// Returns the branch of a task.
 pub fn branch(run: &RunId, task: &TaskId) -> String {
     format!("refs/heads/harness/{run}/{task}")
 }
 
-/// The prefix of a run's branches; the default target lives there too.
+/// Returns the prefix of a run's branches. The default target has this prefix too.
 pub fn branches(run: &RunId) -> String {
     format!("refs/heads/harness/{run}/")
 }
 
-/// The target of a run whose job names none.
+/// Returns the target of a run whose job names none.
 pub fn default_target(run: &RunId) -> String {
     format!("refs/heads/harness/{run}/result")
 }
 
-/// The folders and files in the repository's common directory that are derived or local to this machine.
+/// The paths of derived or machine-local files in the repository's common directory.
 #[derive(Debug, Clone)]
 pub struct Local {
     root: PathBuf,
 }
 
 impl Local {
-    /// Those of one repository.
+    /// Returns the paths of the repository with this common directory.
     pub fn new(common_dir: &Path) -> Self {
         Self { root: common_dir.join("harness") }
     }
 
-    /// The folder itself.
+    /// Returns the folder that holds all local files.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Everything about one run.
+    /// Returns the folder of a run.
     pub fn run(&self, run: &RunId) -> PathBuf {
         self.root.join("runs").join(run.as_str())
     }
 
-    /// Held by the supervisor of a run for life.
+    /// Returns the lock that a run's supervisor holds for life.
     pub fn run_lock(&self, run: &RunId) -> PathBuf {
         self.run(run).join("lock")
     }
 
-    /// The lock that is held while a target branch moves.
+    /// Returns the lock that is held while a target branch moves.
     pub fn target_lock(&self, key: &str) -> PathBuf {
         self.root.join("targets").join(format!("{key}.lock"))
     }
 
-    /// The work trees that are behind their target.
+    /// Returns the file that lists the checkouts that are behind their target.
     pub fn checkouts_behind(&self, key: &str) -> PathBuf {
         self.root.join("targets").join(format!("{key}.behind"))
     }
 
-    /// The lock of the process that carries out a queue.
+    /// Returns the lock of a queue's integrator.
     pub fn integrator_lock(&self, key: &str) -> PathBuf {
         self.queue(key).join("lock")
     }
 
-    /// The folder of one queue.
+    /// Returns the folder of a queue.
     pub fn queue(&self, key: &str) -> PathBuf {
         self.root.join("queues").join(key)
     }
 
-    /// Files of one attempt: prompt, outputs, lock of its keeper.
+    /// Returns the keeper's folder of an attempt.
     pub fn attempt(&self, run: &RunId, task: &TaskId, attempt: u32) -> PathBuf {
         self.run(run).join("attempts").join(format!("{task}.{attempt}"))
     }
 
-    /// The folder of all attempts of a run.
+    /// Returns the folder of all attempts of a run.
     pub fn attempts(&self, run: &RunId) -> PathBuf {
         self.run(run).join("attempts")
     }
 
-    /// Files of one verification; `key` names what is judged.
+    /// Returns the keeper's folder of a verification. `key` names the verified tree.
     pub fn verification(&self, run: &RunId, key: &str) -> PathBuf {
         self.run(run).join("checks").join(key)
     }
 
-    /// The folder of all verifications of a run.
+    /// Returns the folder of all verifications of a run.
     pub fn verifications(&self, run: &RunId) -> PathBuf {
         self.run(run).join("checks")
     }
 
-    /// The folder of all evaluations of a run: one folder for each attempt that is judged.
+    /// Returns the folder of all evaluations of a run, with one folder for each evaluated attempt.
     pub fn evaluations(&self, run: &RunId) -> PathBuf {
         self.run(run).join("evaluations")
     }
 
-    /// Private indexes of a run's places.
+    /// Returns the folder of the private indexes of a run's worktrees.
     pub fn worktree_indexes(&self, run: &RunId) -> PathBuf {
         self.run(run).join("worktrees")
     }
 
-    /// The job's pinned files, written out for processes to read.
+    /// Returns the folder with copies of the job's pinned files.
     pub fn pinned(&self, run: &RunId) -> PathBuf {
         self.run(run).join("pinned")
     }
 
-    /// Requests of people, waiting for the holder of the run.
+    /// Returns the spool: the folder of requests to the supervisor of a run.
     pub fn requests(&self, run: &RunId) -> PathBuf {
         self.run(run).join("requests")
     }
 
-    /// Names this copy of the repository: claims of another are void here.
+    /// Returns the file with the id of this copy of the repository. Claims of another copy are
+    /// void.
     pub fn repository_id(&self) -> PathBuf {
         self.root.join("id")
     }
 
-    /// What is handed to a program that joins a run's outputs, and what it writes.
+    /// Returns the folder for the input and the output of the program that joins a run's outputs.
     pub fn collecting(&self, run: &RunId) -> PathBuf {
         self.run(run).join("collecting")
     }
 
-    /// What the programs of a plan write, and the lock of whoever asks them.
+    /// Returns the folder for the output and the lock of planning commands.
     pub fn planning(&self) -> PathBuf {
         self.root.join("planning")
     }
 
-    /// What is known of blobs, for plans that are made again. It may go at any time.
+    /// Returns the cache of facts about blobs for later plans. The file may be deleted at any time.
     pub fn plan_cache(&self) -> PathBuf {
         self.root.join("plan-cache")
     }
 
-    /// What the tips of a run say, for those who only look. It may go at any time.
+    /// Returns the index of a run's tips, for commands that only read. The file may be deleted at
+    /// any time.
     pub fn index(&self, run: &RunId) -> PathBuf {
         self.root.join("index").join(run.as_str())
     }
 
-    /// The same in one piece with the plan, for as long as no ref has moved.
+    /// Returns the snapshot of a run: plan and tips in one file, valid as long as no ref has moved.
     pub fn snapshot(&self, run: &RunId) -> PathBuf {
         self.root.join("index").join(format!("{run}.snapshot"))
     }
 
-    /// Where refs that were broken are put.
+    /// Returns the folder of quarantined refs.
     pub fn quarantine(&self) -> PathBuf {
         self.root.join("quarantine")
     }

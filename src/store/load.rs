@@ -1,4 +1,4 @@
-//! Reading a run: job, plan and state, from nothing but refs.
+//! Loads a run (job, plan and state) from refs alone.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::chain::{Ledger, Tip};
 use super::index::Index;
-use super::index::whole::{Stamps, Whole};
+use super::index::snapshot::{Snapshot, Stamps};
 use super::{Store, codec, layout};
 use crate::domain::event::{RunEvent, RunEventKind};
 use crate::domain::id::{Oid, RunId, TaskId};
@@ -17,26 +17,28 @@ use crate::repo;
 use crate::wire::run::Manifest;
 use crate::wire::{decode, plan as wire_plan};
 
-/// A task, its tip, and the state that this says: at one place while lists of them are put together and sorted.
+/// A task, its tip, and the state at the tip. The state is boxed, so that sorting moves little.
 pub(super) type TaskTip = (TaskId, Tip, Box<TaskState>);
 
-/// How plan and tips are read, given the plan's id and a way to its text.
+/// The function that reads plan and tips. Its arguments are the plan's id and a function that reads
+/// the plan's text.
 type Reader<'a> =
     dyn Fn(&str, &(dyn Fn() -> Result<String> + Sync)) -> Result<(Plan, Vec<Vec<TaskTip>>)> + 'a;
 
-/// So many tips that an index does not know make it worth writing anew.
+/// The least number of tips for which an index or a snapshot is written.
 const WORTH_WRITING: usize = 64;
 
-/// A run as its refs tell it.
+/// A run that was loaded from refs.
 #[derive(Debug)]
 pub struct LoadedRun {
-    /// What is pinned.
+    /// The manifest: base, target and ids of what is pinned.
     pub manifest: Manifest,
     /// The job file's text.
     pub job_text: String,
-    /// State and tips.
+    /// The state and the tips.
     pub ledger: Ledger,
-    /// Tasks of the plan whose chain is missing (a half-made run, or a ref that was lost).
+    /// The tasks of the plan whose chain is missing, because the run was created only in part or a
+    /// ref was lost.
     pub missing: Vec<TaskId>,
 }
 
@@ -50,28 +52,29 @@ pub(super) mod files {
     pub(in crate::store) const PLAN: &str = "plan.json";
     /// The folder of pinned files.
     pub(in crate::store) const PINNED: &str = "pinned";
-    /// The folder of what other programs said of the plan.
+    /// The folder with the output of planning commands.
     pub(in crate::store) const INPUTS: &str = "plan-inputs";
-    /// In an archive: the folder of task states.
+    /// The folder of task states in an archive.
     pub(in crate::store) const TASKS: &str = "tasks";
 }
 
-/// Tips and states of the tasks of a plan, and the tasks that have none. Both sides are put in order and gone through side by
-/// side: with ten thousand tasks, looking each up takes longer than reading it.
-fn meet(
+/// Assigns tips and states to the tasks of a plan. Returns them with the tasks that have none. Both
+/// lists are sorted and merged: with ten thousand tasks, a look-up of each takes longer than its
+/// reading.
+fn join_tips(
     plan: &Plan,
     tips: Vec<Vec<TaskTip>>,
 ) -> (BTreeMap<TaskId, Tip>, BTreeMap<TaskId, TaskState>, Vec<TaskId>) {
     let mut planned: Vec<&TaskId> = plan.tasks.iter().map(|task| &task.id).collect();
     planned.sort_unstable();
-    // As refs are listed, they are in order, but for what has a shorter name in it.
+    // Refs are listed in order, except where a task's name is the prefix of another.
     let mut sorted: Vec<TaskTip> = Vec::with_capacity(tips.iter().map(Vec::len).sum());
-    tips.into_iter().for_each(|stretch| sorted.extend(stretch));
+    tips.into_iter().for_each(|chunk| sorted.extend(chunk));
     if !sorted.is_sorted_by(|(a, ..), (b, ..)| a < b) {
         sorted.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
     }
-    let mut found = Vec::with_capacity(sorted.len());
-    let mut without = Vec::new();
+    let mut states = Vec::with_capacity(sorted.len());
+    let mut missing = Vec::new();
     let mut sorted = sorted.into_iter().peekable();
     let mut tips = Vec::with_capacity(planned.len());
     for task in planned {
@@ -79,16 +82,16 @@ fn meet(
         match sorted.next_if(|(id, ..)| id == task) {
             Some((id, tip, state)) => {
                 tips.push((id.clone(), tip));
-                found.push((id, *state));
+                states.push((id, *state));
             }
-            None => without.push(task.clone()),
+            None => missing.push(task.clone()),
         }
     }
-    (tips.into_iter().collect(), found.into_iter().collect(), without)
+    (tips.into_iter().collect(), states.into_iter().collect(), missing)
 }
 
 impl Store {
-    /// The names of all runs.
+    /// Lists all runs.
     pub fn runs(&self) -> Result<Vec<RunId>> {
         let refs = self.list(layout::RUNS)?;
         let name = |(name, _): &(String, Oid)| {
@@ -97,7 +100,7 @@ impl Store {
         Ok(refs.iter().filter_map(name).collect())
     }
 
-    /// What is pinned about a run, and its job file's text; `None` if there is no such run.
+    /// Reads a run's manifest and the job file's text. Returns `None` if the run does not exist.
     pub fn manifest(&self, run: &RunId) -> Result<Option<(Manifest, String)>> {
         let Some(commit) = self.read(&layout::run(run))? else { return Ok(None) };
         self.manifest_in(run, &self.repo().tree_of(&commit)?).map(Some)
@@ -113,15 +116,15 @@ impl Store {
         Ok((manifest, String::from_utf8(read(files::JOB)?)?))
     }
 
-    /// A whole run; `None` if there is none of that name.
+    /// Loads a run. Returns `None` if the run does not exist.
     pub fn load(&self, run: &RunId) -> Result<Option<LoadedRun>> {
         self.load_with(run, &|_, text| {
             Ok((wire_plan::from_json(text()?.as_str())?, vec![self.tips(run, None)?.0]))
         })
     }
 
-    /// A whole run for somebody who only looks: with what an index says, which is quicker, and which an agent could have
-    /// written. `None` if there is none of that name.
+    /// Loads a run through the index, for commands that only read. The index is faster, but an
+    /// agent may have forged the index. Returns `None` if the run does not exist.
     pub fn load_cached(&self, run: &RunId) -> Result<Option<LoadedRun>> {
         self.load_with(run, &|plan, text| self.indexed(run, plan, text))
     }
@@ -135,11 +138,11 @@ impl Store {
             Ok(String::from_utf8(plan.context("the run has no plan")?)?)
         };
         let (plan, task_tips) = read(&manifest.plan, &text)?;
-        // First without any task: what the run's chain says of new ones is less than what their own say.
+        // Without tasks at first: a task's own chain knows more than the run's chain does.
         let mut state = RunState::new(run.clone(), Plan { tasks: Vec::new() });
         state.plan = plan;
         let run_seq = self.replay_run(&commit, &mut state)?;
-        let (tips, tasks, without) = meet(&state.plan, task_tips);
+        let (tips, tasks, without) = join_tips(&state.plan, task_tips);
         let mut begun = std::mem::replace(&mut state.tasks, tasks);
         let archived = self.archived(run)?;
         let mut missing = Vec::new();
@@ -166,7 +169,7 @@ impl Store {
         let last = events.iter().rposition(is_replanned).unwrap_or(0);
         for (number, event) in events.iter().enumerate() {
             if let (RunEventKind::Split { task, parts }, true) = (&event.kind, number < last) {
-                // The plan that is pinned was made after that, and has the parts.
+                // The pinned plan was made after this split and has the parts.
                 let ids = parts.iter().map(|(id, _)| id.clone()).collect();
                 state.split.insert(task.clone(), ids);
             } else {
@@ -176,23 +179,24 @@ impl Store {
         Ok(messages.len() as u64)
     }
 
-    /// The commits of a chain with their messages, newest first.
+    /// Returns the commits of a chain with their messages, newest first.
     pub fn messages(&self, tip: &Oid) -> Result<Vec<(Oid, String)>> {
-        let mut found = Vec::new();
+        let mut messages = Vec::new();
         let mut next = Some(tip.clone());
         while let Some(commit) = next {
             let info = repo::commit_info(self.repo(), &commit)?;
             next = info.parents.first().cloned();
-            // A chain's first commit may have the work or the base as its only parent: it is told by its sequence.
+            // The first commit of a chain may have the candidate or the base as its only parent.
+            // The sequence number tells that the chain starts here.
             if codec::trailers(&info.message).get("Harness-Seq") == Some(&"1") {
                 next = None;
             }
-            found.push((commit, info.message));
+            messages.push((commit, info.message));
         }
-        Ok(found)
+        Ok(messages)
     }
 
-    /// The plan and the tips, from an index as far as there is one.
+    /// Reads plan and tips, from the snapshot or the index where possible.
     fn indexed(
         &self,
         run: &RunId,
@@ -201,12 +205,12 @@ impl Store {
     ) -> Result<(Plan, Vec<Vec<TaskTip>>)> {
         let common = self.repo().common_dir();
         let prefix = layout::tasks(run);
-        let stamps = || Stamps::of(&common.join("packed-refs"), &common.join(&prefix));
-        let (path, whole) = (self.local().index(run), self.local().snapshot(run));
-        // Before anything is listed: what moves meanwhile makes it void.
-        let stamps = stamps();
-        if let Some(known) = stamps.and_then(|stamps| Whole::read(&whole, stamps, plan_id)) {
-            return Ok((known.plan, known.tips));
+
+        let (path, snapshot) = (self.local().index(run), self.local().snapshot(run));
+        // The stamps are taken before the listing: a ref that moves meanwhile makes them void.
+        let stamps = Stamps::of(&common.join("packed-refs"), &common.join(&prefix));
+        if let Some(cached) = stamps.and_then(|stamps| Snapshot::read(&snapshot, stamps, plan_id)) {
+            return Ok((cached.plan, cached.tips));
         }
         let index = Index::read(&path);
         let (plan, tips) = rayon::join(
@@ -216,9 +220,9 @@ impl Store {
         let (plan, (tips, unknown)) = (plan?, tips?);
         if tips.len() >= WORTH_WRITING {
             if let Some(stamps) = stamps {
-                Whole::write(&whole, stamps, plan_id, &plan, &tips);
+                Snapshot::write(&snapshot, stamps, plan_id, &plan, &tips);
             } else if unknown >= WORTH_WRITING {
-                // While refs move, what is known of those that do not is worth keeping.
+                // While some refs move, an index still serves the others.
                 let of_tips = tips.iter().map(|(_, tip, state)| (&tip.commit, &tip.tree, &**state));
                 Index::write(&path, of_tips);
             }
@@ -226,7 +230,7 @@ impl Store {
         Ok((plan, vec![tips]))
     }
 
-    /// The tips, and how many of them the index did not know.
+    /// Returns the tips, and the number of tips that the index does not have.
     fn tips(&self, run: &RunId, index: Option<&Index>) -> Result<(Vec<TaskTip>, usize)> {
         let prefix = layout::tasks(run);
         let refs = self.list(&prefix)?;
@@ -253,7 +257,7 @@ impl Store {
             let read = match read {
                 Ok(read) => read,
                 Err(error) => {
-                    // Read again for an error that names the ref.
+                    // A second read gives an error that names the ref.
                     let info = repo::commit_info(self.repo(), commit)?;
                     codec::read_state(&layout::task(run, task), &info.message)?;
                     return Err(error.context(format!("cannot read the chain of `{task}`")));
@@ -277,18 +281,18 @@ impl Store {
         let Some(entry) = tree.lookup_entry_by_path(files::TASKS)? else {
             return Ok(BTreeMap::new());
         };
-        let mut found = BTreeMap::new();
+        let mut states = BTreeMap::new();
         for entry in entry.object()?.into_tree().iter() {
             let entry = entry?;
             let task = TaskId::parse(&entry.filename().to_string())?;
             let blob = entry.object()?;
             let message = std::str::from_utf8(&blob.data)?;
-            found.insert(task, codec::read_state(&name, message)?);
+            states.insert(task, codec::read_state(&name, message)?);
         }
-        Ok(found)
+        Ok(states)
     }
 
-    /// The files pinned in a run, by path.
+    /// Returns the files pinned in a run, by path.
     pub fn pinned(&self, run_tree: &Oid) -> Result<BTreeMap<String, Vec<u8>>> {
         let repo = self.repo().local();
         let tree = repo.find_tree(gix::ObjectId::from_hex(run_tree.as_str().as_bytes())?)?;
@@ -296,13 +300,13 @@ impl Store {
             return Ok(BTreeMap::new());
         };
         let pinned = entry.object()?.into_tree();
-        let mut found = BTreeMap::new();
+        let mut files = BTreeMap::new();
         for entry in pinned.traverse().breadthfirst.files()? {
             if entry.mode.is_blob() {
                 let blob = repo.find_blob(entry.oid)?;
-                found.insert(entry.filepath.to_string(), blob.data.clone());
+                files.insert(entry.filepath.to_string(), blob.data.clone());
             }
         }
-        Ok(found)
+        Ok(files)
     }
 }

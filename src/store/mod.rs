@@ -1,8 +1,9 @@
-//! The only module that moves refs. Everything that a run knows is here: chains of commits, one a task, and journals.
+//! The only module that moves refs. All state of a run lies in refs: one chain of commits for each
+//! task, one for the run, and the journal of the target.
 //!
-//! Every move states the value it expects. A multi-ref transaction of git is atomic against conflicts but not against a
-//! crash (measured), so nothing here relies on one: there is always one ref whose move is the commit point, and the
-//! rest is rolled forward.
+//! Every move of a ref states the expected old value. A multi-ref transaction of git is atomic
+//! against conflicts but not against a crash (measured). So no operation relies on a transaction:
+//! the move of one ref is the commit point, and recovery rolls the rest forward.
 
 pub mod chain;
 pub mod checkouts;
@@ -27,15 +28,15 @@ use crate::process::{self, Git, Lock, RefUpdates};
 pub use crate::process::{Expected, RefMove};
 use crate::repo::{self, Repo};
 
-/// Somebody else moved a ref first, or holds its lock.
+/// The error that another process moved a ref first, or holds the lock of the ref.
 #[derive(Debug, thiserror::Error)]
 #[error("git refused to move a ref: {message}")]
 pub struct Lost {
-    /// What git said.
+    /// The message of git.
     pub message: String,
 }
 
-/// The proof that this process holds a run's lock: without it, nothing can be written to the run's chains.
+/// The proof that this process holds a run's lock. Writes to the run's chains require this proof.
 #[derive(Debug)]
 pub struct RunProof {
     run: crate::domain::id::RunId,
@@ -43,35 +44,35 @@ pub struct RunProof {
 }
 
 impl RunProof {
-    /// The run that is held.
+    /// Returns the run that is held.
     pub fn run(&self) -> &crate::domain::id::RunId {
         &self.run
     }
 }
 
-/// Who holds a run that we wanted to hold.
+/// The error that another process holds the run.
 #[derive(Debug, thiserror::Error)]
 #[error("the run `{run}` is held by another process ({holder}); nothing was changed")]
 pub struct Held {
     /// The run.
     pub run: String,
-    /// `host/pid since when`, as the holder wrote it.
+    /// The holder as `host/pid since TIME`, as the holder wrote it into the lock file.
     pub holder: String,
 }
 
-/// The state of a repository. Cheap to clone; the clones share one `git update-ref`.
+/// The state of a repository. A clone is cheap; clones share one `git update-ref` process.
 #[derive(Debug, Clone)]
 pub struct Store {
     repo: Repo,
     git: Git,
     refs: Arc<Mutex<RefUpdates>>,
-    /// For moves that a barrier follows: one for all of them is several times as quick as one for each.
+    /// The updates before a barrier. One sync for all is several times faster than one for each.
     bulk: Arc<Mutex<RefUpdates>>,
     local: layout::Local,
 }
 
 impl Store {
-    /// The state of this repository. Writes nothing.
+    /// Opens the state of a repository. Writes nothing.
     pub fn open(repo: Repo, git: Git) -> Result<Self> {
         let local = layout::Local::new(repo.common_dir());
         let refs = Arc::new(Mutex::new(RefUpdates::new(&git)));
@@ -81,8 +82,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Fails if the repository has state of a development version before 0.1. Such a version kept queue
-    /// logs below `refs/harness/books/` and target journals below `refs/harness/queues/`.
+    /// Fails if the repository has state of a development version before 0.1. Such a version kept
+    /// queue logs below `refs/harness/books/` and target journals below `refs/harness/queues/`.
     fn refuse_development_state(&self) -> Result<()> {
         // A target journal has no event data; a queue log has.
         let is_journal = |(_, tip): &(String, Oid)| {
@@ -92,33 +93,34 @@ impl Store {
                 trailers.has("Harness-Target") && !trailers.has("Harness-Data")
             })
         };
-        let mut found = self.list(layout::OLD_QUEUE_LOGS)?.into_iter().next();
-        if found.is_none() {
-            found = self.list(layout::QUEUE_LOGS)?.into_iter().find(is_journal);
+        let mut old_ref = self.list(layout::OLD_QUEUE_LOGS)?.into_iter().next();
+        if old_ref.is_none() {
+            old_ref = self.list(layout::QUEUE_LOGS)?.into_iter().find(is_journal);
         }
-        let Some((name, _)) = found else { return Ok(()) };
+        let Some((name, _)) = old_ref else { return Ok(()) };
         let problem = format!("`{name}` is state of a development version before 0.1");
         let advice = "finish with the version that wrote it, or delete all state and start again: \
                       `git for-each-ref --format='delete %(refname)' refs/harness | git update-ref --stdin`";
         bail!("{problem}; {advice}")
     }
 
-    /// The repository.
+    /// Returns the repository.
     pub fn repo(&self) -> &Repo {
         &self.repo
     }
 
-    /// The way to the `git` executable.
+    /// Returns the handle for calls of the `git` executable.
     pub fn git(&self) -> &Git {
         &self.git
     }
 
-    /// Where local files are.
+    /// Returns the paths of local files.
     pub fn local(&self) -> &layout::Local {
         &self.local
     }
 
-    /// What a ref holds. A ref that is broken is an error that names it.
+    /// Reads a ref. Returns `None` if the ref does not exist. The error for a broken ref names the
+    /// ref.
     pub fn read(&self, name: &str) -> Result<Option<Oid>> {
         let repo = self.repo.local();
         let Some(mut reference) = repo.try_find_reference(name).with_context(|| {
@@ -131,30 +133,31 @@ impl Store {
         Ok(Some(Oid::parse(&id.to_string())?))
     }
 
-    /// All refs below a prefix, by name. Broken ones are left out: recovery quarantines them.
+    /// Lists all refs below a prefix, by name. Broken refs are left out: recovery quarantines them.
     pub fn list(&self, prefix: &str) -> Result<Vec<(String, Oid)>> {
         let repo = self.repo.local();
         let platform = repo.references()?;
-        let mut found = Vec::new();
+        let mut refs = Vec::new();
         for reference in platform.prefixed(prefix)? {
             let Ok(reference) = reference else { continue };
             if let Some(id) = reference.target().try_id() {
                 let name = reference.name().as_bstr().to_string();
-                found.push((name, Oid::parse(&id.to_string())?));
+                refs.push((name, Oid::parse(&id.to_string())?));
             }
         }
-        Ok(found)
+        Ok(refs)
     }
 
-    /// Moves refs, all or none as far as conflicts go.
+    /// Moves refs: all of them, or none on a conflict.
     ///
-    /// When git says no but the refs hold what we wanted, that is success: an answer can be lost after the deed.
+    /// If git refuses but the refs hold the new values, the call succeeds: a crash can lose git's
+    /// answer after the move.
     pub fn transact(&self, moves: &[RefMove]) -> Result<()> {
         let mut refs = self.refs.lock().unwrap_or_else(PoisonError::into_inner);
         self.transact_by(&mut refs, moves)
     }
 
-    /// The same for refs that count for nothing before the next barrier.
+    /// Moves refs that take effect only with the next barrier.
     pub(crate) fn transact_in_bulk(&self, moves: &[RefMove]) -> Result<()> {
         let mut refs = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
         self.transact_by(&mut refs, moves)
@@ -170,22 +173,23 @@ impl Store {
             Ok(Err(refused)) => refused.message,
             Err(error) => format!("{error:#}"),
         };
-        for m in moves {
-            if self.read(&m.name)? != m.new {
+        for ref_move in moves {
+            if self.read(&ref_move.name)? != ref_move.new {
                 bail!(Lost { message });
             }
         }
         Ok(())
     }
 
-    /// Waits until everything written so far would survive a power cut.
+    /// Waits until everything that was written so far would survive a power cut.
     ///
-    /// Measured: neither git's default nor `core.fsync=all` keeps acknowledged refs; one `syncfs` does.
+    /// Measured: acknowledged refs are lost with git's default and with `core.fsync=all`; they
+    /// survive after one `syncfs`.
     pub fn barrier(&self) -> Result<()> {
         barrier_at(self.repo.common_dir())
     }
 
-    /// Takes the run's lock, or says who has it.
+    /// Takes the run's lock, or returns its holder.
     pub fn hold(
         &self,
         run: &crate::domain::id::RunId,
@@ -202,14 +206,14 @@ impl Store {
     }
 }
 
-/// The barrier of the file system on which a path is; see [`Store::barrier`].
+/// Syncs the file system of a path. See [`Store::barrier`].
 pub fn barrier_at(path: &Path) -> Result<()> {
-    process::sync_fs(path).context("the disk did not take what was written")
+    process::sync_fs(path).context("the file system could not be synced")
 }
 
-/// Makes the folder that a file goes into.
+/// Creates the parent folder of a file.
 pub(crate) fn make_parent(path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(path);
     std::fs::create_dir_all(parent)
-        .with_context(|| format!("cannot make the folder {}", parent.display()))
+        .with_context(|| format!("cannot create the folder {}", parent.display()))
 }

@@ -1,7 +1,8 @@
-//! Notes: provenance on landed commits, verdicts on trees. One JSON object a line, so that `cat_sort_uniq` merges them.
+//! Notes: provenance on landed commits, verdicts on trees. Each line is one JSON object, so that
+//! the strategy `cat_sort_uniq` of git merges notes.
 //!
-//! `git notes add` loses updates when two run at once (measured: 40 calls, all successful, 9 notes); these go through
-//! compare-and-swap, one commit for a batch.
+//! `git notes add` loses updates when two processes run it at once (measured: 40 calls, all
+//! successful, 9 notes). This module writes a batch as one commit, by compare-and-swap.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +12,14 @@ use super::{Expected, Lost, RefMove, Store};
 use crate::domain::id::Oid;
 use crate::repo;
 
-/// How often a batch is tried again when another process wrote notes at the same moment.
+/// The number of repetitions of a batch when another process writes notes at the same time.
 const TRIES: u32 = 20;
 
-/// NoteLines to add: which object, which line.
+/// The lines to add to the notes of each object.
 pub type NoteLines = BTreeMap<Oid, Vec<String>>;
 
 impl Store {
-    /// Adds lines to the notes of objects. A line that is there already is not added again.
+    /// Adds lines to the notes of objects. A line that is present is not added again.
     pub fn add_notes(&self, name: &str, lines: &NoteLines) -> Result<()> {
         if lines.is_empty() {
             return Ok(());
@@ -35,8 +36,8 @@ impl Store {
         }
     }
 
-    /// The move that adds lines, if any of them is new: for a transaction with other refs. When that is refused,
-    /// [`Store::add_notes`] does it.
+    /// Returns the move that adds lines, for a transaction with other refs. Returns `None` if all
+    /// lines are present. If the transaction is refused, [`Store::add_notes`] adds the lines.
     pub fn notes_move(&self, name: &str, lines: &NoteLines) -> Result<Option<RefMove>> {
         if lines.is_empty() {
             return Ok(None);
@@ -54,10 +55,10 @@ impl Store {
         let mut grafts: Vec<repo::Graft> = Vec::with_capacity(lines.len());
         let mut changed = false;
         for (object, new) in lines {
-            let found = self.note_in(&tree, object)?;
-            let (path, mut text) = match found {
+            let old_note = self.note_in(&tree, object)?;
+            let (path, mut text) = match old_note {
                 Some((path, text)) => (path, text),
-                None => (fanned(object), String::new()),
+                None => (fanned_out(object), String::new()),
             };
             for line in new {
                 if !text.lines().any(|l| l == line) {
@@ -72,31 +73,31 @@ impl Store {
         if !changed {
             return Ok(None);
         }
-        // Notes become many: a look at each of them for each that is added would take over in the end.
+        // One edit for the batch: the time for a batch must not grow with the number of notes.
         let tree = repo::edit_tree_entries(self.repo(), &tree, &grafts)?;
         let parents: Vec<Oid> = old.into_iter().cloned().collect();
         super::chain::state_commit(self, &tree, &parents, "notes of git-harness\n").map(Some)
     }
 
-    /// All notes: which object, and what is noted on it.
+    /// Returns all notes: the object and the text.
     pub fn all_notes(&self, name: &str) -> Result<Vec<(Oid, String)>> {
         let Some(commit) = self.read(name)? else { return Ok(Vec::new()) };
         let tree = self.repo().tree_of(&commit)?;
         let local = self.repo().local();
         let tree = local.find_tree(gix::ObjectId::from_hex(tree.as_str().as_bytes())?)?;
-        let mut found = Vec::new();
+        let mut notes = Vec::new();
         for entry in tree.traverse().breadthfirst.files()? {
-            // The path without its fan-out is the object.
+            // The path without slashes is the object's id.
             let hex = entry.filepath.to_string().replace('/', "");
             if let Ok(object) = Oid::parse(&hex) {
                 let text = local.find_blob(entry.oid)?.data.clone();
-                found.push((object, String::from_utf8_lossy(&text).into_owned()));
+                notes.push((object, String::from_utf8_lossy(&text).into_owned()));
             }
         }
-        Ok(found)
+        Ok(notes)
     }
 
-    /// The note on an object, whatever fan-out its tree has.
+    /// Reads the note of an object, at any fan-out of the tree.
     pub fn note(&self, name: &str, object: &Oid) -> Result<Option<String>> {
         let Some(commit) = self.read(name)? else { return Ok(None) };
         let tree = self.repo().tree_of(&commit)?;
@@ -106,7 +107,7 @@ impl Store {
     fn note_in(&self, tree: &Oid, object: &Oid) -> Result<Option<(String, String)>> {
         let hex = object.as_str();
         let deeper = format!("{}/{}/{}", &hex[..2], &hex[2..4], &hex[4..]);
-        for path in [fanned(object), hex.to_owned(), deeper] {
+        for path in [fanned_out(object), hex.to_owned(), deeper] {
             if let Some(bytes) = self.repo().read_blob_at(tree, &path)? {
                 return Ok(Some((path, String::from_utf8_lossy(&bytes).into_owned())));
             }
@@ -115,8 +116,9 @@ impl Store {
     }
 }
 
-/// Git reads notes at any fan-out; one level keeps every tree small for some ten thousand notes.
-fn fanned(object: &Oid) -> String {
+/// Returns the path of a note with one level of fan-out, which keeps each tree small for ten
+/// thousand notes. Git reads notes at any fan-out.
+fn fanned_out(object: &Oid) -> String {
     let hex = object.as_str();
     format!("{}/{}", &hex[..2], &hex[2..])
 }

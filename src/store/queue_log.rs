@@ -24,7 +24,7 @@ pub struct QueueLogEntry {
     pub event: QueueEvent,
 }
 
-/// The event's word and its sentence for people.
+/// Returns the event's word and its sentence for people.
 fn describe(event: &QueueEvent) -> (&'static str, String) {
     let landed = |entries: &[EntryCommit]| {
         entries.iter().map(|c| c.entry.as_str()).collect::<Vec<_>>().join(", ")
@@ -68,7 +68,7 @@ fn describe(event: &QueueEvent) -> (&'static str, String) {
     }
 }
 
-/// The commit that this event keeps reachable.
+/// Returns the commit that this event keeps reachable.
 fn kept_commit(event: &QueueEvent) -> Option<&Oid> {
     match event {
         QueueEvent::Added { candidate: c, .. } | QueueEvent::Replaced(c) => Some(&c.commit),
@@ -102,7 +102,7 @@ fn message(event: &QueueEvent, target: &str) -> Result<String> {
 }
 
 impl Store {
-    /// The targets that have a queue log, by full name.
+    /// Returns the targets that have a queue log, by full name.
     pub fn queued_targets(&self) -> Result<Vec<String>> {
         let mut targets = Vec::new();
         for (name, tip) in self.list(layout::QUEUE_LOGS)? {
@@ -116,8 +116,8 @@ impl Store {
         Ok(targets)
     }
 
-    /// The tip of a target's queue log, and the events after the commit `after`, oldest first. Without
-    /// `after`, all events.
+    /// Returns the tip of a target's queue log, and the events after the commit `after`, oldest
+    /// first. Without `after`, returns all events.
     pub fn queue_log(
         &self,
         target: &str,
@@ -157,8 +157,8 @@ impl Store {
         }
     }
 
-    /// The move that appends events to the queue log whose tip is `old`, for a transaction with other
-    /// refs. `None` without events.
+    /// Returns the move that appends events to the queue log whose tip is `old`, for a transaction
+    /// with other refs. Returns `None` without events.
     pub(super) fn queue_log_move(
         &self,
         target: &str,

@@ -1,4 +1,5 @@
-//! Putting away what has landed: task chains are folded into one archive ref. Nothing that has not landed is touched.
+//! Sweeping: folds the task chains of landed tasks into one archive ref. Other tasks are not
+//! touched.
 
 use anyhow::Result;
 
@@ -9,32 +10,33 @@ use crate::domain::id::Oid;
 use crate::domain::state::{Phase, RunState};
 use crate::repo;
 
-/// Parents that one archive commit may have; git handles more, people's tools do not.
+/// The number of parents of one archive commit. Git allows more, but many tools do not.
 const PARENTS: usize = 256;
 
-/// What a sweep did.
+/// The result of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Swept {
-    /// Task chains folded into the archive.
+    /// The number of task chains that were folded into the archive.
     pub chains: usize,
-    /// Branches dropped.
+    /// The number of deleted branches.
     pub branches: usize,
 }
 
 impl Store {
-    /// Folds the chains of landed tasks into the run's archive and drops their refs and branches. `keep_branches`
-    /// leaves the branches.
+    /// Folds the chains of landed tasks into the run's archive and deletes their refs and branches.
+    /// With `keep_branches`, the branches stay.
     pub fn sweep(&self, proof: &RunProof, state: &RunState, keep_branches: bool) -> Result<Swept> {
         let run = proof.run();
         let mut payloads = Vec::new();
         let mut tips = Vec::new();
         let mut moves = Vec::new();
         let mut swept = Swept::default();
-        for (task, s) in state.tasks.iter().filter(|(_, s)| s.phase == Phase::Done) {
+        for (task, task_state) in state.tasks.iter().filter(|(_, s)| s.phase == Phase::Done) {
             let branch = layout::branch(run, task);
             if let (false, Some(tip)) = (keep_branches, self.read(&branch)?) {
-                // Only a branch whose work the chain keeps; a person may have committed on it since.
-                let kept = match &s.candidate {
+                // A branch is deleted only if the chain keeps its commits: a person may have
+                // committed on the branch.
+                let kept = match &task_state.candidate {
                     Some(candidate) => self.repo().is_ancestor(&tip, &candidate.commit)?,
                     None => false,
                 };
@@ -59,8 +61,8 @@ impl Store {
             self.archive(proof, &payloads, &tips)?;
             self.barrier()?;
         }
-        for some in moves.chunks(1_000) {
-            self.transact_in_bulk(some)?;
+        for chunk in moves.chunks(1_000) {
+            self.transact_in_bulk(chunk)?;
         }
         self.barrier()?;
         Ok(swept)
@@ -75,10 +77,10 @@ impl Store {
         };
         let tree = put(self, &tree, payloads)?;
         let mut last = old.clone();
-        for some in tips.chunks(PARENTS) {
+        for chunk in tips.chunks(PARENTS) {
             let mut parents: Vec<Oid> = last.iter().cloned().collect();
-            parents.extend_from_slice(some);
-            let message = format!("{}: {} task chains put away\n", proof.run(), some.len());
+            parents.extend_from_slice(chunk);
+            let message = format!("{}: {} task chains archived\n", proof.run(), chunk.len());
             last = Some(state_commit(self, &tree, &parents, &message)?);
         }
         match last {

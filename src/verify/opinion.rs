@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::contract::evaluator_answer;
 use crate::domain::verdict::{Finding, Objection, Verdict};
+use crate::repo::sha1_hex;
 
 /// Parses an evaluator's answer on an attempt.
 pub(crate) fn from_answer(answer: &str, attempt: u32) -> Result<Verdict<Objection>> {
@@ -23,12 +24,7 @@ pub(crate) fn from_answer(answer: &str, attempt: u32) -> Result<Verdict<Objectio
 /// Returns a hash of the finding keys, independent of their order.
 fn digest<'a>(keys: impl Iterator<Item = &'a str>) -> Result<String> {
     let sorted: std::collections::BTreeSet<&str> = keys.collect();
-    let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
-    for key in sorted {
-        hasher.update(key.as_bytes());
-        hasher.update(&[0]);
-    }
-    Ok(hasher.try_finalize()?.to_string())
+    sha1_hex(sorted.into_iter().flat_map(|key| [key.as_bytes(), &[0]]))
 }
 
 #[cfg(test)]

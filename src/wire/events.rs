@@ -184,8 +184,8 @@ fn results(wire: Vec<WireResult>) -> Vec<CheckResult> {
     wire.into_iter().map(CheckResult::from).collect()
 }
 
-/// Returns a finding without its text: the texts are in the chain's tree, and the fold does not need
-/// them.
+/// Returns a finding without its text. The texts are in the chain's tree, and the fold does not
+/// need them.
 fn finding_without_text(check: &str) -> Finding {
     Finding { attempt: 0, check: check.to_owned(), text: String::new() }
 }

@@ -1,7 +1,7 @@
 //! Files between a supervisor and its keepers: assignments and outcomes.
 //!
-//! The files lie in the keeper's folder and are not state. An assignment and its outcome are read by
-//! processes of two versions if the program is upgraded while a keeper works.
+//! The files lie in the keeper's folder and are not state. If the program is upgraded while a
+//! keeper works, processes of two versions read an assignment and its outcome.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,8 +41,8 @@ pub(crate) mod files {
     pub(crate) const TMP: &str = "tmp";
 }
 
-/// An assignment of a keeper. Environment variables are not part of it, so that no key is ever in a
-/// file.
+/// An assignment of a keeper. Environment variables are not part of an assignment, so that no key
+/// is ever in a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Assignment {
     /// The format's version.
@@ -101,7 +101,7 @@ pub(crate) struct SessionWork {
     pub timeout_ms: u64,
     /// The time limit without output in milliseconds.
     pub idle_ms: Option<u64>,
-    /// The preset of the agent's program, in the form that presets have; `None` for a plain command.
+    /// The preset of the agent's program, as in a job file; `None` for a plain command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<serde_json::Value>,
     /// The names of variables whose values are redacted.
@@ -355,8 +355,8 @@ pub(crate) struct CheckOutcome {
 }
 
 impl Assignment {
-    /// Returns true if this assignment verifies `tree` with the checks `steps`. The path of the worktree
-    /// may differ: `worktree` is the path that `steps` name.
+    /// Returns true if this assignment verifies `tree` with the checks `steps`. The path of the
+    /// worktree may differ: `worktree` is the path that `steps` name.
     pub(crate) fn asks(&self, tree: &str, steps: &[CheckStep], worktree: &Path) -> bool {
         let Work::Checks(work) = &self.work else { return false };
         let plain = |version: &Option<Vec<String>>, worktree: &Path| {
@@ -374,8 +374,8 @@ impl Assignment {
             && work.checks.iter().zip(steps).all(|(a, b)| same(a, b))
     }
 
-    /// Writes the assignment into a keeper's folder. The file need not be durable: after a power cut
-    /// there is no keeper that could read it.
+    /// Writes the assignment into a keeper's folder. The file need not be durable: after a power
+    /// cut there is no keeper that could read it.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         replace_json(dir, files::ASSIGNMENT, self)
     }
@@ -409,7 +409,8 @@ fn read_json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>, W
 }
 
 impl ChecksOutcome {
-    /// Writes the outcome. It need not be durable: a verification that a power cut takes is repeated.
+    /// Writes the outcome. The file need not be durable: a verification that a power cut takes is
+    /// repeated.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         replace_json(dir, files::OUTCOME, self)
     }
@@ -421,7 +422,8 @@ impl ChecksOutcome {
 }
 
 impl EvaluationOutcome {
-    /// Writes the outcome. It need not be durable: an evaluation that a power cut takes is repeated.
+    /// Writes the outcome. The file need not be durable: an evaluation that a power cut takes is
+    /// repeated.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         replace_json(dir, files::OUTCOME, self)
     }

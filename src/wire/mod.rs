@@ -17,8 +17,8 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// The version of all formats. A change of meaning is a new number, before the first value with the new
-/// meaning is written.
+/// The version of all formats. A change of meaning needs a new number, before the first value with
+/// the new meaning is written.
 pub const VERSION: u32 = 1;
 
 /// The refusal to read a format of another version.
@@ -31,8 +31,8 @@ pub struct WrongVersion {
     pub found: String,
 }
 
-/// Returns an error unless `found` is the version that this program reads. `place` names the ref or the
-/// file for people.
+/// Returns an error unless `found` is the version that this program reads. `place` names the ref or
+/// the file for people.
 pub fn check_version(place: &str, found: Option<&str>) -> Result<(), WrongVersion> {
     if found.and_then(|text| text.parse().ok()) == Some(VERSION) {
         return Ok(());
@@ -90,10 +90,10 @@ mod tests {
     #[test]
     fn unknown_fields_are_ignored() {
         #[derive(Debug, serde::Deserialize)]
-        struct Known {
+        struct KnownFields {
             known: u32,
         }
-        let known: Known = decode("file", br#"{"v":1,"known":2,"unknown":{}}"#).unwrap();
-        assert_eq!(known.known, 2);
+        let fields: KnownFields = decode("file", br#"{"v":1,"known":2,"unknown":{}}"#).unwrap();
+        assert_eq!(fields.known, 2);
     }
 }

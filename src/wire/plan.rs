@@ -1,6 +1,7 @@
 //! The plan as JSON: the form in which it is printed and stored.
 //!
-//! Unknown fields are refused here, unlike elsewhere: the plan's id is the hash of all that a task says.
+//! Unknown fields are refused here, unlike elsewhere: the plan's id is the hash of all fields of
+//! all tasks.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ struct WirePlan {
     tasks: Vec<WireTask>,
 }
 
-/// Returns the plan in its canonical bytes: one task a line, a newline at the end.
+/// Returns the plan in its canonical bytes: one line for each task, and a newline at the end.
 pub(crate) fn to_json(plan: &Plan) -> Result<String> {
     let tasks = task_lines(plan)?;
     let id = hash(&tasks)?;
@@ -43,8 +44,9 @@ pub(crate) fn to_json(plan: &Plan) -> Result<String> {
     Ok(out)
 }
 
-/// Returns the id of a plan: the SHA-1 of the git blob that holds its tasks as compact JSON, whatever
-/// format the repository has. `jq -cj .tasks | git hash-object --stdin` prints the same id.
+/// Returns the id of a plan: the SHA-1 of the git blob that holds its tasks as compact JSON. The
+/// object format of the repository does not matter. `jq -cj .tasks | git hash-object --stdin`
+/// prints the same id.
 pub(crate) fn plan_id(plan: &Plan) -> Result<Oid> {
     hash(&task_lines(plan)?)
 }
@@ -52,14 +54,17 @@ pub(crate) fn plan_id(plan: &Plan) -> Result<Oid> {
 /// Reads a plan and verifies its id.
 pub(crate) fn from_json(text: &str) -> Result<Plan> {
     let (plan, stated) = parse(text)?;
-    let mut seen = std::collections::HashSet::new();
+    let mut ids = std::collections::HashSet::new();
     for task in &plan.tasks {
         let id = &task.id;
-        ensure!(seen.insert(id), "the plan has two tasks of the same name: `{id}`");
+        ensure!(ids.insert(id), "the plan has two tasks of the same name: `{id}`");
     }
     for task in &plan.tasks {
-        if let Some(gone) = task.after.iter().find(|id| !seen.contains(*id)) {
-            bail!("the plan's task `{}` waits for one that is not there: `{gone}`", task.id);
+        if let Some(missing) = task.after.iter().find(|id| !ids.contains(*id)) {
+            bail!(
+                "the plan's task `{}` depends on a task that does not exist: `{missing}`",
+                task.id
+            );
         }
     }
     let id = plan_id(&plan)?;
@@ -67,14 +72,14 @@ pub(crate) fn from_json(text: &str) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Reads a plan without verifying its id, which takes longer than the reading.
+/// Reads a plan without verifying its id. The verification takes longer than the reading.
 pub(crate) fn from_json_unverified(text: &str) -> Result<Plan> {
     parse(text).map(|(plan, _)| plan)
 }
 
 /// Returns a plan and its stated id.
 fn parse(text: &str) -> Result<(Plan, String)> {
-    // The version is checked first where the plan has another form, too.
+    // The version is checked first, even if the plan has another form.
     let wire = match serde_json::from_str::<WirePlan>(text) {
         Ok(wire) if wire.v == VERSION => wire,
         Ok(_) | Err(_) => decode::<WirePlan>("plan.json", text.as_bytes())?,
@@ -160,7 +165,7 @@ mod tests {
 
     #[test]
     fn damaged_or_foreign_plan_is_refused() {
-        let good = to_json(&sample()).unwrap();
+        let valid = to_json(&sample()).unwrap();
         for (from, to, words) in [
             ("\"v\":1", "\"v\":99", "plan.json: format 99, this git-harness reads 1"),
             ("b.js", "x.js", "damaged"),
@@ -168,9 +173,9 @@ mod tests {
             ("\"id\":\"b\"", "\"id\":\"result\"", "result"),
             ("[\"b.js\",\"c.js\"]", "[]", "without files"),
             ("\"level\"", "\"depth\"", "depth"),
-            ("[\"a\"]", "[\"c\"]", "waits for one that is not there: `c`"),
+            ("[\"a\"]", "[\"c\"]", "depends on a task that does not exist: `c`"),
         ] {
-            let err = format!("{:#}", from_json(&good.replace(from, to)).unwrap_err());
+            let err = format!("{:#}", from_json(&valid.replace(from, to)).unwrap_err());
             assert!(err.contains(words), "{from} -> {to}: {err}");
         }
     }

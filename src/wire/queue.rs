@@ -53,7 +53,7 @@ pub enum Ejection {
     },
     /// An entry that has to land first was ejected.
     Blocked {
-        /// That entry.
+        /// The ejected entry.
         by: String,
     },
 }

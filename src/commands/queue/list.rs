@@ -30,7 +30,7 @@ pub(super) fn run(store: &Store, target: &str, args: &QueueListArgs, ui: &Ui) ->
     }
     ui.result(&printable(&listing.text(&branches)));
     for behind in &listing.behind {
-        ui.status(&behind.told(&listing.tip));
+        ui.status(&behind.message(&listing.tip));
     }
     tasks::summary_lines(&listing.tasks).iter().for_each(|line| ui.status(line));
     ui.status(&listing.last_line());

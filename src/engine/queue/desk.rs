@@ -144,16 +144,13 @@ impl Desk {
         let text = String::from_utf8(bytes)
             .with_context(|| format!("`{short}:{}` is not UTF-8", job::FILE_NAME))?;
         let job = job::parse_queue(&text, &format!("{short}:{}", job::FILE_NAME))?;
-        let mut hasher = gix::hash::hasher(gix::hash::Kind::Sha1);
         let mut found = Vec::new();
         for path in job::files_of_checks(&job) {
             let Some(bytes) = repo.read_blob_at(&tree, &path)? else { continue };
-            for part in [path.as_bytes(), &[0], &(bytes.len() as u64).to_be_bytes(), &bytes] {
-                hasher.update(part);
-            }
             found.push((path, bytes));
         }
-        let salt = hasher.try_finalize()?.to_string();
+        let files = found.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+        let salt = repo::hash_files(files)?;
         // One folder for each set of files: a keeper that still has the old ones must not find the new.
         let folder = self.store.local().queue(&self.key()).join("pinned").join(&salt);
         let mut overlay = Vec::with_capacity(found.len());

@@ -189,7 +189,7 @@ impl Worker<'_> {
 
     pub(super) fn tell_behind(&mut self, behind: &[Behind], tip: &Oid) {
         for one in behind {
-            self.note(one.told(tip));
+            self.note(one.message(tip));
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::keeper::files;
 use crate::process::{Lock, write_atomic};
 use crate::store::Store;
 use crate::wire::keeper::{Assignment, Work};
+use crate::wire::{VERSION, decode};
 
 /// A verification under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,14 +24,23 @@ pub(crate) struct Now {
     pub since: u64,
 }
 
+/// The file `now.json`.
+#[derive(Serialize, Deserialize)]
+struct NowFile {
+    /// The format's version.
+    v: u32,
+    /// The verifications under way.
+    verifying: Vec<Now>,
+}
+
 fn file(desk: &Desk) -> std::path::PathBuf {
     desk.store.local().queue(&desk.key()).join("now.json")
 }
 
 /// What the process that works a queue off is verifying; nothing if that cannot be read.
 pub(crate) fn now(desk: &Desk) -> Vec<Now> {
-    let bytes = std::fs::read(file(desk)).ok();
-    bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    let file = std::fs::read(file(desk)).ok().and_then(|b| decode::<NowFile>("now.json", &b).ok());
+    file.map(|file| file.verifying).unwrap_or_default()
 }
 
 /// The tasks of a run that keepers are judging as they would land, also where nobody drives the run; nothing of what cannot be read.
@@ -53,7 +63,7 @@ pub(crate) fn now_of_run(store: &Store, run: &RunId) -> Vec<Now> {
 impl Worker<'_> {
     /// Shows what is under way. That it cannot be shown harms nothing.
     pub(super) fn show(&self) {
-        let now: Vec<Now> = self
+        let verifying: Vec<Now> = self
             .flights
             .values()
             .map(|flight| {
@@ -65,7 +75,7 @@ impl Worker<'_> {
                 }
             })
             .collect();
-        if let Ok(bytes) = serde_json::to_vec(&now) {
+        if let Ok(bytes) = serde_json::to_vec(&NowFile { v: VERSION, verifying }) {
             write_atomic(&file(&self.desk), &bytes).ok();
         }
     }

@@ -1,8 +1,8 @@
 //! Events and states as commit messages.
 //!
-//! A message is a sentence for people, then trailers. The trailers of a task chain's tip hold the whole
-//! state of the task, so that loading a run reads one commit a task. `Harness-Data` holds the event, so
-//! that tests can fold a chain again and compare.
+//! A message has a sentence for people, then trailers. The trailers of a task chain's tip hold the
+//! whole state of the task, so that loading a run reads one commit for each task. `Harness-Data`
+//! holds the event, so that tests can fold a chain again and compare.
 
 mod run;
 mod session;
@@ -25,7 +25,7 @@ use crate::wire::{VERSION, check_version};
 pub use run::{read_run_event, write_run};
 pub use trailers::Trailers;
 
-/// The trailers of a message: the last paragraph's `Key: value` lines.
+/// Returns the trailers of a message: the `Key: value` lines of the last paragraph.
 pub fn trailers(message: &str) -> Trailers<'_> {
     Trailers::of(message)
 }

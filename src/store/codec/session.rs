@@ -1,4 +1,5 @@
-//! Trailers about a task's session and the usage of its attempts. Numbers have names: `input=12 output=3`.
+//! Trailers about a task's session and the usage of its attempts. A number has a name, as in
+//! `input=12 output=3`.
 
 use std::fmt::Write as _;
 

@@ -1,12 +1,13 @@
-//! What the tips of a run's chains say, kept ready for those who only look.
+//! The index of a run's tips: a cache for commands that only read.
 //!
-//! The index is derived and may go at any time. A record is found by the id of the commit that it tells of, so it can be of no
-//! use but never out of date. It lies where agents can write: nobody who acts on what they read may use it, only `status`.
+//! The index is derived and may be deleted at any time. The key of a record is the commit that the
+//! record describes, so a record may be useless but is never out of date. The file lies where
+//! agents can write. So only commands such as `status` use the index; no decision relies on it.
 
 mod record;
+pub(super) mod snapshot;
 #[cfg(test)]
 mod tests;
-pub(super) mod whole;
 
 use std::cmp::Ordering;
 use std::path::Path;
@@ -17,25 +18,26 @@ use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::state::TaskState;
 
-/// The first bytes of the file: what it is, and the version of everything behind.
+/// The first bytes of the file: the type of the file and the version of the format.
 const MAGIC: &[u8; 8] = b"GHINDEX1";
-/// The length of that, of a checksum, of the number of entries in the table and of the length of an id.
+/// The length of the header in bytes: magic, checksum, number of table rows, length of an id.
 const HEAD: usize = 20;
 
-/// An index as it was read.
+/// An index in memory.
 #[derive(Debug)]
 pub(super) struct Index {
     bytes: Vec<u8>,
-    /// How many entries its table has: ids in order, each with where its record begins behind the table.
+    /// The number of table rows. A row has an id and the offset of its record. Rows are sorted by
+    /// id.
     count: usize,
-    /// How long an id is.
+    /// The length of an id in bytes.
     width: usize,
-    /// Where the records begin.
+    /// The offset of the first record.
     records: usize,
 }
 
 impl Index {
-    /// Reads a file. One that is missing, damaged or of another version is none.
+    /// Reads an index. Returns `None` if the file is missing, damaged or of another version.
     pub(super) fn read(path: &Path) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
         let number = |at: usize| -> Option<usize> {
@@ -51,14 +53,14 @@ impl Index {
         (records <= bytes.len()).then_some(Self { bytes, count, width, records })
     }
 
-    /// What the index says of a commit: its tree and the state after it.
+    /// Returns the tree of a commit and the state after the commit's event.
     pub(super) fn get(&self, commit: &Oid) -> Option<(Oid, TaskState)> {
-        let entry = self.width + 4;
-        let at = |n: usize| &self.bytes[HEAD + n * entry..HEAD + (n + 1) * entry];
+        let row_len = self.width + 4;
+        let row = |n: usize| &self.bytes[HEAD + n * row_len..HEAD + (n + 1) * row_len];
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = low.midpoint(high);
-            let (id, offset) = at(middle).split_at(self.width);
+            let (id, offset) = row(middle).split_at(self.width);
             match id.cmp(commit.as_str().as_bytes()) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
@@ -73,14 +75,14 @@ impl Index {
         None
     }
 
-    /// Writes an index of these tips: commit, its tree, the state after it. At once or not at all; a repository that cannot be
-    /// written to has none.
+    /// Replaces the index. A tip is a commit, its tree, and the state after its event. On an error,
+    /// there is no index.
     pub(super) fn write<'a>(
         path: &Path,
         tips: impl Iterator<Item = (&'a Oid, &'a Oid, &'a TaskState)>,
     ) {
         if let Some(bytes) = Self::bytes(tips) {
-            put(path, &bytes);
+            replace_file(path, &bytes);
         }
     }
 
@@ -98,7 +100,7 @@ impl Index {
             bytes.extend(u32::try_from(number).ok()?.to_le_bytes());
         }
         for (id, offset) in table {
-            // Ids of one repository are of one length.
+            // All ids of a repository have the same length.
             if id.len() != width {
                 return None;
             }
@@ -112,8 +114,8 @@ impl Index {
     }
 }
 
-/// Puts a file in its place, at once or not at all.
-fn put(path: &Path, bytes: &[u8]) {
+/// Replaces a file by a rename. On an error, the old file stays.
+fn replace_file(path: &Path, bytes: &[u8]) {
     let new = path.with_extension(ambient::nonce());
     let written = path.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok())
         && std::fs::write(&new, bytes).is_ok()

@@ -12,7 +12,8 @@ use crate::domain::state::{Phase, TaskState};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::Candidate;
 
-/// A tip as a record has it. It borrows: what is read is copied once, into the state.
+/// A tip in compact form. The record borrows its texts, so that reading copies them only once, into
+/// the state.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Record<'a> {
     tree: &'a str,
@@ -27,7 +28,7 @@ pub(super) struct Record<'a> {
     class: Option<&'a str>,
     #[serde(borrow)]
     session: Option<SessionRecord<'a>>,
-    /// Resumes, redispatches, rejections, conflicts, faults.
+    /// The numbers of resumes, redispatches, rejections, conflicts and faults.
     counts: [u32; 5],
     spend: Option<SpendRecord>,
     written_off: UsageRecord,
@@ -38,7 +39,7 @@ pub(super) struct Record<'a> {
     rounds: u32,
     objection: Option<&'a str>,
     judging: Option<SpendRecord>,
-    /// By whom, when, which commit, which tree.
+    /// The approval: reviewer, time, commit and tree.
     #[serde(borrow)]
     approval: Option<(&'a str, u64, &'a str, &'a str)>,
     revised: bool,
@@ -59,8 +60,8 @@ struct SessionRecord<'a> {
 /// Reported tokens, and the cost in billionths of a US dollar.
 type UsageRecord = (Option<[u64; 4]>, Option<u64>);
 
-/// Tokens, the cost in billionths of a US dollar, and the numbers of sessions with and without a report
-/// of tokens and of cost.
+/// Tokens, the cost in billionths of a US dollar, and the numbers of sessions with and without a
+/// report of tokens and of cost.
 type SpendRecord = ([u64; 4], u64, [u32; 4]);
 
 fn four(tokens: Tokens) -> [u64; 4] {
@@ -80,7 +81,7 @@ fn usage((of_tokens, cost): UsageRecord) -> Usage {
     Usage { tokens: of_tokens.map(tokens), cost: cost.map(Cost) }
 }
 
-fn spend_record(s: Spend) -> Option<SpendRecord> {
+fn spend_record(spend: Spend) -> Option<SpendRecord> {
     let Spend {
         tokens,
         cost,
@@ -88,10 +89,10 @@ fn spend_record(s: Spend) -> Option<SpendRecord> {
         sessions_without_tokens,
         sessions_with_cost,
         sessions_without_cost,
-    } = s;
+    } = spend;
     let counts =
         [sessions_with_tokens, sessions_without_tokens, sessions_with_cost, sessions_without_cost];
-    (s != Spend::default()).then(|| (four(tokens), cost.0, counts))
+    (spend != Spend::default()).then(|| (four(tokens), cost.0, counts))
 }
 
 fn spend(used: Option<SpendRecord>) -> Spend {
@@ -111,7 +112,7 @@ fn spend(used: Option<SpendRecord>) -> Spend {
 
 impl<'a> Record<'a> {
     pub(super) fn of(tree: &'a Oid, state: &'a TaskState) -> Self {
-        // Without a rest: a field that is new must be thought of here.
+        // No `..`: a new field must be added here.
         let TaskState {
             phase,
             seq,
@@ -176,11 +177,11 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Nothing if it is not what this version writes.
+    /// Returns the tree and the state. Returns `None` for values that this version does not write.
     pub(super) fn state(self) -> Option<(Oid, TaskState)> {
         let id = |text: &str| Oid::parse(text).ok();
-        // An id that is there must be one.
-        let maybe = |text: Option<&str>| -> Option<Option<Oid>> {
+        // A present id must be valid.
+        let optional_id = |text: Option<&str>| -> Option<Option<Oid>> {
             text.map_or(Some(None), |text| id(text).map(Some))
         };
         let [resumes, redispatches, rejections, conflicts, faults] = self.counts;
@@ -201,26 +202,26 @@ impl<'a> Record<'a> {
         };
         let class = match self.class {
             None => None,
-            Some(word) => Some(Class::parse(word)?),
+            Some(text) => Some(Class::parse(text)?),
         };
         let termination = match self.termination {
             None => None,
             Some(text) => Some(Termination::parse(&text)?),
         };
-        let own = |text: Option<&str>| text.map(str::to_owned);
+        let owned = |text: Option<&str>| text.map(str::to_owned);
         let state = TaskState {
             phase: Phase::parse(self.phase)?,
             seq: self.seq,
             attempt: self.attempt,
-            worktree: own(self.worktree),
-            owner: own(self.owner),
-            base: maybe(self.base)?,
+            worktree: owned(self.worktree),
+            owner: owned(self.owner),
+            base: optional_id(self.base)?,
             termination,
             class,
-            session: self.session.map(|t| {
-                let counted = usage(t.counted);
-                let (id, worktree, owner) =
-                    (t.id.to_owned(), t.worktree.to_owned(), t.owner.to_owned());
+            session: self.session.map(|session| {
+                let SessionRecord { id, worktree, owner, counted } = session;
+                let counted = usage(counted);
+                let (id, worktree, owner) = (id.to_owned(), worktree.to_owned(), owner.to_owned());
                 Session { id, worktree, owner, counted }
             }),
             resumes,
@@ -235,13 +236,13 @@ impl<'a> Record<'a> {
             evaluation: Evaluation {
                 waiting: self.waiting,
                 rounds: self.rounds,
-                objection: own(self.objection),
+                objection: owned(self.objection),
                 spend: spend(self.judging),
             },
             review: Review { approval, revised: self.revised },
-            landed: maybe(self.landed)?,
-            reason: own(self.reason),
-            cause: own(self.cause),
+            landed: optional_id(self.landed)?,
+            reason: owned(self.reason),
+            cause: owned(self.cause),
             at: Timestamp(self.at),
         };
         Some((id(self.tree)?, state))

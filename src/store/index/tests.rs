@@ -1,7 +1,7 @@
-//! The index on tips that have something in every field.
+//! Tests of the index and the snapshot.
 
 use super::record::tokens;
-use super::whole::{Stamps, Whole};
+use super::snapshot::{Snapshot, Stamps};
 use super::*;
 use crate::domain::evaluation::Evaluation;
 use crate::domain::id::{TaskId, Timestamp};
@@ -17,8 +17,8 @@ fn oid(n: u32) -> Oid {
     Oid::parse(&format!("{n:040x}")).unwrap()
 }
 
-/// A state with something in every field.
-fn full(n: u32) -> TaskState {
+/// Returns a state in which every field is set.
+fn full_state(n: u32) -> TaskState {
     let text = |word: &str| Some(format!("{word} {n}"));
     let tokens = tokens([1, 2, 3, u64::from(n)]);
     let counted = Usage { tokens: Some(tokens), cost: Some(Cost(7)) };
@@ -69,9 +69,9 @@ fn full(n: u32) -> TaskState {
 fn written(count: u32) -> (tempfile::TempDir, std::path::PathBuf, Vec<(Oid, Oid, TaskState)>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index").join("run-1");
-    // Not in the order of the ids.
+    // The order is not the order of the ids.
     let tip = |n: u32| {
-        let state = if n.is_multiple_of(3) { full(n) } else { TaskState::default() };
+        let state = if n.is_multiple_of(3) { full_state(n) } else { TaskState::default() };
         (oid(n.wrapping_mul(2_654_435_761) >> 4), oid(n), state)
     };
     let tips: Vec<_> = (0..count).map(tip).collect();
@@ -80,7 +80,7 @@ fn written(count: u32) -> (tempfile::TempDir, std::path::PathBuf, Vec<(Oid, Oid,
 }
 
 #[test]
-fn what_is_written_is_read_by_the_id_of_its_commit() {
+fn index_returns_each_written_state_by_its_commit() {
     for count in [0, 1, 2, 500] {
         let (_folder, path, tips) = written(count);
         let index = Index::read(&path).unwrap();
@@ -92,7 +92,7 @@ fn what_is_written_is_read_by_the_id_of_its_commit() {
 }
 
 #[test]
-fn what_is_damaged_is_no_index() {
+fn damaged_index_is_ignored_and_replaced() {
     let (_folder, path, tips) = written(40);
     let good = std::fs::read(&path).unwrap();
     for at in (0..good.len()).step_by(7) {
@@ -105,14 +105,18 @@ fn what_is_damaged_is_no_index() {
     }
     std::fs::remove_file(&path).unwrap();
     assert!(Index::read(&path).is_none());
-    // And another is written in its place.
+    // A new index replaces a damaged one.
     Index::write(&path, tips.iter().map(|(c, t, s)| (c, t, s)));
     assert!(Index::read(&path).is_some());
-    assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 1, "nothing lies around");
+    assert_eq!(
+        path.parent().unwrap().read_dir().unwrap().count(),
+        1,
+        "a temporary file was left behind"
+    );
 }
 
 #[test]
-fn the_whole_is_read_only_while_nothing_has_moved() {
+fn snapshot_is_ignored_after_a_ref_moved_or_damage() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("whole");
     let task = |n: u32| Task {
@@ -125,7 +129,7 @@ fn the_whole_is_read_only_while_nothing_has_moved() {
         vars: if n == 1 { "{}".into() } else { String::new() },
     };
     let plan = Plan { tasks: (0..3).map(task).collect() };
-    let tip = |n| (task(n).id, Tip { commit: oid(n), tree: oid(n + 10) }, Box::new(full(n)));
+    let tip = |n| (task(n).id, Tip { commit: oid(n), tree: oid(n + 10) }, Box::new(full_state(n)));
     let tips: Vec<_> = (0..3).map(tip).collect();
     let old = Stamps { packed: Some((5, 6, 7)), folder: Some((8, 9)) };
     let moved = [
@@ -134,29 +138,33 @@ fn the_whole_is_read_only_while_nothing_has_moved() {
         Stamps { folder: Some((9, 9)), ..old },
         Stamps { folder: None, ..old },
     ];
-    Whole::write(&path, old, "plan", &plan, &tips);
-    let whole = Whole::read(&path, old, "plan").unwrap();
-    assert_eq!((whole.plan, whole.tips.concat()), (plan, tips));
-    assert!(Whole::read(&path, old, "another plan").is_none());
+    Snapshot::write(&path, old, "plan", &plan, &tips);
+    let snapshot = Snapshot::read(&path, old, "plan").unwrap();
+    assert_eq!((snapshot.plan, snapshot.tips.concat()), (plan, tips));
+    assert!(Snapshot::read(&path, old, "another plan").is_none());
     for stamps in moved {
-        assert!(Whole::read(&path, stamps, "plan").is_none(), "{stamps:?}");
+        assert!(Snapshot::read(&path, stamps, "plan").is_none(), "{stamps:?}");
     }
     let good = std::fs::read(&path).unwrap();
     for at in (0..good.len()).step_by(5) {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
         std::fs::write(&path, &bad).unwrap();
-        assert!(Whole::read(&path, old, "plan").is_none(), "byte {at}");
+        assert!(Snapshot::read(&path, old, "plan").is_none(), "byte {at}");
     }
 }
 
 #[test]
-fn what_has_just_moved_has_no_stamp_yet() {
+fn recently_changed_refs_have_no_stamp() {
     let folder = tempfile::tempdir().unwrap();
     let packed = folder.path().join("packed-refs");
     std::fs::write(&packed, "x").unwrap();
     let tasks = folder.path().join("tasks");
-    assert_eq!(Stamps::of(&packed, &tasks), None, "it may move again without looking different");
+    assert_eq!(
+        Stamps::of(&packed, &tasks),
+        None,
+        "a second change in the same tick would be invisible"
+    );
     let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
     std::fs::File::open(&packed).unwrap().set_modified(old).unwrap();
     let stamps = Stamps::of(&packed, &tasks).unwrap();

@@ -169,7 +169,7 @@ fn check_that_changes_tracked_files_is_no_verdict() {
     queue.sandbox.write("check.sh", "sed -i s/BAD/good/ f*; ! grep BAD f*\n");
     queue.sandbox.git(&["commit", "--quiet", "--message", "a check that mends", "check.sh"]);
     queue.add(&["sloppy"]);
-    queue.sandbox.run(&["queue", "run"]).exits(3).says("the checks have changed `f1`");
+    queue.sandbox.run(&["queue", "run"]).exits(3).says("the checks changed `f1`");
     assert!(queue.landed().is_empty());
     // Untracked files do not matter.
     queue.sandbox.write("check.sh", "echo said >report; ! grep BAD f0\n");
