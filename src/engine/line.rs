@@ -218,7 +218,7 @@ impl Engine<'_> {
                     QueueSettings { batch, concurrency, verify_each, ..QueueSettings::default() };
                 Queue::new(settings, tip.clone(), tree.clone())
             });
-            queue.absorb(QueueInput::TargetMoved { tip: tip.clone(), tree: tree.clone() });
+            queue.fold(QueueInput::TargetMoved { tip: tip.clone(), tree: tree.clone() });
             // The run's base has passed, or the job says that it need not, and what has landed from here was proven. Where others have
             // moved the target, it is asked about before somebody is to blame.
             let ours = |tip: &Oid| {
@@ -226,7 +226,7 @@ impl Engine<'_> {
                 *tip == ctx.base || landed.any(|commit| commit == tip)
             };
             if !self.policy.base_must_pass || ours(tip) {
-                queue.absorb(QueueInput::TreePassed(tree));
+                queue.fold(QueueInput::TreePassed(tree));
             }
         }
         let Some(queue) = &mut line.queue else { return Ok(()) };
@@ -247,7 +247,7 @@ impl Engine<'_> {
         }
         for (task, candidate) in &line.inside {
             if now.get(task) != Some(candidate) {
-                queue.absorb(QueueInput::Removed(entry(task)?));
+                queue.fold(QueueInput::Removed(entry(task)?));
                 line.red.remove(task);
             }
         }
@@ -262,7 +262,7 @@ impl Engine<'_> {
         // Each time together, so that they can share a train.
         for together in [first, new] {
             if !together.is_empty() {
-                queue.absorb(QueueInput::Added(together));
+                queue.fold(QueueInput::Added(together));
                 queue.settle();
             }
         }
@@ -295,12 +295,12 @@ impl Engine<'_> {
                     self.line.cars.insert(tip.clone(), *car);
                 }
                 BuiltCar::Conflict(paths) => {
-                    let alone = tip == *onto
+                    let with_base = tip == *onto
                         || matches!(
                             landings::build_car(&ctx, &task, state.attempt, &candidate, onto)?,
                             BuiltCar::Conflict(_)
                         );
-                    clashes.push(Conflict { entry: entry.clone(), paths, alone });
+                    clashes.push(Conflict { entry: entry.clone(), paths, with_base });
                 }
             }
         }

@@ -113,8 +113,9 @@ impl TrainBuilder<'_> {
                     built.cars.push(Car { entry: entry.clone(), commit, tree });
                 }
                 MergeResult::Conflict { paths } => {
-                    let alone = tip == *onto || self.conflict(onto, candidate, history)?.is_some();
-                    built.conflicts.push(Conflict { entry: entry.clone(), paths, alone });
+                    let with_base =
+                        tip == *onto || self.conflict(onto, candidate, history)?.is_some();
+                    built.conflicts.push(Conflict { entry: entry.clone(), paths, with_base });
                 }
             }
         }

@@ -118,7 +118,7 @@ pub struct QueueItem {
     pub status: EntryStatus,
     /// The number of times the entry was suspected and then passed alone on the tip: a sign of
     /// flaky checks.
-    pub flakes: u32,
+    pub flaky_failures: u32,
     /// The order of arrival.
     pub(super) seq: u64,
     /// The train in which the entry conflicts with a car before it. The entry waits until the train

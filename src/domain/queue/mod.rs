@@ -72,7 +72,7 @@ struct Suspect {
     entry: EntryId,
     /// The entries that preceded the suspect in the failed train. The failure may depend on one of
     /// these entries, so the suspect is verified after they have landed or failed.
-    company: Vec<EntryId>,
+    predecessors: Vec<EntryId>,
 }
 
 /// The queue of one target.
@@ -95,8 +95,8 @@ pub struct Queue {
     window: usize,
     /// Ejected entries whose ejection is not recorded yet.
     unrecorded_ejections: BTreeSet<EntryId>,
-    trains_made: u64,
-    items_made: u64,
+    last_train: u64,
+    next_seq: u64,
     stop: Option<StopReason>,
 }
 
@@ -119,8 +119,8 @@ impl Queue {
             rate: FailureRate::default(),
             window: 0,
             unrecorded_ejections: BTreeSet::new(),
-            trains_made: 0,
-            items_made: 0,
+            last_train: 0,
+            next_seq: 0,
             stop: None,
         };
         queue.window = queue.max_window();
@@ -130,13 +130,13 @@ impl Queue {
     /// Folds an input and draws all conclusions. Every input is accepted: a late or repeated input
     /// has no effect, except for landings.
     pub fn apply(&mut self, input: QueueInput) {
-        self.absorb(input);
+        self.fold(input);
         self.settle();
     }
 
     /// Folds an input without drawing conclusions. For batches of inputs; call [`Queue::settle`]
     /// afterwards.
-    pub fn absorb(&mut self, input: QueueInput) {
+    pub fn fold(&mut self, input: QueueInput) {
         match input {
             QueueInput::Added(entries) => self.added(entries),
             QueueInput::Removed(entry) => self.removed(&entry),
@@ -145,13 +145,13 @@ impl Queue {
             QueueInput::Released(entry) => self.set_held(&entry, false),
             QueueInput::Built { train, cars, conflicts } => self.built(train, cars, conflicts),
             QueueInput::Verified { train, prefix, attempt, verdict } => {
-                self.judged(train, prefix, attempt, verdict);
+                self.record_verdict(train, prefix, attempt, verdict);
             }
             QueueInput::TreePassed(tree) => self.tree_passed(tree),
             QueueInput::Landed { tip, tree, entries } => self.landed(tip, tree, &entries),
             QueueInput::TargetMoved { tip, tree } => self.target_moved(tip, tree),
             QueueInput::ConflictFound { entry, candidate, tip, paths } => {
-                self.conflicts(&entry, &candidate, &tip, paths);
+                self.eject_conflicting(&entry, &candidate, &tip, paths);
             }
             QueueInput::Rejected(entry) => self.rejected(&entry),
             QueueInput::Ejected { entry, candidate } => {
@@ -268,7 +268,7 @@ impl Queue {
     }
 
     /// Returns true if there are no lanes: the integrator takes entries directly.
-    fn has_no_lanes(&self) -> bool {
+    fn integrates_directly(&self) -> bool {
         self.settings.concurrency == 1 || self.settings.verify_each
     }
 

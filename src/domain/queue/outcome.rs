@@ -42,19 +42,19 @@ impl Queue {
                 item.conflicted = Some(id);
             }
             match kind {
-                TrainKind::Lane | TrainKind::Integrate => self.wait(entry),
+                TrainKind::Lane | TrainKind::Integrate => self.put_back(entry),
                 TrainKind::Confirm => self.requeue_suspect(entry),
             }
         }
         for entry in left_out {
-            if let Some(Conflict { paths, alone: true, .. }) = conflicts.remove(&entry)
+            if let Some(Conflict { paths, with_base: true, .. }) = conflicts.remove(&entry)
                 && on_tip
             {
                 self.eject(&entry, EjectReason::Conflict { paths });
             }
         }
         self.shorten(id);
-        self.refresh(id);
+        self.update_passed(id);
     }
 
     /// Cuts a train before the first entry that depends on an entry that was left out. The
@@ -79,7 +79,7 @@ impl Queue {
         match train.kind {
             TrainKind::Integrate => self.return_groups(behind),
             TrainKind::Lane | TrainKind::Confirm => {
-                behind.iter().flatten().for_each(|e| self.wait(e));
+                behind.iter().flatten().for_each(|e| self.put_back(e));
             }
         }
         if let Some(train) = self.trains.get_mut(&id) {
@@ -87,7 +87,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn judged(
+    pub(super) fn record_verdict(
         &mut self,
         id: TrainId,
         prefix: usize,
@@ -103,9 +103,9 @@ impl Queue {
         match verdict {
             Verdict::Passed => {
                 self.passing_trees.insert(tree);
-                self.refresh(id);
+                self.update_passed(id);
             }
-            Verdict::Failed(_) if self.passing_trees.contains(&tree) => self.refresh(id),
+            Verdict::Failed(_) if self.passing_trees.contains(&tree) => self.update_passed(id),
             Verdict::Failed(finding) => {
                 train.record_failure(prefix, finding);
                 if train.kind == TrainKind::Integrate && prefix == train.len() {
@@ -128,7 +128,7 @@ impl Queue {
     pub(super) fn tree_passed(&mut self, tree: Oid) {
         self.passing_trees.insert(tree);
         let trains: Vec<TrainId> = self.trains.keys().copied().collect();
-        trains.into_iter().for_each(|id| self.refresh(id));
+        trains.into_iter().for_each(|id| self.update_passed(id));
     }
 
     pub(super) fn landed(&mut self, tip: Oid, tree: Oid, entries: &[(EntryId, Oid)]) {
@@ -156,7 +156,7 @@ impl Queue {
             }
             let in_own = own.is_some_and(|(id, _)| item.status == EntryStatus::Integrating(id));
             if !in_own {
-                self.take_out(entry);
+                self.remove_from_place(entry);
             }
             self.unrecorded_ejections.remove(entry);
             if let Some(item) = self.items.get_mut(entry) {
@@ -240,22 +240,22 @@ impl Queue {
         let (settled, culprit) = (train.is_settled(), train.culprit());
         if passed > from {
             let screened = self.members(id, from..passed);
-            self.screened(screened);
+            self.queue_passed_group(screened);
         }
         if !settled {
             return passed > from;
         }
         if let Some(culprit) = culprit {
-            let company = self
+            let predecessors = self
                 .trains
                 .get(&id)
                 .map(|train| train.cars().iter().take(passed).map(|s| s.entry.clone()).collect());
-            let company: Vec<EntryId> = company.unwrap_or_default();
+            let predecessors: Vec<EntryId> = predecessors.unwrap_or_default();
             let behind = self.members(id, culprit.end..len);
             for entry in self.members(id, culprit) {
-                self.suspect(entry, company.clone());
+                self.add_suspect(entry, predecessors.clone());
             }
-            behind.iter().for_each(|entry| self.wait(entry));
+            behind.iter().for_each(|entry| self.put_back(entry));
         }
         self.trains.remove(&id);
         true
@@ -284,7 +284,7 @@ impl Queue {
         let Some(train) = self.trains.remove(&id) else { return false };
         self.return_groups(behind);
         if let [one] = suspects.as_slice() {
-            self.suspect(one.clone(), Vec::new());
+            self.add_suspect(one.clone(), Vec::new());
         } else {
             self.hand_to_lane(train, culprit);
         }
@@ -309,7 +309,7 @@ impl Queue {
         }
         (lane.cars, lane.candidates) = (Some(cars), candidates);
         self.trains.insert(id, lane);
-        self.refresh(id);
+        self.update_passed(id);
     }
 
     fn conclude_confirmation(&mut self, id: TrainId) -> bool {
@@ -321,9 +321,9 @@ impl Queue {
         if train.passed > 0 {
             self.trains.remove(&id);
             if let Some(item) = self.items.get_mut(&entry) {
-                item.flakes += 1;
+                item.flaky_failures += 1;
             }
-            self.screened(vec![entry]);
+            self.queue_passed_group(vec![entry]);
             return true;
         }
         let proven = self.passing_trees.contains(&train.onto_tree);

@@ -16,9 +16,9 @@ impl Queue {
             if self.stop.is_none() {
                 // Existing trains go before new ones.
                 more |= self.start_verifications();
-                more |= self.confirm();
-                more |= self.integrate();
-                more |= self.screen();
+                more |= self.start_confirmations();
+                more |= self.start_integration();
+                more |= self.start_lanes();
             }
             if !more {
                 return;
@@ -34,16 +34,17 @@ impl Queue {
 
     /// Returns the number of verifications that lanes may still start. One is reserved for the
     /// integrator.
-    fn free_for_lanes(&self) -> usize {
+    fn free_lane_slots(&self) -> usize {
         let is_verifying =
             |train: &Train| train.kind == TrainKind::Integrate && !train.running.is_empty();
-        let reserved = usize::from(!self.has_no_lanes() && !self.trains.values().any(is_verifying));
+        let reserved =
+            usize::from(!self.integrates_directly() && !self.trains.values().any(is_verifying));
         self.settings.concurrency.saturating_sub(self.running_verifications() + reserved)
     }
 
     pub(super) fn new_train(&mut self) -> TrainId {
-        self.trains_made += 1;
-        TrainId(self.trains_made)
+        self.last_train += 1;
+        TrainId(self.last_train)
     }
 
     /// Returns entries with their candidates.
@@ -83,9 +84,9 @@ impl Queue {
 
     /// Verifies suspects alone. A suspect waits for the entries that preceded the suspect in the
     /// failed train and are about to be integrated.
-    fn confirm(&mut self) -> bool {
+    fn start_confirmations(&mut self) -> bool {
         let mut more = false;
-        while !self.suspects.is_empty() && self.free_for_lanes() > 0 {
+        while !self.suspects.is_empty() && self.free_lane_slots() > 0 {
             let mut coming: Vec<EntryId> =
                 self.integrator().map(|(_, t)| t.entries().cloned().collect()).unwrap_or_default();
             coming.extend(self.choose_groups(&coming, usize::MAX).concat());
@@ -102,7 +103,7 @@ impl Queue {
     fn is_ready(&self, suspect: &Suspect, coming: &BTreeSet<EntryId>) -> bool {
         let after = self.items.get(&suspect.entry).map(|i| i.entry.after.as_slice());
         after.is_some_and(|after| after.iter().all(|dep| self.has_landed(dep)))
-            && !suspect.company.iter().any(|id| coming.contains(id) && !self.has_landed(id))
+            && !suspect.predecessors.iter().any(|id| coming.contains(id) && !self.has_landed(id))
     }
 
     /// Returns the integrator's train.
@@ -112,12 +113,12 @@ impl Queue {
     }
 
     /// Integrates groups that have passed or, without lanes, waiting entries.
-    fn integrate(&mut self) -> bool {
+    fn start_integration(&mut self) -> bool {
         if let Some((id, train)) = self.integrator() {
             // A train that is not built yet is formed again if more groups have passed since.
             let ahead: Vec<EntryId> = train.entries().cloned().collect();
             let larger = !train.is_built()
-                && !self.has_no_lanes()
+                && !self.integrates_directly()
                 && !self.choose_groups(&ahead, self.window).is_empty();
             if larger {
                 self.dissolve(id);
@@ -125,13 +126,13 @@ impl Queue {
             }
             return larger;
         }
-        if self.has_no_lanes() && self.running_verifications() >= self.settings.concurrency {
+        if self.integrates_directly() && self.running_verifications() >= self.settings.concurrency {
             return false;
         }
         if self.integrate_passed() {
             return true;
         }
-        let group = if self.has_no_lanes() { self.pick() } else { Vec::new() };
+        let group = if self.integrates_directly() { self.pick() } else { Vec::new() };
         let formed = !group.is_empty();
         if formed {
             self.form_train(TrainKind::Integrate, &Self::singles(group));
@@ -183,14 +184,14 @@ impl Queue {
     }
 
     /// Gives each free lane a group.
-    fn screen(&mut self) -> bool {
+    fn start_lanes(&mut self) -> bool {
         // The integrator's sectioning goes first, because all entries wait for the integrator.
         let is_sectioning = self.integrator().is_some_and(|(_, train)| train.is_sectioning());
         let mut more = false;
-        while !self.has_no_lanes()
+        while !self.integrates_directly()
             && !is_sectioning
             && !self.waiting.is_empty()
-            && self.free_for_lanes() > 0
+            && self.free_lane_slots() > 0
         {
             let group = self.pick();
             if group.is_empty() {
@@ -220,7 +221,7 @@ impl Queue {
     fn start_verifications_of(&mut self, kind: TrainKind, id: TrainId) -> bool {
         let mut more = false;
         loop {
-            let (busy, free) = (self.running_verifications(), self.free_for_lanes());
+            let (busy, free) = (self.running_verifications(), self.free_lane_slots());
             let Some(train) = self.trains.get(&id) else { return more };
             let next = match kind {
                 TrainKind::Lane if !train.running.is_empty() => None,
@@ -235,13 +236,15 @@ impl Queue {
                 return more;
             };
             if self.passing_trees.contains(tree) {
-                self.refresh(id);
+                self.update_passed(id);
                 more = true;
                 continue;
             }
             let running = train.running.len();
             let room = match kind {
-                TrainKind::Integrate if self.has_no_lanes() => busy < self.settings.concurrency,
+                TrainKind::Integrate if self.integrates_directly() => {
+                    busy < self.settings.concurrency
+                }
                 TrainKind::Integrate => {
                     busy < self.settings.concurrency
                         && running < (self.settings.concurrency - 1).max(1)
@@ -271,7 +274,7 @@ impl Queue {
     }
 
     /// Updates the passing prefix of a train.
-    pub(super) fn refresh(&mut self, id: TrainId) {
+    pub(super) fn update_passed(&mut self, id: TrainId) {
         let (known, verify_each) = (&self.passing_trees, self.settings.verify_each);
         if let Some(train) = self.trains.get_mut(&id) {
             train.update_passed(&|tree| known.contains(tree), verify_each);

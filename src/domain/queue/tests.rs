@@ -98,11 +98,11 @@ impl QueueBench {
         assert_eq!(self.queue.invariant_violations(), Vec::<String>::new());
     }
 
-    fn green(&mut self, what: &str) {
+    fn pass(&mut self, what: &str) {
         self.answer(what, Verdict::Passed);
     }
 
-    fn red(&mut self, what: &str) {
+    fn fail(&mut self, what: &str) {
         self.answer(what, Verdict::Failed(format!("log of {what}")));
     }
 
@@ -130,20 +130,20 @@ fn bisect_verifies_the_left_half_first_and_ejects_the_failing_entry() {
     bench.add(&["a", "b", "c", "d", "e", "f", "g", "h"]);
     bench.build();
     assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "abcdefgh".into())]);
-    bench.red("abcdefgh");
-    bench.green("abcd");
+    bench.fail("abcdefgh");
+    bench.pass("abcd");
     assert_eq!(bench.land(), "abcd");
     // `efgh` is known to fail. Its left half is verified on top of the landed cars.
-    bench.red("abcdef");
-    bench.green("abcde");
+    bench.fail("abcdef");
+    bench.pass("abcde");
     assert_eq!(bench.land(), "e");
     // `f` is verified alone on the tip. Nothing else runs, because the concurrency is 1.
     assert_eq!(bench.owed_verifications(), [(TrainKind::Confirm, "f".into())]);
-    bench.red("f");
+    bench.fail("f");
     let finding = "log of f".into();
     assert_eq!(*bench.status("f"), EntryStatus::Ejected(EjectReason::Rejected { finding }));
     // No verdict covers the entries behind `f`, so they form a new train.
-    bench.green("gh");
+    bench.pass("gh");
     assert_eq!(bench.land(), "gh");
 }
 
@@ -152,10 +152,10 @@ fn suspect_that_passes_alone_counts_as_a_flake() {
     let mut bench = QueueBench::new(1, 1, false);
     bench.add(&["a"]);
     bench.build();
-    bench.red("a");
+    bench.fail("a");
     assert_eq!(bench.owed_verifications(), [(TrainKind::Confirm, "a".into())]);
-    bench.green("a");
-    assert_eq!(bench.queue.item(&id("a")).unwrap().flakes, 1);
+    bench.pass("a");
+    assert_eq!(bench.queue.item(&id("a")).unwrap().flaky_failures, 1);
 }
 
 #[test]
@@ -167,16 +167,16 @@ fn lanes_screen_groups_and_leave_one_verification_to_the_integrator() {
         bench.owed_verifications(),
         [(TrainKind::Lane, "ab".into()), (TrainKind::Lane, "cd".into())]
     );
-    bench.red("ab");
-    bench.green("cd");
+    bench.fail("ab");
+    bench.pass("cd");
     // A group that passed alone on this tip is known to pass there.
     assert_eq!(bench.land(), "cd");
     assert_eq!(
         bench.owed_verifications(),
         [(TrainKind::Lane, "a".into()), (TrainKind::Lane, "ef".into())]
     );
-    bench.green("a");
-    bench.green("ef");
+    bench.pass("a");
+    bench.pass("ef");
     assert!(
         bench.owed_verifications().contains(&(TrainKind::Integrate, "a".into())),
         "{:?}",
@@ -212,14 +212,14 @@ fn failed_union_is_sectioned_between_groups_and_shrinks_the_window() {
     });
     bench.build();
     let window = bench.queue.window;
-    bench.red("abcdef");
+    bench.fail("abcdef");
     assert!(bench.queue.window < window, "less is put together after that");
     assert_eq!(
         bench.owed_verifications(),
         [(TrainKind::Integrate, "ab".into()), (TrainKind::Integrate, "abcd".into())]
     );
-    bench.red("abcd");
-    bench.green("ab");
+    bench.fail("abcd");
+    bench.pass("ab");
     assert_eq!(bench.land(), "ab");
     // `cd` is known to fail on this tip; `ef` is integrated again.
     let owed_verifications = bench.owed_verifications();
@@ -238,11 +238,11 @@ fn verify_each_lands_only_a_prefix_without_gaps() {
         bench.owed_verifications(),
         [(TrainKind::Integrate, "a".into()), (TrainKind::Integrate, "ab".into())]
     );
-    bench.green("ab");
+    bench.pass("ab");
     assert_eq!(bench.land(), "");
-    bench.green("a");
+    bench.pass("a");
     assert_eq!(bench.land(), "ab");
-    bench.red("abc");
+    bench.fail("abc");
     // The queue does not wait for the verification of the next car.
     assert_eq!(bench.owed_verifications()[0], (TrainKind::Confirm, "c".into()));
 }
@@ -253,17 +253,17 @@ fn failing_tip_stops_the_queue_and_ejects_no_entry() {
     bench.queue.apply(QueueInput::TargetMoved { tip: oid('c', 900), tree: oid('d', 900) });
     bench.add(&["a"]);
     bench.build();
-    bench.red("a");
-    bench.red("a");
-    bench.red("");
+    bench.fail("a");
+    bench.fail("a");
+    bench.fail("");
     assert_eq!(bench.queue.stopped(), None);
-    bench.red("");
+    bench.fail("");
     assert_eq!(bench.queue.stopped(), Some(StopReason::TipFails));
     assert_eq!(bench.queue.owed(), []);
     bench.queue.apply(QueueInput::TargetMoved { tip: oid('c', 901), tree: oid('d', 901) });
     bench.build();
-    bench.red("a");
-    bench.green("");
+    bench.fail("a");
+    bench.pass("");
     assert!(matches!(bench.status("a"), EntryStatus::Ejected(EjectReason::Rejected { .. })));
 }
 
@@ -307,7 +307,8 @@ fn conflict_with_the_tip_ejects_and_conflict_within_the_train_waits() {
         panic!()
     };
     assert_eq!(entries.len(), 4);
-    let conflict = |name: &str, alone| Conflict { entry: id(name), paths: vec!["x".into()], alone };
+    let conflict =
+        |name: &str, with_base| Conflict { entry: id(name), paths: vec!["x".into()], with_base };
     let cars = bench.cars(&oid('c', 0), ["a", "d"].map(id));
     let conflicts = vec![conflict("b", false), conflict("c", true)];
     bench.queue.apply(QueueInput::Built { train, cars, conflicts });
@@ -331,7 +332,7 @@ fn late_landing_applies_to_the_landed_candidate_only() {
     let mut bench = QueueBench::new(2, 1, false);
     bench.add(&["a", "b"]);
     bench.build();
-    bench.green("ab");
+    bench.pass("ab");
     let Some(QueueEffect::Land { commit, tree, entries, .. }) = bench.queue.owed().pop() else {
         panic!()
     };
@@ -366,11 +367,11 @@ fn group_takes_the_oldest_entry_and_dependencies_first() {
     bench.queue.apply(QueueInput::Added(all));
     bench.build();
     assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "oln".into())]);
-    bench.green("oln");
+    bench.pass("oln");
     assert_eq!(bench.land(), "oln");
     assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "m".into())]);
     bench.queue.apply(QueueInput::Released(id("h")));
-    bench.green("m");
+    bench.pass("m");
     assert_eq!(bench.land(), "m");
     assert_eq!(bench.owed_verifications(), [(TrainKind::Integrate, "hx".into())]);
 }

@@ -12,26 +12,31 @@ impl Queue {
         let mut new = Vec::new();
         for entry in entries {
             let id = entry.id.clone();
-            let (mut seq, mut flakes) = (self.items_made, 0);
+            let (mut seq, mut flaky_failures) = (self.next_seq, 0);
             if let Some(item) = self.items.get(&id) {
                 let same = item.entry.candidate == entry.candidate;
                 if item.status == EntryStatus::Landed && same {
                     continue;
                 }
                 if !item.status.ended() {
-                    (seq, flakes) = (item.seq, item.flakes);
+                    (seq, flaky_failures) = (item.seq, item.flaky_failures);
                     if !same || item.entry.after != entry.after || item.entry.held != entry.held {
-                        self.take_out(&id);
+                        self.remove_from_place(&id);
                     } else {
                         self.update_priority(&id, &entry);
                         continue;
                     }
                 }
             }
-            self.items_made += u64::from(seq == self.items_made);
+            self.next_seq += u64::from(seq == self.next_seq);
             self.unrecorded_ejections.remove(&id);
-            let item =
-                QueueItem { entry, status: EntryStatus::Waiting, flakes, seq, conflicted: None };
+            let item = QueueItem {
+                entry,
+                status: EntryStatus::Waiting,
+                flaky_failures,
+                seq,
+                conflicted: None,
+            };
             self.waiting.insert(&item, self.settings.ageing);
             self.items.insert(id.clone(), item);
             new.push(id);
@@ -53,8 +58,8 @@ impl Queue {
         };
         let behind = self.items.values().filter(under_way).map(|i| i.entry.id.clone());
         for other in behind.collect::<Vec<_>>() {
-            self.take_out(&other);
-            self.wait(&other);
+            self.remove_from_place(&other);
+            self.put_back(&other);
         }
     }
 
@@ -100,7 +105,7 @@ impl Queue {
 
     pub(super) fn removed(&mut self, id: &EntryId) {
         if self.is_live(id) {
-            self.take_out(id);
+            self.remove_from_place(id);
             self.items.remove(id);
         }
     }
@@ -109,14 +114,14 @@ impl Queue {
     pub(super) fn rejected(&mut self, id: &EntryId) {
         if self.is_live(id) {
             self.rate.record_rejection();
-            self.take_out(id);
+            self.remove_from_place(id);
             self.items.remove(id);
         }
     }
 
     /// Ejects a waiting entry that conflicts with the tip. Conflicts of entries in a train are
     /// reported by the train's build.
-    pub(super) fn conflicts(
+    pub(super) fn eject_conflicting(
         &mut self,
         id: &EntryId,
         candidate: &Oid,
@@ -134,21 +139,21 @@ impl Queue {
     pub(super) fn replaced(&mut self, id: &EntryId, candidate: Oid) {
         let differs = self.items.get(id).is_some_and(|i| i.entry.candidate != candidate);
         if self.is_live(id) && differs {
-            self.take_out(id);
+            self.remove_from_place(id);
             if let Some(item) = self.items.get_mut(id) {
                 (item.entry.candidate, item.conflicted) = (candidate, None);
             }
-            self.wait(id);
+            self.put_back(id);
         }
     }
 
     pub(super) fn set_held(&mut self, id: &EntryId, held: bool) {
         if self.is_live(id) && self.items.get(id).is_some_and(|i| i.entry.held != held) {
-            self.take_out(id);
+            self.remove_from_place(id);
             if let Some(item) = self.items.get_mut(id) {
                 item.entry.held = held;
             }
-            self.wait(id);
+            self.put_back(id);
         }
     }
 
@@ -161,7 +166,7 @@ impl Queue {
     }
 
     /// Puts an entry back among the waiting entries, with its old order of arrival.
-    pub(super) fn wait(&mut self, id: &EntryId) {
+    pub(super) fn put_back(&mut self, id: &EntryId) {
         if let Some(item) = self.items.get_mut(id) {
             item.status = EntryStatus::Waiting;
             self.waiting.insert(item, self.settings.ageing);
@@ -178,7 +183,7 @@ impl Queue {
     }
 
     /// Queues a group that has passed for the integrator.
-    pub(super) fn screened(&mut self, group: Vec<EntryId>) {
+    pub(super) fn queue_passed_group(&mut self, group: Vec<EntryId>) {
         for id in &group {
             self.set_status(id, EntryStatus::Screened);
         }
@@ -187,15 +192,15 @@ impl Queue {
         }
     }
 
-    pub(super) fn suspect(&mut self, entry: EntryId, company: Vec<EntryId>) {
+    pub(super) fn add_suspect(&mut self, entry: EntryId, predecessors: Vec<EntryId>) {
         self.set_status(&entry, EntryStatus::Suspected);
-        self.suspects.push_back(Suspect { entry, company });
+        self.suspects.push_back(Suspect { entry, predecessors });
     }
 
     /// Removes a live entry from its place. The other entries of its train return to their earlier
     /// status, because no verdict on the whole train is valid any more. The caller sets the entry's
     /// new status.
-    pub(super) fn take_out(&mut self, id: &EntryId) {
+    pub(super) fn remove_from_place(&mut self, id: &EntryId) {
         let Some(status) = self.items.get(id).map(|i| i.status.clone()) else { return };
         match status {
             EntryStatus::Waiting => {
@@ -208,7 +213,7 @@ impl Queue {
                 // The entry is now waiting or screened.
                 let now = self.items.get(id).map(|i| i.status.clone());
                 if !matches!(now, Some(EntryStatus::Screening(_) | EntryStatus::Integrating(_))) {
-                    self.take_out(id);
+                    self.remove_from_place(id);
                 }
             }
             EntryStatus::Confirming(train) => {
@@ -241,7 +246,7 @@ impl Queue {
             start = *end;
         }
         match train.kind {
-            TrainKind::Lane => groups.iter().flatten().for_each(|entry| self.wait(entry)),
+            TrainKind::Lane => groups.iter().flatten().for_each(|entry| self.put_back(entry)),
             TrainKind::Confirm => {
                 groups.iter().flatten().for_each(|entry| self.requeue_suspect(entry));
             }
@@ -251,17 +256,17 @@ impl Queue {
 
     pub(super) fn requeue_suspect(&mut self, id: &EntryId) {
         self.set_status(id, EntryStatus::Suspected);
-        self.suspects.push_front(Suspect { entry: id.clone(), company: Vec::new() });
+        self.suspects.push_front(Suspect { entry: id.clone(), predecessors: Vec::new() });
     }
 
     /// Puts back groups that the integrator did not land: among the passed groups, or among the
     /// waiting entries if there are no lanes.
     pub(super) fn return_groups(&mut self, groups: Vec<Vec<EntryId>>) {
-        let direct = self.has_no_lanes();
+        let direct = self.integrates_directly();
         for group in groups.into_iter().rev().filter(|group| !group.is_empty()) {
             for id in &group {
                 if direct {
-                    self.wait(id);
+                    self.put_back(id);
                 } else {
                     self.set_status(id, EntryStatus::Screened);
                 }
@@ -279,7 +284,7 @@ impl Queue {
             if !self.is_live(&id) {
                 continue;
             }
-            self.take_out(&id);
+            self.remove_from_place(&id);
             if let Some(item) = self.items.get_mut(&id) {
                 item.status = EntryStatus::Ejected(reason);
             }

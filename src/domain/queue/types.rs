@@ -46,7 +46,7 @@ pub struct Conflict {
     /// The paths in conflict.
     pub paths: Vec<String>,
     /// True if the entry conflicts with the train's base, not only with cars before it.
-    pub alone: bool,
+    pub with_base: bool,
 }
 
 /// An input of the queue. Late or repeated inputs and inputs for a train that no longer exists have

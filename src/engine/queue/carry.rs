@@ -50,7 +50,7 @@ impl Worker<'_> {
                 Err(error) => clashes.push(Conflict {
                     entry: one.0.clone(),
                     paths: vec![format!("{error:#}")],
-                    alone: true,
+                    with_base: true,
                 }),
             }
         }

@@ -62,12 +62,12 @@ impl Worker<'_> {
             }
             // Those that were added one after the other can share a train.
             if !added.is_empty() {
-                self.queue.absorb(QueueInput::Added(std::mem::take(&mut added)));
+                self.queue.fold(QueueInput::Added(std::mem::take(&mut added)));
             }
             self.fold(event)?;
         }
         if !added.is_empty() {
-            self.queue.absorb(QueueInput::Added(added));
+            self.queue.fold(QueueInput::Added(added));
         }
         // Only now: trains are made of all that is known.
         self.queue.settle();
@@ -97,7 +97,7 @@ impl Worker<'_> {
                 let replaced = QueueInput::Replaced { entry: entry.clone(), candidate: c.commit };
                 if self.rules.job.queue.review {
                     // What was approved was another commit.
-                    self.queue.absorb(replaced);
+                    self.queue.fold(replaced);
                     QueueInput::Held(entry)
                 } else {
                     replaced
@@ -144,7 +144,7 @@ impl Worker<'_> {
                 }
             }
         };
-        self.queue.absorb(seen);
+        self.queue.fold(seen);
         Ok(())
     }
 

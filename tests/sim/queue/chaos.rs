@@ -333,7 +333,7 @@ impl Chaos {
                 | EntryStatus::Integrating(_)
                 | EntryStatus::Suspected
                 | EntryStatus::Confirming(_)
-                | EntryStatus::Landed => (item.flakes > 0).then_some("flaky failure"),
+                | EntryStatus::Landed => (item.flaky_failures > 0).then_some("flaky failure"),
             });
         }
     }

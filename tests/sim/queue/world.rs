@@ -156,7 +156,7 @@ impl QueueWorld {
             let meets = |at: &Oid| others.iter().any(|other| self.nodes[at].has(*other));
             if meets(&at) {
                 let (entry, paths) = (entry.clone(), vec![format!("src/{number}.rs")]);
-                conflicts.push(Conflict { entry, paths, alone: meets(onto) });
+                conflicts.push(Conflict { entry, paths, with_base: meets(onto) });
                 continue;
             }
             at = self.put(&at, number);
