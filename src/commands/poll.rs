@@ -42,7 +42,7 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
     if engine.state().waits_to_begin {
         // `start --paused` only makes the run, and `poll` begins it. A run that a person stopped
         // stays stopped.
-        engine.ask(Observation::Requested(Request::Resume))?;
+        engine.observe_and_settle(Observation::Requested(Request::Resume))?;
     }
     let stopped = engine.run()?;
     let state = engine.state().clone();

@@ -247,7 +247,7 @@ fn make(
     let pinned = job_file::pinned_files(repo, job, &base)?;
     let proof = workspace::hold(store, &run)?;
     // A run of this name may have been half-made before a power cut.
-    engine::recover::mend(store, &proof)?;
+    engine::recover::repair_refs(store, &proof)?;
     let new = NewRun {
         manifest: &manifest,
         job_text: &job.text,
@@ -300,7 +300,7 @@ fn carry_out(
         let mut report = |report: engine::RunReport<'_>| live.report(&report);
         let options = RunOptions { wait: true, only, signals: true, keep_going: args.keep_going };
         let mut engine = workspace.into_engine(proof, args.jobs, options, &mut report)?;
-        engine.ask(Observation::Requested(Request::Resume))?;
+        engine.observe_and_settle(Observation::Requested(Request::Resume))?;
         let stopped = engine.run();
         stopped.map(|stopped| (stopped, engine.state().clone()))
     };

@@ -229,7 +229,7 @@ impl Workspace {
             owner: format!("{}/{}", ambient::host(), repository_id(store)?),
             identity: store.repo().identity(),
             overlay,
-            laid_over: OnceLock::new(),
+            check_overlay: OnceLock::new(),
             salt,
             contained: Mutex::new(LandedTasks::default()),
             run,
@@ -244,7 +244,7 @@ impl Workspace {
         options: engine::RunOptions,
         report: &'a mut dyn FnMut(engine::RunReport<'_>),
     ) -> Result<engine::Engine<'a>> {
-        for note in engine::recover::mend(&self.store, &proof)? {
+        for note in engine::recover::repair_refs(&self.store, &proof)? {
             report(engine::RunReport::Note(note));
         }
         let workspace = self.refresh()?;

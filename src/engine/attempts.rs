@@ -50,7 +50,7 @@ pub(super) struct AttemptLaunch {
     pub base: Oid,
     /// The commit that is checked out: the base or, for a resumed session, the work of the session
     /// so far.
-    pub shown: Oid,
+    pub checkout: Oid,
     /// The session's id, if the agent has sessions.
     pub session: Option<String>,
     /// The reason for resuming the session. `None` for a new session.
@@ -74,7 +74,7 @@ pub(super) fn launch(
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let lock = Lock::try_take(&dir.join(files::LOCK), "")?
         .map_err(|holder| anyhow::anyhow!("the attempt is being carried out already: {holder}"))?;
-    let worktree = worktree_spec(ctx, task, launch);
+    let worktree = attempt_worktree(ctx, task, launch);
     link_task(ctx, task, &worktree.path);
     let prompt = dir.join(files::PROMPT);
     let rendered = render(ctx, task, attempt, launch)?;
@@ -101,7 +101,7 @@ pub(super) fn launch(
         output: ctx.job.output.as_ref().map_or("", |output| &output.path),
     };
     let program = AgentProgram { agent: &ctx.job.agent, preset: &ctx.preset };
-    let call = call::call(ctx, program, task, attempt, launch, input)?;
+    let call = call::build_call(ctx, program, task, attempt, launch, input)?;
     let spec = Assignment {
         v: crate::wire::VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
@@ -205,12 +205,12 @@ pub(super) fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn worktree_spec(ctx: &Context, task: &TaskId, launch: &AttemptLaunch) -> WorktreeSpec {
+fn attempt_worktree(ctx: &Context, task: &TaskId, launch: &AttemptLaunch) -> WorktreeSpec {
     WorktreeSpec {
         name: launch.worktree.clone(),
         path: ctx.worktrees.join(&launch.worktree),
         index: ctx.store.local().worktree_indexes(&ctx.run).join(&launch.worktree),
-        commit: launch.shown.to_string(),
+        commit: launch.checkout.to_string(),
         // With an output file, no branch is needed: `collect` and `show` return the file.
         branch: ctx.job.output.is_none().then(|| layout::branch(&ctx.run, task)),
         setup: ctx.job.worktree.setup.clone(),
@@ -249,11 +249,11 @@ pub(super) fn pinned_argv(ctx: &Context, base: &Oid, argv: Vec<String>) -> Resul
 
 fn render(ctx: &Context, task: &TaskId, attempt: u32, launch: &AttemptLaunch) -> Result<String> {
     let template = ctx.template.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    prompt::render(template, &brief_of(ctx, task, attempt, &launch.base, &launch.findings)?)
+    prompt::render(template, &task_brief(ctx, task, attempt, &launch.base, &launch.findings)?)
 }
 
 /// Returns the brief of a task, with its files as of a commit.
-pub(super) fn brief_of(
+pub(super) fn task_brief(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,

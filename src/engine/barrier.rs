@@ -22,7 +22,7 @@ const MIN_PAUSE: Duration = Duration::from_millis(25);
 /// The handle of the barrier thread. The thread ends when the handle is dropped.
 #[derive(Debug)]
 pub(super) struct Barriers {
-    ask: Sender<u64>,
+    sender: Sender<u64>,
     /// The number of the last requested barrier.
     last: u64,
 }
@@ -31,7 +31,7 @@ impl Barriers {
     /// Starts the thread. `disk` is any path on the file system.
     #[expect(clippy::disallowed_methods, reason = "the engine is the module with threads")]
     pub(super) fn start(disk: PathBuf, messages: Sender<Message>) -> Self {
-        let (ask, requests) = channel::<u64>();
+        let (sender, requests) = channel::<u64>();
         std::thread::spawn(move || {
             let mut ended = ambient::instant() - MIN_PAUSE;
             while let Ok(number) = requests.recv() {
@@ -43,15 +43,15 @@ impl Barriers {
                 ended = ambient::instant();
             }
         });
-        Self { ask, last: 0 }
+        Self { sender, last: 0 }
     }
 
     /// Requests a barrier for everything written so far. Returns the barrier's number. The
     /// completion message carries this number or a later one.
-    pub(super) fn ask(&mut self) -> u64 {
+    pub(super) fn request(&mut self) -> u64 {
         self.last += 1;
         // The thread lives as long as this handle.
-        self.ask.send(self.last).ok();
+        self.sender.send(self.last).ok();
         self.last
     }
 }
@@ -63,7 +63,7 @@ impl Engine<'_> {
         if self.unsynced.is_empty() && self.published.is_empty() {
             return;
         }
-        let number = self.barriers.ask();
+        let number = self.barriers.request();
         let (decisions, published) =
             (std::mem::take(&mut self.unsynced), std::mem::take(&mut self.published));
         self.awaiting_sync.push(AwaitingSync { number, decisions, published });

@@ -85,7 +85,7 @@ pub(super) struct AgentProgram<'a> {
 }
 
 /// Builds the command line of a program for an attempt.
-pub(super) fn call(
+pub(super) fn build_call(
     ctx: &Context,
     program: AgentProgram<'_>,
     task: &TaskId,
@@ -121,7 +121,7 @@ pub(super) fn call(
         if is_set { job } else { preset.unwrap_or(job) }
     };
     Ok(AgentCall {
-        argv: pinned_argv(ctx, &launch.shown, invoked.argv)?,
+        argv: pinned_argv(ctx, &launch.checkout, invoked.argv)?,
         prompt_on_stdin: invoked.stdin_prompt,
         preset: Some(preset.clone()),
         secrets: secrets.collect(),
@@ -165,7 +165,7 @@ fn command_call(
         feedback_file: input.feedback_file,
     };
     Ok(AgentCall {
-        argv: pinned_argv(ctx, &launch.shown, placeholders::expand(&agent.command, &values))?,
+        argv: pinned_argv(ctx, &launch.checkout, placeholders::expand(&agent.command, &values))?,
         prompt_on_stdin: !mentions("{prompt_file}") && !mentions("{prompt}"),
         preset: None,
         pass: agent.env.clone(),

@@ -49,7 +49,7 @@ impl Engine<'_> {
             self.slots.free(&launch.worktree);
             return Ok(None);
         }
-        self.point_branch(task, &state, &launch.shown)?;
+        self.reset_branch(task, &state, &launch.checkout)?;
         if let Some(tip) = self.ledger.tips.get(task) {
             launch.findings = findings(&self.ctx.store, &tip.tree)?;
         }
@@ -64,7 +64,7 @@ impl Engine<'_> {
         let work = state.candidate.as_ref().map(|c| c.commit.clone());
         Some(AttemptLaunch {
             worktree: session.worktree.clone(),
-            shown: work.unwrap_or_else(|| base.clone()),
+            checkout: work.unwrap_or_else(|| base.clone()),
             base,
             session: Some(session.id.clone()),
             resumed: Some(state.reason.clone().unwrap_or_else(|| "it was stopped".into())),
@@ -87,9 +87,9 @@ impl Engine<'_> {
         let kept: BTreeSet<&str> =
             sessions.filter(|s| s.owner == self.ctx.owner).map(|s| s.worktree.as_str()).collect();
         Ok(AttemptLaunch {
-            worktree: self.slots.take_beside(ATTEMPTS, &kept),
+            worktree: self.slots.take_except(ATTEMPTS, &kept),
             base: tip.clone(),
-            shown: tip,
+            checkout: tip,
             session: self.ctx.gives_session_ids().then(ambient::uuid),
             resumed: None,
             findings: Vec::new(),
@@ -98,7 +98,7 @@ impl Engine<'_> {
     }
 
     /// Points the task's branch to the commit at which the attempt starts.
-    fn point_branch(&mut self, task: &TaskId, state: &TaskState, to: &Oid) -> Result<()> {
+    fn reset_branch(&mut self, task: &TaskId, state: &TaskState, to: &Oid) -> Result<()> {
         if self.ctx.job.output.is_some() {
             return Ok(());
         }

@@ -94,9 +94,9 @@ pub(crate) struct Engine<'a> {
     /// Check folders whose results are already recorded.
     pub(super) recorded_keys: BTreeSet<String>,
     /// Lines for the notes on trees, written with the next events.
-    pub(super) verdicts: NoteLines,
+    pub(super) tree_notes: NoteLines,
     /// Lines for the notes on landed commits.
-    pub(super) notes: NoteLines,
+    pub(super) commit_notes: NoteLines,
     /// The merge queue of the run's tasks.
     pub(super) line: Line,
     /// The health of the target's tips.
@@ -104,7 +104,7 @@ pub(crate) struct Engine<'a> {
     /// Landings that wait for a barrier.
     pub(super) leaving: Option<Leaving>,
     /// The branches under review.
-    pub(super) branches: ReviewBranches,
+    pub(super) review_branches: ReviewBranches,
     /// The reason why landings are on hold, and the start of the hold.
     pub(super) held: Option<(String, Instant)>,
     /// True if the disk is too full to start attempts.
@@ -148,12 +148,12 @@ pub(crate) fn prepare<'a>(
         barriers,
         stale_folders: Vec::new(),
         recorded_keys: BTreeSet::new(),
-        verdicts: NoteLines::new(),
-        notes: NoteLines::new(),
+        tree_notes: NoteLines::new(),
+        commit_notes: NoteLines::new(),
         line: Line::default(),
         tips: Tips::default(),
         leaving: None,
-        branches: ReviewBranches::default(),
+        review_branches: ReviewBranches::default(),
         held: None,
         disk_full: false,
         interrupted: None,
@@ -202,9 +202,9 @@ impl Engine<'_> {
             }
             match self.receiver.recv_timeout(self.poll_interval()) {
                 Ok(message) => {
-                    self.take(message)?;
+                    self.handle(message)?;
                     while let Ok(message) = self.receiver.try_recv() {
-                        self.take(message)?;
+                        self.handle(message)?;
                     }
                     self.flush()?;
                 }
@@ -218,7 +218,7 @@ impl Engine<'_> {
 
     /// Journals an observation from outside of the loop, and waits until its events are durable and
     /// reported.
-    pub(crate) fn ask(&mut self, observation: Observation) -> Result<()> {
+    pub(crate) fn observe_and_settle(&mut self, observation: Observation) -> Result<()> {
         self.observe(observation);
         self.settle()
     }
@@ -245,8 +245,8 @@ impl Engine<'_> {
     pub(super) fn record(&mut self) -> Result<()> {
         let store = self.ctx.store.clone();
         let lines = [
-            (layout::VERDICTS, std::mem::take(&mut self.verdicts)),
-            (layout::NOTES, std::mem::take(&mut self.notes)),
+            (layout::VERDICTS, std::mem::take(&mut self.tree_notes)),
+            (layout::NOTES, std::mem::take(&mut self.commit_notes)),
         ];
         for (name, lines) in &lines {
             self.batch.extras.extend(store.notes_move(name, lines)?);

@@ -192,8 +192,8 @@ impl Engine<'_> {
                 return Ok(self.spawn_verification(effect, worktree, assignment));
             }
             Ok(None) => {
-                let verdict = CheckReport { verdict: Verdict::Passed, results: Vec::new() };
-                self.observe(Observation::BaseVerified(verdict));
+                let report = CheckReport { verdict: Verdict::Passed, results: Vec::new() };
+                self.observe(Observation::BaseVerified(report));
             }
             Err(error) => self.broken(&effect, &format!("{error:#}")),
         }
@@ -262,7 +262,7 @@ impl Engine<'_> {
                 return Ok(FinishedEffect::OutOfScope(candidate, finding));
             }
             let Candidate { commit, tree, base } = candidate;
-            let assignment = VerificationAssignment::of(
+            let assignment = VerificationAssignment::new(
                 CheckStage::Task,
                 Some((task, attempt)),
                 (commit, tree, base),
@@ -282,7 +282,7 @@ fn base_assignment(ctx: &Context) -> Result<Option<VerificationAssignment>> {
     let rules = gate::rules(ctx, &ctx.tip()?)?;
     let assignment = VerificationAssignment {
         rules,
-        ..VerificationAssignment::of(CheckStage::Landing, None, (base.clone(), tree, base))
+        ..VerificationAssignment::new(CheckStage::Landing, None, (base.clone(), tree, base))
     };
     Ok((!verifications::steps(ctx, &assignment, "")?.is_empty()).then_some(assignment))
 }

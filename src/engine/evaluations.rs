@@ -74,7 +74,7 @@ impl Engine<'_> {
             findings: findings(&self.ctx.store, &tip.tree)?,
             budget: self.policy.money_left(&self.ledger.state.all_spend(), None),
         };
-        let worktree = match self.adopted.remove(&key(task, attempt)) {
+        let worktree = match self.adopted.remove(&folder_name(task, attempt)) {
             Some(worktree) => worktree,
             None => self.slots.take(EVALUATIONS),
         };
@@ -102,18 +102,18 @@ impl Engine<'_> {
         failpoint::hit("evaluation.recorded");
         // After an errored evaluation, the next evaluator uses the same folder, which must be
         // empty.
-        clear(&self.ctx, task, *attempt)?;
+        remove_folder(&self.ctx, task, *attempt)?;
         Ok(false)
     }
 }
 
 /// Returns the name of an evaluation's folder.
-pub(super) fn key(task: &TaskId, attempt: u32) -> String {
+pub(super) fn folder_name(task: &TaskId, attempt: u32) -> String {
     format!("{task}.{attempt}")
 }
 
-fn clear(ctx: &Context, task: &TaskId, attempt: u32) -> Result<()> {
-    let dir = ctx.store.local().evaluations(&ctx.run).join(key(task, attempt));
+fn remove_folder(ctx: &Context, task: &TaskId, attempt: u32) -> Result<()> {
+    let dir = ctx.store.local().evaluations(&ctx.run).join(folder_name(task, attempt));
     if dir.exists() {
         std::fs::remove_dir_all(&dir)
             .with_context(|| format!("cannot remove {}", dir.display()))?;
@@ -128,8 +128,11 @@ fn evaluate(
     worktree: &str,
     wait: KeeperWait,
 ) -> Result<Option<EvaluationResult>> {
-    let dir =
-        ctx.store.local().evaluations(&ctx.run).join(key(&assignment.task, assignment.attempt));
+    let dir = ctx
+        .store
+        .local()
+        .evaluations(&ctx.run)
+        .join(folder_name(&assignment.task, assignment.attempt));
     std::fs::create_dir_all(dir.join(files::TMP))
         .with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let lock_path = dir.join(files::LOCK);
@@ -183,7 +186,7 @@ fn start_keeper(
     let launch = AttemptLaunch {
         worktree: worktree.to_owned(),
         base: candidate.base.clone(),
-        shown: candidate.commit.clone(),
+        checkout: candidate.commit.clone(),
         session: evaluator.gives_session_ids().then(ambient::uuid),
         resumed: None,
         findings: Vec::new(),
@@ -198,7 +201,7 @@ fn start_keeper(
         output: &path_text(&answer),
     };
     let program = AgentProgram { agent: &evaluator.agent, preset: &evaluator.preset };
-    let call = call::call(ctx, program, task, *attempt, &launch, input)?;
+    let call = call::build_call(ctx, program, task, *attempt, &launch, input)?;
     let spec = Assignment {
         v: crate::wire::VERSION,
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
@@ -248,7 +251,7 @@ fn evaluation_prompt(ctx: &Context, assignment: &EvaluationAssignment) -> Result
     let evaluator = ctx.evaluator.as_ref().context("the job has no evaluator")?;
     let store = &ctx.store;
     let Candidate { commit, tree, base } = &assignment.candidate;
-    let brief = attempts::brief_of(
+    let brief = attempts::task_brief(
         ctx,
         &assignment.task,
         assignment.attempt,

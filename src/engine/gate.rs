@@ -59,7 +59,7 @@ pub(super) fn steps(
 fn differs<'r>(ctx: &Context, rules: &'r Rules) -> Option<&'r str> {
     let same = |ours: &PathBuf, theirs: &PathBuf| matches!((std::fs::read(ours), std::fs::read(theirs)), (Ok(ours), Ok(theirs)) if ours == theirs);
     // What is a task's own is laid over nothing: it is as the tasks have made it.
-    let laid = ctx.laid_over();
+    let laid = ctx.check_overlay();
     let mut theirs = rules.overlay.iter();
     let found = theirs.find(|(path, theirs)| {
         laid.iter().any(|(pinned, ours)| pinned == path && !same(ours, theirs))
@@ -79,8 +79,8 @@ fn has_same_files(ctx: &Context, rules: &Rules) -> bool {
 }
 
 /// What is laid over a place in which both are judged: what the run has pinned, then what the target has.
-pub(super) fn laid_over(ctx: &Context, rules: Option<&Rules>) -> Vec<(String, PathBuf)> {
-    let mut files = ctx.laid_over();
+pub(super) fn check_overlay(ctx: &Context, rules: Option<&Rules>) -> Vec<(String, PathBuf)> {
+    let mut files = ctx.check_overlay();
     let theirs = rules.map_or(&[][..], |rules| rules.overlay.as_slice());
     let work = |path: &String| ctx.overlay.iter().any(|(pinned, _)| pinned == path);
     files.extend(theirs.iter().filter(|(path, _)| !work(path)).cloned());

@@ -15,12 +15,12 @@ use crate::process::{self, Environ, KeeperHandle, KeeperLink, Lock};
 /// busy keepers finish their assignment first.
 #[derive(Debug, Default)]
 pub(crate) struct Keepers {
-    idle: Mutex<BTreeMap<String, IdleKeeper>>,
+    idle: Mutex<BTreeMap<String, StartedKeeper>>,
 }
 
 #[derive(Debug)]
-struct IdleKeeper {
-    line: KeeperLink,
+struct StartedKeeper {
+    link: KeeperLink,
     handle: KeeperHandle,
     /// The lock of the keeper's last assignment.
     lock: PathBuf,
@@ -40,7 +40,7 @@ impl Keepers {
         let path = dir.join(files::LOCK);
         let old = self.lock().remove(worktree);
         if let Some(mut old) = old {
-            if old.line.send(dir, lock, env).is_ok() {
+            if old.link.send(dir, lock, env).is_ok() {
                 old.lock = path;
                 self.lock().insert(worktree.to_owned(), old);
                 return Ok(());
@@ -48,14 +48,14 @@ impl Keepers {
             close_and_reap(old);
         }
         let args: [OsString; 2] = ["keeper".into(), dir.as_os_str().to_owned()];
-        let (handle, line) =
+        let (handle, link) =
             process::start_linked_keeper(program, &args, lock, env, &dir.join(files::LOG))
                 .with_context(|| format!("cannot start a keeper from {}", program.display()))?;
-        self.lock().insert(worktree.to_owned(), IdleKeeper { line, handle, lock: path });
+        self.lock().insert(worktree.to_owned(), StartedKeeper { link, handle, lock: path });
         Ok(())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, IdleKeeper>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, StartedKeeper>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -66,8 +66,8 @@ impl Drop for Keepers {
         // Close all links first, so that the keepers end concurrently.
         let left: Vec<_> = keepers
             .into_values()
-            .map(|IdleKeeper { line, handle, lock }| {
-                drop(line);
+            .map(|StartedKeeper { link, handle, lock }| {
+                drop(link);
                 (handle, lock)
             })
             .collect();
@@ -77,8 +77,8 @@ impl Drop for Keepers {
     }
 }
 
-fn close_and_reap(IdleKeeper { line, handle, lock }: IdleKeeper) {
-    drop(line);
+fn close_and_reap(StartedKeeper { link, handle, lock }: StartedKeeper) {
+    drop(link);
     wait_if_idle(handle, &lock);
 }
 

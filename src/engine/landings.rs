@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::Context;
 use super::verifications::{TrainMember, VerificationAssignment};
 use crate::domain::id::{Oid, TaskId};
+use crate::domain::queue::EntryId;
 use crate::domain::review::Approval;
 use crate::domain::session::{Cost, SessionReport};
 use crate::domain::verdict::{Candidate, CheckResult};
@@ -40,14 +41,18 @@ pub(super) struct TaskCar {
 
 impl TaskCar {
     /// What is to be judged: its tree, in which the work of those before it is new, too.
-    pub(super) fn case(&self, with: Vec<TrainMember>, again: bool) -> VerificationAssignment {
+    pub(super) fn case(
+        &self,
+        other_tasks: Vec<TrainMember>,
+        again: bool,
+    ) -> VerificationAssignment {
         let (commit, tree) = (self.new.clone(), self.tree.clone());
         let base = self.candidate.base.clone();
         let task = Some((self.task.clone(), self.attempt));
         VerificationAssignment {
-            with,
+            other_tasks,
             again,
-            ..VerificationAssignment::of(CheckStage::Landing, task, (commit, tree, base))
+            ..VerificationAssignment::new(CheckStage::Landing, task, (commit, tree, base))
         }
     }
 
@@ -221,4 +226,22 @@ fn noted_check(result: &CheckResult) -> NotedCheck {
         ms: result.ms,
         key: result.key.clone(),
     }
+}
+
+/// The name of a task in the queue.
+pub(super) fn entry(task: &TaskId) -> Result<EntryId> {
+    Ok(EntryId::parse(task.as_str())?)
+}
+
+/// The task of a name in the queue.
+pub(super) fn task(entry: &EntryId) -> Result<TaskId> {
+    Ok(TaskId::parse(entry.as_str())?)
+}
+
+/// What goes wrong in a landing.
+pub(super) enum LandingError {
+    /// The state cannot be read or written: nothing more is begun.
+    State(anyhow::Error),
+    /// Candidates cannot be put on the target: that waits, the rest goes on.
+    Landing(anyhow::Error),
 }

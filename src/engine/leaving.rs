@@ -8,8 +8,7 @@ use anyhow::Result;
 use super::RunReport;
 use super::dispatcher::Engine;
 use super::hooks::{self, HookRunner};
-use super::landings;
-use super::line::{LandingError, entry, task};
+use super::landings::{self, LandingError, entry, task};
 use super::verifications;
 use crate::ambient;
 use crate::domain::id::Oid;
@@ -43,7 +42,7 @@ impl Engine<'_> {
         let each = self.ctx.job.queue.each;
         let shares = |of: &Oid| {
             let shares = self.line.green.get(of).map(|(case, judged)| {
-                verifications::shares(&self.ctx, case, &judged.verdict.results)
+                verifications::results_by_task(&self.ctx, case, &judged.report.results)
             });
             shares.transpose().map(Option::unwrap_or_default).map_err(LandingError::State)
         };
@@ -66,11 +65,11 @@ impl Engine<'_> {
             if lines.is_empty() {
                 continue;
             }
-            let verdict = judged.verdict.clone();
+            let checks = judged.report.clone();
             self.note_verdict(&landing.tree, lines);
             let (task, candidate) = (landing.task.clone(), landing.candidate.clone());
             let tree = landing.tree.clone();
-            self.observe(Observation::LandingVerified { task, candidate, tree, checks: verdict });
+            self.observe(Observation::LandingVerified { task, candidate, tree, checks });
             self.record().map_err(LandingError::State)?;
         }
         if landings.iter().all(|landing| self.is_wanted(landing)) {
@@ -102,7 +101,7 @@ impl Engine<'_> {
         failpoint::hit("land.before-barrier");
         // It serves everything that was journaled, too.
         self.acknowledge();
-        let after = self.barriers.ask();
+        let after = self.barriers.request();
         self.leaving = Some(Leaving { queue, landings, intent, after });
         Ok(())
     }

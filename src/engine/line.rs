@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::dispatcher::Engine;
-use super::landings::{self, BuiltCar, TaskCar};
+use super::landings::{self, BuiltCar, LandingError, TaskCar, entry, task};
 use super::verifications::{self, TrainMember, VerificationAssignment, VerificationResult};
 use super::{RunReport, gate};
 use crate::domain::id::{Oid, TaskId};
@@ -55,16 +55,6 @@ pub(super) struct Line {
     before: Vec<Vec<TaskId>>,
     /// Folders of keepers, of use until something has landed or left.
     pub(super) folders: Vec<PathBuf>,
-}
-
-/// The name of a task in the queue.
-pub(super) fn entry(task: &TaskId) -> Result<EntryId> {
-    Ok(EntryId::parse(task.as_str())?)
-}
-
-/// The task of a name in the queue.
-pub(super) fn task(entry: &EntryId) -> Result<TaskId> {
-    Ok(TaskId::parse(entry.as_str())?)
 }
 
 impl Line {
@@ -315,19 +305,19 @@ impl Engine<'_> {
             // Before a single one is to blame, the tip itself is asked about: in its name, and with nothing of it.
             let cars = self.line.prefix(train, prefix.max(1))?;
             let Some((last, before)) = cars.split_last() else { return Ok(Asked::Later) };
-            let with: Vec<TrainMember> = before.iter().map(|car| car.member()).collect();
+            let other_tasks: Vec<TrainMember> = before.iter().map(|car| car.member()).collect();
             let queue = self.line.queue.as_ref().context("no queue")?;
             let tip = queue.tip();
             let case = if prefix == 0 {
                 let tree = self.ctx.store.repo().tree_of(tip)?;
-                let case = VerificationAssignment::of(
+                let case = VerificationAssignment::new(
                     CheckStage::Landing,
                     None,
                     (tip.clone(), tree, tip.clone()),
                 );
                 VerificationAssignment { again: attempt > 1, ..case }
             } else {
-                last.case(with, kind == TrainKind::Confirm)
+                last.case(other_tasks, kind == TrainKind::Confirm)
             };
             (
                 last.task.clone(),
@@ -340,8 +330,8 @@ impl Engine<'_> {
         }
         let steps = verifications::steps(&self.ctx, &case, "")?;
         let known = verify::known_verdict(&steps);
-        if let Some(verdict) = known.filter(|v| v.verdict == Verdict::Passed) {
-            self.ruled(&task, question, &case, VerificationResult { verdict, lines: Vec::new() })?;
+        if let Some(report) = known.filter(|v| v.verdict == Verdict::Passed) {
+            self.ruled(&task, question, &case, VerificationResult { report, lines: Vec::new() })?;
             return Ok(Asked::Known);
         }
         let worktree = self.check_worktree(&case.key(), CheckStage::Landing);
@@ -372,22 +362,22 @@ impl Engine<'_> {
         case: &VerificationAssignment,
         judged: VerificationResult,
     ) -> Result<()> {
-        let ruling = match &judged.verdict.verdict {
+        let ruling = match &judged.report.verdict {
             Verdict::Passed => Verdict::Passed,
             Verdict::Errored(fault) => Verdict::Errored(fault.clone()),
             Verdict::Failed(_) => {
                 if case.task.is_none() && case.again {
                     let target = layout::short(&self.ctx.manifest.target);
                     let tip = format!("`{target}` at {}", case.commit.short());
-                    self.tell_findings(&tip, &judged.verdict);
-                } else if !case.with.is_empty() {
+                    self.tell_findings(&tip, &judged.report);
+                } else if !case.other_tasks.is_empty() {
                     self.tell_red(case);
                 }
                 Verdict::Failed(String::new())
             }
         };
         let green = ruling == Verdict::Passed;
-        if let (Verdict::Errored(why), false) = (&ruling, case.with.is_empty()) {
+        if let (Verdict::Errored(why), false) = (&ruling, case.other_tasks.is_empty()) {
             // By which of them, if by any, is found out first.
             (self.report)(RunReport::Note(format!(
                 "what would land together could not be judged: {why}"
@@ -398,7 +388,7 @@ impl Engine<'_> {
             let same = |s: &&TaskState| case.task.as_ref().is_none_or(|(_, of)| s.attempt == *of);
             if let Some(candidate) = state.filter(same).and_then(|s| s.candidate.clone()) {
                 let (candidate, tree, checks) =
-                    (candidate.commit, case.tree.clone(), judged.verdict.clone());
+                    (candidate.commit, case.tree.clone(), judged.report.clone());
                 let task = task.clone();
                 self.observe(Observation::LandingVerified { task, candidate, tree, checks });
                 self.record()?;
@@ -407,7 +397,7 @@ impl Engine<'_> {
             // What is said of the tip is about nobody's work.
         } else if green {
             self.line.green.insert(case.tree.clone(), (case.clone(), judged));
-        } else if case.with.is_empty() {
+        } else if case.other_tasks.is_empty() {
             self.line.red.insert(task.clone(), (case.tree.clone(), judged));
         }
         self.line.tell(QueueInput::Verified { train, prefix, attempt, verdict: ruling });
@@ -419,7 +409,7 @@ impl Engine<'_> {
     }
 
     fn tell_red(&mut self, case: &VerificationAssignment) {
-        let members = case.with.iter().map(|m| m.task.as_str());
+        let members = case.other_tasks.iter().map(|m| m.task.as_str());
         let all: Vec<&str> = members.chain(case.task.as_ref().map(|(t, _)| t.as_str())).collect();
         let named = all.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
         let more = all.len().saturating_sub(NAMED);
@@ -454,7 +444,7 @@ impl Engine<'_> {
                     None => (candidate.clone(), rejected(finding)),
                 };
                 self.note_verdict(&tree, judged.lines);
-                let checks = judged.verdict;
+                let checks = judged.report;
                 self.observe(Observation::LandingVerified { task, candidate, tree, checks });
             }
             // Tasks wait for what they come after before they begin.
@@ -495,17 +485,9 @@ enum Asked {
     Later,
 }
 
-/// What goes wrong in a landing.
-pub(super) enum LandingError {
-    /// The state cannot be read or written: nothing more is begun.
-    State(anyhow::Error),
-    /// Candidates cannot be put on the target: that waits, the rest goes on.
-    Landing(anyhow::Error),
-}
-
 /// A verdict of which only the words are known.
 fn rejected(text: String) -> VerificationResult {
     let finding = Finding { attempt: 0, check: "landing".into(), text };
     let verdict = Verdict::Failed(vec![finding]);
-    VerificationResult { verdict: CheckReport { verdict, results: Vec::new() }, lines: Vec::new() }
+    VerificationResult { report: CheckReport { verdict, results: Vec::new() }, lines: Vec::new() }
 }

@@ -89,7 +89,7 @@ pub(crate) struct Context {
     /// Pinned files: the path in the repository, and the written copy.
     pub overlay: Vec<(String, PathBuf)>,
     /// The pinned files that are laid over check worktrees. Computed once.
-    pub laid_over: OnceLock<Vec<(String, PathBuf)>>,
+    pub check_overlay: OnceLock<Vec<(String, PathBuf)>>,
     /// A hash of the pinned files.
     pub salt: String,
     /// The tasks that the target contains.
@@ -123,14 +123,14 @@ impl Context {
 
     /// Returns the pinned files that are laid over check worktrees: all but the tasks' own files. A
     /// task's file is the work itself, even if a check names the file.
-    pub(crate) fn laid_over(&self) -> Vec<(String, PathBuf)> {
+    pub(crate) fn check_overlay(&self) -> Vec<(String, PathBuf)> {
         let found = || {
             let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             let work: BTreeSet<&String> = tasks.values().flat_map(|task| &task.files).collect();
             self.overlay.iter().filter(|(path, _)| !work.contains(path)).cloned().collect()
         };
         // Computed once: a later split moves the files of a task to its parts and adds none.
-        self.laid_over.get_or_init(found).clone()
+        self.check_overlay.get_or_init(found).clone()
     }
 
     /// Adds the new tasks of a plan.

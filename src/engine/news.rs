@@ -33,7 +33,7 @@ pub(super) struct AwaitingSync {
 }
 
 impl Engine<'_> {
-    pub(super) fn take(&mut self, news: Message) -> Result<()> {
+    pub(super) fn handle(&mut self, news: Message) -> Result<()> {
         let (effect, seen) = match news {
             Message::Signal(signal) => {
                 self.signal(signal);
@@ -129,21 +129,21 @@ impl Engine<'_> {
             return Ok(false);
         }
         if *effect == Effect::VerifyBase && self.ledger.state.base_passed.is_some() {
-            self.tip_judged(case, &judged.verdict);
+            self.tip_judged(case, &judged.report);
             self.discard_folder(verifications::folder(&self.ctx, case));
             return Ok(false);
         }
         self.note_verdict(&case.tree, judged.lines);
         let observation = match &case.task {
             None => {
-                self.tell_findings("the base", &judged.verdict);
-                Observation::BaseVerified(judged.verdict)
+                self.tell_findings("the base", &judged.report);
+                Observation::BaseVerified(judged.report)
             }
             Some((task, attempt)) => Observation::Verified {
                 task: task.clone(),
                 attempt: *attempt,
                 tree: case.tree.clone(),
-                checks: judged.verdict,
+                checks: judged.report,
             },
         };
         self.observe(observation);
@@ -154,8 +154,8 @@ impl Engine<'_> {
     }
 
     /// A base or a tip that fails is for a person to mend: the whole output is told at once.
-    pub(super) fn tell_findings(&mut self, of: &str, verdict: &CheckReport) {
-        if let Verdict::Failed(findings) = &verdict.verdict {
+    pub(super) fn tell_findings(&mut self, of: &str, report: &CheckReport) {
+        if let Verdict::Failed(findings) = &report.verdict {
             for finding in findings {
                 let text = format!("on {of}, `{}` fails: {}", finding.check, finding.text);
                 (self.report)(RunReport::Note(text));
@@ -166,7 +166,7 @@ impl Engine<'_> {
     /// The note goes with the event that vouches for it.
     pub(super) fn note_verdict(&mut self, tree: &Oid, lines: Vec<String>) {
         if !lines.is_empty() {
-            self.verdicts.entry(tree.clone()).or_default().extend(lines);
+            self.tree_notes.entry(tree.clone()).or_default().extend(lines);
         }
     }
 
@@ -271,7 +271,7 @@ impl Engine<'_> {
             let state = self.ledger.state.tasks.get(&landing.task);
             let approval = state.and_then(|s| s.review.approval.as_ref());
             let line = landings::provenance(&self.ctx, landing, &tip.tree, approval, proof)?;
-            self.notes.entry(landing.new.clone()).or_default().push(line);
+            self.commit_notes.entry(landing.new.clone()).or_default().push(line);
         }
         Ok(())
     }
@@ -341,7 +341,7 @@ impl Engine<'_> {
     /// Carries out what people asked for, and answers.
     pub(super) fn apply_requests(&mut self) -> Result<()> {
         let mut applied = Vec::new();
-        for waiting in requests::waiting(&self.ctx.store, &self.ctx.run) {
+        for waiting in requests::pending(&self.ctx.store, &self.ctx.run) {
             match waiting.wire.request() {
                 Err(error) => {
                     requests::answer(

@@ -28,12 +28,12 @@ pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()>
     finish_landing(engine, &ctx)?;
     let tip = ctx.tip()?;
     mark_contained(engine, &ctx, &tip)?;
-    find_keepers(engine, &ctx)?;
+    adopt_keepers(engine, &ctx)?;
     drop_stale_attempts(engine, &ctx)
 }
 
 /// Removes stale ref locks and quarantines broken refs, before the run is read.
-pub(crate) fn mend(store: &Store, proof: &crate::store::RunProof) -> Result<Vec<String>> {
+pub(crate) fn repair_refs(store: &Store, proof: &crate::store::RunProof) -> Result<Vec<String>> {
     let run = proof.run().clone();
     let prefix = crate::store::layout::attempts(&run);
     store.mend(proof, &|name| {
@@ -130,7 +130,7 @@ fn mark_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<(
 
 /// Finds keepers that an earlier supervisor started, and marks their worktrees as used. Keepers
 /// whose result is no longer needed are asked to stop.
-fn find_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
+fn adopt_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     for state in engine.ledger.state.tasks.values() {
         if let (Phase::Running, Some(worktree)) = (&state.phase, &state.worktree) {
             engine.slots.occupy(worktree);
@@ -193,7 +193,7 @@ fn find_evaluators(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
         }
         match (held, wanted, task) {
             (true, true, Some(task)) => {
-                let key = evaluations::key(&task, work.attempt);
+                let key = evaluations::folder_name(&task, work.attempt);
                 engine.adopted.insert(key, spec.worktree.name.clone());
             }
             (true, _, _) => {

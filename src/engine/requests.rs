@@ -37,7 +37,7 @@ pub(crate) fn ask(store: &Store, run: &RunId, wire: &WireRequest) -> Result<Path
 }
 
 /// Returns the requests in the spool, oldest first. Answers an unreadable request with an error.
-pub(super) fn waiting(store: &Store, run: &RunId) -> Vec<SpooledRequest> {
+pub(super) fn pending(store: &Store, run: &RunId) -> Vec<SpooledRequest> {
     let Ok(entries) = std::fs::read_dir(store.local().requests(run)) else { return Vec::new() };
     let mut paths: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
     paths.retain(|p| p.extension().is_some_and(|e| e == "json"));

@@ -30,11 +30,11 @@ impl Engine<'_> {
     /// landing.
     pub(super) fn check_review_branches(&mut self) -> Result<()> {
         if !self.policy.review
-            || self.branches.last_read.is_some_and(|at| at.elapsed() < READ_INTERVAL)
+            || self.review_branches.last_read.is_some_and(|at| at.elapsed() < READ_INTERVAL)
         {
             return Ok(());
         }
-        self.branches.last_read = Some(ambient::instant());
+        self.review_branches.last_read = Some(ambient::instant());
         let waits = |phase: &Phase| matches!(phase, Phase::Reviewing | Phase::Queued);
         let tasks = self.ledger.state.tasks.iter().filter(|(_, s)| waits(&s.phase));
         let candidates: Vec<(TaskId, Candidate)> =
@@ -55,7 +55,7 @@ impl Engine<'_> {
     ) -> Result<Option<Candidate>> {
         let store = &self.ctx.store;
         let Some(tip) = store.read(&layout::branch(&self.ctx.run, task))? else { return Ok(None) };
-        if tip == candidate.commit || self.branches.reported.contains(&tip) {
+        if tip == candidate.commit || self.review_branches.reported.contains(&tip) {
             return Ok(None);
         }
         let repo = store.repo();
@@ -72,7 +72,7 @@ impl Engine<'_> {
                 tip.short(),
                 candidate.commit.short()
             );
-            self.branches.reported.push(tip);
+            self.review_branches.reported.push(tip);
             (self.report)(RunReport::Note(note));
             return Ok(None);
         }

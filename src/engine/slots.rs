@@ -29,7 +29,7 @@ impl Slots {
 
     /// Takes the free worktree with the lowest number, which most likely exists already.
     pub(super) fn take(&mut self, kind: char) -> String {
-        self.take_beside(kind, &BTreeSet::new())
+        self.take_except(kind, &BTreeSet::new())
     }
 
     /// Takes a worktree for checks: a free worktree that was last used for the same stage, since
@@ -50,7 +50,7 @@ impl Slots {
     }
 
     /// Takes the free worktree with the lowest number that is not kept for a session.
-    pub(super) fn take_beside(&mut self, kind: char, kept: &BTreeSet<&str>) -> String {
+    pub(super) fn take_except(&mut self, kind: char, kept: &BTreeSet<&str>) -> String {
         let name = (1u32..)
             .map(|n| format!("{kind}{n:02}"))
             .find(|name| !self.busy.contains(name) && !kept.contains(name.as_str()))
@@ -89,7 +89,7 @@ mod tests {
         slots.free("p01");
         assert_eq!(slots.take(ATTEMPTS), "p01");
         assert_eq!((slots.used(ATTEMPTS), slots.used(CHECKS)), (3, 1));
-        assert_eq!(slots.take_beside(ATTEMPTS, &["p04"].into()), "p05");
+        assert_eq!(slots.take_except(ATTEMPTS, &["p04"].into()), "p05");
         assert!(slots.is_busy("p05") && !slots.is_busy("p04"));
     }
 

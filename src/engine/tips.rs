@@ -75,7 +75,7 @@ impl Engine<'_> {
         let ctx = Arc::clone(&self.ctx);
         let case = || -> Result<Option<VerificationAssignment>> {
             let tree = ctx.store.repo().tree_of(tip)?;
-            let case = VerificationAssignment::of(
+            let case = VerificationAssignment::new(
                 CheckStage::Landing,
                 None,
                 (tip.clone(), tree, tip.clone()),
@@ -95,16 +95,16 @@ impl Engine<'_> {
     }
 
     /// What a keeper has said of a tip. One that fails is looked at once more.
-    pub(super) fn tip_judged(&mut self, case: &VerificationAssignment, verdict: &CheckReport) {
+    pub(super) fn tip_judged(&mut self, case: &VerificationAssignment, report: &CheckReport) {
         let tip = &case.commit;
-        match &verdict.verdict {
+        match &report.verdict {
             Verdict::Errored(_) => self.tips.give_up(),
             Verdict::Passed => self.tips.last = Some((tip.clone(), true)),
             Verdict::Failed(_) if !case.again => self.tips.asked = Some((tip.clone(), 1)),
             Verdict::Failed(_) => {
                 self.tips.last = Some((tip.clone(), false));
                 let target = layout::short(&self.ctx.manifest.target).to_owned();
-                self.tell_findings(&format!("`{target}` at {}", tip.short()), verdict);
+                self.tell_findings(&format!("`{target}` at {}", tip.short()), report);
                 self.hold_landing(format!(
                     "no agent begins: `{target}` fails at {} with nothing of this run on it; commit what mends it there, and it goes on",
                     tip.short()

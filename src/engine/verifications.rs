@@ -33,7 +33,7 @@ pub(super) struct VerificationAssignment {
     /// The commit that the work started from.
     pub base: Oid,
     /// Other tasks whose work is in the tree.
-    pub with: Vec<TrainMember>,
+    pub other_tasks: Vec<TrainMember>,
     /// True if the tree is verified a second time after a failure, so a recorded failure must not
     /// be reused.
     pub again: bool,
@@ -56,7 +56,7 @@ pub(super) struct TrainMember {
 #[derive(Debug)]
 pub(super) struct VerificationResult {
     /// The verdict.
-    pub verdict: CheckReport,
+    pub report: CheckReport,
     /// Lines for the tree's note.
     pub lines: Vec<String>,
 }
@@ -72,12 +72,12 @@ pub(super) enum EarlierResult {
 
 impl VerificationAssignment {
     /// Creates the assignment for a tree with the work of at most one task.
-    pub(super) fn of(
+    pub(super) fn new(
         stage: CheckStage,
         task: Option<(TaskId, u32)>,
         (commit, tree, base): (Oid, Oid, Oid),
     ) -> Self {
-        Self { stage, task, commit, tree, base, with: Vec::new(), again: false, rules: None }
+        Self { stage, task, commit, tree, base, other_tasks: Vec::new(), again: false, rules: None }
     }
 
     /// Returns the tasks that would land together, in order. Empty if the assignment is not for a
@@ -87,7 +87,12 @@ impl VerificationAssignment {
         else {
             return Vec::new();
         };
-        self.with.iter().map(|member| &member.task).chain([last]).map(ToString::to_string).collect()
+        self.other_tasks
+            .iter()
+            .map(|member| &member.task)
+            .chain([last])
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// Returns the name of the assignment's folder.
@@ -128,9 +133,9 @@ pub(super) fn scope_finding(
 struct PlannedSteps {
     steps: Vec<CheckStep>,
     /// For each task, the positions of the steps that apply to it.
-    of_task: BTreeMap<TaskId, Vec<usize>>,
+    by_task: BTreeMap<TaskId, Vec<usize>>,
     /// The number of steps from the run's own job. The steps after these are target checks.
-    ours: usize,
+    own_count: usize,
 }
 
 /// Returns the steps of an assignment, with the steps that apply to each task.
@@ -147,22 +152,22 @@ fn planned_steps(
         let subject = CheckSubject { run: &ctx.run, task, base, worktree: &worktree };
         Ok(verify::steps(&ctx.job, assignment.stage, &subject, &ctx.salt))
     };
-    let target_steps = |ours: &[CheckStep]| {
+    let target_steps = |own_steps: &[CheckStep]| {
         let rules = assignment.rules.as_deref();
         rules.map_or_else(Vec::new, |rules| {
-            gate::steps(ctx, rules, &assignment.base, &worktree, ours)
+            gate::steps(ctx, rules, &assignment.base, &worktree, own_steps)
         })
     };
     let Some((task, attempt)) = &assignment.task else {
         let mut steps = steps_of(None, &assignment.base)?;
-        let ours = steps.len();
+        let own_count = steps.len();
         steps.extend(target_steps(&steps));
-        return Ok(PlannedSteps { steps, of_task: BTreeMap::new(), ours });
+        return Ok(PlannedSteps { steps, by_task: BTreeMap::new(), own_count });
     };
     let last = TrainMember { task: task.clone(), attempt: *attempt, base: assignment.base.clone() };
     let mut steps: Vec<CheckStep> = Vec::new();
-    let mut of_task: BTreeMap<TaskId, Vec<usize>> = BTreeMap::new();
-    for TrainMember { task, attempt, base } in assignment.with.iter().chain([&last]) {
+    let mut by_task: BTreeMap<TaskId, Vec<usize>> = BTreeMap::new();
+    for TrainMember { task, attempt, base } in assignment.other_tasks.iter().chain([&last]) {
         let own = steps_of(Some((task, *attempt)), base)?.into_iter().map(|step| {
             // Equal steps are shared: a step without placeholders is the same for all tasks.
             steps.iter().position(|known| *known == step).unwrap_or_else(|| {
@@ -170,12 +175,12 @@ fn planned_steps(
                 steps.len() - 1
             })
         });
-        of_task.insert(task.clone(), own.collect());
+        by_task.insert(task.clone(), own.collect());
     }
-    let (target_steps, ours) = (target_steps(&steps), steps.len());
+    let (target_steps, own_count) = (target_steps(&steps), steps.len());
     steps.extend(target_steps);
-    of_task.values_mut().for_each(|own| own.extend(ours..steps.len()));
-    Ok(PlannedSteps { steps, of_task, ours })
+    by_task.values_mut().for_each(|own| own.extend(own_count..steps.len()));
+    Ok(PlannedSteps { steps, by_task, own_count })
 }
 
 /// Returns the steps of an assignment, with the recorded verdicts on the tree.
@@ -184,9 +189,9 @@ pub(super) fn steps(
     assignment: &VerificationAssignment,
     worktree: &str,
 ) -> Result<Vec<CheckStep>> {
-    let PlannedSteps { mut steps, ours, .. } = planned_steps(ctx, assignment, worktree)?;
+    let PlannedSteps { mut steps, own_count, .. } = planned_steps(ctx, assignment, worktree)?;
     let who = assignment.task.as_ref().map(|(task, attempt)| (task, *attempt));
-    let (own_steps, target_steps) = steps.split_at_mut(ours);
+    let (own_steps, target_steps) = steps.split_at_mut(own_count);
     verify::recall(&ctx.store, &ctx.job, &ctx.run, &assignment.tree, who, own_steps)?;
     if let Some(rules) = &assignment.rules {
         // The target's job decides which verdicts of target checks may be reused.
@@ -199,14 +204,14 @@ pub(super) fn steps(
 }
 
 /// Splits the results of a passed assignment by task.
-pub(super) fn shares(
+pub(super) fn results_by_task(
     ctx: &Context,
     assignment: &VerificationAssignment,
     results: &[CheckResult],
 ) -> Result<BTreeMap<TaskId, Vec<CheckResult>>> {
-    let PlannedSteps { of_task, .. } = planned_steps(ctx, assignment, "")?;
+    let PlannedSteps { by_task, .. } = planned_steps(ctx, assignment, "")?;
     let share = |own: &[usize]| own.iter().filter_map(|at| results.get(*at)).cloned().collect();
-    Ok(of_task.iter().map(|(task, own)| (task.clone(), share(own))).collect())
+    Ok(by_task.iter().map(|(task, own)| (task.clone(), share(own))).collect())
 }
 
 /// Verifies a tree. Returns `None` while a keeper runs and is not awaited.
@@ -218,13 +223,13 @@ pub(super) fn verify_tree(
     mut earlier: EarlierResult,
 ) -> Result<Option<VerificationResult>> {
     let steps = steps(ctx, assignment, worktree)?;
-    if let Some(mut verdict) = verify::known_verdict(&steps) {
+    if let Some(mut report) = verify::known_verdict(&steps) {
         if let (Verdict::Failed(findings), Some((_, attempt))) =
-            (&mut verdict.verdict, &assignment.task)
+            (&mut report.verdict, &assignment.task)
         {
             findings.iter_mut().for_each(|f| f.attempt = *attempt);
         }
-        return Ok(Some(VerificationResult { verdict, lines: Vec::new() }));
+        return Ok(Some(VerificationResult { report, lines: Vec::new() }));
     }
     let dir = ctx.store.local().verification(&ctx.run, &assignment.key());
     std::fs::create_dir_all(dir.join(files::TMP))
@@ -258,8 +263,8 @@ pub(super) fn verify_tree(
             let last_line = log.lines().next_back().unwrap_or("it left no log").to_owned();
             clear(&dir)?;
             let fault = format!("the keeper of the checks died: {last_line}");
-            let verdict = CheckReport { verdict: Verdict::Errored(fault), results: Vec::new() };
-            return Ok(Some(VerificationResult { verdict, lines: Vec::new() }));
+            let report = CheckReport { verdict: Verdict::Errored(fault), results: Vec::new() };
+            return Ok(Some(VerificationResult { report, lines: Vec::new() }));
         }
         clear(&dir)?;
         earlier = EarlierResult::Use;
@@ -310,7 +315,7 @@ pub(super) fn verify_again(
     }
     let (worktree, _lock) = worktree.context("too many verifications at a time")?;
     let Candidate { commit, tree, base } = candidate.clone();
-    let assignment = VerificationAssignment::of(
+    let assignment = VerificationAssignment::new(
         CheckStage::Task,
         Some((task.clone(), attempt)),
         (commit, tree, base),
@@ -327,9 +332,9 @@ pub(super) fn verify_again(
     drop(lock);
     drop(Lock::wait(&dir.join(files::LOCK))?);
     let outcome = ChecksOutcome::read(&dir)?.context("the keeper of the checks left no word")?;
-    let verdict = verify::verdict(&outcome, &steps, attempt);
+    let report = verify::verdict(&outcome, &steps, attempt);
     std::fs::remove_dir_all(&dir)?;
-    Ok(verdict)
+    Ok(report)
 }
 
 /// The largest number of times that a keeper is replaced within one verification.
@@ -375,7 +380,7 @@ fn write_spec(
             branch: None,
             setup: ctx.job.worktree.setup.clone(),
             keep: ctx.job.worktree.keep.patterns().to_vec(),
-            overlay: gate::laid_over(ctx, assignment.rules.as_deref()),
+            overlay: gate::check_overlay(ctx, assignment.rules.as_deref()),
         },
         work: Work::Checks(ChecksWork {
             tree: assignment.tree.to_string(),
@@ -395,14 +400,14 @@ fn conclude(
     steps: &[CheckStep],
 ) -> Result<VerificationResult> {
     let attempt = assignment.task.as_ref().map_or(0, |(_, n)| *n);
-    let verdict = verify::verdict(outcome, steps, attempt);
+    let report = verify::verdict(outcome, steps, attempt);
     let who = assignment.task.as_ref().map(|(task, attempt)| (task, *attempt));
-    let lines = verify::note_lines(outcome, &verdict, ctx.run.as_str(), who);
-    if let Verdict::Errored(_) = verdict.verdict {
+    let lines = verify::note_lines(outcome, &report, ctx.run.as_str(), who);
+    if let Verdict::Errored(_) = report.verdict {
         // The verification will be repeated, so the result must not be reused.
         clear(dir)?;
     }
-    Ok(VerificationResult { verdict, lines })
+    Ok(VerificationResult { report, lines })
 }
 
 /// Returns the folder of an assignment. The folder is no longer needed once the verdict is on a

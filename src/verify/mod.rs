@@ -246,7 +246,7 @@ pub(crate) fn verdict(outcome: &ChecksOutcome, steps: &[CheckStep], attempt: u32
 /// Returns the note lines of the results that were not recorded before.
 pub(crate) fn note_lines(
     outcome: &ChecksOutcome,
-    verdict: &CheckReport,
+    report: &CheckReport,
     by: &str,
     attempt_of: Option<(&TaskId, u32)>,
 ) -> Vec<String> {
@@ -264,8 +264,8 @@ pub(crate) fn note_lines(
         text: text.to_owned(),
     };
     let json = |line: VerdictNote| serde_json::to_string(&line).unwrap_or_default();
-    // The verdict has one result for each check, in order.
-    let results = verdict.results.iter().zip(&outcome.checks);
+    // The report has one result for each check, in order.
+    let results = report.results.iter().zip(&outcome.checks);
     let fresh = results.filter(|(_, check)| check.known.is_none());
     fresh.map(|(result, check)| json(line((result, &check.text)))).collect()
 }
