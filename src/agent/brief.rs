@@ -116,7 +116,11 @@ fn checks(input: &BriefInput) -> Vec<CheckBrief> {
         CheckBrief {
             name: check.name.clone(),
             statement,
-            command: argv.iter().map(|argument| quote(argument)).collect::<Vec<_>>().join(" "),
+            command: argv
+                .iter()
+                .map(|argument| shell_quote(argument))
+                .collect::<Vec<_>>()
+                .join(" "),
             timeout_seconds: check.timeout.as_secs(),
             when,
         }
@@ -144,7 +148,7 @@ fn globs_of(pattern: &ScopePattern, files: &[String]) -> Vec<String> {
 }
 
 /// Quotes an argument for a shell.
-pub(crate) fn quote(argument: &str) -> String {
+pub(crate) fn shell_quote(argument: &str) -> String {
     let needs_no_quotes = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
     if !argument.is_empty() && argument.chars().all(needs_no_quotes) {
         return argument.to_owned();
@@ -154,13 +158,13 @@ pub(crate) fn quote(argument: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::quote;
+    use super::shell_quote;
 
     #[test]
     fn prompt_quotes_arguments_for_a_shell() {
-        assert_eq!(quote("src/a.js"), "src/a.js");
-        assert_eq!(quote("two words"), "'two words'");
-        assert_eq!(quote("it's"), "'it'\\''s'");
-        assert_eq!(quote(""), "''");
+        assert_eq!(shell_quote("src/a.js"), "src/a.js");
+        assert_eq!(shell_quote("two words"), "'two words'");
+        assert_eq!(shell_quote("it's"), "'it'\\''s'");
+        assert_eq!(shell_quote(""), "''");
     }
 }

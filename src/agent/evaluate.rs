@@ -42,7 +42,7 @@ pub(crate) struct ChangeBrief {
 impl ChangeBrief {
     /// Creates the brief of a change. A long diff is cut.
     pub(crate) fn new(base: &str, commit: &str, diff: &str) -> Self {
-        let shown = beginning(diff);
+        let shown = cut_at_line_end(diff);
         Self {
             base: base.to_owned(),
             commit: commit.to_owned(),
@@ -53,7 +53,7 @@ impl ChangeBrief {
 }
 
 /// Cuts a long text at the end of a line.
-fn beginning(text: &str) -> &str {
+fn cut_at_line_end(text: &str) -> &str {
     if text.len() <= LONGEST_QUOTATION {
         return text;
     }
@@ -62,9 +62,9 @@ fn beginning(text: &str) -> &str {
 }
 
 /// Quotes an output file. A long file is cut.
-pub(crate) fn quoted(bytes: &[u8]) -> String {
+pub(crate) fn quote_output_file(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let shown = beginning(&text);
+    let shown = cut_at_line_end(&text);
     if shown.len() == text.len() {
         return text.into_owned();
     }
@@ -119,7 +119,7 @@ mod tests {
         let text = render(None, &EvaluationBrief { change, ..example() }).unwrap();
         assert!(text.contains("`git diff ba5e c0de` shows all of it"), "{text}");
         assert!(
-            quoted("x".repeat(LONGEST_QUOTATION + 5).as_bytes())
+            quote_output_file("x".repeat(LONGEST_QUOTATION + 5).as_bytes())
                 .ends_with("5 bytes more, in the file …]")
         );
     }

@@ -269,7 +269,7 @@ fn evaluation_prompt(ctx: &Context, assignment: &EvaluationAssignment) -> Result
     let brief = EvaluationBrief {
         brief,
         change: ChangeBrief::new(base.as_str(), commit.as_str(), &diff),
-        handed_in: handed_in.map(|bytes| evaluate::quoted(&bytes)),
+        handed_in: handed_in.map(|bytes| evaluate::quote_output_file(&bytes)),
     };
     let template = evaluator.template.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
     evaluate::render(template, &brief)

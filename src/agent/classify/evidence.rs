@@ -55,7 +55,7 @@ impl<'a> SessionEvidence<'a> {
     /// Returns the newest failure that no later work supersedes: the rules with `for-good` name
     /// such failures.
     fn permanent_failure(&self) -> Option<(Class, String)> {
-        let rules = || self.preset.watch.hopeless.iter().filter(|rule| rule.for_good);
+        let rules = || self.preset.watch.hopeless.iter().filter(|rule| rule.permanent);
         let class = |event| rules().find(|rule| rule.when.matches(event)).map(|rule| rule.class);
         let mut events = self.stdout.events.iter().rev();
         events.find_map(|event| Some((class(event)?, self.error_text(event).text)))
@@ -65,7 +65,7 @@ impl<'a> SessionEvidence<'a> {
     fn final_event(&self) -> Option<&'a Value> {
         let output = &self.preset.output;
         let events = &self.stdout.events;
-        let index = events.iter().rposition(|event| any_matches(&output.end, event))?;
+        let index = events.iter().rposition(|event| any_matches(&output.final_events, event))?;
         let work_follows = events[index + 1..].iter().any(|event| any_matches(&output.work, event));
         (!work_follows).then(|| &events[index])
     }
@@ -97,7 +97,7 @@ impl<'a> SessionEvidence<'a> {
 
     /// Returns true if a final message reports a failure although its event reports success.
     fn is_failure_message(&self, message: &str) -> bool {
-        let failure_message = self.preset.output.lie.as_ref();
+        let failure_message = self.preset.output.failure_message.as_ref();
         failure_message.is_some_and(|pattern| pattern.matches(&normalize(message)))
     }
 
@@ -155,10 +155,10 @@ impl<'a> SessionEvidence<'a> {
         if ErrorText::new(tail.to_owned()).class_by_preset_text(self.preset).is_some() {
             return None;
         }
-        let promised = text.promise.as_ref().and_then(|p| p.regex().find_iter(plain).last());
-        let kept = text.kept.as_ref().and_then(|p| p.regex().find_iter(plain).last());
-        let is_pending = match (promised, kept) {
-            (Some(promised), Some(kept)) => kept.start() < promised.start(),
+        let announced = text.announced.as_ref().and_then(|p| p.regex().find_iter(plain).last());
+        let completed = text.completed.as_ref().and_then(|p| p.regex().find_iter(plain).last());
+        let is_pending = match (announced, completed) {
+            (Some(announced), Some(completed)) => completed.start() < announced.start(),
             (Some(_), None) => true,
             (None, _) => false,
         };
@@ -169,7 +169,8 @@ impl<'a> SessionEvidence<'a> {
     pub(super) fn denials(&self) -> u32 {
         let output = &self.preset.output;
         let events = &self.stdout.events;
-        let final_event = events.iter().rev().find(|event| any_matches(&output.end, event));
+        let final_event =
+            events.iter().rev().find(|event| any_matches(&output.final_events, event));
         let in_final_event: usize = final_event
             .map_or(0, |event| output.denials.iter().map(|pointer| pointer.all(event).len()).sum());
         let single = events.iter().filter(|event| any_matches(&output.denied, event)).count();
@@ -327,7 +328,8 @@ impl<'a> SessionEvidence<'a> {
     /// unless the message of the event reports a failure.
     fn error_text(&self, event: &Value) -> ErrorText {
         let output = &self.preset.output;
-        let reports_success = any_matches(&output.end, event) && any_matches(&output.ok, event);
+        let reports_success =
+            any_matches(&output.final_events, event) && any_matches(&output.ok, event);
         if reports_success && !self.is_failure_message(&self.message_of(event)) {
             return ErrorText::default();
         }

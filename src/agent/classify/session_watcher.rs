@@ -195,7 +195,7 @@ impl SessionWatcher {
         } else {
             any_matches(&watch.progress, event)
         };
-        let is_final = any_matches(&output.end, event) && self.reports_result(event);
+        let is_final = any_matches(&output.final_events, event) && self.reports_result(event);
         if let Some(class) = self.hopeless_class(event) {
             OutputMeaning::Hopeless(class)
         } else if is_final {

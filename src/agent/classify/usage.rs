@@ -34,7 +34,7 @@ pub(super) fn read(preset: &Preset, stdout: &StreamContent) -> UsageReport {
         let reported_model = stdout.events.iter().find_map(model_in);
         let models = [preset.model.as_deref(), reported_model].into_iter().flatten();
         let mut prices = models.filter_map(|model| preset.price(model));
-        usage.cost = prices.find_map(|price| price.of(tokens));
+        usage.cost = prices.find_map(|price| price.cost(tokens));
     }
     UsageReport { usage, cumulative: rule.scope == UsageScope::ThreadCumulative }
 }

@@ -171,7 +171,7 @@ struct ValueTest {
     present: Option<bool>,
     /// The lower bound of a number.
     #[serde(default, rename = "at-least", skip_serializing_if = "Option::is_none")]
-    least: Option<f64>,
+    at_least: Option<f64>,
 }
 
 impl ExpectedValue {
@@ -189,11 +189,11 @@ impl ExpectedValue {
                             .filter_map(|value| value.as_str())
                             .any(|text| pattern.matches(text))
                     })
-                    && test.least.is_none_or(|least| {
+                    && test.at_least.is_none_or(|at_least| {
                         values
                             .iter()
                             .filter_map(|value| value.as_f64())
-                            .any(|number| number >= least)
+                            .any(|number| number >= at_least)
                     })
             }
         }

@@ -25,7 +25,7 @@ pub(crate) struct Price {
 impl Price {
     /// Returns the cost of tokens.
     #[expect(clippy::cast_precision_loss, reason = "no session has 2^53 tokens")]
-    pub(crate) fn of(&self, tokens: Tokens) -> Option<Cost> {
+    pub(crate) fn cost(&self, tokens: Tokens) -> Option<Cost> {
         let part = |count: u64, price: f64| count as f64 * price / 1e6;
         Cost::from_usd(
             part(tokens.input, self.input)

@@ -149,7 +149,7 @@ pub(crate) struct PresetOutput {
     pub format: OutputFormat,
     /// Patterns of final events. The last matching event counts.
     #[serde(default, rename = "final")]
-    pub end: Vec<EventPattern>,
+    pub final_events: Vec<EventPattern>,
     /// Patterns of a final event that reports success.
     #[serde(default)]
     pub ok: Vec<EventPattern>,
@@ -164,8 +164,8 @@ pub(crate) struct PresetOutput {
     #[serde(default)]
     pub messages: Vec<EventText>,
     /// Final messages that report a failure although the final event reports success.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lie: Option<Pattern>,
+    #[serde(default, rename = "lie", skip_serializing_if = "Option::is_none")]
+    pub failure_message: Option<Pattern>,
     /// Pointers to denied tools in the final event.
     #[serde(default)]
     pub denials: Vec<Pointer>,
@@ -215,11 +215,11 @@ pub(crate) struct TextOutput {
     /// Text at the end of an answer.
     pub end: Pattern,
     /// Text that announces an action.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub promise: Option<Pattern>,
+    #[serde(default, rename = "promise", skip_serializing_if = "Option::is_none")]
+    pub announced: Option<Pattern>,
     /// Text that reports the completion of the announced action.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kept: Option<Pattern>,
+    #[serde(default, rename = "kept", skip_serializing_if = "Option::is_none")]
+    pub completed: Option<Pattern>,
 }
 
 /// `[output.unfinished]`: operations that may be unfinished at the end.
@@ -367,8 +367,8 @@ pub(crate) struct GiveUpRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
     /// True if later work does not supersede the event.
-    #[serde(default)]
-    pub for_good: bool,
+    #[serde(default, rename = "for-good")]
+    pub permanent: bool,
     /// The time without progress after which the harness gives up. Default: it gives up at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<PresetDuration>,

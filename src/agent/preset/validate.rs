@@ -137,12 +137,12 @@ impl Preset {
     fn output_faults(&self, faults: &mut Vec<PresetFault>) {
         let output = &self.output;
         let has_events = output.format != OutputFormat::Text;
-        if has_events && (output.end.is_empty() || output.ok.is_empty()) {
+        if has_events && (output.final_events.is_empty() || output.ok.is_empty()) {
             let message = "needs `final` and `ok`, unless `format = \"text\"`";
             faults.push(PresetFault::new("output", message));
         }
         let patterns: [(&str, Vec<&EventPattern>); 8] = [
-            ("output.final", output.end.iter().collect()),
+            ("output.final", output.final_events.iter().collect()),
             ("output.ok", output.ok.iter().collect()),
             ("output.work", output.work.iter().collect()),
             ("output.denied", output.denied.iter().collect()),

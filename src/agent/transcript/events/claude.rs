@@ -22,7 +22,7 @@ pub(super) fn render(
             let has_failed = event.get("error").is_some_and(Value::is_string);
             content(event, kind == "user", has_failed, context, entries);
         }
-        "result" if event.get("subtype").is_some() => conclusion(event, context, entries),
+        "result" if event.get("subtype").is_some() => final_event(event, context, entries),
         "rate_limit_event" => {
             let info = &event["rate_limit_info"];
             // Events that report no reached limit are frequent.
@@ -117,7 +117,7 @@ fn content(
 }
 
 /// Renders the final event of a session.
-fn conclusion(event: &Value, context: &mut EventContext, entries: &mut Vec<TranscriptEntry>) {
+fn final_event(event: &Value, context: &mut EventContext, entries: &mut Vec<TranscriptEntry>) {
     let failed = event["is_error"] == true;
     let kind = if failed { TranscriptKind::Error } else { TranscriptKind::Agent };
     context.push_result(kind, text(event, "/result"), entries);

@@ -41,7 +41,7 @@ pub(super) fn render(
             let why = pointers.into_iter().map(|at| text(event, at)).find(|why| !why.is_empty());
             error(&why.map_or_else(|| compact(event, 300), str::to_owned), entries);
         }
-        "result" => conclusion(event, entries),
+        "result" => final_event(event, entries),
         "complete" => {
             let usage = SessionUsage {
                 input: count(event, "/input_tokens"),
@@ -130,7 +130,7 @@ fn message(event: &Value, context: &mut EventContext, entries: &mut Vec<Transcri
 }
 
 /// Renders the final event of `gemini` or `copilot`.
-fn conclusion(event: &Value, entries: &mut Vec<TranscriptEntry>) {
+fn final_event(event: &Value, entries: &mut Vec<TranscriptEntry>) {
     if let Some(code) = event["exitCode"].as_i64() {
         let how = if code == 0 { "completed".to_owned() } else { format!("exit {code}") };
         end(&how, SessionUsage::default(), 0, count(event, "/usage/sessionDurationMs"), entries);
