@@ -55,6 +55,6 @@ pub mod testing {
 
     /// Verification steps and recorded verdicts.
     pub mod verify {
-        pub use crate::verify::{CheckStage, CheckSubject, recall, steps};
+        pub use crate::verify::{CheckStage, CheckSubject, add_recorded_verdicts, steps};
     }
 }

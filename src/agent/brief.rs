@@ -6,7 +6,7 @@ use super::prompt::{
     Brief, CheckBrief, FileBrief, FindingBrief, OutputBrief, RuleBrief, ScopeBrief, TaskBrief,
     fence,
 };
-use crate::contract::ast_equal::terms;
+use crate::contract::ast_equal::rules_text;
 use crate::domain::id::{Oid, RunId};
 use crate::domain::plan::Task;
 use crate::domain::verdict::Finding;
@@ -106,7 +106,7 @@ fn checks(input: &BriefInput) -> Vec<CheckBrief> {
         }
         let ast_equal_statement = |wanted: &crate::job::AstEqualCheck| {
             let globs = |globs: &crate::job::PathGlobs| globs.patterns().join("`, `");
-            terms(&globs(&wanted.from), &globs(&wanted.to), &wanted.options)
+            rules_text(&globs(&wanted.from), &globs(&wanted.to), &wanted.options)
         };
         let statement = match (&check.ast_equal, &check.output_check) {
             (Some(wanted), _) => ast_equal_statement(wanted),

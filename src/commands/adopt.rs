@@ -38,7 +38,7 @@ pub(super) fn adopt(
     }
     let run = workspace.run();
     let old = workspace.job()?;
-    let fixed = job::fixed_changes(old, &job.job);
+    let fixed = job::unadoptable_changes(old, &job.job);
     if !fixed.is_empty() {
         ui.status(&format!(
             "note: {} has changed in {} since the run `{run}` was made; the run continues with its pinned job \
@@ -97,7 +97,7 @@ fn changed_tree(
     let mut pinned: BTreeMap<_, _> =
         job_file::pinned_files(store.repo(), job, &base)?.into_iter().collect();
     // A file that is gone stays as it was pinned: a run carries everything that it needs.
-    let named: BTreeSet<String> = job::files_named(&job.job).into_iter().collect();
+    let named: BTreeSet<String> = job::candidate_files(&job.job).into_iter().collect();
     for (path, bytes) in store.pinned(&loaded.ledger.run_tip.tree)? {
         if named.contains(&path) {
             pinned.entry(path).or_insert(bytes);
@@ -154,6 +154,6 @@ fn pin(
 }
 
 /// Returns true if the results of a run are worthless for the job as it is now.
-pub(super) fn is_other_work(workspace: &Workspace, job: &Job) -> bool {
-    workspace.job().map_or(true, |old| job::is_other_work(old, job))
+pub(super) fn invalidates_results(workspace: &Workspace, job: &Job) -> bool {
+    workspace.job().map_or(true, |old| job::invalidates_results(old, job))
 }

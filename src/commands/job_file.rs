@@ -113,7 +113,7 @@ pub(super) fn pinned_files(
         })?;
         pinned.insert(strip_dot_slash(prompt), bytes);
     }
-    for (key, name) in job::must_exist(&found.job) {
+    for (key, name) in job::required_files(&found.job) {
         let bytes = find_content(repo, &found.folder, name, &tree)?.ok_or_else(|| {
             Advice::new(
                 format!("{}: the file of `{key}` does not exist: {name}", found.file),
@@ -126,7 +126,7 @@ pub(super) fn pinned_files(
         }
         pinned.insert(strip_dot_slash(name), bytes);
     }
-    for name in job::files_named(&found.job) {
+    for name in job::candidate_files(&found.job) {
         let name = strip_dot_slash(&name);
         if pinned.contains_key(&name) || is_ignored(repo, &name) {
             continue;

@@ -49,7 +49,7 @@ impl<'a> PromptSet<'a> {
         let judge = found.job.evaluate.as_ref().and_then(|e| e.agent.prompt.as_ref());
         let evaluator = template_of(judge)?;
         let mut pinned = BTreeMap::new();
-        for (_, name) in job::must_exist(&found.job) {
+        for (_, name) in job::required_files(&found.job) {
             pinned.extend(text(name)?.map(|text| (name.clone(), text)));
         }
         let run = RunId::parse(&format!("{}-1", found.name))?;

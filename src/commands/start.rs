@@ -131,7 +131,7 @@ fn choose(store: &Store, here: &Path, args: &StartArgs, ui: &Ui) -> Result<Optio
 fn needs_new_run(workspace: &Workspace, job: &LoadedJob) -> bool {
     let cancelled = workspace.state().phase == RunPhase::Cancelled;
     workspace.loaded.job_text != job.text
-        && (cancelled || workspace.is_finished() && adopt::is_other_work(workspace, &job.job))
+        && (cancelled || workspace.is_finished() && adopt::invalidates_results(workspace, &job.job))
 }
 
 /// Continues an existing run, or shows what that would do.

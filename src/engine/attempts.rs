@@ -266,7 +266,7 @@ pub(super) fn task_brief(
     let lines = task.files.iter().cloned().zip(counted);
     let lines = lines.filter_map(|(path, n)| Some((path, n?))).collect();
     let mut pinned = BTreeMap::new();
-    for (_, name) in job::must_exist(&ctx.job) {
+    for (_, name) in job::required_files(&ctx.job) {
         if let Some((_, source)) = ctx.overlay.iter().find(|(path, _)| path == name) {
             pinned.insert(name.clone(), std::fs::read_to_string(source)?);
         }

@@ -335,7 +335,7 @@ fn opinion_of(
     };
     if completed {
         return match answer {
-            Some(answer) => verify::opinion::from_answer(answer, assignment.attempt),
+            Some(answer) => verify::evaluation::from_answer(answer, assignment.attempt),
             None => Ok(Verdict::Errored("it said nothing".to_owned())),
         };
     }

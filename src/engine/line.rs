@@ -23,7 +23,7 @@ use crate::domain::queue::{
 };
 use crate::domain::state::TaskState;
 use crate::domain::verdict::{CheckReport, Finding, Verdict};
-use crate::landing;
+use crate::landing::sides;
 use crate::store::layout;
 use crate::verify::{self, CheckStage};
 
@@ -462,8 +462,9 @@ impl Engine<'_> {
         let state = self.ledger.state.tasks.get(task);
         let candidate = state.and_then(|s| s.candidate.as_ref()).context("no candidate")?;
         let base = landings::merge_base(ctx, candidate, onto).ok();
-        let sides = landing::sides::sides(ctx.store.repo(), base.as_ref(), onto, commit, paths)?;
-        Ok(landing::sides::describe(&sides))
+        let repo = ctx.store.repo();
+        let versions = sides::conflict_versions(repo, base.as_ref(), onto, commit, paths)?;
+        Ok(sides::describe(&versions))
     }
 
     /// What keepers have left of questions that nobody will ask again. A keeper that is at work keeps its folder: it has not told yet.

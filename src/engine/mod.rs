@@ -43,7 +43,7 @@ use crate::domain::retry::{Policy, Share};
 use crate::domain::session::Cost;
 use crate::domain::state::RunState;
 use crate::job::{AgentSection, Job};
-use crate::landing::contained::LandedTasks;
+use crate::landing::landed_tasks::LandedTasks;
 use crate::repo::Identity;
 use crate::store::{Store, layout};
 use crate::wire::run::Manifest;

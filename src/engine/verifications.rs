@@ -124,7 +124,7 @@ pub(super) fn scope_finding(
     if let (None, Some(output)) = (&violation, &ctx.job.output)
         && !store.repo().has_entry(&candidate.tree, &output.path)?
     {
-        return Ok(Some(scope::nothing_handed_in(&output.path, attempt)));
+        return Ok(Some(scope::missing_output(&output.path, attempt)));
     }
     Ok(violation)
 }
@@ -192,10 +192,24 @@ pub(super) fn steps(
     let PlannedSteps { mut steps, own_count, .. } = planned_steps(ctx, assignment, worktree)?;
     let who = assignment.task.as_ref().map(|(task, attempt)| (task, *attempt));
     let (own_steps, target_steps) = steps.split_at_mut(own_count);
-    verify::recall(&ctx.store, &ctx.job, &ctx.run, &assignment.tree, who, own_steps)?;
+    verify::add_recorded_verdicts(
+        &ctx.store,
+        &ctx.job,
+        &ctx.run,
+        &assignment.tree,
+        who,
+        own_steps,
+    )?;
     if let Some(rules) = &assignment.rules {
         // The target's job decides which verdicts of target checks may be reused.
-        verify::recall(&ctx.store, &rules.job, &ctx.run, &assignment.tree, who, target_steps)?;
+        verify::add_recorded_verdicts(
+            &ctx.store,
+            &rules.job,
+            &ctx.run,
+            &assignment.tree,
+            who,
+            target_steps,
+        )?;
     }
     if assignment.again {
         steps.iter_mut().for_each(|step| step.known.retain(|known| known.passed));

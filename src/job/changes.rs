@@ -25,7 +25,7 @@ pub(crate) fn changed_sections(old: &Job, new: &Job) -> Vec<&'static str> {
 }
 
 /// Returns the sections and keys whose changes an existing run cannot adopt.
-pub(crate) fn fixed_changes(old: &Job, new: &Job) -> Vec<&'static str> {
+pub(crate) fn unadoptable_changes(old: &Job, new: &Job) -> Vec<&'static str> {
     let mut sections = Vec::new();
     let (a, b) = (&old.job, &new.job);
     if (&a.base, &a.target, a.kind) != (&b.base, &b.target, b.kind) {
@@ -38,13 +38,13 @@ pub(crate) fn fixed_changes(old: &Job, new: &Job) -> Vec<&'static str> {
 }
 
 /// Returns true if the results of a run of `old` are invalid for `new`.
-pub(crate) fn is_other_work(old: &Job, new: &Job) -> bool {
+pub(crate) fn invalidates_results(old: &Job, new: &Job) -> bool {
     changed_sections(old, new).iter().any(|section| !RESULTS_STAY_VALID.contains(section))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{changed_sections, fixed_changes, is_other_work};
+    use super::{changed_sections, invalidates_results, unadoptable_changes};
     use crate::job::{Job, parse};
 
     fn job(rest: &str) -> Job {
@@ -56,16 +56,16 @@ mod tests {
     fn limits_leave_results_valid_and_a_new_check_does_not() {
         let (old, limits) = (job(""), job("[limits]\njobs = 9\n"));
         assert_eq!(changed_sections(&old, &limits), ["[limits]"]);
-        assert!(!is_other_work(&old, &limits));
+        assert!(!invalidates_results(&old, &limits));
         let check = job("[[check]]\nname = \"c\"\nrun = [\"true\"]\n");
         assert_eq!(changed_sections(&old, &check), ["[[check]]"]);
-        assert!(is_other_work(&old, &check));
+        assert!(invalidates_results(&old, &check));
     }
 
     #[test]
     fn worktree_root_cannot_change_in_a_run() {
         let (old, moved) = (job(""), job("[worktree]\nroot = \"../elsewhere\"\n"));
-        assert_eq!(fixed_changes(&old, &moved), ["[worktree] root"]);
-        assert!(fixed_changes(&old, &old).is_empty());
+        assert_eq!(unadoptable_changes(&old, &moved), ["[worktree] root"]);
+        assert!(unadoptable_changes(&old, &old).is_empty());
     }
 }

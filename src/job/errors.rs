@@ -86,7 +86,7 @@ pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
 
 /// Returns the candidate with the smallest edit distance to a written name, if the candidate is
 /// close enough to suggest.
-pub(crate) fn nearest<'k>(
+pub(crate) fn suggest<'k>(
     written: &str,
     candidates: impl IntoIterator<Item = &'k str>,
 ) -> Option<&'k str> {
@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn nearest_suggests_only_close_names() {
-        assert_eq!(nearest("tiemout", ["timeout", "prompt"]), Some("timeout"));
-        assert_eq!(nearest("idle_timeout", ["timeout", "idle-timeout"]), Some("idle-timeout"));
-        assert_eq!(nearest("colour", ["goal", "name"]), None);
+        assert_eq!(suggest("tiemout", ["timeout", "prompt"]), Some("timeout"));
+        assert_eq!(suggest("idle_timeout", ["timeout", "idle-timeout"]), Some("idle-timeout"));
+        assert_eq!(suggest("colour", ["goal", "name"]), None);
     }
 }

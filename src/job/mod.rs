@@ -1,9 +1,9 @@
 //! The job file `harness.toml`: parses the text into a validated [`Job`], or returns all errors
 //! with their positions.
 //!
-//! This module does not read the file system. Callers read the file, and [`files_named`] returns
-//! the other files of the job. The value of a planned feature is refused with a message of its own
-//! (`keys::RESERVED_KEYS`).
+//! This module does not read the file system. Callers read the file, and [`candidate_files`]
+//! returns the other files of the job. The value of a planned feature is refused with a message of
+//! its own (`keys::RESERVED_KEYS`).
 //!
 //! - `keys` lists the keys of all sections.
 //! - `section` finds the keys in the file; `values` reads their values by type; `read` builds the
@@ -28,9 +28,9 @@ mod section;
 mod tests;
 mod values;
 
-pub(crate) use changes::{changed_sections, fixed_changes, is_other_work};
+pub(crate) use changes::{changed_sections, invalidates_results, unadoptable_changes};
 pub(crate) use duration::parse_duration;
-pub(crate) use errors::{JobError, JobErrors, in_prose, nearest, position};
+pub(crate) use errors::{JobError, JobErrors, in_prose, position, suggest};
 pub(crate) use globs::{PathGlobs, ScopePattern};
 pub(crate) use names::slug;
 pub use schema::Job;
@@ -94,7 +94,7 @@ fn syntax_error(text: &str, error: &Error) -> JobError {
 /// part of a command that looks like a relative path. The caller keeps the paths that exist.
 ///
 /// Paths are relative to the top of the repository, without a leading `./` and without duplicates.
-pub(crate) fn files_named(job: &Job) -> Vec<String> {
+pub(crate) fn candidate_files(job: &Job) -> Vec<String> {
     let checks = job.checks.iter().flat_map(|c| c.run.iter().chain(c.version.iter().flatten()));
     let setup = job.worktree.setup.iter().flatten();
     let plan = job.plan.command.iter().chain(&job.plan.edges).flatten();
@@ -113,7 +113,8 @@ pub(crate) fn files_named(job: &Job) -> Vec<String> {
         .chain(plan)
         .chain(join)
         .chain(hooks(job));
-    let data = job.agent.prompt.iter().chain(&job.plan.list).chain(must_exist(job).map(|(_, f)| f));
+    let data =
+        job.agent.prompt.iter().chain(&job.plan.list).chain(required_files(job).map(|(_, f)| f));
     let mut files: Vec<String> = data.cloned().collect();
     for file in arguments.filter_map(|argument| as_relative_path(argument)) {
         if !files.contains(&file) {
@@ -140,7 +141,7 @@ pub(crate) fn files_of_checks(job: &Job) -> Vec<String> {
 
 /// Returns the files that must exist in addition to the prompt, each with the key that names the
 /// file.
-pub(crate) fn must_exist(job: &Job) -> impl Iterator<Item = (&'static str, &String)> {
+pub(crate) fn required_files(job: &Job) -> impl Iterator<Item = (&'static str, &String)> {
     let schemas = job.checks.iter().filter_map(|c| c.output_check.as_ref()?.schema.as_ref());
     let example = job.output.iter().filter_map(|o| o.example.as_ref());
     let page = job.output.iter().filter_map(|o| o.page.as_ref());

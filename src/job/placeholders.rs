@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::argument_template::{self, Replacement};
-use super::errors::{ValueError, in_prose, nearest};
+use super::errors::{ValueError, in_prose, suggest};
 
 /// The values of the placeholders. A value that is unknown in a command is empty.
 #[derive(Debug, Clone, Copy, Default)]
@@ -144,7 +144,7 @@ pub(crate) fn validate(argument: &str, kind: CommandKind) -> Result<(), ValueErr
             }
             None => {
                 let literal = format!("for the text itself write `{{{{{name}}}}}`");
-                let hint = match nearest(name, known.iter().copied()) {
+                let hint = match suggest(name, known.iter().copied()) {
                     Some(near) => format!("did you mean `{{{near}}}`? {literal}"),
                     None if known.is_empty() => literal,
                     None => format!("known are {}; {literal}", in_braces(known)),

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::errors::{JobError, ValueError, in_prose, nearest, position};
+use super::errors::{JobError, ValueError, in_prose, position, suggest};
 use super::keys::{RESERVED_KEYS, SectionKeys};
 use super::values::unknown_word;
 
@@ -168,9 +168,9 @@ impl<'a> Section<'a> {
             Ok(written) => {
                 let words = [reserved.accepted].into_iter().chain(reserved.planned.iter().copied());
                 let words = words.map(|word| word.trim_matches('"'));
-                self.refuse(at, key, unknown_word(written.trim_matches('"'), words));
+                self.add_error(at, key, unknown_word(written.trim_matches('"'), words));
             }
-            Err(expected) => self.wrong(key, value, expected, None),
+            Err(expected) => self.add_type_error(key, value, expected, None),
         }
     }
 
@@ -181,7 +181,7 @@ impl<'a> Section<'a> {
         if !elsewhere.is_empty() {
             return error.hint(format!("`{name}` belongs in {}", elsewhere.join(" or ")));
         }
-        match nearest(name, self.keys.names()) {
+        match suggest(name, self.keys.names()) {
             Some(near) if self.keys.path.is_empty() => {
                 error.hint(format!("did you mean {}?", self.keys.as_section(near)))
             }
@@ -212,7 +212,7 @@ impl<'a> Section<'a> {
     }
 
     /// Adds an error in the value of a key. The message follows the text "`key` in \[section\] ".
-    pub(super) fn refuse(&self, at: usize, key: &str, error: ValueError) {
+    pub(super) fn add_error(&self, at: usize, key: &str, error: ValueError) {
         let message = format!("`{key}` in {} {}", self.keys.header, error.message);
         self.errors.add(at, &self.path_of(key), ValueError { message, hint: error.hint });
     }
@@ -227,7 +227,7 @@ impl<'a> Section<'a> {
     }
 
     /// Adds the error that a value has the wrong type.
-    pub(super) fn wrong(
+    pub(super) fn add_type_error(
         &self,
         key: &str,
         value: &SpannedValue<'_>,
@@ -235,7 +235,7 @@ impl<'a> Section<'a> {
         hint: Option<String>,
     ) {
         let message = format!("must be {expected}, not {}", type_name(value.get_ref()));
-        self.refuse(value.span().start, key, ValueError { message, hint });
+        self.add_error(value.span().start, key, ValueError { message, hint });
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::duration::parse_duration;
-use super::errors::{ValueError, nearest};
+use super::errors::{ValueError, suggest};
 use super::globs::PathGlobs;
 use super::placeholders::{self, CommandKind};
 use super::section::{Section, SpannedValue, type_name};
@@ -25,7 +25,7 @@ impl<'a> Section<'a> {
     pub(super) fn text(&self, key: &'static str) -> Option<SpannedText<'a>> {
         let text = self.any_text(key)?;
         if text.text.trim().is_empty() {
-            self.refuse(text.at, key, ValueError::new("may not be empty"));
+            self.add_error(text.at, key, ValueError::new("may not be empty"));
             return None;
         }
         Some(text)
@@ -36,7 +36,7 @@ impl<'a> Section<'a> {
         let value = self.find(key)?;
         let text = value.get_ref().as_str();
         if text.is_none() {
-            self.wrong(key, value, "a string", None);
+            self.add_type_error(key, value, "a string", None);
         }
         text.map(|text| SpannedText { text, at: value.span().start })
     }
@@ -48,7 +48,7 @@ impl<'a> Section<'a> {
         };
         let flag = value.get_ref().as_bool();
         if flag.is_none() {
-            self.wrong(key, value, "`true` or `false`", None);
+            self.add_type_error(key, value, "`true` or `false`", None);
         }
         flag.unwrap_or(default)
     }
@@ -62,15 +62,15 @@ impl<'a> Section<'a> {
         let value = self.find(key)?;
         let at = value.span().start;
         let DeValue::Integer(integer) = value.get_ref() else {
-            self.wrong(key, value, "a whole number", None);
+            self.add_type_error(key, value, "a whole number", None);
             return None;
         };
         let number = i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i128::MAX);
         let (least, most) = (*range.start(), *range.end());
         if number < i128::from(least) {
-            self.refuse(at, key, ValueError::new(format!("must be at least {least}: {number}")));
+            self.add_error(at, key, ValueError::new(format!("must be at least {least}: {number}")));
         } else if number > i128::from(most) {
-            self.refuse(at, key, ValueError::new(format!("must be at most {most}: {integer}")));
+            self.add_error(at, key, ValueError::new(format!("must be at most {most}: {integer}")));
         } else {
             return u64::try_from(number).ok().map(|n| (n, at));
         }
@@ -94,7 +94,7 @@ impl<'a> Section<'a> {
             | DeValue::Datetime(_)
             | DeValue::Array(_)
             | DeValue::Table(_) => {
-                self.wrong(key, value, expected, None);
+                self.add_type_error(key, value, expected, None);
                 return None;
             }
         };
@@ -104,7 +104,7 @@ impl<'a> Section<'a> {
         }
         let (least, most) = (range.start(), range.end());
         let error = ValueError::new(format!("must be from {least} to {most}: {written}"));
-        self.refuse(value.span().start, key, error);
+        self.add_error(value.span().start, key, error);
         None
     }
 
@@ -116,12 +116,12 @@ impl<'a> Section<'a> {
         let at = value.span().start;
         match value.get_ref() {
             DeValue::String(text) => parse_duration(text).unwrap_or_else(|error| {
-                self.refuse(at, key, error);
+                self.add_error(at, key, error);
                 default
             }),
             DeValue::Integer(number) => {
                 let hint = format!("for seconds write `{key} = \"{}s\"`", number.as_str());
-                self.wrong(key, value, "a duration such as \"30m\"", Some(hint));
+                self.add_type_error(key, value, "a duration such as \"30m\"", Some(hint));
                 default
             }
             DeValue::Float(_)
@@ -129,7 +129,7 @@ impl<'a> Section<'a> {
             | DeValue::Datetime(_)
             | DeValue::Array(_)
             | DeValue::Table(_) => {
-                self.wrong(key, value, "a duration such as \"30m\"", None);
+                self.add_type_error(key, value, "a duration such as \"30m\"", None);
                 default
             }
         }
@@ -148,7 +148,7 @@ impl<'a> Section<'a> {
         if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
             return *value;
         }
-        self.refuse(at, key, unknown_word(text, choices.iter().map(|(word, _)| *word)));
+        self.add_error(at, key, unknown_word(text, choices.iter().map(|(word, _)| *word)));
         default
     }
 
@@ -165,14 +165,14 @@ impl<'a> Section<'a> {
     ) -> Option<Vec<SpannedText<'a>>> {
         let hint = || Some(format!("write it like `{key} = {example}`"));
         let DeValue::Array(list) = value.get_ref() else {
-            self.wrong(key, value, "a list of strings", hint());
+            self.add_type_error(key, value, "a list of strings", hint());
             return None;
         };
         let mut texts = Vec::with_capacity(list.len());
         for item in list {
             let Some(text) = item.get_ref().as_str() else {
                 let message = format!("must hold only strings, not {}", type_name(item.get_ref()));
-                self.refuse(item.span().start, key, ValueError { message, hint: hint() });
+                self.add_error(item.span().start, key, ValueError { message, hint: hint() });
                 return None;
             };
             texts.push(SpannedText { text, at: item.span().start });
@@ -187,11 +187,13 @@ impl<'a> Section<'a> {
         for SpannedText { text, at } in texts {
             match PathGlobs::new(&[text]) {
                 Ok(_) => patterns.push(text),
-                Err(error) => self.refuse(at, key, error),
+                Err(error) => self.add_error(at, key, error),
             }
         }
         PathGlobs::new(&patterns)
-            .map_err(|error| self.refuse(self.find(key).map_or(0, |v| v.span().start), key, error))
+            .map_err(|error| {
+                self.add_error(self.find(key).map_or(0, |v| v.span().start), key, error);
+            })
             .ok()
     }
 
@@ -211,26 +213,30 @@ impl<'a> Section<'a> {
         if let DeValue::String(text) = value.get_ref() {
             // A shell command line is a common mistake, so the hint shows the correct form.
             let hint = format!("for a shell command write [\"sh\", \"-c\", {text:?}]");
-            self.wrong(key, value, "a list of program and arguments", Some(hint));
+            self.add_type_error(key, value, "a list of program and arguments", Some(hint));
             return None;
         }
         let texts = self.texts_of(key, value, example)?;
         let Some(program) = texts.first() else {
             let error =
                 ValueError::new("may not be empty").hint(format!("write it like {example}"));
-            self.refuse(value.span().start, key, error);
+            self.add_error(value.span().start, key, error);
             return None;
         };
         if program.text.trim().is_empty() {
-            self.refuse(program.at, key, ValueError::new("must begin with a program"));
+            self.add_error(program.at, key, ValueError::new("must begin with a program"));
             return None;
         }
         for SpannedText { text, at } in &texts {
             if text.contains('\0') {
-                self.refuse(*at, key, ValueError::new("holds a NUL byte, which no argument can"));
+                self.add_error(
+                    *at,
+                    key,
+                    ValueError::new("holds a NUL byte, which no argument can"),
+                );
             }
             if let Err(error) = placeholders::validate(text, command_kind) {
-                self.refuse(*at, key, error);
+                self.add_error(*at, key, error);
             }
         }
         Some(texts.iter().map(|t| t.text.to_owned()).collect())
@@ -243,7 +249,7 @@ pub(super) fn unknown_word<'k>(
     known: impl Iterator<Item = &'k str> + Clone,
 ) -> ValueError {
     let error = ValueError::new(format!("has an unknown value: \"{text}\""));
-    match nearest(text, known.clone()) {
+    match suggest(text, known.clone()) {
         Some(near) => error.hint(format!("did you mean \"{near}\"?")),
         None => {
             let known: Vec<String> = known.map(|k| format!("\"{k}\"")).collect();

@@ -34,7 +34,7 @@ pub(crate) struct TargetHistory {
     /// The commits of the first-parent line, each with its position.
     line: HashMap<Oid, usize>,
     /// The position of the newest merge commit.
-    merge: usize,
+    newest_merge: usize,
     /// The tips of landed branches. The commits of squashed branches are not on the target.
     landed: BTreeSet<Oid>,
 }
@@ -44,7 +44,7 @@ impl TargetHistory {
     pub(crate) fn add_commit(&mut self, commit: Oid, merges: bool) {
         let at = self.line.len();
         if merges {
-            self.merge = at;
+            self.newest_merge = at;
         }
         self.line.entry(commit).or_insert(at);
     }
@@ -61,7 +61,7 @@ impl TargetHistory {
 
     /// Returns true if the target's history since `commit` is linear.
     fn is_linear_since(&self, commit: &Oid) -> bool {
-        self.line.get(commit).is_some_and(|at| *at >= self.merge)
+        self.line.get(commit).is_some_and(|at| *at >= self.newest_merge)
     }
 }
 

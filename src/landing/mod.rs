@@ -2,7 +2,7 @@
 //! moves here.
 
 pub(crate) mod branch;
-pub(crate) mod contained;
+pub(crate) mod landed_tasks;
 pub(crate) mod message;
 pub(crate) mod sides;
 

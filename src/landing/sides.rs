@@ -14,7 +14,7 @@ const MAX_NAMED: usize = 3;
 
 /// Returns the sides of the paths in which a candidate conflicts with a tip. `base` is their merge
 /// base, if known.
-pub(crate) fn sides(
+pub(crate) fn conflict_versions(
     repo: &Repo,
     base: Option<&Oid>,
     tip: &Oid,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Grouping;
 use super::drafts::{Draft, TaskLimits, by_directory};
-use super::graph::{components, cycle, depth_first, quotient};
+use super::graph::{components, cycle, depth_first, group_graph};
 
 /// The largest number of names in a warning.
 const SHOWN_NAMES: usize = 8;
@@ -45,7 +45,7 @@ pub(super) fn cluster(
             home[*file] = number;
         }
     }
-    let unit_needs = quotient(&clusters.needs, &home, units.len());
+    let unit_needs = group_graph(&clusters.needs, &home, units.len());
     let path = |file: usize| limits.files[file].path.clone();
     clusters.drafts = match group {
         Grouping::File => {
@@ -194,7 +194,7 @@ fn by_folder(
         members.iter().flat_map(|u| units[*u].files.iter().copied()).collect()
     };
     let mut groups = Vec::new();
-    for component in components(&quotient(needs, &home, folders.len())) {
+    for component in components(&group_graph(needs, &home, folders.len())) {
         let members: Vec<usize> =
             component.iter().flat_map(|f| units_in[*f].iter().copied()).collect();
         if members.is_empty() {

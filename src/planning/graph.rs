@@ -126,7 +126,7 @@ pub(super) fn cycle(needs: &Needs, component: &[usize]) -> Vec<usize> {
 }
 
 /// Returns the graph of groups of nodes. `home` holds the group of each node.
-pub(super) fn quotient(needs: &Needs, home: &[usize], groups: usize) -> Vec<Vec<usize>> {
+pub(super) fn group_graph(needs: &Needs, home: &[usize], groups: usize) -> Vec<Vec<usize>> {
     let mut group_needs = vec![Vec::new(); groups];
     for (node, list) in needs.iter().enumerate() {
         group_needs[home[node]]

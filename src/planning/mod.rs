@@ -224,7 +224,7 @@ fn tasks(
             home[*file] = number;
         }
     }
-    let after = graph::quotient(needs, &home, drafts.len());
+    let after = graph::group_graph(needs, &home, drafts.len());
     let levels = graph::levels(&after);
     let mut order: Vec<usize> = (0..drafts.len()).collect();
     order.sort_by_key(|number| (levels[*number], *number));

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::graph::{components, levels};
-use super::tree_paths::{TreePaths, normal};
+use super::tree_paths::{TreePaths, normalize};
 use super::{files::PlanFile, names};
 use crate::domain::id::TaskId;
 use crate::domain::plan::Task;
@@ -108,7 +108,7 @@ pub(super) fn tasks(
     for task in listed {
         let mut task_files = Vec::new();
         for path in &task.files {
-            let plain = normal(path).unwrap_or_default();
+            let plain = normalize(path).unwrap_or_default();
             ensure!(
                 tree.has_file(&plain),
                 "the task {} names a file that is not in the base commit: {path}",

@@ -94,7 +94,7 @@ pub(super) fn join(dir: &str, name: &str) -> String {
 }
 
 /// Returns a path without `.` and `..`, or `None` if the path leaves the top folder.
-pub(super) fn normal(path: &str) -> Option<String> {
+pub(super) fn normalize(path: &str) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

@@ -1,7 +1,7 @@
 //! Verification of a tree: the checks of a job as steps for a keeper, the outcome as a verdict, and
 //! the scope.
 
-pub(crate) mod opinion;
+pub(crate) mod evaluation;
 pub(crate) mod scope;
 
 use anyhow::Result;
@@ -131,7 +131,7 @@ fn allowed(options: &AstEqualOptions) -> AllowedDifferences {
 /// A note alone proves nothing: an agent could have written the note. A verdict counts if a chain
 /// of this run names its id, or if the job says `trust-verdicts = true`. An attempt's own failure
 /// is ignored: an attempt is verified again only at the request of a person.
-pub fn recall(
+pub fn add_recorded_verdicts(
     store: &Store,
     job: &Job,
     run: &RunId,
@@ -139,7 +139,7 @@ pub fn recall(
     attempt_of: Option<(&TaskId, u32)>,
     steps: &mut [CheckStep],
 ) -> Result<()> {
-    recall_if(store, job, tree, steps, &|line| {
+    add_recorded_verdicts_if(store, job, tree, steps, &|line| {
         let own = attempt_of.is_some_and(|(task, attempt)| {
             line.task.as_deref() == Some(task.as_str()) && line.attempt == attempt
         });
@@ -148,7 +148,7 @@ pub fn recall(
 }
 
 /// Adds the recorded verdicts on a tree that `counts` accepts.
-pub(crate) fn recall_if(
+pub(crate) fn add_recorded_verdicts_if(
     store: &Store,
     job: &Job,
     tree: &Oid,

@@ -7,7 +7,7 @@ use crate::job::ScopeSection;
 const LISTED: usize = 50;
 
 /// Returns the finding that the file to hand in is missing.
-pub(crate) fn nothing_handed_in(path: &str, attempt: u32) -> Finding {
+pub(crate) fn missing_output(path: &str, attempt: u32) -> Finding {
     let text = format!(
         "`{path}` is not there, and that is the file to hand in. What is printed does not count."
     );

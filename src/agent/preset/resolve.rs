@@ -10,7 +10,7 @@ use super::builtin::{NAMES, builtin_text};
 use super::schema::Preset;
 use super::validate::{PresetFault, UnsupportedSetting, unsupported_settings};
 use super::value_types::{Argument, PresetDuration};
-use crate::job::{AgentSection, Job, JobError, JobErrors, in_prose, nearest, position};
+use crate::job::{AgentSection, Job, JobError, JobErrors, in_prose, position, suggest};
 
 /// Returns the preset of a job's agent, with the job's model, program and timeouts.
 pub(crate) fn resolve(job: &Job) -> Result<Preset, JobErrors> {
@@ -217,7 +217,7 @@ impl<'j> PresetTables<'j> {
             own.into_iter().flatten().map(|(key, _)| key.get_ref().as_ref()).collect();
         let is_candidate = |name: &&str| !extending.iter().any(|other| other == name);
         let known = || NAMES.into_iter().chain(own.iter().copied().filter(is_candidate));
-        let hint = match nearest(name, known()) {
+        let hint = match suggest(name, known()) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => format!(
                 "known are {}; others are described in [presets.NAME]",
@@ -246,7 +246,7 @@ impl<'j> PresetTables<'j> {
         let names = quoted(text);
         let (message, hint) = match (text.starts_with("unknown field"), names.split_first()) {
             (true, Some((field, known))) => {
-                let hint = match nearest(field, known.iter().map(String::as_str)) {
+                let hint = match suggest(field, known.iter().map(String::as_str)) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => {
                         format!("known are {}", in_prose(known.iter().map(String::as_str), "and"))

@@ -13,7 +13,7 @@ mod differ;
 mod erase;
 mod modules;
 mod report;
-mod terms;
+mod rules_text;
 mod tree;
 
 #[cfg(test)]
@@ -25,7 +25,7 @@ use oxc_span::SourceType;
 use thiserror::Error;
 
 use comments::DirectiveComment;
-pub use terms::terms;
+pub use rules_text::rules_text;
 use tree::{AstNode, AstValue};
 
 /// The versions of the parser and of the rules. The result of a comparison depends on these

@@ -109,13 +109,13 @@ impl<'s> AstNode<'s> {
 /// An error in the printed JSON: a bug in this module or in the parser crate.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("the syntax tree cannot be read at byte {0}")]
-pub(super) struct Unreadable(usize);
+pub(super) struct AstReadError(usize);
 
 /// Parses the printed JSON.
-pub(super) fn parse(json: &str) -> Result<AstValue<'_>, Unreadable> {
+pub(super) fn parse(json: &str) -> Result<AstValue<'_>, AstReadError> {
     let mut reader = AstReader { json, at: 0 };
     let value = reader.value()?;
-    if reader.at == json.len() { Ok(value) } else { Err(Unreadable(reader.at)) }
+    if reader.at == json.len() { Ok(value) } else { Err(AstReadError(reader.at)) }
 }
 
 /// A parser of the printed JSON, which has no white space and no duplicate fields.
@@ -129,15 +129,15 @@ impl<'s> AstReader<'s> {
         self.json.as_bytes().get(self.at).copied().unwrap_or(0)
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), Unreadable> {
+    fn expect(&mut self, byte: u8) -> Result<(), AstReadError> {
         if self.peek() != byte {
-            return Err(Unreadable(self.at));
+            return Err(AstReadError(self.at));
         }
         self.at += 1;
         Ok(())
     }
 
-    fn value(&mut self) -> Result<AstValue<'s>, Unreadable> {
+    fn value(&mut self) -> Result<AstValue<'s>, AstReadError> {
         match self.peek() {
             b'{' => Ok(AstValue::Node(Box::new(self.node()?))),
             b'[' => {
@@ -153,7 +153,7 @@ impl<'s> AstReader<'s> {
                 let rest = &self.json[self.at..];
                 let length = rest.find([',', ']', '}']).unwrap_or(rest.len());
                 if length == 0 {
-                    return Err(Unreadable(self.at));
+                    return Err(AstReadError(self.at));
                 }
                 self.at += length;
                 Ok(AstValue::Leaf(&rest[..length]))
@@ -165,8 +165,8 @@ impl<'s> AstReader<'s> {
     fn items(
         &mut self,
         end: u8,
-        mut item: impl FnMut(&mut Self) -> Result<(), Unreadable>,
-    ) -> Result<(), Unreadable> {
+        mut item: impl FnMut(&mut Self) -> Result<(), AstReadError>,
+    ) -> Result<(), AstReadError> {
         self.at += 1;
         if self.peek() == end {
             self.at += 1;
@@ -182,7 +182,7 @@ impl<'s> AstReader<'s> {
         }
     }
 
-    fn node(&mut self) -> Result<AstNode<'s>, Unreadable> {
+    fn node(&mut self) -> Result<AstNode<'s>, AstReadError> {
         let mut node = AstNode { kind: "", start: 0, end: 0, fields: Vec::new() };
         self.items(b'}', |reader| {
             let name = reader.quoted()?.trim_matches('"');
@@ -190,11 +190,11 @@ impl<'s> AstReader<'s> {
             let at = reader.at;
             let value = reader.value()?;
             let number = |value: &AstValue| match value {
-                AstValue::Leaf(text) => text.parse().map_err(|_| Unreadable(at)),
-                AstValue::List(_) | AstValue::Node(_) => Err(Unreadable(at)),
+                AstValue::Leaf(text) => text.parse().map_err(|_| AstReadError(at)),
+                AstValue::List(_) | AstValue::Node(_) => Err(AstReadError(at)),
             };
             match name {
-                "type" => node.kind = value.text().ok_or(Unreadable(at))?,
+                "type" => node.kind = value.text().ok_or(AstReadError(at))?,
                 "start" => node.start = number(&value)?,
                 "end" => node.end = number(&value)?,
                 _ => node.fields.push((name, value)),
@@ -205,12 +205,12 @@ impl<'s> AstReader<'s> {
     }
 
     /// Parses a text with its quotes.
-    fn quoted(&mut self) -> Result<&'s str, Unreadable> {
+    fn quoted(&mut self) -> Result<&'s str, AstReadError> {
         let start = self.at;
         self.expect(b'"')?;
         loop {
             match self.peek() {
-                0 => return Err(Unreadable(self.at)),
+                0 => return Err(AstReadError(self.at)),
                 b'\\' => self.at += 2,
                 b'"' => break,
                 _ => self.at += 1,
@@ -223,7 +223,7 @@ impl<'s> AstReader<'s> {
 
 #[cfg(test)]
 mod tests {
-    use super::{AstValue, Unreadable, parse};
+    use super::{AstReadError, AstValue, parse};
 
     #[test]
     fn syntax_tree_is_parsed_with_every_field() {
@@ -246,6 +246,6 @@ mod tests {
         for end in 0..json.len() {
             assert!(parse(&json[..end]).is_err(), "{}", &json[..end]);
         }
-        assert_eq!(parse(&format!("{json}x")), Err(Unreadable(json.len())));
+        assert_eq!(parse(&format!("{json}x")), Err(AstReadError(json.len())));
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn steps(
         return Err(Advice::new(what, hint).into());
     }
     let (voucher, trusts) = (desk.voucher(), rules.job.queue.trust_verdicts);
-    verify::recall_if(&desk.store, &rules.job, &case.tree, &mut steps, &|line| {
+    verify::add_recorded_verdicts_if(&desk.store, &rules.job, &case.tree, &mut steps, &|line| {
         let vouched = trusts || (line.run == voucher && vouched.contains(&line.id));
         Ok(vouched && (line.pass || !again))
     })?;

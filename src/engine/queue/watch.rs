@@ -299,6 +299,12 @@ impl Worker<'_> {
     pub(super) fn sides(&self, candidate: &Oid, paths: &[String]) -> Result<Vec<ConflictedPath>> {
         let tip = self.queue.tip();
         let base = self.builder().base(tip, candidate, &self.history).ok();
-        landing::sides::sides(self.desk.store.repo(), base.as_ref(), tip, candidate, paths)
+        landing::sides::conflict_versions(
+            self.desk.store.repo(),
+            base.as_ref(),
+            tip,
+            candidate,
+            paths,
+        )
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn agent(top: &Section<'_>, kind: JobKind) -> AgentSection {
     if let (Some(value), true, JobKind::Report) = (section.find("allow-empty"), allow_empty, kind) {
         let error = ValueError::new("cannot be used with `kind = \"report\"`")
             .hint("a report that finds nothing is a file that says so, such as `[]`");
-        section.refuse(value.span().start, "allow-empty", error);
+        section.add_error(value.span().start, "allow-empty", error);
     }
     AgentSection { allow_empty, ..program(&section) }
 }
@@ -74,7 +74,11 @@ fn permissions(section: &Section<'_>) -> Option<String> {
 fn arguments(section: &Section<'_>) -> Vec<String> {
     let texts = section.texts("args", "[\"--option\", \"value\"]").unwrap_or_default();
     for text in texts.iter().filter(|text| text.text.contains('\0')) {
-        section.refuse(text.at, "args", ValueError::new("holds a NUL byte, which no argument can"));
+        section.add_error(
+            text.at,
+            "args",
+            ValueError::new("holds a NUL byte, which no argument can"),
+        );
     }
     texts.into_iter().map(|text| text.text.to_owned()).collect()
 }
@@ -101,7 +105,7 @@ fn environment(section: &Section<'_>) -> Vec<String> {
         } else {
             continue;
         };
-        section.refuse(name.at, "env", error);
+        section.add_error(name.at, "env", error);
     }
     names.iter().map(|name| name.text.to_owned()).collect()
 }
@@ -150,11 +154,11 @@ fn setup(section: &Section<'_>) -> Vec<Vec<String>> {
     };
     let hint = || Some("it is a list of commands: `setup = [[\"npm\", \"ci\"]]`".to_owned());
     let DeValue::Array(list) = value.get_ref() else {
-        section.wrong("setup", value, "a list of commands", hint());
+        section.add_type_error("setup", value, "a list of commands", hint());
         return Vec::new();
     };
     if let Some(flat) = list.iter().find(|item| !item.get_ref().is_array()) {
-        section.wrong("setup", flat, "a list of commands, each a list of strings", hint());
+        section.add_type_error("setup", flat, "a list of commands, each a list of strings", hint());
         return Vec::new();
     }
     list.iter().filter_map(|item| section.argv_of("setup", item, CommandKind::Setup)).collect()

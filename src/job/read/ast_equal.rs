@@ -16,7 +16,7 @@ pub(super) fn ast_equal(check: &Section<'_>) -> Option<AstEqualCheck> {
     ] {
         if let Some(value) = check.find(key) {
             let error = ValueError::new("cannot be used together with `ast-equal`").hint(why);
-            check.refuse(value.span().start, key, error);
+            check.add_error(value.span().start, key, error);
         }
     }
     let section = check.section("ast-equal");

@@ -53,7 +53,7 @@ fn presets(top: &Section<'_>) -> PresetsSection {
                         "write it as [presets.{}], with its keys in the lines below",
                         name.get_ref()
                     ));
-            top.refuse(value.span().start, "presets", error);
+            top.add_error(value.span().start, "presets", error);
         }
     }
     PresetsSection::default()
@@ -74,7 +74,7 @@ fn checked<T>(
     text: SpannedText<'_>,
     result: Result<T, ValueError>,
 ) -> Option<T> {
-    result.map_err(|error| section.refuse(text.at, key, error)).ok()
+    result.map_err(|error| section.add_error(text.at, key, error)).ok()
 }
 
 fn job_section(section: &Section<'_>) -> JobSection {
@@ -141,7 +141,7 @@ fn checks(sections: &[Section<'_>], output: Option<&OutputSection>) -> Vec<Check
         }
         if let (Some(value), false) = (section.find("schema"), output_check) {
             let error = ValueError::new("has a meaning only beside `output`");
-            section.refuse(value.span().start, "schema", error);
+            section.add_error(value.span().start, "schema", error);
         }
         checks.push(Check {
             name: name.map_or_else(String::new, |name| name.text.to_owned()),
@@ -184,19 +184,19 @@ fn when(section: &Section<'_>, possible: CheckWhen) -> CheckWhen {
             "landing" if !possible.landing => {
                 let error = ValueError::new("cannot be \"landing\" with `kind = \"report\"`")
                     .hint("what is handed in does not land: leave `when` out");
-                section.refuse(word.at, "when", error);
+                section.add_error(word.at, "when", error);
             }
             "landing" => when.landing = true,
             other => {
                 let error = unknown_word(other, ["task", "landing"].into_iter());
-                section.refuse(word.at, "when", error);
+                section.add_error(word.at, "when", error);
             }
         }
     }
     if words.is_empty() {
         let at = section.find("when").map_or(0, |value| value.span().start);
         let error = ValueError::new("may not be empty: the check would never run");
-        section.refuse(at, "when", error.hint("leave it out for both"));
+        section.add_error(at, "when", error.hint("leave it out for both"));
     }
     when
 }
@@ -207,7 +207,7 @@ fn scope(section: &Section<'_>, output: Option<&OutputSection>) -> ScopeSection 
             if let Some(value) = section.find(key) {
                 let error = ValueError::new("cannot be used with `kind = \"report\"`")
                     .hint("its tasks may write what they hand in and nothing else");
-                section.refuse(value.span().start, key, error);
+                section.add_error(value.span().start, key, error);
             }
         }
         let path = PathGlobs::new(&[&globset::escape(&output.path)]).unwrap_or_default();
@@ -275,7 +275,7 @@ fn queue(section: &Section<'_>, kind: JobKind) -> QueueSection {
     if let (Some(value), true, JobKind::Report) = (section.find("review"), review, kind) {
         let error = ValueError::new("cannot be \"required\" with `kind = \"report\"`")
             .hint("what is handed in does not land; `[evaluate]` can judge it");
-        section.refuse(value.span().start, "review", error);
+        section.add_error(value.span().start, "review", error);
     }
     QueueSection {
         review,

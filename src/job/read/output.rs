@@ -25,7 +25,7 @@ pub(super) fn output(top: &Section<'_>, kind: JobKind) -> Option<OutputSection> 
                 let error = ValueError::new("has a meaning only with `kind = \"report\"`").hint(
                     "write that in [job], or leave [output] out: the work is the change itself",
                 );
-                top.refuse(value.span().start, "output", error);
+                top.add_error(value.span().start, "output", error);
             }
             return None;
         }
@@ -57,7 +57,7 @@ pub(super) fn output(top: &Section<'_>, kind: JobKind) -> Option<OutputSection> 
     }
     if let (Some(value), true) = (section.find("command"), merge != MergeKey::Command) {
         let error = ValueError::new("has a meaning only with `merge = \"command\"`");
-        section.refuse(value.span().start, "command", error);
+        section.add_error(value.span().start, "command", error);
     }
     let example = section.text("example").and_then(|name| file(&section, "example", name));
     let page = section.text("page").and_then(|name| file(&section, "page", name));
@@ -96,7 +96,7 @@ pub(super) fn output_check(
     ] {
         if let Some(value) = check.find(key) {
             let error = ValueError::new("cannot be used together with `output`").hint(why);
-            check.refuse(value.span().start, key, error);
+            check.add_error(value.span().start, key, error);
         }
     }
     let path = check.text("output")?;
@@ -104,14 +104,14 @@ pub(super) fn output_check(
         let error = ValueError::new(
             "has a meaning only with `kind = \"report\"` in [job] and a `path` in [output]",
         );
-        check.refuse(path.at, "output", error);
+        check.add_error(path.at, "output", error);
         return None;
     };
     if inside_repository(path.text).ok() != Some(&output.path) {
         let error =
             ValueError::new(format!("is not the file that is handed in: \"{}\"", path.text))
                 .hint(format!("[output] says `path = \"{}\"`", output.path));
-        check.refuse(path.at, "output", error);
+        check.add_error(path.at, "output", error);
     }
     let schema = check.text("schema").and_then(|name| file(check, "schema", name));
     Some(OutputCheck { path: output.path.clone(), schema })

@@ -18,7 +18,7 @@ pub(super) fn plan(section: &Section<'_>) -> PlanSection {
     {
         let error = ValueError::new("may not be empty: no file would be planned");
         let error = error.hint("everything is `include = [\"**\"]`");
-        section.refuse(value.span().start, "include", error);
+        section.add_error(value.span().start, "include", error);
     }
     let scope = section.section("scope");
     let scope_dir = scope.any_text("dir").and_then(|dir| {
@@ -79,7 +79,7 @@ fn check_combinations(section: &Section<'_>, plan: &PlanSection) {
     let at = |key| section.find(key).map(|value| value.span().start);
     let only_with = |key, is_used: bool, other: &str| {
         if let (Some(at), false) = (at(key), is_used) {
-            section.refuse(at, key, ValueError::new(format!("means nothing without `{other}`")));
+            section.add_error(at, key, ValueError::new(format!("means nothing without `{other}`")));
         }
     };
     let has_listed_tasks = matches!(plan.group, TaskSource::Command | TaskSource::List);
@@ -92,7 +92,7 @@ fn check_combinations(section: &Section<'_>, plan: &PlanSection) {
     if plan.order == TaskOrder::Priority && !has_listed_tasks {
         let error = ValueError::new("is for tasks that say their priority");
         let error = error.hint("these come with `group = \"command\"` or `group = \"list\"`");
-        section.refuse(at("order").unwrap_or(0), "order", error);
+        section.add_error(at("order").unwrap_or(0), "order", error);
     }
     if plan.group == TaskSource::Command && at("command").is_none() {
         section.missing("command", "write it like `command = [\"node\", \"discover.js\"]`");
@@ -105,7 +105,7 @@ fn check_combinations(section: &Section<'_>, plan: &PlanSection) {
             ),
             (Some(at), Some(_)) => {
                 let error = ValueError::new("cannot be used beside sections [[plan.task]]");
-                section.refuse(at, "list", error);
+                section.add_error(at, "list", error);
             }
             (Some(_), None) | (None, Some(_)) => {}
         }
@@ -125,7 +125,7 @@ fn task(section: &Section<'_>) -> ListedTask {
     let table = section.find("vars").and_then(|value| {
         let table = value.get_ref().as_table();
         if table.is_none() {
-            section.wrong("vars", value, "a table such as { style = \"strict\" }", None);
+            section.add_type_error("vars", value, "a table such as { style = \"strict\" }", None);
         }
         table
     });
@@ -165,7 +165,7 @@ fn vars(table: &DeTable<'_>, plan: &Section<'_>) -> BTreeMap<String, toml::Value
         variable(value).map_err(|at| {
             let error =
                 ValueError::new("cannot hold a date, an infinity or a number beyond 64 bits");
-            plan.refuse(at, "vars", error.hint("write it as a string"));
+            plan.add_error(at, "vars", error.hint("write it as a string"));
         })
     };
     table

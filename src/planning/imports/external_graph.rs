@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{ImportGraph, tidy};
+use super::{ImportGraph, sorted_needs};
 use crate::planning::files::PlanFile;
-use crate::planning::tree_paths::{TreePaths, join, normal, split};
+use crate::planning::tree_paths::{TreePaths, join, normalize, split};
 
 /// The output of `[plan] edges`, and the folders to which its paths may be relative.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,7 +36,7 @@ pub(super) fn external_graph(
 ) -> Result<(ImportGraph, Vec<String>)> {
     let mut folders = vec![String::new()];
     for argument in &external.folders {
-        let path = normal(argument).unwrap_or_default();
+        let path = normalize(argument).unwrap_or_default();
         let folder = if tree.has_file(&path) { split(&path).0 } else { &path };
         if tree.has_folder(folder) && !folders.iter().any(|f| f == folder) {
             folders.push(folder.to_owned());
@@ -44,7 +44,7 @@ pub(super) fn external_graph(
     }
     let count = |folder: &String| {
         let exists =
-            |path: &&String| normal(&join(folder, path)).is_some_and(|p| tree.has_file(&p));
+            |path: &&String| normalize(&join(folder, path)).is_some_and(|p| tree.has_file(&p));
         external.edges.keys().filter(exists).count()
     };
     let counts: Vec<_> = folders.iter().map(count).collect();
@@ -56,7 +56,7 @@ pub(super) fn external_graph(
     );
     let folder = counts.iter().position(|c| *c == most).map_or("", |at| folders[at].as_str());
     let number = |path: &str| {
-        let path = normal(&join(folder, path))?;
+        let path = normalize(&join(folder, path))?;
         files.binary_search_by(|f| f.path.as_str().cmp(&path)).ok()
     };
     let mut needs = vec![Vec::new(); files.len()];
@@ -65,7 +65,7 @@ pub(super) fn external_graph(
             needs[from].extend(to.iter().filter_map(|to| number(to)));
         }
     }
-    let needs = needs.into_iter().enumerate().map(|(n, needs)| tidy(n, needs)).collect();
+    let needs = needs.into_iter().enumerate().map(|(n, needs)| sorted_needs(n, needs)).collect();
     let missing = external.edges.len() - most;
     let mut notes = Vec::new();
     if missing > 0 {

@@ -110,7 +110,10 @@ pub(super) fn import_graph(
             None => None,
         };
         let targets = targets.unwrap_or_default();
-        tidy(number, targets.iter().filter_map(|t| numbers.get(t.as_str()).copied()).collect())
+        sorted_needs(
+            number,
+            targets.iter().filter_map(|t| numbers.get(t.as_str()).copied()).collect(),
+        )
     };
     let needs = files.par_iter().enumerate().map(needs_of).collect();
     let is_unparsed =
@@ -130,7 +133,7 @@ pub(super) fn external_graph(
 }
 
 /// Returns the needs of a file, sorted, without duplicates and without the file itself.
-pub(super) fn tidy(number: usize, mut needs: Vec<usize>) -> Vec<usize> {
+pub(super) fn sorted_needs(number: usize, mut needs: Vec<usize>) -> Vec<usize> {
     needs.sort_unstable();
     needs.dedup();
     needs.retain(|n| *n != number);

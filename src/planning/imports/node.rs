@@ -13,7 +13,9 @@ use oxc_resolver::{
 
 use super::fact::ImportFact;
 use super::javascript::is_typed;
-use super::virtual_files::{MODULES, Packages, VirtualFiles, inner, outer, package_of, packages};
+use super::virtual_files::{
+    MODULES, Packages, VirtualFiles, package_of, packages, to_tree_path, to_virtual,
+};
 use crate::planning::tree_paths::{TreePaths, join, split};
 
 /// Folders with the sources of a package. They are tried if the file that the `package.json` names
@@ -85,7 +87,7 @@ fn options(typed: bool, kind: ImportKind, types: bool) -> ResolveOptions {
         conditions.push("types");
     }
     ResolveOptions {
-        cwd: Some(outer("")),
+        cwd: Some(to_virtual("")),
         tsconfig: Some(TsconfigDiscovery::Auto),
         condition_names: strings(&conditions),
         extension_alias: aliases,
@@ -143,14 +145,14 @@ impl NodeResolver {
         if bare && !self.has_other_names && !self.packages.contains_key(package_of(specifier).0) {
             return None;
         }
-        let file = outer(from);
+        let file = to_virtual(from);
         let resolvers = if is_typed(from) { &self.typescript } else { &self.javascript };
         let resolver = match kind {
             ImportKind::Import => &resolvers.import,
             ImportKind::Require => &resolvers.require,
         };
         let in_tree = |path: PathBuf| {
-            let path = inner(&path)?.to_owned();
+            let path = to_tree_path(&path)?.to_owned();
             self.tree.has_file(&path).then_some(path)
         };
         let not_exported = match resolver.resolve_file(&file, specifier) {
@@ -185,7 +187,7 @@ impl NodeResolver {
         let settings = loop {
             let candidates = ["tsconfig.json", "jsconfig.json"].map(|name| join(dir, name));
             if candidates.iter().any(|path| self.tree.has_file(path)) {
-                break outer(&join(dir, "tsconfig.json"));
+                break to_virtual(&join(dir, "tsconfig.json"));
             }
             if dir.is_empty() {
                 return None;
@@ -193,7 +195,7 @@ impl NodeResolver {
             dir = split(dir).0;
         };
         let settings = resolver.resolve_tsconfig(settings).ok()?;
-        let folder = outer(split(from).0);
+        let folder = to_virtual(split(from).0);
         let mut context = ResolveContext::default();
         resolver
             .resolve_with_context(folder, specifier, Some(&settings), &mut context)
@@ -212,7 +214,7 @@ impl NodeResolver {
         let dir = self.packages.get(name)?;
         let rest = if rest.is_empty() { "/index" } else { rest };
         SOURCE_FOLDERS.iter().find_map(|folder| {
-            let resolution = resolver.resolve(outer(&join(dir, folder)), &format!(".{rest}"));
+            let resolution = resolver.resolve(to_virtual(&join(dir, folder)), &format!(".{rest}"));
             resolution.ok().map(|resolution| resolution.path().to_path_buf())
         })
     }

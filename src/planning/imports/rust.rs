@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use anyhow::Result;
 
 use super::fact::{FactsByPath, ImportFact};
-use crate::planning::tree_paths::{TreePaths, join, normal, split, text};
+use crate::planning::tree_paths::{TreePaths, join, normalize, split, text};
 
 /// Returns true if the path is that of a Rust file.
 pub(super) fn is_source(path: &str) -> bool {
@@ -201,7 +201,7 @@ fn modules(tree: &TreePaths, root: &str, facts: &FactsByPath) -> BTreeMap<String
                 ImportFact::RustModuleFile(path, file) => {
                     let inline = path.rsplit_once("::").map(|(outer, _)| outer.replace("::", "/"));
                     let from = inline.map_or_else(|| dir.to_owned(), |i| join(&children, &i));
-                    let file = normal(&join(&from, file)).filter(|file| tree.has_file(file));
+                    let file = normalize(&join(&from, file)).filter(|file| tree.has_file(file));
                     file.map(|file| (path, file))
                 }
                 ImportFact::RustPath(..)
@@ -234,7 +234,7 @@ fn package(tree: &TreePaths, dir: &str, text: &str) -> Option<CargoPackage> {
     let name = word(manifest.get("package"), "name")?;
     let library = manifest.get("lib");
     let ident = |name: &str| name.replace('-', "_");
-    let path = |relative: &str| normal(&join(dir, relative)).unwrap_or_default();
+    let path = |relative: &str| normalize(&join(dir, relative)).unwrap_or_default();
     let library_root = path(&word(library, "path").unwrap_or_else(|| "src/lib.rs".to_owned()));
     let mut roots = BTreeSet::from([library_root.clone(), path("src/main.rs"), path("build.rs")]);
     roots.extend(word(manifest.get("package"), "build").map(|build| path(&build)));

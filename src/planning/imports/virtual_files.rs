@@ -12,7 +12,7 @@ use std::sync::Arc;
 use gix::ThreadSafeRepository;
 use oxc_resolver::{FileMetadata, FileSystem, ResolveError};
 
-use crate::planning::tree_paths::{TreePaths, join, normal, split, text};
+use crate::planning::tree_paths::{TreePaths, join, normalize, split, text};
 
 /// The path of the tree in the file system. The path is so deep that no specifier can leave the
 /// tree with `../` and enter the tree again.
@@ -25,7 +25,7 @@ const BUILT: [&str; 12] = [
     "dist-cjs",
 ];
 /// Folders below the build folders, named after the platform or module system of a build.
-const FLAVOURS: [&str; 10] =
+const BUILD_VARIANTS: [&str; 10] =
     ["esm", "cjs", "es", "module", "commonjs", "types", "node", "browser", "es6", "src"];
 /// Extensions of build outputs, the longest first.
 const OUTPUTS: [&str; 11] =
@@ -61,12 +61,12 @@ enum VirtualEntry {
 }
 
 /// Converts a path of the tree to a path in the virtual file system.
-pub(super) fn outer(path: &str) -> PathBuf {
+pub(super) fn to_virtual(path: &str) -> PathBuf {
     if path.is_empty() { PathBuf::from(TOP) } else { PathBuf::from(format!("{TOP}/{path}")) }
 }
 
 /// Converts a path in the virtual file system to a path of the tree.
-pub(super) fn inner(path: &Path) -> Option<&str> {
+pub(super) fn to_tree_path(path: &Path) -> Option<&str> {
     let rest = path.to_str()?.strip_prefix(TOP)?;
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
@@ -113,7 +113,7 @@ impl VirtualFiles {
     /// Returns the entry at a path.
     fn entry(&self, path: &Path) -> Result<VirtualEntry> {
         let missing = || Error::new(ErrorKind::NotFound, "not in the tree");
-        let Some(path) = inner(path) else {
+        let Some(path) = to_tree_path(path) else {
             let above = path.to_str().is_some_and(|p| TOP.starts_with(p));
             return if above { Ok(VirtualEntry::Folder) } else { Err(missing()) };
         };
@@ -123,7 +123,7 @@ impl VirtualFiles {
     /// Returns the entry at a path and follows links.
     fn target_entry(&self, path: &Path) -> Result<VirtualEntry> {
         match self.entry(path)? {
-            VirtualEntry::Link(to) => self.target_entry(&outer(&to)),
+            VirtualEntry::Link(to) => self.target_entry(&to_virtual(&to)),
             entry @ (VirtualEntry::File(_) | VirtualEntry::Folder) => Ok(entry),
         }
     }
@@ -140,7 +140,7 @@ impl VirtualFiles {
                 serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|v| v.is_object());
             return Ok(if valid { text } else { "{}".to_owned() });
         }
-        let dir = inner(path).map_or("", |p| split(p).0);
+        let dir = to_tree_path(path).map_or("", |p| split(p).0);
         Ok(if name.ends_with(".json") { tree.typescript_settings(dir, text) } else { text })
     }
 }
@@ -209,8 +209,8 @@ impl TreeFiles {
                     }
                 }
             }
-            let (flavour, inside) = rest.split_once('/')?;
-            if !FLAVOURS.contains(&flavour) {
+            let (variant, inside) = rest.split_once('/')?;
+            if !BUILD_VARIANTS.contains(&variant) {
                 return None;
             }
             rest = inside;
@@ -228,7 +228,7 @@ impl TreeFiles {
             return "{}".to_owned();
         };
         let is_file = |name: &str| {
-            let path = normal(&join(dir, name)).unwrap_or_default();
+            let path = normalize(&join(dir, name)).unwrap_or_default();
             let files = [path.clone(), format!("{path}.json"), join(&path, "tsconfig.json")];
             files.iter().any(|file| self.tree.has_file(file))
         };
@@ -291,7 +291,7 @@ impl FileSystem for VirtualFiles {
 
     fn read_link(&self, path: &Path) -> std::result::Result<PathBuf, ResolveError> {
         match self.entry(path)? {
-            VirtualEntry::Link(to) => Ok(outer(&to)),
+            VirtualEntry::Link(to) => Ok(to_virtual(&to)),
             VirtualEntry::File(_) | VirtualEntry::Folder => {
                 Err(Error::new(ErrorKind::InvalidInput, "not a link").into())
             }
@@ -299,10 +299,10 @@ impl FileSystem for VirtualFiles {
     }
 
     fn canonicalize(&self, path: &Path) -> Result<PathBuf> {
-        let path = inner(path).and_then(normal).ok_or(ErrorKind::NotFound)?;
-        match self.entry(&outer(&path))? {
-            VirtualEntry::Link(to) => Ok(outer(&to)),
-            VirtualEntry::File(_) | VirtualEntry::Folder => Ok(outer(&path)),
+        let path = to_tree_path(path).and_then(normalize).ok_or(ErrorKind::NotFound)?;
+        match self.entry(&to_virtual(&path))? {
+            VirtualEntry::Link(to) => Ok(to_virtual(&to)),
+            VirtualEntry::File(_) | VirtualEntry::Folder => Ok(to_virtual(&path)),
         }
     }
 }

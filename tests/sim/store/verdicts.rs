@@ -26,7 +26,8 @@ fn noted_verdict_counts_only_if_a_chain_of_the_run_names_its_id() {
             worktree: "/tmp",
         };
         let mut steps = verify::steps(job, CheckStage::Task, &subject, "salt");
-        verify::recall(&store, job, &run, &tree, Some((&id, attempt)), &mut steps).unwrap();
+        verify::add_recorded_verdicts(&store, job, &run, &tree, Some((&id, attempt)), &mut steps)
+            .unwrap();
         steps.remove(0).known.into_iter().map(|known| (known.id, known.passed)).collect::<Vec<_>>()
     };
     let note = |id: &str, run: &str, pass: bool| {

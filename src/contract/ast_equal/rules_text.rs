@@ -3,7 +3,7 @@
 use super::AstEqualOptions;
 
 /// Describes the rules of the comparison for an agent. `from` and `to` are globs.
-pub fn terms(from: &str, to: &str, options: &AstEqualOptions) -> String {
+pub fn rules_text(from: &str, to: &str, options: &AstEqualOptions) -> String {
     let mut rules = vec![
         format!(
             "Each file that matches `{to}` must be the same program as the file of the same name that matched `{from}` before, \
@@ -57,7 +57,7 @@ pub fn terms(from: &str, to: &str, options: &AstEqualOptions) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::AstEqualOptions;
-    use super::terms;
+    use super::rules_text;
 
     #[test]
     fn ast_equal_terms_differ_for_every_option() {
@@ -73,7 +73,7 @@ mod tests {
             AstEqualOptions { max_any: Some(7), ..plain },
         ];
         let texts: std::collections::BTreeSet<_> =
-            all.iter().map(|options| terms("**/*.js", "**/*.ts", options)).collect();
+            all.iter().map(|options| rules_text("**/*.js", "**/*.ts", options)).collect();
         assert_eq!(texts.len(), all.len());
         assert!(texts.iter().all(|text| text.contains("`**/*.js`") && text.contains("`**/*.ts`")));
     }

@@ -20,7 +20,7 @@ pub(crate) struct LandedTasks {
     /// The commits from the run's base on, each with its distance from the base.
     line: HashMap<Oid, usize>,
     /// The distance of the newest merge commit from the base.
-    merge: usize,
+    newest_merge: usize,
 }
 
 impl LandedTasks {
@@ -36,7 +36,7 @@ impl LandedTasks {
             if commit == *base {
                 // The first call, or the branch was set back.
                 self.line = HashMap::from([(commit, 0)]);
-                self.merge = 0;
+                self.newest_merge = 0;
                 self.tasks.clear();
                 break;
             }
@@ -53,7 +53,7 @@ impl LandedTasks {
         for (commit, merges) in added.into_iter().rev() {
             let at = self.line.len();
             if merges {
-                self.merge = at;
+                self.newest_merge = at;
             }
             self.line.insert(commit, at);
         }
@@ -66,7 +66,7 @@ impl LandedTasks {
     /// base of the branch and of every commit whose only parent is `commit`, without a walk through
     /// history.
     pub(crate) fn is_linear_since(&self, commit: &Oid) -> bool {
-        self.line.get(commit).is_some_and(|at| *at >= self.merge)
+        self.line.get(commit).is_some_and(|at| *at >= self.newest_merge)
     }
 
     /// Returns the commit that landed a task.
