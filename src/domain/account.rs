@@ -20,7 +20,7 @@ pub struct Account {
 }
 
 /// The number of consecutive closings before the run halts. With [`pause_ms`] they take some hours.
-pub const STRIKES: u32 = 20;
+pub const MAX_STRIKES: u32 = 20;
 
 /// The first pause after a refusal without a reset time, in milliseconds.
 const FIRST_MS: u64 = 5_000;
@@ -29,7 +29,7 @@ const LONGEST_MS: u64 = 15 * 60_000;
 /// A reset time without seconds may be any time within its minute: agents omit the seconds.
 const MINUTE_MS: u64 = 60_000;
 /// The largest plausible distance of a reset time, in milliseconds: a weekly quota and a day.
-const BELIEVED_MS: u64 = 8 * 24 * 3_600_000;
+const PLAUSIBLE_MS: u64 = 8 * 24 * 3_600_000;
 
 /// Returns the pause after the `strike`-th consecutive refusal without a reset time, in
 /// milliseconds. The pause doubles. Up to a quarter is added, so that supervisors of one account do
@@ -42,23 +42,18 @@ pub fn pause_ms(strike: u32, now: Timestamp) -> u64 {
 }
 
 impl Account {
-    /// Returns true if an attempt that began at `began` is evidence about the account's present
-    /// state.
-    pub fn concerns(&self, began: Timestamp) -> bool {
-        began >= self.closed_until
-    }
-
-    /// Returns true if agents may start.
-    pub fn open(&self, now: Timestamp) -> bool {
-        self.closed_until <= now
+    /// Returns true if the last closing is over at this time. Agents may start then. A session that
+    /// began earlier is no evidence about the account's present state.
+    pub fn open_at(&self, time: Timestamp) -> bool {
+        self.closed_until <= time
     }
 
     /// Returns the account after a refusal for lack of quota: closed until the reset time.
     pub fn limited(&self, began: Timestamp, now: Timestamp, resets_at: Option<Timestamp>) -> Self {
-        let strikes = self.strikes + u32::from(self.concerns(began));
+        let strikes = self.strikes + u32::from(self.open_at(began));
         let reset = resets_at
             .map(|at| if at.0.is_multiple_of(MINUTE_MS) { at.after_ms(MINUTE_MS) } else { at })
-            .filter(|at| *at > now && at.since_ms(now) <= BELIEVED_MS);
+            .filter(|at| *at > now && at.since_ms(now) <= PLAUSIBLE_MS);
         let until = reset.unwrap_or_else(|| now.after_ms(pause_ms(strikes, now)));
         let closed_until = self.closed_until.max(until);
         Self { closed_until, proven: false, strikes, ..self.clone() }
@@ -66,7 +61,7 @@ impl Account {
 
     /// Returns the account after an overload: a short pause, then half of the slots.
     pub fn overloaded(&self, began: Timestamp, now: Timestamp, jobs: usize) -> Self {
-        if !self.concerns(began) {
+        if !self.open_at(began) {
             // One overload meets all running agents and counts once.
             return self.clone();
         }
@@ -82,12 +77,12 @@ impl Account {
 
     /// Returns the account after the service answered an agent: other agents may start.
     pub fn answered(&self, began: Timestamp) -> Self {
-        if self.concerns(began) { Self { proven: true, ..self.clone() } } else { self.clone() }
+        if self.open_at(began) { Self { proven: true, ..self.clone() } } else { self.clone() }
     }
 
     /// Returns the account after a complete session: one more slot.
     pub fn served(&self, began: Timestamp, jobs: usize) -> Self {
-        if !self.concerns(began) {
+        if !self.open_at(began) {
             return self.clone();
         }
         let slots = self.slots.map(|slots| slots + 1).filter(|slots| *slots < jobs);
@@ -97,7 +92,7 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
-    use super::{Account, BELIEVED_MS, FIRST_MS, LONGEST_MS, pause_ms};
+    use super::{Account, FIRST_MS, LONGEST_MS, PLAUSIBLE_MS, pause_ms};
     use crate::domain::id::Timestamp;
 
     const NOW: Timestamp = Timestamp(1_000_000_000_000);
@@ -109,7 +104,7 @@ mod tests {
         assert_eq!(account.limited(NOW, NOW, Some(reset)).closed_until, reset);
         let past = account.limited(NOW, NOW, Some(Timestamp(5))).closed_until;
         assert!(past >= NOW.after_ms(FIRST_MS));
-        let far = account.limited(NOW, NOW, Some(NOW.after_ms(BELIEVED_MS + 1))).closed_until;
+        let far = account.limited(NOW, NOW, Some(NOW.after_ms(PLAUSIBLE_MS + 1))).closed_until;
         assert!(far <= NOW.after_ms(2 * FIRST_MS));
     }
 
@@ -160,6 +155,6 @@ mod tests {
         let closed = Account::default().limited(NOW, NOW, Some(NOW.after_ms(60_000)));
         assert!(!closed.answered(NOW).proven);
         assert!(closed.answered(closed.closed_until).proven);
-        assert!(!closed.open(NOW) && closed.open(closed.closed_until));
+        assert!(!closed.open_at(NOW) && closed.open_at(closed.closed_until));
     }
 }

@@ -128,7 +128,7 @@ pub struct Policy {
     /// True if a person has to approve candidates (`[queue] review`).
     pub review: bool,
     /// True if the evaluators use the agents' account.
-    pub one_account: bool,
+    pub shared_account: bool,
 }
 
 impl Policy {
@@ -185,7 +185,7 @@ impl Default for Policy {
             keep_going: false,
             evaluates: false,
             rounds: 3,
-            one_account: true,
+            shared_account: true,
             review: false,
         }
     }

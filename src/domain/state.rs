@@ -201,7 +201,7 @@ impl RunState {
 
     /// Returns the account that evaluators use.
     pub fn evaluators_account(&self, policy: &Policy) -> &Account {
-        if policy.one_account { &self.account } else { &self.evaluator }
+        if policy.shared_account { &self.account } else { &self.evaluator }
     }
 
     /// Returns true if every task has ended.
@@ -215,7 +215,7 @@ impl RunState {
     }
 
     /// Returns true if all these tasks are done.
-    pub fn unblocked(&self, after: &[TaskId]) -> bool {
+    pub fn all_done(&self, after: &[TaskId]) -> bool {
         after.iter().all(|t| self.tasks.get(t).is_some_and(|s| s.phase == Phase::Done))
     }
 }

@@ -26,7 +26,7 @@ pub struct Finding {
 
 impl Finding {
     /// Returns the first line that says more than the command and its exit status.
-    pub fn telling_line(&self) -> Option<&str> {
+    pub fn summary_line(&self) -> Option<&str> {
         let after_command = self.text.strip_prefix('`').and_then(|t| t.split_once("`: "));
         let text = after_command.map_or(self.text.as_str(), |(_, text)| text);
         let lines =
@@ -87,7 +87,7 @@ mod tests {
     use super::Finding;
 
     #[test]
-    fn telling_line_skips_the_command_and_its_exit_status() {
+    fn summary_line_skips_the_command_and_its_exit_status() {
         let cases = [
             (
                 "`sh -c x`: exit 1\n\n```\nerror: no such field\nmore\n```",
@@ -106,7 +106,7 @@ mod tests {
         ];
         for (text, expected) in cases {
             let finding = Finding { attempt: 1, check: "c".into(), text: text.into() };
-            assert_eq!(finding.telling_line(), expected, "{text:?}");
+            assert_eq!(finding.summary_line(), expected, "{text:?}");
         }
     }
 }

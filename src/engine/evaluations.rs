@@ -11,7 +11,7 @@ use super::{Context, KeeperWait, verifications};
 use crate::agent::evaluate::{self, ChangeBrief, EvaluationBrief};
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId, Timestamp};
-use crate::domain::machine::{Effect, Observation, evaluators};
+use crate::domain::machine::{Effect, Observation, evaluator_slots};
 use crate::domain::session::{Class, Cost, SessionReport};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding, Objection, Verdict};
@@ -58,7 +58,7 @@ impl Engine<'_> {
         }
         let in_flight = self.in_flight.keys().chain(&self.not_awaited);
         let running = in_flight.filter(|e| matches!(e, Effect::Evaluate(..))).count();
-        if running >= evaluators(&self.ledger.state, &self.policy) {
+        if running >= evaluator_slots(&self.ledger.state, &self.policy) {
             return Ok(false);
         }
         let state = self.ledger.state.tasks.get(task);

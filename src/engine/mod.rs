@@ -208,7 +208,7 @@ pub(crate) fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
         review: job.queue.review,
         evaluates: job.evaluate.is_some(),
         rounds: job.evaluate.as_ref().map_or(0, |evaluate| evaluate.rounds),
-        one_account: job
+        shared_account: job
             .evaluate
             .as_ref()
             .is_none_or(|evaluate| evaluate.agent.preset == preset.name),

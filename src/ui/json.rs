@@ -48,7 +48,7 @@ pub(crate) fn shown(
 ) -> &'static str {
     match s.phase {
         Phase::Queued if context.landing.as_ref() == Some(&task.id) => "landing",
-        Phase::Todo if !state.unblocked(&task.after) => "blocked",
+        Phase::Todo if !state.all_done(&task.after) => "blocked",
         Phase::Todo
         | Phase::Running
         | Phase::Verifying

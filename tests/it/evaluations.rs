@@ -72,7 +72,10 @@ fn repeated_evaluator_findings_fail_the_task() {
     sandbox.script("default", "edit \"$HARNESS_TASK\" \"attempt $HARNESS_ATTEMPT\"");
     sandbox.script("judges/alpha", &objects("still wrong"));
     sandbox.script("judges/beta", &content());
-    sandbox.run(&["start"]).exits(1).says("the evaluator found the same twice in a row");
+    sandbox
+        .run(&["start"])
+        .exits(1)
+        .says("the evaluator reported the same findings twice in a row");
     let status = sandbox.status();
     assert_eq!(status["counts"]["failed"], 1);
     assert_eq!(status["failures"][0]["cause"], "`evaluate`");

@@ -83,7 +83,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 keep_going,
                 evaluates: evaluation.0,
                 rounds: evaluation.1,
-                one_account: true,
+                shared_account: true,
                 review: evaluation.2,
             }
         },

@@ -172,7 +172,7 @@ impl CandidatePage {
         if !self.findings.is_empty() {
             text.push_str("\nfindings about earlier attempts:\n");
             for f in &self.findings {
-                let line = f.telling_line().unwrap_or_default();
+                let line = f.summary_line().unwrap_or_default();
                 let line = format!("  attempt {}, {}: {line}", f.attempt, f.check);
                 text.push_str(&format!("{}\n", printable(&line)));
             }

@@ -2,7 +2,7 @@
 
 use super::decider::Decider;
 use super::verification::Rejection;
-use crate::domain::account::{Account, STRIKES};
+use crate::domain::account::{Account, MAX_STRIKES};
 use crate::domain::event::{Halt, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::{RetryReason, backoff_ms};
@@ -21,7 +21,7 @@ impl Decider<'_> {
 
     /// Records a change of the evaluators' account.
     pub(super) fn set_evaluators_account(&mut self, account: &Account) {
-        if self.policy.one_account {
+        if self.policy.shared_account {
             self.set_account(account);
         } else if *account != self.state.evaluator {
             self.run(RunEventKind::EvaluatorAccount(account.clone()));
@@ -64,7 +64,7 @@ impl Decider<'_> {
             }
             Termination::NotStarted(why) => self.agent_not_started(task, &after, why),
             Termination::Lost if self.can_resume(&after) => {
-                self.resume_session(task, &after, "was lost");
+                self.resume_session(task, &after, "the keeper of the attempt died");
             }
             Termination::Lost => self.fault(task, &after, "the keeper of the attempt died"),
             Termination::Exited(_)
@@ -118,7 +118,7 @@ impl Decider<'_> {
     /// Handles the session classes that need no checks. Returns false if the checks decide.
     fn handle_class(&mut self, task: &TaskId, state: &TaskState, report: &SessionReport) -> bool {
         let class = report.class;
-        let detail = report.detail.as_deref().unwrap_or("it did not say why");
+        let detail = report.detail.as_deref().unwrap_or("no reason given");
         match class {
             Class::Ok | Class::Limit | Class::Refused | Class::Blocked => false,
             Class::Crashed | Class::TimedOut => {
@@ -136,7 +136,7 @@ impl Decider<'_> {
                 let what = if class == Class::Auth {
                     "the agent's account is not accepted"
                 } else {
-                    "the agent does not accept how or where it is called"
+                    "the agent refused its command line or its working directory"
                 };
                 self.halt_on_agent(task, state, what, detail);
                 true
@@ -149,7 +149,7 @@ impl Decider<'_> {
                 // An infrastructure fault would have the attempt's work verified. There is none.
                 let limit = self.policy.resume.max(1).saturating_add(self.policy.infra);
                 if state.resumes >= limit {
-                    let reason = format!("no session could be had, {limit} times: {detail}");
+                    let reason = format!("no session could be started in {limit} tries: {detail}");
                     self.failed(task, reason, class.to_string());
                 } else {
                     self.inner_layer(task, state, RetryReason::Restart, detail);
@@ -175,7 +175,7 @@ impl Decider<'_> {
         self.next_try(task, state, RetryReason::Interrupted, self.now, Some(detail.to_owned()));
         if self.state.phase == RunPhase::Active {
             let reason = format!(
-                "{what} ({task}, attempt {}): {detail}. Put it right, then `git harness start` goes on",
+                "{what} ({task}, attempt {}): {detail}; fix it, then run `git harness start` again",
                 state.attempt
             );
             self.halt(Halt::Agent, reason);
@@ -193,7 +193,7 @@ impl Decider<'_> {
         detail: Option<&str>,
     ) {
         let Some(tree) = tree else {
-            self.fault(task, state, "what the attempt left could not be saved");
+            self.fault(task, state, "the work of the attempt could not be saved");
             return;
         };
         if changed || self.policy.allow_empty {
@@ -258,7 +258,7 @@ impl Decider<'_> {
         account.because = Some(because);
         let strikes = account.strikes;
         self.set_account(&account);
-        if strikes > STRIKES && self.state.phase == RunPhase::Active {
+        if strikes > MAX_STRIKES && self.state.phase == RunPhase::Active {
             let reason =
                 format!("the account was {class} {strikes} times in a row, last: {detail}");
             self.halt(Halt::Account, reason);

@@ -10,7 +10,7 @@ use crate::domain::state::{Phase, RunState};
 /// enough that all have ended.
 pub(super) fn may_start(state: &RunState, policy: &Policy, after: &[TaskId]) -> bool {
     let ended = |t: &TaskId| state.tasks.get(t).is_some_and(|s| s.phase.ended());
-    state.unblocked(after) || (policy.keep_going && after.iter().all(ended))
+    state.all_done(after) || (policy.keep_going && after.iter().all(ended))
 }
 
 /// Returns true if the chosen tasks cannot continue by themselves: each has ended, or waits for a

@@ -80,7 +80,7 @@ impl Decider<'_> {
             Some(over) => {
                 let reason = match because {
                     None => over,
-                    Some(because) => format!("{over}, and it would need another try: {because}"),
+                    Some(because) => format!("{over}, and the task needs another try: {because}"),
                 };
                 self.failed(task, reason, "over its budget".into());
             }

@@ -1,7 +1,7 @@
 //! Decisions on evaluations.
 
 use super::decider::Decider;
-use crate::domain::account::STRIKES;
+use crate::domain::account::MAX_STRIKES;
 use crate::domain::event::{Halt, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::RetryReason;
@@ -64,12 +64,15 @@ impl Decider<'_> {
         match verdict {
             Verdict::Passed => self.accepted(task),
             Verdict::Failed(Objection { findings, digest }) => {
-                let line = findings.iter().find_map(Finding::telling_line).unwrap_or_default();
+                let line = findings.iter().find_map(Finding::summary_line).unwrap_or_default();
                 let rounds = after.evaluation.rounds;
                 let end = if state.evaluation.objection.as_ref() == Some(&digest) {
-                    "the evaluator found the same twice in a row".to_owned()
+                    "the evaluator reported the same findings twice in a row".to_owned()
                 } else if rounds >= self.policy.rounds {
-                    format!("the evaluator was not content in any of {rounds} rounds")
+                    format!(
+                        "the evaluator rejected the work in {rounds} {}",
+                        if rounds == 1 { "round" } else { "rounds" }
+                    )
                 } else {
                     self.next_try(task, &after, RetryReason::Feedback, self.now, None);
                     return;
@@ -112,19 +115,18 @@ impl Decider<'_> {
                     let what = if class == Class::Auth {
                         "the evaluator's account is not accepted"
                     } else {
-                        "the evaluator does not accept how or where it is called"
+                        "the evaluator refused its command line or its working directory"
                     };
                     let reason = format!(
-                        "{what} ({task}, attempt {}): {why}. Put it right, then `git harness start` goes on",
+                        "{what} ({task}, attempt {}): {why}; fix it, then run `git harness start` again",
                         state.attempt
                     );
                     self.halt(Halt::Agent, reason);
                 }
             }
             Class::ContextExceeded => {
-                let reason = format!(
-                    "what it did does not fit the context window of the evaluator's model: {why}"
-                );
+                let reason =
+                    format!("the work exceeds the context window of the evaluator's model: {why}");
                 self.failed(task, reason, format!("evaluator, {class}"));
             }
             Class::Ok
@@ -160,7 +162,7 @@ impl Decider<'_> {
         account.because = Some(because);
         let strikes = account.strikes;
         self.set_evaluators_account(&account);
-        if strikes > STRIKES && self.state.phase == RunPhase::Active {
+        if strikes > MAX_STRIKES && self.state.phase == RunPhase::Active {
             let reason = format!(
                 "the evaluator's account was {class} {strikes} times in a row, last: {why}"
             );

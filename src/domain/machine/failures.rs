@@ -11,7 +11,7 @@ use crate::domain::session::Class;
 use crate::domain::state::{Phase, RunPhase, RunState, TaskState};
 
 /// The number of equal failures that halts a run in which no task has landed.
-const PATTERN: usize = 3;
+const PATTERN_FAILURES: usize = 3;
 
 /// Failed tasks with the same cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Decider<'_> {
         }
         let others = state.tasks.values().filter(|s| s.phase == Phase::Failed);
         let same_cause = others.filter(|s| s.cause.as_deref() == Some(cause)).count() + 1;
-        if done == 0 && failed >= PATTERN && baseline.failed == 0 && same_cause == failed {
+        if done == 0 && failed >= PATTERN_FAILURES && baseline.failed == 0 && same_cause == failed {
             return Some(format!(
                 "the first {failed} tasks that ended all failed in the same way ({cause})"
             ));

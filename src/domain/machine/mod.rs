@@ -32,7 +32,7 @@ pub use self::blocked::{at_rest, awaits_review, blocked, stalled};
 pub use self::decider::Decision;
 pub use self::failures::{FailureGroup, failure_groups};
 pub use self::observation::{Observation, Request};
-pub use self::owed::{Effect, evaluators, held_back, next_wake, owed};
+pub use self::owed::{Effect, evaluator_slots, held_back, next_wake, owed};
 
 /// Returns the events that an observation means in a state. There may be none.
 pub fn decide(

@@ -44,7 +44,7 @@ fn free_slots(state: &RunState, policy: &Policy, now: Timestamp) -> usize {
 
 /// Returns the reason why no task of an active run may start now.
 pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<String> {
-    if !state.account.open(now) {
+    if !state.account.open_at(now) {
         let because = state.account.because.as_deref().unwrap_or("the account is closed");
         return Some(because.to_owned());
     }
@@ -55,25 +55,27 @@ pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<St
         matches!(s.phase, Phase::Running | Phase::Verifying | Phase::Reviewing | Phase::Queued)
     };
     if canary_alone(state) && state.tasks.values().any(|s| busy(&s)) {
-        return Some("one task goes first, the others if it lands".into());
+        return Some("one task runs first; the others start when it lands".into());
     }
-    let probing = |s: &TaskState| s.phase == Phase::Running && state.account.concerns(s.at);
+    let probing = |s: &TaskState| s.phase == Phase::Running && state.account.open_at(s.at);
     if probe_alone(state, policy) && state.tasks.values().any(probing) {
-        return Some("one agent goes first, the others when it gets an answer".into());
+        return Some("one agent runs first; the others start when the service answers it".into());
     }
-    if policy.one_account
+    if policy.shared_account
         && state.account.closed_until > Timestamp(0)
         && !state.account.proven
         && !due_evaluations(state, policy, now).is_empty()
     {
-        return Some("an evaluator goes first, the agents when it gets an answer".into());
+        return Some(
+            "an evaluator runs first; the agents start when the service answers it".into(),
+        );
     }
     None
 }
 
 /// Returns the attempts whose candidates may be with an evaluator now, in plan order.
 fn due_evaluations(state: &RunState, policy: &Policy, now: Timestamp) -> Vec<(TaskId, u32)> {
-    let open = state.evaluators_account(policy).open(now);
+    let open = state.evaluators_account(policy).open_at(now);
     let over_budget = || policy.over_budget(&state.all_spend()).is_some();
     let waits = |s: &TaskState| s.phase == Phase::Verifying && s.evaluation.waiting;
     if !policy.evaluates
@@ -92,7 +94,7 @@ fn due_evaluations(state: &RunState, policy: &Policy, now: Timestamp) -> Vec<(Ta
 }
 
 /// Returns the number of evaluators that may work at the same time, beside the running agents.
-pub fn evaluators(state: &RunState, policy: &Policy) -> usize {
+pub fn evaluator_slots(state: &RunState, policy: &Policy) -> usize {
     let account = state.evaluators_account(policy);
     let slots = account.slots.unwrap_or(policy.jobs).min(policy.jobs);
     let running = state.tasks.values().filter(|s| s.phase == Phase::Running);
@@ -101,7 +103,7 @@ pub fn evaluators(state: &RunState, policy: &Policy) -> usize {
         return free;
     }
     // The account was closed. A single session probes whether it is open again.
-    let probing = policy.one_account && running.clone().any(|s| account.concerns(s.at));
+    let probing = policy.shared_account && running.clone().any(|s| account.open_at(s.at));
     free.min(usize::from(!probing))
 }
 

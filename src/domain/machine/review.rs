@@ -40,7 +40,7 @@ impl Decider<'_> {
                 let finding = Finding {
                     attempt: state.attempt,
                     check: "review".into(),
-                    text: format!("{by} has read the work and wants it done otherwise:\n{message}"),
+                    text: format!("{by} reviewed the work and requests changes:\n{message}"),
                 };
                 self.task(task, TaskEventKind::ChangesRequested { by, finding });
                 self.next_try(task, state, RetryReason::Feedback, self.now, None);

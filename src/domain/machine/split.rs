@@ -7,7 +7,7 @@ use crate::domain::session::Class;
 
 fn split_message(parts: &[TaskId]) -> String {
     let names: Vec<_> = parts.iter().map(TaskId::as_str).collect();
-    format!("split into {}: it did not fit the model's context window", names.join(" and "))
+    format!("split into {}: the task exceeds the model's context window", names.join(" and "))
 }
 
 impl Decider<'_> {
@@ -19,7 +19,7 @@ impl Decider<'_> {
         let parts = self.part_names(task).filter(|_| files.len() > 1);
         let Some((first, second)) = parts else {
             let reason = format!(
-                "it does not fit the model's context window, and cannot be split any further ({} in {}): {detail}",
+                "the task exceeds the model's context window and cannot be split further ({} in {}): {detail}",
                 if files.len() == 1 { "one file" } else { "its files" },
                 files.join(", "),
             );

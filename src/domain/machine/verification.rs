@@ -28,7 +28,7 @@ impl Decider<'_> {
                 (false, Some(format!("the landing check `{first}` already fails on the base")))
             }
             Verdict::Errored(why) => {
-                let reason = format!("nothing can be judged, so nothing is begun: {why}");
+                let reason = format!("the landing checks could not run on the base: {why}");
                 self.halt(Halt::Base, reason);
                 return;
             }
@@ -126,7 +126,7 @@ impl Decider<'_> {
         let Rejection { tree, findings, results, landing } = rejection;
         let names: Vec<_> = findings.iter().map(|f| format!("`{}`", f.check)).collect();
         let names = names.join(", ");
-        let line = findings.last().and_then(Finding::telling_line).map(|line| format!(": {line}"));
+        let line = findings.last().and_then(Finding::summary_line).map(|line| format!(": {line}"));
         let (attempt, findings) = (state.attempt, Some(findings));
         self.task(task, TaskEventKind::Verified { attempt, tree, findings, results, landing });
         if state.rejections + 1 > self.policy.feedback {
@@ -161,7 +161,7 @@ impl Decider<'_> {
         // Conflicts are not the task's fault, so they have a bound of their own.
         if state.conflicts + 1 > self.policy.feedback.max(1) {
             let reason =
-                format!("conflicts with the target every time, last in {}", paths.join(", "));
+                format!("conflicts with the target in every attempt, last in {}", paths.join(", "));
             self.failed(task, reason, "conflicts with the target".into());
         } else {
             self.next_try(task, state, RetryReason::Feedback, self.now, None);

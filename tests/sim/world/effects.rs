@@ -1,7 +1,7 @@
 //! The effects that the supervisor carries out: attempts, verifications, evaluations and landings.
 
 use git_harness::domain::id::{Oid, TaskId};
-use git_harness::domain::machine::{Effect, Observation, evaluators, next_wake, owed};
+use git_harness::domain::machine::{Effect, Observation, evaluator_slots, next_wake, owed};
 use git_harness::domain::session::SessionReport;
 use git_harness::domain::verdict::{Candidate, Verdict};
 
@@ -78,7 +78,8 @@ impl RunWorld {
         let effect = Effect::Evaluate(task.clone(), attempt);
         let evaluations =
             self.in_flight.iter().filter(|e| matches!(e, Effect::Evaluate(..))).count();
-        if !self.in_flight.contains(&effect) && evaluations < evaluators(&self.state, &self.policy)
+        if !self.in_flight.contains(&effect)
+            && evaluations < evaluator_slots(&self.state, &self.policy)
         {
             self.check_evaluation(&task);
             self.evaluation_starts.insert(task, self.now);

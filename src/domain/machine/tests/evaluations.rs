@@ -1,7 +1,7 @@
 //! Evaluations of candidates that passed their checks.
 
 use super::*;
-use crate::domain::machine::evaluators;
+use crate::domain::machine::evaluator_slots;
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Objection, Verdict};
 
@@ -105,7 +105,7 @@ fn failed_evaluation_starts_another_attempt_until_the_rounds_are_used_up() {
     assert_eq!(state.phase, Phase::Failed);
     assert_eq!(
         state.reason.as_deref(),
-        Some("the evaluator was not content in any of 2 rounds: wrong names")
+        Some("the evaluator rejected the work in 2 rounds: wrong names")
     );
     bench.observe(Observation::Requested(Request::Retry(id("one"))));
     assert_eq!((bench.task("one").evaluation.rounds, bench.startable()), (0, vec!["one".into()]));
@@ -120,7 +120,7 @@ fn same_evaluation_findings_twice_in_a_row_fail_the_task() {
     }
     bench.evaluate("one", objection("no tests"), Class::Ok);
     let reason = bench.task("one").reason.as_deref();
-    assert_eq!(reason, Some("the evaluator found the same twice in a row: no tests"));
+    assert_eq!(reason, Some("the evaluator reported the same findings twice in a row: no tests"));
 }
 
 #[test]
@@ -181,8 +181,8 @@ fn evaluation_usage_counts_against_the_run_budget_only() {
 
 #[test]
 fn evaluation_quota_closes_the_agents_account_only_if_it_is_shared() {
-    for one_account in [true, false] {
-        let policy = Policy { one_account, ..evaluated(3) };
+    for shared_account in [true, false] {
+        let policy = Policy { shared_account, ..evaluated(3) };
         let mut bench = presented(&["one"], policy);
         bench.state.plan.tasks.push(Task { id: id("two"), ..bench.state.plan.tasks[0].clone() });
         bench.state.tasks.insert(id("two"), TaskState::default());
@@ -196,11 +196,15 @@ fn evaluation_quota_closes_the_agents_account_only_if_it_is_shared() {
         );
         assert_eq!(retry_reason(&decisions), Some(RetryReason::Account));
         assert_eq!((bench.owed_for_candidates(), bench.task("one").faults), (vec![], 0));
-        assert_eq!(bench.startable().is_empty(), one_account, "one account: {one_account}");
+        assert_eq!(bench.startable().is_empty(), shared_account, "one account: {shared_account}");
         bench.now = reset;
         assert_eq!(bench.owed_for_candidates(), ["evaluate one"]);
-        assert_eq!(evaluators(&bench.state, &bench.policy), 1, "one evaluator probes the account");
-        assert_eq!(bench.startable().is_empty(), one_account);
+        assert_eq!(
+            evaluator_slots(&bench.state, &bench.policy),
+            1,
+            "one evaluator probes the account"
+        );
+        assert_eq!(bench.startable().is_empty(), shared_account);
         bench.evaluate("one", Verdict::Passed, Class::Ok);
         assert!(bench.state.evaluators_account(&bench.policy).proven);
         assert_eq!(bench.startable(), ["two"]);
@@ -232,10 +236,10 @@ fn evaluators_share_the_slots_of_agents() {
         bench.state.plan.tasks.push(Task { id: id(name), ..bench.state.plan.tasks[0].clone() });
         bench.state.tasks.insert(id(name), TaskState::default());
     }
-    assert_eq!(evaluators(&bench.state, &bench.policy), 3);
+    assert_eq!(evaluator_slots(&bench.state, &bench.policy), 3);
     assert_eq!(bench.startable(), ["three"]);
     assert!(bench.start("three"));
-    assert_eq!((evaluators(&bench.state, &bench.policy), bench.startable()), (2, vec![]));
+    assert_eq!((evaluator_slots(&bench.state, &bench.policy), bench.startable()), (2, vec![]));
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn run_halts_when_failures_exceed_halt_above_after_halt_after_tasks() {
     assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Halted, Some(Halt::Failures)));
     let reason = bench.state.reason.clone().unwrap();
     assert!(reason.starts_with("3 of 23 tasks"), "{reason}");
-    assert!(reason.contains("bad line"), "the telling line: {reason}");
+    assert!(reason.contains("bad line"), "the summary line: {reason}");
 }
 
 #[test]

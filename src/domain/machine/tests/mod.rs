@@ -37,7 +37,7 @@ fn report(class: Class) -> SessionReport {
     }
 }
 
-/// Returns a policy with an agent that can resume sessions. Failures never halt the run.
+/// Returns a policy with an agent that can resume sessions and with a high limit of failures.
 fn lenient() -> Policy {
     Policy {
         resumable: true,
