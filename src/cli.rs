@@ -1,4 +1,4 @@
-//! The command line: types only. Their doc comments are the help and the man pages.
+//! Types of the command line. Their doc comments are the help texts, and part of the man pages.
 
 use std::path::PathBuf;
 
@@ -16,11 +16,12 @@ pub(crate) use why::{BlameArgs, WhyArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Carry out large AI-coding jobs reliably: many small agent sessions, checked and landed, all state in git
+/// Carry out large AI coding jobs as many small, checked agent sessions, with all state in git
 ///
-/// A job file (`harness.toml`) describes the job. The job is planned into tasks, an independent agent process works on
-/// each task in a git worktree and branch of its own, programs check the result, and candidates that pass land on the
-/// target branch. All state of a run is in `refs/harness/*`: kill it at any moment and start it again, and no finished
+/// A job file (`harness.toml`) describes the job. `git harness start` plans the job as a set of
+/// tasks. An independent agent process works on each task, in a git worktree and branch of its own.
+/// Programs check the results, and candidates that pass land on the target branch. All state of a
+/// run is in `refs/harness/*`. A run can be killed at any moment and started again: no finished
 /// work is lost or done twice.
 #[derive(Debug, Parser)]
 #[command(name = "git-harness", bin_name = "git harness", version, max_term_width = 100)]
@@ -42,15 +43,15 @@ pub enum Verb {
     Start(StartArgs),
     /// Show the state of a run
     Status(StatusArgs),
-    /// Take one step: record what ended, fill free slots, land what is ready
+    /// Take one step of a run: record results, start agents, land candidates
     Poll(PollArgs),
-    /// Start no new agents; running agents finish, or are stopped with `--now`
+    /// Stop a run after its running agents have finished, or at once with `--now`
     Stop(StopArgs),
-    /// Show the tasks that a job would have
+    /// Show the tasks of a job without starting it
     Plan(PlanArgs),
     /// Check a job file without running anything
     Validate(ValidateArgs),
-    /// Check that everything that a job needs is there
+    /// Check that everything that a job needs is installed
     Doctor(DoctorArgs),
     /// Have an agent write a job, checked by a program and graded by another session
     New(NewArgs),
@@ -60,7 +61,7 @@ pub enum Verb {
     Log(LogArgs),
     /// Show one task in full
     Show(ShowArgs),
-    /// Join what the tasks of a run have handed in, also while the run is under way
+    /// Merge the outputs of a run's tasks, also before the run has ended
     Collect(CollectArgs),
     /// List the candidates that wait for a review, or show one
     Review(ReviewArgs),
@@ -68,11 +69,11 @@ pub enum Verb {
     Approve(ApproveArgs),
     /// Request changes to a candidate; the message is feedback for a new attempt
     Reject(RejectArgs),
-    /// Land branches through a merge queue, when the target's own checks pass with them
+    /// Land branches through a merge queue, with the checks of the target
     Queue(QueueArgs),
-    /// Show the run, task, agent and checks that a commit comes from, also after a rebase or a squash
+    /// Show the run, task, agent and checks behind a commit, also after a rebase or a squash
     Why(WhyArgs),
-    /// Show the work that each line of a file comes from
+    /// Show the task or branch that each line of a file comes from
     Blame(BlameArgs),
     /// Run the checks of a task's candidate again
     Verify(VerifyArgs),
@@ -82,17 +83,17 @@ pub enum Verb {
     Skip(SkipArgs),
     /// Cancel a run; landed work stays landed
     Cancel(RunArgs),
-    /// Remove worktrees, branches and refs of landed work
+    /// Remove the worktrees, branches and refs of landed work
     Sweep(RunArgs),
-    /// Run a whole job in a new, small repository with a scripted agent
+    /// Run a whole job with a scripted agent in a new, small repository
     Demo(DemoArgs),
     /// Print a SKILL.md for agents that use this program
     Skill,
-    /// Show a man page, or install them all, so that `git help harness` works
+    /// Show a man page, or install all pages for `git help harness`
     Man(ManArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
-    /// The process that a supervisor starts for each attempt and each verification
+    /// Run one assignment of a supervisor
     #[command(hide = true)]
     Keeper {
         /// The keeper's folder
@@ -103,7 +104,7 @@ pub enum Verb {
 /// A run.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The run; may be left out where only one is active
+    /// The run; default the only run, else the only active run
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
     /// Print JSON
@@ -114,46 +115,47 @@ pub struct RunArgs {
 /// `start`
 #[derive(Debug, Default, Args)]
 pub struct StartArgs {
-    /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
+    /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the
+    /// repository's top
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
     /// The run to continue, or the name of a new run; default the job's last run, else `<job>-1`
     #[arg(long, value_name = "NAME")]
     pub run: Option<String>,
-    /// Agents at a time; default `[limits] jobs`
+    /// Run at most this many agents at a time; default `[limits] jobs`
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub jobs: Option<u32>,
-    /// Only files below this folder
+    /// Plan only files below this folder
     #[arg(long, value_name = "DIR")]
     pub scope_dir: Option<String>,
-    /// Only files that match this glob
+    /// Plan only files that match this glob
     #[arg(long, value_name = "GLOB")]
     pub scope_files: Option<String>,
-    /// Only this task; may be repeated
+    /// Carry out only this task; may be repeated
     #[arg(long, value_name = "TASK")]
     pub only: Vec<String>,
     /// Show the plan of the run and write nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// Make the run with all its refs, but start nothing
+    /// Create the run with all its refs, but start no agents
     #[arg(long)]
     pub paused: bool,
-    /// Continue in the background
+    /// Run in the background
     #[arg(long)]
     pub detach: bool,
-    /// Continue a run that halted because too many tasks failed, although its job has not changed
+    /// Continue a run that halted after failures, even if its job has not changed
     #[arg(long)]
     pub force: bool,
-    /// Start tasks although a task that they wait for has failed or was skipped
+    /// Start tasks even if a task before them has failed or was skipped
     #[arg(long)]
     pub keep_going: bool,
-    /// Plan a run again from its base as it is now, and keep done tasks
+    /// Plan the run again from the current base, and keep done tasks
     #[arg(long)]
     pub update: bool,
     /// Print only errors and the last line
     #[arg(short, long)]
     pub quiet: bool,
-    /// The process that `--detach` starts
+    /// Run as the background process of `--detach`
     #[arg(long, hide = true)]
     pub in_background: bool,
 }
@@ -161,13 +163,13 @@ pub struct StartArgs {
 /// `status`
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The run; may be left out where only one is active
+    /// The run; default the only run, else the only active run
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
     /// Print JSON
     #[arg(long, conflicts_with = "porcelain")]
     pub json: bool,
-    /// Print a line a task in a stable format: state, task, attempts, landed commit or `-`
+    /// Print a line for each task in a stable format: state, task, attempts, landed commit or `-`
     #[arg(long)]
     pub porcelain: bool,
     /// Refresh until the run has ended
@@ -181,10 +183,10 @@ pub struct StatusArgs {
 /// `poll`
 #[derive(Debug, Args)]
 pub struct PollArgs {
-    /// The run; may be left out where only one is active
+    /// The run; default the only run, else the only active run
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
-    /// Agents at a time; default `[limits] jobs`
+    /// Run at most this many agents at a time; default `[limits] jobs`
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub jobs: Option<u32>,
 }
@@ -192,10 +194,10 @@ pub struct PollArgs {
 /// `stop`
 #[derive(Debug, Args)]
 pub struct StopArgs {
-    /// The run; may be left out where only one is active
+    /// The run; default the only run, else the only active run
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
-    /// Stop running agents, too; their work so far is saved
+    /// Stop running agents, too, and save their work so far
     #[arg(long)]
     pub now: bool,
 }
@@ -203,34 +205,35 @@ pub struct StopArgs {
 /// `plan`
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
+    /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the
+    /// repository's top
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
-    /// Only files below this folder
+    /// Plan only files below this folder
     #[arg(long, value_name = "DIR")]
     pub scope_dir: Option<String>,
-    /// Only files that match this glob
+    /// Plan only files that match this glob
     #[arg(long, value_name = "GLOB")]
     pub scope_files: Option<String>,
     /// Print JSON
     #[arg(long, conflicts_with_all = ["dot", "edges"])]
     pub json: bool,
-    /// Print the graph of the tasks for Graphviz; an arrow points to the task that is waited for
+    /// Print the graph of the tasks for Graphviz, with arrows from tasks to their dependencies
     #[arg(long, conflicts_with = "edges")]
     pub dot: bool,
-    /// Print which file imports which, as JSON: an object of paths, each with a list of paths
+    /// Print the import graph as JSON: an object with a list of imported paths for each path
     #[arg(long, conflicts_with = "diff")]
     pub edges: bool,
-    /// Write the prompt of each task's first attempt into this folder, and start nothing
+    /// Write the prompt of each task's first attempt into this folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "dot", "edges", "diff"])]
     pub prompts: Option<PathBuf>,
     /// Show the changes that `start` would make to the plan of the job's last run
     #[arg(long, conflicts_with = "dot")]
     pub diff: bool,
-    /// With `--diff`: in the plan of this run
+    /// With `--diff`: compare with the plan of this run
     #[arg(long, value_name = "NAME", requires = "diff")]
     pub run: Option<String>,
-    /// With `--diff`: plan from the base as it is now, as `start --update` does
+    /// With `--diff`: plan from the current base, like `start --update`
     #[arg(long, requires = "diff")]
     pub update: bool,
 }
@@ -238,7 +241,8 @@ pub struct PlanArgs {
 /// `doctor`
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
+    /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the
+    /// repository's top
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
     /// Print JSON
@@ -266,10 +270,10 @@ pub enum AgentCommand {
 /// `agent list`
 #[derive(Debug, Args)]
 pub struct AgentListArgs {
-    /// Also the presets of this job file
+    /// Also list the presets of this job file
     #[arg(long, value_name = "FILE")]
     pub job: Option<PathBuf>,
-    /// Print JSON: the presets in full
+    /// Print the presets in full, as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -286,10 +290,10 @@ pub struct AgentClassifyArgs {
     /// The signal that ended the program
     #[arg(long, value_name = "N", conflicts_with = "exit")]
     pub signal: Option<i32>,
-    /// Whether the worktree had changed, if known
+    /// The state of the worktree after the session: changed or not; default unknown
     #[arg(long, value_enum, value_name = "yes|no")]
     pub changed: Option<WorktreeChange>,
-    /// The model, for its price, if the program does not report it
+    /// The model, for its price, if the program does not report a model
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
     /// The file into which the program wrote its last message
@@ -309,9 +313,9 @@ pub struct AgentClassifyArgs {
 /// The answer to `--changed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WorktreeChange {
-    /// The worktree had changed.
+    /// The worktree had changed
     Yes,
-    /// The worktree had not changed.
+    /// The worktree had not changed
     No,
 }
 
@@ -324,7 +328,7 @@ pub struct LogArgs {
     /// Show the output of a task's agent until its attempt ends
     #[arg(short, long)]
     pub follow: bool,
-    /// Print JSON, a line an event
+    /// Print a line of JSON for each event
     #[arg(long)]
     pub json: bool,
 }
@@ -354,7 +358,7 @@ pub struct ShowArgs {
 /// `collect`
 #[derive(Debug, Args)]
 pub struct CollectArgs {
-    /// The run; may be left out where only one is active
+    /// The run; default the only run, else the only active run
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
     /// Write to this file instead of standard output
@@ -384,10 +388,10 @@ pub struct RetryArgs {
     /// The tasks, as RUN/TASK or TASK
     #[arg(required_unless_present = "failed")]
     pub tasks: Vec<String>,
-    /// Every failed task of the run
+    /// Retry every failed task of the run
     #[arg(long, conflicts_with = "tasks")]
     pub failed: bool,
-    /// The run; may be left out where only one is active
+    /// The run; default the only run, else the only active run
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
 }
@@ -406,7 +410,7 @@ pub struct SkipArgs {
 /// `demo`
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// The folder of the new repository, which must not exist; default a new folder in the temporary folder
+    /// The folder of the new repository, which must not exist; default a new temporary folder
     #[arg(value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -414,7 +418,7 @@ pub struct DemoArgs {
 /// `man`
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// Install the pages where `man` finds them
+    /// Install all pages in the search path of `man`
     #[arg(long)]
     pub install: bool,
     /// Install below this folder instead of the program's prefix

@@ -1,4 +1,4 @@
-//! `git harness`: carry out large AI-coding jobs reliably. Start reading at ARCHITECTURE.md.
+//! `git harness`: carry out large AI coding jobs reliably. Start reading at ARCHITECTURE.md.
 //!
 //! The modules stand in the order of their layers, lowest first; the last group has those that name no other module. A
 //! module names only what the table in ARCHITECTURE.md grants it, which a test reads.

@@ -5,13 +5,14 @@ use clap::Args;
 /// `validate`
 #[derive(Debug, Args)]
 pub struct ValidateArgs {
-    /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the repository's top
+    /// The job file, or the NAME of `.harness/NAME/harness.toml`; default `harness.toml` at the
+    /// repository's top
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Make the plan, too, and fail if it has no tasks; exit with 1 on any warning or hint
+    /// Also make the plan, and exit with 1 on a warning, a hint or a plan without tasks
     #[arg(long)]
     pub strict: bool,
 }
@@ -19,7 +20,7 @@ pub struct ValidateArgs {
 /// `new`
 #[derive(Debug, Args)]
 pub struct NewArgs {
-    /// What to do, and how to see that it is done
+    /// The task, and the criteria for its completion
     #[arg(value_name = "DESCRIPTION")]
     pub description: String,
     /// The job's name; default the first words of the description

@@ -5,7 +5,8 @@ use clap::{Args, Subcommand};
 /// `queue`
 #[derive(Debug, Args)]
 pub struct QueueArgs {
-    /// The branch that receives the work; default the only one with a queue, else `main` or `master`
+    /// The branch on which branches land; default the only branch with a queue, else `main` or
+    /// `master`
     #[arg(long, global = true, value_name = "BRANCH")]
     pub target: Option<String>,
     /// The action; default `list`
@@ -22,19 +23,19 @@ pub struct QueueArgs {
 /// The actions of `queue`.
 #[derive(Debug, Subcommand)]
 pub enum QueueAction {
-    /// Add branches; they land when the checks of the target's own `harness.toml` pass with them
+    /// Add branches, to land when the checks in the target's `harness.toml` pass with them
     Add(QueueAddArgs),
     /// Remove branches from the queue
     Remove(QueueBranchesArgs),
-    /// Approve branches, if `[queue] review = "required"`
+    /// Approve branches, with `[queue] review = "required"`
     Approve(QueueBranchesArgs),
-    /// Request changes to branches, with a message for their authors
+    /// Request changes to branches, and remove them from the queue
     Reject(QueueRejectArgs),
-    /// List the branches that wait or are being verified
+    /// List the waiting branches
     List(QueueListArgs),
     /// Verify and land branches until the queue is empty
     Run(QueueRunArgs),
-    /// Remove the worktrees in which trains are verified; the next `run` makes them again
+    /// Remove the worktrees in which trains are verified; the next `run` recreates them
     Sweep,
     /// Start no new verification until `resume`
     Pause,
@@ -48,10 +49,10 @@ pub struct QueueAddArgs {
     /// The branches
     #[arg(value_name = "BRANCH", required = true)]
     pub branches: Vec<String>,
-    /// Higher lands first; an hour of waiting counts as one
+    /// The priority; higher lands first, and an hour of waiting counts as one
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub priority: i64,
-    /// Land only after this branch; may be repeated
+    /// Land the branches only after this branch; may be repeated
     #[arg(long, value_name = "BRANCH")]
     pub after: Vec<String>,
 }
@@ -92,7 +93,8 @@ pub struct QueueRunArgs {
     /// Wait for more branches when the queue is empty
     #[arg(long)]
     pub follow: bool,
-    /// Push every landing to this remote first; if the remote's branch has moved, verify again on top of it
+    /// Push every landing to this remote first; if the remote branch has moved, verify again on top
+    /// of it
     #[arg(long, value_name = "REMOTE")]
     pub push: Option<String>,
 }

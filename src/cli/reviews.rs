@@ -5,13 +5,13 @@ use clap::Args;
 /// `review`
 #[derive(Debug, Args)]
 pub struct ReviewArgs {
-    /// The task whose candidate is shown, as RUN/TASK; default: list all that wait
+    /// The task, as RUN/TASK; default list all waiting candidates
     #[arg(value_name = "TASK")]
     pub task: Option<String>,
     /// The run
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
-    /// Print in a format for programs
+    /// Print the candidate in a format for programs
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<ReviewFormat>,
     /// Open the candidate in `git difftool`
@@ -25,22 +25,22 @@ pub struct ReviewArgs {
 /// A form in which a candidate is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReviewFormat {
-    /// A patch, as of `git diff`
+    /// A patch, as from `git diff`
     Patch,
-    /// One JSON object
+    /// A JSON object
     Json,
 }
 
 /// `approve`
 #[derive(Debug, Args)]
 pub struct ApproveArgs {
-    /// The tasks, as RUN/TASK; the run may be left out where only one is active
+    /// The tasks, as RUN/TASK; the run is optional if only one is active
     #[arg(value_name = "TASK", required_unless_present = "all")]
     pub tasks: Vec<String>,
-    /// Approve every candidate that waits
+    /// Approve every waiting candidate
     #[arg(long, conflicts_with = "tasks")]
     pub all: bool,
-    /// With `--all`: only candidates that checks have passed
+    /// With `--all`: approve only candidates that have passed checks
     #[arg(long, requires = "all")]
     pub passing: bool,
     /// The run
@@ -51,10 +51,10 @@ pub struct ApproveArgs {
 /// `reject`
 #[derive(Debug, Args)]
 pub struct RejectArgs {
-    /// The task, as RUN/TASK; the run may be left out where only one is active
+    /// The task, as RUN/TASK; the run is optional if only one is active
     #[arg(value_name = "TASK")]
     pub task: String,
-    /// The requested changes, or `file:line:text` about a line of the candidate; may be repeated
+    /// The requested changes, or `file:line:text` for a line of the candidate; may be repeated
     #[arg(short, long, value_name = "TEXT", required = true)]
     pub message: Vec<String>,
 }
