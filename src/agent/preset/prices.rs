@@ -97,6 +97,6 @@ mod tests {
             cache_read: 2_000_000,
             cache_write: 1_000_000,
         };
-        assert_eq!(price.of(tokens), Cost::from_usd(2.0 + 4.0 + 1.0 + 2.0));
+        assert_eq!(price.cost(tokens), Cost::from_usd(2.0 + 4.0 + 1.0 + 2.0));
     }
 }
