@@ -61,7 +61,7 @@ fn evaluator_findings_reach_the_next_attempt_and_its_edits_are_dropped() {
         assert!(tree.contains(&format!("evaluations/{n}/prompt.md")), "{tree}");
     }
     let log = sandbox.run(&["log", "job-1", "alpha"]).exits(0).stdout;
-    for sentence in ["did not convince the evaluator", "attempt 2 convinced the evaluator"] {
+    for sentence in ["the evaluator rejected attempt 1", "the evaluator accepted attempt 2"] {
         assert!(log.contains(sentence), "{log}");
     }
 }

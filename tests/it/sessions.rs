@@ -169,7 +169,7 @@ fn task_that_exceeds_the_context_window_is_split() {
     let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
     let text = text.replace("group = \"directory\"", "group = \"directory\"\nmax-lines = 2000");
     sandbox.write("harness.toml", &text);
-    sandbox.run(&["start"]).exits(0).says("2 done, 0 as before, 0 new").says("has ended");
+    sandbox.run(&["start"]).exits(0).says("2 done, 0 unchanged, 0 added").says("has ended");
     assert_eq!(sandbox.status()["counts"], status["counts"]);
 }
 
@@ -225,5 +225,5 @@ fn status_compares_planned_and_reported_tokens() {
     let planned = measured["planned"].as_f64().unwrap();
     let factor = 1.5 * 17_980.0 / planned;
     assert!((measured["token_factor"].as_f64().unwrap() - factor).abs() < 0.01, "{measured}");
-    sandbox.run(&["status"]).exits(0).says("would have fitted (it was 1.50)");
+    sandbox.run(&["status"]).exits(0).says("would have matched (it was 1.50)");
 }
