@@ -23,7 +23,7 @@ use crate::process::{Git, Holder, Lock, write_atomic, write_executable};
 use crate::repo::{self, Repo};
 use crate::store::journal::JournalEntry;
 use crate::store::load::LoadedRun;
-use crate::store::{Held, RunProof, Store, layout};
+use crate::store::{RunHeld, RunProof, Store, layout};
 
 /// Similarity (Jaro-Winkler, from 0 to 1) above which a task is suggested for a mistyped name.
 const SUGGESTED_SIMILARITY: f64 = 0.75;
@@ -357,7 +357,10 @@ pub(super) fn hold(store: &Store, run: &RunId) -> Result<RunProof> {
 }
 
 /// Takes the run's lock, or returns the process that holds it.
-pub(super) fn try_hold(store: &Store, run: &RunId) -> Result<std::result::Result<RunProof, Held>> {
+pub(super) fn try_hold(
+    store: &Store,
+    run: &RunId,
+) -> Result<std::result::Result<RunProof, RunHeld>> {
     store.hold(run, &Holder::this_process().to_string())
 }
 

@@ -155,14 +155,14 @@ fn check(
 
 /// Returns the recorded outcome with this key, if there is one.
 pub(super) fn known_outcome(step: &CheckStep, key: &str) -> Option<CheckOutcome> {
-    let known = step.known.iter().find(|k| k.key == key)?;
+    let verdict = step.known.iter().find(|k| k.key == key)?;
     Some(CheckOutcome {
         name: step.name.clone(),
         key: key.to_owned(),
-        passed: known.passed,
-        known: Some(known.id.clone()),
+        passed: verdict.passed,
+        known: Some(verdict.id.clone()),
         ms: 0,
-        text: known.text.clone(),
+        text: verdict.text.clone(),
     })
 }
 

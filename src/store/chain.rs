@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 
 use super::layout;
-use super::{Expected, Lost, RefMove, RunProof, Store, codec};
+use super::{Expected, RefConflict, RefMove, RunProof, Store, codec};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId};
@@ -123,7 +123,7 @@ impl Ledger {
         let extras = std::mem::take(&mut batch.extras);
         let all = [moves.as_slice(), &extras].concat();
         let moved = match store.transact_in_bulk(&all) {
-            Err(error) if error.is::<Lost>() && !extras.is_empty() => {
+            Err(error) if error.is::<RefConflict>() && !extras.is_empty() => {
                 store.transact_in_bulk(&moves)?;
                 false
             }

@@ -46,7 +46,7 @@ impl Behind {
     /// Returns the message for people, on one line.
     pub fn message(&self, tip: &Oid) -> String {
         format!(
-            "landed, checkout behind: {} ({}); when that is mended: `{}`",
+            "landed, checkout behind: {} ({}); once that is fixed, run `{}`",
             self.path.display(),
             self.why,
             self.repair(tip)
@@ -61,7 +61,9 @@ impl Store {
         for checkout in repo::checkouts(self.repo(), target)? {
             let path = checkout.work_dir.display();
             if checkout.rebasing {
-                return Ok(Some(format!("a rebase of it is under way in {path}: end that first")));
+                return Ok(Some(format!(
+                    "a rebase of it is in progress in {path}; finish or abort the rebase first"
+                )));
             }
             let noted = behind.get(&checkout.work_dir);
             let shows = match noted {
@@ -75,7 +77,7 @@ impl Store {
             };
             if let Some(why) = read_tree(self.git(), &checkout, shows, new, true)? {
                 return Ok(Some(format!(
-                    "it is checked out in {path}, where the landing would touch what is not committed: {why}"
+                    "it is checked out in {path}, and the landing would overwrite uncommitted changes there: {why}"
                 )));
             }
         }
@@ -101,16 +103,16 @@ impl Store {
                 continue;
             }
             let refusal = match checkout.rebasing {
-                true => Some("a rebase is under way there".to_owned()),
+                true => Some("a rebase is in progress there".to_owned()),
                 false => read_tree(self.git(), &checkout, shows, new, false)?,
             };
             if let Some(why) = refusal {
                 behind.push(Behind { path: checkout.work_dir, shows: shows.clone(), why });
             }
         }
-        let now = behind.iter().map(|b| (b.path.clone(), b.shows.clone())).collect();
-        if before != now {
-            self.note_shown(target, &now)?;
+        let still_behind = behind.iter().map(|b| (b.path.clone(), b.shows.clone())).collect();
+        if before != still_behind {
+            self.note_shown(target, &still_behind)?;
         }
         Ok(behind)
     }
@@ -129,7 +131,7 @@ impl Store {
                 shown.remove(&checkout.work_dir);
             }
         }
-        let why = || "it could not follow when the target moved".to_owned();
+        let why = || "it could not follow the target".to_owned();
         Ok(shown.into_iter().map(|(path, shows)| Behind { path, shows, why: why() }).collect())
     }
 

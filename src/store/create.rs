@@ -116,14 +116,14 @@ impl Store {
     /// Creates chains for the tasks of a plan. Replaces chains that are left from a run whose
     /// creation was interrupted, or from an older plan.
     pub fn create_tasks(&self, run: &RunId, plan: &Plan) -> Result<()> {
-        let old = self.list(&layout::tasks(run))?;
-        let old: std::collections::BTreeMap<_, _> = old.into_iter().collect();
+        let old_tips = self.list(&layout::tasks(run))?;
+        let old_tips: std::collections::BTreeMap<_, _> = old_tips.into_iter().collect();
         for tasks in plan.tasks.chunks(REFS_AT_ONCE) {
             let mut moves = Vec::with_capacity(tasks.len());
             for task in tasks {
                 let (tip, _) = self.first_event(run, task)?;
                 let name = layout::task(run, &task.id);
-                let expected = Expected::from_read(old.get(&name).cloned());
+                let expected = Expected::from_read(old_tips.get(&name).cloned());
                 moves.push(RefMove::to(name, tip.commit, expected));
             }
             self.transact_in_bulk(&moves).context("cannot create the refs of the tasks")?;

@@ -9,7 +9,7 @@
 use anyhow::{Context, Result, bail};
 
 use super::notes::NoteLines;
-use super::{Expected, Lost, RefMove, Store, codec, layout};
+use super::{Expected, RefConflict, RefMove, Store, codec, layout};
 use crate::ambient;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::verdict::CheckResult;
@@ -188,7 +188,7 @@ impl Store {
         failpoint::hit("land.target-moved");
         match moved {
             Ok(()) => Ok(Moved::Landed),
-            Err(error) if error.is::<Lost>() => {
+            Err(error) if error.is::<RefConflict>() => {
                 if self.read(proof.target())?.as_ref() == Some(&first.old) {
                     // No process moved the target. Git failed for a reason that a person must see.
                     return Err(error).with_context(|| {
@@ -232,7 +232,7 @@ impl Store {
             failpoint::hit("land.target-moved");
             match moved {
                 Ok(()) => return Ok(Moved::Landed),
-                Err(error) if error.is::<Lost>() => {
+                Err(error) if error.is::<RefConflict>() => {
                     let moved = self.read(proof.target())?.as_ref() != Some(old);
                     if moved || self.read(&layout::queue_log(&proof.key))?.as_ref() != log_tip {
                         return Ok(Moved::TargetMoved);

@@ -111,8 +111,8 @@ impl Store {
             let bytes = self.repo().read_blob_at(tree, path)?;
             bytes.with_context(|| format!("the run `{run}` has no `{path}`"))
         };
-        let place = format!("{}:{}", layout::run(run), files::MANIFEST);
-        let manifest = decode(&place, &read(files::MANIFEST)?)?;
+        let location = format!("{}:{}", layout::run(run), files::MANIFEST);
+        let manifest = decode(&location, &read(files::MANIFEST)?)?;
         Ok((manifest, String::from_utf8(read(files::JOB)?)?))
     }
 
@@ -138,22 +138,23 @@ impl Store {
             Ok(String::from_utf8(plan.context("the run has no plan")?)?)
         };
         let (plan, task_tips) = read(&manifest.plan, &text)?;
-        // Without tasks at first: a task's own chain knows more than the run's chain does.
+        // The fold of the run's chain starts without tasks: a task's own chain has more of its
+        // state than the run's chain.
         let mut state = RunState::new(run.clone(), Plan { tasks: Vec::new() });
         state.plan = plan;
         let run_seq = self.replay_run(&commit, &mut state)?;
-        let (tips, tasks, without) = join_tips(&state.plan, task_tips);
-        let mut begun = std::mem::replace(&mut state.tasks, tasks);
+        let (tips, tasks, without_chain) = join_tips(&state.plan, task_tips);
+        let mut states_from_run = std::mem::replace(&mut state.tasks, tasks);
         let archived = self.archived(run)?;
         let mut missing = Vec::new();
-        for task in without {
-            let now = if let Some(old) = archived.get(&task) {
-                old.clone()
+        for task in without_chain {
+            let task_state = if let Some(archived) = archived.get(&task) {
+                archived.clone()
             } else {
                 missing.push(task.clone());
-                begun.remove(&task).unwrap_or_default()
+                states_from_run.remove(&task).unwrap_or_default()
             };
-            state.tasks.insert(task, now);
+            state.tasks.insert(task, task_state);
         }
         let run_tip = Tip { commit, tree };
         let ledger = Ledger { state, run_tip, run_seq, tips };
@@ -238,14 +239,14 @@ impl Store {
             Some((TaskId::parse(name.strip_prefix(&prefix)?).ok()?, commit))
         });
         let named: Vec<(TaskId, Oid)> = named.collect();
-        let mut known: Vec<Option<(Oid, Box<TaskState>)>> = match index {
+        let mut states: Vec<Option<(Oid, Box<TaskState>)>> = match index {
             Some(index) => named
                 .par_iter()
                 .map(|(_, commit)| index.get(commit).map(|(tree, state)| (tree, Box::new(state))))
                 .collect(),
             None => named.iter().map(|_| None).collect(),
         };
-        let unknown = named.iter().zip(&mut known).filter(|(_, known)| known.is_none());
+        let unknown = named.iter().zip(&mut states).filter(|(_, state)| state.is_none());
         let unknown: Vec<_> = unknown.collect();
         let ids: Vec<&Oid> = unknown.iter().map(|((_, commit), _)| commit).collect();
         let count = ids.len();
@@ -265,8 +266,8 @@ impl Store {
             };
             *slot = Some(read);
         }
-        let tips = named.into_iter().zip(known).filter_map(|((task, commit), known)| {
-            let (tree, state) = known?;
+        let tips = named.into_iter().zip(states).filter_map(|((task, commit), state)| {
+            let (tree, state) = state?;
             Some((task, Tip { commit, tree }, state))
         });
         Ok((tips.collect(), count))

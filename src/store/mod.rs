@@ -31,7 +31,7 @@ use crate::repo::{self, Repo};
 /// The error that another process moved a ref first, or holds the lock of the ref.
 #[derive(Debug, thiserror::Error)]
 #[error("git refused to move a ref: {message}")]
-pub struct Lost {
+pub struct RefConflict {
     /// The message of git.
     pub message: String,
 }
@@ -53,7 +53,7 @@ impl RunProof {
 /// The error that another process holds the run.
 #[derive(Debug, thiserror::Error)]
 #[error("the run `{run}` is held by another process ({holder}); nothing was changed")]
-pub struct Held {
+pub struct RunHeld {
     /// The run.
     pub run: String,
     /// The holder as `host/pid since TIME`, as the holder wrote it into the lock file.
@@ -124,7 +124,7 @@ impl Store {
     pub fn read(&self, name: &str) -> Result<Option<Oid>> {
         let repo = self.repo.local();
         let Some(mut reference) = repo.try_find_reference(name).with_context(|| {
-            format!("cannot read the ref `{name}`; `git harness doctor` mends what is ours")
+            format!("cannot read the ref `{name}`; `git harness doctor` lists broken refs")
         })?
         else {
             return Ok(None);
@@ -175,7 +175,7 @@ impl Store {
         };
         for ref_move in moves {
             if self.read(&ref_move.name)? != ref_move.new {
-                bail!(Lost { message });
+                bail!(RefConflict { message });
             }
         }
         Ok(())
@@ -194,14 +194,14 @@ impl Store {
         &self,
         run: &crate::domain::id::RunId,
         info: &str,
-    ) -> Result<std::result::Result<RunProof, Held>> {
+    ) -> Result<std::result::Result<RunProof, RunHeld>> {
         let path = self.local.run_lock(run);
         make_parent(&path)?;
         let taken = Lock::try_take(&path, info)
             .with_context(|| format!("cannot use the lock file {}", path.display()))?;
         Ok(match taken {
             Ok(lock) => Ok(RunProof { run: run.clone(), _lock: lock }),
-            Err(holder) => Err(Held { run: run.to_string(), holder: holder.to_string() }),
+            Err(holder) => Err(RunHeld { run: run.to_string(), holder: holder.to_string() }),
         })
     }
 }

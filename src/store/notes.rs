@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use super::{Expected, Lost, RefMove, Store};
+use super::{Expected, RefConflict, RefMove, Store};
 use crate::domain::id::Oid;
 use crate::repo;
 
@@ -30,7 +30,7 @@ impl Store {
             let Some(commit) = self.notes_commit(old.as_ref(), lines)? else { return Ok(()) };
             let expected = Expected::from_read(old);
             match self.transact_in_bulk(&[RefMove::to(name.to_owned(), commit, expected)]) {
-                Err(error) if error.is::<Lost>() && tries < TRIES => tries += 1,
+                Err(error) if error.is::<RefConflict>() && tries < TRIES => tries += 1,
                 other => return other.with_context(|| format!("cannot write notes to `{name}`")),
             }
         }

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{Expected, Lost, RefMove, Store, codec, layout};
+use super::{Expected, RefConflict, RefMove, Store, codec, layout};
 use crate::ambient;
 use crate::domain::id::{Oid, Timestamp};
 use crate::repo;
@@ -151,7 +151,7 @@ impl Store {
             let old = self.read(&layout::queue_log(&layout::target_key(target)))?;
             let Some(append) = self.queue_log_move(target, old, events)? else { return Ok(()) };
             match self.transact(&[append]) {
-                Err(error) if error.is::<Lost>() && tries < TRIES => tries += 1,
+                Err(error) if error.is::<RefConflict>() && tries < TRIES => tries += 1,
                 other => return other.context("cannot write the queue log"),
             }
         }

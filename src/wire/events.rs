@@ -302,8 +302,10 @@ impl TryFrom<WireTaskEvent> for TaskEventKind {
                 finding: finding_without_text("merge"),
             },
             WireTaskEvent::Retried { reason, not_before, because } => {
-                let known = RetryReason::ALL.into_iter().find(|known| known.as_str() == reason);
-                let reason = known.with_context(|| format!("unknown retry reason: {reason:?}"))?;
+                let known_reason =
+                    RetryReason::ALL.into_iter().find(|known| known.as_str() == reason);
+                let reason =
+                    known_reason.with_context(|| format!("unknown retry reason: {reason:?}"))?;
                 Self::Retried { reason, not_before: Timestamp(not_before), because }
             }
             WireTaskEvent::OutputAccepted => Self::OutputAccepted,
@@ -376,8 +378,8 @@ impl TryFrom<WireRunEvent> for RunEventKind {
                 Self::Resumed { done, failed, canary }
             }
             WireRunEvent::Halted { halt, reason } => {
-                let known = Halt::ALL.into_iter().find(|known| halt == known.as_str());
-                let halt = known.with_context(|| format!("unknown kind of halt: {halt}"))?;
+                let known_halt = Halt::ALL.into_iter().find(|known| halt == known.as_str());
+                let halt = known_halt.with_context(|| format!("unknown kind of halt: {halt}"))?;
                 Self::Halted { halt, reason }
             }
             WireRunEvent::Cancelled => Self::Cancelled,

@@ -1,11 +1,13 @@
 //! Wire formats: the data that goes to disk, into refs and notes, and to `--json`.
 //!
-//! This is the one module with serde derives for such data, and the one place that checks versions.
+//! This is the one module with serde derives for such data, and the one module that checks versions.
 //! Readers ignore fields that they do not know: a new optional field needs no new version.
 
 pub(crate) mod cli;
 pub mod events;
 pub mod facts;
+#[cfg(test)]
+mod frozen_tests;
 pub mod keeper;
 pub mod notes;
 pub mod plan;
@@ -23,31 +25,33 @@ pub const VERSION: u32 = 1;
 
 /// The refusal to read a format of another version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: format {found}, this git-harness reads {VERSION}; use the version that wrote it")]
+#[error(
+    "{location}: format {found}, this git-harness reads {VERSION}; use the version that wrote it"
+)]
 pub struct WrongVersion {
     /// The ref or the file.
-    pub place: String,
+    pub location: String,
     /// The version that was found there.
     pub found: String,
 }
 
-/// Returns an error unless `found` is the version that this program reads. `place` names the ref or
+/// Returns an error unless `found` is the version that this program reads. `location` names the ref or
 /// the file for people.
-pub fn check_version(place: &str, found: Option<&str>) -> Result<(), WrongVersion> {
+pub fn check_version(location: &str, found: Option<&str>) -> Result<(), WrongVersion> {
     if found.and_then(|text| text.parse().ok()) == Some(VERSION) {
         return Ok(());
     }
     Err(WrongVersion {
-        place: place.to_owned(),
+        location: location.to_owned(),
         found: found.unwrap_or("without number").to_owned(),
     })
 }
 
 /// Reads JSON whose field `v` is the version, and checks the version first.
-pub fn decode<T: DeserializeOwned>(place: &str, bytes: &[u8]) -> Result<T> {
-    let damaged = || format!("cannot read {place}");
+pub fn decode<T: DeserializeOwned>(location: &str, bytes: &[u8]) -> Result<T> {
+    let damaged = || format!("cannot read {location}");
     let header: Header = serde_json::from_slice(bytes).with_context(damaged)?;
-    check_version(place, header.v.map(|v| v.to_string()).as_deref())?;
+    check_version(location, header.v.map(|v| v.to_string()).as_deref())?;
     serde_json::from_slice(bytes).with_context(damaged)
 }
 

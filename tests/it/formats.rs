@@ -4,11 +4,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::process::Signal;
+
 use crate::job::TestJob;
 use crate::queue::QueueSandbox;
 use crate::sandbox::Sandbox;
 
-/// The folder of the frozen formats of version 1.
+/// Returns the folder of the frozen formats of version 1.
 fn frozen() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/formats/v1")
 }
@@ -28,7 +30,7 @@ fn git_with_input(sandbox: &Sandbox, args: &[&str], input: &[u8]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Gives the tip of a ref of ours another version.
+/// Changes the version in the message of a ref's tip to 99.
 fn rewrite_version(sandbox: &Sandbox, name: &str) {
     let message = sandbox.git(&["log", "-1", "--format=%B", name]);
     let message = message.replace("Harness-V: 1\n", "Harness-V: 99\n");
@@ -43,21 +45,21 @@ fn rewrite_version(sandbox: &Sandbox, name: &str) {
     sandbox.git(&["update-ref", name, &tip]);
 }
 
-/// The refusal to read a ref of version 99.
+/// Returns the refusal to read a ref or a file of version 99.
 fn refusal(name: &str) -> String {
     format!("{name}: format 99, this git-harness reads 1; use the version that wrote it")
 }
 
 #[test]
 fn queue_log_of_another_version_is_refused() {
-    let line = QueueSandbox::new("");
-    let names = line.good(1);
-    line.add(&[&names[0]]);
-    let name = line.sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness/queues"]);
-    rewrite_version(&line.sandbox, &name);
+    let queue = QueueSandbox::new("");
+    let names = queue.good(1);
+    queue.add(&[&names[0]]);
+    let name = queue.sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness/queues"]);
+    rewrite_version(&queue.sandbox, &name);
     for verb in ["list", "run"] {
         let args = if verb == "list" { vec!["queue"] } else { vec!["queue", verb] };
-        line.sandbox.run(&args).exits(128).says(&refusal(&name));
+        queue.sandbox.run(&args).exits(128).says(&refusal(&name));
     }
 }
 
@@ -77,6 +79,77 @@ fn chains_and_journal_of_another_version_are_refused() {
         sandbox.git(&["update-ref", name, &tip]);
     }
     sandbox.run(&["status"]).exits(0);
+}
+
+/// Starts a run and kills the supervisor while the agent of `alpha` waits for the sign `go`.
+fn killed_run() -> Sandbox {
+    let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
+    let waits = ": >\"$HOME/alpha.up\"; wait_for \"$HOME/go\"; edit alpha done";
+    sandbox.script("default", waits);
+    let start = sandbox.spawn(&["start"]);
+    sandbox.await_sign("alpha.up");
+    start.signal(Signal::KILL);
+    start.wait().exits(137);
+    sandbox
+}
+
+/// Changes the version of a JSON document to 99.
+fn with_version_99(json: &str) -> String {
+    let mut document: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(document["v"], 1, "{json}");
+    document["v"] = 99.into();
+    document.to_string()
+}
+
+#[test]
+fn assignment_of_another_version_is_refused() {
+    let sandbox = killed_run();
+    let file = ".git/harness/runs/job-1/attempts/alpha.1/assignment.json";
+    let assignment = std::fs::read_to_string(sandbox.repo.join(file)).unwrap();
+    sandbox.write(file, &with_version_99(&assignment));
+    sandbox.run(&["start"]).exits(128).says(&refusal(file));
+    sandbox.write(file, &assignment);
+    sandbox.give_sign("go");
+    sandbox.run(&["start"]).exits(0);
+}
+
+#[test]
+fn published_attempt_of_another_version_is_refused() {
+    let sandbox = killed_run();
+    sandbox.give_sign("go");
+    let name = "refs/harness/attempts/job-1/alpha/1";
+    let exists = || !sandbox.git(&["for-each-ref", name]).is_empty();
+    sandbox.await_that("the attempt is published", exists);
+    let outcome = sandbox.git(&["show", &format!("{name}:outcome.json")]);
+    let outcome = with_version_99(&outcome);
+    let blob = git_with_input(&sandbox, &["hash-object", "-w", "--stdin"], outcome.as_bytes());
+    let old_blob = sandbox.git(&["rev-parse", &format!("{name}:outcome.json")]);
+    let entries = format!("{}\n", sandbox.git(&["ls-tree", name])).replace(old_blob.trim(), &blob);
+    let tree = git_with_input(&sandbox, &["mktree"], entries.as_bytes());
+    let parent = sandbox.git(&["rev-parse", &format!("{name}^1")]);
+    let args = ["commit-tree", &tree, "-p", parent.trim()];
+    let message = sandbox.git(&["log", "-1", "--format=%B", name]);
+    let tip = git_with_input(&sandbox, &args, message.as_bytes());
+    sandbox.git(&["update-ref", name, &tip]);
+    sandbox.run(&["start"]).says(&refusal(name));
+    // The refusal counts as an infrastructure fault, and another attempt does the work.
+    assert_ne!(sandbox.task("alpha")["attempts"], 1);
+}
+
+#[test]
+fn request_of_another_version_is_answered_with_a_refusal() {
+    let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]));
+    sandbox.run(&["start", "--only", "alpha"]).exits(0);
+    let frozen = std::fs::read_to_string(frozen().join("request.json")).unwrap();
+    let request = |name: &str| format!(".git/harness/runs/job-1/requests/{name}");
+    sandbox.write(&request("1-a.json"), &with_version_99(&frozen));
+    sandbox.run(&["start", "--only", "alpha"]).exits(0);
+    let answer = std::fs::read_to_string(sandbox.repo.join(request("1-a.done"))).unwrap();
+    assert!(answer.contains("format 99, this git-harness reads 1"), "{answer}");
+    assert_eq!(sandbox.task("beta")["state"], "todo");
+    sandbox.write(&request("2-b.json"), &frozen);
+    sandbox.run(&["start", "--only", "alpha"]).exits(0);
+    assert_eq!(sandbox.task("beta")["state"], "skipped");
 }
 
 #[test]
@@ -107,7 +180,7 @@ name = "tests"
 run = ["test", "-e", "alpha"]
 "#;
 
-/// Makes a repository with a run that has ended and a queue whose branch has landed, and
+/// Creates a repository with a run that has ended and a queue whose branch has landed, and
 /// exports it.
 fn export_all_formats(sandbox: &Sandbox) -> String {
     let repo = sandbox.root().join("frozen");

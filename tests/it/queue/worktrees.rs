@@ -44,7 +44,7 @@ fn linked_worktree_follows_and_a_rebase_holds_the_landing() {
     assert_ne!(queue.sandbox.try_git(&linked, &["rebase", "other"]).code, 0);
     queue.branch("later", "main", &[("f6", "fine\n")]);
     queue.add(&["later"]);
-    queue.sandbox.run(&["queue", "run"]).exits(3).says("a rebase of it is under way");
+    queue.sandbox.run(&["queue", "run"]).exits(3).says("a rebase of it is in progress");
     assert_eq!(queue.sandbox.try_git(&linked, &["rebase", "--abort"]).code, 0);
     queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: later");
     queue.holds();

@@ -6,7 +6,7 @@ use git_harness::domain::machine::Decision;
 use git_harness::domain::session::{Class, Cost, SessionReport, Tokens, Usage};
 use git_harness::domain::termination::Termination;
 use git_harness::domain::verdict::{Candidate, Finding};
-use git_harness::store::Lost;
+use git_harness::store::RefConflict;
 use git_harness::store::chain::{Batch, findings};
 use git_harness::store::load::LoadedRun;
 
@@ -110,7 +110,7 @@ fn stale_ledger_is_refused_and_stays_unchanged() {
     let before = stale.state.clone();
     let mut batch = Batch { decisions: vec![decision(1), decision(0)], ..Batch::default() };
     let error = stale.record(&store, &proof, &mut batch).unwrap_err();
-    assert!(error.is::<Lost>(), "{error:#}");
+    assert!(error.is::<RefConflict>(), "{error:#}");
     assert_eq!(stale.state, before, "a refused batch was folded");
     assert_same_state(&other, &ledger);
 }

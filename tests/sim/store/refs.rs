@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use git_harness::domain::id::{Oid, RunId};
-use git_harness::store::{Expected, Lost, RefMove, layout};
+use git_harness::store::{Expected, RefConflict, RefMove, layout};
 
 use super::{Dice, StoreFixture, housekeeping};
 
@@ -53,7 +53,7 @@ fn ref_transactions_of_several_handles_agree_with_a_model() {
             }
             Err(error) => {
                 assert!(!applies, "{moves:?} was refused for {model:?}: {error:#}");
-                assert!(error.is::<Lost>(), "{error:#}");
+                assert!(error.is::<RefConflict>(), "{error:#}");
                 refused += 1;
             }
         }
