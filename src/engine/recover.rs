@@ -36,7 +36,7 @@ pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()>
 pub(crate) fn repair_refs(store: &Store, proof: &crate::store::RunProof) -> Result<Vec<String>> {
     let run = proof.run().clone();
     let prefix = crate::store::layout::attempts(&run);
-    store.mend(proof, &|name| {
+    store.repair_refs(proof, &|name| {
         // While the keeper of an attempt lives, the lock of the attempt's ref is not stale.
         let parts = name.strip_prefix(&prefix).and_then(|rest| rest.split_once('/'));
         parts.is_some_and(|(task, attempt)| {

@@ -21,7 +21,11 @@ impl Store {
     /// Removes stale locks and quarantines broken refs of a run that this process holds. The
     /// function `alive` returns true if the keeper of an attempt ref lives; the lock of such a ref
     /// stays. Returns one line for each repair.
-    pub fn mend(&self, proof: &RunProof, alive: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
+    pub fn repair_refs(
+        &self,
+        proof: &RunProof,
+        alive: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<String>> {
         let run = proof.run();
         let mut repairs = Vec::new();
         let folders = [layout::tasks(run), layout::attempts(run), layout::branches(run)];

@@ -1,7 +1,7 @@
 //! Wire formats: the data that goes to disk, into refs and notes, and to `--json`.
 //!
-//! This is the one module with serde derives for such data, and the one module that checks versions.
-//! Readers ignore fields that they do not know: a new optional field needs no new version.
+//! Only this module has serde derives for such data, and only this module checks versions. Readers
+//! ignore fields that they do not know: a new optional field needs no new version.
 
 pub(crate) mod cli;
 pub mod events;
@@ -35,8 +35,8 @@ pub struct WrongVersion {
     pub found: String,
 }
 
-/// Returns an error unless `found` is the version that this program reads. `location` names the ref or
-/// the file for people.
+/// Returns an error unless `found` is the version that this program reads. `location` names the ref
+/// or the file for people.
 pub fn check_version(location: &str, found: Option<&str>) -> Result<(), WrongVersion> {
     if found.and_then(|text| text.parse().ok()) == Some(VERSION) {
         return Ok(());

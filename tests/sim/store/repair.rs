@@ -13,7 +13,7 @@ fn write(path: &Path, text: &str) {
 }
 
 #[test]
-fn mend_quarantines_broken_refs_and_removes_stale_locks_of_the_run() {
+fn repair_quarantines_broken_refs_and_removes_stale_locks_of_the_run() {
     let fixture = StoreFixture::new();
     let store = fixture.open();
     let (proof, LoadedRun { ledger, .. }) = fixture.run(&store, 5);
@@ -27,7 +27,7 @@ fn mend_quarantines_broken_refs_and_removes_stale_locks_of_the_run() {
     let foreign = fixture.path("refs/harness/tasks/another-1/t0");
     write(&foreign, "");
     assert_eq!(store.broken_refs().unwrap().len(), 4);
-    let repairs = store.mend(&proof, &|name| name == attempt).unwrap();
+    let repairs = store.repair_refs(&proof, &|name| name == attempt).unwrap();
     assert_eq!(repairs.len(), 4, "{repairs:?}");
     assert_eq!(std::fs::read_dir(store.local().quarantine()).unwrap().count(), 3);
     assert!(!fixture.path(&format!("{}.lock", layout::task(&run_id(), &task_id(3)))).exists());
@@ -35,7 +35,7 @@ fn mend_quarantines_broken_refs_and_removes_stale_locks_of_the_run() {
     assert!(foreign.exists(), "ref of another run");
     std::fs::remove_file(foreign).unwrap();
     std::fs::remove_file(fixture.path(&format!("{attempt}.lock"))).unwrap();
-    assert_eq!(store.mend(&proof, &|_| false).unwrap(), Vec::<String>::new());
+    assert_eq!(store.repair_refs(&proof, &|_| false).unwrap(), Vec::<String>::new());
     let loaded = store.load(&run_id()).unwrap().unwrap();
     assert_eq!(loaded.missing, [task_id(0), task_id(1), task_id(2)]);
     store.recreate_tasks(&proof, &loaded.ledger.state.plan, &loaded.missing).unwrap();
