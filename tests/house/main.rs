@@ -9,6 +9,7 @@ mod documents;
 mod layers;
 mod manual;
 mod source;
+mod words;
 
 use std::path::{Path, PathBuf};
 
