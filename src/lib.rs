@@ -1,10 +1,11 @@
 //! `git harness`: carry out large AI coding jobs reliably. Start reading at ARCHITECTURE.md.
 //!
-//! The modules stand in the order of their layers, lowest first; the last group has those that name no other module. A
-//! module names only what the table in ARCHITECTURE.md grants it, which a test reads.
+//! The modules stand in the order of their layers, lowest first; the last group has those that name
+//! no other module. A module names only what the table in ARCHITECTURE.md grants it, which a test
+//! reads.
 //!
-//! The library serves the binary and this package's own tests. `domain` and `store` are open to the simulation and to the
-//! model of the store; [`testing`] re-exports the rest of what tests use.
+//! The library serves the binary and this package's own tests. `domain` and `store` are public for
+//! the simulation and the model of the store; [`testing`] re-exports the other items of tests.
 
 pub mod domain;
 pub mod wire;

@@ -97,7 +97,7 @@ fn keep_going_starts_blocked_tasks() {
 #[test]
 fn skipped_and_unselected_tasks_block_their_dependents() {
     let sandbox = Sandbox::new(chain());
-    sandbox.run(&["start", "--only", "c"]).exits(1).says("that `--only` does not name");
+    sandbox.run(&["start", "--only", "c"]).exits(1).says("wait for tasks that `--only` leaves out");
     sandbox.run(&["skip", "b", "-m", "not today"]).exits(0);
     sandbox
         .run(&["start"])

@@ -241,7 +241,7 @@ fn dry_run_writes_nothing() {
 fn detached_run_completes_in_the_background() {
     let sandbox = Sandbox::new(two());
     sandbox.script("default", "wait_for \"$HOME/go\"; edit \"$HARNESS_TASK\" done");
-    sandbox.run(&["start", "--detach"]).exits(0).says("goes on in the background");
+    sandbox.run(&["start", "--detach"]).exits(0).says("continues in the background");
     assert!(sandbox.status()["driver"].is_string());
     sandbox.run(&["start", "--detach"]).exits(128);
     sandbox.give_sign("go");
