@@ -164,7 +164,7 @@ fn review_recipe_output_feeds_the_fix_recipe() {
     sandbox.script("lib.1", "edit review.json '[{\"file\": \"lib/c.py\"}]'");
     sandbox.script(
         "lib.2",
-        "expect_feedback '\"line\" is a required property'; edit review.json '[]'",
+        "expect_feedback 'missing properties'; edit review.json '[]'",
     );
     // The evaluator withdraws one of the findings.
     let objection =

@@ -41,7 +41,7 @@ fn collect_joins_checked_outputs_in_plan_order() {
     );
     // A finding names the position in the document.
     sandbox.script("b_dot_txt.1", &finds("b.txt", &[7, 0]));
-    let feedback = "expect_feedback 'at `/1/line`: 0 is less than the minimum of 1'";
+    let feedback = "expect_feedback 'at `/1/line`: must be >=1, but got 0'";
     sandbox.script(
         "b_dot_txt.2",
         &format!("{feedback}; : >\"$HOME/b-again\"\n{}", finds("b.txt", &[7])),
