@@ -162,10 +162,7 @@ fn review_recipe_output_feeds_the_fix_recipe() {
     );
     // The first output is invalid; the second has no findings, which is a result.
     sandbox.script("lib.1", "edit review.json '[{\"file\": \"lib/c.py\"}]'");
-    sandbox.script(
-        "lib.2",
-        "expect_feedback 'missing properties'; edit review.json '[]'",
-    );
+    sandbox.script("lib.2", "expect_feedback 'missing properties'; edit review.json '[]'");
     // The evaluator withdraws one of the findings.
     let objection =
         json!({"pass": false, "findings": [{"file": "src/b.js", "problem": "it is not so"}]});
