@@ -1,6 +1,6 @@
 //! The only module that reads the clock, randomness and the environment. Other modules get the
 //! values passed in.
-#![expect(clippy::disallowed_methods, reason = "this is the module that may")]
+#![expect(clippy::disallowed_methods, reason = "only this module may call the disallowed methods")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,8 +11,8 @@ use crate::domain::id::Timestamp;
 
 /// Returns the current wall-clock time. Only for display and for back-off across restarts.
 pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Returns the monotonic time. For durations.

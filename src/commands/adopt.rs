@@ -24,8 +24,8 @@ const WORDING: &str = "wording only";
 
 /// Pins a changed job in its run, with a new plan if the job or the command line asks for one.
 ///
-/// Returns the run as it is now, and true if the change affects the work: a change of wording does
-/// not.
+/// Returns the updated workspace, and true if the change affects the tasks. A change of comments or
+/// white space in the job file does not.
 pub(super) fn adopt(
     workspace: Workspace,
     job: &LoadedJob,
@@ -38,13 +38,13 @@ pub(super) fn adopt(
     }
     let run = workspace.run();
     let old = workspace.job()?;
-    let fixed = job::unadoptable_changes(old, &job.job);
-    if !fixed.is_empty() {
+    let unadoptable = job::unadoptable_changes(old, &job.job);
+    if !unadoptable.is_empty() {
         ui.status(&format!(
             "note: {} has changed in {} since the run `{run}` was made; the run continues with its pinned job \
              (`--run NAME` makes a new run)",
             job.file,
-            fixed.join(" and "),
+            unadoptable.join(" and "),
         ));
         return Ok((workspace, false));
     }
@@ -83,7 +83,7 @@ pub(super) fn adopt(
     Ok((workspace, affects_work))
 }
 
-/// The tree of the run's chain with the job, its files and its plan as they are now.
+/// Builds a new tree for the run's chain, with the present job, files and plan.
 fn changed_tree(
     workspace: &Workspace,
     job: &LoadedJob,
@@ -96,10 +96,11 @@ fn changed_tree(
     };
     let mut pinned: BTreeMap<_, _> =
         job_file::pinned_files(store.repo(), job, &base)?.into_iter().collect();
-    // A file that is gone stays as it was pinned: a run carries everything that it needs.
-    let named: BTreeSet<String> = job::candidate_files(&job.job).into_iter().collect();
+    // A file that the job still names but that no longer exists keeps its pinned content: the
+    // run must not depend on files outside its chain.
+    let named_files: BTreeSet<String> = job::candidate_files(&job.job).into_iter().collect();
     for (path, bytes) in store.pinned(&loaded.ledger.run_tip.tree)? {
-        if named.contains(&path) {
+        if named_files.contains(&path) {
             pinned.entry(path).or_insert(bytes);
         }
     }
@@ -113,7 +114,7 @@ fn changed_tree(
     }
 }
 
-/// Records the change in the run's chain. Returns the run as it is afterwards.
+/// Records the change in the run's chain. Returns the updated workspace.
 fn pin(
     mut workspace: Workspace,
     job: &LoadedJob,
@@ -143,7 +144,8 @@ fn pin(
     for task in preview.iter().flat_map(|preview| preview.dropped()) {
         engine::recover::stop_one(&store, proof.run(), task);
     }
-    // A new plan changes what is loaded from the chains; a new job alone changes its text.
+    // A new plan changes the tasks and their chains, so the run is loaded again. Without a new
+    // plan, only the text of the job has changed.
     if preview.is_some() {
         workspace = Workspace::load(&store, proof.run())?;
     } else {
@@ -153,7 +155,7 @@ fn pin(
     Ok(workspace)
 }
 
-/// Returns true if the results of a run are worthless for the job as it is now.
+/// Returns true if the results of a run are not valid for the present job.
 pub(super) fn invalidates_results(workspace: &Workspace, job: &Job) -> bool {
     workspace.job().map_or(true, |old| job::invalidates_results(old, job))
 }

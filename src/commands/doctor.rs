@@ -65,12 +65,12 @@ pub(super) fn run(here: &Path, args: &args::DoctorArgs, ui: &Ui) -> Result<u8> {
     }
     agents::check(here, loaded_job.as_ref(), &mut diagnoses);
     manual(&mut diagnoses);
-    let problems = diagnoses.iter().filter(|f| f.0 == Severity::Problem).count();
+    let problems = diagnoses.iter().filter(|(severity, ..)| *severity == Severity::Problem).count();
     if args.json {
-        let findings = diagnoses.iter().map(|(severity, what, said)| cli::Diagnosis {
+        let findings = diagnoses.iter().map(|(severity, subject, text)| cli::Diagnosis {
             level: severity.word().to_lowercase(),
-            what,
-            said,
+            what: subject,
+            said: text,
         });
         let findings = findings.collect();
         ui.json(&cli::Doctor { v: cli::Version, problems, findings })?;
@@ -110,8 +110,8 @@ fn check_store(store: &Store, diagnoses: &mut Vec<Diagnosis>) -> Result<()> {
     Ok(())
 }
 
-/// Suggests the settings by which notes survive a rebase and are shown. Configuration is never
-/// written.
+/// Suggests git settings that keep the notes through a rebase and show them in `git log`. This
+/// program never writes the user's configuration.
 fn suggest_note_settings(store: &Store, diagnoses: &mut Vec<Diagnosis>) {
     let settings = [
         (
@@ -128,8 +128,8 @@ fn suggest_note_settings(store: &Store, diagnoses: &mut Vec<Diagnosis>) {
     }
 }
 
-/// Returns true if a setting that names refs, perhaps by a prefix and a star, includes the notes of
-/// landed commits.
+/// Returns true if the value of a setting includes the ref of our notes. The value is the name of a
+/// ref, or a prefix followed by `*`.
 fn covers(value: &str) -> bool {
     value == layout::NOTES
         || value.strip_suffix('*').is_some_and(|start| layout::NOTES.starts_with(start))
@@ -148,8 +148,8 @@ fn check_job(store: &Store, job_file: &job_file::LoadedJob, diagnoses: &mut Vec<
     };
     let mut tasks = Vec::new();
     match job_plan::plan_job(repo, job_file, &base, job_plan::PlanScope::default()) {
-        Ok(made) => {
-            tasks = made.planned.plan.tasks;
+        Ok(plan) => {
+            tasks = plan.planned.plan.tasks;
             let text = format!("{} at {}", human::number(tasks.len(), "task"), base.short());
             diagnoses.push((Severity::Ok, "plan".into(), text));
         }
@@ -213,20 +213,26 @@ fn programs(top: Option<&Path>, job: &Job, diagnoses: &mut Vec<Diagnosis>) {
     for argv in &job.worktree.setup {
         needed.extend(argv.first().map(|p| ("setup".to_owned(), p)));
     }
-    for (user, program) in needed {
+    for (subject, program) in needed {
+        // The program is known only when a task fills in its placeholders.
         if placeholders::mentions_task(std::slice::from_ref(program)) {
             continue;
         }
         match locate(top, program) {
-            Some(path) => diagnoses.push((Severity::Ok, user, path.display().to_string())),
+            Some(path) => diagnoses.push((Severity::Ok, subject, path.display().to_string())),
             None => {
-                diagnoses.push((Severity::Problem, user, format!("program not found: {program}")));
+                diagnoses.push((
+                    Severity::Problem,
+                    subject,
+                    format!("program not found: {program}"),
+                ));
             }
         }
     }
 }
 
-/// The path of a program, as a command run at `top` finds it.
+/// Returns the path of a program. As for a command with the working directory `top`, a name without
+/// a slash is searched in `PATH`, and any other name is relative to `top`.
 fn locate(top: Option<&Path>, program: &str) -> Option<PathBuf> {
     if program.contains('/') {
         let path = top.map_or_else(|| PathBuf::from(program), |top| top.join(program));

@@ -1,8 +1,8 @@
 //! The least cost and time of a plan, and the comparison of planned with reported tokens.
 //!
-//! The estimate is the same on every machine, since no measurement of an earlier run is in it. It
-//! takes each session to read its prompt and its sources once, and to write as many tokens as the
-//! sources have. Agents explore and retry, so the real cost is higher.
+//! The estimate uses no measurement of an earlier run, so it is the same on every machine. The
+//! assumption is that each session reads its prompt and its sources once and writes as many tokens
+//! as the sources have. Agents explore and retry, so the real cost is higher.
 
 use super::job_file::LoadedJob;
 use crate::domain::plan::Plan;
@@ -15,10 +15,11 @@ use crate::ui::human;
 /// Tokens that a model writes in a second. An assumption, shown with the estimate.
 const TOKENS_PER_SECOND: u64 = 50;
 
-/// Milliseconds of a session beside writing: start, reading, checks.
+/// The time that a session takes for anything but writing (start, reading, checks), in
+/// milliseconds.
 const OVERHEAD_MS: u64 = 20_000;
 
-/// The estimate, for people. `prompt` is the number of tokens of a prompt.
+/// Formats the estimate for people. `prompt` is the number of tokens of one task's prompt.
 pub(super) fn text(job: &LoadedJob, plan: &Plan, prompt: u64) -> String {
     let sources: u64 = plan.tasks.iter().map(|t| t.tokens).sum();
     let tokens = Tokens {
@@ -52,30 +53,35 @@ pub(super) fn text(job: &LoadedJob, plan: &Plan, prompt: u64) -> String {
 /// Planned tokens compared with the tokens that sessions have reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PlannedVsReported {
-    /// Tasks that were done in one session that reported its use.
+    /// The number of tasks that are done after a single session, where the session reported its
+    /// tokens.
     pub tasks: u64,
     /// Tokens planned for these sessions: the prompt and twice the sources, once to read and once
     /// to write.
     pub planned: u64,
-    /// Tokens that these sessions have read for the first time, including those written to a cache.
+    /// Input tokens that these sessions reported, with tokens written to a cache but without tokens
+    /// read from a cache.
     pub reported: u64,
     /// The `token-factor` at which both numbers would be equal, in thousandths.
     pub factor: u64,
 }
 
 impl PlannedVsReported {
-    /// Compares the numbers of a run; none if no session has reported enough. `prompt` is the
-    /// number of tokens of a prompt, by the model's count.
+    /// Compares the sums of a run. Returns `None` if one of the sums is zero. `prompt` is the
+    /// number of tokens of one task's prompt, by the model's count.
     pub(super) fn of(state: &RunState, budget: TokenBudget, prompt: u64) -> Option<Self> {
         let mut sums = Self { tasks: 0, planned: 0, reported: 0, factor: 0 };
         for task in &state.plan.tasks {
-            let Some(s) = state.tasks.get(&task.id) else { continue };
-            if s.phase != Phase::Done || s.attempt != 1 || s.spend.sessions_with_tokens != 1 {
+            let Some(task_state) = state.tasks.get(&task.id) else { continue };
+            if task_state.phase != Phase::Done
+                || task_state.attempt != 1
+                || task_state.spend.sessions_with_tokens != 1
+            {
                 continue;
             }
             sums.tasks += 1;
             sums.planned += prompt + 2 * task.tokens;
-            sums.reported += s.spend.tokens.input + s.spend.tokens.cache_write;
+            sums.reported += task_state.spend.tokens.input + task_state.spend.tokens.cache_write;
         }
         if sums.planned == 0 || sums.reported == 0 {
             return None;
@@ -84,7 +90,7 @@ impl PlannedVsReported {
         Some(sums)
     }
 
-    /// The comparison, for people.
+    /// Formats the comparison for people.
     pub(super) fn text(self, budget: TokenBudget) -> String {
         let factor =
             |thousandths: u64| format!("{}.{:02}", thousandths / 1_000, thousandths % 1_000 / 10);
@@ -99,7 +105,7 @@ impl PlannedVsReported {
     }
 }
 
-/// `812`, `61k`, `4.2M`.
+/// Abbreviates a count, such as `812`, `61k` or `4.2M`.
 fn short(count: u64) -> String {
     match count {
         0..=9_999 => count.to_string(),

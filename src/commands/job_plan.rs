@@ -1,5 +1,5 @@
-//! The plan of a job: the tree of a commit, the job's own programs and the command line put
-//! together.
+//! Planning a job, from the tree of a commit, the output of the job's own planning programs, and
+//! the options of the command line.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::process::write_atomic;
 use crate::repo::{self, Repo};
 use crate::store::layout::Local;
 
-/// A job's scope, narrowed by the command line and by done tasks.
+/// The limits of a plan: the files that may be planned, and the size of a task.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PlanScope<'a> {
     /// `--scope-dir`
@@ -29,7 +29,7 @@ pub(super) struct PlanScope<'a> {
     pub token_limit: Option<TokenLimit>,
 }
 
-/// A plan, and the output of the programs that it was made with.
+/// A plan, and the output of the job's planning programs.
 #[derive(Debug)]
 pub(super) struct JobPlan {
     /// The plan.
@@ -38,7 +38,7 @@ pub(super) struct JobPlan {
     pub printed: Vec<(String, Vec<u8>)>,
 }
 
-/// Calls a planner with the job's settings, and keeps its cache of blobs.
+/// Calls `planner` with the job's settings and the plan cache, and then saves the cache.
 pub(super) fn with_spec<T>(
     repo: &Repo,
     job: &Job,
@@ -67,15 +67,15 @@ pub(super) fn with_spec<T>(
         listed: inputs.listed.as_deref(),
         is_done: &|path| scope.settled.is_some_and(|settled| settled.contains(path)),
     };
-    let cached = Local::new(repo.common_dir()).plan_cache();
-    let mut cache =
-        std::fs::read(&cached).map_or_else(|_| PlanCache::default(), |b| PlanCache::from_bytes(&b));
-    let made = planner(&spec, &mut cache)?;
-    if let (Some(bytes), Some(folder)) = (cache.to_bytes(), cached.parent()) {
-        // An error only makes the next plan slower: the repository may be read-only.
-        std::fs::create_dir_all(folder).and_then(|()| write_atomic(&cached, &bytes)).ok();
+    let cache_file = Local::new(repo.common_dir()).plan_cache();
+    let mut cache = std::fs::read(&cache_file)
+        .map_or_else(|_| PlanCache::default(), |b| PlanCache::from_bytes(&b));
+    let result = planner(&spec, &mut cache)?;
+    if let (Some(bytes), Some(folder)) = (cache.to_bytes(), cache_file.parent()) {
+        // The repository may be read-only. Without the cache, the next plan is only slower.
+        std::fs::create_dir_all(folder).and_then(|()| write_atomic(&cache_file, &bytes)).ok();
     }
-    Ok(made)
+    Ok(result)
 }
 
 pub(super) fn object_id(base: &Oid) -> Result<gix::ObjectId> {
@@ -123,16 +123,17 @@ pub(super) fn plan_job(
     Ok(JobPlan { planned, printed: inputs.printed })
 }
 
-/// The tokens that the sources of a task may have beside the job's prompt.
+/// Returns the largest number of source tokens that a task may have. The prompt takes its share of
+/// the budget first.
 fn token_limit(repo: &Repo, job: &LoadedJob) -> Result<Option<TokenLimit>> {
     let Some(budget) = job.job.plan.budget else { return Ok(None) };
     let prompt = PromptSet::open(repo, job)?.example_tokens()?;
     let unlimited = TokenLimit { max_tokens: 0, factor: budget.factor };
-    let prompt = unlimited.model_tokens(prompt);
-    let max_tokens = budget.sources(prompt);
+    let prompt_tokens = unlimited.model_tokens(prompt);
+    let max_tokens = budget.sources(prompt_tokens);
     if max_tokens == 0 {
         let message = format!(
-            "the prompt alone has about {prompt} tokens, too many for [plan] `context-window`"
+            "the prompt alone has about {prompt_tokens} tokens, too many for [plan] `context-window`"
         );
         let hint = "shorten the prompt, or set `context-window` to the model's window";
         return Err(Advice::new(message, hint).into());
@@ -140,9 +141,9 @@ fn token_limit(repo: &Repo, job: &LoadedJob) -> Result<Option<TokenLimit>> {
     Ok(Some(TokenLimit { max_tokens, ..unlimited }))
 }
 
-/// Warnings, and files that are not in the plan although they match.
+/// Returns the warnings of a plan, and notes on files that match but cannot be planned.
 pub(super) fn notes(planned: &PlanningResult) -> Vec<String> {
-    let out = &planned.unplanned;
+    let unplanned = &planned.unplanned;
     let mut notes: Vec<_> = planned.warnings.iter().map(|w| format!("warning: {w}")).collect();
     let mut list = |reason: &str, paths: &[String]| {
         if let Some(first) = paths.first() {
@@ -154,8 +155,8 @@ pub(super) fn notes(planned: &PlanningResult) -> Vec<String> {
             notes.push(format!("note: left out, {reason}: {first}{more}"));
         }
     };
-    list("binary", &out.binary);
-    list("symbolic link", &out.links);
-    list("path is not UTF-8", &out.not_utf8);
+    list("binary", &unplanned.binary);
+    list("symbolic link", &unplanned.links);
+    list("path is not UTF-8", &unplanned.not_utf8);
     notes
 }

@@ -54,14 +54,14 @@ pub(super) fn run(here: &Path, args: &cli::PlanArgs, ui: &Ui) -> Result<u8> {
     if let Some(folder) = &args.prompts {
         let prompts = PromptSet::open(&repo, &job)?;
         let tasks = &planned.plan.tasks;
-        let said = prompts.check(tasks)?;
+        let hints = prompts.check(tasks)?;
         prompts.write(tasks, &here.join(folder))?;
         ui.result(&format!(
             "wrote {} into {}\n",
             human::number(tasks.len(), "prompt"),
             folder.display()
         ));
-        for hint in said {
+        for hint in hints {
             ui.status(&format!("hint: {hint}"));
         }
         return Ok(error::OK);
@@ -144,7 +144,7 @@ fn describe(planned: &PlanningResult, base: &Oid) -> Result<String> {
     ))
 }
 
-/// The tasks that a task waits for, abbreviated.
+/// Names the first task that a task waits for, and counts the others.
 fn waits_for(task: &Task) -> String {
     match task.after.as_slice() {
         [] => "-".to_owned(),
@@ -153,12 +153,12 @@ fn waits_for(task: &Task) -> String {
     }
 }
 
-/// The levels of the plan and its critical path.
-fn levels(shape: &PlanStats) -> String {
+/// Describes the levels of the plan and its critical path.
+fn levels(stats: &PlanStats) -> String {
     const SHOWN: usize = 8;
-    let (level, width) = shape.widest().unwrap_or_default();
-    let ids: Vec<_> = shape.critical_path.iter().map(TaskId::as_str).collect();
-    let way = match ids.as_slice() {
+    let (level, width) = stats.widest().unwrap_or_default();
+    let ids: Vec<_> = stats.critical_path.iter().map(TaskId::as_str).collect();
+    let path = match ids.as_slice() {
         few if few.len() <= SHOWN => few.join(" → "),
         many => {
             let (first, last) = (&many[..SHOWN / 2], &many[many.len() - SHOWN / 2..]);
@@ -166,10 +166,10 @@ fn levels(shape: &PlanStats) -> String {
         }
     };
     format!(
-        "{}, the widest is level {level} with {}; critical path: {}, about {} tokens of source:\n  {way}\n",
-        human::number(shape.levels.len(), "level"),
+        "{}, the widest is level {level} with {}; critical path: {}, about {} tokens of source:\n  {path}\n",
+        human::number(stats.levels.len(), "level"),
         human::number(width, "task"),
         human::number(ids.len(), "task"),
-        shape.critical_tokens,
+        stats.critical_tokens,
     )
 }

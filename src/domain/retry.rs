@@ -15,11 +15,13 @@ pub enum RetryReason {
     /// The session is lost, or its id is in use: a new session from a clean start. Counted like a
     /// resume.
     Restart,
-    /// The account is closed or overloaded. Not charged. The same session resumes if it can.
+    /// The account is closed or overloaded. Not charged to the task. The same session resumes if
+    /// the session exists.
     Account,
-    /// The outer layer: from scratch, when every task has ended and few have failed.
+    /// The outer layer: a failed task starts from scratch. Happens when every task has ended and
+    /// few have failed.
     Redispatch,
-    /// An infrastructure fault. Not charged. Repeated with back-off.
+    /// An infrastructure fault. The attempt is repeated with back-off. Not charged to the task.
     Infra,
     /// The attempt was stopped or never began. Neither charged nor delayed.
     Interrupted,
@@ -89,21 +91,23 @@ pub struct Policy {
     pub verifications: usize,
     /// True if the agent can resume a session.
     pub resumable: bool,
-    /// True if one agent starts first to prove the account.
+    /// True if the first agent starts alone, to prove that the account works.
     pub probe: bool,
     /// The number of session resumes after a crash or a timeout, per task (`[retry] resume`).
     pub resume: u32,
     /// The number of new attempts with findings, per task (`[retry] feedback`).
     pub feedback: u32,
-    /// The number of consecutive infrastructure faults to repeat, per task (`[retry] infra`).
+    /// The number of consecutive infrastructure faults that a task survives (`[retry] infra`). The
+    /// next fault fails the task.
     pub infra: u32,
     /// The number of redispatches, per task (`[retry] redispatch`).
     pub redispatch: u32,
-    /// The largest share of failed tasks for a redispatch (`[retry] redispatch-below`).
+    /// Failed tasks are redispatched unless more than this share of the ended tasks has failed
+    /// (`[retry] redispatch-below`).
     pub redispatch_below: Share,
-    /// The largest share of failed tasks before the run halts (`[retry] halt-above`).
+    /// The run halts if more than this share of the ended tasks has failed (`[retry] halt-above`).
     pub halt_above: Share,
-    /// The number of ended tasks before `halt_above` applies (`[retry] halt-after`).
+    /// The number of ended tasks from which on `halt_above` applies (`[retry] halt-after`).
     pub halt_after: usize,
     /// The run's budget of tokens (`[limits] tokens`).
     pub tokens: Option<u64>,
@@ -115,7 +119,7 @@ pub struct Policy {
     pub cost_per_task: Option<Cost>,
     /// True if an attempt may change nothing (`[agent] allow-empty`).
     pub allow_empty: bool,
-    /// True if a failed landing check on the base halts the run (`[job] base-check`).
+    /// True if the run halts when its base fails a landing check (`[job] base-check`).
     pub base_must_pass: bool,
     /// True if tasks hand in an output file. Nothing lands: an accepted output ends the task.
     pub report: bool,
@@ -123,7 +127,7 @@ pub struct Policy {
     pub keep_going: bool,
     /// True if an evaluator gives a verdict on candidates that passed the checks.
     pub evaluates: bool,
-    /// The number of failed evaluations that fails a task (`[evaluate] rounds`).
+    /// The number of failed evaluations after which the task fails (`[evaluate] rounds`).
     pub rounds: u32,
     /// True if a person has to approve candidates (`[queue] review`).
     pub review: bool,
@@ -132,27 +136,27 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Returns a description of the run's budget that is used up, if any.
+    /// Describes the first budget of the run that is used up. Returns `None` if no budget is.
     pub fn over_budget(&self, spend: &Spend) -> Option<String> {
         let tokens = spend.tokens.total();
         if let Some(limit) = self.tokens.filter(|limit| tokens >= *limit) {
             return Some(format!("the budget of {limit} tokens is used up ({tokens} used)"));
         }
-        let over = self.cost.filter(|limit| spend.cost >= *limit)?;
-        let (limit, used) = (over.usd(), spend.cost.usd());
+        let limit = self.cost.filter(|limit| spend.cost >= *limit)?;
+        let (limit, used) = (limit.usd(), spend.cost.usd());
         Some(format!("the budget of ${limit:.2} is used up (${used:.2} used)"))
     }
 
-    /// Returns the maximum cost of the next session: the smaller remainder of the run's and the
-    /// task's budget. `run` and `task` are the spends charged so far. `task` is `None` for a
-    /// session that belongs to no task's budget.
+    /// Returns the maximum cost of the next session: what is left of the run's budget or of the
+    /// task's budget, whichever is less. `run` and `task` are the spends charged so far. `task` is
+    /// `None` for a session that belongs to no task's budget.
     pub fn money_left(&self, run: &Spend, task: Option<&Spend>) -> Option<Cost> {
         let left = |limit: Option<Cost>, used: Cost| Some(Cost(limit?.0.saturating_sub(used.0)));
         let task_left = task.and_then(|task| left(self.cost_per_task, task.cost));
         [task_left, left(self.cost, run.cost)].into_iter().flatten().min()
     }
 
-    /// Returns a description of the task's budget that is used up, if any.
+    /// Describes the first budget of a task that is used up. Returns `None` if no budget is.
     pub fn over_task_budget(&self, spend: &Spend) -> Option<String> {
         let task =
             Self { tokens: self.tokens_per_task, cost: self.cost_per_task, ..Self::default() };

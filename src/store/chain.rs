@@ -1,5 +1,5 @@
-//! The ledger: a run in memory that is written to its chains. A batch of events is folded,
-//! committed and published in one transaction.
+//! The ledger: the state of a run in memory, together with the tips of its chains. The ledger folds
+//! a batch of events into the state and commits the batch to the chains in one transaction.
 
 use std::collections::BTreeMap;
 
@@ -56,14 +56,14 @@ pub struct Batch {
     pub decisions: Vec<Decision>,
     /// The payloads of each task's next event.
     pub payloads: BTreeMap<TaskId, Vec<Payload>>,
-    /// The commits that a task's next event keeps reachable.
+    /// For each task, a commit that stays reachable as a parent of the task's next event.
     pub keep: BTreeMap<TaskId, Oid>,
-    /// The tree of the run's chain from its next event on, if that changes.
+    /// The new tree of the run's chain. The next run event starts to use the tree.
     pub run_tree: Option<Oid>,
     /// Other refs to move in the same transaction.
     pub moves: Vec<RefMove>,
-    /// Refs to move in the same transaction unless another process moved them. After a conflict,
-    /// the caller moves them.
+    /// Optional moves for the same transaction. If a ref has another value than expected, the
+    /// batch is recorded without any optional move, and the caller performs them later.
     pub extras: Vec<RefMove>,
 }
 
@@ -204,7 +204,8 @@ pub(super) fn state_commit(
     repo::commit(store.repo(), tree, parents, message, &identity, time)
 }
 
-/// Returns the work that an event is about. As the second parent, the work stays reachable.
+/// Returns the candidate or the landed commit that an event names. As the second parent of the
+/// event's commit, this commit stays reachable.
 fn work(kind: &TaskEventKind) -> Option<Oid> {
     kind.candidate().map(|candidate| &candidate.commit).or_else(|| kind.landed_commit()).cloned()
 }
@@ -223,9 +224,10 @@ pub(super) fn without(store: &Store, tree: &Oid, path: &str) -> Result<Oid> {
     repo::edit_tree_entries(store.repo(), tree, &[(path.to_owned(), None)])
 }
 
-/// The file in a chain's tree that holds every finding so far.
+/// The file with all findings of a task, in the tree of the task's chain.
 pub const FINDINGS: &str = "findings.json";
 
+/// Returns the findings file with an event's findings appended, or `None` if the event has none.
 fn findings_payload(store: &Store, tree: &Oid, event: &TaskEvent) -> Result<Option<Payload>> {
     let Some(new) = event.kind.findings() else { return Ok(None) };
     let mut all = findings(store, tree)?;

@@ -1,7 +1,8 @@
 //! The names of refs and notes and the paths of local files.
 //!
-//! Ref names have a fixed depth, because git and gix disagree about `a` beside `a/b`. They are
-//! lower-case, so that no two names collide on a file system that ignores case.
+//! Ref names of one kind have a fixed depth: git refuses a ref `a/b` if a ref `a` exists, but gix
+//! creates `a/b` if `a` is packed. Ref names are lower-case, so that no two names collide on a file
+//! system that ignores case.
 
 use std::path::{Path, PathBuf};
 
@@ -71,6 +72,7 @@ pub fn archive(run: &RunId) -> String {
 
 /// Returns the key of a target branch: 12 hex digits of the SHA-1 of the full name.
 pub fn target_key(target: &str) -> String {
+    // Hashing fails only if gix detects an attempt at a SHA-1 collision.
     sha1_hex([target.as_bytes()]).map_or_else(|_| "collision".into(), |hex| hex[..12].to_owned())
 }
 
@@ -84,7 +86,7 @@ pub fn branches(run: &RunId) -> String {
     format!("refs/heads/harness/{run}/")
 }
 
-/// Returns the target of a run whose job names none.
+/// Returns the target branch of a run if the job file names no target.
 pub fn default_target(run: &RunId) -> String {
     format!("refs/heads/harness/{run}/result")
 }
@@ -111,7 +113,7 @@ impl Local {
         self.root.join("runs").join(run.as_str())
     }
 
-    /// Returns the lock that a run's supervisor holds for life.
+    /// Returns the lock that a run's supervisor holds until the supervisor exits.
     pub fn run_lock(&self, run: &RunId) -> PathBuf {
         self.run(run).join("lock")
     }
@@ -126,7 +128,7 @@ impl Local {
         self.root.join("targets").join(format!("{key}.behind"))
     }
 
-    /// Returns the lock of a queue's integrator.
+    /// Returns the lock of the process that works on a queue.
     pub fn integrator_lock(&self, key: &str) -> PathBuf {
         self.queue(key).join("lock")
     }
@@ -136,7 +138,7 @@ impl Local {
         self.root.join("queues").join(key)
     }
 
-    /// Returns the keeper's folder of an attempt.
+    /// Returns the folder in which a keeper carries out an attempt.
     pub fn attempt(&self, run: &RunId, task: &TaskId, attempt: u32) -> PathBuf {
         self.run(run).join("attempts").join(format!("{task}.{attempt}"))
     }
@@ -146,7 +148,8 @@ impl Local {
         self.run(run).join("attempts")
     }
 
-    /// Returns the keeper's folder of a verification. `key` names the verified tree.
+    /// Returns the folder in which a keeper carries out a verification. `key` names the verified
+    /// tree.
     pub fn verification(&self, run: &RunId, key: &str) -> PathBuf {
         self.run(run).join("checks").join(key)
     }
@@ -161,7 +164,7 @@ impl Local {
         self.run(run).join("evaluations")
     }
 
-    /// Returns the folder of the private indexes of a run's worktrees.
+    /// Returns the folder of the private git index files of a run's worktrees.
     pub fn worktree_indexes(&self, run: &RunId) -> PathBuf {
         self.run(run).join("worktrees")
     }

@@ -23,7 +23,7 @@ pub(crate) enum WireRequest {
         /// The reason.
         message: String,
     },
-    /// Take up a failed task whose checks pass now.
+    /// Verify the candidate of a failed task again. A person ran its checks, and they passed.
     Reconsider {
         /// The task.
         task: String,
@@ -37,7 +37,7 @@ pub(crate) enum WireRequest {
         /// The reviewer.
         by: String,
     },
-    /// Request changes of a candidate.
+    /// Reject a candidate, and start another attempt with the requested changes.
     RequestChanges {
         /// The task.
         task: String,
@@ -48,7 +48,7 @@ pub(crate) enum WireRequest {
         /// The requested changes.
         message: String,
     },
-    /// Start nothing new.
+    /// Pause the run: no more attempts start.
     Stop {
         /// True if running agents are stopped too.
         now: bool,
@@ -84,7 +84,7 @@ impl<T> SpoolFile<T> {
 }
 
 impl WireRequest {
-    /// Returns the request as the machine takes it.
+    /// Converts the request to the run machine's type. Fails if a task or commit id is invalid.
     pub(crate) fn request(&self) -> Result<Request> {
         Ok(match self {
             Self::Retry { task } => Request::Retry(TaskId::parse(task)?),

@@ -42,6 +42,8 @@ pub(super) fn read(preset: &Preset, stdout: &StreamContent) -> UsageReport {
 fn usage_in_events(rule: &PresetUsage, events: &[Value]) -> Usage {
     let add_all = rule.scope == UsageScope::SumOfSteps;
     let mut tokens: Option<Tokens> = None;
+    // The first entry with a count above zero applies. Otherwise, a count of zero is kept: it
+    // differs from no report.
     for pointers in &rule.counted {
         let reports = events.iter().filter(|event| pointers.when.matches(event));
         let mut counts = reports.map(|event| tokens_of_event(rule, pointers, event));
@@ -71,13 +73,14 @@ fn tokens_of_event(rule: &PresetUsage, pointers: &TokenPointers, event: &Value) 
     let cache_write = pointers.cache_write.as_ref().map_or(0, sum);
     let input = sum(&pointers.input);
     let mut output = pointers.output.iter().map(sum).fold(0, u64::saturating_add);
+    // If `output` is smaller than `total` without the input, that difference is the output.
     if let Some(total) = &pointers.total {
         output = output.max(sum(total).saturating_sub(input));
     }
     without_cached_input(rule, Tokens { input, output, cache_read, cache_write })
 }
 
-/// Reads a count. The number may have a fraction.
+/// Reads a token count from JSON. A fraction is cut off.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

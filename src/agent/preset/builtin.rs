@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use super::schema::{CommonRules, Preset};
 use super::validate::PresetFault;
 
-/// The preset files by name, in the order of listings.
+/// The preset files by name, in the order of `agent list`.
 const FILES: [(&str, &str); 11] = [
     ("claude", include_str!("data/claude.toml")),
     ("codex", include_str!("data/codex.toml")),

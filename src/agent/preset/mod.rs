@@ -21,5 +21,5 @@ pub(crate) use schema::{
 };
 pub(crate) use value_types::{PresetSignal, PresetSignalTarget};
 
-/// The preset for an arbitrary program.
+/// The name of the preset for an arbitrary program.
 pub(crate) const COMMAND: &str = "command";

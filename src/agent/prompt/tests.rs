@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// The brief of a first attempt.
 fn first() -> Brief {
     let check = |name: &str, command: &str, seconds, when: &[&str]| CheckBrief {
         name: name.into(),
@@ -40,6 +41,7 @@ fn first() -> Brief {
     }
 }
 
+/// The brief of a third attempt: an output file, no checks, and findings of two attempts.
 fn third() -> Brief {
     let finding = |attempt, check: &str, text: &str| FindingBrief {
         attempt,
@@ -110,9 +112,9 @@ fn unknown_name_in_a_prompt_template_is_an_error_with_line_and_known_names() {
         "p.md:2: undefined value; not known: `task.fils`, `vars.stile`; known: goal, job, run, task.id, task.files, attempt, \
          output, allow_empty, checks, scope.write, scope.always, scope.read_only, findings, rules, vars.style; in: `{{ range(2) }} {{ task.fils }}`"
     );
-    let of_element = error("{% for file in task.files %}\n{{ file.nam }}\n{% endfor %}");
-    assert!(of_element.starts_with("p.md:2: undefined value"), "{of_element}");
-    assert!(of_element.ends_with("in: `{{ file.nam }}`"), "{of_element}");
+    let element_error = error("{% for file in task.files %}\n{{ file.nam }}\n{% endfor %}");
+    assert!(element_error.starts_with("p.md:2: undefined value"), "{element_error}");
+    assert!(element_error.ends_with("in: `{{ file.nam }}`"), "{element_error}");
     let syntax = error("x\ny\n{% if goal %}");
     assert!(syntax.starts_with("p.md:3: syntax error"), "{syntax}");
     let filter = error("{{ goal|shout }}");
@@ -131,8 +133,8 @@ fn prompt_template_is_validated_for_a_first_attempt_and_a_retry() {
     ] {
         assert_eq!(validate(("p.md", text), &first()).is_ok(), is_valid, "{text}");
     }
-    let report = Brief { findings: Vec::new(), ..third() };
-    assert!(validate(("p.md", "{{ output.path }}"), &report).is_ok());
+    let with_output = Brief { findings: Vec::new(), ..third() };
+    assert!(validate(("p.md", "{{ output.path }}"), &with_output).is_ok());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Joining handed-in files.
+//! Joining the output files of tasks.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Deserializer, Value};
@@ -8,14 +8,14 @@ use serde_json::{Deserializer, Value};
 pub(super) struct TaskOutput {
     /// The task.
     pub(super) task: String,
-    /// The task's files.
+    /// The files that the task is about.
     pub(super) files: Vec<String>,
-    /// The file's content.
+    /// The content of the task's output file.
     pub(super) bytes: Vec<u8>,
 }
 
-/// The items of all outputs in order: the items of arrays, and every other value. An output may
-/// hold several values, as JSON lines do.
+/// Returns the items of all outputs in order. An array contributes each of its items; any other
+/// value is one item. An output may hold several values, as JSON lines do.
 pub(super) fn items(outputs: &[TaskOutput]) -> Result<Vec<Value>> {
     let mut items = Vec::new();
     for output in outputs {
@@ -40,19 +40,19 @@ pub(super) fn items(outputs: &[TaskOutput]) -> Result<Vec<Value>> {
     Ok(items)
 }
 
-/// The items as JSON lines.
+/// Formats the items as JSON lines.
 pub(super) fn lines(items: &[Value]) -> Vec<u8> {
     items.iter().map(|item| format!("{item}\n")).collect::<String>().into_bytes()
 }
 
-/// The items as one JSON array, indented.
+/// Formats the items as one indented JSON array.
 pub(super) fn array(items: &[Value]) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(items)?;
     text.push(b'\n');
     Ok(text)
 }
 
-/// The outputs one after the other, each with a line break at its end.
+/// Concatenates the outputs. A line break is added to an output that does not end with one.
 pub(super) fn concat(outputs: &[TaskOutput]) -> Vec<u8> {
     let mut all = Vec::new();
     for output in outputs {
@@ -69,12 +69,12 @@ mod tests {
     use super::*;
 
     fn outputs(texts: &[&str]) -> Vec<TaskOutput> {
-        let one = |(n, text): (usize, &&str)| TaskOutput {
+        let output = |(n, text): (usize, &&str)| TaskOutput {
             task: format!("t{n}"),
             files: vec![format!("f{n}")],
             bytes: text.as_bytes().to_vec(),
         };
-        texts.iter().enumerate().map(one).collect()
+        texts.iter().enumerate().map(output).collect()
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! `demo`: a whole job in a new repository with a scripted agent. It needs only git.
+//! `demo`: make a new repository and carry out a whole job in it with a scripted agent. The demo
+//! needs only git.
 
 mod files;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -49,15 +50,16 @@ pub(super) fn run(args: &cli::DemoArgs, ui: &Ui) -> Result<u8> {
     Ok(code)
 }
 
-/// Writes the project and commits it, with git's identity or a default one.
+/// Makes the repository: writes the project's files and commits them, with git's identity or a
+/// default one.
 fn make(folder: &Path) -> Result<()> {
     for (path, text) in files::FILES {
         let to = folder.join(path);
         std::fs::create_dir_all(to.parent().unwrap_or(folder))?;
         std::fs::write(&to, text).with_context(|| format!("cannot write {}", to.display()))?;
     }
-    let made = gix::init(folder)?;
-    let branch = made.head_name()?.context("a new repository has a branch")?;
+    let git_repo = gix::init(folder)?;
+    let branch = git_repo.head_name()?.context("a new repository has a branch")?;
     let repo = Repo::discover(folder)?;
     let mut entries = Vec::new();
     for (path, text) in files::FILES {
@@ -70,23 +72,23 @@ fn make(folder: &Path) -> Result<()> {
     let store = workspace::open_store(folder)?;
     store.transact(&[RefMove::to(branch.to_string(), commit, Expected::Absent)])?;
     let id = gix::ObjectId::from_hex(tree.as_str().as_bytes())?;
-    let mut index = made.index_from_tree(&id)?;
+    let mut index = git_repo.index_from_tree(&id)?;
     index.write(gix::index::write::Options::default())?;
     Ok(())
 }
 
-/// The tasks that needed more than one attempt or did not land.
+/// Lists the tasks that needed more than one attempt or did not land, each with its first finding.
 fn retried_tasks(store: &Store, run: &RunId, wall_ms: u64) -> Result<String> {
     let workspace = Workspace::load(store, run)?;
     let state = workspace.state();
     let attempts: u32 = state.tasks.values().map(|t| t.attempt).sum();
     let mut rows = Vec::new();
     for (task, s) in state.tasks.iter().filter(|(_, s)| s.attempt > 1 || s.landed.is_none()) {
-        let found = match workspace.loaded.ledger.tips.get(task) {
+        let task_findings = match workspace.loaded.ledger.tips.get(task) {
             Some(tip) => findings(store, &tip.tree)?,
             None => Vec::new(),
         };
-        let why = found.first().map_or(String::new(), |f| {
+        let first_finding = task_findings.first().map_or(String::new(), |f| {
             let line = f.text.lines().find(|l| !l.trim().is_empty()).unwrap_or("");
             let short: String = line.chars().take(70).collect();
             format!("{}: {short}", f.check)
@@ -95,7 +97,7 @@ fn retried_tasks(store: &Store, run: &RunId, wall_ms: u64) -> Result<String> {
             format!("  {task}"),
             format!("{} attempts", s.attempt),
             s.phase.as_str().into(),
-            why,
+            first_finding,
         ]);
     }
     Ok(format!(
@@ -108,9 +110,8 @@ fn retried_tasks(store: &Store, run: &RunId, wall_ms: u64) -> Result<String> {
     ))
 }
 
-/// Commands to look at the result.
+/// Lists commands that show the result.
 fn commands(repository: &Path, run: &RunId) -> String {
-    let cd: PathBuf = repository.to_path_buf();
     format!(
         "\nInspect the result with plain git:\n\n  cd {}\n\
          \x20 git log --oneline harness/{run}/result\n\
@@ -119,6 +120,6 @@ fn commands(repository: &Path, run: &RunId) -> String {
          \x20 git for-each-ref refs/harness                              all state of the run\n\
          \x20 git log --first-parent --format=%s refs/harness/tasks/{run}/src__text__pad_dot_js\n\
          \x20 git harness status\n\nThe agent was scripted: these changes were made by a shell script, not by a model.\n",
-        cd.display()
+        repository.display()
     )
 }

@@ -1,4 +1,4 @@
-//! `init`: a job from a recipe.
+//! `init`: write a job from a recipe.
 
 mod files;
 
@@ -13,7 +13,7 @@ use crate::job;
 use crate::repo::Repo;
 use crate::ui::Ui;
 
-/// The folder for what belongs to jobs.
+/// The folder of named jobs and of the files that job files mention.
 const FOLDER: &str = ".harness";
 
 /// `git harness init`
@@ -29,7 +29,7 @@ pub(super) fn run(here: &Path, args: &cli::InitArgs, ui: &Ui) -> Result<u8> {
     write(here, args, recipe(name)?, ui)
 }
 
-/// A file of a recipe.
+/// Returns the text of one file of a recipe.
 pub(super) fn recipe_file(name: &str, file: &str) -> Option<&'static str> {
     let recipe = RECIPES.iter().find(|recipe| recipe.name == name)?;
     recipe.files.iter().find(|(name, _)| *name == file).map(|(_, text)| *text)
@@ -54,9 +54,9 @@ fn write(here: &Path, args: &cli::InitArgs, recipe: &Recipe, ui: &Ui) -> Result<
     };
     let name = match &args.name {
         Some(name) => {
-            let plain = job::slug(name);
-            if plain != *name {
-                let hint = format!("a job's name holds a-z, 0-9, `-` and `_`, such as `{plain}`");
+            let slug = job::slug(name);
+            if slug != *name {
+                let hint = format!("a job's name holds a-z, 0-9, `-` and `_`, such as `{slug}`");
                 return Err(Advice::new(format!("not the name of a job: {name}"), hint).into());
             }
             name.clone()
@@ -64,7 +64,8 @@ fn write(here: &Path, args: &cli::InitArgs, recipe: &Recipe, ui: &Ui) -> Result<
         None if recipe.name == "blank" => job::slug(&repo.name()),
         None => recipe.name.to_owned(),
     };
-    // A job with a name has a folder; without one it is the repository's own, at the top.
+    // All files of a named job lie in `.harness/NAME`. The job without a name is the repository's
+    // own: its job file lies at the top, and its other files lie in `.harness`.
     let (job_folder, folder) = match &args.name {
         Some(name) => (Path::new(FOLDER).join(name), Path::new(FOLDER).join(name)),
         None => (PathBuf::new(), PathBuf::from(FOLDER)),
@@ -77,15 +78,16 @@ fn write(here: &Path, args: &cli::InitArgs, recipe: &Recipe, ui: &Ui) -> Result<
                 return (folder.join(file), (*text).to_owned());
             }
             let text = text.replace("{{ name }}", &name);
-            // What a job file names may lie beside it.
-            let beside = args.name.is_some();
-            let text = if beside { text.replace(&format!("\"{FOLDER}/"), "\"") } else { text };
+            // The other files of a named job lie beside its job file, which names them without a
+            // folder.
+            let is_named = args.name.is_some();
+            let text = if is_named { text.replace(&format!("\"{FOLDER}/"), "\"") } else { text };
             (job_folder.join(file), text)
         })
         .collect();
-    let there: Vec<_> =
+    let existing: Vec<_> =
         texts.iter().map(|(path, _)| path).filter(|p| top.join(p).exists()).collect();
-    if let (Some(first), false) = (there.first(), args.force) {
+    if let (Some(first), false) = (existing.first(), args.force) {
         let hint = "`git harness init NAME` writes a job of its own into `.harness/NAME/`; `--force` writes over what is there";
         return Err(Advice::new(format!("there is one already: {}", first.display()), hint).into());
     }

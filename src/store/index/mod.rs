@@ -1,8 +1,9 @@
 //! The index of a run's tips: a cache for commands that only read.
 //!
 //! The index is derived and may be deleted at any time. The key of a record is the commit that the
-//! record describes, so a record may be useless but is never out of date. The file lies where
-//! agents can write. So only commands such as `status` use the index; no decision relies on it.
+//! record describes, so a record never becomes wrong: when a chain moves on, the record is just not
+//! looked up any more. Agents can write to the file. Therefore only commands such as `status` use
+//! the index, and no decision relies on it.
 
 mod record;
 pub(super) mod snapshot;
@@ -76,7 +77,7 @@ impl Index {
     }
 
     /// Replaces the index. A tip is a commit, its tree, and the state after its event. On an error,
-    /// there is no index.
+    /// the old index stays.
     pub(super) fn write<'a>(
         path: &Path,
         tips: impl Iterator<Item = (&'a Oid, &'a Oid, &'a TaskState)>,
@@ -96,6 +97,7 @@ impl Index {
         table.sort_unstable();
         let width = table.first().map_or(0, |(id, _)| id.len());
         let mut bytes = MAGIC.to_vec();
+        // The checksum covers the bytes that follow it. It replaces the zero at the end.
         for number in [0, table.len(), width] {
             bytes.extend(u32::try_from(number).ok()?.to_le_bytes());
         }
