@@ -56,7 +56,7 @@ impl JsonSchema {
         Ok(Self { schemas, index })
     }
 
-    /// Returns the violations of a document, each with its location; empty if the document is valid.
+    /// Returns the violations of a document, each with its location. A valid document has none.
     pub(crate) fn violations(&self, document: &[u8]) -> Vec<String> {
         let value: Value = match serde_json::from_slice(document) {
             Ok(value) => value,
