@@ -11,7 +11,7 @@ pub(super) struct Draft {
     pub path: String,
     /// The number of the task among the tasks with this path, from 1, or `None` for a single task.
     pub part: Option<usize>,
-    /// The numbers of the files, sorted. Never empty.
+    /// The numbers of the files in the plan, sorted. Never empty.
     pub files: Vec<usize>,
 }
 

@@ -11,8 +11,8 @@ use super::{PlanSpec, UnplannedFiles, estimate_tokens, tokens};
 
 /// The number of leading bytes that decide if a file is text. git uses the same number.
 const TEXT_PROBE: usize = 8000;
-/// The number of files that one unit of parallel work reads, so that opening a repository handle
-/// pays off.
+/// The number of files that one unit of parallel work reads. With fewer files, the cost of opening
+/// a repository handle for each unit would dominate.
 pub(super) const CHUNK: usize = 128;
 
 /// A file of the plan.
@@ -105,8 +105,9 @@ fn count_all(repo: &gix::Repository, files: &[PlanFile], cache: &mut PlanCache) 
     Ok(())
 }
 
-/// Returns the number of lines of each path in the tree of `base`, which is a commit or a tree. The
-/// number is `None` if the path is not a file or the file is binary. Prompts show these numbers.
+/// Returns the number of lines of the file at each path in the tree of `base`, which is a commit or
+/// a tree. The number is `None` if the path is not a file or the file is binary. Prompts show these
+/// numbers.
 pub(crate) fn line_counts(
     repo: &gix::Repository,
     base: ObjectId,

@@ -99,7 +99,8 @@ pub(super) fn levels(needs: &Needs) -> Vec<u32> {
     levels
 }
 
-/// Returns a shortest cycle through the first node of a strongly connected component.
+/// Returns a shortest cycle through the first node of a strongly connected component. The cycle
+/// begins and ends with this node.
 pub(super) fn cycle(needs: &Needs, component: &[usize]) -> Vec<usize> {
     let Some(&start) = component.first() else { return Vec::new() };
     let mut came_from: std::collections::BTreeMap<usize, usize> = Default::default();
@@ -125,7 +126,8 @@ pub(super) fn cycle(needs: &Needs, component: &[usize]) -> Vec<usize> {
     vec![start]
 }
 
-/// Returns the graph of groups of nodes. `home` holds the group of each node.
+/// Returns the graph of groups of nodes: the groups that each group needs. `home` holds the group
+/// of each node, and `groups` is the number of groups.
 pub(super) fn group_graph(needs: &Needs, home: &[usize], groups: usize) -> Vec<Vec<usize>> {
     let mut group_needs = vec![Vec::new(); groups];
     for (node, list) in needs.iter().enumerate() {

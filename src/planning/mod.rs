@@ -12,7 +12,8 @@
 //! - `plan_graph` describes a plan as a graph; `schedule` computes how long a plan takes; `tokens`
 //!   counts tokens.
 //! - `replan` merges a new plan with the tasks of a run.
-//! - `wire` is the JSON form of a plan.
+//!
+//! The JSON form of a plan is in the module `wire`.
 
 mod cache;
 mod cluster;

@@ -184,7 +184,8 @@ proptest! {
             let home: BTreeMap<_, _> =
                 tasks.iter().flat_map(|t| t.files.iter().map(move |f| (f, t))).collect();
             for task in tasks {
-                // The level is one above all dependencies, so there is no cycle.
+                // The level is one above the highest level of the dependencies, so there is no
+                // cycle.
                 let deepest = task.after.iter().map(|id| levels[id] + 1).max().unwrap_or(0);
                 prop_assert_eq!(task.level, deepest);
                 prop_assert!(task.files.len() == 1

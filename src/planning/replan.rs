@@ -11,7 +11,7 @@ use anyhow::Result;
 use crate::domain::id::TaskId;
 use crate::domain::plan::{Plan, Task};
 
-/// The status of a run's task, in the distinctions that replanning makes.
+/// The status of a run's task, as far as replanning distinguishes statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PriorStatus {
     /// The task is done.
@@ -79,7 +79,7 @@ pub(crate) fn merge_plans(
     let mut merged = MergedPlan::default();
     let mut used_ids: BTreeSet<TaskId> = by_id.keys().map(|id| (*id).clone()).collect();
     used_ids.extend(fresh.tasks.iter().map(|t| t.id.clone()));
-    // For an id of the new plan, the ids that replace the id in `after`.
+    // For an id of the new plan, the ids that replace the id in the `after` of other tasks.
     let mut replacements: BTreeMap<TaskId, Vec<TaskId>> = BTreeMap::new();
     let mut planned: BTreeSet<TaskId> = BTreeSet::new();
     let mut tasks: Vec<Task> = Vec::new();

@@ -26,7 +26,7 @@ impl Cgroup {
     pub(super) fn enter(marker: &str) -> Option<Self> {
         let parent = own_dir()?;
         // A group that delegates controllers must not have members of its own, so this process
-        // could not return to it.
+        // could not return to such a parent group.
         let delegated = fs::read_to_string(parent.join("cgroup.subtree_control")).ok()?;
         if !delegated.trim().is_empty() {
             return None;
@@ -39,7 +39,7 @@ impl Cgroup {
     }
 
     /// Moves this process back to the parent group. Returns `None` on failure: this process is then
-    /// still in the group, which must never be killed.
+    /// still a member of the new group, so nobody may kill that group.
     pub(super) fn leave(self) -> Option<Self> {
         move_self(&self.parent).then_some(self)
     }

@@ -42,8 +42,8 @@ pub(crate) struct CommandResult {
     pub survivors: usize,
 }
 
-/// The polling interval for events that no descriptor reports: the end of other processes than the
-/// main process and, on platforms without pidfds, of the main process.
+/// The polling interval for events that no descriptor reports: the end of processes other than the
+/// main process and, on platforms without pidfds, the end of the main process.
 const TICK: Duration = Duration::from_millis(20);
 
 /// The largest number of reads from a pipe after the process tree has been killed.
@@ -283,8 +283,8 @@ impl Supervision<'_, '_> {
         }
     }
 
-    /// Takes the next stop step. Skips steps for a main process that has ended. Returns false if no
-    /// step is left.
+    /// Takes the next stop step. Skips steps that signal only the main process if it has ended.
+    /// Returns false if no step is left.
     fn take_stop_step(&mut self, main_lives: bool) -> bool {
         let default_steps = [StopStep {
             signal: StopSignal::Terminate,

@@ -77,7 +77,7 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// Describes a command without variables, standard input and time limit.
+    /// Describes a command with no environment variables, no standard input and no time limit.
     ///
     /// The output goes to the files `stdout` and `stderr`, with everything that looks like a key
     /// removed. `marker` identifies the processes and must be unique.

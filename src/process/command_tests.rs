@@ -203,7 +203,7 @@ fn timeout_and_idle_timeout_stop_a_command() {
         end(silent, |command| command.idle = Some(Duration::from_millis(300))),
         Termination::Idle
     );
-    // The running time exceeds the idle limit, and no silence does.
+    // The running time exceeds the idle limit, but no pause in the output does.
     let talks = "for i in $(seq 25); do echo $i >&2; sleep 0.1; done";
     assert_eq!(
         end(talks, |command| command.idle = Some(Duration::from_secs(2))),

@@ -18,8 +18,8 @@ use anyhow::{Context, Result, bail};
 
 use super::{Environ, write_atomic};
 
-/// The oldest supported git. 2.31 reads its configuration from `GIT_CONFIG_COUNT`, which agents
-/// rely on, and has the transactions of `update-ref --stdin`.
+/// The oldest supported git. Version 2.31 has the transactions of `update-ref --stdin`, and reads
+/// settings from `GIT_CONFIG_COUNT`, which the environment of a job's commands uses.
 const OLDEST: GitVersion = GitVersion { major: 2, minor: 31, patch: 0 };
 
 /// Settings that override the configuration of the repository.

@@ -86,8 +86,8 @@ impl KeeperLink {
 }
 
 impl KeeperInbox {
-    /// Takes over the link, if this process was started with one as standard output. Standard
-    /// output is then redirected to standard error.
+    /// Takes over the link, if this process was started with a link as its standard output.
+    /// Standard output is then redirected to standard error.
     pub(crate) fn adopt() -> io::Result<Option<Self>> {
         let stdout = rustix::stdio::stdout();
         let stat = rustix::fs::fstat(stdout)?;

@@ -2,7 +2,7 @@
 //!
 //! The protocol is git's own for the files backend, the only supported one: the process that
 //! creates `<ref>.lock` may change the ref. It writes the new value into that file and publishes
-//! the value by a rename. The function is only for names that no other process creates, so one read
+//! the value by a rename. This module is only for names that no other process creates, so one read
 //! of packed-refs is enough. The caller syncs the ref with a barrier. Unusual cases are left to
 //! git.
 

@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(due(None, &[(5, "final"), (9, "…")]), Some((19, Termination::Lingered)));
         let chatter = [(5, "final"), (14, "progress"), (23, "noise"), (32, "hopeless")];
         assert_eq!(due(Some(1), &chatter), Some((35, Termination::Lingered)));
-        // A second report of the end restarts the time.
+        // A second report of the end restarts the linger limit.
         assert_eq!(due(None, &[(5, "final"), (20, "final")]), Some((30, Termination::Lingered)));
     }
 }

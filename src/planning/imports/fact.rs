@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ImportFact {
-    /// The specifier of a JavaScript `import`, `export … from` or `import()`, or of an import in
-    /// types.
+    /// The specifier of a JavaScript `import`, `export … from` or `import()`, or of a TypeScript
+    /// import type.
     Import(String),
     /// The specifier of a JavaScript `require()`.
     Require(String),

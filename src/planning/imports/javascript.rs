@@ -80,8 +80,8 @@ fn parse(text: &str, source_type: SourceType) -> Option<ParsedFacts> {
     for specifier in record.requested_modules.keys() {
         collector.add(ImportFact::Import, specifier);
     }
-    // Walking the syntax tree is the most expensive step, and most modules have static imports
-    // only.
+    // Walking the syntax tree is the most expensive step. Most modules need no walk, because they
+    // have static imports only.
     let may_be_nested = ["require", "import(", "import ("].iter().any(|word| text.contains(word));
     if may_be_nested || !record.dynamic_imports.is_empty() {
         collector.visit_program(&parsed.program);

@@ -137,7 +137,8 @@ impl RustResolver {
                         parts.next();
                         return deepest(other, Vec::new(), parts);
                     }
-                    // A module that an earlier `use` named, or a path of the edition 2015.
+                    // The path starts at the root of the crate: an earlier `use` imported the
+                    // module, or the crate has the edition 2015.
                     if !home.modules.contains_key(first) {
                         return None;
                     }
@@ -182,7 +183,8 @@ fn below(module: &str, name: &str) -> String {
 
 /// Returns the modules of a crate with their files, by following `mod` from the root file.
 fn modules(tree: &TreePaths, root: &str, facts: &FactsByPath) -> BTreeMap<String, String> {
-    /// The longest module path that is followed. A file may include itself.
+    /// The largest number of names in a module path. The limit ends the loop if a file includes
+    /// itself.
     const MAX_DEPTH: usize = 64;
     let mut modules = BTreeMap::from([(String::new(), root.to_owned())]);
     let mut pending = vec![(String::new(), root.to_owned())];

@@ -14,12 +14,13 @@ use oxc_resolver::{FileMetadata, FileSystem, ResolveError};
 
 use crate::planning::tree_paths::{TreePaths, join, normalize, split, text};
 
-/// The path of the tree in the file system. The path is so deep that no specifier can leave the
-/// tree with `../` and enter the tree again.
+/// The path of the tree in the virtual file system. The path is not `/`, where `..` has no effect:
+/// a specifier that leaves the tree with `../` must not resolve to a file of the tree.
 const TOP: &str = "/harness/base/tree";
 /// The folder of installed packages.
 pub(super) const MODULES: &str = "node_modules";
-/// Folders that builds write to. A folder counts only where the commit does not have the folder.
+/// Folders that builds write to, below the folder of a package. A folder that the commit has is not
+/// a build folder.
 const BUILT: [&str; 12] = [
     "dist", "build", "lib", "out", "output", "esm", "cjs", "es", "types", "typings", "dist-es",
     "dist-cjs",
@@ -217,9 +218,9 @@ impl TreeFiles {
         }
     }
 
-    /// Returns a TypeScript settings file without references to files that are not in the tree, so
-    /// that a file that extends an installed package keeps its own settings. The settings also
-    /// apply to JavaScript files.
+    /// Returns a TypeScript settings file without references to files that are not in the tree, and
+    /// with `allowJs`, so that the settings also apply to JavaScript files. Without
+    /// this change, settings that extend a package outside of the tree could not be read.
     fn typescript_settings(&self, dir: &str, mut text: String) -> String {
         if json_strip_comments::strip(&mut text).is_err() {
             return "{}".to_owned();

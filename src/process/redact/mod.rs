@@ -151,7 +151,7 @@ fn encodings(value: &[u8]) -> Vec<Vec<u8>> {
         for lead in 0..3 {
             let mut with = vec![0; lead];
             with.extend_from_slice(value);
-            // Only the digits that depend on the value alone.
+            // Only the base64 digits that depend on the value alone, and not on its neighbours.
             let whole = with.len() * 8 / 6;
             let digits = base64.encode(&with);
             encodings.push(digits.as_bytes()[(lead * 8).div_ceil(6)..whole].to_vec());
@@ -194,15 +194,15 @@ struct ScanResult {
     /// The start and end of each secret, with the class of bytes that continue it. Secrets may
     /// overlap.
     secrets: Vec<(usize, usize, Option<ByteClass>)>,
-    /// The position from which more text is needed.
+    /// The position from which the result is undecided until more text arrives.
     open: usize,
     /// The end of the range in which parts of private keys are redacted.
     suspect: usize,
 }
 
 impl RedactionStream {
-    /// Adds the next piece of the stream. Appends all text to `clean` for which the redaction is
-    /// certain.
+    /// Adds the next piece of the stream. Appends the redacted text to `clean`, as far as the
+    /// redaction is certain.
     pub(super) fn push(&mut self, bytes: &[u8], clean: &mut Vec<u8>) {
         if self.held.is_empty() {
             self.step(bytes, 0, false, clean);

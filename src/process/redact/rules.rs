@@ -142,11 +142,10 @@ const PEM_END: &[u8] = b"-----END";
 /// half as long.
 const PEM_MOST: usize = 16 * 1024;
 
-/// The longest first part of a web token.
+/// The length in bytes from which on the first part of a web token is too long.
 const JWT_MOST: usize = 1024;
 
-/// The shortest run of base64 after the beginning of an unterminated private key that counts as
-/// part of the key.
+/// The least number of bytes in a run of base64 that counts as part of an unterminated private key.
 const PEM_PART: usize = 20;
 
 /// The meaning of the text at a prefix.
