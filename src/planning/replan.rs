@@ -31,7 +31,7 @@ pub(crate) struct PriorTask<'a> {
     pub task: &'a Task,
     /// The status of the task.
     pub status: PriorStatus,
-    /// True if others have changed the task's files on the new base.
+    /// True if, on the new base, somebody else than the task has changed a file of the task.
     pub stale: bool,
     /// The parts into which the task was split.
     pub parts: &'a [TaskId],
@@ -46,7 +46,7 @@ pub(crate) struct MergedPlan {
     pub done: Vec<TaskId>,
     /// Tasks that stay as they are.
     pub unchanged: Vec<TaskId>,
-    /// Tasks that start again because their file list or the files' contents changed.
+    /// Tasks that start again because their list of files changed or because they are stale.
     pub updated: Vec<TaskId>,
     /// Tasks that are new in the run.
     pub added: Vec<TaskId>,

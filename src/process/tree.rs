@@ -168,9 +168,9 @@ impl ProcessTree {
         KillCount { ended: self.leftover.iter().filter(|&&id| Some(id) != main).count(), survivors }
     }
 
-    /// Returns true if no process can be left: orphans become children of this process, all its
-    /// children belong to the command, and it has none. The kernel answers at once, while a sweep
-    /// scans every process of the machine several times.
+    /// Returns true if no process can be left: any orphan of the command would be a child of this
+    /// process, and this process has no children. The kernel answers at once, while a sweep scans
+    /// every process of the machine several times.
     fn is_certainly_empty(&self) -> bool {
         self.earlier_children.as_ref().is_some_and(BTreeSet::is_empty) && is_childless()
     }

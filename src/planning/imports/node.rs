@@ -56,8 +56,8 @@ fn strings(list: &[&str]) -> Vec<String> {
 /// allows packages that hold only types.
 fn options(typed: bool, kind: ImportKind, types: bool) -> ResolveOptions {
     let alias = |from: &str, to: &[&str]| (from.to_owned(), strings(to));
-    // A specifier with `.js` may mean the TypeScript file that compiles to it. JavaScript tries the
-    // named file first, TypeScript the source.
+    // A specifier with `.js` may mean the TypeScript file that compiles to the named file. In a
+    // JavaScript file, the named file goes first; in a TypeScript file, the source goes first.
     let aliases = if typed {
         vec![
             alias(".js", &[".ts", ".tsx", ".d.ts", ".js", ".jsx"]),
@@ -159,8 +159,8 @@ impl NodeResolver {
             Ok(resolution) => return in_tree(resolution.path().to_path_buf()),
             Err(error) => matches!(error, ResolveError::PackagePathNotExported { .. }),
         };
-        // A resolver that cannot read a `tsconfig.json` resolves nothing. A resolver without a
-        // `tsconfig.json` resolves relative specifiers.
+        // `resolve_file` fails if a `tsconfig.json` cannot be read. `resolve` reads no
+        // `tsconfig.json`, and relative specifiers do not need one.
         if specifier.starts_with('.') {
             return in_tree(resolver.resolve(file.parent()?, specifier).ok()?.path().to_path_buf());
         }

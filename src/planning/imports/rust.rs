@@ -113,7 +113,7 @@ impl RustResolver {
         self.libraries.get(name).map(|number| &self.crates[*number])
     }
 
-    /// Returns the file of the item that a path names in a module.
+    /// Returns the file with the item to which a path in a module leads.
     fn named(&self, home: &Crate, module: &str, path: &str) -> Option<String> {
         let mut parts = path.split("::").peekable();
         let mut at: Vec<&str> = module.split("::").filter(|p| !p.is_empty()).collect();

@@ -218,9 +218,9 @@ impl TreeFiles {
         }
     }
 
-    /// Returns a TypeScript settings file without references to files that are not in the tree, and
-    /// with `allowJs`, so that the settings also apply to JavaScript files. Without
-    /// this change, settings that extend a package outside of the tree could not be read.
+    /// Returns a TypeScript settings file with two changes. References to files that are not in the
+    /// tree are removed, since settings that extend a missing package could not be read. `allowJs`
+    /// is set, so that the settings also apply to JavaScript files.
     fn typescript_settings(&self, dir: &str, mut text: String) -> String {
         if json_strip_comments::strip(&mut text).is_err() {
             return "{}".to_owned();

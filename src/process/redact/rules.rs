@@ -142,7 +142,7 @@ const PEM_END: &[u8] = b"-----END";
 /// half as long.
 const PEM_MOST: usize = 16 * 1024;
 
-/// The length in bytes from which on the first part of a web token is too long.
+/// The length in bytes, exclusive, of the longest first part of a web token.
 const JWT_MOST: usize = 1024;
 
 /// The least number of bytes in a run of base64 that counts as part of an unterminated private key.
