@@ -1,6 +1,6 @@
 //! Exit codes, and errors with hints.
 
-/// Everything that was asked succeeded.
+/// Everything that was requested succeeded.
 pub const OK: u8 = 0;
 /// Not everything succeeded: a task failed, a branch did not land, a check did not pass, a request
 /// had no effect. `status --exit-code`: some tasks have not ended.
@@ -18,7 +18,7 @@ pub const USAGE: u8 = 129;
 /// Added to the number of the signal that ended the command. Shells use the same sum.
 pub const SIGNAL_BASE: u8 = 128;
 
-/// The exit code of a process that ended because of a signal.
+/// Returns the exit code of a process that ended because of a signal.
 pub fn interrupted(signal: i32) -> u8 {
     SIGNAL_BASE.saturating_add(u8::try_from(signal).unwrap_or(0))
 }
@@ -27,14 +27,14 @@ pub fn interrupted(signal: i32) -> u8 {
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Advice {
-    /// The event, its object and its reason.
+    /// The message: the problem, the object that has the problem, and the reason.
     pub message: String,
     /// The steps to take, one for each line.
     pub hints: Vec<String>,
 }
 
 impl Advice {
-    /// An error with one hint.
+    /// Creates an error with one hint.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hints: vec![hint.into()] }
     }

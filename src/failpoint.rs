@@ -6,15 +6,15 @@
 
 /// The variable with the path of the counter file.
 pub(crate) const COUNTER: &str = "GIT_HARNESS_FAILPOINT_COUNTER";
-/// The variable with the step at which the process is killed.
+/// The variable with the number of the step at which the process is killed, counted from 1.
 pub(crate) const AT: &str = "GIT_HARNESS_FAILPOINT_AT";
 
 /// The variable with the path of the file to which [`trace`] appends.
 #[cfg(debug_assertions)]
 pub(crate) const TRACE: &str = "GIT_HARNESS_TRACE";
 
-/// Counts a durable step that is about to happen or has just happened. Kills the process if the
-/// step is the chosen one.
+/// Counts a durable step that is about to happen or has just happened. Kills the process if the new
+/// count equals the number in [`AT`].
 #[cfg(debug_assertions)]
 pub(crate) fn hit(name: &str) {
     use crate::ambient::variable;

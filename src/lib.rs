@@ -5,7 +5,8 @@
 //! reads.
 //!
 //! The library serves the binary and this package's own tests. `domain` and `store` are public for
-//! the simulation and the model of the store; [`testing`] re-exports the other items of tests.
+//! the simulation and the model of the store; [`testing`] re-exports the other items that tests
+//! use.
 
 pub mod domain;
 pub mod wire;

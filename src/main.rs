@@ -1,4 +1,4 @@
-//! The binary: gathers what is ambient, runs a command, returns an exit code.
+//! The binary: runs a command and returns its exit code.
 
 use std::process::ExitCode;
 

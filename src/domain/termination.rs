@@ -49,7 +49,7 @@ impl Termination {
         }
     }
 
-    /// Returns true if the process ended by itself with success.
+    /// Returns true if the process exited with code 0, or reported its end and had to be stopped.
     pub fn succeeded(&self) -> bool {
         match self {
             Self::Exited(code) => *code == 0,
@@ -59,7 +59,8 @@ impl Termination {
         }
     }
 
-    /// Returns true if the process was interrupted from outside. Its work is then not verified.
+    /// Returns true if the process was stopped on request, was lost, or never started. Its work is
+    /// then not verified.
     pub fn cut_off(&self) -> bool {
         match self {
             Self::Stopped | Self::NotStarted(_) | Self::Lost => true,

@@ -25,7 +25,8 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Returns the first line that says more than the command and its exit status.
+    /// Returns the first line that says more than the command and its exit status, or else the
+    /// first line that is not blank.
     pub fn summary_line(&self) -> Option<&str> {
         let after_command = self.text.strip_prefix('`').and_then(|t| t.split_once("`: "));
         let text = after_command.map_or(self.text.as_str(), |(_, text)| text);
@@ -58,7 +59,7 @@ pub struct CheckResult {
 pub enum Verdict<F = Vec<Finding>> {
     /// The work is accepted.
     Passed,
-    /// The work is rejected. A list of findings is never empty.
+    /// The work is rejected. If `F` is a list of findings, the list is not empty.
     Failed(F),
     /// No verdict was reached, for this reason: a fault of the infrastructure, never of the task.
     Errored(String),

@@ -28,7 +28,7 @@ use crate::wire::keeper::{
     Assignment, AttemptWork, PublishedAttempt, SessionWork, WireAuthor, Work, WorktreeSpec, millis,
 };
 
-/// The outcome of an attempt. Empty while the keeper runs and is not awaited.
+/// The outcome of an attempt. All fields are empty while the keeper runs and is not awaited.
 #[derive(Debug, Default)]
 pub(super) struct AttemptOutcome {
     /// The observation for the state machine.
@@ -79,8 +79,8 @@ pub(super) fn launch(
     let prompt = dir.join(files::PROMPT);
     let rendered = render(ctx, task, attempt, launch)?;
     let prompt_text = match &launch.resumed {
-        // The size of a resumed session is unknown, so it is not checked: the agent reports an
-        // overflow.
+        // The size of a resumed session is unknown, so the limit is not checked. The agent's
+        // program reports an overflow.
         Some(why) => prompt::continuation(why, &rendered),
         None => match too_large(ctx, task, launch, &rendered)? {
             Some(why) => return Ok(Some(why)),

@@ -1,7 +1,7 @@
 //! Barriers on their own thread, so that the loop continues while the disk syncs.
 //!
 //! Everything written before a barrier is requested is durable when its completion message arrives.
-//! One sync serves all barriers that were requested during the sync before.
+//! One sync serves all barriers that were requested during the previous sync.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
@@ -57,8 +57,8 @@ impl Barriers {
 }
 
 impl Engine<'_> {
-    /// Requests a barrier for the journaled events. The events are reported when the barrier is
-    /// durable.
+    /// Requests a barrier for the journaled events. The events are reported when the barrier has
+    /// completed.
     pub(super) fn acknowledge(&mut self) {
         if self.unsynced.is_empty() && self.published.is_empty() {
             return;

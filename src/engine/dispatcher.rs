@@ -312,7 +312,8 @@ impl Engine<'_> {
         wake.map_or(TICK, |w| w.min(TICK)).max(Duration::from_millis(1))
     }
 
-    /// Returns the reason to stop the loop, if there is one. The caller could not start any effect.
+    /// Returns the reason to stop the loop, if there is one. Must be called only when no effect
+    /// could be started.
     fn exit_reason(&mut self) -> Option<RunExit> {
         if let Some(signal) = self.interrupted {
             let timed_out = self.stopping_since.is_some_and(|t| t.elapsed() > STOP_TIMEOUT);

@@ -94,7 +94,8 @@ impl Engine<'_> {
         Ok(begun)
     }
 
-    /// Returns true if the disk is too full to save an agent's work. Reports the first time.
+    /// Returns true if the disk is too full to save an agent's work. Reports a full disk once, not
+    /// on every call.
     fn is_disk_full(&mut self) -> bool {
         let least = self.ctx.job.limits.min_free_mb;
         let folders = [self.ctx.store.repo().common_dir(), &self.ctx.worktrees];
@@ -116,7 +117,7 @@ impl Engine<'_> {
 
     /// Returns true if too many candidates wait for verification: the candidate of a new attempt
     /// would be far behind the tip when its turn comes. Candidates that wait for the end of a
-    /// landing hold do not count. If the queue has stopped because the tip fails, returns true.
+    /// landing hold do not count. Also returns true if the queue has stopped because the tip fails.
     fn has_backlog(&self) -> bool {
         if self.line.is_stopped() {
             return true;
@@ -223,7 +224,8 @@ impl Engine<'_> {
         self.stale_folders.push(folder);
     }
 
-    /// Returns the use of a result in the folder of this key.
+    /// Returns `Ignore` if the result in the folder of this key is already recorded. Forgets the
+    /// key.
     fn earlier_result(&mut self, key: &str) -> EarlierResult {
         if self.recorded_keys.remove(key) { EarlierResult::Ignore } else { EarlierResult::Use }
     }

@@ -1,7 +1,7 @@
 //! Landing hooks: `[queue] pre-land` and `post-land` run before and after a landing.
 //!
-//! A hook is a person's program and not an agent's, and it is not a check: it can read the
-//! repository with git. A hook that hangs is stopped, because nothing else can land while it runs.
+//! A hook is written by a person, not by an agent. Unlike a check, a hook can read the repository
+//! with git. A hook that hangs is stopped, because nothing else can land while it runs.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result};
 use crate::keeper::files;
 use crate::process::{self, Environ, KeeperHandle, KeeperLink, Lock};
 
-/// The keepers that this process has started, by worktree. After a drop, idle keepers exit, and
-/// busy keepers finish their assignment first.
+/// The keepers that this process has started, by worktree. When this value is dropped, idle keepers
+/// exit at once, and busy keepers exit after their assignment.
 #[derive(Debug, Default)]
 pub(crate) struct Keepers {
     idle: Mutex<BTreeMap<String, StartedKeeper>>,
@@ -28,7 +28,7 @@ struct StartedKeeper {
 
 impl Keepers {
     /// Gives an assignment's folder to the keeper of a worktree, or to a new keeper. The keeper
-    /// holds the lock when the function returns.
+    /// holds the assignment's lock when the function returns.
     pub(super) fn assign(
         &self,
         program: &Path,

@@ -60,8 +60,8 @@ fn recreate_tasks(engine: &mut Engine<'_>, ctx: &Context, missing: &[TaskId]) ->
     Ok(())
 }
 
-/// Recreates a missing target branch, for example in a copy of the repository. The target journal
-/// has the tip as a parent.
+/// Recreates a missing target branch, for example in a copy of the repository. The commit is the
+/// tip that the target journal records, or the run's base if there is no journal.
 fn recreate_target(ctx: &Context) -> Result<()> {
     let target = &ctx.manifest.target;
     if ctx.store.read(target)?.is_some() {
@@ -73,8 +73,8 @@ fn recreate_target(ctx: &Context) -> Result<()> {
         .with_context(|| format!("cannot make the target branch `{target}` again"))
 }
 
-/// Completes a group of landings that was journaled together. If the target moved, the landings are
-/// recorded. If not, they land now, or are cancelled if they must not land any more.
+/// Completes a group of landings that were journaled together. If the target contains them, they
+/// are recorded. Otherwise they land now, or are cancelled if they must not land any more.
 fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     let target = ctx.manifest.target.clone();
     let queue = ctx.store.hold_target(&target)?;
@@ -110,8 +110,8 @@ fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     engine.landed(&queue, &landings)
 }
 
-/// Marks tasks that the target contains as done. In a copy of the repository, the chains can be
-/// older than the target.
+/// Marks as done the tasks that the target already contains. In a copy of the repository, the
+/// chains can be older than the target.
 fn mark_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<()> {
     // Fills the index of landed tasks, which later calls update.
     let first = engine.ledger.state.tasks.keys().next().cloned();

@@ -32,8 +32,9 @@ impl Slots {
         self.take_except(kind, &BTreeSet::new())
     }
 
-    /// Takes a worktree for checks: a free worktree that was last used for the same stage, since
-    /// its files differ least, or else the free worktree with the lowest number.
+    /// Takes a worktree for checks. A free worktree that was last used for the same stage is
+    /// preferred, because its files differ least. Otherwise the free worktree with the lowest
+    /// number is taken.
     pub(super) fn take_for(&mut self, stage: CheckStage) -> String {
         let is_suitable =
             |(name, last): &(&String, &CheckStage)| **last == stage && !self.is_busy(name);
@@ -49,7 +50,8 @@ impl Slots {
         name
     }
 
-    /// Takes the free worktree with the lowest number that is not kept for a session.
+    /// Takes the free worktree with the lowest number, except for the worktrees in `kept`, which
+    /// are kept for a session.
     pub(super) fn take_except(&mut self, kind: char, kept: &BTreeSet<&str>) -> String {
         let name = (1u32..)
             .map(|n| format!("{kind}{n:02}"))

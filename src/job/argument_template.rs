@@ -69,7 +69,8 @@ enum Piece<'t> {
 /// Splits an argument into literal text and placeholders.
 fn pieces(argument: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
-    // Everything before `pending` is in `pieces`; the search for a brace continues at `from`.
+    // Everything before `pending` is in `pieces`. The search for a brace continues at `from`, a
+    // byte offset in `pending`.
     let mut pending = argument;
     let mut from = 0;
     while let Some(open) = pending[from..].find('{').map(|offset| offset + from) {

@@ -104,8 +104,8 @@ pub(crate) fn suggest<'k>(
         .map(|(_, name)| name)
 }
 
-/// Returns names as a list in prose, each in backticks: `a`, `b` and `c`. The word before the last
-/// name is `last`.
+/// Returns names as a list in prose, each in backticks: `a`, `b` and `c`. `last` is the word before
+/// the last name, such as `and`.
 pub(crate) fn in_prose<'k>(names: impl IntoIterator<Item = &'k str>, last: &str) -> String {
     let names: Vec<String> = names.into_iter().map(|n| format!("`{n}`")).collect();
     match names.split_last() {

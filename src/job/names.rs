@@ -8,8 +8,8 @@ pub(crate) const MAX_JOB_NAME: usize = 80;
 
 /// Makes a job name from any text, such as the name of a folder.
 ///
-/// Letters become lower case, and each run of characters other than `[a-z0-9_]` becomes one `-`. An
-/// empty result becomes `job`.
+/// Letters become lower case, and each sequence of characters other than `[a-z0-9_]` becomes one
+/// `-`. The result is cut to [`MAX_JOB_NAME`] bytes. An empty result becomes `job`.
 pub(crate) fn slug(text: &str) -> String {
     let mut name = String::new();
     for c in text.to_lowercase().chars() {

@@ -39,11 +39,13 @@ pub(crate) enum CommandKind {
     Agent,
     /// `[[check]] run` and `version`: all placeholders except those of the prompt and the feedback.
     Check,
-    /// `[worktree] setup`: runs before there is a task.
+    /// `[worktree] setup`: only `{worktree}` and `{run}`, because setup does not belong to a task.
     Setup,
-    /// `[plan] command` and `edges`: run before there is a plan.
+    /// `[plan] command` and `edges`: only `{worktree}` and `{base}`, because the run does not exist
+    /// yet.
     Plan,
-    /// `[queue] pre-land` and `post-land`: get their values from the environment.
+    /// `[queue] pre-land` and `post-land`: no placeholders. Hooks get their values from the
+    /// environment.
     Hook,
 }
 
@@ -108,7 +110,8 @@ pub(super) fn parse_name(name: &str) -> Option<Placeholder<'_>> {
     CommandKind::Agent.placeholders().contains(&name).then_some(Placeholder::Simple(name))
 }
 
-/// Replaces the extension of a path. A path without an extension gets `ext` appended.
+/// Replaces the extension of a path by `ext`, which has no dot. A path without an extension gets
+/// the dot and `ext` appended.
 pub(crate) fn with_extension(path: &str, ext: &str) -> String {
     let file = path.rfind('/').map_or(0, |slash| slash + 1);
     // A leading dot makes a hidden file, not an extension.

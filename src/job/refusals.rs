@@ -1,8 +1,9 @@
-//! The messages for errors in job files.
+//! Tests of the error messages for job files. Each table row has a part of a file and the expected
+//! errors.
 
 use super::parse;
 
-/// Whole files with their errors.
+/// Whole files.
 const WHOLE: &[(&str, &str)] = &[
     ("", r#"j:1:1: `goal` is missing in [job]
 hint: say in a sentence what is to be done: `goal = "…"` in [job]
@@ -83,7 +84,8 @@ command = ["a", 1]"#, r#"j:4:17: `command` in [agent] must hold only strings, no
 hint: write it like `command = ["program", "argument"]`"#),
 ];
 
-/// Lines after an `[agent]` and a `[job]`, from line 5.
+/// Lines that follow an `[agent]` and a `[job]` section, so they belong to `[job]`. The first is
+/// line 5.
 const IN_JOB: &[(&str, &str)] = &[
     (
         r#"name = "JS to TS""#,
@@ -126,7 +128,8 @@ hint: known are `name`, `goal`, `base`, `target`, `kind` and `base-check`",
     ),
 ];
 
-/// Lines after a `[job]` and an `[agent]`, from line 5: keys of `[agent]`, and other sections.
+/// Lines that follow a `[job]` and an `[agent]` section: keys of `[agent]`, and other sections. The
+/// first is line 5.
 const AFTERWARDS: &[(&str, &str)] = &[
     (r#"tiemout = "30m""#, "j:5:1: unknown key `tiemout` in [agent]
 hint: did you mean `timeout`?"),
@@ -371,7 +374,7 @@ review = "always""#, r#"j:6:10: `review` in [queue] has an unknown value: "alway
 hint: known are "none", "required""#),
 ];
 
-/// Lines after a job with `kind = "report"`, from line 6.
+/// Lines that follow a `[job]` section with `kind = "report"`. The first is line 6.
 const IN_REPORT: &[(&str, &str)] = &[
     (
         r#"[output]

@@ -21,7 +21,7 @@ pub struct Job {
     pub checks: Vec<Check>,
     /// `[scope]`.
     pub scope: ScopeSection,
-    /// `[output]`. Set exactly with `kind = "report"`.
+    /// `[output]`. Set if and only if `kind = "report"`.
     pub output: Option<OutputSection>,
     /// `[evaluate]`, or `None` for a job without an evaluator.
     pub evaluate: Option<EvaluateSection>,
@@ -42,7 +42,7 @@ pub struct JobSection {
     pub name: Option<String>,
     /// `goal`: the start of each prompt. Never blank.
     pub goal: String,
-    /// `base`: the revision of the plan. The default is `HEAD`.
+    /// `base`: the revision at which the job is planned. The default is `HEAD`.
     pub base: String,
     /// `target`: the branch on which tasks land, without `refs/heads/`. `None` selects a branch of
     /// the run.
@@ -78,9 +78,10 @@ pub struct OutputSection {
 /// The way in which the outputs of all tasks are merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputMerge {
-    /// A JSON array with the items of outputs that are arrays, and with other outputs as items.
+    /// A JSON array. An output that is an array contributes its items; any other output is one
+    /// item.
     JsonArray,
-    /// The same items, one JSON value a line.
+    /// The items of `JsonArray`, one JSON value per line.
     Jsonl,
     /// The outputs one after the other, each with a newline at the end.
     Concat,
@@ -125,7 +126,7 @@ pub struct PlanSection {
     pub scope_files: String,
     /// `[plan.vars]`: variables for the prompt template. No value is a date.
     pub vars: BTreeMap<String, toml::Value>,
-    /// `command`: the command that prints the tasks. Set exactly with `group = "command"`.
+    /// `command`: the command that prints the tasks. Set if and only if `group = "command"`.
     pub command: Option<Vec<String>>,
     /// `list`: the file with the tasks, inside the repository. Set only with `group = "list"`.
     pub list: Option<String>,
@@ -154,8 +155,8 @@ pub struct TokenBudget {
 const USABLE_SHARE: u64 = 800;
 
 impl TokenBudget {
-    /// Returns the largest number of source tokens for a prompt of this size, both by the model's
-    /// count.
+    /// Returns the largest number of source tokens for a prompt of `prompt` tokens. Both numbers
+    /// are in the model's tokens.
     pub fn sources(self, prompt: u64) -> u64 {
         let share = |thousandths: u64| self.context_window.saturating_mul(thousandths) / 1_000;
         share(self.fill).min(share(USABLE_SHARE).saturating_sub(prompt) / 2)
@@ -242,7 +243,7 @@ pub struct AgentSection {
     pub idle_timeout: Duration,
     /// True if the job file sets `timeout`. The preset's timeout is used otherwise.
     pub timeout_is_set: bool,
-    /// True if the job file sets `idle-timeout`. The preset's timeout is used otherwise.
+    /// True if the job file sets `idle-timeout`. The preset's idle timeout is used otherwise.
     pub idle_timeout_is_set: bool,
     /// `env`: the names of environment variables that are passed to the agent.
     pub env: Vec<String>,
@@ -291,7 +292,7 @@ pub struct WorktreeSection {
 }
 
 impl WorktreeSection {
-    /// Returns the root with the name of the repository's folder for `{repo}`.
+    /// Returns the root with `{repo}` replaced by `repo`, the name of the repository's folder.
     pub fn root_for(&self, repo: &str) -> String {
         self.root.replace(REPO, repo)
     }
@@ -305,7 +306,8 @@ pub(super) const REPO: &str = "{repo}";
 pub struct Check {
     /// `name`: unique in the job.
     pub name: String,
-    /// `run`: the program and its arguments, with placeholders. Empty exactly for a built-in check.
+    /// `run`: the program and its arguments, with placeholders. Empty if and only if the check is
+    /// built in.
     pub run: Vec<String>,
     /// `ast-equal`: the built-in comparison of syntax trees.
     pub ast_equal: Option<AstEqualCheck>,
@@ -385,8 +387,8 @@ pub struct RetrySection {
     /// `redispatch`: the number of times that failed tasks start from scratch when all tasks have
     /// ended. The default is 1.
     pub redispatch: u32,
-    /// `redispatch-below`: the share of failed tasks up to which failed tasks are redispatched, in
-    /// millionths. The default is 0.05.
+    /// `redispatch-below`: the largest share of failed tasks, inclusive, at which failed tasks are
+    /// redispatched, in millionths. The default is 0.05.
     pub redispatch_below: u32,
     /// `halt-above`: the share of failed tasks above which the run halts, in millionths. The
     /// default is 0.10.

@@ -211,13 +211,15 @@ impl<'a> Section<'a> {
         self.table.and_then(|table| table.get(key))
     }
 
-    /// Adds an error in the value of a key. The message follows the text "`key` in \[section\] ".
+    /// Adds an error in the value of a key. The message is appended to the text "`key` in
+    /// \[section\] ".
     pub(super) fn add_error(&self, at: usize, key: &str, error: ValueError) {
         let message = format!("`{key}` in {} {}", self.keys.header, error.message);
         self.errors.add(at, &self.path_of(key), ValueError { message, hint: error.hint });
     }
 
-    /// Adds the error that a key is missing, unless the section is not a table.
+    /// Adds the error that a key is missing. Adds nothing if the section is not a table, which is
+    /// an error of its own.
     pub(super) fn missing(&self, key: &str, hint: &str) {
         if self.table.is_some() || self.at.is_none() {
             let error =

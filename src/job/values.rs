@@ -21,7 +21,7 @@ pub(super) struct SpannedText<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// Returns a string that is not blank.
+    /// Returns the string value of a key. A blank string is an error.
     pub(super) fn text(&self, key: &'static str) -> Option<SpannedText<'a>> {
         let text = self.any_text(key)?;
         if text.text.trim().is_empty() {
@@ -31,7 +31,7 @@ impl<'a> Section<'a> {
         Some(text)
     }
 
-    /// Returns a string.
+    /// Returns the string value of a key, which may be blank.
     pub(super) fn any_text(&self, key: &'static str) -> Option<SpannedText<'a>> {
         let value = self.find(key)?;
         let text = value.get_ref().as_str();
@@ -41,7 +41,7 @@ impl<'a> Section<'a> {
         text.map(|text| SpannedText { text, at: value.span().start })
     }
 
-    /// Returns a boolean.
+    /// Returns the boolean value of a key, or `default`.
     pub(super) fn flag(&self, key: &'static str, default: bool) -> bool {
         let Some(value) = self.find(key) else {
             return default;
@@ -53,7 +53,8 @@ impl<'a> Section<'a> {
         flag.unwrap_or(default)
     }
 
-    /// Returns a whole number and its byte offset.
+    /// Returns the whole number that a key has, and the byte offset of the number. A number outside
+    /// `range` is an error.
     pub(super) fn whole(
         &self,
         key: &'static str,
@@ -77,7 +78,8 @@ impl<'a> Section<'a> {
         None
     }
 
-    /// Returns a number, with or without a fraction.
+    /// Returns the number that a key has, with or without a fraction. A number outside `range` is
+    /// an error.
     pub(super) fn decimal(
         &self,
         key: &'static str,
@@ -108,7 +110,7 @@ impl<'a> Section<'a> {
         None
     }
 
-    /// Returns a duration.
+    /// Returns the duration that a key has, or `default`.
     pub(super) fn duration(&self, key: &'static str, default: Duration) -> Duration {
         let Some(value) = self.find(key) else {
             return default;
@@ -135,7 +137,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Returns the value that `choices` assigns to the word in the file.
+    /// Returns the value that `choices` assigns to the word in the file, or `default`.
     pub(super) fn choice<T: Copy>(
         &self,
         key: &'static str,

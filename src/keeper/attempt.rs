@@ -77,7 +77,7 @@ pub(super) fn keep(
         Ok(ended) => {
             clean = ended.survivors == 0;
             if let Termination::NotStarted(why) = &ended.termination {
-                // The command itself is wrong, on this machine or on any.
+                // The command itself is wrong, at least on this machine.
                 let report = SessionReport::not_started(Class::BadInput, why.clone());
                 outcome.report = Some(WireSessionReport::from(&report));
             }
@@ -139,8 +139,8 @@ fn clear_litter(repo: &Repo, folder: &Path, preset: &Preset, base: &Oid) -> Resu
     Ok(())
 }
 
-/// Saves the content of the worktree as a commit on its first commit. Returns the commit and its
-/// tree.
+/// Saves the content of the worktree as a commit on top of `base`, the commit that was checked out,
+/// or on top of the agent's own commits. Returns the commit and its tree.
 fn save(repo: &Repo, worktree: &Worktree, base: &Oid, work: &AttemptWork) -> Result<(Oid, Oid)> {
     let base_tree = repo.tree_of(base)?;
     let mut snapshot = repo::snapshot(repo, worktree, &base_tree)
@@ -155,8 +155,8 @@ fn save(repo: &Repo, worktree: &Worktree, base: &Oid, work: &AttemptWork) -> Res
             return Ok((base.clone(), snapshot.tree));
         }
     }
-    // An agent may have committed. Commits on top of the base are kept. A branch from elsewhere is
-    // not the task's history, so only its content is taken.
+    // The agent may have committed. Commits on top of the base are kept. If HEAD does not descend
+    // from the base, its history is not the task's, so only the content is taken.
     let head = worktree.head_commit(repo).filter(|h| repo.is_ancestor(base, h).unwrap_or(false));
     let parent = head.unwrap_or_else(|| base.clone());
     if parent != *base && repo.tree_of(&parent)? == snapshot.tree {
@@ -168,7 +168,8 @@ fn save(repo: &Repo, worktree: &Worktree, base: &Oid, work: &AttemptWork) -> Res
     Ok((commit, snapshot.tree))
 }
 
-/// Returns the tree with the output file added, which git may ignore in this repository.
+/// Returns the tree with the output file added. The file can be missing from the tree because git
+/// ignores it.
 fn with_output(repo: &Repo, worktree: &Worktree, tree: &Oid, output: &str) -> Result<Oid> {
     let path = worktree.path.join(output);
     let is_file = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
@@ -208,7 +209,8 @@ fn publish(
     entries.push((files::OUTCOME.to_owned(), repo::write_blob(repo, &json)?));
     for name in [files::STDOUT, files::STDERR, files::PROMPT] {
         if let Ok(bytes) = std::fs::read(dir.join(name)) {
-            // The outputs were redacted when they were written. A prompt quotes texts of others.
+            // The outputs were redacted when they were written. The prompt was not, and it quotes
+            // other texts.
             let bytes = if name == files::PROMPT { redactor.clean(&bytes) } else { bytes };
             entries.push((name.to_owned(), repo::write_blob(repo, &bytes)?));
         }

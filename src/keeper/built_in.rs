@@ -43,7 +43,8 @@ pub(super) fn check(
     Ok(CheckOutcome { name: step.name.clone(), key, passed: !failed, known: None, ms, text })
 }
 
-/// Checks the output file. Returns true and the reason if the output is not accepted.
+/// Checks the output file. Returns true and the reason if the output is rejected, or false and an
+/// empty text if it is accepted.
 fn handed_in(
     repo: &Repo,
     assigned: &AssignedWork,

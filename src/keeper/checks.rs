@@ -24,7 +24,7 @@ pub(super) const QUOTE: usize = 4_000;
 /// The time limit of a `version` command.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs the checks and writes the outcome. Returns true if no process of the checks is left.
+/// Runs the checks and writes the outcome. Returns true: the keeper may serve another assignment.
 pub(super) fn keep(
     repo: &Repo,
     dir: &Path,
@@ -72,7 +72,7 @@ pub(super) fn keep(
     Ok(true)
 }
 
-/// Returns the reason why the results do not hold for the tree, if the checks changed files of the
+/// Returns a reason if the checks changed files of the tree: the results then do not hold for the
 /// tree.
 fn changed(repo: &Repo, worktree: &repo::Worktree, assigned: &AssignedWork) -> Option<String> {
     let laid_over: Vec<String> =
@@ -133,7 +133,7 @@ fn check(
             return Ok(Err(format!("the check `{name}` was killed from outside")));
         }
         Termination::Signalled(signal) => (false, format!("signal {signal}")),
-        // The last two do not occur: a check has no listener.
+        // `Lingered` and `Hopeless` do not occur: a check has no listener.
         Termination::TimedOut
         | Termination::Idle
         | Termination::Lingered

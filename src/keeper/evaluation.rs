@@ -91,7 +91,8 @@ fn files_of(
     entries.push((files::OUTCOME.to_owned(), repo::write_blob(repo, &json)?));
     for name in [files::STDOUT, files::STDERR, files::PROMPT] {
         if let Ok(bytes) = std::fs::read(dir.join(name)) {
-            // The outputs were redacted when they were written. A prompt quotes texts of others.
+            // The outputs were redacted when they were written. The prompt was not, and it quotes
+            // other texts.
             let bytes = if name == files::PROMPT { redactor.clean(&bytes) } else { bytes };
             entries.push((name.to_owned(), repo::write_blob(repo, &bytes)?));
         }

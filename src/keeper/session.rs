@@ -30,8 +30,8 @@ const LINGER: Duration = Duration::from_secs(10);
 /// The number of bytes that are kept of each stream. Nobody reads a transcript of a gigabyte.
 const CAP: u64 = 4 * 1024 * 1024;
 
-/// The number of bytes that are written while the agent runs. The rest is the end of the output and
-/// is written at the end.
+/// The number of bytes that are written while the agent runs. The remaining bytes hold the end of
+/// the output and are written when the program has ended.
 pub(crate) const OUTPUT_HEAD: u64 = CAP - CAP / 4;
 
 /// Observes an agent's output, and writes two files for supervisors: the id of the session, and the
@@ -61,8 +61,8 @@ impl<'a> SessionListener<'a> {
         self.given_up.or_else(|| self.watcher.pending_give_up().map(|(_, class)| class))
     }
 
-    /// Writes the files for supervisors. A failed write is ignored: all other writes meet the same
-    /// disk.
+    /// Writes the files for supervisors. A failed write is ignored: a broken disk also fails the
+    /// keeper's later writes, which report it.
     fn write_signs(&mut self) {
         if let (false, Some(id)) = (self.session_written, self.watcher.session()) {
             self.session_written = std::fs::write(self.dir.join(files::SESSION), id).is_ok();

@@ -24,8 +24,8 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// The number of bytes that are kept of a setup command's output.
 const SETUP_CAP: u64 = 64 * 1024;
 
-/// Returns the redactor for all kept output: removes the values of the variables that the job
-/// passes on, and keys.
+/// Returns the redactor for all kept output. It removes the values of secret variables that are
+/// passed on, and texts that look like keys.
 pub(super) fn redactor(assigned: &AssignedWork) -> Result<Redactor> {
     let names: &[String] = match &assigned.assignment.work {
         Work::Attempt(work) => &work.session.secrets,

@@ -59,7 +59,8 @@ impl TargetHistory {
         self.landed.insert(candidate);
     }
 
-    /// Returns true if the target's history since `commit` is linear.
+    /// Returns true if `commit` is on the target's first-parent line and no later commit of the
+    /// line is a merge. `commit` itself may be a merge.
     fn is_linear_since(&self, commit: &Oid) -> bool {
         self.line.get(commit).is_some_and(|at| *at >= self.newest_merge)
     }
@@ -134,7 +135,7 @@ impl TrainBuilder<'_> {
         repo::conflicts(self.repo, &range.base, onto, candidate)
     }
 
-    /// Returns the paths that a branch changes, or nothing if they cannot be determined.
+    /// Returns the paths that a branch changes. Empty if the paths cannot be determined.
     pub(crate) fn changed_paths(
         &self,
         onto: &Oid,

@@ -1,4 +1,5 @@
-//! Tasks that a target already contains, by trailer, so that no task lands twice.
+//! Tasks that a target already contains, found by the trailers of its commits, so that no task
+//! lands twice.
 //!
 //! The journal is not enough: a mirror taken in the middle of a push can hold a target that is
 //! newer than its journal.
@@ -24,7 +25,8 @@ pub(crate) struct LandedTasks {
 }
 
 impl LandedTasks {
-    /// Reads the commits added to the branch since the last call, down to the run's base.
+    /// Reads the commits added to the branch since the last call, at most down to the run's base,
+    /// which is not read.
     pub(crate) fn update(&mut self, repo: &Repo, run: &RunId, tip: &Oid, base: &Oid) -> Result<()> {
         let mut next = Some(tip.clone());
         let mut tasks = Vec::new();
@@ -62,9 +64,9 @@ impl LandedTasks {
         Ok(())
     }
 
-    /// Returns true if the branch's history since `commit` is linear. Then `commit` is the merge
-    /// base of the branch and of every commit whose only parent is `commit`, without a walk through
-    /// history.
+    /// Returns true if `commit` is on the branch's first-parent line and no later commit of the
+    /// line is a merge. `commit` itself may be a merge. Then `commit` is the merge base of the
+    /// branch and of every commit whose only parent is `commit`, without a walk through history.
     pub(crate) fn is_linear_since(&self, commit: &Oid) -> bool {
         self.line.get(commit).is_some_and(|at| *at >= self.newest_merge)
     }

@@ -4,7 +4,7 @@ use super::LandingSubject;
 
 /// The number of files that a message lists.
 const LISTED: usize = 20;
-/// The widest subject line.
+/// The largest width of a subject line, in characters.
 const SUBJECT_WIDTH: usize = 72;
 
 /// Returns the message of a landing commit.

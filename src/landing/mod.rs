@@ -32,8 +32,8 @@ pub(crate) fn merge_base(repo: &Repo, tip: &Oid, candidate: &Candidate) -> Resul
 /// Returns a path that the landing (from `tip` to `new`) changes and the work (from `base` to
 /// `candidate`) does not, if there is one. Such a landing must not happen. GitHub's merge queue
 /// once reverted other people's commits with all checks green, because its squash commits were
-/// built on a wrong merge base. If the tip has renamed a path that the work changes, the author has
-/// to look at both changes.
+/// built on a wrong merge base. If the target has renamed a path that the work changes, the new
+/// path is also unexpected: the author has to look at both changes.
 pub(crate) fn unexpected_path(
     repo: &Repo,
     (base, candidate): (&Oid, &Oid),

@@ -1,4 +1,5 @@
-//! The sides of paths in conflict, and the commits that changed the paths on the target.
+//! The sides of paths in conflict (base, target and branch), and the commits that changed the paths
+//! on the target.
 
 use anyhow::Result;
 

@@ -88,8 +88,8 @@ fn units(group: Grouping, limits: &TaskLimits<'_>, clusters: &mut Clusters) -> V
     units
 }
 
-/// Splits a cycle that does not fit into parts, and gives up the dependencies of earlier parts on
-/// later parts.
+/// Splits a cycle that does not fit into one task. Gives up the dependencies of files on files that
+/// come later in the order of the parts.
 fn split_cycle(
     limits: &TaskLimits<'_>,
     files: &[usize],
@@ -160,8 +160,8 @@ fn related(limits: &TaskLimits<'_>, units: &[Unit], needs: &[Vec<usize>]) -> Vec
     runs
 }
 
-/// Groups units by folder. Folders that need each other in a cycle are joined if they fit into a
-/// task. Otherwise they are split along the order of their files.
+/// Groups units by folder. Folders that need each other in a cycle are joined if together they fit
+/// into a task. Otherwise they are split, in an order in which no part needs a later part.
 fn by_folder(
     limits: &TaskLimits<'_>,
     units: &[Unit],

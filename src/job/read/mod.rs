@@ -249,7 +249,7 @@ fn limits(section: &Section<'_>) -> LimitsSection {
     /// More tokens than any run uses.
     const MAX_TOKENS: u64 = 1_000_000_000_000_000;
     const MAX_USD: f64 = 1e9;
-    /// An exabyte.
+    /// An exabyte, in megabytes.
     const MAX_MB: u64 = 1_000_000_000_000;
     let tokens = |key| section.whole(key, 1..=MAX_TOKENS).map(|(n, _)| n);
     let usd = |key| section.decimal(key, 0.000_001..=MAX_USD, "an amount such as 100.0");
@@ -295,7 +295,7 @@ fn queue(section: &Section<'_>, kind: JobKind) -> QueueSection {
 }
 
 /// Checks that a relative path stays in the repository. Returns the path without a leading `./` and
-/// a trailing `/`.
+/// without a trailing `/`.
 fn inside_repository(text: &str) -> Result<&str, ValueError> {
     let plain = text.strip_prefix("./").unwrap_or(text);
     if plain.starts_with('/') || plain.split('/').any(|part| part == "..") {
