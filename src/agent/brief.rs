@@ -27,7 +27,8 @@ pub(crate) struct BriefInput<'a> {
     pub base: &'a Oid,
     /// The attempt's number, from 1.
     pub attempt: u32,
-    /// The number of lines of the task's files, if known.
+    /// The number of lines of each of the task's files, by path. A file of unknown length is
+    /// absent.
     pub lines: &'a BTreeMap<String, u64>,
     /// All findings so far.
     pub findings: &'a [Finding],

@@ -9,7 +9,8 @@ use anyhow::Result;
 
 use super::prompt::{self, Brief, FindingBrief};
 
-/// The text of a finding. A retry's prompt without this text omits the findings.
+/// The text of a made-up finding. If the prompt of a retry lacks this text, the template omits the
+/// findings.
 const FINDING_TEXT: &str = "a-finding-of-an-earlier-attempt";
 
 /// Words that mark an instruction.

@@ -36,7 +36,7 @@ fn read(here: &Path, file: &Path) -> Result<Vec<u8>> {
     std::fs::read(here.join(file)).with_context(|| format!("cannot read {}", file.display()))
 }
 
-/// The built-in presets, and those of a job.
+/// Returns the built-in presets and the presets of the job, if there is a job.
 fn all_presets(job: Option<&Job>) -> Result<Vec<Preset>> {
     let own = job.iter().flat_map(|job| job.presets.tables.keys()).map(String::as_str);
     let new = own.filter(|name| !NAMES.contains(name));
@@ -71,7 +71,7 @@ fn list(here: &Path, args: &args::AgentListArgs, ui: &Ui) -> Result<u8> {
     Ok(error::OK)
 }
 
-/// The permission profiles of a preset, the default first.
+/// Returns the permission profiles of a preset as text, the default first.
 fn profiles(preset: &Preset) -> String {
     let default = preset.permissions.default.as_deref();
     let has = |name: &&str| preset.permissions.get(name).is_some();

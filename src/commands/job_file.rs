@@ -24,7 +24,7 @@ pub(super) struct LoadedJob {
     pub text: String,
     /// The parsed job.
     pub job: Job,
-    /// The job's name: from the file, its folder, or the repository.
+    /// The job's name: from the file, else from its folder, else from the repository.
     pub name: String,
     /// The preset of the agent.
     pub preset: Preset,
@@ -76,8 +76,8 @@ pub(super) fn load(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<L
     let name = match &job.job.name {
         Some(name) => name.clone(),
         None => {
-            // The default name is NAME for `.harness/NAME/harness.toml`, and the repository's for a
-            // file at the top.
+            // The default name is NAME for `.harness/NAME/harness.toml`, and the repository's name
+            // for a file at the top.
             let folder = path.parent().filter(|p| *p != top).and_then(Path::file_name);
             let name = folder.map_or_else(|| repo.name(), |f| f.to_string_lossy().into_owned());
             job::slug(&name)
@@ -87,7 +87,8 @@ pub(super) fn load(repo: &Repo, here: &Path, argument: Option<&str>) -> Result<L
     Ok(LoadedJob { file, folder, text, job, name, preset, evaluator })
 }
 
-/// The files that a job names, to be pinned with it: path as named, and content.
+/// Returns the files that a job names, to be pinned with the job: the path as named in the job, and
+/// the content.
 pub(super) fn pinned_files(
     repo: &Repo,
     found: &LoadedJob,
@@ -142,8 +143,8 @@ fn strip_dot_slash(name: &str) -> String {
     name.strip_prefix("./").unwrap_or(name).to_owned()
 }
 
-/// The content of a named file: beside the job file, at the repository's top, or in the base
-/// commit, in this order.
+/// Returns the content of a named file: from beside the job file, else from the repository's top,
+/// else from the base commit.
 fn find_content(repo: &Repo, folder: &Path, name: &str, tree: &Oid) -> Result<Option<Vec<u8>>> {
     let folders = [Some(folder), repo.top()];
     for folder in folders.into_iter().flatten() {

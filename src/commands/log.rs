@@ -63,7 +63,7 @@ pub(super) fn run(here: &Path, args: &args::LogArgs, ui: &Ui) -> Result<u8> {
     Ok(error::OK)
 }
 
-/// The error for `--follow` without a task. The hint names the running tasks.
+/// Returns the error for `--follow` without a task. The hint names the running tasks.
 fn no_task(store: &Store, run: &RunId) -> Result<anyhow::Error> {
     let workspace = Workspace::load(store, run)?;
     let tasks = &workspace.state().tasks;
@@ -83,7 +83,8 @@ fn read(store: &Store, name: &str, task: Option<&str>, entries: &mut Vec<LogEntr
             "no chain at `{name}`; the chain of a swept task is in the archive of its run"
         );
     };
-    // The sort by time is stable, so events of one moment keep the chain's order.
+    // The caller sorts by time with a stable sort, so events of the same moment keep the chain's
+    // order.
     for (commit, message) in store.messages(&tip)?.into_iter().rev() {
         let at = codec::trailers(&message).get("Harness-At").and_then(|v| v.parse().ok());
         let task = task.map(str::to_owned);

@@ -87,8 +87,8 @@ pub(crate) fn run(args: &cli::ManArgs, ui: &Ui) -> Result<u8> {
     Ok(error::OK)
 }
 
-/// The folder beside which `man` looks for this program's pages: it searches `../share/man` of
-/// every folder in PATH.
+/// Returns the installation prefix: the parent of the folder that holds this program. `man`
+/// searches `../share/man` of every folder in PATH, and so finds pages below the prefix.
 pub(crate) fn prefix() -> Option<PathBuf> {
     let program = ambient::program().ok()?;
     Some(program.parent()?.parent()?.to_path_buf())

@@ -1,4 +1,4 @@
-//! The commands, one file for each. A command puts layers below together and prints the result.
+//! The commands, one file for each. A command combines the lower layers and prints the result.
 
 mod adopt;
 mod agent;
@@ -55,7 +55,8 @@ pub fn run() -> u8 {
     }
 }
 
-/// Help and version are results; everything else is a usage error, with git's exit code.
+/// Prints clap's message. Help and version are results; everything else is a usage error, with
+/// git's exit code.
 fn usage(ui: &Ui, problem: &clap::Error) -> u8 {
     let text = problem.render().to_string();
     if problem.use_stderr() {

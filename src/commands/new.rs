@@ -1,5 +1,5 @@
-//! `new`: have an agent write a job. The writing is itself a job: done in a worktree, checked by a
-//! program, graded by another session.
+//! `new`: have an agent write a job. The writing is itself a job: an agent works in a worktree, a
+//! program checks the result, and another session grades it.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use crate::store::create::next_run;
 use crate::ui::Ui;
 use crate::wire::cli as wire;
 
-/// Embeds a file of `new`.
+/// Embeds a file below `fixtures`.
 macro_rules! own {
     ($name:literal) => {
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/", $name))
@@ -31,16 +31,16 @@ macro_rules! own {
 const PROMPT: &str = own!("new/prompt.md");
 /// The prompt of the grading agent.
 const EVALUATE: &str = own!("new/evaluate.md");
-/// The template of the SKILL.md with which an agent can run the job.
+/// The template of the SKILL.md that tells an agent how to run the new job.
 const SKILL: &str = own!("new/SKILL.md");
-/// Job files with every key.
+/// Example job files that together use every key.
 const REFERENCE: [&str; 2] = [own!("jobs/complete.toml"), own!("jobs/report.toml")];
 
-/// The folder of jobs with a name.
+/// The folder that holds the named jobs.
 const FOLDER: &str = ".harness";
 /// The files of the skeleton.
 const SKELETON: [&str; 2] = [job::FILE_NAME, "prompt.md"];
-/// Words of the description that name the job.
+/// The number of words of the description that make up the default name of the job.
 const WORDS: usize = 4;
 /// Maximum rounds of grading.
 const ROUNDS: i64 = 3;
@@ -85,7 +85,7 @@ pub(super) fn run(here: &Path, args: &cli::NewArgs, ui: &Ui) -> Result<u8> {
     Ok(error::OK)
 }
 
-/// The job's name: from `--name`, or the first words of the description.
+/// Returns the job's name: from `--name`, else the first words of the description.
 fn name(args: &cli::NewArgs) -> Result<String> {
     if let Some(name) = &args.name {
         let plain = job::slug(name);
@@ -103,7 +103,7 @@ fn name(args: &cli::NewArgs) -> Result<String> {
     Ok(job::slug(&words.join(" ")))
 }
 
-/// An earlier run for this name that has not ended.
+/// Returns the last run that writes a job of this name, if the run has not ended.
 fn unfinished(store: &Store, name: &str, scratch: &Path) -> Result<Option<RunId>> {
     let Some(run) = workspace::latest_run(store, &format!("new-{name}"))? else { return Ok(None) };
     if !scratch.join(job::FILE_NAME).is_file() {
@@ -113,7 +113,7 @@ fn unfinished(store: &Store, name: &str, scratch: &Path) -> Result<Option<RunId>
     Ok((!ended).then_some(run))
 }
 
-/// Writes the job that writes the job. Its base is a new commit with the skeleton.
+/// Writes the job that has an agent write the new job. Its base is a new commit with the skeleton.
 fn prepare(
     store: &Store,
     here: &Path,
@@ -135,7 +135,7 @@ fn prepare(
     Ok(())
 }
 
-/// Makes a commit on `HEAD` with an empty job.
+/// Makes a commit with a skeleton of the new job. The commit's parent is `HEAD`.
 fn skeleton(store: &Store, folder: &str, name: &str) -> Result<Oid> {
     let repo = store.repo();
     let head = repo.resolve_commit("HEAD")?;
@@ -151,7 +151,7 @@ fn skeleton(store: &Store, folder: &str, name: &str) -> Result<Oid> {
     repo::commit(repo, &tree, &[head], &message, &repo.identity(), time)
 }
 
-/// The `[agent]` and `[presets]` tables: from the named or default job, or from `--preset`.
+/// Returns the `[agent]` and `[presets]` tables: from the named or default job, or from `--preset`.
 fn caller(store: &Store, here: &Path, args: &cli::NewArgs) -> Result<(toml::Table, toml::Table)> {
     let default = store.repo().top().is_some_and(|top| top.join(job::FILE_NAME).is_file());
     let mut agent = toml::Table::new();
@@ -196,11 +196,13 @@ fn job_text(
     let strings = |list: &[String]| {
         toml::Value::Array(list.iter().map(|text| text.as_str().into()).collect())
     };
-    // By its path: a name could find the program of the user's own worktree.
+    // The program is called by its path: a bare name could find a program of the user's own work
+    // tree.
     let validate = ["validate", "--strict", files[0].as_str()].map(str::to_owned);
     let run = [&[program][..], &validate].concat();
     let [reference, reports] = REFERENCE;
-    // Only on the task: the skeleton is not a valid job, and nothing else lands on this branch.
+    // The check runs at the stage `task` only: the skeleton is not a valid job, and nothing else
+    // lands on this branch.
     let job = toml::toml! {
         [plan]
         group = "list"
@@ -250,7 +252,7 @@ fn job_text(
     Ok(toml::to_string(&text)?)
 }
 
-/// Writes the job from the run's result into the worktree, with a SKILL.md.
+/// Writes the job that the run produced into the work tree, with a SKILL.md.
 fn deliver(
     store: &Store,
     top: &Path,
@@ -297,7 +299,7 @@ fn deliver(
     Ok(())
 }
 
-/// The description for the front matter. A JSON string is also a YAML string.
+/// Returns the description as one line for the front matter. A JSON string is also a YAML string.
 fn line(description: &str) -> Result<String> {
     let words: Vec<_> = description.split_whitespace().collect();
     let text = format!(

@@ -1,7 +1,7 @@
 //! Tasks and dependencies from a job's own lists and programs.
 //!
-//! They run in a checkout of the base that is made for them and removed again, after the job's
-//! setup: not in the user's work tree, which may hold anything.
+//! The programs run after the job's setup, in a temporary checkout of the base, not in the user's
+//! work tree: the work tree may hold uncommitted changes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,9 +22,9 @@ use crate::store::layout::Local;
 
 /// Time limit of a program.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// Maximum output of a program in bytes. A longer output is an error, never cut.
+/// Maximum output of a program in bytes. A longer output is an error and is never truncated.
 const CAP: u64 = 1 << 30;
-/// Bytes of a program's diagnostics that an error shows.
+/// The number of bytes of a program's diagnostics that an error shows.
 const SHOWN: usize = 1_000;
 
 /// The lists and outputs that a plan is made from.
@@ -72,13 +72,13 @@ pub(super) fn collect(repo: &Repo, found: &job_file::LoadedJob, base: &Oid) -> R
         }
         Ok(())
     })();
-    // The first error explains the others.
+    // If both fail, the error of the programs is returned: it explains the other one.
     let closed = scratch.close();
     collected.and(closed)?;
     Ok(inputs)
 }
 
-/// The tasks of the file that `[plan] list` names.
+/// Returns the tasks of the file that `[plan] list` names.
 fn list(repo: &Repo, found: &job_file::LoadedJob, base: &Oid, file: &str) -> Result<Vec<TaskLine>> {
     let plain = file.strip_prefix("./").unwrap_or(file);
     let pinned = job_file::pinned_files(repo, found, base)?;
@@ -93,7 +93,7 @@ fn list(repo: &Repo, found: &job_file::LoadedJob, base: &Oid, file: &str) -> Res
     planning::parse_task_list(&text).with_context(|| format!("the list of tasks is wrong: {file}"))
 }
 
-/// A task of the job file, in the planner's form.
+/// Converts a task of the job file into the planner's form.
 fn listed(task: &ListedTask) -> Result<TaskLine> {
     let serde_json::Value::Object(vars) = serde_json::to_value(&task.vars)? else {
         bail!("the variables of a [[plan.task]] are not a table");
@@ -112,9 +112,9 @@ struct ScratchWorktree<'a> {
     repo: &'a Repo,
     base: &'a Oid,
     worktree: repo::Worktree,
-    /// The folder of their outputs.
+    /// The folder of the programs' outputs.
     folder: PathBuf,
-    /// Only one at a time: the place has one name.
+    /// Only one process at a time runs programs here: the checkout has a fixed path.
     _lock: Lock,
 }
 
@@ -133,7 +133,7 @@ impl<'a> ScratchWorktree<'a> {
                 })?;
         let path = workspace::worktrees_root(repo, &found.job).join(".planning");
         let index = folder.join("place");
-        // A process that was killed may have left one.
+        // A process that was killed may have left its checkout.
         repo::remove_worktree(repo, &path, &index)?;
         let worktree = repo::create_worktree(repo, &path, base, &index)
             .with_context(|| format!("cannot make the worktree {}", path.display()))?;
@@ -145,7 +145,7 @@ impl<'a> ScratchWorktree<'a> {
         Ok(scratch)
     }
 
-    /// Writes the files that the job names, and runs its setup.
+    /// Writes the files that the job names, and runs the job's setup.
     fn prepare(&self, found: &job_file::LoadedJob) -> Result<()> {
         for (path, bytes) in job_file::pinned_files(self.repo, found, self.base)? {
             let to = self.worktree.path.join(path);
@@ -196,7 +196,7 @@ impl<'a> ScratchWorktree<'a> {
     }
 }
 
-/// The end of a program's output, on a new line.
+/// Returns the end of a program's output, on a new line.
 fn tail(path: &Path) -> Option<String> {
     let bytes = std::fs::read(path).ok()?;
     let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(SHOWN)..]).into_owned();

@@ -19,7 +19,7 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
     let proof = match workspace::try_hold(&store, &run)? {
         Ok(proof) => proof,
         Err(held) => {
-            // The holder takes the steps. This process only reports the state.
+            // The process that holds the run takes the steps. This process only reports the state.
             ui.status(&format!("note: {held}"));
             let ended = Workspace::load(&store, &run)?.state().ended();
             return Ok(if ended { error::POLL_ENDED } else { error::OK });
@@ -40,8 +40,8 @@ pub(super) fn run(here: &Path, args: &cli::PollArgs, ui: &Ui) -> Result<u8> {
     let options = RunOptions { wait: false, ..RunOptions::default() };
     let mut engine = workspace.into_engine(proof, args.jobs, options, &mut report)?;
     if engine.state().waits_to_begin {
-        // `start --paused` only makes the run, and `poll` begins it. A run that a person stopped
-        // stays stopped.
+        // `start --paused` creates a run without starting it, and the first `poll` starts it. A run
+        // that a person stopped stays stopped.
         engine.observe_and_settle(Observation::Requested(Request::Resume))?;
     }
     let stopped = engine.run()?;

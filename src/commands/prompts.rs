@@ -13,7 +13,7 @@ use crate::job;
 use crate::planning;
 use crate::repo::Repo;
 
-/// Everything that the prompts of a job are made from.
+/// The sources of a job's prompts.
 #[derive(Debug)]
 pub(super) struct PromptSet<'a> {
     repo: &'a Repo,
@@ -22,9 +22,9 @@ pub(super) struct PromptSet<'a> {
     run: RunId,
     /// The user's template: its name and text.
     template: Option<(String, String)>,
-    /// The name and text of the template of the evaluator's prompt.
+    /// The evaluator's template: its name and text.
     evaluator: Option<(String, String)>,
-    /// The texts of examples and schemas.
+    /// The contents of examples and schemas, by path.
     pinned: BTreeMap<String, String>,
 }
 
@@ -56,7 +56,7 @@ impl<'a> PromptSet<'a> {
         Ok(Self { repo, found, base, run, template, evaluator, pinned })
     }
 
-    /// The brief of the first attempt on a task.
+    /// Returns the brief of the first attempt on a task.
     fn brief(&self, task: &Task) -> Result<prompt::Brief> {
         let base = gix::ObjectId::from_hex(self.base.as_str().as_bytes())?;
         let counted = planning::line_counts(&self.repo.local(), base, &task.files)?;
@@ -106,8 +106,8 @@ impl<'a> PromptSet<'a> {
         Ok(hints)
     }
 
-    /// The tokens of a prompt for one file: counted if the job has a budget of tokens, else
-    /// estimated.
+    /// Returns the number of tokens of a prompt for one file: counted if the job has a token
+    /// budget, else estimated.
     pub(super) fn example_tokens(&self) -> Result<u64> {
         let text = prompt::render(self.template(), &self.brief(&example(self.found)?)?)?;
         Ok(match self.found.job.plan.budget {
@@ -116,7 +116,7 @@ impl<'a> PromptSet<'a> {
         })
     }
 
-    /// Writes the first prompt of each task into a folder, as `TASK.md`.
+    /// Writes the prompt of each task's first attempt into a folder, as `TASK.md`.
     pub(super) fn write(&self, tasks: &[Task], folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -130,9 +130,9 @@ impl<'a> PromptSet<'a> {
     }
 }
 
-/// An example task, for a job whose plan is not known yet.
+/// Returns an example task, for a job whose plan is not known yet.
 pub(super) fn example(found: &job_file::LoadedJob) -> Result<Task> {
-    // The template of a job with findings needs at least one.
+    // The template of a job that lists tasks with findings needs at least one finding.
     let vars = if found.job.plan.list.is_some() && !found.job.plan.vars.contains_key("findings") {
         r#"{"findings":[{"file":"src/a.js"}]}"#
     } else {

@@ -1,4 +1,4 @@
-//! Planning a run again: done tasks stay, and the rest is planned by the job as it is now.
+//! Planning a run again: done tasks stay, and the other tasks are planned by the current job.
 
 use std::collections::BTreeSet;
 
@@ -23,11 +23,11 @@ use crate::ui::{human, table};
 use crate::wire::run::Manifest;
 use crate::wire::{self, cli};
 
-/// The reason of a task that was skipped because it left the plan. It marks the task in case it
-/// comes back.
+/// The skip reason of a task that left the plan. The reason identifies such a task if the task
+/// later returns to the plan.
 const REMOVED: &str = "it is not in the plan any more";
 
-/// Options of the command line that change a plan.
+/// Command-line options that change a plan.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PlanOverrides {
     /// `--scope-dir`
@@ -38,7 +38,7 @@ pub(super) struct PlanOverrides {
     pub update: bool,
 }
 
-/// A run after planning again.
+/// The result of planning a run again.
 #[derive(Debug)]
 pub(super) struct ReplanPreview {
     /// The plan and the differences.
@@ -47,8 +47,8 @@ pub(super) struct ReplanPreview {
     pub manifest: Manifest,
     /// The new base, if it has changed.
     pub moved: Option<Oid>,
-    /// The move of the target to the new base, if the target was made for this run and holds
-    /// nothing else.
+    /// The move of the target to the new base. None unless the target was created for this run and
+    /// has no commits that the new base lacks.
     pub target: Option<RefMove>,
     /// The outputs of programs by name, to be pinned with the run.
     pub printed: Vec<(String, Vec<u8>)>,
@@ -56,7 +56,8 @@ pub(super) struct ReplanPreview {
     pub notes: Vec<String>,
 }
 
-/// Plans a run again, if the inputs of its plan have changed.
+/// Plans a run again. Returns none if the inputs of the plan have not changed and `--update` was
+/// not given.
 pub(super) fn preview(
     workspace: &Workspace,
     job: &LoadedJob,
@@ -100,7 +101,7 @@ pub(super) fn preview(
         files: manifest.scope_files.as_deref(),
         ..PlanScope::default()
     };
-    // The order is that of the whole plan, whichever part is planned now.
+    // Tasks keep the order of the whole plan, even if only a part is planned now.
     let everything = PlanScope { dir: Some(""), files: Some(""), ..PlanScope::default() };
     let whole = job_plan::plan_with_inputs(repo, job, &base, everything, &inputs)?;
     let rest = PlanScope { settled: Some(&settled), ..scope };
@@ -117,8 +118,8 @@ pub(super) fn preview(
     Ok(Some(ReplanPreview { replanned, manifest, moved, target, printed: inputs.printed, notes }))
 }
 
-/// The scope of the new plan: from the command line, else the old scope. Without options the scope
-/// is the whole tree once the run has finished or the job's plan has changed.
+/// Returns the scope of the new plan: from the command line, else the old scope. Without options,
+/// the scope is the whole tree if the run has finished or the job's plan has changed.
 fn scope(
     workspace: &Workspace,
     overrides: &PlanOverrides,
@@ -150,8 +151,9 @@ fn prior_status(state: &RunState, task: &Task) -> PriorStatus {
     }
 }
 
-/// Returns true if others have changed a task's files: a file is neither as it was before nor as
-/// the task left it. A deleted file does not count.
+/// Returns true if others have changed one of a task's files: the file is the same neither as in
+/// the commit `before` nor as in the task's landed commit. A deleted file does not count as
+/// changed.
 fn is_stale(
     store: &Store,
     state: &RunState,
@@ -177,7 +179,8 @@ fn is_stale(
     Ok(false)
 }
 
-/// The move by which the target contains the new base: attempts start from the target.
+/// Returns the move of the target to the new base, since attempts start from the target. Returns
+/// none if the target already contains the base.
 fn follow(store: &Store, manifest: &Manifest, base: &Oid) -> Result<Option<RefMove>> {
     let name = &manifest.target;
     let Some(tip) = store.read(name)? else { return Ok(None) };
@@ -197,7 +200,7 @@ fn follow(store: &Store, manifest: &Manifest, base: &Oid) -> Result<Option<RefMo
 }
 
 impl ReplanPreview {
-    /// The events by which the run adopts the plan.
+    /// Returns the events by which the run adopts the plan.
     pub(super) fn decisions(
         &self,
         state: &RunState,
@@ -239,7 +242,7 @@ impl ReplanPreview {
         decisions
     }
 
-    /// The tasks that need a new chain.
+    /// Returns the tasks that need a new chain.
     pub(super) fn begun(&self, has_chain: &dyn Fn(&TaskId) -> bool) -> Plan {
         let replanned = &self.replanned;
         let without = replanned.updated.iter().filter(|t| !has_chain(t));
@@ -248,12 +251,12 @@ impl ReplanPreview {
         Plan { tasks: tasks.collect() }
     }
 
-    /// The tasks whose running attempts are useless now.
+    /// Returns the tasks whose running attempts are now useless.
     pub(super) fn dropped(&self) -> impl Iterator<Item = &TaskId> {
         self.replanned.removed.iter().chain(&self.replanned.updated)
     }
 
-    /// The differences, for people.
+    /// Formats the differences for people.
     pub(super) fn listing(&self, run: &RunId) -> String {
         let replanned = &self.replanned;
         let mut rows = Vec::new();
@@ -285,7 +288,7 @@ impl ReplanPreview {
         )
     }
 
-    /// The differences, for `--json`.
+    /// Converts the differences for `--json`.
     pub(super) fn wire<'a>(&'a self, run: &'a RunId) -> cli::PlanDiff<'a> {
         let replanned = &self.replanned;
         let ids = |tasks: &'a [TaskId]| tasks.iter().map(TaskId::as_str).collect();

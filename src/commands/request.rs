@@ -1,5 +1,5 @@
-//! `retry` and `skip`, and the requests by which commands change a run that another process may
-//! hold.
+//! `retry` and `skip`, and the requests with which commands change a run. Another process may hold
+//! the run.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,10 +19,11 @@ use crate::store::Store;
 use crate::ui::Ui;
 use crate::wire::request::{RequestAnswer, WireRequest};
 
-/// Time between two looks for an answer.
+/// The interval between polls for an answer.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A run that requests are made of. Commands that have loaded the run hand it over; others name it.
+/// A run and the means to send requests to it. A command that has loaded the run passes the loaded
+/// run; other commands pass only its id.
 #[derive(Debug)]
 pub(super) struct Requests {
     store: Store,
@@ -32,12 +33,12 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// Requests of a run that is not loaded.
+    /// Creates requests to a run that is not loaded.
     pub(super) fn of_run(store: Store, run: RunId) -> Self {
         Self { store, run, loaded: None, halted: false }
     }
 
-    /// Requests of a loaded run.
+    /// Creates requests to a loaded run.
     pub(super) fn of(workspace: Workspace) -> Self {
         let state = workspace.state();
         let halted = state.phase == RunPhase::Halted && state.halt == Some(Halt::Failures);
@@ -45,8 +46,8 @@ impl Requests {
         Self { store, run, loaded: Some(workspace), halted }
     }
 
-    /// Makes requests and waits until they are carried out: by the process that holds the run, else
-    /// by this process.
+    /// Makes requests and waits until they are carried out: by the process that holds the run, or
+    /// by this process if no process holds the run.
     pub(super) fn ask(&mut self, wires: &[WireRequest], ui: &Ui) -> Result<Vec<RequestAnswer>> {
         let mut open: Vec<PathBuf> = Vec::new();
         for wire in wires {
@@ -88,7 +89,7 @@ impl Requests {
         }
     }
 
-    /// Makes requests and prints the answers. The exit code is 1 if one had no effect.
+    /// Makes requests and prints the answers. The exit code is 1 if a request had no effect.
     pub(super) fn ask_and_report(&mut self, wires: &[WireRequest], ui: &Ui) -> Result<u8> {
         let answers = self.ask(wires, ui)?;
         for answer in &answers {
@@ -101,7 +102,7 @@ impl Requests {
         Ok(if answers.iter().all(|a| a.done) { error::OK } else { error::INCOMPLETE })
     }
 
-    /// Prints how the requests get carried out if no process holds the run.
+    /// If no supervisor holds the run, prints the command that carries out the requests.
     pub(super) fn hint_start(&self, ui: &Ui) {
         if workspace::driver(&self.store, &self.run).is_some() {
             return;
@@ -144,7 +145,8 @@ pub(super) fn skip(here: &Path, args: &cli::SkipArgs, ui: &Ui) -> Result<u8> {
     Requests::of(workspace).ask_and_report(&wires, ui)
 }
 
-/// Opens the run of the named tasks, which must be one, and makes a request of each task.
+/// Opens the run of the named tasks and makes a request for each task. All tasks must belong to one
+/// run.
 fn name_tasks(
     store: &Store,
     names: &[String],

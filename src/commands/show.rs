@@ -45,7 +45,7 @@ pub(super) fn run(here: &Path, args: &args::ShowArgs, ui: &Ui) -> Result<u8> {
     Ok(error::OK)
 }
 
-/// The changes of a task's candidate as a patch.
+/// Formats the changes of a task's candidate as a patch.
 fn diff(store: &Store, s: &TaskState) -> Result<String> {
     let candidate = s.candidate.as_ref().context("the task has no candidate yet")?;
     let base = store.repo().tree_of(&candidate.base)?;
@@ -68,12 +68,12 @@ impl ShownTask<'_> {
         &self.task.id
     }
 
-    /// The tree of the task's chain.
+    /// Returns the tree of the task's chain.
     fn tree(&self) -> Option<&Oid> {
         self.workspace.loaded.ledger.tips.get(self.id()).map(|tip| &tip.tree)
     }
 
-    /// A file that an attempt has left in the task's chain.
+    /// Reads a file that an attempt has left in the task's chain.
     fn file(&self, attempt: u32, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(tree) = self.tree() else { return Ok(None) };
         let repo = self.workspace.store.repo();
@@ -84,7 +84,7 @@ impl ShownTask<'_> {
         self.tree().map_or(Ok(Vec::new()), |tree| findings(&self.workspace.store, tree))
     }
 
-    /// The error for an attempt that has left nothing of a kind.
+    /// Returns the error for an attempt that has left no `kind`, such as no transcript.
     fn nothing_kept(&self, attempt: u32, kind: &str) -> Advice {
         let hint = match self.s.attempt {
             0 => "no attempt has started yet".to_owned(),
@@ -95,7 +95,7 @@ impl ShownTask<'_> {
         Advice::new(format!("attempt {attempt} of `{run}/{task}` has left no {kind}"), hint)
     }
 
-    /// Prints the output of an attempt, also of one that is running.
+    /// Prints the output of an attempt, which may still be running.
     fn transcript(&self, attempt: u32, as_json: bool, ui: &Ui) -> Result<()> {
         let (run, task) = (self.run(), self.id());
         let outputs = match self.file(attempt, "stdout")? {
@@ -116,7 +116,7 @@ impl ShownTask<'_> {
         Ok(())
     }
 
-    /// The file that the task has handed in.
+    /// Returns the file that the task has handed in.
     fn output(&self) -> Option<String> {
         json::output(self.s, self.workspace.output_path())
     }

@@ -5,8 +5,8 @@ use anyhow::Result;
 use crate::error;
 use crate::ui::Ui;
 
-/// In the form that agents' programs look for: front matter with a name and when to use it, then
-/// Markdown.
+/// The SKILL.md in the form that agent programs read: front matter with a name and the situations
+/// for its use, then Markdown.
 const SKILL: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/SKILL.md"));
 
 /// `git harness skill`
@@ -19,7 +19,7 @@ pub(super) fn run(ui: &Ui) -> Result<u8> {
 mod tests {
     use clap::CommandFactory;
 
-    /// Every command and option that the text names is there.
+    /// Checks that every command and option in the text exists.
     #[test]
     fn it_names_nothing_that_is_not_there() {
         let cli = crate::cli::Cli::command();

@@ -26,14 +26,14 @@ use crate::ui::{Ui, human};
 use crate::wire;
 use crate::wire::run::Manifest;
 
-/// Failed tasks that are listed when a run ends.
+/// The number of failed tasks that are listed when a run ends.
 const LISTED_FAILURES: usize = 10;
 
 /// `git harness start`
 pub(super) fn run(here: &Path, args: &StartArgs, ui: &Ui) -> Result<u8> {
     if args.in_background {
-        // The standard input is a lock: it tells the parent that this process was started. From
-        // here on the process belongs to nobody.
+        // Standard input is a lock that the parent handed over to show that this process was
+        // started. From here on, this process is independent of the parent.
         process::adopt_lock()?;
     }
     let store = workspace::open_store(here)?;
@@ -73,7 +73,7 @@ pub(super) fn run(here: &Path, args: &StartArgs, ui: &Ui) -> Result<u8> {
     carry_out(workspace, proof, args, only, ui)
 }
 
-/// A run to carry out, and the job file as it is now if the run continues.
+/// A run to carry out. If an existing run continues, also the current job file, if there is one.
 type Chosen = (Workspace, Option<LoadedJob>);
 
 /// Chooses the run to carry out: an existing run, or one made now. Returns none after a dry run.
@@ -88,7 +88,7 @@ fn choose(store: &Store, here: &Path, args: &StartArgs, ui: &Ui) -> Result<Optio
             return resume(Workspace::load(store, &run)?, job.transpose()?, args, ui);
         }
     }
-    // A bare repository has no job file in a worktree. Its run has pinned one.
+    // A bare repository has no job file in a worktree, but its run has pinned a job file.
     if args.job.is_none()
         && args.run.is_none()
         && store.repo().top().is_none()
@@ -126,15 +126,15 @@ fn choose(store: &Store, here: &Path, args: &StartArgs, ui: &Ui) -> Result<Optio
     }
 }
 
-/// Returns true if a changed job cannot continue its last run: that run is cancelled, or it has
-/// ended and the change makes its results worthless.
+/// Returns true if a changed job cannot continue its last run: the run is cancelled, or the run has
+/// ended and the change invalidates its results.
 fn needs_new_run(workspace: &Workspace, job: &LoadedJob) -> bool {
     let cancelled = workspace.state().phase == RunPhase::Cancelled;
     workspace.loaded.job_text != job.text
         && (cancelled || workspace.is_finished() && adopt::invalidates_results(workspace, &job.job))
 }
 
-/// Continues an existing run, or shows what that would do.
+/// Continues an existing run. In a dry run, shows the changes and returns none.
 fn resume(
     mut workspace: Workspace,
     job: Option<LoadedJob>,
@@ -158,7 +158,7 @@ fn resume(
     Ok(Some((workspace, job)))
 }
 
-/// The options that change the plan of an existing run.
+/// Returns the options that change the plan of an existing run.
 fn overrides(args: &StartArgs) -> PlanOverrides {
     PlanOverrides {
         scope_dir: args.scope_dir.clone(),
@@ -167,7 +167,8 @@ fn overrides(args: &StartArgs) -> PlanOverrides {
     }
 }
 
-/// Reports a run that halted because of too many failures. It continues once a person has acted.
+/// Reports a run that halted because of too many failures. Such a run continues only after a person
+/// has acted.
 fn still_halted(run: &RunId, state: &RunState, ui: &Ui) -> u8 {
     ui.message(&format!("run {run}: {}", human::counts(state)));
     ui.message(&format!("halted: {}", state.reason.as_deref().unwrap_or("too many tasks failed")));
@@ -181,7 +182,7 @@ fn still_halted(run: &RunId, state: &RunState, ui: &Ui) -> u8 {
     error::NEEDS_PERSON
 }
 
-/// Makes a run. Returns none after a dry run.
+/// Creates a run. Returns none after a dry run.
 fn make(
     store: &Store,
     job: &LoadedJob,
@@ -246,7 +247,7 @@ fn make(
     }
     let pinned = job_file::pinned_files(repo, job, &base)?;
     let proof = workspace::hold(store, &run)?;
-    // A run of this name may have been half-made before a power cut.
+    // A power cut may have interrupted the creation of a run of this name.
     engine::recover::repair_refs(store, &proof)?;
     let new = NewRun {
         manifest: &manifest,
@@ -275,7 +276,7 @@ fn make(
     Ok(Some(workspace))
 }
 
-/// The tasks that `--only` names.
+/// Returns the tasks that `--only` names.
 fn only(workspace: &Workspace, names: &[String]) -> Result<BTreeSet<TaskId>> {
     let mut only = BTreeSet::new();
     for name in names {
@@ -362,7 +363,7 @@ fn conclude(run: &RunId, stopped: &RunExit, state: &RunState, ui: &Ui) -> u8 {
     }
 }
 
-/// The exit code for a run in which every task has ended.
+/// Returns the exit code for a run in which every task has ended.
 fn ended_code(state: &RunState) -> u8 {
     if state.count(&Phase::Failed) > 0 { error::INCOMPLETE } else { error::OK }
 }

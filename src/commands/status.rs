@@ -25,11 +25,11 @@ use crate::store::layout;
 use crate::ui::json::{self, MeasuredTokens, StatusContext};
 use crate::ui::{Ui, human, table};
 
-/// Time between two screens of `--watch`.
+/// The refresh interval of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// Tasks of each kind that are named.
+/// The number of tasks in each phase that are listed by name.
 const NAMED: usize = 10;
-/// Job keys without which a job has no budget of tokens.
+/// The job keys that set a token budget. A job text without any of these keys has no budget.
 const BUDGET_KEYS: [&str; 3] = ["context-window", "fill", "token-factor"];
 
 /// A comparison of planned with reported tokens, and the budget behind it.
@@ -47,8 +47,8 @@ pub(super) fn run(here: &Path, args: &cli::StatusArgs, ui: &Ui) -> Result<u8> {
         Err(problem) => return Err(problem),
     };
     loop {
-        // Not dropped: the process ends after this, and freeing the state of thousands of tasks
-        // takes as long as reading it.
+        // The workspace is not dropped: the process ends after this, and freeing the state of
+        // thousands of tasks takes as long as reading it.
         let workspace = ManuallyDrop::new(Workspace::view(&store, &run)?);
         let measured = measure(&store, &workspace)?;
         let context = status_context(&store, &workspace, measured)?;
@@ -65,14 +65,14 @@ pub(super) fn run(here: &Path, args: &cli::StatusArgs, ui: &Ui) -> Result<u8> {
             let open = !state.ended();
             return Ok(if args.exit_code && open { error::INCOMPLETE } else { error::OK });
         }
-        // Dropped: `--watch` loads the run again and again.
+        // The workspace is dropped: `--watch` loads the run again and again.
         drop(ManuallyDrop::into_inner(workspace));
         ambient::pause(WATCH_INTERVAL);
     }
 }
 
-/// Facts beside the run's refs: the supervisor, the landing under way, the reason why a person is
-/// needed.
+/// Returns the facts that the run's state lacks: the supervisor, the landing under way, and the
+/// reason why a person is needed.
 fn status_context(
     store: &Store,
     workspace: &Workspace,
@@ -103,7 +103,8 @@ fn status_context(
     Ok(context)
 }
 
-/// The reason why a queued candidate cannot land, if a worktree of the target is in the way.
+/// Returns the reason why a queued candidate cannot land, if a checkout of the target is in the
+/// way.
 fn blocking_checkout(store: &Store, workspace: &Workspace) -> Result<Option<String>> {
     let target = &workspace.loaded.manifest.target;
     let queued = workspace.state().tasks.values().filter(|s| s.phase == Phase::Queued);
@@ -125,7 +126,7 @@ fn blocking_checkout(store: &Store, workspace: &Workspace) -> Result<Option<Stri
     Ok(why.map(|why| format!("landing on `{}` waits: {why}", layout::short(target))))
 }
 
-/// The stable format for scripts: one line for each task.
+/// Formats the state in the stable format for scripts: one line for each task.
 fn porcelain(state: &RunState, context: &StatusContext) -> String {
     let mut text = String::new();
     for task in &state.plan.tasks {
@@ -138,7 +139,7 @@ fn porcelain(state: &RunState, context: &StatusContext) -> String {
     text
 }
 
-/// The screen for people.
+/// Formats the screen for people.
 fn screen(workspace: &Workspace, context: &StatusContext, measured: Option<Measured>) -> String {
     let state = workspace.state();
     let driver = match (&context.driver, state.summary()) {
@@ -197,7 +198,7 @@ fn screen(workspace: &Workspace, context: &StatusContext, measured: Option<Measu
     crate::ui::printable(&text)
 }
 
-/// Compares planned with reported tokens, if the job has a budget of tokens.
+/// Compares planned with reported tokens, if the job has a token budget.
 fn measure(store: &Store, workspace: &Workspace) -> Result<Option<Measured>> {
     if !BUDGET_KEYS.iter().any(|key| workspace.loaded.job_text.contains(key)) {
         return Ok(None);
@@ -216,7 +217,8 @@ fn measure(store: &Store, workspace: &Workspace) -> Result<Option<Measured>> {
     Ok(PlannedVsReported::of(state, budget, prompt).map(|compared| (compared, budget)))
 }
 
-/// The reason why no agent starts, or fewer than the job allows.
+/// Returns the reason why no agent starts, or why fewer agents start than the job allows. `whom` is
+/// the noun for the account's sessions: `agent` or `evaluator`.
 fn account(account: &Account, whom: &str) -> Option<String> {
     let because = account.because.as_deref()?;
     let left = account.closed_until.since_ms(ambient::now());
@@ -229,7 +231,7 @@ fn account(account: &Account, whom: &str) -> Option<String> {
     Some(format!("{} at a time after an overload: {because}", human::number(slots, whom)))
 }
 
-/// The tasks in a phase, under a title.
+/// Lists the tasks in a phase under a title. Empty if there are none.
 fn section(state: &RunState, phase: &Phase, title: &str) -> String {
     let tasks: Vec<_> = state.tasks.iter().filter(|(_, s)| s.phase == *phase).collect();
     if tasks.is_empty() {
@@ -255,7 +257,8 @@ fn section(state: &RunState, phase: &Phase, title: &str) -> String {
     format!("\n{title}:\n{}", table::columns(&rows))
 }
 
-/// Done tasks per minute, and the time that the remaining tasks take at that rate.
+/// Formats the number of done tasks per minute, and the time that the remaining tasks take at that
+/// rate.
 fn rate(state: &RunState) -> Option<String> {
     let ended: Vec<_> = state.tasks.values().filter(|t| t.phase == Phase::Done).collect();
     let first = ended.iter().map(|t| t.at).min()?;

@@ -20,7 +20,8 @@ pub(super) fn run(here: &Path, args: &args::StopArgs, ui: &Ui) -> Result<u8> {
     let mut requests = Requests::of_run(store.clone(), run.clone());
     let code = requests.ask_and_report(&[WireRequest::Stop { now: args.now }], ui)?;
     if args.now {
-        // Agents may be running although the run was paused already or its supervisor was killed.
+        // Agents may still be running, even if the run is paused already or its supervisor was
+        // killed.
         let asked = recover::stop_all(&store, &run);
         if asked > 0 {
             let agents = human::number(asked, "agent");

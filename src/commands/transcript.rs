@@ -1,4 +1,4 @@
-//! The output of agents, for people: of attempts that have ended and of attempts that are running.
+//! The output of agents for people, both of attempts that have ended and of running attempts.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -21,7 +21,7 @@ use crate::ui::tone::Tone;
 use crate::ui::{Ui, printable};
 use crate::wire::cli;
 
-/// Time between two looks at a running attempt, or at a run that may start one.
+/// The polling interval for a running attempt, or for a run that may start an attempt.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Time to wait for the record of an attempt whose keeper has exited.
@@ -49,7 +49,7 @@ impl<'a> Printer<'a> {
         self.ui.result(&text);
     }
 
-    /// An entry as lines, each with a label. Plain text is printed unchanged.
+    /// Formats an entry as lines, each with a label. Plain text is printed unchanged.
     fn text(&self, stream: &str, entry: &TranscriptEntry) -> String {
         let plain = entry.kind == TranscriptKind::Plain;
         let word = match (plain, stream) {
@@ -64,7 +64,7 @@ impl<'a> Printer<'a> {
                 let word = if number == 0 || plain { word } else { "" };
                 text.push_str(&front.paint(&format!("{word:<MARGIN$}"), self.paints));
             }
-            // A tool's name is painted, its arguments are not.
+            // The tool's name is coloured, its arguments are not.
             match (entry.kind, line.split_once("  ")) {
                 (TranscriptKind::Tool, Some((name, arguments))) if number == 0 => {
                     text.push_str(&format!("{}  {arguments}", tone.paint(name, self.paints)));
@@ -78,7 +78,7 @@ impl<'a> Printer<'a> {
     }
 }
 
-/// The tones of the label and of the text.
+/// Returns the tones of the label and of the text.
 fn tones(kind: TranscriptKind) -> (Tone, Tone) {
     match kind {
         TranscriptKind::Agent => (Tone::Strong, Tone::Plain),
@@ -94,7 +94,7 @@ fn tones(kind: TranscriptKind) -> (Tone, Tone) {
     }
 }
 
-/// Entries, for `--json`.
+/// Converts entries for `--json`.
 fn wire(entries: &[TranscriptEntry]) -> Vec<cli::TranscriptEntry<'_>> {
     entries.iter().map(|e| cli::TranscriptEntry { kind: e.kind.as_str(), text: &e.text }).collect()
 }
@@ -125,7 +125,7 @@ pub(super) fn show_json(
     })
 }
 
-/// The output so far of an attempt that is running on this machine.
+/// Returns the output so far of an attempt that is running on this machine.
 pub(super) fn so_far(
     store: &Store,
     run: &RunId,
@@ -193,7 +193,7 @@ fn print_entries(
     Ok(())
 }
 
-/// The output of an ended attempt, from the task's chain.
+/// Returns the output of an ended attempt, from the task's chain.
 fn recorded_output(
     store: &Store,
     run: &RunId,
@@ -212,7 +212,7 @@ fn follow_files(dir: &Path, attempt: u32, as_json: bool, ui: &Ui) -> Result<()> 
     let mut tails = STREAMS.map(|name| Tail::new(dir.join(name)));
     let mut warned = false;
     loop {
-        // Before the last read, so that no output is missed.
+        // The lock is tested before the last read, so that no output is missed.
         let ended = !Lock::is_held(&dir.join(files::LOCK)).unwrap_or(false);
         for tail in &mut tails {
             print_entries(attempt, tail.stream, &tail.read_new(), as_json, ui)?;
@@ -249,23 +249,23 @@ impl Tail {
         Self { stream, path, file: None, read: 0, reader: TranscriptReader::default() }
     }
 
-    /// The entries since the last call.
+    /// Returns the entries since the last call.
     fn read_new(&mut self) -> Vec<TranscriptEntry> {
         if self.file.is_none() {
             self.file = File::open(&self.path).ok();
         }
         let mut bytes = Vec::new();
         if let Some(file) = &mut self.file {
-            // After an error, the next call tries again.
+            // After a read error, the next call tries again.
             self.read += file.read_to_end(&mut bytes).unwrap_or(0) as u64;
         }
         self.reader.push(&bytes)
     }
 }
 
-/// The running attempt and the folder of its keeper. The folder is none if the attempt began and
-/// ended between two looks. Waits while an attempt may begin. Returns none, with a message, if none
-/// will.
+/// Waits for a running attempt, and returns its number and the folder of its keeper. The folder is
+/// none if the attempt began and ended between two polls. Returns none, after a message, if no
+/// attempt will begin.
 fn running(
     store: &Store,
     run: &RunId,
@@ -274,7 +274,8 @@ fn running(
 ) -> Result<Option<(u32, Option<PathBuf>)>> {
     let mut first_seen = None;
     loop {
-        // Read before the state: a supervisor that exits in between has recorded its last events.
+        // The supervisor is looked up before the state is read: if it exits in between, the state
+        // already contains its last events.
         let driver = workspace::driver(store, run);
         let state = read_state(store, run, task)?;
         let dir = store.local().attempt(run, task, state.attempt);
@@ -315,8 +316,8 @@ fn read_state(store: &Store, run: &RunId, task: &TaskId) -> Result<TaskState> {
     codec::read_state(&name, &info.message)
 }
 
-/// The ending of an attempt in a sentence, from the task's chain or from the ref that its keeper
-/// published. Waits for one of them for a while.
+/// Returns the end of an attempt as a sentence, from the task's chain or from the ref that its
+/// keeper published. Waits up to `RECORD_TIMEOUT` for one of the two.
 fn find_ending(store: &Store, run: &RunId, task: &TaskId, attempt: u32) -> Result<Option<String>> {
     let deadline = ambient::instant() + RECORD_TIMEOUT;
     loop {

@@ -52,8 +52,8 @@ impl<'a> SessionEvidence<'a> {
         success.map_or_else(|| self.failure(), |message| self.success(&message))
     }
 
-    /// Returns the newest failure that no later work supersedes: the rules with `for-good` name
-    /// such failures.
+    /// Returns the newest failure that later work cannot supersede. The rules with `for-good`
+    /// define such failures.
     fn permanent_failure(&self) -> Option<(Class, String)> {
         let rules = || self.preset.watch.hopeless.iter().filter(|rule| rule.permanent);
         let class = |event| rules().find(|rule| rule.when.matches(event)).map(|rule| rule.class);
@@ -61,7 +61,7 @@ impl<'a> SessionEvidence<'a> {
         events.find_map(|event| Some((class(event)?, self.error_text(event).text)))
     }
 
-    /// Returns the final event, unless work followed.
+    /// Returns the last final event, unless an event of work follows it.
     fn final_event(&self) -> Option<&'a Value> {
         let output = &self.preset.output;
         let events = &self.stdout.events;
@@ -85,7 +85,8 @@ impl<'a> SessionEvidence<'a> {
         }
         let message = match self.final_event() {
             Some(event) => any_matches(&output.ok, event).then(|| self.message_of(event))?,
-            // The job's own arguments may select text output. Then a change proves the success.
+            // The job's own arguments may select text output. In that case, a changed worktree
+            // proves success.
             None if self.stdout.events.is_empty() && self.changed == Some(true) => {
                 (self.exit.intervention.is_none() && !self.stdout.plain.trim().is_empty())
                     .then(|| self.stdout.plain.clone())?
@@ -111,8 +112,8 @@ impl<'a> SessionEvidence<'a> {
         Some(message).filter(|message| !message.trim().is_empty())
     }
 
-    /// Returns the first of: the message of the final event, the last message of an earlier event,
-    /// the content of the message file.
+    /// Returns the first of these messages that exists: the message of the final event, the last
+    /// message of an earlier event, the content of the message file.
     fn message_of(&self, final_event: &Value) -> String {
         let output = &self.preset.output;
         let own = output.message.iter().find_map(|pointer| pointer.text(final_event));
@@ -126,8 +127,8 @@ impl<'a> SessionEvidence<'a> {
             .unwrap_or_default()
     }
 
-    /// Returns true if there was an answer, and the text after the last answer. Without an answer,
-    /// the text is the whole output.
+    /// Returns a pair: true if text output contains an answer, and the text after the last answer.
+    /// Without an answer, the second value is the whole output.
     fn text_after_answer(&self) -> (bool, &'a str) {
         let plain = self.stdout.plain.as_str();
         let Some(text) = &self.preset.output.text else {
@@ -137,7 +138,7 @@ impl<'a> SessionEvidence<'a> {
         (answer.is_some(), answer.map_or(plain, |answer| &plain[answer.end()..]))
     }
 
-    /// Returns `ok` if text output proves a success.
+    /// Returns the message `ok` if text output proves success.
     fn success_in_text(&self) -> Option<String> {
         if !self.has_clean_exit() {
             return None;

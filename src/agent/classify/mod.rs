@@ -72,9 +72,9 @@ pub(crate) fn final_message(
 /// Classifies a session.
 ///
 /// `last_message` is the content of the file into which the program writes its last message.
-/// `changed` is true if the worktree changed, and `None` if unknown. `now` is the time of the
-/// session's end; a limit that resets at a time of day resets at the next such time. A time of day
-/// without a zone is in UTC. The keeper may have cut out the middle of a stream.
+/// `changed` is true if the worktree changed, false if not, and `None` if unknown. `now` is the
+/// time of the session's end; a limit that resets at a time of day resets at the next such time. A
+/// time of day without a zone is in UTC. The keeper may have cut out the middle of a stream.
 pub(crate) fn classify(
     preset: &Preset,
     exit: SessionExit,

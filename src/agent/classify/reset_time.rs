@@ -13,7 +13,7 @@ use super::stream_content::normalize;
 use crate::agent::preset::Preset;
 use crate::domain::id::Timestamp;
 
-/// The longest plausible wait. A time that is farther away is not a reset time.
+/// The largest plausible distance between a reset time and now, in the future or in the past.
 const FARTHEST_MS: u64 = 40 * 24 * 3_600_000;
 
 /// Finds the reset time in the fields of events, the newest first, then in texts.
@@ -68,8 +68,8 @@ fn from_number(number: f64, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// Returns the time if it is plausible. A time in the near past is plausible: the limit has been
-/// reset already.
+/// Returns the time if it is at most `FARTHEST_MS` from `now`. A past time is plausible: the limit
+/// has been reset already.
 fn if_plausible(time: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let is_near = time.since_ms(now) <= FARTHEST_MS && now.since_ms(time) <= FARTHEST_MS;
     is_near.then_some(time)

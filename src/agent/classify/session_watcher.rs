@@ -10,7 +10,7 @@ use crate::agent::preset::pattern::any_matches;
 use crate::agent::preset::{EventText, OutputFormat, Preset};
 use crate::domain::session::Class;
 
-/// The length up to which an incomplete line is kept.
+/// The longest part of an incomplete line that is kept, in bytes.
 const LONGEST_LINE: usize = 4 << 20;
 
 /// An output stream of a session.
@@ -25,7 +25,7 @@ pub(crate) enum SessionStream {
 /// The meaning of a piece of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OutputMeaning {
-    /// No meaning.
+    /// No meaning, such as a blank line.
     Nothing,
     /// No progress, such as a retry.
     Noise,
@@ -76,7 +76,8 @@ struct PartialLine {
 }
 
 impl PartialLine {
-    /// Appends bytes, and returns the line if the bytes complete it.
+    /// Appends bytes. `completes` is true if the bytes end the line; the line is then returned.
+    /// Bytes beyond `LONGEST_LINE` are dropped.
     fn append(&mut self, bytes: &[u8], completes: bool) -> Option<Vec<u8>> {
         let room = LONGEST_LINE.saturating_sub(self.bytes.len());
         self.too_long |= bytes.len() > room;
@@ -99,7 +100,7 @@ impl SessionWatcher {
         }
     }
 
-    /// Observes output, and returns the meaning of all lines that the output completes.
+    /// Observes output, and returns the combined meaning of all lines that the output completes.
     pub(crate) fn observe(&mut self, stream: SessionStream, bytes: &[u8]) -> OutputMeaning {
         if self.preset.output.format != OutputFormat::Jsonl {
             return self.observe_text(stream, bytes);
@@ -164,7 +165,7 @@ impl SessionWatcher {
         too_long: bool,
     ) -> (OutputMeaning, bool) {
         if too_long {
-            // Only the output of tools is so long.
+            // Only events with the output of a tool are this long.
             self.reset_give_up();
             return (OutputMeaning::Progress, true);
         }

@@ -48,7 +48,7 @@ pub(crate) struct Brief {
     pub findings: Vec<FindingBrief>,
     /// The job's rules, in addition to the rules of the built-in prompt.
     pub rules: Vec<RuleBrief>,
-    /// `[plan.vars]` of the job.
+    /// The variables: `[plan.vars]` of the job, overridden by the task's own variables.
     pub vars: BTreeMap<String, toml::Value>,
 }
 
@@ -164,7 +164,7 @@ pub(crate) fn render(template: Option<(&str, &str)>, brief: &Brief) -> Result<St
     render_template(template.unwrap_or((BUILT_IN_NAME, BUILT_IN)), brief)
 }
 
-/// Renders a template with any values. The settings are those of prompts.
+/// Renders a template with arbitrary values, with the same Jinja settings as a prompt.
 pub(crate) fn render_template(template: (&str, &str), values: &impl Serialize) -> Result<String> {
     let (name, source) = template;
     let env = environment();
@@ -227,7 +227,7 @@ fn code(text: &str) -> String {
     format!("{tick}{space}{shown}{space}{tick}")
 }
 
-/// Returns the length of the longest run of backticks.
+/// Returns the length of the longest run of backticks in a text.
 fn longest_row(text: &str) -> usize {
     text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
 }
@@ -306,7 +306,7 @@ fn unknown_names(name: &str, source: &str, env: &Environment<'_>, values: &Value
 }
 
 /// Returns the prompt for a resumed session: the reason for the interruption, then the task's
-/// prompt. The session may have been interrupted before it read the task.
+/// prompt. The session may have been interrupted before the agent read the task.
 pub(crate) fn continuation(why: &str, prompt: &str) -> String {
     format!(
         "Your session was interrupted ({why}). All that you had changed is still in the worktree as you left it. Look at \

@@ -77,7 +77,7 @@ const MOST_JSON_LINES: usize = 20_000;
 pub(crate) struct TranscriptReader {
     /// A line without its end.
     line: Vec<u8>,
-    /// The beginning of a JSON value over several lines.
+    /// The lines read so far of a JSON value that spans several lines.
     partial_json: String,
     /// The number of lines in `partial_json`.
     lines: usize,

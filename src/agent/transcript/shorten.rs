@@ -18,12 +18,12 @@ const MAIN_ARGUMENTS: &[&str] = &[
     "input",
 ];
 
-/// Arguments that describe the other arguments for people.
+/// The names of arguments that only describe the other arguments for people.
 const DESCRIPTIONS: &[&str] = &["description", "toolTitle", "intentionSummary"];
 
-/// The number of characters that are shown of the main argument.
+/// The number of characters of the main argument that are shown.
 const MAIN_ARGUMENT_LENGTH: usize = 300;
-/// The number of characters that are shown of any other argument.
+/// The number of characters of any other argument that are shown.
 const OTHER_ARGUMENT_LENGTH: usize = 60;
 
 /// Removes terminal escape sequences, and text that a carriage return overwrites.
@@ -38,7 +38,7 @@ pub(super) fn without_escapes(text: &str) -> String {
                 chars.next_if(|c| matches!(c, '@'..='~'));
             }
             ('\u{1b}', Some(']')) => {
-                // A title or a link, which ends on the same line.
+                // A sequence that sets a title or a link. The sequence ends on the same line.
                 while let Some(c) = chars.next_if(|c| *c != '\n') {
                     if c == '\u{7}' || c == '\u{1b}' && chars.next_if_eq(&'\\').is_some() {
                         break;

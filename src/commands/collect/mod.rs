@@ -1,4 +1,4 @@
-//! `collect`: join what the tasks of a run have handed in.
+//! `collect`: join the outputs of a run's tasks.
 
 mod join;
 
@@ -24,9 +24,9 @@ use crate::ui::json::{StatusContext, shown};
 use crate::ui::{Ui, human};
 use crate::wire::cli;
 
-/// Time limit of a command that joins.
+/// Time limit of the job's join command.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// Maximum output in bytes. A longer output is an error, never cut.
+/// Maximum output of the join command in bytes. A longer output is an error and is never truncated.
 const CAP: u64 = 1 << 30;
 
 /// `git harness collect`
@@ -49,7 +49,7 @@ pub(super) fn run(here: &Path, args: &args::CollectArgs, ui: &Ui) -> Result<u8> 
     Ok(error::OK)
 }
 
-/// The result for a job whose tasks change files.
+/// Collects the outcomes of a job whose tasks change files.
 fn collect_changes(
     workspace: &Workspace,
     summary: &cli::CollectSummary,
@@ -67,7 +67,7 @@ fn collect_changes(
     }
 }
 
-/// The result for a job whose tasks hand in files.
+/// Collects the output files of a job whose tasks hand in files.
 fn collect_outputs(
     workspace: &Workspace,
     summary: &cli::CollectSummary,
@@ -100,7 +100,7 @@ fn json_line(value: &impl serde::Serialize) -> Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Counts the done tasks and lists the others.
+/// Counts the done tasks and lists the tasks that are not done.
 fn summarize(workspace: &Workspace) -> cli::CollectSummary {
     let state = workspace.state();
     let context = StatusContext::default();
@@ -108,7 +108,7 @@ fn summarize(workspace: &Workspace) -> cli::CollectSummary {
     let (mut tasks, mut done) = (0, 0);
     for task in &state.plan.tasks {
         let Some(s) = state.tasks.get(&task.id) else { continue };
-        // The parts of a split task are counted in its place.
+        // The parts of a split task are counted instead of the task.
         if state.split.contains_key(&task.id) {
             continue;
         }
@@ -127,7 +127,7 @@ fn summarize(workspace: &Workspace) -> cli::CollectSummary {
     cli::CollectSummary { state: state.summary(), tasks, done, share, missing }
 }
 
-/// The summary in a line, for people.
+/// Formats the summary as one line for people.
 fn progress(summary: &cli::CollectSummary, verb: &str) -> String {
     let tasks = human::number(summary.tasks as usize, "task");
     let percent = summary.share * 100.0;
@@ -143,7 +143,7 @@ fn progress(summary: &cli::CollectSummary, verb: &str) -> String {
     text
 }
 
-/// The outputs of done tasks, in the plan's order.
+/// Returns the outputs of done tasks, in the plan's order.
 fn outputs(workspace: &Workspace, path: &str) -> Result<Vec<TaskOutput>> {
     let state = workspace.state();
     let mut outputs = Vec::new();
@@ -160,15 +160,16 @@ fn outputs(workspace: &Workspace, path: &str) -> Result<Vec<TaskOutput>> {
     Ok(outputs)
 }
 
-/// An output, for `--json` and templates: JSON, or text.
+/// Converts an output for `--json` and templates: to JSON if the output parses as JSON, else to a
+/// string.
 fn collected(output: &TaskOutput) -> cli::CollectedOutput<'_> {
     let content = serde_json::from_slice(&output.bytes)
         .unwrap_or_else(|_| String::from_utf8_lossy(&output.bytes).into());
     cli::CollectedOutput { task: &output.task, files: &output.files, output: content }
 }
 
-/// The outcome of each task that changes files. A task with findings in its variables gives one
-/// item for each finding, with the commit that fixed it.
+/// Returns the outcome of each task that changes files. A task with findings in its variables
+/// yields one item for each finding, with the commit that fixed it.
 fn changes(workspace: &Workspace) -> Result<Vec<Value>> {
     let state = workspace.state();
     let context = StatusContext::default();
@@ -195,7 +196,7 @@ fn changes(workspace: &Workspace) -> Result<Vec<Value>> {
     Ok(items)
 }
 
-/// The findings in a task's variables, if all of them are objects.
+/// Returns the findings in a task's variables. Returns none unless all of them are objects.
 fn finding_objects(vars: &Value) -> Option<Vec<&Map<String, Value>>> {
     vars.get("findings")?.as_array()?.iter().map(Value::as_object).collect()
 }
@@ -230,8 +231,8 @@ fn page(
     Ok(prompt::render_template((name, &text), &serde_json::to_value(values)?)?.into_bytes())
 }
 
-/// Joins outputs with the job's own program. Its standard input has one line of JSON for each
-/// output: the task, its files and the path of the output.
+/// Joins outputs with the job's own program. The program reads one line of JSON for each output
+/// from standard input: the task, its files and the path of the output.
 fn join_by_command(
     workspace: &Workspace,
     argv: &[String],

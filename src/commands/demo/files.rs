@@ -1,4 +1,4 @@
-//! The demo's project, embedded: a test holds this list against the folder.
+//! The demo's project, embedded. A test compares this list with the folder `fixtures/demo`.
 
 /// Embeds files below `fixtures/demo` by their paths.
 macro_rules! files {

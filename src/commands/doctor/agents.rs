@@ -13,11 +13,11 @@ use crate::domain::identity::Identity;
 use crate::domain::termination::Termination;
 use crate::process::{self, Command, Environ, StopFlag};
 
-/// Time limit for a program to print its version. Some are slow to start.
+/// Time limit for a program to print its version. Some programs are slow to start.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Looks for the program of each preset. A missing program of the job is a problem, of other
-/// presets a note.
+/// Looks for the program of each preset. A missing program is a problem if the job uses the preset,
+/// else a note.
 pub(super) fn check(here: &Path, job: Option<&LoadedJob>, diagnoses: &mut Vec<Diagnosis>) {
     let evaluator = job.and_then(|job| job.evaluator.as_ref());
     let used: Vec<&Preset> = job.map(|job| &job.preset).into_iter().chain(evaluator).collect();
@@ -65,8 +65,8 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The version that an agent's program prints, run in a clean environment and under a short time
-/// limit.
+/// Returns the version that an agent's program prints. The program runs in a clean environment and
+/// under a short time limit.
 fn version(here: &Path, preset: &Preset) -> Result<String> {
     if preset.detect.version.is_empty() {
         return Ok("version unknown".into());

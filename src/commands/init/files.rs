@@ -1,4 +1,4 @@
-//! The recipes, embedded: a test holds this list against the folder.
+//! The recipes, embedded. A test compares this list with the folder of recipes.
 
 /// Embeds files of a recipe by their names.
 macro_rules! files {
@@ -14,7 +14,7 @@ macro_rules! files {
 pub(super) struct Recipe {
     /// The recipe's name.
     pub(super) name: &'static str,
-    /// The job file and what it names.
+    /// The job file and the files that it names: file name and text.
     pub(super) files: &'static [(&'static str, &'static str)],
     /// The first step before the job can be used.
     pub(super) first: &'static str,

@@ -5,9 +5,9 @@ use crate::engine::queue::Told;
 use crate::ui::{Ui, human};
 use crate::wire::queue::{ConflictedPath, Ejection, QueueEvent};
 
-/// Lines of a finding that are shown.
+/// The number of lines of a finding that are shown.
 const FINDING_LINES: usize = 20;
-/// Hex digits of an object id that are shown.
+/// The number of hex digits of an object id that are shown.
 const SHORT_ID: usize = 12;
 
 /// Prints a report of the worker.
@@ -60,7 +60,7 @@ fn lines(event: &QueueEvent) -> Vec<String> {
     }
 }
 
-/// The reason why a branch did not land, in lines.
+/// Returns the reason why a branch did not land, as lines.
 pub(super) fn ejection(entry: &str, reason: &Ejection) -> Vec<String> {
     let indented = |text: &str| format!("    {text}");
     match reason {
@@ -85,7 +85,8 @@ pub(super) fn ejection(entry: &str, reason: &Ejection) -> Vec<String> {
     }
 }
 
-/// A path in conflict: its blobs on all sides, and the target's commits that touched it.
+/// Describes a path in conflict: its blobs on all sides, and the target's commits that touched the
+/// path.
 fn conflict(path: &ConflictedPath) -> Vec<String> {
     let mut lines = vec![format!("    {}", path.path)];
     let short = |id: &str| id.get(..SHORT_ID).unwrap_or(id).to_owned();

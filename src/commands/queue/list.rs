@@ -1,5 +1,5 @@
-//! `queue list`: the branches and tasks that wait, those that are being verified, and what became
-//! of the others.
+//! `queue list`: the branches and tasks that wait, the verifications under way, and the outcomes of
+//! branches that no longer wait.
 
 use anyhow::Result;
 
@@ -17,7 +17,7 @@ use crate::ui::{Ui, human, printable, table};
 use crate::wire::cli;
 use crate::wire::queue::Ejection;
 
-/// Verifications of which the mean duration is taken.
+/// The number of most recent verifications whose mean duration is used for estimates.
 const RECENT: usize = 20;
 
 /// `git harness queue list`
@@ -80,7 +80,8 @@ impl Listing {
         })
     }
 
-    /// The branches that wait; with `all` also the others.
+    /// Returns the branches that wait. With `all`, also returns the branches that have landed or
+    /// left.
     fn branches(&self, all: bool) -> Vec<ListedBranch<'_>> {
         let rows = self.summary.ordered().into_iter();
         let rows = rows.filter(|(_, row)| all || row.is_waiting());
@@ -111,7 +112,7 @@ impl Listing {
         self.summary.branches.values().filter(|row| row.is_waiting()).count()
     }
 
-    /// An estimate of the time until the queue is empty, in milliseconds.
+    /// Estimates the time until the queue is empty, in milliseconds.
     fn left_ms(&self) -> Option<u64> {
         let all = &self.summary.verification_ms;
         let recent = &all[all.len().saturating_sub(RECENT)..];
@@ -122,7 +123,7 @@ impl Listing {
         })
     }
 
-    /// The queue, for `--json`.
+    /// Converts the queue for `--json`.
     fn wire<'a>(&'a self, branches: &[ListedBranch<'a>]) -> cli::Queue<'a> {
         let entries = branches.iter().enumerate().map(|(n, (entry, row, state))| {
             let (landed_as, why) = match &row.state {
@@ -175,7 +176,7 @@ impl Listing {
         }
     }
 
-    /// The table of the queue, for people.
+    /// Formats the queue as a table for people.
     fn text(&self, branches: &[ListedBranch<'_>]) -> String {
         let mut text = String::new();
         if !(branches.is_empty() && self.tasks.is_empty()) {
@@ -208,7 +209,7 @@ impl Listing {
         text
     }
 
-    /// The counts in a line.
+    /// Formats the counts as one line.
     fn last_line(&self) -> String {
         let waiting = match self.waiting() {
             0 => "no branch waits".to_owned(),

@@ -1,5 +1,5 @@
-//! `queue`: the merge queue for branches. Branches land when the target's own checks pass with
-//! them.
+//! `queue`: the merge queue for branches. A branch lands when the target's own checks pass on the
+//! merge of the branch into the target.
 
 mod events;
 mod list;
@@ -56,7 +56,8 @@ pub(super) fn run(here: &Path, args: &cli::QueueArgs, ui: &Ui) -> Result<u8> {
     }
 }
 
-/// The full name of the target that `named` means.
+/// Returns the full ref name of the target: of the branch `named`, else of the only branch with a
+/// queue, else of `main` or `master`.
 fn target(store: &Store, named: Option<&str>) -> Result<String> {
     let full = |name: &str| {
         if name.starts_with("refs/heads/") { name.to_owned() } else { format!("refs/heads/{name}") }
@@ -87,18 +88,18 @@ fn target(store: &Store, named: Option<&str>) -> Result<String> {
     }
 }
 
-/// Appends events to the queue log. The events are durable when this returns.
+/// Appends events to the queue log. The events are durable when the function returns.
 fn write(store: &Store, target: &str, events: &[QueueEvent]) -> Result<()> {
     store.append_queue_log(target, events)?;
     store.barrier()
 }
 
-/// The context for work on the queue.
+/// Creates the context for work on the queue.
 fn context(store: Store, target: String) -> Result<Desk> {
     Ok(Desk::new(store, target, ambient::program()?, ambient::environment()))
 }
 
-/// The branch that `name` means, and its commit.
+/// Resolves a branch name to its queue entry and commit.
 fn branch(store: &Store, name: &str) -> Result<EntryCommit> {
     let short = layout::short(name);
     let entry = EntryId::parse(short)?;
@@ -152,8 +153,9 @@ fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -
     Ok(error::OK)
 }
 
-/// The branches of `--after` that have not landed yet. An error for one that is neither queued nor
-/// landed.
+/// Returns the branches of `--after` that have not landed yet. A branch that is neither queued nor
+/// landed is an error. `together` holds the branches that the same command adds; they count as
+/// queued.
 fn dependencies(
     store: &Store,
     summary: &QueueSummary,
@@ -184,7 +186,7 @@ fn dependencies(
     Ok(needed)
 }
 
-/// The short name of a branch that waits; else an error.
+/// Returns the short name of a branch that waits. Any other branch is an error.
 fn waiting(summary: &QueueSummary, name: &str) -> Result<String> {
     let short = layout::short(name);
     if summary.is_waiting(short) {

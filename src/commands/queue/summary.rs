@@ -1,4 +1,4 @@
-//! The state of a queue as its log tells it, for people.
+//! The state of a queue, read from its log, for people.
 
 use std::collections::BTreeMap;
 
@@ -28,13 +28,13 @@ pub(super) enum BranchState {
 /// A branch that is or was in the queue.
 #[derive(Debug, Clone)]
 pub(super) struct BranchRow {
-    /// The number of branches that were added before.
+    /// The number of distinct branches in the log when this branch was added.
     pub(super) seq: usize,
     pub(super) commit: Oid,
     pub(super) priority: i64,
     pub(super) after: Vec<String>,
     pub(super) since: Timestamp,
-    /// The commit that was approved last.
+    /// The commit of the last approval.
     pub(super) approved: Option<Oid>,
     pub(super) state: BranchState,
 }
@@ -55,7 +55,7 @@ pub(super) struct QueueTally {
 }
 
 impl QueueTally {
-    /// The difference to an earlier tally.
+    /// Returns the counts since an earlier tally.
     pub(super) fn since(self, before: Self) -> Self {
         Self {
             landed: self.landed - before.landed,
@@ -64,12 +64,12 @@ impl QueueTally {
         }
     }
 
-    /// Returns true if no branch has left without landing.
+    /// Returns true if no counted branch has left without landing.
     pub(super) fn all_landed(self) -> bool {
         self.not_landed == 0
     }
 
-    /// The counts, for people.
+    /// Formats the counts for people.
     pub(super) fn text(self) -> String {
         let Self { landed, not_landed, verified } = self;
         let verified = human::number(verified, "verification");
@@ -111,7 +111,8 @@ impl QueueSummary {
     fn fold(&mut self, QueueLogEntry { at, event }: QueueLogEntry) {
         match event {
             QueueEvent::Added { candidate: added, priority, after, .. } => {
-                // A branch that is added again while it waits keeps its age and its approval.
+                // A branch that is added again while it waits keeps its waiting time and its
+                // approval.
                 let old = self.branches.get(&added.entry).filter(|row| row.is_waiting());
                 let approved = old.and_then(|row| row.approved.clone());
                 let since = old.map_or(at, |row| row.since);
@@ -141,7 +142,8 @@ impl QueueSummary {
             QueueEvent::Landed { new, entries, .. } => {
                 self.landed += entries.len();
                 for landed in &entries {
-                    // Removed while its landing was being pushed: it has landed all the same.
+                    // The branch was removed while its landing was being pushed, but has landed all
+                    // the same.
                     if self.is_removed(&landed.entry) {
                         self.not_landed = self.not_landed.saturating_sub(1);
                     }
@@ -181,13 +183,14 @@ impl QueueSummary {
         !self.branches.values().any(BranchRow::is_waiting)
     }
 
-    /// The counts so far.
+    /// Returns the counts of the whole log.
     pub(super) fn tally(&self) -> QueueTally {
         let verified = self.verification_ms.len();
         QueueTally { landed: self.landed, not_landed: self.not_landed, verified }
     }
 
-    /// The branches in the order in which they are taken; those that do not wait come last.
+    /// Returns the branches in the order in which the queue takes them. Branches that do not wait
+    /// come last.
     pub(super) fn ordered(&self) -> Vec<(&str, &BranchRow)> {
         let ageing = QueueSettings::default().ageing;
         let mut rows: Vec<_> = self.branches.iter().map(|(e, row)| (e.as_str(), row)).collect();

@@ -29,7 +29,7 @@ pub(super) struct WaitingTask {
     driver: Option<String>,
 }
 
-/// The tasks that wait for a target, by run and in the order of their arrival, and the
+/// Returns the tasks that wait for a target, by run and then by the start of their wait, and the
 /// verifications under way.
 pub(super) fn waiting(store: &Store, target: &str) -> Result<(Vec<WaitingTask>, Vec<Now>)> {
     let (mut waiting, mut verifications) = (Vec::new(), Vec::new());
@@ -73,7 +73,7 @@ impl WaitingTask {
         }
     }
 
-    /// The task, for `--json`.
+    /// Converts the task for `--json`.
     pub(super) fn wire(&self) -> cli::QueuedTask<'_> {
         cli::QueuedTask {
             run: self.run.as_str(),
@@ -85,7 +85,7 @@ impl WaitingTask {
         }
     }
 
-    /// The task's row in the table.
+    /// Returns the task's row in the table.
     pub(super) fn cells(&self) -> Vec<String> {
         vec![
             String::new(),
@@ -99,7 +99,7 @@ impl WaitingTask {
     }
 }
 
-/// The number of tasks of each run, and the supervisor that lands them.
+/// Returns a line for each run: the number of waiting tasks, and the supervisor that lands them.
 pub(super) fn summary_lines(waiting: &[WaitingTask]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut runs: Vec<&RunId> = waiting.iter().map(|task| &task.run).collect();

@@ -1,4 +1,4 @@
-//! `queue run` and `queue sweep`: one process works on a queue, others watch it.
+//! `queue run` and `queue sweep`. One process works on a queue; other processes watch it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::process::Lock;
 use crate::store::{Store, layout, make_parent};
 use crate::ui::{Ui, human};
 
-/// Time between two looks of a process that watches.
+/// The polling interval of a process that watches.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// `git harness queue run`
@@ -79,8 +79,8 @@ pub(super) fn sweep(store: &Store, target: &str, ui: &Ui) -> Result<u8> {
     Ok(error::OK)
 }
 
-/// Prints the events of the queue until it is empty. Returns the lock if the other process has
-/// exited before.
+/// Prints new events of the queue until the queue is empty, or forever with `follow`. Returns the
+/// lock if the process that worked on the queue exits first.
 fn watch(store: &Store, target: &str, path: &Path, follow: bool, ui: &Ui) -> Result<Option<Lock>> {
     let (mut last, _) = store.queue_log(target, None)?;
     loop {

@@ -55,8 +55,8 @@ pub(super) fn run(here: &Path, args: &args::ReviewArgs, ui: &Ui) -> Result<u8> {
     Ok(error::OK)
 }
 
-/// The pager; none for `cat` or an empty name. The repository's configuration is not asked, since
-/// agents can write there.
+/// Returns the pager; none for `cat` or an empty name. The pager in the repository's configuration
+/// is ignored, since agents can write there.
 fn pager() -> Option<String> {
     let pager = ambient::variable("GIT_PAGER")
         .or_else(|| ambient::variable("PAGER"))
@@ -64,8 +64,8 @@ fn pager() -> Option<String> {
     (!pager.trim().is_empty() && pager != "cat").then_some(pager)
 }
 
-/// Options for `less`, as git sets them: short texts are not paged, colours are passed through, and
-/// the screen is kept. The person's own settings win.
+/// Returns the options for `less`, as git sets them: short texts are not paged, colours are passed
+/// through, and the screen is kept. The user's own `LESS` takes precedence.
 fn less_options() -> &'static [(&'static str, &'static str)] {
     if ambient::variable("LESS").is_none() { &[("LESS", "FRX")] } else { &[] }
 }
@@ -81,7 +81,7 @@ fn open_tool(store: &Store, candidate: &Candidate) -> Result<u8> {
     if code == Some(0) { Ok(error::OK) } else { bail!("`git difftool` did not succeed") }
 }
 
-/// The candidates that wait for a review, by run.
+/// Returns the candidates that wait for a review, by run.
 fn waiting(store: &Store, run: Option<&str>) -> Result<Vec<(Workspace, Vec<TaskId>)>> {
     let runs = match run {
         Some(_) => vec![workspace::find_run(store, run)?],
@@ -139,7 +139,7 @@ fn list(store: &Store, args: &args::ReviewArgs, ui: &Ui) -> Result<u8> {
     Ok(error::OK)
 }
 
-/// The candidate that a person decides on; an error unless the task is in one of `phases`.
+/// Returns the candidate that a person decides on. Fails unless the task is in one of `phases`.
 fn candidate_of<'a>(
     workspace: &'a Workspace,
     task: &TaskId,
@@ -233,8 +233,8 @@ pub(super) fn reject(here: &Path, args: &args::RejectArgs, ui: &Ui) -> Result<u8
     Ok(code)
 }
 
-/// A message as the next attempt reads it. A message `file:line:text` quotes that line of the
-/// candidate.
+/// Formats a message for the next attempt. A message of the form `file:line:text` quotes that line
+/// of the candidate.
 fn comment(store: &Store, candidate: &Candidate, text: &str) -> Result<String> {
     let parts: Vec<&str> = text.splitn(3, ':').collect();
     let &[path, line, words] = parts.as_slice() else { return Ok(text.to_owned()) };

@@ -17,9 +17,9 @@ use crate::ui::tone::Tone;
 use crate::ui::{human, json, printable, table};
 use crate::wire::cli;
 
-/// Lines at the end of an arbitrary command's output that are shown as its message.
+/// The number of lines at the end of a command's output that are shown as its message.
 const MESSAGE_LINES: usize = 12;
-/// Unchanged lines around a change that are shown.
+/// The number of unchanged lines that are shown around a change.
 const CONTEXT: usize = 3;
 
 /// A candidate with the evidence for a decision.
@@ -52,7 +52,7 @@ impl CandidatePage {
         let mut message = None;
         if let Some(tip) = loaded.ledger.tips.get(task) {
             let chain = layout::task(workspace.run(), task);
-            // Newest first: only the last verdict can be about this tree.
+            // Newest first: only the newest verdict can be about this tree.
             for (_, text) in store.messages(&tip.commit)? {
                 if let TaskEventKind::Verified { tree, results, landing: false, .. } =
                     codec::read_task_event(&chain, &text)?.kind
@@ -81,12 +81,12 @@ impl CandidatePage {
         })
     }
 
-    /// The number of changed files.
+    /// Returns the number of changed files.
     pub(super) fn files(&self) -> usize {
         self.changes.len()
     }
 
-    /// The numbers of added and of removed lines.
+    /// Returns the numbers of added and of removed lines.
     pub(super) fn lines(&self) -> (usize, usize) {
         let counts = self.changes.iter().map(counts);
         counts.fold((0, 0), |(a, r), (added, removed)| (a + added, r + removed))
@@ -97,7 +97,7 @@ impl CandidatePage {
         !self.checks.is_empty() && self.checks.iter().all(|c| c.passed)
     }
 
-    /// The candidate without the contents of its files, for `--format json`.
+    /// Returns the candidate without the contents of its files, for `--format json`.
     pub(super) fn summary(&self) -> cli::ReviewSummary {
         let (added, removed) = self.lines();
         let file = |change: &FileChange| {
@@ -121,7 +121,7 @@ impl CandidatePage {
         }
     }
 
-    /// The whole page, for `--format json`.
+    /// Returns the whole page, for `--format json`.
     pub(super) fn wire(&self) -> cli::Review<'_> {
         cli::Review {
             summary: self.summary(),
@@ -133,7 +133,7 @@ impl CandidatePage {
         }
     }
 
-    /// The page for people.
+    /// Formats the page for people.
     pub(super) fn text(&self, paints: bool) -> String {
         let row = |a: &str, b: String| vec![a.to_owned(), b];
         let (added, removed) = self.lines();
@@ -191,7 +191,7 @@ impl CandidatePage {
     }
 }
 
-/// The last message in an agent's output.
+/// Returns the last message in an agent's output.
 fn last_message(workspace: &Workspace, stdout: &[u8]) -> Option<String> {
     let preset = preset::resolve(workspace.job().ok()?).ok()?;
     let message = if preset.name == COMMAND {
@@ -219,7 +219,7 @@ fn counts(change: &FileChange) -> (usize, usize) {
     (count(ChangeTag::Insert), count(ChangeTag::Delete))
 }
 
-/// The changes of one file. On a terminal, changed words within a line are emphasised.
+/// Formats the changes of one file. On a terminal, changed words within a line are emphasised.
 fn patch(change: &FileChange, paints: bool) -> String {
     let name = printable(&change.path);
     let head = match (&change.from, &change.before, &change.after) {

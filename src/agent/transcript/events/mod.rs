@@ -12,16 +12,16 @@ use serde_json::Value;
 use super::shorten::{arguments, duration, first_lines, number, without_escapes};
 use super::{TranscriptEntry, TranscriptKind};
 
-/// The number of lines that are shown of a tool's result.
+/// The number of lines of a tool's result that are shown.
 const RESULT_LINES: usize = 6;
-/// The number of lines that are shown of a thought.
+/// The number of lines of a thought that are shown.
 const THOUGHT_LINES: usize = 6;
-/// The number of lines that are shown of a message to the agent.
+/// The number of lines of a message to the agent that are shown.
 const USER_LINES: usize = 12;
-/// The number of lines that are shown of an error.
+/// The number of lines of an error that are shown.
 const ERROR_LINES: usize = 20;
 
-/// The state that a session's earlier events leave for the later events.
+/// The state that later events of a session need from its earlier events.
 #[derive(Debug, Default)]
 pub(super) struct EventContext {
     /// The pieces of an incomplete message.
