@@ -15,7 +15,8 @@ pub const NEEDS_PERSON: u8 = 3;
 pub const FATAL: u8 = 128;
 /// Wrong usage. git uses the same code.
 pub const USAGE: u8 = 129;
-/// Added to the number of the signal that ended the command. Shells use the same sum.
+/// The base of the exit codes for signals. The code is this base plus the number of the signal that
+/// ended the command, as in shells.
 pub const SIGNAL_BASE: u8 = 128;
 
 /// Returns the exit code of a process that ended because of a signal.

@@ -1,8 +1,8 @@
 //! `git harness`: carry out large AI coding jobs reliably. Start reading at ARCHITECTURE.md.
 //!
 //! The modules stand in the order of their layers, lowest first; the last group has those that name
-//! no other module. A module names only what the table in ARCHITECTURE.md grants it, which a test
-//! reads.
+//! no other module. A module names only what the table in ARCHITECTURE.md grants it. A test reads
+//! the table.
 //!
 //! The library serves the binary and this package's own tests. `domain` and `store` are public for
 //! the simulation and the model of the store; [`testing`] re-exports the other items that tests
@@ -37,7 +37,7 @@ pub mod error;
 
 pub use commands::run;
 
-/// Items that the package's own tests use beside `domain` and `store`.
+/// Items that the package's own tests use in addition to `domain` and `store`.
 #[doc(hidden)]
 pub mod testing {
     pub use crate::cli::Cli;

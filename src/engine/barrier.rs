@@ -15,8 +15,8 @@ use crate::ambient;
 use crate::store;
 
 /// The shortest pause between two barriers. Each barrier syncs all dirty data of the file system,
-/// including the agents' worktrees. Files that are created and deleted between two barriers cost
-/// nothing.
+/// including the agents' worktrees. The pause saves work: files that are created and deleted
+/// between two barriers are never synced.
 const MIN_PAUSE: Duration = Duration::from_millis(25);
 
 /// The handle of the barrier thread. The thread ends when the handle is dropped.

@@ -116,8 +116,8 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Observes the probe, the first agent, which runs alone until its service has answered. Its
-    /// keeper then creates a marker file.
+    /// Observes the probe: the first agent, which runs alone until its service has answered. The
+    /// keeper of the probe creates a marker file when the service answers.
     pub(super) fn check_probe(&mut self) -> Result<()> {
         if !self.policy.probe || self.ledger.state.account.proven {
             return Ok(());

@@ -256,8 +256,9 @@ impl Engine<'_> {
         }
         let decisions = self.batch.decisions.clone();
         if !self.ledger.record(&store, &self.proof, &mut self.batch)? {
-            // The extra refs were not written, because another run wrote notes at the same time.
-            // Add the notes again. The other extra refs are only for people.
+            // The batch's extra refs were not written, because another run wrote notes at the same
+            // time. Add the notes again. The other extra refs are only for people and are not
+            // written again.
             for (name, lines) in &lines {
                 store.add_notes(name, lines)?;
             }

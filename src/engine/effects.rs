@@ -124,7 +124,7 @@ impl Engine<'_> {
         }
         let state = &self.ledger.state;
         let queued = if self.held.is_some() { 0 } else { state.count(&Phase::Queued) };
-        // Tasks that land together do not count.
+        // As many tasks as fit into one train do not count: they land together.
         let queued = queued.saturating_sub(self.ctx.job.queue.batch);
         let waiting = queued + state.count(&Phase::Verifying);
         waiting >= WAITING_PER_VERIFICATION * self.policy.verifications

@@ -108,7 +108,7 @@ pub(crate) struct Evaluator {
 }
 
 impl Evaluator {
-    /// Returns true if this program chooses the ids of sessions.
+    /// Returns true if `git harness` chooses the session ids, not the program of the evaluator.
     fn gives_session_ids(&self) -> bool {
         self.preset.session.source == SessionSource::Ours
     }
@@ -149,7 +149,7 @@ impl Context {
         })
     }
 
-    /// Returns true if this program chooses the ids of sessions.
+    /// Returns true if `git harness` chooses the session ids, not the program of the agent.
     pub(crate) fn gives_session_ids(&self) -> bool {
         self.preset.session.source == SessionSource::Ours
     }
@@ -283,6 +283,6 @@ pub(crate) enum RunExit {
     Person(String),
     /// Nothing more can be done without waiting (`poll`).
     Later,
-    /// A signal, with its number.
+    /// A signal with this number interrupted the run.
     Interrupted(i32),
 }

@@ -58,8 +58,8 @@ pub(super) fn pending(store: &Store, run: &RunId) -> Vec<SpooledRequest> {
     found
 }
 
-/// Answers a request and removes it. If the holder dies before this, the next holder applies the
-/// request.
+/// Answers a request and removes it from the spool. If the holder dies before it answers, the next
+/// holder applies the request.
 pub(super) fn answer(waiting: &SpooledRequest, answer: &RequestAnswer) -> Result<()> {
     answer_at(&waiting.path, answer)
 }

@@ -71,7 +71,7 @@ impl Slots {
         self.busy.remove(name);
     }
 
-    /// Returns the number of worktrees of a kind in use.
+    /// Returns the number of worktrees in use whose names start with `kind`.
     pub(super) fn used(&self, kind: char) -> usize {
         self.busy.iter().filter(|name| name.starts_with(kind)).count()
     }

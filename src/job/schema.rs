@@ -401,15 +401,17 @@ pub struct RetrySection {
 /// `[limits]`: the limits of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LimitsSection {
-    /// `jobs`: the number of agents at a time, at least 1. The default is 4.
+    /// `jobs`: the largest number of agents that run at a time, at least 1. The default is 4.
     pub jobs: usize,
-    /// `tokens`: the tokens of the run.
+    /// `tokens`: the largest number of tokens of the run. `None` for no limit.
     pub tokens: Option<u64>,
-    /// `tokens-per-task`: the tokens of a task with all its attempts.
+    /// `tokens-per-task`: the largest number of tokens of a task with all its attempts. `None` for
+    /// no limit.
     pub tokens_per_task: Option<u64>,
-    /// `cost-usd`: the cost of the run in US dollars.
+    /// `cost-usd`: the largest cost of the run in US dollars. `None` for no limit.
     pub cost_usd: Option<f64>,
-    /// `cost-per-task`: the cost of a task with all its attempts in US dollars.
+    /// `cost-per-task`: the largest cost of a task with all its attempts in US dollars. `None` for
+    /// no limit.
     pub cost_per_task: Option<f64>,
     /// `min-free-mb`: the free disk space below which no attempt starts, in units of a million
     /// bytes. The default is 100. 0 disables the check.

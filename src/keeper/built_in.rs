@@ -78,7 +78,8 @@ fn handed_in(
     Ok((true, text))
 }
 
-/// Compares the task's files. Returns true if they differ, and the summary.
+/// Compares the task's files. Returns true if the programs differ (not if they are equal), and the
+/// summary.
 fn same_programs(repo: &Repo, after: &Oid, wanted: &AstEqual) -> Result<(bool, String)> {
     let globs = |patterns: &[String]| {
         job::PathGlobs::new(patterns).map_err(|fault| anyhow::anyhow!("a glob {}", fault.message))
@@ -155,7 +156,7 @@ fn compare(
         |result: std::result::Result<Comparison, CompareError>| result.map_err(|e| e.to_string());
     let to = SourceFile { path: &pair.to, text: &new };
     let Some(from) = &pair.from else {
-        // A new file may contain types, and the declaration that it is a module.
+        // A new file may contain types, and `export {}`, which declares that the file is a module.
         let compare_with = |text| {
             ast_equal::compare(&SourceFile { path: &pair.to, text }, &to, &options(&wanted.options))
         };

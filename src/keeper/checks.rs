@@ -166,8 +166,8 @@ pub(super) fn known_outcome(step: &CheckStep, key: &str) -> Option<CheckOutcome>
     })
 }
 
-/// Returns the part of a verdict's key beside the tree: arguments, pinned files, system, and output
-/// of the `version` command.
+/// Returns the part of a verdict's key that does not depend on the tree: arguments, pinned files,
+/// system, and output of the `version` command.
 pub(crate) fn verdict_key(step: &CheckStep, version: &str) -> String {
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let parts = serde_json::json!([step.key_argv, step.salt, system, version]);

@@ -63,8 +63,8 @@ pub(crate) fn main(dir: &Path) -> Result<()> {
             }
         };
         let since = ambient::instant();
-        // The stop request was for this assignment. A supervisor that finds the lock free may send
-        // the next.
+        // The stop request was for this assignment and must not stop the next one, which a
+        // supervisor may send as soon as it finds the lock free.
         stop.lower();
         if !clean {
             drop(inbox);

@@ -55,8 +55,8 @@ impl<'a> SessionListener<'a> {
         }
     }
 
-    /// Returns the class for which the keeper gave the session up. The output alone may not tell
-    /// the class.
+    /// Returns the class because of which the keeper gave up on the session. The class may not be
+    /// evident from the output alone.
     pub(super) fn given_up(&self) -> Option<Class> {
         self.given_up.or_else(|| self.watcher.pending_give_up().map(|(_, class)| class))
     }
@@ -132,8 +132,8 @@ pub(super) fn command(
     if work.prompt_on_stdin { command.stdin_file(prompt) } else { command }
 }
 
-/// Runs a session's program. Returns how the program ended, and the class for which the keeper gave
-/// the session up.
+/// Runs a session's program. Returns the result of the command, and the class because of which the
+/// keeper gave up on the session.
 pub(super) fn run(
     command: &Command,
     dir: &Path,
@@ -146,8 +146,8 @@ pub(super) fn run(
     Ok((ended, listener.given_up()))
 }
 
-/// Runs a session's program whose last message is the result. Returns how the program ended, the
-/// session report, and the last message. Without a preset, standard output is the last message.
+/// Runs a session's program whose last message is the result. Returns the result of the command,
+/// the session report, and the last message. Without a preset, standard output is the last message.
 pub(super) fn run_to_report(
     command: &Command,
     dir: &Path,

@@ -1,5 +1,5 @@
-//! Preparation of a worktree: created if missing, reset to a commit, set up once, with the pinned
-//! files copied over.
+//! Preparation of a worktree: creates a missing worktree, resets it to a commit, runs the setup
+//! commands once, and copies the pinned files over.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -96,8 +96,8 @@ fn open_or_create(repo: &Repo, spec: &WorktreeSpec, commit: &Oid) -> Result<Work
         .with_context(|| format!("cannot create the worktree {}", spec.path.display()))
 }
 
-/// Removes a worktree whose record is damaged. The path lies below the run's own folder. The work
-/// of an attempt was saved when the attempt ended.
+/// Removes a worktree whose record is damaged. No work is lost: the path lies below the run's own
+/// folder, and the work of an attempt was saved when the attempt ended.
 fn remove_damaged(repo: &Repo, spec: &WorktreeSpec) -> Result<()> {
     if repo::remove_worktree(repo, &spec.path, &spec.index).is_ok() {
         return Ok(());

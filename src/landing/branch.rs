@@ -31,9 +31,9 @@ pub(crate) struct BuiltTrain {
 /// The part of the target's history that has been read.
 #[derive(Debug, Default)]
 pub(crate) struct TargetHistory {
-    /// The commits of the first-parent line, each with its position.
+    /// The commits of the first-parent line, each with its position, counted from 0 for the oldest.
     line: HashMap<Oid, usize>,
-    /// The position of the newest merge commit.
+    /// The position of the newest merge commit, or 0 if no commit is a merge.
     newest_merge: usize,
     /// The tips of landed branches. The commits of squashed branches are not on the target.
     landed: BTreeSet<Oid>,

@@ -18,9 +18,10 @@ use crate::store::codec;
 pub(crate) struct LandedTasks {
     last_tip: Option<Oid>,
     tasks: BTreeMap<TaskId, Oid>,
-    /// The commits from the run's base on, each with its distance from the base.
+    /// The first-parent line from the run's base (inclusive) on. Each commit has its distance from
+    /// the base.
     line: HashMap<Oid, usize>,
-    /// The distance of the newest merge commit from the base.
+    /// The distance of the newest merge commit from the base, or 0 if no commit is a merge.
     newest_merge: usize,
 }
 
