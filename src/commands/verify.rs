@@ -1,4 +1,4 @@
-//! `verify`: run the checks of a candidate again, whatever is recorded about its tree.
+//! `verify`: run the checks of a candidate again, regardless of the verdicts recorded for its tree.
 
 use std::path::Path;
 

@@ -33,21 +33,22 @@ const SUGGESTED_SIMILARITY: f64 = 0.75;
 pub(super) struct Workspace {
     /// The repository's state.
     pub store: Store,
-    /// The run as its refs have it.
+    /// The run as loaded from its refs.
     pub loaded: LoadedRun,
-    /// The pinned job, once it is needed. Parsing costs more than the rest of a small `status`.
+    /// The pinned job, parsed on first use. Parsing costs more than the rest of a small `status`.
     job: OnceCell<Job>,
 }
 
 impl Workspace {
-    /// Opens the run that `name` means in the repository around `here`.
+    /// Opens a run in the repository around `here`. See [`find_run`] for the meaning of `name`.
     pub(super) fn open(here: &Path, name: Option<&str>) -> Result<Self> {
         let store = open_store(here)?;
         let run = find_run(&store, name)?;
         Self::load(&store, &run)
     }
 
-    /// Opens the run of a task. `name` is `RUN/TASK`, or the task of the run that is meant.
+    /// Opens the run of a task. `name` is `RUN/TASK`, or a task of the run that `run` selects. See
+    /// [`find_run`] for a missing `run`.
     pub(super) fn open_task(here: &Path, name: &str, run: Option<&str>) -> Result<(Self, TaskId)> {
         let store = open_store(here)?;
         let (run, task) = resolve_task(&store, name, run)?;
@@ -105,17 +106,17 @@ impl Workspace {
         Ok(unchanged == ledger.tips.len())
     }
 
-    /// The run's name.
+    /// Returns the run's name.
     pub(super) fn run(&self) -> &RunId {
         &self.loaded.ledger.state.id
     }
 
-    /// The run's state.
+    /// Returns the run's state.
     pub(super) fn state(&self) -> &RunState {
         &self.loaded.ledger.state
     }
 
-    /// The job that the run has pinned.
+    /// Returns the job that the run has pinned.
     pub(super) fn job(&self) -> Result<&Job> {
         if let Some(job) = self.job.get() {
             return Ok(job);
@@ -125,14 +126,16 @@ impl Workspace {
         Ok(self.job.get_or_init(|| job))
     }
 
-    /// Takes over a job that was parsed from `text`, if the run has pinned the same text.
+    /// Stores a job that was parsed from `text`, if the run has pinned the same text. Saves parsing
+    /// the text again.
     pub(super) fn set_job(&mut self, text: &str, job: &Job) {
         if self.loaded.job_text == text {
             self.job = OnceCell::from(job.clone());
         }
     }
 
-    /// A task of the plan and its state. The error for an unknown task suggests the nearest one.
+    /// Returns a task of the plan and its state. The error for an unknown task suggests the nearest
+    /// one.
     pub(super) fn find_task(&self, task: &TaskId) -> Result<(&Task, &TaskState)> {
         let state = self.state();
         let planned = state.plan.tasks.iter().find(|t| t.id == *task);
@@ -164,12 +167,12 @@ impl Workspace {
             && policy().is_none_or(|policy| owed(self.state(), ambient::now(), &policy).is_empty())
     }
 
-    /// The path of the file that each task hands in; none if tasks propose changes.
+    /// Returns the path of the output file of each task; `None` if tasks propose changes instead.
     pub(super) fn output_path(&self) -> Option<&str> {
         self.job().ok()?.output.as_ref().map(|output| output.path.as_str())
     }
 
-    /// The task whose landing is journaled and not settled.
+    /// Returns the task of this run whose landing is journaled but not settled.
     pub(super) fn landing_task(&self) -> Result<Option<TaskId>> {
         Ok(match self.store.journal(&self.loaded.manifest.target)? {
             Some(JournalEntry::Landing(landing)) if landing.run == *self.run() => {
@@ -179,7 +182,7 @@ impl Workspace {
         })
     }
 
-    /// Everything that is needed to carry out the run.
+    /// Returns the context that the engine needs to carry out the run.
     pub(super) fn context(&self) -> Result<Context> {
         let (store, run) = (&self.store, self.run().clone());
         let manifest = self.loaded.manifest.clone();
@@ -236,7 +239,8 @@ impl Workspace {
         })
     }
 
-    /// Mends what an earlier supervisor left, and makes the engine that carries out the run.
+    /// Repairs the refs that an earlier supervisor left behind, and creates the engine that carries
+    /// out the run.
     pub(super) fn into_engine<'a>(
         self,
         proof: RunProof,
@@ -275,7 +279,8 @@ pub(super) fn open_read_only(here: &Path) -> Result<Store> {
     Store::open(repo, git)
 }
 
-/// The run that `name` means: without a name the only active run, else the only run.
+/// Returns the run called `name`. Without a name, returns the only run or, if there are several,
+/// the only active run.
 pub(super) fn find_run(store: &Store, name: Option<&str>) -> Result<RunId> {
     let runs = store.runs()?;
     if let Some(name) = name {
@@ -309,7 +314,7 @@ pub(super) fn find_run(store: &Store, name: Option<&str>) -> Result<RunId> {
     }
 }
 
-/// The run of a job with the highest number.
+/// Returns the run of a job with the highest number.
 pub(super) fn latest_run(store: &Store, job: &str) -> Result<Option<RunId>> {
     let mut best: Option<(u32, RunId)> = None;
     for run in store.runs()? {
@@ -335,7 +340,8 @@ fn list(runs: &[RunId]) -> String {
     runs.iter().map(RunId::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Splits a task's name as a person writes it: `RUN/TASK`, or the task of the run that is meant.
+/// Resolves a task's name as a person writes it: `RUN/TASK`, or a task of the run that `run_name`
+/// selects. See [`find_run`] for a missing `run_name`.
 pub(super) fn resolve_task(
     store: &Store,
     name: &str,
@@ -364,7 +370,7 @@ pub(super) fn try_hold(
     store.hold(run, &Holder::this_process().to_string())
 }
 
-/// The process that holds the run's lock, as `host/pid`.
+/// Returns the process that holds the run's lock, as `host/pid`.
 pub(super) fn driver(store: &Store, run: &RunId) -> Option<String> {
     let path = store.local().run_lock(run);
     if !Lock::is_held(&path).ok()? {
@@ -374,14 +380,14 @@ pub(super) fn driver(store: &Store, run: &RunId) -> Option<String> {
     Some(holder.holder().map_or(holder.to_string(), |h| format!("{}/{}", h.host, h.pid)))
 }
 
-/// The person who runs this command, as git knows them: `NAME <EMAIL>`.
+/// Returns the person who runs this command, as git knows them: `NAME <EMAIL>`.
 pub(super) fn who(store: &Store) -> String {
     let identity = store.repo().identity();
     format!("{} <{}>", identity.name, identity.email)
 }
 
-/// Takes a prompt's template out of the pinned files: templates are not laid over the worktrees of
-/// checks.
+/// Takes a prompt's template out of the pinned files: templates are not written into check
+/// worktrees.
 fn take_template(
     pinned: &mut BTreeMap<String, Vec<u8>>,
     prompt: Option<&str>,
@@ -393,7 +399,7 @@ fn take_template(
     Ok(Some((name.to_owned(), text)))
 }
 
-/// The folder of the worktrees of all runs of a job.
+/// Returns the folder that holds the worktrees of all runs of a job.
 pub(super) fn worktrees_root(repo: &Repo, job: &Job) -> PathBuf {
     let top = repo.work_dir().unwrap_or_else(|| repo.common_dir());
     normalize(&top.join(job.worktree.root_for(&repo.name())))
@@ -414,13 +420,13 @@ fn normalize(path: &Path) -> PathBuf {
     out
 }
 
-/// Writes out a pinned file as an executable, since many pinned files are scripts. The mode of a
-/// script in the tree is the tree's.
+/// Writes out a pinned file as an executable, since many pinned files are scripts. A script that is
+/// checked out from the tree has the tree's mode instead.
 pub(super) fn write_pinned(path: &Path, bytes: &[u8]) -> Result<()> {
     write_executable(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// A name for this copy of the repository, made once.
+/// Returns the id of this copy of the repository. The first call generates and stores the id.
 fn repository_id(store: &Store) -> Result<String> {
     let path = store.local().repository_id();
     if let Ok(id) = std::fs::read_to_string(&path)
@@ -434,7 +440,7 @@ fn repository_id(store: &Store) -> Result<String> {
     Ok(id)
 }
 
-/// The full name of the branch that receives the work of a job.
+/// Returns the full name of the branch that receives the work of a run.
 pub(super) fn target_ref(job: &Job, run: &RunId) -> String {
     match &job.job.target {
         Some(name) => format!("refs/heads/{name}"),

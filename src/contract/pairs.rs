@@ -14,7 +14,7 @@ const EXTENSIONS: [(&str, &str); 8] = [
     ("cts", "cjs"),
 ];
 
-/// The files that a check compares.
+/// Predicates that select the files to compare.
 pub(crate) struct PairGlobs<'a> {
     /// Returns true for a path to compare in the tree before the work.
     pub from: &'a dyn Fn(&str) -> bool,
@@ -51,15 +51,15 @@ pub(crate) struct FilePair {
 pub(crate) struct FilePairs {
     /// The pairs, ordered by `to`.
     pub pairs: Vec<FilePair>,
-    /// Messages about files without a valid successor.
+    /// Messages about files without a valid successor, and about old files that were not removed.
     pub problems: Vec<String>,
 }
 
-/// Finds the pairs of a task with these files.
+/// Finds the pairs to compare for a task that owns `files`.
 ///
 /// `changed` holds every path that differs between the trees. `None` limits the pairs to the task's
-/// own files, for a tree that also holds the work of other tasks. `has` returns true if a tree has
-/// a path. A declaration file (`.d.ts`) is not a program and has no pair.
+/// own files: pass `None` for a tree that also holds the work of other tasks. `has` returns true if
+/// a tree has a path. A declaration file (`.d.ts`) is not a program and has no pair.
 pub(crate) fn find_pairs<E>(
     globs: &PairGlobs,
     files: &[String],

@@ -8,8 +8,9 @@ use super::id::Timestamp;
 pub struct Account {
     /// No agent starts before this time.
     pub closed_until: Timestamp,
-    /// True if the service answered an agent that started after `closed_until`. Until then a single
-    /// agent probes the account.
+    /// True if the service has answered an agent since the last refusal for lack of quota or the
+    /// last resume after a halt. While this is false, a single agent probes an account that was
+    /// closed.
     pub proven: bool,
     /// The number of consecutive closings.
     pub strikes: u32,
@@ -19,14 +20,16 @@ pub struct Account {
     pub because: Option<String>,
 }
 
-/// The number of consecutive closings before the run halts. With [`pause_ms`] they take some hours.
+/// The largest number of consecutive closings. The next closing halts the run. With [`pause_ms`],
+/// this many closings take some hours.
 pub const MAX_STRIKES: u32 = 20;
 
 /// The first pause after a refusal without a reset time, in milliseconds.
 const FIRST_MS: u64 = 5_000;
 /// The longest pause, in milliseconds.
 const LONGEST_MS: u64 = 15 * 60_000;
-/// A reset time without seconds may be any time within its minute: agents omit the seconds.
+/// A minute, added to a reset time without seconds: agents omit the seconds, so the reset may
+/// happen at any time within the minute.
 const MINUTE_MS: u64 = 60_000;
 /// The largest plausible distance of a reset time, in milliseconds: a weekly quota and a day.
 const PLAUSIBLE_MS: u64 = 8 * 24 * 3_600_000;
@@ -42,13 +45,15 @@ pub fn pause_ms(strike: u32, now: Timestamp) -> u64 {
 }
 
 impl Account {
-    /// Returns true if the last closing is over at this time. Agents may start then. A session that
-    /// began earlier is no evidence about the account's present state.
+    /// Returns true if agents may start at this time, because the last closing is over. A session
+    /// that began before the end of the last closing is no evidence about the account's present
+    /// state.
     pub fn open_at(&self, time: Timestamp) -> bool {
         self.closed_until <= time
     }
 
-    /// Returns the account after a refusal for lack of quota: closed until the reset time.
+    /// Returns the account after a refusal for lack of quota: closed until the reset time, or for a
+    /// pause if no plausible reset time was reported.
     pub fn limited(&self, began: Timestamp, now: Timestamp, resets_at: Option<Timestamp>) -> Self {
         let strikes = self.strikes + u32::from(self.open_at(began));
         let reset = resets_at
@@ -62,7 +67,7 @@ impl Account {
     /// Returns the account after an overload: a short pause, then half of the slots.
     pub fn overloaded(&self, began: Timestamp, now: Timestamp, jobs: usize) -> Self {
         if !self.open_at(began) {
-            // One overload meets all running agents and counts once.
+            // An overload meets all running agents but counts only once.
             return self.clone();
         }
         let strikes = self.strikes + 1;
@@ -128,7 +133,7 @@ mod tests {
     fn overload_halves_the_slots_once_and_each_session_restores_one() {
         let account = Account::default().overloaded(NOW, NOW, 8);
         assert_eq!(account.slots, Some(4));
-        // The agents that ran at that time are no new evidence.
+        // Agents that were already running are no new evidence.
         assert_eq!(account.overloaded(NOW, NOW.after_ms(1), 8), account);
         let later = account.closed_until;
         let mut account = account.overloaded(later, later, 8);

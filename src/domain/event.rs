@@ -255,8 +255,8 @@ pub enum RunEventKind {
     Resumed {
         /// The number of tasks that were done at this point.
         done: u32,
-        /// The number of tasks that had failed at this point. They no longer count against the
-        /// run.
+        /// The number of tasks that had failed at this point. If failures had halted the run, these
+        /// tasks no longer count against it.
         failed: u32,
         /// True if one task runs first, and the others only if it lands.
         canary: bool,
@@ -281,9 +281,9 @@ pub enum RunEventKind {
     },
     /// The plan was made again. Finished work was kept.
     Replanned {
-        /// The commit that the new plan was made from, if it is another one.
+        /// The commit that the new plan was made from, if it differs from the old plan's.
         base: Option<Oid>,
-        /// The numbers of tasks by what the new plan means for them.
+        /// The number of tasks in each category of the replan.
         counts: ReplanCounts,
     },
     /// The job file changed in these sections, and the run adopted the change.
@@ -292,7 +292,7 @@ pub enum RunEventKind {
     Cancelled,
 }
 
-/// The numbers of tasks by what a new plan means for them.
+/// The number of tasks in each category of a replan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReplanCounts {
     /// Tasks that are done.
@@ -303,7 +303,7 @@ pub struct ReplanCounts {
     pub restarted: usize,
     /// Tasks that the old plan did not have.
     pub added: usize,
-    /// Tasks that were left out and are in the plan again.
+    /// Tasks that an earlier replan dropped and that are in the plan again.
     pub restored: usize,
     /// Tasks that the new plan does not have.
     pub dropped: usize,

@@ -55,8 +55,8 @@ impl fmt::Debug for Oid {
     }
 }
 
-/// The longest name that becomes part of a ref, in bytes. Components of 260
-/// bytes are I/O errors (measured).
+/// The longest name that becomes part of a ref, in bytes. A component of 260 bytes causes an I/O
+/// error (measured).
 pub const MAX_NAME: usize = 100;
 
 fn check_component(text: &str, what: &str) -> Result<(), BadName> {
@@ -146,7 +146,7 @@ impl fmt::Debug for TaskId {
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// Returns this time plus some milliseconds.
+    /// Returns this time plus `ms` milliseconds.
     pub fn after_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }

@@ -35,7 +35,7 @@ impl Phase {
         Self::Skipped,
     ];
 
-    /// Returns true if the task does not continue by itself.
+    /// Returns true if the task is done, failed or skipped.
     pub fn ended(&self) -> bool {
         match self {
             Self::Done | Self::Failed | Self::Skipped => true,

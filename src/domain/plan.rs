@@ -1,4 +1,5 @@
-//! The plan: the tasks of a job at one commit. It is a pure function of both.
+//! The plan: the tasks of a job at one commit. The plan is a pure function of the job and the
+//! commit.
 
 use super::id::TaskId;
 

@@ -126,7 +126,7 @@ impl Tokens {
             .fold(0, u64::saturating_add)
     }
 
-    /// Returns the sum of both sessions.
+    /// Returns the sum of both counts.
     pub fn plus(self, other: Self) -> Self {
         Self {
             input: self.input.saturating_add(other.input),
@@ -196,7 +196,8 @@ impl Usage {
     }
 }
 
-/// The summed usage of several sessions, with the number of sessions that did not report it.
+/// The summed usage of several sessions, with the numbers of sessions that did and did not report
+/// tokens and cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spend {
     /// The reported tokens.

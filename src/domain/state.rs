@@ -53,7 +53,7 @@ pub struct RunState {
     pub account: Account,
     /// The state of the evaluators' account, if they have their own.
     pub evaluator: Account,
-    /// The numbers of ended tasks when a person last resumed the run in spite of failures.
+    /// The numbers of ended tasks when a person last resumed the run after a halt on failures.
     pub baseline: FailureBaseline,
     /// True if, since that resume, one task has to land before the others start.
     pub canary: bool,

@@ -41,11 +41,12 @@ pub struct TaskState {
     pub written_off: Usage,
     /// The candidate of the last attempt.
     pub candidate: Option<Candidate>,
-    /// The attempts charged to the task since its budgets were last reset.
+    /// The number of attempts charged to the task since its budgets were last reset.
     pub rejections: u32,
-    /// The conflicts with the target since then. They are not the task's fault, but bounded.
+    /// The number of conflicts with the target since the budgets were last reset. Conflicts are not
+    /// the task's fault but have a limit.
     pub conflicts: u32,
-    /// The consecutive infrastructure faults.
+    /// The number of consecutive infrastructure faults.
     pub faults: u32,
     /// No effect is owed before this time.
     pub not_before: Timestamp,
@@ -178,7 +179,7 @@ impl TaskState {
         }
         self.evaluation.stop_waiting();
         self.review = Review::default();
-        // Without a worktree no attempt was running: a person has the candidate verified again.
+        // Without a worktree no attempt was running: a person asked to verify the candidate again.
         if self.worktree.is_some() {
             self.add_report(report, termination.began());
         }
@@ -245,8 +246,8 @@ impl TaskState {
         }
     }
 
-    /// Returns true if an infrastructure fault repeats the verification. It starts a new attempt
-    /// otherwise.
+    /// Returns true if an infrastructure fault repeats the verification. Otherwise the fault leads
+    /// to a new attempt.
     fn repeats_verification(&self) -> bool {
         match self.phase {
             Phase::Verifying | Phase::Queued => self.candidate.is_some(),

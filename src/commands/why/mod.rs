@@ -60,7 +60,7 @@ fn repair(store: &Store, commit: &Oid, origins: &[Origin], ui: &Ui) -> Result<()
     Ok(())
 }
 
-/// An origin, for `--json`.
+/// Converts an origin for `--json`.
 fn wire(origin: &Origin) -> cli::Origin<'_> {
     cli::Origin {
         by: origin.by.as_str(),
@@ -70,7 +70,7 @@ fn wire(origin: &Origin) -> cli::Origin<'_> {
     }
 }
 
-/// An origin, for people.
+/// Formats an origin for people.
 fn page(store: &Store, origin: &Origin) -> Result<String> {
     let get = |key: &str| origin.note.get(key).and_then(Value::as_str);
     let mut rows: Vec<(&str, String)> = vec![("work", origin.who())];
@@ -105,7 +105,8 @@ fn page(store: &Store, origin: &Origin) -> Result<String> {
     Ok(rows.iter().map(line).collect())
 }
 
-/// The checks that the work passed: from its note, or from the notes of the verified tree.
+/// Returns the checks that the work passed: from the note of the work, or from the notes of the
+/// verified tree.
 fn checks(store: &Store, origin: &Origin) -> Result<Vec<String>> {
     let line = |check: &Value, name: &str, passed: &str| -> Option<String> {
         let name = check.get(name)?.as_str()?;
@@ -188,7 +189,7 @@ pub(super) fn blame(here: &Path, args: &args::BlameArgs, ui: &Ui) -> Result<u8> 
     Ok(error::OK)
 }
 
-/// The path in the repository of a file that is named from the folder `here`.
+/// Returns the repository-relative path of `file`, which is relative to the folder `here`.
 fn in_repository(store: &Store, here: &Path, file: &str) -> String {
     let here = here.canonicalize().unwrap_or_else(|_| here.to_path_buf());
     let below = store.repo().top().and_then(|top| here.strip_prefix(top).ok());

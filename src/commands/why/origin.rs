@@ -12,12 +12,12 @@ use crate::store::codec::{self, Trailers};
 use crate::store::{Store, layout};
 use crate::wire;
 
-/// FoundBy what an origin was found, surest first.
+/// The evidence by which an origin was found, surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FoundBy {
     /// The note on the commit itself.
     Note,
-    /// The trailers of its message.
+    /// The trailers of the commit's message.
     Trailers,
     /// The same tree as a commit with a note.
     Tree,
@@ -42,7 +42,7 @@ pub(super) struct Origin {
     pub(super) by: FoundBy,
     /// The commit that landed, if it is known.
     pub(super) landed: Option<Oid>,
-    /// The content of its note; of the trailers if there is no note.
+    /// The content of the note; made from the trailers if there is no note.
     pub(super) note: Value,
 }
 
@@ -51,7 +51,7 @@ impl Origin {
         self.note.get(key).and_then(Value::as_str)
     }
 
-    /// The name of the work: `RUN/TASK#ATTEMPT`, or the branch.
+    /// Returns the name of the work: `RUN/TASK#ATTEMPT`, or the branch.
     pub(super) fn who(&self) -> String {
         match (self.text("run"), self.text("task"), self.text("branch")) {
             (Some(run), Some(task), _) => match self.note.get("attempt").and_then(Value::as_u64) {
@@ -69,13 +69,13 @@ pub(super) struct Origins<'a> {
     store: &'a Store,
     /// The notes of each commit, one for each piece of work.
     notes: BTreeMap<Oid, Vec<Value>>,
-    /// FoundBy the names in their trailers.
+    /// Landed commits by the work that their notes name, keyed by the function `name`.
     named: HashMap<String, Oid>,
     /// Trees and patches of landed commits, once they are needed.
     index: Option<LandedIndex>,
 }
 
-/// Landed commits by their content.
+/// Landed commits, by patch and by tree.
 #[derive(Default)]
 struct LandedIndex {
     patches: HashMap<String, Oid>,
@@ -87,13 +87,13 @@ impl<'a> Origins<'a> {
         let mut notes = BTreeMap::new();
         let mut named = HashMap::new();
         for (commit, text) in store.all_notes(layout::NOTES)? {
-            // Damaged lines and lines of another version tell nothing.
+            // Damaged lines and lines of another version are skipped.
             let values =
                 text.lines().filter_map(|line| wire::decode(layout::NOTES, line.as_bytes()).ok());
             let values: Vec<Value> = values.collect();
             notes.insert(commit.clone(), values.clone());
-            // A note of several works was written for a rewritten commit: it names no landed
-            // commit.
+            // A note about several pieces of work was written for a rewritten commit, which is not
+            // a landed commit.
             let [note] = values.as_slice() else { continue };
             let text = |key: &str| note.get(key).and_then(Value::as_str).unwrap_or_default();
             named.insert(
@@ -105,7 +105,8 @@ impl<'a> Origins<'a> {
         Ok(Self { store, notes, named, index: None })
     }
 
-    /// The origins of a commit: none for a commit of another program, several for a squash.
+    /// Returns the origins of a commit: none for a commit that this program did not make, several
+    /// for a squash.
     pub(super) fn find(&mut self, commit: &Oid) -> Result<Vec<Origin>> {
         let found = self.origins_in_notes(FoundBy::Note, commit);
         if !found.is_empty() {
@@ -140,7 +141,7 @@ impl<'a> Origins<'a> {
         Ok(same.map_or_else(Vec::new, |(by, landed)| self.origins_in_notes(by, &landed)))
     }
 
-    /// The origins in the notes of a commit.
+    /// Returns the origins in the notes of a commit.
     fn origins_in_notes(&self, by: FoundBy, landed: &Oid) -> Vec<Origin> {
         let notes = self.notes.get(landed).map_or(&[][..], Vec::as_slice);
         let origin = |note: &Value| Origin { by, landed: Some(landed.clone()), note: note.clone() };
@@ -169,8 +170,8 @@ fn name(run: &str, task: &str, branch: &str, candidate: &str) -> String {
     [run, task, branch, candidate].join("\n")
 }
 
-/// The trailers of a message and of every message that it quotes: `git merge --squash` quotes the
-/// squashed messages, indented.
+/// Returns the trailers of a message and of every message that it quotes: `git merge --squash`
+/// quotes the squashed messages, indented.
 fn quoted_trailers(message: &str) -> Vec<Trailers<'_>> {
     let ours = |map: &Trailers<'_>| {
         (map.has("Harness-Run") && map.has("Harness-Task")) || map.has("Harness-Branch")
@@ -210,12 +211,13 @@ fn of_trailers(trailers: &Trailers<'_>) -> Value {
     Value::Object(note)
 }
 
-/// The change of a commit without line numbers, like `git patch-id`. None for an empty change.
+/// Returns the change of a commit without line numbers, like `git patch-id`. Returns `None` for an
+/// empty change and for a commit without a parent.
 fn patch(store: &Store, tree: &Oid, parent: Option<&Oid>) -> Result<Option<String>> {
     let Some(parent) = parent else { return Ok(None) };
     let diff = repo::unified_diff(store.repo(), &store.repo().tree_of(parent)?, tree)?;
     let lines = diff.lines().filter(|line| !line.starts_with("@@") && !line.starts_with("index "));
-    // Context moves with its surroundings.
+    // Context lines are left out: they differ when the surroundings of the change differ.
     let change: String = lines
         .filter(|line| !line.starts_with(' '))
         .flat_map(|line| line.chars().filter(|c| !c.is_whitespace()).chain(['\n']))

@@ -84,8 +84,8 @@ impl<'a, 's> DifferenceSearch<'a, 's> {
         (in_right, statement_right): NodeInStatement<'a, 's>,
     ) -> bool {
         match (left, right) {
-            // An object without a type has no position, so the node around the object counts as the
-            // difference.
+            // An object without an ESTree type has no position, so the node around the object
+            // counts as the difference.
             (AstValue::Node(a), AstValue::Node(b)) if !a.kind.is_empty() && !b.kind.is_empty() => {
                 self.compare_nodes((a, statement_left), (b, statement_right));
                 true

@@ -1,9 +1,7 @@
-//! Erasure of the parts of a tree that have no effect at run time: types, and spellings without a
-//! meaning.
+//! Erasure of the parts of a tree that have no effect at run time: types and mere spelling.
 //!
-//! The erased parts are listed here. Everything else is compared, so that unknown syntax is a
-//! difference and never passes. The same erasure is applied to JavaScript, which has no types to
-//! lose.
+//! The erased parts are listed here. Everything else is compared, so that a difference in unknown
+//! syntax never passes. The same erasure is applied to JavaScript, which has no types to lose.
 
 use super::AstEqualOptions;
 use super::tree::{AstNode, AstValue};
@@ -37,7 +35,7 @@ const WRAPPERS: &[&str] = &[
     "TSTypeAssertion",
 ];
 
-/// Erases types and spellings in a value.
+/// Erases types and mere spelling in a value.
 pub(super) fn erase<'s>(value: AstValue<'s>, options: &AstEqualOptions) -> AstValue<'s> {
     match value {
         AstValue::Leaf(_) => value,
@@ -74,7 +72,7 @@ fn erase_in_node<'s>(mut node: AstNode<'s>, options: &AstEqualOptions) -> AstVal
 /// Returns true if a field is part of the program.
 fn is_kept(kind: &str, name: &str, value: &AstValue) -> bool {
     match name {
-        // `?.` in a call or an access; the question mark of a type anywhere else.
+        // In a call or an access, this is `?.`. Anywhere else, this is the question mark of a type.
         "optional" => matches!(kind, "CallExpression" | "MemberExpression"),
         "decorators" => !value.list().is_empty(),
         // `is_erased` has removed declarations that are only types.
@@ -85,7 +83,7 @@ fn is_kept(kind: &str, name: &str, value: &AstValue) -> bool {
     }
 }
 
-/// Returns true for `"use strict" as T`, which would become a directive without the type.
+/// Returns true for `"use strict" as T`, which would become a directive if the type were removed.
 fn becomes_a_directive(node: &AstNode) -> bool {
     let mut inner = node.get("expression");
     let mut has_type = false;
@@ -156,8 +154,8 @@ fn only_declares_field(node: &AstNode) -> bool {
         && node.get("decorators").list().is_empty()
 }
 
-/// Returns true for a declaration with `declare`. A declared constant enum is not only a type:
-/// compilers insert its values where the enum is used.
+/// Returns true for a declaration with `declare` that contains no constant enum. A declared
+/// constant enum is not only a type: compilers insert its values where the enum is used.
 fn is_ambient(node: &AstNode) -> bool {
     if !node.is("declare") {
         return false;
@@ -192,7 +190,7 @@ fn has_only_types(namespace: &AstNode) -> bool {
 
 /// Removes the spelling of a literal: quotes, escapes, and the base of a number. The value is still
 /// compared. The value of a regular expression is its pattern and flags, and the value of a
-/// `bigint` is its digits. The spelling of a literal without a value is kept.
+/// `bigint` is its digits. A literal whose `value` is null keeps its spelling.
 fn normalize_literal(node: &mut AstNode) {
     let has_value = *node.get("value") != AstValue::NULL;
     let has_other_value = ["regex", "bigint"].iter().any(|f| *node.get(f) != AstValue::NULL);

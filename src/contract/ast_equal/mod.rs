@@ -1,7 +1,7 @@
 //! `ast-equal`: a comparison of two programs without their types.
 //!
-//! Both files are parsed and stripped of types and of spellings without a meaning, and the syntax
-//! trees are compared field by field. Two rules define the comparison:
+//! Both files are parsed and stripped of types and of mere spelling, and the syntax trees are
+//! compared field by field. Two rules define the comparison:
 //!
 //! - Types are the syntax that TypeScript removes with `verbatimModuleSyntax`: `import type` is
 //!   removed, and an import without `type` stays, used or not.
@@ -28,8 +28,8 @@ use comments::DirectiveComment;
 pub use rules_text::rules_text;
 use tree::{AstNode, AstValue};
 
-/// The versions of the parser and of the rules. The result of a comparison depends on these
-/// versions and the two texts only.
+/// The versions of the parser and of the rules. The result of a comparison depends only on these
+/// versions, the options and the two files.
 pub const ENGINE: &str = "oxc 0.96.0, rules 1";
 
 /// The stack size for deep trees, in bytes. A sum of ten thousand terms is a tree of that depth,
@@ -207,7 +207,7 @@ impl ParsedSource {
         let language = language(source.path)
             .ok_or_else(|| CompareError::Language { path: source.path.to_owned() })?;
         let allocator = Allocator::default();
-        // Parentheses are kept to distinguish a directive from a text in parentheses.
+        // Parentheses are kept to distinguish a directive from a string in parentheses.
         let options = ParseOptions {
             allow_return_outside_function: true,
             preserve_parens: true,
@@ -249,7 +249,8 @@ fn program(value: AstValue<'_>) -> AstNode<'_> {
     }
 }
 
-/// Returns the language of a path. JavaScript may hold JSX; TypeScript only with `.tsx`.
+/// Returns the language of a path. JavaScript may contain JSX. TypeScript may contain JSX only in
+/// `.tsx` files.
 fn language(path: &str) -> Option<SourceType> {
     let (_, extension) = path.rsplit_once('.')?;
     let open = SourceType::unambiguous();

@@ -34,8 +34,8 @@ pub(super) fn module_syntax(program: &AstNode, options: &super::AstEqualOptions)
     syntax
 }
 
-/// Removes `export {}`, which only marks a file as a module, and returns the range of the first.
-/// See [`module_syntax`].
+/// Removes `export {}`, which only marks a file as a module, and returns the byte range of the
+/// first such statement. See [`module_syntax`].
 pub(super) fn remove_module_marks(program: &mut AstNode) -> Option<(usize, usize)> {
     let mut mark = None;
     if let Some(AstValue::List(body)) = program.get_mut("body") {
@@ -63,7 +63,7 @@ pub(super) fn move_hashbang_to_body(program: &mut AstNode) {
 }
 
 /// Replaces the extension of every relative specifier by its family: `./a.js`, `./a.ts` and `./a`
-/// are the same file before and after; `./a.mjs` and `./a.cjs` are different files.
+/// are the same file before and after the migration; `./a.mjs` and `./a.cjs` are different files.
 pub(super) fn unify_extensions(value: &mut AstValue) {
     match value {
         AstValue::Leaf(_) => {}

@@ -6,10 +6,11 @@ use super::modules::ModuleSyntax;
 use super::tree::{AstNode, AstValue};
 use super::{AstEqualOptions, Excerpt, ProgramDifference};
 
-/// The longest excerpt, in lines. An excerpt of a longer statement shows the differing node.
+/// The longest excerpt, in lines. For a longer statement, the excerpt shows the differing node
+/// instead.
 const MOST_LINES: usize = 3;
 
-/// The longest line of an excerpt, in characters.
+/// The longest line of an excerpt, in characters. Longer lines are cut.
 const LONGEST_LINE: usize = 160;
 
 /// The start and end offsets of a part of a text, in bytes.

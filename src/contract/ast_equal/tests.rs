@@ -268,10 +268,10 @@ fn ast_equal_error_names_path_and_line() {
     assert!(error(("a.js", "f();"), ("a.ts", "f();\nlet = = 1;")).starts_with("a.ts:2: "));
     assert!(error(("b/a.js", "f(;"), ("a.ts", "f();")).starts_with("b/a.js:1: "));
     assert!(error(("a.js", "f();"), ("a.py", "f()")).starts_with("a.py: the extension is none of"));
-    // The parser does not ignore decorators of parameters. It refuses them.
+    // The parser refuses this decorator of a parameter instead of ignoring it.
     let decorated = ("a.ts", "class A { m(@dec ...a) {} }");
     assert!(error(("a.js", "class A { m(...a) {} }"), decorated).starts_with("a.ts:1: "));
-    // The extension decides if `<A>` is a cast or JSX.
+    // The extension decides whether `<A>` is a cast or JSX.
     assert!(error(("a.js", "f(a);"), ("a.tsx", "f(<A>a);")).starts_with("a.tsx:1: "));
     assert!(error(("a.js", "f(<A/>);"), ("a.ts", "f(<A/>);")).starts_with("a.ts:1: "));
 }

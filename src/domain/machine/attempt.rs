@@ -91,9 +91,10 @@ impl Decider<'_> {
 
     fn agent_not_started(&mut self, task: &TaskId, state: &TaskState, why: &str) {
         match state.class {
-            // The size was measured before a session was paid for.
+            // The size was measured before a session started, so no session was paid for.
             Some(Class::ContextExceeded) => self.split_or_fail(task, why),
-            // After the agent has worked, a missing program may be an update that is under way.
+            // Once an agent has worked in this run, a missing program may be in the middle of an
+            // update.
             Some(Class::BadInput) if !self.has_worked() => {
                 self.halt_on_agent(task, state, "the agent cannot be started", why);
             }
@@ -146,7 +147,8 @@ impl Decider<'_> {
                 true
             }
             Class::SessionLost | Class::SessionInUse => {
-                // An infrastructure fault would have the attempt's work verified. There is none.
+                // Not an infrastructure fault, which would repeat the verification: there is no
+                // work to verify.
                 let limit = self.policy.resume.max(1).saturating_add(self.policy.infra);
                 if state.resumes >= limit {
                     let reason = format!("no session could be started in {limit} tries: {detail}");
@@ -182,7 +184,7 @@ impl Decider<'_> {
         }
     }
 
-    /// Rejects an attempt that changed nothing. Leaves every other attempt to the checks.
+    /// Rejects an attempt that changed nothing. The checks decide on every other attempt.
     fn reject_unchanged(
         &mut self,
         task: &TaskId,
@@ -247,7 +249,7 @@ impl Decider<'_> {
         let class = report.class;
         let because = format!("{class}: {detail}");
         self.next_try(task, state, RetryReason::Account, self.now, Some(because.clone()));
-        // The task's state before this event has the time at which the attempt started.
+        // `self.state` is still the state before this event and has the attempt's start time.
         let began = self.state.tasks.get(task).map_or(self.now, |s| s.at);
         let account = &self.state.account;
         let mut account = if class == Class::RateLimited {

@@ -6,15 +6,15 @@ use crate::domain::id::TaskId;
 use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunState};
 
-/// Returns true if a task's dependencies let the task start: all are done. With `keep_going`, it is
-/// enough that all have ended.
+/// Returns true if a task with the dependencies `after` may start: all dependencies are done or,
+/// with `keep_going`, have at least ended.
 pub(super) fn may_start(state: &RunState, policy: &Policy, after: &[TaskId]) -> bool {
     let ended = |t: &TaskId| state.tasks.get(t).is_some_and(|s| s.phase.ended());
     state.all_done(after) || (policy.keep_going && after.iter().all(ended))
 }
 
-/// Returns true if the chosen tasks cannot continue by themselves: each has ended, or waits for a
-/// dependency that will not land.
+/// Returns true if no task is under way and no chosen task can start: each has ended, or waits for
+/// a dependency that will not land. Other tasks do not start.
 pub fn at_rest(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
     state.plan.tasks.iter().all(|task| match state.tasks.get(&task.id).map(|s| &s.phase) {
         Some(Phase::Running | Phase::Verifying | Phase::Reviewing | Phase::Queued) => false,
@@ -23,8 +23,8 @@ pub fn at_rest(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bo
     })
 }
 
-/// Returns true if the run cannot continue without a review: every open task waits for a review or
-/// cannot start.
+/// Returns true if the run cannot continue without a review: at least one task waits for a review,
+/// and every other open task waits for a review or cannot start. Only chosen tasks can start.
 pub fn awaits_review(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
     let reviewing = |t: &TaskId| state.tasks.get(t).is_some_and(|s| s.phase == Phase::Reviewing);
     state.plan.tasks.iter().any(|task| reviewing(&task.id))
@@ -44,7 +44,7 @@ pub fn blocked(state: &RunState) -> BTreeMap<TaskId, TaskId> {
     let phase = |t: &TaskId| state.tasks.get(t).map(|s| &s.phase);
     let failed = |t: &TaskId| matches!(phase(t), Some(Phase::Failed | Phase::Skipped));
     let mut blocked = BTreeMap::new();
-    // A task that was split has no dependencies and no dependents any more.
+    // A task that was split blocks nothing: its dependents wait for its parts.
     let mut open: VecDeque<(&TaskId, &TaskId)> =
         state.plan.tasks.iter().filter(|t| failed(&t.id)).map(|t| (&t.id, &t.id)).collect();
     let mut waiting: BTreeMap<&TaskId, Vec<&TaskId>> = BTreeMap::new();

@@ -10,7 +10,7 @@ use crate::domain::retry::{Policy, RetryReason, Share};
 use crate::domain::session::Class;
 use crate::domain::state::{Phase, RunPhase, RunState, TaskState};
 
-/// The number of equal failures that halts a run in which no task has landed.
+/// The number of failures with the same cause that halts a run in which no task has landed.
 const PATTERN_FAILURES: usize = 3;
 
 /// Failed tasks with the same cause.
@@ -40,8 +40,9 @@ pub fn failure_groups(state: &RunState) -> Vec<FailureGroup> {
     groups
 }
 
-/// Returns the failed tasks that the outer layer redispatches. They are redispatched when no other
-/// task can start, few tasks have failed, and they have redispatches left.
+/// Returns the failed tasks that the outer layer redispatches. Tasks are redispatched once no task
+/// is under way or can start, if only a small share has failed and they have redispatches and
+/// budget left.
 pub(super) fn redispatchable(state: &RunState, policy: &Policy) -> Vec<TaskId> {
     if state.phase != RunPhase::Active || !at_rest(state, policy, &|_| true) {
         return Vec::new();

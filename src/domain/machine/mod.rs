@@ -2,8 +2,8 @@
 //!
 //! [`decide`] turns an observation into events. Observations may be late, repeated or stale, so
 //! `decide` consults the state again and returns no events for an observation that no longer
-//! matters. [`owed`] returns the effects to perform next. It depends on the state alone, so
-//! recovery is another call of it.
+//! matters. [`owed`] returns the effects to perform next. The effects follow from the state, the
+//! policy and the time, so recovery is another call of `owed`.
 
 mod attempt;
 mod blocked;
@@ -34,7 +34,7 @@ pub use self::failures::{FailureGroup, failure_groups};
 pub use self::observation::{Observation, Request};
 pub use self::owed::{Effect, evaluator_slots, held_back, next_wake, owed};
 
-/// Returns the events that an observation means in a state. There may be none.
+/// Returns the events that follow from an observation in a state. There may be none.
 pub fn decide(
     state: &RunState,
     observation: Observation,

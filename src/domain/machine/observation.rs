@@ -125,7 +125,7 @@ pub enum Observation {
         /// The results of the checks on the commit's tree.
         results: Vec<CheckResult>,
     },
-    /// Every task has ended, and some failed tasks may be redispatched.
+    /// No task is under way or can start, and failed tasks may be redispatched.
     RedispatchDue,
     /// The job file changed in these sections, and the run adopts the change.
     JobChanged(Vec<String>),

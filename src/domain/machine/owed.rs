@@ -1,4 +1,5 @@
-//! The effects that are owed. They depend on the state alone, so recovery is another call.
+//! The effects that are owed. They follow from the state, the policy and the time, so recovery is
+//! another call of `owed`.
 
 use super::blocked::may_start;
 use super::failures::redispatchable;
@@ -73,7 +74,7 @@ pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<St
     None
 }
 
-/// Returns the attempts whose candidates may be with an evaluator now, in plan order.
+/// Returns the attempts whose candidates an evaluator may review now, in plan order.
 fn due_evaluations(state: &RunState, policy: &Policy, now: Timestamp) -> Vec<(TaskId, u32)> {
     let open = state.evaluators_account(policy).open_at(now);
     let over_budget = || policy.over_budget(&state.all_spend()).is_some();
@@ -102,7 +103,7 @@ pub fn evaluator_slots(state: &RunState, policy: &Policy) -> usize {
     if account.proven || account.closed_until == Timestamp(0) {
         return free;
     }
-    // The account was closed. A single session probes whether it is open again.
+    // The account was closed, so a single session probes whether the account is open again.
     let probing = policy.shared_account && running.clone().any(|s| account.open_at(s.at));
     free.min(usize::from(!probing))
 }
@@ -118,8 +119,8 @@ fn probe_alone(state: &RunState, policy: &Policy) -> bool {
     !state.account.proven && (policy.probe || state.account.closed_until > Timestamp(0))
 }
 
-/// Returns the attempts that may start now, at most one a free slot. Tasks that hold a worktree for
-/// their session come first, then the others in plan order.
+/// Returns the attempts that may start now, at most one for each free slot. Tasks that hold a
+/// worktree for their session come first, then the others in plan order.
 pub(super) fn startable_attempts(
     state: &RunState,
     policy: &Policy,
@@ -179,7 +180,8 @@ pub fn owed(state: &RunState, now: Timestamp, policy: &Policy) -> Vec<Effect> {
     effects
 }
 
-/// Returns the earliest time after `now` at which more effects may be owed without an observation.
+/// Returns the earliest time after `now` at which more effects may be owed without a new
+/// observation.
 pub fn next_wake(state: &RunState, now: Timestamp) -> Option<Timestamp> {
     let waits = |s: &&TaskState| !s.phase.ended() && s.not_before > now;
     let tasks = state.tasks.values().filter(waits).map(|s| s.not_before);

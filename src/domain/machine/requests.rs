@@ -88,8 +88,8 @@ impl Decider<'_> {
 
     /// Resumes the run. After a halt on failures, one task runs first.
     ///
-    /// The run stays halted while a budget is used up. Nothing could start, and a caller that waits
-    /// for the run would wait for ever.
+    /// The run stays halted while a budget is used up. Otherwise nothing could start, and a caller
+    /// that waits for the run would wait forever.
     fn resume_run(&mut self) {
         let state = self.state;
         let failures = state.halt == Some(Halt::Failures);

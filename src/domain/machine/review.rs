@@ -14,7 +14,7 @@ pub(super) enum ReviewDecision {
     Approve { by: String },
     /// A new attempt has to address the message.
     RequestChanges { by: String, message: String },
-    /// The reviewer committed on the task's branch. This is the candidate now.
+    /// The reviewer committed on the task's branch. That commit is the candidate now.
     Revise(Candidate),
 }
 

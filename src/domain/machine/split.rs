@@ -43,7 +43,7 @@ impl Decider<'_> {
         self.task(task, TaskEventKind::Skipped { message: split_message(&parts) });
     }
 
-    /// Returns names for the two halves of a task. No task of the plan has them.
+    /// Returns two unused names for the halves of a task.
     fn part_names(&self, task: &TaskId) -> Option<(TaskId, TaskId)> {
         let name = |n: usize| TaskId::parse(&format!("{task}_part_{n}")).ok();
         let free = (1..).map_while(name).filter(|id| !self.state.tasks.contains_key(id));

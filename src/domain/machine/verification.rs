@@ -112,7 +112,7 @@ impl Decider<'_> {
         self.task(task, TaskEventKind::Verified { attempt, tree, findings, results, landing });
     }
 
-    /// Moves a candidate on that the checks, and the evaluator if there is one, accepted.
+    /// Advances a candidate that the checks and, if there is one, the evaluator accepted.
     pub(super) fn accepted(&mut self, task: &TaskId) {
         if self.policy.report {
             self.task(task, TaskEventKind::OutputAccepted);

@@ -45,7 +45,7 @@ pub struct Entry {
     pub priority: i64,
     /// Entries that have to land first.
     pub after: Vec<EntryId>,
-    /// The time since which the entry waits. Older entries go first.
+    /// The time at which the entry began to wait. Among equal priorities, older entries go first.
     pub since: Timestamp,
     /// The commit to land.
     pub candidate: Oid,

@@ -197,7 +197,8 @@ impl Queue {
         }
         let (commit, tree) = train.prefix_end(train.passed)?;
         let cars = train.cars().get(lands.clone())?;
-        // A car lands only with a verdict for exactly its tree.
+        // The last landing car's tree needs a passed verdict. With `verify_each`, every landing
+        // car's tree does.
         let proven = |car: &Car| self.passing_trees.contains(&car.tree);
         let whole = !self.settings.verify_each || cars.iter().all(proven);
         if !whole || !self.passing_trees.contains(tree) {

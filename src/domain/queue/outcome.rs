@@ -57,9 +57,9 @@ impl Queue {
         self.update_passed(id);
     }
 
-    /// Cuts a train before the first entry that depends on an entry that was left out. The
-    /// dependent entry waits until this train is gone, like the entry that was left out. Otherwise
-    /// both would meet in the next train again.
+    /// Cuts a train before the first entry that depends on an entry that was left out. The cut
+    /// entries wait again. The dependent entry is not taken before its dependency, which waits
+    /// until this train is gone.
     fn shorten(&mut self, id: TrainId) {
         let Some(train) = self.trains.get(&id) else { return };
         let entries: Vec<EntryId> = train.entries().cloned().collect();

@@ -9,7 +9,7 @@ use super::{Queue, Suspect, TrainId};
 use crate::domain::id::Oid;
 
 impl Queue {
-    /// Draws all conclusions from the absorbed inputs, until there are no more.
+    /// Draws all conclusions from the folded inputs, until no conclusion is left.
     pub fn settle(&mut self) {
         loop {
             let mut more = self.conclude_trains();

@@ -28,7 +28,7 @@ pub struct Train {
     pub kind: TrainKind,
     /// The commit on which the train stands.
     pub(super) onto: Oid,
-    /// The base commit's tree.
+    /// The tree of `onto`.
     pub(super) onto_tree: Oid,
     /// The entries to merge, with their candidates.
     pub(super) plan: Vec<(EntryId, Oid)>,
@@ -48,7 +48,7 @@ pub struct Train {
     pub(super) passed: usize,
     /// The prefixes that failed.
     pub(super) failures: BTreeMap<usize, FailedPrefix>,
-    /// Running verifications: prefix and attempt.
+    /// Running verifications: the attempt's number by prefix.
     pub(super) running: BTreeMap<usize, u32>,
     /// The number of verifications started for each prefix.
     pub(super) attempts: BTreeMap<usize, u32>,

@@ -126,7 +126,7 @@ fn resume_after_a_halt_on_failures_starts_one_canary_task() {
     let (task, commit) = (id(&names[3]), oid('e'));
     bench.observe(Observation::Landed { task, commit, results: Vec::new() });
     assert_eq!(bench.startable().len(), 8);
-    // Earlier failures no longer count. One of two is too few tasks for a halt.
+    // Earlier failures no longer count. Two ended tasks are too few for a halt.
     bench.fail(&names[4], "tests");
     assert_eq!(bench.state.phase, RunPhase::Active);
 }

@@ -192,7 +192,7 @@ fn retry_reason(decisions: &[Decision]) -> Option<RetryReason> {
     })
 }
 
-/// Returns true if the decisions contain such an event of the run.
+/// Returns true if the decisions contain an event of the run that `kind` accepts.
 fn has_run_event(decisions: &[Decision], kind: impl Fn(&RunEventKind) -> bool) -> bool {
     decisions.iter().any(|d| match d {
         Decision::Run(event) => kind(&event.kind),

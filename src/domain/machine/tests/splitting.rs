@@ -73,7 +73,7 @@ fn split_is_not_repeated_after_a_crash_between_the_chains() {
     assert!(bench.start("one"));
     let before = bench.state.tasks.clone();
     bench.end("one", Some(report(Class::ContextExceeded)));
-    // The run's chain was written, the task's chain was not.
+    // The crash came after the write to the run's chain and before the write to the task's chain.
     bench.state.tasks.extend(before);
     let decisions = bench.end("one", Some(report(Class::ContextExceeded)));
     assert!(!has_run_event(&decisions, |_| true), "{decisions:?}");
