@@ -33,7 +33,7 @@ impl std::fmt::Debug for JsonSchema {
     }
 }
 
-/// Loads nothing: a schema is one document.
+/// A loader that refuses every document: a schema must be complete in itself.
 struct NoOtherDocuments;
 
 impl UrlLoader for NoOtherDocuments {
@@ -77,7 +77,7 @@ fn schema_error(error: &CompileError) -> anyhow::Error {
 }
 
 /// Returns the innermost causes of an error. For alternatives (`anyOf`, `oneOf`), these are the
-/// causes of the closest alternative, which has the fewest violations.
+/// causes of the alternative with the fewest violations.
 fn violations(error: &ValidationError<'_, '_>) -> Vec<String> {
     let all = || error.causes.iter().flat_map(violations);
     let alternatives = matches!(error.kind, ErrorKind::AnyOf | ErrorKind::OneOf(None));
@@ -107,7 +107,7 @@ fn shorten(text: &str) -> String {
     if text.chars().count() <= MAX_VIOLATION_CHARS {
         return text.to_owned();
     }
-    // The message ends with the expectation, after the quoted value.
+    // Both ends are kept: the message ends with the expectation, after the quoted value.
     let half = MAX_VIOLATION_CHARS / 2;
     let head: String = text.chars().take(half).collect();
     let tail: Vec<char> = text.chars().rev().take(half).collect();

@@ -114,8 +114,8 @@ impl RunState {
             RunEventKind::Account(account) => self.account = account.clone(),
             RunEventKind::EvaluatorAccount(account) => self.evaluator = account.clone(),
             RunEventKind::Split { task, parts } => self.replace(task, parts, event.at),
-            // The plan itself is pinned beside the chain. A process that changes the plan loads the
-            // run again.
+            // The event does not carry the new plan, which is pinned beside the chain. A process
+            // that changes the plan loads the run again.
             RunEventKind::Replanned { base, .. } => {
                 if base.is_some() {
                     self.base_passed = None;

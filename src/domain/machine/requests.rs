@@ -72,7 +72,7 @@ impl Decider<'_> {
         }
     }
 
-    /// Has the candidate of a failed task verified again.
+    /// Sends the candidate of a failed task back to the checks.
     fn reconsider(&mut self, task: &TaskId) {
         let Some(state) = self.state.tasks.get(task) else { return };
         if let (Phase::Failed, Some(candidate)) = (&state.phase, &state.candidate) {

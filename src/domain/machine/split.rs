@@ -11,7 +11,7 @@ fn split_message(parts: &[TaskId]) -> String {
 }
 
 impl Decider<'_> {
-    /// Replaces a task that exceeds the context window by two halves. Fails a task that cannot be
+    /// Replaces a task that exceeds the context window with two halves. Fails a task that cannot be
     /// split.
     pub(super) fn split_or_fail(&mut self, task: &TaskId, detail: &str) {
         let planned = self.state.plan.tasks.iter().find(|t| t.id == *task);

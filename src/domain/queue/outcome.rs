@@ -197,7 +197,8 @@ impl Queue {
         }
     }
 
-    /// Concludes trains that have ended. Returns true if there were any.
+    /// Concludes built trains as far as their verdicts allow, and removes the settled ones. Returns
+    /// true if anything changed.
     pub(super) fn conclude_trains(&mut self) -> bool {
         let ids: Vec<TrainId> = self.trains.keys().copied().collect();
         let mut more = false;
