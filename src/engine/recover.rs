@@ -61,7 +61,7 @@ fn recreate_tasks(engine: &mut Engine<'_>, ctx: &Context, missing: &[TaskId]) ->
 }
 
 /// Recreates a missing target branch, for example in a copy of the repository. The commit is the
-/// tip that the target journal records, or the run's base if there is no journal.
+/// tip that the target journal records, or the run's base if the journal records no tip.
 fn recreate_target(ctx: &Context) -> Result<()> {
     let target = &ctx.manifest.target;
     if ctx.store.read(target)?.is_some() {
