@@ -30,7 +30,7 @@ pub(crate) struct PathChange {
     pub kind: ChangeKind,
 }
 
-/// Returns the paths that differ between two trees (or commits), sorted.
+/// Returns the paths that change from `a` to `b` (trees or commits), sorted.
 pub(crate) fn changed_paths(repo: &Repo, a: &Oid, b: &Oid) -> Result<Vec<PathChange>> {
     let local = repo.local();
     let (a, b) =
@@ -51,9 +51,9 @@ fn kind_of(difference: &tree::PathDifference) -> ChangeKind {
     }
 }
 
-/// Formats the difference between two trees (or commits) as `git diff --no-renames` does, with
-/// three lines of context. For binary files, only the fact that they differ is shown. Bytes that
-/// are not UTF-8 are replaced.
+/// Formats the change from `a` to `b` (trees or commits) as `git diff --no-renames` does, with
+/// three lines of context, but without `index` lines and hunk headings. For binary files, only the
+/// fact that they differ is shown. Bytes that are not UTF-8 are replaced.
 pub(crate) fn unified_diff(repo: &Repo, a: &Oid, b: &Oid) -> Result<String> {
     let local = repo.local();
     let (a, b) =
@@ -134,7 +134,8 @@ pub(super) fn is_binary(content: &[u8]) -> bool {
     content.iter().take(8000).any(|b| *b == 0)
 }
 
-/// Quotes a name as git does, if it has characters that would break the line.
+/// Quotes a name if it has control characters, quotes or backslashes. The escapes are those of
+/// Rust, which resemble git's.
 fn quoted(path: &str, prefix: &str) -> String {
     if path.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
         format!("{:?}", format!("{prefix}{path}"))
@@ -178,7 +179,7 @@ mod tests {
         let ours = unified_diff(&fx.repo, &a, &b).unwrap();
         let args = ["diff", "--no-renames", "--no-color", a.as_str(), b.as_str()];
         let theirs = fx.git(&args);
-        // Git adds index lines and the heading of each hunk.
+        // Git also prints `index` lines and a heading for each hunk.
         let tidy = |text: &str| -> Vec<String> {
             text.lines()
                 .filter(|l| !l.starts_with("index "))

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-/// Replaces a file: writes a new file beside it and renames the new file. Links at either path are
-/// replaced and not followed.
+/// Replaces a file: writes a new file beside it and renames the new file over the old one. Links at
+/// either path are replaced and not followed.
 pub(super) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".harness-new");
@@ -19,7 +19,7 @@ pub(super) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&fresh)?;
         file.write_all(content)?;
         drop(file);
-        // A folder cannot be replaced by a rename.
+        // A rename cannot put a file in the place of a folder.
         if std::fs::symlink_metadata(path).is_ok_and(|m| m.is_dir()) {
             remove_any(path)?;
         }

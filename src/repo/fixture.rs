@@ -87,7 +87,8 @@ impl RepoFixture {
         super::create_worktree(&self.repo, &self.path(name), commit, &index).unwrap()
     }
 
-    /// Returns the status of a worktree by real git: empty if the worktree equals its `HEAD`.
+    /// Returns the output of real `git status` in a worktree: empty if the worktree equals its
+    /// `HEAD` and has no other files, not even ignored ones.
     pub(crate) fn status(worktree: &Worktree) -> String {
         git_in(&worktree.path, &["status", "--porcelain", "--ignored", "--untracked-files=all"])
     }
@@ -165,8 +166,8 @@ impl RandomFiles {
     }
 }
 
-/// Sets the content of a path. Removes files whose paths conflict with it: a path cannot be a file
-/// and a folder.
+/// Sets the content of a path. Removes files whose paths conflict with that path: a path cannot be
+/// a file and a folder.
 pub(crate) fn put(files: &mut BTreeMap<String, String>, path: String, content: String) {
     let below = format!("{path}/");
     files.retain(|other, _| !other.starts_with(&below) && !path.starts_with(&format!("{other}/")));

@@ -1,5 +1,5 @@
-//! A pool of repository handles. A handle serves one thread at a time; the next thread profits from
-//! its object cache.
+//! A pool of repository handles. A handle serves one thread at a time. The next thread reuses the
+//! handle's object cache.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +9,12 @@ use gix::odb::pack::cache::lru::MemoryCappedHashmap;
 /// The largest number of idle handles. Each handle caches up to twice [`CACHE`] bytes.
 const MAX_IDLE: usize = 8;
 
-/// The size of a handle's object cache, and of its cache for pack bases, in bytes.
+/// The size in bytes of each of a handle's two caches: one for objects, one for delta bases of
+/// packs.
 const CACHE: usize = 4 * 1024 * 1024;
 
-/// The size of the cache for pack bases in a sequential read, in bytes. It holds about two hundred
-/// commits of this program.
+/// The size in bytes of the cache for delta bases in a sequential read. The cache holds about two
+/// hundred of the commits that this program writes.
 const BASES: usize = 512 * 1024;
 
 /// The idle handles.

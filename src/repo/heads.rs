@@ -20,7 +20,7 @@ pub(crate) struct Checkout {
     pub rebasing: bool,
 }
 
-/// Returns the work trees of a branch. A broken admin folder is skipped.
+/// Returns the work trees that use a branch. A broken admin folder is skipped.
 pub(crate) fn checkouts(repo: &Repo, full_ref: &str) -> Result<Vec<Checkout>> {
     let mut found = Vec::new();
     let mut add = |git_dir: &Path, work_dir: Option<PathBuf>| {
@@ -82,8 +82,8 @@ fn branch_use(git_dir: &Path, full_ref: &str) -> Option<BranchUse> {
 }
 
 /// Returns true if the index of a work tree has moved from the commit `old` to the commit `new`: no
-/// path that differs between them still has its old entry. An entry that equals neither side was
-/// staged by the user and does not count.
+/// path that differs between the commits still has its entry from `old`. An entry that equals
+/// neither side was staged by the user and is ignored. Returns false if there is no index.
 pub(crate) fn index_has_moved(repo: &Repo, git_dir: &Path, old: &Oid, new: &Oid) -> Result<bool> {
     let local = repo.local();
     let (a, b) = (

@@ -71,8 +71,9 @@ fn merge_in(local: &gix::Repository, base: &Oid, ours: &Oid, theirs: &Oid) -> Re
 /// changed, the entries of `theirs` are taken. The cost follows the size of the change from `base`
 /// to `theirs`, and not the distance between `base` and `ours`.
 ///
-/// Returns `None` if the result is not certain. That includes renames: a path that `ours` moved
-/// away is missing in `ours`, and a folder that `theirs` moved away must be untouched in `ours`.
+/// Returns `None` if the result is not certain. Renames are covered: if `ours` renamed a path, the
+/// path is missing in `ours` and so differs from `base`. If `theirs` renamed a folder, a merge by
+/// path requires that `ours` did not touch the folder.
 fn merge_by_path(
     local: &gix::Repository,
     base: ObjectId,
@@ -92,7 +93,7 @@ fn merge_by_path(
             return Ok(None);
         }
         // An addition or a removal may be half of a rename, or may collide with a rename. Neither
-        // is possible if the parent folder is safe (see `folder_is_safe`).
+        // affects the result if the parent folder is safe (see `folder_is_safe`).
         let is_edit = change.before.is_some() && change.after.is_some();
         if !is_edit && let Some(slash) = change.path.rfind_byte(b'/') {
             folders.insert(change.path[..slash].into());
@@ -108,8 +109,9 @@ fn merge_by_path(
 }
 
 /// Returns true if an addition to or a removal from `folder` has the same meaning in `ours` as in
-/// `base`. For the folder and each of its parents: the type is the same in both, `ours` neither
-/// removed nor created the folder, and if `theirs` removed the folder, `ours` did not touch it.
+/// `base`. For the folder and each of its parents: the type is the same in `base` and `ours`,
+/// `ours` neither removed nor created the folder, and if `theirs` removed the folder, `ours` did
+/// not touch it.
 fn folder_is_safe(
     local: &gix::Repository,
     base: ObjectId,

@@ -1,5 +1,5 @@
-//! Misbehaviours of agents in their worktrees. Each has a function that acts, and the expected
-//! snapshot.
+//! Misbehaviours of agents in their worktrees. Each has a function that performs the misbehaviour,
+//! and the paths that the snapshot must report.
 
 #![expect(clippy::disallowed_methods, reason = "one of these makes a pipe")]
 

@@ -1,4 +1,4 @@
-//! The user's repository: reads, writes of objects, and worktrees.
+//! The user's repository: reading, writing objects, and managing worktrees.
 //!
 //! All access goes through `gix`, without a process for each call. This module moves no ref: only
 //! the module `store` does. The one exception is a worktree's own `HEAD`, a file in its admin
@@ -167,8 +167,8 @@ impl Repo {
     pub fn name(&self) -> String {
         let folder = match &self.work_dir {
             Some(work_dir) => work_dir.as_path(),
-            // A bare repository may itself be called `.git`. The folder around it then has the
-            // name.
+            // A bare repository may itself be called `.git`. The name is then that of its parent
+            // folder.
             None if self.common_dir.file_name().is_some_and(|n| n == ".git") => {
                 self.common_dir.parent().unwrap_or(&self.common_dir)
             }

@@ -47,8 +47,8 @@ pub(crate) fn hash_files<'a>(
     sha1_hex([bytes.as_slice()])
 }
 
-/// Writes an edited tree. Each object is retried by itself: an editor that has failed half-way
-/// cannot be used again.
+/// Writes an edited tree. The write of each object is retried separately, because an editor that
+/// has failed half-way cannot be used again.
 pub(super) fn write_edited(
     local: &gix::Repository,
     editor: gix::object::tree::Editor<'_>,
@@ -56,7 +56,7 @@ pub(super) fn write_edited(
     Ok(oid(editor.detach().write(|tree| write(local, tree))?))
 }
 
-/// Retries a write that fails because a folder vanished.
+/// Repeats a write that fails because a folder vanished, up to [`WRITE_ATTEMPTS`] attempts in all.
 pub(super) fn retry_write<T>(mut write: impl FnMut() -> gix::Result<T>) -> Result<T> {
     let mut attempt = 1;
     loop {
@@ -104,8 +104,9 @@ pub fn write_tree(repo: &Repo, entries: &[(String, Oid)]) -> Result<Oid> {
     edit_tree(repo, None, &edits)
 }
 
-/// Writes a tree that is `base_tree` with some paths set to a blob (`Some`) or removed (`None`). An
-/// executable file or a link keeps its mode; new paths are plain files.
+/// Writes a tree that is `base_tree` with some paths set to a blob (`Some`) or removed (`None`).
+/// Without `base_tree`, starts from the empty tree. An executable file or a link keeps its mode;
+/// new paths are plain files.
 pub(crate) fn edit_tree(
     repo: &Repo,
     base_tree: Option<&Oid>,
@@ -182,7 +183,7 @@ pub fn commit(
     write_commit(repo, tree, parents, message, who.clone(), who)
 }
 
-/// Writes a commit object with the author and the author time of another commit.
+/// Writes a commit object with the author and the author time of the commit `like`.
 pub(crate) fn commit_as(
     repo: &Repo,
     like: &Oid,

@@ -7,8 +7,8 @@ use std::path::Path;
 use super::fixture::{RandomFiles, RepoFixture, git_in};
 use super::snapshot;
 
-/// Changes a folder with the files `before` to contain exactly the files `after`. Touches only
-/// files that differ.
+/// Turns a folder that contains the files `before` into one that contains exactly the files
+/// `after`. Touches only files that differ.
 fn write_files(root: &Path, before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) {
     for path in before.keys().filter(|p| !after.contains_key(*p)) {
         fs::remove_file(root.join(path)).unwrap();

@@ -27,7 +27,7 @@ pub(crate) struct ResetStats {
     pub written: usize,
     /// Paths that were removed. A folder counts as one.
     pub removed: usize,
-    /// Ignored paths that were kept.
+    /// Ignored paths that were kept. A folder counts as one.
     pub kept: usize,
 }
 
@@ -84,8 +84,8 @@ impl Worktree {
             state: plan.state,
         };
         let index = record.index()?;
-        // The record on the disk may be older if it has the same file names: files that were
-        // written since do not match their entries and are read again.
+        // The record on the disk may stay if the file names are the same and few files were
+        // written: files that were written since do not match their entries and are read again.
         let minor = plan.same_paths && stats.written < RECORD_SKIP_LIMIT;
         if let Some(record) =
             if minor { worktree_cache::replace(&self.index, record) } else { Some(record) }
@@ -156,8 +156,8 @@ fn plan(
             continue;
         }
         entry.stat = Stat::default();
-        // Only files that the walk reached through real folders: another path could lead out of the
-        // worktree through a link.
+        // Unlink only files that the walk reached through real folders. Any other path could lead
+        // out of the worktree through a link.
         if !missing.contains(&at) {
             unlink.push(path.to_owned());
         }
@@ -217,7 +217,7 @@ impl UntrackedSweep<'_> {
             }
             return Ok(());
         };
-        // The ignore rules of the target, and not those that an agent left in the worktree.
+        // Use the ignore rules of the target, not those that an agent left in the worktree.
         let mut rules = local
             .excludes(self.state, None, ignore::Source::IdMapping)
             .context("cannot read the ignore rules")?;
@@ -279,7 +279,7 @@ impl UntrackedSweep<'_> {
     }
 }
 
-/// Removes folders that lost their last file, and their empty parents, as git does.
+/// Removes the given folders that are empty, and parents that become empty, as git does.
 fn prune(root: &Path, folders: &BTreeSet<BString>) {
     for folder in folders.iter().rev() {
         let mut rest: &[u8] = folder;
@@ -306,7 +306,7 @@ fn is_real_folder(root: &Path, folder: &[u8]) -> bool {
     })
 }
 
-/// The number of files from which a checkout uses several threads.
+/// The least number of files for which a checkout uses several threads.
 const PARALLEL_FROM: usize = 100;
 
 /// Writes the files that carry [`Flags::UPDATE`] and records their stat data.
@@ -327,13 +327,15 @@ fn check_out(local: &gix::Repository, root: &Path, state: &mut State) -> Result<
     if part.entries().is_empty() {
         return Ok(());
     }
-    // Attribute files that are not written now are already on the disk, as in the target.
+    // `.gitattributes` files that this checkout does not write are on the disk already, with the
+    // target's content.
     let mut options = local
         .checkout_options(attributes::Source::IdMappingThenWorktree)
         .context("cannot read the checkout settings")?;
     // Starting threads costs more than writing a few files.
     options.thread_limit = (part.entries().len() < PARALLEL_FROM).then_some(1);
-    // No file is at these paths any more. An unexpected file or link must not be written to.
+    // The files at these paths were removed before. If another file or link has appeared there, gix
+    // must not write to it.
     options.destination_is_initially_empty = true;
     options.overwrite_existing = false;
     options.keep_going = false;

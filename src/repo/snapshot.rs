@@ -124,7 +124,7 @@ pub(crate) fn modified_files(
     Ok(modified_files)
 }
 
-/// Returns the files of a tree without stat data.
+/// Returns the files of a tree as an index without stat data.
 fn state_of(local: &gix::Repository, root: ObjectId) -> Result<State> {
     State::from_tree(&root, &local.objects, tree::name_rules())
         .with_context(|| format!("cannot list a tree: {root}"))
@@ -139,7 +139,7 @@ fn collect(
     out: &mut Vec<BString>,
 ) -> Result<()> {
     let name = path.rfind_byte(b'/').map_or(path, |slash| path[slash + 1..].as_bstr());
-    // `.git` and its equivalents on other file systems: git refuses a tree with such a name.
+    // Skip `.git` and its equivalents on other file systems: git refuses a tree with such a name.
     if gix::validate::path::component(name, None, tree::name_rules()).is_err() {
         return Ok(());
     }
@@ -161,7 +161,7 @@ fn collect(
     Ok(())
 }
 
-/// A reader that stores files as `git add` would.
+/// A reader of worktree files that writes their content as blobs, as `git add` would.
 struct WorktreeReader<'a> {
     local: &'a gix::Repository,
     state: &'a State,
@@ -181,7 +181,8 @@ impl<'a> WorktreeReader<'a> {
         Ok(Self { local, state, root, filters, trust_executable })
     }
 
-    /// Writes a file's content as a blob. Returns `None` if the path is neither a file nor a link.
+    /// Writes the content of a file or link as a blob. Returns `None` if there is neither at the
+    /// path. `known` is the recorded mode of a tracked file.
     fn read(&mut self, path: &BStr, known: Option<Mode>) -> Result<Option<(EntryKind, ObjectId)>> {
         let full = self.root.join(OsStr::from_bytes(path));
         let failed = || format!("cannot read what the agent left: {}", full.display());

@@ -43,9 +43,9 @@ pub(super) struct WalkResult {
     /// Existing files and links whose stat data differ, or whose modification time is too recent to
     /// rule out a change.
     pub maybe_changed: Vec<usize>,
-    /// Files that are missing, or that were replaced by neither a file nor a link.
+    /// Files that are missing, or that were replaced by something other than a file or a link.
     pub missing: Vec<usize>,
-    /// The untracked paths. For an untracked folder, only the topmost folder is listed.
+    /// The untracked paths. Paths inside an untracked folder are not listed.
     pub untracked: Vec<(BString, UntrackedKind)>,
 }
 
@@ -58,7 +58,7 @@ impl WalkResult {
     }
 }
 
-/// Walks a worktree. Positions and paths are sorted.
+/// Walks a worktree. Positions and paths in the result are sorted.
 pub(super) fn walk(root: &Path, state: &State, stamp: RecordStamp) -> Result<WalkResult> {
     let walker = Walker { state, stamp };
     let mut walk = walker.folder(root, BStr::new(""), 0..state.entries().len())?;
@@ -119,7 +119,8 @@ impl Walker<'_> {
         Ok(walk.absorb(below))
     }
 
-    /// Returns the index entries in a folder, by name. The entries of a folder are contiguous.
+    /// Returns the index entries in a folder, by name. The entries of a folder are contiguous in
+    /// the index.
     fn children(&self, prefix: &BStr, range: Range<usize>) -> HashMap<&[u8], IndexedChild> {
         let skip = if prefix.is_empty() { 0 } else { prefix.len() + 1 };
         let mut by_name: HashMap<&[u8], IndexedChild> = HashMap::new();
@@ -172,20 +173,20 @@ pub(super) fn stat_of(meta: &Metadata) -> Stat {
 }
 
 /// The resolution of a file system's clock, with a margin. The kernel advances the clock at each
-/// tick, every 10 ms at most.
+/// tick, at least every 10 ms.
 const TICK_NANOS: u64 = 11_000_000;
 
-/// Returns true if a file was written so shortly before the record that a later edit could leave
-/// the same modification time. Without nanoseconds, the file system may have a resolution of one
-/// second, or of two as FAT has.
+/// Returns true if a file was written after the record, or so shortly before that a later edit
+/// could leave the same modification time. If the nanoseconds are zero, the file system may have a
+/// resolution of one second, or of two seconds like FAT.
 fn is_too_young(stat: &Stat, stamp: RecordStamp) -> bool {
     let nanos = |secs: u32, nanos: u32| u64::from(secs) * 1_000_000_000 + u64::from(nanos);
     let margin = if stat.mtime.nsecs == 0 { 2_000_000_000 } else { TICK_NANOS };
     nanos(stat.mtime.secs, stat.mtime.nsecs) + margin >= nanos(stamp.secs, stamp.nanos)
 }
 
-/// Returns the type of a folder's entry, or `None` if the entry is gone. Restores the owner's
-/// permissions on a folder.
+/// Returns the type of a folder's entry, or `None` if the entry is gone. If the entry is a folder,
+/// restores the owner's permissions on that folder.
 fn kind_of(entry: &DirEntry, dir: &Path) -> Result<Option<UntrackedKind>> {
     let kind = match entry.file_type() {
         Ok(kind) => kind,
@@ -217,7 +218,7 @@ pub(super) fn unlock(dir: &Path, meta: &Metadata) -> Result<()> {
         .with_context(|| format!("cannot open up a folder: {}", dir.display()))
 }
 
-/// Returns the entries of a folder, or none if the folder is gone.
+/// Returns the entries of a folder, or an empty list if the folder is gone.
 pub(super) fn list(dir: &Path) -> Result<Vec<DirEntry>> {
     match std::fs::read_dir(dir) {
         Ok(listing) => listing.collect::<std::io::Result<_>>().with_context(|| cannot_read(dir)),

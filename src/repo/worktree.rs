@@ -2,8 +2,8 @@
 //!
 //! This module registers worktrees itself, without `git worktree add`: it builds the admin folder
 //! elsewhere and renames it into place, so that `git worktree list` never finds an incomplete
-//! folder. Both git and gix fail on an incomplete folder, so worktrees could not be added
-//! concurrently.
+//! folder. Both git and gix fail on an incomplete folder, so concurrent calls of `git worktree add`
+//! disturb each other.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::worktree_record::WorktreeRecord;
 use super::{Head, Repo, files, heads, link, oid};
 use crate::domain::id::Oid;
 
-/// The age from which an unfinished registration counts as left behind by a killed process.
+/// The age above which an unfinished registration counts as left behind by a killed process.
 const STALE_AGE: Duration = Duration::from_secs(60);
 
 /// A linked worktree that this program created.
@@ -210,8 +210,8 @@ impl Worktree {
         for (file, content) in files {
             std::fs::write(building.join(file), content).with_context(failed)?;
         }
-        // `git worktree prune` removes an entry whose `.git` is missing, so `.git` is written
-        // first.
+        // `git worktree prune` removes a registration whose worktree has no `.git` file, so that
+        // file is written first.
         files::replace_file(&self.path.join(".git"), &link::line("gitdir: ", &self.admin))?;
         match std::fs::rename(&building, &self.admin) {
             Ok(()) => Ok(true),
@@ -275,7 +275,8 @@ impl Worktree {
         Ok(())
     }
 
-    /// Writes the worktree's `.git` file and returns the current time of the file system.
+    /// Writes the worktree's `.git` file and returns the file's modification time, which is the
+    /// current time on the file system's clock.
     pub(super) fn write_link(&self) -> Result<super::walk::RecordStamp> {
         let path = self.path.join(".git");
         files::replace_file(&path, &link::line("gitdir: ", &self.admin))?;
@@ -286,8 +287,8 @@ impl Worktree {
     }
 }
 
-/// Removes unfinished registrations of killed keepers. A registration takes milliseconds, so an old
-/// one is unfinished. Errors are ignored, since only disk space is lost.
+/// Removes unfinished registrations of killed keepers. A registration takes milliseconds, so no
+/// process works on an old one any more. Errors are ignored, since only disk space is lost.
 fn remove_stale_registrations(site: &Path) {
     let old = |path: &Path| {
         let age = path.symlink_metadata().and_then(|m| m.modified()).map(|t| t.elapsed());

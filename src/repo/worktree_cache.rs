@@ -87,8 +87,9 @@ pub(super) fn walk(file: &Path) -> Option<WalkResult> {
         .then_some(walk)
 }
 
-/// Sets whether cached walks are valid. A keeper trusts a walk if hardly any time has passed since,
-/// and no process that the keeper started is left. Without trust, every reset walks again.
+/// Sets whether cached walks are valid. A keeper trusts a walk if hardly any time has passed since
+/// the walk and no process that the keeper started is still running. Without trust, every reset
+/// walks again.
 pub(crate) fn set_walk_trust(trusted: bool) {
     TRUSTED.store(trusted, Ordering::Relaxed);
 }

@@ -1,8 +1,8 @@
 //! The record of a worktree: its identity, the tree that was checked out, and the stat data of each
 //! file at the checkout.
 //!
-//! The file of a record has a few lines of text and then a git index. It lies in a folder to which
-//! agents do not normally write. With a record, a walk finds changes without reading files.
+//! The file of a record has a few lines of text and then a git index. The file lies in a folder to
+//! which agents do not normally write. With a record, a walk finds changes without reading files.
 
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -23,10 +23,10 @@ pub(super) struct WorktreeRecord {
     pub admin: PathBuf,
     /// The tree that was checked out.
     pub tree: ObjectId,
-    /// The time of the checkout. A file that is not clearly older may have changed again without a
-    /// difference in its stat data.
+    /// The time of the checkout. A file whose modification time is not clearly earlier may have
+    /// changed again without a difference in its stat data.
     pub stamp: RecordStamp,
-    /// The files of that tree.
+    /// The files of `tree`, with their stat data at the checkout.
     pub state: State,
 }
 

@@ -1,9 +1,9 @@
 //! Checkouts of a target. They follow when the target moves; uncommitted changes are never touched.
 //!
 //! Before a landing, a dry run tests each checkout. A checkout that could not follow holds the
-//! landing. A change between the dry run and the landing cannot be undone: the branch has moved and
-//! the checkout is behind. The checkout is recorded, with the command that repairs it, until it has
-//! followed.
+//! landing. If a checkout changes between the dry run and the landing so that it cannot follow, the
+//! branch has moved already and the checkout stays behind. Such a checkout is recorded until it has
+//! followed, and a message names the command that repairs it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,14 +18,15 @@ use crate::process::{self, Git};
 use crate::repo::{self, Checkout};
 use crate::wire::{VERSION, check_version};
 
-/// The number of tries for a checkout whose index is locked, and the pause between them.
+/// The number of tries for a checkout whose index is locked, and the pause between the tries.
 const LOCKED_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// The first line of the file that lists checkouts; the version follows.
+/// The start of the first line of the file that lists the checkouts that are behind. The format
+/// version follows.
 const HEADER: &str = "git-harness behind ";
 
-/// A checkout that shows an older commit than its branch has.
+/// A checkout whose files are those of an older commit than the tip of its branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Behind {
     /// The folder.
@@ -37,7 +38,7 @@ pub struct Behind {
 }
 
 impl Behind {
-    /// Returns the command with which a person lets the checkout follow to a commit.
+    /// Returns the command with which a person moves the checkout to the commit `tip`.
     pub fn repair(&self, tip: &Oid) -> String {
         let path = self.path.display();
         format!("git -C {path} read-tree -m -u {} {}", self.shows.short(), tip.short())
@@ -55,7 +56,8 @@ impl Behind {
 }
 
 impl Store {
-    /// Returns the reason why the target cannot move at the moment. Returns `None` if it can.
+    /// Returns the reason why the target cannot move from `old` to `new` at the moment, or `None`
+    /// if the target can move.
     pub fn holds_landing(&self, target: &str, old: &Oid, new: &Oid) -> Result<Option<String>> {
         let behind = self.shown(target)?;
         for checkout in repo::checkouts(self.repo(), target)? {
@@ -67,7 +69,8 @@ impl Store {
             }
             let noted = behind.get(&checkout.work_dir);
             let shows = match noted {
-                // A person has run the repair command since.
+                // The checkout is still behind. Once a person has run the repair command, its index
+                // has moved and it shows `old`.
                 Some(shown)
                     if !repo::index_has_moved(self.repo(), &checkout.git_dir, shown, old)? =>
                 {
@@ -98,8 +101,8 @@ impl Store {
                 Some(_) | None => old,
             };
             if followed(shows, new)? {
-                // A killed process or a person has done this already. A second time would undo what
-                // was staged since.
+                // A killed process or a person has moved the checkout already. Moving it again
+                // would undo what was staged since.
                 continue;
             }
             let refusal = match checkout.rebasing {
@@ -139,7 +142,7 @@ impl Store {
         self.local().checkouts_behind(&layout::target_key(target))
     }
 
-    /// Reads the checkouts that are behind, with the commit whose files they show.
+    /// Reads the checkouts that are behind, each with the commit whose files it shows.
     fn shown(&self, target: &str) -> Result<BTreeMap<PathBuf, Oid>> {
         let file = self.shown_file(target);
         let text = match std::fs::read_to_string(&file) {
@@ -171,8 +174,8 @@ impl Store {
     }
 }
 
-/// Moves a checkout from one commit to another, or only tests whether that is possible. Returns the
-/// message of git after a failure.
+/// Moves a checkout from one commit to another. With `dry_run`, only tests whether that is
+/// possible. After a failure, returns the first line of git's message.
 fn read_tree(
     git: &Git,
     checkout: &Checkout,
@@ -192,8 +195,8 @@ fn read_tree(
     args.extend(dry_run.then_some("--dry-run"));
     args.extend([old.as_str(), new.as_str()]);
     for tries in 1.. {
-        // Files with new stat data only must not count as changed. Other messages of this command
-        // are no error here.
+        // Files of which only the stat data changed must not count as changed. A failure of this
+        // command is not an error here.
         run(&["update-index", "-q", "--refresh"])?;
         let output = run(&args)?;
         if output.code == Some(0) {

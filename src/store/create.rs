@@ -37,8 +37,8 @@ pub struct NewRun<'a> {
 }
 
 impl Store {
-    /// Creates a run. The run's ref is the commit point and comes last: a process that is killed
-    /// before leaves no run.
+    /// Creates a run. The run's ref is the commit point and is written last: a process that is
+    /// killed before that leaves no run.
     pub fn create(&self, proof: &RunProof, new: &NewRun) -> Result<()> {
         let run = proof.run();
         if self.read(&layout::run(run))?.is_some() {
@@ -172,7 +172,7 @@ impl Store {
     }
 }
 
-/// Refuses ref names that cannot exist beside present refs, as `a` and `a/b` cannot.
+/// Refuses ref names that cannot exist beside existing refs: git cannot store both `a` and `a/b`.
 pub fn refuse_collisions(store: &Store, names: &[String]) -> Result<()> {
     for name in names {
         let mut parent = name.as_str();
@@ -192,7 +192,8 @@ pub fn refuse_collisions(store: &Store, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the next free name for a run of this job: `<job>-1`, `<job>-2`, …
+/// Returns a name for a new run of a job: `<job>-N`, where N is one more than the largest number in
+/// use.
 pub fn next_run(store: &Store, job: &str) -> Result<RunId> {
     let runs = store.runs()?;
     let number = |run: &RunId| -> Option<u32> {

@@ -2,7 +2,8 @@
 //!
 //! A message has a sentence for people, then trailers. The trailers of a task chain's tip hold the
 //! whole state of the task, so that loading a run reads one commit for each task. `Harness-Data`
-//! holds the event, so that tests can fold a chain again and compare.
+//! holds the event, so that tests can fold the events of a chain again and compare the result with
+//! the stored state.
 
 mod run;
 mod session;
@@ -35,7 +36,7 @@ fn failed_checks(findings: &[Finding]) -> String {
     findings.iter().map(|f| format!("`{}`", f.check)).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns an event's word and its sentence for people.
+/// Returns the name of an event and a sentence for people.
 fn describe(kind: &TaskEventKind) -> (&'static str, String) {
     match kind {
         TaskEventKind::Created => ("created", "created".to_owned()),
@@ -186,7 +187,7 @@ fn vouched(kind: &TaskEventKind) -> Vec<&str> {
     kind.results().iter().map(|result| result.id.as_str()).collect()
 }
 
-/// Returns the trailers of a commit of `chain`, after a check of their version.
+/// Returns the trailers of a commit of `chain`, after a check of the format version.
 fn versioned<'a>(chain: &str, message: &'a str) -> Result<Trailers<'a>> {
     let trailers = trailers(message);
     check_version(chain, trailers.get("Harness-V").copied())?;
@@ -208,7 +209,7 @@ fn phase(text: &str) -> Result<Phase> {
     Phase::parse(text).with_context(|| format!("unknown state: {text:?}"))
 }
 
-/// Reads the state that the tip of a task chain holds. `chain` names the ref for messages.
+/// Reads the state that the tip of a task chain holds. `chain` names the ref in error messages.
 pub fn read_state(chain: &str, message: &str) -> Result<TaskState> {
     let map = versioned(chain, message)?;
     let text = |key: &str| map.get(key).map(|v| (*v).to_owned());
@@ -267,7 +268,7 @@ pub fn read_state(chain: &str, message: &str) -> Result<TaskState> {
     })
 }
 
-/// Reads the event that a commit of a task chain records. `chain` names the ref for messages.
+/// Reads the event that a commit of a task chain records. `chain` names the ref in error messages.
 pub fn read_task_event(chain: &str, message: &str) -> Result<TaskEvent> {
     let (at, data) = event_data(&versioned(chain, message)?)?;
     let wire: WireTaskEvent = serde_json::from_str(data)?;

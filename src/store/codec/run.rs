@@ -7,7 +7,7 @@ use crate::domain::event::{ReplanCounts, RunEvent, RunEventKind};
 use crate::wire::VERSION;
 use crate::wire::events::WireRunEvent;
 
-/// Returns an event's word and its sentence for people.
+/// Returns the name of an event and a sentence for people.
 fn describe(kind: &RunEventKind) -> (&'static str, String) {
     match kind {
         RunEventKind::Created { .. } => ("created", "created".to_owned()),
@@ -46,7 +46,7 @@ fn describe(kind: &RunEventKind) -> (&'static str, String) {
     }
 }
 
-/// Returns the numbers of tasks by what the new plan means for them.
+/// Returns the numbers of tasks as text, grouped by the effect of the new plan on the tasks.
 fn describe_counts(counts: &ReplanCounts) -> String {
     let ReplanCounts { done, unchanged, restarted, added, restored, dropped } = *counts;
     let numbers = [
@@ -81,7 +81,7 @@ pub fn write_run(run: &str, event: &RunEvent, seq: u64, nonce: &str) -> Result<S
     ))
 }
 
-/// Reads the event that a commit of a run chain records. `chain` names the ref for messages.
+/// Reads the event that a commit of a run chain records. `chain` names the ref in error messages.
 pub fn read_run_event(chain: &str, message: &str) -> Result<RunEvent> {
     let (at, data) = event_data(&versioned(chain, message)?)?;
     let wire: WireRunEvent = serde_json::from_str(data)?;

@@ -177,7 +177,8 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Returns the tree and the state. Returns `None` for values that this version does not write.
+    /// Returns the tree and the state. Returns `None` if a value is not one that this version
+    /// writes.
     pub(super) fn state(self) -> Option<(Oid, TaskState)> {
         let id = |text: &str| Oid::parse(text).ok();
         // A present id must be valid.

@@ -1,9 +1,9 @@
 //! The snapshot of a run: its plan and all tips in one file, valid as long as no ref has moved.
 //!
 //! Listing ten thousand refs takes longer than reading their states. The stat data of `packed-refs`
-//! and of the folder of loose refs tells whether a ref has moved, as git does for files of a work
-//! tree. A file that changed a moment ago may change again without a visible difference, so a
-//! recent change gives no stamp.
+//! and of the folder of loose refs tells whether a ref has moved, just as git detects changed files
+//! of a work tree by stat data. A file that changed a moment ago may change again without a visible
+//! difference, so no stamps are taken shortly after a change.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -28,8 +28,8 @@ const HEAD: usize = 12;
 /// The number of tips that one thread reads or writes at a time.
 const CHUNK: usize = 1024;
 
-/// The age of a change from which on there is a stamp, in nanoseconds. This is many times the time
-/// resolution of any file system.
+/// The age in nanoseconds that the last change must exceed before stamps are taken. This is many
+/// times the time resolution of any file system.
 const SETTLED: i128 = 1_000_000_000;
 
 /// The stat data that tells whether a ref of a run has moved.
@@ -116,8 +116,8 @@ struct PlannedTaskRecord<'a> {
 }
 
 impl Snapshot {
-    /// Reads a snapshot. Returns `None` if the file is damaged, another plan's, or older than a
-    /// move.
+    /// Reads a snapshot. Returns `None` if the file is missing or damaged, belongs to another plan,
+    /// or was written before a ref moved.
     pub(in crate::store) fn read(path: &Path, stamps: Stamps, plan: &str) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
         let sum = u32::from_le_bytes(bytes.get(8..HEAD)?.try_into().ok()?);

@@ -69,7 +69,7 @@ fn full_state(n: u32) -> TaskState {
 fn written(count: u32) -> (tempfile::TempDir, std::path::PathBuf, Vec<(Oid, Oid, TaskState)>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("index").join("run-1");
-    // The order is not the order of the ids.
+    // The tips are not in the order of their ids.
     let tip = |n: u32| {
         let state = if n.is_multiple_of(3) { full_state(n) } else { TaskState::default() };
         (oid(n.wrapping_mul(2_654_435_761) >> 4), oid(n), state)
