@@ -1,4 +1,5 @@
-//! The target journal: the write-ahead log of a target branch. All moves of the branch are here.
+//! The target journal: the write-ahead log of a target branch. It records every move of the branch
+//! that this program makes.
 //!
 //! The order of a landing: all objects are made durable; one transaction writes the journal entry
 //! and moves the target by compare-and-swap; notes and the task's chain follow. The move of the
@@ -20,7 +21,8 @@ use crate::wire::facts::WireResult;
 use crate::wire::queue::QueueEvent;
 use crate::wire::{VERSION, check_version};
 
-/// The number of repetitions of a transaction when another process writes to one of its refs.
+/// The largest number of repetitions of a transaction when another process writes to one of its
+/// refs.
 const TRIES: u32 = 20;
 
 /// The proof that this process holds a target's lock. Only the holder moves the target.
@@ -38,7 +40,7 @@ impl TargetProof {
     }
 }
 
-/// A landing: the move of the target, and the results that prove the new tree.
+/// A landing of one task: the move of the target, and the results that prove the new tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LandingRecord {
     /// The run.
@@ -49,9 +51,9 @@ pub struct LandingRecord {
     pub attempt: u32,
     /// The accepted candidate.
     pub candidate: Oid,
-    /// The target before.
+    /// The tip of the target before the landing.
     pub old: Oid,
-    /// The target after.
+    /// The tip of the target after the landing.
     pub new: Oid,
     /// The tree of `new`, which was verified.
     pub tree: Oid,
@@ -73,13 +75,13 @@ pub enum JournalEntry {
 pub enum Moved {
     /// The target holds the landing.
     Landed,
-    /// Another process moved the target first, or wrote to the queue log of the landing. The caller
+    /// Another process moved the target first, or wrote to the queue log of the target. The caller
     /// must merge and verify again.
     TargetMoved,
 }
 
 impl Store {
-    /// Takes a target's lock, and waits for the present holder.
+    /// Takes a target's lock. Waits until the present holder releases the lock.
     pub fn hold_target(&self, target: &str) -> Result<TargetProof> {
         let key = layout::target_key(target);
         let path = self.local().target_lock(&key);
@@ -97,8 +99,8 @@ impl Store {
         read_entry(&name, &info.message).map(Some)
     }
 
-    /// Returns the tip that the journal last recorded for a target, which is the last parent of a
-    /// journal entry.
+    /// Returns the tip that the journal last recorded for a target: the last parent of the
+    /// journal's last entry. Returns `None` without a journal, or if the last landing was aborted.
     pub fn journal_target(&self, target: &str) -> Result<Option<Oid>> {
         let name = layout::target_journal(&layout::target_key(target));
         let Some(tip) = self.read(&name)? else { return Ok(None) };
@@ -171,7 +173,7 @@ impl Store {
     }
 
     /// Moves the target over landings, each built on the preceding one. This move is the commit
-    /// point. The same transaction publishes the journal entries unless that is done.
+    /// point. The same transaction moves the journal if `intent` is given.
     pub fn advance(
         &self,
         proof: &TargetProof,
@@ -206,9 +208,9 @@ impl Store {
         }
     }
 
-    /// Moves the target over branches that land together. This move is the commit point. Journal,
-    /// queue log and notes move in the same transaction. After a crash, recovery restores them from
-    /// the target.
+    /// Moves the target from `old` to `new`, which contains the branches that land together. This
+    /// move is the commit point. Journal, queue log and notes move in the same transaction. After a
+    /// crash, recovery restores them from the target.
     ///
     /// Before this call, a barrier must make all objects durable. The landing fails if the queue
     /// log has moved from `log_tip`: a new event may have removed one of the branches.
@@ -237,7 +239,7 @@ impl Store {
                     if moved || self.read(&layout::queue_log(&proof.key))?.as_ref() != log_tip {
                         return Ok(Moved::TargetMoved);
                     }
-                    // Another process wrote a note.
+                    // Another process wrote a note at the same time.
                     if tries == TRIES {
                         let target = proof.target();
                         return Err(error).with_context(|| {
@@ -254,7 +256,8 @@ impl Store {
         }
     }
 
-    /// Writes a settled entry whose last parent is the landed commit.
+    /// Writes a settled entry whose last parent is the landed commit, and returns the move of the
+    /// journal.
     fn journal_of_branches(&self, proof: &TargetProof, new: &Oid) -> Result<RefMove> {
         let name = layout::target_journal(&proof.key);
         let old = self.read(&name)?;
@@ -273,8 +276,8 @@ impl Store {
         Ok(RefMove::to(name, tip, Expected::from_read(old)))
     }
 
-    /// Writes the journal entry that settles a landing. The entry moves in the transaction that
-    /// records the landing on the task's chain.
+    /// Writes the journal entry that settles a landing. The caller puts the returned move into the
+    /// transaction that records the landing on the task's chain.
     pub fn settle(
         &self,
         proof: &TargetProof,

@@ -58,16 +58,16 @@ pub(super) mod files {
     pub(in crate::store) const TASKS: &str = "tasks";
 }
 
-/// Assigns tips and states to the tasks of a plan. Returns them with the tasks that have none. Both
-/// lists are sorted and merged: with ten thousand tasks, a look-up of each takes longer than its
-/// reading.
+/// Assigns tips and states to the tasks of a plan. Returns the tips, the states, and the tasks
+/// without a tip. Both lists are sorted and merged: with ten thousand tasks, looking up each task
+/// takes longer than reading it.
 fn join_tips(
     plan: &Plan,
     tips: Vec<Vec<TaskTip>>,
 ) -> (BTreeMap<TaskId, Tip>, BTreeMap<TaskId, TaskState>, Vec<TaskId>) {
     let mut planned: Vec<&TaskId> = plan.tasks.iter().map(|task| &task.id).collect();
     planned.sort_unstable();
-    // Refs are listed in order, except where a task's name is the prefix of another.
+    // Refs are listed in order, except where a task's name is a prefix of another task's name.
     let mut sorted: Vec<TaskTip> = Vec::with_capacity(tips.iter().map(Vec::len).sum());
     tips.into_iter().for_each(|chunk| sorted.extend(chunk));
     if !sorted.is_sorted_by(|(a, ..), (b, ..)| a < b) {
@@ -123,8 +123,8 @@ impl Store {
         })
     }
 
-    /// Loads a run through the index, for commands that only read. The index is faster, but an
-    /// agent may have forged the index. Returns `None` if the run does not exist.
+    /// Loads a run through the index, for commands that only read. This is faster, but an agent may
+    /// have forged the index. Returns `None` if the run does not exist.
     pub fn load_cached(&self, run: &RunId) -> Result<Option<LoadedRun>> {
         self.load_with(run, &|plan, text| self.indexed(run, plan, text))
     }
@@ -138,8 +138,8 @@ impl Store {
             Ok(String::from_utf8(plan.context("the run has no plan")?)?)
         };
         let (plan, task_tips) = read(&manifest.plan, &text)?;
-        // The fold of the run's chain starts without tasks: a task's own chain has more of its
-        // state than the run's chain.
+        // The fold of the run's chain starts without tasks: a task's own chain has more of the
+        // task's state than the run's chain.
         let mut state = RunState::new(run.clone(), Plan { tasks: Vec::new() });
         state.plan = plan;
         let run_seq = self.replay_run(&commit, &mut state)?;
@@ -170,7 +170,7 @@ impl Store {
         let last = events.iter().rposition(is_replanned).unwrap_or(0);
         for (number, event) in events.iter().enumerate() {
             if let (RunEventKind::Split { task, parts }, true) = (&event.kind, number < last) {
-                // The pinned plan was made after this split and has the parts.
+                // The pinned plan was made after this split and contains the parts.
                 let ids = parts.iter().map(|(id, _)| id.clone()).collect();
                 state.split.insert(task.clone(), ids);
             } else {

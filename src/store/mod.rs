@@ -60,13 +60,14 @@ pub struct RunHeld {
     pub holder: String,
 }
 
-/// The state of a repository. A clone is cheap; clones share one `git update-ref` process.
+/// The state of a repository. A clone is cheap; clones share their two `git update-ref` processes.
 #[derive(Debug, Clone)]
 pub struct Store {
     repo: Repo,
     git: Git,
     refs: Arc<Mutex<RefUpdates>>,
-    /// The updates before a barrier. One sync for all is several times faster than one for each.
+    /// The process for moves that become durable only with the next barrier. One sync for all moves
+    /// is several times faster than one for each.
     bulk: Arc<Mutex<RefUpdates>>,
     local: layout::Local,
 }
@@ -109,7 +110,7 @@ impl Store {
         &self.repo
     }
 
-    /// Returns the handle for calls of the `git` executable.
+    /// Returns the handle for running the `git` executable.
     pub fn git(&self) -> &Git {
         &self.git
     }
@@ -157,7 +158,8 @@ impl Store {
         self.transact_by(&mut refs, moves)
     }
 
-    /// Moves refs that take effect only with the next barrier.
+    /// Moves refs as [`Store::transact`] does, but without a sync: the moves are durable only after
+    /// the next barrier.
     pub(crate) fn transact_in_bulk(&self, moves: &[RefMove]) -> Result<()> {
         let mut refs = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
         self.transact_by(&mut refs, moves)

@@ -12,7 +12,7 @@ use crate::repo;
 use crate::wire::queue::{Ejection, EntryCommit, QueueEvent};
 use crate::wire::{VERSION, check_version};
 
-/// The number of times that a lost compare-and-swap is repeated.
+/// The largest number of times that a lost compare-and-swap is repeated.
 const TRIES: u32 = 50;
 
 /// An event of the queue log with its time.
@@ -24,7 +24,7 @@ pub struct QueueLogEntry {
     pub event: QueueEvent,
 }
 
-/// Returns the event's word and its sentence for people.
+/// Returns the name of an event and a sentence for people.
 fn describe(event: &QueueEvent) -> (&'static str, String) {
     let landed = |entries: &[EntryCommit]| {
         entries.iter().map(|c| c.entry.as_str()).collect::<Vec<_>>().join(", ")
@@ -68,7 +68,7 @@ fn describe(event: &QueueEvent) -> (&'static str, String) {
     }
 }
 
-/// Returns the commit that this event keeps reachable.
+/// Returns the commit that this event keeps reachable, as an extra parent of the event's commit.
 fn kept_commit(event: &QueueEvent) -> Option<&Oid> {
     match event {
         QueueEvent::Added { candidate: c, .. } | QueueEvent::Replaced(c) => Some(&c.commit),
@@ -116,8 +116,8 @@ impl Store {
         Ok(targets)
     }
 
-    /// Returns the tip of a target's queue log, and the events after the commit `after`, oldest
-    /// first. Without `after`, returns all events.
+    /// Returns the tip of a target's queue log, and the events after the commit `after`
+    /// (exclusive), oldest first. Without `after`, returns all events.
     pub fn queue_log(
         &self,
         target: &str,
@@ -172,7 +172,8 @@ impl Store {
             let mut message = message(event, target)?;
             let mut parents: Vec<Oid> = tip.into_iter().collect();
             if parents.is_empty() {
-                // The first parent of the log's first commit is not a commit of the log.
+                // Marks the first commit of the log, whose first parent, if any, is not a commit of
+                // the log.
                 message.push_str("Harness-First: true\n");
             }
             parents.extend(kept_commit(event).cloned());

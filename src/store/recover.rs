@@ -2,8 +2,8 @@
 //! dangling.
 //!
 //! Measured: one zero-length ref below `refs/harness/` makes the user's `git fetch` and `git gc`
-//! fail. A killed `git update-ref` leaves its `.lock` for ever. Recovery touches only refs that
-//! this process holds by a lock of its own.
+//! fail. A killed `git update-ref` leaves its `.lock` for ever. Recovery touches only refs of a run
+//! whose lock this process holds.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,8 +19,8 @@ const YOUNG: Duration = Duration::from_secs(2);
 
 impl Store {
     /// Removes stale locks and quarantines broken refs of a run that this process holds. The
-    /// function `alive` returns true if the keeper of an attempt ref lives; the lock of such a ref
-    /// stays. Returns one line for each repair.
+    /// function `alive` takes the name of a ref and returns true if the ref belongs to an attempt
+    /// whose keeper lives; the lock of such a ref stays. Returns one line for each repair.
     pub fn repair_refs(
         &self,
         proof: &RunProof,
@@ -84,7 +84,7 @@ impl Store {
             .with_context(|| format!("cannot move the broken ref {} away", path.display()))
     }
 
-    /// Returns the broken refs of all runs, by name. `doctor` reports them.
+    /// Returns the names of all broken refs below `refs/harness/`. `doctor` reports them.
     pub fn broken_refs(&self) -> Result<Vec<String>> {
         let mut loose = Vec::new();
         files_below(&self.repo().common_dir().join(layout::ROOT), &mut loose)?;

@@ -10,7 +10,8 @@ use crate::domain::id::Oid;
 use crate::domain::state::{Phase, RunState};
 use crate::repo;
 
-/// The number of parents of one archive commit. Git allows more, but many tools do not.
+/// The largest number of chain tips that become parents of one archive commit. Git allows more, but
+/// many tools do not.
 const PARENTS: usize = 256;
 
 /// The result of a sweep.

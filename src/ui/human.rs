@@ -10,8 +10,9 @@ use crate::domain::state::{Phase, RunState};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::Verdict;
 
-/// An event of a task as a line of progress; none for events that a person need not read. With a
-/// live display, which shows the running tasks, their starts are left out.
+/// Returns the progress line for a task event, or `None` for an event that a person need not read.
+/// `alive` is true with a live display: the display shows the running tasks, so their starts get no
+/// line.
 pub(crate) fn task_line(
     task: &TaskId,
     event: &TaskEvent,
@@ -98,7 +99,7 @@ pub(crate) fn task_line(
     }
 }
 
-/// An event of a run as a line.
+/// Returns the line for a run event, or `None` for an event that a person need not read.
 pub(crate) fn run_line(event: &RunEvent) -> Option<String> {
     match &event.kind {
         RunEventKind::Created { .. } => None,
@@ -137,7 +138,8 @@ fn account_line(whom: &str, account: &Account, at: Timestamp) -> Option<String> 
     })
 }
 
-/// Tasks by phase: `12 done, 4 running, 8 todo`. Zeros are left out.
+/// Returns the number of tasks in each phase, such as `12 done, 4 running, 8 todo`. Phases without
+/// tasks are left out.
 pub(crate) fn counts(state: &RunState) -> String {
     let order = [
         Phase::Done,
@@ -164,10 +166,11 @@ pub(crate) fn counts(state: &RunState) -> String {
     some.join(", ")
 }
 
-/// Failed tasks of a group that are named.
+/// The largest number of tasks that a line names.
 const NAMED: usize = 5;
 
-/// The failed tasks by cause, each group with the reason of its first task.
+/// Returns lines about the failed tasks, grouped by cause, each group with the reason of its first
+/// task.
 pub(crate) fn failures(state: &RunState) -> Vec<String> {
     let mut lines = Vec::new();
     for group in failure_groups(state) {
@@ -181,7 +184,7 @@ pub(crate) fn failures(state: &RunState) -> Vec<String> {
     lines
 }
 
-/// The blocked tasks, by the failed or skipped task that they wait for.
+/// Returns lines about the blocked tasks, grouped by the failed or skipped task that they wait for.
 pub(crate) fn blocked(state: &RunState) -> Vec<String> {
     let mut by: std::collections::BTreeMap<TaskId, Vec<TaskId>> = Default::default();
     for (task, cause) in machine::blocked(state) {
@@ -196,7 +199,7 @@ pub(crate) fn blocked(state: &RunState) -> Vec<String> {
     by.into_iter().map(line).collect()
 }
 
-/// A failed or skipped task, with its reason.
+/// Returns the name of a failed or skipped task, with the reason.
 pub(crate) fn because(state: &RunState, cause: &TaskId) -> String {
     let s = state.tasks.get(cause);
     let what = if s.is_some_and(|s| s.phase == Phase::Skipped) { "was skipped" } else { "failed" };
@@ -204,7 +207,7 @@ pub(crate) fn because(state: &RunState, cause: &TaskId) -> String {
     format!("`{cause}`, which {what}{said}")
 }
 
-/// Cost and tokens.
+/// Returns cost and tokens as text.
 pub(crate) fn spend(spend: Spend) -> String {
     let sessions = spend.sessions_with_tokens + spend.sessions_without_tokens;
     if sessions == 0 {
@@ -229,12 +232,12 @@ pub(crate) fn spend(spend: Spend) -> String {
     parts.join("; ")
 }
 
-/// A count with its noun: `1 task`, `24 tasks`.
+/// Returns a count with its noun: `1 task`, `24 tasks`.
 pub(crate) fn number(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
-/// A duration in one or two units: `850 ms`, `42 s`, `3 min 5 s`, `2 h 10 min`.
+/// Returns a duration in one or two units: `850 ms`, `42.0 s`, `3 min 5 s`, `2 h 10 min`.
 pub(crate) fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match s {
@@ -245,7 +248,7 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
-/// A time in UTC, in sortable form.
+/// Returns a time in UTC, in sortable form.
 pub(crate) fn moment(at: Timestamp) -> String {
     i64::try_from(at.0)
         .ok()

@@ -31,15 +31,15 @@ pub(crate) struct StatusContext {
 /// Planned and reported tokens of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MeasuredTokens {
-    /// Tokens that the plan reckoned with.
+    /// The tokens that the plan estimated.
     pub planned: u64,
-    /// Tokens that sessions have reported.
+    /// The tokens that sessions have reported.
     pub reported: u64,
-    /// The `token-factor` at which both would be equal, in thousandths.
+    /// The `token-factor`, in thousandths, with which `planned` would equal `reported`.
     pub factor: u64,
 }
 
-/// The state that a task shows: its phase, or `blocked` or `landing`.
+/// Returns the state that is displayed for a task: its phase, or `blocked` or `landing`.
 pub(crate) fn shown(
     state: &RunState,
     task: &Task,
@@ -107,7 +107,7 @@ pub(crate) fn status<'a>(
     }
 }
 
-/// The counter of a phase.
+/// Returns the counter of a phase.
 fn count_of<'a>(counts: &'a mut cli::Counts, phase: &Phase) -> &'a mut u64 {
     match phase {
         Phase::Todo => &mut counts.todo,
@@ -130,7 +130,7 @@ fn tokens(spend: Spend) -> cli::Tokens {
     })
 }
 
-/// US dollars; none if no cost is known.
+/// Returns the cost in US dollars, or `None` if no cost is known.
 fn cost(spend: Spend) -> Option<f64> {
     spend.known_cost().map(Cost::usd)
 }
@@ -139,7 +139,7 @@ fn unreported(spend: Spend) -> cli::Unreported {
     cli::Unreported { tokens: spend.sessions_without_tokens, cost: spend.sessions_without_cost }
 }
 
-/// The use of evaluators; none if there was none.
+/// Returns the tokens and the cost of evaluators, or `None` if no evaluator was used.
 fn evaluation(spend: Spend) -> Option<cli::Evaluation> {
     (spend != Spend::default()).then(|| cli::Evaluation {
         tokens: tokens(spend),
@@ -164,14 +164,14 @@ fn failure_group(group: FailureGroup) -> cli::FailureGroup {
     cli::FailureGroup { cause: group.cause, tasks }
 }
 
-/// The file that a task has handed in, as git names it: `<commit>:<path>`.
+/// Returns the name of the file that a task has handed in, in git's form `<commit>:<path>`.
 pub(crate) fn output(s: &TaskState, path: Option<&str>) -> Option<String> {
     let handed_in = s.phase == Phase::Done && s.landed.is_none();
     let candidate = s.candidate.as_ref().filter(|_| handed_in)?;
     Some(format!("{}:{}", candidate.commit, path?))
 }
 
-/// The person who let a candidate land.
+/// Returns an approval in the form of `--json`.
 pub(crate) fn approval(approval: &Approval) -> cli::Approval<'_> {
     cli::Approval {
         by: &approval.by,
@@ -181,17 +181,17 @@ pub(crate) fn approval(approval: &Approval) -> cli::Approval<'_> {
     }
 }
 
-/// A finding of a check.
+/// Returns a finding in the form of `--json`.
 pub(crate) fn finding(finding: &Finding) -> cli::Finding<'_> {
     cli::Finding { attempt: finding.attempt, check: &finding.check, text: &finding.text }
 }
 
-/// The result of a check.
+/// Returns the result of a check in the form of `--json`.
 pub(crate) fn check(result: &CheckResult) -> cli::CheckResult<'_> {
     cli::CheckResult { name: &result.name, passed: result.passed, ms: result.ms }
 }
 
-/// A task, as `status --json` and `show --json` have it.
+/// Returns a task as `status --json` and `show --json` print it.
 pub(crate) fn task<'a>(
     run: &str,
     task: &'a Task,

@@ -26,12 +26,12 @@ pub(crate) struct Ui {
 }
 
 impl Ui {
-    /// An output without a live display. `quiet` suppresses status lines.
+    /// Creates an output without a live display. `quiet` suppresses status lines.
     pub(crate) fn new(quiet: bool) -> Self {
         Self { quiet, progress: None }
     }
 
-    /// An output that shows progress: a live display on a terminal, lines elsewhere.
+    /// Creates an output that shows progress: a live display on a terminal, lines elsewhere.
     pub(crate) fn with_progress(quiet: bool, total: usize) -> Self {
         let alive = !quiet && std::io::stderr().is_terminal();
         Self { quiet, progress: alive.then(|| progress::Display::new(total)) }
@@ -59,7 +59,8 @@ impl Ui {
         }
     }
 
-    /// Returns true if results are painted: on a terminal that can, unless `NO_COLOR` is set.
+    /// Returns true if results are coloured: on a terminal that supports colours, unless `NO_COLOR`
+    /// is set.
     pub(crate) fn paints(&self) -> bool {
         let able = ambient::variable("TERM").is_none_or(|term| term != "dumb");
         self.on_terminal() && able && ambient::variable("NO_COLOR").is_none()
@@ -70,7 +71,7 @@ impl Ui {
         std::io::stdout().is_terminal()
     }
 
-    /// Prints a status line, unless the person wants quiet.
+    /// Prints a status line, except with `--quiet`.
     pub(crate) fn status(&self, text: &str) {
         if !self.quiet {
             self.message(text);
@@ -153,7 +154,8 @@ impl Ui {
     }
 }
 
-/// The text with control characters escaped: agents and file names must not control the terminal.
+/// Escapes control characters other than newline and tab: agents and file names must not control
+/// the terminal.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::human;
 use crate::domain::state::{Phase, RunState};
 
-/// Running tasks that are named.
+/// The largest number of running tasks that the display names.
 const NAMED: usize = 4;
 
 /// The display.
@@ -17,7 +17,7 @@ pub(super) struct Display {
 }
 
 impl Display {
-    /// A display for `total` tasks.
+    /// Creates a display for `total` tasks.
     pub(super) fn new(total: usize) -> Self {
         let bar = ProgressBar::with_draw_target(
             Some(total as u64),

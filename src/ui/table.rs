@@ -2,7 +2,8 @@
 
 use unicode_width::UnicodeWidthStr as _;
 
-/// Rows as text: every column as wide as its widest cell, two spaces between.
+/// Formats rows as text: every column is as wide as its widest cell, with two spaces between
+/// columns.
 pub(crate) fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let column_width =
@@ -18,12 +19,12 @@ pub(crate) fn columns(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Width of a text in columns of a terminal.
+/// Returns the width of a text in columns of a terminal.
 pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// The text with spaces up to a width.
+/// Pads a text with spaces to a width. A wider text stays as it is.
 pub(crate) fn pad(text: &str, to: usize) -> String {
     format!("{text}{}", " ".repeat(to.saturating_sub(width(text))))
 }

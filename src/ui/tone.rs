@@ -26,7 +26,8 @@ pub(crate) enum Tone {
 }
 
 impl Tone {
-    /// The text in this tone, if `paints`. The text must be printable already.
+    /// Returns the text in this tone, or the plain text unless `paints`. The text must have passed
+    /// `ui::printable` already.
     pub(crate) fn paint(self, text: &str, paints: bool) -> String {
         if !paints || text.is_empty() || self == Self::Plain {
             return text.to_owned();

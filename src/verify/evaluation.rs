@@ -6,7 +6,7 @@ use crate::contract::evaluator_answer;
 use crate::domain::verdict::{Finding, Objection, Verdict};
 use crate::repo::sha1_hex;
 
-/// Parses an evaluator's answer on an attempt.
+/// Parses an evaluator's answer on an attempt. An unreadable answer gives the verdict `Errored`.
 pub(crate) fn from_answer(answer: &str, attempt: u32) -> Result<Verdict<Objection>> {
     let answer = match evaluator_answer::parse(answer) {
         Ok(answer) => answer,
@@ -21,7 +21,7 @@ pub(crate) fn from_answer(answer: &str, attempt: u32) -> Result<Verdict<Objectio
     Ok(Verdict::Failed(Objection { findings, digest }))
 }
 
-/// Returns a hash of the finding keys, independent of their order.
+/// Returns a hash of the set of finding keys: order and repetitions do not matter.
 fn digest<'a>(keys: impl Iterator<Item = &'a str>) -> Result<String> {
     let sorted: std::collections::BTreeSet<&str> = keys.collect();
     sha1_hex(sorted.into_iter().flat_map(|key| [key.as_bytes(), &[0]]))

@@ -42,8 +42,7 @@ pub struct CheckSubject<'a> {
     pub worktree: &'a str,
 }
 
-/// Returns the checks of a stage as steps. Checks with placeholders of a task do not apply to the
-/// base.
+/// Returns the checks of a stage as steps. Checks that need a task do not apply to the run's base.
 pub fn steps(job: &Job, stage: CheckStage, subject: &CheckSubject, salt: &str) -> Vec<CheckStep> {
     let wanted = |check: &&Check| {
         let stage = match stage {
@@ -129,8 +128,8 @@ fn allowed(options: &AstEqualOptions) -> AllowedDifferences {
 /// Adds the recorded verdicts on a tree to each step.
 ///
 /// A note alone proves nothing: an agent could have written the note. A verdict counts if a chain
-/// of this run names its id, or if the job says `trust-verdicts = true`. An attempt's own failure
-/// is ignored: an attempt is verified again only at the request of a person.
+/// of this run names the verdict's id, or if the job says `trust-verdicts = true`. An attempt's own
+/// failure is ignored: an attempt is verified again only at the request of a person.
 pub fn add_recorded_verdicts(
     store: &Store,
     job: &Job,
@@ -147,7 +146,8 @@ pub fn add_recorded_verdicts(
     })
 }
 
-/// Adds the recorded verdicts on a tree that `counts` accepts.
+/// Adds to each step the recorded verdicts on a tree for which `counts` returns true. Checks whose
+/// verdicts the job does not cache get none.
 pub(crate) fn add_recorded_verdicts_if(
     store: &Store,
     job: &Job,

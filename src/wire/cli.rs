@@ -1,4 +1,5 @@
-//! The JSON that commands print. Scripts rely on it: keys are added, never renamed or reordered.
+//! The JSON that commands print. Scripts rely on the keys: they are added, never renamed or
+//! reordered.
 
 mod collect;
 
@@ -49,7 +50,7 @@ pub(crate) struct Status<'a> {
     pub tasks: Vec<Task<'a>>,
 }
 
-/// Tasks by the state that they show.
+/// The numbers of tasks by displayed state.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Counts {
     pub todo: u64,
@@ -73,14 +74,15 @@ pub(crate) struct Tokens {
     pub cache_write: Option<u64>,
 }
 
-/// Sessions that did not report their use; sums are without them.
+/// The numbers of sessions that did not report tokens or cost. The sums do not include these
+/// sessions.
 #[derive(Debug, Serialize)]
 pub(crate) struct Unreported {
     pub tokens: u32,
     pub cost: u32,
 }
 
-/// The use of evaluators, apart from that of agents.
+/// The tokens and the cost of evaluators. Those of agents are counted separately.
 #[derive(Debug, Serialize)]
 pub(crate) struct Evaluation {
     pub tokens: Tokens,
@@ -134,7 +136,7 @@ pub(crate) enum TaskTokens {
     Reported(Tokens),
 }
 
-/// The person who let a candidate land; `at` is in milliseconds since the Unix epoch.
+/// The approval of a candidate; `at` is in milliseconds since the Unix epoch.
 #[derive(Debug, Serialize)]
 pub(crate) struct Approval<'a> {
     pub by: &'a str,
@@ -250,7 +252,7 @@ pub(crate) struct Diagnosis<'a> {
     pub said: &'a str,
 }
 
-/// `agent list --json`. A preset is printed as it stands in a job file.
+/// `agent list --json`. A preset is printed as a job file would contain it.
 #[derive(Debug, Serialize)]
 pub(crate) struct AgentList<'a, P: Serialize> {
     pub v: Version,
@@ -440,7 +442,7 @@ pub(crate) struct Blame<'a> {
     pub commits: BTreeMap<&'a str, Vec<Origin<'a>>>,
 }
 
-/// A line of a file and its commit.
+/// A line of a file and the commit that the line comes from.
 #[derive(Debug, Serialize)]
 pub(crate) struct BlamedLine<'a> {
     pub line: usize,

@@ -1,4 +1,4 @@
-//! Events of run chains and task chains, as they are in `Harness-Data`.
+//! Events of run chains and task chains, as the trailer `Harness-Data` holds them.
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -118,7 +118,7 @@ pub(crate) enum WireRunEvent {
         strikes: u32,
         slots: Option<usize>,
         because: Option<String>,
-        /// True for the evaluator's account, if it has its own.
+        /// True for the evaluator's account, if the evaluator has an account of its own.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         evaluator: bool,
     },
@@ -145,7 +145,7 @@ pub(crate) struct WirePart {
     pub files: Vec<String>,
 }
 
-/// The numbers of tasks by what a new plan means for them.
+/// The numbers of tasks, grouped by the effect of a new plan on the tasks.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
 pub(crate) struct WireReplanCounts {
     /// Tasks that are done.

@@ -103,7 +103,7 @@ pub enum WireTermination {
     TimedOut,
     /// The process printed nothing for too long.
     Idle,
-    /// The agent was done and its process did not end.
+    /// The agent was done, but its process did not end.
     Lingered,
     /// The agent could not succeed any more.
     Hopeless,

@@ -1,7 +1,7 @@
 //! Files between a supervisor and its keepers: assignments and outcomes.
 //!
 //! The files lie in the keeper's folder and are not state. If the program is upgraded while a
-//! keeper works, processes of two versions read an assignment and its outcome.
+//! keeper works, processes of two versions share these files, so the files carry a version.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,8 +41,8 @@ pub(crate) mod files {
     pub(crate) const TMP: &str = "tmp";
 }
 
-/// An assignment of a keeper. Environment variables are not part of an assignment, so that no key
-/// is ever in a file.
+/// An assignment of a keeper. Environment variables are not part of an assignment, so that no
+/// secret is ever in a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Assignment {
     /// The format's version.
@@ -72,7 +72,7 @@ pub(crate) struct WorktreeSpec {
     pub branch: Option<String>,
     /// The commands that set up a new worktree.
     pub setup: Vec<Vec<String>>,
-    /// The ignored paths that stay from task to task.
+    /// The ignored paths that a reset keeps from task to task.
     pub keep: Vec<String>,
     /// The job's pinned files, which replace the commit's own: path and source file.
     pub overlay: Vec<(String, PathBuf)>,
@@ -97,9 +97,9 @@ pub(crate) struct SessionWork {
     pub argv: Vec<String>,
     /// True if the prompt is the standard input.
     pub prompt_on_stdin: bool,
-    /// The time limit in milliseconds.
+    /// The time limit, in milliseconds.
     pub timeout_ms: u64,
-    /// The time limit without output in milliseconds.
+    /// The longest time without output, in milliseconds.
     pub idle_ms: Option<u64>,
     /// The preset of the agent's program, as in a job file; `None` for a plain command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,8 +165,8 @@ pub(crate) struct ChecksWork {
     pub tree: String,
     /// The checks, in order.
     pub checks: Vec<CheckStep>,
-    /// The tasks of a run whose candidates are in the tree, in order. A supervisor that is started
-    /// again verifies the same tasks.
+    /// The tasks of a run whose candidates are in the tree, in order. After a restart, the
+    /// supervisor verifies the same tasks again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<String>,
 }
@@ -180,9 +180,9 @@ pub struct CheckStep {
     pub argv: Vec<String>,
     /// The command whose output is part of the verdict's key.
     pub version: Option<Vec<String>>,
-    /// The time limit in milliseconds.
+    /// The time limit, in milliseconds.
     pub timeout_ms: u64,
-    /// The arguments as part of the verdict's key: without the path of the worktree.
+    /// The arguments as they enter the verdict's key: without the path of the worktree.
     pub key_argv: Vec<String>,
     /// The hash of the job's pinned files, as part of the verdict's key.
     pub salt: String,
@@ -197,7 +197,7 @@ pub struct CheckStep {
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum BuiltIn {
-    /// The task's files are the same programs as before, without their types.
+    /// The task's files are the same programs as before, if types are ignored.
     AstEqual(AstEqual),
     /// The output file is there and conforms to its schema.
     HandedIn(HandedIn),
@@ -212,7 +212,7 @@ pub struct HandedIn {
     pub schema: Option<String>,
 }
 
-/// The comparison of programs without their types.
+/// The comparison of programs that ignores their types.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct AstEqual {
     /// The globs of the files before.
@@ -232,15 +232,15 @@ pub struct AstEqual {
 /// The differences that `ast-equal` allows beside types.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
 pub struct AllowedDifferences {
-    /// The extension of a relative import may change.
+    /// True if the extension of a relative import may change.
     pub extensions: bool,
-    /// An unused import may become a type import.
+    /// True if an unused import may become a type import.
     pub type_imports: bool,
-    /// A field without a value is code.
+    /// True if a field without a value is code and must stay.
     pub define_fields: bool,
-    /// Comments that silence the type checker may be added.
+    /// True if comments that silence the type checker may be added.
     pub ts_comments: bool,
-    /// The number of `any` that a file may have.
+    /// The largest number of `any` that a file may have.
     pub max_any: Option<usize>,
 }
 
@@ -257,7 +257,7 @@ pub struct KnownVerdict {
     pub text: String,
 }
 
-/// The outcome of an attempt; part of what its ref holds.
+/// The outcome of an attempt; a part of the content of the attempt's ref.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PublishedAttempt {
     /// The format's version.
@@ -386,7 +386,7 @@ impl Assignment {
     }
 }
 
-/// Writes a file of a keeper's folder by renaming, so that no reader sees a part of it.
+/// Writes a file of a keeper's folder by renaming, so that no reader sees a half-written file.
 fn replace_json(dir: &Path, name: &str, value: &impl Serialize) -> Result<()> {
     let new = dir.join(format!("{name}.new"));
     let path = dir.join(name);

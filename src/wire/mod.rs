@@ -55,7 +55,7 @@ pub fn decode<T: DeserializeOwned>(location: &str, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).with_context(damaged)
 }
 
-/// The longest text of a trailer, in bytes.
+/// The longest text of a trailer, in bytes, without the `…` of a text that was cut.
 const TRAILER_LIMIT: usize = 1_000;
 
 /// Returns a text on one line, without control characters, cut to the limit of a trailer.

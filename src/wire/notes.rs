@@ -24,7 +24,7 @@ pub struct VerdictNote {
     pub run: String,
     /// The task on whose chain the verdict is; `None` for the run's own chain and for a queue log.
     pub task: Option<String>,
-    /// The attempt whose candidate was verified.
+    /// The attempt whose candidate was verified; 0 without a task.
     #[serde(default)]
     pub attempt: u32,
     /// The id under which the chain vouches for the verdict.
@@ -57,7 +57,7 @@ pub(crate) struct ProvenanceNote {
     pub prompt: Option<String>,
     /// The tokens of the session.
     pub tokens: Option<WireTokens>,
-    /// The cost of the session.
+    /// The cost of the session in US dollars.
     pub cost_usd: Option<f64>,
     /// The candidate.
     pub candidate: String,

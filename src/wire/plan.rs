@@ -79,7 +79,7 @@ pub(crate) fn from_json_unverified(text: &str) -> Result<Plan> {
 
 /// Returns a plan and its stated id.
 fn parse(text: &str) -> Result<(Plan, String)> {
-    // The version is checked first, even if the plan has another form.
+    // A plan of another version may have another form: then the error names the version.
     let wire = match serde_json::from_str::<WirePlan>(text) {
         Ok(wire) if wire.v == VERSION => wire,
         Ok(_) | Err(_) => decode::<WirePlan>("plan.json", text.as_bytes())?,

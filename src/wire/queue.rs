@@ -1,4 +1,4 @@
-//! Events of a queue log, as they are in `Harness-Data`.
+//! Events of a queue log, as the trailer `Harness-Data` holds them.
 
 use serde::{Deserialize, Serialize};
 
@@ -91,11 +91,11 @@ pub enum QueueEvent {
         /// The branch and its commit.
         #[serde(flatten)]
         candidate: EntryCommit,
-        /// A higher priority lands first.
+        /// The priority. Entries with a higher number land first.
         priority: i64,
         /// The entries that have to land first.
         after: Vec<String>,
-        /// The target's tip at that time, on which the branch has not landed.
+        /// The target's tip at that time, which does not contain the branch.
         #[serde(with = "id")]
         tip: Oid,
         /// The person who added the branch.
@@ -140,17 +140,18 @@ pub enum QueueEvent {
         entries: Vec<String>,
         /// True if all checks passed.
         passed: bool,
-        /// The results of the checks. The log vouches for the notes with their ids.
+        /// The results of the checks. The log vouches for the verdict notes with the ids of these
+        /// results.
         results: Vec<WireResult>,
         /// The duration in milliseconds.
         ms: u64,
     },
     /// Entries have landed.
     Landed {
-        /// The target before.
+        /// The tip of the target before the landing.
         #[serde(with = "id")]
         old: Oid,
-        /// The target after.
+        /// The tip of the target after the landing.
         #[serde(with = "id")]
         new: Oid,
         /// The entries in the order in which they landed.

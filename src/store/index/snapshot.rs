@@ -160,7 +160,8 @@ impl Snapshot {
         Some(tips)
     }
 
-    /// Replaces a snapshot by a rename. On an error, there is no snapshot.
+    /// Replaces a snapshot by a rename. On an error, the old file stays; its stamps keep it from
+    /// being used after a move.
     pub(in crate::store) fn write(
         path: &Path,
         stamps: Stamps,

@@ -25,7 +25,7 @@ pub(crate) struct CollectedChanges<'a> {
     pub tasks: &'a [Value],
 }
 
-/// The share of a run that has been done.
+/// The progress of a run: the share of tasks that are done, and the tasks that are missing.
 #[derive(Debug, Serialize)]
 pub(crate) struct CollectSummary {
     pub state: &'static str,
@@ -81,7 +81,7 @@ pub(crate) struct ChangeTask<'a> {
     pub vars: Value,
 }
 
-/// A finding that a task was to fix: the finding's own keys first.
+/// A finding that a task was to fix. The finding's own keys come first.
 #[derive(Debug, Serialize)]
 pub(crate) struct FixedFinding<'a> {
     #[serde(flatten)]
