@@ -73,7 +73,7 @@ fn merge_in(local: &gix::Repository, base: &Oid, ours: &Oid, theirs: &Oid) -> Re
 ///
 /// Returns `None` if the result is not certain. Renames are covered: if `ours` renamed a path, the
 /// path is missing in `ours` and so differs from `base`. If `theirs` renamed a folder, a merge by
-/// path requires that `ours` did not touch the folder.
+/// path requires that `ours` did not touch the folder (see `folder_is_safe`).
 fn merge_by_path(
     local: &gix::Repository,
     base: ObjectId,

@@ -1,9 +1,9 @@
 //! Checkouts of a target. They follow when the target moves; uncommitted changes are never touched.
 //!
 //! Before a landing, a dry run tests each checkout. A checkout that could not follow holds the
-//! landing. If a checkout changes between the dry run and the landing so that it cannot follow, the
-//! branch has moved already and the checkout stays behind. Such a checkout is recorded until it has
-//! followed, and a message names the command that repairs it.
+//! landing. A checkout may change between the dry run and the landing so that it cannot follow. The
+//! branch has moved by then, and the checkout stays behind. Such a checkout is recorded until it
+//! has followed, and a message names the command that repairs it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -69,8 +69,8 @@ impl Store {
             }
             let noted = behind.get(&checkout.work_dir);
             let shows = match noted {
-                // The checkout is still behind. Once a person has run the repair command, its index
-                // has moved and it shows `old`.
+                // The checkout is still behind. After the repair command, its index would have
+                // moved to `old`.
                 Some(shown)
                     if !repo::index_has_moved(self.repo(), &checkout.git_dir, shown, old)? =>
                 {

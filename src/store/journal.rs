@@ -1,5 +1,5 @@
-//! The target journal: the write-ahead log of a target branch. It records every move of the branch
-//! that this program makes.
+//! The target journal: the write-ahead log of a target branch. The journal records every landing on
+//! the branch.
 //!
 //! The order of a landing: all objects are made durable; one transaction writes the journal entry
 //! and moves the target by compare-and-swap; notes and the task's chain follow. The move of the

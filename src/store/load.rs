@@ -59,8 +59,8 @@ pub(super) mod files {
 }
 
 /// Assigns tips and states to the tasks of a plan. Returns the tips, the states, and the tasks
-/// without a tip. Both lists are sorted and merged: with ten thousand tasks, looking up each task
-/// takes longer than reading it.
+/// without a tip. The tasks and the tips are sorted and then merged: with ten thousand tasks,
+/// looking up each task takes longer than reading it.
 fn join_tips(
     plan: &Plan,
     tips: Vec<Vec<TaskTip>>,

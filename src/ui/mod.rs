@@ -154,8 +154,8 @@ impl Ui {
     }
 }
 
-/// Escapes control characters other than newline and tab: agents and file names must not control
-/// the terminal.
+/// Escapes control characters (except newline and tab) and characters that change the direction of
+/// writing: agents and file names must not control the terminal.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

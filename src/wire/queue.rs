@@ -140,7 +140,7 @@ pub enum QueueEvent {
         entries: Vec<String>,
         /// True if all checks passed.
         passed: bool,
-        /// The results of the checks. The log vouches for the verdict notes with the ids of these
+        /// The results of the checks. The log vouches for verdict notes that have the ids of these
         /// results.
         results: Vec<WireResult>,
         /// The duration in milliseconds.
