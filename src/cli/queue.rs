@@ -27,7 +27,7 @@ pub enum QueueAction {
     Add(QueueAddArgs),
     /// Remove branches from the queue
     Remove(QueueBranchesArgs),
-    /// Approve branches, with `[queue] review = "required"`
+    /// Approve branches; needed if the target's job file has `[queue] review = "required"`
     Approve(QueueBranchesArgs),
     /// Request changes to branches, and remove them from the queue
     Reject(QueueRejectArgs),
@@ -49,7 +49,7 @@ pub struct QueueAddArgs {
     /// The branches
     #[arg(value_name = "BRANCH", required = true)]
     pub branches: Vec<String>,
-    /// The priority; higher lands first, and an hour of waiting counts as one
+    /// The priority; higher lands first, and each hour of waiting adds 1 to it
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub priority: i64,
     /// Land the branches only after this branch; may be repeated
@@ -93,8 +93,8 @@ pub struct QueueRunArgs {
     /// Wait for more branches when the queue is empty
     #[arg(long)]
     pub follow: bool,
-    /// Push every landing to this remote first; if the remote branch has moved, verify again on top
-    /// of it
+    /// Push each landing to this remote before the local target moves; if the remote branch has
+    /// moved, verify again on top of it
     #[arg(long, value_name = "REMOTE")]
     pub push: Option<String>,
 }

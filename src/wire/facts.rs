@@ -18,7 +18,8 @@ pub struct WireResult {
     pub passed: bool,
     /// The duration in milliseconds.
     pub ms: u64,
-    /// The id under which a chain vouches for the verdict.
+    /// The id of the execution that produced the result. A note with the result is trusted only if
+    /// a chain or queue log contains the same id.
     pub id: String,
 }
 

@@ -251,8 +251,8 @@ impl<'a> SessionEvidence<'a> {
                     return Classification::new(class, text);
                 }
             }
-            // An interrupted session reports a crash. The reason for the interruption takes
-            // precedence.
+            // An interrupted session may report a crash that only results from the interruption,
+            // so a reported crash is ignored. Any other reported class takes precedence.
             Some(Intervention::TimedOut | Intervention::Idle | Intervention::Stopped) => {
                 if let Some((class, text)) = reported.filter(|(class, _)| *class != Class::Crashed)
                 {

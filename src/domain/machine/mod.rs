@@ -2,7 +2,7 @@
 //!
 //! [`decide`] turns an observation into events. Observations may be late, repeated or stale, so
 //! `decide` consults the state again and returns no events for an observation that no longer
-//! matters. [`owed`] returns the effects to perform next. The effects follow from the state, the
+//! matters. [`owed()`] returns the effects to perform next. The effects follow from the state, the
 //! policy and the time, so recovery is another call of `owed`.
 
 mod attempt;
