@@ -57,7 +57,7 @@ impl ScenarioCommand {
     pub(crate) fn await_word(&mut self, word: &str) {
         let out = self.out.clone();
         let output = || std::fs::read_to_string(&out).is_ok_and(|output| output.contains(word));
-        self.await_that(word, said);
+        self.await_that(word, output);
     }
 
     /// Waits until a condition holds, while the command runs.
@@ -212,7 +212,7 @@ impl CliScenario {
 
     /// Returns the classification of a CLI's output by a preset.
     #[track_caller]
-    pub(crate) fn classified(&mut self, preset: &str, said: &ScenarioOutput) -> Value {
+    pub(crate) fn classified(&mut self, preset: &str, output: &ScenarioOutput) -> Value {
         let [out, err] = ["out", "err"].map(|end| self.root.join(end).display().to_string());
         std::fs::write(&out, &output.out).unwrap();
         std::fs::write(&err, &output.err).unwrap();

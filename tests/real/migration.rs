@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use git_harness::testing::ast_equal::{Options, Source, compare};
+use git_harness::testing::ast_equal::{AstEqualOptions, SourceFile, compare};
 
 use super::{PACKAGE, harness, program, sh, text};
 
@@ -227,6 +227,6 @@ fn the_example_in_the_prompt_keeps_the_rules_that_it_shows() {
     };
     let (before, after) = (block("js"), block("ts"));
     let (from, to) =
-        (Source { path: "a.js", text: &before }, Source { path: "a.ts", text: &after });
-    assert!(compare(&from, &to, &Options::default()).unwrap().is_equal());
+        (SourceFile { path: "a.js", text: &before }, SourceFile { path: "a.ts", text: &after });
+    assert!(compare(&from, &to, &AstEqualOptions::default()).unwrap().is_equal());
 }

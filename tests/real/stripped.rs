@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use git_harness::testing::ast_equal::{Options, Source, compare};
+use git_harness::testing::ast_equal::{AstEqualOptions, SourceFile, compare};
 
 use super::{sh, text};
 
@@ -44,7 +44,7 @@ fn files_stripped_by_the_typescript_compiler_are_equal_to_themselves() {
     let script = script.display();
     let pairs =
         text(dir, &format!("mkdir out && node {script} 0/package out {}", folders.join(" ")));
-    let options = Options { ts_comments: true, ..Options::default() };
+    let options = AstEqualOptions { ts_comments: true, ..AstEqualOptions::default() };
     let mut wrong = Vec::new();
     let mut count = 0;
     for line in pairs.lines() {
@@ -52,7 +52,7 @@ fn files_stripped_by_the_typescript_compiler_are_equal_to_themselves() {
         let read = |path: &str| std::fs::read_to_string(dir.join(path)).unwrap();
         let (old, new) = (read(stripped), read(typed));
         let (from, to) =
-            (Source { path: stripped, text: &old }, Source { path: typed, text: &new });
+            (SourceFile { path: stripped, text: &old }, SourceFile { path: typed, text: &new });
         count += 1;
         match compare(&from, &to, &options) {
             Ok(found) if found.is_equal() => {}

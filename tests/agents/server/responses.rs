@@ -85,7 +85,7 @@ pub(super) fn answer(to: &mut Connection, body: &Value, answer: &ModelAnswer) ->
     let output = json!({"type": "output_text", "text": answer.text, "annotations": []});
     let mut items = vec![json!({
         "type": "message", "id": format!("msg_{id}"), "role": "assistant", "status": "completed",
-        "content": [said],
+        "content": [output],
     })];
     if let Some(command) = &answer.command {
         items.push(json!({

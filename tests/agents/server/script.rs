@@ -52,8 +52,8 @@ impl Conversation {
 
     /// Returns the number of finished steps.
     pub(super) fn steps_seen(&self) -> usize {
-        let output = |step: usize| self.results.iter().any(|r| r.contains(&step_mark(step)));
-        (1..).take_while(|step| said(*step)).count()
+        let is_finished = |step: usize| self.results.iter().any(|r| r.contains(&step_mark(step)));
+        (1..).take_while(|step| is_finished(*step)).count()
     }
 }
 
