@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::attempts::AttemptLaunch;
 use super::dispatcher::Engine;
-use super::slots::ATTEMPTS;
+use super::work::attempt::AttemptLaunch;
+use super::work::slots::ATTEMPTS;
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Observation;

@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::attempts;
 use super::barrier::Barriers;
-use super::evaluations;
 use super::leaving::Leaving;
 use super::line::Line;
 use super::news::AwaitingSync;
 use super::reviews::ReviewBranches;
-use super::slots::Slots;
 use super::tips::Tips;
-use super::verifications::{VerificationAssignment, VerificationResult};
+use super::work::attempt;
+use super::work::evaluation;
+use super::work::slots::Slots;
+use super::work::verification::{VerificationAssignment, VerificationResult};
 use super::{Context, RunExit, RunOptions, RunReport, recover, signals};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind};
@@ -49,11 +49,11 @@ const ECHO_INTERVAL: Duration = Duration::from_millis(300);
 /// The result of an effect's thread.
 pub(super) enum FinishedEffect {
     /// The outcome of an attempt.
-    Attempt(attempts::AttemptOutcome),
+    Attempt(attempt::AttemptOutcome),
     /// The result of a verification. `None` while a keeper runs.
     Verified(Box<VerificationAssignment>, Option<VerificationResult>),
     /// The result of an evaluation. `None` while a keeper runs.
-    Evaluated(Option<Box<evaluations::EvaluationResult>>),
+    Evaluated(Option<Box<evaluation::EvaluationResult>>),
     /// A violation of the scope. No check was run.
     OutOfScope(crate::domain::verdict::Candidate, Finding),
 }

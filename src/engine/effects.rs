@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::attempts::{self, AttemptLaunch};
 use super::dispatcher::{Engine, FinishedEffect, Message};
-use super::verifications::{self, EarlierResult, VerificationAssignment};
+use super::work::attempt::{self, AttemptLaunch};
+use super::work::verification::{self, EarlierResult, VerificationAssignment};
 use super::{Context, RunReport, gate};
 use crate::ambient;
 use crate::domain::id::TaskId;
@@ -161,9 +161,9 @@ impl Engine<'_> {
         let base = self.ledger.state.tasks.get(&task).and_then(|t| t.base.clone());
         let base = base.unwrap_or_else(|| self.ctx.base.clone());
         self.spawn(effect, worktree, move |ctx| {
-            let (why, report) = match launch.map(|l| attempts::launch(ctx, &task, attempt, &l)) {
+            let (why, report) = match launch.map(|l| attempt::launch(ctx, &task, attempt, &l)) {
                 None | Some(Ok(None)) => {
-                    return attempts::observe_attempt(ctx, &task, attempt, &base, wait)
+                    return attempt::observe_attempt(ctx, &task, attempt, &base, wait)
                         .map(FinishedEffect::Attempt);
                 }
                 Some(Ok(Some(why))) => {
@@ -181,7 +181,7 @@ impl Engine<'_> {
                 report,
             });
             let outcome =
-                attempts::AttemptOutcome { observation, ..attempts::AttemptOutcome::default() };
+                attempt::AttemptOutcome { observation, ..attempt::AttemptOutcome::default() };
             Ok(FinishedEffect::Attempt(outcome))
         })
     }
@@ -210,7 +210,7 @@ impl Engine<'_> {
     ) -> bool {
         let (wait, earlier) = (self.options.keeper_wait(), self.earlier_result(&assignment.key()));
         self.spawn(effect, Some(worktree.clone()), move |ctx| {
-            let result = verifications::verify_tree(ctx, &assignment, &worktree, wait, earlier)?;
+            let result = verification::verify_tree(ctx, &assignment, &worktree, wait, earlier)?;
             Ok(FinishedEffect::Verified(Box::new(assignment), result))
         })
     }
@@ -258,8 +258,7 @@ impl Engine<'_> {
         let earlier = self.earlier_result(&format!("t.{task}.{attempt}"));
         self.spawn(effect, Some(worktree.clone()), move |ctx| {
             if scoped
-                && let Some(finding) =
-                    verifications::scope_finding(ctx, &task, attempt, &candidate)?
+                && let Some(finding) = verification::scope_finding(ctx, &task, attempt, &candidate)?
             {
                 return Ok(FinishedEffect::OutOfScope(candidate, finding));
             }
@@ -269,7 +268,7 @@ impl Engine<'_> {
                 Some((task, attempt)),
                 (commit, tree, base),
             );
-            let result = verifications::verify_tree(ctx, &assignment, &worktree, wait, earlier)?;
+            let result = verification::verify_tree(ctx, &assignment, &worktree, wait, earlier)?;
             Ok(FinishedEffect::Verified(Box::new(assignment), result))
         })
     }
@@ -286,7 +285,7 @@ fn base_assignment(ctx: &Context) -> Result<Option<VerificationAssignment>> {
         rules,
         ..VerificationAssignment::new(CheckStage::Landing, None, (base.clone(), tree, base))
     };
-    Ok((!verifications::steps(ctx, &assignment, "")?.is_empty()).then_some(assignment))
+    Ok((!verification::steps(ctx, &assignment, "")?.is_empty()).then_some(assignment))
 }
 
 /// Runs a thread's work and turns a panic into an error. Without a message from the thread, the
@@ -299,7 +298,7 @@ pub(super) fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Returns a message if a check of the job cannot be started at all. The run then stops before
 /// agents cost money.
 fn unstartable_check(ctx: &Context) -> Option<String> {
-    let environment = attempts::environment(ctx, Path::new(""), &[]);
+    let environment = attempt::environment(ctx, Path::new(""), &[]);
     let path = environment.value("PATH")?;
     ctx.job.checks.iter().find_map(|check| {
         // Programs with a `/` may come from the tree or from `setup`, and programs with a

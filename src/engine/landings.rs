@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use anyhow::Result;
 
 use super::Context;
-use super::verifications::{TrainMember, VerificationAssignment};
+use super::work::verification::{TrainMember, VerificationAssignment};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::queue::EntryId;
 use crate::domain::review::Approval;

@@ -9,7 +9,7 @@ use super::RunReport;
 use super::dispatcher::Engine;
 use super::hooks::{self, HookRunner};
 use super::landings::{self, LandingError, entry, task};
-use super::verifications;
+use super::work::verification;
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::machine::Observation;
@@ -42,7 +42,7 @@ impl Engine<'_> {
         let each = self.ctx.job.queue.each;
         let shares = |of: &Oid| {
             let shares = self.line.green.get(of).map(|(case, judged)| {
-                verifications::results_by_task(&self.ctx, case, &judged.report.results)
+                verification::results_by_task(&self.ctx, case, &judged.report.results)
             });
             shares.transpose().map(Option::unwrap_or_default).map_err(LandingError::State)
         };

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 
 use super::dispatcher::Engine;
 use super::landings::{self, BuiltCar, LandingError, TaskCar, entry, task};
-use super::verifications::{self, TrainMember, VerificationAssignment, VerificationResult};
+use super::work::verification::{self, TrainMember, VerificationAssignment, VerificationResult};
 use super::{RunReport, gate};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Effect, Observation};
@@ -328,7 +328,7 @@ impl Engine<'_> {
         if self.in_flight.contains_key(&effect) || self.not_awaited.contains(&effect) {
             return Ok(Asked::Later);
         }
-        let steps = verifications::steps(&self.ctx, &case, "")?;
+        let steps = verification::steps(&self.ctx, &case, "")?;
         let known = verify::known_verdict(&steps);
         if let Some(report) = known.filter(|v| v.verdict == Verdict::Passed) {
             self.ruled(&task, question, &case, VerificationResult { report, lines: Vec::new() })?;
@@ -347,7 +347,7 @@ impl Engine<'_> {
         case: &VerificationAssignment,
         judged: VerificationResult,
     ) -> Result<()> {
-        self.line.folders.push(verifications::folder(&self.ctx, case));
+        self.line.folders.push(verification::folder(&self.ctx, case));
         match self.line.asked.remove(task) {
             Some(question) => self.ruled(task, question, case, judged),
             None => Ok(()),

@@ -5,16 +5,13 @@
 //! that was killed may already have carried out an effect, so each effect first looks for an
 //! existing result.
 
-mod attempts;
 mod barrier;
-mod call;
 mod dispatch;
 mod dispatcher;
 mod effects;
 mod evaluations;
 mod gate;
 mod hooks;
-mod keepers;
 mod landings;
 mod leaving;
 mod line;
@@ -24,9 +21,8 @@ pub(crate) mod recover;
 pub(crate) mod requests;
 mod reviews;
 mod signals;
-mod slots;
 mod tips;
-mod verifications;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -49,7 +45,7 @@ use crate::store::{Store, layout};
 use crate::wire::run::Manifest;
 
 pub(crate) use dispatcher::{Engine, prepare};
-pub(crate) use keepers::Keepers;
+pub(crate) use work::keepers::Keepers;
 
 /// The constant part of a run's execution.
 #[derive(Debug)]
@@ -235,7 +231,7 @@ pub(crate) fn verify_again(
     attempt: u32,
     candidate: &crate::domain::verdict::Candidate,
 ) -> Result<crate::domain::verdict::CheckReport> {
-    verifications::verify_again(ctx, task, attempt, candidate)
+    work::verification::verify_again(ctx, task, attempt, candidate)
 }
 
 /// Removes the worktrees of a run that no keeper uses. Returns the number of removed worktrees.

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use super::attempts;
 use super::dispatcher::{Engine, FinishedEffect, Message};
 use super::landings;
 use super::requests;
-use super::verifications::{self, VerificationAssignment, VerificationResult};
+use super::work::attempt;
+use super::work::verification::{self, VerificationAssignment, VerificationResult};
 use super::{RunReport, recover};
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
@@ -70,7 +70,7 @@ impl Engine<'_> {
     }
 
     /// Says whether the attempt is still under way.
-    fn attempt(&mut self, effect: &Effect, seen: attempts::AttemptOutcome) -> Result<bool> {
+    fn attempt(&mut self, effect: &Effect, seen: attempt::AttemptOutcome) -> Result<bool> {
         let Effect::Await(task, attempt) = effect else { return Ok(false) };
         let Some(observation) = seen.observation else { return Ok(true) };
         if let Some(note) = seen.note {
@@ -130,7 +130,7 @@ impl Engine<'_> {
         }
         if *effect == Effect::VerifyBase && self.ledger.state.base_passed.is_some() {
             self.tip_judged(case, &judged.report);
-            self.discard_folder(verifications::folder(&self.ctx, case));
+            self.discard_folder(verification::folder(&self.ctx, case));
             return Ok(false);
         }
         self.note_verdict(&case.tree, judged.lines);
@@ -149,7 +149,7 @@ impl Engine<'_> {
         self.observe(observation);
         self.record()?;
         failpoint::hit("verify.recorded");
-        self.discard_folder(verifications::folder(&self.ctx, case));
+        self.discard_folder(verification::folder(&self.ctx, case));
         Ok(false)
     }
 

@@ -10,8 +10,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::dispatcher::Engine;
-use super::slots;
-use super::{Context, RunReport, evaluations, landings};
+use super::work::evaluation;
+use super::work::slots;
+use super::{Context, RunReport, landings};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::state::Phase;
 use crate::keeper::files;
@@ -193,7 +194,7 @@ fn find_evaluators(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
         }
         match (held, wanted, task) {
             (true, true, Some(task)) => {
-                let key = evaluations::folder_name(&task, work.attempt);
+                let key = evaluation::folder_name(&task, work.attempt);
                 engine.adopted.insert(key, spec.worktree.name.clone());
             }
             (true, _, _) => {

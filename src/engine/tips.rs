@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::dispatcher::Engine;
 use super::gate;
-use super::verifications::{self, VerificationAssignment};
+use super::work::verification::{self, VerificationAssignment};
 use crate::domain::id::Oid;
 use crate::domain::machine::Effect;
 use crate::domain::verdict::{CheckReport, Verdict};
@@ -85,7 +85,7 @@ impl Engine<'_> {
                 again: failed > 0,
                 ..case
             };
-            Ok((!verifications::steps(&ctx, &case, "")?.is_empty()).then_some(case))
+            Ok((!verification::steps(&ctx, &case, "")?.is_empty()).then_some(case))
         };
         // What the target asks may be wrong: landing says so.
         let Ok(Some(case)) = case() else { return false };

@@ -9,7 +9,7 @@ use super::desk::{Desk, Rules};
 use crate::ambient;
 use crate::domain::id::{Oid, RunId};
 use crate::domain::verdict::{CheckReport, Verdict};
-use crate::engine::verifications::{clear, never_started};
+use crate::engine::work::verification::{clear, never_started};
 use crate::error::Advice;
 use crate::failpoint;
 use crate::keeper::files;

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::call::{self, AgentProgram, CallInput};
-use super::{Context, KeeperWait, verifications};
+use super::verification;
 use crate::agent::{brief, prompt};
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
@@ -15,6 +15,7 @@ use crate::domain::machine::Observation;
 use crate::domain::session::{Class, Cost, SessionReport, Usage};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding};
+use crate::engine::{Context, KeeperWait};
 use crate::failpoint;
 use crate::job;
 use crate::keeper::{self, files};
@@ -30,7 +31,7 @@ use crate::wire::keeper::{
 
 /// The outcome of an attempt. All fields are empty while the keeper runs and is not awaited.
 #[derive(Debug, Default)]
-pub(super) struct AttemptOutcome {
+pub(in crate::engine) struct AttemptOutcome {
     /// The observation for the state machine.
     pub observation: Option<Observation>,
     /// The files that go onto the task's chain with the event.
@@ -43,7 +44,7 @@ pub(super) struct AttemptOutcome {
 
 /// The parameters of a new attempt.
 #[derive(Debug, Clone)]
-pub(super) struct AttemptLaunch {
+pub(in crate::engine) struct AttemptLaunch {
     /// The name of the worktree.
     pub worktree: String,
     /// The commit that the attempt starts from.
@@ -63,7 +64,7 @@ pub(super) struct AttemptLaunch {
 
 /// Starts an attempt's keeper. If the task does not fit into the model's context window, returns a
 /// message and starts nothing.
-pub(super) fn launch(
+pub(in crate::engine) fn launch(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,
@@ -176,7 +177,7 @@ fn too_large(
 }
 
 /// Assigns a folder to the keeper of a worktree.
-pub(super) fn assign(
+pub(in crate::engine) fn assign(
     ctx: &Context,
     worktree: &str,
     dir: &Path,
@@ -188,7 +189,7 @@ pub(super) fn assign(
 
 /// Returns the environment of a keeper and its commands: built from nothing, with the variables in
 /// `pass`.
-pub(super) fn environment(ctx: &Context, dir: &Path, pass: &[String]) -> Environ {
+pub(in crate::engine) fn environment(ctx: &Context, dir: &Path, pass: &[String]) -> Environ {
     let mut env =
         Environ::for_command(&ctx.environment, &dir.join(files::TMP), &ctx.identity, pass);
     if cfg!(debug_assertions) {
@@ -201,7 +202,7 @@ pub(super) fn environment(ctx: &Context, dir: &Path, pass: &[String]) -> Environ
     env
 }
 
-pub(super) fn path_text(path: &Path) -> String {
+pub(in crate::engine) fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
@@ -231,7 +232,11 @@ fn link_task(ctx: &Context, task: &TaskId, worktree: &Path) {
 
 /// Replaces scripts in a command by their pinned copies. A script that the commit contains exactly
 /// as pinned is not replaced. The copies let a job with uncommitted scripts run everywhere.
-pub(super) fn pinned_argv(ctx: &Context, base: &Oid, argv: Vec<String>) -> Result<Vec<String>> {
+pub(in crate::engine) fn pinned_argv(
+    ctx: &Context,
+    base: &Oid,
+    argv: Vec<String>,
+) -> Result<Vec<String>> {
     let tree = ctx.store.repo().tree_of(base)?;
     let mut out = Vec::with_capacity(argv.len());
     for arg in argv {
@@ -253,7 +258,7 @@ fn render(ctx: &Context, task: &TaskId, attempt: u32, launch: &AttemptLaunch) ->
 }
 
 /// Returns the brief of a task, with its files as of a commit.
-pub(super) fn task_brief(
+pub(in crate::engine) fn task_brief(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,
@@ -291,7 +296,7 @@ fn feedback_text(findings: &[Finding]) -> String {
 }
 
 /// Observes an attempt, which may be published, lost, never started, or still running.
-pub(super) fn observe_attempt(
+pub(in crate::engine) fn observe_attempt(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,
@@ -316,7 +321,7 @@ pub(super) fn observe_attempt(
     };
     // The keeper died without an outcome. The rescue kills its processes and saves its work before
     // the worktree is used again. A keeper that never started has left nothing to rescue.
-    let began = !verifications::never_started(&lock_path);
+    let began = !verification::never_started(&lock_path);
     let saved = if began { keeper::rescue(ctx.store.repo(), &spec) } else { None };
     let base_tree = ctx.store.repo().tree_of(base)?;
     let changed = saved.as_ref().is_some_and(|(_, tree)| *tree != base_tree);

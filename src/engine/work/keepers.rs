@@ -29,7 +29,7 @@ struct StartedKeeper {
 impl Keepers {
     /// Gives an assignment's folder to the keeper of a worktree, or to a new keeper. The keeper
     /// holds the assignment's lock when the function returns.
-    pub(super) fn assign(
+    pub(in crate::engine) fn assign(
         &self,
         program: &Path,
         worktree: &str,

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::Context;
-use super::attempts::{AttemptLaunch, path_text, pinned_argv};
+use super::attempt::{AttemptLaunch, path_text, pinned_argv};
 use crate::agent::preset::{COMMAND, InvocationRequest, Preset, invocation};
 use crate::domain::id::TaskId;
+use crate::engine::Context;
 use crate::job::{AgentSection, placeholders};
 use crate::keeper::files;
 use crate::process::Environ;
@@ -25,7 +25,7 @@ const SECRET_WORDS: [&str; 7] =
 
 /// The command line of an agent, with its environment and limits.
 #[derive(Debug)]
-pub(super) struct AgentCall {
+pub(in crate::engine) struct AgentCall {
     /// The program and its arguments.
     pub argv: Vec<String>,
     /// True if the prompt goes to standard input.
@@ -48,7 +48,7 @@ pub(super) struct AgentCall {
 
 impl AgentCall {
     /// Applies the preset's variables to the environment.
-    pub(super) fn apply_env(&self, env: &mut Environ) {
+    pub(in crate::engine) fn apply_env(&self, env: &mut Environ) {
         for name in &self.unset {
             env.remove_all(name);
         }
@@ -60,7 +60,7 @@ impl AgentCall {
 
 /// The texts and files that a command line may contain.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CallInput<'a> {
+pub(in crate::engine) struct CallInput<'a> {
     /// The path of the output file. Empty if the job has no output file.
     pub output: &'a str,
     /// The keeper's folder.
@@ -77,7 +77,7 @@ pub(super) struct CallInput<'a> {
 
 /// The program of an agent or evaluator.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct AgentProgram<'a> {
+pub(in crate::engine) struct AgentProgram<'a> {
     /// The section of the job.
     pub agent: &'a AgentSection,
     /// The preset.
@@ -85,7 +85,7 @@ pub(super) struct AgentProgram<'a> {
 }
 
 /// Builds the command line of a program for an attempt.
-pub(super) fn build_call(
+pub(in crate::engine) fn build_call(
     ctx: &Context,
     program: AgentProgram<'_>,
     task: &TaskId,

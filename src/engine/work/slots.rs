@@ -6,16 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::verify::CheckStage;
 
 /// The first letter in the names of worktrees for attempts. No check ever runs there.
-pub(super) const ATTEMPTS: char = 'p';
+pub(in crate::engine) const ATTEMPTS: char = 'p';
 /// The first letter in the names of worktrees for checks. No agent ever runs there.
-pub(super) const CHECKS: char = 'c';
+pub(in crate::engine) const CHECKS: char = 'c';
 
 /// The first letter in the names of worktrees for evaluators. No change there is kept.
-pub(super) const EVALUATIONS: char = 'e';
+pub(in crate::engine) const EVALUATIONS: char = 'e';
 
 /// The names of the worktrees in use.
 #[derive(Debug, Default)]
-pub(super) struct Slots {
+pub(in crate::engine) struct Slots {
     busy: BTreeSet<String>,
     /// The last stage of each check worktree.
     last: BTreeMap<String, CheckStage>,
@@ -23,19 +23,19 @@ pub(super) struct Slots {
 
 impl Slots {
     /// Marks a worktree as in use.
-    pub(super) fn occupy(&mut self, name: &str) {
+    pub(in crate::engine) fn occupy(&mut self, name: &str) {
         self.busy.insert(name.to_owned());
     }
 
     /// Takes the free worktree with the lowest number, which most likely exists already.
-    pub(super) fn take(&mut self, kind: char) -> String {
+    pub(in crate::engine) fn take(&mut self, kind: char) -> String {
         self.take_except(kind, &BTreeSet::new())
     }
 
     /// Takes a worktree for checks. A free worktree that was last used for the same stage is
     /// preferred, because its files differ least. Otherwise the free worktree with the lowest
     /// number is taken.
-    pub(super) fn take_for(&mut self, stage: CheckStage) -> String {
+    pub(in crate::engine) fn take_for(&mut self, stage: CheckStage) -> String {
         let is_suitable =
             |(name, last): &(&String, &CheckStage)| **last == stage && !self.is_busy(name);
         let name = self.last.iter().find(is_suitable).map(|(name, _)| name.clone());
@@ -52,7 +52,7 @@ impl Slots {
 
     /// Takes the free worktree with the lowest number, except for the worktrees in `kept`, which
     /// are kept for a session.
-    pub(super) fn take_except(&mut self, kind: char, kept: &BTreeSet<&str>) -> String {
+    pub(in crate::engine) fn take_except(&mut self, kind: char, kept: &BTreeSet<&str>) -> String {
         let name = (1u32..)
             .map(|n| format!("{kind}{n:02}"))
             .find(|name| !self.busy.contains(name) && !kept.contains(name.as_str()))
@@ -62,17 +62,17 @@ impl Slots {
     }
 
     /// Returns true if a worktree is in use.
-    pub(super) fn is_busy(&self, name: &str) -> bool {
+    pub(in crate::engine) fn is_busy(&self, name: &str) -> bool {
         self.busy.contains(name)
     }
 
     /// Releases a worktree.
-    pub(super) fn free(&mut self, name: &str) {
+    pub(in crate::engine) fn free(&mut self, name: &str) {
         self.busy.remove(name);
     }
 
     /// Returns the number of worktrees in use whose names start with `kind`.
-    pub(super) fn used(&self, kind: char) -> usize {
+    pub(in crate::engine) fn used(&self, kind: char) -> usize {
         self.busy.iter().filter(|name| name.starts_with(kind)).count()
     }
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
-use super::queue::Rules;
-use super::{Context, KeeperWait, attempts, gate};
+use super::attempt;
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::verdict::{Candidate, CheckReport, CheckResult, Verdict};
+use crate::engine::queue::Rules;
+use crate::engine::{Context, KeeperWait, gate};
 use crate::failpoint;
 use crate::process::{self, Lock};
 use crate::repo;
@@ -20,7 +21,7 @@ use crate::{keeper::files, wire::keeper::CheckStep};
 
 /// The assignment of a verification.
 #[derive(Debug, Clone)]
-pub(super) struct VerificationAssignment {
+pub(in crate::engine) struct VerificationAssignment {
     /// The stage, which selects the checks.
     pub stage: CheckStage,
     /// The task and its attempt. `None` for the run's base and the target's tip, which contain no
@@ -43,7 +44,7 @@ pub(super) struct VerificationAssignment {
 
 /// A task whose work is in a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TrainMember {
+pub(in crate::engine) struct TrainMember {
     /// The task.
     pub task: TaskId,
     /// The attempt that made the work.
@@ -54,7 +55,7 @@ pub(super) struct TrainMember {
 
 /// The result of a verification, with the lines for the notes.
 #[derive(Debug)]
-pub(super) struct VerificationResult {
+pub(in crate::engine) struct VerificationResult {
     /// The verdict.
     pub report: CheckReport,
     /// Lines for the tree's note.
@@ -63,7 +64,7 @@ pub(super) struct VerificationResult {
 
 /// The use of a result that an earlier keeper left in the assignment's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EarlierResult {
+pub(in crate::engine) enum EarlierResult {
     /// The result is not recorded yet and counts.
     Use,
     /// The result is already recorded, and a new verification is wanted.
@@ -72,7 +73,7 @@ pub(super) enum EarlierResult {
 
 impl VerificationAssignment {
     /// Creates the assignment for a tree with the work of at most one task.
-    pub(super) fn new(
+    pub(in crate::engine) fn new(
         stage: CheckStage,
         task: Option<(TaskId, u32)>,
         (commit, tree, base): (Oid, Oid, Oid),
@@ -96,7 +97,7 @@ impl VerificationAssignment {
     }
 
     /// Returns the name of the assignment's folder.
-    pub(super) fn key(&self) -> String {
+    pub(in crate::engine) fn key(&self) -> String {
         let again = if self.again { ".again" } else { "" };
         let tree = &self.tree.as_str()[..12];
         match (&self.task, self.stage) {
@@ -109,7 +110,7 @@ impl VerificationAssignment {
 
 /// Returns a finding if a candidate violates the scope or lacks the job's output file. No check is
 /// run for this.
-pub(super) fn scope_finding(
+pub(in crate::engine) fn scope_finding(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,
@@ -184,7 +185,7 @@ fn planned_steps(
 }
 
 /// Returns the steps of an assignment, with the recorded verdicts on the tree.
-pub(super) fn steps(
+pub(in crate::engine) fn steps(
     ctx: &Context,
     assignment: &VerificationAssignment,
     worktree: &str,
@@ -218,7 +219,7 @@ pub(super) fn steps(
 }
 
 /// Splits the results of a passed assignment by task.
-pub(super) fn results_by_task(
+pub(in crate::engine) fn results_by_task(
     ctx: &Context,
     assignment: &VerificationAssignment,
     results: &[CheckResult],
@@ -229,7 +230,7 @@ pub(super) fn results_by_task(
 }
 
 /// Verifies a tree. Returns `None` while a keeper runs and is not awaited.
-pub(super) fn verify_tree(
+pub(in crate::engine) fn verify_tree(
     ctx: &Context,
     assignment: &VerificationAssignment,
     worktree: &str,
@@ -285,8 +286,8 @@ pub(super) fn verify_tree(
         std::fs::create_dir_all(dir.join(files::TMP))?;
         write_spec(ctx, assignment, worktree, &dir, &steps)?;
         failpoint::hit("checks.spec-written");
-        let env = attempts::environment(ctx, &dir, &[]);
-        attempts::assign(ctx, worktree, &dir, &lock, &env)?;
+        let env = attempt::environment(ctx, &dir, &[]);
+        attempt::assign(ctx, worktree, &dir, &lock, &env)?;
         failpoint::hit("checks.keeper-started");
         drop(lock);
         if wait == KeeperWait::Poll {
@@ -305,8 +306,8 @@ pub(super) fn verify_tree(
     }
 }
 
-/// Verifies a candidate again. See [`super::verify_again`].
-pub(super) fn verify_again(
+/// Verifies a candidate again. See [`crate::engine::verify_again`].
+pub(in crate::engine) fn verify_again(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,
@@ -342,7 +343,7 @@ pub(super) fn verify_again(
     clear(&dir)?;
     std::fs::create_dir_all(dir.join(files::TMP))?;
     write_spec(ctx, &assignment, &worktree, &dir, &steps)?;
-    attempts::assign(ctx, &worktree, &dir, &lock, &attempts::environment(ctx, &dir, &[]))?;
+    attempt::assign(ctx, &worktree, &dir, &lock, &attempt::environment(ctx, &dir, &[]))?;
     drop(lock);
     drop(Lock::wait(&dir.join(files::LOCK))?);
     let outcome = ChecksOutcome::read(&dir)?.context("the keeper of the checks left no word")?;
@@ -355,12 +356,12 @@ pub(super) fn verify_again(
 const MAX_FAILED_STARTS: u32 = 3;
 
 /// Returns true if a keeper ended before it wrote its description into its lock.
-pub(super) fn never_started(lock: &std::path::Path) -> bool {
+pub(in crate::engine) fn never_started(lock: &std::path::Path) -> bool {
     Lock::last_holder(lock).is_ok_and(|text| text.0.trim().is_empty())
 }
 
 /// Removes the files of an earlier keeper, but not the lock file, whose lock is held.
-pub(super) fn clear(dir: &std::path::Path) -> Result<()> {
+pub(in crate::engine) fn clear(dir: &std::path::Path) -> Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_name() == files::LOCK {
@@ -426,6 +427,9 @@ fn conclude(
 
 /// Returns the folder of an assignment. The folder is no longer needed once the verdict is on a
 /// chain.
-pub(super) fn folder(ctx: &Context, assignment: &VerificationAssignment) -> std::path::PathBuf {
+pub(in crate::engine) fn folder(
+    ctx: &Context,
+    assignment: &VerificationAssignment,
+) -> std::path::PathBuf {
     ctx.store.local().verification(&ctx.run, &assignment.key())
 }

@@ -1,0 +1,8 @@
+//! Work for keepers: assignments, the processes that carry them out, and the outcomes.
+
+pub(in crate::engine) mod attempt;
+mod call;
+pub(in crate::engine) mod evaluation;
+pub(in crate::engine) mod keepers;
+pub(in crate::engine) mod slots;
+pub(in crate::engine) mod verification;
