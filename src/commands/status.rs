@@ -17,9 +17,9 @@ use crate::domain::session::Spend;
 use crate::domain::state::{Phase, RunPhase, RunState};
 use crate::error;
 use crate::job::TokenBudget;
-use crate::landing;
+use crate::landing::{MergeBases, Merger};
 use crate::planning;
-use crate::repo;
+use crate::repo::{self, MergeResult};
 use crate::store::Store;
 use crate::store::layout;
 use crate::ui::json::{self, MeasuredTokens, StatusContext};
@@ -116,12 +116,9 @@ fn blocking_checkout(store: &Store, workspace: &Workspace) -> Result<Option<Stri
     if repo::checkouts(store.repo(), target)?.is_empty() {
         return Ok(None);
     }
-    let base = landing::merge_base(store.repo(), &tip, candidate)?;
-    let landing::LandingMerge::Tree(tree) =
-        landing::merge_onto(store.repo(), &base, &tip, candidate)?
-    else {
-        return Ok(None);
-    };
+    let merger = Merger::new(store);
+    let merged = merger.merge(&MergeBases::OfHistory, &tip, &candidate.commit)?;
+    let MergeResult::Clean { tree } = merged else { return Ok(None) };
     let why = store.holds_landing(target, &tip, &tree)?;
     Ok(why.map(|why| format!("landing on `{}` waits: {why}", layout::short(target))))
 }

@@ -18,7 +18,7 @@ use crate::engine::{self, Context};
 use crate::error::Advice;
 use crate::failpoint;
 use crate::job::Job;
-use crate::landing::landed_tasks::LandedTasks;
+use crate::landing::TargetHistory;
 use crate::process::{Git, Holder, Lock, write_atomic, write_executable};
 use crate::repo::{self, Repo};
 use crate::store::journal::JournalEntry;
@@ -234,7 +234,7 @@ impl Workspace {
             overlay,
             check_overlay: OnceLock::new(),
             salt,
-            contained: Mutex::new(LandedTasks::default()),
+            history: Mutex::new(TargetHistory::default()),
             run,
         })
     }

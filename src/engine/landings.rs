@@ -11,8 +11,7 @@ use crate::domain::queue::EntryId;
 use crate::domain::review::Approval;
 use crate::domain::session::{Cost, SessionReport};
 use crate::domain::verdict::{Candidate, CheckResult};
-use crate::job::MergeStyle;
-use crate::landing::{self, LandingMerge};
+use crate::landing::{CarRequest, CarSubject, TrainBuilder};
 use crate::repo;
 use crate::store::journal::LandingRecord;
 use crate::store::layout;
@@ -80,69 +79,27 @@ impl TaskCar {
     }
 }
 
-/// What merging a candidate onto a tip has shown.
-#[derive(Debug)]
-pub(super) enum BuiltCar {
-    /// It merges.
-    Merged(Box<TaskCar>),
-    /// It conflicts in these paths.
-    Conflict(Vec<String>),
+/// A task's place in a train.
+pub(super) fn request<'a>(
+    ctx: &'a Context,
+    entry: &'a EntryId,
+    (task, attempt): (&'a TaskId, u32),
+    candidate: &'a Oid,
+) -> Result<CarRequest<'a>> {
+    let subject = CarSubject::Task(ctx.subject(task, attempt)?);
+    Ok(CarRequest { entry, candidate, merge: ctx.job.queue.merge, subject, base: None })
 }
 
-/// Merges a candidate onto a tip and makes the commit that would land.
-pub(super) fn build_car(
-    ctx: &Context,
-    task: &TaskId,
-    attempt: u32,
-    candidate: &Candidate,
-    onto: &Oid,
-) -> Result<BuiltCar> {
-    let repo = ctx.store.repo();
-    let base = merge_base(ctx, candidate, onto)?;
-    let tree = match landing::merge_onto(repo, &base, onto, candidate)? {
-        LandingMerge::Conflict(paths) => return Ok(BuiltCar::Conflict(paths)),
-        LandingMerge::Tree(tree) => tree,
-    };
-    let subject = ctx.subject(task, attempt)?;
-    let merge = ctx.job.queue.merge;
-    let new = landing::commit(repo, &subject, onto, candidate, &tree, merge, &ctx.identity)?;
-    if let Some(path) = landing::unexpected_path(repo, (&base, &candidate.commit), (onto, &new))? {
-        // As where the target has renamed what the task changes: whoever made it has to see both.
-        return Ok(BuiltCar::Conflict(vec![path]));
-    }
-    Ok(BuiltCar::Merged(Box::new(TaskCar {
-        task: task.clone(),
-        attempt,
-        candidate: candidate.clone(),
-        onto: onto.clone(),
-        new,
-        tree,
-    })))
-}
-
-/// Where a candidate and what the target will be part. History is walked only where it is not a plain line: how long it
-/// has become since the candidate was made must not matter.
-pub(super) fn merge_base(ctx: &Context, candidate: &Candidate, onto: &Oid) -> Result<Oid> {
-    let repo = ctx.store.repo();
-    // Those that are judged ahead of the target's tip are squashed, too.
-    if ctx.job.queue.merge == MergeStyle::Squash {
-        let contained = ctx.contained.lock().unwrap_or_else(PoisonError::into_inner);
-        if contained.is_linear_since(&candidate.base) {
-            drop(contained);
-            let parents = repo::commit_info(repo, &candidate.commit)?.parents;
-            if parents == [candidate.base.clone()] {
-                return Ok(candidate.base.clone());
-            }
-        }
-    }
-    landing::merge_base(repo, onto, candidate)
+/// Builds trains of tasks.
+pub(super) fn builder(ctx: &Context) -> TrainBuilder<'_> {
+    TrainBuilder { repo: ctx.store.repo(), merger: &ctx.desk.merger, who: &ctx.identity }
 }
 
 /// The commit by which the target contains a task already.
 pub(super) fn contained(ctx: &Context, task: &TaskId, tip: &Oid) -> Result<Option<Oid>> {
-    let mut contained = ctx.contained.lock().unwrap_or_else(PoisonError::into_inner);
-    contained.update(ctx.store.repo(), &ctx.run, tip, &ctx.base)?;
-    Ok(contained.landed(task).cloned())
+    let mut history = ctx.history.lock().unwrap_or_else(PoisonError::into_inner);
+    history.update(ctx.store.repo(), tip, Some(&ctx.base))?;
+    Ok(history.landed_task(&ctx.run, task).cloned())
 }
 
 /// Why the target cannot move over these landings at the moment; see [`crate::store::checkouts`].

@@ -1,7 +1,7 @@
 //! Landings on their way: what proves them is written down, then the journal, then the disk is waited for, then the target moves.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use anyhow::Result;
 
@@ -195,8 +195,13 @@ impl Engine<'_> {
             if paths(&candidate.base, &candidate.commit)?.is_disjoint(&landed) {
                 continue;
             }
-            let base = landings::merge_base(&ctx, &candidate, tip)?;
-            if let Some(paths) = repo::conflicts(repo, &base, tip, &candidate.commit)? {
+            let attempt = state.map_or(0, |s| s.attempt);
+            let task = task(&id)?;
+            let request = landings::request(&ctx, &id, (&task, attempt), &candidate.commit)?;
+            let history = ctx.history.lock().unwrap_or_else(PoisonError::into_inner);
+            let paths = landings::builder(&ctx).conflict(tip, &request, &history)?;
+            drop(history);
+            if let Some(paths) = paths {
                 let (candidate, tip) = (candidate.commit, tip.clone());
                 self.line.tell(QueueInput::ConflictFound { entry: id, candidate, tip, paths });
             }

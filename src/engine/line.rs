@@ -6,20 +6,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use super::dispatcher::Engine;
-use super::landings::{self, BuiltCar, LandingError, TaskCar, entry, task};
+use super::landings::{self, LandingError, TaskCar, entry, task};
 use super::work::verification::{self, TrainMember, VerificationAssignment, VerificationResult};
 use super::{RunReport, gate};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::{Effect, Observation};
 use crate::domain::queue::{
-    Car, Conflict, EjectReason, Entry, EntryId, EntryStatus, Queue, QueueEffect, QueueInput,
-    QueueSettings, StopReason, TrainId, TrainKind,
+    Car, EjectReason, Entry, EntryId, EntryStatus, Queue, QueueEffect, QueueInput, QueueSettings,
+    StopReason, TrainId, TrainKind,
 };
 use crate::domain::state::TaskState;
 use crate::domain::verdict::{CheckReport, Finding, Verdict};
@@ -269,32 +269,33 @@ impl Engine<'_> {
     /// Merges the candidates of a train one after the other, in memory.
     fn build(&mut self, train: TrainId, onto: &Oid, entries: &[(EntryId, Oid)]) -> Result<()> {
         let ctx = Arc::clone(&self.ctx);
-        let (mut steps, mut clashes) = (Vec::new(), Vec::new());
-        let mut tip = onto.clone();
+        let mut members = Vec::with_capacity(entries.len());
         for (entry, commit) in entries {
             let task = task(entry)?;
             let Some(state) = self.ledger.state.tasks.get(&task) else { continue };
             let Some(candidate) = state.candidate.clone().filter(|c| c.commit == *commit) else {
                 continue;
             };
-            match landings::build_car(&ctx, &task, state.attempt, &candidate, &tip)? {
-                BuiltCar::Merged(car) => {
-                    let (commit, tree) = (car.new.clone(), car.tree.clone());
-                    tip = commit.clone();
-                    steps.push(Car { entry: entry.clone(), commit, tree });
-                    self.line.cars.insert(tip.clone(), *car);
-                }
-                BuiltCar::Conflict(paths) => {
-                    let with_base = tip == *onto
-                        || matches!(
-                            landings::build_car(&ctx, &task, state.attempt, &candidate, onto)?,
-                            BuiltCar::Conflict(_)
-                        );
-                    clashes.push(Conflict { entry: entry.clone(), paths, with_base });
-                }
-            }
+            members.push((entry, task, state.attempt, candidate));
         }
-        self.line.tell(QueueInput::Built { train, cars: steps, conflicts: clashes });
+        let requests = members.iter().map(|(entry, task, attempt, candidate)| {
+            landings::request(&ctx, entry, (task, *attempt), &candidate.commit)
+        });
+        let requests = requests.collect::<Result<Vec<_>>>()?;
+        let history = ctx.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let built = landings::builder(&ctx).build(onto, &requests, &history)?;
+        drop(history);
+        let mut onto = onto.clone();
+        for Car { entry, commit, tree } in &built.cars {
+            let member = members.iter().find(|(name, ..)| *name == entry);
+            let Some((_, task, attempt, candidate)) = member.cloned() else { continue };
+            let (new, tree) = (commit.clone(), tree.clone());
+            let car = TaskCar { task, attempt, candidate, onto, new: new.clone(), tree };
+            self.line.cars.insert(new.clone(), car);
+            onto = new;
+        }
+        let (cars, conflicts) = (built.cars, built.conflicts);
+        self.line.tell(QueueInput::Built { train, cars, conflicts });
         Ok(())
     }
 
@@ -461,7 +462,12 @@ impl Engine<'_> {
         let ctx = &self.ctx;
         let state = self.ledger.state.tasks.get(task);
         let candidate = state.and_then(|s| s.candidate.as_ref()).context("no candidate")?;
-        let base = landings::merge_base(ctx, candidate, onto).ok();
+        let entry = entry(task)?;
+        let attempt = state.map_or(0, |s| s.attempt);
+        let request = landings::request(ctx, &entry, (task, attempt), &candidate.commit)?;
+        let history = ctx.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let base = landings::builder(ctx).base(onto, &request, &history).ok();
+        drop(history);
         let repo = ctx.store.repo();
         let versions = sides::conflict_versions(repo, base.as_ref(), onto, commit, paths)?;
         Ok(sides::describe(&versions))

@@ -39,7 +39,7 @@ use crate::domain::retry::{Policy, Share};
 use crate::domain::session::Cost;
 use crate::domain::state::RunState;
 use crate::job::{AgentSection, Job};
-use crate::landing::landed_tasks::LandedTasks;
+use crate::landing::TargetHistory;
 use crate::repo::Identity;
 use crate::store::{Store, layout};
 use crate::wire::run::Manifest;
@@ -88,8 +88,8 @@ pub(crate) struct Context {
     pub check_overlay: OnceLock<Vec<(String, PathBuf)>>,
     /// A hash of the pinned files.
     pub salt: String,
-    /// The tasks that the target contains.
-    pub contained: Mutex<LandedTasks>,
+    /// The target's history, down to the run's base.
+    pub history: Mutex<TargetHistory>,
 }
 
 /// An agent that evaluates candidates.

@@ -120,8 +120,8 @@ fn mark_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<(
         landings::contained(ctx, &first, tip)?;
     }
     let landed: Vec<(TaskId, Oid)> = {
-        let contained = ctx.contained.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        contained.tasks().map(|(t, c)| (t.clone(), c.clone())).collect()
+        let history = ctx.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        history.tasks_of(&ctx.run).map(|(t, c)| (t.clone(), c.clone())).collect()
     };
     for (task, commit) in landed {
         engine.found_landed(task, commit)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::judge::{self, Case, Judged};
-use super::{FAULTS, Flight, News, Question, Told, Worker};
+use super::{FAULTS, Flight, News, Question, Told, Worker, request};
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::queue::{
@@ -14,7 +14,7 @@ use crate::domain::queue::{
 };
 use crate::domain::verdict::{CheckReport, Verdict};
 use crate::engine::effects::catch_panic;
-use crate::landing::branch::BuiltTrain;
+use crate::landing::{BuiltTrain, CarRequest};
 use crate::store::layout;
 use crate::store::notes::NoteLines;
 use crate::verify;
@@ -31,24 +31,28 @@ impl Worker<'_> {
         onto: &Oid,
         entries: &[(EntryId, Oid)],
     ) -> Result<bool> {
-        let built = match self.builder().build(onto, entries, &self.history) {
+        let requests: Vec<CarRequest<'_>> = entries
+            .iter()
+            .map(|(entry, candidate)| request(&self.rules, entry, candidate))
+            .collect();
+        let built = match self.builder().build(onto, &requests, &self.history) {
             Ok(built) => built,
             // One of them cannot be merged at all: each by itself tells which.
-            Err(_) => self.build_one_by_one(onto, entries)?,
+            Err(_) => self.build_one_by_one(onto, requests)?,
         };
         let BuiltTrain { cars, conflicts } = built;
         self.queue.apply(QueueInput::Built { train, cars, conflicts });
         Ok(true)
     }
 
-    fn build_one_by_one(&self, onto: &Oid, entries: &[(EntryId, Oid)]) -> Result<BuiltTrain> {
+    fn build_one_by_one(&self, onto: &Oid, requests: Vec<CarRequest<'_>>) -> Result<BuiltTrain> {
         let mut good = Vec::new();
         let mut clashes = Vec::new();
-        for one in entries {
-            match self.builder().build(onto, std::slice::from_ref(one), &self.history) {
-                Ok(_) => good.push(one.clone()),
+        for one in requests {
+            match self.builder().build(onto, std::slice::from_ref(&one), &self.history) {
+                Ok(_) => good.push(one),
                 Err(error) => clashes.push(Conflict {
-                    entry: one.0.clone(),
+                    entry: one.entry.clone(),
                     paths: vec![format!("{error:#}")],
                     with_base: true,
                 }),
@@ -192,7 +196,7 @@ impl Worker<'_> {
                 queue::Ejection::Rejected { finding: finding.clone() }
             }
             EjectReason::Conflict { paths } => {
-                queue::Ejection::Conflict { sides: self.sides(candidate, paths)? }
+                queue::Ejection::Conflict { sides: self.sides(entry, candidate, paths)? }
             }
             EjectReason::Blocked { by } => queue::Ejection::Blocked { by: by.to_string() },
         };

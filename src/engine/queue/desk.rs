@@ -12,6 +12,7 @@ use crate::engine::Keepers;
 use crate::error::Advice;
 use crate::job::{self, Job};
 use crate::keeper::files;
+use crate::landing::Merger;
 use crate::process::{Lock, write_executable};
 use crate::repo::{self, Identity};
 use crate::store::{Store, layout};
@@ -31,6 +32,8 @@ pub(crate) struct Desk {
     pub environment: BTreeMap<OsString, OsString>,
     /// Who commits.
     pub identity: Identity,
+    /// The merges.
+    pub merger: Merger,
     /// The rules of the tip that was asked about last.
     pub(super) rules: Mutex<Option<(Oid, Arc<Rules>)>>,
 }
@@ -58,7 +61,8 @@ impl Desk {
     ) -> Self {
         let identity = store.repo().identity();
         let (keepers, rules) = (Keepers::default(), Mutex::new(None));
-        Self { store, target, program, keepers, environment, identity, rules }
+        let merger = Merger::new(&store);
+        Self { store, target, program, keepers, environment, identity, merger, rules }
     }
 
     /// The target as people call it.

@@ -106,10 +106,7 @@ impl Worker<'_> {
                 let behind = store.follow(&target, onto, commit)?;
                 failpoint::hit("land.followed");
                 drop(proof);
-                for step in steps {
-                    let merges = self.rules.job.queue.merge == crate::job::MergeStyle::Merge;
-                    self.history.add_commit(step, merges);
-                }
+                self.history.update(store.repo(), commit, None)?;
                 self.read_book(true)?;
                 self.take_rules(commit)?;
                 self.tell_behind(&behind, commit);

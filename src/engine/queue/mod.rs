@@ -29,7 +29,7 @@ use crate::domain::id::Oid;
 use crate::domain::queue::{
     EntryId, Queue, QueueEffect, QueueSettings, StopReason, TrainId, TrainKind,
 };
-use crate::landing::branch::{TargetHistory, TrainBuilder};
+use crate::landing::{CarRequest, CarSubject, TargetHistory, TrainBuilder};
 use crate::wire::queue::QueueEvent;
 
 /// How long the loop waits for news before it looks around.
@@ -259,11 +259,8 @@ impl<'a> Worker<'a> {
     }
 
     fn builder(&self) -> TrainBuilder<'_> {
-        TrainBuilder {
-            repo: self.desk.store.repo(),
-            merge: self.rules.job.queue.merge,
-            who: &self.desk.identity,
-        }
+        let desk = &self.desk;
+        TrainBuilder { repo: desk.store.repo(), merger: &desk.merger, who: &desk.identity }
     }
 
     /// Takes up the rules of the target's tip. Where they have changed, what is known of trees is void.
@@ -286,6 +283,12 @@ impl<'a> Worker<'a> {
     fn pauses(&self) -> bool {
         self.faults.1.is_some_and(|until| ambient::instant() < until)
     }
+}
+
+/// A branch's place in a train.
+fn request<'a>(rules: &Rules, entry: &'a EntryId, candidate: &'a Oid) -> CarRequest<'a> {
+    let merge = rules.job.queue.merge;
+    CarRequest { entry, candidate, merge, subject: CarSubject::Branch, base: None }
 }
 
 fn settings(rules: &Rules) -> QueueSettings {

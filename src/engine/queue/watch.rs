@@ -5,17 +5,14 @@ use std::collections::HashSet;
 use anyhow::Result;
 use rayon::prelude::*;
 
-use super::{HELD, Told, Worker};
+use super::{HELD, Told, Worker, request};
 use crate::ambient;
 use crate::domain::id::{Oid, Timestamp};
 use crate::domain::queue::{Entry, EntryId, EntryStatus, QueueInput};
-use crate::landing::{self, branch::landed_branch};
+use crate::landing;
 use crate::repo;
 use crate::store::queue_log::QueueLogEntry;
 use crate::wire::queue::{ConflictedPath, Ejection, EntryCommit, QueueEvent};
-
-/// How many commits of the target are looked at.
-const LINE: usize = 10_000;
 
 /// How often the branches are looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
@@ -123,7 +120,6 @@ impl Worker<'_> {
                 let tree = self.desk.store.repo().tree_of(&new)?;
                 let mut landed = Vec::with_capacity(entries.len());
                 for EntryCommit { entry, commit } in entries {
-                    self.history.add_landed(commit.clone());
                     landed.push((EntryId::parse(&entry)?, commit));
                 }
                 QueueInput::Landed { tip: new, tree, entries: landed }
@@ -214,12 +210,13 @@ impl Worker<'_> {
         }
         let before = self.queue.tip().clone();
         self.take_rules(&tip)?;
-        let landed = self.walk(&tip)?;
+        self.history.update(self.desk.store.repo(), &tip, None)?;
         let tree = self.desk.store.repo().tree_of(&tip)?;
         self.queue.apply(QueueInput::TargetMoved { tip: tip.clone(), tree });
         // Merged by a person, or by a process that was killed before it could say so.
         let contained = |(entry, commit): (EntryId, Oid)| -> Result<Option<EntryCommit>> {
-            let here = landed.contains(&(entry.clone(), commit.clone()))
+            let since = self.added_on.get(&entry);
+            let here = self.history.has_landed_since(&entry, &commit, since)
                 || self.desk.store.repo().is_ancestor(&commit, &tip)?;
             Ok(here.then(|| EntryCommit { entry: entry.to_string(), commit }))
         };
@@ -229,32 +226,6 @@ impl Worker<'_> {
             self.write(&[QueueEvent::Landed { old: tip.clone(), new: tip, entries }])?;
         }
         self.find_conflicts(&before)
-    }
-
-    /// Takes up the target's line as far as it is new. Gives the branches that it has brought since each was added.
-    fn walk(&mut self, tip: &Oid) -> Result<Vec<(EntryId, Oid)>> {
-        let mut line = Vec::new();
-        let mut next = Some(tip.clone());
-        while let Some(commit) = next.take().filter(|commit| !self.history.contains(commit)) {
-            let info = repo::commit_info(self.desk.store.repo(), &commit)?;
-            line.push((commit, info.parents.len() > 1, landed_branch(&info.message)));
-            next = info.parents.into_iter().next().filter(|_| line.len() < LINE);
-        }
-        let mut landed = Vec::new();
-        for (at, (_, _, found)) in line.iter().enumerate() {
-            let Some((entry, commit)) = found else { continue };
-            let before = |tip: &Oid| line[..at].iter().any(|(id, ..)| id == tip);
-            if !self.added_on.get(entry).is_some_and(before) {
-                landed.push((entry.clone(), commit.clone()));
-            }
-        }
-        for (commit, merges, found) in line.into_iter().rev() {
-            self.history.add_commit(commit, merges);
-            if let Some((_, candidate)) = found {
-                self.history.add_landed(candidate);
-            }
-        }
-        Ok(landed)
     }
 
     /// Merges the waiting branches that touch what has landed with the target's tip, in memory: who conflicts hears of it at once.
@@ -269,13 +240,18 @@ impl Worker<'_> {
             .filter(|item| item.status == EntryStatus::Waiting)
             .map(|item| (item.entry.id.clone(), item.entry.candidate.clone()))
             .collect();
-        let builder = self.builder();
+        let (builder, rules) = (self.builder(), &self.rules);
         let unknown = waiting.par_iter().filter(|(_, commit)| !self.touched.contains_key(commit));
         let touched: Vec<(Oid, Vec<String>)> = unknown
-            .map(|(_, commit)| (commit.clone(), builder.changed_paths(&tip, commit, &self.history)))
+            .map(|(entry, commit)| {
+                (
+                    commit.clone(),
+                    builder.changed_paths(&tip, &request(rules, entry, commit), &self.history),
+                )
+            })
             .collect();
         self.touched.extend(touched);
-        let builder = self.builder();
+        let (builder, rules) = (self.builder(), &self.rules);
         let meets = |commit: &Oid| {
             self.touched.get(commit).is_some_and(|paths| paths.iter().any(|p| landed.contains(p)))
         };
@@ -284,7 +260,9 @@ impl Worker<'_> {
             .filter(|(_, commit)| meets(commit))
             .filter_map(|(entry, commit)| {
                 // What cannot be merged for another reason says so when its train is built.
-                let paths = builder.conflict(&tip, &commit, &self.history).ok()??;
+                let paths = builder
+                    .conflict(&tip, &request(rules, &entry, &commit), &self.history)
+                    .ok()??;
                 Some((entry, commit, paths))
             })
             .collect();
@@ -296,9 +274,15 @@ impl Worker<'_> {
     }
 
     /// What each side has at paths in conflict, and which commits of the target touched them since the two parted.
-    pub(super) fn sides(&self, candidate: &Oid, paths: &[String]) -> Result<Vec<ConflictedPath>> {
+    pub(super) fn sides(
+        &self,
+        entry: &EntryId,
+        candidate: &Oid,
+        paths: &[String],
+    ) -> Result<Vec<ConflictedPath>> {
         let tip = self.queue.tip();
-        let base = self.builder().base(tip, candidate, &self.history).ok();
+        let request = request(&self.rules, entry, candidate);
+        let base = self.builder().base(tip, &request, &self.history).ok();
         landing::sides::conflict_versions(
             self.desk.store.repo(),
             base.as_ref(),

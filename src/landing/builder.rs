@@ -1,0 +1,254 @@
+//! Trains: each candidate is merged in memory onto the result of the candidate before it. No ref
+//! moves here.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::history::LandedWork;
+use super::{LandingSubject, MergeBases, Merger, TargetHistory, message};
+use crate::ambient;
+use crate::domain::id::Oid;
+use crate::domain::queue::{Car, Conflict, EntryId};
+use crate::job::MergeStyle;
+use crate::repo::{self, Identity, MergeResult, Repo};
+
+/// The number of commits of a branch that are searched for its fork point before git's merge base
+/// is computed.
+const MAX_OWN_COMMITS: usize = 256;
+
+/// The number of commits between a train's base and the target's history that are read.
+const MAX_CARS_AHEAD: usize = 1_000;
+
+/// An entry that wants a place in a train.
+#[derive(Debug)]
+pub(crate) struct CarRequest<'a> {
+    /// The entry.
+    pub entry: &'a EntryId,
+    /// The commit to merge.
+    pub candidate: &'a Oid,
+    /// The way in which the commit is merged.
+    pub merge: MergeStyle,
+    /// The kind of work: it decides the author and the message of the landed commit.
+    pub subject: CarSubject<'a>,
+    /// The fork point, if it is recorded. Otherwise the fork point is found in history.
+    pub base: Option<&'a Oid>,
+}
+
+/// The kind of work that an entry lands.
+#[derive(Debug)]
+pub(crate) enum CarSubject<'a> {
+    /// A branch, whose authors and messages are kept.
+    Branch,
+    /// A task of a run.
+    Task(LandingSubject<'a>),
+}
+
+/// A built train.
+#[derive(Debug, Default)]
+pub(crate) struct BuiltTrain {
+    /// The commits.
+    pub cars: Vec<Car>,
+    /// The entries that could not be merged.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Builds trains. A train may hold branches and tasks.
+#[derive(Debug)]
+pub(crate) struct TrainBuilder<'a> {
+    /// The repository.
+    pub repo: &'a Repo,
+    /// The merges.
+    pub merger: &'a Merger,
+    /// The committer.
+    pub who: &'a Identity,
+}
+
+/// The own commits of a candidate.
+#[derive(Debug)]
+struct OwnCommits {
+    bases: MergeBases,
+    /// The commits that were read, newest first.
+    commits: Vec<Oid>,
+}
+
+/// The cars between the target's tip and the car that is being built.
+#[derive(Debug, Default)]
+struct CarsAhead {
+    /// The commits of the squashed candidates. They are not on the target.
+    squashed: BTreeSet<Oid>,
+    /// True if a car is a merge commit.
+    merges: bool,
+}
+
+impl CarsAhead {
+    /// Reads the commits from `onto` down to the known history. A lane stands on cars that have not
+    /// landed.
+    fn read(repo: &Repo, onto: &Oid, history: &TargetHistory) -> Result<Self> {
+        let mut ahead = Self::default();
+        let mut next = Some(onto.clone());
+        for _ in 0..MAX_CARS_AHEAD {
+            let Some(id) = next.filter(|id| !history.contains(id)) else { return Ok(ahead) };
+            let info = repo::commit_info(repo, &id)?;
+            ahead.merges |= info.parents.len() > 1;
+            if let Some(LandedWork::Branch(_, candidate)) = message::landed_work(&info.message) {
+                ahead.squashed.insert(candidate);
+            }
+            next = info.parents.into_iter().next();
+        }
+        ahead.merges = true;
+        Ok(ahead)
+    }
+}
+
+impl TrainBuilder<'_> {
+    /// Merges entries onto a commit, in order. Entries in conflict are left out.
+    pub(crate) fn build(
+        &self,
+        onto: &Oid,
+        requests: &[CarRequest<'_>],
+        history: &TargetHistory,
+    ) -> Result<BuiltTrain> {
+        let mut built = BuiltTrain::default();
+        let mut tip = onto.clone();
+        let mut ahead = CarsAhead::read(self.repo, onto, history)?;
+        for request in requests {
+            let entry = request.entry.clone();
+            let own = self.own_commits(request, history, &ahead)?;
+            match self.merger.merge(&own.bases, &tip, request.candidate)? {
+                MergeResult::Clean { tree } => {
+                    let own = self.clip(own, &tip, request.candidate)?;
+                    let commit = self.commit(request, &own, &tip, &tree)?;
+                    match request.merge {
+                        MergeStyle::Squash => ahead.squashed.extend(own),
+                        MergeStyle::Merge => ahead.merges = true,
+                    }
+                    tip = commit.clone();
+                    built.cars.push(Car { entry, commit, tree });
+                }
+                MergeResult::Conflict { paths } => {
+                    let with_base =
+                        tip == *onto || self.conflict(onto, request, history)?.is_some();
+                    built.conflicts.push(Conflict { entry, paths, with_base });
+                }
+            }
+        }
+        Ok(built)
+    }
+
+    /// Returns the paths in which an entry conflicts with a commit, or `None` if the two merge
+    /// cleanly.
+    pub(crate) fn conflict(
+        &self,
+        onto: &Oid,
+        request: &CarRequest<'_>,
+        history: &TargetHistory,
+    ) -> Result<Option<Vec<String>>> {
+        let ahead = CarsAhead::read(self.repo, onto, history)?;
+        let own = self.own_commits(request, history, &ahead)?;
+        self.merger.conflict(&own.bases, onto, request.candidate)
+    }
+
+    /// Returns the paths that an entry changes. Empty if the paths cannot be determined.
+    pub(crate) fn changed_paths(
+        &self,
+        onto: &Oid,
+        request: &CarRequest<'_>,
+        history: &TargetHistory,
+    ) -> Vec<String> {
+        let base = self.base(onto, request, history);
+        let changes =
+            base.and_then(|base| repo::changed_paths(self.repo, &base, request.candidate));
+        changes.into_iter().flatten().map(|change| change.path).collect()
+    }
+
+    /// Returns the fork point of an entry, or the first of several.
+    pub(crate) fn base(
+        &self,
+        onto: &Oid,
+        request: &CarRequest<'_>,
+        history: &TargetHistory,
+    ) -> Result<Oid> {
+        let ahead = CarsAhead::read(self.repo, onto, history)?;
+        let own = self.own_commits(request, history, &ahead)?;
+        self.merger.first_base(&own.bases, onto, request.candidate)
+    }
+
+    /// Returns the merge bases of a candidate and the candidate's own commits. The fork point is
+    /// the commit at which the candidate left the target, or the tip of the squashed branch on
+    /// which it is stacked. The commits of a squashed branch are not on the target, so git would
+    /// count them as the candidate's own commits.
+    ///
+    /// The only parent of a commit is the commit's merge base with every branch that contains the
+    /// parent and not the commit. If candidate and target are linear, the fork point is therefore
+    /// the first commit of the candidate's history that is on the target. No search for a merge
+    /// base is needed, however long both histories are.
+    fn own_commits(
+        &self,
+        request: &CarRequest<'_>,
+        history: &TargetHistory,
+        ahead: &CarsAhead,
+    ) -> Result<OwnCommits> {
+        let squash = request.merge == MergeStyle::Squash;
+        let mut commits = Vec::new();
+        let mut next = request.candidate.clone();
+        let mut bases = MergeBases::OfHistory;
+        while commits.len() < MAX_OWN_COMMITS {
+            if next != *request.candidate {
+                let landed = history.is_landed_tip(&next) || ahead.squashed.contains(&next);
+                if request.base == Some(&next) || squash && landed {
+                    bases = MergeBases::Recorded(next);
+                    break;
+                }
+                if !ahead.merges && history.is_linear_since(&next) {
+                    bases = MergeBases::Single(next);
+                    break;
+                }
+            }
+            let mut parents = repo::commit_info(self.repo, &next)?.parents;
+            commits.push(next);
+            match (parents.pop(), parents.is_empty()) {
+                (Some(parent), true) => next = parent,
+                (_, _) => break,
+            }
+        }
+        if let Some(base) = request.base {
+            bases = MergeBases::Recorded(base.clone());
+        }
+        Ok(OwnCommits { bases, commits })
+    }
+
+    /// Removes the commits of the target from a candidate's own commits. The base and the commits
+    /// behind the base belong to the target. If the walk did not reach the base, only the tip is
+    /// known to belong to the candidate.
+    fn clip(&self, own: OwnCommits, onto: &Oid, candidate: &Oid) -> Result<Vec<Oid>> {
+        let OwnCommits { bases, mut commits } = own;
+        if bases == MergeBases::OfHistory {
+            let base = self.merger.first_base(&bases, onto, candidate)?;
+            commits.truncate(commits.iter().position(|commit| *commit == base).unwrap_or(1));
+        }
+        Ok(commits)
+    }
+
+    /// Creates the landed commit: one parent for a squash, two for a merge.
+    fn commit(&self, request: &CarRequest<'_>, own: &[Oid], tip: &Oid, tree: &Oid) -> Result<Oid> {
+        let CarRequest { entry, candidate, merge, subject, .. } = request;
+        let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
+        let mut parents = vec![tip.clone()];
+        if *merge == MergeStyle::Merge {
+            parents.push((*candidate).clone());
+        }
+        let message = match subject {
+            CarSubject::Task(subject) => message::landing(subject),
+            CarSubject::Branch => message::branch(self.repo, *merge, entry, candidate, own)?,
+        };
+        match (subject, merge) {
+            (CarSubject::Branch, MergeStyle::Squash) => {
+                repo::commit_as(self.repo, candidate, tree, &parents, &message, self.who, time)
+            }
+            (CarSubject::Branch, MergeStyle::Merge) | (CarSubject::Task(_), _) => {
+                repo::commit(self.repo, tree, &parents, &message, self.who, time)
+            }
+        }
+    }
+}

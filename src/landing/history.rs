@@ -1,0 +1,240 @@
+//! The record of a target's history: its first-parent line, and the branches and tasks that the
+//! commits of the line landed.
+//!
+//! The trailers of the commits are the proof. The target journal is not enough: a mirror taken in
+//! the middle of a push can hold a target that is newer than its journal.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::Result;
+
+use super::message;
+use crate::domain::id::{Oid, RunId, TaskId};
+use crate::domain::queue::EntryId;
+use crate::repo::{self, Repo};
+
+/// The number of commits of the line that are read if no floor is given.
+const MAX_LINE: usize = 10_000;
+
+/// The work that a commit of the target landed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LandedWork {
+    /// A branch, at the commit that was queued.
+    Branch(EntryId, Oid),
+    /// A task of a run.
+    Task(RunId, TaskId),
+}
+
+/// A commit of the first-parent line.
+#[derive(Debug)]
+struct LineCommit {
+    id: Oid,
+    /// True if the commit has several parents.
+    merges: bool,
+    landed: Option<LandedWork>,
+}
+
+/// The part of the target's history that has been read. [`TargetHistory::update`] reads the
+/// commits that the target has gained, and drops those that it has lost.
+#[derive(Debug, Default)]
+pub(crate) struct TargetHistory {
+    /// The first-parent line, oldest first.
+    line: Vec<LineCommit>,
+    positions: HashMap<Oid, usize>,
+    /// True if nothing older will be read: the line begins with a root, or was cut.
+    complete: bool,
+    /// The position of the newest merge commit, or 0 if no commit is a merge.
+    newest_merge: usize,
+    /// The position of the newest landing of each branch's commit.
+    branches: HashMap<Oid, usize>,
+    /// The position of the newest landing of each task.
+    tasks: BTreeMap<(RunId, TaskId), usize>,
+}
+
+impl TargetHistory {
+    /// Reads the line from `tip` down to the first commit that is known, or down to `floor`,
+    /// inclusive.
+    pub(crate) fn update(&mut self, repo: &Repo, tip: &Oid, floor: Option<&Oid>) -> Result<()> {
+        if !self.complete && floor.is_some_and(|floor| !self.contains(floor)) {
+            *self = Self::default();
+        }
+        let mut added = Vec::new();
+        let mut next = Some(tip.clone());
+        let mut complete = true;
+        let known = loop {
+            let Some(id) = next else { break None };
+            if let Some(at) = self.positions.get(&id) {
+                break Some(*at);
+            }
+            let info = repo::commit_info(repo, &id)?;
+            let landed = message::landed_work(&info.message);
+            let merges = info.parents.len() > 1;
+            next = info.parents.into_iter().next();
+            if floor == Some(&id) {
+                complete = false;
+                next = None;
+            }
+            added.push(LineCommit { id, merges, landed });
+            if floor.is_none() && added.len() == MAX_LINE {
+                next = None;
+            }
+        };
+        match known {
+            Some(at) => self.truncate(at + 1),
+            // The first call, or the target was rewritten.
+            None => *self = Self { complete, ..Self::default() },
+        }
+        added.into_iter().rev().for_each(|commit| self.push(commit));
+        Ok(())
+    }
+
+    /// Drops the newest commits. Somebody has set the target back.
+    fn truncate(&mut self, length: usize) {
+        if length < self.line.len() {
+            let mut line = std::mem::take(&mut self.line);
+            line.truncate(length);
+            *self = Self { complete: self.complete, ..Self::default() };
+            line.into_iter().for_each(|commit| self.push(commit));
+        }
+    }
+
+    fn push(&mut self, commit: LineCommit) {
+        let at = self.line.len();
+        self.positions.insert(commit.id.clone(), at);
+        if commit.merges {
+            self.newest_merge = at;
+        }
+        match &commit.landed {
+            Some(LandedWork::Branch(_, candidate)) => {
+                self.branches.insert(candidate.clone(), at);
+            }
+            Some(LandedWork::Task(run, task)) => {
+                self.tasks.insert((run.clone(), task.clone()), at);
+            }
+            None => {}
+        }
+        self.line.push(commit);
+    }
+
+    /// Returns true if the commit is known to be on the target's first-parent line.
+    pub(crate) fn contains(&self, commit: &Oid) -> bool {
+        self.positions.contains_key(commit)
+    }
+
+    /// Returns true if `commit` is on the first-parent line and no later commit of the line is a
+    /// merge. `commit` itself may be a merge. Then `commit` is the merge base of the target and of
+    /// every commit whose only parent is `commit`, without a walk through history.
+    pub(crate) fn is_linear_since(&self, commit: &Oid) -> bool {
+        self.positions.get(commit).is_some_and(|at| *at >= self.newest_merge)
+    }
+
+    /// Returns true if the commit is the tip of a landed branch. The commits of squashed branches
+    /// are not on the target.
+    pub(crate) fn is_landed_tip(&self, candidate: &Oid) -> bool {
+        self.branches.contains_key(candidate)
+    }
+
+    /// Returns true if the line landed the branch's commit at the commit `since` or later. A
+    /// commit `since` that is not on the line counts as older than the line.
+    pub(crate) fn has_landed_since(
+        &self,
+        entry: &EntryId,
+        candidate: &Oid,
+        since: Option<&Oid>,
+    ) -> bool {
+        let oldest = since.and_then(|since| self.positions.get(since)).copied().unwrap_or(0);
+        self.branches.get(candidate).is_some_and(|at| {
+            *at >= oldest
+                && self.line.get(*at).and_then(|commit| commit.landed.as_ref()).is_some_and(
+                    |landed| matches!(landed, LandedWork::Branch(name, _) if name == entry),
+                )
+        })
+    }
+
+    /// Returns the commit that landed a task.
+    pub(crate) fn landed_task(&self, run: &RunId, task: &TaskId) -> Option<&Oid> {
+        let at = self.tasks.get(&(run.clone(), task.clone()))?;
+        self.line.get(*at).map(|commit| &commit.id)
+    }
+
+    /// Returns the landed tasks of a run with their commits.
+    pub(crate) fn tasks_of<'a>(
+        &'a self,
+        run: &'a RunId,
+    ) -> impl Iterator<Item = (&'a TaskId, &'a Oid)> {
+        let of_run = self.tasks.iter().filter(move |((name, _), _)| name == run);
+        of_run.filter_map(|((_, task), at)| Some((task, &self.line.get(*at)?.id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::Identity;
+    use crate::repo::fixture::RepoFixture;
+
+    #[test]
+    fn history_is_linear_behind_its_last_merge() {
+        let fx = RepoFixture::new();
+        let base = fx.commit(&[("a", "0")], &[]);
+        let one = fx.commit(&[("a", "1")], std::slice::from_ref(&base));
+        let side = fx.commit(&[("a", "s")], std::slice::from_ref(&base));
+        let merge = fx.commit(&[("a", "2")], &[one.clone(), side.clone()]);
+        let tip = fx.commit(&[("a", "3")], std::slice::from_ref(&merge));
+        for floor in [Some(&base), None] {
+            let mut history = TargetHistory::default();
+            let mut is_linear = |tip: &Oid| {
+                history.update(&fx.repo, tip, floor).unwrap();
+                [&base, &one, &side, &merge].map(|commit| history.is_linear_since(commit))
+            };
+            assert_eq!(is_linear(&one), [true, true, false, false]);
+            assert_eq!(is_linear(&tip), [false, false, false, true]);
+            assert_eq!(is_linear(&one), [true, true, false, false], "set back by a person");
+            assert_eq!(is_linear(&tip), [false, false, false, true]);
+        }
+    }
+
+    #[test]
+    fn history_drops_landings_that_the_target_has_lost() {
+        let fx = RepoFixture::new();
+        let who = Identity { name: "T".into(), email: "t@example.org".into() };
+        let base = fx.commit(&[("a", "0")], &[]);
+        let tree = fx.tree(&[("a", "1")]);
+        let commit = |parent: &Oid, trailers: &str| {
+            let parents = std::slice::from_ref(parent);
+            repo::commit(&fx.repo, &tree, parents, &format!("x\n\n{trailers}"), &who, 0).unwrap()
+        };
+        let branch = commit(&base, &format!("Harness-Branch: b\nHarness-Work: {base}"));
+        let task = commit(&branch, "Harness-Run: r-1\nHarness-Task: t-1");
+        let mut history = TargetHistory::default();
+        let (run, id) = (RunId::parse("r-1").unwrap(), TaskId::parse("t-1").unwrap());
+        let entry = EntryId::parse("b").unwrap();
+        let mut landed = |tip: &Oid| {
+            history.update(&fx.repo, tip, None).unwrap();
+            let since = [None, Some(&branch), Some(&task)];
+            let branch = since.map(|since| history.has_landed_since(&entry, &base, since));
+            (history.landed_task(&run, &id).cloned(), history.is_landed_tip(&base), branch)
+        };
+        assert_eq!(landed(&task), (Some(task.clone()), true, [true, true, false]));
+        assert_eq!(landed(&branch), (None, true, [true, true, true]));
+        assert_eq!(landed(&base), (None, false, [false, false, false]));
+        assert_eq!(landed(&task), (Some(task.clone()), true, [true, true, false]));
+    }
+
+    #[test]
+    fn history_reads_further_down_for_an_older_floor() {
+        let fx = RepoFixture::new();
+        let mut line = vec![fx.commit(&[("a", "0")], &[])];
+        for n in 1..4 {
+            line.push(fx.commit(&[("a", &n.to_string())], &line[n - 1..n]));
+        }
+        let mut history = TargetHistory::default();
+        history.update(&fx.repo, &line[3], Some(&line[2])).unwrap();
+        assert!(history.contains(&line[2]) && !history.contains(&line[1]));
+        history.update(&fx.repo, &line[3], Some(&line[1])).unwrap();
+        assert!(history.contains(&line[1]) && !history.contains(&line[0]));
+        let other = fx.commit(&[("b", "0")], &[]);
+        history.update(&fx.repo, &line[3], Some(&other)).unwrap();
+        assert!(history.contains(&line[0]) && history.complete);
+    }
+}
