@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use super::QueueSandbox;
 use crate::command::send;
+use crate::screens::screen;
 
 /// More starts than any queue needs.
 const STARTS: usize = 60;
@@ -100,7 +101,8 @@ fn target_moved_during_verification_rebuilds_the_train() {
     queue.sandbox.git(&["commit", "--quiet", "--message", "by hand", "f9"]);
     let by_hand = queue.sandbox.git(&["rev-parse", "HEAD"]);
     std::fs::remove_file(queue.sandbox.sign("held")).unwrap();
-    run.wait().exits(0).says("landed: b0, b1");
+    run.wait().exits(0);
+    assert_eq!(queue.landed(), ["b0", "b1"]);
     queue.sandbox.git(&["merge-base", "--is-ancestor", &by_hand, "main"]);
     assert_eq!(queue.runs(), 2, "what was said of another tree says nothing");
     queue.holds();
@@ -131,7 +133,8 @@ fn flaky_check_ejects_no_branch() {
     queue.branch("unlucky", "main", &[("flaky", "")]);
     queue.good(1);
     queue.add(&["b0", "unlucky"]);
-    queue.sandbox.run(&["queue", "run"]).exits(0).says("verifying alone unlucky").says("2 landed");
+    screen(&queue.sandbox, "queue_run_flaky_check", &["queue", "run"]);
+    assert_eq!(queue.landed(), ["b0", "unlucky"]);
     queue.holds();
 }
 
@@ -142,7 +145,7 @@ fn failing_target_tip_stops_the_queue_and_blames_no_branch() {
     queue.sandbox.write("f7", "BAD\n");
     queue.sandbox.git(&["commit", "--quiet", "--message", "broken", "f7"]);
     queue.add(&["b0"]);
-    queue.sandbox.run(&["queue", "run"]).exits(3).says("the tip of `main` fails its own checks");
+    screen(&queue.sandbox, "queue_run_target_fails", &["queue", "run"]);
     assert_eq!(queue.states()["b0"], "queued");
     queue.sandbox.write("f7", "mended\n");
     queue.sandbox.git(&["commit", "--quiet", "--message", "mended", "f7"]);
@@ -158,7 +161,7 @@ fn check_that_cannot_be_run_stops_the_queue() {
     queue.sandbox.write("harness.toml", &text.replace("\"sh\"", "\"no-such-program\""));
     queue.sandbox.git(&["commit", "--quiet", "--message", "another shell", "harness.toml"]);
     queue.add(&["b0"]);
-    queue.sandbox.run(&["queue", "run"]).exits(3).says("could not be run 5 times in a row");
+    screen(&queue.sandbox, "queue_run_check_cannot_run", &["queue", "run"]);
     assert_eq!(queue.states()["b0"], "queued");
 }
 
@@ -169,12 +172,13 @@ fn check_that_changes_tracked_files_is_no_verdict() {
     queue.sandbox.write("check.sh", "sed -i s/BAD/good/ f*; ! grep BAD f*\n");
     queue.sandbox.git(&["commit", "--quiet", "--message", "a check that mends", "check.sh"]);
     queue.add(&["sloppy"]);
-    queue.sandbox.run(&["queue", "run"]).exits(3).says("the checks changed `f1`");
+    screen(&queue.sandbox, "queue_run_check_changes_files", &["queue", "run"]);
     assert!(queue.landed().is_empty());
     // Untracked files do not matter.
     queue.sandbox.write("check.sh", "echo said >report; ! grep BAD f0\n");
     queue.sandbox.git(&["commit", "--quiet", "--message", "a check that writes", "check.sh"]);
-    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: sloppy");
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.landed(), ["sloppy"]);
 }
 
 #[test]
@@ -195,6 +199,7 @@ fn second_queue_process_takes_over_after_a_kill() {
     send(first.pid(), Signal::KILL);
     drop(first.wait());
     std::fs::remove_file(queue.sandbox.sign("held")).unwrap();
-    second.wait().exits(0).says("landed: b0, b1");
+    second.wait().exits(0);
+    assert_eq!(queue.landed(), ["b0", "b1"]);
     queue.holds();
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
+use crate::screens::screen;
 
 /// A repository whose `main` has a check: no file holds `BAD`, `m1` and `m2` do not pass together,
 /// and each execution is counted. `more` are lines for `[queue]`.
@@ -95,6 +96,14 @@ impl QueueSandbox {
         entries.iter().map(|e| (text(&e["branch"]), text(&e["state"]))).collect()
     }
 
+    /// Returns the reason that the queue gives for the state of a branch.
+    pub(crate) fn why(&self, branch: &str) -> String {
+        let list = self.list();
+        let mut entries = list["entries"].as_array().unwrap().iter();
+        let entry = entries.find(|entry| entry["branch"] == branch).unwrap();
+        entry["why"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// Returns the landed branches in order, from the trailers on the target.
     pub(crate) fn landed(&self) -> Vec<String> {
         let format = "--format=%(trailers:key=Harness-Branch,valueonly,separator=)";
@@ -157,7 +166,9 @@ fn bisect_ejects_failing_branches_and_lands_the_rest() {
     let mut names: Vec<&str> = good.iter().map(String::as_str).collect();
     names.extend(["bad", "c1", "c2", "m1", "m2"]);
     queue.add(&names);
-    queue.sandbox.run(&["queue"]).exits(0).says("b11").says("queued").says("17 branches wait");
+    let states = queue.states();
+    assert_eq!(states.len(), 17);
+    assert!(states.values().all(|state| state == "queued"), "{states:?}");
     let output = queue.sandbox.run(&["queue", "run"]).exits(1);
     for part in [
         "bad: rejected",
@@ -183,10 +194,12 @@ fn bisect_ejects_failing_branches_and_lands_the_rest() {
     queue.holds();
     queue.left_alone();
     // The queue is empty. Errors of `add` and `remove`.
-    queue.sandbox.run(&["queue", "run"]).exits(0).says("the queue is empty: 0 landed");
-    queue.sandbox.run(&["queue", "add", "main"]).exits(128).says("is the target itself");
-    queue.sandbox.run(&["queue", "add", "nothing"]).exits(128).says("no branch `nothing`");
-    queue.sandbox.run(&["queue", "remove", "b1"]).exits(128).says("is not in the queue");
+    let tip = queue.sandbox.git(&["rev-parse", "main"]);
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.sandbox.git(&["rev-parse", "main"]), tip);
+    queue.sandbox.run(&["queue", "add", "main"]).exits(128);
+    queue.sandbox.run(&["queue", "add", "nothing"]).exits(128);
+    queue.sandbox.run(&["queue", "remove", "b1"]).exits(128);
 }
 
 #[test]
@@ -203,7 +216,8 @@ fn after_orders_branches_and_blocks_them_with_a_rejected_one() {
     queue.add(&[&names[0], &names[1]]);
     queue.sandbox.run(&["queue", "add", &names[2], "--priority", "100"]).exits(0);
     queue.sandbox.run(&["queue", "add", &names[3], "--after", &names[0]]).exits(0);
-    queue.sandbox.run(&["queue", "run"]).exits(1).says("behind: blocked: it comes after `bad`");
+    queue.sandbox.run(&["queue", "run"]).exits(1);
+    assert_eq!(queue.why("behind"), "behind: blocked: it comes after `bad`, which did not land");
     let states = queue.states();
     assert_eq!(
         [&states["bad"], &states["behind"], &states["further"]],
@@ -240,14 +254,20 @@ fn branches_are_verified_with_the_job_file_of_the_target() {
         &[("harness.toml", gutted), ("check.sh", "exit 0\n"), ("f1", "BAD\n")],
     );
     queue.add(&["sly"]);
-    queue.sandbox.run(&["queue", "run"]).exits(1).says("check `tests`").says("f1:1:BAD");
+    queue.sandbox.run(&["queue", "run"]).exits(1);
+    assert_eq!(
+        queue.why("sly"),
+        "sly: rejected: it fails alone on the target\n    \
+         check `tests`: `sh check.sh`: exit 1\n    ./f1:1:BAD"
+    );
     // Good, it lands, and what comes next is judged by what it has brought.
     queue.branch("honest", "main", &[("harness.toml", gutted)]);
     queue.branch("later", "main", &[("f2", "BAD\n")]);
     queue.add(&["honest"]);
-    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: honest");
+    queue.sandbox.run(&["queue", "run"]).exits(0);
     queue.add(&["later"]);
-    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: later");
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.landed(), ["honest", "later"]);
     assert_eq!(queue.states()["later"], "landed");
 }
 
@@ -257,11 +277,11 @@ fn queue_without_checks_refuses_branches() {
     queue.branch("bare", "main", &[("f1", "fine\n")]);
     queue.sandbox.git(&["rm", "--quiet", "harness.toml"]);
     queue.sandbox.git(&["commit", "--quiet", "--message", "no rules"]);
-    queue.sandbox.run(&["queue", "add", "bare"]).exits(128).says("has no `harness.toml`");
+    screen(&queue.sandbox, "queue_add_no_job_file", &["queue", "add", "bare"]);
     queue.sandbox.write("harness.toml", "[queue]\nbatch = 4\n");
     queue.sandbox.git(&["add", "harness.toml"]);
     queue.sandbox.git(&["commit", "--quiet", "--message", "no check"]);
     queue.add(&["bare"]);
-    queue.sandbox.run(&["queue", "run"]).exits(128).says("no check in `main:harness.toml`");
+    screen(&queue.sandbox, "queue_run_no_check", &["queue", "run"]);
     assert!(queue.landed().is_empty());
 }

@@ -1,6 +1,7 @@
 //! Settings of a queue: merge style, `each`, lanes, reviews, pauses, hooks.
 
 use super::QueueSandbox;
+use crate::screens::screen;
 
 #[test]
 fn merge_style_keeps_branch_commits() {
@@ -20,7 +21,8 @@ fn merge_style_keeps_branch_commits() {
     queue.branch("mine", "main", &[("f4", "fine\n")]);
     queue.add(&["mine"]);
     queue.sandbox.git(&["merge", "--quiet", "--no-edit", "--no-ff", "mine"]);
-    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: mine");
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.states()["mine"], "landed");
     queue.holds();
     queue.left_alone();
 }
@@ -48,7 +50,22 @@ fn lanes_screen_groups_in_parallel() {
     let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
     all.insert(3, "bad");
     queue.add(&all);
-    queue.sandbox.run(&["queue", "run"]).exits(1).says("screening").says("8 landed, 1 did not");
+    queue.sandbox.give_sign("held");
+    let run = queue.sandbox.spawn(&["queue", "run"]);
+    // Two groups are screened while the first train is verified on the tip.
+    let kinds = || -> Vec<String> {
+        let list = queue.list();
+        let verifying = list["verifying"].as_array().unwrap().iter();
+        verifying.map(|train| train["what"].as_str().unwrap().to_owned()).collect()
+    };
+    queue
+        .sandbox
+        .await_that("two lanes", || kinds().iter().filter(|what| *what == "screen").count() == 2);
+    std::fs::remove_file(queue.sandbox.sign("held")).unwrap();
+    run.wait().exits(1);
+    let mut landed = queue.landed();
+    landed.sort();
+    assert_eq!((landed, queue.states()["bad"].as_str()), (names, "rejected"));
     queue.holds();
 }
 
@@ -57,28 +74,24 @@ fn required_review_holds_branches_until_approved() {
     let queue = QueueSandbox::new("review = \"required\"");
     queue.good(2);
     queue.add(&["b0", "b1"]);
-    queue.sandbox.run(&["queue", "run"]).exits(3).says("wait for an approval");
+    screen(&queue.sandbox, "queue_run_reviews_waiting", &["queue", "run"]);
     assert_eq!(queue.states()["b0"], "reviewing");
-    queue.sandbox.run(&["queue", "approve", "b0", "b1"]).exits(0).says("b0: approved at");
+    screen(&queue.sandbox, "queue_approve", &["queue", "approve", "b0", "b1"]);
     // A second `add` keeps the approval.
     queue.add(&["b0", "b1"]);
     assert_eq!(queue.states()["b0"], "queued");
     queue.branch("b1", "b1", &[("f5", "after the approval\n")]);
-    queue.sandbox.run(&["queue", "run"]).exits(3).says("landed: b0");
+    queue.sandbox.run(&["queue", "run"]).exits(3);
     assert_eq!(queue.landed(), ["b0"]);
     assert_eq!(queue.states()["b1"], "reviewing");
     queue.sandbox.run(&["queue", "reject", "b1", "-m", "name it\nplainly"]).exits(0);
     assert_eq!(queue.states()["b1"], "sent back");
-    queue
-        .sandbox
-        .run(&["queue", "list", "--all"])
-        .exits(0)
-        .says("changes requested by")
-        .says("    plainly");
+    screen(&queue.sandbox, "queue_list_changes_requested", &["queue", "list", "--all"]);
     queue.branch("b1", "b1", &[("f5", "plain\n")]);
     queue.add(&["b1"]);
     queue.sandbox.run(&["queue", "approve", "b1"]).exits(0);
-    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: b1");
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.landed(), ["b0", "b1"]);
     queue.holds();
 }
 
@@ -88,17 +101,19 @@ fn paused_queue_starts_no_verification() {
     queue.good(2);
     queue.add(&["b0", "b1"]);
     queue.sandbox.run(&["queue", "pause"]).exits(0);
-    queue.sandbox.run(&["queue"]).exits(0).says("paused");
-    queue.sandbox.run(&["queue", "run"]).exits(3).says("queue resume");
-    queue.sandbox.run(&["queue", "remove", "b1"]).exits(0).says("the branch stays");
+    screen(&queue.sandbox, "queue_paused", &["queue"]);
+    screen(&queue.sandbox, "queue_run_paused", &["queue", "run"]);
+    assert_eq!(queue.runs(), 0);
+    screen(&queue.sandbox, "queue_remove", &["queue", "remove", "b1"]);
     queue.sandbox.run(&["queue", "resume"]).exits(0);
     queue.sandbox.run(&["queue", "run"]).exits(0);
     assert_eq!(queue.landed(), ["b0"]);
     assert!(queue.sandbox.git(&["worktree", "list"]).contains("q01"));
-    queue.sandbox.run(&["queue", "sweep"]).exits(0).says("removed 1 worktree");
+    screen(&queue.sandbox, "queue_sweep", &["queue", "sweep"]);
     assert_eq!(queue.sandbox.git(&["worktree", "list"]).lines().count(), 1);
     queue.add(&["b1"]);
-    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: b1");
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.landed(), ["b0", "b1"]);
 }
 
 #[test]
@@ -147,7 +162,10 @@ fn mirror_resumes_the_queue() {
     queue.sandbox.git(&["clone", "--quiet", "--mirror", ".", mirror.to_str().unwrap()]);
     std::fs::remove_file(queue.sandbox.sign("held")).unwrap();
     run.wait().exits(1);
-    queue.sandbox.run_in(&mirror, &["queue", "run"], &[]).exits(1).says("5 landed, 1 did not");
+    queue.sandbox.run_in(&mirror, &["queue", "run"], &[]).exits(1);
+    let mut landed = queue.landed();
+    landed.sort();
+    assert_eq!(landed, names);
     let tree =
         |dir: &std::path::Path| queue.sandbox.try_git(dir, &["rev-parse", "main^{tree}"]).stdout;
     assert_eq!(tree(&mirror), tree(&queue.sandbox.repo));
@@ -163,9 +181,10 @@ fn pre_land_hook_of_the_tip_holds_and_post_land_hook_reports() {
         QueueSandbox::new(&format!("pre-land = {}\npost-land = {}", hook(before), hook(after)));
     queue.good(2);
     queue.add(&["b0", "b1"]);
-    queue.sandbox.run(&["queue", "run"]).exits(3).says("landing waits: ").says("closed today");
+    screen(&queue.sandbox, "queue_run_hook_holds", &["queue", "run"]);
     queue.sandbox.give_sign("open");
-    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: b0, b1");
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.landed(), ["b0", "b1"]);
     queue.holds();
     queue.left_alone();
     let told = std::fs::read_to_string(queue.sandbox.sign("told")).unwrap();

@@ -1,6 +1,7 @@
 //! Worktrees that have the target checked out, and remotes.
 
 use super::QueueSandbox;
+use crate::screens::{compare, screen};
 
 #[test]
 fn uncommitted_changes_in_the_way_hold_the_landing() {
@@ -9,18 +10,20 @@ fn uncommitted_changes_in_the_way_hold_the_landing() {
     queue.branch("new", "main", &[("collides", "theirs\n")]);
     queue.sandbox.write("f1", "mine\n");
     queue.add(&["change"]);
-    queue.sandbox.run(&["queue", "run"]).exits(3).says("landing waits").says("f1");
+    screen(&queue.sandbox, "queue_run_uncommitted_change", &["queue", "run"]);
     assert!(queue.landed().is_empty());
     assert_eq!(std::fs::read_to_string(queue.sandbox.repo.join("f1")).unwrap(), "mine\n");
     queue.sandbox.git(&["checkout", "--quiet", "--", "f1"]);
     let runs = queue.runs();
-    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: change");
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.landed(), ["change"]);
     assert_eq!(queue.runs(), runs, "what was verified is not verified again");
     queue.sandbox.write("collides", "mine\n");
     queue.add(&["new"]);
-    queue.sandbox.run(&["queue", "run"]).exits(3).says("collides");
+    screen(&queue.sandbox, "queue_run_untracked_file", &["queue", "run"]);
     std::fs::remove_file(queue.sandbox.repo.join("collides")).unwrap();
-    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: new");
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.landed(), ["change", "new"]);
     queue.holds();
     queue.left_alone();
 }
@@ -44,9 +47,10 @@ fn linked_worktree_follows_and_a_rebase_holds_the_landing() {
     assert_ne!(queue.sandbox.try_git(&linked, &["rebase", "other"]).code, 0);
     queue.branch("later", "main", &[("f6", "fine\n")]);
     queue.add(&["later"]);
-    queue.sandbox.run(&["queue", "run"]).exits(3).says("a rebase of it is in progress");
+    screen(&queue.sandbox, "queue_run_rebase_in_progress", &["queue", "run"]);
     assert_eq!(queue.sandbox.try_git(&linked, &["rebase", "--abort"]).code, 0);
-    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: later");
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    assert_eq!(queue.landed(), ["b0", "later"]);
     queue.holds();
 }
 
@@ -60,7 +64,8 @@ fn push_goes_first_and_rebuilds_on_a_moved_remote() {
     queue.sandbox.git(&["remote", "add", "hub", "../hub.git"]);
     let there = |queue: &QueueSandbox| queue.sandbox.git(&["ls-remote", "hub", "refs/heads/main"]);
     queue.add(&[&names[0]]);
-    queue.sandbox.run(&["queue", "run", "--push", "hub"]).exits(0).says("landed: b0");
+    queue.sandbox.run(&["queue", "run", "--push", "hub"]).exits(0);
+    assert_eq!(queue.landed(), ["b0"]);
     assert!(there(&queue).starts_with(&queue.sandbox.git(&["rev-parse", "main"])));
 
     // Another clone pushes while a train is verified.
@@ -78,7 +83,8 @@ fn push_goes_first_and_rebuilds_on_a_moved_remote() {
         assert_eq!(queue.sandbox.try_git(&theirs, args).code, 0);
     }
     std::fs::remove_file(queue.sandbox.sign("held")).unwrap();
-    run.wait().exits(0).says("has moved at `hub`").says("landed: b1");
+    let args = ["queue", "run", "--push", "hub"];
+    compare(&queue.sandbox, "queue_run_remote_moved", &args, &run.wait());
     assert_eq!(queue.sandbox.git(&["show", "main:f8"]), "theirs");
     assert!(there(&queue).starts_with(&queue.sandbox.git(&["rev-parse", "main"])));
 
@@ -93,8 +99,9 @@ fn push_goes_first_and_rebuilds_on_a_moved_remote() {
         assert_eq!(queue.sandbox.try_git(&theirs, args).code, 0);
     }
     queue.add(&[&names[2]]);
-    queue.sandbox.run(&["queue", "run", "--push", "hub"]).exits(3).says("have gone apart");
-    queue.sandbox.run(&["queue", "run", "--push", "nowhere"]).exits(3).says("cannot be asked");
+    screen(&queue.sandbox, "queue_run_remote_diverged", &args);
+    let nowhere = ["queue", "run", "--push", "nowhere"];
+    screen(&queue.sandbox, "queue_run_remote_unknown", &nowhere);
     assert_eq!(queue.landed(), ["b0", "b1"]);
     queue.holds();
 }

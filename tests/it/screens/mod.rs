@@ -60,12 +60,18 @@ fn script(sandbox: &Sandbox, name: &str, body: &str) {
 }
 
 /// Runs the program in the repository and compares the screen with the snapshot `name`.
-fn screen(sandbox: &Sandbox, name: &str, args: &[&str]) {
+pub(crate) fn screen(sandbox: &Sandbox, name: &str, args: &[&str]) {
     screen_in(sandbox, &sandbox.repo, name, args);
 }
 
+/// Runs the program in the repository and compares the screen, without the lines of progress,
+/// with the snapshot `name`.
+pub(crate) fn screen_without_progress(sandbox: &Sandbox, name: &str, args: &[&str]) {
+    compare_without_progress(sandbox, name, args, sandbox.run(args));
+}
+
 /// Runs the program in `folder` and compares the screen with the snapshot `name`.
-fn screen_in(sandbox: &Sandbox, folder: &Path, name: &str, args: &[&str]) {
+pub(crate) fn screen_in(sandbox: &Sandbox, folder: &Path, name: &str, args: &[&str]) {
     let output = sandbox.run_in(folder, args, &[]);
     compare(sandbox, name, args, &output);
 }
@@ -84,8 +90,23 @@ fn screen_with_little_path(sandbox: &Sandbox, name: &str, args: &[&str]) {
     compare(sandbox, name, args, &sandbox.run_in(&sandbox.repo, args, &[("PATH", path)]));
 }
 
+/// Compares the screen of a command that has ended, without the lines of progress, with the
+/// snapshot `name`. Several agents and checks run at a time: the order of these lines differs from
+/// run to run.
+pub(crate) fn compare_without_progress(
+    sandbox: &Sandbox,
+    name: &str,
+    args: &[&str],
+    mut output: CommandOutput,
+) {
+    let is_progress = |line: &&str| line.starts_with('[') || line.starts_with("note: ");
+    let lines = output.stderr.lines().filter(|line| !is_progress(line));
+    output.stderr = lines.map(|line| format!("{line}\n")).collect();
+    compare(sandbox, name, args, &output);
+}
+
 /// Compares the screen of a command that has ended with the snapshot `name`.
-fn compare(sandbox: &Sandbox, name: &str, args: &[&str], output: &CommandOutput) {
+pub(crate) fn compare(sandbox: &Sandbox, name: &str, args: &[&str], output: &CommandOutput) {
     let quote = |word: &&str| {
         if word.is_empty() || word.contains([' ', '*', '"']) {
             format!("'{word}'")
