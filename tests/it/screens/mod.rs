@@ -34,6 +34,8 @@ const FILTERS: &[(&str, &str)] = &[
     (r"\b\d+(\.\d+)? (ms|s)\b {10,}", "12.3 s              "),
     (r"\b\d+(\.\d+)? (ms|s)\b {2,9}([^ ])", "12.3 s     ${3}"),
     (r"\b\d+(\.\d+)? (ms|s)\b", "12.3 s"),
+    // `why` names no duration below 1 ms.
+    (r"(check +passed \S+) \(12\.3 s\)", "${1}"),
     (r"\bSINCE +", "SINCE   "),
 ];
 
@@ -99,7 +101,8 @@ pub(crate) fn compare_without_progress(
     args: &[&str],
     mut output: CommandOutput,
 ) {
-    let is_progress = |line: &&str| line.starts_with('[') || line.starts_with("note: ");
+    let starts = ["[", "note: ", "the landing checks pass on the base"];
+    let is_progress = |line: &&str| starts.iter().any(|start| line.starts_with(start));
     let lines = output.stderr.lines().filter(|line| !is_progress(line));
     output.stderr = lines.map(|line| format!("{line}\n")).collect();
     compare(sandbox, name, args, &output);
