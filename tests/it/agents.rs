@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::job::{FIXTURES, TestJob};
 use crate::sandbox::Sandbox;
+use crate::screens::screen;
 
 fn capture(name: &str) -> String {
     format!("{FIXTURES}/captures/{name}")
@@ -66,11 +67,14 @@ fn agent_classify_works_outside_of_a_repository() {
 fn agent_classify_errors_name_the_fix() {
     let sandbox = sandbox();
     let out = capture("fin_claude.stdout");
-    let classify = |args: &[&str]| sandbox.run(&[&["agent", "classify"], args].concat());
-    classify(&["cladue", "--exit", "0", &out]).exits(128).says("did you mean \"claude\"");
-    classify(&["claude", "--exit", "0", "nothing-here"]).exits(128).says("nothing-here");
-    classify(&["claude", &out]).exits(129).says("--exit");
-    classify(&["claude", "--exit", "0", "--changed", "maybe", &out]).exits(129);
+    let refused = |name, args: &[&str]| {
+        screen(&sandbox, name, &[&["agent", "classify"], args].concat());
+    };
+    refused("agent_classify_unknown_preset", &["cladue", "--exit", "0", &out]);
+    refused("agent_classify_no_file", &["claude", "--exit", "0", "nothing-here"]);
+    refused("agent_classify_no_exit_code", &["claude", &out]);
+    let maybe = ["claude", "--exit", "0", "--changed", "maybe", &out];
+    refused("agent_classify_wrong_value", &maybe);
     sandbox.run(&["agent"]).exits(129);
 }
 
@@ -83,13 +87,17 @@ fn preset_in_the_job_changes_the_class_of_a_session() {
     sandbox.write("mine.toml", &format!("{job}{rule}"));
     let out = capture("xe_429quota.stdout");
     let args = ["agent", "classify", "mine", "--exit", "1", "--job", "mine.toml", &out];
-    sandbox.run(&args).exits(0).says("\"class\":\"refused\"");
+    let json = |args: &[&str]| -> Value {
+        serde_json::from_str(&sandbox.run(args).exits(0).stdout).unwrap()
+    };
+    assert_eq!(json(&args)["class"], "refused");
     sandbox.write("mine.toml", &format!("{job}{}", rule.replace("says", "sasy")));
-    sandbox.run(&args).exits(128).says("mine.toml:9:1").says("did you mean `says`");
-    sandbox.run(&["validate", "mine.toml"]).exits(128).says("mine.toml:9:1");
-    sandbox.run(&["start", "mine.toml"]).exits(128).says("mine.toml:9:1");
+    screen(&sandbox, "error_preset_unknown_key", &["validate", "mine.toml"]);
+    let refused = |args: &[&str]| sandbox.run(args).exits(128).stderr;
+    let error = refused(&["validate", "mine.toml"]);
+    assert_eq!([refused(&args), refused(&["start", "mine.toml"])], [&*error, &*error]);
     sandbox.write("mine.toml", &format!("{job}{rule}"));
-    sandbox.run(&["validate", "--json", "mine.toml"]).exits(0).says("\"preset\":\"mine\"");
+    assert_eq!(json(&["validate", "--json", "mine.toml"])["preset"], "mine");
 }
 
 #[test]
