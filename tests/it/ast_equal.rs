@@ -78,6 +78,13 @@ fn ast_equal_fails_a_file_that_was_not_migrated() {
     sandbox.run(&["start"]).exits(1);
     let task = sandbox.task("a_dot_js");
     assert_eq!(task["state"], "failed");
-    let output = sandbox.run(&["show", "a_dot_js"]).exits(0);
-    output.says("a.js: it was not migrated");
+    let output = sandbox.run(&["show", "a_dot_js", "--json"]).exits(0).stdout;
+    let shown: serde_json::Value = serde_json::from_str(&output).unwrap();
+    let finding = shown["findings"].as_array().unwrap().last().unwrap();
+    assert_eq!(finding["check"], "same-program");
+    assert_eq!(
+        finding["text"],
+        "1 file compared, 0 times `any`; not the same program once the types are taken away:\n\
+         a.js: it was not migrated: no file of its name matches the check's `to`"
+    );
 }
