@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use crate::job::TestJob;
 use crate::queue::QueueSandbox;
 use crate::sandbox::Sandbox;
+use crate::screens::screen;
 
 /// Returns the folder of the frozen formats of version 1.
 fn frozen() -> PathBuf {
@@ -221,7 +222,7 @@ fn frozen_formats_of_version_1_are_read() {
     let queue = sandbox.run(&["queue", "--target", "main", "--json"]).exits(0);
     let queue: serde_json::Value = serde_json::from_str(&queue.stdout).unwrap();
     assert_eq!(queue["verifications"], 1, "{queue}");
-    sandbox.run(&["log", "job-1"]).exits(0).says("landed as");
+    screen(&sandbox, "log_of_frozen_formats", &["log", "job-1"]);
     let landed = status["tasks"][0]["landed"].as_str().unwrap();
-    sandbox.run(&["why", landed]).exits(0).says("alpha");
+    screen(&sandbox, "why_of_frozen_formats", &["why", landed]);
 }
