@@ -5,6 +5,7 @@ use rustix::process::Signal;
 use crate::invariants::Claim;
 use crate::job::{NO_BAD, TestJob};
 use crate::sandbox::Sandbox;
+use crate::screens::{screen, screen_without_progress};
 
 const TASKS: [&str; 9] = ["t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"];
 
@@ -135,14 +136,16 @@ fn failure_rate_above_the_limit_halts_after_enough_tasks() {
     let start = sandbox.spawn(&["start"]);
     sandbox.await_that("the halt", || start.stderr().contains("halted: "));
     sandbox.give_sign("go");
-    start
-        .wait()
-        .exits(3)
-        .says("3 of 5 tasks that ended have failed, last t5")
-        .says("failed alike (`other`): t3");
+    start.wait().exits(3);
     let status = sandbox.status();
+    assert_eq!(
+        status["reason"],
+        "3 of 5 tasks that ended have failed, last t5: \
+         `no-bad` not passed in the last attempt: t5:1:BAD"
+    );
     assert_eq!(status["failures"][0]["tasks"], serde_json::json!(["t1", "t5"]));
-    assert_eq!(status["failures"][1]["tasks"], serde_json::json!(["t3"]));
+    let other = serde_json::json!({"cause": "`other`", "tasks": ["t3"]});
+    assert_eq!(status["failures"][1], other);
     // Tasks that were running at the halt have landed.
     Claim::all(&sandbox).landed(&["t2", "t4", "t6"]).holds();
 }
@@ -166,7 +169,7 @@ fn redispatch_retries_few_failures_from_scratch() {
     let sandbox = one_of_three();
     sandbox.run(&["start"]).exits(0);
     assert_eq!(sandbox.task("alpha")["attempts"], 2);
-    sandbox.run(&["log", "alpha"]).exits(0).says("redispatch");
+    screen(&sandbox, "log_redispatched", &["log", "alpha"]);
     Claim::all(&sandbox).holds();
 
     let sandbox = one_of_three();
@@ -230,7 +233,7 @@ fn run_adopts_a_changed_job() {
     change_job(&sandbox, &other_target);
     let pinned = || sandbox.git(&["show", "refs/harness/runs/job-1:job.toml"]);
     let before = pinned();
-    sandbox.run(&["start", "--only", "alpha"]).exits(0).says("has changed in [job] since the run");
+    screen(&sandbox, "start_other_target", &["start", "--only", "alpha"]);
     assert_eq!(pinned(), before);
     assert_eq!(sandbox.task("beta")["state"], "todo");
 
@@ -239,10 +242,7 @@ fn run_adopts_a_changed_job() {
     change_job(&sandbox, &changed);
     sandbox.script("beta.1", "edit beta ODD");
     sandbox.script("beta.2", "expect_feedback more; edit beta even");
-    let output = sandbox.run(&["start"]).exits(0);
-    output
-        .says("has changed ([[check]], [limits]); the run `job-1` continues with it")
-        .says("by more");
+    screen_without_progress(&sandbox, "start_changed_job", &["start"]);
     assert!(pinned().contains("jobs = 3"));
     assert_eq!(sandbox.task("beta")["attempts"], 2);
     assert_eq!(moments(&sandbox, "runs/job-*", "job-changed").len(), 1);
@@ -253,8 +253,11 @@ fn run_adopts_a_changed_job() {
 fn missing_agent_program_halts_the_run_at_once() {
     let job = |agent: &str| TestJob::new(&TASKS).set("agent", agent);
     let sandbox = Sandbox::new(job("command = [\"no-such-agent\"]"));
-    let output = sandbox.run(&["start"]).exits(3);
-    output.says("the agent cannot be started").says("no program `no-such-agent` in PATH");
+    sandbox.run(&["start"]).exits(3);
+    let status = sandbox.status();
+    assert_eq!((&status["halt"], &status["state"]), (&"agent".into(), &"halted".into()));
+    let reason = status["reason"].as_str().unwrap();
+    assert!(reason.contains("there is no program `no-such-agent` in PATH"), "{reason}");
     let attempts = |task: &&str| sandbox.task(task)["attempts"].as_u64().unwrap();
     assert!(TASKS.iter().map(attempts).sum::<u64>() <= 4, "one for each of `jobs`");
     change_job(&sandbox, &TestJob::new(&TASKS));
@@ -266,8 +269,7 @@ fn missing_agent_program_halts_the_run_at_once() {
 fn missing_check_program_halts_before_any_attempt() {
     let job = TestJob::bare(&TASKS).check("lint", &["no-such-linter", "{task.files}"], "");
     let sandbox = Sandbox::new(job);
-    let output = sandbox.run(&["start"]).exits(3);
-    output.says("the check `lint` cannot be started: there is no program `no-such-linter` in PATH");
+    screen_without_progress(&sandbox, "start_check_program_missing", &["start"]);
     assert!(started(&sandbox).is_empty());
     change_job(&sandbox, &TestJob::bare(&TASKS).check("lint", &["true", "{task.files}"], ""));
     sandbox.run(&["start"]).exits(0);
