@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
+use crate::screens::screen;
 
 /// Creates a repository with sources and without a job.
 fn project() -> Sandbox {
@@ -44,8 +45,8 @@ fn every_recipe_is_a_valid_job_at_the_top_and_in_a_folder() {
     assert!(recipes.contains(&"review") && recipes.contains(&"blank"), "{listed}");
     for recipe in recipes {
         let sandbox = project();
-        let output = sandbox.run(&["init", "--recipe", recipe]).exits(0);
-        output.says("wrote harness.toml").says("git harness plan ");
+        sandbox.run(&["init", "--recipe", recipe]).exits(0);
+        let written = std::fs::read(sandbox.repo.join("harness.toml")).unwrap();
         // The recipe `review-fix` reads this file.
         sandbox.write(".harness/findings.json", "[{\"file\": \"src/a.js\"}]");
         sandbox.run(&["validate"]).exits(0);
@@ -58,15 +59,17 @@ fn every_recipe_is_a_valid_job_at_the_top_and_in_a_folder() {
         );
         assert!(prompt.unwrap().contains("src/"));
         std::fs::remove_dir_all(sandbox.repo.join("prompts")).unwrap();
-        let output = sandbox.run(&["init", "--recipe", recipe]).exits(128);
-        output.says("there is one already").says("--force");
+        sandbox.write("harness.toml", "mine");
+        sandbox.run(&["init", "--recipe", recipe]).exits(128);
+        let job = || std::fs::read(sandbox.repo.join("harness.toml")).unwrap();
+        assert_eq!(job(), b"mine");
         sandbox.run(&["init", "--recipe", recipe, "--force"]).exits(0);
-        sandbox
-            .run(&["init", "--recipe", recipe, "other"])
-            .exits(0)
-            .says(".harness/other/harness.toml");
+        assert_eq!(job(), written);
+        sandbox.run(&["init", "--recipe", recipe, "other"]).exits(0);
+        assert!(sandbox.repo.join(".harness/other/harness.toml").is_file());
         sandbox.write(".harness/other/findings.json", "[{\"file\": \"src/a.js\"}]");
-        sandbox.run(&["validate", "other"]).exits(0).says("the job `other` is valid");
+        let valid = sandbox.run(&["validate", "other", "--json"]).exits(0).stdout;
+        assert_eq!(serde_json::from_str::<Value>(&valid).unwrap()["job"], "other");
         sandbox.run(&["start", "other", "--dry-run"]).exits(0);
     }
 }
@@ -122,18 +125,14 @@ fn token_budget_groups_files_and_warns_of_a_file_that_is_too_large() {
         "[job]\ngoal = \"{long}\"\n[plan]\ncontext-window = 1_000\n[agent]\ncommand = [\"a\"]\n"
     );
     sandbox.write("harness.toml", &text);
-    sandbox.run(&["plan"]).exits(128).says("the prompt alone has about");
+    screen(&sandbox, "plan_prompt_exceeds_the_window", &["plan"]);
 }
 
 #[test]
 fn init_refuses_bad_names_and_existing_files() {
     let sandbox = project();
-    sandbox
-        .run(&["init", "--recipe", "jsts"])
-        .exits(128)
-        .says("no recipe is called `jsts`")
-        .says("review-fix");
-    sandbox.run(&["init", "My Job"]).exits(128).says("such as `my-job`");
+    screen(&sandbox, "init_unknown_recipe", &["init", "--recipe", "jsts"]);
+    screen(&sandbox, "init_bad_name", &["init", "My Job"]);
 }
 
 fn finding(file: &str, line: u32, title: &str) -> Value {
@@ -174,7 +173,7 @@ fn review_recipe_output_feeds_the_fix_recipe() {
     );
     sandbox.script("judges/default", "echo '{\"pass\": true, \"findings\": []}'");
     sandbox.run(&["start", "review"]).exits(0);
-    sandbox.run(&["collect", "review-1", "-o", "findings.json"]).exits(0).says("2 of 2 tasks");
+    screen(&sandbox, "collect_to_a_file", &["collect", "review-1", "-o", "findings.json"]);
     let page = sandbox.run(&["collect", "review-1", "--page"]).exits(0).stdout;
     assert!(page.contains("# Review review-1") && page.contains("`src/b.js:1`"), "{page}");
 
