@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
+use crate::screens::{compare_without_progress, screen};
 
 /// A job that passes `validate --strict`.
 const GOOD: &str = r#"cat >.harness/upper/harness.toml <<'END'
@@ -71,7 +72,7 @@ fn new_job_is_written_checked_graded_and_delivered() {
     assert!(head[2].contains("\\\"a\\\""), "{skill}");
     let prompt = std::fs::read_to_string(sandbox.repo.join(".harness/upper/prompt.md")).unwrap();
     assert!(prompt.ends_with("Why: nobody knows.\n"), "{prompt}");
-    sandbox.run(&["new", "another", "--name", "upper"]).exits(128).says("the job exists already");
+    screen(&sandbox, "new_job_exists", &["new", "another", "--name", "upper"]);
 }
 
 #[test]
@@ -79,15 +80,16 @@ fn unfinished_new_job_is_resumed_and_nothing_is_written_before() {
     let sandbox = Sandbox::new(TestJob::bare(&["a.txt"]));
     let content = json!({"pass": true, "findings": []});
     script(&sandbox, "upper", "[ -e \"$HOME/go\" ] || hang\n".to_owned().as_str(), &content);
-    let begun = sandbox.spawn(&["new", "Everything in capital letters", "--name", "upper"]);
+    let args = ["new", "Everything in capital letters", "--name", "upper"];
+    let begun = sandbox.spawn(&args);
     sandbox.await_that("an attempt", || {
         sandbox.run(&["status", "--json"]).stdout.contains("\"running\":1")
     });
     sandbox.run(&["stop", "--now"]).exits(0);
-    begun.wait().exits(3).says("the same command continues");
+    compare_without_progress(&sandbox, "new_stopped", &args, begun.wait());
     assert!(!sandbox.repo.join(".harness").exists());
     script(&sandbox, "upper", GOOD, &content);
-    sandbox.run(&["new", "Everything in capital letters", "--name", "upper"]).exits(0);
+    sandbox.run(&args).exits(0);
     assert_eq!(
         sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/harness/runs"]),
         "refs/harness/runs/new-upper-1"
@@ -98,10 +100,10 @@ fn unfinished_new_job_is_resumed_and_nothing_is_written_before() {
 #[test]
 fn validate_strict_refuses_what_validate_accepts() {
     let sandbox = Sandbox::new(TestJob::bare(&["a.txt"]));
-    sandbox.run(&["validate"]).exits(0).says("no [[check]]: every change");
-    sandbox.run(&["validate", "--strict"]).exits(1).says("not valid under `--strict`");
+    screen(&sandbox, "validate_without_checks", &["validate"]);
+    screen(&sandbox, "validate_strict_without_checks", &["validate", "--strict"]);
     let sandbox = Sandbox::new(TestJob::new(&["a.txt"]).only("plan", "include = [\"*.nothing\"]"));
     sandbox.run(&["validate"]).exits(0);
-    sandbox.run(&["validate", "--strict"]).exits(128).says("the plan has no tasks");
-    sandbox.run(&["new", "  "]).exits(128).says("the description is empty");
+    screen(&sandbox, "validate_strict_empty_plan", &["validate", "--strict"]);
+    screen(&sandbox, "new_without_a_description", &["new", "  "]);
 }
