@@ -3,6 +3,7 @@
 use crate::invariants::Claim;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
+use crate::screens::{screen, screen_without_progress};
 
 /// A job of one attempt a task: `c` depends on `b`, `b` on `a`, and `d` on nothing.
 fn chain() -> TestJob {
@@ -66,8 +67,8 @@ fn failed_task_blocks_its_dependents_and_halts_the_run() {
     let attempts = |task: &str| sandbox.task(task)["attempts"].clone();
     assert_eq!((attempts("b"), attempts("c")), (0.into(), 0.into()));
     // A second start finds nothing to do and returns at once.
-    sandbox.run(&["poll"]).exits(3).says("blocked: 2 tasks by `a`");
-    sandbox.run(&["start"]).exits(1).says("blocked: 2 tasks by `a`");
+    screen(&sandbox, "poll_blocked", &["poll"]);
+    screen_without_progress(&sandbox, "start_again_blocked", &["start"]);
     assert_eq!((attempts("a"), attempts("b")), (1.into(), 0.into()));
     Claim::all(&sandbox).landed(&["d"]).holds();
 }
@@ -97,12 +98,9 @@ fn keep_going_starts_blocked_tasks() {
 #[test]
 fn skipped_and_unselected_tasks_block_their_dependents() {
     let sandbox = Sandbox::new(chain());
-    sandbox.run(&["start", "--only", "c"]).exits(1).says("wait for tasks that `--only` leaves out");
+    screen_without_progress(&sandbox, "start_only_a_blocked_task", &["start", "--only", "c"]);
     sandbox.run(&["skip", "b", "-m", "not today"]).exits(0);
-    sandbox
-        .run(&["start"])
-        .exits(1)
-        .says("blocked: 1 task by `b`, which was skipped: not today: c");
+    screen_without_progress(&sandbox, "start_blocked_by_a_skipped_task", &["start"]);
     assert_eq!(states(&sandbox), "done done skipped blocked");
     sandbox.run(&["skip", "c", "-m", "nor this"]).exits(0);
     sandbox.run(&["start"]).exits(0);
@@ -148,10 +146,9 @@ fn plan_command_output_is_pinned_with_the_run() {
     Claim::all(&sandbox).holds();
 
     sandbox.write("tasks.sh", "echo broken >&2; exit 4\n");
-    let output = sandbox.run(&["plan"]).exits(128);
-    output.says("`[plan] command` did not succeed (exit 4): sh tasks.sh").says("broken");
+    screen(&sandbox, "plan_command_fails", &["plan"]);
     sandbox.write("tasks.sh", "echo nonsense\n");
-    sandbox.run(&["plan"]).exits(128).says("line 1 is not a task as JSON: nonsense");
+    screen(&sandbox, "plan_command_prints_nonsense", &["plan"]);
     assert_eq!(sandbox.git(&["worktree", "list"]).matches("planning").count(), 0);
 }
 
@@ -161,8 +158,8 @@ fn external_edges_order_files_of_any_kind() {
     let sandbox = Sandbox::new(TestJob::new(&["a", "b"]).set("plan", edges));
     sandbox.write("edges.json", "{\"a\": [\"b\"]}");
     sandbox.remember();
-    sandbox.run(&["plan"]).exits(0).says("2 levels").says("b → a");
-    sandbox.run(&["plan", "--dot"]).exits(0).says("\"a\" -> \"b\";");
+    screen(&sandbox, "plan_external_edges", &["plan"]);
+    screen(&sandbox, "plan_external_edges_dot", &["plan", "--dot"]);
     sandbox.run(&["start"]).exits(0);
     assert_eq!(landed(&sandbox), ["b", "a"]);
     sandbox.git(&["cat-file", "-e", "refs/harness/runs/job-1:plan-inputs/edges.json"]);
