@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::job::TestJob;
 use crate::queue::QueueSandbox;
 use crate::sandbox::Sandbox;
+use crate::screens::screen;
 
 fn why(sandbox: &Sandbox, commit: &str) -> Value {
     let output = sandbox.run(&["why", commit, "--json"]);
@@ -42,7 +43,7 @@ fn why_and_blame_name_task_and_checks_of_a_landed_commit() {
     sandbox.run(&["why", "main"]).exits(1);
     let blame = sandbox.run(&["blame", "alpha", target]).exits(0).stdout;
     assert!(blame.contains("job-1/alpha#2") && blame.contains("the first line"), "{blame}");
-    sandbox.run(&["blame", "nothing", target]).exits(128).says("has no file `nothing`");
+    screen(&sandbox, "blame_unknown_file", &["blame", "nothing", target]);
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn why_finds_the_origin_after_rebase_amend_cherry_pick_and_squash() {
 
     // `--repair` writes a note.
     sandbox.git(&["switch", "--quiet", "picked"]);
-    sandbox.run(&["why", "--repair"]).exits(0).says("wrote a note on");
+    screen(&sandbox, "why_repair", &["why", "--repair"]);
     assert_eq!(why(&sandbox, "HEAD")[0]["by"], "note");
     sandbox.run(&["doctor"]).says("git config --add notes.rewriteRef refs/notes/harness");
     sandbox.git(&["config", "--add", "notes.rewriteRef", "refs/notes/harness"]);
@@ -105,6 +106,6 @@ fn why_knows_commits_of_the_merge_queue() {
     queue.sandbox.run(&["queue", "run"]).exits(0);
     let origins = why(&queue.sandbox, "main~1");
     assert_eq!((&origins[0]["who"], &origins[0]["by"]), (&"b1".into(), &"note".into()));
-    queue.sandbox.run(&["why", "main"]).exits(0).says("passed tests");
-    queue.sandbox.run(&["blame", "new-b0"]).exits(0).says("b0");
+    screen(&queue.sandbox, "why_branch", &["why", "main"]);
+    screen(&queue.sandbox, "blame_branch", &["blame", "new-b0"]);
 }
