@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::invariants::Claim;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
+use crate::screens::{screen, screen_without_progress};
 
 /// Creates a repository with files in folders, and a job for all of them.
 fn folders(paths: &[&str], plan: &str) -> Sandbox {
@@ -54,12 +55,14 @@ fn scope_dir_first_and_the_whole_plan_later() {
     sandbox.run(&["plan", "--diff"]).exits(0);
     assert_eq!(refs, sandbox.git(&["for-each-ref"]));
 
-    sandbox.run(&["start"]).exits(0).says("1 done, 0 unchanged, 1 added");
+    screen_without_progress(&sandbox, "start_replan_adds", &["start"]);
     assert_eq!(standing(&sandbox), ["src__a done 1", "src done 1"]);
     assert_eq!(sandbox.landed("src/a/one"), landed, "the folder is not run again");
     assert_eq!(sandbox.landed("src/b/one"), "done src");
-    sandbox.run(&["start"]).exits(0).says("has ended");
-    sandbox.run(&["plan", "--diff"]).exits(0).says("stays as it is");
+    let refs = sandbox.git(&["for-each-ref"]);
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(refs, sandbox.git(&["for-each-ref"]));
+    screen(&sandbox, "plan_diff_nothing_changes", &["plan", "--diff"]);
     Claim::all(&sandbox).landed(&["src__a", "src"]).holds();
 }
 
@@ -79,10 +82,11 @@ fn task_that_leaves_the_plan_is_skipped_and_may_return() {
     let sandbox = folders(&["src/a", "src/b", "src/c"], "exclude = [\"none\"]");
     sandbox.run(&["start", "--only", "src__a"]).exits(0);
     change_plan(&sandbox, "\"none\"", "\"src/b\"");
-    sandbox.run(&["start", "--only", "src__c"]).exits(0).says("1 removed");
+    let only = ["start", "--only", "src__c"];
+    screen_without_progress(&sandbox, "start_replan_removes", &only);
     assert_eq!(standing(&sandbox), ["src__a done 1", "src__c done 1", "src__b skipped 0"]);
     change_plan(&sandbox, "\"src/b\"", "\"none\"");
-    sandbox.run(&["start"]).exits(0).says("1 restored");
+    screen_without_progress(&sandbox, "start_replan_restores", &["start"]);
     assert_eq!(standing(&sandbox), ["src__a done 1", "src__b done 1", "src__c done 1"]);
     assert_eq!(sandbox.landed("src/b"), "done src__b");
     Claim::all(&sandbox).landed(&["src__a", "src__b", "src__c"]).holds();
@@ -101,17 +105,17 @@ fn update_replans_new_and_changed_files_from_a_newer_base() {
     };
     commit("later");
     // Without an option the run has ended.
-    sandbox.run(&["start"]).exits(0).says("has ended");
-    let output = sandbox.run(&["start", "--update"]).exits(128);
-    output.says("does not contain the new base").says("git merge harness/job-1/result");
+    let refs = sandbox.git(&["for-each-ref", "refs/harness"]);
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(refs, sandbox.git(&["for-each-ref", "refs/harness"]));
+    screen(&sandbox, "start_update_without_a_merge", &["start", "--update"]);
     assert_eq!(standing(&sandbox), ["src__a done 1", "src__b done 1"]);
 
     sandbox.git(&["reset", "--quiet", "--hard", "harness/job-1/result"]);
     sandbox.write("src/b", "changed by a person\n");
     sandbox.write("src/c", "to be done\n");
     commit("later, on top of what landed");
-    let output = sandbox.run(&["start", "--update"]).exits(0);
-    output.says("1 done, 0 unchanged, 1 added, 0 restored, 1 updated");
+    screen_without_progress(&sandbox, "start_update", &["start", "--update"]);
     assert_eq!(standing(&sandbox), ["src__a done 1", "src__b done 2", "src__c done 1"]);
     assert_eq!(sandbox.landed("src/b"), "done src__b");
     assert_eq!(sandbox.landed("src/a"), "done src__a");
