@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::invariants::Claim;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
+use crate::screens::{screen, screen_without_progress};
 
 /// First events of a session.
 const BEGIN: &str = r#"
@@ -59,7 +60,7 @@ fn crashed_session_resumes_in_the_same_worktree() {
     let there =
         "[ \"$(cat alpha)\" = half ] && [ \"$(pwd)\" = \"$(cat \"$HOME/place\")\" ] || exit 3";
     script(&sandbox, "alpha.2", &[there, "echo whole >>alpha", &end(300, 30)]);
-    sandbox.run(&["start"]).exits(0).says("resume");
+    sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();
     assert_eq!(sandbox.landed("alpha"), "half\nwhole");
     let calls = calls(&sandbox, "alpha");
@@ -68,8 +69,7 @@ fn crashed_session_resumes_in_the_same_worktree() {
     assert!(calls[1].starts_with("exec resume") && calls[1].contains("thread-of-alpha"));
     let task = sandbox.task("alpha");
     assert_eq!(task["tokens"]["output"], 30, "{task}");
-    let prompt = sandbox.run(&["show", "alpha", "--prompt"]).exits(0);
-    prompt.says("Your session was interrupted").says("Do what the script says.");
+    screen(&sandbox, "show_prompt_resumed", &["show", "alpha", "--prompt"]);
 }
 
 #[test]
@@ -141,9 +141,8 @@ fn refused_account_halts_the_run_before_a_second_task() {
     let sandbox = Sandbox::new(job(&["alpha", "beta", "gamma"]));
     let refused = failure("unexpected status 401 Unauthorized: no such key");
     sandbox.script("default", &format!("sleep 0.3\n{refused}"));
-    let output = sandbox.run(&["start"]).exits(3).says("account is not accepted").says("401");
-    assert!(output.stderr.contains("git harness start"), "{output}");
-    assert_eq!(moments(&sandbox, "tasks/job-1", "started").len(), 1, "{output}");
+    screen_without_progress(&sandbox, "start_account_refused", &["start"]);
+    assert_eq!(moments(&sandbox, "tasks/job-1", "started").len(), 1);
     assert_eq!(sandbox.status()["halt"], "agent");
     sandbox.script("default", &format!("{BEGIN}echo done >\"$HARNESS_TASK\"\n{}", end(1, 1)));
     sandbox.run(&["start"]).exits(0);
@@ -159,8 +158,9 @@ fn task_that_exceeds_the_context_window_is_split() {
     let some = "for f in alpha beta gamma; do\n\
                 if grep -q \"\\`$f\\`\" \"$HARNESS_PROMPT_FILE\"; then echo done >$f; fi\ndone";
     script(&sandbox, "default", &[&all, some, &end(5, 5)]);
-    sandbox.run(&["start"]).exits(0).says("split into");
+    sandbox.run(&["start"]).exits(0);
     let status = sandbox.status();
+    assert_eq!(status["tasks"].as_array().unwrap().len(), 3, "{status}");
     assert_eq!((&status["counts"]["done"], &status["counts"]["skipped"]), (&2.into(), &1.into()));
     for file in ["alpha", "beta", "gamma"] {
         assert_eq!(sandbox.landed(file), "done");
@@ -169,7 +169,7 @@ fn task_that_exceeds_the_context_window_is_split() {
     let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
     let text = text.replace("group = \"directory\"", "group = \"directory\"\nmax-lines = 2000");
     sandbox.write("harness.toml", &text);
-    sandbox.run(&["start"]).exits(0).says("2 done, 0 unchanged, 0 added").says("has ended");
+    screen_without_progress(&sandbox, "start_replanned_after_a_split", &["start"]);
     assert_eq!(sandbox.status()["counts"], status["counts"]);
 }
 
