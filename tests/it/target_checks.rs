@@ -4,6 +4,7 @@ use crate::command::RunningCommand;
 use crate::invariants::Claim;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
+use crate::screens::{screen, screen_without_progress};
 
 /// Creates a run on `harness/trunk` whose own job does not know the target's check.
 fn guarded(gate: &str) -> Sandbox {
@@ -38,14 +39,21 @@ fn target_checks_apply_to_tasks_of_a_run() {
     Claim::all(&sandbox).on("refs/heads/harness/trunk").holds();
     assert_eq!(sandbox.task("alpha")["attempts"], 2);
     assert_eq!(sandbox.task("beta")["attempts"], 1);
-    sandbox.run(&["why", "harness/trunk"]).exits(0).says("passed gate").says("passed no-bad");
+    let why = sandbox.run(&["why", "harness/trunk", "--json"]).exits(0).stdout;
+    let why: serde_json::Value = serde_json::from_str(&why).unwrap();
+    let checks = why["origins"][0]["note"]["checks"].as_array().unwrap();
+    for name in ["gate", "no-bad"] {
+        let passed = |check: &serde_json::Value| check["name"] == name && check["passed"] == true;
+        assert!(checks.iter().any(passed), "{name}: {why}");
+    }
 }
 
 #[test]
 fn base_that_fails_the_target_checks_costs_no_attempt() {
     let sandbox = guarded("echo never; exit 1");
-    let output = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
-    output.says("on the base, `gate` fails").says("never");
+    sandbox.run(&["start", "jobs/other.toml"]).exits(3);
+    let reason = "the landing check `gate` already fails on the base";
+    assert_eq!(sandbox.status()["reason"], reason);
     assert_eq!(sandbox.task("alpha")["attempts"], 0);
 }
 
@@ -55,8 +63,8 @@ fn invalid_job_file_of_the_target_halts_with_its_position() {
     sandbox.write("harness.toml", "[[check]]\nnam = \"gate\"\n");
     sandbox.git(&["commit", "--quiet", "--message", "a mistake", "harness.toml"]);
     sandbox.git(&["branch", "--force", "harness/trunk", "main"]);
-    let output = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
-    output.says("harness/trunk:harness.toml:2:1").says("what the target itself asks");
+    let args = ["start", "jobs/other.toml"];
+    screen_without_progress(&sandbox, "start_target_job_invalid", &args);
     assert_eq!(sandbox.task("alpha")["attempts"], 0);
 }
 
@@ -83,9 +91,7 @@ fn target_broken_by_others_blames_no_task() {
     sandbox.run(&["start", "jobs/other.toml"]).exits(3);
     push(&sandbox, "FORBIDDEN");
     sandbox.run(&["approve", "--all", "--passing"]).exits(0);
-    let output =
-        sandbox.run(&["start", "jobs/other.toml"]).exits(3).says("with nothing of this run on it");
-    output.says("`gate` fails").says("1:FORBIDDEN");
+    screen(&sandbox, "start_target_fails", &["start", "jobs/other.toml"]);
     let unharmed = || {
         for task in ["alpha", "beta"] {
             let task = sandbox.task(task);
@@ -139,8 +145,12 @@ fn target_check_never_uses_files_pinned_by_the_run() {
     sandbox.write("gate.sh", "exit 0");
     sandbox.remember();
     sandbox.script("alpha.1", "edit alpha FORBIDDEN");
-    let output = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
-    output.says("`gate.sh` is at `harness/trunk` not as this run has pinned it");
+    sandbox.run(&["start", "jobs/other.toml"]).exits(3);
+    let status = sandbox.status();
+    let reason = status["reason"].as_str().unwrap();
+    let pinned = "the landing checks could not run on the base: \
+                  `gate.sh` is at `harness/trunk` not as this run has pinned it";
+    assert!(reason.starts_with(pinned), "{reason}");
     assert_eq!(sandbox.git(&["rev-parse", "harness/trunk"]), sandbox.base);
 }
 
@@ -150,7 +160,8 @@ fn repaired_target_is_noticed_with_no_candidate_queued() {
     sandbox.run(&["skip", "alpha", "--message", "not now"]).exits(0);
     push(&sandbox, "mended");
     sandbox.give_sign("go");
-    started.wait().exits(3).says("1 candidate waits for a review");
+    started.wait().exits(3);
+    assert_eq!(sandbox.status()["counts"]["reviewing"], 1);
     assert_eq!(sandbox.task("beta")["attempts"], 2);
 }
 
@@ -162,8 +173,8 @@ fn attempts_wait_for_the_verification_of_a_foreign_tip() {
     sandbox.git(&["reset", "--quiet", "--soft", &tip]);
     sandbox.git(&["checkout", "--quiet", &tip, "--", "."]);
     push(&sandbox, "FORBIDDEN");
-    let output = sandbox.run(&["start", "jobs/other.toml"]).exits(3);
-    output.says("no agent begins: `harness/trunk` fails at").says("1:FORBIDDEN");
+    let args = ["start", "jobs/other.toml"];
+    screen(&sandbox, "start_foreign_tip_fails", &args);
     assert_eq!(sandbox.task("beta")["attempts"], 0);
     sandbox.await_that("polls alone see it, too", || sandbox.run(&["poll"]).code == 3);
     assert_eq!(sandbox.task("beta")["attempts"], 0);
