@@ -4,6 +4,7 @@ use crate::command::CommandOutput;
 use crate::invariants::Claim;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
+use crate::screens::screen_without_progress;
 
 const TASKS: [&str; 6] = ["alpha", "beta", "delta", "epsilon", "gamma", "zeta"];
 
@@ -71,12 +72,17 @@ fn queued_tasks_land_as_one_train() {
     let noted = |rev: &str| sandbox.git(&["notes", "--ref=harness", "show", rev]);
     let tip = sandbox.git(&["rev-parse", "harness/job-1/result"]);
     assert!(noted("harness/job-1/result~1").contains(&tip), "it says what has proved it");
-    assert!(!noted("harness/job-1/result").contains("\"proved\":{"));
-    sandbox
-        .run(&["why", "harness/job-1/result~1"])
-        .exits(0)
-        .says(&format!("up to {}", &tip[..7]))
-        .says("passed whole");
+    let note = |rev: &str| -> serde_json::Value { serde_json::from_str(&noted(rev)).unwrap() };
+    assert_eq!(note("harness/job-1/result")["verified"], serde_json::Value::Null);
+    let why = sandbox.run(&["why", "harness/job-1/result~1", "--json"]).exits(0).stdout;
+    let why: serde_json::Value = serde_json::from_str(&why).unwrap();
+    let shown = &why["origins"][0]["note"];
+    assert_eq!(*shown, note("harness/job-1/result~1"));
+    assert_eq!(shown["verified"]["commit"], tip);
+    assert_eq!(
+        (&shown["checks"][0]["name"], &shown["checks"][0]["passed"]),
+        (&"whole".into(), &true.into())
+    );
 }
 
 #[test]
@@ -111,7 +117,7 @@ fn each_verifies_every_task_alone() {
     Claim::all(&sandbox).holds();
     assert_eq!(runs, 7, "the base and each task");
     let notes = sandbox.git(&["log", "--notes=harness", "--format=%N", "harness/job-1/result"]);
-    assert!(!notes.contains("\"proved\":{"), "{notes}");
+    assert!(notes.contains("\"candidate\"") && !notes.contains("\"verified\":{"), "{notes}");
 }
 
 #[test]
@@ -190,12 +196,13 @@ fn verdict_of_changed_checks_is_not_reused() {
         .set("retry", "feedback = 0");
     let sandbox = Sandbox::new(job);
     sandbox.script("default", "edit alpha SHUNNED");
-    sandbox.run(&["start"]).exits(3).says("landing waits: ");
+    sandbox.run(&["start"]).exits(3);
+    assert_eq!(sandbox.task("alpha")["state"], "queued");
     // The tree has passed and waits. Then the job gets another check.
     let text = std::fs::read_to_string(sandbox.repo.join("harness.toml")).unwrap();
     sandbox.write("harness.toml", &text.replace("BAD", "SHUNNED"));
     sandbox.give_sign("open");
-    sandbox.run(&["start"]).says("alpha");
+    sandbox.run(&["start"]).exits(1);
     assert_eq!(sandbox.task("alpha")["state"], "failed");
     Claim::all(&sandbox).landed(&[]);
 }
@@ -207,7 +214,7 @@ fn pre_land_hook_holds_and_post_land_hook_reports() {
     let hook = |script| serde_json::to_string(&["sh", "-c", script]).unwrap();
     let hooks = format!("pre-land = {}\npost-land = {}", hook(before), hook(after));
     let sandbox = Sandbox::new(TestJob::new(&["alpha", "beta"]).set("queue", &hooks));
-    sandbox.run(&["start", "--jobs", "1"]).exits(3).says("landing waits: ").says("closed today");
+    screen_without_progress(&sandbox, "start_hook_holds", &["start", "--jobs", "1"]);
     assert_eq!(sandbox.task("alpha")["state"], "queued", "nobody is to blame");
     sandbox.give_sign("open");
     sandbox.run(&["start", "--jobs", "1"]).exits(0).says("after the landing: ").says("exit 7");
