@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::invariants::Claim;
 use crate::job::TestJob;
 use crate::sandbox::Sandbox;
+use crate::screens::screen;
 
 const VALUE: &str = "a-\"secret\"-value-0123";
 const TOKEN: &str = "ghp_0123456789abcdefghijABCDEFGHIJ012345";
@@ -113,17 +114,17 @@ fn log_follow_streams_a_running_attempt() {
     sandbox.await_that("the first words", || follower.stdout() == TOLD);
     sandbox.await_that("the wait", || waiting.stderr().contains("waiting for the next"));
     // The transcript so far, and `log -f` without a task.
-    let so_far =
-        sandbox.run(&["show", "alpha", "--transcript"]).exits(0).says("--follow job-1/alpha");
-    assert_eq!(so_far.stdout, TOLD);
-    sandbox.run(&["log", "-f"]).exits(128).says("running now: `job-1/alpha`");
+    screen(&sandbox, "show_transcript_running", &["show", "alpha", "--transcript"]);
+    screen(&sandbox, "log_follow_without_a_task", &["log", "-f"]);
     sandbox.give_sign("go");
-    let output = follower.wait().exits(0).says("attempt 1 exit 0, it left");
+    let output = follower.wait().exits(0);
     // The order of the two streams at the end is not defined.
     let (out, err): (Vec<_>, Vec<_>) =
         output.stdout.lines().partition(|line| !line.starts_with("stderr"));
     assert_eq!(out.join("\n") + "\n", format!("{TOLD}{TOLD_LAST}"));
     assert_eq!(err, ["stderr  a warning", "stderr  no \\u{7} bell, no "]);
+    let end = "attempt 1 of `job-1/alpha`:\nalpha: attempt 1 exit 0";
+    assert!(output.stderr.starts_with(end), "{output}");
     let output = waiting.wait().exits(0);
     let lines: Vec<serde_json::Value> =
         output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -132,7 +133,7 @@ fn log_follow_streams_a_running_attempt() {
     let last = lines.last().unwrap();
     assert!(last["ending"].as_str().unwrap().contains("attempt 1 exit 0"), "{output}");
     run.wait().exits(0);
-    sandbox.run(&["log", "--follow", "alpha"]).exits(0).says("the task is done");
+    screen(&sandbox, "log_follow_done", &["log", "--follow", "alpha"]);
     Claim::all(&sandbox).holds();
 }
 
@@ -140,9 +141,9 @@ fn log_follow_streams_a_running_attempt() {
 fn log_follow_of_a_paused_run_is_refused() {
     let sandbox = Sandbox::new(TestJob::new(&["alpha"]));
     sandbox.run(&["start", "--paused"]).exits(0);
-    sandbox.run(&["log", "-f", "alpha"]).exits(0).says("the run has no supervisor");
-    sandbox.run(&["log", "-f"]).exits(128).says("no task is running");
-    sandbox.run(&["show", "alpha", "--transcript"]).exits(128).says("no attempt has started");
+    screen(&sandbox, "log_follow_paused", &["log", "-f", "alpha"]);
+    screen(&sandbox, "log_follow_nothing_runs", &["log", "-f"]);
+    screen(&sandbox, "show_transcript_none", &["show", "alpha", "--transcript"]);
 }
 
 #[test]
@@ -159,9 +160,6 @@ fn show_transcript_renders_recorded_events() {
     let tool = serde_json::json!({"kind": "tool", "text": "Bash  ls"});
     assert_eq!(value["stdout"][2], tool);
     assert_eq!(value["stderr"][0]["kind"], "text");
-    sandbox
-        .run(&["show", "alpha", "--transcript", "--attempt", "7"])
-        .exits(128)
-        .says("attempt 7 of `job-1/alpha` has left no transcript")
-        .says("the task has had one attempt");
+    let args = ["show", "alpha", "--transcript", "--attempt", "7"];
+    screen(&sandbox, "show_transcript_unknown_attempt", &args);
 }
