@@ -228,7 +228,7 @@ fn stale_lock_of_a_harness_ref_is_removed() {
     // A lock of a foreign ref stays.
     let theirs = sandbox.repo.join(".git/refs/heads/feature.lock");
     std::fs::write(&theirs, "").unwrap();
-    sandbox.run(&["start"]).exits(0);
+    sandbox.run(&["start"]).exits(0).says("stale lock");
     for name in ["tasks/job-1/beta.lock", "runs/job-1.lock"] {
         assert!(!sandbox.repo.join(".git/refs/harness").join(name).exists(), "{name} is left");
     }

@@ -78,7 +78,7 @@ fn skip_retry_and_cancel_reach_the_running_supervisor() {
     sandbox.run(&["retry", "beta"]).exits(1);
     sandbox.run(&["cancel"]).exits(0);
     sandbox.give_sign("go");
-    start.wait().exits(3);
+    start.wait().exits(3).says("the run is cancelled");
     assert_eq!(sandbox.status()["state"], "cancelled");
     screen(&sandbox, "start_after_cancel", &["start"]);
     let landed: Vec<&str> = Vec::new();
@@ -230,7 +230,7 @@ fn agent_of_a_killed_keeper_is_killed_and_its_work_kept() {
     for pid in sandbox.keepers() {
         crate::command::send(pid, Signal::KILL);
     }
-    start.wait().exits(0);
+    start.wait().exits(0).says("keeper of attempt 1 died");
     screen(&sandbox, "log_keeper_killed", &["log", "alpha"]);
     Claim::all(&sandbox).holds();
     let chain = sandbox.git(&["rev-list", "refs/harness/tasks/job-1/alpha"]);

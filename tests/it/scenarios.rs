@@ -75,7 +75,7 @@ fn merge_conflict_is_retried_with_path_and_versions() {
         sandbox.script(&format!("{task}.1"), first);
         sandbox.script(&format!("{task}.2"), second);
     }
-    sandbox.run(&["start", "--jobs", "2"]).exits(0);
+    sandbox.run(&["start", "--jobs", "2"]).exits(0).says("conflict");
     Claim::all(&sandbox).holds();
     let mut attempts = ["alpha", "beta"].map(|task| sandbox.task(task)["attempts"].as_u64());
     attempts.sort_unstable();
@@ -119,7 +119,7 @@ fn task_verified_behind_a_failing_one_is_not_blamed() {
     sandbox.await_sign("first");
     sandbox.await_sign("behind");
     sandbox.give_sign("free");
-    start.wait().exits(3);
+    start.wait().exits(3).says("1 candidate waits for a review");
     assert_eq!(sandbox.status()["counts"]["reviewing"], 1);
     sandbox.run(&["approve", "alpha"]).exits(0);
     sandbox.run(&["start"]).exits(0);

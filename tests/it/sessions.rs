@@ -60,7 +60,7 @@ fn crashed_session_resumes_in_the_same_worktree() {
     let there =
         "[ \"$(cat alpha)\" = half ] && [ \"$(pwd)\" = \"$(cat \"$HOME/place\")\" ] || exit 3";
     script(&sandbox, "alpha.2", &[there, "echo whole >>alpha", &end(300, 30)]);
-    sandbox.run(&["start"]).exits(0);
+    sandbox.run(&["start"]).exits(0).says("resume");
     Claim::all(&sandbox).holds();
     assert_eq!(sandbox.landed("alpha"), "half\nwhole");
     let calls = calls(&sandbox, "alpha");

@@ -74,6 +74,8 @@ fn queued_tasks_land_as_one_train() {
     assert!(noted("harness/job-1/result~1").contains(&tip), "it says what has proved it");
     let note = |rev: &str| -> serde_json::Value { serde_json::from_str(&noted(rev)).unwrap() };
     assert_eq!(note("harness/job-1/result")["verified"], serde_json::Value::Null);
+    let proof = format!("up to {}", &tip[..7]);
+    sandbox.run(&["why", "harness/job-1/result~1"]).exits(0).says(&proof);
     let why = sandbox.run(&["why", "harness/job-1/result~1", "--json"]).exits(0).stdout;
     let why: serde_json::Value = serde_json::from_str(&why).unwrap();
     let shown = &why["origins"][0]["note"];

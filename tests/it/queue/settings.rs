@@ -62,7 +62,7 @@ fn lanes_screen_groups_in_parallel() {
         .sandbox
         .await_that("two lanes", || kinds().iter().filter(|what| *what == "screen").count() == 2);
     std::fs::remove_file(queue.sandbox.sign("held")).unwrap();
-    run.wait().exits(1);
+    run.wait().exits(1).says("screening");
     let mut landed = queue.landed();
     landed.sort();
     assert_eq!((landed, queue.states()["bad"].as_str()), (names, "rejected"));

@@ -1,6 +1,7 @@
-//! Whole screens of the program, held as snapshots: command line, output and exit code.
+//! Whole screens of the program, held as snapshots: command line, output and exit code. Tests of
+//! other files use them for the text of their own situations.
 //!
-//! After a change of visible text, `INSTA_UPDATE=always cargo test --test it screens` rewrites the
+//! After a change of visible text, `INSTA_UPDATE=always cargo test --test it` rewrites the
 //! snapshots. The difference is then read and committed. With `CI` set, nothing is written.
 
 mod errors;
