@@ -7,8 +7,9 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use super::dispatcher::{Engine, FinishedEffect, Message};
-use super::work::attempt::{self, AttemptLaunch};
-use super::work::verification::{self, EarlierResult, VerificationAssignment};
+use super::work::assignment::EarlierResult;
+use super::work::attempt::{self, AttemptLaunch, Launched};
+use super::work::verification::{self, VerificationAssignment};
 use super::{Context, RunReport, gate};
 use crate::ambient;
 use crate::domain::id::TaskId;
@@ -161,12 +162,14 @@ impl Engine<'_> {
         let base = self.ledger.state.tasks.get(&task).and_then(|t| t.base.clone());
         let base = base.unwrap_or_else(|| self.ctx.base.clone());
         self.spawn(effect, worktree, move |ctx| {
+            let observe = |ctx: &Context, handover| {
+                attempt::observe_attempt(ctx, (&task, attempt), &base, wait, handover)
+                    .map(FinishedEffect::Attempt)
+            };
             let (why, report) = match launch.map(|l| attempt::launch(ctx, &task, attempt, &l)) {
-                None | Some(Ok(None)) => {
-                    return attempt::observe_attempt(ctx, &task, attempt, &base, wait)
-                        .map(FinishedEffect::Attempt);
-                }
-                Some(Ok(Some(why))) => {
+                None => return observe(ctx, None),
+                Some(Ok(Launched::Started(handover))) => return observe(ctx, Some(handover)),
+                Some(Ok(Launched::TooLarge(why))) => {
                     let report = SessionReport::not_started(Class::ContextExceeded, why.clone());
                     (why, Some(Box::new(report)))
                 }
@@ -298,7 +301,7 @@ pub(super) fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Returns a message if a check of the job cannot be started at all. The run then stops before
 /// agents cost money.
 fn unstartable_check(ctx: &Context) -> Option<String> {
-    let environment = attempt::environment(ctx, Path::new(""), &[]);
+    let environment = ctx.keeper_environment(Path::new(""), &[]);
     let path = environment.value("PATH")?;
     ctx.job.checks.iter().find_map(|check| {
         // Programs with a `/` may come from the tree or from `setup`, and programs with a

@@ -26,7 +26,7 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -40,11 +40,13 @@ use crate::domain::session::Cost;
 use crate::domain::state::RunState;
 use crate::job::{AgentSection, Job};
 use crate::landing::TargetHistory;
+use crate::process::Environ;
 use crate::repo::Identity;
 use crate::store::{Store, layout};
 use crate::wire::run::Manifest;
 
 pub(crate) use dispatcher::{Engine, prepare};
+use work::assignment::{self, KeeperWait};
 pub(crate) use work::keepers::Keepers;
 
 /// The constant part of a run's execution.
@@ -70,8 +72,6 @@ pub(crate) struct Context {
     pub evaluator: Option<Evaluator>,
     /// The tasks of the plan, including the parts of tasks that were split.
     pub tasks: Mutex<BTreeMap<TaskId, Arc<Task>>>,
-    /// The path of this program, to start keepers.
-    pub program: PathBuf,
     /// The started keepers.
     pub keepers: Keepers,
     /// The environment of this process.
@@ -171,6 +171,11 @@ impl Context {
         self.store.local().attempt(&self.run, task, attempt)
     }
 
+    /// Returns the environment of a keeper and its commands, with the variables in `pass`.
+    fn keeper_environment(&self, dir: &Path, pass: &[String]) -> Environ {
+        assignment::environment(&self.environment, &self.identity, dir, pass)
+    }
+
     /// Returns the ref that an attempt's keeper publishes.
     pub(crate) fn attempt_ref(&self, task: &TaskId, attempt: u32) -> String {
         layout::attempt(&self.run, task, attempt)
@@ -244,15 +249,6 @@ impl RunOptions {
     fn keeper_wait(&self) -> KeeperWait {
         if self.wait { KeeperWait::Block } else { KeeperWait::Poll }
     }
-}
-
-/// The behaviour of the supervisor while a keeper runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum KeeperWait {
-    /// Blocks until the keeper has ended.
-    Block,
-    /// Returns at once.
-    Poll,
 }
 
 /// A report to the person who watches the run.

@@ -82,15 +82,25 @@ impl Lock {
     /// Takes the lock at `path` if it is free, creates the file if it is missing, and writes `info`
     /// into it (by convention a [`Holder`]) for later processes.
     pub(crate) fn try_take(path: &Path, info: &str) -> io::Result<Result<Self, HolderText>> {
+        let taken = Self::take_if_free(path)?;
+        if let Ok(lock) = &taken {
+            lock.describe(info)?;
+        }
+        Ok(taken)
+    }
+
+    /// Takes the lock at `path` if it is free, and leaves the description of the last holder. A
+    /// missing file is created.
+    pub(crate) fn try_wait(path: &Path) -> io::Result<Option<Self>> {
+        Ok(Self::take_if_free(path)?.ok())
+    }
+
+    fn take_if_free(path: &Path) -> io::Result<Result<Self, HolderText>> {
         let mut attempt = 0;
         loop {
             let file = open(path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) if is_at(&file, path)? => {
-                    let lock = Self(file);
-                    lock.describe(info)?;
-                    return Ok(Ok(lock));
-                }
+                Ok(()) if is_at(&file, path)? => return Ok(Ok(Self(file))),
                 // The file was removed between opening and locking, so no other process would
                 // respect this lock.
                 Ok(()) | Err(Errno::INTR) => {}

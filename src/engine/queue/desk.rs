@@ -24,8 +24,6 @@ pub(crate) struct Desk {
     pub store: Store,
     /// The full name of the target.
     pub target: String,
-    /// This program, to start keepers from.
-    pub program: PathBuf,
     /// Those that were started.
     pub keepers: Keepers,
     /// The environment that this process was given.
@@ -60,9 +58,9 @@ impl Desk {
         environment: BTreeMap<OsString, OsString>,
     ) -> Self {
         let identity = store.repo().identity();
-        let (keepers, rules) = (Keepers::default(), Mutex::new(None));
+        let (keepers, rules) = (Keepers::new(program), Mutex::new(None));
         let merger = Merger::new(&store);
-        Self { store, target, program, keepers, environment, identity, merger, rules }
+        Self { store, target, keepers, environment, identity, merger, rules }
     }
 
     /// The target as people call it.

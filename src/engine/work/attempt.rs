@@ -2,31 +2,30 @@
 //! outcome.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::call::{self, AgentProgram, CallInput};
-use super::verification;
+use super::assignment::{
+    AssignmentFolder, EarlierResult, Finished, Handover, KeeperWait, KeeperWork, OnDeath,
+};
+use super::call::{self, AgentProgram, CallInput, SessionCall, path_text};
 use crate::agent::{brief, prompt};
-use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Observation;
 use crate::domain::session::{Class, Cost, SessionReport, Usage};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding};
-use crate::engine::{Context, KeeperWait};
-use crate::failpoint;
+use crate::engine::Context;
 use crate::job;
 use crate::keeper::{self, files};
 use crate::landing::message;
 use crate::planning;
-use crate::process::{Environ, Lock};
 use crate::store::chain::Payload;
 use crate::store::layout;
 use crate::wire::decode;
 use crate::wire::keeper::{
-    Assignment, AttemptWork, PublishedAttempt, SessionWork, WireAuthor, Work, WorktreeSpec, millis,
+    Assignment, AttemptWork, PublishedAttempt, WireAuthor, Work, WorktreeSpec,
 };
 
 /// The outcome of an attempt. All fields are empty while the keeper runs and is not awaited.
@@ -62,89 +61,95 @@ pub(in crate::engine) struct AttemptLaunch {
     pub budget: Option<Cost>,
 }
 
-/// Starts an attempt's keeper. If the task does not fit into the model's context window, returns a
-/// message and starts nothing.
+/// The result of a launch.
+#[derive(Debug)]
+pub(in crate::engine) enum Launched {
+    /// A keeper was started.
+    Started(Box<Handover>),
+    /// Nothing was started: the task does not fit into the model's context window, for this reason.
+    TooLarge(String),
+}
+
+/// Starts an attempt's keeper.
 pub(in crate::engine) fn launch(
     ctx: &Context,
     task: &TaskId,
     attempt: u32,
     launch: &AttemptLaunch,
-) -> Result<Option<String>> {
-    let dir = ctx.attempt_dir(task, attempt);
-    std::fs::create_dir_all(dir.join(files::TMP))
-        .with_context(|| format!("cannot make the folder {}", dir.display()))?;
-    let lock = Lock::try_take(&dir.join(files::LOCK), "")?
-        .map_err(|holder| anyhow::anyhow!("the attempt is being carried out already: {holder}"))?;
+) -> Result<Launched> {
+    let folder = AssignmentFolder::create(ctx.attempt_dir(task, attempt))?;
     let worktree = attempt_worktree(ctx, task, launch);
     link_task(ctx, task, &worktree.path);
-    let prompt = dir.join(files::PROMPT);
     let rendered = render(ctx, task, attempt, launch)?;
-    let prompt_text = match &launch.resumed {
+    let prompt = match &launch.resumed {
         // The size of a resumed session is unknown, so the limit is not checked. The agent's
         // program reports an overflow.
         Some(why) => prompt::continuation(why, &rendered),
         None => match too_large(ctx, task, launch, &rendered)? {
-            Some(why) => return Ok(Some(why)),
+            Some(why) => return Ok(Launched::TooLarge(why)),
             None => rendered,
         },
     };
-    std::fs::write(&prompt, &prompt_text)?;
-    let feedback = dir.join(files::FEEDBACK);
-    std::fs::write(&feedback, feedback_text(&launch.findings))?;
-    let feedback_argument =
-        if launch.findings.is_empty() { String::new() } else { path_text(&feedback) };
+    let handover = handover(ctx, (task, attempt), launch, folder.path(), worktree, prompt)?;
+    folder.start(&ctx.keepers, &handover)?;
+    Ok(Launched::Started(Box::new(handover)))
+}
+
+/// Returns everything that the keeper of an attempt gets.
+fn handover(
+    ctx: &Context,
+    (task, attempt): (&TaskId, u32),
+    launch: &AttemptLaunch,
+    dir: &Path,
+    worktree: WorktreeSpec,
+    prompt: String,
+) -> Result<Handover> {
+    let feedback = match launch.findings.is_empty() {
+        true => String::new(),
+        false => path_text(&dir.join(files::FEEDBACK)),
+    };
+    let output = ctx.job.output.as_ref().map(|output| output.path.as_str());
+    let session = SessionCall {
+        task,
+        attempt,
+        base: &launch.base,
+        checkout: &launch.checkout,
+        id: launch.session.as_deref(),
+        resumes: launch.resumed.is_some(),
+        budget: launch.budget,
+    };
     let input = CallInput {
-        dir: &dir,
+        dir,
         worktree: &worktree.path,
-        prompt: &prompt_text,
-        prompt_file: &prompt,
-        feedback_file: &feedback_argument,
-        output: ctx.job.output.as_ref().map_or("", |output| &output.path),
+        prompt: &prompt,
+        prompt_file: &dir.join(files::PROMPT),
+        feedback_file: &feedback,
+        output: output.unwrap_or_default(),
     };
     let program = AgentProgram { agent: &ctx.job.agent, preset: &ctx.preset };
-    let call = call::build_call(ctx, program, task, attempt, launch, input)?;
-    let spec = Assignment {
-        v: crate::wire::VERSION,
+    let call = call::build_call(ctx, program, session, input)?;
+    let output_file = output.map_or_else(PathBuf::new, |path| worktree.path.join(path));
+    Ok(Handover {
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
-        marker: format!("{}.{task}.{attempt}.{}", ctx.run, ambient::nonce()),
-        worktree,
+        name: format!("{}.{task}.{attempt}", ctx.run),
         work: Work::Attempt(Box::new(AttemptWork {
             run: ctx.run.to_string(),
             task: task.to_string(),
             attempt,
             publish: ctx.attempt_ref(task, attempt),
-            session: SessionWork {
-                argv: call.argv.clone(),
-                prompt_on_stdin: call.prompt_on_stdin,
-                timeout_ms: millis(call.timeout),
-                idle_ms: Some(millis(call.idle)),
-                preset: call.preset.as_ref().map(serde_json::to_value).transpose()?,
-                secrets: call.secrets.clone(),
-            },
+            session: call.session_work()?,
             base: launch.base.to_string(),
             author: WireAuthor {
                 name: ctx.identity.name.clone(),
                 email: ctx.identity.email.clone(),
             },
             message: message::candidate(&ctx.subject(task, attempt)?),
-            output: ctx.job.output.as_ref().map(|output| output.path.clone()),
+            output: output.map(str::to_owned),
         })),
-    };
-    spec.write(&dir)?;
-    failpoint::hit("attempt.spec-written");
-    let mut env = environment(ctx, &dir, &call.pass);
-    call.apply_env(&mut env);
-    env.set("HARNESS_RUN", ctx.run.as_str());
-    env.set("HARNESS_TASK", task.as_str());
-    env.set("HARNESS_ATTEMPT", attempt.to_string());
-    env.set("HARNESS_WORKTREE", spec.worktree.path.as_os_str());
-    let output = ctx.job.output.as_ref().map(|output| spec.worktree.path.join(&output.path));
-    env.set("HARNESS_OUTPUT", output.as_deref().unwrap_or(Path::new("")).as_os_str());
-    env.set("HARNESS_PROMPT_FILE", prompt.as_os_str());
-    env.set("HARNESS_FEEDBACK_FILE", feedback_argument);
-    assign(ctx, &launch.worktree, &dir, &lock, &env)?;
-    failpoint::hit("attempt.keeper-started");
-    Ok(None)
+        environment: call.environment(ctx, session, input, &output_file),
+        files: vec![(files::FEEDBACK, feedback_text(&launch.findings)), (files::PROMPT, prompt)],
+        worktree,
+    })
 }
 
 /// Returns a message if a task does not fit into the model's context window. Planning has checked
@@ -176,36 +181,6 @@ fn too_large(
     }))
 }
 
-/// Assigns a folder to the keeper of a worktree.
-pub(in crate::engine) fn assign(
-    ctx: &Context,
-    worktree: &str,
-    dir: &Path,
-    lock: &Lock,
-    env: &Environ,
-) -> Result<()> {
-    ctx.keepers.assign(&ctx.program, worktree, dir, lock, env)
-}
-
-/// Returns the environment of a keeper and its commands: built from nothing, with the variables in
-/// `pass`.
-pub(in crate::engine) fn environment(ctx: &Context, dir: &Path, pass: &[String]) -> Environ {
-    let mut env =
-        Environ::for_command(&ctx.environment, &dir.join(files::TMP), &ctx.identity, pass);
-    if cfg!(debug_assertions) {
-        for name in [failpoint::COUNTER, failpoint::AT] {
-            if let Some(value) = ctx.environment.get(std::ffi::OsStr::new(name)) {
-                env.set(name, value);
-            }
-        }
-    }
-    env
-}
-
-pub(in crate::engine) fn path_text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
 fn attempt_worktree(ctx: &Context, task: &TaskId, launch: &AttemptLaunch) -> WorktreeSpec {
     WorktreeSpec {
         name: launch.worktree.clone(),
@@ -228,28 +203,6 @@ fn link_task(ctx: &Context, task: &TaskId, worktree: &Path) {
         std::fs::remove_file(&link).ok();
         std::os::unix::fs::symlink(worktree, &link).ok();
     }
-}
-
-/// Replaces scripts in a command by their pinned copies. A script that the commit contains exactly
-/// as pinned is not replaced. The copies let a job with uncommitted scripts run everywhere.
-pub(in crate::engine) fn pinned_argv(
-    ctx: &Context,
-    base: &Oid,
-    argv: Vec<String>,
-) -> Result<Vec<String>> {
-    let tree = ctx.store.repo().tree_of(base)?;
-    let mut out = Vec::with_capacity(argv.len());
-    for arg in argv {
-        let path = arg.strip_prefix("./").unwrap_or(&arg);
-        let Some((_, source)) = ctx.overlay.iter().find(|(p, _)| p == path) else {
-            out.push(arg);
-            continue;
-        };
-        let committed = ctx.store.repo().read_blob_at(&tree, path)?;
-        let same = committed.is_some_and(|bytes| std::fs::read(source).is_ok_and(|s| s == bytes));
-        out.push(if same { arg } else { path_text(source) });
-    }
-    Ok(out)
 }
 
 fn render(ctx: &Context, task: &TaskId, attempt: u32, launch: &AttemptLaunch) -> Result<String> {
@@ -295,39 +248,79 @@ fn feedback_text(findings: &[Finding]) -> String {
     findings.iter().map(section).collect()
 }
 
-/// Observes an attempt, which may be published, lost, never started, or still running.
+/// An attempt whose keeper is awaited.
+#[derive(Debug)]
+struct AwaitedAttempt<'a> {
+    ctx: &'a Context,
+    task: &'a TaskId,
+    attempt: u32,
+    base: &'a Oid,
+    /// `None` if an earlier supervisor has launched the attempt.
+    handover: Option<Box<Handover>>,
+}
+
+impl KeeperWork for AwaitedAttempt<'_> {
+    type Answer = AttemptOutcome;
+
+    fn handover(&self) -> Result<Option<Handover>> {
+        Ok(self.handover.as_deref().cloned())
+    }
+
+    fn answer(&self, _dir: &Path, _asked: Option<&Assignment>) -> Result<Option<AttemptOutcome>> {
+        let (ctx, task, attempt) = (self.ctx, self.task, self.attempt);
+        let published = ctx.store.read(&ctx.attempt_ref(task, attempt))?;
+        published.map(|id| read_published(ctx, task, attempt, self.base, id)).transpose()
+    }
+
+    /// The worktree of a dead keeper has work to rescue.
+    fn on_death(&self) -> OnDeath {
+        OnDeath::Report
+    }
+}
+
+/// Observes an attempt, which may be published, lost, never started, or still running. `handover`
+/// is the result of the attempt's [`launch`], or `None` if an earlier supervisor called it.
 pub(in crate::engine) fn observe_attempt(
     ctx: &Context,
-    task: &TaskId,
-    attempt: u32,
+    (task, attempt): (&TaskId, u32),
     base: &Oid,
     wait: KeeperWait,
+    handover: Option<Box<Handover>>,
 ) -> Result<AttemptOutcome> {
     let dir = ctx.attempt_dir(task, attempt);
-    let lock_path = dir.join(files::LOCK);
-    if dir.is_dir() {
-        match wait {
-            KeeperWait::Block => drop(Lock::wait(&lock_path)?),
-            KeeperWait::Poll if Lock::is_held(&lock_path)? => return Ok(AttemptOutcome::default()),
-            KeeperWait::Poll => {}
-        }
-    }
-    if let Some(published) = ctx.store.read(&ctx.attempt_ref(task, attempt))? {
-        return read_published(ctx, task, attempt, base, published);
-    }
-    let Some(spec) = Assignment::read(&dir)? else {
-        let observation = Some(Observation::NeverStarted { task: task.clone(), attempt });
-        return Ok(AttemptOutcome { observation, ..AttemptOutcome::default() });
+    let is_launched = handover.is_some();
+    let awaited = AwaitedAttempt { ctx, task, attempt, base, handover };
+    let never_started = || AttemptOutcome {
+        observation: Some(Observation::NeverStarted { task: task.clone(), attempt }),
+        ..AttemptOutcome::default()
     };
-    // The keeper died without an outcome. The rescue kills its processes and saves its work before
-    // the worktree is used again. A keeper that never started has left nothing to rescue.
-    let began = !verification::never_started(&lock_path);
-    let saved = if began { keeper::rescue(ctx.store.repo(), &spec) } else { None };
+    if !dir.is_dir() {
+        return Ok(awaited.answer(&dir, None)?.unwrap_or_else(never_started));
+    }
+    let folder = AssignmentFolder::create(dir)?;
+    let finished = match (is_launched, wait) {
+        (true, KeeperWait::Block) => Some(folder.wait_for_started(&ctx.keepers, &awaited)?),
+        (true, KeeperWait::Poll) => None,
+        (false, KeeperWait::Block | KeeperWait::Poll) => {
+            folder.carry_out(&ctx.keepers, &awaited, wait, EarlierResult::Use)?
+        }
+    };
+    let keeper = match finished {
+        None => return Ok(AttemptOutcome::default()),
+        Some(Finished::Answered(outcome)) => return Ok(outcome),
+        Some(Finished::Died(keeper)) => keeper,
+    };
+    let Some(assignment) = keeper.assignment() else { return Ok(never_started()) };
+    // The rescue saves the work before the worktree is used again. A keeper that never started has
+    // left nothing to rescue.
+    let saved = match keeper.has_started() {
+        true => keeper::rescue(ctx.store.repo(), assignment),
+        false => None,
+    };
     let base_tree = ctx.store.repo().tree_of(base)?;
     let changed = saved.as_ref().is_some_and(|(_, tree)| *tree != base_tree);
     let candidate = saved.map(|(commit, tree)| Candidate { commit, tree, base: base.clone() });
-    let log = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();
-    let last_line = log.lines().next_back().unwrap_or("it left no log");
+    let last_line = keeper.last_line();
     Ok(AttemptOutcome {
         observation: Some(Observation::AttemptEnded {
             task: task.clone(),
@@ -335,7 +328,7 @@ pub(in crate::engine) fn observe_attempt(
             termination: Termination::Lost,
             candidate,
             changed,
-            report: dead_keeper_report(&dir).map(Box::new),
+            report: dead_keeper_report(folder.path()).map(Box::new),
         }),
         note: Some(format!("{task}: the keeper of attempt {attempt} died: {last_line}")),
         ..AttemptOutcome::default()

@@ -1,11 +1,15 @@
 //! The supervisor's side of an evaluation: a keeper runs the evaluator's agent in a worktree that
 //! neither attempts nor checks use.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 
-use super::attempt::{self, AttemptLaunch, path_text};
-use super::call::{self, AgentProgram, CallInput};
-use super::verification;
+use super::assignment::{
+    AssignmentFolder, EarlierResult, Finished, Handover, KeeperWait, KeeperWork, OnDeath,
+};
+use super::attempt;
+use super::call::{self, AgentProgram, CallInput, SessionCall, path_text};
 use crate::agent::evaluate::{self, ChangeBrief, EvaluationBrief};
 use crate::ambient;
 use crate::domain::id::{Oid, TaskId, Timestamp};
@@ -13,16 +17,12 @@ use crate::domain::machine::Observation;
 use crate::domain::session::{Class, Cost, SessionReport};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding, Objection, Verdict};
-use crate::engine::{Context, KeeperWait};
-use crate::failpoint;
+use crate::engine::Context;
 use crate::keeper::files;
-use crate::process::{self, Lock};
 use crate::repo;
 use crate::store::chain::Payload;
 use crate::verify;
-use crate::wire::keeper::{
-    Assignment, EvaluationOutcome, EvaluationWork, SessionWork, Work, WorktreeSpec, millis,
-};
+use crate::wire::keeper::{Assignment, EvaluationOutcome, EvaluationWork, Work, WorktreeSpec};
 
 /// The assignment of an evaluation.
 #[derive(Debug, Clone)]
@@ -63,6 +63,15 @@ pub(in crate::engine) fn remove_folder(ctx: &Context, task: &TaskId, attempt: u3
     Ok(())
 }
 
+/// An evaluation, as a keeper carries it out.
+#[derive(Debug)]
+struct PendingEvaluation<'a> {
+    ctx: &'a Context,
+    assignment: &'a EvaluationAssignment,
+    worktree: &'a str,
+    dir: &'a Path,
+}
+
 /// Evaluates a candidate. Returns `None` while a keeper runs and is not awaited.
 pub(in crate::engine) fn evaluate(
     ctx: &Context,
@@ -70,123 +79,83 @@ pub(in crate::engine) fn evaluate(
     worktree: &str,
     wait: KeeperWait,
 ) -> Result<Option<EvaluationResult>> {
-    let dir = ctx
-        .store
-        .local()
-        .evaluations(&ctx.run)
-        .join(folder_name(&assignment.task, assignment.attempt));
-    std::fs::create_dir_all(dir.join(files::TMP))
-        .with_context(|| format!("cannot make the folder {}", dir.display()))?;
-    let lock_path = dir.join(files::LOCK);
-    let mut started = false;
-    loop {
-        let lock = match (Lock::try_take(&lock_path, "")?, wait) {
-            (Ok(lock), KeeperWait::Block | KeeperWait::Poll) => lock,
-            (Err(_), KeeperWait::Block) => Lock::wait(&lock_path)?,
-            (Err(_), KeeperWait::Poll) => return Ok(None),
-        };
-        let commit = assignment.candidate.commit.as_str();
-        if let Some(outcome) = EvaluationOutcome::read(&dir)?.filter(|o| o.commit == commit) {
-            return conclude(assignment, outcome).map(Some);
-        }
-        if let Some(old) = Assignment::read(&dir)? {
-            // A keeper died in this folder, or evaluated another commit. Kill its processes.
-            process::kill_marked(&old.marker);
-        }
-        if started {
+    let name = folder_name(&assignment.task, assignment.attempt);
+    let folder = AssignmentFolder::create(ctx.store.local().evaluations(&ctx.run).join(name))?;
+    let pending = PendingEvaluation { ctx, assignment, worktree, dir: folder.path() };
+    match folder.carry_out(&ctx.keepers, &pending, wait, EarlierResult::Use)? {
+        None => Ok(None),
+        Some(Finished::Answered(outcome)) => conclude(assignment, outcome).map(Some),
+        Some(Finished::Died(_keeper)) => {
             let why = "its keeper died".to_owned();
-            return Ok(Some(no_opinion(assignment, ambient::now(), Termination::Lost, why)));
+            Ok(Some(no_opinion(assignment, ambient::now(), Termination::Lost, why)))
         }
-        verification::clear(&dir)?;
-        std::fs::create_dir_all(dir.join(files::TMP))?;
-        start_keeper(ctx, assignment, worktree, &dir, &lock)?;
-        drop(lock);
-        if wait == KeeperWait::Poll {
-            return Ok(None);
-        }
-        drop(Lock::wait(&lock_path)?);
-        started = true;
     }
 }
 
-/// Starts the keeper of an evaluation.
-fn start_keeper(
-    ctx: &Context,
-    assignment: &EvaluationAssignment,
-    worktree: &str,
-    dir: &std::path::Path,
-    lock: &Lock,
-) -> Result<()> {
-    let evaluator = ctx.evaluator.as_ref().context("the job has no evaluator")?;
-    let EvaluationAssignment { task, attempt, candidate, .. } = assignment;
-    let path = ctx.worktrees.join(worktree);
-    let prompt = dir.join(files::PROMPT);
-    let prompt_text = evaluation_prompt(ctx, assignment)?;
-    std::fs::write(&prompt, &prompt_text)?;
-    // Every sandbox lets an agent write to this folder.
-    let answer = dir.join(files::TMP).join("evaluation.json");
-    let launch = AttemptLaunch {
-        worktree: worktree.to_owned(),
-        base: candidate.base.clone(),
-        checkout: candidate.commit.clone(),
-        session: evaluator.gives_session_ids().then(ambient::uuid),
-        resumed: None,
-        findings: Vec::new(),
-        budget: assignment.budget,
-    };
-    let input = CallInput {
-        dir,
-        worktree: &path,
-        prompt: &prompt_text,
-        prompt_file: &prompt,
-        feedback_file: "",
-        output: &path_text(&answer),
-    };
-    let program = AgentProgram { agent: &evaluator.agent, preset: &evaluator.preset };
-    let call = call::build_call(ctx, program, task, *attempt, &launch, input)?;
-    let spec = Assignment {
-        v: crate::wire::VERSION,
-        common_dir: ctx.store.repo().common_dir().to_path_buf(),
-        marker: format!("{}.e.{task}.{attempt}.{}", ctx.run, ambient::nonce()),
-        worktree: WorktreeSpec {
-            name: worktree.to_owned(),
-            path: path.clone(),
-            index: ctx.store.local().worktree_indexes(&ctx.run).join(worktree),
-            commit: candidate.commit.to_string(),
-            branch: None,
-            setup: ctx.job.worktree.setup.clone(),
-            keep: ctx.job.worktree.keep.patterns().to_vec(),
-            overlay: Vec::new(),
-        },
-        work: Work::Evaluation(Box::new(EvaluationWork {
-            task: task.to_string(),
+impl KeeperWork for PendingEvaluation<'_> {
+    type Answer = EvaluationOutcome;
+
+    fn handover(&self) -> Result<Option<Handover>> {
+        let Self { ctx, assignment, worktree, dir } = *self;
+        let evaluator = ctx.evaluator.as_ref().context("the job has no evaluator")?;
+        let EvaluationAssignment { task, attempt, candidate, .. } = assignment;
+        let path = ctx.worktrees.join(worktree);
+        let prompt = evaluation_prompt(ctx, assignment)?;
+        // Every sandbox lets an agent write to this folder.
+        let answer = dir.join(files::TMP).join("evaluation.json");
+        let id = evaluator.gives_session_ids().then(ambient::uuid);
+        let session = SessionCall {
+            task,
             attempt: *attempt,
-            commit: candidate.commit.to_string(),
-            answer: answer.clone(),
-            session: SessionWork {
-                argv: call.argv.clone(),
-                prompt_on_stdin: call.prompt_on_stdin,
-                timeout_ms: millis(call.timeout),
-                idle_ms: Some(millis(call.idle)),
-                preset: call.preset.as_ref().map(serde_json::to_value).transpose()?,
-                secrets: call.secrets.clone(),
+            base: &candidate.base,
+            checkout: &candidate.commit,
+            id: id.as_deref(),
+            resumes: false,
+            budget: assignment.budget,
+        };
+        let input = CallInput {
+            dir,
+            worktree: &path,
+            prompt: &prompt,
+            prompt_file: &dir.join(files::PROMPT),
+            feedback_file: "",
+            output: &path_text(&answer),
+        };
+        let program = AgentProgram { agent: &evaluator.agent, preset: &evaluator.preset };
+        let call = call::build_call(ctx, program, session, input)?;
+        Ok(Some(Handover {
+            common_dir: ctx.store.repo().common_dir().to_path_buf(),
+            name: format!("{}.e.{task}.{attempt}", ctx.run),
+            environment: call.environment(ctx, session, input, &answer),
+            worktree: WorktreeSpec {
+                name: worktree.to_owned(),
+                path: path.clone(),
+                index: ctx.store.local().worktree_indexes(&ctx.run).join(worktree),
+                commit: candidate.commit.to_string(),
+                branch: None,
+                setup: ctx.job.worktree.setup.clone(),
+                keep: ctx.job.worktree.keep.patterns().to_vec(),
+                overlay: Vec::new(),
             },
-        })),
-    };
-    spec.write(dir)?;
-    failpoint::hit("evaluation.spec-written");
-    let mut env = attempt::environment(ctx, dir, &call.pass);
-    call.apply_env(&mut env);
-    env.set("HARNESS_RUN", ctx.run.as_str());
-    env.set("HARNESS_TASK", task.as_str());
-    env.set("HARNESS_ATTEMPT", attempt.to_string());
-    env.set("HARNESS_WORKTREE", path.as_os_str());
-    env.set("HARNESS_OUTPUT", answer.as_os_str());
-    env.set("HARNESS_PROMPT_FILE", prompt.as_os_str());
-    env.set("HARNESS_FEEDBACK_FILE", "");
-    attempt::assign(ctx, worktree, dir, lock, &env)?;
-    failpoint::hit("evaluation.keeper-started");
-    Ok(())
+            work: Work::Evaluation(Box::new(EvaluationWork {
+                task: task.to_string(),
+                attempt: *attempt,
+                commit: candidate.commit.to_string(),
+                answer,
+                session: call.session_work()?,
+            })),
+            files: vec![(files::PROMPT, prompt)],
+        }))
+    }
+
+    fn answer(&self, dir: &Path, _asked: Option<&Assignment>) -> Result<Option<EvaluationOutcome>> {
+        let commit = self.assignment.candidate.commit.as_str();
+        Ok(EvaluationOutcome::read(dir)?.filter(|outcome| outcome.commit == commit))
+    }
+
+    fn on_death(&self) -> OnDeath {
+        OnDeath::ReportOwn
+    }
 }
 
 fn evaluation_prompt(ctx: &Context, assignment: &EvaluationAssignment) -> Result<String> {

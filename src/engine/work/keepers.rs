@@ -8,13 +8,16 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 
+use super::assignment::Executor;
 use crate::keeper::files;
 use crate::process::{self, Environ, KeeperHandle, KeeperLink, Lock};
 
 /// The keepers that this process has started, by worktree. When this value is dropped, idle keepers
 /// exit at once, and busy keepers exit after their assignment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Keepers {
+    /// The program of which a keeper is a subcommand.
+    program: PathBuf,
     idle: Mutex<BTreeMap<String, StartedKeeper>>,
 }
 
@@ -27,16 +30,19 @@ struct StartedKeeper {
 }
 
 impl Keepers {
-    /// Gives an assignment's folder to the keeper of a worktree, or to a new keeper. The keeper
-    /// holds the assignment's lock when the function returns.
-    pub(in crate::engine) fn assign(
-        &self,
-        program: &Path,
-        worktree: &str,
-        dir: &Path,
-        lock: &Lock,
-        env: &Environ,
-    ) -> Result<()> {
+    /// Creates the pool of a program's keepers, without keepers.
+    pub(crate) fn new(program: PathBuf) -> Self {
+        Self { program, idle: Mutex::default() }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, StartedKeeper>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Executor for Keepers {
+    /// Gives an assignment's folder to the keeper of a worktree, or to a new keeper.
+    fn hand_over(&self, worktree: &str, dir: &Path, lock: &Lock, env: &Environ) -> Result<()> {
         let path = dir.join(files::LOCK);
         let old = self.lock().remove(worktree);
         if let Some(mut old) = old {
@@ -49,14 +55,12 @@ impl Keepers {
         }
         let args: [OsString; 2] = ["keeper".into(), dir.as_os_str().to_owned()];
         let (handle, link) =
-            process::start_linked_keeper(program, &args, lock, env, &dir.join(files::LOG))
-                .with_context(|| format!("cannot start a keeper from {}", program.display()))?;
+            process::start_linked_keeper(&self.program, &args, lock, env, &dir.join(files::LOG))
+                .with_context(|| {
+                    format!("cannot start a keeper from {}", self.program.display())
+                })?;
         self.lock().insert(worktree.to_owned(), StartedKeeper { link, handle, lock: path });
         Ok(())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, StartedKeeper>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,20 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
-use super::attempt;
-use crate::ambient;
+use super::assignment::{AssignmentFolder, EarlierResult, Finished, KeeperWait, OnDeath};
+use super::checks::{self, ChecksAssignment};
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::verdict::{Candidate, CheckReport, CheckResult, Verdict};
 use crate::engine::queue::Rules;
-use crate::engine::{Context, KeeperWait, gate};
-use crate::failpoint;
-use crate::process::{self, Lock};
+use crate::engine::{Context, gate};
+use crate::process::Lock;
 use crate::repo;
 use crate::verify::{self, CheckStage, CheckSubject, scope};
-use crate::wire::keeper::{Assignment, ChecksOutcome, ChecksWork, Work, WorktreeSpec};
-use crate::{keeper::files, wire::keeper::CheckStep};
+use crate::wire::keeper::{CheckStep, ChecksOutcome, WorktreeSpec};
 
 /// The assignment of a verification.
 #[derive(Debug, Clone)]
@@ -60,15 +58,6 @@ pub(in crate::engine) struct VerificationResult {
     pub report: CheckReport,
     /// Lines for the tree's note.
     pub lines: Vec<String>,
-}
-
-/// The use of a result that an earlier keeper left in the assignment's folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engine) enum EarlierResult {
-    /// The result is not recorded yet and counts.
-    Use,
-    /// The result is already recorded, and a new verification is wanted.
-    Ignore,
 }
 
 impl VerificationAssignment {
@@ -235,7 +224,7 @@ pub(in crate::engine) fn verify_tree(
     assignment: &VerificationAssignment,
     worktree: &str,
     wait: KeeperWait,
-    mut earlier: EarlierResult,
+    earlier: EarlierResult,
 ) -> Result<Option<VerificationResult>> {
     let steps = steps(ctx, assignment, worktree)?;
     if let Some(mut report) = verify::known_verdict(&steps) {
@@ -246,64 +235,25 @@ pub(in crate::engine) fn verify_tree(
         }
         return Ok(Some(VerificationResult { report, lines: Vec::new() }));
     }
-    let dir = ctx.store.local().verification(&ctx.run, &assignment.key());
-    std::fs::create_dir_all(dir.join(files::TMP))
-        .with_context(|| format!("cannot make the folder {}", dir.display()))?;
-    let lock_path = dir.join(files::LOCK);
-    let mut started = false;
-    let mut failed_starts = 0;
-    loop {
-        let lock = match (Lock::try_take(&lock_path, "")?, wait) {
-            (Ok(lock), KeeperWait::Block | KeeperWait::Poll) => lock,
-            (Err(_), KeeperWait::Block) => Lock::wait(&lock_path)?,
-            (Err(_), KeeperWait::Poll) => return Ok(None),
-        };
-        let earlier_spec = Assignment::read(&dir)?;
-        // The job or the target's rules may have changed since the earlier keeper started.
-        let is_same_assignment = earlier_spec.as_ref().is_some_and(|spec| {
-            spec.asks(assignment.tree.as_str(), &steps, &ctx.worktrees.join(worktree))
-        });
-        if let Some(outcome) = ChecksOutcome::read(&dir)?
-            .filter(|_| is_same_assignment && earlier == EarlierResult::Use)
-        {
-            drop(lock);
-            return conclude(ctx, assignment, &dir, &outcome, &steps).map(Some);
+    let folder = AssignmentFolder::create(folder(ctx, assignment))?;
+    let checks = checks_assignment(ctx, assignment, worktree, &folder, &steps);
+    Ok(match folder.carry_out(&ctx.keepers, &checks, wait, earlier)? {
+        None => None,
+        Some(Finished::Answered(outcome)) => {
+            let result = conclude(ctx, assignment, &outcome, &steps);
+            if let Verdict::Errored(_) = result.report.verdict {
+                // The verification will be repeated, so the result must not be reused.
+                folder.clear()?;
+            }
+            Some(result)
         }
-        if let Some(old) = earlier_spec {
-            // A keeper died in this folder, or verified another tree. Kill its processes.
-            process::kill_marked(&old.marker);
+        Some(Finished::Died(keeper)) => {
+            folder.clear()?;
+            let verdict = Verdict::Errored(checks::fault(&keeper));
+            let report = CheckReport { verdict, results: Vec::new() };
+            Some(VerificationResult { report, lines: Vec::new() })
         }
-        if started {
-            let log = std::fs::read_to_string(dir.join(files::LOG)).unwrap_or_default();
-            let last_line = log.lines().next_back().unwrap_or("it left no log").to_owned();
-            clear(&dir)?;
-            let fault = format!("the keeper of the checks died: {last_line}");
-            let report = CheckReport { verdict: Verdict::Errored(fault), results: Vec::new() };
-            return Ok(Some(VerificationResult { report, lines: Vec::new() }));
-        }
-        clear(&dir)?;
-        earlier = EarlierResult::Use;
-        std::fs::create_dir_all(dir.join(files::TMP))?;
-        write_spec(ctx, assignment, worktree, &dir, &steps)?;
-        failpoint::hit("checks.spec-written");
-        let env = attempt::environment(ctx, &dir, &[]);
-        attempt::assign(ctx, worktree, &dir, &lock, &env)?;
-        failpoint::hit("checks.keeper-started");
-        drop(lock);
-        if wait == KeeperWait::Poll {
-            return Ok(None);
-        }
-        drop(Lock::wait(&lock_path)?);
-        // A keeper that died before it took over its lock (Ctrl-C in the first milliseconds) has
-        // done nothing and is replaced. The verification of the base is not retried later, so its
-        // keeper is always replaced here.
-        let replace = never_started(&lock_path) || assignment.task.is_none();
-        if replace && failed_starts < MAX_FAILED_STARTS {
-            failed_starts += 1;
-        } else {
-            started = true;
-        }
-    }
+    })
 }
 
 /// Verifies a candidate again. See [`crate::engine::verify_again`].
@@ -338,55 +288,27 @@ pub(in crate::engine) fn verify_again(
     let mut steps = steps(ctx, &assignment, &worktree)?;
     steps.iter_mut().for_each(|s| s.known.clear());
     let dir = ctx.store.local().verification(&ctx.run, &format!("v.{worktree}"));
-    std::fs::create_dir_all(&dir)?;
-    let lock = Lock::wait(&dir.join(files::LOCK))?;
-    clear(&dir)?;
-    std::fs::create_dir_all(dir.join(files::TMP))?;
-    write_spec(ctx, &assignment, &worktree, &dir, &steps)?;
-    attempt::assign(ctx, &worktree, &dir, &lock, &attempt::environment(ctx, &dir, &[]))?;
-    drop(lock);
-    drop(Lock::wait(&dir.join(files::LOCK))?);
-    let outcome = ChecksOutcome::read(&dir)?.context("the keeper of the checks left no word")?;
-    let report = verify::verdict(&outcome, &steps, attempt);
-    std::fs::remove_dir_all(&dir)?;
+    let folder = AssignmentFolder::create(dir)?;
+    let checks = checks_assignment(ctx, &assignment, &worktree, &folder, &steps);
+    let report = match folder.wait(&ctx.keepers, &checks, EarlierResult::Ignore)? {
+        Finished::Answered(outcome) => verify::verdict(&outcome, &steps, attempt),
+        Finished::Died(keeper) => bail!(checks::fault(&keeper)),
+    };
+    std::fs::remove_dir_all(folder.path())?;
     Ok(report)
 }
 
-/// The largest number of times that a keeper is replaced within one verification.
-const MAX_FAILED_STARTS: u32 = 3;
-
-/// Returns true if a keeper ended before it wrote its description into its lock.
-pub(in crate::engine) fn never_started(lock: &std::path::Path) -> bool {
-    Lock::last_holder(lock).is_ok_and(|text| text.0.trim().is_empty())
-}
-
-/// Removes the files of an earlier keeper, but not the lock file, whose lock is held.
-pub(in crate::engine) fn clear(dir: &std::path::Path) -> Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name() == files::LOCK {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            std::fs::remove_dir_all(entry.path())?;
-        } else {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn write_spec(
+/// Returns the checks of a verification as an assignment of a keeper.
+fn checks_assignment<'a>(
     ctx: &Context,
-    assignment: &VerificationAssignment,
+    assignment: &'a VerificationAssignment,
     worktree: &str,
-    dir: &std::path::Path,
-    steps: &[CheckStep],
-) -> Result<()> {
-    let spec = Assignment {
-        v: crate::wire::VERSION,
+    folder: &AssignmentFolder,
+    steps: &'a [CheckStep],
+) -> ChecksAssignment<'a> {
+    ChecksAssignment {
         common_dir: ctx.store.repo().common_dir().to_path_buf(),
-        marker: format!("{}.{}.{}", ctx.run, assignment.key(), ambient::nonce()),
+        name: format!("{}.{}", ctx.run, assignment.key()),
         worktree: WorktreeSpec {
             name: worktree.to_owned(),
             path: ctx.worktrees.join(worktree),
@@ -397,32 +319,30 @@ fn write_spec(
             keep: ctx.job.worktree.keep.patterns().to_vec(),
             overlay: gate::check_overlay(ctx, assignment.rules.as_deref()),
         },
-        work: Work::Checks(ChecksWork {
-            tree: assignment.tree.to_string(),
-            checks: steps.to_vec(),
-            tasks: assignment.tasks_together(),
-        }),
-    };
-    spec.write(dir)
+        tree: &assignment.tree,
+        steps,
+        tasks: assignment.tasks_together(),
+        environment: ctx.keeper_environment(folder.path(), &[]),
+        on_death: match assignment.task {
+            Some(_) => OnDeath::ReportOwn,
+            // The verification of the base is not retried later.
+            None => OnDeath::Replace,
+        },
+    }
 }
 
 /// Converts the outcome of a keeper to a result with the lines for the notes.
 fn conclude(
     ctx: &Context,
     assignment: &VerificationAssignment,
-    dir: &std::path::Path,
     outcome: &ChecksOutcome,
     steps: &[CheckStep],
-) -> Result<VerificationResult> {
+) -> VerificationResult {
     let attempt = assignment.task.as_ref().map_or(0, |(_, n)| *n);
     let report = verify::verdict(outcome, steps, attempt);
     let who = assignment.task.as_ref().map(|(task, attempt)| (task, *attempt));
     let lines = verify::note_lines(outcome, &report, ctx.run.as_str(), who);
-    if let Verdict::Errored(_) = report.verdict {
-        // The verification will be repeated, so the result must not be reused.
-        clear(dir)?;
-    }
-    Ok(VerificationResult { report, lines })
+    VerificationResult { report, lines }
 }
 
 /// Returns the folder of an assignment. The folder is no longer needed once the verdict is on a

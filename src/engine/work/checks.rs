@@ -1,0 +1,69 @@
+//! The assignment of checks on one tree, which the verifications of runs and queues share.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::assignment::{DeadKeeper, Handover, KeeperWork, OnDeath};
+use crate::domain::id::Oid;
+use crate::process::Environ;
+use crate::wire::keeper::{Assignment, CheckStep, ChecksOutcome, ChecksWork, Work, WorktreeSpec};
+
+/// Checks on one tree.
+#[derive(Debug)]
+pub(in crate::engine) struct ChecksAssignment<'a> {
+    /// The repository's common directory.
+    pub common_dir: PathBuf,
+    /// The name of the assignment.
+    pub name: String,
+    /// The check worktree, with a commit that has the tree.
+    pub worktree: WorktreeSpec,
+    /// The tree.
+    pub tree: &'a Oid,
+    /// The checks, in order.
+    pub steps: &'a [CheckStep],
+    /// The tasks of a run whose candidates are in the tree.
+    pub tasks: Vec<String>,
+    /// The environment of the checks.
+    pub environment: Environ,
+    /// The consequence of the keeper's death.
+    pub on_death: OnDeath,
+}
+
+impl KeeperWork for ChecksAssignment<'_> {
+    type Answer = ChecksOutcome;
+
+    fn handover(&self) -> Result<Option<Handover>> {
+        Ok(Some(Handover {
+            common_dir: self.common_dir.clone(),
+            name: self.name.clone(),
+            worktree: self.worktree.clone(),
+            work: Work::Checks(ChecksWork {
+                tree: self.tree.to_string(),
+                checks: self.steps.to_vec(),
+                tasks: self.tasks.clone(),
+            }),
+            files: Vec::new(),
+            environment: self.environment.clone(),
+        }))
+    }
+
+    /// The job or the target's rules may have changed since an earlier keeper started, so the
+    /// assignment in the folder must ask for this tree and these checks.
+    fn answer(&self, dir: &Path, asked: Option<&Assignment>) -> Result<Option<ChecksOutcome>> {
+        let tree = self.tree.as_str();
+        if !asked.is_some_and(|asked| asked.asks(tree, self.steps, &self.worktree.path)) {
+            return Ok(None);
+        }
+        Ok(ChecksOutcome::read(dir)?.filter(|outcome| outcome.tree == tree))
+    }
+
+    fn on_death(&self) -> OnDeath {
+        self.on_death
+    }
+}
+
+/// Returns the infrastructure fault of checks whose keeper died.
+pub(in crate::engine) fn fault(keeper: &DeadKeeper) -> String {
+    format!("the keeper of the checks died: {}", keeper.last_line())
+}
