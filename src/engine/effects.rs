@@ -14,6 +14,7 @@ use super::{Context, RunReport, gate};
 use crate::ambient;
 use crate::domain::id::TaskId;
 use crate::domain::machine::{Decision, Effect, Observation, owed};
+use crate::domain::queue::{FailureRate, Queue};
 use crate::domain::session::{Class, SessionReport};
 use crate::domain::state::Phase;
 use crate::domain::termination::Termination;
@@ -125,8 +126,10 @@ impl Engine<'_> {
         }
         let state = &self.ledger.state;
         let queued = if self.held.is_some() { 0 } else { state.count(&Phase::Queued) };
+        let without_history = || FailureRate::default().group_size(self.ctx.job.queue.batch);
+        let train = self.line.queue.as_ref().map_or_else(without_history, Queue::train_size);
         // As many tasks as fit into one train do not count: they land together.
-        let queued = queued.saturating_sub(self.ctx.job.queue.batch);
+        let queued = queued.saturating_sub(train);
         let waiting = queued + state.count(&Phase::Verifying);
         waiting >= WAITING_PER_VERIFICATION * self.policy.verifications
     }

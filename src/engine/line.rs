@@ -40,7 +40,7 @@ type Question = (TrainId, usize, u32);
 #[derive(Debug, Default)]
 pub(super) struct Line {
     /// Nothing before the first candidate.
-    queue: Option<Queue>,
+    pub(super) queue: Option<Queue>,
     /// The candidates that it was told of and that have not landed or left.
     pub(super) inside: BTreeMap<TaskId, Oid>,
     /// The commits of its trains, by their ids: a train can pass its commits on to another.

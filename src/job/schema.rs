@@ -423,7 +423,7 @@ pub struct LimitsSection {
 pub struct QueueSection {
     /// `merge`: the kind of commit that lands. The default is squash.
     pub merge: MergeStyle,
-    /// `batch`: the largest number of branches or tasks in a train. The default is 8.
+    /// `batch`: the largest number of branches or tasks in a train. The default is 64.
     pub batch: usize,
     /// `ahead`: the number of train verifications that may run at a time. The default is 1.
     pub ahead: usize,

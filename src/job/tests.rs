@@ -235,7 +235,7 @@ fn minimal_job_has_defaults() {
         trust_verdicts: false,
         pre_land: None,
         post_land: None,
-        batch: 8,
+        batch: 64,
         ahead: 1,
         each: false,
     };

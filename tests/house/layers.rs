@@ -22,7 +22,7 @@ fn module(file: &str) -> String {
 }
 
 /// Returns the files of test modules: `#[cfg(test)] mod name;` in their parent.
-fn test_files() -> BTreeSet<String> {
+pub(super) fn test_files() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for file in rust("src") {
         let text = read(&file);
@@ -46,7 +46,7 @@ fn test_files() -> BTreeSet<String> {
 }
 
 /// Returns the lines of code, with numbers, without comments and the module of tests.
-fn code(text: &str) -> Vec<(usize, &str)> {
+pub(super) fn code(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut in_tests = false;
     let mut before = "";

@@ -5,6 +5,7 @@
     reason = "a test that cannot read the source has failed, and one switch comes by the environment"
 )]
 
+mod circles;
 mod documents;
 mod layers;
 mod manual;

@@ -119,7 +119,7 @@ impl Listing {
         let waiting = self.waiting();
         (!recent.is_empty() && waiting > 0).then(|| {
             let mean = recent.iter().sum::<u64>() / recent.len() as u64;
-            mean * waiting.div_ceil(self.batch) as u64
+            mean * waiting.div_ceil(self.summary.rate.group_size(self.batch)) as u64
         })
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::domain::id::{Oid, Timestamp};
-use crate::domain::queue::{QueueSettings, rank};
+use crate::domain::queue::{FailureRate, QueueSettings, rank};
 use crate::process::Lock;
 use crate::store::queue_log::QueueLogEntry;
 use crate::store::{Store, layout};
@@ -84,6 +84,8 @@ pub(super) struct QueueSummary {
     pub(super) paused: bool,
     /// Durations of the verifications in milliseconds, oldest first.
     pub(super) verification_ms: Vec<u64>,
+    /// The failure rate of the branches, on which the length of trains depends.
+    pub(super) rate: FailureRate,
     landed: usize,
     not_landed: usize,
     /// True if a `queue run` works on the queue now.
@@ -98,6 +100,7 @@ impl QueueSummary {
             branches: BTreeMap::new(),
             paused: false,
             verification_ms: Vec::new(),
+            rate: FailureRate::default(),
             landed: 0,
             not_landed: 0,
             running: lock.is_file() && Lock::is_held(&lock)?,
@@ -137,11 +140,18 @@ impl QueueSummary {
             }
             QueueEvent::Ejected { candidate, reason } => {
                 self.not_landed += 1;
+                match &reason {
+                    Ejection::Rejected { .. } => self.rate.record_rejection(),
+                    Ejection::Conflict { .. }
+                    | Ejection::ChangesRequested { .. }
+                    | Ejection::Blocked { .. } => {}
+                }
                 self.set_state(&candidate.entry, BranchState::Ejected(reason));
             }
             QueueEvent::Landed { new, entries, .. } => {
                 self.landed += entries.len();
                 for landed in &entries {
+                    self.rate.record_landing();
                     // The branch was removed while its landing was being pushed, but has landed all
                     // the same.
                     if self.is_removed(&landed.entry) {

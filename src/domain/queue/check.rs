@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Queue;
-use super::entry::{EntryId, EntryStatus};
+use super::entry::EntryStatus;
+use super::id::EntryId;
+use super::state::Queue;
 use super::types::{QueueEffect, TrainKind};
 
 impl Queue {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::{EjectReason, EntryId, EntryStatus};
+use super::entry::{EjectReason, EntryStatus};
+use super::id::{EntryId, TrainId};
+use super::state::Queue;
 use super::train::{FailedPrefix, Train};
 use super::types::{Car, Conflict, StopReason, TrainKind};
-use super::{Queue, TrainId};
 use crate::domain::id::Oid;
 use crate::domain::verdict::Verdict;
 
@@ -109,8 +110,7 @@ impl Queue {
             Verdict::Failed(finding) => {
                 train.record_failure(prefix, finding);
                 if train.kind == TrainKind::Integrate && prefix == train.len() {
-                    let (half, least) = (prefix / 2, self.settings.batch);
-                    self.window = half.clamp(least, self.max_window().max(least));
+                    self.window = (prefix / 2).clamp(self.min_window(), self.max_window());
                 }
             }
             // An errored verification is repeated. If a prefix of several entries errors twice, one
@@ -239,12 +239,19 @@ impl Queue {
         let (from, passed, len) = (train.released, train.passed, train.len());
         train.released = passed;
         let (settled, culprit) = (train.is_settled(), train.culprit());
+        let failed = train.shortest_failure().unwrap_or(len);
         if passed > from {
             let screened = self.members(id, from..passed);
             self.queue_passed_group(screened);
         }
+        // Bisection does not need the cars behind the shortest failure. Other lanes take them.
+        let behind = self.members(id, failed..len);
+        behind.iter().for_each(|entry| self.put_back(entry));
+        if let Some(train) = self.trains.get_mut(&id).filter(|_| failed < len) {
+            train.cut(failed);
+        }
         if !settled {
-            return passed > from;
+            return passed > from || failed < len;
         }
         if let Some(culprit) = culprit {
             let predecessors = self
@@ -252,11 +259,9 @@ impl Queue {
                 .get(&id)
                 .map(|train| train.cars().iter().take(passed).map(|s| s.entry.clone()).collect());
             let predecessors: Vec<EntryId> = predecessors.unwrap_or_default();
-            let behind = self.members(id, culprit.end..len);
             for entry in self.members(id, culprit) {
                 self.add_suspect(entry, predecessors.clone());
             }
-            behind.iter().for_each(|entry| self.put_back(entry));
         }
         self.trains.remove(&id);
         true
@@ -269,7 +274,7 @@ impl Queue {
         }
         let culprit = train.culprit();
         let Some(culprit) = culprit else {
-            self.window = (self.window * 2).min(self.max_window());
+            self.window = self.window.saturating_mul(2);
             self.trains.remove(&id);
             return true;
         };

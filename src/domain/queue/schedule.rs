@@ -2,11 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::entry::{EntryId, EntryStatus};
+use super::entry::EntryStatus;
+use super::id::{EntryId, TrainId};
+use super::state::{LONG_GROUP, Queue, Suspect};
 use super::train::Train;
 use super::types::TrainKind;
-use super::{Queue, Suspect, TrainId};
 use crate::domain::id::Oid;
+
+/// The number of prefixes of a long train that are verified at the same time while lanes are idle.
+/// Three prefixes quarter the suspects.
+const PREFIXES_OF_IDLE_LANES: usize = 3;
 
 impl Queue {
     /// Draws all conclusions from the folded inputs, until no conclusion is left.
@@ -119,7 +124,7 @@ impl Queue {
             let ahead: Vec<EntryId> = train.entries().cloned().collect();
             let larger = !train.is_built()
                 && !self.integrates_directly()
-                && !self.choose_groups(&ahead, self.window).is_empty();
+                && !self.choose_groups(&ahead, self.window()).is_empty();
             if larger {
                 self.dissolve(id);
                 self.integrate_passed();
@@ -141,7 +146,7 @@ impl Queue {
     }
 
     fn integrate_passed(&mut self) -> bool {
-        let groups = self.choose_groups(&[], self.window);
+        let groups = self.choose_groups(&[], self.window());
         if groups.is_empty() {
             return false;
         }
@@ -177,10 +182,7 @@ impl Queue {
     }
 
     fn pick(&self) -> Vec<EntryId> {
-        let batch = self.settings.batch;
-        // With `verify_each`, a failure costs a long train no more than a short train.
-        let size = if self.settings.verify_each { batch } else { self.rate.group_size(batch) };
-        self.waiting.pick(&self.items, &self.trains, size)
+        self.waiting.pick(&self.items, &self.trains, self.train_size())
     }
 
     /// Gives each free lane a group.
@@ -224,7 +226,7 @@ impl Queue {
             let (busy, free) = (self.running_verifications(), self.free_lane_slots());
             let Some(train) = self.trains.get(&id) else { return more };
             let next = match kind {
-                TrainKind::Lane if !train.running.is_empty() => None,
+                TrainKind::Lane if train.running.len() >= self.prefixes_of_lane(train) => None,
                 TrainKind::Lane | TrainKind::Integrate => train.next_prefix(
                     &|tree| self.passing_trees.contains(tree),
                     self.settings.verify_each,
@@ -257,6 +259,15 @@ impl Queue {
             train.running.insert(prefix, *attempt);
             more = true;
         }
+    }
+
+    /// Returns the number of prefixes that a lane's train may verify at the same time. One, unless
+    /// nothing waits for the other lanes and a long train is bisected: then the idle lanes shorten
+    /// the bisection.
+    fn prefixes_of_lane(&self, train: &Train) -> usize {
+        let suspects = train.shortest_failure().map_or(0, |failed| failed - train.passed);
+        let idle = self.waiting.is_empty() && suspects > LONG_GROUP;
+        if idle { PREFIXES_OF_IDLE_LANES } else { 1 }
     }
 
     /// Returns the next prefix of a suspect's train. A suspect is rejected only if the tip itself

@@ -1,7 +1,7 @@
 //! Unit tests of single rules. `tests/sim/queue` simulates whole queues.
 
 use super::*;
-use crate::domain::id::Timestamp;
+use crate::domain::id::{Oid, Timestamp};
 use crate::domain::verdict::Verdict;
 
 fn oid(kind: char, n: usize) -> Oid {
@@ -185,6 +185,60 @@ fn lanes_screen_groups_and_leave_one_verification_to_the_integrator() {
 }
 
 #[test]
+fn lane_gives_back_the_entries_behind_the_shortest_failure() {
+    let mut bench = QueueBench::new(4, 3, false);
+    bench.add(&["a", "b", "c", "d", "e", "f", "g", "h"]);
+    bench.build();
+    let waiting = |bench: &QueueBench| {
+        bench.queue.waiting().map(|item| item.entry.id.as_str()).collect::<String>()
+    };
+    bench.fail("abcd");
+    assert_eq!(waiting(&bench), "", "bisection needs all of the cars");
+    bench.fail("ab");
+    assert_eq!(waiting(&bench), "cd");
+    bench.pass("efgh");
+    assert_eq!(bench.land(), "efgh");
+    // The culprit is still unknown, and another lane screens the released entries.
+    assert_eq!(
+        bench.owed_verifications(),
+        [(TrainKind::Lane, "a".into()), (TrainKind::Lane, "cd".into())]
+    );
+    bench.pass("a");
+    assert_eq!(bench.queue.item(&id("b")).unwrap().status, EntryStatus::Suspected);
+}
+
+#[test]
+fn history_sets_the_size_of_trains_up_to_batch() {
+    let sizes = |batch, concurrency, verify_each| {
+        let mut bench = QueueBench::new(batch, concurrency, verify_each);
+        let before = bench.queue.train_size();
+        let names: Vec<String> = (0..200).map(|n| format!("e{n}")).collect();
+        bench.add(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let entries = bench.queue.items().map(|i| (i.entry.id.clone(), i.entry.candidate.clone()));
+        let entries = entries.collect();
+        bench.queue.apply(QueueInput::Landed { tip: oid('c', 1), tree: oid('d', 1), entries });
+        [before, bench.queue.train_size()]
+    };
+    assert_eq!(sizes(64, 1, false), [8, 64]);
+    assert_eq!(sizes(64, 2, false), [8, 64]);
+    assert_eq!(sizes(64, 1, true), [64, 64]);
+    assert_eq!(sizes(20, 1, false), [8, 20]);
+}
+
+#[test]
+fn failed_unions_shrink_the_groups_of_lanes_to_eight_at_least() {
+    let mut bench = QueueBench::new(64, 8, false);
+    (0..200).for_each(|_| bench.queue.rate.record_landing());
+    assert_eq!([bench.queue.window(), bench.queue.train_size()], [256, 64]);
+    bench.queue.window = 128;
+    assert_eq!([bench.queue.window(), bench.queue.train_size()], [128, 32]);
+    bench.queue.window = bench.queue.min_window();
+    assert_eq!([bench.queue.window(), bench.queue.train_size()], [16, 8]);
+    (0..200).for_each(|_| bench.queue.rate.record_rejection());
+    assert_eq!([bench.queue.window(), bench.queue.train_size()], [16, 2]);
+}
+
+#[test]
 fn failed_union_is_sectioned_between_groups_and_shrinks_the_window() {
     let mut bench = QueueBench::new(2, 4, false);
     bench.add(&["a", "b", "c", "d", "e", "f"]);
@@ -211,9 +265,9 @@ fn failed_union_is_sectioned_between_groups_and_shrinks_the_window() {
         });
     });
     bench.build();
-    let window = bench.queue.window;
+    let window = bench.queue.window();
     bench.fail("abcdef");
-    assert!(bench.queue.window < window, "less is put together after that");
+    assert!(bench.queue.window() < window, "the window has not shrunk");
     assert_eq!(
         bench.owed_verifications(),
         [(TrainKind::Integrate, "ab".into()), (TrainKind::Integrate, "abcd".into())]

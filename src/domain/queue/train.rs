@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::EntryId;
+use super::id::EntryId;
 use super::types::{Car, TrainKind};
 use crate::domain::id::Oid;
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::entry::{EjectReason, Entry, EntryId, EntryStatus, QueueItem};
+use super::entry::{EjectReason, Entry, EntryStatus, QueueItem};
+use super::id::{EntryId, TrainId};
+use super::state::{Queue, Suspect};
 use super::types::TrainKind;
-use super::{Queue, Suspect, TrainId};
 use crate::domain::id::Oid;
 
 impl Queue {

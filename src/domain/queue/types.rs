@@ -1,7 +1,7 @@
 //! Inputs and effects of a merge queue.
 
-use super::TrainId;
-use super::entry::{EjectReason, Entry, EntryId};
+use super::entry::{EjectReason, Entry};
+use super::id::{EntryId, TrainId};
 use crate::domain::id::Oid;
 use crate::domain::verdict::Verdict;
 

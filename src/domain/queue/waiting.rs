@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::TrainId;
-use super::entry::{Entry, EntryId, EntryStatus, QueueItem};
+use super::entry::{Entry, EntryStatus, QueueItem};
+use super::id::{EntryId, TrainId};
 use crate::domain::id::Timestamp;
 
 /// The waiting entries, by score and by age.
@@ -18,7 +18,7 @@ pub(super) struct WaitingEntries {
 }
 
 /// Returns the sort key of an entry from its age and priority. Lower keys are taken first. `ageing`
-/// is as in [`super::QueueSettings`].
+/// is as in [`QueueSettings`](super::state::QueueSettings).
 pub fn rank(since: Timestamp, priority: i64, ageing: u64) -> i128 {
     i128::from(since.0) - i128::from(priority) * i128::from(ageing.max(1))
 }

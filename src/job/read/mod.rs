@@ -265,7 +265,7 @@ fn limits(section: &Section<'_>) -> LimitsSection {
 
 fn queue(section: &Section<'_>, kind: JobKind) -> QueueSection {
     /// The largest train of the merge queue.
-    const MAX_BATCH: u64 = 16;
+    const MAX_BATCH: u64 = 64;
     /// More verifications at a time than any machine can run.
     const MAX_AHEAD: u64 = 256;
     let size = |key, most: u64, default| {
@@ -279,7 +279,7 @@ fn queue(section: &Section<'_>, kind: JobKind) -> QueueSection {
     }
     QueueSection {
         review,
-        batch: size("batch", MAX_BATCH, 8),
+        batch: size("batch", MAX_BATCH, 64),
         ahead: size("ahead", MAX_AHEAD, 1),
         each: section.flag("each", false),
         merge: section.choice(

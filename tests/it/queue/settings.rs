@@ -193,3 +193,21 @@ fn pre_land_hook_of_the_tip_holds_and_post_land_hook_reports() {
         format!("refs/heads/main b0 b1 {}\n", queue.sandbox.git(&["rev-parse", "main"]))
     );
 }
+
+#[test]
+fn trains_get_longer_with_the_landings_of_earlier_processes() {
+    let queue = QueueSandbox::new("");
+    let mut runs = Vec::new();
+    // Without history a train has 8 branches, and after 8 landings 14.
+    for (letter, count) in [("a", 8), ("b", 14)] {
+        let names: Vec<String> = (0..count).map(|n| format!("{letter}{n}")).collect();
+        for name in &names {
+            queue.branch(name, "main", &[(&format!("new-{name}"), "more\n")]);
+        }
+        queue.add(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        queue.sandbox.run(&["queue", "run"]).exits(0);
+        runs.push(queue.runs());
+    }
+    assert_eq!(runs, [1, 2]);
+    assert_eq!(queue.landed().len(), 22);
+}

@@ -32,6 +32,11 @@ pub(super) struct Luck {
 
 /// Creates `n` entries at once.
 pub(super) fn crowd(world: &mut QueueWorld, n: usize, luck: Luck) -> Vec<Entry> {
+    crowd_from(world, 0, n, luck)
+}
+
+/// Creates `n` entries at once, in a world that has `first` changes.
+pub(super) fn crowd_from(world: &mut QueueWorld, first: usize, n: usize, luck: Luck) -> Vec<Entry> {
     let entry = |number: usize| {
         let bad = world.random.chance(luck.bad);
         let older = 0..if luck.pairs > 0 { number } else { 0 };
@@ -47,7 +52,7 @@ pub(super) fn crowd(world: &mut QueueWorld, n: usize, luck: Luck) -> Vec<Entry> 
             held: false,
         }
     };
-    (0..n).map(entry).collect()
+    (first..first + n).map(entry).collect()
 }
 
 /// A running queue. Builds and landings take no time, verifications take one unit.
@@ -59,13 +64,46 @@ pub(super) struct Site {
     flight: BTreeMap<(TrainId, usize, u32), (Oid, usize)>,
     pub now: usize,
     wrongly_rejected: usize,
+    /// The facts that a queue log has of the landings and ejections.
+    log: Vec<QueueInput>,
 }
 
 impl Site {
     pub(super) fn new(settings: QueueSettings, world: QueueWorld) -> Self {
         let (tip, tree) = world.tip();
         let queue = Queue::new(settings, tip, tree);
-        Self { settings, world, queue, flight: BTreeMap::new(), now: 0, wrongly_rejected: 0 }
+        Self {
+            settings,
+            world,
+            queue,
+            flight: BTreeMap::new(),
+            now: 0,
+            wrongly_rejected: 0,
+            log: Vec::new(),
+        }
+    }
+
+    /// Adds entries to the queue and runs the queue until it is empty.
+    pub(super) fn run(&mut self, entries: &[Entry]) {
+        self.apply(QueueInput::Added(entries.to_vec()));
+        while self.pass() {}
+        assert_eq!(self.queue.invariant_violations(), Vec::<String>::new());
+        assert!(self.queue.is_empty(), "something is left");
+    }
+
+    /// Applies a fact and writes it to the log.
+    fn apply(&mut self, fact: QueueInput) {
+        self.log.push(fact.clone());
+        self.queue.apply(fact);
+    }
+
+    /// Opens the queue again, as another process does: the log is folded, and the target observed.
+    pub(super) fn restart(&mut self) {
+        let root = QueueWorld::new(0, 0).tip();
+        self.queue = Queue::new(self.settings, root.0, root.1);
+        self.log.iter().cloned().for_each(|fact| self.queue.fold(fact));
+        let (tip, tree) = self.world.tip();
+        self.queue.apply(QueueInput::TargetMoved { tip, tree });
     }
 
     /// Carries out all effects that take no time, and starts verifications.
@@ -105,13 +143,18 @@ impl Site {
             }
             QueueEffect::Land { onto, commit, tree, entries, .. } => {
                 if self.world.land(&onto, &commit, &entries, self.settings.verify_each) {
-                    self.queue.apply(QueueInput::Landed { tip: commit, tree, entries });
+                    self.apply(QueueInput::Landed { tip: commit, tree, entries });
                 }
             }
             QueueEffect::Eject { entry, candidate, reason } => {
                 let right = !self.world.would_pass(self.queue.tip(), self.world.number(&candidate));
-                self.wrongly_rejected +=
-                    usize::from(!right && matches!(reason, EjectReason::Rejected { .. }));
+                let rejected = matches!(reason, EjectReason::Rejected { .. });
+                self.wrongly_rejected += usize::from(!right && rejected);
+                self.log.push(if rejected {
+                    QueueInput::Rejected(entry.clone())
+                } else {
+                    QueueInput::Removed(entry.clone())
+                });
                 self.queue.apply(QueueInput::Ejected { entry, candidate });
             }
             QueueEffect::Verify { .. } => {}
@@ -138,10 +181,7 @@ impl Site {
 fn run_to_end(settings: QueueSettings, n: usize, luck: Luck, seed: u64) -> Figures {
     let mut site = Site::new(settings, QueueWorld::new(seed, luck.flakes));
     let entries = crowd(&mut site.world, n, luck);
-    site.queue.apply(QueueInput::Added(entries));
-    while site.pass() {}
-    assert_eq!(site.queue.invariant_violations(), Vec::<String>::new());
-    assert!(site.queue.is_empty(), "something is left");
+    site.run(&entries);
     let landed = site.world.landed.len();
     let told = site.queue.items().filter(|i| i.status == EntryStatus::Landed).count();
     assert_eq!(told, landed);

@@ -4,5 +4,6 @@
 mod arrivals;
 mod chaos;
 mod figures;
+mod history;
 mod random;
 mod world;
