@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+mod accounts;
 mod jobs;
 mod queue;
 mod reviews;
 mod why;
 
+pub(crate) use accounts::{AccountsArgs, AccountsCommand};
 pub(crate) use jobs::{InitArgs, NewArgs, ValidateArgs};
 pub(crate) use queue::{
     QueueAction, QueueAddArgs, QueueArgs, QueueListArgs, QueueRejectArgs, QueueRunArgs,
@@ -57,6 +59,8 @@ pub enum Verb {
     New(NewArgs),
     /// List agent presets, or classify a captured session
     Agent(AgentArgs),
+    /// List the accounts that a limit of the service has closed, or open one
+    Accounts(AccountsArgs),
     /// Show the events of a run, or of one task
     Log(LogArgs),
     /// Show one task in full

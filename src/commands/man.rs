@@ -27,6 +27,7 @@ pub const PAGES: &[(&str, &str)] = pages![
     "git-harness-plan.1",
     "git-harness-validate.1",
     "git-harness-doctor.1",
+    "git-harness-accounts.1",
     "git-harness-agent.1",
     "git-harness-init.1",
     "git-harness-new.1",

@@ -1,5 +1,6 @@
 //! The commands, one file for each. A command combines the lower layers and prints the result.
 
+mod accounts;
 mod adopt;
 mod agent;
 mod collect;
@@ -87,6 +88,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> anyhow::Result<u8> {
         Verb::Reject(args) => review::reject(&here, args, ui),
         Verb::Doctor(args) => doctor::run(&here, args, ui),
         Verb::Agent(args) => agent::run(&here, args, ui),
+        Verb::Accounts(args) => accounts::run(&here, args, ui),
         Verb::Log(args) => log::run(&here, args, ui),
         Verb::Show(args) => show::run(&here, args, ui),
         Verb::Collect(args) => collect::run(&here, args, ui),

@@ -11,7 +11,7 @@ use super::job_file::{self, LoadedJob};
 use super::job_plan::{self, JobPlan, PlanScope};
 use super::replan::{self, PlanOverrides};
 use super::workspace::{self, Workspace};
-use super::{adopt, prompts};
+use super::{accounts, adopt, prompts};
 use crate::cli::StartArgs;
 use crate::domain::event::Halt;
 use crate::domain::id::{RunId, TaskId};
@@ -65,6 +65,9 @@ pub(super) fn run(here: &Path, args: &StartArgs, ui: &Ui) -> Result<u8> {
     let force = args.force || changed;
     if state.halt == Some(Halt::Failures) && state.phase == RunPhase::Halted && !force {
         return Ok(still_halted(&run, state, ui));
+    }
+    for closed in accounts::closed_accounts(state, workspace.job()?) {
+        ui.message(&closed.sentence());
     }
     if args.detach {
         return detach(&store, &run, args, force, ui);

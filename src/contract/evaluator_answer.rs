@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::lenient_json;
+
 /// A valid answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EvaluatorAnswer {
@@ -56,15 +58,14 @@ fn find_object(text: &str) -> Option<Value> {
     let mut last = None;
     let mut from = 0;
     while let Some(open) = text[from..].find('{').map(|open| from + open) {
-        let mut values = serde_json::Deserializer::from_str(&text[open..]).into_iter::<Value>();
-        match values.next() {
-            Some(Ok(value)) => {
-                from = open + values.byte_offset();
+        match lenient_json::parse_prefix(&text[open..]) {
+            Some((value, length)) => {
+                from = open + length;
                 if value.get("pass").is_some() {
                     last = Some(value);
                 }
             }
-            Some(Err(_)) | None => from = open + 1,
+            None => from = open + 1,
         }
     }
     last
@@ -136,6 +137,19 @@ mod tests {
             let answer = parse(&text).unwrap();
             assert!(answer.pass && answer.findings.is_empty(), "{text}");
         }
+    }
+
+    #[test]
+    fn evaluator_answer_with_invalid_characters_is_read() {
+        for text in [
+            "\u{feff}{\"pass\": true}",
+            r#"{"pass": true, "note": "cut emoji \ud83d", "score": NaN}"#,
+            "{\"pass\": true, \"note\": \"a\u{1b}[0m\u{0}b\"}",
+        ] {
+            assert!(parse(text).unwrap().pass, "{text}");
+        }
+        let answer = parse(r#"{"pass": false, "findings": ["wrong \ud800"]}"#).unwrap();
+        assert_eq!(answer.findings[0].text, "wrong \u{fffd}");
     }
 
     #[test]

@@ -1,7 +1,47 @@
 //! The account that agents use. Quota and overload belong to the account, not to the task that met
 //! them.
 
+use std::fmt;
+
 use super::id::Timestamp;
+
+/// An agent's program and model, which the limits of an account are about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AgentName {
+    /// The preset.
+    pub preset: String,
+    /// The model, if it is named.
+    pub model: Option<String>,
+}
+
+impl AgentName {
+    /// Parses `PRESET` or `PRESET/MODEL`.
+    pub fn parse(text: &str) -> Self {
+        match text.split_once('/') {
+            Some((preset, model)) => Self { preset: preset.into(), model: Some(model.into()) },
+            None => Self { preset: text.into(), model: None },
+        }
+    }
+
+    /// Returns true if a limit of this account applies to an agent: the same preset, and the same
+    /// model if the service named the model. A service may name a model by a part of its name.
+    pub fn covers(&self, agent: &Self) -> bool {
+        let same_model = match (&self.model, &agent.model) {
+            (Some(limited), Some(model)) => {
+                model.to_ascii_lowercase().contains(&limited.to_ascii_lowercase())
+            }
+            (Some(_) | None, None) | (None, Some(_)) => true,
+        };
+        self.preset == agent.preset && same_model
+    }
+}
+
+impl fmt::Display for AgentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.preset)?;
+        self.model.as_ref().map_or(Ok(()), |model| write!(f, "/{model}"))
+    }
+}
 
 /// The state of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,6 +58,8 @@ pub struct Account {
     pub slots: Option<usize>,
     /// The service's message at the last closing.
     pub because: Option<String>,
+    /// The agent whose limit closed the account.
+    pub closed_for: Option<AgentName>,
 }
 
 /// The largest number of consecutive closings. The next closing halts the run. With [`pause_ms`],
@@ -45,6 +87,23 @@ pub fn pause_ms(strike: u32, now: Timestamp) -> u64 {
 }
 
 impl Account {
+    /// Returns true if the last closing applies to this agent.
+    pub fn concerns(&self, agent: &AgentName) -> bool {
+        self.closed_for.as_ref().is_none_or(|closed| closed.covers(agent))
+    }
+
+    /// Returns the account after a person opened it. One agent probes the account.
+    pub fn reopened(&self, now: Timestamp) -> Self {
+        Self {
+            closed_until: self.closed_until.min(now),
+            proven: false,
+            strikes: 0,
+            because: None,
+            closed_for: None,
+            ..self.clone()
+        }
+    }
+
     /// Returns true if agents may start at this time, because the last closing is over. A session
     /// that began before the end of the last closing is no evidence about the account's present
     /// state.
@@ -59,7 +118,8 @@ impl Account {
         let reset = resets_at
             .map(|at| if at.0.is_multiple_of(MINUTE_MS) { at.after_ms(MINUTE_MS) } else { at })
             .filter(|at| *at > now && at.since_ms(now) <= PLAUSIBLE_MS);
-        let until = reset.unwrap_or_else(|| now.after_ms(pause_ms(strikes, now)));
+        // A limit lasts longer than an overload, so the first pause is twice as long.
+        let until = reset.unwrap_or_else(|| now.after_ms(pause_ms(strikes + 1, now)));
         let closed_until = self.closed_until.max(until);
         Self { closed_until, proven: false, strikes, ..self.clone() }
     }
@@ -91,13 +151,20 @@ impl Account {
             return self.clone();
         }
         let slots = self.slots.map(|slots| slots + 1).filter(|slots| *slots < jobs);
-        Self { proven: true, strikes: 0, slots, because: None, ..self.clone() }
+        Self {
+            proven: true,
+            strikes: 0,
+            slots,
+            because: None,
+            closed_for: None,
+            closed_until: self.closed_until,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Account, FIRST_MS, LONGEST_MS, PLAUSIBLE_MS, pause_ms};
+    use super::{Account, AgentName, FIRST_MS, LONGEST_MS, PLAUSIBLE_MS, pause_ms};
     use crate::domain::id::Timestamp;
 
     const NOW: Timestamp = Timestamp(1_000_000_000_000);
@@ -110,7 +177,7 @@ mod tests {
         let past = account.limited(NOW, NOW, Some(Timestamp(5))).closed_until;
         assert!(past >= NOW.after_ms(FIRST_MS));
         let far = account.limited(NOW, NOW, Some(NOW.after_ms(PLAUSIBLE_MS + 1))).closed_until;
-        assert!(far <= NOW.after_ms(2 * FIRST_MS));
+        assert!(far <= NOW.after_ms(3 * FIRST_MS));
     }
 
     #[test]
@@ -120,6 +187,29 @@ mod tests {
             let account = Account::default().limited(now, now, Some(reset));
             assert_eq!(account.closed_until, minute.after_ms(60_000));
         }
+    }
+
+    #[test]
+    fn limit_of_a_model_covers_only_agents_with_this_model() {
+        let agent = AgentName::parse;
+        for (limit, other, covered) in [
+            ("claude", "claude", true),
+            ("claude", "claude/claude-opus-4-5", true),
+            ("claude", "codex", false),
+            ("claude/opus", "claude/claude-Opus-4-5", true),
+            ("claude/opus", "claude/sonnet", false),
+            ("claude/opus", "claude", true),
+        ] {
+            assert_eq!(agent(limit).covers(&agent(other)), covered, "{limit} {other}");
+            assert_eq!(agent(limit).to_string(), limit);
+        }
+    }
+
+    #[test]
+    fn opened_account_is_open_at_once_and_is_probed() {
+        let closed = Account::default().limited(NOW, NOW, Some(NOW.after_ms(60_000)));
+        let reopened = closed.reopened(NOW.after_ms(5));
+        assert!(reopened.open_at(NOW.after_ms(5)) && !reopened.proven && reopened.strikes == 0);
     }
 
     #[test]

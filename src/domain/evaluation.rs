@@ -12,6 +12,8 @@ pub struct Evaluation {
     pub rounds: u32,
     /// The digest of the last findings.
     pub objection: Option<String>,
+    /// True if the service has answered an evaluator of this task.
+    pub answered: bool,
     /// The usage of the task's evaluators. It is not part of the attempts' spend.
     pub spend: Spend,
 }
@@ -36,8 +38,8 @@ impl Evaluation {
         true
     }
 
-    /// Resets everything but the spend.
+    /// Resets everything but the spend and the answer of the service.
     pub(super) fn reset_rounds(&mut self) {
-        *self = Self { spend: self.spend, ..Self::default() };
+        *self = Self { spend: self.spend, answered: self.answered, ..Self::default() };
     }
 }

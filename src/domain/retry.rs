@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::account::AgentName;
 use super::session::{Cost, Spend};
 
 /// The reason why a task gets another try.
@@ -133,6 +134,10 @@ pub struct Policy {
     pub review: bool,
     /// True if the evaluators use the agents' account.
     pub shared_account: bool,
+    /// The agents' program and model.
+    pub agent: AgentName,
+    /// The evaluators' program and model.
+    pub evaluator: AgentName,
 }
 
 impl Policy {
@@ -190,6 +195,8 @@ impl Default for Policy {
             evaluates: false,
             rounds: 3,
             shared_account: true,
+            agent: AgentName::default(),
+            evaluator: AgentName::default(),
             review: false,
         }
     }

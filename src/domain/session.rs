@@ -28,7 +28,7 @@ pub enum Class {
     Limit,
     /// The model refused the task.
     Refused,
-    /// Tools were denied, so that the agent could not work.
+    /// Tools were denied or the worktree was removed, so that the agent could not work.
     Blocked,
     /// The session to resume does not exist.
     SessionLost,
@@ -103,6 +103,18 @@ impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// The distance that a session got, whatever its class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SessionProgress {
+    /// No event was printed and nothing was changed.
+    Silent,
+    /// The program started. There is no sign of an answer of the service.
+    #[default]
+    Started,
+    /// The service answered.
+    Answered,
 }
 
 /// Numbers of tokens, as the agent reports them.
@@ -301,11 +313,20 @@ pub struct SessionReport {
     pub cumulative: bool,
     /// The time at which a limit is lifted, if it was reported.
     pub resets_at: Option<Timestamp>,
+    /// The model that a limit is about, if the service named the model.
+    pub limited_model: Option<String>,
     /// The number of denied tool calls.
     pub denials: u32,
+    /// The distance that the session got.
+    pub progress: SessionProgress,
 }
 
 impl SessionReport {
+    /// Returns true if the service answered the session.
+    pub fn answered(&self) -> bool {
+        self.progress == SessionProgress::Answered
+    }
+
     /// Returns the report of a session that was not started: the task exceeds the context window,
     /// or the agent cannot be run. Its usage is zero.
     pub fn not_started(class: Class, why: String) -> Self {
@@ -316,7 +337,9 @@ impl SessionReport {
             usage: Usage { tokens: Some(Tokens::default()), cost: Some(Cost(0)) },
             cumulative: false,
             resets_at: None,
+            limited_model: None,
             denials: 0,
+            progress: SessionProgress::Started,
         }
     }
 }

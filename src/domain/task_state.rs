@@ -6,7 +6,7 @@ use super::id::{Oid, Timestamp};
 use super::phase::Phase;
 use super::retry::RetryReason;
 use super::review::Review;
-use super::session::{Class, Session, SessionReport, Spend, Usage};
+use super::session::{Class, Session, SessionProgress, SessionReport, Spend, Usage};
 use super::termination::Termination;
 use super::verdict::{Candidate, Verdict};
 
@@ -29,6 +29,11 @@ pub struct TaskState {
     pub termination: Option<Termination>,
     /// The class of the last attempt's session.
     pub class: Option<Class>,
+    /// True if the service has answered a session of this task.
+    pub answered: bool,
+    /// The ending and the last line of the last attempt, if its session printed no event and
+    /// changed nothing.
+    pub silent_ending: Option<String>,
     /// The last attempt's session, while it may be resumed.
     pub session: Option<Session>,
     /// The number of session resumes since the budgets were last reset.
@@ -64,6 +69,14 @@ pub struct TaskState {
     pub at: Timestamp,
 }
 
+/// Returns the ending and the last line of a session that printed no event and changed nothing.
+fn silent_ending(termination: &Termination, report: &SessionReport) -> Option<String> {
+    let is_silent = report.progress == SessionProgress::Silent && report.class == Class::Crashed;
+    let line = report.detail.as_deref().filter(|_| is_silent && !termination.cut_off())?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    Some(format!("{termination}: {}", words.join(" ")))
+}
+
 impl TaskState {
     /// Folds an event into the state. Never fails: an event is a fact.
     pub fn apply(&mut self, event: &TaskEvent) {
@@ -90,6 +103,7 @@ impl TaskState {
             TaskEventKind::Evaluated { verdict, report, .. } => {
                 let usage = report.as_ref().map(|report| report.usage).unwrap_or_default();
                 self.evaluation.spend.add(usage);
+                self.evaluation.answered |= report.as_deref().is_some_and(SessionReport::answered);
                 if self.evaluation.apply(verdict) && !self.phase.ended() {
                     self.faults = 0;
                     self.reason = None;
@@ -183,6 +197,8 @@ impl TaskState {
         if self.worktree.is_some() {
             self.add_report(report, termination.began());
         }
+        self.answered |= report.is_some_and(SessionReport::answered);
+        self.silent_ending = report.and_then(|report| silent_ending(termination, report));
         self.worktree = None;
         self.owner = None;
         self.termination = Some(termination.clone());

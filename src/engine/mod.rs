@@ -32,6 +32,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anyhow::{Context as _, Result};
 
 use crate::agent::preset::{COMMAND, Preset, SessionSource};
+use crate::domain::account::AgentName;
 use crate::domain::event::{RunEvent, TaskEvent};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::plan::{Plan, Task};
@@ -209,11 +210,23 @@ pub(crate) fn policy(job: &Job, preset: &Preset, jobs: usize) -> Policy {
         review: job.queue.review,
         evaluates: job.evaluate.is_some(),
         rounds: job.evaluate.as_ref().map_or(0, |evaluate| evaluate.rounds),
+        agent: agent_name(&job.agent, preset.model.as_deref()),
+        evaluator: job
+            .evaluate
+            .as_ref()
+            .map(|evaluate| agent_name(&evaluate.agent, None))
+            .unwrap_or_default(),
         shared_account: job
             .evaluate
             .as_ref()
             .is_none_or(|evaluate| evaluate.agent.preset == preset.name),
     }
+}
+
+/// Returns the name of the account that an agent uses.
+fn agent_name(agent: &AgentSection, model: Option<&str>) -> AgentName {
+    let model = agent.model.as_deref().or(model);
+    AgentName { preset: agent.preset.clone(), model: model.map(str::to_owned) }
 }
 
 /// The options of one execution of a run.

@@ -383,6 +383,7 @@ impl Engine<'_> {
             | WireRequest::Reconsider { .. }
             | WireRequest::Approve { .. }
             | WireRequest::RequestChanges { .. }
+            | WireRequest::OpenAccount { .. }
             | WireRequest::Stop { now: false } => {}
         }
     }
@@ -415,6 +416,10 @@ fn said(wire: &WireRequest, decisions: &[Decision]) -> String {
         WireRequest::Stop { now } => (
             if *now { "stopping the agents" } else { "starting nothing new" }.to_owned(),
             "the run is not active".to_owned(),
+        ),
+        WireRequest::OpenAccount { name } => (
+            format!("the account of `{name}` is open"),
+            format!("no account of `{name}` is closed"),
         ),
         WireRequest::Cancel => {
             ("the run is cancelled".to_owned(), "the run is cancelled already".to_owned())

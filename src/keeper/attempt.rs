@@ -12,7 +12,7 @@ use super::worktree::{prepare, redactor};
 use crate::agent::preset::Preset;
 use crate::ambient;
 use crate::domain::id::Oid;
-use crate::domain::session::{Class, SessionReport};
+use crate::domain::session::{Class, SessionReport, Usage};
 use crate::domain::termination::Termination;
 use crate::failpoint;
 use crate::process::{self, CommandResult, Git, Redactor, RefMove, RefUpdates, StopFlag};
@@ -87,7 +87,12 @@ pub(super) fn keep(
     if let Some((worktree, prepared)) = &worktree {
         outcome.prepare_ms = millis(*prepared);
         let first = Oid::parse(&assigned.assignment.worktree.commit)?;
-        let (commit, tree) = save(repo, worktree, &first, work)?;
+        let removed = is_removed(&assigned.assignment.worktree.path);
+        let (commit, tree) = if removed {
+            (base.clone(), repo.tree_of(&base)?)
+        } else {
+            save(repo, worktree, &first, work)?
+        };
         let changed = tree != repo.tree_of(&base)?;
         outcome.candidate =
             Some(SavedCommit { commit: commit.to_string(), tree: tree.to_string() });
@@ -96,16 +101,38 @@ pub(super) fn keep(
             let report = session::read(preset, dir, &termination, given_up, Some(changed));
             outcome.report = Some(WireSessionReport::from(&report));
         }
+        if removed && termination.began() {
+            let report = outcome.report.take().map(SessionReport::from);
+            outcome.report = Some(WireSessionReport::from(&removed_report(report)));
+        }
         failpoint::hit("keeper.saved");
     }
     outcome.save_ms = millis(saving.elapsed());
     publish(repo, dir, assigned, work, &outcome, &redactor)?;
-    if let Some((worktree, _)) = &worktree {
+    if let Some((worktree, _)) = &worktree
+        && worktree.admin.is_dir()
+    {
         // The task's branch is deleted when the task lands. A worktree that stayed on the branch
         // would show a branch that does not exist.
         worktree.set_head(&Head::Detached, &base)?;
     }
     Ok(clean)
+}
+
+/// Returns true if a worktree is no folder any more.
+fn is_removed(path: &Path) -> bool {
+    !std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+}
+
+/// Returns the report of a session whose agent removed its worktree. Usage and session are kept.
+fn removed_report(report: Option<SessionReport>) -> SessionReport {
+    let detail = "the agent removed its worktree".to_owned();
+    let report = report.unwrap_or_else(|| SessionReport {
+        usage: Usage::default(),
+        ..SessionReport::not_started(Class::Blocked, String::new())
+    });
+    // A resumed session would find none of its changes. A new attempt starts clean.
+    SessionReport { class: Class::Blocked, detail: Some(detail), ..report }
 }
 
 fn record_command(outcome: &mut PublishedAttempt, ended: CommandResult) {
@@ -119,7 +146,7 @@ fn record_command(outcome: &mut PublishedAttempt, ended: CommandResult) {
 /// Removes the files that the agent's program leaves at the top of the worktree, unless the project
 /// has them.
 fn clear_litter(repo: &Repo, folder: &Path, preset: &Preset, base: &Oid) -> Result<()> {
-    if preset.litter.is_empty() {
+    if preset.litter.is_empty() || is_removed(folder) {
         return Ok(());
     }
     let litter = session::litter_globs(preset)?;

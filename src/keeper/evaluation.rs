@@ -76,7 +76,8 @@ fn answer_file(path: &Path) -> Option<String> {
     if !meta.is_file() || meta.len() > ANSWER {
         return None;
     }
-    std::fs::read_to_string(path).ok().filter(|text| !text.trim().is_empty())
+    let text = String::from_utf8_lossy(&std::fs::read(path).ok()?).into_owned();
+    (!text.trim().is_empty()).then_some(text)
 }
 
 /// Writes the files that are kept of the session, with the outcome, as a tree.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::AssignedWork;
 use super::files;
+use super::session;
 use crate::domain::id::Oid;
 use crate::domain::termination::Termination;
 use crate::failpoint;
@@ -24,6 +25,9 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// The number of bytes that are kept of a setup command's output.
 const SETUP_CAP: u64 = 64 * 1024;
 
+/// The words of an evaluator's answer that are long enough to be redacted.
+const ANSWER_WORDS: [&str; 1] = ["findings"];
+
 /// Returns the redactor for all kept output. It removes the values of secret variables that are
 /// passed on, and texts that look like keys.
 pub(super) fn redactor(assigned: &AssignedWork) -> Result<Redactor> {
@@ -32,8 +36,24 @@ pub(super) fn redactor(assigned: &AssignedWork) -> Result<Redactor> {
         Work::Evaluation(work) => &work.session.secrets,
         Work::Checks(_) => &[],
     };
-    let values: Vec<_> =
-        names.iter().filter_map(|name| assigned.env.value(name)).map(OsStr::as_bytes).collect();
+    let preset = match &assigned.assignment.work {
+        Work::Attempt(work) => session::preset(&work.session)?,
+        Work::Evaluation(work) => session::preset(&work.session)?,
+        Work::Checks(_) => None,
+    };
+    let is_protocol_word = |value: &&OsStr| {
+        let value = value.to_str().map(str::trim);
+        value.is_some_and(|value| {
+            preset.as_ref().is_some_and(|preset| preset.is_protocol_word(value))
+                || ANSWER_WORDS.contains(&value)
+        })
+    };
+    let values: Vec<_> = names
+        .iter()
+        .filter_map(|name| assigned.env.value(name))
+        .filter(|value| !is_protocol_word(value))
+        .map(OsStr::as_bytes)
+        .collect();
     Redactor::new(&values)
         .context("the values of the variables in `[agent] env` cannot be redacted")
 }

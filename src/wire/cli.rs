@@ -259,6 +259,23 @@ pub(crate) struct AgentList<'a, P: Serialize> {
     pub presets: &'a [P],
 }
 
+/// `accounts --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct AccountList<'a> {
+    pub v: Version,
+    pub accounts: Vec<ClosedAccountLine<'a>>,
+}
+
+/// A closed account of a run.
+#[derive(Debug, Serialize)]
+pub(crate) struct ClosedAccountLine<'a> {
+    pub name: String,
+    pub run: &'a str,
+    pub sessions: &'a str,
+    pub closed_until: u64,
+    pub because: Option<&'a str>,
+}
+
 /// `agent classify`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Classification<'a> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::{WireCandidate, WireEvaluation, WireResult, WireSessionReport, WireTermination};
 use super::one_line;
-use crate::domain::account::Account;
+use crate::domain::account::{Account, AgentName};
 use crate::domain::event::{Halt, ReplanCounts, RunEventKind, TaskEventKind};
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::RetryReason;
@@ -118,6 +118,9 @@ pub(crate) enum WireRunEvent {
         strikes: u32,
         slots: Option<usize>,
         because: Option<String>,
+        /// The preset, and the model after a slash, whose limit closed the account.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        closed_for: Option<String>,
         /// True for the evaluator's account, if the evaluator has an account of its own.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         evaluator: bool,
@@ -359,6 +362,7 @@ impl WireRunEvent {
             strikes: account.strikes,
             slots: account.slots,
             because: account.because.as_deref().map(one_line),
+            closed_for: account.closed_for.as_ref().map(|name| one_line(&name.to_string())),
             evaluator,
         }
     }
@@ -383,9 +387,18 @@ impl TryFrom<WireRunEvent> for RunEventKind {
                 Self::Halted { halt, reason }
             }
             WireRunEvent::Cancelled => Self::Cancelled,
-            WireRunEvent::Account { closed_until, proven, strikes, slots, because, evaluator } => {
+            WireRunEvent::Account {
+                closed_until,
+                proven,
+                strikes,
+                slots,
+                because,
+                closed_for,
+                evaluator,
+            } => {
                 let closed_until = Timestamp(closed_until);
-                let account = Account { closed_until, proven, strikes, slots, because };
+                let closed_for = closed_for.as_deref().map(AgentName::parse);
+                let account = Account { closed_until, proven, strikes, slots, because, closed_for };
                 if evaluator { Self::EvaluatorAccount(account) } else { Self::Account(account) }
             }
             WireRunEvent::Split { task, parts } => {

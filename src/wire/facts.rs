@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::id::{Oid, Timestamp};
-use crate::domain::session::{Class, Cost, SessionReport, Tokens, Usage};
+use crate::domain::session::{Class, Cost, SessionProgress, SessionReport, Tokens, Usage};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, CheckResult, Finding, Objection, Verdict};
 
@@ -165,8 +165,40 @@ pub struct WireSessionReport {
     cumulative: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     resets_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limited_model: Option<String>,
     #[serde(default)]
     denials: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    progress: Option<WireSessionProgress>,
+}
+
+/// The distance that a session got. Absent for a session that started and got no answer.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum WireSessionProgress {
+    Silent,
+    Answered,
+    #[serde(other)]
+    Unknown,
+}
+
+impl WireSessionProgress {
+    fn new(progress: SessionProgress) -> Option<Self> {
+        match progress {
+            SessionProgress::Silent => Some(Self::Silent),
+            SessionProgress::Started => None,
+            SessionProgress::Answered => Some(Self::Answered),
+        }
+    }
+
+    fn progress(self) -> SessionProgress {
+        match self {
+            Self::Silent => SessionProgress::Silent,
+            Self::Answered => SessionProgress::Answered,
+            Self::Unknown => SessionProgress::Started,
+        }
+    }
 }
 
 /// Counts of tokens.
@@ -206,7 +238,9 @@ impl From<&SessionReport> for WireSessionReport {
             cost_nano_usd: r.usage.cost.map(|c| c.0),
             cumulative: r.cumulative,
             resets_at: r.resets_at.map(|t| t.0),
+            limited_model: r.limited_model.clone(),
             denials: r.denials,
+            progress: WireSessionProgress::new(r.progress),
         }
     }
 }
@@ -221,7 +255,9 @@ impl From<WireSessionReport> for SessionReport {
             usage: Usage { tokens: w.tokens.map(Tokens::from), cost: w.cost_nano_usd.map(Cost) },
             cumulative: w.cumulative,
             resets_at: w.resets_at.map(Timestamp),
+            limited_model: w.limited_model,
             denials: w.denials,
+            progress: w.progress.map_or(SessionProgress::Started, WireSessionProgress::progress),
         }
     }
 }

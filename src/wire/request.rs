@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
+use crate::domain::account::AgentName;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Request;
 
@@ -53,6 +54,11 @@ pub(crate) enum WireRequest {
         /// True if running agents are stopped too.
         now: bool,
     },
+    /// Open the closed accounts with this name.
+    OpenAccount {
+        /// The preset, and the model after a slash.
+        name: String,
+    },
     /// Cancel the run.
     Cancel,
 }
@@ -101,6 +107,7 @@ impl WireRequest {
                 Request::RequestChanges { task, commit, by: by.clone(), message: message.clone() }
             }
             Self::Stop { .. } => Request::Stop("`git harness stop`".into()),
+            Self::OpenAccount { name } => Request::OpenAccount(AgentName::parse(name)),
             Self::Cancel => Request::Cancel,
         })
     }

@@ -227,3 +227,95 @@ fn status_compares_planned_and_reported_tokens() {
     assert!((measured["token_factor"].as_f64().unwrap() - factor).abs() < 0.01, "{measured}");
     sandbox.run(&["status"]).exits(0).says("would have matched (it was 1.50)");
 }
+
+#[test]
+fn closed_account_is_listed_named_by_start_and_opened() {
+    let sandbox = Sandbox::new(job(&["alpha", "beta"]));
+    sandbox.run(&["accounts"]).exits(0).says("no account is closed");
+    let limit = "The usage limit is reached. Please try again in 3 hours.";
+    sandbox.script("default", &failure(limit));
+    let accounts = || -> Value {
+        let listed = sandbox.run(&["accounts", "--json"]).exits(0);
+        serde_json::from_str::<Value>(&listed.stdout).unwrap()["accounts"].clone()
+    };
+    let supervisor = sandbox.spawn(&["start"]);
+    sandbox.await_that("the closed account", || accounts()[0]["name"] == "codex");
+    supervisor.signal(rustix::process::Signal::INT);
+    drop(supervisor.wait());
+    let account = accounts()[0].clone();
+    assert_eq!((&account["run"], &account["sessions"]), (&json!("job-1"), &json!("agent")));
+    assert!(account["because"].as_str().unwrap().contains("usage limit"), "{account}");
+    script(&sandbox, "default", &["echo done >\"$HARNESS_TASK\"", &end(10, 1)]);
+    sandbox.run(&["start", "--detach"]).exits(0).says("the account of `codex` is closed");
+    sandbox.run(&["accounts", "open", "claude"]).exits(128).says("no account of `claude`");
+    sandbox.run(&["accounts", "open", "codex"]).exits(0).says("the account of `codex` is open");
+    sandbox.await_that("the end of the run", || sandbox.status()["counts"]["done"] == 2);
+    assert_eq!(accounts(), json!([]));
+}
+
+#[test]
+fn limit_of_a_preset_does_not_stop_a_run_that_was_changed_to_another_program() {
+    let sandbox = Sandbox::new(job(&["alpha"]));
+    sandbox.script("default", &failure("The usage limit is reached. Try again in 3 hours."));
+    let supervisor = sandbox.spawn(&["start"]);
+    sandbox
+        .await_that("the closed account", || sandbox.run(&["accounts"]).stdout.contains("codex"));
+    supervisor.signal(rustix::process::Signal::INT);
+    drop(supervisor.wait());
+    sandbox.script("default", "echo done >\"$HARNESS_TASK\"");
+    let changed = TestJob::new(&["alpha"]);
+    let scripts = sandbox.root().join("scripts");
+    sandbox.write("harness.toml", &changed.text(&scripts.to_string_lossy()));
+    sandbox.run(&["start"]).exits(0);
+    assert_eq!(sandbox.landed("alpha"), "done");
+}
+
+#[test]
+fn refused_session_fails_its_own_task_and_the_others_land() {
+    let job = job(&["alpha", "beta", "gamma"])
+        .set("retry", "feedback = 1\nredispatch = 0")
+        .set("limits", "jobs = 1");
+    let sandbox = Sandbox::new(job);
+    let refused =
+        failure("400 messages.5.content.1.image.source.base64: image exceeds 5 MB maximum");
+    script(&sandbox, "beta", &[&refused]);
+    script(&sandbox, "default", &["echo done >\"$HARNESS_TASK\"", &end(10, 1)]);
+    sandbox.run(&["start"]).exits(1).says("image exceeds 5 MB");
+    let status = sandbox.status();
+    assert_eq!((&status["counts"]["done"], &status["counts"]["failed"]), (&2.into(), &1.into()));
+    assert!(status["halt"].is_null(), "{status}");
+    assert_eq!(calls(&sandbox, "beta").len(), 2);
+}
+
+#[test]
+fn silent_agent_halts_the_run_after_two_attempts() {
+    let sandbox = Sandbox::new(job(&["alpha", "beta", "gamma"]));
+    sandbox.script("default", "echo 'cannot open the display' >&2\nexit 1");
+    sandbox.run(&["start"]).exits(3).says("cannot open the display");
+    assert_eq!(moments(&sandbox, "tasks/job-1", "started").len(), 2);
+    assert_eq!(sandbox.status()["halt"], "agent");
+}
+
+#[test]
+fn agent_that_removes_its_worktree_fails_its_attempt_and_its_usage_is_kept() {
+    let sandbox = Sandbox::new(job(&["alpha"]));
+    script(&sandbox, "alpha.1", &[&end(1_000, 5), "rm -rf \"$PWD\""]);
+    script(&sandbox, "alpha.2", &["echo done >alpha", &end(500, 5)]);
+    sandbox.run(&["start"]).exits(0);
+    let task = sandbox.task("alpha");
+    assert_eq!((&task["state"], &task["attempts"]), (&json!("done"), &json!(2)), "{task}");
+    let chain = sandbox.git(&["log", "--format=%B", "--glob=refs/harness/tasks/job-1"]);
+    assert!(chain.contains("the agent removed its worktree"), "{chain}");
+    sandbox.run(&["show", "alpha", "--transcript", "--attempt", "1"]).exits(0).says("at work");
+    assert_eq!(task["tokens"]["input"], 990 + 490, "{task}");
+}
+
+#[test]
+fn variable_with_a_word_of_the_protocol_as_its_value_does_not_break_the_protocol() {
+    let sandbox = Sandbox::new(job(&["alpha"]).set("agent", "env = [\"MODE\", \"LIMIT\"]"));
+    script(&sandbox, "default", &["echo done >\"$HARNESS_TASK\"", &end(120_000, 5)]);
+    let more = [("MODE", "completed"), ("LIMIT", "120000")];
+    sandbox.run_in(&sandbox.repo, &["start"], &more).exits(0);
+    assert_eq!(sandbox.task("alpha")["attempts"], 1);
+    assert_eq!(sandbox.landed("alpha"), "done");
+}

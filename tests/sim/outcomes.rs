@@ -1,7 +1,7 @@
 //! Random outcomes of attempts, checks, evaluations, sessions and landings.
 
 use git_harness::domain::id::Timestamp;
-use git_harness::domain::session::{Class, Cost, SessionReport, Tokens, Usage};
+use git_harness::domain::session::{Class, Cost, SessionProgress, SessionReport, Tokens, Usage};
 use git_harness::domain::termination::Termination;
 use git_harness::domain::verdict::{CheckReport, CheckResult, Finding, Objection, Verdict};
 
@@ -251,6 +251,8 @@ pub(crate) fn report(
         4 => Some(Timestamp((now.0 / 60_000 + 2) * 60_000)),
         _ => Some(now.after_ms(20_001)),
     };
+    let progress =
+        if n.is_multiple_of(3) { SessionProgress::Answered } else { SessionProgress::Started };
     Some(SessionReport {
         class,
         detail: (choices.below(3) > 0).then(|| text(choices)),
@@ -261,6 +263,8 @@ pub(crate) fn report(
         },
         cumulative: agent.cumulative,
         resets_at,
+        limited_model: None,
         denials: 0,
+        progress,
     })
 }

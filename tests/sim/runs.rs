@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use git_harness::domain::account::AgentName;
 use git_harness::domain::event::Halt;
 use git_harness::domain::id::{RunId, TaskId, Timestamp};
 use git_harness::domain::machine::{Observation, Request, owed};
@@ -84,6 +85,8 @@ fn policy() -> impl Strategy<Value = Policy> {
                 evaluates: evaluation.0,
                 rounds: evaluation.1,
                 shared_account: true,
+                agent: AgentName::default(),
+                evaluator: AgentName::default(),
                 review: evaluation.2,
             }
         },

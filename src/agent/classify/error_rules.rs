@@ -18,6 +18,12 @@ impl ErrorText {
         Self { text, statuses: Vec::new() }
     }
 
+    /// Appends another error text.
+    pub(super) fn add(&mut self, other: Self) {
+        self.text.push_str(&other.text);
+        self.statuses.extend(other.statuses);
+    }
+
     /// Returns true if there is neither a text nor a status.
     pub(super) fn is_empty(&self) -> bool {
         self.statuses.is_empty() && self.text.trim().is_empty()

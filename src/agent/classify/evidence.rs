@@ -4,7 +4,9 @@
 use serde_json::Value;
 
 use super::error_rules::{ErrorText, exit_class};
-use super::stream_content::{StreamContent, normalize};
+use super::json_error;
+use super::stream_content::StreamContent;
+use super::terminal_text::normalize;
 use super::{Intervention, SessionExit};
 use crate::agent::preset::pattern::{EventPattern, any_matches};
 use crate::agent::preset::{EventText, OutputFormat, Preset};
@@ -61,13 +63,18 @@ impl<'a> SessionEvidence<'a> {
         events.find_map(|event| Some((class(event)?, self.error_text(event).text)))
     }
 
-    /// Returns the last final event, unless an event of work follows it.
-    fn final_event(&self) -> Option<&'a Value> {
+    /// Returns the index of the last final event, unless an event of work follows it.
+    fn final_index(&self) -> Option<usize> {
         let output = &self.preset.output;
         let events = &self.stdout.events;
         let index = events.iter().rposition(|event| any_matches(&output.final_events, event))?;
         let work_follows = events[index + 1..].iter().any(|event| any_matches(&output.work, event));
-        (!work_follows).then(|| &events[index])
+        (!work_follows).then_some(index)
+    }
+
+    /// Returns the last final event, unless an event of work follows it.
+    fn final_event(&self) -> Option<&'a Value> {
+        self.final_index().map(|index| &self.stdout.events[index])
     }
 
     /// Returns true if the exit status does not contradict a success. The status of a process that
@@ -80,14 +87,21 @@ impl<'a> SessionEvidence<'a> {
     /// Returns the final message if the final event reports success.
     fn success_in_events(&self) -> Option<String> {
         let output = &self.preset.output;
-        if self.stdout.broken || !self.has_clean_exit() {
+        if !self.has_clean_exit() {
             return None;
         }
-        let message = match self.final_event() {
-            Some(event) => any_matches(&output.ok, event).then(|| self.message_of(event))?,
+        let message = match self.final_index() {
+            Some(index) if self.stdout.is_unreadable_after(index) => return None,
+            Some(index) => {
+                let event = &self.stdout.events[index];
+                any_matches(&output.ok, event).then(|| self.message_of(event))?
+            }
             // The job's own arguments may select text output. In that case, a changed worktree
             // proves success.
-            None if self.stdout.events.is_empty() && self.changed == Some(true) => {
+            None if self.stdout.events.is_empty()
+                && self.stdout.unreadable.is_empty()
+                && self.changed == Some(true) =>
+            {
                 (self.exit.intervention.is_none() && !self.stdout.plain.trim().is_empty())
                     .then(|| self.stdout.plain.clone())?
             }
@@ -98,8 +112,16 @@ impl<'a> SessionEvidence<'a> {
 
     /// Returns true if a final message reports a failure although its event reports success.
     fn is_failure_message(&self, message: &str) -> bool {
+        let message = normalize(message);
         let failure_message = self.preset.output.failure_message.as_ref();
-        failure_message.is_some_and(|pattern| pattern.matches(&normalize(message)))
+        if failure_message.is_some_and(|pattern| pattern.matches(&message)) {
+            return true;
+        }
+        // In a stream without work, the message is the program's own.
+        self.stdout.events.len() > 1
+            && self.changed != Some(true)
+            && !self.has_worked()
+            && ErrorText::new(message).class(self.preset).is_some()
     }
 
     /// Returns the final message for display. Text output is returned whole.
@@ -129,7 +151,7 @@ impl<'a> SessionEvidence<'a> {
 
     /// Returns a pair: true if text output contains an answer, and the text after the last answer.
     /// Without an answer, the second value is the whole output.
-    fn text_after_answer(&self) -> (bool, &'a str) {
+    pub(super) fn text_after_answer(&self) -> (bool, &'a str) {
         let plain = self.stdout.plain.as_str();
         let Some(text) = &self.preset.output.text else {
             return (true, "");
@@ -150,7 +172,7 @@ impl<'a> SessionEvidence<'a> {
         };
         let plain = self.stdout.plain.as_str();
         let (has_answer, tail) = self.text_after_answer();
-        if self.stdout.broken || !has_answer || !plain.ends_with('\n') {
+        if !has_answer || !plain.ends_with('\n') {
             return None;
         }
         if ErrorText::new(tail.to_owned()).class_by_preset_text(self.preset).is_some() {
@@ -288,11 +310,13 @@ impl<'a> SessionEvidence<'a> {
         Classification::new(class, text.unwrap_or_else(|| "was given up".to_owned()))
     }
 
-    /// Returns the events after the last work, newest first.
-    fn events_after_work(&self) -> Vec<&'a Value> {
+    /// Returns the events after the last work, newest first. Standard error of a session that has
+    /// worked is about hooks, tools and servers of tools, so its events are left out.
+    pub(super) fn events_after_work(&self) -> Vec<&'a Value> {
         let work = &self.preset.output.work;
         let stdout = self.stdout.events.iter().rev().take_while(|event| !any_matches(work, event));
-        self.stderr.events.iter().rev().chain(stdout).collect()
+        let stderr = self.stderr.events.iter().rev().filter(|_| !self.has_worked());
+        stderr.chain(stdout).collect()
     }
 
     /// Returns the class and the text of the first event with a class. Event patterns of the preset
@@ -355,38 +379,40 @@ impl<'a> SessionEvidence<'a> {
         error
     }
 
-    /// Returns the lines of standard error and standard output that are not events.
+    /// Returns the lines of a stream that are not events, without noise.
+    fn lines(&self, plain: &str) -> String {
+        let noise = self.preset.watch.noise_text.as_ref();
+        let keep = |line: &&str| !noise.is_some_and(|noise| noise.matches(line));
+        plain.lines().filter(keep).flat_map(|line| [line, "\n"]).collect()
+    }
+
+    /// Returns the text about a failure that no described event reports. Of a session that has
+    /// worked, only the end of standard output counts: the other lines are about its work.
     fn unstructured_text(&self) -> ErrorText {
-        let preset = self.preset;
-        let noise = preset.watch.noise_text.as_ref();
-        let lines = |stream: &StreamContent| -> String {
-            let keep = |line: &&str| !noise.is_some_and(|noise| noise.matches(line));
-            stream.plain.lines().filter(keep).flat_map(|line| [line, "\n"]).collect()
-        };
-        let mut text = lines(self.stderr);
+        let has_worked = self.has_worked();
+        let stderr = if has_worked { String::new() } else { self.lines(&self.stderr.plain) };
+        let mut error = ErrorText::new(stderr);
         // Errors of servers and libraries, in a form that the preset does not describe.
-        let is_known = |event: &Value| preset.said.iter().any(|rule| rule.when.matches(event));
         let is_unknown_error = |event: &&Value| {
-            event.get("error").is_some()
-                && !any_matches(&preset.watch.noise, event)
-                && !is_known(event)
+            (event.get("error").is_some() || event.get("type").is_some_and(|kind| kind == "error"))
+                && self.error_text(event).is_empty()
         };
         for event in self.events_after_work().into_iter().filter(is_unknown_error) {
-            text.push_str(&normalize(&event.to_string()));
-            text.push('\n');
+            error.add(json_error::text(event));
         }
-        if preset.output.format == OutputFormat::Text {
+        if self.preset.output.format == OutputFormat::Text {
             // Only the end of the output is about the failure. The output before the end is about
             // the work.
             const LONGEST_TAIL: usize = 4096;
             let (_, tail) = self.text_after_answer();
             let from = tail.len().saturating_sub(LONGEST_TAIL);
             let from = (from..=tail.len()).find(|at| tail.is_char_boundary(*at)).unwrap_or(0);
-            text.push_str(&tail[from..]);
+            error.text.push_str(&tail[from..]);
         } else {
-            text.push_str(&lines(self.stdout));
+            let from = if has_worked { self.stdout.tail } else { 0 };
+            error.text.push_str(&self.lines(&self.stdout.plain[from..]));
         }
-        ErrorText::new(text)
+        error
     }
 
     /// Determines the cause of a failure that no event reports: from the lines, then from the exit
@@ -394,7 +420,9 @@ impl<'a> SessionEvidence<'a> {
     fn cause_in_text(&self, unstructured: &ErrorText, evidence: &[&Value]) -> Classification {
         let format = self.preset.output.format;
         let code = self.exit.code.filter(|_| self.exit.signal.is_none());
-        let by_exit = code.and_then(|code| exit_class(self.preset, code));
+        // The command line of a program that has worked is not wrong.
+        let is_possible = |class: &Class| *class != Class::BadInput || !self.has_worked();
+        let by_exit = code.and_then(|code| exit_class(self.preset, code)).filter(is_possible);
         // Shells report a signal as 128 plus its number.
         let was_killed = self.exit.signal.is_some()
             || (by_exit.is_none() && code.is_some_and(|code| (129..=160).contains(&code)));
@@ -404,15 +432,18 @@ impl<'a> SessionEvidence<'a> {
         } else if format == OutputFormat::Text && code == Some(0) {
             unstructured.class_by_preset_text(self.preset)
         } else {
-            unstructured.class(self.preset)
+            unstructured.class(self.preset).or_else(|| self.blocked_on_stderr())
         };
         let class = by_text.or(by_exit).unwrap_or(Class::Crashed);
-        if self.stdout.broken && by_text.is_none() {
+        if !self.stdout.unreadable.is_empty() && by_text.is_none() {
             return Classification::new(class, self.describe_exit());
         }
         let last_line = || {
-            let mut lines = unstructured.text.lines().rev().map(str::trim);
-            lines.find(|line| !line.is_empty()).map(str::to_owned)
+            let last = |text: &str| {
+                let mut lines = text.lines().rev().map(str::trim);
+                lines.find(|line| !line.is_empty()).map(str::to_owned)
+            };
+            last(&unstructured.text).or_else(|| last(&self.lines(&self.stderr.plain)))
         };
         let detail = self
             .first_text(evidence)
@@ -420,6 +451,13 @@ impl<'a> SessionEvidence<'a> {
             .or_else(last_line)
             .unwrap_or_else(|| self.describe_exit());
         Classification::new(class, detail)
+    }
+
+    /// Returns the class `Blocked` if a rule of the preset finds it on standard error. The program
+    /// itself reports what it denied, also while it works.
+    fn blocked_on_stderr(&self) -> Option<Class> {
+        let stderr = ErrorText::new(self.lines(&self.stderr.plain));
+        stderr.class_by_preset_text(self.preset).filter(|class| *class == Class::Blocked)
     }
 
     /// Returns the first line with this class.
@@ -430,7 +468,7 @@ impl<'a> SessionEvidence<'a> {
     }
 
     fn describe_exit(&self) -> String {
-        let what = if self.stdout.broken {
+        let what = if !self.stdout.unreadable.is_empty() {
             "what it printed is cut off or garbled"
         } else {
             "it did not say how it ended"

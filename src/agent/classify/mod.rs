@@ -1,8 +1,8 @@
 //! Classification of sessions from their output and exit status, by the rules of a preset.
 //!
 //! Structured events take precedence over texts, and texts take precedence over the exit code. An
-//! exit code proves nothing on its own. A stream that stops in the middle or that cannot be parsed
-//! is never a success.
+//! exit code proves nothing on its own. A stream that stops in the middle is never a success. A
+//! line that cannot be read costs only itself.
 
 #[cfg(test)]
 mod capture_tests;
@@ -10,10 +10,16 @@ mod capture_tests;
 mod crafted_tests;
 mod error_rules;
 mod evidence;
+mod json_error;
+#[cfg(test)]
+mod output_tests;
+mod progress;
 mod reset_time;
 mod session_watcher;
 mod stream_content;
+mod terminal_text;
 mod usage;
+mod zone;
 
 pub(crate) use session_watcher::{OutputMeaning, SessionStream, SessionWatcher};
 
@@ -102,9 +108,16 @@ pub(crate) fn classify(
         .find_map(|event| preset.session.pointers.iter().find_map(|pointer| pointer.text(event)));
     let has_reset_time = matches!(classification.class, Class::RateLimited | Class::Overloaded);
     let given_up = matches!(exit.intervention, Some(Intervention::GivenUp(_)));
-    let reset_time = || reset_time::find(preset, &events, &classification.texts, given_up, now);
+    let reset_time = || {
+        let events = evidence.events_after_work();
+        reset_time::find(preset, &events, &classification.texts, given_up, now)
+    };
     let resets_at = has_reset_time.then(reset_time).flatten();
+    let limited_model = (classification.class == Class::RateLimited)
+        .then(|| evidence.limited_model(&classification.texts))
+        .flatten();
     let report = usage::read(preset, &stdout);
+    let progress = evidence.progress(&classification);
     SessionReport {
         class: classification.class,
         detail: classification.detail,
@@ -112,7 +125,9 @@ pub(crate) fn classify(
         usage: report.usage,
         cumulative: report.cumulative,
         resets_at,
+        limited_model,
         denials: evidence.denials(),
+        progress,
     }
 }
 

@@ -9,14 +9,26 @@ use jiff::{Span, Zoned};
 use regex::{Captures, Regex};
 use serde_json::Value;
 
-use super::stream_content::normalize;
+use super::terminal_text::normalize;
+use super::zone;
 use crate::agent::preset::Preset;
+use crate::agent::preset::pattern::any_matches;
 use crate::domain::id::Timestamp;
 
-/// The largest plausible distance between a reset time and now, in the future or in the past.
-const FARTHEST_MS: u64 = 40 * 24 * 3_600_000;
+const MINUTE_MS: u64 = 60_000;
+const HOUR_MS: u64 = 60 * MINUTE_MS;
 
-/// Finds the reset time in the fields of events, the newest first, then in texts.
+/// The largest plausible distance of a reset time, if the length of the window is unknown, and the
+/// largest plausible age.
+const FARTHEST_MS: u64 = 40 * 24 * HOUR_MS;
+/// A time of day that was passed so recently is today's and not tomorrow's: clocks differ, and the
+/// report may be older than its time.
+const JUST_PAST_MINUTES: i64 = 15;
+/// Windows may reset a little later than their length suggests.
+const WINDOW_SLACK_MS: u64 = 10 * MINUTE_MS;
+
+/// Finds the reset time: the latest time in the fields of events, otherwise the first time in the
+/// texts. A time that is further away than the window of the limit is unknown.
 ///
 /// If the harness gave up on the session, an announced wait starts at `now`. Otherwise, an
 /// announced wait is ignored: the session may have waited already.
@@ -27,19 +39,47 @@ pub(super) fn find(
     given_up: bool,
     now: Timestamp,
 ) -> Option<Timestamp> {
+    let output = &preset.output;
     let wait = |event: &&Value| {
-        let ms = preset.output.waits_ms.iter().find_map(|p| p.first(event)?.as_f64())?;
+        let ms = output.waits_ms.iter().find_map(|p| p.first(event)?.as_f64())?;
         from_number(ms / 1000.0, now)
     };
+    let counts =
+        |event: &&&Value| output.resets_in.is_empty() || any_matches(&output.resets_in, event);
     let field = |event: &&Value| {
-        preset.output.resets.iter().find_map(|pointer| from_field(pointer.first(event)?, now))
+        let at = output.resets.iter().find_map(|pointer| from_field(pointer.first(event)?, now))?;
+        is_in_window(at, &event.to_string(), now).then_some(at)
+    };
+    let text = |text: &String| {
+        let text = normalize(text);
+        from_text(&text, now).filter(|at| is_in_window(*at, &text, now))
     };
     events
         .iter()
-        .rev()
-        .find_map(field)
-        .or_else(|| events.iter().rev().filter(|_| given_up).find_map(wait))
-        .or_else(|| texts.iter().find_map(|text| from_text(&normalize(text), now)))
+        .filter(counts)
+        .filter_map(field)
+        .max()
+        .or_else(|| events.iter().filter(|_| given_up).find_map(wait))
+        .or_else(|| texts.iter().find_map(text))
+}
+
+/// The names of windows, with their lengths in hours.
+static WINDOWS: LazyLock<Vec<(Regex, u64)>> = LazyLock::new(|| {
+    let windows = [
+        (r"\bhourly\b|per[ _-]?hour\b", 1),
+        (r"\b(?:five|5)[ _-]?(?:hours?|hrs?|h)\b|\bsession limit", 5),
+        (r"\bdaily\b|per[ _-]?day\b|\b24[ _-]?h|\b(?:one|1)[ _-]?day\b", 24),
+        (r"\bweek|(?:\b|_)(?:seven|7)[ _-]?day", 7 * 24),
+        (r"\bmonth|\b30[ _-]?day|spend(?:ing)?[ _-](?:cap|limit)", 31 * 24),
+    ];
+    windows.into_iter().filter_map(|(name, hours)| Some((compile(name)?, hours))).collect()
+});
+
+/// Returns true if a reset time is no further away than the longest window that a text names.
+fn is_in_window(at: Timestamp, text: &str, now: Timestamp) -> bool {
+    let named = WINDOWS.iter().filter(|(name, _)| name.is_match(text));
+    let longest = named.map(|(_, hours)| hours * HOUR_MS).max();
+    longest.is_none_or(|window| at.since_ms(now) <= window + WINDOW_SLACK_MS)
 }
 
 /// Reads a field: seconds from now, seconds or milliseconds since the epoch, or a text.
@@ -47,7 +87,7 @@ fn from_field(value: &Value, now: Timestamp) -> Option<Timestamp> {
     match value {
         Value::Number(number) => from_number(number.as_f64()?, now),
         Value::String(text) => text.trim().parse().map_or_else(
-            |_| from_date(text.trim(), now).or_else(|| from_text(text, now)),
+            |_| from_text(text, now).or_else(|| from_date(&captures(&DATE, text)?, now)),
             |number| from_number(number, now),
         ),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
@@ -68,8 +108,8 @@ fn from_number(number: f64, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// Returns the time if it is at most `FARTHEST_MS` from `now`. A past time is plausible: the limit
-/// has been reset already.
+/// Returns the time if it is plausible. A past time is plausible: the limit has been reset
+/// already.
 fn if_plausible(time: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let is_near = time.since_ms(now) <= FARTHEST_MS && now.since_ms(time) <= FARTHEST_MS;
     is_near.then_some(time)
@@ -100,7 +140,9 @@ static RETRY_AFTER: LazyLock<Option<Regex>> =
     LazyLock::new(|| compile(r#"retry[ _-]?after["']?\s*[:=]?\s*["']?(\d+(?:\.\d+)?)\b"#));
 static DATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     compile(
-        r"(\d{4})-(\d\d)-(\d\d)(?:T|\s+at\s+|\s+)(\d\d):(\d\d)(?::(\d\d))?(?:\.\d+)?\s*(Z\b|UTC|GMT|[+-]\d\d:?\d\d)?",
+        r"(\d{4})-(\d\d)-(\d\d)(?:T|\s+at\s+|\s+)(\d\d):(\d\d)(?::(\d\d))?(?:\.\d+)?\s*([+-]\d\d:?\d\d|ZONE)?"
+            .replace("ZONE", zone::PATTERN)
+            .as_str(),
     )
 });
 static TIME_OF_DAY: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -109,10 +151,12 @@ static TIME_OF_DAY: LazyLock<Option<Regex>> = LazyLock::new(|| {
             r"\b{}\w*[^\d\n]{{0,40}}?",
             r"(?:(?P<weekday>mon|tue|wed|thu|fri|sat|sun)[a-z]*,?\s+(?:at\s+)?)?",
             r"(?:(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?:(?P<year>\d{{4}}),?\s+)?(?:at\s+)?)?",
+            r"(?:(?P<tomorrow>tomorrow),?\s+(?:at\s+)?)?",
             r"(?P<hour>\d{{1,2}})(?::(?P<minute>\d\d))?(?::\d\d)?\s*(?:(?P<half>[ap])\.?m\b\.?)?",
-            r"\s*(?:\((?P<zone>[a-z_]+(?:/[a-z0-9_+-]+)*)\)|(?P<plain>utc|gmt|z)\b)?",
+            r"\s*(?P<zone>{})?(?:\s*(?P<next>tomorrow)\b)?",
         ),
-        KEYWORD
+        KEYWORD,
+        zone::PATTERN
     ))
 });
 
@@ -125,8 +169,11 @@ fn from_text(text: &str, now: Timestamp) -> Option<Timestamp> {
         let number = captures(&EPOCH, text)?.get(1)?.as_str().parse().ok()?;
         from_number(number, now)
     };
+    if let Some(date) = captures(&DATE, text) {
+        // The text has no other time, even if the date cannot be read.
+        return epoch().or_else(|| from_date(&date, now));
+    }
     epoch()
-        .or_else(|| from_date(text, now))
         .or_else(|| from_duration(text, now))
         .or_else(|| {
             let seconds = captures(&RETRY_AFTER, text)?.get(1)?.as_str().parse().ok()?;
@@ -135,25 +182,17 @@ fn from_text(text: &str, now: Timestamp) -> Option<Timestamp> {
         .or_else(|| from_time_of_day(text, now))
 }
 
-/// Reads a date with a time. A time without an offset is in UTC.
-fn from_date(text: &str, now: Timestamp) -> Option<Timestamp> {
-    let date_match = captures(&DATE, text)?;
+/// Reads a date with a time. A time without a zone is in UTC.
+fn from_date(date_match: &Captures<'_>, now: Timestamp) -> Option<Timestamp> {
     let part = |n| date_match.get(n).map_or(Some(0), |m| m.as_str().parse::<i8>().ok());
     let year = date_match.get(1)?.as_str().parse().ok()?;
     let date = Date::new(year, part(2)?, part(3)?).ok()?;
     let time = Time::new(part(4)?, part(5)?, part(6)?, 0).ok()?;
-    let offset = date_match.get(7).map_or("", |m| m.as_str());
-    let ahead = match offset.strip_prefix(['+', '-']) {
-        None => 0,
-        Some(digits) => {
-            let digits = digits.replace(':', "");
-            let minutes = digits.get(..2)?.parse::<i64>().ok()? * 60
-                + digits.get(2..)?.parse::<i64>().ok()?;
-            if offset.starts_with('-') { -minutes } else { minutes }
-        }
+    let zone = match date_match.get(7) {
+        Some(name) => zone::find(name.as_str())?,
+        None => TimeZone::UTC,
     };
-    let at = DateTime::from_parts(date, time).checked_sub(Span::new().minutes(ahead)).ok()?;
-    if_plausible(timestamp(&at.to_zoned(TimeZone::UTC).ok()?)?, now)
+    if_plausible(timestamp(&DateTime::from_parts(date, time).to_zoned(zone).ok()?)?, now)
 }
 
 /// Reads a duration: `in 2 days 3 hours`, `after 13h25m30s`, `retry in 34.07s`.
@@ -176,8 +215,7 @@ fn from_duration(text: &str, now: Timestamp) -> Option<Timestamp> {
 
 /// Reads a time of day with or without a day, and returns the next such time.
 ///
-/// A time without a zone is in UTC. A time in the current minute is today, not tomorrow: programs
-/// omit the seconds, so the limit may still reset within this minute.
+/// A time without a zone is in UTC. A time in an unknown zone is unknown.
 fn from_time_of_day(text: &str, now: Timestamp) -> Option<Timestamp> {
     let matches = TIME_OF_DAY.as_ref()?.captures_iter(text);
     // A number without minutes and without `am` or `pm` is not a time of day.
@@ -192,14 +230,14 @@ fn from_time_of_day(text: &str, now: Timestamp) -> Option<Timestamp> {
         (hour, _) => hour,
     };
     let time = Time::new(hour, number("minute").unwrap_or(0), 0, 0).ok()?;
-    let zone = time_match
-        .name("zone")
-        .and_then(|m| TimeZone::get(m.as_str()).ok())
-        .unwrap_or(TimeZone::UTC);
+    let zone = match time_match.name("zone") {
+        Some(name) => zone::find(name.as_str())?,
+        None => TimeZone::UTC,
+    };
     let millis = i64::try_from(now.0).ok()?;
     let local_now = jiff::Timestamp::from_millisecond(millis).ok()?.to_zoned(zone.clone());
     let today = local_now.date();
-    let last_minute = local_now.checked_sub(Span::new().minutes(1)).ok()?;
+    let earliest = local_now.checked_sub(Span::new().minutes(JUST_PAST_MINUTES)).ok()?;
     let on_date = |date: Date| DateTime::from_parts(date, time).to_zoned(zone.clone()).ok();
     let day = |n: i64| today.checked_add(Span::new().days(n)).ok();
     let next = if let Some(month) = lower("month") {
@@ -224,9 +262,11 @@ fn from_time_of_day(text: &str, now: Timestamp) -> Option<Timestamp> {
             .filter_map(day)
             .filter(|d| d.weekday() == weekday)
             .filter_map(on_date)
-            .find(|z| *z > last_minute)?
+            .find(|z| *z > earliest)?
+    } else if time_match.name("tomorrow").or(time_match.name("next")).is_some() {
+        on_date(day(1)?)?
     } else {
-        (0..=2).filter_map(day).filter_map(on_date).find(|z| *z > last_minute)?
+        (0..=2).filter_map(day).filter_map(on_date).find(|z| *z > earliest)?
     };
     if_plausible(timestamp(&next)?, now)
 }
@@ -250,7 +290,7 @@ mod tests {
     fn reset_time_is_read_from_error_texts() {
         for (text, utc) in [
             ("You've hit your session limit · resets 4:25pm (UTC)", "2026-11-22T16:25:00Z"),
-            ("resets 3pm (UTC)", "2026-11-23T15:00:00Z"),
+            ("resets 2pm (UTC)", "2026-11-23T14:00:00Z"),
             ("limit reached ∙ resets 12am (America/New_York)", "2026-11-23T05:00:00Z"),
             ("resets Nov 25, 4pm (Europe/Berlin)", "2026-11-25T15:00:00Z"),
             ("resets Jan 2 at 9:30am", "2026-11-22T15:10:00Z"),
@@ -275,13 +315,86 @@ mod tests {
     }
 
     #[test]
-    fn reset_time_in_the_current_minute_is_today() {
-        let later = NOW.after_ms(8 * 60_000 + 59_999);
-        assert_eq!(from_text("or try again at 3:18 PM.", later), at("2026-11-22T15:18:00Z"));
-        assert_eq!(
-            from_text("or try again at 3:18 PM.", later.after_ms(1)),
-            at("2026-11-23T15:18:00Z")
-        );
+    fn reset_time_a_few_minutes_past_is_today() {
+        for (now, expected) in [
+            (NOW.after_ms(8 * MINUTE_MS + 59_999), "2026-11-22T15:18:00Z"),
+            (NOW.after_ms(14 * MINUTE_MS), "2026-11-22T15:18:00Z"),
+            (NOW.after_ms(40 * MINUTE_MS), "2026-11-23T15:18:00Z"),
+        ] {
+            assert_eq!(from_text("or try again at 3:18 PM.", now), at(expected), "{now:?}");
+        }
+        assert_eq!(from_text("resets Sun 3:05pm", NOW), at("2026-11-22T15:05:00Z"));
+    }
+
+    #[test]
+    fn reset_time_is_read_in_the_zone_of_the_text() {
+        for (text, utc) in [
+            ("resets 9pm (Europe/Budapest)", Some("2026-11-22T20:00:00Z")),
+            ("resets 9pm Europe/Budapest", Some("2026-11-22T20:00:00Z")),
+            ("resets 9am PST", Some("2026-11-22T17:00:00Z")),
+            ("resets at 11:30 AM (EST)", Some("2026-11-22T16:30:00Z")),
+            ("resets 18:00 UTC+2", Some("2026-11-22T16:00:00Z")),
+            ("resets 11pm (GMT+05:30)", Some("2026-11-22T17:30:00Z")),
+            ("resets tomorrow at 3am (UTC)", Some("2026-11-23T03:00:00Z")),
+            ("resets 3am UTC tomorrow", Some("2026-11-23T03:00:00Z")),
+            ("access on 2026-11-23 at 00:00 CET", Some("2026-11-22T23:00:00Z")),
+            ("resets 9pm (Middle/Earth)", None),
+            ("resets 9pm (local time)", None),
+            ("resets 9pm XYZT", None),
+            ("access on 2026-11-23 at 00:00 QQT", None),
+        ] {
+            assert_eq!(from_text(text, NOW), utc.and_then(at), "{text}");
+        }
+    }
+
+    #[test]
+    fn reset_time_beyond_the_window_of_the_limit_is_unknown() {
+        let preset = crate::agent::preset::builtin("claude").unwrap();
+        let find = |event: &str, text: &str| {
+            let event = serde_json::from_str(event).unwrap();
+            find(&preset, &[&event], &[text.to_owned()], false, NOW)
+        };
+        let none = "{}";
+        for (text, utc) in [
+            ("You've hit your session limit · resets 7am (UTC)", None),
+            ("You've hit your 5-hour limit · resets 2pm (UTC)", None),
+            ("You've hit your session limit · resets 8pm (UTC)", Some("2026-11-22T20:00:00Z")),
+            ("daily limit reached, resets 7am (UTC)", Some("2026-11-23T07:00:00Z")),
+            ("weekly limit reached, resets Nov 25, 4pm (UTC)", Some("2026-11-25T16:00:00Z")),
+            ("weekly limit reached, resets Dec 14, 4pm (UTC)", None),
+        ] {
+            assert_eq!(find(none, text), utc.and_then(at), "{text}");
+        }
+        let window = |status: &str, kind: &str, hours: u64| {
+            let at = NOW.0 / 1000 + hours * 3600;
+            format!(
+                r#"{{"type":"rate_limit_event","rate_limit_info":{{"status":"{status}","rateLimitType":"{kind}","resetsAt":{at}}}}}"#
+            )
+        };
+        let after = |hours: u64| Some(NOW.after_ms(hours * HOUR_MS));
+        assert_eq!(find(&window("rejected", "five_hour", 3), ""), after(3));
+        assert_eq!(find(&window("rejected", "five_hour", 16), ""), None);
+        assert_eq!(find(&window("rejected", "seven_day_opus", 100), ""), after(100));
+        assert_eq!(find(&window("allowed", "five_hour", 3), ""), None);
+        assert_eq!(find(&window("allowed_warning", "seven_day", 100), ""), None);
+    }
+
+    #[test]
+    fn latest_rejected_window_counts() {
+        let preset = crate::agent::preset::builtin("claude").unwrap();
+        let event = |status: &str, hours: u64| -> Value {
+            serde_json::json!({"type": "rate_limit_event", "rate_limit_info": {
+                "status": status, "resetsAt": NOW.0 / 1000 + hours * 3600,
+            }})
+        };
+        let events = [
+            event("rejected", 2),
+            event("rejected", 90),
+            event("rejected", 4),
+            event("allowed", 150),
+        ];
+        let found = find(&preset, &events.iter().collect::<Vec<_>>(), &[], false, NOW);
+        assert_eq!(found, Some(NOW.after_ms(90 * HOUR_MS)));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::stream_content::normalize;
+use super::stream_content::ParsedLine;
+use super::terminal_text::normalize;
 use crate::agent::preset::pattern::any_matches;
 use crate::agent::preset::{EventText, OutputFormat, Preset};
 use crate::domain::session::Class;
@@ -169,18 +170,33 @@ impl SessionWatcher {
             self.reset_give_up();
             return (OutputMeaning::Progress, true);
         }
-        let Some(event @ Value::Object(_)) = serde_json::from_slice(line).ok() else {
-            let text = normalize(&String::from_utf8_lossy(line));
-            let is_blank = text.trim().is_empty();
-            let meaning = match stream {
-                SessionStream::Stdout if !is_blank => OutputMeaning::Noise,
-                SessionStream::Stderr if self.is_noise_text(&text) => OutputMeaning::Noise,
-                SessionStream::Stdout | SessionStream::Stderr => OutputMeaning::Nothing,
-            };
-            return (meaning, false);
+        let events = match serde_json::from_slice(line) {
+            Ok(event @ Value::Object(_)) => vec![event],
+            Ok(_) | Err(_) => {
+                let parsed = ParsedLine::new(line);
+                if parsed.events.is_empty() {
+                    let is_blank = parsed.plain.trim().is_empty() && !parsed.unreadable;
+                    return (self.meaning_of_text(stream, &parsed.plain, is_blank), false);
+                }
+                parsed.events
+            }
         };
-        let is_work = any_matches(&self.preset.output.work, &event);
-        (self.observe_event(&event, is_work), is_work)
+        let mut combined = (OutputMeaning::Nothing, false);
+        for event in events {
+            let is_work = any_matches(&self.preset.output.work, &event);
+            let meaning = self.observe_event(&event, is_work);
+            combined = (combined.0.followed_by(meaning, is_work), combined.1 || is_work);
+        }
+        combined
+    }
+
+    /// Returns the meaning of a line without an event.
+    fn meaning_of_text(&self, stream: SessionStream, text: &str, is_blank: bool) -> OutputMeaning {
+        match stream {
+            SessionStream::Stdout if !is_blank => OutputMeaning::Noise,
+            SessionStream::Stderr if self.is_noise_text(text) => OutputMeaning::Noise,
+            SessionStream::Stdout | SessionStream::Stderr => OutputMeaning::Nothing,
+        }
     }
 
     fn observe_event(&mut self, event: &Value, is_work: bool) -> OutputMeaning {
@@ -305,6 +321,47 @@ mod tests {
         let given_up = Intervention::GivenUp(Class::RateLimited);
         assert_eq!(read(Some(given_up)), (Class::RateLimited, Some(now.after_ms(20_000))));
         assert_eq!(read(None), (Class::RateLimited, None));
+    }
+
+    #[test]
+    fn error_told_as_a_message_and_a_replayed_prompt_are_no_answer() {
+        for (preset, line, answered) in [
+            (
+                "qwen",
+                r#"{"type":"assistant","message":{"content":[{"type":"text","text":"[API Error: 401 x]"}]}}"#,
+                false,
+            ),
+            (
+                "qwen",
+                r#"{"type":"assistant","message":{"content":[{"type":"text","text":"Step 1."}]}}"#,
+                true,
+            ),
+            (
+                "gemini",
+                r#"{"type":"message","role":"assistant","content":"[API Error: 429]"}"#,
+                false,
+            ),
+            (
+                "claude",
+                r#"{"type":"assistant","message":{"model":"<synthetic>","content":[{"type":"text","text":"x"}]}}"#,
+                false,
+            ),
+            (
+                "claude",
+                r#"{"type":"user","isReplay":true,"message":{"content":"the prompt"}}"#,
+                false,
+            ),
+            (
+                "claude",
+                r#"{"type":"user","message":{"content":[{"type":"tool_result","content":"x"}]}}"#,
+                true,
+            ),
+            ("claude", "\u{1b}[2K{\"type\":\"assistant\",\"message\":{\"content\":[]}}", true),
+        ] {
+            let mut watcher = SessionWatcher::new(&builtin(preset).unwrap());
+            observe(&mut watcher, line);
+            assert_eq!(watcher.answered(), answered, "{preset} {line}");
+        }
     }
 
     #[test]

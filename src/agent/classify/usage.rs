@@ -1,5 +1,7 @@
 //! The tokens and the cost of a session, from the session's own reports.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use super::stream_content::StreamContent;
@@ -44,16 +46,31 @@ fn usage_in_events(rule: &PresetUsage, events: &[Value]) -> Usage {
     let mut tokens: Option<Tokens> = None;
     // The first entry with a count above zero applies. Otherwise, a count of zero is kept: it
     // differs from no report.
-    for pointers in &rule.counted {
-        let reports = events.iter().filter(|event| pointers.when.matches(event));
-        let mut counts = reports.map(|event| tokens_of_event(rule, pointers, event));
-        let count = if add_all { counts.reduce(Tokens::plus) } else { counts.next_back() };
+    let mut counted_to = 0;
+    for pointers in rule.counted.iter().filter(|pointers| pointers.each.is_none()) {
+        let reports = events.iter().enumerate();
+        let reports = reports.filter(|(_, event)| pointers.when.matches(event));
+        let mut counts = reports
+            .filter_map(|(index, event)| Some((index, tokens_of_event(rule, pointers, event)?)));
+        let (index, count) = if add_all {
+            let sum = counts.reduce(|(_, sum), (index, count)| (index, sum.plus(count)));
+            sum.map(|(index, count)| (index + 1, count)).unzip()
+        } else {
+            counts.next_back().map(|(index, count)| (index + 1, count)).unzip()
+        };
         if count.is_some_and(|count| count.total() > 0) {
+            counted_to = index.unwrap_or(0);
             tokens = count;
             break;
         }
         tokens = tokens.or(count);
     }
+    // The session broke off before a report about all of it, or went on after the report.
+    let messages = tokens_of_messages(rule, events, counted_to);
+    tokens = match (tokens, messages) {
+        (Some(tokens), Some(messages)) => Some(tokens.plus(messages)),
+        (tokens, messages) => tokens.or(messages),
+    };
     let mut costs = rule.cost.iter().flat_map(|pointer| {
         events.iter().filter_map(|event| Cost::from_usd(pointer.first(event)?.as_f64()?))
     });
@@ -65,10 +82,38 @@ fn usage_in_events(rule: &PresetUsage, events: &[Value]) -> Usage {
     Usage { tokens, cost }
 }
 
-fn tokens_of_event(rule: &PresetUsage, pointers: &TokenPointers, event: &Value) -> Tokens {
+/// Adds the counts of all messages after the event with the index `from`, once for each message.
+/// Returns `None` if no message has counts.
+fn tokens_of_messages(rule: &PresetUsage, events: &[Value], from: usize) -> Option<Tokens> {
+    let mut messages: BTreeMap<&str, Tokens> = BTreeMap::new();
+    let each = rule.counted.iter().filter_map(|pointers| Some((pointers, pointers.each.as_ref()?)));
+    for (pointers, id) in each {
+        let counted: BTreeSet<&str> =
+            events[..from].iter().filter_map(|event| id.text(event)).collect();
+        for event in &events[from..] {
+            let Some(message) = id.text(event).filter(|id| !counted.contains(*id)) else {
+                continue;
+            };
+            if pointers.when.matches(event)
+                && let Some(tokens) = tokens_of_event(rule, pointers, event)
+            {
+                messages.insert(message, tokens);
+            }
+        }
+    }
+    messages.into_values().reduce(Tokens::plus)
+}
+
+/// Returns the counts of an event. Returns `None` if the event has no counts.
+fn tokens_of_event(rule: &PresetUsage, pointers: &TokenPointers, event: &Value) -> Option<Tokens> {
     let sum = |pointer: &Pointer| -> u64 {
         pointer.all(event).into_iter().filter_map(token_count).fold(0, u64::saturating_add)
     };
+    let all = [&pointers.cache_read, &pointers.cache_write, &pointers.total];
+    let all = all.into_iter().flatten().chain([&pointers.input]).chain(&pointers.output);
+    if all.flat_map(|pointer| pointer.all(event)).all(|value| token_count(value).is_none()) {
+        return None;
+    }
     let cache_read = pointers.cache_read.as_ref().map_or(0, sum);
     let cache_write = pointers.cache_write.as_ref().map_or(0, sum);
     let input = sum(&pointers.input);
@@ -77,7 +122,7 @@ fn tokens_of_event(rule: &PresetUsage, pointers: &TokenPointers, event: &Value) 
     if let Some(total) = &pointers.total {
         output = output.max(sum(total).saturating_sub(input));
     }
-    without_cached_input(rule, Tokens { input, output, cache_read, cache_write })
+    Some(without_cached_input(rule, Tokens { input, output, cache_read, cache_write }))
 }
 
 /// Reads a token count from JSON. A fraction is cut off.

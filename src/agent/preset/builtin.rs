@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use super::schema::{CommonRules, Preset};
+use super::common_rules::CommonRules;
+use super::schema::Preset;
 use super::validate::PresetFault;
 
 /// The preset files by name, in the order of `agent list`.
@@ -55,8 +56,7 @@ fn parse(file: &str, text: &str) -> Result<Preset, String> {
 pub(crate) fn common() -> &'static CommonRules {
     static COMMON: LazyLock<CommonRules> = LazyLock::new(|| {
         // A test parses the file. A mistake in a release must not stop the program.
-        toml::from_str(include_str!("common.toml"))
-            .unwrap_or(CommonRules { status_in_words: Vec::new(), errors: Vec::new() })
+        toml::from_str(include_str!("common.toml")).unwrap_or_default()
     });
     &COMMON
 }

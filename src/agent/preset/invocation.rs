@@ -185,6 +185,9 @@ impl<'a> InvocationValues<'a> {
                 "Your instructions are in the file {}. Read all of it, then do what it says.",
                 request.prompt_file
             ))
+        } else if request.prompt.starts_with('-') && preset.call.prompt == PromptVia::Arg {
+            // Programs take an argument that begins with `-` for an option, even behind `-p`.
+            Cow::Owned(format!("\n{}", request.prompt))
         } else {
             Cow::Borrowed(request.prompt)
         };
@@ -266,6 +269,29 @@ mod tests {
         let other = InvocationRequest { is_root: false, ..request };
         let call = invocation(&builtin("claude").unwrap(), &other).unwrap();
         assert!(!call.env_set.iter().any(|(name, _)| name == "IS_SANDBOX"));
+    }
+
+    #[test]
+    fn prompt_that_begins_with_a_dash_is_never_an_option() {
+        for name in crate::agent::preset::NAMES.into_iter().filter(|name| *name != "command") {
+            let preset = builtin(name).unwrap();
+            for resume in [false, true] {
+                let request = InvocationRequest {
+                    resume,
+                    session_id: Some(ID),
+                    prompt: "- fix it\n--help",
+                    prompt_file: "/t/prompt",
+                    ..InvocationRequest::default()
+                };
+                if resume && preset.call.resume.is_empty() {
+                    continue;
+                }
+                let argv = invocation(&preset, &request).unwrap().argv;
+                assert!(!argv.iter().any(|arg| arg.starts_with("- fix")), "{name}: {argv:?}");
+                let has_prompt = argv.iter().any(|arg| arg == "\n- fix it\n--help");
+                assert_eq!(has_prompt, preset.call.prompt == PromptVia::Arg, "{name}: {argv:?}");
+            }
+        }
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! job file overrides a preset or defines a new one. No other part of the source names a program.
 
 mod builtin;
+mod common_rules;
 mod invocation;
 pub(crate) mod pattern;
 mod prices;
+mod protocol;
 mod resolve;
 mod schema;
 mod validate;

@@ -172,6 +172,9 @@ struct ValueTest {
     /// The lower bound of a number.
     #[serde(default, rename = "at-least", skip_serializing_if = "Option::is_none")]
     at_least: Option<f64>,
+    /// The value that no value at the pointer may have. An absent value is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not: Option<Box<ExpectedValue>>,
 }
 
 impl ExpectedValue {
@@ -195,6 +198,7 @@ impl ExpectedValue {
                             .filter_map(|value| value.as_f64())
                             .any(|number| number >= at_least)
                     })
+                    && test.not.as_ref().is_none_or(|refused| !refused.matches(values))
             }
         }
     }
@@ -255,7 +259,7 @@ impl<'de> Visitor<'de> for ExpectedValueVisitor {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ExpectedValue, A::Error> {
         let test = ValueTest::deserialize(MapAccessDeserializer::new(map))?;
         if test == ValueTest::default() {
-            return Err(A::Error::custom("needs `matches`, `present` or `at-least`"));
+            return Err(A::Error::custom("needs `matches`, `present`, `at-least` or `not`"));
         }
         Ok(ExpectedValue::Test(test))
     }
@@ -304,6 +308,11 @@ mod tests {
             (r#"when = { "/n" = { at-least = 3 } }"#, true),
             (r#"when = { "/n" = { at-least = 3.5 } }"#, false),
             (r#"when = { "/type" = { at-least = 0 } }"#, false),
+            (r#"when = { "/ok" = { not = false } }"#, true),
+            (r#"when = { "/ok" = { not = true } }"#, false),
+            (r#"when = { "/none" = { not = true } }"#, true),
+            (r#"when = { "/type" = { not = { matches = "^res" } } }"#, false),
+            (r#"when = { "/type" = { not = ["init", "user"] } }"#, true),
         ] {
             assert_eq!(pattern(toml).matches(&event), matches, "{toml}");
             let json = serde_json::to_string(&pattern(toml)).unwrap();

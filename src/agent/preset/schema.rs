@@ -181,10 +181,13 @@ pub(crate) struct PresetOutput {
     /// Pointers to the model's name in any event.
     #[serde(default)]
     pub model: Vec<Pointer>,
-    /// Pointers to the time at which a limit resets, in any event. The time is a timestamp or a
-    /// number of seconds from now.
+    /// Pointers to the time at which a limit resets. The time is a timestamp or a number of seconds
+    /// from now. The latest time counts.
     #[serde(default)]
     pub resets: Vec<Pointer>,
+    /// The events whose time in `resets` counts. Default: all events.
+    #[serde(default)]
+    pub resets_in: Vec<EventPattern>,
     /// Pointers to an announced wait in milliseconds, in any event. The wait starts when the
     /// harness gives up on the session.
     #[serde(default)]
@@ -274,6 +277,10 @@ pub(crate) enum UsageScope {
 pub(crate) struct TokenPointers {
     /// The event with the counts.
     pub when: EventPattern,
+    /// The id of the message that the counts belong to. The counts of all messages are added. The
+    /// last event of a message counts. Only messages after the events of the other entries count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub each: Option<Pointer>,
     /// Input tokens.
     pub input: Pointer,
     /// Output tokens. The values at all pointers are added.
@@ -324,16 +331,6 @@ pub(crate) struct ErrorRule {
     /// Exit codes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exit: Vec<CodeRange>,
-}
-
-/// The rules for all programs: `common.toml`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct CommonRules {
-    /// Patterns of an HTTP status in a text. The first group is the status.
-    pub status_in_words: Vec<Pattern>,
-    /// Classes of failures.
-    pub errors: Vec<ErrorRule>,
 }
 
 /// `[watch]`: rules for the output of a running session.

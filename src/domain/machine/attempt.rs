@@ -2,7 +2,7 @@
 
 use super::decider::Decider;
 use super::verification::Rejection;
-use crate::domain::account::{Account, MAX_STRIKES};
+use crate::domain::account::{Account, AgentName, MAX_STRIKES};
 use crate::domain::event::{Halt, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::{RetryReason, backoff_ms};
@@ -74,9 +74,18 @@ impl Decider<'_> {
             | Termination::Lingered
             | Termination::Hopeless => {
                 let report = report.as_deref();
+                if self.halts_on_silence(task, &after) {
+                    return;
+                }
                 if let Some(report) = report
                     && self.handle_class(task, &after, report)
                 {
+                    return;
+                }
+                if let Some(report) = report
+                    && matches!(report.class, Class::Auth | Class::BadInput)
+                {
+                    self.reject_session(task, &after, report, tree);
                     return;
                 }
                 // A session that broke off proves nothing about the account.
@@ -133,6 +142,8 @@ impl Decider<'_> {
                 self.agent_turned_away(task, state, report, detail);
                 true
             }
+            // The account and the command line are good. The fault is this session's alone.
+            Class::Auth | Class::BadInput if self.has_answered() || report.answered() => false,
             Class::Auth | Class::BadInput => {
                 let what = if class == Class::Auth {
                     "the agent's account is not accepted"
@@ -161,15 +172,57 @@ impl Decider<'_> {
         }
     }
 
-    /// Returns true if an agent of this run has produced work for the checks.
+    /// Returns true if the checks have seen work of an agent of this run.
     fn has_worked(&self) -> bool {
-        self.state.tasks.values().any(|s| {
-            s.rejections > 0
-                || matches!(
-                    s.phase,
-                    Phase::Verifying | Phase::Queued | Phase::Reviewing | Phase::Done
-                )
-        })
+        self.has_candidate() || self.state.tasks.values().any(|s| s.rejections > 0)
+    }
+
+    /// Returns true if a candidate of this run is under way or has landed.
+    fn has_candidate(&self) -> bool {
+        let is_candidate = |s: &TaskState| {
+            matches!(s.phase, Phase::Verifying | Phase::Queued | Phase::Reviewing | Phase::Done)
+        };
+        self.state.tasks.values().any(is_candidate)
+    }
+
+    /// Returns true if the service has answered a session of this run.
+    fn has_answered(&self) -> bool {
+        self.state.account.proven || self.state.tasks.values().any(|s| s.answered)
+    }
+
+    /// Halts the run if an attempt ended in silence in the same way as another attempt, and no
+    /// session of this run has worked: the next attempts would end in the same way. Returns true if
+    /// the run halts.
+    fn halts_on_silence(&mut self, task: &TaskId, state: &TaskState) -> bool {
+        let Some(ending) = &state.silent_ending else { return false };
+        // `self.state` is the state before the attempt's end. It holds the task's last attempt.
+        let same = |s: &TaskState| s.silent_ending.as_ref() == Some(ending);
+        if self.has_answered() || self.has_candidate() || !self.state.tasks.values().any(same) {
+            return false;
+        }
+        let ending = ending.clone();
+        self.halt_on_agent(task, state, "two attempts ended in the same way", &ending);
+        true
+    }
+
+    /// Rejects an attempt whose session the service or the program refused after it had answered.
+    /// The work may be half done, so the checks are not asked.
+    fn reject_session(
+        &mut self,
+        task: &TaskId,
+        state: &TaskState,
+        report: &SessionReport,
+        tree: Option<Oid>,
+    ) {
+        let Some(tree) = tree else {
+            self.fault(task, state, "the work of the attempt could not be saved");
+            return;
+        };
+        let detail = report.detail.as_deref().unwrap_or("no reason given");
+        let text = format!("The session of this attempt broke off ({}): {detail}", report.class);
+        let finding = Finding { attempt: state.attempt, check: "agent".into(), text };
+        let (findings, results) = (vec![finding], Vec::new());
+        self.rejected(task, state, Rejection { tree, findings, results, landing: false });
     }
 
     /// Halts the run because the agent cannot work for any task. The task is not charged.
@@ -258,6 +311,8 @@ impl Decider<'_> {
             account.overloaded(began, self.now, self.policy.jobs)
         };
         account.because = Some(because);
+        let model = report.limited_model.clone();
+        account.closed_for = Some(AgentName { model, ..self.policy.agent.clone() });
         let strikes = account.strikes;
         self.set_account(&account);
         if strikes > MAX_STRIKES && self.state.phase == RunPhase::Active {

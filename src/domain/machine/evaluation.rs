@@ -1,7 +1,7 @@
 //! Decisions on evaluations.
 
 use super::decider::Decider;
-use crate::domain::account::MAX_STRIKES;
+use crate::domain::account::{AgentName, MAX_STRIKES};
 use crate::domain::event::{Halt, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::RetryReason;
@@ -109,6 +109,10 @@ impl Decider<'_> {
             Class::RateLimited | Class::Overloaded => {
                 self.evaluator_turned_away(task, report, began, why);
             }
+            // The account and the command line are good. The fault is this session's alone.
+            Class::Auth | Class::BadInput if self.evaluator_has_answered(report) => {
+                self.fault(task, state, &format!("the evaluator gave no answer: {why}"));
+            }
             Class::Auth | Class::BadInput => {
                 self.retry(task, RetryReason::Interrupted, self.now, Some(why.to_owned()));
                 if self.state.phase == RunPhase::Active {
@@ -142,6 +146,11 @@ impl Decider<'_> {
         }
     }
 
+    /// Returns true if the service has answered an evaluator of this run.
+    fn evaluator_has_answered(&self, report: &SessionReport) -> bool {
+        report.answered() || self.state.tasks.values().any(|s| s.evaluation.answered)
+    }
+
     /// Handles quota and overload: closes the evaluators' account for a while.
     fn evaluator_turned_away(
         &mut self,
@@ -160,6 +169,8 @@ impl Decider<'_> {
             account.overloaded(began, self.now, self.policy.jobs)
         };
         account.because = Some(because);
+        let model = report.limited_model.clone();
+        account.closed_for = Some(AgentName { model, ..self.policy.evaluator.clone() });
         let strikes = account.strikes;
         self.set_evaluators_account(&account);
         if strikes > MAX_STRIKES && self.state.phase == RunPhase::Active {

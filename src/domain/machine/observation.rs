@@ -1,5 +1,6 @@
 //! The inputs of the state machine: observations, and requests of people.
 
+use crate::domain::account::AgentName;
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::session::SessionReport;
 use crate::domain::termination::Termination;
@@ -169,6 +170,8 @@ pub enum Request {
     },
     /// Start nothing new, for this reason.
     Stop(String),
+    /// Open the closed accounts with this name.
+    OpenAccount(AgentName),
     /// Resume the run.
     Resume,
     /// Give the run up.

@@ -3,6 +3,7 @@
 use super::decider::{Decider, budget_reason};
 use super::observation::Request;
 use super::review::ReviewDecision;
+use crate::domain::account::{Account, AgentName};
 use crate::domain::event::{Halt, RunEventKind, TaskEventKind};
 use crate::domain::id::TaskId;
 use crate::domain::retry::RetryReason;
@@ -59,8 +60,14 @@ impl Decider<'_> {
                     self.run(RunEventKind::Paused(reason));
                 }
             }
+            Request::OpenAccount(name) => {
+                if !cancelled {
+                    self.open_accounts(|closed| closed.covers(&name) || name.covers(closed));
+                }
+            }
             Request::Resume => {
                 if !cancelled {
+                    self.leave_limits_of_other_agents();
                     self.resume_run();
                 }
             }
@@ -69,6 +76,31 @@ impl Decider<'_> {
                     self.run(RunEventKind::Cancelled);
                 }
             }
+        }
+    }
+
+    /// Opens the closed accounts whose name matches.
+    fn open_accounts(&mut self, matches: impl Fn(&AgentName) -> bool) {
+        let (agent, evaluator) = (&self.state.account, &self.state.evaluator);
+        let name = |account: &Account, current: &AgentName| {
+            account.closed_for.clone().unwrap_or_else(|| current.clone())
+        };
+        if !agent.open_at(self.now) && matches(&name(agent, &self.policy.agent)) {
+            self.set_account(&agent.reopened(self.now));
+        }
+        if !evaluator.open_at(self.now) && matches(&name(evaluator, &self.policy.evaluator)) {
+            self.run(RunEventKind::EvaluatorAccount(evaluator.reopened(self.now)));
+        }
+    }
+
+    /// Forgets the closings that are about other agents than the present ones: the job names
+    /// another preset or model since then.
+    fn leave_limits_of_other_agents(&mut self) {
+        if !self.state.account.concerns(&self.policy.agent) {
+            self.set_account(&Account::default());
+        }
+        if !self.state.evaluator.concerns(&self.policy.evaluator) {
+            self.run(RunEventKind::EvaluatorAccount(Account::default()));
         }
     }
 

@@ -10,10 +10,12 @@ use super::assignment::{
     AssignmentFolder, EarlierResult, Finished, Handover, KeeperWait, KeeperWork, OnDeath,
 };
 use super::call::{self, AgentProgram, CallInput, SessionCall, path_text};
+use crate::agent::classify::{Intervention, SessionExit, classify};
 use crate::agent::{brief, prompt};
+use crate::ambient;
 use crate::domain::id::{Oid, TaskId};
 use crate::domain::machine::Observation;
-use crate::domain::session::{Class, Cost, SessionReport, Usage};
+use crate::domain::session::{Class, Cost, SessionReport};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, Finding};
 use crate::engine::Context;
@@ -328,25 +330,23 @@ pub(in crate::engine) fn observe_attempt(
             termination: Termination::Lost,
             candidate,
             changed,
-            report: dead_keeper_report(folder.path()).map(Box::new),
+            report: dead_keeper_report(ctx, folder.path()).map(Box::new),
         }),
         note: Some(format!("{task}: the keeper of attempt {attempt} died: {last_line}")),
         ..AttemptOutcome::default()
     })
 }
 
-/// Returns a session report with the session id that a dead keeper recorded.
-fn dead_keeper_report(dir: &Path) -> Option<SessionReport> {
+/// Returns the report of a session whose keeper died: the session id that the keeper recorded, and
+/// the usage in the part of the output that the keeper wrote.
+fn dead_keeper_report(ctx: &Context, dir: &Path) -> Option<SessionReport> {
     let session = std::fs::read_to_string(dir.join(files::SESSION)).ok()?;
-    Some(SessionReport {
-        class: Class::Crashed,
-        detail: None,
-        session: Some(session.trim().to_owned()).filter(|id| !id.is_empty()),
-        usage: Usage::default(),
-        cumulative: false,
-        resets_at: None,
-        denials: 0,
-    })
+    let session = Some(session.trim().to_owned()).filter(|id| !id.is_empty());
+    let bytes = |name: &str| std::fs::read(dir.join(name)).unwrap_or_default();
+    let exit = SessionExit { intervention: Some(Intervention::Stopped), ..SessionExit::default() };
+    let (stdout, stderr) = (bytes(files::STDOUT), bytes(files::STDERR));
+    let read = classify(&ctx.preset, exit, &stdout, &stderr, None, None, ambient::now());
+    Some(SessionReport { class: Class::Crashed, detail: None, session, ..read })
 }
 
 /// Reads the ref that a keeper published. An agent can write this ref, so its content is not

@@ -26,6 +26,9 @@ pub(super) struct Record<'a> {
     #[serde(borrow)]
     termination: Option<Cow<'a, str>>,
     class: Option<&'a str>,
+    /// True if the service has answered an agent, and an evaluator.
+    answered: [bool; 2],
+    silent_ending: Option<&'a str>,
     #[serde(borrow)]
     session: Option<SessionRecord<'a>>,
     /// The numbers of resumes, redispatches, rejections, conflicts and faults.
@@ -122,6 +125,8 @@ impl<'a> Record<'a> {
             base,
             termination,
             class,
+            answered,
+            silent_ending,
             session,
             resumes,
             redispatches,
@@ -139,7 +144,8 @@ impl<'a> Record<'a> {
             cause,
             at,
         } = state;
-        let Evaluation { waiting, rounds, objection, spend: judging } = evaluation;
+        let Evaluation { waiting, answered: evaluator_answered, rounds, objection, spend: judging } =
+            evaluation;
         let Review { approval, revised } = review;
         Self {
             tree: tree.as_str(),
@@ -151,6 +157,8 @@ impl<'a> Record<'a> {
             base: base.as_ref().map(Oid::as_str),
             termination: termination.as_ref().map(|t| t.to_string().into()),
             class: class.map(Class::as_str),
+            answered: [*answered, *evaluator_answered],
+            silent_ending: silent_ending.as_deref(),
             session: session.as_ref().map(|Session { id, worktree, owner, counted }| {
                 let counted = usage_record(*counted);
                 SessionRecord { id, worktree, owner, counted }
@@ -219,6 +227,8 @@ impl<'a> Record<'a> {
             base: optional_id(self.base)?,
             termination,
             class,
+            answered: self.answered[0],
+            silent_ending: owned(self.silent_ending),
             session: self.session.map(|session| {
                 let SessionRecord { id, worktree, owner, counted } = session;
                 let counted = usage(counted);
@@ -236,6 +246,7 @@ impl<'a> Record<'a> {
             not_before: Timestamp(self.not_before),
             evaluation: Evaluation {
                 waiting: self.waiting,
+                answered: self.answered[1],
                 rounds: self.rounds,
                 objection: owned(self.objection),
                 spend: spend(self.judging),

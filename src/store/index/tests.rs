@@ -34,6 +34,8 @@ fn full_state(n: u32) -> TaskState {
         base: Some(oid(n)),
         termination: Some(Termination::Exited(0)),
         class: Some(Class::Ok),
+        answered: true,
+        silent_ending: text("silence"),
         session: Some(Session {
             id: "id".into(),
             worktree: "p01".into(),
@@ -49,7 +51,13 @@ fn full_state(n: u32) -> TaskState {
         conflicts: 4,
         faults: 5,
         not_before: Timestamp(6),
-        evaluation: Evaluation { waiting: true, rounds: 7, objection: text("digest"), spend },
+        evaluation: Evaluation {
+            waiting: true,
+            answered: true,
+            rounds: 7,
+            objection: text("digest"),
+            spend,
+        },
         review: Review {
             approval: Some(Approval {
                 by: "somebody".into(),

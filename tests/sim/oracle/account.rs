@@ -58,7 +58,7 @@ impl AccountOracle {
                 let until = if reset > now.0 && reset - now.0 <= LONGEST_RESET_MS {
                     Timestamp(reset)
                 } else {
-                    self.pause_end(now, actual)
+                    self.pause_end(self.refusals + 1, now, actual)
                 };
                 self.closed_until = self.closed_until.max(until);
             }
@@ -66,7 +66,7 @@ impl AccountOracle {
                 self.refusals += 1;
                 self.has_refused = true;
                 self.slots = (self.slots / 2).max(1);
-                self.closed_until = self.pause_end(now, actual);
+                self.closed_until = self.pause_end(self.refusals, now, actual);
             }
             Class::Ok | Class::Limit | Class::Refused | Class::Blocked => {
                 self.observe_answer(started, policy);
@@ -85,11 +85,11 @@ impl AccountOracle {
 
     /// Returns the end of a pause whose length the service did not name.
     ///
-    /// The pause is 5 seconds, doubled for every consecutive refusal up to 15 minutes, plus up to
-    /// a quarter of random delay.
-    fn pause_end(&self, now: Timestamp, actual: &Account) -> Timestamp {
+    /// The pause after an overload is 5 seconds, after a limit 10 seconds, doubled for every
+    /// consecutive refusal up to 15 minutes, plus up to a quarter of random delay.
+    fn pause_end(&self, step: u32, now: Timestamp, actual: &Account) -> Timestamp {
         let mut least = 5_000;
-        for _ in 1..self.refusals {
+        for _ in 1..step {
             least = (2 * least).min(900_000);
         }
         let range = now.0 + least..=now.0 + least + least / 4;

@@ -7,7 +7,7 @@ use git_harness::domain::id::TaskId;
 use git_harness::domain::machine::{Observation, Request};
 use git_harness::domain::plan::{Plan, Task};
 use git_harness::domain::retry::Policy;
-use git_harness::domain::session::Class;
+use git_harness::domain::session::{Class, SessionReport};
 use git_harness::domain::state::{RunPhase, RunState};
 use git_harness::domain::verdict::{CheckReport, Verdict};
 
@@ -113,6 +113,7 @@ impl RunOracle {
                 Some(stops)
             }
             Observation::Requested(Request::Resume) => self.resume(context.policy),
+            Observation::Requested(Request::OpenAccount(_)) => Some(false),
             Observation::Requested(Request::Cancel) => {
                 let changes = self.phase != RunPhase::Cancelled;
                 self.phase = RunPhase::Cancelled;
@@ -222,6 +223,11 @@ impl RunOracle {
         let cancelled = self.phase == RunPhase::Cancelled;
         let split = self.split_tasks.contains_key(id);
         let no_work_yet = !self.tasks.values().any(TaskOracle::shows_work);
+        let report_answers = |report: &Option<Box<SessionReport>>| {
+            report.as_deref().is_some_and(SessionReport::answered)
+        };
+        let agent_answered = self.account.proven || self.tasks.values().any(|t| t.answered);
+        let evaluator_answered = self.tasks.values().any(|t| t.evaluator_answered);
         let Some(task) = self.tasks.get_mut(id) else { return false };
         let stage = task.stage.clone();
         let due = task.not_before <= context.now;
@@ -232,14 +238,20 @@ impl RunOracle {
                 },
                 stage,
             ) if *attempt == task.attempt && task.running.is_some() => {
+                let answered = agent_answered || report_answers(report);
                 let (report, started) = (report.as_deref(), task.started);
                 task.close_attempt(termination, candidate.as_ref(), report);
                 let mut consequence = RunConsequence::None;
                 if *stage == OracleStage::Running && split {
                     task.stage = OracleStage::Skipped;
                 } else if *stage == OracleStage::Running {
-                    consequence =
-                        task.attempt_ended(termination, *changed, report, no_work_yet, context);
+                    consequence = task.attempt_ended(
+                        termination,
+                        *changed,
+                        report,
+                        (no_work_yet, answered),
+                        context,
+                    );
                 }
                 if self.budget_exhausted(context.policy) {
                     halts.push(Halt::Budget);
@@ -288,8 +300,9 @@ impl RunOracle {
                 && task.under_evaluation.as_ref().is_some_and(|c| c.tree == *tree)
                 && (matches!(stage, OracleStage::Evaluating(_)) || task.phase().ended()) =>
             {
+                let answered = evaluator_answered || report_answers(report);
                 let report = report.as_deref();
-                let consequence = task.evaluated(verdict, termination, report, context);
+                let consequence = task.evaluated(verdict, termination, report, answered, context);
                 if self.budget_exhausted(context.policy) {
                     halts.push(Halt::Budget);
                 }

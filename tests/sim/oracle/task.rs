@@ -51,6 +51,10 @@ pub(crate) struct TaskOracle {
     /// The session of the running attempt. A skipped task keeps it, because the attempt runs on
     /// and its end is still recorded.
     pub running: Option<OracleSession>,
+    /// True if the service has answered an agent of this task.
+    pub answered: bool,
+    /// True if the service has answered an evaluator of this task.
+    pub evaluator_answered: bool,
     /// True if the id of the running session is known.
     pub session_known: bool,
     /// The session that the next attempt resumes.
@@ -204,6 +208,7 @@ impl TaskOracle {
         self.candidate = candidate.cloned();
         (self.under_evaluation, self.review) = (None, (None, false));
         self.exited_cleanly = matches!(termination, Termination::Exited(0) | Termination::Lingered);
+        self.answered |= report.is_some_and(SessionReport::answered);
         let Some(session) = self.running.take() else { return };
         let id = report.and_then(|r| r.session.clone());
         let id = id.or_else(|| self.session_known.then(|| session.id.clone()));
@@ -229,13 +234,14 @@ impl TaskOracle {
 
     /// Records the end of an attempt whose task is still wanted.
     ///
-    /// `no_work_yet` means that no agent's work has reached the checks in this run.
+    /// `no_work_yet` means that no agent's work has reached the checks in this run. `answered`
+    /// means that the service has answered an agent of this run.
     pub(crate) fn attempt_ended(
         &mut self,
         termination: &Termination,
         changed: bool,
         report: Option<&SessionReport>,
-        no_work_yet: bool,
+        (no_work_yet, answered): (bool, bool),
         context: OracleContext<'_>,
     ) -> RunConsequence {
         let resumable = context.policy.resumable && self.session.is_some();
@@ -257,6 +263,13 @@ impl TaskOracle {
             (_, Some(Class::RateLimited | Class::Overloaded)) => {
                 self.schedule_attempt(context, context.now);
                 return RunConsequence::ServiceReported;
+            }
+            (_, Some(Class::Auth | Class::BadInput)) if answered => {
+                if self.candidate.is_some() {
+                    self.reject(context, "unchanged");
+                } else {
+                    self.charge_fault(context, false);
+                }
             }
             (_, Some(Class::Auth | Class::BadInput)) => {
                 self.schedule_attempt(context, context.now);
@@ -337,8 +350,10 @@ impl TaskOracle {
         verdict: &Verdict<Objection>,
         termination: &Termination,
         report: Option<&SessionReport>,
+        answered: bool,
         context: OracleContext<'_>,
     ) -> RunConsequence {
+        self.evaluator_answered |= report.is_some_and(SessionReport::answered);
         self.evaluator_budget.record_session(report, None);
         let wanted = matches!(self.stage, OracleStage::Evaluating(_));
         let Some(candidate) = self.under_evaluation.clone() else { return RunConsequence::None };
@@ -369,7 +384,7 @@ impl TaskOracle {
                 self.not_before = context.now;
                 return RunConsequence::ServiceReported;
             }
-            (_, _, Some(Class::Auth | Class::BadInput)) => {
+            (_, _, Some(Class::Auth | Class::BadInput)) if !answered => {
                 self.not_before = context.now;
                 return RunConsequence::AgentUnusable;
             }

@@ -3,7 +3,7 @@
 use git_harness::domain::event::{RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use git_harness::domain::id::Timestamp;
 use git_harness::domain::machine::Decision;
-use git_harness::domain::session::{Class, Cost, SessionReport, Tokens, Usage};
+use git_harness::domain::session::{Class, Cost, SessionProgress, SessionReport, Tokens, Usage};
 use git_harness::domain::termination::Termination;
 use git_harness::domain::verdict::{Candidate, Finding};
 use git_harness::store::RefConflict;
@@ -26,7 +26,10 @@ fn report(round: usize) -> SessionReport {
         },
         cumulative: round.is_multiple_of(4),
         resets_at: round.is_multiple_of(7).then_some(Timestamp(n)),
+        limited_model: round.is_multiple_of(6).then(|| "opus".to_owned()),
         denials: 1,
+        progress: [SessionProgress::Silent, SessionProgress::Started, SessionProgress::Answered]
+            [round % 3],
     }
 }
 

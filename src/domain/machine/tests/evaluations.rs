@@ -32,7 +32,12 @@ fn objection(text: &str) -> Verdict<Objection> {
 
 impl MachineBench {
     /// Delivers an evaluator's verdict and the class of its session.
-    fn evaluate(&mut self, task: &str, verdict: Verdict<Objection>, class: Class) -> Vec<Decision> {
+    pub(super) fn evaluate(
+        &mut self,
+        task: &str,
+        verdict: Verdict<Objection>,
+        class: Class,
+    ) -> Vec<Decision> {
         self.evaluate_with(task, Termination::Exited(0), verdict, Some(report(class)))
     }
 

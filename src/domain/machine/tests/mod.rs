@@ -5,6 +5,7 @@ mod budgets;
 mod classes;
 mod evaluations;
 mod halting;
+mod sessions;
 mod splitting;
 
 use super::{Decision, Effect, Observation, Request, decide, owed};
@@ -12,7 +13,7 @@ use crate::domain::event::{Halt, RunEventKind, TaskEventKind};
 use crate::domain::id::{Oid, RunId, TaskId, Timestamp};
 use crate::domain::plan::{Plan, Task};
 use crate::domain::retry::{Policy, RetryReason};
-use crate::domain::session::{Class, Cost, SessionReport, Tokens, Usage};
+use crate::domain::session::{Class, Cost, SessionProgress, SessionReport, Tokens, Usage};
 use crate::domain::state::{Phase, RunPhase, RunState, TaskState};
 use crate::domain::termination::Termination;
 use crate::domain::verdict::{Candidate, CheckReport, Finding, Verdict};
@@ -33,7 +34,9 @@ fn report(class: Class) -> SessionReport {
         usage: Usage::default(),
         cumulative: false,
         resets_at: None,
+        limited_model: None,
         denials: 0,
+        progress: SessionProgress::Started,
     }
 }
 
