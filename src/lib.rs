@@ -47,7 +47,14 @@ pub mod testing {
 
     /// The job file.
     pub mod job {
-        pub use crate::job::{Job, parse};
+        pub use crate::job::{Job, MergeStyle, parse};
+    }
+
+    /// Trains and their merges.
+    pub mod landing {
+        pub use crate::landing::{
+            BuiltTrain, CarRequest, CarSubject, Merger, TargetHistory, TrainBuilder,
+        };
     }
 
     /// Objects of a repository.

@@ -205,7 +205,7 @@ fn make(
     let target = workspace::target_ref(&job.job, &run);
     let tip = store.read(&target)?;
     if let Some(tip) = &tip
-        && crate::repo::merge_base(repo, tip, &base)?.is_none()
+        && crate::repo::merge_bases(repo, tip, &base)?.is_empty()
     {
         bail!(
             "the target `{}` and the base {} have no common history",

@@ -17,9 +17,9 @@ use crate::domain::session::Spend;
 use crate::domain::state::{Phase, RunPhase, RunState};
 use crate::error;
 use crate::job::TokenBudget;
-use crate::landing::{MergeBases, Merger};
+use crate::landing::{MergeBases, MergeResult, Merger};
 use crate::planning;
-use crate::repo::{self, MergeResult};
+use crate::repo;
 use crate::store::Store;
 use crate::store::layout;
 use crate::ui::json::{self, MeasuredTokens, StatusContext};
@@ -117,8 +117,9 @@ fn blocking_checkout(store: &Store, workspace: &Workspace) -> Result<Option<Stri
         return Ok(None);
     }
     let merger = Merger::new(store);
-    let merged = merger.merge(&MergeBases::OfHistory, &tip, &candidate.commit)?;
-    let MergeResult::Clean { tree } = merged else { return Ok(None) };
+    let merged = merger.merge(&MergeBases::OfHistory, &tip, &candidate.commit);
+    // A state is shown also where no git can merge.
+    let Ok(MergeResult::Clean { tree }) = merged else { return Ok(None) };
     let why = store.holds_landing(target, &tip, &tree)?;
     Ok(why.map(|why| format!("landing on `{}` waits: {why}", layout::short(target))))
 }

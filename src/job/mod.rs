@@ -34,9 +34,10 @@ pub(crate) use errors::{JobError, JobErrors, in_prose, position, suggest};
 pub(crate) use globs::{PathGlobs, ScopePattern};
 pub(crate) use names::slug;
 pub use schema::Job;
+pub use schema::MergeStyle;
 pub(crate) use schema::{
-    AgentSection, AstEqualCheck, BaseCheck, Check, JobKind, ListedTask, MergeStyle, OutputCheck,
-    OutputMerge, OutputSection, PresetsSection, ScopeSection, TaskOrder, TaskSource, TokenBudget,
+    AgentSection, AstEqualCheck, BaseCheck, Check, JobKind, ListedTask, OutputCheck, OutputMerge,
+    OutputSection, PresetsSection, ScopeSection, TaskOrder, TaskSource, TokenBudget,
 };
 
 use section::{ErrorCollector, Section};

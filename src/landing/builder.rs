@@ -6,23 +6,26 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::history::LandedWork;
-use super::{LandingSubject, MergeBases, Merger, TargetHistory, message};
+use super::{LandingSubject, MergeBases, MergeResult, Merger, TargetHistory, message, squash};
 use crate::ambient;
 use crate::domain::id::Oid;
 use crate::domain::queue::{Car, Conflict, EntryId};
 use crate::job::MergeStyle;
-use crate::repo::{self, Identity, MergeResult, Repo};
+use crate::repo::{self, AuthoredCommit, Identity, Repo};
 
 /// The number of commits of a branch that are searched for its fork point before git's merge base
 /// is computed.
 const MAX_OWN_COMMITS: usize = 256;
+
+/// The number of commits whose messages are kept.
+const MAX_MESSAGES: usize = 1_000;
 
 /// The number of commits between a train's base and the target's history that are read.
 const MAX_CARS_AHEAD: usize = 1_000;
 
 /// An entry that wants a place in a train.
 #[derive(Debug)]
-pub(crate) struct CarRequest<'a> {
+pub struct CarRequest<'a> {
     /// The entry.
     pub entry: &'a EntryId,
     /// The commit to merge.
@@ -31,13 +34,13 @@ pub(crate) struct CarRequest<'a> {
     pub merge: MergeStyle,
     /// The kind of work: it decides the author and the message of the landed commit.
     pub subject: CarSubject<'a>,
-    /// The fork point, if it is recorded. Otherwise the fork point is found in history.
+    /// The fork point, if it is recorded. The tip of a squashed branch counts if it is nearer.
     pub base: Option<&'a Oid>,
 }
 
 /// The kind of work that an entry lands.
 #[derive(Debug)]
-pub(crate) enum CarSubject<'a> {
+pub enum CarSubject<'a> {
     /// A branch, whose authors and messages are kept.
     Branch,
     /// A task of a run.
@@ -46,7 +49,7 @@ pub(crate) enum CarSubject<'a> {
 
 /// A built train.
 #[derive(Debug, Default)]
-pub(crate) struct BuiltTrain {
+pub struct BuiltTrain {
     /// The commits.
     pub cars: Vec<Car>,
     /// The entries that could not be merged.
@@ -55,7 +58,7 @@ pub(crate) struct BuiltTrain {
 
 /// Builds trains. A train may hold branches and tasks.
 #[derive(Debug)]
-pub(crate) struct TrainBuilder<'a> {
+pub struct TrainBuilder<'a> {
     /// The repository.
     pub repo: &'a Repo,
     /// The merges.
@@ -70,6 +73,8 @@ struct OwnCommits {
     bases: MergeBases,
     /// The commits that were read, newest first.
     commits: Vec<Oid>,
+    /// True if these are all commits since the fork point.
+    is_complete: bool,
 }
 
 /// The cars between the target's tip and the car that is being built.
@@ -103,7 +108,7 @@ impl CarsAhead {
 
 impl TrainBuilder<'_> {
     /// Merges entries onto a commit, in order. Entries in conflict are left out.
-    pub(crate) fn build(
+    pub fn build(
         &self,
         onto: &Oid,
         requests: &[CarRequest<'_>],
@@ -117,10 +122,15 @@ impl TrainBuilder<'_> {
             let own = self.own_commits(request, history, &ahead)?;
             match self.merger.merge(&own.bases, &tip, request.candidate)? {
                 MergeResult::Clean { tree } => {
-                    let own = self.clip(own, &tip, request.candidate)?;
-                    let commit = self.commit(request, &own, &tip, &tree)?;
+                    let commits = self.texts(request, &own, &tip, (history, &ahead))?;
+                    let commit = self.commit(request, &commits, &tip, &tree)?;
                     match request.merge {
-                        MergeStyle::Squash => ahead.squashed.extend(own),
+                        // If the fork point was not reached, only the tip is known to be the
+                        // candidate's own.
+                        MergeStyle::Squash if own.is_complete => ahead.squashed.extend(own.commits),
+                        MergeStyle::Squash => {
+                            ahead.squashed.insert(request.candidate.clone());
+                        }
                         MergeStyle::Merge => ahead.merges = true,
                     }
                     tip = commit.clone();
@@ -138,7 +148,7 @@ impl TrainBuilder<'_> {
 
     /// Returns the paths in which an entry conflicts with a commit, or `None` if the two merge
     /// cleanly.
-    pub(crate) fn conflict(
+    pub fn conflict(
         &self,
         onto: &Oid,
         request: &CarRequest<'_>,
@@ -212,43 +222,81 @@ impl TrainBuilder<'_> {
                 (_, _) => break,
             }
         }
-        if let Some(base) = request.base {
+        let is_complete = bases != MergeBases::OfHistory;
+        // A squashed branch that the walk met is nearer than the recorded base.
+        if let (Some(base), false) = (request.base, matches!(bases, MergeBases::Recorded(_))) {
             bases = MergeBases::Recorded(base.clone());
         }
-        Ok(OwnCommits { bases, commits })
-    }
-
-    /// Removes the commits of the target from a candidate's own commits. The base and the commits
-    /// behind the base belong to the target. If the walk did not reach the base, only the tip is
-    /// known to belong to the candidate.
-    fn clip(&self, own: OwnCommits, onto: &Oid, candidate: &Oid) -> Result<Vec<Oid>> {
-        let OwnCommits { bases, mut commits } = own;
-        if bases == MergeBases::OfHistory {
-            let base = self.merger.first_base(&bases, onto, candidate)?;
-            commits.truncate(commits.iter().position(|commit| *commit == base).unwrap_or(1));
-        }
-        Ok(commits)
+        Ok(OwnCommits { bases, commits, is_complete })
     }
 
     /// Creates the landed commit: one parent for a squash, two for a merge.
-    fn commit(&self, request: &CarRequest<'_>, own: &[Oid], tip: &Oid, tree: &Oid) -> Result<Oid> {
+    fn commit(
+        &self,
+        request: &CarRequest<'_>,
+        commits: &[AuthoredCommit],
+        tip: &Oid,
+        tree: &Oid,
+    ) -> Result<Oid> {
         let CarRequest { entry, candidate, merge, subject, .. } = request;
         let time = i64::try_from(ambient::now().0 / 1000).unwrap_or(0);
         let mut parents = vec![tip.clone()];
         if *merge == MergeStyle::Merge {
             parents.push((*candidate).clone());
         }
+        let trailers = message::branch_trailers(entry, candidate);
         let message = match subject {
             CarSubject::Task(subject) => message::landing(subject),
-            CarSubject::Branch => message::branch(self.repo, *merge, entry, candidate, own)?,
+            CarSubject::Branch => match (merge, commits.first()) {
+                (MergeStyle::Squash, Some(first)) => {
+                    let (repo, author) = (self.repo, &first.author);
+                    let message = squash::message(commits, &trailers);
+                    return repo::commit_as(repo, author, tree, &parents, &message, self.who, time);
+                }
+                (MergeStyle::Merge, Some(_) | None) | (MergeStyle::Squash, None) => {
+                    message::branch_merge(entry, commits, &trailers)
+                }
+            },
         };
-        match (subject, merge) {
-            (CarSubject::Branch, MergeStyle::Squash) => {
-                repo::commit_as(self.repo, candidate, tree, &parents, &message, self.who, time)
-            }
-            (CarSubject::Branch, MergeStyle::Merge) | (CarSubject::Task(_), _) => {
-                repo::commit(self.repo, tree, &parents, &message, self.who, time)
-            }
+        repo::commit(self.repo, tree, &parents, &message, self.who, time)
+    }
+
+    /// Reads the own commits of a branch, oldest first. Merges are left out, and so are the commits
+    /// of landed branches on which the branch is stacked.
+    fn texts(
+        &self,
+        request: &CarRequest<'_>,
+        own: &OwnCommits,
+        tip: &Oid,
+        (history, ahead): (&TargetHistory, &CarsAhead),
+    ) -> Result<Vec<AuthoredCommit>> {
+        if matches!(request.subject, CarSubject::Task(_)) {
+            return Ok(Vec::new());
         }
+        let candidate = request.candidate;
+        let mut ids: Vec<Oid> = own.commits.iter().rev().cloned().collect();
+        if !own.is_complete {
+            let mut without = vec![tip];
+            if let MergeBases::Single(base) | MergeBases::Recorded(base) = &own.bases {
+                without.push(base);
+            }
+            let mut commits = repo::own_commits(self.repo, candidate, &without, MAX_MESSAGES)?;
+            let landed: Vec<Oid> = commits
+                .iter()
+                .map(|(id, _)| id)
+                .filter(|id| *id != candidate)
+                .filter(|id| history.is_landed_tip(id) || ahead.squashed.contains(*id))
+                .cloned()
+                .collect();
+            if request.merge == MergeStyle::Squash && !landed.is_empty() {
+                without.extend(&landed);
+                commits = repo::own_commits(self.repo, candidate, &without, MAX_MESSAGES)?;
+            }
+            ids = commits.into_iter().filter(|(_, merges)| !merges).map(|(id, _)| id).collect();
+        }
+        if ids.is_empty() {
+            ids.push(candidate.clone());
+        }
+        ids.iter().map(|id| self.merger.authored_commit(id)).collect()
     }
 }

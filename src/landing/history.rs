@@ -37,7 +37,7 @@ struct LineCommit {
 /// The part of the target's history that has been read. [`TargetHistory::update`] reads the
 /// commits that the target has gained, and drops those that it has lost.
 #[derive(Debug, Default)]
-pub(crate) struct TargetHistory {
+pub struct TargetHistory {
     /// The first-parent line, oldest first.
     line: Vec<LineCommit>,
     positions: HashMap<Oid, usize>,
@@ -54,7 +54,7 @@ pub(crate) struct TargetHistory {
 impl TargetHistory {
     /// Reads the line from `tip` down to the first commit that is known, or down to `floor`,
     /// inclusive.
-    pub(crate) fn update(&mut self, repo: &Repo, tip: &Oid, floor: Option<&Oid>) -> Result<()> {
+    pub fn update(&mut self, repo: &Repo, tip: &Oid, floor: Option<&Oid>) -> Result<()> {
         if !self.complete && floor.is_some_and(|floor| !self.contains(floor)) {
             *self = Self::default();
         }

@@ -1,13 +1,10 @@
 //! Messages of commits on the target branch: the task or the branch in words, then trailers.
 
-use anyhow::Result;
-
 use super::LandingSubject;
 use super::history::LandedWork;
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::queue::EntryId;
-use crate::job::MergeStyle;
-use crate::repo::{self, Repo};
+use crate::repo::AuthoredCommit;
 use crate::store::codec;
 
 /// The trailers with the branch of a landed commit, and the branch's commit.
@@ -67,45 +64,23 @@ fn trailers(subject: &LandingSubject) -> String {
     )
 }
 
-/// Returns the message of a landed branch: the commit's own message for a branch with one commit,
-/// otherwise the title of the newest commit and a list of all titles.
-pub(super) fn branch(
-    repo: &Repo,
-    merge: MergeStyle,
-    entry: &EntryId,
-    candidate: &Oid,
-    commits: &[Oid],
-) -> Result<String> {
-    let body = repo::commit_info(repo, candidate)?.message;
-    let title = |message: &str| message.lines().next().unwrap_or_default().to_owned();
-    let mut text = match (merge, commits) {
-        (MergeStyle::Squash, [_]) => body.trim_end().to_owned(),
-        (merge, commits) => {
-            let mut text = match merge {
-                MergeStyle::Merge => format!("Merge branch '{entry}'"),
-                MergeStyle::Squash => title(&body),
-            };
-            text.push('\n');
-            for commit in commits.iter().take(LISTED) {
-                let body = repo::commit_info(repo, commit)?.message;
-                text.push_str(&format!("\n- {}", title(&body)));
-            }
-            if commits.len() > LISTED {
-                text.push_str(&format!("\n- and {} more", commits.len() - LISTED));
-            }
-            text
-        }
-    };
-    let last = text.rsplit("\n\n").next().unwrap_or_default();
-    let is_trailer = |line: &str| {
-        line.split_once(": ").is_some_and(|(key, _)| {
-            !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-        })
-    };
-    let trailers = text.contains("\n\n") && last.lines().all(is_trailer);
-    text.push_str(if trailers { "\n" } else { "\n\n" });
-    text.push_str(&format!("{BRANCH}: {entry}\n{WORK}: {candidate}\n"));
-    Ok(text)
+/// Returns the message of a merge commit: a list of the titles of the branch's commits, newest
+/// first.
+pub(super) fn branch_merge(entry: &EntryId, commits: &[AuthoredCommit], trailers: &str) -> String {
+    let mut text = format!("Merge branch '{entry}'\n");
+    for commit in commits.iter().rev().take(LISTED) {
+        let title = commit.message.lines().next().unwrap_or_default();
+        text.push_str(&format!("\n- {title}"));
+    }
+    if commits.len() > LISTED {
+        text.push_str(&format!("\n- and {} more", commits.len() - LISTED));
+    }
+    format!("{text}\n\n{trailers}")
+}
+
+/// Returns the trailers of a landed branch.
+pub(super) fn branch_trailers(entry: &EntryId, candidate: &Oid) -> String {
+    format!("{BRANCH}: {entry}\n{WORK}: {candidate}\n")
 }
 
 /// Returns the work that a commit of the target landed. Returns `None` if git-harness did not

@@ -6,16 +6,18 @@ pub(crate) mod history;
 mod merger;
 pub(crate) mod message;
 pub(crate) mod sides;
+mod squash;
 
 use crate::domain::id::{RunId, TaskId};
 
-pub(crate) use builder::{BuiltTrain, CarRequest, CarSubject, TrainBuilder};
-pub(crate) use history::TargetHistory;
-pub(crate) use merger::{MergeBases, Merger};
+pub use builder::{BuiltTrain, CarRequest, CarSubject, TrainBuilder};
+pub use history::TargetHistory;
+pub use merger::Merger;
+pub(crate) use merger::{MergeBases, MergeResult};
 
 /// The task and job that a landing commit describes.
 #[derive(Debug)]
-pub(crate) struct LandingSubject<'a> {
+pub struct LandingSubject<'a> {
     /// The run.
     pub run: &'a RunId,
     /// The task.

@@ -5,7 +5,8 @@
 //! such a file or setting if an agent could have written it. Therefore git never discovers its
 //! repository. Its environment is built from nothing, with an empty home and an empty
 //! configuration. Every setting that runs a program is switched off, except for filters and merge
-//! drivers, which cannot be switched off. Only plumbing that does not use them is called.
+//! drivers, which cannot be switched off. Only plumbing that does not use them is called. The one
+//! exception are merges, whose result must be that of the user's git (`merge_tree`).
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -16,11 +17,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::merge_tree::PASSED;
 use super::{Environ, write_atomic};
 
-/// The oldest supported git. Version 2.31 has the transactions of `update-ref --stdin`, and reads
-/// settings from `GIT_CONFIG_COUNT`, which the environment of a job's commands uses.
-const OLDEST: GitVersion = GitVersion { major: 2, minor: 31, patch: 0 };
+/// The oldest supported git. Version 2.38 has `merge-tree --write-tree`.
+const OLDEST: GitVersion = GitVersion { major: 2, minor: 38, patch: 0 };
 
 /// Settings that override the configuration of the repository.
 const SETTINGS: [&str; 18] = [
@@ -102,6 +103,8 @@ pub struct Git {
     common_dir: PathBuf,
     private: PathBuf,
     env: Environ,
+    /// The variables by which git finds the user's configuration files and drivers.
+    user_files: Environ,
 }
 
 impl Git {
@@ -113,12 +116,13 @@ impl Git {
         private: &Path,
         ambient: &BTreeMap<OsString, OsString>,
     ) -> Result<Self> {
-        let git = Self::find_unchecked(common_dir, private, ambient)?;
-        let path = ambient.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
-        let version = ask_version(&git.exe, path)?;
+        let (exe, path) = locate(ambient)?;
+        // Before anything is written.
+        let version = ask_version(&exe, path)?;
         if version < OLDEST {
-            bail!("git {OLDEST} or newer is needed; `{}` is version {version}", git.exe.display());
+            bail!("git {OLDEST} or newer is needed; `{}` is version {version}", exe.display());
         }
+        let git = Self::find_unchecked(common_dir, private, ambient)?;
         Ok(Self { version, ..git })
     }
 
@@ -129,14 +133,7 @@ impl Git {
         private: &Path,
         ambient: &BTreeMap<OsString, OsString>,
     ) -> Result<Self> {
-        let path = ambient.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
-        let exe = std::env::split_paths(path)
-            .filter(|dir| dir.is_absolute())
-            .map(|dir| dir.join("git"))
-            .find(|exe| exe.is_file());
-        let Some(exe) = exe else {
-            bail!("there is no `git` in PATH; install git {OLDEST} or newer: {}", path.display())
-        };
+        let (exe, path) = locate(ambient)?;
         let common_dir = std::path::absolute(common_dir)
             .with_context(|| format!("not a directory: {}", common_dir.display()))?;
         let private = std::path::absolute(private)
@@ -144,7 +141,13 @@ impl Git {
         let env = isolated_environment(&private, path)
             .with_context(|| format!("cannot prepare a home for git: {}", private.display()))?
             .with("GIT_DIR", &common_dir);
-        Ok(Self { exe, version: OLDEST, common_dir, private, env })
+        let mut user_files = Environ::empty();
+        for name in PASSED {
+            if let Some(value) = ambient.get(OsStr::new(name)) {
+                user_files.set(name, value);
+            }
+        }
+        Ok(Self { exe, version: OLDEST, common_dir, private, env, user_files })
     }
 
     /// Returns the version of git.
@@ -225,15 +228,37 @@ impl Git {
         isolated(duct::cmd(&self.exe, argv).dir(dir).full_env(self.env.pairs()))
     }
 
+    /// Returns the variables by which git finds the user's configuration files and drivers.
+    pub(super) fn user_files(&self) -> &Environ {
+        &self.user_files
+    }
+
+    /// Returns the path of the executable.
+    pub(super) fn exe(&self) -> &Path {
+        &self.exe
+    }
+
     /// Returns the private directory.
     pub(super) fn private(&self) -> &Path {
         &self.private
     }
 }
 
+/// Returns the first `git` in the PATH of an environment, and that PATH.
+fn locate(ambient: &BTreeMap<OsString, OsString>) -> Result<(PathBuf, &OsStr)> {
+    let path = ambient.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
+    let mut folders = std::env::split_paths(path).filter(|dir| dir.is_absolute());
+    match folders.find_map(|dir| Some(dir.join("git")).filter(|exe| exe.is_file())) {
+        Some(exe) => Ok((exe, path)),
+        None => {
+            bail!("there is no `git` in PATH; install git {OLDEST} or newer: {}", path.display())
+        }
+    }
+}
+
 /// Puts git into its own process group. Otherwise a Ctrl-C, which this program handles, would also
 /// kill git in the middle of a transaction.
-fn isolated(expression: duct::Expression) -> duct::Expression {
+pub(super) fn isolated(expression: duct::Expression) -> duct::Expression {
     expression.unchecked().before_spawn(|spawning| {
         spawning.process_group(0);
         Ok(())
@@ -315,6 +340,7 @@ pub(super) mod tests {
         assert_eq!(read("git version 2.50-rc1").as_deref(), Some("2.50.0"));
         assert_eq!(read("hub version 2"), None);
         assert!(GitVersion::parse("git version 2.9.5").unwrap() < OLDEST);
+        assert!(GitVersion::parse("git version 2.39.5").unwrap() > OLDEST);
     }
 
     #[test]
@@ -332,6 +358,7 @@ pub(super) mod tests {
         );
         made.dir(&bin).run().unwrap();
         assert!(find().to_string().contains("is version 2.20.1"));
+        assert!(!dir.path().join("private").exists(), "nothing is written before");
     }
 
     #[test]

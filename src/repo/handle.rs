@@ -60,16 +60,6 @@ pub struct RepoHandle {
     pool: HandlePool,
 }
 
-impl RepoHandle {
-    /// Makes the handle write to memory only, and discards the objects of earlier users.
-    pub(super) fn reset_memory(&mut self) {
-        if let Some(local) = &mut self.local {
-            local.objects.enable_object_memory();
-            local.objects.reset_object_memory();
-        }
-    }
-}
-
 impl Deref for RepoHandle {
     type Target = gix::Repository;
 

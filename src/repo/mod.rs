@@ -8,6 +8,8 @@
 //! records, never from files that an agent can write (`.git`, `commondir`). And no function follows
 //! a symbolic link.
 
+mod attributes;
+mod authored;
 mod bulk;
 mod changes;
 mod diff;
@@ -42,14 +44,16 @@ use crate::domain::id::Oid;
 pub use crate::domain::identity::Identity;
 use handle::HandlePool;
 
+pub(crate) use attributes::AttributeFiles;
+pub(crate) use authored::{Author, AuthoredCommit, EncodedCommit, authored_commit, own_commits};
 pub(crate) use bulk::read_commits;
 pub(crate) use changes::{FileChange, file_changes};
 pub(crate) use diff::{changed_paths, unified_diff};
 pub(crate) use handle::RepoHandle;
 pub(crate) use heads::{Checkout, checkouts, index_has_moved};
-pub(crate) use merge::{MergeResult, conflicts, merge, merge_base};
+pub(crate) use merge::{ChangedPaths, apply_change, merge_bases, simple_change};
 pub(crate) use objects::{
-    Graft, commit_as, commit_info, edit_tree, edit_tree_entries, hash_files, sha1_hex,
+    Graft, commit_as, commit_info, edit_tree, edit_tree_entries, hash_files, read_blob, sha1_hex,
 };
 pub use objects::{commit, write_blob, write_tree};
 pub(crate) use snapshot::{modified_files, snapshot};
@@ -72,8 +76,6 @@ pub(crate) enum Head {
 pub struct Repo {
     shared: gix::ThreadSafeRepository,
     handles: HandlePool,
-    /// Handles that write to memory only.
-    in_memory_handles: HandlePool,
     common_dir: PathBuf,
     work_dir: Option<PathBuf>,
     /// The git folder of the linked worktree from which the repository was opened.
@@ -134,15 +136,7 @@ impl Repo {
             (Some(_), Some(top)) => std::fs::canonicalize(top).ok(),
             (Some(_), None) | (None, Some(_) | None) => work_dir.clone(),
         };
-        Ok(Self {
-            shared,
-            handles: HandlePool::default(),
-            in_memory_handles: HandlePool::default(),
-            common_dir,
-            work_dir,
-            linked,
-            top,
-        })
+        Ok(Self { shared, handles: HandlePool::default(), common_dir, work_dir, linked, top })
     }
 
     /// Returns the linked or main work tree from which the repository was opened, or else the main
@@ -182,13 +176,6 @@ impl Repo {
     /// Takes a handle for this thread.
     pub fn local(&self) -> RepoHandle {
         self.handles.take(&self.shared)
-    }
-
-    /// Takes a handle that writes to memory only.
-    fn in_memory(&self) -> RepoHandle {
-        let mut local = self.in_memory_handles.take(&self.shared);
-        local.reset_memory();
-        local
     }
 
     /// Creates a handle whose settings may be changed.

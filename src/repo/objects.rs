@@ -5,6 +5,7 @@ use gix::ObjectId;
 use gix::bstr::BString;
 use gix::objs::tree::EntryKind;
 
+use super::authored::Author;
 use super::{Identity, Repo, object_id, oid, tree};
 use crate::domain::id::Oid;
 
@@ -47,15 +48,6 @@ pub(crate) fn hash_files<'a>(
     sha1_hex([bytes.as_slice()])
 }
 
-/// Writes an edited tree. The write of each object is retried separately, because an editor that
-/// has failed half-way cannot be used again.
-pub(super) fn write_edited(
-    local: &gix::Repository,
-    editor: gix::object::tree::Editor<'_>,
-) -> Result<Oid> {
-    Ok(oid(editor.detach().write(|tree| write(local, tree))?))
-}
-
 /// Repeats a write that fails because a folder vanished, up to [`WRITE_ATTEMPTS`] attempts in all.
 pub(super) fn retry_write<T>(mut write: impl FnMut() -> gix::Result<T>) -> Result<T> {
     let mut attempt = 1;
@@ -90,7 +82,6 @@ pub fn write_blob(repo: &Repo, content: &[u8]) -> Result<Oid> {
 }
 
 /// Reads a blob.
-#[cfg(test)]
 pub(crate) fn read_blob(repo: &Repo, id: &Oid) -> Result<Vec<u8>> {
     let local = repo.local();
     let mut blob =
@@ -183,19 +174,21 @@ pub fn commit(
     write_commit(repo, tree, parents, message, who.clone(), who)
 }
 
-/// Writes a commit object with the author and the author time of the commit `like`.
+/// Writes a commit object with another author than the committer.
 pub(crate) fn commit_as(
     repo: &Repo,
-    like: &Oid,
+    author: &Author,
     tree: &Oid,
     parents: &[Oid],
     message: &str,
     committer: &Identity,
     time_secs: i64,
 ) -> Result<Oid> {
-    let local = repo.local();
-    let like = local.find_commit(object_id(like)?)?;
-    let author = like.author().context("a commit without an author")?.to_owned()?;
+    let author = gix::actor::Signature {
+        name: printable(&author.name).into(),
+        email: printable(&author.email).into(),
+        time: gix::date::Time { seconds: author.seconds, offset: author.offset },
+    };
     write_commit(repo, tree, parents, message, author, signature(committer, time_secs))
 }
 

@@ -103,6 +103,11 @@ impl Local {
         Self { root: common_dir.join("harness") }
     }
 
+    /// Returns the folder with the attributes of commits that were merged onto.
+    pub fn attributes(&self) -> PathBuf {
+        self.root.join("attributes")
+    }
+
     /// Returns the folder that holds all local files.
     pub fn root(&self) -> &Path {
         &self.root

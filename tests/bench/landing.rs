@@ -55,8 +55,17 @@ fn import(dir: &Path, stream: &str) {
     assert!(child.wait().unwrap().success());
 }
 
+/// The change of a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// Some files are edited.
+    Edits,
+    /// One of the files is also renamed.
+    Rename,
+}
+
 /// Creates a repository with so many files, and independent branches `w0`, `w1` …
-fn prepare(dir: &Path, files: usize, branches: usize) {
+fn prepare(dir: &Path, files: usize, branches: usize, kind: Change) {
     git(dir, &["init", "--quiet", "--bare", "--initial-branch=main"]);
     for (key, value) in [("user.name", "t"), ("user.email", "t@localhost"), ("gc.auto", "0")] {
         git(dir, &["config", key, value]);
@@ -85,7 +94,13 @@ fn prepare(dir: &Path, files: usize, branches: usize) {
         writeln!(stream, "from {tip}").unwrap();
         for change in 0..CHANGES {
             let n = (branch * CHANGES + change) * step;
-            stream += &blob(&path(n), &text(n, &format!("more {branch}\n")));
+            let old = path(n);
+            let mut new = old.clone();
+            if change == 0 && kind == Change::Rename {
+                writeln!(stream, "D {old}").unwrap();
+                new = old.replace("/f", "/renamed");
+            }
+            stream += &blob(&new, &text(n, &format!("more {branch}\n")));
         }
     }
     import(dir, &stream);
@@ -128,10 +143,18 @@ fn main() {
         return;
     }
     let (files, branches) = (argument("--files", 20_000), argument("--branches", 256));
+    println!("{files} files, {branches} branches of {CHANGES} files; landings a second:");
+    println!("disjoint edits");
+    measure(files, branches, Change::Edits);
+    println!("with a rename in each branch, so that git merges each");
+    measure(files, branches, Change::Rename);
+}
+
+fn measure(files: usize, branches: usize, kind: Change) {
     let dir = tempfile::Builder::new().prefix("harness-bench-").tempdir().unwrap();
     let repo = dir.path().join("repo");
     std::fs::create_dir(&repo).unwrap();
-    prepare(&repo, files, branches);
+    prepare(&repo, files, branches, kind);
     let other = dir.path().join("other");
     git(dir.path(), &["clone", "--quiet", "--bare", "repo", "other"]);
     let with_checks = by_queue(&other, branches);
@@ -143,10 +166,9 @@ fn main() {
     assert_eq!(git(&repo, &["diff", "--name-only", "loop", "main"]), "");
     let tree = |repo: &Path| git(repo, &["rev-parse", "main^{tree}"]);
     assert_eq!(tree(&other), tree(&repo));
-    println!("{files} files, {branches} branches of {CHANGES} files; landings a second:");
-    println!("git merge-tree, commit-tree, update-ref in a loop  {:6.0}", rate(plain));
-    println!("git harness queue run, trains of 16, durable       {:6.0}", rate(queue));
-    println!("the same with a check that does nothing            {:6.0}", rate(with_checks));
+    println!("  git merge-tree, commit-tree, update-ref in a loop  {:6.0}", rate(plain));
+    println!("  git harness queue run, trains of 16, durable       {:6.0}", rate(queue));
+    println!("  the same with a check that does nothing            {:6.0}", rate(with_checks));
     let ratio = |took: Duration| rate(took) / rate(plain);
-    println!("ratios: {:.2} and {:.2}", ratio(queue), ratio(with_checks));
+    println!("  ratios: {:.2} and {:.2}", ratio(queue), ratio(with_checks));
 }

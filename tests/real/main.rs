@@ -1,5 +1,5 @@
-//! Every module of a real npm package through a whole job, with kills, by polls, and in copies; and
-//! the built-in checks on real files.
+//! Every module of a real npm package through a whole job, with kills, by polls, and in copies; the
+//! built-in checks on real files; and merges with the oldest git.
 //!
 //! Needs npm with a registry, node and perl. Where one of them is missing, every test prints that
 //! it is skipped, and why.
@@ -11,7 +11,10 @@
 )]
 
 mod graphs;
+#[path = "../sim/merges/mod.rs"]
+mod merges;
 mod migration;
+mod old_git;
 mod queue;
 mod review;
 mod stripped;

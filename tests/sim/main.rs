@@ -8,9 +8,11 @@
 
 mod chains;
 mod choices;
+mod merges;
 mod oracle;
 mod outcomes;
 mod queue;
 mod runs;
 mod store;
+mod trials;
 mod world;

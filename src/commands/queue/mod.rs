@@ -127,7 +127,7 @@ fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -
         if format!("refs/heads/{entry}") == target {
             bail!("`{entry}` is the target itself");
         }
-        if crate::repo::merge_base(store.repo(), &tip, &candidate.commit)?.is_none() {
+        if crate::repo::merge_bases(store.repo(), &tip, &candidate.commit)?.is_empty() {
             bail!("`{entry}` and `{}` have no common history", context.short());
         }
         if store.repo().is_ancestor(&candidate.commit, &tip)? {

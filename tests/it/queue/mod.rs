@@ -3,7 +3,9 @@
 mod exit_codes;
 mod faults;
 mod history;
+mod merges;
 mod settings;
+mod squash;
 mod worktrees;
 
 use std::collections::BTreeMap;
