@@ -161,6 +161,8 @@ fn attributes_that_are_checked_out_elsewhere_do_not_hide_a_conflict() {
     queue.branch("two", "main", &[("a.log", "first\ntwo\n")]);
     queue.sandbox.git(&["checkout", "--quiet", "-b", "elsewhere"]);
     queue.sandbox.write(".gitattributes", "*.log merge=union\n");
+    queue.sandbox.git(&["add", ".gitattributes"]);
+    queue.sandbox.git(&["commit", "--quiet", "--message", "attributes"]);
     queue.add(&["one", "two"]);
     queue.sandbox.run(&["queue", "run"]).exits(1);
     assert_eq!(queue.states()["two"], "conflict");
