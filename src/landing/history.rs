@@ -32,6 +32,8 @@ struct LineCommit {
     /// True if the commit has several parents.
     merges: bool,
     landed: Option<LandedWork>,
+    /// The start of the id of the commit that this commit reverts.
+    reverts: Option<String>,
 }
 
 /// The part of the target's history that has been read. [`TargetHistory::update`] reads the
@@ -47,6 +49,8 @@ pub struct TargetHistory {
     newest_merge: usize,
     /// The position of the newest landing of each branch's commit.
     branches: HashMap<Oid, usize>,
+    /// The commits that were reverted, each with the commits that revert it.
+    reverts: HashMap<Oid, Vec<Oid>>,
     /// The position of the newest landing of each task.
     tasks: BTreeMap<(RunId, TaskId), usize>,
 }
@@ -68,13 +72,14 @@ impl TargetHistory {
             }
             let info = repo::commit_info(repo, &id)?;
             let landed = message::landed_work(&info.message);
-            let merges = info.parents.len() > 1;
+            let (merges, reverts) =
+                (info.parents.len() > 1, message::reverted_commit(&info.message));
             next = info.parents.into_iter().next();
             if floor == Some(&id) {
                 complete = false;
                 next = None;
             }
-            added.push(LineCommit { id, merges, landed });
+            added.push(LineCommit { id, merges, landed, reverts });
             if floor.is_none() && added.len() == MAX_LINE {
                 next = None;
             }
@@ -113,7 +118,19 @@ impl TargetHistory {
             }
             None => {}
         }
+        let reverted = commit.reverts.as_ref().and_then(|start| {
+            self.line.iter().rev().find(|older| older.id.as_str().starts_with(start.as_str()))
+        });
+        if let Some(reverted) = reverted {
+            self.reverts.entry(reverted.id.clone()).or_default().push(commit.id.clone());
+        }
         self.line.push(commit);
+    }
+
+    /// Returns true if a later commit reverted the commit, and was not reverted itself.
+    fn is_reverted(&self, commit: &Oid) -> bool {
+        let by = self.reverts.get(commit);
+        by.is_some_and(|by| by.iter().any(|revert| !self.is_reverted(revert)))
     }
 
     /// Returns true if the commit is known to be on the target's first-parent line.
@@ -128,10 +145,11 @@ impl TargetHistory {
         self.positions.get(commit).is_some_and(|at| *at >= self.newest_merge)
     }
 
-    /// Returns true if the commit is the tip of a landed branch. The commits of squashed branches
-    /// are not on the target.
+    /// Returns true if the commit is the tip of a branch that has landed and was not reverted. The
+    /// commits of squashed branches are not on the target.
     pub(crate) fn is_landed_tip(&self, candidate: &Oid) -> bool {
-        self.branches.contains_key(candidate)
+        let landing = self.branches.get(candidate).and_then(|at| self.line.get(*at));
+        landing.is_some_and(|landing| !self.is_reverted(&landing.id))
     }
 
     /// Returns true if the line landed the branch's commit at the commit `since` or later. A
@@ -219,6 +237,28 @@ mod tests {
         assert_eq!(landed(&branch), (None, true, [true, true, true]));
         assert_eq!(landed(&base), (None, false, [false, false, false]));
         assert_eq!(landed(&task), (Some(task.clone()), true, [true, true, false]));
+    }
+
+    #[test]
+    fn reverted_landing_counts_again_once_its_revert_is_reverted() {
+        let fx = RepoFixture::new();
+        let who = Identity { name: "T".into(), email: "t@example.org".into() };
+        let base = fx.commit(&[("a", "0")], &[]);
+        let commit = |parent: &Oid, message: &str| {
+            let parents = std::slice::from_ref(parent);
+            repo::commit(&fx.repo, &fx.tree(&[]), parents, message, &who, 0).unwrap()
+        };
+        let landing = commit(&base, &format!("x\n\nHarness-Branch: b\nHarness-Work: {base}"));
+        let revert = commit(&landing, &format!("Revert x\n\nThis reverts commit {landing}."));
+        let short = &revert.as_str()[..9];
+        let again = commit(&revert, &format!("Reapply\n\nThis reverts commit {short} (x, 2026)."));
+        let mut history = TargetHistory::default();
+        let mut is_landed = |tip: &Oid| {
+            history.update(&fx.repo, tip, None).unwrap();
+            history.is_landed_tip(&base)
+        };
+        assert_eq!([&landing, &revert, &again].map(&mut is_landed), [true, false, true]);
+        assert!(!is_landed(&revert));
     }
 
     #[test]

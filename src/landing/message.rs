@@ -93,3 +93,10 @@ pub(super) fn landed_work(message: &str) -> Option<LandedWork> {
     let entry = EntryId::parse(trailers.get(BRANCH)?).ok()?;
     Some(LandedWork::Branch(entry, Oid::parse(trailers.get(WORK)?).ok()?))
 }
+
+/// Returns the start of the id of the commit that `git revert` says a message's commit reverts.
+pub(super) fn reverted_commit(message: &str) -> Option<String> {
+    let start = message.lines().find_map(|line| line.strip_prefix("This reverts commit "))?;
+    let id: String = start.chars().take_while(char::is_ascii_hexdigit).collect();
+    (id.len() >= 7).then_some(id)
+}

@@ -19,6 +19,25 @@ fn reverted_branch_lands_again_when_rebuilt_on_the_target() {
 }
 
 #[test]
+fn reverted_branch_with_a_new_commit_on_top_lands_whole() {
+    let queue = QueueSandbox::new("");
+    queue.branch("change", "main", &[("f1", "changed\n")]);
+    queue.add(&["change"]);
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    queue.sandbox.git(&["revert", "--no-edit", "main"]);
+    queue.branch("change", "change", &[("f2", "fixed\n")]);
+    queue.branch("stacked", "change", &[("f3", "more\n")]);
+    queue.add(&["change"]);
+    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: change");
+    queue.add(&["stacked"]);
+    queue.sandbox.run(&["queue", "run"]).exits(0).says("landed: stacked");
+    for (file, text) in [("f1", "changed"), ("f2", "fixed"), ("f3", "more")] {
+        assert_eq!(queue.sandbox.git(&["show", &format!("main:{file}")]), text);
+    }
+    queue.left_alone();
+}
+
+#[test]
 fn revert_on_a_branch_lands_like_any_change() {
     let queue = QueueSandbox::new("");
     queue.branch("change", "main", &[("f1", "changed\n")]);
