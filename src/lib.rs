@@ -45,6 +45,12 @@ pub mod testing {
     pub use crate::contract::ast_equal;
     pub use crate::process::Git;
 
+    /// The merge queue worker and the port through which it acts.
+    pub mod queue {
+        pub use crate::engine::queue::host::*;
+        pub use crate::engine::queue::worker::{QueueExit, QueueWorker};
+    }
+
     /// The job file.
     pub mod job {
         pub use crate::job::{Job, MergeStyle, parse};

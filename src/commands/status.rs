@@ -82,7 +82,7 @@ fn status_context(
     let mut context = StatusContext {
         driver: workspace::driver(store, workspace.run()),
         reason: None,
-        landing: workspace.landing_task()?,
+        landing: workspace.landing_tasks()?,
         output: workspace.output_path().map(str::to_owned),
         measured: measured.map(|(m, _)| MeasuredTokens {
             planned: m.planned,

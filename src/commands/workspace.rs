@@ -1,7 +1,7 @@
 //! The workspace of a command: the repository's state, a run, its job and its tasks.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -18,12 +18,11 @@ use crate::engine::{self, Context};
 use crate::error::Advice;
 use crate::failpoint;
 use crate::job::Job;
-use crate::landing::TargetHistory;
 use crate::process::{Git, Holder, Lock, write_atomic, write_executable};
 use crate::repo::{self, Repo};
-use crate::store::journal::JournalEntry;
 use crate::store::load::LoadedRun;
 use crate::store::{RunHeld, RunProof, Store, layout};
+use crate::wire::queue::{LandedEntry, QueueEvent};
 
 /// Similarity (Jaro-Winkler, from 0 to 1) above which a task is suggested for a mistyped name.
 const SUGGESTED_SIMILARITY: f64 = 0.75;
@@ -172,14 +171,14 @@ impl Workspace {
         self.job().ok()?.output.as_ref().map(|output| output.path.as_str())
     }
 
-    /// Returns the task of this run whose landing is journaled but not settled.
-    pub(super) fn landing_task(&self) -> Result<Option<TaskId>> {
-        Ok(match self.store.journal(&self.loaded.manifest.target)? {
-            Some(JournalEntry::Landing(landing)) if landing.run == *self.run() => {
-                Some(landing.task)
-            }
-            Some(JournalEntry::Landing(_) | JournalEntry::Settled) | None => None,
-        })
+    /// Returns the tasks of the landing at the tip of the queue log. Until their chains record it,
+    /// they are landing.
+    pub(super) fn landing_tasks(&self) -> Result<BTreeSet<TaskId>> {
+        let last = self.store.last_queue_event(&self.loaded.manifest.target)?;
+        let Some(QueueEvent::Landed { entries, .. }) = last else { return Ok(BTreeSet::new()) };
+        let prefix = format!("{}/", self.run());
+        let task = |entry: &LandedEntry| TaskId::parse(entry.entry.strip_prefix(&prefix)?).ok();
+        Ok(entries.iter().filter_map(task).collect())
     }
 
     /// Returns the context that the engine needs to carry out the run.
@@ -212,12 +211,13 @@ impl Workspace {
         let (target, environment) = (manifest.target.clone(), ambient::environment());
         Ok(Context {
             store: store.clone(),
-            desk: engine::queue::Desk::new(
+            queue: Arc::new(engine::queue::QueueContext::new(
                 store.clone(),
                 target,
                 program.clone(),
                 environment.clone(),
-            ),
+            )),
+            open_run: open_run(store),
             base: manifest.base()?,
             worktrees: worktrees_root(store.repo(), &job).join(run.as_str()),
             manifest,
@@ -233,7 +233,6 @@ impl Workspace {
             overlay,
             check_overlay: OnceLock::new(),
             salt,
-            history: Mutex::new(TargetHistory::default()),
             run,
         })
     }
@@ -259,6 +258,12 @@ impl Workspace {
         let LoadedRun { ledger, missing, .. } = workspace.loaded;
         engine::prepare(ctx, proof, ledger, &missing, policy, options, report)
     }
+}
+
+/// Returns the function with which a merge queue opens the runs whose tasks are in the queue.
+pub(super) fn open_run(store: &Store) -> engine::queue::OpenRun {
+    let store = store.clone();
+    engine::queue::OpenRun::new(move |run| Workspace::load(&store, run)?.context())
 }
 
 /// Opens the state of the repository around a folder.

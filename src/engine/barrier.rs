@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::dispatcher::{Engine, Message};
-use super::news::AwaitingSync;
+use super::results::AwaitingSync;
 use crate::ambient;
 use crate::store;
 
@@ -86,11 +86,5 @@ impl Engine<'_> {
             self.report_synced(number);
         }
         Ok(())
-    }
-
-    /// Handles a completed barrier: reports its events and commits its landings.
-    pub(super) fn durable(&mut self, number: u64) -> Result<()> {
-        self.report_synced(number);
-        self.arrive(number)
     }
 }

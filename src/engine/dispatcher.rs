@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::barrier::Barriers;
-use super::leaving::Leaving;
-use super::line::Line;
-use super::news::AwaitingSync;
+use super::in_flight::{InFlight, WorkId};
+use super::queue::WorkerNotice;
+use super::queue::client::{QueueClient, WorkerView};
+use super::results::AwaitingSync;
 use super::reviews::ReviewBranches;
-use super::tips::Tips;
+use super::target_health::TargetHealth;
 use super::work::attempt;
 use super::work::evaluation;
 use super::work::slots::Slots;
@@ -23,9 +24,7 @@ use super::{Context, RunExit, RunOptions, RunReport, recover, signals};
 use crate::ambient;
 use crate::domain::event::{RunEvent, RunEventKind};
 use crate::domain::id::TaskId;
-use crate::domain::machine::{
-    Decision, Effect, Observation, at_rest, awaits_review, decide, next_wake,
-};
+use crate::domain::machine::{Decision, Observation, at_rest, awaits_review, decide, next_wake};
 use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunPhase};
 use crate::domain::verdict::Finding;
@@ -46,8 +45,8 @@ const REMOVAL_BATCH: usize = 500;
 /// The interval after a signal in which a second signal of the same kind is an echo.
 const ECHO_INTERVAL: Duration = Duration::from_millis(300);
 
-/// The result of an effect's thread.
-pub(super) enum FinishedEffect {
+/// The result of a thread.
+pub(super) enum FinishedWork {
     /// The outcome of an attempt.
     Attempt(attempt::AttemptOutcome),
     /// The result of a verification. `None` while a keeper runs.
@@ -59,7 +58,9 @@ pub(super) enum FinishedEffect {
 }
 
 pub(super) enum Message {
-    Done(Effect, Box<Result<FinishedEffect>>),
+    Done(WorkId, Box<Result<FinishedWork>>),
+    /// A notice of the merge queue worker.
+    Queue(WorkerNotice),
     /// The barrier of this number has completed: everything written before its request is durable.
     Durable(u64, Result<()>),
     Signal(i32),
@@ -75,10 +76,7 @@ pub(crate) struct Engine<'a> {
     pub(super) report: &'a mut dyn FnMut(RunReport<'_>),
     pub(super) batch: Batch,
     pub(super) slots: Slots,
-    /// Effects that run on threads, with the worktrees that they use.
-    pub(super) in_flight: BTreeMap<Effect, Option<String>>,
-    /// Effects that a keeper carries out and that are not awaited (`poll`).
-    pub(super) not_awaited: BTreeSet<Effect>,
+    pub(super) in_flight: InFlight,
     /// Worktrees of check keepers that an earlier supervisor started, by folder name.
     pub(super) adopted: BTreeMap<String, String>,
     /// Journaled events for which no barrier was requested yet.
@@ -97,16 +95,13 @@ pub(crate) struct Engine<'a> {
     pub(super) tree_notes: NoteLines,
     /// Lines for the notes on landed commits.
     pub(super) commit_notes: NoteLines,
-    /// The merge queue of the run's tasks.
-    pub(super) line: Line,
-    /// The health of the target's tips.
-    pub(super) tips: Tips,
-    /// Landings that wait for a barrier.
-    pub(super) leaving: Option<Leaving>,
+    /// The run's side of the merge queue.
+    pub(super) queue: QueueClient,
+    /// The other process that works on the queue, as reported.
+    pub(super) queue_holder: Option<String>,
+    pub(super) health: TargetHealth,
     /// The branches under review.
     pub(super) review_branches: ReviewBranches,
-    /// The reason why landings are on hold, and the start of the hold.
-    pub(super) held: Option<(String, Instant)>,
     /// True if the disk is too full to start attempts.
     pub(super) disk_full: bool,
     pub(super) interrupted: Option<i32>,
@@ -139,8 +134,7 @@ pub(crate) fn prepare<'a>(
         report,
         batch: Batch::default(),
         slots: Slots::default(),
-        in_flight: BTreeMap::new(),
-        not_awaited: BTreeSet::new(),
+        in_flight: InFlight::default(),
         adopted: BTreeMap::new(),
         unsynced: Vec::new(),
         published: Vec::new(),
@@ -150,11 +144,10 @@ pub(crate) fn prepare<'a>(
         recorded_keys: BTreeSet::new(),
         tree_notes: NoteLines::new(),
         commit_notes: NoteLines::new(),
-        line: Line::default(),
-        tips: Tips::default(),
-        leaving: None,
+        queue: QueueClient::default(),
+        queue_holder: None,
+        health: TargetHealth::default(),
         review_branches: ReviewBranches::default(),
-        held: None,
         disk_full: false,
         interrupted: None,
         signals: 0,
@@ -170,7 +163,22 @@ pub(crate) fn prepare<'a>(
 impl Engine<'_> {
     /// Executes the run until there is a reason to stop.
     pub(crate) fn run(&mut self) -> Result<RunExit> {
+        self.start_queue();
         let stopped = self.run_loop();
+        // The worker ends before the supervisor reports the end. Its last notes are reported and
+        // its last answers recorded.
+        self.queue.disconnect();
+        let stopped = stopped.and_then(|exit| {
+            while let Ok(message) = self.receiver.try_recv() {
+                if let Message::Queue(_) = message {
+                    self.handle(message)?;
+                }
+            }
+            if self.read_answers()? {
+                self.settle()?;
+            }
+            Ok(exit)
+        });
         if stopped.is_ok() {
             self.remove_stale_folders();
         }
@@ -197,7 +205,7 @@ impl Engine<'_> {
                 self.settle()?;
                 return Ok(stopped);
             }
-            if begun && self.in_flight.is_empty() {
+            if begun && !self.in_flight.has_threads() {
                 continue;
             }
             match self.receiver.recv_timeout(self.poll_interval()) {
@@ -244,6 +252,7 @@ impl Engine<'_> {
     /// durable or reported.
     pub(super) fn record(&mut self) -> Result<()> {
         let store = self.ctx.store.clone();
+        let for_people = self.batch.extras.clone();
         let lines = [
             (layout::VERDICTS, std::mem::take(&mut self.tree_notes)),
             (layout::NOTES, std::mem::take(&mut self.commit_notes)),
@@ -256,11 +265,14 @@ impl Engine<'_> {
         }
         let decisions = self.batch.decisions.clone();
         if !self.ledger.record(&store, &self.proof, &mut self.batch)? {
-            // The batch's extra refs were not written, because another run wrote notes at the same
-            // time. Add the notes again. The other extra refs are only for people and are not
-            // written again.
+            // The batch's extra refs were not written, because another writer wrote notes at the
+            // same time.
             for (name, lines) in &lines {
                 store.add_notes(name, lines)?;
+            }
+            for ref_move in for_people {
+                // Only people need these refs, so a failure is ignored.
+                store.transact_in_bulk(&[ref_move]).ok();
             }
         }
         let split = |d: &Decision| {
@@ -318,12 +330,10 @@ impl Engine<'_> {
     fn exit_reason(&mut self) -> Option<RunExit> {
         if let Some(signal) = self.interrupted {
             let timed_out = self.stopping_since.is_some_and(|t| t.elapsed() > STOP_TIMEOUT);
-            if (self.in_flight.is_empty() && self.leaving.is_none()) || timed_out {
-                return Some(RunExit::Interrupted(signal));
-            }
-            return None;
+            let idle = !self.in_flight.has_threads() && !self.queue_acts();
+            return (idle || timed_out).then_some(RunExit::Interrupted(signal));
         }
-        if !self.in_flight.is_empty() || self.leaving.is_some() {
+        if self.in_flight.has_threads() {
             return None;
         }
         let state = &self.ledger.state;
@@ -332,7 +342,7 @@ impl Engine<'_> {
         if state.ended() || (!only.is_empty() && only.iter().all(ended)) {
             return Some(RunExit::Ended);
         }
-        if !self.not_awaited.is_empty() {
+        if self.in_flight.has_unattended() && !self.queue_acts() {
             return Some(RunExit::Later);
         }
         let chosen = |t: &TaskId| only.is_empty() || only.contains(t);
@@ -348,15 +358,14 @@ impl Engine<'_> {
             return Some(RunExit::Person(why));
         }
         let queued = state.count(&Phase::Queued) > 0;
+        let problem = self.landing_problem().filter(|_| queued);
         // The target may have been fixed since the last check.
-        let fails = (self.ctx.tip())
-            .is_ok_and(|tip| self.line.is_stopped_at(&tip) || self.tips.fails_at(&tip));
-        let mended = self.line.is_stopped() && !fails;
-        if let Some((why, _)) = self.held.as_ref().filter(|_| (queued || fails) && !mended) {
+        let fails = self.ctx.tip().is_ok_and(|tip| self.tip_fails(&tip));
+        if let Some(why) = problem.clone().or_else(|| fails.then(|| self.failing_target())) {
             let waits = |phase: &Phase| matches!(phase, Phase::Queued | Phase::Reviewing);
             let others = state.tasks.values().any(|t| !t.phase.ended() && !waits(&t.phase));
             if !others || state.phase != RunPhase::Active || fails {
-                return Some(RunExit::Person(why.clone()));
+                return Some(RunExit::Person(why));
             }
         }
         match state.phase {
@@ -365,7 +374,7 @@ impl Engine<'_> {
                 let waiting = state.tasks.values().any(|t| {
                     let asks = t.evaluation.waiting && self.policy.evaluates;
                     (t.phase == Phase::Verifying && !asks)
-                        || (t.phase == Phase::Queued && self.held.is_none())
+                        || (t.phase == Phase::Queued && problem.is_none())
                 });
                 if !waiting {
                     let why = state.reason.clone().unwrap_or_else(|| "it was stopped".into());
@@ -374,7 +383,16 @@ impl Engine<'_> {
             }
             RunPhase::Cancelled => return Some(RunExit::Person("the run is cancelled".into())),
         }
-        (!self.options.wait).then_some(RunExit::Later)
+        (!self.options.wait && !self.queue_acts()).then_some(RunExit::Later)
+    }
+
+    /// Returns true if the merge queue worker of this process has something to do for this run.
+    fn queue_acts(&self) -> bool {
+        match self.queue.view(&self.ctx) {
+            WorkerView::Busy => !self.queue.is_empty(),
+            WorkerView::Waiting(worker) => self.options.wait && worker.verifying > 0,
+            WorkerView::Other { .. } => false,
+        }
     }
 
     /// Handles a signal: the first drains, the second stops the agents, the third exits.

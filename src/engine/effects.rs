@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::dispatcher::{Engine, FinishedEffect, Message};
+use super::dispatcher::{Engine, FinishedWork, Message};
+use super::in_flight::WorkId;
 use super::work::assignment::EarlierResult;
 use super::work::attempt::{self, AttemptLaunch, Launched};
 use super::work::verification::{self, VerificationAssignment};
-use super::{Context, RunReport, gate};
+use super::{Context, RunReport, target_checks};
 use crate::ambient;
 use crate::domain::id::TaskId;
 use crate::domain::machine::{Decision, Effect, Observation, owed};
-use crate::domain::queue::{FailureRate, Queue};
+use crate::domain::queue::FailureRate;
 use crate::domain::session::{Class, SessionReport};
 use crate::domain::state::Phase;
 use crate::domain::termination::Termination;
@@ -34,7 +35,7 @@ impl Engine<'_> {
     pub(super) fn start_effects(&mut self) -> Result<bool> {
         let effects = owed(&self.ledger.state, ambient::now(), &self.policy);
         let full = effects.iter().any(|e| matches!(e, Effect::Start(..))) && self.is_disk_full();
-        let no_new_attempts = full || !self.may_begin_from_tip(&effects)? || self.has_backlog();
+        let no_new_attempts = full || !self.admits_attempts(&effects)? || self.has_backlog();
         let mut begun = false;
         let mut launches = Vec::new();
         let mut queued = Vec::new();
@@ -44,22 +45,23 @@ impl Engine<'_> {
                 continue;
             }
             let ends_something = matches!(effect, Effect::Await(..));
-            if self.in_flight.contains_key(&effect)
-                || self.not_awaited.contains(&effect)
+            let work = WorkId::of(&effect);
+            if work.as_ref().is_some_and(|work| self.in_flight.contains(work))
                 || (self.stopping_since.is_some() && !ends_something)
             {
                 continue;
             }
             begun |= match &effect {
-                Effect::VerifyBase => self.verify_base(effect)?,
-                Effect::Await(task, _) => {
+                Effect::VerifyBase => self.verify_base()?,
+                Effect::Await(task, attempt) => {
                     let worktree =
                         self.ledger.state.tasks.get(task).and_then(|t| t.worktree.clone());
-                    self.spawn_await(effect, worktree, None)
+                    self.spawn_await((task, *attempt), worktree, None)
                 }
-                Effect::Verify(task, attempt) => self.verify(&task.clone(), *attempt, effect),
+                Effect::Verify(task, attempt) => self.verify(task, *attempt),
                 Effect::Evaluate(task, attempt) => {
-                    self.evaluate(&task.clone(), *attempt, effect)?
+                    let work = WorkId::Evaluation(task.clone(), *attempt);
+                    self.evaluate(task, *attempt, work)?
                 }
                 Effect::Land(_) => false,
                 Effect::Start(..) if no_new_attempts => false,
@@ -75,7 +77,7 @@ impl Engine<'_> {
             };
         }
         if self.stopping_since.is_none() {
-            begun |= self.land(&queued)?;
+            begun |= self.exchange(&queued)?;
         }
         if !launches.is_empty() {
             // Journal first: the event must exist before the keeper starts.
@@ -90,7 +92,7 @@ impl Engine<'_> {
             }
             for (task, attempt, launch) in launches {
                 let worktree = Some(launch.worktree.clone());
-                begun |= self.spawn_await(Effect::Await(task, attempt), worktree, Some(launch));
+                begun |= self.spawn_await((&task, attempt), worktree, Some(launch));
             }
         }
         Ok(begun)
@@ -121,13 +123,16 @@ impl Engine<'_> {
     /// would be far behind the tip when its turn comes. Candidates that wait for the end of a
     /// landing hold do not count. Also returns true if the queue has stopped because the tip fails.
     fn has_backlog(&self) -> bool {
-        if self.line.is_stopped() {
+        let worker = self.queue.worker();
+        if worker.as_ref().is_some_and(|worker| worker.failing_tip.is_some()) {
             return true;
         }
         let state = &self.ledger.state;
-        let queued = if self.held.is_some() { 0 } else { state.count(&Phase::Queued) };
+        let held = worker.as_ref().is_some_and(|worker| worker.problem.is_some());
+        let queued = if held { 0 } else { state.count(&Phase::Queued) };
         let without_history = || FailureRate::default().group_size(self.ctx.job.queue.batch);
-        let train = self.line.queue.as_ref().map_or_else(without_history, Queue::train_size);
+        let train = worker.filter(|worker| worker.works).map(|worker| worker.train_size);
+        let train = train.unwrap_or_else(without_history);
         // As many tasks as fit into one train do not count: they land together.
         let queued = queued.saturating_sub(train);
         let waiting = queued + state.count(&Phase::Verifying);
@@ -137,37 +142,38 @@ impl Engine<'_> {
     #[expect(clippy::disallowed_methods, reason = "the engine is the module with threads")]
     pub(super) fn spawn(
         &mut self,
-        effect: Effect,
+        work: WorkId,
         worktree: Option<String>,
-        work: impl FnOnce(&Context) -> Result<FinishedEffect> + Send + 'static,
+        carry_out: impl FnOnce(&Context) -> Result<FinishedWork> + Send + 'static,
     ) -> bool {
         let (ctx, sender) = (Arc::clone(&self.ctx), self.sender.clone());
-        self.in_flight.insert(effect.clone(), worktree);
+        self.in_flight.begin(work.clone(), worktree);
         // Not a scoped thread: an exiting supervisor does not wait for keepers.
         std::thread::spawn(move || {
-            let result = catch_panic(|| work(&ctx));
-            sender.send(Message::Done(effect, Box::new(result))).ok();
+            let result = catch_panic(|| carry_out(&ctx));
+            sender.send(Message::Done(work, Box::new(result))).ok();
         });
         true
     }
 
     fn spawn_await(
         &mut self,
-        effect: Effect,
+        (task, attempt): (&TaskId, u32),
         worktree: Option<String>,
         launch: Option<AttemptLaunch>,
     ) -> bool {
-        let Effect::Await(task, attempt) = effect.clone() else { return false };
+        let task = task.clone();
         let wait = self.options.keeper_wait();
         if let Some(worktree) = &worktree {
             self.slots.occupy(worktree);
         }
         let base = self.ledger.state.tasks.get(&task).and_then(|t| t.base.clone());
         let base = base.unwrap_or_else(|| self.ctx.base.clone());
-        self.spawn(effect, worktree, move |ctx| {
+        let work = WorkId::Attempt(task.clone(), attempt);
+        self.spawn(work, worktree, move |ctx| {
             let observe = |ctx: &Context, handover| {
                 attempt::observe_attempt(ctx, (&task, attempt), &base, wait, handover)
-                    .map(FinishedEffect::Attempt)
+                    .map(FinishedWork::Attempt)
             };
             let (why, report) = match launch.map(|l| attempt::launch(ctx, &task, attempt, &l)) {
                 None => return observe(ctx, None),
@@ -188,21 +194,21 @@ impl Engine<'_> {
             });
             let outcome =
                 attempt::AttemptOutcome { observation, ..attempt::AttemptOutcome::default() };
-            Ok(FinishedEffect::Attempt(outcome))
+            Ok(FinishedWork::Attempt(outcome))
         })
     }
 
-    fn verify_base(&mut self, effect: Effect) -> Result<bool> {
+    fn verify_base(&mut self) -> Result<bool> {
         match base_assignment(&self.ctx) {
             Ok(Some(assignment)) => {
                 let worktree = self.check_worktree(&assignment.key(), CheckStage::Landing);
-                return Ok(self.spawn_verification(effect, worktree, assignment));
+                return Ok(self.spawn_verification(WorkId::Base, worktree, assignment));
             }
             Ok(None) => {
                 let report = CheckReport { verdict: Verdict::Passed, results: Vec::new() };
                 self.observe(Observation::BaseVerified(report));
             }
-            Err(error) => self.broken(&effect, &format!("{error:#}")),
+            Err(error) => self.work_failed(&WorkId::Base, &format!("{error:#}")),
         }
         self.flush()?;
         Ok(true)
@@ -210,14 +216,14 @@ impl Engine<'_> {
 
     pub(super) fn spawn_verification(
         &mut self,
-        effect: Effect,
+        work: WorkId,
         worktree: String,
         assignment: VerificationAssignment,
     ) -> bool {
         let (wait, earlier) = (self.options.keeper_wait(), self.earlier_result(&assignment.key()));
-        self.spawn(effect, Some(worktree.clone()), move |ctx| {
+        self.spawn(work, Some(worktree.clone()), move |ctx| {
             let result = verification::verify_tree(ctx, &assignment, &worktree, wait, earlier)?;
-            Ok(FinishedEffect::Verified(Box::new(assignment), result))
+            Ok(FinishedWork::Verified(Box::new(assignment), result))
         })
     }
 
@@ -245,13 +251,12 @@ impl Engine<'_> {
         }
     }
 
-    fn verify(&mut self, task: &TaskId, attempt: u32, effect: Effect) -> bool {
+    fn verify(&mut self, task: &TaskId, attempt: u32) -> bool {
         // Verifications of the merge queue count too: every check worktree is a checkout of the
         // whole tree. The queue has priority, but one task verification may always run.
-        let in_flight = || self.in_flight.keys().chain(&self.not_awaited);
-        let task_verifications = in_flight().filter(|e| matches!(e, Effect::Verify(..))).count();
-        let busy =
-            task_verifications + in_flight().filter(|e| matches!(e, Effect::Land(_))).count();
+        let task_verifications =
+            self.in_flight.count(|work| matches!(work, WorkId::Verification(..)));
+        let busy = task_verifications + self.queue.worker().map_or(0, |worker| worker.verifying);
         let state = self.ledger.state.tasks.get(task);
         let Some(candidate) = state.and_then(|s| s.candidate.clone()) else { return false };
         // The scope binds agents: a person may change any path.
@@ -262,11 +267,12 @@ impl Engine<'_> {
         let worktree = self.check_worktree(&format!("t.{task}.{attempt}"), CheckStage::Task);
         let (wait, task) = (self.options.keeper_wait(), task.clone());
         let earlier = self.earlier_result(&format!("t.{task}.{attempt}"));
-        self.spawn(effect, Some(worktree.clone()), move |ctx| {
+        let work = WorkId::Verification(task.clone(), attempt);
+        self.spawn(work, Some(worktree.clone()), move |ctx| {
             if scoped
                 && let Some(finding) = verification::scope_finding(ctx, &task, attempt, &candidate)?
             {
-                return Ok(FinishedEffect::OutOfScope(candidate, finding));
+                return Ok(FinishedWork::OutOfScope(candidate, finding));
             }
             let Candidate { commit, tree, base } = candidate;
             let assignment = VerificationAssignment::new(
@@ -275,7 +281,7 @@ impl Engine<'_> {
                 (commit, tree, base),
             );
             let result = verification::verify_tree(ctx, &assignment, &worktree, wait, earlier)?;
-            Ok(FinishedEffect::Verified(Box::new(assignment), result))
+            Ok(FinishedWork::Verified(Box::new(assignment), result))
         })
     }
 }
@@ -286,7 +292,7 @@ fn base_assignment(ctx: &Context) -> Result<Option<VerificationAssignment>> {
         bail!(why);
     }
     let (base, tree) = (ctx.base.clone(), ctx.store.repo().tree_of(&ctx.base)?);
-    let rules = gate::rules(ctx, &ctx.tip()?)?;
+    let rules = target_checks::rules(ctx, &ctx.tip()?)?;
     let assignment = VerificationAssignment {
         rules,
         ..VerificationAssignment::new(CheckStage::Landing, None, (base.clone(), tree, base))

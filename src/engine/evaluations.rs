@@ -2,23 +2,23 @@
 
 use anyhow::Result;
 
-use super::dispatcher::{Engine, FinishedEffect};
+use super::dispatcher::{Engine, FinishedWork};
+use super::in_flight::WorkId;
 use super::work::evaluation::{self, EvaluationAssignment, EvaluationResult};
 use super::work::slots::EVALUATIONS;
 use crate::domain::id::TaskId;
-use crate::domain::machine::{Effect, evaluator_slots};
+use crate::domain::machine::evaluator_slots;
 use crate::failpoint;
 use crate::store::chain::findings;
 
 impl Engine<'_> {
     /// Starts an evaluation if the limits permit it. Returns true if the evaluation was started.
-    pub(super) fn evaluate(&mut self, task: &TaskId, attempt: u32, effect: Effect) -> Result<bool> {
+    pub(super) fn evaluate(&mut self, task: &TaskId, attempt: u32, work: WorkId) -> Result<bool> {
         let only = &self.options.only;
         if self.interrupted.is_some() || !(only.is_empty() || only.contains(task)) {
             return Ok(false);
         }
-        let in_flight = self.in_flight.keys().chain(&self.not_awaited);
-        let running = in_flight.filter(|e| matches!(e, Effect::Evaluate(..))).count();
+        let running = self.in_flight.count(|work| matches!(work, WorkId::Evaluation(..)));
         if running >= evaluator_slots(&self.ledger.state, &self.policy) {
             return Ok(false);
         }
@@ -40,8 +40,8 @@ impl Engine<'_> {
             None => self.slots.take(EVALUATIONS),
         };
         let wait = self.options.keeper_wait();
-        Ok(self.spawn(effect, Some(worktree.clone()), move |ctx| {
-            Ok(FinishedEffect::Evaluated(
+        Ok(self.spawn(work, Some(worktree.clone()), move |ctx| {
+            Ok(FinishedWork::Evaluated(
                 evaluation::evaluate(ctx, &assignment, &worktree, wait)?.map(Box::new),
             ))
         }))
@@ -50,10 +50,10 @@ impl Engine<'_> {
     /// Handles the result of an evaluation. Returns true if the evaluator is still running.
     pub(super) fn evaluated(
         &mut self,
-        effect: &Effect,
+        work: &WorkId,
         result: Option<EvaluationResult>,
     ) -> Result<bool> {
-        let Effect::Evaluate(task, attempt) = effect else { return Ok(false) };
+        let WorkId::Evaluation(task, attempt) = work else { return Ok(false) };
         let Some(result) = result else { return Ok(true) };
         let decisions = self.observe(result.observation);
         if let (Some(payload), false) = (result.payload, decisions.is_empty()) {

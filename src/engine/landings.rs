@@ -1,204 +1,215 @@
-//! A landing seen from the supervisor: merge, verify what will really be on the target, and only then move it.
+//! The run's landings: candidates go to the merge queue, and the queue's answers become events.
 
-use std::sync::PoisonError;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::Context;
-use super::work::verification::{TrainMember, VerificationAssignment};
+use super::RunReport;
+use super::dispatcher::{Engine, Message};
+use super::queue::client::{LandingRequest, QueueAnswer, QueueOutcome, WorkerView};
+use super::queue::{QueueService, provenance};
 use crate::domain::id::{Oid, TaskId};
-use crate::domain::queue::EntryId;
-use crate::domain::review::Approval;
-use crate::domain::session::{Cost, SessionReport};
-use crate::domain::verdict::{Candidate, CheckResult};
-use crate::landing::{CarRequest, CarSubject, TrainBuilder};
+use crate::domain::machine::Observation;
+use crate::domain::queue::TrainId;
+use crate::domain::state::Phase;
+use crate::domain::verdict::CheckResult;
+use crate::engine::queue::host::{LandingCar, QueuedEntry, TrainLanding, task_entry};
+use crate::failpoint;
 use crate::repo;
-use crate::store::journal::LandingRecord;
-use crate::store::layout;
-use crate::verify::CheckStage;
-use crate::wire;
-use crate::wire::facts::WireTokens;
-use crate::wire::keeper::PublishedAttempt;
-use crate::wire::notes::{NotedCheck, ProvenanceNote, VerifiedCommit, WireApproval, note_line};
+use crate::store::codec;
+use crate::store::{RefMove, layout};
 
-/// A candidate merged onto what the target will be when those before it have landed.
-#[derive(Debug)]
-pub(super) struct TaskCar {
-    /// The task.
-    pub task: TaskId,
-    /// Whose work.
-    pub attempt: u32,
-    /// The work.
-    pub candidate: Candidate,
-    /// The tip that the target must have for this to land.
-    pub onto: Oid,
-    /// The commit that would land.
-    pub new: Oid,
-    /// Its tree.
-    pub tree: Oid,
-}
+impl Engine<'_> {
+    /// Starts the merge queue worker, unless the run lands nothing.
+    pub(super) fn start_queue(&mut self) {
+        if self.ctx.job.output.is_some() {
+            return;
+        }
+        let (ctx, sender) = (Arc::clone(&self.ctx), self.sender.clone());
+        let (queue, open) = (Arc::clone(&ctx.queue), ctx.open_run.clone());
+        let wait = self.options.keeper_wait();
+        let notify = move |notice| {
+            sender.send(Message::Queue(notice)).ok();
+        };
+        self.queue.connect(QueueService::start(queue, ctx, open, wait, notify));
+    }
 
-impl TaskCar {
-    /// What is to be judged: its tree, in which the work of those before it is new, too.
-    pub(super) fn case(
-        &self,
-        other_tasks: Vec<TrainMember>,
-        again: bool,
-    ) -> VerificationAssignment {
-        let (commit, tree) = (self.new.clone(), self.tree.clone());
-        let base = self.candidate.base.clone();
-        let task = Some((self.task.clone(), self.attempt));
-        VerificationAssignment {
-            other_tasks,
-            again,
-            ..VerificationAssignment::new(CheckStage::Landing, task, (commit, tree, base))
+    /// Exchanges candidates and answers with the merge queue. Returns true if an answer arrived.
+    /// `due` are the tasks that want to land.
+    pub(super) fn exchange(&mut self, due: &[TaskId]) -> Result<bool> {
+        if self.ctx.job.output.is_some() || (due.is_empty() && self.queue.is_empty()) {
+            return Ok(false);
+        }
+        let answered = self.read_answers()?;
+        let requests: Vec<LandingRequest> =
+            due.iter().filter_map(|task| self.landing_request(task)).collect();
+        let ctx = Arc::clone(&self.ctx);
+        self.queue.reconcile(&ctx, &requests)?;
+        Ok(answered)
+    }
+
+    fn landing_request(&self, task: &TaskId) -> Option<LandingRequest> {
+        let state = self.ledger.state.tasks.get(task).filter(|s| s.phase == Phase::Queued)?;
+        let candidate = state.candidate.as_ref()?.commit.clone();
+        Some(LandingRequest { task: task.clone(), attempt: state.attempt, candidate })
+    }
+
+    /// Turns the answers of the merge queue into events. Returns true if there was one.
+    pub(super) fn read_answers(&mut self) -> Result<bool> {
+        let ctx = Arc::clone(&self.ctx);
+        let answers = self.queue.read(&ctx)?;
+        let any = !answers.is_empty();
+        for answer in answers {
+            self.answered(answer)?;
+        }
+        Ok(any)
+    }
+
+    fn answered(&mut self, answer: QueueAnswer) -> Result<()> {
+        let QueueAnswer { task, candidate, at, outcome } = answer;
+        // A supervisor that starts reads old answers again. An answer from before the task's last
+        // event is recorded, and a person may have sent the same candidate to the queue since.
+        let Some(state) = self.ledger.state.tasks.get(&task) else { return Ok(()) };
+        let recorded = state.at > at;
+        let waits = state.phase == Phase::Queued
+            && state.candidate.as_ref().is_some_and(|c| c.commit == candidate);
+        match outcome {
+            QueueOutcome::Landed { .. } if recorded && !waits => {}
+            QueueOutcome::Landed { commit, results } => {
+                self.record_landing(&task, &candidate, commit, results)?;
+            }
+            QueueOutcome::Rejected { .. } | QueueOutcome::Conflict { .. } if recorded => {}
+            QueueOutcome::Rejected { tree, checks } => {
+                self.observe(Observation::LandingVerified { task, candidate, tree, checks });
+                self.record()?;
+            }
+            QueueOutcome::Conflict { onto, paths, description } => {
+                self.observe(Observation::LandingConflict {
+                    task,
+                    candidate,
+                    onto,
+                    paths,
+                    description,
+                });
+                self.record()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Records that the queue landed a task.
+    fn record_landing(
+        &mut self,
+        task: &TaskId,
+        candidate: &Oid,
+        commit: Oid,
+        results: Vec<CheckResult>,
+    ) -> Result<()> {
+        let done = self.ledger.state.tasks.get(task).is_none_or(|s| s.phase == Phase::Done);
+        if done {
+            return Ok(());
+        }
+        self.restore_note(task, candidate, &commit, results.clone())?;
+        self.drop_branch(task, candidate)?;
+        self.observe(Observation::Landed { task: task.clone(), commit, results });
+        // One by one: the meaning of an event depends on the events before it.
+        self.record()?;
+        failpoint::hit("land.recorded");
+        Ok(())
+    }
+
+    /// Writes the provenance note on a landed commit, if the copy of the repository lacks it.
+    fn restore_note(
+        &mut self,
+        task: &TaskId,
+        candidate: &Oid,
+        commit: &Oid,
+        results: Vec<CheckResult>,
+    ) -> Result<()> {
+        let ctx = Arc::clone(&self.ctx);
+        let (repo, new) = (ctx.store.repo(), commit.clone());
+        let parents = repo::commit_info(repo, commit)?.parents;
+        let (Some(state), Some(old)) = (self.ledger.state.tasks.get(task), parents.first()) else {
+            return Ok(());
+        };
+        if ctx.store.note(layout::NOTES, commit)?.is_some() {
+            return Ok(());
+        }
+        let (id, candidate) = (task_entry(&ctx.run, task)?, candidate.clone());
+        let entry = QueuedEntry { id, candidate, attempt: Some(state.attempt) };
+        let tree = repo.tree_of(commit)?;
+        let car = LandingCar { entry, commit: new.clone(), tree: tree.clone(), results };
+        let (old, cars) = (old.clone(), vec![car.clone()]);
+        let landing = TrainLanding { train: TrainId(0), old, new, tree, cars };
+        let line = provenance::task_note(&ctx, &car, &landing)?;
+        self.commit_notes.entry(commit.clone()).or_default().push(line);
+        Ok(())
+    }
+
+    /// Drops the branch of a landed task, unless the job keeps branches.
+    fn drop_branch(&mut self, task: &TaskId, candidate: &Oid) -> Result<()> {
+        let ctx = Arc::clone(&self.ctx);
+        let branch = layout::branch(&ctx.run, task);
+        // The chain keeps the candidate. A branch that has other commits stays: it can be behind
+        // the candidate after a kill, and a person may have committed on it.
+        if !ctx.job.queue.keep_branches
+            && let Some(tip) = ctx.store.read(&branch)?
+            && ctx.store.repo().is_ancestor(&tip, candidate)?
+        {
+            self.batch.extras.push(RefMove::delete(branch, tip));
+        }
+        Ok(())
+    }
+
+    /// Records a task that the target contains and no log knows as landed: a copy of the repository
+    /// can be made between the two.
+    pub(super) fn found_landed(&mut self, task: TaskId, commit: Oid) -> Result<()> {
+        let ctx = Arc::clone(&self.ctx);
+        let state = self.ledger.state.tasks.get(&task).filter(|s| s.phase != Phase::Done);
+        let Some(state) = state else { return Ok(()) };
+        let (repo, attempt) = (ctx.store.repo(), state.attempt);
+        let info = repo::commit_info(repo, &commit)?;
+        let same =
+            codec::trailers(&info.message).get("Harness-Attempt") == Some(&&*attempt.to_string());
+        if let (true, Some(candidate)) = (same, state.candidate.clone()) {
+            self.restore_note(&task, &candidate.commit, &commit, Vec::new())?;
+            self.drop_branch(&task, &candidate.commit)?;
+        }
+        self.observe(Observation::Landed { task, commit, results: Vec::new() });
+        Ok(())
+    }
+
+    /// Takes tasks out of the merge queue before a request changes them. A task that has landed
+    /// meanwhile is recorded as landed.
+    pub(super) fn withdraw(&mut self, tasks: &BTreeSet<TaskId>) -> Result<()> {
+        let ctx = Arc::clone(&self.ctx);
+        if self.queue.withdraw(&ctx, tasks)? {
+            self.read_answers()?;
+        }
+        Ok(())
+    }
+
+    /// Returns the reason why nothing lands, if a person must act.
+    pub(super) fn landing_problem(&self) -> Option<String> {
+        match self.queue.view(&self.ctx) {
+            WorkerView::Busy => None,
+            WorkerView::Waiting(state) => state.problem,
+            WorkerView::Other { problem } => problem,
         }
     }
 
-    /// Its part in the tree of one behind it.
-    pub(super) fn member(&self) -> TrainMember {
-        TrainMember {
-            task: self.task.clone(),
-            attempt: self.attempt,
-            base: self.candidate.base.clone(),
+    /// Tells people once that another process works on the queue.
+    pub(super) fn note_other_worker(&mut self) {
+        let holder = self.queue.worker().and_then(|worker| worker.holder);
+        if holder != self.queue_holder {
+            if let Some(holder) = &holder {
+                let target = layout::short(&self.ctx.manifest.target);
+                (self.report)(RunReport::Note(format!(
+                    "another process works on the merge queue of `{target}` ({holder}): it lands this run's tasks"
+                )));
+            }
+            self.queue_holder = holder;
         }
     }
-
-    /// The landing, with the results that prove it.
-    pub(super) fn landing(&self, ctx: &Context, results: Vec<CheckResult>) -> LandingRecord {
-        LandingRecord {
-            run: ctx.run.clone(),
-            task: self.task.clone(),
-            attempt: self.attempt,
-            candidate: self.candidate.commit.clone(),
-            old: self.onto.clone(),
-            new: self.new.clone(),
-            tree: self.tree.clone(),
-            results,
-        }
-    }
-}
-
-/// A task's place in a train.
-pub(super) fn request<'a>(
-    ctx: &'a Context,
-    entry: &'a EntryId,
-    (task, attempt): (&'a TaskId, u32),
-    candidate: &'a Oid,
-) -> Result<CarRequest<'a>> {
-    let subject = CarSubject::Task(ctx.subject(task, attempt)?);
-    Ok(CarRequest { entry, candidate, merge: ctx.job.queue.merge, subject, base: None })
-}
-
-/// Builds trains of tasks.
-pub(super) fn builder(ctx: &Context) -> TrainBuilder<'_> {
-    TrainBuilder { repo: ctx.store.repo(), merger: &ctx.desk.merger, who: &ctx.identity }
-}
-
-/// The commit by which the target contains a task already.
-pub(super) fn contained(ctx: &Context, task: &TaskId, tip: &Oid) -> Result<Option<Oid>> {
-    let mut history = ctx.history.lock().unwrap_or_else(PoisonError::into_inner);
-    history.update(ctx.store.repo(), tip, Some(&ctx.base))?;
-    Ok(history.landed_task(&ctx.run, task).cloned())
-}
-
-/// Why the target cannot move over these landings at the moment; see [`crate::store::checkouts`].
-pub(super) fn held(ctx: &Context, landings: &[LandingRecord]) -> Result<Option<String>> {
-    let (Some(first), Some(last)) = (landings.first(), landings.last()) else { return Ok(None) };
-    let target = &ctx.manifest.target;
-    let why = ctx.store.holds_landing(target, &first.old, &last.new)?;
-    Ok(why.map(|why| {
-        let short = layout::short(target);
-        format!("landing on `{short}` waits: {why}")
-    }))
-}
-
-/// Makes the work trees of the target follow. What there is to say of those that could not.
-pub(super) fn follow(ctx: &Context, landings: &[LandingRecord]) -> Result<Vec<String>> {
-    let (Some(first), Some(last)) = (landings.first(), landings.last()) else {
-        return Ok(Vec::new());
-    };
-    if ctx.tip()? != last.new {
-        // Somebody has gone on from there since: what their work trees show is theirs.
-        return Ok(Vec::new());
-    }
-    let behind = ctx.store.follow(&ctx.manifest.target, &first.old, &last.new)?;
-    Ok(behind.iter().map(|one| one.message(&last.new)).collect())
-}
-
-/// The note on a landed commit: who made it, how, and what proved it: checks of its own tree, or of that of the last commit of its
-/// train (`proof`).
-pub(super) fn provenance(
-    ctx: &Context,
-    landing: &LandingRecord,
-    chain_tree: &Oid,
-    approval: Option<&Approval>,
-    proof: &LandingRecord,
-) -> Result<String> {
-    let repo = ctx.store.repo();
-    let folder = format!("attempts/{}", landing.attempt);
-    let outcome = repo.read_blob_at(chain_tree, &format!("{folder}/outcome.json"))?;
-    let place = format!("{folder}/outcome.json of `{}`", landing.task);
-    let outcome: Option<PublishedAttempt> =
-        outcome.map(|bytes| wire::decode(&place, &bytes)).transpose()?;
-    let report = outcome.as_ref().and_then(|outcome| outcome.report.clone());
-    let report = report.map(SessionReport::from);
-    let prompt = repo.read_blob_at(chain_tree, &format!("{folder}/prompt.md"))?;
-    let prompt = prompt.map(|bytes| repo::write_blob(repo, &bytes)).transpose()?;
-    let note = ProvenanceNote {
-        v: wire::VERSION,
-        run: landing.run.to_string(),
-        task: landing.task.to_string(),
-        attempt: landing.attempt,
-        agent: ctx.preset.name.clone(),
-        command: ctx.job.agent.command.first().cloned(),
-        model: ctx.job.agent.model.clone(),
-        session: report.as_ref().and_then(|report| report.session.clone()),
-        prompt: prompt.map(|prompt| prompt.to_string()),
-        tokens: report.as_ref().and_then(|report| report.usage.tokens).map(WireTokens::from),
-        cost_usd: report.as_ref().and_then(|report| report.usage.cost).map(Cost::usd),
-        candidate: landing.candidate.to_string(),
-        tree: landing.tree.to_string(),
-        verified: (proof.new != landing.new).then(|| VerifiedCommit {
-            commit: proof.new.to_string(),
-            tree: proof.tree.to_string(),
-        }),
-        approved: approval.map(|approval| WireApproval {
-            by: approval.by.clone(),
-            at: approval.at.0,
-            commit: approval.commit.to_string(),
-            tree: approval.tree.to_string(),
-        }),
-        termination: outcome.as_ref().map(|outcome| outcome.termination.clone()),
-        wall_ms: outcome.as_ref().map(|outcome| outcome.wall_ms),
-        checks: landing.results.iter().map(noted_check).collect(),
-    };
-    note_line(&note)
-}
-
-fn noted_check(result: &CheckResult) -> NotedCheck {
-    NotedCheck {
-        name: result.name.clone(),
-        passed: result.passed,
-        ms: result.ms,
-        key: result.key.clone(),
-    }
-}
-
-/// The name of a task in the queue.
-pub(super) fn entry(task: &TaskId) -> Result<EntryId> {
-    Ok(EntryId::parse(task.as_str())?)
-}
-
-/// The task of a name in the queue.
-pub(super) fn task(entry: &EntryId) -> Result<TaskId> {
-    Ok(TaskId::parse(entry.as_str())?)
-}
-
-/// What goes wrong in a landing.
-pub(super) enum LandingError {
-    /// The state cannot be read or written: nothing more is begun.
-    State(anyhow::Error),
-    /// Candidates cannot be put on the target: that waits, the rest goes on.
-    Landing(anyhow::Error),
 }

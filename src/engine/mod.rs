@@ -5,23 +5,22 @@
 //! that was killed may already have carried out an effect, so each effect first looks for an
 //! existing result.
 
+mod admission;
 mod barrier;
 mod dispatch;
 mod dispatcher;
 mod effects;
 mod evaluations;
-mod gate;
-mod hooks;
+mod in_flight;
 mod landings;
-mod leaving;
-mod line;
-mod news;
 pub(crate) mod queue;
 pub(crate) mod recover;
 pub(crate) mod requests;
+mod results;
 mod reviews;
 mod signals;
-mod tips;
+mod target_checks;
+mod target_health;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +39,6 @@ use crate::domain::retry::{Policy, Share};
 use crate::domain::session::Cost;
 use crate::domain::state::RunState;
 use crate::job::{AgentSection, Job};
-use crate::landing::TargetHistory;
 use crate::process::Environ;
 use crate::repo::Identity;
 use crate::store::{Store, layout};
@@ -59,8 +57,10 @@ pub(crate) struct Context {
     pub run: RunId,
     /// The pinned manifest.
     pub manifest: Manifest,
-    /// The reader of the target's own rules.
-    pub desk: queue::Desk,
+    /// The merge queue of the target.
+    pub queue: Arc<queue::QueueContext>,
+    /// Opens another run whose tasks wait in the queue.
+    pub open_run: queue::OpenRun,
     /// The commit for which the run was planned.
     pub base: Oid,
     /// The pinned job.
@@ -89,8 +89,6 @@ pub(crate) struct Context {
     pub check_overlay: OnceLock<Vec<(String, PathBuf)>>,
     /// A hash of the pinned files.
     pub salt: String,
-    /// The target's history, down to the run's base.
-    pub history: Mutex<TargetHistory>,
 }
 
 /// An agent that evaluates candidates.

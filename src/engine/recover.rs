@@ -12,12 +12,12 @@ use anyhow::{Context as _, Result};
 use super::dispatcher::Engine;
 use super::work::evaluation;
 use super::work::slots;
-use super::{Context, RunReport, landings};
+use super::{Context, RunReport};
 use crate::domain::id::{Oid, RunId, TaskId};
 use crate::domain::state::Phase;
 use crate::keeper::files;
+use crate::landing::TargetHistory;
 use crate::process::{self, Lock};
-use crate::store::journal::{LandingRecord, Moved};
 use crate::store::{Expected, RefMove, Store};
 use crate::wire::keeper::{Assignment, Work};
 
@@ -26,7 +26,6 @@ pub(super) fn recover(engine: &mut Engine<'_>, missing: &[TaskId]) -> Result<()>
     let ctx = std::sync::Arc::clone(&engine.ctx);
     recreate_tasks(engine, &ctx, missing)?;
     recreate_target(&ctx)?;
-    finish_landing(engine, &ctx)?;
     let tip = ctx.tip()?;
     mark_contained(engine, &ctx, &tip)?;
     adopt_keepers(engine, &ctx)?;
@@ -65,64 +64,26 @@ fn recreate_tasks(engine: &mut Engine<'_>, ctx: &Context, missing: &[TaskId]) ->
 /// tip that the target journal records, or the run's base if the journal records no tip.
 fn recreate_target(ctx: &Context) -> Result<()> {
     let target = &ctx.manifest.target;
+    // Refuses a journal of another version, also if the target exists.
+    let journaled = ctx.store.journal_target(target)?;
     if ctx.store.read(target)?.is_some() {
         return Ok(());
     }
-    let tip = ctx.store.journal_target(target)?.unwrap_or_else(|| ctx.base.clone());
+    let tip = journaled.unwrap_or_else(|| ctx.base.clone());
     ctx.store
         .transact(&[RefMove::to(target.clone(), tip, Expected::Absent)])
         .with_context(|| format!("cannot make the target branch `{target}` again"))
 }
 
-/// Completes a group of landings that were journaled together. If the target contains them, they
-/// are recorded. Otherwise they land now, or are cancelled if they must not land any more.
-fn finish_landing(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
-    let target = ctx.manifest.target.clone();
-    let queue = ctx.store.hold_target(&target)?;
-    let landings = ctx.store.open_landings(&target)?;
-    let (Some(first), Some(last)) = (landings.first(), landings.last()) else { return Ok(()) };
-    if last.run != ctx.run {
-        // The landings of another run. The supervisor of that run completes them.
-        return Ok(());
-    }
-    let tip = ctx.tip()?;
-    let contained = tip == last.new || ctx.store.repo().is_ancestor(&last.new, &tip)?;
-    if !contained {
-        let done = |s: &crate::domain::state::TaskState| s.phase == Phase::Done;
-        let unwanted = |landing: &LandingRecord| {
-            engine.ledger.state.tasks.get(&landing.task).is_none_or(|s| {
-                done(s) || s.candidate.as_ref().is_none_or(|c| c.commit != landing.candidate)
-            })
-        };
-        let free = landings::held(ctx, &landings)?.is_none();
-        if tip != first.old
-            || landings.iter().any(unwanted)
-            || !free
-            || ctx.store.advance(&queue, &landings, None)? == Moved::TargetMoved
-        {
-            let settled = ctx.store.settle(&queue, last, false)?;
-            return ctx.store.transact(&[settled]);
-        }
-    }
-    for landing in &landings {
-        let note = format!("the landing of {} was under way; it is finished", landing.task);
-        (engine.report)(RunReport::Note(note));
-    }
-    engine.landed(&queue, &landings)
-}
-
 /// Marks as done the tasks that the target already contains. In a copy of the repository, the
 /// chains can be older than the target.
 fn mark_contained(engine: &mut Engine<'_>, ctx: &Context, tip: &Oid) -> Result<()> {
-    // Fills the index of landed tasks, which later calls update.
-    let first = engine.ledger.state.tasks.keys().next().cloned();
-    if let Some(first) = first {
-        landings::contained(ctx, &first, tip)?;
-    }
-    let landed: Vec<(TaskId, Oid)> = {
-        let history = ctx.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        history.tasks_of(&ctx.run).map(|(t, c)| (t.clone(), c.clone())).collect()
-    };
+    // The queue log has the results of the landings that it knows.
+    engine.read_answers()?;
+    let mut history = TargetHistory::default();
+    history.update(ctx.store.repo(), tip, Some(&ctx.base))?;
+    let landed: Vec<(TaskId, Oid)> =
+        history.tasks_of(&ctx.run).map(|(task, commit)| (task.clone(), commit.clone())).collect();
     for (task, commit) in landed {
         engine.found_landed(task, commit)?;
     }
@@ -156,10 +117,6 @@ fn adopt_keepers(engine: &mut Engine<'_>, ctx: &Context) -> Result<()> {
     find_evaluators(engine, ctx)?;
     for dir in folders(&ctx.store.local().verifications(&ctx.run)) {
         let Some(spec) = Assignment::read(&dir)? else { continue };
-        if let Work::Checks(work) = &spec.work {
-            let together = work.tasks.iter().filter_map(|id| TaskId::parse(id).ok()).collect();
-            engine.line.remember(together);
-        }
         if Lock::is_held(&dir.join(files::LOCK))? {
             engine.slots.occupy(&spec.worktree.name);
             if let Some(key) = dir.file_name() {

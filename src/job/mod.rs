@@ -37,7 +37,7 @@ pub use schema::Job;
 pub use schema::MergeStyle;
 pub(crate) use schema::{
     AgentSection, AstEqualCheck, BaseCheck, Check, JobKind, ListedTask, OutputCheck, OutputMerge,
-    OutputSection, PresetsSection, ScopeSection, TaskOrder, TaskSource, TokenBudget,
+    OutputSection, PresetsSection, QueueSection, ScopeSection, TaskOrder, TaskSource, TokenBudget,
 };
 
 use section::{ErrorCollector, Section};

@@ -140,7 +140,7 @@ mod tests {
         let right = fx.commit(&[("a", "3")], std::slice::from_ref(&root));
         let alone = fx.commit(&[("a", "4")], &[]);
         let bases = |a: &Oid, b: &Oid| merge_bases(&fx.repo, a, b).unwrap();
-        assert_eq!(bases(&left, &right), [root.clone()]);
+        assert_eq!(bases(&left, &right), std::slice::from_ref(&root));
         assert_eq!(bases(&left, &alone), []);
         let cross = [[&left, &right], [&right, &left]]
             .map(|parents| fx.commit(&[("a", "5")], &parents.map(Clone::clone)));

@@ -180,6 +180,16 @@ impl Store {
         Ok(messages.len() as u64)
     }
 
+    /// Reads the tip of one task's chain and the state there. Returns `None` if there is no chain.
+    pub fn task_tip(&self, run: &RunId, task: &TaskId) -> Result<Option<(Tip, TaskState)>> {
+        let name = layout::task(run, task);
+        let Some(commit) = self.read(&name)? else { return Ok(None) };
+        let info = repo::commit_info(self.repo(), &commit)?;
+        let state = codec::read_state(&name, &info.message)?;
+        let tree = self.repo().tree_of(&commit)?;
+        Ok(Some((Tip { commit, tree }, state)))
+    }
+
     /// Returns the commits of a chain with their messages, newest first.
     pub fn messages(&self, tip: &Oid) -> Result<Vec<(Oid, String)>> {
         let mut messages = Vec::new();

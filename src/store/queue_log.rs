@@ -9,7 +9,7 @@ use super::{Expected, RefConflict, RefMove, Store, codec, layout};
 use crate::ambient;
 use crate::domain::id::{Oid, Timestamp};
 use crate::repo;
-use crate::wire::queue::{Ejection, EntryCommit, QueueEvent};
+use crate::wire::queue::{Ejection, LandedEntry, QueueEvent};
 use crate::wire::{VERSION, check_version};
 
 /// The largest number of times that a lost compare-and-swap is repeated.
@@ -26,7 +26,7 @@ pub struct QueueLogEntry {
 
 /// Returns the name of an event and a sentence for people.
 fn describe(event: &QueueEvent) -> (&'static str, String) {
-    let landed = |entries: &[EntryCommit]| {
+    let landed = |entries: &[LandedEntry]| {
         entries.iter().map(|c| c.entry.as_str()).collect::<Vec<_>>().join(", ")
     };
     match event {
@@ -142,6 +142,18 @@ impl Store {
         }
         entries.reverse();
         Ok((tip, entries))
+    }
+
+    /// Returns the last event of a target's queue log.
+    pub fn last_queue_event(&self, target: &str) -> Result<Option<QueueEvent>> {
+        let name = layout::queue_log(&layout::target_key(target));
+        let Some(tip) = self.read(&name)? else { return Ok(None) };
+        let info = repo::commit_info(self.repo(), &tip)?;
+        let trailers = codec::trailers(&info.message);
+        check_version(&name, trailers.get("Harness-V").copied())?;
+        let text = trailers.get("Harness-Data").copied();
+        let text = text.with_context(|| format!("`{name}` cannot be read"))?;
+        Ok(Some(serde_json::from_str(text)?))
     }
 
     /// Appends events to a target's queue log. They are durable after the next barrier.

@@ -1,5 +1,7 @@
 //! `status --json` and the parts that other commands share with it.
 
+use std::collections::BTreeSet;
+
 use super::human::because;
 use crate::domain::event::Halt;
 use crate::domain::id::{Oid, RunId, TaskId};
@@ -20,8 +22,8 @@ pub(crate) struct StatusContext {
     pub driver: Option<String>,
     /// The reason why a person is needed.
     pub reason: Option<String>,
-    /// The task whose landing is under way.
-    pub landing: Option<TaskId>,
+    /// The tasks whose landing is under way.
+    pub landing: BTreeSet<TaskId>,
     /// The path of the file that each task hands in, if the tasks hand in files.
     pub output: Option<String>,
     /// Planned and reported tokens, if the job has a budget of tokens.
@@ -47,7 +49,7 @@ pub(crate) fn shown(
     context: &StatusContext,
 ) -> &'static str {
     match s.phase {
-        Phase::Queued if context.landing.as_ref() == Some(&task.id) => "landing",
+        Phase::Queued if context.landing.contains(&task.id) => "landing",
         Phase::Todo if !state.all_done(&task.after) => "blocked",
         Phase::Todo
         | Phase::Running

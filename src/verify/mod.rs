@@ -138,7 +138,10 @@ pub fn add_recorded_verdicts(
     attempt_of: Option<(&TaskId, u32)>,
     steps: &mut [CheckStep],
 ) -> Result<()> {
-    add_recorded_verdicts_if(store, job, tree, steps, &|line| {
+    add_recorded_verdicts_if(store, job, tree, steps, &|line, cached| {
+        if !cached {
+            return Ok(false);
+        }
         let own = attempt_of.is_some_and(|(task, attempt)| {
             line.task.as_deref() == Some(task.as_str()) && line.attempt == attempt
         });
@@ -146,21 +149,21 @@ pub fn add_recorded_verdicts(
     })
 }
 
-/// Adds to each step the recorded verdicts on a tree for which `counts` returns true. Checks whose
-/// verdicts the job does not cache get none.
+/// Adds to each step the recorded verdicts on a tree for which `counts` returns true. The second
+/// argument of `counts` is true if the job caches the check's verdicts.
 pub(crate) fn add_recorded_verdicts_if(
     store: &Store,
     job: &Job,
     tree: &Oid,
     steps: &mut [CheckStep],
-    counts: &dyn Fn(&VerdictNote) -> Result<bool>,
+    counts: &dyn Fn(&VerdictNote, bool) -> Result<bool>,
 ) -> Result<()> {
     let Some(note) = store.note(layout::VERDICTS, tree)? else { return Ok(()) };
     for line in note.lines() {
         // A line that is damaged or has another version proves nothing.
         let Ok(line) = decode::<VerdictNote>(layout::VERDICTS, line.as_bytes()) else { continue };
         let cached = job.checks.iter().any(|c| c.name == line.check && c.cache);
-        if !cached || !counts(&line)? {
+        if !counts(&line, cached)? {
             continue;
         }
         for step in steps.iter_mut().filter(|s| s.name == line.check) {
@@ -177,9 +180,11 @@ pub(crate) fn add_recorded_verdicts_if(
 }
 
 fn trusted(store: &Store, job: &Job, run: &RunId, line: &VerdictNote) -> Result<bool> {
-    if job.queue.trust_verdicts {
-        return Ok(true);
-    }
+    Ok(job.queue.trust_verdicts || is_vouched_by_run(store, run, line)?)
+}
+
+/// Returns true if a chain of the run names the verdict's id.
+pub(crate) fn is_vouched_by_run(store: &Store, run: &RunId, line: &VerdictNote) -> Result<bool> {
     if line.run != run.as_str() {
         return Ok(false);
     }

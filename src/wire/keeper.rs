@@ -165,8 +165,8 @@ pub(crate) struct ChecksWork {
     pub tree: String,
     /// The checks, in order.
     pub checks: Vec<CheckStep>,
-    /// The tasks of a run whose candidates are in the tree, in order. After a restart, the
-    /// supervisor verifies the same tasks again.
+    /// The entries of a merge queue whose candidates are in the tree, in order. After a restart,
+    /// the worker forms the same train again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<String>,
 }

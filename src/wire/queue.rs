@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::WireResult;
+use super::facts::{WireFinding, WireResult};
 use crate::domain::id::Oid;
 
 /// Object ids as text.
@@ -20,14 +20,35 @@ mod id {
     }
 }
 
+/// An optional object id as text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ObjectId(#[serde(with = "id")] pub Oid);
+
 /// An entry of the queue and its commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryCommit {
-    /// The branch, without `refs/heads/`.
+    /// The branch, without `refs/heads/`, or `RUN/TASK`.
     pub entry: String,
     /// The commit.
     #[serde(with = "id")]
     pub commit: Oid,
+}
+
+/// An entry that has landed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LandedEntry {
+    /// The branch, without `refs/heads/`, or `RUN/TASK`.
+    pub entry: String,
+    /// The entry's candidate.
+    #[serde(with = "id")]
+    pub commit: Oid,
+    /// The commit on the target. Absent if the candidate was on the target already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landed_as: Option<ObjectId>,
+    /// The results of the checks of the entry's task. Empty for a branch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub results: Vec<WireResult>,
 }
 
 /// The reason why an entry was ejected.
@@ -38,11 +59,23 @@ pub enum Ejection {
     Rejected {
         /// The output of the failed checks.
         finding: String,
+        /// The same as findings, for the next attempt of a task. Empty for a branch.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        findings: Vec<WireFinding>,
+        /// The results of the failed verification. Empty for a branch.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        results: Vec<WireResult>,
+        /// The tree that failed. Absent for a branch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tree: Option<ObjectId>,
     },
     /// The entry does not merge with the target's tip.
     Conflict {
         /// The paths in conflict.
         sides: Vec<ConflictedPath>,
+        /// The target's tip.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        onto: Option<ObjectId>,
     },
     /// A reviewer requested changes.
     ChangesRequested {
@@ -86,11 +119,14 @@ pub struct TargetCommit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum QueueEvent {
-    /// A branch was added to the queue.
+    /// A branch or a task was added to the queue.
     Added {
-        /// The branch and its commit.
+        /// The entry and its commit.
         #[serde(flatten)]
         candidate: EntryCommit,
+        /// The attempt that made the candidate of a task `RUN/TASK`. Absent for a branch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attempt: Option<u32>,
         /// The priority. Entries with a higher number land first.
         priority: i64,
         /// The entries that have to land first.
@@ -98,7 +134,7 @@ pub enum QueueEvent {
         /// The target's tip at that time, which does not contain the branch.
         #[serde(with = "id")]
         tip: Oid,
-        /// The person who added the branch.
+        /// The person who added the branch, or the supervisor that added the task.
         by: String,
     },
     /// The branch has moved to another commit.
@@ -155,7 +191,7 @@ pub enum QueueEvent {
         #[serde(with = "id")]
         new: Oid,
         /// The entries in the order in which they landed.
-        entries: Vec<EntryCommit>,
+        entries: Vec<LandedEntry>,
     },
     /// An entry left the queue without having landed.
     Ejected {

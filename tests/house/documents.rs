@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use clap::CommandFactory as _;
 use git_harness::{error, testing::Cli};
 
-use super::{files, read, table};
+use super::{files, read, table, top};
 
 /// Returns the exit codes of `src/error.rs`. The sum with a signal is not one value.
 fn in_source() -> BTreeSet<u8> {
@@ -132,7 +132,29 @@ fn every_fixture_is_named_in_their_readme() {
     assert!(strays.is_empty(), "say in fixtures/README.md what these are: {strays:?}");
     let dead: Vec<_> = named
         .iter()
-        .filter(|n| n.contains(['.', '/']) && !super::top().join("fixtures").join(n).exists())
+        .filter(|n| n.contains(['.', '/']) && !top().join("fixtures").join(n).exists())
         .collect();
     assert!(dead.is_empty(), "fixtures/README.md names what is not there: {dead:?}");
+}
+
+/// The three ways through the code, each with the most files that it may have.
+const WAYS: [(&str, usize); 3] = [
+    ("From the job file to the agent's argv", 12),
+    ("From the candidate to its landing", 15),
+    ("From a check's exit code to the moved target", 11),
+];
+
+#[test]
+fn the_three_ways_name_files_that_exist() {
+    let text = read("ARCHITECTURE.md").replace('\n', " ");
+    for (way, most) in WAYS {
+        let (_, rest) =
+            text.split_once(&format!("*{way}*")).unwrap_or_else(|| panic!("no {way:?}"));
+        let (sentence, _) = rest.split_once(". ").unwrap_or((rest, ""));
+        let files: Vec<&str> = sentence.split('`').skip(1).step_by(2).collect();
+        assert!(files.len() >= 8 && files.len() <= most, "{way}: {} files", files.len());
+        for file in files {
+            assert!(top().join("src").join(file).is_file(), "{way}: there is no src/{file}");
+        }
+    }
 }

@@ -195,7 +195,7 @@ fn copy_taken_during_a_landing_is_completed() {
     sandbox.git(&["update-ref", chain, &format!("{chain}^")]);
     sandbox.git(&["update-ref", "refs/heads/harness/job-1/alpha", &candidate]);
     sandbox.git(&["update-ref", "-d", "refs/notes/harness"]);
-    assert_eq!(sandbox.task("alpha")["state"], "queued");
+    assert_eq!(sandbox.task("alpha")["state"], "landing");
     sandbox.run(&["start"]).exits(0);
     Claim::all(&sandbox).holds();
     let note = sandbox.git(&["notes", "--ref=harness", "show", "harness/job-1/result^"]);

@@ -122,8 +122,7 @@ fn broken_under_way(tasks: &[&str]) -> (Sandbox, RunningCommand) {
     sandbox.await_sign("begun");
     push(&sandbox, "FORBIDDEN");
     sandbox.run(&["approve", "alpha"]).exits(0);
-    sandbox
-        .await_that("the target fails", || started.stderr().contains("with nothing of this run"));
+    sandbox.await_that("the target fails", || started.stderr().contains("fails its own checks"));
     (sandbox, started)
 }
 
@@ -131,7 +130,7 @@ fn broken_under_way(tasks: &[&str]) -> (Sandbox, RunningCommand) {
 fn attempts_wait_while_the_target_fails() {
     let (sandbox, started) = broken_under_way(&["alpha", "beta", "gamma"]);
     sandbox.give_sign("go");
-    started.wait().exits(3).says("landing waits");
+    started.wait().exits(3).says("fails its own checks");
     assert_eq!(sandbox.task("beta")["attempts"], 1);
     assert_eq!(sandbox.task("gamma")["attempts"], 0);
 }
@@ -149,7 +148,7 @@ fn target_check_never_uses_files_pinned_by_the_run() {
     let status = sandbox.status();
     let reason = status["reason"].as_str().unwrap();
     let pinned = "the landing checks could not run on the base: \
-                  `gate.sh` is at `harness/trunk` not as this run has pinned it";
+                  `gate.sh` on `harness/trunk` differs from the copy that this run has pinned";
     assert!(reason.starts_with(pinned), "{reason}");
     assert_eq!(sandbox.git(&["rev-parse", "harness/trunk"]), sandbox.base);
 }

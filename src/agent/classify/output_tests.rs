@@ -55,7 +55,8 @@ fn classify_every_crafted_output() {
         })
         .collect();
     let mut named: Vec<String> = rows.iter().map(|row| row[0].clone()).collect();
-    (files.sort_unstable(), named.sort_unstable());
+    files.sort_unstable();
+    named.sort_unstable();
     assert_eq!(files, named, "index.tsv names the files");
 }
 

@@ -1,7 +1,8 @@
 //! Events of a queue as lines for people.
 
-use crate::domain::queue::{EntryId, TrainKind};
-use crate::engine::queue::Told;
+use crate::domain::queue::TrainKind;
+use crate::engine::queue::QueueReport;
+use crate::engine::queue::host::QueuedEntry;
 use crate::ui::{Ui, human};
 use crate::wire::queue::{ConflictedPath, Ejection, QueueEvent};
 
@@ -11,10 +12,10 @@ const FINDING_LINES: usize = 20;
 const SHORT_ID: usize = 12;
 
 /// Prints a report of the worker.
-pub(super) fn report(report: &Told<'_>, ui: &Ui) {
+pub(super) fn report(report: &QueueReport<'_>, ui: &Ui) {
     match report {
-        Told::Note(text) => ui.status(&format!("note: {text}")),
-        Told::Verifies(kind, entries) => {
+        QueueReport::Note(text) => ui.status(&format!("note: {text}")),
+        QueueReport::Verifying(kind, entries) => {
             let verb = match kind {
                 TrainKind::Lane => "screening",
                 TrainKind::Integrate => "verifying",
@@ -22,15 +23,15 @@ pub(super) fn report(report: &Told<'_>, ui: &Ui) {
             };
             ui.status(&format!("{verb} {}", names(entries)));
         }
-        Told::Book(event) => lines(event).iter().for_each(|line| ui.status(line)),
+        QueueReport::Event(event) => lines(event).iter().for_each(|line| ui.status(line)),
     }
 }
 
-fn names(entries: &[EntryId]) -> String {
+fn names(entries: &[QueuedEntry]) -> String {
     if entries.is_empty() {
         return "the target's tip".into();
     }
-    entries.iter().map(EntryId::as_str).collect::<Vec<_>>().join(", ")
+    entries.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn lines(event: &QueueEvent) -> Vec<String> {
@@ -71,12 +72,12 @@ pub(super) fn ejection(entry: &str, reason: &Ejection) -> Vec<String> {
             let head = format!("{entry}: changes requested by {by}");
             std::iter::once(head).chain(message.lines().map(indented)).collect()
         }
-        Ejection::Rejected { finding } => {
+        Ejection::Rejected { finding, .. } => {
             let head = format!("{entry}: rejected: it fails alone on the target");
             let finding = finding.lines().take(FINDING_LINES);
             std::iter::once(head).chain(finding.map(indented)).collect()
         }
-        Ejection::Conflict { sides } => {
+        Ejection::Conflict { sides, .. } => {
             let head = format!(
                 "{entry}: conflicts with the target; merge the target into it and add it again"
             );

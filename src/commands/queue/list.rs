@@ -9,7 +9,7 @@ use super::{context, events};
 use crate::ambient;
 use crate::cli::QueueListArgs;
 use crate::domain::id::{Oid, Timestamp};
-use crate::engine::queue::{Now, now};
+use crate::engine::queue::status::{self, ActiveVerification};
 use crate::error;
 use crate::store::Store;
 use crate::store::checkouts::Behind;
@@ -51,11 +51,9 @@ struct Listing {
     review: bool,
     /// The longest train.
     batch: usize,
-    /// Verifications of branches that are under way.
-    verifying: Vec<Now>,
+    /// Verifications under way.
+    verifying: Vec<ActiveVerification>,
     tasks: Vec<WaitingTask>,
-    /// Verifications of tasks that are under way.
-    verifying_tasks: Vec<Now>,
     behind: Vec<Behind>,
 }
 
@@ -65,18 +63,22 @@ impl Listing {
         let context = context(store.clone(), target.to_owned())?;
         let tip = context.tip()?;
         let rules = context.rules(&tip).ok();
-        let (tasks, verifying_tasks) = tasks::waiting(store, target)?;
+        let verifying = match summary.running {
+            true => status::read(&context).verifying,
+            // Keepers go on where no worker waits for them (`poll`).
+            false => status::of_keepers(&context, &|entry| summary.is_task(entry)),
+        };
+        let tasks = tasks::waiting(store, target, &verifying)?;
         Ok(Self {
             target: target.to_owned(),
             short: context.short().to_owned(),
             review: rules.as_ref().is_some_and(|rules| rules.job.queue.review),
             batch: rules.as_ref().map_or(1, |rules| rules.job.queue.batch.max(1)),
-            verifying: if summary.running { now(&context) } else { Vec::new() },
+            verifying,
             behind: store.behind(target)?,
             tip,
             summary,
             tasks,
-            verifying_tasks,
         })
     }
 
@@ -105,7 +107,7 @@ impl Listing {
     }
 
     fn is_verifying(&self, entry: &str) -> bool {
-        self.verifying.iter().any(|work| work.entries.iter().any(|e| e == entry))
+        self.verifying.iter().any(|work| work.branches.iter().any(|e| e == entry))
     }
 
     fn waiting(&self) -> usize {
@@ -146,16 +148,11 @@ impl Listing {
                 why,
             }
         });
-        let of_branches = self.verifying.iter().map(|work| cli::Verifying {
+        let some = |names: &'a Vec<String>| (!names.is_empty()).then_some(names.as_slice());
+        let verifying = self.verifying.iter().map(|work| cli::Verifying {
             what: &work.kind,
-            branches: Some(&work.entries),
-            tasks: None,
-            since: work.since,
-        });
-        let of_tasks = self.verifying_tasks.iter().map(|work| cli::Verifying {
-            what: &work.kind,
-            branches: None,
-            tasks: Some(&work.entries),
+            branches: some(&work.branches),
+            tasks: some(&work.tasks),
             since: work.since,
         });
         let behind = self.behind.iter();
@@ -166,7 +163,7 @@ impl Listing {
             paused: self.summary.paused,
             running: self.summary.running,
             entries: entries.collect(),
-            verifying: of_branches.chain(of_tasks).collect(),
+            verifying: verifying.collect(),
             verifications: self.summary.verification_ms.len(),
             left_ms: self.left_ms(),
             tasks: self.tasks.iter().map(WaitingTask::wire).collect(),
@@ -196,9 +193,13 @@ impl Listing {
             rows.extend(self.tasks.iter().map(WaitingTask::cells));
             text.push_str(&table::columns(&rows));
         }
-        for work in self.verifying.iter().chain(&self.verifying_tasks) {
+        for work in &self.verifying {
             let since = human::duration(ambient::now().since_ms(Timestamp(work.since)));
-            text.push_str(&format!("{} {} for {since}\n", work.kind, work.entries.join(", ")));
+            text.push_str(&format!(
+                "{} {} for {since}\n",
+                work.kind,
+                work.entries().cloned().collect::<Vec<_>>().join(", ")
+            ));
         }
         for (entry, row, _) in branches {
             if let BranchState::Ejected(reason) = &row.state {

@@ -17,7 +17,7 @@ use crate::ambient;
 use crate::cli::{self, QueueAction, QueueListArgs};
 use crate::domain::id::Oid;
 use crate::domain::queue::EntryId;
-use crate::engine::queue::Desk;
+use crate::engine::queue::QueueContext;
 use crate::error::{self, Advice};
 use crate::store::Store;
 use crate::store::layout;
@@ -95,8 +95,8 @@ fn write(store: &Store, target: &str, events: &[QueueEvent]) -> Result<()> {
 }
 
 /// Creates the context for work on the queue.
-fn context(store: Store, target: String) -> Result<Desk> {
-    Ok(Desk::new(store, target, ambient::program()?, ambient::environment()))
+fn context(store: Store, target: String) -> Result<QueueContext> {
+    Ok(QueueContext::new(store, target, ambient::program()?, ambient::environment()))
 }
 
 /// Resolves a branch name to its queue entry and commit.
@@ -138,7 +138,8 @@ fn add_branches(store: &Store, target: &str, add: &cli::QueueAddArgs, ui: &Ui) -
         lines.push(format!("{entry}: queued at {commit} to land on `{}`", context.short()));
         let (priority, after) = (add.priority, after.clone());
         let (tip, by) = (tip.clone(), who(store));
-        events.push(QueueEvent::Added { candidate, priority, after, tip, by });
+        let attempt = None;
+        events.push(QueueEvent::Added { candidate, attempt, priority, after, tip, by });
     }
     if !events.is_empty() {
         write(store, target, &events)?;

@@ -1,6 +1,6 @@
 //! The state of a queue, read from its log, for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
@@ -81,6 +81,8 @@ impl QueueTally {
 #[derive(Debug)]
 pub(super) struct QueueSummary {
     pub(super) branches: BTreeMap<String, BranchRow>,
+    /// The tasks of runs that are or were in the queue, as `RUN/TASK`. Their runs show them.
+    tasks: BTreeSet<String>,
     pub(super) paused: bool,
     /// Durations of the verifications in milliseconds, oldest first.
     pub(super) verification_ms: Vec<u64>,
@@ -98,6 +100,7 @@ impl QueueSummary {
         let lock = store.local().integrator_lock(&layout::target_key(target));
         let mut summary = Self {
             branches: BTreeMap::new(),
+            tasks: BTreeSet::new(),
             paused: false,
             verification_ms: Vec::new(),
             rate: FailureRate::default(),
@@ -113,7 +116,11 @@ impl QueueSummary {
 
     fn fold(&mut self, QueueLogEntry { at, event }: QueueLogEntry) {
         match event {
+            QueueEvent::Added { candidate, attempt: Some(_), .. } => {
+                self.tasks.insert(candidate.entry);
+            }
             QueueEvent::Added { candidate: added, priority, after, .. } => {
+                self.tasks.remove(&added.entry);
                 // A branch that is added again while it waits keeps its waiting time and its
                 // approval.
                 let old = self.branches.get(&added.entry).filter(|row| row.is_waiting());
@@ -139,19 +146,25 @@ impl QueueSummary {
                 self.set_state(&entry, BranchState::Removed(why));
             }
             QueueEvent::Ejected { candidate, reason } => {
-                self.not_landed += 1;
                 match &reason {
                     Ejection::Rejected { .. } => self.rate.record_rejection(),
                     Ejection::Conflict { .. }
                     | Ejection::ChangesRequested { .. }
                     | Ejection::Blocked { .. } => {}
                 }
+                if self.tasks.contains(&candidate.entry) {
+                    return;
+                }
+                self.not_landed += 1;
                 self.set_state(&candidate.entry, BranchState::Ejected(reason));
             }
             QueueEvent::Landed { new, entries, .. } => {
-                self.landed += entries.len();
                 for landed in &entries {
                     self.rate.record_landing();
+                    if self.tasks.contains(&landed.entry) {
+                        continue;
+                    }
+                    self.landed += 1;
                     // The branch was removed while its landing was being pushed, but has landed all
                     // the same.
                     if self.is_removed(&landed.entry) {
@@ -170,6 +183,11 @@ impl QueueSummary {
         if let Some(row) = self.branches.get_mut(entry) {
             row.state = state;
         }
+    }
+
+    /// Returns true if the entry is a task of a run.
+    pub(super) fn is_task(&self, entry: &str) -> bool {
+        self.tasks.contains(entry)
     }
 
     /// Returns true if the branch waits to land.

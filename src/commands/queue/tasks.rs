@@ -9,7 +9,7 @@ use crate::ambient;
 use crate::commands::workspace;
 use crate::domain::id::{Oid, RunId, TaskId, Timestamp};
 use crate::domain::state::Phase;
-use crate::engine::queue::{Now, now_of_run};
+use crate::engine::queue::status::ActiveVerification;
 use crate::store::Store;
 use crate::ui::human;
 use crate::wire::cli;
@@ -29,19 +29,21 @@ pub(super) struct WaitingTask {
     driver: Option<String>,
 }
 
-/// Returns the tasks that wait for a target, by run and then by the start of their wait, and the
-/// verifications under way.
-pub(super) fn waiting(store: &Store, target: &str) -> Result<(Vec<WaitingTask>, Vec<Now>)> {
-    let (mut waiting, mut verifications) = (Vec::new(), Vec::new());
+/// Returns the tasks that wait for a target, by run and then by the start of their wait.
+pub(super) fn waiting(
+    store: &Store,
+    target: &str,
+    active: &[ActiveVerification],
+) -> Result<Vec<WaitingTask>> {
+    let verifying: HashSet<&str> =
+        active.iter().flat_map(|work| &work.tasks).map(String::as_str).collect();
+    let mut waiting = Vec::new();
     for run in store.runs()? {
         if store.manifest(&run)?.is_none_or(|(manifest, _)| manifest.target != target) {
             continue;
         }
         let Some(loaded) = store.load_cached(&run)? else { continue };
         let driver = workspace::driver(store, &run);
-        let of_keepers = now_of_run(store, &run);
-        let verifying: HashSet<&str> =
-            of_keepers.iter().flat_map(|work| &work.entries).map(String::as_str).collect();
         let mut of_run: Vec<WaitingTask> = Vec::new();
         for (task, state) in &loaded.ledger.state.tasks {
             let waits = matches!(state.phase, Phase::Queued | Phase::Reviewing);
@@ -59,9 +61,8 @@ pub(super) fn waiting(store: &Store, target: &str) -> Result<(Vec<WaitingTask>, 
         }
         of_run.sort_by_key(|task| task.since);
         waiting.extend(of_run);
-        verifications.extend(of_keepers);
     }
-    Ok((waiting, verifications))
+    Ok(waiting)
 }
 
 impl WaitingTask {

@@ -10,7 +10,8 @@ use super::events;
 use super::summary::QueueSummary;
 use crate::ambient;
 use crate::cli;
-use crate::engine::queue::{Ended, Options, Told, Worker};
+use crate::commands::workspace;
+use crate::engine::queue::{self, QueueExit, QueueOptions, QueueReport};
 use crate::error::{self, Advice};
 use crate::process::Lock;
 use crate::store::{Store, layout, make_parent};
@@ -40,22 +41,23 @@ pub(super) fn run(store: Store, target: String, args: &cli::QueueRunArgs, ui: &U
     };
     let ended = {
         let context = Arc::new(super::context(store.clone(), target.clone())?);
-        let mut report = |report: Told<'_>| events::report(&report, ui);
-        let options = Options { follow: args.follow, push: args.push.clone() };
-        Worker::new(context, options, &mut report)?.work()?
+        let report = Box::new(|report: QueueReport<'_>| events::report(&report, ui));
+        let options = QueueOptions { follow: args.follow, push: args.push.clone() };
+        queue::run(&context, workspace::open_run(&store), &options, report)?
     };
     drop(lock);
     Ok(match ended {
-        Ended::Empty => {
+        QueueExit::Empty => {
             let tally = tally()?;
             ui.status(&format!("the queue is empty: {}", tally.text()));
             landed_code(tally.all_landed())
         }
-        Ended::Waits(why) | Ended::Person(why) => {
+        QueueExit::Waiting(why) | QueueExit::NeedsPerson(why) => {
             ui.message(&format!("stopped for a person: {why}"));
             error::NEEDS_PERSON
         }
-        Ended::Interrupted(signal) => {
+        QueueExit::Later => error::OK,
+        QueueExit::Interrupted(signal) => {
             ui.message("interrupted; `git harness queue run` continues");
             error::interrupted(signal)
         }
@@ -74,7 +76,7 @@ pub(super) fn sweep(store: &Store, target: &str, ui: &Ui) -> Result<u8> {
         let hint = "stop it first: its worktrees are in use";
         return Err(Advice::new("another process works on this queue", hint).into());
     };
-    let removed = super::context(store.clone(), target.to_owned())?.sweep()?;
+    let removed = super::context(store.clone(), target.to_owned())?.sweep(None)?;
     ui.status(&format!("removed {}", human::number(removed, "worktree")));
     Ok(error::OK)
 }
@@ -86,7 +88,7 @@ fn watch(store: &Store, target: &str, path: &Path, follow: bool, ui: &Ui) -> Res
     loop {
         let (tip, entries) = store.queue_log(target, last.as_ref())?;
         last = tip;
-        entries.iter().for_each(|entry| events::report(&Told::Book(&entry.event), ui));
+        entries.iter().for_each(|entry| events::report(&QueueReport::Event(&entry.event), ui));
         if let Ok(lock) = Lock::try_take(path, "works on a queue")? {
             return Ok(Some(lock));
         }

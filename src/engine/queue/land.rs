@@ -1,192 +1,127 @@
-//! The landing of a train: everything it names is on the disk, every work tree of the target can follow, and then one ref moves.
+//! Landing in two phases, for branches and tasks alike.
+//!
+//! Prepare: the candidates are compared with their branches and tasks, the target's lock is taken,
+//! and the pre-land hooks run. Everything that the landing names becomes durable. Commit: one
+//! transaction moves the target, the target journal, the queue log and the notes. The move of the
+//! target is the commit point.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 
-use super::push::Pushed;
-use super::{HELD, Worker};
-use crate::ambient;
+use super::host::{CommitOutcome, LandingCar, QueueHost, QueuedEntry, TrainLanding};
+use super::worker::QueueWorker;
 use crate::domain::id::Oid;
 use crate::domain::queue::{EntryId, TrainId};
-use crate::engine::hooks::{self, HookRunner};
 use crate::failpoint;
-use crate::store::checkouts::Behind;
-use crate::store::journal::Moved;
-use crate::store::notes::NoteLines;
-use crate::wire;
-use crate::wire::notes::{BranchNote, note_line};
-use crate::wire::queue::{EntryCommit, QueueEvent};
+use crate::wire::facts::WireResult;
+use crate::wire::queue::{LandedEntry, ObjectId, QueueEvent};
 
-impl Worker<'_> {
+impl<H: QueueHost> QueueWorker<H> {
+    /// Lands the entries of a train whose tree has passed. Returns true if the state may have
+    /// changed.
     pub(super) fn land(
         &mut self,
         train: TrainId,
-        onto: &Oid,
-        commit: &Oid,
-        tree: &Oid,
+        old: Oid,
+        new: Oid,
+        tree: Oid,
         entries: &[(EntryId, Oid)],
     ) -> Result<bool> {
-        if self.held.as_ref().is_some_and(|(_, since)| since.elapsed() < HELD) {
+        if self.hold.is_some() {
             return Ok(false);
         }
-        // A person may have committed on a branch since: then it is not what was verified.
-        let names: Vec<EntryId> = entries.iter().map(|(entry, _)| entry.clone()).collect();
-        if !self.meet_branches(&names)? {
+        // Somebody may have committed on a branch since: the verdict is not on that commit.
+        let queued: Vec<QueuedEntry> =
+            entries.iter().map(|(id, candidate)| self.entry(id, candidate)).collect();
+        if !self.observe_candidates(&queued)? {
             return Ok(true);
         }
-        let target = self.desk.target.clone();
-        let store = self.desk.store.clone();
-        let proof = store.hold_target(&target)?;
-        if let Some(why) = store.holds_landing(&target, onto, commit)? {
-            self.hold(why);
-            return Ok(false);
+        let cars = self.landing_cars(train, &tree, queued)?;
+        let landing = TrainLanding { train, old, new, tree, cars };
+        self.prepare_and_commit(&landing)
+    }
+
+    /// Returns the cars of the landing entries, each with the results that prove a task: the
+    /// results on its own tree if every car is verified, else those on the last car's tree.
+    fn landing_cars(
+        &mut self,
+        train: TrainId,
+        tree: &Oid,
+        entries: Vec<QueuedEntry>,
+    ) -> Result<Vec<LandingCar>> {
+        let mut cars = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let car = self.cars(train).iter().find(|car| car.entry == entry.id);
+            let car = car.with_context(|| format!("`{}` has no car in its train", entry.id))?;
+            let proof = if self.rules.settings.verify_each { &car.tree } else { tree };
+            let results = self.passed.get(proof).and_then(|v| v.results_by_entry.get(&entry.id));
+            let (commit, tree) = (car.commit.clone(), car.tree.clone());
+            cars.push(LandingCar {
+                commit,
+                tree,
+                results: results.cloned().unwrap_or_default(),
+                entry,
+            });
         }
-        if let Some(why) = self.hook(false, onto, commit, entries) {
-            self.hold(why);
-            return Ok(false);
-        }
-        let (steps, notes) = self.provenance(train, commit, tree, entries)?;
-        // The gate, once more: this and nothing else is what was judged.
-        anyhow::ensure!(
-            store.repo().tree_of(commit)? == *tree && steps.last() == Some(commit),
-            "the train is not what was verified: {}",
-            commit.short()
+        Ok(cars)
+    }
+
+    fn prepare_and_commit(&mut self, landing: &TrainLanding) -> Result<bool> {
+        let last = landing.cars.last().map(|car| (&car.commit, &car.tree));
+        ensure!(
+            last == Some((&landing.new, &landing.tree)),
+            "the train is not the one that was verified: {}",
+            landing.new.short()
         );
-        failpoint::hit("land.before-barrier");
-        store.barrier()?;
-        // It serves the landing before this one, too.
-        self.tell_untold();
-        failpoint::hit("land.durable");
-        if let Some(remote) = self.options.push.clone() {
-            if let Some(there) = self.remote_has.clone()
-                && !store.repo().is_ancestor(&there, commit).unwrap_or(false)
-            {
-                // It would take back what others have there already, or what was pushed and could not land here.
-                drop(proof);
-                self.person = self.pull()?;
-                self.meet_target()?;
-                return Ok(true);
-            }
-            match self.push(&remote, commit)? {
-                Pushed::Done => {}
-                Pushed::Moved => {
-                    drop(proof);
-                    self.person = self.pull()?;
-                    return Ok(true);
-                }
-                Pushed::Failed(why) => {
-                    self.hold(format!("`{remote}` does not take it: {why}"));
-                    return Ok(false);
-                }
-            }
-            failpoint::hit("land.pushed");
+        if let Some(reason) = self.host.prepare(landing)? {
+            self.hold_landing(reason);
+            return Ok(false);
         }
-        let landed = |(entry, commit): &(EntryId, Oid)| EntryCommit {
-            entry: entry.to_string(),
-            commit: commit.clone(),
-        };
-        let event = QueueEvent::Landed {
-            old: onto.clone(),
-            new: commit.clone(),
-            entries: entries.iter().map(landed).collect(),
-        };
-        let book = self.book.clone();
-        let moved =
-            store.advance_over_branches(&proof, (onto, commit), book.as_ref(), &event, &notes)?;
-        match moved {
-            Moved::TargetMoved => {
-                drop(proof);
-                if self.options.push.is_some() {
-                    // What was pushed has landed there, whatever was asked here meanwhile.
-                    self.person = self.pull()?;
-                }
-                self.read_book(true)?;
-                self.meet_target()?;
+        failpoint::hit("land.before-barrier");
+        if let Err(error) = self.host.sync() {
+            self.host.abandon();
+            return Err(error);
+        }
+        // The sync covers the preceding landing too.
+        self.report_synced();
+        failpoint::hit("land.durable");
+        let event = landed_event(landing);
+        let log_tip = self.log_tip.clone();
+        match self.host.commit(landing, log_tip.as_ref(), &event)? {
+            CommitOutcome::Landed => self.after_landing(landing)?,
+            CommitOutcome::Superseded => {
+                // A landing that was pushed has landed, even if the entry was removed meanwhile.
+                self.observe_target()?;
+                self.read_log()?;
             }
-            Moved::Landed => {
-                let behind = store.follow(&target, onto, commit)?;
-                failpoint::hit("land.followed");
-                drop(proof);
-                self.history.update(store.repo(), commit, None)?;
-                self.read_book(true)?;
-                self.take_rules(commit)?;
-                self.tell_behind(&behind, commit);
-                if let Some(why) = self.hook(true, onto, commit, entries) {
-                    self.note(format!("after the landing: {why}"));
-                }
-                self.find_conflicts(onto)?;
+            CommitOutcome::Held(reason) => {
+                self.hold_landing(reason);
+                return Ok(false);
             }
+            CommitOutcome::NeedsPerson(reason) => self.person = Some(reason),
         }
         Ok(true)
     }
 
-    /// Tells a hook of the target's tip of a landing, before it or `after`. What it says if it does not succeed, or why it could not be run.
-    fn hook(
-        &self,
-        after: bool,
-        old: &Oid,
-        new: &Oid,
-        entries: &[(EntryId, Oid)],
-    ) -> Option<String> {
-        let rules = &self.rules;
-        let queue = &rules.job.queue;
-        let argv = if after { queue.post_land.as_ref() } else { queue.pre_land.as_ref() };
-        let desk = &self.desk;
-        let entries = entries.iter().map(|(entry, _)| entry.to_string()).collect();
-        let landing = hooks::HookLanding { target: &desk.target, old, new, entries };
-        let hooks = HookRunner {
-            store: &desk.store,
-            who: &desk.identity,
-            environment: &desk.environment,
-            pinned: &rules.overlay,
-        };
-        hooks.run(argv?, &landing).unwrap_or_else(|error| Some(format!("{error:#}")))
+    fn after_landing(&mut self, landing: &TrainLanding) -> Result<()> {
+        self.read_log()?;
+        for note in self.host.landed(landing)? {
+            self.note(note);
+        }
+        self.observe_target()?;
+        self.find_conflicts(&landing.old)
     }
+}
 
-    /// The commits that land, and a note for each: whose work it is and what has proved it.
-    fn provenance(
-        &self,
-        train: TrainId,
-        commit: &Oid,
-        tree: &Oid,
-        entries: &[(EntryId, Oid)],
-    ) -> Result<(Vec<Oid>, NoteLines)> {
-        let mut steps = Vec::with_capacity(entries.len());
-        let mut next = commit.clone();
-        for _ in entries {
-            let parents = crate::repo::commit_info(self.desk.store.repo(), &next)?.parents;
-            steps.push(next);
-            match parents.into_iter().next() {
-                Some(parent) => next = parent,
-                None => break,
-            }
-        }
-        steps.reverse();
-        let mut notes = NoteLines::new();
-        for (step, (entry, candidate)) in steps.iter().zip(entries) {
-            let note = BranchNote {
-                v: wire::VERSION,
-                branch: entry.to_string(),
-                candidate: candidate.to_string(),
-                target: self.desk.target.clone(),
-                train: train.0,
-                verified: commit.to_string(),
-                tree: tree.to_string(),
-            };
-            notes.insert(step.clone(), vec![note_line(&note)?]);
-        }
-        Ok((steps, notes))
-    }
-
-    fn hold(&mut self, why: String) {
-        if self.held.as_ref().is_none_or(|(old, _)| *old != why) {
-            self.note(format!("landing waits: {why}"));
-        }
-        self.held = Some((why, ambient::instant()));
-    }
-
-    pub(super) fn tell_behind(&mut self, behind: &[Behind], tip: &Oid) {
-        for one in behind {
-            self.note(one.message(tip));
-        }
+fn landed_event(landing: &TrainLanding) -> QueueEvent {
+    let entry = |car: &LandingCar| LandedEntry {
+        entry: car.entry.id.to_string(),
+        commit: car.entry.candidate.clone(),
+        landed_as: Some(ObjectId(car.commit.clone())),
+        results: car.results.iter().map(WireResult::from).collect(),
+    };
+    QueueEvent::Landed {
+        old: landing.old.clone(),
+        new: landing.new.clone(),
+        entries: landing.cars.iter().map(entry).collect(),
     }
 }

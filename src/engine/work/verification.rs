@@ -1,7 +1,6 @@
 //! The supervisor's side of a verification: uses recorded verdicts if possible, and otherwise
 //! starts a keeper in a worktree that no agent has used.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -9,9 +8,9 @@ use anyhow::{Context as _, Result, bail};
 use super::assignment::{AssignmentFolder, EarlierResult, Finished, KeeperWait, OnDeath};
 use super::checks::{self, ChecksAssignment};
 use crate::domain::id::{Oid, TaskId};
-use crate::domain::verdict::{Candidate, CheckReport, CheckResult, Verdict};
-use crate::engine::queue::Rules;
-use crate::engine::{Context, gate};
+use crate::domain::verdict::{Candidate, CheckReport, Verdict};
+use crate::engine::queue::TargetRules;
+use crate::engine::{Context, target_checks};
 use crate::process::Lock;
 use crate::repo;
 use crate::verify::{self, CheckStage, CheckSubject, scope};
@@ -31,24 +30,11 @@ pub(in crate::engine) struct VerificationAssignment {
     pub tree: Oid,
     /// The commit that the work started from.
     pub base: Oid,
-    /// Other tasks whose work is in the tree.
-    pub other_tasks: Vec<TrainMember>,
     /// True if the tree is verified a second time after a failure, so a recorded failure must not
     /// be reused.
     pub again: bool,
     /// The rules of the target.
-    pub rules: Option<Arc<Rules>>,
-}
-
-/// A task whose work is in a tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engine) struct TrainMember {
-    /// The task.
-    pub task: TaskId,
-    /// The attempt that made the work.
-    pub attempt: u32,
-    /// The commit that the work started from.
-    pub base: Oid,
+    pub rules: Option<Arc<TargetRules>>,
 }
 
 /// The result of a verification, with the lines for the notes.
@@ -67,22 +53,7 @@ impl VerificationAssignment {
         task: Option<(TaskId, u32)>,
         (commit, tree, base): (Oid, Oid, Oid),
     ) -> Self {
-        Self { stage, task, commit, tree, base, other_tasks: Vec::new(), again: false, rules: None }
-    }
-
-    /// Returns the tasks that would land together, in order. Empty if the assignment is not for a
-    /// landing.
-    fn tasks_together(&self) -> Vec<String> {
-        let Some((last, _)) = self.task.as_ref().filter(|_| self.stage == CheckStage::Landing)
-        else {
-            return Vec::new();
-        };
-        self.other_tasks
-            .iter()
-            .map(|member| &member.task)
-            .chain([last])
-            .map(ToString::to_string)
-            .collect()
+        Self { stage, task, commit, tree, base, again: false, rules: None }
     }
 
     /// Returns the name of the assignment's folder.
@@ -92,7 +63,7 @@ impl VerificationAssignment {
         match (&self.task, self.stage) {
             (None, _) => format!("base.{tree}{again}"),
             (Some((task, attempt)), CheckStage::Task) => format!("t.{task}.{attempt}"),
-            (Some((task, _)), CheckStage::Landing) => format!("l.{task}.{tree}{again}"),
+            (Some((task, attempt)), CheckStage::Landing) => format!("l.{task}.{attempt}"),
         }
     }
 }
@@ -119,58 +90,24 @@ pub(in crate::engine) fn scope_finding(
     Ok(violation)
 }
 
-/// The steps of a verification.
-struct PlannedSteps {
-    steps: Vec<CheckStep>,
-    /// For each task, the positions of the steps that apply to it.
-    by_task: BTreeMap<TaskId, Vec<usize>>,
-    /// The number of steps from the run's own job. The steps after these are target checks.
-    own_count: usize,
-}
-
-/// Returns the steps of an assignment, with the steps that apply to each task.
+/// Returns the steps of an assignment, and the number of steps from the run's own job. The steps
+/// after these are target checks.
 fn planned_steps(
     ctx: &Context,
     assignment: &VerificationAssignment,
     worktree: &str,
-) -> Result<PlannedSteps> {
+) -> Result<(Vec<CheckStep>, usize)> {
     let worktree = ctx.worktrees.join(worktree).to_string_lossy().into_owned();
-    let steps_of = |task: Option<(&TaskId, u32)>, base: &Oid| -> Result<Vec<CheckStep>> {
-        let planned = task.map(|(task, _)| ctx.task(task)).transpose()?;
-        let files: &[String] = planned.as_ref().map_or(&[], |task| &task.files);
-        let task = task.map(|(task, attempt)| (task, files, attempt));
-        let subject = CheckSubject { run: &ctx.run, task, base, worktree: &worktree };
-        Ok(verify::steps(&ctx.job, assignment.stage, &subject, &ctx.salt))
-    };
-    let target_steps = |own_steps: &[CheckStep]| {
-        let rules = assignment.rules.as_deref();
-        rules.map_or_else(Vec::new, |rules| {
-            gate::steps(ctx, rules, &assignment.base, &worktree, own_steps)
-        })
-    };
-    let Some((task, attempt)) = &assignment.task else {
-        let mut steps = steps_of(None, &assignment.base)?;
-        let own_count = steps.len();
-        steps.extend(target_steps(&steps));
-        return Ok(PlannedSteps { steps, by_task: BTreeMap::new(), own_count });
-    };
-    let last = TrainMember { task: task.clone(), attempt: *attempt, base: assignment.base.clone() };
-    let mut steps: Vec<CheckStep> = Vec::new();
-    let mut by_task: BTreeMap<TaskId, Vec<usize>> = BTreeMap::new();
-    for TrainMember { task, attempt, base } in assignment.other_tasks.iter().chain([&last]) {
-        let own = steps_of(Some((task, *attempt)), base)?.into_iter().map(|step| {
-            // Equal steps are shared: a step without placeholders is the same for all tasks.
-            steps.iter().position(|known| *known == step).unwrap_or_else(|| {
-                steps.push(step);
-                steps.len() - 1
-            })
-        });
-        by_task.insert(task.clone(), own.collect());
+    let planned = assignment.task.as_ref().map(|(task, _)| ctx.task(task)).transpose()?;
+    let files: &[String] = planned.as_ref().map_or(&[], |task| &task.files);
+    let task = assignment.task.as_ref().map(|(task, attempt)| (task, files, *attempt));
+    let subject = CheckSubject { run: &ctx.run, task, base: &assignment.base, worktree: &worktree };
+    let mut steps = verify::steps(&ctx.job, assignment.stage, &subject, &ctx.salt);
+    let own_count = steps.len();
+    if let Some(rules) = assignment.rules.as_deref() {
+        steps.extend(target_checks::steps(ctx, rules, &assignment.base, &worktree, &steps));
     }
-    let (target_steps, own_count) = (target_steps(&steps), steps.len());
-    steps.extend(target_steps);
-    by_task.values_mut().for_each(|own| own.extend(own_count..steps.len()));
-    Ok(PlannedSteps { steps, by_task, own_count })
+    Ok((steps, own_count))
 }
 
 /// Returns the steps of an assignment, with the recorded verdicts on the tree.
@@ -179,7 +116,7 @@ pub(in crate::engine) fn steps(
     assignment: &VerificationAssignment,
     worktree: &str,
 ) -> Result<Vec<CheckStep>> {
-    let PlannedSteps { mut steps, own_count, .. } = planned_steps(ctx, assignment, worktree)?;
+    let (mut steps, own_count) = planned_steps(ctx, assignment, worktree)?;
     let who = assignment.task.as_ref().map(|(task, attempt)| (task, *attempt));
     let (own_steps, target_steps) = steps.split_at_mut(own_count);
     verify::add_recorded_verdicts(
@@ -205,17 +142,6 @@ pub(in crate::engine) fn steps(
         steps.iter_mut().for_each(|step| step.known.retain(|known| known.passed));
     }
     Ok(steps)
-}
-
-/// Splits the results of a passed assignment by task.
-pub(in crate::engine) fn results_by_task(
-    ctx: &Context,
-    assignment: &VerificationAssignment,
-    results: &[CheckResult],
-) -> Result<BTreeMap<TaskId, Vec<CheckResult>>> {
-    let PlannedSteps { by_task, .. } = planned_steps(ctx, assignment, "")?;
-    let share = |own: &[usize]| own.iter().filter_map(|at| results.get(*at)).cloned().collect();
-    Ok(by_task.iter().map(|(task, own)| (task.clone(), share(own))).collect())
 }
 
 /// Verifies a tree. Returns `None` while a keeper runs and is not awaited.
@@ -317,11 +243,11 @@ fn checks_assignment<'a>(
             branch: None,
             setup: ctx.job.worktree.setup.clone(),
             keep: ctx.job.worktree.keep.patterns().to_vec(),
-            overlay: gate::check_overlay(ctx, assignment.rules.as_deref()),
+            overlay: target_checks::check_overlay(ctx, assignment.rules.as_deref()),
         },
         tree: &assignment.tree,
         steps,
-        tasks: assignment.tasks_together(),
+        tasks: Vec::new(),
         environment: ctx.keeper_environment(folder.path(), &[]),
         on_death: match assignment.task {
             Some(_) => OnDeath::ReportOwn,

@@ -4,6 +4,7 @@ mod exit_codes;
 mod faults;
 mod history;
 mod merges;
+mod mixed;
 mod settings;
 mod squash;
 mod worktrees;

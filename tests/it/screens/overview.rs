@@ -2,7 +2,7 @@
 
 use crate::job::TestJob;
 
-use super::{screen, script, sequential};
+use super::{screen, screen_without_progress, script, sequential};
 
 #[test]
 fn status_of_a_paused_run() {
@@ -58,7 +58,7 @@ fn status_of_a_run_with_failed_and_blocked_tasks() {
         .set("retry", "feedback = 1\nredispatch = 0");
     let sandbox = sequential(job);
     script(&sandbox, "alpha", "settled; edit alpha BAD");
-    screen(&sandbox, "start_some_failed", &["start"]);
+    screen_without_progress(&sandbox, "start_some_failed", &["start"]);
     screen(&sandbox, "status_failed_and_blocked", &["status"]);
     screen(&sandbox, "status_exit_code", &["status", "--exit-code"]);
     screen(&sandbox, "skip", &["skip", "alpha", "-m", "not needed"]);

@@ -6,4 +6,6 @@ mod chaos;
 mod figures;
 mod history;
 mod random;
+mod worker;
+mod worker_host;
 mod world;

@@ -118,6 +118,15 @@ impl QueueWorld {
         (self.tip.clone(), self.nodes[&self.tip].tree.clone())
     }
 
+    pub(super) fn tree_of(&self, commit: &Oid) -> Oid {
+        self.nodes[commit].tree.clone()
+    }
+
+    /// Returns true if a commit contains a change.
+    pub(super) fn contains(&self, commit: &Oid, number: usize) -> bool {
+        self.nodes[commit].has(number)
+    }
+
     /// Returns true if a change alone on a commit would merge and pass.
     pub(super) fn would_pass(&self, onto: &Oid, number: usize) -> bool {
         let onto = &self.nodes[onto];

@@ -1,73 +1,77 @@
-//! Landings: the target journal, archived tasks and lost chains.
+//! Landings: the target journal, the queue log, archived tasks and lost chains.
 
 use git_harness::domain::event::{TaskEvent, TaskEventKind};
-use git_harness::domain::id::Timestamp;
+use git_harness::domain::id::{Oid, Timestamp};
 use git_harness::domain::machine::Decision;
 use git_harness::domain::state::Phase;
-use git_harness::domain::verdict::CheckResult;
 use git_harness::store::chain::Batch;
-use git_harness::store::journal::{JournalEntry, LandingRecord, Moved, TargetProof};
+use git_harness::store::journal::{LandingMove, Moved, TargetProof};
 use git_harness::store::load::LoadedRun;
+use git_harness::store::notes::NoteLines;
 use git_harness::store::{Store, layout};
+use git_harness::wire::queue::{LandedEntry, QueueEvent};
 
 use super::{Dice, StoreFixture, housekeeping, record, run_id, task_id};
 
-/// Returns the record of a landing on the target.
-fn landing(fixture: &StoreFixture, store: &Store, n: usize) -> LandingRecord {
-    let target = layout::default_target(&run_id());
-    let old = store.read(&target).unwrap().unwrap();
+/// Returns a commit that lands task `n` on `old`, and the event for the queue log.
+fn landing(fixture: &StoreFixture, store: &Store, n: usize, old: &Oid) -> (Oid, QueueEvent) {
     let (candidate, _) = fixture.commit(store, &format!("candidate {n}"), &fixture.base);
-    let (new, tree) = fixture.commit(store, &format!("landed {n}"), &old);
-    let result = CheckResult {
-        name: "tests".into(),
-        key: "k".into(),
-        passed: true,
-        ms: 3,
-        id: format!("id{n}"),
-    };
-    let (run, task) = (run_id(), task_id(n));
-    LandingRecord { run, task, attempt: 1, candidate, old, new, tree, results: vec![result] }
+    let (new, _) = fixture.commit(store, &format!("landed {n}"), old);
+    let entry = format!("{}/{}", run_id(), task_id(n));
+    let landed = LandedEntry { entry, commit: candidate, landed_as: None, results: Vec::new() };
+    let event = QueueEvent::Landed { old: old.clone(), new: new.clone(), entries: vec![landed] };
+    (new, event)
 }
 
-/// Lands in two phases.
-fn land(store: &Store, proof: &TargetProof, landings: &[LandingRecord]) -> anyhow::Result<Moved> {
-    let intent = store.intend(proof, landings)?;
-    store.barrier()?;
-    store.advance(proof, landings, Some(intent))
+/// Lands as the merge queue worker does. `log_tip` is the expected tip of the queue log.
+fn land(
+    store: &Store,
+    proof: &TargetProof,
+    (old, new): (&Oid, &Oid),
+    log_tip: Option<&Oid>,
+    event: &QueueEvent,
+) -> Moved {
+    store.barrier().unwrap();
+    let notes = NoteLines::from([(new.clone(), vec![format!("{{\"landed\":\"{new}\"}}")])]);
+    store.land(proof, &LandingMove { old, new, log_tip, event, notes: &notes }).unwrap()
+}
+
+/// Returns the tip of the target's queue log and the number of its events.
+fn log(store: &Store) -> (Option<Oid>, usize) {
+    let (tip, events) = store.queue_log(&layout::default_target(&run_id()), None).unwrap();
+    (tip, events.len())
 }
 
 #[test]
-fn two_landings_of_one_journal_entry_move_the_target_together() {
+fn landing_is_refused_when_the_queue_log_or_the_target_has_moved() {
     let fixture = StoreFixture::new();
     let (store, reader) = (fixture.open(), fixture.open());
     let target = layout::default_target(&run_id());
     let (_proof, _run) = fixture.run(&store, 4);
-    let target_proof = store.hold_target(&target).unwrap();
-    assert_eq!(reader.open_landings(&target).unwrap(), Vec::new());
-    for n in [0, 2] {
-        let first = landing(&fixture, &store, n);
-        let (new, tree) = fixture.commit(&store, "the second", &first.new);
-        let second = LandingRecord {
-            task: task_id(n + 1),
-            old: first.new.clone(),
-            new,
-            tree,
-            ..first.clone()
-        };
-        let both = [first, second.clone()];
-        let intent = store.intend(&target_proof, &both).unwrap();
-        assert_eq!(
-            reader.open_landings(&target).unwrap(),
-            Vec::new(),
-            "an intent is not a landing"
-        );
-        assert_eq!(store.advance(&target_proof, &both, Some(intent)).unwrap(), Moved::Landed);
-        assert_eq!(reader.read(&target).unwrap(), Some(second.new.clone()));
-        assert_eq!(reader.open_landings(&target).unwrap(), both);
-        let settled = store.settle(&target_proof, &second, true).unwrap();
-        store.transact(&[settled]).unwrap();
-        assert_eq!(reader.open_landings(&target).unwrap(), Vec::new());
-    }
+    let proof = store.hold_target(&target).unwrap();
+    let base = store.read(&target).unwrap().unwrap();
+    let (new, event) = landing(&fixture, &store, 0, &base);
+    let removed = QueueEvent::Removed { entry: "other".into(), why: "a person".into() };
+    store.append_queue_log(&target, &[removed]).unwrap();
+    // The log had no event when the landing was decided.
+    assert_eq!(land(&store, &proof, (&base, &new), None, &event), Moved::TargetMoved);
+    assert_eq!(reader.read(&target).unwrap(), Some(base.clone()));
+    assert_eq!(reader.journal_target(&target).unwrap(), None);
+    let (tip, _) = log(&reader);
+    assert_eq!(land(&store, &proof, (&base, &new), tip.as_ref(), &event), Moved::Landed);
+    assert_eq!(reader.read(&target).unwrap(), Some(new.clone()));
+    assert_eq!(reader.journal_target(&target).unwrap(), Some(new.clone()));
+    assert_eq!(reader.last_queue_event(&target).unwrap(), Some(event));
+    assert!(reader.note(layout::NOTES, &new).unwrap().is_some());
+    // Somebody else moves the target first.
+    let (late, event) = landing(&fixture, &store, 1, &new);
+    let (elsewhere, _) = fixture.commit(&store, "somebody else", &new);
+    fixture.git(&["update-ref", &target, elsewhere.as_str()]);
+    let (tip, events) = log(&reader);
+    assert_eq!(land(&store, &proof, (&new, &late), tip.as_ref(), &event), Moved::TargetMoved);
+    assert_eq!(reader.read(&target).unwrap(), Some(elsewhere));
+    assert_eq!(reader.journal_target(&target).unwrap(), Some(new));
+    assert_eq!(log(&reader).1, events);
 }
 
 #[test]
@@ -79,36 +83,27 @@ fn archived_tasks_read_as_before_the_sweep() {
     let mut dice = Dice(3);
     for n in 0..4 {
         let target_proof = store.hold_target(&target).unwrap();
-        let planned = landing(&fixture, &store, n);
+        let old = store.read(&target).unwrap().unwrap();
+        let (new, event) = landing(&fixture, &store, n, &old);
         if n == 2 {
             // Somebody else moves the target first: the landing is refused and not journaled.
-            let (elsewhere, _) = fixture.commit(&store, "somebody else", &planned.old);
+            let (elsewhere, _) = fixture.commit(&store, "somebody else", &old);
             fixture.git(&["update-ref", &target, elsewhere.as_str()]);
-            assert_eq!(
-                land(&store, &target_proof, std::slice::from_ref(&planned)).unwrap(),
-                Moved::TargetMoved
-            );
-            assert_eq!(reader.journal(&target).unwrap(), Some(JournalEntry::Settled));
+            let (tip, _) = log(&store);
+            let moved = land(&store, &target_proof, (&old, &new), tip.as_ref(), &event);
+            assert_eq!(moved, Moved::TargetMoved);
             assert_eq!(reader.read(&target).unwrap(), Some(elsewhere));
-            let settled = store.settle(&target_proof, &planned, false).unwrap();
-            store.transact(&[settled]).unwrap();
-            assert_eq!(reader.journal(&target).unwrap(), Some(JournalEntry::Settled));
-            assert_eq!(reader.journal_target(&target).unwrap(), None, "nothing landed");
+            assert_eq!(reader.journal_target(&target).unwrap(), Some(old));
             continue;
         }
-        assert_eq!(
-            land(&store, &target_proof, std::slice::from_ref(&planned)).unwrap(),
-            Moved::Landed
-        );
-        assert_eq!(reader.journal(&target).unwrap(), Some(JournalEntry::Landing(planned.clone())));
-        let moves = vec![store.settle(&target_proof, &planned, true).unwrap()];
-        let kind =
-            TaskEventKind::Landed { commit: planned.new.clone(), results: planned.results.clone() };
+        let (tip, _) = log(&store);
+        let moved = land(&store, &target_proof, (&old, &new), tip.as_ref(), &event);
+        assert_eq!(moved, Moved::Landed);
+        let kind = TaskEventKind::Landed { commit: new.clone(), results: Vec::new() };
         let decisions = vec![Decision::Task(task_id(n), TaskEvent { at: Timestamp(9), kind })];
-        ledger.record(&store, &proof, &mut Batch { decisions, moves, ..Batch::default() }).unwrap();
-        assert_eq!(reader.journal(&target).unwrap(), Some(JournalEntry::Settled));
-        assert_eq!(reader.journal_target(&target).unwrap(), Some(planned.new.clone()));
-        assert_eq!(reader.read(&target).unwrap(), Some(planned.new));
+        ledger.record(&store, &proof, &mut Batch { decisions, ..Batch::default() }).unwrap();
+        assert_eq!(reader.journal_target(&target).unwrap(), Some(new.clone()));
+        assert_eq!(reader.read(&target).unwrap(), Some(new));
         housekeeping(&fixture, &mut dice);
     }
     let failed = TaskEventKind::Failed { reason: "for good".into(), cause: "types".into() };

@@ -1,0 +1,206 @@
+//! The constant part of the work on a queue: the repository, the target, and the rules of the
+//! target's tip.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+
+use crate::domain::id::Oid;
+use crate::engine::Keepers;
+use crate::error::Advice;
+use crate::job::{self, Job};
+use crate::keeper::files;
+use crate::landing::Merger;
+use crate::process::{Lock, write_executable};
+use crate::repo::{self, Identity};
+use crate::store::{Store, layout};
+
+/// The constant part of the work on a queue.
+#[derive(Debug)]
+pub(crate) struct QueueContext {
+    /// The store.
+    pub store: Store,
+    /// The full ref name of the target.
+    pub target: String,
+    /// The started keepers.
+    pub keepers: Keepers,
+    /// The environment of this process.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// The committer.
+    pub identity: Identity,
+    /// The merges.
+    pub merger: Merger,
+    /// The rules of the tip that was read last.
+    rules: Mutex<Option<(Oid, Option<Arc<TargetRules>>)>>,
+}
+
+/// The rules of a commit of the target for whatever wants to land on it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct TargetRules {
+    /// The commit's `harness.toml`. Only `[queue]`, `[[check]]` and `[worktree]` are used.
+    pub job: Job,
+    /// The files that checks and setup name, as in the commit, with their written copies.
+    pub overlay: Vec<(String, PathBuf)>,
+    /// A hash of these files.
+    pub salt: String,
+    /// The id of the `harness.toml` blob.
+    pub job_file: Oid,
+    /// The folder of the check worktrees.
+    pub worktrees: PathBuf,
+}
+
+impl QueueContext {
+    /// Creates the context for a target.
+    pub(crate) fn new(
+        store: Store,
+        target: String,
+        program: PathBuf,
+        environment: BTreeMap<OsString, OsString>,
+    ) -> Self {
+        let identity = store.repo().identity();
+        let (keepers, rules) = (Keepers::new(program), Mutex::new(None));
+        let merger = Merger::new(&store);
+        Self { store, target, keepers, environment, identity, merger, rules }
+    }
+
+    /// Returns the target's name for people.
+    pub(crate) fn short(&self) -> &str {
+        layout::short(&self.target)
+    }
+
+    /// Returns the name of the queue in refs and folders.
+    pub(crate) fn key(&self) -> String {
+        layout::target_key(&self.target)
+    }
+
+    /// Returns the folder of the queue's local files.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.store.local().queue(&self.key())
+    }
+
+    /// Returns the name that verdict notes have if the queue log vouches for them. No run has such
+    /// a name.
+    pub(crate) fn voucher(&self) -> String {
+        format!("queue:{}", self.key())
+    }
+
+    /// Returns the target's tip.
+    pub(crate) fn tip(&self) -> Result<Oid> {
+        self.store.read(&self.target)?.ok_or_else(|| {
+            let what = format!("there is no branch `{}`", self.short());
+            Advice::new(what, "name the branch that receives the work with `--target`").into()
+        })
+    }
+
+    /// Returns the rules of a commit of the target, never those of a branch that wants to land. A
+    /// commit without `harness.toml` is an error.
+    pub(crate) fn rules(&self, tip: &Oid) -> Result<Arc<TargetRules>> {
+        self.find_rules(tip)?.ok_or_else(|| {
+            let hint = "commit one there with the checks that a branch must pass: `[[check]]` with `name` and `run`; \
+                        `man githarness-job` has every key";
+            Advice::new(self.no_rules(), hint).into()
+        })
+    }
+
+    /// Returns the message that a tip has no rules.
+    pub(crate) fn no_rules(&self) -> String {
+        format!("the tip of `{}` has no `{}`", self.short(), job::FILE_NAME)
+    }
+
+    /// Returns the rules of a commit of the target, or `None` if it has no `harness.toml`.
+    pub(crate) fn find_rules(&self, tip: &Oid) -> Result<Option<Arc<TargetRules>>> {
+        let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((commit, rules)) = &*known
+            && commit == tip
+        {
+            return Ok(rules.clone());
+        }
+        let new = self.read_rules(tip)?;
+        let rules = match (known.take(), new) {
+            (Some((_, Some(old))), Some(new)) if *old == new => Some(old),
+            (_, new) => new.map(Arc::new),
+        };
+        *known = Some((tip.clone(), rules.clone()));
+        Ok(rules)
+    }
+
+    fn read_rules(&self, tip: &Oid) -> Result<Option<TargetRules>> {
+        let (repo, short) = (self.store.repo(), self.short());
+        let tree = repo.tree_of(tip)?;
+        let (Some(bytes), Some(job_file)) =
+            (repo.read_blob_at(&tree, job::FILE_NAME)?, repo.entry_id(&tree, job::FILE_NAME)?)
+        else {
+            return Ok(None);
+        };
+        let text = String::from_utf8(bytes)
+            .with_context(|| format!("`{short}:{}` is not UTF-8", job::FILE_NAME))?;
+        let job = job::parse_queue(&text, &format!("{short}:{}", job::FILE_NAME))?;
+        let mut found = Vec::new();
+        for path in job::files_of_checks(&job) {
+            let Some(bytes) = repo.read_blob_at(&tree, &path)? else { continue };
+            found.push((path, bytes));
+        }
+        let files = found.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+        let salt = repo::hash_files(files)?;
+        // One folder for each set of files: a keeper that still has the old ones must not find the
+        // new.
+        let folder = self.folder().join("pinned").join(&salt);
+        let mut overlay = Vec::with_capacity(found.len());
+        for (path, bytes) in found {
+            let to = folder.join(&path);
+            write_executable(&to, &bytes)
+                .with_context(|| format!("cannot write {}", to.display()))?;
+            overlay.push((path, to));
+        }
+        let worktrees = self.worktrees(&job);
+        Ok(Some(TargetRules { job, overlay, salt, job_file, worktrees }))
+    }
+
+    /// Returns the folder of the queue's check worktrees, as a job places it.
+    pub(super) fn worktrees(&self, job: &Job) -> PathBuf {
+        let repo = self.store.repo();
+        let top = repo.work_dir().unwrap_or_else(|| repo.common_dir());
+        top.join(job.worktree.root_for(&repo.name())).join(format!("queue-{}", self.key()))
+    }
+
+    /// Removes the check worktrees and the folders of their keepers. Returns the number of removed
+    /// worktrees. `job` is a run's job, which places the worktrees of a target without rules.
+    pub(crate) fn sweep(&self, job: Option<&Job>) -> Result<usize> {
+        let rules = self.find_rules(&self.tip()?).ok().flatten();
+        let folders = rules.map(|rules| rules.worktrees.clone()).into_iter();
+        let folders = folders.chain(job.map(|job| self.worktrees(job)));
+        let local = self.folder();
+        let mut removed = 0;
+        for worktrees in folders.collect::<std::collections::BTreeSet<_>>() {
+            for entry in std::fs::read_dir(&worktrees).into_iter().flatten() {
+                let path = entry?.path();
+                let Some(name) = path.file_name() else { continue };
+                let lock = local.join("checks").join(name).join(files::LOCK);
+                anyhow::ensure!(
+                    !lock.is_file() || !Lock::is_held(&lock)?,
+                    "a keeper still works in {}",
+                    path.display()
+                );
+                let index = local.join("worktrees").join(name);
+                repo::remove_worktree(self.store.repo(), &path, &index)?;
+                removed += 1;
+            }
+            // Removes the folder only if it is empty: a person may keep files there.
+            std::fs::remove_dir(&worktrees).ok();
+            worktrees.parent().map(std::fs::remove_dir);
+        }
+        for folder in [local.join("checks"), local.join("worktrees")] {
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error)
+                        .with_context(|| format!("cannot remove {}", folder.display()));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(removed)
+    }
+}

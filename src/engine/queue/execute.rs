@@ -1,0 +1,265 @@
+//! The execution of owed effects other than landings: trains are built and verified, and entries
+//! are ejected.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::host::{
+    QueueHost, QueueReport, QueuedEntry, TrainVerdict, TrainVerification, VerificationId,
+    VerificationStart,
+};
+use super::worker::{Faults, QueueWorker, RunningVerification};
+use crate::domain::id::{Oid, Timestamp};
+use crate::domain::queue::{EjectReason, EntryId, EntryStatus, QueueInput, TrainId, TrainKind};
+use crate::domain::verdict::{CheckReport, Finding, Verdict};
+use crate::wire::facts::{WireFinding, WireResult};
+use crate::wire::queue::{Ejection, EntryCommit, ObjectId, QueueEvent};
+
+/// The back-off in milliseconds after a verification that could not run. Doubles each time.
+const BACK_OFF_MS: u64 = 1_000;
+/// The largest number of doublings of the back-off.
+const MAX_DOUBLINGS: u32 = 6;
+/// The number of consecutive faults after which a person is needed.
+const MAX_FAULTS: u32 = 5;
+
+impl<H: QueueHost> QueueWorker<H> {
+    pub(super) fn build(
+        &mut self,
+        train: TrainId,
+        onto: &Oid,
+        entries: &[(EntryId, Oid)],
+    ) -> Result<bool> {
+        let entries: Vec<QueuedEntry> =
+            entries.iter().map(|(id, candidate)| self.entry(id, candidate)).collect();
+        let (cars, conflicts) = self.host.build(onto, &entries)?;
+        self.queue.apply(QueueInput::Built { train, cars, conflicts });
+        Ok(true)
+    }
+
+    /// Returns the entries of a train's prefix that are not on the target yet.
+    fn prefix_entries(&self, train: TrainId, prefix: usize) -> Vec<QueuedEntry> {
+        let cars = self.cars(train).iter().take(prefix);
+        let items = cars.filter_map(|car| self.queue.item(&car.entry));
+        let open = items.filter(|item| item.status != EntryStatus::Landed);
+        open.map(|item| self.entry(&item.entry.id, &item.entry.candidate)).collect()
+    }
+
+    /// Returns what the log says of a tree: the number of failures since the first entry of the
+    /// train was added, and the results of earlier workers since all entries were added.
+    fn logged(
+        &self,
+        tree: &Oid,
+        entries: &[QueuedEntry],
+        first: Option<&QueuedEntry>,
+    ) -> (usize, BTreeSet<String>) {
+        let added = |entry: &QueuedEntry| self.origins.get(&entry.id).map_or(0, |o| o.position);
+        let since_first = first.map_or(0, added);
+        let since_all = entries.iter().chain(first).map(added).max().unwrap_or(0);
+        let logged = || self.verifications.iter().filter(|logged| logged.tree == *tree);
+        let failures = logged().filter(|v| !v.passed && v.position > since_first).count();
+        let earlier = logged().filter(|v| v.by_earlier_worker && v.position > since_all);
+        (failures, earlier.flat_map(|v| v.results.iter().cloned()).collect())
+    }
+
+    /// Starts a verification, or applies the verdict if it is known.
+    pub(super) fn verify(
+        &mut self,
+        id: VerificationId,
+        kind: TrainKind,
+        commit: Oid,
+        tree: Oid,
+    ) -> Result<bool> {
+        let same = |(other, running): (&VerificationId, &RunningVerification)| {
+            *other == id || running.verification.tree == tree
+        };
+        let backs_off = self.host.now() < self.faults.not_before;
+        if self.running.iter().chain(&self.unattended).any(same) || backs_off {
+            return Ok(false);
+        }
+        let first = self.prefix_entries(id.train, usize::MAX).into_iter().next();
+        let entries = self.prefix_entries(id.train, id.prefix);
+        let tip = self.queue.tip().clone();
+        let (failures, logged_results) = self.logged(&tree, &entries, first.as_ref());
+        let verification = TrainVerification {
+            id,
+            kind,
+            commit,
+            tree,
+            tip,
+            entries,
+            first,
+            failures,
+            logged_results,
+        };
+        // People learn of a landing before the next verification keeps everybody waiting.
+        self.flush()?;
+        match self.host.verify(&verification)? {
+            VerificationStart::Known(verdict) => {
+                self.apply_verdict(&verification, verdict);
+                Ok(true)
+            }
+            VerificationStart::Started => {
+                self.host.report(QueueReport::Verifying(kind, &verification.entries));
+                let (since, rules) = (self.host.now(), self.rules.digest.clone());
+                self.running.insert(id, RunningVerification { verification, since, rules });
+                Ok(false)
+            }
+            VerificationStart::Busy => Ok(false),
+            VerificationStart::Held(reason) => {
+                self.hold_landing(reason);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Records the outcome of a verification and acts on it. `None` means that a keeper still runs
+    /// and nobody waits for it.
+    pub fn finish(
+        &mut self,
+        id: VerificationId,
+        outcome: Result<Option<TrainVerdict>>,
+    ) -> Result<()> {
+        let Some(running) = self.running.remove(&id) else { return Ok(()) };
+        let verdict = match outcome {
+            Ok(Some(verdict)) => verdict,
+            Ok(None) => {
+                self.unattended.insert(id, running);
+                return Ok(());
+            }
+            Err(error) => errored(format!("{error:#}")),
+        };
+        let RunningVerification { verification, since, rules } = running;
+        if let Verdict::Errored(fault) = &verdict.report.verdict {
+            self.record_fault(&verification, fault);
+        } else {
+            self.faults = Faults::default();
+            self.host.note_verdict(&verification.tree, verdict.note_lines.clone())?;
+            let ms = self.host.now().since_ms(since);
+            // Durable before anything lands because of it. If a crash loses it, the tree is
+            // verified again.
+            self.host.append_log(&[verified_event(&verification, &verdict, ms)])?;
+            self.read_log()?;
+        }
+        if rules == self.rules.digest {
+            self.apply_verdict(&verification, verdict);
+        }
+        Ok(())
+    }
+
+    fn record_fault(&mut self, verification: &TrainVerification, fault: &str) {
+        let names: Vec<&str> = verification.entries.iter().map(|e| e.id.as_str()).collect();
+        let names = names.join(", ");
+        let pause = BACK_OFF_MS << self.faults.count.min(MAX_DOUBLINGS);
+        self.faults.count += 1;
+        self.faults.not_before = Timestamp(self.host.now().0 + pause);
+        self.note(format!("{names}: the checks could not run; no entry is charged: {fault}"));
+        if self.faults.count >= MAX_FAULTS {
+            self.person = Some(format!(
+                "the checks could not run {MAX_FAULTS} times in a row, the last time for {names}: {fault}"
+            ));
+        }
+    }
+
+    fn apply_verdict(&mut self, verification: &TrainVerification, verdict: TrainVerdict) {
+        let VerificationId { train, prefix, attempt } = verification.id;
+        let outcome = match &verdict.report.verdict {
+            Verdict::Passed => Verdict::Passed,
+            Verdict::Failed(findings) => Verdict::Failed(finding_text(findings)),
+            Verdict::Errored(fault) => Verdict::Errored(fault.clone()),
+        };
+        let passes = outcome == Verdict::Passed;
+        let tree = verification.tree.clone();
+        match (verification.entries.as_slice(), &verdict.report.verdict) {
+            (_, Verdict::Passed) => {
+                self.passed.insert(tree.clone(), verdict);
+            }
+            ([alone], Verdict::Failed(_)) => {
+                self.rejections.insert(alone.id.clone(), (tree.clone(), verdict));
+            }
+            ([], Verdict::Failed(findings)) if attempt > 1 => {
+                let tip = verification.tip.short().to_owned();
+                for finding in findings {
+                    let Finding { check, text, .. } = finding;
+                    self.note(format!("on the target at {tip}, `{check}` fails: {text}"));
+                }
+            }
+            (_, Verdict::Failed(_) | Verdict::Errored(_)) => {}
+        }
+        self.queue.apply(QueueInput::Verified { train, prefix, attempt, verdict: outcome });
+        if passes {
+            // Another train may have the same tree.
+            self.queue.apply(QueueInput::TreePassed(tree));
+        }
+    }
+
+    /// Logs that an entry leaves the queue without having landed.
+    pub(super) fn eject(
+        &mut self,
+        id: &EntryId,
+        candidate: Oid,
+        reason: &EjectReason,
+    ) -> Result<bool> {
+        let entry = self.entry(id, &candidate);
+        let reason = match reason {
+            EjectReason::Rejected { finding } => self.rejection(&entry, finding),
+            EjectReason::Conflict { paths } => {
+                let tip = self.queue.tip().clone();
+                let sides = self.host.conflict_sides(&tip, &entry, paths)?;
+                Ejection::Conflict { sides, onto: Some(ObjectId(tip)) }
+            }
+            EjectReason::Blocked { by } => Ejection::Blocked { by: by.to_string() },
+        };
+        let candidate = EntryCommit { entry: id.to_string(), commit: candidate };
+        self.write(&[QueueEvent::Ejected { candidate, reason }])?;
+        Ok(true)
+    }
+
+    /// Returns the reason for a rejection. A task's next attempt gets the findings.
+    fn rejection(&mut self, entry: &QueuedEntry, finding: &str) -> Ejection {
+        let finding = finding.to_owned();
+        let recorded = self.rejections.remove(&entry.id);
+        let Some(attempt) = entry.attempt else {
+            let (findings, results, tree) = (Vec::new(), Vec::new(), None);
+            return Ejection::Rejected { finding, findings, results, tree };
+        };
+        let (tree, report) = match recorded {
+            Some((tree, verdict)) => (Some(ObjectId(tree)), verdict.report),
+            None => (None, errored(String::new()).report),
+        };
+        let findings = match report.verdict {
+            Verdict::Failed(findings) => findings,
+            Verdict::Passed | Verdict::Errored(_) => {
+                vec![Finding { attempt, check: "landing".into(), text: finding.clone() }]
+            }
+        };
+        Ejection::Rejected {
+            finding,
+            findings: findings.iter().map(WireFinding::from).collect(),
+            results: report.results.iter().map(WireResult::from).collect(),
+            tree,
+        }
+    }
+}
+
+fn finding_text(findings: &[Finding]) -> String {
+    let lines = findings.iter().map(|f| format!("check `{}`: {}", f.check, f.text));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the verdict on a verification that could not run.
+fn errored(fault: String) -> TrainVerdict {
+    let report = CheckReport { verdict: Verdict::Errored(fault), results: Vec::new() };
+    TrainVerdict { report, results_by_entry: Default::default(), note_lines: Vec::new() }
+}
+
+fn verified_event(verification: &TrainVerification, verdict: &TrainVerdict, ms: u64) -> QueueEvent {
+    QueueEvent::Verified {
+        commit: verification.commit.clone(),
+        tree: verification.tree.clone(),
+        entries: verification.entries.iter().map(|entry| entry.id.to_string()).collect(),
+        passed: verdict.report.verdict == Verdict::Passed,
+        results: verdict.report.results.iter().map(WireResult::from).collect(),
+        ms,
+    }
+}

@@ -1,0 +1,86 @@
+//! Verification of a train's prefix by a keeper, in a check worktree that no agent and no author of
+//! a branch has used.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::checks::TrainChecks;
+use super::context::QueueContext;
+use super::host::{TrainVerdict, TrainVerification};
+use crate::domain::verdict::{CheckReport, Verdict};
+use crate::engine::work::assignment::{
+    self, AssignmentFolder, EarlierResult, Finished, KeeperWait, OnDeath,
+};
+use crate::engine::work::checks::{self, ChecksAssignment};
+use crate::verify;
+use crate::wire::keeper::WorktreeSpec;
+
+/// A verification in a check worktree.
+#[derive(Debug)]
+pub(super) struct KeeperVerification {
+    pub context: Arc<QueueContext>,
+    pub verification: TrainVerification,
+    pub checks: TrainChecks,
+    /// The name of the check worktree.
+    pub worktree: String,
+    /// The path of the check worktree.
+    pub path: PathBuf,
+    pub wait: KeeperWait,
+}
+
+impl KeeperVerification {
+    /// Verifies the tree. Returns `None` while a keeper runs and is not awaited.
+    pub(super) fn run(&self) -> Result<Option<TrainVerdict>> {
+        let (context, worktree) = (&self.context, &self.worktree);
+        let steps = self.checks.steps();
+        let folder = AssignmentFolder::create(folder(context, worktree))?;
+        let environment =
+            assignment::environment(&context.environment, &context.identity, folder.path(), &[]);
+        let work = ChecksAssignment {
+            common_dir: context.store.repo().common_dir().to_path_buf(),
+            name: format!("queue.{}.{worktree}", context.key()),
+            worktree: WorktreeSpec {
+                name: worktree.clone(),
+                path: self.path.clone(),
+                index: context.folder().join("worktrees").join(worktree),
+                commit: self.verification.commit.to_string(),
+                branch: None,
+                setup: self.checks.setup.clone(),
+                keep: self.checks.keep.clone(),
+                overlay: self.checks.overlay.clone(),
+            },
+            tree: &self.verification.tree,
+            steps: &steps,
+            tasks: self.verification.entries.iter().map(|entry| entry.id.to_string()).collect(),
+            environment,
+            on_death: OnDeath::ReportOwn,
+        };
+        let finished = folder.carry_out(&context.keepers, &work, self.wait, EarlierResult::Use)?;
+        let verdict = match finished {
+            None => return Ok(None),
+            Some(Finished::Answered(outcome)) => {
+                let attempt = self.verification.entries.last().and_then(|entry| entry.attempt);
+                let report = verify::verdict(&outcome, &steps, attempt.unwrap_or(0));
+                let note_lines = verify::note_lines(&outcome, &report, &context.voucher(), None);
+                let results_by_entry = self.checks.results_by_entry(&report.results);
+                TrainVerdict { report, results_by_entry, note_lines }
+            }
+            Some(Finished::Died(keeper)) => {
+                let verdict = Verdict::Errored(checks::fault(&keeper));
+                let report = CheckReport { verdict, results: Vec::new() };
+                let results_by_entry = BTreeMap::new();
+                TrainVerdict { report, results_by_entry, note_lines: Vec::new() }
+            }
+        };
+        folder.clear()?;
+        Ok(Some(verdict))
+    }
+}
+
+/// Returns the folder of the keeper of a check worktree.
+pub(super) fn folder(context: &QueueContext, worktree: &str) -> PathBuf {
+    context.folder().join("checks").join(worktree)
+}

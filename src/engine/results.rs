@@ -1,0 +1,363 @@
+//! The results of threads become events.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::dispatcher::{Engine, FinishedWork, Message};
+use super::in_flight::WorkId;
+use super::queue::WorkerNotice;
+use super::requests;
+use super::work::attempt;
+use super::work::verification::{self, VerificationAssignment, VerificationResult};
+use super::{RunReport, recover};
+use crate::ambient;
+use crate::domain::id::{Oid, TaskId};
+use crate::domain::machine::{Decision, Observation, Request, decide};
+use crate::domain::termination::Termination;
+use crate::domain::verdict::{Candidate, CheckReport, Finding, Verdict};
+use crate::failpoint;
+use crate::store::{Expected, RefMove, layout};
+use crate::wire::request::{RequestAnswer, WireRequest};
+
+/// Journaled changes that wait for a barrier.
+#[derive(Debug)]
+pub(super) struct AwaitingSync {
+    /// The barrier's number.
+    pub number: u64,
+    /// The events to report.
+    pub decisions: Vec<Decision>,
+    /// The refs of published attempts to delete.
+    pub published: Vec<RefMove>,
+}
+
+impl Engine<'_> {
+    pub(super) fn handle(&mut self, message: Message) -> Result<()> {
+        match message {
+            Message::Signal(signal) => {
+                self.signal(signal);
+                Ok(())
+            }
+            Message::Durable(number, result) => {
+                result?;
+                self.report_synced(number);
+                Ok(())
+            }
+            Message::Queue(WorkerNotice::Changed) => {
+                self.note_other_worker();
+                Ok(())
+            }
+            Message::Queue(WorkerNotice::Note(text)) => {
+                (self.report)(RunReport::Note(text));
+                Ok(())
+            }
+            Message::Done(work, result) => self.finished(work, *result),
+        }
+    }
+
+    fn finished(&mut self, work: WorkId, result: Result<FinishedWork>) -> Result<()> {
+        let worktree = self.in_flight.finish(&work);
+        let still_running = match result {
+            Ok(FinishedWork::Attempt(outcome)) => self.attempt_finished(&work, outcome)?,
+            Ok(FinishedWork::Verified(assignment, result)) => {
+                self.verified(&work, &assignment, result)?
+            }
+            Ok(FinishedWork::Evaluated(result)) => {
+                self.evaluated(&work, result.map(|result| *result))?
+            }
+            Ok(FinishedWork::OutOfScope(candidate, finding)) => {
+                self.out_of_scope(&work, candidate, finding);
+                false
+            }
+            Err(error) => {
+                self.work_failed(&work, &format!("{error:#}"));
+                false
+            }
+        };
+        if still_running {
+            self.in_flight.leave(work);
+        } else if let Some(worktree) = worktree {
+            self.slots.free(&worktree);
+        }
+        Ok(())
+    }
+
+    /// Handles the outcome of an attempt. Returns true if the attempt is still running.
+    fn attempt_finished(
+        &mut self,
+        work: &WorkId,
+        outcome: attempt::AttemptOutcome,
+    ) -> Result<bool> {
+        let WorkId::Attempt(task, attempt) = work else { return Ok(false) };
+        let Some(observation) = outcome.observation else { return Ok(true) };
+        if let Some(note) = outcome.note {
+            (self.report)(RunReport::Note(note));
+        }
+        let candidate = if let Observation::AttemptEnded { candidate, .. } = &observation {
+            candidate.clone()
+        } else {
+            None
+        };
+        let decisions = self.observe(observation);
+        if !decisions.is_empty()
+            && let Some(payload) = outcome.payload
+        {
+            self.batch.payloads.entry(task.clone()).or_default().push(payload);
+        }
+        if let Some(published) = outcome.published {
+            let name = self.ctx.attempt_ref(task, *attempt);
+            self.published.push(RefMove::delete(name, published));
+        }
+        if let (Some(candidate), false) = (candidate, decisions.is_empty()) {
+            self.show_candidate(task, &candidate.commit)?;
+        }
+        failpoint::hit("attempt.seen");
+        self.record()?;
+        failpoint::hit("attempt.recorded");
+        // The files of the attempt are on the chain, or are worth nothing.
+        self.stale_folders.push(self.ctx.attempt_dir(task, *attempt));
+        Ok(false)
+    }
+
+    /// Points the task's branch to the candidate, for people. The chain keeps the candidate, so a
+    /// failure is ignored.
+    fn show_candidate(&mut self, task: &TaskId, commit: &Oid) -> Result<()> {
+        if self.ctx.job.output.is_some() {
+            return Ok(());
+        }
+        let branch = layout::branch(&self.ctx.run, task);
+        let old = self.ctx.store.read(&branch)?;
+        if old.as_ref() != Some(commit) {
+            let expected = Expected::from_read(old);
+            self.batch.extras.push(RefMove::to(branch, commit.clone(), expected));
+        }
+        Ok(())
+    }
+
+    /// Handles the result of a verification. Returns true if the keeper is still running.
+    fn verified(
+        &mut self,
+        work: &WorkId,
+        assignment: &VerificationAssignment,
+        result: Option<VerificationResult>,
+    ) -> Result<bool> {
+        let Some(result) = result else { return Ok(true) };
+        if let WorkId::TargetTip(tip) = work {
+            self.tip_verified(tip, &result.report);
+            self.discard_folder(verification::folder(&self.ctx, assignment));
+            return Ok(false);
+        }
+        self.note_verdict(&assignment.tree, result.lines);
+        let observation = match &assignment.task {
+            None => {
+                self.report_findings("the base", &result.report);
+                Observation::BaseVerified(result.report)
+            }
+            Some((task, attempt)) => Observation::Verified {
+                task: task.clone(),
+                attempt: *attempt,
+                tree: assignment.tree.clone(),
+                checks: result.report,
+            },
+        };
+        self.observe(observation);
+        self.record()?;
+        failpoint::hit("verify.recorded");
+        self.discard_folder(verification::folder(&self.ctx, assignment));
+        Ok(false)
+    }
+
+    /// Reports the whole output of failed checks: a person has to fix a base or a tip that fails.
+    pub(super) fn report_findings(&mut self, subject: &str, report: &CheckReport) {
+        if let Verdict::Failed(findings) = &report.verdict {
+            for finding in findings {
+                let text = format!("on {subject}, `{}` fails: {}", finding.check, finding.text);
+                (self.report)(RunReport::Note(text));
+            }
+        }
+    }
+
+    /// Adds lines to the note on a tree. The note is written with the event that vouches for it.
+    pub(super) fn note_verdict(&mut self, tree: &Oid, lines: Vec<String>) {
+        if !lines.is_empty() {
+            self.tree_notes.entry(tree.clone()).or_default().extend(lines);
+        }
+    }
+
+    fn out_of_scope(&mut self, work: &WorkId, candidate: Candidate, finding: Finding) {
+        let WorkId::Verification(task, attempt) = work else { return };
+        let verdict = Verdict::Failed(vec![finding]);
+        let checks = CheckReport { verdict, results: Vec::new() };
+        let (task, attempt, tree) = (task.clone(), *attempt, candidate.tree);
+        self.observe(Observation::Verified { task, attempt, tree, checks });
+    }
+
+    /// Handles work that could not be carried out: a fault of the infrastructure.
+    pub(super) fn work_failed(&mut self, work: &WorkId, why: &str) {
+        let checks =
+            || CheckReport { verdict: Verdict::Errored(why.to_owned()), results: Vec::new() };
+        let candidate = |task: &TaskId| {
+            self.ledger.state.tasks.get(task).and_then(|state| state.candidate.clone())
+        };
+        match work {
+            WorkId::TargetTip(tip) => {
+                self.health.record(tip, &checks().verdict);
+            }
+            WorkId::Base => {
+                self.observe(Observation::BaseVerified(checks()));
+            }
+            WorkId::Attempt(task, attempt) => {
+                let termination = Termination::NotStarted(why.to_owned());
+                let (task, attempt) = (task.clone(), *attempt);
+                self.observe(Observation::AttemptEnded {
+                    task,
+                    attempt,
+                    termination,
+                    candidate: None,
+                    changed: false,
+                    report: None,
+                });
+            }
+            WorkId::Verification(task, attempt) => {
+                if let Some(Candidate { tree, .. }) = candidate(task) {
+                    let (task, attempt, checks) = (task.clone(), *attempt, checks());
+                    self.observe(Observation::Verified { task, attempt, tree, checks });
+                }
+            }
+            WorkId::Evaluation(task, attempt) => {
+                if let Some(Candidate { tree, .. }) = candidate(task) {
+                    self.observe(Observation::Evaluated {
+                        task: task.clone(),
+                        attempt: *attempt,
+                        tree,
+                        began: ambient::now(),
+                        termination: Termination::NotStarted(why.to_owned()),
+                        verdict: Verdict::Errored(why.to_owned()),
+                        report: None,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Deletes the refs of published attempts whose events are durable.
+    pub(super) fn drop_published(&mut self, moves: &[RefMove]) {
+        if moves.is_empty() {
+            return;
+        }
+        failpoint::hit("attempt.before-drop");
+        if let Err(error) = self.ctx.store.transact_in_bulk(moves) {
+            // The refs are only in the way: the events are on the chains.
+            (self.report)(RunReport::Note(format!(
+                "the refs of published attempts could not be deleted: {error:#}"
+            )));
+        }
+        failpoint::hit("attempt.dropped");
+    }
+
+    /// Applies the requests of people, and answers them.
+    pub(super) fn apply_requests(&mut self) -> Result<()> {
+        let mut applied = Vec::new();
+        for waiting in requests::pending(&self.ctx.store, &self.ctx.run) {
+            match waiting.wire.request() {
+                Err(error) => {
+                    requests::answer(
+                        &waiting,
+                        &RequestAnswer { done: false, message: error.to_string() },
+                    )?;
+                }
+                Ok(request) => {
+                    // A task must not land after the answer that it does not.
+                    self.withdraw(&self.tasks_changed_by(&request))?;
+                    let decisions = self.observe(Observation::Requested(request));
+                    // One by one: the meaning of a request depends on the requests before it.
+                    self.record()?;
+                    let message = answer_text(&waiting.wire, &decisions);
+                    applied.push((waiting, RequestAnswer { done: !decisions.is_empty(), message }));
+                }
+            }
+        }
+        if applied.is_empty() {
+            return Ok(());
+        }
+        // An answer means that the change is durable. One barrier serves all answers.
+        self.settle()?;
+        failpoint::hit("request.applied");
+        for (waiting, answer) in applied {
+            self.follow_request(&waiting.wire);
+            requests::answer(&waiting, &answer)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the tasks in the merge queue that a request would change.
+    fn tasks_changed_by(&self, request: &Request) -> BTreeSet<TaskId> {
+        let state = &self.ledger.state;
+        if *request == Request::Cancel {
+            return state.tasks.keys().filter(|task| self.queue.has(task)).cloned().collect();
+        }
+        let observation = Observation::Requested(request.clone());
+        let decisions = decide(state, observation, ambient::now(), &self.policy);
+        let task = |decision| match decision {
+            Decision::Task(task, _) => Some(task),
+            Decision::Run(_) => None,
+        };
+        decisions.into_iter().filter_map(task).filter(|task| self.queue.has(task)).collect()
+    }
+
+    fn follow_request(&mut self, wire: &WireRequest) {
+        match wire {
+            WireRequest::Stop { now: true } | WireRequest::Cancel => {
+                recover::stop_keepers(&self.ctx, None);
+            }
+            WireRequest::Skip { task, .. } => {
+                recover::stop_keepers(&self.ctx, Some(task.as_str()));
+            }
+            WireRequest::Retry { .. }
+            | WireRequest::Reconsider { .. }
+            | WireRequest::Approve { .. }
+            | WireRequest::RequestChanges { .. }
+            | WireRequest::OpenAccount { .. }
+            | WireRequest::Stop { now: false } => {}
+        }
+    }
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..10).unwrap_or(commit)
+}
+
+fn answer_text(wire: &WireRequest, decisions: &[Decision]) -> String {
+    let (yes, no) = match wire {
+        WireRequest::Retry { task } => (
+            format!("{task} will be tried again"),
+            format!("{task} is not failed or skipped, there is nothing to retry"),
+        ),
+        WireRequest::Skip { task, .. } => {
+            (format!("{task} is skipped"), format!("{task} has ended already"))
+        }
+        WireRequest::Reconsider { task } => {
+            (format!("{task} is taken up again"), format!("{task} has not failed"))
+        }
+        WireRequest::Approve { task, commit, .. } => (
+            format!("{task} is approved"),
+            format!("{task} does not wait for a review of {}: look at it again", short(commit)),
+        ),
+        WireRequest::RequestChanges { task, commit, .. } => (
+            format!("{task} is sent back"),
+            format!("{task} does not wait for a review of {}: look at it again", short(commit)),
+        ),
+        WireRequest::Stop { now } => (
+            if *now { "stopping the agents" } else { "starting nothing new" }.to_owned(),
+            "the run is not active".to_owned(),
+        ),
+        WireRequest::OpenAccount { name } => (
+            format!("the account of `{name}` is open"),
+            format!("no account of `{name}` is closed"),
+        ),
+        WireRequest::Cancel => {
+            ("the run is cancelled".to_owned(), "the run is cancelled already".to_owned())
+        }
+    };
+    if decisions.is_empty() { no } else { yes }
+}
