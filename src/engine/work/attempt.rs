@@ -313,6 +313,7 @@ pub(in crate::engine) fn observe_attempt(
         Some(Finished::Died(keeper)) => keeper,
     };
     let Some(assignment) = keeper.assignment() else { return Ok(never_started()) };
+    ctx.store.remove_lock_of_dead_keeper(&ctx.attempt_ref(task, attempt))?;
     // The rescue saves the work before the worktree is used again. A keeper that never started has
     // left nothing to rescue.
     let saved = match keeper.has_started() {
