@@ -91,7 +91,10 @@ fn status_context(
         }),
     };
     if state.count(&Phase::Queued) > 0 {
-        context.reason = blocking_checkout(store, workspace)?;
+        context.reason = match super::queue::problem(store, &workspace.loaded.manifest.target)? {
+            Some(problem) => Some(problem),
+            None => blocking_checkout(store, workspace)?,
+        };
     }
     if stalled(state) && state.phase == RunPhase::Active && context.driver.is_none() {
         context.reason = Some(format!(

@@ -56,6 +56,20 @@ pub(super) fn run(here: &Path, args: &cli::QueueArgs, ui: &Ui) -> Result<u8> {
     }
 }
 
+/// Returns the reason why nothing lands on a target, if its queue knows one: the reason that its
+/// worker shows, or else a pause.
+pub(super) fn problem(store: &Store, target: &str) -> Result<Option<String>> {
+    let summary = QueueSummary::read(store, target)?;
+    if summary.running {
+        let context = context(store.clone(), target.to_owned())?;
+        return Ok(crate::engine::queue::status::read(&context).problem);
+    }
+    let short = layout::short(target);
+    Ok(summary.paused.then(|| {
+        format!("the queue of `{short}` is paused: `git harness queue resume` continues it")
+    }))
+}
+
 /// Returns the full ref name of the target: of the branch `named`, else of the only branch with a
 /// queue, else of `main` or `master`.
 fn target(store: &Store, named: Option<&str>) -> Result<String> {

@@ -161,10 +161,10 @@ impl QueueSummary {
             QueueEvent::Landed { new, entries, .. } => {
                 for landed in &entries {
                     self.rate.record_landing();
+                    self.landed += 1;
                     if self.tasks.contains(&landed.entry) {
                         continue;
                     }
-                    self.landed += 1;
                     // The branch was removed while its landing was being pushed, but has landed all
                     // the same.
                     if self.is_removed(&landed.entry) {

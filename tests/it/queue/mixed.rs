@@ -63,6 +63,8 @@ fn bisect_of_a_mixed_train_ejects_the_failing_branch_and_lands_the_others_in_ord
     queue.sandbox.run(&["queue", "pause"]).exits(0);
     // The run hands in its candidates and stops for a person: its queue is paused.
     queue.sandbox.run(&["start", "--jobs", "1"]).exits(3);
+    let reason = queue.sandbox.status()["reason"].as_str().unwrap().to_owned();
+    assert!(reason.starts_with("the queue of `main` is paused"), "{reason}");
     queue.add(&["bad"]);
     queue.sandbox.run(&["queue", "resume"]).exits(0);
     // Another process verifies the tasks with the checks of their run, and lands them.
