@@ -138,3 +138,46 @@ fn waiting_start_takes_the_queue_over_when_its_worker_is_killed() {
     queue.sandbox.run(&["queue", "run"]).exits(0);
     assert_eq!(landed(&queue).len(), 3);
 }
+
+/// Kills the process that works on the queue at its Nth failpoint while `start` waits for it.
+/// Returns false if the process has fewer failpoints.
+#[cfg(debug_assertions)]
+fn killed_holder(n: u64) -> bool {
+    let queue = with_tasks();
+    queue.branch("b0", "main", &[("f-new", "more\n")]);
+    queue.add(&["b0"]);
+    queue.sandbox.run(&["queue", "pause"]).exits(0);
+    queue.sandbox.run(&["start"]).exits(3);
+    queue.sandbox.run(&["queue", "resume"]).exits(0);
+    let (steps, at) = (queue.sandbox.sign("steps"), n.to_string());
+    let counter = steps.to_string_lossy().into_owned();
+    let failpoint = [
+        ("GIT_HARNESS_FAILPOINT_COUNTER", counter.as_str()),
+        ("GIT_HARNESS_FAILPOINT_AT", at.as_str()),
+    ];
+    let mut holder = queue.sandbox.spawn_with(&["queue", "run"], &failpoint);
+    queue.sandbox.await_that("the holder", || holder.has_ended() || steps.exists());
+    let started = queue.sandbox.spawn(&["start"]);
+    let code = holder.wait().code;
+    // A step can be one of a keeper, whose death the holder survives.
+    assert!(matches!(code, 0 | 137), "killed at step {n}: {code}");
+    let output = started.wait();
+    assert_eq!(output.code, 0, "killed at step {n}: {output}");
+    queue.sandbox.run(&["queue", "run"]).exits(0);
+    let mut names = landed(&queue);
+    names.sort();
+    assert_eq!(names, ["alpha", "b0", "beta"], "killed at step {n}");
+    assert_eq!(queue.sandbox.git(&["status", "--porcelain"]), " M README\n?? untracked");
+    let steps = std::fs::read_to_string(steps).unwrap();
+    u64::try_from(steps.lines().count()).unwrap() >= n
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn holder_killed_at_every_failpoint_is_replaced_by_the_waiting_start() {
+    let mut n = 1;
+    while killed_holder(n) {
+        n += 1;
+    }
+    assert!(n > 8, "only {n} failpoints");
+}
