@@ -408,15 +408,18 @@ impl Engine<'_> {
         let is_first_interrupt = signal == signal_hook::consts::SIGINT && self.signals == 1;
         if is_first_interrupt {
             let running = self.ledger.state.count(&Phase::Running);
-            let note = format!(
-                "starting nothing new, {running} agents finish their attempts; Ctrl-C again stops them"
-            );
+            let agents = match running {
+                1 => "1 agent finishes its attempt; Ctrl-C again stops it".to_owned(),
+                _ => format!("{running} agents finish their attempts; Ctrl-C again stops them"),
+            };
+            let note = format!("starting nothing new, {agents}");
             (self.report)(RunReport::Note(note));
         } else if self.stopping_since.is_none() {
             self.stopping_since = Some(ambient::instant());
             let asked = recover::stop_keepers(&self.ctx, None);
+            let agents = if asked == 1 { "1 agent" } else { &*format!("{asked} agents") };
             let note = format!(
-                "asked {asked} agents to stop; Ctrl-C again leaves them to finish on their own"
+                "asked {agents} to stop; Ctrl-C again leaves what runs to finish on its own"
             );
             (self.report)(RunReport::Note(note));
         }

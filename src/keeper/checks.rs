@@ -138,8 +138,8 @@ fn check(
         | Termination::Idle
         | Termination::Lingered
         | Termination::Hopeless => {
-            let limit = step.timeout_ms / 1000;
-            return Ok(Err(format!("the check `{name}` took longer than its limit of {limit} s")));
+            let limit = Duration::from_millis(step.timeout_ms);
+            return Ok(Err(format!("the check `{name}` took longer than its limit of {limit:?}")));
         }
         // A command of this process is never lost.
         Termination::Stopped | Termination::Lost => {

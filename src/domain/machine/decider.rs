@@ -92,7 +92,10 @@ impl Decider<'_> {
     pub(super) fn fault(&mut self, task: &TaskId, state: &TaskState, because: &str) {
         let fault = state.faults + 1;
         if fault > self.policy.infra {
-            let reason = format!("infrastructure, {fault} times in a row: {because}");
+            let reason = match fault {
+                1 => format!("infrastructure: {because}"),
+                _ => format!("infrastructure, {fault} times in a row: {because}"),
+            };
             self.failed(task, reason, "infrastructure".into());
             return;
         }
