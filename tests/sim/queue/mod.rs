@@ -7,5 +7,6 @@ mod figures;
 mod history;
 mod random;
 mod worker;
+mod worker_cases;
 mod worker_host;
 mod world;

@@ -25,14 +25,14 @@ const STEPS: usize = 250;
 const MAX_CALM_STEPS: usize = 3_000;
 
 /// A world in which a worker works and is killed.
-struct Simulation {
-    repository: Rc<RefCell<Repository>>,
-    worker: Option<QueueWorker<SimulatedHost>>,
+pub(super) struct Simulation {
+    pub repository: Rc<RefCell<Repository>>,
+    pub worker: Option<QueueWorker<SimulatedHost>>,
     entries: usize,
 }
 
 impl Simulation {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let mut world = QueueWorld::new(seed, 0);
         world.flakes = [0, 0, 20_000][world.random.below(3)];
         let settings = QueueSettings {
@@ -56,19 +56,19 @@ impl Simulation {
         Self { repository, worker: None, entries: 0 }
     }
 
-    fn change(&self) -> Oid {
+    fn change(&self) -> CandidateChange {
         let mut repository = self.repository.borrow_mut();
         let count = repository.candidates.len();
         let random = &mut repository.world.random;
         let mut some = |chance| (0..count).filter(|_| random.chance(chance)).collect::<Vec<_>>();
         let (breaks, conflicts) = (some(15_000), some(20_000));
         let bad = random.chance(100_000);
-        repository.world.change(CandidateChange { bad, breaks, conflicts }).1
+        CandidateChange { bad, breaks, conflicts }
     }
 
     /// Adds an entry to the queue: every second one is a task of a run.
-    fn add(&mut self) {
-        let candidate = self.change();
+    pub(super) fn add(&mut self, change: CandidateChange) {
+        let candidate = self.repository.borrow_mut().world.change(change).1;
         self.entries += 1;
         let (name, attempt) = match self.entries % 2 {
             0 => (format!("run-1/task-{}", self.entries), Some(1)),
@@ -94,7 +94,9 @@ impl Simulation {
         let Some(id) = self.repository.borrow_mut().world.random.pick(&names).cloned() else {
             return;
         };
-        let (new, gone) = (self.change(), self.repository.borrow_mut().world.random.below(2) == 0);
+        let change = self.change();
+        let new = self.repository.borrow_mut().world.change(change).1;
+        let gone = self.repository.borrow_mut().world.random.below(2) == 0;
         let mut repository = self.repository.borrow_mut();
         let is_task = id.as_str().contains('/');
         repository.candidates.insert(id.clone(), (!gone && !is_task).then_some(new));
@@ -104,8 +106,30 @@ impl Simulation {
         }
     }
 
+    /// A person removes an entry.
+    pub(super) fn remove(&mut self, entry: &str) {
+        let removed = QueueEvent::Removed { entry: entry.into(), why: "a person".into() };
+        self.repository.borrow_mut().append(removed);
+    }
+
+    /// Returns the worker's reason to end.
+    pub(super) fn exit(&self) -> Option<QueueExit> {
+        self.worker.as_ref().and_then(QueueWorker::exit)
+    }
+
+    /// Lets the worker act and all verifications end until the worker has a reason to end.
+    pub(super) fn run_to_the_end(&mut self) -> Option<QueueExit> {
+        for _ in 0..MAX_CALM_STEPS {
+            self.work();
+            if !self.end_verification(0) && self.exit().is_some() {
+                break;
+            }
+        }
+        self.exit()
+    }
+
     /// Lets the worker act, and starts it if it was killed.
-    fn work(&mut self) {
+    pub(super) fn work(&mut self) {
         let worker = match self.worker.take() {
             Some(worker) => Ok(worker),
             None => QueueWorker::new(SimulatedHost {
@@ -132,7 +156,7 @@ impl Simulation {
     }
 
     /// Ends a verification under way. Returns false if there is none.
-    fn end_verification(&mut self, faults: u64) -> bool {
+    pub(super) fn end_verification(&mut self, faults: u64) -> bool {
         let Some(mut worker) = self.worker.take() else { return false };
         let mut repository = self.repository.borrow_mut();
         let started = &mut worker.host().started;
@@ -168,7 +192,10 @@ impl Simulation {
         match choice {
             0 | 1 => {
                 let count = 1 + self.repository.borrow_mut().world.random.below(4);
-                (0..count).for_each(|_| self.add());
+                for _ in 0..count {
+                    let change = self.change();
+                    self.add(change);
+                }
             }
             2 => self.meddle(),
             3 => {

@@ -1,0 +1,182 @@
+//! Single situations of the merge queue worker, without chance.
+
+use git_harness::domain::queue::EntryStatus;
+use git_harness::domain::verdict::Finding;
+use git_harness::testing::queue::{QueueExit, QueueHost as _};
+use git_harness::wire::queue::{Ejection, QueueEvent};
+
+use super::worker::Simulation;
+use super::world::CandidateChange;
+
+/// Returns a calm world with one worker and no chance in it.
+fn calm() -> Simulation {
+    let simulation = Simulation::new(1);
+    {
+        let mut repository = simulation.repository.borrow_mut();
+        (repository.holds, repository.interferes, repository.world.flakes) = (0, false, 0);
+        repository.settings.concurrency = 1;
+        repository.settings.verify_each = false;
+        repository.settings.batch = 8;
+    }
+    simulation
+}
+
+fn good() -> CandidateChange {
+    CandidateChange::default()
+}
+
+fn bad() -> CandidateChange {
+    CandidateChange { bad: true, ..CandidateChange::default() }
+}
+
+/// Returns the events of the log that end an entry's wait.
+fn outcomes(simulation: &Simulation) -> Vec<String> {
+    let repository = simulation.repository.borrow();
+    let outcome = |event: &QueueEvent| match event {
+        QueueEvent::Landed { entries, .. } => {
+            let names: Vec<&str> = entries.iter().map(|entry| entry.entry.as_str()).collect();
+            Some(format!("landed {}", names.join(" ")))
+        }
+        QueueEvent::Ejected { candidate, reason: Ejection::Rejected { .. } } => {
+            Some(format!("rejected {}", candidate.entry))
+        }
+        QueueEvent::Ejected { candidate, .. } => Some(format!("left {}", candidate.entry)),
+        QueueEvent::Removed { entry, .. } => Some(format!("removed {entry}")),
+        QueueEvent::Added { .. }
+        | QueueEvent::Replaced(_)
+        | QueueEvent::Approved { .. }
+        | QueueEvent::Paused { .. }
+        | QueueEvent::Resumed { .. }
+        | QueueEvent::Verified { .. } => None,
+    };
+    repository.log.iter().filter_map(|entry| outcome(&entry.event)).collect()
+}
+
+#[test]
+fn branches_and_tasks_land_in_one_landing_after_one_verification() {
+    let mut simulation = calm();
+    for _ in 0..4 {
+        simulation.add(good());
+    }
+    simulation.work();
+    assert!(simulation.end_verification(0));
+    simulation.work();
+    let all = "landed branch-1 run-1/task-2 branch-3 run-1/task-4";
+    assert_eq!(outcomes(&simulation), [all]);
+    assert_eq!(simulation.repository.borrow().world.runs, 1);
+    assert_eq!(simulation.worker.as_ref().unwrap().exit(), Some(QueueExit::Empty));
+}
+
+#[test]
+fn entry_removed_while_it_is_verified_does_not_land() {
+    let mut simulation = calm();
+    simulation.add(good());
+    simulation.work();
+    simulation.remove("branch-1");
+    assert!(simulation.end_verification(0));
+    simulation.work();
+    assert_eq!(outcomes(&simulation), ["removed branch-1"]);
+    assert!(simulation.repository.borrow().world.landed.is_empty());
+}
+
+#[test]
+fn failing_entry_is_rejected_after_it_failed_alone_twice() {
+    let mut simulation = calm();
+    simulation.add(bad());
+    simulation.run_to_the_end();
+    assert_eq!(outcomes(&simulation), ["rejected branch-1"]);
+    // The entry in a train, the entry alone, and the tip without it.
+    assert_eq!(simulation.repository.borrow().world.runs, 3);
+}
+
+#[test]
+fn failing_tip_holds_the_queue_and_charges_no_entry() {
+    let mut simulation = calm();
+    {
+        let mut repository = simulation.repository.borrow_mut();
+        let number = repository.world.change(bad()).0;
+        repository.world.push(number);
+    }
+    simulation.add(good());
+    let exit = simulation.run_to_the_end();
+    let Some(QueueExit::NeedsPerson(reason)) = exit else { panic!("{exit:?}") };
+    assert!(reason.contains("fails its own checks"), "{reason}");
+    assert_eq!(outcomes(&simulation), [""; 0]);
+    let tip = simulation.repository.borrow().world.tip().0;
+    assert_eq!(simulation.worker.as_ref().unwrap().failing_tip(), Some(tip));
+}
+
+#[test]
+fn five_infrastructure_faults_in_a_row_need_a_person() {
+    let mut simulation = calm();
+    simulation.add(good());
+    let mut faults = 0;
+    while simulation.exit().is_none() {
+        simulation.repository.borrow_mut().now += 120_000;
+        simulation.work();
+        faults += usize::from(simulation.end_verification(1_000_000));
+    }
+    assert_eq!(faults, 5);
+    assert!(matches!(simulation.exit(), Some(QueueExit::NeedsPerson(_))));
+    assert_eq!(outcomes(&simulation), [""; 0], "no entry is charged");
+}
+
+#[test]
+fn landing_on_hold_is_tried_again_when_the_hold_is_over() {
+    let mut simulation = calm();
+    simulation.add(good());
+    simulation.repository.borrow_mut().holds = 1_000_000;
+    simulation.work();
+    assert!(simulation.end_verification(0));
+    simulation.work();
+    let exit = simulation.exit();
+    assert!(matches!(&exit, Some(QueueExit::NeedsPerson(why)) if why.contains("in the way")));
+    simulation.repository.borrow_mut().holds = 0;
+    simulation.work();
+    assert_eq!(outcomes(&simulation), [""; 0], "the hold lasts");
+    simulation.repository.borrow_mut().now += 10_000;
+    simulation.work();
+    assert_eq!(outcomes(&simulation), ["landed branch-1"]);
+}
+
+#[test]
+fn paused_queue_verifies_nothing_until_it_is_resumed() {
+    let mut simulation = calm();
+    let paused = QueueEvent::Paused { by: "a person".into() };
+    simulation.repository.borrow_mut().append(paused);
+    simulation.add(good());
+    simulation.work();
+    assert!(!simulation.end_verification(0));
+    assert!(matches!(simulation.exit(), Some(QueueExit::Waiting(_))));
+    let worker = simulation.worker.as_ref().unwrap();
+    let waits = worker.queue().items().all(|item| item.status == EntryStatus::Waiting);
+    assert!(waits);
+    let resumed = QueueEvent::Resumed { by: "a person".into() };
+    simulation.repository.borrow_mut().append(resumed);
+    simulation.run_to_the_end();
+    assert_eq!(outcomes(&simulation), ["landed branch-1"]);
+}
+
+#[test]
+fn verdict_findings_of_a_rejected_task_reach_the_log() {
+    let mut simulation = calm();
+    simulation.add(good());
+    simulation.run_to_the_end();
+    simulation.add(bad());
+    simulation.run_to_the_end();
+    let (_, log) = simulation.worker.as_mut().unwrap().host().read_log(None).unwrap();
+    let rejected = log.into_iter().find_map(|entry| match entry.event {
+        QueueEvent::Ejected { reason: Ejection::Rejected { findings, .. }, .. } => Some(findings),
+        QueueEvent::Ejected { .. }
+        | QueueEvent::Added { .. }
+        | QueueEvent::Replaced(_)
+        | QueueEvent::Approved { .. }
+        | QueueEvent::Removed { .. }
+        | QueueEvent::Paused { .. }
+        | QueueEvent::Resumed { .. }
+        | QueueEvent::Landed { .. }
+        | QueueEvent::Verified { .. } => None,
+    });
+    let finding = Finding::from(rejected.unwrap().remove(0));
+    assert_eq!((finding.check.as_str(), finding.attempt), ("tests", 1));
+}
