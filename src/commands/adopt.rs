@@ -54,11 +54,11 @@ pub(super) fn adopt(
     if tree == loaded.ledger.run_tip.tree {
         return Ok((workspace, false));
     }
-    let tasks = match &preview {
-        Some(preview) => &preview.replanned.plan.tasks,
-        None => &workspace.state().plan.tasks,
+    let plan = match &preview {
+        Some(preview) => preview.replanned.plan.clone(),
+        None => workspace.state().tasks.plan(),
     };
-    prompts::check(store.repo(), job, tasks)?;
+    prompts::check(store.repo(), job, &plan.tasks)?;
     let same_text = loaded.job_text == job.text;
     let mut sections: Vec<String> =
         job::changed_sections(old, &job.job).into_iter().map(str::to_owned).collect();

@@ -71,7 +71,7 @@ impl PlannedVsReported {
     /// number of tokens of one task's prompt, by the model's count.
     pub(super) fn of(state: &RunState, budget: TokenBudget, prompt: u64) -> Option<Self> {
         let mut sums = Self { tasks: 0, planned: 0, reported: 0, factor: 0 };
-        for task in &state.plan.tasks {
+        for task in state.tasks.planned() {
             let Some(task_state) = state.tasks.get(&task.id) else { continue };
             if task_state.phase != Phase::Done
                 || task_state.attempt != 1
@@ -120,7 +120,7 @@ mod tests {
     use crate::domain::id::{RunId, TaskId};
     use crate::domain::plan::{Plan, Task};
     use crate::domain::session::{Tokens, Usage};
-    use crate::domain::state::{Phase, RunState};
+    use crate::domain::state::{Phase, RunState, TaskState};
     use crate::job::TokenBudget;
 
     #[test]
@@ -139,11 +139,11 @@ mod tests {
         let budget = TokenBudget::default();
         assert_eq!(PlannedVsReported::of(&state, budget, 2_000), None);
         for (name, attempt) in [("a", 1), ("b", 1), ("c", 2)] {
-            let s = state.tasks.get_mut(&TaskId::parse(name).unwrap()).unwrap();
-            (s.phase, s.attempt) = (Phase::Done, attempt);
+            let mut s = TaskState { phase: Phase::Done, attempt, ..TaskState::default() };
             let tokens =
                 Tokens { input: 5_000, output: 900, cache_read: 90_000, cache_write: 10_000 };
             s.spend.add(Usage { tokens: Some(tokens), cost: None });
+            state.tasks.set(&TaskId::parse(name).unwrap(), s);
         }
         // Task c needed two attempts and is left out.
         let compared = PlannedVsReported::of(&state, budget, 2_000).unwrap();

@@ -81,9 +81,9 @@ pub(super) fn preview(
         None => None,
     };
     let state = &loaded.ledger.state;
-    let mut known = Vec::with_capacity(state.plan.tasks.len());
+    let mut known = Vec::with_capacity(state.tasks.len());
     let mut settled: BTreeSet<&str> = BTreeSet::new();
-    for task in &state.plan.tasks {
+    for task in state.tasks.planned() {
         let status = prior_status(state, task);
         let stale = match &moved {
             Some(base) => is_stale(store, state, task, (&before, base))?,

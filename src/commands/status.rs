@@ -130,7 +130,7 @@ fn blocking_checkout(store: &Store, workspace: &Workspace) -> Result<Option<Stri
 /// Formats the state in the stable format for scripts: one line for each task.
 fn porcelain(state: &RunState, context: &StatusContext) -> String {
     let mut text = String::new();
-    for task in &state.plan.tasks {
+    for task in state.tasks.planned() {
         if let Some(s) = state.tasks.get(&task.id) {
             let landed = s.landed.as_ref().map_or("-", Oid::as_str);
             let word = json::shown(state, task, s, context);

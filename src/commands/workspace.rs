@@ -137,7 +137,7 @@ impl Workspace {
     /// one.
     pub(super) fn find_task(&self, task: &TaskId) -> Result<(&Task, &TaskState)> {
         let state = self.state();
-        let planned = state.plan.tasks.iter().find(|t| t.id == *task);
+        let planned = state.tasks.planned_task(task);
         if let (Some(planned), Some(s)) = (planned, state.tasks.get(task)) {
             return Ok((planned, s));
         }
@@ -205,8 +205,8 @@ impl Workspace {
         }
         let files = pinned.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
         let salt = repo::hash_files(files)?;
-        let plan = &self.state().plan;
-        let tasks = plan.tasks.iter().map(|t| (t.id.clone(), Arc::new(t.clone()))).collect();
+        let planned = self.state().tasks.planned();
+        let tasks = planned.map(|t| (t.id.clone(), Arc::new(t.clone()))).collect();
         let program = ambient::program().context("cannot find this program's own file")?;
         let (target, environment) = (manifest.target.clone(), ambient::environment());
         Ok(Context {

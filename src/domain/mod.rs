@@ -17,6 +17,8 @@ pub mod review;
 pub mod session;
 pub mod state;
 mod summary;
+mod task_index;
 pub mod task_state;
+pub mod task_table;
 pub mod termination;
 pub mod verdict;

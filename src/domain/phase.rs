@@ -35,6 +35,20 @@ impl Phase {
         Self::Skipped,
     ];
 
+    /// Returns the position in [`ALL`](Self::ALL).
+    pub(super) fn number(&self) -> usize {
+        match self {
+            Self::Todo => 0,
+            Self::Running => 1,
+            Self::Verifying => 2,
+            Self::Reviewing => 3,
+            Self::Queued => 4,
+            Self::Done => 5,
+            Self::Failed => 6,
+            Self::Skipped => 7,
+        }
+    }
+
     /// Returns true if the task is done, failed or skipped.
     pub fn ended(&self) -> bool {
         match self {

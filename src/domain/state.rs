@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use super::account::Account;
 use super::event::{Halt, RunEvent, RunEventKind, TaskEvent};
-use super::id::{RunId, TaskId, Timestamp};
+use super::id::{RunId, TaskId};
 pub use super::phase::Phase;
-use super::plan::{Plan, Task};
+use super::plan::Plan;
 use super::retry::Policy;
 use super::session::Spend;
 pub use super::task_state::TaskState;
+use super::task_table::TaskTable;
 
 /// The phase of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,8 +40,6 @@ pub struct FailureBaseline {
 pub struct RunState {
     /// The run's id.
     pub id: RunId,
-    /// The pinned plan.
-    pub plan: Plan,
     /// The phase.
     pub phase: RunPhase,
     /// True while the run is paused since its creation. The next supervisor may resume it.
@@ -61,17 +60,15 @@ pub struct RunState {
     pub split: BTreeMap<TaskId, Vec<TaskId>>,
     /// True if the landing checks passed on the base; `None` before they ran.
     pub base_passed: Option<bool>,
-    /// The states of all tasks of the plan.
-    pub tasks: BTreeMap<TaskId, TaskState>,
+    /// The plan, and the states of its tasks.
+    pub tasks: TaskTable,
 }
 
 impl RunState {
     /// Creates the state of a run without events.
     pub fn new(id: RunId, plan: Plan) -> Self {
-        let tasks = plan.tasks.iter().map(|t| (t.id.clone(), TaskState::default())).collect();
         Self {
             id,
-            plan,
             phase: RunPhase::Active,
             waits_to_begin: false,
             reason: None,
@@ -82,13 +79,14 @@ impl RunState {
             canary: false,
             split: BTreeMap::new(),
             base_passed: None,
-            tasks,
+            tasks: TaskTable::new(plan),
         }
     }
 
     /// Folds an event of the run's chain.
     pub fn apply_run(&mut self, event: &RunEvent) {
         self.waits_to_begin = false;
+        self.tasks.advance(event.at);
         match &event.kind {
             RunEventKind::Created { paused } => {
                 if *paused {
@@ -113,7 +111,12 @@ impl RunState {
             }
             RunEventKind::Account(account) => self.account = account.clone(),
             RunEventKind::EvaluatorAccount(account) => self.evaluator = account.clone(),
-            RunEventKind::Split { task, parts } => self.replace(task, parts, event.at),
+            RunEventKind::Split { task, parts } => {
+                if self.tasks.split(task, parts, event.at) {
+                    let ids = parts.iter().map(|(id, _)| id.clone()).collect();
+                    self.split.insert(task.clone(), ids);
+                }
+            }
             // The event does not carry the new plan, which is pinned beside the chain. A process
             // that changes the plan loads the run again.
             RunEventKind::Replanned { base, .. } => {
@@ -150,48 +153,19 @@ impl RunState {
         }
     }
 
-    /// Inserts the parts of a task after the task in the plan. The task keeps its place, so that
-    /// its history stays visible.
-    fn replace(&mut self, task: &TaskId, parts: &[(TaskId, Vec<String>)], at: Timestamp) {
-        let Some(index) = self.plan.tasks.iter().position(|t| t.id == *task) else { return };
-        let whole = self.plan.tasks[index].clone();
-        let share =
-            |n: u64, part: &[String]| n * part.len() as u64 / whole.files.len().max(1) as u64;
-        let ids: Vec<TaskId> = parts.iter().map(|(id, _)| id.clone()).collect();
-        for other in self.plan.tasks.iter_mut().filter(|t| t.after.contains(task)) {
-            other.after.retain(|t| t != task);
-            other.after.extend(ids.iter().cloned());
-        }
-        let new = parts.iter().map(|(id, files)| Task {
-            id: id.clone(),
-            files: files.clone(),
-            after: whole.after.clone(),
-            lines: share(whole.lines, files),
-            tokens: share(whole.tokens, files),
-            level: whole.level,
-            vars: whole.vars.clone(),
-        });
-        self.plan.tasks.splice(index + 1..index + 1, new);
-        let created = TaskState { seq: 1, at, ..TaskState::default() };
-        self.tasks.extend(ids.iter().map(|id| (id.clone(), created.clone())));
-        self.split.insert(task.clone(), ids);
-    }
-
     /// Folds an event of a task's chain. Ignores a task that is not in the plan.
     pub fn apply_task(&mut self, task: &TaskId, event: &TaskEvent) {
-        if let Some(state) = self.tasks.get_mut(task) {
-            state.apply(event);
-        }
+        self.tasks.apply(task, event);
     }
 
     /// Returns the spend of all attempts.
     pub fn spend(&self) -> Spend {
-        self.tasks.values().fold(Spend::default(), |sum, task| sum.plus(task.spend))
+        self.tasks.spend()
     }
 
     /// Returns the spend of all evaluators.
     pub fn evaluation_spend(&self) -> Spend {
-        self.tasks.values().fold(Spend::default(), |sum, task| sum.plus(task.evaluation.spend))
+        self.tasks.evaluation_spend()
     }
 
     /// Returns the spend that counts against the run's budgets: attempts and evaluators.
@@ -206,12 +180,12 @@ impl RunState {
 
     /// Returns true if every task has ended.
     pub fn ended(&self) -> bool {
-        self.tasks.values().all(|task| task.phase.ended())
+        self.tasks.count_ended() == self.tasks.len()
     }
 
     /// Returns the number of tasks in a phase.
     pub fn count(&self, phase: &Phase) -> usize {
-        self.tasks.values().filter(|task| task.phase == *phase).count()
+        self.tasks.count(phase)
     }
 
     /// Returns true if all these tasks are done.

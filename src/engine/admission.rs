@@ -25,8 +25,7 @@ impl Engine<'_> {
             return Ok(true);
         }
         let tip = self.ctx.tip()?;
-        let mut landed = self.ledger.state.tasks.values().filter_map(|s| s.landed.as_ref());
-        if tip == self.ctx.base || landed.any(|commit| *commit == tip) {
+        if tip == self.ctx.base || self.ledger.state.tasks.has_landed(&tip) {
             self.health.trust(tip);
             return Ok(true);
         }

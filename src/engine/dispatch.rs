@@ -81,9 +81,8 @@ impl Engine<'_> {
 
     fn fresh_launch(&mut self, state: &TaskState) -> Result<AttemptLaunch> {
         let tip = self.ctx.tip()?;
-        let states = self.ledger.state.tasks.values();
-        let is_waiting = |s: &&TaskState| s.phase == Phase::Todo && self.policy.resumable;
-        let sessions = states.filter(is_waiting).filter_map(|s| s.session.as_ref());
+        let waiting = self.ledger.state.tasks.with_sessions().filter(|_| self.policy.resumable);
+        let sessions = waiting.filter_map(|(_, s)| s.session.as_ref());
         let kept: BTreeSet<&str> =
             sessions.filter(|s| s.owner == self.ctx.owner).map(|s| s.worktree.as_str()).collect();
         Ok(AttemptLaunch {
@@ -122,7 +121,7 @@ impl Engine<'_> {
         if !self.policy.probe || self.ledger.state.account.proven {
             return Ok(());
         }
-        let running = self.ledger.state.tasks.iter().filter(|(_, s)| s.phase == Phase::Running);
+        let running = self.ledger.state.tasks.in_phase(&Phase::Running);
         let answered = |(task, s): &(&TaskId, &TaskState)| {
             self.ctx.attempt_dir(task, s.attempt).join(files::ANSWERED).exists()
         };

@@ -26,7 +26,7 @@ use crate::domain::event::{RunEvent, RunEventKind};
 use crate::domain::id::TaskId;
 use crate::domain::machine::{Decision, Observation, at_rest, awaits_review, decide, next_wake};
 use crate::domain::retry::Policy;
-use crate::domain::state::{Phase, RunPhase};
+use crate::domain::state::{Phase, RunPhase, TaskState};
 use crate::domain::verdict::Finding;
 use crate::store::chain::{Batch, Ledger};
 use crate::store::notes::NoteLines;
@@ -279,7 +279,7 @@ impl Engine<'_> {
             matches!(d, Decision::Run(RunEvent { kind: RunEventKind::Split { .. }, .. }))
         };
         if decisions.iter().any(split) {
-            self.ctx.add_tasks(&self.ledger.state.plan);
+            self.ctx.add_tasks(self.ledger.state.tasks.planned());
         }
         self.unsynced.extend(decisions);
         Ok(())
@@ -362,8 +362,9 @@ impl Engine<'_> {
         // The target may have been fixed since the last check.
         let fails = self.ctx.tip().is_ok_and(|tip| self.tip_fails(&tip));
         if let Some(why) = problem.clone().or_else(|| fails.then(|| self.failing_target())) {
-            let waits = |phase: &Phase| matches!(phase, Phase::Queued | Phase::Reviewing);
-            let others = state.tasks.values().any(|t| !t.phase.ended() && !waits(&t.phase));
+            let others = [Phase::Todo, Phase::Running, Phase::Verifying]
+                .iter()
+                .any(|phase| state.count(phase) > 0);
             if !others || state.phase != RunPhase::Active || fails {
                 return Some(RunExit::Person(why));
             }
@@ -371,11 +372,9 @@ impl Engine<'_> {
         match state.phase {
             RunPhase::Active => {}
             RunPhase::Paused | RunPhase::Halted => {
-                let waiting = state.tasks.values().any(|t| {
-                    let asks = t.evaluation.waiting && self.policy.evaluates;
-                    (t.phase == Phase::Verifying && !asks)
-                        || (t.phase == Phase::Queued && problem.is_none())
-                });
+                let asks = |t: &TaskState| t.evaluation.waiting && self.policy.evaluates;
+                let waiting = (queued && problem.is_none())
+                    || state.tasks.in_phase(&Phase::Verifying).any(|(_, t)| !asks(t));
                 if !waiting {
                     let why = state.reason.clone().unwrap_or_else(|| "it was stopped".into());
                     return Some(RunExit::Person(why));

@@ -34,7 +34,7 @@ use crate::agent::preset::{COMMAND, Preset, SessionSource};
 use crate::domain::account::AgentName;
 use crate::domain::event::{RunEvent, TaskEvent};
 use crate::domain::id::{Oid, RunId, TaskId};
-use crate::domain::plan::{Plan, Task};
+use crate::domain::plan::Task;
 use crate::domain::retry::{Policy, Share};
 use crate::domain::session::Cost;
 use crate::domain::state::RunState;
@@ -129,9 +129,9 @@ impl Context {
     }
 
     /// Adds the new tasks of a plan.
-    pub(crate) fn add_tasks(&self, plan: &Plan) {
+    pub(crate) fn add_tasks<'a>(&self, planned: impl Iterator<Item = &'a Task>) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        for task in &plan.tasks {
+        for task in planned {
             tasks.entry(task.id.clone()).or_insert_with(|| Arc::new(task.clone()));
         }
     }

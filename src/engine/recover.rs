@@ -50,12 +50,12 @@ fn recreate_tasks(engine: &mut Engine<'_>, ctx: &Context, missing: &[TaskId]) ->
     if missing.is_empty() {
         return Ok(());
     }
-    let plan = engine.ledger.state.plan.clone();
+    let plan = engine.ledger.state.tasks.plan();
     for (task, tip, state) in ctx.store.recreate_tasks(&engine.proof, &plan, missing)? {
         let note = format!("the chain of `{task}` was lost; it begins anew");
         (engine.report)(RunReport::Note(note));
         engine.ledger.tips.insert(task.clone(), tip);
-        engine.ledger.state.tasks.insert(task, state);
+        engine.ledger.state.tasks.set(&task, state);
     }
     Ok(())
 }

@@ -35,8 +35,7 @@ impl Engine<'_> {
             return Ok(());
         }
         self.review_branches.last_read = Some(ambient::instant());
-        let waits = |phase: &Phase| matches!(phase, Phase::Reviewing | Phase::Queued);
-        let tasks = self.ledger.state.tasks.iter().filter(|(_, s)| waits(&s.phase));
+        let tasks = self.ledger.state.tasks.in_either(&Phase::Reviewing, &Phase::Queued);
         let candidates: Vec<(TaskId, Candidate)> =
             tasks.filter_map(|(t, s)| Some((t.clone(), s.candidate.clone()?))).collect();
         for (task, candidate) in candidates {

@@ -145,12 +145,11 @@ impl Ledger {
 
     /// Creates the first events of the parts into which a task is split.
     fn parts(&self, store: &Store, event: &RunEvent) -> Result<BTreeMap<TaskId, (TaskState, Tip)>> {
-        let mut after = self.state.clone();
-        after.apply_run(event);
-        let new = after.plan.tasks.iter().filter(|t| !self.state.tasks.contains_key(&t.id));
+        let RunEventKind::Split { task, parts } = &event.kind else { return Ok(BTreeMap::new()) };
+        let new = self.state.tasks.parts(task, parts).into_iter();
         new.map(|task| {
-            let (tip, state) = store.first_event(&self.state.id, task)?;
-            Ok((task.id.clone(), (state, tip)))
+            let (tip, state) = store.first_event(&self.state.id, &task)?;
+            Ok((task.id, (state, tip)))
         })
         .collect()
     }

@@ -58,15 +58,13 @@ pub(super) mod files {
     pub(in crate::store) const TASKS: &str = "tasks";
 }
 
-/// Assigns tips and states to the tasks of a plan. Returns the tips, the states, and the tasks
-/// without a tip. The tasks and the tips are sorted and then merged: with ten thousand tasks,
-/// looking up each task takes longer than reading it.
-fn join_tips(
-    plan: &Plan,
-    tips: Vec<Vec<TaskTip>>,
-) -> (BTreeMap<TaskId, Tip>, BTreeMap<TaskId, TaskState>, Vec<TaskId>) {
-    let mut planned: Vec<&TaskId> = plan.tasks.iter().map(|task| &task.id).collect();
-    planned.sort_unstable();
+/// The tips and the states of the tasks that have a tip, and the other tasks.
+type JoinedTips = (BTreeMap<TaskId, Tip>, Vec<(TaskId, TaskState)>, Vec<TaskId>);
+
+/// Assigns tips and states to the planned tasks, which are in the order of their ids. The tips are
+/// sorted and then merged: with ten thousand tasks, looking up each task takes longer than reading
+/// it.
+fn join_tips<'a>(planned: impl Iterator<Item = &'a TaskId>, tips: Vec<Vec<TaskTip>>) -> JoinedTips {
     // Refs are listed in order, except where a task's name is a prefix of another task's name.
     let mut sorted: Vec<TaskTip> = Vec::with_capacity(tips.iter().map(Vec::len).sum());
     tips.into_iter().for_each(|chunk| sorted.extend(chunk));
@@ -75,8 +73,8 @@ fn join_tips(
     }
     let mut states = Vec::with_capacity(sorted.len());
     let mut missing = Vec::new();
+    let mut tips = Vec::with_capacity(sorted.len());
     let mut sorted = sorted.into_iter().peekable();
-    let mut tips = Vec::with_capacity(planned.len());
     for task in planned {
         while sorted.next_if(|(id, ..)| id < task).is_some() {}
         match sorted.next_if(|(id, ..)| id == task) {
@@ -87,7 +85,7 @@ fn join_tips(
             None => missing.push(task.clone()),
         }
     }
-    (tips.into_iter().collect(), states.into_iter().collect(), missing)
+    (tips.into_iter().collect(), states, missing)
 }
 
 impl Store {
@@ -138,24 +136,18 @@ impl Store {
             Ok(String::from_utf8(plan.context("the run has no plan")?)?)
         };
         let (plan, task_tips) = read(&manifest.plan, &text)?;
-        // The fold of the run's chain starts without tasks: a task's own chain has more of the
-        // task's state than the run's chain.
-        let mut state = RunState::new(run.clone(), Plan { tasks: Vec::new() });
-        state.plan = plan;
+        let mut state = RunState::new(run.clone(), plan);
         let run_seq = self.replay_run(&commit, &mut state)?;
-        let (tips, tasks, without_chain) = join_tips(&state.plan, task_tips);
-        let mut states_from_run = std::mem::replace(&mut state.tasks, tasks);
+        let (tips, mut states, without_chain) = join_tips(state.tasks.keys(), task_tips);
         let archived = self.archived(run)?;
         let mut missing = Vec::new();
         for task in without_chain {
-            let task_state = if let Some(archived) = archived.get(&task) {
-                archived.clone()
-            } else {
-                missing.push(task.clone());
-                states_from_run.remove(&task).unwrap_or_default()
-            };
-            state.tasks.insert(task, task_state);
+            match archived.get(&task) {
+                Some(archived) => states.push((task, archived.clone())),
+                None => missing.push(task),
+            }
         }
+        state.tasks.restore(states);
         let run_tip = Tip { commit, tree };
         let ledger = Ledger { state, run_tip, run_seq, tips };
         Ok(Some(LoadedRun { manifest, job_text, ledger, missing }))

@@ -19,7 +19,7 @@ pub(crate) fn task_line(
     state: &RunState,
     alive: bool,
 ) -> Option<String> {
-    let ended = state.tasks.values().filter(|t| t.phase.ended()).count();
+    let ended = state.tasks.count_ended();
     let attempt = state.tasks.get(task).map_or(0, |t| t.attempt);
     let word = |word: &str, rest: String| {
         Some(format!("[{ended:>4}/{}] {word:<9} {task}{rest}", state.tasks.len()))
@@ -151,15 +151,9 @@ pub(crate) fn counts(state: &RunState) -> String {
         Phase::Queued,
         Phase::Todo,
     ];
-    let mut counts = [0; 8];
-    for task in state.tasks.values() {
-        let counted = order.iter().zip(&mut counts).find(|(phase, _)| **phase == task.phase);
-        counted.into_iter().for_each(|(_, n)| *n += 1);
-    }
     let some: Vec<_> = order
         .iter()
-        .zip(counts)
-        .map(|(p, n)| (n, p.as_str()))
+        .map(|phase| (state.count(phase), phase.as_str()))
         .filter(|(n, _)| *n > 0)
         .map(|(n, word)| format!("{n} {word}"))
         .collect();

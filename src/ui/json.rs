@@ -69,9 +69,9 @@ pub(crate) fn status<'a>(
     context: &'a StatusContext,
 ) -> cli::Status<'a> {
     let mut counts = cli::Counts::default();
-    let mut tasks = Vec::with_capacity(state.plan.tasks.len());
+    let mut tasks = Vec::with_capacity(state.tasks.len());
     let blocked = blocked(state);
-    for task in &state.plan.tasks {
+    for task in state.tasks.planned() {
         let Some(s) = state.tasks.get(&task.id) else { continue };
         let shown = shown(state, task, s, context);
         *match shown {

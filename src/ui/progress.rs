@@ -33,16 +33,11 @@ impl Display {
 
     /// Shows the current state.
     pub(super) fn update(&self, state: &RunState) {
-        let ended = state.tasks.values().filter(|t| t.phase.ended()).count();
-        self.bar.set_position(ended as u64);
+        self.bar.set_position(state.tasks.count_ended() as u64);
         let failed = state.count(&Phase::Failed);
         self.bar.set_prefix(if failed > 0 { format!("{failed} failed") } else { String::new() });
-        let running: Vec<_> = state
-            .tasks
-            .iter()
-            .filter(|(_, t)| t.phase == Phase::Running)
-            .map(|(id, _)| id.as_str())
-            .collect();
+        let running: Vec<_> =
+            state.tasks.in_phase(&Phase::Running).map(|(id, _)| id.as_str()).collect();
         let mut text = human::counts(state);
         if !running.is_empty() {
             let more = running.len().saturating_sub(NAMED);

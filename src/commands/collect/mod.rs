@@ -106,7 +106,7 @@ fn summarize(workspace: &Workspace) -> cli::CollectSummary {
     let context = StatusContext::default();
     let mut missing = Vec::new();
     let (mut tasks, mut done) = (0, 0);
-    for task in &state.plan.tasks {
+    for task in state.tasks.planned() {
         let Some(s) = state.tasks.get(&task.id) else { continue };
         // The parts of a split task are counted instead of the task.
         if state.split.contains_key(&task.id) {
@@ -147,7 +147,7 @@ fn progress(summary: &cli::CollectSummary, verb: &str) -> String {
 fn outputs(workspace: &Workspace, path: &str) -> Result<Vec<TaskOutput>> {
     let state = workspace.state();
     let mut outputs = Vec::new();
-    for task in &state.plan.tasks {
+    for task in state.tasks.planned() {
         let Some(s) = state.tasks.get(&task.id).filter(|s| s.phase == Phase::Done) else {
             continue;
         };
@@ -174,7 +174,7 @@ fn changes(workspace: &Workspace) -> Result<Vec<Value>> {
     let state = workspace.state();
     let context = StatusContext::default();
     let mut items = Vec::new();
-    for task in &state.plan.tasks {
+    for task in state.tasks.planned() {
         let Some(s) = state.tasks.get(&task.id).filter(|_| !state.split.contains_key(&task.id))
         else {
             continue;

@@ -45,7 +45,7 @@ pub(super) fn waiting(
         let Some(loaded) = store.load_cached(&run)? else { continue };
         let driver = workspace::driver(store, &run);
         let mut of_run: Vec<WaitingTask> = Vec::new();
-        for (task, state) in &loaded.ledger.state.tasks {
+        for (task, state) in loaded.ledger.state.tasks.iter() {
             let waits = matches!(state.phase, Phase::Queued | Phase::Reviewing);
             if let Some(candidate) = state.candidate.as_ref().filter(|_| waits) {
                 of_run.push(WaitingTask {

@@ -96,7 +96,7 @@ fn waiting(store: &Store, run: Option<&str>) -> Result<Vec<(Workspace, Vec<TaskI
         }
         let is_reviewing =
             |t: &TaskId| state.tasks.get(t).is_some_and(|s| s.phase == Phase::Reviewing);
-        let tasks = state.plan.tasks.iter().map(|t| t.id.clone());
+        let tasks = state.tasks.planned().map(|t| t.id.clone());
         let tasks: Vec<_> = tasks.filter(|t| is_reviewing(t)).collect();
         if !tasks.is_empty() {
             waiting.push((workspace, tasks));

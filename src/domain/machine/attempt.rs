@@ -174,20 +174,19 @@ impl Decider<'_> {
 
     /// Returns true if the checks have seen work of an agent of this run.
     fn has_worked(&self) -> bool {
-        self.has_candidate() || self.state.tasks.values().any(|s| s.rejections > 0)
+        self.has_candidate() || self.state.tasks.any_rejected()
     }
 
     /// Returns true if a candidate of this run is under way or has landed.
     fn has_candidate(&self) -> bool {
-        let is_candidate = |s: &TaskState| {
-            matches!(s.phase, Phase::Verifying | Phase::Queued | Phase::Reviewing | Phase::Done)
-        };
-        self.state.tasks.values().any(is_candidate)
+        [Phase::Verifying, Phase::Queued, Phase::Reviewing, Phase::Done]
+            .iter()
+            .any(|phase| self.state.count(phase) > 0)
     }
 
     /// Returns true if the service has answered a session of this run.
     fn has_answered(&self) -> bool {
-        self.state.account.proven || self.state.tasks.values().any(|s| s.answered)
+        self.state.account.proven || self.state.tasks.any_answered()
     }
 
     /// Halts the run if an attempt ended in silence in the same way as another attempt, and no
@@ -196,8 +195,8 @@ impl Decider<'_> {
     fn halts_on_silence(&mut self, task: &TaskId, state: &TaskState) -> bool {
         let Some(ending) = &state.silent_ending else { return false };
         // `self.state` is the state before the attempt's end. It holds the task's last attempt.
-        let same = |s: &TaskState| s.silent_ending.as_ref() == Some(ending);
-        if self.has_answered() || self.has_candidate() || !self.state.tasks.values().any(same) {
+        let is_new = !self.state.tasks.has_silent_ending(ending);
+        if self.has_answered() || self.has_candidate() || is_new {
             return false;
         }
         let ending = ending.clone();

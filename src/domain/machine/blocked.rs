@@ -6,56 +6,34 @@ use crate::domain::id::TaskId;
 use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunState};
 
-/// Returns true if a task with the dependencies `after` may start: all dependencies are done or,
-/// with `keep_going`, have at least ended.
-pub(super) fn may_start(state: &RunState, policy: &Policy, after: &[TaskId]) -> bool {
-    let ended = |t: &TaskId| state.tasks.get(t).is_some_and(|s| s.phase.ended());
-    state.all_done(after) || (policy.keep_going && after.iter().all(ended))
-}
-
 /// Returns true if no task is under way and no chosen task can start: each has ended, or waits for
 /// a dependency that will not land. Other tasks do not start.
 pub fn at_rest(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
-    state.plan.tasks.iter().all(|task| match state.tasks.get(&task.id).map(|s| &s.phase) {
-        Some(Phase::Running | Phase::Verifying | Phase::Reviewing | Phase::Queued) => false,
-        Some(Phase::Todo) => !chosen(&task.id) || !may_start(state, policy, &task.after),
-        Some(Phase::Done | Phase::Failed | Phase::Skipped) | None => true,
-    })
+    state.count(&Phase::Reviewing) == 0 && nothing_proceeds(state, policy.keep_going, chosen)
+}
+
+/// Returns true if no task is under way without a person and no chosen task can start.
+fn nothing_proceeds(state: &RunState, keep_going: bool, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
+    [Phase::Running, Phase::Verifying, Phase::Queued].iter().all(|phase| state.count(phase) == 0)
+        && !state.tasks.startable(keep_going).any(chosen)
 }
 
 /// Returns true if the run cannot continue without a review: at least one task waits for a review,
 /// and every other open task waits for a review or cannot start. Only chosen tasks can start.
 pub fn awaits_review(state: &RunState, policy: &Policy, chosen: &dyn Fn(&TaskId) -> bool) -> bool {
-    let reviewing = |t: &TaskId| state.tasks.get(t).is_some_and(|s| s.phase == Phase::Reviewing);
-    state.plan.tasks.iter().any(|task| reviewing(&task.id))
-        && state.plan.tasks.iter().all(|task| match state.tasks.get(&task.id).map(|s| &s.phase) {
-            Some(Phase::Running | Phase::Verifying | Phase::Queued) => false,
-            Some(Phase::Todo) => !chosen(&task.id) || !may_start(state, policy, &task.after),
-            Some(Phase::Reviewing | Phase::Done | Phase::Failed | Phase::Skipped) | None => true,
-        })
+    state.count(&Phase::Reviewing) > 0 && nothing_proceeds(state, policy.keep_going, chosen)
 }
 
 /// Returns the tasks that cannot start, each with the failed or skipped task that it waits for,
 /// directly or through other tasks.
 pub fn blocked(state: &RunState) -> BTreeMap<TaskId, TaskId> {
-    if state.count(&Phase::Failed) + state.count(&Phase::Skipped) == 0 {
-        return BTreeMap::new();
-    }
-    let phase = |t: &TaskId| state.tasks.get(t).map(|s| &s.phase);
-    let failed = |t: &TaskId| matches!(phase(t), Some(Phase::Failed | Phase::Skipped));
     let mut blocked = BTreeMap::new();
     // A task that was split blocks nothing: its dependents wait for its parts.
-    let mut open: VecDeque<(&TaskId, &TaskId)> =
-        state.plan.tasks.iter().filter(|t| failed(&t.id)).map(|t| (&t.id, &t.id)).collect();
-    let mut waiting: BTreeMap<&TaskId, Vec<&TaskId>> = BTreeMap::new();
-    for task in state.plan.tasks.iter().filter(|t| phase(&t.id) == Some(&Phase::Todo)) {
-        for before in &task.after {
-            waiting.entry(before).or_default().push(&task.id);
-        }
-    }
+    let causes = state.tasks.in_either(&Phase::Failed, &Phase::Skipped);
+    let mut open: VecDeque<(&TaskId, &TaskId)> = causes.map(|(task, _)| (task, task)).collect();
     while let Some((task, cause)) = open.pop_front() {
-        for next in waiting.remove(task).into_iter().flatten() {
-            if !blocked.contains_key(next) {
+        for (next, s) in state.tasks.dependents(task) {
+            if s.phase == Phase::Todo && !blocked.contains_key(next) {
                 blocked.insert(next.clone(), cause.clone());
                 open.push_back((next, cause));
             }
@@ -67,8 +45,7 @@ pub fn blocked(state: &RunState) -> BTreeMap<TaskId, TaskId> {
 /// Returns true if a run cannot continue although not every task has ended: the open tasks wait for
 /// failed or skipped ones.
 pub fn stalled(state: &RunState) -> bool {
-    let policy = Policy { keep_going: false, ..Policy::default() };
-    !state.ended() && at_rest(state, &policy, &|_| true)
+    !state.ended() && at_rest(state, &Policy::default(), &|_| true)
 }
 
 #[cfg(test)]
@@ -76,6 +53,7 @@ mod tests {
     use super::*;
     use crate::domain::id::RunId;
     use crate::domain::plan::{Plan, Task};
+    use crate::domain::state::TaskState;
 
     fn id(name: &str) -> TaskId {
         TaskId::parse(name).unwrap()
@@ -99,7 +77,8 @@ mod tests {
         let plan = Plan { tasks: text.split(' ').map(task).collect() };
         let mut state = RunState::new(RunId::parse("r").unwrap(), plan);
         for (name, phase) in phases {
-            state.tasks.get_mut(&id(name)).unwrap().phase = phase.clone();
+            let task = TaskState { phase: phase.clone(), ..TaskState::default() };
+            state.tasks.set(&id(name), task);
         }
         state
     }

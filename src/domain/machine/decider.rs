@@ -3,7 +3,6 @@
 use crate::domain::event::{Halt, RunEvent, RunEventKind, TaskEvent, TaskEventKind};
 use crate::domain::id::{Oid, TaskId, Timestamp};
 use crate::domain::retry::{Policy, RetryReason, backoff_ms};
-use crate::domain::session::Spend;
 use crate::domain::state::{Phase, RunPhase, RunState, TaskState};
 
 /// An event with the chain that it belongs on.
@@ -120,10 +119,7 @@ impl Decider<'_> {
     /// Halts the run if the session that just ended used up a budget of the run. `after` is the
     /// task's state after the session.
     pub(super) fn enforce_budget(&mut self, task: &TaskId, after: &TaskState) {
-        let others = self.state.tasks.iter().filter(|(other, _)| *other != task);
-        let tasks = others.map(|(_, state)| state).chain([after]);
-        let sum = tasks.fold(Spend::default(), |sum, s| sum.plus(s.spend).plus(s.evaluation.spend));
-        let over = self.policy.over_budget(&sum);
+        let over = self.policy.over_budget(&self.state.tasks.spend_with(task, after));
         if let (Some(over), RunPhase::Active) = (over, &self.state.phase) {
             self.halt(Halt::Budget, budget_reason(&over));
         }

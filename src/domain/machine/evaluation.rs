@@ -148,7 +148,7 @@ impl Decider<'_> {
 
     /// Returns true if the service has answered an evaluator of this run.
     fn evaluator_has_answered(&self, report: &SessionReport) -> bool {
-        report.answered() || self.state.tasks.values().any(|s| s.evaluation.answered)
+        report.answered() || self.state.tasks.any_evaluator_answered()
     }
 
     /// Handles quota and overload: closes the evaluators' account for a while.

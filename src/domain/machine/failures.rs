@@ -25,14 +25,9 @@ pub struct FailureGroup {
 /// Returns the failed tasks grouped by cause, the largest group first.
 pub fn failure_groups(state: &RunState) -> Vec<FailureGroup> {
     let mut groups: BTreeMap<&str, Vec<TaskId>> = BTreeMap::new();
-    if state.count(&Phase::Failed) == 0 {
-        return Vec::new();
-    }
-    for task in &state.plan.tasks {
-        if let Some(s) = state.tasks.get(&task.id).filter(|s| s.phase == Phase::Failed) {
-            let cause = s.cause.as_deref().unwrap_or("of an unknown kind");
-            groups.entry(cause).or_default().push(task.id.clone());
-        }
+    for (task, s) in state.tasks.in_phase(&Phase::Failed) {
+        let cause = s.cause.as_deref().unwrap_or("of an unknown kind");
+        groups.entry(cause).or_default().push(task.clone());
     }
     let group = |(cause, tasks): (&str, _)| FailureGroup { cause: cause.to_owned(), tasks };
     let mut groups: Vec<FailureGroup> = groups.into_iter().map(group).collect();
@@ -43,23 +38,24 @@ pub fn failure_groups(state: &RunState) -> Vec<FailureGroup> {
 /// Returns the failed tasks that the outer layer redispatches. Tasks are redispatched once no task
 /// is under way or can start, if only a small share has failed and they have redispatches and
 /// budget left.
-pub(super) fn redispatchable(state: &RunState, policy: &Policy) -> Vec<TaskId> {
-    if state.phase != RunPhase::Active || !at_rest(state, policy, &|_| true) {
-        return Vec::new();
-    }
-    let failed: Vec<_> = state.tasks.iter().filter(|(_, s)| s.phase == Phase::Failed).collect();
-    let ended = state.count(&Phase::Done) + failed.len();
-    if policy.redispatch_below.exceeded(failed.len(), ended) {
-        return Vec::new();
-    }
+pub(super) fn redispatchable<'a>(
+    state: &'a RunState,
+    policy: &Policy,
+) -> impl Iterator<Item = &'a TaskId> {
+    let (failed, done) = (state.count(&Phase::Failed), state.count(&Phase::Done));
+    let due = state.phase == RunPhase::Active
+        && failed > 0
+        && at_rest(state, policy, &|_| true)
+        && !policy.redispatch_below.exceeded(failed, done + failed);
     // A task that exceeds the context window would exceed it again.
     let hopeless = Class::ContextExceeded.as_str();
-    let worthwhile = |s: &TaskState| {
+    let worthwhile = move |s: &TaskState| {
         s.redispatches < policy.redispatch
             && s.cause.as_deref() != Some(hopeless)
             && policy.over_task_budget(&s.charged()).is_none()
     };
-    failed.into_iter().filter(|(_, s)| worthwhile(s)).map(|(task, _)| task.clone()).collect()
+    let failed = due.then(|| state.tasks.in_phase(&Phase::Failed)).into_iter().flatten();
+    failed.filter(move |(_, s)| worthwhile(s)).map(|(task, _)| task)
 }
 
 impl Decider<'_> {
@@ -68,7 +64,8 @@ impl Decider<'_> {
         self.task(task, TaskEventKind::Failed { reason: reason.clone(), cause: cause.clone() });
         // A limit of 100 % turns the halt off. A run without open tasks has nothing to stop.
         let may_halt = self.policy.halt_above < Share(1_000_000);
-        let open = self.state.tasks.iter().any(|(other, s)| other != task && !s.phase.ended());
+        let this = self.state.tasks.get(task).is_some_and(|s| !s.phase.ended());
+        let open = self.state.tasks.len() - self.state.tasks.count_ended() > usize::from(this);
         if may_halt
             && open
             && self.state.phase == RunPhase::Active
@@ -87,8 +84,7 @@ impl Decider<'_> {
         if state.canary && done == 0 {
             return Some(format!("the task that went first failed, too ({task}): {reason}"));
         }
-        let others = state.tasks.values().filter(|s| s.phase == Phase::Failed);
-        let same_cause = others.filter(|s| s.cause.as_deref() == Some(cause)).count() + 1;
+        let same_cause = state.tasks.failed_by(cause) + 1;
         if done == 0 && failed >= PATTERN_FAILURES && baseline.failed == 0 && same_cause == failed {
             return Some(format!(
                 "the first {failed} tasks that ended all failed in the same way ({cause})"
@@ -102,7 +98,7 @@ impl Decider<'_> {
 
     pub(super) fn redispatch_failed(&mut self) {
         for task in redispatchable(self.state, self.policy) {
-            self.retry(&task, RetryReason::Redispatch, self.now, None);
+            self.retry(task, RetryReason::Redispatch, self.now, None);
         }
     }
 }

@@ -1,10 +1,9 @@
 //! The effects that are owed. They follow from the state, the policy and the time, so recovery is
 //! another call of `owed`.
 
-use super::blocked::may_start;
 use super::failures::redispatchable;
+use crate::domain::account::Account;
 use crate::domain::id::{TaskId, Timestamp};
-use crate::domain::plan::Task;
 use crate::domain::retry::Policy;
 use crate::domain::state::{Phase, RunPhase, RunState, TaskState};
 
@@ -38,7 +37,7 @@ fn free_slots(state: &RunState, policy: &Policy, now: Timestamp) -> usize {
         return 0;
     }
     let slots = state.account.slots.unwrap_or(policy.jobs).min(policy.jobs);
-    let busy = state.count(&Phase::Running) + due_evaluations(state, policy, now).len();
+    let busy = state.count(&Phase::Running) + due_evaluations(state, policy, now).count();
     let free = slots.saturating_sub(busy);
     if canary_alone(state) || probe_alone(state, policy) { free.min(1) } else { free }
 }
@@ -52,20 +51,17 @@ pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<St
     if policy.over_budget(&state.all_spend()).is_some() {
         return Some("the budget is used up".into());
     }
-    let busy = |s: &&TaskState| {
-        matches!(s.phase, Phase::Running | Phase::Verifying | Phase::Reviewing | Phase::Queued)
-    };
-    if canary_alone(state) && state.tasks.values().any(|s| busy(&s)) {
+    let under_way = [Phase::Running, Phase::Verifying, Phase::Reviewing, Phase::Queued];
+    if canary_alone(state) && under_way.iter().any(|phase| state.count(phase) > 0) {
         return Some("one task runs first; the others start when it lands".into());
     }
-    let probing = |s: &TaskState| s.phase == Phase::Running && state.account.open_at(s.at);
-    if probe_alone(state, policy) && state.tasks.values().any(probing) {
+    if probe_alone(state, policy) && probe_runs(state, &state.account) {
         return Some("one agent runs first; the others start when the service answers it".into());
     }
     if policy.shared_account
         && state.account.closed_until > Timestamp(0)
         && !state.account.proven
-        && !due_evaluations(state, policy, now).is_empty()
+        && due_evaluations(state, policy, now).next().is_some()
     {
         return Some(
             "an evaluator runs first; the agents start when the service answers it".into(),
@@ -74,37 +70,37 @@ pub fn held_back(state: &RunState, policy: &Policy, now: Timestamp) -> Option<St
     None
 }
 
-/// Returns the attempts whose candidates an evaluator may review now, in plan order.
-fn due_evaluations(state: &RunState, policy: &Policy, now: Timestamp) -> Vec<(TaskId, u32)> {
-    let open = state.evaluators_account(policy).open_at(now);
-    let over_budget = || policy.over_budget(&state.all_spend()).is_some();
-    let waits = |s: &TaskState| s.phase == Phase::Verifying && s.evaluation.waiting;
-    if !policy.evaluates
-        || !open
-        || state.phase != RunPhase::Active
-        || !state.tasks.values().any(waits)
-        || over_budget()
-    {
-        return Vec::new();
-    }
-    let due = |task: &Task| {
-        let s = state.tasks.get(&task.id).filter(|s| waits(s) && s.not_before <= now)?;
-        Some((task.id.clone(), s.attempt))
-    };
-    state.plan.tasks.iter().filter_map(due).collect()
+/// Returns the tasks whose candidates an evaluator may review now, in plan order.
+fn due_evaluations<'a>(
+    state: &'a RunState,
+    policy: &Policy,
+    now: Timestamp,
+) -> impl Iterator<Item = (&'a TaskId, &'a TaskState)> {
+    let may_evaluate = policy.evaluates
+        && state.count(&Phase::Verifying) > 0
+        && state.phase == RunPhase::Active
+        && state.evaluators_account(policy).open_at(now)
+        && policy.over_budget(&state.all_spend()).is_none();
+    let candidates = may_evaluate.then(|| state.tasks.in_phase(&Phase::Verifying));
+    let due = move |s: &TaskState| s.evaluation.waiting && s.not_before <= now;
+    candidates.into_iter().flatten().filter(move |(_, s)| due(s))
+}
+
+/// Returns true if an agent runs whose answer proves this account.
+fn probe_runs(state: &RunState, account: &Account) -> bool {
+    state.tasks.in_phase(&Phase::Running).any(|(_, s)| account.open_at(s.at))
 }
 
 /// Returns the number of evaluators that may work at the same time, beside the running agents.
 pub fn evaluator_slots(state: &RunState, policy: &Policy) -> usize {
     let account = state.evaluators_account(policy);
     let slots = account.slots.unwrap_or(policy.jobs).min(policy.jobs);
-    let running = state.tasks.values().filter(|s| s.phase == Phase::Running);
-    let free = slots.saturating_sub(running.clone().count());
+    let free = slots.saturating_sub(state.count(&Phase::Running));
     if account.proven || account.closed_until == Timestamp(0) {
         return free;
     }
     // The account was closed, so a single session probes whether the account is open again.
-    let probing = policy.shared_account && running.clone().any(|s| account.open_at(s.at));
+    let probing = policy.shared_account && probe_runs(state, account);
     free.min(usize::from(!probing))
 }
 
@@ -130,22 +126,8 @@ pub(super) fn startable_attempts(
     if free == 0 {
         return Vec::new();
     }
-    let due = |task: &&Task| {
-        state.tasks.get(&task.id).is_some_and(|s| {
-            s.phase == Phase::Todo && s.not_before <= now && may_start(state, policy, &task.after)
-        })
-    };
-    let next_attempt = |task: &Task| {
-        let last = state.tasks.get(&task.id).map_or(0, |s| s.attempt);
-        (task.id.clone(), last + 1)
-    };
-    let has_session = |task: &&Task| state.tasks.get(&task.id).is_some_and(|s| s.session.is_some());
-    let due = || state.plan.tasks.iter().filter(due);
-    if !policy.resumable {
-        return due().take(free).map(next_attempt).collect();
-    }
-    let (first, rest) = (due().filter(has_session), due().filter(|task| !has_session(task)));
-    first.chain(rest).take(free).map(next_attempt).collect()
+    let starts = state.tasks.next_starts(policy.keep_going, policy.resumable, now, free);
+    starts.map(|(task, s)| (task.clone(), s.attempt + 1)).collect()
 }
 
 /// Returns all effects that are owed, in the order to begin them. Effects that free resources come
@@ -156,25 +138,24 @@ pub fn owed(state: &RunState, now: Timestamp, policy: &Policy) -> Vec<Effect> {
     if state.base_passed.is_none() && state.phase == RunPhase::Active && !state.ended() {
         effects.push(Effect::VerifyBase);
     }
-    let mut verify = Vec::new();
-    for task in &state.plan.tasks {
-        let Some(s) = state.tasks.get(&task.id) else { continue };
-        let due = s.not_before <= now && !cancelled;
-        match s.phase {
-            Phase::Running => effects.push(Effect::Await(task.id.clone(), s.attempt)),
-            Phase::Queued if due => effects.push(Effect::Land(task.id.clone())),
-            Phase::Verifying if s.evaluation.waiting && policy.evaluates => {}
-            Phase::Verifying if due => verify.push(Effect::Verify(task.id.clone(), s.attempt)),
-            Phase::Queued | Phase::Verifying => {}
-            Phase::Todo | Phase::Reviewing | Phase::Done | Phase::Failed | Phase::Skipped => {}
+    let due = |s: &TaskState| s.not_before <= now && !cancelled;
+    for (task, s) in state.tasks.in_either(&Phase::Running, &Phase::Queued) {
+        if s.phase == Phase::Running {
+            effects.push(Effect::Await(task.clone(), s.attempt));
+        } else if due(s) {
+            effects.push(Effect::Land(task.clone()));
         }
     }
-    effects.extend(verify);
+    for (task, s) in state.tasks.in_phase(&Phase::Verifying) {
+        if due(s) && !(s.evaluation.waiting && policy.evaluates) {
+            effects.push(Effect::Verify(task.clone(), s.attempt));
+        }
+    }
     let evaluate = due_evaluations(state, policy, now);
-    effects.extend(evaluate.into_iter().map(|(task, attempt)| Effect::Evaluate(task, attempt)));
+    effects.extend(evaluate.map(|(task, s)| Effect::Evaluate(task.clone(), s.attempt)));
     let start = startable_attempts(state, policy, now);
     effects.extend(start.into_iter().map(|(task, attempt)| Effect::Start(task, attempt)));
-    if !redispatchable(state, policy).is_empty() {
+    if redispatchable(state, policy).next().is_some() {
         effects.push(Effect::Redispatch);
     }
     effects
@@ -183,8 +164,6 @@ pub fn owed(state: &RunState, now: Timestamp, policy: &Policy) -> Vec<Effect> {
 /// Returns the earliest time after `now` at which more effects may be owed without a new
 /// observation.
 pub fn next_wake(state: &RunState, now: Timestamp) -> Option<Timestamp> {
-    let waits = |s: &&TaskState| !s.phase.ended() && s.not_before > now;
-    let tasks = state.tasks.values().filter(waits).map(|s| s.not_before);
     let accounts = [&state.account, &state.evaluator].map(|a| a.closed_until);
-    tasks.chain(accounts.into_iter().filter(|at| *at > now)).min()
+    state.tasks.next_wake(now).into_iter().chain(accounts.into_iter().filter(|at| *at > now)).min()
 }

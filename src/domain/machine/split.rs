@@ -14,7 +14,7 @@ impl Decider<'_> {
     /// Replaces a task that exceeds the context window with two halves. Fails a task that cannot be
     /// split.
     pub(super) fn split_or_fail(&mut self, task: &TaskId, detail: &str) {
-        let planned = self.state.plan.tasks.iter().find(|t| t.id == *task);
+        let planned = self.state.tasks.planned_task(task);
         let files = planned.map(|t| t.files.clone()).unwrap_or_default();
         let parts = self.part_names(task).filter(|_| files.len() > 1);
         let Some((first, second)) = parts else {

@@ -427,7 +427,7 @@ impl RunOracle {
             assert_eq!(state.halt, self.halt, "{:?}", state.reason);
         }
         self.account.compare(&state.account, policy);
-        let plan: Vec<_> = state.plan.tasks.iter().map(PlannedTask::new).collect();
+        let plan: Vec<_> = state.tasks.planned().map(PlannedTask::new).collect();
         assert_eq!(plan, self.plan);
         assert_eq!(state.tasks.len(), self.tasks.len());
         for (id, task) in &self.tasks {

@@ -121,7 +121,7 @@ fn archived_tasks_read_as_before_the_sweep() {
     fixture.git(&["update-ref", "-d", &layout::task(&run_id(), &task_id(4))]);
     let loaded = reader.load(&run_id()).unwrap().unwrap();
     assert_eq!(loaded.missing, [task_id(4)]);
-    store.recreate_tasks(&proof, &loaded.ledger.state.plan, &loaded.missing).unwrap();
+    store.recreate_tasks(&proof, &loaded.ledger.state.tasks.plan(), &loaded.missing).unwrap();
     let loaded = reader.load(&run_id()).unwrap().unwrap();
     assert_eq!(loaded.missing, []);
     assert_eq!(loaded.ledger.state.tasks[&task_id(4)].phase, Phase::Todo);

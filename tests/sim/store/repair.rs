@@ -38,7 +38,7 @@ fn repair_quarantines_broken_refs_and_removes_stale_locks_of_the_run() {
     assert_eq!(store.repair_refs(&proof, &|_| false).unwrap(), Vec::<String>::new());
     let loaded = store.load(&run_id()).unwrap().unwrap();
     assert_eq!(loaded.missing, [task_id(0), task_id(1), task_id(2)]);
-    store.recreate_tasks(&proof, &loaded.ledger.state.plan, &loaded.missing).unwrap();
+    store.recreate_tasks(&proof, &loaded.ledger.state.tasks.plan(), &loaded.missing).unwrap();
     fixture.git(&["gc", "-q"]);
     let reloaded = store.load(&run_id()).unwrap().unwrap();
     assert_eq!(reloaded.missing, []);

@@ -63,6 +63,12 @@ impl RunWorld {
         );
     }
 
+    /// Checks that the fold has kept what follows from the plan and the states.
+    pub(super) fn check_index(&self) {
+        let recomputed = self.state.tasks.recomputed();
+        assert!(self.state.tasks == recomputed, "{:#?}\n{recomputed:#?}", self.state.tasks);
+    }
+
     /// Checks each condition for the start of an attempt, and records the start.
     pub(super) fn check_dispatch(&mut self, observation: &Observation) {
         let Observation::Dispatched { task, attempt, base, worktree, owner, session, resumed } =
@@ -172,7 +178,7 @@ impl RunWorld {
         match self.state.split.get(task) {
             Some(parts) => parts.iter().flat_map(|part| self.files(part)).collect(),
             None => {
-                let planned = self.state.plan.tasks.iter().find(|t| t.id == *task);
+                let planned = self.state.tasks.planned_task(task);
                 planned.unwrap().files.clone()
             }
         }
@@ -187,13 +193,13 @@ impl RunWorld {
             assert!(!split || self.state.tasks[&task.id].phase != Phase::Done);
         }
         let blocked = |task: &TaskId| {
-            let planned = self.state.plan.tasks.iter().find(|t| t.id == *task).unwrap();
+            let planned = self.state.tasks.planned_task(task).unwrap();
             let phase = |t: &TaskId| &self.state.tasks[t].phase;
             let dependencies_ended =
                 self.policy.keep_going && planned.after.iter().all(|t| phase(t).ended());
             !dependencies_ended && planned.after.iter().any(|t| *phase(t) != Phase::Done)
         };
-        for (task, state) in &self.state.tasks {
+        for (task, state) in self.state.tasks.iter() {
             let times = self.target.iter().filter(|c| c.task.as_ref() == Some(task)).count();
             assert!(times <= 1, "{task}: landed {times} times");
             let lands = state.phase == Phase::Done && !self.policy.report;

@@ -180,6 +180,7 @@ impl RunWorld {
             (self.torn_write, self.had_torn_write) = (true, true);
         }
         self.oracle.compare(&self.state, &self.policy);
+        self.check_index();
         self.check_owed();
         recorded && !torn
     }

@@ -66,7 +66,9 @@ fn halt_on_failures_survives_a_halt_on_the_budget() {
     bench.state.phase = RunPhase::Halted;
     bench.state.halt = Some(Halt::Failures);
     bench.state.reason = Some("too many".into());
-    bench.state.tasks.get_mut(&id("two")).unwrap().spend.tokens.input = 10;
+    let mut two = bench.task("two").clone();
+    two.spend.tokens.input = 10;
+    bench.state.tasks.set(&id("two"), two);
     bench.resume();
     assert_eq!((&bench.state.phase, bench.state.halt), (&RunPhase::Halted, Some(Halt::Failures)));
     assert!(bench.state.reason.clone().unwrap().contains("budget of 10 tokens"));

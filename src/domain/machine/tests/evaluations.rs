@@ -11,7 +11,12 @@ fn evaluated(rounds: u32) -> Policy {
 
 /// Returns a bench on which every task has passed its checks.
 fn presented(tasks: &[&str], policy: Policy) -> MachineBench {
-    let mut bench = MachineBench::new(tasks, policy);
+    presented_before(tasks, &[], policy)
+}
+
+/// Returns a bench on which some tasks have passed their checks, and others have not started.
+fn presented_before(tasks: &[&str], others: &[&str], policy: Policy) -> MachineBench {
+    let mut bench = MachineBench::new(&[tasks, others].concat(), policy);
     for task in tasks {
         attempt(&mut bench, task);
     }
@@ -188,9 +193,7 @@ fn evaluation_usage_counts_against_the_run_budget_only() {
 fn evaluation_quota_closes_the_agents_account_only_if_it_is_shared() {
     for shared_account in [true, false] {
         let policy = Policy { shared_account, ..evaluated(3) };
-        let mut bench = presented(&["one"], policy);
-        bench.state.plan.tasks.push(Task { id: id("two"), ..bench.state.plan.tasks[0].clone() });
-        bench.state.tasks.insert(id("two"), TaskState::default());
+        let mut bench = presented_before(&["one"], &["two"], policy);
         let reset = bench.now.after_ms(60_001);
         let limited = SessionReport { resets_at: Some(reset), ..report(Class::RateLimited) };
         let decisions = bench.evaluate_with(
@@ -236,11 +239,8 @@ fn evaluation_that_exceeds_the_context_window_fails_the_task() {
 
 #[test]
 fn evaluators_share_the_slots_of_agents() {
-    let mut bench = presented(&["one", "two"], Policy { jobs: 3, ..evaluated(3) });
-    for name in ["three", "four", "five"] {
-        bench.state.plan.tasks.push(Task { id: id(name), ..bench.state.plan.tasks[0].clone() });
-        bench.state.tasks.insert(id(name), TaskState::default());
-    }
+    let (policy, others) = (Policy { jobs: 3, ..evaluated(3) }, ["three", "four", "five"]);
+    let mut bench = presented_before(&["one", "two"], &others, policy);
     assert_eq!(evaluator_slots(&bench.state, &bench.policy), 3);
     assert_eq!(bench.startable(), ["three"]);
     assert!(bench.start("three"));

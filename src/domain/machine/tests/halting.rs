@@ -178,11 +178,10 @@ fn failed_tasks_are_redispatched_once_if_their_share_is_small() {
 
 #[test]
 fn task_that_exceeds_the_context_window_is_not_redispatched() {
-    let mut bench = MachineBench::new(
-        &["one"],
-        Policy { redispatch: 1, redispatch_below: Share(1_000_000), ..strict() },
-    );
-    bench.state.plan.tasks[0].files.truncate(1);
+    let mut plan = plan(&["one"]);
+    plan.tasks[0].files.truncate(1);
+    let policy = Policy { redispatch: 1, redispatch_below: Share(1_000_000), ..strict() };
+    let mut bench = MachineBench::with_plan(plan, policy);
     bench.run_attempt("one", Class::ContextExceeded);
     assert_eq!(bench.task("one").phase, Phase::Failed);
     assert_eq!(owed(&bench.state, bench.now, &bench.policy), []);

@@ -49,6 +49,20 @@ fn lenient() -> Policy {
     }
 }
 
+/// Returns a plan of independent tasks of two files each.
+fn plan(tasks: &[&str]) -> Plan {
+    let task = |name: &&str| Task {
+        id: id(name),
+        files: vec![format!("{name}.a"), format!("{name}.b")],
+        after: Vec::new(),
+        lines: 10,
+        tokens: 100,
+        level: 0,
+        vars: String::new(),
+    };
+    Plan { tasks: tasks.iter().map(task).collect() }
+}
+
 /// A run with its policy and the time.
 struct MachineBench {
     state: RunState,
@@ -59,16 +73,11 @@ struct MachineBench {
 impl MachineBench {
     /// Creates a run with tasks of two files each. The base has passed its checks.
     fn new(tasks: &[&str], policy: Policy) -> Self {
-        let task = |name: &&str| Task {
-            id: id(name),
-            files: vec![format!("{name}.a"), format!("{name}.b")],
-            after: Vec::new(),
-            lines: 10,
-            tokens: 100,
-            level: 0,
-            vars: String::new(),
-        };
-        let plan = Plan { tasks: tasks.iter().map(task).collect() };
+        Self::with_plan(plan(tasks), policy)
+    }
+
+    /// Creates a run of a plan. The base has passed its checks.
+    fn with_plan(plan: Plan, policy: Policy) -> Self {
         let mut state = RunState::new(RunId::parse("run-1").unwrap(), plan);
         state.base_passed = Some(true);
         Self { state, policy, now: Timestamp(1_000_000) }
@@ -83,6 +92,7 @@ impl MachineBench {
                 Decision::Task(task, event) => self.state.apply_task(task, event),
             }
         }
+        assert!(self.state.tasks == self.state.tasks.recomputed(), "the index has diverged");
         self.now = self.now.after_ms(1);
         decisions
     }

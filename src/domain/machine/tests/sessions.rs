@@ -85,7 +85,7 @@ fn refused_evaluator_session_is_a_fault_once_an_evaluator_was_answered() {
     let mut state = TaskState::default();
     state.evaluation.answered = true;
     let mut bench = MachineBench::new(&["one", "two"], Policy { evaluates: true, ..lenient() });
-    bench.state.tasks.insert(id("two"), state);
+    bench.state.tasks.set(&id("two"), state);
     assert!(bench.start("one"));
     bench.end("one", Some(report(Class::Ok)));
     bench.verify("one", Verdict::Passed);

@@ -2,21 +2,22 @@
 
 use super::*;
 
-fn plan(bench: &MachineBench) -> Vec<(String, Vec<String>, Vec<String>)> {
+fn planned(bench: &MachineBench) -> Vec<(String, Vec<String>, Vec<String>)> {
     let names = |ids: &[TaskId]| ids.iter().map(TaskId::to_string).collect();
-    let tasks = bench.state.plan.tasks.iter();
+    let tasks = bench.state.tasks.planned();
     tasks.map(|t| (t.id.to_string(), t.files.clone(), names(&t.after))).collect()
 }
 
 #[test]
 fn split_inserts_the_parts_and_redirects_dependencies_to_them() {
-    let mut bench = MachineBench::new(&["one", "two", "three"], lenient());
-    bench.state.plan.tasks[1].after = vec![id("one")];
-    bench.state.plan.tasks[0].files.push("one.c".into());
+    let mut plan = plan(&["one", "two", "three"]);
+    plan.tasks[1].after = vec![id("one")];
+    plan.tasks[0].files.push("one.c".into());
+    let mut bench = MachineBench::with_plan(plan, lenient());
     bench.run_attempt("one", Class::ContextExceeded);
     let text = |list: &[&str]| list.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
     assert_eq!(
-        plan(&bench)[1..4],
+        planned(&bench)[1..4],
         [
             ("one_part_1".to_owned(), text(&["one.a", "one.b"]), text(&[])),
             ("one_part_2".to_owned(), text(&["one.c"]), text(&[])),
@@ -41,8 +42,9 @@ fn split_task_is_never_retried() {
 
 #[test]
 fn split_of_a_part_succeeds_and_of_a_single_file_fails() {
-    let mut bench = MachineBench::new(&["one"], lenient());
-    bench.state.plan.tasks[0].files = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let mut plan = plan(&["one"]);
+    plan.tasks[0].files = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let mut bench = MachineBench::with_plan(plan, lenient());
     bench.run_attempt("one", Class::ContextExceeded);
     bench.run_attempt("one_part_1", Class::ContextExceeded);
     assert_eq!(bench.startable(), ["one_part_1_part_1", "one_part_1_part_2", "one_part_2"]);
@@ -64,17 +66,17 @@ fn split_skips_names_in_use_and_fails_on_a_name_that_is_too_long() {
     let mut bench = MachineBench::new(&[&long], lenient());
     bench.run_attempt(&long, Class::ContextExceeded);
     assert_eq!(bench.task(&long).phase, Phase::Failed);
-    assert_eq!(bench.state.plan.tasks.len(), 1);
+    assert_eq!(bench.state.tasks.len(), 1);
 }
 
 #[test]
 fn split_is_not_repeated_after_a_crash_between_the_chains() {
     let mut bench = MachineBench::new(&["one"], lenient());
     assert!(bench.start("one"));
-    let before = bench.state.tasks.clone();
+    let before = bench.task("one").clone();
     bench.end("one", Some(report(Class::ContextExceeded)));
     // The crash came after the write to the run's chain and before the write to the task's chain.
-    bench.state.tasks.extend(before);
+    bench.state.tasks.set(&id("one"), before);
     let decisions = bench.end("one", Some(report(Class::ContextExceeded)));
     assert!(!has_run_event(&decisions, |_| true), "{decisions:?}");
     assert_eq!((&bench.task("one").phase, bench.state.tasks.len()), (&Phase::Skipped, 3));
@@ -85,9 +87,9 @@ fn split_is_not_repeated_after_a_crash_between_the_chains() {
 fn split_is_not_repeated_when_the_attempt_never_started() {
     let mut bench = MachineBench::new(&["one"], lenient());
     assert!(bench.start("one"));
-    let before = bench.state.tasks.clone();
+    let before = bench.task("one").clone();
     bench.end("one", Some(report(Class::ContextExceeded)));
-    bench.state.tasks.extend(before);
+    bench.state.tasks.set(&id("one"), before);
     bench.observe(Observation::NeverStarted { task: id("one"), attempt: 1 });
     assert_eq!(bench.task("one").phase, Phase::Skipped);
 }
