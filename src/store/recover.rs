@@ -51,8 +51,8 @@ impl Store {
         Ok(repairs)
     }
 
-    /// Removes the lock of a ref that a keeper was writing when it died. The processes of the keeper
-    /// must have ended.
+    /// Removes the lock of a ref that a keeper was writing when it died. The processes of the
+    /// keeper must have ended.
     pub(crate) fn remove_lock_of_dead_keeper(&self, name: &str) -> Result<()> {
         self.remove_stale(&self.repo().common_dir().join(format!("{name}.lock")))?;
         Ok(())
