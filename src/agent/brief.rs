@@ -9,6 +9,7 @@ use super::prompt::{
 use crate::contract::ast_equal::rules_text;
 use crate::domain::id::{Oid, RunId};
 use crate::domain::plan::Task;
+use crate::domain::shell::shell_quote;
 use crate::domain::verdict::Finding;
 use crate::job::{Job, OutputCheck, ScopePattern, placeholders};
 
@@ -145,27 +146,5 @@ fn globs_of(pattern: &ScopePattern, files: &[String]) -> Vec<String> {
         ScopePattern::TaskFiles { ext: Some(ext) } => {
             files.iter().map(|path| placeholders::with_extension(path, ext)).collect()
         }
-    }
-}
-
-/// Quotes an argument for a shell.
-pub(crate) fn shell_quote(argument: &str) -> String {
-    let needs_no_quotes = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-    if !argument.is_empty() && argument.chars().all(needs_no_quotes) {
-        return argument.to_owned();
-    }
-    format!("'{}'", argument.replace('\'', "'\\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shell_quote;
-
-    #[test]
-    fn prompt_quotes_arguments_for_a_shell() {
-        assert_eq!(shell_quote("src/a.js"), "src/a.js");
-        assert_eq!(shell_quote("two words"), "'two words'");
-        assert_eq!(shell_quote("it's"), "'it'\\''s'");
-        assert_eq!(shell_quote(""), "''");
     }
 }

@@ -15,6 +15,7 @@ pub mod queue;
 pub mod retry;
 pub mod review;
 pub mod session;
+pub(crate) mod shell;
 pub mod state;
 mod summary;
 mod task_index;

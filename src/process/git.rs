@@ -14,6 +14,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -63,6 +64,26 @@ const VARIABLES: [(&str, &str); 14] = [
     ("GIT_EDITOR", "/bin/false"),
     ("GIT_MERGE_AUTOEDIT", "no"),
 ];
+
+/// Variables that describe a repository or a call of git, and not the user's settings.
+const REPOSITORY_VARIABLES: [&str; 13] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_COMMON_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_QUARANTINE_PATH",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_GRAFT_FILE",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_IMPLICIT_WORK_TREE",
+];
+
+/// The interval at which a call on another repository looks for an interruption.
+const INTERRUPT_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The name and address for the reflog of the target branch. Commits name their own authors.
 const REFLOG_IDENTITY: (&str, &str) = ("git-harness", "git-harness@localhost");
@@ -193,7 +214,58 @@ impl Git {
         environment: &BTreeMap<OsString, OsString>,
     ) -> Result<GitOutput> {
         let is_git_variable = |name: &OsString| name.as_bytes().starts_with(b"GIT_");
-        let kept = environment.iter().filter(|(name, _)| !is_git_variable(name));
+        let call = self.user_call(args, environment, &|name| !is_git_variable(name));
+        let run =
+            call.run().with_context(|| format!("cannot start git: {}", self.exe.display()))?;
+        Ok(GitOutput {
+            code: run.status.code(),
+            stdout: run.stdout,
+            stderr: String::from_utf8_lossy(&run.stderr).trim_end().to_owned(),
+        })
+    }
+
+    /// Runs git on another repository, as the user's git in this environment: also with variables
+    /// such as `GIT_SSH_COMMAND` and `GIT_CONFIG_COUNT`. Git never prompts on a terminal. When
+    /// `interrupted` returns true, git is ended.
+    pub fn on_remote(
+        &self,
+        args: &[&str],
+        environment: &BTreeMap<OsString, OsString>,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<GitOutput> {
+        let passes = |name: &OsString| !REPOSITORY_VARIABLES.iter().any(|local| name == local);
+        let started = || format!("cannot start git: {}", self.exe.display());
+        let handle = self.user_call(args, environment, &passes).start().with_context(started)?;
+        loop {
+            if let Some(run) = handle.try_wait().with_context(started)? {
+                return Ok(GitOutput {
+                    code: run.status.code(),
+                    stdout: run.stdout.clone(),
+                    stderr: String::from_utf8_lossy(&run.stderr).trim_end().to_owned(),
+                });
+            }
+            if interrupted() {
+                // Git leads a process group, with its hooks and its transport.
+                for pid in handle.pids() {
+                    let group = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+                    let signal = rustix::process::Signal::TERM;
+                    group.map(|group| rustix::process::kill_process_group(group, signal).ok());
+                }
+                let stderr = "interrupted".to_owned();
+                return Ok(GitOutput { code: None, stdout: Vec::new(), stderr });
+            }
+            std::thread::sleep(INTERRUPT_INTERVAL);
+        }
+    }
+
+    /// Builds a call as the user's git, with the variables that pass.
+    fn user_call(
+        &self,
+        args: &[&str],
+        environment: &BTreeMap<OsString, OsString>,
+        passes: &dyn Fn(&OsString) -> bool,
+    ) -> duct::Expression {
+        let kept = environment.iter().filter(|(name, _)| passes(name));
         let mut env: BTreeMap<OsString, OsString> =
             kept.map(|(name, value)| (name.clone(), value.clone())).collect();
         for name in ["GIT_DIR", "GIT_WORK_TREE"] {
@@ -202,17 +274,7 @@ impl Git {
         env.insert("GIT_TERMINAL_PROMPT".into(), "0".into());
         let dir = self.env.value("GIT_WORK_TREE").map_or(self.common_dir.as_path(), Path::new);
         let call = duct::cmd(&self.exe, args).dir(dir).full_env(env);
-        let run = isolated(call)
-            .stdin_null()
-            .stdout_capture()
-            .stderr_capture()
-            .run()
-            .with_context(|| format!("cannot start git: {}", self.exe.display()))?;
-        Ok(GitOutput {
-            code: run.status.code(),
-            stdout: run.stdout,
-            stderr: String::from_utf8_lossy(&run.stderr).trim_end().to_owned(),
-        })
+        isolated(call).stdin_null().stdout_capture().stderr_capture()
     }
 
     /// Builds the `duct` expression of a call, with additional settings.

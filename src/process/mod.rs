@@ -56,6 +56,7 @@ pub(crate) use detach::{
 pub(crate) use durable::{free_space, sync_fs, write_atomic, write_executable};
 pub(crate) use environ::Environ;
 pub use git::Git;
+pub(crate) use git::GitOutput;
 pub(crate) use keeper_link::{KeeperInbox, KeeperLink, ReceivedAssignment, redirect_output};
 pub(crate) use lock::{Holder, Lock, start_time};
 pub(crate) use loose_ref::create_loose_ref;

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Repo, link, object_id, tree};
-use crate::domain::id::Oid;
+use super::{Repo, link};
 
 /// A work tree that has a branch checked out, or that will have the branch checked out when its
 /// rebase ends.
@@ -18,30 +17,48 @@ pub(crate) struct Checkout {
     pub work_dir: PathBuf,
     /// True if a rebase of the branch is in progress there.
     pub rebasing: bool,
+    /// The reason why the folder cannot be used: it is gone, or it is something else now.
+    pub absent: Option<String>,
 }
 
 /// Returns the work trees that use a branch. A broken admin folder is skipped.
 pub(crate) fn checkouts(repo: &Repo, full_ref: &str) -> Result<Vec<Checkout>> {
     let mut found = Vec::new();
-    let mut add = |git_dir: &Path, work_dir: Option<PathBuf>| {
-        // A work tree whose folder is gone is skipped. `git worktree prune` removes its entry
-        // later.
-        let work_dir = work_dir.filter(|folder| folder.is_dir());
+    let mut add = |git_dir: &Path, work_dir: Option<PathBuf>, absent: Option<String>| {
         if let (Some(usage), Some(work_dir)) = (branch_use(git_dir, full_ref), work_dir) {
             let (git_dir, rebasing) = (git_dir.to_path_buf(), usage == BranchUse::Rebasing);
-            found.push(Checkout { git_dir, work_dir, rebasing });
+            found.push(Checkout { git_dir, work_dir, rebasing, absent });
         }
     };
-    add(repo.common_dir(), repo.work_dir().map(Path::to_path_buf));
+    add(repo.common_dir(), repo.work_dir().map(Path::to_path_buf), None);
     for admin in admin_dirs(repo.common_dir())? {
-        add(&admin, link::work_dir_of(&admin));
+        let work_dir = link::work_dir_of(&admin);
+        let absent = work_dir.as_deref().and_then(|work_dir| absence(&admin, work_dir));
+        add(&admin, work_dir, absent);
     }
     Ok(found)
 }
 
+/// Returns the reason why a folder is not the work tree of an admin folder, or `None` if it is.
+fn absence(admin: &Path, work_dir: &Path) -> Option<String> {
+    let reason = match std::fs::metadata(work_dir) {
+        Ok(meta) if !meta.is_dir() => "a file is at its path",
+        Ok(_) if link::points_to(work_dir, admin) => return None,
+        Ok(_) => "the folder at its path is not this worktree; `git worktree repair` corrects that",
+        Err(_) => "its folder is gone",
+    };
+    let lock = std::fs::read_to_string(admin.join("locked")).ok();
+    let lock = lock.as_deref().map(|reason| match reason.lines().next().unwrap_or("").trim() {
+        "" => "; it is locked".to_owned(),
+        why => format!("; it is locked: {why}"),
+    });
+    Some(format!("{reason}{}", lock.unwrap_or_default()))
+}
+
 /// Returns the folders of the work trees. See [`Repo::checked_out_at`].
 pub(super) fn checked_out_at(repo: &Repo, full_ref: &str) -> Result<Vec<PathBuf>> {
-    Ok(checkouts(repo, full_ref)?.into_iter().map(|checkout| checkout.work_dir).collect())
+    let present = checkouts(repo, full_ref)?.into_iter().filter(|c| c.absent.is_none());
+    Ok(present.map(|checkout| checkout.work_dir).collect())
 }
 
 /// Returns the admin folders of all linked worktrees, sorted.
@@ -79,30 +96,4 @@ fn branch_use(git_dir: &Path, full_ref: &str) -> Option<BranchUse> {
     let rebasing =
         names_branch("rebase-merge/head-name", "") || names_branch("rebase-apply/head-name", "");
     rebasing.then_some(BranchUse::Rebasing)
-}
-
-/// Returns true if the index of a work tree has moved from the commit `old` to the commit `new`: no
-/// path that differs between the commits still has its entry from `old`. An entry that equals
-/// neither side was staged by the user and is ignored. Returns false if there is no index.
-pub(crate) fn index_has_moved(repo: &Repo, git_dir: &Path, old: &Oid, new: &Oid) -> Result<bool> {
-    let local = repo.local();
-    let (a, b) = (
-        tree::peel_to_tree(&local, object_id(old)?)?,
-        tree::peel_to_tree(&local, object_id(new)?)?,
-    );
-    let path = git_dir.join("index");
-    if !path.is_file() {
-        return Ok(false);
-    }
-    let index = gix::index::File::at(&path, local.object_hash(), true, Default::default())
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    for difference in tree::differences(&local, a, b)? {
-        let indexed = index.entry_by_path(difference.path.as_ref()).map(|entry| entry.id);
-        let id = |entry: &Option<_>| entry.as_ref().map(|entry: &tree::TreeEntry| entry.id);
-        let (before, after) = (id(&difference.before), id(&difference.after));
-        if indexed == before && before != after {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

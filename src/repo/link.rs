@@ -27,6 +27,19 @@ pub(super) fn work_dir_of(admin: &Path) -> Option<PathBuf> {
     Some(dot_git.parent()?.to_path_buf())
 }
 
+/// Returns true if the `.git` file of a linked worktree names the admin folder.
+pub(super) fn points_to(work_dir: &Path, admin: &Path) -> bool {
+    let dot_git = work_dir.join(".git");
+    let is_file = std::fs::symlink_metadata(&dot_git).is_ok_and(|meta| meta.is_file());
+    let text = std::fs::read(&dot_git).unwrap_or_default();
+    let named = text
+        .strip_prefix(b"gitdir:")
+        .map(|path| work_dir.join(path_of_line(path.trim_ascii_start())));
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    is_file
+        && named.is_some_and(|named| real(&named).is_some_and(|named| Some(named) == real(admin)))
+}
+
 /// Parses a path from the single line of a file.
 fn path_of_line(text: &[u8]) -> PathBuf {
     let end = text.iter().rposition(|b| *b != b'\n' && *b != b'\r').map_or(0, |last| last + 1);

@@ -12,6 +12,7 @@ mod attributes;
 mod authored;
 mod bulk;
 mod changes;
+mod checked_out;
 mod diff;
 mod files;
 mod handle;
@@ -48,9 +49,10 @@ pub(crate) use attributes::AttributeFiles;
 pub(crate) use authored::{Author, AuthoredCommit, EncodedCommit, authored_commit, own_commits};
 pub(crate) use bulk::read_commits;
 pub(crate) use changes::{FileChange, file_changes};
+pub(crate) use checked_out::{index_has_moved, untracked_in_the_way};
 pub(crate) use diff::{changed_paths, unified_diff};
 pub(crate) use handle::RepoHandle;
-pub(crate) use heads::{Checkout, checkouts, index_has_moved};
+pub(crate) use heads::{Checkout, checkouts};
 pub(crate) use merge::{ChangedPaths, apply_change, merge_bases, simple_change};
 pub(crate) use objects::{
     Graft, commit_as, commit_info, edit_tree, edit_tree_entries, hash_files, read_blob, sha1_hex,
@@ -132,6 +134,10 @@ impl Repo {
             Some(_) | None => None,
         };
         let linked = std::fs::canonicalize(&git_dir).ok().filter(|own| *own != common_dir);
+        // A separate git folder does not name its work tree. Git finds the work tree from the
+        // inside only, by the `.git` file.
+        let inside = top.as_deref().filter(|_| linked.is_none() && !bare);
+        let work_dir = work_dir.or_else(|| inside.and_then(|top| std::fs::canonicalize(top).ok()));
         let top = match (&linked, top) {
             (Some(_), Some(top)) => std::fs::canonicalize(top).ok(),
             (Some(_), None) | (None, Some(_) | None) => work_dir.clone(),

@@ -178,6 +178,12 @@ impl Worktree {
                 bail!("not a recorded worktree, so it is not removed: {}", self.path.display())
             }
         }
+        if self.admin.join("locked").exists() {
+            bail!(
+                "this worktree is locked, so it is not removed; `git worktree unlock` releases it: {}",
+                self.path.display()
+            );
+        }
         let failed = || format!("cannot remove a worktree: {}", self.path.display());
         let aside = removal_path(&self.path);
         files::remove_any(&aside).with_context(failed)?;

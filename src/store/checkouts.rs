@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use super::{Store, layout};
 use crate::ambient;
 use crate::domain::id::Oid;
+use crate::domain::shell::shell_quote;
 use crate::process::{self, Git};
 use crate::repo::{self, Checkout};
 use crate::wire::{VERSION, check_version};
@@ -40,7 +41,7 @@ pub struct Behind {
 impl Behind {
     /// Returns the command with which a person moves the checkout to the commit `tip`.
     pub fn repair(&self, tip: &Oid) -> String {
-        let path = self.path.display();
+        let path = shell_quote(&self.path.to_string_lossy());
         format!("git -C {path} read-tree -m -u {} {}", self.shows.short(), tip.short())
     }
 
@@ -62,6 +63,9 @@ impl Store {
         let behind = self.shown(target)?;
         for checkout in repo::checkouts(self.repo(), target)? {
             let path = checkout.work_dir.display();
+            if checkout.absent.is_some() {
+                continue;
+            }
             if checkout.rebasing {
                 return Ok(Some(format!(
                     "a rebase of it is in progress in {path}; finish or abort the rebase first"
@@ -78,7 +82,7 @@ impl Store {
                 }
                 Some(_) | None => old,
             };
-            if let Some(why) = read_tree(self.git(), &checkout, shows, new, true)? {
+            if let Some(why) = self.read_tree(&checkout, shows, new, true)? {
                 return Ok(Some(format!(
                     "it is checked out in {path}, and the landing would overwrite uncommitted changes there: {why}"
                 )));
@@ -87,10 +91,11 @@ impl Store {
         Ok(None)
     }
 
-    /// Lets the checkouts of a target follow from one commit to another. Records and returns those
-    /// that could not follow.
+    /// Lets the checkouts of a target follow from one commit to another. Records those that could
+    /// not follow, and returns them for messages.
     pub fn follow(&self, target: &str, old: &Oid, new: &Oid) -> Result<Vec<Behind>> {
         let before = self.shown(target)?;
+        let mut still_behind = BTreeMap::new();
         let mut behind = Vec::new();
         for checkout in repo::checkouts(self.repo(), target)? {
             let followed = |from: &Oid, to: &Oid| {
@@ -105,15 +110,20 @@ impl Store {
                 // would undo what was staged since.
                 continue;
             }
-            let refusal = match checkout.rebasing {
-                true => Some("a rebase is in progress there".to_owned()),
-                false => read_tree(self.git(), &checkout, shows, new, false)?,
+            let refusal = match (&checkout.absent, checkout.rebasing) {
+                (Some(absent), _) => Some(absent.clone()),
+                (None, true) => Some("a rebase is in progress there".to_owned()),
+                (None, false) => self.read_tree(&checkout, shows, new, false)?,
             };
             if let Some(why) = refusal {
-                behind.push(Behind { path: checkout.work_dir, shows: shows.clone(), why });
+                let path = checkout.work_dir;
+                still_behind.insert(path.clone(), shows.clone());
+                // A worktree that is gone is named once, not at each landing.
+                if checkout.absent.is_none() || !before.contains_key(&path) {
+                    behind.push(Behind { path, shows: shows.clone(), why });
+                }
             }
         }
-        let still_behind = behind.iter().map(|b| (b.path.clone(), b.shows.clone())).collect();
         if before != still_behind {
             self.note_shown(target, &still_behind)?;
         }
@@ -127,6 +137,8 @@ impl Store {
             (false, Some(tip)) => (repo::checkouts(self.repo(), target)?, tip),
             (true, _) | (false, None) => return Ok(Vec::new()),
         };
+        // A work tree that is forgotten, or that has another branch now, is not behind.
+        shown.retain(|path, _| checkouts.iter().any(|checkout| checkout.work_dir == *path));
         for checkout in checkouts {
             if let Some(shows) = shown.get(&checkout.work_dir)
                 && repo::index_has_moved(self.repo(), &checkout.git_dir, shows, &tip)?
@@ -136,6 +148,26 @@ impl Store {
         }
         let why = || "it could not follow the target".to_owned();
         Ok(shown.into_iter().map(|(path, shows)| Behind { path, shows, why: why() }).collect())
+    }
+
+    /// Moves a checkout from one commit to another. With `dry_run`, only tests whether that is
+    /// possible. After a failure, returns the reason.
+    fn read_tree(
+        &self,
+        checkout: &Checkout,
+        old: &Oid,
+        new: &Oid,
+        dry_run: bool,
+    ) -> Result<Option<String>> {
+        // Git's own message comes first. Only before git writes, the test must precede it.
+        if dry_run && let Some(why) = read_tree(self.git(), checkout, old, new, true)? {
+            return Ok(Some(why));
+        }
+        if let Some(file) = repo::untracked_in_the_way(self.repo(), checkout, old, new)? {
+            let file = file.display();
+            return Ok(Some(format!("error: Ignored file '{file}' would be lost by the landing.")));
+        }
+        if dry_run { Ok(None) } else { read_tree(self.git(), checkout, old, new, false) }
     }
 
     fn shown_file(&self, target: &str) -> PathBuf {

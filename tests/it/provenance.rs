@@ -109,3 +109,35 @@ fn why_knows_commits_of_the_merge_queue() {
     screen(&queue.sandbox, "why_branch", &["why", "main"]);
     screen(&queue.sandbox, "blame_branch", &["blame", "new-b0"]);
 }
+
+#[test]
+fn blame_resolves_paths_as_git_does_and_ignores_revisions() {
+    let queue = QueueSandbox::new("");
+    let sandbox = &queue.sandbox;
+    let repo = sandbox.repo.clone();
+    std::fs::create_dir_all(repo.join("src/deep")).unwrap();
+    sandbox.write("src/a", "one\n");
+    sandbox.git(&["add", "src/a"]);
+    sandbox.git(&["commit", "--quiet", "-m", "one"]);
+    let first = sandbox.git(&["rev-parse", "--short=7", "HEAD"]);
+    let absolute = repo.join("src/a");
+    for (folder, file) in [
+        ("src", "a"),
+        ("src", "./a"),
+        ("src/deep", "../a"),
+        ("", "src/deep/../a"),
+        ("src/deep", absolute.to_str().unwrap()),
+    ] {
+        let output = sandbox.run_in(&repo.join(folder), &["blame", file], &[]).exits(0);
+        assert!(output.stdout.starts_with(&first), "{file} in {folder}: {output}");
+    }
+    sandbox.run(&["blame", "../a"]).exits(128).says("is outside the repository");
+    // A commit that only formats.
+    sandbox.write("src/a", "ONE\n");
+    sandbox.git(&["commit", "--quiet", "-m", "format", "src/a"]);
+    let format = sandbox.git(&["rev-parse", "HEAD"]);
+    sandbox.write(".ignored-revisions", &format!("{format}\n"));
+    sandbox.git(&["config", "blame.ignoreRevsFile", ".ignored-revisions"]);
+    let output = sandbox.run_in(&repo.join("src"), &["blame", "a"], &[]).exits(0);
+    assert!(output.stdout.starts_with(&first), "{output}");
+}

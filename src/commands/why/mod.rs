@@ -3,13 +3,14 @@
 mod origin;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use self::origin::{Origin, Origins};
 use super::workspace;
+use crate::ambient;
 use crate::cli as args;
 use crate::domain::id::Oid;
 use crate::error::{self, Advice};
@@ -129,14 +130,17 @@ pub(super) fn blame(here: &Path, args: &args::BlameArgs, ui: &Ui) -> Result<u8> 
     let store = workspace::open_store(here)?;
     let rev = args.revision.as_deref().unwrap_or("HEAD");
     let commit = store.repo().resolve_commit(rev)?;
-    let path = in_repository(&store, here, &args.file);
+    let path = in_repository(&store, here, &args.file)?;
     let tree = store.repo().tree_of(&commit)?;
     if store.repo().read_blob_at(&tree, &path)?.is_none() {
         let hint = "name a committed file; uncommitted lines have no origin";
         return Err(Advice::new(format!("`{rev}` has no file `{path}`"), hint).into());
     }
-    let blamed =
-        store.git().output(&["blame", "--porcelain", commit.as_str(), "--", &path], b"")?;
+    // As the user's git: with `blame.ignoreRevsFile`, which is relative to the work tree.
+    let git = store.git().with("GIT_DIR", store.repo().common_dir());
+    let git = store.repo().top().map_or(git.clone(), |top| git.with("GIT_WORK_TREE", top));
+    let args_of_git = ["blame", "--porcelain", commit.as_str(), "--", &path];
+    let blamed = git.as_user(&args_of_git, &ambient::environment())?;
     anyhow::ensure!(blamed.code == Some(0), "git blame: {}", blamed.stderr);
     let text = String::from_utf8_lossy(&blamed.stdout);
     let mut origins = Origins::of(&store)?;
@@ -189,11 +193,26 @@ pub(super) fn blame(here: &Path, args: &args::BlameArgs, ui: &Ui) -> Result<u8> 
     Ok(error::OK)
 }
 
-/// Returns the repository-relative path of `file`, which is relative to the folder `here`.
-fn in_repository(store: &Store, here: &Path, file: &str) -> String {
-    let here = here.canonicalize().unwrap_or_else(|_| here.to_path_buf());
-    let below = store.repo().top().and_then(|top| here.strip_prefix(top).ok());
-    let path = below.unwrap_or(Path::new("")).join(file);
-    let path = path.strip_prefix(".").unwrap_or(&path);
-    path.to_string_lossy().into_owned()
+/// Returns the repository-relative path of `file`, which is absolute or relative to the folder
+/// `here`, as git resolves it.
+fn in_repository(store: &Store, here: &Path, file: &str) -> Result<String> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let path = match (Path::new(file).parent(), Path::new(file).file_name()) {
+        (Some(folder), Some(name)) if folder.is_absolute() => real(folder).join(name),
+        (Some(_) | None, Some(_) | None) => real(here).join(file),
+    };
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(plain.pop()),
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
+        }
+    }
+    let Some(top) = store.repo().top() else { return Ok(file.to_owned()) };
+    let below = plain.strip_prefix(top).map_err(|_| {
+        let hint = "name a file of this repository, relative to the current folder";
+        Advice::new(format!("'{file}' is outside the repository at '{}'", top.display()), hint)
+    })?;
+    Ok(below.to_string_lossy().into_owned())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 
 use anyhow::{Context as _, Result};
@@ -63,6 +64,8 @@ pub(crate) struct GitHost<'a> {
     pub(super) proof: Option<TargetProof>,
     /// The tip of the target's counterpart in the remote, as far as known.
     pub(super) remote_tip: Option<Oid>,
+    /// True after a signal: git must not wait for the remote any longer.
+    pub(super) interrupted: Arc<AtomicBool>,
 }
 
 impl<'a> GitHost<'a> {
@@ -89,6 +92,7 @@ impl<'a> GitHost<'a> {
             busy: BTreeMap::new(),
             proof: None,
             remote_tip: None,
+            interrupted: Arc::default(),
         }
     }
 

@@ -95,11 +95,16 @@ impl GitHost<'_> {
         if let Some(remote) = self.remote.clone() {
             match self.push(&remote, &landing.new)? {
                 PushOutcome::Pushed => failpoint::hit("land.pushed"),
-                PushOutcome::Moved => {
+                PushOutcome::Moved(why) => {
                     // The pull takes the target's lock.
                     self.proof = None;
+                    let expected = self.remote_tip.clone();
                     return Ok(match self.pull_remote()? {
                         Some(why) => CommitOutcome::NeedsPerson(why),
+                        // Another push would fail like this push.
+                        None if self.remote_tip == expected => CommitOutcome::Held(format!(
+                            "`{remote}` rejects the push as if it had moved, but it has not: {why}"
+                        )),
                         None => CommitOutcome::Superseded,
                     });
                 }

@@ -5,20 +5,22 @@
 //! killed between the two, this copy is behind, and takes over the remote's tip when the work goes
 //! on.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::{Context as _, Result};
 
 use super::git_host::GitHost;
 use super::host::{QueueHost as _, QueueReport};
 use crate::domain::id::Oid;
-use crate::process::Git;
+use crate::process::GitOutput;
 use crate::store::{Expected, RefMove};
 
 /// The outcome of a push.
 pub(super) enum PushOutcome {
     /// The remote has the landing.
     Pushed,
-    /// The remote has another tip.
-    Moved,
+    /// The remote has another tip. The message is git's.
+    Moved(String),
     /// The push failed. The message is git's.
     Failed(String),
 }
@@ -29,9 +31,10 @@ impl GitHost<'_> {
         let Some(remote) = self.remote.clone() else { return Ok(None) };
         let context = std::sync::Arc::clone(&self.context);
         let (target, store, short) = (&context.target, &context.store, context.short());
-        let in_work_tree = self.in_work_tree(store.git());
-        let git = |args: &[&str]| in_work_tree.as_user(args, &context.environment);
-        let listed = git(&["ls-remote", "--exit-code", &remote, target])?;
+        let counterpart = self.pushed_to(&remote)?;
+        let git = |args: &[&str]| self.on_remote(args);
+        let url = counterpart.as_ref().unwrap_or(&remote).as_str();
+        let listed = git(&["ls-remote", "--exit-code", url, target])?;
         let remote_tip = match listed.code {
             Some(0) => {
                 let text = String::from_utf8_lossy(&listed.stdout).into_owned();
@@ -42,16 +45,40 @@ impl GitHost<'_> {
             Some(2) => None,
             _ => return Ok(Some(format!("`{remote}` cannot be read: {}", listed.stderr))),
         };
-        self.remote_tip.clone_from(&remote_tip);
-        let Some(remote_tip) = remote_tip else { return Ok(None) };
         let tip = context.tip()?;
-        if tip == remote_tip {
+        if remote_tip.as_ref() == Some(&tip) {
+            self.remote_tip = remote_tip;
             return Ok(None);
         }
-        let fetched = git(&["fetch", "--quiet", &remote, target])?;
-        if fetched.code != Some(0) {
-            return Ok(Some(format!("`{remote}` cannot be fetched from: {}", fetched.stderr)));
+        // Without an update of the remote-tracking branch, which is what the remote had before.
+        let fetch = ["fetch", "--quiet", "--refmap=", "--no-tags", "--no-write-fetch-head"];
+        if remote_tip.is_some() {
+            let fetched = git(&[&fetch[..], &[url, target]].concat())?;
+            if fetched.code != Some(0) {
+                return Ok(Some(format!("`{remote}` cannot be fetched from: {}", fetched.stderr)));
+            }
         }
+        let tracking = format!("refs/remotes/{remote}/{short}");
+        // An URL has no remote-tracking branch.
+        let named = !store.repo().settings(&format!("remote.{remote}.url")).is_empty();
+        let tracked = match named && counterpart.is_none() {
+            true => store.read(&tracking)?,
+            false => None,
+        };
+        for known in [self.remote_tip.clone(), tracked].into_iter().flatten() {
+            let kept = |now: &Oid| store.repo().is_ancestor(&known, now);
+            if remote_tip.as_ref().map(kept).transpose()?.unwrap_or(false) {
+                continue;
+            }
+            let now = remote_tip.as_ref().map_or("gone", Oid::short);
+            return Ok(Some(format!(
+                "`{short}` at `{remote}` was set back or rewritten: it was at {} and is {now} now; \
+                 `git push {remote} {short}` restores it, or `git fetch {remote}` and `git reset` accept that",
+                known.short()
+            )));
+        }
+        self.remote_tip.clone_from(&remote_tip);
+        let Some(remote_tip) = remote_tip else { return Ok(None) };
         if store.repo().is_ancestor(&remote_tip, &tip)? {
             return Ok(None);
         }
@@ -80,11 +107,24 @@ impl GitHost<'_> {
         Ok(None)
     }
 
-    /// Returns git in the main work tree: the path of a remote is relative to that.
-    fn in_work_tree(&self, git: &Git) -> Git {
+    /// Runs git in the main work tree: the path of a remote is relative to that.
+    fn on_remote(&self, args: &[&str]) -> Result<GitOutput> {
         let repo = self.context.store.repo();
-        let git = git.with("GIT_DIR", repo.common_dir());
-        repo.work_dir().map_or(git.clone(), |top| git.with("GIT_WORK_TREE", top))
+        let git = self.context.store.git().with("GIT_DIR", repo.common_dir());
+        let git = repo.work_dir().map_or(git.clone(), |top| git.with("GIT_WORK_TREE", top));
+        git.on_remote(args, &self.context.environment, &|| self.interrupted.load(Ordering::SeqCst))
+    }
+
+    /// Returns the URL to which git pushes, if it is not the URL from which git fetches. A remote
+    /// that gets the landings must be read there.
+    fn pushed_to(&self, remote: &str) -> Result<Option<String>> {
+        let url = |args: &[&str]| -> Result<Option<String>> {
+            let output = self.on_remote(args)?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            Ok(text.lines().next().filter(|_| output.code == Some(0)).map(str::to_owned))
+        };
+        let pushed = url(&["remote", "get-url", "--push", remote])?;
+        Ok(if pushed == url(&["remote", "get-url", remote])? { None } else { pushed })
     }
 
     /// Pushes the commit that is about to land. A commit that does not contain the remote's tip is
@@ -94,15 +134,14 @@ impl GitHost<'_> {
         if let Some(known) = &self.remote_tip
             && !context.store.repo().is_ancestor(known, commit).unwrap_or(false)
         {
-            return Ok(PushOutcome::Moved);
+            return Ok(PushOutcome::Moved("it has commits that are not here".to_owned()));
         }
         let target = &context.target;
         let expected = self.remote_tip.as_ref().map_or("", Oid::as_str);
         let lease = format!("--force-with-lease={target}:{expected}");
         let refspec = format!("{commit}:{target}");
         let args = ["push", "--porcelain", &lease, remote, &refspec];
-        let git = self.in_work_tree(context.store.git());
-        let pushed = git.as_user(&args, &context.environment)?;
+        let pushed = self.on_remote(&args)?;
         if pushed.code == Some(0) {
             self.remote_tip = Some(commit.clone());
             return Ok(PushOutcome::Pushed);
@@ -111,6 +150,6 @@ impl GitHost<'_> {
         // Git itself refused, and not a rule of the other side.
         let moved = text.lines().any(|line| line.starts_with('!') && line.contains("[rejected]"));
         let message = format!("{} {}", text.trim(), pushed.stderr.trim());
-        Ok(if moved { PushOutcome::Moved } else { PushOutcome::Failed(message) })
+        Ok(if moved { PushOutcome::Moved(message) } else { PushOutcome::Failed(message) })
     }
 }

@@ -4,6 +4,7 @@
 //! the worker ends or dies.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -66,17 +67,22 @@ pub(crate) fn run(
     report: ReportSink<'_>,
 ) -> Result<QueueExit> {
     let (sender, receiver) = channel();
-    let tell = sender.clone();
+    let (tell, interrupted) = (sender.clone(), Arc::new(AtomicBool::new(false)));
+    let flag = Arc::clone(&interrupted);
     signals::listen(move |signal| {
         tell.send(QueueMessage::Signal(signal)).ok();
+        flag.store(true, Ordering::SeqCst);
     })?;
     context.rules(&context.tip()?)?;
     let remote = (options.push.clone(), KeeperWait::Block);
     let runs = RunContexts::new(None, open);
-    let host = GitHost::new(Arc::clone(context), runs, remote, sender, report);
+    let mut host = GitHost::new(Arc::clone(context), runs, remote, sender, report);
+    host.interrupted = interrupted;
     let mut worker = QueueWorker::new(host)?;
     loop {
-        advance(&mut worker)?;
+        if let Some(exit) = advance(&mut worker, &receiver)? {
+            return Ok(exit);
+        }
         if let Some(exit) = worker.exit().filter(|_| !options.follow || worker.needs_person()) {
             return Ok(exit);
         }
@@ -86,11 +92,26 @@ pub(crate) fn run(
     }
 }
 
-/// Observes, and does what is owed.
-fn advance(worker: &mut QueueWorker<GitHost<'_>>) -> Result<()> {
+/// Observes, and does what is owed. Returns the reason to end, if a message is one: messages are
+/// also read between two effects, so that a signal is never left waiting.
+fn advance(
+    worker: &mut QueueWorker<GitHost<'_>>,
+    messages: &Receiver<QueueMessage>,
+) -> Result<Option<QueueExit>> {
     worker.observe()?;
-    while worker.step()? {}
-    worker.flush()
+    loop {
+        let changed = worker.step()?;
+        while let Ok(message) = messages.try_recv() {
+            if let Some(exit) = handle(worker, message)? {
+                return Ok(Some(exit));
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    worker.flush()?;
+    Ok(None)
 }
 
 /// Waits for a message and handles it. Returns the reason to end, if the message is one.
@@ -99,16 +120,25 @@ fn receive(
     messages: &Receiver<QueueMessage>,
 ) -> Result<Option<QueueExit>> {
     match messages.recv_timeout(TICK) {
-        Ok(QueueMessage::Signal(signal)) => return Ok(Some(QueueExit::Interrupted(signal))),
-        Ok(QueueMessage::Stop) => return Ok(Some(QueueExit::Later)),
-        Ok(QueueMessage::Verified(id, outcome)) => {
+        Ok(message) => handle(worker, message),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(None),
+    }
+}
+
+fn handle(
+    worker: &mut QueueWorker<GitHost<'_>>,
+    message: QueueMessage,
+) -> Result<Option<QueueExit>> {
+    match message {
+        QueueMessage::Signal(signal) => return Ok(Some(QueueExit::Interrupted(signal))),
+        QueueMessage::Stop => return Ok(Some(QueueExit::Later)),
+        QueueMessage::Verified(id, outcome) => {
             if !matches!(*outcome, Ok(None)) {
                 worker.host().release(&id);
             }
             worker.finish(id, *outcome)?;
         }
-        Ok(QueueMessage::Wake)
-        | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        QueueMessage::Wake => {}
     }
     Ok(None)
 }
@@ -278,7 +308,9 @@ impl Supervised {
         );
         let mut worker = QueueWorker::new(host)?;
         loop {
-            advance(&mut worker)?;
+            if advance(&mut worker, messages)?.is_some() {
+                return Ok(true);
+            }
             self.publish(&worker);
             if receive(&mut worker, messages)?.is_some() {
                 return Ok(true);

@@ -1,10 +1,12 @@
 //! The merge queue of branches, with the real binary on real repositories.
 
+mod checkouts;
 mod exit_codes;
 mod faults;
 mod history;
 mod merges;
 mod mixed;
+mod remotes;
 mod settings;
 mod squash;
 mod worktrees;
