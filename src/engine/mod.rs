@@ -252,7 +252,7 @@ pub(crate) fn verify_again(
 
 /// Removes the worktrees of a run that no keeper uses. Returns the number of removed worktrees.
 pub(crate) fn sweep_worktrees(ctx: &Context, state: &RunState) -> Result<usize> {
-    recover::sweep_worktrees(ctx, state)
+    Ok(recover::sweep_worktrees(ctx, state)? + ctx.queue.sweep_if_unused(&ctx.job)?)
 }
 
 impl RunOptions {

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 
+use super::service::worker_lock;
+use super::worker::live_entries;
 use crate::domain::id::Oid;
 use crate::engine::Keepers;
 use crate::error::Advice;
@@ -164,6 +166,16 @@ impl QueueContext {
         let repo = self.store.repo();
         let top = repo.work_dir().unwrap_or_else(|| repo.common_dir());
         top.join(job.worktree.root_for(&repo.name())).join(format!("queue-{}", self.key()))
+    }
+
+    /// Removes the check worktrees as [`QueueContext::sweep`] does, unless an entry waits or a
+    /// process works on the queue. `job` is the job of a run that landed on the target.
+    pub(crate) fn sweep_if_unused(&self, job: &Job) -> Result<usize> {
+        let (_, log) = self.store.queue_log(&self.target, None)?;
+        let Ok(_lock) = Lock::try_take(&worker_lock(self)?, "sweeps a queue")? else {
+            return Ok(0);
+        };
+        if live_entries(&log).is_empty() { self.sweep(Some(job)) } else { Ok(0) }
     }
 
     /// Removes the check worktrees and the folders of their keepers. Returns the number of removed
