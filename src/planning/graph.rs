@@ -1,7 +1,7 @@
 //! Graph algorithms for dependencies: strongly connected components, orders, levels and cycles.
 //!
-//! Nodes are numbers, so that the same graph gives the same result everywhere. No function
-//! recurses, because the graphs of real code are deep.
+//! Nodes are numbers and are visited in a fixed order, so that the same graph gives the same result
+//! everywhere. No function recurses, because the graphs of real code are deep.
 
 /// For each node, the nodes that it needs.
 pub(super) type Needs = [Vec<usize>];

@@ -191,7 +191,7 @@ fn describe(task: &TaskLine) -> String {
     }
 }
 
-/// Returns the ids of tasks: the listed names, or names after the first files.
+/// Returns the id of each task: its listed name, or a name made from the path of its first file.
 fn ids(drafts: &[(&TaskLine, Vec<usize>)], files: &[PlanFile]) -> Result<Vec<TaskId>> {
     let mut totals: HashMap<&str, usize> = HashMap::new();
     let unnamed = drafts.iter().filter(|(task, _)| task.id.is_none());
@@ -243,7 +243,8 @@ fn add_imports(
         all_needs[number].sort_unstable();
         all_needs[number].dedup();
     }
-    // The listed dependencies have no cycle, so a cut along their levels keeps all of them.
+    // Within a cycle, only dependencies on a task with a lower rank are kept. Listed dependencies
+    // always lead to a lower level, so all of them are kept.
     let listed_levels = levels(after);
     for component in components(&all_needs).into_iter().filter(|component| component.len() > 1) {
         let names: Vec<_> = component.iter().take(8).map(|n| ids[*n].as_str()).collect();

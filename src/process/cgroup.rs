@@ -25,8 +25,8 @@ impl Cgroup {
     /// so that every child starts inside. [`leave`](Self::leave) must follow.
     pub(super) fn enter(marker: &str) -> Option<Self> {
         let parent = own_dir()?;
-        // A group that delegates controllers must not have members of its own, so this process
-        // could not return to such a parent group.
+        // The kernel lets no process into a group that delegates controllers, so this process could
+        // not return to such a parent.
         let delegated = fs::read_to_string(parent.join("cgroup.subtree_control")).ok()?;
         if !delegated.trim().is_empty() {
             return None;

@@ -2,7 +2,8 @@
 //!
 //! All tests of a binary share one process, which is the parent of everything they start. So most
 //! tests tell their processes apart by the marker alone. A test that needs a keeper starts this
-//! binary again for the single test [`keeper`], which does nothing without a `trial=` argument.
+//! binary once more, with a `trial=` argument, to run only the test [`keeper`]. Without the
+//! argument, that test does nothing.
 
 use std::ffi::OsString;
 use std::fs;
@@ -285,8 +286,9 @@ fn keeper_kills_descendants_without_the_marker() {
     }
 }
 
-/// A script whose processes fork as fast as they can, each in its own session. Some processes stay
-/// and keep forking, others use up process numbers.
+/// A script whose processes fork as fast as they can, in sessions of their own. Four processes stay
+/// and fork sleepers. One process starts its successor and exits, again and again, so that its
+/// process number keeps changing.
 const FORKER: &str = r#"
     printf '%s\n' 'trap "" TERM; sh ./run < /dev/null > /dev/null 2>&1 & exit' > run
     printf '%s\n' 'trap "" TERM; while :; do (sleep 1000 &); sleep 0.01; done' > fork

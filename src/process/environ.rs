@@ -79,8 +79,8 @@ impl Environ {
         self
     }
 
-    /// Removes a variable or, with a name that ends in `*`, all variables that begin with the rest
-    /// of the name.
+    /// Removes a variable. A name that ends in `*` removes all variables that begin with the text
+    /// before the `*`.
     pub(crate) fn remove_all(&mut self, name: &str) {
         match name.strip_suffix('*') {
             None => {

@@ -1,5 +1,5 @@
-//! The link between a supervisor and a keeper that serves several assignments, without a new
-//! process for each.
+//! The link over which a supervisor sends a keeper one assignment after the other, so that not
+//! every assignment needs a new process.
 //!
 //! An assignment is sent as a folder, its environment variables, and the open file of its lock,
 //! which travels inside the message. The lock is held without a gap: by the sender, by the message
@@ -23,7 +23,8 @@ use rustix::net::{
 
 use super::{Environ, Lock, StopFlag};
 
-/// The size of the header of a message, which holds the length of the body and carries the lock.
+/// The size of a message's header in bytes. The header is the length of the body; the descriptor
+/// of the lock is sent along with it.
 const HEADER_SIZE: usize = 8;
 /// The longest accepted body. No folder path with its environment is longer, so a longer message
 /// does not come from a supervisor.

@@ -29,8 +29,9 @@ impl<H: QueueHost> QueueWorker<H> {
         Ok(())
     }
 
-    /// Observes where the target is. Logs the entries that the target contains and the log does not
-    /// know as landed: a person merged them, or a worker was killed before it logged them.
+    /// Observes the tip of the target. Entries that the target contains, but that have not landed
+    /// according to the log, are logged as landed: a person merged them, or a worker was killed
+    /// before it logged them.
     pub(super) fn observe_target(&mut self) -> Result<()> {
         let (tip, tree) = self.host.target()?;
         if self.read_tip.as_ref() == Some(&tip) && tip == *self.queue.tip() {
@@ -115,7 +116,8 @@ impl<H: QueueHost> QueueWorker<H> {
         Ok(())
     }
 
-    /// Lets the target's checkouts follow a landing after which the worker was killed.
+    /// Updates the target's checkouts to the last landing. An earlier worker may have been killed
+    /// between the landing and the update.
     pub(super) fn follow_last_landing(&mut self) -> Result<()> {
         if let Some((old, new)) = self.last_landing.clone()
             && new == *self.queue.tip()
@@ -127,9 +129,9 @@ impl<H: QueueHost> QueueWorker<H> {
         Ok(())
     }
 
-    /// Forms the trains again whose verifications an earlier worker started, so that its keepers'
-    /// verdicts are used. Of several trains, the longest is taken: it is the whole of what was
-    /// bisected.
+    /// Forms a train again that an earlier worker was verifying, so that the verdicts of that
+    /// worker's keepers are used. Of several interrupted verifications, the one with the most
+    /// entries is taken: while a train is bisected, the others cover shorter prefixes of it.
     pub(super) fn regroup(&mut self) -> Result<()> {
         let trains = self.host.interrupted_trains()?;
         let waits = |id: &EntryId| {

@@ -24,11 +24,11 @@ pub(super) fn is_typed(path: &str) -> bool {
     path.ends_with("ts") || path.ends_with(".tsx")
 }
 
-/// Returns the sorted import facts of a file without duplicates, or `None` if the file cannot be
-/// parsed.
+/// Returns the import facts of a file, sorted and without duplicates. Returns `None` if the file
+/// cannot be parsed.
 ///
-/// The text is parsed as each source type that its path allows. The first parse without syntax
-/// errors wins. Otherwise, the first parse in which the parser did not give up wins.
+/// The source types that the path allows are tried in turn. The first parse without syntax errors
+/// wins. If every parse has errors, the first parse that the parser completed wins.
 pub(super) fn facts(path: &str, text: &str) -> Option<Vec<ImportFact>> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     let mut with_errors = None;
